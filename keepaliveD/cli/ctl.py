@@ -1,0 +1,85 @@
+"""keepalivectl: what a person types. Needs no daemon; `sockets` and `check` need no root."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from keepaliveD import entries
+from keepaliveD.cli import arguments, report, table
+from keepaliveD.config import load
+from keepaliveD.custody import Custody
+from keepaliveD.perform import give_back
+from keepaliveD.platforms import detect
+from keepaliveD.policy.activity import nothing_known
+from keepaliveD.policy.judge import by_urgency, judge
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point."""
+    options = parser().parse_args(argv)
+    return arguments.run(lambda: options.command(options))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = arguments.Parser(
+        prog="keepalivectl", description="See and check what keeps TCP connections alive on this machine."
+    )
+    arguments.add_common(parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    sockets = commands.add_parser("sockets", help="list connections: when each is forgotten, and what comes first")
+    sockets.add_argument("--at-risk", action="store_true", help="only those that will be, or were, forgotten")
+    sockets.add_argument("--all", action="store_true", help="also those to the networks in watch.ignore")
+    sockets.add_argument("--json", action="store_true", help="as JSON, for programs")
+    arguments.add_config(sockets)
+    sockets.set_defaults(command=list_sockets)
+
+    check = commands.add_parser("check", help="validate the configuration and say what it means")
+    check.add_argument("file", metavar="FILE", nargs="?", type=Path, help="instead of the configuration in /etc")
+    check.set_defaults(command=check_configuration)
+
+    restore = commands.add_parser("restore", help="give back the system settings that a killed daemon left behind")
+    arguments.add_state(restore)
+    restore.set_defaults(command=restore_settings)
+    return parser
+
+
+def list_sockets(options: argparse.Namespace) -> None:
+    """One look at the sockets, most urgent first."""
+    config = load(options.config)
+    platform = detect()
+    watcher = platform.watcher(all_namespaces=config.all_namespaces, with_interfaces=config.selects_by_interface)
+    judgement = judge(
+        watcher.snapshot(time.monotonic()), nothing_known(), config.paths, () if options.all else config.ignore
+    )
+    shown = platform.owners.name(by_urgency(judgement, at_risk_only=options.at_risk))
+    print(table.as_json(shown) if options.json else table.for_people(shown))
+
+
+def check_configuration(options: argparse.Namespace) -> None:
+    """Say that it is valid, and what it means; warnings go to standard error."""
+    config = load(options.file)
+    for line in report.meaning(config):
+        print(line)
+    for line in report.warnings(config):
+        print(f"warning: {line}", file=sys.stderr)
+
+
+def restore_settings(options: argparse.Namespace) -> None:
+    """Give back what was found, if ours still stands."""
+    tuner = detect().tuner
+    custody = Custody(options.state_dir, tuner.identity)
+    with custody.locked():
+        outcome, due = give_back(tuner, custody)
+    if outcome.refused:
+        raise outcome.refused
+    said = [*entries.of(outcome), *entries.left_alone(due.left_alone)]
+    for entry in said:
+        print(entry.message)
+    if not said:
+        print("nothing to give back")

@@ -1,0 +1,66 @@
+"""tcp-keepalived: applies, watches, warns; in the foreground, for a service manager or a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from keepaliveD.cli import arguments, table
+from keepaliveD.custody import Custody
+from keepaliveD.daemon import Daemon
+from keepaliveD.journal import FORMATS, open_log
+from keepaliveD.platforms import detect
+from keepaliveD.platforms.base import Platform
+from keepaliveD.policy.judge import by_urgency
+from keepaliveD.process import Process
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point."""
+    options = parser().parse_args(argv)
+    return arguments.run(lambda: live(options))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = arguments.Parser(
+        prog="tcp-keepalived",
+        description="Keep idle TCP connections from being forgotten by firewalls: apply the system's keepalive "
+        "settings, watch every TCP socket, warn before one is cut.",
+        epilog="SIGHUP reloads the configuration; SIGTERM and SIGINT stop, and give back the settings found.",
+    )
+    arguments.add_config(parser)
+    arguments.add_state(parser)
+    parser.add_argument(
+        "--log-format", choices=FORMATS, default="auto", help="default: journald if started by it, else text"
+    )
+    parser.add_argument("--once", action="store_true", help="look once, report what is at risk, give back and exit")
+    parser.add_argument("--dry-run", action="store_true", help="write nothing to the kernel, only say what would be")
+    arguments.add_common(parser)
+    return parser
+
+
+def live(options: argparse.Namespace) -> None:
+    """One run of the daemon."""
+    process = Process(options.config)
+    config = process.load()
+    platform = detect()
+    log = open_log(options.log_format, sys.stderr)
+    if options.dry_run:
+        daemon = Daemon(config, platform, None, log, process)
+        return once(daemon, platform) if options.once else daemon.run()
+    custody = Custody(options.state_dir, platform.tuner.identity)
+    with custody.locked():
+        daemon = Daemon(config, platform, custody, log, process)
+        return once(daemon, platform) if options.once else daemon.run()
+
+
+def once(daemon: Daemon, platform: Platform) -> None:
+    """Look once, report what is at risk on standard output, give back."""
+    daemon.start()
+    try:
+        at_risk = by_urgency(daemon.judgement, at_risk_only=True)
+        print(table.for_people(platform.owners.name(at_risk)))
+    finally:
+        daemon.stop()

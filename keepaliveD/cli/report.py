@@ -1,0 +1,54 @@
+"""A configuration in words: what its settings mean for connections, and what is doubtful about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from keepaliveD.config import Config
+from keepaliveD.duration import span
+from keepaliveD.model import FOREVER, Path
+from keepaliveD.policy.meaning import ENOUGH, explain, probes_before, traffic
+
+SOCKETS = (100, 10_000)  # for which the traffic is told
+
+
+def meaning(config: Config) -> Iterator[str]:
+    """Line by line."""
+    keepalive = config.keepalive
+    means = explain(keepalive)
+    yield f"valid: {', '.join(map(str, config.files)) or 'the built-in defaults'}"
+    yield ""
+    yield f"keepalive           {keepalive}" + ("" if config.apply else " (not applied: keepalive.apply = false)")
+    late = span(means.first_probe_latest)
+    yield f"first probe         after {span(means.first_probe)} without a packet, {late} at the latest"
+    yield f"last probe          after {span(means.last_probe)}, if nobody answers"
+    yield f"dead peer noticed   after {span(means.dead_after)}"
+    yield f"outage survived     {span(means.outage)}, by a connection that is idle"
+    for sockets in SOCKETS:
+        packets, bits = traffic(keepalive, sockets)
+        yield f"probe traffic       {packets:.1f} packets/s, {bits / 1000:.1f} kbit/s for {sockets:,} idle connections"
+    yield ""
+    width = max(len(path.name) for path in config.paths)
+    for path in config.paths:
+        yield f"path {path.name.ljust(width)}  forgets after {span(path.timeout)} ({path.origin}): {_fit(config, path)}"
+
+
+def _fit(config: Config, path: Path) -> str:
+    probes = probes_before(config.keepalive, path.timeout)
+    return "never" if probes == FOREVER else f"{probes:.0f} probe{'' if probes == 1 else 's'} before that"
+
+
+def warnings(config: Config) -> Iterator[str]:
+    """What is valid and yet will not do what it is meant to."""
+    for path in config.paths:
+        probes = probes_before(config.keepalive, path.timeout)
+        if probes < ENOUGH:
+            yield (
+                f'path "{path.name}": {probes:.0f} of at least {ENOUGH} probes leave before it forgets after '
+                f"{span(path.timeout)}; choose a shorter keepalive.idle or keepalive.interval"
+            )
+        if path.timeout / 2 < config.interval:
+            yield (
+                f'path "{path.name}": it forgets after {span(path.timeout)}, but sockets are looked at only every '
+                f"{span(config.interval)}; a warning may come too late: choose a shorter watch.interval"
+            )

@@ -1,0 +1,163 @@
+"""The daemon's life: look, act, wait; reload; stop and give back."""
+
+from __future__ import annotations
+
+import signal
+from typing import Protocol
+
+from keepaliveD import __version__, entries
+from keepaliveD.config import Config
+from keepaliveD.custody import Custody
+from keepaliveD.entries import ERROR, INFO, NOTICE, Entry
+from keepaliveD.errors import Refusal
+from keepaliveD.journal import Log
+from keepaliveD.model import Outcome
+from keepaliveD.perform import Performer, give_back
+from keepaliveD.platforms.base import Platform, Watcher
+from keepaliveD.policy.engine import Engine, Rules
+from keepaliveD.policy.judge import Judgement, count
+
+STOP = frozenset({signal.SIGTERM, signal.SIGINT})
+RELOAD = signal.SIGHUP
+
+
+class Surroundings(Protocol):
+    """The process that the daemon lives in; tests put a stepped clock here."""
+
+    watchdog: float  # seconds after which the service manager expects a sign of life
+
+    def now(self) -> float:
+        """Seconds of CLOCK_MONOTONIC."""
+
+    def wait(self, seconds: float) -> signal.Signals | None:
+        """The next signal, or None once the time is over."""
+
+    def notify(self, *assignments: str) -> None:
+        """Tell the service manager."""
+
+    def load(self) -> Config:
+        """Read the configuration again. Raises ConfigError, NoInput."""
+
+
+class Daemon:
+    """One run. Without `custody` it is a dry run: the kernel is left as it is."""
+
+    def __init__(
+        self, config: Config, platform: Platform, custody: Custody | None, log: Log, outside: Surroundings
+    ) -> None:
+        self._config = config
+        self._platform = platform
+        self._custody = custody
+        self._log = log
+        self._outside = outside
+        self._performer = Performer(platform.tuner, platform.owners, custody)
+        self._watcher = self._watch()
+        self._blind = False
+        self._engine = Engine(self._rules())
+        self.judgement: Judgement
+
+    def run(self) -> None:
+        """Live until a signal ends it. Raises Refusal, having changed nothing, where it cannot start."""
+        self.start()
+        self._outside.notify("READY=1", self._status())
+        next_look = self._outside.now() + self._config.interval
+        while (caught := self._outside.wait(self._pause(next_look))) not in STOP:
+            if caught is RELOAD:
+                self._reload()
+                next_look = self._outside.now()
+            if self._outside.now() >= next_look:
+                self._look_again()
+                next_look = self._outside.now() + self._config.interval
+            self._outside.notify("WATCHDOG=1", self._status())
+        self.stop()
+
+    def start(self) -> None:
+        """Take the first look and tune."""
+        for outcome in self._look():
+            if outcome.refused:
+                self._watcher.close()
+                raise outcome.refused
+        self._say("started", INFO, f"tcp-keepalived {__version__}: {self._summary()}")
+
+    def stop(self) -> None:
+        """Give back what was found, if that is wanted. Raises Refusal where it cannot be."""
+        self._outside.notify("STOPPING=1")
+        self._watcher.close()
+        if self._custody is None or not self._config.restore_on_stop:
+            return
+        outcome, due = give_back(self._platform.tuner, self._custody)
+        if outcome.refused:
+            raise outcome.refused
+        for entry in (*entries.of(outcome), *entries.left_alone(due.left_alone)):
+            self._log(entry)
+
+    def _pause(self, next_look: float) -> float:
+        return max(0.0, min(next_look - self._outside.now(), self._outside.watchdog))
+
+    def _rules(self) -> Rules:
+        config = self._config
+        wanted = self._platform.tuner.names(config.keepalive) if config.apply else {}
+        return Rules(wanted, config.on_drift, config.paths, config.ignore, config.warn_before)
+
+    def _watch(self) -> Watcher:
+        config = self._config
+        return self._platform.watcher(all_namespaces=config.all_namespaces, with_interfaces=config.selects_by_interface)
+
+    def _look(self) -> list[Outcome]:
+        """One scan and all that follows from it."""
+        table = self._watcher.snapshot(self._outside.now())
+        found = self._platform.tuner.read() if self._config.apply else {}
+        self.judgement, actions = self._engine.observe(table, found)
+        outcomes = []
+        for action in actions:
+            outcome = self._performer.perform(action)
+            self._engine.record(outcome)
+            outcomes.append(outcome)
+            for entry in entries.of(outcome):
+                self._log(entry)
+        return outcomes
+
+    def _look_again(self) -> None:
+        """A scan that fails is told once, and tried again at the next turn."""
+        try:
+            self._look()
+        except Refusal as refusal:
+            if not self._blind:
+                self._say("scan-failed", ERROR, f"nothing can be watched now: {refusal}")
+            self._blind = True
+        else:
+            if self._blind:
+                self._say("scan-failed", NOTICE, "watching again")
+            self._blind = False
+
+    def _reload(self) -> None:
+        """Go by the new configuration; keep the old one if the new one is wrong."""
+        self._outside.notify("RELOADING=1", f"MONOTONIC_USEC={int(self._outside.now() * 1e6)}")
+        before = self._config
+        try:
+            self._config = self._outside.load()
+            watcher = self._watch()
+        except Refusal as refusal:
+            self._config = before
+            for line in str(refusal).splitlines():
+                self._say("reload-failed", ERROR, f"configuration not reloaded, the old one stays: {line}")
+        else:
+            self._watcher.close()
+            self._watcher = watcher
+            self._engine.follow(self._rules())
+            self._say("reloaded", NOTICE, f"configuration reloaded: {self._summary()}")
+        self._outside.notify("READY=1", self._status())
+
+    def _summary(self) -> str:
+        return f"{entries.counts_line(count(self.judgement))}; {self._intent()}"
+
+    def _intent(self) -> str:
+        if not self._config.apply:
+            return "system keepalive left alone"
+        return f"system keepalive {self._config.keepalive}{' (dry run)' if self._custody is None else ''}"
+
+    def _status(self) -> str:
+        return f"STATUS={self._summary()}"
+
+    def _say(self, event: str, priority: int, message: str) -> None:
+        self._log(Entry(event, priority, message))

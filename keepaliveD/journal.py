@@ -1,0 +1,115 @@
+"""Where entries go: journald, or standard error as plain text or JSON."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Protocol, TextIO
+
+from keepaliveD.entries import Entry
+from keepaliveD.errors import Unsupported
+from keepaliveD.text import printable
+
+IDENTIFIER = "tcp-keepalived"
+FORMATS = ("auto", "journal", "text", "json")
+LABELS = {3: "error: ", 4: "warning: "}
+
+
+class Log(Protocol):
+    """Anything that takes entries."""
+
+    def __call__(self, entry: Entry) -> None:
+        """Write one entry, in one piece."""
+
+
+def open_log(form: str, stream: TextIO) -> Log:
+    """The log of this form; "auto" is journald if `stream` leads there, else text."""
+    if form == "json":
+        return JsonLog(stream, time.time)
+    if form == "journal" or (form == "auto" and leads_to_journal(stream) and _have_journal()):
+        return JournaldLog()
+    return TextLog(stream, time.localtime, levels=leads_to_journal(stream))
+
+
+def leads_to_journal(stream: TextIO) -> bool:
+    """Whether the service manager connected this stream to journald (JOURNAL_STREAM, systemd.exec(5))."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _have_journal() -> bool:
+    return importlib.util.find_spec("systemd") is not None
+
+
+class JournaldLog:
+    """Structured entries by journald's native protocol."""
+
+    def __init__(self) -> None:
+        try:
+            journal = importlib.import_module("systemd.journal")
+        except ImportError as error:
+            raise Unsupported("--log-format=journal: the Python module systemd (systemd-python) is missing") from error
+        self._send = journal.send
+
+    def __call__(self, entry: Entry) -> None:
+        """Send one entry; values become text."""
+        fields = {name: str(value) for name, value in entry.fields.items()}
+        self._send(
+            entry.message,
+            MESSAGE_ID=entry.message_id,
+            PRIORITY=str(entry.priority),
+            SYSLOG_IDENTIFIER=IDENTIFIER,
+            **fields,
+        )
+
+
+class JsonLog:
+    """One JSON object a line, with journald's names."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
+        self._stream = stream
+        self._clock = clock
+
+    def __call__(self, entry: Entry) -> None:
+        """Write one object; `timestamp` is seconds of the epoch."""
+        record = {
+            "timestamp": round(self._clock(), 3),
+            "MESSAGE": entry.message,
+            "MESSAGE_ID": entry.message_id,
+            "PRIORITY": entry.priority,
+            **entry.fields,
+        }
+        print(json.dumps(record), file=self._stream, flush=True)
+
+
+class TextLog:
+    """One line an entry, for people; with `levels`, as sd-daemon(3) marks them instead."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], time.struct_time], *, levels: bool = False) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._levels = levels
+
+    def __call__(self, entry: Entry) -> None:
+        """Write one line, whatever the message holds."""
+        message = printable(entry.message)
+        if self._levels:
+            line = f"<{entry.priority}>{message}"
+        else:
+            line = f"{time.strftime('%H:%M:%S', self._clock())} {LABELS.get(entry.priority, '')}{message}"
+        print(line, file=self._stream, flush=True)
+
+
+def complain(error: object) -> None:
+    """Say on standard error what went wrong before there was a log: each line by itself."""
+    name = os.path.basename(sys.argv[0]) if sys.argv else IDENTIFIER
+    for line in str(error).splitlines():
+        print(f"{name}: {printable(line)}", file=sys.stderr)

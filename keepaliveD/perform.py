@@ -1,0 +1,63 @@
+"""Carry out actions: the only place that writes to the kernel; dry run lives here."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from keepaliveD.custody import Custody, Return
+from keepaliveD.errors import Refusal
+from keepaliveD.model import Action, Because, Outcome, Report, ReportDrift, SetSystemKeepalive
+from keepaliveD.platforms.base import Owners, Tuner
+
+
+class Performer:
+    """Turns actions into outcomes. Without `custody` it is a dry run: the kernel is left alone."""
+
+    def __init__(self, tuner: Tuner, owners: Owners, custody: Custody | None) -> None:
+        self._tuner = tuner
+        self._owners = owners
+        self._custody = custody
+
+    def perform(self, action: Action) -> Outcome:
+        """Do it; a refusal is an outcome too."""
+        match action:
+            case SetSystemKeepalive():
+                return self._set(action, self._custody) if self._custody else Outcome(action, dry_run=True)
+            case Report(connections):
+                return Outcome(dataclasses.replace(action, connections=self._owners.name(connections)))
+            case ReportDrift(found=found, yielded=True) if self._custody is not None:
+                self._custody.release(found)
+                return Outcome(action)
+            case _:
+                return Outcome(action)
+
+    def _set(self, action: SetSystemKeepalive, custody: Custody) -> Outcome:
+        try:
+            custody.keep(action.found, action.values)
+            self._write(action, custody)
+            custody.settle(action.values)
+        except Refusal as refusal:
+            return Outcome(action, refused=refusal)
+        return Outcome(action)
+
+    def _write(self, action: SetSystemKeepalive, custody: Custody) -> None:
+        try:
+            self._tuner.write(action.values)
+        except Refusal:
+            custody.withdraw(self._tuner.read())
+            raise
+
+
+def give_back(tuner: Tuner, custody: Custody) -> tuple[Outcome, Return]:
+    """Write the recorded values back where ours still stand, then forget them.
+
+    Where that fails the record stays, for another try.
+    """
+    due = custody.due_back(tuner.read())
+    action = SetSystemKeepalive(due.values, due.stands, Because.RESTORE)
+    try:
+        tuner.write(due.values)
+    except Refusal as refusal:
+        return Outcome(action, refused=refusal), due
+    custody.close()
+    return Outcome(action), due

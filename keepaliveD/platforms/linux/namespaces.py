@@ -1,0 +1,75 @@
+"""The host's network namespaces, and how to do something inside one."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
+
+
+def only_here(root: Path) -> dict[int, str]:
+    """A path to the calling thread's namespace, by its inode."""
+    path = str(root / "proc/self/ns/net")
+    return {os.stat(path).st_ino: path}
+
+
+def everywhere(root: Path) -> dict[int, str]:
+    """A path to each network namespace that has a process or a name (ip netns), by its inode.
+
+    What this process may not see is left out.
+    """
+    found = only_here(root)
+    nsfs = os.stat(root / "proc/self/ns/net").st_dev
+    for path in _candidates(root):
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue  # ended meanwhile, or somebody else's
+        if status.st_dev == nsfs:
+            found.setdefault(status.st_ino, path)
+    return found
+
+
+def _candidates(root: Path) -> Iterator[str]:
+    proc = str(root / "proc")
+    yield from (f"{proc}/{name}/ns/net" for name in os.listdir(proc) if name.isdecimal())
+    named = str(root / "run/netns")
+    if os.path.isdir(named):
+        yield from (f"{named}/{name}" for name in os.listdir(named))
+
+
+def inside(path: str, work: Callable[[], Result]) -> Result:
+    """The result of `work`, done in the namespace at `path` by a thread of its own.
+
+    Raises OSError where the namespace is gone or may not be entered.
+    """
+
+    def enter_and_work() -> Result:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _setns(fd)
+        finally:
+            os.close(fd)
+        return work()
+
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(enter_and_work).result()
+
+
+def _setns(fd: int) -> None:
+    """Move the calling thread to a network namespace; the flag is what RestrictNamespaces=net asks for."""
+    if sys.version_info >= (3, 12):
+        os.setns(fd, CLONE_NEWNET)
+    else:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.setns(fd, CLONE_NEWNET):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))

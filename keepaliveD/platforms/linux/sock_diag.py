@@ -1,0 +1,304 @@
+"""TCP sockets from NETLINK_SOCK_DIAG, decoded in place into rows of model.SOCKET.
+
+Source: include/uapi/linux/inet_diag.h, sock_diag.h, netlink.h, tcp.h.
+A message is `struct nlmsghdr`, `struct inet_diag_msg`, then attributes whose number and length
+depend on kernel, family and socket.
+Sockets of one kind give messages of one layout, so a layout is found once and a whole batch is
+read through it as a NumPy array; what is laid out otherwise becomes a batch of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from keepaliveD.errors import KernelError, NotPermitted, Unsupported
+from keepaliveD.model import Column, Sockets, TcpState
+
+NETLINK_SOCK_DIAG = 4
+SOCK_DIAG_BY_FAMILY = 20
+NLMSG_ERROR = 2
+NLMSG_DONE = 3
+NLM_F_REQUEST = 0x001
+NLM_F_DUMP = 0x300
+NLM_F_DUMP_INTR = 0x010
+
+INET_DIAG_INFO = 2
+INET_DIAG_CGROUP_ID = 21
+ATTRIBUTE_TYPE_MASK = 0x3FFF  # NLA_TYPE_MASK
+NEEDED = {INET_DIAG_INFO: 144, INET_DIAG_CGROUP_ID: 8}  # bytes, for an attribute to be of use
+
+HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
+DONE_LENGTH = HEADER.size + 4  # it carries an int
+ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: length, type
+BODY = HEADER.size  # struct inet_diag_msg begins here
+ATTRIBUTES = BODY + 72
+
+MESSAGE_FIELDS = {  # of struct inet_diag_msg: type, offset
+    "state": ("u1", 1),
+    "timer": ("u1", 2),
+    "local_port": (">u2", 4),
+    "remote_port": (">u2", 6),
+    "local_high": (">u8", 8),
+    "local_low": (">u8", 16),
+    "remote_high": (">u8", 24),
+    "remote_low": (">u8", 32),
+    "interface": ("u4", 40),
+    "expires": ("u4", 52),
+    "uid": ("u4", 64),
+    "inode": ("u4", 68),
+}
+LOCAL, REMOTE, COOKIE = BODY + 8, BODY + 24, BODY + 44
+INFO_FIELDS = {  # of struct tcp_info; the segment counters came with Linux 4.2
+    "since_sent": ("u4", 44),
+    "since_received": ("u4", 52),
+    "since_acked": ("u4", 56),
+    "segments_out": ("u4", 136),
+    "segments_in": ("u4", 140),
+}
+MILLISECONDS = ("expires", "since_sent", "since_received", "since_acked")
+
+DATAGRAM = 32 * 1024  # the most that the kernel sends of a dump at once (net/netlink/af_netlink.c)
+BATCH = 32 * DATAGRAM  # enough to make the cost of a NumPy call disappear
+ATTEMPTS = 3  # at a dump that changes keep interrupting
+PATIENCE = 5.0  # seconds that the kernel has for an answer
+
+STATES = sum(1 << state for state in TcpState)
+V4_MAPPED = 0xFFFF_0000_0000  # RFC 4291, 2.5.5.2
+KERNEL = (0, 0)  # netlink port id, multicast groups
+
+Messages = npt.NDArray[np.uint8]  # (messages, length of each)
+
+
+class Malformed(KernelError):
+    """These bytes are not what a kernel sends."""
+
+
+class SockDiag:
+    """A netlink socket that sees one network namespace: that of the thread which opened it."""
+
+    def __init__(self) -> None:
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
+            self._socket.connect(KERNEL)  # from now on nobody else's messages are let in
+        except PermissionError as error:
+            raise NotPermitted(f"netlink: {error.strerror}: a sandbox forbids AF_NETLINK sockets") from error
+        except OSError as error:
+            raise Unsupported(
+                f"netlink: {error.strerror}: without NETLINK_SOCK_DIAG no socket can be watched"
+            ) from error
+        self._socket.settimeout(PATIENCE)
+        self._sequence = 0
+
+    def close(self) -> None:
+        """Let go of the namespace, which an open socket keeps alive."""
+        self._socket.close()
+
+    def dump(self, netns: int, sockets: Sockets, scratch: bytearray) -> bool:
+        """Append all TCP sockets of both families; false where the kernel may have left some out.
+
+        `netns` goes into the column of that name; `scratch`, of BATCH bytes, is overwritten.
+        Raises KernelError where the kernel refuses, Malformed where its answer makes no sense.
+        """
+        whole = [self._dump_family(family, netns, sockets, scratch) for family in (socket.AF_INET, socket.AF_INET6)]
+        return all(whole)
+
+    def _dump_family(self, family: int, netns: int, sockets: Sockets, scratch: bytearray) -> bool:
+        start = len(sockets)
+        for _ in range(ATTEMPTS):
+            sockets.truncate(start)
+            self._request(family)
+            if self._receive_dump(netns, sockets, memoryview(scratch)):
+                return True
+        return False
+
+    def _request(self, family: int) -> None:
+        self._sequence += 1
+        body = struct.pack("=BBBxI48x", family, socket.IPPROTO_TCP, 1 << (INET_DIAG_INFO - 1), STATES)
+        flags = NLM_F_REQUEST | NLM_F_DUMP
+        header = HEADER.pack(HEADER.size + len(body), SOCK_DIAG_BY_FAMILY, flags, self._sequence, 0)
+        try:
+            self._socket.send(header + body)
+        except OSError as error:
+            raise KernelError(f"sock_diag: {error.strerror}") from error
+
+    def _receive_dump(self, netns: int, sockets: Sockets, scratch: memoryview) -> bool:
+        """Receive until the dump is done; false where it raced with changes."""
+        filled, done, whole = 0, False, True
+        while not done:
+            size = self._receive(scratch[filled : filled + DATAGRAM])
+            if HEADER.unpack_from(scratch, filled)[3] != self._sequence:
+                continue  # left over from a dump that was given up
+            filled += size
+            if may_be_last(scratch[:filled], size) or filled + DATAGRAM > len(scratch):
+                messages, done, undisturbed = survey(scratch[:filled])
+                decode(messages, netns, sockets)
+                whole = whole and undisturbed
+                filled = 0
+        return whole
+
+    def _receive(self, space: memoryview) -> int:
+        try:
+            size = self._socket.recv_into(space, 0, socket.MSG_TRUNC)
+        except TimeoutError as error:
+            raise KernelError(f"sock_diag: no answer within {PATIENCE:.0f} s") from error
+        except OSError as error:
+            raise KernelError(f"sock_diag: {error.strerror}") from error
+        if not HEADER.size <= size <= len(space):
+            raise Malformed(f"sock_diag: a datagram of {size} bytes")
+        return size
+
+
+def may_be_last(data: memoryview, size: int) -> bool:
+    """Whether the last datagram in `data`, of `size` bytes, looks as if it ended the dump.
+
+    A cheap hint, which survey() then proves or refutes.
+    """
+    first = HEADER.unpack_from(data, len(data) - size)
+    last = HEADER.unpack_from(data, len(data) - DONE_LENGTH) if size >= DONE_LENGTH else first
+    return first[1] != SOCK_DIAG_BY_FAMILY or last[:2] == (DONE_LENGTH, NLMSG_DONE)
+
+
+def survey(data: memoryview) -> tuple[memoryview, bool, bool]:
+    """Which bytes are sockets, do they end the dump, and is it undisturbed by changes."""
+    undisturbed, end = True, 0
+    while end < len(data):
+        length, kind, flags, _, _ = _header(data, end)
+        undisturbed = undisturbed and not flags & NLM_F_DUMP_INTR
+        if kind == NLMSG_DONE:
+            return data[:end], True, undisturbed
+        if kind == NLMSG_ERROR:
+            raise _refusal(data[end:])
+        if kind != SOCK_DIAG_BY_FAMILY:
+            raise Malformed(f"sock_diag: a message of unknown type {kind}")
+        end += _alike(data[end:]) * _aligned(length)
+    return data, False, undisturbed
+
+
+def _refusal(message: memoryview) -> KernelError:
+    """The kernel's error message as an exception."""
+    if len(message) < DONE_LENGTH:
+        return Malformed("sock_diag: an error message without an error")
+    (code,) = struct.unpack_from("=i", message, HEADER.size)
+    return KernelError(f"sock_diag: {os.strerror(-code)}: is the kernel's module tcp_diag there?")
+
+
+def _header(data: memoryview, offset: int) -> tuple[int, int, int, int, int]:
+    left = len(data) - offset
+    if left < HEADER.size:
+        raise Malformed(f"sock_diag: {left} bytes are no message")
+    header: tuple[int, int, int, int, int] = HEADER.unpack_from(data, offset)
+    if not HEADER.size <= header[0] or _aligned(header[0]) > left:
+        raise Malformed(f"sock_diag: a message of {header[0]} bytes where {left} are left")
+    return header
+
+
+def _aligned(length: int) -> int:
+    """NLMSG_ALIGN, and NLA_ALIGN."""
+    return (length + 3) & ~3
+
+
+def _alike(data: memoryview) -> int:
+    """How many messages at the front have the first one's length, type and flags."""
+    stride = _aligned(HEADER.unpack_from(data)[0])
+    heads: Column = np.ndarray((len(data) // stride,), np.uint64, data, strides=(stride,))
+    return _leading(heads == heads[0])
+
+
+def _leading(same: Column) -> int:
+    """How many elements at the front are true."""
+    return len(same) if same.all() else int(same.argmin())
+
+
+def decode(data: memoryview, netns: int, sockets: Sockets) -> None:
+    """Append the sockets in whole messages of type SOCK_DIAG_BY_FAMILY."""
+    for messages in _by_length(data):
+        rest = messages
+        while len(rest):
+            attributes = _attributes(rest[0].data)
+            same = _same_attributes(rest, attributes)
+            _append(rest if same.all() else rest[same], attributes, netns, sockets)
+            rest = rest[~same]
+
+
+def _by_length(data: memoryview) -> Iterator[Messages]:
+    """Messages of equal length as the rows of one array."""
+    offsets: dict[int, list[int]] = {}
+    offset = 0
+    while offset < len(data):
+        length = _aligned(_header(data, offset)[0])
+        alike = _alike(data[offset:])
+        if alike * length == len(data):
+            yield np.frombuffer(data, np.uint8).reshape(alike, length)
+            return
+        offsets.setdefault(length, []).extend(range(offset, offset + alike * length, length))
+        offset += alike * length
+    octets = np.frombuffer(data, np.uint8)
+    for length, starts in offsets.items():
+        yield octets[np.array(starts)[:, None] + np.arange(length)]
+
+
+def _attributes(message: memoryview) -> dict[int, int]:
+    """Offset of each attribute that is long enough to be of use, by type; of two, the last."""
+    if len(message) < ATTRIBUTES:
+        raise Malformed(f"sock_diag: a socket of {len(message)} bytes, at least {ATTRIBUTES} expected")
+    found: dict[int, int] = {}
+    offset = ATTRIBUTES
+    while offset + ATTRIBUTE.size <= len(message):
+        length, kind = ATTRIBUTE.unpack_from(message, offset)
+        left = len(message) - offset
+        if not ATTRIBUTE.size <= length <= left:
+            raise Malformed(f"sock_diag: attribute {kind} of {length} bytes where {left} are left")
+        if length - ATTRIBUTE.size >= NEEDED.get(kind & ATTRIBUTE_TYPE_MASK, 0):
+            found[kind & ATTRIBUTE_TYPE_MASK] = offset
+        offset += _aligned(length)
+    if INET_DIAG_INFO not in found:
+        raise Malformed("sock_diag: a socket without INET_DIAG_INFO")
+    return found
+
+
+def _same_attributes(messages: Messages, attributes: dict[int, int]) -> npt.NDArray[np.bool_]:
+    """Which messages have their attributes where the first one has them."""
+    same = np.ones(len(messages), np.bool_)
+    for offset in attributes.values():
+        heads = _field(messages, offset, "u4")
+        same &= heads == heads[0]
+    return same
+
+
+def _field(messages: Messages, offset: int, kind: str) -> Column:
+    """One field of every message, in place."""
+    column: Column = np.ndarray((len(messages),), kind, messages, offset, (messages.strides[0],))
+    return column
+
+
+def _append(messages: Messages, attributes: dict[int, int], netns: int, sockets: Sockets) -> None:
+    """Append messages of one layout."""
+    new = sockets.extend(len(messages))
+    for name, (kind, offset) in MESSAGE_FIELDS.items():
+        new[name][:] = _field(messages, BODY + offset, kind)
+    info = attributes[INET_DIAG_INFO] + ATTRIBUTE.size
+    for name, (kind, offset) in INFO_FIELDS.items():
+        new[name][:] = _field(messages, info + offset, kind)
+    for name in MILLISECONDS:
+        new[name] *= np.float32(0.001)
+    cgroup = attributes.get(INET_DIAG_CGROUP_ID)
+    new["cgroup"][:] = 0 if cgroup is None else _field(messages, cgroup + ATTRIBUTE.size, "u8")
+    new["cookie"][:] = _field(messages, COOKIE, "u4") | _field(messages, COOKIE + 4, "u4").astype("u8") << np.uint64(32)
+    new["netns"][:] = netns
+    _map_v4(messages, new)
+
+
+def _map_v4(messages: Messages, new: dict[str, Column]) -> None:
+    """Write the addresses of AF_INET sockets, which fill only the first 4 bytes, v4-mapped."""
+    v4 = _field(messages, BODY, "u1") == socket.AF_INET
+    if not v4.any():
+        return
+    for side, offset in (("local", LOCAL), ("remote", REMOTE)):
+        np.copyto(new[f"{side}_high"], 0, where=v4)
+        np.copyto(new[f"{side}_low"], _field(messages, offset, ">u4") | np.uint64(V4_MAPPED), where=v4)

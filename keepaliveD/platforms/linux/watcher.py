@@ -1,0 +1,71 @@
+"""Every TCP socket of the host: one netlink socket in each network namespace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from keepaliveD.errors import KernelError, Refusal
+from keepaliveD.model import Sockets, SocketTable
+from keepaliveD.platforms.linux import interfaces, namespaces
+from keepaliveD.platforms.linux.sock_diag import BATCH, SockDiag
+
+
+class NetlinkWatcher:
+    """Takes snapshots by sock_diag."""
+
+    def __init__(self, root: Path = Path("/"), *, all_namespaces: bool = True, with_interfaces: bool = False) -> None:
+        self._root = root
+        self._all_namespaces = all_namespaces
+        self._with_interfaces = with_interfaces
+        self._paths = namespaces.only_here(root)
+        (self._own,) = self._paths
+        self._diags = {self._own: SockDiag()}
+        self._shut: set[int] = set()  # namespaces that we may not enter
+        self._scratch = bytearray(BATCH)
+        self._expected = 0
+
+    def snapshot(self, now: float) -> SocketTable:
+        """All sockets that can be seen; `now` is when. Raises KernelError."""
+        if self._all_namespaces:
+            self._follow_namespaces()
+        sockets = Sockets(capacity=self._expected)
+        names = {"": 0}
+        complete = True
+        for netns, diag in list(self._diags.items()):
+            start = len(sockets)
+            complete = self._dump(netns, diag, sockets) and complete
+            if self._with_interfaces:
+                look = namespaces.inside(self._paths[netns], interfaces.look)
+                look.resolve(sockets.since(start), names)
+            else:
+                sockets.since(start)["interface"][:] = 0
+        self._expected = len(sockets)
+        return SocketTable(sockets, now, complete, tuple(names), len(self._diags), len(self._shut))
+
+    def close(self) -> None:
+        """Let go of every namespace."""
+        for diag in self._diags.values():
+            diag.close()
+
+    def _dump(self, netns: int, diag: SockDiag, sockets: Sockets) -> bool:
+        try:
+            return diag.dump(netns, sockets, self._scratch)
+        except KernelError:
+            if netns == self._own:
+                raise
+            self._diags.pop(netns).close()  # entered anew at the next scan
+            return False
+
+    def _follow_namespaces(self) -> None:
+        """Enter new namespaces; leave those that only our own socket still keeps alive."""
+        self._paths = namespaces.everywhere(self._root)
+        for gone in self._diags.keys() - self._paths.keys():
+            self._diags.pop(gone).close()
+        self._shut &= self._paths.keys()
+        for new in self._paths.keys() - self._diags.keys() - self._shut:
+            try:
+                self._diags[new] = namespaces.inside(self._paths[new], SockDiag)
+            except FileNotFoundError:
+                continue  # ended meanwhile
+            except (OSError, Refusal):
+                self._shut.add(new)

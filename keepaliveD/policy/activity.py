@@ -1,0 +1,114 @@
+"""When each connection was last seen to carry a packet that a firewall could have seen.
+
+The kernel's ages (tcpi_last_data_sent and so on) do not show a peer's keepalive probe nor our
+answer to it; only the segment counters move.
+So the memory of each socket joins both, from scan to scan, by its cookie.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from keepaliveD.model import FOREVER, Column, Indices, SocketTable, Timer
+
+SAME_TIMER = 0.5  # seconds by which two readings of one expiry may differ
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What is remembered of each socket, in the order of the table it was learnt from.
+
+    Instants and durations are seconds; NaN is not known.
+    """
+
+    taken_at: float
+    cookie: Column
+    segments_in: Column
+    segments_out: Column
+    first_seen: Column  # instant of the first scan that had it
+    last_packet: Column  # instant
+    expires_at: Column  # instant at which the keepalive timer checks, NaN without one
+    keepidle: Column  # idle time after which it probes, as far as the timer has shown
+    peer_period: Column  # idle time after which the peer probes, FOREVER if it was never seen to
+    survived: Column  # longest idle time after which the peer was still heard
+    told: Column  # Verdict last announced, 0 for none
+    told_at: Column  # instant
+
+    def __len__(self) -> int:
+        return len(self.cookie)
+
+
+def nothing_known() -> Activity:
+    """The memory before the first scan."""
+    none = np.empty(0)
+    integers = np.empty(0, np.uint64)
+    return Activity(
+        -FOREVER, integers, integers, integers, none, none, none, none, none, none, np.empty(0, np.uint8), none
+    )
+
+
+def observe(before: Activity, table: SocketTable, timeout: Column) -> Activity:
+    """Join what a new table shows with what is remembered; rows follow the table.
+
+    `timeout` is that of each row's path: once it has passed, only a packet from the peer proves
+    that the path still knows the connection.
+    """
+    sockets, now = table.sockets, table.taken_at
+    row, known = find(before.cookie, sockets["cookie"])
+
+    def remembered(column: Column, default: float) -> Column:
+        if isinstance(row, slice):
+            return column
+        return np.where(known, column[row], default) if len(column) else np.full(len(sockets), default)
+
+    heard = known & (sockets["segments_in"] != remembered(before.segments_in, 0))
+    moved = heard | (known & (sockets["segments_out"] != remembered(before.segments_out, 0)))
+    last_before = remembered(before.last_packet, -FOREVER)
+    first_seen = remembered(before.first_seen, now)
+
+    by_ages = now - np.minimum(np.minimum(sockets["since_sent"], sockets["since_received"]), sockets["since_acked"])
+    unshown = moved & (by_ages <= before.taken_at)
+    newest = np.where(unshown, before.taken_at, by_ages)
+    forgotten = known & ~heard & (newest - last_before > timeout)
+    last_packet = np.where(known & (~moved | forgotten), last_before, np.maximum(newest, last_before))
+
+    quiet_until = before.taken_at - np.maximum(last_before, first_seen)
+    survived = np.where(
+        heard, np.maximum(remembered(before.survived, 0.0), quiet_until), remembered(before.survived, 0.0)
+    )
+    peer_period = np.where(heard & unshown, now - last_before, remembered(before.peer_period, FOREVER))
+
+    ticking = sockets["timer"] == Timer.KEEPALIVE
+    expires_at = np.where(ticking, now + sockets["expires"], np.nan)
+    same_timer = np.abs(expires_at - remembered(before.expires_at, np.nan)) < SAME_TIMER
+    keepidle = np.where(same_timer, remembered(before.keepidle, 0.0), 0.0)
+    keepidle = np.where(ticking, np.maximum(keepidle, expires_at - last_packet), np.nan)
+
+    return Activity(
+        taken_at=now,
+        cookie=sockets["cookie"],
+        segments_in=sockets["segments_in"],
+        segments_out=sockets["segments_out"],
+        first_seen=first_seen,
+        last_packet=last_packet,
+        expires_at=expires_at,
+        keepidle=keepidle,
+        peer_period=peer_period,
+        survived=survived,
+        told=remembered(before.told, 0).astype(np.uint8),
+        told_at=remembered(before.told_at, -FOREVER),
+    )
+
+
+def find(haystack: Column, needles: Column) -> tuple[Indices | slice, Column]:
+    """Where each needle stands in the haystack (any place, if nowhere), and whether it does."""
+    if np.array_equal(haystack, needles):
+        return slice(None), np.ones(len(needles), np.bool_)
+    if not len(haystack):
+        return np.zeros(len(needles), np.intp), np.zeros(len(needles), np.bool_)
+    order = np.argsort(haystack)
+    place = np.searchsorted(haystack, needles, sorter=order)
+    row = order[np.minimum(place, len(haystack) - 1)]
+    return row, haystack[row] == needles

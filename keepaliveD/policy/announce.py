@@ -1,0 +1,45 @@
+"""Which connections deserve a word now: those whose outlook changed since they were last spoken of."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from keepaliveD.model import Column, Due, Indices, Verdict
+from keepaliveD.policy.activity import Activity
+from keepaliveD.policy.forecast import Forecast
+
+AGAIN_AFTER = 3600.0  # seconds until a connection that recovered by itself is warned of once more
+
+
+def lead(timeout: Column, warn_before: float) -> Column:
+    """How long before the cut a warning is due: `warn_before`, but never more than half the timeout."""
+    earliest: Column = np.minimum(warn_before, timeout / 2)
+    return earliest
+
+
+def choose(forecast: Forecast, activity: Activity, warn_before: float) -> tuple[Indices, Activity]:
+    """Rows to announce, and the memory that they were announced.
+
+    A warning is due when the cut is near and this verdict was not yet told, or long ago.
+    A cut is told once, as soon as it is certain.
+    A recovery is told once: when a packet passed after all, or when something now keeps the
+    connection alive for good.
+    """
+    now, verdict, told = forecast.now, forecast.verdict, activity.told
+    at_risk = (verdict == Verdict.LATE) | (verdict == Verdict.BARE)
+    near = forecast.cut_at - now <= lead(forecast.timeout, warn_before)
+    stale = (now - activity.told_at >= AGAIN_AFTER) & (activity.last_packet > activity.told_at)
+    warn = at_risk & near & ((told != verdict) | stale)
+
+    cut = (verdict == Verdict.CUT) & forecast.confirmed & (told != Verdict.CUT)
+
+    lasting = (forecast.due == Due.KEEPALIVE) | (forecast.due == Due.PEER)
+    kept = (verdict == Verdict.SAFE) & lasting & (told != Verdict.SAFE) & (told != Verdict.UNKNOWN)
+    risen = (told == Verdict.CUT) & (at_risk | (verdict == Verdict.SAFE))
+
+    rows = np.flatnonzero(warn | cut | kept | risen)
+    told, told_at = told.copy(), activity.told_at.copy()
+    told[rows], told_at[rows] = verdict[rows], now
+    return rows, dataclasses.replace(activity, told=told, told_at=told_at)

@@ -1,0 +1,92 @@
+"""Which path each connection takes, and when that path forgets: most specific wins."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from keepaliveD.model import Bools, Column, IPNetwork, Path, Sockets, SocketTable, TcpState
+
+V4_MAPPED_PREFIX = 96  # bits before the IPv4 address, RFC 4291 2.5.5.2
+ALL_ONES = (1 << 128) - 1
+LOW_HALF = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """The path of every socket: `index` into `paths`, and its `timeout`, NaN where none is known."""
+
+    paths: Sequence[Path]
+    index: Column
+    timeout: Column
+
+
+def ignored(sockets: Sockets, networks: Sequence[IPNetwork]) -> Bools:
+    """Sockets whose peer is in one of the networks."""
+    found = np.zeros(len(sockets), np.bool_)
+    for network in networks:
+        found |= in_network(sockets, network)
+    return found
+
+
+def assign(table: SocketTable, paths: Sequence[Path]) -> Assigned:
+    """Give every socket the most specific of `paths` that concerns it; the first one concerns all.
+
+    A longer prefix is more specific, then ports named, then an interface named.
+    The timeouts are those of established connections, so a half-closed one has none that is known.
+    """
+    index = np.zeros(len(table), np.uint32)
+    for _, _, number, network in sorted(_selectors(paths), key=lambda selector: selector[:3]):
+        index[_concerned(table, paths[number], network)] = number
+    timeout = np.array([path.timeout for path in paths])[index]
+    timeout[table.sockets["state"] != TcpState.ESTABLISHED] = np.nan
+    return Assigned(paths, index, timeout)
+
+
+def _selectors(paths: Sequence[Path]) -> list[tuple[tuple[int, bool, bool], int, int, IPNetwork | None]]:
+    """Every path's networks one by one, with what sorts them; of equals the first listed sorts last."""
+    return [
+        ((_prefix(network), bool(path.ports), bool(path.interface)), -number, number, network)
+        for number, path in enumerate(paths)
+        if number
+        for network in path.networks or (None,)
+    ]
+
+
+def _concerned(table: SocketTable, path: Path, network: IPNetwork | None) -> Bools:
+    sockets = table.sockets
+    found = np.ones(len(sockets), np.bool_) if network is None else in_network(sockets, network)
+    if path.ports:
+        found &= np.isin(sockets["remote_port"], path.ports) | np.isin(sockets["local_port"], path.ports)
+    if path.interface:
+        known = path.interface in table.interfaces
+        found &= (sockets["interface"] == table.interfaces.index(path.interface)) if known else np.False_
+    return found
+
+
+def in_network(sockets: Sockets, network: IPNetwork) -> Bools:
+    """Sockets whose peer is in the network; IPv4 networks also match v4-mapped peers."""
+    value, mask = _as_mapped(network)
+    found: Bools = (sockets["remote_low"] & np.uint64(mask & LOW_HALF)) == np.uint64(value & LOW_HALF)
+    found &= (sockets["remote_high"] & np.uint64(mask >> 64)) == np.uint64(value >> 64)
+    return found
+
+
+def _prefix(network: IPNetwork | None) -> int:
+    """Length of the prefix in 128-bit addresses, -1 for no network."""
+    if network is None:
+        return -1
+    return network.prefixlen + (V4_MAPPED_PREFIX if network.version == 4 else 0)
+
+
+def _as_mapped(network: IPNetwork) -> tuple[int, int]:
+    """Value and mask in 128-bit addresses."""
+    prefix = _prefix(network)
+    mask = ALL_ONES ^ (ALL_ONES >> prefix)
+    address = int(network.network_address)
+    if isinstance(network, ipaddress.IPv4Network):
+        address |= 0xFFFF << 32
+    return address, mask
