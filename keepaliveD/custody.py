@@ -93,6 +93,10 @@ class Custody:
         """Give up custody of settings that are somebody else's now."""
         self._store({key: one for key, one in self._load().items() if key not in keys})
 
+    def holds_any(self) -> bool:
+        """Whether anything is recorded."""
+        return bool(self._load())
+
     def due_back(self, stands: Mapping[str, int]) -> Return:
         """What to give back, given what stands now: only what is still ours."""
         held = self._load()

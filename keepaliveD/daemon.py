@@ -77,19 +77,15 @@ class Daemon:
             if outcome.refused:
                 self._watcher.close()
                 raise outcome.refused
+        self._let_go()
         self._say("started", INFO, f"tcp-keepalived {__version__}: {self._summary()}")
 
     def stop(self) -> None:
-        """Give back what was found, if that is wanted. Raises Refusal where it cannot be."""
+        """Give back what was found, if that is wanted. Raises Refusal where that fails."""
         self._outside.notify("STOPPING=1")
         self._watcher.close()
-        if self._custody is None or not self._config.restore_on_stop:
-            return
-        outcome, due = give_back(self._platform.tuner, self._custody)
-        if outcome.refused:
-            raise outcome.refused
-        for entry in (*entries.of(outcome), *entries.left_alone(due.left_alone)):
-            self._log(entry)
+        if self._config.restore_on_stop and (refusal := self._give_back()):
+            raise refusal
 
     def _pause(self, next_look: float) -> float:
         return max(0.0, min(next_look - self._outside.now(), self._outside.watchdog))
@@ -145,8 +141,23 @@ class Daemon:
             self._watcher.close()
             self._watcher = watcher
             self._engine.follow(self._rules())
+            self._let_go()
             self._say("reloaded", NOTICE, f"configuration reloaded: {self._summary()}")
         self._outside.notify("READY=1", self._status())
+
+    def _let_go(self) -> None:
+        """Settings that are no longer in our care, by a changed configuration, go back at once."""
+        if not self._config.apply and self._config.restore_on_stop:
+            self._give_back()
+
+    def _give_back(self) -> Refusal | None:
+        """Give back what was found, and tell; the reason where that fails."""
+        if self._custody is None:
+            return None
+        outcome, due = give_back(self._platform.tuner, self._custody)
+        for entry in (*entries.of(outcome), *entries.left_alone(due.left_alone)):
+            self._log(entry)
+        return outcome.refused
 
     def _summary(self) -> str:
         return f"{entries.counts_line(count(self.judgement))}; {self._intent()}"

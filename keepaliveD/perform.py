@@ -52,11 +52,13 @@ def give_back(tuner: Tuner, custody: Custody) -> tuple[Outcome, Return]:
     """Write the recorded values back where ours still stand, then forget them.
 
     Where that fails the record stays, for another try.
+    Without a record the kernel is not even read.
     """
-    due = custody.due_back(tuner.read())
+    due = custody.due_back(tuner.read()) if custody.holds_any() else Return()
     action = SetSystemKeepalive(due.values, due.stands, Because.RESTORE)
     try:
-        tuner.write(due.values)
+        if due.values:
+            tuner.write(due.values)
     except Refusal as refusal:
         return Outcome(action, refused=refusal), due
     custody.close()

@@ -45,8 +45,12 @@ class SystemKeepalive:
     def record(self, outcome: Outcome) -> None:
         """Learn what came of it: what could not be written is not tried again until it changes."""
         action = outcome.action
-        if isinstance(action, SetSystemKeepalive) and (outcome.refused or outcome.dry_run):
+        if not isinstance(action, SetSystemKeepalive):
+            return
+        if outcome.refused or outcome.dry_run:
             self._left_alone |= action.found
+        else:
+            self._were_in_place |= action.values.keys()
 
     def _on_drifted(self, drifted: Mapping[str, int]) -> list[Action]:
         if not drifted:

@@ -1,0 +1,139 @@
+"""A platform that is a few dictionaries, and surroundings whose time a test steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from keepaliveD.config import Config, load
+from keepaliveD.custody import Custody
+from keepaliveD.daemon import Daemon
+from keepaliveD.entries import Entry
+from keepaliveD.errors import Refusal
+from keepaliveD.model import Connection, Keepalive, Owner, SocketTable
+from keepaliveD.platforms.base import Platform
+from tests.policy.tables import Socket, table
+
+IDENTITY = {"boot": "1", "netns": "2"}
+KERNEL = {"time": 7200, "intvl": 75, "probes": 9}
+OURS = {"time": 180, "intvl": 20, "probes": 31}
+
+Event = signal.Signals | Callable[[], None] | None
+
+
+@dataclass
+class FakeTuner:
+    """A kernel's settings as a dictionary; `refusal` is what it answers to a write."""
+
+    values: dict[str, int] = field(default_factory=lambda: dict(KERNEL))
+    refusal: Refusal | None = None
+    writes: list[dict[str, int]] = field(default_factory=list)
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        return IDENTITY
+
+    def names(self, keepalive: Keepalive) -> Mapping[str, int]:
+        return {"time": keepalive.idle, "intvl": keepalive.interval, "probes": keepalive.probes}
+
+    def read(self) -> Mapping[str, int]:
+        return dict(self.values)
+
+    def write(self, values: Mapping[str, int]) -> None:
+        if self.refusal:
+            raise self.refusal
+        self.writes.append(dict(values))
+        self.values |= values
+
+
+@dataclass
+class FakeWatcher:
+    """Shows the sockets that a test put there, as they are at that time."""
+
+    sockets: Callable[[float], list[Socket]] = lambda _: []
+    refusal: Refusal | None = None
+    closed: int = 0
+
+    def snapshot(self, now: float) -> SocketTable:
+        if self.refusal:
+            raise self.refusal
+        return table(now, *self.sockets(now))
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class FakeOwners:
+    """Everything belongs to one process with a malicious name."""
+
+    def name(self, connections: Iterable[Connection]) -> tuple[Connection, ...]:
+        owner = Owner(77, "backup", "backup.service")
+        return tuple(dataclasses.replace(connection, owner=owner) for connection in connections)
+
+
+@dataclass
+class Stage:
+    """A daemon, what surrounds it, and all that it said. `script` happens one event a wait."""
+
+    directory: Path
+    script: list[Event] = field(default_factory=list)
+    config: Config = field(default_factory=load)
+    tuner: FakeTuner = field(default_factory=FakeTuner)
+    watcher: FakeWatcher = field(default_factory=FakeWatcher)
+    dry_run: bool = False
+    watchdog: float = float("inf")
+    time: float = 1000.0
+    waits: list[float] = field(default_factory=list)
+    notified: list[tuple[str, ...]] = field(default_factory=list)
+    said: list[Entry] = field(default_factory=list)
+    reloads: Config | Refusal | None = None
+
+    def custody(self) -> Custody:
+        """The record of this stage."""
+        return Custody(self.directory, IDENTITY)
+
+    def daemon(self) -> Daemon:
+        """A daemon that is about to start here."""
+
+        def watch(*, all_namespaces: bool, with_interfaces: bool) -> FakeWatcher:
+            del all_namespaces, with_interfaces
+            return self.watcher
+
+        platform = Platform("fake", self.tuner, FakeOwners(), watch)
+        return Daemon(self.config, platform, None if self.dry_run else self.custody(), self.say, self)
+
+    def run(self) -> None:
+        """A whole life: the script, then SIGTERM."""
+        with self.custody().locked():
+            self.daemon().run()
+
+    def now(self) -> float:
+        return self.time
+
+    def wait(self, seconds: float) -> signal.Signals | None:
+        """Time passes, then the next event of the script happens."""
+        self.waits.append(seconds)
+        self.time += seconds
+        event = self.script.pop(0) if self.script else signal.SIGTERM
+        if event is None or isinstance(event, signal.Signals):
+            return event
+        event()
+        return None
+
+    def notify(self, *assignments: str) -> None:
+        self.notified.append(assignments)
+
+    def load(self) -> Config:
+        if isinstance(self.reloads, Refusal):
+            raise self.reloads
+        return self.reloads or self.config
+
+    def say(self, entry: Entry) -> None:
+        self.said.append(entry)
+
+    def events(self) -> list[str]:
+        """Names of everything said."""
+        return [entry.event for entry in self.said]

@@ -1,0 +1,208 @@
+"""The daemon's life, step by step."""
+
+import dataclasses
+import signal
+from pathlib import Path
+
+import pytest
+
+from keepaliveD.config import load
+from keepaliveD.errors import ConfigError, KernelError, NotPermitted
+from keepaliveD.policy.sysctls import OnDrift
+from tests.daemon.fakes import KERNEL, OURS, FakeTuner, FakeWatcher, Stage
+from tests.policy.tables import idle
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+def test_it_applies_and_gives_back(stage: Stage) -> None:
+    stage.run()
+    assert stage.tuner.writes == [OURS, KERNEL]
+    assert stage.events() == ["applied"] * 3 + ["started"] + ["restored"] * 3
+
+
+def test_the_values_found_are_on_disk_before_the_first_write(stage: Stage) -> None:
+    """kill -9 may come between any two steps."""
+    seen: list[dict[str, int]] = []
+
+    class Looking(FakeTuner):
+        def write(self, values: object) -> None:
+            seen.append(dict(stage.custody().due_back(OURS).values))
+            super().write(values)  # type: ignore[arg-type]
+
+    stage.tuner = Looking()
+    stage.run()
+    assert seen[0] == KERNEL
+
+
+def test_after_a_crash_the_next_start_knows_the_true_originals(stage: Stage) -> None:
+    with stage.custody().locked():
+        stage.daemon().start()
+    assert stage.tuner.values == OURS
+    again = Stage(stage.directory, tuner=stage.tuner)
+    again.run()
+    assert again.tuner.values == KERNEL
+
+
+def test_it_keeps_them_if_told_to(stage: Stage) -> None:
+    stage.config = dataclasses.replace(stage.config, restore_on_stop=False)
+    stage.run()
+    assert stage.tuner.values == OURS
+    assert stage.custody().due_back(stage.tuner.values).values == KERNEL
+
+
+def test_a_dry_run_writes_nothing_anywhere(stage: Stage) -> None:
+    stage.dry_run = True
+    stage.daemon().run()
+    assert stage.tuner.writes == []
+    assert not (stage.directory / "found.json").exists()
+    assert [entry.message for entry in stage.said][:1] == ["time: found 7200, would set 180"]
+
+
+def test_leaving_the_system_alone_does_not_even_read_it(stage: Stage) -> None:
+    stage.config = dataclasses.replace(stage.config, apply=False)
+    stage.tuner.refusal = NotPermitted("must not be asked")
+    stage.run()
+    assert stage.events() == ["started"]
+
+
+def test_settings_that_a_reload_takes_out_of_our_care_are_given_back_at_once(stage: Stage) -> None:
+    stage.reloads = dataclasses.replace(stage.config, apply=False)
+    stage.script = [signal.SIGHUP, lambda: stage.waits.append(stage.tuner.values["time"])]
+    stage.run()
+    assert 7200 in stage.waits
+    assert stage.tuner.writes == [OURS, KERNEL]
+
+
+def test_what_a_crash_left_behind_is_given_back_when_nothing_is_in_our_care_any_more(stage: Stage) -> None:
+    with stage.custody().locked():
+        stage.daemon().start()
+    stage.config = dataclasses.replace(stage.config, apply=False)
+    stage.run()
+    assert stage.tuner.values == KERNEL
+
+
+def test_it_does_not_start_where_it_may_not_write_and_changes_nothing(stage: Stage) -> None:
+    stage.tuner.refusal = NotPermitted("time: cannot be set: run as root")
+    with pytest.raises(NotPermitted):
+        stage.run()
+    assert stage.tuner.values == KERNEL
+    assert not (stage.directory / "found.json").exists()
+    assert stage.notified == []
+    assert stage.watcher.closed == 1
+
+
+def test_it_does_not_start_where_it_cannot_watch_and_changes_nothing(stage: Stage) -> None:
+    stage.watcher.refusal = KernelError("sock_diag: no")
+    with pytest.raises(KernelError):
+        stage.run()
+    assert stage.tuner.writes == []
+
+
+def test_it_tells_the_service_manager_its_state(stage: Stage) -> None:
+    stage.script = [None, signal.SIGTERM]
+    stage.run()
+    states = [assignments[0] for assignments in stage.notified]
+    assert states == ["READY=1", "WATCHDOG=1", "STOPPING=1"]
+    assert stage.notified[0][1].startswith("STATUS=Watching 0 connections; system keepalive idle 180s")
+
+
+def test_it_shows_life_more_often_than_it_looks(stage: Stage) -> None:
+    """The watchdog may be more impatient than the scan."""
+    stage.watchdog = 6.0
+    stage.script = [None, None, None, None, None]
+    stage.run()
+    assert stage.waits[:4] == [6.0, 6.0, 3.0, 6.0]
+
+
+def test_drift_is_noticed_within_one_scan_and_set_back(stage: Stage) -> None:
+    stage.script = [lambda: stage.tuner.values.update(time=300), None]
+    stage.run()
+    assert "drift" in stage.events()
+    assert stage.tuner.writes[1] == {"time": 180}
+
+
+def test_what_somebody_else_wanted_meanwhile_is_what_they_get_back(stage: Stage) -> None:
+    """Without us the system would be at 300 now."""
+    stage.script = [lambda: stage.tuner.values.update(time=300), None]
+    stage.run()
+    assert stage.tuner.values == KERNEL | {"time": 300}
+
+
+@pytest.mark.parametrize("on_drift", [OnDrift.YIELD, OnDrift.WARN])
+def test_what_is_left_to_somebody_else_stays_theirs_after_the_stop(stage: Stage, on_drift: OnDrift) -> None:
+    stage.config = dataclasses.replace(stage.config, on_drift=on_drift)
+    stage.script = [lambda: stage.tuner.values.update(time=300), None]
+    stage.run()
+    assert stage.tuner.values == KERNEL | {"time": 300}
+
+
+def test_a_failed_scan_is_told_once_and_then_that_it_is_over(stage: Stage) -> None:
+    def fail() -> None:
+        stage.watcher.refusal = KernelError("sock_diag: no")
+
+    def recover() -> None:
+        stage.watcher.refusal = None
+
+    stage.script = [fail, None, recover, None]
+    stage.run()
+    said = [entry.message for entry in stage.said if entry.event == "scan-failed"]
+    assert said == ["nothing can be watched now: sock_diag: no", "watching again"]
+
+
+def test_a_reload_goes_by_the_new_configuration(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "new.toml").write_text('[keepalive]\nidle = "120s"\n')
+    stage.reloads = load(tmp_path / "new.toml")
+    stage.script = [signal.SIGHUP]
+    stage.run()
+    assert stage.tuner.writes == [OURS, {"time": 120}, KERNEL]
+    assert [assignments[0] for assignments in stage.notified] == [
+        "READY=1",
+        "RELOADING=1",
+        "READY=1",
+        "WATCHDOG=1",
+        "STOPPING=1",
+    ]
+
+
+def test_a_reload_tells_the_manager_when_it_began_in_the_same_message(stage: Stage) -> None:
+    """Type=notify-reload waits for ever without it."""
+    stage.script = [signal.SIGHUP]
+    stage.run()
+    assert stage.notified[1] == ("RELOADING=1", "MONOTONIC_USEC=1015000000")
+
+
+def test_a_wrong_configuration_is_told_and_the_old_one_stays(stage: Stage) -> None:
+    stage.reloads = ConfigError("a.toml: x: wrong\na.toml: y: wrong")
+    stage.script = [signal.SIGHUP]
+    stage.run()
+    said = [entry.message for entry in stage.said if entry.event == "reload-failed"]
+    assert said == [
+        "configuration not reloaded, the old one stays: a.toml: x: wrong",
+        "configuration not reloaded, the old one stays: a.toml: y: wrong",
+    ]
+    assert stage.tuner.writes == [OURS, KERNEL]
+    assert stage.watcher.closed == 1
+
+
+def test_a_reload_does_not_tell_again_what_was_told(stage: Stage) -> None:
+    stage.watcher = FakeWatcher(lambda now: [idle(now - 800.0)])
+    stage.script = [signal.SIGHUP, None]
+    stage.run()
+    assert stage.events().count("bare") == 1
+
+
+def test_a_connection_is_warned_of_and_then_given_up(stage: Stage) -> None:
+    stage.watcher = FakeWatcher(lambda now: [idle(now - 1000.0)])
+    stage.script = [None] * 20
+    stage.run()
+    told = [entry for entry in stage.said if "KEEPALIVE_VERDICT" in entry.fields]
+    assert [entry.event for entry in told] == ["bare", "cut"]
+    assert told[0].fields["KEEPALIVE_LEFT_SEC"] == 60.0
+    assert told[0].message == (
+        "backup[77] (backup.service) 192.0.2.1:40000 -> 198.51.100.1:22: no packet is due: "
+        "path default forgets it in 1min (quiet for 3min of 4min, watch.default_timeout)"
+    )

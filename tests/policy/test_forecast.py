@@ -1,0 +1,128 @@
+"""Which comes first: the next packet, or the cut."""
+
+import numpy as np
+import pytest
+
+from keepaliveD.model import FOREVER, Due, Path, TcpState, Timer, Verdict
+from tests.policy.tables import Socket, idle, table, watch
+
+
+def verdict(socket: Socket, timeout: float = 300.0) -> Verdict:
+    path = Path("firewall", timeout, "configured")
+    return Verdict(watch(table(1000.0, socket), path=path).forecast.verdict[0])
+
+
+def test_a_socket_without_keepalive_is_bare() -> None:
+    assert verdict(idle(0.0)) is Verdict.BARE
+
+
+def test_a_keepalive_that_is_due_before_the_cut_makes_safe() -> None:
+    assert verdict(idle(10.0, timer=Timer.KEEPALIVE, expires=170.0)) is Verdict.SAFE
+
+
+def test_a_keepalive_that_is_due_with_the_cut_comes_too_late() -> None:
+    """A period equal to the timeout loses the race."""
+    assert verdict(idle(0.0, timer=Timer.KEEPALIVE, expires=300.0)) is Verdict.LATE
+
+
+def test_a_timer_that_may_fire_late_is_late() -> None:
+    """Timers fire up to an eighth late: 266.6 s of 300 s are in time, 266.7 s are not (300 = 266.67 x 9/8)."""
+    assert verdict(idle(0.0, timer=Timer.KEEPALIVE, expires=266.6)) is Verdict.SAFE
+    assert verdict(idle(0.0, timer=Timer.KEEPALIVE, expires=266.7)) is Verdict.LATE
+
+
+def test_a_timer_armed_under_the_old_setting_is_late() -> None:
+    """Lowering the sysctl does not shorten a timer that is already armed."""
+    assert verdict(idle(0.0, timer=Timer.KEEPALIVE, expires=7200.0)) is Verdict.LATE
+
+
+def test_a_check_is_no_probe() -> None:
+    """The timer checks at 100 s, but data passed since it was armed: it will only set itself anew."""
+    armed = table(1000.0, idle(0.0, timer=Timer.KEEPALIVE, expires=180.0))
+    busy = table(1100.0, idle(0.0, timer=Timer.KEEPALIVE, expires=80.0, segments_in=11))
+    forecast = watch(armed, busy).forecast
+    assert forecast.due_at[0] == pytest.approx(1280.0)
+
+
+def test_idle_for_the_timeout_is_cut_and_not_a_moment_before() -> None:
+    assert verdict(idle(299.9)) is Verdict.BARE
+    assert verdict(idle(300.0)) is Verdict.CUT
+
+
+def test_a_keepalive_does_not_save_what_is_cut() -> None:
+    assert verdict(idle(301.0, timer=Timer.KEEPALIVE, expires=1.0)) is Verdict.CUT
+
+
+@pytest.mark.parametrize(("timer", "due"), [(Timer.RETRANSMIT, Due.RETRANSMIT), (Timer.ZERO_WINDOW, Due.ZERO_WINDOW)])
+def test_another_packet_that_leaves_in_time_makes_safe(timer: Timer, due: Due) -> None:
+    forecast = watch(table(1000.0, idle(290.0, timer=timer, expires=5.0))).forecast
+    assert (forecast.verdict[0], forecast.due[0], forecast.due_at[0]) == (Verdict.SAFE, due, 1005.0)
+    assert verdict(idle(290.0, timer=timer, expires=20.0)) is Verdict.LATE
+
+
+def test_a_peer_that_probes_in_time_makes_safe() -> None:
+    scans = [table(1000.0, idle(0.0)), table(1100.0, idle(100.0)), table(1115.0, idle(115.0, segments_in=11))]
+    forecast = watch(*scans).forecast
+    assert (forecast.verdict[0], forecast.due[0], forecast.due_at[0]) == (Verdict.SAFE, Due.PEER, 1215.0)
+
+
+def test_a_peer_that_has_stopped_probing_saves_nobody() -> None:
+    scans = [
+        table(1000.0, idle(0.0)),
+        table(1100.0, idle(100.0)),
+        table(1115.0, idle(115.0, segments_in=11)),
+        table(1216.0, idle(216.0, segments_in=11)),
+    ]
+    assert watch(*scans).forecast.verdict[0] == Verdict.BARE
+
+
+def test_a_peer_that_probes_too_late_saves_nobody() -> None:
+    scans = [table(1000.0, idle(0.0)), table(1290.0, idle(290.0)), table(1305.0, idle(305.0, segments_in=11))]
+    assert watch(*scans).forecast.verdict[0] == Verdict.BARE
+
+
+def test_the_peers_probe_saves_what_our_own_keepalive_would_not() -> None:
+    late: Socket = {"timer": Timer.KEEPALIVE, "expires": 7200.0}
+    scans = [
+        table(1000.0, idle(0.0, **late)),
+        table(1100.0, idle(100.0, **(late | {"expires": 7100.0}))),
+        table(1115.0, idle(115.0, **(late | {"expires": 7085.0, "segments_in": 11}))),
+    ]
+    assert watch(*scans).forecast.verdict[0] == Verdict.SAFE
+
+
+def test_a_path_that_never_forgets_makes_everything_safe() -> None:
+    assert verdict(idle(1e6), timeout=FOREVER) is Verdict.SAFE
+
+
+@pytest.mark.parametrize("state", [TcpState.CLOSE_WAIT, TcpState.FIN_WAIT1, TcpState.FIN_WAIT2])
+def test_half_closed_connections_have_timeouts_that_nobody_told_us(state: TcpState) -> None:
+    assert verdict(idle(1000.0, state=state)) is Verdict.UNKNOWN
+
+
+def test_a_cut_is_confirmed_only_once_a_whole_timeout_was_watched() -> None:
+    """At the first look the ages may hide the probes of the peer."""
+    first = table(1000.0, idle(5000.0))
+    almost = table(1299.9, idle(5299.9))
+    enough = table(1300.0, idle(5300.0))
+    assert not watch(first).forecast.confirmed[0]
+    assert not watch(first, almost).forecast.confirmed[0]
+    assert watch(first, almost, enough).forecast.confirmed[0]
+
+
+def test_a_cut_that_was_watched_from_the_last_packet_on_is_confirmed() -> None:
+    scans = [table(1000.0, idle(0.0)), table(1300.0, idle(300.0))]
+    forecast = watch(*scans).forecast
+    assert (forecast.verdict[0], bool(forecast.confirmed[0])) == (Verdict.CUT, True)
+
+
+def test_a_silence_once_survived_counts_as_the_timeout() -> None:
+    """The configured timeout was too short for this connection: that is known now."""
+    scans = [table(1000.0, idle(0.0)), table(1350.0, idle(350.0)), table(1365.0, idle(0.0, segments_in=11))]
+    forecast = watch(*scans).forecast
+    assert (forecast.timeout[0], forecast.cut_at[0]) == (350.0, 1715.0)
+
+
+def test_an_empty_table_is_no_trouble() -> None:
+    assert len(watch(table(1000.0)).forecast.verdict) == 0
+    assert np.array_equal(watch(table(1000.0, idle(1.0)), table(1015.0)).activity.cookie, [])
