@@ -1,0 +1,97 @@
+"""Where entries go, and in which form."""
+
+import io
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from keepaliveD.entries import ERROR, WARNING, Entry
+from keepaliveD.errors import Unsupported
+from keepaliveD.journal import JournaldLog, JsonLog, TextLog, complain, leads_to_journal, open_log
+
+ENTRY = Entry("bare", WARNING, "somebody falls silent", {"KEEPALIVE_LEFT_SEC": 58.0, "KEEPALIVE_PROCESS": "x\ny"})
+NOON = time.struct_time((2026, 1, 2, 12, 0, 0, 4, 2, 0))
+
+
+def text(entry: Entry, *, levels: bool = False) -> str:
+    stream = io.StringIO()
+    TextLog(stream, lambda: NOON, levels=levels)(entry)
+    return stream.getvalue()
+
+
+def test_text_is_a_line_with_the_time_and_the_urgency() -> None:
+    assert text(ENTRY) == "12:00:00 warning: somebody falls silent\n"
+
+
+def test_text_for_a_service_manager_has_its_levels_instead() -> None:
+    """sd-daemon(3): without systemd-python the priority still reaches journald."""
+    assert text(ENTRY, levels=True) == "<4>somebody falls silent\n"
+
+
+def test_text_is_one_line_whatever_the_message_holds() -> None:
+    assert text(Entry("bare", ERROR, "a\nb\x1b[2J")) == "12:00:00 error: a\\nb\\x1b[2J\n"
+
+
+def test_json_is_one_object_a_line_with_the_journals_names() -> None:
+    stream = io.StringIO()
+    JsonLog(stream, lambda: 1234.56789)(ENTRY)
+    assert stream.getvalue().count("\n") == 1
+    assert json.loads(stream.getvalue()) == {
+        "timestamp": 1234.568,
+        "MESSAGE": "somebody falls silent",
+        "MESSAGE_ID": ENTRY.message_id,
+        "PRIORITY": 4,
+        "KEEPALIVE_LEFT_SEC": 58.0,
+        "KEEPALIVE_PROCESS": "x\ny",
+    }
+
+
+def test_a_stream_leads_to_the_journal_if_the_manager_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "a").open("w") as stream, (tmp_path / "b").open("w") as other:
+        status = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        assert leads_to_journal(stream)
+        assert not leads_to_journal(other)
+        assert isinstance(open_log("auto", stream), JournaldLog)
+        assert isinstance(open_log("auto", other), TextLog)
+
+
+def test_without_systemd_python_the_journal_still_gets_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with (tmp_path / "a").open("w") as stream:
+        status = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        assert isinstance(open_log("auto", stream), TextLog)
+
+
+def test_asking_for_the_journal_without_systemd_python_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr("importlib.import_module", missing)
+    with pytest.raises(Unsupported, match="systemd-python"):
+        open_log("journal", io.StringIO())
+
+
+def test_journald_gets_text_for_every_field() -> None:
+    sent: list[tuple[str, dict[str, str]]] = []
+    log = JournaldLog()
+    log._send = lambda message, **fields: sent.append((message, fields))
+    log(ENTRY)
+    message, fields = sent[0]
+    assert message == "somebody falls silent"
+    assert fields["KEEPALIVE_LEFT_SEC"] == "58.0"
+    assert (fields["PRIORITY"], fields["MESSAGE_ID"], fields["SYSLOG_IDENTIFIER"]) == (
+        "4",
+        ENTRY.message_id,
+        "tcp-keepalived",
+    )
+
+
+def test_every_line_of_a_complaint_stands_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    complain("a.toml: x: wrong\na.toml: y: \x1b[2J")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ", 1)[1] for line in lines] == ["a.toml: x: wrong", "a.toml: y: \\x1b[2J"]
