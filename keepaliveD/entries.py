@@ -64,11 +64,12 @@ class Entry:
 
 def of(outcome: Outcome) -> Iterator[Entry]:
     """Everything to say about an outcome."""
+    if outcome.refused:
+        yield Entry("refused", ERROR, str(outcome.refused))
+        return
     match outcome.action:
         case Report() as report:
             yield from _report(report)
-        case SetSystemKeepalive() as action if outcome.refused:
-            yield Entry("refused", ERROR, str(outcome.refused), {"KEEPALIVE_BECAUSE": action.because.value})
         case SetSystemKeepalive() as action:
             yield from _settings(action, dry_run=outcome.dry_run)
         case ReportDrift() as drift:

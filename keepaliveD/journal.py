@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -21,7 +22,7 @@ LABELS = {3: "error: ", 4: "warning: "}
 
 
 class Log(Protocol):
-    """Anything that takes entries."""
+    """Anything that takes entries. It never fails: a daemon does not die of its log."""
 
     def __call__(self, entry: Entry) -> None:
         """Write one entry, in one piece."""
@@ -62,13 +63,14 @@ class JournaldLog:
     def __call__(self, entry: Entry) -> None:
         """Send one entry; values become text."""
         fields = {name: str(value) for name, value in entry.fields.items()}
-        self._send(
-            entry.message,
-            MESSAGE_ID=entry.message_id,
-            PRIORITY=str(entry.priority),
-            SYSLOG_IDENTIFIER=IDENTIFIER,
-            **fields,
-        )
+        with contextlib.suppress(OSError):
+            self._send(
+                entry.message,
+                MESSAGE_ID=entry.message_id,
+                PRIORITY=str(entry.priority),
+                SYSLOG_IDENTIFIER=IDENTIFIER,
+                **fields,
+            )
 
 
 class JsonLog:
@@ -87,7 +89,7 @@ class JsonLog:
             "PRIORITY": entry.priority,
             **entry.fields,
         }
-        print(json.dumps(record), file=self._stream, flush=True)
+        _write(self._stream, json.dumps(record))
 
 
 class TextLog:
@@ -105,7 +107,13 @@ class TextLog:
             line = f"<{entry.priority}>{message}"
         else:
             line = f"{time.strftime('%H:%M:%S', self._clock())} {LABELS.get(entry.priority, '')}{message}"
-        print(line, file=self._stream, flush=True)
+        _write(self._stream, line)
+
+
+def _write(stream: TextIO, line: str) -> None:
+    """A reader that has gone away, or a full disk, must not end the daemon: what it found is to be given back."""
+    with contextlib.suppress(OSError):
+        print(line, file=stream, flush=True)
 
 
 def complain(error: object) -> None:

@@ -5,6 +5,7 @@ Written out here because the daemon must become ready also where systemd-python 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 
@@ -16,8 +17,10 @@ def notify(*assignments: str) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
-        manager.sendto("\n".join(assignments).encode(), address)
+    message = "\n".join(assignments).encode()
+    gone = contextlib.suppress(OSError)  # a manager that has gone away is no reason to stop
+    with gone, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+        manager.sendto(message, address)
 
 
 def watchdog_period() -> float:

@@ -20,9 +20,18 @@ class Performer:
 
     def perform(self, action: Action) -> Outcome:
         """Do it; a refusal is an outcome too."""
+        try:
+            return self._perform(action)
+        except Refusal as refusal:
+            return Outcome(action, refused=refusal)
+
+    def _perform(self, action: Action) -> Outcome:
         match action:
             case SetSystemKeepalive():
-                return self._set(action, self._custody) if self._custody else Outcome(action, dry_run=True)
+                if self._custody is None:
+                    return Outcome(action, dry_run=True)
+                self._set(action, self._custody)
+                return Outcome(action)
             case Report(connections):
                 return Outcome(dataclasses.replace(action, connections=self._owners.name(connections)))
             case ReportDrift(found=found, yielded=True) if self._custody is not None:
@@ -31,21 +40,14 @@ class Performer:
             case _:
                 return Outcome(action)
 
-    def _set(self, action: SetSystemKeepalive, custody: Custody) -> Outcome:
-        try:
-            custody.keep(action.found, action.values)
-            self._write(action, custody)
-            custody.settle(action.values)
-        except Refusal as refusal:
-            return Outcome(action, refused=refusal)
-        return Outcome(action)
-
-    def _write(self, action: SetSystemKeepalive, custody: Custody) -> None:
+    def _set(self, action: SetSystemKeepalive, custody: Custody) -> None:
+        custody.keep(action.found, action.values)
         try:
             self._tuner.write(action.values)
         except Refusal:
             custody.withdraw(self._tuner.read())
             raise
+        custody.settle(action.values)
 
 
 def give_back(tuner: Tuner, custody: Custody) -> tuple[Outcome, Return]:

@@ -1,5 +1,6 @@
 """Where entries go, and in which form."""
 
+import contextlib
 import io
 import json
 import os
@@ -95,3 +96,14 @@ def test_every_line_of_a_complaint_stands_by_itself(capsys: pytest.CaptureFixtur
     complain("a.toml: x: wrong\na.toml: y: \x1b[2J")
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(": ", 1)[1] for line in lines] == ["a.toml: x: wrong", "a.toml: y: \\x1b[2J"]
+
+
+def test_a_reader_that_went_away_does_not_end_the_daemon() -> None:
+    """`tcp-keepalived | head` must still give back what it found."""
+    read, write = os.pipe()
+    os.close(read)
+    stream = os.fdopen(write, "w", buffering=1)
+    TextLog(stream, lambda: NOON)(ENTRY)
+    JsonLog(stream, lambda: 0.0)(ENTRY)
+    with contextlib.suppress(BrokenPipeError):
+        stream.close()

@@ -72,6 +72,9 @@ def check_configuration(options: argparse.Namespace) -> None:
 
 def restore_settings(options: argparse.Namespace) -> None:
     """Give back what was found, if ours still stands."""
+    if not options.state_dir.exists():
+        print("nothing to give back")
+        return
     tuner = detect().tuner
     custody = Custody(options.state_dir, tuner.identity)
     with custody.locked():
