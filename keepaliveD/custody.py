@@ -53,7 +53,7 @@ class Custody:
         """Keep everybody else out. Raises Busy, NotPermitted, StateError."""
         with self._reporting("made"):
             self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-            lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(self._directory / "lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
