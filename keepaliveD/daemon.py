@@ -16,9 +16,7 @@ from keepaliveD.perform import Performer, give_back
 from keepaliveD.platforms.base import Platform, Watcher
 from keepaliveD.policy.engine import Engine, Rules
 from keepaliveD.policy.judge import Judgement, count
-
-STOP = frozenset({signal.SIGTERM, signal.SIGINT})
-RELOAD = signal.SIGHUP
+from keepaliveD.signals import RELOAD, STOP
 
 
 class Surroundings(Protocol):

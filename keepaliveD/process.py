@@ -6,18 +6,15 @@ import signal
 import time
 from pathlib import Path
 
+from keepaliveD import signals
 from keepaliveD.config import Config, load
-from keepaliveD.daemon import RELOAD, STOP
 from keepaliveD.notify import notify, watchdog_period
-
-SIGNALS = STOP | {RELOAD}
 
 
 class Process:
-    """The real thing. From its making on, signals come only out of wait()."""
+    """The real thing."""
 
     def __init__(self, config: Path | None) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self._config = config
         self.watchdog = watchdog_period()
 
@@ -27,8 +24,7 @@ class Process:
 
     def wait(self, seconds: float) -> signal.Signals | None:
         """The next signal, or None once the time is over."""
-        caught = signal.sigtimedwait(SIGNALS, seconds)
-        return signal.Signals(caught.si_signo) if caught else None
+        return signals.wait(seconds)
 
     def notify(self, *assignments: str) -> None:
         """Tell the service manager."""

@@ -1,0 +1,26 @@
+"""The signals that mean something to the daemon.
+
+They are blocked, and taken one by one by the loop, so that none can interrupt a write to the record
+of found values. A thread inherits the mask of the one that starts it, so they must be blocked
+before there are threads: NumPy's algebra starts some when it is imported, and the kernel may hand a
+signal to any thread that does not block it.
+"""
+
+from __future__ import annotations
+
+import signal
+
+STOP = frozenset({signal.SIGTERM, signal.SIGINT})
+RELOAD = signal.SIGHUP
+ALL = STOP | {RELOAD}
+
+
+def block() -> None:
+    """Let them wait until they are asked for, in this thread and those it will start."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ALL)
+
+
+def wait(seconds: float) -> signal.Signals | None:
+    """The next one, or None once the time is over."""
+    caught = signal.sigtimedwait(ALL, seconds)
+    return signal.Signals(caught.si_signo) if caught else None
