@@ -45,7 +45,7 @@ def add_state(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         type=Path,
         default=default,
-        help="keep the values found there (default: %(default)s)",
+        help="where the values found are kept (default: %(default)s)",
     )
 
 

@@ -12,6 +12,7 @@ from keepaliveD import entries
 from keepaliveD.cli import arguments, report, table
 from keepaliveD.config import load
 from keepaliveD.custody import Custody
+from keepaliveD.model import Outcome, ReportUnseen
 from keepaliveD.perform import give_back
 from keepaliveD.platforms import detect
 from keepaliveD.policy.activity import nothing_known
@@ -59,6 +60,8 @@ def list_sockets(options: argparse.Namespace) -> None:
     )
     shown = platform.owners.name(by_urgency(judgement, at_risk_only=options.at_risk))
     print(table.as_json(shown) if options.json else table.for_people(shown))
+    for entry in entries.of(Outcome(ReportUnseen(judgement.table.unseen))):
+        print(f"warning: {entry.message}", file=sys.stderr)
 
 
 def check_configuration(options: argparse.Namespace) -> None:

@@ -33,7 +33,10 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_config(parser)
     arguments.add_state(parser)
     parser.add_argument(
-        "--log-format", choices=FORMATS, default="auto", help="default: journald if started by it, else text"
+        "--log-format",
+        choices=FORMATS,
+        default="auto",
+        help="where entries go (default: journald if started by it, else text)",
     )
     parser.add_argument("--once", action="store_true", help="look once, report what is at risk, give back and exit")
     parser.add_argument("--dry-run", action="store_true", help="write nothing to the kernel, only say what would be")
