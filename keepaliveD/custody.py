@@ -46,6 +46,7 @@ class Custody:
     def __init__(self, directory: Path, identity: Mapping[str, str]) -> None:
         self._directory = directory
         self._file = directory / "found.json"
+        self._new = directory / "found.new"
         self._identity = dict(identity)
 
     @contextlib.contextmanager
@@ -53,7 +54,7 @@ class Custody:
         """Keep everybody else out. Raises Busy, NotPermitted, StateError."""
         with self._reporting("made"):
             self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-            lock = os.open(self._directory / "lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            lock = os.open(self._directory / "lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -108,6 +109,7 @@ class Custody:
     def close(self) -> None:
         """All is given back: forget it."""
         with self._reporting("removed"):
+            self._new.unlink(missing_ok=True)
             self._file.unlink(missing_ok=True)
             self._sync_directory()
 
@@ -147,13 +149,12 @@ class Custody:
             "identity": self._identity,
             "settings": {key: {"found": one.found, "ours": list(one.ours)} for key, one in held.items()},
         }
-        new = self._file.with_suffix(".new")
         with self._reporting("written"):
-            with open(new, "w", encoding="ascii") as file:
+            with open(self._new, "w", encoding="ascii") as file:
                 json.dump(record, file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())
-            new.replace(self._file)
+            self._new.replace(self._file)
             self._sync_directory()
 
     def _sync_directory(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterable
 from typing import Protocol
 
 from keepaliveD import __version__, entries
@@ -71,10 +72,12 @@ class Daemon:
 
     def start(self) -> None:
         """Take the first look and tune."""
-        for outcome in self._look():
+        outcomes = self._look()
+        for outcome in outcomes:
             if outcome.refused:
                 self._watcher.close()
                 raise outcome.refused
+        self._tell(outcomes)
         self._let_go()
         self._say("started", INFO, f"tcp-keepalived {__version__}: {self._summary()}")
 
@@ -107,14 +110,17 @@ class Daemon:
             outcome = self._performer.perform(action)
             self._engine.record(outcome)
             outcomes.append(outcome)
+        return outcomes
+
+    def _tell(self, outcomes: Iterable[Outcome]) -> None:
+        for outcome in outcomes:
             for entry in entries.of(outcome):
                 self._log(entry)
-        return outcomes
 
     def _look_again(self) -> None:
         """A scan that fails is told once, and tried again at the next turn."""
         try:
-            self._look()
+            self._tell(self._look())
         except Refusal as refusal:
             if not self._blind:
                 self._say("scan-failed", ERROR, f"nothing can be watched now: {refusal}")
@@ -153,7 +159,8 @@ class Daemon:
         if self._custody is None:
             return None
         outcome, due = give_back(self._platform.tuner, self._custody)
-        for entry in (*entries.of(outcome), *entries.left_alone(due.left_alone)):
+        self._tell([outcome])
+        for entry in entries.left_alone(due.left_alone):
             self._log(entry)
         return outcome.refused
 

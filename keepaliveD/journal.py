@@ -116,8 +116,7 @@ def _write(stream: TextIO, line: str) -> None:
         print(line, file=stream, flush=True)
 
 
-def complain(error: object) -> None:
-    """Say on standard error what went wrong before there was a log: each line by itself."""
-    name = os.path.basename(sys.argv[0]) if sys.argv else IDENTIFIER
+def complain(program: str, error: object) -> None:
+    """Say on standard error what ended a program: each line by itself."""
     for line in str(error).splitlines():
-        print(f"{name}: {printable(line)}", file=sys.stderr)
+        _write(sys.stderr, f"{program}: {printable(line)}")

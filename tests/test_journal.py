@@ -93,9 +93,9 @@ def test_journald_gets_text_for_every_field() -> None:
 
 
 def test_every_line_of_a_complaint_stands_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    complain("a.toml: x: wrong\na.toml: y: \x1b[2J")
+    complain("tcp-keepalived", "a.toml: x: wrong\na.toml: y: \x1b[2J")
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split(": ", 1)[1] for line in lines] == ["a.toml: x: wrong", "a.toml: y: \\x1b[2J"]
+    assert lines == ["tcp-keepalived: a.toml: x: wrong", "tcp-keepalived: a.toml: y: \\x1b[2J"]
 
 
 def test_a_reader_that_went_away_does_not_end_the_daemon() -> None:

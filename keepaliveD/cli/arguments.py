@@ -49,13 +49,13 @@ def add_state(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(work: Callable[[], None]) -> int:
+def run(program: str, work: Callable[[], None]) -> int:
     """The exit status of `work`: what it refuses becomes one line and a number."""
     try:
         work()
         sys.stdout.flush()
     except Refusal as refusal:
-        complain(refusal)
+        complain(program, refusal)
         return refusal.status
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more: not an error

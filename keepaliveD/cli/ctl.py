@@ -21,8 +21,9 @@ from keepaliveD.policy.judge import by_urgency, judge
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point."""
-    options = parser().parse_args(argv)
-    return arguments.run(lambda: options.command(options))
+    command = parser()
+    options = command.parse_args(argv)
+    return arguments.run(command.prog, lambda: options.command(options))
 
 
 def parser() -> argparse.ArgumentParser:

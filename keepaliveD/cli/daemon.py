@@ -18,8 +18,9 @@ from keepaliveD.process import Process
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point."""
-    options = parser().parse_args(argv)
-    return arguments.run(lambda: live(options))
+    command = parser()
+    options = command.parse_args(argv)
+    return arguments.run(command.prog, lambda: live(options))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -33,6 +33,7 @@ class SystemKeepalive:
         """Compare what stands with what should."""
         in_place = {key for key, value in self._wanted.items() if found[key] == value}
         self._were_in_place |= in_place
+        self._left_alone = {key: value for key, value in self._left_alone.items() if key not in in_place}
         off = {
             key: found[key]
             for key in self._wanted.keys() - in_place - self._yielded

@@ -93,6 +93,7 @@ def test_it_does_not_start_where_it_may_not_write_and_changes_nothing(stage: Sta
     assert not (stage.directory / "found.json").exists()
     assert stage.notified == []
     assert stage.watcher.closed == 1
+    assert stage.said == [], "whoever catches it says it"
 
 
 def test_it_does_not_start_where_it_cannot_watch_and_changes_nothing(stage: Stage) -> None:

@@ -51,6 +51,12 @@ def test_who_warns_says_so_at_every_change() -> None:
     assert settings.observe({"time": 400, "intvl": 20}) != []
 
 
+def test_who_warns_says_so_again_when_the_same_value_comes_back() -> None:
+    settings = in_place(OnDrift.WARN)
+    for found, told in (({"time": 300, "intvl": 20}, 1), (WANTED, 0), ({"time": 300, "intvl": 20}, 1)):
+        assert len(settings.observe(found)) == told
+
+
 def test_what_cannot_be_written_is_not_tried_at_every_scan() -> None:
     settings = SystemKeepalive(WANTED, OnDrift.REAPPLY)
     (action,) = settings.observe(FOUND)

@@ -1,0 +1,1 @@
+"""Against the real kernel: namespaces, a real firewall that forgets, and the real daemon."""

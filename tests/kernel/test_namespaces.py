@@ -1,0 +1,78 @@
+"""More than one network namespace, and more than one interface."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from socket import AF_INET, AF_INET6, create_connection, create_server, if_nameindex
+
+from tests.kernel.processes import SOON, Home, configuration, program, sockets
+from tests.kernel.rig import Namespace, Rig
+
+GUEST = "127.99.0.1"
+ONLY_GUEST = f"""
+    [watch]
+    interval = "250ms"
+    warn_before = "1s"
+    ignore = []
+    default_timeout = "infinity"
+    [[path]]
+    name = "guest"
+    networks = ["{GUEST}/32"]
+    timeout = "2s"
+"""
+ETH0 = """
+    [watch]
+    namespaces = "own"
+    [[path]]
+    name = "outside"
+    interface = "eth0"
+    timeout = "5min"
+"""
+
+
+def test_sockets_of_other_namespaces_are_listed_with_their_namespace(tmp_path: Path) -> None:
+    """Both ends of a connection are seen from the namespace of one."""
+    with Rig() as rig, program(rig) as connected:
+        near, far = connected.far.getpeername()[1], connected.far.getsockname()[1]
+        listed = sockets(rig.client, Home(tmp_path, configuration(namespaces="all")))
+        ends = {(s["netns"], s["local"]["port"], s["remote"]["port"]) for s in listed}
+        assert {(rig.client.inode, near, far), (rig.server.inode, far, near)} <= ends
+
+
+def test_a_namespace_that_ends_is_let_go_within_one_scan(tmp_path: Path) -> None:
+    """A veth pair dies with the namespace of either end, as soon as nobody keeps that alive."""
+    with Namespace() as host, Home(tmp_path, ONLY_GUEST).daemon(host) as daemon:
+        with Namespace() as guest, ExitStack() as stack:
+            host.ip(f"link add to_guest type veth peer name to_host netns {guest.pid}")
+            listener = stack.enter_context(guest.inside(lambda: create_server((GUEST, 0))))
+            stack.enter_context(guest.inside(lambda: create_connection(listener.getsockname())))
+            daemon.expect("bare", KEEPALIVE_NETNS=guest.inode)
+            assert "to_guest" in interfaces(host)
+        assert eventually(lambda: "to_guest" not in interfaces(host))
+
+
+def test_a_path_can_be_selected_by_interface(tmp_path: Path) -> None:
+    """Both families, and only that interface."""
+    with Rig() as rig, program(rig, AF_INET) as four, program(rig, AF_INET6) as six, ExitStack() as stack:
+        listener = stack.enter_context(rig.client.inside(lambda: create_server(("127.0.0.1", 0))))
+        local = stack.enter_context(rig.client.inside(lambda: create_connection(listener.getsockname())))
+        path = {s["local"]["port"]: s["path"] for s in sockets(rig.client, Home(tmp_path, ETH0))}
+        assert path[four.far.getpeername()[1]] == "outside"
+        assert path[six.far.getpeername()[1]] == "outside"
+        assert path[local.getsockname()[1]] == "default"
+
+
+def interfaces(namespace: Namespace) -> set[str]:
+    """The names of those in a namespace."""
+    return {name for _, name in namespace.inside(if_nameindex)}
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    """Whether it comes to be true soon; for what nothing tells of."""
+    deadline = time.monotonic() + SOON
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()

@@ -1,0 +1,121 @@
+"""Our decoder of sock_diag against those of others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from ipaddress import IPv6Address, ip_address
+from socket import AF_INET, AF_INET6, SHUT_WR, AddressFamily, create_server, socket
+from typing import NamedTuple
+
+import pytest
+from pyroute2 import DiagSocket
+
+from keepaliveD.model import TcpState
+from keepaliveD.platforms.linux.watcher import NetlinkWatcher
+from tests.kernel.rig import Namespace
+
+ANY: dict[AddressFamily, str] = {AF_INET: "0.0.0.0", AF_INET6: "::"}
+PEERS: list[tuple[AddressFamily, str]] = [(AF_INET, "127.0.0.1"), (AF_INET6, "::1"), (AF_INET6, "::ffff:127.0.0.1")]
+STATES = {"ESTAB": "ESTABLISHED", "CLOSE-WAIT": "CLOSE_WAIT", "FIN-WAIT-2": "FIN_WAIT2"}  # as ss names them
+SS_LINE = re.compile(r"(\S+) +\d+ +\d+ +(\S+):(\d+) +(\S+):(\d+) .*ino:(\d+) sk:([0-9a-f]+)")
+
+
+class Seen(NamedTuple):
+    """One socket; addresses are IPv6, v4-mapped where they are IPv4."""
+
+    state: str
+    local: tuple[IPv6Address, int]
+    remote: tuple[IPv6Address, int]
+    inode: int
+    cookie: int
+
+
+@pytest.fixture
+def host() -> Iterator[Namespace]:
+    """A namespace with connections of each kind to itself, open ones and half closed ones."""
+    with Namespace() as host, ExitStack() as stack:
+        for family, address in PEERS:
+            for half_close in (False, True):
+                ends = [stack.enter_context(end) for end in connect(host, family, address)]
+                if half_close:
+                    ends[0].shutdown(SHUT_WR)
+        yield host
+
+
+def test_our_decoder_agrees_with_ss(host: Namespace) -> None:
+    """States, addresses, ports, inodes and cookies, of every socket."""
+    ours = seen_by_us(host)
+    assert ours == seen_by_ss(host)
+    kinds = {(seen.state, seen.local[0]) for seen in ours}
+    assert kinds == {(state, mapped(address)) for state in STATES.values() for _, address in PEERS}
+
+
+def test_our_decoder_agrees_with_pyroute2(host: Namespace) -> None:
+    """The same, read by somebody else's decoder."""
+    assert seen_by_us(host) == host.inside(seen_by_pyroute2)
+
+
+def connect(host: Namespace, family: AddressFamily, address: str) -> tuple[socket, socket]:
+    """Both ends of a connection inside a namespace."""
+    with host.inside(
+        lambda: create_server((ANY[family], 0), family=family, dualstack_ipv6=family == AF_INET6)
+    ) as server:
+        client = host.inside(lambda: socket(family))
+        client.connect((address, server.getsockname()[1]))
+        return client, server.accept()[0]
+
+
+def seen_by_us(host: Namespace) -> set[Seen]:
+    """The snapshot of our watcher."""
+    sockets = host.inside(lambda: NetlinkWatcher(all_namespaces=False)).snapshot(0.0).sockets
+
+    def end(side: str, row: int) -> tuple[IPv6Address, int]:
+        address = int(sockets[f"{side}_high"][row]) << 64 | int(sockets[f"{side}_low"][row])
+        return IPv6Address(address), int(sockets[f"{side}_port"][row])
+
+    return {
+        Seen(
+            TcpState(sockets["state"][row]).name,
+            end("local", row),
+            end("remote", row),
+            int(sockets["inode"][row]),
+            int(sockets["cookie"][row]),
+        )
+        for row in range(len(sockets))
+    }
+
+
+def seen_by_ss(host: Namespace) -> set[Seen]:
+    """What ss prints."""
+    lines = [SS_LINE.match(line) for line in host.run("ss", "-tneH").stdout.splitlines()]
+    assert all(lines)
+    return {
+        Seen(STATES[state], (mapped(local), int(lport)), (mapped(remote), int(rport)), int(inode), int(cookie, 16))
+        for state, local, lport, remote, rport, inode, cookie in (line.groups() for line in lines if line)
+    }
+
+
+def seen_by_pyroute2() -> set[Seen]:
+    """What pyroute2 decodes."""
+    with DiagSocket() as diag:
+        diag.bind()
+        found = [each for family in (AF_INET, AF_INET6) for each in diag.get_sock_stats(family=family)]
+    return {
+        Seen(
+            TcpState(each["idiag_state"]).name,
+            (mapped(each["idiag_src"]), each["idiag_sport"]),
+            (mapped(each["idiag_dst"]), each["idiag_dport"]),
+            each["idiag_inode"],
+            each["idiag_cookie"],
+        )
+        for each in found
+        if each["idiag_state"] in set(TcpState)
+    }
+
+
+def mapped(text: str) -> IPv6Address:
+    """An address in its IPv6 form."""
+    address = ip_address(text.strip("[]"))
+    return address if isinstance(address, IPv6Address) else IPv6Address(f"::ffff:{address}")

@@ -1,0 +1,98 @@
+"""Connections across a firewall that forgets: what is announced, when, and whether it is true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from socket import AF_INET, AF_INET6, IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_KEEPIDLE, TCP_KEEPINTVL, AddressFamily
+
+import pytest
+
+from tests.kernel.processes import TUNED, WARNING_TIME, Home, configuration, program
+from tests.kernel.rig import TIME, TIMEOUT, UNTUNED, Mode, Rig
+
+PATIENCE = TIMEOUT + 5  # seconds in which whatever happens to a quiet connection has happened
+BY_SYSTEM = 0  # the idle time of a program that sets nothing but SO_KEEPALIVE
+WORRIES = ("late", "bare", "cut")
+THREE_TIMEOUTS = 3 * TIMEOUT + 1
+DEAD: dict[Mode, str] = {"drop": "silence", "reject": "ECONNRESET"}  # what a program gets from a dead connection
+
+
+@pytest.mark.parametrize("family", [AF_INET, AF_INET6])
+def test_a_bare_connection_is_announced_in_time_and_dead_when_judged_cut(family: AddressFamily, tmp_path: Path) -> None:
+    """Whoever heeds the warning keeps the connection; whoever does not finds it dead once it is called cut."""
+    with (
+        Rig() as rig,
+        Home(tmp_path, configuration()).daemon(rig.client) as daemon,
+        program(rig, family) as heedful,
+        program(rig, family) as heedless,
+    ):
+        warning = daemon.expect("bare", PATIENCE, **heedless.endpoints)
+        assert 0 < warning["KEEPALIVE_LEFT_SEC"] <= WARNING_TIME
+        assert warning["KEEPALIVE_PID"] == heedless.pid
+        assert warning["KEEPALIVE_PROCESS"] == heedless.name
+        assert warning["KEEPALIVE_PATH"] == "rig"
+        assert warning["KEEPALIVE_NETNS"] == rig.client.inode
+        assert not daemon.heard("cut")
+
+        daemon.expect("bare", PATIENCE, **heedful.endpoints)
+        assert heedful.speak() == "answered"
+
+        daemon.expect("cut", PATIENCE, **heedless.endpoints)
+        assert heedless.speak() == "ECONNRESET"
+        assert heedful.speak() == "answered"
+
+        daemon.expect("cut", PATIENCE, **heedful.endpoints)
+        assert heedful.speak() == "ECONNRESET"
+
+
+def test_a_connection_whose_peer_probes_is_never_announced_and_lives(tmp_path: Path) -> None:
+    """The peer's probes refresh no age that the kernel shows, yet the firewall sees them."""
+    with (
+        Rig() as rig,
+        Home(tmp_path, configuration()).daemon(rig.client) as daemon,
+        program(rig) as served,
+    ):
+        served.far.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 2)
+        served.far.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, 1)
+        served.far.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+        assert not daemon.heard(*WORRIES, within=THREE_TIMEOUTS)
+        assert served.speak() == "answered"
+
+
+def test_a_connection_armed_before_the_sysctl_was_lowered_is_announced_as_late(tmp_path: Path) -> None:
+    """Its timer still stands at two hours: lowering the sysctl does not shorten it."""
+    with Rig() as rig, program(rig, keepalive=BY_SYSTEM) as early:
+        assert rig.client.keepalive == UNTUNED
+        with Home(tmp_path, configuration()).daemon(rig.client) as daemon:
+            assert rig.client.keepalive == TUNED
+            warning = daemon.expect("late", PATIENCE, **early.endpoints)
+            assert warning["KEEPALIVE_LEFT_SEC"] > 0
+            assert warning["KEEPALIVE_DUE"] == "keepalive"
+            assert UNTUNED[TIME] - TIMEOUT < warning["KEEPALIVE_DUE_SEC"] < UNTUNED[TIME]
+            daemon.expect("cut", PATIENCE, **early.endpoints)
+            assert early.speak() == "ECONNRESET"
+
+
+def test_a_probe_due_just_before_the_firewall_forgets_is_announced_as_late(tmp_path: Path) -> None:
+    """Timers fire late: by up to an eighth."""
+    with (
+        Rig() as rig,
+        Home(tmp_path, configuration(timeout=TIMEOUT + 0.3)).daemon(rig.client) as daemon,
+        program(rig, keepalive=TIMEOUT) as unlucky,
+    ):
+        assert daemon.expect("late", PATIENCE, **unlucky.endpoints)["KEEPALIVE_LEFT_SEC"] > 0
+
+
+@pytest.mark.parametrize("mode", ["drop", "reject"])
+def test_a_program_that_sets_keepalive_lives_under_the_daemon_and_dies_without(mode: Mode, tmp_path: Path) -> None:
+    """The same program, the same firewall, three timeouts of silence."""
+    with (
+        Rig(mode) as tuned,
+        Rig(mode) as untuned,
+        Home(tmp_path, configuration()).daemon(tuned.client) as daemon,
+        program(tuned, keepalive=BY_SYSTEM) as kept,
+        program(untuned, keepalive=BY_SYSTEM) as lost,
+    ):
+        assert not daemon.heard(*WORRIES, within=THREE_TIMEOUTS)
+        assert kept.speak() == "answered"
+        assert lost.speak() == DEAD[mode]
