@@ -6,10 +6,12 @@ Every error says the file, the key, what is wrong and what would be right.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import importlib.resources
 import ipaddress
+import reprlib
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from keepaliveD import duration
 from keepaliveD.errors import ConfigError, NoInput
 from keepaliveD.model import FOREVER, IPNetwork, Keepalive, Path
 from keepaliveD.policy.sysctls import OnDrift
+from keepaliveD.text import printable, quoted
 
 DEFAULT_FILE = File("/etc/tcp-keepalived/config.toml")
 DROP_INS = "config.d"  # beside the file
@@ -152,6 +155,12 @@ class Config:
 
 Key = tuple[str | int, ...]
 
+SECTIONS: dict[str, tuple[type, str]] = {  # of what kind each is, and how it begins
+    "keepalive": (dict, "[keepalive]"),
+    "watch": (dict, "[watch]"),
+    "path": (list, "[[path]]"),
+}
+
 
 def load(file: File | None = None) -> Config:
     """Read `file` (without one: DEFAULT_FILE, if it is there) and the config.d beside it.
@@ -173,23 +182,48 @@ def load(file: File | None = None) -> Config:
 
 def _files(file: File | None) -> Iterator[File]:
     main = file or DEFAULT_FILE
-    if file is not None or main.exists():
+    drop_ins = main.parent / DROP_INS
+    if file is not None or _is_there(main):
         yield main
-    yield from sorted((main.parent / DROP_INS).glob("*.toml"))
+    if _is_there(drop_ins):
+        with _reading(drop_ins):
+            yield from sorted(each for each in drop_ins.iterdir() if each.suffix == ".toml")
+
+
+def _is_there(file: File) -> bool:
+    """Unlike Path.exists(), this tells a file that is not there from one that may not be seen."""
+    with _reading(file):
+        try:
+            file.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
 
 def _read(file: File) -> dict[str, Any]:
+    with _reading(file):
+        try:
+            return tomllib.loads(file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number or a nesting without end
+            raise ConfigError(f"{file}: not TOML: {error}") from error
+
+
+@contextlib.contextmanager
+def _reading(file: File) -> Iterator[None]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        yield
     except OSError as error:
         raise NoInput(f"{file}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not TOML: {error}") from error
 
 
 def _merge(merged: dict[str, Any], origins: dict[Key, File], data: Mapping[str, Any], file: File) -> None:
-    """Add one file's content, remembering where each key came from."""
+    """Add one file's content, remembering where each key came from.
+
+    A section of the wrong kind is refused here, or another file's would cover it up.
+    """
     for section, content in data.items():
+        if not isinstance(content, SECTIONS.get(section, (object, ""))[0]):
+            raise ConfigError(f"{file}: {section}: begin it with {SECTIONS[section][1]}")
         origins[(section,)] = file
         if isinstance(content, dict) and isinstance(merged.setdefault(section, {}), dict):
             merged[section] |= content
@@ -213,7 +247,7 @@ def _label(location: Key) -> str:
     """A key as people write it: path[2].timeout, entries counted from 1."""
     text = ""
     for part in location:
-        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else part
+        text += f"[{part + 1}]" if isinstance(part, int) else f".{quoted(part)}" if text else quoted(part)
     return text
 
 
@@ -233,13 +267,23 @@ def _explain(details: ErrorDetails, origins: Mapping[Key, File]) -> str:
         case "missing":
             problem = "is missing"
         case "literal_error":
-            problem = f"{details['input']!r} is not one of {context['expected']}"
+            problem = f"{_shown(details['input'])} is not one of {context['expected']}"
         case "greater_than_equal" | "less_than_equal":
             limits = {"probes": f"1 to {MAX_PROBES}"}.get(str(location[-1]), "1 to 65535")
-            problem = f"{details['input']!r} is out of range; write {limits}"
+            problem = f"{_shown(details['input'])} is out of range; write {limits}"
+        case "model_type":
+            problem = "begin it with [[path]]"  # the other sections were checked as they were read
         case _:
-            problem = f"{details['input']!r} is of the wrong kind: {details['msg'].lower()}"
+            problem = f"{_shown(details['input'])} is of the wrong kind: {details['msg'].lower()}"
     return _problem(location, origins, problem)
+
+
+def _shown(value: object) -> str:
+    """What was written, as far as it can be shown in a line."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def _unknown_key(location: Key) -> str:
@@ -271,7 +315,8 @@ def _check_together(document: Document, origins: Mapping[Key, File]) -> None:
                 ("watch", "warn_before"),
                 origins,
                 f"{duration.span(watch.warn_before)} is shorter than watch.interval "
-                f"({duration.span(watch.interval)}); a connection could be cut between two looks",
+                f"({duration.span(watch.interval)}), and a connection could be cut between two looks; "
+                f"write at least {duration.span(watch.interval)}",
             )
         )
     problems += _check_paths(document, origins)
@@ -293,7 +338,8 @@ def _check_paths(document: Document, origins: Mapping[Key, File]) -> Iterator[st
         elif path.preset is not None and path.preset not in catalogue():
             close = difflib.get_close_matches(path.preset, catalogue(), n=1)
             hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(catalogue())}"
-            yield _problem(("path", number, "preset"), origins, f'"{path.preset}" is not in the catalogue; {hint}')
+            preset = f'"{printable(path.preset)}"'
+            yield _problem(("path", number, "preset"), origins, f"{preset} is not in the catalogue; {hint}")
 
 
 @functools.cache

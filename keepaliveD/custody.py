@@ -103,7 +103,9 @@ class Custody:
         held = self._load()
         mine = {key for key, one in held.items() if stands.get(key) in one.ours}
         changed = {key: held[key].found for key in sorted(mine) if held[key].found != stands[key]}
-        theirs = {key: stands[key] for key, one in held.items() if key not in mine and stands.get(key) != one.found}
+        theirs = {
+            key: stands[key] for key in sorted(held.keys() & stands.keys() - mine) if stands[key] != held[key].found
+        }
         return Return(changed, {key: stands[key] for key in changed}, theirs)
 
     def close(self) -> None:
@@ -124,7 +126,7 @@ class Custody:
             raise self._damaged(error) from error
         try:
             return self._parse(json.loads(text))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise self._damaged(error) from error
 
     def _parse(self, record: Any) -> dict[str, Held]:
@@ -133,7 +135,7 @@ class Custody:
         if record["identity"] != self._identity:
             return {}
         return {
-            str(key): Held(int(one["found"]), tuple(int(value) for value in one["ours"]))
+            str(key): Held(_whole(one["found"]), tuple(_whole(value) for value in one["ours"]))
             for key, one in record["settings"].items()
         }
 
@@ -176,3 +178,9 @@ class Custody:
         if error.errno in (errno.EACCES, errno.EPERM):
             return NotPermitted(f"{problem}; run as root, or choose another --state-dir")
         return StateError(f"{problem}; without a durable record nothing is changed")
+
+
+def _whole(number: object) -> int:
+    if type(number) is not int:  # not even a bool
+        raise TypeError(f"{number!r} is no whole number")
+    return number

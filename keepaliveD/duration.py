@@ -16,7 +16,7 @@ _UNITS = {
     "y year years": 365.25 * 86400.0,
 }
 SECONDS = {name: seconds for names, seconds in _UNITS.items() for name in names.split()}
-PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Zµμ]*)")
+PART = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Zµμ]*)")
 EXAMPLES = 'write a time span such as "180s", "5min" or "1h 30min"'
 
 

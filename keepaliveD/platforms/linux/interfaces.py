@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keepaliveD.errors import KernelError
 from keepaliveD.model import Column
 
 LOW_HALF = (1 << 64) - 1
@@ -36,15 +37,19 @@ class Interfaces:
 
 
 def look() -> Interfaces:
-    """The interfaces of the calling thread's namespace."""
+    """The interfaces of the calling thread's namespace. Raises KernelError."""
     from pyroute2 import IPRoute  # 25 MB of memory, for those who select by interface
+    from pyroute2.netlink.exceptions import NetlinkError
 
-    with IPRoute() as route:
-        names = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in route.get_links()}
-        holders = {
-            _as_ipv6(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS")): int(address["index"])
-            for address in route.get_addr()
-        }
+    try:
+        with IPRoute() as route:
+            names = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in route.get_links()}
+            holders = {
+                _as_ipv6(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS")): int(address["index"])
+                for address in route.get_addr()
+            }
+    except (NetlinkError, OSError) as error:
+        raise KernelError(f"interfaces: {error}") from error
     return Interfaces(names, holders)
 
 

@@ -47,14 +47,14 @@ class ProcOwners:
 
     def _holders(self, inodes: set[int]) -> dict[int, int]:
         """The process that holds each socket inode; of several, the one with the lowest number."""
-        wanted = {f"socket:[{inode}]": inode for inode in inodes}
+        wanted = {f"socket:[{inode}]": inode for inode in inodes if inode}  # an orphan has inode 0
         found: dict[int, int] = {}
         for pid in sorted(psutil.pids()):
+            if len(found) == len(wanted):
+                break
             for link in _links(f"{self._root}/proc/{pid}/fd"):
                 if link in wanted:
                     found.setdefault(wanted[link], pid)
-            if len(found) == len(wanted):
-                break
         return found
 
     def _learn_units(self, cgroups: set[int]) -> None:
@@ -64,7 +64,16 @@ class ProcOwners:
         self._units = dict.fromkeys(cgroups, "")
         for top in CGROUP2:
             if (self._root / top / "cgroup.controllers").exists():
-                self._units |= {os.stat(path).st_ino: unit_of(path) for path, _, _ in os.walk(self._root / top)}
+                self._units |= {inode: unit_of(path) for path, inode in _directories(self._root / top)}
+
+
+def _directories(top: Path) -> Iterator[tuple[str, int]]:
+    """Every directory below, with its inode."""
+    for path, _, _ in os.walk(top):
+        try:
+            yield path, os.stat(path).st_ino
+        except OSError:
+            continue  # ended meanwhile
 
 
 def unit_of(cgroup: str) -> str:

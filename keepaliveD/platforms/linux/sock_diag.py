@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keepaliveD.errors import KernelError, NotPermitted, Unsupported
-from keepaliveD.model import Column, Sockets, TcpState
+from keepaliveD.model import Column, Sockets, TcpState, Timer
 
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY = 20
@@ -66,6 +66,7 @@ MILLISECONDS = ("expires", "since_sent", "since_received", "since_acked")
 DATAGRAM = 32 * 1024  # the most that the kernel sends of a dump at once (net/netlink/af_netlink.c)
 BATCH = 32 * DATAGRAM  # enough to make the cost of a NumPy call disappear
 ATTEMPTS = 3  # at a dump that changes keep interrupting
+MAX_ERRNO = 4095  # include/linux/err.h
 PATIENCE = 5.0  # seconds that the kernel has for an answer
 
 STATES = sum(1 << state for state in TcpState)
@@ -170,9 +171,9 @@ def survey(data: memoryview) -> tuple[memoryview, bool, bool]:
     while end < len(data):
         length, kind, flags, _, _ = _header(data, end)
         undisturbed = undisturbed and not flags & NLM_F_DUMP_INTR
-        if kind == NLMSG_DONE:
+        if kind == NLMSG_DONE and _result(data[end:]) >= 0:
             return data[:end], True, undisturbed
-        if kind == NLMSG_ERROR:
+        if kind in (NLMSG_DONE, NLMSG_ERROR):
             raise _refusal(data[end:])
         if kind != SOCK_DIAG_BY_FAMILY:
             raise Malformed(f"sock_diag: a message of unknown type {kind}")
@@ -182,10 +183,16 @@ def survey(data: memoryview) -> tuple[memoryview, bool, bool]:
 
 def _refusal(message: memoryview) -> KernelError:
     """The kernel's error message as an exception."""
+    reason = os.strerror(min(-_result(message), MAX_ERRNO))
+    return KernelError(f"sock_diag: {reason}: is the kernel's module tcp_diag there?")
+
+
+def _result(message: memoryview) -> int:
+    """The negative errno in NLMSG_ERROR, and in NLMSG_DONE, where a dump that fails puts it."""
     if len(message) < DONE_LENGTH:
-        return Malformed("sock_diag: an error message without an error")
+        raise Malformed("sock_diag: an answer without its result")
     (code,) = struct.unpack_from("=i", message, HEADER.size)
-    return KernelError(f"sock_diag: {os.strerror(-code)}: is the kernel's module tcp_diag there?")
+    return int(code)
 
 
 def _header(data: memoryview, offset: int) -> tuple[int, int, int, int, int]:
@@ -218,12 +225,23 @@ def _leading(same: Column) -> int:
 def decode(data: memoryview, netns: int, sockets: Sockets) -> None:
     """Append the sockets in whole messages of type SOCK_DIAG_BY_FAMILY."""
     for messages in _by_length(data):
-        rest = messages
+        rest = _without_timewait(messages)
         while len(rest):
             attributes = _attributes(rest[0].data)
             same = _same_attributes(rest, attributes)
             _append(rest if same.all() else rest[same], attributes, netns, sockets)
             rest = rest[~same]
+
+
+def _without_timewait(messages: Messages) -> Messages:
+    """The same without those that are a mere timer: no program holds them, and no attributes come with them.
+
+    The kernel lists them under the state they were in, FIN_WAIT2 (inet_twsk_diag_fill, net/ipv4/inet_diag.c).
+    """
+    if messages.shape[1] < ATTRIBUTES:
+        raise Malformed(f"sock_diag: a socket of {messages.shape[1]} bytes, at least {ATTRIBUTES} expected")
+    timewait = _field(messages, BODY + 2, "u1") == Timer.TIMEWAIT
+    return messages[~timewait] if timewait.any() else messages
 
 
 def _by_length(data: memoryview) -> Iterator[Messages]:
@@ -245,8 +263,6 @@ def _by_length(data: memoryview) -> Iterator[Messages]:
 
 def _attributes(message: memoryview) -> dict[int, int]:
     """Offset of each attribute that is long enough to be of use, by type; of two, the last."""
-    if len(message) < ATTRIBUTES:
-        raise Malformed(f"sock_diag: a socket of {len(message)} bytes, at least {ATTRIBUTES} expected")
     found: dict[int, int] = {}
     offset = ATTRIBUTES
     while offset + ATTRIBUTE.size <= len(message):

@@ -7,12 +7,13 @@ net/ipv4/sysctl_net_ipv4.c), so what is written is plain decimal, and is read ba
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from keepaliveD.errors import KernelError, NotPermitted, Unsupported
+from keepaliveD.errors import KernelError, NotPermitted, Refusal, Unsupported
 from keepaliveD.model import Keepalive
 
 TIME = "net.ipv4.tcp_keepalive_time"  # seconds
@@ -35,10 +36,13 @@ class ProcSys:
 
     @property
     def identity(self) -> Mapping[str, str]:
-        """Settings live as long as the boot and the network namespace."""
+        """Settings live as long as the boot and the network namespace. Raises Unsupported."""
         proc = self._root / "proc"
-        boot = (proc / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return {"boot": boot, "netns": os.readlink(proc / "thread-self/ns/net")}
+        try:
+            boot = (proc / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+            return {"boot": boot, "netns": os.readlink(proc / "thread-self/ns/net")}
+        except OSError as error:
+            raise Unsupported(f"{error.filename}: cannot be read: {error.strerror}; is /proc mounted?") from error
 
     def names(self, keepalive: Keepalive) -> Mapping[str, int]:
         """The sysctls that bring about this keepalive."""
@@ -63,9 +67,10 @@ class ProcSys:
                 self._write(key, value)
                 done.append(key)
                 self._verify(key, value)
-        except (NotPermitted, KernelError):
+        except Refusal:
             for key in done:
-                self._write(key, before[key])
+                with contextlib.suppress(Refusal):  # the reason for it all is worth more
+                    self._write(key, before[key])
             raise
 
     def _path(self, key: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from keepaliveD.errors import KernelError, Refusal
-from keepaliveD.model import Sockets, SocketTable
+from keepaliveD.model import Column, Sockets, SocketTable
 from keepaliveD.platforms.linux import interfaces, namespaces
 from keepaliveD.platforms.linux.sock_diag import BATCH, SockDiag
 
@@ -32,13 +32,7 @@ class NetlinkWatcher:
         names = {"": 0}
         complete = True
         for netns, diag in list(self._diags.items()):
-            start = len(sockets)
-            complete = self._dump(netns, diag, sockets) and complete
-            if self._with_interfaces:
-                look = namespaces.inside(self._paths[netns], interfaces.look)
-                look.resolve(sockets.since(start), names)
-            else:
-                sockets.since(start)["interface"][:] = 0
+            complete = self._dump(netns, diag, sockets, names) and complete
         self._expected = len(sockets)
         return SocketTable(sockets, now, complete, tuple(names), len(self._diags), len(self._shut))
 
@@ -47,14 +41,32 @@ class NetlinkWatcher:
         for diag in self._diags.values():
             diag.close()
 
-    def _dump(self, netns: int, diag: SockDiag, sockets: Sockets) -> bool:
+    def _dump(self, netns: int, diag: SockDiag, sockets: Sockets, names: dict[str, int]) -> bool:
+        """Append one namespace, or nothing of it; false where something may be missing."""
+        start = len(sockets)
         try:
-            return diag.dump(netns, sockets, self._scratch)
+            whole = diag.dump(netns, sockets, self._scratch)
+            self._resolve(netns, sockets.since(start), names)
         except KernelError:
             if netns == self._own:
                 raise
+            sockets.truncate(start)
             self._diags.pop(netns).close()  # entered anew at the next scan
             return False
+        return whole
+
+    def _resolve(self, netns: int, new: dict[str, Column], names: dict[str, int]) -> None:
+        """Number the interfaces of one namespace's sockets by `names`; ours is seen without entering it."""
+        if not self._with_interfaces:
+            new["interface"][:] = 0
+        elif netns == self._own:
+            interfaces.look().resolve(new, names)
+        else:
+            try:
+                look = namespaces.inside(self._paths[netns], interfaces.look)
+            except OSError as error:
+                raise KernelError(f"interfaces: {error.strerror}") from error
+            look.resolve(new, names)
 
     def _follow_namespaces(self) -> None:
         """Enter new namespaces; leave those that only our own socket still keeps alive."""

@@ -1,0 +1,117 @@
+"""Command lines: what they accept, and with which status they leave."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from keepaliveD import __version__
+from keepaliveD.cli import arguments, ctl, daemon
+from keepaliveD.errors import NotPermitted, Refusal
+
+PROGRAMS = {"keepalivectl": ctl.main, "tcp-keepalived": daemon.main}
+
+
+def left_with(main: Callable[[list[str]], int], *words: str) -> int:
+    """The status with which argparse leaves."""
+    with pytest.raises(SystemExit) as left:
+        main(list(words))
+    assert isinstance(left.value.code, int)
+    return left.value.code
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("keepalivectl", []),
+        ("keepalivectl", ["chekc"]),
+        ("keepalivectl", ["check", "a", "b"]),
+        ("keepalivectl", ["sockets", "--at-riks"]),
+        ("keepalivectl", ["sockets", "--config"]),
+        ("keepalivectl", ["restore", "now"]),
+        ("tcp-keepalived", ["start"]),
+        ("tcp-keepalived", ["--log-format", "xml"]),
+        ("tcp-keepalived", ["--once=yes"]),
+    ],
+)
+def test_a_command_line_that_is_wrong_is_one_line_and_status_64(
+    program: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """sysexits.h, so that a script can tell a typing error from a failure; and where to read on."""
+    assert left_with(PROGRAMS[program], *words) == 64
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith(program)
+    assert line.endswith(" --help")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_each_program_tells_its_version_and_its_usage(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """On standard output, with success."""
+    assert left_with(PROGRAMS[program], "--version") == 0
+    assert capsys.readouterr().out == f"{program} {__version__}\n"
+    assert left_with(PROGRAMS[program], "--help") == 0
+    assert f"usage: {program}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["sockets", "check", "restore"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The help is what the manual is made from."""
+    assert left_with(ctl.main, command, "--help") == 0
+    assert f"usage: keepalivectl {command}" in capsys.readouterr().out
+
+
+def test_the_state_directory_is_the_service_managers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """StateDirectory= may name several; ours is the first, and without any the usual place."""
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/one:/var/lib/two")
+    assert daemon.parser().parse_args([]).state_dir == Path("/var/lib/one")
+    monkeypatch.delenv("STATE_DIRECTORY")
+    assert daemon.parser().parse_args([]).state_dir == Path("/var/lib/tcp-keepalived")
+    assert ctl.parser().parse_args(["restore", "--state-dir", "/x"]).state_dir == Path("/x")
+
+
+def test_work_that_is_done_is_status_0() -> None:
+    """And everything printed has been handed over by then."""
+    assert arguments.run("keepalivectl", lambda: None) == 0
+
+
+@pytest.mark.parametrize("refusal", Refusal.__subclasses__())
+def test_every_refusal_is_a_line_and_its_own_status(refusal: type[Refusal], capsys: pytest.CaptureFixture[str]) -> None:
+    """Never a traceback; several lines where there are several reasons, each with the program's name."""
+
+    def work() -> None:
+        raise refusal("one\x1b[2J\ntwo")
+
+    assert arguments.run("keepalivectl", work) == refusal.status != 0
+    assert capsys.readouterr().err == "keepalivectl: one\\x1b[2J\nkeepalivectl: two\n"
+
+
+def test_a_refusals_status_is_told_by_its_name() -> None:
+    """A script that gets 77 knows that privilege is missing."""
+    assert NotPermitted.status == 77
+    assert len({refusal.status for refusal in Refusal.__subclasses__()}) == len(Refusal.__subclasses__())
+
+
+def test_ctrl_c_leaves_as_a_shell_expects() -> None:
+    """128 and the number of the signal."""
+
+    def work() -> None:
+        raise KeyboardInterrupt
+
+    assert arguments.run("keepalivectl", work) == 130
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    """`keepalivectl sockets | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    script = "from keepaliveD.cli import arguments; raise SystemExit(arguments.run('x', lambda: print('x' * 100_000)))"
+    done = subprocess.run([sys.executable, "-c", script], stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")

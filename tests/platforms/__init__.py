@@ -1,0 +1,1 @@
+"""Adapters, held to recorded and hand-made bytes and trees of files."""

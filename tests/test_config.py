@@ -1,0 +1,543 @@
+"""The files in /etc: what they may say, how they add up, and what is said where they are wrong."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keepaliveD import config
+from keepaliveD.config import Config, catalogue, load
+from keepaliveD.errors import ConfigError, Exit, NoInput, Refusal
+from keepaliveD.model import FOREVER, Keepalive
+from keepaliveD.policy.sysctls import OnDrift
+from tests.unprivileged import as_nobody, reachable_directory
+
+SHIPPED = Path(__file__).parent.parent / "etc/tcp-keepalived/config.toml"
+
+
+class Etc:
+    """A directory with a main file and those in config.d."""
+
+    def __init__(self, directory: Path) -> None:
+        self.main = directory / "config.toml"
+        self.drop_ins = directory / "config.d"
+        self.drop_ins.mkdir()
+
+    def load(self, main: str | bytes = "", **drop_ins: str) -> Config:
+        self.main.write_bytes(main if isinstance(main, bytes) else main.encode())
+        for name, text in drop_ins.items():
+            (self.drop_ins / f"{name}.toml").write_text(text)
+        return load(self.main)
+
+    def refused(self, main: str | bytes = "", **drop_ins: str) -> list[str]:
+        """What is said, line by line."""
+        with pytest.raises(ConfigError) as refused:
+            self.load(main, **drop_ins)
+        assert refused.value.status == Exit.CONFIG
+        return str(refused.value).splitlines()
+
+
+@pytest.fixture
+def etc(tmp_path: Path) -> Etc:
+    return Etc(tmp_path)
+
+
+# what is shipped
+
+
+@pytest.fixture(autouse=True)
+def no_file_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test must not read what is installed here."""
+    monkeypatch.setattr(config, "DEFAULT_FILE", tmp_path / "nothing-installed/config.toml")
+
+
+def test_the_shipped_file_says_what_holds_without_it() -> None:
+    """Every value in it is the default: whoever reads it knows what an empty file does."""
+    shipped = load(SHIPPED)
+    assert shipped.files == (SHIPPED,)
+    defaults = load()
+    assert defaults.files == ()
+    for name in Config.__slots__:
+        if name != "files":
+            assert getattr(shipped, name) == getattr(defaults, name), name
+
+
+@pytest.mark.parametrize("section", ["keepalive", "watch"])
+def test_the_shipped_file_shows_every_setting(section: str) -> None:
+    """A setting that is not in it would have to be guessed."""
+    model = config.Document.model_fields[section].annotation
+    assert model is not None
+    shown = tomllib.loads(SHIPPED.read_text())[section]
+    assert shown.keys() == model.model_fields.keys()
+
+
+def test_the_shipped_file_shows_every_key_of_a_path_in_an_example_that_works(etc: Etc) -> None:
+    """An example in a comment is copied before anything else is read."""
+    lines = SHIPPED.read_text().splitlines()
+    first = lines.index("# [[path]]")
+    example = "\n".join(line.removeprefix("# ").removeprefix("#") for line in lines[first:])
+    assert {key for path in tomllib.loads(example)["path"] for key in path} == config.PathSection.model_fields.keys()
+    loaded = etc.load(example)
+    assert [path.name for path in loaded.paths] == ["default", "office firewall", "cloud"]
+    assert loaded.paths[1].timeout == 300
+    assert loaded.paths[1].ports == (22, 5432)
+    assert loaded.paths[2].timeout == 350
+
+
+def test_the_shipped_file_names_every_preset() -> None:
+    """In the order of the catalogue."""
+    comment = SHIPPED.read_text().split("one of:")[1]
+    assert re.findall(r"[a-z][a-z0-9-]+", comment) == list(catalogue())
+
+
+# what is read
+
+
+def test_every_setting_reaches_the_model(etc: Etc) -> None:
+    """A setting that is read and then forgotten would be worse than an unknown one."""
+    loaded = etc.load(
+        """
+        [keepalive]
+        apply = false
+        idle = "2min"
+        interval = "30s"
+        probes = 7
+        restore_on_stop = false
+        on_drift = "yield"
+        [watch]
+        interval = "5s"
+        warn_before = "1min 30s"
+        engine = "netlink"
+        namespaces = "own"
+        ignore = ["10.0.0.0/8", "fd00::/8"]
+        default_timeout = "infinity"
+        [[path]]
+        name = "a"
+        networks = ["192.0.2.0/24", "2001:db8::/32", "192.0.2.1"]
+        ports = [22, 65535]
+        interface = "eth1"
+        timeout = "1h"
+        [[path]]
+        name = "b"
+        preset = "azure-lb"
+        """
+    )
+    assert loaded.keepalive == Keepalive(120, 30, 7)
+    assert (loaded.apply, loaded.restore_on_stop, loaded.on_drift) == (False, False, OnDrift.YIELD)
+    assert (loaded.interval, loaded.warn_before, loaded.all_namespaces) == (5, 90, False)
+    assert loaded.ignore == (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
+    default, a, b = loaded.paths
+    assert (default.name, default.timeout, default.origin) == ("default", FOREVER, "watch.default_timeout")
+    assert [str(network) for network in a.networks] == ["192.0.2.0/24", "2001:db8::/32", "192.0.2.1/32"]
+    assert (a.ports, a.interface, a.timeout) == ((22, 65535), "eth1", 3600)
+    assert a.origin == f"configured in {etc.main}"
+    assert (b.networks, b.ports, b.interface, b.timeout, b.origin) == ((), (), "", 240, "preset azure-lb")
+    assert loaded.selects_by_interface
+
+
+def test_a_path_may_never_forget(etc: Etc) -> None:
+    """A direct cable is a path too; and without an interface nobody asks for the addresses."""
+    loaded = etc.load('[[path]]\nname = "cable"\ntimeout = "infinity"\n')
+    assert loaded.paths[1].timeout == FOREVER
+    assert not loaded.selects_by_interface
+
+
+def test_an_empty_file_is_enough(etc: Etc) -> None:
+    """Everything has a default."""
+    assert etc.load().keepalive == load().keepalive
+
+
+def test_without_a_file_in_etc_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a config.d alone is read."""
+    monkeypatch.setattr(config, "DEFAULT_FILE", tmp_path / "config.toml")
+    assert load().files == ()
+    (tmp_path / "config.d").mkdir()
+    (tmp_path / "config.d/local.toml").write_text("[keepalive]\nprobes = 5\n")
+    assert load().keepalive.probes == 5
+    (tmp_path / "config.toml").write_text("[keepalive]\nprobes = 6\n")
+    assert load().files == (tmp_path / "config.toml", tmp_path / "config.d/local.toml")
+    assert load().keepalive.probes == 5
+
+
+# how files add up
+
+
+def test_for_a_single_value_the_later_file_wins(etc: Etc) -> None:
+    """config.d is read after the main file, in the order of its names, whatever the order on the disk."""
+    loaded = etc.load(
+        "[keepalive]\nprobes = 1\non_drift = 'warn'\n",
+        **{"90-last": "[keepalive]\nprobes = 9\n", "10-first": "[keepalive]\nprobes = 2\napply = false\n"},
+    )
+    assert loaded.keepalive.probes == 9
+    assert loaded.on_drift is OnDrift.WARN
+    assert not loaded.apply
+    assert [file.name for file in loaded.files] == ["config.toml", "10-first.toml", "90-last.toml"]
+
+
+def test_paths_add_up_in_the_order_of_the_files(etc: Etc) -> None:
+    """Each package may drop in its own; each says where it came from."""
+    loaded = etc.load(
+        '[[path]]\nname = "m"\ntimeout = "5min"\n',
+        b='[[path]]\nname = "b"\ntimeout = "5min"\n',
+        a='[[path]]\nname = "a1"\ntimeout = "5min"\n[[path]]\nname = "a2"\npreset = "envoy"\n',
+    )
+    assert [path.name for path in loaded.paths] == ["default", "m", "a1", "a2", "b"]
+    assert loaded.paths[4].origin == f"configured in {etc.drop_ins / 'b.toml'}"
+
+
+def test_a_list_of_networks_is_a_single_value(etc: Etc) -> None:
+    """Or one could never take a default out of it."""
+    loaded = etc.load('[watch]\nignore = ["10.0.0.0/8"]\n', a="[watch]\nignore = []\n")
+    assert loaded.ignore == ()
+
+
+def test_only_toml_files_are_read_from_config_d(etc: Etc) -> None:
+    """A backup copy or a README beside them is none."""
+    for name in ("README", "a.toml~", "a.toml.dpkg-old", "b.conf"):
+        (etc.drop_ins / name).write_text("this is no TOML")
+    assert etc.load().files == (etc.main,)
+
+
+# what is wrong
+
+WRONG = {
+    # one wrong key each: what is written, what the line says
+    "unknown key": ("[keepalive]\nidel = '1s'", "keepalive.idel: unknown key; did you mean idle?"),
+    "key of another section": ("[watch]\nprobes = 5", "watch.probes: unknown key; known here: .*warn_before"),
+    "unknown section": ("[keepalve]\nidle = '1s'", "keepalve: unknown key; did you mean keepalive?"),
+    "section like nothing": ("[zzz]", "zzz: unknown key; known here: keepalive, path, watch"),
+    "key without section": ("probes = 5", "probes: unknown key; known here: keepalive, path, watch"),
+    "key of a path": (
+        "[[path]]\nname='a'\ntimeout='5s'\nport=[1]",
+        r"path\[1\].port: unknown key; did you mean ports?",
+    ),
+    "number for a time": ("[keepalive]\nidle = 180", 'keepalive.idle: 180 has no unit; write .*"180s"'),
+    "no unit": ("[keepalive]\nidle = '180'", "keepalive.idle: '180' has no unit; write"),
+    "wrong unit": ("[keepalive]\ninterval = '20x'", "keepalive.interval: '20x' has an unknown unit 'x'; write"),
+    "negative": ("[watch]\ninterval = '-15s'", "watch.interval: '-15s' is negative; write"),
+    "zero": ("[keepalive]\nidle = '0s'", "keepalive.idle: 0s is out of range; write whole seconds from 1s to 32767s"),
+    "zero timeout": ("[watch]\ndefault_timeout = '0s'", "watch.default_timeout: zero is no time; write"),
+    "zero scan": ("[watch]\ninterval = '0s'", "watch.interval: zero is no time; write"),
+    "too long": ("[keepalive]\nidle = '10h'", "keepalive.idle: 10h is out of range; write whole seconds .* 32767s"),
+    "infinite idle": ("[keepalive]\nidle = 'infinity'", "keepalive.idle: infinity is out of range; write whole"),
+    "infinite scan": ("[watch]\ninterval = 'infinity'", "watch.interval: it cannot be infinite; write"),
+    "fraction": ("[keepalive]\ninterval = '1500ms'", "keepalive.interval: 1.5s is out of range; write whole seconds"),
+    "no probes": ("[keepalive]\nprobes = 0", "keepalive.probes: 0 is out of range; write 1 to 127"),
+    "many probes": ("[keepalive]\nprobes = 128", "keepalive.probes: 128 is out of range; write 1 to 127"),
+    "probes as text": ("[keepalive]\nprobes = '9'", "keepalive.probes: '9' is of the wrong kind: .*integer"),
+    "probes as truth": ("[keepalive]\nprobes = true", "keepalive.probes: True is of the wrong kind: .*integer"),
+    "probes as fraction": ("[keepalive]\nprobes = 9.0", "keepalive.probes: 9.0 is of the wrong kind: .*integer"),
+    "truth as number": ("[keepalive]\napply = 1", "keepalive.apply: 1 is of the wrong kind: .*boolean"),
+    "truth as text": ("[keepalive]\napply = 'no'", "keepalive.apply: 'no' is of the wrong kind: .*boolean"),
+    "unknown choice": ("[keepalive]\non_drift = 'ignore'", "keepalive.on_drift: 'ignore' is not one of 'reapply', "),
+    "unknown engine": ("[watch]\nengine = 'bpf'", "watch.engine: 'bpf' is not one of 'auto' or 'netlink'"),
+    "host bits": (
+        "[watch]\nignore = ['10.0.0.0/8', '10.20.0.1/16']",
+        r"watch.ignore\[2\]: '10.20.0.1/16' has bits beyond its prefix; did you mean \"10.20.0.0/16\"\?",
+    ),
+    "no network": ("[watch]\nignore = ['office']", r"watch.ignore\[1\]: 'office' is no network; write one such as"),
+    "network as number": ("[watch]\nignore = [10]", r"watch.ignore\[1\]: write a network such as"),
+    "network without list": (
+        "[watch]\nignore = '10.0.0.0/8'",
+        "watch.ignore: '10.0.0.0/8' is of the wrong kind: .*list",
+    ),
+    "interval above idle": (
+        "[keepalive]\nidle = '10s'\ninterval = '11s'",
+        r"keepalive.interval: 11s is longer than idle \(10s\); .*write at most idle",
+    ),
+    "idle below the default interval": ("[keepalive]\nidle = '10s'", r"keepalive.interval: 20s is longer than idle"),
+    "warning too late": (
+        "[watch]\ninterval = '2min'",
+        r"watch.warn_before: 1min is shorter than watch.interval \(2min\).*; (write|choose) ",
+    ),
+    "path without name": ("[[path]]\ntimeout = '5s'", r"path\[1\].name: is missing"),
+    "path with an empty name": ("[[path]]\nname = ''\ntimeout = '5s'", r"path\[1\].name: write a name of printable"),
+    "path with a hostile name": (
+        "[[path]]\nname = \"a\\u001b[2J\\nb\"\ntimeout = '5s'",
+        r"path\[1\].name: write a name",
+    ),
+    "path named default": ("[[path]]\nname = 'default'\ntimeout = '5s'", r"path\[1\].name: .*choose another name"),
+    "path without timeout": ("[[path]]\nname = 'a'", r'path\[1\]: "a" needs either a timeout or a preset'),
+    "path with both": (
+        "[[path]]\nname = 'a'\ntimeout = '5s'\npreset = 'envoy'",
+        r'path\[1\]: "a" needs either a timeout or a preset',
+    ),
+    "unknown preset": (
+        "[[path]]\nname = 'a'\npreset = 'aws_nlb'",
+        r'path\[1\].preset: "aws_nlb" is not in the catalogue; did you mean aws-nlb\?',
+    ),
+    "preset like nothing": ("[[path]]\nname = 'a'\npreset = 'zzz'", r"path\[1\].preset: .*known: sonicwall, "),
+    "port out of range": (
+        "[[path]]\nname = 'a'\ntimeout = '5s'\nports = [22, 65536]",
+        r"path\[1\].ports\[2\]: 65536 is out of range; write 1 to 65535",
+    ),
+    "port zero": ("[[path]]\nname = 'a'\ntimeout = '5s'\nports = [0]", r"path\[1\].ports\[1\]: 0 .*write 1 to 65535"),
+    "port by name": ("[[path]]\nname = 'a'\ntimeout = '5s'\nports = ['ssh']", r"path\[1\].ports\[1\]: 'ssh' .*integer"),
+    "zero path": ("[[path]]\nname = 'a'\ntimeout = '0s'", r"path\[1\].timeout: zero is no time; write"),
+    "section as text": ("keepalive = '180s'", r"keepalive: .*\[keepalive\]"),
+    "section as array": ("[[watch]]\ninterval = '5s'", r"watch: .*\[watch\]"),
+    "path as table": ("[path]\nname = 'a'\ntimeout = '5s'", r"path: .*\[\[path\]\]"),
+    "path as text": ("path = 'a'", r"path: .*\[\[path\]\]"),
+    "path of numbers": ("path = [1]", r"path\[1\]: .*\[\[path\]\]"),
+    "a table in a value's place": ("[keepalive.idle]\nx = 1", "keepalive.idle: {'x': 1} has no unit; write"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_every_mistake_is_one_line_with_file_key_and_what_would_be_right(etc: Etc, case: str) -> None:
+    """Whoever made it should not have to read the manual, nor this program."""
+    text, expected = WRONG[case]
+    (line,) = etc.refused(text)
+    assert re.match(rf"{etc.main}: {expected}", line), line
+    assert "section" not in line, "names of our own classes mean nothing to an administrator"
+
+
+def test_several_mistakes_are_told_at_once(etc: Etc) -> None:
+    """One reload for all of them, each with its own file."""
+    lines = etc.refused(
+        "[keepalive]\nidle = 1\nprobes = 0\n", a="[watch]\ninterva = '5s'\n", b="[[path]]\nname = 'x'\ntimeout = 5\n"
+    )
+    a, b = etc.drop_ins / "a.toml", etc.drop_ins / "b.toml"
+    assert sorted(line.split(": ")[0:2] for line in lines) == sorted(
+        [
+            [str(etc.main), "keepalive.idle"],
+            [str(etc.main), "keepalive.probes"],
+            [str(a), "watch.interva"],
+            [str(b), "path[1].timeout"],
+        ]
+    )
+
+
+def test_mistakes_between_keys_are_told_at_once_too(etc: Etc) -> None:
+    """They are found after the others."""
+    assert len(etc.refused("[keepalive]\nidle = '5s'\n[watch]\nwarn_before = '1s'\n[[path]]\nname = 'a'\n")) == 3
+
+
+def test_the_file_that_wrote_the_value_is_named(etc: Etc) -> None:
+    """Not the one that touched the section last."""
+    lines = etc.refused("[keepalive]\nprobes = 0\n", a="[keepalive]\napply = true\n")
+    assert [line.split(": ")[0] for line in lines] == [str(etc.main)]
+
+
+def test_two_paths_of_one_name_are_refused_and_both_files_named(etc: Etc) -> None:
+    """A log line that names a path must mean one."""
+    (line,) = etc.refused('[[path]]\nname = "a"\ntimeout = "5s"\n', x='[[path]]\nname = "a"\ntimeout = "6s"\n')
+    assert line == f'{etc.drop_ins / "x.toml"}: path[2].name: "a" is taken by path[1] in {etc.main}'
+
+
+@pytest.mark.parametrize(
+    ("main", "drop_in", "guilty"),
+    [
+        ("[keepalive]\nidle = '100s'", "keepalive = '100s'", "config.d/a.toml: keepalive: "),
+        ("keepalive = '100s'", "[keepalive]\nidle = '100s'", "config.toml: keepalive: "),
+        ("[[path]]\nname = 'a'\ntimeout = '5s'", "path = 'x'", "config.d/a.toml: path: "),
+        ("[path]\nname = 'a'\ntimeout = '5s'", "[[path]]\nname = 'b'\ntimeout = '5s'", "config.toml: path: "),
+        ("[[path]]\nname = 'a'\ntimeout = '5s'", "[path]\nname = 'b'\ntimeout = '5s'", "config.d/a.toml: path: "),
+        ("[watch]\ninterval = '5s'", "watch = []", "config.d/a.toml: watch: "),
+    ],
+)
+def test_a_section_of_the_wrong_kind_is_never_covered_up_by_another_file(
+    etc: Etc, main: str, drop_in: str, guilty: str
+) -> None:
+    """[path] for [[path]] is easily written; the firewall it describes must not be silently forgotten."""
+    (line,) = etc.refused(main, a=drop_in)
+    assert line.startswith(f"{etc.main.parent}/{guilty}")
+
+
+@pytest.mark.parametrize(
+    "text", ["[keepalive", "idle = ", "[keepalive]\nidle = '1s'\nidle = '2s'", "\x00", "x = 1e", "[a]\n[a]"]
+)
+def test_what_is_no_toml_is_refused_with_its_place(etc: Etc, text: str) -> None:
+    """Line and column come from the parser."""
+    (line,) = etc.refused(text)
+    assert re.fullmatch(rf"{etc.main}: not TOML: .+ \(at .+\)", line)
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe", "# Größe".encode("latin-1")])
+def test_what_is_no_utf_8_is_refused(etc: Etc, text: bytes) -> None:
+    """TOML is UTF-8."""
+    (line,) = etc.refused(text)
+    assert line.startswith(f"{etc.main}: not TOML: 'utf-8' codec can't decode")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("x = " + "9" * 5000, id="a number without end"),
+        pytest.param("x = " + "[" * 5000, id="an array without end"),
+        pytest.param("x = " + "{a=" * 5000, id="a table without end"),
+        pytest.param("[keepalive]\nprobes = 0x" + "f" * 5000, id="a hexadecimal number without end"),
+    ],
+)
+def test_a_file_that_is_meant_to_hurt_is_refused_like_any_other(etc: Etc, text: str) -> None:
+    """Refused, in a line; a reload must leave the daemon alive."""
+    (line,) = etc.refused(text)
+    assert line.startswith(f"{etc.main}: ")
+
+
+@pytest.mark.parametrize(("key", "shown"), [('"a\\nb"', r"\nb"), ('"\\u001b[2J"', r"\x1b[2J"), ('""', '""')])
+def test_a_key_cannot_end_the_line_that_speaks_of_it(etc: Etc, key: str, shown: str) -> None:
+    """One line for each mistake, whatever the file holds."""
+    for text in (f"{key} = 1", f"[keepalive]\n{key} = 1", f"[[path]]\nname = 'a'\ntimeout = '5s'\n{key} = 1"):
+        (line,) = etc.refused(text)
+        assert line.isprintable()
+        assert shown in line
+
+
+def test_a_value_cannot_end_the_line_that_speaks_of_it(etc: Etc) -> None:
+    """A preset's name is shown as it was written, but for what moves a cursor."""
+    (line,) = etc.refused("[[path]]\nname = 'a'\npreset = \"a\\nb\\u001b[2J\"")
+    assert line.isprintable()
+
+
+# files that cannot be read
+
+
+def test_a_file_that_was_asked_for_and_is_not_there_is_refused(tmp_path: Path) -> None:
+    """Only the usual place may be empty."""
+    with pytest.raises(NoInput, match=r"absent\.toml: cannot be read: No such file or directory") as refused:
+        load(tmp_path / "absent.toml")
+    assert refused.value.status == Exit.NOINPUT
+
+
+def test_a_directory_in_a_files_place_is_refused(etc: Etc) -> None:
+    """In config.d too."""
+    with pytest.raises(NoInput, match=r"config\.d: cannot be read: Is a directory"):
+        load(etc.drop_ins)
+    (etc.drop_ins / "a.toml").mkdir()
+    with pytest.raises(NoInput, match=r"a\.toml: cannot be read: Is a directory"):
+        etc.load()
+
+
+@pytest.fixture
+def locked() -> Iterator[Path]:
+    """A directory whose config.toml can be read, while config.d is for root alone."""
+    with reachable_directory() as directory:
+        (directory / "config.toml").write_text("")
+        (directory / "config.d").mkdir()
+        (directory / "config.d/firewall.toml").write_text('[[path]]\nname = "a"\ntimeout = "5min"\n')
+        yield directory
+
+
+def test_a_file_that_may_not_be_read_is_refused(locked: Path) -> None:
+    """With its name and the system's reason."""
+    (locked / "config.d/firewall.toml").chmod(0)
+    with as_nobody(), pytest.raises(NoInput, match=r"firewall\.toml: cannot be read: Permission denied"):
+        load(locked / "config.toml")
+
+
+def test_a_config_d_that_may_not_be_read_is_refused(locked: Path) -> None:
+    """A firewall that is described in it would be forgotten, and nobody told."""
+    (locked / "config.d").chmod(0)
+    with as_nobody(), pytest.raises(NoInput, match=r"config\.d: cannot be read: Permission denied"):
+        load(locked / "config.toml")
+
+
+def test_a_directory_in_etc_that_may_not_be_entered_is_refused(locked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`keepalivectl sockets` needs no root, but it needs the configuration: it says so, in a line."""
+    monkeypatch.setattr(config, "DEFAULT_FILE", locked / "config.toml")
+    locked.chmod(0)
+    with as_nobody(), pytest.raises(NoInput, match=r"config\.toml: cannot be read: Permission denied"):
+        load()
+
+
+# anything at all
+
+KEYS = st.sampled_from(
+    [
+        *config.KeepaliveSection.model_fields,
+        *config.WatchSection.model_fields,
+        *config.PathSection.model_fields,
+        "idel",
+    ]
+) | st.text(max_size=5)
+SCALARS = (
+    st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=10)
+    | st.dates()
+    | st.times()
+    | st.datetimes(min_value=datetime.datetime(1000, 1, 1))  # noqa: DTZ001
+    | st.sampled_from(["180s", "5min", "infinity", "-1s", "10.0.0.0/8", "10.1.2.3/8", "::1", "envoy", "a", "default"])
+)
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3))
+SECTIONS = st.dictionaries(KEYS, VALUES, max_size=5)
+DOCUMENTS = st.dictionaries(
+    st.sampled_from(["keepalive", "watch", "path"]) | KEYS,
+    SECTIONS | st.lists(SECTIONS, max_size=3) | VALUES,
+    max_size=4,
+)
+
+
+def toml(value: Any) -> str:
+    """A value as inline TOML."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return toml_text(value)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{toml_text(key)} = {toml(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    return repr(value)
+
+
+def toml_text(text: str) -> str:
+    """A basic string; JSON's escapes are TOML's, but for DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def judge(etc: Etc, *texts: bytes) -> None:
+    """Load these files: a configuration comes out, or a refusal with printable lines that name a file."""
+    for old in etc.drop_ins.iterdir():
+        old.unlink()
+    etc.main.write_bytes(texts[0])
+    for number, text in enumerate(texts[1:]):
+        (etc.drop_ins / f"{number}.toml").write_bytes(text)
+    try:
+        loaded = load(etc.main)
+    except Refusal as refusal:
+        lines = str(refusal).split("\n")
+        assert all(line.startswith(f"{etc.main.parent}{os.sep}") for line in lines)
+        assert all(line.isprintable() for line in lines)
+    else:
+        assert 1 <= loaded.keepalive.interval <= loaded.keepalive.idle <= config.MAX_IDLE
+        assert 1 <= loaded.keepalive.probes <= config.MAX_PROBES
+        assert 0 < loaded.interval <= loaded.warn_before < FOREVER
+        assert all(path.timeout > 0 for path in loaded.paths)
+        assert len({path.name for path in loaded.paths}) == len(loaded.paths)
+
+
+ANY = hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], deadline=None)
+
+
+@ANY
+@given(st.lists(DOCUMENTS, min_size=1, max_size=3))
+def test_any_documents_are_a_configuration_or_a_refusal(etc: Etc, documents: list[dict[str, Any]]) -> None:
+    """Whatever is written, in however many files: never a traceback, never a setting out of range."""
+    texts = ["".join(f"{toml_text(key)} = {toml(value)}\n" for key, value in each.items()) for each in documents]
+    for text in texts:
+        tomllib.loads(text)
+    judge(etc, *(text.encode() for text in texts))
+
+
+@ANY
+@given(st.binary(max_size=200) | st.text("[]{}='\"#.,keepaliv \n0x_-+:", max_size=80).map(str.encode))
+def test_any_bytes_are_a_configuration_or_a_refusal(etc: Etc, content: bytes) -> None:
+    """Also what is no TOML at all."""
+    judge(etc, content)

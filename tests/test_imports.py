@@ -1,0 +1,173 @@
+"""Who may import whom, and what: the house has floors, and a reason for every locked door."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import keepaliveD
+
+PACKAGE = Path(keepaliveD.__file__).parent
+
+FLOORS = {  # a room imports what stands on its own floor or below
+    "keepaliveD": 0,
+    "keepaliveD.model": 0,
+    "keepaliveD.errors": 0,
+    "keepaliveD.text": 0,
+    "keepaliveD.duration": 0,
+    "keepaliveD.config": 1,
+    "keepaliveD.policy": 1,
+    "keepaliveD.platforms": 2,
+    "keepaliveD.entries": 3,
+    "keepaliveD.journal": 3,
+    "keepaliveD.custody": 3,
+    "keepaliveD.notify": 3,
+    "keepaliveD.signals": 3,
+    "keepaliveD.perform": 4,
+    "keepaliveD.daemon": 4,
+    "keepaliveD.process": 4,
+    "keepaliveD.cli": 5,
+    "keepaliveD.__main__": 5,
+}
+
+PURE = "a decision must follow from its arguments alone, or no test can step across its borders"
+BANNED_BELOW_THE_PLATFORMS = {
+    "os": f"the operating system begins on floor 2: {PURE}",
+    "socket": f"packets are read on floor 2 and handed down as columns: {PURE}",
+    "time": f"time is an argument: {PURE}",
+    "asyncio": "nothing down here waits for anything",
+    "subprocess": "nothing down here starts anything",
+    "pyroute2": "netlink ends in platforms/linux",
+    "psutil": "processes end in platforms",
+    "systemd": "journald ends in journal.py",
+    "signal": "signals come in on floor 3",
+    "logging": "what is worth saying is returned as data; entries.py words it",
+    "random": f"chance is no argument: {PURE}",
+}
+CONFINED = {  # the only rooms that may import it, and why
+    "systemd": (("keepaliveD.journal",), "systemd-python is optional: one room finds out whether it is there"),
+    "pyroute2": (("keepaliveD.platforms.linux",), "it exists on Linux only, and costs 25 MB of memory"),
+    "pydantic": (("keepaliveD.config",), "file models stop at the config module; elsewhere values are the model's"),
+    "psutil": (("keepaliveD.platforms",), "who holds a socket is a question to the operating system"),
+}
+LOADED_LATE = {
+    "pyroute2": "it costs 25 MB of memory, wanted only by those who select by interface",
+    "systemd": "it is optional, and loaded only to write to journald",
+    "asyncio": "nothing here needs it, and it costs every start",
+}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its name."""
+    names = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return names
+
+
+def imports_of(path: Path, name: str) -> Iterator[str]:
+    """Everything a module imports, wherever in it the import stands.
+
+    `from a import b` counts as a.b; importlib.import_module("a") counts too.
+    """
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Import(names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module, names, level):
+                base = module or ""
+                if level:
+                    above = package.split(".")[: len(package.split(".")) - level + 1]
+                    base = ".".join([*above, *([module] if module else [])])
+                yield from (f"{base}.{alias.name}" for alias in names)
+            case ast.Call(ast.Attribute(attr="import_module"), [ast.Constant(value=str(module)), *_]):
+                yield module
+
+
+def within(name: str, room: str) -> bool:
+    return name == room or name.startswith(f"{room}.")
+
+
+def floor(name: str) -> int:
+    """The floor of a module, or of something inside one: that of its innermost room."""
+    rooms = [room for room in FLOORS if within(name, room) and room != "keepaliveD"]
+    return FLOORS[max(rooms, key=len)] if rooms else FLOORS["keepaliveD"]
+
+
+MODULES = modules()
+
+
+def test_every_module_has_a_floor() -> None:
+    """A new room must say where it stands, or no rule holds for it."""
+    homeless = [
+        name
+        for name in MODULES
+        if name != "keepaliveD" and not any(within(name, room) for room in FLOORS if room != "keepaliveD")
+    ]
+    assert homeless == [], f"{homeless}: give each a floor in FLOORS"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_room_imports_only_what_stands_on_its_floor_or_below(name: str) -> None:
+    """Facts go downhill, with no way back up."""
+    upwards = [
+        imported
+        for imported in imports_of(MODULES[name], name)
+        if within(imported, "keepaliveD") and floor(imported) > floor(name)
+    ]
+    assert upwards == [], f"{name} stands on floor {floor(name)} and imports from above: {', '.join(upwards)}"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if floor(name) <= 1])
+def test_policy_touches_nothing(name: str) -> None:
+    """What decides about a host of 100,000 sockets is tested with numbers, not with a host."""
+    for imported in imports_of(MODULES[name], name):
+        for banned, reason in BANNED_BELOW_THE_PLATFORMS.items():
+            assert not within(imported, banned), f"{name} imports {imported}, but {reason}"
+
+
+def test_a_library_stays_in_its_room() -> None:
+    """Each of them is replaceable as long as one room knows it."""
+    for name, path in MODULES.items():
+        for imported in imports_of(path, name):
+            for library, (rooms, reason) in CONFINED.items():
+                at_home = any(within(name, room) for room in rooms)
+                assert at_home or not within(imported, library), f"{name} imports {imported}, but {reason}"
+
+
+def test_the_choice_by_operating_system_is_made_once() -> None:
+    """A second `if linux` somewhere else would be one that nobody finds when a system is added."""
+    asking = {
+        name
+        for name, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.platform", "os.name", "os.uname")
+    }
+    assert asking == {"keepaliveD.platforms"}
+
+
+def loaded_by(module: str) -> set[str]:
+    """Everything that a fresh interpreter loads to import it."""
+    script = f"import sys, {module}; print(*sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(answer.stdout.split())
+
+
+def test_the_daemons_entry_point_starts_no_thread() -> None:
+    """It blocks the signals first: NumPy starts threads when it is imported, which would not block them."""
+    assert not loaded_by("keepaliveD.__main__") & {"numpy", "concurrent.futures.thread", "keepaliveD.cli.daemon"}
+
+
+@pytest.mark.parametrize("program", ["keepaliveD.cli.ctl", "keepaliveD.cli.daemon"])
+def test_what_is_heavy_or_optional_is_not_loaded_by_a_program_that_only_starts(program: str) -> None:
+    """`keepalivectl check` answers at once, and on systems without systemd."""
+    loaded = loaded_by(program)
+    for module, reason in LOADED_LATE.items():
+        assert module not in loaded, f"importing {program} loads {module}, but {reason}"

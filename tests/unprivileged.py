@@ -1,0 +1,39 @@
+"""What a process without privilege may do, tried out by one that has it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+NOBODY = 65534
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Without root's right to pass every permission; nothing changes for who has none."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@contextmanager
+def reachable_directory() -> Iterator[Path]:
+    """A directory that anybody can reach and read: pytest's tmp_path is its owner's alone."""
+    directory = Path(tempfile.mkdtemp(prefix="keepaliveD-"))
+    directory.chmod(0o755)
+    try:
+        yield directory
+    finally:
+        for path in (directory, *directory.rglob("*")):
+            if path.is_dir():
+                path.chmod(0o700)
+        shutil.rmtree(directory)
