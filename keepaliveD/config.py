@@ -32,6 +32,7 @@ DROP_INS = "config.d"  # beside the file
 DEFAULT_PATH = "default"
 
 MAX_IDLE = 32767  # seconds, TCP_KEEPIDLE and TCP_KEEPINTVL (MAX_TCP_KEEPIDLE, include/net/tcp.h)
+SHORTEST_SPAN = 0.1  # seconds; looking more often would be nothing but looking
 MAX_PROBES = 127  # TCP_KEEPCNT (MAX_TCP_KEEPCNT)
 
 
@@ -47,9 +48,9 @@ def _positive(seconds: float) -> float:
     return seconds
 
 
-def _finite(seconds: float) -> float:
-    if seconds == FOREVER:
-        raise ValueError(f"it cannot be infinite; {duration.EXAMPLES}")
+def _sensible(seconds: float) -> float:
+    if not SHORTEST_SPAN <= seconds < FOREVER:
+        raise ValueError(f"{duration.span(seconds)} is out of range; write at least 100ms, and not infinity")
     return seconds
 
 
@@ -77,7 +78,7 @@ def _name(text: str) -> str:
 
 WholeSeconds = Annotated[int, BeforeValidator(lambda text: _whole_seconds(duration.parse(text)))]
 Timeout = Annotated[float, BeforeValidator(duration.parse), AfterValidator(_positive)]
-Span = Annotated[float, BeforeValidator(duration.parse), AfterValidator(_positive), AfterValidator(_finite)]
+Span = Annotated[float, BeforeValidator(duration.parse), AfterValidator(_sensible)]
 Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_network)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 

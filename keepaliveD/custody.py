@@ -60,6 +60,8 @@ class Custody:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise Busy(f"{self._directory}: another tcp-keepalived is at work here; stop it first") from error
+            except OSError as error:
+                raise self._refusal(error, "locked") from error
             yield
         finally:
             os.close(lock)

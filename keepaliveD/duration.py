@@ -47,7 +47,7 @@ def parse(text: object) -> float:
 
 def span(seconds: float) -> str:
     """A time span for people: its two largest units, as `3min 5s`."""
-    if seconds < 0:
+    if round(seconds, 1) < 0:
         return f"-{span(-seconds)}"
     if seconds == float("inf"):
         return "infinity"

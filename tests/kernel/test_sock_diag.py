@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from ipaddress import IPv6Address, ip_address
-from socket import AF_INET, AF_INET6, SHUT_WR, AddressFamily, create_server, socket
+from socket import AF_INET, AF_INET6, IPPROTO_TCP, SHUT_WR, TCP_INFO, AddressFamily, create_server, socket
 from typing import NamedTuple
 
 import pytest
@@ -14,6 +15,7 @@ from pyroute2 import DiagSocket
 
 from keepaliveD.model import TcpState
 from keepaliveD.platforms.linux.watcher import NetlinkWatcher
+from tests.kernel.processes import SOON
 from tests.kernel.rig import Namespace
 
 ANY: dict[AddressFamily, str] = {AF_INET: "0.0.0.0", AF_INET6: "::"}
@@ -41,6 +43,7 @@ def host() -> Iterator[Namespace]:
                 ends = [stack.enter_context(end) for end in connect(host, family, address)]
                 if half_close:
                     ends[0].shutdown(SHUT_WR)
+                    await_acknowledgement(ends[0])
         yield host
 
 
@@ -65,6 +68,14 @@ def connect(host: Namespace, family: AddressFamily, address: str) -> tuple[socke
         client = host.inside(lambda: socket(family))
         client.connect((address, server.getsockname()[1]))
         return client, server.accept()[0]
+
+
+def await_acknowledgement(closing: socket) -> None:
+    """Until the peer has acknowledged the FIN, which it may delay."""
+    deadline = time.monotonic() + SOON
+    while closing.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] != TcpState.FIN_WAIT2:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def seen_by_us(host: Namespace) -> set[Seen]:

@@ -20,7 +20,7 @@ class NetlinkWatcher:
         self._paths = namespaces.only_here(root)
         (self._own,) = self._paths
         self._diags = {self._own: SockDiag()}
-        self._shut: set[int] = set()  # namespaces that we may not enter
+        self._unseen = 0  # namespaces that we may not enter
         self._scratch = bytearray(BATCH)
         self._expected = 0
 
@@ -34,7 +34,7 @@ class NetlinkWatcher:
         for netns, diag in list(self._diags.items()):
             complete = self._dump(netns, diag, sockets, names) and complete
         self._expected = len(sockets)
-        return SocketTable(sockets, now, complete, tuple(names), len(self._diags), len(self._shut))
+        return SocketTable(sockets, now, complete, tuple(names), len(self._diags), self._unseen)
 
     def close(self) -> None:
         """Let go of every namespace."""
@@ -73,11 +73,11 @@ class NetlinkWatcher:
         self._paths = namespaces.everywhere(self._root)
         for gone in self._diags.keys() - self._paths.keys():
             self._diags.pop(gone).close()
-        self._shut &= self._paths.keys()
-        for new in self._paths.keys() - self._diags.keys() - self._shut:
+        self._unseen = 0
+        for new in self._paths.keys() - self._diags.keys():
             try:
                 self._diags[new] = namespaces.inside(self._paths[new], SockDiag)
             except FileNotFoundError:
                 continue  # ended meanwhile
             except (OSError, Refusal):
-                self._shut.add(new)
+                self._unseen += 1
