@@ -68,7 +68,8 @@ def observe(before: Activity, table: SocketTable, timeout: Column) -> Activity:
     last_before = remembered(before.last_packet, -FOREVER)
     first_seen = remembered(before.first_seen, now)
 
-    by_ages = now - np.minimum(np.minimum(sockets["since_sent"], sockets["since_received"]), sockets["since_acked"])
+    youngest = np.minimum(np.minimum(sockets["since_sent"], sockets["since_received"]), sockets["since_acked"])
+    by_ages = now - youngest.astype(np.float64)  # in single precision a year of uptime would cost whole seconds
     unshown = moved & (by_ages <= before.taken_at)
     newest = np.where(unshown, before.taken_at, by_ages)
     forgotten = known & ~heard & (newest - last_before > timeout)
@@ -81,7 +82,7 @@ def observe(before: Activity, table: SocketTable, timeout: Column) -> Activity:
     peer_period = np.where(heard & unshown, now - last_before, remembered(before.peer_period, FOREVER))
 
     ticking = sockets["timer"] == Timer.KEEPALIVE
-    expires_at = np.where(ticking, now + sockets["expires"], np.nan)
+    expires_at = np.where(ticking, now + sockets["expires"].astype(np.float64), np.nan)
     same_timer = np.abs(expires_at - remembered(before.expires_at, np.nan)) < SAME_TIMER
     keepidle = np.where(same_timer, remembered(before.keepidle, 0.0), 0.0)
     keepidle = np.where(ticking, np.maximum(keepidle, expires_at - last_packet), np.nan)

@@ -54,7 +54,7 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
     for timer, what in ((Timer.RETRANSMIT, Due.RETRANSMIT), (Timer.ZERO_WINDOW, Due.ZERO_WINDOW)):
         pending = sockets["timer"] == timer
         due[pending] = what
-        due_at[pending] = latest[pending] = now + sockets["expires"][pending]
+        due_at[pending] = latest[pending] = now + sockets["expires"][pending].astype(np.float64)
 
     verdict = np.full(len(sockets), Verdict.BARE, np.uint8)
     verdict[due != Due.NOTHING] = Verdict.LATE

@@ -83,6 +83,14 @@ def test_a_timer_that_was_set_anew_shows_its_own_idle_time() -> None:
     assert watch(armed, anew).activity.keepidle[0] == pytest.approx(60.0)
 
 
+def test_a_long_uptime_costs_no_precision() -> None:
+    """Ten years of CLOCK_MONOTONIC: single precision would be off by 16 s."""
+    year = 365.25 * 86400
+    judgement = watch(table(10 * year, idle(50.25, timer=Timer.KEEPALIVE, expires=129.75)))
+    assert 10 * year - judgement.activity.last_packet[0] == 50.25
+    assert judgement.activity.keepidle[0] == 180.0
+
+
 def test_sockets_are_known_again_by_their_cookie_in_any_order() -> None:
     first = table(1000.0, idle(100.0, cookie=7), idle(200.0, cookie=8))
     second = table(1015.0, idle(1.0, cookie=9), idle(215.1, cookie=8), idle(115.1, cookie=7))

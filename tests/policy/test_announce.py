@@ -45,7 +45,7 @@ def test_the_warning_never_comes_before_half_the_timeout() -> None:
     """Else a short timeout would make every connection a warning."""
     judge = engine(timeout=20.0)
     assert told(judge, table(1000.0, idle(9.9))) == []
-    assert told(judge, table(1000.1, idle(10.0))) == [("bare", "unknown")]
+    assert told(judge, table(1000.5, idle(10.4))) == [("bare", "unknown")]
 
 
 def test_the_cut_is_told_once() -> None:

@@ -67,7 +67,6 @@ DATAGRAM = 32 * 1024  # the most that the kernel sends of a dump at once (net/ne
 BATCH = 32 * DATAGRAM  # enough to make the cost of a NumPy call disappear
 ATTEMPTS = 3  # at a dump that changes keep interrupting
 MAX_ERRNO = 4095  # include/linux/err.h
-PATIENCE = 5.0  # seconds that the kernel has for an answer
 
 STATES = sum(1 << state for state in TcpState)
 V4_MAPPED = 0xFFFF_0000_0000  # RFC 4291, 2.5.5.2
@@ -93,7 +92,7 @@ class SockDiag:
             raise Unsupported(
                 f"netlink: {error.strerror}: without NETLINK_SOCK_DIAG no socket can be watched"
             ) from error
-        self._socket.settimeout(PATIENCE)
+        self._socket.setblocking(False)  # the kernel answers at once, and a timeout would cost a poll(2) a datagram
         self._sequence = 0
 
     def close(self) -> None:
@@ -130,39 +129,39 @@ class SockDiag:
 
     def _receive_dump(self, netns: int, sockets: Sockets, scratch: memoryview) -> bool:
         """Receive until the dump is done; false where it raced with changes."""
-        filled, done, whole = 0, False, True
+        done, whole = False, True
         while not done:
-            size = self._receive(scratch[filled : filled + DATAGRAM])
-            if HEADER.unpack_from(scratch, filled)[3] != self._sequence:
-                continue  # left over from a dump that was given up
-            filled += size
-            if may_be_last(scratch[:filled], size) or filled + DATAGRAM > len(scratch):
-                messages, done, undisturbed = survey(scratch[:filled])
-                decode(messages, netns, sockets)
-                whole = whole and undisturbed
-                filled = 0
+            filled = self._fill(scratch)
+            if not filled:
+                raise KernelError("sock_diag: the dump ends before its end")
+            messages, done, undisturbed = survey(scratch[:filled])
+            decode(messages, netns, sockets)
+            whole = whole and undisturbed
         return whole
 
+    def _fill(self, scratch: memoryview) -> int:
+        """Receive until `scratch` is full or nothing is left; how many bytes that are.
+
+        The kernel makes the next part of a dump while it hands out the one before
+        (netlink_recvmsg, net/netlink/af_netlink.c), so something is left until the dump is done.
+        """
+        filled = 0
+        while filled + DATAGRAM <= len(scratch) and (size := self._receive(scratch[filled : filled + DATAGRAM])):
+            if HEADER.unpack_from(scratch, filled)[3] == self._sequence:  # else left over from a dump given up
+                filled += size
+        return filled
+
     def _receive(self, space: memoryview) -> int:
+        """The size of the next datagram, 0 if there is none."""
         try:
             size = self._socket.recv_into(space, 0, socket.MSG_TRUNC)
-        except TimeoutError as error:
-            raise KernelError(f"sock_diag: no answer within {PATIENCE:.0f} s") from error
+        except BlockingIOError:
+            return 0
         except OSError as error:
             raise KernelError(f"sock_diag: {error.strerror}") from error
         if not HEADER.size <= size <= len(space):
             raise Malformed(f"sock_diag: a datagram of {size} bytes")
         return size
-
-
-def may_be_last(data: memoryview, size: int) -> bool:
-    """Whether the last datagram in `data`, of `size` bytes, looks as if it ended the dump.
-
-    A cheap hint, which survey() then proves or refutes.
-    """
-    first = HEADER.unpack_from(data, len(data) - size)
-    last = HEADER.unpack_from(data, len(data) - DONE_LENGTH) if size >= DONE_LENGTH else first
-    return first[1] != SOCK_DIAG_BY_FAMILY or last[:2] == (DONE_LENGTH, NLMSG_DONE)
 
 
 def survey(data: memoryview) -> tuple[memoryview, bool, bool]:
@@ -171,10 +170,10 @@ def survey(data: memoryview) -> tuple[memoryview, bool, bool]:
     while end < len(data):
         length, kind, flags, _, _ = _header(data, end)
         undisturbed = undisturbed and not flags & NLM_F_DUMP_INTR
-        if kind == NLMSG_DONE and _result(data[end:]) >= 0:
+        if kind == NLMSG_DONE and _result(data[end : end + length]) >= 0:
             return data[:end], True, undisturbed
         if kind in (NLMSG_DONE, NLMSG_ERROR):
-            raise _refusal(data[end:])
+            raise _refusal(data[end : end + length])
         if kind != SOCK_DIAG_BY_FAMILY:
             raise Malformed(f"sock_diag: a message of unknown type {kind}")
         end += _alike(data[end:]) * _aligned(length)
