@@ -1,6 +1,5 @@
 /* The floor under every reader of sock_diag: ask for all IPv4 and IPv6 TCP sockets with
- * INET_DIAG_INFO, receive the dump, discard it.  Prints "SOCKETS-BYTES SECONDS" a round.
- * usage: floor ROUNDS
+ * INET_DIAG_INFO, receive the dump, discard it.  For each line read, prints the seconds it took.
  */
 #include <arpa/inet.h>
 #include <linux/inet_diag.h>
@@ -15,7 +14,7 @@ enum { STATES = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 }; /* as the watcher asks */
 
 static char buffer[256 * 1024];
 
-static long dump(int fd, int family)
+static void dump(int fd, int family)
 {
 	struct {
 		struct nlmsghdr head;
@@ -26,7 +25,6 @@ static long dump(int fd, int family)
 		.body = { .sdiag_family = family, .sdiag_protocol = IPPROTO_TCP,
 			  .idiag_ext = 1 << (INET_DIAG_INFO - 1), .idiag_states = STATES },
 	};
-	long bytes = 0;
 
 	if (send(fd, &request, sizeof request, 0) < 0)
 		exit(1);
@@ -36,28 +34,28 @@ static long dump(int fd, int family)
 
 		if (got <= 0)
 			exit(1);
-		bytes += got;
 		last = (struct nlmsghdr *)buffer;
 		if (last->nlmsg_type == NLMSG_DONE || last->nlmsg_type == NLMSG_ERROR)
-			return bytes;
+			return;
 		for (; NLMSG_OK(last, got); last = NLMSG_NEXT(last, got))
 			if (last->nlmsg_type == NLMSG_DONE)
-				return bytes;
+				return;
 	}
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
 	int fd = socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG);
 
-	for (int rounds = argc > 1 ? atoi(argv[1]) : 1; rounds > 0; rounds--) {
+	while (getchar() != EOF) {
 		struct timespec a, b;
-		long bytes;
 
 		clock_gettime(CLOCK_MONOTONIC, &a);
-		bytes = dump(fd, AF_INET) + dump(fd, AF_INET6);
+		dump(fd, AF_INET);
+		dump(fd, AF_INET6);
 		clock_gettime(CLOCK_MONOTONIC, &b);
-		printf("%ld %.6f\n", bytes, b.tv_sec - a.tv_sec + (b.tv_nsec - a.tv_nsec) / 1e9);
+		printf("%.6f\n", b.tv_sec - a.tv_sec + (b.tv_nsec - a.tv_nsec) / 1e9);
+		fflush(stdout);
 	}
 	return 0;
 }

@@ -3,13 +3,33 @@
 usage: hold.py N        prints the number held once they stand
 """
 
-import os
+from __future__ import annotations
+
+import contextlib
 import resource
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 
-SPARE = 100  # descriptors that the process needs for itself
+SPARE = 100  # descriptors that a process needs for itself
+MOST = 20_000  # sockets a process: half as many local ports toward one listener, of some 28,000
+
+
+@contextlib.contextmanager
+def holding(sockets: int) -> Iterator[None]:
+    """While inside, `sockets` are held by processes that end with this one, however it ends."""
+    with subprocess.Popen(
+        [sys.executable, __file__, str(sockets)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        if said(holder) != sockets:
+            raise SystemExit(f"could not hold {sockets} sockets")
+        yield
+
+
+def said(holder: subprocess.Popen[bytes]) -> int:
+    """How many sockets it holds, once they stand; 0 where it failed."""
+    return int(holder.stdout.readline() or 0) if holder.stdout else 0
 
 
 def pairs(count: int, address: str) -> list[socket.socket]:
@@ -39,25 +59,27 @@ def hold(sockets: int, address: str) -> None:
     sys.stdin.read()
 
 
-def main() -> None:
-    """Share the work among processes: the kernel limits the descriptors of each."""
-    wanted = int(sys.argv[1])
-    if len(sys.argv) > 2:
-        hold(wanted, sys.argv[2])
-        return
+def share(sockets: int) -> Iterator[int]:
+    """Shares for one process each: the kernel limits its descriptors."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    each = (hard - SPARE) // 2 * 2
-    shares = [min(each, wanted - start) for start in range(0, wanted, each)]
+    each = min(hard - SPARE, MOST) // 2 * 2
+    yield from (min(each, sockets - start) for start in range(0, sockets, each))
+
+
+def main() -> None:
+    """Hold, or have it held by as many processes as it takes."""
+    sockets = int(sys.argv[1])
+    if len(sys.argv) > 2:
+        hold(sockets, sys.argv[2])
+        return
     holders = [
         subprocess.Popen(
-            [sys.executable, os.path.abspath(__file__), str(share), f"127.0.{number}.1"],
-            stdin=sys.stdin,
-            stdout=subprocess.PIPE,
+            [sys.executable, __file__, str(part), f"127.0.{number}.1"], stdin=sys.stdin, stdout=subprocess.PIPE
         )
-        for number, share in enumerate(shares, start=1)
+        for number, part in enumerate(share(sockets), start=1)
     ]
-    print(sum(int(holder.stdout.readline()) for holder in holders if holder.stdout), flush=True)
+    print(sum(map(said, holders)), flush=True)
     for holder in holders:
         holder.wait()
 

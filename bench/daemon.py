@@ -1,0 +1,91 @@
+"""The daemon with nothing to say: how soon it is ready, what it takes while it watches."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path as File
+from statistics import median
+
+import psutil
+
+from bench.hold import holding
+from bench.rows import Row, show
+
+SOCKETS = 10_000
+STARTS = 5
+INTERVAL = 15.0  # seconds between scans: the default
+SCANS = 2
+AFTERWARDS = 1.0  # second, for the last scan to end in
+
+
+@contextlib.contextmanager
+def started() -> Iterator[tuple[psutil.Process, float]]:
+    """A daemon that is ready, and the seconds from its start until then."""
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        config = File(directory, "config.toml")
+        config.write_text("[watch]\nignore = []\n")
+        manager.bind(f"{directory}/notify")
+        manager.settimeout(10)
+        command = [sys.executable, "-m", "keepaliveD", "--config", str(config), "--state-dir", f"{directory}/state"]
+        start = time.perf_counter()
+        with subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *command],
+            env=os.environ | {"NOTIFY_SOCKET": f"{directory}/notify"},
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            try:
+                message = manager.recv(4096).decode()
+                seconds = time.perf_counter() - start
+                check(message)
+                yield psutil.Process(process.pid), seconds
+            finally:
+                process.terminate()
+
+
+def check(message: str) -> None:
+    """It is ready, and sees what it is to watch."""
+    watched = re.search(r"Watching (\d+) connections", message)
+    if "READY=1" not in message or not watched or int(watched[1]) < SOCKETS:
+        raise SystemExit(f"the daemon says {message!r}")
+
+
+def time_to_ready() -> float:
+    """Seconds, of one start."""
+    with started() as (_, seconds):
+        return seconds
+
+
+def idle() -> tuple[float, float]:
+    """Resident bytes, and the share of one core, over some scans after the first."""
+    with started() as (process, _):
+        before, start = sum(process.cpu_times()[:2]), time.perf_counter()
+        time.sleep(SCANS * INTERVAL + AFTERWARDS)
+        share = (sum(process.cpu_times()[:2]) - before) / (time.perf_counter() - start)
+        return process.memory_info().rss, share
+
+
+def main() -> int:
+    """Measure and show."""
+    with holding(SOCKETS):
+        ready = median(time_to_ready() for _ in range(STARTS))
+        resident, share = idle()
+    return show(
+        f"the daemon at {SOCKETS:,} sockets, over {SCANS} scans {INTERVAL:.0f} s apart",
+        [
+            Row(f"start to READY, median of {STARTS}", ready, "s", at_most=1.5),
+            Row("resident memory", resident / 1e6, "MB", at_most=60),
+            Row("share of one core", share * 100, "%", at_most=1),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
