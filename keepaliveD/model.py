@@ -52,6 +52,17 @@ SOCKET = {
 }
 
 
+def _columns(capacity: int) -> dict[str, Column]:
+    """Room for every column, in one piece, which costs fewer page faults; SOCKET is in order of alignment."""
+    kinds = {name: np.dtype(kind) for name, kind in SOCKET.items()}
+    memory = np.empty(capacity * sum(kind.itemsize for kind in kinds.values()), np.uint8)
+    columns, end = {}, 0
+    for name, kind in kinds.items():
+        start, end = end, end + capacity * kind.itemsize
+        columns[name] = memory[start:end].view(kind)
+    return columns
+
+
 class Sockets:
     """Sockets as columns: `sockets["cookie"]` is an array with one element a socket.
 
@@ -59,7 +70,7 @@ class Sockets:
     """
 
     def __init__(self, capacity: int = 0) -> None:
-        self._columns: dict[str, Column] = {name: np.empty(capacity, kind) for name, kind in SOCKET.items()}
+        self._columns = _columns(capacity)
         self._size = 0
 
     def __len__(self) -> int:
@@ -79,10 +90,9 @@ class Sockets:
         """Room for `count` more: the new, unset end of every column."""
         start, self._size = self._size, self._size + count
         if self._size > len(self._columns["cookie"]):
-            for name, column in self._columns.items():
-                larger = np.empty(2 * self._size, column.dtype)
-                larger[:start] = column[:start]
-                self._columns[name] = larger
+            smaller, self._columns = self._columns, _columns(2 * self._size)
+            for name, column in smaller.items():
+                self._columns[name][:start] = column[:start]
         return self.since(start)
 
     def since(self, start: int) -> dict[str, Column]:

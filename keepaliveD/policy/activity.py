@@ -65,27 +65,29 @@ def observe(before: Activity, table: SocketTable, timeout: Column) -> Activity:
 
     heard = known & (sockets["segments_in"] != remembered(before.segments_in, 0))
     moved = heard | (known & (sockets["segments_out"] != remembered(before.segments_out, 0)))
-    last_before = remembered(before.last_packet, -FOREVER)
     first_seen = remembered(before.first_seen, now)
+    last_packet = remembered(before.last_packet, -FOREVER).copy()
+    survived = remembered(before.survived, 0.0).copy()
+    peer_period = remembered(before.peer_period, FOREVER).copy()
 
-    youngest = np.minimum(np.minimum(sockets["since_sent"], sockets["since_received"]), sockets["since_acked"])
-    by_ages = now - youngest.astype(np.float64)  # in single precision a year of uptime would cost whole seconds
+    newer = np.flatnonzero(moved | ~known)  # the rest is as it was
+    heard, moved, last_before = heard[newer], moved[newer], last_packet[newer]
+    ages = [sockets[age][newer] for age in ("since_sent", "since_received", "since_acked")]
+    by_ages = now - np.min(ages, axis=0).astype(np.float64)  # in single precision a year of uptime costs seconds
     unshown = moved & (by_ages <= before.taken_at)
     newest = np.where(unshown, before.taken_at, by_ages)
-    forgotten = known & ~heard & (newest - last_before > timeout)
-    last_packet = np.where(known & (~moved | forgotten), last_before, np.maximum(newest, last_before))
+    forgotten = moved & ~heard & (newest - last_before > timeout[newer])
+    last_packet[newer] = np.where(forgotten, last_before, np.maximum(newest, last_before))
 
-    quiet_until = before.taken_at - np.maximum(last_before, first_seen)
-    survived = np.where(
-        heard, np.maximum(remembered(before.survived, 0.0), quiet_until), remembered(before.survived, 0.0)
-    )
-    peer_period = np.where(heard & unshown, now - last_before, remembered(before.peer_period, FOREVER))
+    quiet_until = before.taken_at - np.maximum(last_before, first_seen[newer])
+    survived[newer] = np.where(heard, np.maximum(survived[newer], quiet_until), survived[newer])
+    peer_period[newer] = np.where(heard & unshown, now - last_before, peer_period[newer])
 
     ticking = sockets["timer"] == Timer.KEEPALIVE
     expires_at = np.where(ticking, now + sockets["expires"].astype(np.float64), np.nan)
     same_timer = np.abs(expires_at - remembered(before.expires_at, np.nan)) < SAME_TIMER
-    keepidle = np.where(same_timer, remembered(before.keepidle, 0.0), 0.0)
-    keepidle = np.where(ticking, np.maximum(keepidle, expires_at - last_packet), np.nan)
+    keepidle_before = np.fmax(0.0, same_timer * remembered(before.keepidle, 0.0))  # NaN turns into 0
+    keepidle = np.maximum(keepidle_before, expires_at - last_packet)  # NaN, without a timer, stays NaN
 
     return Activity(
         taken_at=now,

@@ -38,18 +38,15 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
     timeout = np.maximum(assigned.timeout, activity.survived)
     cut_at = activity.last_packet + timeout
 
-    due = np.zeros(len(sockets), np.uint8)
-    due_at = np.full(len(sockets), FOREVER)
-    latest = np.full(len(sockets), FOREVER)
-
     peer_at = activity.last_packet + activity.peer_period
-    by_peer = (peer_at >= now) & (peer_at < cut_at)
-    due[by_peer], due_at[by_peer], latest[by_peer] = Due.PEER, peer_at[by_peer], peer_at[by_peer]
+    peer_at = np.where((peer_at >= now) & (peer_at < cut_at), peer_at, FOREVER)
+    keepalive_at = activity.last_packet + activity.keepidle  # NaN without one, which fmin passes over
+    due_at = np.fmin(peer_at, keepalive_at)
+    latest = np.fmin(peer_at, keepalive_at + activity.keepidle * TIMER_SLACK)
 
-    keepalive_at = activity.last_packet + activity.keepidle
-    first = keepalive_at < due_at
-    due[first], due_at[first] = Due.KEEPALIVE, keepalive_at[first]
-    latest[first] = np.minimum(latest, keepalive_at + activity.keepidle * TIMER_SLACK)[first]
+    due = np.full(len(sockets), Due.NOTHING, np.uint8)
+    _put(due, Due.PEER, peer_at < FOREVER)
+    _put(due, Due.KEEPALIVE, keepalive_at < peer_at)
 
     for timer, what in ((Timer.RETRANSMIT, Due.RETRANSMIT), (Timer.ZERO_WINDOW, Due.ZERO_WINDOW)):
         pending = sockets["timer"] == timer
@@ -57,11 +54,18 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
         due_at[pending] = latest[pending] = now + sockets["expires"][pending].astype(np.float64)
 
     verdict = np.full(len(sockets), Verdict.BARE, np.uint8)
-    verdict[due != Due.NOTHING] = Verdict.LATE
-    verdict[latest < cut_at] = Verdict.SAFE
-    verdict[cut_at == FOREVER] = Verdict.SAFE
-    verdict[now >= cut_at] = Verdict.CUT
-    verdict[np.isnan(cut_at)] = Verdict.UNKNOWN
+    _put(verdict, Verdict.LATE, due != Due.NOTHING)
+    _put(verdict, Verdict.SAFE, (latest < cut_at) | (cut_at == FOREVER))
+    _put(verdict, Verdict.CUT, now >= cut_at)
+    _put(verdict, Verdict.UNKNOWN, np.isnan(cut_at))
 
     watched = (activity.first_seen <= activity.last_packet) | (now - activity.first_seen >= timeout)
     return Forecast(now, verdict, due, due_at, cut_at, timeout, watched | (verdict != Verdict.CUT))
+
+
+def _put(column: Column, value: int, where: Bools) -> None:
+    """`column[where] = value` for small integers, without a branch.
+
+    Verdicts follow each other without order, so that a processor mispredicts every second branch.
+    """
+    column ^= (column ^ np.uint8(value)) * where

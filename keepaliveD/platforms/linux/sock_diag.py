@@ -44,16 +44,13 @@ MESSAGE_FIELDS = {  # of struct inet_diag_msg: type, offset
     "timer": ("u1", 2),
     "local_port": (">u2", 4),
     "remote_port": (">u2", 6),
-    "local_high": (">u8", 8),
-    "local_low": (">u8", 16),
-    "remote_high": (">u8", 24),
-    "remote_low": (">u8", 32),
     "interface": ("u4", 40),
     "expires": ("u4", 52),
     "uid": ("u4", 64),
     "inode": ("u4", 68),
 }
-LOCAL, REMOTE, COOKIE = BODY + 8, BODY + 24, BODY + 44
+ADDRESSES = {"local": BODY + 8, "remote": BODY + 24}
+COOKIE = BODY + 44
 INFO_FIELDS = {  # of struct tcp_info; the segment counters came with Linux 4.2
     "since_sent": ("u4", 44),
     "since_received": ("u4", 52),
@@ -64,7 +61,8 @@ INFO_FIELDS = {  # of struct tcp_info; the segment counters came with Linux 4.2
 MILLISECONDS = ("expires", "since_sent", "since_received", "since_acked")
 
 DATAGRAM = 32 * 1024  # the most that the kernel sends of a dump at once (net/netlink/af_netlink.c)
-BATCH = 32 * DATAGRAM  # enough to make the cost of a NumPy call disappear
+BATCH = 96 * DATAGRAM  # enough to make the cost of a NumPy call disappear
+LOOK_AHEAD = 16  # messages
 ATTEMPTS = 3  # at a dump that changes keep interrupting
 MAX_ERRNO = 4095  # include/linux/err.h
 
@@ -213,12 +211,14 @@ def _alike(data: memoryview) -> int:
     """How many messages at the front have the first one's length, type and flags."""
     stride = _aligned(HEADER.unpack_from(data)[0])
     heads: Column = np.ndarray((len(data) // stride,), np.uint64, data, strides=(stride,))
-    return _leading(heads == heads[0])
-
-
-def _leading(same: Column) -> int:
-    """How many elements at the front are true."""
-    return len(same) if same.all() else int(same.argmin())
+    ahead = LOOK_AHEAD  # first a little: where lengths alternate, looking at all each time would be quadratic
+    while True:
+        same = heads[:ahead] == heads[0]
+        if not same.all():
+            return int(same.argmin())
+        if ahead >= len(heads):
+            return len(heads)
+        ahead *= LOOK_AHEAD
 
 
 def decode(data: memoryview, netns: int, sockets: Sockets) -> None:
@@ -227,7 +227,7 @@ def decode(data: memoryview, netns: int, sockets: Sockets) -> None:
         rest = _without_timewait(messages)
         while len(rest):
             attributes = _attributes(rest[0].data)
-            same = _same_attributes(rest, attributes)
+            same = _same_layout(rest, attributes)
             _append(rest if same.all() else rest[same], attributes, netns, sockets)
             rest = rest[~same]
 
@@ -239,6 +239,8 @@ def _without_timewait(messages: Messages) -> Messages:
     """
     if messages.shape[1] < ATTRIBUTES:
         raise Malformed(f"sock_diag: a socket of {messages.shape[1]} bytes, at least {ATTRIBUTES} expected")
+    if messages.shape[1] > ATTRIBUTES + NEEDED[INET_DIAG_INFO]:
+        return messages  # they have attributes
     timewait = _field(messages, BODY + 2, "u1") == Timer.TIMEWAIT
     return messages[~timewait] if timewait.any() else messages
 
@@ -277,9 +279,9 @@ def _attributes(message: memoryview) -> dict[int, int]:
     return found
 
 
-def _same_attributes(messages: Messages, attributes: dict[int, int]) -> npt.NDArray[np.bool_]:
-    """Which messages have their attributes where the first one has them."""
-    same = np.ones(len(messages), np.bool_)
+def _same_layout(messages: Messages, attributes: dict[int, int]) -> npt.NDArray[np.bool_]:
+    """Which messages are of the first one's family and have their attributes where it has them."""
+    same: npt.NDArray[np.bool_] = messages[:, BODY] == messages[0, BODY]
     for offset in attributes.values():
         heads = _field(messages, offset, "u4")
         same &= heads == heads[0]
@@ -306,14 +308,15 @@ def _append(messages: Messages, attributes: dict[int, int], netns: int, sockets:
     new["cgroup"][:] = 0 if cgroup is None else _field(messages, cgroup + ATTRIBUTE.size, "u8")
     new["cookie"][:] = _field(messages, COOKIE, "u4") | _field(messages, COOKIE + 4, "u4").astype("u8") << np.uint64(32)
     new["netns"][:] = netns
-    _map_v4(messages, new)
+    _append_addresses(messages, new)
 
 
-def _map_v4(messages: Messages, new: dict[str, Column]) -> None:
-    """Write the addresses of AF_INET sockets, which fill only the first 4 bytes, v4-mapped."""
-    v4 = _field(messages, BODY, "u1") == socket.AF_INET
-    if not v4.any():
-        return
-    for side, offset in (("local", LOCAL), ("remote", REMOTE)):
-        np.copyto(new[f"{side}_high"], 0, where=v4)
-        np.copyto(new[f"{side}_low"], _field(messages, offset, ">u4") | np.uint64(V4_MAPPED), where=v4)
+def _append_addresses(messages: Messages, new: dict[str, Column]) -> None:
+    """Both halves of both; AF_INET sockets fill only the first 4 bytes, and are written v4-mapped."""
+    for side, offset in ADDRESSES.items():
+        high, low = new[f"{side}_high"], new[f"{side}_low"]
+        if messages[0, BODY] == socket.AF_INET:
+            high[:], low[:] = 0, _field(messages, offset, ">u4")
+            low |= np.uint64(V4_MAPPED)
+        else:
+            high[:], low[:] = _field(messages, offset, ">u8"), _field(messages, offset + 8, ">u8")
