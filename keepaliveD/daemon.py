@@ -37,6 +37,9 @@ class Surroundings(Protocol):
     def load(self) -> Config:
         """Read the configuration again. Raises ConfigError, NoInput."""
 
+    def handing_over(self) -> bool:
+        """Whether a successor takes the settings over at once, as in an upgrade."""
+
 
 class Daemon:
     """One run. Without `custody` it is a dry run: the kernel is left as it is."""
@@ -52,6 +55,7 @@ class Daemon:
         self._performer = Performer(platform.tuner, platform.owners, custody)
         self._watcher = self._watch()
         self._blind = False
+        self._complaint = ""  # what is wrong with the configuration that was not taken
         self._engine = Engine(self._rules())
         self.judgement: Judgement
 
@@ -63,7 +67,7 @@ class Daemon:
         while (caught := self._outside.wait(self._pause(next_look))) not in STOP:
             if caught is RELOAD:
                 self._reload()
-                next_look = self._outside.now()
+                next_look = self._outside.now() + self._config.interval
             if self._outside.now() >= next_look:
                 self._look_again()
                 next_look = self._outside.now() + self._config.interval
@@ -85,7 +89,7 @@ class Daemon:
         """Give back what was found, if that is wanted. Raises Refusal where that fails."""
         self._outside.notify("STOPPING=1")
         self._watcher.close()
-        if self._config.restore_on_stop and (refusal := self._give_back()):
+        if self._config.restore_on_stop and not self._outside.handing_over() and (refusal := self._give_back()):
             raise refusal
 
     def _pause(self, next_look: float) -> float:
@@ -139,14 +143,18 @@ class Daemon:
             watcher = self._watch()
         except Refusal as refusal:
             self._config = before
-            for line in str(refusal).splitlines():
-                self._say("reload-failed", ERROR, f"configuration not reloaded, the old one stays: {line}")
+            said = [f"configuration not reloaded, the old one stays: {line}" for line in str(refusal).splitlines()]
+            for line in said:
+                self._say("reload-failed", ERROR, line)
+            self._complaint = f"{said[0]}; "
         else:
+            self._complaint = ""
             self._watcher.close()
             self._watcher = watcher
             self._engine.follow(self._rules())
             self._let_go()
             self._say("reloaded", NOTICE, f"configuration reloaded: {self._summary()}")
+        self._look_again()  # ready is who has put it in force
         self._outside.notify("READY=1", self._status())
 
     def _let_go(self) -> None:
@@ -173,7 +181,7 @@ class Daemon:
         return f"system keepalive {self._config.keepalive}{' (dry run)' if self._custody is None else ''}"
 
     def _status(self) -> str:
-        return f"STATUS={self._summary()}"
+        return f"STATUS={self._complaint}{self._summary()}"
 
     def _say(self, event: str, priority: int, message: str) -> None:
         self._log(Entry(event, priority, message))

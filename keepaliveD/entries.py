@@ -201,7 +201,7 @@ def _fields(connection: Connection) -> dict[str, Value]:
     if owner.unit:
         fields["KEEPALIVE_UNIT"] = owner.unit
     if owner.pid:
-        fields |= {"KEEPALIVE_PID": owner.pid, "KEEPALIVE_PROCESS": owner.process, "OBJECT_PID": owner.pid}
+        fields |= {"KEEPALIVE_PID": owner.pid, "KEEPALIVE_PROCESS": owner.process}
     return fields
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from keepaliveD import signals
 from keepaliveD.config import Config, load
 from keepaliveD.notify import notify, watchdog_period
+
+HANDOVER = "handover"  # a file in systemd's RuntimeDirectory=; packages make it when they upgrade
 
 
 class Process:
@@ -33,3 +36,8 @@ class Process:
     def load(self) -> Config:
         """Read the configuration again."""
         return load(self._config)
+
+    def handing_over(self) -> bool:
+        """Whether whoever stops us has said that a successor takes the settings over at once."""
+        directory = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+        return bool(directory) and (Path(directory) / HANDOVER).exists()

@@ -125,14 +125,13 @@ def test_all_fields_of_a_connection() -> None:
         "KEEPALIVE_UNIT": "amanda@backup.service",
         "KEEPALIVE_PID": 812,
         "KEEPALIVE_PROCESS": "amandad",
-        "OBJECT_PID": 812,
     }
 
 
 def test_without_an_owner_nothing_is_made_up() -> None:
     (entry,) = say(dataclasses.replace(BARE, owner=Owner()))
     assert entry.message.startswith("10.1.2.3:40000 -> ")
-    assert not entry.fields.keys() & {"KEEPALIVE_PID", "KEEPALIVE_PROCESS", "KEEPALIVE_UNIT", "OBJECT_PID"}
+    assert not entry.fields.keys() & {"KEEPALIVE_PID", "KEEPALIVE_PROCESS", "KEEPALIVE_UNIT"}
 
 
 @pytest.mark.parametrize("name", ["a\nb", "\x1b[2K", "x: safe now", "evil\u202egnp", "a b", 'a"b', ""])
@@ -222,4 +221,4 @@ def test_message_ids_are_unique() -> None:
 
 def test_the_documentation_lists_every_field() -> None:
     source = Path(entries.__file__).read_text(encoding="utf-8")
-    assert documented("[A-Z_]{3,}") == set(re.findall(r'"(KEEPALIVE_[A-Z_]+|OBJECT_PID)"', source))
+    assert documented("[A-Z_]{3,}") == set(re.findall(r'"(KEEPALIVE_[A-Z_]+)"', source))

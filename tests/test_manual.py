@@ -197,7 +197,7 @@ def test_every_message_and_field_of_the_journal(man: Path) -> None:
     rows = re.findall(r"^\.TP\n([a-z-]+) \(.*\)\n(?:.*\n)+?\.br\n([0-9a-f]{32})$", messages, re.MULTILINE)
     assert dict(rows) == entries.MESSAGE_IDS
     source = Path(entries.__file__).read_text(encoding="utf-8")
-    assert set(tags(fields)) == set(re.findall(r'"(KEEPALIVE_[A-Z_]+|OBJECT_PID)"', source))
+    assert set(tags(fields)) == set(re.findall(r'"(KEEPALIVE_[A-Z_]+)"', source))
     assert f"more than {entries.HANDFUL} connections" in messages
 
 

@@ -90,6 +90,7 @@ class Stage:
     notified: list[tuple[str, ...]] = field(default_factory=list)
     said: list[Entry] = field(default_factory=list)
     reloads: Config | Refusal | None = None
+    successor: bool = False
 
     def custody(self) -> Custody:
         """The record of this stage."""
@@ -130,6 +131,9 @@ class Stage:
         if isinstance(self.reloads, Refusal):
             raise self.reloads
         return self.reloads or self.config
+
+    def handing_over(self) -> bool:
+        return self.successor
 
     def say(self, entry: Entry) -> None:
         self.said.append(entry)

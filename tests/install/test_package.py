@@ -1,0 +1,140 @@
+"""The package's life under real systemd: installed, upgraded, removed, purged; in this order on one machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.install.conftest import install
+from tests.install.machine import KEEPALIVE, UNIT, UNTUNED, Machine
+from tests.install.packages import CONFIGURATION, Package
+
+SHIPPED, EDITED = 'interval = "15s"', 'interval = "7s"'
+EVERYTHING = ("find", "/", "-xdev", "(", "-path", "/tmp", "-o", "-path", "/root", "-o", "-path", "/var/lib/dpkg", ")")
+NOT_OURS = (  # that any installation changes
+    "/etc/group",
+    "/etc/gshadow",
+    "/etc/passwd",
+    "/etc/shadow",
+    "/etc/.pwd.lock",
+    "/var/backups",
+    "/var/cache",
+    "/var/lib/apt",
+    "/var/lib/systemd/catalog",
+    "/var/lib/systemd/deb-systemd-helper",
+    "/var/log",
+)
+
+
+def files(machine: Machine) -> set[str]:
+    """Every file there is, but those that any installation changes."""
+    found = machine.run(*EVERYTHING, "-prune", "-o", "-print").stdout.splitlines()
+    return {file for file in found if not file.startswith(NOT_OURS)}
+
+
+@pytest.fixture(scope="module")
+def before(machine: Machine) -> set[str]:
+    """The files before anything of ours was there."""
+    return files(machine)
+
+
+@pytest.fixture(scope="module")
+def other(machine: Machine) -> str:
+    """What dpkg thinks of the other keepalived's files before anything of ours was there."""
+    return machine.run("dpkg", "--verify", "keepalived", check=False).stdout
+
+
+def test_it_is_installed_with_nothing_but_what_it_asks_for(
+    machine: Machine, before: set[str], other: str, previous_package: Package
+) -> None:
+    """After apt's installation the service is enabled, ready, and has tuned the machine."""
+    assert "/usr/sbin/keepalived" in before
+    assert "/usr/sbin" not in other
+    assert machine.keepalive == UNTUNED
+    install(machine, previous_package)
+    assert machine.run("dpkg-query", "-W", "-f=${Status}", "tcp-keepalived").stdout == "install ok installed"
+    assert machine.says("enabled", "systemctl", "is-enabled", UNIT)
+    assert machine.main_process()
+    assert machine.keepalive == KEEPALIVE
+
+
+def test_it_stands_beside_the_other_keepalived(machine: Machine, other: str) -> None:
+    """The VRRP daemon's package shares no file with ours, and none of its files was touched."""
+    ours, theirs = (
+        {line for line in machine.run("dpkg-query", "-L", name).stdout.splitlines() if not machine.path(line).is_dir()}
+        for name in ("tcp-keepalived", "keepalived")
+    )
+    assert "/usr/bin/tcp-keepalived" in ours
+    assert "/usr/sbin/keepalived" in theirs
+    assert not ours & theirs
+    assert machine.run("dpkg", "--verify", "keepalived", check=False).stdout == other
+    for field in ("Conflicts", "Breaks", "Replaces", "Provides"):
+        assert machine.says("", "dpkg-query", "-W", f"-f=${{{field}}}", "tcp-keepalived")
+
+
+def test_an_upgrade_keeps_an_edited_configuration_and_gives_nothing_back_in_between(
+    machine: Machine, package: Package
+) -> None:
+    """The successor takes over what its predecessor set; a look every few milliseconds sees nothing else."""
+    configuration = machine.path(CONFIGURATION)
+    configuration.write_text(configuration.read_text(encoding="utf-8").replace(SHIPPED, EDITED), encoding="utf-8")
+    edited = configuration.read_text(encoding="utf-8")
+    assert EDITED in edited
+    old, before_upgrade = machine.main_process(), machine.now()
+    machine.run(
+        *("systemd-run", "--quiet", "--unit=lookout", "--property=StandardOutput=file:/run/seen", "sh", "-c"),
+        "while :; do cat /proc/sys/net/ipv4/tcp_keepalive_time; sleep 0.005; done",
+    )
+    install(machine, package, "-o", "Dpkg::Options::=--force-confold")
+    machine.until(lambda: machine.main_process() != old)
+    machine.run("systemctl", "stop", "lookout.service")
+    seen = machine.path("/run/seen").read_text(encoding="ascii").split()
+    assert len(seen) > 20
+    assert set(seen) == {"180"}
+    assert not machine.entries("restored", before_upgrade)
+    assert configuration.read_text(encoding="utf-8") == edited
+    assert machine.run("dpkg-query", "-W", "-f=${Version}", "tcp-keepalived").stdout == package.field("Version")
+    assert not machine.path("/run/tcp-keepalived/handover").exists()
+
+
+def test_after_an_upgrade_a_stop_gives_back_what_the_first_daemon_found(machine: Machine) -> None:
+    """The successor has its predecessor's record."""
+    machine.systemctl("stop")
+    assert machine.keepalive == UNTUNED
+    machine.systemctl("start")
+    assert machine.keepalive == KEEPALIVE
+
+
+def test_removal_gives_back_even_what_a_killed_daemon_left(machine: Machine) -> None:
+    """The record outlives the daemon, and is read before the package goes."""
+    machine.write(f"/run/systemd/system/{UNIT}.d/norestart.conf", "[Service]\nRestart=no\n")
+    machine.run("systemctl", "daemon-reload")
+    machine.systemctl("kill", "--signal=KILL")
+    machine.until(lambda: machine.show("ActiveState") == "failed")
+    assert machine.keepalive == KEEPALIVE
+    machine.run("apt-get", "-qq", "-y", "remove", "tcp-keepalived")
+    assert machine.keepalive == UNTUNED
+    assert machine.path(CONFIGURATION).exists()
+    machine.path(f"/run/systemd/system/{UNIT}.d/norestart.conf").unlink()
+
+
+def test_it_can_be_installed_again_and_removal_stops_it(machine: Machine, package: Package) -> None:
+    """Between removal and purge the configuration waits."""
+    install(machine, package)
+    assert machine.main_process()
+    assert machine.keepalive == KEEPALIVE
+    assert EDITED in machine.path(CONFIGURATION).read_text(encoding="utf-8")
+    machine.run("apt-get", "-qq", "-y", "remove", "tcp-keepalived")
+    assert machine.show("LoadState") in ("not-found", "masked")
+    assert machine.keepalive == UNTUNED
+
+
+def test_purging_leaves_nothing(machine: Machine, before: set[str]) -> None:
+    """No file, no user, no state."""
+    machine.run("apt-get", "-qq", "-y", "purge", "tcp-keepalived")
+    assert files(machine) - before == set()
+    assert before - files(machine) == set()
+    assert machine.run("getent", "passwd", "tcp-keepalived", check=False).stdout == ""
+    assert machine.run("getent", "group", "tcp-keepalived", check=False).stdout == ""
+    machine.run("systemctl", "daemon-reload")
+    assert machine.show("LoadState") == "not-found"
+    assert machine.run("dpkg-query", "-W", "tcp-keepalived", check=False).returncode != 0

@@ -1,0 +1,391 @@
+"""The service under real systemd, as the package installs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keepaliveD.entries import MESSAGE_IDS
+from keepaliveD.errors import Exit
+from tests.install.conftest import install
+from tests.install.machine import KEEPALIVE, UNIT, UNTUNED, Machine
+from tests.install.packages import Package
+
+CROWD = Path(__file__).with_name("crowd.py")
+CROWD_UNIT = "crowd.service"
+ADDRESS = "10.77.0.1"
+OURS = "/etc/tcp-keepalived/config.d/test.toml"
+QUICK = """
+[watch]
+interval = "0.2s"
+warn_before = "1s"
+[[path]]
+name = "here"
+networks = ["10.77.0.0/16"]
+timeout = "2s"
+"""
+CAPABILITIES = {  # include/uapi/linux/capability.h
+    "CAP_DAC_READ_SEARCH": 2,
+    "CAP_NET_ADMIN": 12,
+    "CAP_SYS_PTRACE": 19,
+    "CAP_SYS_ADMIN": 21,
+}
+MOST_EXPOSED = 2.5  # systemd-analyze security, with the default features
+
+
+@pytest.fixture(scope="module")
+def installed(machine: Machine, package: Package) -> Machine:
+    """A machine with the package, an address that is not ignored, and programs to run."""
+    machine.run("ip", "link", "add", "here", "type", "veth", "peer", "name", "there")
+    machine.run("ip", "address", "add", f"{ADDRESS}/24", "dev", "here")
+    for end in ("here", "there"):
+        machine.run("ip", "link", "set", end, "up")
+    shutil.copy(CROWD, machine.path("/usr/local/lib/crowd.py"))
+    install(machine, package)
+    machine.main_process()
+    return machine
+
+
+@pytest.fixture
+def service(installed: Machine) -> Iterator[Machine]:
+    """The service as it is after installation; what a test has changed is put right behind it."""
+    yield installed
+    installed.run("systemctl", "stop", CROWD_UNIT, check=False)
+    installed.path(OURS).unlink(missing_ok=True)
+    shutil.rmtree(installed.path(f"/run/systemd/system/{UNIT}.d"), ignore_errors=True)
+    installed.run("systemctl", "daemon-reload")
+    installed.run("systemctl", "reset-failed", UNIT, check=False)
+    installed.systemctl("restart")
+    installed.main_process()
+
+
+def configure(service: Machine, text: str) -> None:
+    """Add this to the shipped configuration, and put it in force."""
+    service.write(OURS, text)
+    service.systemctl("reload")
+
+
+def crowd(service: Machine, *arguments: str, options: tuple[str, ...] = ()) -> int:
+    """Start a unit of another user that holds quiet connections; its process id."""
+    after = service.now()
+    service.run(
+        *("systemd-run", "--quiet", f"--unit={CROWD_UNIT}", "--property=User=daemon", "--property=LimitNOFILE=20000"),
+        *options,
+        *("python3", "/usr/local/lib/crowd.py", *arguments),
+    )
+    service.until(lambda: "connected" in service.journal(after, CROWD_UNIT))
+    return int(service.run("systemctl", "show", "--value", "--property=MainPID", CROWD_UNIT).stdout)
+
+
+def inode(service: Machine, namespace: str) -> str:
+    """Of a network namespace with a name."""
+    return str(os.stat(service.path(f"/run/netns/{namespace}")).st_ino)
+
+
+def test_it_runs_as_its_own_user_with_these_capabilities_and_no_other(service: Machine) -> None:
+    """Neither root's id nor root's powers."""
+    status = service.path(f"/proc/{service.main_process()}/status").read_text(encoding="ascii")
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert "0" not in fields["Uid"].split()
+    assert int(fields["CapEff"], 16) == sum(1 << number for number in CAPABILITIES.values())
+    assert fields["CapBnd"] == fields["CapEff"]
+    assert fields["NoNewPrivs"] == "1"
+
+
+def test_entries_carry_their_fields(service: Machine) -> None:
+    """What was applied is in the journal, as data."""
+    service.systemctl("stop")
+    after = service.now()
+    service.systemctl("start")
+    for key, value in KEEPALIVE.items():
+        entry = service.expect("applied", after, KEEPALIVE_SYSCTL=key)
+        assert entry["KEEPALIVE_FOUND"] == str(UNTUNED[key])
+        assert entry["KEEPALIVE_VALUE"] == str(value)
+        assert entry["KEEPALIVE_BECAUSE"]
+        assert entry["MESSAGE"] == f"{key}: found {UNTUNED[key]}, set to {value}"
+        assert entry["SYSLOG_IDENTIFIER"] == "tcp-keepalived"
+        assert entry["PRIORITY"] == "5"
+        assert entry["_SYSTEMD_UNIT"] == UNIT
+        assert entry["_TRANSPORT"] == "journal"
+
+
+def test_the_journal_explains_every_entry(service: Machine) -> None:
+    """`journalctl -x` finds the catalog that the package installs."""
+    known = service.run("journalctl", "--list-catalog").stdout
+    for event, message_id in MESSAGE_IDS.items():
+        assert message_id in known, event
+    explained = service.run("journalctl", "--quiet", "--no-pager", "-x", f"MESSAGE_ID={MESSAGE_IDS['applied']}").stdout
+    assert "░░ Subject:" in explained
+    assert "░░ Documentation: " in explained or "keepalivectl" in explained
+    assert re.search(r"@\w+@", explained) is None
+
+
+def test_the_manual_pages_are_there(service: Machine) -> None:
+    """Each is found by its name, and man has nothing to complain of."""
+    for section, page in ((8, "tcp-keepalived"), (1, "keepalivectl"), (5, "tcp-keepalived.toml")):
+        shown = service.run("man", "--warnings", str(section), page)
+        assert page.upper() in shown.stdout.upper()
+        assert shown.stderr == ""
+
+
+def test_systemd_has_nothing_to_say_against_the_unit(service: Machine) -> None:
+    """`systemd-analyze verify` is silent."""
+    verified = service.run("systemd-analyze", "verify", UNIT)
+    assert verified.stdout + verified.stderr == ""
+
+
+def exposure(service: Machine) -> float:
+    """What `systemd-analyze security` says of the unit."""
+    said = service.run("systemd-analyze", "security", "--no-pager", UNIT, check=False).stdout
+    return float(said.split("level for")[1].split(":")[1].split()[0])
+
+
+def test_little_is_exposed(service: Machine, suite: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the unit alone, and less by each drop-in that is shipped beside it."""
+    figures = {"the unit": exposure(service)}
+    for drop_in in drop_ins(service):
+        service.drop_in(drop_in.read_text(encoding="utf-8"))
+        figures[drop_in.name] = exposure(service)
+    with capsys.disabled():
+        print(f"\nexposure on {suite}: {', '.join(f'{name} {figure}' for name, figure in figures.items())}")
+    assert len(figures) == 3
+    assert figures["the unit"] <= MOST_EXPOSED
+    assert max(figures.values()) == figures["the unit"]
+
+
+def drop_ins(service: Machine) -> list[Path]:
+    """As the package ships them."""
+    return sorted(service.path("/usr/share/doc/tcp-keepalived/examples/drop-ins").glob("*.conf"))
+
+
+@pytest.mark.parametrize(
+    ("drop_in", "configuration", "applied"),
+    [
+        ("observe-only.conf", "[keepalive]\napply = false\n", UNTUNED),
+        ("own-namespace.conf", '[watch]\nnamespaces = "own"\n', KEEPALIVE),
+    ],
+)
+def test_what_a_feature_does_not_need_can_be_taken_away(
+    service: Machine, drop_in: str, configuration: str, applied: dict[str, int]
+) -> None:
+    """With each drop-in, and the setting that its comment names, all else works as before."""
+    (text,) = (file.read_text(encoding="utf-8") for file in drop_ins(service) if file.name == drop_in)
+    configure(service, configuration + (QUICK if "watch" not in configuration else QUICK.replace("[watch]", "")))
+    service.drop_in(text)
+    after = service.now()
+    service.systemctl("restart")
+    service.main_process()
+    assert service.keepalive == applied
+    pid = crowd(service, ADDRESS, "7000", "1", "1")
+    assert service.expect("bare", after)["KEEPALIVE_PID"] == str(pid)
+    assert not service.entries("refused", after)
+    assert not service.entries("unseen", after)
+
+
+def test_a_reload_puts_a_good_file_in_force(service: Machine) -> None:
+    """At once, by the same process."""
+    pid, after = service.main_process(), service.now()
+    configure(service, '[keepalive]\nidle = "170s"\n')
+    service.expect("reloaded", after)
+    assert service.keepalive["net.ipv4.tcp_keepalive_time"] == 170
+    assert service.main_process() == pid
+
+
+def test_a_reload_with_a_broken_file_changes_nothing_and_names_file_and_key(service: Machine) -> None:
+    """The old settings stay; journal and `systemctl status` say what is wrong."""
+    pid, after = service.main_process(), service.now()
+    configure(service, '[keepalive]\nidel = "170s"\n')
+    said = service.expect("reload-failed", after)["MESSAGE"]
+    for word in (OURS, "keepalive.idel", "did you mean idle?"):
+        assert word in said
+        assert word in service.show("StatusText")
+        assert word in service.run("systemctl", "status", "--no-pager", "--full", "--lines=0", UNIT).stdout
+    assert service.keepalive == KEEPALIVE
+    assert service.main_process() == pid
+    configure(service, '[keepalive]\nidle = "170s"\n')
+    service.until(lambda: OURS not in service.show("StatusText"))
+
+
+def test_a_restart_with_a_broken_file_is_not_tried_for_ever(service: Machine) -> None:
+    """A configuration error is for a person; what was found is given back."""
+    service.write(OURS, '[keepalive]\nidle = "0s"\n')
+    after = service.now()
+    assert service.run("systemctl", "restart", UNIT, check=False).returncode != 0
+    assert service.show("ActiveState") == "failed"
+    assert service.show("ExecMainStatus") == str(int(Exit.CONFIG))
+    assert f"{OURS}: keepalive.idle" in service.journal(after)
+    assert service.keepalive == UNTUNED
+
+
+def test_a_restart_is_a_new_process_with_the_same_settings(service: Machine) -> None:
+    """The ordinary way."""
+    pid = service.main_process()
+    service.systemctl("restart")
+    assert service.main_process() != pid
+    assert service.keepalive == KEEPALIVE
+
+
+def test_killed_it_comes_again_and_still_knows_what_it_found(service: Machine) -> None:
+    """Restart=on-failure, and the record on the disk."""
+    pid = service.main_process()
+    service.systemctl("kill", "--signal=KILL")
+    service.until(lambda: service.show("NRestarts") == "1")
+    assert service.main_process() != pid
+    assert service.keepalive == KEEPALIVE
+    service.systemctl("stop")
+    assert service.keepalive == UNTUNED
+
+
+def test_a_hang_is_noticed(service: Machine) -> None:
+    """The watchdog ends a daemon that gives no sign of life, and systemd starts another."""
+    assert service.show("WatchdogUSec") == "1min"
+    service.drop_in("[Service]\nWatchdogSec=2s\n")
+    service.systemctl("restart")
+    pid, after = service.main_process(), service.now()
+    service.systemctl("kill", "--signal=STOP")
+    service.until(lambda: service.show("NRestarts") == "1", within=30)
+    assert service.main_process() != pid
+    assert "Watchdog timeout" in service.journal(after)
+    assert service.keepalive == KEEPALIVE
+
+
+def test_it_gives_signs_of_life_also_when_it_seldom_looks(service: Machine) -> None:
+    """The watchdog's period is shorter than the scan's."""
+    service.drop_in("[Service]\nWatchdogSec=1s\n")
+    service.systemctl("restart")
+    pid = service.main_process()
+    service.run("sleep", "3")
+    assert service.main_process() == pid
+
+
+def test_a_stop_gives_back_what_was_found(service: Machine) -> None:
+    """And says so, setting by setting."""
+    after = service.now()
+    service.systemctl("stop")
+    assert service.keepalive == UNTUNED
+    assert {entry["KEEPALIVE_SYSCTL"] for entry in service.entries("restored", after)} == set(UNTUNED)
+    assert service.show("Result") == "success"
+
+
+def test_the_holder_of_a_socket_is_named(service: Machine) -> None:
+    """Another user's process and unit, which takes CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH."""
+    configure(service, QUICK)
+    after = service.now()
+    pid = crowd(service, ADDRESS, "7000", "1", "1")
+    entry = service.expect("bare", after, KEEPALIVE_PID=pid)
+    assert entry["KEEPALIVE_UNIT"] == CROWD_UNIT
+    assert entry["KEEPALIVE_PROCESS"] == "python3"
+    assert entry["KEEPALIVE_UID"] == "1"
+    assert entry["KEEPALIVE_PATH"] == "here"
+    assert entry["KEEPALIVE_REMOTE_ADDRESS"] == ADDRESS
+
+
+def test_a_warning_stands_beside_the_lines_of_the_unit_that_it_is_about(service: Machine) -> None:
+    """By its field: journald would file entries under another unit, by OBJECT_PID, only for root."""
+    configure(service, QUICK)
+    after = service.now()
+    crowd(service, ADDRESS, "7000", "1", "1")
+    service.expect("bare", after)
+    both = service.run(
+        "journalctl", "--quiet", f"_SYSTEMD_UNIT={CROWD_UNIT}", "+", f"KEEPALIVE_UNIT={CROWD_UNIT}"
+    ).stdout
+    assert "connected" in both
+    assert f"{ADDRESS}:7000" in both
+
+
+def test_other_network_namespaces_are_watched(service: Machine) -> None:
+    """Also those that appear later, which takes CAP_SYS_ADMIN and RestrictNamespaces=net."""
+    configure(service, QUICK)
+    after = service.now()
+    service.run("sh", "-ec", "ip netns add blue; ip -n blue link set lo up; ip -n blue addr add 10.77.9.1/24 dev lo")
+    try:
+        pid = crowd(
+            *(service, "10.77.9.1", "7000", "1", "1"), options=("--property=NetworkNamespacePath=/run/netns/blue",)
+        )
+        entry = service.expect("bare", after, KEEPALIVE_NETNS=inode(service, "blue"))
+        assert entry["KEEPALIVE_PID"] == str(pid)
+        assert entry["KEEPALIVE_UNIT"] == CROWD_UNIT
+        assert not service.entries("unseen", after)
+    finally:
+        service.run("ip", "netns", "delete", "blue")
+
+
+def test_a_path_is_chosen_by_interface(service: Machine) -> None:
+    """With this Debian's pyroute2."""
+    configure(service, QUICK.replace('networks = ["10.77.0.0/16"]', 'interface = "here"'))
+    after = service.now()
+    crowd(service, ADDRESS, "7000", "1", "1")
+    assert service.expect("bare", after)["KEEPALIVE_PATH"] == "here"
+
+
+def test_a_storm_loses_no_warning(service: Machine) -> None:
+    """10,000 sockets go bare at once, on paths enough for more entries than journald lets pass by itself."""
+    ports = range(7000, 7100)
+    paths = (f'[[path]]\nname = "port {port}"\nports = [{port}]\ntimeout = "12s"\n' for port in ports)
+    few = "/run/systemd/journald.conf.d/few.conf"
+    service.write(few, "[Journal]\nRateLimitIntervalSec=1min\nRateLimitBurst=1\n")
+    service.run("systemctl", "restart", "systemd-journald.service")
+    try:
+        configure(service, '[watch]\ninterval = "1s"\nwarn_before = "6s"\n' + "".join(paths))
+        after = service.now()
+        crowd(service, ADDRESS, str(ports.start), str(len(ports)), "50")
+        sockets = 2 * 50 * len(ports)
+
+        def told() -> int:
+            entries = service.entries("bare", after, KEEPALIVE_UNIT=CROWD_UNIT)
+            return sum(int(entry.get("KEEPALIVE_COUNT", "1")) for entry in entries)
+
+        service.until(lambda: told() >= sockets, within=30)
+        assert told() == sockets
+        assert {entry["KEEPALIVE_PATH"] for entry in service.entries("bare", after)} == {
+            f"port {port}" for port in ports
+        }
+        assert "Suppressed" not in service.journal(after)
+    finally:
+        service.path(few).unlink()
+        service.run("systemctl", "restart", "systemd-journald.service")
+
+
+@pytest.mark.parametrize(
+    ("surroundings", "status", "cure"),
+    [
+        ("[Service]\nReadWritePaths=\n", Exit.NOPERM, "/proc/sys is read-only here"),
+        ("[Service]\nReadWritePaths=\nTemporaryFileSystem=/proc/sys/net\n", Exit.UNAVAILABLE, "does not have it"),
+    ],
+)
+def test_where_settings_cannot_be_written_it_says_so_and_can_watch_without(
+    service: Machine, surroundings: str, status: Exit, cure: str
+) -> None:
+    """As in a container: the refusal names the setting and the cure, which then works."""
+    service.drop_in(surroundings)
+    after = service.now()
+    assert service.run("systemctl", "restart", UNIT, check=False).returncode != 0
+    assert service.show("ExecMainStatus") == str(int(status))
+    assert service.show("ActiveState") == "failed"
+    said = service.journal(after)
+    assert "net.ipv4.tcp_keepalive_" in said
+    assert cure in said
+    service.write(OURS, f"[keepalive]\napply = false\n{QUICK}")
+    service.systemctl("start")
+    assert service.main_process()
+    crowd(service, ADDRESS, "7000", "1", "1")
+    service.expect("bare", after)
+
+
+def test_it_starts_before_the_network_and_after_other_settings(service: Machine) -> None:
+    """So no service opens a connection under the old settings."""
+    assert "network-pre.target" in service.show("Before").split()
+    assert "network-pre.target" in service.show("Wants").split()
+    assert "systemd-sysctl.service" in service.show("After").split()
+
+
+def test_the_control_program_works_without_root(service: Machine) -> None:
+    """Sockets are listed for anybody."""
+    crowd(service, ADDRESS, "7000", "1", "1")
+    listed = service.run("setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups", "keepalivectl", "sockets")
+    assert f"{ADDRESS}:7000" in listed.stdout
