@@ -12,7 +12,8 @@ from keepaliveD import entries
 from keepaliveD.entries import MESSAGE_IDS, Entry
 from keepaliveD.errors import NotPermitted
 from keepaliveD.model import Because, Due, Outcome, Owner, ReportDrift, ReportUnseen, SetSystemKeepalive, Verdict
-from tests.test_entries import BARE, cut, documented, late, say, settings
+from tests.samples import BARE
+from tests.test_entries import cut, documented, late, say, settings
 
 ROOT = Path(__file__).parents[1]
 

@@ -10,43 +10,18 @@ from keepaliveD import entries
 from keepaliveD.entries import ERROR, INFO, NOTICE, WARNING, Entry
 from keepaliveD.errors import NotPermitted
 from keepaliveD.model import (
-    FOREVER,
     Because,
     Connection,
     Due,
-    Endpoint,
     Outcome,
     Owner,
     Report,
     ReportDrift,
     ReportUnseen,
     SetSystemKeepalive,
-    Shown,
     Verdict,
 )
-
-BARE = Connection(
-    cookie=4711,
-    netns=4026531840,
-    inode=99,
-    uid=1000,
-    cgroup=1,
-    local=Endpoint("10.1.2.3", 40000),
-    remote=Endpoint("10.20.0.9", 10080),
-    state="ESTABLISHED",
-    keepalive=Shown.OFF,
-    verdict=Verdict.BARE,
-    due=Due.NOTHING,
-    due_in=FOREVER,
-    idle=242.0,
-    left=58.0,
-    keepidle=float("nan"),
-    path="office firewall",
-    timeout=300.0,
-    origin="configured in /etc/tcp-keepalived/config.toml",
-    confirmed=True,
-    owner=Owner(812, "amandad", "amanda@backup.service"),
-)
+from tests.samples import BARE
 
 
 def late(**changes: object) -> Connection:

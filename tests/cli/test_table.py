@@ -15,29 +15,9 @@ from hypothesis import strategies as st
 from keepaliveD.cli import table
 from keepaliveD.cli.table import as_json, for_people, render
 from keepaliveD.model import FOREVER, Connection, Due, Endpoint, Owner, Shown, Verdict
+from tests import samples
 
-BARE = Connection(
-    cookie=2**64 - 1,
-    netns=4026531840,
-    inode=99,
-    uid=1000,
-    cgroup=1,
-    local=Endpoint("10.1.2.3", 40000),
-    remote=Endpoint("2001:db8::9", 10080),
-    state="ESTABLISHED",
-    keepalive=Shown.OFF,
-    verdict=Verdict.BARE,
-    due=Due.NOTHING,
-    due_in=FOREVER,
-    idle=242.0,
-    left=58.0,
-    keepidle=math.nan,
-    path="office firewall",
-    timeout=300.0,
-    origin="configured in /etc/tcp-keepalived/config.toml",
-    confirmed=True,
-    owner=Owner(812, "amandad", "amanda@backup.service"),
-)
+BARE = dataclasses.replace(samples.BARE, cookie=2**64 - 1, remote=Endpoint("2001:db8::9", 10080))
 SAFE = dataclasses.replace(
     BARE,
     verdict=Verdict.SAFE,

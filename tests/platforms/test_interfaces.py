@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
+import pyroute2
 import pytest
 
 from keepaliveD.errors import KernelError
@@ -73,7 +74,6 @@ def test_no_sockets_need_no_names() -> None:
 
 def test_a_kernel_that_refuses_to_list_interfaces_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     """pyroute2's errors stop where pyroute2 does: a list that raced with changes must not end the daemon."""
-    pyroute2 = pytest.importorskip("pyroute2")
 
     class Refusing:
         """An IPRoute in the middle of a change."""

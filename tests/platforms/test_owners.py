@@ -10,34 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from keepaliveD.model import FOREVER, Connection, Due, Endpoint, Owner, Shown, Verdict
+from keepaliveD.model import Connection, Owner
 from keepaliveD.platforms.linux.owners import ProcOwners, unit_of
-
-ANY = Connection(
-    cookie=1,
-    netns=2,
-    inode=0,
-    uid=0,
-    cgroup=0,
-    local=Endpoint("10.1.2.3", 40000),
-    remote=Endpoint("10.20.0.9", 22),
-    state="ESTABLISHED",
-    keepalive=Shown.OFF,
-    verdict=Verdict.BARE,
-    due=Due.NOTHING,
-    due_in=FOREVER,
-    idle=1.0,
-    left=1.0,
-    keepidle=float("nan"),
-    path="default",
-    timeout=2.0,
-    origin="configured",
-    confirmed=True,
-)
+from tests.samples import BARE
 
 
 def held(inode: int, cgroup: int = 0) -> Connection:
-    return dataclasses.replace(ANY, inode=inode, cgroup=cgroup)
+    return dataclasses.replace(BARE, inode=inode, cgroup=cgroup, owner=Owner())
 
 
 class Host:
