@@ -13,6 +13,9 @@ import numpy as np
 
 from keepaliveD.model import FOREVER, Column, Indices, SocketTable, Timer
 
+IF_TICKING = np.full(256, np.nan)  # what to add to an expiry, by timer: nothing, or it is not known
+IF_TICKING[Timer.KEEPALIVE] = 0.0
+
 SAME_TIMER = 0.5  # seconds by which two readings of one expiry may differ
 
 
@@ -83,8 +86,7 @@ def observe(before: Activity, table: SocketTable, timeout: Column) -> Activity:
     survived[newer] = np.where(heard, np.maximum(survived[newer], quiet_until), survived[newer])
     peer_period[newer] = np.where(heard & unshown, now - last_before, peer_period[newer])
 
-    ticking = sockets["timer"] == Timer.KEEPALIVE
-    expires_at = np.where(ticking, now + sockets["expires"].astype(np.float64), np.nan)
+    expires_at = now + sockets["expires"].astype(np.float64) + IF_TICKING[sockets["timer"]]
     same_timer = np.abs(expires_at - remembered(before.expires_at, np.nan)) < SAME_TIMER
     keepidle_before = np.fmax(0.0, same_timer * remembered(before.keepidle, 0.0))  # NaN turns into 0
     keepidle = np.maximum(keepidle_before, expires_at - last_packet)  # NaN, without a timer, stays NaN

@@ -28,16 +28,16 @@ def choose(forecast: Forecast, activity: Activity, warn_before: float) -> tuple[
     connection alive for good.
     """
     now, verdict, told = forecast.now, forecast.verdict, activity.told
-    at_risk = (verdict == Verdict.LATE) | (verdict == Verdict.BARE)
+    at_risk = (verdict == Verdict.LATE.value) | (verdict == Verdict.BARE.value)
     near = forecast.cut_at - now <= lead(forecast.timeout, warn_before)
     stale = (now - activity.told_at >= AGAIN_AFTER) & (activity.last_packet > activity.told_at)
     warn = at_risk & near & ((told != verdict) | stale)
 
-    cut = (verdict == Verdict.CUT) & forecast.confirmed & (told != Verdict.CUT)
+    cut = (verdict == Verdict.CUT.value) & forecast.confirmed & (told != Verdict.CUT.value)
 
-    lasting = (forecast.due == Due.KEEPALIVE) | (forecast.due == Due.PEER)
-    kept = (verdict == Verdict.SAFE) & lasting & (told != Verdict.SAFE) & (told != Verdict.UNKNOWN)
-    risen = (told == Verdict.CUT) & (at_risk | (verdict == Verdict.SAFE))
+    lasting = (forecast.due == Due.KEEPALIVE.value) | (forecast.due == Due.PEER.value)
+    kept = (verdict == Verdict.SAFE.value) & lasting & (told != Verdict.SAFE.value) & (told != Verdict.UNKNOWN.value)
+    risen = (told == Verdict.CUT.value) & (at_risk | (verdict == Verdict.SAFE.value))
 
     rows = np.flatnonzero(warn | cut | kept | risen)
     told, told_at = told.copy(), activity.told_at.copy()

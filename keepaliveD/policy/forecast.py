@@ -54,13 +54,13 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
         due_at[pending] = latest[pending] = now + sockets["expires"][pending].astype(np.float64)
 
     verdict = np.full(len(sockets), Verdict.BARE, np.uint8)
-    _put(verdict, Verdict.LATE, due != Due.NOTHING)
+    _put(verdict, Verdict.LATE, due != Due.NOTHING.value)
     _put(verdict, Verdict.SAFE, (latest < cut_at) | (cut_at == FOREVER))
     _put(verdict, Verdict.CUT, now >= cut_at)
     _put(verdict, Verdict.UNKNOWN, np.isnan(cut_at))
 
     watched = (activity.first_seen <= activity.last_packet) | (now - activity.first_seen >= timeout)
-    return Forecast(now, verdict, due, due_at, cut_at, timeout, watched | (verdict != Verdict.CUT))
+    return Forecast(now, verdict, due, due_at, cut_at, timeout, watched | (verdict != Verdict.CUT.value))
 
 
 def _put(column: Column, value: int, where: Bools) -> None:

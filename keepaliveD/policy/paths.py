@@ -42,7 +42,7 @@ def assign(table: SocketTable, paths: Sequence[Path]) -> Assigned:
     for _, _, number, network in sorted(_selectors(paths), key=lambda selector: selector[:3]):
         index[_concerned(table, paths[number], network)] = number
     timeout = np.array([path.timeout for path in paths])[index]
-    timeout[table.sockets["state"] != TcpState.ESTABLISHED] = np.nan
+    timeout[table.sockets["state"] != TcpState.ESTABLISHED.value] = np.nan
     return Assigned(paths, index, timeout)
 
 
