@@ -2,6 +2,7 @@
 
 import dataclasses
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -29,9 +30,9 @@ def test_the_values_found_are_on_disk_before_the_first_write(stage: Stage) -> No
     seen: list[dict[str, int]] = []
 
     class Looking(FakeTuner):
-        def write(self, values: object) -> None:
+        def write(self, values: Mapping[str, int]) -> None:
             seen.append(dict(stage.custody().due_back(OURS).values))
-            super().write(values)  # type: ignore[arg-type]
+            super().write(values)
 
     stage.tuner = Looking()
     stage.run()

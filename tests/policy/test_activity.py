@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from keepaliveD.model import FOREVER, Timer
+from keepaliveD.model import FOREVER, SocketTable, Timer
 from keepaliveD.policy.activity import find
 from tests.policy.tables import idle, table, watch
 
 
-def last_packet(*tables: object) -> float:
-    return float(watch(*tables).activity.last_packet[0])  # type: ignore[arg-type]
+def last_packet(*tables: SocketTable) -> float:
+    return float(watch(*tables).activity.last_packet[0])
 
 
 def test_the_youngest_of_the_kernels_ages_counts() -> None:
