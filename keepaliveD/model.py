@@ -41,6 +41,8 @@ SOCKET = {
     "interface": "u4",  # index into SocketTable.interfaces, 0 unknown
     "segments_in": "u4",  # wrap around
     "segments_out": "u4",
+    "keepidle": "u4",  # seconds; its own or its namespace's, 0 unknown ...
+    "keepintvl": "u4",  # ... and so these
     "since_sent": "f4",  # seconds since data was sent ...
     "since_received": "f4",  # ... or received ...
     "since_acked": "f4",  # ... or acknowledged by the peer
@@ -49,6 +51,9 @@ SOCKET = {
     "remote_port": "u2",
     "state": "u1",  # TcpState
     "timer": "u1",  # Timer
+    "keepalive": "u1",  # Switch
+    "keepcnt": "u1",
+    "own": "u1",  # Own: which of the three the socket does not take from its namespace
 }
 
 
@@ -124,6 +129,22 @@ class Timer(enum.IntEnum):
     KEEPALIVE = 2
     TIMEWAIT = 3
     ZERO_WINDOW = 4
+
+
+class Switch(enum.IntEnum):
+    """Whether a socket has SO_KEEPALIVE, as far as the engine that read it can tell."""
+
+    UNKNOWN = 0
+    OFF = 1
+    ON = 2
+
+
+class Own(enum.IntFlag):
+    """Which keepalive settings were made on the socket itself."""
+
+    IDLE = 1
+    INTERVAL = 2
+    PROBES = 4
 
 
 class Shown(enum.Enum):

@@ -58,6 +58,7 @@ INFO_FIELDS = {  # of struct tcp_info; the segment counters came with Linux 4.2
     "segments_out": ("u4", 136),
     "segments_in": ("u4", 140),
 }
+UNTOLD = ("keepidle", "keepintvl", "keepcnt", "keepalive", "own")  # sock_diag has no attribute for them
 MILLISECONDS = ("expires", "since_sent", "since_received", "since_acked")
 
 DATAGRAM = 32 * 1024  # the most that the kernel sends of a dump at once (net/netlink/af_netlink.c)
@@ -308,6 +309,8 @@ def _append(messages: Messages, attributes: dict[int, int], netns: int, sockets:
     new["cgroup"][:] = 0 if cgroup is None else _field(messages, cgroup + ATTRIBUTE.size, "u8")
     new["cookie"][:] = _field(messages, COOKIE, "u4") | _field(messages, COOKIE + 4, "u4").astype("u8") << np.uint64(32)
     new["netns"][:] = netns
+    for name in UNTOLD:
+        new[name][:] = 0
     _append_addresses(messages, new)
 
 
