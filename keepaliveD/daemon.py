@@ -8,15 +8,15 @@ from typing import Protocol
 
 from keepaliveD import __version__, entries
 from keepaliveD.config import Config
-from keepaliveD.custody import Custody
 from keepaliveD.entries import ERROR, INFO, NOTICE, Entry
 from keepaliveD.errors import Refusal
 from keepaliveD.journal import Log
-from keepaliveD.model import Outcome
-from keepaliveD.perform import Performer, give_back
+from keepaliveD.model import Arm, Outcome
+from keepaliveD.perform import Performer, Records, disarm, give_back
 from keepaliveD.platforms.base import Platform, Watcher
+from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.engine import Engine, Rules
-from keepaliveD.policy.judge import Judgement, count
+from keepaliveD.policy.judge import Judgement, count, judge, with_cookies
 from keepaliveD.signals import RELOAD, STOP
 
 
@@ -42,17 +42,17 @@ class Surroundings(Protocol):
 
 
 class Daemon:
-    """One run. Without `custody` it is a dry run: the kernel is left as it is."""
+    """One run. Without `records` it is a dry run: the kernel is left as it is."""
 
     def __init__(
-        self, config: Config, platform: Platform, custody: Custody | None, log: Log, outside: Surroundings
+        self, config: Config, platform: Platform, records: Records | None, log: Log, outside: Surroundings
     ) -> None:
         self._config = config
         self._platform = platform
-        self._custody = custody
+        self._records = records
         self._log = log
         self._outside = outside
-        self._performer = Performer(platform.tuner, platform.owners, custody)
+        self._performer = Performer(platform, records)
         self._watcher = self._watch()
         self._blind = False
         self._complaint = ""  # what is wrong with the configuration that was not taken
@@ -78,7 +78,7 @@ class Daemon:
         """Take the first look and tune."""
         outcomes = self._look()
         for outcome in outcomes:
-            if outcome.refused:
+            if outcome.refused and not isinstance(outcome.action, Arm):
                 self._watcher.close()
                 raise outcome.refused
         self._tell(outcomes)
@@ -88,6 +88,8 @@ class Daemon:
     def stop(self) -> None:
         """Give back what was found, if that is wanted. Raises Refusal where that fails."""
         self._outside.notify("STOPPING=1")
+        if self._config.disarm_on_stop and not self._outside.handing_over():
+            self._disarm()
         self._watcher.close()
         if self._config.restore_on_stop and not self._outside.handing_over() and (refusal := self._give_back()):
             raise refusal
@@ -98,7 +100,7 @@ class Daemon:
     def _rules(self) -> Rules:
         config = self._config
         wanted = self._platform.tuner.names(config.keepalive) if config.apply else {}
-        return Rules(wanted, config.on_drift, config.paths, config.ignore, config.warn_before)
+        return Rules(wanted, config.on_drift, config.paths, config.ignore, config.warn_before, config.arm)
 
     def _watch(self) -> Watcher:
         config = self._config
@@ -114,6 +116,8 @@ class Daemon:
             outcome = self._performer.perform(action)
             self._engine.record(outcome)
             outcomes.append(outcome)
+        if self._records is not None:
+            self._records.ledger.tidy(table.sockets["cookie"])
         return outcomes
 
     def _tell(self, outcomes: Iterable[Outcome]) -> None:
@@ -162,11 +166,22 @@ class Daemon:
         if not self._config.apply and self._config.restore_on_stop:
             self._give_back()
 
+    def _disarm(self) -> None:
+        """Put back the sockets that were armed, as far as they are still there."""
+        if self._records is None:
+            return
+        try:
+            look = judge(self._watcher.snapshot(self._outside.now()), nothing_known(), self._config.paths, ())
+            ledger = self._records.ledger
+            self._tell([disarm(with_cookies(look, ledger.armed()), self._platform, ledger)])
+        except Refusal as refusal:
+            self._say("refused", ERROR, f"sockets stay armed: {refusal}")
+
     def _give_back(self) -> Refusal | None:
         """Give back what was found, and tell; the reason where that fails."""
-        if self._custody is None:
+        if self._records is None:
             return None
-        outcome, due = give_back(self._platform.tuner, self._custody)
+        outcome, due = give_back(self._platform.tuner, self._records.custody)
         self._tell([outcome])
         for entry in entries.left_alone(due.left_alone):
             self._log(entry)
@@ -178,7 +193,7 @@ class Daemon:
     def _intent(self) -> str:
         if not self._config.apply:
             return "system keepalive left alone"
-        return f"system keepalive {self._config.keepalive}{' (dry run)' if self._custody is None else ''}"
+        return f"system keepalive {self._config.keepalive}{' (dry run)' if self._records is None else ''}"
 
     def _status(self) -> str:
         return f"STATUS={self._complaint}{self._summary()}"

@@ -30,8 +30,14 @@ class ConfigError(Refusal):
     status = Exit.CONFIG
 
 
+class Misuse(Refusal):
+    """The command line is wrong."""
+
+    status = Exit.USAGE
+
+
 class NoInput(Refusal):
-    """A file that was asked for cannot be read."""
+    """What was asked for is not there, or cannot be read."""
 
     status = Exit.NOINPUT
 

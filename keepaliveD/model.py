@@ -28,6 +28,9 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 FOREVER = float("inf")
 
+MAX_IDLE = 32767  # seconds, TCP_KEEPIDLE and TCP_KEEPINTVL (MAX_TCP_KEEPIDLE, include/net/tcp.h)
+MAX_PROBES = 127  # TCP_KEEPCNT (MAX_TCP_KEEPCNT)
+
 SOCKET = {
     "cookie": "u8",  # identifies the socket for as long as the machine runs
     "cgroup": "u8",  # inode of its cgroup v2 directory, 0 unknown
@@ -84,10 +87,10 @@ class Sockets:
     def __getitem__(self, name: str) -> Column:
         return self._columns[name][: self._size]
 
-    def select(self, mask: Bools) -> Sockets:
-        """Those for which `mask` is true."""
+    def select(self, rows: Bools | Indices) -> Sockets:
+        """These, given by number or as a mask."""
         chosen = Sockets()
-        chosen._columns = {name: self[name][mask] for name in SOCKET}
+        chosen._columns = {name: self[name][rows] for name in SOCKET}
         chosen._size = len(chosen._columns["cookie"])
         return chosen
 
@@ -229,6 +232,17 @@ class Keepalive:
 
 
 @dataclass(frozen=True, slots=True)
+class SocketKeepalive:
+    """Keepalive of one socket: whether it is on, and the times that hold when it is."""
+
+    on: bool
+    times: Keepalive
+
+    def __str__(self) -> str:
+        return str(self.times) if self.on else "off"
+
+
+@dataclass(frozen=True, slots=True)
 class Path:
     """What lies between this host and others: whom it concerns, and when it forgets.
 
@@ -262,6 +276,7 @@ class Owner:
     pid: int = 0
     process: str = ""
     unit: str = ""
+    container: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +307,50 @@ class Connection:
     origin: str
     confirmed: bool
     owner: Owner = Owner()
+
+
+class ArmAction(enum.Enum):
+    """How far a rule goes with the sockets of other programs."""
+
+    OBSERVE = "observe"  # nothing is touched
+    REARM = "rearm"  # of those with keepalive on, timers that older settings had armed
+    ENABLE = "enable"  # also switches keepalive on, and shortens what is too long
+
+
+@dataclass(frozen=True, slots=True)
+class ArmRule:
+    """Which sockets of other programs are armed, and how. An empty selector matches everything.
+
+    `units`, `processes`, `containers` and `paths` are patterns as in fnmatch(3).
+    Without `idle` it is the longest that fits the path.
+    """
+
+    name: str
+    action: ArmAction
+    idle: int | None
+    interval: int
+    probes: int
+    units: tuple[str, ...] = ()
+    processes: tuple[str, ...] = ()
+    containers: tuple[str, ...] = ()
+    users: tuple[int, ...] = ()
+    networks: tuple[IPNetwork, ...] = ()
+    ports: tuple[int, ...] = ()
+    paths: tuple[str, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def asks_for_owner(self) -> bool:
+        """Whether one must know who holds a socket to tell if it is meant."""
+        return bool(self.units or self.processes or self.containers)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A rule that concerns a connection, if its owner is one that the rule means; with the times to set."""
+
+    rule: ArmRule
+    times: Keepalive
 
 
 class Because(enum.Enum):
@@ -335,7 +394,63 @@ class ReportUnseen:
     namespaces: int
 
 
-Action = SetSystemKeepalive | Report | ReportDrift | ReportUnseen
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Give each of these connections the keepalive of the first of `wishes` that its owner suits.
+
+    By hand that is also done where somebody has set it since we armed it.
+    """
+
+    connections: tuple[Connection, ...]
+    wishes: tuple[Wish, ...]
+    by_hand: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Disarm:
+    """Put back what stood in these sockets before they were armed."""
+
+    connections: tuple[Connection, ...]
+
+
+Action = SetSystemKeepalive | Arm | Disarm | Report | ReportDrift | ReportUnseen
+
+
+class Fate(enum.Enum):
+    """What became of a socket that was to be armed."""
+
+    ARMED = "armed"
+    DISARMED = "disarmed"  # the earlier settings were put back
+    WOULD = "would be armed"  # a dry run
+    OBSERVED = "left alone by its rule"
+    ENOUGH = "has it already"
+    OWN = "left: its program chose these settings itself"
+    SET_AGAIN = "left: somebody set it again after it was armed"
+    GONE = "closed, or no longer established"
+    UNHELD = "no process was found that holds it"
+    NOT_PERMITTED = "not permitted"
+    OTHER_USER_NAMESPACE = "not permitted: its process is in another user namespace"
+    FAILED = "the kernel refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Arming:
+    """What became of one socket: `after` is what stands there now, as it was read back."""
+
+    connection: Connection
+    fate: Fate
+    before: SocketKeepalive | None = None
+    after: SocketKeepalive | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Armed:
+    """A socket that was armed: what stood there before, and what was set."""
+
+    cookie: int
+    inode: int
+    before: SocketKeepalive
+    after: SocketKeepalive
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +460,7 @@ class Outcome:
     action: Action
     refused: Refusal | None = None
     dry_run: bool = False
+    armings: tuple[Arming, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

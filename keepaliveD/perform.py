@@ -6,17 +6,44 @@ import dataclasses
 
 from keepaliveD.custody import Custody, Return
 from keepaliveD.errors import Refusal
-from keepaliveD.model import Action, Because, Outcome, Report, ReportDrift, SetSystemKeepalive
-from keepaliveD.platforms.base import Owners, Tuner
+from keepaliveD.ledger import Ledger
+from keepaliveD.model import (
+    Action,
+    Arm,
+    ArmAction,
+    Arming,
+    Because,
+    Connection,
+    Disarm,
+    Fate,
+    Outcome,
+    Report,
+    ReportDrift,
+    SetSystemKeepalive,
+    Shown,
+    SocketKeepalive,
+    Wish,
+)
+from keepaliveD.platforms.base import Order, Platform, Tuner
+from keepaliveD.policy.arming import choose
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Records:
+    """What must outlive this process: the settings found, and the sockets armed."""
+
+    custody: Custody
+    ledger: Ledger
 
 
 class Performer:
-    """Turns actions into outcomes. Without `custody` it is a dry run: the kernel is left alone."""
+    """Turns actions into outcomes. Without `records` it is a dry run: the kernel is left alone."""
 
-    def __init__(self, tuner: Tuner, owners: Owners, custody: Custody | None) -> None:
-        self._tuner = tuner
-        self._owners = owners
-        self._custody = custody
+    def __init__(self, platform: Platform, records: Records | None) -> None:
+        self._tuner = platform.tuner
+        self._owners = platform.owners
+        self._armer = platform.armer
+        self._records = records
 
     def perform(self, action: Action) -> Outcome:
         """Do it; a refusal is an outcome too."""
@@ -28,14 +55,16 @@ class Performer:
     def _perform(self, action: Action) -> Outcome:
         match action:
             case SetSystemKeepalive():
-                if self._custody is None:
+                if self._records is None:
                     return Outcome(action, dry_run=True)
-                self._set(action, self._custody)
+                self._set(action, self._records.custody)
                 return Outcome(action)
+            case Arm():
+                return Outcome(action, dry_run=self._records is None, armings=self._arm(action))
             case Report(connections):
                 return Outcome(dataclasses.replace(action, connections=self._owners.name(connections)))
-            case ReportDrift(found=found, yielded=True) if self._custody is not None:
-                self._custody.release(found)
+            case ReportDrift(found=found, yielded=True) if self._records is not None:
+                self._records.custody.release(found)
                 return Outcome(action)
             case _:
                 return Outcome(action)
@@ -48,6 +77,42 @@ class Performer:
             custody.withdraw(self._tuner.read())
             raise
         custody.settle(action.values)
+
+    def _arm(self, action: Arm) -> tuple[Arming, ...]:
+        orders: list[Order] = []
+        armings: list[Arming] = []
+        for connection in self._owners.name(action.connections):
+            wish = choose(action.wishes, connection.owner)
+            if wish is None or _is_idle(wish, connection):
+                armings.append(Arming(connection, Fate.OBSERVED))
+            elif self._records is None:
+                armings.append(Arming(connection, Fate.WOULD, after=SocketKeepalive(True, wish.times)))
+            else:
+                orders.append(Order(connection, wish, action.by_hand))
+        if orders and self._records is not None:
+            ledger = self._records.ledger
+            done = self._armer.arm(orders, ledger.armed(), ledger.keep)
+            ledger.forget(arming.connection.cookie for arming in done if arming.fate is Fate.FAILED)
+            armings += done
+        return tuple(armings)
+
+
+def _is_idle(wish: Wish, connection: Connection) -> bool:
+    """Whether the rule has nothing to do here; `rearm` needs keepalive that is on already."""
+    action = wish.rule.action
+    return action is ArmAction.OBSERVE or (action is ArmAction.REARM and connection.keepalive is Shown.OFF)
+
+
+def disarm(connections: tuple[Connection, ...], platform: Platform, ledger: Ledger) -> Outcome:
+    """Put back what stood in those of them that were armed, then forget all that ever were."""
+    armed = ledger.armed()
+    action = Disarm(platform.owners.name(one for one in connections if one.cookie in armed))
+    try:
+        armings = platform.armer.disarm(action.connections, armed) if action.connections else []
+        ledger.forget(list(armed))
+    except Refusal as refusal:
+        return Outcome(action, refused=refusal)
+    return Outcome(action, armings=tuple(armings))
 
 
 def give_back(tuner: Tuner, custody: Custody) -> tuple[Outcome, Return]:

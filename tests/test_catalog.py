@@ -10,8 +10,27 @@ import pytest
 
 from keepaliveD import entries
 from keepaliveD.entries import MESSAGE_IDS, Entry
+from keepaliveD.entries.entry import HANDFUL
 from keepaliveD.errors import NotPermitted
-from keepaliveD.model import Because, Due, Outcome, Owner, ReportDrift, ReportUnseen, SetSystemKeepalive, Verdict
+from keepaliveD.model import (
+    Arm,
+    ArmAction,
+    Arming,
+    ArmRule,
+    Because,
+    Connection,
+    Due,
+    Fate,
+    Keepalive,
+    Outcome,
+    Owner,
+    ReportDrift,
+    ReportUnseen,
+    SetSystemKeepalive,
+    SocketKeepalive,
+    Verdict,
+    Wish,
+)
 from tests.samples import BARE
 from tests.test_entries import cut, documented, late, say, settings
 
@@ -75,6 +94,17 @@ def test_placeholders_are_documented_fields(catalog: Path) -> None:
     assert used <= documented("[A-Z_]{3,}")
 
 
+OFF = SocketKeepalive(False, Keepalive(7200, 75, 9))
+RULE = ArmRule("arm[1]", ArmAction.ENABLE, 180, 20, 31)
+
+
+def armings(fate: Fate, *connections: Connection) -> list[Entry]:
+    """What is said of sockets that were to be armed, with as little known as can be."""
+    action = Arm(connections, (Wish(RULE, OFF.times),))
+    known = None if fate in (Fate.UNHELD, Fate.NOT_PERMITTED, Fate.OTHER_USER_NAMESPACE) else OFF
+    return list(entries.of(Outcome(action, armings=tuple(Arming(one, fate, known, known) for one in connections))))
+
+
 def said() -> list[Entry]:
     """Entries of every event, each with as few fields as it may have."""
     stranger = dataclasses.replace(BARE, owner=Owner())
@@ -82,7 +112,7 @@ def said() -> list[Entry]:
     kinds = (stranger, late(owner=Owner()), cut(owner=Owner()), safe)
     return [
         *(entry for kind in kinds for entry in say(kind)),
-        *(entry for kind in kinds for entry in say(*[kind] * (entries.HANDFUL + 1))),
+        *(entry for kind in kinds for entry in say(*[kind] * (HANDFUL + 1))),
         *say(stranger, before=Verdict.CUT),
         *(entry for because in Because for entry in settings(because)),
         *settings(Because.CONFIGURED, dry_run=True),
@@ -90,6 +120,8 @@ def said() -> list[Entry]:
         *entries.of(Outcome(ReportDrift({"x": 1}, {"x": 2}, yielded=True))),
         *entries.of(Outcome(ReportUnseen(3))),
         *entries.of(Outcome(SetSystemKeepalive({}, {}, Because.DRIFT), refused=NotPermitted("no"))),
+        *(entry for fate in Fate for entry in armings(fate, stranger)),
+        *(entry for fate in Fate for entry in armings(fate, *[stranger] * (HANDFUL + 1))),
         *(Entry(event, entries.INFO, "") for event in ("started", "reloaded", "reload-failed", "scan-failed")),
     ]
 

@@ -1,6 +1,6 @@
 """The shipped data is what the program reads."""
 
-from keepaliveD.config import catalogue
+from keepaliveD.config.catalogue import catalogue
 
 
 def test_every_product_has_a_timeout_in_seconds() -> None:

@@ -6,6 +6,7 @@ import datetime
 import ipaddress
 import json
 import os
+import pwd
 import re
 import tomllib
 from collections.abc import Iterator
@@ -17,10 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepaliveD import config
-from keepaliveD.config import Config, catalogue, load
+from keepaliveD.config import Config, document, files, load
+from keepaliveD.config.catalogue import catalogue
 from keepaliveD.errors import ConfigError, Exit, NoInput, Refusal
-from keepaliveD.model import FOREVER, Keepalive
+from keepaliveD.model import FOREVER, MAX_IDLE, MAX_PROBES, ArmAction, Keepalive, Verdict
 from keepaliveD.policy.sysctls import OnDrift
 from tests.unprivileged import as_nobody, reachable_directory
 
@@ -60,7 +61,7 @@ def etc(tmp_path: Path) -> Etc:
 @pytest.fixture(autouse=True)
 def no_file_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test must not read what is installed here."""
-    monkeypatch.setattr(config, "DEFAULT_FILE", tmp_path / "nothing-installed/config.toml")
+    monkeypatch.setattr(files, "DEFAULT_FILE", tmp_path / "nothing-installed/config.toml")
 
 
 def test_the_shipped_file_says_what_holds_without_it() -> None:
@@ -77,28 +78,46 @@ def test_the_shipped_file_says_what_holds_without_it() -> None:
 @pytest.mark.parametrize("section", ["keepalive", "watch"])
 def test_the_shipped_file_shows_every_setting(section: str) -> None:
     """A setting that is not in it would have to be guessed."""
-    model = config.Document.model_fields[section].annotation
+    model = document.Document.model_fields[section].annotation
     assert model is not None
     shown = tomllib.loads(SHIPPED.read_text())[section]
     assert shown.keys() == model.model_fields.keys()
 
 
+def example(section: str) -> str:
+    """The entries of this section that stand in the shipped file's comments."""
+    lines = SHIPPED.read_text().splitlines()
+    following = lines[lines.index(f"# [[{section}]]") :]
+    end = next((number for number, line in enumerate(following) if re.match(rf"# \[\[(?!{section})", line)), None)
+    shown = [line.removeprefix("# ") for line in following[:end]]
+    return "\n".join(line for line in shown if re.match(r"\[\[|\w+ = ", line))
+
+
 def test_the_shipped_file_shows_every_key_of_a_path_in_an_example_that_works(etc: Etc) -> None:
     """An example in a comment is copied before anything else is read."""
-    lines = SHIPPED.read_text().splitlines()
-    first = lines.index("# [[path]]")
-    example = "\n".join(line.removeprefix("# ").removeprefix("#") for line in lines[first:])
-    assert {key for path in tomllib.loads(example)["path"] for key in path} == config.PathSection.model_fields.keys()
-    loaded = etc.load(example)
+    shown = example("path")
+    assert {key for path in tomllib.loads(shown)["path"] for key in path} == document.PathSection.model_fields.keys()
+    loaded = etc.load(shown)
     assert [path.name for path in loaded.paths] == ["default", "office firewall", "cloud"]
     assert loaded.paths[1].timeout == 300
     assert loaded.paths[1].ports == (22, 5432)
     assert loaded.paths[2].timeout == 350
 
 
+def test_the_shipped_file_shows_every_key_of_a_rule_in_an_example_that_works(
+    etc: Etc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pwd, "getpwnam", lambda _: pwd.struct_passwd(("backup", "", 34, 34, "", "", "")))
+    shown = example("arm")
+    assert {key for rule in tomllib.loads(shown)["arm"] for key in rule} == document.ArmSection.model_fields.keys()
+    first, _ = etc.load(shown).arm
+    assert (first.name, first.action, first.idle, first.users) == ("arm[1]", ArmAction.ENABLE, None, (34,))
+    assert first.verdicts == (Verdict.LATE, Verdict.BARE)
+
+
 def test_the_shipped_file_names_every_preset() -> None:
     """In the order of the catalogue."""
-    comment = SHIPPED.read_text().split("one of:")[1]
+    comment = SHIPPED.read_text().split("one of:")[1].split("#\n")[0]
     assert re.findall(r"[a-z][a-z0-9-]+", comment) == list(catalogue())
 
 
@@ -161,7 +180,7 @@ def test_an_empty_file_is_enough(etc: Etc) -> None:
 
 def test_without_a_file_in_etc_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And a config.d alone is read."""
-    monkeypatch.setattr(config, "DEFAULT_FILE", tmp_path / "config.toml")
+    monkeypatch.setattr(files, "DEFAULT_FILE", tmp_path / "config.toml")
     assert load().files == ()
     (tmp_path / "config.d").mkdir()
     (tmp_path / "config.d/local.toml").write_text("[keepalive]\nprobes = 5\n")
@@ -217,8 +236,8 @@ WRONG = {
     "unknown key": ("[keepalive]\nidel = '1s'", "keepalive.idel: unknown key; did you mean idle?"),
     "key of another section": ("[watch]\nprobes = 5", "watch.probes: unknown key; known here: .*warn_before"),
     "unknown section": ("[keepalve]\nidle = '1s'", "keepalve: unknown key; did you mean keepalive?"),
-    "section like nothing": ("[zzz]", "zzz: unknown key; known here: keepalive, path, watch"),
-    "key without section": ("probes = 5", "probes: unknown key; known here: keepalive, path, watch"),
+    "section like nothing": ("[zzz]", "zzz: unknown key; known here: arm, keepalive, path, watch"),
+    "key without section": ("probes = 5", "probes: unknown key; known here: arm, keepalive, path, watch"),
     "key of a path": (
         "[[path]]\nname='a'\ntimeout='5s'\nport=[1]",
         r"path\[1\].port: unknown key; did you mean ports?",
@@ -448,7 +467,7 @@ def test_a_config_d_that_may_not_be_read_is_refused(locked: Path) -> None:
 
 def test_a_directory_in_etc_that_may_not_be_entered_is_refused(locked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`keepalivectl sockets` needs no root, but it needs the configuration: it says so, in a line."""
-    monkeypatch.setattr(config, "DEFAULT_FILE", locked / "config.toml")
+    monkeypatch.setattr(files, "DEFAULT_FILE", locked / "config.toml")
     locked.chmod(0)
     with as_nobody(), pytest.raises(NoInput, match=r"config\.toml: cannot be read: Permission denied"):
         load()
@@ -458,9 +477,9 @@ def test_a_directory_in_etc_that_may_not_be_entered_is_refused(locked: Path, mon
 
 KEYS = st.sampled_from(
     [
-        *config.KeepaliveSection.model_fields,
-        *config.WatchSection.model_fields,
-        *config.PathSection.model_fields,
+        *document.KeepaliveSection.model_fields,
+        *document.WatchSection.model_fields,
+        *document.PathSection.model_fields,
         "idel",
     ]
 ) | st.text(max_size=5)
@@ -517,8 +536,8 @@ def judge(etc: Etc, *texts: bytes) -> None:
         assert all(line.startswith(f"{etc.main.parent}{os.sep}") for line in lines)
         assert all(line.isprintable() for line in lines)
     else:
-        assert 1 <= loaded.keepalive.interval <= loaded.keepalive.idle <= config.MAX_IDLE
-        assert 1 <= loaded.keepalive.probes <= config.MAX_PROBES
+        assert 1 <= loaded.keepalive.interval <= loaded.keepalive.idle <= MAX_IDLE
+        assert 1 <= loaded.keepalive.probes <= MAX_PROBES
         assert 0 < loaded.interval <= loaded.warn_before < FOREVER
         assert all(path.timeout > 0 for path in loaded.paths)
         assert len({path.name for path in loaded.paths}) == len(loaded.paths)

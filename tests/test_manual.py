@@ -14,10 +14,15 @@ from pathlib import Path
 import pytest
 
 import keepaliveD
-from keepaliveD import config, entries
+from keepaliveD import entries, model
 from keepaliveD.cli import arguments, ctl, daemon
 from keepaliveD.cli.table import HEADINGS
+from keepaliveD.config import DEFAULT_FILE, document, load
+from keepaliveD.config.catalogue import catalogue
+from keepaliveD.config.document import SECTIONS
+from keepaliveD.config.files import DROP_INS
 from keepaliveD.duration import span
+from keepaliveD.entries.entry import HANDFUL
 from keepaliveD.errors import Exit
 from keepaliveD.model import Verdict
 from keepaliveD.signals import ALL
@@ -25,12 +30,7 @@ from keepaliveD.signals import ALL
 ROOT = Path(__file__).parents[1]
 DAEMON, CONTROL, FILE = PAGES = ("tcp-keepalived.8", "keepalivectl.1", "tcp-keepalived.toml.5")
 PARSERS = {DAEMON: daemon.parser, CONTROL: ctl.parser}
-COMMANDS = ("sockets", "check", "restore")
-SECTIONS: dict[str, type[config.Section]] = {
-    "keepalive": config.KeepaliveSection,
-    "watch": config.WatchSection,
-    "path": config.PathSection,
-}
+COMMANDS = ("sockets", "check", "arm", "disarm", "restore")
 ANY_PAGE = pytest.mark.parametrize("page", PAGES)
 PROGRAM_PAGE = pytest.mark.parametrize("page", [DAEMON, CONTROL])
 
@@ -116,7 +116,12 @@ def test_no_page_names_an_option_that_is_not(man: Path, page: str) -> None:
 
 def told_settings(man: Path) -> dict[str, dict[str, str]]:
     """Every setting with the value shown, as TOML."""
-    titles = {"keepalive": "[keepalive] SECTION", "watch": "[watch] SECTION", "path": "[[path]] SECTIONS"}
+    titles = {
+        "keepalive": "[keepalive] SECTION",
+        "watch": "[watch] SECTION",
+        "path": "[[path]] SECTIONS",
+        "arm": "[[arm]] SECTIONS",
+    }
     return {
         name: dict(re.findall(r"^(\w+) = (.*)$", "\n".join(tags(section(man, FILE, title))), re.MULTILINE))
         for name, title in titles.items()
@@ -125,9 +130,9 @@ def told_settings(man: Path) -> dict[str, dict[str, str]]:
 
 def test_every_key_and_no_other(man: Path) -> None:
     told = told_settings(man)
-    assert set(config.Document.model_fields) == set(told)
-    for name, model in SECTIONS.items():
-        assert set(told[name]) == set(model.model_fields)
+    assert set(document.Document.model_fields) == set(told)
+    for name, section in SECTIONS.items():
+        assert set(told[name]) == set(section.model_fields)
 
 
 def test_the_values_shown_are_the_defaults(man: Path) -> None:
@@ -136,12 +141,12 @@ def test_the_values_shown_are_the_defaults(man: Path) -> None:
         f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in told[name].items())
         for name in ("keepalive", "watch")
     )
-    assert config.Document.model_validate(tomllib.loads(text)) == config.Document()
+    assert document.Document.model_validate(tomllib.loads(text)) == document.Document()
 
 
 def test_the_examples_of_a_path_are_valid(man: Path) -> None:
     text = "\n".join(f"{key} = {value}" for key, value in told_settings(man)["path"].items())
-    assert config.PathSection.model_validate(tomllib.loads(text)).preset in config.catalogue()
+    assert document.PathSection.model_validate(tomllib.loads(text)).preset in catalogue()
 
 
 def test_the_examples_of_files_are_valid(man: Path, tmp_path: Path) -> None:
@@ -149,31 +154,31 @@ def test_the_examples_of_files_are_valid(man: Path, tmp_path: Path) -> None:
     assert examples
     for example in examples:
         (tmp_path / "config.toml").write_text(example, encoding="utf-8")
-        config.load(tmp_path / "config.toml")
+        load(tmp_path / "config.toml")
 
 
 def test_every_kind_of_value_is_told(man: Path) -> None:
     text = section(man, FILE, "[keepalive] SECTION")
-    assert f"a time span of whole seconds, 1s to {config.MAX_IDLE}s" in text
-    assert f"a whole number from 1 to {config.MAX_PROBES}" in text
+    assert f"a time span of whole seconds, 1s to {model.MAX_IDLE}s" in text
+    assert f"a whole number from 1 to {model.MAX_PROBES}" in text
     assert 'Takes "reapply", "yield" or "warn".' in text
 
 
 @ANY_PAGE
 def test_no_page_names_a_key_that_is_not(man: Path, page: str) -> None:
     named = set(re.findall(r"\b(keepalive|watch|path)\.([a-z_]+)", plain(man, page)))
-    assert named <= {(name, key) for name, model in SECTIONS.items() for key in model.model_fields}
+    assert named <= {(name, key) for name, section in SECTIONS.items() for key in section.model_fields}
 
 
 def test_every_preset_with_its_timeout(man: Path) -> None:
     rows = re.findall(r"^\.TP \d+n\n(\S+)\n(.*?)[:,] ", section(man, FILE, "PRESETS"), re.MULTILINE)
-    assert dict(rows) == {name: span(timeout) for name, timeout in config.catalogue().items()}
+    assert dict(rows) == {name: span(timeout) for name, timeout in catalogue().items()}
 
 
 def test_the_shipped_file_lists_every_preset() -> None:
     text = (ROOT / "etc/tcp-keepalived/config.toml").read_text(encoding="utf-8")
-    listed = re.findall(r"[a-z0-9-]+", text.partition("one of:")[2])
-    assert listed == list(config.catalogue())
+    listed = re.findall(r"[a-z0-9-]+", text.partition("one of:")[2].partition("#\n")[0])
+    assert listed == list(catalogue())
 
 
 @PROGRAM_PAGE
@@ -196,9 +201,9 @@ def test_every_message_and_field_of_the_journal(man: Path) -> None:
     messages, _, fields = section(man, DAEMON, "JOURNAL").partition("\n.SS Fields\n")
     rows = re.findall(r"^\.TP\n([a-z-]+) \(.*\)\n(?:.*\n)+?\.br\n([0-9a-f]{32})$", messages, re.MULTILINE)
     assert dict(rows) == entries.MESSAGE_IDS
-    source = Path(entries.__file__).read_text(encoding="utf-8")
-    assert set(tags(fields)) == set(re.findall(r'"(KEEPALIVE_[A-Z_]+)"', source))
-    assert f"more than {entries.HANDFUL} connections" in messages
+    sources = "".join(file.read_text(encoding="utf-8") for file in Path(entries.__file__).parent.glob("*.py"))
+    assert set(tags(fields)) == set(re.findall(r'"(KEEPALIVE_[A-Z_]+)"', sources))
+    assert f"more than {HANDFUL} connections" in messages
 
 
 def test_every_column_of_the_table(man: Path) -> None:
@@ -230,8 +235,8 @@ def test_every_variable_of_the_environment(man: Path) -> None:
 @PROGRAM_PAGE
 def test_the_files_are_where_the_code_has_them(man: Path, page: str) -> None:
     files = section(man, page, "FILES")
-    drop_ins = config.DEFAULT_FILE.parent / config.DROP_INS / "*.toml"
-    for file in (config.DEFAULT_FILE, drop_ins, f"{arguments.STATE_DIRECTORY}/found.json"):
+    drop_ins = DEFAULT_FILE.parent / DROP_INS / "*.toml"
+    for file in (DEFAULT_FILE, drop_ins, f"{arguments.STATE_DIRECTORY}/found.json"):
         assert f"\n{file}\n" in files
 
 
@@ -302,17 +307,17 @@ CHANGES = {
     "an option without a known kind of value": ("keepaliveD/cli/arguments.py", 'metavar="DIR"', 'metavar="X"', "'X'"),
     "a command": ("keepaliveD/cli/ctl.py", '"restore", help', '"return", help', "restore"),
     "a key": (
-        "keepaliveD/config.py",
+        "keepaliveD/config/document.py",
         "    warn_before: Span",
         "    warn_after: Span = 1.0\n    warn_before: Span",
         "warn_after",
     ),
     "a key in the shipped file": ("etc/tcp-keepalived/config.toml", "on_drift =", "on_shift =", "on_shift"),
-    "a key of a path": ("keepaliveD/config.py", '    interface: str = ""\n    t', "    t", "interface"),
+    "a key of a path": ("keepaliveD/config/document.py", '    interface: str = ""\n    t', "    t", "interface"),
     "a signal": ("keepaliveD/signals.py", "signal.SIGTERM, ", "signal.SIGUSR1, ", "SIGTERM"),
     "an exit status": ("keepaliveD/errors.py", "    OK = 0", "    OK = 0\n    OTHER = 1", "OTHER"),
     "a verdict": ("README.md", "| `bare` |", "| `bald` |", "bald"),
-    "a message": ("keepaliveD/entries.py", '"late": "4e', '"late": "5e', "message ids"),
+    "a message": ("keepaliveD/entries/entry.py", '"late": "4e', '"late": "5e', "message ids"),
     "an event": ("packaging/manual/catalog.in", "-- late", "-- slow", "slow"),
     "a column": ("keepaliveD/cli/table.py", '"LEFT", "IDLE"', '"LEFT", "AGE"', "IDLE"),
     "a line of a template": ("packaging/manual/tcp-keepalived.8.in", "@option --once\n", "", "option --once"),

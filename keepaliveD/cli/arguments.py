@@ -11,8 +11,12 @@ from typing import NoReturn
 
 from keepaliveD import __version__
 from keepaliveD.config import DEFAULT_FILE
+from keepaliveD.custody import Custody
 from keepaliveD.errors import Exit, Refusal
 from keepaliveD.journal import complain
+from keepaliveD.ledger import Ledger
+from keepaliveD.perform import Records
+from keepaliveD.platforms.base import Platform
 
 STATE_DIRECTORY = "/var/lib/tcp-keepalived"
 
@@ -47,6 +51,12 @@ def add_state(parser: argparse.ArgumentParser) -> None:
         default=default,
         help="where the values found are kept (default: %(default)s)",
     )
+
+
+def records(options: argparse.Namespace, platform: Platform) -> Records:
+    """What is kept in the state directory, which is made if need be when something is written."""
+    identity = platform.tuner.identity
+    return Records(Custody(options.state_dir, identity), Ledger(options.state_dir, identity["boot"]))
 
 
 def run(program: str, work: Callable[[], None]) -> int:

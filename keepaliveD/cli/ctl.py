@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keepaliveD import entries
-from keepaliveD.cli import arguments, report, table
+from keepaliveD.cli import arguments, arming, report, table
 from keepaliveD.config import load
-from keepaliveD.custody import Custody
 from keepaliveD.model import Outcome, ReportUnseen
 from keepaliveD.perform import give_back
 from keepaliveD.platforms import detect
@@ -44,6 +43,9 @@ def parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="validate the configuration and say what it means")
     check.add_argument("file", metavar="FILE", nargs="?", type=Path, help="instead of the configuration in /etc")
     check.set_defaults(command=check_configuration)
+
+    arming.add_arm(commands.add_parser("arm", help="switch keepalive on in connections that are open already"))
+    arming.add_disarm(commands.add_parser("disarm", help="put back what stood in connections before they were armed"))
 
     restore = commands.add_parser("restore", help="give back the system settings that a killed daemon left behind")
     arguments.add_state(restore)
@@ -79,10 +81,10 @@ def restore_settings(options: argparse.Namespace) -> None:
     if not options.state_dir.exists():
         print("nothing to give back")
         return
-    tuner = detect().tuner
-    custody = Custody(options.state_dir, tuner.identity)
+    platform = detect()
+    custody = arguments.records(options, platform).custody
     with custody.locked():
-        outcome, due = give_back(tuner, custody)
+        outcome, due = give_back(platform.tuner, custody)
     if outcome.refused:
         raise outcome.refused
     said = [*entries.of(outcome), *entries.left_alone(due.left_alone)]

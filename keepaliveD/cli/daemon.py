@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 
 from keepaliveD.cli import arguments, table
-from keepaliveD.custody import Custody
 from keepaliveD.daemon import Daemon
 from keepaliveD.journal import FORMATS, open_log
 from keepaliveD.platforms import detect
@@ -54,9 +53,9 @@ def live(options: argparse.Namespace) -> None:
     if options.dry_run:
         daemon = Daemon(config, platform, None, log, process)
         return once(daemon, platform) if options.once else daemon.run()
-    custody = Custody(options.state_dir, platform.tuner.identity)
-    with custody.locked():
-        daemon = Daemon(config, platform, custody, log, process)
+    records = arguments.records(options, platform)
+    with records.custody.locked():
+        daemon = Daemon(config, platform, records, log, process)
         return once(daemon, platform) if options.once else daemon.run()
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from keepaliveD.model import Connection, Keepalive, SocketTable
+from keepaliveD.model import Armed, Arming, Connection, Keepalive, SocketTable, Wish
 
 
 class Tuner(Protocol):
@@ -45,6 +45,37 @@ class Owners(Protocol):
     def name(self, connections: Iterable[Connection]) -> tuple[Connection, ...]:
         """The same connections with their owners, as far as this process may look."""
 
+    def held_by(self, pid: int) -> frozenset[int]:
+        """Inodes of the sockets that a process holds. Raises NoInput, NotPermitted."""
+
+
+Keep = Callable[[Sequence[Armed]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Arm this socket as that rule wishes; by hand even where somebody has set it since we did."""
+
+    connection: Connection
+    wish: Wish
+    by_hand: bool = False
+
+
+class Armer(Protocol):
+    """Keepalive in the open sockets of other programs.
+
+    Both raise Unsupported, NotPermitted where it cannot be done here at all.
+    """
+
+    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+        """What became of each, decided by policy.settle.
+
+        `earlier` tells by cookie what was armed before; `keep` is told of every socket before it is set.
+        """
+
+    def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
+        """Put back what stood there before, where nobody has set it since."""
+
 
 @dataclass(frozen=True, slots=True)
 class Platform:
@@ -53,6 +84,7 @@ class Platform:
     name: str
     tuner: Tuner
     owners: Owners
+    armer: Armer
     watcher: WatcherFactory
 
 

@@ -38,6 +38,7 @@ class Activity:
     survived: Column  # longest idle time after which the peer was still heard
     told: Column  # Verdict last announced, 0 for none
     told_at: Column  # instant
+    armed: Column  # what was considered about arming it (policy/arming.py), 0 for nothing
 
     def __len__(self) -> int:
         return len(self.cookie)
@@ -46,10 +47,8 @@ class Activity:
 def nothing_known() -> Activity:
     """The memory before the first scan."""
     none = np.empty(0)
-    integers = np.empty(0, np.uint64)
-    return Activity(
-        -FOREVER, integers, integers, integers, none, none, none, none, none, none, np.empty(0, np.uint8), none
-    )
+    integers, marks = np.empty(0, np.uint64), np.empty(0, np.uint8)
+    return Activity(-FOREVER, integers, integers, integers, none, none, none, none, none, none, marks, none, marks)
 
 
 def observe(before: Activity, table: SocketTable, timeout: Column) -> Activity:
@@ -104,6 +103,7 @@ def observe(before: Activity, table: SocketTable, timeout: Column) -> Activity:
         survived=survived,
         told=remembered(before.told, 0).astype(np.uint8),
         told_at=remembered(before.told_at, -FOREVER),
+        armed=remembered(before.armed, 0).astype(np.uint8),
     )
 
 

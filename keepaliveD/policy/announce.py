@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from keepaliveD.model import Column, Due, Indices, Verdict
+from keepaliveD.model import Bools, Column, Due, Indices, Verdict
 from keepaliveD.policy.activity import Activity
 from keepaliveD.policy.forecast import Forecast
 
@@ -19,9 +19,12 @@ def lead(timeout: Column, warn_before: float) -> Column:
     return earliest
 
 
-def choose(forecast: Forecast, activity: Activity, warn_before: float) -> tuple[Indices, Activity]:
+def choose(
+    forecast: Forecast, activity: Activity, warn_before: float, being_armed: Bools | None = None
+) -> tuple[Indices, Activity]:
     """Rows to announce, and the memory that they were announced.
 
+    Nobody is warned of those that are being armed now: what comes of that is told anyway.
     A warning is due when the cut is near and this verdict was not yet told, or long ago.
     A cut is told once, as soon as it is certain.
     A recovery is told once: when a packet passed after all, or when something now keeps the
@@ -39,7 +42,10 @@ def choose(forecast: Forecast, activity: Activity, warn_before: float) -> tuple[
     kept = (verdict == Verdict.SAFE.value) & lasting & (told != Verdict.SAFE.value) & (told != Verdict.UNKNOWN.value)
     risen = (told == Verdict.CUT.value) & (at_risk | (verdict == Verdict.SAFE.value))
 
-    rows = np.flatnonzero(warn | cut | kept | risen)
+    news = warn | cut | kept | risen
+    if being_armed is not None:
+        news &= ~being_armed
+    rows = np.flatnonzero(news)
     told, told_at = told.copy(), activity.told_at.copy()
     told[rows], told_at[rows] = verdict[rows], now
     return rows, dataclasses.replace(activity, told=told, told_at=told_at)

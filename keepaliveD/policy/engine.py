@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from keepaliveD.model import Action, IPNetwork, Outcome, Path, Report, ReportUnseen, SocketTable, Verdict
-from keepaliveD.policy import activity, announce
+from keepaliveD.model import (
+    Action,
+    Arm,
+    ArmRule,
+    Fate,
+    IPNetwork,
+    Outcome,
+    Path,
+    Report,
+    ReportUnseen,
+    SocketTable,
+    Verdict,
+)
+from keepaliveD.policy import activity, announce, arming
 from keepaliveD.policy.judge import Judgement, connections, judge
 from keepaliveD.policy.sysctls import OnDrift, SystemKeepalive
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the administrator wants. `wanted` is empty where the settings are not in our care."""
+    """What the administrator wants. `wanted` is empty where the settings are not in our care.
+
+    Of `arm` the first that matches a socket counts, and the last matches all.
+    """
 
     wanted: Mapping[str, int]
     on_drift: OnDrift
     paths: Sequence[Path]
     ignore: Sequence[IPNetwork]
     warn_before: float
+    arm: Sequence[ArmRule] = ()
 
 
 class Engine:
@@ -28,18 +45,23 @@ class Engine:
     def __init__(self, rules: Rules) -> None:
         self._memory = activity.nothing_known()
         self._unseen = 0
+        self.fates: Counter[Fate] = Counter()
         self.follow(rules)
 
     def follow(self, rules: Rules) -> None:
         """Go by other rules from now on; what is known of the sockets is kept."""
         self._rules = rules
+        self._memory = arming.reconsider(self._memory)
+        self._cannot_arm = False
         self._settings = SystemKeepalive(rules.wanted, rules.on_drift)
 
     def observe(self, table: SocketTable, found: Mapping[str, int]) -> tuple[Judgement, list[Action]]:
         """Judge this snapshot, and choose what to do about it and about these system settings."""
         judgement = judge(table, self._memory, self._rules.paths, self._rules.ignore)
-        rows, self._memory = announce.choose(judgement.forecast, judgement.activity, self._rules.warn_before)
-        actions = self._settings.observe(found)
+        to_arm, memory = arming.plan(judgement, () if self._cannot_arm else self._rules.arm)
+        being_armed = memory.armed != judgement.activity.armed if to_arm else None
+        rows, self._memory = announce.choose(judgement.forecast, memory, self._rules.warn_before, being_armed)
+        actions = [*self._settings.observe(found), *to_arm]
         if table.unseen != self._unseen:
             self._unseen = table.unseen
             actions.append(ReportUnseen(table.unseen))
@@ -51,3 +73,8 @@ class Engine:
     def record(self, outcome: Outcome) -> None:
         """Learn what came of an action."""
         self._settings.record(outcome)
+        if isinstance(outcome.action, Arm):
+            self._cannot_arm = self._cannot_arm or outcome.refused is not None
+            self.fates.update(each.fate for each in outcome.armings)
+            armed = [each.connection.cookie for each in outcome.armings if each.fate is Fate.ARMED]
+            self._memory = arming.remember(self._memory, armed)

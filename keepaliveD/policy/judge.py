@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +59,12 @@ def count(judgement: Judgement) -> Counts:
 def connections(judgement: Judgement, rows: Iterable[int]) -> tuple[Connection, ...]:
     """The chosen rows as objects, for people and the journal."""
     return tuple(_connection(judgement, int(row)) for row in rows)
+
+
+def with_cookies(judgement: Judgement, cookies: Collection[int]) -> tuple[Connection, ...]:
+    """Those sockets as objects, as far as they are still there."""
+    wanted = np.fromiter(cookies, np.uint64, len(cookies))
+    return connections(judgement, np.flatnonzero(np.isin(judgement.table.sockets["cookie"], wanted)))
 
 
 def by_urgency(judgement: Judgement, *, at_risk_only: bool) -> tuple[Connection, ...]:

@@ -18,9 +18,10 @@ class Kind(enum.Enum):
     CHOICE = enum.auto()
     FILE = enum.auto()
     DIRECTORY = enum.auto()
+    WORD = enum.auto()  # that no shell can foresee
 
 
-KINDS = {"FILE": Kind.FILE, "DIR": Kind.DIRECTORY}
+KINDS = {"FILE": Kind.FILE, "DIR": Kind.DIRECTORY} | dict.fromkeys(("TARGET", "UNIT", "TIME", "NUMBER"), Kind.WORD)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ BASH_COMMANDS = """\
 BASH_VALUES = {
     Kind.FILE: 'compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$current")',
     Kind.DIRECTORY: 'compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "$current")',
+    Kind.WORD: "COMPREPLY=()",
 }
 BASH_WORDS = """mapfile -t COMPREPLY < <(compgen -W '{}' -- "$current")"""
 
@@ -124,6 +125,9 @@ ZSH_COMMANDS = """\
 	esac"""
 
 
+ZSH_ACTIONS = {Kind.NOTHING: "", Kind.FILE: "_files", Kind.DIRECTORY: "_files -/", Kind.WORD: "()"}
+
+
 def zsh(program: Command) -> str:
     """For /usr/share/zsh/vendor-completions."""
     arguments = " ".join(_zsh_arguments(program))
@@ -139,7 +143,7 @@ def zsh(program: Command) -> str:
 
 def _zsh_arguments(command: Command) -> Iterator[str]:
     for argument in command.arguments:
-        action = {Kind.NOTHING: "", Kind.FILE: "_files", Kind.DIRECTORY: "_files -/"}.get(argument.kind)
+        action = ZSH_ACTIONS.get(argument.kind)
         if action is None:
             action = f"({' '.join(argument.choices)})"
         value = f":{argument.value.replace('|', ' or ')}:{action}" if argument.value else ""
@@ -179,6 +183,8 @@ def _fish_value(argument: Argument) -> str:
             return ""
         case Kind.CHOICE:
             return f" -x -a {_fish_quote(' '.join(argument.choices))}"
+        case Kind.WORD:
+            return " -x" if argument.flags else ""
         case Kind.FILE:
             return " -r -F" if argument.flags else " -F"
         case Kind.DIRECTORY:

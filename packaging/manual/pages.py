@@ -20,6 +20,7 @@ from commandline import Argument, Command
 from keepaliveD import __version__, config, errors
 from keepaliveD.cli.arguments import STATE_DIRECTORY
 from keepaliveD.cli.table import HEADINGS
+from keepaliveD.config.document import REPEATED
 from keepaliveD.duration import span
 from keepaliveD.entries import MESSAGE_IDS
 from keepaliveD.model import Connection, Verdict
@@ -174,7 +175,8 @@ def _table() -> Parts:
 
 
 def _settings() -> Parts:
-    parts = {"about path": roff.lines(roff.text(settings.about_path())), "presets": _presets()}
+    parts = {f"about {section}": roff.lines(roff.text(settings.about(section))) for section in REPEATED}
+    parts["presets"] = _presets()
     for group in settings.groups():
         name = " ".join(["key", *(f"{group.section}.{key}" for key in group.values)])
         tags = [rf"{roff.bold(key)} = {roff.code(value)}" for key, value in group.values.items()]

@@ -12,21 +12,23 @@ from pathlib import Path
 from annotated_types import Ge, Le
 from pydantic.fields import FieldInfo
 
-from keepaliveD import config
+from keepaliveD.config import document
+from keepaliveD.model import MAX_IDLE, MAX_PROBES
 
 SHIPPED = Path(__file__).parents[2] / "etc/tcp-keepalived/config.toml"
-SECTIONS: dict[str, type[config.Section]] = {
-    "keepalive": config.KeepaliveSection,
-    "watch": config.WatchSection,
-    "path": config.PathSection,
-}
 KINDS: tuple[tuple[object, str], ...] = (
-    (config.WholeSeconds, f"a time span of whole seconds, 1s to {config.MAX_IDLE}s"),
-    (config.Span, "a time span"),
-    (config.Timeout, 'a time span, or "infinity"'),
-    (config.Timeout | None, 'a time span, or "infinity"'),
-    (list[config.Network], "a list of networks"),
-    (list[config.Port], "a list of ports"),
+    (document.WholeSeconds, f"a time span of whole seconds, 1s to {MAX_IDLE}s"),
+    (document.Span, "a time span"),
+    (document.Timeout, 'a time span, or "infinity"'),
+    (document.Timeout | None, 'a time span, or "infinity"'),
+    (list[document.Network], "a list of networks"),
+    (list[document.Port], "a list of ports"),
+    (document.Patterns, "a pattern as in fnmatch(3), or a list of them"),
+    (document.Users, "a user by name or number, or a list of them"),
+    (document.Verdicts, 'of "late", "bare" and "cut" one, or a list'),
+    (document.Idle | None, f'a time span of whole seconds, 1s to {MAX_IDLE}s, or "auto"'),
+    (document.WholeSeconds | None, f"a time span of whole seconds, 1s to {MAX_IDLE}s"),
+    (document.Probes | None, f"a whole number from 1 to {MAX_PROBES}"),
     (bool, "true or false"),
     (str, ""),  # as its value shows
     (str | None, ""),
@@ -34,6 +36,7 @@ KINDS: tuple[tuple[object, str], ...] = (
 
 HEADER = re.compile(r"(?:# )?\[+(\w+)\]+$")
 SETTING = re.compile(r"(\w+) = (.*)$")
+CONTINUED = "\n#" + " " * 33 + "# "  # a comment that goes on in the next line
 EXAMPLE = re.compile(r"# (\w+) = (.*?)(?: +# (.*))?$")
 
 
@@ -50,18 +53,17 @@ def groups() -> list[Group]:
     """Every setting there is, in the order of the file."""
     found = [*_written(), *_examples()]
     told = {(group.section, key) for group in found for key in group.values}
-    known = {(name, key) for name, section in SECTIONS.items() for key in section.model_fields}
+    known = {(name, key) for name, section in document.SECTIONS.items() for key in section.model_fields}
     if told != known:
         odd = ", ".join(sorted(".".join(key) for key in told ^ known))
-        raise SystemExit(f"{SHIPPED.name} and keepaliveD.config do not have the same settings: {odd}")
+        raise SystemExit(f"{SHIPPED.name} and keepaliveD.config.document do not have the same settings: {odd}")
     return found
 
 
-def about_path() -> str:
-    """What the file says of [[path]] itself."""
-    before, _, _ = SHIPPED.read_text(encoding="utf-8").partition("#\n# [[path]]\n")
-    (paragraph,) = _paragraphs(before.rsplit("\n\n", 1)[-1].splitlines())
-    return paragraph
+def about(section: str) -> str:
+    """What the file says of such entries themselves."""
+    before, _, _ = SHIPPED.read_text(encoding="utf-8").partition(f"#\n# [[{section}]]\n")
+    return _paragraphs(before.rsplit("\n\n", 1)[-1].splitlines())[-1]
 
 
 def _written() -> Iterator[Group]:
@@ -77,15 +79,17 @@ def _written() -> Iterator[Group]:
 
 
 def _examples() -> Iterator[Group]:
-    """The settings of a [[path]] are shown in comments, each explained where it is seen first."""
-    seen: set[str] = set()
-    _, _, examples = SHIPPED.read_text(encoding="utf-8").partition("# [[path]]\n")
-    for line in examples.splitlines():
+    """The settings of repeated entries are shown in comments, each explained where it is seen first."""
+    seen: set[tuple[str, str]] = set()
+    section = ""
+    for line in SHIPPED.read_text(encoding="utf-8").replace(CONTINUED, " ").splitlines():
+        if header := HEADER.match(line):
+            section = header[1]
         found = EXAMPLE.match(line)
-        if found and found[1] not in seen:
-            seen.add(found[1])
+        if found and section in document.REPEATED and (section, found[1]) not in seen:
+            seen.add((section, found[1]))
             comment = (found[3] or "").partition(", one of:")[0]  # the presets have a table; it goes on from the key
-            yield Group("path", [f"The {found[1]} {comment}"] if comment else [], {found[1]: found[2]})
+            yield Group(section, [f"The {found[1]} {comment}"] if comment else [], {found[1]: found[2]})
 
 
 def _paragraphs(comment: list[str]) -> list[str]:
@@ -95,7 +99,7 @@ def _paragraphs(comment: list[str]) -> list[str]:
 
 def takes(section: str, key: str) -> str:
     """What may be written there, in words; nothing for text."""
-    model = SECTIONS[section]
+    model = document.SECTIONS[section]
     return _words(typing.get_type_hints(model, include_extras=True)[key], model.model_fields[key])
 
 
@@ -114,4 +118,4 @@ def _words(kind: object, info: FieldInfo) -> str:
 
 def presets() -> dict[str, dict[str, typing.Any]]:
     """The catalogue of products, by preset."""
-    return tomllib.loads(Path(config.__file__).with_name("catalogue.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(Path(document.__file__).parents[1].joinpath("catalogue.toml").read_text(encoding="utf-8"))

@@ -163,7 +163,7 @@ def test_json_has_every_fact_under_its_own_name() -> None:
     assert (made["verdict"], made["due"], made["keepalive"]) == ("bare", "nothing", "off")
     assert made["local"] == {"address": "10.1.2.3", "port": 40000}
     assert made["remote"] == {"address": "2001:db8::9", "port": 10080}
-    assert made["owner"] == {"pid": 812, "process": "amandad", "unit": "amanda@backup.service"}
+    assert made["owner"] == {"pid": 812, "process": "amandad", "unit": "amanda@backup.service", "container": ""}
     assert made["cookie"] == 2**64 - 1
 
 

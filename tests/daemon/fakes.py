@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,8 +13,19 @@ from keepaliveD.custody import Custody
 from keepaliveD.daemon import Daemon
 from keepaliveD.entries import Entry
 from keepaliveD.errors import Refusal
-from keepaliveD.model import Connection, Keepalive, Owner, SocketTable
-from keepaliveD.platforms.base import Platform
+from keepaliveD.ledger import Ledger
+from keepaliveD.model import (
+    Armed,
+    Arming,
+    Connection,
+    Fate,
+    Keepalive,
+    Owner,
+    SocketKeepalive,
+    SocketTable,
+)
+from keepaliveD.perform import Records
+from keepaliveD.platforms.base import Keep, Order, Platform
 from tests.policy.tables import Socket, table
 
 IDENTITY = {"boot": "1", "netns": "2"}
@@ -73,6 +84,35 @@ class FakeOwners:
         owner = Owner(77, "backup", "backup.service")
         return tuple(dataclasses.replace(connection, owner=owner) for connection in connections)
 
+    def held_by(self, _: int) -> frozenset[int]:
+        return frozenset()
+
+
+OFF = SocketKeepalive(False, Keepalive(7200, 75, 9))
+
+
+@dataclass
+class FakeArmer:
+    """Arms whatever it is told to; `refusal` is what it answers instead."""
+
+    refusal: Refusal | None = None
+    fate: Fate = Fate.ARMED
+    orders: list[Order] = field(default_factory=list)
+
+    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+        del earlier
+        if self.refusal:
+            raise self.refusal
+        self.orders += orders
+        done = [Arming(order.connection, self.fate, OFF, SocketKeepalive(True, order.wish.times)) for order in orders]
+        keep([Armed(one.connection.cookie, one.connection.inode, OFF, one.after) for one in done if one.after])
+        return done
+
+    def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
+        return [
+            Arming(one, Fate.DISARMED, earlier[one.cookie].after, earlier[one.cookie].before) for one in connections
+        ]
+
 
 @dataclass
 class Stage:
@@ -83,6 +123,7 @@ class Stage:
     config: Config = field(default_factory=load)
     tuner: FakeTuner = field(default_factory=FakeTuner)
     watcher: FakeWatcher = field(default_factory=FakeWatcher)
+    armer: FakeArmer = field(default_factory=FakeArmer)
     dry_run: bool = False
     watchdog: float = float("inf")
     time: float = 1000.0
@@ -96,6 +137,10 @@ class Stage:
         """The record of this stage."""
         return Custody(self.directory, IDENTITY)
 
+    def records(self) -> Records:
+        """All that is kept of this stage."""
+        return Records(self.custody(), Ledger(self.directory, IDENTITY["boot"]))
+
     def daemon(self) -> Daemon:
         """A daemon that is about to start here."""
 
@@ -103,8 +148,8 @@ class Stage:
             del all_namespaces, with_interfaces
             return self.watcher
 
-        platform = Platform("fake", self.tuner, FakeOwners(), watch)
-        return Daemon(self.config, platform, None if self.dry_run else self.custody(), self.say, self)
+        platform = Platform("fake", self.tuner, FakeOwners(), self.armer, watch)
+        return Daemon(self.config, platform, None if self.dry_run else self.records(), self.say, self)
 
     def run(self) -> None:
         """A whole life: the script, then SIGTERM."""

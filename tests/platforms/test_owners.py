@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from keepaliveD.model import Connection, Owner
+from keepaliveD.platforms.linux.holders import Holders
 from keepaliveD.platforms.linux.owners import ProcOwners, unit_of
 from tests.samples import BARE
 
@@ -46,7 +47,7 @@ class Host:
         return (directory / path).stat().st_ino
 
     def owner(self, connection: Connection) -> Owner:
-        (named,) = ProcOwners(self.root).name([connection])
+        (named,) = ProcOwners(self.root, Holders(self.root)).name([connection])
         return named.owner
 
 
@@ -110,7 +111,7 @@ def test_reading_stops_once_every_holder_is_found(host: Host, monkeypatch: pytes
         host.process(pid, f"socket:[{pid}]")
     monkeypatch.setattr(psutil, "pids", lambda: list(range(2, 50)))
     monkeypatch.setattr(os, "listdir", listdir)
-    ProcOwners(host.root).name([held(3), held(5)])
+    ProcOwners(host.root, Holders(host.root)).name([held(3), held(5)])
     assert len(looked) == 4
 
 
@@ -119,7 +120,7 @@ def test_one_pass_serves_all_connections_in_their_order(host: Host) -> None:
     host.process(7, "socket:[1]", "socket:[3]", name=b"seven")
     host.process(8, "socket:[2]", name=b"eight")
     given = [held(3), held(2), held(9), held(1)]
-    named = ProcOwners(host.root).name(iter(given))
+    named = ProcOwners(host.root, Holders(host.root)).name(iter(given))
     assert [connection.owner.process for connection in named] == ["seven", "eight", "", "seven"]
     assert [dataclasses.replace(connection, owner=Owner()) for connection in named] == given
 
@@ -180,7 +181,7 @@ def test_a_socket_belongs_to_the_unit_of_its_cgroup(host: Host, top: str) -> Non
 
 def test_a_cgroup_that_is_new_is_found(host: Host) -> None:
     """Services start while the daemon runs."""
-    owners = ProcOwners(host.root)
+    owners = ProcOwners(host.root, Holders(host.root))
     first = host.cgroup("a.service")
     assert owners.name([held(1, first)])[0].owner.unit == "a.service"
     second = host.cgroup("b.service")
@@ -189,7 +190,7 @@ def test_a_cgroup_that_is_new_is_found(host: Host) -> None:
 
 def test_known_cgroups_are_not_looked_for_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host can have thousands, also of those that have gone and will not be found."""
-    owners = ProcOwners(host.root)
+    owners = ProcOwners(host.root, Holders(host.root))
     connections = [held(1, host.cgroup("a.service")), held(2, 987654321)]
     first = owners.name(connections)
     monkeypatch.setattr(os, "walk", lambda _: pytest.fail("walked again"))

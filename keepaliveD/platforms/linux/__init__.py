@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from keepaliveD.platforms.base import Platform
+from keepaliveD.platforms.linux.holders import Holders
 from keepaliveD.platforms.linux.owners import ProcOwners
+from keepaliveD.platforms.linux.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.sysctl import ProcSys
 from keepaliveD.platforms.linux.watcher import NetlinkWatcher
 
@@ -16,4 +18,5 @@ def linux(root: Path = Path("/")) -> Platform:
     def watcher(*, all_namespaces: bool, with_interfaces: bool) -> NetlinkWatcher:
         return NetlinkWatcher(root, all_namespaces=all_namespaces, with_interfaces=with_interfaces)
 
-    return Platform("linux", ProcSys(root), ProcOwners(root), watcher)
+    holders = Holders(root)
+    return Platform("linux", ProcSys(root), ProcOwners(root, holders), PidfdArmer(root, holders), watcher)

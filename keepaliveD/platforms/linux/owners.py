@@ -1,70 +1,79 @@
-"""Who holds a socket: the process by /proc/PID/fd, the unit by its cgroup.
-
-Reading every process's descriptors is far dearer than the netlink dump itself, so it is done only
-for the connections that are spoken of, in one pass for all of them.
-"""
+"""Who holds a socket: the process by /proc/PID/fd; its unit and container by the socket's cgroup."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
 
 from keepaliveD.model import Connection, Owner
+from keepaliveD.platforms.linux.holders import Holders
 from keepaliveD.text import printable
 
 CGROUP2 = ("sys/fs/cgroup", "sys/fs/cgroup/unified")  # alone, or beside version 1
 UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap")  # units that hold processes, systemd.unit(5)
+CONTAINERS = (  # how those who run containers name their cgroups
+    re.compile(r"(?:docker|libpod|crio|cri-containerd)-([0-9a-f]{64})\.scope"),
+    re.compile(r"/(?:docker|kubepods[^/]*/.*)/([0-9a-f]{64})(?:/|$)"),  # cgroupfs driver
+    re.compile(r"/machine-([^/]+)\.scope|/systemd-nspawn@([^/]+)\.service"),
+    re.compile(r"/lxc\.payload\.([^/]+)"),
+)
 
 
 class ProcOwners:
-    """Looks them up below `root`."""
+    """Looks them up below `root`; `holders` remembers for others what was found."""
 
-    def __init__(self, root: Path = Path("/")) -> None:
+    def __init__(self, root: Path, holders: Holders) -> None:
         self._root = root
-        self._units: dict[int, str] = {}
+        self._holders = holders
+        self._cgroups: dict[int, str] = {}
 
     def name(self, connections: Iterable[Connection]) -> tuple[Connection, ...]:
         """The same connections with their owners, as far as this process may look."""
         connections = tuple(connections)
-        holders = self._holders({connection.inode for connection in connections})
-        processes = {pid: _process_name(pid) for pid in set(holders.values())}
-        self._learn_units({connection.cgroup for connection in connections})
+        cgroups = {connection.cgroup for connection in connections}
+        self._learn(cgroups)
+        paths = {self._cgroups[cgroup] for cgroup in cgroups} - {""}
+        likely = {pid for path in paths for pid in _processes(path)}
+        holders = self._holders.find({connection.inode for connection in connections}, likely)
+        names = {pid: _process_name(pid) for pid in {holder.pid for holder in holders.values()}}
+        owners = {
+            (inode, cgroup): _owner(holders[inode].pid if inode in holders else 0, names, self._cgroups[cgroup])
+            for inode, cgroup in {(connection.inode, connection.cgroup) for connection in connections}
+        }
         return tuple(
-            dataclasses.replace(
-                connection,
-                owner=Owner(
-                    pid=(pid := holders.get(connection.inode, 0)),
-                    process=processes.get(pid, ""),
-                    unit=self._units.get(connection.cgroup, ""),
-                ),
-            )
+            dataclasses.replace(connection, owner=owners[connection.inode, connection.cgroup])
             for connection in connections
         )
 
-    def _holders(self, inodes: set[int]) -> dict[int, int]:
-        """The process that holds each socket inode; of several, the one with the lowest number."""
-        wanted = {f"socket:[{inode}]": inode for inode in inodes if inode}  # an orphan has inode 0
-        found: dict[int, int] = {}
-        for pid in sorted(psutil.pids()):
-            if len(found) == len(wanted):
-                break
-            for link in _links(f"{self._root}/proc/{pid}/fd"):
-                if link in wanted:
-                    found.setdefault(wanted[link], pid)
-        return found
+    def held_by(self, pid: int) -> frozenset[int]:
+        """Inodes of the sockets that a process holds. Raises NoInput, NotPermitted."""
+        return self._holders.held_by(pid)
 
-    def _learn_units(self, cgroups: set[int]) -> None:
+    def _learn(self, cgroups: set[int]) -> None:
         """Walk the cgroup tree if one of these is new; its directories' inodes are their ids."""
-        if cgroups <= self._units.keys():
+        if cgroups <= self._cgroups.keys():
             return
-        self._units = dict.fromkeys(cgroups, "")
+        self._cgroups = dict.fromkeys(cgroups, "")
         for top in CGROUP2:
             if (self._root / top / "cgroup.controllers").exists():
-                self._units |= {inode: unit_of(path) for path, inode in _directories(self._root / top)}
+                self._cgroups |= {inode: path for path, inode in _directories(self._root / top)}
+
+
+def _owner(pid: int, names: dict[int, str], cgroup: str) -> Owner:
+    return Owner(pid, names.get(pid, ""), unit_of(cgroup), container_of(cgroup))
+
+
+def _processes(cgroup: str) -> list[int]:
+    try:
+        with open(f"{cgroup}/cgroup.procs", encoding="ascii") as file:
+            return [int(line) for line in file]
+    except (OSError, ValueError):
+        return []  # gone meanwhile, or threaded
 
 
 def _directories(top: Path) -> Iterator[tuple[str, int]]:
@@ -82,16 +91,13 @@ def unit_of(cgroup: str) -> str:
     return printable(parts[-1]) if parts else ""
 
 
-def _links(directory: str) -> Iterator[str]:
-    try:
-        entries = os.listdir(directory)
-    except OSError:
-        return  # ended meanwhile, or somebody else's
-    for entry in entries:
-        try:
-            yield os.readlink(f"{directory}/{entry}")
-        except OSError:
-            continue  # closed meanwhile
+def container_of(cgroup: str) -> str:
+    """The name or id of the container that a cgroup path belongs to: the innermost that is one."""
+    found = [match for pattern in CONTAINERS for match in pattern.finditer(cgroup)]
+    if not found:
+        return ""
+    innermost = max(found, key=lambda match: match.start())
+    return printable(next(name for name in innermost.groups() if name))
 
 
 def _process_name(pid: int) -> str:

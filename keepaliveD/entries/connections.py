@@ -1,123 +1,17 @@
-"""What is said: every outcome as log entries, each a line for people and fields for machines.
-
-docs/journal.md explains every message id and field.
-"""
+"""What is said of connections whose outlook changed: one by one, or many as one entry."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
 from keepaliveD.duration import span
-from keepaliveD.model import (
-    FOREVER,
-    Because,
-    Connection,
-    Counts,
-    Due,
-    Outcome,
-    Report,
-    ReportDrift,
-    ReportUnseen,
-    SetSystemKeepalive,
-    Verdict,
-)
+from keepaliveD.entries.entry import ERROR, HANDFUL, INFO, WARNING, Entry, Value
+from keepaliveD.model import FOREVER, Connection, Due, Report, Verdict
 from keepaliveD.text import quoted
 
-ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6  # syslog(3)
 
-HANDFUL = 5  # connections that one scan may announce one by one
-
-MESSAGE_IDS = {
-    "late": "4eb802c1b15a47109c3a1ed17eb3ce05",
-    "bare": "07f74e8cbf4e4d95b930dc11c19e4d63",
-    "cut": "d69fb0889cb145e7b33352387e93d814",
-    "safe": "78af44fadbd64a689ff1f2268d2cc3ff",
-    "applied": "9bf4376bf36f4b1bb7bab920dd7c875f",
-    "drift": "adfaeb3e39054cf29169965400f6ba6a",
-    "restored": "2d49ef7e5df7489087930464f2846417",
-    "refused": "c09fa3436aea4a8dac043e0049a3efb9",
-    "unseen": "d91d02da8ed44756b9b4fd2af751d319",
-    "started": "7a869b3fd7264f249d922b9a57013906",
-    "reloaded": "785b2006b216426f8856e72c4fe56341",
-    "reload-failed": "acb5c70eb8e04758973fc3b367752362",
-    "scan-failed": "e1d784741265454fbf69074e081121b1",
-}
-
-Value = str | int | float
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One log entry. `message` is one printable line; `fields` have journald's kind of names."""
-
-    event: str
-    priority: int
-    message: str
-    fields: Mapping[str, Value] = field(default_factory=dict)
-
-    @property
-    def message_id(self) -> str:
-        """What `journalctl MESSAGE_ID=` selects."""
-        return MESSAGE_IDS[self.event]
-
-
-def of(outcome: Outcome) -> Iterator[Entry]:
-    """Everything to say about an outcome."""
-    if outcome.refused:
-        yield Entry("refused", ERROR, str(outcome.refused))
-        return
-    match outcome.action:
-        case Report() as report:
-            yield from _report(report)
-        case SetSystemKeepalive() as action:
-            yield from _settings(action, dry_run=outcome.dry_run)
-        case ReportDrift() as drift:
-            yield from _drift(drift)
-        case ReportUnseen(namespaces) if namespaces:
-            yield Entry(
-                "unseen",
-                WARNING,
-                f"{namespaces} network namespaces cannot be watched: "
-                "entering them needs CAP_SYS_ADMIN and CAP_SYS_PTRACE",
-                {"KEEPALIVE_NAMESPACES": namespaces},
-            )
-
-
-def _settings(action: SetSystemKeepalive, *, dry_run: bool) -> Iterator[Entry]:
-    restored = action.because is Because.RESTORE
-    for key, value in action.values.items():
-        found = action.found[key]
-        reason = "" if action.because is Because.CONFIGURED else f" ({action.because.value})"
-        message = f"{key}: found {found}, {'would set' if dry_run else 'set to'} {value}{reason}"
-        yield Entry(
-            "restored" if restored else "drift" if action.because is Because.DRIFT else "applied",
-            WARNING if action.because is Because.DRIFT else NOTICE,
-            message,
-            _setting_fields(key, found, value) | {"KEEPALIVE_BECAUSE": action.because.value},
-        )
-
-
-def _setting_fields(key: str, found: int, value: int) -> dict[str, Value]:
-    return {"KEEPALIVE_SYSCTL": key, "KEEPALIVE_FOUND": found, "KEEPALIVE_VALUE": value}
-
-
-def _drift(drift: ReportDrift) -> Iterator[Entry]:
-    left = "left to whoever set it" if drift.yielded else "left so (keepalive.on_drift = warn)"
-    for key, found in drift.found.items():
-        wanted = drift.wanted[key]
-        message = f"{key}: was {wanted}, somebody else set it to {found}; {left}"
-        yield Entry("drift", WARNING, message, _setting_fields(key, found, wanted))
-
-
-def left_alone(values: Mapping[str, int]) -> Iterator[Entry]:
-    """Settings that are not given back because they are no longer ours."""
-    for key, value in values.items():
-        message = f"{key}: not given back: somebody else set it to {value} since"
-        yield Entry("drift", NOTICE, message, {"KEEPALIVE_SYSCTL": key, "KEEPALIVE_FOUND": value})
-
-
-def _report(report: Report) -> Iterator[Entry]:
+def of_report(report: Report) -> Iterator[Entry]:
+    """One entry for each, or for each unit, path and verdict where they are more than a handful."""
     told = list(zip(report.connections, report.before, strict=True))
     if len(told) <= HANDFUL:
         yield from (_single(connection, before) for connection, before in told)
@@ -132,12 +26,11 @@ def _report(report: Report) -> Iterator[Entry]:
 
 def _single(connection: Connection, before: Verdict) -> Entry:
     verdict = connection.verdict
-    who = _who(connection)
     return Entry(
         _event(verdict, before),
         _priority(connection),
-        f"{who}{connection.local} -> {connection.remote}: {_outlook(connection, before)}",
-        _fields(connection) | {"KEEPALIVE_BEFORE": before.label},
+        f"{who(connection)}{connection.local} -> {connection.remote}: {_outlook(connection, before)}",
+        fields_of(connection) | {"KEEPALIVE_BEFORE": before.label},
     )
 
 
@@ -146,7 +39,8 @@ def _event(verdict: Verdict, before: Verdict) -> str:
     return "safe" if before is Verdict.CUT else verdict.label
 
 
-def _who(connection: Connection) -> str:
+def who(connection: Connection) -> str:
+    """Whom a line is about: process and unit, as far as they are known."""
     owner = connection.owner
     process = f"{quoted(owner.process)}[{owner.pid}] " if owner.pid else ""
     unit = f"({quoted(owner.unit)}) " if owner.unit else ""
@@ -177,7 +71,7 @@ def _outlook(connection: Connection, before: Verdict) -> str:
             return f"safe now: {connection.due.label} is due in {span(connection.due_in)}, {forgets}"
 
 
-def _fields(connection: Connection) -> dict[str, Value]:
+def fields_of(connection: Connection) -> dict[str, Value]:
     """The fields of a connection; one that does not apply is left out."""
     owner = connection.owner
     fields: dict[str, Value] = {
@@ -232,13 +126,3 @@ def _summary(members: list[Connection]) -> Entry:
         f"such as {urgent.local} -> {urgent.remote}",
         fields,
     )
-
-
-def counts_line(counts: Counts) -> str:
-    """One line of counts, for the service manager and the terminal."""
-    verdicts = (Verdict.SAFE, Verdict.LATE, Verdict.BARE, Verdict.CUT, Verdict.UNKNOWN)
-    numbers = ", ".join(
-        f"{counts.by_verdict[verdict]} {verdict.label}" for verdict in verdicts if counts.by_verdict.get(verdict)
-    )
-    namespaces = f" in {counts.namespaces} namespaces" if counts.namespaces > 1 else ""
-    return f"Watching {counts.total} connections{namespaces}" + (f": {numbers}" if numbers else "")

@@ -1,0 +1,172 @@
+"""keepalivectl arm and disarm: keepalive in the open sockets of other programs, by hand and without a daemon."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import ipaddress
+import socket
+import sys
+import time
+from collections.abc import Iterable
+
+from keepaliveD import duration, entries
+from keepaliveD.cli import arguments
+from keepaliveD.config import Config, load
+from keepaliveD.errors import Misuse, NoInput, NotPermitted
+from keepaliveD.model import MAX_IDLE, MAX_PROBES, ArmAction, ArmRule, Connection, Fate, Outcome
+from keepaliveD.perform import Performer, disarm
+from keepaliveD.platforms import detect
+from keepaliveD.platforms.base import Platform
+from keepaliveD.policy.activity import nothing_known
+from keepaliveD.policy.arming import by_hand
+from keepaliveD.policy.judge import Judgement, judge, with_cookies
+
+AUTO = "auto"
+
+
+def add_arm(command: argparse.ArgumentParser) -> None:
+    """The command line of `keepalivectl arm`."""
+    command.add_argument(
+        "target", metavar="TARGET", nargs="?", help="a process id, or the HOST:PORT of either end of connections"
+    )
+    command.add_argument(
+        "--unit", metavar="UNIT", help="all connections of this systemd unit, or of those that match a pattern"
+    )
+    command.add_argument(
+        "--idle", metavar="TIME", type=_idle, help="quiet time before the first probe; auto is the longest that fits"
+    )
+    command.add_argument("--interval", metavar="TIME", type=_seconds, help="between probes that nobody answers")
+    command.add_argument("--probes", metavar="NUMBER", type=_probes, help="how many of them end a connection")
+    command.add_argument("--dry-run", action="store_true", help="touch nothing, only say what would be done")
+    arguments.add_config(command)
+    arguments.add_state(command)
+    command.set_defaults(command=arm_connections)
+
+
+def add_disarm(command: argparse.ArgumentParser) -> None:
+    """The command line of `keepalivectl disarm`."""
+    arguments.add_state(command)
+    command.set_defaults(command=disarm_connections)
+
+
+def _seconds(text: str) -> int:
+    try:
+        seconds = duration.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not (1 <= seconds <= MAX_IDLE and seconds == int(seconds)):
+        raise argparse.ArgumentTypeError(f"{text!r} is out of range; write whole seconds from 1s to {MAX_IDLE}s")
+    return int(seconds)
+
+
+def _idle(text: str) -> int | str:
+    return AUTO if text == AUTO else _seconds(text)
+
+
+def _probes(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= MAX_PROBES):
+        raise argparse.ArgumentTypeError(f"{text!r} is out of range; write 1 to {MAX_PROBES}")
+    return int(text)
+
+
+def arm_connections(options: argparse.Namespace) -> None:
+    """Switch keepalive on in the connections that were named."""
+    config = load(options.config)
+    platform = detect()
+    look = _look(platform, config)
+    chosen = _named(options, platform, look)
+    if not chosen:
+        what = f"of {options.unit}" if options.unit else f"at {options.target}"
+        raise NoInput(f"no established connection {what}; keepalivectl sockets --all lists those there are")
+    records = None if options.dry_run else arguments.records(options, platform)
+    performer = Performer(platform, records)
+    rule = _rule(options, config)
+    _tell(performer.perform(action) for action in by_hand(look, [one.cookie for one in chosen], rule))
+
+
+def disarm_connections(options: argparse.Namespace) -> None:
+    """Put back what stood in all sockets that were armed, by hand or by a daemon."""
+    platform = detect()
+    ledger = arguments.records(options, platform).ledger
+    armed = ledger.armed()
+    look = _look(platform, load())
+    if not _tell([disarm(with_cookies(look, armed), platform, ledger)]):
+        print("nothing to disarm")
+
+
+def _look(platform: Platform, config: Config) -> Judgement:
+    """Everything that is there, in all namespaces, judged without the past."""
+    watcher = platform.watcher(all_namespaces=True, with_interfaces=config.selects_by_interface)
+    try:
+        return judge(watcher.snapshot(time.monotonic()), nothing_known(), config.paths, ())
+    finally:
+        watcher.close()
+
+
+def _named(options: argparse.Namespace, platform: Platform, look: Judgement) -> list[Connection]:
+    """Those that the command line means."""
+    if (options.target is None) == (options.unit is None):
+        raise Misuse("name a process id, a HOST:PORT, or a --unit")
+    there = with_cookies(look, look.table.sockets["cookie"].tolist())
+    established = [connection for connection in there if connection.state == "ESTABLISHED"]
+    if options.unit is not None:
+        named = platform.owners.name(established)
+        return [connection for connection in named if fnmatch.fnmatchcase(connection.owner.unit, options.unit)]
+    if options.target.isdecimal():
+        held = platform.owners.held_by(int(options.target))
+        return [connection for connection in established if connection.inode in held]
+    host, port = _endpoint(options.target)
+    return [
+        connection
+        for connection in established
+        if any(end.port == port and end.address in host for end in (connection.local, connection.remote))
+    ]
+
+
+def _endpoint(text: str) -> tuple[set[str], int]:
+    """The addresses of a host, as the model writes them, and a port."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal():
+        raise Misuse(f"{text}: neither a process id nor HOST:PORT, such as 10.20.0.9:22 or [fd00::9]:22")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        return {str(ipaddress.ip_address(host))}, int(port)
+    except ValueError:
+        pass
+    try:
+        return {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}, int(port)
+    except OSError as error:
+        raise NoInput(f"{host}: no address is known for it: {error.strerror}") from None
+
+
+def _rule(options: argparse.Namespace, config: Config) -> ArmRule:
+    """What was asked for; what was not, as in the configuration."""
+    keepalive = config.keepalive
+    idle = options.idle or keepalive.idle
+    interval = options.interval or keepalive.interval
+    if isinstance(idle, int) and interval > idle:
+        raise Misuse(f"an interval of {interval}s is longer than the idle time, {idle}s; write at most that")
+    return ArmRule(
+        "hand",
+        ArmAction.ENABLE,
+        idle if isinstance(idle, int) else None,
+        interval,
+        options.probes or keepalive.probes,
+    )
+
+
+def _tell(outcomes: Iterable[Outcome]) -> bool:
+    """Print what was done; false where nothing was. Raises what was refused, when all is told."""
+    said = False
+    missed = 0
+    for outcome in outcomes:
+        if outcome.refused:
+            raise outcome.refused
+        for entry in entries.of(outcome):
+            print(entry.message, file=sys.stderr if entry.priority <= entries.WARNING else sys.stdout)
+            said = True
+        missed += sum(arming.fate in (Fate.NOT_PERMITTED, Fate.OTHER_USER_NAMESPACE) for arming in outcome.armings)
+    if missed:
+        raise NotPermitted(f"{missed} connections could not be armed; run as root, or with CAP_SYS_PTRACE")
+    return said

@@ -1,0 +1,123 @@
+"""The configuration: files in /etc are read, merged, and checked into model types; pydantic stops here.
+
+Every error says the file, the key, what is wrong and what would be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path as File
+
+from pydantic import ValidationError
+
+from keepaliveD.config.catalogue import catalogue
+from keepaliveD.config.document import DEFAULT_PATH, ArmSection, Document, KeepaliveSection, PathSection
+from keepaliveD.config.files import DEFAULT_FILE, Merged, read
+from keepaliveD.config.problems import explain, together
+from keepaliveD.errors import ConfigError
+from keepaliveD.model import FOREVER, ArmAction, ArmRule, IPNetwork, Keepalive, Path, Verdict
+from keepaliveD.policy.sysctls import OnDrift
+
+__all__ = ["DEFAULT_FILE", "Config", "load"]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the administrator wants. Durations are seconds.
+
+    The first of `paths` is the default one, the last of `arm` concerns all sockets; `files` are those that were read.
+    """
+
+    keepalive: Keepalive
+    apply: bool
+    restore_on_stop: bool
+    on_drift: OnDrift
+    interval: float
+    warn_before: float
+    all_namespaces: bool
+    ignore: tuple[IPNetwork, ...]
+    paths: tuple[Path, ...]
+    arm: tuple[ArmRule, ...]
+    disarm_on_stop: bool
+    files: tuple[File, ...] = ()
+
+    @property
+    def selects_by_interface(self) -> bool:
+        """Whether any path names an interface."""
+        return any(path.interface for path in self.paths)
+
+
+def load(file: File | None = None) -> Config:
+    """Read `file` (without one: DEFAULT_FILE, if it is there) and the config.d beside it.
+
+    Raises ConfigError with a line for every wrong key, NoInput where a file cannot be read.
+    """
+    merged = read(file)
+    try:
+        document = Document.model_validate(merged.data)
+    except ValidationError as error:
+        raise ConfigError("\n".join(explain(details, merged) for details in error.errors())) from None
+    if problems := list(together(document, merged)):
+        raise ConfigError("\n".join(problems))
+    return _config(document, merged)
+
+
+def _config(document: Document, merged: Merged) -> Config:
+    keepalive, watch = document.keepalive, document.watch
+    return Config(
+        keepalive=Keepalive(keepalive.idle, keepalive.interval, keepalive.probes),
+        apply=keepalive.apply,
+        restore_on_stop=keepalive.restore_on_stop,
+        on_drift=OnDrift(keepalive.on_drift),
+        interval=watch.interval,
+        warn_before=watch.warn_before,
+        all_namespaces=watch.namespaces == "all",
+        ignore=tuple(watch.ignore),
+        paths=(
+            Path(DEFAULT_PATH, watch.default_timeout, "watch.default_timeout"),
+            *(_path(section, merged.origin(("path", number))) for number, section in enumerate(document.path)),
+        ),
+        arm=tuple(_rules(document)),
+        disarm_on_stop=keepalive.disarm_on_stop,
+        files=tuple(merged.files),
+    )
+
+
+def _path(section: PathSection, file: File | str) -> Path:
+    if section.preset is not None:
+        timeout, origin = catalogue()[section.preset], f"preset {section.preset}"
+    else:
+        timeout, origin = section.timeout or FOREVER, f"configured in {file}"
+    return Path(section.name, timeout, origin, tuple(section.networks), tuple(section.ports), section.interface)
+
+
+def _rules(document: Document) -> Iterator[ArmRule]:
+    """The rules in their order, then one for all that they do not match.
+
+    What is not in our care needs no timer to be made true.
+    """
+    keepalive = document.keepalive
+    for number, section in enumerate(document.arm, start=1):
+        yield _rule(f"arm[{number}]", section, keepalive)
+    action = ArmAction(keepalive.arm) if keepalive.apply else ArmAction.OBSERVE
+    yield ArmRule("keepalive.arm", action, keepalive.idle, keepalive.interval, keepalive.probes)
+
+
+def _rule(name: str, section: ArmSection, keepalive: KeepaliveSection) -> ArmRule:
+    idle = section.idle or keepalive.idle
+    return ArmRule(
+        name=name,
+        action=ArmAction(section.action),
+        idle=idle if isinstance(idle, int) else None,
+        interval=section.interval or keepalive.interval,
+        probes=section.probes or keepalive.probes,
+        units=tuple(section.unit),
+        processes=tuple(section.process),
+        containers=tuple(section.container),
+        users=tuple(section.user),
+        networks=tuple(section.networks),
+        ports=tuple(section.ports),
+        paths=tuple(section.path),
+        verdicts=tuple(Verdict[verdict.upper()] for verdict in section.verdict),
+    )

@@ -1,0 +1,60 @@
+"""What is said: every outcome as log entries, each a line for people and fields for machines.
+
+docs/journal.md explains every message id and field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from keepaliveD.entries.arming import of_arming
+from keepaliveD.entries.connections import of_report
+from keepaliveD.entries.entry import ERROR, INFO, MESSAGE_IDS, NOTICE, WARNING, Entry, Value
+from keepaliveD.entries.settings import left_alone, of_drift, of_settings
+from keepaliveD.model import (
+    Arm,
+    Counts,
+    Disarm,
+    Outcome,
+    Report,
+    ReportDrift,
+    ReportUnseen,
+    SetSystemKeepalive,
+    Verdict,
+)
+
+__all__ = ["ERROR", "INFO", "MESSAGE_IDS", "NOTICE", "WARNING", "Entry", "Value", "counts_line", "left_alone", "of"]
+
+
+def of(outcome: Outcome) -> Iterator[Entry]:
+    """Everything to say about an outcome."""
+    if outcome.refused:
+        yield Entry("refused", ERROR, str(outcome.refused))
+        return
+    match outcome.action:
+        case Report() as report:
+            yield from of_report(report)
+        case SetSystemKeepalive() as action:
+            yield from of_settings(action, dry_run=outcome.dry_run)
+        case ReportDrift() as drift:
+            yield from of_drift(drift)
+        case Arm() | Disarm():
+            yield from of_arming(outcome)
+        case ReportUnseen(namespaces) if namespaces:
+            yield Entry(
+                "unseen",
+                WARNING,
+                f"{namespaces} network namespaces cannot be watched: "
+                "entering them needs CAP_SYS_ADMIN and CAP_SYS_PTRACE",
+                {"KEEPALIVE_NAMESPACES": namespaces},
+            )
+
+
+def counts_line(counts: Counts) -> str:
+    """One line of counts, for the service manager and the terminal."""
+    verdicts = (Verdict.SAFE, Verdict.LATE, Verdict.BARE, Verdict.CUT, Verdict.UNKNOWN)
+    numbers = ", ".join(
+        f"{counts.by_verdict[verdict]} {verdict.label}" for verdict in verdicts if counts.by_verdict.get(verdict)
+    )
+    namespaces = f" in {counts.namespaces} namespaces" if counts.namespaces > 1 else ""
+    return f"Watching {counts.total} connections{namespaces}" + (f": {numbers}" if numbers else "")

@@ -1,0 +1,127 @@
+"""What is said of sockets that were armed, could not be, or were left: one by one, or many as one entry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from keepaliveD.duration import span
+from keepaliveD.entries.connections import fields_of, who
+from keepaliveD.entries.entry import HANDFUL, NOTICE, WARNING, Entry, Value
+from keepaliveD.model import Arm, Arming, Fate, Outcome, Verdict
+from keepaliveD.policy.arming import choose
+from keepaliveD.text import quoted
+
+UNTOLD = (Fate.GONE, Fate.OBSERVED, Fate.ENOUGH)  # nothing was done, and nothing is to be done
+EVENTS = {Fate.ARMED: "armed", Fate.WOULD: "armed", Fate.DISARMED: "disarmed"}
+HELP = {
+    Fate.UNHELD: "it may belong to the kernel, or to a process that CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH would show",
+    Fate.NOT_PERMITTED: "it takes CAP_SYS_PTRACE, and a kernel.yama.ptrace_scope below 3",
+    Fate.OTHER_USER_NAMESPACE: "it takes CAP_SYS_PTRACE over that namespace: run in the host's own",
+    Fate.FAILED: "its settings stand as before",
+}
+
+
+def of_arming(outcome: Outcome) -> Iterator[Entry]:
+    """Everything to say of it."""
+    told = [arming for arming in outcome.armings if arming.fate not in UNTOLD]
+    groups: dict[tuple[Fate, str, str], list[Arming]] = {}
+    for arming in told:
+        owner = arming.connection.owner
+        key = (arming.fate, owner.unit or owner.process, arming.connection.path)
+        groups.setdefault(key, []).append(arming)
+    for members in groups.values():
+        if len(told) <= HANDFUL or len(members) == 1:
+            yield from (_single(arming, outcome) for arming in members)
+        else:
+            yield _summary(members, outcome)
+
+
+def _single(arming: Arming, outcome: Outcome) -> Entry:
+    connection = arming.connection
+    rule = _rule(arming, outcome)
+    return Entry(
+        EVENTS.get(arming.fate, "unarmed"),
+        _priority(arming.fate),
+        f"{who(connection)}{connection.local} -> {connection.remote}: {_what(arming, rule)}{_because(arming)}",
+        fields_of(connection) | _fields(arming, rule),
+    )
+
+
+def _summary(members: Sequence[Arming], outcome: Outcome) -> Entry:
+    """Many of one unit on one path with one fate."""
+    urgent = min(members, key=lambda arming: arming.connection.left)
+    connection = urgent.connection
+    rule = _rule(urgent, outcome)
+    unit = connection.owner.unit or connection.owner.process
+    of_unit = f" of {quoted(unit)}" if unit else ""
+    fields: dict[str, Value] = {"KEEPALIVE_COUNT": len(members), "KEEPALIVE_PATH": connection.path}
+    if connection.owner.unit:
+        fields["KEEPALIVE_UNIT"] = connection.owner.unit
+    many = f"{len(members)} connections{of_unit} on path {quoted(connection.path)}"
+    return Entry(
+        EVENTS.get(urgent.fate, "unarmed"),
+        _priority(urgent.fate),
+        f"{many}: {_what(urgent, rule)}{_because(urgent)}, such as {connection.local} -> {connection.remote}",
+        fields | _fields(urgent, rule),
+    )
+
+
+def _rule(arming: Arming, outcome: Outcome) -> str:
+    wish = choose(outcome.action.wishes, arming.connection.owner) if isinstance(outcome.action, Arm) else None
+    return wish.rule.name if wish else ""
+
+
+def _priority(fate: Fate) -> int:
+    return WARNING if fate in HELP else NOTICE
+
+
+def _what(arming: Arming, rule: str) -> str:
+    match arming.fate:
+        case Fate.ARMED:
+            return f"armed by {rule}: {arming.after} (before: {arming.before})"
+        case Fate.WOULD:
+            return f"would be armed by {rule}: {arming.after}"
+        case Fate.DISARMED:
+            return f"disarmed: {arming.after} (before: {arming.before})"
+        case fate if fate in HELP:
+            return f"cannot be armed: {fate.value}; {HELP[fate]}"
+        case fate:
+            return f"not armed: {fate.value} ({arming.before})"
+
+
+def _because(arming: Arming) -> str:
+    """What made it a case for arming; nothing where it is no longer one."""
+    connection = arming.connection
+    forgets = f"path {quoted(connection.path)} forgets it in {span(max(0.0, connection.left))}"
+    match connection.verdict:
+        case _ if arming.fate is Fate.DISARMED:
+            return ""
+        case Verdict.LATE:
+            return f", because {connection.due.label} was due in {span(connection.due_in)}, and {forgets}"
+        case Verdict.BARE:
+            return f", because no packet was due, and {forgets}"
+        case Verdict.CUT:
+            return f", because path {quoted(connection.path)} has presumably forgotten it"
+        case _:
+            return ""
+
+
+def _fields(arming: Arming, rule: str) -> dict[str, Value]:
+    fields: dict[str, Value] = {"KEEPALIVE_FATE": arming.fate.name.lower().replace("_", "-")}
+    if rule:
+        fields["KEEPALIVE_RULE"] = rule
+    if before := arming.before:
+        fields |= {
+            "KEEPALIVE_BEFORE_ON": int(before.on),
+            "KEEPALIVE_BEFORE_IDLE_SEC": before.times.idle,
+            "KEEPALIVE_BEFORE_INTERVAL_SEC": before.times.interval,
+            "KEEPALIVE_BEFORE_PROBES": before.times.probes,
+        }
+    if after := arming.after:
+        fields |= {
+            "KEEPALIVE_AFTER_ON": int(after.on),
+            "KEEPALIVE_AFTER_IDLE_SEC": after.times.idle,
+            "KEEPALIVE_AFTER_INTERVAL_SEC": after.times.interval,
+            "KEEPALIVE_AFTER_PROBES": after.times.probes,
+        }
+    return fields

@@ -1,0 +1,275 @@
+"""Keepalive in the open sockets of other programs, by duplicates of their descriptors.
+
+pidfd_getfd(2), Linux 5.6, gives a descriptor of the same socket: setsockopt(2) on it acts on the
+real one, while its program neither stops nor notices. It asks for PTRACE_MODE_ATTACH_REALCREDS:
+CAP_SYS_PTRACE, whoever the user is.
+Pids and descriptors are reused, so nothing is touched before the cookie was compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from socket import (
+    AF_INET,
+    IPPROTO_TCP,
+    SO_KEEPALIVE,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_INFO,
+    TCP_KEEPCNT,
+    TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
+    SocketType,
+)
+from types import TracebackType
+from typing import Self
+
+from keepaliveD.errors import NotPermitted, Refusal, Unsupported
+from keepaliveD.model import (
+    Armed,
+    Arming,
+    Connection,
+    Fate,
+    Keepalive,
+    SocketKeepalive,
+    TcpState,
+)
+from keepaliveD.platforms.base import Keep, Order
+from keepaliveD.platforms.linux import namespaces
+from keepaliveD.platforms.linux.holders import Holders
+from keepaliveD.platforms.linux.sysctl import INTERVAL, PROBES, TIME, ProcSys
+from keepaliveD.policy.settle import settle
+
+SYS_PIDFD_GETFD = 438  # on every architecture
+SO_COOKIE = 57  # include/uapi/asm-generic/socket.h
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+BATCH = 256  # sockets open at once; a service may have 1024 descriptors
+
+Choice = SocketKeepalive | Fate
+Choose = Callable[[Connection, SocketKeepalive], Choice]
+
+
+class PidfdArmer:
+    """Arms sockets whose holders are known."""
+
+    def __init__(self, root: Path, holders: Holders) -> None:
+        self._root = root
+        self._holders = holders
+
+    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+        """What became of each; raises Unsupported, NotPermitted where it cannot be done here at all."""
+        _probe()
+        systems = _Systems(self._root)
+        order_of = {order.connection.cookie: order for order in orders}
+
+        def choose(connection: Connection, before: SocketKeepalive) -> Choice:
+            order = order_of[connection.cookie]
+            if not order.by_hand and (armed := earlier.get(connection.cookie)):
+                return Fate.ENOUGH if before == armed.after else Fate.SET_AGAIN
+            return settle(before, systems.of(connection.netns), order.wish)
+
+        return self._each([order.connection for order in orders], choose, keep, Fate.ARMED)
+
+    def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
+        """Put back what stood there before, where nobody has set it since."""
+        _probe()
+
+        def choose(connection: Connection, before: SocketKeepalive) -> Choice:
+            armed = earlier[connection.cookie]
+            return armed.before if before == armed.after else Fate.SET_AGAIN
+
+        return self._each(connections, choose, lambda _: None, Fate.DISARMED)
+
+    def _each(
+        self,
+        connections: Sequence[Connection],
+        choose: Choose,
+        keep: Keep,
+        success: Fate,
+        *,
+        again: bool = False,
+    ) -> list[Arming]:
+        """In batches; where a process let go of a socket meanwhile, another holder is looked for, once."""
+        armings: list[Arming] = []
+        for start in range(0, len(connections), BATCH):
+            with _Batch(self._root, self._holders) as batch:
+                armings += batch.settle(connections[start : start + BATCH], choose, keep, success)
+        lost = [arming.connection for arming in armings if arming.fate is Fate.GONE]
+        if again or not lost:
+            return armings
+        self._holders.find(connection.inode for connection in lost)
+        kept = [arming for arming in armings if arming.fate is not Fate.GONE]
+        return kept + self._each(lost, choose, keep, success, again=True)
+
+
+class _Batch:
+    """Some sockets, each open here until the end of the block."""
+
+    def __init__(self, root: Path, holders: Holders) -> None:
+        self._root = root
+        self._holders = holders
+        self._processes: dict[int, int] = {}  # pidfds by pid
+        self._open: list[SocketType] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for sock in self._open:
+            sock.close()
+        for pidfd in self._processes.values():
+            os.close(pidfd)
+
+    def settle(
+        self,
+        connections: Sequence[Connection],
+        choose: Choose,
+        keep: Keep,
+        success: Fate,
+    ) -> list[Arming]:
+        """Look at all, have recorded what will be done, then do it."""
+        armings: list[Arming] = []
+        chosen: list[tuple[Connection, SocketType, SocketKeepalive, SocketKeepalive]] = []
+        for connection in connections:
+            try:
+                sock = self._reach(connection)
+                before = _read(sock)
+                after = choose(connection, before)
+            except _Missed as missed:
+                armings.append(Arming(connection, missed.fate))
+                continue
+            if isinstance(after, Fate):
+                armings.append(Arming(connection, after, before=before, after=before))
+            else:
+                chosen.append((connection, sock, before, after))
+        keep([Armed(connection.cookie, connection.inode, before, after) for connection, _, before, after in chosen])
+        for connection, sock, before, after in chosen:
+            fate = success if _bring_about(sock, before, after) else Fate.FAILED
+            armings.append(Arming(connection, fate, before=before, after=after if fate is success else before))
+        return armings
+
+    def _reach(self, connection: Connection) -> SocketType:
+        """A duplicate of the socket, if it still is this connection's."""
+        holder = self._holders.known(connection.inode)
+        if holder is None:
+            raise _Missed(Fate.UNHELD)
+        pidfd = self._process(holder.pid)
+        fd = LIBC.syscall(SYS_PIDFD_GETFD, pidfd, holder.fd, 0)
+        if fd < 0:
+            raise _Missed(self._reason(holder.pid, ctypes.get_errno()))
+        sock = SocketType(AF_INET, SOCK_STREAM, IPPROTO_TCP, fd)
+        self._open.append(sock)
+        try:
+            cookie = int.from_bytes(sock.getsockopt(SOL_SOCKET, SO_COOKIE, 8), sys.byteorder)
+            if cookie == connection.cookie and sock.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] == TcpState.ESTABLISHED:
+                return sock
+        except OSError:
+            pass  # no socket at all: the descriptor is something else's by now
+        raise _Missed(Fate.GONE)
+
+    def _process(self, pid: int) -> int:
+        if pid not in self._processes:
+            try:
+                self._processes[pid] = os.pidfd_open(pid)
+            except OSError as error:
+                raise _Missed(Fate.GONE) from error
+        return self._processes[pid]
+
+    def _reason(self, pid: int, code: int) -> Fate:
+        if code in (errno.EBADF, errno.ESRCH):
+            return Fate.GONE
+        if code != errno.EPERM:
+            return Fate.FAILED
+        with contextlib.suppress(OSError):
+            if os.stat(f"{self._root}/proc/{pid}/ns/user").st_ino != os.stat(f"{self._root}/proc/self/ns/user").st_ino:
+                return Fate.OTHER_USER_NAMESPACE
+        return Fate.NOT_PERMITTED
+
+
+class _Missed(Exception):
+    """Why a socket was not reached."""
+
+    def __init__(self, fate: Fate) -> None:
+        super().__init__(fate.value)
+        self.fate = fate
+
+
+class _Systems:
+    """The keepalive settings of network namespaces, each read once."""
+
+    def __init__(self, root: Path) -> None:
+        self._sysctl = ProcSys(root)
+        self._root = root
+        self._known: dict[int, Keepalive | None] = {}
+
+    def of(self, netns: int) -> Keepalive | None:
+        """Those of this namespace; None where they cannot be read."""
+        if netns not in self._known:
+            self._known[netns] = self._read(netns)
+        return self._known[netns]
+
+    def _read(self, netns: int) -> Keepalive | None:
+        try:
+            if netns in namespaces.only_here(self._root):
+                values = self._sysctl.read()
+            else:
+                values = namespaces.inside(namespaces.everywhere(self._root)[netns], self._sysctl.read)
+        except (OSError, KeyError, Refusal):
+            return None
+        return Keepalive(values[TIME], values[INTERVAL], values[PROBES])
+
+
+def _read(sock: SocketType) -> SocketKeepalive:
+    option = sock.getsockopt
+    return SocketKeepalive(
+        on=bool(option(SOL_SOCKET, SO_KEEPALIVE)),
+        times=Keepalive(
+            option(IPPROTO_TCP, TCP_KEEPIDLE), option(IPPROTO_TCP, TCP_KEEPINTVL), option(IPPROTO_TCP, TCP_KEEPCNT)
+        ),
+    )
+
+
+def _bring_about(sock: SocketType, before: SocketKeepalive, after: SocketKeepalive) -> bool:
+    """Set it and read it back; where that fails, what stood there before stands again."""
+    with contextlib.suppress(OSError):
+        _set(sock, before, after)
+        if _read(sock) == after:
+            return True
+    with contextlib.suppress(OSError):
+        _set(sock, _read(sock), before)
+    return False
+
+
+def _set(sock: SocketType, before: SocketKeepalive, after: SocketKeepalive) -> None:
+    """Never worse on the way than before, and the idle time last: that arms the timer anew.
+
+    The timer is armed only while SO_KEEPALIVE is on, and then less the time that the connection has
+    been idle for (tcp_sock_set_keepidle_locked, net/ipv4/tcp.c).
+    """
+    if after.times.interval != before.times.interval:
+        sock.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, after.times.interval)
+    if after.times.probes != before.times.probes:
+        sock.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, after.times.probes)
+    if after.on != before.on:
+        sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, after.on)
+    if after.on or after.times.idle != before.times.idle:
+        sock.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, after.times.idle)
+
+
+def _probe() -> None:
+    """Whether this can be done here: the call is made with a descriptor that is none."""
+    LIBC.syscall(SYS_PIDFD_GETFD, -1, 0, 0)
+    code = ctypes.get_errno()
+    if code == errno.ENOSYS:
+        raise Unsupported("sockets of other programs cannot be armed: pidfd_getfd needs Linux 5.6 or later")
+    if code != errno.EBADF:
+        raise NotPermitted(
+            "sockets of other programs cannot be armed: a sandbox forbids pidfd_getfd (SystemCallFilter=pidfd_getfd)"
+        )

@@ -1,0 +1,186 @@
+"""Which sockets of other programs to arm, and with what: rules and a judgement go in, wishes come out.
+
+A rule's selectors are matched in two steps.
+What the table tells (user, networks, ports, path, verdict) is matched here, for all sockets at once.
+What only their owners tell (unit, process, container) is matched once these have been found, which
+is dear: so only for sockets that such a rule may concern, and each once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from keepaliveD.model import (
+    AT_RISK,
+    MAX_IDLE,
+    Arm,
+    ArmAction,
+    ArmRule,
+    Bools,
+    Column,
+    Due,
+    Indices,
+    Keepalive,
+    Owner,
+    Path,
+    Sockets,
+    Switch,
+    Timer,
+    Verdict,
+    Wish,
+)
+from keepaliveD.policy.activity import Activity
+from keepaliveD.policy.forecast import TIMER_SLACK
+from keepaliveD.policy.judge import Judgement, connections
+from keepaliveD.policy.meaning import ENOUGH
+from keepaliveD.policy.paths import in_network
+
+# What is remembered of each socket in Activity.armed: 0, or the verdict under which no rule had a use for it, or:
+ASKED = 100  # it was to be armed, and could not be
+ARMED = 101
+
+HELPFUL = np.zeros(256, np.bool_)  # by Due: keepalive is sent only while nothing else is pending
+HELPFUL[[Due.NOTHING, Due.KEEPALIVE]] = True
+RISKY = np.zeros(256, np.bool_)  # by Verdict
+RISKY[[int(verdict) for verdict in AT_RISK]] = True
+
+
+def plan(judgement: Judgement, rules: Sequence[ArmRule]) -> tuple[list[Arm], Activity]:
+    """What to arm, and the memory of what was considered; the last rule concerns all.
+
+    A socket is considered once for each verdict at risk, until it was asked for.
+    One that was armed and is at risk again is asked for once more: somebody has set it since, which
+    only the socket itself can tell.
+    """
+    rows = _candidates(judgement)
+    if not len(rows):
+        return [], judgement.activity
+    verdict = judgement.forecast.verdict
+    armed = judgement.activity.armed.copy()
+    chances = _chances(judgement, rules, rows)
+    useful = chances.any(axis=1)
+    armed[rows] = np.where(useful, ASKED, verdict[rows])
+    actions = list(_grouped(judgement, rules, rows[useful], chances[useful]))
+    return actions, dataclasses.replace(judgement.activity, armed=armed)
+
+
+def _candidates(judgement: Judgement) -> Indices:
+    """Rows at risk for which keepalive would help and that were not yet considered as they are now.
+
+    An orphan, whose inode is 0, has no program left to be helped.
+    """
+    forecast, armed = judgement.forecast, judgement.activity.armed
+    verdict = forecast.verdict
+    news = RISKY[verdict] & (armed != verdict) & (armed != ASKED)
+    news &= (armed != ARMED) | (verdict != Verdict.CUT.value)
+    news &= HELPFUL[forecast.due] & (judgement.table.sockets["inode"] != 0)
+    return np.flatnonzero(news)
+
+
+def _chances(judgement: Judgement, rules: Sequence[ArmRule], rows: Indices) -> Bools:
+    """Which rules may be the one that counts, as (row, rule): up to the first that surely concerns the socket.
+
+    A row of nothing but False needs no arming, whoever its owner is.
+    """
+    sockets = judgement.table.sockets.select(rows)
+    on = (sockets["timer"] == Timer.KEEPALIVE.value) | (sockets["keepalive"] == Switch.ON.value)
+    verdict, paths = judgement.forecast.verdict[rows], judgement.assigned.paths
+    path = judgement.assigned.index[rows]
+    open_ = np.ones(len(rows), np.bool_)
+    acting = np.zeros(len(rows), np.bool_)
+    chances = np.zeros((len(rows), len(rules)), np.bool_)
+    for number, rule in enumerate(rules):
+        concerned = open_ & _concerned(rule, sockets, verdict, path, paths)
+        chances[:, number] = concerned
+        if rule.action is not ArmAction.OBSERVE:
+            acting |= concerned & (on | (rule.action is ArmAction.ENABLE))
+        if not rule.asks_for_owner:
+            open_ &= ~concerned
+    chances[~acting] = False
+    return chances
+
+
+def _concerned(rule: ArmRule, sockets: Sockets, verdict: Column, path: Column, paths: Sequence[Path]) -> Bools:
+    """What the table can tell of this."""
+    concerned = np.ones(len(sockets), np.bool_)
+    if rule.users:
+        concerned &= np.isin(sockets["uid"], rule.users)
+    if rule.networks:
+        concerned &= np.any([in_network(sockets, network) for network in rule.networks], axis=0)
+    if rule.ports:
+        concerned &= np.isin(sockets["remote_port"], rule.ports) | np.isin(sockets["local_port"], rule.ports)
+    if rule.paths:
+        concerned &= np.array([_suits(each.name, rule.paths) for each in paths])[path]
+    if rule.verdicts:
+        concerned &= np.isin(verdict, [int(each) for each in rule.verdicts])
+    return concerned
+
+
+def _grouped(judgement: Judgement, rules: Sequence[ArmRule], rows: Indices, chances: Bools) -> Iterator[Arm]:
+    """One action for all sockets of one path for which the same rules may count."""
+    if not len(rows):
+        return
+    path = judgement.assigned.index[rows]
+    kinds, kind_of = np.unique(np.column_stack([path, chances]), axis=0, return_inverse=True)
+    for kind, (path_number, *these) in enumerate(kinds.tolist()):
+        timeout = judgement.assigned.paths[path_number].timeout
+        wishes = tuple(Wish(rule, times(rule, timeout)) for rule, this in zip(rules, these, strict=True) if this)
+        yield Arm(connections(judgement, rows[kind_of.ravel() == kind]), wishes)
+
+
+def by_hand(judgement: Judgement, cookies: Sequence[int], rule: ArmRule) -> list[Arm]:
+    """Arm these by this rule, whatever their outlook."""
+    wanted = np.array(cookies, np.uint64)
+    rows = np.flatnonzero(np.isin(judgement.table.sockets["cookie"], wanted))
+    actions = _grouped(judgement, [rule], rows, np.ones((len(rows), 1), np.bool_))
+    return [dataclasses.replace(action, by_hand=True) for action in actions]
+
+
+def times(rule: ArmRule, timeout: float) -> Keepalive:
+    """The times that a rule sets on a path.
+
+    Chosen by itself, idle is the longest after which ENOUGH probes surely leave before the path
+    forgets; the rule's interval is shortened where not even then they would.
+    """
+    if rule.idle is not None:
+        return Keepalive(rule.idle, rule.interval, rule.probes)
+    room = min(timeout / (1 + TIMER_SLACK), MAX_IDLE)
+    interval = max(1, min(rule.interval, int(room / (ENOUGH + 1))))
+    idle = max(1, _below(room - (ENOUGH - 1) * interval))
+    return Keepalive(idle, min(interval, idle), rule.probes)
+
+
+def _below(bound: float) -> int:
+    """The largest whole number that is less."""
+    return int(bound) - (bound == int(bound))
+
+
+def choose(wishes: Sequence[Wish], owner: Owner) -> Wish | None:
+    """The first whose rule means this owner."""
+    return next((wish for wish in wishes if _means(wish.rule, owner)), None)
+
+
+def _means(rule: ArmRule, owner: Owner) -> bool:
+    asked = ((rule.units, owner.unit), (rule.processes, owner.process), (rule.containers, owner.container))
+    return all(not patterns or _suits(name, patterns) for patterns, name in asked)
+
+
+def _suits(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def remember(memory: Activity, armed: Sequence[int]) -> Activity:
+    """The memory that the sockets with these cookies were armed."""
+    if not armed:
+        return memory
+    marks = np.where(np.isin(memory.cookie, np.array(armed, np.uint64)), ARMED, memory.armed).astype(np.uint8)
+    return dataclasses.replace(memory, armed=marks)
+
+
+def reconsider(memory: Activity) -> Activity:
+    """The memory with which other rules may begin: what was armed stays known."""
+    return dataclasses.replace(memory, armed=np.where(memory.armed == ARMED, ARMED, 0).astype(np.uint8))

@@ -1,0 +1,38 @@
+"""What to set on one socket, given what stands there: never weaker than what its program chose."""
+
+from __future__ import annotations
+
+from keepaliveD.model import MAX_PROBES, ArmAction, Fate, Keepalive, SocketKeepalive, Wish
+
+
+def settle(before: SocketKeepalive, system: Keepalive | None, wish: Wish) -> SocketKeepalive | Fate:
+    """The settings to bring about, or why it is left as it is.
+
+    `system` holds the values of the socket's network namespace: what differs from them, its program
+    has chosen. Without it, everything counts as chosen.
+    A chosen time that is stricter stays, and a chosen number of probes stays in any case: it says
+    how soon the program wants to know of a dead peer. `rearm` leaves alone whatever was chosen.
+    """
+    own_idle = system is None or before.times.idle != system.idle
+    own_interval = system is None or before.times.interval != system.interval
+    own_probes = system is None or before.times.probes != system.probes
+    rearm = wish.rule.action is ArmAction.REARM
+    if rearm and not before.on:
+        return Fate.OBSERVED
+    if rearm and own_idle:
+        return Fate.OWN
+    keep_interval = rearm and own_interval
+    keep_probes = own_probes and 1 <= before.times.probes <= MAX_PROBES
+    return SocketKeepalive(
+        on=True,
+        times=Keepalive(
+            idle=_stricter(before.times.idle, wish.times.idle),
+            interval=before.times.interval if keep_interval else _stricter(before.times.interval, wish.times.interval),
+            probes=before.times.probes if keep_probes else wish.times.probes,
+        ),
+    )
+
+
+def _stricter(stands: int, wanted: int) -> int:
+    """The shorter one; zero and less, which sysctls take for "at once" and "never", are no times."""
+    return min(stands, wanted) if stands > 0 else wanted
