@@ -15,8 +15,9 @@ from keepaliveD.model import Arm, Outcome
 from keepaliveD.perform import Performer, Records, disarm, give_back
 from keepaliveD.platforms.base import Platform, Watcher
 from keepaliveD.policy.activity import nothing_known
+from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.engine import Engine, Rules
-from keepaliveD.policy.judge import Judgement, count, judge, with_cookies
+from keepaliveD.policy.judge import Judgement, count, judge
 from keepaliveD.signals import RELOAD, STOP
 
 

@@ -4,7 +4,7 @@ A text file of one line a socket, to which is only appended, so that nothing is 
 
     tcp-keepalived armed 1 BOOT
     COOKIE INODE  ON IDLE INTERVAL PROBES  ON IDLE INTERVAL PROBES      before, after
-    COOKIE                                                              put back
+    COOKIE -                                                            put back
 
 It ends with the boot, as the sockets do; so it is written, but not forced to the disk.
 """
@@ -21,6 +21,7 @@ from keepaliveD.errors import StateError
 from keepaliveD.model import Armed, Column, Keepalive, SocketKeepalive
 
 FILE = "armed"
+WORDS = 10  # of a line about a socket
 SPARE = 1000  # lines about sockets that are gone, before they are cleared away
 
 
@@ -45,11 +46,15 @@ class Ledger:
 
     def keep(self, armed: Sequence[Armed]) -> None:
         """Record these, before they are set. Raises StateError."""
-        self._append(map(_line, armed))
+        self._append("".join(map(_line, armed)))
+        self._armed.update({one.cookie: one for one in armed})
 
     def forget(self, cookies: Iterable[int]) -> None:
         """Record that these were put back, or are gone. Raises StateError."""
-        self._append(f"{cookie}\n" for cookie in cookies)
+        gone = list(cookies)
+        self._append("".join(f"{cookie} -\n" for cookie in gone))
+        for cookie in gone:
+            self._armed.pop(cookie, None)
 
     def tidy(self, alive: Column) -> None:
         """Clear away what is about none of these cookies (an array), once it is much. Raises StateError."""
@@ -62,16 +67,19 @@ class Ledger:
             new.write_text(self._heading + "".join(map(_line, self._armed.values())), encoding="ascii")
             new.replace(self._file)
 
-    def _append(self, lines: Iterable[str]) -> None:
-        text = "".join(lines)
+    def _append(self, text: str) -> None:
+        """Write these lines, which the caller has learnt already."""
         if not text:
             return
         with self._locked() as file:
-            if self._read_from[1] == 0:  # new, or of another boot
+            known = self._read_from[1]
+            if not known:  # new, or of another boot
                 os.ftruncate(file, 0)
                 text = self._heading + text
+            elif known < os.fstat(file).st_size:  # somebody was killed in the middle of a line
+                text = "\n" + text
             os.write(file, text.encode("ascii"))
-            self._catch_up(file)
+            self._read_from = (os.fstat(file).st_ino, os.fstat(file).st_size)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
@@ -106,14 +114,13 @@ class Ledger:
         self._read_from = (status.st_ino, known + len(whole))
 
     def _learn(self, words: list[str]) -> None:
-        try:
-            cookie, *numbers = map(int, words)
-        except ValueError:
-            return  # the heading
-        if len(numbers) == 9:
-            self._armed[cookie] = Armed(cookie, numbers[0], _keepalive(numbers[1:5]), _keepalive(numbers[5:]))
-        else:
-            self._armed.pop(cookie, None)
+        """Whatever else a line holds, such as one that was begun and never finished, says nothing."""
+        with contextlib.suppress(ValueError):
+            if len(words) == WORDS:
+                cookie, inode, *numbers = map(int, words)
+                self._armed[cookie] = Armed(cookie, inode, _keepalive(numbers[:4]), _keepalive(numbers[4:]))
+            elif words[1:] == ["-"]:
+                self._armed.pop(int(words[0]), None)
 
     @contextlib.contextmanager
     def _reporting(self, verb: str) -> Iterator[None]:

@@ -20,7 +20,8 @@ from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.arming import by_hand
-from keepaliveD.policy.judge import Judgement, judge, with_cookies
+from keepaliveD.policy.connections import with_cookies
+from keepaliveD.policy.judge import Judgement, judge
 
 AUTO = "auto"
 

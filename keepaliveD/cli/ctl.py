@@ -15,7 +15,8 @@ from keepaliveD.model import Outcome, ReportUnseen
 from keepaliveD.perform import give_back
 from keepaliveD.platforms import detect
 from keepaliveD.policy.activity import nothing_known
-from keepaliveD.policy.judge import by_urgency, judge
+from keepaliveD.policy.connections import by_urgency
+from keepaliveD.policy.judge import judge
 
 
 def main(argv: Sequence[str] | None = None) -> int:

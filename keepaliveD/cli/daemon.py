@@ -11,7 +11,7 @@ from keepaliveD.daemon import Daemon
 from keepaliveD.journal import FORMATS, open_log
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
-from keepaliveD.policy.judge import by_urgency
+from keepaliveD.policy.connections import by_urgency
 from keepaliveD.process import Process
 
 

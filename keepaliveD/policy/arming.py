@@ -34,8 +34,9 @@ from keepaliveD.model import (
     Wish,
 )
 from keepaliveD.policy.activity import Activity
+from keepaliveD.policy.connections import connections
 from keepaliveD.policy.forecast import TIMER_SLACK
-from keepaliveD.policy.judge import Judgement, connections
+from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.meaning import ENOUGH
 from keepaliveD.policy.paths import in_network
 

@@ -20,7 +20,8 @@ from keepaliveD.model import (
     Verdict,
 )
 from keepaliveD.policy import activity, announce, arming
-from keepaliveD.policy.judge import Judgement, connections, judge
+from keepaliveD.policy.connections import connections
+from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.policy.sysctls import OnDrift, SystemKeepalive
 
 

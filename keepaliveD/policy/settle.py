@@ -13,24 +13,20 @@ def settle(before: SocketKeepalive, system: Keepalive | None, wish: Wish) -> Soc
     A chosen time that is stricter stays, and a chosen number of probes stays in any case: it says
     how soon the program wants to know of a dead peer. `rearm` leaves alone whatever was chosen.
     """
-    own_idle = system is None or before.times.idle != system.idle
-    own_interval = system is None or before.times.interval != system.interval
-    own_probes = system is None or before.times.probes != system.probes
+    stands, wanted = before.times, wish.times
+    own_idle = system is None or stands.idle != system.idle
+    own_interval = system is None or stands.interval != system.interval
+    own_probes = system is None or stands.probes != system.probes
     rearm = wish.rule.action is ArmAction.REARM
     if rearm and not before.on:
         return Fate.OBSERVED
     if rearm and own_idle:
         return Fate.OWN
     keep_interval = rearm and own_interval
-    keep_probes = own_probes and 1 <= before.times.probes <= MAX_PROBES
-    return SocketKeepalive(
-        on=True,
-        times=Keepalive(
-            idle=_stricter(before.times.idle, wish.times.idle),
-            interval=before.times.interval if keep_interval else _stricter(before.times.interval, wish.times.interval),
-            probes=before.times.probes if keep_probes else wish.times.probes,
-        ),
-    )
+    keep_probes = own_probes and 1 <= stands.probes <= MAX_PROBES
+    idle = _stricter(stands.idle, wanted.idle)
+    interval = stands.interval if keep_interval else _stricter(stands.interval, wanted.interval)
+    return SocketKeepalive(True, Keepalive(idle, interval, stands.probes if keep_probes else wanted.probes))
 
 
 def _stricter(stands: int, wanted: int) -> int:

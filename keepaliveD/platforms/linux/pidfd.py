@@ -146,13 +146,13 @@ class _Batch:
                 armings.append(Arming(connection, missed.fate))
                 continue
             if isinstance(after, Fate):
-                armings.append(Arming(connection, after, before=before, after=before))
+                armings.append(Arming(connection, after, before, before))
             else:
                 chosen.append((connection, sock, before, after))
         keep([Armed(connection.cookie, connection.inode, before, after) for connection, _, before, after in chosen])
         for connection, sock, before, after in chosen:
             fate = success if _bring_about(sock, before, after) else Fate.FAILED
-            armings.append(Arming(connection, fate, before=before, after=after if fate is success else before))
+            armings.append(Arming(connection, fate, before, after if fate is success else before))
         return armings
 
     def _reach(self, connection: Connection) -> SocketType:
@@ -228,11 +228,19 @@ class _Systems:
 
 def _read(sock: SocketType) -> SocketKeepalive:
     option = sock.getsockopt
-    return SocketKeepalive(
-        on=bool(option(SOL_SOCKET, SO_KEEPALIVE)),
-        times=Keepalive(
-            option(IPPROTO_TCP, TCP_KEEPIDLE), option(IPPROTO_TCP, TCP_KEEPINTVL), option(IPPROTO_TCP, TCP_KEEPCNT)
-        ),
+    idle, interval = option(IPPROTO_TCP, TCP_KEEPIDLE), option(IPPROTO_TCP, TCP_KEEPINTVL)
+    times = Keepalive(idle, interval, option(IPPROTO_TCP, TCP_KEEPCNT))
+    return SocketKeepalive(option(SOL_SOCKET, SO_KEEPALIVE) != 0, times)
+
+
+def _stands(sock: SocketType, wanted: SocketKeepalive) -> bool:
+    """The same as comparing what _read makes of it, in half the time."""
+    option, times = sock.getsockopt, wanted.times
+    return (
+        option(IPPROTO_TCP, TCP_KEEPIDLE) == times.idle
+        and option(IPPROTO_TCP, TCP_KEEPINTVL) == times.interval
+        and option(IPPROTO_TCP, TCP_KEEPCNT) == times.probes
+        and option(SOL_SOCKET, SO_KEEPALIVE) == wanted.on
     )
 
 
@@ -240,7 +248,7 @@ def _bring_about(sock: SocketType, before: SocketKeepalive, after: SocketKeepali
     """Set it and read it back; where that fails, what stood there before stands again."""
     with contextlib.suppress(OSError):
         _set(sock, before, after)
-        if _read(sock) == after:
+        if _stands(sock, after):
             return True
     with contextlib.suppress(OSError):
         _set(sock, _read(sock), before)

@@ -1,0 +1,92 @@
+"""Rows of a judgement as objects, for people, the journal, and those who arm them."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from keepaliveD.model import (
+    AT_RISK,
+    Column,
+    Connection,
+    Due,
+    Endpoint,
+    Indices,
+    Shown,
+    Switch,
+    TcpState,
+    Timer,
+    Verdict,
+)
+from keepaliveD.policy.judge import Judgement
+
+SURVIVED = "longest silence it survived"
+
+STATES = {state.value: state.name for state in TcpState}
+SHOWN = {Timer.KEEPALIVE.value: Shown.ON, Timer.OFF.value: Shown.OFF}
+KNOWN = {Switch.ON.value: Shown.ON, Switch.OFF.value: Shown.OFF}
+
+
+def connections(judgement: Judgement, rows: Indices) -> tuple[Connection, ...]:
+    """The chosen rows as objects."""
+    sockets, activity, forecast = judgement.table.sockets, judgement.activity, judgement.forecast
+    timeouts = forecast.timeout[rows].tolist()
+    paths = [judgement.assigned.paths[index] for index in judgement.assigned.index[rows].tolist()]
+    columns: tuple[Collection[Any], ...] = (  # in the order of Connection's fields
+        *(sockets[name][rows].tolist() for name in ("cookie", "netns", "inode", "uid", "cgroup")),
+        _endpoints(judgement, "local", rows),
+        _endpoints(judgement, "remote", rows),
+        [STATES[state] for state in sockets["state"][rows].tolist()],
+        _shown(sockets["keepalive"][rows], sockets["timer"][rows]),
+        [Verdict(verdict) for verdict in forecast.verdict[rows].tolist()],
+        [Due(due) for due in forecast.due[rows].tolist()],
+        (forecast.due_at[rows] - forecast.now).tolist(),
+        (forecast.now - activity.last_packet[rows]).tolist(),
+        (forecast.cut_at[rows] - forecast.now).tolist(),
+        activity.keepidle[rows].tolist(),
+        [path.name for path in paths],
+        timeouts,
+        [SURVIVED if timeout > path.timeout else path.origin for timeout, path in zip(timeouts, paths, strict=True)],
+        forecast.confirmed[rows].tolist(),
+    )
+    return tuple(Connection(*fields) for fields in zip(*columns, strict=True))
+
+
+def with_cookies(judgement: Judgement, cookies: Collection[int]) -> tuple[Connection, ...]:
+    """Those sockets as objects, as far as they are still there."""
+    wanted = np.fromiter(cookies, np.uint64, len(cookies))
+    return connections(judgement, np.flatnonzero(np.isin(judgement.table.sockets["cookie"], wanted)))
+
+
+def by_urgency(judgement: Judgement, *, at_risk_only: bool) -> tuple[Connection, ...]:
+    """Connections as objects: those at risk first, those that are forgotten soonest at the top."""
+    at_risk = np.isin(judgement.forecast.verdict, [int(verdict) for verdict in AT_RISK])
+    order = np.lexsort((judgement.forecast.cut_at, ~at_risk))
+    return connections(judgement, order[: at_risk.sum()] if at_risk_only else order)
+
+
+def _shown(switch: Column, timer: Column) -> list[Shown]:
+    """What an engine knows; else what the timer shows."""
+    return [
+        KNOWN.get(known) or SHOWN.get(ticking, Shown.HIDDEN)
+        for known, ticking in zip(switch.tolist(), timer.tolist(), strict=True)
+    ]
+
+
+def _endpoints(judgement: Judgement, side: str, rows: Indices) -> list[Endpoint]:
+    sockets = judgement.table.sockets
+    high, low, port = (sockets[f"{side}_{part}"][rows].tolist() for part in ("high", "low", "port"))
+    return [
+        Endpoint(_address(upper << 64 | lower), number) for upper, lower, number in zip(high, low, port, strict=True)
+    ]
+
+
+@functools.lru_cache(maxsize=1024)
+def _address(number: int) -> str:
+    """An address as people write it; v4-mapped ones as IPv4."""
+    address = ipaddress.IPv6Address(number)
+    return str(address.ipv4_mapped or address)
