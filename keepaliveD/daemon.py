@@ -197,7 +197,8 @@ class Daemon:
         return f"system keepalive {self._config.keepalive}{' (dry run)' if self._records is None else ''}"
 
     def _status(self) -> str:
-        return f"STATUS={self._complaint}{self._summary()}"
+        fates = entries.fates_line(self._engine.fates)
+        return f"STATUS={self._complaint}{self._summary()}" + (f"; {fates}" if fates else "")
 
     def _say(self, event: str, priority: int, message: str) -> None:
         self._log(Entry(event, priority, message))

@@ -5,7 +5,7 @@ docs/journal.md explains every message id and field.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from keepaliveD.entries.arming import of_arming
 from keepaliveD.entries.connections import of_report
@@ -15,6 +15,7 @@ from keepaliveD.model import (
     Arm,
     Counts,
     Disarm,
+    Fate,
     Outcome,
     Report,
     ReportDrift,
@@ -23,7 +24,19 @@ from keepaliveD.model import (
     Verdict,
 )
 
-__all__ = ["ERROR", "INFO", "MESSAGE_IDS", "NOTICE", "WARNING", "Entry", "Value", "counts_line", "left_alone", "of"]
+__all__ = [
+    "ERROR",
+    "INFO",
+    "MESSAGE_IDS",
+    "NOTICE",
+    "WARNING",
+    "Entry",
+    "Value",
+    "counts_line",
+    "fates_line",
+    "left_alone",
+    "of",
+]
 
 
 def of(outcome: Outcome) -> Iterator[Entry]:
@@ -48,6 +61,12 @@ def of(outcome: Outcome) -> Iterator[Entry]:
                 "entering them needs CAP_SYS_ADMIN and CAP_SYS_PTRACE",
                 {"KEEPALIVE_NAMESPACES": namespaces},
             )
+
+
+def fates_line(fates: Mapping[Fate, int]) -> str:
+    """How many sockets were armed, and what became of the others; nothing where there were none."""
+    told = ", ".join(f"{count} {fate.value}" for fate, count in fates.items() if count)
+    return f"sockets so far: {told}" if told else ""
 
 
 def counts_line(counts: Counts) -> str:

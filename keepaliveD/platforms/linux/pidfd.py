@@ -164,14 +164,18 @@ class _Batch:
         fd = LIBC.syscall(SYS_PIDFD_GETFD, pidfd, holder.fd, 0)
         if fd < 0:
             raise _Missed(self._reason(holder.pid, ctypes.get_errno()))
-        sock = SocketType(AF_INET, SOCK_STREAM, IPPROTO_TCP, fd)
+        try:
+            sock = SocketType(AF_INET, SOCK_STREAM, IPPROTO_TCP, fd)
+        except OSError as error:
+            os.close(fd)
+            raise _Missed(Fate.GONE) from error  # no socket: the number is something else's by now
         self._open.append(sock)
         try:
             cookie = int.from_bytes(sock.getsockopt(SOL_SOCKET, SO_COOKIE, 8), sys.byteorder)
             if cookie == connection.cookie and sock.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] == TcpState.ESTABLISHED:
                 return sock
         except OSError:
-            pass  # no socket at all: the descriptor is something else's by now
+            pass  # of another family, which knows neither
         raise _Missed(Fate.GONE)
 
     def _process(self, pid: int) -> int:

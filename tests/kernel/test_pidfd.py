@@ -1,0 +1,266 @@
+"""Arming by duplicates of descriptors: what is reached, and what is never touched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_KEEPIDLE, create_connection, create_server, socket
+
+import pytest
+
+from keepaliveD.model import (
+    ArmAction,
+    Armed,
+    Arming,
+    ArmRule,
+    Connection,
+    Fate,
+    Keepalive,
+    SocketKeepalive,
+    Wish,
+)
+from keepaliveD.model import Path as NetworkPath
+from keepaliveD.platforms.base import Keep, Order
+from keepaliveD.platforms.linux.holders import Holder, Holders
+from keepaliveD.platforms.linux.pidfd import PidfdArmer
+from keepaliveD.platforms.linux.watcher import NetlinkWatcher
+from keepaliveD.policy.activity import nothing_known
+from keepaliveD.policy.connections import connections
+from keepaliveD.policy.judge import judge
+from tests.kernel.rig import Namespace
+
+OURS = SocketKeepalive(True, Keepalive(180, 20, 31))
+UNTOUCHED = SocketKeepalive(False, Keepalive(7200, 75, 9))
+ROOT = Path("/")
+
+
+class Place:
+    """Connections of this process to itself in a namespace of their own, and how to arm them."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+        self.listener = namespace.inside(lambda: create_server(("127.0.0.1", 0)))
+        self.holders = Holders(ROOT)
+        self.kept: list[Armed] = []
+        self._ends: list[socket] = []
+
+    def connect(self) -> tuple[socket, socket]:
+        """Both ends of a new connection."""
+        near = self._namespace.inside(lambda: create_connection(self.listener.getsockname()))
+        far = self.listener.accept()[0]
+        self._ends += near, far  # a test that drops one does not close it
+        return near, far
+
+    def seen(self, sock: socket) -> Connection:
+        """What the watcher sees of it."""
+        watcher = self._namespace.inside(lambda: NetlinkWatcher(all_namespaces=False))
+        table = self._namespace.inside(lambda: watcher.snapshot(1.0))
+        watcher.close()
+        look = judge(table, nothing_known(), [NetworkPath("default", 300.0, "test")], [])
+        every = connections(look, slice(None))  # type: ignore[arg-type]
+        return next(one for one in every if one.inode == os.fstat(sock.fileno()).st_ino)
+
+    def arm(
+        self,
+        *wanted: Connection,
+        action: ArmAction = ArmAction.ENABLE,
+        earlier: tuple[Armed, ...] = (),
+        keep: Keep | None = None,
+    ) -> list[Arming]:
+        """Arm them, with their holders as far as they are known."""
+        rule = ArmRule("test", action, OURS.times.idle, OURS.times.interval, OURS.times.probes)
+        orders = [Order(connection, Wish(rule, OURS.times)) for connection in wanted]
+        armer = PidfdArmer(ROOT, self.holders)
+        return self._namespace.inside(
+            lambda: armer.arm(orders, {armed.cookie: armed for armed in earlier}, keep or self.kept.extend)
+        )
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    with Namespace() as namespace:
+        yield Place(namespace)
+
+
+def stands(sock: socket) -> tuple[bool, int]:
+    return bool(sock.getsockopt(SOL_SOCKET, SO_KEEPALIVE)), sock.getsockopt(IPPROTO_TCP, TCP_KEEPIDLE)
+
+
+def descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))
+
+
+def test_a_bare_socket_is_armed_and_what_stood_there_was_recorded_before(place: Place) -> None:
+    near, _ = place.connect()
+    connection = place.seen(near)
+    place.holders.find([connection.inode])
+    (arming,) = place.arm(connection)
+    assert (arming.fate, arming.before, arming.after) == (Fate.ARMED, UNTOUCHED, OURS)
+    assert place.kept == [Armed(connection.cookie, connection.inode, UNTOUCHED, OURS)]
+    assert stands(near) == (True, 180)
+
+
+def test_nothing_is_set_where_the_record_cannot_be_written(place: Place) -> None:
+    near, _ = place.connect()
+    connection = place.seen(near)
+    place.holders.find([connection.inode])
+
+    def full(_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = descriptors()
+    with pytest.raises(OSError, match="No space"):
+        place.arm(connection, keep=full)
+    assert stands(near) == (False, 7200)
+    assert descriptors() == before
+
+
+def test_a_descriptor_that_is_another_sockets_by_now_is_left_alone_and_the_right_one_is_found(place: Place) -> None:
+    """Between the look and the arming a program closed one connection and opened another, with the same number."""
+    near, _ = place.connect()
+    other, _ = place.connect()
+    connection = place.seen(near)
+    place.holders._known[connection.inode] = Holder(os.getpid(), other.fileno())
+    (arming,) = place.arm(connection)
+    assert arming.fate is Fate.ARMED
+    assert (stands(near), stands(other)) == ((True, 180), (False, 7200))
+
+
+def test_a_socket_that_is_gone_costs_nobody_else_anything(place: Place) -> None:
+    """Its inode and its number live on with another connection: only the cookie tells."""
+    near, _ = place.connect()
+    connection = replace(place.seen(near), cookie=4711)
+    place.holders.find([connection.inode])
+    (arming,) = place.arm(connection)
+    assert arming.fate is Fate.GONE
+    assert stands(near) == (False, 7200)
+
+
+@pytest.mark.parametrize("what", ["a file", "a pipe", "a listener", "a number that is not open"])
+def test_what_is_no_connection_is_never_touched(place: Place, what: str, tmp_path: Path) -> None:
+    near, _ = place.connect()
+    connection = place.seen(near)
+    make: dict[str, Callable[[], int]] = {
+        "a file": lambda: os.open(tmp_path, os.O_RDONLY),
+        "a pipe": lambda: os.pipe()[0],
+        "a listener": place.listener.fileno,
+        "a number that is not open": lambda: 1_000_000,
+    }
+    number = make[what]()
+    near.close()
+    place.holders._known[connection.inode] = Holder(os.getpid(), number)
+    before = descriptors()
+    (arming,) = place.arm(connection)
+    assert arming.fate in (Fate.GONE, Fate.UNHELD)
+    assert stands(place.listener) == (False, 7200)
+    assert descriptors() == before
+
+
+def test_a_process_that_has_ended_is_no_error(place: Place) -> None:
+    near, _ = place.connect()
+    connection = place.seen(near)
+    near.close()
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    place.holders._known[connection.inode] = Holder(child, 3)
+    assert [arming.fate for arming in place.arm(connection)] in ([Fate.GONE], [Fate.UNHELD])
+
+
+def test_a_half_closed_connection_is_left_alone(place: Place) -> None:
+    """It was established when it was judged."""
+    near, far = place.connect()
+    connection = place.seen(near)
+    place.holders.find([connection.inode])
+    far.close()
+    assert near.recv(1) == b""
+    (arming,) = place.arm(connection)
+    assert arming.fate is Fate.GONE
+    assert stands(near) == (False, 7200)
+
+
+def test_no_descriptor_stays_open_however_many_sockets_there_are(place: Place) -> None:
+    pairs = [place.connect() for _ in range(300)]
+    wanted = [place.seen(near) for near, _ in pairs[:2]]
+    wanted += [replace(wanted[0], inode=10**9 + number) for number in range(300)]
+    before = descriptors()
+    place.holders.find({connection.inode for connection in wanted})
+    fates = {arming.fate for arming in place.arm(*wanted)}
+    assert fates == {Fate.ARMED, Fate.UNHELD}
+    assert descriptors() == before
+
+
+def test_what_somebody_set_after_it_was_armed_is_left(place: Place) -> None:
+    near, _ = place.connect()
+    connection = place.seen(near)
+    place.holders.find([connection.inode])
+    place.arm(connection)
+    near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 3600)
+    (arming,) = place.arm(connection, earlier=tuple(place.kept))
+    assert arming.fate is Fate.SET_AGAIN
+    assert stands(near) == (True, 3600)
+
+
+def test_what_is_armed_as_it_was_is_not_armed_again(place: Place) -> None:
+    near, _ = place.connect()
+    connection = place.seen(near)
+    place.holders.find([connection.inode])
+    place.arm(connection)
+    (arming,) = place.arm(connection, earlier=tuple(place.kept))
+    assert arming.fate is Fate.ENOUGH
+
+
+def test_a_socket_can_be_disarmed_to_what_stood_there(place: Place) -> None:
+    near, _ = place.connect()
+    near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 600)
+    connection = place.seen(near)
+    place.holders.find([connection.inode])
+    place.arm(connection)
+    assert stands(near) == (True, 180)
+    earlier = {armed.cookie: armed for armed in place.kept}
+    (arming,) = PidfdArmer(ROOT, place.holders).disarm([connection], earlier)
+    assert arming.fate is Fate.DISARMED
+    assert stands(near) == (False, 600)
+
+
+def test_what_somebody_set_since_is_not_disarmed(place: Place) -> None:
+    near, _ = place.connect()
+    connection = place.seen(near)
+    place.holders.find([connection.inode])
+    place.arm(connection)
+    near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 60)
+    earlier = {armed.cookie: armed for armed in place.kept}
+    (arming,) = PidfdArmer(ROOT, place.holders).disarm([connection], earlier)
+    assert arming.fate is Fate.SET_AGAIN
+    assert stands(near) == (True, 60)
+
+
+def test_rearm_leaves_what_a_program_chose_and_takes_what_follows_the_system(place: Place) -> None:
+    """The namespace says 7200: a socket that says so too follows it."""
+    chosen, _ = place.connect()
+    chosen.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+    chosen.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 600)
+    following, _ = place.connect()
+    following.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+    wanted = [place.seen(chosen), place.seen(following)]
+    place.holders.find({connection.inode for connection in wanted})
+    fates = [arming.fate for arming in place.arm(*wanted, action=ArmAction.REARM)]
+    assert sorted(fate.name for fate in fates) == ["ARMED", "OWN"]
+    assert (stands(chosen), stands(following)) == ((True, 600), (True, 180))
+
+
+def test_the_timer_is_credited_the_time_that_the_connection_was_quiet_for(place: Place) -> None:
+    """Else it would have to stay quiet for another whole idle time."""
+    near, far = place.connect()
+    far.sendall(b"word")
+    near.recv(4)
+    connection = place.seen(near)
+    place.holders.find([connection.inode])
+    place.arm(connection)
+    table = place._namespace.inside(lambda: NetlinkWatcher(all_namespaces=False).snapshot(2.0))
+    row = table.sockets["cookie"].tolist().index(connection.cookie)
+    quiet = float(table.sockets["since_received"][row])
+    assert 180 - quiet - 1 < float(table.sockets["expires"][row]) <= 180
