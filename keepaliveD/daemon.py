@@ -174,7 +174,7 @@ class Daemon:
         try:
             look = judge(self._watcher.snapshot(self._outside.now()), nothing_known(), self._config.paths, ())
             ledger = self._records.ledger
-            self._tell([disarm(with_cookies(look, ledger.armed()), self._platform, ledger)])
+            self._tell([disarm(with_cookies(look, ledger.armed()), self._platform, ledger, forget=True)])
         except Refusal as refusal:
             self._say("refused", ERROR, f"sockets stay armed: {refusal}")
 

@@ -103,13 +103,17 @@ def _is_idle(wish: Wish, connection: Connection) -> bool:
     return action is ArmAction.OBSERVE or (action is ArmAction.REARM and connection.keepalive is Shown.OFF)
 
 
-def disarm(connections: tuple[Connection, ...], platform: Platform, ledger: Ledger) -> Outcome:
-    """Put back what stood in those of them that were armed, then forget all that ever were."""
+def disarm(connections: tuple[Connection, ...], platform: Platform, ledger: Ledger, *, forget: bool) -> Outcome:
+    """Put back what stood in those of them that were armed.
+
+    As long as they are not forgotten, no daemon arms them again.
+    """
     armed = ledger.armed()
     action = Disarm(platform.owners.name(one for one in connections if one.cookie in armed))
     try:
         armings = platform.armer.disarm(action.connections, armed) if action.connections else []
-        ledger.forget(list(armed))
+        if forget:
+            ledger.forget(list(armed))
     except Refusal as refusal:
         return Outcome(action, refused=refusal)
     return Outcome(action, armings=tuple(armings))

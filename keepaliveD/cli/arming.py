@@ -92,7 +92,7 @@ def disarm_connections(options: argparse.Namespace) -> None:
     ledger = arguments.records(options, platform).ledger
     armed = ledger.armed()
     look = _look(platform, load())
-    if not _tell([disarm(with_cookies(look, armed), platform, ledger)]):
+    if not _tell([disarm(with_cookies(look, armed), platform, ledger, forget=False)]):
         print("nothing to disarm")
 
 

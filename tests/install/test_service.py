@@ -389,3 +389,43 @@ def test_the_control_program_works_without_root(service: Machine) -> None:
     crowd(service, ADDRESS, "7000", "1", "1")
     listed = service.run("setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups", "keepalivectl", "sockets")
     assert f"{ADDRESS}:7000" in listed.stdout
+
+
+ARMING = f"""
+{QUICK}
+[[arm]]
+unit = "{CROWD_UNIT}"
+action = "enable"
+idle = "auto"
+"""
+
+
+def armed(service: Machine) -> int:
+    """How many of the crowd's sockets have a keepalive timer, by another tool."""
+    return service.run("ss", "-tnoH", "src", ADDRESS).stdout.count("timer:(keepalive")
+
+
+def test_open_connections_of_another_user_are_armed_within_the_sandbox_and_can_be_disarmed(service: Machine) -> None:
+    """Their program set no keepalive, and is neither stopped nor told."""
+    holder = crowd(service, ADDRESS, "7400", "1", "2")
+    after = service.now()
+    configure(service, ARMING)
+    entry = service.expect("armed", after, KEEPALIVE_UNIT=CROWD_UNIT)
+    assert (entry["KEEPALIVE_PID"], entry["KEEPALIVE_RULE"]) == (str(holder), "arm[1]")
+    assert (entry["KEEPALIVE_BEFORE_ON"], entry["KEEPALIVE_AFTER_ON"]) == ("0", "1")
+    service.until(lambda: armed(service) == 4)
+    said = service.run("keepalivectl", "disarm").stdout
+    assert said.count("disarmed") == 4
+    assert armed(service) == 0
+    service.expect("unarmed", after, KEEPALIVE_FATE="set-again")
+    assert armed(service) == 0
+
+
+def test_a_stop_disarms_where_that_is_wanted(service: Machine) -> None:
+    crowd(service, ADDRESS, "7401", "1", "1")
+    configure(service, f"{ARMING}\n[keepalive]\ndisarm_on_stop = true\n")
+    service.until(lambda: armed(service) == 2)
+    after = service.now()
+    service.systemctl("stop")
+    service.expect("disarmed", after)
+    assert armed(service) == 0

@@ -83,6 +83,8 @@ class PidfdArmer:
 
         def choose(connection: Connection, before: SocketKeepalive) -> Choice:
             armed = earlier[connection.cookie]
+            if before == armed.before:
+                return Fate.ENOUGH
             return armed.before if before == armed.after else Fate.SET_AGAIN
 
         return self._each(connections, choose, lambda _: None, Fate.DISARMED)
