@@ -15,7 +15,7 @@ from socket import AF_INET, AddressFamily, create_server, socket
 from typing import Any
 
 from keepaliveD.entries import MESSAGE_IDS
-from tests.kernel.rig import INTERVAL, PROBES, SERVER, SERVER_NETWORKS, TIME, TIMEOUT, Namespace, Rig
+from tests.kernel.rig import CLIENT_NETWORKS, INTERVAL, PROBES, SERVER, SERVER_NETWORKS, TIME, TIMEOUT, Namespace, Rig
 
 Entry = dict[str, Any]  # one line of the daemon's JSON log
 
@@ -44,7 +44,7 @@ def configuration(*keepalive: str, idle: int = TUNED[TIME], namespaces: str = "o
         namespaces = "{namespaces}"
         [[path]]
         name = "rig"
-        networks = {json.dumps(SERVER_NETWORKS)}
+        networks = {json.dumps(CLIENT_NETWORKS + SERVER_NETWORKS)}
         timeout = "{timeout}s"
     """
 

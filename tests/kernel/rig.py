@@ -20,8 +20,9 @@ from typing import Literal, Self, TypeVar
 Result = TypeVar("Result")
 Mode = Literal["drop", "reject"]  # what the firewall does to a packet of a connection it does not know
 
-TIMEOUT = 5  # seconds without a packet after which the firewall forgets
+TIMEOUT = 5  # seconds without a packet after which the firewall forgets, unless told otherwise
 SERVER = {AF_INET: "10.99.2.2", AF_INET6: "fd99:2::2"}
+CLIENT_NETWORKS = ("10.99.1.0/24", "fd99:1::/64")
 SERVER_NETWORKS = ("10.99.2.0/24", "fd99:2::/64")
 
 TIME = "net.ipv4.tcp_keepalive_time"
@@ -119,15 +120,15 @@ class Namespace:
 
 
 class Rig:
-    """The three namespaces, wired; the firewall forgets a connection TIMEOUT after its last packet."""
+    """The three namespaces, wired; the firewall forgets a connection `timeout` seconds after its last packet."""
 
-    def __init__(self, mode: Mode = "reject") -> None:
+    def __init__(self, mode: Mode = "reject", timeout: int = TIMEOUT) -> None:
         with contextlib.ExitStack() as stack:
             self.client = stack.enter_context(Namespace())
             self.firewall = stack.enter_context(Namespace())
             self.server = stack.enter_context(Namespace())
             self._wire()
-            self._guard(mode)
+            self._guard(mode, timeout)
             self._ends = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -148,7 +149,7 @@ class Rig:
                 f"route add default via fd99:{net}::1",
             )
 
-    def _guard(self, mode: Mode) -> None:
+    def _guard(self, mode: Mode, timeout: int) -> None:
         self.firewall.nft(f"""
             table inet guard {{
                 chain through {{
@@ -158,7 +159,7 @@ class Rig:
                     {"meta l4proto tcp reject with tcp reset" if mode == "reject" else ""}
                 }}
             }}""")
-        self.firewall.set_sysctl("net.netfilter.nf_conntrack_tcp_timeout_established", TIMEOUT)
+        self.firewall.set_sysctl("net.netfilter.nf_conntrack_tcp_timeout_established", timeout)
         self.firewall.set_sysctl("net.netfilter.nf_conntrack_tcp_loose", 0)  # no connection is picked up midway
         self.firewall.set_sysctl("net.ipv4.ip_forward", 1)
         self.firewall.set_sysctl("net.ipv6.conf.all.forwarding", 1)
