@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-TOOLS = ("ip", "nft", "nsenter", "setpriv", "ss", "unshare")
+TOOLS = ("ip", "nft", "nsenter", "setpriv", "ss", "strace", "unshare")
 
 
 def missing() -> str:
@@ -18,7 +18,7 @@ def missing() -> str:
     if os.geteuid():
         return "kernel tests make network namespaces: run them as root"
     tools = [tool for tool in TOOLS if not shutil.which(tool)]
-    return f"kernel tests need {', '.join(tools)}: install iproute2, nftables, util-linux" if tools else ""
+    return f"kernel tests need {', '.join(tools)}: install iproute2, nftables, strace, util-linux" if tools else ""
 
 
 def running(process: psutil.Process) -> bool:

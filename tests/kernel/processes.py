@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import select
 import signal
 import subprocess
 import sys
@@ -27,6 +29,14 @@ SCAN = 0.25  # seconds between the daemon's looks
 WARNING_TIME = 2  # seconds before the cut
 SOON = 5.0  # seconds in which a busy machine manages what takes an idle one a moment
 TUNED = {TIME: 2, INTERVAL: 1, PROBES: 5}
+
+
+OBSERVE, REARM, ENABLE = (f'action = "{action}"\nidle = "auto"' for action in ("observe", "rearm", "enable"))
+
+
+def arming(rule: str, timeout: float = TIMEOUT) -> str:
+    """A configuration with this [[arm]] rule for all, under which no sysctl is written that could help, too."""
+    return configuration("apply = false", timeout=timeout) + f"\n[[arm]]\n{rule}\n"
 
 
 def configuration(*keepalive: str, idle: int = TUNED[TIME], namespaces: str = "own", timeout: float = TIMEOUT) -> str:
@@ -79,13 +89,26 @@ class Program:
 
     def speak(self) -> str:
         """What becomes of a word to the server: "answered", "silence", or the name of the program's error."""
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write("word\n")
-        self.process.stdin.flush()
+        self._do("word")
         with contextlib.suppress(TimeoutError):
             self.far.sendall(self.far.recv(100))
+        assert self.process.stdout
         return self.process.stdout.readline().strip()
+
+    def listen(self) -> None:
+        """Say nothing, and wait for the server."""
+        self._do("")
+
+    def heard(self, within: float) -> str:
+        """What became of listening: the name of the program's error, or nothing yet."""
+        assert self.process.stdout
+        ready = select.select([self.process.stdout], [], [], within)[0]
+        return self.process.stdout.readline().strip() if ready else ""
+
+    def _do(self, line: str) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
 
 
 @contextlib.contextmanager
@@ -114,6 +137,11 @@ class Daemon:
         self._listening = True
         self._listener = threading.Thread(target=self._listen)
         self._listener.start()
+
+    @property
+    def descriptors(self) -> int:
+        """How many it has open."""
+        return len(os.listdir(f"/proc/{self._process.pid}/fd"))
 
     def _listen(self) -> None:
         assert self._process.stderr
@@ -183,9 +211,9 @@ class Home:
         assert (done.returncode, done.stderr) == (0, ""), done
 
     @contextlib.contextmanager
-    def daemon(self, namespace: Namespace) -> Iterator[Daemon]:
-        """The daemon, running and ready, until the end of the block."""
-        with namespace.running(*self.command) as process:
+    def daemon(self, namespace: Namespace, *options: str, through: tuple[str, ...] = ()) -> Iterator[Daemon]:
+        """The daemon, running and ready, until the end of the block; `through` a command that runs it."""
+        with namespace.running(*through, *self.command, *options) as process:
             daemon = Daemon(process, self)
             try:
                 daemon.expect("started")

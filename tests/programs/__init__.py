@@ -1,0 +1,1 @@
+"""Real programs over the real firewall."""

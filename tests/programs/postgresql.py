@@ -1,0 +1,67 @@
+"""PostgreSQL, with a cluster of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from socket import AF_INET
+from subprocess import Popen
+
+from tests.kernel.rig import CLIENT_NETWORKS, SERVER, Rig
+from tests.programs.stage import AS_USER, PLAIN, USER, serving
+
+PORT = 5432
+
+
+def binaries() -> Path | None:
+    """Those of the newest version that is installed, as Debian installs it."""
+    versions = {float(path.parts[-3]): path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")}
+    return versions[max(versions)] if versions else None
+
+
+class PostgreSQL:
+    """A cluster as initdb makes it, in a directory of USER's."""
+
+    def __init__(self, directory: Path) -> None:
+        self._cluster = directory / "cluster"
+        self._copies = 0
+        self._run("initdb", "--auth=trust", "--no-locale", "--no-sync", "--wal-segsize=1", f"--pgdata={self._cluster}")
+        with (self._cluster / "pg_hba.conf").open("a", encoding="ascii") as rules:
+            rules.write(f"host all all {CLIENT_NETWORKS[0]} trust\n")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run([*AS_USER, _binary(program), *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    @contextlib.contextmanager
+    def served(self, rig: Rig) -> Iterator[Popen[str]]:
+        """A server of a copy of the cluster, at the rig's; it logs how long each statement took."""
+        self._copies += 1
+        copy = self._cluster.with_name(f"copy{self._copies}")
+        subprocess.run(["cp", "-a", str(self._cluster), str(copy)], check=True)
+        settings = {
+            "listen_addresses": SERVER[AF_INET],
+            "port": PORT,
+            "unix_socket_directories": "",
+            "dynamic_shared_memory_type": "mmap",  # not in /dev/shm, where it would outlive a killed server
+            "fsync": "off",
+            "log_min_duration_statement": 0,
+        }
+        options = (f"--{key}={value}" for key, value in settings.items())
+        with serving(rig.server, _binary("postgres"), "-D", str(copy), *options, ready="ready to accept") as process:
+            yield process
+
+    @contextlib.contextmanager
+    def query(self, rig: Rig, statement: str) -> Iterator[Popen[str]]:
+        """The client, with a statement."""
+        target = f"host={SERVER[AF_INET]} port={PORT} user={USER} dbname=postgres sslmode=disable gssencmode=disable"
+        with rig.client.running(*PLAIN, _binary("psql"), "-XAt", "-c", statement, target) as process:
+            yield process
+
+
+def _binary(program: str) -> str:
+    directory = binaries()
+    assert directory
+    return str(directory / program)

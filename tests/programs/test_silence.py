@@ -1,0 +1,166 @@
+"""OpenSSH and PostgreSQL, quiet for longer than the firewall is patient: dead without help, alive with it.
+
+All of them are quiet at the same time, in rigs side by side; then they are looked at one by one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import time
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import Popen
+from typing import Literal
+
+import pytest
+
+from tests.kernel.processes import ENABLE, Daemon, Home, arming
+from tests.kernel.rig import Mode, Rig
+from tests.programs.conftest import missing
+from tests.programs.openssh import OpenSSH
+from tests.programs.postgresql import PostgreSQL
+from tests.programs.stage import USER, awaited
+from tests.unprivileged import reachable_directory
+
+Help = Literal["nobody", "client", "server"]  # at which end a daemon runs
+Kind = Literal["ssh", "ssh typed into", "psql"]
+
+MODES: list[Mode] = ["reject", "drop"]
+ENDS: list[Help] = ["client", "server"]
+KINDS: list[Kind] = ["ssh", "ssh typed into", "psql"]
+NAP = 9  # seconds of silence: more than the firewall has patience for
+PATIENCE = 2  # seconds in which an answer arrives, if ever
+ANSWER = "answered"
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of a client: its exit status, None if it waits; `served`: whether the server has answered."""
+
+    answered: bool
+    status: int | None
+    complaint: str
+    served: bool
+
+
+@dataclass(frozen=True)
+class Night:
+    """What the silence brought about."""
+
+    fates: dict[tuple[Kind, Mode, Help], Fate]
+    armed: dict[tuple[Mode, Help], Counter[str]]  # how often the daemon there said so, by process
+
+
+@dataclass(frozen=True)
+class Client:
+    """A program at the client; `served` is there once the server has answered."""
+
+    process: Popen[str]
+    served: Path
+
+    def fate(self) -> Fate:
+        """What has become of it by now."""
+        assert self.process.stdout
+        assert self.process.stderr
+        return Fate(
+            ANSWER in awaited(self.process.stdout, ANSWER, within=0),
+            self.process.poll(),
+            awaited(self.process.stderr, "\n", within=0).strip(),
+            self.served.exists(),
+        )
+
+
+class Stage:
+    """A rig with both servers, and a daemon at one end if there is help."""
+
+    def __init__(self, stack: ExitStack, rig: Rig, ssh: OpenSSH, postgres: PostgreSQL, directory: Path) -> None:
+        directory.mkdir()
+        shutil.chown(directory, USER)
+        self._stack, self._rig, self._ssh, self._postgres, self._directory = stack, rig, ssh, postgres, directory
+        stack.enter_context(ssh.served(rig))
+        stack.enter_context(postgres.served(rig))
+
+    def helped(self, at: Help) -> Daemon:
+        end = self._rig.client if at == "client" else self._rig.server
+        return self._stack.enter_context(Home(self._directory / "home", arming(ENABLE)).daemon(end))
+
+    def quiet(self, kind: Kind) -> Client:
+        """A client with something to say, or to be told, after the silence."""
+        served = self._directory / kind.replace(" ", "-")
+        match kind:
+            case "ssh":
+                program = self._ssh.session(self._rig, f"sleep {NAP}; touch {served}; echo {ANSWER}")
+            case "ssh typed into":
+                program = self._ssh.session(self._rig, f"read word; touch {served}; echo $word")
+            case "psql":
+                statement = f"select pg_sleep({NAP}); copy (select) to '{served}'; select '{ANSWER}'"
+                program = self._postgres.query(self._rig, statement)
+        return Client(self._stack.enter_context(program), served)
+
+
+@pytest.fixture(scope="module")
+def night() -> Night:
+    """One silence for all."""
+    if reason := missing():
+        pytest.skip(reason)
+    daemons: dict[tuple[Mode, Help], Daemon] = {}
+    clients: dict[tuple[Kind, Mode, Help], Client] = {}
+    with reachable_directory() as directory, ExitStack() as stack:
+        shutil.chown(directory, USER)
+        ssh, postgres = OpenSSH(directory), PostgreSQL(directory)
+        stages = {}
+        for mode, helped in itertools.product(MODES, ["nobody", *ENDS]):
+            rig = stack.enter_context(Rig(mode))
+            stages[mode, helped] = stage = Stage(stack, rig, ssh, postgres, directory / f"{mode}-{helped}")
+            if helped != "nobody":
+                daemons[mode, helped] = stage.helped(helped)
+        for (mode, helped), stage in stages.items():
+            clients |= {(kind, mode, helped): stage.quiet(kind) for kind in KINDS}
+        time.sleep(NAP)
+        for (kind, _, _), client in clients.items():
+            if kind == "ssh typed into":
+                assert client.process.stdin
+                print(ANSWER, file=client.process.stdin, flush=True)
+        time.sleep(PATIENCE)
+        return Night(
+            {case: client.fate() for case, client in clients.items()},
+            {where: Counter(e["KEEPALIVE_PROCESS"] for e in each.heard("armed")) for where, each in daemons.items()},
+        )
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", ["ssh", "psql"])
+def test_without_help_a_client_waits_for_ever_for_what_the_server_said(kind: Kind, mode: Mode, night: Night) -> None:
+    """The server gets the reset, if any."""
+    assert night.fates[kind, mode, "nobody"] == Fate(answered=False, status=None, complaint="", served=True)
+
+
+@pytest.mark.parametrize(
+    ("mode", "status", "complaint"),
+    [("reject", 255, "client_loop: send disconnect: Broken pipe"), ("drop", None, "")],
+)
+def test_without_help_a_quiet_session_ends_at_the_next_key(
+    mode: Mode, status: int | None, complaint: str, night: Night
+) -> None:
+    """Or hangs from then on."""
+    assert night.fates["ssh typed into", mode, "nobody"] == Fate(False, status, complaint, served=False)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_daemon_at_either_end_alone_keeps_it_alive(kind: Kind, end: Help, mode: Mode, night: Night) -> None:
+    """It arms the open socket; nobody else was told anything."""
+    assert night.fates[kind, mode, end] == Fate(answered=True, status=0, complaint="", served=True)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("end", "processes"), [("client", {"ssh": 2, "psql": 1}), ("server", {"sshd": 2, "postgres": 1})]
+)
+def test_each_is_armed_once(end: Help, processes: dict[str, int], mode: Mode, night: Night) -> None:
+    """Though two processes of sshd hold the same socket."""
+    assert night.armed[mode, end] == processes
