@@ -2,6 +2,7 @@
 
 usage: talker.py ADDRESS PORT [IDLE]       with keepalive after IDLE seconds, 0 for the system's
 Says each line of standard input to the server, and prints what became of it.
+On an empty line it says nothing: it waits for the server, however long, and prints what became of that.
 """
 
 import errno
@@ -19,14 +20,13 @@ def keep_alive(connection: socket.socket, idle: int) -> None:
 
 
 def speak(connection: socket.socket, word: str) -> str:
-    """Say it and wait for the answer."""
+    """Say it, if it is something, and wait for the answer."""
+    connection.settimeout(PATIENCE if word else None)
     try:
         connection.sendall(word.encode())
         return "answered" if connection.recv(100) else "closed"
-    except TimeoutError:
-        return "silence"
-    except OSError as error:
-        return errno.errorcode[error.errno or 0]
+    except OSError as error:  # that of settimeout() has no number
+        return errno.errorcode[error.errno] if error.errno else "silence"
 
 
 def main() -> None:
@@ -34,9 +34,8 @@ def main() -> None:
     with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as connection:
         if len(sys.argv) > 3:
             keep_alive(connection, int(sys.argv[3]))
-        connection.settimeout(PATIENCE)
-        for word in sys.stdin:
-            print(speak(connection, word), flush=True)
+        for line in sys.stdin:
+            print(speak(connection, line.strip()), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,178 @@
+"""Connections that the firewall would forget, and a daemon that arms them: nothing else helps them here."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from socket import AF_INET
+from subprocess import Popen
+
+import pytest
+
+from keepaliveD.policy.forecast import TIMER_SLACK
+from tests.kernel.conftest import missing
+from tests.kernel.processes import ENABLE, REARM, Daemon, Home, Program, arming, program
+from tests.kernel.rig import SERVER, TIMEOUT, Mode, Rig
+
+CROWD = str(Path(__file__).with_name("crowd.py"))
+
+MODES: list[Mode] = ["drop", "reject"]
+DEAD: dict[Mode, str] = {"drop": "silence", "reject": "ECONNRESET"}  # what a program gets from a dead connection
+TOLD: dict[Mode, str] = {"drop": "ETIMEDOUT", "reject": "ECONNRESET"}  # what keepalive says of it
+
+BY_SYSTEM = 0  # the idle time of a program that sets nothing but SO_KEEPALIVE: two hours
+CUT = "already cut"
+PASTS: dict[str, tuple[int | None, float]] = {  # a program's keepalive, and its seconds of silence before the daemon
+    "never asked": (None, 0),
+    "armed at 7200 s": (BY_SYSTEM, 0),
+    "interval left at 75 s": (2, 0),
+    "already idle for 3 s": (None, 3),
+    CUT: (None, TIMEOUT + 0.5),
+}
+LONG = 2 * TIMEOUT + 2  # seconds of silence after which whoever can die is dead
+
+
+Case = tuple[str, Mode, bool]  # a past, what the firewall does, whether the daemon is there
+
+
+@dataclass(frozen=True)
+class Fates:
+    """What became of each program's word after the silence, or of its listening; how often each was armed."""
+
+    outcomes: dict[Case, str]
+    armed: dict[Case, int]
+
+
+@pytest.fixture(scope="module")
+def fates(tmp_path_factory: pytest.TempPathFactory) -> Fates:
+    """One silence for all."""
+    if reason := missing():
+        pytest.skip(reason)
+    with ExitStack() as stack:
+        rigs = {where: stack.enter_context(Rig(where[0])) for where in itertools.product(MODES, (True, False))}
+        programs: dict[Case, Program] = {
+            (past, *where): stack.enter_context(program(rig, keepalive=PASTS[past][0]))
+            for (where, rig), past in itertools.product(rigs.items(), PASTS)
+        }
+        fall_silent(programs)
+        daemons = {}
+        for mode in MODES:
+            home = Home(tmp_path_factory.mktemp(mode), arming(ENABLE))
+            daemons[mode] = stack.enter_context(home.daemon(rigs[mode, True].client))
+        ready = time.monotonic()
+        outcomes = {(CUT, mode, True): error(programs[CUT, mode, True], daemons[mode], ready) for mode in MODES}
+        sleep_until(ready + LONG)
+        outcomes |= {(CUT, mode, False): programs[CUT, mode, False].heard(0) for mode in MODES}
+        others = [case for case in programs if case[0] != CUT]
+        with ThreadPoolExecutor(len(others)) as at_once:
+            outcomes |= zip(others, at_once.map(lambda case: programs[case].speak(), others), strict=True)
+        armed = {
+            case: len(daemons[case[1]].heard("armed", **each.endpoints)) for case, each in programs.items() if case[2]
+        }
+        return Fates(outcomes, armed)
+
+
+def fall_silent(programs: dict[Case, Program]) -> None:
+    """Have each say its last word as long before the end of this as its past wants; then those listen that are cut."""
+    longest, begin = PASTS[CUT][1], time.monotonic()
+    for silence in sorted({silence for _, silence in PASTS.values()}, reverse=True):
+        sleep_until(begin + longest - silence)
+        for (past, _, _), each in programs.items():
+            if PASTS[past][1] <= silence:
+                assert each.speak() == "answered"
+    for (past, _, _), each in programs.items():
+        if past == CUT:
+            each.listen()
+
+
+def error(listener: Program, daemon: Daemon, since: float) -> str:
+    """What a listener gets within the time that its arming promises."""
+    entry = daemon.expect("armed", **listener.endpoints)
+    probes = entry["KEEPALIVE_AFTER_INTERVAL_SEC"] * entry["KEEPALIVE_AFTER_PROBES"]
+    promised = (entry["KEEPALIVE_AFTER_IDLE_SEC"] + probes) * (1 + TIMER_SLACK)
+    return listener.heard(since + promised - time.monotonic())
+
+
+def sleep_until(instant: float) -> None:
+    """Of the monotonic clock."""
+    time.sleep(max(0, instant - time.monotonic()))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("past", [past for past in PASTS if past != CUT])
+def test_a_connection_at_risk_lives_under_the_daemon_and_dies_without(past: str, mode: Mode, fates: Fates) -> None:
+    """Whatever its program did, or left undone."""
+    assert fates.outcomes[past, mode, True] == "answered"
+    assert fates.outcomes[past, mode, False] == DEAD[mode]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_who_listens_on_a_cut_connection_gets_an_error_within_the_promised_time(mode: Mode, fates: Fates) -> None:
+    """Without the daemon they listen for ever."""
+    assert fates.outcomes[CUT, mode, True] == TOLD[mode]
+    assert fates.outcomes[CUT, mode, False] == ""
+
+
+def test_each_is_armed_once(fates: Fates) -> None:
+    """And told of once."""
+    assert set(fates.armed.values()) == {1}
+
+
+CROWDS, EACH = 20, 100  # processes, and their connections
+PORT = 7000
+HASTE = 3  # seconds: the shortest patience of a firewall that two probes fit into
+
+
+@pytest.fixture
+def crowds() -> Iterator[tuple[Rig, list[Popen[str]]]]:
+    """2,000 connections that never asked for keepalive."""
+    address = SERVER[AF_INET]
+    command = (sys.executable, "-S", CROWD, address, str(PORT))
+    with Rig(timeout=HASTE) as rig, ExitStack() as stack:
+        server = stack.enter_context(rig.server.running(*command, "0"))
+        assert answers(server) == "serving"
+        crowds = [stack.enter_context(rig.client.running(*command, str(EACH))) for _ in range(CROWDS)]
+        assert {answers(crowd) for crowd in crowds} == {"connected"}
+        yield rig, crowds
+
+
+def test_2000_that_never_asked_are_left_by_rearm_and_saved_by_enable(
+    crowds: tuple[Rig, list[Popen[str]]], tmp_path: Path
+) -> None:
+    """All are alive after ten timeouts of silence."""
+    rig, processes = crowds
+    with Home(tmp_path, arming(REARM, timeout=HASTE)).daemon(rig.client) as daemon:
+        daemon.expect("bare", HASTE)
+        assert timers(rig) == 0
+        assert all_alive(processes) == CROWDS * EACH
+        daemon.reload(arming(ENABLE, timeout=HASTE))
+        daemon.expect("armed")
+        assert timers(rig) == CROWDS * EACH
+        time.sleep(10 * HASTE)
+        assert all_alive(processes) == CROWDS * EACH
+        assert not daemon.heard("unarmed", "cut")
+
+
+def timers(rig: Rig) -> int:
+    """How many sockets of the client's have a keepalive timer."""
+    done = rig.client.run("ss", "-tnoH", "state", "established")
+    return done.stdout.count("timer:(keepalive")
+
+
+def all_alive(processes: list[Popen[str]]) -> int:
+    """How many connections carry a word and its answer."""
+    for process in processes:
+        print("now", file=process.stdin, flush=True)
+    return sum(int(answers(process)) for process in processes)
+
+
+def answers(process: Popen[str]) -> str:
+    """Its next line."""
+    assert process.stdout
+    return process.stdout.readline().strip()
