@@ -32,7 +32,7 @@ PASTS: dict[str, tuple[int | None, float]] = {  # a program's keepalive, and its
     "never asked": (None, 0),
     "armed at 7200 s": (BY_SYSTEM, 0),
     "interval left at 75 s": (2, 0),
-    "already idle for 3 s": (None, 3),
+    "already idle for 3.5 s": (None, 3.5),
     CUT: (None, TIMEOUT + 0.5),
 }
 LONG = 2 * TIMEOUT + 2  # seconds of silence after which whoever can die is dead
