@@ -191,7 +191,7 @@ class _Batch:
     def _reason(self, pid: int, code: int) -> Fate:
         if code in (errno.EBADF, errno.ESRCH):
             return Fate.GONE
-        if code != errno.EPERM:
+        if code not in (errno.EPERM, errno.EACCES):
             return Fate.FAILED
         with contextlib.suppress(OSError):
             if os.stat(f"{self._root}/proc/{pid}/ns/user").st_ino != os.stat(f"{self._root}/proc/self/ns/user").st_ino:
