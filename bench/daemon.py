@@ -31,7 +31,7 @@ def started() -> Iterator[tuple[psutil.Process, float]]:
     """A daemon that is ready, and the seconds from its start until then."""
     with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         config = File(directory, "config.toml")
-        config.write_text("[watch]\nignore = []\n")
+        config.write_text('[watch]\nignore = []\nnamespaces = "own"\n')  # others are not ours to arm
         manager.bind(f"{directory}/notify")
         manager.settimeout(10)
         command = [sys.executable, "-m", "keepaliveD", "--config", str(config), "--state-dir", f"{directory}/state"]

@@ -6,7 +6,17 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from socket import AF_INET, AF_INET6, create_connection, create_server, if_nameindex
+from socket import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_TCP,
+    SO_KEEPALIVE,
+    SOL_SOCKET,
+    TCP_KEEPIDLE,
+    create_connection,
+    create_server,
+    if_nameindex,
+)
 
 from tests.kernel.processes import SOON, Home, configuration, program, sockets
 from tests.kernel.rig import Namespace, Rig
@@ -52,6 +62,25 @@ def test_a_namespace_that_ends_is_let_go_within_one_scan(tmp_path: Path) -> None
             daemon.expect("bare", KEEPALIVE_NETNS=guest.inode)
             assert "to_guest" in interfaces(host)
         assert eventually(lambda: "to_guest" not in interfaces(host))
+
+
+def test_a_container_gets_the_timers_that_its_own_settings_do_not_give_it(tmp_path: Path) -> None:
+    """Its namespace is at two hours, whatever the host's says: that is no choice of its programs'."""
+    rule = f'[[arm]]\nnetworks = ["{GUEST}/32"]\naction = "rearm"\nidle = "1s"\ninterval = "1s"\n'
+    with Namespace() as host, Namespace() as guest, ExitStack() as stack:
+        listener = stack.enter_context(guest.inside(lambda: create_server((GUEST, 0))))
+        asks, chose = (
+            stack.enter_context(guest.inside(lambda: create_connection(listener.getsockname()))) for _ in range(2)
+        )
+        for near in (asks, chose):
+            near.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+        chose.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 3600)
+        with Home(tmp_path, f'[keepalive]\narm = "observe"\n{rule}{ONLY_GUEST}').daemon(host) as daemon:
+            entry = daemon.expect("armed", KEEPALIVE_NETNS=guest.inode)
+            assert entry["KEEPALIVE_LOCAL_PORT"] == asks.getsockname()[1]
+            assert (entry["KEEPALIVE_BEFORE_IDLE_SEC"], entry["KEEPALIVE_AFTER_IDLE_SEC"]) == (7200, 1)
+            daemon.expect("unarmed", KEEPALIVE_LOCAL_PORT=chose.getsockname()[1], KEEPALIVE_FATE="own")
+            assert chose.getsockopt(IPPROTO_TCP, TCP_KEEPIDLE) == 3600
 
 
 def test_a_path_can_be_selected_by_interface(tmp_path: Path) -> None:
