@@ -16,7 +16,7 @@ from keepaliveD.model import Arm, ArmAction, ArmRule, Connection, Fate, Path
 from keepaliveD.platforms.base import Order
 from keepaliveD.platforms.linux.holders import Holders
 from keepaliveD.platforms.linux.pidfd import BATCH, PidfdArmer
-from keepaliveD.platforms.linux.watcher import NetlinkWatcher
+from keepaliveD.platforms.linux.watcher import SocketWatcher
 from keepaliveD.policy.engine import Engine, Rules
 from keepaliveD.policy.sysctls import OnDrift
 
@@ -28,7 +28,7 @@ RULE = ArmRule("bench", ArmAction.ENABLE, 180, 20, 31)
 PATH = Path("default", 240.0, "bench")
 
 
-def scan(watcher: NetlinkWatcher, engine: Engine) -> tuple[list[Arm], float]:
+def scan(watcher: SocketWatcher, engine: Engine) -> tuple[list[Arm], float]:
     """What is to be armed, and the seconds that it took to decide."""
     table = watcher.snapshot(time.monotonic())
     start = time.perf_counter()
@@ -64,7 +64,7 @@ def main() -> int:
     """Measure and show."""
     rules = Rules(wanted={}, on_drift=OnDrift.WARN, paths=(PATH,), ignore=(), warn_before=60.0, arm=(RULE,))
     with holding(SOCKETS, PROCESSES, bare=True), tempfile.TemporaryDirectory() as directory:
-        watcher, engine, holders = NetlinkWatcher(all_namespaces=False), Engine(rules), Holders(ROOT)
+        watcher, engine, holders = SocketWatcher(all_namespaces=False), Engine(rules), Holders(ROOT)
         actions, deciding = scan(watcher, engine)
         connections = [connection for action in actions for connection in action.connections]
         if len(connections) != SOCKETS:

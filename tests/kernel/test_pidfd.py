@@ -25,7 +25,7 @@ from keepaliveD.model import Path as NetworkPath
 from keepaliveD.platforms.base import Keep, Order
 from keepaliveD.platforms.linux.holders import Holder, Holders
 from keepaliveD.platforms.linux.pidfd import PidfdArmer
-from keepaliveD.platforms.linux.watcher import NetlinkWatcher
+from keepaliveD.platforms.linux.watcher import SocketWatcher
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connections import connections
 from keepaliveD.policy.judge import judge
@@ -55,7 +55,7 @@ class Place:
 
     def seen(self, sock: socket) -> Connection:
         """What the watcher sees of it."""
-        watcher = self._namespace.inside(lambda: NetlinkWatcher(all_namespaces=False))
+        watcher = self._namespace.inside(lambda: SocketWatcher(all_namespaces=False))
         table = self._namespace.inside(lambda: watcher.snapshot(1.0))
         watcher.close()
         look = judge(table, nothing_known(), [NetworkPath("default", 300.0, "test")], [])
@@ -260,7 +260,7 @@ def test_the_timer_is_credited_the_time_that_the_connection_was_quiet_for(place:
     connection = place.seen(near)
     place.holders.find([connection.inode])
     place.arm(connection)
-    table = place._namespace.inside(lambda: NetlinkWatcher(all_namespaces=False).snapshot(2.0))
+    table = place._namespace.inside(lambda: SocketWatcher(all_namespaces=False).snapshot(2.0))
     row = table.sockets["cookie"].tolist().index(connection.cookie)
     quiet = float(table.sockets["since_received"][row])
     assert 180 - quiet - 1 < float(table.sockets["expires"][row]) <= 180

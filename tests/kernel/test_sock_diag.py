@@ -14,7 +14,7 @@ import pytest
 from pyroute2 import DiagSocket
 
 from keepaliveD.model import TcpState
-from keepaliveD.platforms.linux.watcher import NetlinkWatcher
+from keepaliveD.platforms.linux.watcher import SocketWatcher
 from tests.kernel.processes import SOON
 from tests.kernel.rig import Namespace
 
@@ -80,7 +80,7 @@ def await_acknowledgement(closing: socket) -> None:
 
 def seen_by_us(host: Namespace) -> set[Seen]:
     """The snapshot of our watcher."""
-    sockets = host.inside(lambda: NetlinkWatcher(all_namespaces=False)).snapshot(0.0).sockets
+    sockets = host.inside(lambda: SocketWatcher(all_namespaces=False)).snapshot(0.0).sockets
 
     def end(side: str, row: int) -> tuple[IPv6Address, int]:
         address = int(sockets[f"{side}_high"][row]) << 64 | int(sockets[f"{side}_low"][row])

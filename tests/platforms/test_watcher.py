@@ -12,7 +12,7 @@ import pytest
 from keepaliveD.errors import KernelError, NotPermitted
 from keepaliveD.model import Sockets, SocketTable
 from keepaliveD.platforms.linux.interfaces import Interfaces
-from keepaliveD.platforms.linux.watcher import NetlinkWatcher
+from keepaliveD.platforms.linux.watcher import SocketWatcher
 
 Result = TypeVar("Result")
 ETH0 = Interfaces({1: "lo", 2: "eth0"}, {ipaddress.IPv6Address("::ffff:192.0.2.1"): 2})
@@ -20,6 +20,8 @@ ETH0 = Interfaces({1: "lo", 2: "eth0"}, {ipaddress.IPv6Address("::ffff:192.0.2.1
 
 class Host:
     """Namespaces as files, and what each answers; `inside` says which one a thread is in."""
+
+    name = "fake"
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -52,12 +54,17 @@ class Host:
         finally:
             self.inside = before
 
-    def diag(self) -> Diag:
-        return Diag(self)
+    def reader(self) -> FakeReader:
+        """As an engine."""
+        return FakeReader(self)
+
+    def close(self) -> None:
+        """As an engine."""
+        assert not self.open
 
 
-class Diag:
-    """A netlink socket of the namespace that it was opened in."""
+class FakeReader:
+    """A reader of the namespace that it was opened in."""
 
     def __init__(self, host: Host) -> None:
         self.host, self.netns = host, host.inside
@@ -85,7 +92,6 @@ class Diag:
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     host = Host(tmp_path)
-    monkeypatch.setattr("keepaliveD.platforms.linux.watcher.SockDiag", host.diag)
     monkeypatch.setattr("keepaliveD.platforms.linux.namespaces.inside", host.enter)
     monkeypatch.setattr("keepaliveD.platforms.linux.interfaces.look", lambda: ETH0)
     return host
@@ -104,7 +110,7 @@ def interfaces(table: SocketTable) -> list[str]:
 def test_a_snapshot_has_the_sockets_of_every_namespace(host: Host) -> None:
     """Tuning the host leaves every container at 7200 s, so they are watched as well."""
     container = host.namespace("proc/100/ns/net", 2, 3)
-    table = NetlinkWatcher(host.root).snapshot(5.0)
+    table = SocketWatcher(host.root, host).snapshot(5.0)
     assert seen(table) == {1: host.own, 2: container, 3: container}
     assert (table.taken_at, table.complete, table.namespaces, table.unseen) == (5.0, True, 2, 0)
 
@@ -112,14 +118,14 @@ def test_a_snapshot_has_the_sockets_of_every_namespace(host: Host) -> None:
 def test_only_our_own_namespace_is_seen_if_that_is_wanted(host: Host) -> None:
     """namespaces = "own" needs no privilege."""
     host.namespace("proc/100/ns/net", 2)
-    table = NetlinkWatcher(host.root, all_namespaces=False).snapshot(5.0)
+    table = SocketWatcher(host.root, host, all_namespaces=False).snapshot(5.0)
     assert seen(table) == {1: host.own}
     assert table.namespaces == 1
 
 
 def test_namespaces_come_and_go_and_none_is_kept_alive_by_us(host: Host) -> None:
     """An open netlink socket would hold a stopped container's namespace, and its addresses, for ever."""
-    watcher = NetlinkWatcher(host.root)
+    watcher = SocketWatcher(host.root, host)
     watcher.snapshot(0.0)
     container = host.namespace("proc/100/ns/net", 2)
     assert 2 in seen(watcher.snapshot(1.0))
@@ -135,7 +141,7 @@ def test_namespaces_come_and_go_and_none_is_kept_alive_by_us(host: Host) -> None
 def test_a_namespace_is_entered_once_not_at_every_scan(host: Host) -> None:
     """A thread a scan and container would be the dearest part of it."""
     host.namespace("proc/100/ns/net", 2)
-    watcher = NetlinkWatcher(host.root)
+    watcher = SocketWatcher(host.root, host)
     for now in range(3):
         watcher.snapshot(float(now))
     assert len(host.open) == 2
@@ -146,7 +152,7 @@ def test_namespaces_that_may_not_be_entered_are_counted(host: Host, refusal: OSE
     """Somebody must be told that not everything is watched."""
     container = host.namespace("proc/100/ns/net", 2)
     host.shut[container] = refusal
-    watcher = NetlinkWatcher(host.root)
+    watcher = SocketWatcher(host.root, host)
     assert [watcher.snapshot(0.0).unseen, watcher.snapshot(1.0).unseen] == [1, 1]
     (host.root / "proc/100/ns/net").unlink()
     assert watcher.snapshot(2.0).unseen == 0
@@ -156,13 +162,13 @@ def test_a_namespace_that_ends_before_it_is_entered_is_not_counted(host: Host) -
     """It is no longer there, so nothing is unseen."""
     container = host.namespace("proc/100/ns/net", 2)
     host.shut[container] = FileNotFoundError(2, "gone")
-    assert NetlinkWatcher(host.root).snapshot(0.0).unseen == 0
+    assert SocketWatcher(host.root, host).snapshot(0.0).unseen == 0
 
 
 def test_a_namespace_that_fails_makes_the_snapshot_incomplete_and_is_entered_anew(host: Host) -> None:
     """One broken container must not blind the watch of all others."""
     container = host.namespace("proc/100/ns/net", 2)
-    watcher = NetlinkWatcher(host.root)
+    watcher = SocketWatcher(host.root, host)
     host.failing = {container}
     table = watcher.snapshot(0.0)
     assert seen(table) == {1: host.own}
@@ -175,7 +181,7 @@ def test_a_namespace_that_fails_makes_the_snapshot_incomplete_and_is_entered_ane
 
 def test_where_our_own_namespace_fails_there_is_no_snapshot(host: Host) -> None:
     """Nothing at all can be watched then, and an empty table would look like a quiet host."""
-    watcher = NetlinkWatcher(host.root)
+    watcher = SocketWatcher(host.root, host)
     host.failing = {host.own}
     with pytest.raises(KernelError):
         watcher.snapshot(0.0)
@@ -185,29 +191,29 @@ def test_a_dump_that_raced_with_changes_is_told(host: Host) -> None:
     """A socket that is missing from an incomplete table may still be there."""
     container = host.namespace("proc/100/ns/net", 2)
     host.racing = {host.own}
-    table = NetlinkWatcher(host.root).snapshot(0.0)
+    table = SocketWatcher(host.root, host).snapshot(0.0)
     assert not table.complete
     assert seen(table) == {1: host.own, 2: container}
 
 
-def test_a_netlink_socket_that_a_sandbox_forbids_in_a_namespace_leaves_it_unseen(
+def test_a_reader_that_a_sandbox_forbids_in_a_namespace_leaves_it_unseen(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others are watched all the same."""
     container = host.namespace("proc/100/ns/net", 2)
 
-    def diag() -> Diag:
+    def reader() -> FakeReader:
         if host.inside == container:
             raise NotPermitted("netlink: no")
-        return host.diag()
+        return FakeReader(host)
 
-    monkeypatch.setattr("keepaliveD.platforms.linux.watcher.SockDiag", diag)
-    assert NetlinkWatcher(host.root).snapshot(0.0).unseen == 1
+    monkeypatch.setattr(host, "reader", reader)
+    assert SocketWatcher(host.root, host).snapshot(0.0).unseen == 1
 
 
 def test_interfaces_are_named_by_the_address_that_they_hold(host: Host) -> None:
     """The kernel gives an index only for bound sockets; 99 is that of an interface that has gone."""
-    watcher = NetlinkWatcher(host.root, with_interfaces=True)
+    watcher = SocketWatcher(host.root, host, with_interfaces=True)
     assert interfaces(watcher.snapshot(0.0)) == [""]
     host.bound_to = 0
     assert interfaces(watcher.snapshot(0.0)) == ["eth0"]
@@ -219,7 +225,7 @@ def test_our_own_interfaces_are_seen_without_any_privilege(host: Host) -> None:
     """`keepalivectl sockets` needs no root; to enter even the namespace one is in takes CAP_SYS_ADMIN."""
     host.bound_to = 0
     host.shut[host.own] = PermissionError(1, "Operation not permitted")
-    table = NetlinkWatcher(host.root, with_interfaces=True).snapshot(0.0)
+    table = SocketWatcher(host.root, host, with_interfaces=True).snapshot(0.0)
     assert interfaces(table) == ["eth0"]
 
 
@@ -233,12 +239,12 @@ def test_where_our_own_interfaces_cannot_be_seen_there_is_no_snapshot(
 
     monkeypatch.setattr("keepaliveD.platforms.linux.interfaces.look", fail)
     with pytest.raises(KernelError):
-        NetlinkWatcher(host.root, with_interfaces=True).snapshot(0.0)
+        SocketWatcher(host.root, host, with_interfaces=True).snapshot(0.0)
 
 
 def test_without_interfaces_none_is_named(host: Host) -> None:
     """An index of the kernel's must not be taken for one of ours."""
-    table = NetlinkWatcher(host.root).snapshot(0.0)
+    table = SocketWatcher(host.root, host).snapshot(0.0)
     assert table.interfaces == ("",)
     assert table.sockets["interface"].tolist() == [0]
 
@@ -247,6 +253,6 @@ def test_a_namespace_that_ends_while_its_interfaces_are_looked_up_does_not_end_t
     """A container that stops in the middle of a scan is a matter of course."""
     container = host.namespace("proc/100/ns/net", 2)
     host.dumped = lambda netns: (host.root / "proc/100/ns/net").unlink() if netns == container else None
-    table = NetlinkWatcher(host.root, with_interfaces=True).snapshot(0.0)
+    table = SocketWatcher(host.root, host, with_interfaces=True).snapshot(0.0)
     assert seen(table) == {1: host.own}
     assert not table.complete

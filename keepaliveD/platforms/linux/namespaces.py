@@ -55,7 +55,7 @@ def inside(path: str, work: Callable[[], Result]) -> Result:
     def enter_and_work() -> Result:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _setns(fd)
+            enter(fd)
         finally:
             os.close(fd)
         return work()
@@ -64,8 +64,11 @@ def inside(path: str, work: Callable[[], Result]) -> Result:
         return thread.submit(enter_and_work).result()
 
 
-def _setns(fd: int) -> None:
-    """Move the calling thread to a network namespace; the flag is what RestrictNamespaces=net asks for."""
+def enter(fd: int) -> None:
+    """Move the calling thread to this network namespace. Raises OSError.
+
+    The flag is what RestrictNamespaces=net asks for.
+    """
     if sys.version_info >= (3, 12):
         os.setns(fd, CLONE_NEWNET)
     else:

@@ -1,8 +1,9 @@
-"""Every TCP socket of the host: one netlink socket in each network namespace."""
+"""Every TCP socket of the host: one reader in each network namespace."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 from keepaliveD.errors import KernelError, Refusal
 from keepaliveD.model import Column, Sockets, SocketTable
@@ -10,16 +11,63 @@ from keepaliveD.platforms.linux import interfaces, namespaces
 from keepaliveD.platforms.linux.sock_diag import BATCH, SockDiag
 
 
-class NetlinkWatcher:
-    """Takes snapshots by sock_diag."""
+class Reader(Protocol):
+    """Reads the sockets of the network namespace that it was made in, and keeps that alive."""
 
-    def __init__(self, root: Path = Path("/"), *, all_namespaces: bool = True, with_interfaces: bool = False) -> None:
+    def dump(self, netns: int, sockets: Sockets, scratch: bytearray) -> bool:
+        """Append them; false where the kernel may have left some out.
+
+        `netns` goes into the column of that name, interfaces are the kernel's indices; `scratch`, of
+        BATCH bytes, is overwritten. Raises KernelError.
+        """
+
+    def close(self) -> None:
+        """Let go of the namespace."""
+
+
+class Engine(Protocol):
+    """A way to read sockets."""
+
+    name: str
+
+    def reader(self) -> Reader:
+        """One for the namespace of the calling thread. Raises NotPermitted, Unsupported, OSError."""
+
+    def close(self) -> None:
+        """Let go of what its readers share."""
+
+
+class Netlink:
+    """The engine that every kernel has."""
+
+    name = "netlink"
+
+    def reader(self) -> SockDiag:
+        """A netlink socket."""
+        return SockDiag()
+
+    def close(self) -> None:
+        """Nothing is shared."""
+
+
+class SocketWatcher:
+    """Takes snapshots of all namespaces by one engine, which it closes at last."""
+
+    def __init__(
+        self,
+        root: Path = Path("/"),
+        engine: Engine | None = None,
+        *,
+        all_namespaces: bool = True,
+        with_interfaces: bool = False,
+    ) -> None:
         self._root = root
+        self._engine = engine or Netlink()
         self._all_namespaces = all_namespaces
         self._with_interfaces = with_interfaces
         self._paths = namespaces.only_here(root)
         (self._own,) = self._paths
-        self._diags = {self._own: SockDiag()}
+        self._readers: dict[int, Reader] = {self._own: self._engine.reader()}
         self._unseen = 0  # namespaces that we may not enter
         self._scratch = bytearray(BATCH)
         self._expected = 0
@@ -31,27 +79,28 @@ class NetlinkWatcher:
         sockets = Sockets(capacity=self._expected)
         names = {"": 0}
         complete = True
-        for netns, diag in list(self._diags.items()):
-            complete = self._dump(netns, diag, sockets, names) and complete
+        for netns, reader in list(self._readers.items()):
+            complete = self._dump(netns, reader, sockets, names) and complete
         self._expected = len(sockets)
-        return SocketTable(sockets, now, complete, tuple(names), len(self._diags), self._unseen)
+        return SocketTable(sockets, now, complete, tuple(names), len(self._readers), self._unseen)
 
     def close(self) -> None:
         """Let go of every namespace."""
-        for diag in self._diags.values():
-            diag.close()
+        for reader in self._readers.values():
+            reader.close()
+        self._engine.close()
 
-    def _dump(self, netns: int, diag: SockDiag, sockets: Sockets, names: dict[str, int]) -> bool:
+    def _dump(self, netns: int, reader: Reader, sockets: Sockets, names: dict[str, int]) -> bool:
         """Append one namespace, or nothing of it; false where something may be missing."""
         start = len(sockets)
         try:
-            whole = diag.dump(netns, sockets, self._scratch)
+            whole = reader.dump(netns, sockets, self._scratch)
             self._resolve(netns, sockets.since(start), names)
         except KernelError:
             if netns == self._own:
                 raise
             sockets.truncate(start)
-            self._diags.pop(netns).close()  # entered anew at the next scan
+            self._readers.pop(netns).close()  # entered anew at the next scan
             return False
         return whole
 
@@ -69,14 +118,14 @@ class NetlinkWatcher:
             look.resolve(new, names)
 
     def _follow_namespaces(self) -> None:
-        """Enter new namespaces; leave those that only our own socket still keeps alive."""
+        """Enter new namespaces; leave those that only our own reader still keeps alive."""
         self._paths = namespaces.everywhere(self._root)
-        for gone in self._diags.keys() - self._paths.keys():
-            self._diags.pop(gone).close()
+        for gone in self._readers.keys() - self._paths.keys():
+            self._readers.pop(gone).close()
         self._unseen = 0
-        for new in self._paths.keys() - self._diags.keys():
+        for new in self._paths.keys() - self._readers.keys():
             try:
-                self._diags[new] = namespaces.inside(self._paths[new], SockDiag)
+                self._readers[new] = namespaces.inside(self._paths[new], self._engine.reader)
             except FileNotFoundError:
                 continue  # ended meanwhile
             except (OSError, Refusal):

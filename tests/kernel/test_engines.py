@@ -1,0 +1,263 @@
+"""Both engines read the same sockets: what one says, the other says, or that it does not know."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from socket import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_TCP,
+    SHUT_WR,
+    SO_BINDTODEVICE,
+    SO_KEEPALIVE,
+    SO_RCVBUF,
+    SOL_SOCKET,
+    TCP_KEEPCNT,
+    TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
+    AddressFamily,
+    create_server,
+    socket,
+)
+
+import numpy as np
+import pytest
+
+from keepaliveD.model import Column, Own, Sockets, Switch, TcpState, Timer
+from keepaliveD.platforms.linux.bpf.reader import BpfEngine
+from keepaliveD.platforms.linux.watcher import Netlink, SocketWatcher
+from tests.kernel.processes import SOON
+from tests.kernel.rig import INTERVAL, PROBES, TIME, Namespace
+
+SO_COOKIE = 57  # include/uapi/asm-generic/socket.h
+SOMEBODY = 4711  # a user
+PEERS: list[tuple[AddressFamily, str]] = [(AF_INET, "127.0.0.1"), (AF_INET6, "::1"), (AF_INET6, "::ffff:127.0.0.1")]
+SYSTEM = {TIME: 611, INTERVAL: 31, PROBES: 4}
+TICK = 0.011  # seconds; at 100 Hz, the fewest that kernels have
+
+SAME = (
+    *("cgroup", "local_high", "local_low", "remote_high", "remote_low", "netns", "inode", "uid", "interface"),
+    *("segments_in", "segments_out", "local_port", "remote_port", "state", "timer"),
+)
+AGES = ("since_sent", "since_received", "since_acked")
+TOLD_BY_BPF = ("keepidle", "keepintvl", "keepalive", "keepcnt", "own")
+
+OPTIONS = {Own.IDLE: (TCP_KEEPIDLE, 42), Own.INTERVAL: (TCP_KEEPINTVL, 7), Own.PROBES: (TCP_KEEPCNT, 3)}
+Made = tuple[bool, Own]  # keepalive on, what is set on the socket itself
+BARE: Made = (False, Own(0))
+ON: Made = (True, Own(0))
+SETTINGS: list[Made] = [(on, Own(own)) for on in (False, True) for own in range(8)]
+
+
+@dataclass
+class Host:
+    """Namespaces full of connections of each kind, and all that they are made of."""
+
+    stack: ExitStack
+    namespaces: set[int] = field(default_factory=set)
+    held: dict[int, tuple[socket, Own]] = field(default_factory=dict)  # by cookie
+
+    def namespace(self) -> Namespace:
+        made = self.stack.enter_context(Namespace())
+        self.namespaces.add(made.inode)
+        return made
+
+    def connect(
+        self,
+        where: Namespace,
+        peer: tuple[AddressFamily, str] = PEERS[0],
+        made: Made = BARE,
+        buffer: int = 0,
+    ) -> tuple[socket, socket]:
+        """Both ends of a connection; the first has these settings, `buffer` is what the other receives into."""
+        family, address = peer
+        anywhere = "::" if family == AF_INET6 else "0.0.0.0"
+        with where.inside(
+            lambda: create_server((anywhere, 0), family=family, dualstack_ipv6=family == AF_INET6)
+        ) as server:
+            if buffer:
+                server.setsockopt(SOL_SOCKET, SO_RCVBUF, buffer)
+            client = self.stack.enter_context(where.inside(lambda: socket(family)))
+            client.connect((address, server.getsockname()[1]))
+            other = self.stack.enter_context(server.accept()[0])
+        on, own = made
+        client.setsockopt(SOL_SOCKET, SO_KEEPALIVE, on)
+        for one in own:
+            client.setsockopt(IPPROTO_TCP, *OPTIONS[one])
+        for end, whose in ((client, own), (other, Own(0))):
+            self.held[cookie(end)] = (end, whose)
+        return client, other
+
+
+def cookie(sock: socket) -> int:
+    return int.from_bytes(sock.getsockopt(SOL_SOCKET, SO_COOKIE, 8), "little")
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    with ExitStack() as stack:
+        host = Host(stack)
+        first, other, cut_off = (host.namespace() for _ in range(3))
+        other.keepalive = SYSTEM
+        for where in (first, other):
+            for peer in PEERS:
+                host.connect(where, peer)
+                host.connect(where, peer)[0].shutdown(SHUT_WR)  # FIN_WAIT2, CLOSE_WAIT
+            for made in SETTINGS:
+                host.connect(where, made=made)
+        os.fchown(host.connect(first)[0].fileno(), SOMEBODY, -1)
+        bound, _ = host.connect(first)
+        bound.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, b"lo")
+        stuff(host.connect(first, buffer=2048)[0])
+        closing = [host.connect(cut_off, peer, ON)[0] for peer in PEERS]
+        cut_off.ip("link set lo down")
+        for end in closing:
+            end.shutdown(SHUT_WR)  # FIN_WAIT1, with a timer for the next try
+        yield host
+
+
+def stuff(sock: socket) -> None:
+    """Send until the peer takes no more."""
+    sock.setblocking(False)
+    deadline = time.monotonic() + SOON
+    while True:
+        try:
+            sock.send(b"x" * 65536)
+        except BlockingIOError:
+            break
+        assert time.monotonic() < deadline
+
+
+def of_host(host: Host, sockets: Sockets) -> dict[str, Column]:
+    """The columns of this host's sockets, ordered by cookie."""
+    mine = sockets.select(np.isin(sockets["netns"], list(host.namespaces)))
+    order = np.argsort(mine["cookie"])
+    return {name: mine[name][order] for name in ("cookie", "expires", *SAME, *AGES, *TOLD_BY_BPF)}
+
+
+@dataclass(frozen=True)
+class Looks:
+    """BPF's look, between two of netlink in which nothing but the time changed."""
+
+    before: dict[str, Column]
+    bpf: dict[str, Column]
+    after: dict[str, Column]
+
+
+@pytest.fixture
+def looks(host: Host) -> Looks:
+    """All timers are there that should be, and none was set anew meanwhile."""
+    with (
+        contextlib.closing(SocketWatcher(engine=Netlink())) as netlink,
+        contextlib.closing(SocketWatcher(engine=BpfEngine())) as bpf,
+    ):
+        return awaited(
+            lambda: Looks(*(of_host(host, watcher.snapshot(0.0).sockets) for watcher in (netlink, bpf, netlink)))
+        )
+
+
+def awaited(look: Callable[[], Looks]) -> Looks:
+    deadline = time.monotonic() + SOON
+    while True:
+        looks = look()
+        quiet = looks.before["cookie"].tolist() == looks.after["cookie"].tolist() and all(
+            (looks.before[name] == looks.after[name]).all() for name in SAME
+        )
+        quiet = quiet and bool((looks.after["expires"] <= looks.before["expires"]).all())
+        if quiet and set(Timer) - {Timer.TIMEWAIT} == set(looks.before["timer"].tolist()):
+            return looks
+        assert time.monotonic() < deadline, set(looks.before["timer"].tolist())
+
+
+def test_there_is_a_socket_of_every_kind(host: Host, looks: Looks) -> None:
+    """Or the others would compare nothing."""
+    assert set(looks.before["cookie"].tolist()) == set(host.held)
+    assert set(looks.before["state"].tolist()) == set(TcpState)
+    assert set(looks.before["netns"].tolist()) == host.namespaces
+    assert SOMEBODY in looks.before["uid"]
+    assert len(set(looks.before["remote_high"].tolist())) == 1  # ::1 and v4-mapped
+    assert len(set(looks.before["remote_low"].tolist())) == 2
+
+
+def test_both_engines_see_the_same_sockets(looks: Looks) -> None:
+    """By their cookies, which both take from one counter of the kernel."""
+    assert looks.bpf["cookie"].tolist() == looks.before["cookie"].tolist()
+
+
+def test_both_engines_say_the_same(looks: Looks) -> None:
+    """Whatever is judged, logged or asked for later depends on it."""
+    assert [name for name in SAME if looks.bpf[name].tolist() != looks.before[name].tolist()] == []
+
+
+def test_ages_lie_between_those_seen_before_and_after(looks: Looks) -> None:
+    """Within one tick of the kernel's clock."""
+    for name in AGES:
+        assert (looks.bpf[name] >= looks.before[name] - TICK).all(), name
+        assert (looks.bpf[name] <= looks.after[name] + TICK).all(), name
+
+
+def test_timers_expire_between_those_seen_before_and_after(looks: Looks) -> None:
+    """Of every kind: retransmission, keepalive, zero window."""
+    assert (looks.bpf["expires"] <= looks.before["expires"] + TICK).all()
+    assert (looks.bpf["expires"] >= looks.after["expires"] - TICK).all()
+
+
+def test_bpf_knows_the_keepalive_settings_as_the_socket_itself_tells_them(host: Host, looks: Looks) -> None:
+    """Its own, and where it has none those of its namespace; and which are which."""
+    told = zip(*(looks.bpf[name].tolist() for name in ("cookie", *TOLD_BY_BPF)), strict=True)
+    assert {number: rest for number, *rest in told} == {
+        number: [
+            sock.getsockopt(IPPROTO_TCP, TCP_KEEPIDLE),
+            sock.getsockopt(IPPROTO_TCP, TCP_KEEPINTVL),
+            Switch.ON if sock.getsockopt(SOL_SOCKET, SO_KEEPALIVE) else Switch.OFF,
+            sock.getsockopt(IPPROTO_TCP, TCP_KEEPCNT),
+            own,
+        ]
+        for number, (sock, own) in host.held.items()
+    }
+    assert SYSTEM[TIME] in looks.bpf["keepidle"]
+
+
+def test_netlink_says_that_it_does_not_know_them(looks: Looks) -> None:
+    """Rather than guess."""
+    assert [name for name in TOLD_BY_BPF if looks.before[name].any()] == []
+
+
+def test_sockets_whose_peers_are_ignored_never_leave_the_kernel(host: Host) -> None:
+    """Exactly those: of v4-mapped ones too."""
+    ignored = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
+    with contextlib.closing(SocketWatcher(engine=BpfEngine(ignore=ignored))) as watcher:
+        seen = of_host(host, watcher.snapshot(0.0).sockets)
+    assert set(seen["cookie"].tolist()) == {
+        number for number, (sock, _) in host.held.items() if sock.getpeername()[0] == "::1"
+    }
+
+
+def test_a_namespace_that_ends_is_let_go() -> None:
+    """What a reader holds would keep it, and its veth pairs, alive for ever."""
+    with contextlib.closing(SocketWatcher(engine=BpfEngine())) as watcher:
+        with Namespace() as guest:
+            watcher.snapshot(0.0)
+            assert guest.inode in held_namespaces()
+        watcher.snapshot(0.0)
+        assert guest.inode not in held_namespaces()
+
+
+def held_namespaces() -> set[int]:
+    """Those that this process has open."""
+    descriptors = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+    return {os.stat(fd).st_ino for fd in descriptors if os.path.exists(fd) and os.readlink(fd).startswith("net:")}
+
+
+def test_nothing_stays_in_the_kernel() -> None:
+    """Descriptors are all that holds programs, maps and links."""
+    before = sorted(os.listdir("/proc/self/fd"))
+    with contextlib.closing(SocketWatcher(engine=BpfEngine())) as watcher:
+        watcher.snapshot(0.0)
+    assert sorted(os.listdir("/proc/self/fd")) == before
