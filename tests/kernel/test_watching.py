@@ -63,7 +63,7 @@ def test_a_connection_armed_before_the_sysctl_was_lowered_is_announced_as_late(t
     """Its timer still stands at two hours: lowering the sysctl does not shorten it."""
     with Rig() as rig, program(rig, keepalive=BY_SYSTEM) as early:
         assert rig.client.keepalive == UNTUNED
-        with Home(tmp_path, configuration()).daemon(rig.client) as daemon:
+        with Home(tmp_path, configuration('arm = "observe"')).daemon(rig.client) as daemon:
             assert rig.client.keepalive == TUNED
             warning = daemon.expect("late", PATIENCE, **early.endpoints)
             assert warning["KEEPALIVE_LEFT_SEC"] > 0

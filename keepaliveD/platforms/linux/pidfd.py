@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import errno
 import os
 import sys
@@ -70,12 +71,17 @@ class PidfdArmer:
         order_of = {order.connection.cookie: order for order in orders}
 
         def choose(connection: Connection, before: SocketKeepalive) -> Choice:
-            order = order_of[connection.cookie]
-            if not order.by_hand and (armed := earlier.get(connection.cookie)):
-                return Fate.ENOUGH if before == armed.after else Fate.SET_AGAIN
-            return settle(before, systems.of(connection.netns), order.wish)
+            order, system = order_of[connection.cookie], systems.of(connection.netns)
+            armed = earlier.get(connection.cookie)
+            if armed and before == armed.after:
+                after = settle(before, _unchosen(armed, system), order.wish)
+                return Fate.ENOUGH if after == before and not order.by_hand else after
+            return Fate.SET_AGAIN if armed and not order.by_hand else settle(before, system, order.wish)
 
-        return self._each([order.connection for order in orders], choose, keep, Fate.ARMED)
+        def keep_oldest(new: Sequence[Armed]) -> None:
+            keep([_since_the_first(earlier.get(each.cookie), each) for each in new])
+
+        return self._each([order.connection for order in orders], choose, keep_oldest, Fate.ARMED)
 
     def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
         """Put back what stood there before, where nobody has set it since."""
@@ -109,6 +115,23 @@ class PidfdArmer:
         self._holders.find(connection.inode for connection in lost)
         kept = [arming for arming in armings if arming.fate is not Fate.GONE]
         return kept + self._each(lost, choose, keep, success, again=True)
+
+
+def _unchosen(armed: Armed, system: Keepalive | None) -> Keepalive | None:
+    """What stands in a socket that we armed without being its program's choice: the system's values, and ours."""
+    if system is None:
+        return None
+    was, ours = armed.before.times, armed.after.times
+    return Keepalive(
+        idle=system.idle if ours.idle == was.idle else ours.idle,
+        interval=system.interval if ours.interval == was.interval else ours.interval,
+        probes=system.probes if ours.probes == was.probes else ours.probes,
+    )
+
+
+def _since_the_first(old: Armed | None, new: Armed) -> Armed:
+    """To arm anew what stands as we left it does not change what is put back in the end."""
+    return dataclasses.replace(new, before=old.before) if old and old.after == new.before else new
 
 
 class _Batch:

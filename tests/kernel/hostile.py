@@ -1,0 +1,120 @@
+"""Programs that make it hard to find and hold what they have: usage: hostile.py FORGOTTEN LASTING BEHAVIOUR ...
+
+The first two are peers as ADDRESS:PORT.
+For each line of standard input they print which of their connections have keepalive; they end with it.
+"""
+
+import fcntl
+import os
+import resource
+import select
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+FORGOTTEN, LASTING = ((address, int(port)) for address, port in (peer.split(":") for peer in sys.argv[1:3]))
+MANY = 20_000  # descriptors
+
+
+def plain() -> None:
+    """Nothing special: for a special environment."""
+    report(socket.create_connection(FORGOTTEN))
+
+
+def evil_name() -> None:
+    """Its name is no text for a terminal."""
+    with open("/proc/self/comm", "wb") as comm:
+        comm.write(b"a\n\x1b[31mb\xff\\")
+    plain()
+
+
+def many_descriptors() -> None:
+    """The connection is the last of them, or of as many as are allowed here."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    while os.dup(0) < min(MANY, most) - 10:
+        pass
+    plain()
+
+
+def wanderer(seconds: str) -> None:
+    """For so long, a process forks and ends as fast as it can; then the last one stays."""
+    connection = socket.create_connection(FORGOTTEN)
+    settled = time.monotonic() + float(seconds)
+    while time.monotonic() < settled and not select.select([0], [], [], 0)[0]:
+        if os.fork():
+            os._exit(0)
+    report(connection)
+
+
+def juggler(count: str) -> None:
+    """Each of so many descriptors is now that of a connection at risk, now that of another."""
+    at_risk = [socket.create_connection(FORGOTTEN) for _ in range(int(count))]
+    slots = [connection.fileno() for connection in at_risk]
+    at_risk = [moved(connection) for connection in at_risk]
+    lasting = [moved(socket.create_connection(LASTING)) for _ in slots]
+
+    def juggle() -> None:
+        while True:
+            for balls in (at_risk, lasting):
+                for slot, ball in zip(slots, balls, strict=True):
+                    os.dup2(ball.fileno(), slot)
+
+    threading.Thread(target=juggle, daemon=True).start()
+    report(*at_risk, *lasting)
+
+
+def changer() -> None:
+    """On the first line another program takes over, and another connection that descriptor."""
+    connection = socket.create_connection(FORGOTTEN)
+    number = connection.fileno()
+    sys.stdin.readline()
+    connection = moved(connection)
+    other = socket.create_connection(LASTING)
+    for each in (connection, other):
+        each.set_inheritable(True)
+    assert other.fileno() == number
+    numbers = (str(each.fileno()) for each in (connection, other))
+    os.execv(sys.executable, [sys.executable, "-S", *sys.argv[:3], "inheritor", *numbers])
+
+
+def inheritor(*numbers: str) -> None:
+    """It has these descriptors from whom it took over."""
+    report(*(socket.socket(fileno=int(number)) for number in numbers))
+
+
+def receiver(path: str) -> None:
+    """On the first line it receives the connection that was passed to it there."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        print("ready", flush=True)
+        with listener.accept()[0] as channel:
+            sys.stdin.readline()
+            _, (descriptor,), _, _ = socket.recv_fds(channel, 1, 1)
+    report(socket.socket(fileno=descriptor))
+
+
+def moved(connection: socket.socket) -> socket.socket:
+    """The same under a higher number."""
+    with connection:
+        return socket.socket(fileno=fcntl.fcntl(connection, fcntl.F_DUPFD_CLOEXEC, 100))
+
+
+def report(*connections: socket.socket) -> None:
+    """For each line of input, which of them have keepalive."""
+    for _ in sys.stdin:
+        print(
+            *(connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) for connection in connections), flush=True
+        )
+
+
+BEHAVIOURS: dict[str, Callable[..., None]] = {
+    each.__name__: each
+    for each in (plain, evil_name, many_descriptors, wanderer, juggler, changer, inheritor, receiver)
+}
+
+if __name__ == "__main__":
+    BEHAVIOURS[sys.argv[3]](*sys.argv[4:])

@@ -1,0 +1,240 @@
+"""What arming leaves alone: settings that a program chose, and every socket that is none of its business."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from socket import (
+    AF_INET,
+    IPPROTO_TCP,
+    SHUT_WR,
+    SO_KEEPALIVE,
+    SOCK_DGRAM,
+    SOL_SOCKET,
+    TCP_INFO,
+    TCP_KEEPIDLE,
+    socket,
+    socketpair,
+)
+
+import pytest
+
+from keepaliveD.model import TcpState
+from tests.kernel.loopback import (
+    A_FEW_SCANS,
+    BARE,
+    FORGOTTEN,
+    LASTING,
+    SAFE,
+    Host,
+    Settings,
+    forgetful,
+    near_end,
+    settings,
+)
+from tests.kernel.processes import CTL, ENABLE, OBSERVE, REARM, SOON, TUNED
+from tests.kernel.rig import INTERVAL, PROBES, TIME
+
+SYN_SENT, LISTEN = 2, 10  # include/net/tcp_states.h
+OWN = 60  # seconds
+BRIEF = 1  # seconds: a timeout of which half, when the warning is due, is soon over
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    """Whose connections are forgotten."""
+    with Host(tmp_path) as host:
+        yield host
+
+
+def on(sock: socket, idle: int = 0) -> socket:
+    """The same with keepalive, of its own idle time if any."""
+    sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+    return with_own(sock, idle) if idle else sock
+
+
+def with_own(sock: socket, idle: int = OWN) -> socket:
+    """The same with an idle time that its program set."""
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, idle)
+    return sock
+
+
+def test_what_is_shipped_makes_the_systems_values_true_for_who_asked_before(host: Host) -> None:
+    """And nothing else: who never asked, or chose, is left."""
+    by_system, own, bare = on(host.connection()), on(host.connection(), OWN), host.connection()
+    before = settings(own)
+    with host.daemon(forgetful(apply=True)) as daemon:
+        daemon.expect("armed", **near_end(by_system))
+        assert not daemon.heard("armed", within=A_FEW_SCANS, **near_end(own))
+        assert not daemon.heard("armed", **near_end(bare))
+        assert settings(by_system) == Settings(True, TUNED[TIME], TUNED[INTERVAL], TUNED[PROBES])
+        assert not settings(bare).on
+        assert settings(own).idle == before.idle
+
+
+def test_without_apply_and_without_a_rule_nobody_is_armed(host: Host) -> None:
+    """Not even who asked for keepalive."""
+    by_system = on(host.connection())
+    before = settings(by_system)
+    with host.daemon(forgetful(timeout=BRIEF)) as daemon:
+        daemon.expect("late", **near_end(by_system))
+        assert not daemon.heard("armed", within=A_FEW_SCANS)
+    assert settings(by_system) == before
+
+
+def test_an_idle_time_that_a_program_chose_is_never_raised(host: Host) -> None:
+    """Not even by a rule that names a longer one."""
+    off, late, bare = with_own(host.connection()), on(host.connection()), host.connection()
+    rule = 'action = "enable"\nidle = "200s"\ninterval = "20s"\nprobes = 5'
+    with host.daemon(forgetful(rule, timeout=300)) as daemon:
+        for sock in (off, late, bare):
+            daemon.expect("armed", **near_end(sock))
+        assert settings(off) == Settings(True, OWN, 20, 5)
+        assert settings(late) == settings(bare) == Settings(True, 200, 20, 5)
+
+
+def test_rearm_never_touches_what_a_program_chose(host: Host) -> None:
+    """Its idle time comes too late, and it is told of; only the one that asked and chose nothing is armed."""
+    own, by_system, bare = on(host.connection(), OWN), on(host.connection()), host.connection()
+    before = settings(own)
+    with host.daemon(forgetful(REARM)) as daemon:
+        daemon.expect("armed", **near_end(by_system))
+        assert daemon.expect("unarmed", **near_end(own))["KEEPALIVE_FATE"] == "own"
+        assert not daemon.heard("armed", within=A_FEW_SCANS, **near_end(own))
+        assert not daemon.heard("armed", **near_end(bare))
+    assert settings(own) == before
+    assert settings(by_system) == SAFE
+    assert settings(bare) == BARE
+
+
+def test_enable_shortens_even_what_a_program_chose_if_that_comes_too_late(host: Host) -> None:
+    """That is what it is asked for."""
+    own = on(host.connection(), OWN)
+    with host.daemon(forgetful(ENABLE)) as daemon:
+        entry = daemon.expect("armed", **near_end(own))
+        assert (entry["KEEPALIVE_BEFORE_IDLE_SEC"], entry["KEEPALIVE_AFTER_IDLE_SEC"]) == (OWN, SAFE.idle)
+    assert settings(own) == SAFE
+
+
+def test_who_switches_keepalive_off_again_is_not_fought_over(host: Host) -> None:
+    """It is told of once, and left."""
+    sock = host.connection()
+    with host.daemon(forgetful(ENABLE)) as daemon:
+        daemon.expect("armed", **near_end(sock))
+        sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 0)
+        assert daemon.expect("unarmed", **near_end(sock))["KEEPALIVE_FATE"] == "set-again"
+        time.sleep(A_FEW_SCANS)
+        assert len(daemon.heard("armed", "unarmed", **near_end(sock))) == 2
+        assert not settings(sock).on
+
+
+def test_a_path_that_is_said_to_forget_sooner_arms_anew_what_was_armed(host: Host) -> None:
+    """It was the administrator who changed the mind."""
+    sock = host.connection()
+    with host.daemon(forgetful(ENABLE, timeout=60)) as daemon:
+        daemon.expect("armed", **near_end(sock))
+        daemon.reload(forgetful(ENABLE))
+        daemon.expect("armed", **near_end(sock), KEEPALIVE_AFTER_IDLE_SEC=SAFE.idle)
+    assert settings(sock) == SAFE
+
+
+def test_disarming_puts_back_what_the_program_left_however_often_it_was_armed(host: Host) -> None:
+    """Not what we ourselves had set before."""
+    sock = host.connection()
+    peer, state = "{}:{}".format(*sock.getpeername()), f"--state-dir={host.directory / 'state'}"
+    for idle in (60, 30):
+        done = host.namespace.run(*CTL, "arm", peer, f"--idle={idle}s", state)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        assert settings(sock).idle == idle
+    assert "disarmed" in host.namespace.run(*CTL, "disarm", state).stdout
+    assert settings(sock) == BARE
+
+
+def state(sock: socket) -> int:
+    """TCP's."""
+    return sock.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0]
+
+
+def awaited(sock: socket, wanted: int) -> socket:
+    """It, once it is in this state."""
+    deadline = time.monotonic() + SOON
+    while state(sock) != wanted:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    return sock
+
+
+def test_sockets_that_are_no_open_connection_are_left_alone(host: Host) -> None:
+    """Those that listen, that still connect, and that either end has half closed."""
+    (closing, _), (abandoned, leaver), connected = host.connect(), host.connect(), host.connection()
+    closing.shutdown(SHUT_WR)
+    leaver.shutdown(SHUT_WR)
+    others = [
+        awaited(closing, TcpState.FIN_WAIT2),
+        awaited(abandoned, TcpState.CLOSE_WAIT),
+        awaited(host.unanswered(), SYN_SENT),
+        awaited(host.listeners[FORGOTTEN], LISTEN),
+    ]
+    with host.daemon(forgetful(ENABLE)) as daemon:
+        daemon.expect("armed", **near_end(connected))
+        assert not daemon.heard("unarmed", within=A_FEW_SCANS)
+        assert len(daemon.heard("armed")) == 1
+    assert {settings(sock) for sock in others} == {BARE}
+
+
+TRACE = ("strace", "-f", "-D", "--seccomp-bpf", "-e", "trace=setsockopt,pidfd_getfd")
+TOUCH = re.compile(r"setsockopt\(\d+, SOL_TCP|SO_KEEPALIVE")
+TAKE = re.compile(r"pidfd_getfd\(\d+, (\d+), 0\) += \d+")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a daemon did to sockets of others: options that it set, and the descriptors that it duplicated."""
+
+    touched: int
+    taken: list[int]
+
+
+def traced(host: Host, configuration: str, until: str, *options: str) -> Trace:
+    """The deeds of a daemon that has seen a connection at risk, until it has said this, and a few scans longer."""
+    file = host.directory / "trace"
+    with host.daemon(configuration, *options, through=(*TRACE, "-o", str(file))) as daemon:
+        daemon.expect(until)
+        time.sleep(A_FEW_SCANS)
+        daemon.stop()
+    deadline = time.monotonic() + SOON
+    while "+++ exited" not in (text := file.read_text(encoding="utf-8")).splitlines()[-1]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return Trace(len(TOUCH.findall(text)), [int(fd) for fd in TAKE.findall(text)])
+
+
+@pytest.mark.parametrize(
+    ("rule", "says", "options"),
+    [(OBSERVE, "bare", ()), (ENABLE, "armed", ("--dry-run",)), (REARM, "bare", ())],
+    ids=["observe", "dry run", "rearm, where nobody asked"],
+)
+def test_who_only_looks_touches_no_socket(rule: str, says: str, options: tuple[str, ...], host: Host) -> None:
+    """Not one option is set, not one descriptor duplicated."""
+    sock = host.connection()
+    assert traced(host, forgetful(rule, BRIEF), says, *options) == Trace(0, [])
+    assert settings(sock) == BARE
+
+
+def test_of_all_descriptors_only_that_of_the_connection_is_touched(host: Host) -> None:
+    """Not the process's files, pipes, sockets of other kinds, nor its other connections; and that one once."""
+    sock = host.connection()
+    host.connect(LASTING)
+    with (
+        socket(AF_INET, SOCK_DGRAM) as _datagrams,
+        socketpair()[0] as _local,
+        tempfile.TemporaryFile() as _file,
+        os.fdopen(os.eventfd(0)) as _event,
+    ):
+        assert traced(host, forgetful(ENABLE), "armed") == Trace(4, [sock.fileno()])
+    assert settings(sock) == SAFE
