@@ -400,11 +400,13 @@ class Arm:
     """Give each of these connections the keepalive of the first of `wishes` that its owner suits.
 
     By hand that is also done where somebody has set it since we armed it.
+    `last` is false where those whose holders are not found will be asked for again.
     """
 
     connections: tuple[Connection, ...]
     wishes: tuple[Wish, ...]
     by_hand: bool = False
+    last: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,6 +434,9 @@ class Fate(enum.Enum):
     NOT_PERMITTED = "not permitted"
     OTHER_USER_NAMESPACE = "not permitted: its process is in another user namespace"
     FAILED = "the kernel refused"
+
+
+SLIPPED = frozenset({Fate.GONE, Fate.UNHELD})  # may be found yet, on its way from one process to another
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from keepaliveD.duration import span
 from keepaliveD.entries.connections import fields_of, who
 from keepaliveD.entries.entry import HANDFUL, NOTICE, WARNING, Entry, Value
-from keepaliveD.model import Arm, Arming, Fate, Outcome, Verdict
+from keepaliveD.model import SLIPPED, Arm, Arming, Fate, Outcome, Verdict
 from keepaliveD.policy.arming import choose
 from keepaliveD.text import quoted
 
@@ -23,7 +23,8 @@ HELP = {
 
 def of_arming(outcome: Outcome) -> Iterator[Entry]:
     """Everything to say of it."""
-    told = [arming for arming in outcome.armings if arming.fate not in UNTOLD]
+    untold = UNTOLD if not isinstance(outcome.action, Arm) or outcome.action.last else {*UNTOLD, *SLIPPED}
+    told = [arming for arming in outcome.armings if arming.fate not in untold]
     groups: dict[tuple[Fate, str, str], list[Arming]] = {}
     for arming in told:
         owner = arming.connection.owner

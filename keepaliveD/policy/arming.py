@@ -17,12 +17,15 @@ import numpy as np
 from keepaliveD.model import (
     AT_RISK,
     MAX_IDLE,
+    SLIPPED,
     Arm,
     ArmAction,
+    Arming,
     ArmRule,
     Bools,
     Column,
     Due,
+    Fate,
     Indices,
     Keepalive,
     Owner,
@@ -43,6 +46,9 @@ from keepaliveD.policy.paths import in_network
 # What is remembered of each socket in Activity.armed: 0, or the verdict under which no rule had a use for it, or:
 ASKED = 100  # it was to be armed, and could not be
 ARMED = 101
+SLIPPED_ONCE = 102  # its holder was not found, or let go of it meanwhile; one more for each further time
+TRIES = 4  # looks at which it is asked for; the kernel's own sockets are never found
+GIVEN_UP = SLIPPED_ONCE + TRIES - 1
 
 HELPFUL = np.zeros(256, np.bool_)  # by Due: keepalive is sent only while nothing else is pending
 HELPFUL[[Due.NOTHING, Due.KEEPALIVE]] = True
@@ -53,7 +59,8 @@ RISKY[[int(verdict) for verdict in AT_RISK]] = True
 def plan(judgement: Judgement, rules: Sequence[ArmRule]) -> tuple[list[Arm], Activity]:
     """What to arm, and the memory of what was considered; the last rule concerns all.
 
-    A socket is considered once for each verdict at risk, until it was asked for.
+    A socket is considered once for each verdict at risk, until it was asked for; if it slips away
+    from us, which a process that forks, ends or passes it on can bring about, a few times more.
     One that was armed and is at risk again is asked for once more: somebody has set it since, which
     only the socket itself can tell.
     """
@@ -64,8 +71,10 @@ def plan(judgement: Judgement, rules: Sequence[ArmRule]) -> tuple[list[Arm], Act
     armed = judgement.activity.armed.copy()
     chances = _chances(judgement, rules, rows)
     useful = chances.any(axis=1)
-    armed[rows] = np.where(useful, ASKED, verdict[rows])
-    actions = list(_grouped(judgement, rules, rows[useful], chances[useful]))
+    slipped = np.where(armed[rows] >= SLIPPED_ONCE, armed[rows] + 1, SLIPPED_ONCE)  # until we know better
+    armed[rows] = np.where(useful, slipped, verdict[rows])
+    last = armed[rows[useful]] == GIVEN_UP
+    actions = list(_grouped(judgement, rules, rows[useful], chances[useful], last))
     return actions, dataclasses.replace(judgement.activity, armed=armed)
 
 
@@ -76,7 +85,7 @@ def _candidates(judgement: Judgement) -> Indices:
     """
     forecast, armed = judgement.forecast, judgement.activity.armed
     verdict = forecast.verdict
-    news = RISKY[verdict] & (armed != verdict) & (armed != ASKED)
+    news = RISKY[verdict] & (armed != verdict) & (armed != ASKED) & (armed != GIVEN_UP)
     news &= (armed != ARMED) | (verdict != Verdict.CUT.value)
     news &= HELPFUL[forecast.due] & (judgement.table.sockets["inode"] != 0)
     return np.flatnonzero(news)
@@ -121,23 +130,26 @@ def _concerned(rule: ArmRule, sockets: Sockets, verdict: Column, path: Column, p
     return concerned
 
 
-def _grouped(judgement: Judgement, rules: Sequence[ArmRule], rows: Indices, chances: Bools) -> Iterator[Arm]:
+def _grouped(
+    judgement: Judgement, rules: Sequence[ArmRule], rows: Indices, chances: Bools, last: Bools
+) -> Iterator[Arm]:
     """One action for all sockets of one path for which the same rules may count."""
     if not len(rows):
         return
     path = judgement.assigned.index[rows]
-    kinds, kind_of = np.unique(np.column_stack([path, chances]), axis=0, return_inverse=True)
-    for kind, (path_number, *these) in enumerate(kinds.tolist()):
+    kinds, kind_of = np.unique(np.column_stack([path, last, chances]), axis=0, return_inverse=True)
+    for kind, (path_number, is_last, *these) in enumerate(kinds.tolist()):
         timeout = judgement.assigned.paths[path_number].timeout
         wishes = tuple(Wish(rule, times(rule, timeout)) for rule, this in zip(rules, these, strict=True) if this)
-        yield Arm(connections(judgement, rows[kind_of.ravel() == kind]), wishes)
+        yield Arm(connections(judgement, rows[kind_of.ravel() == kind]), wishes, last=bool(is_last))
 
 
 def by_hand(judgement: Judgement, cookies: Sequence[int], rule: ArmRule) -> list[Arm]:
     """Arm these by this rule, whatever their outlook."""
     wanted = np.array(cookies, np.uint64)
     rows = np.flatnonzero(np.isin(judgement.table.sockets["cookie"], wanted))
-    actions = _grouped(judgement, [rule], rows, np.ones((len(rows), 1), np.bool_))
+    always = np.ones((len(rows), 1), np.bool_)
+    actions = _grouped(judgement, [rule], rows, always, always[:, 0])
     return [dataclasses.replace(action, by_hand=True) for action in actions]
 
 
@@ -174,11 +186,13 @@ def _suits(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def remember(memory: Activity, armed: Sequence[int]) -> Activity:
-    """The memory that the sockets with these cookies were armed."""
-    if not armed:
-        return memory
-    marks = np.where(np.isin(memory.cookie, np.array(armed, np.uint64)), ARMED, memory.armed).astype(np.uint8)
+def remember(memory: Activity, armings: Sequence[Arming]) -> Activity:
+    """The memory of what became of those that were asked for."""
+    marks = memory.armed
+    for mark, fates in ((ARMED, {Fate.ARMED}), (ASKED, set(Fate) - SLIPPED - {Fate.ARMED})):
+        cookies = [each.connection.cookie for each in armings if each.fate in fates]
+        if cookies:
+            marks = np.where(np.isin(memory.cookie, np.array(cookies, np.uint64)), mark, marks).astype(np.uint8)
     return dataclasses.replace(memory, armed=marks)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from keepaliveD.model import (
+    SLIPPED,
     Action,
     Arm,
     ArmRule,
@@ -76,6 +77,6 @@ class Engine:
         self._settings.record(outcome)
         if isinstance(outcome.action, Arm):
             self._cannot_arm = self._cannot_arm or outcome.refused is not None
-            self.fates.update(each.fate for each in outcome.armings)
-            armed = [each.connection.cookie for each in outcome.armings if each.fate is Fate.ARMED]
-            self._memory = arming.remember(self._memory, armed)
+            settled = (each.fate for each in outcome.armings if outcome.action.last or each.fate not in SLIPPED)
+            self.fates.update(settled)
+            self._memory = arming.remember(self._memory, outcome.armings)
