@@ -213,10 +213,16 @@ class Home:
     @contextlib.contextmanager
     def daemon(self, namespace: Namespace, *options: str, through: tuple[str, ...] = ()) -> Iterator[Daemon]:
         """The daemon, running and ready, until the end of the block; `through` a command that runs it."""
+        with self.starting(namespace, *options, through=through) as daemon:
+            daemon.expect("started")
+            yield daemon
+
+    @contextlib.contextmanager
+    def starting(self, namespace: Namespace, *options: str, through: tuple[str, ...] = ()) -> Iterator[Daemon]:
+        """The same, but not ready yet."""
         with namespace.running(*through, *self.command, *options) as process:
             daemon = Daemon(process, self)
             try:
-                daemon.expect("started")
                 yield daemon
             finally:
                 daemon.kill()

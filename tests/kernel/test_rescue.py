@@ -61,10 +61,14 @@ def fates(tmp_path_factory: pytest.TempPathFactory) -> Fates:
             for (where, rig), past in itertools.product(rigs.items(), PASTS)
         }
         fall_silent(programs)
-        daemons = {}
-        for mode in MODES:
-            home = Home(tmp_path_factory.mktemp(mode), arming(ENABLE))
-            daemons[mode] = stack.enter_context(home.daemon(rigs[mode, True].client))
+        daemons = {
+            mode: stack.enter_context(
+                Home(tmp_path_factory.mktemp(mode), arming(ENABLE)).starting(rigs[mode, True].client)
+            )
+            for mode in MODES
+        }
+        for daemon in daemons.values():
+            daemon.expect("started")
         ready = time.monotonic()
         outcomes = {(CUT, mode, True): error(programs[CUT, mode, True], daemons[mode], ready) for mode in MODES}
         sleep_until(ready + LONG)

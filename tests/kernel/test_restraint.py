@@ -187,17 +187,20 @@ def test_sockets_that_are_no_open_connection_are_left_alone(host: Host) -> None:
     assert {settings(sock) for sock in others} == {BARE}
 
 
-TRACE = ("strace", "-f", "-D", "--seccomp-bpf", "-e", "trace=setsockopt,pidfd_getfd")
+HARMFUL = ("ptrace", "kill", "tgkill", "tkill", "pidfd_send_signal", "process_vm_writev")
+TRACE = ("strace", "-f", "-D", "--seccomp-bpf", "-e", f"trace=setsockopt,pidfd_getfd,{','.join(HARMFUL)}")
 TOUCH = re.compile(r"setsockopt\(\d+, SOL_TCP|SO_KEEPALIVE")
+HARM = re.compile(rf"\b({'|'.join(HARMFUL)})\(")
 TAKE = re.compile(r"pidfd_getfd\(\d+, (\d+), 0\) += \d+")
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What a daemon did to sockets of others: options that it set, and the descriptors that it duplicated."""
+    """What a daemon did to others: options that it set, descriptors that it duplicated, and worse."""
 
     touched: int
     taken: list[int]
+    harm: list[str]
 
 
 def traced(host: Host, configuration: str, until: str, *options: str) -> Trace:
@@ -211,7 +214,7 @@ def traced(host: Host, configuration: str, until: str, *options: str) -> Trace:
     while "+++ exited" not in (text := file.read_text(encoding="utf-8")).splitlines()[-1]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    return Trace(len(TOUCH.findall(text)), [int(fd) for fd in TAKE.findall(text)])
+    return Trace(len(TOUCH.findall(text)), [int(fd) for fd in TAKE.findall(text)], HARM.findall(text))
 
 
 @pytest.mark.parametrize(
@@ -222,12 +225,12 @@ def traced(host: Host, configuration: str, until: str, *options: str) -> Trace:
 def test_who_only_looks_touches_no_socket(rule: str, says: str, options: tuple[str, ...], host: Host) -> None:
     """Not one option is set, not one descriptor duplicated."""
     sock = host.connection()
-    assert traced(host, forgetful(rule, BRIEF), says, *options) == Trace(0, [])
+    assert traced(host, forgetful(rule, BRIEF), says, *options) == Trace(0, [], [])
     assert settings(sock) == BARE
 
 
 def test_of_all_descriptors_only_that_of_the_connection_is_touched(host: Host) -> None:
-    """Not the process's files, pipes, sockets of other kinds, nor its other connections; and that one once."""
+    """And that once: not the process's files, its sockets of other kinds, its other connections, nor the process."""
     sock = host.connection()
     host.connect(LASTING)
     with (
@@ -236,5 +239,5 @@ def test_of_all_descriptors_only_that_of_the_connection_is_touched(host: Host) -
         tempfile.TemporaryFile() as _file,
         os.fdopen(os.eventfd(0)) as _event,
     ):
-        assert traced(host, forgetful(ENABLE), "armed") == Trace(4, [sock.fileno()])
+        assert traced(host, forgetful(ENABLE), "armed") == Trace(4, [sock.fileno()], [])
     assert settings(sock) == SAFE
