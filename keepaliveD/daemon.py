@@ -8,7 +8,7 @@ from typing import Protocol
 
 from keepaliveD import __version__, entries
 from keepaliveD.config import Config
-from keepaliveD.entries import ERROR, INFO, NOTICE, Entry
+from keepaliveD.entries import ERROR, INFO, NOTICE, WARNING, Entry
 from keepaliveD.errors import Refusal
 from keepaliveD.journal import Log
 from keepaliveD.model import Arm, Outcome
@@ -84,7 +84,7 @@ class Daemon:
                 raise outcome.refused
         self._tell(outcomes)
         self._let_go()
-        self._say("started", INFO, f"tcp-keepalived {__version__}: {self._summary()}")
+        self._say("started", INFO, f"tcp-keepalived {__version__}: {self._summary()}; {self._watcher.engine}")
 
     def stop(self) -> None:
         """Give back what was found, if that is wanted. Raises Refusal where that fails."""
@@ -105,11 +105,19 @@ class Daemon:
 
     def _watch(self) -> Watcher:
         config = self._config
-        return self._platform.watcher(all_namespaces=config.all_namespaces, with_interfaces=config.selects_by_interface)
+        return self._platform.watcher(
+            engine=config.engine,
+            all_namespaces=config.all_namespaces,
+            with_interfaces=config.selects_by_interface,
+            ignore=config.ignore,
+        )
 
     def _look(self) -> list[Outcome]:
         """One scan and all that follows from it."""
+        engine = self._watcher.engine
         table = self._watcher.snapshot(self._outside.now())
+        if engine != self._watcher.engine:
+            self._say("scan-failed", WARNING, f"another way of watching had to be taken: {self._watcher.engine}")
         found = self._platform.tuner.read() if self._config.apply else {}
         self.judgement, actions = self._engine.observe(table, found)
         outcomes = []

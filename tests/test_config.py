@@ -262,7 +262,7 @@ WRONG = {
     "truth as number": ("[keepalive]\napply = 1", "keepalive.apply: 1 is of the wrong kind: .*boolean"),
     "truth as text": ("[keepalive]\napply = 'no'", "keepalive.apply: 'no' is of the wrong kind: .*boolean"),
     "unknown choice": ("[keepalive]\non_drift = 'ignore'", "keepalive.on_drift: 'ignore' is not one of 'reapply', "),
-    "unknown engine": ("[watch]\nengine = 'bpf'", "watch.engine: 'bpf' is not one of 'auto' or 'netlink'"),
+    "unknown engine": ("[watch]\nengine = 'ebpf'", "watch.engine: 'ebpf' is not one of 'auto', 'bpf' or 'netlink'"),
     "host bits": (
         "[watch]\nignore = ['10.0.0.0/8', '10.20.0.1/16']",
         r"watch.ignore\[2\]: '10.20.0.1/16' has bits beyond its prefix; did you mean \"10.20.0.0/16\"\?",

@@ -98,7 +98,9 @@ def disarm_connections(options: argparse.Namespace) -> None:
 
 def _look(platform: Platform, config: Config) -> Judgement:
     """Everything that is there, in all namespaces, judged without the past."""
-    watcher = platform.watcher(all_namespaces=True, with_interfaces=config.selects_by_interface)
+    watcher = platform.watcher(
+        engine=config.engine_by_hand, all_namespaces=True, with_interfaces=config.selects_by_interface, ignore=()
+    )
     try:
         return judge(watcher.snapshot(time.monotonic()), nothing_known(), config.paths, ())
     finally:

@@ -58,10 +58,14 @@ def list_sockets(options: argparse.Namespace) -> None:
     """One look at the sockets, most urgent first."""
     config = load(options.config)
     platform = detect()
-    watcher = platform.watcher(all_namespaces=config.all_namespaces, with_interfaces=config.selects_by_interface)
-    judgement = judge(
-        watcher.snapshot(time.monotonic()), nothing_known(), config.paths, () if options.all else config.ignore
+    ignore = () if options.all else config.ignore
+    watcher = platform.watcher(
+        engine=config.engine_by_hand,
+        all_namespaces=config.all_namespaces,
+        with_interfaces=config.selects_by_interface,
+        ignore=ignore,
     )
+    judgement = judge(watcher.snapshot(time.monotonic()), nothing_known(), config.paths, ignore)
     shown = platform.owners.name(by_urgency(judgement, at_risk_only=options.at_risk))
     print(table.as_json(shown) if options.json else table.for_people(shown))
     for entry in entries.of(Outcome(ReportUnseen(judgement.table.unseen))):

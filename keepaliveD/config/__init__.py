@@ -35,6 +35,7 @@ class Config:
     on_drift: OnDrift
     interval: float
     warn_before: float
+    engine: str
     all_namespaces: bool
     ignore: tuple[IPNetwork, ...]
     paths: tuple[Path, ...]
@@ -46,6 +47,11 @@ class Config:
     def selects_by_interface(self) -> bool:
         """Whether any path names an interface."""
         return any(path.interface for path in self.paths)
+
+    @property
+    def engine_by_hand(self) -> str:
+        """For somebody who looks once, perhaps without the daemon's privileges."""
+        return "auto" if self.engine == "bpf" else self.engine
 
 
 def load(file: File | None = None) -> Config:
@@ -72,6 +78,7 @@ def _config(document: Document, merged: Merged) -> Config:
         on_drift=OnDrift(keepalive.on_drift),
         interval=watch.interval,
         warn_before=watch.warn_before,
+        engine=watch.engine,
         all_namespaces=watch.namespaces == "all",
         ignore=tuple(watch.ignore),
         paths=(

@@ -117,7 +117,7 @@ class WatchSection(Section):
 
     interval: Span = 15.0
     warn_before: Span = 60.0
-    engine: Literal["auto", "netlink"] = "auto"
+    engine: Literal["auto", "bpf", "netlink"] = "auto"
     namespaces: Literal["all", "own"] = "all"
     ignore: list[Network] = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")]
     default_timeout: Timeout = 240.0

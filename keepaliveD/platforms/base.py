@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from keepaliveD.model import Armed, Arming, Connection, Keepalive, SocketTable, Wish
+from keepaliveD.model import Armed, Arming, Connection, IPNetwork, Keepalive, SocketTable, Wish
 
 
 class Tuner(Protocol):
@@ -31,6 +31,10 @@ class Tuner(Protocol):
 
 class Watcher(Protocol):
     """The TCP sockets of the host."""
+
+    @property
+    def engine(self) -> str:
+        """How they are read, and what hinders a better way; it may change from one snapshot to the next."""
 
     def snapshot(self, now: float) -> SocketTable:
         """All sockets that can be seen. Raises KernelError, NotPermitted, Unsupported."""
@@ -91,5 +95,11 @@ class Platform:
 class WatcherFactory(Protocol):
     """Makes the platform's watcher."""
 
-    def __call__(self, *, all_namespaces: bool, with_interfaces: bool) -> Watcher:
-        """`with_interfaces` fills the column `interface`, which costs a look at the addresses."""
+    def __call__(
+        self, *, engine: str, all_namespaces: bool, with_interfaces: bool, ignore: Sequence[IPNetwork]
+    ) -> Watcher:
+        """`with_interfaces` fills the column `interface`, which costs a look at the addresses.
+
+        Sockets whose peers are in `ignore` may be left out.
+        Raises Unsupported, NotPermitted where that engine cannot work here; "auto" always can.
+        """

@@ -19,6 +19,7 @@ from keepaliveD.model import (
     Arming,
     Connection,
     Fate,
+    IPNetwork,
     Keepalive,
     Owner,
     SocketKeepalive,
@@ -67,6 +68,7 @@ class FakeWatcher:
     sockets: Callable[[float], list[Socket]] = lambda _: []
     refusal: Refusal | None = None
     closed: int = 0
+    engine: str = "sockets read by hand"
 
     def snapshot(self, now: float) -> SocketTable:
         if self.refusal:
@@ -144,8 +146,10 @@ class Stage:
     def daemon(self) -> Daemon:
         """A daemon that is about to start here."""
 
-        def watch(*, all_namespaces: bool, with_interfaces: bool) -> FakeWatcher:
-            del all_namespaces, with_interfaces
+        def watch(
+            *, engine: str, all_namespaces: bool, with_interfaces: bool, ignore: Sequence[IPNetwork]
+        ) -> FakeWatcher:
+            del engine, all_namespaces, with_interfaces, ignore
             return self.watcher
 
         platform = Platform("fake", self.tuner, FakeOwners(), self.armer, watch)

@@ -9,6 +9,7 @@ import pytest
 
 from keepaliveD.config import load
 from keepaliveD.errors import ConfigError, KernelError, NotPermitted
+from keepaliveD.model import SocketTable
 from keepaliveD.policy.sysctls import OnDrift
 from tests.daemon.fakes import KERNEL, OURS, FakeTuner, FakeWatcher, Stage
 from tests.policy.tables import idle
@@ -230,3 +231,19 @@ def test_a_connection_is_warned_of_and_then_given_up(stage: Stage) -> None:
         "backup[77] (backup.service) 192.0.2.1:40000 -> 198.51.100.1:22: no packet is due: "
         "path default forgets it in 1min (quiet for 3min of 4min, watch.default_timeout)"
     )
+
+
+def test_it_says_how_sockets_are_read_and_when_that_changes(stage: Stage) -> None:
+    """Another engine may know less, and somebody has to learn why it was taken."""
+
+    class Failing(FakeWatcher):
+        def snapshot(self, now: float) -> SocketTable:
+            self.engine = "sockets read by bpf" if now < 1010 else "sockets read by netlink (bpf is gone)"
+            return super().snapshot(now)
+
+    stage.watcher = Failing(engine="sockets read by bpf")
+    stage.script = [None, None]
+    stage.run()
+    started, changed = (entry.message for entry in stage.said if entry.event in ("started", "scan-failed"))
+    assert started.endswith("; sockets read by bpf")
+    assert changed == "another way of watching had to be taken: sockets read by netlink (bpf is gone)"

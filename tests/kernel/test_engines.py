@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from socket import (
     AF_INET,
     AF_INET6,
@@ -29,11 +30,12 @@ from socket import (
 import numpy as np
 import pytest
 
+from keepaliveD.errors import Exit
 from keepaliveD.model import Column, Own, Sockets, Switch, TcpState, Timer
 from keepaliveD.platforms.linux.bpf.reader import BpfEngine
 from keepaliveD.platforms.linux.watcher import Netlink, SocketWatcher
-from tests.kernel.processes import SOON
-from tests.kernel.rig import INTERVAL, PROBES, TIME, Namespace
+from tests.kernel.processes import SOON, Home, configuration
+from tests.kernel.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace
 
 SO_COOKIE = 57  # include/uapi/asm-generic/socket.h
 SOMEBODY = 4711  # a user
@@ -48,6 +50,7 @@ SAME = (
 AGES = ("since_sent", "since_received", "since_acked")
 TOLD_BY_BPF = ("keepidle", "keepintvl", "keepalive", "keepcnt", "own")
 
+TIMERS = {Timer.OFF, Timer.RETRANSMIT, Timer.KEEPALIVE, Timer.ZERO_WINDOW}
 OPTIONS = {Own.IDLE: (TCP_KEEPIDLE, 42), Own.INTERVAL: (TCP_KEEPINTVL, 7), Own.PROBES: (TCP_KEEPCNT, 3)}
 Made = tuple[bool, Own]  # keepalive on, what is set on the socket itself
 BARE: Made = (False, Own(0))
@@ -170,7 +173,7 @@ def awaited(look: Callable[[], Looks]) -> Looks:
             (looks.before[name] == looks.after[name]).all() for name in SAME
         )
         quiet = quiet and bool((looks.after["expires"] <= looks.before["expires"]).all())
-        if quiet and set(Timer) - {Timer.TIMEWAIT, Timer.UNSEEN} == set(looks.before["timer"].tolist()):
+        if quiet and TIMERS == set(looks.before["timer"].tolist()):
             return looks
         assert time.monotonic() < deadline, set(looks.before["timer"].tolist())
 
@@ -261,3 +264,31 @@ def test_nothing_stays_in_the_kernel() -> None:
     with contextlib.closing(SocketWatcher(engine=BpfEngine())) as watcher:
         watcher.snapshot(0.0)
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+WITHOUT_BPF = ("setpriv", "--bounding-set=-bpf,-perfmon,-sys_admin")
+
+
+def test_the_daemon_takes_bpf_where_it_may(tmp_path: Path) -> None:
+    """And says so."""
+    with Namespace() as host, Home(tmp_path, configuration()).daemon(host) as daemon:
+        assert daemon.expect("started")["MESSAGE"].endswith("; sockets read by bpf")
+
+
+def test_where_the_kernel_refuses_bpf_the_daemon_watches_all_the_same(tmp_path: Path) -> None:
+    """And says what is missing."""
+    with Namespace() as host, Home(tmp_path, configuration()).daemon(host, through=WITHOUT_BPF) as daemon:
+        assert (
+            "sockets read by netlink (the kernel refuses BPF: it needs CAP_BPF" in daemon.expect("started")["MESSAGE"]
+        )
+
+
+def test_where_it_must_be_bpf_and_cannot_the_daemon_does_not_start(tmp_path: Path) -> None:
+    """One line, and the status that keeps systemd from trying again."""
+    home = Home(tmp_path, configuration().replace("[watch]", '[watch]\nengine = "bpf"'))
+    with Namespace() as host:
+        done = host.run(*WITHOUT_BPF, *home.command)
+        assert host.keepalive == UNTUNED
+    assert done.returncode == Exit.NOPERM
+    (line,) = done.stderr.splitlines()
+    assert 'watch.engine = "bpf": the kernel refuses BPF' in line

@@ -1,22 +1,35 @@
-"""Linux: /proc/sys, NETLINK_SOCK_DIAG, network namespaces, /proc/PID/fd."""
+"""Linux: /proc/sys, NETLINK_SOCK_DIAG and BPF, network namespaces, /proc/PID/fd."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from keepaliveD.model import IPNetwork
 from keepaliveD.platforms.base import Platform
+from keepaliveD.platforms.linux import engines
 from keepaliveD.platforms.linux.holders import Holders
 from keepaliveD.platforms.linux.owners import ProcOwners
 from keepaliveD.platforms.linux.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.sysctl import ProcSys
-from keepaliveD.platforms.linux.watcher import SocketWatcher
+from keepaliveD.platforms.linux.watcher import Netlink, SocketWatcher
 
 
 def linux(root: Path = Path("/")) -> Platform:
     """The adapters; every path they use hangs from `root`."""
 
-    def watcher(*, all_namespaces: bool, with_interfaces: bool) -> SocketWatcher:
-        return SocketWatcher(root, all_namespaces=all_namespaces, with_interfaces=with_interfaces)
+    def watcher(
+        *, engine: str, all_namespaces: bool, with_interfaces: bool, ignore: Sequence[IPNetwork]
+    ) -> SocketWatcher:
+        chosen, reason = engines.choose(engine, root, ignore)
+        return SocketWatcher(
+            root,
+            chosen,
+            reason,
+            spare=Netlink() if engine == engines.AUTO else None,
+            all_namespaces=all_namespaces,
+            with_interfaces=with_interfaces,
+        )
 
     holders = Holders(root)
     return Platform("linux", ProcSys(root), ProcOwners(root, holders), PidfdArmer(root, holders), watcher)

@@ -51,18 +51,26 @@ class Netlink:
 
 
 class SocketWatcher:
-    """Takes snapshots of all namespaces by one engine, which it closes at last."""
+    """Takes snapshots of all namespaces by one engine, which it closes at last.
+
+    `reason` says why it is no better one; `spare` takes over if it fails, and what is known of the
+    sockets stays: every engine tells the same cookies.
+    """
 
     def __init__(
         self,
         root: Path = Path("/"),
         engine: Engine | None = None,
+        reason: str = "",
         *,
+        spare: Engine | None = None,
         all_namespaces: bool = True,
         with_interfaces: bool = False,
     ) -> None:
         self._root = root
         self._engine = engine or Netlink()
+        self._reason = reason
+        self._spare = spare
         self._all_namespaces = all_namespaces
         self._with_interfaces = with_interfaces
         self._paths = namespaces.only_here(root)
@@ -72,8 +80,27 @@ class SocketWatcher:
         self._scratch = bytearray(BATCH)
         self._expected = 0
 
+    @property
+    def engine(self) -> str:
+        """How sockets are read, and what hinders a better way."""
+        return f"sockets read by {self._engine.name}" + (f" ({self._reason})" if self._reason else "")
+
     def snapshot(self, now: float) -> SocketTable:
         """All sockets that can be seen; `now` is when. Raises KernelError."""
+        try:
+            return self._look(now)
+        except KernelError as error:
+            if self._spare is None or self._spare.name == self._engine.name:
+                raise
+            self._take(self._spare, str(error))
+            return self._look(now)
+
+    def _take(self, engine: Engine, reason: str) -> None:
+        self.close()
+        self._engine, self._reason = engine, reason
+        self._readers = {self._own: engine.reader()}
+
+    def _look(self, now: float) -> SocketTable:
         if self._all_namespaces:
             self._follow_namespaces()
         sockets = Sockets(capacity=self._expected)

@@ -1,0 +1,112 @@
+"""Which engine is taken, and what happens when it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from keepaliveD.errors import KernelError, NotPermitted, Unsupported
+from keepaliveD.model import Sockets
+from keepaliveD.platforms.linux import engines
+from keepaliveD.platforms.linux.watcher import SocketWatcher
+
+ROOT = Path("/")
+OLD = Unsupported("the kernel is too old")
+SHUT = NotPermitted("the kernel refuses BPF")
+
+
+class Engine:
+    """Tells of one socket, until it fails; says what is open."""
+
+    def __init__(self, name: str, cookie: int = 1) -> None:
+        self.name = name
+        self.cookie = cookie
+        self.failing = False
+        self.open = 0
+        self.closed = False
+
+    def reader(self) -> Engine:
+        self.open += 1
+        return self
+
+    def dump(self, netns: int, sockets: Sockets, scratch: bytearray) -> bool:
+        assert scratch
+        assert netns
+        if self.failing:
+            raise KernelError(f"{self.name}: it is gone")
+        new = sockets.extend(1)
+        for column in new.values():
+            column[:] = 0
+        new["cookie"][:] = self.cookie
+        return True
+
+    def close(self) -> None:
+        if self.open:
+            self.open -= 1
+        else:
+            self.closed = True
+
+
+def test_auto_takes_bpf_where_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It knows more and costs less."""
+    bpf = Engine("bpf")
+    monkeypatch.setattr(engines, "BpfEngine", lambda *_: bpf)
+    assert engines.choose("auto", ROOT, ()) == (bpf, "")
+    assert engines.choose("bpf", ROOT, ()) == (bpf, "")
+
+
+@pytest.mark.parametrize("refusal", [OLD, SHUT])
+def test_auto_takes_netlink_else_and_says_why(monkeypatch: pytest.MonkeyPatch, refusal: Exception) -> None:
+    """Watching must not depend on it."""
+
+    def refuse(*_: object) -> Engine:
+        raise refusal
+
+    monkeypatch.setattr(engines, "BpfEngine", refuse)
+    engine, reason = engines.choose("auto", ROOT, ())
+    assert (engine.name, reason) == ("netlink", str(refusal))
+    with pytest.raises(type(refusal), match=f'watch.engine = "bpf": {refusal}'):
+        engines.choose("bpf", ROOT, ())
+
+
+def test_netlink_is_taken_where_it_is_wanted_without_a_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody may have his reasons."""
+    monkeypatch.setattr(engines, "BpfEngine", pytest.fail)
+    engine, reason = engines.choose("netlink", ROOT, ())
+    assert (engine.name, reason) == ("netlink", "")
+
+
+def test_an_engine_that_fails_is_replaced_in_the_same_scan() -> None:
+    """A scan that is left out could be the one before a cut."""
+    first, spare = Engine("bpf"), Engine("netlink")
+    watcher = SocketWatcher(ROOT, first, spare=spare, all_namespaces=False)
+    assert watcher.snapshot(0.0).sockets["cookie"].tolist() == [1]
+    assert watcher.engine == "sockets read by bpf"
+    first.failing = True
+    assert watcher.snapshot(1.0).sockets["cookie"].tolist() == [1]
+    assert watcher.engine == "sockets read by netlink (bpf: it is gone)"
+    assert first.closed
+    watcher.close()
+    assert spare.closed
+
+
+def test_a_spare_that_fails_too_is_not_replaced_by_itself() -> None:
+    """The daemon says that it is blind, and tries again."""
+    first, spare = Engine("bpf"), Engine("netlink")
+    watcher = SocketWatcher(ROOT, first, spare=spare, all_namespaces=False)
+    first.failing = spare.failing = True
+    for _ in range(2):
+        with pytest.raises(KernelError, match="netlink: it is gone"):
+            watcher.snapshot(0.0)
+    spare.failing = False
+    assert len(watcher.snapshot(1.0)) == 1
+
+
+def test_without_a_spare_a_failure_is_a_failure() -> None:
+    """engine = "bpf" was asked for."""
+    first = Engine("bpf")
+    watcher = SocketWatcher(ROOT, first, all_namespaces=False)
+    first.failing = True
+    with pytest.raises(KernelError):
+        watcher.snapshot(0.0)
