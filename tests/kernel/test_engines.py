@@ -173,7 +173,7 @@ def awaited(look: Callable[[], Looks]) -> Looks:
             (looks.before[name] == looks.after[name]).all() for name in SAME
         )
         quiet = quiet and bool((looks.after["expires"] <= looks.before["expires"]).all())
-        if quiet and TIMERS == set(looks.before["timer"].tolist()):
+        if quiet and set(looks.before["timer"].tolist()) == TIMERS:
             return looks
         assert time.monotonic() < deadline, set(looks.before["timer"].tolist())
 
