@@ -64,8 +64,9 @@ def test_under_a_read_only_proc_sys_it_may_not_write(home: Home) -> None:
     assert not (home.state / "found.json").exists()
 
 
-def test_without_netlink_nothing_can_be_watched(home: Home) -> None:
+def test_without_netlink_its_engine_can_watch_nothing(home: Home) -> None:
     """What is missing has its name."""
+    home.configure(configuration().replace("[watch]", '[watch]\nengine = "netlink"'))
     status, line = refusal(home, *WITHOUT_NETLINK)
     assert status == Exit.UNAVAILABLE
     assert "netlink" in line
