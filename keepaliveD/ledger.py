@@ -12,6 +12,8 @@ It ends with the boot, as the sockets do; so it is written, but not forced to th
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import errno
 import fcntl
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -44,12 +46,19 @@ class Ledger:
         return self._armed
 
     def keep(self, armed: Sequence[Armed]) -> None:
-        """Record these, before they are set. Raises StateError."""
-        self._append(map(_line, armed))
+        """Record these, before they are set. Raises StateError.
+
+        Of a socket that still stands as it was armed before, what stood there first is kept.
+        """
+        if armed:
+            with self._locked() as file:
+                self._append(file, (_line(self._since_the_first(each)) for each in armed))
 
     def forget(self, cookies: Iterable[int]) -> None:
         """Record that these were put back, or are gone. Raises StateError."""
-        self._append(f"{cookie}\n" for cookie in cookies)
+        if lines := [f"{cookie}\n" for cookie in cookies]:
+            with self._locked() as file:
+                self._append(file, lines)
 
     def tidy(self, alive: Column) -> None:
         """Clear away what is about none of these cookies (an array), once it is much. Raises StateError."""
@@ -59,19 +68,23 @@ class Ledger:
             still = set(alive.tolist())
             self._armed = {cookie: armed for cookie, armed in self._armed.items() if cookie in still}
             new = self._file.with_suffix(".new")
+            new.touch(0o600)
             new.write_text(self._heading + "".join(map(_line, self._armed.values())), encoding="ascii")
             new.replace(self._file)
 
-    def _append(self, lines: Iterable[str]) -> None:
-        text = "".join(lines)
-        if not text:
-            return
-        with self._locked() as file:
-            if self._read_from[1] == 0:  # new, or of another boot
-                os.ftruncate(file, 0)
-                text = self._heading + text
-            os.write(file, text.encode("ascii"))
-            self._catch_up(file)
+    def _since_the_first(self, new: Armed) -> Armed:
+        old = self._armed.get(new.cookie)
+        return dataclasses.replace(new, before=old.before) if old and old.after == new.before else new
+
+    def _append(self, file: int, lines: Iterable[str]) -> None:
+        """All of it or nothing, in place of what is no whole line, or of another boot."""
+        known = self._read_from[1]
+        text = "".join(lines if known else [self._heading, *lines]).encode("ascii")
+        os.ftruncate(file, known)
+        if os.write(file, text) < len(text):
+            os.ftruncate(file, known)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._catch_up(file)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
@@ -110,9 +123,11 @@ class Ledger:
             cookie, *numbers = map(int, words)
         except ValueError:
             return  # the heading
+        if not 0 <= cookie < 1 << 64:
+            return
         if len(numbers) == 9:
             self._armed[cookie] = Armed(cookie, numbers[0], _keepalive(numbers[1:5]), _keepalive(numbers[5:]))
-        else:
+        elif not numbers:
             self._armed.pop(cookie, None)
 
     @contextlib.contextmanager

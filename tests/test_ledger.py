@@ -331,3 +331,82 @@ def test_however_many_come_and_go_it_stays_small(tmp_path: Path) -> None:
         keeper.tidy(np.arange(first, first + 500, dtype=np.uint64))
     assert (tmp_path / FILE).stat().st_size < 50 * (3 * 500 + SPARE)
     assert len(keeper.armed()) < 3 * 500 + SPARE
+
+
+# records that were cut off
+
+
+LINE = "4711 99 0 7200 75 9 1 180 20 31\n"
+
+
+@pytest.mark.parametrize("cut", range(1, len(LINE)))
+def test_half_a_line_spoils_neither_the_next_one_nor_what_was_known_before(tmp_path: Path, cut: int) -> None:
+    """kill -9 may end a write anywhere (generic_perform_write, mm/filemap.c, heeds fatal signals)."""
+    ledger(tmp_path).keep(armed(4711))
+    with open(tmp_path / FILE, "a") as file:
+        file.write(LINE.replace("4711 99", "4711 8")[:-cut])
+    ledger(tmp_path).keep(armed(5))
+    assert ledger(tmp_path).armed() == {one.cookie: one for one in armed(4711, 5)}
+
+
+def test_a_full_disk_is_a_refusal_even_where_half_of_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """write(2) then says how much, and no error."""
+    keeper, really = ledger(tmp_path), os.write
+    keeper.keep(armed(1))
+    monkeypatch.setattr(os, "write", lambda file, text: really(file, text[: len(text) // 2]))
+    with pytest.raises(StateError, match="cannot be written: No space left on device"):
+        keeper.keep(armed(2, 3, 4))
+    monkeypatch.undo()
+    assert known(tmp_path) == sorted(keeper.armed()) == [1]
+    keeper.keep(armed(5))
+    assert known(tmp_path) == [1, 5]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff\xfe\x00\n",
+        b"\n",
+        b"1 2 3\n",
+        b"1 99 0 7200 75 9 1 180 20\n",
+        b"-1 99 0 7200 75 9 1 180 20 31\n",
+        b"18446744073709551616 99 0 7200 75 9 1 180 20 31\n",
+        b"9" * 5000 + b"\n",
+        b"one 99 0 7200 75 9 1 180 20 31\n",
+    ],
+)
+def test_a_line_that_cannot_be_one_is_passed_over(tmp_path: Path, line: bytes) -> None:
+    """A cookie has 64 bits; a line that says neither what stood there nor that it is over says nothing."""
+    ledger(tmp_path).keep(armed(1))
+    with open(tmp_path / FILE, "ab") as file:
+        file.write(line)
+    ledger(tmp_path).keep(armed(2))
+    assert known(tmp_path) == [1, 2]
+
+
+# armed twice
+
+
+def test_what_stood_there_before_the_first_arming_is_what_is_kept(tmp_path: Path) -> None:
+    """Armed again by hand, with other times: to disarm it is to give back the program's own, not ours."""
+    again = SocketKeepalive(True, Keepalive(60, 10, 31))
+    ledger(tmp_path).keep([Armed(1, 7, OFF, ON)])
+    ledger(tmp_path).keep([Armed(1, 7, ON, again)])
+    assert ledger(tmp_path).armed()[1] == Armed(1, 7, OFF, again)
+
+
+def test_what_a_program_set_since_is_what_stood_there_before(tmp_path: Path) -> None:
+    """That is its own choice, which another arming by hand then changes."""
+    own = SocketKeepalive(True, Keepalive(600, 75, 9))
+    ledger(tmp_path).keep([Armed(1, 7, OFF, ON)])
+    ledger(tmp_path).keep([Armed(1, 7, own, ON)])
+    assert ledger(tmp_path).armed()[1] == Armed(1, 7, own, ON)
+
+
+def test_a_tidied_file_is_for_its_owner_alone_too(tmp_path: Path) -> None:
+    keeper = ledger(tmp_path)
+    keeper.keep(armed(*range(1, SPARE + 10)))
+    keeper.tidy(alive(1))
+    assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
