@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keepaliveD.model import MAX_PROBES, ArmAction, Fate, Keepalive, SocketKeepalive, Wish
+from keepaliveD.model import MAX_IDLE, MAX_PROBES, ArmAction, Fate, Keepalive, SocketKeepalive, Wish
 
 
 def settle(before: SocketKeepalive, system: Keepalive | None, wish: Wish) -> SocketKeepalive | Fate:
@@ -12,6 +12,7 @@ def settle(before: SocketKeepalive, system: Keepalive | None, wish: Wish) -> Soc
     has chosen. Without it, everything counts as chosen.
     A chosen time that is stricter stays, and a chosen number of probes stays in any case: it says
     how soon the program wants to know of a dead peer. `rearm` leaves alone whatever was chosen.
+    What no socket takes (setsockopt(2)), no program has chosen.
     """
     own_idle = system is None or before.times.idle != system.idle
     own_interval = system is None or before.times.interval != system.interval
@@ -21,7 +22,7 @@ def settle(before: SocketKeepalive, system: Keepalive | None, wish: Wish) -> Soc
         return Fate.OBSERVED
     if rearm and own_idle:
         return Fate.OWN
-    keep_interval = rearm and own_interval
+    keep_interval = rearm and own_interval and 1 <= before.times.interval <= MAX_IDLE
     keep_probes = own_probes and 1 <= before.times.probes <= MAX_PROBES
     return SocketKeepalive(
         on=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keepaliveD.model import MAX_IDLE, MAX_PROBES, ArmAction, ArmRule, Fate, Keepalive, SocketKeepalive, Wish
@@ -182,3 +182,17 @@ def test_what_was_enabled_is_not_changed_by_the_same_rule(case: Case, wanted: Ke
 def settable(times: Keepalive) -> bool:
     """Whether setsockopt(2) takes these."""
     return 1 <= times.idle <= MAX_IDLE and 1 <= times.interval <= MAX_IDLE and 1 <= times.probes <= MAX_PROBES
+
+
+ANY_TIMES = st.builds(Keepalive, ODD_SYSCTLS | SETTABLE, ODD_SYSCTLS | SETTABLE, st.integers(0, 256))
+
+
+@given(ANY_TIMES, ANY_TIMES | st.none(), ACTING)
+@example(Keepalive(180, 40_000, 31), OURS, ArmAction.REARM)
+@example(Keepalive(180, 0, 31), OURS, ArmAction.REARM)
+def test_a_system_that_changes_between_two_looks_spoils_nothing(
+    stands: Keepalive, system: Keepalive | None, action: ArmAction
+) -> None:
+    """Its values are read after the socket's, so that these may still be the old ones, which no program chose."""
+    after = settle(on(stands), system, wish(action))
+    assert isinstance(after, Fate) or settable(after.times)
