@@ -3,7 +3,7 @@
 import ipaddress
 from typing import TypedDict, Unpack
 
-from keepaliveD.model import FOREVER, Path, Sockets, SocketTable, TcpState, Timer
+from keepaliveD.model import FOREVER, Path, Sockets, SocketTable, Switch, TcpState, Timer
 from keepaliveD.policy.activity import Activity, nothing_known
 from keepaliveD.policy.judge import Judgement, judge
 
@@ -15,6 +15,8 @@ class Socket(TypedDict, total=False):
     """What a test says of a socket; the rest is that of a quiet, bare one."""
 
     cookie: int
+    inode: int
+    uid: int
     local: str
     remote: str
     local_port: int
@@ -22,6 +24,7 @@ class Socket(TypedDict, total=False):
     interface: int
     state: TcpState
     timer: Timer
+    keepalive: Switch
     expires: float
     since_sent: float
     since_received: float
@@ -32,6 +35,8 @@ class Socket(TypedDict, total=False):
 
 DEFAULTS: Socket = {
     "cookie": 1,
+    "inode": 99,
+    "uid": 1000,
     "local": "192.0.2.1",
     "remote": "198.51.100.1",
     "local_port": 40000,
@@ -39,6 +44,7 @@ DEFAULTS: Socket = {
     "interface": 0,
     "state": TcpState.ESTABLISHED,
     "timer": Timer.OFF,
+    "keepalive": Switch.UNKNOWN,
     "expires": 0.0,
     "since_sent": LONG_AGO,
     "since_received": LONG_AGO,
