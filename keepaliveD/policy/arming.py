@@ -148,9 +148,9 @@ def times(rule: ArmRule, timeout: float) -> Keepalive:
     """
     if rule.idle is not None:
         return Keepalive(rule.idle, rule.interval, rule.probes)
-    room = min(timeout / (1 + TIMER_SLACK), MAX_IDLE)
+    room = min(timeout / (1 + TIMER_SLACK), (ENOUGH + 1) * MAX_IDLE)  # with more, nothing would change
     interval = max(1, min(rule.interval, int(room / (ENOUGH + 1))))
-    idle = max(1, _below(room - (ENOUGH - 1) * interval))
+    idle = min(max(1, _below(room - (ENOUGH - 1) * interval)), MAX_IDLE)
     return Keepalive(idle, min(interval, idle), rule.probes)
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from keepaliveD.errors import NotPermitted
 from keepaliveD.model import (
+    FOREVER,
     MAX_IDLE,
     MAX_PROBES,
     Arm,
@@ -37,6 +38,7 @@ from keepaliveD.policy import arming
 from keepaliveD.policy.activity import Activity, nothing_known
 from keepaliveD.policy.arming import by_hand, choose, plan, times
 from keepaliveD.policy.engine import Engine, Rules
+from keepaliveD.policy.forecast import TIMER_SLACK
 from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.policy.meaning import ENOUGH, probes_before
 from keepaliveD.policy.sysctls import OnDrift
@@ -280,6 +282,22 @@ def test_auto_leaves_two_probes_wherever_whole_seconds_can(rule: ArmRule, timeou
     assert chosen.probes == rule.probes
     possible = probes_before(Keepalive(1, 1, ENOUGH), timeout) >= ENOUGH
     assert (probes_before(chosen, timeout) >= ENOUGH) == possible
+
+
+@given(AUTO, TIMEOUTS | st.just(FOREVER))
+def test_auto_is_the_longest_that_does(rule: ArmRule, timeout: float) -> None:
+    """Probes are traffic; and the rule's interval stays where two probes fit with it."""
+    chosen = times(rule, timeout)
+    if chosen.idle < MAX_IDLE:
+        longer = dataclasses.replace(chosen, idle=chosen.idle + 1)
+        assert probes_before(longer, timeout) < ENOUGH
+    if rule.interval <= timeout / (1 + TIMER_SLACK) / (ENOUGH + 1):
+        assert chosen.interval == rule.interval
+
+
+def test_auto_on_a_path_that_never_forgets_is_the_longest_there_is() -> None:
+    """By hand any connection may be meant."""
+    assert times(dataclasses.replace(rule(ENABLE), idle=None), FOREVER) == Keepalive(MAX_IDLE, 20, 31)
 
 
 @pytest.mark.parametrize(
