@@ -166,7 +166,7 @@ def choose(wishes: Sequence[Wish], owner: Owner) -> Wish | None:
 
 def _means(rule: ArmRule, owner: Owner) -> bool:
     asked = ((rule.units, owner.unit), (rule.processes, owner.process), (rule.containers, owner.container))
-    return all(not patterns or _suits(name, patterns) for patterns, name in asked)
+    return all(not patterns or (name and _suits(name, patterns)) for patterns, name in asked)
 
 
 def _suits(name: str, patterns: Sequence[str]) -> bool:

@@ -256,6 +256,14 @@ def test_an_owner_is_meant_by_patterns(selector: Any, means: bool) -> None:
     assert (choose([wish], ME) is wish) == means
 
 
+@pytest.mark.parametrize("selector", [{"units": ("*",)}, {"processes": ("*",)}, {"containers": ("?*", "*")}])
+def test_any_does_not_mean_none(selector: Any) -> None:
+    """container = "*" is for whatever runs in one: who could not be told is not taken for somebody."""
+    wish = Wish(rule(ENABLE, **selector), Keepalive(180, 20, 31))
+    assert choose([wish], Owner()) is None
+    assert choose([wish], ME) is wish
+
+
 def test_of_the_rules_that_may_count_the_first_that_means_the_owner_does() -> None:
     wishes = [Wish(rule(ENABLE, name, units=units), Keepalive(1, 1, 1)) for name, units in [("a", ("x",)), ("b", ())]]
     assert choose(wishes, ME) is wishes[1]
