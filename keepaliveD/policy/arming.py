@@ -68,6 +68,12 @@ def plan(judgement: Judgement, rules: Sequence[ArmRule]) -> tuple[list[Arm], Act
     return actions, dataclasses.replace(judgement.activity, armed=armed)
 
 
+def asked(before: Activity, after: Activity) -> Bools:
+    """Which sockets are to be armed by the plan that led from one memory to the other."""
+    new: Bools = (after.armed == ASKED) & (before.armed != ASKED)
+    return new
+
+
 def _candidates(judgement: Judgement) -> Indices:
     """Rows at risk for which keepalive would help and that were not yet considered as they are now.
 

@@ -59,7 +59,7 @@ class Engine:
         """Judge this snapshot, and choose what to do about it and about these system settings."""
         judgement = judge(table, self._memory, self._rules.paths, self._rules.ignore)
         to_arm, memory = arming.plan(judgement, () if self._cannot_arm else self._rules.arm)
-        being_armed = memory.armed != judgement.activity.armed if to_arm else None
+        being_armed = arming.asked(judgement.activity, memory) if to_arm else None
         rows, self._memory = announce.choose(judgement.forecast, memory, self._rules.warn_before, being_armed)
         actions = [*self._settings.observe(found), *to_arm]
         if table.unseen != self._unseen:

@@ -448,6 +448,13 @@ def test_where_arming_is_refused_nothing_more_is_asked_until_a_reload() -> None:
     assert life.scan(1030.0, quiet(1030.0), quiet(1030.0, cookie=2)) == [1, 2]
 
 
+def test_who_is_not_armed_is_warned_of_while_others_are() -> None:
+    """A scan later it may be too late."""
+    life = Life(rule(ENABLE, users=(5,)))
+    assert life.scan(1330.0, quiet(1330.0, cookie=1, uid=5), quiet(1330.0, cookie=2)) == [1]
+    assert life.reported == [2]
+
+
 def test_nobody_is_warned_of_what_is_being_armed() -> None:
     """What comes of that is told anyway; where it was in vain, the warning follows."""
     life = Life(rule(ENABLE))
@@ -475,7 +482,7 @@ def test_a_scan_in_which_nothing_changed_costs_nothing(rules: list[ArmRule], mon
 
 def test_to_remember_nothing_is_to_change_nothing() -> None:
     memory = nothing_known()
-    assert arming.remember(memory, []) is memory
+    assert arming.remember(memory, ()) is memory
 
 
 def test_a_host_without_sockets_needs_nothing() -> None:
