@@ -19,10 +19,12 @@ from keepaliveD.model import (
     MAX_IDLE,
     Arm,
     ArmAction,
+    Arming,
     ArmRule,
     Bools,
     Column,
     Due,
+    Fate,
     Indices,
     Keepalive,
     Owner,
@@ -179,12 +181,19 @@ def _suits(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def remember(memory: Activity, armed: Sequence[int]) -> Activity:
-    """The memory that the sockets with these cookies were armed."""
-    if not armed:
+def remember(memory: Activity, armings: Sequence[Arming]) -> Activity:
+    """The memory of what became of these; whom its owner's rule left was considered, not asked for."""
+    marks: dict[int, list[int]] = {}
+    for arming in armings:
+        if arming.fate in (Fate.ARMED, Fate.OBSERVED):
+            mark = ARMED if arming.fate is Fate.ARMED else arming.connection.verdict.value
+            marks.setdefault(mark, []).append(arming.connection.cookie)
+    if not marks:
         return memory
-    marks = np.where(np.isin(memory.cookie, np.array(armed, np.uint64)), ARMED, memory.armed).astype(np.uint8)
-    return dataclasses.replace(memory, armed=marks)
+    column = memory.armed.copy()
+    for mark, cookies in marks.items():
+        column[np.isin(memory.cookie, np.array(cookies, np.uint64))] = mark
+    return dataclasses.replace(memory, armed=column)
 
 
 def reconsider(memory: Activity) -> Activity:

@@ -76,5 +76,4 @@ class Engine:
         if isinstance(outcome.action, Arm):
             self._cannot_arm = self._cannot_arm or outcome.refused is not None
             self.fates.update(each.fate for each in outcome.armings)
-            armed = [each.connection.cookie for each in outcome.armings if each.fate is Fate.ARMED]
-            self._memory = arming.remember(self._memory, armed)
+            self._memory = arming.remember(self._memory, outcome.armings)

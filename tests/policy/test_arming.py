@@ -429,6 +429,17 @@ def test_a_reload_does_not_arm_anew_what_is_armed() -> None:
     assert life.scan(1015.0, kept(1015.0)) == []
 
 
+def test_who_was_left_by_the_rule_of_its_owner_is_considered_again_when_its_outlook_changes() -> None:
+    """That there is a rule for somebody else must make no difference."""
+    life = Life(rule(ENABLE, units=("x",)), rule(REARM, "keepalive.arm"))
+    life.fate = Fate.OBSERVED
+    assert life.scan(1000.0, quiet(1000.0)) == [1]
+    assert life.scan(1015.0, quiet(1015.0)) == []
+    life.fate = Fate.ARMED
+    assert life.scan(1030.0, quiet(1030.0, timer=Timer.KEEPALIVE, expires=7200.0)) == [1]
+    assert life.scan(1045.0, kept(1045.0)) == []
+
+
 def test_another_socket_is_another_case() -> None:
     """New ones come, old ones go, and the table's order changes."""
     life = Life(rule(ENABLE))
