@@ -113,6 +113,8 @@ class Daemon:
         self.judgement, actions = self._engine.observe(table, found)
         outcomes = []
         for action in actions:
+            if self._engine.given_up(action):
+                continue
             outcome = self._performer.perform(action)
             self._engine.record(outcome)
             outcomes.append(outcome)

@@ -70,6 +70,10 @@ class Engine:
             actions.append(Report(connections(judgement, rows), before))
         return judgement, actions
 
+    def given_up(self, action: Action) -> bool:
+        """Whether there is no point in it any more: where one arming was refused, all are."""
+        return self._cannot_arm and isinstance(action, Arm)
+
     def record(self, outcome: Outcome) -> None:
         """Learn what came of an action."""
         self._settings.record(outcome)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from keepaliveD.model import (
     Timer,
     Wish,
 )
+from keepaliveD.model import Path as NetworkPath
 from keepaliveD.perform import Performer, disarm
 from keepaliveD.platforms.base import Keep, Order, Platform
 from tests.daemon.fakes import IDENTITY, OFF, OURS, FakeArmer, FakeOwners, FakeTuner, FakeWatcher, Stage
@@ -357,3 +359,16 @@ def test_a_table_of_what_is_armed_is_tidied_as_sockets_go(stage: Stage) -> None:
     records.ledger.keep([Armed(cookie, 1, OFF, ON) for cookie in range(10_000, 12_000)])
     stage.run()
     assert recorded(stage) == [1]
+
+
+def test_a_refusal_is_told_once_although_several_paths_are_concerned(stage: Stage) -> None:
+    """Each is an action of its own, and the next would be refused as the first was."""
+    networks = [(ipaddress.ip_network(f"198.51.100.{number}"),) for number in range(3)]
+    paths = [NetworkPath(str(number), 300.0, "configured", network) for number, network in enumerate(networks)]
+    stage.config = dataclasses.replace(stage.config, paths=(*stage.config.paths, *paths))
+    stage.watcher.sockets = lambda now: [
+        idle(now - 900.0, cookie=number, remote=f"198.51.100.{number}") for number in range(3)
+    ]
+    stage.armer.refusal = NotPermitted("a sandbox forbids it")
+    stage.run()
+    assert stage.events().count("refused") == 1
