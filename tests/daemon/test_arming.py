@@ -24,6 +24,7 @@ from keepaliveD.model import (
     Keepalive,
     Shown,
     SocketKeepalive,
+    SocketTable,
     Timer,
     Wish,
 )
@@ -372,3 +373,37 @@ def test_a_refusal_is_told_once_although_several_paths_are_concerned(stage: Stag
     stage.armer.refusal = NotPermitted("a sandbox forbids it")
     stage.run()
     assert stage.events().count("refused") == 1
+
+
+# a record that cannot be tidied
+
+
+def test_a_record_that_cannot_be_tidied_is_no_reason_not_to_start(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor to keep quiet about what was done in the same look."""
+
+    def full(_: object, __: object) -> None:
+        raise StateError("armed: cannot be written: No space left on device")
+
+    monkeypatch.setattr(Ledger, "tidy", full)
+    stage.script = [None, None]
+    stage.run()
+    assert stage.notified[0][0] == "READY=1"
+    assert stage.events().count("applied") == 3
+    assert "armed" in stage.events()
+    assert "scan-failed" not in stage.events()
+    assert stage.events().count("refused") == 1
+
+
+def test_a_scan_that_missed_sockets_is_no_proof_that_they_are_gone(stage: Stage) -> None:
+    """A namespace that could not be read this time has its armed sockets still."""
+
+    class Partial(FakeWatcher):
+        def snapshot(self, now: float) -> SocketTable:
+            return dataclasses.replace(super().snapshot(now), complete=False)
+
+    stage.records().ledger.keep([Armed(cookie, 1, OFF, ON) for cookie in range(10_000, 12_000)])
+    stage.watcher = Partial(silent())
+    stage.run()
+    assert len(recorded(stage)) == 2001
