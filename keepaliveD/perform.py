@@ -28,6 +28,9 @@ from keepaliveD.platforms.base import Order, Platform, Tuner
 from keepaliveD.policy.arming import choose
 
 
+SETTLED = (Fate.DISARMED, Fate.SET_AGAIN)  # nothing of ours stands there any more
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Records:
     """What must outlive this process: the settings found, and the sockets armed."""
@@ -91,8 +94,11 @@ class Performer:
                 orders.append(Order(connection, wish, action.by_hand))
         if orders and self._records is not None:
             ledger = self._records.ledger
-            done = self._armer.arm(orders, ledger.armed(), ledger.keep)
-            ledger.forget(arming.connection.cookie for arming in done if arming.fate is Fate.FAILED)
+            earlier = dict(ledger.armed())
+            done = self._armer.arm(orders, earlier, ledger.keep)
+            failed = [arming.connection.cookie for arming in done if arming.fate is Fate.FAILED]
+            ledger.forget(cookie for cookie in failed if cookie not in earlier)
+            ledger.keep([earlier[cookie] for cookie in failed if cookie in earlier])
             armings += done
         return tuple(armings)
 
@@ -104,12 +110,12 @@ def _is_idle(wish: Wish, connection: Connection) -> bool:
 
 
 def disarm(connections: tuple[Connection, ...], platform: Platform, ledger: Ledger) -> Outcome:
-    """Put back what stood in those of them that were armed, then forget all that ever were."""
+    """Put back what stood in those of them that were armed, and forget whom that is settled for."""
     armed = ledger.armed()
     action = Disarm(platform.owners.name(one for one in connections if one.cookie in armed))
     try:
         armings = platform.armer.disarm(action.connections, armed) if action.connections else []
-        ledger.forget(list(armed))
+        ledger.forget(each.connection.cookie for each in armings if each.fate in SETTLED)
     except Refusal as refusal:
         return Outcome(action, refused=refusal)
     return Outcome(action, armings=tuple(armings))

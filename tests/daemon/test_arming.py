@@ -407,3 +407,40 @@ def test_a_scan_that_missed_sockets_is_no_proof_that_they_are_gone(stage: Stage)
     stage.watcher = Partial(silent())
     stage.run()
     assert len(recorded(stage)) == 2001
+
+
+# what stood there first is not forgotten
+
+
+def test_a_second_arming_that_fails_leaves_the_first_on_record(stage: Stage) -> None:
+    """Its settings stand as before, which are ours."""
+    first = Armed(BARE.cookie, 99, SocketKeepalive(False, Keepalive(7200, 75, 8)), OFF)
+    stage.records().ledger.keep([first])
+    stage.armer.fate = Fate.FAILED
+    performer(stage).perform(Arm((BARE,), wishes(ENABLE), by_hand=True))
+    assert stage.records().ledger.armed() == {BARE.cookie: first}
+
+
+@pytest.mark.parametrize(
+    ("fate", "forgotten"),
+    [
+        (Fate.DISARMED, True),
+        (Fate.SET_AGAIN, True),
+        (Fate.NOT_PERMITTED, False),
+        (Fate.OTHER_USER_NAMESPACE, False),
+        (Fate.UNHELD, False),
+        (Fate.FAILED, False),
+        (Fate.GONE, False),
+    ],
+)
+def test_what_could_not_be_disarmed_stays_on_record_for_another_try(stage: Stage, fate: Fate, forgotten: bool) -> None:
+    """With more privilege, say; what is somebody else's by now is not ours to put back."""
+
+    class Unable(FakeArmer):
+        def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
+            return [Arming(each, fate, earlier[each.cookie].after) for each in connections]
+
+    ledger = stage.records().ledger
+    ledger.keep([Armed(BARE.cookie, 99, OFF, ON), Armed(5, 99, OFF, ON)])
+    disarm((BARE,), Platform("fake", FakeTuner(), FakeOwners(), Unable(), stage_watcher), ledger)
+    assert recorded(stage) == ([5] if forgotten else [5, BARE.cookie])
