@@ -398,12 +398,14 @@ class ReportUnseen:
 class Arm:
     """Give each of these connections the keepalive of the first of `wishes` that its owner suits.
 
-    By hand that is also done where somebody has set it since we armed it.
+    By hand that is also done where somebody has set it since we armed it. `again`: all were armed
+    before, so that who is not on record any more was disarmed meanwhile.
     """
 
     connections: tuple[Connection, ...]
     wishes: tuple[Wish, ...]
     by_hand: bool = False
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

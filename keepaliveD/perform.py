@@ -27,7 +27,6 @@ from keepaliveD.model import (
 from keepaliveD.platforms.base import Order, Platform, Tuner
 from keepaliveD.policy.arming import choose
 
-
 SETTLED = (Fate.DISARMED, Fate.SET_AGAIN)  # nothing of ours stands there any more
 
 
@@ -84,17 +83,19 @@ class Performer:
     def _arm(self, action: Arm) -> tuple[Arming, ...]:
         orders: list[Order] = []
         armings: list[Arming] = []
+        earlier = dict(self._records.ledger.armed()) if self._records else {}
         for connection in self._owners.name(action.connections):
             wish = choose(action.wishes, connection.owner)
             if wish is None or _is_idle(wish, connection):
                 armings.append(Arming(connection, Fate.OBSERVED))
+            elif action.again and connection.cookie not in earlier:
+                armings.append(Arming(connection, Fate.SET_AGAIN))
             elif self._records is None:
                 armings.append(Arming(connection, Fate.WOULD, after=SocketKeepalive(True, wish.times)))
             else:
                 orders.append(Order(connection, wish, action.by_hand))
         if orders and self._records is not None:
             ledger = self._records.ledger
-            earlier = dict(ledger.armed())
             done = self._armer.arm(orders, earlier, ledger.keep)
             failed = [arming.connection.cookie for arming in done if arming.fate is Fate.FAILED]
             ledger.forget(cookie for cookie in failed if cookie not in earlier)

@@ -44,6 +44,7 @@ from keepaliveD.policy.paths import in_network
 # What is remembered of each socket in Activity.armed: 0, or the verdict under which no rule had a use for it, or:
 ASKED = 100  # it was to be armed, and could not be
 ARMED = 101
+LEFT = 102  # somebody has set it since it was armed: theirs for good
 
 HELPFUL = np.zeros(256, np.bool_)  # by Due: keepalive is sent only while nothing else is pending
 HELPFUL[[Due.NOTHING, Due.KEEPALIVE]] = True
@@ -66,7 +67,8 @@ def plan(judgement: Judgement, rules: Sequence[ArmRule]) -> tuple[list[Arm], Act
     chances = _chances(judgement, rules, rows)
     useful = chances.any(axis=1)
     armed[rows] = np.where(useful, ASKED, verdict[rows])
-    actions = list(_grouped(judgement, rules, rows[useful], chances[useful]))
+    again = judgement.activity.armed[rows] == ARMED
+    actions = list(_grouped(judgement, rules, rows[useful], chances[useful], again[useful]))
     return actions, dataclasses.replace(judgement.activity, armed=armed)
 
 
@@ -83,7 +85,7 @@ def _candidates(judgement: Judgement) -> Indices:
     """
     forecast, armed = judgement.forecast, judgement.activity.armed
     verdict = forecast.verdict
-    news = RISKY[verdict] & (armed != verdict) & (armed != ASKED)
+    news = RISKY[verdict] & (armed != verdict) & (armed != ASKED) & (armed != LEFT)
     news &= (armed != ARMED) | (verdict != Verdict.CUT.value)
     news &= HELPFUL[forecast.due] & (judgement.table.sockets["inode"] != 0)
     return np.flatnonzero(news)
@@ -128,23 +130,25 @@ def _concerned(rule: ArmRule, sockets: Sockets, verdict: Column, path: Column, p
     return concerned
 
 
-def _grouped(judgement: Judgement, rules: Sequence[ArmRule], rows: Indices, chances: Bools) -> Iterator[Arm]:
-    """One action for all sockets of one path for which the same rules may count."""
+def _grouped(
+    judgement: Judgement, rules: Sequence[ArmRule], rows: Indices, chances: Bools, again: Bools
+) -> Iterator[Arm]:
+    """One action for all sockets of one path for which the same rules may count, those armed before by themselves."""
     if not len(rows):
         return
     path = judgement.assigned.index[rows]
-    kinds, kind_of = np.unique(np.column_stack([path, chances]), axis=0, return_inverse=True)
-    for kind, (path_number, *these) in enumerate(kinds.tolist()):
+    kinds, kind_of = np.unique(np.column_stack([path, again, chances]), axis=0, return_inverse=True)
+    for kind, (path_number, known, *these) in enumerate(kinds.tolist()):
         timeout = judgement.assigned.paths[path_number].timeout
         wishes = tuple(Wish(rule, times(rule, timeout)) for rule, this in zip(rules, these, strict=True) if this)
-        yield Arm(connections(judgement, rows[kind_of.ravel() == kind]), wishes)
+        yield Arm(connections(judgement, rows[kind_of.ravel() == kind]), wishes, again=bool(known))
 
 
 def by_hand(judgement: Judgement, cookies: Sequence[int], rule: ArmRule) -> list[Arm]:
     """Arm these by this rule, whatever their outlook."""
     wanted = np.array(cookies, np.uint64)
     rows = np.flatnonzero(np.isin(judgement.table.sockets["cookie"], wanted))
-    actions = _grouped(judgement, [rule], rows, np.ones((len(rows), 1), np.bool_))
+    actions = _grouped(judgement, [rule], rows, np.ones((len(rows), 1), np.bool_), np.zeros(len(rows), np.bool_))
     return [dataclasses.replace(action, by_hand=True) for action in actions]
 
 
@@ -185,9 +189,10 @@ def remember(memory: Activity, armings: Sequence[Arming]) -> Activity:
     """The memory of what became of these; whom its owner's rule left was considered, not asked for."""
     marks: dict[int, list[int]] = {}
     for arming in armings:
-        if arming.fate in (Fate.ARMED, Fate.OBSERVED):
-            mark = ARMED if arming.fate is Fate.ARMED else arming.connection.verdict.value
-            marks.setdefault(mark, []).append(arming.connection.cookie)
+        connection = arming.connection
+        known = {Fate.ARMED: ARMED, Fate.SET_AGAIN: LEFT, Fate.OBSERVED: connection.verdict.value}
+        if arming.fate in known:
+            marks.setdefault(known[arming.fate], []).append(connection.cookie)
     if not marks:
         return memory
     column = memory.armed.copy()
@@ -197,5 +202,6 @@ def remember(memory: Activity, armings: Sequence[Arming]) -> Activity:
 
 
 def reconsider(memory: Activity) -> Activity:
-    """The memory with which other rules may begin: what was armed stays known."""
-    return dataclasses.replace(memory, armed=np.where(memory.armed == ARMED, ARMED, 0).astype(np.uint8))
+    """The memory with which other rules may begin: what was armed stays known, and what is somebody's since."""
+    lasting = (memory.armed == ARMED) | (memory.armed == LEFT)
+    return dataclasses.replace(memory, armed=memory.armed * lasting)

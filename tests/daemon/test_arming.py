@@ -444,3 +444,20 @@ def test_what_could_not_be_disarmed_stays_on_record_for_another_try(stage: Stage
     ledger.keep([Armed(BARE.cookie, 99, OFF, ON), Armed(5, 99, OFF, ON)])
     disarm((BARE,), Platform("fake", FakeTuner(), FakeOwners(), Unable(), stage_watcher), ledger)
     assert recorded(stage) == ([5] if forgotten else [5, BARE.cookie])
+
+
+# disarmed by hand
+
+
+def test_what_was_disarmed_by_hand_is_not_armed_again_by_a_daemon_at_work(stage: Stage) -> None:
+    """As keepalivectl(1) promises, also after a reload: who disarms has a reason."""
+
+    def disarm_by_hand() -> None:
+        by_hand = Ledger(stage.directory, IDENTITY["boot"])
+        by_hand.forget(list(by_hand.armed()))
+
+    stage.script = [disarm_by_hand, None, None, signal.SIGHUP, None, None]
+    stage.run()
+    assert len(stage.armer.orders) == 1
+    assert [event for event in stage.events() if event in ("armed", "unarmed")] == ["armed", "unarmed"]
+    assert recorded(stage) == []

@@ -440,6 +440,26 @@ def test_who_was_left_by_the_rule_of_its_owner_is_considered_again_when_its_outl
     assert life.scan(1045.0, kept(1045.0)) == []
 
 
+def test_what_is_asked_for_again_says_so() -> None:
+    """So that the performer can tell a socket that was disarmed meanwhile from a new one."""
+    life = Life(rule(ENABLE))
+    life.scan(1000.0, quiet(1000.0))
+    _, actions = life.engine.observe(table(1015.0, quiet(1015.0), quiet(1015.0, cookie=2)), {})
+    arms = [action for action in actions if isinstance(action, Arm)]
+    assert {(one.cookie, action.again) for action in arms for one in action.connections} == {(1, True), (2, False)}
+
+
+def test_what_somebody_has_set_again_is_left_for_good() -> None:
+    """Also by a reload: there is no second round."""
+    life = Life(rule(ENABLE))
+    life.scan(1000.0, quiet(1000.0))
+    life.fate = Fate.SET_AGAIN
+    assert life.scan(1015.0, quiet(1015.0)) == [1]
+    life.reload()
+    assert life.scan(1030.0, quiet(1030.0)) == []
+    assert life.scan(1400.0, quiet(1400.0)) == []
+
+
 def test_another_socket_is_another_case() -> None:
     """New ones come, old ones go, and the table's order changes."""
     life = Life(rule(ENABLE))
