@@ -282,6 +282,19 @@ POD = "pod1234abcd_12ab_34cd_56ef_1234567890ab"
         (f"lxc.payload.web1/system.slice/docker-{ID}.scope", ID),
         (f"system.slice/docker-{OTHER}.scope/kubelet/kubepods/burstable/pod1/{ID}", ID),
         (f"kubepods/burstable/pod1/{OTHER}/docker/{ID}", ID),
+        (f"docker/{OTHER}/kubepods/burstable/pod1/{ID}", ID),
+        (f"kubepods.slice/kubepods-{POD}.slice/crio-{OTHER}.scope/docker/{ID}", ID),
+        # podman and cri-o with the cgroupfs driver, nerdctl
+        (f"libpod_parent/libpod-{ID}", ID),
+        (f"kubepods/burstable/pod1234abcd-12ab/crio-{ID}", ID),
+        (f"system.slice/nerdctl-{ID}.scope", ID),
+        # systemd escapes a hyphen in a scope's name, and not in an instance's
+        (r"machine.slice/machine-my\x2dbox.scope/payload", "my-box"),
+        ("machine.slice/systemd-nspawn@my-box.service/payload", "my-box"),
+        # LXC 3, LXD, Proxmox
+        ("lxc/web1", "web1"),
+        ("lxc.payload/web1/system.slice/ssh.service", "web1"),
+        ("lxc/101/ns/system.slice/ssh.service", "101"),
         # none: the machinery beside containers, and names that only look like it
         (f"machine.slice/libpod-conmon-{ID}.scope", ""),
         (f"kubepods.slice/kubepods-{POD}.slice/crio-conmon-{ID}.scope", ""),
@@ -290,6 +303,8 @@ POD = "pod1234abcd_12ab_34cd_56ef_1234567890ab"
         ("system.slice/containerd.service", ""),
         ("kubepods.slice/kubepods-burstable.slice", ""),
         ("lxc.monitor.web1", ""),
+        ("lxc.monitor/101", ""),
+        (f"libpod_parent/libpod-conmon-{ID}", ""),
         ("machine.slice", ""),
         (f"system.slice/{ID}.service", ""),
         ("user.slice/user-1000.slice/user@1000.service/app.slice/app-x.scope", ""),
