@@ -381,3 +381,44 @@ def test_a_process_cannot_forge_an_entry_by_its_name(name: str, count: int) -> N
             assert entry.message.isprintable()
             if "armed by arm[9]" in name:
                 assert f'"{name}"' in entry.message
+
+
+# what could not be put back
+
+
+@pytest.mark.parametrize("count", [1, 10])
+@pytest.mark.parametrize(
+    ("fate", "said"),
+    [
+        (Fate.NOT_PERMITTED, "cannot be disarmed: not permitted; it takes CAP_SYS_PTRACE"),
+        (Fate.UNHELD, "cannot be disarmed: no process was found that holds it; it may belong to the kernel"),
+        (Fate.FAILED, "cannot be disarmed: the kernel refused; its settings stand as before"),
+        (Fate.SET_AGAIN, "not disarmed: left: somebody set it again after it was armed (off)"),
+    ],
+)
+def test_what_cannot_be_disarmed_is_not_said_to_be_unarmed(fate: Fate, said: str, count: int) -> None:
+    """It is armed, and nothing of its outlook is the reason."""
+    armings = (arming(fate),) * count
+    for entry in entries.of(Outcome(Disarm((BARE,) * count), armings=armings)):
+        assert said in entry.message
+        assert "because" not in entry.message
+
+
+def test_what_was_disarmed_by_somebody_meanwhile_is_left_without_a_look_at_it() -> None:
+    (entry,) = told(Arming(BARE, Fate.SET_AGAIN))
+    assert entry.message == LINE + "not armed: left: somebody set it again after it was armed" + BECAUSE
+
+
+def test_a_probe_that_is_overdue_was_due_at_once() -> None:
+    (entry,) = told(arming(Fate.ARMED, late(due_in=-4.2)))
+    assert "because keepalive was due in 0s, and" in entry.message
+
+
+@pytest.mark.parametrize("odd", [math.inf, math.nan])
+def test_a_field_that_is_no_number_is_left_out(odd: float) -> None:
+    """A path may never forget, by a reload; JSON has neither infinity nor NaN."""
+    connection = dataclasses.replace(BARE, verdict=Verdict.SAFE, left=odd, timeout=odd)
+    disarmed = entries.of(Outcome(Disarm((connection,)), armings=(arming(Fate.DISARMED, connection),)))
+    for entry in (*disarmed, *say(connection, before=Verdict.BARE)) if odd == math.inf else disarmed:
+        assert all(math.isfinite(value) for value in entry.fields.values() if not isinstance(value, str))
+        assert "KEEPALIVE_LEFT_SEC" not in entry.fields
