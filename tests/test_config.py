@@ -489,6 +489,10 @@ WRONG_RULES = {
         r"idle: 20s is longer than idle \(19s\); .*write at most idle",
     ),
 }
+WRONG_RULES |= {
+    f"user {uid}": (f"user = {uid}", rf"user\[1\]: {said} is no user's number; write 0 to 4294967294")
+    for uid, said in [("-1", "-1"), ("4294967295", "4294967295"), (f"'{2**32}'", str(2**32)), (f"{10**30}", "1000.*")]
+}
 WRONG |= {f"rule: {case}": (RULE + text, rf"arm\[1\].{said}") for case, (text, said) in WRONG_RULES.items()}
 
 
@@ -499,6 +503,12 @@ def test_every_mistake_is_one_line_with_file_key_and_what_would_be_right(etc: Et
     (line,) = etc.refused(text)
     assert re.match(rf"{etc.main}: {expected}", line), line
     assert "section" not in line, "names of our own classes mean nothing to an administrator"
+
+
+def test_a_mistake_in_the_systems_times_is_not_told_of_each_rule_that_takes_them(etc: Etc) -> None:
+    """There is nothing to put right in the rules."""
+    (line,) = etc.refused("[keepalive]\nidle = '10s'\n" + RULE + RULE)
+    assert "keepalive.interval" in line
 
 
 def test_several_mistakes_are_told_at_once(etc: Etc) -> None:
