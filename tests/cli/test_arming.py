@@ -15,7 +15,7 @@ from keepaliveD.cli.ctl import main
 from keepaliveD.config import files
 from keepaliveD.errors import NoInput, Unsupported
 from keepaliveD.ledger import Ledger
-from keepaliveD.model import Armed, Connection, Fate, Keepalive, Owner, SocketKeepalive
+from keepaliveD.model import Armed, Connection, Fate, Keepalive, Owner, SocketKeepalive, TcpState
 from keepaliveD.platforms.base import Platform
 from tests.daemon.fakes import IDENTITY, OFF, FakeArmer, FakeTuner, FakeWatcher
 from tests.policy.tables import Socket, idle
@@ -44,8 +44,16 @@ SOCKETS: list[Socket] = [
     idle(10.0, cookie=2, inode=2, local="10.0.0.1", local_port=22, remote="10.20.0.9", remote_port=40002),
     idle(10.0, cookie=3, inode=3, local="fd00::1", local_port=40003, remote="fd00::9", remote_port=22),
     idle(10.0, cookie=4, inode=4, local="127.0.0.1", local_port=40004, remote="127.0.0.1", remote_port=22),
-    idle(10.0, cookie=5, inode=1, local="10.0.0.1", local_port=40005, remote="10.20.0.9", remote_port=22)
-    | {"state": 8},
+    idle(
+        10.0,
+        cookie=5,
+        inode=1,
+        local="10.0.0.1",
+        local_port=40005,
+        remote="10.20.0.9",
+        remote_port=22,
+        state=TcpState.CLOSE_WAIT,
+    ),
 ]
 
 
