@@ -312,3 +312,74 @@ def test_where_nothing_is_armed_that_is_said(desk: Desk, recorded: list[Armed]) 
     """Also where all that was armed has ended."""
     desk.ledger.keep(recorded)
     assert desk.types("disarm") == (0, ["nothing to disarm"], [])
+
+
+# what a slip of the hand must not do
+
+
+@pytest.mark.parametrize(("pattern", "cookies"), [("*", [1, 2, 4]), ("?*", [1, 2, 4])])
+def test_a_pattern_for_any_unit_does_not_mean_none(desk: Desk, pattern: str, cookies: list[int]) -> None:
+    """A connection whose unit is not known may be anybody's."""
+    assert desk.armed("--unit", pattern) == cookies
+
+
+def test_an_empty_unit_is_nobody(desk: Desk) -> None:
+    """--unit "$UNIT", where nobody has set UNIT, must not arm all that is in no unit."""
+    status, _, _ = desk.types("arm", "--unit", "")
+    assert (status, desk.armer.orders) == (66, [])
+
+
+@pytest.mark.parametrize("target", ["fd00::9:22", "::1:22", "fe80::1%eth0:22"])
+def test_an_ipv6_address_without_brackets_is_refused(desk: Desk, target: str) -> None:
+    """Is the last group the port? Nobody can tell."""
+    status, _, (line,) = desk.types("arm", target)
+    assert (status, desk.armer.orders) == (64, [])
+    host, _, port = target.rpartition(":")
+    assert line == f"keepalivectl: {target}: is {port} the port? write [{host}]:{port} if so"
+
+
+@pytest.mark.parametrize("target", ["10.20.0.9:0", "10.20.0.9:65536", "10.20.0.9:" + "9" * 5000])
+def test_a_port_that_cannot_be_is_refused(desk: Desk, target: str) -> None:
+    status, _, (line,) = desk.types("arm", target)
+    assert status == 64
+    assert line.endswith("is no port; write 1 to 65535")
+
+
+def test_a_process_id_without_end_is_one_line(desk: Desk) -> None:
+    """Python refuses to read numbers of more than 4300 digits."""
+    status, _, (line,) = desk.types("arm", "9" * 5000)
+    assert (status, line[-15:]) == (66, ": there is none")
+
+
+@pytest.mark.parametrize("host", ["a..b", ".x", "é" * 70, "\udcff"])
+def test_a_name_that_cannot_be_one_is_one_line(desk: Desk, host: str) -> None:
+    """Before anybody is asked for its address."""
+    status, _, (line,) = desk.types("arm", f"{host}:22")
+    assert status == 66
+    assert "no address is known for it" in line
+
+
+@pytest.mark.parametrize(
+    ("target", "cookies"), [("[::ffff:10.20.0.9]:22", [1]), ("[fd00::9%eth0]:22", [3]), ("[fd00::9%3]:22", [3])]
+)
+def test_an_address_is_compared_as_it_is_shown(desk: Desk, target: str, cookies: list[int]) -> None:
+    """IPv4 as IPv4, and without the interface."""
+    assert desk.armed(target) == cookies
+
+
+def test_an_address_that_a_name_stands_for_is_compared_so_too(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """getaddrinfo(3) adds the interface to what is link-local."""
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(10, 1, 6, "", ("fd00::9%eth0", 0, 0, 3))])
+    assert desk.armed("backup.example:22") == [3]
+
+
+def test_a_wrong_configuration_does_not_keep_anybody_from_disarming(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be the very reason to."""
+    (desk.directory / "config.toml").write_text("[keepalive")
+    monkeypatch.setattr(files, "DEFAULT_FILE", desk.directory / "config.toml")
+    desk.ledger.keep([Armed(1, 1, OFF, ON)])
+    status, out, err = desk.types("disarm")
+    assert (status, len(out), err) == (0, 1, [])
+    assert desk.ledger.armed() == {}
