@@ -93,7 +93,7 @@ class Performer:
             elif self._records is None:
                 armings.append(Arming(connection, Fate.WOULD, after=SocketKeepalive(True, wish.times)))
             else:
-                orders.append(Order(connection, wish, action.by_hand))
+                orders.append(Order(connection, wish, action.by_hand, action.again))
         if orders and self._records is not None:
             ledger = self._records.ledger
             done = self._armer.arm(orders, earlier, ledger.keep)

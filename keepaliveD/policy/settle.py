@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keepaliveD.model import MAX_IDLE, MAX_PROBES, ArmAction, Fate, Keepalive, SocketKeepalive, Wish
+from keepaliveD.model import MAX_IDLE, MAX_PROBES, ArmAction, Armed, Fate, Keepalive, SocketKeepalive, Wish
 
 
 def settle(before: SocketKeepalive, system: Keepalive | None, wish: Wish) -> SocketKeepalive | Fate:
@@ -32,6 +32,18 @@ def settle(before: SocketKeepalive, system: Keepalive | None, wish: Wish) -> Soc
             probes=before.times.probes if keep_probes else wish.times.probes,
         ),
     )
+
+
+def settle_again(armed: Armed, system: Keepalive | None, wish: Wish) -> SocketKeepalive | Fate:
+    """The same for one that stands as we armed it: by what its program had, and never weaker than ours."""
+    wanted = settle(armed.before, system, wish)
+    if isinstance(wanted, Fate):
+        return Fate.ENOUGH
+    ours = armed.after.times
+    idle, interval = min(wanted.times.idle, ours.idle), min(wanted.times.interval, ours.interval)
+    if (idle, interval) == (ours.idle, ours.interval):
+        return Fate.ENOUGH
+    return SocketKeepalive(True, Keepalive(idle, interval, wanted.times.probes))
 
 
 def _stricter(stands: int, wanted: int) -> int:

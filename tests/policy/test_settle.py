@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from keepaliveD.model import MAX_IDLE, MAX_PROBES, ArmAction, ArmRule, Fate, Keepalive, SocketKeepalive, Wish
-from keepaliveD.policy.settle import settle
+from keepaliveD.model import MAX_IDLE, MAX_PROBES, ArmAction, Armed, ArmRule, Fate, Keepalive, SocketKeepalive, Wish
+from keepaliveD.policy.settle import settle, settle_again
 
 KERNEL = Keepalive(7200, 75, 9)
 OURS = Keepalive(180, 20, 31)
@@ -196,3 +196,37 @@ def test_a_system_that_changes_between_two_looks_spoils_nothing(
     """Its values are read after the socket's, so that these may still be the old ones, which no program chose."""
     after = settle(on(stands), system, wish(action))
     assert isinstance(after, Fate) or settable(after.times)
+
+
+# armed already
+
+
+ARMED = Armed(1, 1, off(), on(OURS))
+
+
+def test_what_stands_as_it_was_armed_has_enough() -> None:
+    assert settle_again(ARMED, KERNEL, wish(ArmAction.ENABLE)) is Fate.ENOUGH
+    assert settle_again(ARMED, KERNEL, wish(ArmAction.ENABLE, KERNEL)) is Fate.ENOUGH
+    assert settle_again(ARMED, KERNEL, wish(ArmAction.REARM, Keepalive(60, 10, 3))) is Fate.ENOUGH
+
+
+def test_a_rule_that_became_stricter_reaches_it() -> None:
+    assert settle_again(ARMED, KERNEL, wish(ArmAction.ENABLE, Keepalive(60, 30, 31))) == on(Keepalive(60, 20, 31))
+
+
+@given(CASES, ACTING, CHOSEN, ACTING, CHOSEN)
+def test_another_rule_never_weakens_it_and_is_content_after_one_time(
+    case: Case, first: ArmAction, times: Keepalive, second: ArmAction, others: Keepalive
+) -> None:
+    """So there is no entry in every scan."""
+    once = settle(case.before, case.system, wish(first, times))
+    if isinstance(once, Fate):
+        return
+    twice = settle_again(Armed(1, 1, case.before, once), case.system, wish(second, others))
+    if isinstance(twice, Fate):
+        assert twice is Fate.ENOUGH
+        return
+    assert settable(twice.times)
+    assert twice.times.idle <= once.times.idle
+    assert twice.times.interval <= once.times.interval
+    assert settle_again(Armed(1, 1, case.before, twice), case.system, wish(second, others)) is Fate.ENOUGH

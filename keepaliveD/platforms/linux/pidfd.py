@@ -44,7 +44,7 @@ from keepaliveD.platforms.base import Keep, Order
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.holders import Holders
 from keepaliveD.platforms.linux.sysctl import INTERVAL, PROBES, TIME, ProcSys
-from keepaliveD.policy.settle import settle
+from keepaliveD.policy.settle import settle, settle_again
 
 SYS_PIDFD_GETFD = 438  # on every architecture
 SO_COOKIE = 57  # include/uapi/asm-generic/socket.h
@@ -71,9 +71,13 @@ class PidfdArmer:
 
         def choose(connection: Connection, before: SocketKeepalive) -> Choice:
             order = order_of[connection.cookie]
-            if not order.by_hand and (armed := earlier.get(connection.cookie)):
-                return Fate.ENOUGH if before == armed.after else Fate.SET_AGAIN
-            return settle(before, systems.of(connection.netns), order.wish)
+            system = systems.of(connection.netns)
+            armed = None if order.by_hand else earlier.get(connection.cookie)
+            if armed and before == armed.after:
+                return settle_again(armed, system, order.wish)
+            if armed and (order.again or before != armed.before):
+                return Fate.SET_AGAIN
+            return settle(before, system, order.wish)  # also where we were killed before it was set
 
         return self._each([order.connection for order in orders], choose, keep, Fate.ARMED)
 
