@@ -11,7 +11,7 @@ from keepaliveD.config import Config
 from keepaliveD.entries import ERROR, INFO, NOTICE, WARNING, Entry
 from keepaliveD.errors import Refusal
 from keepaliveD.journal import Log
-from keepaliveD.model import Arm, Outcome
+from keepaliveD.model import Arm, Outcome, SocketTable
 from keepaliveD.perform import Performer, Records, disarm, give_back
 from keepaliveD.platforms.base import Platform, Watcher
 from keepaliveD.policy.activity import nothing_known
@@ -56,6 +56,7 @@ class Daemon:
         self._performer = Performer(platform, records)
         self._watcher = self._watch()
         self._blind = False
+        self._untidy = False
         self._complaint = ""  # what is wrong with the configuration that was not taken
         self._engine = Engine(self._rules())
         self.judgement: Judgement
@@ -122,12 +123,26 @@ class Daemon:
         self.judgement, actions = self._engine.observe(table, found)
         outcomes = []
         for action in actions:
+            if self._engine.given_up(action):
+                continue
             outcome = self._performer.perform(action)
             self._engine.record(outcome)
             outcomes.append(outcome)
-        if self._records is not None:
-            self._records.ledger.tidy(table.sockets["cookie"])
+        self._tidy(table)
         return outcomes
+
+    def _tidy(self, table: SocketTable) -> None:
+        """Clear the record of sockets that are gone; where that fails it stays long, which is told once."""
+        if self._records is None or not table.complete:
+            return
+        try:
+            self._records.ledger.tidy(table.sockets["cookie"])
+        except Refusal as refusal:
+            if not self._untidy:
+                self._say("refused", ERROR, str(refusal))
+            self._untidy = True
+        else:
+            self._untidy = False
 
     def _tell(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
@@ -182,7 +197,8 @@ class Daemon:
         try:
             look = judge(self._watcher.snapshot(self._outside.now()), nothing_known(), self._config.paths, ())
             ledger = self._records.ledger
-            self._tell([disarm(with_cookies(look, ledger.armed()), self._platform, ledger, forget=True)])
+            self._tell([disarm(with_cookies(look, ledger.armed()), self._platform, ledger)])
+            ledger.forget_left()
         except Refusal as refusal:
             self._say("refused", ERROR, f"sockets stay armed: {refusal}")
 

@@ -4,7 +4,7 @@ A text file of one line a socket, to which is only appended, so that nothing is 
 
     tcp-keepalived armed 1 BOOT
     COOKIE INODE  ON IDLE INTERVAL PROBES  ON IDLE INTERVAL PROBES      before, after
-    COOKIE -                                                            put back
+    COOKIE -                                                            put back, or somebody's since
 
 It ends with the boot, as the sockets do; so it is written, but not forced to the disk.
 """
@@ -12,6 +12,8 @@ It ends with the boot, as the sockets do; so it is written, but not forced to th
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import errno
 import fcntl
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +23,8 @@ from keepaliveD.errors import StateError
 from keepaliveD.model import Armed, Column, Keepalive, SocketKeepalive
 
 FILE = "armed"
-WORDS = 10  # of a line about a socket
+WORDS = 10  # of a line about a socket that is armed
+LEFT = "-"
 SPARE = 1000  # lines about sockets that are gone, before they are cleared away
 
 
@@ -32,54 +35,85 @@ class Ledger:
         self._file = directory / FILE
         self._heading = f"tcp-keepalived armed 1 {boot}\n"
         self._armed: dict[int, Armed] = {}
+        self._left: set[int] = set()
         self._read_from = (0, 0)  # inode of the file, and how much of it is known
 
     def armed(self) -> dict[int, Armed]:
         """What is armed, by cookie, whoever did it. Raises StateError."""
+        self._look()
+        return dict(self._armed)
+
+    def left(self) -> set[int]:
+        """Cookies of those that were put back, or that somebody has set since. Raises StateError."""
+        self._look()
+        return set(self._left)
+
+    def keep(self, armed: Sequence[Armed]) -> None:
+        """Record these, before they are set. Raises StateError.
+
+        Of a socket that still stands as it was armed before, what stood there first is kept.
+        """
+        if armed:
+            with self._locked() as file:
+                records = [self._since_the_first(each) for each in armed]
+                self._append(file, "".join(map(_line, records)))
+                self._armed.update({each.cookie: each for each in records})
+                self._left.difference_update(each.cookie for each in records)
+
+    def leave(self, cookies: Iterable[int]) -> None:
+        """Record that these were put back, or are somebody else's since. Raises StateError."""
+        if gone := list(cookies):
+            with self._locked() as file:
+                self._append(file, "".join(f"{cookie} {LEFT}\n" for cookie in gone))
+                for cookie in gone:
+                    self._armed.pop(cookie, None)
+                self._left.update(gone)
+
+    def forget_left(self) -> None:
+        """Whoever comes next may arm them again. Raises StateError."""
+        if self.left():
+            with self._locked():
+                self._left.clear()
+                self._rewrite()
+
+    def tidy(self, alive: Column) -> None:
+        """Clear away what is about none of these cookies (an array), once it is much. Raises StateError."""
+        if len(self._armed) + len(self._left) <= 2 * len(alive) + SPARE:
+            return
+        with self._locked():
+            still = set(alive.tolist())
+            self._armed = {cookie: armed for cookie, armed in self._armed.items() if cookie in still}
+            self._left &= still
+            self._rewrite()
+
+    def _rewrite(self) -> None:
+        lines = [*map(_line, self._armed.values()), *(f"{cookie} {LEFT}\n" for cookie in self._left)]
+        new = self._file.with_suffix(".new")
+        new.touch(0o600)
+        new.write_text(self._heading + "".join(lines), encoding="ascii")
+        new.replace(self._file)
+
+    def _since_the_first(self, new: Armed) -> Armed:
+        old = self._armed.get(new.cookie)
+        return dataclasses.replace(new, before=old.before) if old and old.after == new.before else new
+
+    def _append(self, file: int, text: str) -> None:
+        """All of it or nothing, in place of what is no whole line, or of another boot; the caller learns it."""
+        inode, known = self._read_from
+        octets = (text if known else self._heading + text).encode("ascii")
+        os.ftruncate(file, known)
+        if os.write(file, octets) < len(octets):
+            os.ftruncate(file, known)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._read_from = (inode, known + len(octets))
+
+    def _look(self) -> None:
         with (
             self._reporting("read"),
             contextlib.suppress(FileNotFoundError),
             open(self._file, encoding="ascii") as file,
         ):
             self._catch_up(file.fileno())
-        return self._armed
-
-    def keep(self, armed: Sequence[Armed]) -> None:
-        """Record these, before they are set. Raises StateError."""
-        self._append("".join(map(_line, armed)))
-        self._armed.update({one.cookie: one for one in armed})
-
-    def forget(self, cookies: Iterable[int]) -> None:
-        """Record that these were put back, or are gone. Raises StateError."""
-        gone = list(cookies)
-        self._append("".join(f"{cookie} -\n" for cookie in gone))
-        for cookie in gone:
-            self._armed.pop(cookie, None)
-
-    def tidy(self, alive: Column) -> None:
-        """Clear away what is about none of these cookies (an array), once it is much. Raises StateError."""
-        if len(self._armed) <= 2 * len(alive) + SPARE:
-            return
-        with self._locked():
-            still = set(alive.tolist())
-            self._armed = {cookie: armed for cookie, armed in self._armed.items() if cookie in still}
-            new = self._file.with_suffix(".new")
-            new.write_text(self._heading + "".join(map(_line, self._armed.values())), encoding="ascii")
-            new.replace(self._file)
-
-    def _append(self, text: str) -> None:
-        """Write these lines, which the caller has learnt already."""
-        if not text:
-            return
-        with self._locked() as file:
-            known = self._read_from[1]
-            if not known:  # new, or of another boot
-                os.ftruncate(file, 0)
-                text = self._heading + text
-            elif known < os.fstat(file).st_size:  # somebody was killed in the middle of a line
-                text = "\n" + text
-            os.write(file, text.encode("ascii"))
-            self._read_from = (os.fstat(file).st_ino, os.fstat(file).st_size)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
@@ -103,7 +137,7 @@ class Ledger:
         inode, known = self._read_from
         status = os.fstat(file)
         if status.st_ino != inode or status.st_size < known:
-            self._armed, known = {}, 0
+            self._armed, self._left, known = {}, set(), 0
         text = os.pread(file, status.st_size - known, known).decode("ascii", "replace")
         whole = text[: text.rfind("\n") + 1]  # a line that is being written is read next time
         if known == 0 and not whole.startswith(self._heading):
@@ -114,13 +148,18 @@ class Ledger:
         self._read_from = (status.st_ino, known + len(whole))
 
     def _learn(self, words: list[str]) -> None:
-        """Whatever else a line holds, such as one that was begun and never finished, says nothing."""
-        with contextlib.suppress(ValueError):
+        """What is neither kind of line says nothing."""
+        with contextlib.suppress(ValueError, IndexError):
+            cookie = int(words[0])
+            if not 0 <= cookie < 1 << 64:
+                return
             if len(words) == WORDS:
-                cookie, inode, *numbers = map(int, words)
+                inode, *numbers = map(int, words[1:])
                 self._armed[cookie] = Armed(cookie, inode, _keepalive(numbers[:4]), _keepalive(numbers[4:]))
-            elif words[1:] == ["-"]:
-                self._armed.pop(int(words[0]), None)
+                self._left.discard(cookie)
+            elif words[1:] == [LEFT]:
+                self._armed.pop(cookie, None)
+                self._left.add(cookie)
 
     @contextlib.contextmanager
     def _reporting(self, verb: str) -> Iterator[None]:

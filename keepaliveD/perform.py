@@ -27,6 +27,8 @@ from keepaliveD.model import (
 from keepaliveD.platforms.base import Order, Platform, Tuner
 from keepaliveD.policy.arming import choose
 
+SETTLED = (Fate.DISARMED, Fate.SET_AGAIN)  # nothing of ours stands there any more
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Records:
@@ -44,6 +46,7 @@ class Performer:
         self._owners = platform.owners
         self._armer = platform.armer
         self._records = records
+        self._armed: set[int] = set()  # cookies
 
     def perform(self, action: Action) -> Outcome:
         """Do it; a refusal is an outcome too."""
@@ -81,18 +84,25 @@ class Performer:
     def _arm(self, action: Arm) -> tuple[Arming, ...]:
         orders: list[Order] = []
         armings: list[Arming] = []
+        left = self._records.ledger.left() if self._records and not action.by_hand else set()
         for connection in self._owners.name(action.connections):
             wish = choose(action.wishes, connection.owner)
             if wish is None or _is_idle(wish, connection):
                 armings.append(Arming(connection, Fate.OBSERVED))
+            elif connection.cookie in left:
+                armings.append(Arming(connection, Fate.SET_AGAIN))
             elif self._records is None:
                 armings.append(Arming(connection, Fate.WOULD, after=SocketKeepalive(True, wish.times)))
             else:
-                orders.append(Order(connection, wish, action.by_hand))
+                orders.append(Order(connection, wish, action.by_hand, connection.cookie in self._armed))
         if orders and self._records is not None:
             ledger = self._records.ledger
-            done = self._armer.arm(orders, ledger.armed(), ledger.keep)
-            ledger.forget(arming.connection.cookie for arming in done if arming.fate is Fate.FAILED)
+            earlier = ledger.armed()
+            done = self._armer.arm(orders, earlier, ledger.keep)
+            self._armed.update(arming.connection.cookie for arming in done if arming.fate is Fate.ARMED)
+            failed = [arming.connection.cookie for arming in done if arming.fate is Fate.FAILED]
+            ledger.leave(cookie for cookie in failed if cookie not in earlier)
+            ledger.keep([earlier[cookie] for cookie in failed if cookie in earlier])
             armings += done
         return tuple(armings)
 
@@ -103,17 +113,13 @@ def _is_idle(wish: Wish, connection: Connection) -> bool:
     return action is ArmAction.OBSERVE or (action is ArmAction.REARM and connection.keepalive is Shown.OFF)
 
 
-def disarm(connections: tuple[Connection, ...], platform: Platform, ledger: Ledger, *, forget: bool) -> Outcome:
-    """Put back what stood in those of them that were armed.
-
-    As long as they are not forgotten, no daemon arms them again.
-    """
+def disarm(connections: tuple[Connection, ...], platform: Platform, ledger: Ledger) -> Outcome:
+    """Put back what stood in those of them that were armed, and leave alone from now on whom that is settled for."""
     armed = ledger.armed()
     action = Disarm(platform.owners.name(one for one in connections if one.cookie in armed))
     try:
         armings = platform.armer.disarm(action.connections, armed) if action.connections else []
-        if forget:
-            ledger.forget(list(armed))
+        ledger.leave(each.connection.cookie for each in armings if each.fate in SETTLED)
     except Refusal as refusal:
         return Outcome(action, refused=refusal)
     return Outcome(action, armings=tuple(armings))

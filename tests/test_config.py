@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from keepaliveD.config import Config, document, files, load
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.errors import ConfigError, Exit, NoInput, Refusal
-from keepaliveD.model import FOREVER, MAX_IDLE, MAX_PROBES, ArmAction, Keepalive, Verdict
+from keepaliveD.model import FOREVER, MAX_IDLE, MAX_PROBES, ArmAction, ArmRule, Keepalive, Verdict
 from keepaliveD.policy.sysctls import OnDrift
 from tests.unprivileged import as_nobody, reachable_directory
 
@@ -229,7 +229,90 @@ def test_only_toml_files_are_read_from_config_d(etc: Etc) -> None:
     assert etc.load().files == (etc.main,)
 
 
+# rules
+
+
+def test_every_key_of_a_rule_reaches_the_model(etc: Etc) -> None:
+    root = pwd.getpwuid(0).pw_name
+    first, last = etc.load(
+        f"""
+        [[arm]]
+        action = "enable"
+        unit = ["a*.service", "b.service"]
+        process = "amandad"
+        container = "c0f*"
+        user = ["{root}", 34, "35"]
+        networks = ["10.20.0.0/16", "fd00::/8"]
+        ports = [22, 10080]
+        path = "off*"
+        verdict = ["late", "cut"]
+        idle = "1min"
+        interval = "5s"
+        probes = 3
+        """
+    ).arm
+    assert first == ArmRule(
+        name="arm[1]",
+        action=ArmAction.ENABLE,
+        idle=60,
+        interval=5,
+        probes=3,
+        units=("a*.service", "b.service"),
+        processes=("amandad",),
+        containers=("c0f*",),
+        users=(0, 34, 35),
+        networks=(ipaddress.ip_network("10.20.0.0/16"), ipaddress.ip_network("fd00::/8")),
+        ports=(22, 10080),
+        paths=("off*",),
+        verdicts=(Verdict.LATE, Verdict.CUT),
+    )
+    assert last == ArmRule("keepalive.arm", ArmAction.REARM, 180, 20, 31)
+
+
+def test_without_times_of_its_own_a_rule_takes_the_systems(etc: Etc) -> None:
+    text = "[keepalive]\nidle = '100s'\ninterval = '10s'\nprobes = 7\n" + RULE
+    assert [(each.idle, each.interval, each.probes) for each in etc.load(text).arm] == [(100, 10, 7)] * 2
+    assert etc.load(text + "idle = 'auto'\ninterval = '2h'\n").arm[0].idle is None
+
+
+def test_rules_add_up_in_the_order_of_the_files_and_the_last_concerns_all(etc: Etc) -> None:
+    """The first match wins, so the order is what they mean."""
+    rules = etc.load(
+        RULE + "unit = 'm'\n",
+        b=RULE + "unit = 'b'\n[keepalive]\narm = 'enable'\n",
+        a=RULE + "unit = 'a1'\n" + RULE + "unit = 'a2'\n",
+    ).arm
+    assert [(rule.name, *rule.units) for rule in rules] == [
+        ("arm[1]", "m"),
+        ("arm[2]", "a1"),
+        ("arm[3]", "a2"),
+        ("arm[4]", "b"),
+        ("keepalive.arm",),
+    ]
+    assert rules[-1].action is ArmAction.ENABLE
+
+
+@pytest.mark.parametrize("action", ["observe", "rearm", "enable"])
+def test_where_settings_are_not_applied_the_last_rule_observes(etc: Etc, action: str) -> None:
+    """There is nothing to make true; rules that were written hold all the same."""
+    first, last = etc.load(f"[keepalive]\napply = false\narm = '{action}'\n" + RULE).arm
+    assert (first.action, last.action) == (ArmAction.ENABLE, ArmAction.OBSERVE)
+    assert etc.load(f"[keepalive]\narm = '{action}'\n").arm[-1].action is ArmAction(action)
+
+
+def test_a_stop_disarms_only_where_that_was_asked_for(etc: Etc) -> None:
+    assert not etc.load().disarm_on_stop
+    assert etc.load("[keepalive]\ndisarm_on_stop = true\n").disarm_on_stop
+
+
+def test_a_mistake_in_a_rule_names_the_file_it_stands_in(etc: Etc) -> None:
+    (line,) = etc.refused(RULE, a=RULE, b=RULE + "idle = '5s'\ninterval = '6s'\n")
+    assert line.startswith(f"{etc.drop_ins / 'b.toml'}: arm[3].interval: ")
+
+
 # what is wrong
+
+RULE = "[[arm]]\naction = 'enable'\n"
 
 WRONG = {
     # one wrong key each: what is written, what the line says
@@ -311,8 +394,106 @@ WRONG = {
     "path as table": ("[path]\nname = 'a'\ntimeout = '5s'", r"path: .*\[\[path\]\]"),
     "path as text": ("path = 'a'", r"path: .*\[\[path\]\]"),
     "path of numbers": ("path = [1]", r"path\[1\]: .*\[\[path\]\]"),
+    "rules as a number": ("arm = 3", r"arm: begin it with \[\[arm\]\]"),
+    "rules as a table": ("[arm]\naction = 'enable'", r"arm: begin it with \[\[arm\]\]"),
+    "rules of numbers": ("arm = [3]", r"arm\[1\]: begin it with \[\[arm\]\]"),
+    "rule without action": ("[[arm]]\nunit = 'a'", r"arm\[1\].action: is missing"),
+    "rule with an unknown action": (
+        "[[arm]]\naction = 'kill'",
+        r"arm\[1\].action: 'kill' is not one of 'observe', 'rearm' or 'enable'",
+    ),
+    "rule with an action that is no text": ("[[arm]]\naction = true", r"arm\[1\].action: True is not one of 'observe'"),
+    "what to do without a rule": (
+        "[keepalive]\narm = 'auto'",
+        "keepalive.arm: 'auto' is not one of 'observe'",
+    ),
+    "a stop that is half true": (
+        "[keepalive]\ndisarm_on_stop = 1",
+        "keepalive.disarm_on_stop: 1 is of the wrong",
+    ),
     "a table in a value's place": ("[keepalive.idle]\nx = 1", "keepalive.idle: {'x': 1} has no unit; write"),
 }
+
+WRONG_RULES = {
+    # in a rule, after its action
+    "an unknown key": ("units = 'a'", r"units: unknown key; did you mean unit\?"),
+    "a key like nothing": ("zzz = 'a'", r"zzz: unknown key; known here: action, container,"),
+    "an unknown user": (
+        "user = 'no-such-user'",
+        r"user\[1\]: 'no-such-user' is no user of this system; write a name of one, or a number",
+    ),
+    "an unknown user among others": (
+        "user = [0, 'no-such-user']",
+        r"user\[2\]: 'no-such-user'",
+    ),
+    "no user": ("user = ''", r"user\[1\]: '' is no user of this system; write"),
+    "a hostile user": (
+        'user = "a\\u0000b"',
+        r"user\[1\]: 'a\\x00b' is no user of this system",
+    ),
+    "half a user": ("user = 1.5", r"user\[1\]: write a user such as \"postgres\" or 1000"),
+    "a true user": ("user = true", r"user\[1\]: write a user such as"),
+    "an unknown verdict": (
+        "verdict = 'dead'",
+        r"verdict\[1\]: 'dead' is not one of 'late', 'bare' or 'cut'",
+    ),
+    "what is at no risk": (
+        "verdict = ['bare', 'safe']",
+        r"verdict\[2\]: 'safe' is not one of",
+    ),
+    "an empty pattern": (
+        "unit = ''",
+        r"unit\[1\]: is empty; leave it out to match everything",
+    ),
+    "an empty pattern among others": (
+        "process = ['a', '']",
+        r"process\[2\]: is empty; leave",
+    ),
+    "a number for a pattern": (
+        "container = 5",
+        r"container\[1\]: 5 is of the wrong kind: .*string",
+    ),
+    "a network that is none": (
+        "networks = ['office']",
+        r"networks\[1\]: 'office' is no network",
+    ),
+    "a network alone": ("networks = '10.0.0.0/8'", r"networks: .* wrong kind: .*list"),
+    "a port that is none": (
+        "ports = [0]",
+        r"ports\[1\]: 0 is out of range; write 1 to 65535",
+    ),
+    "a number for a time": ("idle = 180", r"idle: 180 has no unit; write .*\"180s\""),
+    "an idle time that is none": (
+        "idle = 'auto '",
+        r"idle: 'auto ' is not a time span; write",
+    ),
+    "too long an idle time": (
+        "idle = '10h'",
+        r"idle: 10h is out of range; write whole seconds",
+    ),
+    "an interval of its own": (
+        "interval = 'auto'",
+        r"interval: 'auto' is not a time span; write",
+    ),
+    "too many probes": ("probes = 128", r"probes: 128 is out of range; write 1 to 127"),
+    "an interval above its idle": (
+        "idle = '30s'\ninterval = '31s'",
+        r"interval: 31s is longer than idle \(30s\); .*write at most idle",
+    ),
+    "an interval above the system's idle": (
+        "interval = '3min 1s'",
+        r"interval: 181s is longer than idle \(180s\); .*write at most idle",
+    ),
+    "an idle time below the system's interval": (
+        "idle = '19s'",
+        r"idle: 20s is longer than idle \(19s\); .*write at most idle",
+    ),
+}
+WRONG_RULES |= {
+    f"user {uid}": (f"user = {uid}", rf"user\[1\]: {said} is no user's number; write 0 to 4294967294")
+    for uid, said in [("-1", "-1"), ("4294967295", "4294967295"), (f"'{2**32}'", str(2**32)), (f"{10**30}", "1000.*")]
+}
+WRONG |= {f"rule: {case}": (RULE + text, rf"arm\[1\].{said}") for case, (text, said) in WRONG_RULES.items()}
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -322,6 +503,12 @@ def test_every_mistake_is_one_line_with_file_key_and_what_would_be_right(etc: Et
     (line,) = etc.refused(text)
     assert re.match(rf"{etc.main}: {expected}", line), line
     assert "section" not in line, "names of our own classes mean nothing to an administrator"
+
+
+def test_a_mistake_in_the_systems_times_is_not_told_of_each_rule_that_takes_them(etc: Etc) -> None:
+    """There is nothing to put right in the rules."""
+    (line,) = etc.refused("[keepalive]\nidle = '10s'\n" + RULE + RULE)
+    assert "keepalive.interval" in line
 
 
 def test_several_mistakes_are_told_at_once(etc: Etc) -> None:
@@ -480,6 +667,7 @@ KEYS = st.sampled_from(
         *document.KeepaliveSection.model_fields,
         *document.WatchSection.model_fields,
         *document.PathSection.model_fields,
+        *document.ArmSection.model_fields,
         "idel",
     ]
 ) | st.text(max_size=5)
@@ -491,12 +679,28 @@ SCALARS = (
     | st.dates()
     | st.times()
     | st.datetimes(min_value=datetime.datetime(1000, 1, 1))  # noqa: DTZ001
-    | st.sampled_from(["180s", "5min", "infinity", "-1s", "10.0.0.0/8", "10.1.2.3/8", "::1", "envoy", "a", "default"])
+    | st.sampled_from(
+        [
+            "180s",
+            "5min",
+            "infinity",
+            "-1s",
+            "10.0.0.0/8",
+            "10.1.2.3/8",
+            "::1",
+            "envoy",
+            "a",
+            "default",
+            "auto",
+            "root",
+            "enable",
+        ]
+    )
 )
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3))
 SECTIONS = st.dictionaries(KEYS, VALUES, max_size=5)
 DOCUMENTS = st.dictionaries(
-    st.sampled_from(["keepalive", "watch", "path"]) | KEYS,
+    st.sampled_from(["keepalive", "watch", "path", "arm"]) | KEYS,
     SECTIONS | st.lists(SECTIONS, max_size=3) | VALUES,
     max_size=4,
 )
@@ -541,6 +745,10 @@ def judge(etc: Etc, *texts: bytes) -> None:
         assert 0 < loaded.interval <= loaded.warn_before < FOREVER
         assert all(path.timeout > 0 for path in loaded.paths)
         assert len({path.name for path in loaded.paths}) == len(loaded.paths)
+        for rule in loaded.arm:
+            assert 1 <= rule.interval <= (rule.idle or MAX_IDLE) <= MAX_IDLE
+            assert 1 <= rule.probes <= MAX_PROBES
+            assert all(0 <= uid < 2**32 - 1 for uid in rule.users)
 
 
 ANY = hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], deadline=None)

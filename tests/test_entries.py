@@ -1,6 +1,7 @@
 """What is said: readable, complete, and impossible to forge."""
 
 import dataclasses
+import math
 import re
 from pathlib import Path
 
@@ -11,16 +12,25 @@ from keepaliveD.entries import ERROR, INFO, NOTICE, WARNING, Entry
 from keepaliveD.entries.entry import HANDFUL
 from keepaliveD.errors import NotPermitted
 from keepaliveD.model import (
+    Arm,
+    ArmAction,
+    Arming,
+    ArmRule,
     Because,
     Connection,
+    Disarm,
     Due,
+    Fate,
+    Keepalive,
     Outcome,
     Owner,
     Report,
     ReportDrift,
     ReportUnseen,
     SetSystemKeepalive,
+    SocketKeepalive,
     Verdict,
+    Wish,
 )
 from tests.samples import BARE
 
@@ -198,3 +208,217 @@ def test_message_ids_are_unique() -> None:
 def test_the_documentation_lists_every_field() -> None:
     source = "".join(file.read_text(encoding="utf-8") for file in Path(entries.__file__).parent.glob("*.py"))
     assert documented("[A-Z_]{3,}") == set(re.findall(r'"(KEEPALIVE_[A-Z_]+)"', source))
+
+
+# arming
+
+RULE = ArmRule("arm[1]", ArmAction.ENABLE, 180, 20, 31)
+OFF = SocketKeepalive(False, Keepalive(7200, 75, 9))
+ON = SocketKeepalive(True, Keepalive(180, 20, 31))
+PEER = "10.1.2.3:40000 -> 10.20.0.9:10080: "
+LINE = f"amandad[812] (amanda@backup.service) {PEER}"
+
+
+def arming(fate: Fate, connection: Connection = BARE) -> Arming:
+    """As the armer answers."""
+    missed = fate in (Fate.GONE, Fate.UNHELD, Fate.NOT_PERMITTED, Fate.OTHER_USER_NAMESPACE)
+    if fate is Fate.DISARMED:
+        return Arming(connection, fate, ON, OFF)
+    return Arming(connection, fate, None if missed else OFF, None if missed else ON if fate is Fate.ARMED else OFF)
+
+
+def told(*armings: Arming, rules: tuple[ArmRule, ...] = (RULE,)) -> list[Entry]:
+    action = Arm(tuple(each.connection for each in armings), tuple(Wish(rule, ON.times) for rule in rules))
+    return list(entries.of(Outcome(action, armings=armings)))
+
+
+BECAUSE = ', because no packet was due, and path "office firewall" forgets it in 58s'
+
+
+@pytest.mark.parametrize(
+    ("fate", "event", "priority", "said"),
+    [
+        (Fate.ARMED, "armed", NOTICE, "armed by arm[1]: idle 180s, interval 20s, probes 31 (before: off)"),
+        (Fate.OWN, "unarmed", NOTICE, "not armed: left: its program chose these settings itself (off)"),
+        (Fate.SET_AGAIN, "unarmed", NOTICE, "not armed: left: somebody set it again after it was armed (off)"),
+        (
+            Fate.UNHELD,
+            "unarmed",
+            WARNING,
+            "cannot be armed: no process was found that holds it; it may belong to the kernel, "
+            "or to a process that CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH would show",
+        ),
+        (
+            Fate.NOT_PERMITTED,
+            "unarmed",
+            WARNING,
+            "cannot be armed: not permitted; it takes CAP_SYS_PTRACE, and a kernel.yama.ptrace_scope below 3",
+        ),
+        (
+            Fate.OTHER_USER_NAMESPACE,
+            "unarmed",
+            WARNING,
+            "cannot be armed: not permitted: its process is in another user namespace; "
+            "it takes CAP_SYS_PTRACE over that namespace: run in the host's own",
+        ),
+        (
+            Fate.FAILED,
+            "unarmed",
+            WARNING,
+            "cannot be armed: the kernel refused; its settings stand as before",
+        ),
+    ],
+)
+def test_what_became_of_a_socket_in_one_line(fate: Fate, event: str, priority: int, said: str) -> None:
+    """What, before, after, because; and what would help."""
+    (entry,) = told(arming(fate))
+    assert (entry.event, entry.priority) == (event, priority)
+    assert entry.message == LINE + said + BECAUSE
+    assert entry.fields["KEEPALIVE_FATE"] == fate.name.lower().replace("_", "-")
+
+
+@pytest.mark.parametrize("fate", [Fate.OBSERVED, Fate.ENOUGH, Fate.GONE])
+def test_where_nothing_was_done_and_nothing_is_to_be_done_nothing_is_said(fate: Fate) -> None:
+    assert told(arming(fate)) == []
+
+
+def test_every_fate_is_either_told_or_not_worth_it() -> None:
+    """A new one must be thought of."""
+    assert {fate for fate in Fate if told(arming(fate))} == set(Fate) - {Fate.OBSERVED, Fate.ENOUGH, Fate.GONE}
+
+
+def test_a_dry_run_says_would() -> None:
+    (entry,) = told(Arming(BARE, Fate.WOULD, after=ON))
+    assert entry.message == LINE + "would be armed by arm[1]: idle 180s, interval 20s, probes 31" + BECAUSE
+    assert entry.fields["KEEPALIVE_FATE"] == "would"
+
+
+def test_what_was_put_back_needs_no_reason() -> None:
+    (entry,) = entries.of(Outcome(Disarm((BARE,)), armings=(arming(Fate.DISARMED),)))
+    assert entry.message == LINE + "disarmed: off (before: idle 180s, interval 20s, probes 31)"
+    assert (entry.event, entry.priority) == ("disarmed", NOTICE)
+
+
+@pytest.mark.parametrize(
+    ("connection", "because"),
+    [
+        (late(), ', because keepalive was due in 1h 55min, and path "office firewall" forgets it in 58s'),
+        (BARE, BECAUSE),
+        (cut(), ', because path "office firewall" has presumably forgotten it'),
+        (dataclasses.replace(BARE, verdict=Verdict.SAFE), ""),
+        (dataclasses.replace(BARE, verdict=Verdict.UNKNOWN, left=math.nan, timeout=math.nan), ""),
+    ],
+)
+def test_the_reason_is_the_outlook(connection: Connection, because: str) -> None:
+    """By hand also those are armed that were at no risk."""
+    (entry,) = told(arming(Fate.ARMED, connection))
+    assert entry.message.endswith("(before: off)" + because)
+
+
+def test_before_and_after_are_fields() -> None:
+    (entry,) = told(arming(Fate.ARMED))
+    assert {name: value for name, value in entry.fields.items() if re.match("KEEPALIVE_(RULE|BEFORE|AFTER)", name)} == {
+        "KEEPALIVE_RULE": "arm[1]",
+        "KEEPALIVE_BEFORE_ON": 0,
+        "KEEPALIVE_BEFORE_IDLE_SEC": 7200,
+        "KEEPALIVE_BEFORE_INTERVAL_SEC": 75,
+        "KEEPALIVE_BEFORE_PROBES": 9,
+        "KEEPALIVE_AFTER_ON": 1,
+        "KEEPALIVE_AFTER_IDLE_SEC": 180,
+        "KEEPALIVE_AFTER_INTERVAL_SEC": 20,
+        "KEEPALIVE_AFTER_PROBES": 31,
+    }
+    assert entry.fields["KEEPALIVE_COOKIE"] == 4711
+
+
+def test_the_rule_is_the_first_that_means_the_owner() -> None:
+    other = dataclasses.replace(RULE, units=("cron.service",))
+    second = dataclasses.replace(RULE, name="arm[2]", units=("amanda*",))
+    (entry,) = told(arming(Fate.ARMED), rules=(other, second, RULE))
+    assert "armed by arm[2]: " in entry.message
+    assert entry.fields["KEEPALIVE_RULE"] == "arm[2]"
+
+
+def test_a_handful_of_armings_is_told_one_by_one() -> None:
+    assert len(told(*[arming(Fate.ARMED)] * HANDFUL, *[arming(Fate.GONE)] * 99)) == HANDFUL
+
+
+def test_more_armings_become_one_summary_a_unit_path_and_fate() -> None:
+    """2,000 sockets of a pool are armed in one look."""
+    other = dataclasses.replace(BARE, owner=Owner(9, "psql", "pool.service"))
+    urgent = dataclasses.replace(BARE, left=12.0)
+    said = told(*[arming(Fate.ARMED)] * 1999, arming(Fate.ARMED, urgent), *[arming(Fate.OWN, other)] * 7)
+    assert [entry.message for entry in said] == [
+        '2000 connections of amanda@backup.service on path "office firewall": '
+        "armed by arm[1]: idle 180s, interval 20s, probes 31 (before: off), because no packet was due, "
+        'and path "office firewall" forgets it in 12s, such as 10.1.2.3:40000 -> 10.20.0.9:10080',
+        '7 connections of pool.service on path "office firewall": '
+        "not armed: left: its program chose these settings itself (off), because no packet was due, "
+        'and path "office firewall" forgets it in 58s, such as 10.1.2.3:40000 -> 10.20.0.9:10080',
+    ]
+    assert [entry.fields["KEEPALIVE_COUNT"] for entry in said] == [2000, 7]
+    assert said[0].fields["KEEPALIVE_UNIT"] == "amanda@backup.service"
+    assert said[0].fields["KEEPALIVE_FATE"] == "armed"
+
+
+def test_a_single_arming_among_many_is_told_in_full() -> None:
+    other = dataclasses.replace(BARE, path="default")
+    said = told(*[arming(Fate.ARMED)] * 10, arming(Fate.ARMED, other))
+    assert [entry.fields.get("KEEPALIVE_COUNT") for entry in said] == [10, None]
+    assert "KEEPALIVE_COOKIE" in said[1].fields
+
+
+HOSTILE = ["a\nb", "\x1b[2Jx", "x) armed by arm[9]: (y", "a\u202egpj", '"; drop', "\udcff", ""]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("count", [1, 10])
+def test_a_process_cannot_forge_an_entry_by_its_name(name: str, count: int) -> None:
+    """Nor by that of its unit: one printable line, and what is not a plain word stands in quotes."""
+    hostile = dataclasses.replace(BARE, owner=Owner(5, name, name))
+    for fate in Fate:
+        for entry in told(*[arming(fate, hostile)] * count):
+            assert entry.message.isprintable()
+            if "armed by arm[9]" in name:
+                assert f'"{name}"' in entry.message
+
+
+# what could not be put back
+
+
+@pytest.mark.parametrize("count", [1, 10])
+@pytest.mark.parametrize(
+    ("fate", "said"),
+    [
+        (Fate.NOT_PERMITTED, "cannot be disarmed: not permitted; it takes CAP_SYS_PTRACE"),
+        (Fate.UNHELD, "cannot be disarmed: no process was found that holds it; it may belong to the kernel"),
+        (Fate.FAILED, "cannot be disarmed: the kernel refused; its settings stand as before"),
+        (Fate.SET_AGAIN, "not disarmed: left: somebody set it again after it was armed (off)"),
+    ],
+)
+def test_what_cannot_be_disarmed_is_not_said_to_be_unarmed(fate: Fate, said: str, count: int) -> None:
+    """It is armed, and nothing of its outlook is the reason."""
+    armings = (arming(fate),) * count
+    for entry in entries.of(Outcome(Disarm((BARE,) * count), armings=armings)):
+        assert said in entry.message
+        assert "because" not in entry.message
+
+
+def test_what_was_disarmed_by_somebody_meanwhile_is_left_without_a_look_at_it() -> None:
+    (entry,) = told(Arming(BARE, Fate.SET_AGAIN))
+    assert entry.message == LINE + "not armed: left: somebody set it again after it was armed" + BECAUSE
+
+
+def test_a_probe_that_is_overdue_was_due_at_once() -> None:
+    (entry,) = told(arming(Fate.ARMED, late(due_in=-4.2)))
+    assert "because keepalive was due in 0s, and" in entry.message
+
+
+@pytest.mark.parametrize("odd", [math.inf, math.nan])
+def test_a_field_that_is_no_number_is_left_out(odd: float) -> None:
+    """A path may never forget, by a reload; JSON has neither infinity nor NaN."""
+    connection = dataclasses.replace(BARE, verdict=Verdict.SAFE, left=odd, timeout=odd)
+    disarmed = entries.of(Outcome(Disarm((connection,)), armings=(arming(Fate.DISARMED, connection),)))
+    for entry in (*disarmed, *say(connection, before=Verdict.BARE)) if odd == math.inf else disarmed:
+        assert all(math.isfinite(value) for value in entry.fields.values() if not isinstance(value, str))
+        assert "KEEPALIVE_LEFT_SEC" not in entry.fields

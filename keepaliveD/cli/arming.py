@@ -8,13 +8,23 @@ import ipaddress
 import socket
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from keepaliveD import duration, entries
 from keepaliveD.cli import arguments
 from keepaliveD.config import Config, load
 from keepaliveD.errors import Misuse, NoInput, NotPermitted
-from keepaliveD.model import MAX_IDLE, MAX_PROBES, ArmAction, ArmRule, Connection, Fate, Outcome
+from keepaliveD.model import (
+    FOREVER,
+    MAX_IDLE,
+    MAX_PROBES,
+    ArmAction,
+    ArmRule,
+    Connection,
+    Fate,
+    Outcome,
+    Path,
+)
 from keepaliveD.perform import Performer, disarm
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
@@ -24,6 +34,9 @@ from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.judge import Judgement, judge
 
 AUTO = "auto"
+MAX_PID = 4194304  # pid_max, proc(5)
+MAX_PORT = 65535
+ANYWHERE = [Path("default", FOREVER, "")]  # what was armed is put back wherever it leads
 
 
 def add_arm(command: argparse.ArgumentParser) -> None:
@@ -75,7 +88,7 @@ def arm_connections(options: argparse.Namespace) -> None:
     """Switch keepalive on in the connections that were named."""
     config = load(options.config)
     platform = detect()
-    look = _look(platform, config)
+    look = _look(platform, config.paths, with_interfaces=config.selects_by_interface)
     chosen = _named(options, platform, look)
     if not chosen:
         what = f"of {options.unit}" if options.unit else f"at {options.target}"
@@ -91,18 +104,16 @@ def disarm_connections(options: argparse.Namespace) -> None:
     platform = detect()
     ledger = arguments.records(options, platform).ledger
     armed = ledger.armed()
-    look = _look(platform, load())
-    if not _tell([disarm(with_cookies(look, armed), platform, ledger, forget=False)]):
+    look = _look(platform, ANYWHERE, with_interfaces=False)
+    if not _tell([disarm(with_cookies(look, armed), platform, ledger)]):
         print("nothing to disarm")
 
 
-def _look(platform: Platform, config: Config) -> Judgement:
+def _look(platform: Platform, paths: Sequence[Path], *, with_interfaces: bool) -> Judgement:
     """Everything that is there, in all namespaces, judged without the past."""
-    watcher = platform.watcher(
-        engine=config.engine_by_hand, all_namespaces=True, with_interfaces=config.selects_by_interface, ignore=()
-    )
+    watcher = platform.watcher(engine="auto", all_namespaces=True, with_interfaces=with_interfaces, ignore=())
     try:
-        return judge(watcher.snapshot(time.monotonic()), nothing_known(), config.paths, ())
+        return judge(watcher.snapshot(time.monotonic()), nothing_known(), paths, ())
     finally:
         watcher.close()
 
@@ -115,9 +126,9 @@ def _named(options: argparse.Namespace, platform: Platform, look: Judgement) -> 
     established = [connection for connection in there if connection.state == "ESTABLISHED"]
     if options.unit is not None:
         named = platform.owners.name(established)
-        return [connection for connection in named if fnmatch.fnmatchcase(connection.owner.unit, options.unit)]
+        return [each for each in named if each.owner.unit and fnmatch.fnmatchcase(each.owner.unit, options.unit)]
     if options.target.isdecimal():
-        held = platform.owners.held_by(int(options.target))
+        held = platform.owners.held_by(_number(options.target, MAX_PID))
         return [connection for connection in established if connection.inode in held]
     host, port = _endpoint(options.target)
     return [
@@ -132,15 +143,35 @@ def _endpoint(text: str) -> tuple[set[str], int]:
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdecimal():
         raise Misuse(f"{text}: neither a process id nor HOST:PORT, such as 10.20.0.9:22 or [fd00::9]:22")
-    host = host.removeprefix("[").removesuffix("]")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise Misuse(f"{text}: is {port} the port? write [{host}]:{port} if so")
+    number = _number(port, MAX_PORT)
+    if not 1 <= number <= MAX_PORT:
+        raise Misuse(f"{text}: {port} is no port; write 1 to {MAX_PORT}")
+    return _addresses(host.removeprefix("[").removesuffix("]")), number
+
+
+def _number(digits: str, most: int) -> int:
+    """That many, or one more than the most that makes sense: Python reads no numbers of thousands of digits."""
+    return int(digits) if len(digits) <= len(str(most)) + 1 else most + 1
+
+
+def _addresses(host: str) -> set[str]:
     try:
-        return {str(ipaddress.ip_address(host))}, int(port)
+        return {_as_shown(host)}
     except ValueError:
         pass
     try:
-        return {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}, int(port)
-    except OSError as error:
-        raise NoInput(f"{host}: no address is known for it: {error.strerror}") from None
+        return {_as_shown(str(found[4][0])) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no host name"
+        raise NoInput(f"{host}: no address is known for it: {reason}") from None
+
+
+def _as_shown(address: str) -> str:
+    """As the model writes it: IPv4 as such, and without the interface of a link-local one."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
 def _rule(options: argparse.Namespace, config: Config) -> ArmRule:

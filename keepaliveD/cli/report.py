@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from keepaliveD.cli import rules
 from keepaliveD.config import Config
 from keepaliveD.duration import span
 from keepaliveD.model import FOREVER, Path
@@ -31,6 +32,8 @@ def meaning(config: Config) -> Iterator[str]:
     width = max(len(path.name) for path in config.paths)
     for path in config.paths:
         yield f"path {path.name.ljust(width)}  forgets after {span(path.timeout)} ({path.origin}): {_fit(config, path)}"
+    yield ""
+    yield from rules.meaning(config.arm)
 
 
 def _fit(config: Config, path: Path) -> str:
@@ -52,3 +55,4 @@ def warnings(config: Config) -> Iterator[str]:
                 f'path "{path.name}": it forgets after {span(path.timeout)}, but sockets are looked at only every '
                 f"{span(config.interval)}; a warning may come too late: choose a shorter watch.interval"
             )
+    yield from rules.warnings(config)

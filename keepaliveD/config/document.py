@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import pwd
+import reprlib
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -14,6 +15,7 @@ from keepaliveD.model import FOREVER, MAX_IDLE, MAX_PROBES, IPNetwork
 DEFAULT_PATH = "default"
 AUTO = "auto"
 
+MAX_UID = 2**32 - 2  # (uid_t) -1 is nobody at all, setresuid(2)
 SHORTEST_SPAN = 0.1  # seconds; looking more often would be nothing but looking
 
 
@@ -62,11 +64,17 @@ def _uid(user: object) -> int:
     if isinstance(user, bool) or not isinstance(user, int | str):
         raise ValueError('write a user such as "postgres" or 1000')
     if isinstance(user, int) or user.isdecimal():
-        return int(user)
+        return _number_of_user(int(user))
     try:
         return pwd.getpwnam(user).pw_uid
     except (KeyError, ValueError):
         raise ValueError(f"{user!r} is no user of this system; write a name of one, or a number") from None
+
+
+def _number_of_user(uid: int) -> int:
+    if not 0 <= uid <= MAX_UID:
+        raise ValueError(f"{reprlib.repr(uid)} is no user's number; write 0 to {MAX_UID}")
+    return uid
 
 
 def _several(one_or_more: object) -> object:

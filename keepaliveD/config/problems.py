@@ -122,6 +122,6 @@ def _paths(document: Document, merged: Merged) -> Iterator[str]:
 def _arm(document: Document, merged: Merged) -> Iterator[str]:
     for number, rule in enumerate(document.arm):
         idle, interval = rule.idle or document.keepalive.idle, rule.interval or document.keepalive.interval
-        if isinstance(idle, int) and interval > idle:
+        if isinstance(idle, int) and interval > idle and (rule.idle or rule.interval):
             key = "interval" if rule.interval else "idle"
             yield _line(("arm", number, key), merged, _too_long_an_interval(interval, idle))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from keepaliveD.duration import span
 from keepaliveD.entries.connections import fields_of, who
 from keepaliveD.entries.entry import HANDFUL, NOTICE, WARNING, Entry, Value
-from keepaliveD.model import SLIPPED, Arm, Arming, Fate, Outcome, Verdict
+from keepaliveD.model import SLIPPED, Arm, Arming, Disarm, Fate, Outcome, Verdict
 from keepaliveD.policy.arming import choose
 from keepaliveD.text import quoted
 
@@ -43,7 +43,7 @@ def _single(arming: Arming, outcome: Outcome) -> Entry:
     return Entry(
         EVENTS.get(arming.fate, "unarmed"),
         _priority(arming.fate),
-        f"{who(connection)}{connection.local} -> {connection.remote}: {_what(arming, rule)}{_because(arming)}",
+        f"{who(connection)}{connection.local} -> {connection.remote}: {_told(arming, rule, outcome)}",
         fields_of(connection) | _fields(arming, rule),
     )
 
@@ -62,7 +62,7 @@ def _summary(members: Sequence[Arming], outcome: Outcome) -> Entry:
     return Entry(
         EVENTS.get(urgent.fate, "unarmed"),
         _priority(urgent.fate),
-        f"{many}: {_what(urgent, rule)}{_because(urgent)}, such as {connection.local} -> {connection.remote}",
+        f"{many}: {_told(urgent, rule, outcome)}, such as {connection.local} -> {connection.remote}",
         fields | _fields(urgent, rule),
     )
 
@@ -76,7 +76,14 @@ def _priority(fate: Fate) -> int:
     return WARNING if fate in HELP else NOTICE
 
 
-def _what(arming: Arming, rule: str) -> str:
+def _told(arming: Arming, rule: str, outcome: Outcome) -> str:
+    if isinstance(outcome.action, Disarm):
+        return _what(arming, rule, "disarmed")
+    return _what(arming, rule, "armed") + _because(arming)
+
+
+def _what(arming: Arming, rule: str, wanted: str) -> str:
+    before = f" ({arming.before})" if arming.before else ""
     match arming.fate:
         case Fate.ARMED:
             return f"armed by {rule}: {arming.after} (before: {arming.before})"
@@ -85,9 +92,9 @@ def _what(arming: Arming, rule: str) -> str:
         case Fate.DISARMED:
             return f"disarmed: {arming.after} (before: {arming.before})"
         case fate if fate in HELP:
-            return f"cannot be armed: {fate.value}; {HELP[fate]}"
+            return f"cannot be {wanted}: {fate.value}; {HELP[fate]}"
         case fate:
-            return f"not armed: {fate.value} ({arming.before})"
+            return f"not {wanted}: {fate.value}{before}"
 
 
 def _because(arming: Arming) -> str:
@@ -95,10 +102,8 @@ def _because(arming: Arming) -> str:
     connection = arming.connection
     forgets = f"path {quoted(connection.path)} forgets it in {span(max(0.0, connection.left))}"
     match connection.verdict:
-        case _ if arming.fate is Fate.DISARMED:
-            return ""
         case Verdict.LATE:
-            return f", because {connection.due.label} was due in {span(connection.due_in)}, and {forgets}"
+            return f", because {connection.due.label} was due in {span(max(0.0, connection.due_in))}, and {forgets}"
         case Verdict.BARE:
             return f", because no packet was due, and {forgets}"
         case Verdict.CUT:

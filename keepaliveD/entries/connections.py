@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from keepaliveD.duration import span
@@ -76,11 +77,9 @@ def fields_of(connection: Connection) -> dict[str, Value]:
     owner = connection.owner
     fields: dict[str, Value] = {
         "KEEPALIVE_VERDICT": connection.verdict.label,
-        "KEEPALIVE_LEFT_SEC": round(connection.left, 1),
         "KEEPALIVE_IDLE_SEC": round(connection.idle, 1),
         "KEEPALIVE_DUE": connection.due.label,
         "KEEPALIVE_PATH": connection.path,
-        "KEEPALIVE_TIMEOUT_SEC": round(connection.timeout, 1),
         "KEEPALIVE_TIMEOUT_ORIGIN": connection.origin,
         "KEEPALIVE_LOCAL_ADDRESS": connection.local.address,
         "KEEPALIVE_LOCAL_PORT": connection.local.port,
@@ -90,6 +89,7 @@ def fields_of(connection: Connection) -> dict[str, Value]:
         "KEEPALIVE_COOKIE": connection.cookie,
         "KEEPALIVE_UID": connection.uid,
     }
+    fields |= _times(connection)
     if connection.due is not Due.NOTHING and connection.due_in != FOREVER:
         fields["KEEPALIVE_DUE_SEC"] = round(connection.due_in, 1)
     if owner.unit:
@@ -97,6 +97,16 @@ def fields_of(connection: Connection) -> dict[str, Value]:
     if owner.pid:
         fields |= {"KEEPALIVE_PID": owner.pid, "KEEPALIVE_PROCESS": owner.process}
     return fields
+
+
+def _times(connection: Connection) -> dict[str, Value]:
+    """Where the path forgets at all, and its timeout is known."""
+    if not math.isfinite(connection.left):
+        return {}
+    return {
+        "KEEPALIVE_LEFT_SEC": round(connection.left, 1),
+        "KEEPALIVE_TIMEOUT_SEC": round(connection.timeout, 1),
+    }
 
 
 def _summary(members: list[Connection]) -> Entry:
@@ -112,11 +122,10 @@ def _summary(members: list[Connection]) -> Entry:
     fields: dict[str, Value] = {
         "KEEPALIVE_COUNT": len(members),
         "KEEPALIVE_VERDICT": urgent.verdict.label,
-        "KEEPALIVE_LEFT_SEC": round(urgent.left, 1),
         "KEEPALIVE_PATH": urgent.path,
-        "KEEPALIVE_TIMEOUT_SEC": round(urgent.timeout, 1),
         "KEEPALIVE_TIMEOUT_ORIGIN": urgent.origin,
     }
+    fields |= _times(urgent)
     if urgent.owner.unit:
         fields["KEEPALIVE_UNIT"] = urgent.owner.unit
     return Entry(

@@ -58,11 +58,15 @@ Keep = Callable[[Sequence[Armed]], None]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Arm this socket as that rule wishes; by hand even where somebody has set it since we did."""
+    """Arm this socket as that rule wishes; by hand even where somebody has set it since we did.
+
+    `again`: this very process has armed it before.
+    """
 
     connection: Connection
     wish: Wish
     by_hand: bool = False
+    again: bool = False
 
 
 class Armer(Protocol):

@@ -46,10 +46,13 @@ from keepaliveD.policy.paths import in_network
 # What is remembered of each socket in Activity.armed: 0, or the verdict under which no rule had a use for it, or:
 ASKED = 100  # it was to be armed, and could not be
 ARMED = 101
-SLIPPED_ONCE = 102  # its holder was not found, or let go of it meanwhile; one more for each further time
+LEFT = 102  # somebody has set it since it was armed: theirs for good
+SLIPPED_ONCE = 103  # its holder was not found, or let go of it meanwhile; one more for each further time
 TRIES = 4  # looks at which it is asked for; the kernel's own sockets are never found
 GIVEN_UP = SLIPPED_ONCE + TRIES - 1
 
+DONE = np.zeros(256, np.bool_)  # by what is remembered
+DONE[[ASKED, LEFT, GIVEN_UP]] = True
 HELPFUL = np.zeros(256, np.bool_)  # by Due: keepalive is sent only while nothing else is pending
 HELPFUL[[Due.NOTHING, Due.KEEPALIVE]] = True
 RISKY = np.zeros(256, np.bool_)  # by Verdict
@@ -78,6 +81,12 @@ def plan(judgement: Judgement, rules: Sequence[ArmRule]) -> tuple[list[Arm], Act
     return actions, dataclasses.replace(judgement.activity, armed=armed)
 
 
+def asked(before: Activity, after: Activity) -> Bools:
+    """Which sockets are to be armed by the plan that led from one memory to the other."""
+    new: Bools = (after.armed != before.armed) & (after.armed >= SLIPPED_ONCE)
+    return new
+
+
 def _candidates(judgement: Judgement) -> Indices:
     """Rows at risk for which keepalive would help and that were not yet considered as they are now.
 
@@ -85,7 +94,7 @@ def _candidates(judgement: Judgement) -> Indices:
     """
     forecast, armed = judgement.forecast, judgement.activity.armed
     verdict = forecast.verdict
-    news = RISKY[verdict] & (armed != verdict) & (armed != ASKED) & (armed != GIVEN_UP)
+    news = RISKY[verdict] & (armed != verdict) & ~DONE[armed]
     news &= (armed != ARMED) | (verdict != Verdict.CUT.value)
     news &= HELPFUL[forecast.due] & (judgement.table.sockets["inode"] != 0)
     return np.flatnonzero(news)
@@ -161,9 +170,9 @@ def times(rule: ArmRule, timeout: float) -> Keepalive:
     """
     if rule.idle is not None:
         return Keepalive(rule.idle, rule.interval, rule.probes)
-    room = min(timeout / (1 + TIMER_SLACK), MAX_IDLE)
+    room = min(timeout / (1 + TIMER_SLACK), (ENOUGH + 1) * MAX_IDLE)  # with more, nothing would change
     interval = max(1, min(rule.interval, int(room / (ENOUGH + 1))))
-    idle = max(1, _below(room - (ENOUGH - 1) * interval))
+    idle = min(max(1, _below(room - (ENOUGH - 1) * interval)), MAX_IDLE)
     return Keepalive(idle, min(interval, idle), rule.probes)
 
 
@@ -179,7 +188,7 @@ def choose(wishes: Sequence[Wish], owner: Owner) -> Wish | None:
 
 def _means(rule: ArmRule, owner: Owner) -> bool:
     asked = ((rule.units, owner.unit), (rule.processes, owner.process), (rule.containers, owner.container))
-    return all(not patterns or _suits(name, patterns) for patterns, name in asked)
+    return all(not patterns or (name and _suits(name, patterns)) for patterns, name in asked)
 
 
 def _suits(name: str, patterns: Sequence[str]) -> bool:
@@ -187,15 +196,22 @@ def _suits(name: str, patterns: Sequence[str]) -> bool:
 
 
 def remember(memory: Activity, armings: Sequence[Arming]) -> Activity:
-    """The memory of what became of those that were asked for."""
-    marks = memory.armed
-    for mark, fates in ((ARMED, {Fate.ARMED}), (ASKED, set(Fate) - SLIPPED - {Fate.ARMED})):
-        cookies = [each.connection.cookie for each in armings if each.fate in fates]
-        if cookies:
-            marks = np.where(np.isin(memory.cookie, np.array(cookies, np.uint64)), mark, marks).astype(np.uint8)
-    return dataclasses.replace(memory, armed=marks)
+    """The memory of what became of these; whom its owner's rule left was considered, not asked for."""
+    marks: dict[int, list[int]] = {}
+    for arming in armings:
+        connection = arming.connection
+        if arming.fate not in SLIPPED:
+            known = {Fate.ARMED: ARMED, Fate.SET_AGAIN: LEFT, Fate.OBSERVED: connection.verdict.value}
+            marks.setdefault(known.get(arming.fate, ASKED), []).append(connection.cookie)
+    if not marks:
+        return memory
+    column = memory.armed.copy()
+    for mark, cookies in marks.items():
+        column[np.isin(memory.cookie, np.array(cookies, np.uint64))] = mark
+    return dataclasses.replace(memory, armed=column)
 
 
 def reconsider(memory: Activity) -> Activity:
-    """The memory with which other rules may begin: what was armed stays known."""
-    return dataclasses.replace(memory, armed=np.where(memory.armed == ARMED, ARMED, 0).astype(np.uint8))
+    """The memory with which other rules may begin: what was armed stays known, and what is somebody's since."""
+    lasting = (memory.armed == ARMED) | (memory.armed == LEFT)
+    return dataclasses.replace(memory, armed=memory.armed * lasting)

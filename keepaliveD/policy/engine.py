@@ -61,7 +61,7 @@ class Engine:
         """Judge this snapshot, and choose what to do about it and about these system settings."""
         judgement = judge(table, self._memory, self._rules.paths, self._rules.ignore)
         to_arm, memory = arming.plan(judgement, () if self._cannot_arm else self._rules.arm)
-        being_armed = memory.armed != judgement.activity.armed if to_arm else None
+        being_armed = arming.asked(judgement.activity, memory) if to_arm else None
         rows, self._memory = announce.choose(judgement.forecast, memory, self._rules.warn_before, being_armed)
         actions = [*self._settings.observe(found), *to_arm]
         if table.unseen != self._unseen:
@@ -71,6 +71,10 @@ class Engine:
             before = tuple(Verdict(verdict) for verdict in judgement.activity.told[rows])
             actions.append(Report(connections(judgement, rows), before))
         return judgement, actions
+
+    def given_up(self, action: Action) -> bool:
+        """Whether there is no point in it any more: where one arming was refused, all are."""
+        return self._cannot_arm and isinstance(action, Arm)
 
     def record(self, outcome: Outcome) -> None:
         """Learn what came of an action."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keepaliveD.model import MAX_PROBES, ArmAction, Fate, Keepalive, SocketKeepalive, Wish
+from keepaliveD.model import MAX_IDLE, MAX_PROBES, ArmAction, Armed, Fate, Keepalive, SocketKeepalive, Wish
 
 
 def settle(before: SocketKeepalive, system: Keepalive | None, wish: Wish) -> SocketKeepalive | Fate:
@@ -12,6 +12,7 @@ def settle(before: SocketKeepalive, system: Keepalive | None, wish: Wish) -> Soc
     has chosen. Without it, everything counts as chosen.
     A chosen time that is stricter stays, and a chosen number of probes stays in any case: it says
     how soon the program wants to know of a dead peer. `rearm` leaves alone whatever was chosen.
+    What no socket takes (setsockopt(2)), no program has chosen.
     """
     stands, wanted = before.times, wish.times
     own_idle = system is None or stands.idle != system.idle
@@ -22,11 +23,23 @@ def settle(before: SocketKeepalive, system: Keepalive | None, wish: Wish) -> Soc
         return Fate.OBSERVED
     if rearm and own_idle:
         return Fate.OWN
-    keep_interval = rearm and own_interval
+    keep_interval = rearm and own_interval and 1 <= stands.interval <= MAX_IDLE
     keep_probes = own_probes and 1 <= stands.probes <= MAX_PROBES
     idle = _stricter(stands.idle, wanted.idle)
     interval = stands.interval if keep_interval else _stricter(stands.interval, wanted.interval)
     return SocketKeepalive(True, Keepalive(idle, interval, stands.probes if keep_probes else wanted.probes))
+
+
+def settle_again(armed: Armed, system: Keepalive | None, wish: Wish) -> SocketKeepalive | Fate:
+    """The same for one that stands as we armed it: by what its program had, and never weaker than ours."""
+    wanted = settle(armed.before, system, wish)
+    if isinstance(wanted, Fate):
+        return Fate.ENOUGH
+    ours = armed.after.times
+    idle, interval = min(wanted.times.idle, ours.idle), min(wanted.times.interval, ours.interval)
+    if (idle, interval) == (ours.idle, ours.interval):
+        return Fate.ENOUGH
+    return SocketKeepalive(True, Keepalive(idle, interval, wanted.times.probes))
 
 
 def _stricter(stands: int, wanted: int) -> int:

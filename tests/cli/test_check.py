@@ -42,6 +42,9 @@ def test_the_shipped_file_is_valid_and_raises_no_doubts(capsys: pytest.CaptureFi
         "probe traffic       111.1 packets/s, 58.7 kbit/s for 10,000 idle connections",
         "",
         "path default  forgets after 4min (watch.default_timeout): 2 probes before that",
+        "",
+        "rule keepalive.arm  sets timers anew where keepalive is on (idle 180s, interval 20s, probes 31): "
+        "all connections",
     ]
 
 
@@ -65,7 +68,7 @@ def test_every_path_is_told_with_its_origin_and_the_probes_that_fit(
         capsys,
     )
     assert status == Exit.OK
-    assert out[-4:] == [
+    assert out[-6:-2] == [
         "path default          forgets after 4min (watch.default_timeout): 2 probes before that",
         f"path office firewall  forgets after 3min 25s (configured in {file}): 1 probe before that",
         "path cloud            forgets after 5min 50s (preset aws-nlb): 7 probes before that",
@@ -130,3 +133,151 @@ def test_a_missing_file_is_refused(file: Path, capsys: pytest.CaptureFixture[str
     out, err = capsys.readouterr()
     assert out == ""
     assert f"{file}: cannot be read: No such file or directory" in err
+
+
+# rules
+
+
+def rules(lines: list[str]) -> list[str]:
+    """What is said of rules, without the word that begins each line."""
+    return [line.partition("rule ")[2] for line in lines if line.startswith(("rule ", "warning: rule "))]
+
+
+def test_every_rule_is_told_in_words_in_the_order_in_which_they_are_tried(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who reads them aloud notices what was not meant."""
+    status, out, err = check(
+        file,
+        """
+        [[arm]]
+        action = "observe"
+        unit = "sshd.service"
+        [[arm]]
+        action = "enable"
+        unit = ["amanda*.service", "b c"]
+        process = "amandad"
+        container = "*"
+        user = [0, 34]
+        networks = ["10.20.0.0/16", "fd00::/8"]
+        ports = [10080, 10081]
+        path = "default"
+        verdict = ["late", "bare"]
+        idle = "auto"
+        [[arm]]
+        action = "rearm"
+        user = 5
+        idle = "100s"
+        interval = "10s"
+        probes = 7
+        """,
+        capsys,
+    )
+    assert (status, err) == (0, [])
+    assert rules(out) == [
+        "arm[1]         touches nothing: unit sshd.service",
+        'arm[2]         switches keepalive on (idle auto, interval 20s, probes 31): unit "amanda*.service" or "b c", '
+        'process amandad, container "*", user 0 or 34, peer in 10.20.0.0/16 or fd00::/8, port 10080 or 10081, '
+        "path default, verdict late or bare",
+        "arm[3]         sets timers anew where keepalive is on (idle 100s, interval 10s, probes 7): user 5",
+        "keepalive.arm  sets timers anew where keepalive is on (idle 180s, interval 20s, probes 31): all others",
+    ]
+
+
+def test_what_holds_where_nothing_is_applied_is_told_too(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = check(file, "[keepalive]\napply = false\n", capsys)
+    assert rules(out) == ["keepalive.arm  touches nothing: all connections"]
+
+
+ENABLE = "[[arm]]\naction = 'enable'\n"
+OFFICE = "[[path]]\nname = 'office'\nnetworks = ['10.0.0.0/8']\ntimeout = '300s'\n"
+HASTY = "[[path]]\nname = 'hasty'\nnetworks = ['192.0.2.0/24']\ntimeout = '2s'\n[watch]\ninterval = '1s'\n"
+CATCH_ALL = ENABLE + "verdict = ['bare', 'cut', 'late']\n"
+
+DOUBTFUL = {
+    "too late for a path": (
+        OFFICE + ENABLE + "path = 'office'\nidle = '170s'\ninterval = '97s'\n",
+        [
+            "arm[1]: 1 of at least 2 probes leave before path office forgets after 5min; "
+            'choose a shorter idle or interval, or idle = "auto"'
+        ],
+    ),
+    "too late for every path": (
+        OFFICE + "[keepalive]\napply = false\n" + ENABLE + "idle = '10min'\n",
+        [
+            f"arm[1]: 0 of at least 2 probes leave before path {path}; "
+            'choose a shorter idle or interval, or idle = "auto"'
+            for path in ("default forgets after 4min", "office forgets after 5min")
+        ],
+    ),
+    "one probe": (
+        ENABLE + "probes = 1\nuser = 5\n",
+        ["arm[1]: 1 of at least 2 probes leave before path default forgets after 4min; write at least 2 probes"],
+    ),
+    "a path too hasty for auto": (
+        HASTY + ENABLE + "idle = 'auto'\npath = 'h*'\n",
+        ["arm[1]: 1 of at least 2 probes leave before path hasty forgets after 2s; no whole seconds are short enough"],
+    ),
+    "longer than the system's": (
+        "[watch]\ndefault_timeout = '1h'\n" + ENABLE + "idle = '181s'\n",
+        [
+            "arm[1]: idle 181s is longer than keepalive.idle (180s), so it has no effect on sockets that follow "
+            "the system; write at most that"
+        ],
+    ),
+    "shadowed": (
+        ENABLE + "user = 5\n" + CATCH_ALL + ENABLE + "path = 'nonsense'\nidle = '1h'\n" + ENABLE,
+        [f"arm[{n}]: never matches, arm[2] takes everything; write it before that" for n in (3, 4)],
+    ),
+    "a path that nobody has configured": (
+        OFFICE + ENABLE + "path = ['ofice', 'x*']\n",
+        [
+            "arm[1]: path ofice is not configured; did you mean office?",
+            'arm[1]: path "x*" is not configured; known: default, office',
+        ],
+    ),
+    "such a path, where nothing is touched": (
+        "[[arm]]\naction = 'observe'\npath = 'defautl'\n",
+        ["arm[1]: path defautl is not configured; did you mean default?"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DOUBTFUL)
+def test_a_rule_that_will_not_do_what_it_is_meant_to_is_a_warning(
+    file: Path, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    """Valid, so the status says nothing."""
+    text, expected = DOUBTFUL[case]
+    status, _, err = check(file, text, capsys)
+    assert status == Exit.OK
+    assert rules(err) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ENABLE,
+        ENABLE + "idle = 'auto'\n",
+        ENABLE + "idle = 'auto'\ninterval = '1h'\n",
+        ENABLE + "idle = '180s'\n",
+        "[keepalive]\napply = false\n[watch]\ndefault_timeout = '1h'\n" + ENABLE + "idle = '200s'\n",
+        "[watch]\ndefault_timeout = 'infinity'\n" + ENABLE + "probes = 1\nidle = '100s'\n",
+        "[[arm]]\naction = 'observe'\nidle = '1h'\n",
+        OFFICE + ENABLE + "path = ['off*', 'default']\n",
+        ENABLE + "verdict = ['bare', 'cut']\n" + ENABLE + "container = '*'\n" + CATCH_ALL,
+        HASTY + ENABLE + "networks = ['10.0.0.0/8']\nidle = '100s'\n",
+    ],
+)
+def test_a_rule_that_does_raises_no_doubts(file: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    """A warning for nothing is soon overlooked with the others."""
+    _, _, err = check(file, text, capsys)
+    assert rules(err) == []
+
+
+def test_a_path_that_is_too_hasty_for_the_systems_times_is_told_once(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not again for each rule that takes these."""
+    _, _, err = check(file, "[[path]]\nname = 'a'\ntimeout = '205s'\n" + ENABLE + "user = 1\n" + ENABLE, capsys)
+    assert len(err) == 1

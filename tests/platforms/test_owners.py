@@ -12,7 +12,7 @@ import pytest
 
 from keepaliveD.model import Connection, Owner
 from keepaliveD.platforms.linux.holders import Holders
-from keepaliveD.platforms.linux.owners import ProcOwners, unit_of
+from keepaliveD.platforms.linux.owners import ProcOwners, container_of, unit_of
 from tests.samples import BARE
 
 
@@ -216,3 +216,110 @@ def test_a_host_without_cgroups_has_no_units(host: Host) -> None:
     (host.root / "sys/fs/cgroup/memory/ssh.service").mkdir(parents=True)
     inode = (host.root / "sys/fs/cgroup/memory/ssh.service").stat().st_ino
     assert host.owner(held(1, inode)) == Owner()
+
+
+def test_the_processes_of_a_cgroup_are_looked_at_before_all_others(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every process of the host would be read, for the last one."""
+    ours = host.cgroup("system.slice/ssh.service")
+    for pid in range(2, 50):
+        host.process(pid, "socket:[5]" if pid == 48 else "/dev/null", name=b"sshd")
+    (host.root / "sys/fs/cgroup/system.slice/ssh.service/cgroup.procs").write_text("48\n4711\n")
+    monkeypatch.setattr(psutil, "pids", lambda: pytest.fail("looked at all"))
+    assert host.owner(held(5, ours)) == Owner(48, "sshd", "ssh.service")
+
+
+@pytest.mark.parametrize("content", ["", "garbage\n", None])
+def test_a_cgroup_that_does_not_tell_its_processes_is_no_obstacle(host: Host, content: str | None) -> None:
+    """A threaded one answers with an error, and processes may have left."""
+    ours = host.cgroup("ssh.service")
+    host.process(7, "socket:[5]", name=b"sshd")
+    if content is not None:
+        (host.root / "sys/fs/cgroup/ssh.service/cgroup.procs").write_text(content)
+    assert host.owner(held(5, ours)) == Owner(7, "sshd", "ssh.service")
+
+
+def test_what_was_found_for_owners_is_known_to_who_shares_the_memory(host: Host) -> None:
+    """The armer needs the same process and its descriptor."""
+    host.process(7, "/dev/null", "socket:[5]")
+    holders = Holders(host.root)
+    ProcOwners(host.root, holders).name([held(5)])
+    assert holders.known(5) == (7, 1)
+    assert ProcOwners(host.root, holders).held_by(7) == {5}
+
+
+# containers
+
+ID = "4f5f4ff6b2d8d34bd4e1eb9c27a6c2a8fe91ecdd6a1f8a3f0b0f2d8b7d5d9c11"
+OTHER = ID[::-1]
+POD = "pod1234abcd_12ab_34cd_56ef_1234567890ab"
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "container"),
+    [
+        # docker: systemd and cgroupfs drivers, and with a cgroup of the container's own
+        (f"system.slice/docker-{ID}.scope", ID),
+        (f"docker/{ID}", ID),
+        (f"docker/{ID}/init", ID),
+        (f"user.slice/user-1000.slice/user@1000.service/user.slice/docker-{ID}.scope", ID),
+        # podman: rootful, rootless
+        (f"machine.slice/libpod-{ID}.scope/container", ID),
+        (f"user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope", ID),
+        # cri-o and containerd below kubelet: systemd and cgroupfs drivers, each class of service
+        (f"kubepods.slice/kubepods-burstable.slice/kubepods-burstable-{POD}.slice/crio-{ID}.scope", ID),
+        (f"kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-{POD}.slice/cri-containerd-{ID}.scope", ID),
+        (f"kubepods.slice/kubepods-{POD}.slice/cri-containerd-{ID}.scope", ID),
+        (f"kubepods/burstable/pod1234abcd-12ab/{ID}", ID),
+        (f"kubepods/pod1234abcd-12ab/{ID}", ID),
+        (f"kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-{POD}.slice/cri-containerd-{ID}.scope", ID),
+        # systemd-nspawn: by hand, as a service, and a unit inside
+        ("machine.slice/machine-box.scope/payload", "box"),
+        ("machine.slice/systemd-nspawn@box.service/payload/system.slice/ssh.service", "box"),
+        # LXC 4 and later, and a unit inside
+        ("lxc.payload.web1", "web1"),
+        ("lxc.payload.web1/system.slice/ssh.service", "web1"),
+        # one in another: the innermost
+        (f"lxc.payload.web1/system.slice/docker-{ID}.scope", ID),
+        (f"system.slice/docker-{OTHER}.scope/kubelet/kubepods/burstable/pod1/{ID}", ID),
+        (f"kubepods/burstable/pod1/{OTHER}/docker/{ID}", ID),
+        (f"docker/{OTHER}/kubepods/burstable/pod1/{ID}", ID),
+        (f"kubepods.slice/kubepods-{POD}.slice/crio-{OTHER}.scope/docker/{ID}", ID),
+        # podman and cri-o with the cgroupfs driver, nerdctl
+        (f"libpod_parent/libpod-{ID}", ID),
+        (f"kubepods/burstable/pod1234abcd-12ab/crio-{ID}", ID),
+        (f"system.slice/nerdctl-{ID}.scope", ID),
+        # systemd escapes a hyphen in a scope's name, and not in an instance's
+        (r"machine.slice/machine-my\x2dbox.scope/payload", "my-box"),
+        ("machine.slice/systemd-nspawn@my-box.service/payload", "my-box"),
+        # LXC 3, LXD, Proxmox
+        ("lxc/web1", "web1"),
+        ("lxc.payload/web1/system.slice/ssh.service", "web1"),
+        ("lxc/101/ns/system.slice/ssh.service", "101"),
+        # none: the machinery beside containers, and names that only look like it
+        (f"machine.slice/libpod-conmon-{ID}.scope", ""),
+        (f"kubepods.slice/kubepods-{POD}.slice/crio-conmon-{ID}.scope", ""),
+        ("system.slice/docker.service", ""),
+        ("system.slice/docker-0123abcd.scope", ""),
+        ("system.slice/containerd.service", ""),
+        ("kubepods.slice/kubepods-burstable.slice", ""),
+        ("lxc.monitor.web1", ""),
+        ("lxc.monitor/101", ""),
+        (f"libpod_parent/libpod-conmon-{ID}", ""),
+        ("machine.slice", ""),
+        (f"system.slice/{ID}.service", ""),
+        ("user.slice/user-1000.slice/user@1000.service/app.slice/app-x.scope", ""),
+        ("", ""),
+    ],
+)
+def test_the_container_of_a_cgroup(cgroup: str, container: str) -> None:
+    """As docker, podman, cri-o, containerd, systemd-nspawn and LXC name their cgroups."""
+    assert container_of(f"/sys/fs/cgroup/{cgroup}") == container
+
+
+def test_a_containers_name_is_printable() -> None:
+    assert container_of("/sys/fs/cgroup/lxc.payload.a\x1b[2J\n") == r"a\x1b[2J\n"
+
+
+def test_a_socket_belongs_to_the_container_of_its_cgroup(host: Host) -> None:
+    ours = host.cgroup(f"system.slice/docker-{ID}.scope")
+    assert host.owner(held(1, ours)).container == ID

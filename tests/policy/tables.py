@@ -15,6 +15,8 @@ class Socket(TypedDict, total=False):
     """What a test says of a socket; the rest is that of a quiet, bare one."""
 
     cookie: int
+    inode: int
+    uid: int
     local: str
     remote: str
     local_port: int
@@ -34,6 +36,8 @@ class Socket(TypedDict, total=False):
 
 DEFAULTS: Socket = {
     "cookie": 1,
+    "inode": 99,
+    "uid": 1000,
     "local": "192.0.2.1",
     "remote": "198.51.100.1",
     "local_port": 40000,
@@ -41,6 +45,7 @@ DEFAULTS: Socket = {
     "interface": 0,
     "state": TcpState.ESTABLISHED,
     "timer": Timer.OFF,
+    "keepalive": Switch.UNKNOWN,
     "expires": 0.0,
     "since_sent": LONG_AGO,
     "since_received": LONG_AGO,

@@ -17,11 +17,12 @@ from keepaliveD.text import printable
 CGROUP2 = ("sys/fs/cgroup", "sys/fs/cgroup/unified")  # alone, or beside version 1
 UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap")  # units that hold processes, systemd.unit(5)
 CONTAINERS = (  # how those who run containers name their cgroups
-    re.compile(r"(?:docker|libpod|crio|cri-containerd)-([0-9a-f]{64})\.scope"),
-    re.compile(r"/(?:docker|kubepods[^/]*/.*)/([0-9a-f]{64})(?:/|$)"),  # cgroupfs driver
+    re.compile(r"/(?:docker|libpod|crio|cri-containerd|nerdctl)-([0-9a-f]{64})(?:\.scope)?(?=/|$)"),
+    re.compile(r"/(?:docker|kubepods[^/]*/.*)/([0-9a-f]{64})(?=/|$)"),  # cgroupfs driver
     re.compile(r"/machine-([^/]+)\.scope|/systemd-nspawn@([^/]+)\.service"),
-    re.compile(r"/lxc\.payload\.([^/]+)"),
+    re.compile(r"/lxc(?:\.payload)?/([^/]+)|/lxc\.payload\.([^/]+)"),
 )
+HYPHEN = r"\x2d"  # in a scope's name; a machine's has no other character that systemd escapes
 
 
 class ProcOwners:
@@ -96,8 +97,8 @@ def container_of(cgroup: str) -> str:
     found = [match for pattern in CONTAINERS for match in pattern.finditer(cgroup)]
     if not found:
         return ""
-    innermost = max(found, key=lambda match: match.start())
-    return printable(next(name for name in innermost.groups() if name))
+    innermost = max(found, key=lambda match: match.end())
+    return printable(next(name for name in innermost.groups() if name).replace(HYPHEN, "-"))
 
 
 def _process_name(pid: int) -> str:

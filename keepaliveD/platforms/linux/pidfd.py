@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import dataclasses
 import errno
 import os
 import sys
@@ -45,7 +44,7 @@ from keepaliveD.platforms.base import Keep, Order
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.holders import Holders
 from keepaliveD.platforms.linux.sysctl import INTERVAL, PROBES, TIME, ProcSys
-from keepaliveD.policy.settle import settle
+from keepaliveD.policy.settle import settle, settle_again
 
 SYS_PIDFD_GETFD = 438  # on every architecture
 SO_COOKIE = 57  # include/uapi/asm-generic/socket.h
@@ -71,17 +70,15 @@ class PidfdArmer:
         order_of = {order.connection.cookie: order for order in orders}
 
         def choose(connection: Connection, before: SocketKeepalive) -> Choice:
-            order, system = order_of[connection.cookie], systems.of(connection.netns)
-            armed = earlier.get(connection.cookie)
+            system = systems.of(connection.netns)
+            order, armed = order_of[connection.cookie], earlier.get(connection.cookie)
             if armed and before == armed.after:
-                after = settle(before, _unchosen(armed, system), order.wish)
-                return Fate.ENOUGH if after == before and not order.by_hand else after
-            return Fate.SET_AGAIN if armed and not order.by_hand else settle(before, system, order.wish)
+                return settle_again(armed, system, order.wish)
+            if armed and (order.again or before != armed.before) and not order.by_hand:
+                return Fate.SET_AGAIN
+            return settle(before, system, order.wish)  # also where we were killed before it was set
 
-        def keep_oldest(new: Sequence[Armed]) -> None:
-            keep([_since_the_first(earlier.get(each.cookie), each) for each in new])
-
-        return self._each([order.connection for order in orders], choose, keep_oldest, Fate.ARMED)
+        return self._each([order.connection for order in orders], choose, keep, Fate.ARMED)
 
     def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
         """Put back what stood there before, where nobody has set it since."""
@@ -115,23 +112,6 @@ class PidfdArmer:
         self._holders.find(connection.inode for connection in lost)
         kept = [arming for arming in armings if arming.fate is not Fate.GONE]
         return kept + self._each(lost, choose, keep, success, again=True)
-
-
-def _unchosen(armed: Armed, system: Keepalive | None) -> Keepalive | None:
-    """What stands in a socket that we armed without being its program's choice: the system's values, and ours."""
-    if system is None:
-        return None
-    was, ours = armed.before.times, armed.after.times
-    return Keepalive(
-        idle=system.idle if ours.idle == was.idle else ours.idle,
-        interval=system.interval if ours.interval == was.interval else ours.interval,
-        probes=system.probes if ours.probes == was.probes else ours.probes,
-    )
-
-
-def _since_the_first(old: Armed | None, new: Armed) -> Armed:
-    """To arm anew what stands as we left it does not change what is put back in the end."""
-    return dataclasses.replace(new, before=old.before) if old and old.after == new.before else new
 
 
 class _Batch:

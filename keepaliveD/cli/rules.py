@@ -1,0 +1,116 @@
+"""The rules of arming in words, and what is doubtful about each."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Iterator, Sequence
+
+from keepaliveD.config import Config
+from keepaliveD.duration import span
+from keepaliveD.model import AT_RISK, ArmAction, ArmRule, Keepalive, Path
+from keepaliveD.policy.arming import times
+from keepaliveD.policy.meaning import ENOUGH, probes_before
+from keepaliveD.text import quoted
+
+EFFECTS = {
+    ArmAction.OBSERVE: "touches nothing",
+    ArmAction.REARM: "sets timers anew where keepalive is on",
+    ArmAction.ENABLE: "switches keepalive on",
+}
+
+
+def meaning(rules: Sequence[ArmRule]) -> Iterator[str]:
+    """A line for each, in the order in which they are tried."""
+    width = max(len(rule.name) for rule in rules)
+    for rule in rules:
+        yield f"rule {rule.name.ljust(width)}  {_effect(rule)}: {_whom(rule, rules)}"
+
+
+def _effect(rule: ArmRule) -> str:
+    effect = EFFECTS[rule.action]
+    if rule.action is ArmAction.OBSERVE:
+        return effect
+    if rule.idle is None:
+        return f"{effect} (idle auto, interval {rule.interval}s, probes {rule.probes})"
+    return f"{effect} ({Keepalive(rule.idle, rule.interval, rule.probes)})"
+
+
+def _whom(rule: ArmRule, rules: Sequence[ArmRule]) -> str:
+    selectors = {
+        "unit": map(quoted, rule.units),
+        "process": map(quoted, rule.processes),
+        "container": map(quoted, rule.containers),
+        "user": map(str, rule.users),
+        "peer in": map(str, rule.networks),
+        "port": map(str, rule.ports),
+        "path": map(quoted, rule.paths),
+        "verdict": (verdict.label for verdict in rule.verdicts),
+    }
+    said = [f"{name} {' or '.join(words)}" for name, each in selectors.items() if (words := list(each))]
+    return ", ".join(said) or ("all connections" if rule is rules[0] else "all others")
+
+
+def warnings(config: Config) -> Iterator[str]:
+    """What is valid and yet will not do what it is meant to."""
+    taken_by: ArmRule | None = None
+    for rule in config.arm:
+        if taken_by:
+            if rule is not config.arm[-1]:
+                yield f"rule {rule.name}: never matches, {taken_by.name} takes everything; write it before that"
+            continue
+        yield from _unknown_paths(rule, config.paths)
+        if rule.action is not ArmAction.OBSERVE:
+            yield from _without_effect(rule, config)
+            yield from _too_late(rule, config)
+        if _takes_everything(rule):
+            taken_by = rule
+
+
+def _takes_everything(rule: ArmRule) -> bool:
+    selective = rule.asks_for_owner or rule.users or rule.networks or rule.ports or rule.paths
+    return not selective and (not rule.verdicts or set(rule.verdicts) >= AT_RISK)
+
+
+def _unknown_paths(rule: ArmRule, paths: Sequence[Path]) -> Iterator[str]:
+    names = [path.name for path in paths]
+    for pattern in rule.paths:
+        if not fnmatch.filter(names, pattern):
+            close = difflib.get_close_matches(pattern, names, n=1)
+            hint = f"did you mean {quoted(close[0])}?" if close else f"known: {', '.join(map(quoted, names))}"
+            yield f"rule {rule.name}: path {quoted(pattern)} is not configured; {hint}"
+
+
+def _without_effect(rule: ArmRule, config: Config) -> Iterator[str]:
+    """Where the system's idle time is shorter, it stays: nothing is ever weakened."""
+    if config.apply and rule.idle is not None and rule.idle > config.keepalive.idle:
+        yield (
+            f"rule {rule.name}: idle {rule.idle}s is longer than keepalive.idle ({config.keepalive.idle}s), "
+            "so it has no effect on sockets that follow the system; write at most that"
+        )
+
+
+def _too_late(rule: ArmRule, config: Config) -> Iterator[str]:
+    """Not where it takes the system's times, of which each path is warned anyway."""
+    for path in config.paths:
+        keepalive = times(rule, path.timeout)
+        probes = probes_before(keepalive, path.timeout)
+        if probes < ENOUGH and keepalive != config.keepalive and _may_concern(rule, path):
+            yield (
+                f"rule {rule.name}: {probes:.0f} of at least {ENOUGH} probes leave before path {quoted(path.name)} "
+                f"forgets after {span(path.timeout)}; {_remedy(rule)}"
+            )
+
+
+def _remedy(rule: ArmRule) -> str:
+    if rule.probes < ENOUGH:
+        return f"write at least {ENOUGH} probes"
+    if rule.idle is None:
+        return "no whole seconds are short enough"
+    return 'choose a shorter idle or interval, or idle = "auto"'
+
+
+def _may_concern(rule: ArmRule, path: Path) -> bool:
+    named = not rule.paths or any(fnmatch.fnmatchcase(path.name, pattern) for pattern in rule.paths)
+    apart = rule.networks and path.networks and not any(a.overlaps(b) for a in rule.networks for b in path.networks)
+    return named and not apart

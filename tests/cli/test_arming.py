@@ -1,0 +1,385 @@
+"""keepalivectl arm and disarm: who is meant by a command line, what is said, and with which status it leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from keepaliveD.cli import arming as command
+from keepaliveD.cli.ctl import main
+from keepaliveD.config import files
+from keepaliveD.errors import NoInput, Unsupported
+from keepaliveD.ledger import Ledger
+from keepaliveD.model import Armed, Connection, Fate, Keepalive, Owner, SocketKeepalive, TcpState
+from keepaliveD.platforms.base import Platform
+from tests.daemon.fakes import IDENTITY, OFF, FakeArmer, FakeTuner, FakeWatcher
+from tests.policy.tables import Socket, idle
+
+ON = SocketKeepalive(True, Keepalive(180, 20, 31))
+UNITS = {1: "amanda@backup.service", 2: "ssh.service", 3: "", 4: "amanda.service"}
+
+
+class Owners:
+    """By inode, which is the cookie here; process 77 holds the first two."""
+
+    def name(self, connections: Iterable[Connection]) -> tuple[Connection, ...]:
+        return tuple(
+            dataclasses.replace(each, owner=Owner(70 + each.inode, "program", UNITS.get(each.inode, "")))
+            for each in connections
+        )
+
+    def held_by(self, pid: int) -> frozenset[int]:
+        if pid != 77:
+            raise NoInput(f"process {pid}: there is none")
+        return frozenset({1, 2})
+
+
+SOCKETS: list[Socket] = [
+    idle(10.0, cookie=1, inode=1, local="10.0.0.1", local_port=40001, remote="10.20.0.9", remote_port=22),
+    idle(10.0, cookie=2, inode=2, local="10.0.0.1", local_port=22, remote="10.20.0.9", remote_port=40002),
+    idle(10.0, cookie=3, inode=3, local="fd00::1", local_port=40003, remote="fd00::9", remote_port=22),
+    idle(10.0, cookie=4, inode=4, local="127.0.0.1", local_port=40004, remote="127.0.0.1", remote_port=22),
+    idle(
+        10.0,
+        cookie=5,
+        inode=1,
+        local="10.0.0.1",
+        local_port=40005,
+        remote="10.20.0.9",
+        remote_port=22,
+        state=TcpState.CLOSE_WAIT,
+    ),
+]
+
+
+@dataclasses.dataclass
+class Desk:
+    """Where a person sits: files, a platform, and what comes back."""
+
+    directory: Path
+    capsys: pytest.CaptureFixture[str]
+    armer: FakeArmer = dataclasses.field(default_factory=FakeArmer)
+    watcher: FakeWatcher = dataclasses.field(default_factory=lambda: FakeWatcher(lambda _: SOCKETS))
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.directory / "state", IDENTITY["boot"])
+
+    def platform(self) -> Platform:
+        def watch(*, all_namespaces: bool, with_interfaces: bool, **_: object) -> FakeWatcher:
+            assert all_namespaces, "by hand, a container's connection may be meant"
+            assert not with_interfaces
+            return self.watcher
+
+        return Platform("fake", FakeTuner(), Owners(), self.armer, watch)
+
+    def types(self, *words: str) -> tuple[int, list[str], list[str]]:
+        """Status, lines on standard output, lines on standard error."""
+        status = main([*words, "--state-dir", str(self.directory / "state")])
+        assert self.watcher.closed in (0, 1)
+        out, err = self.capsys.readouterr()
+        return status, out.splitlines(), err.splitlines()
+
+    def armed(self, *words: str) -> list[int]:
+        """Cookies of those that this arms."""
+        self.armer.orders.clear()
+        self.watcher.closed = 0
+        status, _, err = self.types("arm", *words)
+        assert (status, err) == (0, [])
+        return sorted(order.connection.cookie for order in self.armer.orders)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Desk:
+    desk = Desk(tmp_path, capsys)
+    monkeypatch.setattr(command, "detect", desk.platform)
+    monkeypatch.setattr(files, "DEFAULT_FILE", tmp_path / "nothing-installed/config.toml")
+    return desk
+
+
+# who is meant
+
+
+@pytest.mark.parametrize(
+    ("target", "cookies"),
+    [
+        ("10.20.0.9:22", [1]),
+        ("10.0.0.1:22", [2]),
+        ("10.20.0.9:40002", [2]),
+        ("[fd00::9]:22", [3]),
+        ("[FD00:0:0::9]:22", [3]),
+        ("127.0.0.1:22", [4]),
+        ("77", [1, 2]),
+        ("077", [1, 2]),
+    ],
+)
+def test_a_target_is_a_process_or_either_end(desk: Desk, target: str, cookies: list[int]) -> None:
+    """Whatever watch.ignore says; of these ports and addresses together, and established ones only."""
+    assert desk.armed(target) == cookies
+
+
+def test_a_host_may_be_named(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All addresses that the name has."""
+    asked: list[str] = []
+
+    def resolve(host: str, *_: object, **__: object) -> list[tuple[object, ...]]:
+        asked.append(host)
+        return [(2, 1, 6, "", ("10.20.0.9", 0)), (10, 1, 6, "", ("fd00::9", 0, 0, 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    assert desk.armed("backup.example:22") == [1, 3]
+    assert asked == ["backup.example"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "cookies"),
+    [("ssh.service", [2]), ("amanda*", [1, 4]), ("amanda?backup.service", [1]), ("*.service", [1, 2, 4])],
+)
+def test_a_unit_may_be_a_pattern(desk: Desk, pattern: str, cookies: list[int]) -> None:
+    assert desk.armed("--unit", pattern) == cookies
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["77", "--unit", "a"], "name a process id, a HOST:PORT, or a --unit"),
+        ([], "name a process id, a HOST:PORT, or a --unit"),
+        (["sshd"], "sshd: neither a process id nor HOST:PORT, such as 10.20.0.9:22 or [fd00::9]:22"),
+        (["10.20.0.9"], "10.20.0.9: neither a process id nor HOST:PORT"),
+        (["10.20.0.9:"], "10.20.0.9:: neither a process id nor HOST:PORT"),
+        (["10.20.0.9:ssh"], "10.20.0.9:ssh: neither a process id nor HOST:PORT"),
+        (["[fd00::9]"], "[fd00::9]: neither a process id nor HOST:PORT"),
+        ([""], ": neither a process id nor HOST:PORT"),
+        (["77", "--interval", "3min 1s"], "an interval of 181s is longer than the idle time, 180s; write at most that"),
+        (["77", "--idle", "10s"], "an interval of 20s is longer than the idle time, 10s; write at most that"),
+    ],
+)
+def test_a_target_that_is_none_is_one_line_and_status_64(desk: Desk, words: list[str], said: str) -> None:
+    status, out, err = desk.types("arm", *words)
+    assert (status, out) == (64, [])
+    assert err[0].startswith(f"keepalivectl: {said}")
+    assert desk.armer.orders == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--idle", "180"], "argument --idle: '180' has no unit; write"),
+        (["--idle", "Auto"], "argument --idle: 'Auto' is not a time span; write"),
+        (["--idle", "0s"], "argument --idle: '0s' is out of range; write whole seconds from 1s to 32767s"),
+        (["--idle", "10h"], "argument --idle: '10h' is out of range; write whole seconds from 1s to 32767s"),
+        (["--interval", "auto"], "argument --interval: 'auto' is not a time span; write"),
+        (["--interval", "1500ms"], "argument --interval: '1500ms' is out of range; write whole seconds"),
+        (["--interval", "infinity"], "argument --interval: 'infinity' is out of range"),
+        (["--probes", "0"], "argument --probes: '0' is out of range; write 1 to 127"),
+        (["--probes", "128"], "argument --probes: '128' is out of range; write 1 to 127"),
+        (["--probes", "-1"], "argument --probes: '-1' is out of range; write 1 to 127"),
+        (["--probes", "many"], "argument --probes: 'many' is out of range; write 1 to 127"),
+        (["--unit"], "argument --unit: expected one argument"),
+        (["--at-risk"], "unrecognized arguments: --at-risk"),
+        (["78"], "unrecognized arguments: 78"),
+    ],
+)
+def test_an_option_that_is_wrong_is_one_line_and_status_64(desk: Desk, words: list[str], said: str) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["arm", "77", *words])
+    assert left.value.code == 64
+    (line,) = desk.capsys.readouterr().err.splitlines()
+    assert said in line
+    assert line.endswith("--help")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["4711"], "process 4711: there is none"),
+        (
+            ["10.20.0.9:80"],
+            "no established connection at 10.20.0.9:80; keepalivectl sockets --all lists those there are",
+        ),
+        (["--unit", "cron.service"], "no established connection of cron.service; keepalivectl sockets --all lists"),
+        (["no-such-host.invalid:22"], "no-such-host.invalid: no address is known for it: "),
+        ([":22"], ": no address is known for it: "),
+    ],
+)
+def test_who_is_not_there_is_one_line_and_status_66(desk: Desk, words: list[str], said: str) -> None:
+    status, out, err = desk.types("arm", *words)
+    assert (status, out) == (66, [])
+    (line,) = err
+    assert line.startswith(f"keepalivectl: {said}")
+
+
+def test_the_process_that_is_not_there_is_asked_of_the_real_proc(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pids end at 4194304 (pid_max, proc(5))."""
+    if not os.path.exists("/proc/self/net/tcp"):
+        pytest.skip("no /proc")
+    assert main(["arm", "4194305", "--dry-run", "--config", str(tmp_path / "absent.toml")]) == 66
+    assert "absent.toml: cannot be read" in capsys.readouterr().err
+    (tmp_path / "config.toml").write_text("")
+    status = main(["arm", "4194305", "--dry-run", "--config", str(tmp_path / "config.toml")])
+    assert (status, capsys.readouterr().err) == (66, "keepalivectl: process 4194305: there is none\n")
+
+
+# what is done and said
+
+
+def test_what_was_armed_is_said_and_on_record(desk: Desk) -> None:
+    status, out, err = desk.types("arm", "10.20.0.9:22")
+    assert (status, err) == (0, [])
+    assert out == [
+        "program[71] (amanda@backup.service) 10.0.0.1:40001 -> 10.20.0.9:22: armed by hand: "
+        "idle 180s, interval 20s, probes 31 (before: off), "
+        "because no packet was due, and path default forgets it in 3min 50s"
+    ]
+    assert sorted(desk.ledger.armed()) == [1]
+    (order,) = desk.armer.orders
+    assert order.by_hand
+
+
+@pytest.mark.parametrize(
+    ("words", "times"),
+    [
+        ([], Keepalive(180, 20, 31)),
+        (["--idle", "1min"], Keepalive(60, 20, 31)),
+        (["--idle", "1min", "--interval", "5s", "--probes", "3"], Keepalive(60, 5, 3)),
+        (["--idle", "auto"], Keepalive(193, 20, 31)),
+        (["--idle", "auto", "--interval", "2h"], Keepalive(142, 71, 31)),
+    ],
+)
+def test_times_are_those_asked_for_or_the_configurations(desk: Desk, words: list[str], times: Keepalive) -> None:
+    desk.armed("10.20.0.9:22", *words)
+    assert [order.wish.times for order in desk.armer.orders] == [times]
+
+
+def test_the_configuration_may_be_another(desk: Desk) -> None:
+    (desk.directory / "c.toml").write_text('[keepalive]\nidle = "90s"\ninterval = "9s"\nprobes = 4\n')
+    desk.armed("10.20.0.9:22", "--config", str(desk.directory / "c.toml"))
+    assert [order.wish.times for order in desk.armer.orders] == [Keepalive(90, 9, 4)]
+
+
+def test_a_dry_run_says_what_it_would_and_touches_nothing(desk: Desk) -> None:
+    status, out, err = desk.types("arm", "77", "--dry-run")
+    assert (status, err, len(out)) == (0, [], 2)
+    assert all(": would be armed by hand: idle 180s" in line for line in out)
+    assert desk.armer.orders == []
+    assert not (desk.directory / "state").exists()
+
+
+def test_what_was_not_permitted_is_said_and_status_77(desk: Desk) -> None:
+    desk.armer.fate = Fate.NOT_PERMITTED
+    status, out, err = desk.types("arm", "77")
+    assert (status, out) == (77, [])
+    assert len(err) == 3
+    assert err[-1] == "keepalivectl: 2 connections could not be armed; run as root, or with CAP_SYS_PTRACE"
+
+
+def test_where_it_cannot_be_done_at_all_is_one_line(desk: Desk) -> None:
+    desk.armer.refusal = Unsupported("sockets of other programs cannot be armed: pidfd_getfd needs Linux 5.6 or later")
+    status, out, err = desk.types("arm", "77")
+    assert (status, out) == (69, [])
+    assert err == [f"keepalivectl: {desk.armer.refusal}"]
+
+
+def test_without_a_record_nothing_is_touched(desk: Desk) -> None:
+    (desk.directory / "state").write_text("")
+    status, out, (line,) = desk.types("arm", "77")
+    assert (status, out) == (74, [])
+    assert line.endswith("without a record no socket is touched")
+
+
+# disarm
+
+
+def test_disarm_puts_back_what_is_on_record_and_says_so(desk: Desk) -> None:
+    desk.ledger.keep([Armed(1, 1, OFF, ON), Armed(4, 4, OFF, ON)])
+    status, out, err = desk.types("disarm")
+    assert (status, err) == (0, [])
+    assert [line.partition(": ")[2] for line in out] == [
+        "disarmed: off (before: idle 180s, interval 20s, probes 31)"
+    ] * 2
+    assert desk.ledger.armed() == {}
+
+
+@pytest.mark.parametrize("recorded", [[], [Armed(99, 1, OFF, ON)]])
+def test_where_nothing_is_armed_that_is_said(desk: Desk, recorded: list[Armed]) -> None:
+    """Also where all that was armed has ended."""
+    desk.ledger.keep(recorded)
+    assert desk.types("disarm") == (0, ["nothing to disarm"], [])
+
+
+# what a slip of the hand must not do
+
+
+@pytest.mark.parametrize(("pattern", "cookies"), [("*", [1, 2, 4]), ("?*", [1, 2, 4])])
+def test_a_pattern_for_any_unit_does_not_mean_none(desk: Desk, pattern: str, cookies: list[int]) -> None:
+    """A connection whose unit is not known may be anybody's."""
+    assert desk.armed("--unit", pattern) == cookies
+
+
+def test_an_empty_unit_is_nobody(desk: Desk) -> None:
+    """--unit "$UNIT", where nobody has set UNIT, must not arm all that is in no unit."""
+    status, _, _ = desk.types("arm", "--unit", "")
+    assert (status, desk.armer.orders) == (66, [])
+
+
+@pytest.mark.parametrize("target", ["fd00::9:22", "::1:22", "fe80::1%eth0:22"])
+def test_an_ipv6_address_without_brackets_is_refused(desk: Desk, target: str) -> None:
+    """Is the last group the port? Nobody can tell."""
+    status, _, (line,) = desk.types("arm", target)
+    assert (status, desk.armer.orders) == (64, [])
+    host, _, port = target.rpartition(":")
+    assert line == f"keepalivectl: {target}: is {port} the port? write [{host}]:{port} if so"
+
+
+@pytest.mark.parametrize("target", ["10.20.0.9:0", "10.20.0.9:65536", "10.20.0.9:" + "9" * 5000])
+def test_a_port_that_cannot_be_is_refused(desk: Desk, target: str) -> None:
+    status, _, (line,) = desk.types("arm", target)
+    assert status == 64
+    assert line.endswith("is no port; write 1 to 65535")
+
+
+def test_a_process_id_without_end_is_one_line(desk: Desk) -> None:
+    """Python refuses to read numbers of more than 4300 digits."""
+    status, _, (line,) = desk.types("arm", "9" * 5000)
+    assert (status, line[-15:]) == (66, ": there is none")
+
+
+@pytest.mark.parametrize("host", ["a..b", ".x", "é" * 70, "\udcff"])
+def test_a_name_that_cannot_be_one_is_one_line(desk: Desk, host: str) -> None:
+    """Before anybody is asked for its address."""
+    status, _, (line,) = desk.types("arm", f"{host}:22")
+    assert status == 66
+    assert "no address is known for it" in line
+
+
+@pytest.mark.parametrize(
+    ("target", "cookies"), [("[::ffff:10.20.0.9]:22", [1]), ("[fd00::9%eth0]:22", [3]), ("[fd00::9%3]:22", [3])]
+)
+def test_an_address_is_compared_as_it_is_shown(desk: Desk, target: str, cookies: list[int]) -> None:
+    """IPv4 as IPv4, and without the interface."""
+    assert desk.armed(target) == cookies
+
+
+def test_an_address_that_a_name_stands_for_is_compared_so_too(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """getaddrinfo(3) adds the interface to what is link-local."""
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(10, 1, 6, "", ("fd00::9%eth0", 0, 0, 3))])
+    assert desk.armed("backup.example:22") == [3]
+
+
+def test_a_wrong_configuration_does_not_keep_anybody_from_disarming(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be the very reason to."""
+    (desk.directory / "config.toml").write_text("[keepalive")
+    monkeypatch.setattr(files, "DEFAULT_FILE", desk.directory / "config.toml")
+    desk.ledger.keep([Armed(1, 1, OFF, ON)])
+    status, out, err = desk.types("disarm")
+    assert (status, len(out), err) == (0, 1, [])
+    assert desk.ledger.armed() == {}

@@ -1,0 +1,463 @@
+"""The daemon arms sockets of other programs: once, on record, and in one look with its settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import signal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from keepaliveD.entries import ERROR
+from keepaliveD.errors import NotPermitted, StateError, Unsupported
+from keepaliveD.ledger import Ledger
+from keepaliveD.model import (
+    Arm,
+    ArmAction,
+    Armed,
+    Arming,
+    ArmRule,
+    Connection,
+    Fate,
+    Keepalive,
+    Shown,
+    SocketKeepalive,
+    SocketTable,
+    Timer,
+    Wish,
+)
+from keepaliveD.model import Path as NetworkPath
+from keepaliveD.perform import Performer, disarm
+from keepaliveD.platforms.base import Keep, Order, Platform
+from tests.daemon.fakes import IDENTITY, OFF, OURS, FakeArmer, FakeOwners, FakeTuner, FakeWatcher, Stage
+from tests.policy.tables import Socket, idle
+from tests.samples import BARE
+
+TIMES = Keepalive(180, 20, 31)
+ENABLE = ArmRule("arm[1]", ArmAction.ENABLE, 180, 20, 31)
+REARM = dataclasses.replace(ENABLE, name="keepalive.arm", action=ArmAction.REARM)
+ON = SocketKeepalive(True, TIMES)
+
+
+def silent(cookie: int = 1) -> Callable[[float], list[Socket]]:
+    """A socket without keepalive whose last packet was at 900."""
+    return lambda now: [idle(now - 900.0, cookie=cookie, inode=cookie)]
+
+
+def helped(stage: Stage) -> Callable[[float], list[Socket]]:
+    """The same, which shows that it was armed as soon as it is."""
+
+    def sockets(now: float) -> list[Socket]:
+        if not stage.armer.orders:
+            return silent()(now)
+        return [idle(now - 900.0, timer=Timer.KEEPALIVE, expires=1080.0 - now)]
+
+    return sockets
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    """A bare connection, and a rule that arms it."""
+    stage = Stage(tmp_path, watcher=FakeWatcher(silent()))
+    stage.config = dataclasses.replace(stage.config, arm=(ENABLE,))
+    return stage
+
+
+def recorded(stage: Stage) -> list[int]:
+    """What the next process learns of."""
+    return sorted(stage.records().ledger.armed())
+
+
+# arming
+
+
+def test_a_connection_at_risk_is_armed_once_and_that_is_one_entry(stage: Stage) -> None:
+    stage.watcher = FakeWatcher(helped(stage))
+    stage.script = [None, None]
+    stage.run()
+    (order,) = stage.armer.orders
+    assert (order.connection.cookie, order.wish.times, order.by_hand) == (1, TIMES, False)
+    assert order.connection.owner.unit == "backup.service"
+    assert stage.events().count("armed") == 1
+    assert recorded(stage) == [1]
+
+
+def test_settings_are_applied_before_sockets_are_armed(stage: Stage) -> None:
+    """What a program chose is seen by that it differs from the system's: these must stand already."""
+    stood: list[int] = []
+
+    class Looking(FakeArmer):
+        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+            stood.append(stage.tuner.values["time"])
+            return super().arm(orders, earlier, keep)
+
+    stage.armer = Looking()
+    stage.run()
+    assert stood == [OURS["time"]]
+    assert stage.events()[:5] == ["applied"] * 3 + ["armed", "started"]
+
+
+def test_it_is_on_record_before_it_is_set(stage: Stage) -> None:
+    """kill -9 may come between any two steps."""
+    seen: list[list[int]] = []
+
+    class Looking(FakeArmer):
+        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+            def keep_and_look(armed: Sequence[Armed]) -> None:
+                keep(armed)
+                seen.append(recorded(stage))
+
+            return super().arm(orders, earlier, keep_and_look)
+
+    stage.armer = Looking()
+    stage.run()
+    assert seen == [[1]]
+
+
+def test_the_armer_knows_what_an_earlier_daemon_has_armed(stage: Stage) -> None:
+    """After a crash: it must not take our own settings for the program's."""
+    known: list[Mapping[int, Armed]] = []
+
+    class Looking(FakeArmer):
+        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+            known.append(dict(earlier))
+            return super().arm(orders, earlier, keep)
+
+    Ledger(stage.directory, IDENTITY["boot"]).keep([Armed(1, 1, OFF, ON)])
+    stage.armer = Looking()
+    stage.run()
+    assert known == [{1: Armed(1, 1, OFF, ON)}]
+
+
+def test_nobody_is_warned_of_what_is_armed_in_time(stage: Stage) -> None:
+    stage.watcher = FakeWatcher(helped(stage))
+    stage.script = [None] * 5
+    stage.run()
+    assert [event for event in stage.events() if event in ("armed", "bare", "late", "cut")] == ["armed"]
+
+
+def test_what_cannot_be_armed_is_told_once_and_warned_of_like_any_other(stage: Stage) -> None:
+    stage.armer.fate = Fate.NOT_PERMITTED
+    stage.script = [None] * 8
+    stage.run()
+    assert len(stage.armer.orders) == 1
+    assert [event for event in stage.events() if event in ("unarmed", "bare")] == ["unarmed", "bare"]
+
+
+def test_every_fate_is_counted(stage: Stage) -> None:
+    daemon = stage.daemon()
+    stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=cookie) for cookie in range(1, 8)]
+    daemon.start()
+    stage.armer.fate = Fate.OWN
+    stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=cookie) for cookie in range(5, 11)]
+    daemon._look_again()
+    assert daemon._engine.fates == {Fate.ARMED: 7, Fate.OWN: 6}
+
+
+# a dry run
+
+
+def test_a_dry_run_arms_nothing_and_says_what_it_would(stage: Stage) -> None:
+    stage.dry_run = True
+    stage.script = [None]
+    stage.daemon().run()
+    assert stage.armer.orders == []
+    assert list(stage.directory.iterdir()) == []
+    (message,) = [entry.message for entry in stage.said if entry.event == "armed"]
+    assert message.startswith("backup[77] (backup.service) 192.0.2.1:40000 -> 198.51.100.1:22: would be armed by ")
+
+
+@pytest.mark.parametrize("action", [ArmAction.OBSERVE, ArmAction.REARM])
+def test_whoever_is_only_observed_never_reaches_the_armer(stage: Stage, action: ArmAction) -> None:
+    """Not one system call: the first rule leaves this owner alone, and the second is not asked."""
+    mine = dataclasses.replace(ENABLE, action=action, units=("backup.service",))
+    stage.config = dataclasses.replace(stage.config, arm=(mine, ENABLE))
+    stage.run()
+    assert stage.armer.orders == []
+    assert "armed" not in stage.events()
+
+
+# refusals
+
+
+@pytest.mark.parametrize("refusal", [NotPermitted("a sandbox forbids it"), Unsupported("needs Linux 5.6")])
+def test_where_arming_is_refused_the_daemon_starts_and_says_so_once(stage: Stage, refusal: Exception) -> None:
+    """To watch and to tune is still worth it."""
+    assert isinstance(refusal, NotPermitted | Unsupported)
+    stage.armer.refusal = refusal
+    stage.script = [None, None, lambda: setattr(stage.watcher, "sockets", silent(2)), None]
+    stage.run()
+    assert stage.notified[0][0] == "READY=1"
+    said = [(entry.priority, entry.message) for entry in stage.said if entry.event == "refused"]
+    assert said == [(ERROR, str(refusal))]
+    assert stage.tuner.writes[0] == OURS
+
+
+def test_after_a_reload_it_is_tried_again(stage: Stage) -> None:
+    def allow() -> None:
+        stage.armer.refusal = None
+
+    stage.armer.refusal = NotPermitted("a sandbox forbids it")
+    stage.script = [None, allow, None, signal.SIGHUP]
+    stage.run()
+    assert [event for event in stage.events() if event in ("refused", "armed", "reloaded")] == [
+        "refused",
+        "reloaded",
+        "armed",
+    ]
+
+
+def test_without_a_record_nothing_is_touched(stage: Stage) -> None:
+    """One line, and the daemon lives on."""
+    (stage.directory / "armed").mkdir()
+    touched: list[int] = []
+
+    class Setting(FakeArmer):
+        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+            done = super().arm(orders, earlier, keep)
+            touched.append(len(done))
+            return done
+
+    stage.armer = Setting()
+    stage.script = [None]
+    stage.run()
+    assert touched == []
+    (message,) = [entry.message for entry in stage.said if entry.event == "refused"]
+    assert message.endswith("without a record no socket is touched")
+    assert "\n" not in message
+
+
+# stop
+
+
+def test_a_stop_leaves_sockets_armed(stage: Stage) -> None:
+    """Connections outlive the daemon, and an upgrade must not endanger them."""
+    stage.run()
+    assert "disarmed" not in stage.events()
+    assert recorded(stage) == [1]
+
+
+def test_a_stop_puts_back_what_was_armed_if_told_to(stage: Stage) -> None:
+    stage.config = dataclasses.replace(stage.config, disarm_on_stop=True)
+    stage.run()
+    (entry,) = [entry for entry in stage.said if entry.event == "disarmed"]
+    assert entry.message.endswith(
+        "192.0.2.1:40000 -> 198.51.100.1:22: disarmed: off (before: idle 180s, interval 20s, probes 31)"
+    )
+    assert recorded(stage) == []
+    assert stage.events()[-3:] == ["restored"] * 3, "then the settings go back, too"
+
+
+def test_an_upgrade_does_not_disarm(stage: Stage) -> None:
+    stage.config = dataclasses.replace(stage.config, disarm_on_stop=True)
+    stage.successor = True
+    stage.run()
+    assert "disarmed" not in stage.events()
+    assert recorded(stage) == [1]
+
+
+def test_a_stop_that_cannot_disarm_says_so_and_gives_back_the_settings(stage: Stage) -> None:
+    def fail() -> None:
+        stage.watcher.refusal = NotPermitted("sock_diag: no")
+
+    stage.config = dataclasses.replace(stage.config, disarm_on_stop=True)
+    stage.script = [fail, signal.SIGTERM]
+    stage.run()
+    assert "sockets stay armed: sock_diag: no" in [entry.message for entry in stage.said]
+    assert stage.events()[-1] == "restored"
+    assert recorded(stage) == [1]
+
+
+def test_a_dry_run_disarms_nothing(stage: Stage) -> None:
+    Ledger(stage.directory, IDENTITY["boot"]).keep([Armed(1, 1, OFF, ON)])
+    stage.config = dataclasses.replace(stage.config, disarm_on_stop=True)
+    stage.dry_run = True
+    stage.daemon().run()
+    assert "disarmed" not in stage.events()
+    assert recorded(stage) == [1]
+
+
+# the performer alone
+
+
+class Nobody(FakeOwners):
+    """An owner that cannot be told."""
+
+    def name(self, connections: Iterable[Connection]) -> tuple[Connection, ...]:
+        return tuple(connections)
+
+
+def performer(stage: Stage, owners: FakeOwners | None = None) -> Performer:
+    def none(**options: object) -> FakeWatcher:
+        raise AssertionError(options)
+
+    platform = Platform("fake", FakeTuner(), owners or FakeOwners(), stage.armer, none)
+    return Performer(platform, None if stage.dry_run else stage.records())
+
+
+def wishes(*rules: ArmRule) -> tuple[Wish, ...]:
+    return tuple(Wish(rule, TIMES) for rule in rules)
+
+
+def test_of_several_rules_the_first_that_means_the_owner_is_ordered(stage: Stage) -> None:
+    other = dataclasses.replace(ENABLE, name="arm[1]", units=("cron.service",))
+    mine = dataclasses.replace(ENABLE, name="arm[2]", units=("backup*",))
+    performer(stage).perform(Arm((BARE,), wishes(other, mine, ENABLE)))
+    assert [order.wish.rule.name for order in stage.armer.orders] == ["arm[2]"]
+
+
+def test_whom_no_rule_means_is_left(stage: Stage) -> None:
+    other = dataclasses.replace(ENABLE, units=("cron.service",))
+    outcome = performer(stage).perform(Arm((BARE,), wishes(other)))
+    assert [each.fate for each in outcome.armings] == [Fate.OBSERVED]
+    assert stage.armer.orders == []
+
+
+def test_rearm_orders_only_what_has_keepalive_on_or_may_have(stage: Stage) -> None:
+    shown = [dataclasses.replace(BARE, cookie=number, keepalive=each) for number, each in enumerate(Shown)]
+    performer(stage).perform(Arm(tuple(shown), wishes(REARM)))
+    assert [order.connection.keepalive for order in stage.armer.orders] == [Shown.ON, Shown.HIDDEN]
+
+
+def test_by_hand_is_passed_on(stage: Stage) -> None:
+    performer(stage).perform(Arm((BARE,), wishes(ENABLE), by_hand=True))
+    assert [order.by_hand for order in stage.armer.orders] == [True]
+
+
+def test_a_socket_that_the_kernel_refused_is_not_on_record(stage: Stage) -> None:
+    stage.armer.fate = Fate.FAILED
+    outcome = performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
+    assert [each.fate for each in outcome.armings] == [Fate.FAILED]
+    assert recorded(stage) == []
+
+
+def test_a_record_that_fails_is_the_outcome(stage: Stage) -> None:
+    (stage.directory / "armed").mkdir()
+    outcome = performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
+    assert isinstance(outcome.refused, StateError)
+    assert outcome.armings == ()
+
+
+def test_what_was_never_armed_is_not_disarmed(stage: Stage) -> None:
+    records = stage.records()
+    records.ledger.keep([Armed(BARE.cookie, 99, OFF, ON)])
+    other = dataclasses.replace(BARE, cookie=5)
+    platform = Platform("fake", FakeTuner(), FakeOwners(), stage.armer, stage_watcher)
+    outcome = disarm((other, BARE), platform, records.ledger)
+    assert [(each.connection.cookie, each.after) for each in outcome.armings] == [(BARE.cookie, OFF)]
+    assert recorded(stage) == []
+
+
+def stage_watcher(**options: object) -> FakeWatcher:
+    raise AssertionError(options)
+
+
+def test_a_table_of_what_is_armed_is_tidied_as_sockets_go(stage: Stage) -> None:
+    """After a night of backups, the record is of those that live."""
+    records = stage.records()
+    records.ledger.keep([Armed(cookie, 1, OFF, ON) for cookie in range(10_000, 12_000)])
+    stage.run()
+    assert recorded(stage) == [1]
+
+
+def test_a_refusal_is_told_once_although_several_paths_are_concerned(stage: Stage) -> None:
+    """Each is an action of its own, and the next would be refused as the first was."""
+    networks = [(ipaddress.ip_network(f"198.51.100.{number}"),) for number in range(3)]
+    paths = [NetworkPath(str(number), 300.0, "configured", network) for number, network in enumerate(networks)]
+    stage.config = dataclasses.replace(stage.config, paths=(*stage.config.paths, *paths))
+    stage.watcher.sockets = lambda now: [
+        idle(now - 900.0, cookie=number, remote=f"198.51.100.{number}") for number in range(3)
+    ]
+    stage.armer.refusal = NotPermitted("a sandbox forbids it")
+    stage.run()
+    assert stage.events().count("refused") == 1
+
+
+# a record that cannot be tidied
+
+
+def test_a_record_that_cannot_be_tidied_is_no_reason_not_to_start(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor to keep quiet about what was done in the same look."""
+
+    def full(_: object, __: object) -> None:
+        raise StateError("armed: cannot be written: No space left on device")
+
+    monkeypatch.setattr(Ledger, "tidy", full)
+    stage.script = [None, None]
+    stage.run()
+    assert stage.notified[0][0] == "READY=1"
+    assert stage.events().count("applied") == 3
+    assert "armed" in stage.events()
+    assert "scan-failed" not in stage.events()
+    assert stage.events().count("refused") == 1
+
+
+def test_a_scan_that_missed_sockets_is_no_proof_that_they_are_gone(stage: Stage) -> None:
+    """A namespace that could not be read this time has its armed sockets still."""
+
+    class Partial(FakeWatcher):
+        def snapshot(self, now: float) -> SocketTable:
+            return dataclasses.replace(super().snapshot(now), complete=False)
+
+    stage.records().ledger.keep([Armed(cookie, 1, OFF, ON) for cookie in range(10_000, 12_000)])
+    stage.watcher = Partial(silent())
+    stage.run()
+    assert len(recorded(stage)) == 2001
+
+
+# what stood there first is not forgotten
+
+
+def test_a_second_arming_that_fails_leaves_the_first_on_record(stage: Stage) -> None:
+    """Its settings stand as before, which are ours."""
+    first = Armed(BARE.cookie, 99, SocketKeepalive(False, Keepalive(7200, 75, 8)), OFF)
+    stage.records().ledger.keep([first])
+    stage.armer.fate = Fate.FAILED
+    performer(stage).perform(Arm((BARE,), wishes(ENABLE), by_hand=True))
+    assert stage.records().ledger.armed() == {BARE.cookie: first}
+
+
+@pytest.mark.parametrize(
+    ("fate", "forgotten"),
+    [
+        (Fate.DISARMED, True),
+        (Fate.SET_AGAIN, True),
+        (Fate.NOT_PERMITTED, False),
+        (Fate.OTHER_USER_NAMESPACE, False),
+        (Fate.UNHELD, False),
+        (Fate.FAILED, False),
+        (Fate.GONE, False),
+    ],
+)
+def test_what_could_not_be_disarmed_stays_on_record_for_another_try(stage: Stage, fate: Fate, forgotten: bool) -> None:
+    """With more privilege, say; what is somebody else's by now is not ours to put back."""
+
+    class Unable(FakeArmer):
+        def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
+            return [Arming(each, fate, earlier[each.cookie].after) for each in connections]
+
+    ledger = stage.records().ledger
+    ledger.keep([Armed(BARE.cookie, 99, OFF, ON), Armed(5, 99, OFF, ON)])
+    disarm((BARE,), Platform("fake", FakeTuner(), FakeOwners(), Unable(), stage_watcher), ledger)
+    assert recorded(stage) == ([5] if forgotten else [5, BARE.cookie])
+
+
+# disarmed by hand
+
+
+def test_what_was_disarmed_by_hand_is_not_armed_again_by_a_daemon_at_work(stage: Stage) -> None:
+    """As keepalivectl(1) promises, also after a reload: who disarms has a reason."""
+
+    def disarm_by_hand() -> None:
+        by_hand = Ledger(stage.directory, IDENTITY["boot"])
+        by_hand.leave(list(by_hand.armed()))
+
+    stage.script = [disarm_by_hand, None, None, signal.SIGHUP, None, None]
+    stage.run()
+    assert len(stage.armer.orders) == 1
+    assert [event for event in stage.events() if event in ("armed", "unarmed")] == ["armed", "unarmed"]
+    assert recorded(stage) == []

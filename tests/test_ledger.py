@@ -1,0 +1,412 @@
+"""Which sockets were armed, and what stood there before: nothing is lost by kill -9."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keepaliveD.errors import StateError
+from keepaliveD.ledger import FILE, SPARE, Ledger
+from keepaliveD.model import Armed, Column, Keepalive, SocketKeepalive
+from tests.unprivileged import as_nobody, reachable_directory
+
+BOOT = "b00t"
+HEADING = f"tcp-keepalived armed 1 {BOOT}\n"
+OFF = SocketKeepalive(False, Keepalive(7200, 75, 9))
+ON = SocketKeepalive(True, Keepalive(180, 20, 31))
+
+
+def ledger(directory: Path, boot: str = BOOT) -> Ledger:
+    """That of a process that has just started."""
+    return Ledger(directory, boot)
+
+
+def armed(*cookies: int) -> list[Armed]:
+    return [Armed(cookie, 7, OFF, ON) for cookie in cookies]
+
+
+def known(directory: Path) -> list[int]:
+    """What a process that starts now learns of."""
+    return sorted(ledger(directory).armed())
+
+
+def alive(*cookies: int) -> Column:
+    return np.array(cookies, np.uint64)
+
+
+# one process
+
+
+SETTINGS = st.builds(
+    SocketKeepalive,
+    st.booleans(),
+    st.builds(Keepalive, st.integers(-1, 2**31 - 1), st.integers(-1, 2**31 - 1), st.integers(0, 255)),
+)
+
+
+@given(st.lists(st.builds(Armed, st.integers(1, 2**64 - 1), st.integers(0, 2**32 - 1), SETTINGS, SETTINGS)))
+def test_what_was_recorded_is_what_is_known(records: list[Armed]) -> None:
+    """To whoever recorded it and to the next process; sysctls also hold 0, -1 and more than a socket takes."""
+    with reachable_directory() as directory:
+        writer = ledger(directory)
+        for each in records:
+            writer.keep([each])
+        assert writer.armed() == ledger(directory).armed()
+        assert {cookie: one.after for cookie, one in writer.armed().items()} == {
+            one.cookie: one.after for one in records
+        }
+
+
+def test_where_nothing_was_ever_armed_nothing_is_known_and_nothing_made(tmp_path: Path) -> None:
+    """A look at it is no reason for a directory."""
+    keeper = ledger(tmp_path / "state")
+    assert keeper.armed() == {}
+    keeper.keep([])
+    keeper.leave([])
+    keeper.tidy(alive())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_record_makes_directory_and_file_for_their_owner_alone(tmp_path: Path) -> None:
+    """Which connections a host has is nobody else's business."""
+    ledger(tmp_path / "state").keep(armed(1))
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "state" / FILE).stat().st_mode & 0o777 == 0o600
+
+
+def test_it_is_text_that_a_person_can_read(tmp_path: Path) -> None:
+    keeper = ledger(tmp_path)
+    keeper.keep([Armed(4711, 99, OFF, ON)])
+    keeper.leave([4711])
+    assert (tmp_path / FILE).read_text() == HEADING + "4711 99 0 7200 75 9 1 180 20 31\n4711 -\n"
+
+
+@pytest.mark.parametrize("content", ["", HEADING])
+def test_a_record_goes_into_a_file_that_is_there_and_empty(tmp_path: Path, content: str) -> None:
+    """As touch(1) leaves it, or a process that was killed right after it made the file."""
+    (tmp_path / FILE).write_text(content)
+    ledger(tmp_path).keep(armed(1))
+    assert (tmp_path / FILE).read_text().count(HEADING) == 1
+    assert known(tmp_path) == [1]
+
+
+def test_what_was_put_back_is_forgotten_until_it_is_armed_again(tmp_path: Path) -> None:
+    keeper = ledger(tmp_path)
+    keeper.keep(armed(1, 2))
+    keeper.leave([1, 77])
+    assert known(tmp_path) == sorted(keeper.armed()) == [2]
+    keeper.keep([Armed(1, 7, ON, OFF)])
+    assert ledger(tmp_path).armed()[1] == Armed(1, 7, ON, OFF)
+
+
+# another boot, a killed process, a broken file
+
+
+def test_a_record_of_another_boot_is_of_sockets_that_are_gone(tmp_path: Path) -> None:
+    """Cookies begin anew with the boot: it must not be taken for one of these."""
+    ledger(tmp_path, "earlier").keep(armed(1, 2, 3))
+    keeper = ledger(tmp_path)
+    assert keeper.armed() == {}
+    keeper.keep(armed(2))
+    assert known(tmp_path) == [2]
+    assert "earlier" not in (tmp_path / FILE).read_text()
+
+
+def test_a_record_of_another_boot_stays_until_there_is_something_to_record(tmp_path: Path) -> None:
+    """To look is not to write."""
+    ledger(tmp_path, "earlier").keep(armed(1))
+    before = (tmp_path / FILE).read_bytes()
+    ledger(tmp_path).armed()
+    assert (tmp_path / FILE).read_bytes() == before
+
+
+def test_a_boot_whose_name_begins_like_ours_is_another(tmp_path: Path) -> None:
+    ledger(tmp_path, BOOT + "2").keep(armed(1))
+    assert known(tmp_path) == []
+
+
+@pytest.mark.parametrize("cut", range(1, len(HEADING) + 1))
+def test_half_a_heading_is_none(tmp_path: Path, cut: int) -> None:
+    """kill -9 in the middle of the very first write."""
+    (tmp_path / FILE).write_text(HEADING[: len(HEADING) - cut])
+    keeper = ledger(tmp_path)
+    assert keeper.armed() == {}
+    keeper.keep(armed(1))
+    assert known(tmp_path) == [1]
+    assert (tmp_path / FILE).read_text().startswith(HEADING)
+
+
+def test_a_line_that_is_being_written_is_read_once_it_is_whole(tmp_path: Path) -> None:
+    """A reader does not wait for a writer."""
+    ledger(tmp_path).keep(armed(1, 2))
+    whole = (tmp_path / FILE).read_bytes()
+    reader = ledger(tmp_path)
+    for size in range(len(whole) + 1):
+        (tmp_path / FILE).write_bytes(whole[:size])
+        assert set(reader.armed()) <= {1, 2}
+    assert sorted(reader.armed()) == [1, 2]
+
+
+# several processes
+
+WRITER = """
+import sys
+from pathlib import Path
+from tests.test_ledger import armed, ledger
+
+keeper, first = ledger(Path(sys.argv[1])), int(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+for cookie in range(first, first + 150):
+    keeper.keep(armed(cookie))
+    if cookie % 3 == 0:
+        keeper.leave([cookie])
+    if sys.argv[3] == "tidy" and cookie % 5 == 0:
+        keeper.tidy(__import__("numpy").arange(1, 10_000, dtype="u8"))
+    print(cookie, flush=True)
+"""
+
+
+def writer(directory: Path, first: int, tidy: str = "") -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(directory), str(first), tidy],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_two_processes_at_once_lose_nothing_of_each_other(tmp_path: Path) -> None:
+    """The daemon, and keepalivectl beside it."""
+    writers = [writer(tmp_path, 1000), writer(tmp_path, 2000)]
+    for each in writers:
+        assert each.stdin
+        each.stdin.write("go\n")
+        each.stdin.flush()
+    for each in writers:
+        each.communicate()
+        assert each.returncode == 0
+    expected = [cookie for first in (1000, 2000) for cookie in range(first, first + 150) if cookie % 3]
+    assert known(tmp_path) == expected
+    assert (tmp_path / FILE).read_text().count(HEADING) == 1
+
+
+def test_whatever_was_recorded_before_kill_9_is_known_afterwards(tmp_path: Path) -> None:
+    """A socket is set only once keep() has returned: what it has not said, it has not touched."""
+    killed = writer(tmp_path, 1000)
+    assert killed.stdin
+    assert killed.stdout
+    killed.stdin.write("go\n")
+    killed.stdin.flush()
+    said = [int(killed.stdout.readline()) for _ in range(20)]
+    killed.kill()
+    said += [int(line) for line in killed.communicate()[0].splitlines()]
+    recorded = known(tmp_path)
+    assert {cookie for cookie in said if cookie % 3} <= set(recorded)
+    ledger(tmp_path).keep(armed(1))
+    assert known(tmp_path) == [1, *recorded]
+
+
+def test_what_another_process_records_is_known_to_all_without_a_restart(tmp_path: Path) -> None:
+    daemon, by_hand = ledger(tmp_path), ledger(tmp_path)
+    daemon.keep(armed(1))
+    by_hand.keep(armed(2))
+    assert sorted(daemon.armed()) == [1, 2]
+    daemon.leave([2])
+    assert sorted(by_hand.armed()) == [1]
+
+
+def test_a_file_that_tidy_replaces_while_another_waits_for_it_is_not_written_into(tmp_path: Path) -> None:
+    """It would write into a file without a name."""
+    keeper, waiting = ledger(tmp_path), ledger(tmp_path)
+    keeper.keep(armed(*range(1, SPARE + 10)))
+    really = fcntl.flock
+    replaced: list[int] = []
+
+    def replaced_meanwhile(file: int, operation: int) -> None:
+        if not replaced:
+            replaced.append(file)
+            keeper.tidy(alive(5))
+        really(file, operation)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fcntl, "flock", replaced_meanwhile)
+        waiting.keep(armed(4711))
+    assert replaced
+    assert known(tmp_path) == sorted(keeper.armed()) == [5, 4711]
+
+
+def test_a_descriptor_is_never_left_open(tmp_path: Path) -> None:
+    """The daemon lives for months."""
+    keeper = ledger(tmp_path)
+    keeper.keep(armed(0))
+    before = os.listdir("/proc/self/fd")
+    for cookie in range(1, 20):
+        keeper.keep(armed(cookie))
+        keeper.armed()
+    (tmp_path / FILE).unlink()
+    (tmp_path / FILE).mkdir()
+    for _ in range(3):
+        with pytest.raises(StateError):
+            keeper.keep(armed(1))
+    assert os.listdir("/proc/self/fd") == before
+
+
+# what cannot be written
+
+
+def test_where_nothing_can_be_recorded_that_is_said_in_one_line() -> None:
+    """File, reason, and what follows from it."""
+    with reachable_directory() as directory, as_nobody():
+        with pytest.raises(StateError) as refused:
+            ledger(directory).keep(armed(1))
+        with pytest.raises(StateError):
+            ledger(directory / "below").keep(armed(1))
+    assert str(refused.value) == (
+        f"{directory}/armed: cannot be written: Permission denied; without a record no socket is touched"
+    )
+
+
+def test_a_record_that_may_not_be_read_is_no_empty_one() -> None:
+    """Who took it for one would arm what somebody has set again."""
+    with reachable_directory() as directory:
+        ledger(directory).keep(armed(1))
+        (directory / FILE).chmod(0)
+        with as_nobody(), pytest.raises(StateError, match=r"armed: cannot be read: Permission denied"):
+            ledger(directory).armed()
+
+
+def test_a_directory_in_its_place_is_said(tmp_path: Path) -> None:
+    (tmp_path / FILE).mkdir()
+    with pytest.raises(StateError, match="cannot be read: Is a directory"):
+        ledger(tmp_path).armed()
+    with pytest.raises(StateError, match="cannot be written: Is a directory"):
+        ledger(tmp_path).keep(armed(1))
+
+
+# growth
+
+
+def test_sockets_that_are_gone_are_cleared_away_once_they_are_many(tmp_path: Path) -> None:
+    """Backups open new ones every night; those that live are kept, whoever armed them."""
+    keeper = ledger(tmp_path)
+    keeper.keep(armed(*range(1, SPARE + 10)))
+    ledger(tmp_path).keep(armed(4711, 4712))
+    keeper.tidy(alive(3, 4711, 99_999))
+    assert known(tmp_path) == sorted(keeper.armed()) == [3, 4711]
+    assert (tmp_path / FILE).read_text().count("\n") == 3
+    keeper.keep(armed(8))
+    assert known(tmp_path) == [3, 8, 4711]
+
+
+def test_a_few_that_are_gone_are_not_worth_a_new_file(tmp_path: Path) -> None:
+    """It is looked at after every scan."""
+    keeper = ledger(tmp_path)
+    keeper.keep(armed(*range(1, SPARE + 3)))
+    before = (tmp_path / FILE).stat()
+    keeper.tidy(alive(1))
+    keeper.tidy(alive(1))
+    assert (tmp_path / FILE).stat() == before
+    keeper.keep(armed(SPARE + 3))
+    keeper.tidy(alive(1))
+    assert (tmp_path / FILE).stat().st_ino != before.st_ino
+
+
+def test_however_many_come_and_go_it_stays_small(tmp_path: Path) -> None:
+    keeper = ledger(tmp_path)
+    for first in range(1, 40_000, 500):
+        keeper.keep(armed(*range(first, first + 500)))
+        keeper.tidy(np.arange(first, first + 500, dtype=np.uint64))
+    assert (tmp_path / FILE).stat().st_size < 50 * (3 * 500 + SPARE)
+    assert len(keeper.armed()) < 3 * 500 + SPARE
+
+
+# records that were cut off
+
+
+LINE = "4711 99 0 7200 75 9 1 180 20 31\n"
+
+
+@pytest.mark.parametrize("cut", range(1, len(LINE)))
+def test_half_a_line_spoils_neither_the_next_one_nor_what_was_known_before(tmp_path: Path, cut: int) -> None:
+    """kill -9 may end a write anywhere (generic_perform_write, mm/filemap.c, heeds fatal signals)."""
+    ledger(tmp_path).keep(armed(4711))
+    with open(tmp_path / FILE, "a") as file:
+        file.write(LINE.replace("4711 99", "4711 8")[:-cut])
+    ledger(tmp_path).keep(armed(5))
+    assert ledger(tmp_path).armed() == {one.cookie: one for one in armed(4711, 5)}
+
+
+def test_a_full_disk_is_a_refusal_even_where_half_of_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """write(2) then says how much, and no error."""
+    keeper, really = ledger(tmp_path), os.write
+    keeper.keep(armed(1))
+    monkeypatch.setattr(os, "write", lambda file, text: really(file, text[: len(text) // 2]))
+    with pytest.raises(StateError, match="cannot be written: No space left on device"):
+        keeper.keep(armed(2, 3, 4))
+    monkeypatch.undo()
+    assert known(tmp_path) == sorted(keeper.armed()) == [1]
+    keeper.keep(armed(5))
+    assert known(tmp_path) == [1, 5]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff\xfe\x00\n",
+        b"\n",
+        b"1 2 3\n",
+        b"1 99 0 7200 75 9 1 180 20\n",
+        b"-1 99 0 7200 75 9 1 180 20 31\n",
+        b"18446744073709551616 99 0 7200 75 9 1 180 20 31\n",
+        b"9" * 5000 + b"\n",
+        b"one 99 0 7200 75 9 1 180 20 31\n",
+    ],
+)
+def test_a_line_that_cannot_be_one_is_passed_over(tmp_path: Path, line: bytes) -> None:
+    """A cookie has 64 bits; a line that says neither what stood there nor that it is over says nothing."""
+    ledger(tmp_path).keep(armed(1))
+    with open(tmp_path / FILE, "ab") as file:
+        file.write(line)
+    ledger(tmp_path).keep(armed(2))
+    assert known(tmp_path) == [1, 2]
+
+
+# armed twice
+
+
+def test_what_stood_there_before_the_first_arming_is_what_is_kept(tmp_path: Path) -> None:
+    """Armed again by hand, with other times: to disarm it is to give back the program's own, not ours."""
+    again = SocketKeepalive(True, Keepalive(60, 10, 31))
+    ledger(tmp_path).keep([Armed(1, 7, OFF, ON)])
+    ledger(tmp_path).keep([Armed(1, 7, ON, again)])
+    assert ledger(tmp_path).armed()[1] == Armed(1, 7, OFF, again)
+
+
+def test_what_a_program_set_since_is_what_stood_there_before(tmp_path: Path) -> None:
+    """That is its own choice, which another arming by hand then changes."""
+    own = SocketKeepalive(True, Keepalive(600, 75, 9))
+    ledger(tmp_path).keep([Armed(1, 7, OFF, ON)])
+    ledger(tmp_path).keep([Armed(1, 7, own, ON)])
+    assert ledger(tmp_path).armed()[1] == Armed(1, 7, own, ON)
+
+
+def test_a_tidied_file_is_for_its_owner_alone_too(tmp_path: Path) -> None:
+    keeper = ledger(tmp_path)
+    keeper.keep(armed(*range(1, SPARE + 10)))
+    keeper.tidy(alive(1))
+    assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
