@@ -39,11 +39,11 @@ SOCKET = {
     "inode": "u4",  # of the socket, as in /proc/PID/fd
     "uid": "u4",
     "interface": "u4",  # index into SocketTable.interfaces, 0 unknown
-    "segments_in": "u4",  # wrap around
+    "segments_in": "u4",  # or whatever else the system counts that moves when segments do; wrap around
     "segments_out": "u4",
     "keepidle": "u4",  # seconds; its own or its namespace's, 0 unknown ...
     "keepintvl": "u4",  # ... and so these
-    "since_sent": "f4",  # seconds since data was sent ...
+    "since_sent": "f4",  # seconds, NaN unknown, since data was sent ...
     "since_received": "f4",  # ... or received ...
     "since_acked": "f4",  # ... or acknowledged by the peer
     "expires": "f4",  # seconds until the timer checks, 0 without a timer
@@ -129,6 +129,7 @@ class Timer(enum.IntEnum):
     KEEPALIVE = 2
     TIMEWAIT = 3
     ZERO_WINDOW = 4
+    UNSEEN = 255  # not of sock_diag: this system shows neither timers nor probes
 
 
 class Switch(enum.IntEnum):
@@ -182,7 +183,7 @@ _DUE_LABELS = {
 class Verdict(enum.IntEnum):
     """What will become of a connection if its programs stay quiet."""
 
-    UNKNOWN = 0  # no timeout is known for it
+    UNKNOWN = 0  # its timeout, its idle time or its keepalive is not known
     SAFE = 1  # a packet is due before the cut
     LATE = 2  # a packet is due, but after the cut
     BARE = 3  # nothing will ever be sent

@@ -50,7 +50,7 @@ def _cells(connection: Connection) -> tuple[str, ...]:
     return (
         connection.verdict.label + ("" if connection.confirmed else "?"),
         "-" if math.isnan(connection.left) else span(connection.left),
-        span(connection.idle),
+        "-" if math.isnan(connection.idle) else span(connection.idle),
         _next_packet(connection),
         connection.keepalive.value,
         str(connection.local),

@@ -2,6 +2,8 @@
 
 The kernel's ages (tcpi_last_data_sent and so on) do not show a peer's keepalive probe nor our
 answer to it; only the segment counters move.
+Where a system does not even tell ages, the counters alone say when something moved, and a
+connection's idle time is unknown until it does.
 So the memory of each socket joins both, from scan to scan, by its cookie.
 """
 
@@ -31,7 +33,7 @@ class Activity:
     segments_in: Column
     segments_out: Column
     first_seen: Column  # instant of the first scan that had it
-    last_packet: Column  # instant
+    last_packet: Column  # instant, NaN until one was seen
     expires_at: Column  # instant at which the keepalive timer checks, NaN without one
     keepidle: Column  # idle time after which it probes, as far as the timer has shown
     peer_period: Column  # idle time after which the peer probes, FOREVER if it was never seen to
@@ -69,22 +71,24 @@ def observe(before: Activity, table: SocketTable, timeout: Column) -> Activity:
     heard = known & (sockets["segments_in"] != remembered(before.segments_in, 0))
     moved = heard | (known & (sockets["segments_out"] != remembered(before.segments_out, 0)))
     first_seen = remembered(before.first_seen, now)
-    last_packet = remembered(before.last_packet, -FOREVER).copy()
+    last_packet = remembered(before.last_packet, np.nan).copy()
     survived = remembered(before.survived, 0.0).copy()
     peer_period = remembered(before.peer_period, FOREVER).copy()
 
     newer = np.flatnonzero(moved | ~known)  # the rest is as it was
     heard, moved, last_before = heard[newer], moved[newer], last_packet[newer]
     ages = [sockets[age][newer] for age in ("since_sent", "since_received", "since_acked")]
-    by_ages = now - np.min(ages, axis=0).astype(np.float64)  # in single precision a year of uptime costs seconds
-    unshown = moved & (by_ages <= before.taken_at)
+    by_ages = now - np.fmin.reduce(ages).astype(np.float64)  # in single precision a year of uptime costs seconds
+    unshown = moved & ~(by_ages > before.taken_at)  # so is all that moves where ages are not told
     newest = np.where(unshown, before.taken_at, by_ages)
-    forgotten = moved & ~heard & (newest - last_before > timeout[newer])
-    last_packet[newer] = np.where(forgotten, last_before, np.maximum(newest, last_before))
+    shown = sockets["timer"][newer] != Timer.UNSEEN.value  # else probes may have broken a silence unseen
+    forgotten = shown & moved & ~heard & (newest - last_before > timeout[newer])
+    last_packet[newer] = np.where(forgotten, last_before, np.fmax(newest, last_before))
 
-    quiet_until = before.taken_at - np.maximum(last_before, first_seen[newer])
+    heard &= shown
+    quiet_until = before.taken_at - np.fmax(last_before, first_seen[newer])
     survived[newer] = np.where(heard, np.maximum(survived[newer], quiet_until), survived[newer])
-    peer_period[newer] = np.where(heard & unshown, now - last_before, peer_period[newer])
+    peer_period[newer] = np.where(heard & unshown, np.fmin(now - last_before, FOREVER), peer_period[newer])
 
     expires_at = now + sockets["expires"].astype(np.float64) + IF_TICKING[sockets["timer"]]
     same_timer = np.abs(expires_at - remembered(before.expires_at, np.nan)) < SAME_TIMER

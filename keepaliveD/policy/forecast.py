@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keepaliveD.model import FOREVER, Bools, Column, Due, SocketTable, Timer, Verdict
+from keepaliveD.model import FOREVER, Bools, Column, Due, SocketTable, Switch, Timer, Verdict
 from keepaliveD.policy.activity import Activity
 from keepaliveD.policy.paths import Assigned
 
@@ -21,7 +21,7 @@ class Forecast:
     verdict: Column  # Verdict
     due: Column  # Due: what the next packet will be
     due_at: Column  # instant, FOREVER if nothing is due
-    cut_at: Column  # instant, NaN if no timeout is known
+    cut_at: Column  # instant, NaN if no timeout is known, or no idle time
     timeout: Column  # the path's, or the longer idle time that the connection was seen to survive
     confirmed: Bools  # false for a `cut` that packets from before the watch may refute
 
@@ -33,6 +33,8 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
     the peer's rhythm promises.
     A packet that is due just when the path forgets comes too late, and so does one whose timer may
     fire late.
+    Where a system shows neither timers nor probes, a connection is neither bare nor cut unless its
+    keepalive is known to be off; and the peer may still probe, so that such a cut is never certain.
     """
     sockets, now = table.sockets, table.taken_at
     timeout = np.maximum(assigned.timeout, activity.survived)
@@ -55,11 +57,14 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
 
     verdict = np.full(len(sockets), Verdict.BARE, np.uint8)
     _put(verdict, Verdict.LATE, due != Due.NOTHING.value)
-    _put(verdict, Verdict.SAFE, (latest < cut_at) | (cut_at == FOREVER))
+    _put(verdict, Verdict.SAFE, (latest < cut_at) | (timeout == FOREVER))
     _put(verdict, Verdict.CUT, now >= cut_at)
-    _put(verdict, Verdict.UNKNOWN, np.isnan(cut_at))
+    unseen = sockets["timer"] == Timer.UNSEEN.value
+    in_doubt = unseen & (sockets["keepalive"] != Switch.OFF.value) & (due == Due.NOTHING.value) & (timeout != FOREVER)
+    _put(verdict, Verdict.UNKNOWN, (np.isnan(cut_at) & (timeout != FOREVER)) | in_doubt)
 
     watched = (activity.first_seen <= activity.last_packet) | (now - activity.first_seen >= timeout)
+    watched &= ~unseen
     return Forecast(now, verdict, due, due_at, cut_at, timeout, watched | (verdict != Verdict.CUT.value))
 
 

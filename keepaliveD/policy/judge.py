@@ -19,6 +19,7 @@ from keepaliveD.model import (
     Path,
     Shown,
     SocketTable,
+    Switch,
     TcpState,
     Timer,
     Verdict,
@@ -27,6 +28,8 @@ from keepaliveD.policy.activity import Activity, observe
 from keepaliveD.policy.forecast import Forecast, forecast
 from keepaliveD.policy.paths import Assigned, assign, ignored
 
+SWITCH = {Switch.ON: Shown.ON, Switch.OFF: Shown.OFF}
+TIMER = {Timer.KEEPALIVE: Shown.ON, Timer.OFF: Shown.OFF}  # tells where the switch itself is not known
 SURVIVED = "longest silence it survived"
 
 
@@ -81,7 +84,7 @@ def _connection(judgement: Judgement, row: int) -> Connection:
         local=_endpoint(judgement, "local", row),
         remote=_endpoint(judgement, "remote", row),
         state=TcpState(sockets["state"][row]).name,
-        keepalive={Timer.KEEPALIVE: Shown.ON, Timer.OFF: Shown.OFF}.get(sockets["timer"][row], Shown.HIDDEN),
+        keepalive=SWITCH.get(sockets["keepalive"][row]) or TIMER.get(sockets["timer"][row], Shown.HIDDEN),
         verdict=Verdict(forecast.verdict[row]),
         due=Due(forecast.due[row]),
         due_in=float(forecast.due_at[row]) - forecast.now,

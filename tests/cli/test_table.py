@@ -54,6 +54,13 @@ def plain(*connections: Connection, width: float = FOREVER) -> list[str]:
     return render(connections, width, colour=False).split("\n")
 
 
+def test_an_idle_time_that_is_not_known_is_a_dash_and_null() -> None:
+    """As on systems that tell no ages, at the first look."""
+    unknown = dataclasses.replace(BARE, verdict=Verdict.UNKNOWN, idle=math.nan, left=math.nan)
+    assert render([unknown], math.inf, colour=False).splitlines()[1].split()[:3] == ["unknown", "-", "-"]
+    assert json.loads(as_json([unknown]))[0]["idle"] is None
+
+
 def test_a_table_says_what_comes_first_the_packet_or_the_cut() -> None:
     """One line a connection, in the order they are given."""
     assert [re.split("  +", line) for line in plain(*ALL)] == [

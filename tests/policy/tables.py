@@ -3,7 +3,7 @@
 import ipaddress
 from typing import TypedDict, Unpack
 
-from keepaliveD.model import FOREVER, Path, Sockets, SocketTable, TcpState, Timer
+from keepaliveD.model import FOREVER, Path, Sockets, SocketTable, Switch, TcpState, Timer
 from keepaliveD.policy.activity import Activity, nothing_known
 from keepaliveD.policy.judge import Judgement, judge
 
@@ -22,6 +22,7 @@ class Socket(TypedDict, total=False):
     interface: int
     state: TcpState
     timer: Timer
+    keepalive: Switch
     expires: float
     since_sent: float
     since_received: float

@@ -1,5 +1,7 @@
 """When a packet was last seen that a firewall could have seen."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,46 @@ def test_a_packet_of_the_peer_after_the_cut_proves_that_it_lives() -> None:
     first = table(1000.0, idle(290.0))
     heard = table(1020.0, idle(310.0, segments_in=11) | {"since_received": 5.0})
     assert last_packet(first, heard) == 1015.0
+
+
+def test_ages_that_are_not_told_are_unknown_until_something_moves() -> None:
+    """Some systems count bytes and tell no ages: what moved since the scan before did so then at the earliest."""
+    untold = idle(math.nan)
+    assert math.isnan(last_packet(table(1000.0, untold), table(1015.0, untold)))
+    moved = untold | {"segments_out": 11}
+    assert last_packet(table(1000.0, untold), table(1015.0, untold), table(1030.0, moved)) == 1015.0
+    assert last_packet(table(1000.0, untold), table(1015.0, moved), table(1030.0, moved)) == 1000.0
+
+
+def test_one_age_that_is_told_is_enough() -> None:
+    """FreeBSD tells when a connection was heard last, and nothing else."""
+    received = idle(math.nan) | {"since_received": 30.0}
+    assert last_packet(table(1000.0, received)) == 970.0
+
+
+def test_a_scan_that_tells_no_ages_forgets_nothing() -> None:
+    """A watcher that was made anew by a reload has not seen when its connections were opened."""
+    assert last_packet(table(1000.0, idle(100.0)), table(1015.0, idle(math.nan))) == 900.0
+
+
+def test_where_probes_are_not_seen_no_silence_is_proved() -> None:
+    """Probes may have kept the path patient; what was heard in between tells nothing about its timeout."""
+    scans = [
+        table(1000.0, idle(0.0, timer=Timer.UNSEEN)),
+        table(1350.0, idle(math.nan, timer=Timer.UNSEEN)),
+        table(1365.0, idle(math.nan, timer=Timer.UNSEEN, segments_in=11)),
+    ]
+    activity = watch(*scans).activity
+    assert (activity.survived[0], activity.peer_period[0], activity.last_packet[0]) == (0.0, FOREVER, 1350.0)
+
+
+def test_where_probes_are_not_seen_a_late_packet_of_ours_counts() -> None:
+    """The silence before it may have been none."""
+    scans = [
+        table(1000.0, idle(290.0, timer=Timer.UNSEEN)),
+        table(1020.0, idle(math.nan, timer=Timer.UNSEEN, segments_out=11)),
+    ]
+    assert watch(*scans).activity.last_packet[0] == 1000.0
 
 
 def test_the_silence_that_was_survived_is_remembered() -> None:

@@ -1,9 +1,11 @@
 """Which comes first: the next packet, or the cut."""
 
+import math
+
 import numpy as np
 import pytest
 
-from keepaliveD.model import FOREVER, Due, Path, TcpState, Timer, Verdict
+from keepaliveD.model import FOREVER, Due, Path, Switch, TcpState, Timer, Verdict
 from tests.policy.tables import Socket, idle, table, watch
 
 
@@ -126,3 +128,37 @@ def test_a_silence_once_survived_counts_as_the_timeout() -> None:
 def test_an_empty_table_is_no_trouble() -> None:
     assert len(watch(table(1000.0)).forecast.verdict) == 0
     assert np.array_equal(watch(table(1000.0, idle(1.0)), table(1015.0)).activity.cookie, [])
+
+
+def untold(seconds: float, keepalive: Switch = Switch.UNKNOWN) -> Socket:
+    """A socket of a system that shows neither timers nor probes."""
+    return idle(seconds, timer=Timer.UNSEEN, keepalive=keepalive)
+
+
+def test_an_idle_time_that_is_not_known_leaves_the_verdict_open() -> None:
+    """Neither a warning nor an all-clear may rest on a guess."""
+    for switch in Switch:
+        assert verdict(untold(math.nan, switch)) is Verdict.UNKNOWN
+    assert verdict(idle(math.nan, timer=Timer.KEEPALIVE, expires=100.0)) is Verdict.UNKNOWN
+
+
+def test_a_keepalive_that_is_not_known_is_not_bare_and_not_cut() -> None:
+    """It may be on, and its probes unseen."""
+    for switch in (Switch.UNKNOWN, Switch.ON):
+        assert verdict(untold(10.0, switch)) is Verdict.UNKNOWN
+        assert verdict(untold(301.0, switch)) is Verdict.UNKNOWN
+
+
+def test_a_keepalive_that_is_known_to_be_off_is_bare() -> None:
+    assert verdict(untold(10.0, Switch.OFF)) is Verdict.BARE
+
+
+def test_a_cut_is_never_certain_where_probes_are_not_seen() -> None:
+    """The peer may have probed all the time."""
+    scans = [table(now, untold(now - 1000.0, Switch.OFF)) for now in (1000.0, 1300.0, 1600.0)]
+    forecast = watch(*scans).forecast
+    assert (forecast.verdict[0], bool(forecast.confirmed[0])) == (Verdict.CUT, False)
+
+
+def test_a_path_that_never_forgets_makes_safe_even_what_is_not_known() -> None:
+    assert verdict(untold(math.nan), timeout=FOREVER) is Verdict.SAFE
