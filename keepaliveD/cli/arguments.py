@@ -13,6 +13,7 @@ from keepaliveD import __version__
 from keepaliveD.config import DEFAULT_FILE
 from keepaliveD.errors import Exit, Refusal
 from keepaliveD.journal import complain
+from keepaliveD.platforms import NAMES
 
 STATE_DIRECTORY = "/var/lib/tcp-keepalived"
 
@@ -46,6 +47,13 @@ def add_state(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=default,
         help="where the values found are kept (default: %(default)s)",
+    )
+
+
+def add_platform(parser: argparse.ArgumentParser) -> None:
+    """Whose settings these are."""
+    parser.add_argument(
+        "--platform", choices=NAMES, help="use the commands of this operating system (default: the one that runs)"
     )
 
 
