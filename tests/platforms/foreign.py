@@ -18,10 +18,14 @@ class System:
     programs: dict[str, str]
     tells_idle: bool = False
     tells_zone: bool = True
+    always_keepalive: int = 0  # what the system comes with
 
 
-FREEBSD = System("freebsd", {"usr/bin/netstat": "netstat", "sbin/sysctl": "mib"}, tells_idle=True)
-SYSTEMS = (FREEBSD,)
+FREEBSD = System("freebsd", {"usr/bin/netstat": "netstat", "sbin/sysctl": "mib"}, tells_idle=True, always_keepalive=1)
+MACOS = System("macos", {"usr/sbin/netstat": "netstat", "usr/sbin/sysctl": "mib"})
+SOLARIS = System("solaris", {"usr/bin/netstat": "netstat"})
+ILLUMOS = System("illumos", {"usr/bin/connstat": "connstat"}, tells_zone=False)
+SYSTEMS = (FREEBSD, MACOS, SOLARIS, ILLUMOS)
 
 
 class Watched:
@@ -30,6 +34,7 @@ class Watched:
     def __init__(self, system: System, root: Path) -> None:
         self.system = system
         self.host = Host(root, system.name, system.programs)
+        self.host.change(always_keepalive=system.always_keepalive)
         self.listing = listing(system.name, root)
         self.watcher = watching(self.listing)(all_namespaces=True, with_interfaces=False)
 

@@ -196,4 +196,5 @@ def test_it_says_what_the_system_does_not_tell(watched: Watched) -> None:
 
 
 def test_every_system_is_tested() -> None:
-    assert {system.name for system in SYSTEMS} == set(LISTINGS)
+    by_psutil = {"openbsd", "netbsd", "aix"}  # tests/platforms/test_listings.py
+    assert {system.name for system in SYSTEMS} == set(LISTINGS) - by_psutil

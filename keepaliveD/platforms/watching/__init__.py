@@ -5,17 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from keepaliveD.errors import Unsupported
 from keepaliveD.platforms.base import WatcherFactory
 from keepaliveD.platforms.watching.freebsd import FreeBSD
+from keepaliveD.platforms.watching.known_to_psutil import KnownToPsutil
+from keepaliveD.platforms.watching.macos import MacOS
 from keepaliveD.platforms.watching.seen import Listing, ListingWatcher
+from keepaliveD.platforms.watching.solaris import sunos
 
 LISTINGS: Mapping[str, Callable[[Path], Listing]] = {
     "freebsd": FreeBSD,
+    "macos": MacOS,
+    "solaris": sunos,
+    "illumos": sunos,
+    "openbsd": lambda _: KnownToPsutil(),
+    "netbsd": lambda _: KnownToPsutil(),
+    "aix": lambda _: KnownToPsutil(),
 }
 
 
 def listing(system: str, root: Path = Path("/")) -> Listing:
-    """What that system's programs tell; they are looked for below `root`."""
+    """What that system's programs tell; they are looked for below `root`. Raises Unsupported."""
+    if system not in LISTINGS:
+        raise Unsupported(
+            f"{system}: its connections cannot be watched: no program is known here that lists them in a form to rely "
+            f"on, and psutil does not know {system}; settings can be applied all the same"
+        )
     return LISTINGS[system](root)
 
 
