@@ -53,7 +53,10 @@ def add_state(parser: argparse.ArgumentParser) -> None:
 def add_platform(parser: argparse.ArgumentParser) -> None:
     """Whose settings these are."""
     parser.add_argument(
-        "--platform", choices=NAMES, help="use the commands of this operating system (default: the one that runs)"
+        "--platform",
+        metavar="SYSTEM",
+        choices=NAMES,
+        help=f"use the commands of {', '.join(NAMES[:-1])} or {NAMES[-1]} (default: of the system that runs)",
     )
 
 

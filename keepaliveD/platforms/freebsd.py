@@ -30,7 +30,7 @@ BOOT_TIME = re.compile(r"\{ sec = ([0-9]+), usec = [0-9]+ \}")
 class FreeBSD(Settings):
     """Sets them by sysctl(8) below `root`."""
 
-    notes = ("the keepalive settings are the whole system's: a jail has none of its own",)
+    notes: tuple[str, ...] = ("the keepalive settings are the whole system's: a jail has none of its own",)
 
     def __init__(self, root: Path = Path("/"), program: str = "sbin/sysctl") -> None:
         self._sysctl = Sysctl(root / program)

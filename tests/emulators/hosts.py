@@ -72,3 +72,43 @@ def freebsd(root: Path, *flags: str, hz: int = 1000, system: str = "freebsd") ->
 def dragonfly(root: Path) -> Host:
     """DragonFly, whose hz is 100."""
     return freebsd(root, hz=100, system="dragonfly")
+
+
+def macos(root: Path) -> Host:
+    """macOS."""
+    values = {f"{TCP}keepidle": 7_200_000, f"{TCP}keepintvl": 75_000, f"{TCP}keepcnt": 8}
+    return Host(root, Kernel("macos", values), {"usr/sbin/sysctl": "sysctl"})
+
+
+def openbsd(root: Path, *flags: str) -> Host:
+    """OpenBSD that counts seconds, or half-seconds with the flag "slowhz"."""
+    units = 2 if "slowhz" in flags else 1
+    values = {f"{TCP}keepidle": 7200 * units, f"{TCP}keepintvl": 75 * units}
+    return Host(root, Kernel("openbsd", values, *flags), {"sbin/sysctl": "sysctl"})
+
+
+def netbsd(root: Path) -> Host:
+    """NetBSD."""
+    values = {f"{TCP}keepidle": 14_400, f"{TCP}keepintvl": 150, f"{TCP}keepcnt": 8}
+    return Host(root, Kernel("netbsd", values), {"sbin/sysctl": "sysctl"})
+
+
+def sunos(root: Path, system: str, *flags: str, ipadm: bool) -> Host:
+    """Solaris 10, Solaris 11 or illumos. Flag: "one-second", the lowest idle time of illumos since 2015."""
+    values = {"_keepalive_interval": 7_200_000, "_keepalive_abort_interval": 480_000}
+    programs = {"usr/sbin/ndd": "ndd", "usr/bin/who": "who"}
+    if ipadm:
+        programs["usr/sbin/ipadm"] = "ipadm"
+    return Host(root, Kernel(system, values, *flags), programs)
+
+
+def hpux(root: Path) -> Host:
+    """HP-UX 11i."""
+    values = {"_keepalive_interval": 7_200_000, "_ip_abort_interval": 600_000}
+    return Host(root, Kernel("hpux", values), {"usr/bin/ndd": "ndd", "usr/bin/who": "who"})
+
+
+def aix(root: Path) -> Host:
+    """AIX."""
+    values = {"tcp_keepidle": 14_400, "tcp_keepintvl": 150, "tcp_keepcnt": 8}
+    return Host(root, Kernel("aix", values), {"usr/sbin/no": "no", "usr/bin/who": "who"})

@@ -2,7 +2,8 @@
 
 After sbin/sysctl/sysctl.c of each; sys/kern/kern_sysctl.c (sysctl_msec_to_ticks) of FreeBSD;
 sys/netinet/tcp_usrreq.c (tcpctl_vars, sysctl_tcp_keep) of OpenBSD and NetBSD.
-Flags: "2008" exits with 0 after a failed set; "no-boot-id"; "slowhz" is an old OpenBSD.
+Flags: "2008" exits with 0 after a failed set; "no-boot-id"; "slowhz" is an old OpenBSD,
+"forgotten" one whose sysctl(8) no longer knows that name.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def unknown(kernel: Kernel, key: str) -> int:
     """Complain about a name."""
     last = key.rpartition(".")[2]
     match kernel.system:
-        case "openbsd" if last == "slowhz":
+        case "openbsd" if last == "slowhz" and "forgotten" not in kernel.flags:
             return fail(f"{key}: value is not available", 0)
         case "openbsd":
             return fail(f"fourth level name {last} in {key} is invalid", 0)

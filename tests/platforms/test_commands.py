@@ -14,12 +14,12 @@ from keepaliveD.perform import Performer
 from keepaliveD.platforms.commands import run
 from keepaliveD.platforms.nothing import NoOwners
 from tests.emulators.hosts import Fault
-from tests.platforms.worlds import HOSTS, Emulated, emulated
+from tests.platforms.worlds import Emulated, emulated
 
-EACH_COMMAND = pytest.mark.parametrize("world", ["FreeBSD"], indirect=True)
+EACH_COMMAND = ["FreeBSD", "Solaris 11", "HP-UX", "AIX"]  # sysctl, ipadm, ndd, no
 
 
-@pytest.fixture(params=HOSTS)
+@pytest.fixture(params=EACH_COMMAND)
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Emulated:
     root = tmp_path / "root"
     root.mkdir()
@@ -70,7 +70,6 @@ def test_a_setting_command_that_fails_oddly_is_a_named_error(
         raise attempt(world, tmp_path / "state") or AssertionError("it was not refused")
 
 
-@EACH_COMMAND
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("what", ["hang", "late"])
 def test_a_setting_command_that_hangs_is_ended_and_undone(world: Emulated, tmp_path: Path, what: str) -> None:
@@ -104,7 +103,6 @@ def test_a_reading_command_that_fails_oddly_is_a_named_error(world: Emulated, wh
     assert world.host.look().values == found
 
 
-@EACH_COMMAND
 @pytest.mark.usefixtures("impatient")
 def test_a_reading_command_that_hangs_is_ended(world: Emulated) -> None:
     """A scan that fails is told, and tried again; it must not stop the daemon."""

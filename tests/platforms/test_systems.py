@@ -45,6 +45,7 @@ def test_one_run_finds_applies_reads_back_and_gives_back(world: Emulated, argume
     assert world.host.look().values == stood
 
 
+@pytest.mark.parametrize("world", ["FreeBSD"], indirect=True)
 def test_a_dry_run_writes_nothing(world: Emulated, arguments: list[str]) -> None:
     """It says what would be."""
     stood = world.host.look().values
@@ -56,6 +57,7 @@ def test_a_dry_run_writes_nothing(world: Emulated, arguments: list[str]) -> None
     assert world.host.look().values == stood
 
 
+@pytest.mark.parametrize("world", ["Solaris 11"], indirect=True)
 def test_what_a_killed_daemon_left_is_given_back_by_keepalivectl(
     world: Emulated, arguments: list[str], tmp_path: Path
 ) -> None:

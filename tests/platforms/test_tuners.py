@@ -77,7 +77,6 @@ def test_a_daemon_that_was_killed_is_made_up_for_by_the_next(world: World, custo
     ("position", "what", "error"),
     [
         (0, "forbidden", NotPermitted),
-        (1, "forbidden", NotPermitted),
         (-1, "forbidden", NotPermitted),
         (-1, "silent", KernelError),
         (-1, "off-by-one", KernelError),

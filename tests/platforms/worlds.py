@@ -99,11 +99,27 @@ class Emulated:
 
 
 MILLISECONDS = {f"{TCP}keepintvl": 20_000, f"{TCP}keepcnt": 31, f"{TCP}keepidle": 180_000}
+IPADM = {"_keepalive_abort_interval": 620_000, "_keepalive_interval": 180_000}
+NDD = {f"tcp{key}": value for key, value in IPADM.items()}
 
 HOSTS: dict[str, tuple[str, Callable[[Path], Host], Mapping[str, int]]] = {
     "FreeBSD": ("freebsd", hosts.freebsd, MILLISECONDS),
     "FreeBSD 7": ("freebsd", lambda root: hosts.freebsd(root, "2008", "no-boot-id", hz=100), MILLISECONDS),
     "DragonFly": ("dragonfly", hosts.dragonfly, MILLISECONDS),
+    "macOS": ("macos", hosts.macos, MILLISECONDS),
+    "OpenBSD": ("openbsd", hosts.openbsd, {f"{TCP}keepintvl": 20, f"{TCP}keepidle": 180}),
+    "OpenBSD of 2022": (
+        "openbsd",
+        lambda root: hosts.openbsd(root, "slowhz"),
+        {f"{TCP}keepintvl": 40, f"{TCP}keepidle": 360},
+    ),
+    "NetBSD": ("netbsd", hosts.netbsd, {f"{TCP}keepintvl": 40, f"{TCP}keepcnt": 31, f"{TCP}keepidle": 360}),
+    "Solaris 10": ("solaris10", lambda root: hosts.sunos(root, "solaris10", ipadm=False), NDD),
+    "Solaris 11": ("solaris11", lambda root: hosts.sunos(root, "solaris11", ipadm=True), IPADM),
+    "illumos": ("illumos", lambda root: hosts.sunos(root, "illumos", "one-second", ipadm=True), IPADM),
+    "illumos without ipadm": ("illumos", lambda root: hosts.sunos(root, "illumos", ipadm=False), NDD),
+    "HP-UX": ("hpux", hosts.hpux, {"tcp_keepalive_interval": 180_000}),
+    "AIX": ("aix", hosts.aix, {"tcp_keepintvl": 40, "tcp_keepcnt": 31, "tcp_keepidle": 360}),
 }
 
 
