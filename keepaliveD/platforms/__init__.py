@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keepaliveD.errors import Unsupported
-from keepaliveD.platforms.base import Platform
+from keepaliveD.platforms.base import Platform, WatcherFactory
 
 if TYPE_CHECKING:
     from keepaliveD.platforms.settings import Settings
@@ -41,10 +41,23 @@ def detect(name: str | None = None, root: Path = Path("/")) -> Platform:
         from keepaliveD.platforms.linux import linux
 
         return linux(root)
-    from keepaliveD.platforms.nothing import NoOwners, watch_nothing
+    from keepaliveD.platforms.nothing import NoOwners
 
     tuner = _tuner(name, root)
-    return Platform(name, tuner, NoOwners(), watch_nothing, tuner.notes)
+    watcher, limits = _watcher(name, root)
+    return Platform(name, tuner, NoOwners(), watcher, (*tuner.notes, *limits))
+
+
+def _watcher(name: str, root: Path) -> tuple[WatcherFactory, tuple[str, ...]]:
+    """The watcher, and what it cannot tell; settings are kept also where nothing can be watched."""
+    from keepaliveD.platforms.nothing import watch_nothing
+    from keepaliveD.platforms.watching import listing, watching
+
+    try:
+        found = listing(name, root)
+    except Unsupported as refusal:
+        return watch_nothing, (str(refusal).removeprefix(f"{name}: "),)
+    return watching(found), found.limits
 
 
 def _tuner(name: str, root: Path) -> Settings:

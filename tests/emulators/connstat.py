@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import NoReturn
 
-from tests.emulators.wire import Connection, Wire, leave, listen
+from tests.emulators.wire import Connection, leave, listen
 
 
-def main(file: Path, arguments: list[str]) -> NoReturn:
+def main(file: str, arguments: list[str]) -> NoReturn:
     """`connstat -P -o FIELD,... [-e]`: no header, addresses and ports as inet_ntop writes them."""
-    wire: Wire = listen(file, ["connstat", *arguments])
+    wire = listen(file)
     if "-P" in arguments and "-o" not in arguments:
         print('connstat: parsable output requires "-o"', file=sys.stderr)
         leave(b"", 1)

@@ -66,7 +66,9 @@ class Host:
 def freebsd(root: Path, *flags: str, hz: int = 1000, system: str = "freebsd") -> Host:
     """FreeBSD 14, or what the flags make of it."""
     values = {f"{TCP}keepidle": 7200 * hz, f"{TCP}keepintvl": 75 * hz, f"{TCP}keepcnt": 8}
-    return Host(root, Kernel(system, values, *flags, hz=hz), {"sbin/sysctl": "sysctl"})
+    values |= {f"{TCP}always_keepalive": 1, "kern.hz": hz}
+    programs = {"sbin/sysctl": "sysctl", "usr/bin/netstat": "netstat"}
+    return Host(root, Kernel(system, values, *flags, hz=hz), programs)
 
 
 def dragonfly(root: Path) -> Host:
@@ -76,8 +78,8 @@ def dragonfly(root: Path) -> Host:
 
 def macos(root: Path) -> Host:
     """macOS."""
-    values = {f"{TCP}keepidle": 7_200_000, f"{TCP}keepintvl": 75_000, f"{TCP}keepcnt": 8}
-    return Host(root, Kernel("macos", values), {"usr/sbin/sysctl": "sysctl"})
+    values = {f"{TCP}keepidle": 7_200_000, f"{TCP}keepintvl": 75_000, f"{TCP}keepcnt": 8, f"{TCP}always_keepalive": 0}
+    return Host(root, Kernel("macos", values), {"usr/sbin/sysctl": "sysctl", "usr/sbin/netstat": "netstat"})
 
 
 def openbsd(root: Path, *flags: str) -> Host:
@@ -94,9 +96,14 @@ def netbsd(root: Path) -> Host:
 
 
 def sunos(root: Path, system: str, *flags: str, ipadm: bool) -> Host:
-    """Solaris 10, Solaris 11 or illumos. Flag: "one-second", the lowest idle time of illumos since 2015."""
+    """Solaris 10, Solaris 11 or illumos.
+
+    Flags: "one-second", the lowest idle time of illumos since 2015; "no-connstat", illumos before 2019.
+    """
     values = {"_keepalive_interval": 7_200_000, "_keepalive_abort_interval": 480_000}
-    programs = {"usr/sbin/ndd": "ndd", "usr/bin/who": "who"}
+    programs = {"usr/sbin/ndd": "ndd", "usr/bin/who": "who", "usr/bin/netstat": "netstat"}
+    if system == "illumos" and "no-connstat" not in flags:
+        programs["usr/bin/connstat"] = "connstat"
     if ipadm:
         programs["usr/sbin/ipadm"] = "ipadm"
     return Host(root, Kernel(system, values, *flags), programs)

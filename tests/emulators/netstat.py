@@ -8,17 +8,22 @@ usr/src/cmd/cmd-inet/usr.bin/netstat/netstat.c of illumos for Solaris, whose own
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import NoReturn
 
+from tests.emulators.kernel import Kernel
 from tests.emulators.wire import Connection, Wire, leave, listen
 
 
-def main(file: Path, arguments: list[str]) -> NoReturn:
+def main(file: str, arguments: list[str]) -> NoReturn:
     """List what was asked for."""
-    wire = listen(file, ["netstat", *arguments])
-    answers = {"freebsd": freebsd, "macos": macos, "solaris": solaris}
-    leave(answers[wire.system](wire, arguments).encode())
+    wire, kernel = listen(file), Kernel.load(file)
+    match kernel.system:
+        case "freebsd":
+            leave(freebsd(wire, kernel.hz, arguments).encode())
+        case "macos":
+            leave(macos(wire, arguments).encode())
+        case _:
+            leave(solaris(wire, arguments).encode())
 
 
 def flags(arguments: list[str]) -> str:
@@ -29,18 +34,18 @@ def flags(arguments: list[str]) -> str:
 # FreeBSD
 
 
-def freebsd(wire: Wire, arguments: list[str]) -> str:
+def freebsd(wire: Wire, hz: int, arguments: list[str]) -> str:
     """libxo's JSON. Without -W an IPv6 address is cut to 16 characters; -x leaves the state out."""
     assert arguments[-4:] == ["-p", "tcp", "--libxo", "json"]
     given = flags(arguments)
     assert "n" in given
     lives = ("on", f"to be asked for {'timers' if 'x' in given else 'states'}")
     shown = [each for each in wire.connections if each.lives in lives and (each.established or "a" in given)]
-    sockets = ",".join(freebsd_socket(wire, each, given) for each in shown)
+    sockets = ",".join(freebsd_socket(wire, hz, each, given) for each in shown)
     return f'{{"statistics": {{"socket": [{sockets}]}}}}\n' if shown else '{"statistics": {}}\n'
 
 
-def freebsd_socket(wire: Wire, one: Connection, given: str) -> str:
+def freebsd_socket(wire: Wire, hz: int, one: Connection, given: str) -> str:
     """One instance of the list; figures are printed as C does, which need not make JSON."""
     longest = 39 if "W" in given else 16
     fields: dict[str, object] = {"address": f"{one.block:16x}"} if "A" in given else {}
@@ -58,7 +63,7 @@ def freebsd_socket(wire: Wire, one: Connection, given: str) -> str:
         "keepalive": milliseconds_left(wire, one.keepalive_at),
         "msl2": 0,
         "delay-ack": 0,
-        "inactivity": inactivity(wire, one),
+        "inactivity": inactivity(wire, hz, one),
     }
     printed = ",".join(f'"{name}-timer":{as_c(value)}' for name, value in timers.items())
     return f"{json.dumps(fields)[:-1]},{printed}}}"
@@ -76,12 +81,12 @@ def milliseconds_left(wire: Wire, at: float) -> int:
     return round(1000 * (at - wire.now)) if at else 0
 
 
-def inactivity(wire: Wire, one: Connection) -> int:
+def inactivity(wire: Wire, hz: int, one: Connection) -> int:
     """t_rcvtime: 1000 * ticks / hz, where the product wraps around in 32 bits, in `int` or `unsigned`."""
-    product = 1000 * round((wire.now - one.heard_at) * wire.hz) % 2**32
+    product = 1000 * round((wire.now - one.heard_at) * hz) % 2**32
     if "signed" in one.process and product >= 2**31:
-        return -((2**32 - product) // wire.hz)
-    return product // wire.hz
+        return -((2**32 - product) // hz)
+    return product // hz
 
 
 def as_c(milliseconds: int) -> str:

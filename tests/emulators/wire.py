@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-REPOSITORY = Path(__file__).parents[2]
 FILE = "wire.json"
 GARBAGE = b"\x1b[2J\xff~~~ 12 34\n"
 FOREIGN = "Aktive Internetverbindungen\nProto Empf-Q Send-Q Lokale Adresse Fremde Adresse (Zustand)\n"
@@ -47,36 +46,34 @@ class Connection:
 
 @dataclass
 class Wire:
-    """One host. `fault`: hang, killed, garbage, language, empty, silent (complains and succeeds), refused."""
+    """What is connected. `fault`: hang, killed, garbage, language, empty, silent (complains and succeeds), refused."""
 
-    system: str
     now: float = 100_000.0
-    hz: int = 1000
-    always_keepalive: int = 1
     fault: str = ""
     connections: list[Connection] = field(default_factory=list)
-    calls: list[list[str]] = field(default_factory=list)
 
 
-def read(file: Path) -> Wire:
-    """The host in that file."""
-    fields: dict[str, Any] = json.loads(file.read_text(encoding="ascii"))
+def read(root: Path) -> Wire:
+    """That of a host; without its file nothing is connected."""
+    if not (root / FILE).exists():
+        return Wire()
+    fields: dict[str, Any] = json.loads((root / FILE).read_text(encoding="ascii"))
     fields["connections"] = [Connection(**each) for each in fields["connections"]]
     return Wire(**fields)
 
 
-def write(file: Path, wire: Wire) -> None:
-    """Make it so, at once."""
-    new = file.with_suffix(".new")
+def change(root: Path, **fields: Any) -> None:
+    """Make it another one, at once."""
+    wire = read(root)
+    vars(wire).update(fields)
+    new = root / f"{FILE}.new"
     new.write_text(json.dumps(asdict(wire)), encoding="ascii")
-    new.replace(file)
+    new.replace(root / FILE)
 
 
-def listen(file: Path, call: list[str]) -> Wire:
-    """The host as a program finds it, which first lets go wrong what is to."""
-    wire = read(file)
-    wire.calls.append(call)
-    write(file, wire)
+def listen(kernel: str) -> Wire:
+    """What a program finds on the host of that kernel, which first lets go wrong what is to."""
+    wire = read(Path(kernel).parent)
     match wire.fault:
         case "hang":
             time.sleep(60)
@@ -102,36 +99,3 @@ def leave(octets: bytes, status: int = 0) -> NoReturn:
     sys.stdout.buffer.write(octets)
     sys.stdout.flush()
     sys.exit(status)
-
-
-class Host:
-    """A root directory with emulated programs in it, for a test."""
-
-    def __init__(self, root: Path, system: str, programs: dict[str, str]) -> None:
-        """`programs` are paths below the root and the emulators that stand there."""
-        self.root = root
-        self.programs = tuple(programs)
-        self._file = root / FILE
-        self.change(system=system)
-        for path, emulator in programs.items():
-            program = root / path
-            program.parent.mkdir(parents=True, exist_ok=True)
-            program.write_text(
-                f"#!{sys.executable} -IS\n"
-                f"import sys\nfrom pathlib import Path\nsys.path.insert(0, {str(REPOSITORY)!r})\n"
-                f"from tests.emulators.{emulator} import main\n"
-                f"main(Path({str(self._file)!r}), sys.argv[1:])\n",
-                encoding="utf-8",
-            )
-            program.chmod(0o755)
-
-    def look(self) -> Wire:
-        """The host as it stands."""
-        return read(self._file)
-
-    def change(self, **fields: Any) -> None:
-        """Make it another one."""
-        wire = self.look() if self._file.exists() else Wire("")
-        for name, value in fields.items():
-            setattr(wire, name, value)
-        write(self._file, wire)

@@ -1,30 +1,33 @@
-"""Emulated hosts for tests of watchers, and what is odd about each."""
+"""Emulated hosts with their watchers, for tests."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from keepaliveD.model import SocketTable
 from keepaliveD.platforms.watching import listing, watching
-from tests.emulators.wire import Connection, Host
+from tests.emulators import hosts, wire
+from tests.emulators.hosts import Host
+from tests.emulators.wire import Connection
 
 
 @dataclass(frozen=True)
 class System:
-    """One system: its programs, and whether they tell idle times at the first look, and zones."""
+    """One system: its host, the program that lists, whether that tells idle times at the first look, and zones."""
 
     name: str
-    programs: dict[str, str]
+    boot: Callable[[Path], Host]
+    program: str
     tells_idle: bool = False
     tells_zone: bool = True
-    always_keepalive: int = 0  # what the system comes with
 
 
-FREEBSD = System("freebsd", {"usr/bin/netstat": "netstat", "sbin/sysctl": "mib"}, tells_idle=True, always_keepalive=1)
-MACOS = System("macos", {"usr/sbin/netstat": "netstat", "usr/sbin/sysctl": "mib"})
-SOLARIS = System("solaris", {"usr/bin/netstat": "netstat"})
-ILLUMOS = System("illumos", {"usr/bin/connstat": "connstat"}, tells_zone=False)
+FREEBSD = System("freebsd", hosts.freebsd, "usr/bin/netstat", tells_idle=True)
+MACOS = System("macos", hosts.macos, "usr/sbin/netstat")
+SOLARIS = System("solaris11", lambda root: hosts.sunos(root, "solaris11", ipadm=True), "usr/bin/netstat")
+ILLUMOS = System("illumos", lambda root: hosts.sunos(root, "illumos", ipadm=True), "usr/bin/connstat", tells_zone=False)
 SYSTEMS = (FREEBSD, MACOS, SOLARIS, ILLUMOS)
 
 
@@ -33,12 +36,21 @@ class Watched:
 
     def __init__(self, system: System, root: Path) -> None:
         self.system = system
-        self.host = Host(root, system.name, system.programs)
-        self.host.change(always_keepalive=system.always_keepalive)
+        self.root = root
+        self.host = system.boot(root)
+        self.program = root / system.program
         self.listing = listing(system.name, root)
         self.watcher = watching(self.listing)(all_namespaces=True, with_interfaces=False)
 
-    def look(self, now: float, *connections: Connection) -> SocketTable:
-        """The snapshot of a host that has these connections now."""
-        self.host.change(now=now, connections=[*connections])
+    def fail(self, fault: str) -> None:
+        """Have this go wrong whenever connections are listed."""
+        wire.change(self.root, fault=fault)
+
+    def set(self, key: str, value: int) -> None:
+        """Set something in the kernel."""
+        self.host.change(values=self.host.look().values | {key: value})
+
+    def look(self, now: float, *connections: Connection, late: float = 0.0) -> SocketTable:
+        """The snapshot of a host that has these connections now; the program runs `late` seconds later."""
+        wire.change(self.root, now=now + late, connections=[*connections])
         return self.watcher.snapshot(now)

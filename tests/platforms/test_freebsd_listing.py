@@ -41,7 +41,7 @@ def test_two_hours_are_late(watched: Watched) -> None:
 
 def test_without_always_keepalive_a_timer_proves_nothing(watched: Watched) -> None:
     """It runs on every socket; whether it probes depends on SO_KEEPALIVE, which nobody shows."""
-    watched.host.change(always_keepalive=0)
+    watched.set("net.inet.tcp.always_keepalive", 0)
     table = watched.look(NOW, Connection(heard_at=NOW - 100, keepalive_at=NOW + 80))
     assert table.sockets["keepalive"][0] == Switch.UNKNOWN
     assert watch(table).forecast.verdict[0] == Verdict.UNKNOWN
@@ -72,6 +72,7 @@ def test_a_timer_that_is_overdue_makes_no_json_and_is_read_all_the_same(watched:
 def test_a_silence_is_followed_through_the_wrap_of_the_kernels_figure(watched: Watched, process: str, hz: int) -> None:
     """After 35 minutes the figure is negative in a signed kernel, after 71 it begins anew."""
     watched.host.change(hz=hz)
+    watched.set("kern.hz", hz)
     silent = Connection(heard_at=NOW - 1, process=process)
     times = range(0, int(2.5 * PERIOD), 1500)
     looks = [watched.look(NOW + passed, silent) for passed in times]
@@ -85,13 +86,26 @@ def test_a_packet_after_a_wrap_is_a_packet(watched: Watched) -> None:
     assert idle(*looks) == pytest.approx(5)
 
 
+def test_a_figure_that_is_negative_at_the_first_look_is_understood(watched: Watched) -> None:
+    """50 minutes of silence in a signed kernel."""
+    assert idle(watched.look(NOW, Connection(heard_at=NOW - 3000, process="signed"))) == pytest.approx(3000, abs=0.02)
+
+
+def test_a_slower_clock_wraps_around_later(watched: Watched) -> None:
+    """At kern.hz = 100 the figure of a second ago is that of a packet, also after the period of 1000."""
+    watched.host.change(hz=100)
+    watched.set("kern.hz", 100)
+    looks = [watched.look(NOW, Connection(heard_at=NOW - 1)), watched.look(NOW + 4280, Connection(heard_at=NOW - 1))]
+    looks.append(watched.look(NOW + PERIOD, Connection(heard_at=NOW + PERIOD - 1)))
+    assert idle(*looks) == pytest.approx(1)
+
+
 def test_looks_that_take_their_time_are_no_packets(watched: Watched) -> None:
     """A loaded machine answers seconds later than it was asked: no proof that a path was patient."""
     silent = Connection(heard_at=NOW - 100)
     looks = [watched.look(NOW, silent)]
     for passed, late in ((300, 3.0), (315, 0.0), (330, 5.0), (345, 0.5)):
-        watched.host.change(now=NOW + passed + late, connections=[silent])
-        looks.append(watched.watcher.snapshot(NOW + passed))
+        looks.append(watched.look(NOW + passed, silent, late=late))
     judgement = watch(*looks)
     assert judgement.activity.survived[0] == 0.0
     assert judgement.forecast.verdict[0] == Verdict.CUT
@@ -127,7 +141,6 @@ def test_a_connection_that_closes_or_opens_between_the_two_questions_is_left_out
     ],
 )
 def test_an_answer_of_another_form_is_refused(watched: Watched, answer: str, words: str) -> None:
-    program = watched.host.root / "usr/bin/netstat"
-    program.write_text(f"#!/bin/sh\ncat <<'END'\n{answer}\nEND\n")
+    watched.program.write_text(f"#!/bin/sh\ncat <<'END'\n{answer}\nEND\n")
     with pytest.raises(KernelError, match=words):
         watched.look(NOW, Connection())

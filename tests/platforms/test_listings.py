@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import json
 import math
 import socket
 import time
@@ -18,11 +19,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepaliveD.errors import KernelError, NotPermitted, Refusal, Unsupported
+from keepaliveD.errors import Exit, KernelError, NotPermitted, Refusal, Unsupported
 from keepaliveD.model import Switch, Verdict
+from keepaliveD.platforms import detect
 from keepaliveD.platforms.watching import asking, freebsd, listing, macos, solaris, watching
 from keepaliveD.platforms.watching.known_to_psutil import KnownToPsutil
+from tests.emulators import hosts
 from tests.emulators.wire import Connection
+from tests.platforms import programs
 from tests.platforms.foreign import FREEBSD, ILLUMOS, MACOS, SOLARIS, SYSTEMS, System, Watched
 from tests.policy.tables import watch
 
@@ -47,9 +51,9 @@ def test_on_macos_the_outlook_of_one_with_keepalive_is_unknown(tmp_path: Path) -
 
 def test_on_macos_always_keepalive_counts_for_all(tmp_path: Path) -> None:
     watched = Watched(MACOS, tmp_path)
-    watched.host.change(always_keepalive=1)
+    watched.set("net.inet.tcp.always_keepalive", 1)
     assert watched.look(NOW, Connection()).sockets["keepalive"][0] == Switch.ON
-    watched.host.change(always_keepalive=0)
+    watched.set("net.inet.tcp.always_keepalive", 0)
     assert watched.look(NOW, Connection()).sockets["keepalive"][0] == Switch.OFF
 
 
@@ -87,8 +91,11 @@ def test_a_socket_of_another_generation_is_another_connection(tmp_path: Path) ->
 
 
 def test_illumos_before_connstat_is_asked_as_solaris(tmp_path: Path) -> None:
+    """It came in 2019."""
+    hosts.sunos(tmp_path, "illumos", "no-connstat", ipadm=True)
     assert isinstance(listing("illumos", tmp_path), solaris.Netstat)
-    assert isinstance(Watched(ILLUMOS, tmp_path).listing, solaris.Connstat)
+    hosts.sunos(tmp_path, "illumos", ipadm=True)
+    assert isinstance(listing("illumos", tmp_path), solaris.Connstat)
 
 
 @pytest.mark.parametrize(
@@ -224,8 +231,67 @@ def test_a_complaint_beside_a_list_is_no_failure(tmp_path: Path) -> None:
     assert asking.listed(str.split, program) == ["1"]
 
 
+def test_a_list_that_ended_in_a_failure_is_none(tmp_path: Path) -> None:
+    """It may lack the rest."""
+    program = tmp_path / "netstat"
+    program.write_text("#!/bin/sh\necho 1\necho 'netstat: out of memory' >&2\nexit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(KernelError, match="out of memory"):
+        asking.listed(str.split, program)
+
+
 def test_a_silence_at_the_first_look_is_told_only_where_it_is_known(tmp_path: Path) -> None:
     for system in (FREEBSD, MACOS):
         (tmp_path / system.name).mkdir()
         table = Watched(system, tmp_path / system.name).look(NOW, Connection(heard_at=NOW - 100))
         assert math.isnan(table.sockets["since_received"][0]) is not system.tells_idle
+
+
+def test_solaris_and_illumos_tell_what_came_from_what_went(tmp_path: Path) -> None:
+    """Only what came proves that the peer lives."""
+    for system in (SOLARIS, ILLUMOS, MACOS):
+        (tmp_path / system.name).mkdir()
+        watched = Watched(system, tmp_path / system.name)
+        one = Connection(received=100_000, sent=7_000_000)
+        before = watched.look(NOW, one).sockets
+        after = watched.look(NOW + 15, dataclasses.replace(one, received=200_000)).sockets
+        assert after["segments_in"][0] > before["segments_in"][0]
+        assert after["segments_out"][0] == before["segments_out"][0]
+
+
+@pytest.fixture
+def configuration(tmp_path: Path) -> str:
+    (tmp_path / "empty.toml").touch()
+    return str(tmp_path / "empty.toml")
+
+
+def test_keepalivectl_shows_what_another_system_lists(tmp_path: Path, configuration: str) -> None:
+    """The whole program, over the emulated commands."""
+    watched = Watched(FREEBSD, tmp_path)
+    watched.look(NOW, Connection(heard_at=NOW - 100, keepalive_at=NOW + 80))
+    arguments = ("sockets", "--json", "--platform", "freebsd", "--config", configuration)
+    run = programs.run("keepalivectl", tmp_path, *arguments)
+    (shown,) = json.loads(run.stdout)
+    assert (shown["verdict"], shown["keepalive"], shown["remote"]["address"]) == ("safe", "on", "198.51.100.1")
+    assert shown["idle"] == pytest.approx(100, abs=1)
+
+
+def test_a_system_that_lists_nothing_sensible_ends_it_in_one_line(tmp_path: Path, configuration: str) -> None:
+    """With the status of sysexits.h, and no traceback."""
+    Watched(MACOS, tmp_path).fail("garbage")
+    run = programs.run("keepalivectl", tmp_path, "sockets", "--platform", "macos", "--config", configuration)
+    assert (run.returncode, run.stdout, run.stderr.count("\n")) == (Exit.OSERR, "", 1)
+    assert "not understood" in run.stderr
+
+
+@pytest.mark.parametrize("name", ["hpux", "dragonfly"])
+def test_where_nothing_can_be_watched_a_note_says_so_and_settings_are_kept(name: str, tmp_path: Path) -> None:
+    platform = detect(name, tmp_path)
+    assert any("cannot be watched" in note for note in platform.notes)
+    table = platform.watcher(all_namespaces=True, with_interfaces=False).snapshot(NOW)
+    assert (len(table), table.complete) == (0, False)
+
+
+@pytest.mark.parametrize("name", ["freebsd", "macos", "solaris10", "solaris11", "illumos", "openbsd", "netbsd", "aix"])
+def test_the_platform_tells_what_its_watcher_cannot(name: str, tmp_path: Path) -> None:
+    assert set(listing(name, tmp_path).limits) <= set(detect(name, tmp_path).notes)

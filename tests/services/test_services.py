@@ -164,7 +164,7 @@ def test_freebsd_reloads_the_daemon_and_not_its_supervisor(freebsd: Installed) -
             assert child.stdout
             assert child.stdout.readline() == "ready\n"
             freebsd.put("var/run/tcp-keepalived.pid", f"{child.pid}\n")
-            freebsd.put("var/run/tcp-keepalived.supervisor.pid", "0\n")
+            freebsd.put("var/run/tcp-keepalived.supervisor.pid", "supervisor\n")
             assert freebsd.run("reload").returncode == 0
             assert child.communicate(timeout=30)[0] == "SIGHUP\n"
         finally:

@@ -16,7 +16,8 @@ from keepaliveD.platforms.watching.solaris import sunos
 LISTINGS: Mapping[str, Callable[[Path], Listing]] = {
     "freebsd": FreeBSD,
     "macos": MacOS,
-    "solaris": sunos,
+    "solaris10": sunos,
+    "solaris11": sunos,
     "illumos": sunos,
     "openbsd": lambda _: KnownToPsutil(),
     "netbsd": lambda _: KnownToPsutil(),
