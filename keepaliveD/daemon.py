@@ -85,6 +85,8 @@ class Daemon:
                 raise outcome.refused
         self._tell(outcomes)
         self._let_go()
+        for note in self._platform.notes:
+            self._say("started", NOTICE, f"{self._platform.name}: {note}")
         self._say("started", INFO, f"tcp-keepalived {__version__}: {self._summary()}; {self._watcher.engine}")
 
     def stop(self) -> None:
@@ -168,6 +170,7 @@ class Daemon:
         before = self._config
         try:
             self._config = self._outside.load()
+            rules = self._rules()
             watcher = self._watch()
         except Refusal as refusal:
             self._config = before
@@ -179,7 +182,7 @@ class Daemon:
             self._complaint = ""
             self._watcher.close()
             self._watcher = watcher
-            self._engine.follow(self._rules())
+            self._engine.follow(rules)
             self._let_go()
             self._say("reloaded", NOTICE, f"configuration reloaded: {self._summary()}")
         self._look_again()  # ready is who has put it in force

@@ -1,4 +1,4 @@
-"""Where entries go: journald, or standard error as plain text or JSON."""
+"""Where entries go: journald, syslog, or standard error as plain text or JSON."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Protocol, TextIO
 
 from keepaliveD.entries import Entry
 from keepaliveD.errors import Unsupported
-from keepaliveD.text import printable
+from keepaliveD.text import printable, quoted
 
 IDENTIFIER = "tcp-keepalived"
-FORMATS = ("auto", "journal", "text", "json")
+FORMATS = ("auto", "journal", "syslog", "text", "json")
 LABELS = {3: "error: ", 4: "warning: "}
 
 
@@ -32,6 +32,8 @@ def open_log(form: str, stream: TextIO) -> Log:
     """The log of this form; "auto" is journald if `stream` leads there, else text."""
     if form == "json":
         return JsonLog(stream, time.time)
+    if form == "syslog":
+        return SyslogLog()
     if form == "journal" or (form == "auto" and leads_to_journal(stream) and _have_journal()):
         return JournaldLog()
     return TextLog(stream, time.localtime, levels=leads_to_journal(stream))
@@ -71,6 +73,22 @@ class JournaldLog:
                 SYSLOG_IDENTIFIER=IDENTIFIER,
                 **fields,
             )
+
+
+class SyslogLog:
+    """One line an entry by syslog(3): the message, then MESSAGE_ID and the fields as key=value."""
+
+    def __init__(self) -> None:
+        import syslog
+
+        syslog.openlog(IDENTIFIER, syslog.LOG_PID, syslog.LOG_DAEMON)
+        self._send = syslog.syslog
+
+    def __call__(self, entry: Entry) -> None:
+        """Send one entry; its level is syslog's own. A value that is more than one word is in quotes."""
+        fields = {"MESSAGE_ID": entry.message_id, **entry.fields}
+        pairs = (f"{name}={quoted(str(value))}" for name, value in fields.items())
+        self._send(entry.priority, " ".join((printable(entry.message), *pairs)))
 
 
 class JsonLog:

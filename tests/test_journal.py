@@ -4,14 +4,17 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from keepaliveD.entries import ERROR, WARNING, Entry
 from keepaliveD.errors import Unsupported
-from keepaliveD.journal import JournaldLog, JsonLog, TextLog, complain, leads_to_journal, open_log
+from keepaliveD.journal import JournaldLog, JsonLog, SyslogLog, TextLog, complain, leads_to_journal, open_log
 
 ENTRY = Entry("bare", WARNING, "somebody falls silent", {"KEEPALIVE_LEFT_SEC": 58.0, "KEEPALIVE_PROCESS": "x\ny"})
 NOON = time.struct_time((2026, 1, 2, 12, 0, 0, 4, 2, 0))
@@ -90,6 +93,47 @@ def test_journald_gets_text_for_every_field() -> None:
         ENTRY.message_id,
         "tcp-keepalived",
     )
+
+
+def by_syslog(entry: Entry) -> tuple[int, str]:
+    """What reaches syslog(3)."""
+    sent: list[tuple[int, str]] = []
+    log = open_log("syslog", io.StringIO())
+    assert isinstance(log, SyslogLog)
+    log._send = lambda priority, line: sent.append((priority, line))  # type: ignore[assignment]
+    log(entry)
+    return sent[0]
+
+
+def test_syslog_gets_the_message_and_every_field() -> None:
+    entry = Entry("bare", WARNING, "somebody falls silent", {"KEEPALIVE_LEFT_SEC": 58.0, "KEEPALIVE_PATH": "office"})
+    assert by_syslog(entry) == (
+        WARNING,
+        f"somebody falls silent MESSAGE_ID={entry.message_id} KEEPALIVE_LEFT_SEC=58.0 KEEPALIVE_PATH=office",
+    )
+
+
+def test_a_value_of_several_words_is_quoted_so_that_a_shell_or_a_parser_finds_its_end() -> None:
+    fields = {
+        "KEEPALIVE_PATH": 'the "old" C:\\ firewall',
+        "KEEPALIVE_UNIT": "",
+        "KEEPALIVE_PROCESS": "a KEEPALIVE_PID=1",
+    }
+    line = by_syslog(Entry("bare", WARNING, "silent", fields))[1]
+    assert dict(word.split("=", 1) for word in shlex.split(line)[1:]) == {"MESSAGE_ID": ENTRY.message_id, **fields}
+
+
+@given(st.text(), st.text())
+def test_nothing_forges_a_line_of_syslog(message: str, value: str) -> None:
+    """Neither a line break, nor what syslog(3) would refuse: a NUL, a surrogate."""
+    line = by_syslog(Entry("bare", WARNING, message, {"KEEPALIVE_PROCESS": value}))[1]
+    assert line.isprintable()
+    line.encode()
+
+
+def test_syslog_takes_what_it_is_given() -> None:
+    """The real syslog(3): a % is no format, and nobody listening is no failure."""
+    SyslogLog()(Entry("bare", WARNING, "100 %s %n", {"KEEPALIVE_PROCESS": "\udcff\0"}))
 
 
 def test_every_line_of_a_complaint_stands_by_itself(capsys: pytest.CaptureFixture[str]) -> None:

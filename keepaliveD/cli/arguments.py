@@ -16,6 +16,7 @@ from keepaliveD.errors import Exit, Refusal
 from keepaliveD.journal import complain
 from keepaliveD.ledger import Ledger
 from keepaliveD.perform import Records
+from keepaliveD.platforms import NAMES
 from keepaliveD.platforms.base import Platform
 
 STATE_DIRECTORY = "/var/lib/tcp-keepalived"
@@ -57,6 +58,16 @@ def records(options: argparse.Namespace, platform: Platform) -> Records:
     """What is kept in the state directory, which is made if need be when something is written."""
     identity = platform.tuner.identity
     return Records(Custody(options.state_dir, identity), Ledger(options.state_dir, identity["boot"]))
+
+
+def add_platform(parser: argparse.ArgumentParser) -> None:
+    """Whose settings these are."""
+    parser.add_argument(
+        "--platform",
+        metavar="SYSTEM",
+        choices=NAMES,
+        help=f"use the commands of {', '.join(NAMES[:-1])} or {NAMES[-1]} (default: of the system that runs)",
+    )
 
 
 def run(program: str, work: Callable[[], None]) -> int:

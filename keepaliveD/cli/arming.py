@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from keepaliveD import duration, entries
 from keepaliveD.cli import arguments
@@ -23,8 +24,8 @@ from keepaliveD.model import (
     Connection,
     Fate,
     Outcome,
-    Path,
 )
+from keepaliveD.model import Path as NetworkPath
 from keepaliveD.perform import Performer, disarm
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
@@ -36,7 +37,7 @@ from keepaliveD.policy.judge import Judgement, judge
 AUTO = "auto"
 MAX_PID = 4194304  # pid_max, proc(5)
 MAX_PORT = 65535
-ANYWHERE = [Path("default", FOREVER, "")]  # what was armed is put back wherever it leads
+ANYWHERE = [NetworkPath("default", FOREVER, "")]  # what was armed is put back wherever it leads
 
 
 def add_arm(command: argparse.ArgumentParser) -> None:
@@ -84,10 +85,10 @@ def _probes(text: str) -> int:
     return int(text)
 
 
-def arm_connections(options: argparse.Namespace) -> None:
+def arm_connections(options: argparse.Namespace, root: Path) -> None:
     """Switch keepalive on in the connections that were named."""
     config = load(options.config)
-    platform = detect()
+    platform = detect(root=root)
     look = _look(platform, config.paths, with_interfaces=config.selects_by_interface)
     chosen = _named(options, platform, look)
     if not chosen:
@@ -99,9 +100,9 @@ def arm_connections(options: argparse.Namespace) -> None:
     _tell(performer.perform(action) for action in by_hand(look, [one.cookie for one in chosen], rule))
 
 
-def disarm_connections(options: argparse.Namespace) -> None:
+def disarm_connections(options: argparse.Namespace, root: Path) -> None:
     """Put back what stood in all sockets that were armed, by hand or by a daemon."""
-    platform = detect()
+    platform = detect(root=root)
     ledger = arguments.records(options, platform).ledger
     armed = ledger.armed()
     look = _look(platform, ANYWHERE, with_interfaces=False)
@@ -109,7 +110,7 @@ def disarm_connections(options: argparse.Namespace) -> None:
         print("nothing to disarm")
 
 
-def _look(platform: Platform, paths: Sequence[Path], *, with_interfaces: bool) -> Judgement:
+def _look(platform: Platform, paths: Sequence[NetworkPath], *, with_interfaces: bool) -> Judgement:
     """Everything that is there, in all namespaces, judged without the past."""
     watcher = platform.watcher(engine="auto", all_namespaces=True, with_interfaces=with_interfaces, ignore=())
     try:

@@ -19,11 +19,11 @@ from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.judge import judge
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The entry point."""
+def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
+    """The entry point; the system's files and commands are looked for below `root`."""
     command = parser()
     options = command.parse_args(argv)
-    return arguments.run(command.prog, lambda: options.command(options))
+    return arguments.run(command.prog, lambda: options.command(options, root))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     sockets.add_argument("--all", action="store_true", help="also those to the networks in watch.ignore")
     sockets.add_argument("--json", action="store_true", help="as JSON, for programs")
     arguments.add_config(sockets)
+    arguments.add_platform(sockets)
     sockets.set_defaults(command=list_sockets)
 
     check = commands.add_parser("check", help="validate the configuration and say what it means")
@@ -50,14 +51,15 @@ def parser() -> argparse.ArgumentParser:
 
     restore = commands.add_parser("restore", help="give back the system settings that a killed daemon left behind")
     arguments.add_state(restore)
+    arguments.add_platform(restore)
     restore.set_defaults(command=restore_settings)
     return parser
 
 
-def list_sockets(options: argparse.Namespace) -> None:
+def list_sockets(options: argparse.Namespace, root: Path) -> None:
     """One look at the sockets, most urgent first."""
     config = load(options.config)
-    platform = detect()
+    platform = detect(options.platform, root)
     ignore = () if options.all else config.ignore
     watcher = platform.watcher(
         engine=config.engine_by_hand,
@@ -72,7 +74,7 @@ def list_sockets(options: argparse.Namespace) -> None:
         print(f"warning: {entry.message}", file=sys.stderr)
 
 
-def check_configuration(options: argparse.Namespace) -> None:
+def check_configuration(options: argparse.Namespace, _root: Path) -> None:
     """Say that it is valid, and what it means; warnings go to standard error."""
     config = load(options.file)
     for line in report.meaning(config):
@@ -81,12 +83,12 @@ def check_configuration(options: argparse.Namespace) -> None:
         print(f"warning: {line}", file=sys.stderr)
 
 
-def restore_settings(options: argparse.Namespace) -> None:
+def restore_settings(options: argparse.Namespace, root: Path) -> None:
     """Give back what was found, if ours still stands."""
     if not options.state_dir.exists():
         print("nothing to give back")
         return
-    platform = detect()
+    platform = detect(options.platform, root)
     custody = arguments.records(options, platform).custody
     with custody.locked():
         outcome, due = give_back(platform.tuner, custody)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from keepaliveD.cli import arguments, table
 from keepaliveD.daemon import Daemon
@@ -15,11 +16,11 @@ from keepaliveD.policy.connections import by_urgency
 from keepaliveD.process import Process
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The entry point."""
+def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
+    """The entry point; the system's files and commands are looked for below `root`."""
     command = parser()
     options = command.parse_args(argv)
-    return arguments.run(command.prog, lambda: live(options))
+    return arguments.run(command.prog, lambda: live(options, root))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,15 +41,16 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--once", action="store_true", help="look once, report what is at risk, give back and exit")
     parser.add_argument("--dry-run", action="store_true", help="write nothing to the kernel, only say what would be")
+    arguments.add_platform(parser)
     arguments.add_common(parser)
     return parser
 
 
-def live(options: argparse.Namespace) -> None:
+def live(options: argparse.Namespace, root: Path = Path("/")) -> None:
     """One run of the daemon."""
     process = Process(options.config)
     config = process.load()
-    platform = detect()
+    platform = detect(options.platform, root)
     log = open_log(options.log_format, sys.stderr)
     if options.dry_run:
         daemon = Daemon(config, platform, None, log, process)

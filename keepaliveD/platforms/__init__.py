@@ -2,16 +2,109 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from keepaliveD.errors import Unsupported
-from keepaliveD.platforms.base import Platform
+from keepaliveD.platforms.base import Platform, WatcherFactory
+
+if TYPE_CHECKING:
+    from keepaliveD.platforms.settings import Settings
+
+NAMES = (
+    "linux",
+    "freebsd",
+    "dragonfly",
+    "macos",
+    "openbsd",
+    "netbsd",
+    "solaris10",
+    "solaris11",
+    "illumos",
+    "hpux",
+    "aix",
+)
+PYTHON_CALLS_IT = {"darwin": "macos", "hp-ux": "hpux"}  # sys.platform, without the version
 
 
-def detect() -> Platform:
-    """The platform this process runs on."""
-    if sys.platform == "linux":
+def detect(name: str | None = None, root: Path = Path("/")) -> Platform:
+    """The platform called `name`, or the one this process runs on; its paths hang from `root`.
+
+    Raises Unsupported.
+    """
+    name = name or _running()
+    if name not in NAMES:
+        raise Unsupported(f"{name}: not known here; known are {', '.join(NAMES)}")
+    if name == "linux":
         from keepaliveD.platforms.linux import linux
 
-        return linux()
-    raise Unsupported(f"{sys.platform}: this version knows Linux only")
+        return linux(root)
+    from keepaliveD.platforms.nothing import NoArmer, NoOwners
+
+    tuner = _tuner(name, root)
+    watcher, limits = _watcher(name, root)
+    return Platform(name, tuner, NoOwners(), NoArmer(), watcher, (*tuner.notes, *limits))
+
+
+def _watcher(name: str, root: Path) -> tuple[WatcherFactory, tuple[str, ...]]:
+    """The watcher, and what it cannot tell; settings are kept also where nothing can be watched."""
+    from keepaliveD.platforms.nothing import watch_nothing
+    from keepaliveD.platforms.watching import listing, watching
+
+    try:
+        found = listing(name, root)
+    except Unsupported as refusal:
+        return watch_nothing, (str(refusal).removeprefix(f"{name}: "),)
+    return watching(found), found.limits
+
+
+def _tuner(name: str, root: Path) -> Settings:
+    tuner: Settings
+    match name:
+        case "freebsd" | "dragonfly":
+            from keepaliveD.platforms.freebsd import FreeBSD
+
+            tuner = FreeBSD(root)
+        case "macos":
+            from keepaliveD.platforms.macos import MacOS
+
+            tuner = MacOS(root)
+        case "openbsd":
+            from keepaliveD.platforms.openbsd import OpenBSD
+
+            tuner = OpenBSD(root)
+        case "netbsd":
+            from keepaliveD.platforms.netbsd import NetBSD
+
+            tuner = NetBSD(root)
+        case "hpux":
+            from keepaliveD.platforms.hpux import HPUX
+
+            tuner = HPUX(root)
+        case "aix":
+            from keepaliveD.platforms.aix import AIX
+
+            tuner = AIX(root)
+        case _:
+            from keepaliveD.platforms.solaris import Solaris
+
+            tuner = Solaris(root, with_ipadm=name != "solaris10")
+    return tuner
+
+
+def _running() -> str:
+    """The name of this system: sys.platform is such as freebsd14, sunos5, hp-ux11."""
+    system = sys.platform.rstrip("0123456789.")
+    if system == "sunos":
+        return _sunos(os.uname().release, os.uname().version)
+    name = PYTHON_CALLS_IT.get(system, system)
+    return name if name in NAMES else sys.platform
+
+
+def _sunos(release: str, version: str) -> str:
+    """Solaris 10 is 5.10; of those that are 5.11 Oracle's says such as 11.4.0.15.0, the others such as illumos-1b2c."""
+    if release == "5.10":
+        return "solaris10"
+    return "solaris11" if version.startswith("11.") else "illumos"

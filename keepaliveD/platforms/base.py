@@ -17,7 +17,11 @@ class Tuner(Protocol):
         """What must be the same for recorded settings to be those of this system: boot, namespace."""
 
     def names(self, keepalive: Keepalive) -> Mapping[str, int]:
-        """The settings that bring about this keepalive."""
+        """The settings that bring about this keepalive.
+
+        Raises ConfigError where this kernel cannot hold it; Unsupported, NotPermitted or KernelError
+        where the kernel has to be asked for its units or limits and does not tell.
+        """
 
     def read(self) -> Mapping[str, int]:
         """What stands there now. Raises Unsupported, KernelError."""
@@ -94,6 +98,7 @@ class Platform:
     owners: Owners
     armer: Armer
     watcher: WatcherFactory
+    notes: tuple[str, ...] = ()  # what this system cannot do or does differently, for people
 
 
 class WatcherFactory(Protocol):

@@ -116,8 +116,9 @@ def _option(option: Argument) -> list[str]:
 
 
 def _call(option: Argument) -> str:
-    """The option as it is typed; a choice is typed as it stands, other values are the reader's."""
-    value = "|".join(map(roff.bold, option.choices)) or roff.italic(option.value)
+    """The option as it is typed: a choice without a name of its own as it stands, other values are the reader's."""
+    as_it_stands = option.value == "|".join(option.choices)
+    value = "|".join(map(roff.bold, option.choices)) if as_it_stands else roff.italic(option.value)
     return roff.bold(option.flags[-1]) + (f"\\ {value}" if option.value else "")
 
 

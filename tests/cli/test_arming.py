@@ -70,7 +70,7 @@ class Desk:
     def ledger(self) -> Ledger:
         return Ledger(self.directory / "state", IDENTITY["boot"])
 
-    def platform(self) -> Platform:
+    def platform(self, **_: object) -> Platform:
         def watch(*, all_namespaces: bool, with_interfaces: bool, **_: object) -> FakeWatcher:
             assert all_namespaces, "by hand, a container's connection may be meant"
             assert not with_interfaces

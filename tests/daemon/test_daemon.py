@@ -9,7 +9,7 @@ import pytest
 
 from keepaliveD.config import load
 from keepaliveD.errors import ConfigError, KernelError, NotPermitted
-from keepaliveD.model import SocketTable
+from keepaliveD.model import Keepalive, SocketTable
 from keepaliveD.policy.sysctls import OnDrift
 from tests.daemon.fakes import KERNEL, OURS, FakeTuner, FakeWatcher, Stage
 from tests.policy.tables import idle
@@ -196,6 +196,22 @@ def test_a_wrong_configuration_is_told_and_the_old_one_stays(stage: Stage) -> No
         "configuration not reloaded, the old one stays: a.toml: x: wrong",
         "configuration not reloaded, the old one stays: a.toml: y: wrong",
     ]
+    assert stage.tuner.writes == [OURS, KERNEL]
+    assert stage.watcher.closed == 1
+
+
+def test_a_reload_to_settings_that_this_kernel_cannot_hold_keeps_the_old_ones(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the kernel's adapter knows its limits, and a running daemon outlives a wrong number."""
+
+    def refuse(_: Keepalive) -> Mapping[str, int]:
+        raise ConfigError("keepalive.idle = 1: this system takes 10 to 864000")
+
+    stage.script = [lambda: monkeypatch.setattr(stage.tuner, "names", refuse), signal.SIGHUP, None]
+    stage.run()
+    said = [entry.message for entry in stage.said if entry.event == "reload-failed"]
+    assert said == ["configuration not reloaded, the old one stays: keepalive.idle = 1: this system takes 10 to 864000"]
     assert stage.tuner.writes == [OURS, KERNEL]
     assert stage.watcher.closed == 1
 

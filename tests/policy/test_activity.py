@@ -85,9 +85,10 @@ def test_where_probes_are_not_seen_a_late_packet_of_ours_counts() -> None:
     """The silence before it may have been none."""
     scans = [
         table(1000.0, idle(290.0, timer=Timer.UNSEEN)),
-        table(1020.0, idle(math.nan, timer=Timer.UNSEEN, segments_out=11)),
+        table(1015.0, idle(math.nan, timer=Timer.UNSEEN)),
+        table(1030.0, idle(math.nan, timer=Timer.UNSEEN, segments_out=11)),
     ]
-    assert watch(*scans).activity.last_packet[0] == 1000.0
+    assert watch(*scans).activity.last_packet[0] == 1015.0
 
 
 def test_the_silence_that_was_survived_is_remembered() -> None:

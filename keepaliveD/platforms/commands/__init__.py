@@ -1,0 +1,1 @@
+"""The systems' own programs that read and write network settings; each file knows one."""

@@ -1,0 +1,22 @@
+"""who(1): when the system was started, where the kernel has no name for the boot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from keepaliveD.errors import Unsupported
+from keepaliveD.platforms.commands.run import run, shortened
+
+
+def boot(root: Path) -> str:
+    """The record of the last boot (who -b, POSIX), which a stepped clock leaves alone; to the minute.
+
+    Raises Unsupported, NotPermitted, KernelError.
+    """
+    program = root / "usr/bin/who"
+    answer = run(program, "-b")
+    line = " ".join(answer.out.split())
+    if answer.status or "system boot" not in line:
+        said = answer.reason or shortened(answer.out) or "nothing"
+        raise Unsupported(f"{program} -b: tells nothing of this boot, so no record of it could be kept: {said}")
+    return line

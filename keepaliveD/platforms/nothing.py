@@ -1,0 +1,58 @@
+"""Stands for what a system cannot do, or its adapters cannot yet: sees no sockets, names no owners, arms nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from keepaliveD.errors import Unsupported
+from keepaliveD.model import Armed, Arming, Connection, Sockets, SocketTable
+from keepaliveD.platforms.base import Keep, Order
+
+CANNOT_ARM = (
+    "no system but Linux lets one program set another's socket options; "
+    "switch keepalive on in the program, or shorten the system's own"
+)
+
+
+class NoOwners:
+    """Knows nobody."""
+
+    def name(self, connections: Iterable[Connection]) -> tuple[Connection, ...]:
+        """The same connections."""
+        return tuple(connections)
+
+    def held_by(self, pid: int) -> frozenset[int]:
+        """Nothing is known of any process."""
+        raise Unsupported(f"process {pid}: on this system its connections are not known; name them by HOST:PORT")
+
+
+class NoArmer:
+    """Has no way to another program's sockets."""
+
+    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+        """Refuse."""
+        del orders, earlier, keep
+        raise Unsupported(CANNOT_ARM)
+
+    def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
+        """Refuse."""
+        del connections, earlier
+        raise Unsupported(CANNOT_ARM)
+
+
+class NoWatcher:
+    """Sees nothing, and says that sockets may be missing."""
+
+    engine = "sockets are not read"
+
+    def snapshot(self, now: float) -> SocketTable:
+        """An empty table."""
+        return SocketTable(Sockets(), now, complete=False)
+
+    def close(self) -> None:
+        """Holds nothing."""
+
+
+def watch_nothing(**_: object) -> NoWatcher:
+    """The factory of the watcher that sees nothing."""
+    return NoWatcher()
