@@ -49,9 +49,18 @@ class Fates:
     armed: dict[Case, int]
 
 
-@pytest.fixture(scope="module")
-def fates(tmp_path_factory: pytest.TempPathFactory) -> Fates:
+UNDER: dict[str, tuple[str, ...]] = {"netlink": (), "bpf": ("setpriv", "--bounding-set=-sys_ptrace")}  # by engine
+
+
+def by(engine: str, configuration: str) -> str:
+    """The same, by this engine."""
+    return configuration.replace("[watch]", f'[watch]\nengine = "{engine}"')
+
+
+@pytest.fixture(scope="module", params=UNDER)
+def fates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Fates:
     """One silence for all."""
+    engine: str = request.param
     if reason := missing():
         pytest.skip(reason)
     with ExitStack() as stack:
@@ -63,7 +72,9 @@ def fates(tmp_path_factory: pytest.TempPathFactory) -> Fates:
         fall_silent(programs)
         daemons = {
             mode: stack.enter_context(
-                Home(tmp_path_factory.mktemp(mode), arming(ENABLE)).starting(rigs[mode, True].client)
+                Home(tmp_path_factory.mktemp(mode), by(engine, arming(ENABLE))).starting(
+                    rigs[mode, True].client, through=UNDER[engine]
+                )
             )
             for mode in MODES
         }
@@ -146,16 +157,18 @@ def crowds() -> Iterator[tuple[Rig, list[Popen[str]]]]:
         yield rig, crowds
 
 
+@pytest.mark.parametrize("engine", UNDER)
 def test_2000_that_never_asked_are_left_by_rearm_and_saved_by_enable(
-    crowds: tuple[Rig, list[Popen[str]]], tmp_path: Path
+    crowds: tuple[Rig, list[Popen[str]]], engine: str, tmp_path: Path
 ) -> None:
     """All are alive after ten timeouts of silence."""
     rig, processes = crowds
-    with Home(tmp_path, arming(REARM, timeout=HASTE)).daemon(rig.client) as daemon:
+    home = Home(tmp_path, by(engine, arming(REARM, timeout=HASTE)))
+    with home.daemon(rig.client, through=UNDER[engine]) as daemon:
         daemon.expect("bare", HASTE)
         assert timers(rig) == 0
         assert all_alive(processes) == CROWDS * EACH
-        daemon.reload(arming(ENABLE, timeout=HASTE))
+        daemon.reload(by(engine, arming(ENABLE, timeout=HASTE)))
         daemon.expect("armed")
         assert timers(rig) == CROWDS * EACH
         time.sleep(10 * HASTE)

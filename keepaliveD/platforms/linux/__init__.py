@@ -8,6 +8,7 @@ from pathlib import Path
 from keepaliveD.model import IPNetwork
 from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.linux import engines
+from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.holders import Holders
 from keepaliveD.platforms.linux.owners import ProcOwners
 from keepaliveD.platforms.linux.pidfd import PidfdArmer
@@ -17,10 +18,13 @@ from keepaliveD.platforms.linux.watcher import Netlink, SocketWatcher
 
 def linux(root: Path = Path("/")) -> Platform:
     """The adapters; every path they use hangs from `root`."""
+    holders = Holders(root)
+    armer = engines.ChosenArmer(BpfArmer(root), PidfdArmer(root, holders))
 
     def watcher(
         *, engine: str, all_namespaces: bool, with_interfaces: bool, ignore: Sequence[IPNetwork]
     ) -> SocketWatcher:
+        armer.wanted = engine  # one word of the configuration for both
         chosen, reason = engines.choose(engine, root, ignore)
         return SocketWatcher(
             root,
@@ -31,5 +35,4 @@ def linux(root: Path = Path("/")) -> Platform:
             with_interfaces=with_interfaces,
         )
 
-    holders = Holders(root)
-    return Platform("linux", ProcSys(root), ProcOwners(root, holders), PidfdArmer(root, holders), watcher)
+    return Platform("linux", ProcSys(root), ProcOwners(root, holders), armer, watcher)

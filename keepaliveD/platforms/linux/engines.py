@@ -1,13 +1,16 @@
-"""Which engine reads the sockets: the better one that works here, and why not the other."""
+"""Which engine reads the sockets and arms them: the better one that works here, and why not the other."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from keepaliveD.errors import Refusal
-from keepaliveD.model import IPNetwork
+from keepaliveD.model import Armed, Arming, Connection, IPNetwork
+from keepaliveD.platforms.base import Armer, Keep, Order
+from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.bpf.reader import BpfEngine
+from keepaliveD.platforms.linux.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.watcher import Engine, Netlink
 
 AUTO, BPF, NETLINK = "auto", "bpf", "netlink"
@@ -26,3 +29,32 @@ def choose(wanted: str, root: Path, ignore: Sequence[IPNetwork]) -> tuple[Engine
         if wanted == BPF:
             raise type(refusal)(f'watch.engine = "bpf": {refusal}') from refusal
         return Netlink(), str(refusal)
+
+
+class ChosenArmer:
+    """Arms by BPF or by duplicates of descriptors, as `wanted` says: the engine of the last watcher."""
+
+    def __init__(self, bpf: BpfArmer, pidfd: PidfdArmer) -> None:
+        self._bpf = bpf
+        self._pidfd = pidfd
+        self.wanted = AUTO
+
+    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+        """What became of each, decided by policy.settle."""
+        return self._chosen().arm(orders, earlier, keep)
+
+    def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
+        """Put back what stood there before, where nobody has set it since."""
+        return self._chosen().disarm(connections, earlier)
+
+    def _chosen(self) -> Armer:
+        """Only what cannot be loaded is replaced: what fails midway may have set something."""
+        if self.wanted == NETLINK:
+            return self._pidfd
+        try:
+            self._bpf.load()
+        except Refusal:
+            if self.wanted == BPF:
+                raise
+            return self._pidfd
+        return self._bpf

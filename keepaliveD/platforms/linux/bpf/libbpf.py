@@ -12,10 +12,11 @@ import errno
 import functools
 import os
 from collections.abc import Iterator
-from ctypes import CFUNCTYPE, POINTER, byref, c_char_p, c_int, c_size_t, c_uint64, c_void_p
+from ctypes import CFUNCTYPE, POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 
 from keepaliveD.errors import KernelError, NotPermitted, Refusal, Unsupported
+from keepaliveD.model import Column
 
 LIBRARY = "libbpf.so.1"
 WARNING = 0  # enum libbpf_print_level: the others say more than that something failed
@@ -33,6 +34,8 @@ SIGNATURES = {  # result, arguments
     "bpf_map__fd": (c_int, [c_void_p]),
     "bpf_map__initial_value": (c_void_p, [c_void_p, POINTER(c_size_t)]),
     "bpf_map_update_elem": (c_int, [c_int, c_void_p, c_void_p, c_uint64]),
+    "bpf_map_update_batch": (c_int, [c_int, c_void_p, c_void_p, POINTER(c_uint32), c_void_p]),
+    "bpf_map_delete_batch": (c_int, [c_int, c_void_p, POINTER(c_uint32), c_void_p]),
     "bpf_program__attach_iter": (c_void_p, [c_void_p, c_void_p]),
     "bpf_link__fd": (c_int, [c_void_p]),
     "bpf_link__destroy": (c_int, [c_void_p]),
@@ -98,8 +101,21 @@ class Object:
 
     def put(self, name: str, key: bytes, value: bytes) -> None:
         """Put this into the map of that name. Raises KernelError."""
-        with self._attempt():
-            _check(self._library.bpf_map_update_elem(self.map_fd(name), key, value, 0) == 0)
+        self._put(name, self._library.bpf_map_update_elem(self.map_fd(name), key, value, 0))
+
+    def put_all(self, name: str, keys: Column, values: Column) -> None:
+        """Put these arrays into the map of that name. Raises KernelError."""
+        done = self._library.bpf_map_update_batch(
+            self.map_fd(name), keys.ctypes.data, values.ctypes.data, byref(c_uint32(len(keys))), None
+        )
+        self._put(name, done)
+
+    def drop_all(self, name: str, keys: Column) -> None:
+        """Take these keys out of it. Raises KernelError."""
+        self._put(
+            name,
+            self._library.bpf_map_delete_batch(self.map_fd(name), keys.ctypes.data, byref(c_uint32(len(keys))), None),
+        )
 
     def map_fd(self, name: str) -> int:
         """The descriptor of a map, which stays open until close()."""
@@ -120,6 +136,10 @@ class Object:
         self._links.clear()
         self._library.bpf_object__close(self._object)
         self._object = None
+
+    def _put(self, name: str, result: int) -> None:
+        if result:
+            raise KernelError(f"{self._name}: {name}: {os.strerror(-result)}")
 
     def _map(self, name: str) -> int:
         return self._found(self._library.bpf_object__find_map_by_name(self._object, name.encode()), name)

@@ -20,6 +20,7 @@ from keepaliveD.errors import KernelError, Unsupported
 from keepaliveD.model import Column, IPNetwork, Sockets
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.bpf import libbpf
+from keepaliveD.platforms.linux.bpf.iterator import records
 
 OBJECT = Path(__file__).with_name("read.bpf.o")
 PROGRAM = "list_sockets"
@@ -110,38 +111,9 @@ class BpfReader:
 
         `netns` goes into the column of that name; `scratch` is overwritten. Raises KernelError.
         """
-        iterator = self._engine.open_in(self._namespace)
-        try:
-            _read_all(iterator, netns, sockets, memoryview(scratch))
-        finally:
-            os.close(iterator)
+        for some in records(self._engine.open_in(self._namespace), RECORD, memoryview(scratch)):
+            decode(some, netns, sockets)
         return True
-
-
-def _read_all(iterator: int, netns: int, sockets: Sockets, scratch: memoryview) -> None:
-    """Decode whenever `scratch` is full, and at the end."""
-    filled, ended = 0, False
-    while not ended:
-        size = _read(iterator, scratch[filled:])
-        filled, ended = filled + size, size == 0
-        if ended or filled == len(scratch):
-            count = filled // RECORD.itemsize
-            decode(np.frombuffer(scratch, RECORD, count), netns, sockets)
-            rest = filled - count * RECORD.itemsize
-            scratch[:rest] = scratch[filled - rest : filled]
-            filled = rest
-    if filled:
-        raise KernelError(f"BPF: {filled} bytes after the last socket")
-
-
-def _read(iterator: int, space: memoryview) -> int:
-    while True:
-        try:
-            return os.readv(iterator, [space])
-        except BlockingIOError:
-            continue  # a million sockets without one to tell of: the kernel wants to be asked again
-        except OSError as error:
-            raise KernelError(f"BPF: the iterator cannot be read: {error.strerror}") from error
 
 
 def decode(records: Column, netns: int, sockets: Sockets) -> None:

@@ -1,0 +1,42 @@
+"""Reading what an iterator writes: records of one kind, until its end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from keepaliveD.errors import KernelError
+from keepaliveD.model import Column
+
+
+def records(iterator: int, kind: np.dtype[np.void], scratch: memoryview) -> Iterator[Column]:
+    """As arrays in `scratch`, each valid until the next; the descriptor is closed. Raises KernelError."""
+    try:
+        filled, ended = 0, False
+        while not ended:
+            size = _read(iterator, scratch[filled:])
+            filled, ended = filled + size, size == 0
+            if ended or filled == len(scratch):
+                count = filled // kind.itemsize
+                whole: npt.NDArray[np.void] = np.frombuffer(scratch, kind, count)
+                yield whole
+                rest = filled - whole.nbytes
+                scratch[:rest] = scratch[whole.nbytes : filled]
+                filled = rest
+    finally:
+        os.close(iterator)
+    if filled:
+        raise KernelError(f"BPF: {filled} bytes after the last socket: programs of another version")
+
+
+def _read(iterator: int, space: memoryview) -> int:
+    while True:
+        try:
+            return os.readv(iterator, [space])
+        except BlockingIOError:
+            continue  # a million sockets without one to tell of: the kernel wants to be asked again
+        except OSError as error:
+            raise KernelError(f"BPF: the iterator cannot be read: {error.strerror}") from error

@@ -1,0 +1,195 @@
+"""Arming by BPF: what is reached, and what is never touched."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from socket import (
+    IPPROTO_TCP,
+    SHUT_WR,
+    SO_KEEPALIVE,
+    SOL_SOCKET,
+    TCP_KEEPIDLE,
+    create_connection,
+    create_server,
+    socket,
+)
+
+import numpy as np
+import pytest
+
+from keepaliveD.model import ArmAction, Armed, Arming, ArmRule, Connection, Fate, Keepalive, SocketKeepalive, Wish
+from keepaliveD.model import Path as NetworkPath
+from keepaliveD.platforms.base import Keep, Order
+from keepaliveD.platforms.linux.bpf.armer import BpfArmer
+from keepaliveD.platforms.linux.watcher import SocketWatcher
+from keepaliveD.policy.activity import nothing_known
+from keepaliveD.policy.connections import connections
+from keepaliveD.policy.judge import judge
+from tests.kernel.rig import TIME, Namespace
+from tests.kernel.test_engines import cookie
+
+OURS = SocketKeepalive(True, Keepalive(180, 20, 31))
+UNTOUCHED = SocketKeepalive(False, Keepalive(7200, 75, 9))
+A_PAGE = 700  # more results than fit into what the kernel gives at once
+
+
+class Place:
+    """Connections of this process to itself in a namespace that it is not in, and how to arm them."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self.namespace = namespace
+        self.listener = namespace.inside(lambda: create_server(("127.0.0.1", 0)))
+        self.kept: list[Armed] = []
+        self.armer = BpfArmer(Path("/"))
+        self._ends: list[socket] = []
+
+    def connect(self) -> tuple[socket, socket]:
+        """Both ends of a new connection."""
+        near = self.namespace.inside(lambda: create_connection(self.listener.getsockname()))
+        far = self.listener.accept()[0]
+        self._ends += near, far
+        return near, far
+
+    def seen(self, *wanted: socket) -> list[Connection]:
+        """What the watcher sees of them."""
+        with contextlib.closing(SocketWatcher()) as watcher:
+            look = judge(watcher.snapshot(1.0), nothing_known(), [NetworkPath("default", 300.0, "test")], [])
+        every = {one.cookie: one for one in connections(look, np.arange(len(look.table)))}
+        return [every[cookie(one)] for one in wanted]
+
+    def arm(
+        self,
+        wanted: Sequence[Connection],
+        action: ArmAction = ArmAction.ENABLE,
+        earlier: Sequence[Armed] = (),
+        keep: Keep | None = None,
+    ) -> list[Arming]:
+        rule = ArmRule("test", action, OURS.times.idle, OURS.times.interval, OURS.times.probes)
+        orders = [Order(connection, Wish(rule, OURS.times)) for connection in wanted]
+        return self.armer.arm(orders, {armed.cookie: armed for armed in earlier}, keep or self.kept.extend)
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    with Namespace() as namespace:
+        place = Place(namespace)
+        yield place
+        place.armer.close()
+
+
+def stands(sock: socket) -> tuple[bool, int]:
+    return bool(sock.getsockopt(SOL_SOCKET, SO_KEEPALIVE)), sock.getsockopt(IPPROTO_TCP, TCP_KEEPIDLE)
+
+
+def test_a_bare_socket_is_armed_and_what_stood_there_was_recorded_before(place: Place) -> None:
+    near, far = place.connect()
+    (connection,) = place.seen(near)
+    found: list[tuple[bool, int]] = []
+
+    def keep(armed: Sequence[Armed]) -> None:
+        place.kept += armed
+        found.append(stands(near))
+
+    (arming,) = place.arm([connection], keep=keep)
+    assert (arming.fate, arming.before, arming.after) == (Fate.ARMED, UNTOUCHED, OURS)
+    assert place.kept == [Armed(connection.cookie, connection.inode, UNTOUCHED, OURS)]
+    assert (found, stands(near), stands(far)) == ([(False, 7200)], (True, 180), (False, 7200))
+
+
+def test_its_timer_is_set_anew_at_once(place: Place) -> None:
+    near, _ = place.connect()
+    near.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+    (connection,) = place.seen(near)
+    assert connection.due_in > 7000
+    place.arm([connection], ArmAction.REARM)
+    assert 170 < place.seen(near)[0].due_in <= 181
+
+
+def test_a_stricter_time_of_the_programs_own_stays(place: Place) -> None:
+    near, _ = place.connect()
+    near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 60)
+    (arming,) = place.arm(place.seen(near))
+    assert arming.fate is Fate.ARMED
+    assert stands(near) == (True, 60)
+
+
+def test_rearm_leaves_alone_what_never_asked_and_what_was_chosen(place: Place) -> None:
+    bare, chosen = (place.connect()[0] for _ in range(2))
+    chosen.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+    chosen.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 900)
+    fates = {arming.connection.cookie: arming.fate for arming in place.arm(place.seen(bare, chosen), ArmAction.REARM)}
+    assert fates == {cookie(bare): Fate.OBSERVED, cookie(chosen): Fate.OWN}
+    assert (stands(bare), stands(chosen)) == ((False, 7200), (True, 900))
+
+
+def test_what_counts_as_chosen_is_measured_by_the_sockets_own_namespace(place: Place) -> None:
+    place.namespace.set_sysctl(TIME, 611)
+    near, _ = place.connect()
+    near.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+    (arming,) = place.arm(place.seen(near), ArmAction.REARM)
+    assert (arming.fate, arming.before and arming.before.times.idle) == (Fate.ARMED, 611)
+
+
+def test_what_a_program_sets_between_the_look_and_the_arming_stays(place: Place) -> None:
+    near, _ = place.connect()
+    (arming,) = place.arm(place.seen(near), keep=lambda _: near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 33))
+    assert arming.fate is Fate.FAILED
+    assert stands(near) == (False, 33)
+
+
+def test_what_was_armed_and_set_again_is_left(place: Place) -> None:
+    near, _ = place.connect()
+    connections = place.seen(near)
+    place.arm(connections)
+    (again,) = place.arm(connections, earlier=place.kept)
+    near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 900)
+    (later,) = place.arm(connections, earlier=place.kept)
+    assert (again.fate, later.fate) == (Fate.ENOUGH, Fate.SET_AGAIN)
+    assert stands(near) == (True, 900)
+
+
+def test_a_socket_that_is_gone_or_half_closed_is_left(place: Place) -> None:
+    near, far = place.connect()
+    half, other = place.connect()
+    seen = place.seen(half, other)
+    half.shutdown(SHUT_WR)
+    gone = replace(place.seen(near)[0], cookie=2**63 + 1)
+    assert {arming.fate for arming in place.arm([gone, *seen])} == {Fate.GONE}
+    assert {stands(one) for one in (near, far, half, other)} == {(False, 7200)}
+
+
+def test_disarming_puts_back_what_stood_there(place: Place) -> None:
+    near, other = place.connect()
+    connections = place.seen(near, other)
+    place.arm(connections)
+    other.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 900)
+    done = place.armer.disarm(connections, {armed.cookie: armed for armed in place.kept})
+    assert {arming.connection.cookie: arming.fate for arming in done} == {
+        cookie(near): Fate.DISARMED,
+        cookie(other): Fate.SET_AGAIN,
+    }
+    assert (stands(near), stands(other)) == ((False, 7200), (True, 900))
+
+
+def test_of_many_each_is_armed_and_told_of_once(place: Place) -> None:
+    """The kernel runs the program again for the socket whose result did not fit into the page."""
+    ends = [end for _ in range(A_PAGE) for end in place.connect()]
+    armings = place.arm(place.seen(*ends))
+    assert sorted(arming.connection.cookie for arming in armings) == sorted(map(cookie, ends))
+    assert {arming.fate for arming in armings} == {Fate.ARMED}
+    assert {stands(end) for end in ends} == {(True, 180)}
+
+
+def test_nothing_is_set_where_the_record_cannot_be_written(place: Place) -> None:
+    near, _ = place.connect()
+
+    def full(_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        place.arm(place.seen(near), keep=full)
+    assert stands(near) == (False, 7200)
+    assert place.arm(place.seen(near))[0].fate is Fate.ARMED  # it can go on
