@@ -108,6 +108,17 @@ def test_its_timer_is_set_anew_at_once(place: Place) -> None:
     assert 170 < place.seen(near)[0].due_in <= 181
 
 
+def test_a_timer_that_was_armed_before_the_sysctl_was_lowered_is_set_anew(place: Place) -> None:
+    """The time that stands is the one that is wished; only the timer is not true."""
+    near, _ = place.connect()
+    near.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+    place.namespace.set_sysctl(TIME, OURS.times.idle)
+    (connection,) = place.seen(near)
+    assert connection.due_in > 7000
+    place.arm([connection], ArmAction.REARM)
+    assert 170 < place.seen(near)[0].due_in <= 181
+
+
 def test_a_stricter_time_of_the_programs_own_stays(place: Place) -> None:
     near, _ = place.connect()
     near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 60)

@@ -4,30 +4,11 @@
  * What to set is decided elsewhere, by what was told; it is set only where that still stands. The
  * iterator holds the socket's lock, so nobody sets anything in between.
  */
-#include "kernel.h"
-
-#include <bpf/bpf_core_read.h>
-#include <bpf/bpf_helpers.h>
+#include "settings.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* armer.CONSTANTS is its twin: they differ between architectures */
-const volatile struct {
-	__u32 hz;
-	__u32 sol_socket;
-	__u32 so_keepalive;
-} constants;
-
-enum { IPPROTO_TCP = 6, TCP_KEEPIDLE = 4, TCP_KEEPINTVL = 5, TCP_KEEPCNT = 6 };
-
-/* armer.SETTINGS, WISH and RESULT are the twins of these */
-struct settings {
-	__s32 idle; /* seconds, as getsockopt tells */
-	__s32 interval;
-	__s32 probes;
-	__s32 on;
-};
-
+/* armer.WISH and RESULT are the twins of these */
 enum { LOOK, SET };
 
 struct wish {
@@ -51,30 +32,6 @@ struct {
 	__type(key, __u64); /* cookie */
 	__type(value, struct wish);
 } wishes SEC(".maps");
-
-static __always_inline struct settings settings_of(const struct tcp_sock *tp, const struct settings *system)
-{
-	const struct sock *sk = (const struct sock *)tp;
-	struct settings stands = *system;
-	__u32 hz = constants.hz ?: 1;
-
-	if (tp->keepalive_time)
-		stands.idle = tp->keepalive_time / hz;
-	if (tp->keepalive_intvl)
-		stands.interval = tp->keepalive_intvl / hz;
-	if (tp->keepalive_probes)
-		stands.probes = tp->keepalive_probes;
-	stands.on = sk->__sk_common.skc_flags >> SOCK_KEEPOPEN & 1;
-	return stands;
-}
-
-/* jiffies of either sign; there is no signed division */
-static __always_inline __s32 seconds(__s32 jiffies)
-{
-	__u32 hz = constants.hz ?: 1;
-
-	return jiffies < 0 ? -(__s32)((__u32)-jiffies / hz) : (__s32)((__u32)jiffies / hz);
-}
 
 static __always_inline bool same(const struct settings *one, const struct settings *other)
 {
@@ -104,7 +61,6 @@ SEC("iter/tcp")
 int arm_sockets(struct bpf_iter__tcp *ctx)
 {
 	struct sock_common *common = ctx->sk_common;
-	const struct netns_ipv4 *net;
 	struct result result = {};
 	const struct tcp_sock *tp;
 	const struct wish *wish;
@@ -118,10 +74,7 @@ int arm_sockets(struct bpf_iter__tcp *ctx)
 	tp = bpf_skc_to_tcp_sock(common);
 	if (!tp)
 		return 0;
-	net = &common->skc_net.net->ipv4;
-	result.system.idle = seconds(net->sysctl_tcp_keepalive_time);
-	result.system.interval = seconds(net->sysctl_tcp_keepalive_intvl);
-	result.system.probes = net->sysctl_tcp_keepalive_probes;
+	result.system = system_of(common);
 	result.stands = settings_of(tp, &result.system);
 	if (wish->verb == SET) {
 		if (!same(&result.stands, &wish->before)) {

@@ -7,10 +7,8 @@ it. One pass tells what stands there, policy decides, and a second one sets it w
 from __future__ import annotations
 
 import contextlib
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from socket import SO_KEEPALIVE, SOL_SOCKET
 
 import numpy as np
 
@@ -19,7 +17,6 @@ from keepaliveD.platforms.base import Keep, Order
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.bpf import libbpf
 from keepaliveD.platforms.linux.bpf.iterator import records
-from keepaliveD.platforms.linux.bpf.reader import JIFFIES
 from keepaliveD.policy.settle import settle
 
 OBJECT = Path(__file__).with_name("arm.bpf.o")
@@ -27,7 +24,6 @@ PROGRAM = "arm_sockets"
 WISHES = "wishes"
 MOST = 100_000  # sockets at a time: less than its max_entries
 
-CONSTANTS = struct.pack("=III", JIFFIES, SOL_SOCKET, SO_KEEPALIVE)
 TIMES = ("idle", "interval", "probes", "on")
 WISH = np.dtype([("before", "i4", 4), ("after", "i4", 4), ("verb", "u4")])
 RESULT = np.dtype([("cookie", "u8"), ("stands", "i4", 4), ("system", "i4", 4), ("outcome", "u4"), ("unused", "u4")])
@@ -136,7 +132,7 @@ class BpfArmer:
         if self._object is None:
             programs = libbpf.Object(OBJECT)
             try:
-                programs.preset(CONSTANTS)
+                programs.preset(libbpf.CONSTANTS)
                 programs.load()
                 self._link = programs.attach_iterator(PROGRAM)
             except BaseException:

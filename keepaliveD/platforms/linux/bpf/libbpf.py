@@ -11,9 +11,12 @@ import ctypes
 import errno
 import functools
 import os
+import struct
+import time
 from collections.abc import Iterator
 from ctypes import CFUNCTYPE, POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
+from socket import SO_KEEPALIVE, SOL_SOCKET
 
 from keepaliveD.errors import KernelError, NotPermitted, Refusal, Unsupported
 from keepaliveD.model import Column
@@ -21,6 +24,9 @@ from keepaliveD.model import Column
 LIBRARY = "libbpf.so.1"
 WARNING = 0  # enum libbpf_print_level: the others say more than that something failed
 LINE = 1024  # bytes; a verifier's log is longer, but its first line says it
+
+JIFFIES = round(1 / time.clock_getres(6))  # a second; the resolution of CLOCK_MONOTONIC_COARSE is one
+CONSTANTS = struct.pack("=III", JIFFIES, SOL_SOCKET, SO_KEEPALIVE)  # of settings.h
 
 Printer = CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 
@@ -37,6 +43,8 @@ SIGNATURES = {  # result, arguments
     "bpf_map_update_batch": (c_int, [c_int, c_void_p, c_void_p, POINTER(c_uint32), c_void_p]),
     "bpf_map_delete_batch": (c_int, [c_int, c_void_p, POINTER(c_uint32), c_void_p]),
     "bpf_program__attach_iter": (c_void_p, [c_void_p, c_void_p]),
+    "bpf_program__attach_cgroup": (c_void_p, [c_void_p, c_int]),
+    "bpf_link__pin": (c_int, [c_void_p, c_char_p]),
     "bpf_link__fd": (c_int, [c_void_p]),
     "bpf_link__destroy": (c_int, [c_void_p]),
     "bpf_iter_create": (c_int, [c_int]),
@@ -128,6 +136,23 @@ class Object:
             _check(link)
         self._links.append(link)
         return int(self._library.bpf_link__fd(link))
+
+    def attach_cgroup(self, program: str, cgroup: Path, pin: Path | None = None) -> None:
+        """Run it for all of that cgroup, beside what others attach there; until close(), or while it is pinned.
+
+        Raises NotPermitted, Unsupported.
+        """
+        with self._attempt():
+            descriptor = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                link = self._library.bpf_program__attach_cgroup(self._program(program), descriptor)
+            finally:
+                os.close(descriptor)
+            _check(link)
+        self._links.append(link)
+        if pin:
+            with self._attempt():
+                _check(self._library.bpf_link__pin(link, os.fsencode(pin)) == 0)
 
     def close(self) -> None:
         """Take everything out of the kernel."""

@@ -1,23 +1,17 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* The TCP sockets of a network namespace, as records that the columns of model.SOCKET are made of. */
-#include "kernel.h"
+#include "address.h"
 
 #include <bpf/bpf_core_read.h>
-#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define STATES (1 << TCP_ESTABLISHED | 1 << TCP_FIN_WAIT1 | 1 << TCP_FIN_WAIT2 | 1 << TCP_CLOSE_WAIT)
-#define V4_MAPPED 0xffff00000000ULL /* RFC 4291, 2.5.5.2 */
 
 enum { TIMER_OFF, TIMER_RETRANSMIT, TIMER_KEEPALIVE, TIMER_ZERO_WINDOW = 4 };
 enum { SWITCH_OFF = 1, SWITCH_ON = 2 };
 enum { OWN_IDLE = 1, OWN_INTERVAL = 2, OWN_PROBES = 4 };
-
-struct address {
-	__u64 high, low;
-};
 
 /* reader.RECORD is its twin. Times are in jiffies: a division each would cost more here. */
 struct record {
@@ -59,16 +53,6 @@ struct {
 } ignored SEC(".maps");
 
 const volatile bool ignoring = false; /* whether there is anything in `ignored` */
-
-static __always_inline struct address address_of(const struct sock_common *sk, __be32 v4, const struct in6_addr *v6)
-{
-	if (sk->skc_family == AF_INET)
-		return (struct address){ 0, V4_MAPPED | bpf_ntohl(v4) };
-	return (struct address){
-		(__u64)bpf_ntohl(v6->in6_u.u6_addr32[0]) << 32 | bpf_ntohl(v6->in6_u.u6_addr32[1]),
-		(__u64)bpf_ntohl(v6->in6_u.u6_addr32[2]) << 32 | bpf_ntohl(v6->in6_u.u6_addr32[3]),
-	};
-}
 
 static __always_inline bool is_ignored(struct address remote)
 {

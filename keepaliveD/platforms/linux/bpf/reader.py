@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import struct
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,7 +40,6 @@ RECORD = np.dtype(  # struct record
 )
 SECONDS = ("since_sent", "since_received", "since_acked", "expires")  # in jiffies until here
 WHOLE_SECONDS = ("keepidle", "keepintvl")
-JIFFIES = round(1 / time.clock_getres(6))  # a second; the resolution of CLOCK_MONOTONIC_COARSE is one
 
 AS_IPV6 = 96  # bits before an IPv4 address that is written v4-mapped
 
@@ -122,9 +120,9 @@ def decode(records: Column, netns: int, sockets: Sockets) -> None:
     for name in RECORD.names or ():
         new[name][:] = records[name]
     for name in SECONDS:
-        new[name] *= np.float32(1 / JIFFIES)
+        new[name] *= np.float32(1 / libbpf.JIFFIES)
     for name in WHOLE_SECONDS:
-        new[name] //= np.uint32(JIFFIES)
+        new[name] //= np.uint32(libbpf.JIFFIES)
     new["netns"][:] = netns
 
 

@@ -1,0 +1,148 @@
+"""Connections that are armed while they are opened; the program is attached to a cgroup of the test's own."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from socket import AF_INET, AF_INET6, AddressFamily
+
+import pytest
+
+from keepaliveD.model import Keepalive
+from keepaliveD.platforms.linux.bpf.handshake import Handshake, cgroup_root
+from keepaliveD.policy.handshake import Opening
+from tests.kernel.rig import DIE_WITH_US, Namespace
+
+OURS = Keepalive(180, 20, 31)
+ANY = Opening(None, 0, OURS)
+V4, V6 = (AF_INET, "127.0.0.1"), (AF_INET6, "::1")
+UNTOUCHED = "False 7200 75 9"
+ARMED = "True 180 20 31"
+SYSTEM = [UNTOUCHED, UNTOUCHED]
+
+PROGRAM = """
+import os, sys
+from socket import *
+def tell(s):
+    print(bool(s.getsockopt(SOL_SOCKET, SO_KEEPALIVE)),
+          *(s.getsockopt(IPPROTO_TCP, o) for o in (TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT)), flush=True)
+cgroup, family, address, port, before = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5]
+with open(f"{cgroup}/cgroup.procs", "w") as procs:
+    procs.write(str(os.getpid()))
+listener = create_server((address, port), family=family)
+near = socket(family)
+exec(before)
+near.connect(listener.getsockname())
+tell(near)
+far = listener.accept()[0]
+tell(far)
+near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 900)
+tell(near)
+"""
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    """One that nobody else is in; those of tests that were killed go first."""
+    root = cgroup_root(Path("/"))
+    for stale in root.glob("keepalived-test-*"):
+        if not Path("/proc", stale.name.split("-")[2]).exists():
+            with contextlib.suppress(OSError):
+                stale.rmdir()
+    path = Path(tempfile.mkdtemp(prefix=f"keepalived-test-{os.getpid()}-", dir=root))
+    try:
+        yield path
+    finally:
+        path.rmdir()
+
+
+def opened(cgroup: Path, peer: tuple[AddressFamily, str] = V4, port: int = 0, before: str = "") -> list[str]:
+    """What both ends tell right after connect and accept, and the near one once it has chosen its own."""
+    with Namespace() as host:
+        command = (sys.executable, "-c", PROGRAM, str(cgroup), str(int(peer[0])), peer[1], str(port), before)
+        done = host.run(*DIE_WITH_US, *command)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("peer", [V4, V6])
+def test_a_connection_is_armed_before_connect_and_accept_return(cgroup: Path, peer: tuple[AddressFamily, str]) -> None:
+    assert opened(cgroup, peer)[:2] == SYSTEM
+    with contextlib.closing(Handshake(cgroup, [ANY])):
+        assert opened(cgroup, peer)[:2] == [ARMED, ARMED]
+    assert opened(cgroup, peer)[:2] == SYSTEM
+
+
+def test_what_a_program_sets_afterwards_is_its_own(cgroup: Path) -> None:
+    with contextlib.closing(Handshake(cgroup, [ANY])):
+        assert opened(cgroup)[2] == "True 900 20 31"
+
+
+def test_what_is_stricter_stays_and_what_is_laxer_is_tightened(cgroup: Path) -> None:
+    """Before the connection, or at the listener, which hands its settings down."""
+    strict = "near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 60); listener.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, 5)"
+    lax = "near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 900); near.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, 3)"
+    with contextlib.closing(Handshake(cgroup, [ANY])):
+        assert opened(cgroup, before=strict)[:2] == ["True 60 20 31", "True 180 5 31"]
+        assert opened(cgroup, before=lax)[0] == "True 180 20 3"
+
+
+def test_the_first_rule_that_matches_counts(cgroup: Path) -> None:
+    ten = ipaddress.ip_network("10.0.0.0/8")
+    loopback = ipaddress.ip_network("127.0.0.0/8")
+    for rules, outcome in (
+        ([Opening(ten, 0, OURS)], UNTOUCHED),
+        ([Opening(loopback, 0, OURS)], ARMED),
+        ([Opening(loopback, 0, None), ANY], UNTOUCHED),
+        ([Opening(ten, 0, None), ANY], ARMED),
+        ([Opening(ipaddress.ip_network("::/1"), 4242, OURS)], ARMED),
+        ([Opening(None, 4243, OURS)], UNTOUCHED),
+        ([Opening(ipaddress.ip_network("::1/128"), 0, OURS)], UNTOUCHED),
+    ):
+        with contextlib.closing(Handshake(cgroup, rules)):
+            assert opened(cgroup, port=4242)[:2] == [outcome, outcome], rules
+
+
+def test_others_programs_in_the_same_cgroup_go_on(cgroup: Path) -> None:
+    """Cilium, say: here it is another one of ours, with other values."""
+    mild = Opening(None, 0, Keepalive(500, 50, 5))
+    with contextlib.closing(Handshake(cgroup, [mild])), contextlib.closing(Handshake(cgroup, [ANY])):
+        assert opened(cgroup)[0] == "True 180 20 5"
+
+
+def test_it_ends_with_its_process_however_that_ends(cgroup: Path) -> None:
+    """Nothing is pinned."""
+    script = (
+        "import sys; from pathlib import Path; from keepaliveD.model import Keepalive;"
+        "from keepaliveD.policy.handshake import Opening;"
+        "from keepaliveD.platforms.linux.bpf.handshake import Handshake;"
+        "held = Handshake(Path(sys.argv[1]), [Opening(None, 0, Keepalive(180, 20, 31))]); print(flush=True); input()"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*DIE_WITH_US, sys.executable, "-c", script, str(cgroup)], stdin=pipe, stdout=pipe) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline()
+        assert opened(cgroup)[0] == ARMED
+        holder.kill()
+    assert opened(cgroup)[0] == UNTOUCHED
+
+
+def test_where_it_is_pinned_it_outlives_its_process_until_it_is_removed(cgroup: Path) -> None:
+    """survive_stop = true."""
+    pins = Path(tempfile.mkdtemp())
+    subprocess.run(["mount", "-t", "bpf", "bpf", str(pins)], check=True)
+    try:
+        pin = pins / "handshake"
+        Handshake(cgroup, [ANY], pin).close()
+        assert opened(cgroup)[0] == ARMED
+        pin.unlink()
+        assert opened(cgroup)[0] == UNTOUCHED
+    finally:
+        subprocess.run(["umount", str(pins)], check=True)
+        os.rmdir(pins)
