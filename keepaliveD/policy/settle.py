@@ -30,6 +30,24 @@ def settle(before: SocketKeepalive, system: Keepalive | None, wish: Wish) -> Soc
     return SocketKeepalive(True, Keepalive(idle, interval, stands.probes if keep_probes else wanted.probes))
 
 
+def settle_order(
+    before: SocketKeepalive, system: Keepalive | None, wish: Wish, armed: Armed | None, *, by_hand: bool, again: bool
+) -> SocketKeepalive | Fate:
+    """The same where it may have been armed earlier, by this very process (`again`) or another."""
+    if armed and before == armed.after:
+        return settle_again(armed, system, wish)
+    if armed and (again or before != armed.before) and not by_hand:
+        return Fate.SET_AGAIN
+    return settle(before, system, wish)  # also where we were killed before it was set
+
+
+def settle_back(before: SocketKeepalive, armed: Armed) -> SocketKeepalive | Fate:
+    """What to put back into a socket that was armed."""
+    if before == armed.before:
+        return Fate.ENOUGH
+    return armed.before if before == armed.after else Fate.SET_AGAIN
+
+
 def settle_again(armed: Armed, system: Keepalive | None, wish: Wish) -> SocketKeepalive | Fate:
     """The same for one that stands as we armed it: by what its program had, and never weaker than ours."""
     wanted = settle(armed.before, system, wish)

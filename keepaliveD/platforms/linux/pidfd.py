@@ -44,7 +44,7 @@ from keepaliveD.platforms.base import Keep, Order
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.holders import Holders
 from keepaliveD.platforms.linux.sysctl import INTERVAL, PROBES, TIME, ProcSys
-from keepaliveD.policy.settle import settle, settle_again
+from keepaliveD.policy.settle import settle_back, settle_order
 
 SYS_PIDFD_GETFD = 438  # on every architecture
 SO_COOKIE = 57  # include/uapi/asm-generic/socket.h
@@ -70,13 +70,9 @@ class PidfdArmer:
         order_of = {order.connection.cookie: order for order in orders}
 
         def choose(connection: Connection, before: SocketKeepalive) -> Choice:
-            system = systems.of(connection.netns)
             order, armed = order_of[connection.cookie], earlier.get(connection.cookie)
-            if armed and before == armed.after:
-                return settle_again(armed, system, order.wish)
-            if armed and (order.again or before != armed.before) and not order.by_hand:
-                return Fate.SET_AGAIN
-            return settle(before, system, order.wish)  # also where we were killed before it was set
+            system = systems.of(connection.netns)
+            return settle_order(before, system, order.wish, armed, by_hand=order.by_hand, again=order.again)
 
         return self._each([order.connection for order in orders], choose, keep, Fate.ARMED)
 
@@ -85,10 +81,7 @@ class PidfdArmer:
         _probe()
 
         def choose(connection: Connection, before: SocketKeepalive) -> Choice:
-            armed = earlier[connection.cookie]
-            if before == armed.before:
-                return Fate.ENOUGH
-            return armed.before if before == armed.after else Fate.SET_AGAIN
+            return settle_back(before, earlier[connection.cookie])
 
         return self._each(connections, choose, lambda _: None, Fate.DISARMED)
 

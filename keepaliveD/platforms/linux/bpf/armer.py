@@ -17,7 +17,7 @@ from keepaliveD.platforms.base import Keep, Order
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.bpf import libbpf
 from keepaliveD.platforms.linux.bpf.iterator import records
-from keepaliveD.policy.settle import settle
+from keepaliveD.policy.settle import settle, settle_back, settle_order
 
 OBJECT = Path(__file__).with_name("arm.bpf.o")
 PROGRAM = "arm_sockets"
@@ -52,9 +52,9 @@ class BpfArmer:
         decided: dict[tuple[int, int, int], Choice] = {}  # by identity: hashing the values would cost more than settle
 
         def choose(connection: Connection, before: SocketKeepalive, system: Keepalive) -> Choice:
-            order = order_of[connection.cookie]
-            if not order.by_hand and (armed := earlier.get(connection.cookie)):
-                return Fate.ENOUGH if before == armed.after else Fate.SET_AGAIN
+            order, armed = order_of[connection.cookie], earlier.get(connection.cookie)
+            if armed:
+                return settle_order(before, system, order.wish, armed, by_hand=order.by_hand, again=order.again)
             question = (id(before), id(system), id(order.wish))
             if question not in decided:
                 decided[question] = settle(before, system, order.wish)
@@ -66,8 +66,7 @@ class BpfArmer:
         """Put back what stood there before, where nobody has set it since."""
 
         def choose(connection: Connection, before: SocketKeepalive, _: Keepalive) -> Choice:
-            armed = earlier[connection.cookie]
-            return armed.before if before == armed.after else Fate.SET_AGAIN
+            return settle_back(before, earlier[connection.cookie])
 
         return self._each(connections, choose, lambda _: None, Fate.DISARMED)
 
