@@ -361,6 +361,11 @@ def test_more_armings_become_one_summary_a_unit_path_and_fate() -> None:
     assert said[0].fields["KEEPALIVE_FATE"] == "armed"
 
 
+def test_what_was_armed_and_what_was_not_are_two_summaries() -> None:
+    said = told(*[arming(Fate.ARMED), arming(Fate.NOT_PERMITTED)] * 7)
+    assert [(entry.event, entry.fields["KEEPALIVE_COUNT"]) for entry in said] == [("armed", 7), ("unarmed", 7)]
+
+
 def test_a_single_arming_among_many_is_told_in_full() -> None:
     other = dataclasses.replace(BARE, path="default")
     said = told(*[arming(Fate.ARMED)] * 10, arming(Fate.ARMED, other))

@@ -248,6 +248,16 @@ def test_a_file_that_tidy_replaces_while_another_waits_for_it_is_not_written_int
     assert known(tmp_path) == sorted(keeper.armed()) == [5, 4711]
 
 
+def test_a_file_that_was_replaced_and_grew_is_read_from_its_beginning(tmp_path: Path) -> None:
+    """Where another one's end was says nothing of it."""
+    daemon, reader = ledger(tmp_path), ledger(tmp_path)
+    daemon.keep(armed(*range(1, SPARE + 10)))
+    assert len(reader.armed()) == SPARE + 9
+    daemon.tidy(alive(5))
+    daemon.keep(armed(*range(5000, 5000 + 2 * SPARE)))
+    assert sorted(reader.armed()) == [5, *range(5000, 5000 + 2 * SPARE)]
+
+
 def test_a_descriptor_is_never_left_open(tmp_path: Path) -> None:
     """The daemon lives for months."""
     keeper = ledger(tmp_path)

@@ -213,6 +213,19 @@ def test_what_goes_between_listing_and_reading_is_passed_over(
     assert Holders(host.root).find([5]) == {5: Holder(8, 0)}
 
 
+def test_a_descriptor_that_is_closed_meanwhile_hides_no_other(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.process(7, "socket:[1]", "socket:[5]")
+    listdir: Callable[[str], list[str]] = os.listdir
+
+    def meanwhile(path: str) -> list[str]:
+        entries = sorted(listdir(path))
+        host.close(7, 0)
+        return entries
+
+    monkeypatch.setattr(os, "listdir", meanwhile)
+    assert Holders(host.root).find([5]) == {5: Holder(7, 1)}
+
+
 # this machine
 
 

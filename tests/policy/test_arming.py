@@ -313,6 +313,7 @@ def test_auto_on_a_path_that_never_forgets_is_the_longest_there_is() -> None:
     [
         (300.0, (246, 20)),  # probes at 276.75 and 299.25 s at the latest
         (240.0, (193, 20)),
+        (225.0, (179, 20)),  # 180 s and an interval are exactly the 200 s that there are: too late
         (60.0, (36, 17)),
         (5.0, (3, 1)),  # 3.375 and 4.5 s
         (2.26, (1, 1)),
@@ -475,6 +476,14 @@ def test_who_is_not_armed_is_warned_of_while_others_are() -> None:
     life = Life(rule(ENABLE, users=(5,)))
     assert life.scan(1330.0, quiet(1330.0, cookie=1, uid=5), quiet(1330.0, cookie=2)) == [1]
     assert life.reported == [2]
+
+
+def test_who_was_asked_for_in_vain_is_warned_of_while_others_are_armed() -> None:
+    life = Life(rule(ENABLE))
+    life.fate = Fate.NOT_PERMITTED
+    life.scan(1000.0, quiet(1000.0))
+    assert life.scan(1330.0, quiet(1330.0), quiet(1330.0, cookie=2)) == [2]
+    assert life.reported == [1]
 
 
 def test_nobody_is_warned_of_what_is_being_armed() -> None:
