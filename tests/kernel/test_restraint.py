@@ -79,9 +79,9 @@ def test_what_is_shipped_makes_the_systems_values_true_for_who_asked_before(host
 
 def test_without_apply_and_without_a_rule_nobody_is_armed(host: Host) -> None:
     """Not even who asked for keepalive."""
-    by_system = on(host.connection())
-    before = settings(by_system)
     with host.daemon(forgetful(timeout=BRIEF)) as daemon:
+        by_system = on(host.connection())
+        before = settings(by_system)
         daemon.expect("late", **near_end(by_system))
         assert not daemon.heard("armed", within=A_FEW_SCANS)
     assert settings(by_system) == before
@@ -203,18 +203,19 @@ class Trace:
     harm: list[str]
 
 
-def traced(host: Host, configuration: str, until: str, *options: str) -> Trace:
-    """The deeds of a daemon that has seen a connection at risk, until it has said this, and a few scans longer."""
+def traced(host: Host, configuration: str, until: str, *options: str) -> tuple[socket, Trace]:
+    """A connection, and the deeds of a daemon until it has said this of it, and a few scans longer."""
     file = host.directory / "trace"
     with host.daemon(configuration, *options, through=(*TRACE, "-o", str(file))) as daemon:
-        daemon.expect(until)
+        sock = host.connection()
+        daemon.expect(until, **near_end(sock))
         time.sleep(A_FEW_SCANS)
         daemon.stop()
     deadline = time.monotonic() + SOON
     while "+++ exited" not in (text := file.read_text(encoding="utf-8")).splitlines()[-1]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    return Trace(len(TOUCH.findall(text)), [int(fd) for fd in TAKE.findall(text)], HARM.findall(text))
+    return sock, Trace(len(TOUCH.findall(text)), [int(fd) for fd in TAKE.findall(text)], HARM.findall(text))
 
 
 @pytest.mark.parametrize(
@@ -224,14 +225,13 @@ def traced(host: Host, configuration: str, until: str, *options: str) -> Trace:
 )
 def test_who_only_looks_touches_no_socket(rule: str, says: str, options: tuple[str, ...], host: Host) -> None:
     """Not one option is set, not one descriptor duplicated."""
-    sock = host.connection()
-    assert traced(host, forgetful(rule, BRIEF), says, *options) == Trace(0, [], [])
+    sock, trace = traced(host, forgetful(rule, BRIEF), says, *options)
+    assert trace == Trace(0, [], [])
     assert settings(sock) == BARE
 
 
 def test_of_all_descriptors_only_that_of_the_connection_is_touched(host: Host) -> None:
     """And that once: not the process's files, its sockets of other kinds, its other connections, nor the process."""
-    sock = host.connection()
     host.connect(LASTING)
     with (
         socket(AF_INET, SOCK_DGRAM) as _datagrams,
@@ -239,5 +239,6 @@ def test_of_all_descriptors_only_that_of_the_connection_is_touched(host: Host) -
         tempfile.TemporaryFile() as _file,
         os.fdopen(os.eventfd(0)) as _event,
     ):
-        assert traced(host, forgetful(ENABLE), "armed") == Trace(4, [sock.fileno()], [])
+        sock, trace = traced(host, forgetful(ENABLE), "armed")
+        assert trace == Trace(4, [sock.fileno()], [])
     assert settings(sock) == SAFE
