@@ -54,10 +54,12 @@ class PostgreSQL:
             yield process
 
     @contextlib.contextmanager
-    def query(self, rig: Rig, statement: str) -> Iterator[Popen[str]]:
-        """The client, with a statement."""
+    def query(self, rig: Rig, *commands: str) -> Iterator[Popen[str]]:
+        """The client, with commands of psql or statements."""
         target = f"host={SERVER[AF_INET]} port={PORT} user={USER} dbname=postgres sslmode=disable gssencmode=disable"
-        with rig.client.running(*PLAIN, _binary("psql"), "-XAt", "-c", statement, target) as process:
+        with rig.client.running(
+            *PLAIN, _binary("psql"), "-XAt", *(f"--command={each}" for each in commands), target
+        ) as process:
             yield process
 
 

@@ -17,7 +17,7 @@ from typing import Literal
 
 import pytest
 
-from tests.kernel.processes import ENABLE, Daemon, Home, arming
+from tests.kernel.processes import ENABLE, Daemon, Entry, Home, arming
 from tests.kernel.rig import Mode, Rig
 from tests.programs.conftest import missing
 from tests.programs.openssh import OpenSSH
@@ -32,7 +32,8 @@ MODES: list[Mode] = ["reject", "drop"]
 ENDS: list[Help] = ["client", "server"]
 KINDS: list[Kind] = ["ssh", "ssh typed into", "psql"]
 NAP = 9  # seconds of silence: more than the firewall has patience for
-PATIENCE = 2  # seconds in which an answer arrives, if ever
+PATIENCE = 3  # seconds in which an answer arrives, if ever
+BEGUN = "begun"  # what a client prints once it is connected
 ANSWER = "answered"
 
 
@@ -60,6 +61,11 @@ class Client:
 
     process: Popen[str]
     served: Path
+
+    def await_silence(self) -> None:
+        """Until it is connected."""
+        assert self.process.stdout
+        assert BEGUN in awaited(self.process.stdout, BEGUN)
 
     def fate(self) -> Fate:
         """What has become of it by now."""
@@ -92,12 +98,12 @@ class Stage:
         served = self._directory / kind.replace(" ", "-")
         match kind:
             case "ssh":
-                program = self._ssh.session(self._rig, f"sleep {NAP}; touch {served}; echo {ANSWER}")
+                program = self._ssh.session(self._rig, f"echo {BEGUN}; sleep {NAP}; touch {served}; echo {ANSWER}")
             case "ssh typed into":
-                program = self._ssh.session(self._rig, f"read word; touch {served}; echo $word")
+                program = self._ssh.session(self._rig, f"echo {BEGUN}; read word; touch {served}; echo $word")
             case "psql":
                 statement = f"select pg_sleep({NAP}); copy (select) to '{served}'; select '{ANSWER}'"
-                program = self._postgres.query(self._rig, statement)
+                program = self._postgres.query(self._rig, rf"\echo {BEGUN}", statement)
         return Client(self._stack.enter_context(program), served)
 
 
@@ -119,6 +125,8 @@ def night() -> Night:
                 daemons[mode, helped] = stage.helped(helped)
         for (mode, helped), stage in stages.items():
             clients |= {(kind, mode, helped): stage.quiet(kind) for kind in KINDS}
+        for client in clients.values():
+            client.await_silence()
         time.sleep(NAP)
         for (kind, _, _), client in clients.items():
             if kind == "ssh typed into":
@@ -127,8 +135,13 @@ def night() -> Night:
         time.sleep(PATIENCE)
         return Night(
             {case: client.fate() for case, client in clients.items()},
-            {where: Counter(e["KEEPALIVE_PROCESS"] for e in each.heard("armed")) for where, each in daemons.items()},
+            {where: Counter(map(program, each.heard("armed"))) for where, each in daemons.items()},
         )
+
+
+def program(entry: Entry) -> str:
+    """Which one it is about; sshd-session is sshd's since OpenSSH 9.8."""
+    return str(entry["KEEPALIVE_PROCESS"]).partition("-")[0]
 
 
 @pytest.mark.parametrize("mode", MODES)
