@@ -1,8 +1,8 @@
 """Many connections of one process; or, with 0 of them, the server of all.
 
 usage: crowd.py ADDRESS PORT CONNECTIONS
-The server answers every word with the same. The others print "connected"; then, for each line of
-standard input, they say a word in every connection and print how many were answered.
+The server answers every word with the same. The others connect on the first line of standard input;
+for each further one they say a word in every connection and print how many were answered.
 """
 
 import asyncio
@@ -37,6 +37,8 @@ async def main() -> None:
         server = await asyncio.start_server(answer, address, port, backlog=4096)
         print("serving", flush=True)
         await server.serve_forever()
+    print("ready", flush=True)
+    sys.stdin.readline()
     connections = await asyncio.gather(*(asyncio.open_connection(address, port) for _ in range(count)))
     print("connected", flush=True)
     while await asyncio.to_thread(sys.stdin.readline):

@@ -147,14 +147,14 @@ HASTE = 3  # seconds: the shortest patience of a firewall that two probes fit in
 
 @pytest.fixture
 def crowds() -> Iterator[tuple[Rig, list[Popen[str]]]]:
-    """2,000 connections that never asked for keepalive."""
+    """Processes that are about to open 2,000 connections, and never ask for keepalive."""
     address = SERVER[AF_INET]
     command = (sys.executable, "-S", CROWD, address, str(PORT))
     with Rig(timeout=HASTE) as rig, ExitStack() as stack:
         server = stack.enter_context(rig.server.running(*command, "0"))
-        assert answers(server) == "serving"
+        assert answer(server) == "serving"
         crowds = [stack.enter_context(rig.client.running(*command, str(EACH))) for _ in range(CROWDS)]
-        assert {answers(crowd) for crowd in crowds} == {"connected"}
+        assert {answer(crowd) for crowd in crowds} == {"ready"}
         yield rig, crowds
 
 
@@ -166,14 +166,15 @@ def test_2000_that_never_asked_are_left_by_rearm_and_saved_by_enable(
     rig, processes = crowds
     home = Home(tmp_path, by(engine, arming(REARM, timeout=HASTE)))
     with home.daemon(rig.client, through=UNDER[engine]) as daemon:
+        assert set(answers(processes)) == {"connected"}
         daemon.expect("bare", HASTE)
+        assert alive(processes) == CROWDS * EACH
         assert timers(rig) == 0
-        assert all_alive(processes) == CROWDS * EACH
         daemon.reload(by(engine, arming(ENABLE, timeout=HASTE)))
         daemon.expect("armed")
         assert timers(rig) == CROWDS * EACH
         time.sleep(10 * HASTE)
-        assert all_alive(processes) == CROWDS * EACH
+        assert alive(processes) == CROWDS * EACH
         assert not daemon.heard("unarmed", "cut")
 
 
@@ -183,14 +184,19 @@ def timers(rig: Rig) -> int:
     return done.stdout.count("timer:(keepalive")
 
 
-def all_alive(processes: list[Popen[str]]) -> int:
+def alive(processes: list[Popen[str]]) -> int:
     """How many connections carry a word and its answer."""
+    return sum(int(number) for number in answers(processes))
+
+
+def answers(processes: list[Popen[str]]) -> list[str]:
+    """What each says to a line of input."""
     for process in processes:
-        print("now", file=process.stdin, flush=True)
-    return sum(int(answers(process)) for process in processes)
+        print(file=process.stdin, flush=True)
+    return [answer(process) for process in processes]
 
 
-def answers(process: Popen[str]) -> str:
+def answer(process: Popen[str]) -> str:
     """Its next line."""
     assert process.stdout
     return process.stdout.readline().strip()
