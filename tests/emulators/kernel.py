@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
+HANG = 60.0  # seconds
 GARBAGE = b"\x1b[2J\xff~~~ 12 34\n"
 FOREIGN = "Vorgang nicht zulässig: Wert außerhalb des Bereichs\n".encode()
 
@@ -94,7 +95,7 @@ def serve(file: str, request: Request, work: Callable[[Kernel, str], int]) -> No
     sys.stdout.flush()
     match fault:
         case "hang" | "late":
-            time.sleep(60)
+            time.sleep(HANG)
         case "killed":
             os.kill(os.getpid(), 9)  # SIGKILL; signal would load enum
         case "garbage":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from keepaliveD.errors import KernelError, NotPermitted, Refusal, Unsupported
 from keepaliveD.model import Because, SetSystemKeepalive
 from keepaliveD.platforms.commands import run
 from tests.emulators.hosts import Fault
+from tests.emulators.kernel import HANG
 from tests.platforms.worlds import Emulated, emulated, performer
 
 EACH_COMMAND = ["FreeBSD", "Solaris 11", "HP-UX", "AIX"]  # sysctl, ipadm, ndd, no
@@ -73,8 +75,10 @@ def test_a_setting_command_that_fails_oddly_is_a_named_error(
 def test_a_setting_command_that_hangs_is_ended_and_undone(world: Emulated, tmp_path: Path, what: str) -> None:
     """Also where it had already written before it hung."""
     world.fail(what, [*world.ours][-1])
+    start = time.monotonic()
     with pytest.raises(KernelError, match="no answer within 1s, ended it"):
         raise attempt(world, tmp_path / "state") or AssertionError("it was not refused")
+    assert time.monotonic() - start < HANG / 4  # it would have hung for longer
     assert nobody_left(world)
 
 
@@ -87,7 +91,12 @@ def test_a_command_that_wrote_and_says_it_failed_has_written(world: Emulated, tm
 
 @pytest.mark.parametrize(
     ("what", "words"),
-    [("killed", "was killed by signal 9"), ("garbage", "is no number"), ("language", "cannot be read: Vorgang")],
+    [
+        ("killed", "was killed by signal 9"),
+        ("garbage", "is no number"),
+        ("language", "cannot be read: Vorgang"),
+        ("lying", "cannot be read: something failed"),  # a number, and a status that says it is none
+    ],
 )
 def test_a_reading_command_that_fails_oddly_is_a_named_error(world: Emulated, what: str, words: str) -> None:
     """And no absent setting, which would be answered in another way."""
