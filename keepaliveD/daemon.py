@@ -13,10 +13,11 @@ from keepaliveD.errors import Refusal
 from keepaliveD.journal import Log
 from keepaliveD.model import Arm, Outcome, SocketTable
 from keepaliveD.perform import Performer, Records, disarm, give_back
-from keepaliveD.platforms.base import Platform, Watcher
+from keepaliveD.platforms.base import Handshake, Platform, Watcher
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.engine import Engine, Rules
+from keepaliveD.policy.handshake import openings
 from keepaliveD.policy.judge import Judgement, count, judge
 from keepaliveD.signals import RELOAD, STOP
 
@@ -55,6 +56,7 @@ class Daemon:
         self._outside = outside
         self._performer = Performer(platform, records)
         self._watcher = self._watch()
+        self._handshake: Handshake | None = None
         self._blind = False
         self._untidy = False
         self._complaint = ""  # what is wrong with the configuration that was not taken
@@ -87,7 +89,8 @@ class Daemon:
         self._let_go()
         for note in self._platform.notes:
             self._say("started", NOTICE, f"{self._platform.name}: {note}")
-        self._say("started", INFO, f"tcp-keepalived {__version__}: {self._summary()}; {self._watcher.engine}")
+        said = (f"tcp-keepalived {__version__}: {self._summary()}", self._watcher.engine, self._greet())
+        self._say("started", INFO, "; ".join(filter(None, said)))
 
     def stop(self) -> None:
         """Give back what was found, if that is wanted. Raises Refusal where that fails."""
@@ -95,6 +98,8 @@ class Daemon:
         if self._config.disarm_on_stop and not self._outside.handing_over():
             self._disarm()
         self._watcher.close()
+        if self._handshake:
+            self._handshake.close()
         if self._config.restore_on_stop and not self._outside.handing_over() and (refusal := self._give_back()):
             raise refusal
 
@@ -114,6 +119,26 @@ class Daemon:
             with_interfaces=config.selects_by_interface,
             ignore=config.ignore,
         )
+
+    def _greet(self) -> str:
+        """Have new connections armed while they are opened, where rules want that; what came of it."""
+        config, handshakes = self._config, self._platform.handshakes
+        wanted = openings(config.arm, config.ignore, config.paths) if self._records is not None else []
+        before, self._handshake = self._handshake, None
+        try:
+            if not (wanted and config.survive_stop):
+                handshakes.end()
+            if not wanted:
+                return ""
+            if not config.all_namespaces:  # the kernel's program sees those of all
+                return 'new connections wait for the next scan (watch.namespaces = "own")'
+            self._handshake = handshakes.begin(engine=config.engine, openings=wanted, survive=config.survive_stop)
+        except Refusal as refusal:
+            return f"new connections wait for the next scan ({refusal})"
+        finally:
+            if before:
+                before.close()
+        return "new connections are armed at the handshake"
 
     def _look(self) -> list[Outcome]:
         """One scan and all that follows from it."""
@@ -184,7 +209,8 @@ class Daemon:
             self._watcher = watcher
             self._engine.follow(rules)
             self._let_go()
-            self._say("reloaded", NOTICE, f"configuration reloaded: {self._summary()}")
+            news = (f"configuration reloaded: {self._summary()}", self._greet())
+            self._say("reloaded", NOTICE, "; ".join(filter(None, news)))
         self._look_again()  # ready is who has put it in force
         self._outside.notify("READY=1", self._status())
 

@@ -19,7 +19,7 @@ from keepaliveD.journal import FORMATS
 
 ROOT = Path(__file__).parents[1]
 PARSERS = {"tcp-keepalived": daemon.parser, "keepalivectl": ctl.parser}
-COMMANDS = ("sockets", "check", "arm", "disarm", "restore")
+COMMANDS = ("sockets", "check", "engine", "arm", "disarm", "restore")
 LINES = ("tcp-keepalived", "keepalivectl", *(f"keepalivectl {command}" for command in COMMANDS))
 
 

@@ -30,7 +30,7 @@ from keepaliveD.signals import ALL
 ROOT = Path(__file__).parents[1]
 DAEMON, CONTROL, FILE = PAGES = ("tcp-keepalived.8", "keepalivectl.1", "tcp-keepalived.toml.5")
 PARSERS = {DAEMON: daemon.parser, CONTROL: ctl.parser}
-COMMANDS = ("sockets", "check", "arm", "disarm", "restore")
+COMMANDS = ("sockets", "check", "engine", "arm", "disarm", "restore")
 ANY_PAGE = pytest.mark.parametrize("page", PAGES)
 PROGRAM_PAGE = pytest.mark.parametrize("page", [DAEMON, CONTROL])
 

@@ -46,6 +46,11 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("file", metavar="FILE", nargs="?", type=Path, help="instead of the configuration in /etc")
     check.set_defaults(command=check_configuration)
 
+    engine = commands.add_parser("engine", help="tell how sockets are read and armed on this machine, and why")
+    arguments.add_config(engine)
+    arguments.add_platform(engine)
+    engine.set_defaults(command=tell_engine)
+
     arming.add_arm(commands.add_parser("arm", help="switch keepalive on in connections that are open already"))
     arming.add_disarm(commands.add_parser("disarm", help="put back what stood in connections before they were armed"))
 
@@ -81,6 +86,19 @@ def check_configuration(options: argparse.Namespace, _root: Path) -> None:
         print(line)
     for line in report.warnings(config):
         print(f"warning: {line}", file=sys.stderr)
+
+
+def tell_engine(options: argparse.Namespace, root: Path) -> None:
+    """Which engine a daemon would take here, and what an earlier one has left in the kernel."""
+    config = load(options.config)
+    platform = detect(options.platform, root)
+    watcher = platform.watcher(engine=config.engine, all_namespaces=False, with_interfaces=False, ignore=())
+    try:
+        print(watcher.engine)
+    finally:
+        watcher.close()
+    pin = platform.handshakes.surviving()
+    print(f"pinned: {pin} arms new connections" if pin else "pinned: nothing")
 
 
 def restore_settings(options: argparse.Namespace, root: Path) -> None:

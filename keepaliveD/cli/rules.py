@@ -10,6 +10,7 @@ from keepaliveD.config import Config
 from keepaliveD.duration import span
 from keepaliveD.model import AT_RISK, ArmAction, ArmRule, Keepalive, Path
 from keepaliveD.policy.arming import times
+from keepaliveD.policy.handshake import decided
 from keepaliveD.policy.meaning import ENOUGH, probes_before
 from keepaliveD.text import quoted
 
@@ -18,13 +19,16 @@ EFFECTS = {
     ArmAction.REARM: "sets timers anew where keepalive is on",
     ArmAction.ENABLE: "switches keepalive on",
 }
+AT_THE_HANDSHAKE = "new ones at the handshake, where BPF can be used"
+AT_A_SCAN = "new ones at the next scan"
 
 
 def meaning(rules: Sequence[ArmRule]) -> Iterator[str]:
     """A line for each, in the order in which they are tried."""
     width = max(len(rule.name) for rule in rules)
     for rule in rules:
-        yield f"rule {rule.name.ljust(width)}  {_effect(rule)}: {_whom(rule, rules)}"
+        when = "" if rule.action is not ArmAction.ENABLE else f"; {AT_THE_HANDSHAKE if decided(rule) else AT_A_SCAN}"
+        yield f"rule {rule.name.ljust(width)}  {_effect(rule)}: {_whom(rule, rules)}{when}"
 
 
 def _effect(rule: ArmRule) -> str:

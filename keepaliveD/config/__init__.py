@@ -41,6 +41,7 @@ class Config:
     paths: tuple[Path, ...]
     arm: tuple[ArmRule, ...]
     disarm_on_stop: bool
+    survive_stop: bool
     files: tuple[File, ...] = ()
 
     @property
@@ -87,6 +88,7 @@ def _config(document: Document, merged: Merged) -> Config:
         ),
         arm=tuple(_rules(document)),
         disarm_on_stop=keepalive.disarm_on_stop,
+        survive_stop=keepalive.survive_stop,
         files=tuple(merged.files),
     )
 

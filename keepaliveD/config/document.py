@@ -118,6 +118,7 @@ class KeepaliveSection(Section):
     on_drift: Literal["reapply", "yield", "warn"] = "reapply"
     arm: Action = "rearm"
     disarm_on_stop: bool = False
+    survive_stop: bool = False
 
 
 class WatchSection(Section):

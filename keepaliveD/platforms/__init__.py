@@ -41,11 +41,11 @@ def detect(name: str | None = None, root: Path = Path("/")) -> Platform:
         from keepaliveD.platforms.linux import linux
 
         return linux(root)
-    from keepaliveD.platforms.nothing import NoArmer, NoOwners
+    from keepaliveD.platforms.nothing import NoArmer, NoHandshakes, NoOwners
 
     tuner = _tuner(name, root)
     watcher, limits = _watcher(name, root)
-    return Platform(name, tuner, NoOwners(), NoArmer(), watcher, (*tuner.notes, *limits))
+    return Platform(name, tuner, NoOwners(), NoArmer(), NoHandshakes(), watcher, (*tuner.notes, *limits))
 
 
 def _watcher(name: str, root: Path) -> tuple[WatcherFactory, tuple[str, ...]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from keepaliveD.model import Armed, Arming, Connection, IPNetwork, Keepalive, SocketTable, Wish
+from keepaliveD.policy.handshake import Opening
 
 
 class Tuner(Protocol):
@@ -89,6 +90,26 @@ class Armer(Protocol):
         """Put back what stood there before, where nobody has set it since."""
 
 
+class Handshake(Protocol):
+    """Arms new connections while they are opened."""
+
+    def close(self) -> None:
+        """Stop that, unless it is to outlive us."""
+
+
+class Handshakes(Protocol):
+    """New connections, before their programs can send a byte."""
+
+    def begin(self, *, engine: str, openings: Sequence[Opening], survive: bool) -> Handshake:
+        """Arm them by these; `survive`: also after our end. Raises Unsupported, NotPermitted."""
+
+    def surviving(self) -> str:
+        """Where one is that was to outlive its daemon, or nothing."""
+
+    def end(self) -> None:
+        """End that one. Raises NotPermitted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Platform:
     """One operating system's adapters."""
@@ -97,6 +118,7 @@ class Platform:
     tuner: Tuner
     owners: Owners
     armer: Armer
+    handshakes: Handshakes
     watcher: WatcherFactory
     notes: tuple[str, ...] = ()  # what this system cannot do or does differently, for people
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NoReturn
 
 from keepaliveD.errors import Unsupported
 from keepaliveD.model import Armed, Arming, Connection, Sockets, SocketTable
 from keepaliveD.platforms.base import Keep, Order
+from keepaliveD.policy.handshake import Opening
 
 CANNOT_ARM = (
     "no system but Linux lets one program set another's socket options; "
@@ -38,6 +40,22 @@ class NoArmer:
         """Refuse."""
         del connections, earlier
         raise Unsupported(CANNOT_ARM)
+
+
+class NoHandshakes:
+    """Has no way to new connections either."""
+
+    def begin(self, *, engine: str, openings: Sequence[Opening], survive: bool) -> NoReturn:
+        """Refuse."""
+        del engine, openings, survive
+        raise Unsupported(CANNOT_ARM)
+
+    def surviving(self) -> str:
+        """Nothing ever does."""
+        return ""
+
+    def end(self) -> None:
+        """Nothing to end."""
 
 
 class NoWatcher:

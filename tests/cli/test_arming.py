@@ -17,7 +17,7 @@ from keepaliveD.errors import NoInput, Unsupported
 from keepaliveD.ledger import Ledger
 from keepaliveD.model import Armed, Connection, Fate, Keepalive, Owner, SocketKeepalive, TcpState
 from keepaliveD.platforms.base import Platform
-from tests.daemon.fakes import IDENTITY, OFF, FakeArmer, FakeTuner, FakeWatcher
+from tests.daemon.fakes import IDENTITY, OFF, FakeArmer, FakeHandshakes, FakeTuner, FakeWatcher
 from tests.policy.tables import Socket, idle
 
 ON = SocketKeepalive(True, Keepalive(180, 20, 31))
@@ -64,6 +64,7 @@ class Desk:
     directory: Path
     capsys: pytest.CaptureFixture[str]
     armer: FakeArmer = dataclasses.field(default_factory=FakeArmer)
+    handshakes: FakeHandshakes = dataclasses.field(default_factory=FakeHandshakes)
     watcher: FakeWatcher = dataclasses.field(default_factory=lambda: FakeWatcher(lambda _: SOCKETS))
 
     @property
@@ -76,7 +77,7 @@ class Desk:
             assert not with_interfaces
             return self.watcher
 
-        return Platform("fake", FakeTuner(), Owners(), self.armer, watch)
+        return Platform("fake", FakeTuner(), Owners(), self.armer, self.handshakes, watch)
 
     def types(self, *words: str) -> tuple[int, list[str], list[str]]:
         """Status, lines on standard output, lines on standard error."""

@@ -178,7 +178,7 @@ def test_every_rule_is_told_in_words_in_the_order_in_which_they_are_tried(
         "arm[1]         touches nothing: unit sshd.service",
         'arm[2]         switches keepalive on (idle auto, interval 20s, probes 31): unit "amanda*.service" or "b c", '
         'process amandad, container "*", user 0 or 34, peer in 10.20.0.0/16 or fd00::/8, port 10080 or 10081, '
-        "path default, verdict late or bare",
+        "path default, verdict late or bare; new ones at the next scan",
         "arm[3]         sets timers anew where keepalive is on (idle 100s, interval 10s, probes 7): user 5",
         "keepalive.arm  sets timers anew where keepalive is on (idle 180s, interval 20s, probes 31): all others",
     ]
@@ -281,3 +281,11 @@ def test_a_path_that_is_too_hasty_for_the_systems_times_is_told_once(
     """Not again for each rule that takes these."""
     _, _, err = check(file, "[[path]]\nname = 'a'\ntimeout = '205s'\n" + ENABLE + "user = 1\n" + ENABLE, capsys)
     assert len(err) == 1
+
+
+def test_a_rule_that_the_kernel_can_follow_at_the_handshake_is_told_to_be_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Networks and ports are all that it knows then."""
+    _, out, _ = check(tmp_path / "config.toml", '[[arm]]\naction = "enable"\nports = [22]\n', capsys)
+    assert rules(out)[0].endswith(": port 22; new ones at the handshake, where BPF can be used")

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from keepaliveD.config import Config, load
 from keepaliveD.custody import Custody
@@ -27,6 +28,7 @@ from keepaliveD.model import (
 )
 from keepaliveD.perform import Records
 from keepaliveD.platforms.base import Keep, Order, Platform
+from keepaliveD.policy.handshake import Opening
 from tests.policy.tables import Socket, table
 
 IDENTITY = {"boot": "1", "netns": "2"}
@@ -90,6 +92,33 @@ class FakeOwners:
         return frozenset()
 
 
+@dataclass
+class FakeHandshakes:
+    """Begins and ends whatever it is told to; `refusal` is what it answers instead."""
+
+    refusal: Refusal | None = None
+    begun: list[tuple[str, list[Opening], bool]] = field(default_factory=list)
+    at_work: int = 0
+    pin: str = ""
+
+    def begin(self, *, engine: str, openings: Sequence[Opening], survive: bool) -> Self:
+        if self.refusal:
+            raise self.refusal
+        self.begun.append((engine, list(openings), survive))
+        self.at_work += 1
+        self.pin = "/pin" if survive else ""
+        return self
+
+    def close(self) -> None:
+        self.at_work -= 1
+
+    def surviving(self) -> str:
+        return self.pin
+
+    def end(self) -> None:
+        self.pin = ""
+
+
 OFF = SocketKeepalive(False, Keepalive(7200, 75, 9))
 
 
@@ -126,6 +155,7 @@ class Stage:
     tuner: FakeTuner = field(default_factory=FakeTuner)
     watcher: FakeWatcher = field(default_factory=FakeWatcher)
     armer: FakeArmer = field(default_factory=FakeArmer)
+    handshakes: FakeHandshakes = field(default_factory=FakeHandshakes)
     dry_run: bool = False
     watchdog: float = float("inf")
     time: float = 1000.0
@@ -152,7 +182,7 @@ class Stage:
             del engine, all_namespaces, with_interfaces, ignore
             return self.watcher
 
-        platform = Platform("fake", self.tuner, FakeOwners(), self.armer, watch)
+        platform = Platform("fake", self.tuner, FakeOwners(), self.armer, self.handshakes, watch)
         return Daemon(self.config, platform, None if self.dry_run else self.records(), self.say, self)
 
     def run(self) -> None:

@@ -31,7 +31,7 @@ from keepaliveD.model import (
 from keepaliveD.model import Path as NetworkPath
 from keepaliveD.perform import Performer, disarm
 from keepaliveD.platforms.base import Keep, Order, Platform
-from tests.daemon.fakes import IDENTITY, OFF, OURS, FakeArmer, FakeOwners, FakeTuner, FakeWatcher, Stage
+from tests.daemon.fakes import IDENTITY, OFF, OURS, FakeArmer, FakeHandshakes, FakeOwners, FakeTuner, FakeWatcher, Stage
 from tests.policy.tables import Socket, idle
 from tests.samples import BARE
 
@@ -293,7 +293,7 @@ def performer(stage: Stage, owners: FakeOwners | None = None) -> Performer:
     def none(**options: object) -> FakeWatcher:
         raise AssertionError(options)
 
-    platform = Platform("fake", FakeTuner(), owners or FakeOwners(), stage.armer, none)
+    platform = Platform("fake", FakeTuner(), owners or FakeOwners(), stage.armer, FakeHandshakes(), none)
     return Performer(platform, None if stage.dry_run else stage.records())
 
 
@@ -344,7 +344,7 @@ def test_what_was_never_armed_is_not_disarmed(stage: Stage) -> None:
     records = stage.records()
     records.ledger.keep([Armed(BARE.cookie, 99, OFF, ON)])
     other = dataclasses.replace(BARE, cookie=5)
-    platform = Platform("fake", FakeTuner(), FakeOwners(), stage.armer, stage_watcher)
+    platform = Platform("fake", FakeTuner(), FakeOwners(), stage.armer, FakeHandshakes(), stage_watcher)
     outcome = disarm((other, BARE), platform, records.ledger)
     assert [(each.connection.cookie, each.after) for each in outcome.armings] == [(BARE.cookie, OFF)]
     assert recorded(stage) == []
@@ -442,7 +442,7 @@ def test_what_could_not_be_disarmed_stays_on_record_for_another_try(stage: Stage
 
     ledger = stage.records().ledger
     ledger.keep([Armed(BARE.cookie, 99, OFF, ON), Armed(5, 99, OFF, ON)])
-    disarm((BARE,), Platform("fake", FakeTuner(), FakeOwners(), Unable(), stage_watcher), ledger)
+    disarm((BARE,), Platform("fake", FakeTuner(), FakeOwners(), Unable(), FakeHandshakes(), stage_watcher), ledger)
     assert recorded(stage) == ([5] if forgotten else [5, BARE.cookie])
 
 

@@ -17,6 +17,7 @@ import pytest
 from keepaliveD.model import Keepalive
 from keepaliveD.platforms.linux.bpf.handshake import Handshake, cgroup_root
 from keepaliveD.policy.handshake import Opening
+from tests.kernel.processes import CTL, Daemon, Home
 from tests.kernel.rig import DIE_WITH_US, Namespace
 
 OURS = Keepalive(180, 20, 31)
@@ -146,3 +147,96 @@ def test_where_it_is_pinned_it_outlives_its_process_until_it_is_removed(cgroup: 
     finally:
         subprocess.run(["umount", str(pins)], check=True)
         os.rmdir(pins)
+
+
+RULES = """
+    [keepalive]
+    apply = false
+    survive_stop = {survive}
+    [watch]
+    interval = "250ms"
+    warn_before = "1s"
+    ignore = []
+    default_timeout = "infinity"
+    [[arm]]
+    networks = ["127.0.0.0/8"]
+    action = "enable"
+    idle = "180s"
+"""
+
+
+class Guest:
+    """A host whose cgroup v2 begins at a cgroup of the test's, with pins and a network of its own."""
+
+    def __init__(self, cgroup: Path, home: Home) -> None:
+        self.home = home
+        self.cgroups = cgroup.parent  # where that is seen from in there
+        prepare = (
+            f"ip link set lo up && mount --bind {cgroup} {self.cgroups} && mount -t bpf bpf /sys/fs/bpf "
+            "&& echo && exec cat"
+        )
+        enter = f"echo $$ > {cgroup}/cgroup.procs && exec unshare --net --mount sh -c '{prepare}'"
+        self._holder = subprocess.Popen(
+            [*DIE_WITH_US, "sh", "-c", enter], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert self._holder.stdout
+        assert self._holder.stdout.readline()
+
+    def close(self) -> None:
+        self._holder.kill()
+        self._holder.communicate()
+
+    def command(self, *command: str) -> list[str]:
+        return [*DIE_WITH_US, "nsenter", f"--target={self._holder.pid}", "--net", "--mount", "--", *command]
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(self.command(*command), capture_output=True, text=True, timeout=30, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    def opened(self) -> list[str]:
+        """What both ends tell of a new connection, before anything else can have happened to it."""
+        return self.run(
+            sys.executable, "-c", PROGRAM, str(self.cgroups), str(int(AF_INET)), V4[1], "0", ""
+        ).splitlines()[:2]
+
+    @contextlib.contextmanager
+    def daemon(self) -> Iterator[Daemon]:
+        with subprocess.Popen(
+            self.command(*self.home.command), stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            daemon = Daemon(process, self.home)
+            try:
+                daemon.expect("started")
+                yield daemon
+            finally:
+                daemon.kill()
+
+
+@pytest.fixture
+def guest(cgroup: Path, tmp_path: Path) -> Iterator[Guest]:
+    with contextlib.closing(Guest(cgroup, Home(tmp_path / "home", RULES.format(survive="false")))) as guest:
+        yield guest
+
+
+def test_under_a_daemon_no_new_connection_is_ever_unprotected_and_its_end_leaves_nothing(guest: Guest) -> None:
+    """However it ends."""
+    assert guest.opened() == SYSTEM
+    pins = guest.run("find", "/sys/fs/bpf")
+    with guest.daemon() as daemon:
+        assert "new connections are armed at the handshake" in daemon.expect("started")["MESSAGE"]
+        assert guest.opened() == [ARMED, ARMED]
+        daemon.kill()
+    assert guest.opened() == SYSTEM
+    assert guest.run("find", "/sys/fs/bpf") == pins
+
+
+def test_protection_that_is_to_survive_does_until_it_is_disarmed(guest: Guest) -> None:
+    guest.home.configure(RULES.format(survive="true"))
+    with guest.daemon() as daemon:
+        daemon.stop()
+    assert guest.opened() == [ARMED, ARMED]
+    assert "/sys/fs/bpf/tcp-keepalived/handshake arms new connections" in guest.run(*CTL, "engine")
+    assert "is removed" in guest.run(*CTL, "disarm", f"--state-dir={guest.home.state}")
+    assert guest.opened() == SYSTEM
+    assert guest.run(*CTL, "engine").splitlines()[-1] == "pinned: nothing"

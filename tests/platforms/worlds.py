@@ -17,7 +17,7 @@ from keepaliveD.perform import Performer, Records
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform, Tuner
 from keepaliveD.platforms.linux.sysctl import INTERVAL, PROBES, TIME, ProcSys
-from keepaliveD.platforms.nothing import NoArmer, NoOwners, watch_nothing
+from keepaliveD.platforms.nothing import NoArmer, NoHandshakes, NoOwners, watch_nothing
 from tests.emulators import hosts
 from tests.emulators.hosts import Fault, Host
 from tests.platforms.test_sysctl import Proc
@@ -135,5 +135,5 @@ def emulated(title: str, root: Path) -> Emulated:
 
 def performer(world: World, custody: Custody) -> Performer:
     """Whoever writes these settings, and nothing else."""
-    platform = Platform("test", world.tuner, NoOwners(), NoArmer(), watch_nothing)
+    platform = Platform("test", world.tuner, NoOwners(), NoArmer(), NoHandshakes(), watch_nothing)
     return Performer(platform, Records(custody, Ledger(Path("unused"), "")))

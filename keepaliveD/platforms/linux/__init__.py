@@ -35,4 +35,4 @@ def linux(root: Path = Path("/")) -> Platform:
             with_interfaces=with_interfaces,
         )
 
-    return Platform("linux", ProcSys(root), ProcOwners(root, holders), armer, watcher)
+    return Platform("linux", ProcSys(root), ProcOwners(root, holders), armer, engines.BpfHandshakes(root), watcher)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from keepaliveD.errors import Refusal
+from keepaliveD.errors import NotPermitted, Refusal, Unsupported
 from keepaliveD.model import Armed, Arming, Connection, IPNetwork
 from keepaliveD.platforms.base import Armer, Keep, Order
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
+from keepaliveD.platforms.linux.bpf.handshake import PIN, PINS, Handshake, cgroup_root, unpin
 from keepaliveD.platforms.linux.bpf.reader import BpfEngine
 from keepaliveD.platforms.linux.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.watcher import Engine, Netlink
+from keepaliveD.policy.handshake import Opening
 
 AUTO, BPF, NETLINK = "auto", "bpf", "netlink"
 
@@ -58,3 +60,31 @@ class ChosenArmer:
                 raise
             return self._pidfd
         return self._bpf
+
+
+class BpfHandshakes:
+    """New connections of all network namespaces, as far as BPF may be used."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._pin = root / PINS / PIN
+
+    def begin(self, *, engine: str, openings: Sequence[Opening], survive: bool) -> Handshake:
+        """Arm them by these; raises Unsupported, NotPermitted."""
+        if engine == NETLINK:
+            raise Unsupported('watch.engine = "netlink"')
+        return Handshake(cgroup_root(self._root), openings, self._pin if survive else None)
+
+    def surviving(self) -> str:
+        """The pin that keeps the program of an earlier daemon attached, or nothing."""
+        try:
+            return str(self._pin) if self._pin.exists() else ""
+        except PermissionError:
+            return ""  # nobody but root may look there
+
+    def end(self) -> None:
+        """Take that pin away. Raises NotPermitted."""
+        try:
+            unpin(self._root)
+        except OSError as error:
+            raise NotPermitted(f"{self._pin}: cannot be removed: {error.strerror}; run as root") from error

@@ -71,11 +71,13 @@ def cgroup_root(root: Path) -> Path:
 def unpin(root: Path) -> bool:
     """Detach what was pinned; false where there was nothing."""
     pin = root / PINS / PIN
-    there = pin.exists()
-    with contextlib.suppress(FileNotFoundError):
+    try:
         pin.unlink()
+    except FileNotFoundError:
+        return False
+    with contextlib.suppress(OSError):  # somebody may have made it for us, or be in it
         pin.parent.rmdir()
-    return there
+    return True
 
 
 def _rule(opening: Opening) -> bytes:
