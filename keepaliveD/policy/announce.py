@@ -30,22 +30,24 @@ def choose(
     A recovery is told once: when a packet passed after all, or when something now keeps the
     connection alive for good.
     """
-    now, verdict, told = forecast.now, forecast.verdict, activity.told
+    now = forecast.now
+    rows = np.flatnonzero((forecast.cut_at <= now + warn_before) | (activity.told != 0))  # nobody else can be news
+    verdict, told, told_at = forecast.verdict[rows], activity.told[rows], activity.told_at[rows]
     at_risk = (verdict == Verdict.LATE.value) | (verdict == Verdict.BARE.value)
-    near = forecast.cut_at - now <= lead(forecast.timeout, warn_before)
-    stale = (now - activity.told_at >= AGAIN_AFTER) & (activity.last_packet > activity.told_at)
+    near = forecast.cut_at[rows] - now <= lead(forecast.timeout[rows], warn_before)
+    stale = (now - told_at >= AGAIN_AFTER) & (activity.last_packet[rows] > told_at)
     warn = at_risk & near & ((told != verdict) | stale)
 
-    cut = (verdict == Verdict.CUT.value) & forecast.confirmed & (told != Verdict.CUT.value)
+    cut = (verdict == Verdict.CUT.value) & forecast.confirmed[rows] & (told != Verdict.CUT.value)
 
-    lasting = (forecast.due == Due.KEEPALIVE.value) | (forecast.due == Due.PEER.value)
+    lasting = (forecast.due[rows] == Due.KEEPALIVE.value) | (forecast.due[rows] == Due.PEER.value)
     kept = (verdict == Verdict.SAFE.value) & lasting & (told != Verdict.SAFE.value) & (told != Verdict.UNKNOWN.value)
     risen = (told == Verdict.CUT.value) & (at_risk | (verdict == Verdict.SAFE.value))
 
     news = warn | cut | kept | risen
     if being_armed is not None:
-        news &= ~being_armed
-    rows = np.flatnonzero(news)
-    told, told_at = told.copy(), activity.told_at.copy()
-    told[rows], told_at[rows] = verdict[rows], now
+        news &= ~being_armed[rows]
+    rows = rows[news]
+    told, told_at = activity.told.copy(), activity.told_at.copy()
+    told[rows], told_at[rows] = forecast.verdict[rows], now
     return rows, dataclasses.replace(activity, told=told, told_at=told_at)
