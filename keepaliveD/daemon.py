@@ -11,7 +11,7 @@ from keepaliveD.config import Config
 from keepaliveD.entries import ERROR, INFO, NOTICE, WARNING, Entry
 from keepaliveD.errors import Refusal
 from keepaliveD.journal import Log
-from keepaliveD.model import Arm, Outcome, SocketTable
+from keepaliveD.model import Arm, Outcome, SetSystemKeepalive, SocketTable
 from keepaliveD.perform import Performer, Records, disarm, give_back
 from keepaliveD.platforms.base import Handshake, Platform, Watcher
 from keepaliveD.policy.activity import nothing_known
@@ -86,6 +86,7 @@ class Daemon:
                 self._watcher.close()
                 raise outcome.refused
         self._tell(outcomes)
+        self._tell_unreached(outcomes)
         self._let_go()
         for note in self._platform.notes:
             self._say("started", NOTICE, f"{self._platform.name}: {note}")
@@ -170,6 +171,18 @@ class Daemon:
             self._untidy = True
         else:
             self._untidy = False
+
+    def _tell_unreached(self, outcomes: Iterable[Outcome]) -> None:
+        """Name the servers that new settings do not reach, where the system is such."""
+        if not any(isinstance(outcome.action, SetSystemKeepalive) and not outcome.dry_run for outcome in outcomes):
+            return
+        try:
+            ends = self._platform.unreached()
+        except Refusal as refusal:
+            self._say("applied", NOTICE, f"who listens under the old settings cannot be told: {refusal}")
+            return
+        if ends:
+            self._say("applied", NOTICE, f"restart who listens at {', '.join(ends)}: they keep to the old settings")
 
     def _tell(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ NAMES = (
     "hpux",
     "aix",
 )
+SUNOS = ("solaris10", "solaris11", "illumos")
 PYTHON_CALLS_IT = {"darwin": "macos", "hp-ux": "hpux"}  # sys.platform, without the version
 
 
@@ -45,7 +47,12 @@ def detect(name: str | None = None, root: Path = Path("/")) -> Platform:
 
     tuner = _tuner(name, root)
     watcher, limits = _watcher(name, root)
-    return Platform(name, tuner, NoOwners(), NoArmer(), NoHandshakes(), watcher, (*tuner.notes, *limits))
+    platform = Platform(name, tuner, NoOwners(), NoArmer(), NoHandshakes(), watcher, (*tuner.notes, *limits))
+    if name not in SUNOS:
+        return platform
+    from keepaliveD.platforms.watching.solaris import listeners
+
+    return dataclasses.replace(platform, unreached=lambda: listeners(root))
 
 
 def _watcher(name: str, root: Path) -> tuple[WatcherFactory, tuple[str, ...]]:

@@ -121,6 +121,7 @@ class Platform:
     handshakes: Handshakes
     watcher: WatcherFactory
     notes: tuple[str, ...] = ()  # what this system cannot do or does differently, for people
+    unreached: Callable[[], Sequence[str]] = tuple  # listeners that keep to old settings; raises Refusal
 
 
 class WatcherFactory(Protocol):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.emulators import wire
 from tests.platforms import programs
 from tests.platforms.worlds import HOSTS, Emulated, emulated
 
@@ -71,3 +72,19 @@ def test_what_a_killed_daemon_left_is_given_back_by_keepalivectl(
     assert run.returncode == 0, run.stderr
     assert run.stdout.count("(given back)") == len(world.ours)
     assert world.host.look().values == stood
+
+
+@pytest.mark.parametrize("world", ["Solaris 10", "Solaris 11", "illumos"], indirect=True)
+def test_servers_that_keep_to_the_old_settings_are_named(world: Emulated, arguments: list[str]) -> None:
+    """What they accept from now on keeps to them, too: only a restart helps."""
+    listening = [
+        wire.Connection(local="0.0.0.0", local_port=22, remote="0.0.0.0", remote_port=0, state="LISTEN"),
+        wire.Connection(local="::1", local_port=25, remote="::", remote_port=0, state="LISTEN"),
+        wire.Connection(),
+    ]
+    wire.change(world.host.root, connections=[vars(each) for each in listening])
+    run = programs.run("tcp-keepalived", world.host.root, "--once", *arguments)
+    assert run.returncode == 0, run.stderr
+    assert "restart who listens at *.22, ::1.25: they keep to the old settings\n" in run.stderr
+    again = programs.run("tcp-keepalived", world.host.root, "--once", "--dry-run", *arguments)
+    assert "restart who listens" not in again.stderr

@@ -24,6 +24,7 @@ LIMITS = (
 FIELDS = ("laddr", "lport", "raddr", "rport", "insegs", "outsegs", "retranssegs", "state")  # of connstat
 FIGURES = 8  # columns of netstat -v between the addresses and the state
 SNEXT, RNEXT = 1, 4  # next sequence number to send, and expected, among them
+LISTEN = "LISTEN"
 FAMILIES = ("TCP", "TCP: IPv4", "TCP: IPv6")
 
 
@@ -60,6 +61,18 @@ class Netstat:
         return listed(_by_netstat, self._program, "-anv", "-P", "tcp")
 
 
+def listeners(root: Path) -> list[str]:
+    """Local ends of the sockets that listen, as netstat writes them: what they accept keeps to their settings.
+
+    Raises Unsupported, NotPermitted, KernelError.
+    """
+    return sorted(set(listed(_listening, root / Netstat.program, "-anv", "-P", "tcp")))
+
+
+def _listening(text: str) -> list[str]:
+    return [local for local, _, rest in _netstat_sockets(text) if rest[FIGURES] == LISTEN]
+
+
 def _by_connstat(text: str) -> list[Seen]:
     return list(_connstat_rows(text))
 
@@ -81,8 +94,8 @@ def _by_netstat(text: str) -> list[Seen]:
     return list(_netstat_rows(text))
 
 
-def _netstat_rows(text: str) -> Iterator[Seen]:
-    """Two lines a connection: the local end, then the remote one with all the rest."""
+def _netstat_sockets(text: str) -> Iterator[tuple[str, str, list[str]]]:
+    """Two lines a socket: the local end, then the remote one with all the rest."""
     lines = iter(text.splitlines())
     for line in lines:
         words = line.split()
@@ -93,9 +106,14 @@ def _netstat_rows(text: str) -> Iterator[Seen]:
         remote, *rest = next(lines, "").split() or [""]
         if len(rest) <= FIGURES:
             raise ValueError(f"{line!r} is followed by no line with {FIGURES} figures and a state")
+        yield words[0], remote, rest
+
+
+def _netstat_rows(text: str) -> Iterator[Seen]:
+    for local, remote, rest in _netstat_sockets(text):
         figures, state = rest[:FIGURES], seen.state(rest[FIGURES])
         zone = rest[FIGURES + 1] if len(rest) > FIGURES + 1 else ""
-        local_end, remote_end = dotted(words[0]), dotted(remote)
+        local_end, remote_end = dotted(local), dotted(remote)
         if state and local_end and remote_end:
             yield Seen(
                 local_end,
