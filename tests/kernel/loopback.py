@@ -33,7 +33,10 @@ A_FEW_SCANS = 3 * SCAN
 
 
 def forgetful(rule: str = "", timeout: float = 5, *, apply: bool = False) -> str:
-    """A configuration under which those peers are forgotten, and their connections armed by this [[arm]] rule."""
+    """A configuration under which those peers are forgotten, and their connections armed by this [[arm]] rule.
+
+    By way of the processes that hold them: the other engine asks no process.
+    """
     return f"""
         [keepalive]
         apply = {str(apply).lower()}
@@ -41,6 +44,7 @@ def forgetful(rule: str = "", timeout: float = 5, *, apply: bool = False) -> str
         interval = "{TUNED[INTERVAL]}s"
         probes = {TUNED[PROBES]}
         [watch]
+        engine = "netlink"
         interval = "{SCAN}s"
         warn_before = "1min"
         namespaces = "own"
