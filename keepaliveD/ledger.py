@@ -36,6 +36,7 @@ class Ledger:
         self._heading = f"tcp-keepalived armed 1 {boot}\n"
         self._armed: dict[int, Armed] = {}
         self._left: set[int] = set()
+        self._mine: set[int] = set()  # those that were recorded through this object
         self._read_from = (0, 0)  # inode of the file, and how much of it is known
 
     def armed(self) -> dict[int, Armed]:
@@ -58,6 +59,7 @@ class Ledger:
                 records = [self._since_the_first(each) for each in armed]
                 self._append(file, "".join(map(_line, records)))
                 self._armed.update({each.cookie: each for each in records})
+                self._mine.update(each.cookie for each in records)
                 self._left.difference_update(each.cookie for each in records)
 
     def leave(self, cookies: Iterable[int]) -> None:
@@ -77,13 +79,17 @@ class Ledger:
                 self._rewrite()
 
     def tidy(self, alive: Column) -> None:
-        """Clear away what is about none of these cookies (an array), once it is much. Raises StateError."""
-        if len(self._armed) + len(self._left) <= 2 * len(alive) + SPARE:
+        """Clear away what we recorded about none of these cookies (an array), once it is much. Raises StateError.
+
+        What others recorded may be about sockets that we do not look at.
+        """
+        if len(self._mine) <= 2 * len(alive) + SPARE:
             return
         with self._locked():
-            still = set(alive.tolist())
-            self._armed = {cookie: armed for cookie, armed in self._armed.items() if cookie in still}
-            self._left &= still
+            gone = self._mine.difference(alive.tolist())
+            self._armed = {cookie: armed for cookie, armed in self._armed.items() if cookie not in gone}
+            self._left -= gone
+            self._mine -= gone
             self._rewrite()
 
     def _rewrite(self) -> None:

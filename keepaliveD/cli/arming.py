@@ -97,7 +97,8 @@ def arm_connections(options: argparse.Namespace, root: Path) -> None:
     records = None if options.dry_run else arguments.records(options, platform)
     performer = Performer(platform, records)
     rule = _rule(options, config)
-    _tell(performer.perform(action) for action in by_hand(look, [one.cookie for one in chosen], rule))
+    if not _tell(performer.perform(action) for action in by_hand(look, [one.cookie for one in chosen], rule)):
+        print("nothing armed: they have it already, or were closed meanwhile")
 
 
 def disarm_connections(options: argparse.Namespace, root: Path) -> None:
