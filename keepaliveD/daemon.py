@@ -11,7 +11,7 @@ from keepaliveD.config import Config
 from keepaliveD.entries import ERROR, INFO, NOTICE, WARNING, Entry
 from keepaliveD.errors import Refusal
 from keepaliveD.journal import Log
-from keepaliveD.model import Arm, Outcome, SetSystemKeepalive, SocketTable
+from keepaliveD.model import Arm, Outcome, SetSystemKeepalive
 from keepaliveD.perform import Performer, Records, disarm, give_back
 from keepaliveD.platforms.base import Handshake, Platform, Watcher
 from keepaliveD.policy.activity import nothing_known
@@ -20,6 +20,7 @@ from keepaliveD.policy.engine import Engine, Rules
 from keepaliveD.policy.handshake import openings
 from keepaliveD.policy.judge import Judgement, count, judge
 from keepaliveD.signals import RELOAD, STOP
+from keepaliveD.sockets import SocketTable
 
 
 class Surroundings(Protocol):

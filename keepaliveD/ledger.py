@@ -20,7 +20,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from keepaliveD.errors import StateError
-from keepaliveD.model import Armed, Column, Keepalive, SocketKeepalive
+from keepaliveD.model import Armed, Keepalive, SocketKeepalive
+from keepaliveD.sockets import Column
 
 FILE = "armed"
 WORDS = 10  # of a line about a socket that is armed

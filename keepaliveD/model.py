@@ -2,8 +2,6 @@
 
 Durations are seconds.
 Instants are seconds of CLOCK_MONOTONIC.
-An address is a 128-bit number in two halves; IPv4 is written v4-mapped (RFC 4291, 2.5.5.2),
-so that one comparison serves both families.
 """
 
 from __future__ import annotations
@@ -12,17 +10,8 @@ import enum
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from keepaliveD.errors import Refusal
-
-Column = npt.NDArray[Any]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Indices = npt.NDArray[np.intp]
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -30,125 +19,6 @@ FOREVER = float("inf")
 
 MAX_IDLE = 32767  # seconds, TCP_KEEPIDLE and TCP_KEEPINTVL (MAX_TCP_KEEPIDLE, include/net/tcp.h)
 MAX_PROBES = 127  # TCP_KEEPCNT (MAX_TCP_KEEPCNT)
-
-SOCKET = {
-    "cookie": "u8",  # identifies the socket for as long as the machine runs
-    "cgroup": "u8",  # inode of its cgroup v2 directory, 0 unknown
-    "local_high": "u8",
-    "local_low": "u8",
-    "remote_high": "u8",
-    "remote_low": "u8",
-    "netns": "u4",  # inode of its network namespace
-    "inode": "u4",  # of the socket, as in /proc/PID/fd
-    "uid": "u4",
-    "interface": "u4",  # index into SocketTable.interfaces, 0 unknown
-    "segments_in": "u4",  # or whatever else the system counts that moves when segments do; wrap around
-    "segments_out": "u4",
-    "keepidle": "u4",  # seconds; its own or its namespace's, 0 unknown ...
-    "keepintvl": "u4",  # ... and so these
-    "since_sent": "f4",  # seconds, NaN unknown, since data was sent ...
-    "since_received": "f4",  # ... or received ...
-    "since_acked": "f4",  # ... or acknowledged by the peer
-    "expires": "f4",  # seconds until the timer checks, 0 without a timer
-    "local_port": "u2",
-    "remote_port": "u2",
-    "state": "u1",  # TcpState
-    "timer": "u1",  # Timer
-    "keepalive": "u1",  # Switch
-    "keepcnt": "u1",
-    "own": "u1",  # Own: which of the three the socket does not take from its namespace
-}
-
-
-def _columns(capacity: int) -> dict[str, Column]:
-    """Room for every column, in one piece, which costs fewer page faults; SOCKET is in order of alignment."""
-    kinds = {name: np.dtype(kind) for name, kind in SOCKET.items()}
-    memory = np.empty(capacity * sum(kind.itemsize for kind in kinds.values()), np.uint8)
-    columns, end = {}, 0
-    for name, kind in kinds.items():
-        start, end = end, end + capacity * kind.itemsize
-        columns[name] = memory[start:end].view(kind)
-    return columns
-
-
-class Sockets:
-    """Sockets as columns: `sockets["cookie"]` is an array with one element a socket.
-
-    Names, types and units of the columns are those of SOCKET.
-    """
-
-    def __init__(self, capacity: int = 0) -> None:
-        self._columns = _columns(capacity)
-        self._size = 0
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __getitem__(self, name: str) -> Column:
-        return self._columns[name][: self._size]
-
-    def select(self, rows: Bools | Indices) -> Sockets:
-        """These, given by number or as a mask."""
-        chosen = Sockets()
-        chosen._columns = {name: self[name][rows] for name in SOCKET}
-        chosen._size = len(chosen._columns["cookie"])
-        return chosen
-
-    def extend(self, count: int) -> dict[str, Column]:
-        """Room for `count` more: the new, unset end of every column."""
-        start, self._size = self._size, self._size + count
-        if self._size > len(self._columns["cookie"]):
-            smaller, self._columns = self._columns, _columns(2 * self._size)
-            for name, column in smaller.items():
-                self._columns[name][:start] = column[:start]
-        return self.since(start)
-
-    def since(self, start: int) -> dict[str, Column]:
-        """The end of every column, from row `start`."""
-        return {name: column[start : self._size] for name, column in self._columns.items()}
-
-    def truncate(self, size: int) -> None:
-        """Forget all but the first `size`."""
-        self._size = size
-
-
-# A column is compared with the `value` of these: NumPy takes 50 us to understand the enumeration itself.
-
-
-class TcpState(enum.IntEnum):
-    """States in which packets may still flow (include/net/tcp_states.h)."""
-
-    ESTABLISHED = 1
-    FIN_WAIT1 = 4
-    FIN_WAIT2 = 5
-    CLOSE_WAIT = 8
-
-
-class Timer(enum.IntEnum):
-    """Which timer sock_diag shows (net/ipv4/inet_diag.c); the others hide the keepalive timer."""
-
-    OFF = 0
-    RETRANSMIT = 1
-    KEEPALIVE = 2
-    TIMEWAIT = 3
-    ZERO_WINDOW = 4
-    UNSEEN = 255  # not of sock_diag: this system shows neither timers nor probes
-
-
-class Switch(enum.IntEnum):
-    """Whether a socket has SO_KEEPALIVE, as far as the engine that read it can tell."""
-
-    UNKNOWN = 0
-    OFF = 1
-    ON = 2
-
-
-class Own(enum.IntFlag):
-    """Which keepalive settings were made on the socket itself."""
-
-    IDLE = 1
-    INTERVAL = 2
-    PROBES = 4
 
 
 class Shown(enum.Enum):
@@ -199,25 +69,6 @@ class Verdict(enum.IntEnum):
 
 
 AT_RISK = frozenset({Verdict.LATE, Verdict.BARE, Verdict.CUT})
-
-
-@dataclass(frozen=True, slots=True)
-class SocketTable:
-    """One snapshot of the host's TCP sockets.
-
-    `complete` is false where the kernel may have left sockets out.
-    `unseen` counts network namespaces that could not be entered.
-    """
-
-    sockets: Sockets
-    taken_at: float
-    complete: bool = True
-    interfaces: tuple[str, ...] = ("",)
-    namespaces: int = 1
-    unseen: int = 0
-
-    def __len__(self) -> int:
-        return len(self.sockets)
 
 
 @dataclass(frozen=True, slots=True)

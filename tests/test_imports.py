@@ -17,6 +17,7 @@ PACKAGE = Path(keepaliveD.__file__).parent
 FLOORS = {  # a room imports what stands on its own floor or below
     "keepaliveD": 0,
     "keepaliveD.model": 0,
+    "keepaliveD.sockets": 0,
     "keepaliveD.errors": 0,
     "keepaliveD.text": 0,
     "keepaliveD.duration": 0,

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from keepaliveD.errors import StateError
 from keepaliveD.ledger import FILE, SPARE, Ledger
-from keepaliveD.model import Armed, Column, Keepalive, SocketKeepalive
+from keepaliveD.model import Armed, Keepalive, SocketKeepalive
+from keepaliveD.sockets import Column
 from tests.unprivileged import as_nobody, reachable_directory
 
 BOOT = "b00t"

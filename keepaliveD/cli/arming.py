@@ -15,16 +15,7 @@ from keepaliveD import duration, entries
 from keepaliveD.cli import arguments
 from keepaliveD.config import Config, load
 from keepaliveD.errors import Misuse, NoInput, NotPermitted
-from keepaliveD.model import (
-    FOREVER,
-    MAX_IDLE,
-    MAX_PROBES,
-    ArmAction,
-    ArmRule,
-    Connection,
-    Fate,
-    Outcome,
-)
+from keepaliveD.model import FOREVER, MAX_IDLE, MAX_PROBES, ArmAction, ArmRule, Connection, Fate, Outcome
 from keepaliveD.model import Path as NetworkPath
 from keepaliveD.perform import Performer, disarm
 from keepaliveD.platforms import detect

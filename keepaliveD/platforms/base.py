@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from keepaliveD.model import Armed, Arming, Connection, IPNetwork, Keepalive, SocketTable, Wish
+from keepaliveD.model import Armed, Arming, Connection, IPNetwork, Keepalive, Wish
 from keepaliveD.policy.handshake import Opening
+from keepaliveD.sockets import SocketTable
 
 
 class Tuner(Protocol):

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn
 
 from keepaliveD.errors import Unsupported
-from keepaliveD.model import Armed, Arming, Connection, Sockets, SocketTable
+from keepaliveD.model import Armed, Arming, Connection
 from keepaliveD.platforms.base import Keep, Order
 from keepaliveD.policy.handshake import Opening
+from keepaliveD.sockets import Sockets, SocketTable
 
 CANNOT_ARM = (
     "no system but Linux lets one program set another's socket options; "

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keepaliveD.model import FOREVER, Column, Indices, SocketTable, Switch, Timer
+from keepaliveD.model import FOREVER
+from keepaliveD.sockets import Column, Indices, SocketTable, Switch, Timer
 
 IF_TICKING = np.full(256, np.nan)  # what to add to an expiry, by timer: nothing, or it is not known
 IF_TICKING[Timer.KEEPALIVE] = 0.0

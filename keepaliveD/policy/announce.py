@@ -6,9 +6,10 @@ import dataclasses
 
 import numpy as np
 
-from keepaliveD.model import Bools, Column, Due, Indices, Verdict
+from keepaliveD.model import Due, Verdict
 from keepaliveD.policy.activity import Activity
 from keepaliveD.policy.forecast import Forecast
+from keepaliveD.sockets import Bools, Column, Indices
 
 AGAIN_AFTER = 3600.0  # seconds until a connection that recovered by itself is warned of once more
 

@@ -22,17 +22,11 @@ from keepaliveD.model import (
     ArmAction,
     Arming,
     ArmRule,
-    Bools,
-    Column,
     Due,
     Fate,
-    Indices,
     Keepalive,
     Owner,
     Path,
-    Sockets,
-    Switch,
-    Timer,
     Verdict,
     Wish,
 )
@@ -42,6 +36,7 @@ from keepaliveD.policy.forecast import TIMER_SLACK
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.meaning import ENOUGH
 from keepaliveD.policy.paths import in_network
+from keepaliveD.sockets import Bools, Column, Indices, Sockets, Switch, Timer
 
 # What is remembered of each socket in Activity.armed: 0, or the verdict under which no rule had a use for it, or:
 ASKED = 100  # it was to be armed, and could not be

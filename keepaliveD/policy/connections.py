@@ -9,20 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from keepaliveD.model import (
-    AT_RISK,
-    Column,
-    Connection,
-    Due,
-    Endpoint,
-    Indices,
-    Shown,
-    Switch,
-    TcpState,
-    Timer,
-    Verdict,
-)
+from keepaliveD.model import AT_RISK, Connection, Due, Endpoint, Shown, Verdict
 from keepaliveD.policy.judge import Judgement
+from keepaliveD.sockets import Column, Indices, Switch, TcpState, Timer
 
 SURVIVED = "longest silence it survived"
 

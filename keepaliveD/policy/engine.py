@@ -17,13 +17,13 @@ from keepaliveD.model import (
     Path,
     Report,
     ReportUnseen,
-    SocketTable,
     Verdict,
 )
 from keepaliveD.policy import activity, announce, arming
 from keepaliveD.policy.connections import connections
 from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.policy.sysctls import OnDrift, SystemKeepalive
+from keepaliveD.sockets import SocketTable
 
 
 @dataclass(frozen=True, slots=True)

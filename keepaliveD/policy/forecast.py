@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keepaliveD.model import FOREVER, Bools, Column, Due, SocketTable, Switch, Timer, Verdict
+from keepaliveD.model import FOREVER, Due, Verdict
 from keepaliveD.policy.activity import Activity
 from keepaliveD.policy.paths import Assigned
+from keepaliveD.sockets import Bools, Column, SocketTable, Switch, Timer
 
 TIMER_SLACK = 1 / 8  # a timer may fire later by this part of its length (kernel/time/timer.c, the wheel)
 

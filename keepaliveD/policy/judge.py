@@ -8,16 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keepaliveD.model import (
-    Counts,
-    IPNetwork,
-    Path,
-    SocketTable,
-    Verdict,
-)
+from keepaliveD.model import Counts, IPNetwork, Path, Verdict
 from keepaliveD.policy.activity import Activity, observe
 from keepaliveD.policy.forecast import Forecast, forecast
 from keepaliveD.policy.paths import Assigned, assign, ignored
+from keepaliveD.sockets import SocketTable
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from keepaliveD.cli.ctl import main
 from keepaliveD.config import files
 from keepaliveD.errors import NoInput, Unsupported
 from keepaliveD.ledger import Ledger
-from keepaliveD.model import Armed, Connection, Fate, Keepalive, Owner, SocketKeepalive, TcpState
+from keepaliveD.model import Armed, Connection, Fate, Keepalive, Owner, SocketKeepalive
 from keepaliveD.platforms.base import Platform
+from keepaliveD.sockets import TcpState
 from tests.daemon.fakes import IDENTITY, OFF, FakeArmer, FakeHandshakes, FakeTuner, FakeWatcher
 from tests.policy.tables import Socket, idle
 

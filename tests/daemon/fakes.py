@@ -15,20 +15,11 @@ from keepaliveD.daemon import Daemon
 from keepaliveD.entries import Entry
 from keepaliveD.errors import Refusal
 from keepaliveD.ledger import Ledger
-from keepaliveD.model import (
-    Armed,
-    Arming,
-    Connection,
-    Fate,
-    IPNetwork,
-    Keepalive,
-    Owner,
-    SocketKeepalive,
-    SocketTable,
-)
+from keepaliveD.model import Armed, Arming, Connection, Fate, IPNetwork, Keepalive, Owner, SocketKeepalive
 from keepaliveD.perform import Records
 from keepaliveD.platforms.base import Keep, Order, Platform
 from keepaliveD.policy.handshake import Opening
+from keepaliveD.sockets import SocketTable
 from tests.policy.tables import Socket, table
 
 IDENTITY = {"boot": "1", "netns": "2"}

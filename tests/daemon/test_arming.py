@@ -24,13 +24,12 @@ from keepaliveD.model import (
     Keepalive,
     Shown,
     SocketKeepalive,
-    SocketTable,
-    Timer,
     Wish,
 )
 from keepaliveD.model import Path as NetworkPath
 from keepaliveD.perform import Performer, disarm
 from keepaliveD.platforms.base import Keep, Order, Platform
+from keepaliveD.sockets import SocketTable, Timer
 from tests.daemon.fakes import IDENTITY, OFF, OURS, FakeArmer, FakeHandshakes, FakeOwners, FakeTuner, FakeWatcher, Stage
 from tests.policy.tables import Socket, idle
 from tests.samples import BARE

@@ -9,8 +9,9 @@ import pytest
 
 from keepaliveD.config import load
 from keepaliveD.errors import ConfigError, KernelError, NotPermitted
-from keepaliveD.model import Keepalive, SocketTable
+from keepaliveD.model import Keepalive
 from keepaliveD.policy.sysctls import OnDrift
+from keepaliveD.sockets import SocketTable
 from tests.daemon.fakes import KERNEL, OURS, FakeTuner, FakeWatcher, Stage
 from tests.policy.tables import idle
 

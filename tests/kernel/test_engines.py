@@ -31,9 +31,9 @@ import numpy as np
 import pytest
 
 from keepaliveD.errors import Exit
-from keepaliveD.model import Column, Own, Sockets, Switch, TcpState, Timer
 from keepaliveD.platforms.linux.bpf.reader import BpfEngine
 from keepaliveD.platforms.linux.watcher import Netlink, SocketWatcher
+from keepaliveD.sockets import Column, Own, Sockets, Switch, TcpState, Timer
 from tests.kernel.processes import SOON, Home, configuration
 from tests.kernel.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace
 

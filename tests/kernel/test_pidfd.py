@@ -10,17 +10,7 @@ from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_KEEPIDLE, create_c
 
 import pytest
 
-from keepaliveD.model import (
-    ArmAction,
-    Armed,
-    Arming,
-    ArmRule,
-    Connection,
-    Fate,
-    Keepalive,
-    SocketKeepalive,
-    Wish,
-)
+from keepaliveD.model import ArmAction, Armed, Arming, ArmRule, Connection, Fate, Keepalive, SocketKeepalive, Wish
 from keepaliveD.model import Path as NetworkPath
 from keepaliveD.platforms.base import Keep, Order
 from keepaliveD.platforms.linux.holders import Holder, Holders

@@ -24,7 +24,7 @@ from socket import (
 
 import pytest
 
-from keepaliveD.model import TcpState
+from keepaliveD.sockets import TcpState
 from tests.kernel.loopback import (
     A_FEW_SCANS,
     BARE,

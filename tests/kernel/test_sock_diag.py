@@ -13,8 +13,8 @@ from typing import NamedTuple
 import pytest
 from pyroute2 import DiagSocket
 
-from keepaliveD.model import TcpState
 from keepaliveD.platforms.linux.watcher import SocketWatcher
+from keepaliveD.sockets import TcpState
 from tests.kernel.processes import SOON
 from tests.kernel.rig import Namespace
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from keepaliveD.model import SocketTable
 from keepaliveD.platforms.watching import listing, watching
+from keepaliveD.sockets import SocketTable
 from tests.emulators import hosts, wire
 from tests.emulators.hosts import Host
 from tests.emulators.wire import Connection

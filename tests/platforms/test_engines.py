@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.errors import KernelError, NotPermitted, Unsupported
-from keepaliveD.model import Sockets
 from keepaliveD.platforms.linux import engines
 from keepaliveD.platforms.linux.watcher import SocketWatcher
+from keepaliveD.sockets import Sockets
 
 ROOT = Path("/")
 OLD = Unsupported("the kernel is too old")

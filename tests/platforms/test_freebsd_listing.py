@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.errors import KernelError
-from keepaliveD.model import SocketTable, Switch, Timer, Verdict
+from keepaliveD.model import Verdict
+from keepaliveD.sockets import SocketTable, Switch, Timer
 from tests.emulators.wire import Connection
 from tests.platforms.foreign import FREEBSD, Watched
 from tests.policy.tables import watch

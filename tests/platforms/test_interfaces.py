@@ -8,9 +8,9 @@ import pyroute2
 import pytest
 
 from keepaliveD.errors import KernelError
-from keepaliveD.model import Sockets
 from keepaliveD.platforms.linux import interfaces
 from keepaliveD.platforms.linux.interfaces import Interfaces
+from keepaliveD.sockets import Sockets
 
 HOST = Interfaces(
     {1: "lo", 2: "eth0", 3: "wg0"},

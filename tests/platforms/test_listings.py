@@ -20,10 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepaliveD.errors import Exit, KernelError, NotPermitted, Refusal, Unsupported
-from keepaliveD.model import Switch, Verdict
+from keepaliveD.model import Verdict
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.watching import asking, freebsd, listing, macos, solaris, watching
 from keepaliveD.platforms.watching.known_to_psutil import KnownToPsutil
+from keepaliveD.sockets import Switch
 from tests.emulators import hosts
 from tests.emulators.wire import Connection
 from tests.platforms import programs

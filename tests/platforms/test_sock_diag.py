@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepaliveD.errors import KernelError, NotPermitted, Unsupported
-from keepaliveD.model import Sockets, TcpState, Timer
 from keepaliveD.platforms.linux.sock_diag import ATTEMPTS, BATCH, DATAGRAM, Malformed, SockDiag, decode, survey
+from keepaliveD.sockets import Sockets, TcpState, Timer
 from tests.platforms import netlink
 from tests.platforms.netlink import DUMP_INTR, MULTI, V6, Kernel, attribute, cgroup, connection, done, error, info
 

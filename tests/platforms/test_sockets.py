@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepaliveD.model import SOCKET, Sockets
+from keepaliveD.sockets import SOCKET, Sockets
 
 
 def numbered(*cookies: int) -> Sockets:

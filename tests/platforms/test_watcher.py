@@ -10,9 +10,9 @@ from typing import TypeVar
 import pytest
 
 from keepaliveD.errors import KernelError, NotPermitted
-from keepaliveD.model import Sockets, SocketTable
 from keepaliveD.platforms.linux.interfaces import Interfaces
 from keepaliveD.platforms.linux.watcher import SocketWatcher
+from keepaliveD.sockets import Sockets, SocketTable
 
 Result = TypeVar("Result")
 ETH0 = Interfaces({1: "lo", 2: "eth0"}, {ipaddress.IPv6Address("::ffff:192.0.2.1"): 2})

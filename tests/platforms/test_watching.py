@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.errors import KernelError, NotPermitted, Refusal, Unsupported
-from keepaliveD.model import SocketTable, TcpState
 from keepaliveD.platforms.commands import run
 from keepaliveD.platforms.watching import LISTINGS
+from keepaliveD.sockets import SocketTable, TcpState
 from tests.emulators.wire import Connection
 from tests.platforms.foreign import SYSTEMS, System, Watched
 from tests.policy.tables import watch

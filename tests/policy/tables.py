@@ -3,9 +3,10 @@
 import ipaddress
 from typing import TypedDict, Unpack
 
-from keepaliveD.model import FOREVER, Path, Sockets, SocketTable, Switch, TcpState, Timer
+from keepaliveD.model import FOREVER, Path
 from keepaliveD.policy.activity import Activity, nothing_known
 from keepaliveD.policy.judge import Judgement, judge
+from keepaliveD.sockets import Sockets, SocketTable, Switch, TcpState, Timer
 
 LONG_AGO = 1e6
 FIREWALL = Path("firewall", 300.0, "configured")

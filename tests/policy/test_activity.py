@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from keepaliveD.model import FOREVER, SocketTable, Timer
+from keepaliveD.model import FOREVER
 from keepaliveD.policy.activity import find
+from keepaliveD.sockets import SocketTable, Timer
 from tests.policy.tables import idle, table, watch
 
 

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from keepaliveD.model import Path, Report, SocketTable, Timer, Verdict
+from keepaliveD.model import Path, Report, Verdict
 from keepaliveD.policy.engine import Engine, Rules
 from keepaliveD.policy.sysctls import OnDrift
+from keepaliveD.sockets import SocketTable, Timer
 from tests.policy.tables import Socket, idle, table
 
 NOTHING: Mapping[str, int] = {}

@@ -28,9 +28,6 @@ from keepaliveD.model import (
     Owner,
     Path,
     Report,
-    SocketTable,
-    Switch,
-    Timer,
     Verdict,
     Wish,
 )
@@ -42,6 +39,7 @@ from keepaliveD.policy.forecast import TIMER_SLACK
 from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.policy.meaning import ENOUGH, probes_before
 from keepaliveD.policy.sysctls import OnDrift
+from keepaliveD.sockets import SocketTable, Switch, Timer
 from tests.policy.tables import Socket, idle, table
 
 OBSERVE, REARM, ENABLE = ArmAction.OBSERVE, ArmAction.REARM, ArmAction.ENABLE

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from keepaliveD.model import FOREVER, Due, Path, Switch, TcpState, Timer, Verdict
+from keepaliveD.model import FOREVER, Due, Path, Verdict
+from keepaliveD.sockets import Switch, TcpState, Timer
 from tests.policy.tables import Socket, idle, table, watch
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keepaliveD.errors import KernelError
-from keepaliveD.model import Column
+from keepaliveD.sockets import Column
 
 LOW_HALF = (1 << 64) - 1
 

@@ -31,20 +31,13 @@ from types import TracebackType
 from typing import Self
 
 from keepaliveD.errors import NotPermitted, Refusal, Unsupported
-from keepaliveD.model import (
-    Armed,
-    Arming,
-    Connection,
-    Fate,
-    Keepalive,
-    SocketKeepalive,
-    TcpState,
-)
+from keepaliveD.model import Armed, Arming, Connection, Fate, Keepalive, SocketKeepalive
 from keepaliveD.platforms.base import Keep, Order
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.holders import Holders
 from keepaliveD.platforms.linux.sysctl import INTERVAL, PROBES, TIME, ProcSys
 from keepaliveD.policy.settle import settle_back, settle_order
+from keepaliveD.sockets import TcpState
 
 SYS_PIDFD_GETFD = 438  # on every architecture
 SO_COOKIE = 57  # include/uapi/asm-generic/socket.h

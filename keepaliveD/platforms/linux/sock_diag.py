@@ -1,4 +1,4 @@
-"""TCP sockets from NETLINK_SOCK_DIAG, decoded in place into rows of model.SOCKET.
+"""TCP sockets from NETLINK_SOCK_DIAG, decoded in place into rows of sockets.SOCKET.
 
 Source: include/uapi/linux/inet_diag.h, sock_diag.h, netlink.h, tcp.h.
 A message is `struct nlmsghdr`, `struct inet_diag_msg`, then attributes whose number and length
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keepaliveD.errors import KernelError, NotPermitted, Unsupported
-from keepaliveD.model import Column, Sockets, TcpState, Timer
+from keepaliveD.sockets import Column, Sockets, TcpState, Timer
 
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY = 20

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Protocol
 
 from keepaliveD.errors import KernelError, Refusal
-from keepaliveD.model import Column, Sockets, SocketTable
 from keepaliveD.platforms.linux import interfaces, namespaces
 from keepaliveD.platforms.linux.sock_diag import BATCH, SockDiag
+from keepaliveD.sockets import Column, Sockets, SocketTable
 
 
 class Reader(Protocol):

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keepaliveD.model import Switch, TcpState, Timer
 from keepaliveD.platforms.commands.sysctl import Sysctl
 from keepaliveD.platforms.watching import seen
 from keepaliveD.platforms.watching.asking import listed
 from keepaliveD.platforms.watching.endpoints import End, end
 from keepaliveD.platforms.watching.seen import Seen
+from keepaliveD.sockets import Switch, TcpState, Timer
 
 QUESTION = ("-nAW", "-p", "tcp", "--libxo", "json")
 TIMERS = ("-nAWx", "-p", "tcp", "--libxo", "json")

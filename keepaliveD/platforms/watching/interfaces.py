@@ -6,8 +6,8 @@ import socket
 from collections.abc import Mapping
 
 from keepaliveD.errors import Unsupported
-from keepaliveD.model import Column
 from keepaliveD.platforms.watching import endpoints
+from keepaliveD.sockets import Column
 
 
 def resolve(new: Mapping[str, Column]) -> tuple[str, ...]:

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from keepaliveD.model import Switch
 from keepaliveD.platforms.commands.run import Absent
 from keepaliveD.platforms.commands.sysctl import Sysctl
 from keepaliveD.platforms.watching import seen
 from keepaliveD.platforms.watching.asking import listed
 from keepaliveD.platforms.watching.endpoints import dotted
 from keepaliveD.platforms.watching.seen import Seen
+from keepaliveD.sockets import Switch
 
 QUESTION = ("-anvlW", "-p", "tcp")
 SO_KEEPALIVE = 0x0008  # bsd/sys/socket.h

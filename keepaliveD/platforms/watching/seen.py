@@ -10,9 +10,9 @@ from typing import Protocol
 
 import numpy as np
 
-from keepaliveD.model import Column, Sockets, SocketTable, Switch, TcpState, Timer
 from keepaliveD.platforms.watching import interfaces
 from keepaliveD.platforms.watching.endpoints import End
+from keepaliveD.sockets import Column, Sockets, SocketTable, Switch, TcpState, Timer
 
 LOW_HALF = (1 << 64) - 1
 WRAP = (1 << 32) - 1

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
  *
- * Addresses as model.SOCKET has them.
+ * Addresses as sockets.SOCKET has them.
  */
 #pragma once
 

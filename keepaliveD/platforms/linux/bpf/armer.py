@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from keepaliveD.model import Armed, Arming, Column, Connection, Fate, Keepalive, SocketKeepalive
+from keepaliveD.model import Armed, Arming, Connection, Fate, Keepalive, SocketKeepalive
 from keepaliveD.platforms.base import Keep, Order
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.bpf import libbpf
 from keepaliveD.platforms.linux.bpf.iterator import records
 from keepaliveD.policy.settle import settle, settle_back, settle_order
+from keepaliveD.sockets import Column
 
 OBJECT = Path(__file__).with_name("arm.bpf.o")
 PROGRAM = "arm_sockets"

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keepaliveD.errors import KernelError
-from keepaliveD.model import Column
+from keepaliveD.sockets import Column
 
 
 def records(iterator: int, kind: np.dtype[np.void], scratch: memoryview) -> Iterator[Column]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from socket import SO_KEEPALIVE, SOL_SOCKET
 
 from keepaliveD.errors import KernelError, NotPermitted, Refusal, Unsupported
-from keepaliveD.model import Column
+from keepaliveD.sockets import Column
 
 LIBRARY = "libbpf.so.1"
 WARNING = 0  # enum libbpf_print_level: the others say more than that something failed

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
-/* The TCP sockets of a network namespace, as records that the columns of model.SOCKET are made of. */
+/* The TCP sockets of a network namespace, as records that the columns of sockets.SOCKET are made of. */
 #include "address.h"
 
 #include <bpf/bpf_core_read.h>

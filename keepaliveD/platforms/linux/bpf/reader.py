@@ -1,4 +1,4 @@
-"""TCP sockets from the BPF iterator of read.bpf.c, into rows of model.SOCKET.
+"""TCP sockets from the BPF iterator of read.bpf.c, into rows of sockets.SOCKET.
 
 Beside what sock_diag tells there are the socket's own keepalive settings.
 An iterator can be read once, and walks the network namespace of the thread that opens it
@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from keepaliveD.errors import KernelError, Unsupported
-from keepaliveD.model import Column, IPNetwork, Sockets
+from keepaliveD.model import IPNetwork
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.bpf import libbpf
 from keepaliveD.platforms.linux.bpf.iterator import records
+from keepaliveD.sockets import Column, Sockets
 
 OBJECT = Path(__file__).with_name("read.bpf.o")
 PROGRAM = "list_sockets"
