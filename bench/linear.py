@@ -8,6 +8,7 @@ import sys
 from bench.hold import holding
 from bench.rows import Row, show
 from bench.scan import ROUNDS, floor, in_turns, ours
+from keepaliveD.platforms.linux.engines import NETLINK
 
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000)
 FROM, TO = 10_000, 100_000
@@ -17,7 +18,7 @@ def main() -> int:
     """Measure while ever more are held, and show."""
     costs: dict[int, tuple[float, float]] = {}
     with contextlib.ExitStack() as stack:
-        dump, scan = stack.enter_context(floor()), ours()
+        dump, scan = stack.enter_context(floor()), ours(NETLINK)
         for size in SIZES:
             stack.enter_context(holding(size - max(costs, default=0)))
             us, least = in_turns(scan, dump)

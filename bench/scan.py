@@ -16,6 +16,7 @@ from statistics import median
 from bench.hold import holding
 from bench.rows import Row, show
 from keepaliveD.model import IPNetwork, Path
+from keepaliveD.platforms.linux import engines
 from keepaliveD.platforms.linux.bpf.reader import BpfEngine
 from keepaliveD.platforms.linux.sock_diag import INET_DIAG_INFO
 from keepaliveD.platforms.linux.watcher import SocketWatcher
@@ -38,9 +39,10 @@ PATHS = (
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))  # where all of them are
 
 
-def ours() -> Callable[[], float]:
-    """What the daemon does at each scan: receive, decode, judge by all that was seen before."""
-    watcher = SocketWatcher(all_namespaces=False)
+def ours(wanted: str) -> Callable[[], float]:
+    """What the daemon does at each scan with this `watch.engine`: receive, decode, judge by all that went before."""
+    chosen, _ = engines.choose(wanted, File("/"), ())
+    watcher = SocketWatcher(engine=chosen, all_namespaces=False)
     engine = Engine(Rules(wanted={}, on_drift=OnDrift.WARN, paths=PATHS, ignore=(), warn_before=60.0))
 
     def scan() -> float:
@@ -109,22 +111,26 @@ def main() -> int:
     """Measure and show."""
     with holding(SOCKETS):
         with floor() as dump:
-            us, everything, nothing, least, tool = in_turns(ours(), bpf(), bpf(*LOOPBACK), dump, ss)
+            ways = (ours(engines.AUTO), ours(engines.NETLINK), bpf(), bpf(*LOOPBACK), dump, ss)
+            us, netlink, everything, nothing, least, tool = in_turns(*ways)
         library = median(pyroute2() for _ in range(PYROUTE2_ROUNDS))
     return show(
         f"scan of {SOCKETS:,} sockets, medians of {ROUNDS} rounds (pyroute2: {PYROUTE2_ROUNDS})",
         [
             Row("ours: receive, decode, judge", us * 1e3, "ms"),
+            Row("ours by netlink", netlink * 1e3, "ms"),
             Row("BPF: receive, decode", everything * 1e3, "ms"),
             Row("BPF: all ignored", nothing * 1e3, "ms"),
             Row("floor: receive and discard, in C", least * 1e3, "ms"),
             Row("ss -tinoH", tool * 1e3, "ms"),
             Row("pyroute2 get_sock_stats", library * 1e3, "ms"),
             Row("ours / floor", us / least, at_most=1.5),
+            Row("ours by netlink / floor", netlink / least, at_most=1.5),
             Row("BPF / floor", everything / least, at_most=0.8),
             Row("BPF, all ignored / floor", nothing / least, at_most=0.5),
             Row("ss / ours", tool / us, at_least=5),
-            Row("pyroute2 / ours", library / us, at_least=50),
+            Row("ss / ours by netlink", tool / netlink),
+            Row("pyroute2 / ours by netlink", library / netlink, at_least=50),
         ],
     )
 

@@ -36,7 +36,7 @@ from keepaliveD.platforms.base import Keep, Order
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.holders import Holders
 from keepaliveD.platforms.linux.sysctl import INTERVAL, PROBES, TIME, ProcSys
-from keepaliveD.policy.settle import settle_back, settle_order
+from keepaliveD.policy.settle import settle, settle_back, settle_order
 from keepaliveD.sockets import TcpState
 
 SYS_PIDFD_GETFD = 438  # on every architecture
@@ -65,6 +65,8 @@ class PidfdArmer:
         def choose(connection: Connection, before: SocketKeepalive) -> Choice:
             order, armed = order_of[connection.cookie], earlier.get(connection.cookie)
             system = systems.of(connection.netns)
+            if armed is None:
+                return settle(before, system, order.wish)
             return settle_order(before, system, order.wish, armed, by_hand=order.by_hand, again=order.again)
 
         return self._each([order.connection for order in orders], choose, keep, Fate.ARMED)
@@ -206,9 +208,10 @@ class _Systems:
 
     def of(self, netns: int) -> Keepalive | None:
         """Those of this namespace; None where they cannot be read."""
-        if netns not in self._known:
-            self._known[netns] = self._read(netns)
-        return self._known[netns]
+        try:
+            return self._known[netns]
+        except KeyError:
+            return self._known.setdefault(netns, self._read(netns))
 
     def _read(self, netns: int) -> Keepalive | None:
         try:
