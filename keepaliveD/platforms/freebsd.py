@@ -4,6 +4,7 @@ The kernel stores ticks and reads back whole milliseconds, floored (sysctl_msec_
 sys/kern/kern_sysctl.c), so whole seconds read back as written at any kern.hz, others at most a tick short.
 keepcnt is a plain integer that nobody checks, and idle + interval x count is computed in an int of ticks
 (TP_KEEPIDLE + TP_MAXIDLE, sys/netinet/tcp_timer.c).
+Unverified: that DragonFly, whose socket options became seconds in 5.8, still has milliseconds here.
 """
 
 from __future__ import annotations

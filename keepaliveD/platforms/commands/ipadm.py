@@ -1,6 +1,7 @@
 """ipadm(8) of Solaris 11 and illumos, for the properties of tcp.
 
 Everything is set with -t, for the running kernel alone: what would outlive the boot could outlive us.
+Unverified: the form of `possible`, LOWEST-HIGHEST; any other is told of as it stands, and nothing is set.
 """
 
 from __future__ import annotations

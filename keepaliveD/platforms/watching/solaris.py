@@ -4,7 +4,8 @@ Neither shows idle times, timers or SO_KEEPALIVE, nor do their counters move for
 would show the option, but it stops the process that it looks at.
 connstat came to illumos in 2019 (issue 11547); its parsable form has no header and keeps its order
 (usr/src/cmd/connstat/connstat.c, connstat_tcp.c).
-Unverified: that netstat of Solaris 11, whose source is not public, prints as that of illumos.
+Unverified: how connstat escapes what separates its fields, and that netstat of Solaris 11, whose
+source is not public, prints as that of illumos.
 """
 
 from __future__ import annotations
