@@ -12,16 +12,17 @@ from statistics import median
 from bench.hold import holding
 from bench.rows import Row, show
 from keepaliveD.ledger import Ledger
-from keepaliveD.model import Arm, ArmAction, ArmRule, Connection, Fate, Path
+from keepaliveD.model import Arm, ArmAction, Armed, ArmRule, Connection, Fate, Path
 from keepaliveD.platforms.base import Order
 from keepaliveD.platforms.linux.holders import Holders
-from keepaliveD.platforms.linux.pidfd import BATCH, PidfdArmer
+from keepaliveD.platforms.linux.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.watcher import SocketWatcher
 from keepaliveD.policy.engine import Engine, Rules
 from keepaliveD.policy.sysctls import OnDrift
 
 SOCKETS, PROCESSES = 10_000, 100
 SCANS = 15
+ROUNDS = 7
 ROOT = File("/")
 
 RULE = ArmRule("bench", ArmAction.ENABLE, 180, 20, 31)
@@ -37,18 +38,22 @@ def scan(watcher: SocketWatcher, engine: Engine) -> tuple[list[Arm], float]:
 
 
 def arm(connections: Sequence[Connection], actions: Sequence[Arm], holders: Holders, directory: str) -> list[float]:
-    """Seconds a socket, of every batch."""
+    """Seconds a socket of each round; after each everything is put back, but for the last."""
     (wish,) = {wish for action in actions for wish in action.wishes}
-    armer, ledger = PidfdArmer(ROOT, holders), Ledger(File(directory), "bench")
+    armer = PidfdArmer(ROOT, holders)
     orders = [Order(connection, wish) for connection in connections]
-    seconds = []
-    for first in range(0, len(orders), BATCH):
-        batch = orders[first : first + BATCH]
+    seconds: list[float] = []
+    armed: dict[int, Armed] = {}
+    for number in range(ROUNDS):
+        ledger = Ledger(File(directory), str(number))
+        if number:
+            armer.disarm(connections, armed)
         start = time.perf_counter()
-        armings = armer.arm(batch, ledger.armed(), ledger.keep)
-        seconds.append((time.perf_counter() - start) / len(batch))
+        armings = armer.arm(orders, ledger.armed(), ledger.keep)
+        seconds.append((time.perf_counter() - start) / len(orders))
         if any(arming.fate is not Fate.ARMED for arming in armings):
             raise SystemExit(f"not armed: { {arming.fate.value for arming in armings} }")
+        armed = ledger.armed()
     return seconds
 
 
@@ -79,7 +84,7 @@ def main() -> int:
     return show(
         f"arming {SOCKETS:,} bare sockets of {PROCESSES} processes",
         [
-            Row("arming a socket, median of batches", median(costs) * 1e6, "us", at_most=15),
+            Row(f"arming a socket, median of {ROUNDS} rounds", median(costs) * 1e6, "us", at_most=15),
             Row("finding all holders", finding, "s", at_most=1),
             Row("finding them again", again, "s"),
             Row("deciding at first", deciding * 1e3, "ms"),

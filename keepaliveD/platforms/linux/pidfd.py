@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +37,7 @@ from keepaliveD.platforms.base import Keep, Order
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.holders import Holders
 from keepaliveD.platforms.linux.sysctl import INTERVAL, PROBES, TIME, ProcSys
-from keepaliveD.policy.settle import settle, settle_back, settle_order
+from keepaliveD.policy.settle import settle_back, settle_order
 from keepaliveD.sockets import TcpState
 
 SYS_PIDFD_GETFD = 438  # on every architecture
@@ -65,8 +66,6 @@ class PidfdArmer:
         def choose(connection: Connection, before: SocketKeepalive) -> Choice:
             order, armed = order_of[connection.cookie], earlier.get(connection.cookie)
             system = systems.of(connection.netns)
-            if armed is None:
-                return settle(before, system, order.wish)
             return settle_order(before, system, order.wish, armed, by_hand=order.by_hand, again=order.again)
 
         return self._each([order.connection for order in orders], choose, keep, Fate.ARMED)
@@ -91,6 +90,7 @@ class PidfdArmer:
     ) -> list[Arming]:
         """In batches; where a process let go of a socket meanwhile, another holder is looked for, once."""
         armings: list[Arming] = []
+        connections = sorted(connections, key=self._pid)  # a batch then opens few processes
         for start in range(0, len(connections), BATCH):
             with _Batch(self._root, self._holders) as batch:
                 armings += batch.settle(connections[start : start + BATCH], choose, keep, success)
@@ -100,6 +100,10 @@ class PidfdArmer:
         self._holders.find(connection.inode for connection in lost)
         kept = [arming for arming in armings if arming.fate is not Fate.GONE]
         return kept + self._each(lost, choose, keep, success, again=True)
+
+    def _pid(self, connection: Connection) -> int:
+        holder = self._holders.known(connection.inode)
+        return holder.pid if holder else 0
 
 
 class _Batch:
@@ -227,8 +231,12 @@ class _Systems:
 def _read(sock: SocketType) -> SocketKeepalive:
     option = sock.getsockopt
     idle, interval = option(IPPROTO_TCP, TCP_KEEPIDLE), option(IPPROTO_TCP, TCP_KEEPINTVL)
-    times = Keepalive(idle, interval, option(IPPROTO_TCP, TCP_KEEPCNT))
-    return SocketKeepalive(option(SOL_SOCKET, SO_KEEPALIVE) != 0, times)
+    return _keepalive(option(SOL_SOCKET, SO_KEEPALIVE) != 0, idle, interval, option(IPPROTO_TCP, TCP_KEEPCNT))
+
+
+@functools.lru_cache(maxsize=1024)  # most sockets have the same, and to make it again costs more than to find it
+def _keepalive(on: bool, idle: int, interval: int, probes: int) -> SocketKeepalive:
+    return SocketKeepalive(on, Keepalive(idle, interval, probes))
 
 
 def _stands(sock: SocketType, wanted: SocketKeepalive) -> bool:
