@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import functools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,13 +18,9 @@ from pathlib import Path
 from socket import (
     AF_INET,
     IPPROTO_TCP,
-    SO_KEEPALIVE,
     SOCK_STREAM,
     SOL_SOCKET,
     TCP_INFO,
-    TCP_KEEPCNT,
-    TCP_KEEPIDLE,
-    TCP_KEEPINTVL,
     SocketType,
 )
 from types import TracebackType
@@ -34,7 +29,7 @@ from typing import Self
 from keepaliveD.errors import NotPermitted, Refusal, Unsupported
 from keepaliveD.model import Armed, Arming, Connection, Fate, Keepalive, SocketKeepalive
 from keepaliveD.platforms.base import Keep, Order
-from keepaliveD.platforms.linux import namespaces
+from keepaliveD.platforms.linux import namespaces, options
 from keepaliveD.platforms.linux.holders import Holders
 from keepaliveD.platforms.linux.sysctl import INTERVAL, PROBES, TIME, ProcSys
 from keepaliveD.policy.settle import settle_back, settle_order
@@ -137,7 +132,7 @@ class _Batch:
         for connection in connections:
             try:
                 sock = self._reach(connection)
-                before = _read(sock)
+                before = options.read(sock)
                 after = choose(connection, before)
             except _Missed as missed:
                 armings.append(Arming(connection, missed.fate))
@@ -148,7 +143,7 @@ class _Batch:
                 chosen.append((connection, sock, before, after))
         keep([Armed(connection.cookie, connection.inode, before, after) for connection, _, before, after in chosen])
         for connection, sock, before, after in chosen:
-            fate = success if _bring_about(sock, before, after) else Fate.FAILED
+            fate = success if options.bring_about(sock, before, after) else Fate.FAILED
             armings.append(Arming(connection, fate, before, after if fate is success else before))
         return armings
 
@@ -226,55 +221,6 @@ class _Systems:
         except (OSError, KeyError, Refusal):
             return None
         return Keepalive(values[TIME], values[INTERVAL], values[PROBES])
-
-
-def _read(sock: SocketType) -> SocketKeepalive:
-    option = sock.getsockopt
-    idle, interval = option(IPPROTO_TCP, TCP_KEEPIDLE), option(IPPROTO_TCP, TCP_KEEPINTVL)
-    return _keepalive(option(SOL_SOCKET, SO_KEEPALIVE) != 0, idle, interval, option(IPPROTO_TCP, TCP_KEEPCNT))
-
-
-@functools.lru_cache(maxsize=1024)  # most sockets have the same, and to make it again costs more than to find it
-def _keepalive(on: bool, idle: int, interval: int, probes: int) -> SocketKeepalive:
-    return SocketKeepalive(on, Keepalive(idle, interval, probes))
-
-
-def _stands(sock: SocketType, wanted: SocketKeepalive) -> bool:
-    """The same as comparing what _read makes of it, in half the time."""
-    option, times = sock.getsockopt, wanted.times
-    return (
-        option(IPPROTO_TCP, TCP_KEEPIDLE) == times.idle
-        and option(IPPROTO_TCP, TCP_KEEPINTVL) == times.interval
-        and option(IPPROTO_TCP, TCP_KEEPCNT) == times.probes
-        and option(SOL_SOCKET, SO_KEEPALIVE) == wanted.on
-    )
-
-
-def _bring_about(sock: SocketType, before: SocketKeepalive, after: SocketKeepalive) -> bool:
-    """Set it and read it back; where that fails, what stood there before stands again."""
-    with contextlib.suppress(OSError):
-        _set(sock, before, after)
-        if _stands(sock, after):
-            return True
-    with contextlib.suppress(OSError):
-        _set(sock, _read(sock), before)
-    return False
-
-
-def _set(sock: SocketType, before: SocketKeepalive, after: SocketKeepalive) -> None:
-    """Never worse on the way than before, and the idle time last: that arms the timer anew.
-
-    The timer is armed only while SO_KEEPALIVE is on, and then less the time that the connection has
-    been idle for (tcp_sock_set_keepidle_locked, net/ipv4/tcp.c).
-    """
-    if after.times.interval != before.times.interval:
-        sock.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, after.times.interval)
-    if after.times.probes != before.times.probes:
-        sock.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, after.times.probes)
-    if after.on != before.on:
-        sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, after.on)
-    if after.on or after.times.idle != before.times.idle:
-        sock.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, after.times.idle)
 
 
 def _probe() -> None:
