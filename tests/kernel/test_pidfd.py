@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_KEEPIDLE, create_connection, create_server, socket
 
+import numpy as np
 import pytest
 
 from keepaliveD.model import ArmAction, Armed, Arming, ArmRule, Connection, Fate, Keepalive, SocketKeepalive, Wish
@@ -49,7 +50,7 @@ class Place:
         table = self._namespace.inside(lambda: watcher.snapshot(1.0))
         watcher.close()
         look = judge(table, nothing_known(), [NetworkPath("default", 300.0, "test")], [])
-        every = connections(look, slice(None))  # type: ignore[arg-type]
+        every = connections(look, np.arange(len(look.table)))
         return next(one for one in every if one.inode == os.fstat(sock.fileno()).st_ino)
 
     def arm(
