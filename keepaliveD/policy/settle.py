@@ -43,9 +43,23 @@ def settle_order(
 
 def settle_back(before: SocketKeepalive, armed: Armed) -> SocketKeepalive | Fate:
     """What to put back into a socket that was armed."""
-    if before == armed.before:
+    earlier = _settable(armed.before, armed.after.times)
+    if before in (armed.before, earlier):
         return Fate.ENOUGH
-    return armed.before if before == armed.after else Fate.SET_AGAIN
+    return earlier if before == armed.after else Fate.SET_AGAIN
+
+
+def _settable(wanted: SocketKeepalive, instead: Keepalive) -> SocketKeepalive:
+    """The same, but for what the system's settings may say and no socket takes: of that, ours stays."""
+    times = wanted.times
+    return SocketKeepalive(
+        wanted.on,
+        Keepalive(
+            times.idle if 1 <= times.idle <= MAX_IDLE else instead.idle,
+            times.interval if 1 <= times.interval <= MAX_IDLE else instead.interval,
+            times.probes if 1 <= times.probes <= MAX_PROBES else instead.probes,
+        ),
+    )
 
 
 def settle_again(armed: Armed, system: Keepalive | None, wish: Wish) -> SocketKeepalive | Fate:

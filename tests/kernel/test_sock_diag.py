@@ -130,3 +130,15 @@ def mapped(text: str) -> IPv6Address:
     """An address in its IPv6 form."""
     address = ip_address(text.strip("[]"))
     return address if isinstance(address, IPv6Address) else IPv6Address(f"::ffff:{address}")
+
+
+@pytest.mark.parametrize(("family", "address"), PEERS[1:])
+def test_the_first_ipv6_connection_is_seen_where_there_was_none(family: AddressFamily, address: str) -> None:
+    """Until then the kernel is not asked for any; a v4-mapped one is of that family, too."""
+    with Namespace() as host, ExitStack() as stack:
+        watcher = host.inside(lambda: SocketWatcher(all_namespaces=False))
+        stack.callback(watcher.close)
+        held = [stack.enter_context(end) for end in connect(host, AF_INET, "127.0.0.1")]
+        assert len(host.inside(lambda: watcher.snapshot(1.0))) == len(held)
+        held += [stack.enter_context(end) for end in connect(host, family, address)]
+        assert len(host.inside(lambda: watcher.snapshot(2.0))) == len(held)

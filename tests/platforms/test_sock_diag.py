@@ -19,7 +19,20 @@ from keepaliveD.errors import KernelError, NotPermitted, Unsupported
 from keepaliveD.platforms.linux.sock_diag import ATTEMPTS, BATCH, DATAGRAM, Malformed, SockDiag, decode, survey
 from keepaliveD.sockets import Sockets, TcpState, Timer
 from tests.platforms import netlink
-from tests.platforms.netlink import DUMP_INTR, MULTI, V6, Kernel, attribute, cgroup, connection, done, error, info
+from tests.platforms.netlink import (
+    DUMP_INTR,
+    MULTI,
+    V4,
+    V6,
+    Kernel,
+    attribute,
+    cgroup,
+    connection,
+    done,
+    error,
+    info,
+    talking_to,
+)
 
 DATA = Path(__file__).parent / "data"
 UNKNOWN = attribute(999, b"from a kernel of tomorrow")
@@ -573,3 +586,28 @@ def test_a_recorded_dump_says_what_the_programs_themselves_knew() -> None:
         assert (row["segments_out"], row["segments_in"]) == (3, 2)  # SYN, ACK, data; SYN+ACK, ACK
         assert 0.5 <= row["since_sent"] < 2
         assert 0.5 <= row["since_acked"] < 2
+
+
+# which families are asked for
+
+
+@pytest.mark.parametrize(("inuse", "families"), [("0", [V4]), ("1", [V4, V6]), ("10", [V4, V6]), ("", [V4, V6])])
+def test_ipv6_is_not_asked_for_where_the_kernel_counts_none(tmp_path: Path, inuse: str, families: list[int]) -> None:
+    """Each dump walks the sockets of all families and namespaces; what is not understood is no reason to leave it."""
+    sockstat6 = tmp_path / "sockstat6"
+    sockstat6.write_text(f"TCP6: inuse {inuse}\nUDP6: inuse 0\n")
+    kernel = Kernel()
+    with talking_to(kernel, str(sockstat6)) as diag:
+        diag.dump(1, Sockets(), bytearray(BATCH))
+    assert [request[16] for request in kernel.requests] == families
+
+
+def test_the_count_is_read_anew_for_every_dump(tmp_path: Path) -> None:
+    sockstat6 = tmp_path / "sockstat6"
+    sockstat6.write_text("TCP6: inuse 0\n")
+    kernel = Kernel()
+    with talking_to(kernel, str(sockstat6)) as diag:
+        diag.dump(1, Sockets(), bytearray(BATCH))
+        sockstat6.write_text("TCP6: inuse 2\n")
+        diag.dump(1, Sockets(), bytearray(BATCH))
+    assert [request[16] for request in kernel.requests] == [V4, V4, V6]

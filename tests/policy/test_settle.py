@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keepaliveD.model import MAX_IDLE, MAX_PROBES, ArmAction, Armed, ArmRule, Fate, Keepalive, SocketKeepalive, Wish
-from keepaliveD.policy.settle import settle, settle_again
+from keepaliveD.policy.settle import settle, settle_again, settle_back
 
 KERNEL = Keepalive(7200, 75, 9)
 OURS = Keepalive(180, 20, 31)
@@ -230,3 +230,12 @@ def test_another_rule_never_weakens_it_and_is_content_after_one_time(
     assert twice.times.idle <= once.times.idle
     assert twice.times.interval <= once.times.interval
     assert settle_again(Armed(1, 1, case.before, twice), case.system, wish(second, others)) is Fate.ENOUGH
+
+
+@pytest.mark.parametrize("idle", [0, -1, 40_000])
+def test_what_no_socket_takes_cannot_be_put_back_but_keepalive_is_switched_off_all_the_same(idle: int) -> None:
+    """Systems may be set to it, and setsockopt(2) would refuse the whole."""
+    armed = Armed(1, 1, SocketKeepalive(False, Keepalive(idle, 75, 9)), SocketKeepalive(True, Keepalive(180, 20, 31)))
+    back = SocketKeepalive(False, Keepalive(180, 75, 9))
+    assert settle_back(armed.after, armed) == back
+    assert settle_back(back, armed) is Fate.ENOUGH
