@@ -129,7 +129,7 @@ def main() -> int:
             Row("BPF / floor", everything / least, at_most=0.8),
             Row("BPF, all ignored / floor", nothing / least, at_most=0.5),
             Row("ss / ours", tool / us, at_least=5),
-            Row("ss / ours by netlink", tool / netlink),
+            Row("ss / ours by netlink", tool / netlink, at_least=5),
             Row("pyroute2 / ours by netlink", library / netlink, at_least=50),
         ],
     )
