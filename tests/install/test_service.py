@@ -430,3 +430,37 @@ def test_a_stop_disarms_where_that_is_wanted(service: Machine) -> None:
     service.systemctl("stop")
     service.expect("disarmed", after)
     assert armed(service) == 0
+
+
+def start_with_bpf(service: Machine, configuration: str) -> int:
+    """The service with this configuration and the drop-in that gives what BPF takes; since when."""
+    (text,) = (file.read_text(encoding="utf-8") for file in drop_ins(service) if file.name == "bpf.conf")
+    service.write(OURS, configuration.replace("[watch]", '[watch]\nengine = "bpf"'))
+    service.drop_in(text)
+    after = service.now()
+    service.systemctl("restart")
+    service.main_process()
+    return after
+
+
+def test_with_what_bpf_needs_sockets_are_read_and_armed_by_it(service: Machine) -> None:
+    """Within the same sandbox."""
+    after = start_with_bpf(service, ARMING)
+    assert "sockets read by bpf" in str(service.expect("started", after)["MESSAGE"])
+    crowd(service, ADDRESS, "7402", "1", "1")
+    assert service.expect("armed", after)["KEEPALIVE_UNIT"] == CROWD_UNIT
+    service.until(lambda: armed(service) == 2)
+
+
+def test_with_what_bpf_needs_new_connections_are_armed_while_they_are_opened(service: Machine) -> None:
+    """No scan finds anything left to do."""
+    rule = '[[arm]]\nnetworks = ["10.77.0.0/16"]\naction = "enable"\nidle = "1s"\ninterval = "1s"\n'
+    after = start_with_bpf(service, QUICK + rule)
+    assert "new connections are armed at the handshake" in str(service.expect("started", after)["MESSAGE"])
+    crowd(service, ADDRESS, "7403", "1", "1")
+    assert armed(service) == 2
+    assert not service.entries("armed", after)
+    service.systemctl("stop")
+    service.run("systemctl", "stop", CROWD_UNIT)
+    crowd(service, ADDRESS, "7404", "1", "1")
+    assert armed(service) == 0
