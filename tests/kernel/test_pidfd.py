@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -159,6 +160,22 @@ def test_a_process_that_has_ended_is_no_error(place: Place) -> None:
     os.waitpid(child, 0)
     place.holders._known[connection.inode] = Holder(child, 3)
     assert [arming.fate for arming in place.arm(connection)] in ([Fate.GONE], [Fate.UNHELD])
+
+
+def test_where_no_more_descriptors_can_be_had_the_socket_is_not_taken_for_gone(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told of, and not looked for elsewhere."""
+    near, _ = place.connect()
+    connection = place.seen(near)
+    place.holders.find([connection.inode])
+
+    def too_many(_: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", too_many)
+    (arming,) = place.arm(connection)
+    assert arming.fate is Fate.FAILED
 
 
 def test_a_half_closed_connection_is_left_alone(place: Place) -> None:

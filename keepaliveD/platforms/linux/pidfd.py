@@ -175,7 +175,7 @@ class _Batch:
             try:
                 self._processes[pid] = os.pidfd_open(pid)
             except OSError as error:
-                raise _Missed(Fate.GONE) from error
+                raise _Missed(Fate.GONE if error.errno == errno.ESRCH else Fate.FAILED) from error
         return self._processes[pid]
 
     def _reason(self, pid: int, code: int) -> Fate:
