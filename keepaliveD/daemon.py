@@ -13,7 +13,7 @@ from keepaliveD.errors import Refusal
 from keepaliveD.journal import Log
 from keepaliveD.model import Arm, Outcome, SetSystemKeepalive
 from keepaliveD.perform import Performer, Records, disarm, give_back
-from keepaliveD.platforms.base import Handshake, Platform, Watcher
+from keepaliveD.platforms.base import Platform, Watcher
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.engine import Engine, Rules
@@ -57,7 +57,6 @@ class Daemon:
         self._outside = outside
         self._performer = Performer(platform, records)
         self._watcher = self._watch()
-        self._handshake: Handshake | None = None
         self._blind = False
         self._untidy = False
         self._complaint = ""  # what is wrong with the configuration that was not taken
@@ -100,8 +99,7 @@ class Daemon:
         if self._config.disarm_on_stop and not self._outside.handing_over():
             self._disarm()
         self._watcher.close()
-        if self._handshake:
-            self._handshake.close()
+        self._performer.close()
         if self._config.restore_on_stop and not self._outside.handing_over() and (refusal := self._give_back()):
             raise refusal
 
@@ -124,23 +122,11 @@ class Daemon:
 
     def _greet(self) -> str:
         """Have new connections armed while they are opened, where rules want that; what came of it."""
-        config, handshakes = self._config, self._platform.handshakes
-        wanted = openings(config.arm, config.ignore, config.paths) if self._records is not None else []
-        before, self._handshake = self._handshake, None
-        try:
-            if not (wanted and config.survive_stop):
-                handshakes.end()
-            if not wanted:
-                return ""
-            if not config.all_namespaces:  # the kernel's program sees those of all
-                return 'new connections wait for the next scan (watch.namespaces = "own")'
-            self._handshake = handshakes.begin(engine=config.engine, openings=wanted, survive=config.survive_stop)
-        except Refusal as refusal:
-            return f"new connections wait for the next scan ({refusal})"
-        finally:
-            if before:
-                before.close()
-        return "new connections are armed at the handshake"
+        config = self._config
+        wanted = openings(config.arm, config.ignore, config.paths)
+        return self._performer.greet(
+            wanted, config.engine, everywhere=config.all_namespaces, survive=config.survive_stop
+        )
 
     def _look(self) -> list[Outcome]:
         """One scan and all that follows from it."""

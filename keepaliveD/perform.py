@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from keepaliveD.custody import Custody, Return
 from keepaliveD.errors import Refusal
@@ -24,8 +25,9 @@ from keepaliveD.model import (
     SocketKeepalive,
     Wish,
 )
-from keepaliveD.platforms.base import Order, Platform, Tuner
+from keepaliveD.platforms.base import Handshake, Order, Platform, Tuner
 from keepaliveD.policy.arming import choose
+from keepaliveD.policy.handshake import Opening
 
 SETTLED = (Fate.DISARMED, Fate.SET_AGAIN)  # nothing of ours stands there any more
 
@@ -47,6 +49,8 @@ class Performer:
         self._armer = platform.armer
         self._records = records
         self._armed: set[int] = set()  # cookies
+        self._handshakes = platform.handshakes
+        self._handshake: Handshake | None = None
 
     def perform(self, action: Action) -> Outcome:
         """Do it; a refusal is an outcome too."""
@@ -54,6 +58,37 @@ class Performer:
             return self._perform(action)
         except Refusal as refusal:
             return Outcome(action, refused=refusal)
+
+    def greet(self, wanted: Sequence[Opening], engine: str, *, everywhere: bool, survive: bool) -> str:
+        """Have new connections armed by these from now on, in place of those before; what came of it, in words.
+
+        `everywhere`: in all network namespaces, which is all that the kernel's program can.
+        """
+        if self._records is None:
+            return ""
+        before, self._handshake = self._handshake, None
+        try:
+            return self._greet(wanted, engine, everywhere=everywhere, survive=survive)
+        except Refusal as refusal:
+            return f"new connections wait for the next scan ({refusal})"
+        finally:
+            if before:
+                before.close()
+
+    def _greet(self, wanted: Sequence[Opening], engine: str, *, everywhere: bool, survive: bool) -> str:
+        if not (wanted and survive) and self._handshakes.surviving():
+            self._handshakes.end()
+        if not wanted:
+            return ""
+        if not everywhere:
+            return 'new connections wait for the next scan (watch.namespaces = "own")'
+        self._handshake = self._handshakes.begin(engine=engine, openings=wanted, survive=survive)
+        return "new connections are armed at the handshake"
+
+    def close(self) -> None:
+        """Arm no more new connections, unless that is to survive."""
+        if self._handshake:
+            self._handshake.close()
 
     def _perform(self, action: Action) -> Outcome:
         match action:
