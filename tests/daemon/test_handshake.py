@@ -54,8 +54,10 @@ def test_without_a_rule_that_enables_nothing_is_begun(stage: Stage) -> None:
 
 def test_a_dry_run_begins_nothing(stage: Stage) -> None:
     stage.dry_run = True
+    stage.handshakes.pin = "/pin"
     stage.run()
     assert stage.handshakes.begun == []
+    assert stage.handshakes.pin == "/pin", "nor ends what another daemon has left"
 
 
 def test_where_it_cannot_be_done_the_reason_is_told_and_scans_do_it(stage: Stage) -> None:
@@ -98,3 +100,10 @@ def test_it_survives_where_that_is_wanted(stage: Stage) -> None:
     stage.run()
     assert stage.handshakes.begun[0][2]
     assert stage.handshakes.pin == "/pin"
+
+
+def test_where_nothing_was_left_nothing_is_removed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may not even look there would else be told of it at every start."""
+    monkeypatch.setattr(stage.handshakes, "end", lambda: pytest.fail("removed"))
+    stage.config = load()
+    stage.run()
