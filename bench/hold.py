@@ -81,7 +81,7 @@ def main() -> None:
         return
     holders = [
         subprocess.Popen(
-            [sys.executable, "-S", __file__, str(part), *sys.argv[2:], HOLDER, f"127.0.{number}.1"],
+            [sys.executable, "-S", __file__, str(part), "1", *sys.argv[3:], HOLDER, f"127.0.{number}.1"],
             stdin=sys.stdin,
             stdout=subprocess.PIPE,
         )

@@ -17,7 +17,7 @@ from bench.hold import holding
 from bench.rows import Row, show
 from keepaliveD.model import IPNetwork, Path
 from keepaliveD.platforms.linux import engines
-from keepaliveD.platforms.linux.bpf.reader import BpfEngine
+from keepaliveD.platforms.linux.bpf.walker import BpfWalker
 from keepaliveD.platforms.linux.sock_diag import INET_DIAG_INFO
 from keepaliveD.platforms.linux.watcher import SocketWatcher
 from keepaliveD.policy.engine import Engine, Rules
@@ -55,7 +55,7 @@ def ours(wanted: str) -> Callable[[], float]:
 
 def bpf(*ignore: IPNetwork) -> Callable[[], float]:
     """The other engine: receive and decode, without sockets to `ignore`."""
-    watcher = SocketWatcher(engine=BpfEngine(ignore=ignore), all_namespaces=False)
+    watcher = SocketWatcher(engine=BpfWalker(ignore=ignore), all_namespaces=False)
 
     def scan() -> float:
         start = time.perf_counter()

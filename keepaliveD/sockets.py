@@ -95,6 +95,13 @@ class Sockets:
         """The end of every column, from row `start`."""
         return {name: column[start : self._size] for name, column in self._columns.items()}
 
+    def retain(self, rows: Bools) -> None:
+        """Forget all but these, given as a mask."""
+        size = int(np.count_nonzero(rows))
+        for column in self._columns.values():
+            column[:size] = column[: self._size][rows]
+        self._size = size
+
     def truncate(self, size: int) -> None:
         """Forget all but the first `size`."""
         self._size = size

@@ -36,11 +36,12 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Namespace:
-    """A network namespace without a name, held by a process that does nothing else."""
+    """A network namespace without a name, held by a process that does nothing else; made in `maker`, if given."""
 
-    def __init__(self) -> None:
+    def __init__(self, maker: Namespace | None = None) -> None:
+        inside = maker._enter() if maker else DIE_WITH_US
         self._holder = subprocess.Popen(
-            [*DIE_WITH_US, "unshare", "--net", "sh", "-c", "echo; exec cat"],
+            [*inside, "unshare", "--net", "sh", "-c", "echo; exec cat"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

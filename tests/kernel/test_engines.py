@@ -1,14 +1,17 @@
-"""Both engines read the same sockets: what one says, the other says, or that it does not know."""
+"""All engines read the same sockets: what one says, the others say, or that they do not know."""
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
 import os
+import struct
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from socket import (
     AF_INET,
@@ -17,6 +20,7 @@ from socket import (
     SHUT_WR,
     SO_BINDTODEVICE,
     SO_KEEPALIVE,
+    SO_LINGER,
     SO_RCVBUF,
     SOL_SOCKET,
     TCP_KEEPCNT,
@@ -31,8 +35,12 @@ import numpy as np
 import pytest
 
 from keepaliveD.errors import Exit
-from keepaliveD.platforms.linux.bpf.reader import BpfEngine
-from keepaliveD.platforms.linux.watcher import Netlink, SocketWatcher
+from keepaliveD.platforms.linux.bpf.reader import BpfIterator
+from keepaliveD.platforms.linux.bpf.walker import BpfWalker
+from keepaliveD.platforms.linux.cookies import Cookies
+from keepaliveD.platforms.linux.engine import Engine
+from keepaliveD.platforms.linux.netlink import Netlink
+from keepaliveD.platforms.linux.watcher import SocketWatcher
 from keepaliveD.sockets import Column, Own, Sockets, Switch, TcpState, Timer
 from tests.kernel.processes import SOON, Home, configuration
 from tests.kernel.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace
@@ -41,6 +49,8 @@ SO_COOKIE = 57  # include/uapi/asm-generic/socket.h
 SOMEBODY = 4711  # a user
 PEERS: list[tuple[AddressFamily, str]] = [(AF_INET, "127.0.0.1"), (AF_INET6, "::1"), (AF_INET6, "::ffff:127.0.0.1")]
 SYSTEM = {TIME: 611, INTERVAL: 31, PROBES: 4}
+HOLD = str(Path(__file__).parents[2] / "bench/hold.py")
+MANY = 20_000  # more than twice what fits into the memory of any of them
 TICK = 0.011  # seconds; at 100 Hz, the fewest that kernels have
 
 SAME = (
@@ -58,17 +68,34 @@ ON: Made = (True, Own(0))
 SETTINGS: list[Made] = [(on, Own(own)) for on in (False, True) for own in range(8)]
 
 
+BPF: list[Callable[..., Engine]] = [BpfWalker, lambda ignore=(): BpfIterator(ignore=ignore)]
+ENGINES: list[Callable[..., Engine]] = [*BPF, Netlink]
+by_bpf = pytest.mark.parametrize("engine", BPF, ids=["walk", "iterator"])
+by_each = pytest.mark.parametrize("engine", ENGINES, ids=["walk", "iterator", "netlink"])
+
+
+COME_AND_GO = """
+import socket
+server = socket.create_server(("127.0.0.1", 0))
+print(flush=True)
+while True:
+    with socket.create_connection(server.getsockname()) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1] + 7 * [0]))
+        server.accept()[0].close()
+"""
+
+
 @dataclass
 class Host:
     """Namespaces full of connections of each kind, and all that they are made of."""
 
     stack: ExitStack
-    namespaces: set[int] = field(default_factory=set)
+    namespaces: dict[int, Namespace] = field(default_factory=dict)  # by inode
     held: dict[int, tuple[socket, Own]] = field(default_factory=dict)  # by cookie
 
-    def namespace(self) -> Namespace:
-        made = self.stack.enter_context(Namespace())
-        self.namespaces.add(made.inode)
+    def namespace(self, maker: Namespace | None = None) -> Namespace:
+        made = self.stack.enter_context(Namespace(maker))
+        self.namespaces[made.inode] = made
         return made
 
     def connect(
@@ -108,7 +135,10 @@ def host() -> Iterator[Host]:
         host = Host(stack)
         first, other, cut_off = (host.namespace() for _ in range(3))
         other.keepalive = SYSTEM
-        for where in (first, other):
+        other.set_sysctl("net.ipv4.tcp_child_ehash_entries", 1024)
+        apart = host.namespace(other)
+        assert apart.sysctl("net.ipv4.tcp_ehash_entries") > 0, "its sockets are not in a table of its own"
+        for where in (first, other, apart):
             for peer in PEERS:
                 host.connect(where, peer)
                 host.connect(where, peer)[0].shutdown(SHUT_WR)  # FIN_WAIT2, CLOSE_WAIT
@@ -118,6 +148,9 @@ def host() -> Iterator[Host]:
         bound, _ = host.connect(first)
         bound.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, b"lo")
         stuff(host.connect(first, buffer=2048)[0])
+        for end in host.connect(first):  # TIME_WAIT, which no program holds
+            del host.held[cookie(end)]
+            end.close()
         closing = [host.connect(cut_off, peer, ON)[0] for peer in PEERS]
         cut_off.ip("link set lo down")
         for end in closing:
@@ -153,12 +186,12 @@ class Looks:
     after: dict[str, Column]
 
 
-@pytest.fixture
-def looks(host: Host) -> Looks:
+@pytest.fixture(params=BPF, ids=["walk", "iterator"])
+def looks(host: Host, request: pytest.FixtureRequest) -> Looks:
     """All timers are there that should be, and none was set anew meanwhile."""
     with (
         contextlib.closing(SocketWatcher(engine=Netlink())) as netlink,
-        contextlib.closing(SocketWatcher(engine=BpfEngine())) as bpf,
+        contextlib.closing(SocketWatcher(engine=request.param())) as bpf,
     ):
         return awaited(
             lambda: Looks(*(of_host(host, watcher.snapshot(0.0).sockets) for watcher in (netlink, bpf, netlink)))
@@ -182,7 +215,7 @@ def test_there_is_a_socket_of_every_kind(host: Host, looks: Looks) -> None:
     """Or the others would compare nothing."""
     assert set(looks.before["cookie"].tolist()) == set(host.held)
     assert set(looks.before["state"].tolist()) == set(TcpState)
-    assert set(looks.before["netns"].tolist()) == host.namespaces
+    assert set(looks.before["netns"].tolist()) == set(host.namespaces)
     assert SOMEBODY in looks.before["uid"]
     assert len(set(looks.before["remote_high"].tolist())) == 1  # ::1 and v4-mapped
     assert len(set(looks.before["remote_low"].tolist())) == 2
@@ -232,36 +265,143 @@ def test_netlink_says_that_it_does_not_know_them(looks: Looks) -> None:
     assert [name for name in TOLD_BY_BPF if looks.before[name].any()] == []
 
 
-def test_sockets_whose_peers_are_ignored_never_leave_the_kernel(host: Host) -> None:
+@by_bpf
+def test_sockets_whose_peers_are_ignored_never_leave_the_kernel(host: Host, engine: Callable[..., Engine]) -> None:
     """Exactly those: of v4-mapped ones too."""
     ignored = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
-    with contextlib.closing(SocketWatcher(engine=BpfEngine(ignore=ignored))) as watcher:
+    with contextlib.closing(SocketWatcher(engine=engine(ignore=ignored))) as watcher:
         seen = of_host(host, watcher.snapshot(0.0).sockets)
     assert set(seen["cookie"].tolist()) == {
         number for number, (sock, _) in host.held.items() if sock.getpeername()[0] == "::1"
     }
 
 
-def test_a_namespace_that_ends_is_let_go() -> None:
-    """What a reader holds would keep it, and its veth pairs, alive for ever."""
-    with contextlib.closing(SocketWatcher(engine=BpfEngine())) as watcher:
+@by_each
+def test_only_our_own_namespace_is_read_where_that_is_wanted(host: Host, engine: Callable[..., Engine]) -> None:
+    """All of them share a table."""
+    with contextlib.closing(SocketWatcher(engine=engine(), all_namespaces=False)) as watcher:
+        assert len(of_host(host, watcher.snapshot(0.0).sockets)["cookie"]) == 0
+
+
+@by_each
+def test_a_namespace_that_was_not_entered_is_not_read(host: Host, engine: Callable[..., Engine]) -> None:
+    """Nobody could say which settings and interfaces are there."""
+    first, second, *_ = host.namespaces.values()
+    with contextlib.closing(engine()) as reading:
+        for one in (first, second):
+            one.inside(partial(reading.enter, one.inode))
+        sockets = Sockets()
+        assert reading.read(sockets) == {}
+        assert set(sockets["netns"].tolist()) == {first.inode, second.inode}
+        reading.leave(first.inode)
+        sockets.truncate(0)
+        assert reading.read(sockets) == {}
+        assert set(sockets["netns"].tolist()) == {second.inode}
+
+
+@by_each
+def test_more_sockets_than_are_told_of_at_once_are_all_told_of(engine: Callable[..., Engine]) -> None:
+    """Each once."""
+    with (
+        Namespace() as home,
+        home.running(sys.executable, HOLD, str(MANY)) as holder,
+        contextlib.closing(SocketWatcher(engine=engine())) as watcher,
+    ):
+        assert holder.stdout
+        assert int(holder.stdout.readline()) == MANY
+        sockets = watcher.snapshot(0.0).sockets
+        assert len(set(sockets["cookie"][sockets["netns"] == home.inode].tolist())) == MANY
+        assert np.count_nonzero(sockets["netns"] == home.inode) == MANY
+
+
+@by_each
+def test_a_socket_that_nobody_has_asked_for_has_its_cookie_all_the_same(engine: Callable[..., Engine]) -> None:
+    """The kernel gives one only to those that are asked for, and by it a socket is known from scan to scan."""
+    with ExitStack() as stack:
+        host = Host(stack)
+        home = host.namespace()
+        ends: list[socket] = []
+        for family, address in PEERS:
+            server = stack.enter_context(
+                home.inside(partial(create_server, ("::", 0), family=AF_INET6, dualstack_ipv6=True))
+            )
+            client = stack.enter_context(home.inside(partial(socket, family)))
+            client.connect((address, server.getsockname()[1]))
+            ends += client, stack.enter_context(server.accept()[0])
+        ends[0].setsockopt(SOL_SOCKET, SO_BINDTODEVICE, b"lo")
+        with contextlib.closing(SocketWatcher(engine=engine())) as watcher:
+            seen = of_host(host, watcher.snapshot(0.0).sockets)
+        told = dict(zip(seen["inode"].tolist(), seen["cookie"].tolist(), strict=True))
+        assert told == {os.fstat(end.fileno()).st_ino: cookie(end) for end in ends}
+
+
+@by_each
+def test_no_socket_that_stays_is_missed_while_others_come_and_go(engine: Callable[..., Engine]) -> None:
+    """In the kernel's table too, where what is freed is used anew at once."""
+    with ExitStack() as stack:
+        host = Host(stack)
+        home = host.namespace()
+        for _ in range(50):
+            host.connect(home)
+        others = [stack.enter_context(home.running(sys.executable, "-c", COME_AND_GO)) for _ in range(2)]
+        assert all(other.stdout and other.stdout.readline() for other in others)
+        with contextlib.closing(SocketWatcher(engine=engine())) as watcher:
+            looks = [watcher.snapshot(0.0) for _ in range(100)]
+        assert all(other.poll() is None for other in others)
+        for look in looks:
+            assert look.complete
+            seen = of_host(host, look.sockets)["cookie"].tolist()
+            assert set(host.held) <= set(seen)
+            assert len(seen) == len(set(seen))
+
+
+def test_a_socket_that_is_gone_gets_no_cookie_nor_that_of_another_with_its_addresses() -> None:
+    """Between two looks a connection can end, linger in TIME_WAIT, or be made anew."""
+    with ExitStack() as stack:
+        host = Host(stack)
+        home = host.namespace()
+        staying, lingering, orphaned, made_anew = (host.connect(home) for _ in range(4))
+        orphaned[0].close()
+        with contextlib.closing(SocketWatcher(engine=Netlink())) as watcher:
+            table = watcher.snapshot(0.0).sockets
+        sockets = table.select(np.isin(table["netns"], [home.inode]))
+        for end in (*lingering, orphaned[1]):
+            end.close()
+        port = made_anew[0].getsockname()[1]
+        peer = made_anew[0].getpeername()
+        for end in reversed(made_anew):
+            end.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))  # a reset: nothing lingers
+            end.close()
+        server = stack.enter_context(home.inside(lambda: create_server(("0.0.0.0", peer[1]))))
+        again = stack.enter_context(home.inside(socket))
+        again.bind(("127.0.0.1", port))
+        again.connect(peer)
+        stack.enter_context(server.accept()[0])
+        with contextlib.closing(home.inside(Cookies)) as cookies:
+            given = cookies.of(sockets).tolist()
+        assert {number for number in given if number} == {cookie(end) for end in staying}
+        assert len(given) == 8
+
+
+@by_each
+def test_a_namespace_that_ends_is_let_go(engine: Callable[..., Engine]) -> None:
+    """What is held of it would keep it, and its veth pairs, alive for ever."""
+    with Namespace() as home, contextlib.closing(SocketWatcher(engine=engine())) as watcher:
         with Namespace() as guest:
+            home.ip(f"link add guest type veth peer name home netns {guest.pid}")
             watcher.snapshot(0.0)
-            assert guest.inode in held_namespaces()
+        assert home.run("ip", "link", "show", "guest").returncode == 0
         watcher.snapshot(0.0)
-        assert guest.inode not in held_namespaces()
+        deadline = time.monotonic() + SOON
+        while home.run("ip", "link", "show", "guest").returncode == 0:
+            assert time.monotonic() < deadline, "the namespace is still there"
 
 
-def held_namespaces() -> set[int]:
-    """Those that this process has open."""
-    descriptors = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
-    return {os.stat(fd).st_ino for fd in descriptors if os.path.exists(fd) and os.readlink(fd).startswith("net:")}
-
-
-def test_nothing_stays_in_the_kernel() -> None:
+@by_each
+def test_nothing_stays_in_the_kernel(engine: Callable[..., Engine]) -> None:
     """Descriptors are all that holds programs, maps and links."""
     before = sorted(os.listdir("/proc/self/fd"))
-    with contextlib.closing(SocketWatcher(engine=BpfEngine())) as watcher:
+    with contextlib.closing(SocketWatcher(engine=engine())) as watcher:
         watcher.snapshot(0.0)
     assert sorted(os.listdir("/proc/self/fd")) == before
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from keepaliveD.errors import KernelError, NotPermitted, Unsupported
 from keepaliveD.platforms.linux import engines
+from keepaliveD.platforms.linux.engine import OneByOne
 from keepaliveD.platforms.linux.watcher import SocketWatcher
 from keepaliveD.sockets import Sockets
 
@@ -16,54 +18,80 @@ OLD = Unsupported("the kernel is too old")
 SHUT = NotPermitted("the kernel refuses BPF")
 
 
-class Engine:
+class Engine(OneByOne):
     """Tells of one socket, until it fails; says what is open."""
 
     def __init__(self, name: str, cookie: int = 1) -> None:
+        super().__init__(scratch=1)
         self.name = name
         self.cookie = cookie
         self.failing = False
-        self.open = 0
         self.closed = False
 
-    def reader(self) -> Engine:
-        self.open += 1
-        return self
+    def reader(self) -> Reader:
+        return Reader(self)
+
+    def close(self) -> None:
+        super().close()
+        self.closed = True
+
+
+class Reader:
+    """One of such an engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
 
     def dump(self, netns: int, sockets: Sockets, scratch: bytearray) -> bool:
         assert scratch
-        assert netns
-        if self.failing:
-            raise KernelError(f"{self.name}: it is gone")
+        if self.engine.failing:
+            raise KernelError(f"{self.engine.name}: it is gone")
         new = sockets.extend(1)
         for column in new.values():
             column[:] = 0
-        new["cookie"][:] = self.cookie
+        new["cookie"][:] = self.engine.cookie
+        new["netns"][:] = netns
         return True
 
     def close(self) -> None:
-        if self.open:
-            self.open -= 1
-        else:
-            self.closed = True
+        assert not self.engine.closed
+
+
+def refusing(refusal: Exception) -> Callable[..., Engine]:
+    """An engine that cannot be loaded."""
+
+    def refuse(*_: object) -> Engine:
+        raise refusal
+
+    return refuse
 
 
 def test_auto_takes_bpf_where_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
     """It knows more and costs less."""
     bpf = Engine("bpf")
-    monkeypatch.setattr(engines, "BpfEngine", lambda *_: bpf)
-    assert engines.choose("auto", ROOT, ()) == (bpf, "")
-    assert engines.choose("bpf", ROOT, ()) == (bpf, "")
+    monkeypatch.setattr(engines, "BpfWalker", lambda *_: bpf)
+    for wanted in ("auto", "bpf"):
+        engine, reason = engines.choose(wanted, ROOT, ())
+        assert engine is bpf
+        assert reason == ""
+
+
+@pytest.mark.parametrize("wanted", ["auto", "bpf"])
+def test_a_kernel_too_old_for_the_walk_is_read_by_the_iterator(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
+    """Slower, but it tells the same, and somebody may want to know why."""
+    bpf = Engine("bpf")
+    monkeypatch.setattr(engines, "BpfWalker", refusing(OLD))
+    monkeypatch.setattr(engines, "BpfIterator", lambda *_: bpf)
+    engine, reason = engines.choose(wanted, ROOT, ())
+    assert engine is bpf
+    assert reason == f"one namespace after the other: {OLD}"
 
 
 @pytest.mark.parametrize("refusal", [OLD, SHUT])
 def test_auto_takes_netlink_else_and_says_why(monkeypatch: pytest.MonkeyPatch, refusal: Exception) -> None:
     """Watching must not depend on it."""
-
-    def refuse(*_: object) -> Engine:
-        raise refusal
-
-    monkeypatch.setattr(engines, "BpfEngine", refuse)
+    monkeypatch.setattr(engines, "BpfWalker", refusing(refusal))
+    monkeypatch.setattr(engines, "BpfIterator", refusing(refusal))
     engine, reason = engines.choose("auto", ROOT, ())
     assert (engine.name, reason) == ("netlink", str(refusal))
     with pytest.raises(type(refusal), match=f'watch.engine = "bpf": {refusal}'):
@@ -72,7 +100,7 @@ def test_auto_takes_netlink_else_and_says_why(monkeypatch: pytest.MonkeyPatch, r
 
 def test_netlink_is_taken_where_it_is_wanted_without_a_try(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody may have his reasons."""
-    monkeypatch.setattr(engines, "BpfEngine", pytest.fail)
+    monkeypatch.setattr(engines, "BpfWalker", pytest.fail)
     engine, reason = engines.choose("netlink", ROOT, ())
     assert (engine.name, reason) == ("netlink", "")
 

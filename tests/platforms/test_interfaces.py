@@ -31,8 +31,8 @@ def resolved(*sockets: tuple[str, int], known: dict[str, int] | None = None, hos
     new["local_low"][:] = [number & (1 << 64) - 1 for number in numbers]
     new["interface"][:] = [index for _, index in sockets]
     known = {"": 0} if known is None else known
-    host.resolve(new, known)
-    return [list(known)[number] for number in columns["interface"]]
+    numbers = host.resolve(columns, known).tolist()
+    return [list(known)[number] for number in numbers]
 
 
 def test_an_unbound_socket_uses_the_interface_that_holds_its_address() -> None:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import pytest
 
 from keepaliveD.errors import KernelError, NotPermitted
+from keepaliveD.platforms.linux.engine import OneByOne
 from keepaliveD.platforms.linux.interfaces import Interfaces
 from keepaliveD.platforms.linux.watcher import SocketWatcher
 from keepaliveD.sockets import Sockets, SocketTable
@@ -18,12 +19,13 @@ Result = TypeVar("Result")
 ETH0 = Interfaces({1: "lo", 2: "eth0"}, {ipaddress.IPv6Address("::ffff:192.0.2.1"): 2})
 
 
-class Host:
+class Host(OneByOne):
     """Namespaces as files, and what each answers; `inside` says which one a thread is in."""
 
     name = "fake"
 
     def __init__(self, root: Path) -> None:
+        super().__init__(scratch=1)
         self.root = root
         self.inside = 0
         self.shut: dict[int, OSError] = {}
@@ -43,7 +45,7 @@ class Host:
         self.cookies[inode] = list(cookies)
         return inode
 
-    def enter(self, path: str, work: Callable[[], Result]) -> Result:
+    def visit(self, path: str, work: Callable[[], Result]) -> Result:
         """What namespaces.inside does."""
         inode = Path(path).stat().st_ino
         if inode in self.shut:
@@ -55,12 +57,7 @@ class Host:
             self.inside = before
 
     def reader(self) -> FakeReader:
-        """As an engine."""
         return FakeReader(self)
-
-    def close(self) -> None:
-        """As an engine."""
-        assert not self.open
 
 
 class FakeReader:
@@ -92,7 +89,7 @@ class FakeReader:
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     host = Host(tmp_path)
-    monkeypatch.setattr("keepaliveD.platforms.linux.namespaces.inside", host.enter)
+    monkeypatch.setattr("keepaliveD.platforms.linux.namespaces.inside", host.visit)
     monkeypatch.setattr("keepaliveD.platforms.linux.interfaces.look", lambda: ETH0)
     return host
 

@@ -10,10 +10,11 @@ from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.linux import engines
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.holders import Holders
+from keepaliveD.platforms.linux.netlink import Netlink
 from keepaliveD.platforms.linux.owners import ProcOwners
 from keepaliveD.platforms.linux.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.sysctl import ProcSys
-from keepaliveD.platforms.linux.watcher import Netlink, SocketWatcher
+from keepaliveD.platforms.linux.watcher import SocketWatcher
 
 
 def linux(root: Path = Path("/")) -> Platform:

@@ -10,9 +10,11 @@ from keepaliveD.model import Armed, Arming, Connection, IPNetwork
 from keepaliveD.platforms.base import Armer, Keep, Order
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.bpf.handshake import PIN, PINS, Handshake, cgroup_root, unpin
-from keepaliveD.platforms.linux.bpf.reader import BpfEngine
+from keepaliveD.platforms.linux.bpf.reader import BpfIterator
+from keepaliveD.platforms.linux.bpf.walker import BpfWalker
+from keepaliveD.platforms.linux.engine import Engine
+from keepaliveD.platforms.linux.netlink import Netlink
 from keepaliveD.platforms.linux.pidfd import PidfdArmer
-from keepaliveD.platforms.linux.watcher import Engine, Netlink
 from keepaliveD.policy.handshake import Opening
 
 AUTO, BPF, NETLINK = "auto", "bpf", "netlink"
@@ -26,11 +28,19 @@ def choose(wanted: str, root: Path, ignore: Sequence[IPNetwork]) -> tuple[Engine
     if wanted == NETLINK:
         return Netlink(), ""
     try:
-        return BpfEngine(root, ignore), ""
+        return _bpf(root, ignore)
     except Refusal as refusal:
         if wanted == BPF:
             raise type(refusal)(f'watch.engine = "bpf": {refusal}') from refusal
         return Netlink(), str(refusal)
+
+
+def _bpf(root: Path, ignore: Sequence[IPNetwork]) -> tuple[Engine, str]:
+    """The walker, or the iterator where the kernel is too old for it. Raises Unsupported, NotPermitted."""
+    try:
+        return BpfWalker(ignore), ""
+    except Unsupported as refusal:
+        return BpfIterator(root, ignore), f"one namespace after the other: {refusal}"
 
 
 class ChosenArmer:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keepaliveD.errors import KernelError
-from keepaliveD.sockets import Column
+from keepaliveD.sockets import Column, Sockets
 
 LOW_HALF = (1 << 64) - 1
 
@@ -20,8 +20,8 @@ class Interfaces:
     names: dict[int, str]
     holders: dict[ipaddress.IPv6Address, int]
 
-    def resolve(self, sockets: dict[str, Column], known: dict[str, int]) -> None:
-        """Turn the column `interface` from the kernel's indices into numbers from `known`.
+    def resolve(self, sockets: Sockets, known: dict[str, int]) -> Column:
+        """The column `interface`, with numbers from `known` instead of the kernel's indices.
 
         The kernel gives an index only for bound sockets; the others get that of their address.
         Names that are new are added to `known`, where the empty name is 0.
@@ -31,9 +31,11 @@ class Interfaces:
             high, low = int(address) >> 64, int(address) & LOW_HALF
             its = (sockets["local_low"] == np.uint64(low)) & (sockets["local_high"] == np.uint64(high))
             index[its & (index == 0)] = holder
+        numbers = np.empty_like(index)
         for number in np.unique(index).tolist():
             name = self.names.get(number, "")
-            sockets["interface"][index == number] = known.setdefault(name, len(known))
+            numbers[index == number] = known.setdefault(name, len(known))
+        return numbers
 
 
 def look() -> Interfaces:

@@ -83,6 +83,19 @@ class Malformed(KernelError):
     """These bytes are not what a kernel sends."""
 
 
+def connect() -> socket.socket:
+    """To the sock_diag of the calling thread's network namespace, without waiting. Raises NotPermitted, Unsupported."""
+    try:
+        netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
+        netlink.connect(KERNEL)  # from now on nobody else's messages are let in
+    except PermissionError as error:
+        raise NotPermitted(f"netlink: {error.strerror}: a sandbox forbids AF_NETLINK sockets") from error
+    except OSError as error:
+        raise Unsupported(f"netlink: {error.strerror}: without NETLINK_SOCK_DIAG no socket can be watched") from error
+    netlink.setblocking(False)  # the kernel answers at once, and a timeout would cost a poll(2) a datagram
+    return netlink
+
+
 class SockDiag:
     """A netlink socket that sees one network namespace: that of the thread which opened it.
 
@@ -91,16 +104,7 @@ class SockDiag:
     """
 
     def __init__(self, sockstat6: str = SOCKSTAT6) -> None:
-        try:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
-            self._socket.connect(KERNEL)  # from now on nobody else's messages are let in
-        except PermissionError as error:
-            raise NotPermitted(f"netlink: {error.strerror}: a sandbox forbids AF_NETLINK sockets") from error
-        except OSError as error:
-            raise Unsupported(
-                f"netlink: {error.strerror}: without NETLINK_SOCK_DIAG no socket can be watched"
-            ) from error
-        self._socket.setblocking(False)  # the kernel answers at once, and a timeout would cost a poll(2) a datagram
+        self._socket = connect()
         self._sequence = 0
         try:
             self._sockstat6: FileIO | None = FileIO(sockstat6)

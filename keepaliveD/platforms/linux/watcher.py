@@ -1,53 +1,17 @@
-"""Every TCP socket of the host: one reader in each network namespace."""
+"""Every TCP socket of the host: an engine in all of its network namespaces."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+
+import numpy as np
 
 from keepaliveD.errors import KernelError, Refusal
 from keepaliveD.platforms.linux import interfaces, namespaces
-from keepaliveD.platforms.linux.sock_diag import BATCH, SockDiag
-from keepaliveD.sockets import Column, Sockets, SocketTable
-
-
-class Reader(Protocol):
-    """Reads the sockets of the network namespace that it was made in, and keeps that alive."""
-
-    def dump(self, netns: int, sockets: Sockets, scratch: bytearray) -> bool:
-        """Append them; false where the kernel may have left some out.
-
-        `netns` goes into the column of that name, interfaces are the kernel's indices; `scratch`, of
-        BATCH bytes, is overwritten. Raises KernelError.
-        """
-
-    def close(self) -> None:
-        """Let go of the namespace."""
-
-
-class Engine(Protocol):
-    """A way to read sockets."""
-
-    name: str
-
-    def reader(self) -> Reader:
-        """One for the namespace of the calling thread. Raises NotPermitted, Unsupported, OSError."""
-
-    def close(self) -> None:
-        """Let go of what its readers share."""
-
-
-class Netlink:
-    """The engine that every kernel has."""
-
-    name = "netlink"
-
-    def reader(self) -> SockDiag:
-        """A netlink socket."""
-        return SockDiag()
-
-    def close(self) -> None:
-        """Nothing is shared."""
+from keepaliveD.platforms.linux.engine import Engine, Gaps
+from keepaliveD.platforms.linux.netlink import Netlink
+from keepaliveD.sockets import Sockets, SocketTable
 
 
 class SocketWatcher:
@@ -75,9 +39,9 @@ class SocketWatcher:
         self._with_interfaces = with_interfaces
         self._paths = namespaces.only_here(root)
         (self._own,) = self._paths
-        self._readers: dict[int, Reader] = {self._own: self._engine.reader()}
+        self._entered = {self._own}
+        self._engine.enter(self._own)
         self._unseen = 0  # namespaces that we may not enter
-        self._scratch = bytearray(BATCH)
         self._expected = 0
 
     @property
@@ -98,62 +62,67 @@ class SocketWatcher:
     def _take(self, engine: Engine, reason: str) -> None:
         self.close()
         self._engine, self._reason = engine, reason
-        self._readers = {self._own: engine.reader()}
+        self._entered = {self._own}
+        engine.enter(self._own)
 
     def _look(self, now: float) -> SocketTable:
         if self._all_namespaces:
             self._follow_namespaces()
         sockets = Sockets(capacity=self._expected)
-        names = {"": 0}
-        complete = True
-        for netns, reader in list(self._readers.items()):
-            complete = self._dump(netns, reader, sockets, names) and complete
+        gaps = self._engine.read(sockets)
+        names = self._number_interfaces(sockets, gaps)
+        for netns, error in gaps.items():
+            if error and netns == self._own:
+                raise error
+            if error:
+                self._leave(netns)  # entered anew at the next scan
         self._expected = len(sockets)
-        return SocketTable(sockets, now, complete, tuple(names), len(self._readers), self._unseen)
+        return SocketTable(sockets, now, not gaps, tuple(names), len(self._entered), self._unseen)
 
     def close(self) -> None:
         """Let go of every namespace."""
-        for reader in self._readers.values():
-            reader.close()
         self._engine.close()
 
-    def _dump(self, netns: int, reader: Reader, sockets: Sockets, names: dict[str, int]) -> bool:
-        """Append one namespace, or nothing of it; false where something may be missing."""
-        start = len(sockets)
-        try:
-            whole = reader.dump(netns, sockets, self._scratch)
-            self._resolve(netns, sockets.since(start), names)
-        except KernelError:
-            if netns == self._own:
-                raise
-            sockets.truncate(start)
-            self._readers.pop(netns).close()  # entered anew at the next scan
-            return False
-        return whole
-
-    def _resolve(self, netns: int, new: dict[str, Column], names: dict[str, int]) -> None:
-        """Number the interfaces of one namespace's sockets by `names`; ours is seen without entering it."""
+    def _number_interfaces(self, sockets: Sockets, gaps: Gaps) -> dict[str, int]:
+        """Put numbers in place of the kernel's indices; a namespace that cannot be asked for them is left out."""
+        names = {"": 0}
         if not self._with_interfaces:
-            new["interface"][:] = 0
-        elif netns == self._own:
-            interfaces.look().resolve(new, names)
-        else:
+            sockets["interface"][:] = 0
+            return names
+        for netns in np.unique(sockets["netns"]).tolist():
+            its = sockets["netns"] == netns
             try:
-                look = namespaces.inside(self._paths[netns], interfaces.look)
-            except OSError as error:
-                raise KernelError(f"interfaces: {error.strerror}") from error
-            look.resolve(new, names)
+                sockets["interface"][its] = self._look_up(netns).resolve(sockets.select(its), names)
+            except KernelError as error:
+                sockets.retain(~its)
+                gaps[netns] = error
+        return names
+
+    def _look_up(self, netns: int) -> interfaces.Interfaces:
+        """Ours are seen without entering it."""
+        if netns == self._own:
+            return interfaces.look()
+        try:
+            return namespaces.inside(self._paths[netns], interfaces.look)
+        except OSError as error:
+            raise KernelError(f"interfaces: {error.strerror}") from error
 
     def _follow_namespaces(self) -> None:
-        """Enter new namespaces; leave those that only our own reader still keeps alive."""
+        """Enter new namespaces; leave those that only our own engine still keeps alive."""
         self._paths = namespaces.everywhere(self._root)
-        for gone in self._readers.keys() - self._paths.keys():
-            self._readers.pop(gone).close()
+        for gone in self._entered - self._paths.keys():
+            self._leave(gone)
         self._unseen = 0
-        for new in self._paths.keys() - self._readers.keys():
+        for new in self._paths.keys() - self._entered:
             try:
-                self._readers[new] = namespaces.inside(self._paths[new], self._engine.reader)
+                namespaces.inside(self._paths[new], partial(self._engine.enter, new))
             except FileNotFoundError:
                 continue  # ended meanwhile
             except (OSError, Refusal):
                 self._unseen += 1
+            else:
+                self._entered.add(new)
+
+    def _leave(self, netns: int) -> None:
+        self._entered.remove(netns)
+        self._engine.leave(netns)

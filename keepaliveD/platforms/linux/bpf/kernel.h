@@ -17,13 +17,41 @@ struct in6_addr {
 	} in6_u;
 };
 
+/* the hash of all sockets that have a peer, include/net/inet_hashtables.h */
+struct hlist_nulls_node {
+	struct hlist_nulls_node *next;
+};
+
+struct hlist_nulls_head {
+	struct hlist_nulls_node *first;
+};
+
+struct inet_ehash_bucket {
+	struct hlist_nulls_head chain;
+};
+
+struct inet_hashinfo {
+	struct inet_ehash_bucket *ehash;
+	unsigned int ehash_mask;
+};
+
+struct inet_timewait_death_row {
+	struct inet_hashinfo *hashinfo;
+};
+
 struct netns_ipv4 {
+	struct inet_timewait_death_row tcp_death_row;
 	int sysctl_tcp_keepalive_time;
 	int sysctl_tcp_keepalive_intvl;
 	__u8 sysctl_tcp_keepalive_probes;
 };
 
+struct ns_common {
+	unsigned int inum;
+};
+
 struct net {
+	struct ns_common ns;
 	struct netns_ipv4 ipv4;
 };
 
@@ -52,7 +80,23 @@ struct sock_common {
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
 	unsigned long skc_flags;
+	struct hlist_nulls_node skc_nulls_node;
+	struct {
+		__s64 counter;
+	} skc_cookie;
 };
+
+struct nsproxy {
+	struct net *net_ns;
+};
+
+struct task_struct {
+	struct nsproxy *nsproxy;
+};
+
+typedef struct {
+	__u32 val;
+} kuid_t;
 
 struct kernfs_node {
 	__u64 id;
@@ -70,6 +114,7 @@ struct socket;
 
 struct sock {
 	struct sock_common __sk_common;
+	kuid_t sk_uid;
 	struct socket *sk_socket;
 	struct sock_cgroup_data sk_cgrp_data;
 	struct timer_list sk_timer; /* of keepalive; 6.19 moved it */

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import functools
+import mmap
 import os
 import struct
 import time
@@ -17,6 +18,8 @@ from collections.abc import Iterator
 from ctypes import CFUNCTYPE, POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from socket import SO_KEEPALIVE, SOL_SOCKET
+
+import numpy as np
 
 from keepaliveD.errors import KernelError, NotPermitted, Refusal, Unsupported
 from keepaliveD.sockets import Column
@@ -42,6 +45,8 @@ SIGNATURES = {  # result, arguments
     "bpf_map_update_elem": (c_int, [c_int, c_void_p, c_void_p, c_uint64]),
     "bpf_map_update_batch": (c_int, [c_int, c_void_p, c_void_p, POINTER(c_uint32), c_void_p]),
     "bpf_map_delete_batch": (c_int, [c_int, c_void_p, POINTER(c_uint32), c_void_p]),
+    "bpf_program__fd": (c_int, [c_void_p]),
+    "bpf_prog_test_run_opts": (c_int, [c_int, c_void_p]),
     "bpf_program__attach_iter": (c_void_p, [c_void_p, c_void_p]),
     "bpf_program__attach_cgroup": (c_void_p, [c_void_p, c_int]),
     "bpf_link__pin": (c_int, [c_void_p, c_char_p]),
@@ -83,11 +88,12 @@ PRINTER = Printer(_print)  # libbpf keeps nothing but its address
 class Object:
     """The programs and maps of one object file, in the kernel from load() to close()."""
 
-    def __init__(self, file: Path) -> None:
-        """Open it. Raises Unsupported."""
+    def __init__(self, file: Path, linux: str = "5.15") -> None:
+        """Open it; `linux` is what it needs. Raises Unsupported."""
         self._library = _library()
         self._links: list[int] = []
         self._name = file.name
+        self._linux = linux
         if not file.exists():
             raise Unsupported(f"{file.name} was not built: clang was missing when this was packaged")
         with self._attempt():
@@ -128,6 +134,17 @@ class Object:
     def map_fd(self, name: str) -> int:
         """The descriptor of a map, which stays open until close()."""
         return int(self._library.bpf_map__fd(self._map(name)))
+
+    def memory(self, name: str, kind: np.dtype[np.void], count: int) -> Column:
+        """The map of that name as so many of `kind`, which keep it in the kernel. Raises KernelError."""
+        try:
+            return np.frombuffer(mmap.mmap(self.map_fd(name), kind.itemsize * count), kind)
+        except (OSError, ValueError) as error:
+            raise KernelError(f"{self._name}: {name}: {error}") from error
+
+    def program_fd(self, program: str) -> int:
+        """What run() takes; it stays open until close()."""
+        return int(self._library.bpf_program__fd(self._program(program)))
 
     def attach_iterator(self, program: str) -> int:
         """A descriptor that open_iterator() takes; it stays open until close(). Raises NotPermitted, Unsupported."""
@@ -184,7 +201,7 @@ class Object:
         try:
             yield
         except OSError as error:
-            raise _refusal(self._name, error) from error
+            raise _refusal(self._name, self._linux, error) from error
 
 
 def open_iterator(link: int) -> int:
@@ -198,17 +215,24 @@ def open_iterator(link: int) -> int:
     return fd
 
 
+def run(program: int) -> None:
+    """Run a program of type raw_tp once, here and now. Raises KernelError."""
+    result = int(_library().bpf_prog_test_run_opts(program, None))
+    if result:
+        raise KernelError(f"BPF: a program cannot be run: {os.strerror(-result)}")
+
+
 def _check(fine: object) -> None:
     if not fine:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
 
 
-def _refusal(name: str, error: OSError) -> Refusal:
+def _refusal(name: str, linux: str, error: OSError) -> Refusal:
     if error.errno == errno.EPERM:
         return NotPermitted(
             "the kernel refuses BPF: it needs CAP_BPF and CAP_PERFMON, and a sandbox that allows bpf(2)"
         )
     said = next((line for text in _said for line in text.splitlines()), "")
     reason = said.removeprefix("libbpf: ") or error.strerror
-    return Unsupported(f"{name}: {reason}; BPF needs Linux 5.15 or later with its BTF (/sys/kernel/btf/vmlinux)")
+    return Unsupported(f"{name}: {reason}; it needs Linux {linux} or later with its BTF (/sys/kernel/btf/vmlinux)")

@@ -1,0 +1,63 @@
+"""What the programs tell of a socket (record.h), into rows of sockets.SOCKET; and of whom they shall not tell."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+
+from keepaliveD.errors import Unsupported
+from keepaliveD.model import IPNetwork
+from keepaliveD.platforms.linux.bpf import libbpf
+from keepaliveD.sockets import Column, Sockets
+
+IGNORED = "ignored"
+MOST_IGNORED = 1024  # its max_entries
+
+RECORD = np.dtype(  # struct record
+    {
+        "names": [
+            *("cookie", "cgroup", "local_high", "local_low", "remote_high", "remote_low"),
+            *("inode", "uid", "interface", "segments_in", "segments_out", "keepidle", "keepintvl"),
+            *("since_sent", "since_received", "since_acked", "expires", "netns"),
+            *("local_port", "remote_port", "state", "timer", "keepalive", "keepcnt", "own"),
+        ],
+        "formats": ["u8"] * 6 + ["u4"] * 12 + ["u2"] * 2 + ["u1"] * 5,
+        "itemsize": 112,
+    }
+)
+SECONDS = ("since_sent", "since_received", "since_acked", "expires")  # in jiffies until here
+WHOLE_SECONDS = ("keepidle", "keepintvl")
+
+AS_IPV6 = 96  # bits before an IPv4 address that is written v4-mapped
+
+
+def load(programs: libbpf.Object, ignore: Sequence[IPNetwork]) -> None:
+    """Into the kernel, told whose sockets to leave out. Raises Unsupported, NotPermitted."""
+    if len(ignore) > MOST_IGNORED:
+        raise Unsupported(f"watch.ignore: {len(ignore)} networks are too many for BPF; it knows {MOST_IGNORED}")
+    programs.preset(bytes([bool(ignore)]))
+    programs.load()
+    for network in ignore:
+        programs.put(IGNORED, _prefix(network), b"\1")
+
+
+def decode(records: Column, sockets: Sockets) -> None:
+    """Append the sockets in these records."""
+    new = sockets.extend(len(records))
+    for name in RECORD.names or ():
+        new[name][:] = records[name]
+    for name in SECONDS:
+        new[name] *= np.float32(1 / libbpf.JIFFIES)
+    for name in WHOLE_SECONDS:
+        new[name] //= np.uint32(libbpf.JIFFIES)
+
+
+def _prefix(network: IPNetwork) -> bytes:
+    """The program's struct prefix; IPv4 is v4-mapped."""
+    if network.version == 4:
+        return struct.pack(
+            "=I12s4s", AS_IPV6 + network.prefixlen, b"\0" * 10 + b"\xff" * 2, network.network_address.packed
+        )
+    return struct.pack("=I16s", network.prefixlen, network.network_address.packed)

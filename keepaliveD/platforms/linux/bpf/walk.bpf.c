@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/* The TCP sockets of all network namespaces, as the kernel's hash table has them.
+ *
+ * An iterator holds, locks and lets go of each socket, and walks the table once for each namespace.
+ * This only reads, under RCU, like the kernel's own lookup (__inet_lookup_established): a socket may be
+ * freed and used anew meanwhile, but its memory stays one of a socket. So who is met is told of only if
+ * it is the same before and after; and a chain that ends in another one's end is walked again.
+ */
+#include "ignored.h"
+#include "record.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define IS_NULLS 1UL /* include/linux/list_nulls.h: not a node, but the end of a chain, and above this bit whose */
+
+enum {
+	RECORDS = 8192,
+	STEPS = 2048, /* at a time: a fraction of a millisecond, in which this processor does nothing else */
+};
+
+/* walker.PLACE is its twin; what is kept here comes back as a number, which may be calculated with */
+struct {
+	__u64 table; /* address of the first bucket */
+	__u64 mask; /* number of the last */
+	__u64 only; /* a network namespace, or 0 for all */
+	__u64 bucket; /* where to go on */
+	__u64 told; /* records so far, of whole buckets */
+	__u64 node; /* where in the chain, and ... */
+	__u64 met; /* ... how many records with it */
+	__u64 now;
+} place;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, RECORDS);
+	__type(key, __u32);
+	__type(value, struct record);
+} records SEC(".maps");
+
+extern void *bpf_rdonly_cast(const void *address, __u32 type) __ksym; /* Linux 6.2 */
+
+#define AT(address, type) ((const type *)bpf_rdonly_cast((const void *)(address), bpf_core_type_id_kernel(type)))
+
+enum { ON, STOP }; /* what bpf_loop takes */
+
+static __always_inline void enter_bucket(void)
+{
+	__u64 bucket = place.table + place.bucket * bpf_core_type_size(struct inet_ehash_bucket);
+
+	place.node = (__u64)AT(bucket, struct inet_ehash_bucket)->chain.first;
+	place.met = place.told;
+}
+
+static __always_inline bool is_wanted(const struct sock_common *common)
+{
+	unsigned char state = common->skc_state; /* of requests and of those in TIME_WAIT it is at the same place */
+
+	return state < 32 && 1U << state & STATES && (!place.only || place.only == common->skc_net.net->ns.inum);
+}
+
+static __always_inline int tell_of(const struct tcp_sock *tp)
+{
+	const struct sock *sk = (const struct sock *)tp;
+	const struct sock_common *common = &sk->__sk_common;
+	__u32 number = place.met;
+	struct record *record;
+
+	record = bpf_map_lookup_elem(&records, &number);
+	if (!record)
+		return STOP;
+	record->cookie = common->skc_cookie.counter; /* 0 where nobody has asked for it yet */
+	record->state = common->skc_state;
+	record->uid = sk->sk_uid.val;
+	record->timer = TIMER_OFF;
+	record->expires = 0;
+	record->remote = address_of(common, common->skc_daddr, &common->skc_v6_daddr);
+	if (ignoring && is_ignored(record->remote))
+		return ON;
+	tell(record, tp, place.now);
+	if (record->cookie == (__u64)common->skc_cookie.counter && is_wanted(common))
+		place.met++;
+	return ON;
+}
+
+static int step(__u32 number, void *unused)
+{
+	const struct sock_common *common;
+
+	(void)number, (void)unused;
+	if (place.node & IS_NULLS) {
+		if (place.node >> 1 == place.bucket) {
+			place.told = place.met;
+			if (place.bucket++ == place.mask)
+				return STOP;
+		}
+		enter_bucket();
+		return ON;
+	}
+	common = AT(place.node - bpf_core_field_offset(struct sock_common, skc_nulls_node), struct sock_common);
+	if (is_wanted(common) && tell_of(AT(common, struct tcp_sock)) == STOP)
+		return STOP;
+	place.node = (__u64)common->skc_nulls_node.next;
+	return ON;
+}
+
+/* Where the table is that the caller's network namespace uses: the host's, if it has none of its own. */
+SEC("raw_tp")
+int find_table(void *ctx)
+{
+	const struct inet_hashinfo *info = bpf_get_current_task_btf()->nsproxy->net_ns->ipv4.tcp_death_row.hashinfo;
+
+	(void)ctx;
+	place.table = (__u64)info->ehash;
+	place.mask = info->ehash_mask;
+	return 0;
+}
+
+/* Goes on from place.bucket, until the records are full, the table ends, or it has taken long enough. */
+SEC("raw_tp")
+int walk(void *ctx)
+{
+	(void)ctx;
+	place.now = bpf_jiffies64();
+	enter_bucket();
+	bpf_loop(STEPS, step, 0, 0);
+	return 0;
+}

@@ -1,0 +1,126 @@
+"""TCP sockets of all network namespaces in one pass over the kernel's table, by walk.bpf.c: Linux 6.2 or later.
+
+Namespaces share that table, unless they were made with one of their own (net.ipv4.tcp_child_ehash_entries).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from keepaliveD.errors import KernelError
+from keepaliveD.model import IPNetwork
+from keepaliveD.platforms.linux.bpf import libbpf, records
+from keepaliveD.platforms.linux.cookies import Cookies
+from keepaliveD.platforms.linux.engine import Gaps
+from keepaliveD.sockets import Sockets
+
+OBJECT = Path(__file__).with_name("walk.bpf.o")
+FIND, WALK = "find_table", "walk"
+RECORDS = 8192  # as many as there is room for
+STEPS = 2048  # most that are told of at a time, one each
+
+PLACE = np.dtype([(name, "u8") for name in ("table", "mask", "only", "bucket", "told", "node", "met", "now")])
+ATTEMPTS = 1000  # to get on, at a bucket that keeps changing
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Where the kernel has it, and the number of its last bucket."""
+
+    address: int
+    last: int
+
+
+class BpfWalker:
+    """The programs in the kernel; sockets whose peers are in `ignore` are left out by them."""
+
+    name = "bpf"
+
+    def __init__(self, ignore: Sequence[IPNetwork] = ()) -> None:
+        """Load them. Raises Unsupported, NotPermitted."""
+        self._entered: dict[int, tuple[Table, Cookies]] = {}
+        self._object = libbpf.Object(OBJECT, linux="6.2")
+        try:
+            records.load(self._object, ignore)
+            self._find, self._walk = self._object.program_fd(FIND), self._object.program_fd(WALK)
+            self._place = self._object.memory(".bss", PLACE, 1)
+            self._records = self._object.memory("records", records.RECORD, RECORDS)
+        except BaseException:
+            self._object.close()
+            raise
+
+    def enter(self, netns: int) -> None:
+        """Find the table of the calling thread's namespace. Raises NotPermitted, Unsupported, KernelError."""
+        cookies = Cookies()
+        try:
+            libbpf.run(self._find)
+        except BaseException:
+            cookies.close()
+            raise
+        (place,) = self._place
+        self._entered[netns] = Table(int(place["table"]), int(place["mask"])), cookies
+
+    def leave(self, netns: int) -> None:
+        """Let go of the namespace."""
+        _, cookies = self._entered.pop(netns)
+        cookies.close()
+
+    def read(self, sockets: Sockets) -> Gaps:
+        """Append all; none is left out that was there all the time. Raises KernelError."""
+        only = next(iter(self._entered)) if len(self._entered) == 1 else 0
+        for table in {table for table, _ in self._entered.values()}:
+            for count in self._pass(table, only):
+                records.decode(self._records[:count], sockets)
+        if not only:
+            self._drop_strangers(sockets)
+        return self._name(sockets)
+
+    def close(self) -> None:
+        """Take them out of the kernel."""
+        for netns in list(self._entered):
+            self.leave(netns)
+        del self._place, self._records  # they hold the maps
+        self._object.close()
+
+    def _pass(self, table: Table, only: int) -> Iterator[int]:
+        """How many records there are, whenever they fill up and at last. Raises KernelError."""
+        place = self._place
+        place["table"], place["mask"], place["only"] = table.address, table.last, only
+        place["bucket"] = place["told"] = 0
+        attempts = 0
+        while (bucket := int(place["bucket"][0])) <= table.last:
+            libbpf.run(self._walk)
+            told = int(place["told"][0])
+            if told + STEPS > RECORDS:
+                yield told
+                place["told"] = 0
+            attempts = attempts + 1 if bucket == place["bucket"][0] else 0
+            if attempts == ATTEMPTS:
+                raise KernelError(f"BPF: no way past bucket {bucket} of the kernel's table of sockets")
+        yield int(place["told"][0])
+
+    def _drop_strangers(self, sockets: Sockets) -> None:
+        """Those of namespaces that were not entered: an engine that reads one by one would not see them either."""
+        known = np.isin(sockets["netns"], list(self._entered))
+        if not known.all():
+            sockets.retain(known)
+
+    def _name(self, sockets: Sockets) -> Gaps:
+        """Give a cookie to those that have none yet; those that are gone by now are left out."""
+        gaps: Gaps = {}
+        unnamed = np.flatnonzero(sockets["cookie"] == 0)
+        if not len(unnamed):
+            return gaps
+        for netns in np.unique(sockets["netns"][unnamed]).tolist():
+            its = unnamed[sockets["netns"][unnamed] == netns]
+            _, cookies = self._entered[netns]
+            try:
+                sockets["cookie"][its] = cookies.of(sockets.select(its))
+            except KernelError:
+                gaps[netns] = None  # those that have one are seen
+        sockets.retain(sockets["cookie"] != 0)
+        return gaps
