@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import json
 import os
+import re
 import struct
 import sys
 import time
@@ -26,6 +28,7 @@ from socket import (
     TCP_KEEPCNT,
     TCP_KEEPIDLE,
     TCP_KEEPINTVL,
+    TCP_LINGER2,
     AddressFamily,
     create_server,
     socket,
@@ -44,6 +47,7 @@ from keepaliveD.platforms.linux.watcher import SocketWatcher
 from keepaliveD.sockets import Column, Own, Sockets, Switch, TcpState, Timer
 from tests.kernel.processes import SOON, Home, configuration
 from tests.kernel.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace
+from tests.unprivileged import as_nobody
 
 SO_COOKIE = 57  # include/uapi/asm-generic/socket.h
 SOMEBODY = 4711  # a user
@@ -361,6 +365,7 @@ def test_a_socket_that_is_gone_gets_no_cookie_nor_that_of_another_with_its_addre
         host = Host(stack)
         home = host.namespace()
         staying, lingering, orphaned, made_anew = (host.connect(home) for _ in range(4))
+        orphaned[0].setsockopt(IPPROTO_TCP, TCP_LINGER2, 100)  # or it would be in TIME_WAIT at once
         orphaned[0].close()
         with contextlib.closing(SocketWatcher(engine=Netlink())) as watcher:
             table = watcher.snapshot(0.0).sockets
@@ -404,6 +409,30 @@ def test_nothing_stays_in_the_kernel(engine: Callable[..., Engine]) -> None:
     with contextlib.closing(SocketWatcher(engine=engine())) as watcher:
         watcher.snapshot(0.0)
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+@by_bpf
+def test_what_is_loaded_outlives_the_capability_that_it_took(engine: Callable[..., Engine]) -> None:
+    """The kernel asks for it when programs are loaded, not when they run."""
+    with create_server(("127.0.0.1", 0)) as server, socket() as client:
+        client.connect(server.getsockname())
+        with contextlib.closing(SocketWatcher(engine=engine(), all_namespaces=False)) as watcher, as_nobody():
+            assert cookie(client) in watcher.snapshot(0.0).sockets["cookie"]
+
+
+@pytest.mark.parametrize("engine", ["walk", "iterator"])
+def test_where_bpf_is_taken_away_netlink_goes_on_with_the_same_sockets(engine: str) -> None:
+    """What is known of them goes by their cookies, and is not lost."""
+    with ExitStack() as stack:
+        host = Host(stack)
+        home = host.namespace()
+        for peer in PEERS:
+            host.connect(home, peer)
+        done = home.run(sys.executable, "-m", "tests.kernel.losing_bpf", engine)
+        (before, seen), (after, still_seen) = (json.loads(line) for line in done.stdout.splitlines())
+        assert seen == still_seen == sorted(host.held)
+        assert before == "sockets read by bpf"
+        assert re.fullmatch(r"sockets read by netlink \(BPF: .*: Operation not permitted\)", after)
 
 
 WITHOUT_BPF = ("setpriv", "--bounding-set=-bpf,-perfmon,-sys_admin")

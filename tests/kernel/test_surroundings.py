@@ -18,7 +18,7 @@ NOBODY = (  # may read wherever Python is installed, and nothing more
     *("--reuid=nobody", "--regid=nogroup", "--clear-groups"),
     *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
 )
-WITHOUT_NETLINK = (sys.executable, "-S", str(Path(__file__).with_name("without_netlink.py")))
+WITHOUT_NETLINK = (sys.executable, "-S", "-m", "tests.kernel.without_netlink")
 
 
 def read_only(directory: Path) -> tuple[str, ...]:
