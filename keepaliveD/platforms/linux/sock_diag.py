@@ -73,6 +73,7 @@ SOCKSTAT_SIZE = 1024  # bytes; it has some 100
 NO_IPV6 = b"TCP6: inuse 0\n"  # v4-mapped sockets count as IPv6, as in sock_diag
 
 STATES = sum(1 << state for state in TcpState)
+ASKED_FOR = np.isin(np.arange(256), list(TcpState))  # by the number of a state
 V4_MAPPED = 0xFFFF_0000_0000  # RFC 4291, 2.5.5.2
 KERNEL = (0, 0)  # netlink port id, multicast groups
 
@@ -251,7 +252,11 @@ def _alike(data: memoryview) -> int:
 
 
 def decode(data: memoryview, netns: int, sockets: Sockets) -> None:
-    """Append the sockets in whole messages of type SOCK_DIAG_BY_FAMILY."""
+    """Append the sockets in whole messages of type SOCK_DIAG_BY_FAMILY.
+
+    The kernel chooses by their state and reads it again to tell it, without a lock: some have gone on.
+    """
+    start = len(sockets)
     for messages in _by_length(data):
         rest = _without_timewait(messages)
         while len(rest):
@@ -259,6 +264,9 @@ def decode(data: memoryview, netns: int, sockets: Sockets) -> None:
             same = _same_layout(rest, attributes)
             _append(rest if same.all() else rest[same], attributes, netns, sockets)
             rest = rest[~same]
+    fitting = ASKED_FOR[sockets["state"][start:]]
+    if not fitting.all():
+        sockets.retain(np.concatenate([np.ones(start, np.bool_), fitting]))
 
 
 def _without_timewait(messages: Messages) -> Messages:

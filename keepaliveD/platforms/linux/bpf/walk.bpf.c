@@ -78,6 +78,7 @@ static __always_inline int tell_of(const struct tcp_sock *tp)
 	if (ignoring && is_ignored(record->remote))
 		return ON;
 	tell(record, tp, place.now);
+	barrier(); /* or the compiler might not look again */
 	if (record->cookie == (__u64)common->skc_cookie.counter && is_wanted(common))
 		place.met++;
 	return ON;
