@@ -14,9 +14,10 @@ from socket import AF_INET, AF_INET6, AddressFamily
 
 import pytest
 
-from keepaliveD.model import Keepalive
-from keepaliveD.platforms.linux.bpf.handshake import Handshake, cgroup_root
+from keepaliveD.model import ArmAction, ArmRule, Keepalive, SocketKeepalive, Wish
+from keepaliveD.platforms.linux.bpf.handshake import MOST, Handshake, cgroup_root
 from keepaliveD.policy.handshake import Opening
+from keepaliveD.policy.settle import settle
 from tests.kernel.processes import CTL, Daemon, Home
 from tests.kernel.rig import DIE_WITH_US, Namespace
 
@@ -92,6 +93,51 @@ def test_what_is_stricter_stays_and_what_is_laxer_is_tightened(cgroup: Path) -> 
     with contextlib.closing(Handshake(cgroup, [ANY])):
         assert opened(cgroup, before=strict)[:2] == ["True 60 20 31", "True 180 5 31"]
         assert opened(cgroup, before=lax)[0] == "True 180 20 3"
+
+
+SYSCTLS = """
+for name, value in zip(("time", "intvl", "probes"), {0}):
+    with open(f"/proc/sys/net/ipv4/tcp_keepalive_{{name}}", "w") as setting:
+        setting.write(str(value))
+for option, value in {1}.items():
+    near.setsockopt(IPPROTO_TCP, option, value)
+"""
+
+
+@pytest.mark.parametrize("system", [(7200, 75, 9), (180, 20, 31), (60, 5, 3), (0, 0, 0), (-1, -1, 200)])
+@pytest.mark.parametrize("chosen", [{}, {4: 60}, {4: 900, 5: 75}, {5: 5, 6: 9}, {4: 180, 5: 20, 6: 31}, {4: 1, 6: 127}])
+def test_what_is_set_is_what_policy_would_set_in_an_open_socket(
+    cgroup: Path, system: tuple[int, int, int], chosen: dict[int, int]
+) -> None:
+    """Whatever its program has chosen (TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT), and whatever the sysctls say."""
+    times = Keepalive(*(chosen.get(option, system[option - 4]) for option in (4, 5, 6)))
+    wish = Wish(ArmRule("test", ArmAction.ENABLE, OURS.idle, OURS.interval, OURS.probes), OURS)
+    settled = settle(SocketKeepalive(False, times), Keepalive(*system), wish)
+    assert isinstance(settled, SocketKeepalive)
+    want = f"True {settled.times.idle} {settled.times.interval} {settled.times.probes}"
+    with contextlib.closing(Handshake(cgroup, [ANY])):
+        assert opened(cgroup, before=SYSCTLS.format(system, chosen))[0] == want
+
+
+def test_as_many_rules_as_it_knows_are_followed_to_the_last(cgroup: Path) -> None:
+    others = [Opening(ipaddress.ip_network(f"10.{number}.0.0/16"), 0, None) for number in range(MOST - 1)]
+    with contextlib.closing(Handshake(cgroup, [*others, ANY])):
+        assert opened(cgroup)[:2] == [ARMED, ARMED]
+
+
+MAPPED = """
+listener = socket(AF_INET6)
+listener.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 0)
+listener.bind(("::ffff:127.0.0.1", 0))
+listener.listen()
+"""
+
+
+def test_an_ipv4_peer_is_known_also_where_an_ipv6_socket_speaks_to_it(cgroup: Path) -> None:
+    """As a v4-mapped address: RFC 4291, 2.5.5.2."""
+    assert opened(cgroup, V6, before=MAPPED)[:2] == SYSTEM
+    with contextlib.closing(Handshake(cgroup, [Opening(ipaddress.ip_network("127.0.0.0/8"), 0, OURS)])):
+        assert opened(cgroup, V6, before=MAPPED)[:2] == [ARMED, ARMED]
 
 
 def test_the_first_rule_that_matches_counts(cgroup: Path) -> None:

@@ -7,7 +7,7 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-enum { MOST_RULES = 64, MAX_PROBES = 127 };
+enum { MOST_RULES = 64 };
 
 enum { END, LEAVE, ARM }; /* leave: to the next scan */
 
@@ -17,75 +17,83 @@ struct rule {
 	__u32 port; /* of either end, 0 for any */
 	__u32 verb;
 	struct settings wish;
+	__s32 idle, interval; /* of the wish, in jiffies, as sockets and sysctls have them */
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, MOST_RULES);
-	__type(key, __u32);
-	__type(value, struct rule);
-} rules SEC(".maps");
+/* The verifier sees what stands here, and drops what no rule needs. */
+const volatile struct rule rules[MOST_RULES] SEC(".rodata.rules");
 
-static __always_inline __s32 stricter(__s32 stands, __s32 wanted)
+/* Volatile, or the compiler reads two words of an address as one, which the verifier refuses. */
+static __always_inline struct address remote_of(const volatile struct bpf_sock_ops *ctx)
 {
-	return stands > 0 && stands < wanted ? stands : wanted;
+	if (ctx->family == AF_INET)
+		return (struct address){ 0, V4_MAPPED | bpf_ntohl(ctx->remote_ip4) };
+	return (struct address){
+		(__u64)bpf_ntohl(ctx->remote_ip6[0]) << 32 | bpf_ntohl(ctx->remote_ip6[1]),
+		(__u64)bpf_ntohl(ctx->remote_ip6[2]) << 32 | bpf_ntohl(ctx->remote_ip6[3]),
+	};
+}
+
+/* zero and less, which sysctls take for "at once" and "never", are no times */
+static __always_inline bool laxer(__s32 stands, __s32 wanted)
+{
+	return stands <= 0 || stands > wanted;
+}
+
+static __always_inline void set(struct bpf_sock_ops *ctx, int level, int name, const __s32 *value)
+{
+	bpf_setsockopt(ctx, level, name, (void *)value, sizeof(*value));
 }
 
 static __always_inline void enable(struct bpf_sock_ops *ctx, const struct tcp_sock *tp, const struct rule *rule)
 {
-	struct settings system = system_of((const struct sock_common *)tp);
-	struct settings before = settings_of(tp, &system);
-	bool own = before.probes != system.probes && before.probes >= 1 && before.probes <= MAX_PROBES;
-	struct settings after = {
-		.idle = stricter(before.idle, rule->wish.idle),
-		.interval = stricter(before.interval, rule->wish.interval),
-		.probes = own ? before.probes : rule->wish.probes,
-		.on = 1,
-	};
+	const struct sock_common *common = (const struct sock_common *)tp;
+	const struct netns_ipv4 *system = &common->skc_net.net->ipv4;
+	__s32 idle = tp->keepalive_time ?: system->sysctl_tcp_keepalive_time;
+	__s32 interval = tp->keepalive_intvl ?: system->sysctl_tcp_keepalive_intvl;
+	__u8 probes = tp->keepalive_probes ?: system->sysctl_tcp_keepalive_probes;
+	bool own = probes != system->sysctl_tcp_keepalive_probes;
+	bool on = common->skc_flags >> SOCK_KEEPOPEN & 1;
 
 	/* switched on last, so that the timer is set once: nothing has been idle yet */
-	if (after.interval != before.interval)
-		bpf_setsockopt(ctx, IPPROTO_TCP, TCP_KEEPINTVL, &after.interval, sizeof(after.interval));
-	if (after.probes != before.probes)
-		bpf_setsockopt(ctx, IPPROTO_TCP, TCP_KEEPCNT, &after.probes, sizeof(after.probes));
-	if (after.idle != before.idle)
-		bpf_setsockopt(ctx, IPPROTO_TCP, TCP_KEEPIDLE, &after.idle, sizeof(after.idle));
-	if (!before.on)
-		bpf_setsockopt(ctx, constants.sol_socket, constants.so_keepalive, &after.on, sizeof(after.on));
+	if (laxer(interval, rule->interval))
+		set(ctx, IPPROTO_TCP, TCP_KEEPINTVL, &rule->wish.interval);
+	if (!own && probes != rule->wish.probes)
+		set(ctx, IPPROTO_TCP, TCP_KEEPCNT, &rule->wish.probes);
+	if (laxer(idle, rule->idle))
+		set(ctx, IPPROTO_TCP, TCP_KEEPIDLE, &rule->wish.idle);
+	if (!on)
+		set(ctx, constants.sol_socket, constants.so_keepalive, &rule->wish.on);
 }
 
 SEC("sockops")
 int arm_connection(struct bpf_sock_ops *ctx)
 {
-	const struct sock_common *common;
-	const struct tcp_sock *tp;
 	struct address remote;
 	struct bpf_sock *sk;
-	__u16 remote_port;
 
 	if (ctx->op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB && ctx->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
 		return 1;
 	sk = ctx->sk;
 	if (!sk)
 		return 1;
-	tp = bpf_skc_to_tcp_sock(sk);
-	if (!tp)
-		return 1;
-	common = (const struct sock_common *)tp;
-	remote = address_of(common, common->skc_daddr, &common->skc_v6_daddr);
-	remote_port = bpf_ntohs(common->skc_dport);
+	remote = remote_of(ctx);
 	for (__u32 number = 0; number < MOST_RULES; number++) {
-		__u32 key = number; /* the helper may write to what it is given, so the verifier could not see the end */
-		const struct rule *rule = bpf_map_lookup_elem(&rules, &key);
+		const struct rule *rule = (const struct rule *)&rules[number];
+		const struct tcp_sock *tp;
 
-		if (!rule || rule->verb == END)
+		barrier_var(rule); /* or the compiler takes the zeros that it sees for what stands there */
+		if (rule->verb == END)
 			break;
 		if ((remote.high & rule->mask.high) != rule->network.high ||
 		    (remote.low & rule->mask.low) != rule->network.low)
 			continue;
-		if (rule->port && rule->port != remote_port && rule->port != common->skc_num)
+		if (rule->port && rule->port != bpf_ntohl(ctx->remote_port) && rule->port != ctx->local_port)
 			continue;
-		if (rule->verb == ARM)
+		if (rule->verb == LEAVE)
+			break;
+		tp = bpf_skc_to_tcp_sock(sk);
+		if (tp)
 			enable(ctx, tp, rule);
 		break;
 	}

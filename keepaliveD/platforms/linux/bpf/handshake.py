@@ -19,10 +19,12 @@ from keepaliveD.policy.handshake import Opening
 
 OBJECT = Path(__file__).with_name("handshake.bpf.o")
 PROGRAM = "arm_connection"
-RULES = "rules"
-MOST = 64  # its max_entries
+RULES = ".rodata.rules"
+MOST = 64  # its MOST_RULES
 
-RULE = np.dtype([("network", "u8", 2), ("mask", "u8", 2), ("port", "u4"), ("verb", "u4"), ("wish", "i4", 4)])
+RULE = np.dtype(
+    [("network", "u8", 2), ("mask", "u8", 2), ("port", "u4"), ("verb", "u4"), ("wish", "i4", 4), ("jiffies", "i4", 2)]
+)
 LEAVE, ARM = 1, 2
 
 PINS = Path("sys/fs/bpf/tcp-keepalived")  # below root
@@ -44,9 +46,8 @@ class Handshake:
         self._object = libbpf.Object(OBJECT)
         try:
             self._object.preset(libbpf.CONSTANTS)
+            self._object.preset(b"".join(map(_rule, openings)), RULES)
             self._object.load()
-            for number, opening in enumerate(openings):
-                self._object.put(RULES, np.uint32(number).tobytes(), _rule(opening))
             if pin:
                 pin.parent.mkdir(mode=0o700, exist_ok=True)
                 pin.unlink(missing_ok=True)
@@ -88,6 +89,7 @@ def _rule(opening: Opening) -> bytes:
     rule["verb"] = ARM if opening.times else LEAVE
     if opening.times:
         rule["wish"] = (opening.times.idle, opening.times.interval, opening.times.probes, 1)
+        rule["jiffies"] = rule["wish"][:2] * libbpf.JIFFIES
     return rule.tobytes()
 
 

@@ -100,10 +100,10 @@ class Object:
             self._object = self._library.bpf_object__open_file(os.fsencode(file), None)
             _check(self._object)
 
-    def preset(self, values: bytes) -> None:
-        """Give the program's constants (section .rodata) these values; before load()."""
+    def preset(self, values: bytes, section: str = ".rodata") -> None:
+        """Give the program's constants these values; before load(), for the verifier counts on them."""
         size = c_size_t()
-        memory = self._library.bpf_map__initial_value(self._map(".rodata"), byref(size))
+        memory = self._library.bpf_map__initial_value(self._map(section), byref(size))
         if len(values) > size.value:
             raise KernelError(f"{self._name}: {size.value} bytes of constants, not {len(values)}")
         ctypes.memmove(memory, values, len(values))
