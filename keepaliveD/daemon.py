@@ -143,6 +143,7 @@ class Daemon:
             outcome = self._performer.perform(action)
             self._engine.record(outcome)
             outcomes.append(outcome)
+        self._performer.look_around()
         self._tidy(table)
         return outcomes
 

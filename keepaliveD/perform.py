@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 
@@ -84,6 +85,12 @@ class Performer:
             return 'new connections wait for the next scan (watch.namespaces = "own")'
         self._handshake = self._handshakes.begin(engine=engine, openings=wanted, survive=survive)
         return "new connections are armed at the handshake"
+
+    def look_around(self) -> None:
+        """Tell who arms new connections which units and containers there are now, where rules ask for them."""
+        if self._handshake:
+            with contextlib.suppress(Refusal):  # what it does not learn now it leaves to the scans
+                self._handshake.look_around()
 
     def close(self) -> None:
         """Arm no more new connections, unless that is to survive."""

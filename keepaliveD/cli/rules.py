@@ -20,6 +20,7 @@ EFFECTS = {
     ArmAction.ENABLE: "switches keepalive on",
 }
 AT_THE_HANDSHAKE = "new ones at the handshake, where BPF can be used"
+OF_KNOWN_CGROUPS = "new ones at the handshake, where BPF can be used, of units and containers seen at a scan before"
 AT_A_SCAN = "new ones at the next scan"
 
 
@@ -27,8 +28,15 @@ def meaning(rules: Sequence[ArmRule]) -> Iterator[str]:
     """A line for each, in the order in which they are tried."""
     width = max(len(rule.name) for rule in rules)
     for rule in rules:
-        when = "" if rule.action is not ArmAction.ENABLE else f"; {AT_THE_HANDSHAKE if decided(rule) else AT_A_SCAN}"
-        yield f"rule {rule.name.ljust(width)}  {_effect(rule)}: {_whom(rule, rules)}{when}"
+        yield f"rule {rule.name.ljust(width)}  {_effect(rule)}: {_whom(rule, rules)}{_when(rule)}"
+
+
+def _when(rule: ArmRule) -> str:
+    if rule.action is not ArmAction.ENABLE:
+        return ""
+    if not decided(rule):
+        return f"; {AT_A_SCAN}"
+    return f"; {OF_KNOWN_CGROUPS if rule.asks_for_owner else AT_THE_HANDSHAKE}"
 
 
 def _effect(rule: ArmRule) -> str:

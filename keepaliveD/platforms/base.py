@@ -94,6 +94,12 @@ class Armer(Protocol):
 class Handshake(Protocol):
     """Arms new connections while they are opened."""
 
+    def look_around(self) -> None:
+        """Learn which units and containers there are now; those of others wait for the next scan.
+
+        Raises KernelError.
+        """
+
     def close(self) -> None:
         """Stop that, unless it is to outlive us."""
 

@@ -178,12 +178,13 @@ def _below(bound: float) -> int:
 
 def choose(wishes: Sequence[Wish], owner: Owner) -> Wish | None:
     """The first whose rule means this owner."""
-    return next((wish for wish in wishes if _means(wish.rule, owner)), None)
+    return next((wish for wish in wishes if means(wish.rule, owner)), None)
 
 
-def _means(rule: ArmRule, owner: Owner) -> bool:
+def means(rule: ArmRule, owner: Owner) -> bool:
+    """Whether unit, process and container are those that it asks for."""
     asked = ((rule.units, owner.unit), (rule.processes, owner.process), (rule.containers, owner.container))
-    return all(not patterns or (name and _suits(name, patterns)) for patterns, name in asked)
+    return all(not patterns or (bool(name) and _suits(name, patterns)) for patterns, name in asked)
 
 
 def _suits(name: str, patterns: Sequence[str]) -> bool:

@@ -90,6 +90,7 @@ class FakeHandshakes:
     refusal: Refusal | None = None
     begun: list[tuple[str, list[Opening], bool]] = field(default_factory=list)
     at_work: int = 0
+    looks: int = 0
     pin: str = ""
 
     def begin(self, *, engine: str, openings: Sequence[Opening], survive: bool) -> Self:
@@ -99,6 +100,9 @@ class FakeHandshakes:
         self.at_work += 1
         self.pin = "/pin" if survive else ""
         return self
+
+    def look_around(self) -> None:
+        self.looks += 1
 
     def close(self) -> None:
         self.at_work -= 1

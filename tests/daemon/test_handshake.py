@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.config import Config, load
-from keepaliveD.errors import Unsupported
+from keepaliveD.errors import KernelError, Unsupported
 from keepaliveD.model import ArmAction, ArmRule, Keepalive
 from keepaliveD.policy.handshake import Opening
 from tests.daemon.fakes import Stage
@@ -43,6 +43,24 @@ def test_new_connections_are_armed_from_the_start_to_the_end(stage: Stage) -> No
 
 def stage_is_at_work(stage: Stage) -> None:
     assert stage.handshakes.at_work == 1
+
+
+def test_units_and_containers_are_looked_at_anew_at_every_scan(stage: Stage) -> None:
+    """One that begins between two scans is known from the second on."""
+    stage.script = [None, None]
+    stage.run()
+    assert stage.handshakes.looks == 2
+
+
+def test_where_that_fails_the_scan_goes_on(stage: Stage) -> None:
+    """Their connections are armed by the scans."""
+
+    def fail() -> None:
+        raise KernelError("owners: No space left on device")
+
+    stage.handshakes.look_around = fail  # type: ignore[method-assign]
+    stage.run()
+    assert not [entry for entry in stage.said if entry.event == "scan-failed"]
 
 
 def test_without_a_rule_that_enables_nothing_is_begun(stage: Stage) -> None:

@@ -8,17 +8,18 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from socket import AF_INET, AF_INET6, AddressFamily
 
 import pytest
 
-from keepaliveD.model import ArmAction, ArmRule, Keepalive, SocketKeepalive, Wish
+from keepaliveD.model import ArmAction, ArmRule, Keepalive, Owner, SocketKeepalive, Wish
 from keepaliveD.platforms.linux.bpf.handshake import MOST, Handshake, cgroup_root
 from keepaliveD.policy.handshake import Opening
 from keepaliveD.policy.settle import settle
-from tests.kernel.processes import CTL, Daemon, Home
+from tests.kernel.processes import CTL, SOON, Daemon, Home
 from tests.kernel.rig import DIE_WITH_US, Namespace
 
 OURS = Keepalive(180, 20, 31)
@@ -156,6 +157,28 @@ def test_the_first_rule_that_matches_counts(cgroup: Path) -> None:
             assert opened(cgroup, port=4242)[:2] == [outcome, outcome], rules
 
 
+def test_a_rule_for_a_unit_or_container_concerns_sockets_of_its_cgroups(cgroup: Path) -> None:
+    """And others are tried where it does not; of a cgroup that is not known, nobody can tell."""
+    backup = Opening(None, 0, OURS, ArmRule("backup", ArmAction.ENABLE, 180, 20, 31, units=("backup@*",)))
+    left = Opening(None, 0, None, ArmRule("guest", ArmAction.OBSERVE, 180, 20, 31, containers=("c1",)))
+    mild = Opening(None, 0, Keepalive(500, 50, 5))
+    owners: dict[int, Owner] = {}
+    with contextlib.closing(Handshake(cgroup, [backup, left, mild], owners=lambda: owners)) as handshake:
+        for owner, outcome in (
+            (None, UNTOUCHED),
+            (Owner(unit="backup@home.service"), ARMED),
+            (Owner(unit="ssh.service"), "True 500 50 5"),
+            (Owner(container="c1"), UNTOUCHED),
+            (Owner(unit="backup@c1.service", container="c1"), ARMED),
+        ):
+            owners.clear()
+            handshake.look_around()
+            if owner:
+                owners[cgroup.stat().st_ino] = owner
+                handshake.look_around()
+            assert opened(cgroup)[:2] == [outcome, outcome], owner
+
+
 def test_others_programs_in_the_same_cgroup_go_on(cgroup: Path) -> None:
     """Cilium, say: here it is another one of ours, with other values."""
     mild = Opening(None, 0, Keepalive(500, 50, 5))
@@ -216,6 +239,7 @@ class Guest:
 
     def __init__(self, cgroup: Path, home: Home) -> None:
         self.home = home
+        self.outside = cgroup
         self.cgroups = cgroup.parent  # where that is seen from in there
         prepare = (
             f"ip link set lo up && mount --bind {cgroup} {self.cgroups} && mount -t bpf bpf /sys/fs/bpf "
@@ -240,10 +264,10 @@ class Guest:
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 
-    def opened(self) -> list[str]:
+    def opened(self, unit: str = "") -> list[str]:
         """What both ends tell of a new connection, before anything else can have happened to it."""
         return self.run(
-            sys.executable, "-c", PROGRAM, str(self.cgroups), str(int(AF_INET)), V4[1], "0", ""
+            sys.executable, "-c", PROGRAM, str(self.cgroups / unit), str(int(AF_INET)), V4[1], "0", ""
         ).splitlines()[:2]
 
     @contextlib.contextmanager
@@ -275,6 +299,26 @@ def test_under_a_daemon_no_new_connection_is_ever_unprotected_and_its_end_leaves
         daemon.kill()
     assert guest.opened() == SYSTEM
     assert guest.run("find", "/sys/fs/bpf") == pins
+
+
+def test_under_a_daemon_no_new_connection_of_a_unit_that_was_there_before_is_unprotected(guest: Guest) -> None:
+    """One that comes later is known from the next scan on."""
+    guest.home.configure(RULES.format(survive="false").replace("[[arm]]", '[[arm]]\nunit = "backup*.service"'))
+    backup, late, other = (guest.outside / f"{name}.service" for name in ("backup", "backup-late", "other"))
+    backup.mkdir()
+    other.mkdir()
+    try:
+        with guest.daemon():
+            assert guest.opened("backup.service") == [ARMED, ARMED]
+            assert guest.opened("other.service") == SYSTEM
+            late.mkdir()
+            deadline = time.monotonic() + SOON
+            while guest.opened(late.name) != [ARMED, ARMED]:
+                assert time.monotonic() < deadline
+    finally:
+        for unit in (backup, late, other):
+            if unit.exists():
+                unit.rmdir()
 
 
 def test_protection_that_is_to_survive_does_until_it_is_disarmed(guest: Guest) -> None:

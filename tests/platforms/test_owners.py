@@ -71,6 +71,23 @@ def test_of_several_processes_the_one_with_the_lowest_number_is_named(host: Host
     assert host.owner(held(123)).pid == 9
 
 
+def test_every_cgroup_is_known_by_its_unit_and_its_container(host: Host) -> None:
+    """For who must choose by them before a process is known."""
+    slices = host.cgroup("system.slice")
+    root = (host.root / "sys/fs/cgroup").stat().st_ino
+    ssh = host.cgroup("system.slice/ssh.service")
+    inner = host.cgroup("system.slice/ssh.service/inner")
+    guest = host.cgroup("machine.slice/machine-web.scope")
+    owners = ProcOwners(host.root, Holders(host.root)).of_cgroups()
+    assert {cgroup: owners[cgroup] for cgroup in (root, slices, ssh, inner, guest)} == {
+        root: Owner(),
+        slices: Owner(),
+        ssh: Owner(unit="ssh.service"),
+        inner: Owner(unit="ssh.service"),
+        guest: Owner(unit="machine-web.scope", container="web"),
+    }
+
+
 def test_a_socket_without_a_visible_process_has_no_owner(host: Host) -> None:
     """Another user's, a container's, or one that was closed meanwhile."""
     host.process(7, "socket:[5]")

@@ -20,6 +20,7 @@ from keepaliveD.platforms.linux.watcher import SocketWatcher
 def linux(root: Path = Path("/")) -> Platform:
     """The adapters; every path they use hangs from `root`."""
     holders = Holders(root)
+    owners = ProcOwners(root, holders)
     armer = engines.ChosenArmer(BpfArmer(root), PidfdArmer(root, holders))
 
     def watcher(
@@ -36,4 +37,4 @@ def linux(root: Path = Path("/")) -> Platform:
             with_interfaces=with_interfaces,
         )
 
-    return Platform("linux", ProcSys(root), ProcOwners(root, holders), armer, engines.BpfHandshakes(root), watcher)
+    return Platform("linux", ProcSys(root), owners, armer, engines.BpfHandshakes(root, owners), watcher)

@@ -14,6 +14,7 @@ from keepaliveD.platforms.linux.bpf.reader import BpfIterator
 from keepaliveD.platforms.linux.bpf.walker import BpfWalker
 from keepaliveD.platforms.linux.engine import Engine
 from keepaliveD.platforms.linux.netlink import Netlink
+from keepaliveD.platforms.linux.owners import ProcOwners
 from keepaliveD.platforms.linux.pidfd import PidfdArmer
 from keepaliveD.policy.handshake import Opening
 
@@ -75,15 +76,16 @@ class ChosenArmer:
 class BpfHandshakes:
     """New connections of all network namespaces, as far as BPF may be used."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, owners: ProcOwners) -> None:
         self._root = root
+        self._owners = owners
         self._pin = root / PINS / PIN
 
     def begin(self, *, engine: str, openings: Sequence[Opening], survive: bool) -> Handshake:
         """Arm them by these; raises Unsupported, NotPermitted."""
         if engine == NETLINK:
             raise Unsupported('watch.engine = "netlink"')
-        return Handshake(cgroup_root(self._root), openings, self._pin if survive else None)
+        return Handshake(cgroup_root(self._root), openings, self._pin if survive else None, self._owners.of_cgroups)
 
     def surviving(self) -> str:
         """The pin that keeps the program of an earlier daemon attached, or nothing."""

@@ -55,14 +55,20 @@ class ProcOwners:
         """Inodes of the sockets that a process holds. Raises NoInput, NotPermitted."""
         return self._holders.held_by(pid)
 
+    def of_cgroups(self) -> dict[int, Owner]:
+        """Unit and container of every cgroup v2 that there is, by its id."""
+        return {inode: _owner(0, {}, path) for inode, path in self._tree()}
+
     def _learn(self, cgroups: set[int]) -> None:
-        """Walk the cgroup tree if one of these is new; its directories' inodes are their ids."""
-        if cgroups <= self._cgroups.keys():
-            return
-        self._cgroups = dict.fromkeys(cgroups, "")
+        """Walk the cgroup tree if one of these is new."""
+        if not cgroups <= self._cgroups.keys():
+            self._cgroups = dict.fromkeys(cgroups, "") | dict(self._tree())
+
+    def _tree(self) -> Iterator[tuple[int, str]]:
+        """Every cgroup, by its id, which is its directory's inode."""
         for top in CGROUP2:
             if (self._root / top / "cgroup.controllers").exists():
-                self._cgroups |= {inode: path for path, inode in _directories(self._root / top)}
+                yield from _directories(self._root / top)
 
 
 def _owner(pid: int, names: dict[int, str], cgroup: str) -> Owner:
@@ -77,11 +83,11 @@ def _processes(cgroup: str) -> list[int]:
         return []  # gone meanwhile, or threaded
 
 
-def _directories(top: Path) -> Iterator[tuple[str, int]]:
-    """Every directory below, with its inode."""
+def _directories(top: Path) -> Iterator[tuple[int, str]]:
+    """Every directory there and below, by its inode."""
     for path, _, _ in os.walk(top):
         try:
-            yield path, os.stat(path).st_ino
+            yield os.stat(path).st_ino, path
         except OSError:
             continue  # ended meanwhile
 

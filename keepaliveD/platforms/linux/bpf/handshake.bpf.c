@@ -15,13 +15,23 @@ enum { END, LEAVE, ARM }; /* leave: to the next scan */
 struct rule {
 	struct address network, mask; /* of the peer */
 	__u32 port; /* of either end, 0 for any */
-	__u32 verb;
+	__u16 verb;
+	bool asks_for_owner; /* concerns only cgroups in `owners` that have its bit */
 	struct settings wish;
 	__s32 idle, interval; /* of the wish, in jiffies, as sockets and sysctls have them */
 };
 
 /* The verifier sees what stands here, and drops what no rule needs. */
 const volatile struct rule rules[MOST_RULES] SEC(".rodata.rules");
+
+/* Of cgroups that are known, the rules that mean their unit and container: a bit each, by their numbers. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, __u64);
+} owners SEC(".maps");
 
 /* Volatile, or the compiler reads two words of an address as one, which the verifier refuses. */
 static __always_inline struct address remote_of(const volatile struct bpf_sock_ops *ctx)
@@ -66,6 +76,24 @@ static __always_inline void enable(struct bpf_sock_ops *ctx, const struct tcp_so
 		set(ctx, constants.sol_socket, constants.so_keepalive, &rule->wish.on);
 }
 
+enum concern { OTHERS, OURS, NOBODY_KNOWS };
+
+/* The cgroup is that of who made the socket, or its listener. */
+static __always_inline enum concern concerns(__u32 number, struct bpf_sock *sk)
+{
+	const struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	const __u64 *mask;
+	__u64 cgroup;
+
+	if (!tp)
+		return NOBODY_KNOWS;
+	cgroup = tp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup->kn->id;
+	mask = bpf_map_lookup_elem(&owners, &cgroup);
+	if (!mask)
+		return NOBODY_KNOWS;
+	return *mask >> number & 1 ? OURS : OTHERS;
+}
+
 SEC("sockops")
 int arm_connection(struct bpf_sock_ops *ctx)
 {
@@ -90,6 +118,14 @@ int arm_connection(struct bpf_sock_ops *ctx)
 			continue;
 		if (rule->port && rule->port != bpf_ntohl(ctx->remote_port) && rule->port != ctx->local_port)
 			continue;
+		if (rule->asks_for_owner) {
+			enum concern concern = concerns(number, sk);
+
+			if (concern == OTHERS)
+				continue;
+			if (concern == NOBODY_KNOWS)
+				break;
+		}
 		if (rule->verb == LEAVE)
 			break;
 		tp = bpf_skc_to_tcp_sock(sk);

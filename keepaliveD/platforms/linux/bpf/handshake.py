@@ -7,13 +7,13 @@ established at either end; beside the programs of others (links take BPF_F_ALLOW
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from keepaliveD.errors import Unsupported
-from keepaliveD.model import IPNetwork
+from keepaliveD.model import IPNetwork, Owner
 from keepaliveD.platforms.linux.bpf import libbpf
 from keepaliveD.policy.handshake import Opening
 
@@ -21,9 +21,20 @@ OBJECT = Path(__file__).with_name("handshake.bpf.o")
 PROGRAM = "arm_connection"
 RULES = ".rodata.rules"
 MOST = 64  # its MOST_RULES
+OWNERS = "owners"
+MOST_OWNERS = 16384  # its max_entries
 
 RULE = np.dtype(
-    [("network", "u8", 2), ("mask", "u8", 2), ("port", "u4"), ("verb", "u4"), ("wish", "i4", 4), ("jiffies", "i4", 2)]
+    [
+        ("network", "u8", 2),
+        ("mask", "u8", 2),
+        ("port", "u4"),
+        ("verb", "u2"),
+        ("asks_for_owner", "?"),
+        ("unused", "u1"),
+        ("wish", "i4", 4),
+        ("jiffies", "i4", 2),
+    ]
 )
 LEAVE, ARM = 1, 2
 
@@ -39,15 +50,28 @@ ROOTS = ("sys/fs/cgroup", "sys/fs/cgroup/unified")  # where cgroup v2 is mounted
 class Handshake:
     """The program, at work from here to close(); where it is pinned, until unpin()."""
 
-    def __init__(self, cgroup: Path, openings: Sequence[Opening], pin: Path | None = None) -> None:
-        """Load and attach it. Raises Unsupported, NotPermitted."""
+    def __init__(
+        self,
+        cgroup: Path,
+        openings: Sequence[Opening],
+        pin: Path | None = None,
+        owners: Callable[[], Mapping[int, Owner]] = dict,
+    ) -> None:
+        """Load and attach it; `owners` tells unit and container of the cgroups that there are, by their ids.
+
+        Raises Unsupported, NotPermitted.
+        """
         if len(openings) > MOST:
             raise Unsupported(f"[[arm]]: {len(openings)} networks and ports are too many for BPF; it knows {MOST}")
+        self._owners = owners
+        self._openings = openings
+        self._known: set[int] = set()  # cgroups
         self._object = libbpf.Object(OBJECT)
         try:
             self._object.preset(libbpf.CONSTANTS)
             self._object.preset(b"".join(map(_rule, openings)), RULES)
             self._object.load()
+            self.look_around()
             if pin:
                 pin.parent.mkdir(mode=0o700, exist_ok=True)
                 pin.unlink(missing_ok=True)
@@ -55,6 +79,26 @@ class Handshake:
         except BaseException:
             self._object.close()
             raise
+
+    def look_around(self) -> None:
+        """Learn which cgroups there are now, and whom the rules mean; connections of others wait for the next scan.
+
+        Raises KernelError.
+        """
+        if not any(opening.owner for opening in self._openings):
+            return
+        owners = self._owners()
+        if gone := self._known - owners.keys():
+            self._object.drop_all(OWNERS, np.fromiter(gone, np.uint64))
+            self._known -= gone
+        if new := list(owners.keys() - self._known)[: MOST_OWNERS - len(self._known)]:
+            meant = np.array([self._meaning(owners[cgroup]) for cgroup in new], np.uint64)
+            self._object.put_all(OWNERS, np.array(new, np.uint64), meant)
+            self._known.update(new)
+
+    def _meaning(self, owner: Owner) -> int:
+        """The rules that mean it, a bit each, by their numbers."""
+        return sum(1 << number for number, opening in enumerate(self._openings) if opening.means(owner))
 
     def close(self) -> None:
         """Detach it, unless it is pinned."""
@@ -87,6 +131,7 @@ def _rule(opening: Opening) -> bytes:
         rule["network"], rule["mask"] = _network(opening.network)
     rule["port"] = opening.port
     rule["verb"] = ARM if opening.times else LEAVE
+    rule["asks_for_owner"] = opening.owner is not None
     if opening.times:
         rule["wish"] = (opening.times.idle, opening.times.interval, opening.times.probes, 1)
         rule["jiffies"] = rule["wish"][:2] * libbpf.JIFFIES
