@@ -57,16 +57,16 @@ def main() -> int:
         passes, totals = [], []
         untimed = armer._pass
         for _ in range(ROUNDS):
-            kept: list[Armed] = []
+            kept: dict[int, Armed] = {}
             watch = Watch()
             armer._pass = watch.over(untimed)  # type: ignore[method-assign]
             start = time.process_time()
-            armings = armer.arm(orders, {}, kept.extend)
+            armings = armer.arm(orders, {}, kept.update)
             totals.append(time.process_time() - start)
             passes.append(watch.seconds)
-            if len(armings) != SOCKETS or any(arming.fate is not Fate.ARMED for arming in armings):
+            if [(len(arming.connections), arming.fate) for arming in armings] != [(SOCKETS, Fate.ARMED)]:
                 raise SystemExit(f"not armed: { {arming.fate.value for arming in armings} }")
-            armer.disarm([order.connection for order in orders], {one.cookie: one for one in kept})
+            armer.disarm([order.connection for order in orders], kept)
     return show(
         f"arming {SOCKETS:,} bare sockets by BPF, medians of {ROUNDS} rounds",
         [

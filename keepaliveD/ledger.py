@@ -3,8 +3,8 @@
 A text file of one line a socket, to which is only appended, so that nothing is lost by kill -9:
 
     tcp-keepalived armed 1 BOOT
-    COOKIE INODE  ON IDLE INTERVAL PROBES  ON IDLE INTERVAL PROBES      before, after
-    COOKIE -                                                            put back, or somebody's since
+    COOKIE  ON IDLE INTERVAL PROBES  ON IDLE INTERVAL PROBES      before, after
+    COOKIE -                                                      put back, or somebody's since
 
 It ends with the boot, as the sockets do; so it is written, but not forced to the disk.
 """
@@ -12,11 +12,11 @@ It ends with the boot, as the sockets do; so it is written, but not forced to th
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import fcntl
+import functools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from keepaliveD.errors import StateError
@@ -24,7 +24,7 @@ from keepaliveD.model import Armed, Keepalive, SocketKeepalive
 from keepaliveD.sockets import Column
 
 FILE = "armed"
-WORDS = 10  # of a line about a socket that is armed
+WORDS = 9  # of a line about a socket that is armed
 LEFT = "-"
 SPARE = 1000  # lines about sockets that are gone, before they are cleared away
 
@@ -50,24 +50,25 @@ class Ledger:
         self._look()
         return set(self._left)
 
-    def keep(self, armed: Sequence[Armed]) -> None:
-        """Record these, before they are set. Raises StateError.
+    def keep(self, armed: Mapping[int, Armed]) -> None:
+        """Record these, by cookie, before they are set. Raises StateError.
 
         Of a socket that still stands as it was armed before, what stood there first is kept.
         """
         if armed:
             with self._locked() as file:
-                records = [self._since_the_first(each) for each in armed]
-                self._append(file, "".join(map(_line, records)))
-                self._armed.update({each.cookie: each for each in records})
-                self._mine.update(each.cookie for each in records)
-                self._left.difference_update(each.cookie for each in records)
+                again = {cookie: self._since_the_first(cookie, armed[cookie]) for cookie in armed.keys() & self._armed}
+                records = {**armed, **again}
+                self._append(file, _lines(records))
+                self._armed.update(records)
+                self._mine.update(records)
+                self._left.difference_update(records)
 
     def leave(self, cookies: Iterable[int]) -> None:
         """Record that these were put back, or are somebody else's since. Raises StateError."""
         if gone := list(cookies):
             with self._locked() as file:
-                self._append(file, "".join(f"{cookie} {LEFT}\n" for cookie in gone))
+                self._append(file, _lines_left(gone))
                 for cookie in gone:
                     self._armed.pop(cookie, None)
                 self._left.update(gone)
@@ -94,15 +95,14 @@ class Ledger:
             self._rewrite()
 
     def _rewrite(self) -> None:
-        lines = [*map(_line, self._armed.values()), *(f"{cookie} {LEFT}\n" for cookie in self._left)]
         new = self._file.with_suffix(".new")
         new.touch(0o600)
-        new.write_text(self._heading + "".join(lines), encoding="ascii")
+        new.write_text(self._heading + _lines(self._armed) + _lines_left(self._left), encoding="ascii")
         new.replace(self._file)
 
-    def _since_the_first(self, new: Armed) -> Armed:
-        old = self._armed.get(new.cookie)
-        return dataclasses.replace(new, before=old.before) if old and old.after == new.before else new
+    def _since_the_first(self, cookie: int, new: Armed) -> Armed:
+        old = self._armed[cookie]
+        return new._replace(before=old.before) if old.after == new.before else new
 
     def _append(self, file: int, text: str) -> None:
         """All of it or nothing, in place of what is no whole line, or of another boot; the caller learns it."""
@@ -161,8 +161,8 @@ class Ledger:
             if not 0 <= cookie < 1 << 64:
                 return
             if len(words) == WORDS:
-                inode, *numbers = map(int, words[1:])
-                self._armed[cookie] = Armed(cookie, inode, _keepalive(numbers[:4]), _keepalive(numbers[4:]))
+                numbers = list(map(int, words[1:]))
+                self._armed[cookie] = Armed(_keepalive(numbers[:4]), _keepalive(numbers[4:]))
                 self._left.discard(cookie)
             elif words[1:] == [LEFT]:
                 self._armed.pop(cookie, None)
@@ -178,13 +178,17 @@ class Ledger:
             ) from error
 
 
-def _line(armed: Armed) -> str:
-    return f"{armed.cookie} {armed.inode} {_words(armed.before)} {_words(armed.after)}\n"
+def _lines(armed: Mapping[int, Armed]) -> str:
+    return "".join([f"{cookie} {_words(each)}\n" for cookie, each in armed.items()])
 
 
-def _words(keepalive: SocketKeepalive) -> str:
-    times = keepalive.times
-    return f"{int(keepalive.on)} {times.idle} {times.interval} {times.probes}"
+def _lines_left(cookies: Iterable[int]) -> str:
+    return "".join([f"{cookie} {LEFT}\n" for cookie in cookies])
+
+
+@functools.lru_cache(maxsize=1024)  # most sockets stand as others do
+def _words(armed: Armed) -> str:
+    return " ".join(f"{on:d} {times.idle} {times.interval} {times.probes}" for on, times in armed)
 
 
 def _keepalive(numbers: list[int]) -> SocketKeepalive:

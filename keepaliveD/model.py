@@ -10,6 +10,7 @@ import enum
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from keepaliveD.errors import Refusal
 
@@ -71,8 +72,7 @@ class Verdict(enum.IntEnum):
 AT_RISK = frozenset({Verdict.LATE, Verdict.BARE, Verdict.CUT})
 
 
-@dataclass(frozen=True, slots=True)
-class Keepalive:
+class Keepalive(NamedTuple):
     """Keepalive settings: probe after `idle` seconds, then every `interval`, `probes` times."""
 
     idle: int
@@ -83,8 +83,7 @@ class Keepalive:
         return f"idle {self.idle}s, interval {self.interval}s, probes {self.probes}"
 
 
-@dataclass(frozen=True, slots=True)
-class SocketKeepalive:
+class SocketKeepalive(NamedTuple):
     """Keepalive of one socket: whether it is on, and the times that hold when it is."""
 
     on: bool
@@ -280,6 +279,7 @@ class Fate(enum.Enum):
     ENOUGH = "has it already"
     OWN = "left: its program chose these settings itself"
     SET_AGAIN = "left: somebody set it again after it was armed"
+    CHANGED = "left: its program set it at the same moment"
     GONE = "closed, or no longer established"
     UNHELD = "no process was found that holds it"
     NOT_PERMITTED = "not permitted"
@@ -292,20 +292,17 @@ SLIPPED = frozenset({Fate.GONE, Fate.UNHELD})  # may be found yet, on its way fr
 
 @dataclass(frozen=True, slots=True)
 class Arming:
-    """What became of one socket: `after` is what stands there now, as it was read back."""
+    """What became of these sockets, of all the same: `after` is what stands there now, as it was read back."""
 
-    connection: Connection
+    connections: tuple[Connection, ...]
     fate: Fate
     before: SocketKeepalive | None = None
     after: SocketKeepalive | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Armed:
-    """A socket that was armed: what stood there before, and what was set."""
+class Armed(NamedTuple):
+    """How sockets were armed: what stood there before, and what was set."""
 
-    cookie: int
-    inode: int
     before: SocketKeepalive
     after: SocketKeepalive
 

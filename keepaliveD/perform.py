@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from keepaliveD.custody import Custody, Return
 from keepaliveD.errors import Refusal
@@ -30,7 +30,7 @@ from keepaliveD.platforms.base import Handshake, Order, Platform, Tuner
 from keepaliveD.policy.arming import choose
 from keepaliveD.policy.handshake import Opening
 
-SETTLED = (Fate.DISARMED, Fate.SET_AGAIN)  # nothing of ours stands there any more
+SETTLED = (Fate.DISARMED, Fate.SET_AGAIN, Fate.CHANGED)  # nothing of ours stands there any more
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,23 +130,28 @@ class Performer:
         for connection in self._owners.name(action.connections):
             wish = choose(action.wishes, connection.owner)
             if wish is None or _is_idle(wish, connection):
-                armings.append(Arming(connection, Fate.OBSERVED))
+                armings.append(Arming((connection,), Fate.OBSERVED))
             elif connection.cookie in left:
-                armings.append(Arming(connection, Fate.SET_AGAIN))
+                armings.append(Arming((connection,), Fate.SET_AGAIN))
             elif self._records is None:
-                armings.append(Arming(connection, Fate.WOULD, after=SocketKeepalive(True, wish.times)))
+                armings.append(Arming((connection,), Fate.WOULD, after=SocketKeepalive(True, wish.times)))
             else:
                 orders.append(Order(connection, wish, action.by_hand, connection.cookie in self._armed))
         if orders and self._records is not None:
             ledger = self._records.ledger
             earlier = ledger.armed()
             done = self._armer.arm(orders, earlier, ledger.keep)
-            self._armed.update(arming.connection.cookie for arming in done if arming.fate is Fate.ARMED)
-            failed = [arming.connection.cookie for arming in done if arming.fate is Fate.FAILED]
-            ledger.leave(cookie for cookie in failed if cookie not in earlier)
-            ledger.keep([earlier[cookie] for cookie in failed if cookie in earlier])
+            self._armed.update(_cookies(done, Fate.ARMED))
+            failed = _cookies(done, Fate.FAILED)
+            ledger.leave([*_cookies(done, Fate.CHANGED), *failed - earlier.keys()])
+            ledger.keep({cookie: earlier[cookie] for cookie in failed & earlier.keys()})
             armings += done
         return tuple(armings)
+
+
+def _cookies(armings: Iterable[Arming], *fates: Fate) -> set[int]:
+    """Of those with one of these fates."""
+    return {one.cookie for arming in armings if arming.fate in fates for one in arming.connections}
 
 
 def _is_idle(wish: Wish, connection: Connection) -> bool:
@@ -161,7 +166,7 @@ def disarm(connections: tuple[Connection, ...], platform: Platform, ledger: Ledg
     action = Disarm(platform.owners.name(one for one in connections if one.cookie in armed))
     try:
         armings = platform.armer.disarm(action.connections, armed) if action.connections else []
-        ledger.leave(each.connection.cookie for each in armings if each.fate in SETTLED)
+        ledger.leave(_cookies(armings, *SETTLED))
     except Refusal as refusal:
         return Outcome(action, refused=refusal)
     return Outcome(action, armings=tuple(armings))

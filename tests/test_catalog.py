@@ -102,7 +102,7 @@ def armings(fate: Fate, *connections: Connection) -> list[Entry]:
     """What is said of sockets that were to be armed, with as little known as can be."""
     action = Arm(connections, (Wish(RULE, OFF.times),))
     known = None if fate in (Fate.UNHELD, Fate.NOT_PERMITTED, Fate.OTHER_USER_NAMESPACE) else OFF
-    return list(entries.of(Outcome(action, armings=tuple(Arming(one, fate, known, known) for one in connections))))
+    return list(entries.of(Outcome(action, armings=(Arming(connections, fate, known, known),))))
 
 
 def said() -> list[Entry]:

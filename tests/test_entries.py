@@ -223,12 +223,14 @@ def arming(fate: Fate, connection: Connection = BARE) -> Arming:
     """As the armer answers."""
     missed = fate in (Fate.GONE, Fate.UNHELD, Fate.NOT_PERMITTED, Fate.OTHER_USER_NAMESPACE)
     if fate is Fate.DISARMED:
-        return Arming(connection, fate, ON, OFF)
-    return Arming(connection, fate, None if missed else OFF, None if missed else ON if fate is Fate.ARMED else OFF)
+        return Arming((connection,), fate, ON, OFF)
+    return Arming((connection,), fate, None if missed else OFF, None if missed else ON if fate is Fate.ARMED else OFF)
 
 
 def told(*armings: Arming, rules: tuple[ArmRule, ...] = (RULE,)) -> list[Entry]:
-    action = Arm(tuple(each.connection for each in armings), tuple(Wish(rule, ON.times) for rule in rules))
+    action = Arm(
+        tuple(one for each in armings for one in each.connections), tuple(Wish(rule, ON.times) for rule in rules)
+    )
     return list(entries.of(Outcome(action, armings=armings)))
 
 
@@ -241,6 +243,7 @@ BECAUSE = ', because no packet was due, and path "office firewall" forgets it in
         (Fate.ARMED, "armed", NOTICE, "armed by arm[1]: idle 180s, interval 20s, probes 31 (before: off)"),
         (Fate.OWN, "unarmed", NOTICE, "not armed: left: its program chose these settings itself (off)"),
         (Fate.SET_AGAIN, "unarmed", NOTICE, "not armed: left: somebody set it again after it was armed (off)"),
+        (Fate.CHANGED, "unarmed", NOTICE, "not armed: left: its program set it at the same moment (off)"),
         (
             Fate.UNHELD,
             "unarmed",
@@ -288,7 +291,7 @@ def test_every_fate_is_either_told_or_not_worth_it() -> None:
 
 
 def test_a_dry_run_says_would() -> None:
-    (entry,) = told(Arming(BARE, Fate.WOULD, after=ON))
+    (entry,) = told(Arming((BARE,), Fate.WOULD, after=ON))
     assert entry.message == LINE + "would be armed by arm[1]: idle 180s, interval 20s, probes 31" + BECAUSE
     assert entry.fields["KEEPALIVE_FATE"] == "would"
 
@@ -399,6 +402,7 @@ def test_a_process_cannot_forge_an_entry_by_its_name(name: str, count: int) -> N
         (Fate.UNHELD, "cannot be disarmed: no process was found that holds it; it may belong to the kernel"),
         (Fate.FAILED, "cannot be disarmed: the kernel refused; its settings stand as before"),
         (Fate.SET_AGAIN, "not disarmed: left: somebody set it again after it was armed (off)"),
+        (Fate.CHANGED, "not disarmed: left: its program set it at the same moment (off)"),
     ],
 )
 def test_what_cannot_be_disarmed_is_not_said_to_be_unarmed(fate: Fate, said: str, count: int) -> None:
@@ -410,7 +414,7 @@ def test_what_cannot_be_disarmed_is_not_said_to_be_unarmed(fate: Fate, said: str
 
 
 def test_what_was_disarmed_by_somebody_meanwhile_is_left_without_a_look_at_it() -> None:
-    (entry,) = told(Arming(BARE, Fate.SET_AGAIN))
+    (entry,) = told(Arming((BARE,), Fate.SET_AGAIN))
     assert entry.message == LINE + "not armed: left: somebody set it again after it was armed" + BECAUSE
 
 

@@ -30,8 +30,8 @@ def ledger(directory: Path, boot: str = BOOT) -> Ledger:
     return Ledger(directory, boot)
 
 
-def armed(*cookies: int) -> list[Armed]:
-    return [Armed(cookie, 7, OFF, ON) for cookie in cookies]
+def armed(*cookies: int) -> dict[int, Armed]:
+    return dict.fromkeys(cookies, Armed(OFF, ON))
 
 
 def known(directory: Path) -> list[int]:
@@ -53,16 +53,16 @@ SETTINGS = st.builds(
 )
 
 
-@given(st.lists(st.builds(Armed, st.integers(1, 2**64 - 1), st.integers(0, 2**32 - 1), SETTINGS, SETTINGS)))
-def test_what_was_recorded_is_what_is_known(records: list[Armed]) -> None:
+@given(st.lists(st.tuples(st.integers(1, 2**64 - 1), st.builds(Armed, SETTINGS, SETTINGS))))
+def test_what_was_recorded_is_what_is_known(records: list[tuple[int, Armed]]) -> None:
     """To whoever recorded it and to the next process; sysctls also hold 0, -1 and more than a socket takes."""
     with reachable_directory() as directory:
         writer = ledger(directory)
-        for each in records:
-            writer.keep([each])
+        for cookie, each in records:
+            writer.keep({cookie: each})
         assert writer.armed() == ledger(directory).armed()
         assert {cookie: one.after for cookie, one in writer.armed().items()} == {
-            one.cookie: one.after for one in records
+            cookie: one.after for cookie, one in records
         }
 
 
@@ -70,7 +70,7 @@ def test_where_nothing_was_ever_armed_nothing_is_known_and_nothing_made(tmp_path
     """A look at it is no reason for a directory."""
     keeper = ledger(tmp_path / "state")
     assert keeper.armed() == {}
-    keeper.keep([])
+    keeper.keep({})
     keeper.leave([])
     keeper.tidy(alive())
     assert list(tmp_path.iterdir()) == []
@@ -85,9 +85,9 @@ def test_the_first_record_makes_directory_and_file_for_their_owner_alone(tmp_pat
 
 def test_it_is_text_that_a_person_can_read(tmp_path: Path) -> None:
     keeper = ledger(tmp_path)
-    keeper.keep([Armed(4711, 99, OFF, ON)])
+    keeper.keep({4711: Armed(OFF, ON)})
     keeper.leave([4711])
-    assert (tmp_path / FILE).read_text() == HEADING + "4711 99 0 7200 75 9 1 180 20 31\n4711 -\n"
+    assert (tmp_path / FILE).read_text() == HEADING + "4711 0 7200 75 9 1 180 20 31\n4711 -\n"
 
 
 @pytest.mark.parametrize("content", ["", HEADING])
@@ -104,8 +104,8 @@ def test_what_was_put_back_is_forgotten_until_it_is_armed_again(tmp_path: Path) 
     keeper.keep(armed(1, 2))
     keeper.leave([1, 77])
     assert known(tmp_path) == sorted(keeper.armed()) == [2]
-    keeper.keep([Armed(1, 7, ON, OFF)])
-    assert ledger(tmp_path).armed()[1] == Armed(1, 7, ON, OFF)
+    keeper.keep({1: Armed(ON, OFF)})
+    assert ledger(tmp_path).armed()[1] == Armed(ON, OFF)
 
 
 # another boot, a killed process, a broken file
@@ -347,7 +347,7 @@ def test_however_many_come_and_go_it_stays_small(tmp_path: Path) -> None:
 # records that were cut off
 
 
-LINE = "4711 99 0 7200 75 9 1 180 20 31\n"
+LINE = "4711 0 7200 75 9 1 180 20 31\n"
 
 
 @pytest.mark.parametrize("cut", range(1, len(LINE)))
@@ -355,9 +355,9 @@ def test_half_a_line_spoils_neither_the_next_one_nor_what_was_known_before(tmp_p
     """kill -9 may end a write anywhere (generic_perform_write, mm/filemap.c, heeds fatal signals)."""
     ledger(tmp_path).keep(armed(4711))
     with open(tmp_path / FILE, "a") as file:
-        file.write(LINE.replace("4711 99", "4711 8")[:-cut])
+        file.write(LINE.replace("7200", "8")[:-cut])
     ledger(tmp_path).keep(armed(5))
-    assert ledger(tmp_path).armed() == {one.cookie: one for one in armed(4711, 5)}
+    assert ledger(tmp_path).armed() == armed(4711, 5)
 
 
 def test_a_full_disk_is_a_refusal_even_where_half_of_it_was_written(
@@ -381,11 +381,11 @@ def test_a_full_disk_is_a_refusal_even_where_half_of_it_was_written(
         b"\xff\xfe\x00\n",
         b"\n",
         b"1 2 3\n",
-        b"1 99 0 7200 75 9 1 180 20\n",
-        b"-1 99 0 7200 75 9 1 180 20 31\n",
-        b"18446744073709551616 99 0 7200 75 9 1 180 20 31\n",
+        b"1 0 7200 75 9 1 180 20\n",
+        b"-1 0 7200 75 9 1 180 20 31\n",
+        b"18446744073709551616 0 7200 75 9 1 180 20 31\n",
         b"9" * 5000 + b"\n",
-        b"one 99 0 7200 75 9 1 180 20 31\n",
+        b"one 0 7200 75 9 1 180 20 31\n",
     ],
 )
 def test_a_line_that_cannot_be_one_is_passed_over(tmp_path: Path, line: bytes) -> None:
@@ -403,17 +403,17 @@ def test_a_line_that_cannot_be_one_is_passed_over(tmp_path: Path, line: bytes) -
 def test_what_stood_there_before_the_first_arming_is_what_is_kept(tmp_path: Path) -> None:
     """Armed again by hand, with other times: to disarm it is to give back the program's own, not ours."""
     again = SocketKeepalive(True, Keepalive(60, 10, 31))
-    ledger(tmp_path).keep([Armed(1, 7, OFF, ON)])
-    ledger(tmp_path).keep([Armed(1, 7, ON, again)])
-    assert ledger(tmp_path).armed()[1] == Armed(1, 7, OFF, again)
+    ledger(tmp_path).keep({1: Armed(OFF, ON)})
+    ledger(tmp_path).keep({1: Armed(ON, again)})
+    assert ledger(tmp_path).armed()[1] == Armed(OFF, again)
 
 
 def test_what_a_program_set_since_is_what_stood_there_before(tmp_path: Path) -> None:
     """That is its own choice, which another arming by hand then changes."""
     own = SocketKeepalive(True, Keepalive(600, 75, 9))
-    ledger(tmp_path).keep([Armed(1, 7, OFF, ON)])
-    ledger(tmp_path).keep([Armed(1, 7, own, ON)])
-    assert ledger(tmp_path).armed()[1] == Armed(1, 7, own, ON)
+    ledger(tmp_path).keep({1: Armed(OFF, ON)})
+    ledger(tmp_path).keep({1: Armed(own, ON)})
+    assert ledger(tmp_path).armed()[1] == Armed(own, ON)
 
 
 def test_a_tidied_file_is_for_its_owner_alone_too(tmp_path: Path) -> None:

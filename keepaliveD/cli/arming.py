@@ -196,7 +196,8 @@ def _tell(outcomes: Iterable[Outcome]) -> bool:
         for entry in entries.of(outcome):
             print(entry.message, file=sys.stderr if entry.priority <= entries.WARNING else sys.stdout)
             said = True
-        missed += sum(arming.fate in (Fate.NOT_PERMITTED, Fate.OTHER_USER_NAMESPACE) for arming in outcome.armings)
+        forbidden = (each for each in outcome.armings if each.fate in (Fate.NOT_PERMITTED, Fate.OTHER_USER_NAMESPACE))
+        missed += sum(len(each.connections) for each in forbidden)
     if missed:
         raise NotPermitted(f"{missed} connections could not be armed; run as root, or with CAP_SYS_PTRACE")
     return said

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from keepaliveD.duration import span
 from keepaliveD.entries.connections import fields_of, who
 from keepaliveD.entries.entry import HANDFUL, NOTICE, WARNING, Entry, Value
-from keepaliveD.model import SLIPPED, Arm, Arming, Disarm, Fate, Outcome, Verdict
+from keepaliveD.model import SLIPPED, Arm, Arming, Connection, Disarm, Fate, Outcome, Verdict
 from keepaliveD.policy.arming import choose
 from keepaliveD.text import quoted
 
@@ -24,51 +24,49 @@ HELP = {
 def of_arming(outcome: Outcome) -> Iterator[Entry]:
     """Everything to say of it."""
     untold = UNTOLD if not isinstance(outcome.action, Arm) or outcome.action.last else {*UNTOLD, *SLIPPED}
-    told = [arming for arming in outcome.armings if arming.fate not in untold]
-    groups: dict[tuple[Fate, str, str], list[Arming]] = {}
-    for arming in told:
-        owner = arming.connection.owner
-        key = (arming.fate, owner.unit or owner.process, arming.connection.path)
-        groups.setdefault(key, []).append(arming)
+    told = [(one, arming) for arming in outcome.armings if arming.fate not in untold for one in arming.connections]
+    groups: dict[tuple[Fate, str, str], list[tuple[Connection, Arming]]] = {}
+    for connection, arming in told:
+        key = (arming.fate, connection.owner.unit or connection.owner.process, connection.path)
+        groups.setdefault(key, []).append((connection, arming))
     for members in groups.values():
         if len(told) <= HANDFUL or len(members) == 1:
-            yield from (_single(arming, outcome) for arming in members)
+            yield from (_single(connection, arming, outcome) for connection, arming in members)
         else:
             yield _summary(members, outcome)
 
 
-def _single(arming: Arming, outcome: Outcome) -> Entry:
-    connection = arming.connection
-    rule = _rule(arming, outcome)
+def _single(connection: Connection, arming: Arming, outcome: Outcome) -> Entry:
+    rule = _rule(connection, outcome)
     return Entry(
         EVENTS.get(arming.fate, "unarmed"),
         _priority(arming.fate),
-        f"{who(connection)}{connection.local} -> {connection.remote}: {_told(arming, rule, outcome)}",
+        f"{who(connection)}{connection.local} -> {connection.remote}: {_told(connection, arming, rule, outcome)}",
         fields_of(connection) | _fields(arming, rule),
     )
 
 
-def _summary(members: Sequence[Arming], outcome: Outcome) -> Entry:
+def _summary(members: Sequence[tuple[Connection, Arming]], outcome: Outcome) -> Entry:
     """Many of one unit on one path with one fate."""
-    urgent = min(members, key=lambda arming: arming.connection.left)
-    connection = urgent.connection
-    rule = _rule(urgent, outcome)
+    connection, urgent = min(members, key=lambda member: member[0].left)
+    rule = _rule(connection, outcome)
     unit = connection.owner.unit or connection.owner.process
     of_unit = f" of {quoted(unit)}" if unit else ""
     fields: dict[str, Value] = {"KEEPALIVE_COUNT": len(members), "KEEPALIVE_PATH": connection.path}
     if connection.owner.unit:
         fields["KEEPALIVE_UNIT"] = connection.owner.unit
     many = f"{len(members)} connections{of_unit} on path {quoted(connection.path)}"
+    such = f"{connection.local} -> {connection.remote}"
     return Entry(
         EVENTS.get(urgent.fate, "unarmed"),
         _priority(urgent.fate),
-        f"{many}: {_told(urgent, rule, outcome)}, such as {connection.local} -> {connection.remote}",
+        f"{many}: {_told(connection, urgent, rule, outcome)}, such as {such}",
         fields | _fields(urgent, rule),
     )
 
 
-def _rule(arming: Arming, outcome: Outcome) -> str:
-    wish = choose(outcome.action.wishes, arming.connection.owner) if isinstance(outcome.action, Arm) else None
+def _rule(connection: Connection, outcome: Outcome) -> str:
+    wish = choose(outcome.action.wishes, connection.owner) if isinstance(outcome.action, Arm) else None
     return wish.rule.name if wish else ""
 
 
@@ -76,14 +74,14 @@ def _priority(fate: Fate) -> int:
     return WARNING if fate in HELP else NOTICE
 
 
-def _told(arming: Arming, rule: str, outcome: Outcome) -> str:
+def _told(connection: Connection, arming: Arming, rule: str, outcome: Outcome) -> str:
     if isinstance(outcome.action, Disarm):
         return _what(arming, rule, "disarmed")
-    return _what(arming, rule, "armed") + _because(arming)
+    return _what(arming, rule, "armed") + _because(connection)
 
 
 def _what(arming: Arming, rule: str, wanted: str) -> str:
-    before = f" ({arming.before})" if arming.before else ""
+    stands = f" ({arming.after})" if arming.after else ""
     match arming.fate:
         case Fate.ARMED:
             return f"armed by {rule}: {arming.after} (before: {arming.before})"
@@ -94,12 +92,11 @@ def _what(arming: Arming, rule: str, wanted: str) -> str:
         case fate if fate in HELP:
             return f"cannot be {wanted}: {fate.value}; {HELP[fate]}"
         case fate:
-            return f"not {wanted}: {fate.value}{before}"
+            return f"not {wanted}: {fate.value}{stands}"
 
 
-def _because(arming: Arming) -> str:
+def _because(connection: Connection) -> str:
     """What made it a case for arming; nothing where it is no longer one."""
-    connection = arming.connection
     forgets = f"path {quoted(connection.path)} forgets it in {span(max(0.0, connection.left))}"
     match connection.verdict:
         case Verdict.LATE:

@@ -59,7 +59,7 @@ class Owners(Protocol):
         """Inodes of the sockets that a process holds. Raises NoInput, NotPermitted."""
 
 
-Keep = Callable[[Sequence[Armed]], None]
+Keep = Callable[[Mapping[int, Armed]], None]  # by cookie
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ SLIPPED_ONCE = 103  # its holder was not found, or let go of it meanwhile; one m
 TRIES = 4  # looks at which it is asked for; the kernel's own sockets are never found
 GIVEN_UP = SLIPPED_ONCE + TRIES - 1
 
+LASTING = {Fate.ARMED: ARMED, Fate.SET_AGAIN: LEFT, Fate.CHANGED: LEFT}
 DONE = np.zeros(256, np.bool_)  # by what is remembered
 DONE[[ASKED, LEFT, GIVEN_UP]] = True
 HELPFUL = np.zeros(256, np.bool_)  # by Due: keepalive is sent only while nothing else is pending
@@ -195,10 +196,9 @@ def remember(memory: Activity, armings: Sequence[Arming]) -> Activity:
     """The memory of what became of these; whom its owner's rule left was considered, not asked for."""
     marks: dict[int, list[int]] = {}
     for arming in armings:
-        connection = arming.connection
-        if arming.fate not in SLIPPED:
-            known = {Fate.ARMED: ARMED, Fate.SET_AGAIN: LEFT, Fate.OBSERVED: connection.verdict.value}
-            marks.setdefault(known.get(arming.fate, ASKED), []).append(connection.cookie)
+        for connection in arming.connections if arming.fate not in SLIPPED else ():
+            considered = connection.verdict.value if arming.fate is Fate.OBSERVED else ASKED
+            marks.setdefault(LASTING.get(arming.fate, considered), []).append(connection.cookie)
     if not marks:
         return memory
     column = memory.armed.copy()

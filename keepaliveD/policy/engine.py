@@ -81,6 +81,7 @@ class Engine:
         self._settings.record(outcome)
         if isinstance(outcome.action, Arm):
             self._cannot_arm = self._cannot_arm or outcome.refused is not None
-            settled = (each.fate for each in outcome.armings if outcome.action.last or each.fate not in SLIPPED)
-            self.fates.update(settled)
+            for each in outcome.armings:
+                if outcome.action.last or each.fate not in SLIPPED:
+                    self.fates[each.fate] += len(each.connections)
             self._memory = arming.remember(self._memory, outcome.armings)

@@ -300,7 +300,7 @@ def test_without_a_record_nothing_is_touched(desk: Desk) -> None:
 
 
 def test_disarm_puts_back_what_is_on_record_and_says_so(desk: Desk) -> None:
-    desk.ledger.keep([Armed(1, 1, OFF, ON), Armed(4, 4, OFF, ON)])
+    desk.ledger.keep(dict.fromkeys((1, 4), Armed(OFF, ON)))
     status, out, err = desk.types("disarm")
     assert (status, err) == (0, [])
     assert [line.partition(": ")[2] for line in out] == [
@@ -309,8 +309,8 @@ def test_disarm_puts_back_what_is_on_record_and_says_so(desk: Desk) -> None:
     assert desk.ledger.armed() == {}
 
 
-@pytest.mark.parametrize("recorded", [[], [Armed(99, 1, OFF, ON)]])
-def test_where_nothing_is_armed_that_is_said(desk: Desk, recorded: list[Armed]) -> None:
+@pytest.mark.parametrize("recorded", [{}, {99: Armed(OFF, ON)}])
+def test_where_nothing_is_armed_that_is_said(desk: Desk, recorded: dict[int, Armed]) -> None:
     """Also where all that was armed has ended."""
     desk.ledger.keep(recorded)
     assert desk.types("disarm") == (0, ["nothing to disarm"], [])
@@ -381,7 +381,7 @@ def test_a_wrong_configuration_does_not_keep_anybody_from_disarming(
     """It may be the very reason to."""
     (desk.directory / "config.toml").write_text("[keepalive")
     monkeypatch.setattr(files, "DEFAULT_FILE", desk.directory / "config.toml")
-    desk.ledger.keep([Armed(1, 1, OFF, ON)])
+    desk.ledger.keep({1: Armed(OFF, ON)})
     status, out, err = desk.types("disarm")
     assert (status, len(out), err) == (0, 1, [])
     assert desk.ledger.armed() == {}

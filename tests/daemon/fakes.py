@@ -130,13 +130,15 @@ class FakeArmer:
         if self.refusal:
             raise self.refusal
         self.orders += orders
-        done = [Arming(order.connection, self.fate, OFF, SocketKeepalive(True, order.wish.times)) for order in orders]
-        keep([Armed(one.connection.cookie, one.connection.inode, OFF, one.after) for one in done if one.after])
+        done = [
+            Arming((order.connection,), self.fate, OFF, SocketKeepalive(True, order.wish.times)) for order in orders
+        ]
+        keep({order.connection.cookie: Armed(OFF, SocketKeepalive(True, order.wish.times)) for order in orders})
         return done
 
     def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
         return [
-            Arming(one, Fate.DISARMED, earlier[one.cookie].after, earlier[one.cookie].before) for one in connections
+            Arming((one,), Fate.DISARMED, earlier[one.cookie].after, earlier[one.cookie].before) for one in connections
         ]
 
 

@@ -104,7 +104,7 @@ def test_it_is_on_record_before_it_is_set(stage: Stage) -> None:
 
     class Looking(FakeArmer):
         def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
-            def keep_and_look(armed: Sequence[Armed]) -> None:
+            def keep_and_look(armed: Mapping[int, Armed]) -> None:
                 keep(armed)
                 seen.append(recorded(stage))
 
@@ -124,10 +124,10 @@ def test_the_armer_knows_what_an_earlier_daemon_has_armed(stage: Stage) -> None:
             known.append(dict(earlier))
             return super().arm(orders, earlier, keep)
 
-    Ledger(stage.directory, IDENTITY["boot"]).keep([Armed(1, 1, OFF, ON)])
+    Ledger(stage.directory, IDENTITY["boot"]).keep({1: Armed(OFF, ON)})
     stage.armer = Looking()
     stage.run()
-    assert known == [{1: Armed(1, 1, OFF, ON)}]
+    assert known == [{1: Armed(OFF, ON)}]
 
 
 def test_nobody_is_warned_of_what_is_armed_in_time(stage: Stage) -> None:
@@ -270,7 +270,7 @@ def test_a_stop_that_cannot_disarm_says_so_and_gives_back_the_settings(stage: St
 
 
 def test_a_dry_run_disarms_nothing(stage: Stage) -> None:
-    Ledger(stage.directory, IDENTITY["boot"]).keep([Armed(1, 1, OFF, ON)])
+    Ledger(stage.directory, IDENTITY["boot"]).keep({1: Armed(OFF, ON)})
     stage.config = dataclasses.replace(stage.config, disarm_on_stop=True)
     stage.dry_run = True
     stage.daemon().run()
@@ -332,6 +332,18 @@ def test_a_socket_that_the_kernel_refused_is_not_on_record(stage: Stage) -> None
     assert recorded(stage) == []
 
 
+@pytest.mark.parametrize("earlier", [{}, {BARE.cookie: Armed(OFF, ON)}])
+def test_what_a_program_set_while_it_was_to_be_armed_is_its_own_from_then_on(
+    stage: Stage, earlier: dict[int, Armed]
+) -> None:
+    """Nothing of ours stands there, whatever was recorded."""
+    stage.records().ledger.keep(earlier)
+    stage.armer.fate = Fate.CHANGED
+    performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
+    assert recorded(stage) == []
+    assert stage.records().ledger.left() == {BARE.cookie}
+
+
 def test_a_record_that_fails_is_the_outcome(stage: Stage) -> None:
     (stage.directory / "armed").mkdir()
     outcome = performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
@@ -341,11 +353,11 @@ def test_a_record_that_fails_is_the_outcome(stage: Stage) -> None:
 
 def test_what_was_never_armed_is_not_disarmed(stage: Stage) -> None:
     records = stage.records()
-    records.ledger.keep([Armed(BARE.cookie, 99, OFF, ON)])
+    records.ledger.keep({BARE.cookie: Armed(OFF, ON)})
     other = dataclasses.replace(BARE, cookie=5)
     platform = Platform("fake", FakeTuner(), FakeOwners(), stage.armer, FakeHandshakes(), stage_watcher)
     outcome = disarm((other, BARE), platform, records.ledger)
-    assert [(each.connection.cookie, each.after) for each in outcome.armings] == [(BARE.cookie, OFF)]
+    assert [(one.cookie, each.after) for each in outcome.armings for one in each.connections] == [(BARE.cookie, OFF)]
     assert recorded(stage) == []
 
 
@@ -403,7 +415,7 @@ def test_a_scan_that_missed_sockets_is_no_proof_that_they_are_gone(stage: Stage)
         def snapshot(self, now: float) -> SocketTable:
             return dataclasses.replace(super().snapshot(now), complete=False)
 
-    stage.records().ledger.keep([Armed(cookie, 1, OFF, ON) for cookie in range(10_000, 12_000)])
+    stage.records().ledger.keep(dict.fromkeys(range(10_000, 12_000), Armed(OFF, ON)))
     stage.watcher = Partial(silent())
     stage.run()
     assert len(recorded(stage)) == 2001
@@ -414,8 +426,8 @@ def test_a_scan_that_missed_sockets_is_no_proof_that_they_are_gone(stage: Stage)
 
 def test_a_second_arming_that_fails_leaves_the_first_on_record(stage: Stage) -> None:
     """Its settings stand as before, which are ours."""
-    first = Armed(BARE.cookie, 99, SocketKeepalive(False, Keepalive(7200, 75, 8)), OFF)
-    stage.records().ledger.keep([first])
+    first = Armed(SocketKeepalive(False, Keepalive(7200, 75, 8)), OFF)
+    stage.records().ledger.keep({BARE.cookie: first})
     stage.armer.fate = Fate.FAILED
     performer(stage).perform(Arm((BARE,), wishes(ENABLE), by_hand=True))
     assert stage.records().ledger.armed() == {BARE.cookie: first}
@@ -426,6 +438,7 @@ def test_a_second_arming_that_fails_leaves_the_first_on_record(stage: Stage) -> 
     [
         (Fate.DISARMED, True),
         (Fate.SET_AGAIN, True),
+        (Fate.CHANGED, True),
         (Fate.NOT_PERMITTED, False),
         (Fate.OTHER_USER_NAMESPACE, False),
         (Fate.UNHELD, False),
@@ -438,10 +451,10 @@ def test_what_could_not_be_disarmed_stays_on_record_for_another_try(stage: Stage
 
     class Unable(FakeArmer):
         def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
-            return [Arming(each, fate, earlier[each.cookie].after) for each in connections]
+            return [Arming((each,), fate, earlier[each.cookie].after) for each in connections]
 
     ledger = stage.records().ledger
-    ledger.keep([Armed(BARE.cookie, 99, OFF, ON), Armed(5, 99, OFF, ON)])
+    ledger.keep(dict.fromkeys((BARE.cookie, 5), Armed(OFF, ON)))
     disarm((BARE,), Platform("fake", FakeTuner(), FakeOwners(), Unable(), FakeHandshakes(), stage_watcher), ledger)
     assert recorded(stage) == ([5] if forgotten else [5, BARE.cookie])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from socket import (
@@ -11,7 +11,9 @@ from socket import (
     SHUT_WR,
     SO_KEEPALIVE,
     SOL_SOCKET,
+    TCP_KEEPCNT,
     TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
     create_connection,
     create_server,
     socket,
@@ -23,6 +25,7 @@ import pytest
 from keepaliveD.model import ArmAction, Armed, Arming, ArmRule, Connection, Fate, Keepalive, SocketKeepalive, Wish
 from keepaliveD.model import Path as NetworkPath
 from keepaliveD.platforms.base import Keep, Order
+from keepaliveD.platforms.linux.bpf import armer
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.watcher import SocketWatcher
 from keepaliveD.policy.activity import nothing_known
@@ -33,7 +36,15 @@ from tests.kernel.test_engines import cookie
 
 OURS = SocketKeepalive(True, Keepalive(180, 20, 31))
 UNTOUCHED = SocketKeepalive(False, Keepalive(7200, 75, 9))
-A_PAGE = 700  # more results than fit into what the kernel gives at once
+RULE = ArmRule("test", ArmAction.ENABLE, OURS.times.idle, OURS.times.interval, OURS.times.probes)
+WISH = Wish(RULE, OURS.times)
+OPTIONS = (
+    (SOL_SOCKET, SO_KEEPALIVE, 1),
+    (IPPROTO_TCP, TCP_KEEPIDLE, 180),
+    (IPPROTO_TCP, TCP_KEEPINTVL, 20),
+    (IPPROTO_TCP, TCP_KEEPCNT, 31),
+)
+MANY = 300
 
 
 class Place:
@@ -42,7 +53,7 @@ class Place:
     def __init__(self, namespace: Namespace) -> None:
         self.namespace = namespace
         self.listener = namespace.inside(lambda: create_server(("127.0.0.1", 0)))
-        self.kept: list[Armed] = []
+        self.kept: dict[int, Armed] = {}
         self.armer = BpfArmer(Path("/"))
         self._ends: list[socket] = []
 
@@ -64,12 +75,12 @@ class Place:
         self,
         wanted: Sequence[Connection],
         action: ArmAction = ArmAction.ENABLE,
-        earlier: Sequence[Armed] = (),
+        earlier: Mapping[int, Armed] | None = None,
         keep: Keep | None = None,
     ) -> list[Arming]:
-        rule = ArmRule("test", action, OURS.times.idle, OURS.times.interval, OURS.times.probes)
-        orders = [Order(connection, Wish(rule, OURS.times)) for connection in wanted]
-        return self.armer.arm(orders, {armed.cookie: armed for armed in earlier}, keep or self.kept.extend)
+        wish = replace(WISH, rule=replace(RULE, action=action))
+        orders = [Order(connection, wish) for connection in wanted]
+        return self.armer.arm(orders, earlier or {}, keep or self.kept.update)
 
 
 @pytest.fixture
@@ -84,18 +95,23 @@ def stands(sock: socket) -> tuple[bool, int]:
     return bool(sock.getsockopt(SOL_SOCKET, SO_KEEPALIVE)), sock.getsockopt(IPPROTO_TCP, TCP_KEEPIDLE)
 
 
+def fates(armings: Sequence[Arming]) -> dict[int, Fate]:
+    """By cookie."""
+    return {connection.cookie: arming.fate for arming in armings for connection in arming.connections}
+
+
 def test_a_bare_socket_is_armed_and_what_stood_there_was_recorded_before(place: Place) -> None:
     near, far = place.connect()
     (connection,) = place.seen(near)
     found: list[tuple[bool, int]] = []
 
-    def keep(armed: Sequence[Armed]) -> None:
-        place.kept += armed
+    def keep(armed: Mapping[int, Armed]) -> None:
+        place.kept.update(armed)
         found.append(stands(near))
 
     (arming,) = place.arm([connection], keep=keep)
     assert (arming.fate, arming.before, arming.after) == (Fate.ARMED, UNTOUCHED, OURS)
-    assert place.kept == [Armed(connection.cookie, connection.inode, UNTOUCHED, OURS)]
+    assert place.kept == {connection.cookie: Armed(UNTOUCHED, OURS)}
     assert (found, stands(near), stands(far)) == ([(False, 7200)], (True, 180), (False, 7200))
 
 
@@ -131,8 +147,10 @@ def test_rearm_leaves_alone_what_never_asked_and_what_was_chosen(place: Place) -
     bare, chosen = (place.connect()[0] for _ in range(2))
     chosen.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
     chosen.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 900)
-    fates = {arming.connection.cookie: arming.fate for arming in place.arm(place.seen(bare, chosen), ArmAction.REARM)}
-    assert fates == {cookie(bare): Fate.OBSERVED, cookie(chosen): Fate.OWN}
+    assert fates(place.arm(place.seen(bare, chosen), ArmAction.REARM)) == {
+        cookie(bare): Fate.OBSERVED,
+        cookie(chosen): Fate.OWN,
+    }
     assert (stands(bare), stands(chosen)) == ((False, 7200), (True, 900))
 
 
@@ -145,10 +163,32 @@ def test_what_counts_as_chosen_is_measured_by_the_sockets_own_namespace(place: P
 
 
 def test_what_a_program_sets_between_the_look_and_the_arming_stays(place: Place) -> None:
+    near, other = place.connect()
+    armings = place.arm(place.seen(near, other), keep=lambda _: near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 33))
+    assert fates(armings) == {cookie(near): Fate.CHANGED, cookie(other): Fate.ARMED}
+    assert {one.after for one in armings} == {OURS, UNTOUCHED._replace(times=Keepalive(33, 75, 9))}
+    assert (stands(near), stands(other)) == ((False, 33), (True, 180))
+
+
+def test_what_a_program_sets_so_itself_at_that_moment_is_its_own(place: Place) -> None:
     near, _ = place.connect()
-    (arming,) = place.arm(place.seen(near), keep=lambda _: near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 33))
-    assert arming.fate is Fate.FAILED
-    assert stands(near) == (False, 33)
+
+    def keep(_: object) -> None:
+        for level, option, value in OPTIONS:
+            near.setsockopt(level, option, value)
+
+    (arming,) = place.arm(place.seen(near), keep=keep)
+    assert (arming.fate, arming.after) == (Fate.CHANGED, OURS)
+
+
+def test_a_socket_that_is_closed_between_the_look_and_the_arming_is_gone(place: Place) -> None:
+    near, other = place.connect()
+    connections = place.seen(near, other)
+    assert fates(place.arm(connections, keep=lambda _: near.shutdown(SHUT_WR))) == {
+        connections[0].cookie: Fate.GONE,
+        connections[1].cookie: Fate.GONE,
+    }
+    assert {stands(near), stands(other)} == {(False, 7200)}
 
 
 def test_what_was_armed_and_set_again_is_left(place: Place) -> None:
@@ -177,21 +217,53 @@ def test_disarming_puts_back_what_stood_there(place: Place) -> None:
     connections = place.seen(near, other)
     place.arm(connections)
     other.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 900)
-    done = place.armer.disarm(connections, {armed.cookie: armed for armed in place.kept})
-    assert {arming.connection.cookie: arming.fate for arming in done} == {
+    done = place.armer.disarm(connections, place.kept)
+    assert fates(done) == {
         cookie(near): Fate.DISARMED,
         cookie(other): Fate.SET_AGAIN,
     }
     assert (stands(near), stands(other)) == ((False, 7200), (True, 900))
 
 
-def test_of_many_each_is_armed_and_told_of_once(place: Place) -> None:
-    """The kernel runs the program again for the socket whose result did not fit into the page."""
-    ends = [end for _ in range(A_PAGE) for end in place.connect()]
+def test_what_is_alike_is_told_of_as_one_and_each_gets_what_suits_it(place: Place) -> None:
+    ends = [end for _ in range(MANY) for end in place.connect()]
+    for number, end in enumerate(ends):
+        end.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, (7200, 90, 60)[number % 3])
     armings = place.arm(place.seen(*ends))
-    assert sorted(arming.connection.cookie for arming in armings) == sorted(map(cookie, ends))
-    assert {arming.fate for arming in armings} == {Fate.ARMED}
+    told = {one.before.times.idle: {each.cookie for each in one.connections} for one in armings if one.before}
+    assert told == {idle: set(map(cookie, ends[start::3])) for start, idle in enumerate((7200, 90, 60))}
+    assert {(one.fate, one.after and one.after.times.idle) for one in armings} == {
+        (Fate.ARMED, idle) for idle in (180, 90, 60)
+    }
+    assert [stands(end) for end in ends] == [(True, (180, 90, 60)[number % 3]) for number in range(len(ends))]
+    assert {one: armed.before.times.idle for one, armed in place.kept.items()} == {
+        cookie(end): (7200, 90, 60)[number % 3] for number, end in enumerate(ends)
+    }
+
+
+def test_more_than_the_kernel_takes_at_once_are_armed_too(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(armer, "MOST", 3)
+    ends = [end for _ in range(5) for end in place.connect()]
+    assert fates(place.arm(place.seen(*ends))) == dict.fromkeys(map(cookie, ends), Fate.ARMED)
     assert {stands(end) for end in ends} == {(True, 180)}
+
+
+def test_a_socket_that_is_listed_twice_is_armed_once(place: Place) -> None:
+    """A dump goes on from bucket to bucket, while they change."""
+    near, _ = place.connect()
+    (arming,) = place.arm(place.seen(near) * 2)
+    assert (arming.fate, len(arming.connections), stands(near)) == (Fate.ARMED, 1, (True, 180))
+
+
+def test_what_the_kernel_refuses_is_put_back(place: Place) -> None:
+    near, other = place.connect()
+    impossible = Wish(RULE, Keepalive(180, 20, 200))
+    orders = [Order(one, wish) for one, wish in zip(place.seen(near, other), [impossible, WISH], strict=True)]
+    assert fates(place.armer.arm(orders, {}, place.kept.update)) == {
+        cookie(near): Fate.FAILED,
+        cookie(other): Fate.ARMED,
+    }
+    assert (stands(near), near.getsockopt(IPPROTO_TCP, TCP_KEEPINTVL)) == ((False, 7200), 75)
 
 
 def test_nothing_is_set_where_the_record_cannot_be_written(place: Place) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_KEEPIDLE, create_connection, create_server, socket
@@ -35,7 +35,7 @@ class Place:
         self._namespace = namespace
         self.listener = namespace.inside(lambda: create_server(("127.0.0.1", 0)))
         self.holders = Holders(ROOT)
-        self.kept: list[Armed] = []
+        self.kept: dict[int, Armed] = {}
         self._ends: list[socket] = []
 
     def connect(self) -> tuple[socket, socket]:
@@ -58,16 +58,14 @@ class Place:
         self,
         *wanted: Connection,
         action: ArmAction = ArmAction.ENABLE,
-        earlier: tuple[Armed, ...] = (),
+        earlier: Mapping[int, Armed] | None = None,
         keep: Keep | None = None,
     ) -> list[Arming]:
         """Arm them, with their holders as far as they are known."""
         rule = ArmRule("test", action, OURS.times.idle, OURS.times.interval, OURS.times.probes)
         orders = [Order(connection, Wish(rule, OURS.times)) for connection in wanted]
         armer = PidfdArmer(ROOT, self.holders)
-        return self._namespace.inside(
-            lambda: armer.arm(orders, {armed.cookie: armed for armed in earlier}, keep or self.kept.extend)
-        )
+        return self._namespace.inside(lambda: armer.arm(orders, earlier or {}, keep or self.kept.update))
 
 
 @pytest.fixture
@@ -90,7 +88,7 @@ def test_a_bare_socket_is_armed_and_what_stood_there_was_recorded_before(place: 
     place.holders.find([connection.inode])
     (arming,) = place.arm(connection)
     assert (arming.fate, arming.before, arming.after) == (Fate.ARMED, UNTOUCHED, OURS)
-    assert place.kept == [Armed(connection.cookie, connection.inode, UNTOUCHED, OURS)]
+    assert place.kept == {connection.cookie: Armed(UNTOUCHED, OURS)}
     assert stands(near) == (True, 180)
 
 
@@ -207,7 +205,7 @@ def test_what_somebody_set_after_it_was_armed_is_left(place: Place) -> None:
     place.holders.find([connection.inode])
     place.arm(connection)
     near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 3600)
-    (arming,) = place.arm(connection, earlier=tuple(place.kept))
+    (arming,) = place.arm(connection, earlier=place.kept)
     assert arming.fate is Fate.SET_AGAIN
     assert stands(near) == (True, 3600)
 
@@ -217,7 +215,7 @@ def test_what_is_armed_as_it_was_is_not_armed_again(place: Place) -> None:
     connection = place.seen(near)
     place.holders.find([connection.inode])
     place.arm(connection)
-    (arming,) = place.arm(connection, earlier=tuple(place.kept))
+    (arming,) = place.arm(connection, earlier=place.kept)
     assert arming.fate is Fate.ENOUGH
 
 
@@ -228,8 +226,7 @@ def test_a_socket_can_be_disarmed_to_what_stood_there(place: Place) -> None:
     place.holders.find([connection.inode])
     place.arm(connection)
     assert stands(near) == (True, 180)
-    earlier = {armed.cookie: armed for armed in place.kept}
-    (arming,) = PidfdArmer(ROOT, place.holders).disarm([connection], earlier)
+    (arming,) = PidfdArmer(ROOT, place.holders).disarm([connection], place.kept)
     assert arming.fate is Fate.DISARMED
     assert stands(near) == (False, 600)
 
@@ -240,8 +237,7 @@ def test_what_somebody_set_since_is_not_disarmed(place: Place) -> None:
     place.holders.find([connection.inode])
     place.arm(connection)
     near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 60)
-    earlier = {armed.cookie: armed for armed in place.kept}
-    (arming,) = PidfdArmer(ROOT, place.holders).disarm([connection], earlier)
+    (arming,) = PidfdArmer(ROOT, place.holders).disarm([connection], place.kept)
     assert arming.fate is Fate.SET_AGAIN
     assert stands(near) == (True, 60)
 

@@ -102,7 +102,7 @@ def test_what_a_program_sets_again_is_left(scene: Scene) -> None:
 
 def test_a_daemon_that_was_killed_between_record_and_setting_is_made_up_for(scene: Scene) -> None:
     """Nobody has set it again: it never was set."""
-    scene.ledger.keep([Armed(scene.connection.cookie, 1, stands(scene.sock), SocketKeepalive(True, OURS))])
+    scene.ledger.keep({scene.connection.cookie: Armed(stands(scene.sock), SocketKeepalive(True, OURS))})
     assert scene.arm() is Fate.ARMED
     assert stands(scene.sock) == SocketKeepalive(True, OURS)
 

@@ -295,7 +295,7 @@ def test_auto_is_the_longest_that_does(rule: ArmRule, timeout: float) -> None:
     """Probes are traffic; and the rule's interval stays where two probes fit with it."""
     chosen = times(rule, timeout)
     if chosen.idle < MAX_IDLE:
-        longer = dataclasses.replace(chosen, idle=chosen.idle + 1)
+        longer = chosen._replace(idle=chosen.idle + 1)
         assert probes_before(longer, timeout) < ENOUGH
     if rule.interval <= timeout / (1 + TIMER_SLACK) / (ENOUGH + 1):
         assert chosen.interval == rule.interval
@@ -348,7 +348,7 @@ class Life:
         for action in actions:
             if isinstance(action, Arm):
                 asked += [one.cookie for one in action.connections]
-                armings = tuple(Arming(one, self.fate) for one in action.connections)
+                armings = (Arming(action.connections, self.fate),)
                 self.engine.record(Outcome(action, armings=armings))
             elif isinstance(action, Report):
                 self.reported += [one.cookie for one in action.connections]
@@ -439,11 +439,12 @@ def test_who_was_left_by_the_rule_of_its_owner_is_considered_again_when_its_outl
     assert life.scan(1045.0, kept(1045.0)) == []
 
 
-def test_what_somebody_has_set_again_is_left_for_good() -> None:
+@pytest.mark.parametrize("fate", [Fate.SET_AGAIN, Fate.CHANGED])
+def test_what_somebody_has_set_again_is_left_for_good(fate: Fate) -> None:
     """Also by a reload: there is no second round."""
     life = Life(rule(ENABLE))
     life.scan(1000.0, quiet(1000.0))
-    life.fate = Fate.SET_AGAIN
+    life.fate = fate
     assert life.scan(1015.0, quiet(1015.0)) == [1]
     life.reload()
     assert life.scan(1030.0, quiet(1030.0)) == []
@@ -502,7 +503,7 @@ def test_a_scan_in_which_nothing_changed_costs_nothing(rules: list[ArmRule], mon
     """The memory is the same object, and no rule is even looked at."""
     sockets = [quiet(1000.0, cookie=1), LATE | {"cookie": 2}, SAFE | {"cookie": 3}]
     asked, memory = plan(judged(table(1000.0, *sockets)), rules)
-    refused = [Arming(one, Fate.NOT_PERMITTED) for action in asked for one in action.connections]
+    refused = [Arming(action.connections, Fate.NOT_PERMITTED) for action in asked]
     memory = arming.remember(memory, refused)
     monkeypatch.setattr(arming, "_chances", lambda *_: pytest.fail("looked at the rules"))
     again = judged(table(1000.0, *sockets), memory)

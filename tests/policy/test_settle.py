@@ -201,7 +201,7 @@ def test_a_system_that_changes_between_two_looks_spoils_nothing(
 # armed already
 
 
-ARMED = Armed(1, 1, off(), on(OURS))
+ARMED = Armed(off(), on(OURS))
 
 
 def test_what_stands_as_it_was_armed_has_enough() -> None:
@@ -222,20 +222,20 @@ def test_another_rule_never_weakens_it_and_is_content_after_one_time(
     once = settle(case.before, case.system, wish(first, times))
     if isinstance(once, Fate):
         return
-    twice = settle_again(Armed(1, 1, case.before, once), case.system, wish(second, others))
+    twice = settle_again(Armed(case.before, once), case.system, wish(second, others))
     if isinstance(twice, Fate):
         assert twice is Fate.ENOUGH
         return
     assert settable(twice.times)
     assert twice.times.idle <= once.times.idle
     assert twice.times.interval <= once.times.interval
-    assert settle_again(Armed(1, 1, case.before, twice), case.system, wish(second, others)) is Fate.ENOUGH
+    assert settle_again(Armed(case.before, twice), case.system, wish(second, others)) is Fate.ENOUGH
 
 
 @pytest.mark.parametrize("idle", [0, -1, 40_000])
 def test_what_no_socket_takes_cannot_be_put_back_but_keepalive_is_switched_off_all_the_same(idle: int) -> None:
     """Systems may be set to it, and setsockopt(2) would refuse the whole."""
-    armed = Armed(1, 1, SocketKeepalive(False, Keepalive(idle, 75, 9)), SocketKeepalive(True, Keepalive(180, 20, 31)))
+    armed = Armed(SocketKeepalive(False, Keepalive(idle, 75, 9)), SocketKeepalive(True, Keepalive(180, 20, 31)))
     back = SocketKeepalive(False, Keepalive(180, 75, 9))
     assert settle_back(armed.after, armed) == back
     assert settle_back(back, armed) is Fate.ENOUGH

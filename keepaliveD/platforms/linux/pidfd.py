@@ -89,7 +89,7 @@ class PidfdArmer:
         for start in range(0, len(connections), BATCH):
             with _Batch(self._root, self._holders) as batch:
                 armings += batch.settle(connections[start : start + BATCH], choose, keep, success)
-        lost = [arming.connection for arming in armings if arming.fate is Fate.GONE]
+        lost = [one for arming in armings if arming.fate is Fate.GONE for one in arming.connections]
         if again or not lost:
             return armings
         self._holders.find(connection.inode for connection in lost)
@@ -135,16 +135,16 @@ class _Batch:
                 before = options.read(sock)
                 after = choose(connection, before)
             except _Missed as missed:
-                armings.append(Arming(connection, missed.fate))
+                armings.append(Arming((connection,), missed.fate))
                 continue
             if isinstance(after, Fate):
-                armings.append(Arming(connection, after, before, before))
+                armings.append(Arming((connection,), after, before, before))
             else:
                 chosen.append((connection, sock, before, after))
-        keep([Armed(connection.cookie, connection.inode, before, after) for connection, _, before, after in chosen])
+        keep({connection.cookie: Armed(before, after) for connection, _, before, after in chosen})
         for connection, sock, before, after in chosen:
             fate = success if options.bring_about(sock, before, after) else Fate.FAILED
-            armings.append(Arming(connection, fate, before, after if fate is success else before))
+            armings.append(Arming((connection,), fate, before, after if fate is success else before))
         return armings
 
     def _reach(self, connection: Connection) -> SocketType:

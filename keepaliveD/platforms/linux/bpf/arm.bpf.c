@@ -8,30 +8,31 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* armer.WISH and RESULT are the twins of these */
-enum { LOOK, SET };
+/* armer.SLOT is its twin */
+enum { LOOK, SET, STANDS, DONE, CHANGED, FAILED }; /* what is to be done, then what came of it */
 
-struct wish {
-	struct settings before, after;
-	__u32 verb;
-};
-
-enum { STANDS, DONE, CHANGED, FAILED };
-
-struct result {
-	__u64 cookie;
-	struct settings stands;
+struct slot {
+	struct settings stands; /* told by a look; what a set expects, and afterwards what stands now */
 	struct settings system; /* of its network namespace; `on` is nothing there */
-	__u32 outcome;
-	__u32 unused;
+	struct settings after;
+	__s32 state;
+	__s32 unused;
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 131072);
 	__type(key, __u64); /* cookie */
-	__type(value, struct wish);
-} wishes SEC(".maps");
+	__type(value, __u32); /* which of the slots */
+} wanted SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 131072);
+	__type(key, __u32);
+	__type(value, struct slot);
+} slots SEC(".maps");
 
 static __always_inline bool same(const struct settings *one, const struct settings *other)
 {
@@ -61,36 +62,39 @@ SEC("iter/tcp")
 int arm_sockets(struct bpf_iter__tcp *ctx)
 {
 	struct sock_common *common = ctx->sk_common;
-	struct result result = {};
 	const struct tcp_sock *tp;
-	const struct wish *wish;
+	struct settings system, stands;
+	struct slot *slot;
+	__u64 cookie;
+	__u32 *index;
 
 	if (!common || common->skc_state != TCP_ESTABLISHED)
 		return 0;
-	result.cookie = bpf_get_socket_cookie(common);
-	wish = bpf_map_lookup_elem(&wishes, &result.cookie);
-	if (!wish)
-		return 0;
-	tp = bpf_skc_to_tcp_sock(common);
+	cookie = bpf_get_socket_cookie(common);
+	index = bpf_map_lookup_elem(&wanted, &cookie);
+	slot = index ? bpf_map_lookup_elem(&slots, index) : NULL;
+	tp = slot ? bpf_skc_to_tcp_sock(common) : NULL;
 	if (!tp)
 		return 0;
-	result.system = system_of(common);
-	result.stands = settings_of(tp, &result.system);
-	if (wish->verb == SET) {
-		if (!same(&result.stands, &wish->before)) {
-			/* where the result did not fit into the reader's page, the kernel asks once more */
-			result.outcome = same(&result.stands, &wish->after) ? DONE : CHANGED;
-		} else {
-			long failed = set(common, &result.stands, &wish->after);
+	system = system_of(common);
+	stands = settings_of(tp, &system);
+	if (slot->state == LOOK) {
+		slot->system = system;
+		slot->stands = stands;
+		slot->state = STANDS;
+	} else if (slot->state == SET) { /* once: a bucket that changes may be walked twice */
+		slot->state = CHANGED;
+		if (same(&stands, &slot->stands)) {
+			long failed = set(common, &stands, &slot->after);
 
-			result.stands = settings_of(tp, &result.system);
-			result.outcome = failed || !same(&result.stands, &wish->after) ? FAILED : DONE;
+			stands = settings_of(tp, &system);
+			slot->state = failed || !same(&stands, &slot->after) ? FAILED : DONE;
 		}
-		if (result.outcome == FAILED) {
-			set(common, &result.stands, &wish->before);
-			result.stands = settings_of(tp, &result.system);
+		if (slot->state == FAILED) {
+			set(common, &stands, &slot->stands);
+			stands = settings_of(tp, &system);
 		}
+		slot->stands = stands;
 	}
-	bpf_seq_write(ctx->meta->seq, &result, sizeof(result));
 	return 0;
 }

@@ -2,13 +2,16 @@
 
 Neither processes nor descriptors are needed: the socket itself is found by its cookie, whoever holds
 it. One pass tells what stands there, policy decides, and a second one sets it where that still stands.
+Sockets are many, but most are alike: what is alike is decided and told of as one.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,25 +20,21 @@ from keepaliveD.platforms.base import Keep, Order
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.bpf import libbpf
 from keepaliveD.platforms.linux.bpf.iterator import records
-from keepaliveD.policy.settle import settle, settle_back, settle_order
-from keepaliveD.sockets import Column
+from keepaliveD.policy.settle import settle_back, settle_order
+from keepaliveD.sockets import Column, Indices
 
 OBJECT = Path(__file__).with_name("arm.bpf.o")
 PROGRAM = "arm_sockets"
-WISHES = "wishes"
-MOST = 100_000  # sockets at a time: less than its max_entries
+WANTED, SLOTS = "wanted", "slots"
+MOST = 100_000  # sockets at a time: less than their max_entries
 
-TIMES = ("idle", "interval", "probes", "on")
-WISH = np.dtype([("before", "i4", 4), ("after", "i4", 4), ("verb", "u4")])
-RESULT = np.dtype([("cookie", "u8"), ("stands", "i4", 4), ("system", "i4", 4), ("outcome", "u4"), ("unused", "u4")])
-LOOK, SET = range(2)
-STANDS, DONE, CHANGED, FAILED = range(4)
+SLOT = np.dtype([("stands", "i4", 4), ("system", "i4", 4), ("after", "i4", 4), ("state", "i4"), ("unused", "i4")])
+LOOK, SET, STANDS, DONE, CHANGED, FAILED = range(6)
+UNSET = {SET: Fate.GONE, CHANGED: Fate.CHANGED, FAILED: Fate.FAILED}
 
-SCRATCH = 1 << 20
-
-Numbers = tuple[int, int, int, int]  # TIMES
+Question = TypeVar("Question", bound=Hashable)
 Choice = SocketKeepalive | Fate
-Choose = Callable[[Connection, SocketKeepalive, Keepalive], Choice]
+Answer = Callable[[Question, SocketKeepalive, Keepalive], Choice]  # what stands there, what its namespace says
 
 
 class BpfArmer:
@@ -45,31 +44,31 @@ class BpfArmer:
         self._root = root
         self._object: libbpf.Object | None = None
         self._link = -1
-        self._known: dict[tuple[int, ...], SocketKeepalive] = {}
+        self._slots: Column = np.empty(0, SLOT)
 
     def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
         """What became of each; raises Unsupported, NotPermitted where it cannot be done here at all."""
-        order_of = {order.connection.cookie: order for order in orders}
-        decided: dict[tuple[int, int, int], Choice] = {}  # by identity: hashing the values would cost more than settle
+        order_of = {order.connection.cookie: order for order in orders}  # a dump may list a socket twice
+        wishes = {id(order.wish): order.wish for order in orders}  # to hash them would cost more than all the rest
 
-        def choose(connection: Connection, before: SocketKeepalive, system: Keepalive) -> Choice:
-            order, armed = order_of[connection.cookie], earlier.get(connection.cookie)
-            if armed:
-                return settle_order(before, system, order.wish, armed, by_hand=order.by_hand, again=order.again)
-            question = (id(before), id(system), id(order.wish))
-            if question not in decided:
-                decided[question] = settle(before, system, order.wish)
-            return decided[question]
+        def answer(asked: tuple[int, Armed | None, bool, bool], before: SocketKeepalive, system: Keepalive) -> Choice:
+            wish, armed, by_hand, again = asked
+            return settle_order(before, system, wishes[wish], armed, by_hand=by_hand, again=again)
 
-        return self._each([order.connection for order in orders], choose, keep, Fate.ARMED)
+        questions = [
+            (id(order.wish), earlier.get(cookie), order.by_hand, order.again) for cookie, order in order_of.items()
+        ]
+        return self._each([order.connection for order in order_of.values()], questions, answer, keep, Fate.ARMED)
 
     def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
         """Put back what stood there before, where nobody has set it since."""
+        wanted = {connection.cookie: connection for connection in connections}
 
-        def choose(connection: Connection, before: SocketKeepalive, _: Keepalive) -> Choice:
-            return settle_back(before, earlier[connection.cookie])
+        def answer(armed: Armed, before: SocketKeepalive, _: Keepalive) -> Choice:
+            return settle_back(before, armed)
 
-        return self._each(connections, choose, lambda _: None, Fate.DISARMED)
+        questions = [earlier[cookie] for cookie in wanted]
+        return self._each(list(wanted.values()), questions, answer, lambda _: None, Fate.DISARMED)
 
     def close(self) -> None:
         """Take it out of the kernel."""
@@ -77,55 +76,32 @@ class BpfArmer:
             self._object.close()
         self._object = None
 
-    def _each(self, connections: Sequence[Connection], choose: Choose, keep: Keep, success: Fate) -> list[Arming]:
+    def _each(
+        self,
+        connections: Sequence[Connection],
+        questions: Sequence[Question],
+        answer: Answer[Question],
+        keep: Keep,
+        success: Fate,
+    ) -> list[Arming]:
+        """In batches: of each connection, what the answer to its question brought about."""
+        programs = self.load()
         armings: list[Arming] = []
         for start in range(0, len(connections), MOST):
-            wanted = {one.cookie: one for one in connections[start : start + MOST]}
-            cookies = np.fromiter(wanted, np.uint64, len(wanted))
+            batch = _Batch(connections[start : start + MOST], self._slots)
+            cookies = np.array(batch.cookies, np.uint64)
+            programs.put_all(WANTED, cookies, np.arange(len(cookies), dtype=np.uint32))
             try:
-                armings += self._settle(wanted, cookies, choose, keep, success)
+                self._pass(batch.netns)
+                record = batch.decide(questions[start : start + MOST], answer)
+                keep(record)
+                if record:
+                    batch.order()
+                    self._pass(batch.netns)
             finally:
-                self.load().drop_all(WISHES, cookies)
+                programs.drop_all(WANTED, cookies)
+            armings += batch.tell(success)
         return armings
-
-    def _settle(
-        self, wanted: dict[int, Connection], cookies: Column, choose: Choose, keep: Keep, success: Fate
-    ) -> list[Arming]:
-        """Look at all, have recorded what will be done, then do it."""
-        found = self._pass(wanted, cookies, np.zeros(len(cookies), WISH))
-        armings: list[Arming] = []
-        chosen: dict[int, Armed] = {}
-        rows: list[int] = []
-        told = zip(*(found[name].tolist() for name in ("cookie", "stands", "system")), strict=True)
-        for row, (cookie, stands, system) in enumerate(told):
-            connection, before = wanted[cookie], self._settings(stands)
-            after = choose(connection, before, self._settings(system).times)
-            if isinstance(after, Fate):
-                armings.append(Arming(connection, after, before, before))
-            else:
-                chosen[cookie] = Armed(cookie, connection.inode, before, after)
-                rows.append(row)
-        keep(list(chosen.values()))
-        done = self._bring_about(wanted, found[rows], [_numbers(one.after) for one in chosen.values()])
-        for cookie, armed in chosen.items():
-            if cookie in done:
-                outcome, stands = done[cookie]
-                fate = success if outcome == DONE else Fate.FAILED
-                armings.append(Arming(wanted[cookie], fate, armed.before, self._settings(stands)))
-        told_of = {arming.connection.cookie for arming in armings}
-        return armings + [Arming(one, Fate.GONE) for cookie, one in wanted.items() if cookie not in told_of]
-
-    def _bring_about(
-        self, wanted: dict[int, Connection], found: Column, after: list[Numbers]
-    ) -> dict[int, tuple[int, Sequence[int]]]:
-        """Outcome and what stands now, by cookie, of those that were still there."""
-        wishes = np.zeros(len(found), WISH)
-        wishes["before"] = found["stands"]
-        wishes["after"] = np.array(after, np.int32).reshape(-1, len(TIMES))
-        wishes["verb"] = SET
-        done = self._pass(wanted, found["cookie"].copy(), wishes)
-        outcomes = zip(done["outcome"].tolist(), done["stands"].tolist(), strict=True)
-        return dict(zip(done["cookie"].tolist(), outcomes, strict=True))
 
     def load(self) -> libbpf.Object:
         """The program, once it is in the kernel. Raises Unsupported, NotPermitted."""
@@ -135,23 +111,18 @@ class BpfArmer:
                 programs.preset(libbpf.CONSTANTS)
                 programs.load()
                 self._link = programs.attach_iterator(PROGRAM)
+                self._slots = programs.shared(SLOTS, SLOT, MOST)
             except BaseException:
                 programs.close()
                 raise
             self._object = programs
         return self._object
 
-    def _pass(self, wanted: dict[int, Connection], cookies: Column, wishes: Column) -> Column:
-        """What the program tells of these sockets, each once; of one that is gone, nothing."""
-        if not len(cookies):
-            return np.empty(0, RESULT)
-        self.load().put_all(WISHES, cookies, wishes)
-        scratch = memoryview(bytearray(SCRATCH))
-        netns = {connection.netns for connection in wanted.values()}
-        parts = [part.copy() for each in self._iterators(netns) for part in records(each, RESULT, scratch)]
-        results = np.concatenate([np.empty(0, RESULT), *parts])
-        _, first = np.unique(results["cookie"], return_index=True)  # a bucket that changes may be walked twice
-        return results[first]
+    def _pass(self, netns: set[int]) -> None:
+        """Over all sockets of these namespaces; what was wanted of them is done, and told in the slots."""
+        for iterator in self._iterators(netns):
+            for _ in records(iterator, SLOT, memoryview(bytearray(1))):
+                pass
 
     def _iterators(self, netns: set[int]) -> Iterator[int]:
         """One over each of these namespaces that is still there and may be entered."""
@@ -164,15 +135,68 @@ class BpfArmer:
                 with contextlib.suppress(OSError):
                     yield namespaces.inside(paths[one], lambda: libbpf.open_iterator(self._link))
 
-    def _settings(self, numbers: Sequence[int]) -> SocketKeepalive:
-        """Most sockets have the same: each is made once."""
-        idle, interval, probes, on = key = tuple(numbers)
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = SocketKeepalive(bool(on), Keepalive(idle, interval, probes))
-        return known
+
+class _Batch:
+    """Some connections, each with the slot of its row."""
+
+    def __init__(self, connections: Sequence[Connection], slots: Column) -> None:
+        self._connections = connections
+        self._slots = slots[: len(connections)]
+        self._slots["state"] = LOOK
+        self._chosen: list[tuple[Indices, Armed]] = []
+        self._armings: list[Arming] = []
+        self.cookies = [connection.cookie for connection in connections]
+        self.netns = {connection.netns for connection in connections}
+
+    def decide(self, questions: Sequence[Question], answer: Answer[Question]) -> dict[int, Armed]:
+        """What the answers are to what was found, by cookie, of those that are to be set."""
+        record: dict[int, Armed] = {}
+        for question, rows in self._alike(questions):
+            slot = self._slots[rows[0]]
+            if slot["state"] == LOOK:
+                self._tell(rows, Fate.GONE)
+                continue
+            before, system = _keepalive(slot["stands"]), _keepalive(slot["system"])
+            after = answer(question, before, system.times)
+            if isinstance(after, Fate):
+                self._tell(rows, after, before, before)
+            else:
+                armed = Armed(before, after)
+                record.update(dict.fromkeys([self.cookies[row] for row in rows], armed))
+                self._chosen.append((np.array(rows), armed))
+        return record
+
+    def order(self) -> None:
+        """Have the next pass set these."""
+        for rows, armed in self._chosen:
+            self._slots["after"][rows] = *armed.after.times, armed.after.on
+            self._slots["state"][rows] = SET
+
+    def tell(self, success: Fate) -> list[Arming]:
+        """What became of all of them."""
+        for rows, armed in self._chosen:
+            done = self._slots["state"][rows] == DONE
+            self._tell(rows[done].tolist(), success, armed.before, armed.after)
+            for row in rows[~done].tolist():
+                slot = self._slots[row]
+                self._tell([row], UNSET[int(slot["state"])], armed.before, _keepalive(slot["stands"]))
+        return self._armings
+
+    def _tell(self, rows: Sequence[int], fate: Fate, *known: SocketKeepalive) -> None:
+        if rows:
+            self._armings.append(Arming(tuple([self._connections[row] for row in rows]), fate, *known))
+
+    def _alike(self, questions: Sequence[Question]) -> Iterable[tuple[Question, list[int]]]:
+        """Rows with the same question in which the same was found."""
+        found = np.column_stack([self._slots[name] for name in ("state", "stands", "system")])
+        kinds = found.view(f"V{found.strides[0]}")[:, 0].tolist()
+        rows: dict[tuple[Question, bytes], list[int]] = defaultdict(list)
+        for row, kind in enumerate(zip(questions, kinds, strict=True)):
+            rows[kind].append(row)
+        return ((question, alike) for (question, _), alike in rows.items())
 
 
-def _numbers(keepalive: SocketKeepalive) -> Numbers:
-    times = keepalive.times
-    return times.idle, times.interval, times.probes, int(keepalive.on)
+def _keepalive(numbers: Column) -> SocketKeepalive:
+    """Of the kernel's settings."""
+    idle, interval, probes, on = numbers.tolist()
+    return SocketKeepalive(bool(on), Keepalive(idle, interval, probes))

@@ -131,6 +131,11 @@ class Object:
             self._library.bpf_map_delete_batch(self.map_fd(name), keys.ctypes.data, byref(c_uint32(len(keys))), None),
         )
 
+    def shared(self, name: str, kind: np.dtype[np.void], count: int) -> Column:
+        """The first values of an array of that name (BPF_F_MMAPABLE): the same memory here and in the kernel."""
+        with self._attempt():
+            return np.frombuffer(mmap.mmap(self.map_fd(name), count * kind.itemsize), kind)
+
     def map_fd(self, name: str) -> int:
         """The descriptor of a map, which stays open until close()."""
         return int(self._library.bpf_map__fd(self._map(name)))
