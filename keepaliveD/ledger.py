@@ -24,7 +24,7 @@ from keepaliveD.model import Armed, Keepalive, SocketKeepalive
 from keepaliveD.sockets import Column
 
 FILE = "armed"
-WORDS = 9  # of a line about a socket that is armed
+WORDS = 8  # after the cookie of a socket that is armed
 LEFT = "-"
 SPARE = 1000  # lines about sockets that are gone, before they are cleared away
 
@@ -151,22 +151,22 @@ class Ledger:
             self._read_from = (status.st_ino, 0)
             return
         for line in whole.splitlines():
-            self._learn(line.split())
+            self._learn(line)
         self._read_from = (status.st_ino, known + len(whole))
 
-    def _learn(self, words: list[str]) -> None:
+    def _learn(self, line: str) -> None:
         """What is neither kind of line says nothing."""
-        with contextlib.suppress(ValueError, IndexError):
-            cookie = int(words[0])
+        with contextlib.suppress(ValueError):
+            first, _, rest = line.partition(" ")
+            cookie = int(first)
             if not 0 <= cookie < 1 << 64:
                 return
-            if len(words) == WORDS:
-                numbers = list(map(int, words[1:]))
-                self._armed[cookie] = Armed(_keepalive(numbers[:4]), _keepalive(numbers[4:]))
-                self._left.discard(cookie)
-            elif words[1:] == [LEFT]:
+            if rest == LEFT:
                 self._armed.pop(cookie, None)
                 self._left.add(cookie)
+            else:
+                self._armed[cookie] = _read(rest)
+                self._left.discard(cookie)
 
     @contextlib.contextmanager
     def _reporting(self, verb: str) -> Iterator[None]:
@@ -191,6 +191,10 @@ def _words(armed: Armed) -> str:
     return " ".join(f"{on:d} {times.idle} {times.interval} {times.probes}" for on, times in armed)
 
 
-def _keepalive(numbers: list[int]) -> SocketKeepalive:
-    on, idle, interval, probes = numbers
-    return SocketKeepalive(bool(on), Keepalive(idle, interval, probes))
+@functools.lru_cache(maxsize=1024)
+def _read(words: str) -> Armed:
+    """Its twin; raises ValueError."""
+    numbers = list(map(int, words.split()))
+    if len(numbers) != WORDS:
+        raise ValueError(words)
+    return Armed(*(SocketKeepalive(bool(on), Keepalive(*times)) for on, *times in (numbers[:4], numbers[4:])))

@@ -290,6 +290,17 @@ def test_every_fate_is_either_told_or_not_worth_it() -> None:
     assert {fate for fate in Fate if told(arming(fate))} == set(Fate) - {Fate.OBSERVED, Fate.ENOUGH, Fate.GONE}
 
 
+def test_of_what_its_program_set_meanwhile_that_is_said_which_stands_there_now() -> None:
+    (entry,) = told(Arming((BARE,), Fate.CHANGED, OFF, SocketKeepalive(True, Keepalive(33, 75, 9))))
+    assert entry.message.startswith(LINE + "not armed: left: its program set it at the same moment (idle 33s, ")
+
+
+def test_connections_of_one_fate_are_told_of_apart_where_their_units_or_paths_are() -> None:
+    others = (dataclasses.replace(BARE, owner=Owner(9, "psql", "pool.service")), dataclasses.replace(BARE, path="p"))
+    said = told(Arming((BARE, *others, *[BARE] * HANDFUL), Fate.ARMED, OFF, ON))
+    assert [entry.fields.get("KEEPALIVE_COUNT", 1) for entry in said] == [HANDFUL + 1, 1, 1]
+
+
 def test_a_dry_run_says_would() -> None:
     (entry,) = told(Arming((BARE,), Fate.WOULD, after=ON))
     assert entry.message == LINE + "would be armed by arm[1]: idle 180s, interval 20s, probes 31" + BECAUSE

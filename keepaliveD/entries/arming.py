@@ -24,16 +24,30 @@ HELP = {
 def of_arming(outcome: Outcome) -> Iterator[Entry]:
     """Everything to say of it."""
     untold = UNTOLD if not isinstance(outcome.action, Arm) or outcome.action.last else {*UNTOLD, *SLIPPED}
-    told = [(one, arming) for arming in outcome.armings if arming.fate not in untold for one in arming.connections]
-    groups: dict[tuple[Fate, str, str], list[tuple[Connection, Arming]]] = {}
-    for connection, arming in told:
-        key = (arming.fate, connection.owner.unit or connection.owner.process, connection.path)
-        groups.setdefault(key, []).append((connection, arming))
+    told = [arming for arming in outcome.armings if arming.fate not in untold]
+    few = _count(told) <= HANDFUL
+    groups: dict[tuple[Fate, str, str], list[Arming]] = {}
+    for arming in told:
+        for (unit, path), connections in _apart(arming.connections).items():
+            alike = Arming(tuple(connections), arming.fate, arming.before, arming.after)
+            groups.setdefault((arming.fate, unit, path), []).append(alike)
     for members in groups.values():
-        if len(told) <= HANDFUL or len(members) == 1:
-            yield from (_single(connection, arming, outcome) for connection, arming in members)
+        if few or _count(members) == 1:
+            yield from (_single(one, arming, outcome) for arming in members for one in arming.connections)
         else:
             yield _summary(members, outcome)
+
+
+def _apart(connections: Sequence[Connection]) -> dict[tuple[str, str], list[Connection]]:
+    """By unit, or process, and path."""
+    groups: dict[tuple[str, str], list[Connection]] = {}
+    for one in connections:
+        groups.setdefault((one.owner.unit or one.owner.process, one.path), []).append(one)
+    return groups
+
+
+def _count(armings: Sequence[Arming]) -> int:
+    return sum(len(arming.connections) for arming in armings)
 
 
 def _single(connection: Connection, arming: Arming, outcome: Outcome) -> Entry:
@@ -46,16 +60,17 @@ def _single(connection: Connection, arming: Arming, outcome: Outcome) -> Entry:
     )
 
 
-def _summary(members: Sequence[tuple[Connection, Arming]], outcome: Outcome) -> Entry:
+def _summary(members: Sequence[Arming], outcome: Outcome) -> Entry:
     """Many of one unit on one path with one fate."""
-    connection, urgent = min(members, key=lambda member: member[0].left)
+    each = ((connection, arming) for arming in members for connection in arming.connections)
+    connection, urgent = min(each, key=lambda member: member[0].left)
     rule = _rule(connection, outcome)
     unit = connection.owner.unit or connection.owner.process
     of_unit = f" of {quoted(unit)}" if unit else ""
-    fields: dict[str, Value] = {"KEEPALIVE_COUNT": len(members), "KEEPALIVE_PATH": connection.path}
+    fields: dict[str, Value] = {"KEEPALIVE_COUNT": _count(members), "KEEPALIVE_PATH": connection.path}
     if connection.owner.unit:
         fields["KEEPALIVE_UNIT"] = connection.owner.unit
-    many = f"{len(members)} connections{of_unit} on path {quoted(connection.path)}"
+    many = f"{_count(members)} connections{of_unit} on path {quoted(connection.path)}"
     such = f"{connection.local} -> {connection.remote}"
     return Entry(
         EVENTS.get(urgent.fate, "unarmed"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from keepaliveD.model import Armed, Arming, Connection, IPNetwork, Keepalive, Wish
 from keepaliveD.policy.handshake import Opening
@@ -62,8 +62,7 @@ class Owners(Protocol):
 Keep = Callable[[Mapping[int, Armed]], None]  # by cookie
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """Arm this socket as that rule wishes; by hand even where somebody has set it since we did.
 
     `again`: this very process has armed it before.

@@ -162,6 +162,26 @@ def test_what_counts_as_chosen_is_measured_by_the_sockets_own_namespace(place: P
     assert (arming.fate, arming.before and arming.before.times.idle) == (Fate.ARMED, 611)
 
 
+def test_of_two_that_look_alike_each_is_measured_by_its_own_namespace(place: Place) -> None:
+    place.namespace.set_sysctl(TIME, 611)
+    with Namespace() as elsewhere:
+        there = Place(elsewhere)
+        ends = place.connect()[0], there.connect()[0]
+        for end in ends:
+            end.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+        ends[1].setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 611)
+        armings = place.arm([*place.seen(ends[0]), *there.seen(ends[1])], ArmAction.REARM)
+    assert fates(armings) == {cookie(ends[0]): Fate.ARMED, cookie(ends[1]): Fate.OWN}
+
+
+def test_a_socket_of_an_earlier_arming_is_not_touched_by_a_later_one(place: Place) -> None:
+    near, other = place.connect()
+    place.arm(place.seen(near))
+    near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 7200)
+    assert fates(place.arm(place.seen(other))) == {cookie(other): Fate.ARMED}
+    assert (stands(near), stands(other)) == ((True, 7200), (True, 180))
+
+
 def test_what_a_program_sets_between_the_look_and_the_arming_stays(place: Place) -> None:
     near, other = place.connect()
     armings = place.arm(place.seen(near, other), keep=lambda _: near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 33))

@@ -74,7 +74,7 @@ class BpfArmer:
         """Take it out of the kernel."""
         if self._object:
             self._object.close()
-        self._object = None
+        self._object, self._slots = None, np.empty(0, SLOT)
 
     def _each(
         self,
@@ -96,7 +96,7 @@ class BpfArmer:
                 record = batch.decide(questions[start : start + MOST], answer)
                 keep(record)
                 if record:
-                    batch.order()
+                    batch.prepare()
                     self._pass(batch.netns)
             finally:
                 programs.drop_all(WANTED, cookies)
@@ -122,7 +122,7 @@ class BpfArmer:
         """Over all sockets of these namespaces; what was wanted of them is done, and told in the slots."""
         for iterator in self._iterators(netns):
             for _ in records(iterator, SLOT, memoryview(bytearray(1))):
-                pass
+                pass  # there are none: it is read to its end for what it does
 
     def _iterators(self, netns: set[int]) -> Iterator[int]:
         """One over each of these namespaces that is still there and may be entered."""
@@ -166,7 +166,7 @@ class _Batch:
                 self._chosen.append((np.array(rows), armed))
         return record
 
-    def order(self) -> None:
+    def prepare(self) -> None:
         """Have the next pass set these."""
         for rows, armed in self._chosen:
             self._slots["after"][rows] = *armed.after.times, armed.after.on
