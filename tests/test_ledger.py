@@ -229,6 +229,13 @@ def test_what_another_process_records_is_known_to_all_without_a_restart(tmp_path
     assert sorted(by_hand.armed()) == [1]
 
 
+def test_what_another_process_arms_again_is_no_longer_left(tmp_path: Path) -> None:
+    daemon, by_hand = ledger(tmp_path), ledger(tmp_path)
+    daemon.leave([1, 2])
+    by_hand.keep(armed(1))
+    assert (daemon.left(), sorted(daemon.armed())) == ({2}, [1])
+
+
 def test_a_file_that_tidy_replaces_while_another_waits_for_it_is_not_written_into(tmp_path: Path) -> None:
     """It would write into a file without a name."""
     keeper, waiting = ledger(tmp_path), ledger(tmp_path)

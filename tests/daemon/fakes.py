@@ -130,11 +130,11 @@ class FakeArmer:
         if self.refusal:
             raise self.refusal
         self.orders += orders
-        done = [
-            Arming((order.connection,), self.fate, OFF, SocketKeepalive(True, order.wish.times)) for order in orders
-        ]
-        keep({order.connection.cookie: Armed(OFF, SocketKeepalive(True, order.wish.times)) for order in orders})
-        return done
+        alike: dict[Armed, list[Connection]] = {}
+        for order in orders:
+            alike.setdefault(Armed(OFF, SocketKeepalive(True, order.wish.times)), []).append(order.connection)
+        keep({one.cookie: armed for armed, connections in alike.items() for one in connections})
+        return [Arming(tuple(connections), self.fate, *armed) for armed, connections in alike.items()]
 
     def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
         return [
