@@ -296,3 +296,16 @@ def test_nothing_is_set_where_the_record_cannot_be_written(place: Place) -> None
         place.arm(place.seen(near), keep=full)
     assert stands(near) == (False, 7200)
     assert place.arm(place.seen(near))[0].fate is Fate.ARMED  # it can go on
+
+
+def test_once_closed_it_has_nothing_of_the_kernels_mapped(place: Place) -> None:
+    """A mapping would keep the array in the kernel."""
+
+    def mapped() -> int:
+        return Path("/proc/self/maps").read_text().count("bpf-map")
+
+    before = mapped()
+    place.arm(place.seen(place.connect()[0]))
+    assert mapped() > before
+    place.armer.close()
+    assert mapped() == before
