@@ -19,7 +19,7 @@ from keepaliveD.model import Armed, Arming, Connection, Fate, Keepalive, SocketK
 from keepaliveD.platforms.base import Keep, Order
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.bpf import libbpf
-from keepaliveD.platforms.linux.bpf.iterator import records
+from keepaliveD.platforms.linux.bpf.iterator import exhaust
 from keepaliveD.policy.settle import settle_back, settle_order
 from keepaliveD.sockets import Column, Indices
 
@@ -121,8 +121,7 @@ class BpfArmer:
     def _pass(self, netns: set[int]) -> None:
         """Over all sockets of these namespaces; what was wanted of them is done, and told in the slots."""
         for iterator in self._iterators(netns):
-            for _ in records(iterator, SLOT, memoryview(bytearray(1))):
-                pass  # there are none: it is read to its end for what it does
+            exhaust(iterator)
 
     def _iterators(self, netns: set[int]) -> Iterator[int]:
         """One over each of these namespaces that is still there and may be entered."""

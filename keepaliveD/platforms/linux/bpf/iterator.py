@@ -1,4 +1,4 @@
-"""Reading what an iterator writes: records of one kind, until its end."""
+"""Running an iterator over all sockets, and reading the records that it writes."""
 
 from __future__ import annotations
 
@@ -30,6 +30,14 @@ def records(iterator: int, kind: np.dtype[np.void], scratch: memoryview) -> Iter
         os.close(iterator)
     if filled:
         raise KernelError(f"BPF: {filled} bytes after the last socket: programs of another version")
+
+
+def exhaust(iterator: int) -> None:
+    """Have it visit everything, for what it does there: it writes nothing. Raises KernelError."""
+    try:
+        _read(iterator, memoryview(bytearray(1)))
+    finally:
+        os.close(iterator)
 
 
 def _read(iterator: int, space: memoryview) -> int:

@@ -132,20 +132,16 @@ class Object:
         )
 
     def shared(self, name: str, kind: np.dtype[np.void], count: int) -> Column:
-        """The first values of an array of that name (BPF_F_MMAPABLE): the same memory here and in the kernel."""
+        """The first values of an array (BPF_F_MMAPABLE, or variables): the same memory here and in the kernel.
+
+        It keeps the array there. Raises NotPermitted, Unsupported.
+        """
         with self._attempt():
             return np.frombuffer(mmap.mmap(self.map_fd(name), count * kind.itemsize), kind)
 
     def map_fd(self, name: str) -> int:
         """The descriptor of a map, which stays open until close()."""
         return int(self._library.bpf_map__fd(self._map(name)))
-
-    def memory(self, name: str, kind: np.dtype[np.void], count: int) -> Column:
-        """The map of that name as so many of `kind`, which keep it in the kernel. Raises KernelError."""
-        try:
-            return np.frombuffer(mmap.mmap(self.map_fd(name), kind.itemsize * count), kind)
-        except (OSError, ValueError) as error:
-            raise KernelError(f"{self._name}: {name}: {error}") from error
 
     def program_fd(self, program: str) -> int:
         """What run() takes; it stays open until close()."""

@@ -47,8 +47,8 @@ class BpfWalker:
         try:
             records.load(self._object, ignore)
             self._find, self._walk = self._object.program_fd(FIND), self._object.program_fd(WALK)
-            self._place = self._object.memory(".bss", PLACE, 1)
-            self._records = self._object.memory("records", records.RECORD, RECORDS)
+            self._place = self._object.shared(".bss", PLACE, 1)
+            self._records = self._object.shared("records", records.RECORD, RECORDS)
         except BaseException:
             self._object.close()
             raise
