@@ -84,7 +84,8 @@ class Performer:
         if not everywhere:
             return 'new connections wait for the next scan (watch.namespaces = "own")'
         self._handshake = self._handshakes.begin(engine=engine, openings=wanted, survive=survive)
-        return "new connections are armed at the handshake"
+        reason = self._handshake.unpinned
+        return "new connections are armed at the handshake" + (f", until the daemon ends ({reason})" if reason else "")
 
     def look_around(self) -> None:
         """Tell who arms new connections which units and containers there are now, where rules ask for them."""

@@ -93,6 +93,10 @@ class Armer(Protocol):
 class Handshake(Protocol):
     """Arms new connections while they are opened."""
 
+    @property
+    def unpinned(self) -> str:
+        """Why it will not outlive us though it should, or nothing."""
+
     def look_around(self) -> None:
         """Learn which units and containers there are now; those of others wait for the next scan.
 

@@ -88,6 +88,7 @@ class FakeHandshakes:
     """Begins and ends whatever it is told to; `refusal` is what it answers instead."""
 
     refusal: Refusal | None = None
+    unpinned: str = ""
     begun: list[tuple[str, list[Opening], bool]] = field(default_factory=list)
     at_work: int = 0
     looks: int = 0
@@ -98,7 +99,7 @@ class FakeHandshakes:
             raise self.refusal
         self.begun.append((engine, list(openings), survive))
         self.at_work += 1
-        self.pin = "/pin" if survive else ""
+        self.pin = "/pin" if survive and not self.unpinned else ""
         return self
 
     def look_around(self) -> None:

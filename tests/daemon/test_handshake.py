@@ -120,6 +120,14 @@ def test_it_survives_where_that_is_wanted(stage: Stage) -> None:
     assert stage.handshakes.pin == "/pin"
 
 
+def test_where_it_cannot_survive_it_is_done_nevertheless_and_the_reason_is_told(stage: Stage) -> None:
+    stage.config = config(survive_stop=True)
+    stage.handshakes.unpinned = "/pin: Read-only file system"
+    stage.script = [lambda: stage_is_at_work(stage)]
+    stage.run()
+    assert "armed at the handshake, until the daemon ends (/pin: Read-only file system)" in said(stage)
+
+
 def test_where_nothing_was_left_nothing_is_removed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who may not even look there would else be told of it at every start."""
     monkeypatch.setattr(stage.handshakes, "end", lambda: pytest.fail("removed"))

@@ -47,6 +47,7 @@ boot) # https://systemd.io/CONTAINER_INTERFACE
 	mount -o remount,bind,ro $root/proc/sys # the kernel's are shared, those of the network are its own
 	mount -t sysfs -o ro,nosuid,nodev,noexec sysfs $root/sys
 	mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 $root/sys/fs/cgroup
+	mount -t bpf -o nosuid,nodev,noexec,mode=700 bpf $root/sys/fs/bpf # as systemd does on a host
 	mount -t tmpfs -o mode=755,nosuid,nodev tmpfs $root/run
 	mount -t tmpfs -o mode=755,nosuid tmpfs $root/dev
 	mkdir $root/dev/pts $root/dev/shm

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from tests.install.conftest import install
@@ -23,6 +25,7 @@ NOT_OURS = (  # that any installation changes
     "/var/lib/systemd/deb-systemd-helper",
     "/var/log",
 )
+SURVIVING = '[keepalive]\nsurvive_stop = true\n[[arm]]\nports = [7000]\naction = "enable"\nidle = "60s"\n'
 
 
 def files(machine: Machine) -> set[str]:
@@ -126,6 +129,22 @@ def test_it_can_be_installed_again_and_removal_stops_it(machine: Machine, packag
     machine.run("apt-get", "-qq", "-y", "remove", "tcp-keepalived")
     assert machine.show("LoadState") in ("not-found", "masked")
     assert machine.keepalive == UNTUNED
+
+
+def test_removal_ends_what_was_to_survive_the_daemon(machine: Machine, package: Package) -> None:
+    """Nobody would be there to end it."""
+    install(machine, package)
+    drop_in = machine.path("/usr/share/doc/tcp-keepalived/examples/drop-ins/bpf.conf").read_text(encoding="utf-8")
+    machine.write("/etc/tcp-keepalived/config.d/test.toml", SURVIVING)
+    machine.drop_in(drop_in)
+    machine.run("systemctl", "reset-failed", UNIT, check=False)  # it was started often enough by now
+    machine.systemctl("restart")
+    machine.main_process()
+    machine.systemctl("stop")
+    assert "arms new connections" in machine.run("keepalivectl", "engine").stdout
+    machine.run("apt-get", "-qq", "-y", "remove", "tcp-keepalived")
+    assert machine.says("", "find", "/sys/fs/bpf", "-path", "/sys/fs/bpf/tcp-keepalived*")
+    shutil.rmtree(machine.path(f"/run/systemd/system/{UNIT}.d"))
 
 
 def test_purging_leaves_nothing(machine: Machine, before: set[str]) -> None:

@@ -452,10 +452,26 @@ def test_with_what_bpf_needs_sockets_are_read_and_armed_by_it(service: Machine) 
     service.until(lambda: armed(service) == 2)
 
 
+AT_THE_HANDSHAKE = f"""
+{QUICK}
+[[arm]]
+networks = ["10.77.0.0/16"]
+action = "enable"
+idle = "1s"
+interval = "1s"
+"""
+SURVIVING = f"{AT_THE_HANDSHAKE}\n[keepalive]\nsurvive_stop = true\n"
+BPFFS = "/sys/fs/bpf"
+
+
+def pinned(service: Machine) -> str:
+    """What of ours stands in the BPF file system."""
+    return service.run("find", BPFFS, "-path", f"{BPFFS}/tcp-keepalived*").stdout
+
+
 def test_with_what_bpf_needs_new_connections_are_armed_while_they_are_opened(service: Machine) -> None:
     """No scan finds anything left to do."""
-    rule = '[[arm]]\nnetworks = ["10.77.0.0/16"]\naction = "enable"\nidle = "1s"\ninterval = "1s"\n'
-    after = start_with_bpf(service, QUICK + rule)
+    after = start_with_bpf(service, AT_THE_HANDSHAKE)
     assert "new connections are armed at the handshake" in str(service.expect("started", after)["MESSAGE"])
     crowd(service, ADDRESS, "7403", "1", "1")
     assert armed(service) == 2
@@ -464,3 +480,41 @@ def test_with_what_bpf_needs_new_connections_are_armed_while_they_are_opened(ser
     service.run("systemctl", "stop", CROWD_UNIT)
     crowd(service, ADDRESS, "7404", "1", "1")
     assert armed(service) == 0
+    assert pinned(service) == ""
+
+
+def test_with_what_bpf_needs_protection_can_survive_a_stop_until_it_is_disarmed(service: Machine) -> None:
+    """Also a restart in between, which pins it anew."""
+    after = start_with_bpf(service, SURVIVING)
+    service.systemctl("restart")
+    service.main_process()
+    for entry in service.entries("started", after):
+        assert str(entry["MESSAGE"]).endswith("new connections are armed at the handshake")
+    service.systemctl("stop")
+    crowd(service, ADDRESS, "7405", "1", "1")
+    assert armed(service) == 2
+    pin = f"{BPFFS}/tcp-keepalived/handshake"
+    assert f"pinned: {pin} arms new connections" in service.run("keepalivectl", "engine").stdout
+    assert f"{pin} is removed" in service.run("keepalivectl", "disarm").stdout
+    assert pinned(service) == ""
+    service.run("systemctl", "stop", CROWD_UNIT)
+    crowd(service, ADDRESS, "7406", "1", "1")
+    assert armed(service) == 0
+
+
+def test_where_nothing_can_be_pinned_new_connections_are_armed_until_the_stop(service: Machine) -> None:
+    """And it is told why. What was pinned here goes with the file system."""
+    service.run("umount", BPFFS)
+    try:
+        after = start_with_bpf(service, SURVIVING)
+        said = str(service.expect("started", after)["MESSAGE"])
+        assert f"at the handshake, until the daemon ends ({BPFFS}/tcp-keepalived/handshake: " in said
+        assert "bpf.conf" in said
+        crowd(service, ADDRESS, "7407", "1", "1")
+        assert armed(service) == 2
+        service.systemctl("stop")
+        service.run("systemctl", "stop", CROWD_UNIT)
+        crowd(service, ADDRESS, "7408", "1", "1")
+        assert armed(service) == 0
+    finally:
+        service.run("mount", "-t", "bpf", "-o", "mode=700", "bpf", BPFFS)

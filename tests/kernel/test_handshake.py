@@ -203,6 +203,32 @@ def test_it_ends_with_its_process_however_that_ends(cgroup: Path) -> None:
     assert opened(cgroup)[0] == UNTOUCHED
 
 
+def test_where_it_cannot_be_pinned_it_is_at_work_nevertheless_and_says_why(cgroup: Path, tmp_path: Path) -> None:
+    """On another file system, and where no directory can be made."""
+    for pin in (tmp_path / "handshake", Path("/proc/tcp-keepalived/handshake")):
+        with contextlib.closing(Handshake(cgroup, [ANY], pin)) as held:
+            assert held.unpinned.startswith(f"{pin}: ")
+            assert opened(cgroup)[0] == ARMED
+        assert not pin.exists()
+        assert opened(cgroup)[0] == UNTOUCHED
+
+
+def test_a_new_program_takes_the_pin_of_the_one_before(cgroup: Path) -> None:
+    """As after a restart."""
+    pins = Path(tempfile.mkdtemp())
+    subprocess.run(["mount", "-t", "bpf", "bpf", str(pins)], check=True)
+    try:
+        pin = pins / "ours/handshake"
+        Handshake(cgroup, [ANY], pin).close()
+        again = Handshake(cgroup, [Opening(None, 0, Keepalive(60, 5, 9))], pin)
+        again.close()
+        assert (again.unpinned, opened(cgroup)[0]) == ("", "True 60 5 9")
+        pin.unlink()
+    finally:
+        subprocess.run(["umount", str(pins)], check=True)
+        os.rmdir(pins)
+
+
 def test_where_it_is_pinned_it_outlives_its_process_until_it_is_removed(cgroup: Path) -> None:
     """survive_stop = true."""
     pins = Path(tempfile.mkdtemp())

@@ -48,7 +48,10 @@ ROOTS = ("sys/fs/cgroup", "sys/fs/cgroup/unified")  # where cgroup v2 is mounted
 
 
 class Handshake:
-    """The program, at work from here to close(); where it is pinned, until unpin()."""
+    """The program, at work from here to close(); where it is pinned, until unpin().
+
+    `unpinned` says why it is not pinned though it should be.
+    """
 
     def __init__(
         self,
@@ -72,10 +75,8 @@ class Handshake:
             self._object.preset(b"".join(map(_rule, openings)), RULES)
             self._object.load()
             self.look_around()
-            if pin:
-                pin.parent.mkdir(mode=0o700, exist_ok=True)
-                pin.unlink(missing_ok=True)
-            self._object.attach_cgroup(PROGRAM, cgroup, pin)
+            link = self._object.attach_cgroup(PROGRAM, cgroup)
+            self.unpinned = self._pin(link, pin) if pin else ""
         except BaseException:
             self._object.close()
             raise
@@ -103,6 +104,17 @@ class Handshake:
     def close(self) -> None:
         """Detach it, unless it is pinned."""
         self._object.close()
+
+    def _pin(self, link: int, pin: Path) -> str:
+        """Have it outlive us, in place of what did so before; why it cannot, or nothing."""
+        try:
+            pin.unlink(missing_ok=True)
+            self._object.pin(link, pin)
+        except OSError as error:
+            return (
+                f"{pin}: {error.strerror}; it takes a BPF file system that may be written to, see the drop-in bpf.conf"
+            )
+        return ""
 
 
 def cgroup_root(root: Path) -> Path:

@@ -155,8 +155,8 @@ class Object:
         self._links.append(link)
         return int(self._library.bpf_link__fd(link))
 
-    def attach_cgroup(self, program: str, cgroup: Path, pin: Path | None = None) -> None:
-        """Run it for all of that cgroup, beside what others attach there; until close(), or while it is pinned.
+    def attach_cgroup(self, program: str, cgroup: Path) -> int:
+        """Run it for all of that cgroup, beside what others attach there; until close(), or while pin() has it.
 
         Raises NotPermitted, Unsupported.
         """
@@ -168,9 +168,11 @@ class Object:
                 os.close(descriptor)
             _check(link)
         self._links.append(link)
-        if pin:
-            with self._attempt():
-                _check(self._library.bpf_link__pin(link, os.fsencode(pin)) == 0)
+        return int(link)
+
+    def pin(self, link: int, path: Path) -> None:
+        """Have what attach_cgroup() began go on as long as this file exists; its directory is made. Raises OSError."""
+        _check(self._library.bpf_link__pin(link, os.fsencode(path)) == 0)
 
     def close(self) -> None:
         """Take everything out of the kernel."""
