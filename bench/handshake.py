@@ -1,4 +1,4 @@
-"""What arming at the handshake costs: connections a second, with the program attached and without."""
+"""What arming at the handshake costs: processor time of connections with the program attached and without."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path as File
 from statistics import median
 
@@ -18,14 +19,22 @@ from keepaliveD.model import Keepalive
 from keepaliveD.platforms.linux.bpf.handshake import Handshake, cgroup_root
 from keepaliveD.policy.handshake import Opening
 
-CONNECTIONS = 5_000  # a round
-WARM_UP = 2  # rounds that are not counted
-ROUNDS = 31
 ALL = [Opening(None, 0, Keepalive(180, 20, 31))]
-NO_LINGER = struct.pack("ii", 1, 0)  # a reset leaves no TIME_WAIT, which would use up the ports
+
+LIVES = 1_000  # connections that live from opening to closing, between each two readings of the clock
+PAIRS = 101  # of a client and a server, one after another: how fast one is depends on where in memory it lies
+
+RESETS = 2_000  # connections that are opened, accepted and reset
+ROUNDS = 31
+WARM_UP = 2  # of these rounds, not counted
+NO_LINGER = struct.pack("ii", 1, 0)
+
+# nothing waits for a process on another processor, and TIME_WAIT ends with the namespace
+APART = ("taskset", "--cpu-list", str(max(os.sched_getaffinity(0))), "unshare", "--net")
+PREPARE = ("sh", "-c", 'ip link set lo up && exec "$@"', "bench")
 
 
-def work(cgroup: str) -> None:
+def reset(cgroup: str) -> None:
     """In that cgroup, for each line: open, accept and drop connections, and tell the seconds of processor time.
 
     All of a connection over loopback is done in these, and what else the machine does is not in them.
@@ -35,7 +44,7 @@ def work(cgroup: str) -> None:
         address = listener.getsockname()
         for _ in sys.stdin:
             start = time.process_time()
-            for _ in range(CONNECTIONS):
+            for _ in range(RESETS):
                 with socket.socket() as near:
                     near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
                     near.connect(address)
@@ -44,13 +53,13 @@ def work(cgroup: str) -> None:
 
 
 @contextlib.contextmanager
-def worker() -> Iterator[tuple[File, subprocess.Popen[str]]]:
-    """One in a cgroup of its own."""
+def worker(*command: str, to: Sequence[str] = ()) -> Iterator[tuple[File, subprocess.Popen[str]]]:
+    """This command, which is told of a cgroup of its own, then `to`."""
     cgroup = cgroup_root(File("/")) / f"keepalived-bench-{os.getpid()}"
     cgroup.mkdir()
     try:
-        command = [sys.executable, "-m", "bench.handshake", str(cgroup)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        pipe = subprocess.PIPE
+        with subprocess.Popen([*command, str(cgroup), *to], stdin=pipe, stdout=pipe, text=True) as process:
             yield cgroup, process
     finally:
         cgroup.rmdir()
@@ -64,28 +73,52 @@ def ask(process: subprocess.Popen[str]) -> float:
     return float(process.stdout.readline())
 
 
+def compare(cgroup: File, process: subprocess.Popen[str]) -> tuple[float, float]:
+    """The seconds of a round without the program, before and after, and of one with it."""
+    before = ask(process)
+    with contextlib.closing(Handshake(cgroup, ALL)):
+        armed = ask(process)
+    return (before + ask(process)) / 2, armed
+
+
+def lives() -> Iterator[tuple[float, float]]:
+    """For each pair: the seconds of its connections without the program, and with it."""
+    with tempfile.TemporaryDirectory() as directory:
+        program = f"{directory}/lives"
+        subprocess.run(["gcc", "-O2", "-o", program, File(__file__).with_name("lives.c")], check=True)
+        for _ in range(PAIRS):
+            with worker(*APART, *PREPARE, program, to=[str(LIVES)]) as (cgroup, process):
+                ask(process)  # not counted: it is new
+                yield compare(cgroup, process)
+
+
+def resets() -> Iterator[tuple[float, float]]:
+    """The same of connections that are reset, for each round."""
+    with worker(sys.executable, "-m", "bench.handshake") as (cgroup, process):
+        rounds = [compare(cgroup, process) for _ in range(WARM_UP + ROUNDS)]
+    yield from rounds[WARM_UP:]
+
+
 def main() -> int:
     """Measure in turns, and show."""
-    with worker() as (cgroup, process):
-        rounds = []
-        for _ in range(WARM_UP + ROUNDS):
-            without = ask(process)
-            with contextlib.closing(Handshake(cgroup, ALL)):
-                rounds.append((without, ask(process)))
-    bare, armed = (median(times) for times in zip(*rounds[WARM_UP:], strict=True))
-    ratio = median(without / with_it for without, with_it in rounds[WARM_UP:])
+    whole = list(lives())
+    bare, armed = (median(times) / LIVES * 1e6 for times in zip(*whole, strict=True))
+    ratio = median(without / with_it for without, with_it in whole)
+    least, least_armed = (median(times) / RESETS * 1e6 for times in zip(*resets(), strict=True))
     return show(
-        f"{CONNECTIONS:,} connections opened and accepted, medians of {ROUNDS} rounds",
+        f"processor time of a connection at both ends, medians of {PAIRS} pairs and {ROUNDS} rounds",
         [
-            Row("without", CONNECTIONS / bare, "/s"),
-            Row("armed at the handshake", CONNECTIONS / armed, "/s"),
+            Row("opened, used, closed", bare, "us"),
+            Row("the same, armed", armed, "us"),
             Row("rate with / without", ratio, at_least=0.97),
+            Row("opened and reset", least, "us"),
+            Row("the same, armed", least_armed, "us"),
         ],
     )
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        work(sys.argv[1])
+        reset(sys.argv[1])
     else:
         sys.exit(main())
