@@ -84,8 +84,10 @@ class Performer:
         if not everywhere:
             return 'new connections wait for the next scan (watch.namespaces = "own")'
         self._handshake = self._handshakes.begin(engine=engine, openings=wanted, survive=survive)
-        reason = self._handshake.unpinned
-        return "new connections are armed at the handshake" + (f", until the daemon ends ({reason})" if reason else "")
+        said = "new connections are armed at the handshake"
+        if reason := self._handshake.unpinned:
+            said += f", but not after the daemon's end (keepalive.survive_stop: {reason})"
+        return said
 
     def look_around(self) -> None:
         """Tell who arms new connections which units and containers there are now, where rules ask for them."""

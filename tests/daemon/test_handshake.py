@@ -125,7 +125,9 @@ def test_where_it_cannot_survive_it_is_done_nevertheless_and_the_reason_is_told(
     stage.handshakes.unpinned = "/pin: Read-only file system"
     stage.script = [lambda: stage_is_at_work(stage)]
     stage.run()
-    assert "armed at the handshake, until the daemon ends (/pin: Read-only file system)" in said(stage)
+    assert said(stage).endswith(
+        "armed at the handshake, but not after the daemon's end (keepalive.survive_stop: /pin: Read-only file system)"
+    )
 
 
 def test_where_nothing_was_left_nothing_is_removed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
