@@ -502,6 +502,18 @@ def test_with_what_bpf_needs_protection_can_survive_a_stop_until_it_is_disarmed(
     assert armed(service) == 0
 
 
+def test_with_what_bpf_needs_a_reload_pins_and_removes_as_it_is_then_wanted(service: Machine) -> None:
+    """Within the sandbox of the daemon that runs."""
+    start_with_bpf(service, AT_THE_HANDSHAKE)
+    for configuration, stays in ((SURVIVING, True), (AT_THE_HANDSHAKE, False)):
+        after = service.now()
+        configure(service, configuration)
+        assert str(service.expect("reloaded", after)["MESSAGE"]).endswith("armed at the handshake")
+        assert ("tcp-keepalived/handshake" in pinned(service)) is stays
+    service.systemctl("stop")
+    assert pinned(service) == ""
+
+
 def test_where_nothing_can_be_pinned_new_connections_are_armed_until_the_stop(service: Machine) -> None:
     """And it is told why. What was pinned here goes with the file system."""
     service.run("umount", BPFFS)
