@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from tests.kernel.versions import RUNNING
+
 TOOLS = ("ip", "nft", "nsenter", "setpriv", "ss", "strace", "unshare")
 
 
@@ -27,6 +29,19 @@ def running(process: psutil.Process) -> bool:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name our mark."""
+    config.addinivalue_line("markers", "linux(version): left out on an older kernel; see versions.since")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests of what this kernel is too old for."""
+    left_out = [item for item in items if any(mark.args[0] > RUNNING for mark in item.iter_markers("linux"))]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True)

@@ -33,6 +33,9 @@ from keepaliveD.policy.connections import connections
 from keepaliveD.policy.judge import judge
 from tests.kernel.rig import TIME, Namespace
 from tests.kernel.test_engines import cookie
+from tests.kernel.versions import ITERATOR, since
+
+pytestmark = since(ITERATOR)
 
 OURS = SocketKeepalive(True, Keepalive(180, 20, 31))
 UNTOUCHED = SocketKeepalive(False, Keepalive(7200, 75, 9))

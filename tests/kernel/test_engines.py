@@ -37,7 +37,7 @@ from socket import (
 import numpy as np
 import pytest
 
-from keepaliveD.errors import Exit
+from keepaliveD.errors import Exit, Unsupported
 from keepaliveD.platforms.linux.bpf.reader import BpfIterator
 from keepaliveD.platforms.linux.bpf.walker import BpfWalker
 from keepaliveD.platforms.linux.cookies import Cookies
@@ -47,6 +47,7 @@ from keepaliveD.platforms.linux.watcher import SocketWatcher
 from keepaliveD.sockets import Column, Own, Sockets, Switch, TcpState, Timer
 from tests.kernel.processes import SOON, Home, configuration
 from tests.kernel.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace
+from tests.kernel.versions import ITERATOR, RUNNING, WALK, since
 from tests.unprivileged import as_nobody
 
 SO_COOKIE = 57  # include/uapi/asm-generic/socket.h
@@ -72,10 +73,12 @@ ON: Made = (True, Own(0))
 SETTINGS: list[Made] = [(on, Own(own)) for on in (False, True) for own in range(8)]
 
 
-BPF: list[Callable[..., Engine]] = [BpfWalker, lambda ignore=(): BpfIterator(ignore=ignore)]
-ENGINES: list[Callable[..., Engine]] = [*BPF, Netlink]
-by_bpf = pytest.mark.parametrize("engine", BPF, ids=["walk", "iterator"])
-by_each = pytest.mark.parametrize("engine", ENGINES, ids=["walk", "iterator", "netlink"])
+BPF = [
+    pytest.param(BpfWalker, id="walk", marks=since(WALK)),
+    pytest.param(lambda ignore=(): BpfIterator(ignore=ignore), id="iterator", marks=since(ITERATOR)),
+]
+by_bpf = pytest.mark.parametrize("engine", BPF)
+by_each = pytest.mark.parametrize("engine", [*BPF, pytest.param(Netlink, id="netlink")])
 
 
 COME_AND_GO = """
@@ -190,7 +193,7 @@ class Looks:
     after: dict[str, Column]
 
 
-@pytest.fixture(params=BPF, ids=["walk", "iterator"])
+@pytest.fixture(params=BPF)
 def looks(host: Host, request: pytest.FixtureRequest) -> Looks:
     """All timers are there that should be, and none was set anew meanwhile."""
     with (
@@ -420,7 +423,9 @@ def test_what_is_loaded_outlives_the_capability_that_it_took(engine: Callable[..
             assert cookie(client) in watcher.snapshot(0.0).sockets["cookie"]
 
 
-@pytest.mark.parametrize("engine", ["walk", "iterator"])
+@pytest.mark.parametrize(
+    "engine", [pytest.param("walk", marks=since(WALK)), pytest.param("iterator", marks=since(ITERATOR))]
+)
 def test_where_bpf_is_taken_away_netlink_goes_on_with_the_same_sockets(engine: str) -> None:
     """What is known of them goes by their cookies, and is not lost."""
     with ExitStack() as stack:
@@ -438,10 +443,33 @@ def test_where_bpf_is_taken_away_netlink_goes_on_with_the_same_sockets(engine: s
 WITHOUT_BPF = ("setpriv", "--bounding-set=-bpf,-perfmon,-sys_admin")
 
 
+@pytest.mark.parametrize(("engine", "version"), [(BpfWalker, WALK), (BpfIterator, ITERATOR)])
+def test_what_this_kernel_has_is_loaded_and_what_it_is_too_old_for_is_told_in_one_line(
+    engine: Callable[[], Engine], version: tuple[int, int]
+) -> None:
+    """Which kernel has what is known."""
+    if version <= RUNNING:
+        engine().close()
+        return
+    with pytest.raises(Unsupported) as refusal:
+        engine()
+    assert re.fullmatch(rf"\w+\.bpf\.o: .+; it needs {needed(version)}", str(refusal.value))
+
+
+def needed(version: tuple[int, int]) -> str:
+    return r"Linux {}\.{} or later with its BTF \(/sys/kernel/btf/vmlinux\)".format(*version)
+
+
 def test_the_daemon_takes_bpf_where_it_may(tmp_path: Path) -> None:
-    """And says so."""
+    """And says so; where the kernel is too old for the best of it, what that takes."""
+    if RUNNING >= WALK:
+        how = "bpf"
+    elif RUNNING >= ITERATOR:
+        how = rf"bpf \(one namespace after the other: .+{needed(WALK)}\)"
+    else:
+        how = rf"netlink \(.+{needed(ITERATOR)}\)"
     with Namespace() as host, Home(tmp_path, configuration()).daemon(host) as daemon:
-        assert daemon.expect("started")["MESSAGE"].endswith("; sockets read by bpf")
+        assert re.search(rf"; sockets read by {how}$", daemon.expect("started")["MESSAGE"])
 
 
 def test_where_the_kernel_refuses_bpf_the_daemon_watches_all_the_same(tmp_path: Path) -> None:

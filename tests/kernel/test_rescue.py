@@ -19,6 +19,7 @@ from keepaliveD.policy.forecast import TIMER_SLACK
 from tests.kernel.conftest import missing
 from tests.kernel.processes import ENABLE, REARM, Daemon, Home, Program, arming, program
 from tests.kernel.rig import SERVER, TIMEOUT, Mode, Rig
+from tests.kernel.versions import ITERATOR, since
 
 CROWD = str(Path(__file__).with_name("crowd.py"))
 
@@ -51,6 +52,7 @@ class Fates:
 
 
 UNDER: dict[str, tuple[str, ...]] = {"netlink": (), "bpf": ("setpriv", "--bounding-set=-sys_ptrace")}  # by engine
+BY_EACH = ["netlink", pytest.param("bpf", marks=since(ITERATOR))]
 
 
 def by(engine: str, configuration: str) -> str:
@@ -58,7 +60,7 @@ def by(engine: str, configuration: str) -> str:
     return configuration.replace("[watch]", f'[watch]\nengine = "{engine}"')
 
 
-@pytest.fixture(scope="module", params=UNDER)
+@pytest.fixture(scope="module", params=BY_EACH)
 def fates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Fates:
     """One silence for all."""
     engine: str = request.param
@@ -158,7 +160,7 @@ def crowds() -> Iterator[tuple[Rig, list[Popen[str]]]]:
         yield rig, crowds
 
 
-@pytest.mark.parametrize("engine", UNDER)
+@pytest.mark.parametrize("engine", BY_EACH)
 def test_2000_that_never_asked_are_left_by_rearm_and_saved_by_enable(
     crowds: tuple[Rig, list[Popen[str]]], engine: str, tmp_path: Path
 ) -> None:
