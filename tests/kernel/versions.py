@@ -6,6 +6,7 @@ import re
 import pytest
 
 WALK, ITERATOR = (6, 2), (5, 15)  # Linux since which BPF can read sockets so
+OWN_TABLES = (6, 1)  # and since which a namespace can have a table of sockets of its own
 RUNNING = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
 
 
