@@ -69,7 +69,7 @@ class Handshake:
         self._owners = owners
         self._openings = openings
         self._known: set[int] = set()  # cgroups
-        self._object = libbpf.Object(OBJECT)
+        self._object = libbpf.Object(OBJECT, linux="5.10")
         try:
             self._object.preset(libbpf.CONSTANTS)
             self._object.preset(b"".join(map(_rule, openings)), RULES)
