@@ -97,7 +97,12 @@ def understood(command: list[str]) -> dict[str, object]:
     return vars(daemon.parser().parse_args(command))
 
 
-@pytest.mark.parametrize(("script", "shell"), [(FREEBSD, "sh"), (OPENBSD, "ksh"), (METHOD, "sh")])
+OURS = sorted((ROOT / "script").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("script", "shell"), [(FREEBSD, "sh"), (OPENBSD, "ksh"), (METHOD, "sh"), *((script, "sh") for script in OURS)]
+)
 def test_scripts_are_clean_to_shellcheck(script: Path, shell: str) -> None:
     checked = subprocess.run(["shellcheck", "-s", shell, str(script)], capture_output=True, text=True, check=False)
     assert checked.stdout + checked.stderr == ""
