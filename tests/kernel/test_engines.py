@@ -47,7 +47,7 @@ from keepaliveD.platforms.linux.watcher import SocketWatcher
 from keepaliveD.sockets import Column, Own, Sockets, Switch, TcpState, Timer
 from tests.kernel.processes import SOON, Home, configuration
 from tests.kernel.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace
-from tests.kernel.versions import ITERATOR, OWN_TABLES, RUNNING, WALK, since
+from tests.kernel.versions import ITERATOR, LASTING, OWN_TABLES, RUNNING, WALK, since
 from tests.unprivileged import as_nobody
 
 SO_COOKIE = 57  # include/uapi/asm-generic/socket.h
@@ -416,6 +416,7 @@ def test_nothing_stays_in_the_kernel(engine: Callable[..., Engine]) -> None:
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
+@since(LASTING)
 @by_bpf
 def test_what_is_loaded_outlives_the_capability_that_it_took(engine: Callable[..., Engine]) -> None:
     """The kernel asks for it when programs are loaded, not when they run."""
