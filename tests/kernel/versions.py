@@ -5,10 +5,11 @@ import re
 
 import pytest
 
-WALK, ITERATOR = (6, 2), (5, 15)  # Linux since which BPF can read sockets so
-OWN_TABLES = (6, 1)  # and since which a namespace can have a table of sockets of its own
-# and since which it takes no capability to use what is loaded ("bpf: refine kernel.unprivileged_bpf_disabled behaviour")
-LASTING = (5, 19)
+# Linux since which ...
+WALK, ITERATOR = (6, 2), (5, 15)  # BPF can read sockets so
+OWN_TABLES = (6, 1)  # a namespace can have a table of sockets of its own
+LASTING = (5, 19)  # what is loaded is used without a capability, whatever kernel.unprivileged_bpf_disabled says
+
 RUNNING = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
 
 
