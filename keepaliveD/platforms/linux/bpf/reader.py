@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+
 from keepaliveD.errors import KernelError
 from keepaliveD.model import IPNetwork
 from keepaliveD.platforms.linux import namespaces
@@ -81,11 +83,17 @@ class Namespace:
         os.close(self._descriptor)
 
     def dump(self, netns: int, sockets: Sockets, scratch: bytearray) -> bool:
-        """Append all TCP sockets; true, since an iterator leaves none out that was there all the time.
+        """Append all TCP sockets; true, for an iterator tells nothing of what it left out.
 
+        Older kernels may skip a socket, or tell of it twice, where its bucket changes between two reads
+        (J. Rife on bpf@vger.kernel.org, March 2025).
         The kernel tells `netns` itself; `scratch` is overwritten. Raises KernelError.
         """
         del netns
+        start = len(sockets)
         for some in iterator.records(self._engine.open_in(self._descriptor), records.RECORD, memoryview(scratch)):
             records.decode(some, sockets)
+        _, first = np.unique(sockets["cookie"][start:], return_index=True)
+        if start + len(first) < len(sockets):
+            sockets.retain(np.isin(np.arange(len(sockets)), [*range(start), *(start + first)]))
         return True
