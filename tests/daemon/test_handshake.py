@@ -52,13 +52,13 @@ def test_units_and_containers_are_looked_at_anew_at_every_scan(stage: Stage) -> 
     assert stage.handshakes.looks == 2
 
 
-def test_where_that_fails_the_scan_goes_on(stage: Stage) -> None:
+def test_where_that_fails_the_scan_goes_on(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their connections are armed by the scans."""
 
     def fail() -> None:
         raise KernelError("owners: No space left on device")
 
-    stage.handshakes.look_around = fail  # type: ignore[method-assign]
+    monkeypatch.setattr(stage.handshakes, "look_around", fail)
     stage.run()
     assert not [entry for entry in stage.said if entry.event == "scan-failed"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 from keepaliveD.errors import KernelError
@@ -44,16 +45,16 @@ class Reader(Protocol):
         """Let go of the namespace."""
 
 
-class OneByOne:
+class OneByOne(ABC):
     """An engine with a reader in each namespace, and `scratch` bytes of memory for all of them."""
 
     def __init__(self, scratch: int) -> None:
         self._readers: dict[int, Reader] = {}
         self._scratch = bytearray(scratch)
 
+    @abstractmethod
     def reader(self) -> Reader:
         """One for the namespace of the calling thread. Raises NotPermitted, Unsupported, OSError."""
-        raise NotImplementedError
 
     def enter(self, netns: int) -> None:
         """Read this namespace too."""

@@ -95,5 +95,7 @@ class Namespace:
             records.decode(some, sockets)
         _, first = np.unique(sockets["cookie"][start:], return_index=True)
         if start + len(first) < len(sockets):
-            sockets.retain(np.isin(np.arange(len(sockets)), [*range(start), *(start + first)]))
+            once = np.arange(len(sockets)) < start
+            once[start + first] = True
+            sockets.retain(once)
         return True
