@@ -1,34 +1,53 @@
-"""The signals that mean something to the daemon.
+"""The signals that mean something to the daemon, as events that its loop waits for.
 
-They are blocked, and taken one by one by the loop, so that none can interrupt a write to the record
-of found values. A thread inherits the mask of the one that starts it, so they must be blocked
-before there are threads: NumPy's algebra starts some when it is imported, and the kernel may hand a
-signal to any thread that does not block it.
+The interpreter's own handler writes the number of each signal into a socket, and the loop reads it
+there when it is ready: so no signal interrupts a write to a record. They must be caught before
+anything else is imported: the default action of all three ends the process, settings changed.
+
+sigtimedwait(2) would be less code, but CPython 3.6 to 3.13 takes the EINTR of a process that was
+stopped and continued for a signal, and returns memory that nobody has written.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import select
 import signal
+import socket
+from collections import deque
 
 STOP = frozenset({signal.SIGTERM, signal.SIGINT})
 RELOAD = signal.SIGHUP
 ALL = STOP | {RELOAD}
-TIMED = hasattr(signal, "sigtimedwait")  # macOS and OpenBSD have none: there an alarm ends the wait
-BLOCKED = ALL if TIMED else ALL | {signal.SIGALRM}
-SOON = 1e-6  # seconds; 0 would mean that no alarm is set
+
+LONGEST = 86400.0  # seconds of one wait; what is not due by then is waited for again
+
+_caught: deque[signal.Signals] = deque()
 
 
-def block() -> None:
-    """Let them wait until they are asked for, in this thread and those it will start."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
+def catch() -> None:
+    """Keep these signals for wait(), from now on."""
+    _, sink = _ends()
+    signal.set_wakeup_fd(sink.fileno(), warn_on_full_buffer=False)
+    for each in ALL:
+        signal.signal(each, lambda *_: None)
 
 
 def wait(seconds: float) -> signal.Signals | None:
-    """The next one, or None once the time is over."""
-    if TIMED:
-        caught = signal.sigtimedwait(ALL, seconds)
-        return signal.Signals(caught.si_signo) if caught else None
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, SOON))
-    first = signal.Signals(signal.sigwait(BLOCKED))
-    signal.setitimer(signal.ITIMER_REAL, 0.0)
-    return first if first in ALL else None
+    """Return the next signal, or None once the time is over."""
+    if not _caught:
+        events, _ = _ends()
+        select.select([events], [], [], min(seconds, LONGEST))
+        with contextlib.suppress(BlockingIOError):
+            _caught.extend(signal.Signals(number) for number in events.recv(1024) if number in ALL)
+    return _caught.popleft() if _caught else None
+
+
+@functools.cache
+def _ends() -> tuple[socket.socket, socket.socket]:
+    """Where the numbers come out, and where they go in."""
+    events, sink = socket.socketpair()
+    events.setblocking(False)
+    sink.setblocking(False)
+    return events, sink

@@ -163,7 +163,7 @@ def loaded_by(module: str) -> set[str]:
 
 
 def test_the_daemons_entry_point_starts_no_thread() -> None:
-    """It blocks the signals first: NumPy starts threads when it is imported, which would not block them."""
+    """Until the signals are caught, any of them ends the process, and NumPy takes a while to import."""
     assert not loaded_by("keepaliveD.__main__") & {"numpy", "concurrent.futures.thread", "keepaliveD.cli.daemon"}
 
 

@@ -13,7 +13,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from keepaliveD import signals
-signals.block()
+signals.catch()
 from keepaliveD.cli import ctl, daemon
 program, root, killed, *arguments = sys.argv[1:]
 if killed == "True":
