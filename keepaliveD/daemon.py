@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from keepaliveD import __version__, entries
 from keepaliveD.config import Config
+from keepaliveD.custody import Custody
 from keepaliveD.entries import ERROR, INFO, NOTICE, WARNING, Entry
-from keepaliveD.errors import Refusal
+from keepaliveD.errors import Refusal, unexpected
 from keepaliveD.journal import Log
 from keepaliveD.model import Arm, Outcome, SetSystemKeepalive
 from keepaliveD.perform import Performer, Records, disarm, give_back
-from keepaliveD.platforms.base import Platform, Watcher
+from keepaliveD.platforms.base import Platform, Tuner, Watcher
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.engine import Engine, Rules
@@ -29,13 +31,16 @@ class Surroundings(Protocol):
     watchdog: float  # seconds after which the service manager expects a sign of life
 
     def now(self) -> float:
-        """Seconds of CLOCK_MONOTONIC."""
+        """Return seconds that never go back, those in which the machine was suspended included."""
 
     def wait(self, seconds: float) -> signal.Signals | None:
-        """The next signal, or None once the time is over."""
+        """Return the next signal, or None once the time is over."""
 
     def notify(self, *assignments: str) -> None:
-        """Tell the service manager."""
+        """Send these to the service manager, without waiting for it."""
+
+    def reloading(self) -> None:
+        """Tell the service manager that a reload begins."""
 
     def load(self) -> Config:
         """Read the configuration again. Raises ConfigError, NoInput."""
@@ -64,8 +69,27 @@ class Daemon:
         self.judgement: Judgement
 
     def run(self) -> None:
-        """Live until a signal ends it. Raises Refusal, having changed nothing, where it cannot start."""
-        self.start()
+        """Live until a signal ends it, and restore the settings whatever ends it.
+
+        Raises Refusal, having changed nothing, where it cannot start.
+        """
+        with self.restoring():
+            self.start()
+            self._live()
+        self.stop()
+
+    @contextlib.contextmanager
+    def restoring(self) -> Iterator[None]:
+        """Restore the settings where this block is ended by an error, unless they are to stay after any end."""
+        with restoring(
+            self._platform.tuner,
+            self._records.custody if self._records else None,
+            self._log,
+            lambda: self._config.restore_on_stop,
+        ):
+            yield
+
+    def _live(self) -> None:
         self._outside.notify("READY=1", self._status())
         next_look = self._outside.now() + self._config.interval
         while (caught := self._outside.wait(self._pause(next_look))) not in STOP:
@@ -76,7 +100,6 @@ class Daemon:
                 self._look_again()
                 next_look = self._outside.now() + self._config.interval
             self._outside.notify("WATCHDOG=1", self._status())
-        self.stop()
 
     def start(self) -> None:
         """Take the first look and tune."""
@@ -96,11 +119,13 @@ class Daemon:
     def stop(self) -> None:
         """Give back what was found, if that is wanted. Raises Refusal where that fails."""
         self._outside.notify("STOPPING=1")
-        if self._config.disarm_on_stop and not self._outside.handing_over():
+        handing_over = self._outside.handing_over()
+        refusal = self._give_back() if self._config.restore_on_stop and not handing_over else None
+        if self._config.disarm_on_stop and not handing_over:
             self._disarm()
         self._watcher.close()
         self._performer.close()
-        if self._config.restore_on_stop and not self._outside.handing_over() and (refusal := self._give_back()):
+        if refusal:
             raise refusal
 
     def _pause(self, next_look: float) -> float:
@@ -178,29 +203,29 @@ class Daemon:
                 self._log(entry)
 
     def _look_again(self) -> None:
-        """A scan that fails is told once, and tried again at the next turn."""
+        """Scan; one that fails, for whatever reason, is reported once and tried again at the next turn."""
         try:
             self._tell(self._look())
-        except Refusal as refusal:
+        except Exception as error:  # a host full of strangers: what nobody foresaw must not end the watch
             if not self._blind:
-                self._say("scan-failed", ERROR, f"nothing can be watched now: {refusal}")
+                self._say("scan-failed", ERROR, f"scan failed; connections are not being watched: {_reason(error)}")
             self._blind = True
         else:
             if self._blind:
-                self._say("scan-failed", NOTICE, "watching again")
+                self._say("scan-failed", NOTICE, "scan succeeded; connections are being watched again")
             self._blind = False
 
     def _reload(self) -> None:
         """Go by the new configuration; keep the old one if the new one is wrong."""
-        self._outside.notify("RELOADING=1", f"MONOTONIC_USEC={int(self._outside.now() * 1e6)}")
+        self._outside.reloading()
         before = self._config
         try:
             self._config = self._outside.load()
             rules = self._rules()
             watcher = self._watch()
-        except Refusal as refusal:
+        except Exception as error:  # whatever is wrong with the new one, the old one is good
             self._config = before
-            said = [f"configuration not reloaded, the old one stays: {line}" for line in str(refusal).splitlines()]
+            said = [f"configuration not reloaded, the old one stays: {line}" for line in _reason(error).splitlines()]
             for line in said:
                 self._say("reload-failed", ERROR, line)
             self._complaint = f"{said[0]}; "
@@ -256,3 +281,27 @@ class Daemon:
 
     def _say(self, event: str, priority: int, message: str) -> None:
         self._log(Entry(event, priority, message))
+
+
+@contextlib.contextmanager
+def restoring(
+    tuner: Tuner, custody: Custody | None, log: Log, wanted: Callable[[], bool] = lambda: True
+) -> Iterator[None]:
+    """Restore the settings that are on record where this block is ended by an error.
+
+    They may be an earlier daemon's, which was killed or has handed them over: nobody else is left to
+    restore them.
+    """
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):  # the error that ended the block is worth more
+            if custody and wanted():
+                outcome, due = give_back(tuner, custody)
+                for entry in (*entries.of(outcome), *entries.left_alone(due.left_alone)):
+                    log(entry)
+        raise
+
+
+def _reason(error: Exception) -> str:
+    return str(error if isinstance(error, Refusal) else unexpected(error))

@@ -11,6 +11,7 @@ class Exit(enum.IntEnum):
     DATAERR = 65
     NOINPUT = 66
     UNAVAILABLE = 69
+    SOFTWARE = 70
     OSERR = 71
     IOERR = 74
     TEMPFAIL = 75
@@ -76,3 +77,19 @@ class RecordDamaged(Refusal):
     """The durable record cannot be understood: a person has to look."""
 
     status = Exit.DATAERR
+
+
+class Defect(Refusal):
+    """This program is wrong: its authors have to look."""
+
+    status = Exit.SOFTWARE
+
+
+def unexpected(error: BaseException) -> Refusal:
+    """Return what nobody foresaw as one line: the system's failure, or a defect of ours."""
+    what = f"{type(error).__name__}: {error}".removesuffix(": ")
+    if isinstance(error, OSError | MemoryError):
+        return KernelError(what)
+    if "can't start new thread" in str(error):
+        return KernelError(f"{error}: raise the limit of processes (TasksMax=, ulimit -u)")
+    return Defect(f"{what}: this is a defect of the program; please report it")

@@ -1,30 +1,55 @@
-"""sd_notify(3): one datagram to the service manager, where there is one.
+"""sd_notify(3): datagrams to the service manager, where there is one, sent without ever waiting for it.
 
 Written out here because the daemon must become ready also where systemd-python is missing.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
+from collections import deque
+
+MOST = 16  # messages kept for a manager that does not read
+PASSING = ("WATCHDOG=", "STATUS=")  # a later message says it again
 
 
-def notify(*assignments: str) -> None:
-    """Send assignments such as "READY=1" in one message; without a manager, do nothing."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    message = "\n".join(assignments).encode()
-    gone = contextlib.suppress(OSError)  # a manager that has gone away is no reason to stop
-    with gone, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
-        manager.sendto(message, address)
+class Manager:
+    """The service manager at the address in NOTIFY_SOCKET; without one, nothing is sent."""
+
+    def __init__(self) -> None:
+        address = os.environ.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._unsent: deque[bytes] = deque(maxlen=MOST)
+
+    def notify(self, *assignments: str) -> None:
+        """Send assignments such as "READY=1" in one message; where there is no room, with the next one."""
+        if not self._address or (self._unsent and assignments[0].startswith(PASSING) and not self._send()):
+            return
+        self._unsent.append("\n".join(assignments).encode())
+        self._send()
+
+    def _send(self) -> bool:
+        """Send what is unsent, the oldest first; return whether nothing is left."""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+                while self._unsent:
+                    manager.sendto(self._unsent[0], socket.MSG_DONTWAIT, self._address)
+                    self._unsent.popleft()
+        except BlockingIOError:
+            return False
+        except OSError:
+            self._unsent.clear()  # a manager that has gone away is no reason to stop
+        return True
 
 
 def watchdog_period() -> float:
-    """Seconds between signs of life that the manager asks for, halved for safety; infinite if none."""
+    """Return the seconds between signs of life that the manager asks for, halved for safety; infinite if none.
+
+    What is no number of microseconds asks for nothing (sd_watchdog_enabled(3)).
+    """
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return float("inf")
-    return int(os.environ.get("WATCHDOG_USEC", "0")) / 2e6 or float("inf")
+    try:
+        return int(os.environ.get("WATCHDOG_USEC", "0")) / 2e6 or float("inf")
+    except (ValueError, OverflowError):
+        return float("inf")

@@ -28,6 +28,7 @@ from keepaliveD.model import (
     ReportUnseen,
     SetSystemKeepalive,
     SocketKeepalive,
+    Unseen,
     Verdict,
     Wish,
 )
@@ -118,11 +119,12 @@ def said() -> list[Entry]:
         *settings(Because.CONFIGURED, dry_run=True),
         *entries.left_alone({"x": 1}),
         *entries.of(Outcome(ReportDrift({"x": 1}, {"x": 2}, yielded=True))),
-        *entries.of(Outcome(ReportUnseen(3))),
+        *entries.of(Outcome(ReportUnseen(Unseen(3, 2, hidden=True)))),
         *entries.of(Outcome(SetSystemKeepalive({}, {}, Because.DRIFT), refused=NotPermitted("no"))),
         *(entry for fate in Fate for entry in armings(fate, stranger)),
         *(entry for fate in Fate for entry in armings(fate, *[stranger] * (HANDFUL + 1))),
         *(Entry(event, entries.INFO, "") for event in ("started", "reloaded", "reload-failed", "scan-failed")),
+        Entry("log-overflow", entries.WARNING, "", {"KEEPALIVE_COUNT": 3}),
     ]
 
 

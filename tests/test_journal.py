@@ -1,11 +1,14 @@
 """Where entries go, and in which form."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
 import shlex
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,17 @@ from hypothesis import strategies as st
 
 from keepaliveD.entries import ERROR, WARNING, Entry
 from keepaliveD.errors import Unsupported
-from keepaliveD.journal import JournaldLog, JsonLog, SyslogLog, TextLog, complain, leads_to_journal, open_log
+from keepaliveD.journal import (
+    PATIENCE,
+    JournaldLog,
+    JsonLog,
+    SyslogLog,
+    TextLog,
+    complain,
+    leads_to_journal,
+    never_waiting,
+    open_log,
+)
 
 ENTRY = Entry("bare", WARNING, "somebody falls silent", {"KEEPALIVE_LEFT_SEC": 58.0, "KEEPALIVE_PROCESS": "x\ny"})
 NOON = time.struct_time((2026, 1, 2, 12, 0, 0, 4, 2, 0))
@@ -22,7 +35,7 @@ NOON = time.struct_time((2026, 1, 2, 12, 0, 0, 4, 2, 0))
 
 def text(entry: Entry, *, levels: bool = False) -> str:
     stream = io.StringIO()
-    TextLog(stream, lambda: NOON, levels=levels)(entry)
+    TextLog(stream.write, lambda: NOON, levels=levels)(entry)
     return stream.getvalue()
 
 
@@ -41,7 +54,7 @@ def test_text_is_one_line_whatever_the_message_holds() -> None:
 
 def test_json_is_one_object_a_line_with_the_journals_names() -> None:
     stream = io.StringIO()
-    JsonLog(stream, lambda: 1234.56789)(ENTRY)
+    JsonLog(stream.write, lambda: 1234.56789)(ENTRY)
     assert stream.getvalue().count("\n") == 1
     assert json.loads(stream.getvalue()) == {
         "timestamp": 1234.568,
@@ -143,11 +156,63 @@ def test_every_line_of_a_complaint_stands_by_itself(capsys: pytest.CaptureFixtur
 
 
 def test_a_reader_that_went_away_does_not_end_the_daemon() -> None:
-    """`tcp-keepalived | head` must still give back what it found."""
+    """`tcp-keepalived | head` must still restore what it found."""
     read, write = os.pipe()
     os.close(read)
-    stream = os.fdopen(write, "w", buffering=1)
-    TextLog(stream, lambda: NOON)(ENTRY)
-    JsonLog(stream, lambda: 0.0)(ENTRY)
-    with contextlib.suppress(BrokenPipeError):
+    with os.fdopen(write, "w") as stream:
+        for form in ("text", "json"):
+            open_log(form, stream)(ENTRY)
+
+
+@pytest.mark.parametrize("form", ["auto", "text", "json"])
+def test_a_program_whose_standard_error_is_closed_has_a_log_that_goes_nowhere(form: str) -> None:
+    open_log(form, None)(ENTRY)
+
+
+def filled_pipe(room: int) -> tuple[int, int]:
+    """A pipe with no more room than this for what is written at once."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(write, b"x" * 4096):
+            pass
+    os.set_blocking(write, True)
+    os.read(read, room)
+    return read, write
+
+
+def test_a_reader_that_does_not_read_stalls_nobody_and_learns_what_it_missed() -> None:
+    """Neither whoever logs nor the end of the program waits for it."""
+    read, write = filled_pipe(0)
+    with os.fdopen(write, "w") as stream, os.fdopen(read, "rb") as reader:
+        with never_waiting(open_log("json", stream), room=3) as log:
+            for number in range(100):
+                log(dataclasses.replace(ENTRY, message=f"number {number}"))
+            drained = threading.Thread(target=lambda: reader.read(65536))
+            drained.start()
+            drained.join()
+            until(log._entries.empty)  # type: ignore[attr-defined]
+            log(dataclasses.replace(ENTRY, message="the last"))
         stream.close()
+        said = [json.loads(line)["MESSAGE"] for line in reader]
+    lost = int(said[-2].split()[0])
+    assert said[-2].startswith(f"{lost} log entries were dropped")
+    assert said[-1] == "the last"
+    assert len(said) - 2 + lost == 100
+    assert said[:3] == ["number 0", "number 1", "number 2"]
+
+
+def test_the_end_of_a_program_does_not_wait_for_a_reader_that_never_comes_back() -> None:
+    read, write = filled_pipe(0)
+    with os.fdopen(write, "w") as stream:
+        start = time.monotonic()
+        with never_waiting(open_log("text", stream), room=1) as log:
+            for _ in range(10):
+                log(ENTRY)
+        assert time.monotonic() - start < 10 * PATIENCE
+        os.close(read)  # ends the writer's thread, too
+
+
+def until(seen: Callable[[], bool]) -> None:
+    while not seen():
+        time.sleep(0.001)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.notify import notify, watchdog_period
+from keepaliveD.notify import MOST, Manager, watchdog_period
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -15,18 +15,18 @@ def test_all_assignments_go_in_one_message(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("NOTIFY_SOCKET", address.replace("\0", "@"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address)
-        notify("RELOADING=1", "MONOTONIC_USEC=5")
+        Manager().notify("RELOADING=1", "MONOTONIC_USEC=5")
         assert manager.recv(1024) == b"RELOADING=1\nMONOTONIC_USEC=5"
 
 
 def test_without_a_manager_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    notify("READY=1")
+    Manager().notify("READY=1")
 
 
 def test_a_manager_that_went_away_does_not_end_the_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
-    notify("WATCHDOG=1")
+    Manager().notify("WATCHDOG=1")
 
 
 def test_a_sign_of_life_is_due_in_half_the_watchdogs_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,4 +43,35 @@ def test_a_watchdog_that_is_somebody_elses_or_off_is_no_concern(
     if pid:
         monkeypatch.setenv("WATCHDOG_USEC", "30000000")
         monkeypatch.setenv("WATCHDOG_PID", pid)
+    assert watchdog_period() == float("inf")
+
+
+def test_a_manager_that_does_not_read_stalls_nobody_and_gets_what_matters_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        told = Manager()
+        full = 10_000  # more messages than any socket keeps
+        for number in range(full):
+            told.notify(f"WATCHDOG={number}")
+        told.notify("READY=1")
+        for _ in range(MOST):
+            told.notify("WATCHDOG=1")
+        for _ in range(full):
+            try:
+                assert manager.recv(1024).startswith(b"WATCHDOG=")
+            except BlockingIOError:
+                break
+        told.notify("WATCHDOG=last")
+        heard = [manager.recv(1024) for _ in range(3)]
+        assert heard[1:] == [b"READY=1", b"WATCHDOG=last"]
+
+
+@pytest.mark.parametrize("nonsense", ["abc", "", "1e6", "-", "9" * 5000, "5 0"])
+def test_a_watchdogs_time_that_is_no_number_asks_for_nothing(monkeypatch: pytest.MonkeyPatch, nonsense: str) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", nonsense)
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
     assert watchdog_period() == float("inf")

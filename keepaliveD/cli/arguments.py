@@ -12,7 +12,7 @@ from typing import NoReturn
 from keepaliveD import __version__
 from keepaliveD.config import DEFAULT_FILE
 from keepaliveD.custody import Custody
-from keepaliveD.errors import Exit, Refusal
+from keepaliveD.errors import Exit, Refusal, unexpected
 from keepaliveD.journal import complain
 from keepaliveD.ledger import Ledger
 from keepaliveD.perform import Records
@@ -82,4 +82,8 @@ def run(program: str, work: Callable[[], None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more: not an error
     except KeyboardInterrupt:
         return 128 + 2  # as a shell reports SIGINT
+    except Exception as error:  # whatever it is, a person reads one line
+        said = unexpected(error)
+        complain(program, said)
+        return said.status
     return Exit.OK

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keepaliveD.cli import arguments, table
-from keepaliveD.daemon import Daemon
-from keepaliveD.journal import FORMATS, open_log
+from keepaliveD.daemon import Daemon, restoring
+from keepaliveD.journal import FORMATS, Log, never_waiting, open_log
+from keepaliveD.perform import Records
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
 from keepaliveD.policy.connections import by_urgency
-from keepaliveD.process import Process
+from keepaliveD.process import Process, raise_descriptor_limit
 
 
 def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
@@ -48,24 +49,27 @@ def parser() -> argparse.ArgumentParser:
 
 def live(options: argparse.Namespace, root: Path = Path("/")) -> None:
     """One run of the daemon."""
-    process = Process(options.config)
-    config = process.load()
+    raise_descriptor_limit()
     platform = detect(options.platform, root)
-    log = open_log(options.log_format, sys.stderr)
-    if options.dry_run:
-        daemon = Daemon(config, platform, None, log, process)
-        return once(daemon, platform) if options.once else daemon.run()
-    records = arguments.records(options, platform)
-    with records.custody.locked():
-        daemon = Daemon(config, platform, records, log, process)
-        return once(daemon, platform) if options.once else daemon.run()
+    with never_waiting(open_log(options.log_format, sys.stderr)) as log:
+        if options.dry_run:
+            return _run(options, platform, None, log)
+        records = arguments.records(options, platform)
+        with records.custody.locked():
+            return _run(options, platform, records, log)
+
+
+def _run(options: argparse.Namespace, platform: Platform, records: Records | None, log: Log) -> None:
+    process = Process(options.config)
+    with restoring(platform.tuner, records.custody if records else None, log):
+        daemon = Daemon(process.load(), platform, records, log, process)
+    return once(daemon, platform) if options.once else daemon.run()
 
 
 def once(daemon: Daemon, platform: Platform) -> None:
-    """Look once, report what is at risk on standard output, give back."""
-    daemon.start()
-    try:
+    """Scan once, report what is at risk on standard output, restore."""
+    with daemon.restoring():
+        daemon.start()
         at_risk = by_urgency(daemon.judgement, at_risk_only=True)
         print(table.for_people(platform.owners.name(at_risk)))
-    finally:
-        daemon.stop()
+    daemon.stop()

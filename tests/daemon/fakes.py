@@ -204,6 +204,9 @@ class Stage:
     def notify(self, *assignments: str) -> None:
         self.notified.append(assignments)
 
+    def reloading(self) -> None:
+        self.notified.append(("RELOADING=1",))
+
     def load(self) -> Config:
         if isinstance(self.reloads, Refusal):
             raise self.reloads

@@ -1,0 +1,195 @@
+"""Whatever happens to the daemon, it goes on or it ends, soon and with the settings restored."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from keepaliveD.errors import Exit
+from tests.kernel.processes import DAEMON, SCAN, TUNED, Home, configuration
+from tests.kernel.rig import DIE_WITH_US, UNTUNED, Namespace
+
+AT_ONCE = 2.0  # seconds in which a daemon that is told to end must have ended, whatever it waits for
+BROKEN = """
+import sys
+sys.argv[0] = "tcp-keepalived"
+from keepaliveD import __main__
+from keepaliveD.platforms.linux.watcher import SocketWatcher
+look, looks = SocketWatcher.snapshot, []
+def snapshot(self, now):
+    looks.append(now)
+    if len(looks) in {scans}:
+        raise {error}
+    return look(self, now)
+SocketWatcher.snapshot = snapshot
+{more}
+sys.exit(__main__.main())
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """With a short interval."""
+    return Home(tmp_path, configuration())
+
+
+def until(seen: Callable[[], object], within: float = 5.0) -> None:
+    """Return once it is so; fail if that takes longer."""
+    end = time.monotonic() + within
+    while not seen():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("seconds", [SCAN / 2, 4 * SCAN])
+def test_a_pause_of_any_length_is_survived(home: Home, seconds: float) -> None:
+    """A stopped process, a frozen cgroup, a laptop's lid."""
+    with Namespace() as host, host.running(*home.command) as process:
+        until(lambda: host.keepalive == TUNED)
+        for _ in range(4):
+            time.sleep(SCAN / 2)  # it waits for its next scan
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(seconds)
+            process.send_signal(signal.SIGCONT)
+        time.sleep(2 * SCAN)
+        assert process.poll() is None
+        assert host.keepalive == TUNED
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(AT_ONCE + 3) == 0
+        assert host.keepalive == UNTUNED
+        _, said = process.communicate()
+        assert "drift" not in said
+        assert said.count("restored") <= 3
+
+
+def test_a_log_that_nobody_reads_does_not_make_it_deaf(home: Home) -> None:
+    """Neither before the signal nor after it."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    try:
+        while os.write(write, b"x" * 4096):
+            pass
+    except BlockingIOError:
+        os.set_blocking(write, True)
+    with Namespace() as host:
+        command = [*DIE_WITH_US, "nsenter", f"--target={host.pid}", "--net", "--", *home.command]
+        with subprocess.Popen(command, stderr=write) as process:
+            until(lambda: host.keepalive == TUNED)
+            ends_at_once(process)
+        assert host.keepalive == UNTUNED
+    os.close(read)
+    os.close(write)
+
+
+def test_a_service_manager_that_does_not_read_does_not_make_it_deaf(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its socket's queue is full."""
+    address = str(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    monkeypatch.setenv("WATCHDOG_USEC", "100000")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, Namespace() as host:
+        manager.bind(address)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while other.sendto(b"STATUS=full", address):
+                    pass
+        with host.running(*home.command) as process:
+            until(lambda: host.keepalive == TUNED)
+            time.sleep(3 * SCAN)
+            ends_at_once(process)
+        assert host.keepalive == UNTUNED
+
+
+def ends_at_once(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+    """Tell it to end; it must, well and soon."""
+    start = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    assert time.monotonic() - start < AT_ONCE
+
+
+def broken(home: Home, error: str, scans: str = "{2}", more: str = "") -> tuple[str, ...]:
+    """What starts a daemon in which these scans fail with this error."""
+    script = BROKEN.replace("{scans}", scans).replace("{error}", error).replace("{more}", more)
+    return (sys.executable, "-c", script, *home.command[len(DAEMON) :])
+
+
+ERRORS = [
+    "OSError(24, 'Too many open files')",
+    'RuntimeError("can\'t start new thread")',
+    "MemoryError()",
+    "RecursionError('maximum recursion depth exceeded')",
+    "OverflowError('timestamp too large')",
+    "PermissionError(1, 'Operation not permitted')",
+    "KeyError(5)",
+]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_scan_that_fails_in_a_way_that_nobody_foresaw_is_one_failed_scan(home: Home, error: str) -> None:
+    """It is reported once, and the next scan is as good as any."""
+    with Namespace() as host, host.running(*broken(home, error)) as process:
+        assert process.stderr
+        said = ""
+        while "being watched again" not in said:
+            said += (line := process.stderr.readline())
+            assert line, said
+        ends_at_once(process)
+        said += process.stderr.read()
+        assert said.count("scan failed") == 1
+        assert "Traceback" not in said
+        assert host.keepalive == UNTUNED
+
+
+@pytest.mark.parametrize("error", [*ERRORS, "KeyboardInterrupt()", "SystemExit(3)"])
+def test_whatever_ends_the_daemon_the_settings_are_restored_and_the_reason_is_one_line(home: Home, error: str) -> None:
+    """Here the wait for the next scan fails, which nothing survives."""
+    more = f"from keepaliveD import signals\ndef wait(_): raise {error}\nsignals.wait = wait"
+    with Namespace() as host:
+        done = host.run(*broken(home, error, scans="()", more=more))
+        assert host.keepalive == UNTUNED
+    assert "Traceback" not in done.stderr
+    assert done.returncode in {Exit.OSERR, Exit.SOFTWARE, 130, 3}
+    assert [line for line in done.stderr.splitlines() if not line.startswith("{")][1:] == []
+
+
+def test_a_daemon_that_cannot_start_restores_what_a_killed_one_left(home: Home) -> None:
+    """Its configuration is broken now, as after an upgrade; nobody else is left to do it."""
+    with Namespace() as host:
+        with host.running(*home.command) as process:
+            until(lambda: host.keepalive == TUNED)
+            process.kill()
+        assert host.keepalive == TUNED
+        home.configure("[keepalive")
+        done = host.run(*home.command)
+        assert done.returncode == Exit.CONFIG
+        assert host.keepalive == UNTUNED
+
+
+def test_more_namespaces_than_descriptors_are_no_failure(home: Home) -> None:
+    """The soft limit of 1,024 is raised; what is beyond the hard one is left out and reported."""
+    home.configure(configuration(namespaces="all"))
+    limited = ("prlimit", "--nofile=64:64")
+    with Namespace() as host:
+        others = [Namespace() for _ in range(60)]
+        try:
+            with home.daemon(host, through=limited) as daemon:
+                assert host.keepalive == TUNED
+                assert daemon.heard("unseen", within=5.0)
+                daemon.stop()
+                assert not daemon.heard("scan-failed")
+        finally:
+            for other in others:
+                other.__exit__()
+        assert host.keepalive == UNTUNED
