@@ -238,11 +238,25 @@ class ReportDrift:
     yielded: bool
 
 
+class Unseen(NamedTuple):
+    """The network namespaces that are not watched: some may not be entered, some are too many.
+
+    `hidden`: there are processes of which not even the namespace can be seen.
+    """
+
+    forbidden: int = 0
+    surplus: int = 0
+    hidden: bool = False
+
+
+NONE_UNSEEN = Unseen()
+
+
 @dataclass(frozen=True, slots=True)
 class ReportUnseen:
-    """Tell how many network namespaces cannot be watched for want of privilege."""
+    """Report which network namespaces are not watched."""
 
-    namespaces: int
+    unseen: Unseen
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keepaliveD.model import NONE_UNSEEN, Unseen
+
 Column = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -151,7 +153,7 @@ class SocketTable:
     """One snapshot of the host's TCP sockets.
 
     `complete` is false where the kernel may have left sockets out.
-    `unseen` counts network namespaces that could not be entered.
+    `unseen` says which network namespaces are missing.
     """
 
     sockets: Sockets
@@ -159,7 +161,7 @@ class SocketTable:
     complete: bool = True
     interfaces: tuple[str, ...] = ("",)
     namespaces: int = 1
-    unseen: int = 0
+    unseen: Unseen = NONE_UNSEEN
 
     def __len__(self) -> int:
         return len(self.sockets)

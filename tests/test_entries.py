@@ -29,6 +29,7 @@ from keepaliveD.model import (
     ReportUnseen,
     SetSystemKeepalive,
     SocketKeepalive,
+    Unseen,
     Verdict,
     Wish,
 )
@@ -187,8 +188,10 @@ def test_drift_that_is_left_so_says_what_was_wanted() -> None:
 
 
 def test_namespaces_that_cannot_be_entered_are_told_and_their_end_is_not() -> None:
-    assert [entry.event for entry in entries.of(Outcome(ReportUnseen(3)))] == ["unseen"]
-    assert list(entries.of(Outcome(ReportUnseen(0)))) == []
+    unseen = list(entries.of(Outcome(ReportUnseen(Unseen(forbidden=3, surplus=2, hidden=True)))))
+    assert [entry.event for entry in unseen] == ["unseen"] * 3
+    assert [entry.fields for entry in unseen] == [{"KEEPALIVE_NAMESPACES": 3}, {"KEEPALIVE_NAMESPACES": 2}, {}]
+    assert list(entries.of(Outcome(ReportUnseen(Unseen())))) == []
 
 
 def documented(kind: str) -> set[str]:

@@ -11,6 +11,7 @@ from keepaliveD.entries.arming import of_arming
 from keepaliveD.entries.connections import of_report
 from keepaliveD.entries.entry import ERROR, INFO, MESSAGE_IDS, NOTICE, WARNING, Entry, Value
 from keepaliveD.entries.settings import left_alone, of_drift, of_settings
+from keepaliveD.entries.unseen import of_unseen
 from keepaliveD.model import (
     Arm,
     Counts,
@@ -53,14 +54,8 @@ def of(outcome: Outcome) -> Iterator[Entry]:
             yield from of_drift(drift)
         case Arm() | Disarm():
             yield from of_arming(outcome)
-        case ReportUnseen(namespaces) if namespaces:
-            yield Entry(
-                "unseen",
-                WARNING,
-                f"{namespaces} network namespaces cannot be watched: "
-                "entering them needs CAP_SYS_ADMIN and CAP_SYS_PTRACE",
-                {"KEEPALIVE_NAMESPACES": namespaces},
-            )
+        case ReportUnseen(unseen):
+            yield from of_unseen(unseen)
 
 
 def fates_line(fates: Mapping[Fate, int]) -> str:

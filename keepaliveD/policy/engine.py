@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from keepaliveD.model import (
+    NONE_UNSEEN,
     SLIPPED,
     Action,
     Arm,
@@ -46,7 +47,7 @@ class Engine:
 
     def __init__(self, rules: Rules) -> None:
         self._memory = activity.nothing_known()
-        self._unseen = 0
+        self._unseen = NONE_UNSEEN
         self.fates: Counter[Fate] = Counter()
         self.follow(rules)
 

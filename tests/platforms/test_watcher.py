@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -10,6 +11,7 @@ from typing import TypeVar
 import pytest
 
 from keepaliveD.errors import KernelError, NotPermitted
+from keepaliveD.model import Unseen
 from keepaliveD.platforms.linux.engine import OneByOne
 from keepaliveD.platforms.linux.interfaces import Interfaces
 from keepaliveD.platforms.linux.watcher import SocketWatcher
@@ -109,7 +111,7 @@ def test_a_snapshot_has_the_sockets_of_every_namespace(host: Host) -> None:
     container = host.namespace("proc/100/ns/net", 2, 3)
     table = SocketWatcher(host.root, host).snapshot(5.0)
     assert seen(table) == {1: host.own, 2: container, 3: container}
-    assert (table.taken_at, table.complete, table.namespaces, table.unseen) == (5.0, True, 2, 0)
+    assert (table.taken_at, table.complete, table.namespaces, table.unseen) == (5.0, True, 2, Unseen())
 
 
 def test_only_our_own_namespace_is_seen_if_that_is_wanted(host: Host) -> None:
@@ -150,16 +152,44 @@ def test_namespaces_that_may_not_be_entered_are_counted(host: Host, refusal: OSE
     container = host.namespace("proc/100/ns/net", 2)
     host.shut[container] = refusal
     watcher = SocketWatcher(host.root, host)
-    assert [watcher.snapshot(0.0).unseen, watcher.snapshot(1.0).unseen] == [1, 1]
+    assert [watcher.snapshot(0.0).unseen, watcher.snapshot(1.0).unseen] == [Unseen(forbidden=1)] * 2
     (host.root / "proc/100/ns/net").unlink()
-    assert watcher.snapshot(2.0).unseen == 0
+    assert watcher.snapshot(2.0).unseen == Unseen()
+
+
+def test_namespaces_beyond_the_limit_of_open_files_are_left_out_and_counted(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept in reserve serves records, owners and arming; those that were entered stay."""
+    monkeypatch.setattr("resource.getrlimit", lambda _: (12, 12))  # half is the reserve, and each takes two
+    for number in range(5):
+        host.namespace(f"proc/{100 + number}/ns/net", 2 + number)
+    watcher = SocketWatcher(host.root, host)
+    first = watcher.snapshot(0.0)
+    assert (first.namespaces, first.unseen) == (3, Unseen(surplus=3))
+    assert seen(watcher.snapshot(1.0)) == seen(first)
+
+
+def test_a_process_whose_namespace_cannot_be_seen_is_reported(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without CAP_SYS_PTRACE all containers are unwatched, and nobody would know."""
+    host.namespace("proc/100/ns/net", 2)
+    stat = os.stat
+
+    def without_privilege(path: str) -> os.stat_result:
+        if "/proc/100/" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return stat(path)
+
+    monkeypatch.setattr(os, "stat", without_privilege)
+    table = SocketWatcher(host.root, host).snapshot(0.0)
+    assert (table.namespaces, table.unseen) == (1, Unseen(hidden=True))
 
 
 def test_a_namespace_that_ends_before_it_is_entered_is_not_counted(host: Host) -> None:
     """It is no longer there, so nothing is unseen."""
     container = host.namespace("proc/100/ns/net", 2)
     host.shut[container] = FileNotFoundError(2, "gone")
-    assert SocketWatcher(host.root, host).snapshot(0.0).unseen == 0
+    assert SocketWatcher(host.root, host).snapshot(0.0).unseen == Unseen()
 
 
 def test_a_namespace_that_fails_makes_the_snapshot_incomplete_and_is_entered_anew(host: Host) -> None:
@@ -205,7 +235,7 @@ def test_a_reader_that_a_sandbox_forbids_in_a_namespace_leaves_it_unseen(
         return FakeReader(host)
 
     monkeypatch.setattr(host, "reader", reader)
-    assert SocketWatcher(host.root, host).snapshot(0.0).unseen == 1
+    assert SocketWatcher(host.root, host).snapshot(0.0).unseen == Unseen(forbidden=1)
 
 
 def test_interfaces_are_named_by_the_address_that_they_hold(host: Host) -> None:

@@ -22,20 +22,23 @@ def only_here(root: Path) -> dict[int, str]:
 
 
 def everywhere(root: Path) -> dict[int, str]:
-    """A path to each network namespace that has a process or a name (ip netns), by its inode.
+    """Return a path to each network namespace that has a process or a name (ip netns), by its inode."""
+    return survey(root)[0]
 
-    What this process may not see is left out.
-    """
-    found = only_here(root)
+
+def survey(root: Path) -> tuple[dict[int, str], bool]:
+    """Return the same, and whether there are processes of which the namespace cannot be seen (CAP_SYS_PTRACE)."""
+    found, hidden = only_here(root), False
     nsfs = os.stat(root / "proc/self/ns/net").st_dev
     for path in _candidates(root):
         try:
             status = os.stat(path)
-        except OSError:
-            continue  # ended meanwhile, or somebody else's
+        except OSError as error:  # else it ended meanwhile
+            hidden = hidden or isinstance(error, PermissionError)
+            continue
         if status.st_dev == nsfs:
             found.setdefault(status.st_ino, path)
-    return found
+    return found, hidden
 
 
 def _candidates(root: Path) -> Iterator[str]:

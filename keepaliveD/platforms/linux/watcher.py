@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import resource
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from keepaliveD.errors import KernelError, Refusal
+from keepaliveD.model import Unseen
 from keepaliveD.platforms.linux import interfaces, namespaces
 from keepaliveD.platforms.linux.engine import Engine, Gaps
 from keepaliveD.platforms.linux.netlink import Netlink
 from keepaliveD.sockets import Sockets, SocketTable
+
+DESCRIPTORS = 2  # that the dearest engine keeps open in a network namespace
+RESERVE = 512  # for everything else; at most half of what is allowed
 
 
 class SocketWatcher:
@@ -41,7 +46,7 @@ class SocketWatcher:
         (self._own,) = self._paths
         self._entered = {self._own}
         self._engine.enter(self._own)
-        self._unseen = 0  # namespaces that we may not enter
+        self._unseen = Unseen()
         self._expected = 0
 
     @property
@@ -109,20 +114,29 @@ class SocketWatcher:
 
     def _follow_namespaces(self) -> None:
         """Enter new namespaces; leave those that only our own engine still keeps alive."""
-        self._paths = namespaces.everywhere(self._root)
+        self._paths, hidden = namespaces.survey(self._root)
         for gone in self._entered - self._paths.keys():
             self._leave(gone)
-        self._unseen = 0
-        for new in self._paths.keys() - self._entered:
+        forbidden = 0
+        wanted = self._paths.keys() - self._entered
+        room = max(0, _most_namespaces() - len(self._entered))
+        for new in sorted(wanted)[:room]:
             try:
                 namespaces.inside(self._paths[new], partial(self._engine.enter, new))
             except FileNotFoundError:
                 continue  # ended meanwhile
             except (OSError, Refusal):
-                self._unseen += 1
+                forbidden += 1
             else:
                 self._entered.add(new)
+        self._unseen = Unseen(forbidden, max(0, len(wanted) - room), hidden)
 
     def _leave(self, netns: int) -> None:
         self._entered.remove(netns)
         self._engine.leave(netns)
+
+
+def _most_namespaces() -> int:
+    """Return in how many there is room for our descriptors."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (limit - min(RESERVE, limit // 2)) // DESCRIPTORS
