@@ -1,38 +1,45 @@
 """The entry points of both programs: what they cannot do without is missed in one line.
 
-The daemon catches signals before everything else is imported.
+Everything else is imported under that guard. The daemon catches signals first of all.
 """
 
 from __future__ import annotations
 
-import importlib
 import sys
-from collections.abc import Callable
-
-from keepaliveD import signals
-from keepaliveD.errors import Exit
 
 
 def main() -> int:
     """Run tcp-keepalived."""
-    signals.catch()
-    return _program("tcp-keepalived", "keepaliveD.cli.daemon")()
+    return _run("tcp-keepalived", "daemon", catching=True)
 
 
 def ctl() -> int:
     """Run keepalivectl."""
-    return _program("keepalivectl", "keepaliveD.cli.ctl")()
+    return _run("keepalivectl", "ctl", catching=False)
 
 
-def _program(name: str, module: str) -> Callable[[], int]:
-    """Return the program's main function; exit where a package that it needs cannot be imported."""
+def _run(name: str, module: str, *, catching: bool) -> int:
+    """Import the program and run it; the exit status says what is missing where that fails (sysexits.h)."""
     try:
-        run: Callable[[], int] = importlib.import_module(module).main
+        if catching:
+            from keepaliveD import signals
+
+            signals.catch()
+        import importlib
+
+        program = importlib.import_module(f"keepaliveD.cli.{module}")
     except ImportError as error:
-        package = (error.name or "").partition(".")[0] or "?"
-        print(f"{name}: the Python package {package} is missing or broken; install it ({error})", file=sys.stderr)
-        sys.exit(Exit.UNAVAILABLE)
-    return run
+        package = (error.name or "?").partition(".")[0]
+        return _complain(69, f"{name}: the Python package {package} is missing or broken; install it ({error})")
+    except Exception as error:  # of the system: no memory, no descriptors, a file that cannot be read
+        return _complain(71, f"{name}: cannot be loaded: {type(error).__name__}: {error}")
+    return int(program.main())
+
+
+def _complain(status: int, line: str) -> int:
+    """Say it, and return the status."""
+    print(" ".join(line.split()), file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

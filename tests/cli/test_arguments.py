@@ -12,7 +12,7 @@ import pytest
 
 from keepaliveD import __version__
 from keepaliveD.cli import arguments, ctl, daemon
-from keepaliveD.errors import NotPermitted, Refusal
+from keepaliveD.errors import Exit, NotPermitted, Refusal
 
 PROGRAMS = {"keepalivectl": ctl.main, "tcp-keepalived": daemon.main}
 
@@ -115,3 +115,33 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     done = subprocess.run([sys.executable, "-c", script], stdout=writer, stderr=subprocess.PIPE, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+MISSING = """
+import sys
+class Hide:
+    def find_spec(self, name, *_):
+        if name == "numpy":
+            raise {error}
+sys.meta_path.insert(0, Hide())
+from keepaliveD import __main__
+sys.exit(__main__.{program}())
+"""
+
+
+@pytest.mark.parametrize("program", ["main", "ctl"])
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ("ModuleNotFoundError('No module named numpy', name='numpy')", Exit.UNAVAILABLE),
+        ("OSError(12, 'Cannot allocate memory')", Exit.OSERR),
+        ("MemoryError()", Exit.OSERR),
+    ],
+)
+def test_a_package_that_is_missing_or_cannot_be_loaded_is_one_line(program: str, error: str, status: Exit) -> None:
+    """A service manager that restarts it every second would fill the journal with tracebacks."""
+    script = MISSING.format(program=program, error=error)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == status
+    (line,) = done.stderr.splitlines()
+    assert "numpy" in line or "cannot be loaded" in line
