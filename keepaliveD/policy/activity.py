@@ -33,7 +33,7 @@ class Activity:
     cookie: Column
     segments_in: Column
     segments_out: Column
-    first_seen: Column  # instant of the first scan that had it
+    watched_since: Column  # instant of the first scan that had it, or that found it moved at a time nobody knows
     last_packet: Column  # instant, NaN until one was seen
     expires_at: Column  # instant at which the keepalive timer checks, NaN without one
     keepidle: Column  # idle time after which it probes, as far as the timer has shown
@@ -70,7 +70,7 @@ def observe(before: Activity, table: SocketTable, timeout: Column) -> Activity:
 
     heard = known & (sockets["segments_in"] != remembered(before.segments_in, 0))
     moved = heard | (known & (sockets["segments_out"] != remembered(before.segments_out, 0)))
-    first_seen = remembered(before.first_seen, now)
+    watched_since = remembered(before.watched_since, now).copy()
     last_packet = remembered(before.last_packet, np.nan).copy()
     survived = remembered(before.survived, 0.0).copy()
     peer_period = remembered(before.peer_period, FOREVER).copy()
@@ -86,9 +86,10 @@ def observe(before: Activity, table: SocketTable, timeout: Column) -> Activity:
     last_packet[newer] = np.where(forgotten, last_before, np.fmax(newest, last_before))
 
     heard &= shown
-    quiet_until = before.taken_at - np.fmax(last_before, first_seen[newer])
+    quiet_until = before.taken_at - np.fmax(last_before, watched_since[newer])
     survived[newer] = np.where(heard, np.maximum(survived[newer], quiet_until), survived[newer])
     peer_period[newer] = np.where(heard & unshown, np.fmin(now - last_before, FOREVER), peer_period[newer])
+    watched_since[newer] = np.where(unshown, now, watched_since[newer])  # the packet passed at any time until now
 
     expires_at = now + sockets["expires"].astype(np.float64) + IF_TICKING[sockets["timer"]]
     same_timer = np.abs(expires_at - remembered(before.expires_at, np.nan)) < SAME_TIMER
@@ -103,7 +104,7 @@ def observe(before: Activity, table: SocketTable, timeout: Column) -> Activity:
         cookie=sockets["cookie"],
         segments_in=sockets["segments_in"],
         segments_out=sockets["segments_out"],
-        first_seen=first_seen,
+        watched_since=watched_since,
         last_packet=last_packet,
         expires_at=expires_at,
         keepidle=keepidle,

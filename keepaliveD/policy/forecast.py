@@ -62,7 +62,7 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
     _put(verdict, Verdict.CUT, now >= cut_at)
     _put(verdict, Verdict.UNKNOWN, np.isnan(cut_at) & (timeout != FOREVER))
 
-    watched = (activity.first_seen <= activity.last_packet) | (now - activity.first_seen >= timeout)
+    watched = (activity.watched_since <= activity.last_packet) | (now - activity.watched_since >= timeout)
     unseen = sockets["timer"] == Timer.UNSEEN.value
     if unseen.any():
         nothing = (sockets["keepalive"] != Switch.OFF.value) & (due == Due.NOTHING.value) & (timeout != FOREVER)

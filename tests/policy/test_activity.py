@@ -143,7 +143,7 @@ def test_sockets_are_known_again_by_their_cookie_in_any_order() -> None:
 
 def test_another_socket_with_the_same_endpoints_starts_anew() -> None:
     first = table(1000.0, idle(100.0, cookie=7))
-    assert watch(first, table(1015.0, idle(1.0, cookie=8))).activity.first_seen[0] == 1015.0
+    assert watch(first, table(1015.0, idle(1.0, cookie=8))).activity.watched_since[0] == 1015.0
 
 
 @pytest.mark.parametrize("haystack", [[], [5], [3, 9, 1], [1, 2, 3]])

@@ -113,6 +113,17 @@ def test_a_cut_is_confirmed_only_once_a_whole_timeout_was_watched() -> None:
     assert watch(first, almost, enough).forecast.confirmed[0]
 
 
+def test_a_packet_that_passed_at_a_time_that_nobody_saw_confirms_no_cut() -> None:
+    """After a pause a peer's probe may be as old as the pause, or a moment: the watch begins anew."""
+    scans = [table(1000.0, idle(0.0)), table(1400.0, idle(400.0, segments_in=11))]
+    assert watch(*scans).forecast.verdict[0] == Verdict.CUT
+    assert not watch(*scans).forecast.confirmed[0]
+    scans.append(table(1699.0, idle(699.0, segments_in=11)))
+    assert not watch(*scans).forecast.confirmed[0]
+    scans.append(table(1700.0, idle(700.0, segments_in=11)))
+    assert watch(*scans).forecast.confirmed[0]
+
+
 def test_a_cut_that_was_watched_from_the_last_packet_on_is_confirmed() -> None:
     scans = [table(1000.0, idle(0.0)), table(1300.0, idle(300.0))]
     forecast = watch(*scans).forecast
