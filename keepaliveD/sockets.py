@@ -39,7 +39,10 @@ SOCKET = {
     "since_sent": "f4",  # seconds, NaN unknown, since data was sent ...
     "since_received": "f4",  # ... or received ...
     "since_acked": "f4",  # ... or acknowledged by the peer
+    "since_packet": "f4",  # seconds since the newest packet of either direction, or less; NaN unknown
     "expires": "f4",  # seconds until the timer checks, 0 without a timer
+    "slack": "f4",  # seconds by which the keepalive timer may fire later, NaN unknown
+    "user_timeout": "u4",  # milliseconds, TCP_USER_TIMEOUT; 0 none, or unknown
     "local_port": "u2",
     "remote_port": "u2",
     "state": "u1",  # TcpState
@@ -47,6 +50,8 @@ SOCKET = {
     "keepalive": "u1",  # Switch
     "keepcnt": "u1",
     "own": "u1",  # Own: which of the three the socket does not take from its namespace
+    "retransmits": "u1",  # of data that the peer has not acknowledged
+    "probes": "u1",  # keepalive or zero-window probes that the peer has not answered
 }
 
 
@@ -152,6 +157,7 @@ class Own(enum.IntFlag):
 class SocketTable:
     """One snapshot of the host's TCP sockets.
 
+    Its rows were read between the instant `taken_at` and `reading` seconds later.
     `complete` is false where the kernel may have left sockets out.
     `unseen` says which network namespaces are missing.
     """
@@ -162,6 +168,13 @@ class SocketTable:
     interfaces: tuple[str, ...] = ("",)
     namespaces: int = 1
     unseen: Unseen = NONE_UNSEEN
+
+    reading: float = 0.0
+
+    @property
+    def read_by(self) -> float:
+        """The instant at which the last row was read."""
+        return self.taken_at + self.reading
 
     def __len__(self) -> int:
         return len(self.sockets)

@@ -53,13 +53,16 @@ MESSAGE_FIELDS = {  # of struct inet_diag_msg: type, offset
 ADDRESSES = {"local": BODY + 8, "remote": BODY + 24}
 COOKIE = BODY + 44
 INFO_FIELDS = {  # of struct tcp_info; the segment counters came with Linux 4.2
+    "retransmits": ("u1", 2),
+    "probes": ("u1", 3),
     "since_sent": ("u4", 44),
     "since_received": ("u4", 52),
     "since_acked": ("u4", 56),
     "segments_out": ("u4", 136),
     "segments_in": ("u4", 140),
 }
-UNTOLD = ("keepidle", "keepintvl", "keepcnt", "keepalive", "own")  # sock_diag has no attribute for them
+UNTOLD = ("keepidle", "keepintvl", "keepcnt", "keepalive", "own", "user_timeout")  # sock_diag has no attribute for them
+UNKNOWN = ("since_packet", "slack")
 MILLISECONDS = ("expires", "since_sent", "since_received", "since_acked")
 
 DATAGRAM = 32 * 1024  # the most that the kernel sends of a dump at once (net/netlink/af_netlink.c)
@@ -347,6 +350,8 @@ def _append(messages: Messages, attributes: dict[int, int], netns: int, sockets:
     new["netns"][:] = netns
     for name in UNTOLD:
         new[name][:] = 0
+    for name in UNKNOWN:
+        new[name][:] = np.nan
     _append_addresses(messages, new)
 
 

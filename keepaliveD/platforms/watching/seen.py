@@ -123,7 +123,8 @@ class ListingWatcher:
         new["expires"][:] = [one.expires for one in seen]
         for name in ("state", "timer", "keepalive"):
             new[name][:] = [getattr(one, name) for one in seen]
-        new["since_sent"][:] = new["since_acked"][:] = np.nan
+        for name in ("since_sent", "since_acked", "since_packet", "slack"):
+            new[name][:] = np.nan
         new["since_received"][:] = [one.quiet for one in seen]
         self._tell_of_the_opened(new["since_received"], cookies, now)
         names = interfaces.resolve(new) if self._with_interfaces else ("",)

@@ -66,6 +66,7 @@ struct hlist_node {
 struct timer_list {
 	struct hlist_node entry;
 	unsigned long expires;
+	__u32 flags; /* from bit 22 on: which bucket of the timer wheel, kernel/time/timer.c */
 };
 
 struct sock_common {
@@ -135,6 +136,9 @@ struct inet_sock {
 struct inet_connection_sock {
 	struct inet_sock icsk_inet;
 	struct timer_list icsk_retransmit_timer;
+	__u32 icsk_user_timeout; /* ms */
+	__u8 icsk_retransmits;
+	__u8 icsk_probes_out;
 	__u8 icsk_pending;
 	struct {
 		__u32 lrcvtime;
@@ -155,6 +159,7 @@ struct tcp_sock {
 	__u32 segs_out;
 	__u32 lsndtime;
 	__u32 rcv_tstamp;
+	__u64 tcp_mstamp; /* us: the newest packet of either direction, also of those that no other member shows */
 	unsigned int keepalive_time;
 	unsigned int keepalive_intvl;
 	__u8 keepalive_probes;

@@ -15,7 +15,7 @@ enum { TIMER_OFF, TIMER_RETRANSMIT, TIMER_KEEPALIVE, TIMER_ZERO_WINDOW = 4 };
 enum { SWITCH_OFF = 1, SWITCH_ON = 2 };
 enum { OWN_IDLE = 1, OWN_INTERVAL = 2, OWN_PROBES = 4 };
 
-/* records.RECORD is its twin. Times are in jiffies: a division each would cost more here. */
+/* records.RECORD is its twin. Times are in jiffies, or in 1,024 us: a division each would cost more here. */
 struct record {
 	__u64 cookie;
 	__u64 cgroup;
@@ -32,6 +32,9 @@ struct record {
 	__u32 since_acked;
 	__u32 expires;
 	__u32 netns;
+	__u32 slack; /* how much later than it says the keepalive timer may fire */
+	__u32 since_packet; /* 1,024 us, since the newest packet or later */
+	__u32 user_timeout; /* ms */
 	__u16 local_port;
 	__u16 remote_port;
 	__u8 state;
@@ -39,7 +42,9 @@ struct record {
 	__u8 keepalive;
 	__u8 keepcnt;
 	__u8 own;
-	__u8 unused[7];
+	__u8 retransmits; /* of data that is not acknowledged */
+	__u8 probes; /* that nobody has answered yet */
+	__u8 unused[1];
 };
 
 static __always_inline __u32 inode_of(const struct sock *sk)
@@ -67,6 +72,14 @@ static __always_inline unsigned long retransmission(const struct tcp_sock *tp)
 	return icsk->icsk_retransmit_timer.expires;
 }
 
+/* A level of the timer wheel has 64 buckets, each of the next level eight times as wide; expiries are rounded up. */
+static __always_inline __u32 slack_of(const struct timer_list *timer)
+{
+	__u32 level = timer->flags >> 22 >> 6;
+
+	return level < 9 ? 1U << 3 * level : 0;
+}
+
 /* inet_sk_diag_fill, net/ipv4/inet_diag.c */
 static __always_inline void tell_timer(struct record *record, const struct tcp_sock *tp, unsigned long now)
 {
@@ -90,11 +103,13 @@ static __always_inline void tell_timer(struct record *record, const struct tcp_s
 
 			pending = icsk->icsk_keepalive_timer.entry.pprev;
 			expires = icsk->icsk_keepalive_timer.expires;
+			record->slack = slack_of(&icsk->icsk_keepalive_timer);
 		} else {
 			const struct sock *sk = (const void *)tp;
 
 			pending = sk->sk_timer.entry.pprev;
 			expires = sk->sk_timer.expires;
+			record->slack = slack_of(&sk->sk_timer);
 		}
 		if (!pending)
 			return;
@@ -134,6 +149,10 @@ static __always_inline void tell(struct record *record, const struct tcp_sock *t
 	record->since_received = (__u32)now - tp->inet_conn.icsk_ack.lrcvtime;
 	record->since_acked = (__u32)now - tp->rcv_tstamp;
 	record->netns = common->skc_net.net->ns.inum;
+	record->since_packet = (bpf_ktime_get_ns() / 1000 - tp->tcp_mstamp) >> 10;
+	record->user_timeout = tp->inet_conn.icsk_user_timeout;
+	record->retransmits = tp->inet_conn.icsk_retransmits;
+	record->probes = tp->inet_conn.icsk_probes_out;
 	record->local_port = common->skc_num;
 	record->remote_port = bpf_ntohs(common->skc_dport);
 	tell_timer(record, tp, now);

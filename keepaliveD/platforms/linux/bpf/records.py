@@ -21,13 +21,17 @@ RECORD = np.dtype(  # struct record
             *("cookie", "cgroup", "local_high", "local_low", "remote_high", "remote_low"),
             *("inode", "uid", "interface", "segments_in", "segments_out", "keepidle", "keepintvl"),
             *("since_sent", "since_received", "since_acked", "expires", "netns"),
-            *("local_port", "remote_port", "state", "timer", "keepalive", "keepcnt", "own"),
+            *("slack", "since_packet", "user_timeout", "local_port", "remote_port"),
+            *("state", "timer", "keepalive", "keepcnt", "own", "retransmits", "probes"),
         ],
-        "formats": ["u8"] * 6 + ["u4"] * 12 + ["u2"] * 2 + ["u1"] * 5,
-        "itemsize": 112,
+        "formats": ["u8"] * 6 + ["u4"] * 15 + ["u2"] * 2 + ["u1"] * 7,
+        "itemsize": 120,
     }
 )
-SECONDS = ("since_sent", "since_received", "since_acked", "expires")  # in jiffies until here
+SECONDS = {  # how much of one the program's unit is
+    **dict.fromkeys(("since_sent", "since_received", "since_acked", "expires", "slack"), 1 / libbpf.JIFFIES),
+    "since_packet": 1024e-6,
+}
 WHOLE_SECONDS = ("keepidle", "keepintvl")
 
 AS_IPV6 = 96  # bits before an IPv4 address that is written v4-mapped
@@ -48,8 +52,8 @@ def decode(records: Column, sockets: Sockets) -> None:
     new = sockets.extend(len(records))
     for name in RECORD.names or ():
         new[name][:] = records[name]
-    for name in SECONDS:
-        new[name] *= np.float32(1 / libbpf.JIFFIES)
+    for name, unit in SECONDS.items():
+        new[name] *= np.float32(unit)
     for name in WHOLE_SECONDS:
         new[name] //= np.uint32(libbpf.JIFFIES)
 
