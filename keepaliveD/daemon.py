@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
@@ -23,6 +24,9 @@ from keepaliveD.policy.handshake import openings
 from keepaliveD.policy.judge import Judgement, count, judge
 from keepaliveD.signals import RELOAD, STOP
 from keepaliveD.sockets import SocketTable
+
+SHORTEST_PAUSE = 0.05  # seconds between two scans
+COSTS = 20  # a scan for the sake of a deadline waits so many times as long as the last one took
 
 
 class Surroundings(Protocol):
@@ -66,6 +70,7 @@ class Daemon:
         self._untidy = False
         self._complaint = ""  # what is wrong with the configuration that was not taken
         self._engine = Engine(self._rules())
+        self._looked = outside.now(), outside.now()  # when the last scan began, and when it ended
         self.judgement: Judgement
 
     def run(self) -> None:
@@ -91,14 +96,11 @@ class Daemon:
 
     def _live(self) -> None:
         self._outside.notify("READY=1", self._status())
-        next_look = self._outside.now() + self._config.interval
-        while (caught := self._outside.wait(self._pause(next_look))) not in STOP:
+        while (caught := self._outside.wait(self._pause(self._next_look()))) not in STOP:
             if caught is RELOAD:
                 self._reload()
-                next_look = self._outside.now() + self._config.interval
-            if self._outside.now() >= next_look:
+            if self._outside.now() >= self._next_look():
                 self._look_again()
-                next_look = self._outside.now() + self._config.interval
             self._outside.notify("WATCHDOG=1", self._status())
 
     def start(self) -> None:
@@ -128,6 +130,12 @@ class Daemon:
         if refusal:
             raise refusal
 
+    def _next_look(self) -> float:
+        """Return when to scan again: at the interval, or sooner at a deadline, as far as scans are cheap."""
+        began, ended = self._looked
+        deadline = max(self._engine.next_deadline, ended + max(SHORTEST_PAUSE, COSTS * (ended - began)))
+        return min(ended + self._config.interval, deadline)
+
     def _pause(self, next_look: float) -> float:
         return max(0.0, min(next_look - self._outside.now(), self._outside.watchdog))
 
@@ -155,8 +163,10 @@ class Daemon:
 
     def _look(self) -> list[Outcome]:
         """One scan and all that follows from it."""
-        engine = self._watcher.engine
-        table = self._watcher.snapshot(self._outside.now())
+        engine, began = self._watcher.engine, self._outside.now()
+        self._looked = began, began  # whatever comes of it
+        table = self._watcher.snapshot(began)
+        table = dataclasses.replace(table, reading=self._outside.now() - began)
         if engine != self._watcher.engine:
             self._say("scan-failed", WARNING, f"another way of watching had to be taken: {self._watcher.engine}")
         found = self._platform.tuner.read() if self._config.apply else {}
@@ -170,6 +180,7 @@ class Daemon:
             outcomes.append(outcome)
         self._performer.look_around()
         self._tidy(table)
+        self._looked = began, self._outside.now()
         return outcomes
 
     def _tidy(self, table: SocketTable) -> None:

@@ -223,10 +223,14 @@ class SetSystemKeepalive:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Tell of connections whose outlook changed; `before` is what was last told of each."""
+    """Report connections whose outlook changed.
+
+    `before` is what was last told of each, `unsaid` how often it changed since then without a word.
+    """
 
     connections: tuple[Connection, ...]
     before: tuple[Verdict, ...]
+    unsaid: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

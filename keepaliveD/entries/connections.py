@@ -13,24 +13,27 @@ from keepaliveD.text import quoted
 
 def of_report(report: Report) -> Iterator[Entry]:
     """One entry for each, or for each unit, path and verdict where they are more than a handful."""
-    told = list(zip(report.connections, report.before, strict=True))
+    unsaid = report.unsaid or (0,) * len(report.connections)
+    told = list(zip(report.connections, report.before, unsaid, strict=True))
     if len(told) <= HANDFUL:
-        yield from (_single(connection, before) for connection, before in told)
+        yield from (_single(*one) for one in told)
         return
-    groups: dict[tuple[Verdict, str, str], list[tuple[Connection, Verdict]]] = {}
-    for connection, before in told:
+    groups: dict[tuple[Verdict, str, str], list[tuple[Connection, Verdict, int]]] = {}
+    for one in told:
+        connection = one[0]
         key = (connection.verdict, connection.owner.unit or connection.owner.process, connection.path)
-        groups.setdefault(key, []).append((connection, before))
+        groups.setdefault(key, []).append(one)
     for members in groups.values():
-        yield _single(*members[0]) if len(members) == 1 else _summary([connection for connection, _ in members])
+        yield _single(*members[0]) if len(members) == 1 else _summary([one[0] for one in members])
 
 
-def _single(connection: Connection, before: Verdict) -> Entry:
+def _single(connection: Connection, before: Verdict, unsaid: int) -> Entry:
     verdict = connection.verdict
+    changes = f"; changed {unsaid} times since the last entry" if unsaid > 1 else ""
     return Entry(
         _event(verdict, before),
         _priority(connection),
-        f"{who(connection)}{connection.local} -> {connection.remote}: {_outlook(connection, before)}",
+        f"{who(connection)}{connection.local} -> {connection.remote}: {_outlook(connection, before)}{changes}",
         fields_of(connection) | {"KEEPALIVE_BEFORE": before.label},
     )
 

@@ -1,25 +1,31 @@
-"""When each connection was last seen to carry a packet that a firewall could have seen.
+"""When each connection last carried a packet that a firewall could have seen: the memory from scan to scan.
 
-The kernel's ages (tcpi_last_data_sent and so on) do not show a peer's keepalive probe nor our
-answer to it; only the segment counters move.
-Where a system does not even tell ages, the counters alone say when something moved, and a
-connection's idle time is unknown until it does.
-So the memory of each socket joins both, from scan to scan, by its cookie.
+Such an instant is an interval, for nobody saw it. The kernel's ages (tcpi_last_data_sent and so on) show
+when data or an acknowledgement passed; a peer's keepalive probe and our answer move only the segment
+counters, so that they passed at some time between two scans. Where a socket's newest packet is known
+(BPF reads tcp_sock.tcp_mstamp), it bounds the instant from above.
+What a packet proves depends on its sender: once the path may have forgotten a connection, only a packet
+from the peer shows that it has not.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from keepaliveD.model import FOREVER
-from keepaliveD.sockets import Column, Indices, SocketTable, Switch, Timer
+from keepaliveD.sockets import Bools, Column, Indices, SocketTable, Switch, Timer
 
 IF_TICKING = np.full(256, np.nan)  # what to add to an expiry, by timer: nothing, or it is not known
 IF_TICKING[Timer.KEEPALIVE] = 0.0
+HIDES_KEEPALIVE = np.zeros(256, np.bool_)  # by timer
+HIDES_KEEPALIVE[[Timer.RETRANSMIT, Timer.ZERO_WINDOW]] = True
 
 SAME_TIMER = 0.5  # seconds by which two readings of one expiry may differ
+TIMER_SLACK = 1 / 8  # a timer may fire later by this part of its length (kernel/time/timer.c, the wheel)
+ON_THE_WAY = 0.1  # seconds that a packet takes between this host and what forgets connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,86 +39,202 @@ class Activity:
     cookie: Column
     segments_in: Column
     segments_out: Column
-    watched_since: Column  # instant of the first scan that had it, or that found it moved at a time nobody knows
-    last_packet: Column  # instant, NaN until one was seen
+    last_packet: Column  # instant after which the newest packet passed, or at it; NaN until one was seen
+    last_packet_by: Column  # instant before which it passed, or at it
     expires_at: Column  # instant at which the keepalive timer checks, NaN without one
-    keepidle: Column  # idle time after which it probes, as far as the timer has shown
-    peer_period: Column  # idle time after which the peer probes, FOREVER if it was never seen to
-    survived: Column  # longest idle time after which the peer was still heard
+    keepidle: Column  # idle time after which it probes; as far as the timer has shown where that is not known
+    knows_keepidle: Column  # whether it is known
+    peer_period: Column  # idle time after which the peer probes, at most; FOREVER if it was never seen to
+    survived: Column  # longest idle time, at least, after which the peer was still heard
     told: Column  # Verdict last announced, 0 for none
     told_at: Column  # instant
+    withdrawn_at: Column  # instant at which a warning was last taken back
+    judged: Column  # Verdict of the scan before
+    unsaid: Column  # how often it went to and fro between at risk and not since then, without a word
     armed: Column  # what was considered about arming it (policy/arming.py), 0 for nothing
 
     def __len__(self) -> int:
         return len(self.cookie)
 
 
+class Between(NamedTuple):
+    """An instant of each row that nobody saw: the earliest and the latest that it can be."""
+
+    earliest: Column
+    latest: Column
+
+
+COLUMNS = tuple(each.name for each in fields(Activity) if each.name != "taken_at")
+
+
 def nothing_known() -> Activity:
-    """The memory before the first scan."""
+    """Return the memory before the first scan."""
     none = np.empty(0)
-    integers, marks = np.empty(0, np.uint64), np.empty(0, np.uint8)
-    return Activity(-FOREVER, integers, integers, integers, none, none, none, none, none, none, marks, none, marks)
+    counts, marks = np.empty(0, np.uint64), np.empty(0, np.uint8)
+    return Activity(
+        taken_at=-FOREVER,
+        cookie=counts,
+        segments_in=counts,
+        segments_out=counts,
+        last_packet=none,
+        last_packet_by=none,
+        expires_at=none,
+        keepidle=none,
+        knows_keepidle=np.empty(0, np.bool_),
+        peer_period=none,
+        survived=none,
+        told=marks,
+        told_at=none,
+        withdrawn_at=none,
+        judged=marks,
+        unsaid=marks,
+        armed=marks,
+    )
 
 
 def observe(before: Activity, table: SocketTable, timeout: Column) -> Activity:
     """Join what a new table shows with what is remembered; rows follow the table.
 
-    `timeout` is that of each row's path: once it has passed, only a packet from the peer proves
-    that the path still knows the connection.
+    `timeout` is that of each row's path, in seconds.
     """
-    sockets, now = table.sockets, table.taken_at
-    row, known = find(before.cookie, sockets["cookie"])
+    memory = _recall(before, table)
+    return _learn_timers(_learn_packets(memory, table, timeout), table)
 
-    def remembered(column: Column, default: float) -> Column:
-        if isinstance(row, slice):
-            return column
-        return np.where(known, column[row], default) if len(column) else np.full(len(sockets), default)
 
-    heard = known & (sockets["segments_in"] != remembered(before.segments_in, 0))
-    moved = heard | (known & (sockets["segments_out"] != remembered(before.segments_out, 0)))
-    watched_since = remembered(before.watched_since, now).copy()
-    last_packet = remembered(before.last_packet, np.nan).copy()
-    survived = remembered(before.survived, 0.0).copy()
-    peer_period = remembered(before.peer_period, FOREVER).copy()
+def heard_at(table: SocketTable) -> Column:
+    """Return the instant of the newest data or acknowledgement from the peer, which the keepalive timer counts from.
 
-    newer = np.flatnonzero(moved | ~known)  # the rest is as it was
-    heard, moved, last_before = heard[newer], moved[newer], last_packet[newer]
-    ages = [sockets[age][newer] for age in ("since_sent", "since_received", "since_acked")]
-    by_ages = now - np.fmin.reduce(ages).astype(np.float64)  # in single precision a year of uptime costs seconds
-    unshown = moved & ~(by_ages > before.taken_at)  # so is all that moves where ages are not told
-    newest = np.where(unshown, before.taken_at, by_ages)
-    shown = sockets["timer"][newer] != Timer.UNSEEN.value  # else probes may have broken a silence unseen
-    forgotten = shown & moved & ~heard & (newest - last_before > timeout[newer])
-    last_packet[newer] = np.where(forgotten, last_before, np.fmax(newest, last_before))
+    Source: keepalive_time_elapsed, include/net/tcp.h. A peer's probe is neither.
+    """
+    ages = np.fmin(table.sockets["since_received"], table.sockets["since_acked"])
+    instant: Column = table.taken_at - ages.astype(np.float64)  # in single precision a year of uptime costs seconds
+    return instant
 
-    heard &= shown
-    quiet_until = before.taken_at - np.fmax(last_before, watched_since[newer])
-    survived[newer] = np.where(heard, np.maximum(survived[newer], quiet_until), survived[newer])
-    peer_period[newer] = np.where(heard & unshown, np.fmin(now - last_before, FOREVER), peer_period[newer])
-    watched_since[newer] = np.where(unshown, now, watched_since[newer])  # the packet passed at any time until now
 
-    expires_at = now + sockets["expires"].astype(np.float64) + IF_TICKING[sockets["timer"]]
-    same_timer = np.abs(expires_at - remembered(before.expires_at, np.nan)) < SAME_TIMER
-    keepidle_before = np.fmax(0.0, same_timer * remembered(before.keepidle, 0.0))  # NaN turns into 0
-    keepidle = np.maximum(keepidle_before, expires_at - last_packet)  # NaN, without a timer, stays NaN
-    if sockets["keepidle"].any():
-        told = np.where(sockets["keepalive"] == Switch.ON.value, sockets["keepidle"], np.nan)
-        keepidle = np.fmax(keepidle, told)  # a timer that was armed under a longer one still runs
+def _recall(before: Activity, table: SocketTable) -> Activity:
+    """Return what is remembered of this table's sockets; a new one has cookie 0, which no socket has."""
+    cookies = table.sockets["cookie"]
+    row, known = find(before.cookie, cookies)
+    if isinstance(row, slice):
+        return before
+    nothing = {"last_packet": np.nan, "last_packet_by": np.nan, "expires_at": np.nan, "keepidle": np.nan}
+    nothing |= {"peer_period": FOREVER, "told_at": -FOREVER, "withdrawn_at": -FOREVER}
+    columns: dict[str, Any] = {}
+    for name in COLUMNS:
+        column: Column = getattr(before, name)
+        default = column.dtype.type(nothing.get(name, 0))
+        columns[name] = np.where(known, column[row], default) if len(column) else np.full(len(cookies), default)
+    return replace(before, **columns)
 
-    return Activity(
-        taken_at=now,
+
+def _learn_packets(memory: Activity, table: SocketTable, timeout: Column) -> Activity:
+    """Place the newest packet of the rows that are new or moved, and learn from how long they were silent."""
+    sockets, start = table.sockets, memory.taken_at
+    known = memory.cookie == sockets["cookie"]
+    heard = known & (sockets["segments_in"] != memory.segments_in)
+    moved = heard | (known & (sockets["segments_out"] != memory.segments_out))
+    rows = np.flatnonzero(moved | ~known)  # the others are as they were
+    shows_probes = sockets["timer"] != Timer.UNSEEN.value
+    last, by = memory.last_packet.copy(), memory.last_packet_by.copy()
+    survived, period = memory.survived.copy(), memory.peer_period.copy()
+
+    before, shown = Between(last[rows], by[rows]), _shown(table, rows, known[rows])
+    hidden = moved[rows] & ~(shown.earliest > start)  # no age shows it: a probe of the peer's, and our answer
+    earliest = np.where(hidden, start, shown.earliest)
+    heard, proves = heard[rows], shows_probes[rows]
+    probed = hidden & heard & proves
+    if probed.any():
+        probes = sockets["segments_in"][rows] - memory.segments_in[rows].astype(np.uint32)
+        rhythm = _rhythm(period[rows], probes, start, before, shown.latest)
+        period[rows] = np.where(probed, rhythm, period[rows])
+        earliest = np.where(probed, np.fmax(earliest, shown.latest - rhythm * (1 + TIMER_SLACK)), earliest)
+
+    survived[rows] = np.where(heard & proves, np.fmax(survived[rows], start - before.latest), survived[rows])
+    ours = moved[rows] & ~heard & proves
+    last[rows], by[rows] = _joined(before, Between(earliest, shown.latest), ours, timeout[rows])
+    if not shows_probes.all():
+        by = np.where(shows_probes, by, table.read_by)  # probes may pass at any time
+    return replace(
+        memory,
+        taken_at=table.taken_at,
         cookie=sockets["cookie"],
         segments_in=sockets["segments_in"],
         segments_out=sockets["segments_out"],
-        watched_since=watched_since,
-        last_packet=last_packet,
-        expires_at=expires_at,
-        keepidle=keepidle,
-        peer_period=peer_period,
+        last_packet=last,
+        last_packet_by=by,
         survived=survived,
-        told=remembered(before.told, 0).astype(np.uint8),
-        told_at=remembered(before.told_at, -FOREVER),
-        armed=remembered(before.armed, 0).astype(np.uint8),
+        peer_period=period,
+    )
+
+
+def _shown(table: SocketTable, rows: Indices, known: Bools) -> Between:
+    """Return the instants between which the newest packet passed, by what this table alone shows of these rows.
+
+    At a first look at a socket whose peer answers nothing, what we sent proves nothing.
+    """
+    sockets = table.sockets
+    sent = sockets["since_sent"][rows]
+    unanswered = ~known & ((sockets["retransmits"][rows] != 0) | (sockets["probes"][rows] != 0))
+    if unanswered.any():
+        sent = np.where(unanswered, np.float32(np.nan), sent)
+    ages = np.fmin(np.fmin(sockets["since_received"][rows], sockets["since_acked"][rows]), sent)
+    earliest = table.taken_at - ages.astype(np.float64)
+    latest = table.read_by - np.fmax(sockets["since_packet"][rows], 0.0).astype(np.float64)  # unknown: just now
+    return Between(earliest, np.fmax(latest, earliest))
+
+
+def _rhythm(known: Column, probes: Column, start: float, before: Between, latest: Column) -> Column:
+    """Return the idle time after which the peer probes, at most, by how many probes came since `start`.
+
+    Between the first and the last of several there were that many less one; a single one ended the
+    silence since the packet before. A silence that is longer than the known rhythm ends it.
+    """
+    several = (latest - start) / np.maximum(probes.astype(np.float64) - 1, 1)
+    at_most = np.where(probes > 1, several, latest - before.earliest)
+    ended = start - before.latest > known * (1 + TIMER_SLACK)
+    period: Column = np.where(ended, at_most, np.fmin(known, at_most))
+    return np.fmin(period, FOREVER)
+
+
+def _joined(before: Between, newest: Between, ours: Bools, timeout: Column) -> Between:
+    """Return between which instants the newest packet passed that the path still let through.
+
+    One of ours that left after the path had forgotten the connection was lost; one that may have, may have been.
+    """
+    surely_lost = ours & (newest.earliest > before.latest + timeout + ON_THE_WAY)
+    perhaps_lost = ours & (newest.latest > before.earliest + timeout - ON_THE_WAY)
+    return Between(
+        np.where(perhaps_lost, before.earliest, np.fmax(newest.earliest, before.earliest)),
+        np.where(surely_lost, before.latest, newest.latest),
+    )
+
+
+def _learn_timers(memory: Activity, table: SocketTable) -> Activity:
+    """Learn the idle time after which each socket probes.
+
+    BPF reads it. Else the timer shows it in time: the longest distance from the last packet heard to the
+    expiry, while that is the same; and exactly where a check has just found nothing new and set the timer
+    to the rest.
+    """
+    sockets = table.sockets
+    ticking = table.taken_at + sockets["expires"].astype(np.float64) + IF_TICKING[sockets["timer"]]
+    if sockets["keepidle"].any():
+        on = sockets["keepalive"] == Switch.ON.value
+        keepidle = np.where(on, sockets["keepidle"], np.nan)
+        return replace(memory, expires_at=ticking, keepidle=keepidle, knows_keepidle=on)
+    heard, earlier = heard_at(table), memory.expires_at
+    length = ticking - heard
+    same = np.abs(ticking - earlier) < SAME_TIMER
+    checked = ~same & (heard <= earlier) & (sockets["probes"] == 0) & ~np.isnan(ticking)
+    keepidle = np.where(same, np.fmax(memory.keepidle, length), length)
+    overdue = (sockets["expires"] == 0) & same  # it says nothing more
+    keepidle = np.where(overdue, memory.keepidle, keepidle)
+    hidden = HIDES_KEEPALIVE[sockets["timer"]]
+    return replace(
+        memory,
+        expires_at=np.where(hidden, earlier, ticking),
+        keepidle=np.where(hidden, memory.keepidle, keepidle),
+        knows_keepidle=np.where(same | hidden, memory.knows_keepidle, checked),
     )
 
 

@@ -3,35 +3,50 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
-from keepaliveD.model import Due, Verdict
+from keepaliveD.model import AT_RISK, Due, Verdict
 from keepaliveD.policy.activity import Activity
 from keepaliveD.policy.forecast import Forecast
-from keepaliveD.sockets import Bools, Column, Indices
+from keepaliveD.sockets import Bools, Column, Indices, Sockets
 
 AGAIN_AFTER = 3600.0  # seconds until a connection that recovered by itself is warned of once more
+PARTS = ("high", "low", "port")  # of an end, as it sorts
+MOST_UNSAID = 255  # of a column of octets
+RISKY = np.zeros(256, np.bool_)  # by Verdict
+RISKY[[int(verdict) for verdict in AT_RISK]] = True
+
+
+class News(NamedTuple):
+    """The rows to announce, what was last told of each, and how often it changed since without a word."""
+
+    rows: Indices
+    before: Column
+    unsaid: Column
 
 
 def lead(timeout: Column, warn_before: float) -> Column:
-    """How long before the cut a warning is due: `warn_before`, but never more than half the timeout."""
+    """Return how long before the cut a warning is due: `warn_before`, but never more than half the timeout."""
     earliest: Column = np.minimum(warn_before, timeout / 2)
     return earliest
 
 
 def choose(
-    forecast: Forecast, activity: Activity, warn_before: float, being_armed: Bools | None = None
-) -> tuple[Indices, Activity]:
-    """Rows to announce, and the memory that they were announced.
+    forecast: Forecast, activity: Activity, sockets: Sockets, warn_before: float, being_armed: Bools | None = None
+) -> tuple[News, Activity]:
+    """Return what to announce, and the memory that it was announced.
 
     Nobody is warned of those that are being armed now: what comes of that is told anyway.
     A warning is due when the cut is near and this verdict was not yet told, or long ago.
     A cut is told once, as soon as it is certain.
-    A recovery is told once: when a packet passed after all, or when something now keeps the
-    connection alive for good.
+    A recovery is told once an hour at the most: when a packet passed after all, or when something now
+    keeps the connection alive for good. A connection that goes to and fro then is told of no more.
+    Of a connection within this host, both ends of which have the same news, one end is told.
     """
     now = forecast.now
+    activity = _count_changes(forecast, activity)
     rows = np.flatnonzero((forecast.cut_at <= now + warn_before) | (activity.told != 0))  # nobody else can be news
     verdict, told, told_at = forecast.verdict[rows], activity.told[rows], activity.told_at[rows]
     at_risk = (verdict == Verdict.LATE.value) | (verdict == Verdict.BARE.value)
@@ -43,12 +58,41 @@ def choose(
 
     lasting = (forecast.due[rows] == Due.KEEPALIVE.value) | (forecast.due[rows] == Due.PEER.value)
     kept = (verdict == Verdict.SAFE.value) & lasting & (told != Verdict.SAFE.value) & (told != Verdict.UNKNOWN.value)
+    kept &= (now - activity.withdrawn_at[rows] >= AGAIN_AFTER) | (told == Verdict.CUT.value)
     risen = (told == Verdict.CUT.value) & (at_risk | (verdict == Verdict.SAFE.value))
 
     news = warn | cut | kept | risen
     if being_armed is not None:
         news &= ~being_armed[rows]
+    withdrawn = rows[news & kept]
     rows = rows[news]
-    told, told_at = activity.told.copy(), activity.told_at.copy()
-    told[rows], told_at[rows] = forecast.verdict[rows], now
-    return rows, dataclasses.replace(activity, told=told, told_at=told_at)
+    told, told_at, withdrawn_at = activity.told.copy(), activity.told_at.copy(), activity.withdrawn_at.copy()
+    unsaid = activity.unsaid.copy()
+    told[rows], told_at[rows], withdrawn_at[withdrawn], unsaid[rows] = forecast.verdict[rows], now, now, 0
+    memory = dataclasses.replace(activity, told=told, told_at=told_at, withdrawn_at=withdrawn_at, unsaid=unsaid)
+    rows = _one_end(rows, sockets, forecast.verdict)
+    return News(rows, activity.told[rows], activity.unsaid[rows]), memory
+
+
+def _count_changes(forecast: Forecast, activity: Activity) -> Activity:
+    """Return the memory with one more change where a connection that was told of came to risk, or out of it."""
+    changed = (RISKY[activity.judged] != RISKY[forecast.verdict]) & (activity.told != 0)
+    unsaid = np.minimum(activity.unsaid.astype(np.uint16) + changed, MOST_UNSAID).astype(np.uint8)
+    return dataclasses.replace(activity, judged=forecast.verdict, unsaid=unsaid)
+
+
+def _one_end(rows: Indices, sockets: Sockets, verdict: Column) -> Indices:
+    """Return the rows without the second end of a connection whose two ends are both among them, judged alike."""
+    if len(rows) < 2:
+        return rows
+    local, remote = ([sockets[f"{side}_{part}"][rows] for part in PARTS] for side in ("local", "remote"))
+    later = np.zeros(len(rows), np.bool_)  # whether the local end sorts behind the remote one
+    for one, other in reversed(list(zip(local, remote, strict=True))):
+        later = (one > other) | ((one == other) & later)
+    pair = [np.where(later, other, one) for one, other in zip(local + remote, remote + local, strict=True)]
+    keys = [*pair, verdict[rows]]
+    order = np.lexsort([later, *keys])
+    starts = np.ones(len(rows), np.bool_)
+    starts[1:] = np.any([key[order[1:]] != key[order[:-1]] for key in keys], axis=0)
+    other_is_there = ~later[order][starts][np.cumsum(starts) - 1]
+    return np.sort(rows[order][~(later[order] & other_is_there)])

@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from keepaliveD.model import (
+    FOREVER,
     NONE_UNSEEN,
     SLIPPED,
     Action,
@@ -22,6 +25,7 @@ from keepaliveD.model import (
 )
 from keepaliveD.policy import activity, announce, arming
 from keepaliveD.policy.connections import connections
+from keepaliveD.policy.forecast import Forecast
 from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.policy.sysctls import OnDrift, SystemKeepalive
 from keepaliveD.sockets import SocketTable
@@ -48,6 +52,7 @@ class Engine:
     def __init__(self, rules: Rules) -> None:
         self._memory = activity.nothing_known()
         self._unseen = NONE_UNSEEN
+        self.next_deadline = FOREVER  # instant at which a look would make a cut certain
         self.fates: Counter[Fate] = Counter()
         self.follow(rules)
 
@@ -63,14 +68,17 @@ class Engine:
         judgement = judge(table, self._memory, self._rules.paths, self._rules.ignore)
         to_arm, memory = arming.plan(judgement, () if self._cannot_arm else self._rules.arm)
         being_armed = arming.asked(judgement.activity, memory) if to_arm else None
-        rows, self._memory = announce.choose(judgement.forecast, memory, self._rules.warn_before, being_armed)
+        news, self._memory = announce.choose(
+            judgement.forecast, memory, judgement.table.sockets, self._rules.warn_before, being_armed
+        )
         actions = [*self._settings.observe(found), *to_arm]
         if table.unseen != self._unseen:
             self._unseen = table.unseen
             actions.append(ReportUnseen(table.unseen))
-        if len(rows):
-            before = tuple(Verdict(verdict) for verdict in judgement.activity.told[rows])
-            actions.append(Report(connections(judgement, rows), before))
+        if len(news.rows):
+            before = tuple(Verdict(verdict) for verdict in news.before)
+            actions.append(Report(connections(judgement, news.rows), before, tuple(news.unsaid.tolist())))
+        self.next_deadline = _next_deadline(judgement.forecast)
         return judgement, actions
 
     def given_up(self, action: Action) -> bool:
@@ -86,3 +94,9 @@ class Engine:
                 if outcome.action.last or each.fate not in SLIPPED:
                     self.fates[each.fate] += len(each.connections)
             self._memory = arming.remember(self._memory, outcome.armings)
+
+
+def _next_deadline(forecast: Forecast) -> float:
+    """Return the first instant from now on at which a connection that nothing saves is certainly cut."""
+    doomed = (forecast.verdict >= Verdict.LATE.value) & (forecast.cut_by > forecast.now)
+    return float(np.min(forecast.cut_by, where=doomed, initial=FOREVER))

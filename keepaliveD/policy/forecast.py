@@ -1,4 +1,8 @@
-"""When the next packet of each connection leaves, when its path forgets it, and what comes first."""
+"""When the next packet of each connection leaves, when its path forgets it, and what comes first.
+
+Both are intervals, for the newest packet and the timers are known only between two instants. A verdict is
+certain (`confirmed`) if it holds for all values in between; else it is what is likely, and says so.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from keepaliveD.model import FOREVER, Due, Verdict
-from keepaliveD.policy.activity import Activity
+from keepaliveD.policy.activity import ON_THE_WAY, TIMER_SLACK, Activity, Between, heard_at
 from keepaliveD.policy.paths import Assigned
 from keepaliveD.sockets import Bools, Column, SocketTable, Switch, Timer
 
-TIMER_SLACK = 1 / 8  # a timer may fire later by this part of its length (kernel/time/timer.c, the wheel)
+__all__ = ["TIMER_SLACK", "Forecast", "forecast"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +25,11 @@ class Forecast:
     now: float
     verdict: Column  # Verdict
     due: Column  # Due: what the next packet will be
-    due_at: Column  # instant, FOREVER if nothing is due
-    cut_at: Column  # instant, NaN if no timeout is known, or no idle time
+    due_at: Column  # instant, at the earliest; FOREVER if nothing is due
+    cut_at: Column  # instant, at the earliest; NaN if no timeout is known, or no idle time
+    cut_by: Column  # instant, at the latest
     timeout: Column  # the path's, or the longer idle time that the connection was seen to survive
-    confirmed: Bools  # false for a `cut` that packets from before the watch may refute
+    confirmed: Bools  # false for a verdict that holds only for some of the values that the facts allow
 
 
 def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Forecast:
@@ -32,43 +37,77 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
 
     The next packet is a pending retransmit or zero-window probe; else what the keepalive timer or
     the peer's rhythm promises.
-    A packet that is due just when the path forgets comes too late, and so does one whose timer may
+    A packet that may be due just when the path forgets may come too late, and so may one whose timer may
     fire late.
     Where a system shows neither timers nor probes, a connection is neither bare nor cut unless its
     keepalive is known to be off; and the peer may still probe, so that such a cut is never certain.
     """
     sockets, now = table.sockets, table.taken_at
     timeout = np.maximum(assigned.timeout, activity.survived)
-    cut_at = activity.last_packet + timeout
+    cut_at = activity.last_packet + timeout - ON_THE_WAY
+    cut_by = activity.last_packet_by + timeout + ON_THE_WAY
+    ends = np.where(_seen_alive(table, activity, cut_at), cut_by, cut_at)
 
+    own_at, own_by = _own_probe(table, activity)
     peer_at = activity.last_packet + activity.peer_period
-    peer_at = np.where((peer_at >= now) & (peer_at < cut_at), peer_at, FOREVER)
-    keepalive_at = activity.last_packet + activity.keepidle  # NaN without one, which fmin passes over
-    due_at = np.fmin(peer_at, keepalive_at)
-    latest = np.fmin(peer_at, keepalive_at + activity.keepidle * TIMER_SLACK)
+    peer_by = activity.last_packet_by + activity.peer_period * (1 + TIMER_SLACK)
+    peer_probes = (peer_by >= now) & (peer_at < ends)
+    peer_at, peer_by = np.where(peer_probes, peer_at, FOREVER), np.where(peer_probes, peer_by, FOREVER)
+    due_at, due_by = np.fmin(peer_at, own_at), np.fmin(peer_by, own_by)  # which pass over NaN
 
     due = np.full(len(sockets), Due.NOTHING, np.uint8)
-    _put(due, Due.PEER, peer_at < FOREVER)
-    _put(due, Due.KEEPALIVE, keepalive_at < peer_at)
+    _put(due, Due.PEER, peer_probes)
+    _put(due, Due.KEEPALIVE, own_at < peer_at)
+    sure = (due != Due.KEEPALIVE.value) | activity.knows_keepidle
 
     for timer, what in ((Timer.RETRANSMIT, Due.RETRANSMIT), (Timer.ZERO_WINDOW, Due.ZERO_WINDOW)):
         pending = sockets["timer"] == timer
-        due[pending] = what
-        due_at[pending] = latest[pending] = now + sockets["expires"][pending].astype(np.float64)
+        if pending.any():
+            due[pending], sure[pending] = what, True
+            due_at[pending] = due_by[pending] = now + sockets["expires"][pending].astype(np.float64)
 
     verdict = np.full(len(sockets), Verdict.BARE, np.uint8)
     _put(verdict, Verdict.LATE, due != Due.NOTHING.value)
-    _put(verdict, Verdict.SAFE, (latest < cut_at) | (timeout == FOREVER))
-    _put(verdict, Verdict.CUT, now >= cut_at)
+    _put(verdict, Verdict.SAFE, (due_by < ends) | (timeout == FOREVER))
+    _put(verdict, Verdict.CUT, now >= ends)
     _put(verdict, Verdict.UNKNOWN, np.isnan(cut_at) & (timeout != FOREVER))
 
-    watched = (activity.watched_since <= activity.last_packet) | (now - activity.watched_since >= timeout)
     unseen = sockets["timer"] == Timer.UNSEEN.value
     if unseen.any():
         nothing = (sockets["keepalive"] != Switch.OFF.value) & (due == Due.NOTHING.value) & (timeout != FOREVER)
         _put(verdict, Verdict.UNKNOWN, unseen & nothing)
-        watched &= ~unseen
-    return Forecast(now, verdict, due, due_at, cut_at, timeout, watched | (verdict != Verdict.CUT.value))
+
+    unsure = (verdict == Verdict.CUT.value) & ~(now >= cut_by)
+    unsure |= (verdict == Verdict.SAFE.value) & ~(sure & (due_by < cut_at)) & (timeout != FOREVER)
+    unsure |= (verdict == Verdict.LATE.value) & ~(sure & (due_at >= cut_by))
+    return Forecast(now, verdict, due, due_at, cut_at, cut_by, timeout, ~unsure)
+
+
+def _own_probe(table: SocketTable, activity: Activity) -> Between:
+    """Return the instants between which the next keepalive probe of this end leaves; NaN without keepalive.
+
+    The timer checks when it fires: a probe leaves if the peer was not heard for the idle time, else the
+    timer is set to the rest (tcp_keepalive_timer, net/ipv4/tcp_timer.c). Each may fire late.
+    """
+    idle_over = heard_at(table) + activity.keepidle
+    checks = activity.expires_at
+    slack = table.sockets["slack"].astype(np.float64)
+    slack = np.where(np.isnan(slack), activity.keepidle * TIMER_SLACK, slack)
+    rest = np.fmax(idle_over - checks, 0.0)
+    at = np.fmax(idle_over, checks)
+    by = np.fmax(idle_over, checks + slack) + np.where(np.isnan(rest), 0.0, rest) * TIMER_SLACK
+    return Between(at, by)
+
+
+def _seen_alive(table: SocketTable, activity: Activity, cut_at: Column) -> Bools:
+    """Return which sockets carried a packet after their presumed cut, by the kernel's own clock of packets.
+
+    That was the peer's probe, unless the peer answers nothing any more: then it was ours.
+    """
+    sockets = table.sockets
+    answered = (sockets["retransmits"] == 0) & (sockets["probes"] == 0)
+    alive: Bools = (activity.last_packet_by > cut_at) & answered & ~np.isnan(sockets["since_packet"])
+    return alive
 
 
 def _put(column: Column, value: int, where: Bools) -> None:

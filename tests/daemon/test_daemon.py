@@ -239,7 +239,7 @@ def test_a_connection_is_warned_of_and_then_given_up(stage: Stage) -> None:
     stage.run()
     told = [entry for entry in stage.said if "KEEPALIVE_VERDICT" in entry.fields]
     assert [entry.event for entry in told] == ["bare", "cut"]
-    assert told[0].fields["KEEPALIVE_LEFT_SEC"] == 60.0
+    assert told[0].fields["KEEPALIVE_LEFT_SEC"] == 59.9
     assert told[0].message == (
         "backup[77] (backup.service) 192.0.2.1:40000 -> 198.51.100.1:22: no packet is due: "
         "path default forgets it in 1min (quiet for 3min of 4min, watch.default_timeout)"

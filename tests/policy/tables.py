@@ -1,6 +1,7 @@
 """Tables of sockets, written down by hand."""
 
 import ipaddress
+import math
 from typing import TypedDict, Unpack
 
 from keepaliveD.model import FOREVER, Path
@@ -33,6 +34,10 @@ class Socket(TypedDict, total=False):
     since_acked: float
     segments_in: int
     segments_out: int
+    since_packet: float
+    slack: float
+    retransmits: int
+    probes: int
 
 
 DEFAULTS: Socket = {
@@ -53,6 +58,8 @@ DEFAULTS: Socket = {
     "since_acked": LONG_AGO,
     "segments_in": 10,
     "segments_out": 10,
+    "since_packet": math.nan,
+    "slack": math.nan,
 }
 
 

@@ -143,7 +143,80 @@ def test_sockets_are_known_again_by_their_cookie_in_any_order() -> None:
 
 def test_another_socket_with_the_same_endpoints_starts_anew() -> None:
     first = table(1000.0, idle(100.0, cookie=7))
-    assert watch(first, table(1015.0, idle(1.0, cookie=8))).activity.watched_since[0] == 1015.0
+    assert watch(first, table(1015.0, idle(1.0, cookie=8))).activity.last_packet[0] == 1014.0
+
+
+def test_a_packet_that_was_not_seen_lies_between_two_instants() -> None:
+    """A peer's probe moves the counters alone; it passed after the scan before, and before this one ended."""
+    first = table(1000.0, idle(100.0))
+    second = table(1015.0, idle(115.0, segments_in=11, segments_out=11))
+    activity = watch(first, second).activity
+    assert (activity.last_packet[0], activity.last_packet_by[0]) == (1000.0, 1015.0)
+
+
+def test_the_kernels_clock_of_packets_shows_the_peers_probe() -> None:
+    """BPF reads tcp_mstamp, which every packet of either direction sets."""
+    activity = watch(table(1000.0, idle(5000.0, since_packet=20.0))).activity
+    assert (activity.last_packet[0], activity.last_packet_by[0]) == (-4000.0, pytest.approx(980.0))
+
+
+def test_at_a_first_look_a_peers_probe_may_have_passed_at_any_time_until_now() -> None:
+    activity = watch(table(1000.0, idle(100.0))).activity
+    assert (activity.last_packet[0], activity.last_packet_by[0]) == (900.0, 1000.0)
+
+
+def test_a_packet_of_ours_that_may_have_left_before_or_after_the_cut_may_have_been_lost() -> None:
+    """Our probe, unanswered yet, between two scans that lie before and after the cut."""
+    first = table(1000.0, idle(0.0))
+    second = table(1298.0, idle(298.0))
+    third = table(1313.0, idle(313.0, segments_out=11, probes=1))
+    activity = watch(first, second, third).activity
+    assert (activity.last_packet[0], activity.last_packet_by[0]) == (1000.0, 1313.0)
+
+
+def test_what_a_peer_that_answers_nothing_was_sent_proves_nothing_at_a_first_look() -> None:
+    """Every retransmission looks like fresh data."""
+    dead = idle(900.0, timer=Timer.RETRANSMIT, expires=30.0, retransmits=6, since_packet=20.0) | {"since_sent": 20.0}
+    assert watch(table(1000.0, dead)).activity.last_packet[0] == 100.0
+
+
+def test_a_peer_that_probes_more_often_than_we_look_has_the_rhythm_of_its_probes() -> None:
+    """Six in 15 s lie 3 s apart at most."""
+    first = table(1000.0, idle(100.0))
+    second = table(1015.0, idle(115.0, segments_in=16, segments_out=16))
+    activity = watch(first, second).activity
+    assert activity.peer_period[0] == 3.0
+    assert activity.last_packet[0] == pytest.approx(1015.0 - 3.0 * 9 / 8)
+
+
+def test_a_peer_that_changed_its_rhythm_has_the_new_one() -> None:
+    scans = [table(1000.0, idle(0.0)), table(1015.0, idle(15.0)), table(1030.0, idle(30.0, segments_in=11))]
+    assert watch(*scans).activity.peer_period[0] == 30.0
+    scans += [table(1100.0, idle(100.0, segments_in=11)), table(1115.0, idle(115.0, segments_in=12))]
+    assert watch(*scans).activity.peer_period[0] == 115.0 - 15.0
+
+
+def test_an_idle_time_is_known_once_a_check_has_found_nothing_new() -> None:
+    """Then the timer was set to what was left of it."""
+    running = table(1000.0, idle(40.0, timer=Timer.KEEPALIVE, expires=20.0))
+    judgement = watch(running)
+    assert not judgement.activity.knows_keepidle[0]
+    checked = table(1025.0, idle(65.0, timer=Timer.KEEPALIVE, expires=115.0))
+    judgement = watch(running, checked)
+    assert (judgement.activity.keepidle[0], judgement.activity.knows_keepidle[0]) == (pytest.approx(180.0), True)
+
+
+def test_a_timer_that_is_overdue_says_nothing_about_its_length() -> None:
+    first = table(1000.0, idle(0.0, timer=Timer.KEEPALIVE, expires=7.0))
+    overdue = table(1007.12, idle(7.12, timer=Timer.KEEPALIVE, expires=0.0))
+    assert watch(first, overdue).activity.keepidle[0] == pytest.approx(7.0)
+
+
+def test_a_timer_that_another_hides_is_not_forgotten() -> None:
+    first = table(1000.0, idle(0.0, timer=Timer.KEEPALIVE, expires=180.0))
+    hidden = table(1015.0, idle(0.1, timer=Timer.RETRANSMIT, expires=0.2, segments_out=11))
+    activity = watch(first, hidden).activity
+    assert (activity.keepidle[0], activity.expires_at[0]) == (pytest.approx(180.0), 1180.0)
 
 
 @pytest.mark.parametrize("haystack", [[], [5], [3, 9, 1], [1, 2, 3]])
