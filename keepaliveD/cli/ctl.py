@@ -10,7 +10,7 @@ from pathlib import Path
 
 from keepaliveD import entries
 from keepaliveD.cli import arguments, arming, report, table
-from keepaliveD.config import load
+from keepaliveD.config import doubts, load
 from keepaliveD.model import Outcome, ReportUnseen
 from keepaliveD.perform import give_back
 from keepaliveD.platforms import detect
@@ -84,7 +84,7 @@ def check_configuration(options: argparse.Namespace, _root: Path) -> None:
     config = load(options.file)
     for line in report.meaning(config):
         print(line)
-    for line in report.warnings(config):
+    for line in doubts.warnings(config):
         print(f"warning: {line}", file=sys.stderr)
 
 

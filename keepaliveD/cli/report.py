@@ -1,14 +1,13 @@
-"""A configuration in words: what its settings mean for connections, and what is doubtful about it."""
+"""A configuration in words: what its settings mean for connections."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from keepaliveD.cli import rules
-from keepaliveD.config import Config
+from keepaliveD.config import Config, rules
 from keepaliveD.duration import span
 from keepaliveD.model import FOREVER, Path
-from keepaliveD.policy.meaning import ENOUGH, explain, probes_before, traffic
+from keepaliveD.policy.meaning import explain, probes_before, traffic
 
 SOCKETS = (100, 10_000)  # for which the traffic is told
 
@@ -39,20 +38,3 @@ def meaning(config: Config) -> Iterator[str]:
 def _fit(config: Config, path: Path) -> str:
     probes = probes_before(config.keepalive, path.timeout)
     return "never" if probes == FOREVER else f"{probes:.0f} probe{'' if probes == 1 else 's'} before that"
-
-
-def warnings(config: Config) -> Iterator[str]:
-    """What is valid and yet will not do what it is meant to."""
-    for path in config.paths:
-        probes = probes_before(config.keepalive, path.timeout)
-        if probes < ENOUGH:
-            yield (
-                f'path "{path.name}": {probes:.0f} of at least {ENOUGH} probes leave before it forgets after '
-                f"{span(path.timeout)}; choose a shorter keepalive.idle or keepalive.interval"
-            )
-        if path.timeout / 2 < config.interval:
-            yield (
-                f'path "{path.name}": it forgets after {span(path.timeout)}, but sockets are looked at only every '
-                f"{span(config.interval)}; a warning may come too late: choose a shorter watch.interval"
-            )
-    yield from rules.warnings(config)
