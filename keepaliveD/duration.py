@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from keepaliveD.text import shown
+
 _UNITS = {
     "us usec µs μs": 1e-6,
     "ms msec": 1e-3,
@@ -23,25 +25,28 @@ EXAMPLES = 'write a time span such as "180s", "5min" or "1h 30min"'
 def parse(text: object) -> float:
     """Seconds in a time span; "infinity" is FOREVER. Raises ValueError with what would be right."""
     if not isinstance(text, str):
-        raise ValueError(f"{text!r} has no unit; {EXAMPLES}")
-    if text.strip() == "infinity":
+        raise ValueError(f"{shown(text)} has no unit; {EXAMPLES}")
+    stripped = text.strip()
+    if stripped == "infinity":
         return float("inf")
-    if text.strip().startswith("-"):
-        raise ValueError(f"{text!r} is negative; {EXAMPLES}")
+    if not stripped:
+        raise ValueError(f"{shown(text)} is empty; {EXAMPLES}")
+    if stripped.startswith("-"):
+        raise ValueError(f"{shown(text)} is negative; {EXAMPLES}")
     total, position = 0.0, 0
-    while position < len(text.rstrip()):
-        part = PART.match(text, position)
+    while position < len(stripped):
+        part = PART.match(stripped, position)
         if not part:
-            raise ValueError(f"{text!r} is not a time span; {EXAMPLES}")
+            raise ValueError(f"{shown(text)} is not a time span; {EXAMPLES}")
         number, unit = part.groups()
         if not unit:
-            raise ValueError(f"{text!r} has no unit; {EXAMPLES}")
+            raise ValueError(f"{shown(text)} has no unit; {EXAMPLES}")
         if unit not in SECONDS:
-            raise ValueError(f"{text!r} has an unknown unit {unit!r}; {EXAMPLES}")
+            raise ValueError(f"{shown(text)} has an unknown unit {shown(unit)}; {EXAMPLES}")
         total += float(number) * SECONDS[unit]
         position = part.end()
-    if not position:
-        raise ValueError(f"{text!r} is empty; {EXAMPLES}")
+    if total == float("inf"):
+        raise ValueError(f"{shown(text)} is too long; {EXAMPLES}")
     return total
 
 

@@ -1,4 +1,14 @@
-"""Text that comes from other programs, made harmless for a terminal and a log line."""
+"""Text that comes from outside, made harmless for a terminal and a log line."""
+
+from __future__ import annotations
+
+import datetime
+import reprlib
+
+LONGEST = 60  # characters of foreign text in a message
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = LONGEST
 
 
 def printable(text: str) -> str:
@@ -15,3 +25,21 @@ def quoted(text: str) -> str:
     if text and all(c.isalnum() or c in "._-/@+" for c in text):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def shortened(text: str) -> str:
+    """The beginning of a text that is too long for a message, marked as such."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def shown(value: object) -> str:
+    """A value of a configuration nearly as it was written, printable and at most some words long."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case datetime.date() | datetime.time():
+            return value.isoformat()
+    try:
+        return shortened(_SHORT.repr(value))
+    except ValueError:  # Python writes no numbers of thousands of digits
+        return "a number of thousands of digits"

@@ -18,7 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepaliveD.config import Config, document, files, load
+from keepaliveD.cli import report
+from keepaliveD.config import Config, document, doubts, files, load
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.errors import ConfigError, Exit, NoInput, Refusal
 from keepaliveD.model import FOREVER, MAX_IDLE, MAX_PROBES, ArmAction, ArmRule, Keepalive, Verdict
@@ -307,7 +308,7 @@ def test_a_stop_disarms_only_where_that_was_asked_for(etc: Etc) -> None:
 
 def test_a_mistake_in_a_rule_names_the_file_it_stands_in(etc: Etc) -> None:
     (line,) = etc.refused(RULE, a=RULE, b=RULE + "idle = '5s'\ninterval = '6s'\n")
-    assert line.startswith(f"{etc.drop_ins / 'b.toml'}: arm[3].interval: ")
+    assert line.startswith(f"{etc.drop_ins / 'b.toml'}:4: arm[1].interval: ")
 
 
 # what is wrong
@@ -329,18 +330,31 @@ WRONG = {
     "no unit": ("[keepalive]\nidle = '180'", "keepalive.idle: '180' has no unit; write"),
     "wrong unit": ("[keepalive]\ninterval = '20x'", "keepalive.interval: '20x' has an unknown unit 'x'; write"),
     "negative": ("[watch]\ninterval = '-15s'", "watch.interval: '-15s' is negative; write"),
-    "zero": ("[keepalive]\nidle = '0s'", "keepalive.idle: 0s is out of range; write whole seconds from 1s to 32767s"),
-    "zero timeout": ("[watch]\ndefault_timeout = '0s'", "watch.default_timeout: zero is no time; write"),
-    "zero scan": ("[watch]\ninterval = '0s'", "watch.interval: 0s is out of range; write at least 100ms"),
-    "busy scan": ("[watch]\ninterval = '99ms'", "watch.interval: 0.1s is out of range; write at least 100ms"),
-    "too long": ("[keepalive]\nidle = '10h'", "keepalive.idle: 10h is out of range; write whole seconds .* 32767s"),
-    "infinite idle": ("[keepalive]\nidle = 'infinity'", "keepalive.idle: infinity is out of range; write whole"),
-    "infinite scan": ("[watch]\ninterval = 'infinity'", "watch.interval: infinity is out of range; write"),
-    "fraction": ("[keepalive]\ninterval = '1500ms'", "keepalive.interval: 1.5s is out of range; write whole seconds"),
+    "zero": ("[keepalive]\nidle = '0s'", "keepalive.idle: '0s' is out of range; write whole seconds from 1s to 32767s"),
+    "zero timeout": (
+        "[watch]\ndefault_timeout = '0s'",
+        "watch.default_timeout: '0s' is out of range; write 100ms to 10years, or \"infinity\"",
+    ),
+    "zero scan": ("[watch]\ninterval = '0s'", "watch.interval: '0s' is out of range; write 100ms to 1h"),
+    "busy scan": ("[watch]\ninterval = '0.05s'", "watch.interval: '0.05s' is out of range; write 100ms to 1h"),
+    "rare scan": ("[watch]\ninterval = '300years'", "watch.interval: '300years' is out of range; write 100ms to 1h"),
+    "early warning": ("[watch]\nwarn_before = '25h'", "watch.warn_before: '25h' is out of range; write 100ms to 1d"),
+    "long timeout": ("[watch]\ndefault_timeout = '11y'", "watch.default_timeout: '11y' is out of .* or \"infinity\""),
+    "endless digits": (
+        f"[watch]\ndefault_timeout = '{'9' * 400}s'",
+        r"watch.default_timeout: '9+\.\.\.9+s' is too long; write",
+    ),
+    "too long": ("[keepalive]\nidle = '10h'", "keepalive.idle: '10h' is out of range; write whole seconds .* 32767s"),
+    "infinite idle": ("[keepalive]\nidle = 'infinity'", "keepalive.idle: 'infinity' is out of range; write whole"),
+    "infinite scan": ("[watch]\ninterval = 'infinity'", "watch.interval: 'infinity' is out of range; write"),
+    "fraction": (
+        "[keepalive]\ninterval = '1500ms'",
+        "keepalive.interval: '1500ms' is out of range; write whole seconds",
+    ),
     "no probes": ("[keepalive]\nprobes = 0", "keepalive.probes: 0 is out of range; write 1 to 127"),
     "many probes": ("[keepalive]\nprobes = 128", "keepalive.probes: 128 is out of range; write 1 to 127"),
     "probes as text": ("[keepalive]\nprobes = '9'", "keepalive.probes: '9' is of the wrong kind: .*integer"),
-    "probes as truth": ("[keepalive]\nprobes = true", "keepalive.probes: True is of the wrong kind: .*integer"),
+    "probes as truth": ("[keepalive]\nprobes = true", "keepalive.probes: true is of the wrong kind: .*integer"),
     "probes as fraction": ("[keepalive]\nprobes = 9.0", "keepalive.probes: 9.0 is of the wrong kind: .*integer"),
     "truth as number": ("[keepalive]\napply = 1", "keepalive.apply: 1 is of the wrong kind: .*boolean"),
     "truth as text": ("[keepalive]\napply = 'no'", "keepalive.apply: 'no' is of the wrong kind: .*boolean"),
@@ -351,6 +365,7 @@ WRONG = {
         r"watch.ignore\[2\]: '10.20.0.1/16' has bits beyond its prefix; did you mean \"10.20.0.0/16\"\?",
     ),
     "no network": ("[watch]\nignore = ['office']", r"watch.ignore\[1\]: 'office' is no network; write one such as"),
+    "network with an interface": ("[watch]\nignore = ['fe80::1%eth0']", r"watch.ignore\[1\]: .* is no network; write"),
     "network as number": ("[watch]\nignore = [10]", r"watch.ignore\[1\]: write a network such as"),
     "network without list": (
         "[watch]\nignore = '10.0.0.0/8'",
@@ -358,28 +373,34 @@ WRONG = {
     ),
     "interval above idle": (
         "[keepalive]\nidle = '10s'\ninterval = '11s'",
-        r"keepalive.interval: 11s is longer than idle \(10s\); .*write at most idle",
+        r"keepalive.interval: '11s' is longer than keepalive.idle \('10s', .*config.toml:2\); .*write at most '10s'",
     ),
-    "idle below the default interval": ("[keepalive]\nidle = '10s'", r"keepalive.interval: 20s is longer than idle"),
+    "idle below the default interval": (
+        "[keepalive]\nidle = '10s'",
+        r"keepalive.idle: '10s' is shorter than keepalive.interval \('20s', the default\); .*write at least '20s'",
+    ),
     "warning too late": (
         "[watch]\ninterval = '2min'",
-        r"watch.warn_before: 1min is shorter than watch.interval \(2min\).*; (write|choose) ",
+        r"watch.interval: '2min' is longer than watch.warn_before \('60s', the default\); .*: write at most '60s'",
     ),
     "path without name": ("[[path]]\ntimeout = '5s'", r"path\[1\].name: is missing"),
-    "path with an empty name": ("[[path]]\nname = ''\ntimeout = '5s'", r"path\[1\].name: write a name of printable"),
+    "path with an empty name": (
+        "[[path]]\nname = ''\ntimeout = '5s'",
+        r"path\[1\].name: '' is no name; write 1 to 100 printable characters",
+    ),
     "path with a hostile name": (
         "[[path]]\nname = \"a\\u001b[2J\\nb\"\ntimeout = '5s'",
-        r"path\[1\].name: write a name",
+        r"path\[1\].name: 'a\\x1b\[2J\\nb' is no name; write ",
     ),
     "path named default": ("[[path]]\nname = 'default'\ntimeout = '5s'", r"path\[1\].name: .*choose another name"),
-    "path without timeout": ("[[path]]\nname = 'a'", r'path\[1\]: "a" needs either a timeout or a preset'),
+    "path without timeout": ("[[path]]\nname = 'a'", r"path\[1\]: 'a' needs either a timeout or a preset"),
     "path with both": (
         "[[path]]\nname = 'a'\ntimeout = '5s'\npreset = 'envoy'",
-        r'path\[1\]: "a" needs either a timeout or a preset',
+        r"path\[1\]: 'a' needs either a timeout or a preset",
     ),
     "unknown preset": (
         "[[path]]\nname = 'a'\npreset = 'aws_nlb'",
-        r'path\[1\].preset: "aws_nlb" is not in the catalogue; did you mean aws-nlb\?',
+        r"path\[1\].preset: 'aws_nlb' is not in the catalogue; did you mean aws-nlb\?",
     ),
     "preset like nothing": ("[[path]]\nname = 'a'\npreset = 'zzz'", r"path\[1\].preset: .*known: sonicwall, "),
     "port out of range": (
@@ -388,7 +409,15 @@ WRONG = {
     ),
     "port zero": ("[[path]]\nname = 'a'\ntimeout = '5s'\nports = [0]", r"path\[1\].ports\[1\]: 0 .*write 1 to 65535"),
     "port by name": ("[[path]]\nname = 'a'\ntimeout = '5s'\nports = ['ssh']", r"path\[1\].ports\[1\]: 'ssh' .*integer"),
-    "zero path": ("[[path]]\nname = 'a'\ntimeout = '0s'", r"path\[1\].timeout: zero is no time; write"),
+    "path with a long name": (
+        f"[[path]]\ntimeout = '5s'\nname = '{'n' * 101}'",
+        r"path\[1\].name: 'n+\.\.\.n+' is no name; write 1 to 100",
+    ),
+    "path on no interface": (
+        "[[path]]\nname = 'a'\ntimeout = '5s'\ninterface = 'a b'",
+        r"path\[1\].interface: 'a b' is no interface; write a name such as \"eth1\"",
+    ),
+    "zero path": ("[[path]]\nname = 'a'\ntimeout = '0s'", r"path\[1\].timeout: '0s' is out of range; write"),
     "section as text": ("keepalive = '180s'", r"keepalive: .*\[keepalive\]"),
     "section as array": ("[[watch]]\ninterval = '5s'", r"watch: .*\[watch\]"),
     "path as table": ("[path]\nname = 'a'\ntimeout = '5s'", r"path: .*\[\[path\]\]"),
@@ -402,7 +431,7 @@ WRONG = {
         "[[arm]]\naction = 'kill'",
         r"arm\[1\].action: 'kill' is not one of 'observe', 'rearm' or 'enable'",
     ),
-    "rule with an action that is no text": ("[[arm]]\naction = true", r"arm\[1\].action: True is not one of 'observe'"),
+    "rule with an action that is no text": ("[[arm]]\naction = true", r"arm\[1\].action: true is not one of 'observe'"),
     "what to do without a rule": (
         "[keepalive]\narm = 'auto'",
         "keepalive.arm: 'auto' is not one of 'observe'",
@@ -449,6 +478,12 @@ WRONG_RULES = {
         "process = ['a', '']",
         r"process\[2\]: is empty; leave",
     ),
+    "a long pattern": (
+        f"process = '{'p' * 256}'",
+        r"process\[1\]: 'p+\.\.\.p+' is too long; write at most 255 characters",
+    ),
+    "a user in digits of another script": ("user = '\u0661'", r"user\[1\]: '\u0661' is no user"),
+    "a user of thousands of digits": (f"user = '{'9' * 5000}'", r"user\[1\]: '9+\.\.\.9+' is no user's number"),
     "a number for a pattern": (
         "container = 5",
         r"container\[1\]: 5 is of the wrong kind: .*string",
@@ -469,7 +504,7 @@ WRONG_RULES = {
     ),
     "too long an idle time": (
         "idle = '10h'",
-        r"idle: 10h is out of range; write whole seconds",
+        r"idle: '10h' is out of range; write whole seconds",
     ),
     "an interval of its own": (
         "interval = 'auto'",
@@ -478,20 +513,20 @@ WRONG_RULES = {
     "too many probes": ("probes = 128", r"probes: 128 is out of range; write 1 to 127"),
     "an interval above its idle": (
         "idle = '30s'\ninterval = '31s'",
-        r"interval: 31s is longer than idle \(30s\); .*write at most idle",
+        r"interval: '31s' is longer than idle \('30s', .*config.toml:3\); .*write at most '30s'",
     ),
     "an interval above the system's idle": (
         "interval = '3min 1s'",
-        r"interval: 181s is longer than idle \(180s\); .*write at most idle",
+        r"interval: '3min 1s' is longer than keepalive.idle \('180s', the default\); .*write at most '180s'",
     ),
     "an idle time below the system's interval": (
         "idle = '19s'",
-        r"idle: 20s is longer than idle \(19s\); .*write at most idle",
+        r"idle: '19s' is shorter than keepalive.interval \('20s', the default\); .*write at least '20s'",
     ),
 }
 WRONG_RULES |= {
     f"user {uid}": (f"user = {uid}", rf"user\[1\]: {said} is no user's number; write 0 to 4294967294")
-    for uid, said in [("-1", "-1"), ("4294967295", "4294967295"), (f"'{2**32}'", str(2**32)), (f"{10**30}", "1000.*")]
+    for uid, said in [("-1", "-1"), ("4294967295", "4294967295"), (f"'{2**32}'", f"'{2**32}'"), (f"{10**30}", "1000.*")]
 }
 WRONG |= {f"rule: {case}": (RULE + text, rf"arm\[1\].{said}") for case, (text, said) in WRONG_RULES.items()}
 
@@ -501,30 +536,28 @@ def test_every_mistake_is_one_line_with_file_key_and_what_would_be_right(etc: Et
     """Whoever made it should not have to read the manual, nor this program."""
     text, expected = WRONG[case]
     (line,) = etc.refused(text)
-    assert re.match(rf"{etc.main}: {expected}", line), line
+    assert re.match(rf"{etc.main}:\d+: {expected}", line), line
     assert "section" not in line, "names of our own classes mean nothing to an administrator"
 
 
 def test_a_mistake_in_the_systems_times_is_not_told_of_each_rule_that_takes_them(etc: Etc) -> None:
     """There is nothing to put right in the rules."""
     (line,) = etc.refused("[keepalive]\nidle = '10s'\n" + RULE + RULE)
-    assert "keepalive.interval" in line
+    assert line.startswith(f"{etc.main}:2: keepalive.idle: ")
 
 
 def test_several_mistakes_are_told_at_once(etc: Etc) -> None:
-    """One reload for all of them, each with its own file."""
+    """One reload for all of them, each with its own file, in the order in which they are corrected."""
     lines = etc.refused(
         "[keepalive]\nidle = 1\nprobes = 0\n", a="[watch]\ninterva = '5s'\n", b="[[path]]\nname = 'x'\ntimeout = 5\n"
     )
     a, b = etc.drop_ins / "a.toml", etc.drop_ins / "b.toml"
-    assert sorted(line.split(": ")[0:2] for line in lines) == sorted(
-        [
-            [str(etc.main), "keepalive.idle"],
-            [str(etc.main), "keepalive.probes"],
-            [str(a), "watch.interva"],
-            [str(b), "path[1].timeout"],
-        ]
-    )
+    assert [line.split(": ")[0:2] for line in lines] == [
+        [f"{etc.main}:2", "keepalive.idle"],
+        [f"{etc.main}:3", "keepalive.probes"],
+        [f"{a}:2", "watch.interva"],
+        [f"{b}:3", "path[1].timeout"],
+    ]
 
 
 def test_mistakes_between_keys_are_told_at_once_too(etc: Etc) -> None:
@@ -535,24 +568,62 @@ def test_mistakes_between_keys_are_told_at_once_too(etc: Etc) -> None:
 def test_the_file_that_wrote_the_value_is_named(etc: Etc) -> None:
     """Not the one that touched the section last."""
     lines = etc.refused("[keepalive]\nprobes = 0\n", a="[keepalive]\napply = true\n")
-    assert [line.split(": ")[0] for line in lines] == [str(etc.main)]
+    assert [line.split(": ")[0] for line in lines] == [f"{etc.main}:2"]
+
+
+@pytest.mark.parametrize(
+    ("main", "drop_in", "said"),
+    [
+        (
+            "[keepalive]\nidle = '180s'\ninterval = '20s'",
+            "[keepalive]\nidle = '10s'",
+            "{drop}:2: keepalive.idle: '10s' ",
+        ),
+        ("[keepalive]\nidle = '180s'", "[keepalive]\n\nidle = '10s'", "{drop}:3: keepalive.idle: '10s' "),
+        ("[keepalive]\nidle = '10s'", "[keepalive]\ninterval = '20s'", "{drop}:2: keepalive.interval: '20s' "),
+        ("[keepalive]\ninterval = '20s'\nidle = '10s'", "", "{main}:3: keepalive.idle: '10s' "),
+        ("[watch]\ninterval = '90s'", "", "{main}:2: watch.interval: '90s' is longer than watch.warn_before "),
+        ("[watch]\ninterval = '20s'", "[watch]\nwarn_before = '5s'", "{drop}:2: watch.warn_before: '5s' is shorter "),
+    ],
+)
+def test_of_two_values_that_contradict_each_other_the_last_that_was_written_is_named(
+    etc: Etc, main: str, drop_in: str, said: str
+) -> None:
+    """It is the one that somebody has just changed; the other one is told with its place."""
+    (line,) = etc.refused(main, a=drop_in)
+    assert line.startswith(said.format(main=etc.main, drop=etc.drop_ins / "a.toml"))
+    assert f"{etc.main}:" in line or "the default" in line
+
+
+def test_a_mistake_in_a_list_is_told_with_the_line_of_its_entry(etc: Etc) -> None:
+    (line,) = etc.refused("[watch]\nignore = [\n  '10.0.0.0/8', # ours\n\n  'office',\n]")
+    assert line.startswith(f"{etc.main}:5: watch.ignore[2]: 'office'")
+
+
+def test_entries_are_counted_in_the_file_that_they_stand_in(etc: Etc) -> None:
+    """Who reads config.d/b.toml does not count what stands in others."""
+    path = "[[path]]\nname = '{}'\ntimeout = '{}'\n"
+    lines = etc.refused(
+        path.format("m", "5s"), a=path.format("a", "5s"), b=path.format("b", "5s") + path.format("c", 5)
+    )
+    assert [line.split(": ")[:2] for line in lines] == [[f"{etc.drop_ins / 'b.toml'}:6", "path[2].timeout"]]
 
 
 def test_two_paths_of_one_name_are_refused_and_both_files_named(etc: Etc) -> None:
     """A log line that names a path must mean one."""
     (line,) = etc.refused('[[path]]\nname = "a"\ntimeout = "5s"\n', x='[[path]]\nname = "a"\ntimeout = "6s"\n')
-    assert line == f'{etc.drop_ins / "x.toml"}: path[2].name: "a" is taken by path[1] in {etc.main}'
+    assert line == f"{etc.drop_ins / 'x.toml'}:2: path[1].name: 'a' is taken by the path in {etc.main}:2"
 
 
 @pytest.mark.parametrize(
     ("main", "drop_in", "guilty"),
     [
-        ("[keepalive]\nidle = '100s'", "keepalive = '100s'", "config.d/a.toml: keepalive: "),
-        ("keepalive = '100s'", "[keepalive]\nidle = '100s'", "config.toml: keepalive: "),
-        ("[[path]]\nname = 'a'\ntimeout = '5s'", "path = 'x'", "config.d/a.toml: path: "),
-        ("[path]\nname = 'a'\ntimeout = '5s'", "[[path]]\nname = 'b'\ntimeout = '5s'", "config.toml: path: "),
-        ("[[path]]\nname = 'a'\ntimeout = '5s'", "[path]\nname = 'b'\ntimeout = '5s'", "config.d/a.toml: path: "),
-        ("[watch]\ninterval = '5s'", "watch = []", "config.d/a.toml: watch: "),
+        ("[keepalive]\nidle = '100s'", "keepalive = '100s'", "config.d/a.toml:1: keepalive: "),
+        ("keepalive = '100s'", "[keepalive]\nidle = '100s'", "config.toml:1: keepalive: "),
+        ("[[path]]\nname = 'a'\ntimeout = '5s'", "path = 'x'", "config.d/a.toml:1: path: "),
+        ("[path]\nname = 'a'\ntimeout = '5s'", "[[path]]\nname = 'b'\ntimeout = '5s'", "config.toml:1: path: "),
+        ("[[path]]\nname = 'a'\ntimeout = '5s'", "[path]\nname = 'b'\ntimeout = '5s'", "config.d/a.toml:1: path: "),
+        ("[watch]\ninterval = '5s'", "watch = []", "config.d/a.toml:1: watch: "),
     ],
 )
 def test_a_section_of_the_wrong_kind_is_never_covered_up_by_another_file(
@@ -567,31 +638,105 @@ def test_a_section_of_the_wrong_kind_is_never_covered_up_by_another_file(
     "text", ["[keepalive", "idle = ", "[keepalive]\nidle = '1s'\nidle = '2s'", "\x00", "x = 1e", "[a]\n[a]"]
 )
 def test_what_is_no_toml_is_refused_with_its_place(etc: Etc, text: str) -> None:
-    """Line and column come from the parser."""
+    """The line comes from the parser."""
     (line,) = etc.refused(text)
-    assert re.fullmatch(rf"{etc.main}: not TOML: .+ \(at .+\)", line)
+    assert re.fullmatch(rf"{etc.main}:\d+: not TOML: .+; .+", line)
 
 
-@pytest.mark.parametrize("text", [b"\xff\xfe", "# Größe".encode("latin-1")])
-def test_what_is_no_utf_8_is_refused(etc: Etc, text: bytes) -> None:
-    """TOML is UTF-8."""
+TYPED: dict[str, tuple[str | bytes, str]] = {
+    # what is no TOML, what the line says of it
+    "a time without quotes": ("[watch]\ninterval = 60s", '2: not TOML: text needs quotes; write interval = "60s"'),
+    "two words": ("[watch]\ninterval = 1h 30min # often", '2: .* write interval = "1h 30min"'),
+    "a word without quotes": ("[watch]\nengine = bpf", '2: .* write engine = "bpf"'),
+    "a network without quotes": ("[watch]\n\nignore = [ 10.0.0.0/8 ]", '3: .* write "10.0.0.0/8" in the list'),
+    "a truth of another language": ("[keepalive]\napply = True", "2: .* write apply = true"),
+    "a yes": ("[keepalive]\napply = yes", "2: .* write apply = true"),
+    "quotes of a word processor": ("[keepalive]\nidle = “180s”", r'2: .* wrong quotes; write idle = "\.\.\."'),
+    "a colon": ("[keepalive]\nidle: '180s'", "2: .* write = instead of : after idle"),
+    "no value": ("[keepalive]\nidle = # ?", "2: .* idle has no value"),
+    "half a text": ("[keepalive]\nidle = '180s\nprobes = 5", "2: .*a text "),
+    "a backslash": ('[keepalive]\nidle = "a\\q"', "2: .* a backslash must be doubled"),
+    "half a list": ("[watch]\nignore = ['::1'\n[keepalive]", "3: .* a list does not end; write"),
+    "half a section": ("[[path]\nname = 'a'", "1: .* write the missing"),
+    "no key": ("[watch]\n= 5", "2: .* write KEY = VALUE"),
+    "a word": ("watch", "1: .* write KEY = VALUE"),
+    "a path": ("/etc/tcp-keepalived", "1: .* write KEY = VALUE"),
+    "too much": ("[keepalive]\nprobes = 9,", "2: .* in a line of its own"),
+    "a key twice": ("[keepalive]\nprobes = 9\nprobes = 9", "3: .* this key was set before; remove"),
+    "a section twice": ("[watch]\n[keepalive]\n[watch]\n", "3: .* this section was begun before; write"),
+    "Latin-1": ("[watch]\n# Größe".encode("latin-1"), "2: not TOML: byte 0xf6 is not UTF-8; save the file as UTF-8"),
+    "UTF-16": ("[watch]".encode("utf-16"), "1: not TOML: the file is UTF-16, or no text; save it as UTF-8"),
+    "UTF-16 without a mark": ("[watch]".encode("utf-16-le"), "1: not TOML: the file is UTF-16"),
+    "a control character": ("[watch]\n# \x07", "2: not TOML: there is a control character; remove it"),
+    "a number without end": ("\nx = " + "9" * 5000 + "\n", "2: not TOML: a number has thousands of digits; write"),
+    "an array without end": ("\nx = " + "[" * 5000, "2: not TOML: a key or a list is nested too deep; write"),
+    "a table without end": ("\nx = " + "{a=" * 5000, "2: not TOML: a key or a list is nested too deep; write"),
+    "a key without end": ("\n[watch]\n" + "a." * 2500 + "a = 1", "3: not TOML: a key or a list is nested too deep"),
+    "a section without end": ("[" + "a." * 2500 + "a]", "1: not TOML: a key or a list is nested too deep"),
+}
+
+
+@pytest.mark.parametrize("case", TYPED)
+def test_what_is_no_toml_is_answered_with_what_to_type_instead(etc: Etc, case: str) -> None:
+    """Whoever writes 60s without quotes need not learn what a statement is."""
+    text, expected = TYPED[case]
     (line,) = etc.refused(text)
-    assert line.startswith(f"{etc.main}: not TOML: 'utf-8' codec can't decode")
+    assert re.match(rf"{etc.main}:{expected}", line), line
+    assert len(line) < len(str(etc.main)) + 200
+
+
+def test_a_byte_order_mark_is_no_mistake(etc: Etc) -> None:
+    """Editors write it where nobody sees it; systemd leaves it out, too."""
+    assert etc.load(b"\xef\xbb\xbf[keepalive]\nprobes = 5\n").keepalive.probes == 5
+
+
+def test_a_file_that_cannot_be_a_configuration_is_not_read_to_its_end() -> None:
+    """A mistyped name may be that of a disk."""
+    with pytest.raises(ConfigError, match="/dev/zero: is larger than 1 MiB"):
+        load(Path("/dev/zero"))
+
+
+def test_a_value_that_fills_a_page_is_shown_shortened(etc: Etc) -> None:
+    """The journal keeps the line, and a person reads it."""
+    long = "x" * 100_000
+    for text in (
+        f"[keepalive]\nidle = '{long}'",
+        f"[keepalive]\nidle = '180{long}'",
+        f"[keepalive]\nidle = {long}",
+        f"[keepalive]\nprobes = '{long}'",
+        f"[keepalive]\non_drift = '{long}'",
+        f"[keepalive]\n{long} = 1",
+        f"[watch]\nignore = ['{long}']",
+        f"[[path]]\nname = 'a'\npreset = '{long}'",
+        f"[[path]]\nname = '{long}'\npreset = 'ipvs'",
+        RULE + f"user = '{long}'",
+        RULE + f"unit = '{long}'",
+        "[watch]\ninterval = '" + "1s " * 30_000 + "'",
+    ):
+        (line,) = etc.refused(text)
+        assert len(line) < len(str(etc.main)) + 400
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param("x = " + "9" * 5000, id="a number without end"),
-        pytest.param("x = " + "[" * 5000, id="an array without end"),
-        pytest.param("x = " + "{a=" * 5000, id="a table without end"),
         pytest.param("[keepalive]\nprobes = 0x" + "f" * 5000, id="a hexadecimal number without end"),
+        pytest.param("[keepalive]\nidle = 1e400", id="a number that is none"),
+        pytest.param("[keepalive]\nidle = 1979-05-27", id="a day"),
     ],
 )
 def test_a_file_that_is_meant_to_hurt_is_refused_like_any_other(etc: Etc, text: str) -> None:
     """Refused, in a line; a reload must leave the daemon alive."""
     (line,) = etc.refused(text)
-    assert line.startswith(f"{etc.main}: ")
+    assert line.startswith(f"{etc.main}:2: keepalive.")
+    assert len(line) < len(str(etc.main)) + 200
+
+
+def test_hundreds_of_mistakes_are_counted(etc: Etc) -> None:
+    """The log of a reload is read by people."""
+    lines = etc.refused("\n".join(f"key{number} = 1" for number in range(300)))
+    assert len(lines) == 51
+    assert lines[-1] == f"{etc.main}:51: key50: and 249 more problems from here on"
 
 
 @pytest.mark.parametrize(("key", "shown"), [('"a\\nb"', r"\nb"), ('"\\u001b[2J"', r"\x1b[2J"), ('""', '""')])
@@ -736,14 +881,18 @@ def judge(etc: Etc, *texts: bytes) -> None:
     try:
         loaded = load(etc.main)
     except Refusal as refusal:
+        assert refusal.status in (Exit.DATAERR, Exit.NOINPUT, Exit.CONFIG)  # noqa: PT017
         lines = str(refusal).split("\n")
+        assert all(len(line) < len(str(etc.main)) + 500 for line in lines)
         assert all(line.startswith(f"{etc.main.parent}{os.sep}") for line in lines)
         assert all(line.isprintable() for line in lines)
     else:
         assert 1 <= loaded.keepalive.interval <= loaded.keepalive.idle <= MAX_IDLE
         assert 1 <= loaded.keepalive.probes <= MAX_PROBES
-        assert 0 < loaded.interval <= loaded.warn_before < FOREVER
-        assert all(path.timeout > 0 for path in loaded.paths)
+        assert 0.1 <= loaded.interval <= 3600
+        assert loaded.interval <= loaded.warn_before <= 86400
+        assert all(0.1 <= path.timeout <= 10 * 366 * 86400 or path.timeout == FOREVER for path in loaded.paths)
+        assert all(line.isprintable() for line in (*report.meaning(loaded), *doubts.warnings(loaded)))
         assert len({path.name for path in loaded.paths}) == len(loaded.paths)
         for rule in loaded.arm:
             assert 1 <= rule.interval <= (rule.idle or MAX_IDLE) <= MAX_IDLE

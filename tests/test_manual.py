@@ -159,7 +159,7 @@ def test_the_examples_of_files_are_valid(man: Path, tmp_path: Path) -> None:
 
 def test_every_kind_of_value_is_told(man: Path) -> None:
     text = section(man, FILE, "[keepalive] SECTION")
-    assert f"a time span of whole seconds, 1s to {model.MAX_IDLE}s" in text
+    assert f"a time span of whole seconds from 1s to {model.MAX_IDLE}s" in text
     assert f"a whole number from 1 to {model.MAX_PROBES}" in text
     assert 'Takes "reapply", "yield" or "warn".' in text
 
@@ -308,12 +308,12 @@ CHANGES = {
     "a command": ("keepaliveD/cli/ctl.py", '"restore", help', '"return", help', "restore"),
     "a key": (
         "keepaliveD/config/document.py",
-        "    warn_before: Span",
-        "    warn_after: Span = 1.0\n    warn_before: Span",
+        "    warn_before: WarnBefore",
+        "    warn_after: WarnBefore = 1.0\n    warn_before: WarnBefore",
         "warn_after",
     ),
     "a key in the shipped file": ("etc/tcp-keepalived/config.toml", "on_drift =", "on_shift =", "on_shift"),
-    "a key of a path": ("keepaliveD/config/document.py", '    interface: str = ""\n    t', "    t", "interface"),
+    "a key of a path": ("keepaliveD/config/document.py", '    interface: Interface = ""\n    t', "    t", "interface"),
     "a signal": ("keepaliveD/signals.py", "signal.SIGTERM, ", "signal.SIGUSR1, ", "SIGTERM"),
     "an exit status": ("keepaliveD/errors.py", "    OK = 0", "    OK = 0\n    OTHER = 1", "OTHER"),
     "a verdict": ("README.md", "| `bare` |", "| `bald` |", "bald"),

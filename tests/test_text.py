@@ -1,12 +1,13 @@
 """Text from other programs cannot do anything to a terminal or a log line."""
 
+import datetime
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepaliveD.text import printable, quoted
+from keepaliveD.text import LONGEST, printable, quoted, shortened, shown
 
 ANY_TEXT = st.text(st.characters(codec=None))  # lone surrogates too, as os.fsdecode makes them
 MOVES = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode categories: controls, formats, surrogates, separators
@@ -94,3 +95,29 @@ def test_a_quoted_name_ends_where_it_seems_to(text: str) -> None:
 def test_two_printable_names_that_differ_are_quoted_differently(one: str, other: str) -> None:
     """Two processes must not look like one."""
     assert (quoted(one) == quoted(other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("180", "'180'"),
+        ("a\x1b\n", r"'a\x1b\n'"),
+        (True, "true"),
+        (9.5, "9.5"),
+        (datetime.date(1979, 5, 27), "1979-05-27"),
+        (datetime.datetime(1979, 5, 27, 7, 32, tzinfo=datetime.UTC), "1979-05-27T07:32:00+00:00"),
+        pytest.param(16**5000, "a number of thousands of digits", id="a long number"),
+        ({"x": [1, "a"]}, "{'x': [1, 'a']}"),
+    ],
+)
+def test_a_value_is_shown_nearly_as_it_was_written(value: object, text: str) -> None:
+    """Who has written true does not look for True."""
+    assert shown(value) == text
+
+
+@pytest.mark.parametrize("value", ["x" * 100_000, ["x" * 1000] * 1000, {"x" * 1000: [[[[[[[["x"]]]]]]]]}])
+def test_a_value_of_any_size_is_shown_in_a_line(value: object) -> None:
+    """With dots in place of what is left out."""
+    assert "..." in shown(value)
+    assert len(shown(value)) <= LONGEST
+    assert len(shortened("x" * 100_000)) == LONGEST

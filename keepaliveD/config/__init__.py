@@ -1,6 +1,6 @@
 """The configuration: files in /etc are read, merged, and checked into model types; pydantic stops here.
 
-Every error says the file, the key, what is wrong and what would be right.
+Every error says the file, the line, the key, what is wrong and what would be right.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from pydantic import ValidationError
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.config.document import DEFAULT_PATH, ArmSection, Document, KeepaliveSection, PathSection
 from keepaliveD.config.files import DEFAULT_FILE, Merged, read
-from keepaliveD.config.problems import explain, together
+from keepaliveD.config.problems import explain, together, told
 from keepaliveD.errors import ConfigError
 from keepaliveD.model import FOREVER, ArmAction, ArmRule, IPNetwork, Keepalive, Path, Verdict
 from keepaliveD.policy.sysctls import OnDrift
+from keepaliveD.text import printable
 
 __all__ = ["DEFAULT_FILE", "Config", "load"]
 
@@ -64,9 +65,9 @@ def load(file: File | None = None) -> Config:
     try:
         document = Document.model_validate(merged.data)
     except ValidationError as error:
-        raise ConfigError("\n".join(explain(details, merged) for details in error.errors())) from None
+        raise ConfigError(told(explain(details, merged) for details in error.errors())) from None
     if problems := list(together(document, merged)):
-        raise ConfigError("\n".join(problems))
+        raise ConfigError(told(problems))
     return _config(document, merged)
 
 
@@ -84,7 +85,7 @@ def _config(document: Document, merged: Merged) -> Config:
         ignore=tuple(watch.ignore),
         paths=(
             Path(DEFAULT_PATH, watch.default_timeout, "watch.default_timeout"),
-            *(_path(section, merged.origin(("path", number))) for number, section in enumerate(document.path)),
+            *(_path(section, merged.place(("path", number)).file) for number, section in enumerate(document.path)),
         ),
         arm=tuple(_rules(document)),
         disarm_on_stop=keepalive.disarm_on_stop,
@@ -93,11 +94,11 @@ def _config(document: Document, merged: Merged) -> Config:
     )
 
 
-def _path(section: PathSection, file: File | str) -> Path:
+def _path(section: PathSection, file: File) -> Path:
     if section.preset is not None:
         timeout, origin = catalogue()[section.preset], f"preset {section.preset}"
     else:
-        timeout, origin = section.timeout or FOREVER, f"configured in {file}"
+        timeout, origin = section.timeout or FOREVER, f"configured in {printable(str(file))}"
     return Path(section.name, timeout, origin, tuple(section.networks), tuple(section.ports), section.interface)
 
 

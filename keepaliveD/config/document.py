@@ -4,58 +4,95 @@ from __future__ import annotations
 
 import ipaddress
 import pwd
-import reprlib
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from keepaliveD import duration
 from keepaliveD.model import FOREVER, MAX_IDLE, MAX_PROBES, IPNetwork
+from keepaliveD.text import shown
 
 DEFAULT_PATH = "default"
 AUTO = "auto"
 
 MAX_UID = 2**32 - 2  # (uid_t) -1 is nobody at all, setresuid(2)
-SHORTEST_SPAN = 0.1  # seconds; looking more often would be nothing but looking
+LONGEST_NAME = 100  # characters; a name stands in every warning
+LONGEST_PATTERN = 255  # characters, as many as a unit's name has at most (UNIT_NAME_MAX, systemd.unit(5))
+LONGEST_INTERFACE = 31  # characters, LIFNAMSIZ of Solaris; Linux has 15 (IFNAMSIZ)
 
 
-def _whole_seconds(seconds: float) -> int:
+class Limits(NamedTuple):
+    """The shortest and the longest time span of a setting, as people write them."""
+
+    least: str
+    most: str
+
+    def __str__(self) -> str:
+        return f"{self.least} to {self.most}"
+
+    def check(self, text: object) -> float:
+        """Seconds in a time span between the limits. Raises ValueError."""
+        seconds = duration.parse(text)
+        if not duration.parse(self.least) <= seconds <= duration.parse(self.most):
+            raise ValueError(f"{shown(text)} is out of range; write {self}")
+        return seconds
+
+
+INTERVAL = Limits("100ms", "1h")  # more often is nothing but scanning; more rarely warns of nothing in time
+WARN_BEFORE = Limits("100ms", "1d")  # half of the longest timeout that a product of the catalogue has is 2.5 days
+TIMEOUT = Limits("100ms", "10years")  # longer than any host stays up: that is "infinity"
+WHOLE = f"whole seconds from 1s to {MAX_IDLE}s"
+NO_LIMIT = "infinity"
+
+
+def _whole_seconds(text: object) -> int:
+    seconds = duration.parse(text)
     if not (1 <= seconds <= MAX_IDLE and seconds == int(seconds)):
-        raise ValueError(f"{duration.span(seconds)} is out of range; write whole seconds from 1s to {MAX_IDLE}s")
+        raise ValueError(f"{shown(text)} is out of range; write {WHOLE}")
     return int(seconds)
 
 
-def _positive(seconds: float) -> float:
-    if seconds <= 0:
-        raise ValueError(f"zero is no time; {duration.EXAMPLES}")
-    return seconds
-
-
-def _sensible(seconds: float) -> float:
-    if not SHORTEST_SPAN <= seconds < FOREVER:
-        raise ValueError(f"{duration.span(seconds)} is out of range; write at least 100ms, and not infinity")
-    return seconds
+def _timeout(text: object) -> float:
+    if duration.parse(text) == FOREVER:
+        return FOREVER
+    try:
+        return TIMEOUT.check(text)
+    except ValueError as error:
+        raise ValueError(f'{error}, or "{NO_LIMIT}"') from None
 
 
 def _network(text: object) -> IPNetwork:
     if not isinstance(text, str):
         raise ValueError('write a network such as "10.20.0.0/16"')
     try:
-        return ipaddress.ip_network(text)
+        return ipaddress.ip_network(_without_zone(text))
     except ValueError:
         pass
     try:
-        right = ipaddress.ip_network(text, strict=False)
+        right = ipaddress.ip_network(_without_zone(text), strict=False)
     except ValueError:
-        raise ValueError(f'{text!r} is no network; write one such as "10.20.0.0/16" or "fd00::/8"') from None
-    raise ValueError(f'{text!r} has bits beyond its prefix; did you mean "{right}"?')
+        raise ValueError(f'{shown(text)} is no network; write one such as "10.20.0.0/16" or "fd00::/8"') from None
+    raise ValueError(f'{shown(text)} has bits beyond its prefix; did you mean "{right}"?')
+
+
+def _without_zone(text: str) -> str:
+    """An address's interface (fe80::1%eth0) is no part of a network. Raises ValueError."""
+    if "%" in text:
+        raise ValueError
+    return text
 
 
 def _name(text: str) -> str:
-    if not text or not text.isprintable():
-        raise ValueError("write a name of printable characters")
+    if not text or not text.isprintable() or len(text) > LONGEST_NAME:
+        raise ValueError(f"{shown(text)} is no name; write 1 to {LONGEST_NAME} printable characters")
     if text == DEFAULT_PATH:
         raise ValueError(f'"{DEFAULT_PATH}" is what watch.default_timeout stands for; choose another name')
+    return text
+
+
+def _interface(text: str) -> str:
+    if len(text) > LONGEST_INTERFACE or not text.isprintable() or any(c.isspace() or c == "/" for c in text):
+        raise ValueError(f'{shown(text)} is no interface; write a name such as "eth1"')
     return text
 
 
@@ -63,18 +100,19 @@ def _uid(user: object) -> int:
     """A user by name or number."""
     if isinstance(user, bool) or not isinstance(user, int | str):
         raise ValueError('write a user such as "postgres" or 1000')
-    if isinstance(user, int) or user.isdecimal():
-        return _number_of_user(int(user))
+    if isinstance(user, int) or (user.isascii() and user.isdigit()):
+        return _number_of_user(user)
     try:
         return pwd.getpwnam(user).pw_uid
     except (KeyError, ValueError):
-        raise ValueError(f"{user!r} is no user of this system; write a name of one, or a number") from None
+        raise ValueError(f"{shown(user)} is no user of this system; write a name of one, or a number") from None
 
 
-def _number_of_user(uid: int) -> int:
-    if not 0 <= uid <= MAX_UID:
-        raise ValueError(f"{reprlib.repr(uid)} is no user's number; write 0 to {MAX_UID}")
-    return uid
+def _number_of_user(user: int | str) -> int:
+    digits = user.lstrip("0") if isinstance(user, str) else ""
+    if len(digits) <= len(str(MAX_UID)) and 0 <= (uid := int(user)) <= MAX_UID:
+        return uid
+    raise ValueError(f"{shown(user)} is no user's number; write 0 to {MAX_UID}")
 
 
 def _several(one_or_more: object) -> object:
@@ -83,17 +121,19 @@ def _several(one_or_more: object) -> object:
 
 
 def _idle(text: object) -> object:
-    return text if text == AUTO else _whole_seconds(duration.parse(text))
+    return text if text == AUTO else _whole_seconds(text)
 
 
-WholeSeconds = Annotated[int, BeforeValidator(lambda text: _whole_seconds(duration.parse(text)))]
-Timeout = Annotated[float, BeforeValidator(duration.parse), AfterValidator(_positive)]
-Span = Annotated[float, BeforeValidator(duration.parse), AfterValidator(_sensible)]
+WholeSeconds = Annotated[int, BeforeValidator(_whole_seconds)]
+Timeout = Annotated[float, BeforeValidator(_timeout)]
+Interval = Annotated[float, BeforeValidator(INTERVAL.check)]
+WarnBefore = Annotated[float, BeforeValidator(WARN_BEFORE.check)]
 Idle = Annotated[int | Literal["auto"], BeforeValidator(_idle)]
 Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_network)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Probes = Annotated[int, Field(ge=1, le=MAX_PROBES)]
-Pattern = Annotated[str, Field(min_length=1)]  # as in fnmatch(3)
+Pattern = Annotated[str, Field(min_length=1, max_length=LONGEST_PATTERN)]  # as in fnmatch(3)
+Interface = Annotated[str, AfterValidator(_interface)]
 Patterns = Annotated[list[Pattern], BeforeValidator(_several)]
 Users = Annotated[list[Annotated[int, BeforeValidator(_uid)]], BeforeValidator(_several)]
 AtRisk = Literal["late", "bare", "cut"]
@@ -124,8 +164,8 @@ class KeepaliveSection(Section):
 class WatchSection(Section):
     """[watch]: how the sockets are watched."""
 
-    interval: Span = 15.0
-    warn_before: Span = 60.0
+    interval: Interval = 15.0
+    warn_before: WarnBefore = 60.0
     engine: Literal["auto", "bpf", "netlink"] = "auto"
     namespaces: Literal["all", "own"] = "all"
     ignore: list[Network] = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")]
@@ -138,7 +178,7 @@ class PathSection(Section):
     name: Annotated[str, AfterValidator(_name)]
     networks: list[Network] = []
     ports: list[Port] = []
-    interface: str = ""
+    interface: Interface = ""
     timeout: Timeout | None = None
     preset: str | None = None
 

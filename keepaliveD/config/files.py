@@ -6,35 +6,77 @@ Scalars: the later file wins; [[path]] and [[arm]] entries accumulate.
 from __future__ import annotations
 
 import contextlib
-import tomllib
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as File
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from keepaliveD.config.document import REPEATED, SECTIONS, beginning
+from keepaliveD.config.lines import Key
+from keepaliveD.config.toml import NotToml, parse
 from keepaliveD.errors import ConfigError, NoInput
+from keepaliveD.text import printable, quoted, shortened
 
 DEFAULT_FILE = File("/etc/tcp-keepalived/config.toml")
 DROP_INS = "config.d"  # beside the file
+LARGEST = 2**20  # bytes of a file
 
-Key = tuple[str | int, ...]
+
+class Place(NamedTuple):
+    """Where a key is written; places are in the order in which they are read. Entries are counted in their file."""
+
+    number: int  # of the file
+    line: int
+    file: File
+    key: Key = ()
+
+    def __str__(self) -> str:
+        return f"{printable(str(self.file))}:{self.line}"
+
+    @property
+    def label(self) -> str:
+        """The key as people write it: path[2].timeout, entries counted from 1."""
+        text = ""
+        for part in self.key:
+            word = f"[{part + 1}]" if isinstance(part, int) else quoted(shortened(part))
+            text += word if isinstance(part, int) or not text else f".{word}"
+        return text
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """The content of all files, and the file that each key came from; entries are counted from 0."""
+    """The content of all files, and where each key came from; entries are counted from 0."""
 
     data: dict[str, Any] = field(default_factory=dict)
-    origins: dict[Key, File] = field(default_factory=dict)
     files: list[File] = field(default_factory=list)
+    origins: dict[Key, tuple[int, Key]] = field(default_factory=dict)  # the file's number, the key in that file
+    lines: list[Mapping[Key, int]] = field(default_factory=list)  # by the file's number
 
-    def origin(self, location: Key) -> File | str:
-        """The file to edit."""
-        for length in range(len(location), 0, -1):
-            if location[:length] in self.origins:
-                return self.origins[location[:length]]
-        return "configuration"
+    def place(self, key: Key) -> Place:
+        """Where to edit: the key itself, or else what it would be in."""
+        for length in range(len(key), 0, -1):
+            if key[:length] in self.origins:
+                number, beginning = self.origins[key[:length]]
+                there = beginning + key[length:]
+                return Place(number, _line(self.lines[number], there), self.files[number], there)
+        raise KeyError(key)
+
+    def value(self, key: Key, default: str) -> Any:
+        """What is written there, unchecked."""
+        return (
+            functools.reduce(lambda value, part: value[part], key, cast(Any, self.data))
+            if self.is_written(key)
+            else default
+        )
+
+    def is_written(self, key: Key) -> bool:
+        """Whether any file has this key of a section or entry; else its default holds."""
+        return key in self.origins
+
+
+def _line(lines: Mapping[Key, int], key: Key) -> int:
+    return next((lines[key[:length]] for length in range(len(key), 0, -1) if key[:length] in lines), 1)
 
 
 def read(file: File | None) -> Merged:
@@ -44,8 +86,13 @@ def read(file: File | None) -> Merged:
     """
     merged = Merged()
     for each in _files(file):
+        try:
+            data, lines = parse(_read(each))
+        except NotToml as error:
+            raise ConfigError(f"{printable(str(each))}:{error.line}: not TOML: {error}") from None
         merged.files.append(each)
-        _merge(merged, _read(each), each)
+        merged.lines.append(lines)
+        _merge(merged, data)
     return merged
 
 
@@ -69,12 +116,12 @@ def _is_there(file: File) -> bool:
         return True
 
 
-def _read(file: File) -> dict[str, Any]:
-    with _reading(file):
-        try:
-            return tomllib.loads(file.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number or a nesting without end
-            raise ConfigError(f"{file}: not TOML: {error}") from error
+def _read(file: File) -> bytes:
+    with _reading(file), file.open("rb") as stream:
+        octets = stream.read(LARGEST + 1)
+    if len(octets) > LARGEST:
+        raise ConfigError(f"{printable(str(file))}: is larger than {LARGEST >> 20} MiB; is it a configuration?")
+    return octets
 
 
 @contextlib.contextmanager
@@ -82,24 +129,30 @@ def _reading(file: File) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise NoInput(f"{file}: cannot be read: {error.strerror}") from error
+        raise NoInput(f"{printable(str(file))}: cannot be read: {error.strerror}") from error
 
 
-def _merge(merged: Merged, data: Mapping[str, Any], file: File) -> None:
-    """Add one file's content, remembering where each key came from.
+def _merge(merged: Merged, data: Mapping[str, Any]) -> None:
+    """Add the content of the last file, remembering where each key came from.
 
     A section of the wrong kind is refused here, or another file's would cover it up.
     """
+    file = len(merged.files) - 1
     for section, content in data.items():
+        merged.origins[(section,)] = file, (section,)
         if section in SECTIONS and not isinstance(content, list if section in REPEATED else dict):
-            raise ConfigError(f"{file}: {section}: begin it with {beginning(section)}")
-        merged.origins[(section,)] = file
+            raise ConfigError(f"{merged.place((section,))}: {section}: begin it with {beginning(section)}")
         if isinstance(content, dict) and isinstance(merged.data.setdefault(section, {}), dict):
             merged.data[section] |= content
-            merged.origins.update({(section, key): file for key in content})
+            merged.origins.update({(section, key): (file, (section, key)) for key in content})
         elif isinstance(content, list) and isinstance(merged.data.setdefault(section, []), list):
             start = len(merged.data[section])
             merged.data[section] += content
-            merged.origins.update({(section, start + number): file for number in range(len(content))})
+            for number, entry in enumerate(content):
+                merged.origins[section, start + number] = file, (section, number)
+                if isinstance(entry, dict):
+                    merged.origins.update(
+                        {(section, start + number, key): (file, (section, number, key)) for key in entry}
+                    )
         else:
             merged.data[section] = content

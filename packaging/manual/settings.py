@@ -13,23 +13,27 @@ from annotated_types import Ge, Le
 from pydantic.fields import FieldInfo
 
 from keepaliveD.config import document
-from keepaliveD.model import MAX_IDLE, MAX_PROBES
+from keepaliveD.model import MAX_PROBES
 
 SHIPPED = Path(__file__).parents[2] / "etc/tcp-keepalived/config.toml"
+SECONDS = f"a time span of {document.WHOLE}"
+TIMEOUT = f'a time span from {document.TIMEOUT}, or "{document.NO_LIMIT}"'
 KINDS: tuple[tuple[object, str], ...] = (
-    (document.WholeSeconds, f"a time span of whole seconds, 1s to {MAX_IDLE}s"),
-    (document.Span, "a time span"),
-    (document.Timeout, 'a time span, or "infinity"'),
-    (document.Timeout | None, 'a time span, or "infinity"'),
+    (document.WholeSeconds, SECONDS),
+    (document.Interval, f"a time span from {document.INTERVAL}"),
+    (document.WarnBefore, f"a time span from {document.WARN_BEFORE}"),
+    (document.Timeout, TIMEOUT),
+    (document.Timeout | None, TIMEOUT),
     (list[document.Network], "a list of networks"),
     (list[document.Port], "a list of ports"),
     (document.Patterns, "a pattern as in fnmatch(3), or a list of them"),
     (document.Users, "a user by name or number, or a list of them"),
     (document.Verdicts, 'of "late", "bare" and "cut" one, or a list'),
-    (document.Idle | None, f'a time span of whole seconds, 1s to {MAX_IDLE}s, or "auto"'),
-    (document.WholeSeconds | None, f"a time span of whole seconds, 1s to {MAX_IDLE}s"),
+    (document.Idle | None, f'{SECONDS}, or "auto"'),
+    (document.WholeSeconds | None, SECONDS),
     (document.Probes | None, f"a whole number from 1 to {MAX_PROBES}"),
     (bool, "true or false"),
+    (document.Interface, "the name of an interface"),
     (str, ""),  # as its value shows
     (str | None, ""),
 )

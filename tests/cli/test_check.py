@@ -124,7 +124,7 @@ def test_a_wrong_file_is_refused_a_line_for_each_mistake(file: Path, capsys: pyt
     status, out, err = check(file, "[keepalive]\nidle = 1\n[watch]\nfoo = 1\n", capsys)
     assert status == 78
     assert out == []
-    assert [line.split(": ")[1:3] for line in err] == [[str(file), "keepalive.idle"], [str(file), "watch.foo"]]
+    assert [line.split(": ")[1:3] for line in err] == [[f"{file}:2", "keepalive.idle"], [f"{file}:4", "watch.foo"]]
 
 
 def test_a_missing_file_is_refused(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
