@@ -270,6 +270,27 @@ def test_every_key_of_a_rule_reaches_the_model(etc: Etc) -> None:
     assert last == ArmRule("keepalive.arm", ArmAction.REARM, 180, 20, 31)
 
 
+@pytest.mark.parametrize(
+    ("written", "means"),
+    [
+        ("nightly-backup", "nightly-backup.service"),
+        ("amanda@backup", "amanda@backup.service"),
+        ("back*up", "back*up.service"),
+        ("backup.sh", "backup.sh.service"),
+        ("a.service", "a.service"),
+        ("session-3.scope", "session-3.scope"),
+        ("a*.socket", "a*.socket"),
+        ("*", "*"),
+        ("amanda*", "amanda*"),
+        ("db?", "db?"),
+        ("db[12]", "db[12]"),
+    ],
+)
+def test_a_unit_without_a_suffix_is_a_service_as_for_systemctl(etc: Etc, written: str, means: str) -> None:
+    """A rule that never matches would be believed to protect."""
+    assert etc.load(RULE + f"unit = '{written}'\n").arm[0].units == (means,)
+
+
 def test_without_times_of_its_own_a_rule_takes_the_systems(etc: Etc) -> None:
     text = "[keepalive]\nidle = '100s'\ninterval = '10s'\nprobes = 7\n" + RULE
     assert [(each.idle, each.interval, each.probes) for each in etc.load(text).arm] == [(100, 10, 7)] * 2
@@ -284,10 +305,10 @@ def test_rules_add_up_in_the_order_of_the_files_and_the_last_concerns_all(etc: E
         a=RULE + "unit = 'a1'\n" + RULE + "unit = 'a2'\n",
     ).arm
     assert [(rule.name, *rule.units) for rule in rules] == [
-        ("arm[1]", "m"),
-        ("arm[2]", "a1"),
-        ("arm[3]", "a2"),
-        ("arm[4]", "b"),
+        ("arm[1]", "m.service"),
+        ("arm[2]", "a1.service"),
+        ("arm[3]", "a2.service"),
+        ("arm[4]", "b.service"),
         ("keepalive.arm",),
     ]
     assert rules[-1].action is ArmAction.ENABLE

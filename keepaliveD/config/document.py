@@ -9,6 +9,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from keepaliveD import duration
+from keepaliveD.config.units import with_suffix
 from keepaliveD.model import FOREVER, MAX_IDLE, MAX_PROBES, IPNetwork
 from keepaliveD.text import shown
 
@@ -135,6 +136,7 @@ Probes = Annotated[int, Field(ge=1, le=MAX_PROBES)]
 Pattern = Annotated[str, Field(min_length=1, max_length=LONGEST_PATTERN)]  # as in fnmatch(3)
 Interface = Annotated[str, AfterValidator(_interface)]
 Patterns = Annotated[list[Pattern], BeforeValidator(_several)]
+Units = Annotated[list[Annotated[Pattern, AfterValidator(with_suffix)]], BeforeValidator(_several)]
 Users = Annotated[list[Annotated[int, BeforeValidator(_uid)]], BeforeValidator(_several)]
 AtRisk = Literal["late", "bare", "cut"]
 Verdicts = Annotated[list[AtRisk], BeforeValidator(_several)]
@@ -187,7 +189,7 @@ class ArmSection(Section):
     """[[arm]]: what to do with the sockets of other programs."""
 
     action: Action
-    unit: Patterns = []
+    unit: Units = []
     process: Patterns = []
     container: Patterns = []
     user: Users = []

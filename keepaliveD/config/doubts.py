@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from keepaliveD.config import Config, rules
 from keepaliveD.duration import span
+from keepaliveD.model import Path
 from keepaliveD.policy.meaning import ENOUGH, probes_before
+from keepaliveD.text import quoted
 
 
 def warnings(config: Config) -> Iterator[str]:
     """Yield a line for each doubt: for `keepalivectl check`, and for the daemon's log at start and reload."""
     yield from _paths(config)
+    yield from _shadowed(config.paths)
     yield from rules.warnings(config)
 
 
@@ -28,3 +31,26 @@ def _paths(config: Config) -> Iterator[str]:
                 f'path "{path.name}": it forgets after {span(path.timeout)}, but sockets are looked at only every '
                 f"{span(config.interval)}; a warning may come too late: choose a shorter watch.interval"
             )
+
+
+def _shadowed(paths: Sequence[Path]) -> Iterator[str]:
+    """Paths that no connection takes: of those that match equally well the first counts."""
+    for number, path in enumerate(paths):
+        before = next((each for each in paths[1:number] if _takes_all_of(each, path)), None)
+        if before:
+            yield (
+                f"path {quoted(path.name)}: no connection takes it, because path {quoted(before.name)} before it has the "
+                "same selectors; remove one of the two, or give it other networks, ports or an interface"
+            )
+
+
+def _takes_all_of(one: Path, other: Path) -> bool:
+    """Whether `one` matches whatever `other` does, and no less specifically (policy.paths)."""
+    return (
+        one.interface == other.interface and _covers(one.ports, other.ports) and _covers(one.networks, other.networks)
+    )
+
+
+def _covers(one: Sequence[object], other: Sequence[object]) -> bool:
+    """Without any, all are meant, but less specifically."""
+    return bool(one) == bool(other) and set(one) >= set(other)

@@ -26,6 +26,7 @@ KINDS: tuple[tuple[object, str], ...] = (
     (document.Timeout | None, TIMEOUT),
     (list[document.Network], "a list of networks"),
     (list[document.Port], "a list of ports"),
+    (document.Units, "a pattern as in fnmatch(3), or a list of them; without a suffix it is that of a .service"),
     (document.Patterns, "a pattern as in fnmatch(3), or a list of them"),
     (document.Users, "a user by name or number, or a list of them"),
     (document.Verdicts, 'of "late", "bare" and "cut" one, or a list'),

@@ -60,9 +60,11 @@ def test_every_path_is_told_with_its_origin_and_the_probes_that_fit(
         timeout = "205s"
         [[path]]
         name = "cloud"
+        networks = ["198.51.100.0/24"]
         preset = "aws-nlb"
         [[path]]
         name = "cable"
+        interface = "eth1"
         timeout = "infinity"
         """,
         capsys,
@@ -94,6 +96,43 @@ def test_a_path_that_is_more_hurried_than_the_watch_is_a_warning(
         'warning: path "hasty": it forgets after 20s, but sockets are looked at only every 15s; '
         "a warning may come too late: choose a shorter watch.interval"
     ]
+
+
+TEN = "networks = ['10.0.0.0/8']\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shadowed"),
+    [
+        (TEN, TEN, True),
+        ("networks = ['192.0.2.0/24', '10.0.0.0/8']\n", TEN, True),
+        (TEN + "ports = [22, 80]\n", TEN + "ports = [22]\n", True),
+        ("", "", True),
+        ("interface = 'eth1'\n", "interface = 'eth1'\n", True),
+        (TEN, "networks = ['10.0.0.0/8', '192.0.2.0/24']\n", False),
+        (TEN, TEN + "ports = [22]\n", False),
+        (TEN + "ports = [22]\n", TEN, False),
+        (TEN, "networks = ['10.1.0.0/16']\n", False),
+        (TEN, TEN + "interface = 'eth1'\n", False),
+        ("", TEN, False),
+    ],
+)
+def test_a_path_that_no_connection_takes_is_a_warning(
+    file: Path, capsys: pytest.CaptureFixture[str], first: str, second: str, *, shadowed: bool
+) -> None:
+    """Its timeout would be believed to be in force."""
+    path = "[[path]]\nname = '{}'\ntimeout = '1h'\n"
+    status, _, err = check(file, path.format("one") + first + path.format("other") + second, capsys)
+    assert status == Exit.OK
+    assert err == shadowed * [
+        "warning: path other: no connection takes it, because path one before it has the same selectors; "
+        "remove one of the two, or give it other networks, ports or an interface"
+    ]
+
+
+def test_a_unit_without_a_suffix_is_shown_with_it(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = check(file, "[[arm]]\naction = 'enable'\nunit = 'nightly-backup'\n", capsys)
+    assert "unit nightly-backup.service" in rules(out)[0]
 
 
 def test_settings_that_are_not_applied_are_said_to_be(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,7 +215,7 @@ def test_every_rule_is_told_in_words_in_the_order_in_which_they_are_tried(
     assert (status, err) == (0, [])
     assert rules(out) == [
         "arm[1]         touches nothing: unit sshd.service",
-        'arm[2]         switches keepalive on (idle auto, interval 20s, probes 31): unit "amanda*.service" or "b c", '
+        'arm[2]         switches keepalive on (idle auto, interval 20s, probes 31): unit "amanda*.service" or "b c.service", '
         'process amandad, container "*", user 0 or 34, peer in 10.20.0.0/16 or fd00::/8, port 10080 or 10081, '
         "path default, verdict late or bare; new ones at the next scan",
         "arm[3]         sets timers anew where keepalive is on (idle 100s, interval 10s, probes 7): user 5",
