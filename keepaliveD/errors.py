@@ -68,7 +68,7 @@ class Busy(Refusal):
 
 
 class StateError(Refusal):
-    """The durable record cannot be written, so nothing may be changed."""
+    """A record cannot be read or written, and nothing is changed; or standard output cannot be written."""
 
     status = Exit.IOERR
 

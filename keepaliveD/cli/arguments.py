@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
+import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO, cast
 
 from keepaliveD import __version__
 from keepaliveD.config import DEFAULT_FILE
 from keepaliveD.custody import Custody
-from keepaliveD.errors import Exit, Refusal, unexpected
+from keepaliveD.errors import Exit, NotPermitted, Refusal, StateError, unexpected
 from keepaliveD.journal import complain
 from keepaliveD.ledger import Ledger
 from keepaliveD.perform import Records
@@ -20,6 +23,7 @@ from keepaliveD.platforms import NAMES
 from keepaliveD.platforms.base import Platform
 
 STATE_DIRECTORY = "/var/lib/tcp-keepalived"
+FORBIDDEN = (errno.EACCES, errno.EPERM)
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,6 +32,12 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, and where to read on."""
         self.exit(Exit.USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+    def exit(self, status: int = Exit.OK, message: str | None = None) -> NoReturn:
+        """Leave when all is written, such as the text of --help."""
+        if message:
+            self._print_message(message, sys.stderr)
+        sys.exit(run(self.prog, lambda: None) or status)
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +54,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 def add_state(parser: argparse.ArgumentParser) -> None:
     """Where the record of found values is: systemd's StateDirectory=, or the usual place."""
-    default = Path(os.environ.get("STATE_DIRECTORY", STATE_DIRECTORY).split(":")[0])
+    default = Path(os.environ.get("STATE_DIRECTORY", "").split(":")[0] or STATE_DIRECTORY)
     parser.add_argument(
         "--state-dir",
         metavar="DIR",
@@ -70,20 +80,98 @@ def add_platform(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(program: str, work: Callable[[], None]) -> int:
-    """The exit status of `work`: what it refuses becomes one line and a number."""
+def is_there(directory: Path) -> bool:
+    """Whether there is such a directory. Raises NotPermitted, StateError where that cannot be found out."""
     try:
-        work()
-        sys.stdout.flush()
+        directory.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        problem = f"{directory}: cannot be looked at: {error.strerror}"
+        if error.errno in FORBIDDEN:
+            raise NotPermitted(f"{problem}; run as root, or choose another --state-dir") from error
+        raise StateError(f"{problem}; choose another --state-dir") from error
+    return True
+
+
+def run(program: str, work: Callable[[], None]) -> int:
+    """The exit status of `work`: what it refuses, or what fails below it, becomes one line and a number."""
+    _occupy_standard_descriptors()
+    try:
+        with contextlib.redirect_stdout(cast(TextIO, Output(sys.stdout))):
+            work()
+            sys.stdout.flush()
+    except BrokenPipeError:
+        pass  # nobody reads any more: not an error
     except Refusal as refusal:
         complain(program, refusal)
         return refusal.status
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more: not an error
     except KeyboardInterrupt:
         return 128 + 2  # as a shell reports SIGINT
     except Exception as error:  # whatever it is, a person reads one line
         said = unexpected(error)
         complain(program, said)
         return said.status
+    finally:
+        _discard_what_is_left()
     return Exit.OK
+
+
+class Output:
+    """Standard output, where what cannot be written is a Refusal; None stands for one that was closed at the start."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+        if isinstance(stream, io.TextIOWrapper):
+            with _refusing():
+                stream.reconfigure(errors="backslashreplace")  # for names that the encoding has no letters for
+
+    def isatty(self) -> bool:
+        """Whether a person sees it at once."""
+        return self._stream is not None and self._stream.isatty()
+
+    def write(self, text: str) -> int:
+        """Take a text. Raises StateError, BrokenPipeError."""
+        with _refusing():
+            if self._stream is None:
+                raise OSError(errno.EBADF, "it is closed")
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        """Hand over what was taken. Raises StateError, BrokenPipeError."""
+        with _refusing():
+            if self._stream is not None:
+                self._stream.flush()
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StateError(f"standard output: cannot be written: {error.strerror}; the report is not complete") from error
+
+
+def _occupy_standard_descriptors() -> None:
+    """A file that is opened later must not take the number of one that is closed: others would write into it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # for as long as the process lives
+
+
+def _discard_what_is_left() -> None:
+    """Python tries to write it once more when it ends, and would complain and change the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)

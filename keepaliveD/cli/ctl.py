@@ -103,7 +103,7 @@ def tell_engine(options: argparse.Namespace, root: Path) -> None:
 
 def restore_settings(options: argparse.Namespace, root: Path) -> None:
     """Give back what was found, if ours still stands."""
-    if not options.state_dir.exists():
+    if not arguments.is_there(options.state_dir):
         print("nothing to give back")
         return
     platform = detect(options.platform, root)

@@ -8,6 +8,7 @@ from keepaliveD.config import Config, rules
 from keepaliveD.duration import span
 from keepaliveD.model import FOREVER, Path
 from keepaliveD.policy.meaning import explain, probes_before, traffic
+from keepaliveD.text import printable
 
 SOCKETS = (100, 10_000)  # for which the traffic is told
 
@@ -16,7 +17,7 @@ def meaning(config: Config) -> Iterator[str]:
     """Line by line."""
     keepalive = config.keepalive
     means = explain(keepalive)
-    yield f"valid: {', '.join(map(str, config.files)) or 'the built-in defaults'}"
+    yield f"valid: {', '.join(printable(str(file)) for file in config.files) or 'the built-in defaults'}"
     yield ""
     yield f"keepalive           {keepalive}" + ("" if config.apply else " (not applied: keepalive.apply = false)")
     late = span(means.first_probe_latest)

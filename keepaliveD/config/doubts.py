@@ -39,8 +39,8 @@ def _shadowed(paths: Sequence[Path]) -> Iterator[str]:
         before = next((each for each in paths[1:number] if _takes_all_of(each, path)), None)
         if before:
             yield (
-                f"path {quoted(path.name)}: no connection takes it, because path {quoted(before.name)} before it has the "
-                "same selectors; remove one of the two, or give it other networks, ports or an interface"
+                f"path {quoted(path.name)}: no connection takes it, because path {quoted(before.name)} before it "
+                "has the same selectors; remove one of the two, or give it other networks, ports or an interface"
             )
 
 

@@ -215,7 +215,8 @@ def test_every_rule_is_told_in_words_in_the_order_in_which_they_are_tried(
     assert (status, err) == (0, [])
     assert rules(out) == [
         "arm[1]         touches nothing: unit sshd.service",
-        'arm[2]         switches keepalive on (idle auto, interval 20s, probes 31): unit "amanda*.service" or "b c.service", '
+        "arm[2]         switches keepalive on (idle auto, interval 20s, probes 31): "
+        'unit "amanda*.service" or "b c.service", '
         'process amandad, container "*", user 0 or 34, peer in 10.20.0.0/16 or fd00::/8, port 10080 or 10081, '
         "path default, verdict late or bare; new ones at the next scan",
         "arm[3]         sets timers anew where keepalive is on (idle 100s, interval 10s, probes 7): user 5",

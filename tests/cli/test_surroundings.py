@@ -1,0 +1,133 @@
+"""What is around the programs may be broken: they say so in one line, with the right status, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keepaliveD.cli.ctl import main
+from keepaliveD.process import Process
+from tests.unprivileged import as_nobody, reachable_directory
+
+SHIPPED = Path(__file__).parents[2] / "etc/tcp-keepalived/config.toml"
+CHECK = ("check", str(SHIPPED))
+SOCKETS = ("sockets", "--config", str(SHIPPED))
+LONG = "x" * 300
+BUFFERING = pytest.mark.parametrize("unbuffered", ["", "1"])
+CONTROL = "from keepaliveD.cli.ctl import main; raise SystemExit(main())"
+INCOMPLETE = "keepalivectl: standard output: cannot be written: {}; the report is not complete\n"
+
+
+def control(
+    *words: str,
+    before: str = "",
+    redirected: str = "",
+    unbuffered: str = "",
+    **environment: str,
+) -> subprocess.CompletedProcess[str]:
+    """One run of keepalivectl by a shell, with what it redirects."""
+    return subprocess.run(
+        ["sh", "-c", f'{before}"$@" {redirected}', "sh", sys.executable, "-c", CONTROL, *words],
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": unbuffered, **environment},
+        check=False,
+        timeout=60,
+    )
+
+
+def last_line(said: str) -> str:
+    """What follows warnings about connections that cannot be seen."""
+    *warnings, last = said.splitlines(keepends=True)
+    assert all(line.startswith("warning: ") for line in warnings)
+    return last
+
+
+@BUFFERING
+@pytest.mark.parametrize("words", [CHECK, SOCKETS, (*SOCKETS, "--json"), ("engine", *SOCKETS[1:])])
+def test_output_on_a_full_disk_is_one_line_and_status_74(words: tuple[str, ...], unbuffered: str) -> None:
+    """A script that keeps the report must learn that it has none."""
+    done = control(*words, redirected=">/dev/full", unbuffered=unbuffered)
+    assert (done.returncode, last_line(done.stderr)) == (74, INCOMPLETE.format("No space left on device"))
+
+
+@BUFFERING
+@pytest.mark.parametrize("words", [CHECK, SOCKETS, (*SOCKETS, "--json")])
+def test_output_that_is_closed_is_one_line_and_status_74(words: tuple[str, ...], unbuffered: str) -> None:
+    done = control(*words, redirected=">&-", unbuffered=unbuffered)
+    assert (done.returncode, last_line(done.stderr)) == (74, INCOMPLETE.format("it is closed"))
+
+
+def test_help_on_a_full_disk_is_one_line_and_status_74() -> None:
+    done = control("--help", redirected=">/dev/full")
+    assert (done.returncode, last_line(done.stderr)) == (74, INCOMPLETE.format("No space left on device"))
+
+
+@BUFFERING
+@pytest.mark.parametrize("redirected", ["2>&-", "2>/dev/full", "<&- >&- 2>&-"])
+def test_where_nobody_can_be_told_the_status_tells_it(redirected: str, unbuffered: str) -> None:
+    """And nothing is written to where it does not belong."""
+    done = control("check", "/nonexistent", redirected=redirected, unbuffered=unbuffered)
+    assert (done.returncode, done.stdout, done.stderr) == (66, "", "")
+
+
+@BUFFERING
+def test_a_reader_that_goes_away_is_no_error(unbuffered: str) -> None:
+    """`keepalivectl check | true` stays silent."""
+    done = control(*CHECK, before="{ ", redirected="; echo $? >&2; } | true", unbuffered=unbuffered)
+    assert done.stderr == "0\n"
+
+
+def test_a_name_that_the_terminal_has_no_letters_for_is_escaped(tmp_path: Path) -> None:
+    """In a locale of one byte a letter, and where the name is no text at all."""
+    (tmp_path / "config.d").mkdir()
+    (tmp_path / "config.toml").write_text('[[path]]\nname = "Büro → Wien"\ntimeout = "1h"\n')
+    (tmp_path / "config.d" / os.fsdecode(b"\xff\n.toml")).write_text("")
+    done = control("check", str(tmp_path / "config.toml"), PYTHONIOENCODING="ascii:strict")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"config.d/\udcff\n.toml" in done.stdout
+    assert r"path B\xfcro \u2192 Wien" in done.stdout
+
+
+@pytest.fixture
+def locked() -> Iterator[Path]:
+    """A directory that may not be searched, by a user without privilege."""
+    with reachable_directory() as directory:
+        directory.chmod(0)
+        yield directory
+
+
+@pytest.mark.parametrize("command", ["restore", "disarm"])
+def test_a_state_directory_with_too_long_a_name_is_one_line_and_status_74(command: str) -> None:
+    done = control(command, "--state-dir", f"/tmp/{LONG}")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"keepalivectl: /tmp/{LONG}")
+    assert ": File name too long; " in line
+    assert (done.returncode, done.stdout) == (74, "")
+
+
+def test_a_state_directory_that_may_not_be_searched_is_one_line_and_status_77(
+    locked: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing to restore would be a lie."""
+    with as_nobody():
+        assert main(["restore", "--state-dir", str(locked / "state")]) == 77
+    assert capsys.readouterr() == (
+        "",
+        f"keepalivectl: {locked}/state: cannot be looked at: Permission denied; "
+        "run as root, or choose another --state-dir\n",
+    )
+
+
+@pytest.mark.parametrize("directory", [f"/run/{LONG}", "/proc/version/x", ""])
+def test_a_runtime_directory_that_cannot_be_has_no_successor_in_it(
+    directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the settings are restored at the end."""
+    monkeypatch.setenv("RUNTIME_DIRECTORY", directory)
+    assert not Process(None).handing_over()
