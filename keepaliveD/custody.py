@@ -18,6 +18,7 @@ from typing import Any
 from keepaliveD.errors import Busy, NotPermitted, RecordDamaged, Refusal, StateError
 
 FORMAT = 1
+LOCK = "lock"  # a file in the state directory, locked as long as a daemon uses it
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Custody:
         """Keep everybody else out. Raises Busy, NotPermitted, StateError."""
         with self._reporting("made"):
             self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-            lock = os.open(self._directory / "lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(self._directory / LOCK, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

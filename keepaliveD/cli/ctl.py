@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keepaliveD import entries
-from keepaliveD.cli import arguments, arming, report, table
+from keepaliveD.cli import arguments, arming, report, running, table
 from keepaliveD.config import doubts, load
 from keepaliveD.model import Outcome, ReportUnseen
 from keepaliveD.perform import give_back
@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     sockets.add_argument("--all", action="store_true", help="also those to the networks in watch.ignore")
     sockets.add_argument("--json", action="store_true", help="as JSON, for programs")
     arguments.add_config(sockets)
+    arguments.add_state(sockets)
     arguments.add_platform(sockets)
     sockets.set_defaults(command=list_sockets)
 
@@ -46,8 +47,9 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("file", metavar="FILE", nargs="?", type=Path, help="instead of the configuration in /etc")
     check.set_defaults(command=check_configuration)
 
-    engine = commands.add_parser("engine", help="tell how sockets are read and armed on this machine, and why")
+    engine = commands.add_parser("engine", help="show how sockets can be read and armed on this machine, and why")
     arguments.add_config(engine)
+    arguments.add_state(engine)
     arguments.add_platform(engine)
     engine.set_defaults(command=tell_engine)
 
@@ -77,6 +79,7 @@ def list_sockets(options: argparse.Namespace, root: Path) -> None:
     print(table.as_json(shown) if options.json else table.for_people(shown))
     for entry in entries.of(Outcome(ReportUnseen(judgement.table.unseen))):
         print(f"warning: {entry.message}", file=sys.stderr)
+    running.tell(options.state_dir, root, f"this is what keepalivectl itself sees at one look, {watcher.engine}")
 
 
 def check_configuration(options: argparse.Namespace, _root: Path) -> None:
@@ -99,6 +102,7 @@ def tell_engine(options: argparse.Namespace, root: Path) -> None:
         watcher.close()
     pin = platform.handshakes.surviving()
     print(f"pinned: {pin} arms new connections" if pin else "pinned: nothing")
+    running.tell(options.state_dir, root, "this is what keepalivectl itself could do, with its own privileges")
 
 
 def restore_settings(options: argparse.Namespace, root: Path) -> None:

@@ -1,0 +1,39 @@
+"""A daemon that runs on this machine: it may see more than somebody who looks once, with other privileges."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from keepaliveD.custody import LOCK
+
+
+def tell(directory: Path, root: Path, what: str) -> None:
+    """Say on standard error whose view was printed, where a daemon has another; `what` was printed."""
+    if pid := running(directory, root):
+        print(
+            f"note: tcp-keepalived is running (process {pid}); {what}; "
+            "the daemon's own view is in its log, and in: systemctl status tcp-keepalived",
+            file=sys.stderr,
+        )
+
+
+def running(directory: Path, root: Path) -> int:
+    """The process that holds the lock of this state directory; 0 where none does, or none can be seen.
+
+    It is read from /proc/locks (proc_locks(5)): to try the lock could keep a daemon from starting at that moment.
+    """
+    try:
+        inode = (directory / LOCK).stat().st_ino
+        locks = (root / "proc/locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((pid for pid, locked in filter(None, map(_flock, locks)) if locked == inode), 0)
+
+
+def _flock(line: str) -> tuple[int, int] | None:
+    """Process and inode of a line such as `1: FLOCK  ADVISORY  WRITE 812 08:01:1234 0 EOF`."""
+    match line.split():
+        case [_, "FLOCK", _, "WRITE", pid, place, *_]:
+            return int(pid), int(place.rpartition(":")[2])
+    return None

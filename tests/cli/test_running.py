@@ -1,0 +1,59 @@
+"""Beside a running daemon keepalivectl says whose view it prints."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from keepaliveD.cli.ctl import main
+from keepaliveD.cli.running import running
+from keepaliveD.custody import Custody
+
+SHIPPED = Path(__file__).parents[2] / "etc/tcp-keepalived/config.toml"
+LOOKING = pytest.mark.parametrize("words", [["sockets"], ["sockets", "--json"], ["engine"]])
+
+
+def notes(words: list[str], directory: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What is said on standard error; the same is printed in any case."""
+    assert main([*words, "--config", str(SHIPPED), "--state-dir", str(directory)]) == 0
+    out, err = capsys.readouterr()
+    assert out
+    return [line for line in err.splitlines() if line.startswith("note: ")]
+
+
+@LOOKING
+def test_beside_a_daemon_it_is_said_whose_view_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    """The daemon may read by another engine, and has watched for longer."""
+    with Custody(tmp_path, {}).locked():
+        (line,) = notes(words, tmp_path, capsys)
+    assert f"tcp-keepalived is running (process {os.getpid()}); this is what keepalivectl itself" in line
+    assert "systemctl status tcp-keepalived" in line
+    assert notes(words, tmp_path, capsys) == []
+
+
+@LOOKING
+def test_without_a_daemon_nothing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    """There is one view only. The directory is not made for that."""
+    assert notes(words, tmp_path / "never-used", capsys) == []
+    assert not (tmp_path / "never-used").exists()
+
+
+def test_a_lock_of_another_kind_is_no_daemon(tmp_path: Path) -> None:
+    """Nor is one who only waits for it, nor a file of other numbers."""
+    (tmp_path / "lock").touch()
+    (tmp_path / "proc").mkdir()
+    inode = (tmp_path / "lock").stat().st_ino
+    locks = tmp_path / "proc/locks"
+    for line in (
+        "POSIX  ADVISORY  WRITE 812 08:01:{}",
+        "FLOCK  ADVISORY  READ  812 08:01:{}",
+        "FLOCK  ADVISORY  WRITE 812 08:01:1{}",
+    ):
+        locks.write_text(f"1: {line.format(inode)} 0 EOF\n1: -> {line.format(inode)} 0 EOF\n")
+        assert running(tmp_path, tmp_path) == 0
+    locks.write_text(f"7: FLOCK  ADVISORY  WRITE 812 08:01:{inode} 0 EOF\n")
+    assert running(tmp_path, tmp_path) == 812
