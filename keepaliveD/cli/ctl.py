@@ -44,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
     sockets.set_defaults(command=list_sockets)
 
     check = commands.add_parser("check", help="validate the configuration and say what it means")
-    check.add_argument("file", metavar="FILE", nargs="?", type=Path, help="instead of the configuration in /etc")
+    check.add_argument(
+        "file", metavar="FILE", nargs="?", type=Path, help="the configuration to check instead of the one in /etc"
+    )
     check.set_defaults(command=check_configuration)
 
     engine = commands.add_parser("engine", help="show how sockets can be read and armed on this machine, and why")
@@ -92,7 +94,7 @@ def check_configuration(options: argparse.Namespace, _root: Path) -> None:
 
 
 def tell_engine(options: argparse.Namespace, root: Path) -> None:
-    """Which engine a daemon would take here, and what an earlier one has left in the kernel."""
+    """Print which engine a daemon would use here, and what an earlier one has left in the kernel."""
     config = load(options.config)
     platform = detect(options.platform, root)
     watcher = platform.watcher(engine=config.engine, all_namespaces=False, with_interfaces=False, ignore=())

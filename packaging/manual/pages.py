@@ -83,6 +83,7 @@ def _program(program: Command) -> Parts:
         parts[f"command {command.name}"] = roff.item(
             [_usage(command)], *roff.lines(roff.text(roff.sentence(command.help)))
         )
+        parts |= {f"argument {command.name} {place.value}": _argument(place) for place in command.positionals}
         options = [option for option in command.options if option.flags[-1] != "--help"]
         parts |= {f"option {command.name} {option.flags[-1]}": _option(option) for option in options}
     return parts
@@ -113,6 +114,10 @@ def _usage(command: Command) -> str:
 def _option(option: Argument) -> list[str]:
     tag = ", ".join([*map(roff.bold, option.flags[:-1]), _call(option)])
     return roff.item([tag], *roff.lines(roff.text(roff.sentence(option.help))))
+
+
+def _argument(place: Argument) -> list[str]:
+    return roff.item([roff.italic(place.value)], *roff.lines(roff.text(roff.sentence(place.help))))
 
 
 def _call(option: Argument) -> str:

@@ -26,10 +26,10 @@ KINDS: tuple[tuple[object, str], ...] = (
     (document.Timeout | None, TIMEOUT),
     (list[document.Network], "a list of networks"),
     (list[document.Port], "a list of ports"),
-    (document.Units, "a pattern as in fnmatch(3), or a list of them; without a suffix it is that of a .service"),
+    (document.Units, "a pattern as in fnmatch(3), or a list of them; a name without a suffix means a .service"),
     (document.Patterns, "a pattern as in fnmatch(3), or a list of them"),
     (document.Users, "a user by name or number, or a list of them"),
-    (document.Verdicts, 'of "late", "bare" and "cut" one, or a list'),
+    (document.Verdicts, '"late", "bare" or "cut", or a list of them'),
     (document.Idle | None, f'{SECONDS}, or "auto"'),
     (document.WholeSeconds | None, SECONDS),
     (document.Probes | None, f"a whole number from 1 to {MAX_PROBES}"),
@@ -93,8 +93,8 @@ def _examples() -> Iterator[Group]:
         found = EXAMPLE.match(line)
         if found and section in document.REPEATED and (section, found[1]) not in seen:
             seen.add((section, found[1]))
-            comment = (found[3] or "").partition(", one of:")[0]  # the presets have a table; it goes on from the key
-            yield Group(section, [f"The {found[1]} {comment}"] if comment else [], {found[1]: found[2]})
+            comment = (found[3] or "").partition(", one of:")[0]  # the presets have a table
+            yield Group(section, [comment] if comment else [], {found[1]: found[2]})
 
 
 def _paragraphs(comment: list[str]) -> list[str]:
