@@ -19,7 +19,7 @@ CHECK = ("check", str(SHIPPED))
 SOCKETS = ("sockets", "--config", str(SHIPPED))
 LONG = "x" * 300
 BUFFERING = pytest.mark.parametrize("unbuffered", ["", "1"])
-CONTROL = "from keepaliveD.cli.ctl import main; raise SystemExit(main())"
+CONTROL = "from keepaliveD.__main__ import ctl; raise SystemExit(ctl())"
 INCOMPLETE = "keepalivectl: standard output: cannot be written: {}; the report is not complete\n"
 
 
@@ -74,6 +74,22 @@ def test_where_nobody_can_be_told_the_status_tells_it(redirected: str, unbuffere
     """And nothing is written to where it does not belong."""
     done = control("check", "/nonexistent", redirected=redirected, unbuffered=unbuffered)
     assert (done.returncode, done.stdout, done.stderr) == (66, "", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("[watch]\ninterval = '300years'\n", "watch.interval: '300years' is out of range"),
+        ("[watch]\n" + "a." * 2500 + "a = 1\n", "not TOML: a key or a list is nested too deep"),
+    ],
+)
+def test_what_would_end_the_daemon_is_refused_before(tmp_path: Path, text: str, key: str) -> None:
+    """By the real program: it checks as the daemon does."""
+    (tmp_path / "config.toml").write_text(text)
+    done = control("check", str(tmp_path / "config.toml"))
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"keepalivectl: {tmp_path}/config.toml:2: {key}")
+    assert (done.returncode, done.stdout) == (78, "")
 
 
 @BUFFERING
