@@ -939,3 +939,21 @@ def test_any_documents_are_a_configuration_or_a_refusal(etc: Etc, documents: lis
 def test_any_bytes_are_a_configuration_or_a_refusal(etc: Etc, content: bytes) -> None:
     """Also what is no TOML at all."""
     judge(etc, content)
+
+
+SHIPPED_BYTES = "\n".join([SHIPPED.read_text(), example("path"), example("arm")]).encode()
+PIECES = st.binary(max_size=4) | st.sampled_from(
+    [b'"', b"'", b"\n", b"[", b"]", b"=", b"#", b"9" * 5000, b"x" * 100_000]
+)
+
+
+@ANY
+@given(st.lists(st.tuples(st.integers(0, len(SHIPPED_BYTES)), st.integers(0, 9), PIECES), min_size=1, max_size=5))
+def test_the_shipped_file_with_any_damage_is_a_configuration_or_a_refusal(
+    etc: Etc, damages: list[tuple[int, int, bytes]]
+) -> None:
+    """What an editor, a template or a disk makes of it."""
+    content = SHIPPED_BYTES
+    for place, removed, inserted in damages:
+        content = content[:place] + inserted + content[place + removed :]
+    judge(etc, content)
