@@ -21,19 +21,21 @@ def ctl() -> int:
 def _run(name: str, module: str, *, catching: bool) -> int:
     """Import the program and run it; the exit status says what is missing where that fails (sysexits.h)."""
     try:
-        if catching:
-            from keepaliveD import signals
-
-            signals.catch()
         import importlib
 
+        from keepaliveD import signals
+
+        if catching:
+            signals.catch()
         program = importlib.import_module(f"keepaliveD.cli.{module}")
     except ImportError as error:
         package = (error.name or "?").partition(".")[0]
         return _complain(69, f"{name}: the Python package {package} is missing or broken; install it ({error})")
     except Exception as error:  # of the system: no memory, no descriptors, a file that cannot be read
         return _complain(71, f"{name}: cannot be loaded: {type(error).__name__}: {error}")
-    return int(program.main())
+    status = int(program.main())
+    signals.release()
+    return status
 
 
 def _complain(status: int, line: str) -> int:

@@ -34,6 +34,11 @@ def catch() -> None:
         signal.signal(each, lambda *_: None)
 
 
+def release() -> None:
+    """Let nothing more of this process be ended by them: the interpreter puts their default actions back as it ends."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ALL)
+
+
 def wait(seconds: float) -> signal.Signals | None:
     """Return the next signal, or None once the time is over."""
     if not _caught:
