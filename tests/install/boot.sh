@@ -1,16 +1,17 @@
 #!/bin/sh
 # Boot the systemd of a root tarball as PID 1 of namespaces of its own: mount, pid, net, uts, ipc, cgroup.
-# usage: boot.sh start TARBALL NAME      prints the process id of unshare, PID 1's parent, and lives
-#                                        until its standard input ends: then all of it is taken away
+# usage: boot.sh start TARBALL NAME [LAYER]      prints the process id of unshare, PID 1's parent, and lives
+#                                                until its standard input ends: then all of it is removed
+# LAYER is a directory whose files are copied over the system before it boots; its /prepare is then run in it.
 # Nothing outside is touched but one cgroup, NAME, which goes with it.
 set -eu
 self=$(realpath "$0")
-stage=$1 tarball=${2:-} name=${3:-}
+stage=$1 tarball=${2:-} name=${3:-} layer=${4:-}
 
 case $stage in
 start) # outside; whoever started this may be killed, which ends the input
 	setpriv --pdeathsig KILL unshare --mount --propagation private --pid --fork --kill-child --net --uts --ipc -- \
-		"$self" unpack "$tarball" "$name" < /dev/null &
+		"$self" unpack "$tarball" "$name" "$layer" < /dev/null &
 	echo $!
 	cat > /dev/null || true
 	kill -KILL $! 2> /dev/null || true
@@ -38,7 +39,7 @@ unpack) # in new namespaces but for the cgroup's: it is made after its root was 
 	echo 0 > "$root/cgroup/$name/cgroup.procs"
 	umount $root/cgroup
 	rmdir $root/cgroup
-	exec unshare --cgroup -- "$self" boot
+	exec unshare --cgroup -- "$self" boot "$tarball" "$name" "$layer"
 	;;
 boot) # https://systemd.io/CONTAINER_INTERFACE
 	mount -t proc -o nosuid,nodev,noexec proc $root/proc
@@ -64,6 +65,11 @@ boot) # https://systemd.io/CONTAINER_INTERFACE
 	for timer in apt-daily apt-daily-upgrade dpkg-db-backup man-db; do
 		ln -sf /dev/null $root/etc/systemd/system/$timer.timer
 	done
+	if [ -n "$layer" ]; then
+		cp -R "$layer/." $root
+		env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 chroot $root /prepare
+		rm $root/prepare
+	fi
 	cd $root
 	mkdir outside
 	pivot_root . outside

@@ -36,10 +36,11 @@ UNTUNED = {  # as the kernel makes a network namespace
 class Machine:
     """Boots; ends with the block, or with whoever started it, and leaves nothing behind."""
 
-    def __init__(self, suite: str, tarball: Path) -> None:
+    def __init__(self, suite: str, tarball: Path, layer: Path | None = None) -> None:
         self.suite = suite
+        name = f"tcp-keepalived-test-{os.getpid()}-{time.monotonic_ns()}"
         self._boot = subprocess.Popen(
-            [BOOT, "start", str(tarball), f"tcp-keepalived-test-{os.getpid()}-{time.monotonic_ns()}"],
+            [BOOT, "start", str(tarball), name, *([str(layer)] if layer else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

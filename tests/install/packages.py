@@ -12,6 +12,7 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[2]
 SUITES = ("bookworm", "trixie")
 BASE = ("systemd", "systemd-sysv", "libnss-systemd", "dbus", "iproute2", "procps", "man-db", "keepalived")
+NETWORKS = ("cloud-init", "ifupdown", "network-manager", "udev")  # systemd-networkd comes with systemd
 CONFIGURATION = "/etc/tcp-keepalived/config.toml"
 
 
@@ -61,3 +62,8 @@ def _output(*command: str) -> str:
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command[0]}: {done.stderr}"
     return done.stdout.strip()
+def root_with_networks(suite: str, package: Package) -> Path:
+    """Make a system of this suite that has every program that brings up networks."""
+    return Path(_output(str(PROJECT / "packaging/root"), suite, *BASE, *NETWORKS, *package.depends))
+
+
