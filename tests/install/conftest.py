@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.install.machine import Machine
+from tests.install.machine import UNIT, Machine
 from tests.install.packages import SUITES, Package, build, previous, root
 
 TOOLS = ("dpkg-deb", "mmdebstrap", "nsenter", "setpriv", "unshare", "zstd")
@@ -56,7 +56,10 @@ def machine(suite: str, tarball: Path) -> Iterator[Machine]:
         yield machine
 
 
-def install(machine: Machine, package: Package, *options: str) -> None:
-    """As an administrator would, without a network."""
+def install(machine: Machine, package: Package, *options: str) -> str:
+    """Install as an administrator would, without a network; return what was printed for him."""
+    machine.run("systemctl", "reset-failed", UNIT, check=False)  # tests start it more often than systemd allows
     shutil.copy(package.file, machine.path("/root/package.deb"))
-    machine.run("apt-get", "-qq", "-y", "-o", "APT::Sandbox::User=root", *options, "install", "/root/package.deb")
+    command = ("apt-get", "-qq", "-y", "-o", "APT::Sandbox::User=root", *options, "install", "/root/package.deb")
+    done = machine.run(*command)
+    return done.stdout + done.stderr

@@ -10,6 +10,7 @@ from tests.install.conftest import install
 from tests.install.machine import KEEPALIVE, UNIT, UNTUNED, Machine
 from tests.install.packages import CONFIGURATION, Package
 
+BROKEN = "/etc/tcp-keepalived/config.d/broken.toml"
 SHIPPED, EDITED = 'interval = "15s"', 'interval = "7s"'
 EVERYTHING = ("find", "/", "-xdev", "(", "-path", "/tmp", "-o", "-path", "/root", "-o", "-path", "/var/lib/dpkg", ")")
 NOT_OURS = (  # that any installation changes
@@ -140,6 +141,26 @@ def test_removal_ends_what_was_to_survive_the_daemon(machine: Machine, package: 
     machine.run("systemctl", "reset-failed", UNIT, check=False)  # it was started often enough by now
     machine.systemctl("restart")
     machine.main_process()
+def test_an_upgrade_whose_restart_fails_restores_what_the_first_daemon_found(
+    machine: Machine, previous_package: Package, package: Package
+) -> None:
+    """The old daemon left its settings to a new one, which a broken file keeps from starting."""
+    machine.run("apt-get", "-qq", "-y", "remove", "tcp-keepalived")
+    install(machine, previous_package, "-o", "Dpkg::Options::=--force-confold")
+    machine.main_process()
+    assert machine.keepalive == KEEPALIVE
+    machine.write(BROKEN, "[keepalive]\nidel = 5\n")
+    upgrade = install(machine, package, "-o", "Dpkg::Options::=--force-confold")
+    assert machine.show("ActiveState") == "failed"
+    assert machine.keepalive == UNTUNED
+    assert not machine.path("/run/tcp-keepalived").exists()
+    assert f"tcp-keepalived did not start after the upgrade; see systemctl status {UNIT}" in upgrade
+    machine.path(BROKEN).unlink()
+    machine.run("systemctl", "reset-failed", UNIT)
+    machine.systemctl("start")
+    assert machine.keepalive == KEEPALIVE
+
+
     machine.systemctl("stop")
     assert "arms new connections" in machine.run("keepalivectl", "engine").stdout
     machine.run("apt-get", "-qq", "-y", "remove", "tcp-keepalived")
