@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument(
         "file", metavar="FILE", nargs="?", type=Path, help="the configuration to check instead of the one in /etc"
     )
+    check.add_argument("--quiet", action="store_true", help="print only errors")
     check.set_defaults(command=check_configuration)
 
     engine = commands.add_parser("engine", help="show how sockets can be read and armed on this machine, and why")
@@ -87,6 +88,8 @@ def list_sockets(options: argparse.Namespace, root: Path) -> None:
 def check_configuration(options: argparse.Namespace, _root: Path) -> None:
     """Say that it is valid, and what it means; warnings go to standard error."""
     config = load(options.file)
+    if options.quiet:
+        return
     for line in report.meaning(config):
         print(line)
     for line in doubts.warnings(config):

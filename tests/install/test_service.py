@@ -197,10 +197,14 @@ def test_a_reload_puts_a_good_file_in_force(service: Machine) -> None:
     assert service.main_process() == pid
 
 
-def test_a_reload_with_a_broken_file_changes_nothing_and_names_file_and_key(service: Machine) -> None:
-    """The old settings stay; journal and `systemctl status` say what is wrong."""
+def test_a_reload_with_a_broken_file_fails_changes_nothing_and_names_file_and_key(service: Machine) -> None:
+    """The command fails and says where to look; the old settings stay; the journal and the status say what is wrong."""
     pid, after = service.main_process(), service.now()
-    configure(service, '[keepalive]\nidel = "170s"\n')
+    service.write(OURS, '[keepalive]\nidel = "170s"\n')
+    reload = service.run("systemctl", "reload", UNIT, check=False)
+    assert reload.returncode != 0
+    assert f"systemctl status {UNIT}" in reload.stderr
+    assert "journalctl" in reload.stderr
     said = service.expect("reload-failed", after)["MESSAGE"]
     for word in (OURS, "keepalive.idel", "did you mean idle?"):
         assert word in said
@@ -208,8 +212,18 @@ def test_a_reload_with_a_broken_file_changes_nothing_and_names_file_and_key(serv
         assert word in service.run("systemctl", "status", "--no-pager", "--full", "--lines=0", UNIT).stdout
     assert service.keepalive == KEEPALIVE
     assert service.main_process() == pid
+    assert service.show("SubState") == "running"
     configure(service, '[keepalive]\nidle = "170s"\n')
     service.until(lambda: OURS not in service.show("StatusText"))
+
+
+def test_a_reload_of_a_good_file_adds_nothing_to_the_journal_but_the_entries_of_the_daemon(service: Machine) -> None:
+    """The check of the files is silent."""
+    after = service.now()
+    configure(service, '[keepalive]\nidle = "170s"\n')
+    service.expect("reloaded", after)
+    said = service.said(f"_SYSTEMD_UNIT={UNIT}", after=after)
+    assert {entry["SYSLOG_IDENTIFIER"] for entry in said} == {"tcp-keepalived"}
 
 
 def test_a_restart_with_a_broken_file_is_not_tried_for_ever(service: Machine) -> None:
