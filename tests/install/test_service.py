@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.entries import MESSAGE_IDS
+from keepaliveD.entries import ERROR, MESSAGE_IDS
 from keepaliveD.errors import Exit
 from tests.install.conftest import install
 from tests.install.machine import KEEPALIVE, UNIT, UNTUNED, Machine
@@ -267,6 +267,22 @@ def test_a_hang_is_noticed(service: Machine) -> None:
     assert service.main_process() != pid
     assert "Watchdog timeout" in service.journal(after)
     assert service.keepalive == KEEPALIVE
+
+
+def test_a_daemon_that_was_frozen_goes_on_where_it_was(service: Machine) -> None:
+    """For longer than a scan's interval, as by a container's pause; its wait is over when it is thawed."""
+    configure(service, QUICK)
+    pid, after = service.main_process(), service.now()
+    for _ in range(5):
+        service.systemctl("freeze")
+        service.run("sleep", "1")
+        service.systemctl("thaw")
+        service.run("sleep", "0.1")  # for a wait that ends by mistake
+        assert service.main_process() == pid
+    assert service.keepalive == KEEPALIVE
+    assert not [entry for entry in service.said(after=after) if int(entry["PRIORITY"]) <= ERROR]
+    crowd(service, ADDRESS, "7000", "1", "1")
+    service.expect("bare", after, KEEPALIVE_UNIT=CROWD_UNIT)
 
 
 def test_it_gives_signs_of_life_also_when_it_seldom_looks(service: Machine) -> None:
