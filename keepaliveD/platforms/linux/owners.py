@@ -110,5 +110,5 @@ def container_of(cgroup: str) -> str:
 def _process_name(pid: int) -> str:
     try:
         return printable(psutil.Process(pid).name())
-    except psutil.Error:
+    except (psutil.Error, OSError):  # before version 6 it lets some errors of ended processes through
         return ""
