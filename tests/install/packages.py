@@ -27,6 +27,13 @@ class Package:
         return _output("dpkg-deb", "--field", str(self.file), name)
 
     @property
+    def content(self) -> list[str]:
+        """The paths of its files and directories."""
+        return [
+            line.split()[5].removeprefix(".") for line in _output("dpkg-deb", "--contents", str(self.file)).splitlines()
+        ]
+
+    @property
     def depends(self) -> list[str]:
         """The names of what it asks for."""
         return [re.split(r"[ :(|]", name.strip())[0] for name in self.field("Depends").split(",")]
@@ -58,12 +65,12 @@ def root(suite: str, package: Package) -> Path:
     return Path(_output(str(PROJECT / "packaging/root"), suite, *BASE, *package.depends))
 
 
-def _output(*command: str) -> str:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command[0]}: {done.stderr}"
-    return done.stdout.strip()
 def root_with_networks(suite: str, package: Package) -> Path:
     """Make a system of this suite that has every program that brings up networks."""
     return Path(_output(str(PROJECT / "packaging/root"), suite, *BASE, *NETWORKS, *package.depends))
 
 
+def _output(*command: str) -> str:
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command[0]}: {done.stderr}"
+    return done.stdout.strip()

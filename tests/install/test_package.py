@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
 
 from tests.install.conftest import install
 from tests.install.machine import KEEPALIVE, UNIT, UNTUNED, Machine
-from tests.install.packages import CONFIGURATION, Package
+from tests.install.packages import CONFIGURATION, PROJECT, Package
 
+CARRIED = {
+    *("keepalived", "annotated_types", "pydantic", "pydantic_core", "pyroute2"),
+    *("typing_extensions.py", "typing_inspection"),
+}
+AUTOPKGTEST = PROJECT / "packaging/debian/tests/service"
+COPYRIGHT = "/usr/share/doc/tcp-keepalived/copyright"
 BROKEN = "/etc/tcp-keepalived/config.d/broken.toml"
 SHIPPED, EDITED = 'interval = "15s"', 'interval = "7s"'
 EVERYTHING = ("find", "/", "-xdev", "(", "-path", "/tmp", "-o", "-path", "/root", "-o", "-path", "/var/lib/dpkg", ")")
@@ -33,6 +40,15 @@ def files(machine: Machine) -> set[str]:
     """Every file there is, but those that any installation changes."""
     found = machine.run(*EVERYTHING, "-prune", "-o", "-print").stdout.splitlines()
     return {file for file in found if not file.startswith(NOT_OURS)}
+
+
+def test_it_carries_no_package_that_its_debian_has(suite: str, package: Package) -> None:
+    """Debian 12 has NumPy and psutil, but only older versions of pydantic and pyroute2."""
+    library = "/usr/lib/tcp-keepalived/"
+    names = (path.removeprefix(library).split("/")[0] for path in package.content if path.startswith(library))
+    carried = {name.lower() for name in names if name and not name.endswith((".dist-info", ".libs"))}
+    assert carried == (CARRIED if suite == "bookworm" else set())
+    assert package.file.stat().st_size < 3_000_000
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +91,22 @@ def test_it_stands_beside_the_other_keepalived(machine: Machine, other: str) -> 
         assert machine.says("", "dpkg-query", "-W", f"-f=${{{field}}}", "tcp-keepalived")
 
 
+def test_what_it_carries_is_named_with_its_licence(machine: Machine, package: Package) -> None:
+    """Each wheel by its version."""
+    text = machine.path(COPYRIGHT).read_text(encoding="utf-8")
+    wheels = [path.split("/")[4] for path in package.content if re.fullmatch(r"/usr/lib/tcp-k.*\.dist-info/", path)]
+    for wheel in wheels:
+        name, version = wheel.removesuffix(".dist-info").split("-")
+        assert (f"Files: wheels/{name}-{version}-*" in text) is (name != "keepalived"), name
+    assert text.count("\nLicense: ") == 1 + max(0, len(wheels) - 1)
+
+
+def test_its_own_test_for_debian_passes(machine: Machine) -> None:
+    """As autopkgtest would run it."""
+    shutil.copy(AUTOPKGTEST, machine.path("/root/service"))
+    machine.run("/root/service")
+
+
 def test_an_upgrade_keeps_an_edited_configuration_and_gives_nothing_back_in_between(
     machine: Machine, package: Package
 ) -> None:
@@ -104,6 +136,26 @@ def test_after_an_upgrade_a_stop_gives_back_what_the_first_daemon_found(machine:
     """The successor has its predecessor's record."""
     machine.systemctl("stop")
     assert machine.keepalive == UNTUNED
+    machine.systemctl("start")
+    assert machine.keepalive == KEEPALIVE
+
+
+def test_an_upgrade_whose_restart_fails_restores_what_the_first_daemon_found(
+    machine: Machine, previous_package: Package, package: Package
+) -> None:
+    """The old daemon left its settings to a new one, which a broken file keeps from starting."""
+    machine.run("apt-get", "-qq", "-y", "remove", "tcp-keepalived")
+    install(machine, previous_package, "-o", "Dpkg::Options::=--force-confold")
+    machine.main_process()
+    assert machine.keepalive == KEEPALIVE
+    machine.write(BROKEN, "[keepalive]\nidel = 5\n")
+    upgrade = install(machine, package, "-o", "Dpkg::Options::=--force-confold")
+    assert machine.show("ActiveState") == "failed"
+    assert machine.keepalive == UNTUNED
+    assert not machine.path("/run/tcp-keepalived").exists()
+    assert f"tcp-keepalived did not start after the upgrade; see systemctl status {UNIT}" in upgrade
+    machine.path(BROKEN).unlink()
+    machine.run("systemctl", "reset-failed", UNIT)
     machine.systemctl("start")
     assert machine.keepalive == KEEPALIVE
 
@@ -141,26 +193,6 @@ def test_removal_ends_what_was_to_survive_the_daemon(machine: Machine, package: 
     machine.run("systemctl", "reset-failed", UNIT, check=False)  # it was started often enough by now
     machine.systemctl("restart")
     machine.main_process()
-def test_an_upgrade_whose_restart_fails_restores_what_the_first_daemon_found(
-    machine: Machine, previous_package: Package, package: Package
-) -> None:
-    """The old daemon left its settings to a new one, which a broken file keeps from starting."""
-    machine.run("apt-get", "-qq", "-y", "remove", "tcp-keepalived")
-    install(machine, previous_package, "-o", "Dpkg::Options::=--force-confold")
-    machine.main_process()
-    assert machine.keepalive == KEEPALIVE
-    machine.write(BROKEN, "[keepalive]\nidel = 5\n")
-    upgrade = install(machine, package, "-o", "Dpkg::Options::=--force-confold")
-    assert machine.show("ActiveState") == "failed"
-    assert machine.keepalive == UNTUNED
-    assert not machine.path("/run/tcp-keepalived").exists()
-    assert f"tcp-keepalived did not start after the upgrade; see systemctl status {UNIT}" in upgrade
-    machine.path(BROKEN).unlink()
-    machine.run("systemctl", "reset-failed", UNIT)
-    machine.systemctl("start")
-    assert machine.keepalive == KEEPALIVE
-
-
     machine.systemctl("stop")
     assert "arms new connections" in machine.run("keepalivectl", "engine").stdout
     machine.run("apt-get", "-qq", "-y", "remove", "tcp-keepalived")
