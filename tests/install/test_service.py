@@ -217,6 +217,17 @@ def test_a_reload_with_a_broken_file_fails_changes_nothing_and_names_file_and_ke
     service.until(lambda: OURS not in service.show("StatusText"))
 
 
+def test_a_reload_names_the_file_whose_value_does_not_fit_to_that_of_another(service: Machine) -> None:
+    """The shipped file sets an interval of 20 seconds; a drop-in that sets less idle time is the one to correct."""
+    after = service.now()
+    service.write(OURS, '[keepalive]\nidle = "10s"\n')
+    assert service.run("systemctl", "reload", UNIT, check=False).returncode != 0
+    assert OURS in service.expect("reload-failed", after)["MESSAGE"]
+    assert f"keepalivectl: {OURS}" in "\n".join(
+        f"{entry['SYSLOG_IDENTIFIER']}: {entry['MESSAGE']}" for entry in service.said(after=after)
+    )
+
+
 def test_a_reload_of_a_good_file_adds_nothing_to_the_journal_but_the_entries_of_the_daemon(service: Machine) -> None:
     """The check of the files is silent."""
     after = service.now()
@@ -233,7 +244,8 @@ def test_a_restart_with_a_broken_file_is_not_tried_for_ever(service: Machine) ->
     assert service.run("systemctl", "restart", UNIT, check=False).returncode != 0
     assert service.show("ActiveState") == "failed"
     assert service.show("ExecMainStatus") == str(int(Exit.CONFIG))
-    assert f"{OURS}: keepalive.idle" in service.journal(after)
+    for word in (OURS, "keepalive.idle"):
+        assert word in service.journal(after)
     assert service.keepalive == UNTUNED
 
 
