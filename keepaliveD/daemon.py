@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from keepaliveD import __version__, entries
-from keepaliveD.config import Config
+from keepaliveD.config import Config, doubts
 from keepaliveD.custody import Custody
 from keepaliveD.entries import ERROR, INFO, NOTICE, WARNING, Entry
 from keepaliveD.errors import Refusal, unexpected
@@ -117,6 +117,7 @@ class Daemon:
             self._say("started", NOTICE, f"{self._platform.name}: {note}")
         said = (f"tcp-keepalived {__version__}: {self._summary()}", self._watcher.engine, self._greet())
         self._say("started", INFO, "; ".join(filter(None, said)))
+        self._say_doubts()
 
     def stop(self) -> None:
         """Give back what was found, if that is wanted. Raises Refusal where that fails."""
@@ -248,6 +249,7 @@ class Daemon:
             self._let_go()
             news = (f"configuration reloaded: {self._summary()}", self._greet())
             self._say("reloaded", NOTICE, "; ".join(filter(None, news)))
+            self._say_doubts()
         self._look_again()  # ready is who has put it in force
         self._outside.notify("READY=1", self._status())
 
@@ -285,6 +287,11 @@ class Daemon:
         if not self._config.apply:
             return "system keepalive left alone"
         return f"system keepalive {self._config.keepalive}{' (dry run)' if self._records is None else ''}"
+
+    def _say_doubts(self) -> None:
+        """Log what `keepalivectl check` warns of: who reloads by systemctl does not see it otherwise."""
+        for line in doubts.warnings(self._config):
+            self._say("doubtful", WARNING, f"configuration: {line}")
 
     def _status(self) -> str:
         fates = entries.fates_line(self._engine.fates)

@@ -123,7 +123,10 @@ def said() -> list[Entry]:
         *entries.of(Outcome(SetSystemKeepalive({}, {}, Because.DRIFT), refused=NotPermitted("no"))),
         *(entry for fate in Fate for entry in armings(fate, stranger)),
         *(entry for fate in Fate for entry in armings(fate, *[stranger] * (HANDFUL + 1))),
-        *(Entry(event, entries.INFO, "") for event in ("started", "reloaded", "reload-failed", "scan-failed")),
+        *(
+            Entry(event, entries.INFO, "")
+            for event in ("started", "reloaded", "reload-failed", "doubtful", "scan-failed")
+        ),
         Entry("log-overflow", entries.WARNING, "", {"KEEPALIVE_COUNT": 3}),
     ]
 

@@ -25,6 +25,7 @@ MESSAGE_IDS = {
     "started": "7a869b3fd7264f249d922b9a57013906",
     "reloaded": "785b2006b216426f8856e72c4fe56341",
     "reload-failed": "acb5c70eb8e04758973fc3b367752362",
+    "doubtful": "9f92530ac4334b339e9424d78d06bd90",
     "scan-failed": "e1d784741265454fbf69074e081121b1",
     "log-overflow": "49b77e7ef6eb47bcafea09b7767950d2",
 }

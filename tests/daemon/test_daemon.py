@@ -184,6 +184,18 @@ def test_a_reload_goes_by_the_new_configuration(stage: Stage, tmp_path: Path) ->
     ]
 
 
+def test_what_is_doubtful_about_a_configuration_is_logged_at_start_and_reload(stage: Stage, tmp_path: Path) -> None:
+    """Whoever reloads by systemctl sees no warnings of `check`."""
+    stage.run()
+    assert "doubtful" not in stage.events()
+    (tmp_path / "new.toml").write_text('[[path]]\nname = "hasty"\ntimeout = "60s"\n')
+    stage.reloads = load(tmp_path / "new.toml")
+    stage.script = [signal.SIGHUP]
+    stage.run()
+    (doubt,) = [entry.message for entry in stage.said if entry.event == "doubtful"]
+    assert doubt.startswith('configuration: path "hasty": 0 of at least 2 probes leave before it forgets')
+
+
 def test_a_wrong_configuration_is_told_and_the_old_one_stays(stage: Stage) -> None:
     stage.reloads = ConfigError("a.toml: x: wrong\na.toml: y: wrong")
     stage.script = [signal.SIGHUP]
