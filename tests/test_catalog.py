@@ -36,6 +36,7 @@ from tests.samples import BARE
 from tests.test_entries import cut, documented, late, say, settings
 
 ROOT = Path(__file__).parents[1]
+WITHOUT_FIELDS = ("started", "reloaded", "reload-failed", "doubtful", "scan-failed")
 
 
 @pytest.fixture(scope="module")
