@@ -10,7 +10,6 @@ from typing import Protocol
 
 from keepaliveD import __version__, entries
 from keepaliveD.config import Config, doubts
-from keepaliveD.custody import Custody
 from keepaliveD.entries import ERROR, INFO, NOTICE, WARNING, Entry
 from keepaliveD.errors import Refusal, unexpected
 from keepaliveD.journal import Log
@@ -22,6 +21,7 @@ from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.engine import Engine, Rules
 from keepaliveD.policy.handshake import openings
 from keepaliveD.policy.judge import Judgement, count, judge
+from keepaliveD.records.settings import SettingsRecord
 from keepaliveD.signals import RELOAD, STOP
 from keepaliveD.sockets import SocketTable
 
@@ -88,7 +88,7 @@ class Daemon:
         """Restore the settings where this block is ended by an error, unless they are to stay after any end."""
         with restoring(
             self._platform.tuner,
-            self._records.custody if self._records else None,
+            self._records.settings if self._records else None,
             self._log,
             lambda: self._config.restore_on_stop,
         ):
@@ -274,7 +274,7 @@ class Daemon:
         """Give back what was found, and tell; the reason where that fails."""
         if self._records is None:
             return None
-        outcome, due = give_back(self._platform.tuner, self._records.custody)
+        outcome, due = give_back(self._platform.tuner, self._records.settings)
         self._tell([outcome])
         for entry in entries.left_alone(due.left_alone):
             self._log(entry)
@@ -303,7 +303,7 @@ class Daemon:
 
 @contextlib.contextmanager
 def restoring(
-    tuner: Tuner, custody: Custody | None, log: Log, wanted: Callable[[], bool] = lambda: True
+    tuner: Tuner, record: SettingsRecord | None, log: Log, wanted: Callable[[], bool] = lambda: True
 ) -> Iterator[None]:
     """Restore the settings that are on record where this block is ended by an error.
 
@@ -314,8 +314,8 @@ def restoring(
         yield
     except BaseException:
         with contextlib.suppress(Exception):  # the error that ended the block is worth more
-            if custody and wanted():
-                outcome, due = give_back(tuner, custody)
+            if record and wanted():
+                outcome, due = give_back(tuner, record)
                 for entry in (*entries.of(outcome), *entries.left_alone(due.left_alone)):
                     log(entry)
         raise

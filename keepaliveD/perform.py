@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from keepaliveD.custody import Custody, Return
 from keepaliveD.errors import Refusal
 from keepaliveD.ledger import Ledger
 from keepaliveD.model import (
@@ -29,6 +28,7 @@ from keepaliveD.model import (
 from keepaliveD.platforms.base import Handshake, Order, Platform, Tuner
 from keepaliveD.policy.arming import choose
 from keepaliveD.policy.handshake import Opening
+from keepaliveD.records.settings import Return, SettingsRecord
 
 SETTLED = (Fate.DISARMED, Fate.SET_AGAIN, Fate.CHANGED)  # nothing of ours stands there any more
 
@@ -37,7 +37,7 @@ SETTLED = (Fate.DISARMED, Fate.SET_AGAIN, Fate.CHANGED)  # nothing of ours stand
 class Records:
     """What must outlive this process: the settings found, and the sockets armed."""
 
-    custody: Custody
+    settings: SettingsRecord
     ledger: Ledger
 
 
@@ -105,26 +105,26 @@ class Performer:
             case SetSystemKeepalive():
                 if self._records is None:
                     return Outcome(action, dry_run=True)
-                self._set(action, self._records.custody)
+                self._set(action, self._records.settings)
                 return Outcome(action)
             case Arm():
                 return Outcome(action, dry_run=self._records is None, armings=self._arm(action))
             case Report(connections):
                 return Outcome(dataclasses.replace(action, connections=self._owners.name(connections)))
             case ReportDrift(found=found, yielded=True) if self._records is not None:
-                self._records.custody.release(found)
+                self._records.settings.release(found)
                 return Outcome(action)
             case _:
                 return Outcome(action)
 
-    def _set(self, action: SetSystemKeepalive, custody: Custody) -> None:
-        custody.keep(action.found, action.values)
+    def _set(self, action: SetSystemKeepalive, record: SettingsRecord) -> None:
+        record.keep(action.found, action.values)
         try:
             self._tuner.write(action.values)
         except Refusal:
-            custody.withdraw(self._tuner.read())
+            record.withdraw(self._tuner.read())
             raise
-        custody.settle(action.values)
+        record.settle(action.values)
 
     def _arm(self, action: Arm) -> tuple[Arming, ...]:
         orders: list[Order] = []
@@ -175,18 +175,18 @@ def disarm(connections: tuple[Connection, ...], platform: Platform, ledger: Ledg
     return Outcome(action, armings=tuple(armings))
 
 
-def give_back(tuner: Tuner, custody: Custody) -> tuple[Outcome, Return]:
+def give_back(tuner: Tuner, record: SettingsRecord) -> tuple[Outcome, Return]:
     """Write the recorded values back where ours still stand, then forget them.
 
     Where that fails the record stays, for another try.
     Without a record the kernel is not even read.
     """
-    due = custody.due_back(tuner.read()) if custody.holds_any() else Return()
+    due = record.due_back(tuner.read()) if record.holds_any() else Return()
     action = SetSystemKeepalive(due.values, due.stands, Because.RESTORE)
     try:
         if due.values:
             tuner.write(due.values)
     except Refusal as refusal:
         return Outcome(action, refused=refusal), due
-    custody.close()
+    record.close()
     return Outcome(action), due

@@ -26,7 +26,7 @@ FLOORS = {  # a room imports what stands on its own floor or below
     "keepaliveD.platforms": 2,
     "keepaliveD.entries": 3,
     "keepaliveD.journal": 3,
-    "keepaliveD.custody": 3,
+    "keepaliveD.records": 3,
     "keepaliveD.ledger": 3,
     "keepaliveD.notify": 3,
     "keepaliveD.signals": 3,

@@ -14,13 +14,13 @@ from typing import NoReturn, TextIO, cast
 
 from keepaliveD import __version__
 from keepaliveD.config import DEFAULT_FILE
-from keepaliveD.custody import Custody
 from keepaliveD.errors import Exit, NotPermitted, Refusal, StateError, unexpected
 from keepaliveD.journal import complain
 from keepaliveD.ledger import Ledger
 from keepaliveD.perform import Records
 from keepaliveD.platforms import NAMES
 from keepaliveD.platforms.base import Platform
+from keepaliveD.records.settings import SettingsRecord
 
 STATE_DIRECTORY = "/var/lib/tcp-keepalived"
 FORBIDDEN = (errno.EACCES, errno.EPERM)
@@ -67,7 +67,7 @@ def add_state(parser: argparse.ArgumentParser) -> None:
 def records(options: argparse.Namespace, platform: Platform) -> Records:
     """What is kept in the state directory, which is made if need be when something is written."""
     identity = platform.tuner.identity
-    return Records(Custody(options.state_dir, identity), Ledger(options.state_dir, identity["boot"]))
+    return Records(SettingsRecord(options.state_dir, identity), Ledger(options.state_dir, identity["boot"]))
 
 
 def add_platform(parser: argparse.ArgumentParser) -> None:

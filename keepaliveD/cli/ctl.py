@@ -116,9 +116,9 @@ def restore_settings(options: argparse.Namespace, root: Path) -> None:
         print("nothing to give back")
         return
     platform = detect(options.platform, root)
-    custody = arguments.records(options, platform).custody
-    with custody.locked():
-        outcome, due = give_back(platform.tuner, custody)
+    record = arguments.records(options, platform).settings
+    with record.locked():
+        outcome, due = give_back(platform.tuner, record)
     if outcome.refused:
         raise outcome.refused
     said = [*entries.of(outcome), *entries.left_alone(due.left_alone)]

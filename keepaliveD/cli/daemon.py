@@ -55,13 +55,13 @@ def live(options: argparse.Namespace, root: Path = Path("/")) -> None:
         if options.dry_run:
             return _run(options, platform, None, log)
         records = arguments.records(options, platform)
-        with records.custody.locked():
+        with records.settings.locked():
             return _run(options, platform, records, log)
 
 
 def _run(options: argparse.Namespace, platform: Platform, records: Records | None, log: Log) -> None:
     process = Process(options.config)
-    with restoring(platform.tuner, records.custody if records else None, log):
+    with restoring(platform.tuner, records.settings if records else None, log):
         daemon = Daemon(process.load(), platform, records, log, process)
     return once(daemon, platform) if options.once else daemon.run()
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Self
 
 from keepaliveD.config import Config, load
-from keepaliveD.custody import Custody
 from keepaliveD.daemon import Daemon
 from keepaliveD.entries import Entry
 from keepaliveD.errors import Refusal
@@ -19,6 +18,7 @@ from keepaliveD.model import Armed, Arming, Connection, Fate, IPNetwork, Keepali
 from keepaliveD.perform import Records
 from keepaliveD.platforms.base import Keep, Order, Platform
 from keepaliveD.policy.handshake import Opening
+from keepaliveD.records.settings import SettingsRecord
 from keepaliveD.sockets import SocketTable
 from tests.policy.tables import Socket, table
 
@@ -163,13 +163,13 @@ class Stage:
     reloads: Config | Refusal | None = None
     successor: bool = False
 
-    def custody(self) -> Custody:
+    def settings_record(self) -> SettingsRecord:
         """The record of this stage."""
-        return Custody(self.directory, IDENTITY)
+        return SettingsRecord(self.directory, IDENTITY)
 
     def records(self) -> Records:
         """All that is kept of this stage."""
-        return Records(self.custody(), Ledger(self.directory, IDENTITY["boot"]))
+        return Records(self.settings_record(), Ledger(self.directory, IDENTITY["boot"]))
 
     def daemon(self) -> Daemon:
         """A daemon that is about to start here."""
@@ -185,7 +185,7 @@ class Stage:
 
     def run(self) -> None:
         """A whole life: the script, then SIGTERM."""
-        with self.custody().locked():
+        with self.settings_record().locked():
             self.daemon().run()
 
     def now(self) -> float:

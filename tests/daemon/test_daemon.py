@@ -33,7 +33,7 @@ def test_the_values_found_are_on_disk_before_the_first_write(stage: Stage) -> No
 
     class Looking(FakeTuner):
         def write(self, values: Mapping[str, int]) -> None:
-            seen.append(dict(stage.custody().due_back(OURS).values))
+            seen.append(dict(stage.settings_record().due_back(OURS).values))
             super().write(values)
 
     stage.tuner = Looking()
@@ -42,7 +42,7 @@ def test_the_values_found_are_on_disk_before_the_first_write(stage: Stage) -> No
 
 
 def test_after_a_crash_the_next_start_knows_the_true_originals(stage: Stage) -> None:
-    with stage.custody().locked():
+    with stage.settings_record().locked():
         stage.daemon().start()
     assert stage.tuner.values == OURS
     again = Stage(stage.directory, tuner=stage.tuner)
@@ -54,7 +54,7 @@ def test_it_keeps_them_if_told_to(stage: Stage) -> None:
     stage.config = dataclasses.replace(stage.config, restore_on_stop=False)
     stage.run()
     assert stage.tuner.values == OURS
-    assert stage.custody().due_back(stage.tuner.values).values == KERNEL
+    assert stage.settings_record().due_back(stage.tuner.values).values == KERNEL
 
 
 def test_an_upgrade_hands_the_settings_over_and_the_successor_knows_what_was_found(stage: Stage) -> None:
@@ -90,7 +90,7 @@ def test_settings_that_a_reload_takes_out_of_our_care_are_given_back_at_once(sta
 
 
 def test_what_a_crash_left_behind_is_given_back_when_nothing_is_in_our_care_any_more(stage: Stage) -> None:
-    with stage.custody().locked():
+    with stage.settings_record().locked():
         stage.daemon().start()
     stage.config = dataclasses.replace(stage.config, apply=False)
     stage.run()

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.custody import Custody
 from keepaliveD.errors import KernelError, NotPermitted, Refusal, Unsupported
 from keepaliveD.model import Because, SetSystemKeepalive
 from keepaliveD.platforms.commands import run
+from keepaliveD.records.settings import SettingsRecord
 from tests.emulators.hosts import Fault
 from tests.emulators.kernel import HANG
 from tests.platforms.worlds import Emulated, emulated, performer
@@ -35,14 +35,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def attempt(world: Emulated, state: Path) -> Refusal | None:
     """Apply, and say what was refused; a refusal must leave nothing behind."""
     found = world.tuner.read()
-    custody = Custody(state, world.tuner.identity)
-    with custody.locked():
+    record = SettingsRecord(state, world.tuner.identity)
+    with record.locked():
         action = SetSystemKeepalive(world.ours, found, Because.CONFIGURED)
-        refused = performer(world, custody).perform(action).refused
+        refused = performer(world, record).perform(action).refused
         if refused:
             assert "\n" not in str(refused)
             assert str(refused).isprintable()
-            assert not custody.holds_any()
+            assert not record.holds_any()
             assert world.tuner.read() == found
     return refused
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.custody import Custody
 from keepaliveD.errors import KernelError, NotPermitted, Refusal
 from keepaliveD.model import Because, Keepalive, Outcome, ReportDrift, SetSystemKeepalive
 from keepaliveD.perform import give_back
 from keepaliveD.policy.sysctls import OnDrift, SystemKeepalive
+from keepaliveD.records.settings import SettingsRecord
 from tests.platforms.worlds import HOSTS, Linux, World, emulated, performer
 
 KEEPALIVE = Keepalive(idle=180, interval=20, probes=31)
@@ -25,17 +25,17 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.fixture
-def custody(world: World, tmp_path: Path) -> Iterator[Custody]:
-    custody = Custody(tmp_path / "state", world.tuner.identity)
-    with custody.locked():
-        yield custody
+def record(world: World, tmp_path: Path) -> Iterator[SettingsRecord]:
+    record = SettingsRecord(tmp_path / "state", world.tuner.identity)
+    with record.locked():
+        yield record
 
 
-def apply(world: World, custody: Custody) -> Outcome:
+def apply(world: World, record: SettingsRecord) -> Outcome:
     """What the daemon does at its first look."""
     found = world.tuner.read()
     action = SetSystemKeepalive(world.ours, found, Because.CONFIGURED)
-    return performer(world, custody).perform(action)
+    return performer(world, record).perform(action)
 
 
 def test_the_same_seconds_are_each_kernels_own_numbers(world: World) -> None:
@@ -52,23 +52,23 @@ def test_what_is_written_is_what_is_read(world: World) -> None:
     assert found.keys() == world.ours.keys()
 
 
-def test_what_was_found_is_given_back_and_the_record_closed(world: World, custody: Custody) -> None:
+def test_what_was_found_is_given_back_and_the_record_closed(world: World, record: SettingsRecord) -> None:
     """The system is then as it would be without us."""
     found = world.tuner.read()
-    assert apply(world, custody).refused is None
-    outcome, due = give_back(world.tuner, custody)
+    assert apply(world, record).refused is None
+    outcome, due = give_back(world.tuner, record)
     assert outcome.refused is None
     assert due.values == {key: found[key] for key in world.ours}
     assert world.tuner.read() == found
-    assert not custody.holds_any()
+    assert not record.holds_any()
 
 
-def test_a_daemon_that_was_killed_is_made_up_for_by_the_next(world: World, custody: Custody) -> None:
+def test_a_daemon_that_was_killed_is_made_up_for_by_the_next(world: World, record: SettingsRecord) -> None:
     """The second takes over the first one's record, and what the first found goes back."""
     found = world.tuner.read()
-    apply(world, custody)
-    apply(world, custody)
-    give_back(world.tuner, custody)
+    apply(world, record)
+    apply(world, record)
+    give_back(world.tuner, record)
     assert world.tuner.read() == found
 
 
@@ -82,18 +82,18 @@ def test_a_daemon_that_was_killed_is_made_up_for_by_the_next(world: World, custo
     ],
 )
 def test_where_one_setting_fails_all_stay_as_they_were_and_none_is_ours(
-    world: World, custody: Custody, position: int, what: str, error: type[Refusal]
+    world: World, record: SettingsRecord, position: int, what: str, error: type[Refusal]
 ) -> None:
     """Refused, or a success that changes nothing, or something else than was asked for."""
     key = [*world.ours][position % len(world.ours)]
     found = world.tuner.read()
     world.fail(what, key)
-    refused = apply(world, custody).refused
+    refused = apply(world, record).refused
     assert type(refused) is error
     assert str(refused).startswith(f"{key}: ")
     assert "\n" not in str(refused)
     assert world.tuner.read() == found
-    assert not custody.holds_any()
+    assert not record.holds_any()
 
 
 def test_a_key_that_is_not_ours_is_refused_before_anything_is_written(world: World) -> None:
@@ -105,12 +105,12 @@ def test_a_key_that_is_not_ours_is_refused_before_anything_is_written(world: Wor
     assert world.tuner.read() == found
 
 
-def test_what_somebody_else_has_set_is_seen_as_drift_and_not_given_back(world: World, custody: Custody) -> None:
-    """Custody and drift are those of Linux: they know numbers only."""
+def test_what_somebody_else_has_set_is_seen_as_drift_and_not_given_back(world: World, record: SettingsRecord) -> None:
+    """SettingsRecord and drift are those of Linux: they know numbers only."""
     settings = SystemKeepalive(world.ours, OnDrift.WARN)
     found = world.tuner.read()
     settings.observe(found)
-    settings.record(apply(world, custody))
+    settings.record(apply(world, record))
     assert settings.observe(world.tuner.read()) == []
 
     key = [*world.ours][-1]
@@ -118,15 +118,15 @@ def test_what_somebody_else_has_set_is_seen_as_drift_and_not_given_back(world: W
     world.tuner.write(theirs)
     assert settings.observe(world.tuner.read()) == [ReportDrift({key: world.ours[key]}, theirs, yielded=False)]
 
-    _, due = give_back(world.tuner, custody)
+    _, due = give_back(world.tuner, record)
     assert due.left_alone == theirs
     assert world.tuner.read() == {**found, **theirs}
 
 
-def test_a_record_is_good_for_one_boot(world: World, custody: Custody, tmp_path: Path) -> None:
+def test_a_record_is_good_for_one_boot(world: World, record: SettingsRecord, tmp_path: Path) -> None:
     """After a restart the kernel's own values stand, and there is nothing to give back."""
-    apply(world, custody)
+    apply(world, record)
     again = world.tuner.identity
-    assert Custody(tmp_path / "state", again).holds_any()
+    assert SettingsRecord(tmp_path / "state", again).holds_any()
     world.boot()
-    assert not Custody(tmp_path / "state", world.tuner.identity).holds_any()
+    assert not SettingsRecord(tmp_path / "state", world.tuner.identity).holds_any()

@@ -11,13 +11,13 @@ from typing import Protocol
 
 import pytest
 
-from keepaliveD.custody import Custody
 from keepaliveD.ledger import Ledger
 from keepaliveD.perform import Performer, Records
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform, Tuner
 from keepaliveD.platforms.linux.sysctl import INTERVAL, PROBES, TIME, ProcSys
 from keepaliveD.platforms.nothing import NoArmer, NoHandshakes, NoOwners, watch_nothing
+from keepaliveD.records.settings import SettingsRecord
 from tests.emulators import hosts
 from tests.emulators.hosts import Fault, Host
 from tests.platforms.test_sysctl import Proc
@@ -133,7 +133,7 @@ def emulated(title: str, root: Path) -> Emulated:
     return Emulated(name, make(root), ours)
 
 
-def performer(world: World, custody: Custody) -> Performer:
+def performer(world: World, record: SettingsRecord) -> Performer:
     """Whoever writes these settings, and nothing else."""
     platform = Platform("test", world.tuner, NoOwners(), NoArmer(), NoHandshakes(), watch_nothing)
-    return Performer(platform, Records(custody, Ledger(Path("unused"), "")))
+    return Performer(platform, Records(record, Ledger(Path("unused"), "")))

@@ -23,7 +23,7 @@ LOCK = "lock"  # a file in the state directory, locked as long as a daemon uses 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One setting in custody: the value to give back, and the values that are ours."""
+    """One setting in the record: the value to restore, and the values that are ours."""
 
     found: int
     ours: tuple[int, ...]
@@ -38,7 +38,7 @@ class Return:
     left_alone: Mapping[str, int] = field(default_factory=dict)
 
 
-class Custody:
+class SettingsRecord:
     """The record in `directory`, good only for the system that `identity` names.
 
     A record of another boot or namespace speaks of settings that no longer exist.
@@ -94,7 +94,7 @@ class Custody:
             self.close()
 
     def release(self, keys: Mapping[str, int]) -> None:
-        """Give up custody of settings that are somebody else's now."""
+        """Forget settings that are somebody else's now."""
         self._store({key: one for key, one in self._load().items() if key not in keys})
 
     def holds_any(self) -> bool:

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from keepaliveD.custody import Custody, Return
 from keepaliveD.errors import Busy, NotPermitted, RecordDamaged, StateError
+from keepaliveD.records.settings import Return, SettingsRecord
 from tests.unprivileged import as_nobody, reachable_directory
 
 HERE = {"boot": "b", "netns": "net:[1]"}
@@ -26,9 +26,9 @@ OURS = {"time": 180, "intvl": 20, "probes": 31}
 HEAD = b'{"format": 1, "identity": {"boot": "b", "netns": "net:[1]"}'  # of a record
 
 
-def custody(directory: Path, identity: Mapping[str, str] = HERE) -> Custody:
+def a_record(directory: Path, identity: Mapping[str, str] = HERE) -> SettingsRecord:
     """That of a process that has just started."""
-    return Custody(directory, identity)
+    return SettingsRecord(directory, identity)
 
 
 def record(directory: Path) -> Any:
@@ -36,9 +36,9 @@ def record(directory: Path) -> Any:
 
 
 @pytest.fixture
-def keeper(tmp_path: Path) -> Custody:
+def keeper(tmp_path: Path) -> SettingsRecord:
     """One that holds what was found, with our values written."""
-    keeper = custody(tmp_path)
+    keeper = a_record(tmp_path)
     keeper.keep(FOUND, OURS)
     keeper.settle(OURS)
     return keeper
@@ -47,13 +47,13 @@ def keeper(tmp_path: Path) -> Custody:
 # what is given back
 
 
-def test_what_was_found_is_given_back(tmp_path: Path, keeper: Custody) -> None:
+def test_what_was_found_is_given_back(tmp_path: Path, keeper: SettingsRecord) -> None:
     """The whole point: the system ends as it began, also for another process."""
     assert keeper.due_back(OURS) == Return(FOUND, OURS, {})
-    assert custody(tmp_path).due_back(OURS) == Return(FOUND, OURS, {})
+    assert a_record(tmp_path).due_back(OURS) == Return(FOUND, OURS, {})
 
 
-def test_what_somebody_else_has_set_since_is_left_alone(keeper: Custody) -> None:
+def test_what_somebody_else_has_set_since_is_left_alone(keeper: SettingsRecord) -> None:
     """It is theirs; that it stays so is told."""
     stands = OURS | {"time": 600}
     due = keeper.due_back(stands)
@@ -62,22 +62,22 @@ def test_what_somebody_else_has_set_since_is_left_alone(keeper: Custody) -> None
     assert due.left_alone == {"time": 600}
 
 
-def test_what_was_put_back_by_somebody_else_is_neither_given_back_nor_spoken_of(keeper: Custody) -> None:
+def test_what_was_put_back_by_somebody_else_is_neither_given_back_nor_spoken_of(keeper: SettingsRecord) -> None:
     """All is as it was."""
     assert keeper.due_back(FOUND) == Return()
 
 
 def test_without_a_record_nothing_is_given_back(tmp_path: Path) -> None:
     """A daemon that changed nothing."""
-    assert custody(tmp_path).due_back(OURS) == Return()
-    assert not custody(tmp_path).holds_any()
+    assert a_record(tmp_path).due_back(OURS) == Return()
+    assert not a_record(tmp_path).holds_any()
 
 
-def test_once_all_is_given_back_nothing_is_held(tmp_path: Path, keeper: Custody) -> None:
+def test_once_all_is_given_back_nothing_is_held(tmp_path: Path, keeper: SettingsRecord) -> None:
     """The next start finds the system's own values."""
     assert keeper.holds_any()
     keeper.close()
-    assert not custody(tmp_path).holds_any()
+    assert not a_record(tmp_path).holds_any()
     keeper.close()
 
 
@@ -86,28 +86,30 @@ def test_once_all_is_given_back_nothing_is_held(tmp_path: Path, keeper: Custody)
 
 def test_a_record_is_there_before_anything_is_written(tmp_path: Path) -> None:
     """If the power fails right after the first write, the next start knows the true values."""
-    custody(tmp_path).keep(FOUND, OURS)
+    a_record(tmp_path).keep(FOUND, OURS)
     assert record(tmp_path)["settings"]["time"] == {"found": 7200, "ours": [180]}
-    assert custody(tmp_path).due_back(OURS | {"time": 7200}).values == {"intvl": 75, "probes": 9}
+    assert a_record(tmp_path).due_back(OURS | {"time": 7200}).values == {"intvl": 75, "probes": 9}
 
 
-def test_a_start_after_a_crash_does_not_take_our_own_value_for_the_systems(tmp_path: Path, keeper: Custody) -> None:
+def test_a_start_after_a_crash_does_not_take_our_own_value_for_the_systems(
+    tmp_path: Path, keeper: SettingsRecord
+) -> None:
     """Or 180 s would be "given back" for ever."""
     assert keeper.holds_any()  # and then it is killed
-    next_life = custody(tmp_path)
+    next_life = a_record(tmp_path)
     next_life.keep(OURS, OURS | {"time": 300})
     next_life.settle(OURS | {"time": 300})
     assert next_life.due_back(OURS | {"time": 300}).values == FOUND
 
 
-def test_a_crash_between_record_and_write_leaves_both_values_ours(tmp_path: Path, keeper: Custody) -> None:
+def test_a_crash_between_record_and_write_leaves_both_values_ours(tmp_path: Path, keeper: SettingsRecord) -> None:
     """Whether the new value reached the kernel, nobody knows; either is ours, and neither the system's."""
     keeper.keep({"time": 180}, {"time": 300})
     for stands in (180, 300):
-        assert custody(tmp_path).due_back(OURS | {"time": stands}).values == FOUND
+        assert a_record(tmp_path).due_back(OURS | {"time": stands}).values == FOUND
 
 
-def test_once_settled_only_the_value_that_stands_is_ours(keeper: Custody) -> None:
+def test_once_settled_only_the_value_that_stands_is_ours(keeper: SettingsRecord) -> None:
     """If somebody sets what ours was last week, it is theirs."""
     keeper.keep({"time": 180}, {"time": 300})
     keeper.settle({"time": 300})
@@ -116,7 +118,7 @@ def test_once_settled_only_the_value_that_stands_is_ours(keeper: Custody) -> Non
     assert keeper.due_back(OURS | {"time": 300}).values["time"] == 180
 
 
-def test_a_foreign_value_that_we_overwrite_is_what_is_given_back(keeper: Custody) -> None:
+def test_a_foreign_value_that_we_overwrite_is_what_is_given_back(keeper: SettingsRecord) -> None:
     """on_drift = "reapply" promises it: theirs comes back on stop."""
     keeper.keep({"time": 600}, {"time": 180})
     keeper.settle({"time": 180})
@@ -125,7 +127,7 @@ def test_a_foreign_value_that_we_overwrite_is_what_is_given_back(keeper: Custody
 
 def test_settings_are_kept_one_by_one(tmp_path: Path) -> None:
     """What already was as it should be is never ours."""
-    one = custody(tmp_path)
+    one = a_record(tmp_path)
     one.keep({"time": 7200}, {"time": 180})
     one.settle({"time": 180})
     assert one.due_back(OURS).values == {"time": 7200}
@@ -133,15 +135,15 @@ def test_settings_are_kept_one_by_one(tmp_path: Path) -> None:
     assert one.due_back(OURS).values == {"time": 7200, "intvl": 75}
 
 
-def test_what_we_yielded_is_no_longer_given_back(keeper: Custody) -> None:
+def test_what_we_yielded_is_no_longer_given_back(keeper: SettingsRecord) -> None:
     """on_drift = "yield": the setting is somebody else's, even if it comes to be what ours was."""
     keeper.release({"time": 600})
     assert keeper.due_back(OURS) == Return({"intvl": 75, "probes": 9}, {"intvl": 20, "probes": 31})
 
 
 def test_a_write_that_failed_is_withdrawn(tmp_path: Path) -> None:
-    """Nothing of ours stands, so nothing is held; and what could not be rolled back stays in custody."""
-    one = custody(tmp_path)
+    """Nothing of ours stands, so nothing is held; and what could not be rolled back stays in the record."""
+    one = a_record(tmp_path)
     one.keep(FOUND, OURS)
     one.withdraw(FOUND | {"time": 180})
     assert set(record(tmp_path)["settings"]) == {"time"}
@@ -149,7 +151,7 @@ def test_a_write_that_failed_is_withdrawn(tmp_path: Path) -> None:
     assert not (tmp_path / "found.json").exists()
 
 
-def test_a_failed_reload_does_not_forget_what_was_found_at_the_start(keeper: Custody) -> None:
+def test_a_failed_reload_does_not_forget_what_was_found_at_the_start(keeper: SettingsRecord) -> None:
     """Ours of before still stands."""
     keeper.keep(OURS, {"time": 300})
     keeper.withdraw(OURS)
@@ -158,10 +160,10 @@ def test_a_failed_reload_does_not_forget_what_was_found_at_the_start(keeper: Cus
 
 @pytest.mark.parametrize("other", [{"boot": "c"}, {"netns": "net:[2]"}])
 def test_a_record_of_another_boot_or_namespace_is_obsolete(
-    tmp_path: Path, keeper: Custody, other: dict[str, str]
+    tmp_path: Path, keeper: SettingsRecord, other: dict[str, str]
 ) -> None:
     """It speaks of settings that no longer exist; today's are found anew."""
-    elsewhere = custody(tmp_path, HERE | other)
+    elsewhere = a_record(tmp_path, HERE | other)
     assert not elsewhere.holds_any()
     assert elsewhere.due_back(OURS) == Return()
     elsewhere.keep({"time": 180}, {"time": 300})
@@ -169,7 +171,7 @@ def test_a_record_of_another_boot_or_namespace_is_obsolete(
     assert keeper.due_back(OURS) == Return()
 
 
-def test_a_setting_that_this_system_does_not_have_is_not_given_back(keeper: Custody) -> None:
+def test_a_setting_that_this_system_does_not_have_is_not_given_back(keeper: SettingsRecord) -> None:
     """A newer version's record, or one that somebody edited: the others are given back all the same."""
     keeper.keep({"backoff": 1}, {"backoff": 2})
     assert keeper.due_back(OURS) == Return(FOUND, OURS, {})
@@ -182,16 +184,16 @@ def test_a_setting_that_this_system_does_not_have_is_not_given_back(keeper: Cust
 
 def test_only_one_process_keeps_a_record(tmp_path: Path) -> None:
     """Two daemons would take each other's values for the system's."""
-    with custody(tmp_path).locked(), pytest.raises(Busy, match=str(tmp_path)), custody(tmp_path).locked():
+    with a_record(tmp_path).locked(), pytest.raises(Busy, match=str(tmp_path)), a_record(tmp_path).locked():
         pytest.fail("two at once")
-    with custody(tmp_path).locked():
+    with a_record(tmp_path).locked():
         pass
 
 
 def test_a_missing_directory_is_made(tmp_path: Path) -> None:
     """Outside systemd nobody else does."""
-    with custody(tmp_path / "var/lib/tcp-keepalived").locked() as _:
-        custody(tmp_path / "var/lib/tcp-keepalived").keep(FOUND, OURS)
+    with a_record(tmp_path / "var/lib/tcp-keepalived").locked() as _:
+        a_record(tmp_path / "var/lib/tcp-keepalived").keep(FOUND, OURS)
     assert record(tmp_path / "var/lib/tcp-keepalived")["format"] == 1
 
 
@@ -200,10 +202,10 @@ def test_a_directory_that_may_not_be_written_is_refused_before_anything_is_chang
     with reachable_directory() as directory, as_nobody():
         if os.geteuid() == directory.stat().st_uid:
             directory.chmod(0o500)
-        with pytest.raises(NotPermitted, match=f"{directory}.*--state-dir"), custody(directory).locked():
+        with pytest.raises(NotPermitted, match=f"{directory}.*--state-dir"), a_record(directory).locked():
             pytest.fail("locked nothing")
         with pytest.raises(NotPermitted, match=f"{directory}.*--state-dir"):
-            custody(directory).keep(FOUND, OURS)
+            a_record(directory).keep(FOUND, OURS)
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC, errno.EIO, errno.EDQUOT])
@@ -217,17 +219,17 @@ def test_a_disk_that_fails_is_refused_before_anything_is_changed(
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(StateError, match=f"{tmp_path}.*{os.strerror(code)}.*nothing is changed"):
-        custody(tmp_path).keep(FOUND, OURS)
+        a_record(tmp_path).keep(FOUND, OURS)
 
 
 def test_a_file_in_the_directorys_place_is_refused(tmp_path: Path) -> None:
     """Whatever stands there, no traceback."""
     (tmp_path / "state").touch()
-    with pytest.raises(StateError, match="state"), custody(tmp_path / "state").locked():
+    with pytest.raises(StateError, match="state"), a_record(tmp_path / "state").locked():
         pytest.fail("locked nothing")
     (tmp_path / "found.json").mkdir()
     with pytest.raises(StateError, match=r"found\.json"):
-        custody(tmp_path).due_back(OURS)
+        a_record(tmp_path).due_back(OURS)
 
 
 def test_the_bytes_are_on_the_disk_before_they_get_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +247,7 @@ def test_the_bytes_are_on_the_disk_before_they_get_their_name(tmp_path: Path, mo
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(Path, "replace", replace)
-    custody(tmp_path).keep(FOUND, OURS)
+    a_record(tmp_path).keep(FOUND, OURS)
     assert steps == ["sync found.new", "rename found.new found.json", f"sync {tmp_path.name}"]
 
 
@@ -270,12 +272,12 @@ def failing_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", cut(os.fsync))
     monkeypatch.setattr(Path, "replace", cut(Path.replace))
     monkeypatch.setattr(json, "dump", cut(json.dump))
-    monkeypatch.setattr("keepaliveD.custody.open", cut(open), raising=False)
+    monkeypatch.setattr("keepaliveD.records.settings.open", cut(open), raising=False)
 
 
 @pytest.mark.parametrize("step", range(1, 6))
 def test_after_a_power_failure_there_is_the_old_record_or_the_new_one(
-    tmp_path: Path, keeper: Custody, monkeypatch: pytest.MonkeyPatch, step: int
+    tmp_path: Path, keeper: SettingsRecord, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     """Never half of one; and a file that was left behind is in nobody's way."""
     old = record(tmp_path)
@@ -286,7 +288,7 @@ def test_after_a_power_failure_there_is_the_old_record_or_the_new_one(
     after = record(tmp_path)
     assert after["settings"]["time"] in (old["settings"]["time"], {"found": 600, "ours": [180]})
     assert (after == old) == (step <= 4)
-    custody(tmp_path).keep({"time": 600}, {"time": 180})
+    a_record(tmp_path).keep({"time": 600}, {"time": 180})
     assert record(tmp_path)["settings"]["time"] == {"found": 600, "ours": [180]}
 
 
@@ -296,7 +298,7 @@ def test_after_a_power_failure_there_is_the_old_record_or_the_new_one(
 def assert_read_or_refused(directory: Path, content: bytes) -> None:
     (directory / "found.json").write_bytes(content)
     try:
-        custody(directory).due_back(OURS)
+        a_record(directory).due_back(OURS)
     except RecordDamaged as damaged:
         assert str(directory / "found.json") in str(damaged)  # noqa: PT017
         assert "remove the file" in str(damaged)  # noqa: PT017
@@ -329,7 +331,7 @@ def test_a_damaged_record_is_refused_and_says_what_to_do(tmp_path: Path, content
     """To guess at the system's values would be worse than to stop."""
     (tmp_path / "found.json").write_bytes(content)
     with pytest.raises(RecordDamaged):
-        custody(tmp_path).due_back(OURS)
+        a_record(tmp_path).due_back(OURS)
     assert_read_or_refused(tmp_path, content)
     assert (tmp_path / "found.json").read_bytes() == content
 
@@ -376,7 +378,7 @@ class Lives(RuleBasedStateMachine):
         self.directory = tempfile.TemporaryDirectory()
         self.kernel = {"time": 7200, "intvl": 7500, "probes": 9000}
         self.without_us = dict(self.kernel)
-        self.custody: Custody | None = None
+        self.record: SettingsRecord | None = None
         self.yielded: set[str] = set()
         self.ours: dict[str, int] = {}
 
@@ -386,34 +388,34 @@ class Lives(RuleBasedStateMachine):
 
     def _set(self, values: Mapping[str, int], crash_after: str) -> None:
         """What perform does, up to a crash."""
-        assert self.custody
+        assert self.record
         found = {key: self.kernel[key] for key in values if self.kernel[key] != values[key]}
         values = {key: values[key] for key in found}
         if not values:
             return
-        self.custody.keep(found, values)
+        self.record.keep(found, values)
         if crash_after != "record":
             if crash_after == "half of the write":
                 values = dict(list(values.items())[:1])
             self.kernel |= values
             if crash_after == "":
-                self.custody.settle(values)
+                self.record.settle(values)
         if crash_after:
-            self.custody = None
+            self.record = None
 
     crashes = st.sampled_from(["", "", "", "record", "half of the write", "write"])
 
     @rule(wanted=wanted, crash=crashes)
     def start(self, wanted: dict[str, int], crash: str) -> None:
         """Also after a crash, with another configuration."""
-        if self.custody is None:
-            self.custody, self.ours, self.yielded = custody(Path(self.directory.name)), wanted, set()
+        if self.record is None:
+            self.record, self.ours, self.yielded = a_record(Path(self.directory.name)), wanted, set()
             self._set(wanted, crash)
 
     @rule(wanted=wanted, crash=crashes)
     def reload(self, wanted: dict[str, int], crash: str) -> None:
         """Settings that were yielded are asked for again."""
-        if self.custody is not None:
+        if self.record is not None:
             self.ours, self.yielded = wanted, set()
             self._set(wanted, crash)
 
@@ -425,38 +427,38 @@ class Lives(RuleBasedStateMachine):
     @rule(crash=crashes)
     def reapply(self, crash: str) -> None:
         """on_drift = "reapply"."""
-        if self.custody is not None:
+        if self.record is not None:
             drifted = {key: self.ours[key] for key in self.ours.keys() - self.yielded}
             self._set(drifted, crash)
 
     @rule()
     def yield_to_somebody(self) -> None:
         """on_drift = "yield"."""
-        if self.custody is not None:
+        if self.record is not None:
             theirs = {key: value for key, value in self.kernel.items() if value >= 1000}
-            self.custody.release(theirs)
+            self.record.release(theirs)
             self.yielded |= theirs.keys()
 
     @rule(wanted=wanted, written=st.sets(keys))
     def a_write_fails(self, wanted: dict[str, int], written: set[str]) -> None:
         """And the roll back leaves some of it."""
-        if self.custody is not None:
+        if self.record is not None:
             found = dict(self.kernel)
-            self.custody.keep(found, wanted)
+            self.record.keep(found, wanted)
             self.kernel |= {key: wanted[key] for key in written}
-            self.custody.withdraw(self.kernel)
+            self.record.withdraw(self.kernel)
 
     @rule()
     def crash(self) -> None:
         """kill -9."""
-        self.custody = None
+        self.record = None
 
     @rule(by_hand=st.booleans())
     def give_back(self, *, by_hand: bool) -> None:
         """The daemon's stop, or `keepalivectl restore` after a crash: the system is as if we had never been."""
-        if self.custody is None and not by_hand:
+        if self.record is None and not by_hand:
             return
-        keeper = custody(Path(self.directory.name))
+        keeper = a_record(Path(self.directory.name))
         due = keeper.due_back(self.kernel)
         for key, value in due.values.items():
             assert self.kernel[key] < 1000, "a foreign value was touched"
@@ -464,7 +466,7 @@ class Lives(RuleBasedStateMachine):
             self.kernel[key] = value
         assert all(self.kernel[key] >= 1000 for key in due.left_alone)
         keeper.close()
-        self.custody = None
+        self.record = None
         assert self.kernel == self.without_us
 
     @invariant()
@@ -472,7 +474,7 @@ class Lives(RuleBasedStateMachine):
         """Whatever happens next, even nothing."""
         if not hasattr(self, "kernel"):
             return
-        due = custody(Path(self.directory.name)).due_back(self.kernel)
+        due = a_record(Path(self.directory.name)).due_back(self.kernel)
         assert {**self.kernel, **due.values} == self.without_us
 
 
