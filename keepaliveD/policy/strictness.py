@@ -1,0 +1,31 @@
+"""Which of two keepalive settings is the stricter, so that setting one never weakens what stands."""
+
+from __future__ import annotations
+
+from keepaliveD.model import MAX_PROBES, Keepalive
+
+
+def strictest(stands: Keepalive, wanted: Keepalive) -> Keepalive:
+    """Return the settings that are no weaker than `stands` in any respect, and otherwise those wanted.
+
+    The shorter idle time and the shorter interval hold. The number of probes is the one wanted, as far as
+    with it a dead peer is noticed no later than with `stands`, and an outage of the network that a connection
+    survived with `stands` is survived still. Where not both are possible, the outage is survived.
+    Times need one unit, whichever. Zero and less, which a kernel may hold, are no times and no number.
+    """
+    idle = _shorter(stands.idle, wanted.idle)
+    interval = _shorter(stands.interval, wanted.interval)
+    if min(stands) <= 0:
+        return Keepalive(idle, interval, wanted.probes)
+    if (idle, interval) == (stands.idle, stands.interval):
+        return stands
+    outage = (stands.probes - 1) * stands.interval
+    dead_after = stands.idle + stands.probes * stands.interval
+    fewest = -(-outage // interval) + 1
+    most = (dead_after - idle) // interval
+    probes = max(fewest, min(wanted.probes, most))
+    return Keepalive(idle, interval, min(probes, max(MAX_PROBES, wanted.probes)))
+
+
+def _shorter(stands: int, wanted: int) -> int:
+    return min(stands, wanted) if stands > 0 else wanted
