@@ -33,7 +33,7 @@ def scan(watcher: SocketWatcher, engine: Engine) -> tuple[list[Arm], float]:
     """What is to be armed, and the seconds that it took to decide."""
     table = watcher.snapshot(time.monotonic())
     start = time.perf_counter()
-    _, actions = engine.observe(table, {})
+    _, actions = engine.observe(table)
     return [action for action in actions if isinstance(action, Arm)], time.perf_counter() - start
 
 

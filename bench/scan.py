@@ -47,7 +47,7 @@ def ours(wanted: str) -> Callable[[], float]:
 
     def scan() -> float:
         start = time.perf_counter()
-        engine.observe(watcher.snapshot(time.monotonic()), {})
+        engine.observe(watcher.snapshot(time.monotonic()))
         return time.perf_counter() - start
 
     return scan

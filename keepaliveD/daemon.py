@@ -14,7 +14,7 @@ from keepaliveD.entries import ERROR, INFO, NOTICE, WARNING, Entry
 from keepaliveD.errors import Refusal, unexpected
 from keepaliveD.journal import Log
 from keepaliveD.model import Arm, Outcome, SetSystemKeepalive
-from keepaliveD.perform import Performer, Records, disarm, give_back
+from keepaliveD.perform import Performer, Records, disarm
 from keepaliveD.platforms.base import Platform, Tuner, Watcher
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connections import with_cookies
@@ -22,6 +22,7 @@ from keepaliveD.policy.engine import Engine, Rules
 from keepaliveD.policy.handshake import openings
 from keepaliveD.policy.judge import Judgement, count, judge
 from keepaliveD.records.settings import SettingsRecord
+from keepaliveD.settings import SystemSettings
 from keepaliveD.signals import RELOAD, STOP
 from keepaliveD.sockets import SocketTable
 
@@ -170,7 +171,7 @@ class Daemon:
         table = dataclasses.replace(table, reading=self._outside.now() - began)
         if engine != self._watcher.engine:
             self._say("scan-failed", WARNING, f"another way of watching had to be taken: {self._watcher.engine}")
-        found = self._platform.tuner.read() if self._config.apply else {}
+        found = self._performer.look_at_settings(cared_for=self._config.apply)
         self.judgement, actions = self._engine.observe(table, found)
         outcomes = []
         for action in actions:
@@ -271,14 +272,14 @@ class Daemon:
             self._say("refused", ERROR, f"sockets stay armed: {refusal}")
 
     def _give_back(self) -> Refusal | None:
-        """Give back what was found, and tell; the reason where that fails."""
-        if self._records is None:
-            return None
-        outcome, due = give_back(self._platform.tuner, self._records.settings)
-        self._tell([outcome])
-        for entry in entries.left_alone(due.left_alone):
-            self._log(entry)
-        return outcome.refused
+        """Restore what was found, and tell; the reason where that fails."""
+        try:
+            outcomes = self._performer.restore()
+        except Refusal as refusal:
+            self._say("refused", ERROR, str(refusal))
+            return refusal
+        self._tell(outcomes)
+        return next((outcome.refused for outcome in outcomes if outcome.refused), None)
 
     def _summary(self) -> str:
         return f"{entries.counts_line(count(self.judgement))}; {self._intent()}"
@@ -315,9 +316,9 @@ def restoring(
     except BaseException:
         with contextlib.suppress(Exception):  # the error that ended the block is worth more
             if record and wanted():
-                outcome, due = give_back(tuner, record)
-                for entry in (*entries.of(outcome), *entries.left_alone(due.left_alone)):
-                    log(entry)
+                for outcome in SystemSettings(tuner, record).restore():
+                    for entry in entries.of(outcome):
+                        log(entry)
         raise
 
 

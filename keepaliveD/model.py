@@ -204,12 +204,25 @@ class Wish:
     times: Keepalive
 
 
+@dataclass(frozen=True, slots=True)
+class FoundSettings:
+    """The system's settings at one look. Keys are the kernel's names.
+
+    `without_us` is what would stand if this program had never run.
+    `troubles` are what is wrong with the settings record now, a line each.
+    """
+
+    stands: Mapping[str, int] = field(default_factory=dict)
+    without_us: Mapping[str, int] = field(default_factory=dict)
+    troubles: tuple[str, ...] = ()
+
+
 class Because(enum.Enum):
     """Why system settings are written."""
 
     CONFIGURED = "configured"
     DRIFT = "somebody else had changed it"
-    RESTORE = "given back"
+    RESTORE = "restored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +270,20 @@ NONE_UNSEEN = Unseen()
 
 
 @dataclass(frozen=True, slots=True)
+class ReportNotRestored:
+    """Tell that settings are not restored, because somebody else has set them since to what is found now."""
+
+    found: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRecord:
+    """Tell what is wrong with the settings record, a line each; none: nothing is any more."""
+
+    troubles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReportUnseen:
     """Report which network namespaces are not watched."""
 
@@ -284,7 +311,7 @@ class Disarm:
     connections: tuple[Connection, ...]
 
 
-Action = SetSystemKeepalive | Arm | Disarm | Report | ReportDrift | ReportUnseen
+Action = SetSystemKeepalive | Arm | Disarm | Report | ReportDrift | ReportNotRestored | ReportRecord | ReportUnseen
 
 
 class Fate(enum.Enum):

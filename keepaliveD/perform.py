@@ -13,10 +13,10 @@ from keepaliveD.model import (
     Arm,
     ArmAction,
     Arming,
-    Because,
     Connection,
     Disarm,
     Fate,
+    FoundSettings,
     Outcome,
     Report,
     ReportDrift,
@@ -25,10 +25,11 @@ from keepaliveD.model import (
     SocketKeepalive,
     Wish,
 )
-from keepaliveD.platforms.base import Handshake, Order, Platform, Tuner
+from keepaliveD.platforms.base import Handshake, Order, Platform
 from keepaliveD.policy.arming import choose
 from keepaliveD.policy.handshake import Opening
-from keepaliveD.records.settings import Return, SettingsRecord
+from keepaliveD.records.settings import SettingsRecord
+from keepaliveD.settings import SystemSettings
 
 SETTLED = (Fate.DISARMED, Fate.SET_AGAIN, Fate.CHANGED)  # nothing of ours stands there any more
 
@@ -45,13 +46,21 @@ class Performer:
     """Turns actions into outcomes. Without `records` it is a dry run: the kernel is left alone."""
 
     def __init__(self, platform: Platform, records: Records | None) -> None:
-        self._tuner = platform.tuner
+        self._settings = SystemSettings(platform.tuner, records.settings if records else None)
         self._owners = platform.owners
         self._armer = platform.armer
         self._records = records
         self._armed: set[int] = set()  # cookies
         self._handshakes = platform.handshakes
         self._handshake: Handshake | None = None
+
+    def look_at_settings(self, *, cared_for: bool) -> FoundSettings:
+        """What stands in the system, if that is in our care, and what is wrong with its record. Raises Refusal."""
+        return self._settings.look(cared_for=cared_for)
+
+    def restore(self) -> list[Outcome]:
+        """Restore the system's settings, and say what came of it."""
+        return self._settings.restore()
 
     def perform(self, action: Action) -> Outcome:
         """Do it; a refusal is an outcome too."""
@@ -103,28 +112,16 @@ class Performer:
     def _perform(self, action: Action) -> Outcome:
         match action:
             case SetSystemKeepalive():
-                if self._records is None:
-                    return Outcome(action, dry_run=True)
-                self._set(action, self._records.settings)
-                return Outcome(action)
+                return self._settings.apply(action)
             case Arm():
                 return Outcome(action, dry_run=self._records is None, armings=self._arm(action))
             case Report(connections):
                 return Outcome(dataclasses.replace(action, connections=self._owners.name(connections)))
-            case ReportDrift(found=found, yielded=True) if self._records is not None:
-                self._records.settings.release(found)
+            case ReportDrift(found=found, yielded=True):
+                self._settings.release(found)
                 return Outcome(action)
             case _:
                 return Outcome(action)
-
-    def _set(self, action: SetSystemKeepalive, record: SettingsRecord) -> None:
-        record.keep(action.found, action.values)
-        try:
-            self._tuner.write(action.values)
-        except Refusal:
-            record.withdraw(self._tuner.read())
-            raise
-        record.settle(action.values)
 
     def _arm(self, action: Arm) -> tuple[Arming, ...]:
         orders: list[Order] = []
@@ -173,20 +170,3 @@ def disarm(connections: tuple[Connection, ...], platform: Platform, ledger: Ledg
     except Refusal as refusal:
         return Outcome(action, refused=refusal)
     return Outcome(action, armings=tuple(armings))
-
-
-def give_back(tuner: Tuner, record: SettingsRecord) -> tuple[Outcome, Return]:
-    """Write the recorded values back where ours still stand, then forget them.
-
-    Where that fails the record stays, for another try.
-    Without a record the kernel is not even read.
-    """
-    due = record.due_back(tuner.read()) if record.holds_any() else Return()
-    action = SetSystemKeepalive(due.values, due.stands, Because.RESTORE)
-    try:
-        if due.values:
-            tuner.write(due.values)
-    except Refusal as refusal:
-        return Outcome(action, refused=refusal), due
-    record.close()
-    return Outcome(action), due

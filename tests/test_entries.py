@@ -162,7 +162,7 @@ def settings(because: Because, *, dry_run: bool = False) -> list[Entry]:
     [
         (Because.CONFIGURED, "applied", "found 7200, set to 180"),
         (Because.DRIFT, "drift", "found 7200, set to 180 (somebody else had changed it)"),
-        (Because.RESTORE, "restored", "found 7200, set to 180 (given back)"),
+        (Because.RESTORE, "restored", "found 7200, set to 180 (restored)"),
     ],
 )
 def test_a_setting_names_the_old_and_the_new_value(because: Because, event: str, message: str) -> None:

@@ -31,6 +31,7 @@ FLOORS = {  # a room imports what stands on its own floor or below
     "keepaliveD.notify": 3,
     "keepaliveD.signals": 3,
     "keepaliveD.perform": 4,
+    "keepaliveD.settings": 4,
     "keepaliveD.daemon": 4,
     "keepaliveD.process": 4,
     "keepaliveD.cli": 5,

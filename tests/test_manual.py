@@ -236,7 +236,7 @@ def test_every_variable_of_the_environment(man: Path) -> None:
 def test_the_files_are_where_the_code_has_them(man: Path, page: str) -> None:
     files = section(man, page, "FILES")
     drop_ins = DEFAULT_FILE.parent / DROP_INS / "*.toml"
-    for file in (DEFAULT_FILE, drop_ins, f"{arguments.STATE_DIRECTORY}/found.json"):
+    for file in (DEFAULT_FILE, drop_ins, f"{arguments.STATE_DIRECTORY}/found*.json"):
         assert f"\n{file}\n" in files
 
 

@@ -67,7 +67,9 @@ def add_state(parser: argparse.ArgumentParser) -> None:
 def records(options: argparse.Namespace, platform: Platform) -> Records:
     """What is kept in the state directory, which is made if need be when something is written."""
     identity = platform.tuner.identity
-    return Records(SettingsRecord(options.state_dir, identity), Ledger(options.state_dir, identity["boot"]))
+    return Records(
+        SettingsRecord(options.state_dir, identity, platform.tuner.ranges), Ledger(options.state_dir, identity["boot"])
+    )
 
 
 def add_platform(parser: argparse.ArgumentParser) -> None:

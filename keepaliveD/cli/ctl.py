@@ -11,12 +11,13 @@ from pathlib import Path
 from keepaliveD import entries
 from keepaliveD.cli import arguments, arming, report, running, table
 from keepaliveD.config import doubts, load
+from keepaliveD.errors import RecordDamaged
 from keepaliveD.model import Outcome, ReportUnseen
-from keepaliveD.perform import give_back
 from keepaliveD.platforms import detect
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.judge import judge
+from keepaliveD.settings import SystemSettings
 
 
 def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
@@ -59,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     arming.add_arm(commands.add_parser("arm", help="switch keepalive on in connections that are open already"))
     arming.add_disarm(commands.add_parser("disarm", help="put back what stood in connections before they were armed"))
 
-    restore = commands.add_parser("restore", help="give back the system settings that a killed daemon left behind")
+    restore = commands.add_parser("restore", help="restore the system settings that a killed daemon left behind")
     arguments.add_state(restore)
     arguments.add_platform(restore)
     restore.set_defaults(command=restore_settings)
@@ -111,18 +112,18 @@ def tell_engine(options: argparse.Namespace, root: Path) -> None:
 
 
 def restore_settings(options: argparse.Namespace, root: Path) -> None:
-    """Give back what was found, if ours still stands."""
-    if not arguments.is_there(options.state_dir):
-        print("nothing to give back")
-        return
+    """Restore what was found, if ours still stands. Raises RecordDamaged, having done nothing."""
     platform = detect(options.platform, root)
     record = arguments.records(options, platform).settings
-    with record.locked():
-        outcome, due = give_back(platform.tuner, record)
-    if outcome.refused:
-        raise outcome.refused
-    said = [*entries.of(outcome), *entries.left_alone(due.left_alone)]
-    for entry in said:
+    outcomes: list[Outcome] = []
+    if record.can_exist():
+        with record.locked():
+            if damaged := record.damaged():
+                raise RecordDamaged(damaged[0])
+            outcomes = SystemSettings(platform.tuner, record).restore()
+    for entry in (entry for outcome in outcomes if not outcome.refused for entry in entries.of(outcome)):
         print(entry.message)
-    if not said:
-        print("nothing to give back")
+    for refused in (outcome.refused for outcome in outcomes if outcome.refused):
+        raise refused
+    if not outcomes:
+        print("nothing to restore")

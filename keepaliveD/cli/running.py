@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from keepaliveD.custody import LOCK
+from keepaliveD.records.directory import LOCK
 
 
 def tell(directory: Path, root: Path, what: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from keepaliveD.entries.arming import of_arming
 from keepaliveD.entries.connections import of_report
 from keepaliveD.entries.entry import ERROR, INFO, MESSAGE_IDS, NOTICE, WARNING, Entry, Value
-from keepaliveD.entries.settings import left_alone, of_drift, of_settings
+from keepaliveD.entries.settings import Reports, of_settings, of_settings_report
 from keepaliveD.entries.unseen import of_unseen
 from keepaliveD.model import (
     Arm,
@@ -19,7 +19,6 @@ from keepaliveD.model import (
     Fate,
     Outcome,
     Report,
-    ReportDrift,
     ReportUnseen,
     SetSystemKeepalive,
     Verdict,
@@ -35,7 +34,6 @@ __all__ = [
     "Value",
     "counts_line",
     "fates_line",
-    "left_alone",
     "of",
 ]
 
@@ -50,12 +48,12 @@ def of(outcome: Outcome) -> Iterator[Entry]:
             yield from of_report(report)
         case SetSystemKeepalive() as action:
             yield from of_settings(action, dry_run=outcome.dry_run)
-        case ReportDrift() as drift:
-            yield from of_drift(drift)
         case Arm() | Disarm():
             yield from of_arming(outcome)
         case ReportUnseen(unseen):
             yield from of_unseen(unseen)
+        case other if isinstance(other, Reports):
+            yield from of_settings_report(other)
 
 
 def fates_line(fates: Mapping[Fate, int]) -> str:

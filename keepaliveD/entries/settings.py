@@ -1,11 +1,30 @@
-"""What is said of the system's settings: applied, drifted, given back."""
+"""What is said of the system's settings and their record: applied, changed by others, restored."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from keepaliveD.entries.entry import NOTICE, WARNING, Entry, Value
-from keepaliveD.model import Because, ReportDrift, SetSystemKeepalive
+from keepaliveD.entries.entry import ERROR, NOTICE, WARNING, Entry, Value
+from keepaliveD.model import (
+    Because,
+    ReportDrift,
+    ReportNotRestored,
+    ReportRecord,
+    SetSystemKeepalive,
+)
+
+Reports = ReportDrift | ReportNotRestored | ReportRecord
+
+
+def of_settings_report(report: Reports) -> Iterator[Entry]:
+    """Everything to say of settings that were not written."""
+    match report:
+        case ReportDrift():
+            yield from _of_drift(report)
+        case ReportNotRestored():
+            yield from _of_not_restored(report)
+        case ReportRecord():
+            yield from _of_record(report)
 
 
 def of_settings(action: SetSystemKeepalive, *, dry_run: bool) -> Iterator[Entry]:
@@ -27,7 +46,7 @@ def _setting_fields(key: str, found: int, value: int) -> dict[str, Value]:
     return {"KEEPALIVE_SYSCTL": key, "KEEPALIVE_FOUND": found, "KEEPALIVE_VALUE": value}
 
 
-def of_drift(drift: ReportDrift) -> Iterator[Entry]:
+def _of_drift(drift: ReportDrift) -> Iterator[Entry]:
     """An entry for each setting that somebody else wrote."""
     left = "left to whoever set it" if drift.yielded else "left so (keepalive.on_drift = warn)"
     for key, found in drift.found.items():
@@ -36,8 +55,16 @@ def of_drift(drift: ReportDrift) -> Iterator[Entry]:
         yield Entry("drift", WARNING, message, _setting_fields(key, found, wanted))
 
 
-def left_alone(values: Mapping[str, int]) -> Iterator[Entry]:
-    """Settings that are not given back because they are no longer ours."""
-    for key, value in values.items():
-        message = f"{key}: not given back: somebody else set it to {value} since"
-        yield Entry("drift", NOTICE, message, {"KEEPALIVE_SYSCTL": key, "KEEPALIVE_FOUND": value})
+def _of_not_restored(report: ReportNotRestored) -> Iterator[Entry]:
+    """An entry for each setting that is no longer ours."""
+    for key, found in report.found.items():
+        message = f"{key}: not restored: changed to {found} by someone else"
+        yield Entry("drift", NOTICE, message, {"KEEPALIVE_SYSCTL": key, "KEEPALIVE_FOUND": found})
+
+
+def _of_record(report: ReportRecord) -> Iterator[Entry]:
+    """An entry for each thing that is wrong with the settings record, or one that all is well again."""
+    for trouble in report.troubles:
+        yield Entry("record", ERROR, trouble)
+    if not report.troubles:
+        yield Entry("record", NOTICE, "the settings record is up to date again")

@@ -13,6 +13,7 @@ from keepaliveD.model import Keepalive
 from keepaliveD.platforms.commands import who
 from keepaliveD.platforms.commands.no import No
 from keepaliveD.platforms.settings import INT_MAX, Settings, within, without_overflow
+from keepaliveD.policy.strictness import Roles
 
 IDLE = "tcp_keepidle"  # half-seconds
 INTERVAL = "tcp_keepintvl"  # half-seconds
@@ -27,7 +28,7 @@ class AIX(Settings):
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
-        super().__init__(No(root / "usr/sbin/no"), (INTERVAL, PROBES, IDLE))
+        super().__init__(No(root / "usr/sbin/no"), Roles(IDLE, INTERVAL, PROBES))
 
     @property
     def identity(self) -> Mapping[str, str]:

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from keepaliveD.model import Armed, Arming, Connection, IPNetwork, Keepalive, Wish
 from keepaliveD.policy.handshake import Opening
+from keepaliveD.policy.strictness import Roles
 from keepaliveD.sockets import SocketTable
 
 
@@ -17,6 +18,14 @@ class Tuner(Protocol):
     @property
     def identity(self) -> Mapping[str, str]:
         """What must be the same for recorded settings to be those of this system: boot, namespace."""
+
+    @property
+    def ranges(self) -> Mapping[str, range]:
+        """By setting: all values that may be found or written, which a record may contain."""
+
+    @property
+    def roles(self) -> Roles:
+        """Which setting is the idle time, the interval, the number of probes."""
 
     def names(self, keepalive: Keepalive) -> Mapping[str, int]:
         """The settings that bring about this keepalive.
@@ -28,10 +37,10 @@ class Tuner(Protocol):
     def read(self) -> Mapping[str, int]:
         """What stands there now. Raises Unsupported, KernelError."""
 
-    def write(self, values: Mapping[str, int]) -> None:
-        """Write all of them and read them back, or leave all as they were.
+    def exchange(self, key: str, expected: int, value: int) -> int:
+        """Write `value` where `expected` stands, and nothing where not. Return what stood there before.
 
-        Raises NotPermitted, KernelError.
+        Raises Unsupported, NotPermitted, KernelError; also where the value was written and does not stand.
         """
 
 

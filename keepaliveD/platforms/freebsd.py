@@ -18,6 +18,7 @@ from keepaliveD.model import Keepalive
 from keepaliveD.platforms.commands.run import Absent
 from keepaliveD.platforms.commands.sysctl import Sysctl
 from keepaliveD.platforms.settings import INT_MAX, Settings, within, without_overflow
+from keepaliveD.policy.strictness import Roles
 
 IDLE = "net.inet.tcp.keepidle"  # milliseconds
 INTERVAL = "net.inet.tcp.keepintvl"  # milliseconds
@@ -35,7 +36,7 @@ class FreeBSD(Settings):
 
     def __init__(self, root: Path = Path("/"), program: str = "sbin/sysctl") -> None:
         self._sysctl = Sysctl(root / program)
-        super().__init__(self._sysctl, (INTERVAL, PROBES, IDLE))
+        super().__init__(self._sysctl, Roles(IDLE, INTERVAL, PROBES))
 
     @property
     def identity(self) -> Mapping[str, str]:

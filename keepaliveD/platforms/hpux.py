@@ -14,6 +14,7 @@ from keepaliveD.model import Keepalive
 from keepaliveD.platforms.commands import who
 from keepaliveD.platforms.commands.ndd import Ndd
 from keepaliveD.platforms.settings import INT_MAX, Settings, within
+from keepaliveD.policy.strictness import Roles
 
 IDLE = "tcp_keepalive_interval"  # milliseconds
 MILLISECONDS = 1000  # in a second
@@ -31,7 +32,7 @@ class HPUX(Settings):
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
-        super().__init__(Ndd(root / "usr/bin/ndd"), (IDLE,))
+        super().__init__(Ndd(root / "usr/bin/ndd"), Roles(IDLE))
 
     @property
     def identity(self) -> Mapping[str, str]:

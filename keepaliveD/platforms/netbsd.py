@@ -13,6 +13,7 @@ from keepaliveD.errors import KernelError
 from keepaliveD.model import Keepalive
 from keepaliveD.platforms.commands.sysctl import Sysctl
 from keepaliveD.platforms.settings import INT_MAX, Settings, within, without_overflow
+from keepaliveD.policy.strictness import Roles
 
 IDLE = "net.inet.tcp.keepidle"  # ticks
 INTERVAL = "net.inet.tcp.keepintvl"  # ticks
@@ -27,7 +28,7 @@ class NetBSD(Settings):
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._sysctl = Sysctl(root / "sbin/sysctl")
-        super().__init__(self._sysctl, (INTERVAL, PROBES, IDLE))
+        super().__init__(self._sysctl, Roles(IDLE, INTERVAL, PROBES))
 
     @property
     def identity(self) -> Mapping[str, str]:

@@ -14,6 +14,7 @@ from keepaliveD.model import Keepalive
 from keepaliveD.platforms.commands.run import Absent
 from keepaliveD.platforms.commands.sysctl import Sysctl
 from keepaliveD.platforms.settings import Settings, within
+from keepaliveD.policy.strictness import Roles
 
 IDLE = "net.inet.tcp.keepidle"  # 1/slowhz seconds, or seconds
 INTERVAL = "net.inet.tcp.keepintvl"  # the same
@@ -31,7 +32,7 @@ class OpenBSD(Settings):
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._sysctl = Sysctl(root / "sbin/sysctl")
-        super().__init__(self._sysctl, (INTERVAL, IDLE))
+        super().__init__(self._sysctl, Roles(IDLE, INTERVAL))
 
     @property
     def identity(self) -> Mapping[str, str]:

@@ -10,8 +10,9 @@ from typing import Protocol
 from keepaliveD.errors import ConfigError, KernelError, Refusal
 from keepaliveD.model import Keepalive
 from keepaliveD.platforms.commands.run import Answer, refusal
+from keepaliveD.policy.strictness import Roles
 
-INT_MAX = 2**31 - 1
+INT_MIN, INT_MAX, UINT_MAX = -(2**31), 2**31 - 1, 2**32 - 1
 
 
 class Store(Protocol):
@@ -36,9 +37,15 @@ class Settings(abc.ABC):
 
     notes: tuple[str, ...] = ()
 
-    def __init__(self, store: Store, keys: tuple[str, ...]) -> None:
+    def __init__(self, store: Store, roles: Roles) -> None:
+        self.roles = roles
         self._store = store
-        self._keys = keys
+        self._keys = tuple(filter(None, (roles.interval, roles.probes, roles.idle)))
+
+    @property
+    def ranges(self) -> Mapping[str, range]:
+        """Whatever 32 bits hold: some kernels check nothing."""
+        return dict.fromkeys(self._keys, range(INT_MIN, UINT_MAX + 1))
 
     @property
     @abc.abstractmethod
@@ -53,26 +60,25 @@ class Settings(abc.ABC):
         """What stands there now. Raises Unsupported, NotPermitted, KernelError."""
         return {key: self._store.read(key) for key in self._keys}
 
-    def write(self, values: Mapping[str, int]) -> None:
-        """Write all of them and read them back, or leave all as they were.
+    def exchange(self, key: str, expected: int, value: int) -> int:
+        """Write `value` where `expected` stands, and nothing where not. Return what stood there before.
 
-        Raises Unsupported, NotPermitted with its cure, KernelError.
+        Between reading and writing a command has to be started: what somebody else writes meanwhile is lost.
+        Raises Unsupported, NotPermitted with its remedy, KernelError, having put back what stood there.
         """
-        unknown = values.keys() - set(self._keys)
-        if unknown:
-            raise KernelError(f"{min(unknown)}: not a setting of ours, refused")
-        before = {key: self._store.read(key) for key in values}
-        touched: list[str] = []
+        if key not in self._keys:
+            raise KernelError(f"{key}: not a setting of ours, refused")
+        stood = self._store.read(key)
+        if stood != expected:
+            return stood
         try:
-            for key, value in values.items():
-                touched.append(key)  # first: a command that fails may have written all the same
-                self._set(key, value)
+            self._set(key, value)
         except Refusal:
-            for key in touched:
-                with contextlib.suppress(Refusal):  # the reason for it all is worth more
-                    if self._store.read(key) != before[key]:
-                        self._set(key, before[key])
+            with contextlib.suppress(Refusal):  # the reason for it all is worth more
+                if self._store.read(key) != stood:  # a command that fails may have written all the same
+                    self._set(key, stood)
             raise
+        return stood
 
     def ways_to_write(self, key: str, value: int) -> tuple[int, ...]:
         """What to write so that `value` reads back, in order of trial."""

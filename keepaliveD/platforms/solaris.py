@@ -18,6 +18,7 @@ from keepaliveD.platforms.commands import who
 from keepaliveD.platforms.commands.ipadm import Ipadm
 from keepaliveD.platforms.commands.ndd import Ndd
 from keepaliveD.platforms.settings import Settings, Store, within
+from keepaliveD.policy.strictness import Roles
 
 IDLE = "keepalive_interval"  # milliseconds
 ABORT = "keepalive_abort_interval"  # milliseconds, 0 for ever
@@ -44,7 +45,7 @@ class Solaris(Settings):
         store: Store = self._ipadm or Ndd(root / "usr/sbin/ndd")
         prefix = IPADM if self._ipadm else NDD
         self._idle, self._abort = f"{prefix}{IDLE}", f"{prefix}{ABORT}"
-        super().__init__(store, (self._abort, self._idle))
+        super().__init__(store, Roles(self._idle, probes=self._abort))
 
     @property
     def identity(self) -> Mapping[str, str]:

@@ -16,10 +16,12 @@ from keepaliveD.model import (
     Arm,
     ArmRule,
     Fate,
+    FoundSettings,
     IPNetwork,
     Outcome,
     Path,
     Report,
+    ReportRecord,
     ReportUnseen,
     Verdict,
 )
@@ -29,6 +31,8 @@ from keepaliveD.policy.forecast import Forecast
 from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.policy.sysctls import OnDrift, SystemKeepalive
 from keepaliveD.sockets import SocketTable
+
+NOT_CARED_FOR = FoundSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class Engine:
         self._memory = activity.nothing_known()
         self._unseen = NONE_UNSEEN
         self.next_deadline = FOREVER  # instant at which a look would make a cut certain
+        self._troubles: tuple[str, ...] = ()
         self.fates: Counter[Fate] = Counter()
         self.follow(rules)
 
@@ -63,7 +68,7 @@ class Engine:
         self._cannot_arm = False
         self._settings = SystemKeepalive(rules.wanted, rules.on_drift)
 
-    def observe(self, table: SocketTable, found: Mapping[str, int]) -> tuple[Judgement, list[Action]]:
+    def observe(self, table: SocketTable, found: FoundSettings = NOT_CARED_FOR) -> tuple[Judgement, list[Action]]:
         """Judge this snapshot, and choose what to do about it and about these system settings."""
         judgement = judge(table, self._memory, self._rules.paths, self._rules.ignore)
         to_arm, memory = arming.plan(judgement, () if self._cannot_arm else self._rules.arm)
@@ -71,7 +76,7 @@ class Engine:
         news, self._memory = announce.choose(
             judgement.forecast, memory, judgement.table.sockets, self._rules.warn_before, being_armed
         )
-        actions = [*self._settings.observe(found), *to_arm]
+        actions = [*self._report_record(found.troubles), *self._settings.observe(found), *to_arm]
         if table.unseen != self._unseen:
             self._unseen = table.unseen
             actions.append(ReportUnseen(table.unseen))
@@ -80,6 +85,12 @@ class Engine:
             actions.append(Report(connections(judgement, news.rows), before, tuple(news.unsaid.tolist())))
         self.next_deadline = _next_deadline(judgement.forecast)
         return judgement, actions
+
+    def _report_record(self, troubles: tuple[str, ...]) -> list[Action]:
+        """What is new about the settings record."""
+        before, self._troubles = self._troubles, troubles
+        news = tuple(line for line in troubles if line not in before)
+        return [ReportRecord(news)] if news or (before and not troubles) else []
 
     def given_up(self, action: Action) -> bool:
         """Whether there is no point in it any more: where one arming was refused, all are."""

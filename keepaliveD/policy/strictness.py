@@ -2,7 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 from keepaliveD.model import MAX_PROBES, Keepalive
+
+
+class Roles(NamedTuple):
+    """Which of a system's settings are the idle time, the interval and the rest; empty where it has none."""
+
+    idle: str
+    interval: str = ""
+    probes: str = ""
+
+
+def keep_stricter(stands: Mapping[str, int], wanted: Mapping[str, int], roles: Roles) -> Mapping[str, int]:
+    """Return the settings to bring about: those wanted, unless a stricter time stands.
+
+    Numbers are the kernel's. A system without all three roles keeps each shorter time, and all the rest where
+    no time is to be shortened: how its settings act together is not known.
+    """
+    if not wanted:
+        return wanted
+    times = [key for key in (roles.idle, roles.interval) if key]
+    if all(_shorter(stands[key], wanted[key]) == wanted[key] for key in times):
+        return wanted
+    if all(roles):
+        return dict(zip(roles, strictest(_settings(stands, roles), _settings(wanted, roles)), strict=True))
+    shorter = {key: _shorter(stands[key], wanted[key]) for key in times}
+    return (
+        {**wanted, **shorter} if any(shorter[key] != stands[key] for key in times) else {k: stands[k] for k in wanted}
+    )
+
+
+def _settings(values: Mapping[str, int], roles: Roles) -> Keepalive:
+    return Keepalive(*(values[key] for key in roles))
 
 
 def strictest(stands: Keepalive, wanted: Keepalive) -> Keepalive:

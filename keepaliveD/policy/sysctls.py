@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-from keepaliveD.model import Action, Because, Outcome, ReportDrift, SetSystemKeepalive
+from keepaliveD.model import Action, Because, FoundSettings, Outcome, ReportDrift, SetSystemKeepalive
 
 
 class OnDrift(enum.Enum):
@@ -29,8 +29,9 @@ class SystemKeepalive:
         self._left_alone: dict[str, int] = {}  # values of others that stay until they change again
         self._yielded: set[str] = set()
 
-    def observe(self, found: Mapping[str, int]) -> list[Action]:
+    def observe(self, settings: FoundSettings) -> list[Action]:
         """Compare what stands with what should."""
+        found = settings.stands
         in_place = {key for key, value in self._wanted.items() if found[key] == value}
         self._were_in_place |= in_place
         self._left_alone = {key: value for key, value in self._left_alone.items() if key not in in_place}

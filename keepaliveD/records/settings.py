@@ -1,37 +1,29 @@
-"""The durable record of the values found before ours, so that they can always be given back.
+"""The settings record: the values found before ours, so that they can always be restored.
 
-It is on the disk before the first write to the kernel, and leaves it after the last.
+It is on the disk before the first write to the kernel, and removed after the last. Every identity has a file of its
+own: another network namespace is another system. Who holds the lock also knows in memory what the file says, so
+that a file that is removed or cannot be written later on costs nothing as long as the daemon runs.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
-import json
-import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from keepaliveD.errors import Busy, NotPermitted, RecordDamaged, Refusal, StateError
+from keepaliveD.errors import RecordDamaged, Refusal, StateError
+from keepaliveD.records.directory import StateDirectory
+from keepaliveD.records.format import Held, Ranges, Record, check, parse, serialise
 
-FORMAT = 1
-LOCK = "lock"  # a file in the state directory, locked as long as a daemon uses it
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """One setting in the record: the value to restore, and the values that are ours."""
-
-    found: int
-    ours: tuple[int, ...]
+EARLIER = "found.json"  # one file for all identities, as earlier versions wrote it
+DAMAGED = ".damaged"
 
 
 @dataclass(frozen=True, slots=True)
-class Return:
-    """What can be given back now (with what stands there), and what somebody else has since set."""
+class Due:
+    """What can be restored now (with what stands there), and what somebody else has set since."""
 
     values: Mapping[str, int] = field(default_factory=dict)
     stands: Mapping[str, int] = field(default_factory=dict)
@@ -39,151 +31,211 @@ class Return:
 
 
 class SettingsRecord:
-    """The record in `directory`, good only for the system that `identity` names.
+    """The record of the system that `identity` names, in this directory.
 
-    A record of another boot or namespace speaks of settings that no longer exist.
+    What was recorded in another boot speaks of settings that no longer exist.
     """
 
-    def __init__(self, directory: Path, identity: Mapping[str, str]) -> None:
-        self._directory = directory
-        self._file = directory / "found.json"
-        self._new = directory / "found.new"
+    def __init__(self, directory: Path, identity: Mapping[str, str], ranges: Ranges) -> None:
+        self._directory = StateDirectory(directory)
         self._identity = dict(identity)
+        self._ranges = ranges
+        self._name = file_name(identity)
+        self._held: dict[str, Held] | None = None  # as soon as the file was read
+        self._written: bytes | None = None  # what the file says, as far as we know
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep everybody else out. Raises Busy, NotPermitted, StateError."""
-        with self._reporting("made"):
-            self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-            lock = os.open(self._directory / LOCK, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise Busy(f"{self._directory}: another tcp-keepalived is at work here; stop it first") from error
-            except OSError as error:
-                raise self._refusal(error, "locked") from error
+        with self._directory.locked():
             yield
-        finally:
-            os.close(lock)
+
+    def can_exist(self) -> bool:
+        """Whether there is a directory that it could be in. Raises NotPermitted, StateError."""
+        return self._directory.exists()
 
     def keep(self, found: Mapping[str, int], ours: Mapping[str, int]) -> None:
         """Record, durably, what is found where we are about to write `ours`.
 
-        What is found is to be given back unless it is our own from before.
+        What is found is to be restored, unless it is our own from before.
+        Raises StateError, NotPermitted: then nothing may be written.
         """
-        held = self._load()
+        held = dict(self._known())
         for key, value in ours.items():
+            try:
+                check(key, (found[key], value), self._ranges)
+            except ValueError as error:
+                raise StateError(f"{error}, so nothing is changed; set a value in range first") from error
             before = held.get(key)
             if before is None or found[key] not in before.ours:
                 before = Held(found[key], ())
             held[key] = Held(before.found, tuple(sorted({*before.ours, value})))
-        self._store(held)
+        try:
+            self._store(held)
+        except Refusal as error:
+            self._learn(dict(self._known()))
+            if isinstance(error, StateError):
+                raise StateError(f"{error}; without a durable record nothing is changed") from error
+            raise
+        self._held = held
 
     def settle(self, ours: Mapping[str, int]) -> None:
-        """Record that these values now stand; only they count as ours from now on."""
-        held = self._load()
-        self._store({key: Held(one.found, (ours[key],) if key in ours else one.ours) for key, one in held.items()})
+        """Learn that these values now stand: only they count as ours from now on."""
+        self._learn({k: Held(one.found, (ours[k],) if k in ours else one.ours) for k, one in self._known().items()})
 
     def withdraw(self, stands: Mapping[str, int]) -> None:
-        """Forget what needs no giving back: where the value found stands again, or still."""
-        held = {key: one for key, one in self._load().items() if stands.get(key) != one.found}
-        if held:
-            self._store(held)
-        else:
-            self.close()
+        """Forget what needs no restoring: where the value found stands again, or still."""
+        self._learn({key: one for key, one in self._known().items() if stands.get(key) != one.found})
 
     def release(self, keys: Mapping[str, int]) -> None:
         """Forget settings that are somebody else's now."""
-        self._store({key: one for key, one in self._load().items() if key not in keys})
+        self._learn({key: one for key, one in self._known().items() if key not in keys})
+
+    def tend(self) -> bool:
+        """Have the file say what is true. Return whether somebody had removed it.
+
+        Raises NotPermitted, StateError, Busy: then the file may name values as ours that are no longer;
+        to what is to be restored it makes no difference.
+        """
+        self._directory.keep_lock()
+        removed = bool(self._written) and not self._directory.has(self._name)
+        if removed:
+            self._written = None
+        held = self._known()
+        if held and self._octets(held) != self._written:
+            self._store(held)
+        elif not held and self._written is not None:
+            self.close()
+        return removed and bool(held)
+
+    def close(self) -> None:
+        """Forget all, and remove the file. Raises NotPermitted, StateError, where it stays."""
+        self._known()  # a damaged one is not removed
+        self._held = {}
+        self._directory.remove(self._name)
+        self._written = None
+        self._drop_earlier()
 
     def holds_any(self) -> bool:
-        """Whether anything is recorded."""
-        return bool(self._load())
+        """Whether anything is recorded. Raises RecordDamaged, NotPermitted, StateError."""
+        return bool(self._known())
 
-    def due_back(self, stands: Mapping[str, int]) -> Return:
-        """What to give back, given what stands now: only what is still ours."""
-        held = self._load()
+    def due_back(self, stands: Mapping[str, int]) -> Due:
+        """What to restore, given what stands now: only what is still ours."""
+        held = self._known()
         mine = {key for key, one in held.items() if stands.get(key) in one.ours}
         changed = {key: held[key].found for key in sorted(mine) if held[key].found != stands[key]}
         theirs = {
             key: stands[key] for key in sorted(held.keys() & stands.keys() - mine) if stands[key] != held[key].found
         }
-        return Return(changed, {key: stands[key] for key in changed}, theirs)
+        return Due(changed, {key: stands[key] for key in changed}, theirs)
 
-    def close(self) -> None:
-        """All is given back: forget it."""
-        with self._reporting("removed"):
-            self._new.unlink(missing_ok=True)
-            self._file.unlink(missing_ok=True)
-            self._sync_directory()
+    def without_us(self, stands: Mapping[str, int]) -> Mapping[str, int]:
+        """What would stand if this program had never run."""
+        return {**stands, **self.due_back(stands).values}
 
-    def _load(self) -> dict[str, Held]:
-        try:
-            text = self._file.read_text(encoding="ascii")
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            raise StateError(f"{self._file}: cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise self._damaged(error) from error
-        try:
-            return self._parse(json.loads(text))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise self._damaged(error) from error
-
-    def _parse(self, record: Any) -> dict[str, Held]:
-        if record["format"] != FORMAT:
-            raise ValueError(f"format {record['format']!r}")
-        if record["identity"] != self._identity:
-            return {}
-        return {
-            str(key): Held(_whole(one["found"]), tuple(_whole(value) for value in one["ours"]))
-            for key, one in record["settings"].items()
-        }
-
-    def _damaged(self, error: Exception) -> RecordDamaged:
-        return RecordDamaged(
-            f"{self._file}: not a record of this program ({error}); "
-            "set the values you want with sysctl, then remove the file"
+    def damaged(self) -> tuple[str, ...]:
+        """A line for each damaged file that may be this system's: what it is, and what to do."""
+        aside = [name for name in self._directory.names() if any(f"{own}{DAMAGED}" in name for own in self._names)]
+        found = {name: self._reason(name) for name in self._names}
+        return (
+            *(self._advice(name, reason) for name, reason in found.items() if reason),
+            *(self._advice(name, "kept from an earlier start") for name in aside),
         )
 
+    def set_aside(self) -> tuple[str, ...]:
+        """Move damaged files out of the way, so that what stands now is what was found. Return what damaged() does."""
+        for name in self._names:
+            if self._reason(name):
+                self._directory.move(name, self._free(f"{name}{DAMAGED}"))
+                self._held = None
+        return self.damaged()
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self._name, EARLIER)))
+
+    def _known(self) -> Mapping[str, Held]:
+        if self._held is None:
+            self._held = self._load()
+        return self._held
+
+    def _learn(self, held: dict[str, Held]) -> None:
+        """Know it at once; where the file cannot follow, tend() makes up for it."""
+        self._held = held
+        with contextlib.suppress(Refusal):
+            self.tend()
+
+    def _load(self) -> dict[str, Held]:
+        for name in self._names:
+            octets = self._directory.read(name)
+            if octets is None:
+                continue
+            try:
+                record = self._parse(name, octets)
+            except ValueError as error:
+                raise RecordDamaged(self._advice(name, str(error))) from error
+            if name == self._name:
+                self._written = octets
+            if record.identity == self._identity:
+                return dict(record.settings)
+        return {}
+
+    def _parse(self, name: str, octets: bytes) -> Record:
+        record = parse(octets, self._ranges)
+        if name != EARLIER and _place(record.identity) != _place(self._identity):
+            raise ValueError(f"it is of {_place(record.identity)}")
+        return record
+
+    def _reason(self, name: str) -> str:
+        """Why the file is no record, or nothing."""
+        octets = self._directory.read(name)
+        try:
+            if octets is not None:
+                self._parse(name, octets)
+        except ValueError as error:
+            return str(error) or "it is empty"
+        return ""
+
+    def _advice(self, name: str, reason: str) -> str:
+        return (
+            f"{self._directory.path / name}: damaged settings record ({reason}); the values found earlier are not "
+            "known: set those you want with sysctl, then remove the file"
+        )
+
+    def _free(self, name: str) -> str:
+        """This name, or the first that nothing has."""
+        taken, number, free = self._directory.names(), 1, name
+        while free in taken:
+            number += 1
+            free = f"{name}.{number}"
+        return free
+
+    def _octets(self, held: Mapping[str, Held]) -> bytes:
+        return serialise(Record(self._identity, held))
+
     def _store(self, held: Mapping[str, Held]) -> None:
-        record = {
-            "format": FORMAT,
-            "identity": self._identity,
-            "settings": {key: {"found": one.found, "ours": list(one.ours)} for key, one in held.items()},
-        }
-        with self._reporting("written"):
-            with open(self._new, "w", encoding="ascii") as file:
-                json.dump(record, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            self._new.replace(self._file)
-            self._sync_directory()
+        octets, self._written = self._octets(held), b""  # what it says if that fails, nobody knows
+        self._directory.replace(self._name, octets)
+        self._written = octets
+        self._drop_earlier()
 
-    def _sync_directory(self) -> None:
-        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
-    @contextlib.contextmanager
-    def _reporting(self, verb: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise self._refusal(error, verb) from error
-
-    def _refusal(self, error: OSError, verb: str) -> Refusal:
-        problem = f"{error.filename or self._file}: cannot be {verb}: {error.strerror}"
-        if error.errno in (errno.EACCES, errno.EPERM):
-            return NotPermitted(f"{problem}; run as root, or choose another --state-dir")
-        return StateError(f"{problem}; without a durable record nothing is changed")
+    def _drop_earlier(self) -> None:
+        """Remove what an earlier version recorded of this system: it is in our file now, or restored."""
+        if self._name == EARLIER:
+            return
+        octets = self._directory.read(EARLIER)
+        with contextlib.suppress(ValueError):
+            if octets is not None and _place(parse(octets, self._ranges).identity) == _place(self._identity):
+                self._directory.remove(EARLIER)
 
 
-def _whole(number: object) -> int:
-    if type(number) is not int:  # not even a bool
-        raise TypeError(f"{number!r} is no whole number")
-    return number
+def file_name(identity: Mapping[str, str]) -> str:
+    """The name of the record of this system, the same in every boot: found-net-4026531840.json, or found.json."""
+    words = [re.sub(r"[^0-9A-Za-z]+", "-", word).strip("-") for word in _place(identity).values()]
+    return "-".join(["found", *words]) + ".json"
+
+
+def _place(identity: Mapping[str, str]) -> dict[str, str]:
+    """The part of an identity that outlasts the boot."""
+    return {name: value for name, value in identity.items() if name != "boot"}

@@ -9,7 +9,7 @@ import pytest
 
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.running import running
-from keepaliveD.custody import Custody
+from keepaliveD.records.settings import SettingsRecord
 
 SHIPPED = Path(__file__).parents[2] / "etc/tcp-keepalived/config.toml"
 LOOKING = pytest.mark.parametrize("words", [["sockets"], ["sockets", "--json"], ["engine"]])
@@ -28,7 +28,7 @@ def test_beside_a_daemon_it_is_said_whose_view_is_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     """The daemon may read by another engine, and has watched for longer."""
-    with Custody(tmp_path, {}).locked():
+    with SettingsRecord(tmp_path, {}, {}).locked():
         (line,) = notes(words, tmp_path, capsys)
     assert f"tcp-keepalived is running (process {os.getpid()}); this is what keepalivectl itself" in line
     assert "systemctl status tcp-keepalived" in line

@@ -18,12 +18,14 @@ from keepaliveD.model import Armed, Arming, Connection, Fate, IPNetwork, Keepali
 from keepaliveD.perform import Records
 from keepaliveD.platforms.base import Keep, Order, Platform
 from keepaliveD.policy.handshake import Opening
+from keepaliveD.policy.strictness import Roles
 from keepaliveD.records.settings import SettingsRecord
 from keepaliveD.sockets import SocketTable
 from tests.policy.tables import Socket, table
 
 IDENTITY = {"boot": "1", "netns": "2"}
 KERNEL = {"time": 7200, "intvl": 75, "probes": 9}
+ROLES = Roles("time", "intvl", "probes")
 OURS = {"time": 180, "intvl": 20, "probes": 31}
 
 Event = signal.Signals | Callable[[], None] | None
@@ -35,7 +37,9 @@ class FakeTuner:
 
     values: dict[str, int] = field(default_factory=lambda: dict(KERNEL))
     refusal: Refusal | None = None
-    writes: list[dict[str, int]] = field(default_factory=list)
+    writes: list[tuple[str, int]] = field(default_factory=list)
+    ranges: Mapping[str, range] = field(default_factory=lambda: dict.fromkeys(KERNEL, range(-1, 10_000)))
+    roles: Roles = ROLES
 
     @property
     def identity(self) -> Mapping[str, str]:
@@ -47,11 +51,14 @@ class FakeTuner:
     def read(self) -> Mapping[str, int]:
         return dict(self.values)
 
-    def write(self, values: Mapping[str, int]) -> None:
+    def exchange(self, key: str, expected: int, value: int) -> int:
         if self.refusal:
             raise self.refusal
-        self.writes.append(dict(values))
-        self.values |= values
+        stood = self.values[key]
+        if stood == expected:
+            self.writes.append((key, value))
+            self.values[key] = value
+        return stood
 
 
 @dataclass
@@ -165,7 +172,7 @@ class Stage:
 
     def settings_record(self) -> SettingsRecord:
         """The record of this stage."""
-        return SettingsRecord(self.directory, IDENTITY)
+        return SettingsRecord(self.directory, IDENTITY, self.tuner.ranges)
 
     def records(self) -> Records:
         """All that is kept of this stage."""

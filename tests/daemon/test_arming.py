@@ -30,7 +30,18 @@ from keepaliveD.model import Path as NetworkPath
 from keepaliveD.perform import Performer, disarm
 from keepaliveD.platforms.base import Keep, Order, Platform
 from keepaliveD.sockets import SocketTable, Timer
-from tests.daemon.fakes import IDENTITY, OFF, OURS, FakeArmer, FakeHandshakes, FakeOwners, FakeTuner, FakeWatcher, Stage
+from tests.daemon.fakes import (
+    IDENTITY,
+    KERNEL,
+    OFF,
+    OURS,
+    FakeArmer,
+    FakeHandshakes,
+    FakeOwners,
+    FakeTuner,
+    FakeWatcher,
+    Stage,
+)
 from tests.policy.tables import Socket, idle
 from tests.samples import BARE
 
@@ -191,7 +202,7 @@ def test_where_arming_is_refused_the_daemon_starts_and_says_so_once(stage: Stage
     assert stage.notified[0][0] == "READY=1"
     said = [(entry.priority, entry.message) for entry in stage.said if entry.event == "refused"]
     assert said == [(ERROR, str(refusal))]
-    assert stage.tuner.writes[0] == OURS
+    assert stage.tuner.writes == [*OURS.items(), *sorted(KERNEL.items())]
 
 
 def test_after_a_reload_it_is_tried_again(stage: Stage) -> None:

@@ -28,6 +28,7 @@ CTL = (sys.executable, "-c", "import sys; from keepaliveD.cli.ctl import main; s
 SCAN = 0.25  # seconds between the daemon's looks
 WARNING_TIME = 2  # seconds before the cut
 SOON = 5.0  # seconds in which a busy machine manages what takes an idle one a moment
+LONG = 30.0  # seconds, for what has to be waited for and is no promise
 TUNED = {TIME: 2, INTERVAL: 1, PROBES: 5}
 
 
@@ -169,6 +170,27 @@ class Daemon:
         found = self.heard(event, within=within, **fields)
         assert found, f"no {event} with {fields} within {within} s in {json.dumps(self._said, indent=1)}"
         return found[0]
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def text(self) -> str:
+        """All that it said, as it said it."""
+        with self._news:
+            return "\n".join(json.dumps(entry) for entry in self._said)
+
+    def send(self, by: signal.Signals) -> None:
+        """Send it this signal."""
+        self._process.send_signal(by)
+
+    def wait(self) -> int:
+        """Its exit status, once it has ended."""
+        status = self._process.wait(LONG)
+        self._listener.join()
+        return status
 
     def reload(self, configuration: str) -> None:
         """Let it go by this configuration."""

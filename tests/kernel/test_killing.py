@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import time
@@ -80,8 +81,10 @@ MOMENTS: list[Callable[[Home, Popen[str], random.Random], None]] = [
 
 def version(home: Home) -> int:
     """Which record is in the state directory: its inode, 0 for none."""
-    record = home.state / "found.json"
-    return record.stat().st_ino if record.exists() else 0
+    records = list(home.state.glob("found*.json"))
+    with contextlib.suppress(FileNotFoundError):
+        return records[0].stat().st_ino if records else 0
+    return 0
 
 
 def await_ready(daemon: Popen[str]) -> None:

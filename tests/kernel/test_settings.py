@@ -51,7 +51,7 @@ def test_warn_tells_of_every_change_and_leaves_it(tmp_path: Path) -> None:
             assert host.keepalive == TUNED | {TIME: value}
         daemon.stop()
         assert host.keepalive == UNTUNED | {TIME: 98}
-        assert "not given back" in daemon.heard("drift")[-1]["MESSAGE"]
+        assert "not restored" in daemon.heard("drift")[-1]["MESSAGE"]
 
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])

@@ -10,13 +10,14 @@ from keepaliveD.errors import ConfigError, KernelError
 from keepaliveD.model import Keepalive
 from keepaliveD.platforms.aix import AIX, IDLE
 from tests.emulators.hosts import Host, aix
+from tests.platforms.worlds import write
 
 
 def test_nothing_that_is_set_outlives_the_boot(tmp_path: Path) -> None:
     """With -p or -r no(1) would write it to /etc/tunables/nextboot."""
     host = aix(tmp_path)
     tuner = AIX(tmp_path)
-    tuner.write(tuner.names(Keepalive(180, 20, 31)))
+    write(tuner, tuner.names(Keepalive(180, 20, 31)))
     assert host.look().values == {"tcp_keepidle": 360, "tcp_keepintvl": 40, "tcp_keepcnt": 31}
 
 

@@ -11,10 +11,9 @@ import pytest
 from keepaliveD.errors import KernelError, NotPermitted, Refusal, Unsupported
 from keepaliveD.model import Because, SetSystemKeepalive
 from keepaliveD.platforms.commands import run
-from keepaliveD.records.settings import SettingsRecord
 from tests.emulators.hosts import Fault
 from tests.emulators.kernel import HANG
-from tests.platforms.worlds import Emulated, emulated, performer
+from tests.platforms.worlds import Emulated, emulated, performer, record_in, write
 
 EACH_COMMAND = ["FreeBSD", "Solaris 11", "HP-UX", "AIX"]  # sysctl, ipadm, ndd, no
 
@@ -35,7 +34,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def attempt(world: Emulated, state: Path) -> Refusal | None:
     """Apply, and say what was refused; a refusal must leave nothing behind."""
     found = world.tuner.read()
-    record = SettingsRecord(state, world.tuner.identity)
+    record = record_in(state, world.tuner)
     with record.locked():
         action = SetSystemKeepalive(world.ours, found, Because.CONFIGURED)
         refused = performer(world, record).perform(action).refused
@@ -106,7 +105,7 @@ def test_a_reading_command_that_fails_oddly_is_a_named_error(world: Emulated, wh
     with pytest.raises(KernelError, match=words):
         world.tuner.read()
     with pytest.raises(KernelError, match=words):
-        world.tuner.write(world.ours)
+        write(world.tuner, world.ours)
     assert world.host.look().values == found
 
 
@@ -152,7 +151,7 @@ def test_the_environment_is_clean_and_english(world: Emulated, monkeypatch: pyte
     """Messages are compared, a boot time is shown in a time zone, and a session's variables are not root's business."""
     for name, value in {"LC_ALL": "de_DE.UTF-8", "TZ": "Asia/Tokyo", "LD_PRELOAD": "", "IFS": "x"}.items():
         monkeypatch.setenv(name, value)
-    world.tuner.write(world.ours)
+    write(world.tuner, world.ours)
     _ = world.tuner.identity
     for environment in world.host.look().environments:
         assert environment == {"LC_ALL": "C", "TZ": "UTC0", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}

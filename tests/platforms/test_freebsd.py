@@ -10,6 +10,7 @@ from keepaliveD.errors import ConfigError, KernelError, NotPermitted, Unsupporte
 from keepaliveD.model import Keepalive
 from keepaliveD.platforms.freebsd import IDLE, INTERVAL, PROBES, FreeBSD
 from tests.emulators.hosts import Fault, freebsd
+from tests.platforms.worlds import write
 
 
 @pytest.mark.parametrize("hz", [100, 128, 250, 300, 1000, 1024])
@@ -18,7 +19,7 @@ def test_whole_seconds_read_back_as_written_at_any_clock_rate(tmp_path: Path, hz
     freebsd(tmp_path, hz=hz)
     tuner = FreeBSD(tmp_path)
     ours = tuner.names(Keepalive(idle=181, interval=7, probes=31))
-    tuner.write(ours)
+    write(tuner, ours)
     assert tuner.read() == ours
 
 
@@ -31,8 +32,8 @@ def test_whatever_was_found_is_given_back_to_the_tick(tmp_path: Path, hz: int, t
     host.change(values=found)
     tuner = FreeBSD(tmp_path)
     stood = tuner.read()
-    tuner.write(tuner.names(Keepalive(180, 20, 31)))
-    tuner.write(stood)
+    write(tuner, tuner.names(Keepalive(180, 20, 31)))
+    write(tuner, stood)
     assert host.look().values == found
 
 
@@ -42,8 +43,8 @@ def test_a_count_that_makes_no_sense_is_given_back_too(tmp_path: Path) -> None:
     host.change(values=host.look().values | {PROBES: -1})
     tuner = FreeBSD(tmp_path)
     stood = tuner.read()
-    tuner.write({PROBES: 31})
-    tuner.write(stood)
+    write(tuner, {PROBES: 31})
+    write(tuner, stood)
     assert host.look().values[PROBES] == -1
 
 
@@ -69,7 +70,7 @@ def test_the_reason_of_a_refusal_is_told_and_not_the_value_printed_before_it(tmp
     """sysctl(8) prints the old value on standard output and complains on standard error."""
     freebsd(tmp_path)
     with pytest.raises(KernelError, match=f"{IDLE}: cannot be set to 0: sysctl: {IDLE}=0: Invalid argument$"):
-        FreeBSD(tmp_path).write({IDLE: 0})
+        write(FreeBSD(tmp_path), {IDLE: 0})
 
 
 @pytest.mark.parametrize("flags", [(), ("2008",)])
@@ -78,7 +79,7 @@ def test_a_want_of_privilege_names_its_cure(tmp_path: Path, flags: tuple[str, ..
     host = freebsd(tmp_path, *flags)
     host.change(root=False)
     with pytest.raises(NotPermitted, match=r"Operation not permitted: run as root; .* a jail may not set them"):
-        FreeBSD(tmp_path).write({IDLE: 180_000})
+        write(FreeBSD(tmp_path), {IDLE: 180_000})
 
 
 def test_a_kernel_without_a_setting_is_unsupported(tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ def test_a_kernel_without_a_setting_is_unsupported(tmp_path: Path) -> None:
     with pytest.raises(Unsupported, match=f"{PROBES}: this kernel does not have it: sysctl: unknown oid"):
         FreeBSD(tmp_path).read()
     with pytest.raises(Unsupported, match=PROBES):
-        FreeBSD(tmp_path).write({IDLE: 180_000, PROBES: 31})
+        write(FreeBSD(tmp_path), {IDLE: 180_000, PROBES: 31})
     assert host.look().values == values
 
 

@@ -11,12 +11,13 @@ from keepaliveD.model import Keepalive
 from keepaliveD.platforms.freebsd import IDLE
 from keepaliveD.platforms.macos import MacOS
 from tests.emulators.hosts import freebsd, macos
+from tests.platforms.worlds import write
 
 
 def test_milliseconds_are_written_and_read_back_as_they_are(tmp_path: Path) -> None:
     """Nothing is rounded, so one attempt is enough."""
     host = macos(tmp_path)
-    MacOS(tmp_path).write({IDLE: 1234})
+    write(MacOS(tmp_path), {IDLE: 1234})
     assert host.look().values[IDLE] == 1234
     assert [call for call in host.look().calls if "-w" in call] == [["sysctl", "-w", f"{IDLE}=1234"]]
 

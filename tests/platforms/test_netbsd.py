@@ -10,6 +10,7 @@ from keepaliveD.errors import ConfigError, KernelError, Unsupported
 from keepaliveD.model import Keepalive
 from keepaliveD.platforms.netbsd import IDLE, INTERVAL, PROBES, SLOWHZ, NetBSD
 from tests.emulators.hosts import Fault, netbsd
+from tests.platforms.worlds import write
 
 
 def test_the_unit_is_asked_for(tmp_path: Path) -> None:
@@ -56,7 +57,7 @@ def test_the_words_of_success_are_not_believed(tmp_path: Path) -> None:
     host = netbsd(tmp_path)
     host.fail(Fault("silent"))
     with pytest.raises(KernelError, match=f"{IDLE}: set to 360, but it reads 14400"):
-        NetBSD(tmp_path).write({IDLE: 360})
+        write(NetBSD(tmp_path), {IDLE: 360})
 
 
 def test_a_name_that_the_kernel_lacks_is_unsupported(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from keepaliveD.errors import ConfigError, KernelError, NotPermitted, Unsupporte
 from keepaliveD.model import Keepalive
 from keepaliveD.platforms.openbsd import IDLE, INTERVAL, SLOWHZ, OpenBSD
 from tests.emulators.hosts import Fault, openbsd
+from tests.platforms.worlds import write
 
 KEEPALIVE = Keepalive(180, 20, 31)
 
@@ -44,14 +45,14 @@ def test_the_bounds_are_the_same_seconds_in_both_units(
     """What is let through here the kernel takes; one more it refuses."""
     openbsd(tmp_path, *flags)
     tuner = OpenBSD(tmp_path)
-    tuner.write(tuner.names(Keepalive(idle, interval, 8)))
+    write(tuner, tuner.names(Keepalive(idle, interval, 8)))
     with pytest.raises(ConfigError, match=r"keepalive.idle = 36001: this system takes 1 to 36000"):
         tuner.names(Keepalive(36_001, 1, 8))
     with pytest.raises(ConfigError, match=r"keepalive.interval = 226: this system takes 1 to 225"):
         tuner.names(Keepalive(300, 226, 8))
     units = 2 if flags else 1
     with pytest.raises(KernelError, match=f"{IDLE}: cannot be set to .*: Invalid argument"):
-        tuner.write({IDLE: 36_000 * units + 1})
+        write(tuner, {IDLE: 36_000 * units + 1})
 
 
 def test_a_want_of_privilege_is_seen_though_the_status_is_0(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_a_want_of_privilege_is_seen_though_the_status_is_0(tmp_path: Path) -> N
     host = openbsd(tmp_path)
     host.change(root=False)
     with pytest.raises(NotPermitted, match="Operation not permitted: run as root"):
-        OpenBSD(tmp_path).write({IDLE: 180})
+        write(OpenBSD(tmp_path), {IDLE: 180})
 
 
 def test_a_name_that_the_kernel_lacks_is_unsupported_though_the_status_is_0(tmp_path: Path) -> None:

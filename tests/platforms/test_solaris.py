@@ -10,6 +10,7 @@ from keepaliveD.errors import ConfigError, KernelError, NotPermitted, Unsupporte
 from keepaliveD.model import Keepalive
 from keepaliveD.platforms.solaris import Solaris
 from tests.emulators.hosts import Fault, Host, sunos
+from tests.platforms.worlds import write
 
 KEEPALIVE = Keepalive(180, 20, 31)
 
@@ -35,8 +36,8 @@ def test_nothing_that_is_set_outlives_the_boot(illumos: Host) -> None:
     """Without -t ipadm writes the value for the next boot too, where no record would give it back."""
     tuner = Solaris(illumos.root)
     found = tuner.read()
-    tuner.write(tuner.names(KEEPALIVE))
-    tuner.write(found)
+    write(tuner, tuner.names(KEEPALIVE))
+    write(tuner, found)
     assert not any(key.startswith("persistent") for key in illumos.look().values)
 
 
@@ -45,7 +46,7 @@ def test_the_range_is_the_kernels_own(tmp_path: Path, flags: tuple[str, ...], lo
     """It went from 10 s to 1 s, so it is asked for; what is let through is taken."""
     sunos(tmp_path, "illumos", *flags, ipadm=True)
     tuner = Solaris(tmp_path)
-    tuner.write(tuner.names(Keepalive(lowest, 1, 1)))
+    write(tuner, tuner.names(Keepalive(lowest, 1, 1)))
     with pytest.raises(ConfigError, match=f"keepalive.idle = {lowest - 1}: this system takes {lowest} to 864000"):
         tuner.names(Keepalive(lowest - 1, 1, 1))
     with pytest.raises(ConfigError, match=r"keepalive.interval x keepalive.probes = 8323072: .* 1 to 4294967"):
@@ -65,8 +66,8 @@ def test_solaris_10_takes_10_seconds_to_10_days(tmp_path: Path) -> None:
     """ndd(1M) tells no range, tcp(7P) does."""
     sunos(tmp_path, "solaris10", ipadm=False)
     tuner = Solaris(tmp_path, with_ipadm=False)
-    tuner.write(tuner.names(Keepalive(10, 1, 1)))
-    tuner.write(tuner.names(Keepalive(864_000, 1, 1)))
+    write(tuner, tuner.names(Keepalive(10, 1, 1)))
+    write(tuner, tuner.names(Keepalive(864_000, 1, 1)))
     for idle in (9, 864_001):
         with pytest.raises(ConfigError, match=f"keepalive.idle = {idle}: this system takes 10 to 864000"):
             tuner.names(Keepalive(idle, 1, 1))
@@ -76,7 +77,7 @@ def test_ndd_does_it_where_there_is_no_ipadm(tmp_path: Path) -> None:
     """Under the names that it has there."""
     host = sunos(tmp_path, "solaris11", ipadm=False)
     tuner = Solaris(tmp_path)
-    tuner.write(tuner.names(KEEPALIVE))
+    write(tuner, tuner.names(KEEPALIVE))
     assert tuner.read() == {"tcp_keepalive_abort_interval": 620_000, "tcp_keepalive_interval": 180_000}
     assert host.look().values == {"_keepalive_abort_interval": 620_000, "_keepalive_interval": 180_000}
 
@@ -96,7 +97,7 @@ def test_the_reason_of_a_refusal_is_told_from_whatever_stream(
     sunos(tmp_path, system, ipadm=ipadm)
     key = "_keepalive_interval" if ipadm else "tcp_keepalive_interval"
     with pytest.raises(KernelError, match=f"{key}: cannot be set to 1: {words}$"):
-        Solaris(tmp_path).write({key: 1})
+        write(Solaris(tmp_path), {key: 1})
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_a_want_of_privilege_names_its_cure(tmp_path: Path, system: str, ipadm: 
     host = sunos(tmp_path, system, ipadm=ipadm)
     host.change(root=False)
     with pytest.raises(NotPermitted, match=words):
-        Solaris(tmp_path).write({("_" if ipadm else "tcp_") + "keepalive_interval": 180_000})
+        write(Solaris(tmp_path), {("_" if ipadm else "tcp_") + "keepalive_interval": 180_000})
 
 
 @pytest.mark.parametrize(

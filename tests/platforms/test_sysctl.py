@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import builtins
+import contextlib
 import errno
-import io
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
 
 import pytest
 
@@ -39,7 +37,7 @@ class Proc:
         thread = root / "proc/thread-self/ns"
         thread.mkdir(parents=True)
         (thread / "net").symlink_to("net:[4026531840]")
-        monkeypatch.setattr("keepaliveD.platforms.linux.sysctl.open", self.open, raising=False)
+        monkeypatch.setattr(os, "pwrite", self.pwrite)
 
     def path(self, key: str) -> Path:
         return self.root / "proc/sys" / key.replace(".", "/")
@@ -47,21 +45,14 @@ class Proc:
     def stands(self) -> dict[str, int]:
         return {key: int(self.path(key).read_text()) for key in KERNEL}
 
-    def open(self, path: Path, mode: str, **options: Any) -> IO[str]:
-        assert mode == "w"
+    def pwrite(self, file: int, octets: bytes, offset: int) -> int:
+        assert offset == 0
+        path = Path(os.readlink(f"/proc/self/fd/{file}"))
         key = ".".join(path.relative_to(self.root / "proc/sys").parts)
-        proc = self
-
-        class Setting(io.StringIO):
-            def close(self) -> None:
-                if not self.closed and self.getvalue():
-                    text = self.getvalue()
-                    super().close()
-                    proc.writes.append((key, text))
-                    with builtins.open(path, mode, **options) as file:
-                        file.write(proc.kernel(key, text))
-
-        return Setting()
+        text = octets.decode("ascii")
+        self.writes.append((key, text))
+        path.write_text(self.kernel(key, text))
+        return len(octets)
 
 
 @pytest.fixture
@@ -81,7 +72,7 @@ def refusing(wrong: str, code: int) -> Written:
 
 
 def test_settings_are_read_as_they_stand(proc: Proc) -> None:
-    """What is found is what will be given back, odd values too: -1 means never."""
+    """What is found is what will be restored, odd values too: -1 means never."""
     assert ProcSys(proc.root).read() == KERNEL
     proc.path(TIME).write_text("-1\n")
     assert ProcSys(proc.root).read() == KERNEL | {TIME: -1}
@@ -99,21 +90,15 @@ def test_keepalive_is_named_as_the_kernel_names_it(proc: Proc) -> None:
 
 def test_values_are_written_in_plain_decimal(proc: Proc) -> None:
     """The kernel reads 010 as octal and 0x10 as hexadecimal."""
-    ProcSys(proc.root).write(OURS)
-    assert dict(proc.writes) == {INTERVAL: "20\n", PROBES: "31\n", TIME: "180\n"}
-    assert proc.stands() == OURS
-
-
-def test_only_what_is_asked_for_is_written(proc: Proc) -> None:
-    """A key that has drifted is no reason to touch the others."""
-    ProcSys(proc.root).write({TIME: 180})
+    assert ProcSys(proc.root).exchange(TIME, 7200, 180) == 7200
+    assert proc.writes == [(TIME, "180\n")]
     assert proc.stands() == KERNEL | {TIME: 180}
-    assert len(proc.writes) == 1
 
 
-def test_nothing_to_write_is_nothing_written(proc: Proc) -> None:
-    """Giving back where nothing is ours."""
-    ProcSys(proc.root).write({})
+def test_what_is_not_expected_is_not_overwritten(proc: Proc) -> None:
+    """Somebody else has just written it, and nobody has recorded it yet."""
+    proc.path(TIME).write_text("600\n")
+    assert ProcSys(proc.root).exchange(TIME, 7200, 180) == 600
     assert proc.writes == []
 
 
@@ -121,82 +106,44 @@ def test_nothing_to_write_is_nothing_written(proc: Proc) -> None:
 def test_a_key_that_is_not_ours_is_refused_before_anything_is_written(proc: Proc, key: str) -> None:
     """A damaged record must not make a root process write to another file."""
     with pytest.raises(KernelError, match="not a setting of ours"):
-        ProcSys(proc.root).write(OURS | {key: 1})
+        ProcSys(proc.root).exchange(key, 0, 1)
     assert proc.writes == []
 
 
-@pytest.mark.parametrize("wrong", [INTERVAL, PROBES, TIME])
-@pytest.mark.parametrize("code", [errno.EINVAL, errno.EACCES])
-def test_where_one_value_is_refused_all_stay_as_they_were(proc: Proc, wrong: str, code: int) -> None:
-    """A time of 180 s with the kernel's 9 probes would be a setting that nobody chose."""
-    proc.kernel = refusing(wrong, code)
-    with pytest.raises(Refusal, match=wrong):
-        ProcSys(proc.root).write(OURS)
-    assert {key: int(proc.path(key).read_text() or KERNEL[key]) for key in KERNEL} == KERNEL
+def test_a_write_that_changes_nothing_is_a_failure(proc: Proc) -> None:
+    """Some sandboxes take any value and keep their own."""
+    proc.kernel = lambda key, _: f"{KERNEL[key]}\n"
+    with pytest.raises(KernelError, match=f"{TIME}: set to 180, but it reads 7200"):
+        ProcSys(proc.root).exchange(TIME, 7200, 180)
 
 
-@pytest.mark.parametrize("wrong", [INTERVAL, PROBES, TIME])
-def test_a_value_that_reads_back_differently_is_a_failure_and_rolled_back(proc: Proc, wrong: str) -> None:
-    """The kernel accepts "10 20" as 10, and older ones clamp; what was asked for must stand, or nothing."""
-    proc.kernel = lambda key, text: "19\n" if key == wrong and int(text) == OURS[wrong] else text
-    with pytest.raises(KernelError, match=f"{wrong}: set to {OURS[wrong]}, but it reads 19"):
-        ProcSys(proc.root).write(OURS)
-    assert proc.stands() == KERNEL
-
-
-def test_a_setting_that_vanishes_after_it_was_written_is_rolled_back_too(proc: Proc) -> None:
-    """/proc/sys may be unmounted under us; what still can be put back is."""
-
-    class Vanishing(ProcSys):
-        """Reads back nothing from the last key."""
-
-        def _write(self, key: str, value: int) -> None:
-            super()._write(key, value)
-            if key == TIME and value == OURS[TIME]:
-                proc.path(key).unlink()
-
-    with pytest.raises(Unsupported, match=TIME):
-        Vanishing(proc.root).write(OURS)
-    assert proc.path(INTERVAL).read_text() == "75\n"
-    assert proc.path(PROBES).read_text() == "9\n"
-
-
-def test_a_roll_back_that_fails_for_one_setting_goes_on_with_the_others(proc: Proc) -> None:
-    """And what is told is why it came to that."""
-
-    def kernel(key: str, text: str) -> str:
-        if key == TIME:
-            raise OSError(errno.EINVAL, "Invalid argument")
-        if (key, text) == (INTERVAL, "75\n"):
-            raise OSError(errno.EIO, "Input/output error")
-        return text
-
-    proc.kernel = kernel
-    with pytest.raises(KernelError, match=f"{TIME}: cannot be set to 180: Invalid argument"):
-        ProcSys(proc.root).write({INTERVAL: 20, PROBES: 31, TIME: 180})
-    assert proc.path(PROBES).read_text() == "9\n"
+def test_a_third_value_is_somebody_elses_that_came_right_after_ours(proc: Proc) -> None:
+    """The kernel takes a value as it is or refuses it; the next look finds that ours no longer stands."""
+    proc.kernel = lambda *_: "600\n"
+    assert ProcSys(proc.root).exchange(TIME, 7200, 180) == 7200
+    assert proc.stands()[TIME] == 600
 
 
 @pytest.mark.parametrize(
-    ("code", "cure"),
+    ("code", "remedy"),
     [
         (errno.EACCES, "CAP_NET_ADMIN"),
         (errno.EPERM, "CAP_NET_ADMIN"),
         (errno.EROFS, "ReadWritePaths=/proc/sys/net.*keepalive.apply = false"),
     ],
 )
-def test_a_refusal_for_want_of_privilege_names_its_cure(proc: Proc, code: int, cure: str) -> None:
+def test_a_refusal_for_want_of_privilege_names_its_remedy(proc: Proc, code: int, remedy: str) -> None:
     """The administrator learns what to change, not only that it failed."""
     proc.kernel = refusing(INTERVAL, code)
-    with pytest.raises(NotPermitted, match=f"{INTERVAL}: cannot be set to 20: .*: .*{cure}"):
-        ProcSys(proc.root).write(OURS)
+    with pytest.raises(NotPermitted, match=f"{INTERVAL}: cannot be set to 20: .*: .*{remedy}"):
+        ProcSys(proc.root).exchange(INTERVAL, 75, 20)
 
 
 def test_a_value_that_the_kernel_rejects_is_not_taken_for_a_want_of_privilege(proc: Proc) -> None:
     """More privilege would not help."""
     proc.kernel = refusing(INTERVAL, errno.EINVAL)
     with pytest.raises(KernelError, match="Invalid argument") as refused:
-        ProcSys(proc.root).write(OURS)
+        ProcSys(proc.root).exchange(INTERVAL, 75, 20)
     assert not isinstance(refused.value, NotPermitted)
 
 
@@ -207,17 +154,38 @@ def test_a_kernel_without_a_setting_is_unsupported(proc: Proc, key: str) -> None
     with pytest.raises(Unsupported, match=key):
         ProcSys(proc.root).read()
     with pytest.raises(Unsupported, match=key):
-        ProcSys(proc.root).write(OURS)
+        ProcSys(proc.root).exchange(key, KERNEL[key], OURS[key])
     assert proc.writes == []
 
 
 @pytest.mark.parametrize("content", [b"", b"soon\n", b"10 20\n", b"1.5\n", b"\xff\n"])
 def test_a_setting_that_is_no_number_is_refused(proc: Proc, content: bytes) -> None:
-    """It could not be given back."""
+    """It could not be restored."""
     proc.path(PROBES).write_bytes(content)
     with pytest.raises(KernelError, match=f"{PROBES}: cannot be read"):
-        ProcSys(proc.root).write(OURS)
+        ProcSys(proc.root).exchange(PROBES, 9, 31)
     assert proc.writes == []
+
+
+@pytest.mark.parametrize("code", sorted(errno.errorcode))
+@pytest.mark.parametrize("call", ["open", "pread", "pwrite", "close", "readlink"])
+def test_whatever_fails_with_whatever_error_is_a_refusal_in_one_line(
+    proc: Proc, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+) -> None:
+    """Never a traceback."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, call, fail)
+    works: list[Callable[[], object]] = [
+        lambda: ProcSys(proc.root).identity,
+        ProcSys(proc.root).read,
+        lambda: ProcSys(proc.root).exchange(TIME, 7200, 180),
+    ]
+    for work in works:
+        with contextlib.suppress(Refusal):
+            work()
 
 
 def test_a_setting_that_is_a_directory_is_refused(proc: Proc) -> None:

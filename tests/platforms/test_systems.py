@@ -40,7 +40,7 @@ def test_one_run_finds_applies_reads_back_and_gives_back(world: Emulated, argume
     assert run.returncode == 0, run.stderr
     for key, value in world.ours.items():
         assert f"{key}: found {found[key]}, set to {value}\n" in run.stderr
-        assert f"{key}: found {value}, set to {found[key]} (given back)\n" in run.stderr
+        assert f"{key}: found {value}, set to {found[key]} (restored)\n" in run.stderr
     for note in world.notes:
         assert run.stderr.count(f"{world.name}: {note}\n") == 1
     assert world.host.look().values == stood
@@ -70,7 +70,7 @@ def test_what_a_killed_daemon_left_is_given_back_by_keepalivectl(
     restore = ["restore", "--state-dir", str(tmp_path / "state"), "--platform", world.name]
     run = programs.run("keepalivectl", world.host.root, *restore)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.count("(given back)") == len(world.ours)
+    assert run.stdout.count("(restored)") == len(world.ours)
     assert world.host.look().values == stood
 
 

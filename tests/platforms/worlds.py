@@ -61,18 +61,10 @@ class Linux:
                 return text
             if what == "forbidden":
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-            return f"{int(text) - 1}\n" if what == "off-by-one" else self._proc.path(key).read_text()
+            return stood[key]
 
-        # the tree's open() truncates before it asks, so a refusal or a silent one must know what stood there
         stood = {key: self._proc.path(key).read_text() for key in self.ours}
-        self._proc.kernel = kernel if what == "off-by-one" else lambda k, t: self._as_before(kernel, stood, k, t)
-
-    def _as_before(self, kernel: Callable[[str, str], str], stood: Mapping[str, str], key: str, text: str) -> str:
-        try:
-            return kernel(key, text) or stood[key]
-        except OSError:
-            self._proc.path(key).write_text(stood[key])
-            raise
+        self._proc.kernel = kernel
 
     def boot(self) -> None:
         (self._proc.root / "proc/sys/kernel/random/boot_id").write_text("another\n")
@@ -131,6 +123,18 @@ def emulated(title: str, root: Path) -> Emulated:
     """The system with that title."""
     name, make, ours = HOSTS[title]
     return Emulated(name, make(root), ours)
+
+
+def write(tuner: Tuner, values: Mapping[str, int]) -> None:
+    """Set them over whatever stands there."""
+    for key, value in values.items():
+        stands = tuner.read()[key]
+        assert tuner.exchange(key, stands, value) == stands
+
+
+def record_in(directory: Path, tuner: Tuner) -> SettingsRecord:
+    """That of this system, of a process that has just started."""
+    return SettingsRecord(directory, tuner.identity, tuner.ranges)
 
 
 def performer(world: World, record: SettingsRecord) -> Performer:

@@ -1,7 +1,5 @@
 """Transitions are told, states are not."""
 
-from collections.abc import Mapping
-
 import pytest
 
 from keepaliveD.model import Path, Report, Verdict
@@ -10,7 +8,6 @@ from keepaliveD.policy.sysctls import OnDrift
 from keepaliveD.sockets import SocketTable, Switch, Timer
 from tests.policy.tables import Socket, idle, table
 
-NOTHING: Mapping[str, int] = {}
 KEPT: Socket = {"timer": Timer.KEEPALIVE, "expires": 180.0, "segments_in": 11}
 
 
@@ -20,7 +17,7 @@ def engine(timeout: float = 300.0, warn_before: float = 60.0) -> Engine:
 
 def told(engine: Engine, scan: SocketTable) -> list[tuple[str, str]]:
     """What is told of each connection, and what was told before."""
-    _, actions = engine.observe(scan, NOTHING)
+    _, actions = engine.observe(scan)
     return [
         (connection.verdict.label, before.label)
         for action in actions
@@ -136,7 +133,7 @@ def test_a_connection_that_goes_to_and_fro_is_taken_back_once_an_hour_and_its_ch
         heard += told(judge, table(1000.0 + quiet, idle(quiet)))
         heard += told(judge, table(1001.0 + quiet, idle(quiet + 1) | on))
     assert heard == [("bare", "unknown"), ("safe", "bare"), ("bare", "safe")]
-    _, actions = judge.observe(table(5000.0, idle(250.0, segments_in=11)), NOTHING)
+    _, actions = judge.observe(table(5000.0, idle(250.0, segments_in=11)))
     (report,) = (action for action in actions if isinstance(action, Report))
     assert report.unsaid == (38,)
 
@@ -163,7 +160,7 @@ def test_connections_that_are_gone_are_forgotten(many: int) -> None:
 
 def test_the_report_says_what_was_told_before() -> None:
     judge = engine()
-    _, actions = judge.observe(table(1250.0, idle(250.0)), NOTHING)
+    _, actions = judge.observe(table(1250.0, idle(250.0)))
     assert isinstance(actions[0], Report)
     assert actions[0].before == (Verdict.UNKNOWN,)
     connection = actions[0].connections[0]

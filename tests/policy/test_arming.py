@@ -342,7 +342,7 @@ class Life:
 
     def scan(self, now: float, *sockets: Socket) -> list[int]:
         """The cookies that are asked for."""
-        _, actions = self.engine.observe(table(now, *sockets), {})
+        _, actions = self.engine.observe(table(now, *sockets))
         asked: list[int] = []
         self.reported = []
         for action in actions:
@@ -463,7 +463,7 @@ def test_another_socket_is_another_case() -> None:
 
 def test_where_arming_is_refused_nothing_more_is_asked_until_a_reload() -> None:
     life = Life(rule(ENABLE))
-    _, (action, *_) = life.engine.observe(table(1000.0, quiet(1000.0)), {})
+    _, (action, *_) = life.engine.observe(table(1000.0, quiet(1000.0)))
     life.engine.record(Outcome(action, refused=NotPermitted("a sandbox")))
     assert life.scan(1015.0, quiet(1015.0), quiet(1015.0, cookie=2)) == []
     life.reload()

@@ -10,18 +10,28 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from keepaliveD.errors import KernelError, NotPermitted, Refusal, Unsupported
 from keepaliveD.model import Keepalive
+from keepaliveD.policy.strictness import Roles
 
 TIME = "net.ipv4.tcp_keepalive_time"  # seconds
 INTERVAL = "net.ipv4.tcp_keepalive_intvl"  # seconds
 PROBES = "net.ipv4.tcp_keepalive_probes"  # count
 KEYS = (INTERVAL, PROBES, TIME)
 
-CURES = {
+INT_MAX = 2**31 - 1
+
+LONGEST = 64  # octets of a number
+RANGES = {  # whatever kernels of any HZ and age hold; 0 is at once, -1 never
+    INTERVAL: range(-1, INT_MAX // 100 + 1),
+    PROBES: range(INT_MAX + 1),
+    TIME: range(-1, INT_MAX // 100 + 1),
+}
+
+REMEDIES = {
     errno.EACCES: "run as root, or with CAP_NET_ADMIN",
     errno.EPERM: "run as root, or with CAP_NET_ADMIN",
     errno.EROFS: "/proc/sys is read-only here: open it (ReadWritePaths=/proc/sys/net), or set keepalive.apply = false",
@@ -31,70 +41,85 @@ CURES = {
 class ProcSys:
     """Reads and writes them below `root`."""
 
+    roles = Roles(TIME, INTERVAL, PROBES)
+    ranges: Mapping[str, range] = RANGES
+
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
 
     @property
     def identity(self) -> Mapping[str, str]:
-        """Settings live as long as the boot and the network namespace. Raises Unsupported."""
+        """Settings live as long as boot and network namespace. Raises Unsupported, NotPermitted, KernelError."""
         proc = self._root / "proc"
+        boot_id, namespace = proc / "sys/kernel/random/boot_id", proc / "thread-self/ns/net"
         try:
-            boot = (proc / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-            return {"boot": boot, "netns": os.readlink(proc / "thread-self/ns/net")}
-        except OSError as error:
+            boot = boot_id.read_text(encoding="ascii").strip()
+            return {"boot": boot, "netns": os.readlink(namespace)}
+        except FileNotFoundError as error:
             raise Unsupported(f"{error.filename}: cannot be read: {error.strerror}; is /proc mounted?") from error
+        except OSError as error:
+            raise _refusal(error, f"{error.filename or boot_id}: cannot be read") from error
+        except UnicodeDecodeError as error:
+            raise KernelError(f"{boot_id}: cannot be read: {error}") from error
 
     def names(self, keepalive: Keepalive) -> Mapping[str, int]:
         """The sysctls that bring about this keepalive."""
         return {INTERVAL: keepalive.interval, PROBES: keepalive.probes, TIME: keepalive.idle}
 
     def read(self) -> Mapping[str, int]:
-        """What stands there now. Raises Unsupported where the kernel lacks one, KernelError."""
+        """What stands there now. Raises Unsupported where the kernel lacks one, NotPermitted, KernelError."""
         return {key: self._read(key) for key in KEYS}
 
-    def write(self, values: Mapping[str, int]) -> None:
-        """Write all of them and read them back, or leave all as they were.
+    def exchange(self, key: str, expected: int, value: int) -> int:
+        """Write `value` where `expected` stands, and nothing where not. Return what stood there before.
 
-        Raises NotPermitted with its cure, or KernelError.
+        Reading and writing are two system calls on one descriptor: what somebody else writes between them is lost.
+        A third value that reads back is somebody else's, written right after ours: this kernel takes a value as it is
+        or refuses it (proc_dointvec_jiffies and proc_dou8vec_minmax, kernel/sysctl.c).
+        Raises Unsupported, NotPermitted with its remedy, KernelError.
         """
-        unknown = values.keys() - set(KEYS)
-        if unknown:
-            raise KernelError(f"{min(unknown)}: not a setting of ours, refused")
-        before = {key: self._read(key) for key in values}
-        done: list[str] = []
-        try:
-            for key, value in values.items():
-                self._write(key, value)
-                done.append(key)
-                self._verify(key, value)
-        except Refusal:
-            for key in done:
-                with contextlib.suppress(Refusal):  # the reason for it all is worth more
-                    self._write(key, before[key])
-            raise
-
-    def _path(self, key: str) -> Path:
-        return self._root / "proc/sys" / key.replace(".", "/")
+        if key not in KEYS:
+            raise KernelError(f"{key}: not a setting of ours, refused")
+        octets = f"{value}\n".encode("ascii")
+        with self._opened(key, os.O_RDWR, f"set to {value}") as file:
+            stood = _number(key, os.pread(file, LONGEST, 0))
+            if stood != expected:
+                return stood
+            os.pwrite(file, octets, 0)
+            stands = _number(key, os.pread(file, LONGEST, 0))
+        if stands == stood != value:
+            raise KernelError(f"{key}: set to {value}, but it reads {stands}")
+        return stood
 
     def _read(self, key: str) -> int:
+        with self._opened(key, os.O_RDONLY, "read") as file:
+            return _number(key, os.pread(file, LONGEST, 0))
+
+    @contextlib.contextmanager
+    def _opened(self, key: str, mode: int, verb: str) -> Iterator[int]:
+        """A descriptor of the setting; what fails with it is a Refusal that says it cannot be `verb`."""
+        path = self._root / "proc/sys" / key.replace(".", "/")
         try:
-            return int(self._path(key).read_text(encoding="ascii"))
+            file = os.open(path, mode | os.O_CLOEXEC)
+            try:
+                yield file
+            finally:
+                os.close(file)
         except FileNotFoundError as error:
             raise Unsupported(f"{key}: this kernel or container does not have it; is /proc/sys mounted?") from error
-        except (OSError, ValueError) as error:
-            raise KernelError(f"{key}: cannot be read: {error}") from error
-
-    def _write(self, key: str, value: int) -> None:
-        try:
-            with open(self._path(key), "w", encoding="ascii") as file:
-                file.write(f"{value}\n")
         except OSError as error:
-            problem = f"{key}: cannot be set to {value}: {error.strerror}"
-            if error.errno in CURES:
-                raise NotPermitted(f"{problem}: {CURES[error.errno]}") from error
-            raise KernelError(problem) from error
+            raise _refusal(error, f"{key}: cannot be {verb}") from error
 
-    def _verify(self, key: str, value: int) -> None:
-        stands = self._read(key)
-        if stands != value:
-            raise KernelError(f"{key}: set to {value}, but it reads {stands}")
+
+def _number(key: str, octets: bytes) -> int:
+    try:
+        return int(octets.decode("ascii"))
+    except ValueError as error:
+        raise KernelError(f"{key}: cannot be read: {octets!r} is no number") from error
+
+
+def _refusal(error: OSError, problem: str) -> Refusal:
+    problem = f"{problem}: {error.strerror or error}"
+    if error.errno in REMEDIES:
+        return NotPermitted(f"{problem}: {REMEDIES[error.errno]}")
+    return KernelError(problem)

@@ -1,0 +1,147 @@
+"""The state directory: files that are whole or not there, whenever the power fails, and a lock.
+
+Every OSError becomes a Refusal that names the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from keepaliveD.errors import Busy, NotPermitted, Refusal, StateError
+
+LOCK = "lock"
+LARGEST = 1 << 20  # octets that a record may have; what is larger was not written by this program
+
+
+class StateDirectory:
+    """One directory; `path` need not exist before something is written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = -1
+
+    def exists(self) -> bool:
+        """Whether it is there. Raises NotPermitted, StateError where that cannot be found out."""
+        with reporting(self.path, "read"):
+            return self._status("") is not None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the directory and keep everybody else out. Raises Busy, NotPermitted, StateError."""
+        self._take_lock()
+        try:
+            yield
+        finally:
+            lock, self._lock = self._lock, -1
+            with contextlib.suppress(OSError):  # nothing was written through it
+                os.close(lock)
+
+    def keep_lock(self) -> None:
+        """Make what is locked again, where somebody removed it. Raises Busy, NotPermitted, StateError."""
+        with reporting(self.path / LOCK, "read"):
+            lost = self._lock >= 0 and not _same(os.fstat(self._lock), self._status(LOCK))
+        if lost:
+            self._take_lock()
+
+    def _take_lock(self) -> None:
+        with reporting(self.path, "made"):
+            self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with reporting(self.path / LOCK, "locked"):
+            lock = os.open(self.path / LOCK, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                os.close(lock)
+                if isinstance(error, BlockingIOError):
+                    raise Busy(f"{self.path}: another tcp-keepalived is at work here; stop it first") from error
+                raise
+            before, self._lock = self._lock, lock
+            if before >= 0:
+                os.close(before)
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file. Raises NotPermitted, StateError."""
+        with reporting(self.path / name, "read"):
+            return self._status(name) is not None
+
+    def names(self) -> list[str]:
+        """The files in it, none where there is no directory. Raises NotPermitted, StateError."""
+        with reporting(self.path, "read"), contextlib.suppress(FileNotFoundError):
+            return sorted(os.listdir(self.path))
+        return []
+
+    def read(self, name: str) -> bytes | None:
+        """What is in the file, or None where there is none. Raises NotPermitted, StateError."""
+        file = self.path / name
+        with reporting(file, "read"), contextlib.suppress(FileNotFoundError), open(file, "rb") as opened:
+            return opened.read(LARGEST)
+        return None
+
+    def replace(self, name: str, octets: bytes) -> None:
+        """Put this content in its place, durably, or leave all as it was. Raises NotPermitted, StateError."""
+        new = self.path / f"{name}.new"
+        with reporting(self.path / name, "written"):
+            try:
+                with open(new, "wb") as file:
+                    file.write(octets)
+                    file.flush()
+                    os.fsync(file.fileno())
+                new.replace(self.path / name)
+            except OSError:
+                with contextlib.suppress(OSError):  # half of it only takes room
+                    new.unlink(missing_ok=True)
+                raise
+            self._sync()
+
+    def move(self, name: str, to: str) -> None:
+        """Give a file another name, durably. Raises NotPermitted, StateError."""
+        with reporting(self.path / name, "moved aside"):
+            (self.path / name).rename(self.path / to)
+            self._sync()
+
+    def remove(self, name: str) -> None:
+        """Remove a file, durably, if there is one. Raises NotPermitted, StateError."""
+        with reporting(self.path / name, "removed"), contextlib.suppress(FileNotFoundError):
+            (self.path / f"{name}.new").unlink(missing_ok=True)
+            if self._status(name) is None:
+                return
+            (self.path / name).unlink()
+            self._sync()
+
+    def _status(self, name: str) -> os.stat_result | None:
+        with contextlib.suppress(FileNotFoundError):
+            return os.lstat(self.path / name)
+        return None
+
+    def _sync(self) -> None:
+        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+@contextlib.contextmanager
+def reporting(file: Path, verb: str) -> Iterator[None]:
+    """Turn an OSError into a Refusal: the file "cannot be `verb`"."""
+    try:
+        yield
+    except OSError as error:
+        raise refusal(error, file, verb) from error
+
+
+def refusal(error: OSError, file: Path, verb: str) -> Refusal:
+    """One line that names the file and the reason, and the remedy where there is one."""
+    problem = f"{file}: cannot be {verb}: {error.strerror or error}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return NotPermitted(f"{problem}; run as root, or choose another --state-dir")
+    return StateError(problem)
+
+
+def _same(one: os.stat_result, other: os.stat_result | None) -> bool:
+    return other is not None and os.path.samestat(one, other)

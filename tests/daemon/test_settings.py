@@ -1,0 +1,207 @@
+"""System settings set and restored: all or nothing, over whatever others write, and never without a record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from keepaliveD.errors import KernelError, NotPermitted, StateError, Unsupported
+from keepaliveD.model import Because, Outcome, ReportNotRestored, SetSystemKeepalive
+from keepaliveD.records.settings import SettingsRecord
+from keepaliveD.settings import TRIES, SystemSettings
+from tests.daemon.fakes import IDENTITY, KERNEL, OURS, FakeTuner
+
+APPLY = SetSystemKeepalive(OURS, KERNEL, Because.CONFIGURED)
+THEIRS = 4321
+
+
+class Kernel(FakeTuner):
+    """One in which something happens before each exchange, which may also fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before: Callable[[str, int], None] = lambda _key, _value: None
+        self.after: Callable[[str, int], None] = lambda _key, _value: None
+
+    def exchange(self, key: str, expected: int, value: int) -> int:
+        self.before(key, value)
+        stood = super().exchange(key, expected, value)
+        self.after(key, value)
+        return stood
+
+
+@pytest.fixture
+def kernel() -> Kernel:
+    return Kernel()
+
+
+@pytest.fixture
+def record(tmp_path: Path, kernel: Kernel) -> SettingsRecord:
+    return SettingsRecord(tmp_path, IDENTITY, kernel.ranges)
+
+
+@pytest.fixture
+def settings(kernel: Kernel, record: SettingsRecord) -> SystemSettings:
+    return SystemSettings(kernel, record)
+
+
+def on_disk(directory: Path, kernel: Kernel, stands: Mapping[str, int]) -> Mapping[str, int]:
+    """What another process would restore."""
+    return SettingsRecord(directory, IDENTITY, kernel.ranges).due_back(stands).values
+
+
+def test_what_others_wrote_meanwhile_is_recorded_before_it_is_replaced(
+    tmp_path: Path, kernel: Kernel, settings: SystemSettings
+) -> None:
+    """And it is what is said to have been found."""
+    recorded: list[Mapping[str, int]] = []
+
+    def write_once(key: str, _value: int) -> None:
+        if key == "intvl" and len(recorded) == 1:
+            kernel.values["intvl"] = THEIRS
+        recorded.append(on_disk(tmp_path, kernel, OURS))
+
+    kernel.before = write_once
+    outcome = settings.apply(APPLY)
+    assert isinstance(outcome.action, SetSystemKeepalive)
+    assert outcome.action.found == KERNEL | {"intvl": THEIRS}
+    assert kernel.values == OURS
+    assert recorded[-1] == KERNEL | {"intvl": THEIRS}
+    settings.restore()
+    assert kernel.values == KERNEL | {"intvl": THEIRS}
+
+
+def test_who_writes_faster_than_can_be_recorded_keeps_the_setting(kernel: Kernel, settings: SystemSettings) -> None:
+    """The others go back, and it is tried again at a later look."""
+    counter = iter(range(1000, 9000))
+
+    def write_always(key: str, value: int) -> None:
+        if key == "intvl" and value == OURS["intvl"]:
+            kernel.values["intvl"] = next(counter)
+
+    kernel.before = write_always
+    with pytest.raises(KernelError, match="somebody else changes it all the time"):
+        settings.apply(APPLY)
+    assert kernel.values == KERNEL | {"intvl": 1000 + TRIES - 1}
+    kernel.before = lambda _key, _value: None
+    assert settings.restore() == []
+
+
+def failing(wrong: str, value: int) -> Callable[[str, int], None]:
+    """Refuses to set this."""
+
+    def refuse(key: str, wanted: int) -> None:
+        if (key, wanted) == (wrong, value):
+            raise NotPermitted(f"{key}: cannot be set to {value}")
+
+    return refuse
+
+
+@pytest.mark.parametrize("wrong", OURS)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_where_one_setting_fails_all_are_put_back(
+    tmp_path: Path, kernel: Kernel, settings: SystemSettings, wrong: str, when: str
+) -> None:
+    """Also the one that failed: it may have been written all the same."""
+    setattr(kernel, when, failing(wrong, OURS[wrong]))
+    with pytest.raises(NotPermitted, match=wrong):
+        settings.apply(APPLY)
+    assert kernel.values == KERNEL
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_others_set_before_it_is_put_back_stays(kernel: Kernel, settings: SystemSettings) -> None:
+    """Only what is still ours is put back."""
+
+    def refuse(key: str, value: int) -> None:
+        if (key, value) == ("probes", OURS["probes"]):
+            kernel.values["time"] = THEIRS
+            raise NotPermitted("probes: no")
+
+    kernel.before = refuse
+    with pytest.raises(NotPermitted):
+        settings.apply(APPLY)
+    assert kernel.values == KERNEL | {"time": THEIRS}
+
+
+def test_what_cannot_be_put_back_is_said_and_stays_in_the_record(
+    tmp_path: Path, kernel: Kernel, settings: SystemSettings
+) -> None:
+    """That nothing was changed would be a lie."""
+
+    def refuse(key: str, value: int) -> None:
+        failing("probes", OURS["probes"])(key, value)
+        failing("time", KERNEL["time"])(key, value)
+
+    kernel.before = refuse
+    with pytest.raises(NotPermitted, match=r"probes: .*; time cannot be put back now"):
+        settings.apply(APPLY)
+    assert on_disk(tmp_path, kernel, kernel.values) == {"time": KERNEL["time"]}
+
+
+def test_a_kernel_that_cannot_be_read_any_more_keeps_the_record(
+    tmp_path: Path, kernel: Kernel, settings: SystemSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever stands there."""
+
+    def vanish(key: str, _value: int) -> None:
+        if key == "probes":
+            monkeypatch.setattr(kernel, "read", gone)
+            raise Unsupported("probes: gone")
+
+    def gone() -> Mapping[str, int]:
+        raise Unsupported("gone")
+
+    kernel.before = vanish
+    with pytest.raises(Unsupported, match="probes: gone"):
+        settings.apply(APPLY)
+    assert on_disk(tmp_path, kernel, OURS) == KERNEL
+
+
+def test_a_setting_that_cannot_be_restored_hinders_no_other(
+    tmp_path: Path, kernel: Kernel, settings: SystemSettings
+) -> None:
+    """It stays in the record, for another try."""
+    settings.apply(APPLY)
+    kernel.before = failing("intvl", KERNEL["intvl"])
+    restored, refused = settings.restore()
+    assert isinstance(restored.action, SetSystemKeepalive)
+    assert restored.action.values == {"probes": KERNEL["probes"], "time": KERNEL["time"]}
+    assert isinstance(refused.refused, NotPermitted)
+    assert on_disk(tmp_path, kernel, OURS) == {"intvl": KERNEL["intvl"]}
+    kernel.before = lambda _key, _value: None
+    settings.restore()
+    assert kernel.values == KERNEL
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_others_write_while_ours_is_restored_stays(kernel: Kernel, settings: SystemSettings) -> None:
+    """Right before the write that would restore it."""
+    settings.apply(APPLY)
+
+    def write(key: str, _value: int) -> None:
+        if key == "time":
+            kernel.values["time"] = THEIRS
+
+    kernel.before = write
+    outcomes = settings.restore()
+    assert Outcome(ReportNotRestored({"time": THEIRS})) in outcomes
+    assert kernel.values == KERNEL | {"time": THEIRS}
+
+
+def test_a_record_that_cannot_be_removed_is_told_after_what_was_restored(
+    kernel: Kernel, settings: SystemSettings, record: SettingsRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this order: first what was done."""
+    settings.apply(APPLY)
+
+    def stay() -> None:
+        raise StateError("found.json: cannot be removed: Read-only file system")
+
+    monkeypatch.setattr(record, "close", stay)
+    restored, refused = settings.restore()
+    assert not restored.refused
+    assert "all settings are restored" in str(refused.refused)
+    assert kernel.values == KERNEL
