@@ -144,7 +144,8 @@ class Daemon:
     def _rules(self) -> Rules:
         config = self._config
         wanted = self._platform.tuner.names(config.keepalive) if config.apply else {}
-        return Rules(wanted, config.on_drift, config.paths, config.ignore, config.warn_before, config.arm)
+        roles = self._platform.tuner.roles if config.keep_stricter else None
+        return Rules(wanted, config.on_drift, config.paths, config.ignore, config.warn_before, config.arm, roles)
 
     def _watch(self) -> Watcher:
         config = self._config

@@ -227,11 +227,25 @@ class Because(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class SetSystemKeepalive:
-    """Write these sysctls; `found` is what stands there now. Keys are the kernel's names."""
+    """Write these sysctls; `found` is what stands there now. Keys are the kernel's names.
+
+    Nothing is said of those in `quiet`, nor of a refusal with one of the texts in `refused_before`.
+    """
 
     values: Mapping[str, int]
     found: Mapping[str, int]
     because: Because
+    quiet: frozenset[str] = frozenset()
+    refused_before: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Something that happened `count` times within so many seconds; `last` is the value then."""
+
+    count: int
+    last: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +281,23 @@ class Unseen(NamedTuple):
 
 
 NONE_UNSEEN = Unseen()
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRewriter:
+    """Tell that somebody else goes on writing our sysctls. `reapplied`: ours are set again each time."""
+
+    wanted: Mapping[str, int]
+    repeats: Mapping[str, Repeat]
+    reapplied: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReportStricter:
+    """Tell that settings stricter than those configured stand, and that these values are brought about instead."""
+
+    configured: Mapping[str, int]
+    kept: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +342,18 @@ class Disarm:
     connections: tuple[Connection, ...]
 
 
-Action = SetSystemKeepalive | Arm | Disarm | Report | ReportDrift | ReportNotRestored | ReportRecord | ReportUnseen
+Action = (
+    SetSystemKeepalive
+    | Arm
+    | Disarm
+    | Report
+    | ReportDrift
+    | ReportRewriter
+    | ReportStricter
+    | ReportNotRestored
+    | ReportRecord
+    | ReportUnseen
+)
 
 
 class Fate(enum.Enum):

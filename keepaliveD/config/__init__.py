@@ -34,6 +34,7 @@ class Config:
     apply: bool
     restore_on_stop: bool
     on_drift: OnDrift
+    keep_stricter: bool
     interval: float
     warn_before: float
     engine: str
@@ -78,6 +79,7 @@ def _config(document: Document, merged: Merged) -> Config:
         apply=keepalive.apply,
         restore_on_stop=keepalive.restore_on_stop,
         on_drift=OnDrift(keepalive.on_drift),
+        keep_stricter=keepalive.keep_stricter,
         interval=watch.interval,
         warn_before=watch.warn_before,
         engine=watch.engine,

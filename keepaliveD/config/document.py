@@ -158,6 +158,7 @@ class KeepaliveSection(Section):
     probes: Probes = 31
     restore_on_stop: bool = True
     on_drift: Literal["reapply", "yield", "warn"] = "reapply"
+    keep_stricter: bool = True
     arm: Action = "rearm"
     disarm_on_stop: bool = False
     survive_stop: bool = False

@@ -41,6 +41,8 @@ __all__ = [
 def of(outcome: Outcome) -> Iterator[Entry]:
     """Everything to say about an outcome."""
     if outcome.refused:
+        if isinstance(outcome.action, SetSystemKeepalive) and str(outcome.refused) in outcome.action.refused_before:
+            return
         yield Entry("refused", ERROR, str(outcome.refused))
         return
     match outcome.action:

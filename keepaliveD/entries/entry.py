@@ -20,6 +20,7 @@ MESSAGE_IDS = {
     "unarmed": "120c2d510a264f848d250948b3d70c7d",
     "disarmed": "d7f4d3f0888b4ba89180cf8ea5280b53",
     "restored": "2d49ef7e5df7489087930464f2846417",
+    "stricter": "463ebe24150544e98fd41438e6d39185",
     "record": "e84c81bbe90241e5b4ff6376b8121133",
     "refused": "c09fa3436aea4a8dac043e0049a3efb9",
     "unseen": "d91d02da8ed44756b9b4fd2af751d319",

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from keepaliveD.duration import span
 from keepaliveD.entries.entry import ERROR, NOTICE, WARNING, Entry, Value
 from keepaliveD.model import (
     Because,
     ReportDrift,
     ReportNotRestored,
     ReportRecord,
+    ReportRewriter,
+    ReportStricter,
     SetSystemKeepalive,
 )
 
-Reports = ReportDrift | ReportNotRestored | ReportRecord
+Reports = ReportDrift | ReportRewriter | ReportStricter | ReportNotRestored | ReportRecord
 
 
 def of_settings_report(report: Reports) -> Iterator[Entry]:
@@ -21,6 +24,10 @@ def of_settings_report(report: Reports) -> Iterator[Entry]:
     match report:
         case ReportDrift():
             yield from _of_drift(report)
+        case ReportRewriter():
+            yield from _of_rewriter(report)
+        case ReportStricter():
+            yield _of_stricter(report)
         case ReportNotRestored():
             yield from _of_not_restored(report)
         case ReportRecord():
@@ -28,9 +35,11 @@ def of_settings_report(report: Reports) -> Iterator[Entry]:
 
 
 def of_settings(action: SetSystemKeepalive, *, dry_run: bool) -> Iterator[Entry]:
-    """An entry for each setting that was written."""
+    """An entry for each setting that was written, unless nothing is to be said of it."""
     restored = action.because is Because.RESTORE
     for key, value in action.values.items():
+        if key in action.quiet:
+            continue
         found = action.found[key]
         reason = "" if action.because is Because.CONFIGURED else f" ({action.because.value})"
         message = f"{key}: found {found}, {'would set' if dry_run else 'set to'} {value}{reason}"
@@ -53,6 +62,24 @@ def _of_drift(drift: ReportDrift) -> Iterator[Entry]:
         wanted = drift.wanted[key]
         message = f"{key}: was {wanted}, somebody else set it to {found}; {left}"
         yield Entry("drift", WARNING, message, _setting_fields(key, found, wanted))
+
+
+def _of_rewriter(report: ReportRewriter) -> Iterator[Entry]:
+    """An entry for each setting that somebody else goes on writing."""
+    done = "set back each time" if report.reapplied else "left so (keepalive.on_drift = warn)"
+    for key, repeat in report.repeats.items():
+        times = "once more" if repeat.count == 1 else f"{repeat.count} more times"
+        within = span(round(repeat.seconds))
+        message = f"{key}: changed {times} by somebody else in {within}, last to {repeat.last}; {done}"
+        fields = _setting_fields(key, repeat.last, report.wanted[key])
+        yield Entry("drift", WARNING, message, fields | {"KEEPALIVE_COUNT": repeat.count})
+
+
+def _of_stricter(report: ReportStricter) -> Entry:
+    """One entry for all that is kept."""
+    kept = ", ".join(f"{key} = {value} (configured: {report.configured[key]})" for key, value in report.kept.items())
+    message = f"stricter settings stand and are kept: {kept}; to set those configured: keepalive.keep_stricter = false"
+    return Entry("stricter", NOTICE, message)
 
 
 def _of_not_restored(report: ReportNotRestored) -> Iterator[Entry]:

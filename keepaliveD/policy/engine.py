@@ -29,6 +29,7 @@ from keepaliveD.policy import activity, announce, arming
 from keepaliveD.policy.connections import connections
 from keepaliveD.policy.forecast import Forecast
 from keepaliveD.policy.judge import Judgement, judge
+from keepaliveD.policy.strictness import Roles
 from keepaliveD.policy.sysctls import OnDrift, SystemKeepalive
 from keepaliveD.sockets import SocketTable
 
@@ -40,6 +41,7 @@ class Rules:
     """What the administrator wants. `wanted` is empty where the settings are not in our care.
 
     Of `arm` the first that matches a socket counts, and the last matches all.
+    `roles` are those of the system's settings where stricter ones that stand are kept.
     """
 
     wanted: Mapping[str, int]
@@ -48,6 +50,7 @@ class Rules:
     ignore: Sequence[IPNetwork]
     warn_before: float
     arm: Sequence[ArmRule] = ()
+    roles: Roles | None = None
 
 
 class Engine:
@@ -66,7 +69,7 @@ class Engine:
         self._rules = rules
         self._memory = arming.reconsider(self._memory)
         self._cannot_arm = False
-        self._settings = SystemKeepalive(rules.wanted, rules.on_drift)
+        self._settings = SystemKeepalive(rules.wanted, rules.on_drift, rules.roles)
 
     def observe(self, table: SocketTable, found: FoundSettings = NOT_CARED_FOR) -> tuple[Judgement, list[Action]]:
         """Judge this snapshot, and choose what to do about it and about these system settings."""
@@ -76,7 +79,7 @@ class Engine:
         news, self._memory = announce.choose(
             judgement.forecast, memory, judgement.table.sockets, self._rules.warn_before, being_armed
         )
-        actions = [*self._report_record(found.troubles), *self._settings.observe(found), *to_arm]
+        actions = [*self._report_record(found.troubles), *self._settings.observe(found, table.taken_at), *to_arm]
         if table.unseen != self._unseen:
             self._unseen = table.unseen
             actions.append(ReportUnseen(table.unseen))

@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from keepaliveD.model import Action, Because, FoundSettings, Outcome, ReportDrift, SetSystemKeepalive
+from keepaliveD.model import (
+    FOREVER,
+    Action,
+    Because,
+    FoundSettings,
+    Outcome,
+    ReportDrift,
+    ReportRewriter,
+    ReportStricter,
+    SetSystemKeepalive,
+)
+from keepaliveD.policy.repeats import Repeats
+from keepaliveD.policy.strictness import Roles, keep_stricter
+
+FIRST_RETRY = 1.0  # seconds after which what was refused is tried again, then twice as many, and so on
+LONGEST_RETRY = 300.0  # seconds
 
 
 class OnDrift(enum.Enum):
@@ -16,55 +32,104 @@ class OnDrift(enum.Enum):
     WARN = "warn"
 
 
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """A value that is left as it is until some time, or until it changes; and why, if writing it was refused."""
+
+    value: int
+    until: float = FOREVER
+    pause: float = 0.0
+    reason: str = ""
+
+
 class SystemKeepalive:
     """The settings in our care: the kernel's numbers by the kernel's names.
 
     A setting that was never in place is applied; one that was, and is no longer, has drifted.
+    With `roles`, a stricter setting that stands without us is kept: at the start, and with REAPPLY always.
     """
 
-    def __init__(self, wanted: Mapping[str, int], on_drift: OnDrift) -> None:
+    def __init__(self, wanted: Mapping[str, int], on_drift: OnDrift, roles: Roles | None = None) -> None:
         self._wanted = wanted
         self._on_drift = on_drift
-        self._were_in_place: set[str] = set()
-        self._left_alone: dict[str, int] = {}  # values of others that stay until they change again
+        self._roles = roles
+        self._target: Mapping[str, int] = {}
+        self._kept: Mapping[str, int] = {}
+        self._in_place: dict[str, int] = {}  # the value that was, when it last was
+        self._left: dict[str, _Left] = {}
         self._yielded: set[str] = set()
+        self._repeats = Repeats()
+        self._now = 0.0
 
-    def observe(self, settings: FoundSettings) -> list[Action]:
+    def observe(self, found: FoundSettings, now: float) -> list[Action]:
         """Compare what stands with what should."""
-        found = settings.stands
-        in_place = {key for key, value in self._wanted.items() if found[key] == value}
-        self._were_in_place |= in_place
-        self._left_alone = {key: value for key, value in self._left_alone.items() if key not in in_place}
+        self._now = now
+        actions = self._aim(found.without_us)
+        stands = {key: found.stands[key] for key in self._target}
+        in_place = {key: value for key, value in self._target.items() if stands[key] == value}
+        self._in_place |= in_place
+        self._left = {key: left for key, left in self._left.items() if key not in in_place}
         off = {
-            key: found[key]
-            for key in self._wanted.keys() - in_place - self._yielded
-            if found[key] != self._left_alone.get(key)
+            key: stands[key]
+            for key in self._target.keys() - in_place.keys() - self._yielded
+            if not self._is_left(key, stands[key])
         }
-        drifted = {key: value for key, value in off.items() if key in self._were_in_place}
-        missing = {key: value for key, value in off.items() if key not in self._were_in_place}
-        return self._set(missing, Because.CONFIGURED) + self._on_drifted(drifted)
+        drifted = {key: value for key, value in off.items() if self._in_place.get(key, value) != value}
+        missing = {key: value for key, value in off.items() if key not in drifted}
+        return [*actions, *self._set(missing, Because.CONFIGURED), *self._on_drifted(drifted)]
 
     def record(self, outcome: Outcome) -> None:
-        """Learn what came of it: what could not be written is not tried again until it changes."""
+        """Learn what came of it: what was refused is tried again after a while, or once it changes."""
         action = outcome.action
         if not isinstance(action, SetSystemKeepalive):
             return
-        if outcome.refused or outcome.dry_run:
-            self._left_alone |= action.found
+        if outcome.dry_run:
+            self._left |= {key: _Left(value) for key, value in action.found.items()}
+        elif outcome.refused:
+            self._left |= {key: self._refused(key, value, outcome) for key, value in action.found.items()}
         else:
-            self._were_in_place |= action.values.keys()
+            self._in_place |= action.values
+            self._left = {key: left for key, left in self._left.items() if key not in action.values}
+
+    def _aim(self, without_us: Mapping[str, int]) -> list[Action]:
+        """Choose what should stand; what is kept because it is stricter is told once, and when it changes."""
+        if self._roles is None:
+            self._target = self._wanted
+        elif not self._target or self._on_drift is OnDrift.REAPPLY:
+            self._target = keep_stricter(without_us, self._wanted, self._roles)
+        before = self._kept
+        self._kept = {key: value for key, value in self._target.items() if value != self._wanted[key]}
+        if not self._kept or self._kept == before:
+            return []
+        return [ReportStricter({key: self._wanted[key] for key in self._kept}, self._kept)]
+
+    def _is_left(self, key: str, value: int) -> bool:
+        left = self._left.get(key)
+        return left is not None and left.value == value and self._now < left.until
+
+    def _refused(self, key: str, value: int, outcome: Outcome) -> _Left:
+        before = self._left.get(key)
+        pause = min(2 * before.pause, LONGEST_RETRY) if before and before.pause else FIRST_RETRY
+        return _Left(value, self._now + pause, pause, str(outcome.refused))
 
     def _on_drifted(self, drifted: Mapping[str, int]) -> list[Action]:
-        if not drifted:
-            return []
-        if self._on_drift is OnDrift.REAPPLY:
-            return self._set(drifted, Because.DRIFT)
-        if self._on_drift is OnDrift.YIELD:
-            self._yielded |= drifted.keys()
-        self._left_alone |= drifted
-        wanted = {key: self._wanted[key] for key in drifted}
-        return [ReportDrift(wanted, drifted, yielded=self._on_drift is OnDrift.YIELD)]
+        loud = {key: value for key, value in drifted.items() if self._repeats.happened(key, value, self._now)}
+        actions: list[Action] = []
+        if drifted and self._on_drift is OnDrift.REAPPLY:
+            actions += self._set(drifted, Because.DRIFT, quiet=drifted.keys() - loud.keys())
+        elif drifted:
+            self._left |= {key: _Left(value) for key, value in drifted.items()}
+            if self._on_drift is OnDrift.YIELD:
+                self._yielded |= drifted.keys()
+            if loud:
+                yielded = self._on_drift is OnDrift.YIELD
+                actions.append(ReportDrift({key: self._target[key] for key in loud}, loud, yielded=yielded))
+        if repeats := self._repeats.due(self._now):
+            wanted = {key: self._target[key] for key in repeats}
+            actions.append(ReportRewriter(wanted, repeats, reapplied=self._on_drift is OnDrift.REAPPLY))
+        return actions
 
-    def _set(self, found: Mapping[str, int], because: Because) -> list[Action]:
-        values = {key: value for key, value in self._wanted.items() if key in found}
-        return [SetSystemKeepalive(values, found, because)] if values else []
+    def _set(self, found: Mapping[str, int], because: Because, quiet: Iterable[str] = ()) -> list[Action]:
+        values = {key: value for key, value in self._target.items() if key in found}
+        before = {self._left[key].reason for key in values if key in self._left}
+        return [SetSystemKeepalive(values, found, because, frozenset(quiet), frozenset(before))] if values else []

@@ -91,6 +91,20 @@ def test_a_value_written_by_others_while_ours_is_restored_stays(tmp_path: Path, 
     assert host.keepalive == UNTUNED | {TIME: THEIRS}
 
 
+def test_who_rewrites_a_setting_all_the_time_is_told_of_a_few_times_and_loses_nothing(
+    tmp_path: Path, host: Namespace
+) -> None:
+    """At once, then as a count at growing pauses; ours is set again at every look."""
+    with Home(tmp_path, configuration()).daemon(host) as daemon:
+        for value in range(4000, 4012):
+            host.set_sysctl(TIME, value)
+            assert awaited(lambda: host.sysctl(TIME) == TUNED[TIME])
+        host.set_sysctl(TIME, 4999)
+        daemon.stop()
+        assert len(daemon.heard("drift")) <= 2
+        assert host.keepalive == UNTUNED | {TIME: 4999}
+
+
 # the disk fails
 
 
@@ -143,6 +157,23 @@ class FullDisk:
 
     def _inside(self, daemon: Daemon) -> Path:
         return Path(f"/proc/{daemon.pid}/root{self._state}")
+
+
+def test_what_a_full_disk_refused_is_done_once_there_is_room(tmp_path: Path, host: Namespace) -> None:
+    """The refusal is told once."""
+    home = Home(tmp_path, configuration())
+    disk = FullDisk(home)
+    with home.daemon(host, through=disk.through) as daemon:
+        disk.fill(daemon)
+        host.set_sysctl(TIME, THEIRS)
+        assert "No space left" in daemon.expect("refused", within=LONG)["MESSAGE"]
+        time.sleep(4 * SCAN)
+        assert host.sysctl(TIME) == THEIRS
+        disk.empty(daemon)
+        assert awaited(lambda: host.sysctl(TIME) == TUNED[TIME])
+        daemon.stop()
+        assert len(daemon.heard("refused")) == 1
+    assert host.keepalive == UNTUNED | {TIME: THEIRS}
 
 
 def test_a_full_disk_hinders_no_restoring(tmp_path: Path, host: Namespace) -> None:
@@ -350,6 +381,52 @@ def test_a_state_directory_that_cannot_be_is_one_line(tmp_path: Path, host: Name
     done = host.run(*CTL, "restore", f"--state-dir={tmp_path / name}")
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == (1 if done.returncode else 0)
+
+
+# stricter settings
+
+
+STRICTER = {TIME: 60, INTERVAL: 10, PROBES: 5}
+LOOSER = {TIME: 180, INTERVAL: 20, PROBES: 31}
+
+
+def looser(*more: str) -> str:
+    """A configuration with the default settings."""
+    text = configuration(*more, idle=LOOSER[TIME])
+    return text.replace('interval = "1s"', 'interval = "20s"').replace("probes = 5", "probes = 31")
+
+
+def test_stricter_settings_that_stand_are_kept_and_said(tmp_path: Path, host: Namespace) -> None:
+    """Somebody chose them; one entry tells what was configured, and how to have it."""
+    host.keepalive = STRICTER
+    with Home(tmp_path, looser()).daemon(host) as daemon:
+        assert host.keepalive == STRICTER
+        (entry,) = daemon.heard("stricter")
+        assert f"{TIME} = 60 (configured: 180)" in entry["MESSAGE"]
+        assert "keepalive.keep_stricter = false" in entry["MESSAGE"]
+        host.keepalive = UNTUNED
+        assert awaited(lambda: host.keepalive == LOOSER)
+        daemon.stop()
+    assert host.keepalive == UNTUNED
+
+
+def test_a_configuration_may_say_that_stricter_settings_are_not_kept(tmp_path: Path, host: Namespace) -> None:
+    """They are restored at the end, as all that was found."""
+    host.keepalive = STRICTER
+    with Home(tmp_path, looser("keep_stricter = false")).daemon(host) as daemon:
+        assert host.keepalive == LOOSER
+        daemon.stop()
+    assert host.keepalive == STRICTER
+
+
+def test_what_was_ours_before_a_reload_is_nothing_stricter_that_stands(tmp_path: Path, host: Namespace) -> None:
+    """Nobody else chose it."""
+    with Home(tmp_path, configuration()).daemon(host) as daemon:
+        assert host.keepalive == TUNED
+        daemon.reload(looser())
+        assert awaited(lambda: host.keepalive == LOOSER)
+        daemon.stop()
+    assert host.keepalive == UNTUNED
 
 
 # the window

@@ -135,14 +135,14 @@ def test_what_somebody_else_has_set_is_seen_as_drift_and_not_given_back(world: W
     def look() -> FoundSettings:
         return SystemSettings(world.tuner, record).look(cared_for=True)
 
-    settings.observe(FoundSettings(found, found))
+    settings.observe(FoundSettings(found, found), 0)
     settings.record(apply(world, record))
-    assert settings.observe(look()) == []
+    assert settings.observe(look(), 15) == []
 
     key = [*world.ours][-1]
     theirs = {key: world.ours[key] * 2}
     write(world.tuner, theirs)
-    assert settings.observe(look()) == [ReportDrift({key: world.ours[key]}, theirs, yielded=False)]
+    assert settings.observe(look(), 30) == [ReportDrift({key: world.ours[key]}, theirs, yielded=False)]
 
     outcomes = SystemSettings(world.tuner, record).restore()
     assert Outcome(ReportNotRestored(theirs)) in outcomes
