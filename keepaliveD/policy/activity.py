@@ -216,19 +216,19 @@ def _learn_timers(memory: Activity, table: SocketTable) -> Activity:
     expiry, while that is the same; and exactly where a check has just found nothing new and set the timer
     to the rest.
     """
-    sockets = table.sockets
+    sockets, earlier = table.sockets, memory.expires_at
     ticking = table.taken_at + sockets["expires"].astype(np.float64) + IF_TICKING[sockets["timer"]]
+    overdue = (sockets["expires"] == 0) & (earlier <= ticking)  # since when, only the memory knows
+    ticking = np.where(overdue, earlier, ticking)
     if sockets["keepidle"].any():
         on = sockets["keepalive"] == Switch.ON.value
         keepidle = np.where(on, sockets["keepidle"], np.nan)
         return replace(memory, expires_at=ticking, keepidle=keepidle, knows_keepidle=on)
-    heard, earlier = heard_at(table), memory.expires_at
+    heard = heard_at(table)
     length = ticking - heard
     same = np.abs(ticking - earlier) < SAME_TIMER
     checked = ~same & (heard <= earlier) & (sockets["probes"] == 0) & ~np.isnan(ticking)
     keepidle = np.where(same, np.fmax(memory.keepidle, length), length)
-    overdue = (sockets["expires"] == 0) & same  # it says nothing more
-    keepidle = np.where(overdue, memory.keepidle, keepidle)
     hidden = HIDES_KEEPALIVE[sockets["timer"]]
     return replace(
         memory,

@@ -39,7 +39,8 @@ def choose(
     """Return what to announce, and the memory that it was announced.
 
     Nobody is warned of those that are being armed now: what comes of that is told anyway.
-    A warning is due when the cut is near and this verdict was not yet told, or long ago.
+    A warning is due when the cut is near and this verdict was not yet told, or long ago; not where the peer
+    probes, as long as it is uncertain whether it does so in time: it has, as often as it was heard.
     A cut is told once, as soon as it is certain.
     A recovery is told once an hour at the most: when a packet passed after all, or when something now
     keeps the connection alive for good. A connection that goes to and fro then is told of no more.
@@ -50,6 +51,7 @@ def choose(
     rows = np.flatnonzero((forecast.cut_at <= now + warn_before) | (activity.told != 0))  # nobody else can be news
     verdict, told, told_at = forecast.verdict[rows], activity.told[rows], activity.told_at[rows]
     at_risk = (verdict == Verdict.LATE.value) | (verdict == Verdict.BARE.value)
+    at_risk &= forecast.confirmed[rows] | (forecast.due[rows] != Due.PEER.value)
     near = forecast.cut_at[rows] - now <= lead(forecast.timeout[rows], warn_before)
     stale = (now - told_at >= AGAIN_AFTER) & (activity.last_packet[rows] > told_at)
     warn = at_risk & near & ((told != verdict) | stale)

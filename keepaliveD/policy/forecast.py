@@ -51,9 +51,10 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
     own_at, own_by = _own_probe(table, activity)
     peer_at = activity.last_packet + activity.peer_period
     peer_by = activity.last_packet_by + activity.peer_period * (1 + TIMER_SLACK)
-    peer_probes = (peer_by >= now) & (peer_at < ends)
+    peer_probes = (peer_by >= now) & (activity.peer_period < FOREVER)
     peer_at, peer_by = np.where(peer_probes, peer_at, FOREVER), np.where(peer_probes, peer_by, FOREVER)
     due_at, due_by = np.fmin(peer_at, own_at), np.fmin(peer_by, own_by)  # which pass over NaN
+    likely_by = np.fmin(peer_at, own_by)  # a probe came through after such a silence before
 
     due = np.full(len(sockets), Due.NOTHING, np.uint8)
     _put(due, Due.PEER, peer_probes)
@@ -65,10 +66,11 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
         if pending.any():
             due[pending], sure[pending] = what, True
             due_at[pending] = due_by[pending] = now + sockets["expires"][pending].astype(np.float64)
+            likely_by[pending] = due_by[pending]
 
     verdict = np.full(len(sockets), Verdict.BARE, np.uint8)
     _put(verdict, Verdict.LATE, due != Due.NOTHING.value)
-    _put(verdict, Verdict.SAFE, (due_by < ends) | (timeout == FOREVER))
+    _put(verdict, Verdict.SAFE, (likely_by < ends) | (timeout == FOREVER))
     _put(verdict, Verdict.CUT, now >= ends)
     _put(verdict, Verdict.UNKNOWN, np.isnan(cut_at) & (timeout != FOREVER))
 

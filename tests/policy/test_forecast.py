@@ -84,7 +84,10 @@ def test_a_peer_that_has_stopped_probing_saves_nobody() -> None:
 
 def test_a_peer_that_probes_too_late_saves_nobody() -> None:
     scans = [table(1000.0, idle(0.0)), table(1290.0, idle(290.0)), table(1305.0, idle(305.0, segments_in=11))]
-    assert watch(*scans).forecast.verdict[0] == Verdict.BARE
+    forecast = watch(*scans).forecast
+    assert (forecast.verdict[0], bool(forecast.confirmed[0])) == (Verdict.LATE, False)
+    scans.append(table(1594.0, idle(594.0, segments_in=11)))
+    assert watch(*scans).forecast.verdict[0] == Verdict.CUT
 
 
 def test_the_peers_probe_saves_what_our_own_keepalive_would_not() -> None:
