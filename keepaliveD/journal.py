@@ -10,7 +10,6 @@ import os
 import queue
 import select
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol, TextIO
@@ -18,6 +17,7 @@ from typing import Protocol, TextIO
 from keepaliveD.entries import WARNING, Entry
 from keepaliveD.errors import KernelError, Unsupported
 from keepaliveD.text import printable, quoted
+from keepaliveD.threads import Task
 
 IDENTIFIER = "tcp-keepalived"
 FORMATS = ("auto", "journal", "syslog", "text", "json")
@@ -68,11 +68,10 @@ class _Background:
         self._entries: queue.Queue[Entry | None] = queue.Queue(room)
         self._dropped = 0
         self._closing = False
-        self._writer = threading.Thread(target=self._write, name="log", daemon=True)
         try:
-            self._writer.start()
-        except RuntimeError as error:
-            raise KernelError(f"the log cannot be written: {error}; raise the limit of processes or memory") from error
+            self._writer = Task(self._write)
+        except OSError as error:
+            raise KernelError(f"the log cannot be written: {error}") from error
 
     def __call__(self, entry: Entry) -> None:
         """Queue one entry; count it where there is no room."""
@@ -89,7 +88,7 @@ class _Background:
         self._closing = True
         with contextlib.suppress(queue.Full):
             self._entries.put_nowait(None)
-        self._writer.join(PATIENCE)
+        self._writer.wait(PATIENCE)
 
     def _write(self) -> None:
         while not (self._closing and self._entries.empty()) and (entry := self._entries.get()):

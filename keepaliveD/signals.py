@@ -1,7 +1,7 @@
 """The signals that mean something to the daemon, as events that its loop waits for.
 
-The interpreter's own handler writes the number of each signal into a socket, and the loop reads it
-there when it is ready: so no signal interrupts a write to a record. They must be caught before
+A handler notes each signal, and the interpreter writes to a socket that wait() watches, for one that
+comes just before the wait: so no signal interrupts a write to a record. They must be caught before
 anything else is imported: the default action of all three ends the process, settings changed.
 
 sigtimedwait(2) would be less code, but CPython 3.6 to 3.13 takes the EINTR of a process that was
@@ -15,7 +15,13 @@ import functools
 import select
 import signal
 import socket
+import sys
+import time
 from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 STOP = frozenset({signal.SIGTERM, signal.SIGINT})
 RELOAD = signal.SIGHUP
@@ -31,7 +37,8 @@ def catch() -> None:
     _, sink = _ends()
     signal.set_wakeup_fd(sink.fileno(), warn_on_full_buffer=False)
     for each in ALL:
-        signal.signal(each, lambda *_: None)
+        signal.signal(each, lambda number, _: _caught.append(signal.Signals(number)))
+    sys.unraisablehook = _ignore
 
 
 def release() -> None:
@@ -41,12 +48,18 @@ def release() -> None:
 
 def wait(seconds: float) -> signal.Signals | None:
     """Return the next signal, or None once the time is over."""
-    if not _caught:
-        events, _ = _ends()
-        select.select([events], [], [], min(seconds, LONGEST))
-        with contextlib.suppress(BlockingIOError):
-            _caught.extend(signal.Signals(number) for number in events.recv(1024) if number in ALL)
+    events, _ = _ends()
+    deadline = time.monotonic() + min(seconds, LONGEST)
+    while not _caught and (left := deadline - time.monotonic()) > 0:
+        select.select([events], [], [], left)
+        with contextlib.suppress(OSError):  # nothing in there, or the note of a signal that was taken long ago
+            events.recv(1024)
     return _caught.popleft() if _caught else None
+
+
+def _ignore(what: UnraisableHookArgs) -> None:
+    """Say in one line what the interpreter could not raise: that socket cannot be written to, for example."""
+    print(f"ignored: {type(what.exc_value).__name__}: {what.exc_value}", file=sys.stderr)
 
 
 @functools.cache

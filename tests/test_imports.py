@@ -21,6 +21,7 @@ FLOORS = {  # a room imports what stands on its own floor or below
     "keepaliveD.errors": 0,
     "keepaliveD.text": 0,
     "keepaliveD.duration": 0,
+    "keepaliveD.threads": 0,
     "keepaliveD.config": 1,
     "keepaliveD.policy": 1,
     "keepaliveD.platforms": 2,

@@ -68,7 +68,6 @@ def test_a_pause_of_any_length_is_survived(home: Home, seconds: float) -> None:
         assert host.keepalive == UNTUNED
         _, said = process.communicate()
         assert "drift" not in said
-        assert said.count("restored") <= 3
 
 
 def test_a_log_that_nobody_reads_does_not_make_it_deaf(home: Home) -> None:

@@ -71,7 +71,7 @@ class Cookies:
 
     def _forget_answers(self) -> None:
         """Or they would be taken for those to the next requests."""
-        while True:
+        for _ in range(2 * AT_ONCE):  # each answer, and an error for each
             try:
                 self._socket.recv_into(self._space)
             except BlockingIOError:

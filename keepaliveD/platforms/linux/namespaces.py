@@ -6,12 +6,14 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from keepaliveD.threads import Task
+
 Result = TypeVar("Result")
 
+PATIENCE = 10.0  # seconds for what is done inside
 CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
 
 
@@ -52,7 +54,7 @@ def _candidates(root: Path) -> Iterator[str]:
 def inside(path: str, work: Callable[[], Result]) -> Result:
     """The result of `work`, done in the namespace at `path` by a thread of its own.
 
-    Raises OSError where the namespace is gone or may not be entered.
+    Raises OSError where the namespace is gone or may not be entered, or nothing comes of it in time.
     """
 
     def enter_and_work() -> Result:
@@ -63,8 +65,7 @@ def inside(path: str, work: Callable[[], Result]) -> Result:
             os.close(fd)
         return work()
 
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(enter_and_work).result()
+    return Task(enter_and_work).result(within=PATIENCE)
 
 
 def enter(fd: int) -> None:
