@@ -225,7 +225,12 @@ class Home:
     @property
     def command(self) -> tuple[str, ...]:
         """What starts the daemon here."""
-        return (*DAEMON, f"--config={self.file}", f"--state-dir={self.state}", "--log-format=json")
+        return (*DAEMON, *self.options)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """With which it is started."""
+        return (f"--config={self.file}", f"--state-dir={self.state}", "--log-format=json")
 
     def restore(self, namespace: Namespace) -> None:
         """Have keepalivectl give back what a daemon left."""

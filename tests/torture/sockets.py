@@ -1,0 +1,200 @@
+"""kill -9 while sockets of programs are armed: they stay armed, and are disarmed exactly, whoever set them since."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, socket
+from subprocess import Popen
+
+from tests.kernel.loopback import Host, Settings, forgetful, settings
+from tests.kernel.processes import CTL, ENABLE, REARM, SCAN, Home
+from tests.kernel.rig import INTERVAL, PROBES, TIME
+from tests.torture.kills import await_ready, fresh, kill
+from tests.torture.kind import Cases, Counts, Failure, Kind
+from tests.torture.program import whole_output
+
+ENGINES = ("netlink", "bpf")
+ROUNDS = 100  # with each engine
+SHORT = 5
+LIFE = 0.6  # seconds in which the daemon arms what there is, and a little more
+ARMING = 0.01  # seconds that recording and setting take
+OPTIONS = {
+    "on": (SOL_SOCKET, SO_KEEPALIVE),
+    "idle": (IPPROTO_TCP, TCP_KEEPIDLE),
+    "interval": (IPPROTO_TCP, TCP_KEEPINTVL),
+    "probes": (IPPROTO_TCP, TCP_KEEPCNT),
+}
+Choice = dict[str, int]  # options that a program set
+
+
+def set_options(sock: socket, choice: Choice) -> None:
+    """As its program does."""
+    for option, value in choice.items():
+        sock.setsockopt(*OPTIONS[option], value)
+
+
+def with_options(system: Settings, choice: Choice) -> Settings:
+    """What stands in a socket where its program set these, and the rest is the system's."""
+    every = {**system._asdict(), **choice}
+    return Settings(bool(every["on"]), every["idle"], every["interval"], every["probes"])
+
+
+@dataclass
+class Client:
+    """A program's socket: what it chose before the daemon came, and what it set since."""
+
+    sock: socket
+    chosen: Choice
+    since: Choice = field(default_factory=dict)
+
+    def examine(self, system: Settings) -> None:
+        """Once all is put back there stands what its program set, and else what the system says.
+
+        A program that set something after it was armed is left with all that stands there.
+        """
+        stands = settings(self.sock)
+        without_us = with_options(system, self.chosen | self.since)
+        wrong = [option for option in OPTIONS if getattr(stands, option) != getattr(without_us, option)]
+        if any(option in self.since or not self.since for option in wrong):
+            raise Failure(f"{stands} stands instead of {without_us}; chosen {self.chosen}, since then {self.since}")
+
+
+def one_round(seed: str, directory: Path) -> Counts:
+    """One machine's life; the seed is an engine and a number."""
+    engine, dice = seed.split("-", maxsplit=1)[0], random.Random(seed)
+    counts: Counts = Counter()
+    with Host(directory) as host:
+        found = {key: fresh(key, dice, set()) for key in (TIME, INTERVAL, PROBES)}
+        host.namespace.keepalive = found
+        clients = [Client(host.connection(), choice(dice)) for _ in range(dice.randint(1, 5))]
+        for client in clients:
+            set_options(client.sock, client.chosen)
+        home = Home(directory, "")
+        for _ in range(dice.randint(1, 2)):
+            home.configure(arming(engine, dice))
+            killed(host, home, clients, dice, counts)
+        for step in dice.choice(ENDS):
+            step(host, home, engine)
+        if host.namespace.keepalive != found:
+            raise Failure(f"{host.namespace.keepalive} stands instead of {found}")
+        for client in clients:
+            client.examine(Settings(False, found[TIME], found[INTERVAL], found[PROBES]))
+    return counts
+
+
+def choice(dice: random.Random) -> Choice:
+    """What programs set: mostly nothing or keepalive alone, sometimes all."""
+    values = {
+        "on": dice.randint(0, 1),
+        "idle": dice.choice((2, 100, 7200, 30_000)),
+        "interval": dice.choice((1, 20, 75, 3000)),
+        "probes": dice.choice((2, 5, 9, 100)),
+    }
+    usual = ((), (), ("on",), ("on",), ("idle",), ("on", "idle"), tuple(OPTIONS))
+    return {option: values[option] for option in dice.choice((*usual, dice.sample(list(OPTIONS), 2)))}
+
+
+def arming(engine: str, dice: random.Random) -> str:
+    """A configuration that arms."""
+    rule, timeout = dice.choice((ENABLE, ENABLE, REARM)), dice.choice((5, 30, 200))
+    return forgetful(rule, timeout, apply=dice.random() < 0.5).replace('"netlink"', f'"{engine}"')
+
+
+def killed(host: Host, home: Home, clients: list[Client], dice: random.Random, counts: Counts) -> None:
+    """A daemon that is killed at some moment; programs may set something before."""
+    with host.namespace.running(*home.command) as daemon:
+        dice.choice((anywhere, while_it_arms, while_it_rescans))(home, daemon, dice)
+        if dice.random() < 0.3:
+            client, since = dice.choice(clients), choice(dice)
+            set_options(client.sock, since)
+            client.since |= since
+            counts["set by its program"] += bool(since)
+            time.sleep(dice.uniform(0, 2 * SCAN))
+        kill(daemon, counts)
+    stands = [settings(client.sock) for client in clients]
+    counts["armed when killed"] += sum(each.on for each in stands)
+
+
+def anywhere(_home: Home, _daemon: Popen[str], dice: random.Random) -> None:
+    """From its first instruction to its first scans."""
+    time.sleep(dice.uniform(0, LIFE))
+
+
+def while_it_arms(home: Home, _daemon: Popen[str], dice: random.Random) -> None:
+    """From the record on, if there is something to arm."""
+    before, deadline = version(home), time.monotonic() + LIFE
+    while version(home) == before and time.monotonic() < deadline:
+        time.sleep(0.0001)
+    time.sleep(dice.uniform(0, ARMING))
+
+
+def while_it_rescans(_home: Home, daemon: Popen[str], dice: random.Random) -> None:
+    """When all is armed."""
+    await_ready(daemon)
+    time.sleep(dice.uniform(0, 2 * SCAN))
+
+
+def version(home: Home) -> list[tuple[str, int, int]]:
+    """Which records of armed sockets there are, and how long they are."""
+    return sorted((file.name, file.stat().st_ino, file.stat().st_size) for file in home.state.glob("armed*"))
+
+
+# ends
+
+
+def disarm(host: Host, home: Home, _engine: str) -> None:
+    """By keepalivectl."""
+    _run(host, "disarm", home)
+
+
+def restore(host: Host, home: Home, _engine: str) -> None:
+    """By keepalivectl."""
+    _run(host, "restore", home)
+
+
+def stop_disarming(host: Host, home: Home, engine: str) -> None:
+    """By a daemon that puts back everything when it stops."""
+    configuration = forgetful("", apply=True).replace('"netlink"', f'"{engine}"')
+    home.configure(configuration.replace("apply = true", "disarm_on_stop = true"))
+    with host.namespace.running(*home.command) as daemon:
+        await_ready(daemon)
+        daemon.send_signal(signal.SIGTERM)
+        said = whole_output(daemon)
+    if daemon.returncode or "Traceback" in said:
+        raise Failure(f"the last daemon ended with {daemon.returncode}: {said[-300:].strip()}")
+
+
+ENDS: tuple[tuple[Callable[[Host, Home, str], None], ...], ...] = (
+    (disarm, restore),
+    (restore, disarm),
+    (stop_disarming,),
+)
+
+
+def _run(host: Host, command: str, home: Home) -> None:
+    done = host.namespace.run(*CTL, command, f"--state-dir={home.state}")
+    if done.returncode or done.stderr:
+        raise Failure(f"{command} ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+
+
+def seeds(rounds: int) -> Iterator[str]:
+    """The same number with each engine."""
+    for number in range(rounds):
+        for engine in ENGINES:
+            yield f"{engine}-{number}"
+
+
+CASES = Cases(lambda: seeds(ROUNDS), lambda: seeds(SHORT), one_round)
+KIND = Kind(
+    "sockets",
+    "armed sockets stay armed, and are disarmed to what their programs set",
+    lambda: contextlib.nullcontext(CASES),
+    at_once=3,
+)
