@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import signal
 import sys
 
 from tests.torture.kind import HEADING, torture
@@ -24,6 +25,7 @@ def main() -> int:
     chosen = [kind for kind in KINDS if not options.kinds or kind.name in options.kinds]
     if options.seed and len(chosen) != 1:
         parser.error("a seed is that of one kind: name it")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what is under way is ended as by SIGINT
     tallies = []
     for kind in chosen:
         tallies.append(torture(kind, short=options.short, only=options.seed or ""))

@@ -13,7 +13,6 @@ import random
 import re
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +26,7 @@ from keepaliveD.entries import MESSAGE_IDS
 from tests.kernel.processes import Home
 from tests.kernel.rig import DIE_WITH_US, INTERVAL, PROBES, TIME, Namespace
 from tests.torture.errnos import AGAIN, plausible
-from tests.torture.kind import Cases, Counts, Failure, Kind
+from tests.torture.kind import Cases, Counts, Failure, Kind, directory
 from tests.torture.program import Listener, ended_well
 
 FOUND = {TIME: 7201, INTERVAL: 73, PROBES: 11}
@@ -75,9 +74,9 @@ def configuration(engine: str, idle: int = OURS[TIME]) -> str:
 class Place:
     """A namespace with a connection at risk, and the daemon's files."""
 
-    def __init__(self, directory: Path, engine: str) -> None:
+    def __init__(self, home: Path, engine: str) -> None:
         self.engine = engine
-        self.home = Home(directory, configuration(engine))
+        self.home = Home(home, configuration(engine))
         with contextlib.ExitStack() as stack:
             self.host = stack.enter_context(Namespace())
             self.host.keepalive = FOUND
@@ -140,9 +139,9 @@ WHOLE = ("strace", "-D", "-f", "--quiet=all", "--string-limit=400")
 
 def use(name: str, engine: str) -> Use:
     """Of a run in which nothing fails."""
-    with tempfile.TemporaryDirectory(prefix="torture-") as directory, Place(Path(directory), engine) as place:
+    with directory() as home, Place(Path(home), engine) as place:
         place.prepare(name)
-        log = Path(directory, "log")
+        log = Path(home, "log")
         with place.host.running(*WHOLE, f"--output={log}", "--", *place.command(name)) as process:
             listener = Listener(process)
             if name == "daemon":
@@ -250,12 +249,12 @@ def some() -> Iterator[str]:
     yield from (fault.seed for fault in random.Random(1).sample(every, SHORT))
 
 
-def run(seed: str, directory: Path) -> Counts:
+def run(seed: str, home: Path) -> Counts:
     """One fault."""
     fault = Fault.of(seed)
-    with Place(directory, fault.engine) as place:
+    with Place(home, fault.engine) as place:
         place.prepare(fault.name)
-        log = directory / "log"
+        log = home / "log"
         life = {"start": begun_faulty, "run": made_faulty}[fault.phase]
         status, said = life(place, fault, log)
         hits = injected(log, fault)

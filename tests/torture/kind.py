@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
 import tempfile
 import time
 from collections import Counter
@@ -12,6 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+PREFIX = "torture-"  # of the names of directories
 Counts = Counter[str]  # what a case met, by name
 Run = Callable[[str, Path], Counts]
 
@@ -63,6 +66,7 @@ HEADING = f"{'kind':15} {'cases':>7} {'failures':>9} {'seconds':>8}  counted"
 def torture(kind: Kind, *, short: bool = False, only: str = "") -> Tally:
     """Run the cases, tell of each failure at once, and count."""
     tally, begin = Tally(kind.name), time.monotonic()
+    clear_away()
     with kind.begin() as cases:
         seeds = [only] if only else cases.short() if short else cases.whole()
         for seed, outcome in _outcomes(kind.at_once, cases.run, iter(seeds)):
@@ -74,6 +78,18 @@ def torture(kind: Kind, *, short: bool = False, only: str = "") -> Tally:
                 print(f"script/torture {kind.name} --seed {seed}\n    {outcome}", flush=True)
     tally.seconds = time.monotonic() - begin
     return tally
+
+
+def directory() -> tempfile.TemporaryDirectory[str]:
+    """Make a directory for a case; its name tells whose it is."""
+    return tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-")
+
+
+def clear_away() -> None:
+    """Remove the directories of tortures that were killed."""
+    for stale in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        if not Path("/proc", stale.name.split("-")[1]).exists():
+            shutil.rmtree(stale, ignore_errors=True)
 
 
 def _outcomes(at_once: int, run: Run, seeds: Iterator[str]) -> Iterator[tuple[str, Counts | str]]:
@@ -90,9 +106,9 @@ def _outcomes(at_once: int, run: Run, seeds: Iterator[str]) -> Iterator[tuple[st
 
 
 def _outcome(run: Run, seed: str) -> Counts | str:
-    with tempfile.TemporaryDirectory(prefix="torture-") as directory:
+    with directory() as place:
         try:
-            return run(seed, Path(directory))
+            return run(seed, Path(place))
         except Failure as failure:
             return str(failure)
         except Exception as error:  # the program or the torture itself: both are to be looked at, and the rest goes on

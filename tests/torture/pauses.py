@@ -53,6 +53,7 @@ def stopped(pid: int) -> Iterator[None]:
     os.kill(pid, signal.SIGCONT)
 
 
+CGROUP = "keepalived-torture-"  # of the names of those that are made here
 FREEZERS = {  # by their root: the switch, on, off
     Path("/sys/fs/cgroup/freezer"): ("freezer.state", "FROZEN", "THAWED"),
     Path("/sys/fs/cgroup/unified"): ("cgroup.freeze", "1", "0"),
@@ -65,7 +66,7 @@ def frozen(pid: int) -> Iterator[None]:
     """By the freezer, of either version of cgroups, as `systemctl freeze` and suspension do it."""
     root = next(root for root in FREEZERS if (root / "cgroup.procs").exists())
     switch, on, off = FREEZERS[root]
-    cgroup = root / f"torture-{os.getpid()}-{pid}"
+    cgroup = root / f"{CGROUP}{os.getpid()}-{pid}"
     cgroup.mkdir()
     try:
         (cgroup / "cgroup.procs").write_text(str(pid), encoding="ascii")
@@ -225,10 +226,20 @@ def terminated(life: Life) -> None:
         raise life.fail(f"it took {seconds:.1f} s to end")
 
 
-CASES = Cases(lambda: map(str, range(ROUNDS)), lambda: map(str, range(SHORT)), one_round)
+@contextlib.contextmanager
+def begin() -> Iterator[Cases]:
+    """Let those go that a torture left frozen when it was killed: so they die as well."""
+    for root, (switch, _, off) in FREEZERS.items():
+        for stale in root.glob(f"{CGROUP}*"):
+            if not Path("/proc", stale.name.split("-")[2]).exists():
+                (stale / switch).write_text(off, encoding="ascii")
+                _remove(stale)
+    yield Cases(lambda: map(str, range(ROUNDS)), lambda: map(str, range(SHORT)), one_round)
+
+
 KIND = Kind(
     "pauses",
     "the same process goes on; SIGTERM ends it within 2 s, the settings as found",
-    lambda: contextlib.nullcontext(CASES),
+    begin,
     at_once=4,
 )

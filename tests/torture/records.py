@@ -12,7 +12,6 @@ import io
 import os
 import shutil
 import signal
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ from tests.kernel.loopback import Host, Settings, forgetful, settings
 from tests.kernel.processes import CTL, ENABLE, Home
 from tests.kernel.rig import INTERVAL, PROBES, TIME
 from tests.torture.kills import await_ready
-from tests.torture.kind import Cases, Counts, Failure, Kind
+from tests.torture.kind import Cases, Counts, Failure, Kind, directory
 from tests.torture.program import ended_well, whole_output
 from tests.torture.sockets import OPTIONS, Choice, set_options, with_options
 
@@ -38,7 +37,7 @@ NO_RECORD = "lock"
 class Left:
     """What a killed daemon left: its records, the sysctls, and the sockets that it armed."""
 
-    def __init__(self, directory: Path, host: Host) -> None:
+    def __init__(self, place: Path, host: Host) -> None:
         self.host = host
         host.namespace.keepalive = FOUND
         self.sockets = [host.connection() for _ in CHOSEN]
@@ -46,7 +45,7 @@ class Left:
             set_options(sock, chosen)
         with host.daemon(forgetful(ENABLE, apply=True)) as daemon:
             daemon.kill()
-        self.records = directory / "state"
+        self.records = place / "state"
         self.ours = host.namespace.keepalive
         self.armed = [settings(sock) for sock in self.sockets]
         assert all(stands.on for stands in self.armed)
@@ -61,9 +60,9 @@ class Left:
         """What is in one."""
         return (self.records / file).read_bytes()
 
-    def copy(self, directory: Path, file: str, octets: bytes) -> Path:
+    def copy(self, place: Path, file: str, octets: bytes) -> Path:
         """All of them in a new state directory, one with other octets."""
-        state = directory / "state"
+        state = place / "state"
         shutil.copytree(self.records, state)
         (state / file).write_bytes(octets)
         return state
@@ -78,12 +77,12 @@ class Left:
 @contextlib.contextmanager
 def begin() -> Iterator[Cases]:
     """A daemon arms, and is killed."""
-    with tempfile.TemporaryDirectory(prefix="torture-") as name, Host(Path(name)) as host:
+    with directory() as name, Host(Path(name)) as host:
         left = Left(Path(name), host)
         yield Cases(
             lambda: seeds(left, 1, SAMPLE),
             lambda: seeds(left, SHORTLY, SHORTLY * SAMPLE),
-            lambda seed, directory: run(left, seed, directory),
+            lambda seed, place: run(left, seed, place),
         )
 
 
@@ -122,11 +121,11 @@ def is_settings(file: str) -> bool:
     return not file.startswith("armed")
 
 
-def run(left: Left, seed: str, directory: Path) -> Counts:
+def run(left: Left, seed: str, place: Path) -> Counts:
     """One damage."""
     file, damage, how = seed.split(":")
     octets = damaged(left.octets(file), damage)
-    state = left.copy(directory, file, octets)
+    state = left.copy(place, file, octets)
     match how:
         case "code" if is_settings(file):
             restore_by_code(left, state, octets)
