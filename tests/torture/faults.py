@@ -329,7 +329,7 @@ def examine(place: Place, fault: Fault, status: int, said: str, counts: Counts) 
             f"ended with {status}, and restore with {done.returncode}: {place.host.keepalive} stands instead of "
             f"{expected}: {said.strip()[-300:]} / {done.stdout}{done.stderr}"
         )
-    counts["given back by restore" if about_settings else "others"] += 1
+    counts["restored later"] += about_settings
 
 
 KIND = Kind(
