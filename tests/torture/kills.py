@@ -212,8 +212,8 @@ MOMENTS: list[Callable[[Machine, Popen[str]], None]] = [
 
 
 def version(home: Home) -> list[tuple[str, int]]:
-    """Which records are in the state directory, by name and inode."""
-    return sorted((file.name, file.lstat().st_ino) for file in home.state.glob("found*") if file.exists())
+    """Which files are in the state directory, by name and inode."""
+    return sorted((file.name, file.lstat().st_ino) for file in home.state.glob("*") if file.exists())
 
 
 def await_ready(daemon: Popen[str]) -> None:

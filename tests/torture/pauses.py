@@ -19,6 +19,7 @@ from pathlib import Path
 from subprocess import Popen
 
 from keepaliveD.entries import MESSAGE_IDS
+from keepaliveD.platforms.linux.bpf.handshake import cgroup_root
 from tests.kernel.processes import Home
 from tests.kernel.rig import INTERVAL, PROBES, TIME, Namespace
 from tests.torture.faults import DAEMON, ENGINES, OURS
@@ -54,27 +55,19 @@ def stopped(pid: int) -> Iterator[None]:
 
 
 CGROUP = "keepalived-torture-"  # of the names of those that are made here
-FREEZERS = {  # by their root: the switch, on, off
-    Path("/sys/fs/cgroup/freezer"): ("freezer.state", "FROZEN", "THAWED"),
-    Path("/sys/fs/cgroup/unified"): ("cgroup.freeze", "1", "0"),
-    Path("/sys/fs/cgroup"): ("cgroup.freeze", "1", "0"),
-}
 
 
 @contextlib.contextmanager
 def frozen(pid: int) -> Iterator[None]:
-    """By the freezer, of either version of cgroups, as `systemctl freeze` and suspension do it."""
-    root = next(root for root in FREEZERS if (root / "cgroup.procs").exists())
-    switch, on, off = FREEZERS[root]
+    """By the freezer of its cgroup, as `systemctl freeze` and suspension do it. Who is killed ends there, too."""
+    root = cgroup_root(Path("/"))
     cgroup = root / f"{CGROUP}{os.getpid()}-{pid}"
     cgroup.mkdir()
     try:
         (cgroup / "cgroup.procs").write_text(str(pid), encoding="ascii")
-        (cgroup / switch).write_text(on, encoding="ascii")
-        try:
-            yield
-        finally:
-            (cgroup / switch).write_text(off, encoding="ascii")
+        (cgroup / "cgroup.freeze").write_text("1", encoding="ascii")
+        yield
+        (cgroup / "cgroup.freeze").write_text("0", encoding="ascii")
     finally:
         with contextlib.suppress(ProcessLookupError):  # it has ended
             (root / "cgroup.procs").write_text(str(pid), encoding="ascii")
@@ -228,12 +221,10 @@ def terminated(life: Life) -> None:
 
 @contextlib.contextmanager
 def begin() -> Iterator[Cases]:
-    """Let those go that a torture left frozen when it was killed: so they die as well."""
-    for root, (switch, _, off) in FREEZERS.items():
-        for stale in root.glob(f"{CGROUP}*"):
-            if not Path("/proc", stale.name.split("-")[2]).exists():
-                (stale / switch).write_text(off, encoding="ascii")
-                _remove(stale)
+    """Remove the cgroups of tortures that were killed."""
+    for stale in cgroup_root(Path("/")).glob(f"{CGROUP}*"):
+        if not Path("/proc", stale.name.split("-")[2]).exists():
+            _remove(stale)
     yield Cases(lambda: map(str, range(ROUNDS)), lambda: map(str, range(SHORT)), one_round)
 
 
