@@ -6,9 +6,11 @@ Prints what each kind came to, and ends with status 1 if anything failed.
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import signal
 import sys
+import time
 
 from tests.torture.kind import HEADING, torture
 from tests.torture.kinds import KINDS
@@ -29,10 +31,18 @@ def main() -> int:
     tallies = []
     for kind in chosen:
         tallies.append(torture(kind, short=options.short, only=options.seed or ""))
-        print(f"{HEADING}\n{tallies[-1]}\n", flush=True)
-    print(f"{platform.system()} {platform.release()} {platform.machine()}, Python {platform.python_version()}")
-    print("\n".join([HEADING, *map(str, tallies)]))
+        print(tallies[-1], flush=True)
+    print(f"\n{machine()}\n\n{HEADING}")
+    print("\n".join(map(str, tallies)))
     return int(any(tally.failures for tally in tallies))
+
+
+def machine() -> str:
+    """Where and when it ran."""
+    cores, python = os.cpu_count(), platform.python_version()
+    return (
+        f"{time.strftime('%Y-%m-%d')}, Linux {platform.release()} {platform.machine()}, {cores} cores, Python {python}"
+    )
 
 
 if __name__ == "__main__":

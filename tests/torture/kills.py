@@ -23,6 +23,7 @@ ROUNDS = 1000
 SHORT = 30
 LIFE = 0.6  # seconds in which the daemon becomes ready under strace, and a little more
 WRITING = 0.004  # seconds that recording, writing and settling take
+ENDING = 0.15  # seconds from SIGTERM to the end
 RELOADING = 0.02  # seconds from the signal to the last write
 DRIFTS = ("reapply", "reapply", "reapply", "yield", "warn")
 
@@ -197,10 +198,10 @@ def while_it_reloads(machine: Machine, daemon: Popen[str]) -> None:
 
 
 def while_it_stops(machine: Machine, daemon: Popen[str]) -> None:
-    """Half of it given back."""
+    """Half of it restored, or all, up to its last instruction."""
     await_ready(daemon)
     daemon.send_signal(signal.SIGTERM)
-    time.sleep(machine.dice.uniform(0, WRITING))
+    time.sleep(machine.dice.uniform(0, machine.dice.choice((WRITING, ENDING))))
 
 
 MOMENTS: list[Callable[[Machine, Popen[str]], None]] = [

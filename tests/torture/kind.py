@@ -56,11 +56,13 @@ class Tally:
     counts: Counts = field(default_factory=Counter)
 
     def __str__(self) -> str:
-        met = ", ".join(f"{what} {number:,}" for what, number in sorted(self.counts.items()))
-        return f"{self.kind:15} {self.cases:7,} {len(self.failures):9,} {self.seconds:8.0f}  {met}"
+        met = ", ".join(f"{what} {number:,}" for what, number in sorted(self.counts.items()) if number)
+        return f"| {self.kind:14} | {self.cases:6,} | {len(self.failures):8,} | {self.seconds:7.0f} | {met} |"
 
 
-HEADING = f"{'kind':15} {'cases':>7} {'failures':>9} {'seconds':>8}  counted"
+HEADING = f"""\
+| {"kind":14} | {"cases":>6} | failures | seconds | counted |
+| {"":-<14} | {"":->5}: | {"":->7}: | {"":->6}: | ------- |"""
 
 
 def torture(kind: Kind, *, short: bool = False, only: str = "") -> Tally:

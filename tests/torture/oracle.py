@@ -53,6 +53,7 @@ class Foreign:
     end: float
 
 
+END = re.compile(r"^\d+ +(?P<at>[\d.]+) \+\+\+")
 LINE = re.compile(
     r"^\d+ +(?P<start>[\d.]+) (?P<call>\w+)\(\d+<(?P<file>[^>]+)>, (?:\[\{iov_base=)?"
     r'"(?P<text>\d+)\\n".*?(?:= (?P<result>-?\d+).*<(?P<lasted>[\d.]+)>)?$'
@@ -60,13 +61,15 @@ LINE = re.compile(
 
 
 def touches(log: Path) -> Iterator[Touch]:
-    """In their order. A call that was begun and did not return while we lived may have been done."""
-    for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else ():
+    """In their order. A call that did not return before we were killed may have been done until then."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    death = max((float(last["at"]) for line in lines if (last := END.match(line))), default=math.inf)
+    for line in lines:
         match = LINE.match(line)
         if not match or match["file"] not in FILES or (match["result"] or "1").startswith("-"):
             continue
         start = float(match["start"])
-        end = start + float(match["lasted"]) if match["lasted"] else math.inf
+        end = start + float(match["lasted"]) if match["lasted"] else death
         yield Touch(log, FILES[match["file"]], int(match["text"]), "write" in match["call"], start, end)
 
 
@@ -104,7 +107,7 @@ def windows(ours: list[Touch]) -> Iterator[float]:
     last: dict[tuple[Path, str], float] = {}
     for touch in ours:
         place = touch.log, touch.key
-        if touch.writes and place in last and touch.end < math.inf:
+        if touch.writes and place in last:
             yield touch.end - last[place]
         if not touch.writes:
             last[place] = touch.start
