@@ -111,11 +111,13 @@ class Place:
     def prepare(self, name: str) -> None:
         """Let there be something for the command to do."""
         if name in ("restore", "disarm"):
+            self.home.configure(configuration(self.engine).replace("[watch]", '[watch]\nnamespaces = "own"'))
             with self.host.running(*self.home.command) as daemon:
                 listener = Listener(daemon)
                 assert listener.hear(MESSAGE_IDS["started"]), listener.last_words
                 daemon.kill()
                 listener.end()
+            self.home.configure(configuration(self.engine))
 
 
 # what is in use
