@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import selectors
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,6 +20,7 @@ PYTHON = (sys.executable, "-S", "-E")
 FOREIGN = str(Path(__file__).with_name("foreign.py"))
 HASHLIB = re.compile(r"ERROR:root:code for hash .*?\nValueError: unsupported hash type \w+\n", re.DOTALL)
 # what Python's hashlib itself logs where one of its hashes cannot be loaded; it goes on without
+TRACING = 3.0  # seconds in which strace ends after the process that it traced
 PATIENCE = 20.0  # seconds in which a busy machine ends a program
 
 
@@ -63,10 +67,20 @@ class Listener:
         return bool(ready)
 
 
-def whole_output(process: Popen[str], within: float = PATIENCE) -> str:
-    """What it still says on either stream until it and whoever traces it have ended."""
-    out, err = process.communicate(timeout=within)
-    return out + err
+def whole_output(process: Popen[str]) -> str:
+    """What it still says on either stream until it and whoever traces it have ended.
+
+    A strace whose process is killed before it could begin waits for ever (6.1): it is killed as well.
+    """
+    try:
+        process.wait(PATIENCE)  # the pipes hold more than it says
+    except subprocess.TimeoutExpired as error:
+        raise Failure(f"it did not end within {PATIENCE:.0f} s") from error
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return "".join(process.communicate(timeout=TRACING))
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return "".join(process.communicate(timeout=PATIENCE))
 
 
 def ended_well(status: int, said: str) -> None:
