@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import signal
 import time
@@ -216,7 +217,11 @@ MOMENTS: list[Callable[[Machine, Popen[str]], None]] = [
 
 def version(home: Home) -> list[tuple[str, int]]:
     """Which files are in the state directory, by name and inode."""
-    return sorted((file.name, file.lstat().st_ino) for file in home.state.glob("*") if file.exists())
+    try:
+        with os.scandir(home.state) as files:
+            return sorted((file.name, file.inode()) for file in files)
+    except FileNotFoundError:
+        return []
 
 
 def await_ready(daemon: Popen[str]) -> None:
