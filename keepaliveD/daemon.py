@@ -17,9 +17,9 @@ from keepaliveD.model import Arm, Outcome, SetSystemKeepalive
 from keepaliveD.perform import Performer, Records, disarm
 from keepaliveD.platforms.base import Platform, Tuner, Watcher
 from keepaliveD.policy.activity import nothing_known
+from keepaliveD.policy.connect import openings
 from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.engine import Engine, Rules
-from keepaliveD.policy.handshake import openings
 from keepaliveD.policy.judge import Judgement, count, judge
 from keepaliveD.records.settings import SettingsRecord
 from keepaliveD.settings import SystemSettings
@@ -116,7 +116,7 @@ class Daemon:
         self._let_go()
         for note in self._platform.notes:
             self._say("started", NOTICE, f"{self._platform.name}: {note}")
-        said = (f"tcp-keepalived {__version__}: {self._summary()}", self._watcher.engine, self._greet())
+        said = (f"tcp-keepalived {__version__}: {self._summary()}", self._watcher.engine, self._arm_at_connect())
         self._say("started", INFO, "; ".join(filter(None, said)))
         self._say_doubts()
 
@@ -156,11 +156,11 @@ class Daemon:
             ignore=config.ignore,
         )
 
-    def _greet(self) -> str:
+    def _arm_at_connect(self) -> str:
         """Have new connections armed while they are opened, where rules want that; what came of it."""
         config = self._config
         wanted = openings(config.arm, config.ignore, config.paths)
-        return self._performer.greet(
+        return self._performer.arm_at_connect(
             wanted, config.engine, everywhere=config.all_namespaces, survive=config.survive_stop
         )
 
@@ -249,7 +249,7 @@ class Daemon:
             self._watcher = watcher
             self._engine.follow(rules)
             self._let_go()
-            news = (f"configuration reloaded: {self._summary()}", self._greet())
+            news = (f"configuration reloaded: {self._summary()}", self._arm_at_connect())
             self._say("reloaded", NOTICE, "; ".join(filter(None, news)))
             self._say_doubts()
         self._look_again()  # ready is who has put it in force

@@ -25,9 +25,9 @@ from keepaliveD.model import (
     SocketKeepalive,
     Wish,
 )
-from keepaliveD.platforms.base import Handshake, Order, Platform
+from keepaliveD.platforms.base import ConnectArmer, Order, Platform
 from keepaliveD.policy.arming import choose
-from keepaliveD.policy.handshake import Opening
+from keepaliveD.policy.connect import Opening
 from keepaliveD.records.settings import SettingsRecord
 from keepaliveD.settings import SystemSettings
 
@@ -51,8 +51,8 @@ class Performer:
         self._armer = platform.armer
         self._records = records
         self._armed: set[int] = set()  # cookies
-        self._handshakes = platform.handshakes
-        self._handshake: Handshake | None = None
+        self._at_connect = platform.at_connect
+        self._connect_armer: ConnectArmer | None = None
 
     def look_at_settings(self, *, cared_for: bool) -> FoundSettings:
         """What stands in the system, if that is in our care, and what is wrong with its record. Raises Refusal."""
@@ -69,45 +69,45 @@ class Performer:
         except Refusal as refusal:
             return Outcome(action, refused=refusal)
 
-    def greet(self, wanted: Sequence[Opening], engine: str, *, everywhere: bool, survive: bool) -> str:
+    def arm_at_connect(self, wanted: Sequence[Opening], engine: str, *, everywhere: bool, survive: bool) -> str:
         """Have new connections armed by these from now on, in place of those before; what came of it, in words.
 
         `everywhere`: in all network namespaces, which is all that the kernel's program can.
         """
         if self._records is None:
             return ""
-        before, self._handshake = self._handshake, None
+        before, self._connect_armer = self._connect_armer, None
         try:
-            return self._greet(wanted, engine, everywhere=everywhere, survive=survive)
+            return self._arm_at_connect(wanted, engine, everywhere=everywhere, survive=survive)
         except Refusal as refusal:
             return f"new connections wait for the next scan ({refusal})"
         finally:
             if before:
                 before.close()
 
-    def _greet(self, wanted: Sequence[Opening], engine: str, *, everywhere: bool, survive: bool) -> str:
-        if not (wanted and survive) and self._handshakes.surviving():
-            self._handshakes.end()
+    def _arm_at_connect(self, wanted: Sequence[Opening], engine: str, *, everywhere: bool, survive: bool) -> str:
+        if not (wanted and survive) and self._at_connect.surviving():
+            self._at_connect.end()
         if not wanted:
             return ""
         if not everywhere:
             return 'new connections wait for the next scan (watch.namespaces = "own")'
-        self._handshake = self._handshakes.begin(engine=engine, openings=wanted, survive=survive)
-        said = "new connections are armed at the handshake"
-        if reason := self._handshake.unpinned:
+        self._connect_armer = self._at_connect.begin(engine=engine, openings=wanted, survive=survive)
+        said = "new connections are armed at connect"
+        if reason := self._connect_armer.unpinned:
             said += f", but not after the daemon's end (keepalive.survive_stop: {reason})"
         return said
 
     def look_around(self) -> None:
         """Tell who arms new connections which units and containers there are now, where rules ask for them."""
-        if self._handshake:
+        if self._connect_armer:
             with contextlib.suppress(Refusal):  # what it does not learn now it leaves to the scans
-                self._handshake.look_around()
+                self._connect_armer.look_around()
 
     def close(self) -> None:
         """Arm no more new connections, unless that is to survive."""
-        if self._handshake:
-            self._handshake.close()
+        if self._connect_armer:
+            self._connect_armer.close()
 
     def _perform(self, action: Action) -> Outcome:
         match action:

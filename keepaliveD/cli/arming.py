@@ -98,8 +98,8 @@ def disarm_connections(options: argparse.Namespace, root: Path) -> None:
     ledger = arguments.records(options, platform).ledger
     armed = ledger.armed()
     look = _look(platform, ANYWHERE, with_interfaces=False)
-    if pin := platform.handshakes.surviving():
-        platform.handshakes.end()
+    if pin := platform.at_connect.surviving():
+        platform.at_connect.end()
         print(f"new connections are armed no more: {pin} is removed")
     if not _tell([disarm(with_cookies(look, armed), platform, ledger)]) and not pin:
         print("nothing to disarm")

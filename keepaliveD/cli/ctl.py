@@ -106,7 +106,7 @@ def tell_engine(options: argparse.Namespace, root: Path) -> None:
         print(watcher.engine)
     finally:
         watcher.close()
-    pin = platform.handshakes.surviving()
+    pin = platform.at_connect.surviving()
     print(f"pinned: {pin} arms new connections" if pin else "pinned: nothing")
     running.tell(options.state_dir, root, "this is what keepalivectl itself could do, with its own privileges")
 

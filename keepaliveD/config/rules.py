@@ -10,7 +10,7 @@ from keepaliveD.config import Config
 from keepaliveD.duration import span
 from keepaliveD.model import AT_RISK, ArmAction, ArmRule, Keepalive, Path
 from keepaliveD.policy.arming import times
-from keepaliveD.policy.handshake import decided
+from keepaliveD.policy.connect import decided
 from keepaliveD.policy.meaning import ENOUGH, probes_before
 from keepaliveD.text import quoted
 
@@ -19,8 +19,8 @@ EFFECTS = {
     ArmAction.REARM: "sets timers anew where keepalive is on",
     ArmAction.ENABLE: "switches keepalive on",
 }
-AT_THE_HANDSHAKE = "new ones at the handshake, where BPF can be used"
-OF_KNOWN_CGROUPS = "new ones at the handshake, where BPF can be used, of units and containers seen at a scan before"
+AT_CONNECT = "new ones at connect, where BPF can be used"
+OF_KNOWN_CGROUPS = "new ones at connect, where BPF can be used, of units and containers seen at a scan before"
 AT_A_SCAN = "new ones at the next scan"
 
 
@@ -36,7 +36,7 @@ def _when(rule: ArmRule) -> str:
         return ""
     if not decided(rule):
         return f"; {AT_A_SCAN}"
-    return f"; {OF_KNOWN_CGROUPS if rule.asks_for_owner else AT_THE_HANDSHAKE}"
+    return f"; {OF_KNOWN_CGROUPS if rule.asks_for_owner else AT_CONNECT}"
 
 
 def _effect(rule: ArmRule) -> str:

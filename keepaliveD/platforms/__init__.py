@@ -43,11 +43,11 @@ def detect(name: str | None = None, root: Path = Path("/")) -> Platform:
         from keepaliveD.platforms.linux import linux
 
         return linux(root)
-    from keepaliveD.platforms.nothing import NoArmer, NoHandshakes, NoOwners
+    from keepaliveD.platforms.nothing import NoArmer, NoAtConnect, NoOwners
 
     tuner = _tuner(name, root)
     watcher, limits = _watcher(name, root)
-    platform = Platform(name, tuner, NoOwners(), NoArmer(), NoHandshakes(), watcher, (*tuner.notes, *limits))
+    platform = Platform(name, tuner, NoOwners(), NoArmer(), NoAtConnect(), watcher, (*tuner.notes, *limits))
     if name not in SUNOS:
         return platform
     from keepaliveD.platforms.watching.solaris import listeners

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from keepaliveD.model import Armed, Arming, Connection, IPNetwork, Keepalive, Wish
-from keepaliveD.policy.handshake import Opening
+from keepaliveD.policy.connect import Opening
 from keepaliveD.policy.strictness import Roles
 from keepaliveD.sockets import SocketTable
 
@@ -99,7 +99,7 @@ class Armer(Protocol):
         """Put back what stood there before, where nobody has set it since."""
 
 
-class Handshake(Protocol):
+class ConnectArmer(Protocol):
     """Arms new connections while they are opened."""
 
     @property
@@ -116,10 +116,10 @@ class Handshake(Protocol):
         """Stop that, unless it is to outlive us."""
 
 
-class Handshakes(Protocol):
+class AtConnect(Protocol):
     """New connections, before their programs can send a byte."""
 
-    def begin(self, *, engine: str, openings: Sequence[Opening], survive: bool) -> Handshake:
+    def begin(self, *, engine: str, openings: Sequence[Opening], survive: bool) -> ConnectArmer:
         """Arm them by these; `survive`: also after our end. Raises Unsupported, NotPermitted."""
 
     def surviving(self) -> str:
@@ -137,7 +137,7 @@ class Platform:
     tuner: Tuner
     owners: Owners
     armer: Armer
-    handshakes: Handshakes
+    at_connect: AtConnect
     watcher: WatcherFactory
     notes: tuple[str, ...] = ()  # what this system cannot do or does differently, for people
     unreached: Callable[[], Sequence[str]] = tuple  # listeners that keep to old settings; raises Refusal

@@ -8,7 +8,7 @@ from typing import NoReturn
 from keepaliveD.errors import Unsupported
 from keepaliveD.model import Armed, Arming, Connection
 from keepaliveD.platforms.base import Keep, Order
-from keepaliveD.policy.handshake import Opening
+from keepaliveD.policy.connect import Opening
 from keepaliveD.sockets import Sockets, SocketTable
 
 CANNOT_ARM = (
@@ -43,7 +43,7 @@ class NoArmer:
         raise Unsupported(CANNOT_ARM)
 
 
-class NoHandshakes:
+class NoAtConnect:
     """Has no way to new connections either."""
 
     def begin(self, *, engine: str, openings: Sequence[Opening], survive: bool) -> NoReturn:

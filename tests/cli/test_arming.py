@@ -18,7 +18,7 @@ from keepaliveD.ledger import Ledger
 from keepaliveD.model import Armed, Connection, Fate, Keepalive, Owner, SocketKeepalive
 from keepaliveD.platforms.base import Platform
 from keepaliveD.sockets import TcpState
-from tests.daemon.fakes import IDENTITY, OFF, FakeArmer, FakeHandshakes, FakeTuner, FakeWatcher
+from tests.daemon.fakes import IDENTITY, OFF, FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher
 from tests.policy.tables import Socket, idle
 
 ON = SocketKeepalive(True, Keepalive(180, 20, 31))
@@ -65,7 +65,7 @@ class Desk:
     directory: Path
     capsys: pytest.CaptureFixture[str]
     armer: FakeArmer = dataclasses.field(default_factory=FakeArmer)
-    handshakes: FakeHandshakes = dataclasses.field(default_factory=FakeHandshakes)
+    at_connect: FakeAtConnect = dataclasses.field(default_factory=FakeAtConnect)
     watcher: FakeWatcher = dataclasses.field(default_factory=lambda: FakeWatcher(lambda _: SOCKETS))
 
     @property
@@ -78,7 +78,7 @@ class Desk:
             assert not with_interfaces
             return self.watcher
 
-        return Platform("fake", FakeTuner(), Owners(), self.armer, self.handshakes, watch)
+        return Platform("fake", FakeTuner(), Owners(), self.armer, self.at_connect, watch)
 
     def types(self, *words: str) -> tuple[int, list[str], list[str]]:
         """Status, lines on standard output, lines on standard error."""

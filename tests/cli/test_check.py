@@ -323,15 +323,15 @@ def test_a_path_that_is_too_hasty_for_the_systems_times_is_told_once(
     assert len(err) == 1
 
 
-def test_a_rule_that_the_kernel_can_follow_at_the_handshake_is_told_to_be_one(
+def test_a_rule_that_the_kernel_can_follow_at_connect_is_told_to_be_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Networks, ports and cgroups are all that it knows then."""
     file = tmp_path / "config.toml"
-    at_the_handshake = "; new ones at the handshake, where BPF can be used"
+    at_connect = "; new ones at connect, where BPF can be used"
     for selectors, said in (
-        ("ports = [22]", f": port 22{at_the_handshake}"),
-        ('unit = "a.service"', f": unit a.service{at_the_handshake}, of units and containers seen at a scan before"),
+        ("ports = [22]", f": port 22{at_connect}"),
+        ('unit = "a.service"', f": unit a.service{at_connect}, of units and containers seen at a scan before"),
         ('unit = "a.service"\nprocess = "a"', ": unit a.service, process a; new ones at the next scan"),
     ):
         _, out, _ = check(file, f'[[arm]]\naction = "enable"\n{selectors}\n', capsys)

@@ -17,7 +17,7 @@ from keepaliveD.ledger import Ledger
 from keepaliveD.model import Armed, Arming, Connection, Fate, IPNetwork, Keepalive, Owner, SocketKeepalive
 from keepaliveD.perform import Records
 from keepaliveD.platforms.base import Keep, Order, Platform
-from keepaliveD.policy.handshake import Opening
+from keepaliveD.policy.connect import Opening
 from keepaliveD.policy.strictness import Roles
 from keepaliveD.records.settings import SettingsRecord
 from keepaliveD.sockets import SocketTable
@@ -91,7 +91,7 @@ class FakeOwners:
 
 
 @dataclass
-class FakeHandshakes:
+class FakeAtConnect:
     """Begins and ends whatever it is told to; `refusal` is what it answers instead."""
 
     refusal: Refusal | None = None
@@ -160,7 +160,7 @@ class Stage:
     tuner: FakeTuner = field(default_factory=FakeTuner)
     watcher: FakeWatcher = field(default_factory=FakeWatcher)
     armer: FakeArmer = field(default_factory=FakeArmer)
-    handshakes: FakeHandshakes = field(default_factory=FakeHandshakes)
+    at_connect: FakeAtConnect = field(default_factory=FakeAtConnect)
     dry_run: bool = False
     watchdog: float = float("inf")
     time: float = 1000.0
@@ -187,7 +187,7 @@ class Stage:
             del engine, all_namespaces, with_interfaces, ignore
             return self.watcher
 
-        platform = Platform("fake", self.tuner, FakeOwners(), self.armer, self.handshakes, watch)
+        platform = Platform("fake", self.tuner, FakeOwners(), self.armer, self.at_connect, watch)
         return Daemon(self.config, platform, None if self.dry_run else self.records(), self.say, self)
 
     def run(self) -> None:

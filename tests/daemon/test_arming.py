@@ -36,7 +36,7 @@ from tests.daemon.fakes import (
     OFF,
     OURS,
     FakeArmer,
-    FakeHandshakes,
+    FakeAtConnect,
     FakeOwners,
     FakeTuner,
     FakeWatcher,
@@ -303,7 +303,7 @@ def performer(stage: Stage, owners: FakeOwners | None = None) -> Performer:
     def none(**options: object) -> FakeWatcher:
         raise AssertionError(options)
 
-    platform = Platform("fake", FakeTuner(), owners or FakeOwners(), stage.armer, FakeHandshakes(), none)
+    platform = Platform("fake", FakeTuner(), owners or FakeOwners(), stage.armer, FakeAtConnect(), none)
     return Performer(platform, None if stage.dry_run else stage.records())
 
 
@@ -366,7 +366,7 @@ def test_what_was_never_armed_is_not_disarmed(stage: Stage) -> None:
     records = stage.records()
     records.ledger.keep({BARE.cookie: Armed(OFF, ON)})
     other = dataclasses.replace(BARE, cookie=5)
-    platform = Platform("fake", FakeTuner(), FakeOwners(), stage.armer, FakeHandshakes(), stage_watcher)
+    platform = Platform("fake", FakeTuner(), FakeOwners(), stage.armer, FakeAtConnect(), stage_watcher)
     outcome = disarm((other, BARE), platform, records.ledger)
     assert [(one.cookie, each.after) for each in outcome.armings for one in each.connections] == [(BARE.cookie, OFF)]
     assert recorded(stage) == []
@@ -466,7 +466,7 @@ def test_what_could_not_be_disarmed_stays_on_record_for_another_try(stage: Stage
 
     ledger = stage.records().ledger
     ledger.keep(dict.fromkeys((BARE.cookie, 5), Armed(OFF, ON)))
-    disarm((BARE,), Platform("fake", FakeTuner(), FakeOwners(), Unable(), FakeHandshakes(), stage_watcher), ledger)
+    disarm((BARE,), Platform("fake", FakeTuner(), FakeOwners(), Unable(), FakeAtConnect(), stage_watcher), ledger)
     assert recorded(stage) == ([5] if forgotten else [5, BARE.cookie])
 
 

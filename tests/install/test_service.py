@@ -496,7 +496,7 @@ def test_with_what_bpf_needs_sockets_are_read_and_armed_by_it(service: Machine) 
     service.until(lambda: armed(service) == 2)
 
 
-AT_THE_HANDSHAKE = f"""
+AT_CONNECT = f"""
 {QUICK}
 [[arm]]
 networks = ["10.77.0.0/16"]
@@ -504,7 +504,7 @@ action = "enable"
 idle = "1s"
 interval = "1s"
 """
-SURVIVING = f"{AT_THE_HANDSHAKE}\n[keepalive]\nsurvive_stop = true\n"
+SURVIVING = f"{AT_CONNECT}\n[keepalive]\nsurvive_stop = true\n"
 BPFFS = "/sys/fs/bpf"
 
 
@@ -515,8 +515,8 @@ def pinned(service: Machine) -> str:
 
 def test_with_what_bpf_needs_new_connections_are_armed_while_they_are_opened(service: Machine) -> None:
     """No scan finds anything left to do."""
-    after = start_with_bpf(service, AT_THE_HANDSHAKE)
-    assert "new connections are armed at the handshake" in str(service.expect("started", after)["MESSAGE"])
+    after = start_with_bpf(service, AT_CONNECT)
+    assert "new connections are armed at connect" in str(service.expect("started", after)["MESSAGE"])
     crowd(service, ADDRESS, "7403", "1", "1")
     assert armed(service) == 2
     assert not service.entries("armed", after)
@@ -533,11 +533,11 @@ def test_with_what_bpf_needs_protection_can_survive_a_stop_until_it_is_disarmed(
     service.systemctl("restart")
     service.main_process()
     for entry in service.entries("started", after):
-        assert str(entry["MESSAGE"]).endswith("new connections are armed at the handshake")
+        assert str(entry["MESSAGE"]).endswith("new connections are armed at connect")
     service.systemctl("stop")
     crowd(service, ADDRESS, "7405", "1", "1")
     assert armed(service) == 2
-    pin = f"{BPFFS}/tcp-keepalived/handshake"
+    pin = f"{BPFFS}/tcp-keepalived/connect"
     assert f"pinned: {pin} arms new connections" in service.run("keepalivectl", "engine").stdout
     assert f"{pin} is removed" in service.run("keepalivectl", "disarm").stdout
     assert pinned(service) == ""
@@ -548,12 +548,12 @@ def test_with_what_bpf_needs_protection_can_survive_a_stop_until_it_is_disarmed(
 
 def test_with_what_bpf_needs_a_reload_pins_and_removes_as_it_is_then_wanted(service: Machine) -> None:
     """Within the sandbox of the daemon that runs."""
-    start_with_bpf(service, AT_THE_HANDSHAKE)
-    for configuration, stays in ((SURVIVING, True), (AT_THE_HANDSHAKE, False)):
+    start_with_bpf(service, AT_CONNECT)
+    for configuration, stays in ((SURVIVING, True), (AT_CONNECT, False)):
         after = service.now()
         configure(service, configuration)
-        assert str(service.expect("reloaded", after)["MESSAGE"]).endswith("armed at the handshake")
-        assert ("tcp-keepalived/handshake" in pinned(service)) is stays
+        assert str(service.expect("reloaded", after)["MESSAGE"]).endswith("armed at connect")
+        assert ("tcp-keepalived/connect" in pinned(service)) is stays
     service.systemctl("stop")
     assert pinned(service) == ""
 
@@ -564,7 +564,7 @@ def test_where_nothing_can_be_pinned_new_connections_are_armed_until_the_stop(se
     try:
         after = start_with_bpf(service, SURVIVING)
         said = str(service.expect("started", after)["MESSAGE"])
-        assert f"but not after the daemon's end (keepalive.survive_stop: {BPFFS}/tcp-keepalived/handshake: " in said
+        assert f"but not after the daemon's end (keepalive.survive_stop: {BPFFS}/tcp-keepalived/connect: " in said
         assert "bpf.conf" in said
         crowd(service, ADDRESS, "7407", "1", "1")
         assert armed(service) == 2

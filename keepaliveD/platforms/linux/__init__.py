@@ -37,4 +37,4 @@ def linux(root: Path = Path("/")) -> Platform:
             with_interfaces=with_interfaces,
         )
 
-    return Platform("linux", ProcSys(root), owners, armer, engines.BpfHandshakes(root, owners), watcher)
+    return Platform("linux", ProcSys(root), owners, armer, engines.BpfAtConnect(root, owners), watcher)

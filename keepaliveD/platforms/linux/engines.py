@@ -9,14 +9,14 @@ from keepaliveD.errors import NotPermitted, Refusal, Unsupported
 from keepaliveD.model import Armed, Arming, Connection, IPNetwork
 from keepaliveD.platforms.base import Armer, Keep, Order
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
-from keepaliveD.platforms.linux.bpf.handshake import PIN, PINS, Handshake, cgroup_root, unpin
+from keepaliveD.platforms.linux.bpf.connect import PIN, PINS, ConnectArmer, cgroup_root, unpin
 from keepaliveD.platforms.linux.bpf.reader import BpfIterator
 from keepaliveD.platforms.linux.bpf.walker import BpfWalker
 from keepaliveD.platforms.linux.engine import Engine
 from keepaliveD.platforms.linux.netlink import Netlink
 from keepaliveD.platforms.linux.owners import ProcOwners
 from keepaliveD.platforms.linux.pidfd import PidfdArmer
-from keepaliveD.policy.handshake import Opening
+from keepaliveD.policy.connect import Opening
 
 AUTO, BPF, NETLINK = "auto", "bpf", "netlink"
 
@@ -73,7 +73,7 @@ class ChosenArmer:
         return self._bpf
 
 
-class BpfHandshakes:
+class BpfAtConnect:
     """New connections of all network namespaces, as far as BPF may be used."""
 
     def __init__(self, root: Path, owners: ProcOwners) -> None:
@@ -81,11 +81,11 @@ class BpfHandshakes:
         self._owners = owners
         self._pin = root / PINS / PIN
 
-    def begin(self, *, engine: str, openings: Sequence[Opening], survive: bool) -> Handshake:
+    def begin(self, *, engine: str, openings: Sequence[Opening], survive: bool) -> ConnectArmer:
         """Arm them by these; raises Unsupported, NotPermitted."""
         if engine == NETLINK:
             raise Unsupported('watch.engine = "netlink"')
-        return Handshake(cgroup_root(self._root), openings, self._pin if survive else None, self._owners.of_cgroups)
+        return ConnectArmer(cgroup_root(self._root), openings, self._pin if survive else None, self._owners.of_cgroups)
 
     def surviving(self) -> str:
         """The pin that keeps the program of an earlier daemon attached, or nothing."""

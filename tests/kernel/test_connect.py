@@ -16,8 +16,8 @@ from socket import AF_INET, AF_INET6, AddressFamily
 import pytest
 
 from keepaliveD.model import ArmAction, ArmRule, Keepalive, Owner, SocketKeepalive, Wish
-from keepaliveD.platforms.linux.bpf.handshake import MOST, Handshake, cgroup_root
-from keepaliveD.policy.handshake import Opening
+from keepaliveD.platforms.linux.bpf.connect import MOST, ConnectArmer, cgroup_root
+from keepaliveD.policy.connect import Opening
 from keepaliveD.policy.settle import settle
 from tests.kernel.processes import CTL, SOON, Daemon, Home
 from tests.kernel.rig import DIE_WITH_US, Namespace
@@ -77,13 +77,13 @@ def opened(cgroup: Path, peer: tuple[AddressFamily, str] = V4, port: int = 0, be
 @pytest.mark.parametrize("peer", [V4, V6])
 def test_a_connection_is_armed_before_connect_and_accept_return(cgroup: Path, peer: tuple[AddressFamily, str]) -> None:
     assert opened(cgroup, peer)[:2] == SYSTEM
-    with contextlib.closing(Handshake(cgroup, [ANY])):
+    with contextlib.closing(ConnectArmer(cgroup, [ANY])):
         assert opened(cgroup, peer)[:2] == [ARMED, ARMED]
     assert opened(cgroup, peer)[:2] == SYSTEM
 
 
 def test_what_a_program_sets_afterwards_is_its_own(cgroup: Path) -> None:
-    with contextlib.closing(Handshake(cgroup, [ANY])):
+    with contextlib.closing(ConnectArmer(cgroup, [ANY])):
         assert opened(cgroup)[2] == "True 900 20 31"
 
 
@@ -91,7 +91,7 @@ def test_what_is_stricter_stays_and_what_is_laxer_is_tightened(cgroup: Path) -> 
     """Before the connection, or at the listener, which hands its settings down."""
     strict = "near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 60); listener.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, 5)"
     lax = "near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 900); near.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, 3)"
-    with contextlib.closing(Handshake(cgroup, [ANY])):
+    with contextlib.closing(ConnectArmer(cgroup, [ANY])):
         assert opened(cgroup, before=strict)[:2] == ["True 60 20 31", "True 180 5 31"]
         assert opened(cgroup, before=lax)[0] == "True 180 20 3"
 
@@ -116,13 +116,13 @@ def test_what_is_set_is_what_policy_would_set_in_an_open_socket(
     settled = settle(SocketKeepalive(False, times), Keepalive(*system), wish)
     assert isinstance(settled, SocketKeepalive)
     want = f"True {settled.times.idle} {settled.times.interval} {settled.times.probes}"
-    with contextlib.closing(Handshake(cgroup, [ANY])):
+    with contextlib.closing(ConnectArmer(cgroup, [ANY])):
         assert opened(cgroup, before=SYSCTLS.format(system, chosen))[0] == want
 
 
 def test_as_many_rules_as_it_knows_are_followed_to_the_last(cgroup: Path) -> None:
     others = [Opening(ipaddress.ip_network(f"10.{number}.0.0/16"), 0, None) for number in range(MOST - 1)]
-    with contextlib.closing(Handshake(cgroup, [*others, ANY])):
+    with contextlib.closing(ConnectArmer(cgroup, [*others, ANY])):
         assert opened(cgroup)[:2] == [ARMED, ARMED]
 
 
@@ -137,7 +137,7 @@ listener.listen()
 def test_an_ipv4_peer_is_known_also_where_an_ipv6_socket_speaks_to_it(cgroup: Path) -> None:
     """As a v4-mapped address: RFC 4291, 2.5.5.2."""
     assert opened(cgroup, V6, before=MAPPED)[:2] == SYSTEM
-    with contextlib.closing(Handshake(cgroup, [Opening(ipaddress.ip_network("127.0.0.0/8"), 0, OURS)])):
+    with contextlib.closing(ConnectArmer(cgroup, [Opening(ipaddress.ip_network("127.0.0.0/8"), 0, OURS)])):
         assert opened(cgroup, V6, before=MAPPED)[:2] == [ARMED, ARMED]
 
 
@@ -153,7 +153,7 @@ def test_the_first_rule_that_matches_counts(cgroup: Path) -> None:
         ([Opening(None, 4243, OURS)], UNTOUCHED),
         ([Opening(ipaddress.ip_network("::1/128"), 0, OURS)], UNTOUCHED),
     ):
-        with contextlib.closing(Handshake(cgroup, rules)):
+        with contextlib.closing(ConnectArmer(cgroup, rules)):
             assert opened(cgroup, port=4242)[:2] == [outcome, outcome], rules
 
 
@@ -163,7 +163,7 @@ def test_a_rule_for_a_unit_or_container_concerns_sockets_of_its_cgroups(cgroup: 
     left = Opening(None, 0, None, ArmRule("guest", ArmAction.OBSERVE, 180, 20, 31, containers=("c1",)))
     mild = Opening(None, 0, Keepalive(500, 50, 5))
     owners: dict[int, Owner] = {}
-    with contextlib.closing(Handshake(cgroup, [backup, left, mild], owners=lambda: owners)) as handshake:
+    with contextlib.closing(ConnectArmer(cgroup, [backup, left, mild], owners=lambda: owners)) as armer:
         for owner, outcome in (
             (None, UNTOUCHED),
             (Owner(unit="backup@home.service"), ARMED),
@@ -172,17 +172,17 @@ def test_a_rule_for_a_unit_or_container_concerns_sockets_of_its_cgroups(cgroup: 
             (Owner(unit="backup@c1.service", container="c1"), ARMED),
         ):
             owners.clear()
-            handshake.look_around()
+            armer.look_around()
             if owner:
                 owners[cgroup.stat().st_ino] = owner
-                handshake.look_around()
+                armer.look_around()
             assert opened(cgroup)[:2] == [outcome, outcome], owner
 
 
 def test_others_programs_in_the_same_cgroup_go_on(cgroup: Path) -> None:
     """Cilium, say: here it is another one of ours, with other values."""
     mild = Opening(None, 0, Keepalive(500, 50, 5))
-    with contextlib.closing(Handshake(cgroup, [mild])), contextlib.closing(Handshake(cgroup, [ANY])):
+    with contextlib.closing(ConnectArmer(cgroup, [mild])), contextlib.closing(ConnectArmer(cgroup, [ANY])):
         assert opened(cgroup)[0] == "True 180 20 5"
 
 
@@ -190,9 +190,9 @@ def test_it_ends_with_its_process_however_that_ends(cgroup: Path) -> None:
     """Nothing is pinned."""
     script = (
         "import sys; from pathlib import Path; from keepaliveD.model import Keepalive;"
-        "from keepaliveD.policy.handshake import Opening;"
-        "from keepaliveD.platforms.linux.bpf.handshake import Handshake;"
-        "held = Handshake(Path(sys.argv[1]), [Opening(None, 0, Keepalive(180, 20, 31))]); print(flush=True); input()"
+        "from keepaliveD.policy.connect import Opening;"
+        "from keepaliveD.platforms.linux.bpf.connect import ConnectArmer;"
+        "held = ConnectArmer(Path(sys.argv[1]), [Opening(None, 0, Keepalive(180, 20, 31))]); print(flush=True); input()"
     )
     pipe = subprocess.PIPE
     with subprocess.Popen([*DIE_WITH_US, sys.executable, "-c", script, str(cgroup)], stdin=pipe, stdout=pipe) as holder:
@@ -205,8 +205,8 @@ def test_it_ends_with_its_process_however_that_ends(cgroup: Path) -> None:
 
 def test_where_it_cannot_be_pinned_it_is_at_work_nevertheless_and_says_why(cgroup: Path, tmp_path: Path) -> None:
     """On another file system, and where no directory can be made."""
-    for pin in (tmp_path / "handshake", Path("/proc/tcp-keepalived/handshake")):
-        with contextlib.closing(Handshake(cgroup, [ANY], pin)) as held:
+    for pin in (tmp_path / "connect", Path("/proc/tcp-keepalived/connect")):
+        with contextlib.closing(ConnectArmer(cgroup, [ANY], pin)) as held:
             assert held.unpinned.startswith(f"{pin}: ")
             assert opened(cgroup)[0] == ARMED
         assert not pin.exists()
@@ -218,9 +218,9 @@ def test_a_new_program_takes_the_pin_of_the_one_before(cgroup: Path) -> None:
     pins = Path(tempfile.mkdtemp())
     subprocess.run(["mount", "-t", "bpf", "bpf", str(pins)], check=True)
     try:
-        pin = pins / "ours/handshake"
-        Handshake(cgroup, [ANY], pin).close()
-        again = Handshake(cgroup, [Opening(None, 0, Keepalive(60, 5, 9))], pin)
+        pin = pins / "ours/connect"
+        ConnectArmer(cgroup, [ANY], pin).close()
+        again = ConnectArmer(cgroup, [Opening(None, 0, Keepalive(60, 5, 9))], pin)
         again.close()
         assert (again.unpinned, opened(cgroup)[0]) == ("", "True 60 5 9")
         pin.unlink()
@@ -234,8 +234,8 @@ def test_where_it_is_pinned_it_outlives_its_process_until_it_is_removed(cgroup: 
     pins = Path(tempfile.mkdtemp())
     subprocess.run(["mount", "-t", "bpf", "bpf", str(pins)], check=True)
     try:
-        pin = pins / "handshake"
-        Handshake(cgroup, [ANY], pin).close()
+        pin = pins / "connect"
+        ConnectArmer(cgroup, [ANY], pin).close()
         assert opened(cgroup)[0] == ARMED
         pin.unlink()
         assert opened(cgroup)[0] == UNTOUCHED
@@ -320,7 +320,7 @@ def test_under_a_daemon_no_new_connection_is_ever_unprotected_and_its_end_leaves
     assert guest.opened() == SYSTEM
     pins = guest.run("find", "/sys/fs/bpf")
     with guest.daemon() as daemon:
-        assert "new connections are armed at the handshake" in daemon.expect("started")["MESSAGE"]
+        assert "new connections are armed at connect" in daemon.expect("started")["MESSAGE"]
         assert guest.opened() == [ARMED, ARMED]
         daemon.kill()
     assert guest.opened() == SYSTEM
@@ -352,7 +352,7 @@ def test_protection_that_is_to_survive_does_until_it_is_disarmed(guest: Guest) -
     with guest.daemon() as daemon:
         daemon.stop()
     assert guest.opened() == [ARMED, ARMED]
-    assert "/sys/fs/bpf/tcp-keepalived/handshake arms new connections" in guest.run(*CTL, "engine")
+    assert "/sys/fs/bpf/tcp-keepalived/connect arms new connections" in guest.run(*CTL, "engine")
     assert "is removed" in guest.run(*CTL, "disarm", f"--state-dir={guest.home.state}")
     assert guest.opened() == SYSTEM
     assert guest.run(*CTL, "engine").splitlines()[-1] == "pinned: nothing"

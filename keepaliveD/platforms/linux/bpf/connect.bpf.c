@@ -11,7 +11,7 @@ enum { MOST_RULES = 64 };
 
 enum { END, LEAVE, ARM }; /* leave: to the next scan */
 
-/* handshake.RULE is its twin */
+/* connect.RULE is its twin */
 struct rule {
 	struct address network, mask; /* of the peer */
 	__u32 port; /* of either end, 0 for any */

@@ -11,7 +11,7 @@ import pytest
 from keepaliveD.config import Config, load
 from keepaliveD.errors import KernelError, Unsupported
 from keepaliveD.model import ArmAction, ArmRule, Keepalive
-from keepaliveD.policy.handshake import Opening
+from keepaliveD.policy.connect import Opening
 from tests.daemon.fakes import Stage
 
 ENABLE = ArmRule("arm[1]", ArmAction.ENABLE, 180, 20, 31, ports=(10080,))
@@ -36,20 +36,20 @@ def said(stage: Stage) -> str:
 def test_new_connections_are_armed_from_the_start_to_the_end(stage: Stage) -> None:
     stage.script = [lambda: stage_is_at_work(stage)]
     stage.run()
-    assert "new connections are armed at the handshake" in said(stage)
-    assert [(engine, wanted[0]) for engine, wanted, _ in stage.handshakes.begun] == [("auto", WANTED)]
-    assert stage.handshakes.at_work == 0
+    assert "new connections are armed at connect" in said(stage)
+    assert [(engine, wanted[0]) for engine, wanted, _ in stage.at_connect.begun] == [("auto", WANTED)]
+    assert stage.at_connect.at_work == 0
 
 
 def stage_is_at_work(stage: Stage) -> None:
-    assert stage.handshakes.at_work == 1
+    assert stage.at_connect.at_work == 1
 
 
 def test_units_and_containers_are_looked_at_anew_at_every_scan(stage: Stage) -> None:
     """One that begins between two scans is known from the second on."""
     stage.script = [None, None]
     stage.run()
-    assert stage.handshakes.looks == 2
+    assert stage.at_connect.looks == 2
 
 
 def test_where_that_fails_the_scan_goes_on(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +58,7 @@ def test_where_that_fails_the_scan_goes_on(stage: Stage, monkeypatch: pytest.Mon
     def fail() -> None:
         raise KernelError("owners: No space left on device")
 
-    monkeypatch.setattr(stage.handshakes, "look_around", fail)
+    monkeypatch.setattr(stage.at_connect, "look_around", fail)
     stage.run()
     assert not [entry for entry in stage.said if entry.event == "scan-failed"]
 
@@ -66,20 +66,20 @@ def test_where_that_fails_the_scan_goes_on(stage: Stage, monkeypatch: pytest.Mon
 def test_without_a_rule_that_enables_nothing_is_begun(stage: Stage) -> None:
     stage.config = load()
     stage.run()
-    assert stage.handshakes.begun == []
-    assert "handshake" not in said(stage)
+    assert stage.at_connect.begun == []
+    assert "at connect" not in said(stage)
 
 
 def test_a_dry_run_begins_nothing(stage: Stage) -> None:
     stage.dry_run = True
-    stage.handshakes.pin = "/pin"
+    stage.at_connect.pin = "/pin"
     stage.run()
-    assert stage.handshakes.begun == []
-    assert stage.handshakes.pin == "/pin", "nor ends what another daemon has left"
+    assert stage.at_connect.begun == []
+    assert stage.at_connect.pin == "/pin", "nor ends what another daemon has left"
 
 
 def test_where_it_cannot_be_done_the_reason_is_told_and_scans_do_it(stage: Stage) -> None:
-    stage.handshakes.refusal = Unsupported("no cgroup v2 is mounted")
+    stage.at_connect.refusal = Unsupported("no cgroup v2 is mounted")
     stage.run()
     assert "new connections wait for the next scan (no cgroup v2 is mounted)" in said(stage)
 
@@ -88,7 +88,7 @@ def test_other_namespaces_are_left_alone_where_only_the_own_one_is_watched(stage
     """The program in the kernel would see them all."""
     stage.config = config(all_namespaces=False)
     stage.run()
-    assert stage.handshakes.begun == []
+    assert stage.at_connect.begun == []
     assert 'watch.namespaces = "own"' in said(stage)
 
 
@@ -96,42 +96,42 @@ def test_a_reload_brings_the_new_rules_and_never_two_at_once(stage: Stage) -> No
     stage.reloads = config(arm=(dataclasses.replace(ENABLE, ports=(22,)), *load().arm))
     stage.script = [signal.SIGHUP, lambda: stage_is_at_work(stage)]
     stage.run()
-    assert [wanted[0].port for _, wanted, _ in stage.handshakes.begun] == [10080, 22]
+    assert [wanted[0].port for _, wanted, _ in stage.at_connect.begun] == [10080, 22]
 
 
 def test_a_reload_without_such_rules_ends_it(stage: Stage) -> None:
     stage.reloads = load()
-    stage.handshakes.pin = "/pin"
+    stage.at_connect.pin = "/pin"
     stage.script = [signal.SIGHUP]
     stage.run()
-    assert (stage.handshakes.at_work, stage.handshakes.pin) == (0, "")
+    assert (stage.at_connect.at_work, stage.at_connect.pin) == (0, "")
 
 
 def test_what_an_earlier_daemon_left_is_ended_where_it_is_no_longer_wanted(stage: Stage) -> None:
-    stage.handshakes.pin = "/pin"
+    stage.at_connect.pin = "/pin"
     stage.run()
-    assert stage.handshakes.pin == ""
+    assert stage.at_connect.pin == ""
 
 
 def test_it_survives_where_that_is_wanted(stage: Stage) -> None:
     stage.config = config(survive_stop=True)
     stage.run()
-    assert stage.handshakes.begun[0][2]
-    assert stage.handshakes.pin == "/pin"
+    assert stage.at_connect.begun[0][2]
+    assert stage.at_connect.pin == "/pin"
 
 
 def test_where_it_cannot_survive_it_is_done_nevertheless_and_the_reason_is_told(stage: Stage) -> None:
     stage.config = config(survive_stop=True)
-    stage.handshakes.unpinned = "/pin: Read-only file system"
+    stage.at_connect.unpinned = "/pin: Read-only file system"
     stage.script = [lambda: stage_is_at_work(stage)]
     stage.run()
     assert said(stage).endswith(
-        "armed at the handshake, but not after the daemon's end (keepalive.survive_stop: /pin: Read-only file system)"
+        "armed at connect, but not after the daemon's end (keepalive.survive_stop: /pin: Read-only file system)"
     )
 
 
 def test_where_nothing_was_left_nothing_is_removed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who may not even look there would else be told of it at every start."""
-    monkeypatch.setattr(stage.handshakes, "end", lambda: pytest.fail("removed"))
+    monkeypatch.setattr(stage.at_connect, "end", lambda: pytest.fail("removed"))
     stage.config = load()
     stage.run()

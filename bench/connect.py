@@ -1,4 +1,4 @@
-"""What arming at the handshake costs: processor time of connections with the program attached and without."""
+"""What arming at connect costs: processor time of connections with the program attached and without."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from statistics import median
 
 from bench.rows import Row, show
 from keepaliveD.model import Keepalive
-from keepaliveD.platforms.linux.bpf.handshake import Handshake, cgroup_root
-from keepaliveD.policy.handshake import Opening
+from keepaliveD.platforms.linux.bpf.connect import ConnectArmer, cgroup_root
+from keepaliveD.policy.connect import Opening
 
 ALL = [Opening(None, 0, Keepalive(180, 20, 31))]
 
@@ -76,7 +76,7 @@ def ask(process: subprocess.Popen[str]) -> float:
 def compare(cgroup: File, process: subprocess.Popen[str]) -> tuple[float, float]:
     """The seconds of a round without the program, before and after, and of one with it."""
     before = ask(process)
-    with contextlib.closing(Handshake(cgroup, ALL)):
+    with contextlib.closing(ConnectArmer(cgroup, ALL)):
         armed = ask(process)
     return (before + ask(process)) / 2, armed
 
@@ -94,7 +94,7 @@ def lives() -> Iterator[tuple[float, float]]:
 
 def resets() -> Iterator[tuple[float, float]]:
     """The same of connections that are reset, for each round."""
-    with worker(sys.executable, "-m", "bench.handshake") as (cgroup, process):
+    with worker(sys.executable, "-m", "bench.connect") as (cgroup, process):
         rounds = [compare(cgroup, process) for _ in range(WARM_UP + ROUNDS)]
     yield from rounds[WARM_UP:]
 

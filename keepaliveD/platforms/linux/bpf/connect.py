@@ -1,4 +1,4 @@
-"""Keepalive for new connections, by the sock_ops program of handshake.bpf.c: none is ever unprotected.
+"""Keepalive for new connections, by the sock_ops program of connect.bpf.c: none is ever unprotected.
 
 It runs for all of a cgroup v2 and what is below, in every network namespace, when a connection is
 established at either end; beside the programs of others (links take BPF_F_ALLOW_MULTI).
@@ -15,9 +15,9 @@ import numpy as np
 from keepaliveD.errors import Unsupported
 from keepaliveD.model import IPNetwork, Owner
 from keepaliveD.platforms.linux.bpf import libbpf
-from keepaliveD.policy.handshake import Opening
+from keepaliveD.policy.connect import Opening
 
-OBJECT = Path(__file__).with_name("handshake.bpf.o")
+OBJECT = Path(__file__).with_name("connect.bpf.o")
 PROGRAM = "arm_connection"
 RULES = ".rodata.rules"
 MOST = 64  # its MOST_RULES
@@ -39,7 +39,7 @@ RULE = np.dtype(
 LEAVE, ARM = 1, 2
 
 PINS = Path("sys/fs/bpf/tcp-keepalived")  # below root
-PIN = "handshake"
+PIN = "connect"
 
 WHOLE = (1 << 128) - 1
 HALF = (1 << 64) - 1
@@ -47,7 +47,7 @@ V4_MAPPED = 0xFFFF << 32  # RFC 4291, 2.5.5.2
 ROOTS = ("sys/fs/cgroup", "sys/fs/cgroup/unified")  # where cgroup v2 is mounted alone, and beside v1
 
 
-class Handshake:
+class ConnectArmer:
     """The program, at work from here to close(); where it is pinned, until unpin().
 
     `unpinned` says why it is not pinned though it should be.

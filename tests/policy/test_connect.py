@@ -3,7 +3,7 @@
 from ipaddress import ip_network
 
 from keepaliveD.model import FOREVER, ArmAction, ArmRule, Keepalive, Owner, Path, Verdict
-from keepaliveD.policy.handshake import Opening, decided, openings
+from keepaliveD.policy.connect import Opening, decided, openings
 
 TEN, LOOPBACK = ip_network("10.0.0.0/8"), ip_network("127.0.0.0/8")
 OURS = Keepalive(180, 20, 31)
