@@ -15,11 +15,12 @@ from pathlib import Path as File
 from statistics import median
 
 from bench.rows import Row, show
-from keepaliveD.model import Keepalive
+from keepaliveD.model import ArmAction, ArmRule
+from keepaliveD.model import Path as NetworkPath
 from keepaliveD.platforms.linux.bpf.connect import ConnectArmer, cgroup_root
-from keepaliveD.policy.connect import Opening
+from keepaliveD.policy.connect import plan
 
-ALL = [Opening(None, 0, Keepalive(180, 20, 31))]
+ALL = plan([ArmRule("all", ArmAction.ENABLE, 180, 20, 31)], (), [NetworkPath("default", 240.0, "bench")])
 
 LIVES = 1_000  # connections that live from opening to closing, between each two readings of the clock
 PAIRS = 101  # of a client and a server, one after another: how fast one is depends on where in memory it lies

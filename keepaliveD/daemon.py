@@ -17,7 +17,7 @@ from keepaliveD.model import Arm, Outcome, SetSystemKeepalive
 from keepaliveD.perform import Performer, Records, disarm
 from keepaliveD.platforms.base import Platform, Tuner, Watcher
 from keepaliveD.policy.activity import nothing_known
-from keepaliveD.policy.connect import openings
+from keepaliveD.policy.connect import plan
 from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.engine import Engine, Rules
 from keepaliveD.policy.judge import Judgement, count, judge
@@ -104,8 +104,8 @@ class Daemon:
                 self._look_again()
             self._outside.notify("WATCHDOG=1", self._status())
 
-    def start(self) -> None:
-        """Take the first look and tune."""
+    def start(self, *, once: bool = False) -> None:
+        """Take the first look and tune. A run that ends `once` that is done leaves new connections alone."""
         outcomes = self._look()
         for outcome in outcomes:
             if outcome.refused and not isinstance(outcome.action, Arm):
@@ -116,7 +116,8 @@ class Daemon:
         self._let_go()
         for note in self._platform.notes:
             self._say("started", NOTICE, f"{self._platform.name}: {note}")
-        said = (f"tcp-keepalived {__version__}: {self._summary()}", self._watcher.engine, self._arm_at_connect())
+        at_connect = "" if once else self._arm_at_connect()
+        said = (f"tcp-keepalived {__version__}: {self._summary()}", self._watcher.engine, at_connect)
         self._say("started", INFO, "; ".join(filter(None, said)))
         self._say_doubts()
 
@@ -159,10 +160,13 @@ class Daemon:
     def _arm_at_connect(self) -> str:
         """Have new connections armed while they are opened, where rules want that; what came of it."""
         config = self._config
-        wanted = openings(config.arm, config.ignore, config.paths)
-        return self._performer.arm_at_connect(
+        wanted = plan(config.arm, config.ignore, config.paths)
+        said, stale = self._performer.arm_at_connect(
             wanted, config.engine, everywhere=config.all_namespaces, survive=config.survive_stop
         )
+        if stale:
+            self._say("refused", ERROR, stale)
+        return said
 
     def _look(self) -> list[Outcome]:
         """One scan and all that follows from it."""
@@ -181,7 +185,9 @@ class Daemon:
             outcome = self._performer.perform(action)
             self._engine.record(outcome)
             outcomes.append(outcome)
-        self._performer.look_around()
+        for outcome in self._performer.look_around():
+            self._engine.record(outcome)
+            outcomes.append(outcome)
         self._tidy(table)
         self._looked = began, self._outside.now()
         return outcomes
@@ -266,6 +272,7 @@ class Daemon:
             return
         try:
             look = judge(self._watcher.snapshot(self._outside.now()), nothing_known(), self._config.paths, ())
+            self._performer.take_over()
             ledger = self._records.ledger
             self._tell([disarm(with_cookies(look, ledger.armed()), self._platform, ledger)])
             ledger.forget_left()

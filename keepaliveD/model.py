@@ -335,6 +335,21 @@ class Arm:
     last: bool = True
 
 
+class Counted(NamedTuple):
+    """How many sockets of one owner were armed at connect by one rule, since it was last asked."""
+
+    rule: ArmRule
+    owner: Owner
+    sockets: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReportArmed:
+    """Report sockets that were armed at connect since the last scan."""
+
+    counted: Counted
+
+
 @dataclass(frozen=True, slots=True)
 class Disarm:
     """Put back what stood in these sockets before they were armed."""
@@ -345,6 +360,7 @@ class Disarm:
 Action = (
     SetSystemKeepalive
     | Arm
+    | ReportArmed
     | Disarm
     | Report
     | ReportDrift
@@ -360,6 +376,7 @@ class Fate(enum.Enum):
     """What became of a socket that was to be armed."""
 
     ARMED = "armed"
+    ARMED_AT_CONNECT = "armed at connect"
     DISARMED = "disarmed"  # the earlier settings were put back
     WOULD = "would be armed"  # a dry run
     OBSERVED = "left alone by its rule"

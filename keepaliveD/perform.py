@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from keepaliveD.errors import Refusal
+from keepaliveD.errors import NotPermitted, Refusal, Unsupported
 from keepaliveD.ledger import Ledger
 from keepaliveD.model import (
     Action,
@@ -19,15 +19,16 @@ from keepaliveD.model import (
     FoundSettings,
     Outcome,
     Report,
+    ReportArmed,
     ReportDrift,
     SetSystemKeepalive,
     Shown,
     SocketKeepalive,
     Wish,
 )
-from keepaliveD.platforms.base import ConnectArmer, Order, Platform
+from keepaliveD.platforms.base import AtConnect, Order, Platform
 from keepaliveD.policy.arming import choose
-from keepaliveD.policy.connect import Opening
+from keepaliveD.policy.connect import Plan
 from keepaliveD.records.settings import SettingsRecord
 from keepaliveD.settings import SystemSettings
 
@@ -52,7 +53,7 @@ class Performer:
         self._records = records
         self._armed: set[int] = set()  # cookies
         self._at_connect = platform.at_connect
-        self._connect_armer: ConnectArmer | None = None
+        self._lasting = False  # whether that outlives us
 
     def look_at_settings(self, *, cared_for: bool) -> FoundSettings:
         """What stands in the system, if that is in our care, and what is wrong with its record. Raises Refusal."""
@@ -69,45 +70,70 @@ class Performer:
         except Refusal as refusal:
             return Outcome(action, refused=refusal)
 
-    def arm_at_connect(self, wanted: Sequence[Opening], engine: str, *, everywhere: bool, survive: bool) -> str:
-        """Have new connections armed by these from now on, in place of those before; what came of it, in words.
+    def arm_at_connect(self, plan: Plan, engine: str, *, everywhere: bool, survive: bool) -> tuple[str, str]:
+        """Have new connections armed by this plan from now on, in place of the one before.
 
-        `everywhere`: in all network namespaces, which is all that the kernel's program can.
+        `everywhere`: in all network namespaces, which is all that the kernel's program can. Returns what
+        came of it in words, and why the program of an earlier daemon is still at work, if it is.
         """
         if self._records is None:
-            return ""
-        before, self._connect_armer = self._connect_armer, None
+            return "", ""
+        self._lasting = False
+        left = [f"{what}: at the next scan" for what in plan.cut]
+        said = "; ".join(left)
         try:
-            return self._arm_at_connect(wanted, engine, everywhere=everywhere, survive=survive)
+            if plan.openings and not everywhere:
+                raise Unsupported('watch.namespaces = "own"')
+            if plan.openings:
+                said = "; ".join([self._begin_at_connect(plan, engine, survive=survive), *left])
+            else:
+                self._end_at_connect()
         except Refusal as refusal:
-            return f"new connections wait for the next scan ({refusal})"
-        finally:
-            if before:
-                before.close()
+            self._end_at_connect()
+            said = f"cannot arm at connect; new connections are armed at the next scan ({refusal})"
+        return said, "" if self._lasting else self._stale()
 
-    def _arm_at_connect(self, wanted: Sequence[Opening], engine: str, *, everywhere: bool, survive: bool) -> str:
-        if not (wanted and survive) and self._at_connect.surviving():
-            self._at_connect.end()
-        if not wanted:
-            return ""
-        if not everywhere:
-            return 'new connections wait for the next scan (watch.namespaces = "own")'
-        self._connect_armer = self._at_connect.begin(engine=engine, openings=wanted, survive=survive)
-        said = "new connections are armed at connect"
-        if reason := self._connect_armer.unpinned:
-            said += f", but not after the daemon's end (keepalive.survive_stop: {reason})"
-        return said
+    def _begin_at_connect(self, plan: Plan, engine: str, *, survive: bool) -> str:
+        unpinned = self._at_connect.begin(engine=engine, plan=plan, survive=survive)
+        self._lasting = survive and not unpinned
+        reason = f", but not after the daemon's end (keepalive.survive_stop: {unpinned})" if unpinned else ""
+        return f"new connections are armed at connect{reason}"
 
-    def look_around(self) -> None:
-        """Tell who arms new connections which units and containers there are now, where rules ask for them."""
-        if self._connect_armer:
-            with contextlib.suppress(Refusal):  # what it does not learn now it leaves to the scans
-                self._connect_armer.look_around()
+    def _end_at_connect(self) -> None:
+        """Stop that; what it has recorded is kept with the other records."""
+        if not self._lasting and self._records is not None:
+            with contextlib.suppress(Refusal):  # the records stay where they are
+                take_over(self._at_connect, self._records.ledger)
+        self._at_connect.close()
+
+    def _stale(self) -> str:
+        """End what an earlier daemon has pinned; why that is not possible, or nothing."""
+        try:
+            if not self._at_connect.pinned():
+                return ""
+        except NotPermitted:
+            return ""  # who may not look there cannot tell
+        try:
+            self._at_connect.unpin()
+        except NotPermitted as refusal:
+            return str(refusal)
+        return ""
+
+    def look_around(self) -> list[Outcome]:
+        """Have the kernel's program learn which units and containers there are; report what it has armed."""
+        try:
+            return [Outcome(ReportArmed(counted)) for counted in self._at_connect.look_around()]
+        except Refusal:
+            return []  # what it does not learn now it leaves to the scans
+
+    def take_over(self) -> None:
+        """Record the sockets that were armed at connect with the others. Raises Refusal."""
+        if self._records is not None:
+            take_over(self._at_connect, self._records.ledger)
 
     def close(self) -> None:
         """Arm no more new connections, unless that is to survive."""
-        if self._connect_armer:
-            self._connect_armer.close()
+        self._end_at_connect()
 
     def _perform(self, action: Action) -> Outcome:
         match action:
@@ -139,6 +165,7 @@ class Performer:
                 orders.append(Order(connection, wish, action.by_hand, connection.cookie in self._armed))
         if orders and self._records is not None:
             ledger = self._records.ledger
+            orders = self._learn_armed_at_connect(orders, ledger)
             earlier = ledger.armed()
             done = self._armer.arm(orders, earlier, ledger.keep)
             self._armed.update(_cookies(done, Fate.ARMED))
@@ -147,6 +174,25 @@ class Performer:
             ledger.keep({cookie: earlier[cookie] for cookie in failed & earlier.keys()})
             armings += done
         return tuple(armings)
+
+    def _learn_armed_at_connect(self, orders: list[Order], ledger: Ledger) -> list[Order]:
+        """Record those among these that were armed at connect, and order them as if we had armed them before."""
+        unknown = {order.connection.cookie for order in orders} - ledger.armed().keys() - ledger.left()
+        found = self._at_connect.armed() if unknown else ()
+        mine = {cookie: found[cookie] for cookie in unknown if cookie in found}
+        if not mine:
+            return orders
+        ledger.keep(mine)
+        self._armed.update(mine)
+        return [order._replace(again=order.again or order.connection.cookie in mine) for order in orders]
+
+
+def take_over(at_connect: AtConnect, ledger: Ledger) -> None:
+    """Record the sockets that were armed at connect with the others, for whoever disarms them. Raises Refusal."""
+    found = at_connect.armed()
+    known = ledger.armed().keys() | ledger.left()
+    ledger.keep({cookie: found[cookie] for cookie in found if cookie not in known})
+    at_connect.forget()
 
 
 def _cookies(armings: Iterable[Arming], *fates: Fate) -> set[int]:

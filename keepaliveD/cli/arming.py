@@ -14,10 +14,11 @@ from pathlib import Path
 from keepaliveD import duration, entries
 from keepaliveD.cli import arguments
 from keepaliveD.config import Config, load
-from keepaliveD.errors import Misuse, NoInput, NotPermitted
+from keepaliveD.custody import Custody
+from keepaliveD.errors import Busy, Misuse, NoInput, NotPermitted
 from keepaliveD.model import FOREVER, MAX_IDLE, MAX_PROBES, ArmAction, ArmRule, Connection, Fate, Outcome
 from keepaliveD.model import Path as NetworkPath
-from keepaliveD.perform import Performer, disarm
+from keepaliveD.perform import Performer, disarm, take_over
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
 from keepaliveD.policy.activity import nothing_known
@@ -93,16 +94,41 @@ def arm_connections(options: argparse.Namespace, root: Path) -> None:
 
 
 def disarm_connections(options: argparse.Namespace, root: Path) -> None:
-    """Put back what stood in all sockets that were armed, by hand or by a daemon."""
+    """Put back what stood in all sockets that were armed, by hand, by a daemon, or at connect."""
     platform = detect(root=root)
-    ledger = arguments.records(options, platform).ledger
-    armed = ledger.armed()
+    records = arguments.records(options, platform)
+    said = _end_at_connect(platform, running=_is_running(records.custody))
     look = _look(platform, ANYWHERE, with_interfaces=False)
-    if pin := platform.at_connect.surviving():
-        platform.at_connect.end()
-        print(f"new connections are armed no more: {pin} is removed")
-    if not _tell([disarm(with_cookies(look, armed), platform, ledger)]) and not pin:
+    take_over(platform.at_connect, records.ledger)
+    disarmed = disarm(with_cookies(look, records.ledger.armed()), platform, records.ledger)
+    if said:
+        print(said)
+    if not _tell([disarmed]) and not said:
         print("nothing to disarm")
+
+
+def _is_running(custody: Custody) -> bool:
+    """Whether a daemon uses this state directory. Raises NotPermitted, StateError."""
+    try:
+        with custody.locked():
+            return False
+    except Busy:
+        return True
+
+
+def _end_at_connect(platform: Platform, *, running: bool) -> str:
+    """End a program that has outlived its daemon; what is to be said of new connections, or nothing."""
+    if running:
+        return (
+            "the running daemon goes on arming: to leave new connections alone, stop it, "
+            "or change its [[arm]] rules and reload it"
+        )
+    if not (pin := platform.at_connect.pinned()):
+        return ""
+    platform.at_connect.unpin()
+    if platform.at_connect.pinned():
+        return f"new connections are still armed at connect: {pin} is in use by another tcp-keepalived"
+    return f"removed {pin}; new connections are no longer armed"
 
 
 def _look(platform: Platform, paths: Sequence[NetworkPath], *, with_interfaces: bool) -> Judgement:

@@ -11,13 +11,15 @@ from pathlib import Path
 from keepaliveD import entries
 from keepaliveD.cli import arguments, arming, report, running, table
 from keepaliveD.config import doubts, load
-from keepaliveD.errors import RecordDamaged
+from keepaliveD.errors import NotPermitted, RecordDamaged
 from keepaliveD.model import Outcome, ReportUnseen
 from keepaliveD.platforms import detect
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.judge import judge
 from keepaliveD.settings import SystemSettings
+
+BESIDE_OTHERS = "; a sock_ops program without BPF_F_ALLOW_MULTI cannot be attached to the root cgroup meanwhile"
 
 
 def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
@@ -106,8 +108,12 @@ def tell_engine(options: argparse.Namespace, root: Path) -> None:
         print(watcher.engine)
     finally:
         watcher.close()
-    pin = platform.at_connect.surviving()
-    print(f"pinned: {pin} arms new connections" if pin else "pinned: nothing")
+    try:
+        pin = platform.at_connect.pinned()
+    except NotPermitted as refusal:
+        print(f"pinned: unknown: {refusal}")
+    else:
+        print(f"pinned: {pin} arms new connections{BESIDE_OTHERS}" if pin else "pinned: nothing")
     running.tell(options.state_dir, root, "this is what keepalivectl itself could do, with its own privileges")
 
 

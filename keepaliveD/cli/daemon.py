@@ -69,7 +69,7 @@ def _run(options: argparse.Namespace, platform: Platform, records: Records | Non
 def once(daemon: Daemon, platform: Platform) -> None:
     """Scan once, report what is at risk on standard output, restore."""
     with daemon.restoring():
-        daemon.start()
+        daemon.start(once=True)
         at_risk = by_urgency(daemon.judgement, at_risk_only=True)
         print(table.for_people(platform.owners.name(at_risk)))
     daemon.stop()

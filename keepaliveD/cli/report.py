@@ -33,7 +33,7 @@ def meaning(config: Config) -> Iterator[str]:
     for path in config.paths:
         yield f"path {path.name.ljust(width)}  forgets after {span(path.timeout)} ({path.origin}): {_fit(config, path)}"
     yield ""
-    yield from rules.meaning(config.arm)
+    yield from rules.meaning(config)
 
 
 def _fit(config: Config, path: Path) -> str:

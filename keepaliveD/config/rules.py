@@ -10,7 +10,7 @@ from keepaliveD.config import Config
 from keepaliveD.duration import span
 from keepaliveD.model import AT_RISK, ArmAction, ArmRule, Keepalive, Path
 from keepaliveD.policy.arming import times
-from keepaliveD.policy.connect import decided
+from keepaliveD.policy.connect import Plan, plan
 from keepaliveD.policy.meaning import ENOUGH, probes_before
 from keepaliveD.text import quoted
 
@@ -20,23 +20,42 @@ EFFECTS = {
     ArmAction.ENABLE: "switches keepalive on",
 }
 AT_CONNECT = "new ones at connect, where BPF can be used"
-OF_KNOWN_CGROUPS = "new ones at connect, where BPF can be used, of units and containers seen at a scan before"
+OF_KNOWN_CGROUPS = ", of units and containers seen at a scan before"
+NOT_AFTERWARDS = ", so not of those that start after the daemon has stopped"  # keepalive.survive_stop
 AT_A_SCAN = "new ones at the next scan"
+LEFT = "at the next scan"
 
 
-def meaning(rules: Sequence[ArmRule]) -> Iterator[str]:
-    """A line for each, in the order in which they are tried."""
+def meaning(config: Config) -> Iterator[str]:
+    """A line for each rule, in the order in which they are tried; then what the kernel has no room for."""
+    rules = config.arm
     width = max(len(rule.name) for rule in rules)
-    for rule in rules:
-        yield f"rule {rule.name.ljust(width)}  {_effect(rule)}: {_whom(rule, rules)}{_when(rule)}"
+    at_connect = _at_connect(config)
+    for number, rule in enumerate(rules):
+        when = _when(rule, followed=number in at_connect.followed, survive=config.survive_stop)
+        yield f"rule {rule.name.ljust(width)}  {_effect(rule)}: {_whom(rule, rules)}{when}"
+    if at_connect.followed:
+        for path in config.paths:
+            if path.interface:
+                yield f"new connections that may take path {quoted(path.name)}, which an interface selects: {LEFT}"
+    for what in at_connect.cut:
+        yield f"{what}: {LEFT}"
 
 
-def _when(rule: ArmRule) -> str:
+def _at_connect(config: Config) -> Plan:
+    """What a daemon would have the kernel do, where BPF can be used."""
+    if config.engine == "netlink" or not config.all_namespaces:
+        return Plan()
+    return plan(config.arm, config.ignore, config.paths)
+
+
+def _when(rule: ArmRule, *, followed: bool, survive: bool) -> str:
     if rule.action is not ArmAction.ENABLE:
         return ""
-    if not decided(rule):
+    if not followed:
         return f"; {AT_A_SCAN}"
-    return f"; {OF_KNOWN_CGROUPS if rule.asks_for_owner else AT_CONNECT}"
+    known = f"{OF_KNOWN_CGROUPS}{NOT_AFTERWARDS if survive else ''}" if rule.asks_for_owner else ""
+    return f"; {AT_CONNECT}{known}"
 
 
 def _effect(rule: ArmRule) -> str:

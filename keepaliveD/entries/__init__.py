@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from keepaliveD.entries.arming import of_arming
+from keepaliveD.entries.arming import of_arming, of_counted
 from keepaliveD.entries.connections import of_report
 from keepaliveD.entries.entry import ERROR, INFO, MESSAGE_IDS, NOTICE, WARNING, Entry, Value
 from keepaliveD.entries.settings import Reports, of_settings, of_settings_report
@@ -19,6 +19,7 @@ from keepaliveD.model import (
     Fate,
     Outcome,
     Report,
+    ReportArmed,
     ReportUnseen,
     SetSystemKeepalive,
     Verdict,
@@ -50,6 +51,8 @@ def of(outcome: Outcome) -> Iterator[Entry]:
             yield from of_report(report)
         case SetSystemKeepalive() as action:
             yield from of_settings(action, dry_run=outcome.dry_run)
+        case ReportArmed(counted):
+            yield of_counted(counted)
         case Arm() | Disarm():
             yield from of_arming(outcome)
         case ReportUnseen(unseen):

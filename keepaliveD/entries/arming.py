@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from keepaliveD.duration import span
 from keepaliveD.entries.connections import fields_of, who
 from keepaliveD.entries.entry import HANDFUL, NOTICE, WARNING, Entry, Value
-from keepaliveD.model import SLIPPED, Arm, Arming, Connection, Disarm, Fate, Outcome, Verdict
+from keepaliveD.model import SLIPPED, Arm, Arming, Connection, Counted, Disarm, Fate, Outcome, Verdict
 from keepaliveD.policy.arming import choose
 from keepaliveD.text import quoted
 
@@ -36,6 +36,27 @@ def of_arming(outcome: Outcome) -> Iterator[Entry]:
             yield from (_single(one, arming, outcome) for arming in members for one in arming.connections)
         else:
             yield _summary(members, outcome)
+
+
+def of_counted(counted: Counted) -> Entry:
+    """Sockets that were armed at connect, of one owner by one rule."""
+    rule, owner, count = counted
+    of_owner = f" of {quoted(owner.unit or owner.container)}" if owner.unit or owner.container else ""
+    idle = "auto" if rule.idle is None else f"{rule.idle}s"
+    fields: dict[str, Value] = {
+        "KEEPALIVE_FATE": _label(Fate.ARMED_AT_CONNECT),
+        "KEEPALIVE_COUNT": count,
+        "KEEPALIVE_RULE": rule.name,
+    }
+    if owner.unit:
+        fields["KEEPALIVE_UNIT"] = owner.unit
+    return Entry(
+        "armed",
+        NOTICE,
+        f"{count} new connection{'s' * (count != 1)}{of_owner}: armed at connect by {rule.name}: "
+        f"idle {idle}, interval {rule.interval}s, probes {rule.probes}",
+        fields,
+    )
 
 
 def _apart(connections: Sequence[Connection]) -> dict[tuple[str, str], list[Connection]]:
@@ -125,7 +146,7 @@ def _because(connection: Connection) -> str:
 
 
 def _fields(arming: Arming, rule: str) -> dict[str, Value]:
-    fields: dict[str, Value] = {"KEEPALIVE_FATE": arming.fate.name.lower().replace("_", "-")}
+    fields: dict[str, Value] = {"KEEPALIVE_FATE": _label(arming.fate)}
     if rule:
         fields["KEEPALIVE_RULE"] = rule
     if before := arming.before:
@@ -143,3 +164,7 @@ def _fields(arming: Arming, rule: str) -> dict[str, Value]:
             "KEEPALIVE_AFTER_PROBES": after.times.probes,
         }
     return fields
+
+
+def _label(fate: Fate) -> str:
+    return fate.name.lower().replace("_", "-")

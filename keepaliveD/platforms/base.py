@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from keepaliveD.model import Armed, Arming, Connection, IPNetwork, Keepalive, Wish
-from keepaliveD.policy.connect import Opening
+from keepaliveD.model import Armed, Arming, Connection, Counted, IPNetwork, Keepalive, Wish
+from keepaliveD.policy.connect import Plan
 from keepaliveD.policy.strictness import Roles
 from keepaliveD.sockets import SocketTable
 
@@ -99,34 +99,36 @@ class Armer(Protocol):
         """Put back what stood there before, where nobody has set it since."""
 
 
-class ConnectArmer(Protocol):
-    """Arms new connections while they are opened."""
+class AtConnect(Protocol):
+    """Arms new connections while they are established, before their programs can send a byte."""
 
-    @property
-    def unpinned(self) -> str:
-        """Why it will not outlive us though it should, or nothing."""
+    def begin(self, *, engine: str, plan: Plan, survive: bool) -> str:
+        """Arm them by this plan from now on, in place of the one before.
 
-    def look_around(self) -> None:
-        """Learn which units and containers there are now; those of others wait for the next scan.
-
-        Raises KernelError.
+        `survive`: also after our end; why that is not possible, or nothing. Where it cannot begin, the one
+        before goes on. Raises Unsupported, NotPermitted.
         """
 
+    def look_around(self) -> list[Counted]:
+        """Learn which units and containers there are now; those of others wait for the next scan.
+
+        Returns how many sockets were armed since the last time. Raises KernelError.
+        """
+
+    def armed(self) -> Mapping[int, Armed]:
+        """How living sockets were armed, by cookie, by us or by an earlier daemon. Raises Refusal."""
+
+    def forget(self) -> None:
+        """Drop what armed() has returned, which is recorded elsewhere from now on. Raises Refusal."""
+
+    def pinned(self) -> str:
+        """Where a program is that outlives its daemon, or nothing. Raises NotPermitted where that cannot be seen."""
+
+    def unpin(self) -> None:
+        """End a program that is pinned there, unless it is that of another daemon. Raises NotPermitted."""
+
     def close(self) -> None:
-        """Stop that, unless it is to outlive us."""
-
-
-class AtConnect(Protocol):
-    """New connections, before their programs can send a byte."""
-
-    def begin(self, *, engine: str, openings: Sequence[Opening], survive: bool) -> ConnectArmer:
-        """Arm them by these; `survive`: also after our end. Raises Unsupported, NotPermitted."""
-
-    def surviving(self) -> str:
-        """Where one is that was to outlive its daemon, or nothing."""
-
-    def end(self) -> None:
-        """End that one. Raises NotPermitted."""
+        """Stop, unless it is to outlive us."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn
 
 from keepaliveD.errors import Unsupported
-from keepaliveD.model import Armed, Arming, Connection
+from keepaliveD.model import Armed, Arming, Connection, Counted
 from keepaliveD.platforms.base import Keep, Order
-from keepaliveD.policy.connect import Opening
+from keepaliveD.policy.connect import Plan
 from keepaliveD.sockets import Sockets, SocketTable
 
 CANNOT_ARM = (
@@ -46,17 +46,31 @@ class NoArmer:
 class NoAtConnect:
     """Has no way to new connections either."""
 
-    def begin(self, *, engine: str, openings: Sequence[Opening], survive: bool) -> NoReturn:
+    def begin(self, *, engine: str, plan: Plan, survive: bool) -> NoReturn:
         """Refuse."""
-        del engine, openings, survive
+        del engine, plan, survive
         raise Unsupported(CANNOT_ARM)
 
-    def surviving(self) -> str:
-        """Nothing ever does."""
+    def look_around(self) -> list[Counted]:
+        """Nothing is ever armed."""
+        return []
+
+    def armed(self) -> dict[int, Armed]:
+        """Nothing ever is."""
+        return {}
+
+    def forget(self) -> None:
+        """Nothing to forget."""
+
+    def pinned(self) -> str:
+        """Nothing ever is."""
         return ""
 
-    def end(self) -> None:
+    def unpin(self) -> None:
         """Nothing to end."""
+
+    def close(self) -> None:
+        """Nothing to close."""
 
 
 class NoWatcher:

@@ -1,58 +1,173 @@
-"""Which rules can be followed while a connection is being opened, when its process and its outlook are not known."""
+"""Decide which rules the kernel can follow at connect, when neither process nor verdict is known."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import fnmatch
+import math
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 
-from keepaliveD.model import FOREVER, ArmAction, ArmRule, IPNetwork, Keepalive, Owner, Path
-from keepaliveD.policy.arming import means, times
+from keepaliveD.model import FOREVER, ArmAction, ArmRule, IPNetwork, Owner, Path
+from keepaliveD.policy.arming import means
+from keepaliveD.policy.forecast import TIMER_SLACK
+from keepaliveD.policy.meaning import ENOUGH
+from keepaliveD.policy.paths import by_specificity
+from keepaliveD.text import quoted
+
+MOST_OPENINGS = MOST_ROUTES = 256  # that the kernel's program holds
+MOST_PATHS = 64  # that a rule may select from: a bit each
+MOST_OWNERS = 63  # rules that ask for units or containers: a bit each, and one bit for none
+LONGEST = 2**31 - 1  # seconds that the program can count
+ALL_PATHS = 2**64 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What leads to a path: a network (None: any) and a port of either end (0: any).
+
+    `path` is the path's bit in `Opening.paths`. `room` is the time in seconds within which a probe must
+    leave, however late its timer fires. Without it new connections are left to the next scan.
+    """
+
+    network: IPNetwork | None
+    port: int
+    path: int
+    room: float | None
+
+    @property
+    def below(self) -> int:
+        """The longest idle time in whole seconds that is safe."""
+        return math.ceil(self.room or 0) - 1
+
+    @property
+    def third(self) -> int:
+        """The longest interval in whole seconds after which enough probes fit."""
+        return int((self.room or 0) / (ENOUGH + 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
     """What to do with a new connection to `network` (None: any), of `port` at either end (0: any).
 
-    Where there is an `owner`, it concerns only sockets of the cgroups that this rule means by unit and
-    container. Without `times` the connection is left to the next scan.
+    `paths` has a bit for each path that is concerned. Where there is an `owner`, only sockets of the
+    cgroups that this rule means by unit and container are concerned. Without a `rule` the connection is
+    left to the next scan. `number` is the rule's, in the order of the configuration.
     """
 
     network: IPNetwork | None
     port: int
-    times: Keepalive | None
+    rule: ArmRule | None
+    number: int = 0
     owner: ArmRule | None = None
+    paths: int = ALL_PATHS
 
     def means(self, owner: Owner) -> bool:
         """Whether sockets of a cgroup with this unit and container are concerned."""
         return self.owner is None or means(self.owner, owner)
 
+    @property
+    def concerns_all(self) -> bool:
+        """Whether every connection is concerned, so that nothing behind it is ever reached."""
+        return self.network is None and not self.port and self.owner is None and self.paths == ALL_PATHS
 
-def openings(rules: Sequence[ArmRule], ignore: Sequence[IPNetwork], paths: Sequence[Path]) -> list[Opening]:
-    """In the order of the rules: the first that matches counts. Empty where none would arm anything.
 
-    A rule that asks for more than can be known may concern any connection that suits the rest, so such
-    connections are left; and those of rules that do not enable, too.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the kernel's program goes by: of routes and of openings the first that matches counts.
+
+    `followed` are the numbers of the rules that arm at connect. `cut` says which connections are left
+    because there was no room, and why.
     """
+
+    routes: tuple[Route, ...] = ()
+    openings: tuple[Opening, ...] = ()
+    followed: frozenset[int] = frozenset()
+    cut: tuple[str, ...] = ()
+
+
+def plan(rules: Sequence[ArmRule], ignore: Sequence[IPNetwork], paths: Sequence[Path]) -> Plan:
+    """Follow the rules in their order, as far as the program has room for them.
+
+    A rule that asks for more than can be known may concern any connection that suits the rest. These
+    connections are left, or a later rule would overtake it; and those of rules that do not enable, too.
+    """
+    if not any(map(_enables, rules)):
+        return Plan()
+    routes, bits, cut = _routes(paths)
+    forgetting = {route.path for route in routes if route.room}
     found = [Opening(network, 0, None) for network in ignore]
-    for rule in rules:
-        found += _openings(rule, _shortest(paths))
-    return found if any(opening.times for opening in found) else []
+    followed: set[int] = set()
+    owners = 0
+    for number, rule in enumerate(rules):
+        concerned = {bit for bit, path in bits.items() if _names(rule, path)}
+        new = list(_openings(rule, number, ALL_PATHS if not rule.paths else sum(1 << bit for bit in concerned)))
+        owners += any(opening.owner for opening in new)
+        if len(found) + len(new) >= MOST_OPENINGS or owners > MOST_OWNERS:
+            found[MOST_OPENINGS - 1 :] = [Opening(None, 0, None)]
+            cut = (*cut, f"new connections of rule {rule.name} and all after it, because {_limit(owners)}")
+            break
+        found += new
+        if _enables(rule) and concerned & forgetting:
+            followed.add(number)
+        if any(opening.concerns_all for opening in new):
+            break
+    return Plan(tuple(routes), tuple(found), frozenset(followed), cut) if followed else Plan(cut=cut)
 
 
 def decided(rule: ArmRule) -> bool:
-    """Whether networks, ports and the socket's cgroup are all that it asks for."""
-    return not (rule.processes or rule.users or rule.paths or rule.verdicts)
+    """Whether networks, ports, the path and the socket's cgroup are all that the rule asks for."""
+    return not (rule.processes or rule.users or rule.verdicts)
 
 
-def _openings(rule: ArmRule, timeout: float) -> Iterator[Opening]:
-    wanted = times(rule, timeout) if rule.action is ArmAction.ENABLE and decided(rule) else None
+def _enables(rule: ArmRule) -> bool:
+    return rule.action is ArmAction.ENABLE and decided(rule)
+
+
+def _names(rule: ArmRule, path: Path) -> bool:
+    return not rule.paths or any(fnmatch.fnmatchcase(path.name, pattern) for pattern in rule.paths)
+
+
+def _limit(owners: int) -> str:
+    if owners > MOST_OWNERS:
+        return f"more than {MOST_OWNERS} rules ask for a unit or container"
+    return f"watch.ignore and [[arm]] name more than {MOST_OPENINGS} networks and ports"
+
+
+def _routes(paths: Sequence[Path]) -> tuple[list[Route], dict[int, Path], tuple[str, ...]]:
+    """The routes to the paths, most specific first; each path by its bit; and what there was no room for.
+
+    Which interface a connection takes is not known yet, so what may take a path that is selected by it
+    is left.
+    """
+    routes: list[Route] = []
+    bits: dict[int, int] = {}
+    for index, network in by_specificity(paths):
+        path = paths[index]
+        ports = path.ports or (0,)
+        if len(routes) + len(ports) >= MOST_ROUTES or (index not in bits and len(bits) == MOST_PATHS):
+            routes.append(Route(None, 0, 0, None))
+            cut = (
+                f"new connections that take path {quoted(path.name)} or a less specific one, because {_too_many(bits)}",
+            )
+            return routes, {bit: paths[index] for index, bit in bits.items()}, cut
+        bit = bits.setdefault(index, len(bits))
+        certain = not path.interface and path.timeout != FOREVER
+        room = min(path.timeout / (1 + TIMER_SLACK), LONGEST) if certain else None
+        routes += [Route(network, port, bit, room) for port in ports]
+    return routes, {bit: paths[index] for index, bit in bits.items()}, ()
+
+
+def _too_many(bits: Sized) -> str:
+    if len(bits) == MOST_PATHS:
+        return f"there are more than {MOST_PATHS} paths"
+    return f"paths name more than {MOST_ROUTES} networks and ports"
+
+
+def _openings(rule: ArmRule, number: int, paths: int) -> Iterator[Opening]:
+    if not paths:
+        return
     owner = dataclasses.replace(rule, processes=()) if rule.units or rule.containers else None
     for network in rule.networks or (None,):
         for port in rule.ports or (0,):
-            yield Opening(network, port, wanted, owner)
-
-
-def _shortest(paths: Sequence[Path]) -> float:
-    """The timeout that an idle time must fit that is to fit all: which path it will take is not known."""
-    return min((path.timeout for path in paths), default=FOREVER)
+            yield Opening(network, port, rule if _enables(rule) else None, number, owner, paths)

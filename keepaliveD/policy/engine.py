@@ -21,6 +21,7 @@ from keepaliveD.model import (
     Outcome,
     Path,
     Report,
+    ReportArmed,
     ReportRecord,
     ReportUnseen,
     Verdict,
@@ -102,6 +103,8 @@ class Engine:
     def record(self, outcome: Outcome) -> None:
         """Learn what came of an action."""
         self._settings.record(outcome)
+        if isinstance(outcome.action, ReportArmed):
+            self.fates[Fate.ARMED_AT_CONNECT] += outcome.action.counted.sockets
         if isinstance(outcome.action, Arm):
             self._cannot_arm = self._cannot_arm or outcome.refused is not None
             for each in outcome.armings:

@@ -40,11 +40,17 @@ def assign(table: SocketTable, paths: Sequence[Path]) -> Assigned:
     The timeouts are those of established connections, so a half-closed one has none that is known.
     """
     index = np.zeros(len(table), np.uint32)
-    for _, _, number, network in sorted(_selectors(paths), key=lambda selector: selector[:3]):
+    for number, network in reversed(by_specificity(paths)):
         index[_concerned(table, paths[number], network)] = number
     timeout = np.array([path.timeout for path in paths])[index]
     timeout[table.sockets["state"] != TcpState.ESTABLISHED.value] = np.nan
     return Assigned(paths, index, timeout)
+
+
+def by_specificity(paths: Sequence[Path]) -> list[tuple[int, IPNetwork | None]]:
+    """Return every path's networks one by one, with its index, the most specific first: the first match counts."""
+    ordered = sorted(_selectors(paths), key=lambda selector: selector[:3], reverse=True)
+    return [*((number, network) for _, _, number, network in ordered), (0, None)]
 
 
 def _selectors(paths: Sequence[Path]) -> list[tuple[tuple[int, bool, bool], int, int, IPNetwork | None]]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from keepaliveD.custody import Custody
 
 from keepaliveD.cli import arming as command
 from keepaliveD.cli.ctl import main
@@ -385,3 +386,25 @@ def test_a_wrong_configuration_does_not_keep_anybody_from_disarming(
     status, out, err = desk.types("disarm")
     assert (status, len(out), err) == (0, 1, [])
     assert desk.ledger.armed() == {}
+
+
+def test_disarm_knows_what_was_armed_at_connect(desk: Desk) -> None:
+    desk.at_connect.records[1] = Armed(OFF, ON)
+    status, out, err = desk.types("disarm")
+    assert (status, len(out), err) == (0, 1, [])
+    assert (desk.at_connect.records, desk.ledger.armed()) == ({}, {})
+
+
+def test_disarm_ends_a_program_that_has_outlived_its_daemon(desk: Desk) -> None:
+    desk.at_connect.pin = "/pin"
+    assert desk.types("disarm")[1] == ["removed /pin; new connections are no longer armed"]
+    assert desk.at_connect.pin == ""
+
+
+def test_disarm_beside_a_daemon_says_that_the_daemon_goes_on(desk: Desk) -> None:
+    """It ends nothing of that daemon's: the program would end with it, and not survive its stop."""
+    desk.at_connect.pin = "/pin"
+    with Custody(desk.directory / "state", IDENTITY).locked():
+        _, (line,), _ = desk.types("disarm")
+    assert line.startswith("the running daemon goes on arming")
+    assert desk.at_connect.pin == "/pin"

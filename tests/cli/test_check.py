@@ -323,6 +323,18 @@ def test_a_path_that_is_too_hasty_for_the_systems_times_is_told_once(
     assert len(err) == 1
 
 
+PATHS = """
+[[path]]
+name = "p"
+networks = ["10.9.0.0/16"]
+timeout = "60s"
+[[path]]
+name = "lasting"
+networks = ["10.8.0.0/16"]
+timeout = "infinity"
+"""
+
+
 def test_a_rule_that_the_kernel_can_follow_at_connect_is_told_to_be_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -333,6 +345,28 @@ def test_a_rule_that_the_kernel_can_follow_at_connect_is_told_to_be_one(
         ("ports = [22]", f": port 22{at_connect}"),
         ('unit = "a.service"', f": unit a.service{at_connect}, of units and containers seen at a scan before"),
         ('unit = "a.service"\nprocess = "a"', ": unit a.service, process a; new ones at the next scan"),
+        ('path = "p"', f": path p{at_connect}"),
+        ('path = "lasting"', ": path lasting; new ones at the next scan"),
+        (
+            'unit = "a.service"\n[keepalive]\nsurvive_stop = true',
+            ", so not of those that start after the daemon has stopped",
+        ),
+        ('ports = [22]\n[watch]\nengine = "netlink"', ": port 22; new ones at the next scan"),
+        ('ports = [22]\n[watch]\nnamespaces = "own"', ": port 22; new ones at the next scan"),
     ):
-        _, out, _ = check(file, f'[[arm]]\naction = "enable"\n{selectors}\n', capsys)
+        _, out, _ = check(file, f'{PATHS}[[arm]]\naction = "enable"\n{selectors}\n', capsys)
         assert rules(out)[0].endswith(said)
+
+
+def test_what_the_kernel_has_no_room_for_or_cannot_know_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.toml"
+    ports = ", ".join(map(str, range(1, 301)))
+    many = f'[[arm]]\naction = "enable"\nports = [22]\n[[arm]]\naction = "enable"\nports = [{ports}]\n'
+    _, out, _ = check(file, f'{PATHS}[[path]]\nname = "w"\ninterface = "wan"\ntimeout = "1min"\n{many}', capsys)
+    first, second = rules(out)[:2]
+    assert first.endswith("new ones at connect, where BPF can be used")
+    assert second.endswith("; new ones at the next scan")
+    assert "new connections that may take path w, which an interface selects: at the next scan" in out
+    assert any(line.startswith("new connections of rule arm[2] and all after it, because") for line in out)

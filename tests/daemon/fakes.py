@@ -7,17 +7,16 @@ import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
 from keepaliveD.config import Config, load
 from keepaliveD.daemon import Daemon
 from keepaliveD.entries import Entry
 from keepaliveD.errors import Refusal
 from keepaliveD.ledger import Ledger
-from keepaliveD.model import Armed, Arming, Connection, Fate, IPNetwork, Keepalive, Owner, SocketKeepalive
+from keepaliveD.model import Armed, Arming, Connection, Counted, Fate, IPNetwork, Keepalive, Owner, SocketKeepalive
 from keepaliveD.perform import Records
 from keepaliveD.platforms.base import Keep, Order, Platform
-from keepaliveD.policy.connect import Opening
+from keepaliveD.policy.connect import Plan
 from keepaliveD.policy.strictness import Roles
 from keepaliveD.records.settings import SettingsRecord
 from keepaliveD.sockets import SocketTable
@@ -96,30 +95,44 @@ class FakeAtConnect:
 
     refusal: Refusal | None = None
     unpinned: str = ""
-    begun: list[tuple[str, list[Opening], bool]] = field(default_factory=list)
+    begun: list[tuple[str, Plan, bool]] = field(default_factory=list)
     at_work: int = 0
     looks: int = 0
     pin: str = ""
+    stuck: Refusal | None = None
+    counted: list[Counted] = field(default_factory=list)
+    records: dict[int, Armed] = field(default_factory=dict)
 
-    def begin(self, *, engine: str, openings: Sequence[Opening], survive: bool) -> Self:
+    def begin(self, *, engine: str, plan: Plan, survive: bool) -> str:
         if self.refusal:
             raise self.refusal
-        self.begun.append((engine, list(openings), survive))
-        self.at_work += 1
-        self.pin = "/pin" if survive and not self.unpinned else ""
-        return self
+        self.begun.append((engine, plan, survive))
+        self.at_work = 1
+        if survive and not self.unpinned:
+            self.pin = "/pin"
+        return self.unpinned if survive else ""
 
-    def look_around(self) -> None:
-        self.looks += 1
+    def look_around(self) -> list[Counted]:
+        self.looks += self.at_work
+        counted, self.counted = self.counted, []
+        return counted
 
-    def close(self) -> None:
-        self.at_work -= 1
+    def armed(self) -> dict[int, Armed]:
+        return dict(self.records)
 
-    def surviving(self) -> str:
+    def forget(self) -> None:
+        self.records.clear()
+
+    def pinned(self) -> str:
         return self.pin
 
-    def end(self) -> None:
+    def unpin(self) -> None:
+        if self.stuck:
+            raise self.stuck
         self.pin = ""
+
+    def close(self) -> None:
+        self.at_work = 0
 
 
 OFF = SocketKeepalive(False, Keepalive(7200, 75, 9))
@@ -132,9 +145,10 @@ class FakeArmer:
     refusal: Refusal | None = None
     fate: Fate = Fate.ARMED
     orders: list[Order] = field(default_factory=list)
+    earlier: Mapping[int, Armed] = field(default_factory=dict)
 
     def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
-        del earlier
+        self.earlier = earlier
         if self.refusal:
             raise self.refusal
         self.orders += orders

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import signal
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
 from keepaliveD.config import Config, load
-from keepaliveD.errors import KernelError, Unsupported
-from keepaliveD.model import ArmAction, ArmRule, Keepalive
+from keepaliveD.errors import KernelError, NotPermitted, Unsupported
+from keepaliveD.model import ArmAction, Armed, ArmRule, Counted, Keepalive, Owner, SocketKeepalive
 from keepaliveD.policy.connect import Opening
 from tests.daemon.fakes import Stage
+from tests.policy.tables import idle
 
 ENABLE = ArmRule("arm[1]", ArmAction.ENABLE, 180, 20, 31, ports=(10080,))
-WANTED = Opening(None, 10080, Keepalive(180, 20, 31))
+WANTED = Opening(None, 10080, ENABLE)
 
 
 def config(**changes: object) -> Config:
@@ -37,7 +39,7 @@ def test_new_connections_are_armed_from_the_start_to_the_end(stage: Stage) -> No
     stage.script = [lambda: stage_is_at_work(stage)]
     stage.run()
     assert "new connections are armed at connect" in said(stage)
-    assert [(engine, wanted[0]) for engine, wanted, _ in stage.at_connect.begun] == [("auto", WANTED)]
+    assert [(engine, wanted.openings[0]) for engine, wanted, _ in stage.at_connect.begun] == [("auto", WANTED)]
     assert stage.at_connect.at_work == 0
 
 
@@ -81,7 +83,7 @@ def test_a_dry_run_begins_nothing(stage: Stage) -> None:
 def test_where_it_cannot_be_done_the_reason_is_told_and_scans_do_it(stage: Stage) -> None:
     stage.at_connect.refusal = Unsupported("no cgroup v2 is mounted")
     stage.run()
-    assert "new connections wait for the next scan (no cgroup v2 is mounted)" in said(stage)
+    assert "new connections are armed at the next scan (no cgroup v2 is mounted)" in said(stage)
 
 
 def test_other_namespaces_are_left_alone_where_only_the_own_one_is_watched(stage: Stage) -> None:
@@ -96,7 +98,7 @@ def test_a_reload_brings_the_new_rules_and_never_two_at_once(stage: Stage) -> No
     stage.reloads = config(arm=(dataclasses.replace(ENABLE, ports=(22,)), *load().arm))
     stage.script = [signal.SIGHUP, lambda: stage_is_at_work(stage)]
     stage.run()
-    assert [wanted[0].port for _, wanted, _ in stage.at_connect.begun] == [10080, 22]
+    assert [wanted.openings[0].port for _, wanted, _ in stage.at_connect.begun] == [10080, 22]
 
 
 def test_a_reload_without_such_rules_ends_it(stage: Stage) -> None:
@@ -132,6 +134,82 @@ def test_where_it_cannot_survive_it_is_done_nevertheless_and_the_reason_is_told(
 
 def test_where_nothing_was_left_nothing_is_removed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who may not even look there would else be told of it at every start."""
-    monkeypatch.setattr(stage.at_connect, "end", lambda: pytest.fail("removed"))
+    monkeypatch.setattr(stage.at_connect, "unpin", lambda: pytest.fail("removed"))
     stage.config = load()
     stage.run()
+
+
+BEFORE, AFTER = SocketKeepalive(False, Keepalive(7200, 75, 9)), SocketKeepalive(True, Keepalive(180, 20, 31))
+MINE = Armed(BEFORE, AFTER)
+
+
+def test_what_it_armed_is_one_entry_for_each_unit_and_rule_and_counted_in_the_status(stage: Stage) -> None:
+    stage.at_connect.counted = [Counted(ENABLE, Owner(unit="backup.service"), 3), Counted(ENABLE, Owner(), 1)]
+    stage.run()
+    armed = [entry for entry in stage.said if entry.event == "armed"]
+    assert [entry.message for entry in armed] == [
+        "3 new connections of backup.service: armed at connect by arm[1]: idle 180s, interval 20s, probes 31",
+        "1 new connection: armed at connect by arm[1]: idle 180s, interval 20s, probes 31",
+    ]
+    assert armed[0].fields == {
+        "KEEPALIVE_FATE": "armed-at-connect",
+        "KEEPALIVE_COUNT": 3,
+        "KEEPALIVE_RULE": "arm[1]",
+        "KEEPALIVE_UNIT": "backup.service",
+    }
+    assert any("4 armed at connect" in line for lines in stage.notified for line in lines)
+
+
+def test_at_the_end_what_it_has_recorded_joins_the_record_of_armed_sockets(stage: Stage) -> None:
+    """Else nobody could disarm these sockets any more."""
+    stage.at_connect.records[5] = MINE
+    stage.run()
+    assert stage.records().ledger.armed() == {5: MINE}
+    assert stage.at_connect.records == {}
+
+
+def test_what_goes_on_without_the_daemon_keeps_its_own_record(stage: Stage) -> None:
+    stage.config = config(survive_stop=True)
+    stage.at_connect.records[5] = MINE
+    stage.run()
+    assert stage.records().ledger.armed() == {}
+
+
+@pytest.mark.parametrize("survive", [False, True])
+def test_a_pin_that_the_configuration_cannot_keep_is_removed(stage: Stage, survive: bool) -> None:
+    for changes in ({"engine": "netlink"}, {"all_namespaces": False}, {"ignore": (ip_network("::/0"),) * 256}):
+        stage.at_connect.pin = "/pin"
+        stage.at_connect.refusal = Unsupported("no BPF")
+        stage.config = config(survive_stop=survive, **changes)
+        stage.run()
+        assert stage.at_connect.pin == "", changes
+
+
+def test_a_pin_that_cannot_be_removed_is_one_error_that_says_how_to_end_it(stage: Stage) -> None:
+    stage.at_connect.pin = "/pin"
+    stage.at_connect.stuck = NotPermitted("/pin: still arms new connections; to end it: rm /pin")
+    stage.config = config(all_namespaces=False)
+    stage.run()
+    (error,) = [entry for entry in stage.said if entry.event == "refused"]
+    assert error.message == "/pin: still arms new connections; to end it: rm /pin"
+
+
+def test_one_look_leaves_new_connections_and_what_is_pinned_alone(stage: Stage) -> None:
+    """--once."""
+    stage.at_connect.pin = "/pin"
+    stage.config = config(survive_stop=True)
+    with stage.custody().locked():
+        daemon = stage.daemon()
+        daemon.start(once=True)
+        daemon.stop()
+    assert (stage.at_connect.begun, stage.at_connect.pin) == ([], "/pin")
+
+
+def test_a_socket_that_was_armed_at_connect_is_known_to_the_next_scan(stage: Stage) -> None:
+    """What its program has set since is left: the armer is told what stood there and what was set."""
+    stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=5, remote_port=10080)]
+    stage.at_connect.records[5] = MINE
+    stage.run()
+    (order,) = stage.armer.orders
+    assert order.again
+    assert stage.armer.earlier == {5: MINE}

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import dataclasses
 import ipaddress
+import json
+import math
 import os
+import random
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from socket import AF_INET, AF_INET6, AddressFamily
+from typing import NamedTuple
 
 import pytest
 
-from keepaliveD.model import ArmAction, ArmRule, Keepalive, Owner, SocketKeepalive, Wish
-from keepaliveD.platforms.linux.bpf.connect import MOST, ConnectArmer, cgroup_root
-from keepaliveD.policy.connect import Opening
-from keepaliveD.policy.settle import settle
+from keepaliveD.errors import Unsupported
+from keepaliveD.model import FOREVER, MAX_PROBES, ArmAction, ArmRule, Keepalive, Owner, SocketKeepalive
+from keepaliveD.model import Path as NetworkPath
+from keepaliveD.platforms.linux.bpf import libbpf
+from keepaliveD.platforms.linux.bpf.connect import OBJECT, ConnectArmer, cgroup_root
+from keepaliveD.platforms.linux.bpf.connect import PROGRAM as PROGRAM_NAME
+from keepaliveD.platforms.linux.bpf.pins import Pins
+from keepaliveD.policy.arming import times
+from keepaliveD.policy.connect import MOST_OPENINGS, plan
+from keepaliveD.policy.strictness import strictest
 from tests.kernel.processes import CTL, SOON, Daemon, Home
 from tests.kernel.rig import DIE_WITH_US, Namespace
 
-OURS = Keepalive(180, 20, 31)
-ANY = Opening(None, 0, OURS)
+DEFAULT = NetworkPath("default", 240.0, "test")
+ENABLE = ArmRule("all", ArmAction.ENABLE, 180, 20, 31)
+LEAVE = ArmRule("rest", ArmAction.OBSERVE, 180, 20, 31)
+TEN, LOOPBACK = ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("127.0.0.0/8")
 V4, V6 = (AF_INET, "127.0.0.1"), (AF_INET6, "::1")
 UNTOUCHED = "False 7200 75 9"
 ARMED = "True 180 20 31"
@@ -41,6 +55,7 @@ with open(f"{cgroup}/cgroup.procs", "w") as procs:
 listener = create_server((address, port), family=family)
 near = socket(family)
 exec(before)
+near.bind((listener.getsockname()[0], 0))
 near.connect(listener.getsockname())
 tell(near)
 far = listener.accept()[0]
@@ -65,6 +80,71 @@ def cgroup() -> Iterator[Path]:
         path.rmdir()
 
 
+MILD = ArmRule("mild", ArmAction.ENABLE, 200, 50, 15)
+
+
+@contextlib.contextmanager
+def arming(
+    cgroup: Path,
+    *rules: ArmRule,
+    paths: Sequence[NetworkPath] = (DEFAULT,),
+    pins: Pins | None = None,
+    survive: bool = False,
+    owners: Callable[[], Mapping[int, Owner]] = dict,
+) -> Iterator[ConnectArmer]:
+    """Connections in this cgroup are armed by these rules."""
+    armer = ConnectArmer(cgroup, plan(rules, (), paths), pins, survive=survive, owners=owners)
+    try:
+        yield armer
+    finally:
+        armer.close()
+
+
+def by_scan(case: Case, rule: ArmRule, path: NetworkPath) -> str:
+    """What a program tells of its socket once a scan has armed it."""
+    stands, wanted = case.stands, times(rule, path.timeout)
+    if fits(stands.times, path) and (
+        stands.on or (case.chosen[0] and min(stands.times) > 0 and stands.times.probes <= MAX_PROBES)
+    ):
+        return tell(SocketKeepalive(True, stands.times))
+    if case.chosen[2]:
+        wanted = wanted._replace(probes=case.chosen[2])
+    settled = strictest(stands.times, wanted)
+    if settled.probes >= MAX_PROBES and min(stands.times) > 0:
+        outage = (stands.times.probes - 1) * stands.times.interval
+        room = math.ceil(path.timeout * 8 / 9) - 1 - settled.idle
+        longer = min(-(-outage // (MAX_PROBES - 1)), stands.times.interval, settled.idle, room)
+        settled = Keepalive(settled.idle, max(settled.interval, longer), MAX_PROBES)
+    return tell(SocketKeepalive(True, settled) if fits(settled, path) else stands)
+
+
+def fits(keepalive: Keepalive, path: NetworkPath) -> bool:
+    """Whether the path sees a probe in time."""
+    return max(keepalive.idle, keepalive.interval) * 9 / 8 < path.timeout
+
+
+@contextlib.contextmanager
+def alone(cgroup: Path) -> Iterator[None]:
+    """Somebody else's program is attached there without BPF_F_ALLOW_MULTI."""
+    programs = libbpf.Object(OBJECT)
+    library = ctypes.CDLL(libbpf.LIBRARY, use_errno=True)
+    directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        programs.preset(libbpf.CONSTANTS)
+        programs.load()
+        assert library.bpf_prog_attach(programs.program_fd(PROGRAM_NAME), directory, libbpf.SOCK_OPS, 0) == 0
+        yield
+        assert library.bpf_prog_detach(directory, libbpf.SOCK_OPS) == 0
+    finally:
+        os.close(directory)
+        programs.close()
+
+
+def tell(settings: SocketKeepalive) -> str:
+    """As PROGRAM does."""
+    return " ".join(map(str, (settings.on, *settings.times)))
+
+
 def opened(cgroup: Path, peer: tuple[AddressFamily, str] = V4, port: int = 0, before: str = "") -> list[str]:
     """What both ends tell right after connect and accept, and the near one once it has chosen its own."""
     with Namespace() as host:
@@ -77,52 +157,151 @@ def opened(cgroup: Path, peer: tuple[AddressFamily, str] = V4, port: int = 0, be
 @pytest.mark.parametrize("peer", [V4, V6])
 def test_a_connection_is_armed_before_connect_and_accept_return(cgroup: Path, peer: tuple[AddressFamily, str]) -> None:
     assert opened(cgroup, peer)[:2] == SYSTEM
-    with contextlib.closing(ConnectArmer(cgroup, [ANY])):
+    with arming(cgroup, ENABLE):
         assert opened(cgroup, peer)[:2] == [ARMED, ARMED]
     assert opened(cgroup, peer)[:2] == SYSTEM
 
 
 def test_what_a_program_sets_afterwards_is_its_own(cgroup: Path) -> None:
-    with contextlib.closing(ConnectArmer(cgroup, [ANY])):
+    with arming(cgroup, ENABLE):
         assert opened(cgroup)[2] == "True 900 20 31"
 
 
-def test_what_is_stricter_stays_and_what_is_laxer_is_tightened(cgroup: Path) -> None:
-    """Before the connection, or at the listener, which hands its settings down."""
-    strict = "near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 60); listener.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, 5)"
-    lax = "near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 900); near.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, 3)"
-    with contextlib.closing(ConnectArmer(cgroup, [ANY])):
-        assert opened(cgroup, before=strict)[:2] == ["True 60 20 31", "True 180 5 31"]
-        assert opened(cgroup, before=lax)[0] == "True 180 20 3"
+SHIPPED = (7200, 75, 9)
 
-
-SYSCTLS = """
-for name, value in zip(("time", "intvl", "probes"), {0}):
-    with open(f"/proc/sys/net/ipv4/tcp_keepalive_{{name}}", "w") as setting:
-        setting.write(str(value))
-for option, value in {1}.items():
-    near.setsockopt(IPPROTO_TCP, option, value)
+CASES = """
+import json, os, sys
+from socket import *
+with open(f"{sys.argv[1]}/cgroup.procs", "w") as procs:
+    procs.write(str(os.getpid()))
+def set_sysctls(values):
+    for name, value in zip(("time", "intvl", "probes"), values):
+        with open(f"/proc/sys/net/ipv4/tcp_keepalive_{name}", "w") as setting:
+            setting.write(str(value))
+for system, chosen, on, later in json.load(sys.stdin):
+    set_sysctls(system)
+    with create_server(("127.0.0.1", 0)) as listener, socket() as near:
+        for option, value in enumerate(chosen, TCP_KEEPIDLE):
+            if value:
+                near.setsockopt(IPPROTO_TCP, option, value)
+        near.setsockopt(SOL_SOCKET, SO_KEEPALIVE, on)
+        near.connect(listener.getsockname())
+        set_sysctls(later)
+        print(bool(near.getsockopt(SOL_SOCKET, SO_KEEPALIVE)),
+              *(near.getsockopt(IPPROTO_TCP, option) for option in (TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT)))
 """
 
 
-@pytest.mark.parametrize("system", [(7200, 75, 9), (180, 20, 31), (60, 5, 3), (0, 0, 0), (-1, -1, 200)])
-@pytest.mark.parametrize("chosen", [{}, {4: 60}, {4: 900, 5: 75}, {5: 5, 6: 9}, {4: 180, 5: 20, 6: 31}, {4: 1, 6: 127}])
-def test_what_is_set_is_what_policy_would_set_in_an_open_socket(
-    cgroup: Path, system: tuple[int, int, int], chosen: dict[int, int]
-) -> None:
-    """Whatever its program has chosen (TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT), and whatever the sysctls say."""
-    times = Keepalive(*(chosen.get(option, system[option - 4]) for option in (4, 5, 6)))
-    wish = Wish(ArmRule("test", ArmAction.ENABLE, OURS.idle, OURS.interval, OURS.probes), OURS)
-    settled = settle(SocketKeepalive(False, times), Keepalive(*system), wish)
-    assert isinstance(settled, SocketKeepalive)
-    want = f"True {settled.times.idle} {settled.times.interval} {settled.times.probes}"
-    with contextlib.closing(ConnectArmer(cgroup, [ANY])):
-        assert opened(cgroup, before=SYSCTLS.format(system, chosen))[0] == want
+class Case(NamedTuple):
+    """Sysctls, what a program chooses before it connects (0: nothing), and the sysctls afterwards."""
+
+    system: tuple[int, int, int] = SHIPPED
+    chosen: tuple[int, int, int] = (0, 0, 0)
+    on: bool = False
+    later: tuple[int, int, int] = SHIPPED
+
+    @property
+    def stands(self) -> SocketKeepalive:
+        """What stands in the socket."""
+        return SocketKeepalive(
+            self.on, Keepalive(*(own or its for own, its in zip(self.chosen, self.system, strict=True)))
+        )
 
 
-def test_as_many_rules_as_it_knows_are_followed_to_the_last(cgroup: Path) -> None:
-    others = [Opening(ipaddress.ip_network(f"10.{number}.0.0/16"), 0, None) for number in range(MOST - 1)]
-    with contextlib.closing(ConnectArmer(cgroup, [*others, ANY])):
+def outcomes(cgroup: Path, cases: Sequence[Case]) -> list[str]:
+    """What programs tell of their sockets after they have connected."""
+    with Namespace() as host:
+        done = host.run(*DIE_WITH_US, sys.executable, "-c", CASES, str(cgroup), given=json.dumps(cases))
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def test_what_is_set_is_the_sockets_own_also_where_it_equals_the_sysctl(cgroup: Path) -> None:
+    """Else it would follow when the daemon stops and restores the sysctls."""
+    with arming(cgroup, ENABLE):
+        assert outcomes(cgroup, [Case(system=(180, 20, 31))]) == [ARMED]
+        assert outcomes(cgroup, [Case(system=(180, 20, 31), on=True)]) == ["True 7200 75 9"], "that one was safe"
+
+
+def test_what_is_set_is_what_the_scan_would_set_or_nothing(cgroup: Path) -> None:
+    """Whatever its program has chosen, and whatever the sysctls say."""
+    chance = random.Random(11)
+    systems = [SHIPPED, SHIPPED, (180, 20, 31), (180, 20, 9), (60, 5, 3), (0, 0, 0), (-1, -1, 200), (32767, 75, 255)]
+    some = [0, 0, 0, 1, 5, 9, 20, 31, 60, 127, 180, 200, 900, 7200, 32767]
+    cases = []
+    for _ in range(300):
+        system = chance.choice(systems)
+        chosen = (chance.choice(some), chance.choice(some), min(127, chance.choice(some)))
+        cases.append(Case(system, chosen, chance.random() < 0.5, system))
+    armed = 0
+    for idle, interval, probes, timeout in (
+        (180, 20, 31, 240.0),
+        (None, 20, 31, 240.0),
+        (None, 75, 3, 20.0),
+        (5, 5, 127, 9.5),
+    ):
+        rule = ArmRule("all", ArmAction.ENABLE, idle, interval, probes)
+        path = NetworkPath("default", timeout, "test")
+        with arming(cgroup, rule, paths=[path]):
+            found = outcomes(cgroup, cases)
+        for case, told in zip(cases, found, strict=True):
+            want = by_scan(case, rule, path)
+            assert told in (want, tell(case.stands)), (case, rule, timeout)
+            armed += told == want != tell(case.stands)
+            if case.chosen == (0, 0, 0) and min(case.system) > 0:
+                assert told == want, "of what is the system's all is certain"
+    assert armed > 300
+
+
+def test_what_a_program_chose_and_is_safe_is_left_to_the_scan(cgroup: Path) -> None:
+    with arming(cgroup, ENABLE):
+        assert outcomes(cgroup, [Case(chosen=(60, 0, 0))]) == ["False 60 75 9"]
+        assert outcomes(cgroup, [Case(system=(0, 0, 0), later=(0, 0, 0))]) == ["False 0 0 0"]
+        assert outcomes(cgroup, [Case(chosen=(900, 0, 3))]) == ["True 180 20 9"], "an outage of 150 s is survived still"
+
+
+def test_only_connections_at_risk_are_armed(cgroup: Path) -> None:
+    """Not those on a path that never forgets, nor a program's own times that are safe."""
+    with arming(cgroup, ENABLE):
+        assert outcomes(cgroup, [Case(chosen=(200, 15, 10), on=True)]) == ["True 200 15 10"]
+    with arming(cgroup, ENABLE, paths=[DEFAULT, NetworkPath("lasting", FOREVER, "test", networks=(LOOPBACK,))]):
+        assert opened(cgroup)[:2] == SYSTEM
+        assert opened(cgroup, V6)[:2] == [ARMED, ARMED]
+
+
+def test_times_that_are_too_long_for_the_path_are_not_set(cgroup: Path) -> None:
+    """It would not be safe, and must not be called armed."""
+    with arming(cgroup, ENABLE, paths=[NetworkPath("default", 90.0, "test")]):
+        assert opened(cgroup)[:2] == SYSTEM
+
+
+def test_auto_fits_the_path_that_the_connection_takes(cgroup: Path) -> None:
+    """As the scan would: and not the shortest path of all."""
+    auto = ArmRule("auto", ArmAction.ENABLE, None, 20, 31)
+    short = NetworkPath("short", 9.0, "test", networks=(TEN,))
+    local = NetworkPath("local", 600.0, "test", networks=(LOOPBACK,))
+    ported = NetworkPath("ported", 300.0, "test", networks=(LOOPBACK,), ports=(4242,))
+    with arming(cgroup, auto, paths=[DEFAULT, short, local, ported]):
+        assert opened(cgroup)[0] == tell(SocketKeepalive(True, times(auto, 600.0)))
+        assert opened(cgroup, port=4242)[0] == tell(SocketKeepalive(True, times(auto, 300.0)))
+        assert opened(cgroup, V6)[0] == tell(SocketKeepalive(True, times(auto, 240.0)))
+    with arming(cgroup, auto, paths=[DEFAULT, NetworkPath("lan", 60.0, "test", interface="eth7")]):
+        assert opened(cgroup)[:2] == SYSTEM, "it may take that path"
+
+
+def test_a_rule_for_a_path_is_followed(cgroup: Path) -> None:
+    local = NetworkPath("local", 600.0, "test", networks=(LOOPBACK,))
+    rule = ArmRule("local", ArmAction.ENABLE, 180, 20, 31, paths=("loc*",))
+    with arming(cgroup, rule, LEAVE, paths=[DEFAULT, local]):
+        assert opened(cgroup)[:2] == [ARMED, ARMED]
+        assert opened(cgroup, V6)[:2] == SYSTEM
+
+
+def test_as_many_rules_and_paths_as_there_is_room_for_are_followed_to_the_last(cgroup: Path) -> None:
+    networks = tuple(ipaddress.ip_network(f"10.{number}.0.0/16") for number in range(MOST_OPENINGS - 2))
+    unit = ArmRule("unit", ArmAction.ENABLE, 60, 5, 31, networks=networks, units=("a.service",))
+    far = NetworkPath("far", 60.0, "test", networks=networks)
+    with arming(cgroup, unit, ENABLE, paths=[DEFAULT, far]):
         assert opened(cgroup)[:2] == [ARMED, ARMED]
 
 
@@ -137,37 +316,38 @@ listener.listen()
 def test_an_ipv4_peer_is_known_also_where_an_ipv6_socket_speaks_to_it(cgroup: Path) -> None:
     """As a v4-mapped address: RFC 4291, 2.5.5.2."""
     assert opened(cgroup, V6, before=MAPPED)[:2] == SYSTEM
-    with contextlib.closing(ConnectArmer(cgroup, [Opening(ipaddress.ip_network("127.0.0.0/8"), 0, OURS)])):
+    with arming(cgroup, dataclasses.replace(ENABLE, networks=(LOOPBACK,)), LEAVE):
         assert opened(cgroup, V6, before=MAPPED)[:2] == [ARMED, ARMED]
 
 
 def test_the_first_rule_that_matches_counts(cgroup: Path) -> None:
-    ten = ipaddress.ip_network("10.0.0.0/8")
-    loopback = ipaddress.ip_network("127.0.0.0/8")
+    def to(network: str | None, port: int = 0, action: ArmAction = ArmAction.ENABLE) -> ArmRule:
+        networks = (ipaddress.ip_network(network),) if network else ()
+        return dataclasses.replace(ENABLE, action=action, networks=networks, ports=(port,) if port else ())
+
     for rules, outcome in (
-        ([Opening(ten, 0, OURS)], UNTOUCHED),
-        ([Opening(loopback, 0, OURS)], ARMED),
-        ([Opening(loopback, 0, None), ANY], UNTOUCHED),
-        ([Opening(ten, 0, None), ANY], ARMED),
-        ([Opening(ipaddress.ip_network("::/1"), 4242, OURS)], ARMED),
-        ([Opening(None, 4243, OURS)], UNTOUCHED),
-        ([Opening(ipaddress.ip_network("::1/128"), 0, OURS)], UNTOUCHED),
+        ([to("10.0.0.0/8")], UNTOUCHED),
+        ([to("127.0.0.0/8")], ARMED),
+        ([to("127.0.0.0/8", action=ArmAction.OBSERVE), ENABLE], UNTOUCHED),
+        ([to("10.0.0.0/8", action=ArmAction.OBSERVE), ENABLE], ARMED),
+        ([to("::/1", 4242)], ARMED),
+        ([to(None, 4243)], UNTOUCHED),
+        ([to("::1/128")], UNTOUCHED),
     ):
-        with contextlib.closing(ConnectArmer(cgroup, rules)):
+        with arming(cgroup, *rules):
             assert opened(cgroup, port=4242)[:2] == [outcome, outcome], rules
 
 
 def test_a_rule_for_a_unit_or_container_concerns_sockets_of_its_cgroups(cgroup: Path) -> None:
     """And others are tried where it does not; of a cgroup that is not known, nobody can tell."""
-    backup = Opening(None, 0, OURS, ArmRule("backup", ArmAction.ENABLE, 180, 20, 31, units=("backup@*",)))
-    left = Opening(None, 0, None, ArmRule("guest", ArmAction.OBSERVE, 180, 20, 31, containers=("c1",)))
-    mild = Opening(None, 0, Keepalive(500, 50, 5))
+    backup = dataclasses.replace(ENABLE, units=("backup@*",))
+    left = dataclasses.replace(LEAVE, containers=("c1",))
     owners: dict[int, Owner] = {}
-    with contextlib.closing(ConnectArmer(cgroup, [backup, left, mild], owners=lambda: owners)) as armer:
+    with arming(cgroup, backup, left, MILD, owners=lambda: owners) as armer:
         for owner, outcome in (
             (None, UNTOUCHED),
             (Owner(unit="backup@home.service"), ARMED),
-            (Owner(unit="ssh.service"), "True 500 50 5"),
+            (Owner(unit="ssh.service"), "True 200 50 15"),
             (Owner(container="c1"), UNTOUCHED),
             (Owner(unit="backup@c1.service", container="c1"), ARMED),
         ):
@@ -181,18 +361,15 @@ def test_a_rule_for_a_unit_or_container_concerns_sockets_of_its_cgroups(cgroup: 
 
 def test_others_programs_in_the_same_cgroup_go_on(cgroup: Path) -> None:
     """Cilium, say: here it is another one of ours, with other values."""
-    mild = Opening(None, 0, Keepalive(500, 50, 5))
-    with contextlib.closing(ConnectArmer(cgroup, [mild])), contextlib.closing(ConnectArmer(cgroup, [ANY])):
-        assert opened(cgroup)[0] == "True 180 20 5"
+    with arming(cgroup, MILD), arming(cgroup, ENABLE):
+        assert opened(cgroup)[0] == "True 200 50 15", "what the first has made safe needs nothing of the second"
 
 
 def test_it_ends_with_its_process_however_that_ends(cgroup: Path) -> None:
     """Nothing is pinned."""
     script = (
-        "import sys; from pathlib import Path; from keepaliveD.model import Keepalive;"
-        "from keepaliveD.policy.connect import Opening;"
-        "from keepaliveD.platforms.linux.bpf.connect import ConnectArmer;"
-        "held = ConnectArmer(Path(sys.argv[1]), [Opening(None, 0, Keepalive(180, 20, 31))]); print(flush=True); input()"
+        "import sys; from pathlib import Path; from tests.kernel.test_connect import ENABLE, arming;"
+        "held = arming(Path(sys.argv[1]), ENABLE); held.__enter__(); print(flush=True); input()"
     )
     pipe = subprocess.PIPE
     with subprocess.Popen([*DIE_WITH_US, sys.executable, "-c", script, str(cgroup)], stdin=pipe, stdout=pipe) as holder:
@@ -203,45 +380,71 @@ def test_it_ends_with_its_process_however_that_ends(cgroup: Path) -> None:
     assert opened(cgroup)[0] == UNTOUCHED
 
 
+@pytest.fixture
+def pins() -> Iterator[Pins]:
+    """A BPF file system of its own."""
+    directory = Path(tempfile.mkdtemp())
+    subprocess.run(["mount", "-t", "bpf", "bpf", str(directory)], check=True)
+    try:
+        pins = Pins(directory / "ours")
+        yield pins
+    finally:
+        pins.release()
+        subprocess.run(["umount", str(directory)], check=True)
+        os.rmdir(directory)
+
+
 def test_where_it_cannot_be_pinned_it_is_at_work_nevertheless_and_says_why(cgroup: Path, tmp_path: Path) -> None:
     """On another file system, and where no directory can be made."""
-    for pin in (tmp_path / "connect", Path("/proc/tcp-keepalived/connect")):
-        with contextlib.closing(ConnectArmer(cgroup, [ANY], pin)) as held:
-            assert held.unpinned.startswith(f"{pin}: ")
+    for directory in (tmp_path / "ours", Path("/proc/tcp-keepalived")):
+        with arming(cgroup, ENABLE, pins=Pins(directory), survive=True) as held:
+            assert held.unpinned.startswith(f"{directory}/connect: ")
             assert opened(cgroup)[0] == ARMED
-        assert not pin.exists()
         assert opened(cgroup)[0] == UNTOUCHED
 
 
-def test_a_new_program_takes_the_pin_of_the_one_before(cgroup: Path) -> None:
+def test_a_new_program_takes_the_pin_of_the_one_before(cgroup: Path, pins: Pins) -> None:
     """As after a restart."""
-    pins = Path(tempfile.mkdtemp())
-    subprocess.run(["mount", "-t", "bpf", "bpf", str(pins)], check=True)
-    try:
-        pin = pins / "ours/connect"
-        ConnectArmer(cgroup, [ANY], pin).close()
-        again = ConnectArmer(cgroup, [Opening(None, 0, Keepalive(60, 5, 9))], pin)
-        again.close()
-        assert (again.unpinned, opened(cgroup)[0]) == ("", "True 60 5 9")
-        pin.unlink()
-    finally:
-        subprocess.run(["umount", str(pins)], check=True)
-        os.rmdir(pins)
+    with arming(cgroup, ENABLE, pins=pins, survive=True):
+        pass
+    with arming(cgroup, dataclasses.replace(ENABLE, idle=150), pins=pins, survive=True) as again:
+        assert again.unpinned == ""
+    assert opened(cgroup)[0] == "True 150 20 31"
+    pins.program.unlink()
+    assert opened(cgroup)[0] == UNTOUCHED
 
 
-def test_where_it_is_pinned_it_outlives_its_process_until_it_is_removed(cgroup: Path) -> None:
-    """survive_stop = true."""
-    pins = Path(tempfile.mkdtemp())
-    subprocess.run(["mount", "-t", "bpf", "bpf", str(pins)], check=True)
-    try:
-        pin = pins / "connect"
-        ConnectArmer(cgroup, [ANY], pin).close()
-        assert opened(cgroup)[0] == ARMED
-        pin.unlink()
-        assert opened(cgroup)[0] == UNTOUCHED
-    finally:
-        subprocess.run(["umount", str(pins)], check=True)
-        os.rmdir(pins)
+def test_a_second_daemon_does_not_take_the_pin_of_the_first(cgroup: Path, pins: Pins) -> None:
+    second = Pins(pins.program.parent)
+    with arming(cgroup, ENABLE, pins=pins, survive=True):
+        with arming(cgroup, MILD, pins=second, survive=True) as other:
+            assert other.unpinned == f"{pins.program}: in use by another tcp-keepalived"
+        assert second.claimed_by_another()
+    assert opened(cgroup)[0] == ARMED
+    pins.release()
+    assert not second.claimed_by_another()
+
+
+def test_a_program_that_bears_no_other_is_the_reason_that_is_given(cgroup: Path) -> None:
+    """Somebody else's sock_ops program, attached without BPF_F_ALLOW_MULTI."""
+    with alone(cgroup), pytest.raises(Unsupported, match="attached there as the only sock_ops program"):
+        ConnectArmer(cgroup, plan([ENABLE], (), [DEFAULT]))
+
+
+MINE = "127.99.77.1"  # a daemon in a test watches all namespaces: connections of other tests must not concern it
+PIN = "/sys/fs/bpf/tcp-keepalived/connect"
+
+
+def test_the_capabilities_that_are_missing_are_named(cgroup: Path) -> None:
+    """To attach to a cgroup requires CAP_NET_ADMIN, too; CAP_SYS_ADMIN would do for all."""
+    script = (
+        "import sys; from pathlib import Path; from tests.kernel.test_connect import *;"
+        "ConnectArmer(Path(sys.argv[1]), plan([ENABLE], (), [DEFAULT]))"
+    )
+    without = ("setpriv", "--bounding-set=-net_admin,-sys_admin")
+    command = [*DIE_WITH_US, *without, sys.executable, "-c", script, str(cgroup)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "NotPermitted: the kernel refuses BPF: it needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON" in done.stderr
 
 
 RULES = """
@@ -253,11 +456,50 @@ RULES = """
     warn_before = "1s"
     ignore = []
     default_timeout = "infinity"
+    [[path]]
+    name = "mine"
+    networks = ["127.99.77.0/24"]
+    timeout = "4min"
     [[arm]]
-    networks = ["127.0.0.0/8"]
+    networks = ["127.99.77.0/24"]
     action = "enable"
     idle = "180s"
 """
+
+
+HOLD = """
+import os, sys
+from socket import *
+with open(f"{sys.argv[1]}/cgroup.procs", "w") as procs:
+    procs.write(str(os.getpid()))
+listener = create_server(("127.99.77.1", 0))
+near = create_connection(listener.getsockname(), source_address=("127.99.77.1", 0))
+far = listener.accept()[0]
+for line in sys.stdin:
+    exec(line)
+    print(bool(near.getsockopt(SOL_SOCKET, SO_KEEPALIVE)),
+          *(near.getsockopt(IPPROTO_TCP, o) for o in (TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT)), flush=True)
+"""
+
+
+class Held:
+    """A program that holds a connection."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def tell(self, first: str = "pass") -> str:
+        """The settings of its near end, once it has done this."""
+        assert self._process.stdin
+        assert self._process.stdout
+        print(first, file=self._process.stdin, flush=True)
+        return self._process.stdout.readline().strip()
+
+    def becomes(self, settings: str) -> None:
+        """Wait for these."""
+        deadline = time.monotonic() + SOON
+        while (stands := self.tell()) != settings:
+            assert time.monotonic() < deadline, stands
 
 
 class Guest:
@@ -287,23 +529,38 @@ class Guest:
 
     def run(self, *command: str) -> str:
         done = subprocess.run(self.command(*command), capture_output=True, text=True, timeout=30, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
         return done.stdout
 
     def opened(self, unit: str = "") -> list[str]:
         """What both ends tell of a new connection, before anything else can have happened to it."""
         return self.run(
-            sys.executable, "-c", PROGRAM, str(self.cgroups / unit), str(int(AF_INET)), V4[1], "0", ""
+            sys.executable, "-c", PROGRAM, str(self.cgroups / unit), str(int(AF_INET)), MINE, "0", ""
         ).splitlines()[:2]
 
     @contextlib.contextmanager
-    def daemon(self) -> Iterator[Daemon]:
+    def holding(self, unit: str = "") -> Iterator[Held]:
+        """A program with both ends of a connection."""
+        command = self.command(sys.executable, "-c", HOLD, str(self.cgroups / unit))
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+            try:
+                yield Held(process)
+            finally:
+                process.kill()
+
+    def disarm(self) -> list[str]:
+        """What keepalivectl says."""
+        return self.run(*CTL, "disarm", f"--state-dir={self.home.state}").splitlines()
+
+    @contextlib.contextmanager
+    def daemon(self, *options: str, event: str = "started") -> Iterator[Daemon]:
         with subprocess.Popen(
-            self.command(*self.home.command), stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            self.command(*self.home.command, *options), stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
             daemon = Daemon(process, self.home)
             try:
-                daemon.expect("started")
+                daemon.expect(event)
                 yield daemon
             finally:
                 daemon.kill()
@@ -316,14 +573,19 @@ def guest(cgroup: Path, tmp_path: Path) -> Iterator[Guest]:
 
 
 def test_under_a_daemon_no_new_connection_is_ever_unprotected_and_its_end_leaves_nothing(guest: Guest) -> None:
-    """However it ends."""
+    """Once it is killed its records stay, for whoever disarms."""
     assert guest.opened() == SYSTEM
     pins = guest.run("find", "/sys/fs/bpf")
     with guest.daemon() as daemon:
         assert "new connections are armed at connect" in daemon.expect("started")["MESSAGE"]
         assert guest.opened() == [ARMED, ARMED]
+        daemon.stop()
+    assert guest.opened() == SYSTEM
+    assert guest.run("find", "/sys/fs/bpf") == pins
+    with guest.daemon() as daemon:
         daemon.kill()
     assert guest.opened() == SYSTEM
+    assert guest.disarm() == ["nothing to disarm"]
     assert guest.run("find", "/sys/fs/bpf") == pins
 
 
@@ -353,6 +615,149 @@ def test_protection_that_is_to_survive_does_until_it_is_disarmed(guest: Guest) -
         daemon.stop()
     assert guest.opened() == [ARMED, ARMED]
     assert "/sys/fs/bpf/tcp-keepalived/connect arms new connections" in guest.run(*CTL, "engine")
-    assert "is removed" in guest.run(*CTL, "disarm", f"--state-dir={guest.home.state}")
+    assert guest.disarm() == [f"removed {PIN}; new connections are no longer armed"]
     assert guest.opened() == SYSTEM
     assert guest.run(*CTL, "engine").splitlines()[-1] == "pinned: nothing"
+
+
+SWITCHED_OFF = "near.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 0)"
+
+
+def test_what_a_program_sets_after_connecting_is_left_by_the_next_scan(guest: Guest) -> None:
+    with guest.daemon() as daemon, guest.holding() as off, guest.holding() as longer:
+        assert (off.tell(), longer.tell()) == (ARMED, ARMED)
+        assert off.tell(SWITCHED_OFF) == "False 180 20 31"
+        assert longer.tell("near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 900)") == "True 900 20 31"
+        for _ in range(2):
+            daemon.expect("unarmed", KEEPALIVE_FATE="set-again")
+        with guest.holding() as other:
+            daemon.expect("armed", KEEPALIVE_FATE="armed-at-connect")
+            assert other.tell() == ARMED
+        assert (off.tell(), longer.tell()) == ("False 180 20 31", "True 900 20 31")
+
+
+def test_what_was_armed_at_connect_is_counted_by_unit_and_rule(guest: Guest) -> None:
+    unit = guest.outside / "backup.service"
+    unit.mkdir()
+    try:
+        with guest.daemon() as daemon:
+            guest.opened("backup.service")
+            entry = daemon.expect("armed", KEEPALIVE_UNIT="backup.service")
+        assert (entry["KEEPALIVE_COUNT"], entry["KEEPALIVE_RULE"]) == (2, "arm[1]")
+    finally:
+        unit.rmdir()
+
+
+def test_sockets_armed_at_connect_are_disarmed_by_hand_beside_the_daemon(guest: Guest) -> None:
+    """Which arms new ones on, and says so."""
+    with guest.daemon(), guest.holding() as held:
+        assert held.tell() == ARMED
+        said = guest.disarm()
+        assert said[0].startswith("the running daemon goes on arming")
+        assert any("disarmed" in line for line in said[1:])
+        assert held.tell() == UNTOUCHED
+        assert guest.opened() == [ARMED, ARMED]
+        assert held.tell() == UNTOUCHED
+
+
+@pytest.mark.parametrize("survive", ["false", "true"])
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_sockets_armed_at_connect_are_disarmed_when_their_daemon_is_gone(guest: Guest, survive: str, end: str) -> None:
+    """However it ended, and whether or not its program went on."""
+    guest.home.configure(RULES.format(survive=survive))
+    with guest.daemon() as daemon, guest.holding() as held:
+        assert held.tell() == ARMED
+        getattr(daemon, end)()
+        assert held.tell() == ARMED
+        with guest.holding() as later:
+            assert later.tell() == (ARMED if survive == "true" else UNTOUCHED)
+            assert "disarmed" in "".join(said := guest.disarm()), said
+            assert (held.tell(), later.tell()) == (UNTOUCHED, UNTOUCHED)
+    assert guest.opened() == SYSTEM
+
+
+def test_sockets_armed_at_connect_are_disarmed_at_the_stop_where_that_is_wanted(guest: Guest) -> None:
+    guest.home.configure(RULES.format(survive="false").replace("[watch]", "disarm_on_stop = true\n[watch]"))
+    with guest.daemon() as daemon, guest.holding() as held:
+        assert held.tell() == ARMED
+        daemon.stop()
+        assert held.tell() == UNTOUCHED
+    with guest.daemon(), guest.holding() as held:
+        assert held.tell() == ARMED, "and the next daemon arms anew"
+
+
+def test_what_was_armed_stays_so_when_the_sysctls_are_restored(guest: Guest) -> None:
+    """Also where it equalled them."""
+    guest.home.configure(RULES.format(survive="true").replace("apply = false", "apply = true"))
+    with guest.daemon() as daemon, guest.holding() as held:
+        assert held.tell() == ARMED
+        daemon.stop()
+        assert held.tell() == ARMED
+    assert guest.opened() == [ARMED, ARMED], "nor do those that are opened later need the sysctls"
+
+
+CANNOT_KEEP = {
+    "netlink": ("[watch]", '[watch]\nengine = "netlink"'),
+    "own": ("[watch]", '[watch]\nnamespaces = "own"'),
+    "no rule": ("[[arm]]", '[[arm]]\nprocess = "nobody"'),
+    "not to survive": ("survive_stop = true", "survive_stop = false"),
+}
+
+
+@pytest.mark.parametrize("change", CANNOT_KEEP)
+@pytest.mark.parametrize("by", ["start", "reload"])
+def test_a_pin_that_a_new_configuration_cannot_keep_is_ended(guest: Guest, change: str, by: str) -> None:
+    surviving = RULES.format(survive="true")
+    changed = surviving.replace(*CANNOT_KEEP[change])
+    guest.home.configure(surviving)
+    with guest.daemon() as daemon:
+        if by == "reload":
+            daemon.reload(changed)
+            daemon.expect("reloaded")
+            assert PIN not in guest.run("find", "/sys/fs/bpf")
+        daemon.stop()
+    if by == "start":
+        assert guest.opened() == [ARMED, ARMED]
+        guest.home.configure(changed)
+        with guest.daemon() as daemon:
+            daemon.stop()
+    assert guest.opened() == SYSTEM
+
+
+def test_a_pin_that_cannot_be_removed_is_an_error_that_says_how_to_end_it(guest: Guest) -> None:
+    """On a read-only BPF file system."""
+    guest.home.configure(RULES.format(survive="true"))
+    with guest.daemon() as daemon:
+        daemon.stop()
+    guest.run("mount", "-o", "remount,bind,ro", "/sys/fs/bpf")
+    guest.home.configure(RULES.format(survive="true").replace(*CANNOT_KEEP["netlink"]))
+    with guest.daemon() as daemon:
+        said = daemon.expect("refused")["MESSAGE"]
+        assert said.startswith(f"{PIN}: still arms new connections, and cannot be removed: Read-only file system; ")
+        assert said.endswith(f"rm {PIN}")
+        daemon.stop()
+    assert guest.opened() == [ARMED, ARMED]
+
+
+@pytest.mark.parametrize("option", ["--once", "--dry-run"])
+def test_a_single_look_and_a_dry_run_pin_nothing_and_leave_what_is_pinned(guest: Guest, option: str) -> None:
+    guest.home.configure(RULES.format(survive="true"))
+    pins = guest.run("find", "/sys/fs/bpf")
+    with guest.daemon(option):
+        pass
+    assert (guest.run("find", "/sys/fs/bpf"), guest.opened()) == (pins, SYSTEM)
+    with guest.daemon() as daemon:
+        daemon.stop()
+    guest.home.configure(RULES.format(survive="false"))
+    with guest.daemon(option):
+        pass
+    assert guest.opened() == [ARMED, ARMED]
+
+
+def test_whoever_may_not_look_is_not_told_that_nothing_is_pinned(guest: Guest) -> None:
+    guest.home.configure(RULES.format(survive="true"))
+    with guest.daemon() as daemon:
+        daemon.stop()
+    guest.run("chmod", "700", "/sys/fs/bpf")
+    told = guest.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *CTL, "engine")
+    assert told.splitlines()[-1].startswith("pinned: unknown: ")

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from keepaliveD.errors import NotPermitted, Refusal, Unsupported
-from keepaliveD.model import Armed, Arming, Connection, IPNetwork
+from keepaliveD.model import Armed, Arming, Connection, Counted, IPNetwork
 from keepaliveD.platforms.base import Armer, Keep, Order
+from keepaliveD.platforms.linux.bpf import libbpf, recall
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
-from keepaliveD.platforms.linux.bpf.connect import PIN, PINS, ConnectArmer, cgroup_root, unpin
+from keepaliveD.platforms.linux.bpf.connect import ConnectArmer, cgroup_root
+from keepaliveD.platforms.linux.bpf.pins import DIRECTORY, Pins
 from keepaliveD.platforms.linux.bpf.reader import BpfIterator
 from keepaliveD.platforms.linux.bpf.walker import BpfWalker
 from keepaliveD.platforms.linux.engine import Engine
 from keepaliveD.platforms.linux.netlink import Netlink
 from keepaliveD.platforms.linux.owners import ProcOwners
 from keepaliveD.platforms.linux.pidfd import PidfdArmer
-from keepaliveD.policy.connect import Opening
+from keepaliveD.policy.connect import Plan
 
 AUTO, BPF, NETLINK = "auto", "bpf", "netlink"
 
@@ -79,24 +83,96 @@ class BpfAtConnect:
     def __init__(self, root: Path, owners: ProcOwners) -> None:
         self._root = root
         self._owners = owners
-        self._pin = root / PINS / PIN
+        self._pins = Pins(root / DIRECTORY)
+        self._armer: ConnectArmer | None = None
 
-    def begin(self, *, engine: str, openings: Sequence[Opening], survive: bool) -> ConnectArmer:
-        """Arm them by these; raises Unsupported, NotPermitted."""
+    def begin(self, *, engine: str, plan: Plan, survive: bool) -> str:
+        """Arm them by this plan; why that will not outlive us though it should.
+
+        Where it cannot, the one before goes on. Raises Unsupported, NotPermitted.
+        """
         if engine == NETLINK:
             raise Unsupported('watch.engine = "netlink"')
-        return ConnectArmer(cgroup_root(self._root), openings, self._pin if survive else None, self._owners.of_cgroups)
+        new = self._begin(plan, self._armer, survive=survive)
+        if self._armer:
+            self._armer.close()
+        self._armer = new
+        return new.unpinned
 
-    def surviving(self) -> str:
-        """The pin that keeps the program of an earlier daemon attached, or nothing."""
-        try:
-            return str(self._pin) if self._pin.exists() else ""
-        except PermissionError:
-            return ""  # nobody but root may look there
+    def _begin(self, plan: Plan, before: ConnectArmer | None, *, survive: bool) -> ConnectArmer:
+        cgroup = cgroup_root(self._root)
+        owners = self._owners.of_cgroups
+        with self._records(before) as records:
+            return ConnectArmer(cgroup, plan, self._pins, survive=survive, records=records, owners=owners)
 
-    def end(self) -> None:
-        """Take that pin away. Raises NotPermitted."""
+    def look_around(self) -> list[Counted]:
+        """Learn which units and containers there are now; how many sockets were armed since. Raises KernelError."""
+        return self._armer.look_around() if self._armer else []
+
+    def armed(self) -> Mapping[int, Armed]:
+        """How living sockets were armed, by us or by an earlier daemon. Raises Refusal."""
+        with self._records(self._armer) as records:
+            return {} if records is None else recall.read(records)
+
+    def forget(self) -> None:
+        """Drop what armed() has returned. Raises Refusal."""
+        with self._records(self._armer) as records:
+            if records is None:
+                return
+            recall.forget(records)
+        if not self._armer and not self._pins.claimed_by_another():
+            self._pins.drop_records()
+            self._pins.remove_directory()
+
+    def pinned(self) -> str:
+        """The pin that keeps a program attached, or nothing. Raises NotPermitted where that cannot be seen."""
         try:
-            unpin(self._root)
+            return str(self._pins.program) if self._pins.program.exists() else ""
+        except PermissionError as error:
+            raise NotPermitted(f"{self._pins.program}: cannot be seen: {error.strerror}; run as root") from error
+
+    def unpin(self) -> None:
+        """Remove that pin, unless another daemon has it. Raises NotPermitted."""
+        try:
+            if not self._pins.claimed_by_another():
+                self._pins.program.unlink(missing_ok=True)
+                self._pins.remove_directory()
         except OSError as error:
-            raise NotPermitted(f"{self._pin}: cannot be removed: {error.strerror}; run as root") from error
+            raise NotPermitted(
+                f"{self._pins.program}: still arms new connections, and cannot be removed: {error.strerror}; "
+                f"to end it, run as root: rm {self._pins.program}"
+            ) from error
+
+    def close(self) -> None:
+        """Stop, unless it is pinned; its records stay as long as they are nowhere else."""
+        if self._armer:
+            if not self._armed_unrecorded():
+                self._pins.drop_records()
+            self._armer.close()
+        self._armer = None
+        self._pins.release()
+
+    def _armed_unrecorded(self) -> bool:
+        try:
+            return bool(self.armed())
+        except Refusal:
+            return True
+
+    @contextlib.contextmanager
+    def _records(self, armer: ConnectArmer | None) -> Iterator[int | None]:
+        """The map of this one's records, or of those that an earlier daemon has left, or nothing.
+
+        Another daemon keeps its own.
+        """
+        if armer:
+            yield armer.records
+            return
+        try:
+            descriptor = libbpf.open_pinned(self._pins.records)
+        except (OSError, Unsupported):
+            yield None
+            return
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)

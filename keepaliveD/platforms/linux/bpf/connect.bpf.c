@@ -1,30 +1,56 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
-/* Keepalive for new connections, before their programs can send a byte: the first rule that matches
- * counts. What a program has set before, or its listener, stays where it is stricter; what it sets
- * later stays in any case. As policy.settle has it. */
+/* Arms new connections at connect and at accept, before their programs can send a byte.
+ *
+ * The first rule that matches counts, and the first path. What is set is what policy.settle would set in
+ * an open socket; what is not certain is left to the next scan. All that is set becomes the socket's own,
+ * also where it equals the sysctl: it must not change when sysctls do.
+ */
 #include "address.h"
-#include "settings.h"
+#include "connect.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-enum { MOST_RULES = 64 };
+enum { MOST = 256, NONE = -1, MAX_KEEPIDLE = 32767, MAX_KEEPCNT = 127 };
 
 enum { END, LEAVE, ARM }; /* leave: to the next scan */
 
-/* connect.RULE is its twin */
-struct rule {
+struct target {
 	struct address network, mask; /* of the peer */
 	__u32 port; /* of either end, 0 for any */
-	__u16 verb;
-	bool asks_for_owner; /* concerns only cgroups in `owners` that have its bit */
-	struct settings wish;
-	__s32 idle, interval; /* of the wish, in jiffies, as sockets and sysctls have them */
+};
+
+/* connect.ROUTE is its twin: what leads to a path */
+struct route {
+	struct target target;
+	__s32 below; /* seconds: the longest idle time that is safe on this path */
+	__s32 third; /* seconds: the longest interval after which two more probes fit */
+	__u8 verb;
+	__u8 path; /* its bit in rule.paths */
+	__u8 unused[6];
+};
+
+/* connect.RULE is its twin */
+struct rule {
+	struct target target;
+	__u16 number;
+	__u8 verb;
+	__u8 owner; /* concerns only cgroups in `owners` that have this bit; 0 for all */
+	__u64 paths; /* concerns only these, a bit each */
+	struct settings wish; /* an idle time of 0 is the longest that fits the path */
 };
 
 /* The verifier sees what stands here, and drops what no rule needs. */
-const volatile struct rule rules[MOST_RULES] SEC(".rodata.rules");
+const volatile struct route routes[MOST] SEC(".rodata.routes");
+const volatile struct rule rules[MOST] SEC(".rodata.rules");
 
-/* Of cgroups that are known, the rules that mean their unit and container: a bit each, by their numbers. */
+/* The verifier must see that a number is within bounds, where the compiler knows it and would not say. */
+static __always_inline __u64 within(__u64 number)
+{
+	barrier_var(number);
+	return number & (MOST - 1);
+}
+
+/* Of cgroups that are known, the rules that mean their unit and container: a bit each. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
@@ -32,6 +58,29 @@ struct {
 	__type(key, __u64);
 	__type(value, __u64);
 } owners SEC(".maps");
+
+/* What stood in a socket before, and what was set: as long as the socket lives. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct armed);
+} armed SEC(".maps");
+
+/* connect.COUNTED is its twin */
+struct counted {
+	__u64 cgroup;
+	__u64 rule;
+};
+
+/* How many were armed so far. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct counted);
+	__type(value, __u64);
+} counts SEC(".maps");
 
 /* Volatile, or the compiler reads two words of an address as one, which the verifier refuses. */
 static __always_inline struct address remote_of(const volatile struct bpf_sock_ops *ctx)
@@ -44,94 +93,207 @@ static __always_inline struct address remote_of(const volatile struct bpf_sock_o
 	};
 }
 
-/* zero and less, which sysctls take for "at once" and "never", are no times */
-static __always_inline bool laxer(__s32 stands, __s32 wanted)
+static __always_inline bool concerns(const struct target *target, const struct address *remote,
+				     const volatile struct bpf_sock_ops *ctx)
 {
-	return stands <= 0 || stands > wanted;
+	if ((remote->high & target->mask.high) != target->network.high ||
+	    (remote->low & target->mask.low) != target->network.low)
+		return false;
+	return !target->port || target->port == bpf_ntohl(ctx->remote_port) || target->port == ctx->local_port;
 }
 
-static __always_inline void set(struct bpf_sock_ops *ctx, int level, int name, const __s32 *value)
+/* The route to the path of a connection, or NONE where the path is not known, or never forgets.
+ *
+ * This function and the next are verified on their own: what follows them is verified for a number that
+ * may be any, and not again for each.
+ */
+__noinline int route_to(struct bpf_sock_ops *ctx)
 {
-	bpf_setsockopt(ctx, level, name, (void *)value, sizeof(*value));
+	struct address remote = remote_of(ctx);
+
+	for (__u32 number = 0; number < MOST; number++) {
+		const struct route *route = (const struct route *)&routes[number];
+
+		barrier_var(route); /* or the compiler takes the zeros that it sees for what stands there */
+		if (route->verb == END)
+			break;
+		if (concerns(&route->target, &remote, ctx))
+			return route->verb == ARM ? (int)number : NONE;
+	}
+	return NONE;
 }
 
-static __always_inline void enable(struct bpf_sock_ops *ctx, const struct tcp_sock *tp, const struct rule *rule)
+static __always_inline __u64 cgroup_of(const struct tcp_sock *tp)
 {
-	const struct sock_common *common = (const struct sock_common *)tp;
-	const struct netns_ipv4 *system = &common->skc_net.net->ipv4;
-	__s32 idle = tp->keepalive_time ?: system->sysctl_tcp_keepalive_time;
-	__s32 interval = tp->keepalive_intvl ?: system->sysctl_tcp_keepalive_intvl;
-	__u8 probes = tp->keepalive_probes ?: system->sysctl_tcp_keepalive_probes;
-	bool own = probes != system->sysctl_tcp_keepalive_probes;
-	bool on = common->skc_flags >> SOCK_KEEPOPEN & 1;
-
-	/* switched on last, so that the timer is set once: nothing has been idle yet */
-	if (laxer(interval, rule->interval))
-		set(ctx, IPPROTO_TCP, TCP_KEEPINTVL, &rule->wish.interval);
-	if (!own && probes != rule->wish.probes)
-		set(ctx, IPPROTO_TCP, TCP_KEEPCNT, &rule->wish.probes);
-	if (laxer(idle, rule->idle))
-		set(ctx, IPPROTO_TCP, TCP_KEEPIDLE, &rule->wish.idle);
-	if (!on)
-		set(ctx, constants.sol_socket, constants.so_keepalive, &rule->wish.on);
+	return tp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup->kn->id;
 }
 
 enum concern { OTHERS, OURS, NOBODY_KNOWS };
 
 /* The cgroup is that of who made the socket, or its listener. */
-static __always_inline enum concern concerns(__u32 number, struct bpf_sock *sk)
+static __always_inline enum concern means(const struct rule *rule, struct bpf_sock *sk)
 {
-	const struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	const __u64 *mask;
-	__u64 cgroup;
+	const struct tcp_sock *tp = sk ? bpf_skc_to_tcp_sock(sk) : NULL;
+	__u64 cgroup = tp ? cgroup_of(tp) : 0;
+	const __u64 *mask = bpf_map_lookup_elem(&owners, &cgroup);
 
-	if (!tp)
-		return NOBODY_KNOWS;
-	cgroup = tp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup->kn->id;
-	mask = bpf_map_lookup_elem(&owners, &cgroup);
 	if (!mask)
 		return NOBODY_KNOWS;
-	return *mask >> number & 1 ? OURS : OTHERS;
+	return *mask >> rule->owner & 1 ? OURS : OTHERS;
 }
 
-SEC("sockops")
-int arm_connection(struct bpf_sock_ops *ctx)
+/* The rule for a connection that takes this path, or NONE where it is left to the next scan. */
+__noinline int rule_for(struct bpf_sock_ops *ctx, __u32 path)
 {
-	struct address remote;
-	struct bpf_sock *sk;
+	struct address remote = remote_of(ctx);
 
-	if (ctx->op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB && ctx->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
-		return 1;
-	sk = ctx->sk;
-	if (!sk)
-		return 1;
-	remote = remote_of(ctx);
-	for (__u32 number = 0; number < MOST_RULES; number++) {
+	for (__u32 number = 0; number < MOST; number++) {
 		const struct rule *rule = (const struct rule *)&rules[number];
-		const struct tcp_sock *tp;
 
-		barrier_var(rule); /* or the compiler takes the zeros that it sees for what stands there */
+		barrier_var(rule);
 		if (rule->verb == END)
 			break;
-		if ((remote.high & rule->mask.high) != rule->network.high ||
-		    (remote.low & rule->mask.low) != rule->network.low)
+		if (!(rule->paths >> (path & 63) & 1) || !concerns(&rule->target, &remote, ctx))
 			continue;
-		if (rule->port && rule->port != bpf_ntohl(ctx->remote_port) && rule->port != ctx->local_port)
-			continue;
-		if (rule->asks_for_owner) {
-			enum concern concern = concerns(number, sk);
+		if (rule->owner) {
+			enum concern concern = means(rule, ctx->sk);
 
 			if (concern == OTHERS)
 				continue;
 			if (concern == NOBODY_KNOWS)
 				break;
 		}
-		if (rule->verb == LEAVE)
-			break;
-		tp = bpf_skc_to_tcp_sock(sk);
-		if (tp)
-			enable(ctx, tp, rule);
-		break;
+		return rule->verb == ARM ? (int)number : NONE;
 	}
+	return NONE;
+}
+
+/* policy.arming.times */
+static __always_inline struct settings wish_of(const struct rule *rule, const struct route *route)
+{
+	struct settings wish = rule->wish;
+
+	if (wish.idle)
+		return wish;
+	if (wish.interval > route->third)
+		wish.interval = route->third;
+	wish.idle = route->below - wish.interval;
+	if (wish.idle < 1)
+		wish.idle = 1;
+	if (wish.idle > MAX_KEEPIDLE)
+		wish.idle = MAX_KEEPIDLE;
+	if (wish.interval > wish.idle)
+		wish.interval = wish.idle;
+	return wish;
+}
+
+/* The steady period of probes that are answered is the longer of both: net/ipv4/tcp_timer.c. */
+static __always_inline bool is_safe(const struct settings *times, const struct route *route)
+{
+	return times->idle <= route->below && times->interval <= route->below;
+}
+
+static __always_inline __s64 least(__s64 one, __s64 other)
+{
+	return one < other ? one : other;
+}
+
+/* What policy.settle sets where this stands: nothing gets laxer, a dead peer is noticed no later, and no
+ * outage is survived for less long, which counts most. What stands is longer than nothing. */
+static __always_inline struct settings settled(const struct settings *stands, const struct settings *wish,
+						const struct route *route)
+{
+	__u64 outage = (__u64)(stands->probes - 1) * stands->interval;
+	__u64 dead_after = stands->idle + (__u64)stands->probes * stands->interval;
+	__u64 idle = least(stands->idle, wish->idle), interval = least(stands->interval, wish->interval);
+	__u64 probes = stands->probes, fewest;
+
+	if (idle < (__u64)stands->idle || interval < (__u64)stands->interval) {
+		probes = least(wish->probes, (dead_after - idle) / interval);
+		fewest = (outage + interval - 1) / interval + 1;
+		if (probes < fewest)
+			probes = fewest;
+	}
+	if (probes >= MAX_KEEPCNT) {
+		__s64 longer = (outage + MAX_KEEPCNT - 2) / (MAX_KEEPCNT - 1);
+
+		longer = least(least(longer, stands->interval), least(idle, route->below - (__s64)idle));
+		probes = MAX_KEEPCNT;
+		if ((__s64)interval < longer)
+			interval = longer;
+	}
+	return (struct settings){ .idle = idle, .interval = interval, .probes = probes, .on = 1 };
+}
+
+static __always_inline long set(struct bpf_sock_ops *ctx, int level, int name, const __s32 *value)
+{
+	return bpf_setsockopt(ctx, level, name, (void *)value, sizeof(*value));
+}
+
+static __always_inline void count(const struct tcp_sock *tp, const struct rule *rule)
+{
+	struct counted key = { .cgroup = cgroup_of(tp), .rule = rule->number };
+	__u64 one = 1, *number = bpf_map_lookup_elem(&counts, &key);
+
+	if (!number && bpf_map_update_elem(&counts, &key, &one, BPF_NOEXIST))
+		number = bpf_map_lookup_elem(&counts, &key); /* another processor was faster */
+	else if (!number)
+		return;
+	if (number)
+		__sync_fetch_and_add(number, 1);
+}
+
+static __always_inline void enable(struct bpf_sock_ops *ctx, struct bpf_sock *sk, const struct tcp_sock *tp,
+				   const struct rule *rule, const struct route *route)
+{
+	struct settings system = system_of((const struct sock_common *)tp), stands = settings_of(tp, &system);
+	struct settings wish = wish_of(rule, route), times;
+	__u8 inherited = inherited_by(tp);
+	struct armed *record;
+
+	if (stands.idle < 1 || stands.interval < 1 || stands.probes < 1)
+		return; /* the sysctls hold what is no time: left to the scan */
+	if (is_safe(&stands, route) && (stands.on || !(inherited & FOLLOWS_IDLE)))
+		return; /* not at risk, or the program chose times that are safe: its own to switch on, or the scan's */
+	if (!(inherited & FOLLOWS_PROBES))
+		wish.probes = stands.probes;
+	times = settled(&stands, &wish, route);
+	if (!is_safe(&times, route))
+		return;
+	record = bpf_sk_storage_get(&armed, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!record)
+		return;
+	record->before = stands;
+	record->after = times;
+	record->inherited = inherited;
+	/* switched on last, so that the timer is set once: nothing has been idle yet */
+	if (set(ctx, IPPROTO_TCP, TCP_KEEPINTVL, &times.interval) || set(ctx, IPPROTO_TCP, TCP_KEEPCNT, &times.probes) ||
+	    set(ctx, IPPROTO_TCP, TCP_KEEPIDLE, &times.idle) ||
+	    (!stands.on && set(ctx, constants.sol_socket, constants.so_keepalive, &times.on)))
+		return;
+	record->state = SET;
+	count(tp, rule);
+}
+
+SEC("sockops")
+int arm_connection(struct bpf_sock_ops *ctx)
+{
+	const struct tcp_sock *tp;
+	struct bpf_sock *sk;
+	int route, rule;
+
+	if (ctx->op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB && ctx->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+		return 1;
+	route = route_to(ctx);
+	if (route == NONE)
+		return 1;
+	rule = rule_for(ctx, routes[within(route)].path);
+	if (rule == NONE)
+		return 1;
+	sk = ctx->sk;
+	tp = sk ? bpf_skc_to_tcp_sock(sk) : NULL;
+	if (tp)
+		enable(ctx, sk, tp, (const struct rule *)&rules[within(rule)],
+		       (const struct route *)&routes[within(route)]);
 	return 1;
 }

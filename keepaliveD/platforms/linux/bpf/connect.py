@@ -1,45 +1,41 @@
-"""Keepalive for new connections, by the sock_ops program of connect.bpf.c: none is ever unprotected.
+"""Arms new connections at connect, by the sock_ops program of connect.bpf.c: none is ever unprotected.
 
-It runs for all of a cgroup v2 and what is below, in every network namespace, when a connection is
-established at either end; beside the programs of others (links take BPF_F_ALLOW_MULTI).
+The program runs for all of a cgroup v2 and what is below, in every network namespace, when a connection
+is established at either end; beside the programs of others (links take BPF_F_ALLOW_MULTI).
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Mapping, Sequence
+import errno
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from keepaliveD.errors import Unsupported
-from keepaliveD.model import IPNetwork, Owner
+from keepaliveD.model import ArmRule, Counted, IPNetwork, Owner
 from keepaliveD.platforms.linux.bpf import libbpf
-from keepaliveD.policy.connect import Opening
+from keepaliveD.platforms.linux.bpf.pins import Pins
+from keepaliveD.policy.connect import Opening, Plan, Route
+from keepaliveD.sockets import Column
 
 OBJECT = Path(__file__).with_name("connect.bpf.o")
 PROGRAM = "arm_connection"
-RULES = ".rodata.rules"
-MOST = 64  # its MOST_RULES
-OWNERS = "owners"
-MOST_OWNERS = 16384  # its max_entries
+ROUTES, RULES = ".rodata.routes", ".rodata.rules"
+OWNERS, COUNTS, ARMED = "owners", "counts", "armed"
+MOST_CGROUPS = 16384  # their max_entries
+MANY = MOST_CGROUPS // 4  # counts, of which those of cgroups that are gone are dropped
+LINUX = "5.10"
+CAPABILITIES = "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
 
+TARGET = [("network", "u8", 2), ("mask", "u8", 2), ("port", "u4"), ("unused", "u4")]
+ROUTE = np.dtype([*TARGET, ("below", "i4"), ("third", "i4"), ("verb", "u1"), ("path", "u1"), ("spare", "u1", 6)])
 RULE = np.dtype(
-    [
-        ("network", "u8", 2),
-        ("mask", "u8", 2),
-        ("port", "u4"),
-        ("verb", "u2"),
-        ("asks_for_owner", "?"),
-        ("unused", "u1"),
-        ("wish", "i4", 4),
-        ("jiffies", "i4", 2),
-    ]
+    [*TARGET, ("number", "u2"), ("verb", "u1"), ("owner", "u1"), ("spare", "u4"), ("paths", "u8"), ("wish", "i4", 4)]
 )
+COUNTED = np.dtype([("cgroup", "u8"), ("rule", "u8")])
 LEAVE, ARM = 1, 2
-
-PINS = Path("sys/fs/bpf/tcp-keepalived")  # below root
-PIN = "connect"
 
 WHOLE = (1 << 128) - 1
 HALF = (1 << 64) - 1
@@ -48,73 +44,131 @@ ROOTS = ("sys/fs/cgroup", "sys/fs/cgroup/unified")  # where cgroup v2 is mounted
 
 
 class ConnectArmer:
-    """The program, at work from here to close(); where it is pinned, until unpin().
+    """The program, at work from here to close(); where it is pinned, until the pin is removed.
 
-    `unpinned` says why it is not pinned though it should be.
+    `unpinned` says why it is not pinned though it should be. `records` is the descriptor of the map in
+    which it keeps what stood in the sockets that it armed.
     """
 
     def __init__(
         self,
         cgroup: Path,
-        openings: Sequence[Opening],
-        pin: Path | None = None,
+        plan: Plan,
+        pins: Pins | None = None,
+        *,
+        survive: bool = False,
+        records: int | None = None,
         owners: Callable[[], Mapping[int, Owner]] = dict,
     ) -> None:
-        """Load and attach it; `owners` tells unit and container of the cgroups that there are, by their ids.
+        """Load and attach it; it goes on with the `records` of another one, where given.
 
+        `owners` tells unit and container of the cgroups that there are, by their ids.
         Raises Unsupported, NotPermitted.
         """
-        if len(openings) > MOST:
-            raise Unsupported(f"[[arm]]: {len(openings)} networks and ports are too many for BPF; it knows {MOST}")
         self._owners = owners
-        self._openings = openings
+        self._plan = plan
+        asking = sorted({opening.number for opening in plan.openings if opening.owner})
+        self._bits = {number: bit for bit, number in enumerate(asking, 1)}
         self._known: set[int] = set()  # cgroups
-        self._object = libbpf.Object(OBJECT, linux="5.10")
+        self._counted: dict[tuple[int, int], int] = {}  # by cgroup and rule
+        self._object = libbpf.Object(OBJECT, linux=LINUX, capabilities=CAPABILITIES)
         try:
             self._object.preset(libbpf.CONSTANTS)
-            self._object.preset(b"".join(map(_rule, openings)), RULES)
+            self._object.preset(b"".join(map(_route, plan.routes)), ROUTES)
+            self._object.preset(b"".join(map(self._rule, plan.openings)), RULES)
+            if records is not None:
+                self._object.reuse(ARMED, records)
             self._object.load()
-            self.look_around()
+            self._learn_owners()
             link = self._object.attach_cgroup(PROGRAM, cgroup)
-            self.unpinned = self._pin(link, pin) if pin else ""
+            self.records = self._object.map_fd(ARMED)
+            self.unpinned = self._pin(link, pins, survive=survive) if pins else ""
         except BaseException:
             self._object.close()
             raise
 
-    def look_around(self) -> None:
-        """Learn which cgroups there are now, and whom the rules mean; connections of others wait for the next scan.
+    def look_around(self) -> list[Counted]:
+        """Learn which cgroups there are now, and return how many sockets were armed since the last time.
 
+        Connections of cgroups that are not known wait for the next scan where a rule asks for their owner.
         Raises KernelError.
         """
-        if not any(opening.owner for opening in self._openings):
-            return
-        owners = self._owners()
-        if gone := self._known - owners.keys():
-            self._object.drop_all(OWNERS, np.fromiter(gone, np.uint64))
-            self._known -= gone
-        if new := list(owners.keys() - self._known)[: MOST_OWNERS - len(self._known)]:
-            meant = np.array([self._meaning(owners[cgroup]) for cgroup in new], np.uint64)
-            self._object.put_all(OWNERS, np.array(new, np.uint64), meant)
-            self._known.update(new)
-
-    def _meaning(self, owner: Owner) -> int:
-        """The rules that mean it, a bit each, by their numbers."""
-        return sum(1 << number for number, opening in enumerate(self._openings) if opening.means(owner))
+        owners = self._learn_owners()
+        keys, totals = self._object.all_of(COUNTS, COUNTED, np.dtype("u8"), MOST_CGROUPS)
+        now = dict(zip(keys.tolist(), totals.tolist(), strict=True))
+        new = {key: total - self._counted.get(key, 0) for key, total in now.items()}
+        self._counted = now
+        news = [(cgroup, rule, count) for (cgroup, rule), count in new.items() if count]
+        if not news and len(now) < MANY:
+            return []
+        owners = self._owners() if owners is None else owners
+        self._drop_gone(owners)
+        counts: Counter[tuple[int, Owner]] = Counter()
+        for cgroup, rule, count in news:
+            counts[rule, owners.get(cgroup, Owner())] += count
+        return [Counted(self._rules[rule], owner, count) for (rule, owner), count in counts.items()]
 
     def close(self) -> None:
         """Detach it, unless it is pinned."""
         self._object.close()
 
-    def _pin(self, link: int, pin: Path) -> str:
-        """Have it outlive us, in place of what did so before; why it cannot, or nothing."""
+    @property
+    def _rules(self) -> dict[int, ArmRule]:
+        return {opening.number: opening.rule for opening in self._plan.openings if opening.rule}
+
+    def _learn_owners(self) -> Mapping[int, Owner] | None:
+        """Tell the program which rules mean which cgroups; return them, if any rule asks."""
+        if not self._bits:
+            return None
+        owners = self._owners()
+        if gone := self._known - owners.keys():
+            self._object.drop_all(OWNERS, np.fromiter(gone, np.uint64))
+            self._known -= gone
+        if new := list(owners.keys() - self._known)[: MOST_CGROUPS - len(self._known)]:
+            meant = np.array([self._meaning(owners[cgroup]) for cgroup in new], np.uint64)
+            self._object.put_all(OWNERS, np.array(new, np.uint64), meant)
+            self._known.update(new)
+        return owners
+
+    def _meaning(self, owner: Owner) -> int:
+        """The rules that mean it, a bit each."""
+        meant = {opening.number for opening in self._plan.openings if opening.owner and opening.means(owner)}
+        return sum(1 << self._bits[number] for number in meant)
+
+    def _drop_gone(self, owners: Mapping[int, Owner]) -> None:
+        """Make room for others: in cgroups that are gone nothing is counted any more."""
+        if gone := [key for key in self._counted if key[0] not in owners]:
+            self._object.drop_all(COUNTS, np.array(gone, COUNTED))
+            for key in gone:
+                del self._counted[key]
+
+    def _pin(self, link: int, pins: Pins, *, survive: bool) -> str:
+        """Have it outlive us, and its records in any case; why it cannot, or nothing."""
         try:
-            pin.unlink(missing_ok=True)
-            self._object.pin(link, pin)
+            pins.claim()
+            pins.pin_records(self.records)
+            if survive:
+                pins.pin_program(self._object, link)
         except OSError as error:
+            if not survive:
+                return ""
+            if error.errno == errno.EBUSY:
+                return f"{pins.program}: {error.strerror}"
             return (
-                f"{pin}: {error.strerror}; it takes a BPF file system that may be written to, see the drop-in bpf.conf"
+                f"{pins.program}: {error.strerror}; "
+                "requires a BPF file system that may be written to, see the drop-in bpf.conf"
             )
         return ""
+
+    def _rule(self, opening: Opening) -> bytes:
+        rule = np.zeros((), RULE)
+        _aim(rule, opening)
+        rule["number"], rule["paths"] = opening.number, opening.paths
+        rule["verb"] = ARM if opening.rule else LEAVE
+        rule["owner"] = self._bits[opening.number] if opening.owner else 0
+        if opening.rule:
+            rule["wish"] = (opening.rule.idle or 0, opening.rule.interval, opening.rule.probes, 1)
+        return rule.tobytes()
 
 
 def cgroup_root(root: Path) -> Path:
@@ -125,29 +179,19 @@ def cgroup_root(root: Path) -> Path:
     raise Unsupported("no cgroup v2 is mounted at /sys/fs/cgroup or /sys/fs/cgroup/unified")
 
 
-def unpin(root: Path) -> bool:
-    """Detach what was pinned; false where there was nothing."""
-    pin = root / PINS / PIN
-    try:
-        pin.unlink()
-    except FileNotFoundError:
-        return False
-    with contextlib.suppress(OSError):  # somebody may have made it for us, or be in it
-        pin.parent.rmdir()
-    return True
+def _route(route: Route) -> bytes:
+    record = np.zeros((), ROUTE)
+    _aim(record, route)
+    record["below"], record["third"] = route.below, max(1, route.third)
+    record["verb"], record["path"] = ARM if route.room else LEAVE, route.path
+    return record.tobytes()
 
 
-def _rule(opening: Opening) -> bytes:
-    rule = np.zeros((), RULE)
-    if opening.network is not None:
-        rule["network"], rule["mask"] = _network(opening.network)
-    rule["port"] = opening.port
-    rule["verb"] = ARM if opening.times else LEAVE
-    rule["asks_for_owner"] = opening.owner is not None
-    if opening.times:
-        rule["wish"] = (opening.times.idle, opening.times.interval, opening.times.probes, 1)
-        rule["jiffies"] = rule["wish"][:2] * libbpf.JIFFIES
-    return rule.tobytes()
+def _aim(record: Column, target: Route | Opening) -> None:
+    """Fill in struct target."""
+    if target.network is not None:
+        record["network"], record["mask"] = _network(target.network)
+    record["port"] = target.port
 
 
 def _network(network: IPNetwork) -> tuple[tuple[int, int], tuple[int, int]]:

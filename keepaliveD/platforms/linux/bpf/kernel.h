@@ -185,6 +185,15 @@ struct bpf_iter__tcp {
 	__u32 uid;
 };
 
+struct bpf_map;
+
+struct bpf_iter__bpf_sk_storage_map {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	struct sock *sk;
+	void *value;
+};
+
 enum sock_flags { SOCK_KEEPOPEN = 3 };
 
 #pragma clang attribute pop

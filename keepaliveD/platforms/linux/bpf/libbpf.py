@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from ctypes import CFUNCTYPE, POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from socket import SO_KEEPALIVE, SOL_SOCKET
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,12 @@ from keepaliveD.sockets import Column
 
 LIBRARY = "libbpf.so.1"
 WARNING = 0  # enum libbpf_print_level: the others say more than that something failed
+SOCK_OPS = 3  # enum bpf_attach_type
+MULTI = 2  # BPF_F_ALLOW_MULTI
+MOST_PROGRAMS = 64  # in a cgroup, BPF_CGROUP_MAX_PROGS
 LINE = 1024  # bytes; a verifier's log is longer, but its first line says it
+
+CAPABILITIES = "CAP_BPF and CAP_PERFMON"
 
 JIFFIES = round(1 / time.clock_getres(6))  # a second; the resolution of CLOCK_MONOTONIC_COARSE is one
 CONSTANTS = struct.pack("=III", JIFFIES, SOL_SOCKET, SO_KEEPALIVE)  # of settings.h
@@ -41,14 +47,22 @@ SIGNATURES = {  # result, arguments
     "bpf_object__find_map_by_name": (c_void_p, [c_void_p, c_char_p]),
     "bpf_object__find_program_by_name": (c_void_p, [c_void_p, c_char_p]),
     "bpf_map__fd": (c_int, [c_void_p]),
+    "bpf_map__reuse_fd": (c_int, [c_void_p, c_int]),
     "bpf_map__initial_value": (c_void_p, [c_void_p, POINTER(c_size_t)]),
     "bpf_map_update_elem": (c_int, [c_int, c_void_p, c_void_p, c_uint64]),
     "bpf_map_update_batch": (c_int, [c_int, c_void_p, c_void_p, POINTER(c_uint32), c_void_p]),
+    "bpf_map_lookup_batch": (
+        c_int,
+        [c_int, c_void_p, c_void_p, c_void_p, c_void_p, POINTER(c_uint32), c_void_p],
+    ),
     "bpf_map_delete_batch": (c_int, [c_int, c_void_p, POINTER(c_uint32), c_void_p]),
     "bpf_program__fd": (c_int, [c_void_p]),
+    "bpf_prog_query": (c_int, [c_int, c_int, c_uint32, POINTER(c_uint32), c_void_p, POINTER(c_uint32)]),
     "bpf_prog_test_run_opts": (c_int, [c_int, c_void_p]),
     "bpf_program__attach_iter": (c_void_p, [c_void_p, c_void_p]),
     "bpf_program__attach_cgroup": (c_void_p, [c_void_p, c_int]),
+    "bpf_obj_get": (c_int, [c_char_p]),
+    "bpf_obj_pin": (c_int, [c_int, c_char_p]),
     "bpf_link__pin": (c_int, [c_void_p, c_char_p]),
     "bpf_link__fd": (c_int, [c_void_p]),
     "bpf_link__destroy": (c_int, [c_void_p]),
@@ -85,15 +99,28 @@ def _print(level: int, form: bytes, arguments: int) -> int:
 PRINTER = Printer(_print)  # libbpf keeps nothing but its address
 
 
+class _MapInfo(ctypes.Structure):
+    """The start of union bpf_iter_link_info."""
+
+    _fields_ = (("map_fd", c_uint32), ("rest", c_uint32 * 7))
+
+
+class _IteratorOptions(ctypes.Structure):
+    """struct bpf_iter_attach_opts."""
+
+    _fields_ = (("size", c_size_t), ("info", POINTER(_MapInfo)), ("length", c_uint32))
+
+
 class Object:
     """The programs and maps of one object file, in the kernel from load() to close()."""
 
-    def __init__(self, file: Path, linux: str = "5.15") -> None:
-        """Open it; `linux` is what it needs. Raises Unsupported."""
+    def __init__(self, file: Path, linux: str = "5.15", capabilities: str = CAPABILITIES) -> None:
+        """Open it; `linux` and `capabilities` are what it requires. Raises Unsupported."""
         self._library = _library()
         self._links: list[int] = []
         self._name = file.name
         self._linux = linux
+        self._capabilities = capabilities
         if not file.exists():
             raise Unsupported(f"{file.name} was not built: clang was missing when this was packaged")
         with self._attempt():
@@ -113,6 +140,11 @@ class Object:
         with self._attempt():
             _check(self._library.bpf_object__load(self._object) == 0)
 
+    def reuse(self, name: str, descriptor: int) -> None:
+        """Take that map for the one of this name, before load(). Raises Unsupported."""
+        with self._attempt():
+            _check(self._library.bpf_map__reuse_fd(self._map(name), descriptor) == 0)
+
     def put(self, name: str, key: bytes, value: bytes) -> None:
         """Put this into the map of that name. Raises KernelError."""
         self._put(name, self._library.bpf_map_update_elem(self.map_fd(name), key, value, 0))
@@ -123,6 +155,17 @@ class Object:
             self.map_fd(name), keys.ctypes.data, values.ctypes.data, byref(c_uint32(len(keys))), None
         )
         self._put(name, done)
+
+    def all_of(self, name: str, key: np.dtype[np.void], value: np.dtype[Any], most: int) -> tuple[Column, Column]:
+        """Return the keys and values of a hash of at most so many. Raises KernelError."""
+        keys, values = np.zeros(most, key), np.zeros(most, value)
+        count, place = c_uint32(most), c_uint32()
+        done = self._library.bpf_map_lookup_batch(
+            self.map_fd(name), None, byref(place), keys.ctypes.data, values.ctypes.data, byref(count), None
+        )
+        if done != -errno.ENOENT:  # which says that there are no more
+            self._put(name, done)
+        return keys[: count.value], values[: count.value]
 
     def drop_all(self, name: str, keys: Column) -> None:
         """Take these keys out of it. Raises KernelError."""
@@ -147,10 +190,19 @@ class Object:
         """What run() takes; it stays open until close()."""
         return int(self._library.bpf_program__fd(self._program(program)))
 
-    def attach_iterator(self, program: str) -> int:
-        """A descriptor that open_iterator() takes; it stays open until close(). Raises NotPermitted, Unsupported."""
+    def attach_iterator(self, program: str, over: int | None = None) -> int:
+        """Return a descriptor that open_iterator() takes; it stays open until close().
+
+        `over` is the descriptor of the map whose elements it visits. Raises NotPermitted, Unsupported.
+        """
+        options = None
+        if over is not None:
+            info = _MapInfo(over)
+            options = byref(
+                _IteratorOptions(ctypes.sizeof(_IteratorOptions), ctypes.pointer(info), ctypes.sizeof(info))
+            )
         with self._attempt():
-            link = self._library.bpf_program__attach_iter(self._program(program), None)
+            link = self._library.bpf_program__attach_iter(self._program(program), options)
             _check(link)
         self._links.append(link)
         return int(self._library.bpf_link__fd(link))
@@ -164,6 +216,11 @@ class Object:
             descriptor = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 link = self._library.bpf_program__attach_cgroup(self._program(program), descriptor)
+                if not link and ctypes.get_errno() == errno.EPERM and (others := _alone(self._library, descriptor)):
+                    raise Unsupported(
+                        f"{cgroup}: BPF program {others} is attached there as the only sock_ops program "
+                        "(without BPF_F_ALLOW_MULTI); see bpftool cgroup show"
+                    )
             finally:
                 os.close(descriptor)
             _check(link)
@@ -204,7 +261,7 @@ class Object:
         try:
             yield
         except OSError as error:
-            raise _refusal(self._name, self._linux, error) from error
+            raise _refusal(self._name, self._linux, self._capabilities, error) from error
 
 
 def open_iterator(link: int) -> int:
@@ -225,17 +282,35 @@ def run(program: int) -> None:
         raise KernelError(f"BPF: a program cannot be run: {os.strerror(-result)}")
 
 
+def open_pinned(path: Path) -> int:
+    """Return a descriptor of what is pinned there. Raises OSError."""
+    descriptor = int(_library().bpf_obj_get(os.fsencode(path)))
+    _check(descriptor >= 0)
+    return descriptor
+
+
+def pin_map(descriptor: int, path: Path) -> None:
+    """Keep a map as long as this file exists. Raises OSError."""
+    _check(_library().bpf_obj_pin(descriptor, os.fsencode(path)) == 0)
+
+
+def _alone(library: ctypes.CDLL, cgroup: int) -> int:
+    """Return the id of a sock_ops program that is attached to this cgroup so that it bears no other, or 0."""
+    flags, count, programs = c_uint32(), c_uint32(MOST_PROGRAMS), (c_uint32 * MOST_PROGRAMS)()
+    if library.bpf_prog_query(cgroup, SOCK_OPS, 0, byref(flags), programs, byref(count)):
+        return 0
+    return programs[0] if count.value and not flags.value & MULTI else 0
+
+
 def _check(fine: object) -> None:
     if not fine:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
 
 
-def _refusal(name: str, linux: str, error: OSError) -> Refusal:
+def _refusal(name: str, linux: str, capabilities: str, error: OSError) -> Refusal:
     if error.errno == errno.EPERM:
-        return NotPermitted(
-            "the kernel refuses BPF: it needs CAP_BPF and CAP_PERFMON, and a sandbox that allows bpf(2)"
-        )
+        return NotPermitted(f"the kernel refuses BPF: it needs {capabilities}, and a sandbox that allows bpf(2)")
     said = next((line for text in _said for line in text.splitlines()), "")
     reason = said.removeprefix("libbpf: ") or error.strerror
     return Unsupported(f"{name}: {reason}; it needs Linux {linux} or later with its BTF (/sys/kernel/btf/vmlinux)")

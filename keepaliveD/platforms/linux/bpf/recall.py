@@ -1,0 +1,81 @@
+"""Reads the records of connect.bpf.c, of sockets that it armed and that still live, by the iterator of recall.bpf.c."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from keepaliveD.model import Armed, Keepalive, SocketKeepalive
+from keepaliveD.platforms.linux.bpf import iterator, libbpf
+from keepaliveD.sockets import Column
+
+OBJECT = Path(__file__).with_name("recall.bpf.o")
+TELL, FORGET = "tell_armed", "forget_told"
+SCRATCH = 1 << 20  # bytes: some 20,000 records
+
+RECORD = np.dtype(
+    [
+        ("cookie", "u8"),
+        ("before", "i4", 4),
+        ("after", "i4", 4),
+        ("inherited", "u1"),
+        ("state", "u1"),
+        ("unused", "u2"),
+        ("spare", "u4"),
+    ]
+)
+
+
+class Recalled(Mapping[int, Armed]):
+    """How each living socket was armed at connect, by cookie."""
+
+    def __init__(self, found: Column) -> None:
+        self._found = found[np.argsort(found["cookie"])]
+
+    def __getitem__(self, cookie: int) -> Armed:
+        """How that socket was armed. Raises KeyError."""
+        place = int(np.searchsorted(self._found["cookie"], np.uint64(cookie)))
+        if place == len(self._found) or self._found["cookie"][place] != cookie:
+            raise KeyError(cookie)
+        record = self._found[place]
+        return Armed(_keepalive(record["before"]), _keepalive(record["after"]))
+
+    def __iter__(self) -> Iterator[int]:
+        """Each cookie."""
+        return iter(self._found["cookie"].tolist())
+
+    def __len__(self) -> int:
+        """How many sockets there are."""
+        return len(self._found)
+
+
+def read(records: int) -> Recalled:
+    """Read the map with this descriptor. Raises NotPermitted, Unsupported, KernelError."""
+    with _iterator(TELL, records) as opened:
+        parts = [part.copy() for part in iterator.records(opened, RECORD, memoryview(bytearray(SCRATCH)))]
+    return Recalled(np.concatenate(parts) if parts else np.empty(0, RECORD))
+
+
+def forget(records: int) -> None:
+    """Drop the records that were read: they are kept elsewhere. Raises NotPermitted, Unsupported, KernelError."""
+    with _iterator(FORGET, records) as opened:
+        iterator.exhaust(opened)
+
+
+@contextlib.contextmanager
+def _iterator(program: str, records: int) -> Iterator[int]:
+    programs = libbpf.Object(OBJECT, linux="5.10")
+    try:
+        programs.load()
+        yield libbpf.open_iterator(programs.attach_iterator(program, over=records))
+    finally:
+        programs.close()
+
+
+def _keepalive(numbers: Column) -> SocketKeepalive:
+    """The kernel's struct settings."""
+    idle, interval, probes, on = numbers.tolist()
+    return SocketKeepalive(bool(on), Keepalive(idle, interval, probes))
