@@ -53,6 +53,7 @@ class Performer:
         self._records = records
         self._armed: set[int] = set()  # cookies
         self._at_connect = platform.at_connect
+        self._begun = False  # whether new connections are armed
         self._lasting = False  # whether that outlives us
 
     def look_at_settings(self, *, cared_for: bool) -> FoundSettings:
@@ -95,16 +96,18 @@ class Performer:
 
     def _begin_at_connect(self, plan: Plan, engine: str, *, survive: bool) -> str:
         unpinned = self._at_connect.begin(engine=engine, plan=plan, survive=survive)
+        self._begun = True
         self._lasting = survive and not unpinned
         reason = f", but not after the daemon's end (keepalive.survive_stop: {unpinned})" if unpinned else ""
         return f"new connections are armed at connect{reason}"
 
     def _end_at_connect(self) -> None:
         """Stop that; what it has recorded is kept with the other records."""
-        if not self._lasting and self._records is not None:
+        if not self._lasting:
             with contextlib.suppress(Refusal):  # the records stay where they are
-                take_over(self._at_connect, self._records.ledger)
+                self.take_over()
         self._at_connect.close()
+        self._begun = False
 
     def _stale(self) -> str:
         """End what an earlier daemon has pinned; why that is not possible, or nothing."""
@@ -128,7 +131,7 @@ class Performer:
 
     def take_over(self) -> None:
         """Record the sockets that were armed at connect with the others. Raises Refusal."""
-        if self._records is not None:
+        if self._records is not None and self._begun:
             take_over(self._at_connect, self._records.ledger)
 
     def close(self) -> None:

@@ -197,12 +197,14 @@ def test_a_pin_that_cannot_be_removed_is_one_error_that_says_how_to_end_it(stage
 def test_one_look_leaves_new_connections_and_what_is_pinned_alone(stage: Stage) -> None:
     """--once."""
     stage.at_connect.pin = "/pin"
+    stage.at_connect.records[5] = MINE
     stage.config = config(survive_stop=True)
     with stage.custody().locked():
         daemon = stage.daemon()
         daemon.start(once=True)
         daemon.stop()
     assert (stage.at_connect.begun, stage.at_connect.pin) == ([], "/pin")
+    assert stage.at_connect.records == {5: MINE}, "what is recorded there stays there"
 
 
 def test_a_socket_that_was_armed_at_connect_is_known_to_the_next_scan(stage: Stage) -> None:

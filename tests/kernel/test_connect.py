@@ -22,9 +22,9 @@ from typing import NamedTuple
 import pytest
 
 from keepaliveD.errors import Unsupported
-from keepaliveD.model import FOREVER, MAX_PROBES, ArmAction, ArmRule, Keepalive, Owner, SocketKeepalive
+from keepaliveD.model import FOREVER, MAX_PROBES, ArmAction, Armed, ArmRule, Keepalive, Owner, SocketKeepalive
 from keepaliveD.model import Path as NetworkPath
-from keepaliveD.platforms.linux.bpf import libbpf
+from keepaliveD.platforms.linux.bpf import libbpf, recall
 from keepaliveD.platforms.linux.bpf.connect import OBJECT, ConnectArmer, cgroup_root
 from keepaliveD.platforms.linux.bpf.connect import PROGRAM as PROGRAM_NAME
 from keepaliveD.platforms.linux.bpf.pins import Pins
@@ -425,12 +425,28 @@ def test_a_second_daemon_does_not_take_the_pin_of_the_first(cgroup: Path, pins: 
     assert not second.claimed_by_another()
 
 
+def test_what_stood_before_is_kept_as_long_as_the_socket_lives(cgroup: Path) -> None:
+    """In every network namespace, from the first moment on, and of what was armed alone."""
+    with arming(cgroup, ENABLE) as armer, Namespace() as host:
+        assert opened(cgroup, before="near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 60)")[0] == "False 60 75 9"
+        with host.running(sys.executable, "-c", HOLD, str(cgroup)) as process:
+            held = Held(process)
+            assert held.tell() == ARMED
+            kept = recall.read(armer.records)
+            assert list(kept.values()) == [BEFORE_AND_AFTER] * 2
+            assert [counted.sockets for counted in armer.look_around()] == [3]
+            recall.forget(armer.records)
+            assert dict(recall.read(armer.records)) == {}, "it is kept elsewhere"
+        assert armer.look_around() == []
+
+
 def test_a_program_that_bears_no_other_is_the_reason_that_is_given(cgroup: Path) -> None:
     """Somebody else's sock_ops program, attached without BPF_F_ALLOW_MULTI."""
     with alone(cgroup), pytest.raises(Unsupported, match="attached there as the only sock_ops program"):
         ConnectArmer(cgroup, plan([ENABLE], (), [DEFAULT]))
 
 
+BEFORE_AND_AFTER = Armed(SocketKeepalive(False, Keepalive(*SHIPPED)), SocketKeepalive(True, Keepalive(180, 20, 31)))
 MINE = "127.99.77.1"  # a daemon in a test watches all namespaces: connections of other tests must not concern it
 PIN = "/sys/fs/bpf/tcp-keepalived/connect"
 
@@ -737,6 +753,24 @@ def test_a_pin_that_cannot_be_removed_is_an_error_that_says_how_to_end_it(guest:
         assert said.endswith(f"rm {PIN}")
         daemon.stop()
     assert guest.opened() == [ARMED, ARMED]
+
+
+def test_a_second_daemon_leaves_pin_and_records_of_the_first_alone(guest: Guest, tmp_path: Path) -> None:
+    """One with another state directory."""
+    guest.home.configure(RULES.format(survive="true"))
+    first = guest.home
+    with guest.daemon() as daemon, guest.holding() as held:
+        assert held.tell() == ARMED
+        guest.home = Home(tmp_path / "second", RULES.format(survive="true"))
+        with guest.daemon() as second:
+            said = second.expect("started")["MESSAGE"]
+            assert f"(keepalive.survive_stop: {PIN}: in use by another tcp-keepalived)" in said
+            second.stop()
+        guest.home = first
+        daemon.stop()
+        assert guest.opened() == [ARMED, ARMED]
+        assert "disarmed" in "".join(guest.disarm())
+        assert held.tell() == UNTOUCHED
 
 
 @pytest.mark.parametrize("option", ["--once", "--dry-run"])

@@ -102,7 +102,8 @@ class BpfAtConnect:
     def _begin(self, plan: Plan, before: ConnectArmer | None, *, survive: bool) -> ConnectArmer:
         cgroup = cgroup_root(self._root)
         owners = self._owners.of_cgroups
-        with self._records(before) as records:
+        with self._records(before) as found:
+            records = found if before or not self._pins.claimed_by_another() else None
             return ConnectArmer(cgroup, plan, self._pins, survive=survive, records=records, owners=owners)
 
     def look_around(self) -> list[Counted]:
@@ -160,10 +161,7 @@ class BpfAtConnect:
 
     @contextlib.contextmanager
     def _records(self, armer: ConnectArmer | None) -> Iterator[int | None]:
-        """The map of this one's records, or of those that an earlier daemon has left, or nothing.
-
-        Another daemon keeps its own.
-        """
+        """The map of this one's records, or the one that is pinned, or nothing."""
         if armer:
             yield armer.records
             return

@@ -263,6 +263,7 @@ static __always_inline void enable(struct bpf_sock_ops *ctx, struct bpf_sock *sk
 	record = bpf_sk_storage_get(&armed, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!record)
 		return;
+	bpf_get_socket_cookie(ctx); /* by which the record is found: the kernel gives one only to who asks */
 	record->before = stands;
 	record->after = times;
 	record->inherited = inherited;

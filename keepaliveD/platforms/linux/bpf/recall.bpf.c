@@ -11,7 +11,6 @@ struct record {
 	__u32 unused;
 };
 
-/* A socket without a cookie has been seen by nobody yet. */
 SEC("iter/bpf_sk_storage_map")
 int tell_armed(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
@@ -22,8 +21,6 @@ int tell_armed(struct bpf_iter__bpf_sk_storage_map *ctx)
 	if (!sk || !armed || armed->state == UNSET)
 		return 0;
 	record.cookie = sk->__sk_common.skc_cookie.counter;
-	if (!record.cookie)
-		return 0;
 	record.armed = *armed;
 	if (!bpf_seq_write(ctx->meta->seq, &record, sizeof(record)))
 		armed->state = TOLD;
