@@ -129,7 +129,8 @@ class Daemon:
         if self._config.disarm_on_stop and not handing_over:
             self._disarm()
         self._watcher.close()
-        self._performer.close()
+        if lost := self._performer.close():
+            self._say("refused", ERROR, lost)
         if refusal:
             raise refusal
 

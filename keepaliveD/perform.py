@@ -75,7 +75,7 @@ class Performer:
         """Have new connections armed by this plan from now on, in place of the one before.
 
         `everywhere`: in all network namespaces, which is all that the kernel's program can. Returns what
-        came of it in words, and why the program of an earlier daemon is still at work, if it is.
+        came of it in words, and what went wrong: an earlier program that is still at work, or records lost.
         """
         if self._records is None:
             return "", ""
@@ -87,12 +87,11 @@ class Performer:
                 raise Unsupported('watch.namespaces = "own"')
             if plan.openings:
                 said = "; ".join([self._begin_at_connect(plan, engine, survive=survive), *left])
-            else:
-                self._end_at_connect()
+                return said, "" if self._lasting else self._stale()
         except Refusal as refusal:
-            self._end_at_connect()
             said = f"cannot arm at connect; new connections are armed at the next scan ({refusal})"
-        return said, "" if self._lasting else self._stale()
+        wrong = (self._end_at_connect(), self._stale())
+        return said, "; ".join(filter(None, wrong))
 
     def _begin_at_connect(self, plan: Plan, engine: str, *, survive: bool) -> str:
         unpinned = self._at_connect.begin(engine=engine, plan=plan, survive=survive)
@@ -101,13 +100,17 @@ class Performer:
         reason = f", but not after the daemon's end (keepalive.survive_stop: {unpinned})" if unpinned else ""
         return f"new connections are armed at connect{reason}"
 
-    def _end_at_connect(self) -> None:
-        """Stop that; what it has recorded is kept with the other records."""
-        if not self._lasting:
-            with contextlib.suppress(Refusal):  # the records stay where they are
+    def _end_at_connect(self) -> str:
+        """Stop that; what it has recorded is kept with the other records. Why that is not possible, or nothing."""
+        lost = ""
+        try:
+            if not self._lasting:
                 self.take_over()
+        except Refusal as refusal:
+            lost = f"sockets that were armed at connect stay armed, and may have no record: {refusal}"
         self._at_connect.close()
         self._begun = False
+        return lost
 
     def _stale(self) -> str:
         """End what an earlier daemon has pinned; why that is not possible, or nothing."""
@@ -134,9 +137,9 @@ class Performer:
         if self._records is not None and self._begun:
             take_over(self._at_connect, self._records.ledger)
 
-    def close(self) -> None:
-        """Arm no more new connections, unless that is to survive."""
-        self._end_at_connect()
+    def close(self) -> str:
+        """Arm no more new connections, unless that is to survive; what goes wrong with their records, or nothing."""
+        return self._end_at_connect()
 
     def _perform(self, action: Action) -> Outcome:
         match action:
@@ -181,8 +184,11 @@ class Performer:
     def _learn_armed_at_connect(self, orders: list[Order], ledger: Ledger) -> list[Order]:
         """Record those among these that were armed at connect, and order them as if we had armed them before."""
         unknown = {order.connection.cookie for order in orders} - ledger.armed().keys() - ledger.left()
-        found = self._at_connect.armed() if unknown else ()
-        mine = {cookie: found[cookie] for cookie in unknown if cookie in found}
+        mine = {}
+        if unknown:
+            with contextlib.suppress(Refusal):  # without BPF nobody can read what it has recorded
+                found = self._at_connect.armed()
+                mine = {cookie: found[cookie] for cookie in unknown if cookie in found}
         if not mine:
             return orders
         ledger.keep(mine)
@@ -193,8 +199,9 @@ class Performer:
 def take_over(at_connect: AtConnect, ledger: Ledger) -> None:
     """Record the sockets that were armed at connect with the others, for whoever disarms them. Raises Refusal."""
     found = at_connect.armed()
-    known = ledger.armed().keys() | ledger.left()
-    ledger.keep({cookie: found[cookie] for cookie in found if cookie not in known})
+    if found:
+        known = ledger.armed().keys() | ledger.left()
+        ledger.keep({cookie: found[cookie] for cookie in found if cookie not in known})
     at_connect.forget()
 
 

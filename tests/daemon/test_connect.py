@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.config import Config, load
-from keepaliveD.errors import KernelError, NotPermitted, Unsupported
+from keepaliveD.errors import KernelError, NotPermitted, StateError, Unsupported
 from keepaliveD.model import ArmAction, Armed, ArmRule, Counted, Keepalive, Owner, SocketKeepalive
 from keepaliveD.policy.connect import Opening
 from tests.daemon.fakes import Stage
@@ -215,3 +215,30 @@ def test_a_socket_that_was_armed_at_connect_is_known_to_the_next_scan(stage: Sta
     (order,) = stage.armer.orders
     assert order.again
     assert stage.armer.earlier == {5: MINE}
+
+
+def test_records_that_cannot_be_kept_at_the_end_are_an_error(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, say: the sockets stay armed, and disarm would not know them."""
+
+    def fail(*_: object) -> None:
+        raise StateError("armed: cannot be written: No space left on device")
+
+    monkeypatch.setattr("keepaliveD.ledger.Ledger.keep", fail)
+    stage.at_connect.records[5] = MINE
+    stage.run()
+    (error,) = [entry for entry in stage.said if entry.event == "refused"]
+    assert error.message.startswith("sockets that were armed at connect stay armed, and may have no record: armed: ")
+
+
+def test_records_that_cannot_be_read_do_not_keep_sockets_from_being_armed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without BPF, after a daemon that had it."""
+
+    def refuse() -> None:
+        raise NotPermitted("the kernel refuses BPF")
+
+    monkeypatch.setattr(stage.at_connect, "armed", refuse)
+    stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=5, remote_port=10080)]
+    stage.run()
+    assert len(stage.armer.orders) == 1

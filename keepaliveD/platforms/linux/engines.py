@@ -147,7 +147,7 @@ class BpfAtConnect:
     def close(self) -> None:
         """Stop, unless it is pinned; its records stay as long as they are nowhere else."""
         if self._armer:
-            if not self._armed_unrecorded():
+            if not self._pins.claimed_by_another() and not self._armed_unrecorded():
                 self._pins.drop_records()
             self._armer.close()
         self._armer = None

@@ -12,7 +12,7 @@ from pathlib import Path
 from keepaliveD.platforms.linux.bpf import libbpf
 
 DIRECTORY = Path("sys/fs/bpf/tcp-keepalived")  # below root
-PROGRAM, RECORDS = "connect", "armed"
+PROGRAM, RECORDS = "connect", "armed"  # a struct armed of another layout takes another name
 
 
 class Pins:
