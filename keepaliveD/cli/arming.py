@@ -13,9 +13,9 @@ from pathlib import Path
 
 from keepaliveD import duration, entries
 from keepaliveD.cli import arguments
+from keepaliveD.cli.running import running
 from keepaliveD.config import Config, load
-from keepaliveD.custody import Custody
-from keepaliveD.errors import Busy, Misuse, NoInput, NotPermitted
+from keepaliveD.errors import Misuse, NoInput, NotPermitted
 from keepaliveD.model import FOREVER, MAX_IDLE, MAX_PROBES, ArmAction, ArmRule, Connection, Fate, Outcome
 from keepaliveD.model import Path as NetworkPath
 from keepaliveD.perform import Performer, disarm, take_over
@@ -97,7 +97,7 @@ def disarm_connections(options: argparse.Namespace, root: Path) -> None:
     """Put back what stood in all sockets that were armed, by hand, by a daemon, or at connect."""
     platform = detect(root=root)
     records = arguments.records(options, platform)
-    said = _end_at_connect(platform, running=_is_running(records.custody))
+    said = _end_at_connect(platform, beside_daemon=bool(running(options.state_dir, root)))
     look = _look(platform, ANYWHERE, with_interfaces=False)
     take_over(platform.at_connect, records.ledger)
     disarmed = disarm(with_cookies(look, records.ledger.armed()), platform, records.ledger)
@@ -107,18 +107,9 @@ def disarm_connections(options: argparse.Namespace, root: Path) -> None:
         print("nothing to disarm")
 
 
-def _is_running(custody: Custody) -> bool:
-    """Whether a daemon uses this state directory. Raises NotPermitted, StateError."""
-    try:
-        with custody.locked():
-            return False
-    except Busy:
-        return True
-
-
-def _end_at_connect(platform: Platform, *, running: bool) -> str:
+def _end_at_connect(platform: Platform, *, beside_daemon: bool) -> str:
     """End a program that has outlived its daemon; what is to be said of new connections, or nothing."""
-    if running:
+    if beside_daemon:
         return (
             "the running daemon goes on arming: to leave new connections alone, stop it, "
             "or change its [[arm]] rules and reload it"
