@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from keepaliveD.custody import Custody
 
 from keepaliveD.cli import arming as command
 from keepaliveD.cli.ctl import main
@@ -18,6 +17,7 @@ from keepaliveD.errors import NoInput, Unsupported
 from keepaliveD.ledger import Ledger
 from keepaliveD.model import Armed, Connection, Fate, Keepalive, Owner, SocketKeepalive
 from keepaliveD.platforms.base import Platform
+from keepaliveD.records.settings import SettingsRecord
 from keepaliveD.sockets import TcpState
 from tests.daemon.fakes import IDENTITY, OFF, FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher
 from tests.policy.tables import Socket, idle
@@ -404,7 +404,7 @@ def test_disarm_ends_a_program_that_has_outlived_its_daemon(desk: Desk) -> None:
 def test_disarm_beside_a_daemon_says_that_the_daemon_goes_on(desk: Desk) -> None:
     """It ends nothing of that daemon's: the program would end with it, and not survive its stop."""
     desk.at_connect.pin = "/pin"
-    with Custody(desk.directory / "state", IDENTITY).locked():
+    with SettingsRecord(desk.directory / "state", IDENTITY, {}).locked():
         _, (line,), _ = desk.types("disarm")
     assert line.startswith("the running daemon goes on arming")
     assert desk.at_connect.pin == "/pin"

@@ -199,7 +199,7 @@ def test_one_look_leaves_new_connections_and_what_is_pinned_alone(stage: Stage) 
     stage.at_connect.pin = "/pin"
     stage.at_connect.records[5] = MINE
     stage.config = config(survive_stop=True)
-    with stage.custody().locked():
+    with stage.settings_record().locked():
         daemon = stage.daemon()
         daemon.start(once=True)
         daemon.stop()
