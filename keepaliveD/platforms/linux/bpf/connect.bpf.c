@@ -43,12 +43,17 @@ struct rule {
 const volatile struct route routes[MOST] SEC(".rodata.routes");
 const volatile struct rule rules[MOST] SEC(".rodata.rules");
 
-/* The verifier must see that a number is within bounds, where the compiler knows it and would not say. */
-static __always_inline __u64 within(__u64 number)
-{
-	barrier_var(number);
-	return number & (MOST - 1);
-}
+/* One of them. The compiler must not take the zeros that it sees for what stands there, nor leave out the
+ * bounds that it knows, for the verifier knows them not. */
+#define AT(array, kind, number)                                                \
+	({                                                                     \
+		__u64 at = (number);                                           \
+		const struct kind *one;                                        \
+		barrier_var(at);                                               \
+		one = (const struct kind *)&(array)[at & (MOST - 1)];          \
+		barrier_var(one);                                              \
+		one;                                                           \
+	})
 
 /* Of cgroups that are known, the rules that mean their unit and container: a bit each. */
 struct {
@@ -288,13 +293,12 @@ int arm_connection(struct bpf_sock_ops *ctx)
 	route = route_to(ctx);
 	if (route == NONE)
 		return 1;
-	rule = rule_for(ctx, routes[within(route)].path);
+	rule = rule_for(ctx, AT(routes, route, route)->path);
 	if (rule == NONE)
 		return 1;
 	sk = ctx->sk;
 	tp = sk ? bpf_skc_to_tcp_sock(sk) : NULL;
 	if (tp)
-		enable(ctx, sk, tp, (const struct rule *)&rules[within(rule)],
-		       (const struct route *)&routes[within(route)]);
+		enable(ctx, sk, tp, AT(rules, rule, rule), AT(routes, route, route));
 	return 1;
 }
