@@ -54,6 +54,8 @@ def who(connection: Connection) -> str:
 def _priority(connection: Connection) -> int:
     """By urgency; what rests on a guessed timeout ranks one lower."""
     urgency = {Verdict.CUT: ERROR, Verdict.LATE: WARNING, Verdict.BARE: WARNING}.get(connection.verdict, INFO)
+    if not connection.confirmed:
+        urgency = max(urgency, WARNING)
     guessed = connection.origin == "watch.default_timeout"
     return urgency + (1 if guessed and urgency < INFO else 0)
 
@@ -69,6 +71,11 @@ def _outlook(connection: Connection, before: Verdict) -> str:
             return f"{connection.due.label} is due in {span(connection.due_in)}, too late: {forgets}"
         case Verdict.BARE:
             return f"no packet is due: {forgets}"
+        case Verdict.CUT if not connection.confirmed:
+            return (
+                f"what was sent after a silence is not answered: {path} has presumably forgotten it "
+                f"(cut?, quiet for up to {span(connection.idle)} of {told})"
+            )
         case Verdict.CUT:
             return f"quiet for {span(connection.idle)}: {path} has presumably forgotten it ({told})"
         case _:

@@ -44,7 +44,8 @@ class Activity:
     expires_at: Column  # instant at which the keepalive timer checks, NaN without one
     keepidle: Column  # idle time after which it probes; as far as the timer has shown where that is not known
     knows_keepidle: Column  # whether it is known
-    peer_period: Column  # idle time after which the peer probes, at most; FOREVER if it was never seen to
+    peer_period: Column  # seconds between the peer's probes, at most; FOREVER if no two were seen in one silence
+    probed: Column  # whether the newest packet was a probe of the peer's
     survived: Column  # longest idle time, at least, after which the peer was still heard
     told: Column  # Verdict last announced, 0 for none
     told_at: Column  # instant
@@ -82,6 +83,7 @@ def nothing_known() -> Activity:
         keepidle=none,
         knows_keepidle=np.empty(0, np.bool_),
         peer_period=none,
+        probed=np.empty(0, np.bool_),
         survived=none,
         told=marks,
         told_at=none,
@@ -136,7 +138,7 @@ def _learn_packets(memory: Activity, table: SocketTable, timeout: Column) -> Act
     rows = np.flatnonzero(moved | ~known)  # the others are as they were
     shows_probes = sockets["timer"] != Timer.UNSEEN.value
     last, by = memory.last_packet.copy(), memory.last_packet_by.copy()
-    survived, period = memory.survived.copy(), memory.peer_period.copy()
+    survived, period, was_probed = memory.survived.copy(), memory.peer_period.copy(), memory.probed.copy()
 
     before, shown = Between(last[rows], by[rows]), _shown(table, rows, known[rows])
     hidden = moved[rows] & ~(shown.earliest > start)  # no age shows it: a probe of the peer's, and our answer
@@ -145,9 +147,11 @@ def _learn_packets(memory: Activity, table: SocketTable, timeout: Column) -> Act
     probed = hidden & heard & proves
     if probed.any():
         probes = sockets["segments_in"][rows] - memory.segments_in[rows].astype(np.uint32)
+        several = probed & (was_probed[rows] | (probes > 1))  # the first one comes after another time than the next
         rhythm = _rhythm(period[rows], probes, start, before, shown.latest)
-        period[rows] = np.where(probed, rhythm, period[rows])
-        earliest = np.where(probed, np.fmax(earliest, shown.latest - rhythm * (1 + TIMER_SLACK)), earliest)
+        period[rows] = np.where(several, rhythm, period[rows])
+        earliest = np.where(several, np.fmax(earliest, shown.latest - rhythm * (1 + TIMER_SLACK)), earliest)
+    was_probed[rows] = probed
 
     survived[rows] = np.where(heard & proves, np.fmax(survived[rows], start - before.latest), survived[rows])
     ours = moved[rows] & ~heard & proves
@@ -164,6 +168,7 @@ def _learn_packets(memory: Activity, table: SocketTable, timeout: Column) -> Act
         last_packet_by=by,
         survived=survived,
         peer_period=period,
+        probed=was_probed,
     )
 
 
@@ -184,10 +189,11 @@ def _shown(table: SocketTable, rows: Indices, known: Bools) -> Between:
 
 
 def _rhythm(known: Column, probes: Column, start: float, before: Between, latest: Column) -> Column:
-    """Return the idle time after which the peer probes, at most, by how many probes came since `start`.
+    """Return the time between the peer's probes, at most, by how many came since `start`.
 
-    Between the first and the last of several there were that many less one; a single one ended the
-    silence since the packet before. A silence that is longer than the known rhythm ends it.
+    Between the first and the last of several there were that many less one; a single one came after the
+    probe before. A silence that is longer than the known rhythm ends it. The first probe after data comes
+    sooner, or after the same time: the period is the longer of the peer's idle time and interval.
     """
     several = (latest - start) / np.maximum(probes.astype(np.float64) - 1, 1)
     at_most = np.where(probes > 1, several, latest - before.earliest)

@@ -41,7 +41,7 @@ def choose(
     Nobody is warned of those that are being armed now: what comes of that is told anyway.
     A warning is due when the cut is near and this verdict was not yet told, or long ago; not where the peer
     probes, as long as it is uncertain whether it does so in time: it has, as often as it was heard.
-    A cut is told once, as soon as it is certain.
+    A cut is told once, as soon as it is certain, or presumed and what was sent since is not answered.
     A recovery is told once an hour at the most: when a packet passed after all, or when something now
     keeps the connection alive for good. A connection that goes to and fro then is told of no more.
     Of a connection within this host, both ends of which have the same news, one end is told.
@@ -56,10 +56,12 @@ def choose(
     stale = (now - told_at >= AGAIN_AFTER) & (activity.last_packet[rows] > told_at)
     warn = at_risk & near & ((told != verdict) | stale)
 
-    cut = (verdict == Verdict.CUT.value) & forecast.confirmed[rows] & (told != Verdict.CUT.value)
+    unanswered = (sockets["retransmits"][rows] != 0) | (sockets["probes"][rows] != 0)
+    cut = (verdict == Verdict.CUT.value) & (forecast.confirmed[rows] | unanswered) & (told != Verdict.CUT.value)
 
     lasting = (forecast.due[rows] == Due.KEEPALIVE.value) | (forecast.due[rows] == Due.PEER.value)
     kept = (verdict == Verdict.SAFE.value) & lasting & (told != Verdict.SAFE.value) & (told != Verdict.UNKNOWN.value)
+    kept &= forecast.confirmed[rows]
     kept &= (now - activity.withdrawn_at[rows] >= AGAIN_AFTER) | (told == Verdict.CUT.value)
     risen = (told == Verdict.CUT.value) & (at_risk | (verdict == Verdict.SAFE.value))
 

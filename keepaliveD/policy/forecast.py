@@ -81,7 +81,9 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
 
     unsure = (verdict == Verdict.CUT.value) & ~(now >= cut_by)
     unsure |= (verdict == Verdict.SAFE.value) & ~(sure & (due_by < cut_at)) & (timeout != FOREVER)
-    unsure |= (verdict == Verdict.LATE.value) & ~(sure & (due_at >= cut_by))
+    unsure |= (verdict == Verdict.LATE.value) & ~(
+        sure & (due_at >= cut_by) & (due != Due.PEER.value)
+    )  # at most so late
     return Forecast(now, verdict, due, due_at, cut_at, cut_by, timeout, ~unsure)
 
 

@@ -123,7 +123,7 @@ def test_a_state_directory_with_too_long_a_name_is_one_line_and_status_74(comman
     done = control(command, "--state-dir", f"/tmp/{LONG}")
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"keepalivectl: /tmp/{LONG}")
-    assert ": File name too long; " in line
+    assert ": File name too long" in line
     assert (done.returncode, done.stdout) == (74, "")
 
 
@@ -135,7 +135,7 @@ def test_a_state_directory_that_may_not_be_searched_is_one_line_and_status_77(
         assert main(["restore", "--state-dir", str(locked / "state")]) == 77
     assert capsys.readouterr() == (
         "",
-        f"keepalivectl: {locked}/state: cannot be looked at: Permission denied; "
+        f"keepalivectl: {locked}/state: cannot be read: Permission denied; "
         "run as root, or choose another --state-dir\n",
     )
 

@@ -105,8 +105,11 @@ def test_a_silence_from_before_the_watch_proves_nothing() -> None:
 
 
 def test_the_peers_rhythm_is_learnt_from_a_probe() -> None:
+    """Of two in one silence: the first comes after its idle time, the next after its interval if that is longer."""
     scans = [table(1000.0, idle(0.0)), table(1015.0, idle(15.0)), table(1030.0, idle(30.0, segments_in=11))]
-    assert watch(*scans).activity.peer_period[0] == 30.0
+    assert watch(*scans).activity.peer_period[0] == FOREVER
+    scans += [table(1075.0, idle(75.0, segments_in=11)), table(1090.0, idle(90.0, segments_in=12))]
+    assert watch(*scans).activity.peer_period[0] == 75.0
 
 
 def test_data_from_the_peer_is_no_rhythm() -> None:
@@ -190,10 +193,10 @@ def test_a_peer_that_probes_more_often_than_we_look_has_the_rhythm_of_its_probes
 
 
 def test_a_peer_that_changed_its_rhythm_has_the_new_one() -> None:
-    scans = [table(1000.0, idle(0.0)), table(1015.0, idle(15.0)), table(1030.0, idle(30.0, segments_in=11))]
-    assert watch(*scans).activity.peer_period[0] == 30.0
-    scans += [table(1100.0, idle(100.0, segments_in=11)), table(1115.0, idle(115.0, segments_in=12))]
-    assert watch(*scans).activity.peer_period[0] == 115.0 - 15.0
+    scans = [table(1000.0, idle(0.0)), table(1015.0, idle(15.0, segments_in=13))]
+    assert watch(*scans).activity.peer_period[0] == 7.5
+    scans += [table(1100.0, idle(100.0, segments_in=13)), table(1115.0, idle(115.0, segments_in=14))]
+    assert watch(*scans).activity.peer_period[0] == 1115.0 - (1015.0 - 7.5 * 9 / 8)
 
 
 def test_an_idle_time_is_known_once_a_check_has_found_nothing_new() -> None:

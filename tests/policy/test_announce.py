@@ -9,6 +9,7 @@ from keepaliveD.sockets import SocketTable, Switch, Timer
 from tests.policy.tables import Socket, idle, table
 
 KEPT: Socket = {"timer": Timer.KEEPALIVE, "expires": 180.0, "segments_in": 11}
+KNOWN: Socket = {"keepalive": Switch.ON, "keepidle": 180, "slack": 2.0}
 
 
 def engine(timeout: float = 300.0, warn_before: float = 60.0) -> Engine:
@@ -75,8 +76,26 @@ def test_keepalive_that_is_switched_on_in_time_is_told() -> None:
     judge = engine()
     told(judge, table(1000.0, idle(0.0)))
     told(judge, table(1250.0, idle(250.0)))
-    assert told(judge, table(1265.0, idle(5.0, **KEPT))) == [("safe", "bare")]
-    assert told(judge, table(1280.0, idle(20.0, **(KEPT | {"expires": 165.0})))) == []
+    assert told(judge, table(1265.0, idle(5.0) | KEPT | KNOWN)) == [("safe", "bare")]
+    assert told(judge, table(1280.0, idle(20.0) | KEPT | KNOWN | {"expires": 165.0})) == []
+
+
+def test_keepalive_of_an_unknown_length_is_no_recovery_yet() -> None:
+    """Its timer may be the check of a much longer one."""
+    judge = engine()
+    told(judge, table(1000.0, idle(0.0)))
+    told(judge, table(1250.0, idle(250.0)))
+    assert told(judge, table(1265.0, idle(5.0, **KEPT))) == []
+
+
+def test_a_presumed_cut_is_told_once_what_was_sent_since_is_not_answered() -> None:
+    """The peer's probes may have passed unseen before; now nobody answers."""
+    judge = engine()
+    told(judge, table(1000.0, idle(0.0)))
+    told(judge, table(1295.0, idle(295.0)))
+    sent = idle(310.0, timer=Timer.RETRANSMIT, expires=1.0, segments_out=12, retransmits=1) | {"since_sent": 0.5}
+    assert told(judge, table(1310.0, sent)) == [("cut", "bare")]
+    assert told(judge, table(1325.0, sent | {"segments_out": 14, "retransmits": 3})) == []
 
 
 def test_a_retransmit_is_no_recovery() -> None:

@@ -1,13 +1,14 @@
 """Which comes first: the next packet, or the cut."""
 
 import math
+from typing import Unpack
 
 import numpy as np
 import pytest
 
 from keepaliveD.model import FOREVER, Due, Path, Verdict
 from keepaliveD.policy.activity import ON_THE_WAY
-from keepaliveD.sockets import Switch, TcpState, Timer
+from keepaliveD.sockets import SocketTable, Switch, TcpState, Timer
 from tests.policy.tables import Socket, idle, table, watch
 
 
@@ -64,39 +65,46 @@ def test_another_packet_that_leaves_in_time_makes_safe(timer: Timer, due: Due) -
     assert verdict(idle(290.0, timer=timer, expires=20.0)) is Verdict.LATE
 
 
+def probed(every: float, **others: Unpack[Socket]) -> list[SocketTable]:
+    """Scans around two probes of the peer in one silence; the second came just before 1000 + 2 x `every`."""
+    scans = [table(1000.0, idle(0.0, **others))]
+    for number in (1, 2):
+        now = 1000.0 + number * every
+        before: Socket = {"segments_in": 9 + number}
+        after: Socket = {"segments_in": 10 + number}
+        scans.append(table(now - 15, idle(now - 1015.0) | others | before))
+        scans.append(table(now, idle(now - 1000.0) | others | after))
+    return scans
+
+
 def test_a_peer_that_probes_in_time_makes_safe() -> None:
-    scans = [table(1000.0, idle(0.0)), table(1100.0, idle(100.0)), table(1115.0, idle(115.0, segments_in=11))]
-    forecast = watch(*scans).forecast
-    assert (forecast.verdict[0], forecast.due[0], forecast.due_at[0]) == (Verdict.SAFE, Due.PEER, 1215.0)
+    forecast = watch(*probed(100.0)).forecast
+    assert (forecast.verdict[0], forecast.due[0], forecast.due_at[0]) == (Verdict.SAFE, Due.PEER, 1185.0 + 115.0)
 
 
 def test_a_peer_that_has_stopped_probing_saves_nobody() -> None:
-    scans = [
-        table(1000.0, idle(0.0)),
-        table(1100.0, idle(100.0)),
-        table(1115.0, idle(115.0, segments_in=11)),
-        table(1230.0, idle(230.0, segments_in=11)),
-    ]
-    assert watch(*scans).forecast.verdict[0] == Verdict.SAFE, "the second is at most an eighth late"
-    scans.append(table(1245.0, idle(245.0, segments_in=11)))
+    scans = [*probed(100.0), table(1325.0, idle(325.0, segments_in=12))]
+    assert watch(*scans).forecast.verdict[0] == Verdict.SAFE, "the third is at most an eighth late"
+    scans.append(table(1335.0, idle(335.0, segments_in=12)))
     assert watch(*scans).forecast.verdict[0] == Verdict.BARE
 
 
 def test_a_peer_that_probes_too_late_saves_nobody() -> None:
-    scans = [table(1000.0, idle(0.0)), table(1290.0, idle(290.0)), table(1305.0, idle(305.0, segments_in=11))]
+    scans = probed(310.0)
     forecast = watch(*scans).forecast
     assert (forecast.verdict[0], bool(forecast.confirmed[0])) == (Verdict.LATE, False)
-    scans.append(table(1594.0, idle(594.0, segments_in=11)))
+    scans.append(table(1919.0, idle(919.0, segments_in=12)))
     assert watch(*scans).forecast.verdict[0] == Verdict.CUT
 
 
+def test_a_peer_whose_interval_is_longer_than_its_idle_time_probes_once_soon_and_then_late() -> None:
+    """Idle time 1 s, interval 75 s: a single probe is no rhythm."""
+    scans = [table(1000.0, idle(0.0)), table(1000.5, idle(0.5)), table(1001.5, idle(1.5, segments_in=11))]
+    assert watch(*scans).forecast.verdict[0] == Verdict.BARE
+
+
 def test_the_peers_probe_saves_what_our_own_keepalive_would_not() -> None:
-    late: Socket = {"timer": Timer.KEEPALIVE, "expires": 7200.0}
-    scans = [
-        table(1000.0, idle(0.0, **late)),
-        table(1100.0, idle(100.0, **(late | {"expires": 7100.0}))),
-        table(1115.0, idle(115.0, **(late | {"expires": 7085.0, "segments_in": 11}))),
-    ]
+    scans = probed(100.0, timer=Timer.KEEPALIVE, expires=7200.0)
     assert watch(*scans).forecast.verdict[0] == Verdict.SAFE
 
 

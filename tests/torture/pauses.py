@@ -19,7 +19,7 @@ from pathlib import Path
 from subprocess import Popen
 
 from keepaliveD.entries import MESSAGE_IDS
-from keepaliveD.platforms.linux.bpf.handshake import cgroup_root
+from keepaliveD.platforms.linux.bpf.connect import cgroup_root
 from tests.kernel.processes import Home
 from tests.kernel.rig import INTERVAL, PROBES, TIME, Namespace
 from tests.torture.faults import DAEMON, ENGINES, OURS
