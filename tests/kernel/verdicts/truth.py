@@ -1,0 +1,198 @@
+"""What was true of each connection, and which of a daemon's words were not."""
+
+from __future__ import annotations
+
+import enum
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tests.kernel.verdicts.stage import Entry, Life, Played, Watch
+from tests.kernel.verdicts.stories import End, Wall
+from tests.kernel.verdicts.wire import FIN, RST, Packet
+
+TICK = 0.02  # seconds: the firewall counts in jiffies, a log in milliseconds, and a packet takes a moment
+SLOW = 1.5  # seconds that a daemon may be late on a busy machine
+ERROR = 3  # syslog(3); what is only presumed is no error
+
+
+class Kind(enum.Enum):
+    """What can be wrong with what was said of one connection; the last two only say how much was presumed."""
+
+    CUT_LIVES = "`cut` logged, a packet passed later"
+    CUT_EARLY = "`cut` logged early"
+    SAFE_DIES = "`safe` at death"
+    DEAD_UNSAID = "dead, never judged `cut`"
+    FALSE_BARE = "false `bare` although the peer's rhythm was known"
+    FALSE_LATE = "false `late`"
+    TAKEN_BACK = "warned and taken back more than once"
+    UNWARNED = "dead, and nothing said before"
+    PRESUMED_LIVES = "only presumed cut, a packet passed later"
+    PRESUMED_DEAD = "only presumed cut, and dead"
+
+
+NEVER = (Kind.CUT_LIVES, Kind.SAFE_DIES, Kind.DEAD_UNSAID)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A word, or a silence, that was not true; `by` seconds, where that means something."""
+
+    kind: Kind
+    life: Life
+    watch: Watch
+    by: float = 0.0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One connection as one daemon saw it. Instants are seconds of the epoch."""
+
+    life: Life
+    watch: Watch
+    forgotten_at: float  # when the firewall forgot it; infinite if it was closed before
+    until: float  # when this end was no longer an established connection
+    passed: list[Packet]
+    entries: list[Entry]
+
+    @property
+    def died(self) -> bool:
+        """Whether it was forgotten while this end held it for open, and the daemon was there to warn."""
+        return self.watch.ready_at < self.forgotten_at < self.until
+
+    def faults(self) -> Iterator[Fault]:
+        """All that is wrong."""
+        for kind, by in self._wrong():
+            yield Fault(kind, self.life, self.watch, by)
+
+    def _wrong(self) -> Iterator[tuple[Kind, float]]:
+        cuts = [entry["timestamp"] for entry in self.entries if certain_cut(entry)]
+        if any(packet.at > min(cuts) + TICK for packet in self.passed if cuts):
+            yield Kind.CUT_LIVES, self.passed[-1].at - min(cuts)
+        elif cuts and (early := self.forgotten_at - min(cuts)) > TICK and self.died:
+            yield Kind.CUT_EARLY, early
+        if not cuts and (presumed := [entry["timestamp"] for entry in self.entries if says_cut(entry)]):
+            lives = any(packet.at > min(presumed) + TICK for packet in self.passed)
+            yield Kind.PRESUMED_LIVES if lives else Kind.PRESUMED_DEAD, 0
+        if self.died and self._safe_at_death():
+            yield Kind.SAFE_DIES, 0
+        if (chance := self._chance()) > 0 and not any(map(says_cut, self.entries)):
+            yield Kind.DEAD_UNSAID, chance
+        if any(self._false_bare(entry) for entry in self.entries):
+            yield Kind.FALSE_BARE, 0
+        if any(self._false_late(entry) for entry in self.entries):
+            yield Kind.FALSE_LATE, 0
+        if sum(map(takes_back, self.entries)) > 1:
+            yield Kind.TAKEN_BACK, 0
+        if self.died and not any(entry["timestamp"] < self.forgotten_at for entry in self.entries):
+            yield Kind.UNWARNED, 0
+
+    def _safe_at_death(self) -> bool:
+        """Whether the word that stood at its death, or any until its end, is that it is safe."""
+        before = [entry for entry in self.entries if entry["timestamp"] <= self.forgotten_at]
+        after = [entry for entry in self.entries if self.forgotten_at < entry["timestamp"] < self.until]
+        return any(verdict(entry) == "safe" for entry in before[-1:] + after)
+
+    def _chance(self) -> float:
+        """For how many seconds the daemon could have said that it is dead, and more than it may take."""
+        wall, opened = self.watch.wall, self.life.packets[0].at
+        watched = self.watch.ready_at + (wall.timeout if opened < self.watch.ready_at else 0)
+        return self.until - max(self.forgotten_at, watched) - 2 * wall.interval - SLOW
+
+    def _false_bare(self, entry: Entry) -> bool:
+        following = self._probe_after(entry)
+        return following is not None and verdict(entry) == "bare" and self._known(following, entry)
+
+    def _false_late(self, entry: Entry) -> bool:
+        following = self._probe_after(entry)
+        if following is None or verdict(entry) != "late":
+            return False
+        prober: End = "client" if following.from_client else "server"
+        in_time = self.life.story.settings(prober).period(self.watch.wall.system) < self.watch.wall.timeout
+        return in_time and self._known(following, entry)
+
+    def _probe_after(self, entry: Entry) -> Packet | None:
+        """The next packet that passed, if it was a probe: then nobody had to speak to keep the connection."""
+        following = next((packet for packet in self.passed if packet.at > entry["timestamp"]), None)
+        return following if following and following.probe else None
+
+    def _known(self, probe: Packet, entry: Entry) -> bool:
+        """Whether the daemon could know whoever probes: this end, or a peer that it had seen do so twice."""
+        if probe.from_client == (self.watch.end == "client"):
+            return True
+        seen = entry["timestamp"] - self.watch.wall.interval
+        earlier = [each for each in self.passed if each.probe and self.watch.ready_at < each.at < seen]
+        return len([each for each in earlier if each.from_client == probe.from_client]) >= 2
+
+
+def judge(played: Played) -> list[Judged]:
+    """Hold every word of every daemon against what passed."""
+    return [
+        Judged(life, watch, at, life.until[watch.end], passed, watch.entries.get(life.port, []))
+        for life in played.lives
+        for passed in [[packet for packet in life.packets if packet.passed]]
+        for at in [forgotten_at(passed, played.wall)]
+        for watch in played.watches
+    ]
+
+
+def forgotten_at(passed: list[Packet], wall: Wall) -> float:
+    """When the firewall forgot this connection; infinite if it had seen its end before."""
+    ends = [packet for packet in passed if packet.flags & (FIN | RST)]
+    silence = max(after.at - before.at for before, after in itertools.pairwise(passed))
+    assert ends or silence < wall.timeout + 5 * TICK, "the firewall did not forget, so nothing here can be judged"
+    return float("inf") if ends else passed[-1].at + wall.timeout
+
+
+def verdict(entry: Entry) -> str:
+    """The word."""
+    return str(entry["KEEPALIVE_VERDICT"])
+
+
+def certain_cut(entry: Entry) -> bool:
+    """Whether it says, without a doubt, that the path has forgotten."""
+    return verdict(entry) == "cut" and int(entry["PRIORITY"]) <= ERROR
+
+
+def says_cut(entry: Entry) -> bool:
+    """Whether it says so, certainly or presumably (`cut?`)."""
+    return verdict(entry).startswith("cut")
+
+
+def takes_back(entry: Entry) -> bool:
+    """Whether it says that an earlier warning holds no more."""
+    before = entry.get("KEEPALIVE_BEFORE", "unknown")
+    return verdict(entry) == "safe" or (before.startswith("cut") and not says_cut(entry))
+
+
+def timeline(fault: Fault) -> str:
+    """The whole story, for a person: what was done, what passed, what was said."""
+    life, watch, wall = fault.life, fault.watch, fault.watch.wall
+    start = life.packets[0].at
+    passed = [packet for packet in life.packets if packet.passed]
+    lines = [(at, f"        {deed}") for at, deed in life.deeds]
+    lines += [(at, f"   {exchange}") for at, exchange in _exchanges(life.packets)]
+    lines += [(forgotten_at(passed, wall), "======= the firewall forgets")]
+    said = watch.entries.get(life.port, [])
+    lines += [(each["timestamp"], f"  {watch.engine}: {verdict(each)}: {each['MESSAGE']}") for each in said]
+    told = "\n".join(f"{at - start:8.3f} {line}" for at, line in sorted(lines) if at != float("inf"))
+    return (
+        f"{fault.kind.value} ({fault.by:.3f} s): {watch.engine} at the {watch.end}, every {wall.interval} s,"
+        f" {wall.mode} after {wall.timeout} s; {life.story.kind!r}, port {life.port}\n"
+        f"   client {life.story.client}\n   server {life.story.server}\n{told}\n"
+    )
+
+
+def _exchanges(packets: list[Packet]) -> Iterator[tuple[float, str]]:
+    """Packets that follow each other at once, as one line."""
+    line: list[Packet] = []
+    for packet in packets:
+        if line and (packet.at - line[-1].at > TICK or packet.passed != line[-1].passed):
+            yield _exchange(line)
+            line = []
+        line.append(packet)
+    yield _exchange(line)
+
+
+def _exchange(packets: list[Packet]) -> tuple[float, str]:
+    return packets[0].at, f"{'->' if packets[0].passed else '-x'} {', '.join(map(str, packets))}"
