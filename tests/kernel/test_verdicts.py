@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import pytest
 
 from tests.kernel.conftest import missing
-from tests.kernel.verdicts.stage import play
-from tests.kernel.verdicts.stories import SPAN, WALLS, plan
+from tests.kernel.verdicts.stage import Entry, Life, Played, Watch, play
+from tests.kernel.verdicts.stories import NO_KEEPALIVE, SPAN, WALLS, Settings, Story, Wall, plan
 from tests.kernel.verdicts.table import table
 from tests.kernel.verdicts.truth import Fault, Judged, Kind, judge, timeline
+from tests.kernel.verdicts.wire import Packet
 from tests.kernel.versions import ITERATOR, since
 
 SEED = 13
+BACK = {Kind.TAKEN_BACK}
 LIFETIMES = 42  # at each firewall
 
 pytestmark = since(ITERATOR)
@@ -42,6 +44,47 @@ def day() -> Day:
     played = play({wall: plan(SEED, wall, LIFETIMES, SPAN) for wall in WALLS})
     judged = [each for stage in played for each in judge(stage)]
     return Day(judged, [fault for each in judged for fault in each.faults()])
+
+
+WALL = Wall(timeout=5, interval=1, mode="drop", system=7200)
+LAST = 100.0  # instant of the last packet of a connection that dies at 105
+
+
+def packet(at: float, *, probe: bool = False) -> Packet:
+    """One of the server's that passed."""
+    return Packet(at, from_client=False, number=0, flags=16, size=0, probe=probe, passed=True)
+
+
+def entry(at: float, verdict: str, before: str = "unknown") -> Entry:
+    """A word at that instant."""
+    priority = {"cut": 3, "safe": 6}.get(verdict, 4)
+    return {"timestamp": at, "KEEPALIVE_VERDICT": verdict, "KEEPALIVE_BEFORE": before, "PRIORITY": priority}
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong"),
+    [
+        ([], {Kind.UNWARNED, Kind.DEAD_UNSAID}),
+        ([entry(103, "bare"), entry(105.1, "cut")], set()),
+        ([entry(103, "late"), entry(105.1, "cut?")], {Kind.PRESUMED_DEAD}),
+        ([entry(103, "bare"), entry(104.9, "cut")], {Kind.CUT_EARLY}),
+        ([entry(99, "cut"), entry(105.1, "cut")], {Kind.CUT_LIVES}),
+        ([entry(99, "cut?"), entry(103, "bare", "cut?")], {Kind.PRESUMED_LIVES}),
+        ([entry(103, "late"), entry(104, "safe"), entry(106, "cut")], {Kind.SAFE_DIES}),
+        ([entry(103, "late"), entry(105.1, "safe"), entry(109, "cut")], {Kind.SAFE_DIES}),
+        ([entry(91, "safe"), entry(94, "bare"), entry(96, "safe"), entry(103, "bare"), entry(106, "cut")], BACK),
+        ([entry(98, "bare"), entry(103, "bare"), entry(106, "cut")], {Kind.FALSE_BARE}),
+        ([entry(98, "late"), entry(103, "bare"), entry(106, "cut")], {Kind.FALSE_LATE}),
+    ],
+)
+def test_each_kind_of_fault_is_found(said: list[Entry], wrong: set[Kind]) -> None:
+    """In what is said of a connection whose peer probes four times and then never again."""
+    story = Story("peer", 0, NO_KEEPALIVE, Settings(2), (), 0)
+    passed = [packet(90), *(packet(at, probe=True) for at in (92, 94, 96, LAST))]
+    life = Life(story, 1, passed, until={"client": 112.0, "server": 112.0})
+    watch = Watch(WALL, "bpf", "client", 80.0, {1: said})
+    (judged,) = judge(Played(WALL, [life], [watch]))
+    assert {fault.kind for fault in judged.faults()} == wrong
 
 
 def test_the_day_has_enough_of_life_and_death(day: Day) -> None:

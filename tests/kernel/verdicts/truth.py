@@ -11,7 +11,8 @@ from tests.kernel.verdicts.stage import Entry, Life, Played, Watch
 from tests.kernel.verdicts.stories import End, Wall
 from tests.kernel.verdicts.wire import FIN, RST, Packet
 
-TICK = 0.02  # seconds: the firewall counts in jiffies, a log in milliseconds, and a packet takes a moment
+TICK = 0.02  # seconds: the firewall counts in jiffies, and a packet takes a moment
+ROUNDED = 0.001  # seconds by which a timestamp in a log may be off
 SLOW = 1.5  # seconds that a daemon may be late on a busy machine
 ERROR = 3  # syslog(3); what is only presumed is no error
 
@@ -67,12 +68,12 @@ class Judged:
 
     def _wrong(self) -> Iterator[tuple[Kind, float]]:
         cuts = [entry["timestamp"] for entry in self.entries if certain_cut(entry)]
-        if any(packet.at > min(cuts) + TICK for packet in self.passed if cuts):
+        if any(packet.at > min(cuts) + ROUNDED for packet in self.passed if cuts):
             yield Kind.CUT_LIVES, self.passed[-1].at - min(cuts)
         elif cuts and (early := self.forgotten_at - min(cuts)) > TICK and self.died:
             yield Kind.CUT_EARLY, early
         if not cuts and (presumed := [entry["timestamp"] for entry in self.entries if says_cut(entry)]):
-            lives = any(packet.at > min(presumed) + TICK for packet in self.passed)
+            lives = any(packet.at > min(presumed) + ROUNDED for packet in self.passed)
             yield Kind.PRESUMED_LIVES if lives else Kind.PRESUMED_DEAD, 0
         if self.died and self._safe_at_death():
             yield Kind.SAFE_DIES, 0
