@@ -58,7 +58,13 @@ def packet(at: float, *, probe: bool = False) -> Packet:
 def entry(at: float, verdict: str, before: str = "unknown") -> Entry:
     """A word at that instant."""
     priority = {"cut": 3, "safe": 6}.get(verdict, 4)
-    return {"timestamp": at, "KEEPALIVE_VERDICT": verdict, "KEEPALIVE_BEFORE": before, "PRIORITY": priority}
+    return {
+        "timestamp": at,
+        "KEEPALIVE_VERDICT": verdict,
+        "KEEPALIVE_BEFORE": before,
+        "PRIORITY": priority,
+        "KEEPALIVE_LEFT_SEC": LAST + WALL.timeout - at,
+    }
 
 
 @pytest.mark.parametrize(

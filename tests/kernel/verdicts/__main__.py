@@ -34,6 +34,7 @@ def main() -> int:
         if shown[fault.kind] <= options.examples:
             print(timeline(fault))
     print(table(judged, faults))
+    print(f"the machine kept us waiting for {sum(pause.end - pause.begin for pause in played[0].pauses):.1f} s")
     return 1 if any(fault.kind in NEVER for fault in faults) else 0
 
 

@@ -32,7 +32,7 @@ from socket import (
     create_server,
     socket,
 )
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.kernel.rig import INTERVAL, PROBES, SERVER, TIME, Rig
 from tests.kernel.verdicts.stories import ENDS, End, Settings, Step, Story, Wall
@@ -45,6 +45,7 @@ CLIENT = "10.99.1.2"
 SERVED, FIRST_PORT = 1_000, 20_000  # the server's port, and the first of the clients', each of which is used once
 PATHS = 64  # so many connections at once have a path each: else a log would tell of several in one entry
 STARTING = 180.0  # seconds in which all daemons start, however busy the machine
+BEAT = 0.1  # seconds: what takes twice as long was kept waiting by the machine
 LAST_WORDS = 1.0  # seconds in which daemons write what they have said
 ENGINES = ("bpf", "netlink")
 # -P: the package that PYTHONPATH names, or that is installed here, never the one in the current directory
@@ -62,6 +63,13 @@ class Life:
     deeds: list[tuple[float, str]] = field(default_factory=list)
     until: dict[End, float] = field(default_factory=dict)  # from when on this end is no longer established
 
+    def see(self, packets: list[Packet]) -> None:
+        """Take in all packets, which may tell sooner than the program of an end's end."""
+        self.packets = sorted(packets, key=lambda packet: packet.at)
+        for end in ENDS:
+            ends = (packet.at for packet in self.packets if packet.ends(end == "client"))
+            self.until[end] = min(self.until[end], next(ends, self.until[end]))
+
 
 @dataclass
 class Watch:
@@ -74,6 +82,13 @@ class Watch:
     entries: dict[int, list[Entry]]
 
 
+class Pause(NamedTuple):
+    """A time in which this process got no processor, so that others may not have either; seconds of the epoch."""
+
+    begin: float
+    end: float
+
+
 @dataclass(frozen=True)
 class Played:
     """All that happened at one firewall."""
@@ -81,6 +96,7 @@ class Played:
     wall: Wall
     lives: list[Life]
     watches: list[Watch]
+    pauses: list[Pause] = field(default_factory=list)
 
 
 def play(stories: dict[Wall, list[Story]]) -> list[Played]:
@@ -121,6 +137,7 @@ class Loop:
         self._selector = DefaultSelector()
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._number = itertools.count()
+        self.pauses: list[Pause] = []
 
     def at(self, instant: float, work: Callable[[], None]) -> None:
         """Do this then; an instant is one of CLOCK_MONOTONIC."""
@@ -139,11 +156,14 @@ class Loop:
         """Go on until that is reached, or so many seconds have passed."""
         end = time.monotonic() + within
         while not reached() and (now := time.monotonic()) < end:
-            until = min(end, self._due[0][0] if self._due else end, now + 1)
+            until = min(end, self._due[0][0] if self._due else end, now + BEAT)
+            begin = time.time()
             for key, _ in self._selector.select(max(0, until - now)):
                 key.data()
             while self._due and self._due[0][0] <= time.monotonic():
                 heapq.heappop(self._due)[2]()
+            if time.time() - begin > 2 * BEAT:
+                self.pauses.append(Pause(begin + BEAT, time.time()))
 
     def close(self) -> None:
         """Give back its descriptor."""
@@ -244,8 +264,9 @@ class Stage:
         self._wire.read()
         assert not self._wire.lost, "packets went by unseen: the machine is too busy to compare anything"
         for port, life in self._lives.items():
-            life.packets = sorted(self._wire.packets[port], key=lambda packet: packet.at)
-        return Played(self.wall, list(self._lives.values()), [self._watch(log) for log in self.logs])
+            life.see(self._wire.packets[port])
+        watches = [self._watch(log) for log in self.logs]
+        return Played(self.wall, list(self._lives.values()), watches, self._loop.pauses)
 
     def _watch(self, log: Log) -> Watch:
         said: dict[int, list[Entry]] = {}

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.kernel.verdicts.stage import Entry, Life, Played, Watch
+from tests.kernel.verdicts.stage import Entry, Life, Pause, Played, Watch
 from tests.kernel.verdicts.stories import End, Wall
 from tests.kernel.verdicts.wire import FIN, RST, Packet
 
@@ -55,6 +55,7 @@ class Judged:
     until: float  # when this end was no longer an established connection
     passed: list[Packet]
     entries: list[Entry]
+    pauses: list[Pause]
 
     @property
     def died(self) -> bool:
@@ -85,20 +86,30 @@ class Judged:
             yield Kind.FALSE_LATE, 0
         if sum(map(takes_back, self.entries)) > 1:
             yield Kind.TAKEN_BACK, 0
-        if self.died and not any(entry["timestamp"] < self.forgotten_at for entry in self.entries):
+        if self.died and not any(map(self._in_time, self.entries)):
             yield Kind.UNWARNED, 0
 
     def _safe_at_death(self) -> bool:
         """Whether the word that stood at its death, or any until its end, is that it is safe."""
-        before = [entry for entry in self.entries if entry["timestamp"] <= self.forgotten_at]
+        before = [entry for entry in self.entries if self._in_time(entry)]
         after = [entry for entry in self.entries if self.forgotten_at < entry["timestamp"] < self.until]
         return any(verdict(entry) == "safe" for entry in before[-1:] + after)
+
+    def _in_time(self, entry: Entry) -> bool:
+        """Whether it was said before the death, or decided before, and only written later by a busy machine."""
+        late, left = float(entry["timestamp"]) - self.forgotten_at, float(entry["KEEPALIVE_LEFT_SEC"])
+        return late <= 0 or (left > 0 and late <= self._slow(self.forgotten_at))
+
+    def _slow(self, since: float) -> float:
+        """How many seconds a daemon may be late from then on."""
+        return SLOW + sum(max(0, min(each.end, self.until) - max(each.begin, since)) for each in self.pauses)
 
     def _chance(self) -> float:
         """For how many seconds the daemon could have said that it is dead, and more than it may take."""
         wall, opened = self.watch.wall, self.life.packets[0].at
         watched = self.watch.ready_at + (wall.timeout if opened < self.watch.ready_at else 0)
-        return self.until - max(self.forgotten_at, watched) - 2 * wall.interval - SLOW
+        since = max(self.forgotten_at, watched)
+        return self.until - since - 2 * wall.interval - self._slow(since)
 
     def _false_bare(self, entry: Entry) -> bool:
         following = self._probe_after(entry)
@@ -129,7 +140,7 @@ class Judged:
 def judge(played: Played) -> list[Judged]:
     """Hold every word of every daemon against what passed."""
     return [
-        Judged(life, watch, at, life.until[watch.end], passed, watch.entries.get(life.port, []))
+        Judged(life, watch, at, life.until[watch.end], passed, watch.entries.get(life.port, []), played.pauses)
         for life in played.lives
         for passed in [[packet for packet in life.packets if packet.passed]]
         for at in [forgotten_at(passed, played.wall)]

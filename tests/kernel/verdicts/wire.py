@@ -29,11 +29,18 @@ class Packet:
     size: int
     probe: bool  # one octet behind what its sender has sent: a keepalive probe
     passed: bool = False
+    forged: bool = False  # the firewall's own, in the name of the end that it seems to come from
 
     def __str__(self) -> str:
         what = "probe" if self.probe else "data" if self.size else "ack"
         named = [name for bit, name in ((SYN, "SYN"), (FIN, "FIN"), (RST, "RST")) if self.flags & bit]
-        return f"{'client' if self.from_client else 'server'}'s {'+'.join(named) or what}"
+        forged = ", says the firewall" if self.forged else ""
+        return f"{'client' if self.from_client else 'server'}'s {'+'.join(named) or what}{forged}"
+
+    def ends(self, client: bool) -> bool:
+        """Whether that end's socket is no longer established once it has sent this, or got it."""
+        sent = self.from_client == client
+        return bool(self.flags & (FIN | RST)) and (self.passed or self.forged != sent)
 
 
 class Wire:
@@ -92,4 +99,6 @@ class Wire:
             if not each.passed and (each.from_client, each.number, each.flags, each.size) == what:
                 packets[place] = replace(each, at=at, passed=True)
                 return
-        assert what[2] & RST, "a packet left the firewall that never came there"  # its own resets never did
+        from_client, number, flags, size = what
+        assert flags & RST, "a packet left the firewall that never came there"  # its own resets never did
+        packets.append(Packet(at, from_client, number, flags, size, probe=False, forged=True))
