@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.cli.ctl import main
+from keepaliveD.platforms import detect
 from keepaliveD.process import Process
 from tests.unprivileged import as_nobody, reachable_directory
 
@@ -131,6 +132,7 @@ def test_a_state_directory_that_may_not_be_searched_is_one_line_and_status_77(
     locked: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing to restore would be a lie."""
+    detect()  # imports what nobody may not read, where Python is root's
     with as_nobody():
         assert main(["restore", "--state-dir", str(locked / "state")]) == 77
     assert capsys.readouterr() == (
