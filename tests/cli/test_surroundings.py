@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import subprocess
 import sys
@@ -133,6 +134,7 @@ def test_a_state_directory_that_may_not_be_searched_is_one_line_and_status_77(
 ) -> None:
     """Nothing to restore would be a lie."""
     detect()  # imports what nobody may not read, where Python is root's
+    codecs.lookup("ascii")
     with as_nobody():
         assert main(["restore", "--state-dir", str(locked / "state")]) == 77
     assert capsys.readouterr() == (
