@@ -38,6 +38,9 @@ class Surroundings(Protocol):
     def now(self) -> float:
         """Return seconds that never go back, those in which the machine was suspended included."""
 
+    def slept(self) -> float:
+        """Return the seconds in which the machine was suspended since it booted."""
+
     def wait(self, seconds: float) -> signal.Signals | None:
         """Return the next signal, or None once the time is over."""
 
@@ -71,6 +74,7 @@ class Daemon:
         self._untidy = False
         self._complaint = ""  # what is wrong with the configuration that was not taken
         self._engine = Engine(self._rules())
+        self._slept = outside.slept()
         self._looked = outside.now(), outside.now()  # when the last scan began, and when it ended
         self.judgement: Judgement
 
@@ -174,7 +178,8 @@ class Daemon:
         engine, began = self._watcher.engine, self._outside.now()
         self._looked = began, began  # whatever comes of it
         table = self._watcher.snapshot(began)
-        table = dataclasses.replace(table, reading=self._outside.now() - began)
+        asleep, self._slept = self._outside.slept() - self._slept, self._outside.slept()
+        table = dataclasses.replace(table, reading=self._outside.now() - began, asleep=asleep)
         if engine != self._watcher.engine:
             self._say("scan-failed", WARNING, f"another way of watching had to be taken: {self._watcher.engine}")
         found = self._performer.look_at_settings(cared_for=self._config.apply)

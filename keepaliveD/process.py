@@ -29,6 +29,10 @@ class Process:
         """Return seconds that never go back, those in which the machine was suspended included."""
         return time.clock_gettime(CLOCK)
 
+    def slept(self) -> float:
+        """Return the seconds in which the machine was suspended since it booted, as far as the clocks tell."""
+        return round(time.clock_gettime(CLOCK) - time.clock_gettime(time.CLOCK_MONOTONIC), 1)
+
     def wait(self, seconds: float) -> signal.Signals | None:
         """Return the next signal, or None once the time is over."""
         return signals.wait(seconds)

@@ -158,6 +158,7 @@ class SocketTable:
     """One snapshot of the host's TCP sockets.
 
     Its rows were read between the instant `taken_at` and `reading` seconds later.
+    `asleep` is how many seconds the machine was suspended since the snapshot before, which the ages do not count.
     `complete` is false where the kernel may have left sockets out.
     `unseen` says which network namespaces are missing.
     """
@@ -170,6 +171,7 @@ class SocketTable:
     unseen: Unseen = NONE_UNSEEN
 
     reading: float = 0.0
+    asleep: float = 0.0
 
     @property
     def read_by(self) -> float:

@@ -183,7 +183,7 @@ def _shown(table: SocketTable, rows: Indices, known: Bools) -> Between:
     if unanswered.any():
         sent = np.where(unanswered, np.float32(np.nan), sent)
     ages = np.fmin(np.fmin(sockets["since_received"][rows], sockets["since_acked"][rows]), sent)
-    earliest = table.taken_at - ages.astype(np.float64)
+    earliest = table.taken_at - table.asleep - ages.astype(np.float64)
     latest = table.read_by - np.fmax(sockets["since_packet"][rows], 0.0).astype(np.float64)  # unknown: just now
     return Between(earliest, np.fmax(latest, earliest))
 
@@ -222,7 +222,7 @@ def _learn_timers(memory: Activity, table: SocketTable) -> Activity:
     expiry, while that is the same; and exactly where a check has just found nothing new and set the timer
     to the rest.
     """
-    sockets, earlier = table.sockets, memory.expires_at
+    sockets, earlier = table.sockets, memory.expires_at + table.asleep  # no timer runs while the machine sleeps
     ticking = table.taken_at + sockets["expires"].astype(np.float64) + IF_TICKING[sockets["timer"]]
     overdue = (sockets["expires"] == 0) & (earlier <= ticking)  # since when, only the memory knows
     ticking = np.where(overdue, earlier, ticking)

@@ -212,6 +212,9 @@ class Stage:
     def now(self) -> float:
         return self.time
 
+    def slept(self) -> float:
+        return 0.0
+
     def wait(self, seconds: float) -> signal.Signals | None:
         """Time passes, then the next event of the script happens."""
         self.waits.append(seconds)

@@ -1,5 +1,6 @@
 """When a packet was last seen that a firewall could have seen."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -161,6 +162,14 @@ def test_the_kernels_clock_of_packets_shows_the_peers_probe() -> None:
     """BPF reads tcp_mstamp, which every packet of either direction sets."""
     activity = watch(table(1000.0, idle(5000.0, since_packet=20.0))).activity
     assert (activity.last_packet[0], activity.last_packet_by[0]) == (-4000.0, pytest.approx(980.0))
+
+
+def test_the_ages_of_packets_do_not_count_the_time_in_which_the_machine_slept() -> None:
+    """A packet may have passed just before it fell asleep."""
+    first = table(1000.0, idle(100.0))
+    second = dataclasses.replace(table(1200.0, idle(6.0, segments_in=11)), asleep=150.0)
+    activity = watch(first, second).activity
+    assert (activity.last_packet[0], activity.last_packet_by[0]) == (1044.0, 1200.0)
 
 
 def test_at_a_first_look_a_peers_probe_may_have_passed_at_any_time_until_now() -> None:
