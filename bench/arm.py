@@ -11,7 +11,6 @@ from statistics import median
 
 from bench.hold import holding
 from bench.rows import Row, show
-from keepaliveD.ledger import Ledger
 from keepaliveD.model import Arm, ArmAction, Armed, ArmRule, Connection, Fate, Path
 from keepaliveD.platforms.base import Order
 from keepaliveD.platforms.linux.holders import Holders
@@ -19,6 +18,7 @@ from keepaliveD.platforms.linux.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.watcher import SocketWatcher
 from keepaliveD.policy.engine import Engine, Rules
 from keepaliveD.policy.sysctls import OnDrift
+from keepaliveD.records.arming import ArmingRecord
 
 SOCKETS, PROCESSES = 10_000, 100
 SCANS = 15
@@ -45,15 +45,15 @@ def arm(connections: Sequence[Connection], actions: Sequence[Arm], holders: Hold
     seconds: list[float] = []
     armed: dict[int, Armed] = {}
     for number in range(ROUNDS):
-        ledger = Ledger(File(directory), str(number))
+        record = ArmingRecord(File(directory), str(number))
         if number:
             armer.disarm(connections, armed)
         start = time.perf_counter()
-        armings = armer.arm(orders, ledger.armed(), ledger.keep)
+        armings = armer.arm(orders, record.armed(), record.keep)
         seconds.append((time.perf_counter() - start) / len(orders))
         if any(arming.fate is not Fate.ARMED for arming in armings):
             raise SystemExit(f"not armed: { {arming.fate.value for arming in armings} }")
-        armed = ledger.armed()
+        armed = record.armed()
     return seconds
 
 

@@ -13,13 +13,13 @@ from typing import TypeVar
 from bench.arm import PATH, RULE, scan
 from bench.hold import holding
 from bench.rows import Row, show
-from keepaliveD.ledger import Ledger
 from keepaliveD.model import Armed, Fate
 from keepaliveD.platforms.base import Order
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.watcher import SocketWatcher
 from keepaliveD.policy.engine import Engine, Rules
 from keepaliveD.policy.sysctls import OnDrift
+from keepaliveD.records.arming import ArmingRecord
 
 SOCKETS, PROCESSES = 100_000, 10
 ROUNDS = 5  # armed, then put back, without a file and with one
@@ -63,7 +63,7 @@ def main() -> int:
         recorded: list[float] = []
         for number in range(ROUNDS):
             kept: dict[int, Armed] = {}
-            for keep, costs in ((kept.update, told), (Ledger(File(directory), str(number)).keep, recorded)):
+            for keep, costs in ((kept.update, told), (ArmingRecord(File(directory), str(number)).keep, recorded)):
                 whole, kernel.seconds = Watch(), 0.0
                 armings = whole.over(armer.arm)(orders, {}, keep)
                 costs.append(whole.seconds)

@@ -203,7 +203,7 @@ class Daemon:
         if self._records is None or not table.complete:
             return
         try:
-            self._records.ledger.tidy(table.sockets["cookie"])
+            self._records.arming.tidy(table.sockets["cookie"])
         except Refusal as refusal:
             if not self._untidy:
                 self._say("refused", ERROR, str(refusal))
@@ -279,9 +279,9 @@ class Daemon:
         try:
             look = judge(self._watcher.snapshot(self._outside.now()), nothing_known(), self._config.paths, ())
             self._performer.take_over()
-            ledger = self._records.ledger
-            self._tell([disarm(with_cookies(look, ledger.armed()), self._platform, ledger)])
-            ledger.forget_left()
+            record = self._records.arming
+            self._tell([disarm(with_cookies(look, record.armed()), self._platform, record)])
+            record.forget_left()
         except Refusal as refusal:
             self._say("refused", ERROR, f"sockets stay armed: {refusal}")
 

@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Iterable
 
 from keepaliveD.errors import NotPermitted, Refusal, Unsupported
-from keepaliveD.ledger import Ledger
 from keepaliveD.model import (
     Action,
     Arm,
@@ -29,6 +28,7 @@ from keepaliveD.model import (
 from keepaliveD.platforms.base import AtConnect, Order, Platform
 from keepaliveD.policy.arming import choose
 from keepaliveD.policy.connect import Plan
+from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.settings import SettingsRecord
 from keepaliveD.settings import SystemSettings
 
@@ -40,7 +40,7 @@ class Records:
     """What must outlive this process: the settings found, and the sockets armed."""
 
     settings: SettingsRecord
-    ledger: Ledger
+    arming: ArmingRecord
 
 
 class Performer:
@@ -135,7 +135,7 @@ class Performer:
     def take_over(self) -> None:
         """Record the sockets that were armed at connect with the others. Raises Refusal."""
         if self._records is not None and self._begun:
-            take_over(self._at_connect, self._records.ledger)
+            take_over(self._at_connect, self._records.arming)
 
     def close(self) -> str:
         """Arm no more new connections, unless that is to survive; what goes wrong with their records, or nothing."""
@@ -158,7 +158,7 @@ class Performer:
     def _arm(self, action: Arm) -> tuple[Arming, ...]:
         orders: list[Order] = []
         armings: list[Arming] = []
-        left = self._records.ledger.left() if self._records and not action.by_hand else set()
+        left = self._records.arming.left() if self._records and not action.by_hand else set()
         for connection in self._owners.name(action.connections):
             wish = choose(action.wishes, connection.owner)
             if wish is None or _is_idle(wish, connection):
@@ -170,20 +170,20 @@ class Performer:
             else:
                 orders.append(Order(connection, wish, action.by_hand, connection.cookie in self._armed))
         if orders and self._records is not None:
-            ledger = self._records.ledger
-            orders = self._learn_armed_at_connect(orders, ledger)
-            earlier = ledger.armed()
-            done = self._armer.arm(orders, earlier, ledger.keep)
+            record = self._records.arming
+            orders = self._learn_armed_at_connect(orders, record)
+            earlier = record.armed()
+            done = self._armer.arm(orders, earlier, record.keep)
             self._armed.update(_cookies(done, Fate.ARMED))
             failed = _cookies(done, Fate.FAILED)
-            ledger.leave([*_cookies(done, Fate.CHANGED), *failed - earlier.keys()])
-            ledger.keep({cookie: earlier[cookie] for cookie in failed & earlier.keys()})
+            record.leave([*_cookies(done, Fate.CHANGED), *failed - earlier.keys()])
+            record.keep({cookie: earlier[cookie] for cookie in failed & earlier.keys()})
             armings += done
         return tuple(armings)
 
-    def _learn_armed_at_connect(self, orders: list[Order], ledger: Ledger) -> list[Order]:
+    def _learn_armed_at_connect(self, orders: list[Order], record: ArmingRecord) -> list[Order]:
         """Record those among these that were armed at connect, and order them as if we had armed them before."""
-        unknown = {order.connection.cookie for order in orders} - ledger.armed().keys() - ledger.left()
+        unknown = {order.connection.cookie for order in orders} - record.armed().keys() - record.left()
         mine = {}
         if unknown:
             with contextlib.suppress(Refusal):  # without BPF nobody can read what it has recorded
@@ -191,17 +191,17 @@ class Performer:
                 mine = {cookie: found[cookie] for cookie in unknown if cookie in found}
         if not mine:
             return orders
-        ledger.keep(mine)
+        record.keep(mine)
         self._armed.update(mine)
         return [order._replace(again=order.again or order.connection.cookie in mine) for order in orders]
 
 
-def take_over(at_connect: AtConnect, ledger: Ledger) -> None:
+def take_over(at_connect: AtConnect, record: ArmingRecord) -> None:
     """Record the sockets that were armed at connect with the others, for whoever disarms them. Raises Refusal."""
     found = at_connect.armed()
     if found:
-        known = ledger.armed().keys() | ledger.left()
-        ledger.keep({cookie: found[cookie] for cookie in found if cookie not in known})
+        known = record.armed().keys() | record.left()
+        record.keep({cookie: found[cookie] for cookie in found if cookie not in known})
     at_connect.forget()
 
 
@@ -216,13 +216,13 @@ def _is_idle(wish: Wish, connection: Connection) -> bool:
     return action is ArmAction.OBSERVE or (action is ArmAction.REARM and connection.keepalive is Shown.OFF)
 
 
-def disarm(connections: tuple[Connection, ...], platform: Platform, ledger: Ledger) -> Outcome:
+def disarm(connections: tuple[Connection, ...], platform: Platform, record: ArmingRecord) -> Outcome:
     """Put back what stood in those of them that were armed, and leave alone from now on whom that is settled for."""
-    armed = ledger.armed()
+    armed = record.armed()
     action = Disarm(platform.owners.name(one for one in connections if one.cookie in armed))
     try:
         armings = platform.armer.disarm(action.connections, armed) if action.connections else []
-        ledger.leave(_cookies(armings, *SETTLED))
+        record.leave(_cookies(armings, *SETTLED))
     except Refusal as refusal:
         return Outcome(action, refused=refusal)
     return Outcome(action, armings=tuple(armings))

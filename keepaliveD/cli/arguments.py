@@ -16,10 +16,10 @@ from keepaliveD import __version__
 from keepaliveD.config import DEFAULT_FILE
 from keepaliveD.errors import Exit, NotPermitted, Refusal, StateError, unexpected
 from keepaliveD.journal import complain
-from keepaliveD.ledger import Ledger
 from keepaliveD.perform import Records
 from keepaliveD.platforms import NAMES
 from keepaliveD.platforms.base import Platform
+from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.settings import SettingsRecord
 
 STATE_DIRECTORY = "/var/lib/tcp-keepalived"
@@ -68,7 +68,8 @@ def records(options: argparse.Namespace, platform: Platform) -> Records:
     """What is kept in the state directory, which is made if need be when something is written."""
     identity = platform.tuner.identity
     return Records(
-        SettingsRecord(options.state_dir, identity, platform.tuner.ranges), Ledger(options.state_dir, identity["boot"])
+        SettingsRecord(options.state_dir, identity, platform.tuner.ranges),
+        ArmingRecord(options.state_dir, identity["boot"]),
     )
 
 

@@ -99,8 +99,8 @@ def disarm_connections(options: argparse.Namespace, root: Path) -> None:
     records = arguments.records(options, platform)
     said = _end_at_connect(platform, beside_daemon=bool(running(options.state_dir, root)))
     look = _look(platform, ANYWHERE, with_interfaces=False)
-    take_over(platform.at_connect, records.ledger)
-    disarmed = disarm(with_cookies(look, records.ledger.armed()), platform, records.ledger)
+    take_over(platform.at_connect, records.arming)
+    disarmed = disarm(with_cookies(look, records.arming.armed()), platform, records.arming)
     if said:
         print(said)
     if not _tell([disarmed]) and not said:

@@ -14,9 +14,9 @@ from keepaliveD.cli import arming as command
 from keepaliveD.cli.ctl import main
 from keepaliveD.config import files
 from keepaliveD.errors import NoInput, Unsupported
-from keepaliveD.ledger import Ledger
 from keepaliveD.model import Armed, Connection, Fate, Keepalive, Owner, SocketKeepalive
 from keepaliveD.platforms.base import Platform
+from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.settings import SettingsRecord
 from keepaliveD.sockets import TcpState
 from tests.daemon.fakes import IDENTITY, OFF, FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher
@@ -70,8 +70,8 @@ class Desk:
     watcher: FakeWatcher = dataclasses.field(default_factory=lambda: FakeWatcher(lambda _: SOCKETS))
 
     @property
-    def ledger(self) -> Ledger:
-        return Ledger(self.directory / "state", IDENTITY["boot"])
+    def record(self) -> ArmingRecord:
+        return ArmingRecord(self.directory / "state", IDENTITY["boot"])
 
     def platform(self, **_: object) -> Platform:
         def watch(*, all_namespaces: bool, with_interfaces: bool, **_: object) -> FakeWatcher:
@@ -241,7 +241,7 @@ def test_what_was_armed_is_said_and_on_record(desk: Desk) -> None:
         "idle 180s, interval 20s, probes 31 (before: off), "
         "because no packet was due, and path default forgets it in 3min 50s"
     ]
-    assert sorted(desk.ledger.armed()) == [1]
+    assert sorted(desk.record.armed()) == [1]
     (order,) = desk.armer.orders
     assert order.by_hand
 
@@ -301,19 +301,19 @@ def test_without_a_record_nothing_is_touched(desk: Desk) -> None:
 
 
 def test_disarm_puts_back_what_is_on_record_and_says_so(desk: Desk) -> None:
-    desk.ledger.keep(dict.fromkeys((1, 4), Armed(OFF, ON)))
+    desk.record.keep(dict.fromkeys((1, 4), Armed(OFF, ON)))
     status, out, err = desk.types("disarm")
     assert (status, err) == (0, [])
     assert [line.partition(": ")[2] for line in out] == [
         "disarmed: off (before: idle 180s, interval 20s, probes 31)"
     ] * 2
-    assert desk.ledger.armed() == {}
+    assert desk.record.armed() == {}
 
 
 @pytest.mark.parametrize("recorded", [{}, {99: Armed(OFF, ON)}])
 def test_where_nothing_is_armed_that_is_said(desk: Desk, recorded: dict[int, Armed]) -> None:
     """Also where all that was armed has ended."""
-    desk.ledger.keep(recorded)
+    desk.record.keep(recorded)
     assert desk.types("disarm") == (0, ["nothing to disarm"], [])
 
 
@@ -382,17 +382,17 @@ def test_a_wrong_configuration_does_not_keep_anybody_from_disarming(
     """It may be the very reason to."""
     (desk.directory / "config.toml").write_text("[keepalive")
     monkeypatch.setattr(files, "DEFAULT_FILE", desk.directory / "config.toml")
-    desk.ledger.keep({1: Armed(OFF, ON)})
+    desk.record.keep({1: Armed(OFF, ON)})
     status, out, err = desk.types("disarm")
     assert (status, len(out), err) == (0, 1, [])
-    assert desk.ledger.armed() == {}
+    assert desk.record.armed() == {}
 
 
 def test_disarm_knows_what_was_armed_at_connect(desk: Desk) -> None:
     desk.at_connect.records[1] = Armed(OFF, ON)
     status, out, err = desk.types("disarm")
     assert (status, len(out), err) == (0, 1, [])
-    assert (desk.at_connect.records, desk.ledger.armed()) == ({}, {})
+    assert (desk.at_connect.records, desk.record.armed()) == ({}, {})
 
 
 def test_disarm_ends_a_program_that_has_outlived_its_daemon(desk: Desk) -> None:

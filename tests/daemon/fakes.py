@@ -12,12 +12,12 @@ from keepaliveD.config import Config, load
 from keepaliveD.daemon import Daemon
 from keepaliveD.entries import Entry
 from keepaliveD.errors import Refusal
-from keepaliveD.ledger import Ledger
 from keepaliveD.model import Armed, Arming, Connection, Counted, Fate, IPNetwork, Keepalive, Owner, SocketKeepalive
 from keepaliveD.perform import Records
 from keepaliveD.platforms.base import Keep, Order, Platform
 from keepaliveD.policy.connect import Plan
 from keepaliveD.policy.strictness import Roles
+from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.settings import SettingsRecord
 from keepaliveD.sockets import SocketTable
 from tests.policy.tables import Socket, table
@@ -190,7 +190,7 @@ class Stage:
 
     def records(self) -> Records:
         """All that is kept of this stage."""
-        return Records(self.settings_record(), Ledger(self.directory, IDENTITY["boot"]))
+        return Records(self.settings_record(), ArmingRecord(self.directory, IDENTITY["boot"]))
 
     def daemon(self) -> Daemon:
         """A daemon that is about to start here."""

@@ -12,7 +12,6 @@ import pytest
 
 from keepaliveD.entries import ERROR
 from keepaliveD.errors import NotPermitted, StateError, Unsupported
-from keepaliveD.ledger import Ledger
 from keepaliveD.model import (
     Arm,
     ArmAction,
@@ -29,6 +28,7 @@ from keepaliveD.model import (
 from keepaliveD.model import Path as NetworkPath
 from keepaliveD.perform import Performer, disarm
 from keepaliveD.platforms.base import Keep, Order, Platform
+from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.sockets import SocketTable, Timer
 from tests.daemon.fakes import (
     IDENTITY,
@@ -77,7 +77,7 @@ def stage(tmp_path: Path) -> Stage:
 
 def recorded(stage: Stage) -> list[int]:
     """What the next process learns of."""
-    return sorted(stage.records().ledger.armed())
+    return sorted(stage.records().arming.armed())
 
 
 # arming
@@ -135,7 +135,7 @@ def test_the_armer_knows_what_an_earlier_daemon_has_armed(stage: Stage) -> None:
             known.append(dict(earlier))
             return super().arm(orders, earlier, keep)
 
-    Ledger(stage.directory, IDENTITY["boot"]).keep({1: Armed(OFF, ON)})
+    ArmingRecord(stage.directory, IDENTITY["boot"]).keep({1: Armed(OFF, ON)})
     stage.armer = Looking()
     stage.run()
     assert known == [{1: Armed(OFF, ON)}]
@@ -281,7 +281,7 @@ def test_a_stop_that_cannot_disarm_says_so_and_gives_back_the_settings(stage: St
 
 
 def test_a_dry_run_disarms_nothing(stage: Stage) -> None:
-    Ledger(stage.directory, IDENTITY["boot"]).keep({1: Armed(OFF, ON)})
+    ArmingRecord(stage.directory, IDENTITY["boot"]).keep({1: Armed(OFF, ON)})
     stage.config = dataclasses.replace(stage.config, disarm_on_stop=True)
     stage.dry_run = True
     stage.daemon().run()
@@ -348,11 +348,11 @@ def test_what_a_program_set_while_it_was_to_be_armed_is_its_own_from_then_on(
     stage: Stage, earlier: dict[int, Armed]
 ) -> None:
     """Nothing of ours stands there, whatever was recorded."""
-    stage.records().ledger.keep(earlier)
+    stage.records().arming.keep(earlier)
     stage.armer.fate = Fate.CHANGED
     performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
     assert recorded(stage) == []
-    assert stage.records().ledger.left() == {BARE.cookie}
+    assert stage.records().arming.left() == {BARE.cookie}
 
 
 def test_a_record_that_fails_is_the_outcome(stage: Stage) -> None:
@@ -364,10 +364,10 @@ def test_a_record_that_fails_is_the_outcome(stage: Stage) -> None:
 
 def test_what_was_never_armed_is_not_disarmed(stage: Stage) -> None:
     records = stage.records()
-    records.ledger.keep({BARE.cookie: Armed(OFF, ON)})
+    records.arming.keep({BARE.cookie: Armed(OFF, ON)})
     other = dataclasses.replace(BARE, cookie=5)
     platform = Platform("fake", FakeTuner(), FakeOwners(), stage.armer, FakeAtConnect(), stage_watcher)
-    outcome = disarm((other, BARE), platform, records.ledger)
+    outcome = disarm((other, BARE), platform, records.arming)
     assert [(one.cookie, each.after) for each in outcome.armings for one in each.connections] == [(BARE.cookie, OFF)]
     assert recorded(stage) == []
 
@@ -409,7 +409,7 @@ def test_a_record_that_cannot_be_tidied_is_no_reason_not_to_start(
     def full(_: object, __: object) -> None:
         raise StateError("armed: cannot be written: No space left on device")
 
-    monkeypatch.setattr(Ledger, "tidy", full)
+    monkeypatch.setattr(ArmingRecord, "tidy", full)
     stage.script = [None, None]
     stage.run()
     assert stage.notified[0][0] == "READY=1"
@@ -426,7 +426,7 @@ def test_a_scan_that_missed_sockets_is_no_proof_that_they_are_gone(stage: Stage)
         def snapshot(self, now: float) -> SocketTable:
             return dataclasses.replace(super().snapshot(now), complete=False)
 
-    stage.records().ledger.keep(dict.fromkeys(range(10_000, 12_000), Armed(OFF, ON)))
+    stage.records().arming.keep(dict.fromkeys(range(10_000, 12_000), Armed(OFF, ON)))
     stage.watcher = Partial(silent())
     stage.run()
     assert len(recorded(stage)) == 2001
@@ -438,10 +438,10 @@ def test_a_scan_that_missed_sockets_is_no_proof_that_they_are_gone(stage: Stage)
 def test_a_second_arming_that_fails_leaves_the_first_on_record(stage: Stage) -> None:
     """Its settings stand as before, which are ours."""
     first = Armed(SocketKeepalive(False, Keepalive(7200, 75, 8)), OFF)
-    stage.records().ledger.keep({BARE.cookie: first})
+    stage.records().arming.keep({BARE.cookie: first})
     stage.armer.fate = Fate.FAILED
     performer(stage).perform(Arm((BARE,), wishes(ENABLE), by_hand=True))
-    assert stage.records().ledger.armed() == {BARE.cookie: first}
+    assert stage.records().arming.armed() == {BARE.cookie: first}
 
 
 @pytest.mark.parametrize(
@@ -464,9 +464,9 @@ def test_what_could_not_be_disarmed_stays_on_record_for_another_try(stage: Stage
         def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
             return [Arming((each,), fate, earlier[each.cookie].after) for each in connections]
 
-    ledger = stage.records().ledger
-    ledger.keep(dict.fromkeys((BARE.cookie, 5), Armed(OFF, ON)))
-    disarm((BARE,), Platform("fake", FakeTuner(), FakeOwners(), Unable(), FakeAtConnect(), stage_watcher), ledger)
+    record = stage.records().arming
+    record.keep(dict.fromkeys((BARE.cookie, 5), Armed(OFF, ON)))
+    disarm((BARE,), Platform("fake", FakeTuner(), FakeOwners(), Unable(), FakeAtConnect(), stage_watcher), record)
     assert recorded(stage) == ([5] if forgotten else [5, BARE.cookie])
 
 
@@ -477,7 +477,7 @@ def test_what_was_disarmed_by_hand_is_not_armed_again_by_a_daemon_at_work(stage:
     """As keepalivectl(1) promises, also after a reload: who disarms has a reason."""
 
     def disarm_by_hand() -> None:
-        by_hand = Ledger(stage.directory, IDENTITY["boot"])
+        by_hand = ArmingRecord(stage.directory, IDENTITY["boot"])
         by_hand.leave(list(by_hand.armed()))
 
     stage.script = [disarm_by_hand, None, None, signal.SIGHUP, None, None]

@@ -164,7 +164,7 @@ def test_at_the_end_what_it_has_recorded_joins_the_record_of_armed_sockets(stage
     """Else nobody could disarm these sockets any more."""
     stage.at_connect.records[5] = MINE
     stage.run()
-    assert stage.records().ledger.armed() == {5: MINE}
+    assert stage.records().arming.armed() == {5: MINE}
     assert stage.at_connect.records == {}
 
 
@@ -172,7 +172,7 @@ def test_what_goes_on_without_the_daemon_keeps_its_own_record(stage: Stage) -> N
     stage.config = config(survive_stop=True)
     stage.at_connect.records[5] = MINE
     stage.run()
-    assert stage.records().ledger.armed() == {}
+    assert stage.records().arming.armed() == {}
 
 
 @pytest.mark.parametrize("survive", [False, True])
@@ -223,7 +223,7 @@ def test_records_that_cannot_be_kept_at_the_end_are_an_error(stage: Stage, monke
     def fail(*_: object) -> None:
         raise StateError("armed: cannot be written: No space left on device")
 
-    monkeypatch.setattr("keepaliveD.ledger.Ledger.keep", fail)
+    monkeypatch.setattr("keepaliveD.records.arming.ArmingRecord.keep", fail)
     stage.at_connect.records[5] = MINE
     stage.run()
     (error,) = [entry for entry in stage.said if entry.event == "refused"]

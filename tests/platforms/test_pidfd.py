@@ -20,11 +20,11 @@ from socket import (
 
 import pytest
 
-from keepaliveD.ledger import Ledger
 from keepaliveD.model import ArmAction, Armed, Arming, ArmRule, Connection, Fate, Keepalive, SocketKeepalive, Wish
 from keepaliveD.platforms.base import Order
 from keepaliveD.platforms.linux.holders import Holders
 from keepaliveD.platforms.linux.pidfd import SO_COOKIE, PidfdArmer
+from keepaliveD.records.arming import ArmingRecord
 from tests.samples import BARE
 
 OURS = Keepalive(180, 20, 31)
@@ -44,16 +44,16 @@ class Scene:
 
     sock: socket
     connection: Connection
-    ledger: Ledger
+    record: ArmingRecord
     armer: PidfdArmer
 
     def arm(self, times: Keepalive = OURS, *, by_hand: bool = False, again: bool = False) -> Fate:
         rule = ArmRule("arm[1]", ArmAction.ENABLE, times.idle, times.interval, times.probes)
         order = Order(self.connection, Wish(rule, times), by_hand, again)
-        return self._fate(self.armer.arm([order], dict(self.ledger.armed()), self.ledger.keep))
+        return self._fate(self.armer.arm([order], dict(self.record.armed()), self.record.keep))
 
     def disarm(self) -> Fate:
-        return self._fate(self.armer.disarm([self.connection], self.ledger.armed()))
+        return self._fate(self.armer.disarm([self.connection], self.record.armed()))
 
     def _fate(self, armings: list[Arming]) -> Fate:
         (arming,) = armings
@@ -71,7 +71,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         connection = dataclasses.replace(BARE, cookie=cookie, inode=inode, netns=netns)
         holders = Holders()
         holders.held_by(os.getpid())
-        yield Scene(sock, connection, Ledger(tmp_path, "b00t"), PidfdArmer(Path("/"), holders))
+        yield Scene(sock, connection, ArmingRecord(tmp_path, "b00t"), PidfdArmer(Path("/"), holders))
 
 
 def test_armed_and_disarmed_it_stands_as_before(scene: Scene) -> None:
@@ -102,7 +102,7 @@ def test_what_a_program_sets_again_is_left(scene: Scene) -> None:
 
 def test_a_daemon_that_was_killed_between_record_and_setting_is_made_up_for(scene: Scene) -> None:
     """Nobody has set it again: it never was set."""
-    scene.ledger.keep({scene.connection.cookie: Armed(stands(scene.sock), SocketKeepalive(True, OURS))})
+    scene.record.keep({scene.connection.cookie: Armed(stands(scene.sock), SocketKeepalive(True, OURS))})
     assert scene.arm() is Fate.ARMED
     assert stands(scene.sock) == SocketKeepalive(True, OURS)
 

@@ -11,12 +11,12 @@ from typing import Protocol
 
 import pytest
 
-from keepaliveD.ledger import Ledger
 from keepaliveD.perform import Performer, Records
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform, Tuner
 from keepaliveD.platforms.linux.sysctl import INTERVAL, PROBES, TIME, ProcSys
 from keepaliveD.platforms.nothing import NoArmer, NoAtConnect, NoOwners, watch_nothing
+from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.settings import SettingsRecord
 from tests.emulators import hosts
 from tests.emulators.hosts import Fault, Host
@@ -140,4 +140,4 @@ def record_in(directory: Path, tuner: Tuner) -> SettingsRecord:
 def performer(world: World, record: SettingsRecord) -> Performer:
     """Whoever writes these settings, and nothing else."""
     platform = Platform("test", world.tuner, NoOwners(), NoArmer(), NoAtConnect(), watch_nothing)
-    return Performer(platform, Records(record, Ledger(Path("unused"), "")))
+    return Performer(platform, Records(record, ArmingRecord(Path("unused"), "")))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from keepaliveD.cli import ctl
 from keepaliveD.errors import Exit
-from keepaliveD.ledger import Ledger
+from keepaliveD.records.arming import ArmingRecord
 from tests.kernel.loopback import Host, Settings, forgetful, settings
 from tests.kernel.processes import CTL, ENABLE, Home
 from tests.kernel.rig import INTERVAL, PROBES, TIME
@@ -180,8 +180,8 @@ class FakeSystem:
 
 def nothing_false(left: Left, state: Path) -> None:
     """What the damaged record says of any socket, the whole one says, too."""
-    true = Ledger(left.records, left.boot.strip()).armed()
-    for cookie, armed in Ledger(state, left.boot.strip()).armed().items():
+    true = ArmingRecord(left.records, left.boot.strip()).armed()
+    for cookie, armed in ArmingRecord(state, left.boot.strip()).armed().items():
         if true.get(cookie) != armed:
             raise Failure(f"socket {cookie} would be given {armed.before}, which it never had")
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepaliveD.errors import StateError
-from keepaliveD.ledger import FILE, SPARE, Ledger
 from keepaliveD.model import Armed, Keepalive, SocketKeepalive
+from keepaliveD.records.arming import FILE, SPARE, ArmingRecord
 from keepaliveD.sockets import Column
 from tests.unprivileged import as_nobody, reachable_directory
 
@@ -25,9 +25,9 @@ OFF = SocketKeepalive(False, Keepalive(7200, 75, 9))
 ON = SocketKeepalive(True, Keepalive(180, 20, 31))
 
 
-def ledger(directory: Path, boot: str = BOOT) -> Ledger:
+def recorder(directory: Path, boot: str = BOOT) -> ArmingRecord:
     """That of a process that has just started."""
-    return Ledger(directory, boot)
+    return ArmingRecord(directory, boot)
 
 
 def armed(*cookies: int) -> dict[int, Armed]:
@@ -36,7 +36,7 @@ def armed(*cookies: int) -> dict[int, Armed]:
 
 def known(directory: Path) -> list[int]:
     """What a process that starts now learns of."""
-    return sorted(ledger(directory).armed())
+    return sorted(recorder(directory).armed())
 
 
 def alive(*cookies: int) -> Column:
@@ -57,10 +57,10 @@ SETTINGS = st.builds(
 def test_what_was_recorded_is_what_is_known(records: list[tuple[int, Armed]]) -> None:
     """To whoever recorded it and to the next process; sysctls also hold 0, -1 and more than a socket takes."""
     with reachable_directory() as directory:
-        writer = ledger(directory)
+        writer = recorder(directory)
         for cookie, each in records:
             writer.keep({cookie: each})
-        assert writer.armed() == ledger(directory).armed()
+        assert writer.armed() == recorder(directory).armed()
         assert {cookie: one.after for cookie, one in writer.armed().items()} == {
             cookie: one.after for cookie, one in records
         }
@@ -68,7 +68,7 @@ def test_what_was_recorded_is_what_is_known(records: list[tuple[int, Armed]]) ->
 
 def test_where_nothing_was_ever_armed_nothing_is_known_and_nothing_made(tmp_path: Path) -> None:
     """A look at it is no reason for a directory."""
-    keeper = ledger(tmp_path / "state")
+    keeper = recorder(tmp_path / "state")
     assert keeper.armed() == {}
     keeper.keep({})
     keeper.leave([])
@@ -78,13 +78,13 @@ def test_where_nothing_was_ever_armed_nothing_is_known_and_nothing_made(tmp_path
 
 def test_the_first_record_makes_directory_and_file_for_their_owner_alone(tmp_path: Path) -> None:
     """Which connections a host has is nobody else's business."""
-    ledger(tmp_path / "state").keep(armed(1))
+    recorder(tmp_path / "state").keep(armed(1))
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "state" / FILE).stat().st_mode & 0o777 == 0o600
 
 
 def test_it_is_text_that_a_person_can_read(tmp_path: Path) -> None:
-    keeper = ledger(tmp_path)
+    keeper = recorder(tmp_path)
     keeper.keep({4711: Armed(OFF, ON)})
     keeper.leave([4711])
     assert (tmp_path / FILE).read_text() == HEADING + "4711 0 7200 75 9 1 180 20 31\n4711 -\n"
@@ -94,18 +94,18 @@ def test_it_is_text_that_a_person_can_read(tmp_path: Path) -> None:
 def test_a_record_goes_into_a_file_that_is_there_and_empty(tmp_path: Path, content: str) -> None:
     """As touch(1) leaves it, or a process that was killed right after it made the file."""
     (tmp_path / FILE).write_text(content)
-    ledger(tmp_path).keep(armed(1))
+    recorder(tmp_path).keep(armed(1))
     assert (tmp_path / FILE).read_text().count(HEADING) == 1
     assert known(tmp_path) == [1]
 
 
 def test_what_was_put_back_is_forgotten_until_it_is_armed_again(tmp_path: Path) -> None:
-    keeper = ledger(tmp_path)
+    keeper = recorder(tmp_path)
     keeper.keep(armed(1, 2))
     keeper.leave([1, 77])
     assert known(tmp_path) == sorted(keeper.armed()) == [2]
     keeper.keep({1: Armed(ON, OFF)})
-    assert ledger(tmp_path).armed()[1] == Armed(ON, OFF)
+    assert recorder(tmp_path).armed()[1] == Armed(ON, OFF)
 
 
 # another boot, a killed process, a broken file
@@ -113,8 +113,8 @@ def test_what_was_put_back_is_forgotten_until_it_is_armed_again(tmp_path: Path) 
 
 def test_a_record_of_another_boot_is_of_sockets_that_are_gone(tmp_path: Path) -> None:
     """Cookies begin anew with the boot: it must not be taken for one of these."""
-    ledger(tmp_path, "earlier").keep(armed(1, 2, 3))
-    keeper = ledger(tmp_path)
+    recorder(tmp_path, "earlier").keep(armed(1, 2, 3))
+    keeper = recorder(tmp_path)
     assert keeper.armed() == {}
     keeper.keep(armed(2))
     assert known(tmp_path) == [2]
@@ -123,14 +123,14 @@ def test_a_record_of_another_boot_is_of_sockets_that_are_gone(tmp_path: Path) ->
 
 def test_a_record_of_another_boot_stays_until_there_is_something_to_record(tmp_path: Path) -> None:
     """To look is not to write."""
-    ledger(tmp_path, "earlier").keep(armed(1))
+    recorder(tmp_path, "earlier").keep(armed(1))
     before = (tmp_path / FILE).read_bytes()
-    ledger(tmp_path).armed()
+    recorder(tmp_path).armed()
     assert (tmp_path / FILE).read_bytes() == before
 
 
 def test_a_boot_whose_name_begins_like_ours_is_another(tmp_path: Path) -> None:
-    ledger(tmp_path, BOOT + "2").keep(armed(1))
+    recorder(tmp_path, BOOT + "2").keep(armed(1))
     assert known(tmp_path) == []
 
 
@@ -138,7 +138,7 @@ def test_a_boot_whose_name_begins_like_ours_is_another(tmp_path: Path) -> None:
 def test_half_a_heading_is_none(tmp_path: Path, cut: int) -> None:
     """kill -9 in the middle of the very first write."""
     (tmp_path / FILE).write_text(HEADING[: len(HEADING) - cut])
-    keeper = ledger(tmp_path)
+    keeper = recorder(tmp_path)
     assert keeper.armed() == {}
     keeper.keep(armed(1))
     assert known(tmp_path) == [1]
@@ -147,9 +147,9 @@ def test_half_a_heading_is_none(tmp_path: Path, cut: int) -> None:
 
 def test_a_line_that_is_being_written_is_read_once_it_is_whole(tmp_path: Path) -> None:
     """A reader does not wait for a writer."""
-    ledger(tmp_path).keep(armed(1, 2))
+    recorder(tmp_path).keep(armed(1, 2))
     whole = (tmp_path / FILE).read_bytes()
-    reader = ledger(tmp_path)
+    reader = recorder(tmp_path)
     for size in range(len(whole) + 1):
         (tmp_path / FILE).write_bytes(whole[:size])
         assert set(reader.armed()) <= {1, 2}
@@ -161,9 +161,9 @@ def test_a_line_that_is_being_written_is_read_once_it_is_whole(tmp_path: Path) -
 WRITER = """
 import sys
 from pathlib import Path
-from tests.test_ledger import armed, ledger
+from tests.records.test_arming import armed, recorder
 
-keeper, first = ledger(Path(sys.argv[1])), int(sys.argv[2])
+keeper, first = recorder(Path(sys.argv[1])), int(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
 for cookie in range(first, first + 150):
@@ -182,7 +182,7 @@ def writer(directory: Path, first: int, tidy: str = "") -> subprocess.Popen[str]
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parent.parent.parent,
     )
     assert process.stdout
     assert process.stdout.readline() == "ready\n"
@@ -216,12 +216,12 @@ def test_whatever_was_recorded_before_kill_9_is_known_afterwards(tmp_path: Path)
     said += [int(line) for line in killed.communicate()[0].splitlines()]
     recorded = known(tmp_path)
     assert {cookie for cookie in said if cookie % 3} <= set(recorded)
-    ledger(tmp_path).keep(armed(1))
+    recorder(tmp_path).keep(armed(1))
     assert known(tmp_path) == [1, *recorded]
 
 
 def test_what_another_process_records_is_known_to_all_without_a_restart(tmp_path: Path) -> None:
-    daemon, by_hand = ledger(tmp_path), ledger(tmp_path)
+    daemon, by_hand = recorder(tmp_path), recorder(tmp_path)
     daemon.keep(armed(1))
     by_hand.keep(armed(2))
     assert sorted(daemon.armed()) == [1, 2]
@@ -230,7 +230,7 @@ def test_what_another_process_records_is_known_to_all_without_a_restart(tmp_path
 
 
 def test_what_another_process_arms_again_is_no_longer_left(tmp_path: Path) -> None:
-    daemon, by_hand = ledger(tmp_path), ledger(tmp_path)
+    daemon, by_hand = recorder(tmp_path), recorder(tmp_path)
     daemon.leave([1, 2])
     by_hand.keep(armed(1))
     assert (daemon.left(), sorted(daemon.armed())) == ({2}, [1])
@@ -238,7 +238,7 @@ def test_what_another_process_arms_again_is_no_longer_left(tmp_path: Path) -> No
 
 def test_a_file_that_tidy_replaces_while_another_waits_for_it_is_not_written_into(tmp_path: Path) -> None:
     """It would write into a file without a name."""
-    keeper, waiting = ledger(tmp_path), ledger(tmp_path)
+    keeper, waiting = recorder(tmp_path), recorder(tmp_path)
     keeper.keep(armed(*range(1, SPARE + 10)))
     really = fcntl.flock
     replaced: list[int] = []
@@ -258,7 +258,7 @@ def test_a_file_that_tidy_replaces_while_another_waits_for_it_is_not_written_int
 
 def test_a_file_that_was_replaced_and_grew_is_read_from_its_beginning(tmp_path: Path) -> None:
     """Where another one's end was says nothing of it."""
-    daemon, reader = ledger(tmp_path), ledger(tmp_path)
+    daemon, reader = recorder(tmp_path), recorder(tmp_path)
     daemon.keep(armed(*range(1, SPARE + 10)))
     assert len(reader.armed()) == SPARE + 9
     daemon.tidy(alive(5))
@@ -268,7 +268,7 @@ def test_a_file_that_was_replaced_and_grew_is_read_from_its_beginning(tmp_path: 
 
 def test_a_descriptor_is_never_left_open(tmp_path: Path) -> None:
     """The daemon lives for months."""
-    keeper = ledger(tmp_path)
+    keeper = recorder(tmp_path)
     keeper.keep(armed(0))
     before = os.listdir("/proc/self/fd")
     for cookie in range(1, 20):
@@ -289,9 +289,9 @@ def test_where_nothing_can_be_recorded_that_is_said_in_one_line() -> None:
     """File, reason, and what follows from it."""
     with reachable_directory() as directory, as_nobody():
         with pytest.raises(StateError) as refused:
-            ledger(directory).keep(armed(1))
+            recorder(directory).keep(armed(1))
         with pytest.raises(StateError):
-            ledger(directory / "below").keep(armed(1))
+            recorder(directory / "below").keep(armed(1))
     assert str(refused.value) == (
         f"{directory}/armed: cannot be written: Permission denied; without a record no socket is touched"
     )
@@ -300,18 +300,18 @@ def test_where_nothing_can_be_recorded_that_is_said_in_one_line() -> None:
 def test_a_record_that_may_not_be_read_is_no_empty_one() -> None:
     """Who took it for one would arm what somebody has set again."""
     with reachable_directory() as directory:
-        ledger(directory).keep(armed(1))
+        recorder(directory).keep(armed(1))
         (directory / FILE).chmod(0)
         with as_nobody(), pytest.raises(StateError, match=r"armed: cannot be read: Permission denied"):
-            ledger(directory).armed()
+            recorder(directory).armed()
 
 
 def test_a_directory_in_its_place_is_said(tmp_path: Path) -> None:
     (tmp_path / FILE).mkdir()
     with pytest.raises(StateError, match="cannot be read: Is a directory"):
-        ledger(tmp_path).armed()
+        recorder(tmp_path).armed()
     with pytest.raises(StateError, match="cannot be written: Is a directory"):
-        ledger(tmp_path).keep(armed(1))
+        recorder(tmp_path).keep(armed(1))
 
 
 # growth
@@ -319,9 +319,9 @@ def test_a_directory_in_its_place_is_said(tmp_path: Path) -> None:
 
 def test_sockets_that_are_gone_are_cleared_away_once_they_are_many(tmp_path: Path) -> None:
     """Backups open new ones every night. What others recorded is kept: we may not even look at their sockets."""
-    keeper = ledger(tmp_path)
+    keeper = recorder(tmp_path)
     keeper.keep(armed(*range(1, SPARE + 10)))
-    ledger(tmp_path).keep(armed(4711, 4712))
+    recorder(tmp_path).keep(armed(4711, 4712))
     keeper.tidy(alive(3, 4711, 99_999))
     assert known(tmp_path) == sorted(keeper.armed()) == [3, 4711, 4712]
     assert (tmp_path / FILE).read_text().count("\n") == 4
@@ -331,7 +331,7 @@ def test_sockets_that_are_gone_are_cleared_away_once_they_are_many(tmp_path: Pat
 
 def test_a_few_that_are_gone_are_not_worth_a_new_file(tmp_path: Path) -> None:
     """It is looked at after every scan."""
-    keeper = ledger(tmp_path)
+    keeper = recorder(tmp_path)
     keeper.keep(armed(*range(1, SPARE + 3)))
     before = (tmp_path / FILE).stat()
     keeper.tidy(alive(1))
@@ -343,7 +343,7 @@ def test_a_few_that_are_gone_are_not_worth_a_new_file(tmp_path: Path) -> None:
 
 
 def test_however_many_come_and_go_it_stays_small(tmp_path: Path) -> None:
-    keeper = ledger(tmp_path)
+    keeper = recorder(tmp_path)
     for first in range(1, 40_000, 500):
         keeper.keep(armed(*range(first, first + 500)))
         keeper.tidy(np.arange(first, first + 500, dtype=np.uint64))
@@ -360,18 +360,18 @@ LINE = "4711 0 7200 75 9 1 180 20 31\n"
 @pytest.mark.parametrize("cut", range(1, len(LINE)))
 def test_half_a_line_spoils_neither_the_next_one_nor_what_was_known_before(tmp_path: Path, cut: int) -> None:
     """kill -9 may end a write anywhere (generic_perform_write, mm/filemap.c, heeds fatal signals)."""
-    ledger(tmp_path).keep(armed(4711))
+    recorder(tmp_path).keep(armed(4711))
     with open(tmp_path / FILE, "a") as file:
         file.write(LINE.replace("7200", "8")[:-cut])
-    ledger(tmp_path).keep(armed(5))
-    assert ledger(tmp_path).armed() == armed(4711, 5)
+    recorder(tmp_path).keep(armed(5))
+    assert recorder(tmp_path).armed() == armed(4711, 5)
 
 
 def test_a_full_disk_is_a_refusal_even_where_half_of_it_was_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """write(2) then says how much, and no error."""
-    keeper, really = ledger(tmp_path), os.write
+    keeper, really = recorder(tmp_path), os.write
     keeper.keep(armed(1))
     monkeypatch.setattr(os, "write", lambda file, text: really(file, text[: len(text) // 2]))
     with pytest.raises(StateError, match="cannot be written: No space left on device"):
@@ -397,10 +397,10 @@ def test_a_full_disk_is_a_refusal_even_where_half_of_it_was_written(
 )
 def test_a_line_that_cannot_be_one_is_passed_over(tmp_path: Path, line: bytes) -> None:
     """A cookie has 64 bits; a line that says neither what stood there nor that it is over says nothing."""
-    ledger(tmp_path).keep(armed(1))
+    recorder(tmp_path).keep(armed(1))
     with open(tmp_path / FILE, "ab") as file:
         file.write(line)
-    ledger(tmp_path).keep(armed(2))
+    recorder(tmp_path).keep(armed(2))
     assert known(tmp_path) == [1, 2]
 
 
@@ -410,21 +410,21 @@ def test_a_line_that_cannot_be_one_is_passed_over(tmp_path: Path, line: bytes) -
 def test_what_stood_there_before_the_first_arming_is_what_is_kept(tmp_path: Path) -> None:
     """Armed again by hand, with other times: to disarm it is to give back the program's own, not ours."""
     again = SocketKeepalive(True, Keepalive(60, 10, 31))
-    ledger(tmp_path).keep({1: Armed(OFF, ON)})
-    ledger(tmp_path).keep({1: Armed(ON, again)})
-    assert ledger(tmp_path).armed()[1] == Armed(OFF, again)
+    recorder(tmp_path).keep({1: Armed(OFF, ON)})
+    recorder(tmp_path).keep({1: Armed(ON, again)})
+    assert recorder(tmp_path).armed()[1] == Armed(OFF, again)
 
 
 def test_what_a_program_set_since_is_what_stood_there_before(tmp_path: Path) -> None:
     """That is its own choice, which another arming by hand then changes."""
     own = SocketKeepalive(True, Keepalive(600, 75, 9))
-    ledger(tmp_path).keep({1: Armed(OFF, ON)})
-    ledger(tmp_path).keep({1: Armed(own, ON)})
-    assert ledger(tmp_path).armed()[1] == Armed(own, ON)
+    recorder(tmp_path).keep({1: Armed(OFF, ON)})
+    recorder(tmp_path).keep({1: Armed(own, ON)})
+    assert recorder(tmp_path).armed()[1] == Armed(own, ON)
 
 
 def test_a_tidied_file_is_for_its_owner_alone_too(tmp_path: Path) -> None:
-    keeper = ledger(tmp_path)
+    keeper = recorder(tmp_path)
     keeper.keep(armed(*range(1, SPARE + 10)))
     keeper.tidy(alive(1))
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600

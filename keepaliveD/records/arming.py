@@ -29,7 +29,7 @@ LEFT = "-"
 SPARE = 1000  # lines about sockets that are gone, before they are cleared away
 
 
-class Ledger:
+class ArmingRecord:
     """The record in `directory`; several processes may use it at once."""
 
     def __init__(self, directory: Path, boot: str) -> None:
