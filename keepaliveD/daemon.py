@@ -14,11 +14,10 @@ from keepaliveD.entries import ERROR, INFO, NOTICE, WARNING, Entry
 from keepaliveD.errors import Refusal, unexpected
 from keepaliveD.journal import Log
 from keepaliveD.model import Arm, Outcome, SetSystemKeepalive
-from keepaliveD.perform import Performer, Records, disarm
+from keepaliveD.perform import Performer, Records
 from keepaliveD.platforms.base import Platform, Tuner, Watcher
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connect import plan
-from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.engine import Engine, Rules
 from keepaliveD.policy.judge import Judgement, count, judge
 from keepaliveD.records.settings import SettingsRecord
@@ -113,6 +112,7 @@ class Daemon:
         outcomes = self._look()
         for outcome in outcomes:
             if outcome.refused and not isinstance(outcome.action, Arm):
+                self._disarm(only_mine=True)
                 self._watcher.close()
                 raise outcome.refused
         self._tell(outcomes)
@@ -125,13 +125,17 @@ class Daemon:
         self._say("started", INFO, "; ".join(filter(None, said)))
         self._say_doubts()
 
-    def stop(self) -> None:
-        """Give back what was found, if that is wanted. Raises Refusal where that fails."""
+    def stop(self, *, undo: bool = False) -> None:
+        """Give back what was found, if that is wanted. Raises Refusal where that fails.
+
+        Settings go back before sockets, which take from their namespace what their programs did not choose.
+        `undo`: also the sockets that this run has armed.
+        """
         self._outside.notify("STOPPING=1")
         handing_over = self._outside.handing_over()
         refusal = self._give_back() if self._config.restore_on_stop and not handing_over else None
-        if self._config.disarm_on_stop and not handing_over:
-            self._disarm()
+        if undo or (self._config.disarm_on_stop and not handing_over):
+            self._disarm(only_mine=undo and not self._config.disarm_on_stop)
         self._watcher.close()
         if lost := self._performer.close():
             self._say("refused", ERROR, lost)
@@ -272,16 +276,16 @@ class Daemon:
         if not self._config.apply and self._config.restore_on_stop:
             self._give_back()
 
-    def _disarm(self) -> None:
+    def _disarm(self, *, only_mine: bool = False) -> None:
         """Put back the sockets that were armed, as far as they are still there."""
         if self._records is None:
             return
         try:
             look = judge(self._watcher.snapshot(self._outside.now()), nothing_known(), self._config.paths, ())
             self._performer.take_over()
-            record = self._records.arming
-            self._tell([disarm(with_cookies(look, record.armed()), self._platform, record)])
-            record.forget_left()
+            self._tell([self._performer.disarm(look, only_mine=only_mine)])
+            if not only_mine:
+                self._records.arming.forget_left()
         except Refusal as refusal:
             self._say("refused", ERROR, f"sockets stay armed: {refusal}")
 

@@ -93,6 +93,19 @@ class SocketKeepalive(NamedTuple):
         return str(self.times) if self.on else "off"
 
 
+class Own(enum.IntFlag):
+    """Some of the three keepalive settings: of a socket, those that it has of its own, or takes from its namespace."""
+
+    IDLE = 1
+    INTERVAL = 2
+    PROBES = 4
+    UNTOLD = 8  # which of them is not known: of records in an earlier format
+
+
+ALL = Own.IDLE | Own.INTERVAL | Own.PROBES
+NONE = Own(0)
+
+
 @dataclass(frozen=True, slots=True)
 class Path:
     """What lies between this host and others: whom it concerns, and when it forgets.
@@ -373,25 +386,28 @@ Action = (
 
 
 class Fate(enum.Enum):
-    """What became of a socket that was to be armed."""
+    """What became of a socket that was to be armed or disarmed."""
 
     ARMED = "armed"
     ARMED_AT_CONNECT = "armed at connect"
     DISARMED = "disarmed"  # the earlier settings were put back
     WOULD = "would be armed"  # a dry run
     OBSERVED = "left alone by its rule"
-    ENOUGH = "has it already"
-    OWN = "left: its program chose these settings itself"
-    SET_AGAIN = "left: somebody set it again after it was armed"
-    CHANGED = "left: its program set it at the same moment"
-    GONE = "closed, or no longer established"
-    UNHELD = "no process was found that holds it"
+    ENOUGH = "already set"
+    OWN = "kept by program"
+    TOO_LONG = "too long for the path"
+    SET_AGAIN = "changed since"
+    CHANGED = "changed at the same moment"
+    GONE = "closed"
+    UNHELD = "owner not found"
+    UNSEEN = "owner not visible"  # there are processes that we may not look into
     NOT_PERMITTED = "not permitted"
-    OTHER_USER_NAMESPACE = "not permitted: its process is in another user namespace"
-    FAILED = "the kernel refused"
+    OTHER_USER_NAMESPACE = "owner in another user namespace"
+    FAILED = "failed"
 
 
-SLIPPED = frozenset({Fate.GONE, Fate.UNHELD})  # may be found yet, on its way from one process to another
+# Worth another try: a socket may be on its way from one process to another, and a failure may pass.
+RETRIED = frozenset({Fate.GONE, Fate.UNHELD, Fate.UNSEEN, Fate.FAILED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,20 +421,28 @@ class Arming:
 
 
 class Armed(NamedTuple):
-    """How sockets were armed: what stood there before, and what was set."""
+    """How sockets were armed: what they had before, and what was set.
+
+    Of the three times before, they took those that were `inherited` from their network namespace.
+    """
 
     before: SocketKeepalive
     after: SocketKeepalive
+    inherited: Own = NONE
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of an action; `refused` is the reason where it was not carried out."""
+    """What came of an action; `refused` is the reason where it was not carried out.
+
+    `repeated`: the same action was last refused for the same reason.
+    """
 
     action: Action
     refused: Refusal | None = None
     dry_run: bool = False
     armings: tuple[Arming, ...] = ()
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from keepaliveD.errors import NotPermitted, Refusal, Unsupported
 from keepaliveD.model import (
     Action,
     Arm,
     ArmAction,
+    Armed,
     Arming,
     Connection,
     Disarm,
@@ -23,16 +24,18 @@ from keepaliveD.model import (
     SetSystemKeepalive,
     Shown,
     SocketKeepalive,
+    Verdict,
     Wish,
 )
 from keepaliveD.platforms.base import AtConnect, Order, Platform
 from keepaliveD.policy.arming import choose
 from keepaliveD.policy.connect import Plan
+from keepaliveD.policy.connections import with_cookies
+from keepaliveD.policy.judge import Judgement
+from keepaliveD.policy.settle import fits
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.settings import SettingsRecord
 from keepaliveD.settings import SystemSettings
-
-SETTLED = (Fate.DISARMED, Fate.SET_AGAIN, Fate.CHANGED)  # nothing of ours stands there any more
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,7 +54,9 @@ class Performer:
         self._owners = platform.owners
         self._armer = platform.armer
         self._records = records
-        self._armed: set[int] = set()  # cookies
+        self._armed: set[int] = set()  # cookies of those that this process armed ...
+        self._first: set[int] = set()  # ... and that nobody had armed before
+        self._arming_refused = ""
         self._at_connect = platform.at_connect
         self._begun = False  # whether new connections are armed
         self._lasting = False  # whether that outlives us
@@ -66,10 +71,15 @@ class Performer:
 
     def perform(self, action: Action) -> Outcome:
         """Do it; a refusal is an outcome too."""
+        reason = ""
         try:
             return self._perform(action)
         except Refusal as refusal:
-            return Outcome(action, refused=refusal)
+            reason = str(refusal)
+            return Outcome(action, refused=refusal, repeated=isinstance(action, Arm) and reason == self._arming_refused)
+        finally:
+            if isinstance(action, Arm):
+                self._arming_refused = reason
 
     def arm_at_connect(self, plan: Plan, engine: str, *, everywhere: bool, survive: bool) -> tuple[str, str]:
         """Have new connections armed by this plan from now on, in place of the one before.
@@ -166,22 +176,25 @@ class Performer:
             elif connection.cookie in left:
                 armings.append(Arming((connection,), Fate.SET_AGAIN))
             elif self._records is None:
-                armings.append(Arming((connection,), Fate.WOULD, after=SocketKeepalive(True, wish.times)))
+                armings.append(_foretold(connection, wish))
             else:
                 orders.append(Order(connection, wish, action.by_hand, connection.cookie in self._armed))
         if orders and self._records is not None:
-            record = self._records.arming
-            orders = self._learn_armed_at_connect(orders, record)
-            earlier = record.armed()
-            done = self._armer.arm(orders, earlier, record.keep)
-            self._armed.update(_cookies(done, Fate.ARMED))
-            failed = _cookies(done, Fate.FAILED)
-            record.leave([*_cookies(done, Fate.CHANGED), *failed - earlier.keys()])
-            record.keep({cookie: earlier[cookie] for cookie in failed & earlier.keys()})
-            armings += done
+            armings += self._carry_out(orders, self._records.arming)
         return tuple(armings)
 
-    def _learn_armed_at_connect(self, orders: list[Order], record: ArmingRecord) -> list[Order]:
+    def _carry_out(self, orders: Sequence[Order], record: ArmingRecord) -> list[Arming]:
+        orders = self._learn_armed_at_connect(orders, record)
+        earlier, left = record.armed(), record.left()
+        armings = self._armer.arm(orders, earlier, record.keep)
+        armed = _cookies(armings, Fate.ARMED)
+        self._armed |= armed
+        self._first |= armed - earlier.keys()
+        record.leave(_cookies(armings, Fate.CHANGED))
+        self._undo(armings, earlier, left, record)
+        return armings
+
+    def _learn_armed_at_connect(self, orders: Sequence[Order], record: ArmingRecord) -> Sequence[Order]:
         """Record those among these that were armed at connect, and order them as if we had armed them before."""
         unknown = {order.connection.cookie for order in orders} - record.armed().keys() - record.left()
         mine = {}
@@ -194,6 +207,48 @@ class Performer:
         record.keep(mine)
         self._armed.update(mine)
         return [order._replace(again=order.again or order.connection.cookie in mine) for order in orders]
+
+    def _undo(
+        self, armings: Iterable[Arming], earlier: Mapping[int, Armed], left: Set[int], record: ArmingRecord
+    ) -> None:
+        """Record of those that failed what stands there now: mostly what stood there before."""
+        failed = {one.cookie: each for each in armings if each.fate is Fate.FAILED for one in each.connections}
+        if not failed:
+            return
+        noted = record.armed()
+        begun = {cookie: each for cookie, each in failed.items() if noted.get(cookie) != earlier.get(cookie)}
+        as_before = {cookie for cookie, each in begun.items() if each.after == each.before}
+        record.keep(
+            {cookie: earlier[cookie] for cookie in as_before & earlier.keys()}
+            | {
+                cookie: noted[cookie]._replace(after=each.after)
+                for cookie, each in begun.items()
+                if cookie not in as_before and each.after
+            }
+        )
+        record.withdraw(as_before - earlier.keys() - left)
+        record.leave(as_before & left)
+
+    def disarm(self, look: Judgement, *, only_mine: bool = False) -> Outcome:
+        """Put back what stood in the sockets on record that are there to be seen; do so once the settings are restored.
+
+        `only_mine`: those alone that this process was the first to arm.
+        """
+        if self._records is None:
+            return Outcome(Disarm(()), dry_run=True)
+        record = self._records.arming
+        action = Disarm(())
+        try:
+            armed = record.armed()
+            wanted = self._first & armed.keys() if only_mine else armed.keys()
+            action = Disarm(self._owners.name(with_cookies(look, wanted)))
+            armings = self._armer.disarm(action.connections, armed) if action.connections else []
+            undone = _cookies(armings, Fate.DISARMED, Fate.ENOUGH)
+            record.leave(_cookies(armings, Fate.SET_AGAIN, Fate.CHANGED) | (set() if only_mine else undone))
+            record.withdraw(undone if only_mine else ())
+        except Refusal as refusal:
+            return Outcome(action, refused=refusal)
+        return Outcome(action, armings=tuple(armings))
 
 
 def take_over(at_connect: AtConnect, record: ArmingRecord) -> None:
@@ -216,13 +271,7 @@ def _is_idle(wish: Wish, connection: Connection) -> bool:
     return action is ArmAction.OBSERVE or (action is ArmAction.REARM and connection.keepalive is Shown.OFF)
 
 
-def disarm(connections: tuple[Connection, ...], platform: Platform, record: ArmingRecord) -> Outcome:
-    """Put back what stood in those of them that were armed, and leave alone from now on whom that is settled for."""
-    armed = record.armed()
-    action = Disarm(platform.owners.name(one for one in connections if one.cookie in armed))
-    try:
-        armings = platform.armer.disarm(action.connections, armed) if action.connections else []
-        record.leave(_cookies(armings, *SETTLED))
-    except Refusal as refusal:
-        return Outcome(action, refused=refusal)
-    return Outcome(action, armings=tuple(armings))
+def _foretold(connection: Connection, wish: Wish) -> Arming:
+    """What a dry run can tell without a look into the socket, which may have shorter times of its own."""
+    helps = connection.verdict is Verdict.CUT or fits(wish.times, connection.timeout)
+    return Arming((connection,), Fate.WOULD if helps else Fate.TOO_LONG, after=SocketKeepalive(True, wish.times))

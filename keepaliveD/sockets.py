@@ -49,7 +49,7 @@ SOCKET = {
     "timer": "u1",  # Timer
     "keepalive": "u1",  # Switch
     "keepcnt": "u1",
-    "own": "u1",  # Own: which of the three the socket does not take from its namespace
+    "own": "u1",  # model.Own: which of the three the socket does not take from its namespace
     "retransmits": "u1",  # of data that the peer has not acknowledged
     "probes": "u1",  # keepalive or zero-window probes that the peer has not answered
 }
@@ -143,14 +143,6 @@ class Switch(enum.IntEnum):
     UNKNOWN = 0
     OFF = 1
     ON = 2
-
-
-class Own(enum.IntFlag):
-    """Which keepalive settings were made on the socket itself."""
-
-    IDLE = 1
-    INTERVAL = 2
-    PROBES = 4
 
 
 @dataclass(frozen=True, slots=True)

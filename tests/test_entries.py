@@ -10,7 +10,7 @@ import pytest
 from keepaliveD import entries
 from keepaliveD.entries import ERROR, INFO, NOTICE, WARNING, Entry
 from keepaliveD.entries.entry import HANDFUL
-from keepaliveD.errors import NotPermitted
+from keepaliveD.errors import NotPermitted, StateError
 from keepaliveD.model import (
     Arm,
     ArmAction,
@@ -224,7 +224,7 @@ LINE = f"amandad[812] (amanda@backup.service) {PEER}"
 
 def arming(fate: Fate, connection: Connection = BARE) -> Arming:
     """As the armer answers."""
-    missed = fate in (Fate.GONE, Fate.UNHELD, Fate.NOT_PERMITTED, Fate.OTHER_USER_NAMESPACE)
+    missed = fate in (Fate.GONE, Fate.UNHELD, Fate.UNSEEN, Fate.NOT_PERMITTED, Fate.OTHER_USER_NAMESPACE)
     if fate is Fate.DISARMED:
         return Arming((connection,), fate, ON, OFF)
     return Arming((connection,), fate, None if missed else OFF, None if missed else ON if fate is Fate.ARMED else OFF)
@@ -244,34 +244,41 @@ BECAUSE = ', because no packet was due, and path "office firewall" forgets it in
     ("fate", "event", "priority", "said"),
     [
         (Fate.ARMED, "armed", NOTICE, "armed by arm[1]: idle 180s, interval 20s, probes 31 (before: off)"),
-        (Fate.OWN, "unarmed", NOTICE, "not armed: left: its program chose these settings itself (off)"),
-        (Fate.SET_AGAIN, "unarmed", NOTICE, "not armed: left: somebody set it again after it was armed (off)"),
-        (Fate.CHANGED, "unarmed", NOTICE, "not armed: left: its program set it at the same moment (off)"),
+        (Fate.OWN, "unarmed", NOTICE, "not armed: kept by program (off)"),
+        (Fate.SET_AGAIN, "unarmed", NOTICE, "not armed: changed since (off)"),
+        (Fate.CHANGED, "unarmed", NOTICE, "not armed: changed at the same moment (off)"),
         (
             Fate.UNHELD,
             "unarmed",
             WARNING,
-            "cannot be armed: no process was found that holds it; it may belong to the kernel, "
-            "or to a process that CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH would show",
+            "cannot be armed: owner not found: it may belong to the kernel, or to a process outside this PID namespace",
         ),
         (
             Fate.NOT_PERMITTED,
             "unarmed",
             WARNING,
-            "cannot be armed: not permitted; it takes CAP_SYS_PTRACE, and a kernel.yama.ptrace_scope below 3",
+            "cannot be armed: not permitted: requires CAP_SYS_PTRACE, and a kernel.yama.ptrace_scope below 3",
         ),
         (
             Fate.OTHER_USER_NAMESPACE,
             "unarmed",
             WARNING,
-            "cannot be armed: not permitted: its process is in another user namespace; "
-            "it takes CAP_SYS_PTRACE over that namespace: run in the host's own",
+            "cannot be armed: owner in another user namespace: "
+            "requires CAP_SYS_PTRACE over that namespace: run in the host's own",
         ),
         (
-            Fate.FAILED,
+            Fate.UNSEEN,
             "unarmed",
             WARNING,
-            "cannot be armed: the kernel refused; its settings stand as before",
+            "cannot be armed: owner not visible: requires CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+        ),
+        (Fate.FAILED, "unarmed", WARNING, "cannot be armed: failed: the kernel refused"),
+        (
+            Fate.TOO_LONG,
+            "unarmed",
+            WARNING,
+            'not armed by arm[1]: idle 180s is too long: path "office firewall" forgets after 5min; '
+            'use idle = "auto", or at most 266s',
         ),
     ],
 )
@@ -295,7 +302,7 @@ def test_every_fate_is_either_told_or_not_worth_it() -> None:
 
 def test_of_what_its_program_set_meanwhile_that_is_said_which_stands_there_now() -> None:
     (entry,) = told(Arming((BARE,), Fate.CHANGED, OFF, SocketKeepalive(True, Keepalive(33, 75, 9))))
-    assert entry.message.startswith(LINE + "not armed: left: its program set it at the same moment (idle 33s, ")
+    assert entry.message.startswith(LINE + "not armed: changed at the same moment (idle 33s, ")
 
 
 def test_connections_of_one_fate_are_told_of_apart_where_their_units_or_paths_are() -> None:
@@ -367,15 +374,57 @@ def test_more_armings_become_one_summary_a_unit_path_and_fate() -> None:
     said = told(*[arming(Fate.ARMED)] * 1999, arming(Fate.ARMED, urgent), *[arming(Fate.OWN, other)] * 7)
     assert [entry.message for entry in said] == [
         '2000 connections of amanda@backup.service on path "office firewall": '
-        "armed by arm[1]: idle 180s, interval 20s, probes 31 (before: off), because no packet was due, "
-        'and path "office firewall" forgets it in 12s, such as 10.1.2.3:40000 -> 10.20.0.9:10080',
+        "armed by arm[1]: idle 180s, interval 20s, probes 31 (before: off); "
+        "such as 10.1.2.3:40000 -> 10.20.0.9:10080, because no packet was due, "
+        'and path "office firewall" forgets it in 12s',
         '7 connections of pool.service on path "office firewall": '
-        "not armed: left: its program chose these settings itself (off), because no packet was due, "
-        'and path "office firewall" forgets it in 58s, such as 10.1.2.3:40000 -> 10.20.0.9:10080',
+        "not armed: kept by program (off); "
+        "such as 10.1.2.3:40000 -> 10.20.0.9:10080, because no packet was due, "
+        'and path "office firewall" forgets it in 58s',
     ]
     assert [entry.fields["KEEPALIVE_COUNT"] for entry in said] == [2000, 7]
     assert said[0].fields["KEEPALIVE_UNIT"] == "amanda@backup.service"
     assert said[0].fields["KEEPALIVE_FATE"] == "armed"
+
+
+def test_a_summary_says_what_stood_in_how_many_and_has_only_fields_that_all_share() -> None:
+    """Of ten connections four had keepalive on."""
+    was_on = SocketKeepalive(True, Keepalive(7200, 75, 9))
+    (entry,) = told(*[arming(Fate.ARMED)] * 6, *[Arming((BARE,), Fate.ARMED, was_on, ON)] * 4)
+    assert (
+        "armed by arm[1]: idle 180s, interval 20s, probes 31 (before: 6 off; 4 idle 7200s, interval 75s, probes 9); "
+        in (entry.message)
+    )
+    assert "KEEPALIVE_BEFORE_ON" not in entry.fields
+    assert entry.fields["KEEPALIVE_BEFORE_IDLE_SEC"] == 7200
+    assert entry.fields["KEEPALIVE_AFTER_ON"] == 1
+
+
+def test_a_summary_does_not_list_kinds_without_end() -> None:
+    each = [Arming((BARE,), Fate.ARMED, SocketKeepalive(True, Keepalive(number, 75, 9)), ON) for number in range(1, 9)]
+    (entry,) = told(*each)
+    assert "; 1 idle 3s, interval 75s, probes 9; 5 others); such as" in entry.message
+
+
+def test_a_timer_that_was_only_restarted_is_said_to_be() -> None:
+    (entry,) = told(Arming((BARE,), Fate.ARMED, ON, ON))
+    assert entry.message.startswith(LINE + "timer restarted by arm[1]: idle 180s, interval 20s, probes 31, because")
+
+
+def test_what_failed_midway_says_what_stands_there() -> None:
+    (entry,) = told(Arming((BARE,), Fate.FAILED, OFF, SocketKeepalive(True, Keepalive(7200, 20, 9))))
+    assert "failed: the kernel refused; it has idle 7200s, interval 20s, probes 9 now" in entry.message
+
+
+def test_a_refusal_that_was_told_is_not_told_again() -> None:
+    refused = Outcome(Arm((BARE,), ()), refused=StateError("armed: no space"), repeated=True)
+    assert list(entries.of(refused)) == []
+
+
+def test_what_was_done_by_hand_says_by_whom() -> None:
+    (entry,) = told(arming(Fate.ARMED))
+    fields = entries.by_hand(entry, 1000).fields
+    assert (fields["KEEPALIVE_RULE"], fields["KEEPALIVE_BY_UID"], fields["KEEPALIVE_COOKIE"]) == ("hand", 1000, 4711)
 
 
 def test_what_was_armed_and_what_was_not_are_two_summaries() -> None:
@@ -412,11 +461,11 @@ def test_a_process_cannot_forge_an_entry_by_its_name(name: str, count: int) -> N
 @pytest.mark.parametrize(
     ("fate", "said"),
     [
-        (Fate.NOT_PERMITTED, "cannot be disarmed: not permitted; it takes CAP_SYS_PTRACE"),
-        (Fate.UNHELD, "cannot be disarmed: no process was found that holds it; it may belong to the kernel"),
-        (Fate.FAILED, "cannot be disarmed: the kernel refused; its settings stand as before"),
-        (Fate.SET_AGAIN, "not disarmed: left: somebody set it again after it was armed (off)"),
-        (Fate.CHANGED, "not disarmed: left: its program set it at the same moment (off)"),
+        (Fate.NOT_PERMITTED, "cannot be disarmed: not permitted: requires CAP_SYS_PTRACE"),
+        (Fate.UNHELD, "cannot be disarmed: owner not found: it may belong to the kernel"),
+        (Fate.FAILED, "cannot be disarmed: failed: the kernel refused"),
+        (Fate.SET_AGAIN, "not disarmed: changed since (off)"),
+        (Fate.CHANGED, "not disarmed: changed at the same moment (off)"),
     ],
 )
 def test_what_cannot_be_disarmed_is_not_said_to_be_unarmed(fate: Fate, said: str, count: int) -> None:
@@ -429,7 +478,7 @@ def test_what_cannot_be_disarmed_is_not_said_to_be_unarmed(fate: Fate, said: str
 
 def test_what_was_disarmed_by_somebody_meanwhile_is_left_without_a_look_at_it() -> None:
     (entry,) = told(Arming((BARE,), Fate.SET_AGAIN))
-    assert entry.message == LINE + "not armed: left: somebody set it again after it was armed" + BECAUSE
+    assert entry.message == LINE + "not armed: changed since" + BECAUSE
 
 
 def test_a_probe_that_is_overdue_was_due_at_once() -> None:

@@ -18,7 +18,7 @@ from keepaliveD.config import Config, load
 from keepaliveD.errors import Misuse, NoInput, NotPermitted
 from keepaliveD.model import FOREVER, MAX_IDLE, MAX_PROBES, ArmAction, ArmRule, Connection, Fate, Outcome
 from keepaliveD.model import Path as NetworkPath
-from keepaliveD.perform import Performer, disarm, take_over
+from keepaliveD.perform import Performer, take_over
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
 from keepaliveD.policy.activity import nothing_known
@@ -100,7 +100,7 @@ def disarm_connections(options: argparse.Namespace, root: Path) -> None:
     said = _end_at_connect(platform, beside_daemon=bool(running(options.state_dir, root)))
     look = _look(platform, ANYWHERE, with_interfaces=False)
     take_over(platform.at_connect, records.arming)
-    disarmed = disarm(with_cookies(look, records.arming.armed()), platform, records.arming)
+    disarmed = Performer(platform, records).disarm(look)
     if said:
         print(said)
     if not _tell([disarmed]) and not said:

@@ -70,6 +70,8 @@ def once(daemon: Daemon, platform: Platform) -> None:
     """Scan once, report what is at risk on standard output, restore."""
     with daemon.restoring():
         daemon.start(once=True)
-        at_risk = by_urgency(daemon.judgement, at_risk_only=True)
-        print(table.for_people(platform.owners.name(at_risk)))
-    daemon.stop()
+        try:
+            at_risk = by_urgency(daemon.judgement, at_risk_only=True)
+            print(table.for_people(platform.owners.name(at_risk)))
+        finally:
+            daemon.stop(undo=True)

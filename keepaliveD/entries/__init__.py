@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from keepaliveD.entries.arming import of_arming, of_counted
+from keepaliveD.entries.arming import by_hand, of_arming, of_counted
 from keepaliveD.entries.connections import of_report
 from keepaliveD.entries.entry import ERROR, INFO, MESSAGE_IDS, NOTICE, WARNING, Entry, Value
 from keepaliveD.entries.settings import Reports, of_settings, of_settings_report
@@ -33,6 +33,7 @@ __all__ = [
     "WARNING",
     "Entry",
     "Value",
+    "by_hand",
     "counts_line",
     "fates_line",
     "of",
@@ -41,6 +42,8 @@ __all__ = [
 
 def of(outcome: Outcome) -> Iterator[Entry]:
     """Everything to say about an outcome."""
+    if outcome.repeated:
+        return
     if outcome.refused:
         if isinstance(outcome.action, SetSystemKeepalive) and str(outcome.refused) in outcome.action.refused_before:
             return
@@ -63,7 +66,7 @@ def of(outcome: Outcome) -> Iterator[Entry]:
 
 def fates_line(fates: Mapping[Fate, int]) -> str:
     """How many sockets were armed, and what became of the others; nothing where there were none."""
-    told = ", ".join(f"{count} {fate.value}" for fate, count in fates.items() if count)
+    told = ", ".join(f"{fate.value} {count}" for fate, count in fates.items() if count)
     return f"sockets so far: {told}" if told else ""
 
 

@@ -2,40 +2,69 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from keepaliveD.duration import span
 from keepaliveD.entries.connections import fields_of, who
 from keepaliveD.entries.entry import HANDFUL, NOTICE, WARNING, Entry, Value
-from keepaliveD.model import SLIPPED, Arm, Arming, Connection, Counted, Disarm, Fate, Outcome, Verdict
+from keepaliveD.model import (
+    RETRIED,
+    Arm,
+    Arming,
+    Connection,
+    Counted,
+    Fate,
+    Keepalive,
+    Outcome,
+    SocketKeepalive,
+    Verdict,
+    Wish,
+)
 from keepaliveD.policy.arming import choose
+from keepaliveD.policy.settle import longest
 from keepaliveD.text import quoted
 
-UNTOLD = (Fate.GONE, Fate.OBSERVED, Fate.ENOUGH)  # nothing was done, and nothing is to be done
+UNTOLD = frozenset({Fate.GONE, Fate.OBSERVED, Fate.ENOUGH})  # nothing was done, and nothing is to be done
 EVENTS = {Fate.ARMED: "armed", Fate.WOULD: "armed", Fate.DISARMED: "disarmed"}
 HELP = {
-    Fate.UNHELD: "it may belong to the kernel, or to a process that CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH would show",
-    Fate.NOT_PERMITTED: "it takes CAP_SYS_PTRACE, and a kernel.yama.ptrace_scope below 3",
-    Fate.OTHER_USER_NAMESPACE: "it takes CAP_SYS_PTRACE over that namespace: run in the host's own",
-    Fate.FAILED: "its settings stand as before",
+    Fate.UNHELD: "it may belong to the kernel, or to a process outside this PID namespace",
+    Fate.UNSEEN: "requires CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+    Fate.NOT_PERMITTED: "requires CAP_SYS_PTRACE, and a kernel.yama.ptrace_scope below 3",
+    Fate.OTHER_USER_NAMESPACE: "requires CAP_SYS_PTRACE over that namespace: run in the host's own",
+    Fate.FAILED: "the kernel refused",
 }
+KINDS = 3  # different settings that a summary lists
+BEFORE = (
+    "KEEPALIVE_BEFORE_ON",
+    "KEEPALIVE_BEFORE_IDLE_SEC",
+    "KEEPALIVE_BEFORE_INTERVAL_SEC",
+    "KEEPALIVE_BEFORE_PROBES",
+)
+AFTER = (
+    "KEEPALIVE_AFTER_ON",
+    "KEEPALIVE_AFTER_IDLE_SEC",
+    "KEEPALIVE_AFTER_INTERVAL_SEC",
+    "KEEPALIVE_AFTER_PROBES",
+)
 
 
 def of_arming(outcome: Outcome) -> Iterator[Entry]:
-    """Everything to say of it."""
-    untold = UNTOLD if not isinstance(outcome.action, Arm) or outcome.action.last else {*UNTOLD, *SLIPPED}
+    """Everything to say of it; what will be tried again is not told yet."""
+    untold = UNTOLD if not isinstance(outcome.action, Arm) or outcome.action.last else UNTOLD | RETRIED
     told = [arming for arming in outcome.armings if arming.fate not in untold]
     few = _count(told) <= HANDFUL
-    groups: dict[tuple[Fate, str, str], list[Arming]] = {}
+    groups: dict[tuple[Fate, str, str, Wish | None], list[Arming]] = {}
     for arming in told:
-        for (unit, path), connections in _apart(arming.connections).items():
+        for (unit, path, wish), connections in _apart(arming.connections, outcome).items():
             alike = Arming(tuple(connections), arming.fate, arming.before, arming.after)
-            groups.setdefault((arming.fate, unit, path), []).append(alike)
-    for members in groups.values():
+            groups.setdefault((arming.fate, unit, path, wish), []).append(alike)
+    for (_, _, _, wish), members in groups.items():
         if few or _count(members) == 1:
-            yield from (_single(one, arming, outcome) for arming in members for one in arming.connections)
+            yield from (_single(one, arming, wish) for arming in members for one in arming.connections)
         else:
-            yield _summary(members, outcome)
+            yield _summary(members, wish)
 
 
 def of_counted(counted: Counted) -> Entry:
@@ -59,76 +88,104 @@ def of_counted(counted: Counted) -> Entry:
     )
 
 
-def _apart(connections: Sequence[Connection]) -> dict[tuple[str, str], list[Connection]]:
-    """By unit, or process, and path."""
-    groups: dict[tuple[str, str], list[Connection]] = {}
+Kind = tuple[str, str, Wish | None]
+
+
+def _apart(connections: Sequence[Connection], outcome: Outcome) -> dict[Kind, list[Connection]]:
+    """By unit, or process, and path, and by the rule that counted; none does for disarming."""
+    wishes = outcome.action.wishes if isinstance(outcome.action, Arm) else ()
+    same = not any(wish.rule.asks_for_owner for wish in wishes)
+    groups: dict[tuple[str, str, str], list[Connection]] = {}
     for one in connections:
-        groups.setdefault((one.owner.unit or one.owner.process, one.path), []).append(one)
-    return groups
+        owner = one.owner
+        groups.setdefault((owner.unit or owner.process, one.path, "" if same else owner.process), []).append(one)
+    by_kind: dict[Kind, list[Connection]] = {}
+    for (unit, path, _), members in groups.items():
+        by_kind.setdefault((unit, path, choose(wishes, members[0].owner)), []).extend(members)
+    return by_kind
 
 
 def _count(armings: Sequence[Arming]) -> int:
     return sum(len(arming.connections) for arming in armings)
 
 
-def _single(connection: Connection, arming: Arming, outcome: Outcome) -> Entry:
-    rule = _rule(connection, outcome)
+def _single(connection: Connection, arming: Arming, wish: Wish | None) -> Entry:
+    because = _because(connection) if wish else ""
     return Entry(
         EVENTS.get(arming.fate, "unarmed"),
         _priority(arming.fate),
-        f"{who(connection)}{connection.local} -> {connection.remote}: {_told(connection, arming, rule, outcome)}",
-        fields_of(connection) | _fields(arming, rule),
+        f"{who(connection)}{connection.local} -> {connection.remote}: {_what([arming], wish, connection)}{because}",
+        fields_of(connection) | _fields([arming], wish),
     )
 
 
-def _summary(members: Sequence[Arming], outcome: Outcome) -> Entry:
-    """Many of one unit on one path with one fate."""
-    each = ((connection, arming) for arming in members for connection in arming.connections)
-    connection, urgent = min(each, key=lambda member: member[0].left)
-    rule = _rule(connection, outcome)
-    unit = connection.owner.unit or connection.owner.process
+def _summary(members: Sequence[Arming], wish: Wish | None) -> Entry:
+    """Many of one unit on one path with one fate: what all have in common, and one of them as an example."""
+    every = [connection for arming in members for connection in arming.connections]
+    urgent = min(every, key=lambda connection: connection.left)
+    unit = urgent.owner.unit or urgent.owner.process
     of_unit = f" of {quoted(unit)}" if unit else ""
-    fields: dict[str, Value] = {"KEEPALIVE_COUNT": _count(members), "KEEPALIVE_PATH": connection.path}
-    if connection.owner.unit:
-        fields["KEEPALIVE_UNIT"] = connection.owner.unit
-    many = f"{_count(members)} connections{of_unit} on path {quoted(connection.path)}"
-    such = f"{connection.local} -> {connection.remote}"
+    fields: dict[str, Value] = {"KEEPALIVE_COUNT": len(every), "KEEPALIVE_PATH": urgent.path}
+    if urgent.owner.unit:
+        fields["KEEPALIVE_UNIT"] = urgent.owner.unit
+    because = _because(urgent) if wish else ""
     return Entry(
-        EVENTS.get(urgent.fate, "unarmed"),
-        _priority(urgent.fate),
-        f"{many}: {_told(connection, urgent, rule, outcome)}, such as {such}",
-        fields | _fields(urgent, rule),
+        EVENTS.get(members[0].fate, "unarmed"),
+        _priority(members[0].fate),
+        f"{len(every)} connections{of_unit} on path {quoted(urgent.path)}: {_what(members, wish, urgent)}; "
+        f"such as {urgent.local} -> {urgent.remote}{because}",
+        fields | _fields(members, wish),
     )
-
-
-def _rule(connection: Connection, outcome: Outcome) -> str:
-    wish = choose(outcome.action.wishes, connection.owner) if isinstance(outcome.action, Arm) else None
-    return wish.rule.name if wish else ""
 
 
 def _priority(fate: Fate) -> int:
-    return WARNING if fate in HELP else NOTICE
+    return WARNING if fate in HELP or fate is Fate.TOO_LONG else NOTICE
 
 
-def _told(connection: Connection, arming: Arming, rule: str, outcome: Outcome) -> str:
-    if isinstance(outcome.action, Disarm):
-        return _what(arming, rule, "disarmed")
-    return _what(arming, rule, "armed") + _because(connection)
-
-
-def _what(arming: Arming, rule: str, wanted: str) -> str:
-    stands = f" ({arming.after})" if arming.after else ""
-    match arming.fate:
+def _what(members: Sequence[Arming], wish: Wish | None, connection: Connection) -> str:
+    """What became of them; without a wish they were to be disarmed."""
+    fate, wanted = members[0].fate, "armed" if wish else "disarmed"
+    rule = wish.rule.name if wish else ""
+    before, after = (_listed(members, which) for which in ("before", "after"))
+    if fate in HELP:
+        changed = f"; it has {after} now" if after != before else ""
+        return f"cannot be {wanted}: {fate.value}: {HELP[fate]}{changed}"
+    match fate:
+        case Fate.ARMED if before == after:
+            said = f"timer restarted by {rule}: {after}"
         case Fate.ARMED:
-            return f"armed by {rule}: {arming.after} (before: {arming.before})"
+            said = f"armed by {rule}: {after} (before: {before})"
         case Fate.WOULD:
-            return f"would be armed by {rule}: {arming.after}"
+            said = f"would be armed by {rule}: {after}"
         case Fate.DISARMED:
-            return f"disarmed: {arming.after} (before: {arming.before})"
-        case fate if fate in HELP:
-            return f"cannot be {wanted}: {fate.value}; {HELP[fate]}"
-        case fate:
-            return f"not {wanted}: {fate.value}{stands}"
+            said = f"disarmed: {after} (before: {before})"
+        case Fate.TOO_LONG if wish:
+            said = f"not armed by {rule}: {_too_long(wish.times, connection)}"
+        case _:
+            said = f"not {wanted}: {fate.value}" + (f" ({after})" if after else "")
+    return said
+
+
+def _too_long(times: Keepalive, connection: Connection) -> str:
+    """Which time it is, and what would be right."""
+    name, time = ("idle", times.idle) if times.idle >= times.interval else ("interval", times.interval)
+    most = longest(connection.timeout)
+    remedy = f'use idle = "auto", or at most {most}s' if most else "no whole seconds are short enough"
+    forgets = f"path {quoted(connection.path)} forgets after {span(connection.timeout)}"
+    return f"{name} {time}s is too long: {forgets}; {remedy}"
+
+
+def _listed(members: Sequence[Arming], which: str) -> str:
+    """What stood or stands there, how often each where it is not the same in all."""
+    counts: Counter[SocketKeepalive] = Counter()
+    for arming in members:
+        if one := getattr(arming, which):
+            counts[one] += len(arming.connections)
+    if len(counts) <= 1:
+        return "".join(map(str, counts))
+    listed = [f"{count} {one}" for one, count in counts.most_common(KINDS)]
+    rest = counts.total() - sum(count for _, count in counts.most_common(KINDS))
+    return "; ".join([*listed, *([f"{rest} others"] if rest else [])])
 
 
 def _because(connection: Connection) -> str:
@@ -145,25 +202,23 @@ def _because(connection: Connection) -> str:
             return ""
 
 
-def _fields(arming: Arming, rule: str) -> dict[str, Value]:
-    fields: dict[str, Value] = {"KEEPALIVE_FATE": _label(arming.fate)}
-    if rule:
-        fields["KEEPALIVE_RULE"] = rule
-    if before := arming.before:
-        fields |= {
-            "KEEPALIVE_BEFORE_ON": int(before.on),
-            "KEEPALIVE_BEFORE_IDLE_SEC": before.times.idle,
-            "KEEPALIVE_BEFORE_INTERVAL_SEC": before.times.interval,
-            "KEEPALIVE_BEFORE_PROBES": before.times.probes,
-        }
-    if after := arming.after:
-        fields |= {
-            "KEEPALIVE_AFTER_ON": int(after.on),
-            "KEEPALIVE_AFTER_IDLE_SEC": after.times.idle,
-            "KEEPALIVE_AFTER_INTERVAL_SEC": after.times.interval,
-            "KEEPALIVE_AFTER_PROBES": after.times.probes,
-        }
-    return fields
+def _fields(members: Sequence[Arming], wish: Wish | None) -> dict[str, Value]:
+    """Those that are the same for all members."""
+    fields: dict[str, Value] = {"KEEPALIVE_FATE": _label(members[0].fate)}
+    if wish:
+        fields["KEEPALIVE_RULE"] = wish.rule.name
+    each = [_settings(BEFORE, arming.before) | _settings(AFTER, arming.after) for arming in members]
+    common = set.intersection(*(set(one.items()) for one in each))
+    return fields | {name: value for name, value in each[0].items() if (name, value) in common}
+
+
+def _settings(names: Sequence[str], keepalive: SocketKeepalive | None) -> dict[str, Value]:
+    return dict(zip(names, (int(keepalive.on), *keepalive.times), strict=True)) if keepalive else {}
+
+
+def by_hand(entry: Entry, uid: int) -> Entry:
+    """The same, of what this user asked for."""
+    return dataclasses.replace(entry, fields={**entry.fields, "KEEPALIVE_RULE": "hand", "KEEPALIVE_BY_UID": uid})
 
 
 def _label(fate: Fate) -> str:

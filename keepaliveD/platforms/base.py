@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from keepaliveD.model import Armed, Arming, Connection, Counted, IPNetwork, Keepalive, Wish
 from keepaliveD.policy.connect import Plan
+from keepaliveD.policy.settle import Request
 from keepaliveD.policy.strictness import Roles
 from keepaliveD.sockets import SocketTable
 
@@ -82,6 +83,21 @@ class Order(NamedTuple):
     by_hand: bool = False
     again: bool = False
 
+    def request(self, earlier: Mapping[int, Armed]) -> Request:
+        """The same as policy.settle takes it; `earlier` tells by cookie what was armed before."""
+        one = self.connection
+        return Request(self.wish, one.timeout, one.verdict, earlier.get(one.cookie), self.by_hand, self.again)
+
+
+def keys(orders: Sequence[Order], earlier: Mapping[int, Armed]) -> list[int]:
+    """A number for each that is the same where their requests are: to compare these costs more than all the rest."""
+    armed = earlier.get
+    numbers: dict[tuple[float, ...], int] = {}
+    return [
+        numbers.setdefault((id(wish), id(armed(one.cookie)), one.timeout, one.verdict, by_hand, again), len(numbers))
+        for one, wish, by_hand, again in orders
+    ]
+
 
 class Armer(Protocol):
     """Keepalive in the open sockets of other programs.
@@ -96,7 +112,7 @@ class Armer(Protocol):
         """
 
     def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
-        """Put back what stood there before, where nobody has set it since."""
+        """Put back what stood there before, where nobody has set it since, also in half-closed connections."""
 
 
 class AtConnect(Protocol):

@@ -17,7 +17,7 @@ import numpy as np
 from keepaliveD.model import (
     AT_RISK,
     MAX_IDLE,
-    SLIPPED,
+    RETRIED,
     Arm,
     ArmAction,
     Arming,
@@ -42,13 +42,15 @@ from keepaliveD.sockets import Bools, Column, Indices, Sockets, Switch, Timer
 ASKED = 100  # it was to be armed, and could not be
 ARMED = 101
 LEFT = 102  # somebody has set it since it was armed: theirs for good
-SLIPPED_ONCE = 103  # its holder was not found, or let go of it meanwhile; one more for each further time
-TRIES = 4  # looks at which it is asked for; the kernel's own sockets are never found
-GIVEN_UP = SLIPPED_ONCE + TRIES - 1
+FIRST_TRY = 103  # it failed, or its holder was not found or let go of it meanwhile; one more for each scan since
+TRIES = FIRST_TRY + np.array([0, 1, 3, 7, 15])  # with growing pauses; the kernel's own sockets are never found
+LAST_TRY = int(TRIES[-1])
 
 LASTING = {Fate.ARMED: ARMED, Fate.SET_AGAIN: LEFT, Fate.CHANGED: LEFT}
 DONE = np.zeros(256, np.bool_)  # by what is remembered
-DONE[[ASKED, LEFT, GIVEN_UP]] = True
+DONE[[ASKED, LEFT, LAST_TRY]] = True
+TRIED = np.zeros(256, np.bool_)  # the same: whether it is asked for at this scan, until we know better
+TRIED[TRIES] = True
 HELPFUL = np.zeros(256, np.bool_)  # by Due: keepalive is sent only while nothing else is pending
 HELPFUL[[Due.NOTHING, Due.KEEPALIVE]] = True
 RISKY = np.zeros(256, np.bool_)  # by Verdict
@@ -58,8 +60,9 @@ RISKY[[int(verdict) for verdict in AT_RISK]] = True
 def plan(judgement: Judgement, rules: Sequence[ArmRule]) -> tuple[list[Arm], Activity]:
     """What to arm, and the memory of what was considered; the last rule concerns all.
 
-    A socket is considered once for each verdict at risk, until it was asked for; if it slips away
-    from us, which a process that forks, ends or passes it on can bring about, a few times more.
+    A socket is considered once for each verdict at risk, until it was asked for. If it slips away
+    from us, which a process that forks, ends or passes it on can bring about, or if arming it fails, it
+    is asked for a few times more.
     One that was armed and is at risk again is asked for once more: somebody has set it since, which
     only the socket itself can tell.
     """
@@ -68,18 +71,19 @@ def plan(judgement: Judgement, rules: Sequence[ArmRule]) -> tuple[list[Arm], Act
         return [], judgement.activity
     verdict = judgement.forecast.verdict
     armed = judgement.activity.armed.copy()
+    armed[rows] = np.where(armed[rows] >= FIRST_TRY, armed[rows] + 1, FIRST_TRY)
+    rows = rows[TRIED[armed[rows]]]
     chances = _chances(judgement, rules, rows)
     useful = chances.any(axis=1)
-    slipped = np.where(armed[rows] >= SLIPPED_ONCE, armed[rows] + 1, SLIPPED_ONCE)  # until we know better
-    armed[rows] = np.where(useful, slipped, verdict[rows])
-    last = armed[rows[useful]] == GIVEN_UP
+    armed[rows[~useful]] = verdict[rows[~useful]]
+    last = armed[rows[useful]] == LAST_TRY
     actions = list(_grouped(judgement, rules, rows[useful], chances[useful], last))
     return actions, dataclasses.replace(judgement.activity, armed=armed)
 
 
 def asked(before: Activity, after: Activity) -> Bools:
     """Which sockets are to be armed by the plan that led from one memory to the other."""
-    new: Bools = (after.armed != before.armed) & (after.armed >= SLIPPED_ONCE)
+    new: Bools = (after.armed != before.armed) & TRIED[after.armed]
     return new
 
 
@@ -196,7 +200,7 @@ def remember(memory: Activity, armings: Sequence[Arming]) -> Activity:
     """The memory of what became of these; whom its owner's rule left was considered, not asked for."""
     marks: dict[int, list[int]] = {}
     for arming in armings:
-        for connection in arming.connections if arming.fate not in SLIPPED else ():
+        for connection in arming.connections if arming.fate not in RETRIED else ():
             considered = connection.verdict.value if arming.fate is Fate.OBSERVED else ASKED
             marks.setdefault(LASTING.get(arming.fate, considered), []).append(connection.cookie)
     if not marks:

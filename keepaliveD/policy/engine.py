@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keepaliveD.errors import NotPermitted, Unsupported
 from keepaliveD.model import (
     FOREVER,
     NONE_UNSEEN,
-    SLIPPED,
+    RETRIED,
     Action,
     Arm,
     ArmRule,
@@ -35,6 +36,7 @@ from keepaliveD.policy.sysctls import OnDrift, SystemKeepalive
 from keepaliveD.sockets import SocketTable
 
 NOT_CARED_FOR = FoundSettings()
+LASTING = (NotPermitted, Unsupported)  # refusals that another try meets again; others may pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +108,9 @@ class Engine:
         if isinstance(outcome.action, ReportArmed):
             self.fates[Fate.ARMED_AT_CONNECT] += outcome.action.counted.sockets
         if isinstance(outcome.action, Arm):
-            self._cannot_arm = self._cannot_arm or outcome.refused is not None
+            self._cannot_arm = self._cannot_arm or isinstance(outcome.refused, LASTING)
             for each in outcome.armings:
-                if outcome.action.last or each.fate not in SLIPPED:
+                if outcome.action.last or each.fate not in RETRIED:
                     self.fates[each.fate] += len(each.connections)
             self._memory = arming.remember(self._memory, outcome.armings)
 

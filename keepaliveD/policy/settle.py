@@ -1,79 +1,196 @@
-"""What to set on one socket, given what stands there: never weaker than what its program chose."""
+"""What to set on one socket, given what stands there: never weaker than what its program had."""
 
 from __future__ import annotations
 
-from keepaliveD.model import MAX_IDLE, MAX_PROBES, ArmAction, Armed, Fate, Keepalive, SocketKeepalive, Wish
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from keepaliveD.model import (
+    FOREVER,
+    MAX_IDLE,
+    MAX_PROBES,
+    ArmAction,
+    Armed,
+    Fate,
+    Keepalive,
+    Own,
+    SocketKeepalive,
+    Verdict,
+    Wish,
+)
+from keepaliveD.policy.forecast import TIMER_SLACK
+from keepaliveD.policy.strictness import strictest
+
+FIELDS = (Own.IDLE, Own.INTERVAL, Own.PROBES)  # in the order of Keepalive
 
 
-def settle(before: SocketKeepalive, system: Keepalive | None, wish: Wish) -> SocketKeepalive | Fate:
-    """The settings to bring about, or why it is left as it is.
+class Found(NamedTuple):
+    """What stands in a socket.
 
-    `system` holds the values of the socket's network namespace: what differs from them, its program
-    has chosen. Without it, everything counts as chosen.
-    A chosen time that is stricter stays, and a chosen number of probes stays in any case: it says
-    how soon the program wants to know of a dead peer. `rearm` leaves alone whatever was chosen.
-    What no socket takes (setsockopt(2)), no program has chosen.
+    Those of its times that are `inherited` follow its network namespace, whose values are `system`;
+    None where these cannot be read, and then nothing is known to be inherited.
     """
-    stands, wanted = before.times, wish.times
-    own_idle = system is None or stands.idle != system.idle
-    own_interval = system is None or stands.interval != system.interval
-    own_probes = system is None or stands.probes != system.probes
-    rearm = wish.rule.action is ArmAction.REARM
-    if rearm and not before.on:
-        return Fate.OBSERVED
-    if rearm and own_idle:
-        return Fate.OWN
-    keep_interval = rearm and own_interval and 1 <= stands.interval <= MAX_IDLE
-    keep_probes = own_probes and 1 <= stands.probes <= MAX_PROBES
-    idle = _stricter(stands.idle, wanted.idle)
-    interval = stands.interval if keep_interval else _stricter(stands.interval, wanted.interval)
-    return SocketKeepalive(True, Keepalive(idle, interval, stands.probes if keep_probes else wanted.probes))
+
+    stands: SocketKeepalive
+    inherited: Own
+    system: Keepalive | None
 
 
-def settle_order(
-    before: SocketKeepalive, system: Keepalive | None, wish: Wish, armed: Armed | None, *, by_hand: bool, again: bool
-) -> SocketKeepalive | Fate:
-    """The same where it may have been armed earlier, by this very process (`again`) or another."""
-    if armed and before == armed.after:
-        return settle_again(armed, system, wish)
-    if armed and (again or before != armed.before) and not by_hand:
+class Request(NamedTuple):
+    """What is asked for of a socket, and what is known of its connection; `timeout` is the path's in seconds.
+
+    `armed` tells how it was armed earlier, `again` that this very process did.
+    """
+
+    wish: Wish
+    timeout: float
+    verdict: Verdict
+    armed: Armed | None = None
+    by_hand: bool = False
+    again: bool = False
+
+
+def settle(found: Found, request: Request) -> Armed | Fate:
+    """Return how to arm the socket, or why it is left as it is.
+
+    What we armed earlier is judged by what its program had before, and never weakened. What was changed
+    since is left, unless a person asks.
+    """
+    armed = request.armed
+    if armed and _stands_as_armed(found, armed):
+        return _settle_again(found, armed, request)
+    if armed and not request.by_hand and (request.again or found.stands != had(found, armed)):
         return Fate.SET_AGAIN
-    return settle(before, system, wish)  # also where we were killed before it was set
-
-
-def settle_back(before: SocketKeepalive, armed: Armed) -> SocketKeepalive | Fate:
-    """What to put back into a socket that was armed."""
-    earlier = _settable(armed.before, armed.after.times)
-    if before in (armed.before, earlier):
+    times = _wanted(found, request)  # also where we were killed between the record and the setting
+    if isinstance(times, Fate):
+        return times
+    if not _helps(times, request):
+        return Fate.TOO_LONG
+    after = SocketKeepalive(True, times)
+    if after == found.stands and not found.inherited and request.verdict is Verdict.SAFE:
         return Fate.ENOUGH
-    return earlier if before == armed.after else Fate.SET_AGAIN
+    return Armed(found.stands, after, found.inherited)
 
 
-def _settable(wanted: SocketKeepalive, instead: Keepalive) -> SocketKeepalive:
-    """The same, but for what the system's settings may say and no socket takes: of that, ours stays."""
-    times = wanted.times
-    return SocketKeepalive(
-        wanted.on,
-        Keepalive(
-            times.idle if 1 <= times.idle <= MAX_IDLE else instead.idle,
-            times.interval if 1 <= times.interval <= MAX_IDLE else instead.interval,
-            times.probes if 1 <= times.probes <= MAX_PROBES else instead.probes,
-        ),
+def settle_back(found: Found, armed: Armed) -> SocketKeepalive | Fate:
+    """Return what to put back into a socket that was armed, or why it is left as it is."""
+    earlier = had(found, armed)
+    back = SocketKeepalive(earlier.on, _settable(earlier.times, found.stands.times))
+    if found.stands in (earlier, back):
+        return Fate.ENOUGH
+    return back if _stands_as_armed(found, armed) else Fate.SET_AGAIN
+
+
+def had(found: Found, armed: Armed) -> SocketKeepalive:
+    """Return what a socket would have had we not armed it.
+
+    That is what its program chose, and for the rest what its network namespace says now.
+    """
+    if armed.inherited & Own.UNTOLD:
+        chosen = [stood if stood != ours else stands for stood, ours, stands in _columns(found, armed)]
+        return SocketKeepalive(armed.before.on, Keepalive(*chosen))
+    stood, system = armed.before.times, found.system or armed.before.times
+    mixed = [
+        its if armed.inherited & field else chosen for field, its, chosen in zip(FIELDS, system, stood, strict=True)
+    ]
+    return SocketKeepalive(armed.before.on, Keepalive(*mixed))
+
+
+def fits(times: Keepalive, timeout: float) -> bool:
+    """Return whether a path with this timeout sees a probe in time, each as late as its timer allows.
+
+    Answered probes come at the longer of idle time and interval (net/ipv4/tcp_timer.c).
+    """
+    return timeout == FOREVER or max(times.idle, times.interval) * (1 + TIMER_SLACK) < timeout
+
+
+def longest(timeout: float) -> int:
+    """Return the longest time in whole seconds that fits a path with this timeout; 0 where none does."""
+    bound = min(timeout / (1 + TIMER_SLACK), 2.0 * MAX_IDLE)
+    return max(0, int(bound) - (bound == int(bound)))
+
+
+def _columns(found: Found, armed: Armed) -> Sequence[tuple[int, int, int]]:
+    """What stood there before, what we set, what stands now: of each of the three."""
+    return list(zip(armed.before.times, armed.after.times, found.stands.times, strict=True))
+
+
+def _stands_as_armed(found: Found, armed: Armed) -> bool:
+    """Whether what we set is what stands.
+
+    Of records in the earlier format it is not told what was set: what was right already was not, and
+    follows the network namespace.
+    """
+    if found.stands == armed.after:
+        return True
+    if not armed.inherited & Own.UNTOLD or found.system is None or found.stands.on != armed.after.on:
+        return False
+    return all(
+        stands == ours or (stood == ours and stands == system)
+        for (stood, ours, stands), system in zip(_columns(found, armed), found.system, strict=True)
     )
 
 
-def settle_again(armed: Armed, system: Keepalive | None, wish: Wish) -> SocketKeepalive | Fate:
-    """The same for one that stands as we armed it: by what its program had, and never weaker than ours."""
-    wanted = settle(armed.before, system, wish)
-    if isinstance(wanted, Fate):
-        return Fate.ENOUGH
-    ours = armed.after.times
-    idle, interval = min(wanted.times.idle, ours.idle), min(wanted.times.interval, ours.interval)
-    if (idle, interval) == (ours.idle, ours.interval):
-        return Fate.ENOUGH
-    return SocketKeepalive(True, Keepalive(idle, interval, wanted.times.probes))
+def _settle_again(found: Found, armed: Armed, request: Request) -> Armed | Fate:
+    """The same for a socket that stands as we armed it."""
+    before, ours = had(found, armed), found.stands.times
+    wanted = _wanted(Found(before, armed.inherited, found.system), request)
+    times = ours if isinstance(wanted, Fate) else strictest(ours, wanted)
+    if not _helps(times, request):
+        return Fate.TOO_LONG
+    if times == ours and (request.again or request.verdict is not Verdict.LATE):
+        return Fate.ENOUGH  # late under such times means that its timer was never set
+    return Armed(before, SocketKeepalive(True, times), armed.inherited & ~Own.UNTOLD)
 
 
-def _stricter(stands: int, wanted: int) -> int:
-    """The shorter one; zero and less, which sysctls take for "at once" and "never", are no times."""
-    return min(stands, wanted) if stands > 0 else wanted
+def _wanted(found: Found, request: Request) -> Keepalive | Fate:
+    """The times to set, whether or not they help, or why there are none.
+
+    The shorter idle time and interval hold. The number of probes is the rule's, or the program's if it
+    chose one, as far as no outage ends the connection sooner than before.
+    `rearm` leaves alone whatever its program chose, and so does everybody else where that is safe.
+    """
+    stands, wanted = found.stands.times, request.wish.times
+    rearm = request.wish.rule.action is ArmAction.REARM
+    if rearm and not found.stands.on:
+        return Fate.OBSERVED
+    if not found.inherited & Own.IDLE:
+        if rearm:
+            return Fate.OWN
+        if not request.by_hand and fits(stands, request.timeout) and _settable(stands, wanted) == stands:
+            return stands
+    chosen_interval = not found.inherited & Own.INTERVAL and 1 <= stands.interval <= MAX_IDLE
+    if rearm and chosen_interval:
+        if not _helps(stands._replace(idle=1), request):
+            return Fate.OWN
+        wanted = wanted._replace(interval=stands.interval)
+    if not found.inherited & Own.PROBES and 1 <= stands.probes <= MAX_PROBES:
+        wanted = wanted._replace(probes=stands.probes)
+    return _bearable(stands, strictest(stands, wanted), request.timeout)
+
+
+def _bearable(stands: Keepalive, times: Keepalive, timeout: float) -> Keepalive:
+    """The same, with a longer interval where a socket takes too few probes to survive an outage as long as before.
+
+    It stays below the idle time, so that the steady period does not grow, and so short that two probes
+    leave before the path forgets.
+    """
+    if min(stands) <= 0 or times.probes < MAX_PROBES:
+        return times
+    outage = (stands.probes - 1) * stands.interval
+    interval = min(-(-outage // (MAX_PROBES - 1)), stands.interval, times.idle, longest(timeout) - times.idle)
+    return Keepalive(times.idle, max(times.interval, interval), MAX_PROBES)
+
+
+def _helps(times: Keepalive, request: Request) -> bool:
+    """Whether a connection with these is safe; what is cut already is at least told so."""
+    return request.verdict is Verdict.CUT or fits(times, request.timeout)
+
+
+def _settable(times: Keepalive, instead: Keepalive) -> Keepalive:
+    """The same, but for what a system's settings may say and no socket takes: of that, the other ones."""
+    return Keepalive(
+        times.idle if 1 <= times.idle <= MAX_IDLE else instead.idle,
+        times.interval if 1 <= times.interval <= MAX_IDLE else instead.interval,
+        times.probes if 1 <= times.probes <= MAX_PROBES else instead.probes,
+    )

@@ -2,11 +2,16 @@
 
 A text file of one line a socket, to which is only appended, so that nothing is lost by kill -9:
 
-    tcp-keepalived armed 1 BOOT
-    COOKIE  ON IDLE INTERVAL PROBES  ON IDLE INTERVAL PROBES      before, after
-    COOKIE -                                                      put back, or somebody's since
+    tcp-keepalived armed 2 BOOT
+    COOKIE  ON IDLE INTERVAL PROBES  ON IDLE INTERVAL PROBES  INHERITED  CHECK      before, after
+    COOKIE -  CHECK                                                                 put back, or somebody's since
+    COOKIE 0  CHECK                                                                 not set after all
 
-It ends with the boot, as the sockets do; so it is written, but not forced to the disk.
+INHERITED is a sum: of the three before, the socket took 1 its idle time, 2 its interval, 4 its number of
+probes from its network namespace. CHECK is a checksum of the boot and the line (CRC-32, hexadecimal): a line
+that was damaged says nothing, and a damaged heading spoils no line. Format 1, of earlier versions, has
+neither; it is read, and rewritten before anything is added.
+The record ends with the boot, as the sockets do; so it is written, but not forced to the disk.
 """
 
 from __future__ import annotations
@@ -16,16 +21,20 @@ import errno
 import fcntl
 import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from keepaliveD.errors import StateError
-from keepaliveD.model import Armed, Keepalive, SocketKeepalive
+from keepaliveD.errors import NotPermitted, Refusal, StateError
+from keepaliveD.model import Armed, Keepalive, Own, SocketKeepalive
 from keepaliveD.sockets import Column
 
 FILE = "armed"
-WORDS = 8  # after the cookie of a socket that is armed
+TIMES = 8  # words of what stood there and what was set
 LEFT = "-"
+UNSET = "0"
+SAMPLE = 8  # lines of which one is good enough to tell that a strange heading is a damaged one
+SPREAD = 0x9E3779B1  # odd, of about as many ones as zeros
 SPARE = 1000  # lines about sockets that are gone, before they are cleared away
 
 
@@ -34,7 +43,11 @@ class ArmingRecord:
 
     def __init__(self, directory: Path, boot: str) -> None:
         self._file = directory / FILE
-        self._heading = f"tcp-keepalived armed 1 {boot}\n"
+        self._heading = f"tcp-keepalived armed 2 {boot}\n"
+        self._earlier_heading = f"tcp-keepalived armed 1 {boot}\n"
+        self._checks = _Checks(boot)
+        self._outdated = False  # whether the file has another heading, and is to be rewritten
+        self.damaged = 0  # lines that say nothing
         self._armed: dict[int, Armed] = {}
         self._left: set[int] = set()
         self._mine: set[int] = set()  # those that were recorded through this object
@@ -51,27 +64,29 @@ class ArmingRecord:
         return set(self._left)
 
     def keep(self, armed: Mapping[int, Armed]) -> None:
-        """Record these, by cookie, before they are set. Raises StateError.
-
-        Of a socket that still stands as it was armed before, what stood there first is kept.
-        """
+        """Record these, by cookie, before they are set. Raises StateError, NotPermitted."""
         if armed:
             with self._locked() as file:
-                again = {cookie: self._since_the_first(cookie, armed[cookie]) for cookie in armed.keys() & self._armed}
-                records = {**armed, **again}
-                self._append(file, _lines(records))
-                self._armed.update(records)
-                self._mine.update(records)
-                self._left.difference_update(records)
+                self._append(file, self._lines(armed))
+                self._armed.update(armed)
+                self._mine.update(armed)
+                self._left.difference_update(armed)
 
-    def leave(self, cookies: Iterable[int]) -> None:
-        """Record that these were put back, or are somebody else's since. Raises StateError."""
-        if gone := list(cookies):
+    def leave(self, cookies: Collection[int]) -> None:
+        """Record that these were put back, or are somebody else's since. Raises StateError, NotPermitted."""
+        if cookies:
             with self._locked() as file:
-                self._append(file, _lines_left(gone))
-                for cookie in gone:
-                    self._armed.pop(cookie, None)
-                self._left.update(gone)
+                self._append(file, self._lines_of(cookies, LEFT))
+                self._forget(cookies)
+                self._left.update(cookies)
+
+    def withdraw(self, cookies: Collection[int]) -> None:
+        """Record that these were not set after all, and stand as before. Raises StateError, NotPermitted."""
+        if cookies:
+            with self._locked() as file:
+                self._append(file, self._lines_of(cookies, UNSET))
+                self._forget(cookies)
+                self._left.difference_update(cookies)
 
     def forget_left(self) -> None:
         """Whoever comes next may arm them again. Raises StateError."""
@@ -97,12 +112,12 @@ class ArmingRecord:
     def _rewrite(self) -> None:
         new = self._file.with_suffix(".new")
         new.touch(0o600)
-        new.write_text(self._heading + _lines(self._armed) + _lines_left(self._left), encoding="ascii")
+        new.write_text(self._heading + self._lines(self._armed) + self._lines_of(self._left, LEFT), encoding="ascii")
         new.replace(self._file)
 
-    def _since_the_first(self, cookie: int, new: Armed) -> Armed:
-        old = self._armed[cookie]
-        return new._replace(before=old.before) if old.after == new.before else new
+    def _forget(self, cookies: Iterable[int]) -> None:
+        for cookie in cookies:
+            self._armed.pop(cookie, None)
 
     def _append(self, file: int, text: str) -> None:
         """All of it or nothing, in place of what is no whole line, or of another boot; the caller learns it."""
@@ -134,6 +149,9 @@ class ArmingRecord:
                     if os.fstat(file).st_ino != os.stat(self._file).st_ino:
                         continue  # replaced while we waited
                     self._catch_up(file)
+                    if self._outdated:
+                        self._rewrite()
+                        continue
                     yield file
                     return
                 finally:
@@ -144,57 +162,108 @@ class ArmingRecord:
         inode, known = self._read_from
         status = os.fstat(file)
         if status.st_ino != inode or status.st_size < known:
-            self._armed, self._left, known = {}, set(), 0
-        text = os.pread(file, status.st_size - known, known).decode("ascii", "replace")
-        whole = text[: text.rfind("\n") + 1]  # a line that is being written is read next time
-        if known == 0 and not whole.startswith(self._heading):
-            self._read_from = (status.st_ino, 0)
-            return
-        for line in whole.splitlines():
-            self._learn(line)
+            self._armed, self._left, self._outdated, self.damaged, known = {}, set(), False, 0, 0
+        octets = os.pread(file, status.st_size - known, known)
+        whole = octets[: octets.rfind(b"\n") + 1].decode("ascii", "replace")  # the rest is read once it is a line
+        lines = whole.split("\n")[:-1]
+        heading = f"{lines.pop(0)}\n" if lines and not known else self._heading
+        earlier = heading == self._earlier_heading
+        if heading != self._heading and not earlier and not any(map(self._checks.hold, lines[:SAMPLE])):
+            lines, whole = [], ""  # of another boot
+        for line in lines:
+            try:
+                self._learn(*(_earlier_words(line) if earlier else self._checks.words(line)))
+            except ValueError:
+                self.damaged += 1
+        self._outdated = self._outdated or (heading != self._heading and bool(whole))
         self._read_from = (status.st_ino, known + len(whole))
 
-    def _learn(self, line: str) -> None:
-        """What is neither kind of line says nothing."""
-        with contextlib.suppress(ValueError):
-            first, _, rest = line.partition(" ")
-            cookie = int(first)
-            if not 0 <= cookie < 1 << 64:
-                return
-            if rest == LEFT:
-                self._armed.pop(cookie, None)
-                self._left.add(cookie)
-            else:
-                self._armed[cookie] = _read(rest)
-                self._left.discard(cookie)
+    def _learn(self, cookie: int, words: str) -> None:
+        """Raises ValueError."""
+        if words in (LEFT, UNSET):
+            self._forget([cookie])
+        else:
+            self._armed[cookie] = _read(words)
+        if words == LEFT:
+            self._left.add(cookie)
+        else:
+            self._left.discard(cookie)
+
+    def _lines(self, armed: Mapping[int, Armed]) -> str:
+        """A line each. Most sockets share one object: to compare what these hold would take longer."""
+        shared = {id(each): each for each in armed.values()}
+        alike: dict[int, list[int]] = {one: [] for one in shared}
+        for cookie, each in armed.items():
+            alike[id(each)].append(cookie)
+        return "".join([self._lines_of(cookies, _words(shared[one])) for one, cookies in alike.items()])
+
+    def _lines_of(self, cookies: Iterable[int], words: str) -> str:
+        return "".join(_lines(cookies, words, self._checks.of(words)))
 
     @contextlib.contextmanager
     def _reporting(self, verb: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise StateError(
-                f"{self._file}: cannot be {verb}: {error.strerror}; without a record no socket is touched"
-            ) from error
+            raise self._refusal(error, verb) from error
+
+    def _refusal(self, error: OSError, verb: str) -> Refusal:
+        problem = f"{self._file}: cannot be {verb}: {error.strerror}"
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return NotPermitted(f"{problem}; run as root, or choose another --state-dir")
+        return StateError(f"{problem}; without a record no socket is touched")
 
 
-def _lines(armed: Mapping[int, Armed]) -> str:
-    return "".join([f"{cookie} {_words(each)}\n" for cookie, each in armed.items()])
+class _Checks:
+    """Checksums of lines: of the boot, the words, and the cookie."""
+
+    def __init__(self, boot: str) -> None:
+        self._boot = zlib.crc32(boot.encode())
+
+    def of(self, words: str) -> int:
+        """That of the boot and the words, which many lines share."""
+        return zlib.crc32(words.encode("ascii", "replace"), self._boot)
+
+    def hold(self, line: str) -> bool:
+        """Whether this is an undamaged line of this boot."""
+        with contextlib.suppress(ValueError):
+            return bool(self.words(line))
+        return False
+
+    def words(self, line: str) -> tuple[int, str]:
+        """The cookie and the words of a line. Raises ValueError where its checksum is another."""
+        first, _, rest = line.partition(" ")
+        words = rest.rpartition(" ")[0]
+        cookie = int(first)
+        if [f"{line}\n"] != _lines([cookie], words, self.of(words)):
+            raise ValueError(line)
+        return cookie, words
 
 
-def _lines_left(cookies: Iterable[int]) -> str:
-    return "".join([f"{cookie} {LEFT}\n" for cookie in cookies])
+def _lines(cookies: Iterable[int], words: str, check: int) -> list[str]:
+    """A line each, with a checksum that also any change of the cookie's digits changes."""
+    return [f"{cookie} {words} {(cookie * SPREAD ^ check) & 0xFFFFFFFF:08x}\n" for cookie in cookies]
+
+
+def _earlier_words(line: str) -> tuple[int, str]:
+    """The same of format 1, which did not tell what was inherited. Raises ValueError."""
+    first, _, words = line.partition(" ")
+    cookie = int(first)
+    if not 0 <= cookie < 1 << 64:
+        raise ValueError(line)
+    return cookie, words if words == LEFT else f"{words} {Own.UNTOLD:d}"
+
+
+def _words(armed: Armed) -> str:
+    stood, ours = (f"{on:d} {times.idle} {times.interval} {times.probes}" for on, times in armed[:2])
+    return f"{stood} {ours} {armed.inherited:d}"
 
 
 @functools.lru_cache(maxsize=1024)  # most sockets stand as others do
-def _words(armed: Armed) -> str:
-    return " ".join(f"{on:d} {times.idle} {times.interval} {times.probes}" for on, times in armed)
-
-
-@functools.lru_cache(maxsize=1024)
 def _read(words: str) -> Armed:
     """Its twin; raises ValueError."""
-    numbers = list(map(int, words.split()))
-    if len(numbers) != WORDS:
+    *numbers, inherited = map(int, words.split())
+    if len(numbers) != TIMES:
         raise ValueError(words)
-    return Armed(*(SocketKeepalive(bool(on), Keepalive(*times)) for on, *times in (numbers[:4], numbers[4:])))
+    before, after = (SocketKeepalive(bool(on), Keepalive(*times)) for on, *times in (numbers[:4], numbers[4:]))
+    return Armed(before, after, Own(inherited))

@@ -156,7 +156,12 @@ class FakeArmer:
         for order in orders:
             alike.setdefault(Armed(OFF, SocketKeepalive(True, order.wish.times)), []).append(order.connection)
         keep({one.cookie: armed for armed, connections in alike.items() for one in connections})
-        return [Arming(tuple(connections), self.fate, *armed) for armed, connections in alike.items()]
+        return [
+            Arming(
+                tuple(connections), self.fate, armed.before, armed.before if self.fate is Fate.FAILED else armed.after
+            )
+            for armed, connections in alike.items()
+        ]
 
     def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
         return [

@@ -26,8 +26,10 @@ from keepaliveD.model import (
     Wish,
 )
 from keepaliveD.model import Path as NetworkPath
-from keepaliveD.perform import Performer, disarm
+from keepaliveD.perform import Performer
 from keepaliveD.platforms.base import Keep, Order, Platform
+from keepaliveD.policy.activity import nothing_known
+from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.sockets import SocketTable, Timer
 from tests.daemon.fakes import (
@@ -42,7 +44,7 @@ from tests.daemon.fakes import (
     FakeWatcher,
     Stage,
 )
-from tests.policy.tables import Socket, idle
+from tests.policy.tables import Socket, idle, table
 from tests.samples import BARE
 
 TIMES = Keepalive(180, 20, 31)
@@ -307,6 +309,12 @@ def performer(stage: Stage, owners: FakeOwners | None = None) -> Performer:
     return Performer(platform, None if stage.dry_run else stage.records())
 
 
+def look(*cookies: int) -> Judgement:
+    """A scan that shows these sockets."""
+    scan = table(1000.0, *(idle(10.0, cookie=cookie) for cookie in cookies))
+    return judge(scan, nothing_known(), [NetworkPath("default", 240.0, "")], ())
+
+
 def wishes(*rules: ArmRule) -> tuple[Wish, ...]:
     return tuple(Wish(rule, TIMES) for rule in rules)
 
@@ -343,6 +351,55 @@ def test_a_socket_that_the_kernel_refused_is_not_on_record(stage: Stage) -> None
     assert recorded(stage) == []
 
 
+def test_a_failure_is_nobodys_choice_and_is_tried_again_with_growing_pauses(stage: Stage) -> None:
+    """Then it is reported, once; what succeeds before that is not worth a word."""
+
+    class Failing(FakeArmer):
+        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+            tried.append(len(stage.waits))
+            return super().arm(orders, earlier, keep)
+
+    tried: list[int] = []
+    stage.armer = Failing(fate=Fate.FAILED)
+    stage.script = [None] * 25
+    stage.run()
+    assert tried == [0, 1, 3, 7, 15]
+    assert stage.events().count("unarmed") == 1
+    assert (recorded(stage), stage.records().arming.left()) == ([], set())
+
+
+def test_what_failed_and_succeeds_later_is_armed_and_nothing_else_is_said(stage: Stage) -> None:
+    stage.armer.fate = Fate.FAILED
+    stage.script = [lambda: setattr(stage.armer, "fate", Fate.ARMED), None]
+    stage.run()
+    assert "armed" in stage.events()
+    assert "unarmed" not in stage.events()
+    assert recorded(stage) == [1]
+
+
+def test_what_failed_midway_stays_on_record_as_it_stands(stage: Stage) -> None:
+    """So that it can be disarmed."""
+    midway = SocketKeepalive(False, Keepalive(7200, 20, 9))
+
+    class Midway(FakeArmer):
+        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+            return [dataclasses.replace(each, after=midway) for each in super().arm(orders, earlier, keep)]
+
+    stage.armer = Midway(fate=Fate.FAILED)
+    performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
+    assert stage.records().arming.armed() == {BARE.cookie: Armed(OFF, midway)}
+
+
+def test_what_could_not_be_recorded_for_a_while_is_armed_once_it_can(stage: Stage) -> None:
+    """A full disk is reported once, and is no reason never to arm again."""
+    (stage.directory / "armed").mkdir()
+    stage.script = [None, (stage.directory / "armed").rmdir, None, None]
+    stage.run()
+    assert stage.events().count("refused") == 1
+    assert "armed" in stage.events()
+    assert recorded(stage) == [1]
+
+
 @pytest.mark.parametrize("earlier", [{}, {BARE.cookie: Armed(OFF, ON)}])
 def test_what_a_program_set_while_it_was_to_be_armed_is_its_own_from_then_on(
     stage: Stage, earlier: dict[int, Armed]
@@ -365,15 +422,9 @@ def test_a_record_that_fails_is_the_outcome(stage: Stage) -> None:
 def test_what_was_never_armed_is_not_disarmed(stage: Stage) -> None:
     records = stage.records()
     records.arming.keep({BARE.cookie: Armed(OFF, ON)})
-    other = dataclasses.replace(BARE, cookie=5)
-    platform = Platform("fake", FakeTuner(), FakeOwners(), stage.armer, FakeAtConnect(), stage_watcher)
-    outcome = disarm((other, BARE), platform, records.arming)
+    outcome = performer(stage).disarm(look(5, BARE.cookie))
     assert [(one.cookie, each.after) for each in outcome.armings for one in each.connections] == [(BARE.cookie, OFF)]
     assert recorded(stage) == []
-
-
-def stage_watcher(**options: object) -> FakeWatcher:
-    raise AssertionError(options)
 
 
 def test_a_table_of_what_is_armed_is_tidied_as_sockets_go(stage: Stage) -> None:
@@ -444,10 +495,29 @@ def test_a_second_arming_that_fails_leaves_the_first_on_record(stage: Stage) -> 
     assert stage.records().arming.armed() == {BARE.cookie: first}
 
 
+def test_of_two_daemons_the_second_disarms_only_what_it_was_the_first_to_arm(stage: Stage) -> None:
+    """As --once does: what an earlier one armed stays so."""
+    stage.records().arming.keep({5: Armed(OFF, ON)})
+    second = performer(stage)
+    second.perform(Arm((BARE, dataclasses.replace(BARE, cookie=5)), wishes(ENABLE)))
+    outcome = second.disarm(look(5, BARE.cookie), only_mine=True)
+    assert [one.cookie for each in outcome.armings for one in each.connections] == [BARE.cookie]
+    assert (recorded(stage), stage.records().arming.left()) == ([5], set())
+
+
+def test_a_dry_run_says_where_it_would_not_help(stage: Stage) -> None:
+    """Neither are sockets touched nor looked into."""
+    stage.dry_run = True
+    near = dataclasses.replace(BARE, timeout=90.0)
+    outcome = performer(stage).perform(Arm((near,), wishes(ENABLE)))
+    assert [each.fate for each in outcome.armings] == [Fate.TOO_LONG]
+
+
 @pytest.mark.parametrize(
     ("fate", "forgotten"),
     [
         (Fate.DISARMED, True),
+        (Fate.ENOUGH, True),
         (Fate.SET_AGAIN, True),
         (Fate.CHANGED, True),
         (Fate.NOT_PERMITTED, False),
@@ -464,9 +534,9 @@ def test_what_could_not_be_disarmed_stays_on_record_for_another_try(stage: Stage
         def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
             return [Arming((each,), fate, earlier[each.cookie].after) for each in connections]
 
-    record = stage.records().arming
-    record.keep(dict.fromkeys((BARE.cookie, 5), Armed(OFF, ON)))
-    disarm((BARE,), Platform("fake", FakeTuner(), FakeOwners(), Unable(), FakeAtConnect(), stage_watcher), record)
+    stage.records().arming.keep(dict.fromkeys((BARE.cookie, 5), Armed(OFF, ON)))
+    stage.armer = Unable()
+    performer(stage).disarm(look(BARE.cookie))
     assert recorded(stage) == ([5] if forgotten else [5, BARE.cookie])
 
 

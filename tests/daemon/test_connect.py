@@ -157,7 +157,7 @@ def test_what_it_armed_is_one_entry_for_each_unit_and_rule_and_counted_in_the_st
         "KEEPALIVE_RULE": "arm[1]",
         "KEEPALIVE_UNIT": "backup.service",
     }
-    assert any("4 armed at connect" in line for lines in stage.notified for line in lines)
+    assert any("armed at connect 4" in line for lines in stage.notified for line in lines)
 
 
 def test_at_the_end_what_it_has_recorded_joins_the_record_of_armed_sockets(stage: Stage) -> None:

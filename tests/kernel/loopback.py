@@ -22,6 +22,7 @@ from socket import (
 from subprocess import Popen
 from typing import NamedTuple, Self
 
+from keepaliveD.model import MAX_PROBES
 from tests.kernel.processes import SCAN, SOON, TUNED, Daemon, Entry, Home
 from tests.kernel.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace
 
@@ -69,9 +70,8 @@ class Settings(NamedTuple):
 
 
 BARE = Settings(False, UNTUNED[TIME], UNTUNED[INTERVAL], UNTUNED[PROBES])
-SAFE = Settings(
-    True, 3, TUNED[INTERVAL], TUNED[PROBES]
-)  # what "auto" makes of BARE: two probes fit into 5 s, late ones
+# What "auto" makes of BARE: two probes fit into 5 s, late ones, and as many as a socket takes bear an outage.
+SAFE = Settings(True, 3, TUNED[INTERVAL], MAX_PROBES)
 
 
 def settings(sock: socket) -> Settings:

@@ -203,6 +203,11 @@ class Daemon:
         assert self._process.wait(SOON) == 0, self._said
         self._listener.join()
 
+    def ended(self) -> None:
+        """Wait until it has ended by itself; it must end well."""
+        assert self._process.wait(SOON) == 0, self._said
+        self._listener.join()
+
     def kill(self) -> None:
         """End it without a warning."""
         self._process.kill()

@@ -22,7 +22,7 @@ from socket import (
 import numpy as np
 import pytest
 
-from keepaliveD.model import ArmAction, Armed, Arming, ArmRule, Connection, Fate, Keepalive, SocketKeepalive, Wish
+from keepaliveD.model import ALL, ArmAction, Armed, Arming, ArmRule, Connection, Fate, Keepalive, SocketKeepalive, Wish
 from keepaliveD.model import Path as NetworkPath
 from keepaliveD.platforms.base import Keep, Order
 from keepaliveD.platforms.linux.bpf import armer
@@ -114,7 +114,7 @@ def test_a_bare_socket_is_armed_and_what_stood_there_was_recorded_before(place: 
 
     (arming,) = place.arm([connection], keep=keep)
     assert (arming.fate, arming.before, arming.after) == (Fate.ARMED, UNTOUCHED, OURS)
-    assert place.kept == {connection.cookie: Armed(UNTOUCHED, OURS)}
+    assert place.kept == {connection.cookie: Armed(UNTOUCHED, OURS, ALL)}
     assert (found, stands(near), stands(far)) == ([(False, 7200)], (True, 180), (False, 7200))
 
 
@@ -280,7 +280,7 @@ def test_a_socket_that_is_listed_twice_is_armed_once(place: Place) -> None:
 
 def test_what_the_kernel_refuses_is_put_back(place: Place) -> None:
     near, other = place.connect()
-    impossible = Wish(RULE, Keepalive(180, 20, 200))
+    impossible = Wish(RULE, Keepalive(0, 20, 31))
     orders = [Order(one, wish) for one, wish in zip(place.seen(near, other), [impossible, WISH], strict=True)]
     assert fates(place.armer.arm(orders, {}, place.kept.update)) == {
         cookie(near): Fate.FAILED,

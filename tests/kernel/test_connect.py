@@ -22,7 +22,7 @@ from typing import NamedTuple
 import pytest
 
 from keepaliveD.errors import Unsupported
-from keepaliveD.model import FOREVER, MAX_PROBES, ArmAction, Armed, ArmRule, Keepalive, Owner, SocketKeepalive
+from keepaliveD.model import ALL, FOREVER, MAX_PROBES, ArmAction, Armed, ArmRule, Keepalive, Owner, SocketKeepalive
 from keepaliveD.model import Path as NetworkPath
 from keepaliveD.platforms.linux.bpf import libbpf, recall
 from keepaliveD.platforms.linux.bpf.connect import OBJECT, ConnectArmer, cgroup_root
@@ -446,7 +446,9 @@ def test_a_program_that_bears_no_other_is_the_reason_that_is_given(cgroup: Path)
         ConnectArmer(cgroup, plan([ENABLE], (), [DEFAULT]))
 
 
-BEFORE_AND_AFTER = Armed(SocketKeepalive(False, Keepalive(*SHIPPED)), SocketKeepalive(True, Keepalive(180, 20, 31)))
+BEFORE_AND_AFTER = Armed(
+    SocketKeepalive(False, Keepalive(*SHIPPED)), SocketKeepalive(True, Keepalive(180, 20, 31)), ALL
+)
 MINE = "127.99.77.1"  # a daemon in a test watches all namespaces: connections of other tests must not concern it
 PIN = "/sys/fs/bpf/tcp-keepalived/connect"
 

@@ -38,13 +38,14 @@ import numpy as np
 import pytest
 
 from keepaliveD.errors import Exit, Unsupported
+from keepaliveD.model import Own
 from keepaliveD.platforms.linux.bpf.reader import BpfIterator
 from keepaliveD.platforms.linux.bpf.walker import BpfWalker
 from keepaliveD.platforms.linux.cookies import Cookies
 from keepaliveD.platforms.linux.engine import Engine
 from keepaliveD.platforms.linux.netlink import Netlink
 from keepaliveD.platforms.linux.watcher import SocketWatcher
-from keepaliveD.sockets import Column, Own, Sockets, Switch, TcpState, Timer
+from keepaliveD.sockets import Column, Sockets, Switch, TcpState, Timer
 from tests.kernel.processes import SOON, Home, configuration
 from tests.kernel.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace
 from tests.kernel.versions import ITERATOR, LASTING, OWN_TABLES, RUNNING, WALK, since

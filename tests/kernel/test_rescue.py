@@ -18,7 +18,7 @@ import pytest
 from keepaliveD.policy.forecast import TIMER_SLACK
 from tests.kernel.conftest import missing
 from tests.kernel.processes import ENABLE, REARM, Daemon, Home, Program, arming, program
-from tests.kernel.rig import SERVER, TIMEOUT, Mode, Rig
+from tests.kernel.rig import PROBES, SERVER, TIMEOUT, Mode, Rig
 from tests.kernel.versions import ITERATOR, since
 
 CROWD = str(Path(__file__).with_name("crowd.py"))
@@ -68,6 +68,8 @@ def fates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         pytest.skip(reason)
     with ExitStack() as stack:
         rigs = {where: stack.enter_context(Rig(where[0])) for where in itertools.product(MODES, (True, False))}
+        for rig in rigs.values():
+            rig.client.set_sysctl(PROBES, 1)  # no outage is to be survived: an error comes within seconds
         programs: dict[Case, Program] = {
             (past, *where): stack.enter_context(program(rig, keepalive=PASTS[past][0]))
             for (where, rig), past in itertools.product(rigs.items(), PASTS)

@@ -38,7 +38,7 @@ from tests.kernel.loopback import (
     settings,
 )
 from tests.kernel.processes import CTL, ENABLE, OBSERVE, REARM, SOON, TUNED
-from tests.kernel.rig import INTERVAL, PROBES, TIME
+from tests.kernel.rig import INTERVAL, PROBES, TIME, UNTUNED
 
 SYN_SENT, LISTEN = 2, 10  # include/net/tcp_states.h
 OWN = 60  # seconds
@@ -94,8 +94,8 @@ def test_an_idle_time_that_a_program_chose_is_never_raised(host: Host) -> None:
     with host.daemon(forgetful(rule, timeout=300)) as daemon:
         for sock in (off, late, bare):
             daemon.expect("armed", **near_end(sock))
-        assert settings(off) == Settings(True, OWN, 20, 5)
-        assert settings(late) == settings(bare) == Settings(True, 200, 20, 5)
+        assert settings(off) == Settings(True, OWN, UNTUNED[INTERVAL], UNTUNED[PROBES]), "safe as it is"
+        assert settings(late) == settings(bare) == Settings(True, 200, 20, 31), "an outage of 10 min is survived still"
 
 
 def test_rearm_never_touches_what_a_program_chose(host: Host) -> None:
@@ -219,13 +219,17 @@ def traced(host: Host, configuration: str, until: str, *options: str) -> tuple[s
 
 
 @pytest.mark.parametrize(
-    ("rule", "says", "options"),
-    [(OBSERVE, "bare", ()), (ENABLE, "armed", ("--dry-run",)), (REARM, "bare", ())],
+    ("configuration", "says", "options"),
+    [
+        (forgetful(OBSERVE, BRIEF), "bare", ()),
+        (forgetful(ENABLE), "armed", ("--dry-run",)),
+        (forgetful(REARM, BRIEF), "bare", ()),
+    ],
     ids=["observe", "dry run", "rearm, where nobody asked"],
 )
-def test_who_only_looks_touches_no_socket(rule: str, says: str, options: tuple[str, ...], host: Host) -> None:
+def test_who_only_looks_touches_no_socket(configuration: str, says: str, options: tuple[str, ...], host: Host) -> None:
     """Not one option is set, not one descriptor duplicated."""
-    sock, trace = traced(host, forgetful(rule, BRIEF), says, *options)
+    sock, trace = traced(host, configuration, says, *options)
     assert trace == Trace(0, [], [])
     assert settings(sock) == BARE
 

@@ -1,24 +1,44 @@
-"""What is set on one socket: never weaker than before, and always what the kernel takes."""
+"""What is set on one socket: never weaker than before, always what the kernel takes, and only what helps."""
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import NamedTuple
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from keepaliveD.model import MAX_IDLE, MAX_PROBES, ArmAction, Armed, ArmRule, Fate, Keepalive, SocketKeepalive, Wish
-from keepaliveD.policy.settle import settle, settle_again, settle_back
+from keepaliveD.model import (
+    ALL,
+    FOREVER,
+    MAX_IDLE,
+    MAX_PROBES,
+    NONE,
+    ArmAction,
+    Armed,
+    ArmRule,
+    Fate,
+    Keepalive,
+    Own,
+    SocketKeepalive,
+    Verdict,
+    Wish,
+)
+from keepaliveD.policy.settle import FIELDS, Found, Request, fits, had, longest, settle, settle_back
 
 KERNEL = Keepalive(7200, 75, 9)
 OURS = Keepalive(180, 20, 31)
+TIMEOUT = 240.0
 
 ODD_SYSCTLS = st.sampled_from([0, -1, 1, 40_000, 2**31 // 1000, MAX_IDLE, MAX_IDLE + 1])
 SETTABLE = st.integers(1, MAX_IDLE)
 SYSTEM = st.builds(Keepalive, SETTABLE | ODD_SYSCTLS, SETTABLE | ODD_SYSCTLS, st.integers(0, 256))
 CHOSEN = st.builds(Keepalive, SETTABLE, SETTABLE, st.integers(1, MAX_PROBES))
 ACTING = st.sampled_from([ArmAction.REARM, ArmAction.ENABLE])
+RISKS = st.sampled_from([Verdict.LATE, Verdict.BARE, Verdict.CUT, Verdict.SAFE])
+TIMEOUTS = st.sampled_from([FOREVER]) | st.floats(1.0, 40_000)
 
 
 def wish(action: ArmAction, times: Keepalive = OURS) -> Wish:
@@ -33,12 +53,41 @@ def on(times: Keepalive = KERNEL) -> SocketKeepalive:
     return SocketKeepalive(True, times)
 
 
-def enable(before: SocketKeepalive, system: Keepalive | None = KERNEL) -> SocketKeepalive | Fate:
-    return settle(before, system, wish(ArmAction.ENABLE))
+def inherited(times: Keepalive, system: Keepalive | None) -> Own:
+    """As a duplicate of the descriptor tells it: what equals the system's."""
+    same = (field for field, one, its in zip(FIELDS, times, system or (), strict=False) if one == its)
+    return functools.reduce(operator.or_, same, NONE)
 
 
-def rearm(before: SocketKeepalive, system: Keepalive | None = KERNEL) -> SocketKeepalive | Fate:
-    return settle(before, system, wish(ArmAction.REARM))
+def found(stands: SocketKeepalive, system: Keepalive | None = KERNEL) -> Found:
+    return Found(stands, inherited(stands.times, system), system)
+
+
+def request(
+    action: ArmAction, times: Keepalive = OURS, timeout: float = TIMEOUT, verdict: Verdict = Verdict.LATE
+) -> Request:
+    return Request(wish(action, times), timeout, verdict)
+
+
+Answer = SocketKeepalive | Fate
+
+
+def after(answer: Armed | Fate) -> Answer:
+    """What is to stand there."""
+    return answer.after if isinstance(answer, Armed) else answer
+
+
+def enable(before: SocketKeepalive, system: Keepalive | None = KERNEL) -> Answer:
+    return after(settle(found(before, system), request(ArmAction.ENABLE)))
+
+
+def rearm(before: SocketKeepalive, system: Keepalive | None = KERNEL) -> Answer:
+    return after(settle(found(before, system), request(ArmAction.REARM)))
+
+
+def outage(times: Keepalive) -> int:
+    """Seconds that an idle connection survives for certain."""
+    return (times.probes - 1) * times.interval
 
 
 class Case(NamedTuple):
@@ -50,14 +99,12 @@ class Case(NamedTuple):
     on: bool
 
     @property
-    def before(self) -> SocketKeepalive:
-        """What getsockopt(2) tells: its own settings, and the system's for the rest."""
-        mixed = [mine if own else its for mine, its, own in zip(*map(tuple_of, self[:2]), self.own, strict=True)]
-        return SocketKeepalive(self.on, Keepalive(*mixed))
-
-
-def tuple_of(times: Keepalive) -> tuple[int, int, int]:
-    return times.idle, times.interval, times.probes
+    def found(self) -> Found:
+        """What BPF tells of it."""
+        mixed = [mine if own else its for mine, its, own in zip(self.chosen, self.system, self.own, strict=True)]
+        follows = (field for field, own in zip(FIELDS, self.own, strict=True) if not own)
+        stands = SocketKeepalive(self.on, Keepalive(*mixed))
+        return Found(stands, functools.reduce(operator.or_, follows, NONE), self.system)
 
 
 CASES = st.builds(Case, SYSTEM, CHOSEN, st.tuples(st.booleans(), st.booleans(), st.booleans()), st.booleans())
@@ -66,30 +113,59 @@ CASES = st.builds(Case, SYSTEM, CHOSEN, st.tuples(st.booleans(), st.booleans(), 
 
 
 def test_a_socket_that_never_asked_gets_what_the_rule_says() -> None:
-    assert enable(off()) == on(OURS)
+    assert settle(found(off()), request(ArmAction.ENABLE)) == Armed(off(), on(OURS), ALL)
 
 
 def test_times_that_the_system_shortened_already_are_set_on_the_socket_too() -> None:
-    """getsockopt(2) tells the new ones, while the timer may run on the old ones: only setting them moves it."""
+    """The timer may run on the old ones: only setting them moves it. And the system's may change again."""
     assert enable(on(OURS), OURS) == rearm(on(OURS), OURS) == on(OURS)
 
 
 @pytest.mark.parametrize(
     ("own", "result"),
     [
-        (Keepalive(60, 75, 9), Keepalive(60, 20, 31)),
+        (Keepalive(60, 300, 9), Keepalive(60, 20, 121)),
         (Keepalive(3600, 75, 9), Keepalive(180, 20, 31)),
         (Keepalive(7200, 5, 9), Keepalive(180, 5, 31)),
-        (Keepalive(7200, 300, 9), Keepalive(180, 20, 31)),
-        (Keepalive(7200, 75, 3), Keepalive(180, 20, 3)),
-        (Keepalive(7200, 75, 100), Keepalive(180, 20, 100)),
+        (Keepalive(7200, 300, 9), Keepalive(180, 20, 121)),
+        (Keepalive(7200, 75, 3), Keepalive(180, 20, 9)),
+        (Keepalive(7200, 75, 31), Keepalive(180, 20, 114)),
         (Keepalive(10, 1, 1), Keepalive(10, 1, 1)),
+        (Keepalive(60, 10, 3), Keepalive(60, 10, 3)),
+        (Keepalive(200, 15, 10), Keepalive(200, 15, 10)),
+        (Keepalive(250, 15, 10), Keepalive(180, 15, 10)),
     ],
 )
-def test_a_programs_stricter_times_and_its_number_of_probes_stay(own: Keepalive, result: Keepalive) -> None:
-    """What it chose is seen by that it differs from its namespace's."""
-    assert enable(on(own)) == on(result)
-    assert enable(off(own)) == on(result)
+def test_no_respect_in_which_a_programs_own_is_stricter_is_weakened(own: Keepalive, result: Keepalive) -> None:
+    """Times stay where they are shorter, a number of probes as far as no outage ends the connection sooner."""
+    stands = Found(on(own), inherited(own, KERNEL), KERNEL)
+    assert after(settle(stands, request(ArmAction.ENABLE))) == on(result)
+    assert after(settle(stands._replace(stands=off(own)), request(ArmAction.ENABLE))) == on(result)
+
+
+@pytest.mark.parametrize("stricter", [Keepalive(60, 10, 3), Keepalive(60, 10, 5)])
+def test_what_is_stricter_stays_also_where_it_equals_the_systems(stricter: Keepalive) -> None:
+    """A dead peer is noticed after 90 s, not after 370 s."""
+    assert enable(on(stricter), stricter) == rearm(on(stricter), stricter) == on(stricter)
+
+
+def test_an_outage_that_needs_too_many_probes_gets_a_longer_interval() -> None:
+    """A socket takes 127 of them. But two must leave before the path forgets."""
+    many = found(on(Keepalive(7200, 75, 100)))
+    assert after(settle(many, request(ArmAction.ENABLE, timeout=300.0))) == on(Keepalive(180, 59, MAX_PROBES))
+    assert after(settle(many, request(ArmAction.ENABLE, timeout=240.0))) == on(Keepalive(180, 33, MAX_PROBES))
+
+
+def test_what_a_program_chose_and_is_safe_stays_as_it_is() -> None:
+    """Its timer may run on older times: that is all there is to mend."""
+    own = Keepalive(200, 75, 9)
+    assert enable(on(own)) == on(own)
+    assert after(settle(found(on(own)), request(ArmAction.ENABLE, timeout=220.0))) == on(OURS)
+
+
+def test_a_person_may_shorten_even_what_is_safe() -> None:
+    by_hand = request(ArmAction.ENABLE, timeout=FOREVER)._replace(by_hand=True)
+    assert after(settle(found(on(Keepalive(900, 75, 9))), by_hand)) == on(OURS)
 
 
 # rearm
@@ -109,10 +185,9 @@ def test_rearm_leaves_an_idle_time_that_was_chosen(idle: int) -> None:
     assert rearm(on(Keepalive(idle, 75, 9))) is Fate.OWN
 
 
-def test_rearm_leaves_an_interval_and_a_number_that_were_chosen() -> None:
-    """Each by itself."""
-    assert rearm(on(Keepalive(7200, 300, 9))) == on(Keepalive(180, 300, 31))
-    assert rearm(on(Keepalive(7200, 75, 3))) == on(Keepalive(180, 20, 3))
+def test_rearm_leaves_an_interval_that_was_chosen_or_all_of_it_where_that_is_too_long() -> None:
+    assert rearm(on(Keepalive(7200, 100, 9))) == on(Keepalive(180, 100, 31))
+    assert rearm(on(Keepalive(7200, 300, 9))) is Fate.OWN
 
 
 def test_rearm_in_a_namespace_that_cannot_be_read_leaves_everything() -> None:
@@ -121,8 +196,40 @@ def test_rearm_in_a_namespace_that_cannot_be_read_leaves_everything() -> None:
     assert rearm(off(), None) is Fate.OBSERVED
 
 
-def test_enable_in_a_namespace_that_cannot_be_read_keeps_the_number_of_probes() -> None:
-    assert enable(off(), None) == on(Keepalive(180, 20, 9))
+# what helps
+
+
+@pytest.mark.parametrize("action", [ArmAction.ENABLE, ArmAction.REARM])
+def test_what_would_come_too_late_is_not_set(action: ArmAction) -> None:
+    """Neither 180 s on a path of 90 s, nor 90 s on one of 100 s, where the timer may fire at 101.25 s."""
+    assert settle(found(on()), request(action, timeout=90.0)) is Fate.TOO_LONG
+    assert settle(found(on()), request(action, Keepalive(90, 20, 31), 100.0)) is Fate.TOO_LONG
+    assert after(settle(found(on()), request(action, Keepalive(88, 20, 31), 100.0))) == on(Keepalive(88, 20, 31))
+
+
+def test_the_period_of_answered_probes_counts_too() -> None:
+    """They come at the longer of idle time and interval."""
+    assert settle(found(on()), request(ArmAction.ENABLE, Keepalive(30, 74, 31), 80.0)) is Fate.TOO_LONG
+
+
+def test_a_connection_that_is_cut_is_armed_all_the_same() -> None:
+    """Its program gets an error instead of nothing, ever."""
+    cut = request(ArmAction.ENABLE, timeout=90.0, verdict=Verdict.CUT)
+    assert after(settle(found(off()), cut)) == on(OURS)
+
+
+def test_what_is_safe_as_it_is_needs_nothing() -> None:
+    """By hand any connection may be meant; what follows the system may change with it."""
+    safe = request(ArmAction.ENABLE, verdict=Verdict.SAFE)._replace(by_hand=True)
+    assert settle(Found(on(OURS), NONE, KERNEL), safe) is Fate.ENOUGH
+    assert settle(Found(on(OURS), ALL, OURS), safe) == Armed(on(OURS), on(OURS), ALL)
+
+
+@given(st.floats(0.1, 40_000))
+def test_the_longest_that_is_named_as_a_remedy_is_the_longest_that_fits(timeout: float) -> None:
+    most = longest(timeout)
+    assert most == 0 or fits(Keepalive(most, 1, 1), timeout)
+    assert not fits(Keepalive(most + 1, 1, 1), timeout)
 
 
 # odd systems
@@ -131,52 +238,53 @@ def test_enable_in_a_namespace_that_cannot_be_read_keeps_the_number_of_probes() 
 @pytest.mark.parametrize("odd", [0, -1, 40_000])
 def test_a_system_with_values_that_no_socket_takes_gets_ours(odd: int) -> None:
     """sysctl(8) takes 0, "at once", -1, "never", and more than a socket's 32767 s."""
-    system = Keepalive(odd, odd, 256)
+    system = Keepalive(odd, odd, 0)
     assert enable(off(system), system) == rearm(on(system), system) == on(OURS)
 
 
 @pytest.mark.parametrize("probes", [0, 128, 255, 256])
 def test_a_number_of_probes_that_no_socket_takes_is_not_kept(probes: int) -> None:
     """Without a system to compare with it would count as chosen."""
-    assert enable(off(Keepalive(7200, 75, probes)), None) == on(OURS)
+    answer = enable(off(Keepalive(7200, 75, probes)), None)
+    assert isinstance(answer, SocketKeepalive)
+    assert settable(answer.times)
 
 
 # always
 
 
-@given(CASES, ACTING, CHOSEN)
-def test_whatever_stands_there_it_never_gets_weaker_and_can_be_set(
-    case: Case, action: ArmAction, wanted: Keepalive
+@given(CASES, ACTING, CHOSEN, TIMEOUTS, RISKS)
+@example(Case(KERNEL, Keepalive(10, 1, 100), (True, True, True), False), ArmAction.ENABLE, OURS, 240.0, Verdict.BARE)
+def test_whatever_stands_there_it_never_gets_weaker_can_be_set_and_helps(
+    case: Case, action: ArmAction, wanted: Keepalive, timeout: float, verdict: Verdict
 ) -> None:
     """The promise to every program on the machine."""
-    before = case.before
-    for system in (case.system, None):
-        after = settle(before, system, wish(action, wanted))
-        if isinstance(after, Fate):
-            assert action is ArmAction.REARM
-            assert after is (Fate.OWN if before.on else Fate.OBSERVED)
-            continue
-        assert after.on
-        assert settable(after.times)
-        assert before.times.idle <= 0 or after.times.idle <= before.times.idle
-        assert before.times.interval <= 0 or after.times.interval <= before.times.interval
-        assert after.times.probes in (before.times.probes, wanted.probes)
-        if before.times.probes == case.chosen.probes != case.system.probes:
-            assert after.times.probes == case.chosen.probes
-        if action is ArmAction.REARM and before.times.interval == case.chosen.interval != case.system.interval:
-            assert after.times.interval == case.chosen.interval
+    before = case.found.stands.times
+    answer = settle(case.found, request(action, wanted, timeout, verdict))
+    if isinstance(answer, Fate):
+        assert answer in (Fate.TOO_LONG, Fate.ENOUGH) or action is ArmAction.REARM
+        return
+    result = answer.after.times
+    assert answer.before == case.found.stands
+    assert answer.after.on
+    assert settable(result)
+    assert verdict is Verdict.CUT or fits(result, timeout)
+    assert before.idle <= 0 or result.idle <= before.idle
+    assert before.interval <= 0 or result.interval <= before.interval
+    if min(before) > 0 and result.probes < MAX_PROBES:
+        assert outage(result) >= outage(before)
+    if action is ArmAction.REARM and not case.found.inherited & Own.INTERVAL:
+        assert result.interval == before.interval
 
 
 @given(CASES, CHOSEN)
 def test_what_was_enabled_is_not_changed_by_the_same_rule(case: Case, wanted: Keepalive) -> None:
     """By hand it may be asked for as often as one likes."""
-    once = settle(case.before, case.system, wish(ArmAction.ENABLE, wanted))
-    assert isinstance(once, SocketKeepalive)
-    again = settle(once, case.system, wish(ArmAction.ENABLE, wanted))
-    assert isinstance(again, SocketKeepalive)
-    assert tuple_of(again.times)[:2] == tuple_of(once.times)[:2]
-    if once.times.probes != case.system.probes:
-        assert again == once
+    by_hand = request(ArmAction.ENABLE, wanted, FOREVER)._replace(by_hand=True)
+    once = settle(case.found, by_hand)
+    assert isinstance(once, Armed)
+    stands = Found(once.after, NONE, case.system)
+    assert settle(stands, by_hand._replace(armed=once, verdict=Verdict.SAFE)) is Fate.ENOUGH
 
 
 def settable(times: Keepalive) -> bool:
@@ -194,48 +302,147 @@ def test_a_system_that_changes_between_two_looks_spoils_nothing(
     stands: Keepalive, system: Keepalive | None, action: ArmAction
 ) -> None:
     """Its values are read after the socket's, so that these may still be the old ones, which no program chose."""
-    after = settle(on(stands), system, wish(action))
-    assert isinstance(after, Fate) or settable(after.times)
+    answer = settle(found(on(stands), system), request(action))
+    assert isinstance(answer, Fate) or settable(answer.after.times)
 
 
 # armed already
 
 
-ARMED = Armed(off(), on(OURS))
+ARMED = Armed(off(), on(OURS), ALL)
+
+
+def again(
+    armed: Armed, action: ArmAction = ArmAction.ENABLE, times: Keepalive = OURS, timeout: float = TIMEOUT
+) -> Answer:
+    """What becomes of one that stands as it was armed, under whatever the system says now."""
+    answers = {
+        after(
+            settle(Found(armed.after, NONE, system), request(action, times, timeout)._replace(armed=armed, again=True))
+        )
+        for system in (KERNEL, OURS, None)
+    }
+    (answer,) = answers
+    return answer
 
 
 def test_what_stands_as_it_was_armed_has_enough() -> None:
-    assert settle_again(ARMED, KERNEL, wish(ArmAction.ENABLE)) is Fate.ENOUGH
-    assert settle_again(ARMED, KERNEL, wish(ArmAction.ENABLE, KERNEL)) is Fate.ENOUGH
-    assert settle_again(ARMED, KERNEL, wish(ArmAction.REARM, Keepalive(60, 10, 3))) is Fate.ENOUGH
+    assert again(ARMED) is Fate.ENOUGH
+    assert again(ARMED, times=KERNEL) is Fate.ENOUGH
+    assert again(ARMED, ArmAction.REARM, Keepalive(60, 10, 3)) is Fate.ENOUGH
+
+
+def test_what_stands_as_it_was_armed_and_no_longer_helps_is_said_to() -> None:
+    """The path forgets sooner than was thought."""
+    assert again(ARMED, timeout=90.0) is Fate.TOO_LONG
 
 
 def test_a_rule_that_became_stricter_reaches_it() -> None:
-    assert settle_again(ARMED, KERNEL, wish(ArmAction.ENABLE, Keepalive(60, 30, 31))) == on(Keepalive(60, 20, 31))
+    """And an outage is survived for as long as before."""
+    answer = settle(
+        Found(ARMED.after, NONE, KERNEL), request(ArmAction.ENABLE, Keepalive(60, 30, 31))._replace(armed=ARMED)
+    )
+    assert answer == Armed(off(), on(Keepalive(60, 20, 31)), ALL)
 
 
-@given(CASES, ACTING, CHOSEN, ACTING, CHOSEN)
+def test_a_timer_that_was_recorded_but_never_restarted_is_restarted() -> None:
+    """kill -9 came between the two: what stands there is what the system says, and was recorded as ours."""
+    recorded = Armed(on(OURS), on(OURS), ALL)
+    ask = request(ArmAction.REARM)._replace(armed=recorded)
+    assert after(settle(Found(on(OURS), ALL, OURS), ask)) == on(OURS)
+    assert settle(Found(on(OURS), ALL, OURS), ask._replace(again=True)) is Fate.ENOUGH
+
+
+def test_what_was_recorded_but_never_set_is_set() -> None:
+    """As the system's settings may be by now."""
+    ask = request(ArmAction.ENABLE)._replace(armed=ARMED)
+    assert after(settle(found(off(OURS), OURS), ask)) == on(OURS)
+    assert settle(found(off(OURS), OURS), ask._replace(again=True)) is Fate.SET_AGAIN
+
+
+WISHES = st.tuples(ACTING, CHOSEN)
+
+
+@given(CASES, WISHES, WISHES, TIMEOUTS)
 def test_another_rule_never_weakens_it_and_is_content_after_one_time(
-    case: Case, first: ArmAction, times: Keepalive, second: ArmAction, others: Keepalive
+    case: Case, first: tuple[ArmAction, Keepalive], second: tuple[ArmAction, Keepalive], timeout: float
 ) -> None:
     """So there is no entry in every scan."""
-    once = settle(case.before, case.system, wish(first, times))
+    once = settle(case.found, request(*first, timeout))
     if isinstance(once, Fate):
         return
-    twice = settle_again(Armed(case.before, once), case.system, wish(second, others))
+    ask = request(*second, timeout)._replace(armed=once, again=True)
+    twice = settle(Found(once.after, NONE, case.system), ask)
     if isinstance(twice, Fate):
         assert twice is Fate.ENOUGH
         return
-    assert settable(twice.times)
-    assert twice.times.idle <= once.times.idle
-    assert twice.times.interval <= once.times.interval
-    assert settle_again(Armed(case.before, twice), case.system, wish(second, others)) is Fate.ENOUGH
+    assert settable(twice.after.times)
+    assert twice.after.times.idle <= once.after.times.idle
+    assert twice.after.times.interval <= once.after.times.interval
+    assert twice.inherited == once.inherited
+    assert settle(Found(twice.after, NONE, case.system), ask._replace(armed=twice)) is Fate.ENOUGH
+
+
+# put back
+
+
+@given(CASES, CHOSEN, SYSTEM)
+def test_what_is_put_back_is_what_its_program_chose_and_for_the_rest_what_the_system_says_now(
+    case: Case, wanted: Keepalive, now: Keepalive
+) -> None:
+    """The settings may have changed in between: by us at the stop, or by anybody."""
+    armed = settle(case.found, request(ArmAction.ENABLE, wanted, FOREVER))
+    assert isinstance(armed, Armed)
+    back = settle_back(Found(armed.after, NONE, now), armed)
+    expected = Keepalive(*(mine if own else its for mine, its, own in zip(case.chosen, now, case.own, strict=True)))
+    assert had(Found(armed.after, NONE, now), armed) == SocketKeepalive(case.on, expected)
+    if back is Fate.ENOUGH:
+        back = armed.after
+    assert isinstance(back, SocketKeepalive)
+    assert back.on == case.on
+    assert all(
+        one == its or not settable_as(field, its) for field, one, its in zip(FIELDS, back.times, expected, strict=True)
+    )
+    assert settable(back.times)
+
+
+def settable_as(field: Own, value: int) -> bool:
+    return 1 <= value <= (MAX_PROBES if field is Own.PROBES else MAX_IDLE)
+
+
+@pytest.mark.parametrize("system", [KERNEL, OURS, Keepalive(60, 10, 5)])
+def test_what_was_changed_since_is_left_and_nothing_else(system: Keepalive) -> None:
+    """That is one whose four values are not those that we wrote: never one that the system moved."""
+    assert settle_back(Found(on(OURS), NONE, system), ARMED) == off(system)
+    assert settle_back(Found(on(OURS._replace(probes=30)), NONE, system), ARMED) is Fate.SET_AGAIN
+    assert settle_back(Found(off(OURS), NONE, Keepalive(1, 1, 1)), ARMED) is Fate.SET_AGAIN
+
+
+def test_what_was_recorded_but_never_set_needs_nothing_put_back() -> None:
+    assert settle_back(found(off(OURS), OURS), ARMED) is Fate.ENOUGH
 
 
 @pytest.mark.parametrize("idle", [0, -1, 40_000])
 def test_what_no_socket_takes_cannot_be_put_back_but_keepalive_is_switched_off_all_the_same(idle: int) -> None:
     """Systems may be set to it, and setsockopt(2) would refuse the whole."""
-    armed = Armed(SocketKeepalive(False, Keepalive(idle, 75, 9)), SocketKeepalive(True, Keepalive(180, 20, 31)))
+    system = Keepalive(idle, 75, 9)
+    armed = Armed(off(system), on(OURS), ALL)
     back = SocketKeepalive(False, Keepalive(180, 75, 9))
-    assert settle_back(armed.after, armed) == back
-    assert settle_back(back, armed) is Fate.ENOUGH
+    assert settle_back(Found(armed.after, NONE, system), armed) == back
+    assert settle_back(Found(back, NONE, system), armed) is Fate.ENOUGH
+
+
+# records in the earlier format, which did not tell what was the system's, and set only what differed
+
+
+EARLIER = Armed(off(OURS), on(OURS), Own.UNTOLD)
+
+
+def test_a_socket_armed_by_an_earlier_version_is_known_as_ours_whatever_the_system_says() -> None:
+    """Its idle time was set, and the rest follows the system."""
+    for system in (OURS, KERNEL):
+        stands = Found(on(Keepalive(180, system.interval, system.probes)), Own.INTERVAL | Own.PROBES, system)
+        assert settle_back(stands, EARLIER) == off(stands.stands.times)
+        assert settle(stands, request(ArmAction.ENABLE)._replace(armed=EARLIER, again=True)) is not Fate.SET_AGAIN
+    assert settle_back(Found(on(Keepalive(900, 75, 9)), NONE, KERNEL), EARLIER) is Fate.SET_AGAIN
+    assert settle_back(Found(off(OURS), NONE, OURS), EARLIER) is Fate.ENOUGH

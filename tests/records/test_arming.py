@@ -13,14 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepaliveD.errors import StateError
-from keepaliveD.model import Armed, Keepalive, SocketKeepalive
+from keepaliveD.errors import NotPermitted, StateError
+from keepaliveD.model import ALL, Armed, Keepalive, Own, SocketKeepalive
 from keepaliveD.records.arming import FILE, SPARE, ArmingRecord
 from keepaliveD.sockets import Column
 from tests.unprivileged import as_nobody, reachable_directory
 
 BOOT = "b00t"
-HEADING = f"tcp-keepalived armed 1 {BOOT}\n"
+HEADING = f"tcp-keepalived armed 2 {BOOT}\n"
+EARLIER = f"tcp-keepalived armed 1 {BOOT}\n"  # the heading of format 1
 OFF = SocketKeepalive(False, Keepalive(7200, 75, 9))
 ON = SocketKeepalive(True, Keepalive(180, 20, 31))
 
@@ -31,7 +32,7 @@ def recorder(directory: Path, boot: str = BOOT) -> ArmingRecord:
 
 
 def armed(*cookies: int) -> dict[int, Armed]:
-    return dict.fromkeys(cookies, Armed(OFF, ON))
+    return dict.fromkeys(cookies, Armed(OFF, ON, ALL))
 
 
 def known(directory: Path) -> list[int]:
@@ -52,8 +53,10 @@ SETTINGS = st.builds(
     st.builds(Keepalive, st.integers(-1, 2**31 - 1), st.integers(-1, 2**31 - 1), st.integers(0, 255)),
 )
 
+INHERITED = st.integers(0, 7).map(Own)
 
-@given(st.lists(st.tuples(st.integers(1, 2**64 - 1), st.builds(Armed, SETTINGS, SETTINGS))))
+
+@given(st.lists(st.tuples(st.integers(1, 2**64 - 1), st.builds(Armed, SETTINGS, SETTINGS, INHERITED))))
 def test_what_was_recorded_is_what_is_known(records: list[tuple[int, Armed]]) -> None:
     """To whoever recorded it and to the next process; sysctls also hold 0, -1 and more than a socket takes."""
     with reachable_directory() as directory:
@@ -61,9 +64,7 @@ def test_what_was_recorded_is_what_is_known(records: list[tuple[int, Armed]]) ->
         for cookie, each in records:
             writer.keep({cookie: each})
         assert writer.armed() == recorder(directory).armed()
-        assert {cookie: one.after for cookie, one in writer.armed().items()} == {
-            cookie: one.after for cookie, one in records
-        }
+        assert writer.armed() == dict(records)
 
 
 def test_where_nothing_was_ever_armed_nothing_is_known_and_nothing_made(tmp_path: Path) -> None:
@@ -85,9 +86,12 @@ def test_the_first_record_makes_directory_and_file_for_their_owner_alone(tmp_pat
 
 def test_it_is_text_that_a_person_can_read(tmp_path: Path) -> None:
     keeper = recorder(tmp_path)
-    keeper.keep({4711: Armed(OFF, ON)})
+    keeper.keep({4711: Armed(OFF, ON, Own.IDLE | Own.PROBES)})
     keeper.leave([4711])
-    assert (tmp_path / FILE).read_text() == HEADING + "4711 0 7200 75 9 1 180 20 31\n4711 -\n"
+    keeper.withdraw([4711])
+    lines = ["4711 0 7200 75 9 1 180 20 31 5", "4711 -", "4711 0"]
+    written = (tmp_path / FILE).read_text().splitlines()
+    assert [line.rpartition(" ")[0] for line in written] == [HEADING.rpartition(" ")[0], *lines]
 
 
 @pytest.mark.parametrize("content", ["", HEADING])
@@ -288,12 +292,12 @@ def test_a_descriptor_is_never_left_open(tmp_path: Path) -> None:
 def test_where_nothing_can_be_recorded_that_is_said_in_one_line() -> None:
     """File, reason, and what follows from it."""
     with reachable_directory() as directory, as_nobody():
-        with pytest.raises(StateError) as refused:
+        with pytest.raises(NotPermitted) as refused:
             recorder(directory).keep(armed(1))
-        with pytest.raises(StateError):
+        with pytest.raises(NotPermitted):
             recorder(directory / "below").keep(armed(1))
     assert str(refused.value) == (
-        f"{directory}/armed: cannot be written: Permission denied; without a record no socket is touched"
+        f"{directory}/armed: cannot be written: Permission denied; run as root, or choose another --state-dir"
     )
 
 
@@ -302,7 +306,7 @@ def test_a_record_that_may_not_be_read_is_no_empty_one() -> None:
     with reachable_directory() as directory:
         recorder(directory).keep(armed(1))
         (directory / FILE).chmod(0)
-        with as_nobody(), pytest.raises(StateError, match=r"armed: cannot be read: Permission denied"):
+        with as_nobody(), pytest.raises(NotPermitted, match=r"armed: cannot be read: Permission denied"):
             recorder(directory).armed()
 
 
@@ -351,20 +355,73 @@ def test_however_many_come_and_go_it_stays_small(tmp_path: Path) -> None:
     assert len(keeper.armed()) < 3 * 500 + SPARE
 
 
-# records that were cut off
+# records that were cut off or damaged
 
 
-LINE = "4711 0 7200 75 9 1 180 20 31\n"
+def a_record(directory: Path) -> bytes:
+    """Of a few sockets."""
+    keeper = recorder(directory)
+    keeper.keep(armed(4711, 5))
+    keeper.keep({6: Armed(ON, OFF)})
+    keeper.leave([5])
+    return (directory / FILE).read_bytes()
 
 
-@pytest.mark.parametrize("cut", range(1, len(LINE)))
-def test_half_a_line_spoils_neither_the_next_one_nor_what_was_known_before(tmp_path: Path, cut: int) -> None:
+def test_half_a_line_spoils_neither_the_next_one_nor_what_was_known_before(tmp_path: Path) -> None:
     """kill -9 may end a write anywhere (generic_perform_write, mm/filemap.c, heeds fatal signals)."""
-    recorder(tmp_path).keep(armed(4711))
-    with open(tmp_path / FILE, "a") as file:
-        file.write(LINE.replace("7200", "8")[:-cut])
-    recorder(tmp_path).keep(armed(5))
-    assert recorder(tmp_path).armed() == armed(4711, 5)
+    whole = a_record(tmp_path)
+    for size in range(len(HEADING), len(whole)):
+        (tmp_path / FILE).write_bytes(whole[:size])
+        before = known(tmp_path)
+        recorder(tmp_path).keep(armed(1))
+        assert known(tmp_path) == sorted({1, *before})
+
+
+def test_no_flipped_bit_makes_a_record_say_something_else(tmp_path: Path) -> None:
+    """A line that is damaged says nothing, and the others say what they said."""
+    whole = a_record(tmp_path)
+    true = {4711: Armed(OFF, ON, ALL), 5: Armed(OFF, ON, ALL), 6: Armed(ON, OFF)}
+    for place in range(len(whole)):
+        for bit in range(8):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << bit
+            (tmp_path / FILE).write_bytes(damaged)
+            keeper = recorder(tmp_path)
+            assert keeper.armed().items() <= true.items()
+            assert keeper.left() <= {5}
+            keeper.keep(armed(1))
+            assert keeper.armed().items() <= {**true, 1: true[5]}.items()
+
+
+def test_what_a_damaged_heading_stands_above_is_not_lost(tmp_path: Path) -> None:
+    """Each line tells of which boot it is."""
+    whole = a_record(tmp_path)
+    (tmp_path / FILE).write_bytes(b"X" + whole[1:])
+    assert known(tmp_path) == [6, 4711]
+    recorder(tmp_path).keep(armed(1))
+    assert known(tmp_path) == [1, 6, 4711]
+    assert (tmp_path / FILE).read_text().startswith(HEADING)
+
+
+def test_a_record_in_the_earlier_format_is_read_and_then_rewritten(tmp_path: Path) -> None:
+    """After an upgrade: the sockets armed before are in it."""
+    (tmp_path / FILE).write_text(EARLIER + "4711 0 7200 75 9 1 180 20 31\n5 1 7200 75 9 1 180 20 31\n5 -\n")
+    keeper = recorder(tmp_path)
+    before = {4711: Armed(OFF, ON, Own.UNTOLD)}
+    assert (keeper.armed(), keeper.left(), keeper.damaged) == (before, {5}, 0)
+    keeper.keep(armed(1))
+    for each in (keeper, recorder(tmp_path)):
+        assert (each.armed(), each.left(), each.damaged) == ({**before, **armed(1)}, {5}, 0)
+    assert (tmp_path / FILE).read_text().count(EARLIER.split(" b", maxsplit=1)[0]) == 0
+
+
+def test_two_processes_that_find_the_earlier_format_lose_nothing_of_each_other(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(EARLIER + "4711 0 7200 75 9 1 180 20 31\n")
+    one, other = recorder(tmp_path), recorder(tmp_path)
+    assert sorted(one.armed()) == sorted(other.armed()) == [4711]
+    one.keep(armed(1))
+    other.keep(armed(2))
+    assert sorted(one.armed()) == sorted(other.armed()) == known(tmp_path) == [1, 2, 4711]
 
 
 def test_a_full_disk_is_a_refusal_even_where_half_of_it_was_written(
@@ -388,39 +445,34 @@ def test_a_full_disk_is_a_refusal_even_where_half_of_it_was_written(
         b"\xff\xfe\x00\n",
         b"\n",
         b"1 2 3\n",
-        b"1 0 7200 75 9 1 180 20\n",
-        b"-1 0 7200 75 9 1 180 20 31\n",
+        b"1 0 7200 75 9 1 180 20 31 0 00000000\n",
         b"18446744073709551616 0 7200 75 9 1 180 20 31\n",
         b"9" * 5000 + b"\n",
         b"one 0 7200 75 9 1 180 20 31\n",
     ],
 )
-def test_a_line_that_cannot_be_one_is_passed_over(tmp_path: Path, line: bytes) -> None:
-    """A cookie has 64 bits; a line that says neither what stood there nor that it is over says nothing."""
+def test_a_line_that_cannot_be_one_is_passed_over_and_counted(tmp_path: Path, line: bytes) -> None:
+    """One that says neither what stood there nor that it is over says nothing."""
     recorder(tmp_path).keep(armed(1))
     with open(tmp_path / FILE, "ab") as file:
         file.write(line)
-    recorder(tmp_path).keep(armed(2))
+    keeper = recorder(tmp_path)
+    keeper.keep(armed(2))
+    assert keeper.damaged == 1
     assert known(tmp_path) == [1, 2]
 
 
-# armed twice
+# not set after all
 
 
-def test_what_stood_there_before_the_first_arming_is_what_is_kept(tmp_path: Path) -> None:
-    """Armed again by hand, with other times: to disarm it is to give back the program's own, not ours."""
-    again = SocketKeepalive(True, Keepalive(60, 10, 31))
-    recorder(tmp_path).keep({1: Armed(OFF, ON)})
-    recorder(tmp_path).keep({1: Armed(ON, again)})
-    assert recorder(tmp_path).armed()[1] == Armed(OFF, again)
-
-
-def test_what_a_program_set_since_is_what_stood_there_before(tmp_path: Path) -> None:
-    """That is its own choice, which another arming by hand then changes."""
-    own = SocketKeepalive(True, Keepalive(600, 75, 9))
-    recorder(tmp_path).keep({1: Armed(OFF, ON)})
-    recorder(tmp_path).keep({1: Armed(own, ON)})
-    assert recorder(tmp_path).armed()[1] == Armed(own, ON)
+def test_what_was_not_set_after_all_is_neither_armed_nor_left(tmp_path: Path) -> None:
+    """A failure is no choice of anybody's."""
+    keeper = recorder(tmp_path)
+    keeper.keep(armed(1, 2))
+    keeper.leave([3])
+    keeper.withdraw([1, 3])
+    for each in (keeper, recorder(tmp_path)):
+        assert (sorted(each.armed()), each.left()) == ([2], set())
 
 
 def test_a_tidied_file_is_for_its_owner_alone_too(tmp_path: Path) -> None:

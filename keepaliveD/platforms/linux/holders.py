@@ -32,6 +32,7 @@ class Holders:
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
         self._known: dict[int, Holder] = {}
+        self.barred = False  # whether the last search was kept from looking into some process
 
     def known(self, inode: int) -> Holder | None:
         """What was last found: it may have closed the socket since, or ended."""
@@ -43,6 +44,7 @@ class Holders:
         Processes that are `likely` to hold them are looked at first, and the others only if that
         leaves any open; of several that hold one, the lowest number counts.
         """
+        self.barred = False
         wanted = {inode for inode in inodes if inode}  # an orphan has inode 0
         found = {inode: holder for inode in wanted if (holder := self._known.get(inode)) and self._holds(holder, inode)}
         self._seek(wanted, sorted(likely), found)
@@ -81,11 +83,17 @@ class Holders:
         directory = f"{self._root}/proc/{pid}/fd"
         try:
             entries = os.listdir(directory)
+        except PermissionError:
+            self.barred = True
+            return
         except OSError:
-            return  # ended meanwhile, or somebody else's
+            return  # ended meanwhile
         for entry in entries:
             try:
                 yield int(entry), os.readlink(f"{directory}/{entry}")
+            except PermissionError:
+                self.barred = True
+                return
             except OSError:
                 continue  # closed meanwhile
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import functools
 from socket import (
     IPPROTO_TCP,
@@ -40,28 +41,46 @@ def _stands(sock: SocketType, wanted: SocketKeepalive) -> bool:
     )
 
 
-def bring_about(sock: SocketType, before: SocketKeepalive, after: SocketKeepalive) -> bool:
-    """Set it and read it back; where that fails, what stood there before stands again."""
+class Brought(enum.Enum):
+    """What came of setting a socket."""
+
+    ABOUT = "set and read back"
+    NOT = "failed, and what stood there before stands again, as far as that could be set"
+    LATE = "not tried: something else stands there by now"
+
+
+def bring_about(sock: SocketType, before: SocketKeepalive, after: SocketKeepalive) -> Brought:
+    """Set all of it and read it back, where what stood there `before` still does."""
     with contextlib.suppress(OSError):
-        _set(sock, before, after)
+        if not _stands(sock, before):
+            return Brought.LATE
+        _set(sock, after)
         if _stands(sock, after):
-            return True
-    with contextlib.suppress(OSError):
-        _set(sock, read(sock), before)
-    return False
+            return Brought.ABOUT
+    _set_back(sock, before)
+    return Brought.NOT
 
 
-def _set(sock: SocketType, before: SocketKeepalive, after: SocketKeepalive) -> None:
-    """Never worse on the way than before, and the idle time last: that arms the timer anew.
+def _set(sock: SocketType, wanted: SocketKeepalive) -> None:
+    """All four, also where they stand: what is not the socket's own would follow its network namespace.
 
-    The timer is armed only while SO_KEEPALIVE is on, and then less the time that the connection has
-    been idle for (tcp_sock_set_keepidle_locked, net/ipv4/tcp.c).
+    The idle time comes last: it arms the timer anew, but only while SO_KEEPALIVE is on, and then less the
+    time that the connection has been idle for (tcp_sock_set_keepidle_locked, net/ipv4/tcp.c).
     """
-    if after.times.interval != before.times.interval:
-        sock.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, after.times.interval)
-    if after.times.probes != before.times.probes:
-        sock.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, after.times.probes)
-    if after.on != before.on:
-        sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, after.on)
-    if after.on or after.times.idle != before.times.idle:
-        sock.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, after.times.idle)
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, wanted.times.interval)
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, wanted.times.probes)
+    sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, wanted.on)
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, wanted.times.idle)
+
+
+def _set_back(sock: SocketType, before: SocketKeepalive) -> None:
+    """Each that differs, as far as it can be."""
+    for level, option, value in (
+        (IPPROTO_TCP, TCP_KEEPINTVL, before.times.interval),
+        (IPPROTO_TCP, TCP_KEEPCNT, before.times.probes),
+        (SOL_SOCKET, SO_KEEPALIVE, before.on),
+        (IPPROTO_TCP, TCP_KEEPIDLE, before.times.idle),
+    ):
+        with contextlib.suppress(OSError):
+            if sock.getsockopt(level, option) != value:
+                sock.setsockopt(level, option, value)

@@ -11,9 +11,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
+import operator
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from socket import (
     AF_INET,
@@ -24,15 +26,16 @@ from socket import (
     SocketType,
 )
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from keepaliveD.errors import NotPermitted, Refusal, Unsupported
-from keepaliveD.model import Armed, Arming, Connection, Fate, Keepalive, SocketKeepalive
-from keepaliveD.platforms.base import Keep, Order
+from keepaliveD.model import NONE, Armed, Arming, Connection, Fate, Keepalive, SocketKeepalive
+from keepaliveD.platforms.base import Keep, Order, keys
 from keepaliveD.platforms.linux import namespaces, options
 from keepaliveD.platforms.linux.holders import Holders
+from keepaliveD.platforms.linux.options import Brought
 from keepaliveD.platforms.linux.sysctl import INTERVAL, PROBES, TIME, ProcSys
-from keepaliveD.policy.settle import settle_back, settle_order
+from keepaliveD.policy.settle import FIELDS, Found, settle, settle_back
 from keepaliveD.sockets import TcpState
 
 SYS_PIDFD_GETFD = 438  # on every architecture
@@ -41,8 +44,11 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 BATCH = 256  # sockets open at once; a service may have 1024 descriptors
 
-Choice = SocketKeepalive | Fate
-Choose = Callable[[Connection, SocketKeepalive], Choice]
+Choice = Armed | Fate
+Choose = Callable[[Connection, SocketKeepalive, Keepalive | None], Choice]  # what stands; what its namespace says
+
+OPEN = (TcpState.ESTABLISHED,)  # states in which a socket is armed ...
+WITH_HOLDER = (*OPEN, TcpState.FIN_WAIT1, TcpState.FIN_WAIT2, TcpState.CLOSE_WAIT)  # ... and may be disarmed
 
 
 class PidfdArmer:
@@ -54,59 +60,69 @@ class PidfdArmer:
 
     def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
         """What became of each; raises Unsupported, NotPermitted where it cannot be done here at all."""
-        _probe()
-        systems = _Systems(self._root)
         order_of = {order.connection.cookie: order for order in orders}
+        key_of = dict(zip(order_of, keys(list(order_of.values()), earlier), strict=True))
+        chosen: dict[tuple[int, SocketKeepalive, Keepalive | None], Choice] = {}
 
-        def choose(connection: Connection, before: SocketKeepalive) -> Choice:
-            order, armed = order_of[connection.cookie], earlier.get(connection.cookie)
-            system = systems.of(connection.netns)
-            return settle_order(before, system, order.wish, armed, by_hand=order.by_hand, again=order.again)
+        def choose(connection: Connection, stands: SocketKeepalive, system: Keepalive | None) -> Choice:
+            key = (key_of[connection.cookie], stands, system)
+            if (choice := chosen.get(key)) is None:
+                choice = settle(_found(stands, system), order_of[connection.cookie].request(earlier))
+                chosen[key] = choice
+            return choice
 
-        return self._each([order.connection for order in orders], choose, keep, Fate.ARMED)
+        return self._each([order.connection for order in orders], _Task(choose, keep, Fate.ARMED, OPEN))
 
     def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
         """Put back what stood there before, where nobody has set it since."""
-        _probe()
 
-        def choose(connection: Connection, before: SocketKeepalive) -> Choice:
-            return settle_back(before, earlier[connection.cookie])
+        def choose(connection: Connection, stands: SocketKeepalive, system: Keepalive | None) -> Choice:
+            back = settle_back(_found(stands, system), earlier[connection.cookie])
+            return back if isinstance(back, Fate) else Armed(stands, back)
 
-        return self._each(connections, choose, lambda _: None, Fate.DISARMED)
+        return self._each(connections, _Task(choose, lambda _: None, Fate.DISARMED, WITH_HOLDER))
 
-    def _each(
-        self,
-        connections: Sequence[Connection],
-        choose: Choose,
-        keep: Keep,
-        success: Fate,
-        *,
-        again: bool = False,
-    ) -> list[Arming]:
+    def _each(self, connections: Sequence[Connection], task: _Task) -> list[Arming]:
         """In batches; where a process let go of a socket meanwhile, another holder is looked for, once."""
-        armings: list[Arming] = []
-        connections = sorted(connections, key=self._pid)  # a batch then opens few processes
-        for start in range(0, len(connections), BATCH):
-            with _Batch(self._root, self._holders) as batch:
-                armings += batch.settle(connections[start : start + BATCH], choose, keep, success)
+        _probe()
+        systems = _Systems(self._root)
+        armings = self._once(connections, task, systems)
         lost = [one for arming in armings if arming.fate is Fate.GONE for one in arming.connections]
-        if again or not lost:
+        if not lost:
             return armings
         self._holders.find(connection.inode for connection in lost)
         kept = [arming for arming in armings if arming.fate is not Fate.GONE]
-        return kept + self._each(lost, choose, keep, success, again=True)
+        return kept + self._once(lost, task, systems)
+
+    def _once(self, connections: Sequence[Connection], task: _Task, systems: _Systems) -> list[Arming]:
+        armings: list[Arming] = []
+        connections = sorted(connections, key=self._pid)  # a batch then opens few processes
+        for start in range(0, len(connections), BATCH):
+            with _Batch(self._root, self._holders, systems) as batch:
+                armings += batch.do(connections[start : start + BATCH], task)
+        return armings
 
     def _pid(self, connection: Connection) -> int:
         holder = self._holders.known(connection.inode)
         return holder.pid if holder else 0
 
 
+class _Task(NamedTuple):
+    """What to do with sockets in these states: choose, have it recorded, set it, which is then a `success`."""
+
+    choose: Choose
+    keep: Keep
+    success: Fate
+    states: Collection[int]
+
+
 class _Batch:
     """Some sockets, each open here until the end of the block."""
 
-    def __init__(self, root: Path, holders: Holders) -> None:
+    def __init__(self, root: Path, holders: Holders, systems: _Systems) -> None:
         self._root = root
         self._holders = holders
+        self._systems = systems
         self._processes: dict[int, int] = {}  # pidfds by pid
         self._open: list[SocketType] = []
 
@@ -119,39 +135,36 @@ class _Batch:
         for pidfd in self._processes.values():
             os.close(pidfd)
 
-    def settle(
-        self,
-        connections: Sequence[Connection],
-        choose: Choose,
-        keep: Keep,
-        success: Fate,
-    ) -> list[Arming]:
+    def do(self, connections: Sequence[Connection], task: _Task) -> list[Arming]:
         """Look at all, have recorded what will be done, then do it."""
         armings: list[Arming] = []
-        chosen: list[tuple[Connection, SocketType, SocketKeepalive, SocketKeepalive]] = []
+        chosen: list[tuple[Connection, SocketType, SocketKeepalive, Armed]] = []
         for connection in connections:
             try:
-                sock = self._reach(connection)
-                before = options.read(sock)
-                after = choose(connection, before)
+                sock = self._reach(connection, task.states)
+                stands = _read(sock)
             except _Missed as missed:
                 armings.append(Arming((connection,), missed.fate))
                 continue
-            if isinstance(after, Fate):
-                armings.append(Arming((connection,), after, before, before))
+            choice = task.choose(connection, stands, self._systems.of(connection.netns))
+            if isinstance(choice, Fate):
+                armings.append(Arming((connection,), choice, stands, stands))
             else:
-                chosen.append((connection, sock, before, after))
-        keep({connection.cookie: Armed(before, after) for connection, _, before, after in chosen})
-        for connection, sock, before, after in chosen:
-            fate = success if options.bring_about(sock, before, after) else Fate.FAILED
-            armings.append(Arming((connection,), fate, before, after if fate is success else before))
+                chosen.append((connection, sock, stands, choice))
+        task.keep({connection.cookie: armed for connection, _, _, armed in chosen})
+        for connection, sock, stands, armed in chosen:
+            brought = options.bring_about(sock, stands, armed.after)
+            if brought is Brought.ABOUT:
+                armings.append(Arming((connection,), task.success, stands, armed.after))
+            else:
+                armings.append(Arming((connection,), UNSET[brought], stands, _read_if_it_can(sock, stands)))
         return armings
 
-    def _reach(self, connection: Connection) -> SocketType:
-        """A duplicate of the socket, if it still is this connection's."""
+    def _reach(self, connection: Connection, states: Collection[int]) -> SocketType:
+        """A duplicate of the socket, if it still is this connection's, in one of these states."""
         holder = self._holders.known(connection.inode)
         if holder is None:
-            raise _Missed(Fate.UNHELD)
+            raise _Missed(Fate.UNSEEN if self._holders.barred else Fate.UNHELD)
         pidfd = self._process(holder.pid)
         fd = LIBC.syscall(SYS_PIDFD_GETFD, pidfd, holder.fd, 0)
         if fd < 0:
@@ -164,7 +177,7 @@ class _Batch:
         self._open.append(sock)
         try:
             cookie = int.from_bytes(sock.getsockopt(SOL_SOCKET, SO_COOKIE, 8), sys.byteorder)
-            if cookie == connection.cookie and sock.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] == TcpState.ESTABLISHED:
+            if cookie == connection.cookie and sock.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] in states:
                 return sock
         except OSError:
             pass  # of another family, which knows neither
@@ -187,6 +200,30 @@ class _Batch:
             if os.stat(f"{self._root}/proc/{pid}/ns/user").st_ino != os.stat(f"{self._root}/proc/self/ns/user").st_ino:
                 return Fate.OTHER_USER_NAMESPACE
         return Fate.NOT_PERMITTED
+
+
+UNSET = {Brought.NOT: Fate.FAILED, Brought.LATE: Fate.CHANGED}
+
+
+def _read(sock: SocketType) -> SocketKeepalive:
+    try:
+        return options.read(sock)
+    except OSError as error:  # getsockopt may be forbidden, or fail for want of memory
+        raise _Missed(Fate.FAILED) from error
+
+
+def _read_if_it_can(sock: SocketType, instead: SocketKeepalive) -> SocketKeepalive:
+    with contextlib.suppress(_Missed):
+        return _read(sock)
+    return instead
+
+
+def _found(stands: SocketKeepalive, system: Keepalive | None) -> Found:
+    """With those inherited that seem to follow the network namespace: the kernel tells only what they are."""
+    if system is None:
+        return Found(stands, NONE, None)
+    same = (field for field, one, other in zip(FIELDS, stands.times, system, strict=True) if one == other)
+    return Found(stands, functools.reduce(operator.or_, same, NONE), system)
 
 
 class _Missed(Exception):

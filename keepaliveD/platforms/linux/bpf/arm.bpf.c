@@ -16,6 +16,8 @@ struct slot {
 	struct settings system; /* of its network namespace; `on` is nothing there */
 	struct settings after;
 	__s32 state;
+	__s32 inherited; /* which of stands follow the namespace; told and expected as that is */
+	__s32 states; /* 1 << TCP state, of those in which this may be done */
 	__s32 unused;
 };
 
@@ -40,22 +42,34 @@ static __always_inline bool same(const struct settings *one, const struct settin
 	       one->on == other->on;
 }
 
-/* Never worse on the way than before; the idle time last, for that arms the timer anew, less the time
- * that the connection has been idle for (tcp_sock_set_keepidle_locked, net/ipv4/tcp.c). */
-static __always_inline long set(struct sock_common *sk, const struct settings *before, const struct settings *after)
+/* All four, also where they stand: what is not the socket's own would follow its network namespace.
+ * The idle time last, for that arms the timer anew, less the time that the connection has been idle for
+ * (tcp_sock_set_keepidle_locked, net/ipv4/tcp.c). */
+static __always_inline long set(struct sock_common *sk, const struct settings *after)
 {
 	struct settings want = *after;
 	long failed = 0;
 
-	if (want.interval != before->interval)
-		failed |= bpf_setsockopt(sk, IPPROTO_TCP, TCP_KEEPINTVL, &want.interval, sizeof(want.interval));
-	if (want.probes != before->probes)
-		failed |= bpf_setsockopt(sk, IPPROTO_TCP, TCP_KEEPCNT, &want.probes, sizeof(want.probes));
-	if (want.on != before->on)
-		failed |= bpf_setsockopt(sk, constants.sol_socket, constants.so_keepalive, &want.on, sizeof(want.on));
-	if (want.on || want.idle != before->idle)
-		failed |= bpf_setsockopt(sk, IPPROTO_TCP, TCP_KEEPIDLE, &want.idle, sizeof(want.idle));
+	failed |= bpf_setsockopt(sk, IPPROTO_TCP, TCP_KEEPINTVL, &want.interval, sizeof(want.interval));
+	failed |= bpf_setsockopt(sk, IPPROTO_TCP, TCP_KEEPCNT, &want.probes, sizeof(want.probes));
+	failed |= bpf_setsockopt(sk, constants.sol_socket, constants.so_keepalive, &want.on, sizeof(want.on));
+	failed |= bpf_setsockopt(sk, IPPROTO_TCP, TCP_KEEPIDLE, &want.idle, sizeof(want.idle));
 	return failed;
+}
+
+/* each that differs, as far as it can be */
+static __always_inline void set_back(struct sock_common *sk, const struct settings *now, const struct settings *before)
+{
+	struct settings want = *before;
+
+	if (want.interval != now->interval)
+		bpf_setsockopt(sk, IPPROTO_TCP, TCP_KEEPINTVL, &want.interval, sizeof(want.interval));
+	if (want.probes != now->probes)
+		bpf_setsockopt(sk, IPPROTO_TCP, TCP_KEEPCNT, &want.probes, sizeof(want.probes));
+	if (want.on != now->on)
+		bpf_setsockopt(sk, constants.sol_socket, constants.so_keepalive, &want.on, sizeof(want.on));
+	if (want.idle != now->idle)
+		bpf_setsockopt(sk, IPPROTO_TCP, TCP_KEEPIDLE, &want.idle, sizeof(want.idle));
 }
 
 SEC("iter/tcp")
@@ -68,30 +82,34 @@ int arm_sockets(struct bpf_iter__tcp *ctx)
 	__u64 cookie;
 	__u32 *index;
 
-	if (!common || common->skc_state != TCP_ESTABLISHED)
+	if (!common || !(1U << (common->skc_state & 31) & STATES))
 		return 0;
 	cookie = bpf_get_socket_cookie(common);
 	index = bpf_map_lookup_elem(&wanted, &cookie);
 	slot = index ? bpf_map_lookup_elem(&slots, index) : NULL;
-	tp = slot ? bpf_skc_to_tcp_sock(common) : NULL;
-	if (!tp)
+	if (!slot || !(1U << (common->skc_state & 31) & slot->states))
+		return 0;
+	tp = bpf_skc_to_tcp_sock(common);
+	/* an orphan's timer ends its wait in FIN_WAIT2: to switch keepalive off would stop that for ever */
+	if (!tp || !((const struct sock *)tp)->sk_socket)
 		return 0;
 	system = system_of(common);
 	stands = settings_of(tp, &system);
 	if (slot->state == LOOK) {
 		slot->system = system;
 		slot->stands = stands;
+		slot->inherited = inherited_by(tp);
 		slot->state = STANDS;
 	} else if (slot->state == SET) { /* once: a bucket that changes may be walked twice */
 		slot->state = CHANGED;
-		if (same(&stands, &slot->stands)) {
-			long failed = set(common, &stands, &slot->after);
+		if (same(&stands, &slot->stands) && slot->inherited == inherited_by(tp)) {
+			long failed = set(common, &slot->after);
 
 			stands = settings_of(tp, &system);
 			slot->state = failed || !same(&stands, &slot->after) ? FAILED : DONE;
 		}
 		if (slot->state == FAILED) {
-			set(common, &stands, &slot->stands);
+			set_back(common, &stands, &slot->stands);
 			stands = settings_of(tp, &system);
 		}
 		slot->stands = stands;

@@ -11,30 +11,52 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
-from keepaliveD.model import Armed, Arming, Connection, Fate, Keepalive, SocketKeepalive
-from keepaliveD.platforms.base import Keep, Order
+from keepaliveD.model import Armed, Arming, Connection, Fate, Keepalive, Own, SocketKeepalive
+from keepaliveD.platforms.base import Keep, Order, keys
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.bpf import libbpf
 from keepaliveD.platforms.linux.bpf.iterator import exhaust
-from keepaliveD.policy.settle import settle_back, settle_order
-from keepaliveD.sockets import Column, Indices
+from keepaliveD.policy.settle import Found, settle, settle_back
+from keepaliveD.sockets import Column, Indices, TcpState
 
 OBJECT = Path(__file__).with_name("arm.bpf.o")
 PROGRAM = "arm_sockets"
 WANTED, SLOTS = "wanted", "slots"
 MOST = 100_000  # sockets at a time: less than their max_entries
 
-SLOT = np.dtype([("stands", "i4", 4), ("system", "i4", 4), ("after", "i4", 4), ("state", "i4"), ("unused", "i4")])
+SLOT = np.dtype(
+    [
+        *((name, "i4", 4) for name in ("stands", "system", "after")),
+        *((name, "i4") for name in ("state", "inherited", "states", "unused")),
+    ]
+)
 LOOK, SET, STANDS, DONE, CHANGED, FAILED = range(6)
 UNSET = {SET: Fate.GONE, CHANGED: Fate.CHANGED, FAILED: Fate.FAILED}
 
-Question = TypeVar("Question", bound=Hashable)
-Choice = SocketKeepalive | Fate
-Answer = Callable[[Question, SocketKeepalive, Keepalive], Choice]  # what stands there, what its namespace says
+Choice = Armed | Fate
+Choose = Callable[[int, Found], Choice]  # of the connection in this row
+
+OPEN = 1 << TcpState.ESTABLISHED  # states in which a socket is armed ...
+WITH_HOLDER = OPEN | 1 << TcpState.FIN_WAIT1 | 1 << TcpState.FIN_WAIT2 | 1 << TcpState.CLOSE_WAIT  # ... or disarmed
+
+
+class _Task(NamedTuple):
+    """What to do with connections in these states: choose, have it recorded, set it, which is then a `success`.
+
+    Of those with the same key the same is chosen where the same stands. Keys are made of numbers, for
+    to compare what they stand for would cost more than all the rest.
+    """
+
+    connections: Sequence[Connection]
+    keys: Sequence[Hashable]
+    choose: Choose
+    keep: Keep
+    success: Fate
+    states: int
 
 
 class BpfArmer:
@@ -49,26 +71,24 @@ class BpfArmer:
     def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
         """What became of each; raises Unsupported, NotPermitted where it cannot be done here at all."""
         order_of = {order.connection.cookie: order for order in orders}  # a dump may list a socket twice
-        wishes = {id(order.wish): order.wish for order in orders}  # to hash them would cost more than all the rest
+        unique = list(order_of.values())
 
-        def answer(asked: tuple[int, Armed | None, bool, bool], before: SocketKeepalive, system: Keepalive) -> Choice:
-            wish, armed, by_hand, again = asked
-            return settle_order(before, system, wishes[wish], armed, by_hand=by_hand, again=again)
+        def choose(row: int, found: Found) -> Choice:
+            return settle(found, unique[row].request(earlier))
 
-        questions = [
-            (id(order.wish), earlier.get(cookie), order.by_hand, order.again) for cookie, order in order_of.items()
-        ]
-        return self._each([order.connection for order in order_of.values()], questions, answer, keep, Fate.ARMED)
+        connections = [order.connection for order in unique]
+        return self._each(_Task(connections, keys(unique, earlier), choose, keep, Fate.ARMED, OPEN))
 
     def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
         """Put back what stood there before, where nobody has set it since."""
-        wanted = {connection.cookie: connection for connection in connections}
+        wanted = list({connection.cookie: connection for connection in connections}.values())
 
-        def answer(armed: Armed, before: SocketKeepalive, _: Keepalive) -> Choice:
-            return settle_back(before, armed)
+        def choose(row: int, found: Found) -> Choice:
+            back = settle_back(found, earlier[wanted[row].cookie])
+            return back if isinstance(back, Fate) else Armed(found.stands, back)
 
-        questions = [earlier[cookie] for cookie in wanted]
-        return self._each(list(wanted.values()), questions, answer, lambda _: None, Fate.DISARMED)
+        armed = [id(earlier[connection.cookie]) for connection in wanted]
+        return self._each(_Task(wanted, armed, choose, lambda _: None, Fate.DISARMED, WITH_HOLDER))
 
     def close(self) -> None:
         """Take it out of the kernel."""
@@ -76,31 +96,24 @@ class BpfArmer:
             self._object.close()
         self._object, self._slots = None, np.empty(0, SLOT)
 
-    def _each(
-        self,
-        connections: Sequence[Connection],
-        questions: Sequence[Question],
-        answer: Answer[Question],
-        keep: Keep,
-        success: Fate,
-    ) -> list[Arming]:
-        """In batches: of each connection, what the answer to its question brought about."""
+    def _each(self, task: _Task) -> list[Arming]:
+        """In batches: what became of each connection."""
         programs = self.load()
         armings: list[Arming] = []
-        for start in range(0, len(connections), MOST):
-            batch = _Batch(connections[start : start + MOST], self._slots)
+        for start in range(0, len(task.connections), MOST):
+            batch = _Batch(task, start, self._slots)
             cookies = np.array(batch.cookies, np.uint64)
             programs.put_all(WANTED, cookies, np.arange(len(cookies), dtype=np.uint32))
             try:
                 self._pass(batch.netns)
-                record = batch.decide(questions[start : start + MOST], answer)
-                keep(record)
+                record = batch.decide()
+                task.keep(record)
                 if record:
                     batch.prepare()
                     self._pass(batch.netns)
             finally:
                 programs.drop_all(WANTED, cookies)
-            armings += batch.tell(success)
+            armings += batch.tell()
         return armings
 
     def load(self) -> libbpf.Object:
@@ -136,63 +149,65 @@ class BpfArmer:
 
 
 class _Batch:
-    """Some connections, each with the slot of its row."""
+    """Some of a task's connections, each with the slot of its row."""
 
-    def __init__(self, connections: Sequence[Connection], slots: Column) -> None:
-        self._connections = connections
-        self._slots = slots[: len(connections)]
+    def __init__(self, task: _Task, start: int, slots: Column) -> None:
+        self._task = task
+        self._start = start
+        self._connections = task.connections[start : start + MOST]
+        self._slots = slots[: len(self._connections)]
         self._slots["state"] = LOOK
-        self._chosen: list[tuple[Indices, Armed]] = []
+        self._slots["states"] = task.states
+        self._chosen: list[tuple[Indices, SocketKeepalive, Armed]] = []
         self._armings: list[Arming] = []
-        self.cookies = [connection.cookie for connection in connections]
-        self.netns = {connection.netns for connection in connections}
+        self.cookies = [connection.cookie for connection in self._connections]
+        self.netns = {connection.netns for connection in self._connections}
 
-    def decide(self, questions: Sequence[Question], answer: Answer[Question]) -> dict[int, Armed]:
-        """What the answers are to what was found, by cookie, of those that are to be set."""
+    def decide(self) -> dict[int, Armed]:
+        """How they are to be set, by cookie, given what was found."""
         record: dict[int, Armed] = {}
-        for question, rows in self._alike(questions):
+        for rows in self._alike():
             slot = self._slots[rows[0]]
             if slot["state"] == LOOK:
                 self._tell(rows, Fate.GONE)
                 continue
-            before, system = _keepalive(slot["stands"]), _keepalive(slot["system"])
-            after = answer(question, before, system.times)
-            if isinstance(after, Fate):
-                self._tell(rows, after, before, before)
+            stands, system = _keepalive(slot["stands"]), _keepalive(slot["system"]).times
+            choice = self._task.choose(self._start + rows[0], Found(stands, Own(int(slot["inherited"])), system))
+            if isinstance(choice, Fate):
+                self._tell(rows, choice, stands, stands)
             else:
-                armed = Armed(before, after)
-                record.update(dict.fromkeys([self.cookies[row] for row in rows], armed))
-                self._chosen.append((np.array(rows), armed))
+                record.update(dict.fromkeys([self.cookies[row] for row in rows], choice))
+                self._chosen.append((np.array(rows), stands, choice))
         return record
 
     def prepare(self) -> None:
         """Have the next pass set these."""
-        for rows, armed in self._chosen:
+        for rows, _, armed in self._chosen:
             self._slots["after"][rows] = *armed.after.times, armed.after.on
             self._slots["state"][rows] = SET
 
-    def tell(self, success: Fate) -> list[Arming]:
+    def tell(self) -> list[Arming]:
         """What became of all of them."""
-        for rows, armed in self._chosen:
+        for rows, stood, armed in self._chosen:
             done = self._slots["state"][rows] == DONE
-            self._tell(rows[done].tolist(), success, armed.before, armed.after)
+            self._tell(rows[done].tolist(), self._task.success, stood, armed.after)
             for row in rows[~done].tolist():
                 slot = self._slots[row]
-                self._tell([row], UNSET[int(slot["state"])], armed.before, _keepalive(slot["stands"]))
+                self._tell([row], UNSET[int(slot["state"])], stood, _keepalive(slot["stands"]))
         return self._armings
 
     def _tell(self, rows: Sequence[int], fate: Fate, *known: SocketKeepalive) -> None:
         if rows:
             self._armings.append(Arming(tuple([self._connections[row] for row in rows]), fate, *known))
 
-    def _alike(self, questions: Sequence[Question]) -> Iterable[tuple[Question, list[int]]]:
-        """Rows with the same question in which the same was found."""
-        found = np.column_stack([self._slots[name] for name in ("state", "stands", "system")])
+    def _alike(self) -> Iterable[list[int]]:
+        """Rows with the same key in which the same was found."""
+        found = np.column_stack([self._slots[name] for name in ("state", "inherited", "stands", "system")])
         kinds = found.view(f"V{found.strides[0]}")[:, 0].tolist()
-        rows: dict[tuple[Question, bytes], list[int]] = defaultdict(list)
-        for row, kind in enumerate(zip(questions, kinds, strict=True)):
+        rows: dict[tuple[Hashable, bytes], list[int]] = defaultdict(list)
+        for row, kind in enumerate(zip(self._task.keys[self._start :], kinds, strict=False)):
             rows[kind].append(row)
-        return ((question, alike) for (question, _), alike in rows.items())
+        return rows.values()
 
 
 def _keepalive(numbers: Column) -> SocketKeepalive:

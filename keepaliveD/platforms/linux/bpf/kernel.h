@@ -198,6 +198,9 @@ enum sock_flags { SOCK_KEEPOPEN = 3 };
 
 #pragma clang attribute pop
 
+/* states in which packets may still flow */
+#define STATES (1 << TCP_ESTABLISHED | 1 << TCP_FIN_WAIT1 | 1 << TCP_FIN_WAIT2 | 1 << TCP_CLOSE_WAIT)
+
 /* constants that have been the same for ever */
 enum {
 	AF_INET = 2,

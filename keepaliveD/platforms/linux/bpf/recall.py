@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keepaliveD.model import Armed, Keepalive, SocketKeepalive
+from keepaliveD.model import Armed, Keepalive, Own, SocketKeepalive
 from keepaliveD.platforms.linux.bpf import iterator, libbpf
 from keepaliveD.sockets import Column
 
@@ -41,7 +41,7 @@ class Recalled(Mapping[int, Armed]):
         if place == len(self._found) or self._found["cookie"][place] != cookie:
             raise KeyError(cookie)
         record = self._found[place]
-        return Armed(_keepalive(record["before"]), _keepalive(record["after"]))
+        return Armed(_keepalive(record["before"]), _keepalive(record["after"]), Own(int(record["inherited"])))
 
     def __iter__(self) -> Iterator[int]:
         """Each cookie."""

@@ -9,8 +9,6 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
-#define STATES (1 << TCP_ESTABLISHED | 1 << TCP_FIN_WAIT1 | 1 << TCP_FIN_WAIT2 | 1 << TCP_CLOSE_WAIT)
-
 enum { TIMER_OFF, TIMER_RETRANSMIT, TIMER_KEEPALIVE, TIMER_ZERO_WINDOW = 4 };
 enum { SWITCH_OFF = 1, SWITCH_ON = 2 };
 enum { OWN_IDLE = 1, OWN_INTERVAL = 2, OWN_PROBES = 4 };

@@ -18,6 +18,8 @@ const volatile struct {
 
 enum { IPPROTO_TCP = 6, TCP_KEEPIDLE = 4, TCP_KEEPINTVL = 5, TCP_KEEPCNT = 6 };
 
+enum { FOLLOWS_IDLE = 1, FOLLOWS_INTERVAL = 2, FOLLOWS_PROBES = 4 }; /* model.Own */
+
 struct settings {
 	__s32 idle; /* seconds */
 	__s32 interval;
@@ -60,4 +62,11 @@ static __always_inline struct settings settings_of(const struct tcp_sock *tp, co
 		stands.probes = tp->keepalive_probes;
 	stands.on = sk->__sk_common.skc_flags >> SOCK_KEEPOPEN & 1;
 	return stands;
+}
+
+/* 0 stands for the namespace's value: keepalive_time_when and its like, include/net/tcp.h */
+static __always_inline __u8 inherited_by(const struct tcp_sock *tp)
+{
+	return (tp->keepalive_time ? 0 : FOLLOWS_IDLE) | (tp->keepalive_intvl ? 0 : FOLLOWS_INTERVAL) |
+	       (tp->keepalive_probes ? 0 : FOLLOWS_PROBES);
 }
