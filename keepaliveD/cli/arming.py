@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fnmatch
 import ipaddress
+import os
 import socket
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from keepaliveD import duration, entries
 from keepaliveD.cli import arguments
 from keepaliveD.cli.running import running
 from keepaliveD.config import Config, load
-from keepaliveD.errors import Misuse, NoInput, NotPermitted
-from keepaliveD.model import FOREVER, MAX_IDLE, MAX_PROBES, ArmAction, ArmRule, Connection, Fate, Outcome
+from keepaliveD.errors import KernelError, Misuse, NoInput, NotPermitted, Unsupported
+from keepaliveD.journal import JournaldLog, Log
+from keepaliveD.model import FOREVER, MAX_IDLE, MAX_PROBES, NONE_UNSEEN, ArmAction, ArmRule, Connection, Fate, Outcome
 from keepaliveD.model import Path as NetworkPath
 from keepaliveD.perform import Performer, take_over
 from keepaliveD.platforms import detect
@@ -25,8 +29,10 @@ from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.arming import by_hand
 from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.judge import Judgement, judge
+from keepaliveD.text import printable
 
 AUTO = "auto"
+NOBODY_LOGGED_IN = 2**32 - 1  # loginuid, proc(5)
 MAX_PID = 4194304  # pid_max, proc(5)
 MAX_PORT = 65535
 ANYWHERE = [NetworkPath("default", FOREVER, "")]  # what was armed is put back wherever it leads
@@ -41,7 +47,11 @@ def add_arm(command: argparse.ArgumentParser) -> None:
         "--unit", metavar="UNIT", help="all connections of this systemd unit, or of those that match a pattern"
     )
     command.add_argument(
-        "--idle", metavar="TIME", type=_idle, help="quiet time before the first probe; auto is the longest that fits"
+        "--idle",
+        metavar="TIME",
+        type=_idle,
+        default=AUTO,
+        help="quiet time before the first probe (default: auto, the longest that fits the path)",
     )
     command.add_argument("--interval", metavar="TIME", type=_seconds, help="between probes that nobody answers")
     command.add_argument("--probes", metavar="NUMBER", type=_probes, help="how many of them end a connection")
@@ -89,22 +99,35 @@ def arm_connections(options: argparse.Namespace, root: Path) -> None:
     records = None if options.dry_run else arguments.records(options, platform)
     performer = Performer(platform, records)
     rule = _rule(options, config)
-    if not _tell(performer.perform(action) for action in by_hand(look, [one.cookie for one in chosen], rule)):
-        print("nothing armed: they have it already, or were closed meanwhile")
+    said = Report(log=not options.dry_run)
+    for action in by_hand(look, [one.cookie for one in chosen], rule):
+        said.tell(performer.perform(action))
+    if not said.entries:
+        print("nothing armed: already set, or closed meanwhile")
+    said.leave()
 
 
 def disarm_connections(options: argparse.Namespace, root: Path) -> None:
     """Put back what stood in all sockets that were armed, by hand, by a daemon, or at connect."""
     platform = detect(root=root)
     records = arguments.records(options, platform)
-    said = _end_at_connect(platform, beside_daemon=bool(running(options.state_dir, root)))
+    at_connect = _end_at_connect(platform, beside_daemon=bool(running(options.state_dir, root)))
     look = _look(platform, ANYWHERE, with_interfaces=False)
     take_over(platform.at_connect, records.arming)
+    armed = records.arming.armed()
     disarmed = Performer(platform, records).disarm(look)
-    if said:
-        print(said)
-    if not _tell([disarmed]) and not said:
+    if at_connect:
+        print(at_connect)
+    said = Report()
+    said.tell(disarmed)
+    if damaged := records.arming.damaged:
+        print(f"warning: {damaged} lines of the record are damaged; their sockets stay as they are", file=sys.stderr)
+    whole = look.table.complete and look.table.unseen == NONE_UNSEEN
+    if not whole and (missing := armed.keys() - set(look.table.sockets["cookie"].tolist())):
+        print(f"warning: {len(missing)} armed sockets not found: closed, or in what cannot be read", file=sys.stderr)
+    if not (said.entries or at_connect):
         print("nothing to disarm")
+    said.leave()
 
 
 def _end_at_connect(platform: Platform, *, beside_daemon: bool) -> str:
@@ -190,7 +213,7 @@ def _as_shown(address: str) -> str:
 def _rule(options: argparse.Namespace, config: Config) -> ArmRule:
     """What was asked for; what was not, as in the configuration."""
     keepalive = config.keepalive
-    idle = options.idle or keepalive.idle
+    idle = options.idle
     interval = options.interval or keepalive.interval
     if isinstance(idle, int) and interval > idle:
         raise Misuse(f"an interval of {interval}s is longer than the idle time, {idle}s; write at most that")
@@ -203,18 +226,61 @@ def _rule(options: argparse.Namespace, config: Config) -> ArmRule:
     )
 
 
-def _tell(outcomes: Iterable[Outcome]) -> bool:
-    """Print what was done; false where nothing was. Raises what was refused, when all is told."""
-    said = False
-    missed = 0
-    for outcome in outcomes:
+class Report:
+    """What is printed and logged of what was done by hand, and with which status it ends."""
+
+    def __init__(self, *, log: bool = True) -> None:
+        self.entries = 0
+        self._log = open_journal() if log else None
+        self._fates: Counter[Fate] = Counter()
+
+    def tell(self, outcome: Outcome) -> None:
+        """Print and log it. Raises what was refused."""
         if outcome.refused:
             raise outcome.refused
         for entry in entries.of(outcome):
-            print(entry.message, file=sys.stderr if entry.priority <= entries.WARNING else sys.stdout)
-            said = True
-        forbidden = (each for each in outcome.armings if each.fate in (Fate.NOT_PERMITTED, Fate.OTHER_USER_NAMESPACE))
-        missed += sum(len(each.connections) for each in forbidden)
-    if missed:
-        raise NotPermitted(f"{missed} connections could not be armed; run as root, or with CAP_SYS_PTRACE")
-    return said
+            print(printable(entry.message), file=sys.stderr if entry.priority <= entries.WARNING else sys.stdout)
+            if self._log:
+                self._log(entries.by_hand(entry, _who()))
+            self.entries += 1
+        for arming in outcome.armings:
+            self._fates[arming.fate] += len(arming.connections)
+
+    def leave(self) -> None:
+        """Raise the reason where what was asked for could not be done."""
+        not_permitted = self._fates[Fate.NOT_PERMITTED] + self._fates[Fate.OTHER_USER_NAMESPACE]
+        if not_permitted:
+            raise self._not_permitted(not_permitted)
+        if failed := self._fates[Fate.FAILED]:
+            raise KernelError(f"{_connections(failed)} failed: the kernel refused")
+        if any(self._fates[fate] for fate in (Fate.ARMED, Fate.DISARMED, Fate.WOULD, Fate.ENOUGH)):
+            return
+        if too_long := self._fates[Fate.TOO_LONG]:
+            raise Misuse(f"{_connections(too_long)} not armed: too long for the path")
+        if unseen := self._fates[Fate.UNSEEN]:
+            raise self._not_permitted(unseen)
+        if unheld := self._fates[Fate.UNHELD]:
+            raise NoInput(f"{_connections(unheld)} left: owner not found")
+
+    def _not_permitted(self, count: int) -> NotPermitted:
+        return NotPermitted(f"{_connections(count)} not permitted; run as root, or with CAP_SYS_PTRACE")
+
+
+def _connections(count: int) -> str:
+    return f"{count} connection{'' if count == 1 else 's'}"
+
+
+def open_journal() -> Log | None:
+    """The log of the system, where it has systemd's journal."""
+    with contextlib.suppress(Unsupported):
+        return JournaldLog()
+    return None
+
+
+def _who() -> int:
+    """Who has logged in, also before sudo(8) or su(1); a uid."""
+    with contextlib.suppress(OSError, ValueError):
+        uid = int(Path("/proc/self/loginuid").read_text(encoding="ascii"))
+        if uid != NOBODY_LOGGED_IN:
+            return uid
+    return os.getuid()

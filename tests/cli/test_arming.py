@@ -13,8 +13,9 @@ import pytest
 from keepaliveD.cli import arming as command
 from keepaliveD.cli.ctl import main
 from keepaliveD.config import files
+from keepaliveD.entries import Entry
 from keepaliveD.errors import NoInput, Unsupported
-from keepaliveD.model import Armed, Connection, Fate, Keepalive, Owner, SocketKeepalive
+from keepaliveD.model import Armed, Connection, Fate, Keepalive, Owner, SocketKeepalive, Unseen
 from keepaliveD.platforms.base import Platform
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.settings import SettingsRecord
@@ -68,6 +69,7 @@ class Desk:
     armer: FakeArmer = dataclasses.field(default_factory=FakeArmer)
     at_connect: FakeAtConnect = dataclasses.field(default_factory=FakeAtConnect)
     watcher: FakeWatcher = dataclasses.field(default_factory=lambda: FakeWatcher(lambda _: SOCKETS))
+    journal: list[Entry] = dataclasses.field(default_factory=list)
 
     @property
     def record(self) -> ArmingRecord:
@@ -101,6 +103,7 @@ class Desk:
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Desk:
     desk = Desk(tmp_path, capsys)
     monkeypatch.setattr(command, "detect", desk.platform)
+    monkeypatch.setattr(command, "open_journal", lambda: desk.journal.append)
     monkeypatch.setattr(files, "DEFAULT_FILE", tmp_path / "nothing-installed/config.toml")
     return desk
 
@@ -158,7 +161,10 @@ def test_a_unit_may_be_a_pattern(desk: Desk, pattern: str, cookies: list[int]) -
         (["10.20.0.9:ssh"], "10.20.0.9:ssh: neither a process id nor HOST:PORT"),
         (["[fd00::9]"], "[fd00::9]: neither a process id nor HOST:PORT"),
         ([""], ": neither a process id nor HOST:PORT"),
-        (["77", "--interval", "3min 1s"], "an interval of 181s is longer than the idle time, 180s; write at most that"),
+        (
+            ["77", "--idle", "3min", "--interval", "3min 1s"],
+            "an interval of 181s is longer than the idle time, 180s; write at most that",
+        ),
         (["77", "--idle", "10s"], "an interval of 20s is longer than the idle time, 10s; write at most that"),
     ],
 )
@@ -238,7 +244,7 @@ def test_what_was_armed_is_said_and_on_record(desk: Desk) -> None:
     assert (status, err) == (0, [])
     assert out == [
         "program[71] (amanda@backup.service) 10.0.0.1:40001 -> 10.20.0.9:22: armed by hand: "
-        "idle 180s, interval 20s, probes 31 (before: off), "
+        "idle 193s, interval 20s, probes 31 (before: off), "
         "because no packet was due, and path default forgets it in 3min 50s"
     ]
     assert sorted(desk.record.armed()) == [1]
@@ -249,7 +255,7 @@ def test_what_was_armed_is_said_and_on_record(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("words", "times"),
     [
-        ([], Keepalive(180, 20, 31)),
+        ([], Keepalive(193, 20, 31)),
         (["--idle", "1min"], Keepalive(60, 20, 31)),
         (["--idle", "1min", "--interval", "5s", "--probes", "3"], Keepalive(60, 5, 3)),
         (["--idle", "auto"], Keepalive(193, 20, 31)),
@@ -264,13 +270,13 @@ def test_times_are_those_asked_for_or_the_configurations(desk: Desk, words: list
 def test_the_configuration_may_be_another(desk: Desk) -> None:
     (desk.directory / "c.toml").write_text('[keepalive]\nidle = "90s"\ninterval = "9s"\nprobes = 4\n')
     desk.armed("10.20.0.9:22", "--config", str(desk.directory / "c.toml"))
-    assert [order.wish.times for order in desk.armer.orders] == [Keepalive(90, 9, 4)]
+    assert [order.wish.times for order in desk.armer.orders] == [Keepalive(204, 9, 4)]
 
 
 def test_a_dry_run_says_what_it_would_and_touches_nothing(desk: Desk) -> None:
     status, out, err = desk.types("arm", "77", "--dry-run")
     assert (status, err, len(out)) == (0, [], 2)
-    assert all(": would be armed by hand: idle 180s" in line for line in out)
+    assert all(": would be armed by hand: idle 193s" in line for line in out)
     assert desk.armer.orders == []
     assert not (desk.directory / "state").exists()
 
@@ -280,7 +286,63 @@ def test_what_was_not_permitted_is_said_and_status_77(desk: Desk) -> None:
     status, out, err = desk.types("arm", "77")
     assert (status, out) == (77, [])
     assert len(err) == 3
-    assert err[-1] == "keepalivectl: 2 connections could not be armed; run as root, or with CAP_SYS_PTRACE"
+    assert err[-1] == "keepalivectl: 2 connections not permitted; run as root, or with CAP_SYS_PTRACE"
+
+
+@pytest.mark.parametrize(
+    ("fate", "status", "said"),
+    [
+        (Fate.FAILED, 71, "2 connections failed: the kernel refused"),
+        (Fate.UNHELD, 66, "2 connections left: owner not found"),
+        (Fate.UNSEEN, 77, "2 connections not permitted; run as root, or with CAP_SYS_PTRACE"),
+        (Fate.TOO_LONG, 64, "2 connections not armed: too long for the path"),
+    ],
+)
+def test_where_nothing_was_armed_though_it_was_asked_for_the_status_says_why(
+    desk: Desk, fate: Fate, status: int, said: str
+) -> None:
+    desk.armer.fate = fate
+    left, out, err = desk.types("arm", "77")
+    assert (left, out) == (status, [])
+    assert len(err) == 3
+    assert err[-1] == f"keepalivectl: {said}"
+
+
+def test_by_default_the_times_suit_the_path(desk: Desk) -> None:
+    """Also where it forgets sooner than the configured 180 s."""
+    (desk.directory / "c.toml").write_text('[[path]]\nname = "near"\nnetworks = ["10.20.0.0/16"]\ntimeout = "90s"\n')
+    desk.armed("10.20.0.9:22", "--config", str(desk.directory / "c.toml"))
+    assert [order.wish.times for order in desk.armer.orders] == [Keepalive(59, 20, 31)]
+
+
+def test_what_is_done_by_hand_is_in_the_journal_too(desk: Desk) -> None:
+    """Who asks next week why a socket has keepalive finds it there, and by whom."""
+    desk.types("arm", "10.20.0.9:22")
+    desk.watcher.closed = 0
+    desk.types("disarm")
+    assert [entry.event for entry in desk.journal] == ["armed", "disarmed"]
+    assert {entry.fields["KEEPALIVE_RULE"] for entry in desk.journal} == {"hand"}
+    assert {entry.fields["KEEPALIVE_BY_UID"] for entry in desk.journal} <= {os.getuid(), command._who()}
+
+
+def test_a_dry_run_is_not_in_the_journal(desk: Desk) -> None:
+    desk.types("arm", "77", "--dry-run")
+    assert desk.journal == []
+
+
+def test_without_the_journal_it_is_done_all_the_same(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "open_journal", lambda: None)
+    assert desk.types("arm", "10.20.0.9:22")[0] == 0
+
+
+def test_a_damaged_record_is_said_to_be(desk: Desk) -> None:
+    """What it does not say cannot be put back."""
+    desk.record.keep({1: Armed(OFF, ON)})
+    with open(desk.directory / "state/armed", "a") as file:
+        file.write("4 0 7200 75 9 1 180 20 31 0 12345678\n")
+    status, out, (warning,) = desk.types("disarm")
+    assert (status, len(out)) == (0, 1)
+    assert warning == "warning: 1 lines of the record are damaged; their sockets stay as they are"
 
 
 def test_where_it_cannot_be_done_at_all_is_one_line(desk: Desk) -> None:
@@ -308,6 +370,19 @@ def test_disarm_puts_back_what_is_on_record_and_says_so(desk: Desk) -> None:
         "disarmed: off (before: idle 180s, interval 20s, probes 31)"
     ] * 2
     assert desk.record.armed() == {}
+
+
+def test_of_what_cannot_be_read_it_is_said_that_it_was_not_found(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket on record may be in a namespace that this user may not enter, and is armed still."""
+    really = desk.watcher.snapshot
+    monkeypatch.setattr(
+        desk.watcher, "snapshot", lambda now: dataclasses.replace(really(now), unseen=Unseen(forbidden=1))
+    )
+    desk.record.keep(dict.fromkeys((1, 99), Armed(OFF, ON)))
+    status, out, err = desk.types("disarm")
+    assert (status, len(out)) == (0, 1)
+    assert err == ["warning: 1 armed sockets not found: closed, or in what cannot be read"]
+    assert sorted(desk.record.armed()) == [99]
 
 
 @pytest.mark.parametrize("recorded", [{}, {99: Armed(OFF, ON)}])

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from socket import (
+    AF_UNIX,
     IPPROTO_TCP,
     SHUT_WR,
     SO_KEEPALIVE,
+    SOCK_DGRAM,
     SOL_SOCKET,
     TCP_KEEPCNT,
     TCP_KEEPIDLE,
@@ -23,6 +25,7 @@ from socket import (
 
 import pytest
 
+from keepaliveD.entries import MESSAGE_IDS
 from keepaliveD.sockets import TcpState
 from tests.kernel.loopback import A_FEW_SCANS, BARE, Host, Settings, forgetful, near_end, settings
 from tests.kernel.processes import CTL, SOON, TUNED, Daemon
@@ -192,6 +195,45 @@ def test_an_idle_time_that_is_too_long_for_the_path_is_not_set_and_not_called_ar
         assert len(daemon.heard("unarmed", **near_end(asked))) == 1
         daemon.stop()
     assert settings(asked) == BARE._replace(on=True), "it follows the system's settings again"
+
+
+def test_who_may_not_arm_arms_nothing_and_is_told_so_by_the_status(tmp_path: Path) -> None:
+    """Root without a capability; 77 is EX_NOPERM."""
+    with Host(tmp_path) as host:
+        sock = host.connection()
+        peer = "{}:{}".format(*sock.getpeername())
+        state = f"--state-dir={tmp_path / 'state'}"
+        done = host.namespace.run("setpriv", "--bounding-set=-all", *CTL, "arm", peer, state)
+        assert (done.returncode, done.stdout) == (77, ""), done
+        assert "not permitted" in done.stderr
+        assert settings(sock) == BARE
+
+
+JOURNAL = """
+mount -t tmpfs none /run
+mkdir -p /run/systemd/journal
+ln -s "$1" /run/systemd/journal/socket
+shift
+exec "$@"
+"""
+
+
+def test_what_is_armed_and_disarmed_by_hand_is_in_the_journal(tmp_path: Path) -> None:
+    """With all fields, the user and the rule "hand" among them."""
+    with Host(tmp_path) as host, socket(AF_UNIX, SOCK_DGRAM) as journal:
+        journal.bind(str(tmp_path / "journal"))
+        journal.settimeout(SOON)
+        sock = host.connection()
+        inside = ("unshare", "--mount", "sh", "-euc", JOURNAL, "sh", str(tmp_path / "journal"))
+        state = f"--state-dir={tmp_path / 'state'}"
+        for words, event in ((("arm", "{}:{}".format(*sock.getpeername())), "armed"), (("disarm",), "disarmed")):
+            done = host.namespace.run(*inside, *CTL, *words, state)
+            assert (done.returncode, done.stderr) == (0, ""), done
+            for _ in ("near end", "far end"):
+                fields = journal.recv(65536).decode().splitlines()
+                assert f"MESSAGE_ID={MESSAGE_IDS[event]}" in fields
+                assert "KEEPALIVE_RULE=hand" in fields
+                assert any(field.startswith("KEEPALIVE_BY_UID=") for field in fields)
 
 
 def test_a_moment_without_descriptors_is_no_choice_of_anybodys(tmp_path: Path) -> None:
