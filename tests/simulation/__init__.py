@@ -1,0 +1,1 @@
+"""The decider in a world without a kernel: everything follows from one seed."""

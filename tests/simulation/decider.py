@@ -1,0 +1,69 @@
+"""All that the simulation knows of the decider, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from keepaliveD.model import Arm, Arming, Outcome, Report, Verdict
+from keepaliveD.policy.engine import Engine, Rules
+from keepaliveD.policy.sysctls import OnDrift
+from keepaliveD.sockets import Column, SocketTable
+from tests.simulation.world import World
+
+Armer = Callable[[Arm], tuple[Arming, ...]]
+CERTAIN = 8  # added to a verdict that is certain
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What was logged of one connection."""
+
+    cookie: int
+    verdict: Verdict
+    certain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What one scan led to. `verdict` follows `cookie`, with CERTAIN added where it is."""
+
+    cookie: Column
+    verdict: Column
+    words: tuple[Word, ...]
+    armings: tuple[Arming, ...]
+    look_at: float | None  # when the decider wants its next scan, if before the interval has passed
+
+
+class Decides(Protocol):
+    """Whatever judges tables."""
+
+    def scan(self, table: SocketTable, arm: Armer) -> Said:
+        """Judge one."""
+
+
+class Decider:
+    """The real one, driven as keepaliveD/daemon.py drives it."""
+
+    def __init__(self, world: World) -> None:
+        self._engine = Engine(Rules({}, OnDrift.WARN, world.paths, (), world.warn_before, world.arm))
+
+    def scan(self, table: SocketTable, arm: Armer) -> Said:
+        """Hand it one table, and carry out what it asks for."""
+        judgement, actions = self._engine.observe(table, {})
+        words: list[Word] = []
+        done: list[Arming] = []
+        for action in actions:
+            if self._engine.given_up(action):
+                continue
+            armings = arm(action) if isinstance(action, Arm) else ()
+            done += armings
+            self._engine.record(Outcome(action, armings=armings))
+            if isinstance(action, Report):
+                words += [Word(one.cookie, one.verdict, one.confirmed) for one in action.connections]
+        outlook = judgement.forecast
+        verdict = outlook.verdict + np.uint8(CERTAIN) * outlook.confirmed
+        return Said(judgement.table.sockets["cookie"], verdict, tuple(words), tuple(done), None)

@@ -1,0 +1,328 @@
+"""What was said, held against what happened."""
+
+from __future__ import annotations
+
+import bisect
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from keepaliveD.model import AT_RISK, Verdict
+from tests.simulation.connection import Connection
+from tests.simulation.decider import CERTAIN, Word
+from tests.simulation.kernel import NEVER, Kind
+from tests.simulation.path import IN
+from tests.simulation.run import Run
+from tests.simulation.world import plan
+
+SLACK = 8 / 63  # by which a timer may be late: a level of the wheel begins at 63 grains of the one below
+TICKS = 0.012  # seconds: three jiffies
+IN_TIME = 0.1  # seconds before the cut at which arming still helps: the probe has to get there
+
+NO_ANSWER = ("keepalive got no answer", "data was not acknowledged")  # why a kernel gives up
+
+
+class Wrong(enum.Enum):
+    """Kinds of what may be wrong. The first ones are the invariants."""
+
+    SAFE_AT_DEATH = "safe (certain) at death"
+    SAFE_AFTER = "safe (certain) after death"
+    CUT_THEN_PACKET = "cut (certain), a packet passed later"
+    CUT_LOGGED_THEN_PACKET = "cut logged as certain, a packet passed later"
+    CUT_EARLY = "cut (certain) before the cut, no packet passed later"
+    NEVER_CUT = "dead, never judged cut"
+    UNWARNED = "foreseeable death, no warning in time"
+    FLIPS = "warned and taken back more than once, no fact changed"
+    ARMED_DIED = "armed in time, forgotten all the same"
+    WEAKENED = "armed, died earlier than it would have"
+    NOTICED_LATER = "armed, a dead peer was noticed later"
+    FALSE_BARE = "bare logged, the peer's known rhythm kept it"
+    FALSE_LATE = "late logged, the probe was surely in time"
+    UNLUCKY_LATE = "(late logged, the probe came in time though it need not have)"
+    CUT_UNSEEN = "(cut (certain), too early: packets were lost on this side of the path)"
+    TURNS = "(verdict turned to safe more than once, no fact changed)"
+    UNCERTAIN_AT_DEATH = "(safe, but presumed, at death)"
+    UNWARNED_PRESUMED = "(no warning in time: it was presumed safe)"
+    TOO_QUICK = "(dead before any scan could see the cut)"
+    NOT_AS_CONFIGURED = "(safe at death, on a path that counts not every packet)"
+
+
+INVARIANTS = tuple(wrong for wrong in Wrong if not wrong.value.startswith("("))
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong with one connection, and when."""
+
+    wrong: Wrong
+    number: int
+    when: float
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One connection as truth has it. Instants are seconds."""
+
+    connection: Connection
+    gone_at: float  # the path forgot it, NEVER if it did not while it was established
+    ended_at: float  # it was no longer established here, or the simulation ended
+    tolerance: float  # seconds: what no host can know of packets on their way
+
+
+def life(connection: Connection, until: float) -> Life:
+    """Look back on it."""
+    tolerance = connection.here.rtt + TICKS
+    ended = min(connection.closed_at, until)
+    gone = connection.forgotten_at() if connection.plan.born < until else NEVER
+    return Life(connection, gone if gone < ended else NEVER, ended, tolerance)
+
+
+class Judge:
+    """Compares one run with what was said in it."""
+
+    def __init__(self, done: Run) -> None:
+        self._run = done
+        self._starts = [scan.start for scan in done.scans]
+        self._lives = [life(connection, done.world.until) for connection in done.connections]
+
+    @property
+    def deaths(self) -> int:
+        """How many were forgotten while they were watched."""
+        return sum(0 < each.gone_at < NEVER for each in self._lives)
+
+    @property
+    def lifetimes(self) -> int:
+        """How many were watched at all."""
+        return len(self._run.verdicts)
+
+    def findings(self) -> Iterator[Finding]:
+        """All that is wrong."""
+        for each in self._lives:
+            number = each.connection.plan.number
+            if number not in self._run.verdicts:
+                continue
+            for wrong, when in self._each(each):
+                yield Finding(wrong, number, when)
+
+    def _each(self, each: Life) -> Iterator[tuple[Wrong, float]]:
+        yield from self._cuts(each)
+        yield from self._words(each)
+        yield from self._arming(each)
+        if self._starts[0] < each.gone_at < NEVER:
+            if not each.connection.plan.honest:
+                if self._last(each, each.gone_at) == Verdict.SAFE | CERTAIN:
+                    yield Wrong.NOT_AS_CONFIGURED, each.gone_at
+                return
+            yield from self._death(each)
+
+    # scans
+
+    def _read(self, each: Life, scan: int) -> float:
+        """When this scan read its row."""
+        return self._starts[scan] + each.connection.plan.read_offset * self._run.world.takes
+
+    def _last(self, each: Life, before: float) -> int | None:
+        """The verdict in force then, None if there was none."""
+        said = None
+        for scan, verdict in self._run.verdicts[each.connection.plan.number]:
+            if self._read(each, scan) >= before:
+                break
+            said = verdict
+        return said
+
+    def _last_scan(self, each: Life, before: float) -> int:
+        """The last scan that read it before then, -1 if none did."""
+        scan = bisect.bisect_left(self._starts, before) - 1
+        return scan - 1 if scan >= 0 and self._read(each, scan) >= before else scan
+
+    def _seen_between(self, each: Life, start: float, end: float) -> list[int]:
+        """Scans that read it in between."""
+        first, last = bisect.bisect_left(self._starts, start - self._run.world.takes), self._last_scan(each, end)
+        born = max(start, each.connection.plan.born)
+        return [scan for scan in range(first, last + 1) if self._read(each, scan) >= born]
+
+    # cut
+
+    def _cuts(self, each: Life) -> Iterator[tuple[Wrong, float]]:
+        """No certain `cut` of what lives."""
+        number = each.connection.plan.number
+        verdicts = [scan for scan, verdict in self._run.verdicts[number] if verdict == Verdict.CUT | CERTAIN]
+        words = self._run.words.get(number, ())
+        logged = [scan for scan, word in words if word.verdict is Verdict.CUT and word.certain]
+        for early in self._early(each, verdicts):
+            if self._unseen(each, early):
+                yield Wrong.CUT_UNSEEN, early
+            else:
+                yield Wrong.CUT_THEN_PACKET if self._passed_after(each, early) else Wrong.CUT_EARLY, early
+        for early in self._early(each, logged):
+            if self._passed_after(each, early) and not self._unseen(each, early):
+                yield Wrong.CUT_LOGGED_THEN_PACKET, early
+
+    def _early(self, each: Life, scans: list[int]) -> list[float]:
+        """When the first of these scans ended that were before the cut, if any was."""
+        ends = [self._run.scans[scan].end for scan in scans]
+        return [end for end in ends if end < each.connection.forgotten_at() - each.tolerance][:1]
+
+    def _passed_after(self, each: Life, when: float) -> bool:
+        return each.connection.passed[-1][0] > when
+
+    def _unseen(self, each: Life, when: float) -> bool:
+        """Whether the firewall may have seen what was lost on this side of it."""
+        since = when - each.connection.plan.timeout - self._run.world.interval
+        return any(since < lost for lost in each.connection.unseen)
+
+    # death
+
+    def _death(self, each: Life) -> Iterator[tuple[Wrong, float]]:
+        connection, gone = each.connection, each.gone_at
+        after = self._seen_between(each, gone + each.tolerance, each.ended_at)
+        unforeseen = self._disturbed(connection, gone)
+        last = self._last(each, gone)
+        if last == Verdict.SAFE | CERTAIN and not unforeseen and not self._spoke_since(each, gone):
+            yield Wrong.SAFE_AT_DEATH, gone
+        elif last == Verdict.SAFE:
+            yield Wrong.UNCERTAIN_AT_DEATH, gone
+        if after:
+            verdicts = [self._last(each, self._read(each, scan) + 1e-9) for scan in after]
+            if not any(verdict is not None and verdict & ~CERTAIN == Verdict.CUT for verdict in verdicts):
+                yield Wrong.NEVER_CUT, gone
+            if verdicts[-1] == Verdict.SAFE | CERTAIN:
+                yield Wrong.SAFE_AFTER, self._read(each, after[-1])
+        else:
+            yield Wrong.TOO_QUICK, gone
+        if not unforeseen and not connection.peer.vanished:
+            yield from self._warning(each)
+
+    def _disturbed(self, connection: Connection, gone: float) -> bool:
+        """Whether something that nobody could foresee had a part in it."""
+        world, timeout = self._run.world, connection.plan.timeout
+        unseen = [*connection.disturbed, *(edge for gap in world.asleep for edge in gap)]
+        seen = [*connection.changed, *(each.since for each in world.sysctls)]
+        return any(gone - 3 * (timeout + world.interval) <= when <= gone for when in unseen) or any(
+            gone - timeout - 2 * world.interval <= when <= gone for when in seen
+        )
+
+    def _spoke_since(self, each: Life, gone: float) -> bool:
+        """Whether a program spoke after the last scan that could have seen it: the verdict was of another silence."""
+        scan = self._last_scan(each, gone)
+        data = each.connection.data_at
+        return bool(data) and scan >= 0 and data[-1] > self._read(each, scan) - each.tolerance
+
+    def _warning(self, each: Life) -> Iterator[tuple[Wrong, float]]:
+        """At least min(warn_before, T/2) less one interval before each death that was foreseeable."""
+        world, gone = self._run.world, each.gone_at
+        lead = min(world.warn_before, each.connection.plan.timeout / 2)
+        longest = world.interval + world.jitter + 2 * world.takes
+        start = gone - lead + each.tolerance
+        in_time = self._seen_between(each, start, gone - lead + longest)
+        scans = in_time or self._seen_between(each, start, gone)[:1]
+        if not scans or self._read(each, scans[-1]) >= gone - each.tolerance:
+            return
+        number = each.connection.plan.number
+        words = [word for scan, word in self._run.words.get(number, ()) if scan <= scans[-1]]
+        armed = any(one.when <= self._run.scans[scans[-1]].end + IN_TIME for one in self._run.armed.get(number, ()))
+        if not armed and not (words and words[-1].verdict in AT_RISK):
+            presumed = self._last(each, self._read(each, scans[-1]) + 1e-9) == Verdict.SAFE
+            yield Wrong.UNWARNED_PRESUMED if presumed else Wrong.UNWARNED, gone
+
+    # what was logged
+
+    def _words(self, each: Life) -> Iterator[tuple[Wrong, float]]:
+        words = self._run.words.get(each.connection.plan.number, ())
+        said: set[Wrong] = set()
+        for scan, word in words:
+            end = self._run.scans[scan].end
+            wrong = self._false_alarm(each, scan, word)
+            if wrong and wrong not in said:
+                said.add(wrong)
+                yield wrong, end
+        yield from self._flips(each)
+
+    def _false_alarm(self, each: Life, scan: int, word: Word) -> Wrong | None:
+        connection, end = each.connection, self._run.scans[scan].end
+        if word.verdict not in (Verdict.BARE, Verdict.LATE):
+            return None
+        after = bisect.bisect_right(connection.passed, (end, Kind.FIN, IN))
+        if after >= len(connection.passed) or connection.passed[after][1] is not Kind.PROBE:
+            return None
+        before = connection.passed[after - 1][0]
+        if any(before < when < connection.passed[after][0] for when in connection.armed_at):
+            return None
+        if self._disturbed(connection, connection.passed[after][0]):
+            return None
+        ours = connection.passed[after][2] != IN
+        sure = self._sure_of_own(connection, end) if ours else self._sure_of_peer(each, end)
+        if sure:
+            return Wrong.FALSE_BARE if word.verdict is Verdict.BARE else Wrong.FALSE_LATE
+        return Wrong.UNLUCKY_LATE if word.verdict is Verdict.LATE else None
+
+    def _sure_of_own(self, connection: Connection, now: float) -> bool:
+        end = connection.here
+        timeout = connection.plan.timeout
+        return end.options.on and max(end.idle(now), end.interval(now)) * (1 + SLACK) + 1 < timeout
+
+    def _sure_of_peer(self, each: Life, now: float) -> bool:
+        """Its probes, two at least, were heard while the daemon watched, and nothing has changed since."""
+        connection = each.connection
+        first = self._run.verdicts[connection.plan.number][0][0]
+        since = max([self._read(each, first), *(when for when in connection.data_at if when < now)])
+        heard = [when for when in connection.probes_heard if since < when < now]
+        end = connection.peer
+        period = max(end.idle(now), end.interval(now)) * (1 + SLACK) + 2 * self._run.world.interval + 1
+        return len(heard) >= 2 and period < connection.plan.timeout
+
+    def _facts(self, connection: Connection) -> list[float]:
+        """Instants at which something changed, other than by a rhythm."""
+        world = self._run.world
+        facts = [*connection.data_at, *connection.disturbed, *connection.changed, *connection.armed_at]
+        facts += [edge for gap in (*world.asleep, *world.pauses) for edge in gap]
+        facts += [system.since for system in world.sysctls]
+        return sorted(facts)
+
+    def _turned(self, facts: list[float], said: list[tuple[int, Verdict]]) -> float | None:
+        """When a warning was taken back for the second time while no fact changed."""
+        at_risk, taken_back, epoch = False, 0, -1
+        for scan, verdict in said:
+            now = bisect.bisect(facts, self._run.scans[scan].end)
+            if now != epoch:
+                taken_back, epoch = 0, now
+            taken_back += at_risk and verdict not in AT_RISK
+            if taken_back > 1:
+                return self._run.scans[scan].end
+            at_risk = verdict in AT_RISK
+        return None
+
+    def _flips(self, each: Life) -> Iterator[tuple[Wrong, float]]:
+        number = each.connection.plan.number
+        facts = self._facts(each.connection)
+        words = [(scan, word.verdict) for scan, word in self._run.words.get(number, ())]
+        verdicts = [(scan, Verdict(verdict & ~CERTAIN)) for scan, verdict in self._run.verdicts[number]]
+        for wrong, said in ((Wrong.FLIPS, words), (Wrong.TURNS, verdicts)):
+            when = self._turned(facts, said)
+            if when is not None:
+                yield wrong, when
+
+    # arming
+
+    def _arming(self, each: Life) -> Iterator[tuple[Wrong, float]]:
+        armed = self._run.armed.get(each.connection.plan.number)
+        if not armed:
+            return
+        connection, first = each.connection, armed[0]
+        in_time = first.when < first.forgotten_at - IN_TIME
+        died = in_time and each.gone_at < NEVER and connection.plan.honest
+        if died and not connection.peer.vanished and not self._disturbed(connection, each.gone_at):
+            yield Wrong.ARMED_DIED, each.gone_at
+        twin = Connection(plan(self._run.world, connection.plan.number))
+        twin.advance(self._run.world.until)
+        ended = connection.here.died_at
+        killed = connection.here.why in NO_ANSWER
+        if killed and not connection.peer.vanished and self._lived_on(twin, ended):
+            yield Wrong.WEAKENED, ended
+        if twin.peer.vanished and twin.here.why in NO_ANSWER and twin.here.died_at < ended - 1:
+            yield Wrong.NOTICED_LATER, ended
+
+    def _lived_on(self, twin: Connection, died: float) -> bool:
+        """Whether both ends of the one that was not armed spoke later through the path."""
+        later = {direction for when, kind, direction in twin.passed if when > died and kind is not Kind.RESET}
+        return len(later) == 2
