@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from keepaliveD.model import Arm, Arming, Outcome, Report, Verdict
+from keepaliveD.model import FOREVER, Arm, Arming, Outcome, Report, Verdict
 from keepaliveD.policy.engine import Engine, Rules
 from keepaliveD.policy.sysctls import OnDrift
 from keepaliveD.sockets import Column, SocketTable
@@ -35,7 +35,7 @@ class Said:
     verdict: Column
     words: tuple[Word, ...]
     armings: tuple[Arming, ...]
-    look_at: float | None  # when the decider wants its next scan, if before the interval has passed
+    look_at: float = FOREVER  # when the decider wants its next scan, if before the interval has passed
 
 
 class Decides(Protocol):
@@ -53,7 +53,7 @@ class Decider:
 
     def scan(self, table: SocketTable, arm: Armer) -> Said:
         """Hand it one table, and carry out what it asks for."""
-        judgement, actions = self._engine.observe(table, {})
+        judgement, actions = self._engine.observe(table)
         words: list[Word] = []
         done: list[Arming] = []
         for action in actions:
@@ -66,4 +66,4 @@ class Decider:
                 words += [Word(one.cookie, one.verdict, one.confirmed) for one in action.connections]
         outlook = judgement.forecast
         verdict = outlook.verdict + np.uint8(CERTAIN) * outlook.confirmed
-        return Said(judgement.table.sockets["cookie"], verdict, tuple(words), tuple(done), None)
+        return Said(judgement.table.sockets["cookie"], verdict, tuple(words), tuple(done), self._engine.next_deadline)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from keepaliveD.daemon import COSTS, SHORTEST_PAUSE
 from keepaliveD.sockets import Column, SocketTable
 from tests.simulation.armer import ArmedAt, Armer
 from tests.simulation.connection import Connection
@@ -76,7 +77,7 @@ def run(
         if only is not None:
             done.shown.append((table, said))
         _remember(done, said, last)
-        when.said(end, said.look_at)
+        when.said(done.scans[-1], said.look_at)
     for connection in connections:
         connection.advance(world.until)
     done.armed = armer.armed
@@ -120,8 +121,7 @@ class Moments:
                 now = end + 0.01
         return now if now + 2 * self._world.takes < self._world.until else None
 
-    def said(self, now: float, look_at: float | None) -> None:
-        """A scan is over."""
-        self._next = now + self._world.interval
-        if look_at is not None:
-            self._next = max(now, min(self._next, look_at))
+    def said(self, scan: Scan, look_at: float) -> None:
+        """A scan is over: the next one begins as keepaliveD/daemon.py has it."""
+        earliest = scan.end + max(SHORTEST_PAUSE, COSTS * (scan.end - scan.start))
+        self._next = min(scan.end + self._world.interval, max(look_at, earliest))

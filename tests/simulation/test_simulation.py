@@ -52,7 +52,7 @@ class Always:
         cookies = table.sockets["cookie"]
         said = np.full(len(cookies), self._verdict + CERTAIN * self._certain, np.uint8)
         words = tuple(Word(cookie, self._verdict, self._certain) for cookie in cookies.tolist())
-        return Said(cookies, said, words, (), None)
+        return Said(cookies, said, words, ())
 
 
 def wrongs(verdict: Verdict, *, certain: bool) -> set[Wrong]:

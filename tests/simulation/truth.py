@@ -213,6 +213,8 @@ class Judge:
         world, gone = self._run.world, each.gone_at
         lead = min(world.warn_before, each.connection.plan.timeout / 2)
         longest = world.interval + world.jitter + 2 * world.takes
+        if lead <= longest:
+            return
         start = gone - lead + each.tolerance
         in_time = self._seen_between(each, start, gone - lead + longest)
         scans = in_time or self._seen_between(each, start, gone)[:1]
