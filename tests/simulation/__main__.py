@@ -23,10 +23,10 @@ class Tally:
         self.sizes: dict[EngineName, Counter[str]] = {engine: Counter() for engine in EngineName}
         self.stories: dict[Wrong, list[str]] = {}
 
-    def add(self, done: Run, stories: int) -> None:
-        """One run."""
+    def add(self, done: Run, stories: int, only: int | None) -> None:
+        """One run, or one connection of it."""
         judge = Judge(done)
-        findings = list(judge.findings())
+        findings = [finding for finding in judge.findings() if only is None or finding.number == only]
         self.wrong[done.engine].update(finding.wrong for finding in findings)
         self.sizes[done.engine].update(
             {
@@ -82,7 +82,7 @@ def play(tally: Tally, seed: str, options: argparse.Namespace, *, arming: bool) 
     """One world with both engines."""
     for engine in EngineName:
         drawn = world(seed, options.size, arming=arming, timeout=options.timeout, interval=options.interval)
-        tally.add(run(drawn, engine), options.stories)
+        tally.add(run(drawn, engine), options.stories, options.only)
 
 
 def main() -> int:
@@ -96,11 +96,13 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=0, help="of all paths, in seconds; else many")
     parser.add_argument("--interval", type=float, default=0, help="from scan to scan, in seconds; else many")
     parser.add_argument("--world", help="play only this one, by its seed")
+    parser.add_argument("--arming", action="store_true", help="with arming, for --world")
+    parser.add_argument("--only", type=int, help="tell all that is wrong with this connection, for --world")
     options = parser.parse_args()
     start = time.process_time()
     if options.world:
         tally = Tally()
-        play(tally, options.world, options, arming=int(options.world.rpartition("-")[2]) % 2 == 1)
+        play(tally, options.world, options, arming=options.arming)
     else:
         tally = simulate(options)
     for wrong in INVARIANTS:

@@ -40,7 +40,7 @@ def tell(done: Run, finding: Finding) -> str:
         lines.append(Line(gone, "=== THE PATH HAS FORGOTTEN IT ===", "gone"))
     head = [
         finding.wrong.value + ("" if (finding.wrong, finding.number) in found else " (not when played alone)"),
-        f"  seed {done.world.seed!r}, connection {finding.number}, {done.engine.value}, at {finding.when:.3f}",
+        f"  {done.engine.value}, at {finding.when:.3f}: script/simulate {done.world.command} --only {finding.number}",
         *_about(done.world, plan),
     ]
     chosen = [line for line in sorted(lines) if _near(line.when, finding.when, plan.timeout + done.world.interval)]

@@ -21,6 +21,7 @@ class World:
     """What all connections of a host share. Instants are seconds; the daemon starts at 0."""
 
     seed: str
+    command: str  # the options that draw it again
     size: int
     until: float
     interval: float
@@ -61,6 +62,7 @@ def world(seed: str, size: int, *, arming: bool, timeout: float = 0.0, interval:
     asleep = _gaps(rng, until, smallest, 0.15)
     return World(
         seed=seed,
+        command=_command(seed, arming, timeout, interval),
         size=size,
         until=until,
         interval=interval,
@@ -75,6 +77,12 @@ def world(seed: str, size: int, *, arming: bool, timeout: float = 0.0, interval:
         sysctls=tuple(sysctls),
         clock=Clock(rng.randrange(1 << 23), asleep),
     )
+
+
+def _command(seed: str, arming: bool, timeout: float, interval: float) -> str:
+    options = {"--timeout": timeout, "--interval": interval}
+    given = [f"{name} {value:g}" for name, value in options.items() if value]
+    return " ".join([f"--world {seed}", *(["--arming"] if arming else []), *given])
 
 
 def _tuned(rng: random.Random, timeout: float) -> Sysctls:
