@@ -45,6 +45,7 @@ def network(number: int) -> ipaddress.IPv4Network:
 def world(seed: str, size: int, *, arming: bool, timeout: float = 0.0, interval: float = 0.0) -> World:
     """Draw one; a timeout or an interval may be given."""
     rng = random.Random(seed)
+    command = _command(seed, arming, timeout, interval)
     timeouts = [timeout or float(rng.choice(TIMEOUTS))]
     timeouts += [] if timeout else [timeouts[0] * rng.choice((0.5, 0.8, 1.5, 3.0)) for _ in range(rng.randint(0, 2))]
     smallest, largest = min(timeouts), max(timeouts)
@@ -62,7 +63,7 @@ def world(seed: str, size: int, *, arming: bool, timeout: float = 0.0, interval:
     asleep = _gaps(rng, until, smallest, 0.15)
     return World(
         seed=seed,
-        command=_command(seed, arming, timeout, interval),
+        command=command,
         size=size,
         until=until,
         interval=interval,
