@@ -71,15 +71,20 @@ class Clock:
         return now
 
 
+def level(length: int) -> int:
+    """The level of the wheel that takes a timer of this length, as the number of bits that it rounds by."""
+    for below, shift in LEVELS:
+        if length < below:
+            return shift
+    return OUTERMOST
+
+
 def fires(now: int, expires: int) -> int:
     """The tick at which a timer fires that is set `now`: it is rounded up to its level of the wheel."""
-    delta = expires - now
-    if delta <= 0:
+    if expires <= now:
         return now + 1
-    for below, shift in LEVELS:
-        if delta < below:
-            return ((expires >> shift) + 1) << shift
-    return ((expires >> OUTERMOST) + 1) << OUTERMOST
+    shift = level(expires - now)
+    return ((expires >> shift) + 1) << shift
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,7 @@ class End:
         "acked", "acks_after", "clock", "died_at", "expires", "fast", "fires", "first_rto", "last_ack",
         "last_received", "last_sent", "name", "options", "probe_first", "probes_out", "question", "rcv_nxt",
         "retransmits", "retransmitted_at", "rto", "rto_expires", "rto_fires", "rtt", "segments_in", "segments_out",
-        "snd_nxt", "snd_una", "state", "sysctls", "vanished", "why", "wire",
+        "slack", "snd_nxt", "snd_una", "stamp", "state", "sysctls", "vanished", "why", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -161,6 +166,8 @@ class End:
         self.last_sent = self.last_received = self.last_ack = 0  # jiffies
         self.snd_nxt = self.snd_una = self.rcv_nxt = 1
         self.acked = 1  # what the other end was told to have come
+        self.stamp = 0.0  # tcp_mstamp: when a packet came or went, or a timer fired
+        self.slack = 0  # jiffies by which the keepalive timer may fire later
         self.expires = -1  # jiffies of the keepalive timer, -1 without one
         self.fires = NEVER
         self.probes_out = 0
@@ -178,6 +185,7 @@ class End:
         """The handshake is over."""
         self.state = TcpState.ESTABLISHED
         self.segments_in, self.segments_out = 1, 2
+        self.stamp = now
         self.last_sent = self.last_received = self.last_ack = self.clock.jiffies(now)
         if self.options.on:
             self._set_timer(now, self.idle(now))
@@ -232,6 +240,7 @@ class End:
 
     def _set_timer_jiffies(self, jiffies: int, length: int) -> None:
         self.expires = jiffies + length
+        self.slack = 1 << level(length)
         self.fires = self.clock.real(fires(jiffies, self.expires))
         self.wire.at(self.fires, self._keepalive_timer, None)
 
@@ -239,6 +248,7 @@ class End:
         """tcp_keepalive_timer()."""
         if now != self.fires or self.died_at < NEVER or not self.options.on:
             return
+        self.stamp = now
         jiffies = self.clock.jiffies(now)
         idle = self.idle(now) * HZ
         if self.snd_nxt != self.snd_una:
@@ -271,6 +281,7 @@ class End:
         """tcp_retransmit_timer(), and tcp_send_loss_probe() before it."""
         if now != self.rto_fires or self.died_at < NEVER:
             return
+        self.stamp = now
         if self.probe_first:
             self.probe_first = False
             self._send_carrying(now)
@@ -311,6 +322,7 @@ class End:
 
     def _send_carrying(self, now: float, kind: Kind = Kind.DATA, sequence: int = 0) -> None:
         self.segments_out += 1
+        self.stamp = now
         self.last_sent = self.clock.jiffies(now)
         self.acked = self.rcv_nxt
         if kind is Kind.DATA and self.state in (TcpState.FIN_WAIT1, TIME_WAIT):
@@ -323,6 +335,7 @@ class End:
 
     def _answer(self, now: float) -> None:
         self.segments_out += 1
+        self.stamp = now
         self.acked = self.rcv_nxt
         self.wire.transmit(now, self, Kind.ACK, self.snd_nxt, self.rcv_nxt)
 
@@ -342,6 +355,7 @@ class End:
                 self.wire.transmit(now, self, Kind.RESET, self.snd_nxt, self.rcv_nxt)
             return
         self.segments_in += 1
+        self.stamp = now
         if kind is Kind.RESET:
             self.die(now, "reset")
             return

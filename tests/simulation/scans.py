@@ -7,14 +7,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keepaliveD.sockets import Column, Indices, Own, Sockets, SocketTable, Switch, TcpState
+from keepaliveD.sockets import SOCKET, Column, Indices, Own, Sockets, SocketTable, Switch, TcpState, Timer
 from tests.simulation.connection import Connection
 from tests.simulation.kernel import HZ, End
 from tests.simulation.world import World, network
 
+SINCE_PACKET = 1024e-6  # seconds: the unit of since_packet in bpf/record.h
 V4_MAPPED = 0xFFFF_0000_0000
 STAMPS = {"since_sent": 0, "since_received": 1, "since_acked": 2}  # columns of what a reading leaves
-SEGMENTS_IN, SEGMENTS_OUT, TIMER, EXPIRES, STATE, ON, IDLE, INTERVAL, PROBES, WIDTH = range(3, 13)
+SEGMENTS_IN, SEGMENTS_OUT, TIMER, EXPIRES, STATE, ON, IDLE, INTERVAL, PROBES = range(3, 12)
+STAMP, SLACK, USER_TIMEOUT, RETRANSMITS, UNANSWERED, WIDTH = range(12, 18)
+FILLED = {
+    *("cookie", "cgroup", "local_high", "local_low", "remote_high", "remote_low", "netns", "inode", "uid"),
+    *("interface", "segments_in", "segments_out", "keepidle", "keepintvl", "since_sent", "since_received"),
+    *("since_acked", "since_packet", "expires", "slack", "user_timeout", "local_port", "remote_port", "state"),
+    *("timer", "keepalive", "keepcnt", "own", "retransmits", "probes"),
+}
 
 
 class EngineName(enum.Enum):
@@ -24,8 +32,8 @@ class EngineName(enum.Enum):
     NETLINK = "netlink"
 
 
-def reading(end: End) -> tuple[int, ...]:
-    """One socket as numbers; instants are jiffies."""
+def reading(end: End) -> tuple[float, ...]:
+    """One socket as numbers; instants are jiffies, but for its stamp."""
     timer, expires = end.timer()
     options = end.options
     return (
@@ -41,6 +49,11 @@ def reading(end: End) -> tuple[int, ...]:
         options.idle,
         options.interval,
         options.probes,
+        end.stamp,
+        end.slack,
+        options.user_timeout,
+        end.retransmits,
+        end.probes_out,
     )
 
 
@@ -69,7 +82,7 @@ class Reader:
         rows = np.flatnonzero(self._rows[:, STATE] > 0)
         sockets = self._fixed.select(rows)
         self._fill(sockets, self._rows[rows], read_at[rows], taken_at)
-        return SocketTable(sockets, taken_at)
+        return SocketTable(sockets, taken_at, reading=self._world.takes)
 
     def _advance(self, due: Indices, read_at: Column) -> None:
         readings, following = [], []
@@ -82,6 +95,7 @@ class Reader:
         self._next[due] = following
 
     def _what_stays(self) -> Sockets:
+        assert set(SOCKET) == FILLED, f"what would an engine tell of {set(SOCKET) ^ FILLED}?"
         sockets = Sockets()
         new = sockets.extend(len(self._connections))
         for column in new.values():
@@ -106,8 +120,22 @@ class Reader:
         sockets["timer"][:] = rows[:, TIMER]
         sockets["expires"][:] = np.where(rows[:, TIMER] > 0, np.maximum(rows[:, EXPIRES] - jiffies, 0) / HZ, 0)
         sockets["state"][:] = np.where(rows[:, STATE] > 0, rows[:, STATE], TcpState.ESTABLISHED.value)
+        sockets["retransmits"][:] = rows[:, RETRANSMITS]
+        sockets["probes"][:] = rows[:, UNANSWERED]
+        sockets["since_packet"][:] = sockets["slack"][:] = np.nan
         if self._bpf:
             self._fill_keepalive(sockets, rows, taken_at)
+            self._fill_stamps(sockets, rows, read_at)
+
+    def _fill_stamps(self, sockets: Sockets, rows: Column, read_at: Column) -> None:
+        """As bpf/record.h has them."""
+        asleep = sum(
+            np.clip(end - np.maximum(rows[:, STAMP], start), 0.0, end - start) * (read_at >= end)
+            for start, end in self._world.asleep
+        )
+        sockets["since_packet"][:] = (read_at - rows[:, STAMP] - asleep) // SINCE_PACKET * SINCE_PACKET
+        sockets["slack"][:] = np.where(rows[:, TIMER] == Timer.RETRANSMIT.value, 0, rows[:, SLACK]) / HZ
+        sockets["user_timeout"][:] = rows[:, USER_TIMEOUT] * 1000
 
     def _fill_keepalive(self, sockets: Sockets, rows: Column, now: float) -> None:
         system = next(each for each in reversed(self._world.sysctls) if each.since <= now)
