@@ -24,7 +24,7 @@ HIDES_KEEPALIVE = np.zeros(256, np.bool_)  # by timer
 HIDES_KEEPALIVE[[Timer.RETRANSMIT, Timer.ZERO_WINDOW]] = True
 
 SAME_TIMER = 0.5  # seconds by which two readings of one expiry may differ
-TIMER_SLACK = 1 / 8  # a timer may fire later by this part of its length (kernel/time/timer.c, the wheel)
+TIMER_SLACK = 8 / 63  # a timer may fire later by this part of its length: of a level's first bucket, its width
 ON_THE_WAY = 0.1  # seconds that a packet takes between this host and what forgets connections
 
 
@@ -155,7 +155,12 @@ def _learn_packets(memory: Activity, table: SocketTable, timeout: Column) -> Act
 
     survived[rows] = np.where(heard & proves, np.fmax(survived[rows], start - before.latest), survived[rows])
     ours = moved[rows] & ~heard & proves
-    last[rows], by[rows] = _joined(before, Between(earliest, shown.latest), ours, timeout[rows])
+    several = sockets["segments_out"][rows] - memory.segments_out[rows].astype(np.uint32) > 1
+    first = np.where(several, start, earliest)  # of the packets since the scan before, the newest is not the only one
+    lost = ours & (first > before.latest + timeout[rows] + ON_THE_WAY)
+    last[rows], by[rows] = _joined(before, Between(earliest, shown.latest), ours, lost)
+    if table.asleep:
+        by = np.fmax(by, table.read_by)  # a peer's packets refreshed the path while this host slept
     if not shows_probes.all():
         by = np.where(shows_probes, by, table.read_by)  # probes may pass at any time
     return replace(
@@ -202,16 +207,15 @@ def _rhythm(known: Column, probes: Column, start: float, before: Between, latest
     return np.fmin(period, FOREVER)
 
 
-def _joined(before: Between, newest: Between, ours: Bools, timeout: Column) -> Between:
-    """Return between which instants the newest packet passed that the path still let through.
+def _joined(before: Between, newest: Between, ours: Bools, lost: Bools) -> Between:
+    """Return between which instants the newest packet passed that the path let through.
 
-    One of ours that left after the path had forgotten the connection was lost; one that may have, may have been.
+    What we sent and nobody has answered yet may have been lost on the way; what left after the path had
+    forgotten the connection was.
     """
-    surely_lost = ours & (newest.earliest > before.latest + timeout + ON_THE_WAY)
-    perhaps_lost = ours & (newest.latest > before.earliest + timeout - ON_THE_WAY)
     return Between(
-        np.where(perhaps_lost, before.earliest, np.fmax(newest.earliest, before.earliest)),
-        np.where(surely_lost, before.latest, newest.latest),
+        np.where(ours & ~np.isnan(before.earliest), before.earliest, np.fmax(newest.earliest, before.earliest)),
+        np.where(lost, before.latest, newest.latest),
     )
 
 

@@ -15,6 +15,10 @@ from keepaliveD.policy.activity import ON_THE_WAY, TIMER_SLACK, Activity, Betwee
 from keepaliveD.policy.paths import Assigned
 from keepaliveD.sockets import Bools, Column, SocketTable, Switch, Timer
 
+SAME_PACKET = 0.5  # seconds by which two readings of one instant may differ
+
+APART = 1 / 4  # of a timeout: what the clock shows so much later than the ages do was a packet
+
 __all__ = ["TIMER_SLACK", "Forecast", "forecast"]
 
 
@@ -46,7 +50,7 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
     timeout = np.maximum(assigned.timeout, activity.survived)
     cut_at = activity.last_packet + timeout - ON_THE_WAY
     cut_by = activity.last_packet_by + timeout + ON_THE_WAY
-    ends = np.where(_seen_alive(table, activity, cut_at), cut_by, cut_at)
+    ends = np.where(_clocked(table, activity, timeout), cut_by, cut_at)
 
     own_at, own_by = _own_probe(table, activity)
     peer_at = activity.last_packet + activity.peer_period
@@ -103,15 +107,19 @@ def _own_probe(table: SocketTable, activity: Activity) -> Between:
     return Between(at, by)
 
 
-def _seen_alive(table: SocketTable, activity: Activity, cut_at: Column) -> Bools:
-    """Return which sockets carried a packet after their presumed cut, by the kernel's own clock of packets.
+def _clocked(table: SocketTable, activity: Activity, timeout: Column) -> Bools:
+    """Return of which sockets the kernel's clock of packets shows a probe of the peer's that no age shows.
 
-    That was the peer's probe, unless the peer answers nothing any more: then it was ours.
+    The clock also moves, a little later than the packets, when the program reads what came or the keepalive
+    timer checks; and with what we send to a peer that answers nothing any more.
     """
     sockets = table.sockets
     answered = (sockets["retransmits"] == 0) & (sockets["probes"] == 0)
-    alive: Bools = (activity.last_packet_by > cut_at) & answered & ~np.isnan(sockets["since_packet"])
-    return alive
+    seen_at = table.read_by - sockets["since_packet"].astype(np.float64)  # NaN, where it is not known, is no instant
+    by_the_clock = np.abs(seen_at - activity.last_packet_by) < SAME_PACKET
+    apart = activity.last_packet_by - activity.last_packet > timeout * APART
+    clocked: Bools = answered & by_the_clock & apart
+    return clocked
 
 
 def _put(column: Column, value: int, where: Bools) -> None:

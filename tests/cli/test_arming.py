@@ -244,7 +244,7 @@ def test_what_was_armed_is_said_and_on_record(desk: Desk) -> None:
     assert (status, err) == (0, [])
     assert out == [
         "program[71] (amanda@backup.service) 10.0.0.1:40001 -> 10.20.0.9:22: armed by hand: "
-        "idle 193s, interval 20s, probes 31 (before: off), "
+        "idle 192s, interval 20s, probes 31 (before: off), "
         "because no packet was due, and path default forgets it in 3min 50s"
     ]
     assert sorted(desk.record.armed()) == [1]
@@ -255,11 +255,11 @@ def test_what_was_armed_is_said_and_on_record(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("words", "times"),
     [
-        ([], Keepalive(193, 20, 31)),
+        ([], Keepalive(192, 20, 31)),
         (["--idle", "1min"], Keepalive(60, 20, 31)),
         (["--idle", "1min", "--interval", "5s", "--probes", "3"], Keepalive(60, 5, 3)),
-        (["--idle", "auto"], Keepalive(193, 20, 31)),
-        (["--idle", "auto", "--interval", "2h"], Keepalive(142, 71, 31)),
+        (["--idle", "auto"], Keepalive(192, 20, 31)),
+        (["--idle", "auto", "--interval", "2h"], Keepalive(142, 70, 31)),
     ],
 )
 def test_times_are_those_asked_for_or_the_configurations(desk: Desk, words: list[str], times: Keepalive) -> None:
@@ -270,13 +270,13 @@ def test_times_are_those_asked_for_or_the_configurations(desk: Desk, words: list
 def test_the_configuration_may_be_another(desk: Desk) -> None:
     (desk.directory / "c.toml").write_text('[keepalive]\nidle = "90s"\ninterval = "9s"\nprobes = 4\n')
     desk.armed("10.20.0.9:22", "--config", str(desk.directory / "c.toml"))
-    assert [order.wish.times for order in desk.armer.orders] == [Keepalive(204, 9, 4)]
+    assert [order.wish.times for order in desk.armer.orders] == [Keepalive(203, 9, 4)]
 
 
 def test_a_dry_run_says_what_it_would_and_touches_nothing(desk: Desk) -> None:
     status, out, err = desk.types("arm", "77", "--dry-run")
     assert (status, err, len(out)) == (0, [], 2)
-    assert all(": would be armed by hand: idle 193s" in line for line in out)
+    assert all(": would be armed by hand: idle 192s" in line for line in out)
     assert desk.armer.orders == []
     assert not (desk.directory / "state").exists()
 

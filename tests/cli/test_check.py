@@ -34,7 +34,7 @@ def test_the_shipped_file_is_valid_and_raises_no_doubts(capsys: pytest.CaptureFi
         f"valid: {SHIPPED}",
         "",
         "keepalive           idle 180s, interval 20s, probes 31",
-        "first probe         after 3min without a packet, 3min 22s at the latest",
+        "first probe         after 3min without a packet, 3min 23s at the latest",
         "last probe          after 13min, if nobody answers",
         "dead peer noticed   after 13min 20s",
         "outage survived     10min, by a connection that is idle",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keepaliveD.model import FOREVER
-from keepaliveD.policy.activity import find
+from keepaliveD.policy.activity import TIMER_SLACK, find
 from keepaliveD.sockets import SocketTable, Timer
 from tests.policy.tables import idle, table, watch
 
@@ -198,14 +198,14 @@ def test_a_peer_that_probes_more_often_than_we_look_has_the_rhythm_of_its_probes
     second = table(1015.0, idle(115.0, segments_in=16, segments_out=16))
     activity = watch(first, second).activity
     assert activity.peer_period[0] == 3.0
-    assert activity.last_packet[0] == pytest.approx(1015.0 - 3.0 * 9 / 8)
+    assert activity.last_packet[0] == pytest.approx(1015.0 - 3.0 * (1 + TIMER_SLACK))
 
 
 def test_a_peer_that_changed_its_rhythm_has_the_new_one() -> None:
     scans = [table(1000.0, idle(0.0)), table(1015.0, idle(15.0, segments_in=13))]
     assert watch(*scans).activity.peer_period[0] == 7.5
     scans += [table(1100.0, idle(100.0, segments_in=13)), table(1115.0, idle(115.0, segments_in=14))]
-    assert watch(*scans).activity.peer_period[0] == 1115.0 - (1015.0 - 7.5 * 9 / 8)
+    assert watch(*scans).activity.peer_period[0] == 1115.0 - (1015.0 - 7.5 * (1 + TIMER_SLACK))
 
 
 def test_an_idle_time_is_known_once_a_check_has_found_nothing_new() -> None:

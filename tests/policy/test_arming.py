@@ -213,7 +213,7 @@ def test_connections_of_one_path_and_the_same_rules_are_one_action() -> None:
         (0, 1, 2): [("a", 180)],
         (10, 11, 12): [("a", 180)],
         (20, 21, 22): [("b", 246)],
-        (30, 31, 32): [("b", 291)],
+        (30, 31, 32): [("b", 290)],
     }
     assert not any(action.by_hand for action in actions)
 
@@ -310,7 +310,7 @@ def test_auto_on_a_path_that_never_forgets_is_the_longest_there_is() -> None:
     ("timeout", "chosen"),
     [
         (300.0, (246, 20)),  # probes at 276.75 and 299.25 s at the latest
-        (240.0, (193, 20)),
+        (240.0, (192, 20)),
         (225.0, (179, 20)),  # 180 s and an interval are exactly the 200 s that there are: too late
         (60.0, (36, 17)),
         (5.0, (3, 1)),  # 3.375 and 4.5 s

@@ -112,7 +112,7 @@ def test_the_most_specific_path_comes_first() -> None:
         Path("second", 90.0, "test", networks=(ip_network("10.0.0.0/8"),)),
     ]
     found = plan([ENABLE], (), paths).routes
-    assert [(str(route.network), route.port, route.room and round(route.room * 9 / 8)) for route in found] == [
+    assert [(str(route.network), route.port, route.room and round(route.room * 71 / 63)) for route in found] == [
         ("10.1.0.0/16", 0, 70),
         ("10.0.0.0/8", 22, 80),
         ("10.0.0.0/8", 25, 80),

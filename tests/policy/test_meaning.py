@@ -27,9 +27,9 @@ def test_the_last_probe_leaves_an_interval_before() -> None:
 @pytest.mark.parametrize(
     ("keepalive", "timeout", "probes"),
     [
-        (SHIPPED, 240, 2),  # at 202.5 and 225 s at the latest; the third at 247.5 s
-        (SHIPPED, 202.5, 0),  # with the cut is too late
-        (SHIPPED, 202.6, 1),
+        (SHIPPED, 240, 2),  # at 202.9 and 225.4 s at the latest; the third at 247.9 s
+        (SHIPPED, 202.8, 0),  # with the cut is too late
+        (SHIPPED, 202.9, 1),
         (SHIPPED, 300, 5),
         (KERNEL, 300, 0),
         (Keepalive(2, 1, 2), 3600, 2),  # there are no more than two
