@@ -12,13 +12,14 @@ from keepaliveD.model import (
     Arming,
     Fate,
     Keepalive,
+    Own,
     Owner,
     Shown,
     SocketKeepalive,
 )
 from keepaliveD.model import Connection as Row
 from keepaliveD.policy.arming import choose
-from keepaliveD.policy.settle import settle_order
+from keepaliveD.policy.settle import Found, Request, settle
 from keepaliveD.sockets import TcpState
 from tests.simulation.connection import Connection
 from tests.simulation.kernel import End
@@ -63,31 +64,25 @@ class Armer:
         before = keepalive(end, self.now)
         system = end.system(self.now)
         earlier = self._earlier.get(row.cookie)
-        wanted = settle_order(
-            before,
-            Keepalive(system.idle, system.interval, system.probes),
-            wish,
-            earlier,
-            by_hand=action.by_hand,
-            again=earlier is not None,
+        decided = settle(
+            Found(before, _inherited(end), Keepalive(system.idle, system.interval, system.probes)),
+            Request(wish, row.timeout, row.verdict, earlier, action.by_hand, earlier is not None),
         )
-        if isinstance(wanted, Fate):
-            return Arming((row,), wanted, before)
-        self._earlier[row.cookie] = Armed(earlier.before if earlier else before, wanted)
-        entry = ArmedAt(self.now, connection.forgotten_at(), before, wanted)
+        if isinstance(decided, Fate):
+            return Arming((row,), decided, before)
+        self._earlier[row.cookie] = decided
+        entry = ArmedAt(self.now, connection.forgotten_at(), before, decided.after)
         self.armed.setdefault(row.cookie - 1, []).append(entry)
-        self._set(connection, before, wanted)
+        self._set(connection, before, decided.after)
         return Arming((row,), Fate.ARMED, before, keepalive(end, self.now))
 
     def _set(self, connection: Connection, before: SocketKeepalive, after: SocketKeepalive) -> None:
-        """In the order of bpf/arm.bpf.c: the idle time last."""
+        """All four, in the order of bpf/arm.bpf.c: the idle time last."""
         end = connection.here
         connection.note(self.now, end, f"is armed: {after} (before: {before})")
         connection.armed_at.append(self.now)
-        if after.times.interval != before.times.interval:
-            end.options.interval = after.times.interval
-        if after.times.probes != before.times.probes:
-            end.options.probes = after.times.probes
+        end.options.interval = after.times.interval
+        end.options.probes = after.times.probes
         if after.on != before.on:
             end.set_keepalive(self.now, after.on)
         end.set_idle(self.now, after.times.idle)
@@ -96,3 +91,10 @@ class Armer:
 def keepalive(end: End, now: float) -> SocketKeepalive:
     """What getsockopt(2) tells."""
     return SocketKeepalive(end.options.on, Keepalive(end.idle(now), end.interval(now), end.probes(now)))
+
+
+def _inherited(end: End) -> Own:
+    """Which of the three the socket takes from its namespace."""
+    options = end.options
+    own = {Own.IDLE: options.idle, Own.INTERVAL: options.interval, Own.PROBES: options.probes}
+    return Own(sum(field for field, value in own.items() if not value))

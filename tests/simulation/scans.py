@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keepaliveD.sockets import SOCKET, Column, Indices, Own, Sockets, SocketTable, Switch, TcpState, Timer
+from keepaliveD.model import Own
+from keepaliveD.sockets import SOCKET, Column, Indices, Sockets, SocketTable, Switch, TcpState, Timer
 from tests.simulation.connection import Connection
 from tests.simulation.kernel import HZ, End
 from tests.simulation.world import World, network
@@ -68,6 +69,7 @@ class Reader:
         self._next = np.array([connection.next_event for connection in connections])
         self._offset = np.array([connection.plan.read_offset for connection in connections]) * world.takes
         self._fixed = self._what_stays()
+        self._taken_at = float("inf")  # of the scan before
 
     def touched(self, number: int, now: float) -> None:
         """Somebody has set this socket: read it again."""
@@ -82,7 +84,9 @@ class Reader:
         rows = np.flatnonzero(self._rows[:, STATE] > 0)
         sockets = self._fixed.select(rows)
         self._fill(sockets, self._rows[rows], read_at[rows], taken_at)
-        return SocketTable(sockets, taken_at, reading=self._world.takes)
+        asleep = sum(max(0.0, min(end, taken_at) - max(start, self._taken_at)) for start, end in self._world.asleep)
+        self._taken_at = taken_at
+        return SocketTable(sockets, taken_at, reading=self._world.takes, asleep=asleep)
 
     def _advance(self, due: Indices, read_at: Column) -> None:
         readings, following = [], []
