@@ -27,6 +27,7 @@ from pathlib import Path
 
 from keepaliveD.errors import NotPermitted, Refusal, StateError
 from keepaliveD.model import Armed, Keepalive, Own, SocketKeepalive
+from keepaliveD.records.files import open_new, open_own
 from keepaliveD.sockets import Column
 
 FILE = "armed"
@@ -35,6 +36,7 @@ LEFT = "-"
 UNSET = "0"
 SAMPLE = 8  # lines of which one is good enough to tell that a strange heading is a damaged one
 SPREAD = 0x9E3779B1  # odd, of about as many ones as zeros
+LARGEST = 1 << 27  # octets, of some two million sockets
 SPARE = 1000  # lines about sockets that are gone, before they are cleared away
 
 
@@ -111,8 +113,8 @@ class ArmingRecord:
 
     def _rewrite(self) -> None:
         new = self._file.with_suffix(".new")
-        new.touch(0o600)
-        new.write_text(self._heading + self._lines(self._armed) + self._lines_of(self._left, LEFT), encoding="ascii")
+        with open(open_new(new), "w", encoding="ascii") as file:
+            file.write(self._heading + self._lines(self._armed) + self._lines_of(self._left, LEFT))
         new.replace(self._file)
 
     def _forget(self, cookies: Iterable[int]) -> None:
@@ -133,7 +135,7 @@ class ArmingRecord:
         with (
             self._reporting("read"),
             contextlib.suppress(FileNotFoundError),
-            open(self._file, encoding="ascii") as file,
+            open(open_own(self._file, os.O_RDONLY), "rb") as file,
         ):
             self._catch_up(file.fileno())
 
@@ -143,10 +145,10 @@ class ArmingRecord:
         with self._reporting("written"):
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             while True:
-                file = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+                file = open_own(self._file, os.O_RDWR | os.O_CREAT | os.O_APPEND)
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX)
-                    if os.fstat(file).st_ino != os.stat(self._file).st_ino:
+                    if os.fstat(file).st_ino != os.lstat(self._file).st_ino:
                         continue  # replaced while we waited
                     self._catch_up(file)
                     if self._outdated:
@@ -161,6 +163,10 @@ class ArmingRecord:
         """Learn the lines that were added since the last time; all of them where it is another file."""
         inode, known = self._read_from
         status = os.fstat(file)
+        if status.st_size > LARGEST:
+            raise OSError(
+                errno.EFBIG, f"it has {status.st_size} octets, and this program would not write so many; remove it"
+            )
         if status.st_ino != inode or status.st_size < known:
             self._armed, self._left, self._outdated, self.damaged, known = {}, set(), False, 0, 0
         octets = os.pread(file, status.st_size - known, known)

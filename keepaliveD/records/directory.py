@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from keepaliveD.errors import Busy, NotPermitted, Refusal, StateError
+from keepaliveD.records.files import open_new, open_own
 
 LOCK = "lock"
 LARGEST = 1 << 20  # octets that a record may have; what is larger was not written by this program
@@ -52,7 +53,7 @@ class StateDirectory:
         with reporting(self.path, "made"):
             self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
         with reporting(self.path / LOCK, "locked"):
-            lock = os.open(self.path / LOCK, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = open_own(self.path / LOCK, os.O_RDONLY | os.O_CREAT)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -78,8 +79,9 @@ class StateDirectory:
     def read(self, name: str) -> bytes | None:
         """What is in the file, or None where there is none. Raises NotPermitted, StateError."""
         file = self.path / name
-        with reporting(file, "read"), contextlib.suppress(FileNotFoundError), open(file, "rb") as opened:
-            return opened.read(LARGEST)
+        with reporting(file, "read"), contextlib.suppress(FileNotFoundError):
+            with open(open_own(file, os.O_RDONLY), "rb") as opened:
+                return opened.read(LARGEST)
         return None
 
     def replace(self, name: str, octets: bytes) -> None:
@@ -87,7 +89,7 @@ class StateDirectory:
         new = self.path / f"{name}.new"
         with reporting(self.path / name, "written"):
             try:
-                with open(new, "wb") as file:
+                with open(open_new(new), "wb") as file:
                     file.write(octets)
                     file.flush()
                     os.fsync(file.fileno())

@@ -1,0 +1,133 @@
+"""Root writes only into files of the directory, whatever the directory's owner has put in their place."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from keepaliveD.errors import Exit, StateError
+from keepaliveD.model import Armed, Keepalive, Own, SocketKeepalive
+from keepaliveD.records.arming import LARGEST, ArmingRecord
+from keepaliveD.records.directory import StateDirectory
+from keepaliveD.records.files import STRANGE
+
+NOBODY = 65534
+ON = SocketKeepalive(True, Keepalive(180, 20, 31))
+ARMED = Armed(SocketKeepalive(False, Keepalive(7200, 75, 9)), ON, Own(0))
+CTL = "import sys; from keepaliveD.__main__ import ctl; sys.exit(ctl())"
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may write what another user owns")
+
+
+@pytest.fixture
+def precious(tmp_path: Path) -> Path:
+    """A file of root's, elsewhere."""
+    file = tmp_path / "precious"
+    file.write_text("precious data of root")
+    return file
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A state directory that belongs to the service's user."""
+    directory = tmp_path / "state"
+    directory.mkdir()
+    os.chown(directory, NOBODY, NOBODY)
+    return directory
+
+
+def link(file: Path, target: Path) -> None:
+    file.symlink_to(target)
+
+
+def dangle(file: Path, target: Path) -> None:
+    file.symlink_to(target.with_name("nowhere"))
+
+
+def second_name(file: Path, target: Path) -> None:
+    file.hardlink_to(target)
+
+
+def fifo(file: Path, _: Path) -> None:
+    os.mkfifo(file)
+
+
+def directory(file: Path, _: Path) -> None:
+    file.mkdir()
+
+
+STRANGERS = [link, dangle, second_name, fifo, directory]
+
+in_its_place = pytest.mark.parametrize("put", STRANGERS)
+
+
+@as_root
+@in_its_place
+def test_the_arming_record_goes_into_no_stranger(
+    state: Path, precious: Path, put: Callable[[Path, Path], None]
+) -> None:
+    put(state / "armed", precious)
+    with pytest.raises(StateError, match=STRANGE):
+        ArmingRecord(state, "boot").keep({5: ARMED})
+    assert precious.read_text() == "precious data of root"
+    assert not precious.with_name("nowhere").exists()
+
+
+@as_root
+@in_its_place
+def test_a_new_file_replaces_a_stranger_that_waits_for_it(
+    state: Path, precious: Path, put: Callable[[Path, Path], None]
+) -> None:
+    """Except a directory, which is nobody's record."""
+    put(state / "found.json.new", precious)
+    if put is directory:
+        with pytest.raises(StateError):
+            StateDirectory(state).replace("found.json", b"record")
+    else:
+        StateDirectory(state).replace("found.json", b"record")
+        assert not (state / "found.json").is_symlink()
+        assert (state / "found.json").read_bytes() == b"record"
+    assert precious.read_text() == "precious data of root"
+
+
+@as_root
+@in_its_place
+def test_no_stranger_is_read_or_locked(state: Path, precious: Path, put: Callable[[Path, Path], None]) -> None:
+    put(state / "found.json", precious)
+    with pytest.raises(StateError, match=STRANGE):
+        StateDirectory(state).read("found.json")
+    put(state / "lock", precious)
+    with pytest.raises(StateError, match=STRANGE), StateDirectory(state).locked():
+        pass
+
+
+@as_root
+def test_what_root_makes_is_the_directorys_owners(state: Path) -> None:
+    """Else the daemon could arm nothing after `keepalivectl arm`."""
+    ArmingRecord(state, "boot").keep({5: ARMED})
+    StateDirectory(state).replace("found.json", b"record")
+    with StateDirectory(state).locked():
+        assert {file.stat().st_uid for file in state.iterdir()} == {NOBODY}
+
+
+def test_a_record_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "armed").touch()
+    os.truncate(tmp_path / "armed", LARGEST + 1)
+    with pytest.raises(StateError, match=f"it has {LARGEST + 1} octets"):
+        ArmingRecord(tmp_path, "boot").armed()
+
+
+@pytest.mark.parametrize("name", ["armed", "lock", "found.json"])
+@pytest.mark.parametrize("command", ["disarm", "restore"])
+def test_a_fifo_in_place_of_a_record_does_not_hang_what_a_person_types(tmp_path: Path, command: str, name: str) -> None:
+    """Nor the removal of the package, which calls restore."""
+    os.mkfifo(tmp_path / name)
+    run = [sys.executable, "-c", CTL, command, f"--state-dir={tmp_path}"]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode in {Exit.OK, Exit.IOERR}
+    assert done.stderr == "" or STRANGE in done.stderr
