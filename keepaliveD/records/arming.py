@@ -164,9 +164,7 @@ class ArmingRecord:
         inode, known = self._read_from
         status = os.fstat(file)
         if status.st_size > LARGEST:
-            raise OSError(
-                errno.EFBIG, f"it has {status.st_size} octets, and this program would not write so many; remove it"
-            )
+            raise OSError(errno.EFBIG, f"it has {status.st_size} octets, more than this program writes; remove it")
         if status.st_ino != inode or status.st_size < known:
             self._armed, self._left, self._outdated, self.damaged, known = {}, set(), False, 0, 0
         octets = os.pread(file, status.st_size - known, known)

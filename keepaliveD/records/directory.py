@@ -79,9 +79,12 @@ class StateDirectory:
     def read(self, name: str) -> bytes | None:
         """What is in the file, or None where there is none. Raises NotPermitted, StateError."""
         file = self.path / name
-        with reporting(file, "read"), contextlib.suppress(FileNotFoundError):
-            with open(open_own(file, os.O_RDONLY), "rb") as opened:
-                return opened.read(LARGEST)
+        with (
+            reporting(file, "read"),
+            contextlib.suppress(FileNotFoundError),
+            open(open_own(file, os.O_RDONLY), "rb") as opened,
+        ):
+            return opened.read(LARGEST)
         return None
 
     def replace(self, name: str, octets: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Open files of a directory that may be another user's: nothing that was put in a file's place is followed or waited for.
+"""Open files of a directory that may be another user's: what was put in their place is not followed.
 
 The service's user owns the state directory, and root runs keepalivectl there. So a symbolic link, a FIFO, a
 second name of a file elsewhere, or somebody else's file is refused; and what root makes is given to the
@@ -32,7 +32,7 @@ def open_own(file: Path, flags: int) -> int:
 
 
 def open_new(file: Path) -> int:
-    """Return a descriptor to write a file that was not there; what is left of an earlier one is removed. Raises OSError."""
+    """Return a descriptor to write a new file; what has its name is removed. Raises OSError."""
     file.unlink(missing_ok=True)
     return open_own(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
 

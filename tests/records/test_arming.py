@@ -312,7 +312,7 @@ def test_a_record_that_may_not_be_read_is_no_empty_one() -> None:
 
 def test_a_directory_in_its_place_is_said(tmp_path: Path) -> None:
     (tmp_path / FILE).mkdir()
-    with pytest.raises(StateError, match="cannot be read: Is a directory"):
+    with pytest.raises(StateError, match="cannot be read: it is not a plain file"):
         recorder(tmp_path).armed()
     with pytest.raises(StateError, match="cannot be written: Is a directory"):
         recorder(tmp_path).keep(armed(1))
