@@ -172,14 +172,17 @@ def _wanted(found: Found, request: Request) -> Keepalive | Fate:
 def _bearable(stands: Keepalive, times: Keepalive, timeout: float) -> Keepalive:
     """The same, with a longer interval where a socket takes too few probes to survive an outage as long as before.
 
-    It stays below the idle time, so that the steady period does not grow, and so short that two probes
-    leave before the path forgets.
+    The idle time then is so short that two probes leave before the path forgets, and no shorter than the
+    interval, so that the steady period does not grow.
     """
     if min(stands) <= 0 or times.probes < MAX_PROBES:
         return times
     outage = (stands.probes - 1) * stands.interval
-    interval = min(-(-outage // (MAX_PROBES - 1)), stands.interval, times.idle, longest(timeout) - times.idle)
-    return Keepalive(times.idle, max(times.interval, interval), MAX_PROBES)
+    room = longest(timeout)
+    interval = min(-(-outage // (MAX_PROBES - 1)), stands.interval, times.idle, room // 2)
+    if interval <= times.interval:
+        return Keepalive(times.idle, times.interval, MAX_PROBES)
+    return Keepalive(min(times.idle, room - interval), interval, MAX_PROBES)
 
 
 def _helps(times: Keepalive, request: Request) -> bool:

@@ -7,7 +7,6 @@ import ctypes
 import dataclasses
 import ipaddress
 import json
-import math
 import os
 import random
 import subprocess
@@ -22,7 +21,19 @@ from typing import NamedTuple
 import pytest
 
 from keepaliveD.errors import Unsupported
-from keepaliveD.model import ALL, FOREVER, MAX_PROBES, ArmAction, Armed, ArmRule, Keepalive, Owner, SocketKeepalive
+from keepaliveD.model import (
+    ALL,
+    FOREVER,
+    ArmAction,
+    Armed,
+    ArmRule,
+    Keepalive,
+    Own,
+    Owner,
+    SocketKeepalive,
+    Verdict,
+    Wish,
+)
 from keepaliveD.model import Path as NetworkPath
 from keepaliveD.platforms.linux.bpf import libbpf, recall
 from keepaliveD.platforms.linux.bpf.connect import OBJECT, ConnectArmer, cgroup_root
@@ -30,7 +41,7 @@ from keepaliveD.platforms.linux.bpf.connect import PROGRAM as PROGRAM_NAME
 from keepaliveD.platforms.linux.bpf.pins import Pins
 from keepaliveD.policy.arming import times
 from keepaliveD.policy.connect import MOST_OPENINGS, plan
-from keepaliveD.policy.strictness import strictest
+from keepaliveD.policy.settle import FIELDS, Found, Request, settle
 from tests.kernel.processes import CTL, SOON, Daemon, Home
 from tests.kernel.rig import DIE_WITH_US, Namespace
 
@@ -102,25 +113,10 @@ def arming(
 
 def by_scan(case: Case, rule: ArmRule, path: NetworkPath) -> str:
     """What a program tells of its socket once a scan has armed it."""
-    stands, wanted = case.stands, times(rule, path.timeout)
-    if fits(stands.times, path) and (
-        stands.on or (case.chosen[0] and min(stands.times) > 0 and stands.times.probes <= MAX_PROBES)
-    ):
-        return tell(SocketKeepalive(True, stands.times))
-    if case.chosen[2]:
-        wanted = wanted._replace(probes=case.chosen[2])
-    settled = strictest(stands.times, wanted)
-    if settled.probes >= MAX_PROBES and min(stands.times) > 0:
-        outage = (stands.times.probes - 1) * stands.times.interval
-        room = math.ceil(path.timeout * 8 / 9) - 1 - settled.idle
-        longer = min(-(-outage // (MAX_PROBES - 1)), stands.times.interval, settled.idle, room)
-        settled = Keepalive(settled.idle, max(settled.interval, longer), MAX_PROBES)
-    return tell(SocketKeepalive(True, settled) if fits(settled, path) else stands)
-
-
-def fits(keepalive: Keepalive, path: NetworkPath) -> bool:
-    """Whether the path sees a probe in time."""
-    return max(keepalive.idle, keepalive.interval) * 9 / 8 < path.timeout
+    inherited = sum(field for field, own in zip(FIELDS, case.chosen, strict=True) if not own)
+    found = Found(case.stands, Own(inherited), Keepalive(*case.system))
+    decided = settle(found, Request(Wish(rule, times(rule, path.timeout)), path.timeout, Verdict.BARE))
+    return tell(decided.after if isinstance(decided, Armed) else case.stands)
 
 
 @contextlib.contextmanager

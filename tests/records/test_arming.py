@@ -314,7 +314,7 @@ def test_a_directory_in_its_place_is_said(tmp_path: Path) -> None:
     (tmp_path / FILE).mkdir()
     with pytest.raises(StateError, match="cannot be read: it is not a plain file"):
         recorder(tmp_path).armed()
-    with pytest.raises(StateError, match="cannot be written: Is a directory"):
+    with pytest.raises(StateError, match="cannot be written: it is not a plain file"):
         recorder(tmp_path).keep(armed(1))
 
 

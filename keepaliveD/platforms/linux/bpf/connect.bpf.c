@@ -222,10 +222,12 @@ static __always_inline struct settings settled(const struct settings *stands, co
 	if (probes >= MAX_KEEPCNT) {
 		__s64 longer = (outage + MAX_KEEPCNT - 2) / (MAX_KEEPCNT - 1);
 
-		longer = least(least(longer, stands->interval), least(idle, route->below - (__s64)idle));
+		longer = least(least(longer, stands->interval), least(idle, route->below >> 1));
 		probes = MAX_KEEPCNT;
-		if ((__s64)interval < longer)
+		if ((__s64)interval < longer) {
 			interval = longer;
+			idle = least(idle, route->below - longer);
+		}
 	}
 	return (struct settings){ .idle = idle, .interval = interval, .probes = probes, .on = 1 };
 }
