@@ -32,7 +32,7 @@ from keepaliveD.policy.arming import choose
 from keepaliveD.policy.connect import Plan
 from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.judge import Judgement
-from keepaliveD.policy.settle import fits
+from keepaliveD.policy.settle import as_chosen, fits
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.settings import SettingsRecord
 from keepaliveD.settings import SystemSettings
@@ -242,13 +242,22 @@ class Performer:
             armed = record.armed()
             wanted = self._first & armed.keys() if only_mine else armed.keys()
             action = Disarm(self._owners.name(with_cookies(look, wanted)))
-            armings = self._armer.disarm(action.connections, armed) if action.connections else []
+            armings = self._disarm(action.connections, armed) if action.connections else []
             undone = _cookies(armings, Fate.DISARMED, Fate.ENOUGH)
             record.leave(_cookies(armings, Fate.SET_AGAIN, Fate.CHANGED) | (set() if only_mine else undone))
             record.withdraw(undone if only_mine else ())
         except Refusal as refusal:
             return Outcome(action, refused=refusal)
         return Outcome(action, armings=tuple(armings))
+
+    def _disarm(self, connections: Sequence[Connection], armed: Mapping[int, Armed]) -> list[Arming]:
+        """Put back what stood there; what a socket took from its namespace, as that would be without us."""
+        if found := self._settings.without_us():
+            namespace, system = found
+            alike = {each: as_chosen(each, system) for each in set(armed.values())}
+            here = {one.cookie for one in connections if one.netns == namespace}
+            armed = {cookie: alike[each] if cookie in here else each for cookie, each in armed.items()}
+        return self._armer.disarm(connections, armed)
 
 
 def take_over(at_connect: AtConnect, record: ArmingRecord) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from keepaliveD.errors import KernelError, Refusal
-from keepaliveD.model import Because, FoundSettings, Outcome, ReportNotRestored, SetSystemKeepalive
+from keepaliveD.model import Because, FoundSettings, Keepalive, Outcome, ReportNotRestored, SetSystemKeepalive
 from keepaliveD.platforms.base import Tuner
 from keepaliveD.records.settings import SettingsRecord
 
@@ -45,6 +45,18 @@ class SystemSettings:
             raise self._undo(action.values, replaced, self._record, refusal) from refusal
         self._record.settle(action.values)
         return Outcome(dataclasses.replace(action, found=replaced))
+
+    def without_us(self) -> tuple[int, Keepalive] | None:
+        """Return the network namespace (its inode) and what it would say without us; None where nothing of ours stands.
+
+        Raises Refusal.
+        """
+        roles = self._tuner.roles
+        if self._record is None or not all(roles) or not self._record.holds_any():
+            return None
+        values = self._record.without_us(self._tuner.read())
+        namespace = "".join(filter(str.isdecimal, self._tuner.identity.get("netns", ""))) or "0"
+        return int(namespace), Keepalive(*(values[key] for key in roles))
 
     def release(self, keys: Mapping[str, int]) -> None:
         """Leave settings to somebody else, for good."""

@@ -81,6 +81,15 @@ def settle_back(found: Found, armed: Armed) -> SocketKeepalive | Fate:
     return back if _stands_as_armed(found, armed) else Fate.SET_AGAIN
 
 
+def as_chosen(armed: Armed, system: Keepalive) -> Armed:
+    """Return the record of a socket as if its program had chosen these where it took its namespace's values."""
+    if armed.inherited & Own.UNTOLD:
+        return armed
+    stood = zip(FIELDS, armed.before.times, system, strict=True)
+    times = Keepalive(*(its if armed.inherited & field else chosen for field, chosen, its in stood))
+    return Armed(SocketKeepalive(armed.before.on, times), armed.after, Own(0))
+
+
 def had(found: Found, armed: Armed) -> SocketKeepalive:
     """Return what a socket would have had we not armed it.
 

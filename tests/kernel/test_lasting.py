@@ -140,6 +140,20 @@ def test_what_a_socket_took_from_its_namespace_it_takes_from_there_again(scene: 
     assert (settings(bare), settings(chosen)) == (Settings(False, 3600, 60, 7), Settings(False, 3600, 60, 4))
 
 
+@pytest.mark.parametrize("first", ["disarm", "restore"])
+def test_after_a_kill_disarm_and_restore_leave_what_was_there_in_any_order(scene: Scene, first: str) -> None:
+    """While the settings of the killed daemon stand, its sockets get what its namespace would say without it."""
+    bare, asked = scene.host.connection(), with_options(scene.host.connection(), on=1)
+    with scene.daemon() as daemon:
+        for sock in (bare, asked):
+            daemon.expect("armed", **near_end(sock))
+        daemon.kill()
+    for words in (("disarm",), ("restore",)) if first == "disarm" else (("restore",), ("disarm",)):
+        assert scene.ctl(*words).returncode == 0
+    assert scene.host.namespace.keepalive == UNTUNED
+    assert (settings(bare), settings(asked)) == (BARE, BARE._replace(on=True))
+
+
 @pytest.mark.parametrize("by", ["stop", "hand"])
 def test_half_closed_sockets_are_disarmed_too(scene: Scene, by: str) -> None:
     """Both ends of a connection that one program half closed, while the daemon ran."""
