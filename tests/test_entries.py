@@ -87,8 +87,16 @@ def test_a_connection_that_is_safe_again_is_good_news() -> None:
 
 def test_a_connection_that_outlived_its_cut_says_what_was_learnt() -> None:
     (entry,) = say(dataclasses.replace(BARE, idle=3.0, timeout=350.0), before=Verdict.CUT)
-    assert entry.event == "safe"
+    assert (entry.event, entry.priority) == ("safe", INFO)
     assert "lives after all: a packet passed 3s ago" in entry.message
+
+
+def test_many_that_outlived_their_cut_are_told_as_such() -> None:
+    """Whatever comes next for them: they were given up, and live."""
+    many = [dataclasses.replace(BARE, idle=3.0)] * 7
+    (entry,) = entries.of(Outcome(Report(tuple(many), (Verdict.CUT,) * 7)))
+    assert (entry.event, entry.priority, entry.fields["KEEPALIVE_COUNT"]) == ("safe", INFO, 7)
+    assert "live after all: packets passed, such as" in entry.message
 
 
 def test_all_fields_of_a_connection() -> None:

@@ -18,13 +18,14 @@ def of_report(report: Report) -> Iterator[Entry]:
     if len(told) <= HANDFUL:
         yield from (_single(*one) for one in told)
         return
-    groups: dict[tuple[Verdict, str, str], list[tuple[Connection, Verdict, int]]] = {}
+    groups: dict[tuple[str, Verdict, str, str], list[tuple[Connection, Verdict, int]]] = {}
     for one in told:
-        connection = one[0]
-        key = (connection.verdict, connection.owner.unit or connection.owner.process, connection.path)
+        connection, before, _ = one
+        event, owner = _event(connection.verdict, before), connection.owner
+        key = (event, connection.verdict, owner.unit or owner.process, connection.path)
         groups.setdefault(key, []).append(one)
     for members in groups.values():
-        yield _single(*members[0]) if len(members) == 1 else _summary([one[0] for one in members])
+        yield _single(*members[0]) if len(members) == 1 else _summary([one[0] for one in members], members[0][1])
 
 
 def _single(connection: Connection, before: Verdict, unsaid: int) -> Entry:
@@ -32,7 +33,7 @@ def _single(connection: Connection, before: Verdict, unsaid: int) -> Entry:
     changes = f"; changed {unsaid} times since the last entry" if unsaid > 1 else ""
     return Entry(
         _event(verdict, before),
-        _priority(connection),
+        _priority(connection, before),
         f"{who(connection)}{connection.local} -> {connection.remote}: {_outlook(connection, before)}{changes}",
         fields_of(connection) | {"KEEPALIVE_BEFORE": before.label},
     )
@@ -51,8 +52,10 @@ def who(connection: Connection) -> str:
     return process + unit
 
 
-def _priority(connection: Connection) -> int:
-    """By urgency; what rests on a guessed timeout ranks one lower."""
+def _priority(connection: Connection, before: Verdict) -> int:
+    """By urgency; what rests on a guessed timeout ranks one lower, and that a connection lives is no worry."""
+    if before is Verdict.CUT:
+        return INFO
     urgency = {Verdict.CUT: ERROR, Verdict.LATE: WARNING, Verdict.BARE: WARNING}.get(connection.verdict, INFO)
     if not connection.confirmed:
         urgency = max(urgency, WARNING)
@@ -119,14 +122,16 @@ def _times(connection: Connection) -> dict[str, Value]:
     }
 
 
-def _summary(members: list[Connection]) -> Entry:
-    """Many connections of one unit on one path with one verdict, in one entry."""
+def _summary(members: list[Connection], before: Verdict) -> Entry:
+    """Many connections of one unit on one path with one verdict, in one entry; all were cut before, or none."""
     urgent = min(members, key=lambda connection: connection.left)
     what = {
         Verdict.LATE: f"the next packet is due too late, the first is forgotten in {span(urgent.left)}",
         Verdict.BARE: f"no packet is due, the first is forgotten in {span(urgent.left)}",
         Verdict.CUT: f"presumably forgotten after {span(urgent.timeout)} of silence",
     }.get(urgent.verdict, "safe now")
+    if before is Verdict.CUT:
+        what = "live after all: packets passed"
     unit = urgent.owner.unit or urgent.owner.process
     of_unit = f" of {quoted(unit)}" if unit else ""
     fields: dict[str, Value] = {
@@ -139,8 +144,8 @@ def _summary(members: list[Connection]) -> Entry:
     if urgent.owner.unit:
         fields["KEEPALIVE_UNIT"] = urgent.owner.unit
     return Entry(
-        urgent.verdict.label,
-        min(_priority(connection) for connection in members),
+        _event(urgent.verdict, before),
+        min(_priority(connection, before) for connection in members),
         f"{len(members)} connections{of_unit} on path {quoted(urgent.path)}: {what}, "
         f"such as {urgent.local} -> {urgent.remote}",
         fields,
