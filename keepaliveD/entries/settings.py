@@ -78,7 +78,10 @@ def _of_rewriter(report: ReportRewriter) -> Iterator[Entry]:
 def _of_stricter(report: ReportStricter) -> Entry:
     """One entry for all that is kept."""
     kept = ", ".join(f"{key} = {value} (configured: {report.configured[key]})" for key, value in report.kept.items())
-    message = f"stricter settings stand and are kept: {kept}; to set those configured: keepalive.keep_stricter = false"
+    message = (
+        f"a stricter time stands and is kept, so these hold: {kept}; "
+        "to set those configured: keepalive.keep_stricter = false"
+    )
     return Entry("stricter", NOTICE, message)
 
 

@@ -28,7 +28,9 @@ def keep_stricter(stands: Mapping[str, int], wanted: Mapping[str, int], roles: R
     if all(_shorter(stands[key], wanted[key]) == wanted[key] for key in times):
         return wanted
     if all(roles):
-        return dict(zip(roles, strictest(_settings(stands, roles), _settings(wanted, roles)), strict=True))
+        ours = _settings(stands, roles)
+        settled = _with_enough_probes(ours, strictest(ours, _settings(wanted, roles)))
+        return dict(zip(roles, settled, strict=True))
     shorter = {key: _shorter(stands[key], wanted[key]) for key in times}
     return (
         {**wanted, **shorter} if any(shorter[key] != stands[key] for key in times) else {k: stands[k] for k in wanted}
@@ -37,6 +39,19 @@ def keep_stricter(stands: Mapping[str, int], wanted: Mapping[str, int], roles: R
 
 def _settings(values: Mapping[str, int], roles: Roles) -> Keepalive:
     return Keepalive(*(values[key] for key in roles))
+
+
+def _with_enough_probes(stands: Keepalive, times: Keepalive) -> Keepalive:
+    """Return the same, with a longer interval where a kernel takes too few probes to survive an outage as long.
+
+    The steady period of answered probes, the longer of idle time and interval, grows beyond neither.
+    """
+    outage = (stands.probes - 1) * stands.interval
+    if min(stands) <= 0 or (times.probes - 1) * times.interval >= outage:
+        return times
+    longest = max(times.idle, stands.interval if times.idle == stands.idle else 0)
+    needed = -(-outage // (times.probes - 1))
+    return times._replace(interval=max(times.interval, min(needed, stands.interval, longest)))
 
 
 def strictest(stands: Keepalive, wanted: Keepalive) -> Keepalive:

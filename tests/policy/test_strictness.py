@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepaliveD.model import MAX_PROBES, Keepalive
-from keepaliveD.policy.strictness import strictest
+from keepaliveD.policy.strictness import Roles, keep_stricter, strictest
 
 WANTED = Keepalive(180, 20, 31)
 KERNEL = Keepalive(7200, 75, 9)
@@ -63,6 +63,41 @@ def test_nothing_is_weakened(stands: Keepalive, wanted: Keepalive) -> None:
     assert result.probes == MAX_PROBES or outage(result) >= outage(stands)
     fewer = result._replace(probes=result.probes - 1)
     assert dead_after(result) <= dead_after(stands) or outage(fewer) < outage(stands)
+
+
+ROLES = Roles("time", "intvl", "probes")
+
+
+def kept(stands: Keepalive, wanted: Keepalive) -> Keepalive:
+    """What a system's settings become."""
+    found, configured = (dict(zip(ROLES, each, strict=True)) for each in (stands, wanted))
+    result = keep_stricter(found, configured, ROLES)
+    return Keepalive(*(result[role] for role in ROLES))
+
+
+@pytest.mark.parametrize(
+    ("stands", "result"),
+    [
+        (Keepalive(60, 75, 127), Keepalive(60, 75, 127)),
+        (Keepalive(100, 75, 60), Keepalive(100, 36, 127)),
+        (Keepalive(7200, 10, 127), Keepalive(180, 10, 127)),
+        (Keepalive(60, 10, 5), Keepalive(60, 10, 5)),
+        (KERNEL, WANTED),
+        (Keepalive(7200, 75, 60), WANTED),
+    ],
+)
+def test_where_a_stricter_time_stands_a_system_survives_no_outage_for_less_long(
+    stands: Keepalive, result: Keepalive
+) -> None:
+    """A kernel takes 127 probes at most, so the interval is as long as it takes."""
+    assert kept(stands, WANTED) == result
+
+
+@given(SETTINGS, SETTINGS)
+def test_to_keep_what_is_stricter_again_changes_nothing(stands: Keepalive, wanted: Keepalive) -> None:
+    """A daemon that starts anew finds what it brought about."""
+    result = kept(stands, wanted)
+    assert kept(result, wanted) in (result, wanted)
 
 
 @given(SETTINGS, SETTINGS)
