@@ -57,6 +57,7 @@ PEERS: list[tuple[AddressFamily, str]] = [(AF_INET, "127.0.0.1"), (AF_INET6, "::
 SYSTEM = {TIME: 611, INTERVAL: 31, PROBES: 4}
 HOLD = str(Path(__file__).parents[2] / "bench/hold.py")
 MANY = 20_000  # more than twice what fits into the memory of any of them
+CROWD = 1_100  # connections: more ends than a bucket may have
 TICK = 0.011  # seconds; at 100 Hz, the fewest that kernels have
 
 SAME = (
@@ -307,6 +308,32 @@ def test_a_namespace_that_was_not_entered_is_not_read(host: Host, engine: Callab
         sockets.truncate(0)
         assert reading.read(sockets) == {}
         assert set(sockets["netns"].tolist()) == {second.inode}
+
+
+@pytest.mark.parametrize("engine", [pytest.param(BpfWalker, marks=since(WALK))])
+def test_whoever_crowds_a_table_of_his_own_hides_nothing_but_that(engine: Callable[..., Engine]) -> None:
+    """Anybody can make a namespace whose table has one bucket, and fill it faster than it is read."""
+    with ExitStack() as stack:
+        host = Host(stack)
+        victim, maker = host.namespace(), host.namespace()
+        maker.set_sysctl("net.ipv4.tcp_child_ehash_entries", 1)
+        crowd = host.namespace(maker)
+        shown, _ = host.connect(victim)
+        crowd.inside(lambda: fill(stack, CROWD))
+        read = stack.enter_context(contextlib.closing(engine()))
+        for where in (victim, crowd):
+            where.inside(partial(read.enter, where.inode))
+        sockets = Sockets()
+        assert read.read(sockets) == {crowd.inode: None}
+        assert cookie(shown) in sockets["cookie"].tolist()
+
+
+def fill(stack: ExitStack, number: int) -> None:
+    """Make so many connections in the calling thread's namespace, and keep them."""
+    server = stack.enter_context(create_server(("127.0.0.1", 0), backlog=number))
+    for _ in range(number):
+        stack.enter_context(socket()).connect(server.getsockname())
+        stack.enter_context(server.accept()[0])
 
 
 @by_each
