@@ -22,13 +22,23 @@ def running(directory: Path, root: Path) -> int:
     """The process that holds the lock of this state directory; 0 where none does, or none can be seen.
 
     It is read from /proc/locks (proc_locks(5)): to try the lock could keep a daemon from starting at that moment.
+    Anybody can lock a file of the same inode on a file system of his own, so its holder must be root or the owner.
     """
     try:
-        inode = (directory / LOCK).stat().st_ino
+        lock = (directory / LOCK).stat()
         locks = (root / "proc/locks").read_text(encoding="ascii").splitlines()
     except OSError:
         return 0
-    return next((pid for pid, locked in filter(None, map(_flock, locks)) if locked == inode), 0)
+    holders = (pid for pid, inode in filter(None, map(_flock, locks)) if inode == lock.st_ino)
+    return next((pid for pid in holders if _user(root, pid) in (0, lock.st_uid)), 0)
+
+
+def _user(root: Path, pid: int) -> int | None:
+    """Return whom a process belongs to; None where it has ended."""
+    try:
+        return (root / f"proc/{pid}").stat().st_uid
+    except OSError:
+        return None
 
 
 def _flock(line: str) -> tuple[int, int] | None:

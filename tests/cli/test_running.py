@@ -11,6 +11,7 @@ from keepaliveD.cli.ctl import main
 from keepaliveD.cli.running import running
 from keepaliveD.records.settings import SettingsRecord
 
+SOMEBODY = 4711  # a user
 SHIPPED = Path(__file__).parents[2] / "etc/tcp-keepalived/config.toml"
 LOOKING = pytest.mark.parametrize("words", [["sockets"], ["sockets", "--json"], ["engine"]])
 
@@ -55,5 +56,16 @@ def test_a_lock_of_another_kind_is_no_daemon(tmp_path: Path) -> None:
     ):
         locks.write_text(f"1: {line.format(inode)} 0 EOF\n1: -> {line.format(inode)} 0 EOF\n")
         assert running(tmp_path, tmp_path) == 0
+    (tmp_path / "proc/812").mkdir()
     locks.write_text(f"7: FLOCK  ADVISORY  WRITE 812 08:01:{inode} 0 EOF\n")
     assert running(tmp_path, tmp_path) == 812
+
+
+def test_a_file_of_the_same_inode_that_somebody_else_locks_is_no_daemon(tmp_path: Path) -> None:
+    """/proc/locks tells the inode, and anybody can have that one on a file system of his own."""
+    (tmp_path / "lock").touch()
+    (tmp_path / "proc/812").mkdir(parents=True)
+    os.chown(tmp_path / "proc/812", SOMEBODY, -1)
+    inode = (tmp_path / "lock").stat().st_ino
+    (tmp_path / "proc/locks").write_text(f"7: FLOCK  ADVISORY  WRITE 812 00:2d:{inode} 0 EOF\n")
+    assert running(tmp_path, tmp_path) == 0
