@@ -396,6 +396,7 @@ class Fate(enum.Enum):
     ENOUGH = "already set"
     OWN = "kept by program"
     TOO_LONG = "too long for the path"
+    USER_TIMEOUT = "its TCP_USER_TIMEOUT would let an outage end it sooner"
     SET_AGAIN = "changed since"
     CHANGED = "changed at the same moment"
     GONE = "closed"

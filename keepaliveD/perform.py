@@ -175,13 +175,19 @@ class Performer:
                 armings.append(Arming((connection,), Fate.OBSERVED))
             elif connection.cookie in left:
                 armings.append(Arming((connection,), Fate.SET_AGAIN))
-            elif self._records is None:
-                armings.append(_foretold(connection, wish))
             else:
                 orders.append(Order(connection, wish, action.by_hand, connection.cookie in self._armed))
-        if orders and self._records is not None:
-            armings += self._carry_out(orders, self._records.arming)
+        if orders:
+            records = self._records
+            armings += self._carry_out(orders, records.arming) if records else self._foretell(orders)
         return tuple(armings)
+
+    def _foretell(self, orders: Sequence[Order]) -> list[Arming]:
+        """Look into the sockets, and set nothing; where nobody may look, what the rule wants is foretold."""
+        try:
+            return self._armer.arm(orders, {}, None)
+        except Refusal:
+            return [_foretold(order.connection, order.wish) for order in orders]
 
     def _carry_out(self, orders: Sequence[Order], record: ArmingRecord) -> list[Arming]:
         orders = self._learn_armed_at_connect(orders, record)

@@ -18,6 +18,7 @@ from keepaliveD import duration, entries
 from keepaliveD.cli import arguments
 from keepaliveD.cli.running import running
 from keepaliveD.config import Config, load
+from keepaliveD.config.units import with_suffix
 from keepaliveD.errors import KernelError, Misuse, NoInput, NotPermitted, Unsupported
 from keepaliveD.journal import JournaldLog, Log
 from keepaliveD.model import FOREVER, MAX_IDLE, MAX_PROBES, NONE_UNSEEN, ArmAction, ArmRule, Connection, Fate, Outcome
@@ -44,7 +45,10 @@ def add_arm(command: argparse.ArgumentParser) -> None:
         "target", metavar="TARGET", nargs="?", help="a process id, or the HOST:PORT of either end of connections"
     )
     command.add_argument(
-        "--unit", metavar="UNIT", help="all connections of this systemd unit, or of those that match a pattern"
+        "--unit",
+        metavar="UNIT",
+        type=with_suffix,
+        help="all connections of this systemd unit, or of those that match a pattern",
     )
     command.add_argument(
         "--idle",

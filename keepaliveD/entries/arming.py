@@ -139,7 +139,7 @@ def _summary(members: Sequence[Arming], wish: Wish | None) -> Entry:
 
 
 def _priority(fate: Fate) -> int:
-    return WARNING if fate in HELP or fate is Fate.TOO_LONG else NOTICE
+    return WARNING if fate in HELP or fate in (Fate.TOO_LONG, Fate.USER_TIMEOUT) else NOTICE
 
 
 def _what(members: Sequence[Arming], wish: Wish | None, connection: Connection) -> str:

@@ -105,10 +105,11 @@ class Armer(Protocol):
     Both raise Unsupported, NotPermitted where it cannot be done here at all.
     """
 
-    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
         """What became of each, decided by policy.settle.
 
         `earlier` tells by cookie what was armed before; `keep` is told of every socket before it is set.
+        Without it nothing is set: of those that would be, that is what became of them.
         """
 
     def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:

@@ -32,7 +32,7 @@ class NoOwners:
 class NoArmer:
     """Has no way to another program's sockets."""
 
-    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
         """Refuse."""
         del orders, earlier, keep
         raise Unsupported(CANNOT_ARM)

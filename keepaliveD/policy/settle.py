@@ -29,11 +29,13 @@ class Found(NamedTuple):
 
     Those of its times that are `inherited` follow its network namespace, whose values are `system`;
     None where these cannot be read, and then nothing is known to be inherited.
+    `user_timeout` is its TCP_USER_TIMEOUT in milliseconds, 0 for none.
     """
 
     stands: SocketKeepalive
     inherited: Own
     system: Keepalive | None
+    user_timeout: int = 0
 
 
 class Request(NamedTuple):
@@ -66,7 +68,13 @@ def settle(found: Found, request: Request) -> Armed | Fate:
         return times
     if not _helps(times, request):
         return Fate.TOO_LONG
-    after = SocketKeepalive(True, times)
+    return _settle_on(SocketKeepalive(True, times), found, request)
+
+
+def _settle_on(after: SocketKeepalive, found: Found, request: Request) -> Armed | Fate:
+    """The same for times that help: not where they end the connection sooner, nor where all is well."""
+    if after != found.stands and _ends_sooner(after.times, found.user_timeout):
+        return Fate.USER_TIMEOUT
     if after == found.stands and not found.inherited and request.verdict is Verdict.SAFE:
         return Fate.ENOUGH
     return Armed(found.stands, after, found.inherited)
@@ -197,6 +205,15 @@ def _bearable(stands: Keepalive, times: Keepalive, timeout: float) -> Keepalive:
 def _helps(times: Keepalive, request: Request) -> bool:
     """Whether a connection with these is safe; what is cut already is at least told so."""
     return request.verdict is Verdict.CUT or fits(times, request.timeout)
+
+
+def _ends_sooner(times: Keepalive, user_timeout: int) -> bool:
+    """Return whether TCP_USER_TIMEOUT (ms) ends a connection in an outage that its probes would survive.
+
+    Keepalive then does not count probes: the first that comes due unanswered after that time of silence
+    ends the connection (tcp_keepalive_timer, net/ipv4/tcp_timer.c).
+    """
+    return 0 < user_timeout <= 1000 * (times.idle + (times.probes - 1) * times.interval)
 
 
 def _settable(times: Keepalive, instead: Keepalive) -> Keepalive:

@@ -147,7 +147,7 @@ class FakeArmer:
     orders: list[Order] = field(default_factory=list)
     earlier: Mapping[int, Armed] = field(default_factory=dict)
 
-    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
         self.earlier = earlier
         if self.refusal:
             raise self.refusal
@@ -155,11 +155,11 @@ class FakeArmer:
         alike: dict[Armed, list[Connection]] = {}
         for order in orders:
             alike.setdefault(Armed(OFF, SocketKeepalive(True, order.wish.times)), []).append(order.connection)
-        keep({one.cookie: armed for armed, connections in alike.items() for one in connections})
+        if keep is not None:
+            keep({one.cookie: armed for armed, connections in alike.items() for one in connections})
+        fate = Fate.WOULD if keep is None else self.fate
         return [
-            Arming(
-                tuple(connections), self.fate, armed.before, armed.before if self.fate is Fate.FAILED else armed.after
-            )
+            Arming(tuple(connections), fate, armed.before, armed.before if self.fate is Fate.FAILED else armed.after)
             for armed, connections in alike.items()
         ]
 

@@ -101,7 +101,7 @@ def test_settings_are_applied_before_sockets_are_armed(stage: Stage) -> None:
     stood: list[int] = []
 
     class Looking(FakeArmer):
-        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
             stood.append(stage.tuner.values["time"])
             return super().arm(orders, earlier, keep)
 
@@ -116,8 +116,9 @@ def test_it_is_on_record_before_it_is_set(stage: Stage) -> None:
     seen: list[list[int]] = []
 
     class Looking(FakeArmer):
-        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
             def keep_and_look(armed: Mapping[int, Armed]) -> None:
+                assert keep is not None
                 keep(armed)
                 seen.append(recorded(stage))
 
@@ -133,7 +134,7 @@ def test_the_armer_knows_what_an_earlier_daemon_has_armed(stage: Stage) -> None:
     known: list[Mapping[int, Armed]] = []
 
     class Looking(FakeArmer):
-        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
             known.append(dict(earlier))
             return super().arm(orders, earlier, keep)
 
@@ -175,7 +176,7 @@ def test_a_dry_run_arms_nothing_and_says_what_it_would(stage: Stage) -> None:
     stage.dry_run = True
     stage.script = [None]
     stage.daemon().run()
-    assert stage.armer.orders == []
+    assert [order.connection.cookie for order in stage.armer.orders] == [1]
     assert list(stage.directory.iterdir()) == []
     (message,) = [entry.message for entry in stage.said if entry.event == "armed"]
     assert message.startswith("backup[77] (backup.service) 192.0.2.1:40000 -> 198.51.100.1:22: would be armed by ")
@@ -227,7 +228,7 @@ def test_without_a_record_nothing_is_touched(stage: Stage) -> None:
     touched: list[int] = []
 
     class Setting(FakeArmer):
-        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
             done = super().arm(orders, earlier, keep)
             touched.append(len(done))
             return done
@@ -355,7 +356,7 @@ def test_a_failure_is_nobodys_choice_and_is_tried_again_with_growing_pauses(stag
     """Then it is reported, once; what succeeds before that is not worth a word."""
 
     class Failing(FakeArmer):
-        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
             tried.append(len(stage.waits))
             return super().arm(orders, earlier, keep)
 
@@ -382,7 +383,7 @@ def test_what_failed_midway_stays_on_record_as_it_stands(stage: Stage) -> None:
     midway = SocketKeepalive(False, Keepalive(7200, 20, 9))
 
     class Midway(FakeArmer):
-        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
             return [dataclasses.replace(each, after=midway) for each in super().arm(orders, earlier, keep)]
 
     stage.armer = Midway(fate=Fate.FAILED)
@@ -505,9 +506,9 @@ def test_of_two_daemons_the_second_disarms_only_what_it_was_the_first_to_arm(sta
     assert (recorded(stage), stage.records().arming.left()) == ([5], set())
 
 
-def test_a_dry_run_says_where_it_would_not_help(stage: Stage) -> None:
-    """Neither are sockets touched nor looked into."""
+def test_a_dry_run_that_may_not_look_into_sockets_says_what_its_rule_wants(stage: Stage) -> None:
     stage.dry_run = True
+    stage.armer.refusal = NotPermitted("run as root")
     near = dataclasses.replace(BARE, timeout=90.0)
     outcome = performer(stage).perform(Arm((near,), wishes(ENABLE)))
     assert [each.fate for each in outcome.armings] == [Fate.TOO_LONG]

@@ -256,6 +256,12 @@ def test_what_a_program_chose_and_is_safe_is_left_to_the_scan(cgroup: Path) -> N
         assert outcomes(cgroup, [Case(chosen=(900, 0, 3))]) == ["True 180 20 9"], "an outage of 150 s is survived still"
 
 
+def test_a_socket_with_a_user_timeout_is_left_to_the_scan(cgroup: Path) -> None:
+    with arming(cgroup, ENABLE):
+        near, far, _ = opened(cgroup, before="near.setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, 900000)")
+    assert (near, far) == (SYSTEM[0], ARMED)
+
+
 def test_only_connections_at_risk_are_armed(cgroup: Path) -> None:
     """Not those on a path that never forgets, nor a program's own times that are safe."""
     with arming(cgroup, ENABLE):

@@ -20,6 +20,7 @@ from socket import (
     TCP_KEEPCNT,
     TCP_KEEPIDLE,
     TCP_KEEPINTVL,
+    TCP_USER_TIMEOUT,
     socket,
 )
 
@@ -102,6 +103,17 @@ def test_what_was_armed_stays_so_when_the_daemon_stops_and_restores_the_settings
     bare, asked = scene.host.connection(), with_options(scene.host.connection(), on=1)
     scene.lives(bare, asked)
     assert (settings(bare), settings(asked)) == (OURS, OURS)
+
+
+def test_a_socket_whose_user_timeout_ends_it_before_its_probes_do_is_left_and_said(scene: Scene) -> None:
+    """Such an outage would be the end of a connection that keepalive had never touched."""
+    sock = scene.host.connection()
+    sock.setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, 1500)
+    with scene.daemon() as daemon:
+        entry = daemon.expect("unarmed", **near_end(sock))
+        assert "TCP_USER_TIMEOUT" in str(entry["MESSAGE"])
+        daemon.stop()
+    assert settings(sock) == BARE
 
 
 def test_after_start_stop_and_disarm_each_socket_has_exactly_what_it_had(scene: Scene) -> None:

@@ -219,19 +219,30 @@ def traced(host: Host, configuration: str, until: str, *options: str) -> tuple[s
 
 
 @pytest.mark.parametrize(
-    ("configuration", "says", "options"),
-    [
-        (forgetful(OBSERVE, BRIEF), "bare", ()),
-        (forgetful(ENABLE), "armed", ("--dry-run",)),
-        (forgetful(REARM, BRIEF), "bare", ()),
-    ],
-    ids=["observe", "dry run", "rearm, where nobody asked"],
+    ("configuration", "says"),
+    [(forgetful(OBSERVE, BRIEF), "bare"), (forgetful(REARM, BRIEF), "bare")],
+    ids=["observe", "rearm, where nobody asked"],
 )
-def test_who_only_looks_touches_no_socket(configuration: str, says: str, options: tuple[str, ...], host: Host) -> None:
+def test_who_is_only_watched_keeps_its_sockets_to_itself(configuration: str, says: str, host: Host) -> None:
     """Not one option is set, not one descriptor duplicated."""
-    sock, trace = traced(host, configuration, says, *options)
+    sock, trace = traced(host, configuration, says)
     assert trace == Trace(0, [], [])
     assert settings(sock) == BARE
+
+
+def test_a_dry_run_looks_into_sockets_and_sets_nothing(host: Host) -> None:
+    """What it foretells depends on what a program chose, and only its socket tells that."""
+    sock, trace = traced(host, forgetful(ENABLE), "armed", "--dry-run")
+    assert set(trace.taken) == {sock.fileno()}
+    assert (trace.touched, trace.harm) == (0, [])
+    assert settings(sock) == BARE
+
+
+def test_a_dry_run_says_what_would_really_be_done(host: Host) -> None:
+    """Neither rule would touch what its program chose."""
+    own = on(host.connection(), OWN)
+    with host.daemon(forgetful(REARM), "--dry-run") as daemon:
+        assert daemon.expect("unarmed", **near_end(own))["KEEPALIVE_FATE"] == "own"
 
 
 def test_of_all_descriptors_only_that_of_the_connection_is_touched(host: Host) -> None:

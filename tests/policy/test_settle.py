@@ -69,6 +69,22 @@ def request(
     return Request(wish(action, times), timeout, verdict)
 
 
+@pytest.mark.parametrize(("milliseconds", "refused"), [(0, False), (1, True), (780_000, True), (780_001, False)])
+@pytest.mark.parametrize("before", [off(KERNEL), on(KERNEL)])
+def test_a_socket_whose_user_timeout_ends_it_before_its_probes_do_is_left(
+    before: SocketKeepalive, milliseconds: int, refused: bool
+) -> None:
+    """Keepalive of 180/20/31 gives a peer 180 s and 30 intervals; with TCP_USER_TIMEOUT no probe is counted."""
+    answer = settle(found(before)._replace(user_timeout=milliseconds), request(ArmAction.ENABLE))
+    assert (answer is Fate.USER_TIMEOUT) == refused
+
+
+def test_a_user_timeout_is_no_reason_to_leave_a_timer_that_was_never_set() -> None:
+    """What stands is not changed, so nothing ends sooner."""
+    stands = Found(on(OURS), NONE, KERNEL, user_timeout=1500)
+    assert settle(stands, request(ArmAction.ENABLE)) == Armed(on(OURS), on(OURS))
+
+
 Answer = SocketKeepalive | Fate
 
 

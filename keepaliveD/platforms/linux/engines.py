@@ -56,7 +56,7 @@ class ChosenArmer:
         self._pidfd = pidfd
         self.wanted = AUTO
 
-    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
         """What became of each, decided by policy.settle."""
         return self._chosen().arm(orders, earlier, keep)
 

@@ -12,6 +12,7 @@ from socket import (
     TCP_KEEPCNT,
     TCP_KEEPIDLE,
     TCP_KEEPINTVL,
+    TCP_USER_TIMEOUT,
     SocketType,
 )
 
@@ -23,6 +24,11 @@ def read(sock: SocketType) -> SocketKeepalive:
     option = sock.getsockopt
     idle, interval = option(IPPROTO_TCP, TCP_KEEPIDLE), option(IPPROTO_TCP, TCP_KEEPINTVL)
     return _keepalive(option(SOL_SOCKET, SO_KEEPALIVE) != 0, idle, interval, option(IPPROTO_TCP, TCP_KEEPCNT))
+
+
+def user_timeout(sock: SocketType) -> int:
+    """Return its TCP_USER_TIMEOUT in milliseconds, 0 for none. Raises OSError."""
+    return sock.getsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT)
 
 
 @functools.lru_cache(maxsize=1024)  # most sockets have the same, and to make it again costs more than to find it

@@ -45,7 +45,6 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 BATCH = 256  # sockets open at once; a service may have 1024 descriptors
 
 Choice = Armed | Fate
-Choose = Callable[[Connection, SocketKeepalive, Keepalive | None], Choice]  # what stands; what its namespace says
 
 OPEN = (TcpState.ESTABLISHED,)  # states in which a socket is armed ...
 WITH_HOLDER = (*OPEN, TcpState.FIN_WAIT1, TcpState.FIN_WAIT2, TcpState.CLOSE_WAIT)  # ... and may be disarmed
@@ -58,16 +57,16 @@ class PidfdArmer:
         self._root = root
         self._holders = holders
 
-    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
         """What became of each; raises Unsupported, NotPermitted where it cannot be done here at all."""
         order_of = {order.connection.cookie: order for order in orders}
         key_of = dict(zip(order_of, keys(list(order_of.values()), earlier), strict=True))
-        chosen: dict[tuple[int, SocketKeepalive, Keepalive | None], Choice] = {}
+        chosen: dict[tuple[int, _Look, Keepalive | None], Choice] = {}
 
-        def choose(connection: Connection, stands: SocketKeepalive, system: Keepalive | None) -> Choice:
-            key = (key_of[connection.cookie], stands, system)
+        def choose(connection: Connection, look: _Look, system: Keepalive | None) -> Choice:
+            key = (key_of[connection.cookie], look, system)
             if (choice := chosen.get(key)) is None:
-                choice = settle(_found(stands, system), order_of[connection.cookie].request(earlier))
+                choice = settle(_found(look, system), order_of[connection.cookie].request(earlier))
                 chosen[key] = choice
             return choice
 
@@ -76,9 +75,9 @@ class PidfdArmer:
     def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
         """Put back what stood there before, where nobody has set it since."""
 
-        def choose(connection: Connection, stands: SocketKeepalive, system: Keepalive | None) -> Choice:
-            back = settle_back(_found(stands, system), earlier[connection.cookie])
-            return back if isinstance(back, Fate) else Armed(stands, back)
+        def choose(connection: Connection, look: _Look, system: Keepalive | None) -> Choice:
+            back = settle_back(_found(look, system), earlier[connection.cookie])
+            return back if isinstance(back, Fate) else Armed(look.stands, back)
 
         return self._each(connections, _Task(choose, lambda _: None, Fate.DISARMED, WITH_HOLDER))
 
@@ -107,11 +106,24 @@ class PidfdArmer:
         return holder.pid if holder else 0
 
 
+class _Look(NamedTuple):
+    """What a socket's options say; the TCP_USER_TIMEOUT in milliseconds."""
+
+    stands: SocketKeepalive
+    user_timeout: int
+
+
+Choose = Callable[[Connection, _Look, Keepalive | None], Choice]  # what stands; what its namespace says
+
+
 class _Task(NamedTuple):
-    """What to do with sockets in these states: choose, have it recorded, set it, which is then a `success`."""
+    """What to do with sockets in these states: choose, have it recorded, set it, which is then a `success`.
+
+    Without a record nothing is set.
+    """
 
     choose: Choose
-    keep: Keep
+    keep: Keep | None
     success: Fate
     states: Collection[int]
 
@@ -142,15 +154,17 @@ class _Batch:
         for connection in connections:
             try:
                 sock = self._reach(connection, task.states)
-                stands = _read(sock)
+                look = _read(sock)
             except _Missed as missed:
                 armings.append(Arming((connection,), missed.fate))
                 continue
-            choice = task.choose(connection, stands, self._systems.of(connection.netns))
+            choice = task.choose(connection, look, self._systems.of(connection.netns))
             if isinstance(choice, Fate):
-                armings.append(Arming((connection,), choice, stands, stands))
+                armings.append(Arming((connection,), choice, look.stands, look.stands))
             else:
-                chosen.append((connection, sock, stands, choice))
+                chosen.append((connection, sock, look.stands, choice))
+        if task.keep is None:
+            return armings + [Arming((one,), Fate.WOULD, stands, armed.after) for one, _, stands, armed in chosen]
         task.keep({connection.cookie: armed for connection, _, _, armed in chosen})
         for connection, sock, stands, armed in chosen:
             brought = options.bring_about(sock, stands, armed.after)
@@ -205,25 +219,25 @@ class _Batch:
 UNSET = {Brought.NOT: Fate.FAILED, Brought.LATE: Fate.CHANGED}
 
 
-def _read(sock: SocketType) -> SocketKeepalive:
+def _read(sock: SocketType) -> _Look:
     try:
-        return options.read(sock)
+        return _Look(options.read(sock), options.user_timeout(sock))
     except OSError as error:  # getsockopt may be forbidden, or fail for want of memory
         raise _Missed(Fate.FAILED) from error
 
 
 def _read_if_it_can(sock: SocketType, instead: SocketKeepalive) -> SocketKeepalive:
     with contextlib.suppress(_Missed):
-        return _read(sock)
+        return _read(sock).stands
     return instead
 
 
-def _found(stands: SocketKeepalive, system: Keepalive | None) -> Found:
+def _found(look: _Look, system: Keepalive | None) -> Found:
     """With those inherited that seem to follow the network namespace: the kernel tells only what they are."""
     if system is None:
-        return Found(stands, NONE, None)
-    same = (field for field, one, other in zip(FIELDS, stands.times, system, strict=True) if one == other)
-    return Found(stands, functools.reduce(operator.or_, same, NONE), system)
+        return Found(look.stands, NONE, None, look.user_timeout)
+    same = (field for field, one, other in zip(FIELDS, look.stands.times, system, strict=True) if one == other)
+    return Found(look.stands, functools.reduce(operator.or_, same, NONE), system, look.user_timeout)
 
 
 class _Missed(Exception):

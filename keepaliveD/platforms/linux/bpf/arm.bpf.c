@@ -18,7 +18,7 @@ struct slot {
 	__s32 state;
 	__s32 inherited; /* which of stands follow the namespace; told and expected as that is */
 	__s32 states; /* 1 << TCP state, of those in which this may be done */
-	__s32 unused;
+	__s32 user_timeout; /* ms; told by a look */
 };
 
 struct {
@@ -99,6 +99,7 @@ int arm_sockets(struct bpf_iter__tcp *ctx)
 		slot->system = system;
 		slot->stands = stands;
 		slot->inherited = inherited_by(tp);
+		slot->user_timeout = tp->inet_conn.icsk_user_timeout;
 		slot->state = STANDS;
 	} else if (slot->state == SET) { /* once: a bucket that changes may be walked twice */
 		slot->state = CHANGED;

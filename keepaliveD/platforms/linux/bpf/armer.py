@@ -31,7 +31,7 @@ MOST = 100_000  # sockets at a time: less than their max_entries
 SLOT = np.dtype(
     [
         *((name, "i4", 4) for name in ("stands", "system", "after")),
-        *((name, "i4") for name in ("state", "inherited", "states", "unused")),
+        *((name, "i4") for name in ("state", "inherited", "states", "user_timeout")),
     ]
 )
 LOOK, SET, STANDS, DONE, CHANGED, FAILED = range(6)
@@ -47,6 +47,7 @@ WITH_HOLDER = OPEN | 1 << TcpState.FIN_WAIT1 | 1 << TcpState.FIN_WAIT2 | 1 << Tc
 class _Task(NamedTuple):
     """What to do with connections in these states: choose, have it recorded, set it, which is then a `success`.
 
+    Without a record nothing is set.
     Of those with the same key the same is chosen where the same stands. Keys are made of numbers, for
     to compare what they stand for would cost more than all the rest.
     """
@@ -54,7 +55,7 @@ class _Task(NamedTuple):
     connections: Sequence[Connection]
     keys: Sequence[Hashable]
     choose: Choose
-    keep: Keep
+    keep: Keep | None
     success: Fate
     states: int
 
@@ -68,7 +69,7 @@ class BpfArmer:
         self._link = -1
         self._slots: Column = np.empty(0, SLOT)
 
-    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep) -> list[Arming]:
+    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
         """What became of each; raises Unsupported, NotPermitted where it cannot be done here at all."""
         order_of = {order.connection.cookie: order for order in orders}  # a dump may list a socket twice
         unique = list(order_of.values())
@@ -107,13 +108,13 @@ class BpfArmer:
             try:
                 self._pass(batch.netns)
                 record = batch.decide()
-                task.keep(record)
-                if record:
+                if task.keep is not None and record:
+                    task.keep(record)
                     batch.prepare()
                     self._pass(batch.netns)
             finally:
                 programs.drop_all(WANTED, cookies)
-            armings += batch.tell()
+            armings += batch.foretell() if task.keep is None else batch.tell()
         return armings
 
     def load(self) -> libbpf.Object:
@@ -172,7 +173,8 @@ class _Batch:
                 self._tell(rows, Fate.GONE)
                 continue
             stands, system = _keepalive(slot["stands"]), _keepalive(slot["system"]).times
-            choice = self._task.choose(self._start + rows[0], Found(stands, Own(int(slot["inherited"])), system))
+            found = Found(stands, Own(int(slot["inherited"])), system, int(slot["user_timeout"]))
+            choice = self._task.choose(self._start + rows[0], found)
             if isinstance(choice, Fate):
                 self._tell(rows, choice, stands, stands)
             else:
@@ -185,6 +187,12 @@ class _Batch:
         for rows, _, armed in self._chosen:
             self._slots["after"][rows] = *armed.after.times, armed.after.on
             self._slots["state"][rows] = SET
+
+    def foretell(self) -> list[Arming]:
+        """What would become of all of them."""
+        for rows, stood, armed in self._chosen:
+            self._tell(rows.tolist(), Fate.WOULD, stood, armed.after)
+        return self._armings
 
     def tell(self) -> list[Arming]:
         """What became of all of them."""
@@ -202,7 +210,8 @@ class _Batch:
 
     def _alike(self) -> Iterable[list[int]]:
         """Rows with the same key in which the same was found."""
-        found = np.column_stack([self._slots[name] for name in ("state", "inherited", "stands", "system")])
+        names = ("state", "inherited", "user_timeout", "stands", "system")
+        found = np.column_stack([self._slots[name] for name in names])
         kinds = found.view(f"V{found.strides[0]}")[:, 0].tolist()
         rows: dict[tuple[Hashable, bytes], list[int]] = defaultdict(list)
         for row, kind in enumerate(zip(self._task.keys[self._start :], kinds, strict=False)):

@@ -260,6 +260,8 @@ static __always_inline void enable(struct bpf_sock_ops *ctx, struct bpf_sock *sk
 
 	if (stands.idle < 1 || stands.interval < 1 || stands.probes < 1)
 		return; /* the sysctls hold what is no time: left to the scan */
+	if (tp->inet_conn.icsk_user_timeout)
+		return; /* may end the connection before its probes do: left to the scan */
 	if (is_safe(&stands, route) && (stands.on || !(inherited & FOLLOWS_IDLE)))
 		return; /* not at risk, or the program chose times that are safe: its own to switch on, or the scan's */
 	if (!(inherited & FOLLOWS_PROBES))
