@@ -144,7 +144,7 @@ def test_a_host_may_be_named(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize(
     ("pattern", "cookies"),
-    [("ssh.service", [2]), ("amanda*", [1, 4]), ("amanda?backup.service", [1]), ("*.service", [1, 2, 4])],
+    [("ssh.service", [2]), ("ssh", [2]), ("amanda*", [1, 4]), ("amanda?backup.service", [1]), ("*.service", [1, 2, 4])],
 )
 def test_a_unit_may_be_a_pattern(desk: Desk, pattern: str, cookies: list[int]) -> None:
     assert desk.armed("--unit", pattern) == cookies
