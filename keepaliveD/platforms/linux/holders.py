@@ -7,14 +7,17 @@ pass for all of them, and what was found is remembered.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
 from keepaliveD.errors import NoInput, NotPermitted
+from keepaliveD.platforms.linux import processes
 
 MOST = 200_000  # holders remembered; then all are forgotten, some 30 MB
 
@@ -46,7 +49,7 @@ class Holders:
         """
         self.barred = False
         wanted = {inode for inode in inodes if inode}  # an orphan has inode 0
-        found = {inode: holder for inode in wanted if (holder := self._known.get(inode)) and self._holds(holder, inode)}
+        found = self._still_held(wanted)
         self._seek(wanted, sorted(likely), found)
         if len(found) < len(wanted):
             self._seek(wanted, sorted(psutil.pids()), found)
@@ -57,45 +60,55 @@ class Holders:
 
     def held_by(self, pid: int) -> frozenset[int]:
         """Inodes of the sockets that a process holds; remembered, too. Raises NoInput, NotPermitted."""
-        try:
-            os.listdir(f"{self._root}/proc/{pid}/fd")
-        except PermissionError as error:
-            raise NotPermitted(f"process {pid}: its descriptors cannot be seen; run as root") from error
-        except OSError as error:
-            raise NoInput(f"process {pid}: there is none") from error
-        held = {int(link[8:-1]): Holder(pid, fd) for fd, link in self._links(pid) if link.startswith("socket:[")}
+        links = processes.ask([pid], self._links).get(pid)
+        if links is None:
+            raise NoInput(f"process {pid}: hangs while it executes a program; end it with SIGKILL")
+        if isinstance(links, PermissionError):
+            raise NotPermitted(f"process {pid}: its descriptors cannot be seen; run as root") from links
+        if isinstance(links, OSError):
+            raise NoInput(f"process {pid}: there is none") from links
+        held = {int(link[8:-1]): Holder(pid, fd) for fd, link in links if link.startswith("socket:[")}
         self._known |= held
         return frozenset(held)
 
     def _seek(self, wanted: set[int], pids: Iterable[int], found: dict[int, Holder]) -> None:
         """Add those among the descriptors of these processes."""
         links = {f"socket:[{inode}]": inode for inode in wanted - found.keys()}
-        left = len(links)
-        for pid in pids:
-            if not left:
-                return
-            for fd, link in self._links(pid):
-                if (inode := links.get(link)) and inode not in found:
-                    found[inode] = Holder(pid, fd)
-                    left -= 1
 
-    def _links(self, pid: int) -> Iterator[tuple[int, str]]:
-        directory = f"{self._root}/proc/{pid}/fd"
-        try:
-            entries = os.listdir(directory)
-        except PermissionError:
-            self.barred = True
-            return
-        except OSError:
-            return  # ended meanwhile
-        for entry in entries:
-            try:
-                yield int(entry), os.readlink(f"{directory}/{entry}")
-            except PermissionError:
-                self.barred = True
+        def look(pid: int) -> None:
+            its = self._links(pid) if links else []
+            if isinstance(its, OSError):  # else it ended meanwhile
+                self.barred = self.barred or isinstance(its, PermissionError)
                 return
-            except OSError:
-                continue  # closed meanwhile
+            for fd, link in its:
+                if inode := links.pop(link, 0):
+                    found[inode] = Holder(pid, fd)
+
+        processes.ask(pids, look)
+
+    def _links(self, pid: int) -> list[tuple[int, str]] | OSError:
+        """What a process's descriptors are, or why that cannot be seen."""
+        directory = f"{self._root}/proc/{pid}/fd"
+        links: list[tuple[int, str]] = []
+        try:
+            for entry in os.listdir(directory):
+                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                    links.append((int(entry), os.readlink(f"{directory}/{entry}")))
+        except OSError as error:
+            return error
+        return links
+
+    def _still_held(self, wanted: Iterable[int]) -> dict[int, Holder]:
+        """Those whose holder is known, and holds them still."""
+        mine: dict[int, list[tuple[int, Holder]]] = defaultdict(list)
+        for inode in wanted:
+            if holder := self._known.get(inode):
+                mine[holder.pid].append((inode, holder))
+
+        def held(pid: int) -> dict[int, Holder]:
+            return {inode: holder for inode, holder in mine[pid] if self._holds(holder, inode)}
+
+        return {inode: holder for its in processes.ask(mine, held).values() for inode, holder in its.items()}
 
     def _holds(self, holder: Holder, inode: int) -> bool:
         try:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from keepaliveD.platforms.linux import processes
 from keepaliveD.threads import Task
 
 Result = TypeVar("Result")
@@ -32,23 +33,29 @@ def survey(root: Path) -> tuple[dict[int, str], bool]:
     """Return the same, and whether there are processes of which the namespace cannot be seen (CAP_SYS_PTRACE)."""
     found, hidden = only_here(root), False
     nsfs = os.stat(root / "proc/self/ns/net").st_dev
-    for path in _candidates(root):
-        try:
-            status = os.stat(path)
-        except OSError as error:  # else it ended meanwhile
-            hidden = hidden or isinstance(error, PermissionError)
-            continue
-        if status.st_dev == nsfs:
+    for path, status in _candidates(root):
+        if isinstance(status, OSError):  # else it ended meanwhile
+            hidden = hidden or isinstance(status, PermissionError)
+        elif status.st_dev == nsfs:
             found.setdefault(status.st_ino, path)
-    return found, hidden
+    return found, hidden or not processes.are_all_asked()
 
 
-def _candidates(root: Path) -> Iterator[str]:
+def _candidates(root: Path) -> Iterator[tuple[str, os.stat_result | OSError]]:
     proc = str(root / "proc")
-    yield from (f"{proc}/{name}/ns/net" for name in os.listdir(proc) if name.isdecimal())
+    pids = [int(name) for name in os.listdir(proc) if name.isdecimal()]
+    for pid, status in processes.ask(pids, lambda pid: _status(f"{proc}/{pid}/ns/net")).items():
+        yield f"{proc}/{pid}/ns/net", status
     named = str(root / "run/netns")
     if os.path.isdir(named):
-        yield from (f"{named}/{name}" for name in os.listdir(named))
+        yield from ((path, _status(path)) for path in (f"{named}/{name}" for name in os.listdir(named)))
+
+
+def _status(path: str) -> os.stat_result | OSError:
+    try:
+        return os.stat(path)
+    except OSError as error:
+        return error
 
 
 def inside(path: str, work: Callable[[], Result]) -> Result:

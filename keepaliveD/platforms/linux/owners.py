@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from keepaliveD.model import Connection, Owner
+from keepaliveD.platforms.linux import processes
 from keepaliveD.platforms.linux.holders import Holders
 from keepaliveD.text import printable
 
@@ -41,7 +42,7 @@ class ProcOwners:
         paths = {self._cgroups[cgroup] for cgroup in cgroups} - {""}
         likely = {pid for path in paths for pid in _processes(path)}
         holders = self._holders.find({connection.inode for connection in connections}, likely)
-        names = {pid: _process_name(pid) for pid in {holder.pid for holder in holders.values()}}
+        names = processes.ask({holder.pid for holder in holders.values()}, _process_name)
         owners = {
             (inode, cgroup): _owner(holders[inode].pid if inode in holders else 0, names, self._cgroups[cgroup])
             for inode, cgroup in {(connection.inode, connection.cgroup) for connection in connections}

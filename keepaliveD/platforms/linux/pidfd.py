@@ -15,7 +15,8 @@ import functools
 import operator
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from socket import (
     AF_INET,
@@ -31,7 +32,7 @@ from typing import NamedTuple, Self
 from keepaliveD.errors import NotPermitted, Refusal, Unsupported
 from keepaliveD.model import NONE, Armed, Arming, Connection, Fate, Keepalive, SocketKeepalive
 from keepaliveD.platforms.base import Keep, Order, keys
-from keepaliveD.platforms.linux import namespaces, options
+from keepaliveD.platforms.linux import namespaces, options, processes
 from keepaliveD.platforms.linux.holders import Holders
 from keepaliveD.platforms.linux.options import Brought
 from keepaliveD.platforms.linux.sysctl import INTERVAL, PROBES, TIME, ProcSys
@@ -116,6 +117,9 @@ class _Look(NamedTuple):
 Choose = Callable[[Connection, _Look, Keepalive | None], Choice]  # what stands; what its namespace says
 
 
+_Reached = tuple[SocketType, _Look] | Fate  # why it was not
+
+
 class _Task(NamedTuple):
     """What to do with sockets in these states: choose, have it recorded, set it, which is then a `success`.
 
@@ -151,13 +155,11 @@ class _Batch:
         """Look at all, have recorded what will be done, then do it."""
         armings: list[Arming] = []
         chosen: list[tuple[Connection, SocketType, SocketKeepalive, Armed]] = []
-        for connection in connections:
-            try:
-                sock = self._reach(connection, task.states)
-                look = _read(sock)
-            except _Missed as missed:
-                armings.append(Arming((connection,), missed.fate))
+        for connection, reached in self._reach_all(connections, task.states):
+            if isinstance(reached, Fate):
+                armings.append(Arming((connection,), reached))
                 continue
+            sock, look = reached
             choice = task.choose(connection, look, self._systems.of(connection.netns))
             if isinstance(choice, Fate):
                 armings.append(Arming((connection,), choice, look.stands, look.stands))
@@ -173,6 +175,31 @@ class _Batch:
             else:
                 armings.append(Arming((connection,), UNSET[brought], stands, _read_if_it_can(sock, stands)))
         return armings
+
+    def _reach_all(
+        self, connections: Sequence[Connection], states: Collection[int]
+    ) -> Iterable[tuple[Connection, _Reached]]:
+        """Each with its socket and what that says, or why there is none."""
+        by_pid: dict[int, list[Connection]] = defaultdict(list)
+        for connection in connections:
+            if holder := self._holders.known(connection.inode):
+                by_pid[holder.pid].append(connection)
+            else:
+                yield connection, Fate.UNSEEN if self._holders.barred else Fate.UNHELD
+
+        def reach(pid: int) -> list[_Reached]:
+            return [self._reach_or_miss(connection, states) for connection in by_pid[pid]]
+
+        answers = processes.ask(by_pid, reach)
+        for pid, its in by_pid.items():
+            yield from zip(its, answers.get(pid, [Fate.FAILED] * len(its)), strict=True)
+
+    def _reach_or_miss(self, connection: Connection, states: Collection[int]) -> _Reached:
+        try:
+            sock = self._reach(connection, states)
+            return sock, _read(sock)
+        except _Missed as missed:
+            return missed.fate
 
     def _reach(self, connection: Connection, states: Collection[int]) -> SocketType:
         """A duplicate of the socket, if it still is this connection's, in one of these states."""

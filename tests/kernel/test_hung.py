@@ -1,0 +1,65 @@
+"""A process of which nobody can read anything hangs nobody who tries."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keepaliveD.errors import Exit
+from tests.kernel.loopback import BARE, Host, forgetful, near_end, settings
+from tests.kernel.processes import CTL, ENABLE
+from tests.kernel.rig import DIE_WITH_US, UNTUNED
+from tests.kernel.test_hostile import next_line
+
+HUNG = str(Path(__file__).with_name("hung.py"))
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    with Host(tmp_path) as host:
+        yield host
+
+
+@pytest.fixture(autouse=True)
+def hung(host: Host) -> Iterator[int]:
+    """A process that hangs in execve, and was there first."""
+    directory = host.directory / "fuse"
+    directory.mkdir()
+    command = ("unshare", "--mount", *DIE_WITH_US, sys.executable, "-S", HUNG, str(directory))
+    with host.namespace.running(*command) as server:
+        yield int(next_line(server))
+
+
+@pytest.mark.parametrize("namespaces", ["own", "all"])
+def test_a_daemon_starts_arms_and_stops_beside_a_process_that_hangs(host: Host, namespaces: str) -> None:
+    """Anybody can make one: neither namespaces nor descriptors of it can be read, and whoever tries waits for ever."""
+    sock = host.connection()
+    text = forgetful(ENABLE, apply=True).replace('namespaces = "own"', f'namespaces = "{namespaces}"')
+    with host.daemon(text) as daemon:
+        daemon.expect("armed", **near_end(sock))
+        daemon.stop()
+    assert host.namespace.keepalive == UNTUNED
+
+
+def test_keepalivectl_arms_and_disarms_beside_a_process_that_hangs(host: Host) -> None:
+    sock = host.connection()
+    (host.directory / "config.toml").write_text(forgetful(), encoding="utf-8")
+    where = ("--config", str(host.directory / "config.toml"), "--state-dir", str(host.directory / "state"))
+    peer = "{}:{}".format(*sock.getpeername())
+    armed = host.namespace.run(*CTL, "arm", peer, *where)
+    assert (armed.returncode, armed.stderr) == (0, "")
+    disarmed = host.namespace.run(*CTL, "disarm", *where[2:])
+    assert (disarmed.returncode, disarmed.stderr) == (0, "")
+    assert settings(sock) == BARE
+
+
+def test_a_process_that_hangs_is_named_to_who_asks_for_it(host: Host, hung: int) -> None:
+    """Rather than that nobody answers."""
+    done = host.namespace.run(*CTL, "arm", str(hung))
+    assert (done.returncode, done.stderr) == (
+        Exit.NOINPUT,
+        f"keepalivectl: process {hung}: hangs while it executes a program; end it with SIGKILL\n",
+    )
