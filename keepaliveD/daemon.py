@@ -71,6 +71,7 @@ class Daemon:
         self._watcher = self._watch()
         self._blind = False
         self._untidy = False
+        self._damaged: tuple[str, ...] = ()  # what was reported of damaged records of armed sockets
         self._complaint = ""  # what is wrong with the configuration that was not taken
         self._engine = Engine(self._rules())
         self._slept = outside.slept()
@@ -186,6 +187,7 @@ class Daemon:
         table = dataclasses.replace(table, reading=self._outside.now() - began, asleep=asleep)
         if engine != self._watcher.engine:
             self._say("scan-failed", WARNING, f"another way of watching had to be taken: {self._watcher.engine}")
+        self._keep_damaged_aside()
         found = self._performer.look_at_settings(cared_for=self._config.apply)
         self.judgement, actions = self._engine.observe(table, found)
         outcomes = []
@@ -201,6 +203,16 @@ class Daemon:
         self._tidy(table)
         self._looked = began, self._outside.now()
         return outcomes
+
+    def _keep_damaged_aside(self) -> None:
+        """Keep a damaged record of armed sockets aside before it is needed, and report each of these once."""
+        if self._records is None:
+            return
+        with contextlib.suppress(Refusal):  # whoever needs a record that cannot be read reports that
+            before, self._damaged = self._damaged, self._records.arming.set_aside()
+            for line in self._damaged:
+                if line not in before:
+                    self._say("record", ERROR, line)
 
     def _tidy(self, table: SocketTable) -> None:
         """Clear the record of sockets that are gone; where that fails it stays long, which is told once."""

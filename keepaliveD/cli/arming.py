@@ -19,7 +19,7 @@ from keepaliveD.cli import arguments
 from keepaliveD.cli.running import running
 from keepaliveD.config import Config, load
 from keepaliveD.config.units import with_suffix
-from keepaliveD.errors import KernelError, Misuse, NoInput, NotPermitted, Unsupported
+from keepaliveD.errors import KernelError, Misuse, NoInput, NotPermitted, RecordDamaged, Unsupported
 from keepaliveD.journal import JournaldLog, Log
 from keepaliveD.model import FOREVER, MAX_IDLE, MAX_PROBES, NONE_UNSEEN, ArmAction, ArmRule, Connection, Fate, Outcome
 from keepaliveD.model import Path as NetworkPath
@@ -119,16 +119,19 @@ def disarm_connections(options: argparse.Namespace, root: Path) -> None:
     look = _look(platform, ANYWHERE, with_interfaces=False)
     take_over(platform.at_connect, records.arming)
     armed = records.arming.armed()
+    damaged = records.arming.damaged()
     disarmed = Performer(platform, records).disarm(look)
     if at_connect:
         print(at_connect)
     said = Report()
     said.tell(disarmed)
-    if damaged := records.arming.damaged:
-        print(f"warning: {damaged} lines of the record are damaged; their sockets stay as they are", file=sys.stderr)
     whole = look.table.complete and look.table.unseen == NONE_UNSEEN
     if not whole and (missing := armed.keys() - set(look.table.sockets["cookie"].tolist())):
         print(f"warning: {len(missing)} armed sockets not found: closed, or in what cannot be read", file=sys.stderr)
+    if damaged:
+        for line in damaged[1:]:
+            print(f"warning: {line}", file=sys.stderr)
+        raise RecordDamaged(damaged[0])
     if not (said.entries or at_connect):
         print("nothing to disarm")
     said.leave()

@@ -10,7 +10,7 @@ A text file of one line a socket, to which is only appended, so that nothing is 
 INHERITED is a sum: of the three before, the socket took 1 its idle time, 2 its interval, 4 its number of
 probes from its network namespace. CHECK is a checksum of the boot and the line (CRC-32, hexadecimal): a line
 that was damaged says nothing, and a damaged heading spoils no line. Format 1, of earlier versions, has
-neither; it is read, and rewritten before anything is added.
+neither; it is read, and rewritten before anything is added. A damaged file is copied aside before that.
 The record ends with the boot, as the sockets do; so it is written, but not forced to the disk.
 """
 
@@ -21,12 +21,15 @@ import errno
 import fcntl
 import functools
 import os
+import re
+import shutil
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from keepaliveD.errors import NotPermitted, Refusal, StateError
 from keepaliveD.model import Armed, Keepalive, Own, SocketKeepalive
+from keepaliveD.records.directory import StateDirectory
 from keepaliveD.records.files import open_new, open_own
 from keepaliveD.sockets import Column
 
@@ -38,18 +41,24 @@ SAMPLE = 8  # lines of which one is good enough to tell that a strange heading i
 SPREAD = 0x9E3779B1  # odd, of about as many ones as zeros
 LARGEST = 1 << 27  # octets, of some two million sockets
 SPARE = 1000  # lines about sockets that are gone, before they are cleared away
+START = "tcp-keepalived armed "  # of the heading, in every format
+ANY_HEADING = re.compile(START + r"[0-9]+ ([0-9A-Za-z-]+)\n")
+CUT_HEADING = re.compile(START + r"[0-9]+( [0-9A-Za-z-]*)?")
 
 
 class ArmingRecord:
     """The record in `directory`; several processes may use it at once."""
 
     def __init__(self, directory: Path, boot: str) -> None:
+        self._directory = StateDirectory(directory)
         self._file = directory / FILE
+        self._boot = boot
         self._heading = f"tcp-keepalived armed 2 {boot}\n"
         self._earlier_heading = f"tcp-keepalived armed 1 {boot}\n"
         self._checks = _Checks(boot)
         self._outdated = False  # whether the file has another heading, and is to be rewritten
-        self.damaged = 0  # lines that say nothing
+        self._is_no_record = False  # whether it has neither heading nor lines
+        self._damaged_lines = 0
         self._armed: dict[int, Armed] = {}
         self._left: set[int] = set()
         self._mine: set[int] = set()  # those that were recorded through this object
@@ -90,6 +99,23 @@ class ArmingRecord:
                 self._forget(cookies)
                 self._left.difference_update(cookies)
 
+    def damaged(self) -> tuple[str, ...]:
+        """A line for each damaged file: what it is, and what to do. Raises NotPermitted, StateError."""
+        self._look()
+        kept = [self._advice(name, "kept aside") for name in self._directory.kept_aside(FILE)]
+        return (self._advice(FILE, self._reason), *kept) if self._reason else tuple(kept)
+
+    def set_aside(self) -> tuple[str, ...]:
+        """Keep a damaged file aside, and go on with what it says for certain. Return what damaged() does.
+
+        Raises NotPermitted, StateError.
+        """
+        self._look()
+        if self._reason:
+            with contextlib.suppress(Refusal), self._locked():  # else it stays where it is, and is reported there
+                pass
+        return self.damaged()
+
     def forget_left(self) -> None:
         """Whoever comes next may arm them again. Raises StateError."""
         if self.left():
@@ -111,7 +137,34 @@ class ArmingRecord:
             self._mine -= gone
             self._rewrite()
 
+    @property
+    def _reason(self) -> str:
+        """Why the file is damaged, or nothing."""
+        if self._is_no_record:
+            return "it has no heading of this version"
+        are = "is" if self._damaged_lines == 1 else "are"
+        return f"{self._damaged_lines} of its lines {are} damaged" if self._damaged_lines else ""
+
+    def _advice(self, name: str, reason: str) -> str:
+        return (
+            f"{self._directory.path / name}: damaged arming record ({reason}): sockets that only it names stay armed "
+            "until they are closed; after that, or after a reboot, remove the file"
+        )
+
+    def _copy_aside(self) -> None:
+        """Keep what is there now. A copy, so that the record is there at every moment."""
+        copy = self._directory.path / self._directory.free_aside(FILE)
+        try:
+            with open(open_own(self._file, os.O_RDONLY), "rb") as file, open(open_new(copy), "wb") as kept:
+                shutil.copyfileobj(file, kept)
+        except OSError:
+            with contextlib.suppress(OSError):  # half of it only takes room
+                copy.unlink(missing_ok=True)
+            raise
+
     def _rewrite(self) -> None:
+        if self._reason:
+            self._copy_aside()
         new = self._file.with_suffix(".new")
         with open(open_new(new), "w", encoding="ascii") as file:
             file.write(self._heading + self._lines(self._armed) + self._lines_of(self._left, LEFT))
@@ -151,7 +204,7 @@ class ArmingRecord:
                     if os.fstat(file).st_ino != os.lstat(self._file).st_ino:
                         continue  # replaced while we waited
                     self._catch_up(file)
-                    if self._outdated:
+                    if self._outdated or self._reason:
                         self._rewrite()
                         continue
                     yield file
@@ -166,21 +219,29 @@ class ArmingRecord:
         if status.st_size > LARGEST:
             raise OSError(errno.EFBIG, f"it has {status.st_size} octets, more than this program writes; remove it")
         if status.st_ino != inode or status.st_size < known:
-            self._armed, self._left, self._outdated, self.damaged, known = {}, set(), False, 0, 0
-        octets = os.pread(file, status.st_size - known, known)
-        whole = octets[: octets.rfind(b"\n") + 1].decode("ascii", "replace")  # the rest is read once it is a line
+            self._armed, self._left, self._outdated, self._damaged_lines, known = {}, set(), False, 0, 0
+        text = os.pread(file, status.st_size - known, known).decode("ascii", "replace")  # a letter for each octet
+        whole = text[: text.rfind("\n") + 1]  # the rest is read once it is a line
         lines = whole.split("\n")[:-1]
         heading = f"{lines.pop(0)}\n" if lines and not known else self._heading
         earlier = heading == self._earlier_heading
-        if heading != self._heading and not earlier and not any(map(self._checks.hold, lines[:SAMPLE])):
-            lines, whole = [], ""  # of another boot
+        strange = heading != self._heading and not earlier and not any(map(self._checks.hold, lines[:SAMPLE]))
+        if not known:
+            self._is_no_record = not (self._is_of_another_boot(heading) if strange else whole or _is_begun(text))
+        if strange:
+            lines, whole = [], ""
         for line in lines:
             try:
                 self._learn(*(_earlier_words(line) if earlier else self._checks.words(line)))
             except ValueError:
-                self.damaged += 1
+                self._damaged_lines += 1
         self._outdated = self._outdated or (heading != self._heading and bool(whole))
         self._read_from = (status.st_ino, known + len(whole))
+
+    def _is_of_another_boot(self, heading: str) -> bool:
+        """Whether all that this heading stands above is of sockets that are gone, whatever its format."""
+        found = ANY_HEADING.fullmatch(heading)
+        return found is not None and found[1] != self._boot
 
     def _learn(self, cookie: int, words: str) -> None:
         """Raises ValueError."""
@@ -247,6 +308,11 @@ class _Checks:
 def _lines(cookies: Iterable[int], words: str, check: int) -> list[str]:
     """A line each, with a checksum that also any change of the cookie's digits changes."""
     return [f"{cookie} {words} {(cookie * SPREAD ^ check) & 0xFFFFFFFF:08x}\n" for cookie in cookies]
+
+
+def _is_begun(text: str) -> bool:
+    """Whether it is nothing yet, or a heading that was cut, as by kill -9 in the first write."""
+    return START.startswith(text) or CUT_HEADING.fullmatch(text) is not None
 
 
 def _earlier_words(line: str) -> tuple[int, str]:

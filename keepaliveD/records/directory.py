@@ -16,6 +16,7 @@ from keepaliveD.errors import Busy, NotPermitted, Refusal, StateError
 from keepaliveD.records.files import open_new, open_own
 
 LOCK = "lock"
+DAMAGED = ".damaged"  # the end of the name under which a damaged file is kept
 LARGEST = 1 << 20  # octets that a record may have; what is larger was not written by this program
 
 
@@ -75,6 +76,18 @@ class StateDirectory:
         with reporting(self.path, "read"), contextlib.suppress(FileNotFoundError):
             return sorted(os.listdir(self.path))
         return []
+
+    def kept_aside(self, name: str) -> list[str]:
+        """The files that were kept because `name` was damaged. Raises NotPermitted, StateError."""
+        return [each for each in self.names() if each.startswith(f"{name}{DAMAGED}")]
+
+    def free_aside(self, name: str) -> str:
+        """The first name for one more of them that nothing has. Raises NotPermitted, StateError."""
+        taken, number, free = self.names(), 1, f"{name}{DAMAGED}"
+        while free in taken:
+            number += 1
+            free = f"{name}{DAMAGED}.{number}"
+        return free
 
     def read(self, name: str) -> bytes | None:
         """What is in the file, or None where there is none. Raises NotPermitted, StateError."""

@@ -18,7 +18,6 @@ from keepaliveD.records.directory import StateDirectory
 from keepaliveD.records.format import Held, Ranges, Record, check, parse, serialise
 
 EARLIER = "found.json"  # one file for all identities, as earlier versions wrote it
-DAMAGED = ".damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,7 @@ class SettingsRecord:
 
     def damaged(self) -> tuple[str, ...]:
         """A line for each damaged file that may be this system's: what it is, and what to do."""
-        aside = [name for name in self._directory.names() if any(f"{own}{DAMAGED}" in name for own in self._names)]
+        aside = sorted(name for own in self._names for name in self._directory.kept_aside(own))
         found = {name: self._reason(name) for name in self._names}
         return (
             *(self._advice(name, reason) for name, reason in found.items() if reason),
@@ -147,7 +146,7 @@ class SettingsRecord:
         """Move damaged files out of the way, so that what stands now is what was found. Return what damaged() does."""
         for name in self._names:
             if self._reason(name):
-                self._directory.move(name, self._free(f"{name}{DAMAGED}"))
+                self._directory.move(name, self._directory.free_aside(name))
                 self._held = None
         return self.damaged()
 
@@ -202,14 +201,6 @@ class SettingsRecord:
             f"{self._directory.path / name}: damaged settings record ({reason}); the values found earlier are not "
             "known: set those you want with sysctl, then remove the file"
         )
-
-    def _free(self, name: str) -> str:
-        """This name, or the first that nothing has."""
-        taken, number, free = self._directory.names(), 1, name
-        while free in taken:
-            number += 1
-            free = f"{name}.{number}"
-        return free
 
     def _octets(self, held: Mapping[str, Held]) -> bytes:
         return serialise(Record(self._identity, held))

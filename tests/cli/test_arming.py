@@ -334,14 +334,28 @@ def test_without_the_journal_it_is_done_all_the_same(desk: Desk, monkeypatch: py
     assert desk.types("arm", "10.20.0.9:22")[0] == 0
 
 
-def test_a_damaged_record_is_said_to_be(desk: Desk) -> None:
+def test_disarm_puts_back_what_a_damaged_record_still_says_and_ends_with_65(desk: Desk) -> None:
     """What it does not say cannot be put back."""
     desk.record.keep({1: Armed(OFF, ON)})
     with open(desk.directory / "state/armed", "a") as file:
         file.write("4 0 7200 75 9 1 180 20 31 0 12345678\n")
-    status, out, (warning,) = desk.types("disarm")
-    assert (status, len(out)) == (0, 1)
-    assert warning == "warning: 1 lines of the record are damaged; their sockets stay as they are"
+    status, out, (line,) = desk.types("disarm")
+    assert (status, len(out)) == (65, 1)
+    assert line.startswith(f"keepalivectl: {desk.directory}/state/armed: damaged arming record (1 of its lines is ")
+
+
+def test_disarm_does_not_take_a_damaged_record_for_an_empty_one(desk: Desk) -> None:
+    """Nor one that a daemon has kept aside: what it named is armed still."""
+    (desk.directory / "state").mkdir()
+    (desk.directory / "state/armed").write_bytes(b"\xff\n" * 100)
+    status, out, (line,) = desk.types("disarm")
+    assert (status, out) == (65, [])
+    assert line.startswith(f"keepalivectl: {desk.directory}/state/armed: damaged arming record (it has no heading")
+    desk.record.set_aside()
+    desk.watcher.closed = 0
+    status, out, (line,) = desk.types("disarm")
+    assert (status, out) == (65, [])
+    assert line.startswith(f"keepalivectl: {desk.directory}/state/armed.damaged: damaged arming record (kept aside)")
 
 
 def test_where_it_cannot_be_done_at_all_is_one_line(desk: Desk) -> None:

@@ -556,3 +556,31 @@ def test_what_was_disarmed_by_hand_is_not_armed_again_by_a_daemon_at_work(stage:
     assert len(stage.armer.orders) == 1
     assert [event for event in stage.events() if event in ("armed", "unarmed")] == ["armed", "unarmed"]
     assert recorded(stage) == []
+
+
+# a damaged record
+
+
+def test_a_damaged_record_is_kept_aside_and_reported_once_a_start(stage: Stage) -> None:
+    """Before this run's own sockets are recorded."""
+    (stage.directory / "armed").write_bytes(b"\xff\n" * 100)
+    for _ in range(2):
+        stage.said.clear()
+        stage.script = [None, None]
+        stage.run()
+        (told,) = (entry for entry in stage.said if entry.event == "record")
+        assert told.priority == ERROR
+        assert told.message.startswith(f"{stage.directory}/armed.damaged: damaged arming record (kept aside): ")
+        assert "started" in stage.events()
+    assert (stage.directory / "armed.damaged").read_bytes() == b"\xff\n" * 100
+    assert recorded(stage) == [1]
+
+
+def test_a_record_that_is_damaged_while_the_daemon_runs_is_reported_at_the_next_scan(stage: Stage) -> None:
+    def damage() -> None:
+        (stage.directory / "armed").write_bytes(b"\xff\n" * 100)
+
+    stage.script = [damage, None]
+    stage.run()
+    assert stage.events().index("record") > stage.events().index("started")
+    assert stage.events().count("record") == 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -408,10 +410,10 @@ def test_a_record_in_the_earlier_format_is_read_and_then_rewritten(tmp_path: Pat
     (tmp_path / FILE).write_text(EARLIER + "4711 0 7200 75 9 1 180 20 31\n5 1 7200 75 9 1 180 20 31\n5 -\n")
     keeper = recorder(tmp_path)
     before = {4711: Armed(OFF, ON, Own.UNTOLD)}
-    assert (keeper.armed(), keeper.left(), keeper.damaged) == (before, {5}, 0)
+    assert (keeper.armed(), keeper.left(), keeper.damaged()) == (before, {5}, ())
     keeper.keep(armed(1))
     for each in (keeper, recorder(tmp_path)):
-        assert (each.armed(), each.left(), each.damaged) == ({**before, **armed(1)}, {5}, 0)
+        assert (each.armed(), each.left(), each.damaged()) == ({**before, **armed(1)}, {5}, ())
     assert (tmp_path / FILE).read_text().count(EARLIER.split(" b", maxsplit=1)[0]) == 0
 
 
@@ -451,15 +453,105 @@ def test_a_full_disk_is_a_refusal_even_where_half_of_it_was_written(
         b"one 0 7200 75 9 1 180 20 31\n",
     ],
 )
-def test_a_line_that_cannot_be_one_is_passed_over_and_counted(tmp_path: Path, line: bytes) -> None:
+def test_a_line_that_cannot_be_one_is_passed_over_and_kept_aside(tmp_path: Path, line: bytes) -> None:
     """One that says neither what stood there nor that it is over says nothing."""
     recorder(tmp_path).keep(armed(1))
     with open(tmp_path / FILE, "ab") as file:
         file.write(line)
+    content = (tmp_path / FILE).read_bytes()
     keeper = recorder(tmp_path)
+    (told,) = keeper.damaged()
+    assert told.startswith(f"{tmp_path / FILE}: damaged arming record (1 of its lines is damaged): ")
     keeper.keep(armed(2))
-    assert keeper.damaged == 1
-    assert known(tmp_path) == [1, 2]
+    assert known(tmp_path) == sorted(keeper.armed()) == [1, 2]
+    assert (tmp_path / f"{FILE}.damaged").read_bytes() == content
+    (told,) = keeper.damaged()
+    assert told.startswith(f"{tmp_path / FILE}.damaged: damaged arming record (kept aside): ")
+
+
+# a file that is no record at all
+
+NO_RECORDS = [
+    b"\0" * 500,
+    b"\xff" * 500,
+    b"\n" * 20,
+    b"no heading, no line",
+    b"tcp-keepalived armer",
+    b"one\ntwo\nthree\n",
+    f"tcp-keepalived armed 3 {BOOT}\n".encode(),  # of this boot, but of a later version
+    b"tcp-keepalived armed 2 \0\0\0\0\n",
+]
+
+
+@pytest.mark.parametrize("content", NO_RECORDS)
+def test_a_file_that_is_no_record_is_damaged_and_the_next_record_does_not_destroy_it(
+    tmp_path: Path, content: bytes
+) -> None:
+    """It may have named sockets that are armed still."""
+    (tmp_path / FILE).write_bytes(content)
+    keeper = recorder(tmp_path)
+    assert (keeper.armed(), keeper.left()) == ({}, set())
+    (told,) = keeper.damaged()
+    assert told.startswith(f"{tmp_path / FILE}: damaged arming record (it has no heading of this version): ")
+    assert told.isprintable()
+    assert (tmp_path / FILE).read_bytes() == content
+    keeper.keep(armed(1))
+    assert known(tmp_path) == sorted(keeper.armed()) == [1]
+    kept = tmp_path / f"{FILE}.damaged"
+    assert (kept.read_bytes(), kept.stat().st_mode & 0o777) == (content, 0o600)
+
+
+def test_damaged_records_are_kept_aside_under_names_of_their_own(tmp_path: Path) -> None:
+    """And told of as long as they are there."""
+    for content in NO_RECORDS[:2]:
+        (tmp_path / FILE).write_bytes(content)
+        recorder(tmp_path).set_aside()
+    assert (tmp_path / f"{FILE}.damaged").read_bytes() == NO_RECORDS[0]
+    assert (tmp_path / f"{FILE}.damaged.2").read_bytes() == NO_RECORDS[1]
+    assert len(recorder(tmp_path).set_aside()) == 2
+    assert known(tmp_path) == []
+
+
+def test_where_a_damaged_record_cannot_be_kept_aside_it_stays_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing is armed that could not be recorded; half a copy is removed."""
+    (tmp_path / FILE).write_bytes(NO_RECORDS[0])
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    keeper = recorder(tmp_path)
+    (told,) = keeper.set_aside()
+    assert told.startswith(f"{tmp_path / FILE}: damaged arming record")
+    with pytest.raises(StateError, match="cannot be written: No space left on device"):
+        keeper.keep(armed(1))
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [(FILE, NO_RECORDS[0])]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "tcp-keepal",
+        HEADING[:-1],
+        HEADING[:-3],
+        EARLIER[:-1],
+        HEADING,
+        "tcp-keepalived armed 2 earlier\n",
+        "tcp-keepalived armed 2 ear",
+        "tcp-keepalived armed 3 later\n1 2 3\n",
+    ],
+)
+def test_a_record_of_nothing_or_of_another_boot_is_not_damaged(tmp_path: Path, content: str) -> None:
+    """kill -9 in the first write leaves the one, a crash of the host or a reboot the other."""
+    (tmp_path / FILE).write_text(content)
+    keeper = recorder(tmp_path)
+    assert keeper.set_aside() == ()
+    keeper.keep(armed(1))
+    assert (keeper.damaged(), known(tmp_path)) == ((), [1])
+    assert [file.name for file in tmp_path.iterdir()] == [FILE]
 
 
 # not set after all
