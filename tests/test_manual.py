@@ -280,6 +280,12 @@ def test_mandoc_has_no_complaint(man: Path, page: str) -> None:
 
 
 @ANY_PAGE
+def test_no_paragraph_stands_twice(man: Path, page: str) -> None:
+    told = [part.partition("\n.SH")[0].strip() for part in plain(man, page).split("\n.PP\n")[1:]]
+    assert [each for each in sorted(set(told)) if told.count(each) > 1] == []
+
+
+@ANY_PAGE
 def test_no_line_is_wider_than_a_terminal(man: Path, page: str) -> None:
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "MANWIDTH": "80"}
     command = ["man", "-P", "cat", "-l", str(man / page)]
