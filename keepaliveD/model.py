@@ -149,6 +149,7 @@ class Connection:
 
     `due_in` is FOREVER where nothing will be sent; `left` is negative once the timeout has passed.
     `confirmed` is false where a packet may have gone by unseen before the watch began.
+    `path` and `origin` are empty where no configuration was read.
     """
 
     cookie: int

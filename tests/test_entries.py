@@ -414,6 +414,24 @@ def test_a_summary_does_not_list_kinds_without_end() -> None:
     assert "; 1 idle 3s, interval 75s, probes 9; 5 others); such as" in entry.message
 
 
+def test_a_summary_counts_what_reads_alike_once() -> None:
+    """Times that are not in force are not shown, so they make no difference."""
+    other = SocketKeepalive(False, Keepalive(600, 75, 9))
+    (entry,) = told(*[arming(Fate.ARMED)] * 6, *[Arming((BARE,), Fate.ARMED, other, ON)] * 4)
+    assert "probes 31 (before: off); such as" in entry.message
+
+
+def test_a_summary_of_connections_whose_path_is_not_known_names_none() -> None:
+    """Disarming by hand reads no configuration."""
+    anywhere = dataclasses.replace(BARE, path="", origin="")
+    armings = (arming(Fate.DISARMED, anywhere),) * 9
+    (entry,) = entries.of(Outcome(Disarm((anywhere,) * 9), armings=armings))
+    assert entry.message.startswith("9 connections of amanda@backup.service: disarmed: off (before: ")
+    (single,) = entries.of(Outcome(Disarm((anywhere,)), armings=armings[:1]))
+    for each in (entry, single):
+        assert not {"KEEPALIVE_PATH", "KEEPALIVE_TIMEOUT_ORIGIN"} & each.fields.keys()
+
+
 def test_a_timer_that_was_only_restarted_is_said_to_be() -> None:
     (entry,) = told(Arming((BARE,), Fate.ARMED, ON, ON))
     assert entry.message.startswith(LINE + "timer restarted by arm[1]: idle 180s, interval 20s, probes 31, because")

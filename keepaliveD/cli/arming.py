@@ -36,7 +36,7 @@ AUTO = "auto"
 NOBODY_LOGGED_IN = 2**32 - 1  # loginuid, proc(5)
 MAX_PID = 4194304  # pid_max, proc(5)
 MAX_PORT = 65535
-ANYWHERE = [NetworkPath("default", FOREVER, "")]  # what was armed is put back wherever it leads
+ANYWHERE = [NetworkPath("", FOREVER, "")]  # what was armed is put back wherever it leads
 
 
 def add_arm(command: argparse.ArgumentParser) -> None:

@@ -125,14 +125,17 @@ def _summary(members: Sequence[Arming], wish: Wish | None) -> Entry:
     urgent = min(every, key=lambda connection: connection.left)
     unit = urgent.owner.unit or urgent.owner.process
     of_unit = f" of {quoted(unit)}" if unit else ""
-    fields: dict[str, Value] = {"KEEPALIVE_COUNT": len(every), "KEEPALIVE_PATH": urgent.path}
+    on_path = f" on path {quoted(urgent.path)}" if urgent.path else ""
+    fields: dict[str, Value] = {"KEEPALIVE_COUNT": len(every)}
+    if urgent.path:
+        fields["KEEPALIVE_PATH"] = urgent.path
     if urgent.owner.unit:
         fields["KEEPALIVE_UNIT"] = urgent.owner.unit
     because = _because(urgent) if wish else ""
     return Entry(
         EVENTS.get(members[0].fate, "unarmed"),
         _priority(members[0].fate),
-        f"{len(every)} connections{of_unit} on path {quoted(urgent.path)}: {_what(members, wish, urgent)}; "
+        f"{len(every)} connections{of_unit}{on_path}: {_what(members, wish, urgent)}; "
         f"such as {urgent.local} -> {urgent.remote}{because}",
         fields | _fields(members, wish),
     )
@@ -176,13 +179,13 @@ def _too_long(times: Keepalive, connection: Connection) -> str:
 
 
 def _listed(members: Sequence[Arming], which: str) -> str:
-    """What stood or stands there, how often each where it is not the same in all."""
-    counts: Counter[SocketKeepalive] = Counter()
+    """What stood or stands there, how often each where it does not read the same in all."""
+    counts: Counter[str] = Counter()
     for arming in members:
         if one := getattr(arming, which):
-            counts[one] += len(arming.connections)
+            counts[str(one)] += len(arming.connections)
     if len(counts) <= 1:
-        return "".join(map(str, counts))
+        return "".join(counts)
     listed = [f"{count} {one}" for one, count in counts.most_common(KINDS)]
     rest = counts.total() - sum(count for _, count in counts.most_common(KINDS))
     return "; ".join([*listed, *([f"{rest} others"] if rest else [])])

@@ -92,8 +92,6 @@ def fields_of(connection: Connection) -> dict[str, Value]:
         "KEEPALIVE_VERDICT": connection.verdict.label,
         "KEEPALIVE_IDLE_SEC": round(connection.idle, 1),
         "KEEPALIVE_DUE": connection.due.label,
-        "KEEPALIVE_PATH": connection.path,
-        "KEEPALIVE_TIMEOUT_ORIGIN": connection.origin,
         "KEEPALIVE_LOCAL_ADDRESS": connection.local.address,
         "KEEPALIVE_LOCAL_PORT": connection.local.port,
         "KEEPALIVE_REMOTE_ADDRESS": connection.remote.address,
@@ -102,6 +100,8 @@ def fields_of(connection: Connection) -> dict[str, Value]:
         "KEEPALIVE_COOKIE": connection.cookie,
         "KEEPALIVE_UID": connection.uid,
     }
+    if connection.path:
+        fields |= {"KEEPALIVE_PATH": connection.path, "KEEPALIVE_TIMEOUT_ORIGIN": connection.origin}
     fields |= _times(connection)
     if connection.due is not Due.NOTHING and connection.due_in != FOREVER:
         fields["KEEPALIVE_DUE_SEC"] = round(connection.due_in, 1)

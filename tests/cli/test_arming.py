@@ -385,6 +385,16 @@ def test_disarm_puts_back_what_is_on_record_and_says_so(desk: Desk) -> None:
     assert desk.record.armed() == {}
 
 
+def test_disarm_names_no_path(desk: Desk) -> None:
+    """It reads no configuration."""
+    same = [idle(10.0, cookie=number, inode=1, remote_port=number) for number in range(1, 8)]
+    desk.watcher.sockets = lambda _: same
+    desk.record.keep(dict.fromkeys(range(1, 8), Armed(OFF, ON)))
+    _, (line,), _ = desk.types("disarm")
+    assert line.startswith("7 connections of amanda@backup.service: disarmed: off (before: ")
+    assert "path" not in line
+
+
 def test_of_what_cannot_be_read_it_is_said_that_it_was_not_found(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket on record may be in a namespace that this user may not enter, and is armed still."""
     really = desk.watcher.snapshot
