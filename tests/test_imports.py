@@ -28,6 +28,7 @@ FLOORS = {  # a room imports what stands on its own floor or below
     "keepaliveD.entries": 3,
     "keepaliveD.journal": 3,
     "keepaliveD.records": 3,
+    "keepaliveD.neighbour": 3,
     "keepaliveD.notify": 3,
     "keepaliveD.signals": 3,
     "keepaliveD.perform": 4,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from keepaliveD.cli import arguments, table
 from keepaliveD.daemon import Daemon, restoring
+from keepaliveD.entries import WARNING, Entry
 from keepaliveD.journal import FORMATS, Log, never_waiting, open_log
+from keepaliveD.neighbour import showing
 from keepaliveD.perform import Records
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
@@ -61,9 +64,22 @@ def live(options: argparse.Namespace, root: Path = Path("/")) -> None:
 
 def _run(options: argparse.Namespace, platform: Platform, records: Records | None, log: Log) -> None:
     process = Process(options.config)
-    with restoring(platform.tuner, records.settings if records else None, log):
-        daemon = Daemon(process.load(), platform, records, log, process)
-    return once(daemon, platform) if options.once else daemon.run()
+    with contextlib.ExitStack() as stack:
+        with restoring(platform.tuner, records.settings if records else None, log):
+            config = process.load()
+            if records and config.apply and "netns" in platform.tuner.identity:
+                _warn_of_another(stack.enter_context(showing()), log)
+            daemon = Daemon(config, platform, records, log, process)
+        return once(daemon, platform) if options.once else daemon.run()
+
+
+def _warn_of_another(daemon: str, log: Log) -> None:
+    if daemon:
+        message = (
+            f"another tcp-keepalived sets the system's keepalive in this network namespace: {daemon}, with another "
+            "--state-dir: each takes the settings of the other for those found, and may leave them behind; stop one"
+        )
+        log(Entry("doubtful", WARNING, message))
 
 
 def once(daemon: Daemon, platform: Platform) -> None:
