@@ -44,6 +44,7 @@ class Config:
     arm: tuple[ArmRule, ...]
     disarm_on_stop: bool
     survive_stop: bool
+    enables: bool  # keepalive.arm = "enable", also where it is not in force for want of `apply`
     files: tuple[File, ...] = ()
 
     @property
@@ -92,6 +93,7 @@ def _config(document: Document, merged: Merged) -> Config:
         arm=tuple(_rules(document)),
         disarm_on_stop=keepalive.disarm_on_stop,
         survive_stop=keepalive.survive_stop,
+        enables=keepalive.arm == "enable",
         files=tuple(merged.files),
     )
 

@@ -84,6 +84,11 @@ def _whom(rule: ArmRule, rules: Sequence[ArmRule]) -> str:
 
 def warnings(config: Config) -> Iterator[str]:
     """What is valid and yet will not do what it is meant to."""
+    if config.enables and not config.apply:
+        yield (
+            'rule keepalive.arm: "enable" has no effect, because keepalive.apply is false; '
+            'write an [[arm]] entry with action = "enable"'
+        )
     taken_by: ArmRule | None = None
     for rule in config.arm:
         if taken_by:

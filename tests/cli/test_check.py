@@ -242,6 +242,13 @@ DOUBTFUL = {
             'choose a shorter idle or interval, or idle = "auto"'
         ],
     ),
+    "nothing to give": (
+        "[keepalive]\napply = false\narm = 'enable'\n",
+        [
+            'keepalive.arm: "enable" has no effect, because keepalive.apply is false; '
+            'write an [[arm]] entry with action = "enable"'
+        ],
+    ),
     "too late for every path": (
         OFFICE + "[keepalive]\napply = false\n" + ENABLE + "idle = '10min'\n",
         [
@@ -298,6 +305,8 @@ def test_a_rule_that_will_not_do_what_it_is_meant_to_is_a_warning(
     "text",
     [
         ENABLE,
+        "[keepalive]\narm = 'enable'\n",
+        "[keepalive]\napply = false\narm = 'rearm'\n",
         ENABLE + "idle = 'auto'\n",
         ENABLE + "idle = 'auto'\ninterval = '1h'\n",
         ENABLE + "idle = '180s'\n",
