@@ -18,6 +18,7 @@ from keepaliveD.model import (
     ArmRule,
     Because,
     Connection,
+    Counts,
     Disarm,
     Due,
     Fate,
@@ -369,6 +370,11 @@ def test_the_rule_is_the_first_that_means_the_owner() -> None:
     (entry,) = told(arming(Fate.ARMED), rules=(other, second, RULE))
     assert "armed by arm[2]: " in entry.message
     assert entry.fields["KEEPALIVE_RULE"] == "arm[2]"
+
+
+@pytest.mark.parametrize(("total", "said"), [(0, "Watching 0 connections"), (1, "Watching 1 connection: 1 bare")])
+def test_one_connection_is_counted_in_the_singular(total: int, said: str) -> None:
+    assert entries.counts_line(Counts(total, 1, {Verdict.BARE: total})) == said
 
 
 def test_a_handful_of_armings_is_told_one_by_one() -> None:

@@ -127,7 +127,8 @@ def disarm_connections(options: argparse.Namespace, root: Path) -> None:
     said.tell(disarmed)
     whole = look.table.complete and look.table.unseen == NONE_UNSEEN
     if not whole and (missing := armed.keys() - set(look.table.sockets["cookie"].tolist())):
-        print(f"warning: {len(missing)} armed sockets not found: closed, or in what cannot be read", file=sys.stderr)
+        lost = f"{_connections(len(missing))} on record not found: ended since, or not visible from here"
+        print(f"warning: {lost}", file=sys.stderr)
     if damaged:
         for line in damaged[1:]:
             print(f"warning: {line}", file=sys.stderr)
@@ -163,7 +164,9 @@ def _look(platform: Platform, paths: Sequence[NetworkPath], *, with_interfaces: 
 
 def _named(options: argparse.Namespace, platform: Platform, look: Judgement) -> list[Connection]:
     """Those that the command line means."""
-    if (options.target is None) == (options.unit is None):
+    if options.target is not None and options.unit is not None:
+        raise Misuse("name TARGET or --unit, not both")
+    if options.target is None and options.unit is None:
         raise Misuse("name a process id, a HOST:PORT, or a --unit")
     there = with_cookies(look, look.table.sockets["cookie"].tolist())
     established = [connection for connection in there if connection.state == "ESTABLISHED"]
@@ -184,7 +187,7 @@ def _named(options: argparse.Namespace, platform: Platform, look: Judgement) -> 
 def _endpoint(text: str) -> tuple[set[str], int]:
     """The addresses of a host, as the model writes them, and a port."""
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal():
+    if not colon or not port.isdecimal() or host in ("", "[]"):
         raise Misuse(f"{text}: neither a process id nor HOST:PORT, such as 10.20.0.9:22 or [fd00::9]:22")
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         raise Misuse(f"{text}: is {port} the port? write [{host}]:{port} if so")

@@ -77,4 +77,5 @@ def counts_line(counts: Counts) -> str:
         f"{counts.by_verdict[verdict]} {verdict.label}" for verdict in verdicts if counts.by_verdict.get(verdict)
     )
     namespaces = f" in {counts.namespaces} namespaces" if counts.namespaces > 1 else ""
-    return f"Watching {counts.total} connections{namespaces}" + (f": {numbers}" if numbers else "")
+    plural = "" if counts.total == 1 else "s"
+    return f"Watching {counts.total} connection{plural}{namespaces}" + (f": {numbers}" if numbers else "")
