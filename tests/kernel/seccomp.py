@@ -6,6 +6,7 @@ import platform
 import struct
 
 SOCKET = {"x86_64": 41, "aarch64": 198}[platform.machine()]
+CAPSET = {"x86_64": 126, "aarch64": 91}[platform.machine()]
 BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
 
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2  # include/uapi/linux/prctl.h, seccomp.h

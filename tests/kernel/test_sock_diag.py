@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from ipaddress import IPv6Address, ip_address
-from socket import AF_INET, AF_INET6, IPPROTO_TCP, SHUT_WR, TCP_INFO, AddressFamily, create_server, socket
+from pathlib import Path
+from socket import AF_INET, AF_INET6, IPPROTO_TCP, SHUT_WR, TCP_INFO, AddressFamily, create_server, htonl, socket
 from typing import NamedTuple
 
 import pytest
 from pyroute2 import DiagSocket
 
+from keepaliveD.platforms.linux import capabilities
 from keepaliveD.platforms.linux.watcher import SocketWatcher
 from keepaliveD.sockets import TcpState
+from tests.kernel import seccomp
 from tests.kernel.processes import SOON
 from tests.kernel.rig import Namespace
+
+TCP_MD5SIG = 14  # include/uapi/linux/tcp.h
+KEYS = 640  # a message of 64 KB
+CONNECTIONS = 100
 
 ANY: dict[AddressFamily, str] = {AF_INET: "0.0.0.0", AF_INET6: "::"}
 PEERS: list[tuple[AddressFamily, str]] = [(AF_INET, "127.0.0.1"), (AF_INET6, "::1"), (AF_INET6, "::ffff:127.0.0.1")]
@@ -142,3 +151,52 @@ def test_the_first_ipv6_connection_is_seen_where_there_was_none(family: AddressF
         assert len(host.inside(lambda: watcher.snapshot(1.0))) == len(held)
         held += [stack.enter_context(end) for end in connect(host, family, address)]
         assert len(host.inside(lambda: watcher.snapshot(2.0))) == len(held)
+
+
+def test_sockets_with_more_keys_than_fit_a_message_hide_no_others() -> None:
+    """Any user may give a socket TCP-MD5 keys. To CAP_NET_ADMIN the kernel shows them, and ends there."""
+    with Namespace() as host, ExitStack() as stack:
+        for number in range(CONNECTIONS):
+            ends = [stack.enter_context(end) for end in connect(host, AF_INET, "127.0.0.1")]
+            if number % 10 == 0:
+                add_keys(ends[0])
+        ours = seen_by_us(host)
+        assert ours == seen_by_ss(host)
+        assert len(ours) == 2 * CONNECTIONS
+
+
+@pytest.mark.parametrize("sandboxed", [False, True])
+def test_a_thread_that_opened_a_netlink_socket_keeps_its_capabilities(sandboxed: bool) -> None:
+    """Also where a sandbox forbids giving one up for the moment: the sockets are read all the same."""
+
+    def effective() -> str:
+        return next(line for line in Path("/proc/thread-self/status").read_text().splitlines() if "CapEff" in line)
+
+    def open_one() -> tuple[str, str, str]:
+        if sandboxed:
+            seccomp.refuse(seccomp.CAPSET)
+        before = effective()
+        with capabilities.without(capabilities.NET_ADMIN):
+            meanwhile = effective()
+        watcher = SocketWatcher(all_namespaces=False)
+        assert len(watcher.snapshot(0.0)) == len(ends)
+        watcher.close()
+        return before, meanwhile, effective()
+
+    with Namespace() as host, ExitStack() as stack:
+        ends = [stack.enter_context(end) for end in connect(host, AF_INET, "127.0.0.1")]
+        before, meanwhile, after = host.inside(open_one)
+    assert before == after
+    assert (meanwhile == before) == sandboxed
+
+
+def add_keys(sock: socket) -> None:
+    """Give a socket keys for peers that it does not have, or as many as this kernel allows."""
+    for number in range(KEYS):
+        address = struct.pack("=H2xI120x", AF_INET, htonl(0x0A00_0000 + number))
+        try:
+            sock.setsockopt(IPPROTO_TCP, TCP_MD5SIG, address + struct.pack("=BBHi80s", 0, 0, 1, 0, b"k"))
+        except OSError as error:
+            if error.errno == errno.ENOMEM:
+                return  # net.core.optmem_max
+            raise

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keepaliveD.errors import KernelError, NotPermitted, Unsupported
+from keepaliveD.platforms.linux import capabilities
 from keepaliveD.sockets import Column, Sockets, TcpState, Timer
 
 NETLINK_SOCK_DIAG = 4
@@ -88,9 +89,14 @@ class Malformed(KernelError):
 
 
 def connect() -> socket.socket:
-    """To the sock_diag of the calling thread's network namespace, without waiting. Raises NotPermitted, Unsupported."""
+    """To the sock_diag of the calling thread's network namespace, without waiting. Raises NotPermitted, Unsupported.
+
+    A netlink socket opened with CAP_NET_ADMIN is also shown TCP-MD5 keys. Any user may set more of them than fit
+    into a message, and there a dump ends without an error (inet_diag_dump_icsk, net/ipv4/inet_diag.c).
+    """
     try:
-        netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
+        with capabilities.without(capabilities.NET_ADMIN):
+            netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
         netlink.connect(KERNEL)  # from now on nobody else's messages are let in
     except PermissionError as error:
         raise NotPermitted(f"netlink: {error.strerror}: a sandbox forbids AF_NETLINK sockets") from error
