@@ -401,6 +401,7 @@ class Fate(enum.Enum):
     SET_AGAIN = "changed since"
     CHANGED = "changed at the same moment"
     GONE = "closed"
+    SUBFLOW = "subflow of an MPTCP connection"  # its program has no descriptor of it
     UNHELD = "owner not found"
     UNSEEN = "owner not visible"  # there are processes that we may not look into
     NOT_PERMITTED = "not permitted"

@@ -108,7 +108,7 @@ RULE = ArmRule("arm[1]", ArmAction.ENABLE, 180, 20, 31)
 def armings(fate: Fate, *connections: Connection) -> list[Entry]:
     """What is said of sockets that were to be armed, with as little known as can be."""
     action = Arm(connections, (Wish(RULE, OFF.times),))
-    known = None if fate in (Fate.UNHELD, Fate.NOT_PERMITTED, Fate.OTHER_USER_NAMESPACE) else OFF
+    known = None if fate in (Fate.SUBFLOW, Fate.UNHELD, Fate.NOT_PERMITTED, Fate.OTHER_USER_NAMESPACE) else OFF
     return list(entries.of(Outcome(action, armings=(Arming(connections, fate, known, known),))))
 
 

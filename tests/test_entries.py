@@ -233,7 +233,7 @@ LINE = f"amandad[812] (amanda@backup.service) {PEER}"
 
 def arming(fate: Fate, connection: Connection = BARE) -> Arming:
     """As the armer answers."""
-    missed = fate in (Fate.GONE, Fate.UNHELD, Fate.UNSEEN, Fate.NOT_PERMITTED, Fate.OTHER_USER_NAMESPACE)
+    missed = fate in (Fate.GONE, Fate.SUBFLOW, Fate.UNHELD, Fate.UNSEEN, Fate.NOT_PERMITTED, Fate.OTHER_USER_NAMESPACE)
     if fate is Fate.DISARMED:
         return Arming((connection,), fate, ON, OFF)
     return Arming((connection,), fate, None if missed else OFF, None if missed else ON if fate is Fate.ARMED else OFF)
@@ -256,6 +256,12 @@ BECAUSE = ', because no packet was due, and path "office firewall" forgets it in
         (Fate.OWN, "unarmed", NOTICE, "not armed: kept by program (off)"),
         (Fate.SET_AGAIN, "unarmed", NOTICE, "not armed: changed since (off)"),
         (Fate.CHANGED, "unarmed", NOTICE, "not armed: changed at the same moment (off)"),
+        (
+            Fate.SUBFLOW,
+            "unarmed",
+            WARNING,
+            'cannot be armed: subflow of an MPTCP connection: requires watch.engine = "bpf"',
+        ),
         (
             Fate.UNHELD,
             "unarmed",

@@ -269,6 +269,8 @@ class Report:
             raise Misuse(f"{_connections(too_long)} not armed: too long for the path")
         if unseen := self._fates[Fate.UNSEEN]:
             raise self._not_permitted(unseen)
+        if subflows := self._fates[Fate.SUBFLOW]:
+            raise Unsupported(f'{_connections(subflows)} left: MPTCP subflows; requires watch.engine = "bpf"')
         if unheld := self._fates[Fate.UNHELD]:
             raise NoInput(f"{_connections(unheld)} left: owner not found")
 

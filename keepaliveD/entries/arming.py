@@ -29,6 +29,7 @@ from keepaliveD.text import quoted
 UNTOLD = frozenset({Fate.GONE, Fate.OBSERVED, Fate.ENOUGH})  # nothing was done, and nothing is to be done
 EVENTS = {Fate.ARMED: "armed", Fate.WOULD: "armed", Fate.DISARMED: "disarmed"}
 HELP = {
+    Fate.SUBFLOW: 'requires watch.engine = "bpf"',
     Fate.UNHELD: "it may belong to the kernel, or to a process outside this PID namespace",
     Fate.UNSEEN: "requires CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
     Fate.NOT_PERMITTED: "requires CAP_SYS_PTRACE, and a kernel.yama.ptrace_scope below 3",

@@ -293,6 +293,7 @@ def test_what_was_not_permitted_is_said_and_status_77(desk: Desk) -> None:
     ("fate", "status", "said"),
     [
         (Fate.FAILED, 71, "2 connections failed: the kernel refused"),
+        (Fate.SUBFLOW, 69, '2 connections left: MPTCP subflows; requires watch.engine = "bpf"'),
         (Fate.UNHELD, 66, "2 connections left: owner not found"),
         (Fate.UNSEEN, 77, "2 connections not permitted; run as root, or with CAP_SYS_PTRACE"),
         (Fate.TOO_LONG, 64, "2 connections not armed: too long for the path"),

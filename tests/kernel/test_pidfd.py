@@ -7,7 +7,18 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_KEEPIDLE, create_connection, create_server, socket
+from socket import (
+    AF_INET,
+    IPPROTO_MPTCP,
+    IPPROTO_TCP,
+    SO_KEEPALIVE,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_KEEPIDLE,
+    create_connection,
+    create_server,
+    socket,
+)
 
 import numpy as np
 import pytest
@@ -45,6 +56,20 @@ class Place:
         far = self.listener.accept()[0]
         self._ends += near, far  # a test that drops one does not close it
         return near, far
+
+    def connect_mptcp(self) -> socket:
+        """One end of a new MPTCP connection, both of which use the protocol."""
+
+        def make() -> tuple[socket, socket]:
+            listener, near = (socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP) for _ in range(2))
+            with listener:
+                listener.bind(("127.0.0.1", 0))
+                listener.listen()
+                near.connect(listener.getsockname())
+                return near, listener.accept()[0]
+
+        self._ends += self._namespace.inside(make)
+        return self._ends[-2]
 
     def seen(self, sock: socket) -> Connection:
         """What the watcher sees of it."""
@@ -127,6 +152,16 @@ def test_a_socket_that_is_gone_costs_nobody_else_anything(place: Place) -> None:
     (arming,) = place.arm(connection)
     assert arming.fate is Fate.GONE
     assert stands(near) == (False, 7200)
+
+
+def test_a_subflow_of_an_mptcp_connection_is_named_as_such(place: Place) -> None:
+    """Its program has a descriptor of the connection, under the same inode, and none of the subflow."""
+    near = place.connect_mptcp()
+    connection = place.seen(near)
+    place.holders.find([connection.inode])
+    (arming,) = place.arm(connection)
+    assert arming.fate is Fate.SUBFLOW
+    assert place.kept == {}
 
 
 @pytest.mark.parametrize("what", ["a file", "a pipe", "a listener", "a number that is not open"])

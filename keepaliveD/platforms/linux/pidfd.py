@@ -20,7 +20,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from socket import (
     AF_INET,
+    IPPROTO_MPTCP,
     IPPROTO_TCP,
+    SO_PROTOCOL,
     SOCK_STREAM,
     SOL_SOCKET,
     TCP_INFO,
@@ -220,6 +222,9 @@ class _Batch:
             cookie = int.from_bytes(sock.getsockopt(SOL_SOCKET, SO_COOKIE, 8), sys.byteorder)
             if cookie == connection.cookie and sock.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] in states:
                 return sock
+            same_inode = os.fstat(fd).st_ino == connection.inode
+            if same_inode and sock.getsockopt(SOL_SOCKET, SO_PROTOCOL) == IPPROTO_MPTCP:
+                raise _Missed(Fate.SUBFLOW)
         except OSError:
             pass  # of another family, which knows neither
         raise _Missed(Fate.GONE)
