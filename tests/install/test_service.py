@@ -397,6 +397,20 @@ def test_a_storm_loses_no_warning(service: Machine) -> None:
         service.run("systemctl", "restart", "systemd-journald.service")
 
 
+def test_sockets_with_many_keys_hide_no_others_from_the_service(service: Machine) -> None:
+    """Its sandbox allows what this requires: to give up CAP_NET_ADMIN for a moment."""
+    configure(service, QUICK.replace('"1s"', '"6s"').replace('"2s"', '"12s"'))
+    after = service.now()
+    crowd(service, ADDRESS, "7000", "1", "100", "keys")
+    connections = 100  # of which one end each is reported
+
+    def told() -> int:
+        entries = service.entries("bare", after, KEEPALIVE_UNIT=CROWD_UNIT)
+        return sum(int(entry.get("KEEPALIVE_COUNT", "1")) for entry in entries)
+
+    service.until(lambda: told() >= connections, within=30)
+
+
 @pytest.mark.parametrize(
     ("surroundings", "status", "cure"),
     [
