@@ -32,6 +32,17 @@ CALLS: list[tuple[object, str]] = [
 ]
 
 
+def closing(number: int) -> Callable[..., None]:
+    """The same for a call that takes a descriptor: that is closed even so, as close(2) says, or it would leak here."""
+    close, fail = os.close, fail_with(number)
+
+    def close_and_fail(descriptor: int, *_: object, **__: object) -> None:
+        close(descriptor)
+        fail()
+
+    return close_and_fail
+
+
 def whole_life(directory: Path) -> None:
     """All that a record can go through; each step alone, as the one before may have failed."""
     steps: list[Callable[[SettingsRecord], object]] = [
@@ -63,9 +74,9 @@ def test_whatever_fails_with_whatever_error_is_a_refusal(
         (directory / NAME).write_bytes(b"damaged")
         with monkeypatch.context() as patch:
             if call == (builtins, "open"):
-                patch.setattr("keepaliveD.records.directory.open", fail_with(number), raising=False)
+                patch.setattr("keepaliveD.records.directory.open", closing(number), raising=False)
             else:
-                patch.setattr(*call, fail_with(number))
+                patch.setattr(*call, closing(number) if call == (os, "close") else fail_with(number))
             whole_life(directory)
 
 
