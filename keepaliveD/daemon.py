@@ -317,7 +317,9 @@ class Daemon:
     def _intent(self) -> str:
         if not self._config.apply:
             return "system keepalive left alone"
-        return f"system keepalive {self._config.keepalive}{' (dry run)' if self._records is None else ''}"
+        kept = ", ".join(f"{key} = {value}" for key, value in self._engine.kept.items())
+        intent = f"system keepalive {self._config.keepalive}" + (f", but {kept}" if kept else "")
+        return intent + (" (dry run)" if self._records is None else "")
 
     def _say_doubts(self) -> None:
         """Log what `keepalivectl check` warns of: who reloads by systemctl does not see it otherwise."""

@@ -92,6 +92,11 @@ class Engine:
         self.next_deadline = _next_deadline(judgement.forecast)
         return judgement, actions
 
+    @property
+    def kept(self) -> Mapping[str, int]:
+        """What stands in place of what is wanted, because a stricter time stood."""
+        return self._settings.kept
+
     def _report_record(self, troubles: tuple[str, ...]) -> list[Action]:
         """What is new about the settings record."""
         before, self._troubles = self._troubles, troubles

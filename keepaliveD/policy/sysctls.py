@@ -54,7 +54,7 @@ class SystemKeepalive:
         self._on_drift = on_drift
         self._roles = roles
         self._target: Mapping[str, int] = {}
-        self._kept: Mapping[str, int] = {}
+        self.kept: Mapping[str, int] = {}  # what stands in place of what is wanted, because a time is stricter
         self._in_place: dict[str, int] = {}  # the value that was, when it last was
         self._left: dict[str, _Left] = {}
         self._yielded: set[str] = set()
@@ -97,11 +97,11 @@ class SystemKeepalive:
             self._target = self._wanted
         elif not self._target or self._on_drift is OnDrift.REAPPLY:
             self._target = keep_stricter(without_us, self._wanted, self._roles)
-        before = self._kept
-        self._kept = {key: value for key, value in self._target.items() if value != self._wanted[key]}
-        if not self._kept or self._kept == before:
+        before = self.kept
+        self.kept = {key: value for key, value in self._target.items() if value != self._wanted[key]}
+        if not self.kept or self.kept == before:
             return []
-        return [ReportStricter({key: self._wanted[key] for key in self._kept}, self._kept)]
+        return [ReportStricter({key: self._wanted[key] for key in self.kept}, self.kept)]
 
     def _is_left(self, key: str, value: int) -> bool:
         left = self._left.get(key)
