@@ -106,6 +106,8 @@ def arm_connections(options: argparse.Namespace, root: Path) -> None:
     said = Report(log=not options.dry_run)
     for action in by_hand(look, [one.cookie for one in chosen], rule):
         said.tell(performer.perform(action))
+    for line in records.arming.damaged() if records else ():
+        print(f"warning: {line}", file=sys.stderr)
     if not said.entries:
         print("nothing armed: already set, or closed meanwhile")
     said.leave()

@@ -346,6 +346,16 @@ def test_disarm_puts_back_what_a_damaged_record_still_says_and_ends_with_65(desk
     assert line.startswith(f"keepalivectl: {desk.directory}/state/armed: damaged arming record (1 of its lines is ")
 
 
+def test_arm_keeps_a_damaged_record_aside_and_says_so(desk: Desk) -> None:
+    """It arms all the same, with a record of its own."""
+    (desk.directory / "state").mkdir()
+    (desk.directory / "state/armed").write_bytes(b"\x01" * 100)
+    status, out, err = desk.types("arm", "77")
+    assert (status, len(out)) == (0, 2)
+    (line,) = err
+    assert line.startswith(f"warning: {desk.directory}/state/armed.damaged: damaged arming record (kept aside)")
+
+
 def test_disarm_does_not_take_a_damaged_record_for_an_empty_one(desk: Desk) -> None:
     """Nor one that a daemon has kept aside: what it named is armed still."""
     (desk.directory / "state").mkdir()
