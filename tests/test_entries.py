@@ -247,6 +247,7 @@ def told(*armings: Arming, rules: tuple[ArmRule, ...] = (RULE,)) -> list[Entry]:
 
 
 BECAUSE = ', because no packet was due, and path "office firewall" forgets it in 58s'
+AT_RISK = '; at risk: no packet is due, and path "office firewall" forgets it in 58s'
 
 
 @pytest.mark.parametrize(
@@ -301,7 +302,7 @@ def test_what_became_of_a_socket_in_one_line(fate: Fate, event: str, priority: i
     """What, before, after, because; and what would help."""
     (entry,) = told(arming(fate))
     assert (entry.event, entry.priority) == (event, priority)
-    assert entry.message == LINE + said + BECAUSE
+    assert entry.message == LINE + said + (BECAUSE if event == "armed" else AT_RISK)
     assert entry.fields["KEEPALIVE_FATE"] == fate.name.lower().replace("_", "-")
 
 
@@ -399,7 +400,7 @@ def test_more_armings_become_one_summary_a_unit_path_and_fate() -> None:
         'and path "office firewall" forgets it in 12s',
         '7 connections of pool.service on path "office firewall": '
         "not armed: kept by program (off); "
-        "such as 10.1.2.3:40000 -> 10.20.0.9:10080, because no packet was due, "
+        "such as 10.1.2.3:40000 -> 10.20.0.9:10080; at risk: no packet is due, "
         'and path "office firewall" forgets it in 58s',
     ]
     assert [entry.fields["KEEPALIVE_COUNT"] for entry in said] == [2000, 7]
@@ -516,7 +517,7 @@ def test_what_cannot_be_disarmed_is_not_said_to_be_unarmed(fate: Fate, said: str
 
 def test_what_was_disarmed_by_somebody_meanwhile_is_left_without_a_look_at_it() -> None:
     (entry,) = told(Arming((BARE,), Fate.SET_AGAIN))
-    assert entry.message == LINE + "not armed: changed since" + BECAUSE
+    assert entry.message == LINE + "not armed: changed since" + AT_RISK
 
 
 def test_a_probe_that_is_overdue_was_due_at_once() -> None:

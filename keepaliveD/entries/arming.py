@@ -111,7 +111,7 @@ def _count(armings: Sequence[Arming]) -> int:
 
 
 def _single(connection: Connection, arming: Arming, wish: Wish | None) -> Entry:
-    because = _because(connection) if wish else ""
+    because = _because(connection, arming.fate) if wish else ""
     return Entry(
         EVENTS.get(arming.fate, "unarmed"),
         _priority(arming.fate),
@@ -132,7 +132,7 @@ def _summary(members: Sequence[Arming], wish: Wish | None) -> Entry:
         fields["KEEPALIVE_PATH"] = urgent.path
     if urgent.owner.unit:
         fields["KEEPALIVE_UNIT"] = urgent.owner.unit
-    because = _because(urgent) if wish else ""
+    because = _because(urgent, members[0].fate) if wish else ""
     return Entry(
         EVENTS.get(members[0].fate, "unarmed"),
         _priority(members[0].fate),
@@ -192,16 +192,17 @@ def _listed(members: Sequence[Arming], which: str) -> str:
     return "; ".join([*listed, *([f"{rest} others"] if rest else [])])
 
 
-def _because(connection: Connection) -> str:
-    """What made it a case for arming; nothing where it is no longer one."""
+def _because(connection: Connection, fate: Fate) -> str:
+    """What made it a case for arming, or threatens it still where it was not armed; nothing where that is over."""
+    so, was = (", because", "was") if EVENTS.get(fate) == "armed" else ("; at risk:", "is")
     forgets = f"path {quoted(connection.path)} forgets it in {span(max(0.0, connection.left))}"
     match connection.verdict:
         case Verdict.LATE:
-            return f", because {connection.due.label} was due in {span(max(0.0, connection.due_in))}, and {forgets}"
+            return f"{so} {connection.due.label} {was} due in {span(max(0.0, connection.due_in))}, and {forgets}"
         case Verdict.BARE:
-            return f", because no packet was due, and {forgets}"
+            return f"{so} no packet {was} due, and {forgets}"
         case Verdict.CUT:
-            return f", because path {quoted(connection.path)} has presumably forgotten it"
+            return f"{so} path {quoted(connection.path)} has presumably forgotten it"
         case _:
             return ""
 
