@@ -81,7 +81,7 @@ def main() -> int:
         f"the daemon at {SOCKETS:,} sockets, over {SCANS} scans {INTERVAL:.0f} s apart",
         [
             Row(f"start to READY, median of {STARTS}", ready, "s", at_most=1.5),
-            Row("resident memory", resident / 1e6, "MB", at_most=64),
+            Row("resident memory", resident / 1e6, "MB", at_most=60),
             Row("share of one core", share * 100, "%", at_most=1),
         ],
     )

@@ -35,7 +35,7 @@ from keepaliveD.errors import NotPermitted, Refusal, Unsupported
 from keepaliveD.model import NONE, Armed, Arming, Connection, Fate, Keepalive, SocketKeepalive
 from keepaliveD.platforms.base import Keep, Order, keys
 from keepaliveD.platforms.linux import namespaces, options, processes
-from keepaliveD.platforms.linux.holders import Holders
+from keepaliveD.platforms.linux.holders import Holder, Holders
 from keepaliveD.platforms.linux.options import Brought
 from keepaliveD.platforms.linux.sysctl import INTERVAL, PROBES, TIME, ProcSys
 from keepaliveD.policy.settle import FIELDS, Found, settle, settle_back
@@ -182,32 +182,29 @@ class _Batch:
         self, connections: Sequence[Connection], states: Collection[int]
     ) -> Iterable[tuple[Connection, _Reached]]:
         """Each with its socket and what that says, or why there is none."""
-        by_pid: dict[int, list[Connection]] = defaultdict(list)
+        by_pid: dict[int, list[tuple[Connection, int]]] = defaultdict(list)
         for connection in connections:
             if holder := self._holders.known(connection.inode):
-                by_pid[holder.pid].append(connection)
+                by_pid[holder.pid].append((connection, holder.fd))
             else:
                 yield connection, Fate.UNSEEN if self._holders.barred else Fate.UNHELD
 
         def reach(pid: int) -> list[_Reached]:
-            return [self._reach_or_miss(connection, states) for connection in by_pid[pid]]
+            return [self._reach_or_miss(connection, Holder(pid, fd), states) for connection, fd in by_pid[pid]]
 
         answers = processes.ask(by_pid, reach)
         for pid, its in by_pid.items():
-            yield from zip(its, answers.get(pid, [Fate.FAILED] * len(its)), strict=True)
+            yield from zip((one for one, _ in its), answers.get(pid, [Fate.FAILED] * len(its)), strict=True)
 
-    def _reach_or_miss(self, connection: Connection, states: Collection[int]) -> _Reached:
+    def _reach_or_miss(self, connection: Connection, holder: Holder, states: Collection[int]) -> _Reached:
         try:
-            sock = self._reach(connection, states)
+            sock = self._reach(connection, holder, states)
             return sock, _read(sock)
         except _Missed as missed:
             return missed.fate
 
-    def _reach(self, connection: Connection, states: Collection[int]) -> SocketType:
+    def _reach(self, connection: Connection, holder: Holder, states: Collection[int]) -> SocketType:
         """A duplicate of the socket, if it still is this connection's, in one of these states."""
-        holder = self._holders.known(connection.inode)
-        if holder is None:
-            raise _Missed(Fate.UNSEEN if self._holders.barred else Fate.UNHELD)
         pidfd = self._process(holder.pid)
         fd = LIBC.syscall(SYS_PIDFD_GETFD, pidfd, holder.fd, 0)
         if fd < 0:
