@@ -41,7 +41,6 @@ def _who() -> str:
         asking.connect(NAME)
         octets = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
         process, user, _ = CREDENTIALS.unpack(octets)
-
         if process:  # else it is in another PID namespace
             return f"process {process} of user {user}"
     return "a process that cannot be named"

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from socket import (
@@ -249,7 +250,7 @@ class Stage:
         now = time.monotonic()
         for program in self._programs.values():
             if (after := program.life.story.opens_at) >= 0:
-                self._loop.at(now + after, lambda program=program: program.connect())  # type: ignore[misc]
+                self._loop.at(now + after, program.connect)
 
     def start_daemons(self) -> None:
         """Start each engine at each end."""
@@ -332,9 +333,9 @@ class Program:
         self._configure("server")
         now = time.monotonic()
         for end in ENDS:
-            self._loop.on_input(self._ends[end], lambda end=end: self._hear(end))  # type: ignore[misc]
+            self._loop.on_input(self._ends[end], partial(self._hear, end))
         for step in self.life.story.steps:
-            self._loop.at(now + step.at, lambda step=step: self._do(step))  # type: ignore[misc]
+            self._loop.at(now + step.at, partial(self._do, step))
         self._loop.at(now + self.life.story.lasts, self.close)
 
     def close(self) -> None:
