@@ -39,6 +39,7 @@ import pytest
 
 from keepaliveD.errors import Exit, Unsupported
 from keepaliveD.model import Own
+from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.bpf.reader import BpfIterator
 from keepaliveD.platforms.linux.bpf.walker import BpfWalker
 from keepaliveD.platforms.linux.cookies import Cookies
@@ -292,6 +293,20 @@ def test_only_our_own_namespace_is_read_where_that_is_wanted(host: Host, engine:
     """All of them share a table."""
     with contextlib.closing(SocketWatcher(engine=engine(), all_namespaces=False)) as watcher:
         assert len(of_host(host, watcher.snapshot(0.0).sockets)["cookie"]) == 0
+
+
+@by_each
+def test_a_namespace_whose_process_has_left_it_is_entered_at_the_next_scan(
+    host: Host, engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ip netns add` goes back to its own one, and whoever follows it then comes to that one as well."""
+    survey = namespaces.survey
+    gone_back = {one.inode: "/proc/self/ns/net" for one in host.namespaces.values()}
+    with contextlib.closing(SocketWatcher(engine=engine())) as watcher:
+        monkeypatch.setattr(namespaces, "survey", lambda root: (survey(root)[0] | gone_back, False))
+        assert len(of_host(host, watcher.snapshot(0.0).sockets)["cookie"]) == 0
+        monkeypatch.undo()
+        assert len(of_host(host, watcher.snapshot(1.0).sockets)["cookie"]) > 0
 
 
 @by_each

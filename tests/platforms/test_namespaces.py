@@ -87,11 +87,21 @@ def test_our_own_namespace_is_reached_by_our_own_path(host: Host) -> None:
 def test_a_namespace_that_is_gone_cannot_be_entered(host: Host) -> None:
     """Nothing is done then, in particular not in the namespace we are in."""
     with pytest.raises(FileNotFoundError):
-        namespaces.inside(str(host.root / "proc/400/ns/net"), lambda: pytest.fail("done in the wrong place"))
+        namespaces.inside(str(host.root / "proc/400/ns/net"), 400, lambda: pytest.fail("done in the wrong place"))
+
+
+def test_a_process_that_has_left_its_namespace_leads_nowhere(host: Host) -> None:
+    """The netlink engine read the host's sockets for a new namespace's: `ip netns add` had gone back meanwhile."""
+    new = host.process(100)
+    path = namespaces.everywhere(host.root)[new]
+    Path(path).unlink()
+    Path(path).hardlink_to(host.root / "proc/self/ns/net")
+    with pytest.raises(FileNotFoundError):
+        namespaces.inside(path, new, lambda: pytest.fail("done in the wrong place"))
 
 
 def test_what_is_no_namespace_cannot_be_entered(host: Host) -> None:
     """The kernel says so, and nothing is done either."""
     with pytest.raises(OSError, match=r"Invalid argument|not permitted") as refused:
-        namespaces.inside(str(host.root / "proc/self/ns/net"), lambda: pytest.fail("done in the wrong place"))
+        namespaces.inside(str(host.root / "proc/self/ns/net"), host.own, lambda: pytest.fail("done in the wrong place"))
     assert refused.value.errno in (errno.EINVAL, errno.EPERM)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -58,15 +59,18 @@ def _status(path: str) -> os.stat_result | OSError:
         return error
 
 
-def inside(path: str, work: Callable[[], Result]) -> Result:
-    """The result of `work`, done in the namespace at `path` by a thread of its own.
+def inside(path: str, netns: int, work: Callable[[], Result]) -> Result:
+    """Return the result of `work`, done by a thread of its own in the namespace `netns` that was found at `path`.
 
-    Raises OSError where the namespace is gone or may not be entered, or nothing comes of it in time.
+    Raises FileNotFoundError where another namespace is there by now (`ip netns add` leaves the one that it
+    has made, and any process may); OSError where it may not be entered, or `work` does not end in time.
     """
 
     def enter_and_work() -> Result:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
+            if os.fstat(fd).st_ino != netns:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
             enter(fd)
         finally:
             os.close(fd)

@@ -297,7 +297,7 @@ class _Systems:
             if netns in namespaces.only_here(self._root):
                 values = self._sysctl.read()
             else:
-                values = namespaces.inside(namespaces.everywhere(self._root)[netns], self._sysctl.read)
+                values = namespaces.inside(namespaces.everywhere(self._root)[netns], netns, self._sysctl.read)
         except (OSError, KeyError, Refusal):
             return None
         return Keepalive(values[TIME], values[INTERVAL], values[PROBES])

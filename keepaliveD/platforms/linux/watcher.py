@@ -108,7 +108,7 @@ class SocketWatcher:
         if netns == self._own:
             return interfaces.look()
         try:
-            return namespaces.inside(self._paths[netns], interfaces.look)
+            return namespaces.inside(self._paths[netns], netns, interfaces.look)
         except OSError as error:
             raise KernelError(f"interfaces: {error.strerror}") from error
 
@@ -122,7 +122,7 @@ class SocketWatcher:
         room = max(0, _most_namespaces() - len(self._entered))
         for new in sorted(wanted)[:room]:
             try:
-                namespaces.inside(self._paths[new], partial(self._engine.enter, new))
+                namespaces.inside(self._paths[new], new, partial(self._engine.enter, new))
             except FileNotFoundError:
                 continue  # ended meanwhile
             except (OSError, Refusal):

@@ -146,7 +146,7 @@ class BpfArmer:
                 yield libbpf.open_iterator(self._link)
             else:
                 with contextlib.suppress(OSError):
-                    yield namespaces.inside(paths[one], lambda: libbpf.open_iterator(self._link))
+                    yield namespaces.inside(paths[one], one, lambda: libbpf.open_iterator(self._link))
 
 
 class _Batch:
