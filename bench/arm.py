@@ -11,12 +11,15 @@ from statistics import median
 
 from bench.hold import holding
 from bench.rows import Row, show
-from keepaliveD.model import Arm, ArmAction, Armed, ArmRule, Connection, Fate, Path
+from keepaliveD.model.actions import Arm
+from keepaliveD.model.connections import Connection
+from keepaliveD.model.results import Armed, Fate
+from keepaliveD.model.rules import ArmAction, ArmRule, Path
 from keepaliveD.platforms.base import Order
-from keepaliveD.platforms.linux.holders import Holders
-from keepaliveD.platforms.linux.pidfd import PidfdArmer
-from keepaliveD.platforms.linux.watcher import SocketWatcher
-from keepaliveD.policy.engine import Engine, Rules
+from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
+from keepaliveD.platforms.linux.owners.holders import Holders
+from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
+from keepaliveD.policy.decider import Decider, Rules
 from keepaliveD.policy.sysctls import OnDrift
 from keepaliveD.records.arming import ArmingRecord
 
@@ -29,11 +32,11 @@ RULE = ArmRule("bench", ArmAction.ENABLE, 180, 20, 31)
 PATH = Path("default", 240.0, "bench")
 
 
-def scan(watcher: SocketWatcher, engine: Engine) -> tuple[list[Arm], float]:
+def scan(watcher: SocketWatcher, decider: Decider) -> tuple[list[Arm], float]:
     """What is to be armed, and the seconds that it took to decide."""
     table = watcher.snapshot(time.monotonic())
     start = time.perf_counter()
-    _, actions = engine.observe(table)
+    _, actions = decider.observe(table)
     return [action for action in actions if isinstance(action, Arm)], time.perf_counter() - start
 
 
@@ -69,16 +72,16 @@ def main() -> int:
     """Measure and show."""
     rules = Rules(wanted={}, on_drift=OnDrift.WARN, paths=(PATH,), ignore=(), warn_before=60.0, arm=(RULE,))
     with holding(SOCKETS, PROCESSES, bare=True), tempfile.TemporaryDirectory() as directory:
-        watcher, engine, holders = SocketWatcher(all_namespaces=False), Engine(rules), Holders(ROOT)
-        actions, deciding = scan(watcher, engine)
+        watcher, decider, holders = SocketWatcher(all_namespaces=False), Decider(rules), Holders(ROOT)
+        actions, deciding = scan(watcher, decider)
         connections = [connection for action in actions for connection in action.connections]
         if len(connections) != SOCKETS:
             raise SystemExit(f"{len(connections)} sockets are to be armed, not {SOCKETS}")
         inodes = {connection.inode for connection in connections}
         finding, again = timed(holders, inodes), timed(holders, inodes)
         costs = arm(connections, actions, holders, directory)
-        quiet = [scan(watcher, engine) for _ in range(SCANS)]
-        idle = Engine(Rules(wanted={}, on_drift=OnDrift.WARN, paths=(PATH,), ignore=(), warn_before=60.0))
+        quiet = [scan(watcher, decider) for _ in range(SCANS)]
+        idle = Decider(Rules(wanted={}, on_drift=OnDrift.WARN, paths=(PATH,), ignore=(), warn_before=60.0))
         scan(watcher, idle)
         without = median(scan(watcher, idle)[1] for _ in range(SCANS))
     return show(

@@ -13,11 +13,11 @@ from typing import TypeVar
 from bench.arm import PATH, RULE, scan
 from bench.hold import holding
 from bench.rows import Row, show
-from keepaliveD.model import Armed, Fate
+from keepaliveD.model.results import Armed, Fate
 from keepaliveD.platforms.base import Order
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
-from keepaliveD.platforms.linux.watcher import SocketWatcher
-from keepaliveD.policy.engine import Engine, Rules
+from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
+from keepaliveD.policy.decider import Decider, Rules
 from keepaliveD.policy.sysctls import OnDrift
 from keepaliveD.records.arming import ArmingRecord
 
@@ -50,7 +50,7 @@ def main() -> int:
     """Measure and show."""
     rules = Rules(wanted={}, on_drift=OnDrift.WARN, paths=(PATH,), ignore=(), warn_before=60.0, arm=(RULE,))
     with holding(SOCKETS, PROCESSES, bare=True), tempfile.TemporaryDirectory() as directory:
-        actions, _ = scan(SocketWatcher(all_namespaces=False), Engine(rules))
+        actions, _ = scan(SocketWatcher(all_namespaces=False), Decider(rules))
         orders = [Order(one, action.wishes[0]) for action in actions for one in action.connections]
         connections = [order.connection for order in orders]
         armer, loading, kernel = BpfArmer(File("/")), Watch(), Watch()

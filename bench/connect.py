@@ -15,8 +15,8 @@ from pathlib import Path as File
 from statistics import median
 
 from bench.rows import Row, show
-from keepaliveD.model import ArmAction, ArmRule
-from keepaliveD.model import Path as NetworkPath
+from keepaliveD.model.rules import ArmAction, ArmRule
+from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.platforms.linux.bpf.connect import ConnectArmer, cgroup_root
 from keepaliveD.policy.connect import plan
 

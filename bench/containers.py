@@ -14,9 +14,9 @@ from bench.rows import Row, show
 from bench.scan import ROUNDS, in_turns
 from keepaliveD.platforms.linux.bpf.reader import BpfIterator
 from keepaliveD.platforms.linux.bpf.walker import BpfWalker
-from keepaliveD.platforms.linux.engine import Engine
-from keepaliveD.platforms.linux.netlink import Netlink
-from keepaliveD.platforms.linux.watcher import SocketWatcher
+from keepaliveD.platforms.linux.reading.engine import Engine
+from keepaliveD.platforms.linux.reading.netlink import Netlink
+from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
 
 CONTAINERS, EACH = 100, 500  # sockets
 IN_A_CONTAINER = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "container")

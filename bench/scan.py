@@ -15,12 +15,12 @@ from statistics import median
 
 from bench.hold import holding
 from bench.rows import Row, show
-from keepaliveD.model import IPNetwork, Path
+from keepaliveD.model.rules import IPNetwork, Path
 from keepaliveD.platforms.linux import engines
 from keepaliveD.platforms.linux.bpf.walker import BpfWalker
-from keepaliveD.platforms.linux.sock_diag import INET_DIAG_INFO
-from keepaliveD.platforms.linux.watcher import SocketWatcher
-from keepaliveD.policy.engine import Engine, Rules
+from keepaliveD.platforms.linux.reading.sock_diag import INET_DIAG_INFO
+from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
+from keepaliveD.policy.decider import Decider, Rules
 from keepaliveD.policy.sysctls import OnDrift
 
 SOCKETS = 100_000
@@ -43,11 +43,11 @@ def ours(wanted: str) -> Callable[[], float]:
     """What the daemon does at each scan with this `watch.engine`: receive, decode, judge by all that went before."""
     chosen, _ = engines.choose(wanted, File("/"), ())
     watcher = SocketWatcher(engine=chosen, all_namespaces=False)
-    engine = Engine(Rules(wanted={}, on_drift=OnDrift.WARN, paths=PATHS, ignore=(), warn_before=60.0))
+    decider = Decider(Rules(wanted={}, on_drift=OnDrift.WARN, paths=PATHS, ignore=(), warn_before=60.0))
 
     def scan() -> float:
         start = time.perf_counter()
-        engine.observe(watcher.snapshot(time.monotonic()))
+        decider.observe(watcher.snapshot(time.monotonic()))
         return time.perf_counter() - start
 
     return scan

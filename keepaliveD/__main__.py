@@ -23,7 +23,7 @@ def _run(name: str, module: str, *, catching: bool) -> int:
     try:
         import importlib
 
-        from keepaliveD import signals
+        from keepaliveD.daemon import signals
 
         if catching:
             signals.catch()

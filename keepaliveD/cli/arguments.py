@@ -14,9 +14,9 @@ from typing import NoReturn, TextIO, cast
 
 from keepaliveD import __version__
 from keepaliveD.config import DEFAULT_FILE
-from keepaliveD.errors import Exit, NotPermitted, Refusal, StateError, unexpected
-from keepaliveD.journal import complain
-from keepaliveD.perform import Records
+from keepaliveD.daemon.perform import Records
+from keepaliveD.log.journal import complain
+from keepaliveD.model.errors import Exit, NotPermitted, Refusal, StateError, unexpected
 from keepaliveD.platforms import NAMES
 from keepaliveD.platforms.base import Platform
 from keepaliveD.records.arming import ArmingRecord

@@ -14,23 +14,29 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from keepaliveD import duration, entries
 from keepaliveD.cli import arguments
 from keepaliveD.cli.running import running
 from keepaliveD.config import Config, load
 from keepaliveD.config.units import with_suffix
-from keepaliveD.errors import KernelError, Misuse, NoInput, NotPermitted, RecordDamaged, Unsupported
-from keepaliveD.journal import JournaldLog, Log
-from keepaliveD.model import FOREVER, MAX_IDLE, MAX_PROBES, NONE_UNSEEN, ArmAction, ArmRule, Connection, Fate, Outcome
-from keepaliveD.model import Path as NetworkPath
-from keepaliveD.perform import Performer, take_over
+from keepaliveD.daemon.perform import Performer, take_over
+from keepaliveD.log import entries
+from keepaliveD.log.journal import JournaldLog, Log
+from keepaliveD.model import duration
+from keepaliveD.model.connections import Connection
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, RecordDamaged, Unsupported
+from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES
+from keepaliveD.model.results import Fate, Outcome
+from keepaliveD.model.rules import ArmAction, ArmRule
+from keepaliveD.model.rules import Path as NetworkPath
+from keepaliveD.model.sockets import NONE_UNSEEN
+from keepaliveD.model.text import printable
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.arming import by_hand
 from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.judge import Judgement, judge
-from keepaliveD.text import printable
 
 AUTO = "auto"
 NOBODY_LOGGED_IN = 2**32 - 1  # loginuid, proc(5)

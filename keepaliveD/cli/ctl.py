@@ -8,16 +8,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from keepaliveD import entries
 from keepaliveD.cli import arguments, arming, report, running, table
 from keepaliveD.config import doubts, load
-from keepaliveD.errors import NotPermitted, RecordDamaged
-from keepaliveD.model import Outcome, ReportUnseen
+from keepaliveD.daemon.settings import SystemSettings
+from keepaliveD.log import entries
+from keepaliveD.model.actions import ReportUnseen
+from keepaliveD.model.errors import NotPermitted, RecordDamaged
+from keepaliveD.model.results import Outcome
 from keepaliveD.platforms import detect
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.judge import judge
-from keepaliveD.settings import SystemSettings
 
 BESIDE_OTHERS = "; a sock_ops program without BPF_F_ALLOW_MULTI cannot be attached to the root cgroup meanwhile"
 

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keepaliveD.cli import arguments, table
-from keepaliveD.daemon import Daemon, restoring
-from keepaliveD.entries import WARNING, Entry
-from keepaliveD.journal import FORMATS, Log, never_waiting, open_log
-from keepaliveD.neighbour import showing
-from keepaliveD.perform import Records
+from keepaliveD.daemon.loop import Daemon, restoring
+from keepaliveD.daemon.neighbour import showing
+from keepaliveD.daemon.perform import Records
+from keepaliveD.daemon.process import Process, raise_descriptor_limit
+from keepaliveD.log.entries import WARNING, Entry
+from keepaliveD.log.journal import FORMATS, Log, never_waiting, open_log
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
 from keepaliveD.policy.connections import by_urgency
-from keepaliveD.process import Process, raise_descriptor_limit
 
 
 def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keepaliveD.config import Config, rules
-from keepaliveD.duration import span
-from keepaliveD.model import FOREVER, Path
+from keepaliveD.model.duration import FOREVER, span
+from keepaliveD.model.rules import Path
+from keepaliveD.model.text import printable
 from keepaliveD.policy.meaning import explain, probes_before, traffic
-from keepaliveD.text import printable
 
 SOCKETS = (100, 10_000)  # for which the traffic is told
 

@@ -10,9 +10,9 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 
-from keepaliveD.duration import span
-from keepaliveD.model import FOREVER, Connection, Due, Verdict
-from keepaliveD.text import printable
+from keepaliveD.model.connections import Connection, Due, Verdict
+from keepaliveD.model.duration import FOREVER, span
+from keepaliveD.model.text import printable
 
 HEADINGS = ("VERDICT", "LEFT", "IDLE", "NEXT PACKET", "KEEPALIVE", "LOCAL", "REMOTE", "PROCESS", "UNIT", "PATH")
 COLOURS = {Verdict.SAFE: "32", Verdict.LATE: "33", Verdict.BARE: "33", Verdict.CUT: "31"}

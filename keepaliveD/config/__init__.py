@@ -15,10 +15,13 @@ from keepaliveD.config.catalogue import catalogue
 from keepaliveD.config.document import DEFAULT_PATH, ArmSection, Document, KeepaliveSection, PathSection
 from keepaliveD.config.files import DEFAULT_FILE, Merged, read
 from keepaliveD.config.problems import explain, together, told
-from keepaliveD.errors import ConfigError
-from keepaliveD.model import FOREVER, ArmAction, ArmRule, IPNetwork, Keepalive, Path, Verdict
+from keepaliveD.model.connections import Verdict
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.errors import ConfigError
+from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Path
+from keepaliveD.model.text import printable
 from keepaliveD.policy.sysctls import OnDrift
-from keepaliveD.text import printable
 
 __all__ = ["DEFAULT_FILE", "Config", "load"]
 

@@ -10,5 +10,5 @@ import tomllib
 @functools.cache
 def catalogue() -> dict[str, float]:
     """Timeouts in seconds of products, by the name of their preset."""
-    text = importlib.resources.files("keepaliveD").joinpath("catalogue.toml").read_text(encoding="utf-8")
+    text = importlib.resources.files("keepaliveD.config").joinpath("catalogue.toml").read_text(encoding="utf-8")
     return {name: float(entry["timeout"]) for name, entry in tomllib.loads(text).items()}

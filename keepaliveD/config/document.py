@@ -8,10 +8,12 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from keepaliveD import duration
 from keepaliveD.config.units import with_suffix
-from keepaliveD.model import FOREVER, MAX_IDLE, MAX_PROBES, IPNetwork
-from keepaliveD.text import shown
+from keepaliveD.model import duration
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES
+from keepaliveD.model.rules import IPNetwork
+from keepaliveD.model.text import shown
 
 DEFAULT_PATH = "default"
 AUTO = "auto"

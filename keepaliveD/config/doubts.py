@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from keepaliveD.config import Config, rules
-from keepaliveD.duration import span
-from keepaliveD.model import Path
+from keepaliveD.model.duration import span
+from keepaliveD.model.rules import Path
+from keepaliveD.model.text import quoted
 from keepaliveD.policy.meaning import ENOUGH, probes_before
-from keepaliveD.text import quoted
 
 
 def warnings(config: Config) -> Iterator[str]:

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, cast
 from keepaliveD.config.document import REPEATED, SECTIONS, beginning
 from keepaliveD.config.lines import Key
 from keepaliveD.config.toml import NotToml, parse
-from keepaliveD.errors import ConfigError, NoInput
-from keepaliveD.text import printable, quoted, shortened
+from keepaliveD.model.errors import ConfigError, NoInput
+from keepaliveD.model.text import printable, quoted, shortened
 
 DEFAULT_FILE = File("/etc/tcp-keepalived/config.toml")
 DROP_INS = "config.d"  # beside the file

@@ -12,8 +12,8 @@ from keepaliveD.config.catalogue import catalogue
 from keepaliveD.config.document import LONGEST_PATTERN, SECTIONS, Document, beginning
 from keepaliveD.config.files import Merged, Place
 from keepaliveD.config.lines import Key
-from keepaliveD.model import MAX_PROBES
-from keepaliveD.text import shortened, shown
+from keepaliveD.model.keepalive import MAX_PROBES
+from keepaliveD.model.text import shortened, shown
 
 MOST = 50  # lines about one configuration
 ONE_AN_INTERVAL = "the kernel would then probe only once an interval"

@@ -7,12 +7,14 @@ import fnmatch
 from collections.abc import Iterator, Sequence
 
 from keepaliveD.config import Config
-from keepaliveD.duration import span
-from keepaliveD.model import AT_RISK, ArmAction, ArmRule, Keepalive, Path
+from keepaliveD.model.connections import AT_RISK
+from keepaliveD.model.duration import span
+from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.rules import ArmAction, ArmRule, Path
+from keepaliveD.model.text import quoted
 from keepaliveD.policy.arming import times
 from keepaliveD.policy.connect import Plan, plan
 from keepaliveD.policy.meaning import ENOUGH, probes_before
-from keepaliveD.text import quoted
 
 EFFECTS = {
     ArmAction.OBSERVE: "touches nothing",

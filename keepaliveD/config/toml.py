@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keepaliveD.config.lines import Key, TooDeep, lines
-from keepaliveD.text import printable, shortened, shown
+from keepaliveD.model.text import printable, shortened, shown
 
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keepaliveD.errors import Unsupported
+from keepaliveD.model.errors import Unsupported
 from keepaliveD.platforms.base import Platform, WatcherFactory
 
 if TYPE_CHECKING:
-    from keepaliveD.platforms.settings import Settings
+    from keepaliveD.platforms.commands.settings import Settings
 
 NAMES = (
     "linux",
@@ -43,22 +43,22 @@ def detect(name: str | None = None, root: Path = Path("/")) -> Platform:
         from keepaliveD.platforms.linux import linux
 
         return linux(root)
-    from keepaliveD.platforms.nothing import NoArmer, NoAtConnect, NoOwners
+    from keepaliveD.platforms.unsupported import NoArmer, NoAtConnect, NoOwners
 
     tuner = _tuner(name, root)
     watcher, limits = _watcher(name, root)
     platform = Platform(name, tuner, NoOwners(), NoArmer(), NoAtConnect(), watcher, (*tuner.notes, *limits))
     if name not in SUNOS:
         return platform
-    from keepaliveD.platforms.watching.solaris import listeners
+    from keepaliveD.platforms.solaris.listing import listeners
 
     return dataclasses.replace(platform, unreached=lambda: listeners(root))
 
 
 def _watcher(name: str, root: Path) -> tuple[WatcherFactory, tuple[str, ...]]:
     """The watcher, and what it cannot tell; settings are kept also where nothing can be watched."""
-    from keepaliveD.platforms.nothing import watch_nothing
-    from keepaliveD.platforms.watching import listing, watching
+    from keepaliveD.platforms.listing import listing, watching
+    from keepaliveD.platforms.unsupported import watch_nothing
 
     try:
         found = listing(name, root)
@@ -71,31 +71,31 @@ def _tuner(name: str, root: Path) -> Settings:
     tuner: Settings
     match name:
         case "freebsd" | "dragonfly":
-            from keepaliveD.platforms.freebsd import FreeBSD
+            from keepaliveD.platforms.freebsd.settings import FreeBSD
 
             tuner = FreeBSD(root)
         case "macos":
-            from keepaliveD.platforms.macos import MacOS
+            from keepaliveD.platforms.macos.settings import MacOS
 
             tuner = MacOS(root)
         case "openbsd":
-            from keepaliveD.platforms.openbsd import OpenBSD
+            from keepaliveD.platforms.openbsd.settings import OpenBSD
 
             tuner = OpenBSD(root)
         case "netbsd":
-            from keepaliveD.platforms.netbsd import NetBSD
+            from keepaliveD.platforms.netbsd.settings import NetBSD
 
             tuner = NetBSD(root)
         case "hpux":
-            from keepaliveD.platforms.hpux import HPUX
+            from keepaliveD.platforms.hpux.settings import HPUX
 
             tuner = HPUX(root)
         case "aix":
-            from keepaliveD.platforms.aix import AIX
+            from keepaliveD.platforms.aix.settings import AIX
 
             tuner = AIX(root)
         case _:
-            from keepaliveD.platforms.solaris import Solaris
+            from keepaliveD.platforms.solaris.settings import Solaris
 
             tuner = Solaris(root, with_ipadm=name != "solaris10")
     return tuner

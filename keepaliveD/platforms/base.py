@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from keepaliveD.model import Armed, Arming, Connection, Counted, IPNetwork, Keepalive, Wish
+from keepaliveD.model.actions import Counted
+from keepaliveD.model.connections import Connection
+from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.results import Armed, Arming
+from keepaliveD.model.rules import IPNetwork, Wish
+from keepaliveD.model.sockets import SocketTable
 from keepaliveD.policy.connect import Plan
 from keepaliveD.policy.settle import Request
 from keepaliveD.policy.strictness import Roles
-from keepaliveD.sockets import SocketTable
 
 
 class Tuner(Protocol):

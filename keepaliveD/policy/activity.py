@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keepaliveD.model import FOREVER
-from keepaliveD.sockets import Bools, Column, Indices, SocketTable, Switch, Timer
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.sockets import Bools, Column, Indices, SocketTable, Switch, Timer
 
 IF_TICKING = np.full(256, np.nan)  # what to add to an expiry, by timer: nothing, or it is not known
 IF_TICKING[Timer.KEEPALIVE] = 0.0

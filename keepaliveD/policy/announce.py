@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keepaliveD.model import AT_RISK, Due, Verdict
+from keepaliveD.model.connections import AT_RISK, Due, Verdict
+from keepaliveD.model.sockets import Bools, Column, Indices, Sockets
 from keepaliveD.policy.activity import Activity
 from keepaliveD.policy.forecast import Forecast
-from keepaliveD.sockets import Bools, Column, Indices, Sockets
 
 AGAIN_AFTER = 3600.0  # seconds until a connection that recovered by itself is warned of once more
 PARTS = ("high", "low", "port")  # of an end, as it sorts

@@ -14,29 +14,18 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from keepaliveD.model import (
-    AT_RISK,
-    MAX_IDLE,
-    RETRIED,
-    Arm,
-    ArmAction,
-    Arming,
-    ArmRule,
-    Due,
-    Fate,
-    Keepalive,
-    Owner,
-    Path,
-    Verdict,
-    Wish,
-)
+from keepaliveD.model.actions import Arm
+from keepaliveD.model.connections import AT_RISK, Due, Owner, Verdict
+from keepaliveD.model.keepalive import MAX_IDLE, Keepalive
+from keepaliveD.model.results import RETRIED, Arming, Fate
+from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
+from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, Switch, Timer
 from keepaliveD.policy.activity import Activity
 from keepaliveD.policy.connections import connections
 from keepaliveD.policy.forecast import TIMER_SLACK
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.meaning import ENOUGH
 from keepaliveD.policy.paths import in_network
-from keepaliveD.sockets import Bools, Column, Indices, Sockets, Switch, Timer
 
 # What is remembered of each socket in Activity.armed: 0, or the verdict under which no rule had a use for it, or:
 ASKED = 100  # it was to be armed, and could not be

@@ -8,12 +8,14 @@ import math
 from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 
-from keepaliveD.model import FOREVER, ArmAction, ArmRule, IPNetwork, Owner, Path
+from keepaliveD.model.connections import Owner
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Path
+from keepaliveD.model.text import quoted
 from keepaliveD.policy.arming import means
 from keepaliveD.policy.forecast import TIMER_SLACK
 from keepaliveD.policy.meaning import ENOUGH
 from keepaliveD.policy.paths import by_specificity
-from keepaliveD.text import quoted
 
 MOST_OPENINGS = MOST_ROUTES = 256  # that the kernel's program holds
 MOST_PATHS = 64  # that a rule may select from: a bit each

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from keepaliveD.model import AT_RISK, Connection, Due, Endpoint, Shown, Verdict
+from keepaliveD.model.connections import AT_RISK, Connection, Due, Endpoint, Verdict
+from keepaliveD.model.keepalive import Shown
+from keepaliveD.model.sockets import Column, Indices, Switch, TcpState, Timer
 from keepaliveD.policy.judge import Judgement
-from keepaliveD.sockets import Column, Indices, Switch, TcpState, Timer
 
 SURVIVED = "longest silence it survived"
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keepaliveD.model import FOREVER, Due, Verdict
+from keepaliveD.model.connections import Due, Verdict
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.sockets import Bools, Column, SocketTable, Switch, Timer
 from keepaliveD.policy.activity import ON_THE_WAY, TIMER_SLACK, Activity, Between, heard_at
 from keepaliveD.policy.paths import Assigned
-from keepaliveD.sockets import Bools, Column, SocketTable, Switch, Timer
 
 SAME_PACKET = 0.5  # seconds by which two readings of one instant may differ
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keepaliveD.model import Counts, IPNetwork, Path, Verdict
+from keepaliveD.model.connections import Counts, Verdict
+from keepaliveD.model.rules import IPNetwork, Path
+from keepaliveD.model.sockets import SocketTable
 from keepaliveD.policy.activity import Activity, observe
 from keepaliveD.policy.forecast import Forecast, forecast
 from keepaliveD.policy.paths import Assigned, assign, ignored
-from keepaliveD.sockets import SocketTable
 
 
 @dataclass(frozen=True, slots=True)

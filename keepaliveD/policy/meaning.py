@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from keepaliveD.model import FOREVER, Keepalive
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.policy.forecast import TIMER_SLACK
 
 PROBE_BYTES = 54 + 12  # Ethernet, IPv4 and TCP headers, and TCP timestamps; an answer has as many

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keepaliveD.model import IPNetwork, Path
-from keepaliveD.sockets import Bools, Column, Sockets, SocketTable, TcpState
+from keepaliveD.model.rules import IPNetwork, Path
+from keepaliveD.model.sockets import Bools, Column, Sockets, SocketTable, TcpState
 
 V4_MAPPED_PREFIX = 96  # bits before the IPv4 address, RFC 4291 2.5.5.2
 ALL_ONES = (1 << 128) - 1

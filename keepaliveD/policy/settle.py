@@ -5,19 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from keepaliveD.model import (
-    FOREVER,
-    MAX_IDLE,
-    MAX_PROBES,
-    ArmAction,
-    Armed,
-    Fate,
-    Keepalive,
-    Own,
-    SocketKeepalive,
-    Verdict,
-    Wish,
-)
+from keepaliveD.model.connections import Verdict
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES, Keepalive, Own, SocketKeepalive
+from keepaliveD.model.results import Armed, Fate
+from keepaliveD.model.rules import ArmAction, Wish
 from keepaliveD.policy.forecast import TIMER_SLACK
 from keepaliveD.policy.strictness import strictest
 

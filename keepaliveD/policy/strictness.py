@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from keepaliveD.model import MAX_PROBES, Keepalive
+from keepaliveD.model.keepalive import MAX_PROBES, Keepalive
 
 
 class Roles(NamedTuple):

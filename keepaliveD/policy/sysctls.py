@@ -6,17 +6,17 @@ import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from keepaliveD.model import (
-    FOREVER,
+from keepaliveD.model.actions import (
     Action,
     Because,
     FoundSettings,
-    Outcome,
     ReportDrift,
     ReportRewriter,
     ReportStricter,
     SetSystemKeepalive,
 )
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.results import Outcome
 from keepaliveD.policy.repeats import Repeats
 from keepaliveD.policy.strictness import Roles, keep_stricter
 

@@ -27,11 +27,12 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from keepaliveD.errors import NotPermitted, Refusal, StateError
-from keepaliveD.model import Armed, Keepalive, Own, SocketKeepalive
+from keepaliveD.model.errors import NotPermitted, Refusal, StateError
+from keepaliveD.model.keepalive import Keepalive, Own, SocketKeepalive
+from keepaliveD.model.results import Armed
+from keepaliveD.model.sockets import Column
 from keepaliveD.records.directory import StateDirectory
 from keepaliveD.records.files import open_new, open_own
-from keepaliveD.sockets import Column
 
 FILE = "armed"
 TIMES = 8  # words of what stood there and what was set

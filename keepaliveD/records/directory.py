@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from keepaliveD.errors import Busy, NotPermitted, Refusal, StateError
+from keepaliveD.model.errors import Busy, NotPermitted, Refusal, StateError
 from keepaliveD.records.files import open_new, open_own
 
 LOCK = "lock"

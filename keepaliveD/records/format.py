@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from keepaliveD.text import printable
+from keepaliveD.model.text import printable
 
 FORMAT = 2
 EARLIER = 1  # without a checksum

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from keepaliveD.errors import RecordDamaged, Refusal, StateError
+from keepaliveD.model.errors import RecordDamaged, Refusal, StateError
 from keepaliveD.records.directory import StateDirectory
 from keepaliveD.records.format import Held, Ranges, Record, check, parse, serialise
 

@@ -1,6 +1,6 @@
 """The message catalog that `journalctl -x` explains entries from.
 
-Its template names events; their message ids come from keepaliveD.entries.
+Its template names events; their message ids come from keepaliveD.log.entries.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from keepaliveD.entries import MESSAGE_IDS
+from keepaliveD.log.entries import MESSAGE_IDS
 
 TEMPLATE = Path(__file__).with_name("catalog.in")
 ENTRY = re.compile(r"^-- ([a-z-]+)\nSubject: ([^\n]+)\n\n(.+?)\n+(?=-- |\Z)", re.MULTILINE | re.DOTALL)

@@ -17,14 +17,15 @@ import roff
 import settings
 from commandline import Argument, Command
 
-from keepaliveD import __version__, config, errors
+from keepaliveD import __version__, config
 from keepaliveD.cli.arguments import STATE_DIRECTORY
 from keepaliveD.cli.table import HEADINGS
 from keepaliveD.config.document import REPEATED
-from keepaliveD.duration import span
-from keepaliveD.entries import MESSAGE_IDS
-from keepaliveD.model import Connection, Verdict
-from keepaliveD.signals import ALL
+from keepaliveD.daemon.signals import ALL
+from keepaliveD.log.entries import MESSAGE_IDS
+from keepaliveD.model import errors
+from keepaliveD.model.connections import Connection, Verdict
+from keepaliveD.model.duration import span
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -153,7 +154,7 @@ def _verdicts() -> list[str]:
 def _journal() -> Parts:
     messages, fields = _rows("docs/journal.md", "[0-9a-f]{32}"), _rows("docs/journal.md", "[A-Z_]{3,}")
     if messages.keys() != set(MESSAGE_IDS.values()):
-        raise SystemExit("docs/journal.md: its message ids are not those of keepaliveD.entries")
+        raise SystemExit("docs/journal.md: its message ids are not those of keepaliveD.log.entries")
     parts: Parts = {"messages": [], "fields": []}
     for identity, (event, priority, what, _) in messages.items():
         tag = rf"{roff.bold(event)} ({roff.text(priority)})"

@@ -13,7 +13,7 @@ from annotated_types import Ge, Le
 from pydantic.fields import FieldInfo
 
 from keepaliveD.config import document
-from keepaliveD.model import MAX_PROBES
+from keepaliveD.model.keepalive import MAX_PROBES
 
 SHIPPED = Path(__file__).parents[2] / "etc/tcp-keepalived/config.toml"
 SECONDS = f"a time span of {document.WHOLE}"
@@ -123,4 +123,4 @@ def _words(kind: object, info: FieldInfo) -> str:
 
 def presets() -> dict[str, dict[str, typing.Any]]:
     """The catalogue of products, by preset."""
-    return tomllib.loads(Path(document.__file__).parents[1].joinpath("catalogue.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(Path(document.__file__).with_name("catalogue.toml").read_text(encoding="utf-8"))

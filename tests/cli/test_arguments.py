@@ -12,7 +12,7 @@ import pytest
 
 from keepaliveD import __version__
 from keepaliveD.cli import arguments, ctl, daemon
-from keepaliveD.errors import Exit, NotPermitted, Refusal
+from keepaliveD.model.errors import Exit, NotPermitted, Refusal
 
 PROGRAMS = {"keepalivectl": ctl.main, "tcp-keepalived": daemon.main}
 

@@ -13,15 +13,17 @@ import pytest
 from keepaliveD.cli import arming as command
 from keepaliveD.cli.ctl import main
 from keepaliveD.config import files
-from keepaliveD.entries import Entry
-from keepaliveD.errors import NoInput, Unsupported
-from keepaliveD.model import Armed, Connection, Fate, Keepalive, Owner, SocketKeepalive, Unseen
+from keepaliveD.log.entries import Entry
+from keepaliveD.model.connections import Connection, Owner
+from keepaliveD.model.errors import NoInput, Unsupported
+from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
+from keepaliveD.model.results import Armed, Fate
+from keepaliveD.model.sockets import TcpState, Unseen
 from keepaliveD.platforms.base import Platform
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.settings import SettingsRecord
-from keepaliveD.sockets import TcpState
-from tests.daemon.fakes import IDENTITY, OFF, FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher
-from tests.policy.tables import Socket, idle
+from tests.support.fakes import IDENTITY, OFF, FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher
+from tests.support.tables import Socket, idle
 
 ON = SocketKeepalive(True, Keepalive(180, 20, 31))
 UNITS = {1: "amanda@backup.service", 2: "ssh.service", 3: "", 4: "amanda.service"}

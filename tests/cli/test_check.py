@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.cli.ctl import main
-from keepaliveD.errors import Exit
+from keepaliveD.model.errors import Exit
 
 SHIPPED = Path(__file__).parent.parent.parent / "etc/tcp-keepalived/config.toml"
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.cli.ctl import main
+from keepaliveD.daemon.process import Process
 from keepaliveD.platforms import detect
-from keepaliveD.process import Process
-from tests.unprivileged import as_nobody, reachable_directory
+from tests.support.unprivileged import as_nobody, reachable_directory
 
 SHIPPED = Path(__file__).parents[2] / "etc/tcp-keepalived/config.toml"
 CHECK = ("check", str(SHIPPED))

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from keepaliveD.cli import table
 from keepaliveD.cli.table import as_json, for_people, render
-from keepaliveD.model import FOREVER, Connection, Due, Endpoint, Owner, Shown, Verdict
-from tests import samples
+from keepaliveD.model.connections import Connection, Due, Endpoint, Owner, Verdict
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.keepalive import Shown
+from tests.support import samples
 
 BARE = dataclasses.replace(samples.BARE, cookie=2**64 - 1, remote=Endpoint("2001:db8::9", 10080))
 SAFE = dataclasses.replace(

@@ -10,29 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.entries import ERROR
-from keepaliveD.errors import NotPermitted, StateError, Unsupported
-from keepaliveD.model import (
-    Arm,
-    ArmAction,
-    Armed,
-    Arming,
-    ArmRule,
-    Connection,
-    Fate,
-    Keepalive,
-    Shown,
-    SocketKeepalive,
-    Wish,
-)
-from keepaliveD.model import Path as NetworkPath
-from keepaliveD.perform import Performer
+from keepaliveD.daemon.perform import Performer
+from keepaliveD.log.entries import ERROR
+from keepaliveD.model.actions import Arm
+from keepaliveD.model.connections import Connection
+from keepaliveD.model.errors import NotPermitted, StateError, Unsupported
+from keepaliveD.model.keepalive import Keepalive, Shown, SocketKeepalive
+from keepaliveD.model.results import Armed, Arming, Fate
+from keepaliveD.model.rules import ArmAction, ArmRule, Wish
+from keepaliveD.model.rules import Path as NetworkPath
+from keepaliveD.model.sockets import SocketTable, Timer
 from keepaliveD.platforms.base import Keep, Order, Platform
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.records.arming import ArmingRecord
-from keepaliveD.sockets import SocketTable, Timer
-from tests.daemon.fakes import (
+from tests.support.fakes import (
     IDENTITY,
     KERNEL,
     OFF,
@@ -44,8 +36,8 @@ from tests.daemon.fakes import (
     FakeWatcher,
     Stage,
 )
-from tests.policy.tables import Socket, idle, table
-from tests.samples import BARE
+from tests.support.samples import BARE
+from tests.support.tables import Socket, idle, table
 
 TIMES = Keepalive(180, 20, 31)
 ENABLE = ArmRule("arm[1]", ArmAction.ENABLE, 180, 20, 31)
@@ -166,7 +158,7 @@ def test_every_fate_is_counted(stage: Stage) -> None:
     stage.armer.fate = Fate.OWN
     stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=cookie) for cookie in range(5, 11)]
     daemon._look_again()
-    assert daemon._engine.fates == {Fate.ARMED: 7, Fate.OWN: 6}
+    assert daemon._decider.fates == {Fate.ARMED: 7, Fate.OWN: 6}
 
 
 # a dry run

@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.config import Config, load
-from keepaliveD.errors import KernelError, NotPermitted, StateError, Unsupported
-from keepaliveD.model import ArmAction, Armed, ArmRule, Counted, Keepalive, Owner, SocketKeepalive
+from keepaliveD.model.actions import Counted
+from keepaliveD.model.connections import Owner
+from keepaliveD.model.errors import KernelError, NotPermitted, StateError, Unsupported
+from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
+from keepaliveD.model.results import Armed
+from keepaliveD.model.rules import ArmAction, ArmRule
 from keepaliveD.policy.connect import Opening
-from tests.daemon.fakes import Stage
-from tests.policy.tables import idle
+from tests.support.fakes import Stage
+from tests.support.tables import idle
 
 ENABLE = ArmRule("arm[1]", ArmAction.ENABLE, 180, 20, 31, ports=(10080,))
 WANTED = Opening(None, 10080, ENABLE)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.config import load
-from keepaliveD.errors import ConfigError, KernelError, NotPermitted
-from keepaliveD.model import Keepalive
+from keepaliveD.model.errors import ConfigError, KernelError, NotPermitted
+from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.sockets import SocketTable
 from keepaliveD.policy.sysctls import OnDrift
-from keepaliveD.sockets import SocketTable
-from tests.daemon.fakes import KERNEL, OURS, FakeTuner, FakeWatcher, Stage
-from tests.policy.tables import idle
+from tests.support.fakes import KERNEL, OURS, FakeTuner, FakeWatcher, Stage
+from tests.support.tables import idle
 
 KERNEL_SORTED = sorted(KERNEL.items())  # the order in which they are restored
 

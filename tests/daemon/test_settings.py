@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.errors import KernelError, NotPermitted, StateError, Unsupported
-from keepaliveD.model import Because, Outcome, ReportNotRestored, SetSystemKeepalive
+from keepaliveD.daemon.settings import TRIES, SystemSettings
+from keepaliveD.model.actions import Because, ReportNotRestored, SetSystemKeepalive
+from keepaliveD.model.errors import KernelError, NotPermitted, StateError, Unsupported
+from keepaliveD.model.results import Outcome
 from keepaliveD.records.settings import SettingsRecord
-from keepaliveD.settings import TRIES, SystemSettings
-from tests.daemon.fakes import IDENTITY, KERNEL, OURS, FakeTuner
+from tests.support.fakes import IDENTITY, KERNEL, OURS, FakeTuner
 
 APPLY = SetSystemKeepalive(OURS, KERNEL, Because.CONFIGURED)
 THEIRS = 4321

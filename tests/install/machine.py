@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from keepaliveD.entries import MESSAGE_IDS
+from keepaliveD.log.entries import MESSAGE_IDS
 
 Seen = TypeVar("Seen")
 Entry = dict[str, Any]  # one entry of the journal

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.entries import ERROR, MESSAGE_IDS
-from keepaliveD.errors import Exit
+from keepaliveD.log.entries import ERROR, MESSAGE_IDS
+from keepaliveD.model.errors import Exit
 from tests.install.conftest import install
 from tests.install.machine import KEEPALIVE, UNIT, UNTUNED, Machine
 from tests.install.packages import Package

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from tests.kernel.versions import RUNNING
+from tests.support.versions import RUNNING
 
 TOOLS = ("ip", "nft", "nsenter", "setpriv", "ss", "strace", "unshare")
 

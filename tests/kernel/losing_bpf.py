@@ -9,9 +9,9 @@ import sys
 
 from keepaliveD.platforms.linux.bpf.reader import BpfIterator
 from keepaliveD.platforms.linux.bpf.walker import BpfWalker
-from keepaliveD.platforms.linux.netlink import Netlink
-from keepaliveD.platforms.linux.watcher import SocketWatcher
-from tests.kernel import seccomp
+from keepaliveD.platforms.linux.reading.netlink import Netlink
+from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
+from tests.support import seccomp
 
 
 def main() -> None:

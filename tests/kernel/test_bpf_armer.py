@@ -22,18 +22,21 @@ from socket import (
 import numpy as np
 import pytest
 
-from keepaliveD.model import ALL, ArmAction, Armed, Arming, ArmRule, Connection, Fate, Keepalive, SocketKeepalive, Wish
-from keepaliveD.model import Path as NetworkPath
+from keepaliveD.model.connections import Connection
+from keepaliveD.model.keepalive import ALL, Keepalive, SocketKeepalive
+from keepaliveD.model.results import Armed, Arming, Fate
+from keepaliveD.model.rules import ArmAction, ArmRule, Wish
+from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.platforms.base import Keep, Order
 from keepaliveD.platforms.linux.bpf import armer
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
-from keepaliveD.platforms.linux.watcher import SocketWatcher
+from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connections import connections
 from keepaliveD.policy.judge import judge
-from tests.kernel.rig import TIME, Namespace
 from tests.kernel.test_engines import cookie
-from tests.kernel.versions import ITERATOR, since
+from tests.support.rig import TIME, Namespace
+from tests.support.versions import ITERATOR, since
 
 pytestmark = since(ITERATOR)
 

@@ -20,21 +20,13 @@ from typing import NamedTuple
 
 import pytest
 
-from keepaliveD.errors import Unsupported
-from keepaliveD.model import (
-    ALL,
-    FOREVER,
-    ArmAction,
-    Armed,
-    ArmRule,
-    Keepalive,
-    Own,
-    Owner,
-    SocketKeepalive,
-    Verdict,
-    Wish,
-)
-from keepaliveD.model import Path as NetworkPath
+from keepaliveD.model.connections import Owner, Verdict
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.errors import Unsupported
+from keepaliveD.model.keepalive import ALL, Keepalive, Own, SocketKeepalive
+from keepaliveD.model.results import Armed
+from keepaliveD.model.rules import ArmAction, ArmRule, Wish
+from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.platforms.linux.bpf import libbpf, recall
 from keepaliveD.platforms.linux.bpf.connect import OBJECT, ConnectArmer, cgroup_root
 from keepaliveD.platforms.linux.bpf.connect import PROGRAM as PROGRAM_NAME
@@ -42,8 +34,8 @@ from keepaliveD.platforms.linux.bpf.pins import Pins
 from keepaliveD.policy.arming import times
 from keepaliveD.policy.connect import MOST_OPENINGS, plan
 from keepaliveD.policy.settle import FIELDS, Found, Request, settle
-from tests.kernel.processes import CTL, SOON, Daemon, Home
-from tests.kernel.rig import DIE_WITH_US, Namespace
+from tests.support.processes import CTL, SOON, Daemon, Home
+from tests.support.rig import DIE_WITH_US, Namespace
 
 DEFAULT = NetworkPath("default", 240.0, "test")
 ENABLE = ArmRule("all", ArmAction.ENABLE, 180, 20, 31)

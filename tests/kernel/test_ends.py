@@ -14,16 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.errors import Exit
-from tests.kernel.processes import DAEMON, SCAN, TUNED, Home, configuration
-from tests.kernel.rig import DIE_WITH_US, UNTUNED, Namespace
+from keepaliveD.model.errors import Exit
+from tests.support.processes import DAEMON, SCAN, TUNED, Home, configuration
+from tests.support.rig import DIE_WITH_US, UNTUNED, Namespace
 
 AT_ONCE = 2.0  # seconds in which a daemon that is told to end must have ended, whatever it waits for
 BROKEN = """
 import sys
 sys.argv[0] = "tcp-keepalived"
 from keepaliveD import __main__
-from keepaliveD.platforms.linux.watcher import SocketWatcher
+from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
 look, looks = SocketWatcher.snapshot, []
 def snapshot(self, now):
     looks.append(now)
@@ -154,7 +154,7 @@ def test_a_scan_that_fails_in_a_way_that_nobody_foresaw_is_one_failed_scan(home:
 @pytest.mark.parametrize("error", [*ERRORS, "KeyboardInterrupt()", "SystemExit(3)"])
 def test_whatever_ends_the_daemon_the_settings_are_restored_and_the_reason_is_one_line(home: Home, error: str) -> None:
     """Here the wait for the next scan fails, which nothing survives."""
-    more = f"from keepaliveD import signals\ndef wait(_): raise {error}\nsignals.wait = wait"
+    more = f"from keepaliveD.daemon import signals\ndef wait(_): raise {error}\nsignals.wait = wait"
     with Namespace() as host:
         done = host.run(*broken(home, error, scans="()", more=more))
         assert host.keepalive == UNTUNED

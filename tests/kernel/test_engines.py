@@ -37,20 +37,20 @@ from socket import (
 import numpy as np
 import pytest
 
-from keepaliveD.errors import Exit, Unsupported
-from keepaliveD.model import Own
+from keepaliveD.model.errors import Exit, Unsupported
+from keepaliveD.model.keepalive import Own
+from keepaliveD.model.sockets import Column, Sockets, Switch, TcpState, Timer
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.bpf.reader import BpfIterator
 from keepaliveD.platforms.linux.bpf.walker import BpfWalker
-from keepaliveD.platforms.linux.cookies import Cookies
-from keepaliveD.platforms.linux.engine import Engine
-from keepaliveD.platforms.linux.netlink import Netlink
-from keepaliveD.platforms.linux.watcher import SocketWatcher
-from keepaliveD.sockets import Column, Sockets, Switch, TcpState, Timer
-from tests.kernel.processes import SOON, Home, configuration
-from tests.kernel.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace
-from tests.kernel.versions import ITERATOR, LASTING, OWN_TABLES, RUNNING, WALK, since
-from tests.unprivileged import as_nobody
+from keepaliveD.platforms.linux.reading.cookies import Cookies
+from keepaliveD.platforms.linux.reading.engine import Engine
+from keepaliveD.platforms.linux.reading.netlink import Netlink
+from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
+from tests.support.processes import SOON, Home, configuration
+from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace
+from tests.support.unprivileged import as_nobody
+from tests.support.versions import ITERATOR, LASTING, OWN_TABLES, RUNNING, WALK, since
 
 SO_COOKIE = 57  # include/uapi/asm-generic/socket.h
 SOMEBODY = 4711  # a user

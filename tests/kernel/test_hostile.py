@@ -12,8 +12,8 @@ from subprocess import Popen
 
 import pytest
 
-from tests.kernel.loopback import A_FEW_SCANS, FORGOTTEN, LASTING, SAFE, Host, far_end, forgetful, near_end, settings
-from tests.kernel.processes import ENABLE, OBSERVE, SCAN, SOON
+from tests.support.loopback import A_FEW_SCANS, FORGOTTEN, LASTING, SAFE, Host, far_end, forgetful, near_end, settings
+from tests.support.processes import ENABLE, OBSERVE, SCAN, SOON
 
 USER_NAMESPACE = ("unshare", "--user", "--map-root-user")
 BALLS = 8

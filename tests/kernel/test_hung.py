@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.errors import Exit
-from tests.kernel.loopback import BARE, Host, forgetful, near_end, settings
-from tests.kernel.processes import CTL, ENABLE
-from tests.kernel.rig import DIE_WITH_US, UNTUNED
+from keepaliveD.model.errors import Exit
 from tests.kernel.test_hostile import next_line
+from tests.support.loopback import BARE, Host, forgetful, near_end, settings
+from tests.support.processes import CTL, ENABLE
+from tests.support.rig import DIE_WITH_US, UNTUNED
 
 HUNG = str(Path(__file__).with_name("hung.py"))
 

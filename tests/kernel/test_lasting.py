@@ -26,14 +26,14 @@ from socket import (
 
 import pytest
 
-from keepaliveD.entries import MESSAGE_IDS
-from keepaliveD.sockets import TcpState
-from tests.kernel.loopback import A_FEW_SCANS, BARE, Host, Settings, forgetful, near_end, settings
-from tests.kernel.processes import CTL, SOON, TUNED, Daemon
-from tests.kernel.rig import INTERVAL, PROBES, TIME, UNTUNED
+from keepaliveD.log.entries import MESSAGE_IDS
+from keepaliveD.model.sockets import TcpState
 from tests.kernel.test_rescue import UNDER
 from tests.kernel.test_restraint import awaited
-from tests.kernel.versions import ITERATOR, since
+from tests.support.loopback import A_FEW_SCANS, BARE, Host, Settings, forgetful, near_end, settings
+from tests.support.processes import CTL, SOON, TUNED, Daemon
+from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED
+from tests.support.versions import ITERATOR, since
 
 BY_EACH = ["netlink", pytest.param("bpf", marks=since(ITERATOR))]
 OURS = Settings(True, TUNED[TIME], TUNED[INTERVAL], TUNED[PROBES])

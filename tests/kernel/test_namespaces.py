@@ -18,8 +18,8 @@ from socket import (
     if_nameindex,
 )
 
-from tests.kernel.processes import SOON, Home, configuration, program, sockets
-from tests.kernel.rig import Namespace, Rig
+from tests.support.processes import SOON, Home, configuration, program, sockets
+from tests.support.rig import Namespace, Rig
 
 GUEST = "127.99.0.1"
 ONLY_GUEST = f"""

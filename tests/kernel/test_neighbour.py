@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.neighbour import NAME
-from tests.kernel.processes import Home, configuration
-from tests.kernel.rig import Namespace
+from keepaliveD.daemon.neighbour import NAME
+from tests.support.processes import Home, configuration
+from tests.support.rig import Namespace
 
 TOLD = "another tcp-keepalived sets the system's keepalive in this network namespace"
 

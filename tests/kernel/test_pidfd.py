@@ -23,16 +23,19 @@ from socket import (
 import numpy as np
 import pytest
 
-from keepaliveD.model import ALL, ArmAction, Armed, Arming, ArmRule, Connection, Fate, Keepalive, SocketKeepalive, Wish
-from keepaliveD.model import Path as NetworkPath
+from keepaliveD.model.connections import Connection
+from keepaliveD.model.keepalive import ALL, Keepalive, SocketKeepalive
+from keepaliveD.model.results import Armed, Arming, Fate
+from keepaliveD.model.rules import ArmAction, ArmRule, Wish
+from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.platforms.base import Keep, Order
-from keepaliveD.platforms.linux.holders import Holder, Holders
-from keepaliveD.platforms.linux.pidfd import PidfdArmer
-from keepaliveD.platforms.linux.watcher import SocketWatcher
+from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
+from keepaliveD.platforms.linux.owners.holders import Holder, Holders
+from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connections import connections
 from keepaliveD.policy.judge import judge
-from tests.kernel.rig import Namespace
+from tests.support.rig import Namespace
 
 OURS = SocketKeepalive(True, Keepalive(180, 20, 31))
 UNTOUCHED = SocketKeepalive(False, Keepalive(7200, 75, 9))

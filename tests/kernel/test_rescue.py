@@ -17,9 +17,9 @@ import pytest
 
 from keepaliveD.policy.forecast import TIMER_SLACK
 from tests.kernel.conftest import missing
-from tests.kernel.processes import ENABLE, REARM, Daemon, Home, Program, arming, program
-from tests.kernel.rig import PROBES, SERVER, TIMEOUT, Mode, Rig
-from tests.kernel.versions import ITERATOR, since
+from tests.support.processes import ENABLE, REARM, Daemon, Home, Program, arming, program
+from tests.support.rig import PROBES, SERVER, TIMEOUT, Mode, Rig
+from tests.support.versions import ITERATOR, since
 
 CROWD = str(Path(__file__).with_name("crowd.py"))
 

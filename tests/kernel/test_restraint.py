@@ -24,8 +24,8 @@ from socket import (
 
 import pytest
 
-from keepaliveD.sockets import TcpState
-from tests.kernel.loopback import (
+from keepaliveD.model.sockets import TcpState
+from tests.support.loopback import (
     A_FEW_SCANS,
     BARE,
     FORGOTTEN,
@@ -37,8 +37,8 @@ from tests.kernel.loopback import (
     near_end,
     settings,
 )
-from tests.kernel.processes import CTL, ENABLE, OBSERVE, REARM, SOON, TUNED
-from tests.kernel.rig import INTERVAL, PROBES, TIME, UNTUNED
+from tests.support.processes import CTL, ENABLE, OBSERVE, REARM, SOON, TUNED
+from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED
 
 SYN_SENT, LISTEN = 2, 10  # include/net/tcp_states.h
 OWN = 60  # seconds

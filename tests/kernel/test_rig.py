@@ -10,13 +10,13 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.kernel.processes import SOON, program
-from tests.kernel.rig import Rig
+from tests.support.processes import SOON, program
+from tests.support.rig import Rig
 
 RIG_WITH_PROGRAM = """
 import time
-from tests.kernel.processes import program
-from tests.kernel.rig import Rig
+from tests.support.processes import program
+from tests.support.rig import Rig
 with Rig() as rig, program(rig) as running:
     print(rig.client.pid, rig.firewall.pid, rig.server.pid, running.pid, flush=True)
     time.sleep(60)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.processes import SCAN, TUNED, Home, configuration
-from tests.kernel.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace
+from tests.support.processes import SCAN, TUNED, Home, configuration
+from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace
 
 FOUND = {TIME: 7001, INTERVAL: 71, PROBES: 8}  # by nobody's default
 THREE_SCANS = 3 * SCAN

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.entries import MESSAGE_IDS
-from keepaliveD.errors import Exit
-from tests.kernel.processes import CTL, LONG, SCAN, TUNED, Daemon, Home, configuration
-from tests.kernel.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace
+from keepaliveD.log.entries import MESSAGE_IDS
+from keepaliveD.model.errors import Exit
+from tests.support.processes import CTL, LONG, SCAN, TUNED, Daemon, Home, configuration
+from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace
 
 FOUND = {TIME: 7001, INTERVAL: 71, PROBES: 8}
 THEIRS = 4321

@@ -16,12 +16,12 @@ from typing import NamedTuple
 import pytest
 from pyroute2 import DiagSocket
 
+from keepaliveD.model.sockets import TcpState
 from keepaliveD.platforms.linux import capabilities
-from keepaliveD.platforms.linux.watcher import SocketWatcher
-from keepaliveD.sockets import TcpState
-from tests.kernel import seccomp
-from tests.kernel.processes import SOON
-from tests.kernel.rig import Namespace
+from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
+from tests.support import seccomp
+from tests.support.processes import SOON
+from tests.support.rig import Namespace
 
 TCP_MD5SIG = 14  # include/uapi/linux/tcp.h
 KEYS = 640  # a message of 64 KB

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.errors import Exit
-from tests.kernel.processes import Home, configuration
-from tests.kernel.rig import UNTUNED, Namespace
+from keepaliveD.model.errors import Exit
+from tests.support.processes import Home, configuration
+from tests.support.rig import UNTUNED, Namespace
 
 NOBODY = (  # may read wherever Python is installed, and nothing more
     "setpriv",

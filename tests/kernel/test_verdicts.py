@@ -12,7 +12,7 @@ from tests.kernel.verdicts.stories import NO_KEEPALIVE, SPAN, WALLS, Settings, S
 from tests.kernel.verdicts.table import table
 from tests.kernel.verdicts.truth import Fault, Judged, Kind, judge, timeline
 from tests.kernel.verdicts.wire import Packet
-from tests.kernel.versions import ITERATOR, since
+from tests.support.versions import ITERATOR, since
 
 SEED = 13
 BACK = {Kind.TAKEN_BACK}

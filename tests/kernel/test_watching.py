@@ -7,8 +7,8 @@ from socket import AF_INET, AF_INET6, IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP
 
 import pytest
 
-from tests.kernel.processes import TUNED, WARNING_TIME, Home, configuration, program
-from tests.kernel.rig import TIME, TIMEOUT, UNTUNED, Mode, Rig
+from tests.support.processes import TUNED, WARNING_TIME, Home, configuration, program
+from tests.support.rig import TIME, TIMEOUT, UNTUNED, Mode, Rig
 
 PATIENCE = TIMEOUT + 5  # seconds in which whatever happens to a quiet connection has happened
 BY_SYSTEM = 0  # the idle time of a program that sets nothing but SO_KEEPALIVE

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 
-from tests.kernel import seccomp
+from tests.support import seccomp
 
 if __name__ == "__main__":
     seccomp.refuse(seccomp.SOCKET, errno.EAFNOSUPPORT, socket.AF_NETLINK)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from keepaliveD.platforms.watching import listing, watching
-from keepaliveD.sockets import SocketTable
-from tests.emulators import hosts, wire
-from tests.emulators.hosts import Host
-from tests.emulators.wire import Connection
+from keepaliveD.model.sockets import SocketTable
+from keepaliveD.platforms.listing import listing, watching
+from tests.platforms.emulators import hosts, wire
+from tests.platforms.emulators.hosts import Host
+from tests.platforms.emulators.wire import Connection
 
 
 @dataclass(frozen=True)

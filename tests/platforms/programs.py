@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.emulators.hosts import REPOSITORY
+from tests.platforms.emulators.hosts import REPOSITORY
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from keepaliveD import signals
+from keepaliveD.daemon import signals
 signals.catch()
 from keepaliveD.cli import ctl, daemon
 program, root, killed, *arguments = sys.argv[1:]

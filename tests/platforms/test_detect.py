@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.errors import Unsupported
+from keepaliveD.model.errors import Unsupported
 from keepaliveD.platforms import NAMES, detect
 
 

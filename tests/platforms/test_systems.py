@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulators import wire
 from tests.platforms import programs
+from tests.platforms.emulators import wire
 from tests.platforms.worlds import HOSTS, Emulated, emulated
 
 CONFIGURATION = """

@@ -7,19 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.errors import KernelError, NotPermitted, Refusal
-from keepaliveD.model import (
-    Because,
-    FoundSettings,
-    Keepalive,
-    Outcome,
-    ReportDrift,
-    ReportNotRestored,
-    SetSystemKeepalive,
-)
+from keepaliveD.daemon.settings import SystemSettings
+from keepaliveD.model.actions import Because, FoundSettings, ReportDrift, ReportNotRestored, SetSystemKeepalive
+from keepaliveD.model.errors import KernelError, NotPermitted, Refusal
+from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.results import Outcome
 from keepaliveD.policy.sysctls import OnDrift, SystemKeepalive
 from keepaliveD.records.settings import SettingsRecord
-from keepaliveD.settings import SystemSettings
 from tests.platforms.worlds import HOSTS, Linux, World, emulated, performer, record_in, write
 
 KEEPALIVE = Keepalive(idle=180, interval=20, probes=31)

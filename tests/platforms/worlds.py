@@ -11,16 +11,16 @@ from typing import Protocol
 
 import pytest
 
-from keepaliveD.perform import Performer, Records
+from keepaliveD.daemon.perform import Performer, Records
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform, Tuner
 from keepaliveD.platforms.linux.sysctl import INTERVAL, PROBES, TIME, ProcSys
-from keepaliveD.platforms.nothing import NoArmer, NoAtConnect, NoOwners, watch_nothing
+from keepaliveD.platforms.unsupported import NoArmer, NoAtConnect, NoOwners, watch_nothing
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.settings import SettingsRecord
-from tests.emulators import hosts
-from tests.emulators.hosts import Fault, Host
-from tests.platforms.test_sysctl import Proc
+from tests.platforms.emulators import hosts
+from tests.platforms.emulators.hosts import Fault, Host
+from tests.platforms.linux.test_sysctl import Proc
 
 TCP = "net.inet.tcp."
 

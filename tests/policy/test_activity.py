@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from keepaliveD.model import FOREVER
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.sockets import SocketTable, Timer
 from keepaliveD.policy.activity import TIMER_SLACK, find
-from keepaliveD.sockets import SocketTable, Timer
-from tests.policy.tables import idle, table, watch
+from tests.support.tables import idle, table, watch
 
 
 def last_packet(*tables: SocketTable) -> float:

@@ -2,23 +2,25 @@
 
 import pytest
 
-from keepaliveD.model import Path, Report, Verdict
-from keepaliveD.policy.engine import Engine, Rules
+from keepaliveD.model.actions import Report
+from keepaliveD.model.connections import Verdict
+from keepaliveD.model.rules import Path
+from keepaliveD.model.sockets import SocketTable, Switch, Timer
+from keepaliveD.policy.decider import Decider, Rules
 from keepaliveD.policy.sysctls import OnDrift
-from keepaliveD.sockets import SocketTable, Switch, Timer
-from tests.policy.tables import Socket, idle, table
+from tests.support.tables import Socket, idle, table
 
 KEPT: Socket = {"timer": Timer.KEEPALIVE, "expires": 180.0, "segments_in": 11}
 KNOWN: Socket = {"keepalive": Switch.ON, "keepidle": 180, "slack": 2.0}
 
 
-def engine(timeout: float = 300.0, warn_before: float = 60.0) -> Engine:
-    return Engine(Rules({}, OnDrift.REAPPLY, [Path("firewall", timeout, "configured")], [], warn_before))
+def decider(timeout: float = 300.0, warn_before: float = 60.0) -> Decider:
+    return Decider(Rules({}, OnDrift.REAPPLY, [Path("firewall", timeout, "configured")], [], warn_before))
 
 
-def told(engine: Engine, scan: SocketTable) -> list[tuple[str, str]]:
+def told(decider: Decider, scan: SocketTable) -> list[tuple[str, str]]:
     """What is told of each connection, and what was told before."""
-    _, actions = engine.observe(scan)
+    _, actions = decider.observe(scan)
     return [
         (connection.verdict.label, before.label)
         for action in actions
@@ -29,11 +31,11 @@ def told(engine: Engine, scan: SocketTable) -> list[tuple[str, str]]:
 
 def test_a_busy_bare_connection_is_not_worth_a_word() -> None:
     """Most connections are bare; only those that fall silent matter."""
-    assert told(engine(), table(1000.0, idle(0.0))) == []
+    assert told(decider(), table(1000.0, idle(0.0))) == []
 
 
 def test_a_bare_connection_is_told_once_when_the_cut_is_near() -> None:
-    judge = engine()
+    judge = decider()
     assert told(judge, table(1000.0, idle(0.0))) == []
     assert told(judge, table(1239.8, idle(239.8))) == []
     assert told(judge, table(1240.0, idle(240.0))) == [("bare", "unknown")]
@@ -42,13 +44,13 @@ def test_a_bare_connection_is_told_once_when_the_cut_is_near() -> None:
 
 def test_the_warning_never_comes_before_half_the_timeout() -> None:
     """Else a short timeout would make every connection a warning."""
-    judge = engine(timeout=20.0)
+    judge = decider(timeout=20.0)
     assert told(judge, table(1000.0, idle(9.9))) == []
     assert told(judge, table(1000.5, idle(10.4))) == [("bare", "unknown")]
 
 
 def test_the_cut_is_told_once() -> None:
-    judge = engine()
+    judge = decider()
     told(judge, table(1000.0, idle(0.0)))
     told(judge, table(1250.0, idle(250.0)))
     assert told(judge, table(1300.0, idle(300.0))) == [], "its last packet may still be on its way"
@@ -58,14 +60,14 @@ def test_the_cut_is_told_once() -> None:
 
 def test_a_cut_that_is_not_certain_is_not_told() -> None:
     """Connections that were idle before the start may have a peer that probes."""
-    judge = engine()
+    judge = decider()
     assert told(judge, table(1000.0, idle(5000.0))) == []
     assert told(judge, table(1299.0, idle(5299.0))) == []
     assert told(judge, table(1300.2, idle(5300.2))) == [("cut", "unknown")]
 
 
 def test_a_connection_that_carries_a_packet_after_the_cut_is_told_to_live() -> None:
-    judge = engine()
+    judge = decider()
     told(judge, table(1000.0, idle(0.0)))
     told(judge, table(1300.2, idle(300.2)))
     alive = table(1315.0, idle(310.0, segments_in=11) | {"since_received": 5.0})
@@ -73,7 +75,7 @@ def test_a_connection_that_carries_a_packet_after_the_cut_is_told_to_live() -> N
 
 
 def test_keepalive_that_is_switched_on_in_time_is_told() -> None:
-    judge = engine()
+    judge = decider()
     told(judge, table(1000.0, idle(0.0)))
     told(judge, table(1250.0, idle(250.0)))
     assert told(judge, table(1265.0, idle(5.0) | KEPT | KNOWN)) == [("safe", "bare")]
@@ -82,7 +84,7 @@ def test_keepalive_that_is_switched_on_in_time_is_told() -> None:
 
 def test_keepalive_of_an_unknown_length_is_no_recovery_yet() -> None:
     """Its timer may be the check of a much longer one."""
-    judge = engine()
+    judge = decider()
     told(judge, table(1000.0, idle(0.0)))
     told(judge, table(1250.0, idle(250.0)))
     assert told(judge, table(1265.0, idle(5.0, **KEPT))) == []
@@ -90,7 +92,7 @@ def test_keepalive_of_an_unknown_length_is_no_recovery_yet() -> None:
 
 def test_a_presumed_cut_is_told_once_what_was_sent_since_is_not_answered() -> None:
     """The peer's probes may have passed unseen before; now nobody answers."""
-    judge = engine()
+    judge = decider()
     told(judge, table(1000.0, idle(0.0)))
     told(judge, table(1295.0, idle(295.0)))
     sent = idle(310.0, timer=Timer.RETRANSMIT, expires=1.0, segments_out=12, retransmits=1) | {"since_sent": 0.5}
@@ -100,7 +102,7 @@ def test_a_presumed_cut_is_told_once_what_was_sent_since_is_not_answered() -> No
 
 def test_a_retransmit_is_no_recovery() -> None:
     """It keeps the connection known for now, but promises nothing."""
-    judge = engine()
+    judge = decider()
     told(judge, table(1000.0, idle(0.0)))
     told(judge, table(1250.0, idle(250.0)))
     assert told(judge, table(1265.0, idle(265.0, timer=Timer.RETRANSMIT, expires=0.2))) == []
@@ -108,7 +110,7 @@ def test_a_retransmit_is_no_recovery() -> None:
 
 def test_a_connection_that_falls_silent_again_is_told_again_only_after_an_hour() -> None:
     """One that speaks every four minutes would else fill the journal."""
-    judge = engine()
+    judge = decider()
     told(judge, table(1000.0, idle(0.0)))
     assert told(judge, table(1250.0, idle(250.0))) == [("bare", "unknown")]
     told(judge, table(1265.0, idle(1.0, segments_in=11)))
@@ -118,7 +120,7 @@ def test_a_connection_that_falls_silent_again_is_told_again_only_after_an_hour()
 
 
 def test_a_connection_that_goes_from_late_to_bare_is_told() -> None:
-    judge = engine()
+    judge = decider()
     told(judge, table(1000.0, idle(0.0, timer=Timer.KEEPALIVE, expires=7200.0)))
     late = table(1250.0, idle(250.0, timer=Timer.KEEPALIVE, expires=6950.0))
     assert told(judge, late) == [("late", "unknown")]
@@ -127,14 +129,14 @@ def test_a_connection_that_goes_from_late_to_bare_is_told() -> None:
 
 def test_a_connection_whose_peer_probes_is_never_told() -> None:
     """Facts 11: only the segment counters move; thirty hours of it."""
-    judge = engine()
+    judge = decider()
     for scan in range(7200):
         probes = (scan * 15) // 120
         assert told(judge, table(1000.0 + scan * 15, idle(scan * 15.0, segments_in=10 + probes))) == []
 
 
 def test_the_rules_may_change_and_the_memory_stays() -> None:
-    judge = engine()
+    judge = decider()
     told(judge, table(1000.0, idle(0.0)))
     assert told(judge, table(1250.0, idle(250.0))) == [("bare", "unknown")]
     judge.follow(Rules({}, OnDrift.REAPPLY, [Path("firewall", 310.0, "configured")], [], 60.0))
@@ -143,7 +145,7 @@ def test_the_rules_may_change_and_the_memory_stays() -> None:
 
 def test_a_connection_that_goes_to_and_fro_is_taken_back_once_an_hour_and_its_changes_are_counted() -> None:
     """Somebody who was woken by each of them would stop reading."""
-    judge = engine()
+    judge = decider()
     told(judge, table(1000.0, idle(0.0)))
     on: Socket = {"timer": Timer.KEEPALIVE, "keepalive": Switch.ON, "keepidle": 200, "expires": 5.0, "slack": 0.1}
     heard: list[tuple[str, str]] = []
@@ -161,24 +163,24 @@ def test_of_a_connection_within_this_host_one_end_is_told() -> None:
     """Both ends are bare, and there is one thing to do about it."""
     one = idle(250.0, cookie=1, local="10.0.0.1", remote="10.0.0.2", local_port=40000, remote_port=5432)
     other = idle(250.0, cookie=2, local="10.0.0.2", remote="10.0.0.1", local_port=5432, remote_port=40000)
-    assert told(engine(), table(1250.0, one, other)) == [("bare", "unknown")]
-    assert told(engine(), table(1250.0, other, one)) == [("bare", "unknown")]
+    assert told(decider(), table(1250.0, one, other)) == [("bare", "unknown")]
+    assert told(decider(), table(1250.0, other, one)) == [("bare", "unknown")]
 
 
 def test_two_connections_with_the_same_ends_in_two_containers_are_two() -> None:
-    assert len(told(engine(), table(1250.0, idle(250.0, cookie=1), idle(250.0, cookie=2)))) == 2
+    assert len(told(decider(), table(1250.0, idle(250.0, cookie=1), idle(250.0, cookie=2)))) == 2
 
 
 @pytest.mark.parametrize("many", [1, 1000])
 def test_connections_that_are_gone_are_forgotten(many: int) -> None:
-    judge = engine()
+    judge = decider()
     told(judge, table(1250.0, *(idle(250.0, cookie=cookie) for cookie in range(1, many + 1))))
     assert told(judge, table(1265.0)) == []
     assert len(told(judge, table(1280.0, *(idle(280.0, cookie=cookie) for cookie in range(1, many + 1))))) == many
 
 
 def test_the_report_says_what_was_told_before() -> None:
-    judge = engine()
+    judge = decider()
     _, actions = judge.observe(table(1250.0, idle(250.0)))
     assert isinstance(actions[0], Report)
     assert actions[0].before == (Verdict.UNKNOWN,)

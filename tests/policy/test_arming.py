@@ -13,34 +13,23 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from keepaliveD.errors import NotPermitted
-from keepaliveD.model import (
-    FOREVER,
-    MAX_IDLE,
-    MAX_PROBES,
-    Arm,
-    ArmAction,
-    Arming,
-    ArmRule,
-    Fate,
-    Keepalive,
-    Outcome,
-    Owner,
-    Path,
-    Report,
-    Verdict,
-    Wish,
-)
+from keepaliveD.model.actions import Arm, Report
+from keepaliveD.model.connections import Owner, Verdict
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.errors import NotPermitted
+from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES, Keepalive
+from keepaliveD.model.results import Arming, Fate, Outcome
+from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
+from keepaliveD.model.sockets import SocketTable, Switch, Timer
 from keepaliveD.policy import arming
 from keepaliveD.policy.activity import Activity, nothing_known
 from keepaliveD.policy.arming import by_hand, choose, plan, times
-from keepaliveD.policy.engine import Engine, Rules
+from keepaliveD.policy.decider import Decider, Rules
 from keepaliveD.policy.forecast import TIMER_SLACK
 from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.policy.meaning import ENOUGH, probes_before
 from keepaliveD.policy.sysctls import OnDrift
-from keepaliveD.sockets import SocketTable, Switch, Timer
-from tests.policy.tables import Socket, idle, table
+from tests.support.tables import Socket, idle, table
 
 OBSERVE, REARM, ENABLE = ArmAction.OBSERVE, ArmAction.REARM, ArmAction.ENABLE
 OFFICE = Path("office", 300.0, "configured", (ipaddress.ip_network("10.0.0.0/8"),))
@@ -336,26 +325,26 @@ class Life:
 
     def __init__(self, *rules: ArmRule) -> None:
         self.rules = Rules({}, OnDrift.REAPPLY, PATHS, (), 60.0, rules)
-        self.engine = Engine(self.rules)
+        self.decider = Decider(self.rules)
         self.fate = Fate.ARMED
         self.reported: list[int] = []
 
     def scan(self, now: float, *sockets: Socket) -> list[int]:
         """The cookies that are asked for."""
-        _, actions = self.engine.observe(table(now, *sockets))
+        _, actions = self.decider.observe(table(now, *sockets))
         asked: list[int] = []
         self.reported = []
         for action in actions:
             if isinstance(action, Arm):
                 asked += [one.cookie for one in action.connections]
                 armings = (Arming(action.connections, self.fate),)
-                self.engine.record(Outcome(action, armings=armings))
+                self.decider.record(Outcome(action, armings=armings))
             elif isinstance(action, Report):
                 self.reported += [one.cookie for one in action.connections]
         return asked
 
     def reload(self) -> None:
-        self.engine.follow(self.rules)
+        self.decider.follow(self.rules)
 
 
 def quiet(now: float, **others: Any) -> Socket:
@@ -374,7 +363,7 @@ def test_a_socket_is_asked_for_once() -> None:
     assert life.scan(1000.0, quiet(1000.0)) == [1]
     assert life.scan(1015.0, quiet(1015.0)) == []
     assert life.scan(1400.0, quiet(1400.0)) == [], "also once it is cut"
-    assert life.engine.fates == {Fate.NOT_PERMITTED: 1}
+    assert life.decider.fates == {Fate.NOT_PERMITTED: 1}
 
 
 def test_a_reload_asks_again() -> None:
@@ -409,7 +398,7 @@ def test_what_was_armed_is_asked_for_once_more_where_it_is_at_risk_again() -> No
     life.fate = Fate.SET_AGAIN
     assert life.scan(1030.0, quiet(1030.0)) == [1]
     assert life.scan(1045.0, quiet(1045.0)) == []
-    assert life.engine.fates == {Fate.ARMED: 1, Fate.SET_AGAIN: 1}
+    assert life.decider.fates == {Fate.ARMED: 1, Fate.SET_AGAIN: 1}
 
 
 def test_what_was_armed_and_is_cut_all_the_same_is_past_help() -> None:
@@ -463,8 +452,8 @@ def test_another_socket_is_another_case() -> None:
 
 def test_where_arming_is_refused_nothing_more_is_asked_until_a_reload() -> None:
     life = Life(rule(ENABLE))
-    _, (action, *_) = life.engine.observe(table(1000.0, quiet(1000.0)))
-    life.engine.record(Outcome(action, refused=NotPermitted("a sandbox")))
+    _, (action, *_) = life.decider.observe(table(1000.0, quiet(1000.0)))
+    life.decider.record(Outcome(action, refused=NotPermitted("a sandbox")))
     assert life.scan(1015.0, quiet(1015.0), quiet(1015.0, cookie=2)) == []
     life.reload()
     assert life.scan(1030.0, quiet(1030.0), quiet(1030.0, cookie=2)) == [1, 2]

@@ -5,7 +5,9 @@ from itertools import product
 
 import pytest
 
-from keepaliveD.model import FOREVER, ArmAction, ArmRule, Owner, Path, Verdict
+from keepaliveD.model.connections import Owner, Verdict
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.rules import ArmAction, ArmRule, Path
 from keepaliveD.policy.arming import times
 from keepaliveD.policy.connect import (
     MOST_OPENINGS,

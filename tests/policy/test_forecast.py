@@ -6,10 +6,12 @@ from typing import Unpack
 import numpy as np
 import pytest
 
-from keepaliveD.model import FOREVER, Due, Path, Verdict
+from keepaliveD.model.connections import Due, Verdict
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.rules import Path
+from keepaliveD.model.sockets import SocketTable, Switch, TcpState, Timer
 from keepaliveD.policy.activity import ON_THE_WAY
-from keepaliveD.sockets import SocketTable, Switch, TcpState, Timer
-from tests.policy.tables import Socket, idle, table, watch
+from tests.support.tables import Socket, idle, table, watch
 
 
 def verdict(socket: Socket, timeout: float = 300.0) -> Verdict:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from keepaliveD.model import FOREVER, Keepalive
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.policy.meaning import explain, probes_before, traffic
 
 SHIPPED = Keepalive(180, 20, 31)

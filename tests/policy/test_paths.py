@@ -4,9 +4,9 @@ import ipaddress
 
 import pytest
 
-from keepaliveD.model import Path
+from keepaliveD.model.rules import Path
 from keepaliveD.policy.paths import assign, ignored
-from tests.policy.tables import Socket, table
+from tests.support.tables import Socket, table
 
 DEFAULT = Path("default", 240.0, "watch.default_timeout")
 

@@ -10,22 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from keepaliveD.model import (
-    ALL,
-    FOREVER,
-    MAX_IDLE,
-    MAX_PROBES,
-    NONE,
-    ArmAction,
-    Armed,
-    ArmRule,
-    Fate,
-    Keepalive,
-    Own,
-    SocketKeepalive,
-    Verdict,
-    Wish,
-)
+from keepaliveD.model.connections import Verdict
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.keepalive import ALL, MAX_IDLE, MAX_PROBES, NONE, Keepalive, Own, SocketKeepalive
+from keepaliveD.model.results import Armed, Fate
+from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.policy.settle import FIELDS, Found, Request, fits, had, longest, settle, settle_back
 
 KERNEL = Keepalive(7200, 75, 9)

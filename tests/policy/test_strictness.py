@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepaliveD.model import MAX_PROBES, Keepalive
+from keepaliveD.model.keepalive import MAX_PROBES, Keepalive
 from keepaliveD.policy.strictness import Roles, keep_stricter, strictest
 
 WANTED = Keepalive(180, 20, 31)

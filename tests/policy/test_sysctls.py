@@ -4,18 +4,18 @@ from collections.abc import Mapping
 
 import pytest
 
-from keepaliveD.errors import NotPermitted
-from keepaliveD.model import (
+from keepaliveD.model.actions import (
     Action,
     Because,
     FoundSettings,
-    Outcome,
     Repeat,
     ReportDrift,
     ReportRewriter,
     ReportStricter,
     SetSystemKeepalive,
 )
+from keepaliveD.model.errors import NotPermitted
+from keepaliveD.model.results import Outcome
 from keepaliveD.policy.strictness import Roles
 from keepaliveD.policy.sysctls import OnDrift, SystemKeepalive
 

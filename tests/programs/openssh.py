@@ -10,8 +10,8 @@ from pathlib import Path
 from socket import AF_INET
 from subprocess import Popen
 
-from tests.kernel.rig import SERVER, Rig
 from tests.programs.stage import PLAIN, USER, serving
+from tests.support.rig import SERVER, Rig
 
 SSHD = "/usr/sbin/sshd"
 PORT = 2222

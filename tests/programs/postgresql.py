@@ -9,8 +9,8 @@ from pathlib import Path
 from socket import AF_INET
 from subprocess import Popen
 
-from tests.kernel.rig import CLIENT_NETWORKS, SERVER, Rig
 from tests.programs.stage import AS_USER, PLAIN, USER, serving
+from tests.support.rig import CLIENT_NETWORKS, SERVER, Rig
 
 PORT = 5432
 

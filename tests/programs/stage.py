@@ -12,8 +12,8 @@ from typing import IO
 
 import psutil
 
-from tests.kernel.processes import SOON
-from tests.kernel.rig import Namespace
+from tests.support.processes import SOON
+from tests.support.rig import Namespace
 
 USER = "postgres"  # of Debian's package postgresql: one without privilege, yet with a shell
 AS_USER = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--reset-env", "--pdeathsig=KILL")

@@ -17,13 +17,13 @@ from typing import Literal
 
 import pytest
 
-from tests.kernel.processes import ENABLE, Daemon, Entry, Home, arming
-from tests.kernel.rig import Mode, Rig
 from tests.programs.conftest import missing
 from tests.programs.openssh import OpenSSH
 from tests.programs.postgresql import PostgreSQL
 from tests.programs.stage import USER, awaited
-from tests.unprivileged import reachable_directory
+from tests.support.processes import ENABLE, Daemon, Entry, Home, arming
+from tests.support.rig import Mode, Rig
+from tests.support.unprivileged import reachable_directory
 
 Help = Literal["nobody", "client", "server"]  # at which end a daemon runs
 Kind = Literal["ssh", "ssh typed into", "psql"]

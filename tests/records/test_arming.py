@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepaliveD.errors import NotPermitted, StateError
-from keepaliveD.model import ALL, Armed, Keepalive, Own, SocketKeepalive
+from keepaliveD.model.errors import NotPermitted, StateError
+from keepaliveD.model.keepalive import ALL, Keepalive, Own, SocketKeepalive
+from keepaliveD.model.results import Armed
+from keepaliveD.model.sockets import Column
 from keepaliveD.records.arming import FILE, SPARE, ArmingRecord
-from keepaliveD.sockets import Column
-from tests.unprivileged import as_nobody, reachable_directory
+from tests.support.unprivileged import as_nobody, reachable_directory
 
 BOOT = "b00t"
 HEADING = f"tcp-keepalived armed 2 {BOOT}\n"

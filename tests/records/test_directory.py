@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.errors import NotPermitted, Refusal, StateError
+from keepaliveD.model.errors import NotPermitted, Refusal, StateError
 from keepaliveD.records.settings import SettingsRecord
 from tests.records.test_settings import FOUND, HERE, NAME, OURS, RANGES, fail_with
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.errors import Exit, StateError
-from keepaliveD.model import Armed, Keepalive, Own, SocketKeepalive
+from keepaliveD.model.errors import Exit, StateError
+from keepaliveD.model.keepalive import Keepalive, Own, SocketKeepalive
+from keepaliveD.model.results import Armed
 from keepaliveD.records.arming import LARGEST, ArmingRecord
 from keepaliveD.records.directory import StateDirectory
 from keepaliveD.records.files import STRANGE

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from keepaliveD.errors import Busy, NotPermitted, RecordDamaged, StateError
+from keepaliveD.model.errors import Busy, NotPermitted, RecordDamaged, StateError
 from keepaliveD.records.format import parse
 from keepaliveD.records.settings import Due, SettingsRecord
-from tests.unprivileged import as_nobody, reachable_directory
+from tests.support.unprivileged import as_nobody, reachable_directory
 
 HERE = {"boot": "b", "netns": "net:[1]"}
 FOUND = {"time": 7200, "intvl": 75, "probes": 9}

@@ -5,22 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from keepaliveD.model import (
-    Arm,
-    ArmAction,
-    Armed,
-    Arming,
-    Fate,
-    Keepalive,
-    Own,
-    Owner,
-    Shown,
-    SocketKeepalive,
-)
-from keepaliveD.model import Connection as Row
+from keepaliveD.model.actions import Arm
+from keepaliveD.model.connections import Connection as Row
+from keepaliveD.model.connections import Owner
+from keepaliveD.model.keepalive import Keepalive, Own, Shown, SocketKeepalive
+from keepaliveD.model.results import Armed, Arming, Fate
+from keepaliveD.model.rules import ArmAction
+from keepaliveD.model.sockets import TcpState
 from keepaliveD.policy.arming import choose
 from keepaliveD.policy.settle import Found, Request, settle
-from keepaliveD.sockets import TcpState
 from tests.simulation.connection import Connection
 from tests.simulation.kernel import End
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from keepaliveD.platforms.linux.sock_diag import BATCH, SockDiag
-from keepaliveD.sockets import Sockets, Timer
-from tests.kernel.rig import SERVER, Namespace, Rig
+from keepaliveD.model.sockets import Sockets, Timer
+from keepaliveD.platforms.linux.reading.sock_diag import BATCH, SockDiag
 from tests.simulation.connection import Connection, Plan
 from tests.simulation.kernel import HZ, NEVER, Clock, End, Kind, Options, Sysctls
 from tests.simulation.path import Firewall, Outage
+from tests.support.rig import SERVER, Namespace, Rig
 
 TCP_USER_TIMEOUT = 18  # include/uapi/linux/tcp.h
 ETH_P_IP = 0x0800

@@ -8,10 +8,14 @@ from typing import Protocol
 
 import numpy as np
 
-from keepaliveD.model import FOREVER, Arm, Arming, Outcome, Report, Verdict
-from keepaliveD.policy.engine import Engine, Rules
+from keepaliveD.model.actions import Arm, Report
+from keepaliveD.model.connections import Verdict
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.results import Arming, Outcome
+from keepaliveD.model.sockets import Column, SocketTable
+from keepaliveD.policy import decider
+from keepaliveD.policy.decider import Rules
 from keepaliveD.policy.sysctls import OnDrift
-from keepaliveD.sockets import Column, SocketTable
 from tests.simulation.world import World
 
 Armer = Callable[[Arm], tuple[Arming, ...]]
@@ -46,24 +50,24 @@ class Decides(Protocol):
 
 
 class Decider:
-    """The real one, driven as keepaliveD/daemon.py drives it."""
+    """The real one, driven as keepaliveD/daemon/loop.py drives it."""
 
     def __init__(self, world: World) -> None:
-        self._engine = Engine(Rules({}, OnDrift.WARN, world.paths, (), world.warn_before, world.arm))
+        self._decider = decider.Decider(Rules({}, OnDrift.WARN, world.paths, (), world.warn_before, world.arm))
 
     def scan(self, table: SocketTable, arm: Armer) -> Said:
         """Hand it one table, and carry out what it asks for."""
-        judgement, actions = self._engine.observe(table)
+        judgement, actions = self._decider.observe(table)
         words: list[Word] = []
         done: list[Arming] = []
         for action in actions:
-            if self._engine.given_up(action):
+            if self._decider.given_up(action):
                 continue
             armings = arm(action) if isinstance(action, Arm) else ()
             done += armings
-            self._engine.record(Outcome(action, armings=armings))
+            self._decider.record(Outcome(action, armings=armings))
             if isinstance(action, Report):
                 words += [Word(one.cookie, one.verdict, one.confirmed) for one in action.connections]
         outlook = judgement.forecast
         verdict = outlook.verdict + np.uint8(CERTAIN) * outlook.confirmed
-        return Said(judgement.table.sockets["cookie"], verdict, tuple(words), tuple(done), self._engine.next_deadline)
+        return Said(judgement.table.sockets["cookie"], verdict, tuple(words), tuple(done), self._decider.next_deadline)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from keepaliveD.sockets import TcpState, Timer
+from keepaliveD.model.sockets import TcpState, Timer
 
 HZ = 250
 LEVELS = ((63, 0), (504, 3), (4032, 6), (32256, 9), (258048, 12), (2064384, 15))  # LVL_START, LVL_SHIFT

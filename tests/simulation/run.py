@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keepaliveD.daemon import COSTS, SHORTEST_PAUSE
-from keepaliveD.sockets import Column, SocketTable
+from keepaliveD.daemon.loop import COSTS, SHORTEST_PAUSE
+from keepaliveD.model.sockets import Column, SocketTable
 from tests.simulation.armer import ArmedAt, Armer
 from tests.simulation.connection import Connection
 from tests.simulation.decider import Decider, Decides, Said, Word
@@ -122,6 +122,6 @@ class Moments:
         return now if now + 2 * self._world.takes < self._world.until else None
 
     def said(self, scan: Scan, look_at: float) -> None:
-        """A scan is over: the next one begins as keepaliveD/daemon.py has it."""
+        """A scan is over: the next one begins as keepaliveD/daemon/loop.py has it."""
         earliest = scan.end + max(SHORTEST_PAUSE, COSTS * (scan.end - scan.start))
         self._next = min(scan.end + self._world.interval, max(look_at, earliest))

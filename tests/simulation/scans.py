@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keepaliveD.model import Own
-from keepaliveD.sockets import SOCKET, Column, Indices, Sockets, SocketTable, Switch, TcpState, Timer
+from keepaliveD.model.keepalive import Own
+from keepaliveD.model.sockets import SOCKET, Column, Indices, Sockets, SocketTable, Switch, TcpState, Timer
 from tests.simulation.connection import Connection
 from tests.simulation.kernel import HZ, End
 from tests.simulation.world import World, network

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keepaliveD.model import Verdict
-from keepaliveD.sockets import SocketTable, Timer
+from keepaliveD.model.connections import Verdict
+from keepaliveD.model.sockets import SocketTable, Timer
 from tests.simulation.connection import Plan
 from tests.simulation.decider import CERTAIN
 from tests.simulation.kernel import Options

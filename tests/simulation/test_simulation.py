@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from keepaliveD.model import Verdict
-from keepaliveD.sockets import SocketTable
+from keepaliveD.model.connections import Verdict
+from keepaliveD.model.sockets import SocketTable
 from tests.simulation.decider import CERTAIN, Armer, Said, Word
 from tests.simulation.kernel import HZ, fires
 from tests.simulation.run import run

@@ -7,7 +7,7 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from keepaliveD.model import AT_RISK, Verdict
+from keepaliveD.model.connections import AT_RISK, Verdict
 from tests.simulation.connection import Connection
 from tests.simulation.decider import CERTAIN, Word
 from tests.simulation.kernel import NEVER, Kind

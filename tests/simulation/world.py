@@ -6,7 +6,7 @@ import ipaddress
 import random
 from dataclasses import dataclass
 
-from keepaliveD.model import ArmAction, ArmRule, Path
+from keepaliveD.model.rules import ArmAction, ArmRule, Path
 from tests.simulation.connection import Plan
 from tests.simulation.kernel import NEVER, Clock, Options, Sysctls
 from tests.simulation.path import Firewall, Outage, Refresh

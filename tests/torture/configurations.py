@@ -20,11 +20,11 @@ from typing import get_args
 from keepaliveD.cli import ctl
 from keepaliveD.config import Config, document, load
 from keepaliveD.config.catalogue import catalogue
-from keepaliveD.entries import MESSAGE_IDS
-from keepaliveD.errors import Exit
-from tests.daemon import fakes
-from tests.kernel.processes import Home
-from tests.kernel.rig import INTERVAL, PROBES, TIME, Namespace
+from keepaliveD.log.entries import MESSAGE_IDS
+from keepaliveD.model.errors import Exit
+from tests.support import fakes
+from tests.support.processes import Home
+from tests.support.rig import INTERVAL, PROBES, TIME, Namespace
 from tests.torture.faults import CTL, DAEMON
 from tests.torture.kind import Cases, Counts, Failure, Kind
 from tests.torture.program import Listener, ended_well

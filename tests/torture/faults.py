@@ -22,9 +22,9 @@ from socket import create_connection, create_server, socket
 from subprocess import Popen
 from typing import Self
 
-from keepaliveD.entries import MESSAGE_IDS
-from tests.kernel.processes import Home
-from tests.kernel.rig import DIE_WITH_US, INTERVAL, PROBES, TIME, Namespace
+from keepaliveD.log.entries import MESSAGE_IDS
+from tests.support.processes import Home
+from tests.support.rig import DIE_WITH_US, INTERVAL, PROBES, TIME, Namespace
 from tests.torture.errnos import AGAIN, plausible
 from tests.torture.kind import Cases, Counts, Failure, Kind, directory
 from tests.torture.program import Listener, ended_well

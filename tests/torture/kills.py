@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import Popen
 
-from keepaliveD.entries import MESSAGE_IDS
-from tests.kernel.processes import CTL, SCAN, SOON, Home, configuration
-from tests.kernel.rig import INTERVAL, PROBES, TIME, Namespace
+from keepaliveD.log.entries import MESSAGE_IDS
+from tests.support.processes import CTL, SCAN, SOON, Home, configuration
+from tests.support.rig import INTERVAL, PROBES, TIME, Namespace
 from tests.torture import oracle
 from tests.torture.kind import Cases, Counts, Failure, Kind
 from tests.torture.program import FOREIGN, PYTHON, whole_output

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.kernel.rig import UNTUNED
+from tests.support.rig import UNTUNED
 
 FILES = {f"/proc/sys/{key.replace('.', '/')}": key for key in UNTUNED}
 TOUCHES = "read,write,pread64,pwrite64,readv,writev"

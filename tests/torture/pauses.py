@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import Popen
 
-from keepaliveD.entries import MESSAGE_IDS
+from keepaliveD.log.entries import MESSAGE_IDS
 from keepaliveD.platforms.linux.bpf.connect import cgroup_root
-from tests.kernel.processes import Home
-from tests.kernel.rig import INTERVAL, PROBES, TIME, Namespace
+from tests.support.processes import Home
+from tests.support.rig import INTERVAL, PROBES, TIME, Namespace
 from tests.torture.faults import DAEMON, ENGINES, OURS
 from tests.torture.kind import Cases, Counts, Failure, Kind
 from tests.torture.program import Listener, ended_well

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from subprocess import Popen
 
-from keepaliveD.errors import Exit
+from keepaliveD.model.errors import Exit
 from tests.torture.kind import Failure
 
 PYTHON = (sys.executable, "-S", "-E")

@@ -17,11 +17,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from keepaliveD.cli import ctl
-from keepaliveD.errors import Exit
+from keepaliveD.model.errors import Exit
 from keepaliveD.records.arming import ArmingRecord
-from tests.kernel.loopback import Host, Settings, forgetful, settings
-from tests.kernel.processes import CTL, ENABLE, Home
-from tests.kernel.rig import INTERVAL, PROBES, TIME
+from tests.support.loopback import Host, Settings, forgetful, settings
+from tests.support.processes import CTL, ENABLE, Home
+from tests.support.rig import INTERVAL, PROBES, TIME
 from tests.torture.kills import await_ready
 from tests.torture.kind import Cases, Counts, Failure, Kind, directory
 from tests.torture.program import ended_well, whole_output

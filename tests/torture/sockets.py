@@ -13,9 +13,9 @@ from pathlib import Path
 from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, socket
 from subprocess import Popen
 
-from tests.kernel.loopback import Host, Settings, forgetful, settings
-from tests.kernel.processes import CTL, ENABLE, REARM, SCAN, Home
-from tests.kernel.rig import INTERVAL, PROBES, TIME
+from tests.support.loopback import Host, Settings, forgetful, settings
+from tests.support.processes import CTL, ENABLE, REARM, SCAN, Home
+from tests.support.rig import INTERVAL, PROBES, TIME
 from tests.torture.kills import await_ready, fresh, kill
 from tests.torture.kind import Cases, Counts, Failure, Kind
 from tests.torture.program import whole_output

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.kernel.rig import TIME
+from tests.support.rig import TIME
 from tests.torture.oracle import Foreign, Touch, Verdict, judge, touches, windows
 
 LOG = Path("log")

@@ -10,8 +10,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from keepaliveD.errors import KernelError, NotPermitted, Refusal, Unsupported
-from keepaliveD.text import printable
+from keepaliveD.model.errors import KernelError, NotPermitted, Refusal, Unsupported
+from keepaliveD.model.text import printable
 
 LIMIT = 10.0  # seconds for one answer
 ENVIRONMENT = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from keepaliveD.errors import Unsupported
+from keepaliveD.model.errors import Unsupported
 from keepaliveD.platforms.commands.run import run, shortened
 
 

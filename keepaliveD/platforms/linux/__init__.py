@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from keepaliveD.model import IPNetwork
+from keepaliveD.model.rules import IPNetwork
 from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.linux import engines
+from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
-from keepaliveD.platforms.linux.holders import Holders
-from keepaliveD.platforms.linux.netlink import Netlink
-from keepaliveD.platforms.linux.owners import ProcOwners
-from keepaliveD.platforms.linux.pidfd import PidfdArmer
+from keepaliveD.platforms.linux.owners.holders import Holders
+from keepaliveD.platforms.linux.owners.proc import ProcOwners
+from keepaliveD.platforms.linux.reading.netlink import Netlink
+from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
 from keepaliveD.platforms.linux.sysctl import ProcSys
-from keepaliveD.platforms.linux.watcher import SocketWatcher
 
 
 def linux(root: Path = Path("/")) -> Platform:

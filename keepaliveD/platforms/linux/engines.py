@@ -7,19 +7,22 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from keepaliveD.errors import NotPermitted, Refusal, Unsupported
-from keepaliveD.model import Armed, Arming, Connection, Counted, IPNetwork
+from keepaliveD.model.actions import Counted
+from keepaliveD.model.connections import Connection
+from keepaliveD.model.errors import NotPermitted, Refusal, Unsupported
+from keepaliveD.model.results import Armed, Arming
+from keepaliveD.model.rules import IPNetwork
 from keepaliveD.platforms.base import Armer, Keep, Order
+from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.bpf import libbpf, recall
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.bpf.connect import ConnectArmer, cgroup_root
 from keepaliveD.platforms.linux.bpf.pins import DIRECTORY, Pins
 from keepaliveD.platforms.linux.bpf.reader import BpfIterator
 from keepaliveD.platforms.linux.bpf.walker import BpfWalker
-from keepaliveD.platforms.linux.engine import Engine
-from keepaliveD.platforms.linux.netlink import Netlink
-from keepaliveD.platforms.linux.owners import ProcOwners
-from keepaliveD.platforms.linux.pidfd import PidfdArmer
+from keepaliveD.platforms.linux.owners.proc import ProcOwners
+from keepaliveD.platforms.linux.reading.engine import Engine
+from keepaliveD.platforms.linux.reading.netlink import Netlink
 from keepaliveD.policy.connect import Plan
 
 AUTO, BPF, NETLINK = "auto", "bpf", "netlink"

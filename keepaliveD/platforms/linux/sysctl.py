@@ -13,8 +13,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from keepaliveD.errors import KernelError, NotPermitted, Refusal, Unsupported
-from keepaliveD.model import Keepalive
+from keepaliveD.model.errors import KernelError, NotPermitted, Refusal, Unsupported
+from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.policy.strictness import Roles
 
 TIME = "net.ipv4.tcp_keepalive_time"  # seconds

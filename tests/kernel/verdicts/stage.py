@@ -35,9 +35,9 @@ from socket import (
 )
 from typing import Any, NamedTuple
 
-from tests.kernel.rig import INTERVAL, PROBES, SERVER, TIME, Rig
 from tests.kernel.verdicts.stories import ENDS, End, Settings, Step, Story, Wall
 from tests.kernel.verdicts.wire import Packet, Wire
+from tests.support.rig import INTERVAL, PROBES, SERVER, TIME, Rig
 
 Entry = dict[str, Any]  # one line of a daemon's JSON log
 

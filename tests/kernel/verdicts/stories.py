@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
 
-from tests.kernel.rig import Mode
+from tests.support.rig import Mode
 
 End = Literal["client", "server"]
 ENDS: tuple[End, End] = ("client", "server")

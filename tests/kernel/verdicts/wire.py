@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from socket import AF_PACKET, PACKET_OUTGOING, SOCK_DGRAM, SOL_SOCKET
 
-from tests.kernel.rig import Namespace
+from tests.support.rig import Namespace
 
 ETH_P_ALL = 3  # include/uapi/linux/if_ether.h; outgoing packets are shown under no other
 SO_TIMESTAMPNS, SO_RCVBUFFORCE = 35, 33  # include/uapi/asm-generic/socket.h

@@ -15,13 +15,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keepaliveD.model import Armed, Arming, Connection, Fate, Keepalive, Own, SocketKeepalive
+from keepaliveD.model.connections import Connection
+from keepaliveD.model.keepalive import Keepalive, Own, SocketKeepalive
+from keepaliveD.model.results import Armed, Arming, Fate
+from keepaliveD.model.sockets import Column, Indices, TcpState
 from keepaliveD.platforms.base import Keep, Order, keys
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.bpf import libbpf
 from keepaliveD.platforms.linux.bpf.iterator import exhaust
 from keepaliveD.policy.settle import Found, settle, settle_back
-from keepaliveD.sockets import Column, Indices, TcpState
 
 OBJECT = Path(__file__).with_name("arm.bpf.o")
 PROGRAM = "arm_sockets"

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from keepaliveD.errors import Unsupported
-from keepaliveD.model import ArmRule, Counted, IPNetwork, Owner
+from keepaliveD.model.actions import Counted
+from keepaliveD.model.connections import Owner
+from keepaliveD.model.errors import Unsupported
+from keepaliveD.model.rules import ArmRule, IPNetwork
+from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.linux.bpf import libbpf
 from keepaliveD.platforms.linux.bpf.pins import Pins
 from keepaliveD.policy.connect import Opening, Plan, Route
-from keepaliveD.sockets import Column
 
 OBJECT = Path(__file__).with_name("connect.bpf.o")
 PROGRAM = "arm_connection"

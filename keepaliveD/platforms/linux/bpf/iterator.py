@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from keepaliveD.errors import KernelError
-from keepaliveD.sockets import Column
+from keepaliveD.model.errors import KernelError
+from keepaliveD.model.sockets import Column
 
 
 def records(iterator: int, kind: np.dtype[np.void], scratch: memoryview) -> Iterator[Column]:

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from keepaliveD.errors import KernelError, NotPermitted, Refusal, Unsupported
-from keepaliveD.sockets import Column
+from keepaliveD.model.errors import KernelError, NotPermitted, Refusal, Unsupported
+from keepaliveD.model.sockets import Column
 
 LIBRARY = "libbpf.so.1"
 WARNING = 0  # enum libbpf_print_level: the others say more than that something failed

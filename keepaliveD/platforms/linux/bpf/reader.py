@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from keepaliveD.errors import KernelError
-from keepaliveD.model import IPNetwork
+from keepaliveD.model.errors import KernelError
+from keepaliveD.model.rules import IPNetwork
+from keepaliveD.model.sockets import Sockets
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.bpf import iterator, libbpf, records
-from keepaliveD.platforms.linux.engine import OneByOne
-from keepaliveD.sockets import Sockets
+from keepaliveD.platforms.linux.reading.engine import OneByOne
 
 OBJECT = Path(__file__).with_name("read.bpf.o")
 PROGRAM = "list_sockets"

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from keepaliveD.model import Armed, Keepalive, Own, SocketKeepalive
+from keepaliveD.model.keepalive import Keepalive, Own, SocketKeepalive
+from keepaliveD.model.results import Armed
+from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.linux.bpf import iterator, libbpf
-from keepaliveD.sockets import Column
 
 OBJECT = Path(__file__).with_name("recall.bpf.o")
 TELL, FORGET = "tell_armed", "forget_told"

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keepaliveD.errors import Unsupported
-from keepaliveD.model import IPNetwork
+from keepaliveD.model.errors import Unsupported
+from keepaliveD.model.rules import IPNetwork
+from keepaliveD.model.sockets import Column, Sockets
 from keepaliveD.platforms.linux.bpf import libbpf
-from keepaliveD.sockets import Column, Sockets
 
 IGNORED = "ignored"
 MOST_IGNORED = 1024  # its max_entries

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from keepaliveD.errors import KernelError
-from keepaliveD.model import IPNetwork
+from keepaliveD.model.errors import KernelError
+from keepaliveD.model.rules import IPNetwork
+from keepaliveD.model.sockets import Sockets
 from keepaliveD.platforms.linux.bpf import libbpf, records
-from keepaliveD.platforms.linux.cookies import Cookies
-from keepaliveD.platforms.linux.engine import Gaps
-from keepaliveD.sockets import Sockets
+from keepaliveD.platforms.linux.reading.cookies import Cookies
+from keepaliveD.platforms.linux.reading.engine import Gaps
 
 OBJECT = Path(__file__).with_name("walk.bpf.o")
 FIND, WALK = "find_table", "walk"

@@ -1,0 +1,1 @@
+"""The daemon: what it does for as long as it runs."""

@@ -1,0 +1,147 @@
+"""Set and restore the system's settings, with their record kept true: the only place that writes them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+
+from keepaliveD.model.actions import Because, FoundSettings, ReportNotRestored, SetSystemKeepalive
+from keepaliveD.model.errors import KernelError, Refusal
+from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.results import Outcome
+from keepaliveD.platforms.base import Tuner
+from keepaliveD.records.settings import SettingsRecord
+
+TRIES = 10  # to record what somebody else has just written, and to overwrite it before it changes again
+
+
+class SystemSettings:
+    """Settings of one system, and the record of what was found. Without a record they are only read."""
+
+    def __init__(self, tuner: Tuner, record: SettingsRecord | None) -> None:
+        self._tuner = tuner
+        self._record = record
+        self._damaged: tuple[str, ...] | None = None  # files that are no record, as soon as they were looked for
+
+    def look(self, *, cared_for: bool) -> FoundSettings:
+        """Read what stands, if the settings are in our care, and see to the record. Raises Refusal."""
+        troubles = self._troubles()
+        stands = self._tuner.read() if cared_for else {}
+        return FoundSettings(stands, self._record.without_us(stands) if self._record else stands, troubles)
+
+    def apply(self, action: SetSystemKeepalive) -> Outcome:
+        """Record what is found, then write all of it, or leave all as it was.
+
+        What somebody else writes meanwhile is recorded in its turn before it is overwritten. Raises Refusal.
+        """
+        if self._record is None:
+            return Outcome(action, dry_run=True)
+        self._record.keep(action.found, action.values)
+        replaced: dict[str, int] = {}
+        try:
+            for key, value in action.values.items():
+                replaced[key] = action.found[key]  # first: what fails may have written all the same
+                replaced[key] = self._exchange(key, action.found[key], value, self._record)
+        except Refusal as refusal:
+            raise self._undo(action.values, replaced, self._record, refusal) from refusal
+        self._record.settle(action.values)
+        return Outcome(dataclasses.replace(action, found=replaced))
+
+    def without_us(self) -> tuple[int, Keepalive] | None:
+        """Return the network namespace (its inode) and what it would say without us; None where nothing of ours stands.
+
+        Raises Refusal.
+        """
+        roles = self._tuner.roles
+        if self._record is None or not all(roles) or not self._record.holds_any():
+            return None
+        values = self._record.without_us(self._tuner.read())
+        namespace = "".join(filter(str.isdecimal, self._tuner.identity.get("netns", ""))) or "0"
+        return int(namespace), Keepalive(*(values[key] for key in roles))
+
+    def release(self, keys: Mapping[str, int]) -> None:
+        """Leave settings to somebody else, for good."""
+        if self._record:
+            self._record.release(keys)
+
+    def restore(self) -> list[Outcome]:
+        """Write what was found back where ours still stands, then remove the record.
+
+        A setting that cannot be written hinders no other, and stays in the record, for another try.
+        Without a record the kernel is not even read. Raises Refusal where nothing is done.
+        """
+        if self._record is None:
+            return []
+        if not self._record.holds_any():
+            self._record.close()
+            return []
+        stands = self._tuner.read()
+        due = self._record.due_back(stands)
+        restored: dict[str, int] = {}
+        left, refused = dict(due.left_alone), []
+        for key, value in due.values.items():
+            try:
+                stood = self._tuner.exchange(key, due.stands[key], value)
+            except Refusal as refusal:
+                action = SetSystemKeepalive({key: value}, {key: due.stands[key]}, Because.RESTORE)
+                refused.append(Outcome(action, refused=refusal))
+                continue
+            if stood == due.stands[key]:
+                restored[key] = value
+            elif stood != value:
+                left[key] = stood
+        outcomes = [Outcome(SetSystemKeepalive(restored, due.stands, Because.RESTORE))] if restored else []
+        if left:
+            outcomes.append(Outcome(ReportNotRestored(left)))
+        return [*outcomes, *refused, *self._forget(restored, left, self._record, all_done=not refused)]
+
+    def _troubles(self) -> tuple[str, ...]:
+        if self._record is None:
+            return ()
+        if self._damaged is None:
+            self._damaged = self._record.set_aside()
+        try:
+            removed = self._record.tend()
+        except Refusal as refusal:
+            return (*self._damaged, f"{refusal}; the settings record is written at a later scan")
+        return (*self._damaged, "the settings record was removed; it is written again") if removed else self._damaged
+
+    def _exchange(self, key: str, expected: int, value: int, record: SettingsRecord) -> int:
+        """Write it over what is recorded as found, whatever that is by now; return that."""
+        for _ in range(TRIES):
+            stood = self._tuner.exchange(key, expected, value)
+            if stood == expected:
+                return stood
+            record.keep({key: stood}, {key: value})
+            expected = stood
+        raise KernelError(f"{key}: cannot be set to {value}: somebody else changes it all the time")
+
+    def _undo(
+        self, values: Mapping[str, int], replaced: Mapping[str, int], record: SettingsRecord, why: Refusal
+    ) -> Refusal:
+        """Put back what ours has replaced, where it still stands; return the reason for it all."""
+        for key, before in replaced.items():
+            with contextlib.suppress(Refusal):  # the reason for it all is worth more
+                self._tuner.exchange(key, values[key], before)
+        try:
+            stands = self._tuner.read()
+        except Refusal:
+            return why  # the record stays, whatever stands
+        record.withdraw(stands)
+        stuck = [key for key, before in replaced.items() if before != stands[key] == values[key]]
+        return type(why)(f"{why}; {', '.join(stuck)} cannot be put back now") if stuck else why
+
+    def _forget(
+        self, restored: Mapping[str, int], left: Mapping[str, int], record: SettingsRecord, *, all_done: bool
+    ) -> list[Outcome]:
+        """Remove the record, or what is done with from it; where that fails, nothing is lost by it."""
+        if not all_done:
+            record.release({**restored, **left})
+            return []
+        try:
+            record.close()
+        except Refusal as refusal:
+            problem = type(refusal)(f"{refusal}; all settings are restored, so remove the file as soon as you can")
+            return [Outcome(SetSystemKeepalive({}, {}, Because.RESTORE), refused=problem)]
+        return []

@@ -1,0 +1,72 @@
+"""What is said: every outcome as log entries, each a line for people and fields for machines.
+
+docs/journal.md explains every message id and field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from keepaliveD.log.entries.arming import by_hand, of_arming, of_counted
+from keepaliveD.log.entries.connections import of_report
+from keepaliveD.log.entries.entry import ERROR, INFO, MESSAGE_IDS, NOTICE, WARNING, Entry, Value
+from keepaliveD.log.entries.namespaces import of_unseen
+from keepaliveD.log.entries.settings import Reports, of_settings, of_settings_report
+from keepaliveD.model.actions import Arm, Disarm, Report, ReportArmed, ReportUnseen, SetSystemKeepalive
+from keepaliveD.model.connections import Counts, Verdict
+from keepaliveD.model.results import Fate, Outcome
+
+__all__ = [
+    "ERROR",
+    "INFO",
+    "MESSAGE_IDS",
+    "NOTICE",
+    "WARNING",
+    "Entry",
+    "Value",
+    "by_hand",
+    "counts_line",
+    "fates_line",
+    "of",
+]
+
+
+def of(outcome: Outcome) -> Iterator[Entry]:
+    """Everything to say about an outcome."""
+    if outcome.repeated:
+        return
+    if outcome.refused:
+        if isinstance(outcome.action, SetSystemKeepalive) and str(outcome.refused) in outcome.action.refused_before:
+            return
+        yield Entry("refused", ERROR, str(outcome.refused))
+        return
+    match outcome.action:
+        case Report() as report:
+            yield from of_report(report)
+        case SetSystemKeepalive() as action:
+            yield from of_settings(action, dry_run=outcome.dry_run)
+        case ReportArmed(counted):
+            yield of_counted(counted)
+        case Arm() | Disarm():
+            yield from of_arming(outcome)
+        case ReportUnseen(unseen):
+            yield from of_unseen(unseen)
+        case other if isinstance(other, Reports):
+            yield from of_settings_report(other)
+
+
+def fates_line(fates: Mapping[Fate, int]) -> str:
+    """How many sockets were armed, and what became of the others; nothing where there were none."""
+    told = ", ".join(f"{fate.value} {count}" for fate, count in fates.items() if count)
+    return f"sockets so far: {told}" if told else ""
+
+
+def counts_line(counts: Counts) -> str:
+    """One line of counts, for the service manager and the terminal."""
+    verdicts = (Verdict.SAFE, Verdict.LATE, Verdict.BARE, Verdict.CUT, Verdict.UNKNOWN)
+    numbers = ", ".join(
+        f"{counts.by_verdict[verdict]} {verdict.label}" for verdict in verdicts if counts.by_verdict.get(verdict)
+    )
+    namespaces = f" in {counts.namespaces} namespaces" if counts.namespaces > 1 else ""
+    plural = "" if counts.total == 1 else "s"
+    return f"Watching {counts.total} connection{plural}{namespaces}" + (f": {numbers}" if numbers else "")

@@ -1,0 +1,228 @@
+"""Where entries go: journald, syslog, or standard error as plain text or JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import json
+import os
+import queue
+import select
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol, TextIO
+
+from keepaliveD.log.entries import WARNING, Entry
+from keepaliveD.model.errors import KernelError, Unsupported
+from keepaliveD.model.text import printable, quoted
+from keepaliveD.threads import Task
+
+IDENTIFIER = "tcp-keepalived"
+FORMATS = ("auto", "journal", "syslog", "text", "json")
+LABELS = {3: "error: ", 4: "warning: "}
+ROOM = 4096  # entries kept for a reader that is slow: more than one scan has to say
+PATIENCE = 1.0  # seconds that the end of a program waits for its reader
+
+Write = Callable[[str], object]
+
+
+class Log(Protocol):
+    """Anything that takes entries. It never fails: a daemon does not die of its log."""
+
+    def __call__(self, entry: Entry) -> None:
+        """Write one entry, in one piece."""
+
+
+def open_log(form: str, stream: TextIO | None) -> Log:
+    """Return the log of this form; "auto" is journald if `stream` leads there, else text."""
+    if form == "json":
+        return JsonLog(_descriptor(stream), time.time)
+    if form == "syslog":
+        return SyslogLog()
+    if form == "journal" or (form == "auto" and leads_to_journal(stream) and _have_journal()):
+        return JournaldLog()
+    return TextLog(_descriptor(stream), time.localtime, levels=leads_to_journal(stream))
+
+
+@contextlib.contextmanager
+def never_waiting(log: Log, room: int = ROOM) -> Iterator[Log]:
+    """Give a log that writes to `log` from a thread of its own, so that a reader who stalls stalls nobody else.
+
+    What finds no room is dropped, counted, and reported once there is room again. The end waits
+    PATIENCE seconds for what is still unwritten. Raises KernelError where no thread can be started.
+    """
+    background = _Background(log, room)
+    try:
+        yield background
+    finally:
+        background.close()
+
+
+class _Background:
+    """A bounded queue and its writer."""
+
+    def __init__(self, log: Log, room: int) -> None:
+        self._log = log
+        self._entries: queue.Queue[Entry | None] = queue.Queue(room)
+        self._dropped = 0
+        self._closing = False
+        try:
+            self._writer = Task(self._write)
+        except OSError as error:
+            raise KernelError(f"the log cannot be written: {error}") from error
+
+    def __call__(self, entry: Entry) -> None:
+        """Queue one entry; count it where there is no room."""
+        try:
+            if self._dropped:
+                self._entries.put_nowait(_dropped(self._dropped))
+                self._dropped = 0
+            self._entries.put_nowait(entry)
+        except queue.Full:
+            self._dropped += 1
+
+    def close(self) -> None:
+        """Wait a little for the writer; it dies with the process if its reader never comes back."""
+        self._closing = True
+        with contextlib.suppress(queue.Full):
+            self._entries.put_nowait(None)
+        self._writer.wait(PATIENCE)
+
+    def _write(self) -> None:
+        while not (self._closing and self._entries.empty()) and (entry := self._entries.get()):
+            with contextlib.suppress(Exception):  # an entry that cannot be written costs that entry alone
+                self._log(entry)
+
+
+def _dropped(count: int) -> Entry:
+    return Entry(
+        "log-overflow",
+        WARNING,
+        f"{count} log entries were dropped: whoever reads the log had not read for a while",
+        {"KEEPALIVE_COUNT": count},
+    )
+
+
+def leads_to_journal(stream: TextIO | None) -> bool:
+    """Return whether the service manager connected this stream to journald (JOURNAL_STREAM, systemd.exec(5))."""
+    if stream is None:
+        return False
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _have_journal() -> bool:
+    return importlib.util.find_spec("systemd") is not None
+
+
+class JournaldLog:
+    """Structured entries by journald's native protocol."""
+
+    def __init__(self) -> None:
+        try:
+            journal = importlib.import_module("systemd.journal")
+        except ImportError as error:
+            raise Unsupported("--log-format=journal: the Python module systemd (systemd-python) is missing") from error
+        self._send = journal.send
+
+    def __call__(self, entry: Entry) -> None:
+        """Send one entry; values become text."""
+        fields = {name: str(value) for name, value in entry.fields.items()}
+        with contextlib.suppress(OSError):
+            self._send(
+                entry.message,
+                MESSAGE_ID=entry.message_id,
+                PRIORITY=str(entry.priority),
+                SYSLOG_IDENTIFIER=IDENTIFIER,
+                **fields,
+            )
+
+
+class SyslogLog:
+    """One line an entry by syslog(3): the message, then MESSAGE_ID and the fields as key=value."""
+
+    def __init__(self) -> None:
+        import syslog
+
+        syslog.openlog(IDENTIFIER, syslog.LOG_PID, syslog.LOG_DAEMON)
+        self._send = syslog.syslog
+
+    def __call__(self, entry: Entry) -> None:
+        """Send one entry; its level is syslog's own. A value that is more than one word is in quotes."""
+        fields = {"MESSAGE_ID": entry.message_id, **entry.fields}
+        pairs = (f"{name}={quoted(str(value))}" for name, value in fields.items())
+        self._send(entry.priority, " ".join((printable(entry.message), *pairs)))
+
+
+class JsonLog:
+    """One JSON object a line, with journald's names."""
+
+    def __init__(self, write: Write, clock: Callable[[], float]) -> None:
+        self._write = write
+        self._clock = clock
+
+    def __call__(self, entry: Entry) -> None:
+        """Write one object; `timestamp` is seconds of the epoch."""
+        record = {
+            "timestamp": round(self._clock(), 3),
+            "MESSAGE": entry.message,
+            "MESSAGE_ID": entry.message_id,
+            "PRIORITY": entry.priority,
+            **entry.fields,
+        }
+        self._write(json.dumps(record) + "\n")
+
+
+class TextLog:
+    """One line an entry, for people; with `levels`, as sd-daemon(3) marks them instead."""
+
+    def __init__(self, write: Write, clock: Callable[[], time.struct_time], *, levels: bool = False) -> None:
+        self._write = write
+        self._clock = clock
+        self._levels = levels
+
+    def __call__(self, entry: Entry) -> None:
+        """Write one line, whatever the message holds."""
+        message = printable(entry.message)
+        if self._levels:
+            line = f"<{entry.priority}>{message}"
+        else:
+            line = f"{time.strftime('%H:%M:%S', self._clock())} {LABELS.get(entry.priority, '')}{message}"
+        self._write(f"{line}\n")
+
+
+def _descriptor(stream: TextIO | None) -> Write:
+    """Return what writes text to the stream's descriptor; the interpreter has no stream where that is closed.
+
+    Not through its buffer, whose lock a writer that is stuck would keep until the interpreter ends.
+    A reader that has gone away, or a full disk, ends nothing: what was found is still to be restored.
+    """
+    if stream is None:
+        return len
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):
+        return stream.write  # one that was put in its place
+
+    def write(text: str) -> None:
+        octets = text.encode(errors="backslashreplace")
+        with contextlib.suppress(OSError):
+            while octets:
+                octets = octets[os.write(descriptor, octets) :]
+
+    return write
+
+
+def complain(program: str, error: object) -> None:
+    """Say on standard error what ended a program, each line by itself, unless nobody reads it for PATIENCE seconds."""
+    write = _descriptor(sys.stderr)
+    for line in str(error).splitlines():
+        with contextlib.suppress(OSError, ValueError):
+            if not select.select([], [sys.stderr], [], PATIENCE)[1]:
+                return
+        write(f"{program}: {printable(line)}\n")

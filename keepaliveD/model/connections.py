@@ -1,0 +1,112 @@
+"""One connection: its ends, its owner, what comes next, and the verdict."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from keepaliveD.model.keepalive import Shown
+
+
+class Due(enum.IntEnum):
+    """What the next packet of a connection will be."""
+
+    NOTHING = 0
+    KEEPALIVE = 1
+    RETRANSMIT = 2
+    ZERO_WINDOW = 3
+    PEER = 4  # the peer probes: foretold from its rhythm
+
+    @property
+    def label(self) -> str:
+        """The name that people and the journal see."""
+        return _DUE_LABELS[self]
+
+
+_DUE_LABELS = {
+    Due.NOTHING: "nothing",
+    Due.KEEPALIVE: "keepalive",
+    Due.RETRANSMIT: "retransmit",
+    Due.ZERO_WINDOW: "zero-window probe",
+    Due.PEER: "the peer's probe",
+}
+
+
+class Verdict(enum.IntEnum):
+    """What will become of a connection if its programs stay quiet."""
+
+    UNKNOWN = 0  # its timeout, its idle time or its keepalive is not known
+    SAFE = 1  # a packet is due before the cut
+    LATE = 2  # a packet is due, but after the cut
+    BARE = 3  # nothing will ever be sent
+    CUT = 4  # idle for longer than the timeout: presumed forgotten
+
+    @property
+    def label(self) -> str:
+        """The name that people and the journal see."""
+        return self.name.lower()
+
+
+AT_RISK = frozenset({Verdict.LATE, Verdict.BARE, Verdict.CUT})
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One end of a connection; v4-mapped addresses are shown as IPv4."""
+
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The process that holds a socket, as far as this process may look. Text is printable."""
+
+    pid: int = 0
+    process: str = ""
+    unit: str = ""
+    container: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One connection among the few that are logged or shown. All times are seconds from now.
+
+    `due_in` is FOREVER where nothing will be sent; `left` is negative once the timeout has passed.
+    `confirmed` is false where a packet may have gone by unseen before the watch began.
+    `path` and `origin` are empty where no configuration was read.
+    """
+
+    cookie: int
+    netns: int
+    inode: int
+    uid: int
+    cgroup: int
+    local: Endpoint
+    remote: Endpoint
+    state: str
+    keepalive: Shown
+    verdict: Verdict
+    due: Due
+    due_in: float
+    idle: float
+    left: float
+    keepidle: float
+    path: str
+    timeout: float
+    origin: str
+    confirmed: bool
+    owner: Owner = Owner()
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many connections a scan found, by verdict."""
+
+    total: int
+    namespaces: int
+    by_verdict: Mapping[Verdict, int] = field(default_factory=dict)

@@ -1,0 +1,74 @@
+"""What came of an action."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from keepaliveD.model.actions import Action
+from keepaliveD.model.connections import Connection
+from keepaliveD.model.errors import Refusal
+from keepaliveD.model.keepalive import NONE, Own, SocketKeepalive
+
+
+class Fate(enum.Enum):
+    """What became of a socket that was to be armed or disarmed."""
+
+    ARMED = "armed"
+    ARMED_AT_CONNECT = "armed at connect"
+    DISARMED = "disarmed"  # the earlier settings were put back
+    WOULD = "would be armed"  # a dry run
+    OBSERVED = "left alone by its rule"
+    ENOUGH = "already set"
+    OWN = "kept by program"
+    TOO_LONG = "too long for the path"
+    USER_TIMEOUT = "its TCP_USER_TIMEOUT would let an outage end it sooner"
+    SET_AGAIN = "changed since"
+    CHANGED = "changed at the same moment"
+    GONE = "closed"
+    SUBFLOW = "subflow of an MPTCP connection"  # its program has no descriptor of it
+    UNHELD = "owner not found"
+    UNSEEN = "owner not visible"  # there are processes that we may not look into
+    NOT_PERMITTED = "not permitted"
+    OTHER_USER_NAMESPACE = "owner in another user namespace"
+    FAILED = "failed"
+
+
+# Worth another try: a socket may be on its way from one process to another, and a failure may pass.
+RETRIED = frozenset({Fate.GONE, Fate.UNHELD, Fate.UNSEEN, Fate.FAILED})
+
+
+@dataclass(frozen=True, slots=True)
+class Arming:
+    """What became of these sockets, of all the same: `after` is what stands there now, as it was read back."""
+
+    connections: tuple[Connection, ...]
+    fate: Fate
+    before: SocketKeepalive | None = None
+    after: SocketKeepalive | None = None
+
+
+class Armed(NamedTuple):
+    """How sockets were armed: what they had before, and what was set.
+
+    Of the three times before, they took those that were `inherited` from their network namespace.
+    """
+
+    before: SocketKeepalive
+    after: SocketKeepalive
+    inherited: Own = NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an action; `refused` is the reason where it was not carried out.
+
+    `repeated`: the same action was last refused for the same reason.
+    """
+
+    action: Action
+    refused: Refusal | None = None
+    dry_run: bool = False
+    armings: tuple[Arming, ...] = ()
+    repeated: bool = False

@@ -1,0 +1,1 @@
+"""FreeBSD and DragonFly BSD."""

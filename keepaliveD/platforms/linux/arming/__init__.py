@@ -1,0 +1,1 @@
+"""Set keepalive in other programs' sockets."""

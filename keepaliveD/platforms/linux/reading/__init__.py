@@ -1,0 +1,1 @@
+"""Read every TCP socket of the host."""

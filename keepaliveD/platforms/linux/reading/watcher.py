@@ -1,0 +1,142 @@
+"""Every TCP socket of the host: an engine in all of its network namespaces."""
+
+from __future__ import annotations
+
+import resource
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from keepaliveD.model.errors import KernelError, Refusal
+from keepaliveD.model.sockets import Sockets, SocketTable, Unseen
+from keepaliveD.platforms.linux import namespaces
+from keepaliveD.platforms.linux.reading import interfaces
+from keepaliveD.platforms.linux.reading.engine import Engine, Gaps
+from keepaliveD.platforms.linux.reading.netlink import Netlink
+
+DESCRIPTORS = 2  # that the dearest engine keeps open in a network namespace
+RESERVE = 512  # for everything else; at most half of what is allowed
+
+
+class SocketWatcher:
+    """Takes snapshots of all namespaces by one engine, which it closes at last.
+
+    `reason` says why it is no better one; `spare` takes over if it fails, and what is known of the
+    sockets stays: every engine tells the same cookies.
+    """
+
+    def __init__(
+        self,
+        root: Path = Path("/"),
+        engine: Engine | None = None,
+        reason: str = "",
+        *,
+        spare: Engine | None = None,
+        all_namespaces: bool = True,
+        with_interfaces: bool = False,
+    ) -> None:
+        self._root = root
+        self._engine = engine or Netlink()
+        self._reason = reason
+        self._spare = spare
+        self._all_namespaces = all_namespaces
+        self._with_interfaces = with_interfaces
+        self._paths = namespaces.only_here(root)
+        (self._own,) = self._paths
+        self._entered = {self._own}
+        self._engine.enter(self._own)
+        self._unseen = Unseen()
+        self._expected = 0
+
+    @property
+    def engine(self) -> str:
+        """How sockets are read, and what hinders a better way."""
+        return f"sockets read by {self._engine.name}" + (f" ({self._reason})" if self._reason else "")
+
+    def snapshot(self, now: float) -> SocketTable:
+        """All sockets that can be seen; `now` is when. Raises KernelError."""
+        try:
+            return self._look(now)
+        except KernelError as error:
+            if self._spare is None or self._spare.name == self._engine.name:
+                raise
+            self._take(self._spare, str(error))
+            return self._look(now)
+
+    def _take(self, engine: Engine, reason: str) -> None:
+        self.close()
+        self._engine, self._reason = engine, reason
+        self._entered = {self._own}
+        engine.enter(self._own)
+
+    def _look(self, now: float) -> SocketTable:
+        if self._all_namespaces:
+            self._follow_namespaces()
+        sockets = Sockets(capacity=self._expected)
+        gaps = self._engine.read(sockets)
+        names = self._number_interfaces(sockets, gaps)
+        for netns, error in gaps.items():
+            if error and netns == self._own:
+                raise error
+            if error:
+                self._leave(netns)  # entered anew at the next scan
+        self._expected = len(sockets)
+        return SocketTable(sockets, now, not gaps, tuple(names), len(self._entered), self._unseen)
+
+    def close(self) -> None:
+        """Let go of every namespace."""
+        self._engine.close()
+
+    def _number_interfaces(self, sockets: Sockets, gaps: Gaps) -> dict[str, int]:
+        """Put numbers in place of the kernel's indices; a namespace that cannot be asked for them is left out."""
+        names = {"": 0}
+        if not self._with_interfaces:
+            sockets["interface"][:] = 0
+            return names
+        for netns in np.unique(sockets["netns"]).tolist():
+            its = sockets["netns"] == netns
+            try:
+                sockets["interface"][its] = self._look_up(netns).resolve(sockets.select(its), names)
+            except KernelError as error:
+                sockets.retain(~its)
+                gaps[netns] = error
+        return names
+
+    def _look_up(self, netns: int) -> interfaces.Interfaces:
+        """Ours are seen without entering it."""
+        if netns == self._own:
+            return interfaces.look()
+        try:
+            return namespaces.inside(self._paths[netns], netns, interfaces.look)
+        except OSError as error:
+            raise KernelError(f"interfaces: {error.strerror}") from error
+
+    def _follow_namespaces(self) -> None:
+        """Enter new namespaces; leave those that only our own engine still keeps alive."""
+        self._paths, hidden = namespaces.survey(self._root)
+        for gone in self._entered - self._paths.keys():
+            self._leave(gone)
+        forbidden = 0
+        wanted = self._paths.keys() - self._entered
+        room = max(0, _most_namespaces() - len(self._entered))
+        for new in sorted(wanted)[:room]:
+            try:
+                namespaces.inside(self._paths[new], new, partial(self._engine.enter, new))
+            except FileNotFoundError:
+                continue  # ended meanwhile
+            except (OSError, Refusal):
+                forbidden += 1
+            else:
+                self._entered.add(new)
+        self._unseen = Unseen(forbidden, max(0, len(wanted) - room), hidden)
+
+    def _leave(self, netns: int) -> None:
+        self._entered.remove(netns)
+        self._engine.leave(netns)
+
+
+def _most_namespaces() -> int:
+    """Return in how many there is room for our descriptors."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (limit - min(RESERVE, limit // 2)) // DESCRIPTORS

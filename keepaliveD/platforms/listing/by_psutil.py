@@ -1,0 +1,44 @@
+"""Systems of which psutil knows the connections, and nothing that moves with them: OpenBSD, NetBSD, AIX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from keepaliveD.model.errors import KernelError, NotPermitted, Unsupported
+from keepaliveD.platforms.listing import rows as seen
+from keepaliveD.platforms.listing.endpoints import end
+from keepaliveD.platforms.listing.rows import Seen
+
+
+class KnownToPsutil:
+    """Asks psutil."""
+
+    limits = (
+        "nothing tells how long a connection has been idle, nor when data passes: the outlook of connections is "
+        "unknown; what is watched is which there are",
+    )
+
+    def look(self, _now: float) -> Sequence[Seen]:
+        """All connections. Raises Unsupported, NotPermitted, KernelError."""
+        try:
+            import psutil
+        except (ImportError, NotImplementedError) as error:
+            raise Unsupported(f"connections cannot be listed without psutil: {error}; install py-psutil") from error
+        try:
+            return _rows(psutil.net_connections("tcp"))
+        except psutil.AccessDenied as error:
+            raise NotPermitted("connections cannot be listed: permission denied; run as root") from error
+        except (psutil.Error, OSError, NotImplementedError, ValueError) as error:
+            raise KernelError(f"connections cannot be listed: {error}") from error
+
+
+def _rows(connections: Iterable[Any]) -> list[Seen]:
+    """Those with both ends, each once: a socket that several processes hold is listed for each."""
+    rows = {}
+    for one in connections:
+        state = seen.state(one.status)
+        local, remote = (end(each[0], str(each[1])) if each else None for each in (one.laddr, one.raddr))
+        if state and local and remote:
+            rows[local, remote] = Seen(local, remote, state)
+    return list(rows.values())

@@ -1,0 +1,140 @@
+"""Connections as a system's program lists them, and the snapshot that they make."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from keepaliveD.model.sockets import Column, Sockets, SocketTable, Switch, TcpState, Timer
+from keepaliveD.platforms.listing import interfaces
+from keepaliveD.platforms.listing.endpoints import End
+
+LOW_HALF = (1 << 64) - 1
+WRAP = (1 << 32) - 1
+
+STATES: Mapping[str, TcpState | None] = {  # None: no packet flows that a firewall would have to let through
+    "ESTABLISHED": TcpState.ESTABLISHED,
+    "CLOSE_WAIT": TcpState.CLOSE_WAIT,
+    "FIN_WAIT1": TcpState.FIN_WAIT1,
+    "FIN_WAIT2": TcpState.FIN_WAIT2,
+    "BOUND": None,
+    "CLOSE": None,
+    "CLOSED": None,
+    "CLOSING": None,
+    "IDLE": None,
+    "LAST_ACK": None,
+    "LISTEN": None,
+    "NONE": None,
+    "SYN_RCVD": None,
+    "SYN_RECEIVED": None,
+    "SYN_RECV": None,
+    "SYN_SENT": None,
+    "TIME_WAIT": None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One connection. What the system does not tell has its default.
+
+    `identity` is whatever else tells it from a later one between the same endpoints.
+    `received` and `sent` count anything that moves when segments do. Times are seconds.
+    """
+
+    local: End
+    remote: End
+    state: TcpState
+    identity: str = ""
+    received: int = 0
+    sent: int = 0
+    quiet: float = math.nan  # since the peer was heard
+    timer: Timer = Timer.UNSEEN
+    expires: float = 0.0
+    keepalive: Switch = Switch.UNKNOWN
+
+    @property
+    def cookie(self) -> int:
+        """Stays the same while the connection lives: a hash of what tells it apart, 64 bits.
+
+        Without `identity` a connection that follows another between the same endpoints is taken for
+        the same one; it inherits its history until it moves, which it does when it is opened.
+        """
+        words = f"{self.local.text} {self.remote.text} {self.identity}"
+        return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest())
+
+
+def state(word: str) -> TcpState | None:
+    """The state of that name, None if it is of no concern. Raises ValueError."""
+    name = word.replace("WAIT_", "WAIT")
+    if name not in STATES:
+        raise ValueError(f"{word!r} is no state of TCP")
+    return STATES[name]
+
+
+class Listing(Protocol):
+    """What one system's programs tell of its connections."""
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What they do not tell, for people: a line each."""
+
+    def look(self, now: float) -> Sequence[Seen]:
+        """All connections that can be seen.
+
+        Raises Unsupported, NotPermitted, KernelError.
+        """
+
+
+class ListingWatcher:
+    """Takes snapshots of what is listed.
+
+    Ages that the system does not tell follow from the counters (policy/activity.py), but for one
+    thing that only the watcher knows: what is new since the last look was opened since then.
+    """
+
+    engine = "sockets read by the system's own programs"
+
+    def __init__(self, listing: Listing, *, with_interfaces: bool = False) -> None:
+        self._listing = listing
+        self._with_interfaces = with_interfaces
+        self._known: frozenset[int] | None = None
+        self._taken_at = math.nan
+
+    def snapshot(self, now: float) -> SocketTable:
+        """All connections that can be seen; `now` is when. Raises Unsupported, NotPermitted, KernelError."""
+        seen = self._listing.look(now)
+        sockets = Sockets()
+        new = sockets.extend(len(seen))
+        for column in new.values():
+            column[:] = 0
+        cookies = [one.cookie for one in seen]
+        new["cookie"][:] = cookies
+        for side, ends in (("local", [one.local for one in seen]), ("remote", [one.remote for one in seen])):
+            new[f"{side}_high"][:] = [end.address >> 64 for end in ends]
+            new[f"{side}_low"][:] = [end.address & LOW_HALF for end in ends]
+            new[f"{side}_port"][:] = [end.port for end in ends]
+        new["segments_in"][:] = [one.received & WRAP for one in seen]
+        new["segments_out"][:] = [one.sent & WRAP for one in seen]
+        new["expires"][:] = [one.expires for one in seen]
+        for name in ("state", "timer", "keepalive"):
+            new[name][:] = [getattr(one, name) for one in seen]
+        for name in ("since_sent", "since_acked", "since_packet", "slack"):
+            new[name][:] = np.nan
+        new["since_received"][:] = [one.quiet for one in seen]
+        self._tell_of_the_opened(new["since_received"], cookies, now)
+        names = interfaces.resolve(new) if self._with_interfaces else ("",)
+        return SocketTable(sockets, now, interfaces=names)
+
+    def close(self) -> None:
+        """Holds nothing."""
+
+    def _tell_of_the_opened(self, since: Column, cookies: list[int], now: float) -> None:
+        if self._known is not None:
+            opened = np.array([cookie not in self._known for cookie in cookies], np.bool_)
+            since[opened & np.isnan(since)] = now - self._taken_at
+        self._known, self._taken_at = frozenset(cookies), now

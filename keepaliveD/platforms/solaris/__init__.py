@@ -1,0 +1,1 @@
+"""Solaris and illumos."""

@@ -1,0 +1,93 @@
+"""Stands for what a system cannot do, or its adapters cannot yet: sees no sockets, names no owners, arms nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NoReturn
+
+from keepaliveD.model.actions import Counted
+from keepaliveD.model.connections import Connection
+from keepaliveD.model.errors import Unsupported
+from keepaliveD.model.results import Armed, Arming
+from keepaliveD.model.sockets import Sockets, SocketTable
+from keepaliveD.platforms.base import Keep, Order
+from keepaliveD.policy.connect import Plan
+
+CANNOT_ARM = (
+    "no system but Linux lets one program set another's socket options; "
+    "switch keepalive on in the program, or shorten the system's own"
+)
+
+
+class NoOwners:
+    """Knows nobody."""
+
+    def name(self, connections: Iterable[Connection]) -> tuple[Connection, ...]:
+        """The same connections."""
+        return tuple(connections)
+
+    def held_by(self, pid: int) -> frozenset[int]:
+        """Nothing is known of any process."""
+        raise Unsupported(f"process {pid}: on this system its connections are not known; name them by HOST:PORT")
+
+
+class NoArmer:
+    """Has no way to another program's sockets."""
+
+    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
+        """Refuse."""
+        del orders, earlier, keep
+        raise Unsupported(CANNOT_ARM)
+
+    def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
+        """Refuse."""
+        del connections, earlier
+        raise Unsupported(CANNOT_ARM)
+
+
+class NoAtConnect:
+    """Has no way to new connections either."""
+
+    def begin(self, *, engine: str, plan: Plan, survive: bool) -> NoReturn:
+        """Refuse."""
+        del engine, plan, survive
+        raise Unsupported(CANNOT_ARM)
+
+    def look_around(self) -> list[Counted]:
+        """Nothing is ever armed."""
+        return []
+
+    def armed(self) -> dict[int, Armed]:
+        """Nothing ever is."""
+        return {}
+
+    def forget(self) -> None:
+        """Nothing to forget."""
+
+    def pinned(self) -> str:
+        """Nothing ever is."""
+        return ""
+
+    def unpin(self) -> None:
+        """Nothing to end."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class NoWatcher:
+    """Sees nothing, and says that sockets may be missing."""
+
+    engine = "sockets are not read"
+
+    def snapshot(self, now: float) -> SocketTable:
+        """An empty table."""
+        return SocketTable(Sockets(), now, complete=False)
+
+    def close(self) -> None:
+        """Holds nothing."""
+
+
+def watch_nothing(**_: object) -> NoWatcher:
+    """The factory of the watcher that sees nothing."""
+    return NoWatcher()

@@ -1,0 +1,113 @@
+"""The decider: observations and the time go in, actions come out; it touches nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from keepaliveD.model.actions import Action, Arm, FoundSettings, Report, ReportArmed, ReportRecord, ReportUnseen
+from keepaliveD.model.connections import Verdict
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.errors import NotPermitted, Unsupported
+from keepaliveD.model.results import RETRIED, Fate, Outcome
+from keepaliveD.model.rules import ArmRule, IPNetwork, Path
+from keepaliveD.model.sockets import NONE_UNSEEN, SocketTable
+from keepaliveD.policy import activity, announce, arming
+from keepaliveD.policy.connections import connections
+from keepaliveD.policy.forecast import Forecast
+from keepaliveD.policy.judge import Judgement, judge
+from keepaliveD.policy.strictness import Roles
+from keepaliveD.policy.sysctls import OnDrift, SystemKeepalive
+
+NOT_CARED_FOR = FoundSettings()
+LASTING = (NotPermitted, Unsupported)  # refusals that another try meets again; others may pass
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the administrator wants. `wanted` is empty where the settings are not in our care.
+
+    Of `arm` the first that matches a socket counts, and the last matches all.
+    `roles` are those of the system's settings where stricter ones that stand are kept.
+    """
+
+    wanted: Mapping[str, int]
+    on_drift: OnDrift
+    paths: Sequence[Path]
+    ignore: Sequence[IPNetwork]
+    warn_before: float
+    arm: Sequence[ArmRule] = ()
+    roles: Roles | None = None
+
+
+class Decider:
+    """Judges each scan against the memory of those before it."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._memory = activity.nothing_known()
+        self._unseen = NONE_UNSEEN
+        self.next_deadline = FOREVER  # instant at which a look would make a cut certain
+        self._troubles: tuple[str, ...] = ()
+        self.fates: Counter[Fate] = Counter()
+        self.follow(rules)
+
+    def follow(self, rules: Rules) -> None:
+        """Go by other rules from now on; what is known of the sockets is kept."""
+        self._rules = rules
+        self._memory = arming.reconsider(self._memory)
+        self._cannot_arm = False
+        self._settings = SystemKeepalive(rules.wanted, rules.on_drift, rules.roles)
+
+    def observe(self, table: SocketTable, found: FoundSettings = NOT_CARED_FOR) -> tuple[Judgement, list[Action]]:
+        """Judge this snapshot, and choose what to do about it and about these system settings."""
+        judgement = judge(table, self._memory, self._rules.paths, self._rules.ignore)
+        to_arm, memory = arming.plan(judgement, () if self._cannot_arm else self._rules.arm)
+        being_armed = arming.asked(judgement.activity, memory) if to_arm else None
+        news, self._memory = announce.choose(
+            judgement.forecast, memory, judgement.table.sockets, self._rules.warn_before, being_armed
+        )
+        actions = [*self._report_record(found.troubles), *self._settings.observe(found, table.taken_at), *to_arm]
+        if table.unseen != self._unseen:
+            self._unseen = table.unseen
+            actions.append(ReportUnseen(table.unseen))
+        if len(news.rows):
+            before = tuple(Verdict(verdict) for verdict in news.before)
+            actions.append(Report(connections(judgement, news.rows), before, tuple(news.unsaid.tolist())))
+        self.next_deadline = _next_deadline(judgement.forecast)
+        return judgement, actions
+
+    @property
+    def kept(self) -> Mapping[str, int]:
+        """What stands in place of what is wanted, because a stricter time stood."""
+        return self._settings.kept
+
+    def _report_record(self, troubles: tuple[str, ...]) -> list[Action]:
+        """What is new about the settings record."""
+        before, self._troubles = self._troubles, troubles
+        news = tuple(line for line in troubles if line not in before)
+        return [ReportRecord(news)] if news or (before and not troubles) else []
+
+    def given_up(self, action: Action) -> bool:
+        """Whether there is no point in it any more: where one arming was refused, all are."""
+        return self._cannot_arm and isinstance(action, Arm)
+
+    def record(self, outcome: Outcome) -> None:
+        """Learn what came of an action."""
+        self._settings.record(outcome)
+        if isinstance(outcome.action, ReportArmed):
+            self.fates[Fate.ARMED_AT_CONNECT] += outcome.action.counted.sockets
+        if isinstance(outcome.action, Arm):
+            self._cannot_arm = self._cannot_arm or isinstance(outcome.refused, LASTING)
+            for each in outcome.armings:
+                if outcome.action.last or each.fate not in RETRIED:
+                    self.fates[each.fate] += len(each.connections)
+            self._memory = arming.remember(self._memory, outcome.armings)
+
+
+def _next_deadline(forecast: Forecast) -> float:
+    """Return the first instant from now on at which a connection that nothing saves is certainly cut."""
+    doomed = (forecast.verdict >= Verdict.LATE.value) & (forecast.cut_by > forecast.now)
+    return float(np.min(forecast.cut_by, where=doomed, initial=FOREVER))

@@ -1,0 +1,64 @@
+"""Signals are waited for, come one by one, and are told from what a pause leaves behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+SCRIPT = """
+import os, signal, time
+from keepaliveD.daemon import signals
+signals.catch()
+print(signals.wait(0.0), signals.wait(0.05))
+os.kill(os.getpid(), signal.SIGHUP)
+os.kill(os.getpid(), signal.SIGTERM)
+print(sorted([signals.wait(60.0).name, signals.wait(60.0).name]))
+start = time.monotonic()
+print(signals.wait(0.2), 0.2 <= time.monotonic() - start < 30)
+print(signals.wait(0.0))
+"""
+PAUSED = """
+from keepaliveD.daemon import signals
+signals.catch()
+for _ in range(int(input())):
+    print("waiting", flush=True)
+    print(signals.wait(0.2), flush=True)
+print(signals.wait(60.0).name)
+"""
+
+
+def test_the_next_signal_comes_or_the_time_is_over() -> None:
+    run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=False)
+    assert run.stderr == ""
+    assert run.stdout.splitlines() == ["None None", "['SIGHUP', 'SIGTERM']", "None True", "None"]
+
+
+def test_a_process_that_was_paused_beyond_its_wait_waits_on() -> None:
+    """sigtimedwait(2), as CPython wraps it, answered with memory that nobody had written."""
+    pauses = 5
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", PAUSED], stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(f"{pauses}\n")
+        process.stdin.flush()
+        for _ in range(pauses):
+            assert process.stdout.readline() == "waiting\n"
+            await_state(process.pid, "S")
+            process.send_signal(signal.SIGSTOP)
+            await_state(process.pid, "T")
+            time.sleep(0.3)  # longer than it wants to wait
+            process.send_signal(signal.SIGCONT)
+            assert process.stdout.readline() == "None\n"
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert (out, err) == ("SIGTERM\n", "")
+
+
+def await_state(pid: int, state: str) -> None:
+    """Return once the kernel says that it sleeps (S), or is stopped (T)."""
+    while Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != state:
+        time.sleep(0.001)

@@ -1,0 +1,518 @@
+"""What is said: readable, complete, and impossible to forge."""
+
+import dataclasses
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from keepaliveD.log import entries
+from keepaliveD.log.entries import ERROR, INFO, NOTICE, WARNING, Entry
+from keepaliveD.log.entries.entry import HANDFUL
+from keepaliveD.model.actions import Arm, Because, Disarm, Report, ReportDrift, ReportUnseen, SetSystemKeepalive
+from keepaliveD.model.connections import Connection, Counts, Due, Owner, Verdict
+from keepaliveD.model.errors import NotPermitted, StateError
+from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
+from keepaliveD.model.results import Arming, Fate, Outcome
+from keepaliveD.model.rules import ArmAction, ArmRule, Wish
+from keepaliveD.model.sockets import Unseen
+from tests.support.samples import BARE
+
+
+def late(**changes: object) -> Connection:
+    values: dict[str, object] = {"verdict": Verdict.LATE, "due": Due.KEEPALIVE, "due_in": 6958.0} | changes
+    return dataclasses.replace(BARE, **values)  # type: ignore[arg-type]
+
+
+def cut(**changes: object) -> Connection:
+    values: dict[str, object] = {"verdict": Verdict.CUT, "idle": 301.0, "left": -1.0} | changes
+    return dataclasses.replace(BARE, **values)  # type: ignore[arg-type]
+
+
+def say(*connections: Connection, before: Verdict = Verdict.UNKNOWN) -> list[Entry]:
+    return list(entries.of(Outcome(Report(connections, (before,) * len(connections)))))
+
+
+def test_a_bare_connection_in_one_line() -> None:
+    (entry,) = say(BARE)
+    assert entry.message == (
+        "amandad[812] (amanda@backup.service) 10.1.2.3:40000 -> 10.20.0.9:10080: no packet is due: "
+        'path "office firewall" forgets it in 58s '
+        "(quiet for 4min 2s of 5min, configured in /etc/tcp-keepalived/config.toml)"
+    )
+    assert (entry.event, entry.priority) == ("bare", WARNING)
+
+
+def test_a_late_connection_says_what_is_due_too_late() -> None:
+    (entry,) = say(late())
+    assert "keepalive is due in 1h 55min, too late: " in entry.message
+    assert entry.fields["KEEPALIVE_DUE_SEC"] == 6958.0
+
+
+def test_a_cut_connection_is_an_error() -> None:
+    (entry,) = say(cut())
+    assert "quiet for 5min 1s: path" in entry.message
+    assert (entry.event, entry.priority) == ("cut", ERROR)
+
+
+def test_what_rests_on_a_guess_is_less_urgent() -> None:
+    """Where no path is configured the timeout is the shortest in the catalogue: most exceed it."""
+    guess = {"origin": "watch.default_timeout"}
+    assert [say(connection)[0].priority for connection in (cut(**guess), late(**guess))] == [WARNING, NOTICE]
+
+
+def test_a_connection_that_is_safe_again_is_good_news() -> None:
+    safe = dataclasses.replace(BARE, verdict=Verdict.SAFE, due=Due.KEEPALIVE, due_in=170.0, left=290.0, idle=10.0)
+    (entry,) = say(safe, before=Verdict.BARE)
+    assert (entry.event, entry.priority) == ("safe", INFO)
+    assert "safe now: keepalive is due in 2min 50s, path" in entry.message
+
+
+def test_a_connection_that_outlived_its_cut_says_what_was_learnt() -> None:
+    (entry,) = say(dataclasses.replace(BARE, idle=3.0, timeout=350.0), before=Verdict.CUT)
+    assert (entry.event, entry.priority) == ("safe", INFO)
+    assert "lives after all: a packet passed 3s ago" in entry.message
+
+
+def test_many_that_outlived_their_cut_are_told_as_such() -> None:
+    """Whatever comes next for them: they were given up, and live."""
+    many = [dataclasses.replace(BARE, idle=3.0)] * 7
+    (entry,) = entries.of(Outcome(Report(tuple(many), (Verdict.CUT,) * 7)))
+    assert (entry.event, entry.priority, entry.fields["KEEPALIVE_COUNT"]) == ("safe", INFO, 7)
+    assert "live after all: packets passed, such as" in entry.message
+
+
+def test_all_fields_of_a_connection() -> None:
+    (entry,) = say(BARE)
+    assert entry.fields == {
+        "KEEPALIVE_VERDICT": "bare",
+        "KEEPALIVE_BEFORE": "unknown",
+        "KEEPALIVE_LEFT_SEC": 58.0,
+        "KEEPALIVE_IDLE_SEC": 242.0,
+        "KEEPALIVE_DUE": "nothing",
+        "KEEPALIVE_PATH": "office firewall",
+        "KEEPALIVE_TIMEOUT_SEC": 300.0,
+        "KEEPALIVE_TIMEOUT_ORIGIN": "configured in /etc/tcp-keepalived/config.toml",
+        "KEEPALIVE_LOCAL_ADDRESS": "10.1.2.3",
+        "KEEPALIVE_LOCAL_PORT": 40000,
+        "KEEPALIVE_REMOTE_ADDRESS": "10.20.0.9",
+        "KEEPALIVE_REMOTE_PORT": 10080,
+        "KEEPALIVE_NETNS": 4026531840,
+        "KEEPALIVE_COOKIE": 4711,
+        "KEEPALIVE_UID": 1000,
+        "KEEPALIVE_UNIT": "amanda@backup.service",
+        "KEEPALIVE_PID": 812,
+        "KEEPALIVE_PROCESS": "amandad",
+    }
+
+
+def test_without_an_owner_nothing_is_made_up() -> None:
+    (entry,) = say(dataclasses.replace(BARE, owner=Owner()))
+    assert entry.message.startswith("10.1.2.3:40000 -> ")
+    assert not entry.fields.keys() & {"KEEPALIVE_PID", "KEEPALIVE_PROCESS", "KEEPALIVE_UNIT"}
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[2K", "x: safe now", "evil\u202egnp", "a b", 'a"b', ""])
+def test_a_process_name_can_neither_end_the_line_nor_pose_as_its_text(name: str) -> None:
+    (entry,) = say(dataclasses.replace(BARE, owner=Owner(812, name, "")))
+    assert entry.message.isprintable()
+    assert re.match(r'([\w.@/+-]+|"([^"\\]|\\.)*")\[812\] 10\.1\.2\.3:40000 -> ', entry.message)
+
+
+def test_a_handful_is_told_one_by_one() -> None:
+    assert len(say(*[BARE] * HANDFUL)) == HANDFUL
+
+
+def test_more_become_one_summary_a_unit_and_path() -> None:
+    """Ten thousand sockets that go bare at once must not become ten thousand lines."""
+    other = dataclasses.replace(BARE, owner=Owner(9, "psql", "pool.service"))
+    urgent = dataclasses.replace(BARE, left=12.0)
+    said = say(*[BARE] * 7000, urgent, *[other] * 3000)
+    assert [entry.message for entry in said] == [
+        '7001 connections of amanda@backup.service on path "office firewall": no packet is due, '
+        "the first is forgotten in 12s, such as 10.1.2.3:40000 -> 10.20.0.9:10080",
+        '3000 connections of pool.service on path "office firewall": no packet is due, '
+        "the first is forgotten in 58s, such as 10.1.2.3:40000 -> 10.20.0.9:10080",
+    ]
+    assert said[0].fields["KEEPALIVE_COUNT"] == 7001
+    assert said[0].fields["KEEPALIVE_UNIT"] == "amanda@backup.service"
+
+
+def test_a_single_one_among_many_is_told_in_full() -> None:
+    said = say(*[BARE] * 10, cut())
+    assert [entry.fields.get("KEEPALIVE_COUNT") for entry in said] == [10, None]
+
+
+def settings(because: Because, *, dry_run: bool = False) -> list[Entry]:
+    action = SetSystemKeepalive({"net.ipv4.tcp_keepalive_time": 180}, {"net.ipv4.tcp_keepalive_time": 7200}, because)
+    return list(entries.of(Outcome(action, dry_run=dry_run)))
+
+
+@pytest.mark.parametrize(
+    ("because", "event", "message"),
+    [
+        (Because.CONFIGURED, "applied", "found 7200, set to 180"),
+        (Because.DRIFT, "drift", "found 7200, set to 180 (somebody else had changed it)"),
+        (Because.RESTORE, "restored", "found 7200, set to 180 (restored)"),
+    ],
+)
+def test_a_setting_names_the_old_and_the_new_value(because: Because, event: str, message: str) -> None:
+    (entry,) = settings(because)
+    assert (entry.event, entry.message) == (event, f"net.ipv4.tcp_keepalive_time: {message}")
+    assert (entry.fields["KEEPALIVE_FOUND"], entry.fields["KEEPALIVE_VALUE"]) == (7200, 180)
+
+
+def test_a_dry_run_does_not_claim_to_have_done_it() -> None:
+    (entry,) = settings(Because.CONFIGURED, dry_run=True)
+    assert "would set 180" in entry.message
+
+
+def test_a_refusal_is_said_as_it_is() -> None:
+    action = SetSystemKeepalive({"x": 1}, {"x": 2}, Because.DRIFT)
+    (entry,) = entries.of(Outcome(action, refused=NotPermitted("x: cannot be set to 1: run as root")))
+    assert (entry.priority, entry.message) == (ERROR, "x: cannot be set to 1: run as root")
+
+
+def test_drift_that_is_left_so_says_what_was_wanted() -> None:
+    (entry,) = entries.of(Outcome(ReportDrift({"x": 180}, {"x": 300}, yielded=True)))
+    assert entry.message == "x: was 180, somebody else set it to 300; left to whoever set it"
+
+
+def test_namespaces_that_cannot_be_entered_are_told_and_their_end_is_not() -> None:
+    unseen = list(entries.of(Outcome(ReportUnseen(Unseen(forbidden=3, surplus=2, hidden=True)))))
+    assert [entry.event for entry in unseen] == ["unseen"] * 3
+    assert [entry.fields for entry in unseen] == [{"KEEPALIVE_NAMESPACES": 3}, {"KEEPALIVE_NAMESPACES": 2}, {}]
+    assert list(entries.of(Outcome(ReportUnseen(Unseen())))) == []
+
+
+def documented(kind: str) -> set[str]:
+    """Code spans in the first column of the tables of docs/journal.md."""
+    text = Path(__file__).parents[2].joinpath("docs/journal.md").read_text(encoding="utf-8")
+    return set(re.findall(rf"^\| `({kind})` \|", text, re.MULTILINE))
+
+
+def test_the_documentation_lists_every_message_id() -> None:
+    assert documented("[0-9a-f]{32}") == set(entries.MESSAGE_IDS.values())
+
+
+def test_message_ids_are_unique() -> None:
+    assert len(set(entries.MESSAGE_IDS.values())) == len(entries.MESSAGE_IDS)
+
+
+def test_the_documentation_lists_every_field() -> None:
+    source = "".join(file.read_text(encoding="utf-8") for file in Path(entries.__file__).parent.glob("*.py"))
+    assert documented("[A-Z_]{3,}") == set(re.findall(r'"(KEEPALIVE_[A-Z_]+)"', source))
+
+
+# arming
+
+RULE = ArmRule("arm[1]", ArmAction.ENABLE, 180, 20, 31)
+OFF = SocketKeepalive(False, Keepalive(7200, 75, 9))
+ON = SocketKeepalive(True, Keepalive(180, 20, 31))
+PEER = "10.1.2.3:40000 -> 10.20.0.9:10080: "
+LINE = f"amandad[812] (amanda@backup.service) {PEER}"
+
+
+def arming(fate: Fate, connection: Connection = BARE) -> Arming:
+    """As the armer answers."""
+    missed = fate in (Fate.GONE, Fate.SUBFLOW, Fate.UNHELD, Fate.UNSEEN, Fate.NOT_PERMITTED, Fate.OTHER_USER_NAMESPACE)
+    if fate is Fate.DISARMED:
+        return Arming((connection,), fate, ON, OFF)
+    return Arming((connection,), fate, None if missed else OFF, None if missed else ON if fate is Fate.ARMED else OFF)
+
+
+def told(*armings: Arming, rules: tuple[ArmRule, ...] = (RULE,)) -> list[Entry]:
+    action = Arm(
+        tuple(one for each in armings for one in each.connections), tuple(Wish(rule, ON.times) for rule in rules)
+    )
+    return list(entries.of(Outcome(action, armings=armings)))
+
+
+BECAUSE = ', because no packet was due, and path "office firewall" forgets it in 58s'
+AT_RISK = '; at risk: no packet is due, and path "office firewall" forgets it in 58s'
+
+
+@pytest.mark.parametrize(
+    ("fate", "event", "priority", "said"),
+    [
+        (Fate.ARMED, "armed", NOTICE, "armed by arm[1]: idle 180s, interval 20s, probes 31 (before: off)"),
+        (Fate.OWN, "unarmed", NOTICE, "not armed: kept by program (off)"),
+        (Fate.SET_AGAIN, "unarmed", NOTICE, "not armed: changed since (off)"),
+        (Fate.CHANGED, "unarmed", NOTICE, "not armed: changed at the same moment (off)"),
+        (
+            Fate.SUBFLOW,
+            "unarmed",
+            WARNING,
+            'cannot be armed: subflow of an MPTCP connection: requires watch.engine = "bpf"',
+        ),
+        (
+            Fate.UNHELD,
+            "unarmed",
+            WARNING,
+            "cannot be armed: owner not found: it may belong to the kernel, or to a process outside this PID namespace",
+        ),
+        (
+            Fate.NOT_PERMITTED,
+            "unarmed",
+            WARNING,
+            "cannot be armed: not permitted: requires CAP_SYS_PTRACE, and a kernel.yama.ptrace_scope below 3",
+        ),
+        (
+            Fate.OTHER_USER_NAMESPACE,
+            "unarmed",
+            WARNING,
+            "cannot be armed: owner in another user namespace: "
+            "requires CAP_SYS_PTRACE over that namespace: run in the host's own",
+        ),
+        (
+            Fate.UNSEEN,
+            "unarmed",
+            WARNING,
+            "cannot be armed: owner not visible: requires CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+        ),
+        (Fate.FAILED, "unarmed", WARNING, "cannot be armed: failed: the kernel refused"),
+        (
+            Fate.TOO_LONG,
+            "unarmed",
+            WARNING,
+            'not armed by arm[1]: idle 180s is too long: path "office firewall" forgets after 5min; '
+            'use idle = "auto", or at most 266s',
+        ),
+    ],
+)
+def test_what_became_of_a_socket_in_one_line(fate: Fate, event: str, priority: int, said: str) -> None:
+    """What, before, after, because; and what would help."""
+    (entry,) = told(arming(fate))
+    assert (entry.event, entry.priority) == (event, priority)
+    assert entry.message == LINE + said + (BECAUSE if event == "armed" else AT_RISK)
+    assert entry.fields["KEEPALIVE_FATE"] == fate.name.lower().replace("_", "-")
+
+
+@pytest.mark.parametrize("fate", [Fate.OBSERVED, Fate.ENOUGH, Fate.GONE])
+def test_where_nothing_was_done_and_nothing_is_to_be_done_nothing_is_said(fate: Fate) -> None:
+    assert told(arming(fate)) == []
+
+
+def test_every_fate_is_either_told_or_not_worth_it() -> None:
+    """A new one must be thought of."""
+    assert {fate for fate in Fate if told(arming(fate))} == set(Fate) - {Fate.OBSERVED, Fate.ENOUGH, Fate.GONE}
+
+
+def test_of_what_its_program_set_meanwhile_that_is_said_which_stands_there_now() -> None:
+    (entry,) = told(Arming((BARE,), Fate.CHANGED, OFF, SocketKeepalive(True, Keepalive(33, 75, 9))))
+    assert entry.message.startswith(LINE + "not armed: changed at the same moment (idle 33s, ")
+
+
+def test_connections_of_one_fate_are_told_of_apart_where_their_units_or_paths_are() -> None:
+    others = (dataclasses.replace(BARE, owner=Owner(9, "psql", "pool.service")), dataclasses.replace(BARE, path="p"))
+    said = told(Arming((BARE, *others, *[BARE] * HANDFUL), Fate.ARMED, OFF, ON))
+    assert [entry.fields.get("KEEPALIVE_COUNT", 1) for entry in said] == [HANDFUL + 1, 1, 1]
+
+
+def test_a_dry_run_says_would() -> None:
+    (entry,) = told(Arming((BARE,), Fate.WOULD, after=ON))
+    assert entry.message == LINE + "would be armed by arm[1]: idle 180s, interval 20s, probes 31" + BECAUSE
+    assert entry.fields["KEEPALIVE_FATE"] == "would"
+
+
+def test_what_was_put_back_needs_no_reason() -> None:
+    (entry,) = entries.of(Outcome(Disarm((BARE,)), armings=(arming(Fate.DISARMED),)))
+    assert entry.message == LINE + "disarmed: off (before: idle 180s, interval 20s, probes 31)"
+    assert (entry.event, entry.priority) == ("disarmed", NOTICE)
+
+
+@pytest.mark.parametrize(
+    ("connection", "because"),
+    [
+        (late(), ', because keepalive was due in 1h 55min, and path "office firewall" forgets it in 58s'),
+        (BARE, BECAUSE),
+        (cut(), ', because path "office firewall" has presumably forgotten it'),
+        (dataclasses.replace(BARE, verdict=Verdict.SAFE), ""),
+        (dataclasses.replace(BARE, verdict=Verdict.UNKNOWN, left=math.nan, timeout=math.nan), ""),
+    ],
+)
+def test_the_reason_is_the_outlook(connection: Connection, because: str) -> None:
+    """By hand also those are armed that were at no risk."""
+    (entry,) = told(arming(Fate.ARMED, connection))
+    assert entry.message.endswith("(before: off)" + because)
+
+
+def test_before_and_after_are_fields() -> None:
+    (entry,) = told(arming(Fate.ARMED))
+    assert {name: value for name, value in entry.fields.items() if re.match("KEEPALIVE_(RULE|BEFORE|AFTER)", name)} == {
+        "KEEPALIVE_RULE": "arm[1]",
+        "KEEPALIVE_BEFORE_ON": 0,
+        "KEEPALIVE_BEFORE_IDLE_SEC": 7200,
+        "KEEPALIVE_BEFORE_INTERVAL_SEC": 75,
+        "KEEPALIVE_BEFORE_PROBES": 9,
+        "KEEPALIVE_AFTER_ON": 1,
+        "KEEPALIVE_AFTER_IDLE_SEC": 180,
+        "KEEPALIVE_AFTER_INTERVAL_SEC": 20,
+        "KEEPALIVE_AFTER_PROBES": 31,
+    }
+    assert entry.fields["KEEPALIVE_COOKIE"] == 4711
+
+
+def test_the_rule_is_the_first_that_means_the_owner() -> None:
+    other = dataclasses.replace(RULE, units=("cron.service",))
+    second = dataclasses.replace(RULE, name="arm[2]", units=("amanda*",))
+    (entry,) = told(arming(Fate.ARMED), rules=(other, second, RULE))
+    assert "armed by arm[2]: " in entry.message
+    assert entry.fields["KEEPALIVE_RULE"] == "arm[2]"
+
+
+@pytest.mark.parametrize(("total", "said"), [(0, "Watching 0 connections"), (1, "Watching 1 connection: 1 bare")])
+def test_one_connection_is_counted_in_the_singular(total: int, said: str) -> None:
+    assert entries.counts_line(Counts(total, 1, {Verdict.BARE: total})) == said
+
+
+def test_a_handful_of_armings_is_told_one_by_one() -> None:
+    assert len(told(*[arming(Fate.ARMED)] * HANDFUL, *[arming(Fate.GONE)] * 99)) == HANDFUL
+
+
+def test_more_armings_become_one_summary_a_unit_path_and_fate() -> None:
+    """2,000 sockets of a pool are armed in one look."""
+    other = dataclasses.replace(BARE, owner=Owner(9, "psql", "pool.service"))
+    urgent = dataclasses.replace(BARE, left=12.0)
+    said = told(*[arming(Fate.ARMED)] * 1999, arming(Fate.ARMED, urgent), *[arming(Fate.OWN, other)] * 7)
+    assert [entry.message for entry in said] == [
+        '2000 connections of amanda@backup.service on path "office firewall": '
+        "armed by arm[1]: idle 180s, interval 20s, probes 31 (before: off); "
+        "such as 10.1.2.3:40000 -> 10.20.0.9:10080, because no packet was due, "
+        'and path "office firewall" forgets it in 12s',
+        '7 connections of pool.service on path "office firewall": '
+        "not armed: kept by program (off); "
+        "such as 10.1.2.3:40000 -> 10.20.0.9:10080; at risk: no packet is due, "
+        'and path "office firewall" forgets it in 58s',
+    ]
+    assert [entry.fields["KEEPALIVE_COUNT"] for entry in said] == [2000, 7]
+    assert said[0].fields["KEEPALIVE_UNIT"] == "amanda@backup.service"
+    assert said[0].fields["KEEPALIVE_FATE"] == "armed"
+
+
+def test_a_summary_says_what_stood_in_how_many_and_has_only_fields_that_all_share() -> None:
+    """Of ten connections four had keepalive on."""
+    was_on = SocketKeepalive(True, Keepalive(7200, 75, 9))
+    (entry,) = told(*[arming(Fate.ARMED)] * 6, *[Arming((BARE,), Fate.ARMED, was_on, ON)] * 4)
+    assert (
+        "armed by arm[1]: idle 180s, interval 20s, probes 31 (before: 6 off; 4 idle 7200s, interval 75s, probes 9); "
+        in (entry.message)
+    )
+    assert "KEEPALIVE_BEFORE_ON" not in entry.fields
+    assert entry.fields["KEEPALIVE_BEFORE_IDLE_SEC"] == 7200
+    assert entry.fields["KEEPALIVE_AFTER_ON"] == 1
+
+
+def test_a_summary_does_not_list_kinds_without_end() -> None:
+    each = [Arming((BARE,), Fate.ARMED, SocketKeepalive(True, Keepalive(number, 75, 9)), ON) for number in range(1, 9)]
+    (entry,) = told(*each)
+    assert "; 1 idle 3s, interval 75s, probes 9; 5 others); such as" in entry.message
+
+
+def test_a_summary_counts_what_reads_alike_once() -> None:
+    """Times that are not in force are not shown, so they make no difference."""
+    other = SocketKeepalive(False, Keepalive(600, 75, 9))
+    (entry,) = told(*[arming(Fate.ARMED)] * 6, *[Arming((BARE,), Fate.ARMED, other, ON)] * 4)
+    assert "probes 31 (before: off); such as" in entry.message
+
+
+def test_a_summary_of_connections_whose_path_is_not_known_names_none() -> None:
+    """Disarming by hand reads no configuration."""
+    anywhere = dataclasses.replace(BARE, path="", origin="")
+    armings = (arming(Fate.DISARMED, anywhere),) * 9
+    (entry,) = entries.of(Outcome(Disarm((anywhere,) * 9), armings=armings))
+    assert entry.message.startswith("9 connections of amanda@backup.service: disarmed: off (before: ")
+    (single,) = entries.of(Outcome(Disarm((anywhere,)), armings=armings[:1]))
+    for each in (entry, single):
+        assert not {"KEEPALIVE_PATH", "KEEPALIVE_TIMEOUT_ORIGIN"} & each.fields.keys()
+
+
+def test_a_timer_that_was_only_restarted_is_said_to_be() -> None:
+    (entry,) = told(Arming((BARE,), Fate.ARMED, ON, ON))
+    assert entry.message.startswith(LINE + "timer restarted by arm[1]: idle 180s, interval 20s, probes 31, because")
+
+
+def test_what_failed_midway_says_what_stands_there() -> None:
+    (entry,) = told(Arming((BARE,), Fate.FAILED, OFF, SocketKeepalive(True, Keepalive(7200, 20, 9))))
+    assert "failed: the kernel refused; it has idle 7200s, interval 20s, probes 9 now" in entry.message
+
+
+def test_a_refusal_that_was_told_is_not_told_again() -> None:
+    refused = Outcome(Arm((BARE,), ()), refused=StateError("armed: no space"), repeated=True)
+    assert list(entries.of(refused)) == []
+
+
+def test_what_was_done_by_hand_says_by_whom() -> None:
+    (entry,) = told(arming(Fate.ARMED))
+    fields = entries.by_hand(entry, 1000).fields
+    assert (fields["KEEPALIVE_RULE"], fields["KEEPALIVE_BY_UID"], fields["KEEPALIVE_COOKIE"]) == ("hand", 1000, 4711)
+
+
+def test_what_was_armed_and_what_was_not_are_two_summaries() -> None:
+    said = told(*[arming(Fate.ARMED), arming(Fate.NOT_PERMITTED)] * 7)
+    assert [(entry.event, entry.fields["KEEPALIVE_COUNT"]) for entry in said] == [("armed", 7), ("unarmed", 7)]
+
+
+def test_a_single_arming_among_many_is_told_in_full() -> None:
+    other = dataclasses.replace(BARE, path="default")
+    said = told(*[arming(Fate.ARMED)] * 10, arming(Fate.ARMED, other))
+    assert [entry.fields.get("KEEPALIVE_COUNT") for entry in said] == [10, None]
+    assert "KEEPALIVE_COOKIE" in said[1].fields
+
+
+HOSTILE = ["a\nb", "\x1b[2Jx", "x) armed by arm[9]: (y", "a\u202egpj", '"; drop', "\udcff", ""]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("count", [1, 10])
+def test_a_process_cannot_forge_an_entry_by_its_name(name: str, count: int) -> None:
+    """Nor by that of its unit: one printable line, and what is not a plain word stands in quotes."""
+    hostile = dataclasses.replace(BARE, owner=Owner(5, name, name))
+    for fate in Fate:
+        for entry in told(*[arming(fate, hostile)] * count):
+            assert entry.message.isprintable()
+            if "armed by arm[9]" in name:
+                assert f'"{name}"' in entry.message
+
+
+# what could not be put back
+
+
+@pytest.mark.parametrize("count", [1, 10])
+@pytest.mark.parametrize(
+    ("fate", "said"),
+    [
+        (Fate.NOT_PERMITTED, "cannot be disarmed: not permitted: requires CAP_SYS_PTRACE"),
+        (Fate.UNHELD, "cannot be disarmed: owner not found: it may belong to the kernel"),
+        (Fate.FAILED, "cannot be disarmed: failed: the kernel refused"),
+        (Fate.SET_AGAIN, "not disarmed: changed since (off)"),
+        (Fate.CHANGED, "not disarmed: changed at the same moment (off)"),
+    ],
+)
+def test_what_cannot_be_disarmed_is_not_said_to_be_unarmed(fate: Fate, said: str, count: int) -> None:
+    """It is armed, and nothing of its outlook is the reason."""
+    armings = (arming(fate),) * count
+    for entry in entries.of(Outcome(Disarm((BARE,) * count), armings=armings)):
+        assert said in entry.message
+        assert "because" not in entry.message
+
+
+def test_what_was_disarmed_by_somebody_meanwhile_is_left_without_a_look_at_it() -> None:
+    (entry,) = told(Arming((BARE,), Fate.SET_AGAIN))
+    assert entry.message == LINE + "not armed: changed since" + AT_RISK
+
+
+def test_a_probe_that_is_overdue_was_due_at_once() -> None:
+    (entry,) = told(arming(Fate.ARMED, late(due_in=-4.2)))
+    assert "because keepalive was due in 0s, and" in entry.message
+
+
+@pytest.mark.parametrize("odd", [math.inf, math.nan])
+def test_a_field_that_is_no_number_is_left_out(odd: float) -> None:
+    """A path may never forget, by a reload; JSON has neither infinity nor NaN."""
+    connection = dataclasses.replace(BARE, verdict=Verdict.SAFE, left=odd, timeout=odd)
+    disarmed = entries.of(Outcome(Disarm((connection,)), armings=(arming(Fate.DISARMED, connection),)))
+    for entry in (*disarmed, *say(connection, before=Verdict.BARE)) if odd == math.inf else disarmed:
+        assert all(math.isfinite(value) for value in entry.fields.values() if not isinstance(value, str))
+        assert "KEEPALIVE_LEFT_SEC" not in entry.fields

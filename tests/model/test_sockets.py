@@ -1,0 +1,98 @@
+"""Columns that grow."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keepaliveD.model.sockets import SOCKET, Sockets
+
+
+def numbered(*cookies: int) -> Sockets:
+    sockets = Sockets()
+    sockets.extend(len(cookies))["cookie"][:] = cookies
+    return sockets
+
+
+def test_new_rows_come_after_those_that_are_there() -> None:
+    """A host's namespaces are appended one after the other."""
+    sockets = numbered(1, 2)
+    sockets.extend(2)["cookie"][:] = [3, 4]
+    assert sockets["cookie"].tolist() == [1, 2, 3, 4]
+    assert len(sockets) == 4
+
+
+def test_every_column_has_its_declared_type_also_after_growing() -> None:
+    """A cookie in a float would name another socket."""
+    sockets = numbered(2**64 - 1)
+    for _ in range(5):
+        sockets.extend(1000)
+    assert {name: sockets[name].dtype.str[1:] for name in SOCKET} == SOCKET
+    assert sockets["cookie"][0] == 2**64 - 1
+
+
+def test_truncated_rows_are_gone_and_their_room_is_used_again() -> None:
+    """A dump that raced with changes is taken anew, without a trace of the first try."""
+    sockets = numbered(1, 2, 3)
+    sockets.truncate(1)
+    assert sockets["cookie"].tolist() == [1]
+    sockets.extend(1)["cookie"][:] = [9]
+    assert sockets["cookie"].tolist() == [1, 9]
+
+
+def test_a_selection_is_a_copy() -> None:
+    """What one judgement holds on to must not change with the next snapshot."""
+    sockets = numbered(1, 2, 3)
+    chosen = sockets.select(np.array([True, False, True]))
+    sockets["cookie"][:] = 0
+    assert chosen["cookie"].tolist() == [1, 3]
+    assert len(chosen) == 2
+
+
+def test_a_selection_can_be_empty_and_can_grow() -> None:
+    """A host without foreign connections is no special case."""
+    none = numbered(1).select(np.array([False]))
+    assert len(none) == 0
+    none.extend(1)["cookie"][:] = [7]
+    assert none["cookie"].tolist() == [7]
+
+
+def test_the_end_of_the_columns_is_a_view() -> None:
+    """The interfaces of a namespace are written into the rows that it has just added."""
+    sockets = numbered(1, 2, 3)
+    sockets.since(1)["uid"][:] = 5
+    assert sockets["uid"].tolist()[1:] == [5, 5]
+
+
+def test_growing_socket_by_socket_moves_the_columns_only_now_and_then() -> None:
+    """100,000 sockets of 100,000 layouts must not take the square of that."""
+    sockets, moves, before = Sockets(), 0, -1
+    for _ in range(2000):
+        sockets.extend(1)
+        at = sockets["cookie"].__array_interface__["data"][0]
+        moves, before = moves + (at != before), at
+    assert moves < 20
+
+
+def test_expected_sockets_find_their_room_ready() -> None:
+    """From the second scan on, nothing is moved at all."""
+    sockets = Sockets(capacity=100)
+    first = sockets.extend(50)["cookie"]
+    assert np.shares_memory(sockets.extend(50)["cookie"].base, first.base)
+
+
+@given(st.lists(st.integers(-5, 9)))
+def test_columns_behave_like_a_list(steps: list[int]) -> None:
+    """Any order of growing and truncating keeps what was written."""
+    sockets, counter = Sockets(), 0
+    model: list[int] = []
+    for step in steps:
+        if step < 0:
+            size = max(0, len(model) + step)
+            sockets.truncate(size)
+            model = model[:size]
+        else:
+            new = list(range(counter, counter + step))
+            counter += step
+            sockets.extend(step)["cookie"][:] = new
+            model += new
+        assert sockets["cookie"].tolist() == model

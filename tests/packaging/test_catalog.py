@@ -1,0 +1,163 @@
+"""`journalctl -x` explains every entry, and says nothing that the entry does not know."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keepaliveD.log import entries
+from keepaliveD.log.entries import MESSAGE_IDS, Entry
+from keepaliveD.log.entries.entry import HANDFUL
+from keepaliveD.model.actions import (
+    Arm,
+    Because,
+    Repeat,
+    ReportDrift,
+    ReportNotRestored,
+    ReportRecord,
+    ReportRewriter,
+    ReportStricter,
+    ReportUnseen,
+    SetSystemKeepalive,
+)
+from keepaliveD.model.connections import Connection, Due, Owner, Verdict
+from keepaliveD.model.errors import NotPermitted
+from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
+from keepaliveD.model.results import Arming, Fate, Outcome
+from keepaliveD.model.rules import ArmAction, ArmRule, Wish
+from keepaliveD.model.sockets import Unseen
+from tests.log.test_entries import cut, documented, late, say, settings
+from tests.support.samples import BARE
+
+ROOT = Path(__file__).parents[2]
+WITHOUT_FIELDS = ("started", "reloaded", "reload-failed", "doubtful", "scan-failed")
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("made")
+    subprocess.run([sys.executable, ROOT / "packaging/manual/generate.py", made], check=True)
+    return made / "catalog/tcp-keepalived.catalog"
+
+
+def explained(catalog: Path) -> dict[str, str]:
+    """The whole explanation by message id."""
+    parts = re.split(r"^-- (\S+)\n", catalog.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def placeholders(text: str) -> set[str]:
+    return set(re.findall(r"@(\w+)@", text))
+
+
+def test_every_message_id_is_explained_and_no_other(catalog: Path) -> None:
+    assert sorted(explained(catalog)) == sorted(MESSAGE_IDS.values())
+
+
+def test_every_explanation_says_what_why_and_what_to_do(catalog: Path) -> None:
+    """Three paragraphs after the header."""
+    for text in explained(catalog).values():
+        header, *paragraphs = text.strip().split("\n\n")
+        assert [line.partition(": ")[0] for line in header.splitlines()] == [
+            "Subject",
+            "Defined-By",
+            "Support",
+            "Documentation",
+        ]
+        assert len(paragraphs) == 3
+
+
+USUAL = {
+    "KEEPALIVE_PATH": "office firewall",
+    "KEEPALIVE_TIMEOUT_SEC": "300.0",
+    "KEEPALIVE_TIMEOUT_ORIGIN": "configured in /etc/tcp-keepalived/config.toml",
+    "KEEPALIVE_SYSCTL": "net.ipv4.tcp_keepalive_probes",
+    "KEEPALIVE_FOUND": "7200",
+    "KEEPALIVE_VALUE": "180",
+    "KEEPALIVE_NAMESPACES": "12",
+}
+
+
+def test_no_line_is_wider_than_a_terminal(catalog: Path) -> None:
+    """With fields as they usually are, and the three columns that journalctl puts before each line."""
+    shown = re.sub(r"@(\w+)@", lambda field: USUAL.get(field[1], field[1]), catalog.read_text(encoding="utf-8"))
+    assert max(map(len, shown.splitlines())) + 3 <= 80
+
+
+def test_placeholders_are_documented_fields(catalog: Path) -> None:
+    used = placeholders(catalog.read_text(encoding="utf-8"))
+    assert used
+    assert used <= documented("[A-Z_]{3,}")
+
+
+OFF = SocketKeepalive(False, Keepalive(7200, 75, 9))
+RULE = ArmRule("arm[1]", ArmAction.ENABLE, 180, 20, 31)
+
+
+def armings(fate: Fate, *connections: Connection) -> list[Entry]:
+    """What is said of sockets that were to be armed, with as little known as can be."""
+    action = Arm(connections, (Wish(RULE, OFF.times),))
+    known = None if fate in (Fate.SUBFLOW, Fate.UNHELD, Fate.NOT_PERMITTED, Fate.OTHER_USER_NAMESPACE) else OFF
+    return list(entries.of(Outcome(action, armings=(Arming(connections, fate, known, known),))))
+
+
+def said() -> list[Entry]:
+    """Entries of every event, each with as few fields as it may have."""
+    stranger = dataclasses.replace(BARE, owner=Owner())
+    safe = dataclasses.replace(stranger, verdict=Verdict.SAFE, due=Due.KEEPALIVE, due_in=170.0)
+    kinds = (stranger, late(owner=Owner()), cut(owner=Owner()), safe)
+    return [
+        *(entry for kind in kinds for entry in say(kind)),
+        *(entry for kind in kinds for entry in say(*[kind] * (HANDFUL + 1))),
+        *say(stranger, before=Verdict.CUT),
+        *(entry for because in Because for entry in settings(because)),
+        *settings(Because.CONFIGURED, dry_run=True),
+        *entries.of(Outcome(ReportNotRestored({"x": 1}))),
+        *entries.of(Outcome(ReportRewriter({"x": 1}, {"x": Repeat(2, 3, 60.0)}, reapplied=True))),
+        *entries.of(Outcome(ReportStricter({"x": 1}, {"x": 2}))),
+        *entries.of(Outcome(ReportRecord(("damaged",)))),
+        *entries.of(Outcome(ReportRecord(()))),
+        *entries.of(Outcome(ReportDrift({"x": 1}, {"x": 2}, yielded=True))),
+        *entries.of(Outcome(ReportUnseen(Unseen(3, 2, hidden=True)))),
+        *entries.of(Outcome(SetSystemKeepalive({}, {}, Because.DRIFT), refused=NotPermitted("no"))),
+        *(entry for fate in Fate for entry in armings(fate, stranger)),
+        *(entry for fate in Fate for entry in armings(fate, *[stranger] * (HANDFUL + 1))),
+        *(
+            Entry(event, entries.INFO, "")
+            for event in ("started", "reloaded", "reload-failed", "doubtful", "scan-failed")
+        ),
+        Entry("log-overflow", entries.WARNING, "", {"KEEPALIVE_COUNT": 3}),
+    ]
+
+
+def test_a_placeholder_stands_only_where_every_entry_has_the_field(catalog: Path) -> None:
+    """For a field that is missing journalctl writes the field's name (sd-journal.c, lookup_field)."""
+    everywhere: dict[str, set[str]] = {}
+    for entry in said():
+        everywhere[entry.message_id] = everywhere.get(entry.message_id, set(entry.fields)) & set(entry.fields)
+    assert everywhere.keys() == set(MESSAGE_IDS.values())
+    for identity, text in explained(catalog).items():
+        assert placeholders(text) <= everywhere[identity]
+
+
+def journalctl(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["journalctl", f"--root={root}", *arguments], capture_output=True, text=True, check=True)
+    assert not done.stderr
+    return done.stdout
+
+
+def test_journald_accepts_it(catalog: Path, tmp_path: Path) -> None:
+    place = tmp_path / "usr/lib/systemd/catalog"
+    place.mkdir(parents=True)
+    (place / catalog.name).write_bytes(catalog.read_bytes())
+    journalctl(tmp_path, "--update-catalog")
+    subjects = {
+        identity: text.partition("\n")[0].removeprefix("Subject: ") for identity, text in explained(catalog).items()
+    }
+    listed = sorted(journalctl(tmp_path, "--list-catalog").splitlines())
+    assert listed == sorted(f"{identity} tcp-keepalived: {subject}" for identity, subject in subjects.items())
+    for identity, text in explained(catalog).items():
+        assert text.strip() in journalctl(tmp_path, "--dump-catalog", identity)

@@ -1,0 +1,342 @@
+"""Who holds a socket, in a tree of files that stands for /proc and /sys/fs/cgroup."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from keepaliveD.model.connections import Connection, Owner
+from keepaliveD.platforms.linux.owners.holders import Holders
+from keepaliveD.platforms.linux.owners.proc import ProcOwners, container_of, unit_of
+from tests.support.samples import BARE
+
+
+def held(inode: int, cgroup: int = 0) -> Connection:
+    return dataclasses.replace(BARE, inode=inode, cgroup=cgroup, owner=Owner())
+
+
+class Host:
+    """Processes and cgroups as files."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "proc").mkdir()
+        (root / "proc/stat").write_text("btime 1700000000\n")
+        self.process(1)
+
+    def process(self, pid: int, *links: str, name: bytes = b"program") -> None:
+        descriptors = self.root / f"proc/{pid}/fd"
+        descriptors.mkdir(parents=True)
+        for number, link in enumerate(links):
+            (descriptors / str(number)).symlink_to(link)
+        numbers = b" ".join([b"0"] * 60)
+        (self.root / f"proc/{pid}/stat").write_bytes(b"%d (%b) S %b\n" % (pid, name, numbers))
+        (self.root / f"proc/{pid}/cmdline").write_bytes(b"")
+
+    def cgroup(self, path: str, top: str = "sys/fs/cgroup") -> int:
+        """The id of a cgroup."""
+        directory = self.root / top
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "cgroup.controllers").touch()
+        (directory / path).mkdir(parents=True)
+        return (directory / path).stat().st_ino
+
+    def owner(self, connection: Connection) -> Owner:
+        (named,) = ProcOwners(self.root, Holders(self.root)).name([connection])
+        return named.owner
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path / "proc"))
+    return Host(tmp_path)
+
+
+def test_a_socket_belongs_to_the_process_that_has_it_open(host: Host) -> None:
+    """A file, a pipe or another socket beside it is none of it."""
+    host.process(5, "/dev/null", "pipe:[123]", "socket:[1234]", name=b"other")
+    host.process(7, "/dev/null", "socket:[123]", name=b"sshd")
+    assert host.owner(held(123)) == Owner(7, "sshd")
+
+
+def test_of_several_processes_the_one_with_the_lowest_number_is_named(host: Host) -> None:
+    """A server and its forked children share a socket; 10 comes after 9, not before."""
+    for pid in (10, 9, 100):
+        host.process(pid, "socket:[123]", "socket:[123]")
+    assert host.owner(held(123)).pid == 9
+
+
+def test_every_cgroup_is_known_by_its_unit_and_its_container(host: Host) -> None:
+    """For who must choose by them before a process is known."""
+    slices = host.cgroup("system.slice")
+    root = (host.root / "sys/fs/cgroup").stat().st_ino
+    ssh = host.cgroup("system.slice/ssh.service")
+    inner = host.cgroup("system.slice/ssh.service/inner")
+    guest = host.cgroup("machine.slice/machine-web.scope")
+    owners = ProcOwners(host.root, Holders(host.root)).of_cgroups()
+    assert {cgroup: owners[cgroup] for cgroup in (root, slices, ssh, inner, guest)} == {
+        root: Owner(),
+        slices: Owner(),
+        ssh: Owner(unit="ssh.service"),
+        inner: Owner(unit="ssh.service"),
+        guest: Owner(unit="machine-web.scope", container="web"),
+    }
+
+
+def test_a_socket_without_a_visible_process_has_no_owner(host: Host) -> None:
+    """Another user's, a container's, or one that was closed meanwhile."""
+    host.process(7, "socket:[5]")
+    assert host.owner(held(123)) == Owner()
+
+
+def test_an_orphan_is_not_looked_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket that its program has closed has inode 0; looking for that would read all of /proc, in vain."""
+    monkeypatch.setattr(psutil, "pids", lambda: [1])
+    monkeypatch.setattr(os, "listdir", lambda _: pytest.fail("looked for it"))
+    assert host.owner(held(0)) == Owner()
+
+
+def test_processes_that_end_meanwhile_are_passed_over(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between listing and reading, anything can end."""
+    host.process(7, "socket:[123]")
+    monkeypatch.setattr(psutil, "pids", lambda: [3, 7, 99])
+    assert host.owner(held(123)).pid == 7
+
+
+def test_a_holder_that_ends_before_its_name_is_read_stays_without_one(host: Host) -> None:
+    """Its number is still worth telling."""
+    host.process(7, "socket:[123]")
+    (host.root / "proc/7/stat").unlink()
+    assert host.owner(held(123)) == Owner(7, "")
+
+
+def test_reading_stops_once_every_holder_is_found(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The walk over all descriptors is the dearest thing this program does."""
+    looked: list[str] = []
+    really = os.listdir
+
+    def listdir(path: str) -> list[str]:
+        looked.append(path)
+        return really(path)
+
+    for pid in range(2, 50):
+        host.process(pid, f"socket:[{pid}]")
+    monkeypatch.setattr(psutil, "pids", lambda: list(range(2, 50)))
+    monkeypatch.setattr(os, "listdir", listdir)
+    ProcOwners(host.root, Holders(host.root)).name([held(3), held(5)])
+    assert len(looked) == 4
+
+
+def test_one_pass_serves_all_connections_in_their_order(host: Host) -> None:
+    """And the rest of each stays as it was."""
+    host.process(7, "socket:[1]", "socket:[3]", name=b"seven")
+    host.process(8, "socket:[2]", name=b"eight")
+    given = [held(3), held(2), held(9), held(1)]
+    named = ProcOwners(host.root, Holders(host.root)).name(iter(given))
+    assert [connection.owner.process for connection in named] == ["seven", "eight", "", "seven"]
+    assert [dataclasses.replace(connection, owner=Owner()) for connection in named] == given
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (b"a\nb", r"a\nb"),
+        (b"\x1b[2Jx", r"\x1b[2Jx"),
+        (b"x) S (y", "x) S (y"),
+        (b"\xff\xfe", r"\udcff\udcfe"),
+        (b"\xe2\x80\xaegpj", r"\u202egpj"),
+    ],
+)
+def test_a_process_cannot_write_into_the_log_by_its_name(host: Host, name: bytes, shown: str) -> None:
+    """Any program may call itself anything (prctl(2), PR_SET_NAME)."""
+    host.process(7, "socket:[123]", name=name)
+    assert host.owner(held(123)).process == shown
+
+
+# units
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "unit"),
+    [
+        ("/sys/fs/cgroup/system.slice/ssh.service", "ssh.service"),
+        (
+            "/sys/fs/cgroup/system.slice/system-postgresql.slice/postgresql@15-main.service",
+            "postgresql@15-main.service",
+        ),
+        ("/sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/app.slice/app-x.scope", "app-x.scope"),
+        ("/sys/fs/cgroup/system.slice/docker-0123abcd.scope", "docker-0123abcd.scope"),
+        ("/sys/fs/cgroup/system.slice/docker.service/payload", "docker.service"),
+        ("/sys/fs/cgroup/user.slice", ""),
+        ("/sys/fs/cgroup", ""),
+        ("/sys/fs/cgroup/init.scope", "init.scope"),
+        ("/sys/fs/cgroup/x.service.d/y", ""),
+    ],
+)
+def test_the_unit_of_a_cgroup_is_the_innermost(cgroup: str, unit: str) -> None:
+    """A user's application is an application, not all of user@1000.service."""
+    assert unit_of(cgroup) == unit
+
+
+def test_a_units_name_is_printable() -> None:
+    """Whoever may make a cgroup may call it anything."""
+    assert unit_of("/sys/fs/cgroup/a\x1b[2J\n.service") == r"a\x1b[2J\n.service"
+
+
+@pytest.mark.parametrize("top", ["sys/fs/cgroup", "sys/fs/cgroup/unified"])
+def test_a_socket_belongs_to_the_unit_of_its_cgroup(host: Host, top: str) -> None:
+    """Its id is the inode of a directory; beside version 1, version 2 is mounted one deeper."""
+    host.cgroup("system.slice/cron.service", top)
+    ours = host.cgroup("system.slice/ssh.service", top)
+    assert host.owner(held(1, ours)).unit == "ssh.service"
+
+
+def test_a_cgroup_that_is_new_is_found(host: Host) -> None:
+    """Services start while the daemon runs."""
+    owners = ProcOwners(host.root, Holders(host.root))
+    first = host.cgroup("a.service")
+    assert owners.name([held(1, first)])[0].owner.unit == "a.service"
+    second = host.cgroup("b.service")
+    assert [one.owner.unit for one in owners.name([held(1, first), held(2, second)])] == ["a.service", "b.service"]
+
+
+def test_known_cgroups_are_not_looked_for_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host can have thousands, also of those that have gone and will not be found."""
+    owners = ProcOwners(host.root, Holders(host.root))
+    connections = [held(1, host.cgroup("a.service")), held(2, 987654321)]
+    first = owners.name(connections)
+    monkeypatch.setattr(os, "walk", lambda _: pytest.fail("walked again"))
+    assert owners.name(connections) == first
+    assert [one.owner.unit for one in first] == ["a.service", ""]
+
+
+def test_a_cgroup_that_ends_while_the_tree_is_read_is_passed_over(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transient scopes come and go all the time; the daemon must not go with one."""
+    ours = host.cgroup("system.slice/ssh.service")
+    really = os.walk
+
+    def walk(top: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+        yield f"{top}/run-r123.scope", [], []
+        yield from really(str(top))
+
+    monkeypatch.setattr(os, "walk", walk)
+    assert host.owner(held(1, ours)).unit == "ssh.service"
+
+
+def test_a_host_without_cgroups_has_no_units(host: Host) -> None:
+    """Nor does one with version 1 alone."""
+    (host.root / "sys/fs/cgroup/memory/ssh.service").mkdir(parents=True)
+    inode = (host.root / "sys/fs/cgroup/memory/ssh.service").stat().st_ino
+    assert host.owner(held(1, inode)) == Owner()
+
+
+def test_the_processes_of_a_cgroup_are_looked_at_before_all_others(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every process of the host would be read, for the last one."""
+    ours = host.cgroup("system.slice/ssh.service")
+    for pid in range(2, 50):
+        host.process(pid, "socket:[5]" if pid == 48 else "/dev/null", name=b"sshd")
+    (host.root / "sys/fs/cgroup/system.slice/ssh.service/cgroup.procs").write_text("48\n4711\n")
+    monkeypatch.setattr(psutil, "pids", lambda: pytest.fail("looked at all"))
+    assert host.owner(held(5, ours)) == Owner(48, "sshd", "ssh.service")
+
+
+@pytest.mark.parametrize("content", ["", "garbage\n", None])
+def test_a_cgroup_that_does_not_tell_its_processes_is_no_obstacle(host: Host, content: str | None) -> None:
+    """A threaded one answers with an error, and processes may have left."""
+    ours = host.cgroup("ssh.service")
+    host.process(7, "socket:[5]", name=b"sshd")
+    if content is not None:
+        (host.root / "sys/fs/cgroup/ssh.service/cgroup.procs").write_text(content)
+    assert host.owner(held(5, ours)) == Owner(7, "sshd", "ssh.service")
+
+
+def test_what_was_found_for_owners_is_known_to_who_shares_the_memory(host: Host) -> None:
+    """The armer needs the same process and its descriptor."""
+    host.process(7, "/dev/null", "socket:[5]")
+    holders = Holders(host.root)
+    ProcOwners(host.root, holders).name([held(5)])
+    assert holders.known(5) == (7, 1)
+    assert ProcOwners(host.root, holders).held_by(7) == {5}
+
+
+# containers
+
+ID = "4f5f4ff6b2d8d34bd4e1eb9c27a6c2a8fe91ecdd6a1f8a3f0b0f2d8b7d5d9c11"
+OTHER = ID[::-1]
+POD = "pod1234abcd_12ab_34cd_56ef_1234567890ab"
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "container"),
+    [
+        # docker: systemd and cgroupfs drivers, and with a cgroup of the container's own
+        (f"system.slice/docker-{ID}.scope", ID),
+        (f"docker/{ID}", ID),
+        (f"docker/{ID}/init", ID),
+        (f"user.slice/user-1000.slice/user@1000.service/user.slice/docker-{ID}.scope", ID),
+        # podman: rootful, rootless
+        (f"machine.slice/libpod-{ID}.scope/container", ID),
+        (f"user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope", ID),
+        # cri-o and containerd below kubelet: systemd and cgroupfs drivers, each class of service
+        (f"kubepods.slice/kubepods-burstable.slice/kubepods-burstable-{POD}.slice/crio-{ID}.scope", ID),
+        (f"kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-{POD}.slice/cri-containerd-{ID}.scope", ID),
+        (f"kubepods.slice/kubepods-{POD}.slice/cri-containerd-{ID}.scope", ID),
+        (f"kubepods/burstable/pod1234abcd-12ab/{ID}", ID),
+        (f"kubepods/pod1234abcd-12ab/{ID}", ID),
+        (f"kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-{POD}.slice/cri-containerd-{ID}.scope", ID),
+        # systemd-nspawn: by hand, as a service, and a unit inside
+        ("machine.slice/machine-box.scope/payload", "box"),
+        ("machine.slice/systemd-nspawn@box.service/payload/system.slice/ssh.service", "box"),
+        # LXC 4 and later, and a unit inside
+        ("lxc.payload.web1", "web1"),
+        ("lxc.payload.web1/system.slice/ssh.service", "web1"),
+        # one in another: the innermost
+        (f"lxc.payload.web1/system.slice/docker-{ID}.scope", ID),
+        (f"system.slice/docker-{OTHER}.scope/kubelet/kubepods/burstable/pod1/{ID}", ID),
+        (f"kubepods/burstable/pod1/{OTHER}/docker/{ID}", ID),
+        (f"docker/{OTHER}/kubepods/burstable/pod1/{ID}", ID),
+        (f"kubepods.slice/kubepods-{POD}.slice/crio-{OTHER}.scope/docker/{ID}", ID),
+        # podman and cri-o with the cgroupfs driver, nerdctl
+        (f"libpod_parent/libpod-{ID}", ID),
+        (f"kubepods/burstable/pod1234abcd-12ab/crio-{ID}", ID),
+        (f"system.slice/nerdctl-{ID}.scope", ID),
+        # systemd escapes a hyphen in a scope's name, and not in an instance's
+        (r"machine.slice/machine-my\x2dbox.scope/payload", "my-box"),
+        ("machine.slice/systemd-nspawn@my-box.service/payload", "my-box"),
+        # LXC 3, LXD, Proxmox
+        ("lxc/web1", "web1"),
+        ("lxc.payload/web1/system.slice/ssh.service", "web1"),
+        ("lxc/101/ns/system.slice/ssh.service", "101"),
+        # none: the machinery beside containers, and names that only look like it
+        (f"machine.slice/libpod-conmon-{ID}.scope", ""),
+        (f"kubepods.slice/kubepods-{POD}.slice/crio-conmon-{ID}.scope", ""),
+        ("system.slice/docker.service", ""),
+        ("system.slice/docker-0123abcd.scope", ""),
+        ("system.slice/containerd.service", ""),
+        ("kubepods.slice/kubepods-burstable.slice", ""),
+        ("lxc.monitor.web1", ""),
+        ("lxc.monitor/101", ""),
+        (f"libpod_parent/libpod-conmon-{ID}", ""),
+        ("machine.slice", ""),
+        (f"system.slice/{ID}.service", ""),
+        ("user.slice/user-1000.slice/user@1000.service/app.slice/app-x.scope", ""),
+        ("", ""),
+    ],
+)
+def test_the_container_of_a_cgroup(cgroup: str, container: str) -> None:
+    """As docker, podman, cri-o, containerd, systemd-nspawn and LXC name their cgroups."""
+    assert container_of(f"/sys/fs/cgroup/{cgroup}") == container
+
+
+def test_a_containers_name_is_printable() -> None:
+    assert container_of("/sys/fs/cgroup/lxc.payload.a\x1b[2J\n") == r"a\x1b[2J\n"
+
+
+def test_a_socket_belongs_to_the_container_of_its_cgroup(host: Host) -> None:
+    ours = host.cgroup(f"system.slice/docker-{ID}.scope")
+    assert host.owner(held(1, ours)).container == ID

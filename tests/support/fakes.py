@@ -1,0 +1,256 @@
+"""A platform that is a few dictionaries, and surroundings whose time a test steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from keepaliveD.config import Config, load
+from keepaliveD.daemon.loop import Daemon
+from keepaliveD.daemon.perform import Records
+from keepaliveD.log.entries import Entry
+from keepaliveD.model.actions import Counted
+from keepaliveD.model.connections import Connection, Owner
+from keepaliveD.model.errors import Refusal
+from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
+from keepaliveD.model.results import Armed, Arming, Fate
+from keepaliveD.model.rules import IPNetwork
+from keepaliveD.model.sockets import SocketTable
+from keepaliveD.platforms.base import Keep, Order, Platform
+from keepaliveD.policy.connect import Plan
+from keepaliveD.policy.strictness import Roles
+from keepaliveD.records.arming import ArmingRecord
+from keepaliveD.records.settings import SettingsRecord
+from tests.support.tables import Socket, table
+
+IDENTITY = {"boot": "1", "netns": "2"}
+KERNEL = {"time": 7200, "intvl": 75, "probes": 9}
+ROLES = Roles("time", "intvl", "probes")
+OURS = {"time": 180, "intvl": 20, "probes": 31}
+
+Event = signal.Signals | Callable[[], None] | None
+
+
+@dataclass
+class FakeTuner:
+    """A kernel's settings as a dictionary; `refusal` is what it answers to a write."""
+
+    values: dict[str, int] = field(default_factory=lambda: dict(KERNEL))
+    refusal: Refusal | None = None
+    writes: list[tuple[str, int]] = field(default_factory=list)
+    ranges: Mapping[str, range] = field(default_factory=lambda: dict.fromkeys(KERNEL, range(-1, 10_000)))
+    roles: Roles = ROLES
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        return IDENTITY
+
+    def names(self, keepalive: Keepalive) -> Mapping[str, int]:
+        return {"time": keepalive.idle, "intvl": keepalive.interval, "probes": keepalive.probes}
+
+    def read(self) -> Mapping[str, int]:
+        return dict(self.values)
+
+    def exchange(self, key: str, expected: int, value: int) -> int:
+        if self.refusal:
+            raise self.refusal
+        stood = self.values[key]
+        if stood == expected:
+            self.writes.append((key, value))
+            self.values[key] = value
+        return stood
+
+
+@dataclass
+class FakeWatcher:
+    """Shows the sockets that a test put there, as they are at that time."""
+
+    sockets: Callable[[float], list[Socket]] = lambda _: []
+    refusal: Refusal | None = None
+    closed: int = 0
+    engine: str = "sockets read by hand"
+
+    def snapshot(self, now: float) -> SocketTable:
+        if self.refusal:
+            raise self.refusal
+        return table(now, *self.sockets(now))
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class FakeOwners:
+    """Everything belongs to one process with a malicious name."""
+
+    def name(self, connections: Iterable[Connection]) -> tuple[Connection, ...]:
+        owner = Owner(77, "backup", "backup.service")
+        return tuple(dataclasses.replace(connection, owner=owner) for connection in connections)
+
+    def held_by(self, _: int) -> frozenset[int]:
+        return frozenset()
+
+
+@dataclass
+class FakeAtConnect:
+    """Begins and ends whatever it is told to; `refusal` is what it answers instead."""
+
+    refusal: Refusal | None = None
+    unpinned: str = ""
+    begun: list[tuple[str, Plan, bool]] = field(default_factory=list)
+    at_work: int = 0
+    looks: int = 0
+    pin: str = ""
+    stuck: Refusal | None = None
+    counted: list[Counted] = field(default_factory=list)
+    records: dict[int, Armed] = field(default_factory=dict)
+
+    def begin(self, *, engine: str, plan: Plan, survive: bool) -> str:
+        if self.refusal:
+            raise self.refusal
+        self.begun.append((engine, plan, survive))
+        self.at_work = 1
+        if survive and not self.unpinned:
+            self.pin = "/pin"
+        return self.unpinned if survive else ""
+
+    def look_around(self) -> list[Counted]:
+        self.looks += self.at_work
+        counted, self.counted = self.counted, []
+        return counted
+
+    def armed(self) -> dict[int, Armed]:
+        return dict(self.records)
+
+    def forget(self) -> None:
+        self.records.clear()
+
+    def pinned(self) -> str:
+        return self.pin
+
+    def unpin(self) -> None:
+        if self.stuck:
+            raise self.stuck
+        self.pin = ""
+
+    def close(self) -> None:
+        self.at_work = 0
+
+
+OFF = SocketKeepalive(False, Keepalive(7200, 75, 9))
+
+
+@dataclass
+class FakeArmer:
+    """Arms whatever it is told to; `refusal` is what it answers instead."""
+
+    refusal: Refusal | None = None
+    fate: Fate = Fate.ARMED
+    orders: list[Order] = field(default_factory=list)
+    earlier: Mapping[int, Armed] = field(default_factory=dict)
+
+    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
+        self.earlier = earlier
+        if self.refusal:
+            raise self.refusal
+        self.orders += orders
+        alike: dict[Armed, list[Connection]] = {}
+        for order in orders:
+            alike.setdefault(Armed(OFF, SocketKeepalive(True, order.wish.times)), []).append(order.connection)
+        if keep is not None:
+            keep({one.cookie: armed for armed, connections in alike.items() for one in connections})
+        fate = Fate.WOULD if keep is None else self.fate
+        return [
+            Arming(tuple(connections), fate, armed.before, armed.before if self.fate is Fate.FAILED else armed.after)
+            for armed, connections in alike.items()
+        ]
+
+    def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
+        return [
+            Arming((one,), Fate.DISARMED, earlier[one.cookie].after, earlier[one.cookie].before) for one in connections
+        ]
+
+
+@dataclass
+class Stage:
+    """A daemon, what surrounds it, and all that it said. `script` happens one event a wait."""
+
+    directory: Path
+    script: list[Event] = field(default_factory=list)
+    config: Config = field(default_factory=load)
+    tuner: FakeTuner = field(default_factory=FakeTuner)
+    watcher: FakeWatcher = field(default_factory=FakeWatcher)
+    armer: FakeArmer = field(default_factory=FakeArmer)
+    at_connect: FakeAtConnect = field(default_factory=FakeAtConnect)
+    dry_run: bool = False
+    watchdog: float = float("inf")
+    time: float = 1000.0
+    waits: list[float] = field(default_factory=list)
+    notified: list[tuple[str, ...]] = field(default_factory=list)
+    said: list[Entry] = field(default_factory=list)
+    reloads: Config | Refusal | None = None
+    successor: bool = False
+
+    def settings_record(self) -> SettingsRecord:
+        """The record of this stage."""
+        return SettingsRecord(self.directory, IDENTITY, self.tuner.ranges)
+
+    def records(self) -> Records:
+        """All that is kept of this stage."""
+        return Records(self.settings_record(), ArmingRecord(self.directory, IDENTITY["boot"]))
+
+    def daemon(self) -> Daemon:
+        """A daemon that is about to start here."""
+
+        def watch(
+            *, engine: str, all_namespaces: bool, with_interfaces: bool, ignore: Sequence[IPNetwork]
+        ) -> FakeWatcher:
+            del engine, all_namespaces, with_interfaces, ignore
+            return self.watcher
+
+        platform = Platform("fake", self.tuner, FakeOwners(), self.armer, self.at_connect, watch)
+        return Daemon(self.config, platform, None if self.dry_run else self.records(), self.say, self)
+
+    def run(self) -> None:
+        """A whole life: the script, then SIGTERM."""
+        with self.settings_record().locked():
+            self.daemon().run()
+
+    def now(self) -> float:
+        return self.time
+
+    def slept(self) -> float:
+        return 0.0
+
+    def wait(self, seconds: float) -> signal.Signals | None:
+        """Time passes, then the next event of the script happens."""
+        self.waits.append(seconds)
+        self.time += seconds
+        event = self.script.pop(0) if self.script else signal.SIGTERM
+        if event is None or isinstance(event, signal.Signals):
+            return event
+        event()
+        return None
+
+    def notify(self, *assignments: str) -> None:
+        self.notified.append(assignments)
+
+    def reloading(self) -> None:
+        self.notified.append(("RELOADING=1",))
+
+    def load(self) -> Config:
+        if isinstance(self.reloads, Refusal):
+            raise self.reloads
+        return self.reloads or self.config
+
+    def handing_over(self) -> bool:
+        return self.successor
+
+    def say(self, entry: Entry) -> None:
+        self.said.append(entry)
+
+    def events(self) -> list[str]:
+        """Names of everything said."""
+        return [entry.event for entry in self.said]

@@ -1,0 +1,152 @@
+"""A host with connections to itself that, as the daemon is told, are soon forgotten: to see what it does about them.
+
+Nothing is forgotten really, so that there is nothing to wait for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from socket import (
+    IPPROTO_TCP,
+    SO_KEEPALIVE,
+    SOL_SOCKET,
+    TCP_KEEPCNT,
+    TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
+    create_connection,
+    create_server,
+    socket,
+)
+from subprocess import Popen
+from typing import NamedTuple, Self
+
+from keepaliveD.model.keepalive import MAX_PROBES
+from tests.support.processes import SCAN, SOON, TUNED, Daemon, Entry, Home
+from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace
+
+HOSTILE = str(Path(__file__).with_name("hostile.py"))
+FORGOTTEN = "127.0.99.1"  # as peers are
+LASTING = "127.0.99.2"  # as peers are not
+DEAF = 9  # the port where nobody answers
+A_FEW_SCANS = 3 * SCAN
+
+
+def forgetful(rule: str = "", timeout: float = 5, *, apply: bool = False) -> str:
+    """A configuration under which those peers are forgotten, and their connections armed by this [[arm]] rule.
+
+    By way of the processes that hold them: the other engine asks no process.
+    """
+    return f"""
+        [keepalive]
+        apply = {str(apply).lower()}
+        idle = "{TUNED[TIME]}s"
+        interval = "{TUNED[INTERVAL]}s"
+        probes = {TUNED[PROBES]}
+        [watch]
+        engine = "netlink"
+        interval = "{SCAN}s"
+        warn_before = "1min"
+        namespaces = "own"
+        ignore = []
+        default_timeout = "infinity"
+        [[path]]
+        name = "to itself"
+        networks = ["{FORGOTTEN}/32"]
+        timeout = "{timeout}s"
+        {"[[arm]]" if rule else ""}
+        {rule}
+    """
+
+
+class Settings(NamedTuple):
+    """Keepalive of a socket; times are seconds."""
+
+    on: bool
+    idle: int
+    interval: int
+    probes: int
+
+
+BARE = Settings(False, UNTUNED[TIME], UNTUNED[INTERVAL], UNTUNED[PROBES])
+# What "auto" makes of BARE: two probes fit into 5 s, late ones, and an outage is borne as long as 127 of them bear it.
+SAFE = Settings(True, 2, 2, MAX_PROBES)
+
+
+def settings(sock: socket) -> Settings:
+    """What stands there."""
+    return Settings(
+        bool(sock.getsockopt(SOL_SOCKET, SO_KEEPALIVE)),
+        sock.getsockopt(IPPROTO_TCP, TCP_KEEPIDLE),
+        sock.getsockopt(IPPROTO_TCP, TCP_KEEPINTVL),
+        sock.getsockopt(IPPROTO_TCP, TCP_KEEPCNT),
+    )
+
+
+def near_end(sock: socket) -> Entry:
+    """What an entry of the log about this connection says."""
+    return {"KEEPALIVE_LOCAL_PORT": sock.getsockname()[1], "KEEPALIVE_REMOTE_PORT": sock.getpeername()[1]}
+
+
+def far_end(sock: socket) -> Entry:
+    """The same, told by the other end."""
+    return {"KEEPALIVE_LOCAL_PORT": sock.getpeername()[1], "KEEPALIVE_REMOTE_PORT": sock.getsockname()[1]}
+
+
+class Host:
+    """A namespace that listens on both addresses; what is made here ends with it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        with contextlib.ExitStack() as stack:
+            self.namespace = stack.enter_context(Namespace())
+            self.namespace.nft(
+                f"table ip deaf {{ chain in {{ type filter hook input priority 0; tcp dport {DEAF} drop; }}; }}"
+            )
+            self.listeners = {address: stack.enter_context(self._listen(address)) for address in (FORGOTTEN, LASTING)}
+            self._ends = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.close()
+
+    def connect(self, address: str = FORGOTTEN) -> tuple[socket, socket]:
+        """Both ends of a connection, held by this process; the first is the one at risk."""
+        listener = self.listeners[address]
+        near = self._ends.enter_context(self.namespace.inside(lambda: create_connection(listener.getsockname())))
+        return near, self.accept(address)
+
+    def connection(self) -> socket:
+        """The end at risk of one."""
+        return self.connect()[0]
+
+    def unanswered(self) -> socket:
+        """A socket that asked for a connection."""
+        sock = self._ends.enter_context(self.namespace.inside(socket))
+        sock.setblocking(False)
+        sock.connect_ex((FORGOTTEN, DEAF))
+        return sock
+
+    def accept(self, address: str = FORGOTTEN) -> socket:
+        """The far end of the next connection."""
+        return self._ends.enter_context(self.listeners[address].accept()[0])
+
+    def program(self, behaviour: str, *arguments: str, through: tuple[str, ...] = ()) -> Popen[str]:
+        """One of those in hostile.py; `through` a command that runs it."""
+        places = [f"{address}:{listener.getsockname()[1]}" for address, listener in self.listeners.items()]
+        command = (*through, sys.executable, "-S", HOSTILE, *places, behaviour, *arguments)
+        return self._ends.enter_context(self.namespace.running(*command))
+
+    def daemon(
+        self, configuration: str, *options: str, through: tuple[str, ...] = ()
+    ) -> contextlib.AbstractContextManager[Daemon]:
+        """The daemon, running and ready."""
+        return Home(self.directory, configuration).daemon(self.namespace, *options, through=through)
+
+    def _listen(self, address: str) -> socket:
+        listener = self.namespace.inside(lambda: create_server((address, 0), backlog=100))
+        listener.settimeout(SOON)
+        return listener
