@@ -80,6 +80,31 @@ def compiled(project: Path) -> bytes:
     return (project / BPF / "one.bpf.o").read_bytes()
 
 
+def test_a_newcomer_gets_the_bpf_engine(project: Path, bare: Mapping[str, str]) -> None:
+    done = run(project, "script/setup", env=bare)
+    assert done.returncode == 0, done.stderr
+    assert "install libbpf1 clang libbpf-dev" in (project / "apt.log").read_text(encoding="ascii")
+    assert (project / BPF / "one.bpf.o").exists()
+
+
+def test_setup_reports_only_what_it_does(project: Path, bare: Mapping[str, str]) -> None:
+    done = run(project, "script/setup", env=bare)
+    assert (done.stdout, done.stderr) == ("", "installing: libbpf1 clang libbpf-dev\nsetting up .venv for: run\n")
+
+
+def test_a_machine_with_compiled_programs_needs_no_compiler(project: Path, bare: Mapping[str, str]) -> None:
+    compiled(project)
+    done = run(project, "script/setup", env=bare)
+    assert done.stderr.startswith("installing: libbpf1\n")
+
+
+def test_a_system_without_apt_is_set_up_without_the_bpf_engine(project: Path, bare: Mapping[str, str]) -> None:
+    Path(bare["STAND_INS"], "apt-get").unlink()
+    done = run(project, "script/setup", env=bare)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("built without the BPF engine: ")
+
+
 def test_programs_are_compiled_again_after_a_change_of_whatever_date(project: Path) -> None:
     before = compiled(project)
     header = project / BPF / "size.h"
