@@ -18,7 +18,8 @@ from keepaliveD.cli import arguments
 from keepaliveD.cli.running import running
 from keepaliveD.config import Config, load
 from keepaliveD.config.units import with_suffix
-from keepaliveD.daemon.perform import Performer, take_over
+from keepaliveD.daemon.arming import take_over
+from keepaliveD.daemon.perform import Performer
 from keepaliveD.log import entries
 from keepaliveD.log.journal import JournaldLog, Log
 from keepaliveD.model import duration
@@ -32,7 +33,8 @@ from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.sockets import NONE_UNSEEN
 from keepaliveD.model.text import printable
 from keepaliveD.platforms import detect
-from keepaliveD.platforms.base import Platform
+from keepaliveD.platforms.base import Platform, Session, Watching
+from keepaliveD.platforms.requests import directly
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.arming import by_hand
 from keepaliveD.policy.connections import with_cookies
@@ -101,8 +103,9 @@ def arm_connections(options: argparse.Namespace, root: Path) -> None:
     """Switch keepalive on in the connections that were named."""
     config = load(options.config)
     platform = detect(root=root)
-    look = _look(platform, config.paths, with_interfaces=config.selects_by_interface)
-    chosen = _named(options, platform, look)
+    session = platform.open(Watching(with_interfaces=config.selects_by_interface))
+    look = _look(session, config.paths)
+    chosen = _named(options, session, look)
     if not chosen:
         what = f"of {options.unit}" if options.unit else f"at {options.target}"
         raise NoInput(f"no established connection {what}; keepalivectl sockets --all lists those there are")
@@ -111,7 +114,7 @@ def arm_connections(options: argparse.Namespace, root: Path) -> None:
     rule = _rule(options, config)
     said = Report(log=not options.dry_run)
     for action in by_hand(look, [one.cookie for one in chosen], rule):
-        said.tell(performer.perform(action))
+        said.tell(directly(performer.perform(action), session))
     for line in records.arming.damaged() if records else ():
         print(f"warning: {line}", file=sys.stderr)
     if not said.entries:
@@ -124,11 +127,12 @@ def disarm_connections(options: argparse.Namespace, root: Path) -> None:
     platform = detect(root=root)
     records = arguments.records(options, platform)
     at_connect = _end_at_connect(platform, beside_daemon=bool(running(options.state_dir, root)))
-    look = _look(platform, ANYWHERE, with_interfaces=False)
+    session = platform.open(Watching())
+    look = _look(session, ANYWHERE)
     take_over(platform.at_connect, records.arming)
     armed = records.arming.armed()
     damaged = records.arming.damaged()
-    disarmed = Performer(platform, records).disarm(look)
+    disarmed = directly(Performer(platform, records).disarm(look), session)
     if at_connect:
         print(at_connect)
     said = Report()
@@ -161,16 +165,12 @@ def _end_at_connect(platform: Platform, *, beside_daemon: bool) -> str:
     return f"removed {pin}; new connections are no longer armed"
 
 
-def _look(platform: Platform, paths: Sequence[NetworkPath], *, with_interfaces: bool) -> Judgement:
+def _look(session: Session, paths: Sequence[NetworkPath]) -> Judgement:
     """Everything that is there, in all namespaces, judged without the past."""
-    watcher = platform.watcher(engine="auto", all_namespaces=True, with_interfaces=with_interfaces, ignore=())
-    try:
-        return judge(watcher.snapshot(time.monotonic()), nothing_known(), paths, ())
-    finally:
-        watcher.close()
+    return judge(session.watcher.snapshot(time.monotonic()), nothing_known(), paths, ())
 
 
-def _named(options: argparse.Namespace, platform: Platform, look: Judgement) -> list[Connection]:
+def _named(options: argparse.Namespace, session: Session, look: Judgement) -> list[Connection]:
     """Those that the command line means."""
     if options.target is not None and options.unit is not None:
         raise Misuse("name TARGET or --unit, not both")
@@ -179,10 +179,10 @@ def _named(options: argparse.Namespace, platform: Platform, look: Judgement) -> 
     there = with_cookies(look, look.table.sockets["cookie"].tolist())
     established = [connection for connection in there if connection.state == "ESTABLISHED"]
     if options.unit is not None:
-        named = platform.owners.name(established)
+        named = session.owners.name(established)
         return [each for each in named if each.owner.unit and fnmatch.fnmatchcase(each.owner.unit, options.unit)]
     if options.target.isdecimal():
-        held = platform.owners.held_by(_number(options.target, MAX_PID))
+        held = session.owners.held_by(_number(options.target, MAX_PID))
         return [connection for connection in established if connection.inode in held]
     host, port = _endpoint(options.target)
     return [

@@ -16,6 +16,7 @@ from keepaliveD.model.actions import ReportUnseen
 from keepaliveD.model.errors import NotPermitted, RecordDamaged
 from keepaliveD.model.results import Outcome
 from keepaliveD.platforms import detect
+from keepaliveD.platforms.base import Watching
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.judge import judge
@@ -75,18 +76,16 @@ def list_sockets(options: argparse.Namespace, root: Path) -> None:
     config = load(options.config)
     platform = detect(options.platform, root)
     ignore = () if options.all else config.ignore
-    watcher = platform.watcher(
-        engine=config.engine_by_hand,
-        all_namespaces=config.all_namespaces,
-        with_interfaces=config.selects_by_interface,
-        ignore=ignore,
-    )
-    judgement = judge(watcher.snapshot(time.monotonic()), nothing_known(), config.paths, ignore)
-    shown = platform.owners.name(by_urgency(judgement, at_risk_only=options.at_risk))
+    watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, ignore)
+    session = platform.open(watching)
+    judgement = judge(session.watcher.snapshot(time.monotonic()), nothing_known(), config.paths, ignore)
+    shown = session.owners.name(by_urgency(judgement, at_risk_only=options.at_risk))
     print(table.as_json(shown) if options.json else table.for_people(shown))
     for entry in entries.of(Outcome(ReportUnseen(judgement.table.unseen))):
         print(f"warning: {entry.message}", file=sys.stderr)
-    running.tell(options.state_dir, root, f"this is what keepalivectl itself sees at one look, {watcher.engine}")
+    running.tell(
+        options.state_dir, root, f"this is what keepalivectl itself sees at one look, {session.watcher.engine}"
+    )
 
 
 def check_configuration(options: argparse.Namespace, _root: Path) -> None:
@@ -104,11 +103,11 @@ def tell_engine(options: argparse.Namespace, root: Path) -> None:
     """Print which engine a daemon would use here, and what an earlier one has left in the kernel."""
     config = load(options.config)
     platform = detect(options.platform, root)
-    watcher = platform.watcher(engine=config.engine, all_namespaces=False, with_interfaces=False, ignore=())
+    session = platform.open(Watching(config.engine, all_namespaces=False))
     try:
-        print(watcher.engine)
+        print(session.watcher.engine)
     finally:
-        watcher.close()
+        session.close()
     try:
         pin = platform.at_connect.pinned()
     except NotPermitted as refusal:

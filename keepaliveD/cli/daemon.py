@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keepaliveD.cli import arguments, table
-from keepaliveD.daemon.loop import Daemon, restoring
+from keepaliveD.daemon.daemon import Daemon, restoring
 from keepaliveD.daemon.neighbour import showing
 from keepaliveD.daemon.perform import Records
 from keepaliveD.daemon.process import Process, raise_descriptor_limit
@@ -17,7 +17,6 @@ from keepaliveD.log.entries import WARNING, Entry
 from keepaliveD.log.journal import FORMATS, Log, never_waiting, open_log
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
-from keepaliveD.policy.connections import by_urgency
 
 
 def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
@@ -63,14 +62,17 @@ def live(options: argparse.Namespace, root: Path = Path("/")) -> None:
 
 
 def _run(options: argparse.Namespace, platform: Platform, records: Records | None, log: Log) -> None:
-    process = Process(options.config)
     with contextlib.ExitStack() as stack:
+        process = stack.enter_context(Process(options.config, platform.open, log))
         with restoring(platform.tuner, records.settings if records else None, log):
             config = process.load()
             if records and config.apply and "netns" in platform.tuner.identity:
                 _warn_of_another(stack.enter_context(showing()), log)
             daemon = Daemon(config, platform, records, log, process)
-        return once(daemon, platform) if options.once else daemon.run()
+        if options.once:
+            daemon.run_once(lambda at_risk: print(table.for_people(at_risk)))
+        else:
+            daemon.run()
 
 
 def _warn_of_another(daemon: str, log: Log) -> None:
@@ -80,14 +82,3 @@ def _warn_of_another(daemon: str, log: Log) -> None:
             "--state-dir: each takes the settings of the other for those found, and may leave them behind; stop one"
         )
         log(Entry("doubtful", WARNING, message))
-
-
-def once(daemon: Daemon, platform: Platform) -> None:
-    """Scan once, report what is at risk on standard output, restore."""
-    with daemon.restoring():
-        daemon.start(once=True)
-        try:
-            at_risk = by_urgency(daemon.judgement, at_risk_only=True)
-            print(table.for_people(platform.owners.name(at_risk)))
-        finally:
-            daemon.stop(undo=True)

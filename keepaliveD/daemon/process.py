@@ -5,25 +5,40 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import signal
 import time
 from pathlib import Path
+from typing import Self
 
 from keepaliveD.config import Config, load
 from keepaliveD.daemon import signals
+from keepaliveD.daemon.loop import Event
 from keepaliveD.daemon.notify import Manager, watchdog_period
+from keepaliveD.daemon.workers import Workers
+from keepaliveD.log import entries
+from keepaliveD.log.journal import Log
+from keepaliveD.platforms.base import Opener
+from keepaliveD.platforms.requests import Request
 
 HANDOVER = "handover"  # a file in systemd's RuntimeDirectory=; packages make it when they upgrade
+LONGEST = 86400.0  # seconds of one wait; what is not due by then is waited for again
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # a firewall's clock runs on while this host sleeps
 
 
 class Process:
-    """The real thing."""
+    """The real thing, with a worker of its own."""
 
-    def __init__(self, config: Path | None) -> None:
+    def __init__(self, config: Path | None, opener: Opener, log: Log) -> None:
+        """A worker opens its sessions by `opener`; one that hangs is logged."""
         self._config = config
         self._manager = Manager()
+        self._workers = Workers(opener, self.now, lambda hang: log(entries.of_hang(hang.touched, hang.pause)))
         self.watchdog = watchdog_period()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._workers.close()
 
     def now(self) -> float:
         """Return seconds that never go back, those in which the machine was suspended included."""
@@ -33,9 +48,25 @@ class Process:
         """Return the seconds in which the machine was suspended since it booted, as far as the clocks tell."""
         return round(time.clock_gettime(CLOCK) - time.clock_gettime(time.CLOCK_MONOTONIC), 1)
 
-    def wait(self, seconds: float) -> signal.Signals | None:
-        """Return the next signal, or None once the time is over."""
-        return signals.wait(seconds)
+    def wait(self, seconds: float) -> Event:
+        """Return the next signal, or the answer to what was asked; None after so many seconds at the latest."""
+        deadline = self.now() + min(seconds, LONGEST)
+        while True:
+            if caught := signals.caught():
+                return caught
+            left = deadline - self.now()
+            if left <= 0:
+                return None
+            if answer := self._workers.wait(left, signals.events()):
+                return answer
+
+    def ask(self, request: Request) -> None:
+        """Begin to have a worker carry out a request."""
+        self._workers.ask(request)
+
+    def abandon(self) -> None:
+        """Give up what was asked, and the worker that was."""
+        self._workers.abandon()
 
     def notify(self, *assignments: str) -> None:
         """Send these to the service manager."""

@@ -1,6 +1,6 @@
 """The signals that mean something to the daemon, as events that its loop waits for.
 
-A handler notes each signal, and the interpreter writes to a socket that wait() watches, for one that
+A handler notes each signal, and the interpreter writes to a socket that the loop watches, for one that
 comes just before the wait: so no signal interrupts a write to a record. They must be caught before
 anything else is imported: the default action of all three ends the process, settings changed.
 
@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import select
 import signal
 import socket
 import sys
-import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -27,13 +25,11 @@ STOP = frozenset({signal.SIGTERM, signal.SIGINT})
 RELOAD = signal.SIGHUP
 ALL = STOP | {RELOAD}
 
-LONGEST = 86400.0  # seconds of one wait; what is not due by then is waited for again
-
 _caught: deque[signal.Signals] = deque()
 
 
 def catch() -> None:
-    """Keep these signals for wait(), from now on."""
+    """Keep these signals for caught(), from now on."""
     _, sink = _ends()
     signal.set_wakeup_fd(sink.fileno(), warn_on_full_buffer=False)
     for each in ALL:
@@ -46,14 +42,15 @@ def release() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, ALL)
 
 
-def wait(seconds: float) -> signal.Signals | None:
-    """Return the next signal, or None once the time is over."""
-    events, _ = _ends()
-    deadline = time.monotonic() + min(seconds, LONGEST)
-    while not _caught and (left := deadline - time.monotonic()) > 0:
-        select.select([events], [], [], left)
-        with contextlib.suppress(OSError):  # nothing in there, or the note of a signal that was taken long ago
-            events.recv(1024)
+def events() -> socket.socket:
+    """Return what can be read once a signal was caught."""
+    return _ends()[0]
+
+
+def caught() -> signal.Signals | None:
+    """Return the next signal that was caught, or None. What can be read is read: look here again afterwards."""
+    with contextlib.suppress(OSError):  # nothing in there, or the note of a signal that was taken long ago
+        events().recv(1024)
     return _caught.popleft() if _caught else None
 
 

@@ -80,6 +80,14 @@ class Sockets:
     def __getitem__(self, name: str) -> Column:
         return self._columns[name][: self._size]
 
+    def __getstate__(self) -> dict[str, Column]:
+        """The rows alone, for another process."""
+        return {name: self[name] for name in SOCKET}
+
+    def __setstate__(self, columns: dict[str, Column]) -> None:
+        self._columns = columns
+        self._size = len(columns["cookie"])
+
     def select(self, rows: Bools | Indices) -> Sockets:
         """These, given by number or as a mask."""
         chosen = Sockets()
@@ -144,7 +152,7 @@ class Switch(enum.IntEnum):
 
 
 class Unseen(NamedTuple):
-    """The network namespaces that are not watched: some may not be entered, some are too many.
+    """The network namespaces that are not watched: some may not be entered, some are too many, some do not answer.
 
     `hidden`: there are processes of which not even the namespace can be seen.
     """
@@ -152,6 +160,7 @@ class Unseen(NamedTuple):
     forbidden: int = 0
     surplus: int = 0
     hidden: bool = False
+    silent: int = 0
 
 
 NONE_UNSEEN = Unseen()
@@ -165,6 +174,7 @@ class SocketTable:
     `asleep` is how many seconds the machine was suspended since the snapshot before, which the ages do not count.
     `complete` is false where the kernel may have left sockets out.
     `unseen` says which network namespaces are missing.
+    `engine` says in words how they were read, and what hinders a better way.
     """
 
     sockets: Sockets
@@ -173,7 +183,7 @@ class SocketTable:
     interfaces: tuple[str, ...] = ("",)
     namespaces: int = 1
     unseen: Unseen = NONE_UNSEEN
-
+    engine: str = ""
     reading: float = 0.0
     asleep: float = 0.0
 

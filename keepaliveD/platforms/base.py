@@ -119,6 +119,9 @@ class Armer(Protocol):
     def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
         """Put back what stood there before, where nobody has set it since, also in half-closed connections."""
 
+    def close(self) -> None:
+        """Let go of what it holds."""
+
 
 class AtConnect(Protocol):
     """Arms new connections while they are established, before their programs can send a byte."""
@@ -152,28 +155,44 @@ class AtConnect(Protocol):
         """Stop, unless it is to outlive us."""
 
 
+class Watching(NamedTuple):
+    """How sockets are to be read.
+
+    `with_interfaces` fills the column `interface`, which costs a look at the addresses.
+    Sockets whose peers are in `ignore` may be left out.
+    """
+
+    engine: str = "auto"
+    all_namespaces: bool = True
+    with_interfaces: bool = False
+    ignore: Sequence[IPNetwork] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What touches sockets and processes, opened together for one configuration."""
+
+    watcher: Watcher
+    owners: Owners
+    armer: Armer
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+        self.watcher.close()
+        self.armer.close()
+
+
+# Opens all of it, or nothing. Raises Unsupported, NotPermitted where that engine cannot work here; "auto" always can.
+Opener = Callable[[Watching], Session]
+
+
 @dataclass(frozen=True, slots=True)
 class Platform:
     """One operating system's adapters."""
 
     name: str
     tuner: Tuner
-    owners: Owners
-    armer: Armer
     at_connect: AtConnect
-    watcher: WatcherFactory
+    open: Opener
     notes: tuple[str, ...] = ()  # what this system cannot do or does differently, for people
     unreached: Callable[[], Sequence[str]] = tuple  # listeners that keep to old settings; raises Refusal
-
-
-class WatcherFactory(Protocol):
-    """Makes the platform's watcher."""
-
-    def __call__(
-        self, *, engine: str, all_namespaces: bool, with_interfaces: bool, ignore: Sequence[IPNetwork]
-    ) -> Watcher:
-        """`with_interfaces` fills the column `interface`, which costs a look at the addresses.
-
-        Sockets whose peers are in `ignore` may be left out.
-        Raises Unsupported, NotPermitted where that engine cannot work here; "auto" always can.
-        """

@@ -10,7 +10,7 @@ from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import Unsupported
 from keepaliveD.model.results import Armed, Arming
 from keepaliveD.model.sockets import Sockets, SocketTable
-from keepaliveD.platforms.base import Keep, Order
+from keepaliveD.platforms.base import Keep, Order, Session, Watching
 from keepaliveD.policy.connect import Plan
 
 CANNOT_ARM = (
@@ -43,6 +43,9 @@ class NoArmer:
         """Refuse."""
         del connections, earlier
         raise Unsupported(CANNOT_ARM)
+
+    def close(self) -> None:
+        """Holds nothing."""
 
 
 class NoAtConnect:
@@ -82,12 +85,12 @@ class NoWatcher:
 
     def snapshot(self, now: float) -> SocketTable:
         """An empty table."""
-        return SocketTable(Sockets(), now, complete=False)
+        return SocketTable(Sockets(), now, complete=False, engine=self.engine)
 
     def close(self) -> None:
         """Holds nothing."""
 
 
-def watch_nothing(**_: object) -> NoWatcher:
-    """The factory of the watcher that sees nothing."""
-    return NoWatcher()
+def open_blind(_: Watching) -> Session:
+    """Open a session that sees nothing."""
+    return Session(NoWatcher(), NoOwners(), NoArmer())

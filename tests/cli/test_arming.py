@@ -19,7 +19,7 @@ from keepaliveD.model.errors import NoInput, Unsupported
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed, Fate
 from keepaliveD.model.sockets import TcpState, Unseen
-from keepaliveD.platforms.base import Platform
+from keepaliveD.platforms.base import Platform, Session, Watching
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.settings import SettingsRecord
 from tests.support.fakes import IDENTITY, OFF, FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher
@@ -78,12 +78,12 @@ class Desk:
         return ArmingRecord(self.directory / "state", IDENTITY["boot"])
 
     def platform(self, **_: object) -> Platform:
-        def watch(*, all_namespaces: bool, with_interfaces: bool, **_: object) -> FakeWatcher:
-            assert all_namespaces, "by hand, a container's connection may be meant"
-            assert not with_interfaces
-            return self.watcher
+        def open_session(watching: Watching) -> Session:
+            assert watching.all_namespaces, "by hand, a container's connection may be meant"
+            assert not watching.with_interfaces
+            return Session(self.watcher, Owners(), self.armer)
 
-        return Platform("fake", FakeTuner(), Owners(), self.armer, self.at_connect, watch)
+        return Platform("fake", FakeTuner(), self.at_connect, open_session)
 
     def types(self, *words: str) -> tuple[int, list[str], list[str]]:
         """Status, lines on standard output, lines on standard error."""

@@ -13,7 +13,7 @@ import pytest
 
 from keepaliveD.cli.ctl import main
 from keepaliveD.daemon.process import Process
-from keepaliveD.platforms import detect
+from keepaliveD.platforms import detect, unsupported
 from tests.support.unprivileged import as_nobody, reachable_directory
 
 SHIPPED = Path(__file__).parents[2] / "etc/tcp-keepalived/config.toml"
@@ -150,4 +150,4 @@ def test_a_runtime_directory_that_cannot_be_has_no_successor_in_it(
 ) -> None:
     """Then the settings are restored at the end."""
     monkeypatch.setenv("RUNTIME_DIRECTORY", directory)
-    assert not Process(None).handing_over()
+    assert not Process(None, unsupported.open_blind, lambda _: None).handing_over()

@@ -20,7 +20,7 @@ from keepaliveD.model.results import Armed, Arming, Fate
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.sockets import SocketTable, Timer
-from keepaliveD.platforms.base import Keep, Order, Platform
+from keepaliveD.platforms.base import Keep, Order, Platform, Session
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.records.arming import ArmingRecord
@@ -29,6 +29,7 @@ from tests.support.fakes import (
     KERNEL,
     OFF,
     OURS,
+    Direct,
     FakeArmer,
     FakeAtConnect,
     FakeOwners,
@@ -152,12 +153,11 @@ def test_what_cannot_be_armed_is_told_once_and_warned_of_like_any_other(stage: S
 
 
 def test_every_fate_is_counted(stage: Stage) -> None:
-    daemon = stage.daemon()
     stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=cookie) for cookie in range(1, 8)]
-    daemon.start()
+    daemon = stage.start()
     stage.armer.fate = Fate.OWN
     stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=cookie) for cookie in range(5, 11)]
-    daemon._look_again()
+    stage.do(daemon._scan_again())
     assert daemon._decider.fates == {Fate.ARMED: 7, Fate.OWN: 6}
 
 
@@ -294,12 +294,10 @@ class Nobody(FakeOwners):
         return tuple(connections)
 
 
-def performer(stage: Stage, owners: FakeOwners | None = None) -> Performer:
-    def none(**options: object) -> FakeWatcher:
-        raise AssertionError(options)
-
-    platform = Platform("fake", FakeTuner(), owners or FakeOwners(), stage.armer, FakeAtConnect(), none)
-    return Performer(platform, None if stage.dry_run else stage.records())
+def performer(stage: Stage, owners: FakeOwners | None = None) -> Direct:
+    platform = Platform("fake", FakeTuner(), FakeAtConnect(), stage.open)
+    session = Session(stage.watcher, owners or FakeOwners(), stage.armer)
+    return Direct(Performer(platform, None if stage.dry_run else stage.records()), session)
 
 
 def look(*cookies: int) -> Judgement:

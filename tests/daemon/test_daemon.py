@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.config import load
-from keepaliveD.model.errors import ConfigError, KernelError, NotPermitted
+from keepaliveD.model.errors import ConfigError, KernelError, NotPermitted, Unsupported
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.sockets import SocketTable
+from keepaliveD.platforms.base import Session
 from keepaliveD.policy.sysctls import OnDrift
 from tests.support.fakes import KERNEL, OURS, FakeTuner, FakeWatcher, Stage
 from tests.support.tables import idle
@@ -45,7 +46,7 @@ def test_the_values_found_are_on_disk_before_the_first_write(stage: Stage) -> No
 
 def test_after_a_crash_the_next_start_knows_the_true_originals(stage: Stage) -> None:
     with stage.settings_record().locked():
-        stage.daemon().start()
+        stage.start()
     assert stage.tuner.values == OURS
     again = Stage(stage.directory, tuner=stage.tuner)
     again.run()
@@ -93,7 +94,7 @@ def test_settings_that_a_reload_takes_out_of_our_care_are_given_back_at_once(sta
 
 def test_what_a_crash_left_behind_is_given_back_when_nothing_is_in_our_care_any_more(stage: Stage) -> None:
     with stage.settings_record().locked():
-        stage.daemon().start()
+        stage.start()
     stage.config = dataclasses.replace(stage.config, apply=False)
     stage.run()
     assert stage.tuner.values == KERNEL
@@ -106,7 +107,6 @@ def test_it_does_not_start_where_it_may_not_write_and_changes_nothing(stage: Sta
     assert stage.tuner.values == KERNEL
     assert not any(stage.directory.glob("found*"))
     assert stage.notified == []
-    assert stage.watcher.closed == 1
     assert stage.said == [], "whoever catches it says it"
 
 
@@ -208,7 +208,22 @@ def test_a_wrong_configuration_is_told_and_the_old_one_stays(stage: Stage) -> No
         "configuration not reloaded, the old one stays: a.toml: y: wrong",
     ]
     assert stage.tuner.writes == [*OURS.items(), *KERNEL_SORTED]
-    assert stage.watcher.closed == 1
+    assert len(stage.opened) == 1
+
+
+def test_a_reload_to_an_engine_that_cannot_be_had_leaves_everything_as_it_was(stage: Stage) -> None:
+    """The armer with the reader: it once demanded BPF although the old configuration stayed."""
+
+    def refuse() -> None:
+        stage.cannot_open = Unsupported("no BPF")
+        stage.reloads = dataclasses.replace(stage.config, engine="bpf")
+
+    sessions: list[Session | None] = []
+    stage.script = [lambda: sessions.append(stage.session), refuse, signal.SIGHUP, None]
+    stage.run()
+    assert "reload-failed" in stage.events()
+    assert [watching.engine for watching in stage.opened] == ["auto", "bpf"]
+    assert sessions == [stage.session]
 
 
 def test_a_reload_to_settings_that_this_kernel_cannot_hold_keeps_the_old_ones(
@@ -224,7 +239,7 @@ def test_a_reload_to_settings_that_this_kernel_cannot_hold_keeps_the_old_ones(
     said = [entry.message for entry in stage.said if entry.event == "reload-failed"]
     assert said == ["configuration not reloaded, the old one stays: keepalive.idle = 1: this system takes 10 to 864000"]
     assert stage.tuner.writes == [*OURS.items(), *KERNEL_SORTED]
-    assert stage.watcher.closed == 1
+    assert len(stage.opened) == 1
 
 
 def test_the_service_manager_sees_a_wrong_configuration_until_it_is_put_right(stage: Stage) -> None:

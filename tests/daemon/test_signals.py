@@ -11,22 +11,26 @@ from pathlib import Path
 SCRIPT = """
 import os, signal, time
 from keepaliveD.daemon import signals
+from keepaliveD.daemon.process import Process
 signals.catch()
-print(signals.wait(0.0), signals.wait(0.05))
+wait = Process(None, None, print).wait
+print(wait(0.0), wait(0.05))
 os.kill(os.getpid(), signal.SIGHUP)
 os.kill(os.getpid(), signal.SIGTERM)
-print(sorted([signals.wait(60.0).name, signals.wait(60.0).name]))
+print(sorted([wait(60.0).name, wait(60.0).name]))
 start = time.monotonic()
-print(signals.wait(0.2), 0.2 <= time.monotonic() - start < 30)
-print(signals.wait(0.0))
+print(wait(0.2), 0.2 <= time.monotonic() - start < 30)
+print(wait(0.0))
 """
 PAUSED = """
 from keepaliveD.daemon import signals
+from keepaliveD.daemon.process import Process
 signals.catch()
+wait = Process(None, None, print).wait
 for _ in range(int(input())):
     print("waiting", flush=True)
-    print(signals.wait(0.2), flush=True)
-print(signals.wait(60.0).name)
+    print(wait(0.2), flush=True)
+print(wait(60.0).name)
 """
 
 

@@ -154,7 +154,7 @@ def test_a_scan_that_fails_in_a_way_that_nobody_foresaw_is_one_failed_scan(home:
 @pytest.mark.parametrize("error", [*ERRORS, "KeyboardInterrupt()", "SystemExit(3)"])
 def test_whatever_ends_the_daemon_the_settings_are_restored_and_the_reason_is_one_line(home: Home, error: str) -> None:
     """Here the wait for the next scan fails, which nothing survives."""
-    more = f"from keepaliveD.daemon import signals\ndef wait(_): raise {error}\nsignals.wait = wait"
+    more = f"from keepaliveD.daemon.loop import Loop\ndef run(_): raise {error}\nLoop.run = run"
     with Namespace() as host:
         done = host.run(*broken(home, error, scans="()", more=more))
         assert host.keepalive == UNTUNED

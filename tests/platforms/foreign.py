@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keepaliveD.model.sockets import SocketTable
-from keepaliveD.platforms.listing import listing, watching
+from keepaliveD.platforms import detect
+from keepaliveD.platforms.base import Watching
 from tests.platforms.emulators import hosts, wire
 from tests.platforms.emulators.hosts import Host
 from tests.platforms.emulators.wire import Connection
@@ -39,8 +40,8 @@ class Watched:
         self.root = root
         self.host = system.boot(root)
         self.program = root / system.program
-        self.listing = listing(system.name, root)
-        self.watcher = watching(self.listing)(engine="auto", all_namespaces=True, with_interfaces=False, ignore=())
+        self.platform = detect(system.name, root)
+        self.watcher = self.platform.open(Watching()).watcher
 
     def fail(self, fault: str) -> None:
         """Have this go wrong whenever connections are listed."""

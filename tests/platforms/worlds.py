@@ -13,14 +13,15 @@ import pytest
 
 from keepaliveD.daemon.perform import Performer, Records
 from keepaliveD.platforms import detect
-from keepaliveD.platforms.base import Platform, Tuner
+from keepaliveD.platforms.base import Platform, Tuner, Watching
 from keepaliveD.platforms.linux.sysctl import INTERVAL, PROBES, TIME, ProcSys
-from keepaliveD.platforms.unsupported import NoArmer, NoAtConnect, NoOwners, watch_nothing
+from keepaliveD.platforms.unsupported import NoAtConnect, open_blind
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.settings import SettingsRecord
 from tests.platforms.emulators import hosts
 from tests.platforms.emulators.hosts import Fault, Host
 from tests.platforms.linux.test_sysctl import Proc
+from tests.support.fakes import Direct
 
 TCP = "net.inet.tcp."
 
@@ -137,7 +138,7 @@ def record_in(directory: Path, tuner: Tuner) -> SettingsRecord:
     return SettingsRecord(directory, tuner.identity, tuner.ranges)
 
 
-def performer(world: World, record: SettingsRecord) -> Performer:
+def performer(world: World, record: SettingsRecord) -> Direct:
     """Whoever writes these settings, and nothing else."""
-    platform = Platform("test", world.tuner, NoOwners(), NoArmer(), NoAtConnect(), watch_nothing)
-    return Performer(platform, Records(record, ArmingRecord(Path("unused"), "")))
+    platform = Platform("test", world.tuner, NoAtConnect(), open_blind)
+    return Direct(Performer(platform, Records(record, ArmingRecord(Path("unused"), ""))), open_blind(Watching()))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keepaliveD.daemon.loop import COSTS, SHORTEST_PAUSE
+from keepaliveD.daemon.daemon import COSTS, SHORTEST_PAUSE
 from keepaliveD.model.sockets import Column, SocketTable
 from tests.simulation.armer import ArmedAt, Armer
 from tests.simulation.connection import Connection

@@ -9,18 +9,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from keepaliveD.config import Config, load
-from keepaliveD.daemon.loop import Daemon
-from keepaliveD.daemon.perform import Records
+from keepaliveD.daemon.daemon import Daemon
+from keepaliveD.daemon.loop import Event, Loop
+from keepaliveD.daemon.perform import Performer, Records
+from keepaliveD.daemon.worker import Answer
 from keepaliveD.log.entries import Entry
-from keepaliveD.model.actions import Counted
+from keepaliveD.model.actions import Action, Counted
 from keepaliveD.model.connections import Connection, Owner
-from keepaliveD.model.errors import Refusal
+from keepaliveD.model.errors import Refusal, unexpected
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
-from keepaliveD.model.results import Armed, Arming, Fate
-from keepaliveD.model.rules import IPNetwork
+from keepaliveD.model.results import Armed, Arming, Fate, Outcome
 from keepaliveD.model.sockets import SocketTable
-from keepaliveD.platforms.base import Keep, Order, Platform
+from keepaliveD.platforms.base import Keep, Order, Platform, Session, Watching
+from keepaliveD.platforms.requests import Open, Request, Steps, directly
 from keepaliveD.policy.connect import Plan
+from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.strictness import Roles
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.settings import SettingsRecord
@@ -31,7 +34,7 @@ KERNEL = {"time": 7200, "intvl": 75, "probes": 9}
 ROLES = Roles("time", "intvl", "probes")
 OURS = {"time": 180, "intvl": 20, "probes": 31}
 
-Event = signal.Signals | Callable[[], None] | None
+Happening = signal.Signals | Callable[[], None] | None
 
 
 @dataclass
@@ -76,7 +79,7 @@ class FakeWatcher:
     def snapshot(self, now: float) -> SocketTable:
         if self.refusal:
             raise self.refusal
-        return table(now, *self.sockets(now))
+        return dataclasses.replace(table(now, *self.sockets(now)), engine=self.engine)
 
     def close(self) -> None:
         self.closed += 1
@@ -167,10 +170,27 @@ class FakeArmer:
             for armed, connections in alike.items()
         ]
 
+    def close(self) -> None:
+        pass
+
     def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
         return [
             Arming((one,), Fate.DISARMED, earlier[one.cookie].after, earlier[one.cookie].before) for one in connections
         ]
+
+
+class Direct:
+    """A performer whose requests are carried out here and now."""
+
+    def __init__(self, performer: Performer, session: Session) -> None:
+        self._performer = performer
+        self._session = session
+
+    def perform(self, action: Action) -> Outcome:
+        return directly(self._performer.perform(action), self._session)
+
+    def disarm(self, look: Judgement, *, only_mine: bool = False) -> Outcome:
+        return directly(self._performer.disarm(look, only_mine=only_mine), self._session)
 
 
 @dataclass
@@ -178,7 +198,7 @@ class Stage:
     """A daemon, what surrounds it, and all that it said. `script` happens one event a wait."""
 
     directory: Path
-    script: list[Event] = field(default_factory=list)
+    script: list[Happening] = field(default_factory=list)
     config: Config = field(default_factory=load)
     tuner: FakeTuner = field(default_factory=FakeTuner)
     watcher: FakeWatcher = field(default_factory=FakeWatcher)
@@ -192,6 +212,10 @@ class Stage:
     said: list[Entry] = field(default_factory=list)
     reloads: Config | Refusal | None = None
     successor: bool = False
+    opened: list[Watching] = field(default_factory=list)
+    cannot_open: Refusal | None = None
+    session: Session | None = None
+    answer: Answer | None = None
 
     def settings_record(self) -> SettingsRecord:
         """The record of this stage."""
@@ -201,16 +225,20 @@ class Stage:
         """All that is kept of this stage."""
         return Records(self.settings_record(), ArmingRecord(self.directory, IDENTITY["boot"]))
 
+    def start(self) -> Daemon:
+        """A daemon that has started here."""
+        daemon = self.daemon()
+        self.do(daemon.start())
+        return daemon
+
+    def do(self, steps: Steps[None]) -> None:
+        """Take these steps at once."""
+        assert Loop(self, lambda: None, lambda: 0.0, lambda: None).do(steps)
+
     def daemon(self) -> Daemon:
         """A daemon that is about to start here."""
 
-        def watch(
-            *, engine: str, all_namespaces: bool, with_interfaces: bool, ignore: Sequence[IPNetwork]
-        ) -> FakeWatcher:
-            del engine, all_namespaces, with_interfaces, ignore
-            return self.watcher
-
-        platform = Platform("fake", self.tuner, FakeOwners(), self.armer, self.at_connect, watch)
+        platform = Platform("fake", self.tuner, self.at_connect, self.open)
         return Daemon(self.config, platform, None if self.dry_run else self.records(), self.say, self)
 
     def run(self) -> None:
@@ -218,14 +246,39 @@ class Stage:
         with self.settings_record().locked():
             self.daemon().run()
 
+    def open(self, watching: Watching) -> Session:
+        """A session, whatever is asked for, unless that is refused."""
+        self.opened.append(watching)
+        if self.cannot_open:
+            raise self.cannot_open
+        return Session(self.watcher, FakeOwners(), self.armer)
+
+    def ask(self, request: Request) -> None:
+        """The answer is there at the next wait."""
+        try:
+            if isinstance(request, Open):
+                self.session = self.open(request.watching)  # raises: then the one before stays
+            assert self.session
+            self.answer = Answer(request.carry_out(self.session))
+        except Refusal as refusal:
+            self.answer = Answer(error=refusal)
+        except Exception as error:
+            self.answer = Answer(error=unexpected(error))
+
+    def abandon(self) -> None:
+        self.answer = None
+
     def now(self) -> float:
         return self.time
 
     def slept(self) -> float:
         return 0.0
 
-    def wait(self, seconds: float) -> signal.Signals | None:
-        """Time passes, then the next event of the script happens."""
+    def wait(self, seconds: float) -> Event:
+        """An answer is there at once; else time passes, then the next event of the script happens."""
+        if self.answer:
+            answer, self.answer = self.answer, None
+            return answer
         self.waits.append(seconds)
         self.time += seconds
         event = self.script.pop(0) if self.script else signal.SIGTERM

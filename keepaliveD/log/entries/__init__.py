@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from keepaliveD.log.entries.arming import by_hand, of_arming, of_counted
 from keepaliveD.log.entries.connections import of_report
 from keepaliveD.log.entries.entry import ERROR, INFO, MESSAGE_IDS, NOTICE, WARNING, Entry, Value
-from keepaliveD.log.entries.namespaces import of_unseen
+from keepaliveD.log.entries.namespaces import of_hang, of_unseen
 from keepaliveD.log.entries.settings import Reports, of_settings, of_settings_report
 from keepaliveD.model.actions import Arm, Disarm, Report, ReportArmed, ReportUnseen, SetSystemKeepalive
 from keepaliveD.model.connections import Counts, Verdict
@@ -28,6 +28,7 @@ __all__ = [
     "counts_line",
     "fates_line",
     "of",
+    "of_hang",
 ]
 
 

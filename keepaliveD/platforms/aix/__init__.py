@@ -1,1 +1,15 @@
 """AIX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from keepaliveD.platforms.aix.settings import AIX
+from keepaliveD.platforms.base import Platform
+from keepaliveD.platforms.listing.by_psutil import KnownToPsutil
+from keepaliveD.platforms.listing.platform import platform
+
+
+def aix(name: str, root: Path) -> Platform:
+    """Return it, with its paths below `root`."""
+    return platform(name, AIX(root), KnownToPsutil())

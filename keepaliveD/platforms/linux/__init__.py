@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from keepaliveD.model.rules import IPNetwork
-from keepaliveD.platforms.base import Platform
+from keepaliveD.platforms.base import Platform, Session, Watching
 from keepaliveD.platforms.linux import engines
 from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
@@ -17,24 +15,22 @@ from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
 from keepaliveD.platforms.linux.sysctl import ProcSys
 
 
-def linux(root: Path = Path("/")) -> Platform:
-    """The adapters; every path they use hangs from `root`."""
-    holders = Holders(root)
-    owners = ProcOwners(root, holders)
-    armer = engines.ChosenArmer(BpfArmer(root), PidfdArmer(root, holders))
+def linux(name: str = "linux", root: Path = Path("/")) -> Platform:
+    """Return it, with its paths below `root`."""
 
-    def watcher(
-        *, engine: str, all_namespaces: bool, with_interfaces: bool, ignore: Sequence[IPNetwork]
-    ) -> SocketWatcher:
-        armer.wanted = engine  # one word of the configuration for both
-        chosen, reason = engines.choose(engine, root, ignore)
-        return SocketWatcher(
+    def open_session(watching: Watching) -> Session:
+        engine, reason = engines.choose(watching.engine, root, watching.ignore)
+        watcher = SocketWatcher(
             root,
-            chosen,
+            engine,
             reason,
-            spare=Netlink() if engine == engines.AUTO else None,
-            all_namespaces=all_namespaces,
-            with_interfaces=with_interfaces,
+            spare=Netlink() if watching.engine == engines.AUTO else None,
+            all_namespaces=watching.all_namespaces,
+            with_interfaces=watching.with_interfaces,
         )
+        holders = Holders(root)
+        armer = engines.ChosenArmer(watching.engine, BpfArmer(root), PidfdArmer(root, holders))
+        return Session(watcher, ProcOwners(root, holders), armer)
 
-    return Platform("linux", ProcSys(root), owners, armer, engines.BpfAtConnect(root, owners), watcher)
+    at_connect = engines.BpfAtConnect(root, ProcOwners(root, Holders(root)))
+    return Platform(name, ProcSys(root), at_connect, open_session)

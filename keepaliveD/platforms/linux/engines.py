@@ -52,12 +52,12 @@ def _bpf(root: Path, ignore: Sequence[IPNetwork]) -> tuple[Engine, str]:
 
 
 class ChosenArmer:
-    """Arms by BPF or by duplicates of descriptors, as `wanted` says: the engine of the last watcher."""
+    """Arms by BPF or by duplicates of descriptors, as the `wanted` engine says."""
 
-    def __init__(self, bpf: BpfArmer, pidfd: PidfdArmer) -> None:
+    def __init__(self, wanted: str, bpf: BpfArmer, pidfd: PidfdArmer) -> None:
+        self._wanted = wanted
         self._bpf = bpf
         self._pidfd = pidfd
-        self.wanted = AUTO
 
     def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
         """What became of each, decided by policy.settle."""
@@ -67,14 +67,18 @@ class ChosenArmer:
         """Put back what stood there before, where nobody has set it since."""
         return self._chosen().disarm(connections, earlier)
 
+    def close(self) -> None:
+        """Take BPF's program out of the kernel."""
+        self._bpf.close()
+
     def _chosen(self) -> Armer:
         """Only what cannot be loaded is replaced: what fails midway may have set something."""
-        if self.wanted == NETLINK:
+        if self._wanted == NETLINK:
             return self._pidfd
         try:
             self._bpf.load()
         except Refusal:
-            if self.wanted == BPF:
+            if self._wanted == BPF:
                 raise
             return self._pidfd
         return self._bpf

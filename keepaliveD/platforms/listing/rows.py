@@ -128,7 +128,7 @@ class ListingWatcher:
         new["since_received"][:] = [one.quiet for one in seen]
         self._tell_of_the_opened(new["since_received"], cookies, now)
         names = interfaces.resolve(new) if self._with_interfaces else ("",)
-        return SocketTable(sockets, now, interfaces=names)
+        return SocketTable(sockets, now, interfaces=names, engine=self.engine)
 
     def close(self) -> None:
         """Holds nothing."""

@@ -88,6 +88,9 @@ class PidfdArmer:
 
         return self._each(connections, _Task(choose, lambda _: None, Fate.DISARMED, WITH_HOLDER))
 
+    def close(self) -> None:
+        """Nothing is held from one time to the next."""
+
     def _each(self, connections: Sequence[Connection], task: _Task) -> list[Arming]:
         """In batches; where a process let go of a socket meanwhile, another holder is looked for, once."""
         _probe()

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from keepaliveD.model.errors import KernelError
 from keepaliveD.model.sockets import Column
+from keepaliveD.platforms import touching
 
 
 def records(iterator: int, kind: np.dtype[np.void], scratch: memoryview) -> Iterator[Column]:
@@ -42,6 +43,7 @@ def exhaust(iterator: int) -> None:
 
 def _read(iterator: int, space: memoryview) -> int:
     while True:
+        touching.on()
         try:
             return os.readv(iterator, [space])
         except BlockingIOError:

@@ -14,6 +14,7 @@ import numpy as np
 from keepaliveD.model.errors import KernelError
 from keepaliveD.model.rules import IPNetwork
 from keepaliveD.model.sockets import Sockets
+from keepaliveD.platforms import touching
 from keepaliveD.platforms.linux.bpf import libbpf, records
 from keepaliveD.platforms.linux.reading.cookies import Cookies
 from keepaliveD.platforms.linux.reading.engine import Gaps
@@ -103,6 +104,7 @@ class BpfWalker:
         place["bucket"] = place["told"] = 0
         attempts = 0
         while (bucket := int(place["bucket"][0])) <= table.last:
+            touching.on()
             libbpf.run(self._walk)
             told = int(place["told"][0])
             if told + STEPS > RECORDS:

@@ -7,8 +7,14 @@ from typing import Protocol
 
 from keepaliveD.model.errors import KernelError
 from keepaliveD.model.sockets import Sockets
+from keepaliveD.platforms import touching
+from keepaliveD.platforms.touching import Kind
 
 Gaps = dict[int, KernelError | None]  # namespaces of which sockets may be missing, and why if they were not read at all
+
+
+class Silent(KernelError):
+    """The namespace did not answer before, and was not asked now."""
 
 
 class Engine(Protocol):
@@ -70,8 +76,11 @@ class OneByOne(ABC):
         for netns, reader in self._readers.items():
             start = len(sockets)
             try:
+                touching.now(Kind.NAMESPACE, netns)
                 if not reader.dump(netns, sockets, self._scratch):
                     gaps[netns] = None
+            except touching.Avoided:
+                gaps[netns] = Silent("it did not answer before")
             except KernelError as error:
                 sockets.truncate(start)
                 gaps[netns] = error

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from keepaliveD.model.errors import KernelError, NotPermitted, Unsupported
 from keepaliveD.model.sockets import Column, Sockets, TcpState, Timer
+from keepaliveD.platforms import touching
 from keepaliveD.platforms.linux import capabilities
 
 NETLINK_SOCK_DIAG = 4
@@ -184,6 +185,7 @@ class SockDiag:
         """
         filled = 0
         while filled + DATAGRAM <= len(scratch) and (size := self._receive(scratch[filled : filled + DATAGRAM])):
+            touching.on()
             if HEADER.unpack_from(scratch, filled)[3] == self._sequence:  # else left over from a dump given up
                 filled += size
         return filled

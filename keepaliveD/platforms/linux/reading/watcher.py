@@ -10,10 +10,12 @@ import numpy as np
 
 from keepaliveD.model.errors import KernelError, Refusal
 from keepaliveD.model.sockets import Sockets, SocketTable, Unseen
+from keepaliveD.platforms import touching
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.reading import interfaces
-from keepaliveD.platforms.linux.reading.engine import Engine, Gaps
+from keepaliveD.platforms.linux.reading.engine import Engine, Gaps, Silent
 from keepaliveD.platforms.linux.reading.netlink import Netlink
+from keepaliveD.platforms.touching import Kind
 
 DESCRIPTORS = 2  # that the dearest engine keeps open in a network namespace
 RESERVE = 512  # for everything else; at most half of what is allowed
@@ -71,18 +73,21 @@ class SocketWatcher:
         engine.enter(self._own)
 
     def _look(self, now: float) -> SocketTable:
+        self._unseen = Unseen()
         if self._all_namespaces:
             self._follow_namespaces()
         sockets = Sockets(capacity=self._expected)
         gaps = self._engine.read(sockets)
         names = self._number_interfaces(sockets, gaps)
         for netns, error in gaps.items():
-            if error and netns == self._own:
+            if isinstance(error, Silent):
+                self._unseen = self._unseen._replace(silent=self._unseen.silent + 1)
+            elif error and netns == self._own:
                 raise error
-            if error:
+            elif error:
                 self._leave(netns)  # entered anew at the next scan
         self._expected = len(sockets)
-        return SocketTable(sockets, now, not gaps, tuple(names), len(self._entered), self._unseen)
+        return SocketTable(sockets, now, not gaps, tuple(names), len(self._entered), self._unseen, self.engine)
 
     def close(self) -> None:
         """Let go of every namespace."""
@@ -108,6 +113,7 @@ class SocketWatcher:
         if netns == self._own:
             return interfaces.look()
         try:
+            touching.now(Kind.NAMESPACE, netns)
             return namespaces.inside(self._paths[netns], netns, interfaces.look)
         except OSError as error:
             raise KernelError(f"interfaces: {error.strerror}") from error
@@ -117,19 +123,22 @@ class SocketWatcher:
         self._paths, hidden = namespaces.survey(self._root)
         for gone in self._entered - self._paths.keys():
             self._leave(gone)
-        forbidden = 0
+        forbidden = silent = 0
         wanted = self._paths.keys() - self._entered
         room = max(0, _most_namespaces() - len(self._entered))
         for new in sorted(wanted)[:room]:
             try:
+                touching.now(Kind.NAMESPACE, new)
                 namespaces.inside(self._paths[new], new, partial(self._engine.enter, new))
             except FileNotFoundError:
                 continue  # ended meanwhile
+            except touching.Avoided:
+                silent += 1
             except (OSError, Refusal):
                 forbidden += 1
             else:
                 self._entered.add(new)
-        self._unseen = Unseen(forbidden, max(0, len(wanted) - room), hidden)
+        self._unseen = Unseen(forbidden, max(0, len(wanted) - room), hidden, silent)
 
     def _leave(self, netns: int) -> None:
         self._entered.remove(netns)

@@ -1,4 +1,6 @@
-"""Records a real kernel's dump of a handful of sockets: `unshare --net python3 -m tests.platforms.linux.reading.record`.
+"""Records a real kernel's dump of a handful of sockets.
+
+usage: unshare --net python3 -m tests.platforms.linux.reading.record
 
 Writes data/v4.bin and data/v6.bin, the datagrams of both families end to end, and data/known.json,
 what the sockets' own program knows of them without sock_diag.

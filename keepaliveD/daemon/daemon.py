@@ -1,0 +1,349 @@
+"""The daemon's life: scan, act, wait; reload; stop and restore."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from keepaliveD import __version__
+from keepaliveD.config import Config, doubts
+from keepaliveD.daemon.loop import Loop, Surroundings
+from keepaliveD.daemon.perform import Performer, Records
+from keepaliveD.daemon.settings import SystemSettings
+from keepaliveD.log import entries
+from keepaliveD.log.entries import ERROR, INFO, NOTICE, WARNING, Entry
+from keepaliveD.log.journal import Log
+from keepaliveD.model.actions import Arm, SetSystemKeepalive
+from keepaliveD.model.connections import Connection
+from keepaliveD.model.errors import Refusal, unexpected
+from keepaliveD.model.results import Outcome
+from keepaliveD.model.sockets import SocketTable
+from keepaliveD.platforms.base import Platform, Tuner, Watching
+from keepaliveD.platforms.requests import FindOwners, Open, Scan, Steps
+from keepaliveD.policy.activity import nothing_known
+from keepaliveD.policy.connect import plan
+from keepaliveD.policy.connections import by_urgency
+from keepaliveD.policy.decider import Decider, Rules
+from keepaliveD.policy.judge import Judgement, count, judge
+from keepaliveD.records.settings import SettingsRecord
+
+SHORTEST_PAUSE = 0.05  # seconds between two scans
+COSTS = 20  # a scan for the sake of a deadline waits so many times as long as the last one took
+PATIENCE = 1.0  # seconds that the end waits for an answer about sockets to be put back
+
+
+class Daemon:
+    """One run. Without `records` it is a dry run: the kernel is left as it is."""
+
+    def __init__(
+        self, config: Config, platform: Platform, records: Records | None, log: Log, outside: Surroundings
+    ) -> None:
+        self._config = config
+        self._platform = platform
+        self._records = records
+        self._log = log
+        self._outside = outside
+        self._performer = Performer(platform, records)
+        self._loop = Loop(outside, self._due, self._pause, self._show_life)
+        self._engine = ""  # how sockets are read, in words
+        self._blind = False
+        self._untidy = False
+        self._damaged: tuple[str, ...] = ()  # what was reported of damaged records of armed sockets
+        self._complaint = ""  # what is wrong with the configuration that was not taken
+        self._decider = Decider(self._rules())
+        self._slept = outside.slept()
+        self._scanned = outside.now(), outside.now()  # when the last scan began, and when it ended
+        self.judgement: Judgement
+
+    def run(self) -> None:
+        """Live until a signal ends it, and restore the settings whatever ends it.
+
+        Raises Refusal, having changed nothing, where it cannot start.
+        """
+        with self.restoring():
+            if self._loop.do(self.start()):
+                self._outside.notify("READY=1", self._status())
+                self._loop.run()
+        self.stop()
+
+    def run_once(self, show: Callable[[Sequence[Connection]], None]) -> None:
+        """Scan once, show what is at risk, and undo all that was done.
+
+        Raises Refusal.
+        """
+        with self.restoring():
+            started = self._loop.do(self.start(once=True))
+            try:
+                if started:
+                    self._loop.do(self._show(show))
+            finally:
+                self.stop(undo=True)
+
+    @contextlib.contextmanager
+    def restoring(self) -> Iterator[None]:
+        """Restore the settings where this block is ended by an error, unless they are to stay after any end."""
+        with restoring(
+            self._platform.tuner,
+            self._records.settings if self._records else None,
+            self._log,
+            lambda: self._config.restore_on_stop,
+        ):
+            yield
+
+    def _show(self, show: Callable[[Sequence[Connection]], None]) -> Steps[None]:
+        show((yield FindOwners(by_urgency(self.judgement, at_risk_only=True))))
+
+    def start(self, *, once: bool = False) -> Steps[None]:
+        """Take the first scan and tune. A run that ends `once` that is done leaves new connections alone."""
+        self._engine = yield Open(self._watching())
+        outcomes = yield from self._scan()
+        for outcome in outcomes:
+            if outcome.refused and not isinstance(outcome.action, Arm):
+                yield from self._disarm(only_mine=True)
+                raise outcome.refused
+        self._tell(outcomes)
+        self._tell_unreached(outcomes)
+        self._let_go()
+        for note in self._platform.notes:
+            self._say("started", NOTICE, f"{self._platform.name}: {note}")
+        at_connect = "" if once else self._arm_at_connect()
+        said = (f"tcp-keepalived {__version__}: {self._summary()}", self._engine, at_connect)
+        self._say("started", INFO, "; ".join(filter(None, said)))
+        self._say_doubts()
+
+    def stop(self, *, undo: bool = False) -> None:
+        """Give back what was found, if that is wanted. Raises Refusal where that fails.
+
+        Settings go back before sockets, which take from their namespace what their programs did not choose.
+        `undo`: also the sockets that this run has armed.
+        """
+        self._outside.notify("STOPPING=1")
+        handing_over = self._outside.handing_over()
+        refusal = self._give_back() if self._config.restore_on_stop and not handing_over else None
+        if undo or (self._config.disarm_on_stop and not handing_over):
+            only_mine = undo and not self._config.disarm_on_stop
+            if not self._loop.finish(self._disarm(only_mine=only_mine), patience=PATIENCE):
+                self._say("refused", ERROR, "sockets stay armed: putting them back took too long; keepalivectl disarm")
+        if lost := self._performer.close():
+            self._say("refused", ERROR, lost)
+        if refusal:
+            raise refusal
+
+    def _due(self) -> Steps[None] | None:
+        """Begin what is due by now."""
+        if self._loop.is_to_reload:
+            self._loop.is_to_reload = False
+            return self._reload()
+        return self._scan_again() if self._outside.now() >= self._next_scan() else None
+
+    def _next_scan(self) -> float:
+        """Return when to scan again: at the interval, or sooner at a deadline, as far as scans are cheap."""
+        began, ended = self._scanned
+        deadline = max(self._decider.next_deadline, ended + max(SHORTEST_PAUSE, COSTS * (ended - began)))
+        return min(ended + self._config.interval, deadline)
+
+    def _pause(self) -> float:
+        return max(0.0, self._next_scan() - self._outside.now())
+
+    def _show_life(self) -> None:
+        self._outside.notify("WATCHDOG=1", self._status())
+
+    def _rules(self) -> Rules:
+        config = self._config
+        wanted = self._platform.tuner.names(config.keepalive) if config.apply else {}
+        roles = self._platform.tuner.roles if config.keep_stricter else None
+        return Rules(wanted, config.on_drift, config.paths, config.ignore, config.warn_before, config.arm, roles)
+
+    def _watching(self) -> Watching:
+        config = self._config
+        return Watching(config.engine, config.all_namespaces, config.selects_by_interface, tuple(config.ignore))
+
+    def _arm_at_connect(self) -> str:
+        """Have new connections armed while they are opened, where rules want that; what came of it."""
+        config = self._config
+        wanted = plan(config.arm, config.ignore, config.paths)
+        said, stale = self._performer.arm_at_connect(
+            wanted, config.engine, everywhere=config.all_namespaces, survive=config.survive_stop
+        )
+        if stale:
+            self._say("refused", ERROR, stale)
+        return said
+
+    def _scan(self) -> Steps[list[Outcome]]:
+        """One scan and all that follows from it."""
+        began = self._outside.now()
+        self._scanned = began, began  # whatever comes of it
+        table = yield Scan(began)
+        asleep, self._slept = self._outside.slept() - self._slept, self._outside.slept()
+        table = dataclasses.replace(table, reading=self._outside.now() - began, asleep=asleep)
+        if table.engine != self._engine:
+            self._engine = table.engine
+            self._say("scan-failed", WARNING, f"another way of watching had to be taken: {self._engine}")
+        self._keep_damaged_aside()
+        found = self._performer.look_at_settings(cared_for=self._config.apply)
+        self.judgement, actions = self._decider.observe(table, found)
+        outcomes = []
+        for action in actions:
+            if self._decider.given_up(action):
+                continue
+            outcome = yield from self._performer.perform(action)
+            self._decider.record(outcome)
+            outcomes.append(outcome)
+        for outcome in self._performer.look_around():
+            self._decider.record(outcome)
+            outcomes.append(outcome)
+        self._tidy(table)
+        self._scanned = began, self._outside.now()
+        return outcomes
+
+    def _keep_damaged_aside(self) -> None:
+        """Keep a damaged record of armed sockets aside before it is needed, and report each of these once."""
+        if self._records is None:
+            return
+        with contextlib.suppress(Refusal):  # whoever needs a record that cannot be read reports that
+            before, self._damaged = self._damaged, self._records.arming.set_aside()
+            for line in self._damaged:
+                if line not in before:
+                    self._say("record", ERROR, line)
+
+    def _tidy(self, table: SocketTable) -> None:
+        """Clear the record of sockets that are gone; where that fails it stays long, which is told once."""
+        if self._records is None or not table.complete:
+            return
+        try:
+            self._records.arming.tidy(table.sockets["cookie"])
+        except Refusal as refusal:
+            if not self._untidy:
+                self._say("refused", ERROR, str(refusal))
+            self._untidy = True
+        else:
+            self._untidy = False
+
+    def _tell_unreached(self, outcomes: Iterable[Outcome]) -> None:
+        """Name the servers that new settings do not reach, where the system is such."""
+        if not any(isinstance(outcome.action, SetSystemKeepalive) and not outcome.dry_run for outcome in outcomes):
+            return
+        try:
+            ends = self._platform.unreached()
+        except Refusal as refusal:
+            self._say("applied", NOTICE, f"who listens under the old settings cannot be told: {refusal}")
+            return
+        if ends:
+            self._say("applied", NOTICE, f"restart who listens at {', '.join(ends)}: they keep to the old settings")
+
+    def _tell(self, outcomes: Iterable[Outcome]) -> None:
+        for outcome in outcomes:
+            for entry in entries.of(outcome):
+                self._log(entry)
+
+    def _scan_again(self) -> Steps[None]:
+        """Scan; one that fails, for whatever reason, is reported once and tried again at the next turn."""
+        try:
+            self._tell((yield from self._scan()))
+        except Exception as error:  # a host full of strangers: what nobody foresaw must not end the watch
+            if not self._blind:
+                self._say("scan-failed", ERROR, f"scan failed; connections are not being watched: {_reason(error)}")
+            self._blind = True
+        else:
+            if self._blind:
+                self._say("scan-failed", NOTICE, "scan succeeded; connections are being watched again")
+            self._blind = False
+
+    def _reload(self) -> Steps[None]:
+        """Go by the new configuration; keep the old one if the new one is wrong."""
+        self._outside.reloading()
+        before = self._config
+        try:
+            self._config = self._outside.load()
+            rules = self._rules()
+            self._engine = yield Open(self._watching())
+        except Exception as error:  # whatever is wrong with the new one, the old one is good
+            self._config = before
+            said = [f"configuration not reloaded, the old one stays: {line}" for line in _reason(error).splitlines()]
+            for line in said:
+                self._say("reload-failed", ERROR, line)
+            self._complaint = f"{said[0]}; "
+        else:
+            self._complaint = ""
+            self._decider.follow(rules)
+            self._let_go()
+            news = (f"configuration reloaded: {self._summary()}", self._arm_at_connect())
+            self._say("reloaded", NOTICE, "; ".join(filter(None, news)))
+            self._say_doubts()
+        yield from self._scan_again()  # ready is who has put it in force
+        self._outside.notify("READY=1", self._status())
+
+    def _let_go(self) -> None:
+        """Settings that are no longer in our care, by a changed configuration, go back at once."""
+        if not self._config.apply and self._config.restore_on_stop:
+            self._give_back()
+
+    def _disarm(self, *, only_mine: bool = False) -> Steps[None]:
+        """Put back the sockets that were armed, as far as they are still there."""
+        if self._records is None:
+            return
+        try:
+            look = judge((yield Scan(self._outside.now())), nothing_known(), self._config.paths, ())
+            self._performer.take_over()
+            self._tell([(yield from self._performer.disarm(look, only_mine=only_mine))])
+            if not only_mine:
+                self._records.arming.forget_left()
+        except Refusal as refusal:
+            self._say("refused", ERROR, f"sockets stay armed: {refusal}")
+
+    def _give_back(self) -> Refusal | None:
+        """Restore what was found, and tell; the reason where that fails."""
+        try:
+            outcomes = self._performer.restore()
+        except Refusal as refusal:
+            self._say("refused", ERROR, str(refusal))
+            return refusal
+        self._tell(outcomes)
+        return next((outcome.refused for outcome in outcomes if outcome.refused), None)
+
+    def _summary(self) -> str:
+        return f"{entries.counts_line(count(self.judgement))}; {self._intent()}"
+
+    def _intent(self) -> str:
+        if not self._config.apply:
+            return "system keepalive left alone"
+        kept = ", ".join(f"{key} = {value}" for key, value in self._decider.kept.items())
+        intent = f"system keepalive {self._config.keepalive}" + (f", but {kept}" if kept else "")
+        return intent + (" (dry run)" if self._records is None else "")
+
+    def _say_doubts(self) -> None:
+        """Log what `keepalivectl check` warns of: who reloads by systemctl does not see it otherwise."""
+        for line in doubts.warnings(self._config):
+            self._say("doubtful", WARNING, f"configuration: {line}")
+
+    def _status(self) -> str:
+        fates = entries.fates_line(self._decider.fates)
+        return f"STATUS={self._complaint}{self._summary()}" + (f"; {fates}" if fates else "")
+
+    def _say(self, event: str, priority: int, message: str) -> None:
+        self._log(Entry(event, priority, message))
+
+
+@contextlib.contextmanager
+def restoring(
+    tuner: Tuner, record: SettingsRecord | None, log: Log, wanted: Callable[[], bool] = lambda: True
+) -> Iterator[None]:
+    """Restore the settings that are on record where this block is ended by an error.
+
+    They may be an earlier daemon's, which was killed or has handed them over: nobody else is left to
+    restore them.
+    """
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):  # the error that ended the block is worth more
+            if record and wanted():
+                for outcome in SystemSettings(tuner, record).restore():
+                    for entry in entries.of(outcome):
+                        log(entry)
+        raise
+
+
+def _reason(error: Exception) -> str:
+    return str(error if isinstance(error, Refusal) else unexpected(error))

@@ -1,0 +1,109 @@
+"""Messages between the daemon and its worker: pickled, with their arrays in shared memory.
+
+Both ends are one program: who could forge a message here could do all that the daemon can.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import struct
+import tempfile
+from collections.abc import Sequence
+from mmap import ACCESS_COPY, mmap
+from typing import Any
+
+HEADER = struct.Struct("=QQ")  # octets of the pickle; how many arrays follow it, their sizes first
+SIZE = struct.Struct("=Q")
+
+
+def pack(message: object) -> bytes:
+    """Return a message in one piece, its arrays included."""
+    body = pickle.dumps(message, protocol=5)
+    return HEADER.pack(len(body), 0) + body
+
+
+def send(sock: socket.socket, message: object) -> None:
+    """Send a message, its arrays in a file without a name that only memory holds. Raises OSError."""
+    buffers: list[memoryview] = []
+    body = pickle.dumps(message, protocol=5, buffer_callback=lambda buffer: buffers.append(buffer.raw()))
+    sizes = b"".join(SIZE.pack(buffer.nbytes) for buffer in buffers)
+    head = HEADER.pack(len(body), len(buffers)) + sizes
+    if not any(buffer.nbytes for buffer in buffers):
+        sock.sendall(head + body)
+        return
+    file = _share(buffers)
+    try:
+        sent = socket.send_fds(sock, [head], [file])
+    finally:
+        os.close(file)
+    sock.sendall(head[sent:] + body)
+
+
+def _share(buffers: Sequence[memoryview]) -> int:
+    """Return a descriptor of a file with these in a row."""
+    if hasattr(os, "memfd_create"):
+        file = os.memfd_create("tcp-keepalived", os.MFD_CLOEXEC)
+    else:
+        with tempfile.TemporaryFile() as temporary:
+            file = os.dup(temporary.fileno())
+    try:
+        for buffer in buffers:
+            written = 0
+            while written < buffer.nbytes:
+                written += os.write(file, buffer[written:])
+    except BaseException:
+        os.close(file)
+        raise
+    return file
+
+
+class Receiver:
+    """Puts messages together from what arrives."""
+
+    def __init__(self) -> None:
+        self._arrived = bytearray()
+        self._files: list[int] = []
+
+    def receive(self, sock: socket.socket) -> bool:
+        """Take what has arrived; return whether the other end is still there. Raises OSError."""
+        octets, files, _, _ = socket.recv_fds(sock, 1 << 20, 1)
+        self._arrived += octets
+        self._files += files
+        return bool(octets)
+
+    def message(self) -> Any:
+        """Return the next message, or None where it has not arrived in full."""
+        if len(self._arrived) < HEADER.size:
+            return None
+        length, count = HEADER.unpack_from(self._arrived)
+        start = HEADER.size + count * SIZE.size
+        if len(self._arrived) < start + length:
+            return None
+        sizes = [SIZE.unpack_from(self._arrived, HEADER.size + at * SIZE.size)[0] for at in range(count)]
+        body = bytes(self._arrived[start : start + length])
+        del self._arrived[: start + length]
+        return pickle.loads(body, buffers=self._buffers(sizes))  # noqa: S301  # by ourselves
+
+    def close(self) -> None:
+        """Drop what has arrived of a message that will not be whole."""
+        for file in self._files:
+            os.close(file)
+        self._files.clear()
+
+    def _buffers(self, sizes: Sequence[int]) -> list[memoryview]:
+        """Return the arrays' memory, in the file that came with the message."""
+        total = sum(sizes)
+        if not total:
+            return [memoryview(b"") for _ in sizes]
+        file = self._files.pop(0)
+        try:
+            memory = memoryview(mmap(file, total, access=ACCESS_COPY))
+        finally:
+            os.close(file)
+        buffers, end = [], 0
+        for size in sizes:
+            start, end = end, end + size
+            buffers.append(memory[start:end])
+        return buffers

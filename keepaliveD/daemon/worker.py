@@ -1,0 +1,171 @@
+"""A worker: a process that touches what belongs to others, in place of the daemon, which must not hang.
+
+A dump of a socket that its program has locked, a duplicate of a descriptor, another process's /proc: each may
+keep whoever touches it for ever, deaf to any signal. A worker has a session (platforms/base.py), and carries out
+one request after the other. It holds no lock, and nothing is lost with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import mmap
+import os
+import signal
+import socket
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from keepaliveD.daemon import messages
+from keepaliveD.model.errors import Refusal, unexpected
+from keepaliveD.platforms import touching
+from keepaliveD.platforms.base import Opener, Watching
+from keepaliveD.platforms.requests import Request
+from keepaliveD.platforms.touching import Touchable
+
+STANDARD = 3  # descriptors from here on are not for a worker
+PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
+IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # a service manager sends them to all processes of a unit
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request came to: its answer, or what it raised."""
+
+    value: Any = None
+    error: Refusal | None = None
+
+
+class Worker:
+    """One process, which opens its session at once: how that reads sockets is its first answer."""
+
+    def __init__(self, opener: Opener, watching: Watching) -> None:
+        """Start it. Raises OSError."""
+        self.opened = False
+        self.asked: Request | None = None
+        self._memory = touching.share()
+        self.socket, theirs = socket.socketpair()
+        with theirs:
+            self._pid = _fork(lambda: _work(opener, watching, theirs, self._memory))
+        self.socket.setblocking(False)
+        self._receiver = messages.Receiver()
+        self._unsent = memoryview(b"")
+        self.touched = touching.read(self._memory)
+        self._ticks = 0
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether there is something left to send."""
+        return bool(self._unsent)
+
+    def ask(self, request: Request, avoided: frozenset[Touchable]) -> None:
+        """Begin to send a request; what is `avoided` is not to be touched."""
+        self.asked = request
+        self._unsent = memoryview(messages.pack((request, avoided)))
+        self._ticks = 0
+        self.send()
+
+    def send(self) -> None:
+        """Send what there is room for."""
+        with contextlib.suppress(BlockingIOError, ConnectionError):  # that it has ended is seen in receive()
+            self._unsent = self._unsent[self.socket.send(self._unsent) :]
+
+    def receive(self) -> None:
+        """Take what has arrived. Raises EOFError where it has ended."""
+        try:
+            if not self._receiver.receive(self.socket):
+                raise EOFError
+        except BlockingIOError:
+            pass
+        except ConnectionError as error:
+            raise EOFError from error
+
+    def answer(self) -> Answer | None:
+        """Return the next answer, once that has arrived."""
+        answer: Answer | None = self._receiver.message()
+        return answer
+
+    def goes_on(self, ticks: int) -> bool:
+        """Count one tick; return whether it has touched something new in the last `ticks`."""
+        before, self.touched = self.touched, touching.read(self._memory)
+        self._ticks = self._ticks + 1 if before == self.touched else 0
+        return self._ticks < ticks
+
+    def end(self) -> None:
+        """Kill it."""
+        self.socket.close()
+        self._receiver.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+
+    def is_gone(self) -> bool:
+        """Return whether it has ended, and reap it then."""
+        try:
+            return os.waitpid(self._pid, os.WNOHANG)[0] != 0
+        except ChildProcessError:
+            return True
+
+
+def _fork(work: Callable[[], None]) -> int:
+    """Start a process that does this and ends; return its id. Raises OSError."""
+    gc.freeze()  # what is here by now stays as it is: a collection would copy the pages of all of it
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the log's thread has no lock that a worker takes
+        pid = os.fork()
+    if pid:
+        gc.unfreeze()
+        return pid
+    try:
+        work()
+    finally:
+        os._exit(0)
+
+
+def _work(opener: Opener, watching: Watching, daemon: socket.socket, memory: mmap.mmap) -> None:
+    """Carry out requests until the daemon ends."""
+    signal.set_wakeup_fd(-1)
+    for each in IGNORED:
+        signal.signal(each, signal.SIG_IGN)
+    _die_with_parent()
+    _keep_only(daemon.fileno())
+    touching.write_to(memory)
+    session = None
+    try:
+        session = opener(watching)
+        messages.send(daemon, Answer(session.watcher.engine))
+    except BaseException as error:
+        messages.send(daemon, Answer(error=_sendable(error)))
+        return
+    receiver = messages.Receiver()
+    while receiver.receive(daemon):
+        while message := receiver.message():
+            request, avoided = message
+            touching.avoid(avoided)
+            try:
+                answer = Answer(request.carry_out(session))
+            except BaseException as error:
+                answer = Answer(error=_sendable(error))
+            touching.now(touching.Kind.NOTHING)
+            messages.send(daemon, answer)
+
+
+def _keep_only(descriptor: int) -> None:
+    """Close all others: the daemon's locks, and its log, whose reader would wait for a worker that cannot die."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for standard in range(STANDARD):
+        os.dup2(nothing, standard)
+    os.closerange(STANDARD, descriptor)
+    os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def _sendable(error: BaseException) -> Refusal:
+    return error if isinstance(error, Refusal) else unexpected(error)
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when the daemon ends, where it can."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -1,0 +1,140 @@
+"""The worker that answers now, and what becomes of one that does not.
+
+A worker that touches nothing new for some seconds is killed, or left behind where it cannot die; another one
+begins anew, without what the first one hung at (avoided.py).
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from keepaliveD.daemon.avoided import Avoided
+from keepaliveD.daemon.worker import Answer, Worker
+from keepaliveD.model.errors import KernelError
+from keepaliveD.platforms.base import Opener, Watching
+from keepaliveD.platforms.requests import Open, Request
+from keepaliveD.platforms.touching import Touched
+
+TICK = 0.5  # seconds between two looks at what a worker touches
+PATIENCE = 6  # ticks, which are turns of our own: we may have been stopped together with the worker
+ATTEMPTS = 4  # workers that one request may cost
+MOST_LEFT = 8  # workers that cannot die; with more of them no other is started
+
+
+@dataclass(frozen=True, slots=True)
+class Hang:
+    """A worker that did not go on: what it touched, and for how many seconds that is left out now."""
+
+    touched: Touched
+    pause: float
+
+
+class Workers:
+    """Asks one worker, and another one where that is lost."""
+
+    def __init__(self, opener: Opener, clock: Callable[[], float], on_hang: Callable[[Hang], None]) -> None:
+        """`clock` tells the time in seconds; `on_hang` is told of each worker that hung."""
+        self._opener = opener
+        self._clock = clock
+        self._on_hang = on_hang
+        self._avoided = Avoided()
+        self._watching = Watching()
+        self._current: Worker | None = None
+        self._successor: Worker | None = None  # takes its place once its session is open
+        self._request: Request | None = None
+        self._attempts = 0
+        self._ended: list[Worker] = []  # and not reaped yet
+
+    def ask(self, request: Request) -> None:
+        """Begin with a request; wait() returns what it comes to."""
+        self._request, self._attempts = request, 0
+
+    def abandon(self) -> None:
+        """Give up what was asked for, and whoever was asked."""
+        if self._request is not None:
+            self._end(self._current if self._successor is None else self._successor)
+        self._request = None
+
+    def close(self) -> None:
+        """End every worker."""
+        self._end(self._current)
+        self._end(self._successor)
+
+    def wait(self, seconds: float, *others: socket.socket) -> Answer | None:
+        """Return the answer; None after so many seconds, or once one of the others can be read."""
+        self._ended = [worker for worker in self._ended if not worker.is_gone()]
+        if self._request is None:
+            select.select(others, [], [], seconds)
+            return None
+        try:
+            worker = self._asked(self._request)
+        except OSError as error:
+            return self._done(Answer(error=KernelError(f"no worker process can be started: {error.strerror}")))
+        sending = [worker.socket] if worker.is_sending else []
+        readable, writable, _ = select.select([worker.socket, *others], sending, [], min(seconds, TICK))
+        if writable:
+            worker.send()
+        if worker.socket in readable:
+            return self._receive(worker, self._request)
+        if not readable and seconds >= TICK and not worker.goes_on(PATIENCE):
+            pause = self._avoided.add((worker.touched.kind, worker.touched.number), self._clock())
+            self._on_hang(Hang(worker.touched, pause))
+            return self._retry(worker, self._request, "the worker process hangs")
+        return None
+
+    def _asked(self, request: Request) -> Worker:
+        """Return the worker that has this request; one is started where there is none. Raises OSError."""
+        if isinstance(request, Open):
+            self._successor = self._successor or self._start(request.watching)
+            return self._successor
+        self._current = self._current or self._start(self._watching)
+        if self._current.asked is not request:
+            self._current.ask(request, self._avoided.at(self._clock()))
+        return self._current
+
+    def _start(self, watching: Watching) -> Worker:
+        if len(self._ended) >= MOST_LEFT:
+            raise OSError(0, f"{len(self._ended)} of them hang, and cannot be ended")
+        return Worker(self._opener, watching)
+
+    def _receive(self, worker: Worker, request: Request) -> Answer | None:
+        try:
+            worker.receive()
+        except EOFError:
+            return self._retry(worker, request, "the worker process has ended unexpectedly")
+        answer = worker.answer()
+        if answer and not worker.opened:
+            worker.opened = answer.error is None
+            if not worker.opened:
+                self._end(worker)
+            elif isinstance(request, Open):
+                self._end(self._current)
+                self._current, self._successor, self._watching = worker, None, request.watching
+            else:  # it takes the place of one that was lost
+                answer = worker.answer()
+        return self._done(answer) if answer else None
+
+    def _retry(self, worker: Worker, request: Request, problem: str) -> Answer | None:
+        """Have the next wait() ask another worker, unless that may not or will not help."""
+        self._end(worker)
+        self._attempts += 1
+        if request.repeatable and self._attempts < ATTEMPTS:
+            return None
+        return self._done(Answer(error=KernelError(problem)))
+
+    def _done(self, answer: Answer) -> Answer:
+        self._request = None
+        return answer
+
+    def _end(self, worker: Worker | None) -> None:
+        if worker is None:
+            return
+        worker.end()
+        self._ended.append(worker)
+        if worker is self._current:
+            self._current = None
+        if worker is self._successor:
+            self._successor = None

@@ -1,0 +1,115 @@
+"""What is asked of a session: everything that touches what belongs to others, and may hang with it.
+
+Who needs an answer is a generator (`Steps`): it yields a request and is sent the answer, or what the
+request raised. Whoever drives it carries the requests out here (`directly`), or has a worker do so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from keepaliveD.model.connections import Connection
+from keepaliveD.model.errors import Refusal
+from keepaliveD.model.results import Armed, Arming
+from keepaliveD.model.sockets import SocketTable
+from keepaliveD.platforms.base import Keep, Order, Session, Watching
+
+Result = TypeVar("Result")
+
+
+class Request(Protocol):
+    """One question, or one thing to do; it may be sent to another process, and its answer back."""
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may be carried out twice where the first answer was lost."""
+
+    def carry_out(self, session: Session) -> Any:
+        """Return the answer. Raises Refusal."""
+
+
+Steps = Generator[Request, Any, Result]
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Open a session that reads sockets like this, in place of the one before; if that fails, the one before stays.
+
+    The answer says in words how sockets are read.
+    """
+
+    watching: Watching
+    repeatable = True
+
+    def carry_out(self, session: Session) -> str:
+        """Return that of the session, which is open."""
+        return session.watcher.engine
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Read every TCP socket; `now` is when."""
+
+    now: float
+    repeatable = True
+
+    def carry_out(self, session: Session) -> SocketTable:
+        """Return all sockets that can be seen."""
+        return session.watcher.snapshot(self.now)
+
+
+@dataclass(frozen=True, slots=True)
+class FindOwners:
+    """Find the process, unit and container of each connection."""
+
+    connections: Sequence[Connection]
+    repeatable = True
+
+    def carry_out(self, session: Session) -> tuple[Connection, ...]:
+        """Return the same connections with their owners."""
+        return session.owners.name(self.connections)
+
+
+@dataclass(frozen=True, slots=True)
+class ArmSockets:
+    """Arm sockets; `keep` records each before it is set."""
+
+    orders: Sequence[Order]
+    earlier: Mapping[int, Armed]
+    keep: Keep | None
+    repeatable = False
+
+    def carry_out(self, session: Session) -> list[Arming]:
+        """Return what became of each."""
+        return session.armer.arm(self.orders, self.earlier, self.keep)
+
+
+@dataclass(frozen=True, slots=True)
+class DisarmSockets:
+    """Put back what stood in sockets before they were armed."""
+
+    connections: Sequence[Connection]
+    earlier: Mapping[int, Armed]
+    repeatable = False
+
+    def carry_out(self, session: Session) -> list[Arming]:
+        """Return what became of each."""
+        return session.armer.disarm(self.connections, self.earlier)
+
+
+def directly(steps: Steps[Result], session: Session) -> Result:
+    """Carry out in this process whatever `steps` ask for, and return what they come to. Raises what they raise."""
+    try:
+        request = next(steps)
+        while True:
+            try:
+                answer = request.carry_out(session)
+            except Refusal as refusal:
+                request = steps.throw(refusal)
+            else:
+                request = steps.send(answer)
+    except StopIteration as end:
+        result: Result = end.value
+        return result

@@ -1,0 +1,72 @@
+"""A program that locks a socket for as long as it lives: usage: unshare --mount stuck.py DIRECTORY ADDRESS.
+
+It sends from a file that is mapped into its memory, of a FUSE file system mounted there whose server takes the
+call that reads it and never answers: as from a file of a file server that died. The kernel keeps the socket
+locked meanwhile, and whoever asks for it waits. The program prints its process id once it does so.
+"""
+
+import ctypes
+import mmap
+import os
+import signal
+import socket
+import struct
+import sys
+
+LOOKUP, GETATTR, OPEN, READ, INIT = 1, 3, 14, 15, 26  # include/uapi/linux/fuse.h
+DIRECTORY, FILE = 0o40755, 0o100644
+ENOSYS = 38
+PAGE = 4096
+PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
+
+
+def attributes(node: int) -> bytes:
+    """struct fuse_attr of the root, or of the one file."""
+    mode = DIRECTORY if node == 1 else FILE
+    return struct.pack("<6Q10I", node, PAGE, 8, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, PAGE, 0)
+
+
+def answer(call: int, node: int) -> bytes | None:
+    """What the kernel waits for."""
+    if call == INIT:
+        return struct.pack("<4I2H2I2H2I", 7, 31, 65536, 0, 16, 12, 65536, 1, 1, 0, 0, 0) + bytes(24)
+    if call == LOOKUP:
+        return struct.pack("<4Q2I", 2, 1, 100, 100, 0, 0) + attributes(2)
+    if call == GETATTR:
+        return struct.pack("<Q2I", 100, 0, 0) + attributes(node)
+    if call == OPEN:
+        return struct.pack("<Q2I", 1, 0, 0)
+    return None
+
+
+def serve(fuse: int, child: int) -> None:
+    """Answer all calls but that one."""
+    while True:
+        _, call, number, node = struct.unpack_from("<2I2Q", os.read(fuse, 1 << 18))
+        if call == READ:
+            print(child, flush=True)
+            continue
+        data = answer(call, node)
+        error = 0 if data is not None else -ENOSYS
+        os.write(fuse, struct.pack("<IiQ", 16 + len(data or b""), error, number) + (data or b""))
+
+
+def main(directory: str, address: str) -> None:
+    """Mount, serve, and have a child send."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    fuse = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    options = f"fd={fuse},rootmode=40000,user_id=0,group_id=0"
+    if libc.mount(b"x", directory.encode(), b"fuse", 0, options.encode()):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    child = os.fork()
+    if child:
+        serve(fuse, child)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.close(fuse)
+    listener = socket.create_server((address, 0))
+    near = socket.create_connection(listener.getsockname())
+    file = os.open(f"{directory}/file", os.O_RDONLY)
+    near.send(mmap.mmap(file, PAGE, mmap.MAP_PRIVATE, mmap.PROT_READ))
+
+
+main(*sys.argv[1:])

@@ -1,0 +1,94 @@
+"""A worker that is killed, stopped or hangs costs the daemon nothing but time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from socket import create_connection, create_server
+
+import psutil
+import pytest
+
+from tests.kernel.test_hostile import next_line
+from tests.support.loopback import FORGOTTEN, Host, forgetful, near_end
+from tests.support.processes import ENABLE, TUNED, Daemon
+from tests.support.rig import DIE_WITH_US, UNTUNED, Namespace
+
+STUCK = str(Path(__file__).with_name("stuck.py"))
+AT_ONCE = 2.0  # seconds in which a daemon that is told to end must have ended
+SOON = 40.0
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    with Host(tmp_path) as host:
+        yield host
+
+
+def worker_of(daemon: Daemon) -> int:
+    """The process id of its worker."""
+    children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children")
+    end = time.monotonic() + SOON
+    while not (found := children.read_text(encoding="ascii").split()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return int(found[-1])
+
+
+def ends_at_once(host: Host, daemon: Daemon) -> None:
+    """Told to end, it does, with the settings restored."""
+    start = time.monotonic()
+    daemon.send(signal.SIGTERM)
+    assert daemon.wait() == 0
+    assert time.monotonic() - start < AT_ONCE
+    assert host.namespace.keepalive == UNTUNED
+
+
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_worker_that_is_killed_or_stopped_is_replaced(host: Host, fault: signal.Signals) -> None:
+    with host.daemon(forgetful(ENABLE, apply=True)) as daemon:
+        lost = worker_of(daemon)
+        os.kill(lost, fault)
+        sock = host.connection()
+        daemon.expect("armed", within=SOON, **near_end(sock))
+        assert worker_of(daemon) != lost
+        ends_at_once(host, daemon)
+
+
+def test_a_daemon_whose_worker_is_stopped_ends_at_once(host: Host) -> None:
+    with host.daemon(forgetful(ENABLE, apply=True)) as daemon:
+        os.kill(worker_of(daemon), signal.SIGSTOP)
+        ends_at_once(host, daemon)
+
+
+def test_a_daemon_that_is_killed_takes_its_worker_along(host: Host) -> None:
+    with host.daemon(forgetful(ENABLE)) as daemon:
+        worker = worker_of(daemon)
+        daemon.kill()
+        end = time.monotonic() + SOON
+        while psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
+def test_a_locked_socket_costs_its_own_namespace_and_nothing_else(host: Host) -> None:
+    """A program sends from a file whose server died; whoever asks for its socket waits, SIGKILL or not."""
+    directory = host.directory / "fuse"
+    directory.mkdir()
+    text = forgetful(ENABLE, apply=True).replace('namespaces = "own"', 'namespaces = "all"')
+    with Namespace() as guest, Namespace() as other:
+        command = ("unshare", "--mount", *DIE_WITH_US, sys.executable, "-S", STUCK, str(directory), "127.0.0.1")
+        with host.daemon(text) as daemon, guest.running(*command) as server:
+            next_line(server)
+            daemon.expect("hung", within=SOON, KEEPALIVE_NETNS=guest.inode)
+            sock = host.connection()
+            daemon.expect("armed", within=SOON, **near_end(sock))
+            listener = other.inside(lambda: create_server((FORGOTTEN, 0)))
+            with listener, other.inside(lambda: create_connection(listener.getsockname())) as near:
+                daemon.expect("armed", within=SOON, **near_end(near))
+            assert host.namespace.keepalive == TUNED
+            ends_at_once(host, daemon)
