@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace, platform: Platform, records: Records | Non
 def _warn_of_another(daemon: str, log: Log) -> None:
     if daemon:
         message = (
-            f"another tcp-keepalived sets the system's keepalive in this network namespace: {daemon}, with another "
-            "--state-dir: each takes the settings of the other for those found, and may leave them behind; stop one"
+            f"another tcp-keepalived ({daemon}) with another --state-dir sets the keepalive of this network namespace; "
+            "settings may be left behind when both have stopped: stop one of them"
         )
         log(Entry("doubtful", WARNING, message))

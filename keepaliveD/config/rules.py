@@ -25,7 +25,6 @@ AT_CONNECT = "new ones at connect, where BPF can be used"
 OF_KNOWN_CGROUPS = ", of units and containers seen at a scan before"
 NOT_AFTERWARDS = ", so not of those that start after the daemon has stopped"  # keepalive.survive_stop
 AT_A_SCAN = "new ones at the next scan"
-LEFT = "at the next scan"
 
 
 def meaning(config: Config) -> Iterator[str]:
@@ -39,9 +38,8 @@ def meaning(config: Config) -> Iterator[str]:
     if at_connect.followed:
         for path in config.paths:
             if path.interface:
-                yield f"new connections that may take path {quoted(path.name)}, which an interface selects: {LEFT}"
-    for what in at_connect.cut:
-        yield f"{what}: {LEFT}"
+                yield f"new connections on path {quoted(path.name)} are armed at the next scan: an interface selects it"
+    yield from at_connect.cut
 
 
 def _at_connect(config: Config) -> Plan:

@@ -124,7 +124,7 @@ class Daemon:
         if undo or (self._config.disarm_on_stop and not handing_over):
             only_mine = undo and not self._config.disarm_on_stop
             if not self._loop.finish(self._disarm(only_mine=only_mine), patience=PATIENCE):
-                self._say("refused", ERROR, "sockets stay armed: putting them back took too long; keepalivectl disarm")
+                self._say("refused", ERROR, "cannot disarm, sockets stay armed: no answer in time; run keepalivectl disarm")
         if lost := self._performer.close():
             self._say("refused", ERROR, lost)
         if refusal:
@@ -179,7 +179,7 @@ class Daemon:
         table = dataclasses.replace(table, reading=self._outside.now() - began, asleep=asleep)
         if table.engine != self._engine:
             self._engine = table.engine
-            self._say("scan-failed", WARNING, f"another way of watching had to be taken: {self._engine}")
+            self._say("scan-failed", WARNING, f"switched to the {self._engine}")
         self._keep_damaged_aside()
         found = self._performer.look_at_settings(cared_for=self._config.apply)
         self.judgement, actions = self._decider.observe(table, found)
@@ -227,10 +227,12 @@ class Daemon:
         try:
             ends = self._platform.unreached()
         except Refusal as refusal:
-            self._say("applied", NOTICE, f"who listens under the old settings cannot be told: {refusal}")
+            self._say("applied", NOTICE, f"cannot list services that use the old settings: {refusal}")
             return
         if ends:
-            self._say("applied", NOTICE, f"restart who listens at {', '.join(ends)}: they keep to the old settings")
+            listening = ", ".join(ends)
+            message = f"restart the services listening on {listening}: they still use the old settings"
+            self._say("applied", NOTICE, message)
 
     def _tell(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
@@ -260,7 +262,7 @@ class Daemon:
             self._engine = yield Open(self._watching())
         except Exception as error:  # whatever is wrong with the new one, the old one is good
             self._config = before
-            said = [f"configuration not reloaded, the old one stays: {line}" for line in _reason(error).splitlines()]
+            said = [f"reload failed, the old configuration stays: {line}" for line in _reason(error).splitlines()]
             for line in said:
                 self._say("reload-failed", ERROR, line)
             self._complaint = f"{said[0]}; "
@@ -290,7 +292,7 @@ class Daemon:
             if not only_mine:
                 self._records.arming.forget_left()
         except Refusal as refusal:
-            self._say("refused", ERROR, f"sockets stay armed: {refusal}")
+            self._say("refused", ERROR, f"cannot disarm, sockets stay armed: {refusal}")
 
     def _give_back(self) -> Refusal | None:
         """Restore what was found, and tell; the reason where that fails."""
@@ -307,7 +309,7 @@ class Daemon:
 
     def _intent(self) -> str:
         if not self._config.apply:
-            return "system keepalive left alone"
+            return "system keepalive left alone (keepalive.apply = false)"
         kept = ", ".join(f"{key} = {value}" for key, value in self._decider.kept.items())
         intent = f"system keepalive {self._config.keepalive}" + (f", but {kept}" if kept else "")
         return intent + (" (dry run)" if self._records is None else "")

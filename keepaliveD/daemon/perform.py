@@ -74,13 +74,12 @@ class Performer:
         if self._records is None:
             return "", ""
         self._lasting = False
-        left = [f"{what}: at the next scan" for what in plan.cut]
-        said = "; ".join(left)
+        said = "; ".join(plan.cut)
         try:
             if plan.openings and not everywhere:
                 raise Unsupported('watch.namespaces = "own"')
             if plan.openings:
-                said = "; ".join([self._begin_at_connect(plan, engine, survive=survive), *left])
+                said = "; ".join([self._begin_at_connect(plan, engine, survive=survive), *plan.cut])
                 return said, "" if self._lasting else self._stale()
         except Refusal as refusal:
             said = f"cannot arm at connect; new connections are armed at the next scan ({refusal})"
@@ -91,7 +90,7 @@ class Performer:
         unpinned = self._at_connect.begin(engine=engine, plan=plan, survive=survive)
         self._begun = True
         self._lasting = survive and not unpinned
-        reason = f", but not after the daemon's end (keepalive.survive_stop: {unpinned})" if unpinned else ""
+        reason = f", but not after the daemon stops (keepalive.survive_stop: {unpinned})" if unpinned else ""
         return f"new connections are armed at connect{reason}"
 
     def _end_at_connect(self) -> str:
@@ -101,7 +100,7 @@ class Performer:
             if not self._lasting:
                 self.take_over()
         except Refusal as refusal:
-            lost = f"sockets that were armed at connect stay armed, and may have no record: {refusal}"
+            lost = f"sockets armed at connect stay armed, and may be missing in the arming record: {refusal}"
         self._at_connect.close()
         self._begun = False
         return lost

@@ -104,8 +104,8 @@ class SystemSettings:
         try:
             removed = self._record.tend()
         except Refusal as refusal:
-            return (*self._damaged, f"{refusal}; the settings record is written at a later scan")
-        return (*self._damaged, "the settings record was removed; it is written again") if removed else self._damaged
+            return (*self._damaged, f"{refusal}; each scan tries again to write the settings record")
+        return (*self._damaged, "the settings record was removed; wrote it again") if removed else self._damaged
 
     def _exchange(self, key: str, expected: int, value: int, record: SettingsRecord) -> int:
         """Write it over what is recorded as found, whatever that is by now; return that."""
@@ -115,7 +115,7 @@ class SystemSettings:
                 return stood
             record.keep({key: stood}, {key: value})
             expected = stood
-        raise KernelError(f"{key}: cannot be set to {value}: somebody else changes it all the time")
+        raise KernelError(f"{key}: cannot be set to {value}: someone else keeps changing it; find out who")
 
     def _undo(
         self, values: Mapping[str, int], replaced: Mapping[str, int], record: SettingsRecord, why: Refusal
@@ -130,7 +130,7 @@ class SystemSettings:
             return why  # the record stays, whatever stands
         record.withdraw(stands)
         stuck = [key for key, before in replaced.items() if before != stands[key] == values[key]]
-        return type(why)(f"{why}; {', '.join(stuck)} cannot be put back now") if stuck else why
+        return type(why)(f"{why}; {', '.join(stuck)} could not be restored") if stuck else why
 
     def _forget(
         self, restored: Mapping[str, int], left: Mapping[str, int], record: SettingsRecord, *, all_done: bool
@@ -142,6 +142,6 @@ class SystemSettings:
         try:
             record.close()
         except Refusal as refusal:
-            problem = type(refusal)(f"{refusal}; all settings are restored, so remove the file as soon as you can")
+            problem = type(refusal)(f"{refusal}; all settings are restored: remove the file as soon as you can")
             return [Outcome(SetSystemKeepalive({}, {}, Because.RESTORE), refused=problem)]
         return []

@@ -100,7 +100,7 @@ def _dropped(count: int) -> Entry:
     return Entry(
         "log-overflow",
         WARNING,
-        f"{count} log entries were dropped: whoever reads the log had not read for a while",
+        f"dropped {count} log entr{'y' if count == 1 else 'ies'}: the reader of the log stalled; find out why",
         {"KEEPALIVE_COUNT": count},
     )
 

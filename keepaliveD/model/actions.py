@@ -29,7 +29,7 @@ class Because(enum.Enum):
     """Why system settings are written."""
 
     CONFIGURED = "configured"
-    DRIFT = "somebody else had changed it"
+    DRIFT = "changed by someone else"
     RESTORE = "restored"
 
 

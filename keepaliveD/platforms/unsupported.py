@@ -14,8 +14,8 @@ from keepaliveD.platforms.base import Keep, Order, Session, Watching
 from keepaliveD.policy.connect import Plan
 
 CANNOT_ARM = (
-    "no system but Linux lets one program set another's socket options; "
-    "switch keepalive on in the program, or shorten the system's own"
+    "sockets of other programs can be armed only on Linux; "
+    "switch keepalive on in the program, or shorten keepalive.idle"
 )
 
 
@@ -28,7 +28,7 @@ class NoOwners:
 
     def held_by(self, pid: int) -> frozenset[int]:
         """Nothing is known of any process."""
-        raise Unsupported(f"process {pid}: on this system its connections are not known; name them by HOST:PORT")
+        raise Unsupported(f"process {pid}: connections of a process are not known on this system; write HOST:PORT")
 
 
 class NoArmer:

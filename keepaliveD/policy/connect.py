@@ -107,7 +107,11 @@ def plan(rules: Sequence[ArmRule], ignore: Sequence[IPNetwork], paths: Sequence[
         owners += any(opening.owner for opening in new)
         if len(found) + len(new) >= MOST_OPENINGS or owners > MOST_OWNERS:
             found[MOST_OPENINGS - 1 :] = [Opening(None, 0, None)]
-            cut = (*cut, f"new connections of rule {rule.name} and all after it, because {_limit(owners)}")
+            cut = (
+                *cut,
+                f"new connections that rule {rule.name} or a later one matches are armed at the next scan: "
+                f"{_limit(owners)}",
+            )
             break
         found += new
         if _enables(rule) and concerned & forgetting:
@@ -132,7 +136,7 @@ def _names(rule: ArmRule, path: Path) -> bool:
 
 def _limit(owners: int) -> str:
     if owners > MOST_OWNERS:
-        return f"more than {MOST_OWNERS} rules ask for a unit or container"
+        return f"more than {MOST_OWNERS} rules select by unit or container"
     return f"watch.ignore and [[arm]] name more than {MOST_OPENINGS} networks and ports"
 
 
@@ -150,7 +154,8 @@ def _routes(paths: Sequence[Path]) -> tuple[list[Route], dict[int, Path], tuple[
         if len(routes) + len(ports) >= MOST_ROUTES or (index not in bits and len(bits) == MOST_PATHS):
             routes.append(Route(None, 0, 0, None))
             cut = (
-                f"new connections that take path {quoted(path.name)} or a less specific one, because {_too_many(bits)}",
+                f"new connections on path {quoted(path.name)} or a less specific one are armed at the next scan: "
+                f"{_too_many(bits)}",
             )
             return routes, {bit: paths[index] for index, bit in bits.items()}, cut
         bit = bits.setdefault(index, len(bits))

@@ -377,5 +377,5 @@ def test_what_the_kernel_has_no_room_for_or_cannot_know_is_said(
     first, second = rules(out)[:2]
     assert first.endswith("new ones at connect, where BPF can be used")
     assert second.endswith("; new ones at the next scan")
-    assert "new connections that may take path w, which an interface selects: at the next scan" in out
-    assert any(line.startswith("new connections of rule arm[2] and all after it, because") for line in out)
+    assert "new connections on path w are armed at the next scan: an interface selects it" in out
+    assert any(line.startswith("new connections that rule arm[2] or a later one matches are armed at") for line in out)

@@ -270,7 +270,7 @@ def test_a_stop_that_cannot_disarm_says_so_and_gives_back_the_settings(stage: St
     stage.config = dataclasses.replace(stage.config, disarm_on_stop=True)
     stage.script = [fail, signal.SIGTERM]
     stage.run()
-    assert "sockets stay armed: sock_diag: no" in [entry.message for entry in stage.said]
+    assert "cannot disarm, sockets stay armed: sock_diag: no" in [entry.message for entry in stage.said]
     assert stage.events().count("restored") == 3
     assert recorded(stage) == [1]
 

@@ -132,7 +132,7 @@ def test_where_it_cannot_survive_it_is_done_nevertheless_and_the_reason_is_told(
     stage.script = [lambda: stage_is_at_work(stage)]
     stage.run()
     assert said(stage).endswith(
-        "armed at connect, but not after the daemon's end (keepalive.survive_stop: /pin: Read-only file system)"
+        "armed at connect, but not after the daemon stops (keepalive.survive_stop: /pin: Read-only file system)"
     )
 
 
@@ -156,7 +156,7 @@ def test_what_it_armed_is_one_entry_for_each_unit_and_rule_and_counted_in_the_st
         "1 new connection: armed at connect by arm[1]: idle 180s, interval 20s, probes 31",
     ]
     assert armed[0].fields == {
-        "KEEPALIVE_FATE": "armed-at-connect",
+        "KEEPALIVE_RESULT": "armed-at-connect",
         "KEEPALIVE_COUNT": 3,
         "KEEPALIVE_RULE": "arm[1]",
         "KEEPALIVE_UNIT": "backup.service",
@@ -231,7 +231,9 @@ def test_records_that_cannot_be_kept_at_the_end_are_an_error(stage: Stage, monke
     stage.at_connect.records[5] = MINE
     stage.run()
     (error,) = [entry for entry in stage.said if entry.event == "refused"]
-    assert error.message.startswith("sockets that were armed at connect stay armed, and may have no record: armed: ")
+    assert error.message.startswith(
+        "sockets armed at connect stay armed, and may be missing in the arming record: armed: "
+    )
 
 
 def test_records_that_cannot_be_read_do_not_keep_sockets_from_being_armed(

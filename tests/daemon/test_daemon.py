@@ -74,7 +74,7 @@ def test_a_dry_run_writes_nothing_anywhere(stage: Stage) -> None:
     stage.daemon().run()
     assert stage.tuner.writes == []
     assert not any(stage.directory.glob("found*"))
-    assert [entry.message for entry in stage.said][:1] == ["time: found 7200, would set 180"]
+    assert [entry.message for entry in stage.said][:1] == ["time: found 7200, would be set to 180"]
 
 
 def test_leaving_the_system_alone_does_not_even_read_it(stage: Stage) -> None:
@@ -204,8 +204,8 @@ def test_a_wrong_configuration_is_told_and_the_old_one_stays(stage: Stage) -> No
     stage.run()
     said = [entry.message for entry in stage.said if entry.event == "reload-failed"]
     assert said == [
-        "configuration not reloaded, the old one stays: a.toml: x: wrong",
-        "configuration not reloaded, the old one stays: a.toml: y: wrong",
+        "reload failed, the old configuration stays: a.toml: x: wrong",
+        "reload failed, the old configuration stays: a.toml: y: wrong",
     ]
     assert stage.tuner.writes == [*OURS.items(), *KERNEL_SORTED]
     assert len(stage.opened) == 1
@@ -237,7 +237,7 @@ def test_a_reload_to_settings_that_this_kernel_cannot_hold_keeps_the_old_ones(
     stage.script = [lambda: monkeypatch.setattr(stage.tuner, "names", refuse), signal.SIGHUP, None]
     stage.run()
     said = [entry.message for entry in stage.said if entry.event == "reload-failed"]
-    assert said == ["configuration not reloaded, the old one stays: keepalive.idle = 1: this system takes 10 to 864000"]
+    assert said == ["reload failed, the old configuration stays: keepalive.idle = 1: this system takes 10 to 864000"]
     assert stage.tuner.writes == [*OURS.items(), *KERNEL_SORTED]
     assert len(stage.opened) == 1
 
@@ -249,7 +249,7 @@ def test_the_service_manager_sees_a_wrong_configuration_until_it_is_put_right(st
     stage.reloads = ConfigError("a.toml: x: wrong\na.toml: y: wrong")
     stage.script = [signal.SIGHUP, None, put_right, signal.SIGHUP]
     stage.run()
-    wrong = "STATUS=configuration not reloaded, the old one stays: a.toml: x: wrong; Watching 0 connections"
+    wrong = "STATUS=reload failed, the old configuration stays: a.toml: x: wrong; Watching 0 connections"
     assert stage.notified[2][1].startswith(wrong)
     assert stage.notified[3][1].startswith(wrong)
     assert stage.notified[-2][1].startswith("STATUS=Watching 0 connections")
@@ -270,8 +270,9 @@ def test_a_connection_is_warned_of_and_then_given_up(stage: Stage) -> None:
     assert [entry.event for entry in told] == ["bare", "cut"]
     assert told[0].fields["KEEPALIVE_LEFT_SEC"] == 59.9
     assert told[0].message == (
-        "backup[77] (backup.service) 192.0.2.1:40000 -> 198.51.100.1:22: no packet is due: "
-        "path default forgets it in 1min (quiet for 3min of 4min, watch.default_timeout)"
+        "backup[77] (backup.service) 192.0.2.1:40000 -> 198.51.100.1:22: at risk: no packet is due, and "
+        "path default forgets it in 1min (quiet for 3min; idle timeout 4min, watch.default_timeout); "
+        "switch keepalive on in the program"
     )
 
 
@@ -280,12 +281,12 @@ def test_it_says_how_sockets_are_read_and_when_that_changes(stage: Stage) -> Non
 
     class Failing(FakeWatcher):
         def snapshot(self, now: float) -> SocketTable:
-            self.engine = "sockets read by bpf" if now < 1010 else "sockets read by netlink (bpf is gone)"
+            self.engine = "bpf engine" if now < 1010 else "netlink engine (bpf is gone)"
             return super().snapshot(now)
 
-    stage.watcher = Failing(engine="sockets read by bpf")
+    stage.watcher = Failing(engine="bpf engine")
     stage.script = [None, None]
     stage.run()
     started, changed = (entry.message for entry in stage.said if entry.event in ("started", "scan-failed"))
-    assert started.endswith("; sockets read by bpf")
-    assert changed == "another way of watching had to be taken: sockets read by netlink (bpf is gone)"
+    assert started.endswith("; bpf engine")
+    assert changed == "switched to the netlink engine (bpf is gone)"

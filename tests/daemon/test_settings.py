@@ -83,7 +83,7 @@ def test_who_writes_faster_than_can_be_recorded_keeps_the_setting(kernel: Kernel
             kernel.values["intvl"] = next(counter)
 
     kernel.before = write_always
-    with pytest.raises(KernelError, match="somebody else changes it all the time"):
+    with pytest.raises(KernelError, match="someone else keeps changing it"):
         settings.apply(APPLY)
     assert kernel.values == KERNEL | {"intvl": 1000 + TRIES - 1}
     kernel.before = lambda _key, _value: None
@@ -137,7 +137,7 @@ def test_what_cannot_be_put_back_is_said_and_stays_in_the_record(
         failing("time", KERNEL["time"])(key, value)
 
     kernel.before = refuse
-    with pytest.raises(NotPermitted, match=r"probes: .*; time cannot be put back now"):
+    with pytest.raises(NotPermitted, match=r"probes: .*; time could not be restored"):
         settings.apply(APPLY)
     assert on_disk(tmp_path, kernel, kernel.values) == {"time": KERNEL["time"]}
 

@@ -185,7 +185,7 @@ def test_what_a_feature_does_not_need_can_be_taken_away(
     pid = crowd(service, ADDRESS, "7000", "1", "1")
     assert service.expect("bare", after)["KEEPALIVE_PID"] == str(pid)
     assert not service.entries("refused", after)
-    assert not service.entries("unseen", after)
+    assert not service.entries("unwatched", after)
 
 
 def test_a_reload_puts_a_good_file_in_force(service: Machine) -> None:
@@ -353,7 +353,7 @@ def test_other_network_namespaces_are_watched(service: Machine) -> None:
         entry = service.expect("bare", after, KEEPALIVE_NETNS=inode(service, "blue"))
         assert entry["KEEPALIVE_PID"] == str(pid)
         assert entry["KEEPALIVE_UNIT"] == CROWD_UNIT
-        assert not service.entries("unseen", after)
+        assert not service.entries("unwatched", after)
     finally:
         service.run("ip", "netns", "delete", "blue")
 
@@ -477,7 +477,7 @@ def test_open_connections_of_another_user_are_armed_within_the_sandbox_and_can_b
     said = service.run("keepalivectl", "disarm").stdout
     assert said.count("disarmed") == 4
     assert armed(service) == 0
-    service.expect("unarmed", after, KEEPALIVE_FATE="set-again")
+    service.expect("unarmed", after, KEEPALIVE_RESULT="changed-since")
     assert armed(service) == 0
 
 
@@ -506,8 +506,8 @@ def test_with_what_bpf_needs_sockets_are_read_and_armed_by_it(service: Machine) 
     """Within the same sandbox."""
     after = start_with_bpf(service, ARMING)
     said = str(service.expect("started", after)["MESSAGE"])
-    assert "sockets read by bpf" in said
-    assert "one namespace after the other" not in said, "as on kernels that are too old to be read in one pass"
+    assert "bpf engine" in said
+    assert "one namespace at a time" not in said, "as on kernels that are too old to be read in one pass"
     crowd(service, ADDRESS, "7402", "1", "1")
     assert service.expect("armed", after)["KEEPALIVE_UNIT"] == CROWD_UNIT
     service.until(lambda: armed(service) == 2)
@@ -536,7 +536,7 @@ def test_with_what_bpf_needs_new_connections_are_armed_while_they_are_opened(ser
     assert "new connections are armed at connect" in str(service.expect("started", after)["MESSAGE"])
     crowd(service, ADDRESS, "7403", "1", "1")
     assert armed(service) == 2
-    assert service.expect("armed", after)["KEEPALIVE_FATE"] == "armed-at-connect"
+    assert service.expect("armed", after)["KEEPALIVE_RESULT"] == "armed-at-connect"
     service.systemctl("stop")
     service.run("systemctl", "stop", CROWD_UNIT)
     crowd(service, ADDRESS, "7404", "1", "1")

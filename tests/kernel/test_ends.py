@@ -185,7 +185,7 @@ def test_more_namespaces_than_descriptors_are_no_failure(home: Home) -> None:
         try:
             with home.daemon(host, through=limited) as daemon:
                 assert host.keepalive == TUNED
-                assert daemon.heard("unseen", within=5.0)
+                assert daemon.heard("unwatched", within=5.0)
                 daemon.stop()
                 assert not daemon.heard("scan-failed")
         finally:

@@ -482,8 +482,8 @@ def test_where_bpf_is_taken_away_netlink_goes_on_with_the_same_sockets(engine: s
         done = home.run(sys.executable, "-m", "tests.kernel.losing_bpf", engine)
         (before, seen), (after, still_seen) = (json.loads(line) for line in done.stdout.splitlines())
         assert seen == still_seen == sorted(host.held)
-        assert before == "sockets read by bpf"
-        assert re.fullmatch(r"sockets read by netlink \(BPF: .*: Operation not permitted\)", after)
+        assert before == "bpf engine"
+        assert re.fullmatch(r"netlink engine \(BPF: .*: Operation not permitted\)", after)
 
 
 WITHOUT_BPF = ("setpriv", "--bounding-set=-bpf,-perfmon,-sys_admin")
@@ -499,7 +499,7 @@ def test_what_this_kernel_has_is_loaded_and_what_it_is_too_old_for_is_told_in_on
         return
     with pytest.raises(Unsupported) as refusal:
         engine()
-    assert re.fullmatch(rf"\w+\.bpf\.o: .+; it needs {needed(version)}", str(refusal.value))
+    assert re.fullmatch(rf"\w+\.bpf\.o: .+; requires {needed(version)}", str(refusal.value))
 
 
 def needed(version: tuple[int, int]) -> str:
@@ -509,21 +509,19 @@ def needed(version: tuple[int, int]) -> str:
 def test_the_daemon_takes_bpf_where_it_may(tmp_path: Path) -> None:
     """And says so; where the kernel is too old for the best of it, what that takes."""
     if RUNNING >= WALK:
-        how = "bpf"
+        how = "bpf engine"
     elif RUNNING >= ITERATOR:
-        how = rf"bpf \(one namespace after the other: .+{needed(WALK)}\)"
+        how = rf"bpf engine \(one namespace at a time: .+{needed(WALK)}\)"
     else:
-        how = rf"netlink \(.+{needed(ITERATOR)}\)"
+        how = rf"netlink engine \(.+{needed(ITERATOR)}\)"
     with Namespace() as host, Home(tmp_path, configuration()).daemon(host) as daemon:
-        assert re.search(rf"; sockets read by {how}$", daemon.expect("started")["MESSAGE"])
+        assert re.search(rf"; {how}$", daemon.expect("started")["MESSAGE"])
 
 
 def test_where_the_kernel_refuses_bpf_the_daemon_watches_all_the_same(tmp_path: Path) -> None:
     """And says what is missing."""
     with Namespace() as host, Home(tmp_path, configuration()).daemon(host, through=WITHOUT_BPF) as daemon:
-        assert (
-            "sockets read by netlink (the kernel refuses BPF: it needs CAP_BPF" in daemon.expect("started")["MESSAGE"]
-        )
+        assert "netlink engine (BPF is not permitted: requires CAP_BPF" in daemon.expect("started")["MESSAGE"]
 
 
 def test_where_it_must_be_bpf_and_cannot_the_daemon_does_not_start(tmp_path: Path) -> None:
@@ -534,4 +532,4 @@ def test_where_it_must_be_bpf_and_cannot_the_daemon_does_not_start(tmp_path: Pat
         assert host.keepalive == UNTUNED
     assert done.returncode == Exit.NOPERM
     (line,) = done.stderr.splitlines()
-    assert 'watch.engine = "bpf": the kernel refuses BPF' in line
+    assert 'watch.engine = "bpf": BPF is not permitted' in line

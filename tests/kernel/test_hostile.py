@@ -125,7 +125,7 @@ def test_a_socket_that_nobody_holds_is_told_of_once(host: Host) -> None:
     sock = host.connection()
     told = near_end(sock)
     with passed_on(host, sock), host.daemon(forgetful(ENABLE)) as daemon:
-        assert daemon.expect("unarmed", **told)["KEEPALIVE_FATE"] in ("unheld", "unseen")
+        assert daemon.expect("unarmed", **told)["KEEPALIVE_RESULT"] in ("owner-not-found", "owner-not-visible")
         time.sleep(A_FEW_SCANS)
         assert len(daemon.heard("unarmed", "armed", **told)) == 1
         daemon.stop()

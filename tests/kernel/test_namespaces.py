@@ -79,7 +79,7 @@ def test_a_container_gets_the_timers_that_its_own_settings_do_not_give_it(tmp_pa
             entry = daemon.expect("armed", KEEPALIVE_NETNS=guest.inode)
             assert entry["KEEPALIVE_LOCAL_PORT"] == asks.getsockname()[1]
             assert (entry["KEEPALIVE_BEFORE_IDLE_SEC"], entry["KEEPALIVE_AFTER_IDLE_SEC"]) == (7200, 1)
-            daemon.expect("unarmed", KEEPALIVE_LOCAL_PORT=chose.getsockname()[1], KEEPALIVE_FATE="own")
+            daemon.expect("unarmed", KEEPALIVE_LOCAL_PORT=chose.getsockname()[1], KEEPALIVE_RESULT="kept-by-program")
             assert chose.getsockopt(IPPROTO_TCP, TCP_KEEPIDLE) == 3600
 
 

@@ -104,7 +104,7 @@ def test_rearm_never_touches_what_a_program_chose(host: Host) -> None:
     before = settings(own)
     with host.daemon(forgetful(REARM)) as daemon:
         daemon.expect("armed", **near_end(by_system))
-        assert daemon.expect("unarmed", **near_end(own))["KEEPALIVE_FATE"] == "own"
+        assert daemon.expect("unarmed", **near_end(own))["KEEPALIVE_RESULT"] == "kept-by-program"
         assert not daemon.heard("armed", within=A_FEW_SCANS, **near_end(own))
         assert not daemon.heard("armed", **near_end(bare))
     assert settings(own) == before
@@ -127,7 +127,7 @@ def test_who_switches_keepalive_off_again_is_not_fought_over(host: Host) -> None
     with host.daemon(forgetful(ENABLE)) as daemon:
         daemon.expect("armed", **near_end(sock))
         sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 0)
-        assert daemon.expect("unarmed", **near_end(sock))["KEEPALIVE_FATE"] == "set-again"
+        assert daemon.expect("unarmed", **near_end(sock))["KEEPALIVE_RESULT"] == "changed-since"
         time.sleep(A_FEW_SCANS)
         assert len(daemon.heard("armed", "unarmed", **near_end(sock))) == 2
         assert not settings(sock).on
@@ -242,7 +242,7 @@ def test_a_dry_run_says_what_would_really_be_done(host: Host) -> None:
     """Neither rule would touch what its program chose."""
     own = on(host.connection(), OWN)
     with host.daemon(forgetful(REARM), "--dry-run") as daemon:
-        assert daemon.expect("unarmed", **near_end(own))["KEEPALIVE_FATE"] == "own"
+        assert daemon.expect("unarmed", **near_end(own))["KEEPALIVE_RESULT"] == "kept-by-program"
 
 
 def test_of_all_descriptors_only_that_of_the_connection_is_touched(host: Host) -> None:

@@ -37,22 +37,25 @@ def say(*connections: Connection, before: Verdict = Verdict.UNKNOWN) -> list[Ent
 def test_a_bare_connection_in_one_line() -> None:
     (entry,) = say(BARE)
     assert entry.message == (
-        "amandad[812] (amanda@backup.service) 10.1.2.3:40000 -> 10.20.0.9:10080: no packet is due: "
+        "amandad[812] (amanda@backup.service) 10.1.2.3:40000 -> 10.20.0.9:10080: at risk: no packet is due, and "
         'path "office firewall" forgets it in 58s '
-        "(quiet for 4min 2s of 5min, configured in /etc/tcp-keepalived/config.toml)"
+        "(quiet for 4min 2s; idle timeout 5min, configured in /etc/tcp-keepalived/config.toml); "
+        "switch keepalive on in the program, or run keepalivectl arm"
     )
     assert (entry.event, entry.priority) == ("bare", WARNING)
 
 
 def test_a_late_connection_says_what_is_due_too_late() -> None:
     (entry,) = say(late())
-    assert "keepalive is due in 1h 55min, too late: " in entry.message
+    assert "at risk: keepalive is due in 1h 55min, but path " in entry.message
+    assert entry.message.endswith("; shorten the program's keepalive idle time, or run keepalivectl arm")
     assert entry.fields["KEEPALIVE_DUE_SEC"] == 6958.0
 
 
 def test_a_cut_connection_is_an_error() -> None:
     (entry,) = say(cut())
-    assert "quiet for 5min 1s: path" in entry.message
+    assert 'expired: quiet for 5min 1s, so path "office firewall" has presumably forgotten it (' in entry.message
+    assert entry.message.endswith("; let the program reconnect")
     assert (entry.event, entry.priority) == ("cut", ERROR)
 
 
@@ -66,13 +69,16 @@ def test_a_connection_that_is_safe_again_is_good_news() -> None:
     safe = dataclasses.replace(BARE, verdict=Verdict.SAFE, due=Due.KEEPALIVE, due_in=170.0, left=290.0, idle=10.0)
     (entry,) = say(safe, before=Verdict.BARE)
     assert (entry.event, entry.priority) == ("safe", INFO)
-    assert "safe now: keepalive is due in 2min 50s, path" in entry.message
+    assert "safe again: keepalive is due in 2min 50s, and path" in entry.message
+    assert entry.message.endswith("config.toml)"), "nothing need be done"
 
 
 def test_a_connection_that_outlived_its_cut_says_what_was_learnt() -> None:
     (entry,) = say(dataclasses.replace(BARE, idle=3.0, timeout=350.0), before=Verdict.CUT)
     assert (entry.event, entry.priority) == ("safe", INFO)
-    assert "lives after all: a packet passed 3s ago" in entry.message
+    assert 'still alive: a packet passed 3s ago; idle timeout of path "office firewall" is at least 5min 50s (' in (
+        entry.message
+    )
 
 
 def test_many_that_outlived_their_cut_are_told_as_such() -> None:
@@ -80,7 +86,7 @@ def test_many_that_outlived_their_cut_are_told_as_such() -> None:
     many = [dataclasses.replace(BARE, idle=3.0)] * 7
     (entry,) = entries.of(Outcome(Report(tuple(many), (Verdict.CUT,) * 7)))
     assert (entry.event, entry.priority, entry.fields["KEEPALIVE_COUNT"]) == ("safe", INFO, 7)
-    assert "live after all: packets passed, such as" in entry.message
+    assert "still alive: packets passed; for example" in entry.message
 
 
 def test_all_fields_of_a_connection() -> None:
@@ -130,10 +136,12 @@ def test_more_become_one_summary_a_unit_and_path() -> None:
     urgent = dataclasses.replace(BARE, left=12.0)
     said = say(*[BARE] * 7000, urgent, *[other] * 3000)
     assert [entry.message for entry in said] == [
-        '7001 connections of amanda@backup.service on path "office firewall": no packet is due, '
-        "the first is forgotten in 12s, such as 10.1.2.3:40000 -> 10.20.0.9:10080",
-        '3000 connections of pool.service on path "office firewall": no packet is due, '
-        "the first is forgotten in 58s, such as 10.1.2.3:40000 -> 10.20.0.9:10080",
+        '7001 connections of amanda@backup.service on path "office firewall": at risk: no packet is due, '
+        "the path forgets the first in 12s; for example 10.1.2.3:40000 -> 10.20.0.9:10080; "
+        "switch keepalive on in the program, or run keepalivectl arm",
+        '3000 connections of pool.service on path "office firewall": at risk: no packet is due, '
+        "the path forgets the first in 58s; for example 10.1.2.3:40000 -> 10.20.0.9:10080; "
+        "switch keepalive on in the program, or run keepalivectl arm",
     ]
     assert said[0].fields["KEEPALIVE_COUNT"] == 7001
     assert said[0].fields["KEEPALIVE_UNIT"] == "amanda@backup.service"
@@ -153,8 +161,8 @@ def settings(because: Because, *, dry_run: bool = False) -> list[Entry]:
     ("because", "event", "message"),
     [
         (Because.CONFIGURED, "applied", "found 7200, set to 180"),
-        (Because.DRIFT, "drift", "found 7200, set to 180 (somebody else had changed it)"),
-        (Because.RESTORE, "restored", "found 7200, set to 180 (restored)"),
+        (Because.DRIFT, "drift", "changed to 7200 by someone else, set to 180 again"),
+        (Because.RESTORE, "restored", "found 7200, restored to 180"),
     ],
 )
 def test_a_setting_names_the_old_and_the_new_value(because: Because, event: str, message: str) -> None:
@@ -165,7 +173,7 @@ def test_a_setting_names_the_old_and_the_new_value(because: Because, event: str,
 
 def test_a_dry_run_does_not_claim_to_have_done_it() -> None:
     (entry,) = settings(Because.CONFIGURED, dry_run=True)
-    assert "would set 180" in entry.message
+    assert "found 7200, would be set to 180" in entry.message
 
 
 def test_a_refusal_is_said_as_it_is() -> None:
@@ -176,13 +184,20 @@ def test_a_refusal_is_said_as_it_is() -> None:
 
 def test_drift_that_is_left_so_says_what_was_wanted() -> None:
     (entry,) = entries.of(Outcome(ReportDrift({"x": 180}, {"x": 300}, yielded=True)))
-    assert entry.message == "x: was 180, somebody else set it to 300; left to whoever set it"
+    assert entry.message == (
+        'x: changed from 180 to 300 by someone else; left to whoever set it (keepalive.on_drift = "yield")'
+    )
 
 
 def test_namespaces_that_cannot_be_entered_are_told_and_their_end_is_not() -> None:
-    unseen = list(entries.of(Outcome(ReportUnseen(Unseen(forbidden=3, surplus=2, hidden=True)))))
-    assert [entry.event for entry in unseen] == ["unseen"] * 3
-    assert [entry.fields for entry in unseen] == [{"KEEPALIVE_NAMESPACES": 3}, {"KEEPALIVE_NAMESPACES": 2}, {}]
+    unwatched = list(entries.of(Outcome(ReportUnseen(Unseen(forbidden=3, surplus=1, hidden=True)))))
+    assert [entry.event for entry in unwatched] == ["unwatched"] * 3
+    assert [entry.fields for entry in unwatched] == [{"KEEPALIVE_NAMESPACES": 3}, {"KEEPALIVE_NAMESPACES": 1}, {}]
+    assert [entry.message.partition(":")[0] for entry in unwatched] == [
+        "3 network namespaces are not watched",
+        "1 network namespace is not watched",
+        "network namespaces of other users' processes may not be watched",
+    ]
     assert list(entries.of(Outcome(ReportUnseen(Unseen())))) == []
 
 
@@ -238,13 +253,18 @@ AT_RISK = '; at risk: no packet is due, and path "office firewall" forgets it in
     [
         (Fate.ARMED, "armed", NOTICE, "armed by arm[1]: idle 180s, interval 20s, probes 31 (before: off)"),
         (Fate.OWN, "unarmed", NOTICE, "not armed: kept by program (off)"),
-        (Fate.SET_AGAIN, "unarmed", NOTICE, "not armed: changed since (off)"),
-        (Fate.CHANGED, "unarmed", NOTICE, "not armed: changed at the same moment (off)"),
+        (
+            Fate.SET_AGAIN,
+            "unarmed",
+            NOTICE,
+            "not armed: changed since by its program or by keepalivectl disarm (off)",
+        ),
+        (Fate.CHANGED, "unarmed", NOTICE, "not armed: changed meanwhile (off)"),
         (
             Fate.SUBFLOW,
             "unarmed",
             WARNING,
-            'cannot be armed: subflow of an MPTCP connection: requires watch.engine = "bpf"',
+            'cannot be armed: MPTCP subflow: requires watch.engine = "bpf"',
         ),
         (
             Fate.UNHELD,
@@ -286,7 +306,7 @@ def test_what_became_of_a_socket_in_one_line(fate: Fate, event: str, priority: i
     (entry,) = told(arming(fate))
     assert (entry.event, entry.priority) == (event, priority)
     assert entry.message == LINE + said + (BECAUSE if event == "armed" else AT_RISK)
-    assert entry.fields["KEEPALIVE_FATE"] == fate.name.lower().replace("_", "-")
+    assert entry.fields["KEEPALIVE_RESULT"] == fate.value.lower().replace(" ", "-")
 
 
 @pytest.mark.parametrize("fate", [Fate.OBSERVED, Fate.ENOUGH, Fate.GONE])
@@ -301,7 +321,7 @@ def test_every_fate_is_either_told_or_not_worth_it() -> None:
 
 def test_of_what_its_program_set_meanwhile_that_is_said_which_stands_there_now() -> None:
     (entry,) = told(Arming((BARE,), Fate.CHANGED, OFF, SocketKeepalive(True, Keepalive(33, 75, 9))))
-    assert entry.message.startswith(LINE + "not armed: changed at the same moment (idle 33s, ")
+    assert entry.message.startswith(LINE + "not armed: changed meanwhile (idle 33s, ")
 
 
 def test_connections_of_one_fate_are_told_of_apart_where_their_units_or_paths_are() -> None:
@@ -313,7 +333,7 @@ def test_connections_of_one_fate_are_told_of_apart_where_their_units_or_paths_ar
 def test_a_dry_run_says_would() -> None:
     (entry,) = told(Arming((BARE,), Fate.WOULD, after=ON))
     assert entry.message == LINE + "would be armed by arm[1]: idle 180s, interval 20s, probes 31" + BECAUSE
-    assert entry.fields["KEEPALIVE_FATE"] == "would"
+    assert entry.fields["KEEPALIVE_RESULT"] == "would-be-armed"
 
 
 def test_what_was_put_back_needs_no_reason() -> None:
@@ -379,16 +399,16 @@ def test_more_armings_become_one_summary_a_unit_path_and_fate() -> None:
     assert [entry.message for entry in said] == [
         '2000 connections of amanda@backup.service on path "office firewall": '
         "armed by arm[1]: idle 180s, interval 20s, probes 31 (before: off); "
-        "such as 10.1.2.3:40000 -> 10.20.0.9:10080, because no packet was due, "
+        "for example 10.1.2.3:40000 -> 10.20.0.9:10080, because no packet was due, "
         'and path "office firewall" forgets it in 12s',
         '7 connections of pool.service on path "office firewall": '
         "not armed: kept by program (off); "
-        "such as 10.1.2.3:40000 -> 10.20.0.9:10080; at risk: no packet is due, "
+        "for example 10.1.2.3:40000 -> 10.20.0.9:10080; at risk: no packet is due, "
         'and path "office firewall" forgets it in 58s',
     ]
     assert [entry.fields["KEEPALIVE_COUNT"] for entry in said] == [2000, 7]
     assert said[0].fields["KEEPALIVE_UNIT"] == "amanda@backup.service"
-    assert said[0].fields["KEEPALIVE_FATE"] == "armed"
+    assert said[0].fields["KEEPALIVE_RESULT"] == "armed"
 
 
 def test_a_summary_says_what_stood_in_how_many_and_has_only_fields_that_all_share() -> None:
@@ -407,14 +427,14 @@ def test_a_summary_says_what_stood_in_how_many_and_has_only_fields_that_all_shar
 def test_a_summary_does_not_list_kinds_without_end() -> None:
     each = [Arming((BARE,), Fate.ARMED, SocketKeepalive(True, Keepalive(number, 75, 9)), ON) for number in range(1, 9)]
     (entry,) = told(*each)
-    assert "; 1 idle 3s, interval 75s, probes 9; 5 others); such as" in entry.message
+    assert "; 1 idle 3s, interval 75s, probes 9; 5 others); for example" in entry.message
 
 
 def test_a_summary_counts_what_reads_alike_once() -> None:
     """Times that are not in force are not shown, so they make no difference."""
     other = SocketKeepalive(False, Keepalive(600, 75, 9))
     (entry,) = told(*[arming(Fate.ARMED)] * 6, *[Arming((BARE,), Fate.ARMED, other, ON)] * 4)
-    assert "probes 31 (before: off); such as" in entry.message
+    assert "probes 31 (before: off); for example" in entry.message
 
 
 def test_a_summary_of_connections_whose_path_is_not_known_names_none() -> None:
@@ -487,7 +507,7 @@ def test_a_process_cannot_forge_an_entry_by_its_name(name: str, count: int) -> N
         (Fate.UNHELD, "cannot be disarmed: owner not found: it may belong to the kernel"),
         (Fate.FAILED, "cannot be disarmed: failed: the kernel refused"),
         (Fate.SET_AGAIN, "not disarmed: changed since (off)"),
-        (Fate.CHANGED, "not disarmed: changed at the same moment (off)"),
+        (Fate.CHANGED, "not disarmed: changed meanwhile (off)"),
     ],
 )
 def test_what_cannot_be_disarmed_is_not_said_to_be_unarmed(fate: Fate, said: str, count: int) -> None:
@@ -500,7 +520,7 @@ def test_what_cannot_be_disarmed_is_not_said_to_be_unarmed(fate: Fate, said: str
 
 def test_what_was_disarmed_by_somebody_meanwhile_is_left_without_a_look_at_it() -> None:
     (entry,) = told(Arming((BARE,), Fate.SET_AGAIN))
-    assert entry.message == LINE + "not armed: changed since" + AT_RISK
+    assert entry.message == LINE + "not armed: changed since by its program or by keepalivectl disarm" + AT_RISK
 
 
 def test_a_probe_that_is_overdue_was_due_at_once() -> None:

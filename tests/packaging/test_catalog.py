@@ -78,6 +78,7 @@ USUAL = {
     "KEEPALIVE_FOUND": "7200",
     "KEEPALIVE_VALUE": "180",
     "KEEPALIVE_NAMESPACES": "12",
+    "KEEPALIVE_RESULT": "kept-by-program",
 }
 
 

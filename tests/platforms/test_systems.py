@@ -40,7 +40,7 @@ def test_one_run_finds_applies_reads_back_and_gives_back(world: Emulated, argume
     assert run.returncode == 0, run.stderr
     for key, value in world.ours.items():
         assert f"{key}: found {found[key]}, set to {value}\n" in run.stderr
-        assert f"{key}: found {value}, set to {found[key]} (restored)\n" in run.stderr
+        assert f"{key}: found {value}, restored to {found[key]}\n" in run.stderr
     for note in world.notes:
         assert run.stderr.count(f"{world.name}: {note}\n") == 1
     assert world.host.look().values == stood
@@ -53,7 +53,7 @@ def test_a_dry_run_writes_nothing(world: Emulated, arguments: list[str]) -> None
     run = programs.run("tcp-keepalived", world.host.root, "--once", "--dry-run", *arguments)
     assert run.returncode == 0, run.stderr
     for key, value in world.ours.items():
-        assert f"would set {value}" in run.stderr
+        assert f"would be set to {value}" in run.stderr
         assert not any(f"{key}={value}" in call or "-set" in call for call in world.host.look().calls)
     assert world.host.look().values == stood
 
@@ -70,7 +70,7 @@ def test_what_a_killed_daemon_left_is_given_back_by_keepalivectl(
     restore = ["restore", "--state-dir", str(tmp_path / "state"), "--platform", world.name]
     run = programs.run("keepalivectl", world.host.root, *restore)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.count("(restored)") == len(world.ours)
+    assert run.stdout.count(", restored to ") == len(world.ours)
     assert world.host.look().values == stood
 
 
@@ -85,6 +85,6 @@ def test_servers_that_keep_to_the_old_settings_are_named(world: Emulated, argume
     wire.change(world.host.root, connections=[vars(each) for each in listening])
     run = programs.run("tcp-keepalived", world.host.root, "--once", *arguments)
     assert run.returncode == 0, run.stderr
-    assert "restart who listens at *.22, ::1.25: they keep to the old settings\n" in run.stderr
+    assert "restart the services listening on *.22, ::1.25: they still use the old settings\n" in run.stderr
     again = programs.run("tcp-keepalived", world.host.root, "--once", "--dry-run", *arguments)
-    assert "restart who listens" not in again.stderr
+    assert "restart the services" not in again.stderr

@@ -150,7 +150,9 @@ def test_rules_that_there_is_no_room_for_are_named_and_their_connections_left() 
     assert (len(whole.openings), whole.followed, whole.cut) == (MOST_OPENINGS - 1, frozenset({0, 1}), ())
     cut = plan([many, rule(ports=(22, 25)), ENABLE], (), [DEFAULT])
     assert (cut.openings[-1], cut.followed) == (LEAVE, frozenset({0}))
-    assert cut.cut[0].startswith("new connections of rule some and all after it, because watch.ignore and [[arm]]")
+    assert cut.cut[0].startswith(
+        "new connections that rule some or a later one matches are armed at the next scan: watch.ignore and [[arm]]"
+    )
 
 
 def test_more_ignored_networks_than_there_is_room_for_leave_everything() -> None:
@@ -163,7 +165,7 @@ def test_more_rules_for_units_than_there_is_room_for_are_cut() -> None:
     rules = [rule(units=(f"u{number}",)) for number in range(MOST_OWNERS + 1)]
     found = plan([*rules, ENABLE], (), [DEFAULT])
     assert (len(found.followed), found.openings[-1]) == (MOST_OWNERS, LEAVE)
-    assert "rules ask for a unit or container" in found.cut[0]
+    assert "rules select by unit or container" in found.cut[0]
 
 
 @pytest.mark.parametrize(
@@ -180,4 +182,4 @@ def test_more_paths_than_there_is_room_for_are_cut(paths: list[Path]) -> None:
     found = plan([ENABLE], (), [DEFAULT, *paths])
     assert found.routes[-1] == Route(None, 0, 0, None)
     assert len(found.routes) <= MOST_ROUTES
-    assert "new connections that take path" in found.cut[0]
+    assert "new connections on path" in found.cut[0]

@@ -74,7 +74,7 @@ class FakeWatcher:
     sockets: Callable[[float], list[Socket]] = lambda _: []
     refusal: Refusal | None = None
     closed: int = 0
-    engine: str = "sockets read by hand"
+    engine: str = "fake engine"
 
     def snapshot(self, now: float) -> SocketTable:
         if self.refusal:

@@ -1,4 +1,4 @@
-"""What is said: every outcome as log entries, each a line for people and fields for machines.
+"""Turn outcomes into log entries: a line for people, and fields for machines.
 
 docs/journal.md explains every message id and field.
 """
@@ -33,7 +33,7 @@ __all__ = [
 
 
 def of(outcome: Outcome) -> Iterator[Entry]:
-    """Everything to say about an outcome."""
+    """Yield the entries about an outcome."""
     if outcome.repeated:
         return
     if outcome.refused:
@@ -57,13 +57,13 @@ def of(outcome: Outcome) -> Iterator[Entry]:
 
 
 def fates_line(fates: Mapping[Fate, int]) -> str:
-    """How many sockets were armed, and what became of the others; nothing where there were none."""
-    told = ", ".join(f"{fate.value} {count}" for fate, count in fates.items() if count)
-    return f"sockets so far: {told}" if told else ""
+    """Return the counts of the results of arming, such as "armed 3, already set 2"; nothing where there are none."""
+    counts = ", ".join(f"{fate.value} {count}" for fate, count in fates.items() if count)
+    return f"arming so far: {counts}" if counts else ""
 
 
 def counts_line(counts: Counts) -> str:
-    """One line of counts, for the service manager and the terminal."""
+    """Return how many connections are watched, by verdict, in one line."""
     verdicts = (Verdict.SAFE, Verdict.LATE, Verdict.BARE, Verdict.CUT, Verdict.UNKNOWN)
     numbers = ", ".join(
         f"{counts.by_verdict[verdict]} {verdict.label}" for verdict in verdicts if counts.by_verdict.get(verdict)

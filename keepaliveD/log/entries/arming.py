@@ -1,4 +1,4 @@
-"""What is said of sockets that were armed, could not be, or were left: one by one, or many as one entry."""
+"""Log entries about the results of arming and disarming: one for each socket, or a summary for many."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ HELP = {
     Fate.OTHER_USER_NAMESPACE: "requires CAP_SYS_PTRACE over that namespace: run in the host's own",
     Fate.FAILED: "the kernel refused",
 }
+WHY = {  # a socket that was not armed on purpose, and needs more than the name of the result
+    Fate.USER_TIMEOUT: ": in an outage its TCP_USER_TIMEOUT would end it sooner than before",
+    Fate.SET_AGAIN: " by its program or by keepalivectl disarm",
+}
 KINDS = 3  # different settings that a summary lists
 BEFORE = (
     "KEEPALIVE_BEFORE_ON",
@@ -44,7 +48,7 @@ AFTER = (
 
 
 def of_arming(outcome: Outcome) -> Iterator[Entry]:
-    """Everything to say of it; what will be tried again is not told yet."""
+    """Yield the entries about an arming or disarming; a socket that is tried again makes none yet."""
     untold = UNTOLD if not isinstance(outcome.action, Arm) or outcome.action.last else UNTOLD | RETRIED
     told = [arming for arming in outcome.armings if arming.fate not in untold]
     few = _count(told) <= HANDFUL
@@ -61,12 +65,12 @@ def of_arming(outcome: Outcome) -> Iterator[Entry]:
 
 
 def of_counted(counted: Counted) -> Entry:
-    """Sockets that were armed at connect, of one owner by one rule."""
+    """Return the entry about sockets of one owner that one rule armed at connect."""
     rule, owner, count = counted
     of_owner = f" of {quoted(owner.unit or owner.container)}" if owner.unit or owner.container else ""
     idle = "auto" if rule.idle is None else f"{rule.idle}s"
     fields: dict[str, Value] = {
-        "KEEPALIVE_FATE": _label(Fate.ARMED_AT_CONNECT),
+        "KEEPALIVE_RESULT": _label(Fate.ARMED_AT_CONNECT),
         "KEEPALIVE_COUNT": count,
         "KEEPALIVE_RULE": rule.name,
     }
@@ -85,7 +89,7 @@ Kind = tuple[str, str, Wish | None]
 
 
 def _apart(connections: Sequence[Connection], outcome: Outcome) -> dict[Kind, list[Connection]]:
-    """By unit, or process, and path, and by the rule that counted; none does for disarming."""
+    """Group connections by unit or process, path, and the rule that matched; disarming has no rule."""
     wishes = outcome.action.wishes if isinstance(outcome.action, Arm) else ()
     same = not any(wish.rule.asks_for_owner for wish in wishes)
     groups: dict[tuple[str, str, str], list[Connection]] = {}
@@ -113,7 +117,7 @@ def _single(connection: Connection, arming: Arming, wish: Wish | None) -> Entry:
 
 
 def _summary(members: Sequence[Arming], wish: Wish | None) -> Entry:
-    """Many of one unit on one path with one fate: what all have in common, and one of them as an example."""
+    """Return one entry for many connections of one unit and path with the same result; it names one of them."""
     every = [connection for arming in members for connection in arming.connections]
     urgent = min(every, key=lambda connection: connection.left)
     unit = urgent.owner.unit or urgent.owner.process
@@ -129,7 +133,7 @@ def _summary(members: Sequence[Arming], wish: Wish | None) -> Entry:
         EVENTS.get(members[0].fate, "unarmed"),
         _priority(members[0].fate),
         f"{len(every)} connections{of_unit}{on_path}: {_what(members, wish, urgent)}; "
-        f"such as {urgent.local} -> {urgent.remote}{because}",
+        f"for example {urgent.local} -> {urgent.remote}{because}",
         fields | _fields(members, wish),
     )
 
@@ -139,7 +143,7 @@ def _priority(fate: Fate) -> int:
 
 
 def _what(members: Sequence[Arming], wish: Wish | None, connection: Connection) -> str:
-    """What became of them; without a wish they were to be disarmed."""
+    """Return the result of arming these sockets, or, without a wish, of disarming them."""
     fate, wanted = members[0].fate, "armed" if wish else "disarmed"
     rule = wish.rule.name if wish else ""
     before, after = (_listed(members, which) for which in ("before", "after"))
@@ -158,21 +162,22 @@ def _what(members: Sequence[Arming], wish: Wish | None, connection: Connection) 
         case Fate.TOO_LONG if wish:
             said = f"not armed by {rule}: {_too_long(wish.times, connection)}"
         case _:
-            said = f"not {wanted}: {fate.value}" + (f" ({after})" if after else "")
+            why = WHY.get(fate, "") if wish else ""
+            said = f"not {wanted}: {fate.value}{why}" + (f" ({after})" if after else "")
     return said
 
 
 def _too_long(times: Keepalive, connection: Connection) -> str:
-    """Which time it is, and what would be right."""
+    """Return which time is too long for the path, and what would be right."""
     name, time = ("idle", times.idle) if times.idle >= times.interval else ("interval", times.interval)
     most = longest(connection.timeout)
-    remedy = f'use idle = "auto", or at most {most}s' if most else "no whole seconds are short enough"
+    remedy = f'use idle = "auto", or at most {most}s' if most else "no idle time in whole seconds is short enough"
     forgets = f"path {quoted(connection.path)} forgets after {span(connection.timeout)}"
     return f"{name} {time}s is too long: {forgets}; {remedy}"
 
 
 def _listed(members: Sequence[Arming], which: str) -> str:
-    """What stood or stands there, how often each where it does not read the same in all."""
+    """Return the keepalive of the sockets before or after, with counts where they differ."""
     counts: Counter[str] = Counter()
     for arming in members:
         if one := getattr(arming, which):
@@ -185,7 +190,7 @@ def _listed(members: Sequence[Arming], which: str) -> str:
 
 
 def _because(connection: Connection, fate: Fate) -> str:
-    """What made it a case for arming, or threatens it still where it was not armed; nothing where that is over."""
+    """Return why the connection is, or was, at risk; nothing where it is not."""
     so, was = (", because", "was") if EVENTS.get(fate) == "armed" else ("; at risk:", "is")
     forgets = f"path {quoted(connection.path)} forgets it in {span(max(0.0, connection.left))}"
     match connection.verdict:
@@ -200,8 +205,8 @@ def _because(connection: Connection, fate: Fate) -> str:
 
 
 def _fields(members: Sequence[Arming], wish: Wish | None) -> dict[str, Value]:
-    """Those that are the same for all members."""
-    fields: dict[str, Value] = {"KEEPALIVE_FATE": _label(members[0].fate)}
+    """Return the fields about arming that all members share."""
+    fields: dict[str, Value] = {"KEEPALIVE_RESULT": _label(members[0].fate)}
     if wish:
         fields["KEEPALIVE_RULE"] = wish.rule.name
     each = [_settings(BEFORE, arming.before) | _settings(AFTER, arming.after) for arming in members]
@@ -214,9 +219,10 @@ def _settings(names: Sequence[str], keepalive: SocketKeepalive | None) -> dict[s
 
 
 def by_hand(entry: Entry, uid: int) -> Entry:
-    """The same, of what this user asked for."""
+    """Return the entry with the fields for arming by hand: the rule "hand", and the user."""
     return dataclasses.replace(entry, fields={**entry.fields, "KEEPALIVE_RULE": "hand", "KEEPALIVE_BY_UID": uid})
 
 
 def _label(fate: Fate) -> str:
-    return fate.name.lower().replace("_", "-")
+    """Return the value of the field: the words of the message, joined."""
+    return fate.value.lower().replace(" ", "-")

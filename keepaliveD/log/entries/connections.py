@@ -1,4 +1,4 @@
-"""What is said of connections whose outlook changed: one by one, or many as one entry."""
+"""Log entries about connections whose verdict changed: one for each, or a summary for many."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ from keepaliveD.model.connections import Connection, Due, Verdict
 from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.text import quoted
 
+REMEDIES = {
+    Verdict.LATE: "shorten the program's keepalive idle time",
+    Verdict.BARE: "switch keepalive on in the program",
+    Verdict.CUT: "let the program reconnect",
+}
+
 
 def of_report(report: Report) -> Iterator[Entry]:
-    """One entry for each, or for each unit, path and verdict where they are more than a handful."""
+    """Yield an entry for each connection, or one for each unit, path and verdict where there are many."""
     unsaid = report.unsaid or (0,) * len(report.connections)
     told = list(zip(report.connections, report.before, unsaid, strict=True))
     if len(told) <= HANDFUL:
@@ -31,22 +37,24 @@ def of_report(report: Report) -> Iterator[Entry]:
 
 def _single(connection: Connection, before: Verdict, unsaid: int) -> Entry:
     verdict = connection.verdict
-    changes = f"; changed {unsaid} times since the last entry" if unsaid > 1 else ""
+    message = f"{who(connection)}{connection.local} -> {connection.remote}: {_what(connection, before)}"
+    if unsaid > 1:
+        message += f"; the verdict changed {unsaid} times since the last entry"
     return Entry(
         _event(verdict, before),
         _priority(connection, before),
-        f"{who(connection)}{connection.local} -> {connection.remote}: {_outlook(connection, before)}{changes}",
+        message + _remedy(connection, before),
         fields_of(connection) | {"KEEPALIVE_BEFORE": before.label},
     )
 
 
 def _event(verdict: Verdict, before: Verdict) -> str:
-    """A connection that was given up and carried a packet is safe again, whatever comes next."""
+    """Return the event: "safe" for a connection that was reported expired and is alive, whatever comes next."""
     return "safe" if before is Verdict.CUT else verdict.label
 
 
 def who(connection: Connection) -> str:
-    """Whom a line is about: process and unit, as far as they are known."""
+    """Return process and unit of a connection, as far as they are known, to begin a line with."""
     owner = connection.owner
     process = f"{quoted(owner.process)}[{owner.pid}] " if owner.pid else ""
     unit = f"({quoted(owner.unit)}) " if owner.unit else ""
@@ -54,7 +62,7 @@ def who(connection: Connection) -> str:
 
 
 def _priority(connection: Connection, before: Verdict) -> int:
-    """By urgency; what rests on a guessed timeout ranks one lower, and that a connection lives is no worry."""
+    """Return the priority by urgency: one lower where the timeout is a guess, and INFO for good news."""
     if before is Verdict.CUT:
         return INFO
     urgency = {Verdict.CUT: ERROR, Verdict.LATE: WARNING, Verdict.BARE: WARNING}.get(connection.verdict, INFO)
@@ -64,30 +72,44 @@ def _priority(connection: Connection, before: Verdict) -> int:
     return urgency + (1 if guessed and urgency < INFO else 0)
 
 
-def _outlook(connection: Connection, before: Verdict) -> str:
+def _what(connection: Connection, before: Verdict) -> str:
+    """Return what happened to the connection, and why."""
     path = f"path {quoted(connection.path)}"
-    told = f"{span(connection.timeout)}, {connection.origin}"
-    forgets = f"{path} forgets it in {span(connection.left)} (quiet for {span(connection.idle)} of {told})"
+    timeout = f"idle timeout {span(connection.timeout)}, {connection.origin}"
+    forgets = f"{path} forgets it in {span(connection.left)} (quiet for {span(connection.idle)}; {timeout})"
+    due = f"{connection.due.label} is due in {span(connection.due_in)}"
     match connection.verdict:
         case _ if before is Verdict.CUT:
-            return f"lives after all: a packet passed {span(connection.idle)} ago; {path} is patient for {told}"
+            least = f"idle timeout of {path} is at least {span(connection.timeout)} ({connection.origin})"
+            return f"still alive: a packet passed {span(connection.idle)} ago; {least}"
         case Verdict.LATE:
-            return f"{connection.due.label} is due in {span(connection.due_in)}, too late: {forgets}"
+            return f"at risk: {due}, but {forgets}"
         case Verdict.BARE:
-            return f"no packet is due: {forgets}"
+            return f"at risk: no packet is due, and {forgets}"
         case Verdict.CUT if not connection.confirmed:
             return (
-                f"what was sent after a silence is not answered: {path} has presumably forgotten it "
-                f"(cut?, quiet for up to {span(connection.idle)} of {told})"
+                f"presumably expired: packets sent after a silence of up to {span(connection.idle)} are not answered; "
+                f"{path} has presumably forgotten it ({timeout})"
             )
         case Verdict.CUT:
-            return f"quiet for {span(connection.idle)}: {path} has presumably forgotten it ({told})"
+            return f"expired: quiet for {span(connection.idle)}, so {path} has presumably forgotten it ({timeout})"
         case _:
-            return f"safe now: {connection.due.label} is due in {span(connection.due_in)}, {forgets}"
+            return f"safe again: {due}, and {forgets}"
+
+
+def _remedy(connection: Connection, before: Verdict) -> str:
+    """Return what to do about it; nothing for good news. Only Linux can arm the sockets of other programs."""
+    verdict = connection.verdict
+    if verdict not in REMEDIES or before is Verdict.CUT:
+        return ""
+    if verdict is Verdict.LATE and connection.due is not Due.KEEPALIVE:
+        verdict = Verdict.BARE
+    can_arm = connection.netns and verdict is not Verdict.CUT
+    return f"; {REMEDIES[verdict]}{', or run keepalivectl arm' if can_arm else ''}"
 
 
 def fields_of(connection: Connection) -> dict[str, Value]:
-    """The fields of a connection; one that does not apply is left out."""
+    """Return the fields of a connection; a field that does not apply is left out."""
     owner = connection.owner
     fields: dict[str, Value] = {
         "KEEPALIVE_VERDICT": connection.verdict.label,
@@ -114,7 +136,7 @@ def fields_of(connection: Connection) -> dict[str, Value]:
 
 
 def _times(connection: Connection) -> dict[str, Value]:
-    """Where the path forgets at all, and its timeout is known."""
+    """Return the fields about the idle timeout, if the path has one and it is known."""
     if not math.isfinite(connection.left):
         return {}
     return {
@@ -124,15 +146,15 @@ def _times(connection: Connection) -> dict[str, Value]:
 
 
 def _summary(members: list[Connection], before: Verdict) -> Entry:
-    """Many connections of one unit on one path with one verdict, in one entry; all were cut before, or none."""
+    """Return one entry for many connections of one unit, path and verdict; all of them were cut before, or none."""
     urgent = min(members, key=lambda connection: connection.left)
     what = {
-        Verdict.LATE: f"the next packet is due too late, the first is forgotten in {span(urgent.left)}",
-        Verdict.BARE: f"no packet is due, the first is forgotten in {span(urgent.left)}",
-        Verdict.CUT: f"presumably forgotten after {span(urgent.timeout)} of silence",
-    }.get(urgent.verdict, "safe now")
+        Verdict.LATE: f"at risk: the next packet is due too late, the path forgets the first in {span(urgent.left)}",
+        Verdict.BARE: f"at risk: no packet is due, the path forgets the first in {span(urgent.left)}",
+        Verdict.CUT: f"expired: quiet for longer than {span(urgent.timeout)}, presumably forgotten",
+    }.get(urgent.verdict, "safe again")
     if before is Verdict.CUT:
-        what = "live after all: packets passed"
+        what = "still alive: packets passed"
     unit = urgent.owner.unit or urgent.owner.process
     of_unit = f" of {quoted(unit)}" if unit else ""
     fields: dict[str, Value] = {
@@ -147,7 +169,7 @@ def _summary(members: list[Connection], before: Verdict) -> Entry:
     return Entry(
         _event(urgent.verdict, before),
         min(_priority(connection, before) for connection in members),
-        f"{len(members)} connections{of_unit} on path {quoted(urgent.path)}: {what}, "
-        f"such as {urgent.local} -> {urgent.remote}",
+        f"{len(members)} connections{of_unit} on path {quoted(urgent.path)}: {what}; "
+        f"for example {urgent.local} -> {urgent.remote}{_remedy(urgent, before)}",
         fields,
     )

@@ -1,4 +1,4 @@
-"""One entry of the log: a line for people, fields for machines, and an id that says what kind it is."""
+"""One log entry: a line for people, fields for machines, and an id for its kind."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6  # syslog(3)
 
-HANDFUL = 5  # connections of which one scan may tell one by one
+HANDFUL = 5  # connections that one scan reports one by one; more are reported in summaries
 
 MESSAGE_IDS = {
     "late": "4eb802c1b15a47109c3a1ed17eb3ce05",
@@ -23,7 +23,7 @@ MESSAGE_IDS = {
     "stricter": "463ebe24150544e98fd41438e6d39185",
     "record": "e84c81bbe90241e5b4ff6376b8121133",
     "refused": "c09fa3436aea4a8dac043e0049a3efb9",
-    "unseen": "d91d02da8ed44756b9b4fd2af751d319",
+    "unwatched": "d91d02da8ed44756b9b4fd2af751d319",
     "hung": "ca42c1a0cfff4282a3e9b9492010fbfb",
     "started": "7a869b3fd7264f249d922b9a57013906",
     "reloaded": "785b2006b216426f8856e72c4fe56341",

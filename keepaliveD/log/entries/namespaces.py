@@ -1,4 +1,4 @@
-"""What is said of network namespaces that are not watched, and of what did not answer."""
+"""Log entries about network namespaces that are not watched, and about what did not answer."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ def of_unseen(unseen: Unseen) -> Iterator[Entry]:
     """Return an entry for each reason."""
     if unseen.forbidden:
         yield _entry(
-            f"{unseen.forbidden} network namespaces are not watched: "
-            "entering them requires CAP_SYS_ADMIN and CAP_SYS_PTRACE",
+            f"{_not_watched(unseen.forbidden)}: entering them requires CAP_SYS_ADMIN and CAP_SYS_PTRACE",
             {"KEEPALIVE_NAMESPACES": unseen.forbidden},
         )
     if unseen.surplus:
         yield _entry(
-            f"{unseen.surplus} network namespaces are not watched: "
-            "the limit of open files allows no more; raise it (LimitNOFILE=)",
+            f"{_not_watched(unseen.surplus)}: the limit of open files is reached; raise it (LimitNOFILE=, ulimit -n)",
             {"KEEPALIVE_NAMESPACES": unseen.surplus},
         )
     if unseen.silent:
         yield _entry(
-            f"{unseen.silent} network namespaces are not watched: they did not answer; tries again with growing pauses",
+            f"{_not_watched(unseen.silent)}: no answer; tries again after growing pauses",
             {"KEEPALIVE_NAMESPACES": unseen.silent},
         )
     if unseen.hidden:
         yield _entry(
-            "network namespaces may be missing: those of other users' processes cannot be seen; "
-            "seeing them requires CAP_SYS_PTRACE",
+            "network namespaces of other users' processes may not be watched: finding them requires CAP_SYS_PTRACE",
             {},
         )
+
+
+def _not_watched(count: int) -> str:
+    return "1 network namespace is not watched" if count == 1 else f"{count} network namespaces are not watched"
 
 
 HUNG = {
@@ -55,4 +56,4 @@ def of_hang(touched: Touched, pause: float) -> Entry:
 
 
 def _entry(message: str, fields: dict[str, Value]) -> Entry:
-    return Entry("unseen", WARNING, message, fields)
+    return Entry("unwatched", WARNING, message, fields)

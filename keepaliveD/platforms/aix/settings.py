@@ -24,7 +24,7 @@ HALVES = 2  # in a second
 class AIX(Settings):
     """Sets them by no(1) below `root`."""
 
-    notes = ("new keepalive settings reach only connections that are made from now on",)
+    notes = ("new keepalive settings apply only to connections made from now on",)
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root

@@ -18,5 +18,5 @@ def boot(root: Path) -> str:
     line = " ".join(answer.out.split())
     if answer.status or "system boot" not in line:
         said = answer.reason or shortened(answer.out) or "nothing"
-        raise Unsupported(f"{program} -b: tells nothing of this boot, so no record of it could be kept: {said}")
+        raise Unsupported(f"{program} -b: does not identify this boot, so no record can be kept: {said}")
     return line

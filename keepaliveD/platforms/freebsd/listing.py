@@ -47,10 +47,10 @@ class FreeBSD:
     """Asks below `root`."""
 
     limits = (
-        "a connection that was silent for more than 71 minutes (at kern.hz = 1000) when it was first seen counts as "
-        "silent for less: the kernel's figure wraps around",
-        "where net.inet.tcp.always_keepalive is 0 no program tells which sockets have keepalive: the outlook of "
-        "their connections is unknown",
+        "a connection that was quiet for more than 71 minutes (at kern.hz = 1000) at the first scan counts as quiet "
+        "for less: the kernel's counter wraps around",
+        "where net.inet.tcp.always_keepalive is 0, no program shows which sockets have keepalive on: the verdict on "
+        "all connections is unknown",
     )
 
     def __init__(self, root: Path = Path("/")) -> None:

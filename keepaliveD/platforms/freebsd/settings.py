@@ -32,7 +32,7 @@ BOOT_TIME = re.compile(r"\{ sec = ([0-9]+), usec = [0-9]+ \}")
 class FreeBSD(Settings):
     """Sets them by sysctl(8) below `root`."""
 
-    notes: tuple[str, ...] = ("the keepalive settings are the whole system's: a jail has none of its own",)
+    notes: tuple[str, ...] = ("the keepalive settings apply to the whole system: jails have none of their own",)
 
     def __init__(self, root: Path = Path("/"), program: str = "sbin/sysctl") -> None:
         self._sysctl = Sysctl(root / program)
@@ -51,7 +51,7 @@ class FreeBSD(Settings):
             text, pattern = self._sysctl.text("kern.boottime"), BOOT_TIME
         found = pattern.search(text)
         if found is None:
-            raise Unsupported(f"{text!r}: tells nothing of this boot, so no record of it could be kept")
+            raise Unsupported(f"{text!r}: does not identify this boot, so no record can be kept")
         return {"boot": found[1]}
 
     def names(self, keepalive: Keepalive) -> Mapping[str, int]:

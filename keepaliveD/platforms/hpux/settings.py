@@ -24,10 +24,10 @@ class HPUX(Settings):
     """Sets it by ndd below `root`."""
 
     notes = (
-        "keepalive.interval and keepalive.probes are not applied: a peer that does not answer is given up after "
-        "tcp_ip_abort_interval, which is every retransmission's and is left alone",
+        "keepalive.interval and keepalive.probes are not applied: the kernel ends a connection without answer after "
+        "tcp_ip_abort_interval, which also limits retransmissions and is left alone",
         # Unverified: ndd(1M) says of some parameters that they "only affect newly opened streams", not of which
-        "new keepalive settings may reach only connections that are made from now on",
+        "new keepalive settings may apply only to connections made from now on",
     )
 
     def __init__(self, root: Path = Path("/")) -> None:

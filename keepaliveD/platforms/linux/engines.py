@@ -48,7 +48,7 @@ def _bpf(root: Path, ignore: Sequence[IPNetwork]) -> tuple[Engine, str]:
     try:
         return BpfWalker(ignore), ""
     except Unsupported as refusal:
-        return BpfIterator(root, ignore), f"one namespace after the other: {refusal}"
+        return BpfIterator(root, ignore), f"one namespace at a time: {refusal}"
 
 
 class ChosenArmer:
@@ -137,7 +137,7 @@ class BpfAtConnect:
         try:
             return str(self._pins.program) if self._pins.program.exists() else ""
         except PermissionError as error:
-            raise NotPermitted(f"{self._pins.program}: cannot be seen: {error.strerror}; run as root") from error
+            raise NotPermitted(f"{self._pins.program}: cannot be checked: {error.strerror}; run as root") from error
 
     def unpin(self) -> None:
         """Remove that pin, unless another daemon has it. Raises NotPermitted."""
@@ -147,8 +147,8 @@ class BpfAtConnect:
                 self._pins.remove_directory()
         except OSError as error:
             raise NotPermitted(
-                f"{self._pins.program}: still arms new connections, and cannot be removed: {error.strerror}; "
-                f"to end it, run as root: rm {self._pins.program}"
+                f"{self._pins.program}: cannot be removed, and still arms new connections: {error.strerror}; "
+                f"run as root: rm {self._pins.program}"
             ) from error
 
     def close(self) -> None:

@@ -15,8 +15,8 @@ class KnownToPsutil:
     """Asks psutil."""
 
     limits = (
-        "nothing tells how long a connection has been idle, nor when data passes: the outlook of connections is "
-        "unknown; what is watched is which there are",
+        "no program shows how long a connection has been idle, or when data passes: the verdict on connections is "
+        "unknown, and they are only counted",
     )
 
     def look(self, _now: float) -> Sequence[Seen]:

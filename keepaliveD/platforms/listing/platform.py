@@ -15,7 +15,7 @@ def platform(name: str, settings: Settings, listing: Listing) -> Platform:
     def open_session(watching: Watching) -> Session:
         """Read this listing; such a system has no network namespaces."""
         if watching.engine != "auto":
-            raise Unsupported(f'watch.engine = "{watching.engine}": that is Linux\'s; write "auto"')
+            raise Unsupported(f'watch.engine = "{watching.engine}" requires Linux; write "auto"')
         watcher = ListingWatcher(listing, with_interfaces=watching.with_interfaces)
         return Session(watcher, NoOwners(), NoArmer())
 
@@ -25,7 +25,7 @@ def platform(name: str, settings: Settings, listing: Listing) -> Platform:
 def unwatched(name: str, settings: Settings) -> Platform:
     """Return the platform of a system whose connections nobody lists."""
     note = (
-        "its connections cannot be watched: no program is known here that lists them in a form to rely "
-        f"on, and psutil does not know {name}; settings can be applied all the same"
+        "connections cannot be watched: no program of this system lists them reliably, and psutil does "
+        "not support it; the system's settings are still applied"
     )
     return Platform(name, settings, NoAtConnect(), open_blind, (*settings.notes, note))

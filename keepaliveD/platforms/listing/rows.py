@@ -97,7 +97,7 @@ class ListingWatcher:
     thing that only the watcher knows: what is new since the last look was opened since then.
     """
 
-    engine = "sockets read by the system's own programs"
+    engine = "connections listed by the system's own programs"
 
     def __init__(self, listing: Listing, *, with_interfaces: bool = False) -> None:
         self._listing = listing

@@ -30,9 +30,9 @@ class MacOS:
     """Asks below `root`."""
 
     limits = (
-        "no program tells how long a connection has been idle: that is known only once data was seen to pass",
-        "probes are not counted, nor are timers shown: the outlook of connections with keepalive is unknown, "
-        "and that one was cut is never certain",
+        "no program shows how long a connection has been idle: that is known only after a scan has seen data pass",
+        "the system neither counts probes nor shows timers: the verdict on connections with keepalive is unknown, "
+        "and the verdict cut is never certain",
     )
 
     def __init__(self, root: Path = Path("/")) -> None:

@@ -24,7 +24,7 @@ SLOWHZ = "net.inet.tcp.slowhz"  # ticks per second
 class NetBSD(Settings):
     """Sets them by sysctl(8) below `root`."""
 
-    notes = ("new keepalive settings reach only connections that are made from now on",)
+    notes = ("new keepalive settings apply only to connections made from now on",)
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._sysctl = Sysctl(root / "sbin/sysctl")
@@ -42,7 +42,7 @@ class NetBSD(Settings):
         """The sysctls that bring about this keepalive. Raises ConfigError, NotPermitted, Unsupported, KernelError."""
         ticks = self._sysctl.read(SLOWHZ)
         if ticks < 1:
-            raise KernelError(f"{SLOWHZ}: reads {ticks}; without ticks there is no second")
+            raise KernelError(f"{SLOWHZ}: is {ticks}, so seconds cannot be converted to the kernel's ticks")
         within("idle", keepalive.idle, 1, INT_MAX // ticks)
         within("interval", keepalive.interval, 1, INT_MAX // ticks)
         within("probes", keepalive.probes, 1, INT_MAX)

@@ -19,8 +19,8 @@ from keepaliveD.platforms.listing.endpoints import dotted, end
 from keepaliveD.platforms.listing.rows import Listing, Seen
 
 LIMITS = (
-    "no program tells how long a connection has been idle: that is known only once data was seen to pass",
-    "no program tells a socket's keepalive, and probes are not counted: the outlook of connections is unknown",
+    "no program shows how long a connection has been idle: that is known only after a scan has seen data pass",
+    "no program shows the keepalive of a socket, and probes are not counted: the verdict on connections is unknown",
 )
 FIELDS = ("laddr", "lport", "raddr", "rport", "insegs", "outsegs", "retranssegs", "state")  # of connstat
 FIGURES = 8  # columns of netstat -v between the addresses and the state

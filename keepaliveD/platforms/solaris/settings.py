@@ -33,8 +33,8 @@ class Solaris(Settings):
     """Sets them below `root`. In a zone with an IP stack of its own they are that zone's."""
 
     notes = (
-        "there is no probe count: a peer that does not answer is given up after keepalive.interval x keepalive.probes",
-        "new keepalive settings reach only sockets that are opened from now on, and what these accept: "
+        "the system has no probe count: keepalive.interval x keepalive.probes without an answer ends a connection",
+        "new keepalive settings apply only to sockets opened from now on, and to what those accept: "
         "restart servers that were listening before",
     )
 

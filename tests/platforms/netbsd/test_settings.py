@@ -31,7 +31,7 @@ def test_a_unit_that_is_no_unit_is_refused(tmp_path: Path) -> None:
     """All times would be 0."""
     host = netbsd(tmp_path)
     host.change(values=host.look().values | {SLOWHZ: 0})
-    with pytest.raises(KernelError, match=f"{SLOWHZ}: reads 0"):
+    with pytest.raises(KernelError, match=f"{SLOWHZ}: is 0"):
         NetBSD(tmp_path).names(Keepalive(180, 20, 31))
 
 

@@ -24,7 +24,7 @@ def test_interval_and_probes_become_the_time_after_which_a_peer_is_given_up(illu
     """20 s, 31 times, are 620 s."""
     names = Solaris(illumos.root).names(KEEPALIVE)
     assert names == {"_keepalive_abort_interval": 620_000, "_keepalive_interval": 180_000}
-    assert "there is no probe count" in Solaris.notes[0]
+    assert "the system has no probe count" in Solaris.notes[0]
 
 
 def test_it_says_that_old_sockets_and_listeners_keep_the_old_values() -> None:
@@ -134,7 +134,7 @@ def test_a_kernel_without_a_parameter_is_unsupported(tmp_path: Path, system: str
 def test_a_boot_that_tells_nothing_of_itself_is_unsupported(illumos: Host, what: str) -> None:
     """No record could be trusted."""
     illumos.fail(Fault(what, "get", "boot"))
-    with pytest.raises(Unsupported, match="who -b: tells nothing of this boot") as refused:
+    with pytest.raises(Unsupported, match="who -b: does not identify this boot") as refused:
         _ = Solaris(illumos.root).identity
     assert str(refused.value).isprintable()
 

@@ -79,7 +79,7 @@ def _library() -> ctypes.CDLL:
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
     except (OSError, AttributeError) as error:
-        raise Unsupported(f"{LIBRARY} is missing or too old: install libbpf1") from error
+        raise Unsupported(f"{LIBRARY} is missing or too old; install libbpf1") from error
     library.libbpf_set_print(PRINTER)
     return library
 
@@ -122,7 +122,7 @@ class Object:
         self._linux = linux
         self._capabilities = capabilities
         if not file.exists():
-            raise Unsupported(f"{file.name} was not built: clang was missing when this was packaged")
+            raise Unsupported(f"{file.name} is missing: clang was not installed when this was built")
         with self._attempt():
             self._object = self._library.bpf_object__open_file(os.fsencode(file), None)
             _check(self._object)
@@ -218,8 +218,8 @@ class Object:
                 link = self._library.bpf_program__attach_cgroup(self._program(program), descriptor)
                 if not link and ctypes.get_errno() == errno.EPERM and (others := _alone(self._library, descriptor)):
                     raise Unsupported(
-                        f"{cgroup}: BPF program {others} is attached there as the only sock_ops program "
-                        "(without BPF_F_ALLOW_MULTI); see bpftool cgroup show"
+                        f"{cgroup}: BPF program {others} is attached there and allows no other sock_ops program "
+                        "(no BPF_F_ALLOW_MULTI); see bpftool cgroup show"
                     )
             finally:
                 os.close(descriptor)
@@ -251,7 +251,7 @@ class Object:
 
     def _found(self, pointer: int | None, name: str) -> int:
         if not pointer:
-            raise Unsupported(f"{self._name}: no {name} in it: it is of another version")
+            raise Unsupported(f"{self._name}: {name} is missing: the BPF object is from another version")
         return pointer
 
     @contextlib.contextmanager
@@ -310,7 +310,10 @@ def _check(fine: object) -> None:
 
 def _refusal(name: str, linux: str, capabilities: str, error: OSError) -> Refusal:
     if error.errno == errno.EPERM:
-        return NotPermitted(f"the kernel refuses BPF: it needs {capabilities}, and a sandbox that allows bpf(2)")
+        return NotPermitted(
+            f"BPF is not permitted: requires {capabilities}, and a sandbox that allows bpf(2); "
+            "the optional drop-in bpf.conf gives both to the unit"
+        )
     said = next((line for text in _said for line in text.splitlines()), "")
     reason = said.removeprefix("libbpf: ") or error.strerror
-    return Unsupported(f"{name}: {reason}; it needs Linux {linux} or later with its BTF (/sys/kernel/btf/vmlinux)")
+    return Unsupported(f"{name}: {reason}; requires Linux {linux} or later with its BTF (/sys/kernel/btf/vmlinux)")

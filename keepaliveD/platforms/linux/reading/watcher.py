@@ -53,8 +53,8 @@ class SocketWatcher:
 
     @property
     def engine(self) -> str:
-        """How sockets are read, and what hinders a better way."""
-        return f"sockets read by {self._engine.name}" + (f" ({self._reason})" if self._reason else "")
+        """Return the engine that reads the sockets, and why it is not a better one."""
+        return f"{self._engine.name} engine" + (f" ({self._reason})" if self._reason else "")
 
     def snapshot(self, now: float) -> SocketTable:
         """All sockets that can be seen; `now` is when. Raises KernelError."""

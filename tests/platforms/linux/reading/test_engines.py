@@ -84,7 +84,7 @@ def test_a_kernel_too_old_for_the_walk_is_read_by_the_iterator(monkeypatch: pyte
     monkeypatch.setattr(engines, "BpfIterator", lambda *_: bpf)
     engine, reason = engines.choose(wanted, ROOT, ())
     assert engine is bpf
-    assert reason == f"one namespace after the other: {OLD}"
+    assert reason == f"one namespace at a time: {OLD}"
 
 
 @pytest.mark.parametrize("refusal", [OLD, SHUT])
@@ -110,10 +110,10 @@ def test_an_engine_that_fails_is_replaced_in_the_same_scan() -> None:
     first, spare = Engine("bpf"), Engine("netlink")
     watcher = SocketWatcher(ROOT, first, spare=spare, all_namespaces=False)
     assert watcher.snapshot(0.0).sockets["cookie"].tolist() == [1]
-    assert watcher.engine == "sockets read by bpf"
+    assert watcher.engine == "bpf engine"
     first.failing = True
     assert watcher.snapshot(1.0).sockets["cookie"].tolist() == [1]
-    assert watcher.engine == "sockets read by netlink (bpf: it is gone)"
+    assert watcher.engine == "netlink engine (bpf: it is gone)"
     assert first.closed
     watcher.close()
     assert spare.closed
