@@ -48,7 +48,10 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Where the configuration is."""
     parser.add_argument(
-        "--config", metavar="FILE", type=Path, help=f"read FILE and the config.d beside it (default: {DEFAULT_FILE})"
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help=f"read FILE and the directory config.d beside it (default: {DEFAULT_FILE})",
     )
 
 
@@ -60,7 +63,7 @@ def add_state(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         type=Path,
         default=default,
-        help="where the values found are kept (default: %(default)s)",
+        help="keep the settings and arming records in DIR (default: %(default)s)",
     )
 
 
@@ -79,7 +82,7 @@ def add_platform(parser: argparse.ArgumentParser) -> None:
         "--platform",
         metavar="SYSTEM",
         choices=NAMES,
-        help=f"use the commands of {', '.join(NAMES[:-1])} or {NAMES[-1]} (default: of the system that runs)",
+        help=f"use the commands of {', '.join(NAMES[:-1])} or {NAMES[-1]} (default: this system)",
     )
 
 
@@ -90,7 +93,7 @@ def is_there(directory: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        problem = f"{directory}: cannot be looked at: {error.strerror}"
+        problem = f"{directory}: cannot be read: {error.strerror}"
         if error.errno in FORBIDDEN:
             raise NotPermitted(f"{problem}; run as root, or choose another --state-dir") from error
         raise StateError(f"{problem}; choose another --state-dir") from error
@@ -154,7 +157,7 @@ def _refusing() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise StateError(f"standard output: cannot be written: {error.strerror}; the report is not complete") from error
+        raise StateError(f"standard output: cannot be written: {error.strerror}; the output is incomplete") from error
 
 
 def _occupy_standard_descriptors() -> None:

@@ -23,6 +23,7 @@ from keepaliveD.daemon.perform import Performer
 from keepaliveD.log import entries
 from keepaliveD.log.journal import JournaldLog, Log
 from keepaliveD.model import duration
+from keepaliveD.model.actions import Arm
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, RecordDamaged, Unsupported
@@ -31,7 +32,7 @@ from keepaliveD.model.results import Fate, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.sockets import NONE_UNSEEN
-from keepaliveD.model.text import printable
+from keepaliveD.model.text import printable, quoted
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform, Session, Watching
 from keepaliveD.platforms.requests import directly
@@ -39,35 +40,50 @@ from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.arming import by_hand
 from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.judge import Judgement, judge
+from keepaliveD.policy.meaning import ENOUGH
 
 AUTO = "auto"
 NOBODY_LOGGED_IN = 2**32 - 1  # loginuid, proc(5)
 MAX_PID = 4194304  # pid_max, proc(5)
 MAX_PORT = 65535
+BESIDE_DAEMON = (
+    "note: tcp-keepalived is running: it does not arm these connections again, but it may arm others; "
+    "to prevent that, stop it, or change its arming rules and reload it"
+)
 ANYWHERE = [NetworkPath("", FOREVER, "")]  # what was armed is put back wherever it leads
 
 
 def add_arm(command: argparse.ArgumentParser) -> None:
     """The command line of `keepalivectl arm`."""
     command.add_argument(
-        "target", metavar="TARGET", nargs="?", help="a process id, or the HOST:PORT of either end of connections"
+        "target", metavar="TARGET", nargs="?", help="a process id, or the HOST:PORT of either end of a connection"
     )
     command.add_argument(
         "--unit",
         metavar="UNIT",
         type=with_suffix,
-        help="all connections of this systemd unit, or of those that match a pattern",
+        help="arm all connections of this systemd unit, or of all units that match a pattern",
     )
     command.add_argument(
         "--idle",
         metavar="TIME",
         type=_idle,
         default=AUTO,
-        help="quiet time before the first probe (default: auto, the longest that fits the path)",
+        help="quiet time before the first probe (default: auto, the longest time that fits the path)",
     )
-    command.add_argument("--interval", metavar="TIME", type=_seconds, help="between probes that nobody answers")
-    command.add_argument("--probes", metavar="NUMBER", type=_probes, help="how many of them end a connection")
-    command.add_argument("--dry-run", action="store_true", help="touch nothing, only say what would be done")
+    command.add_argument(
+        "--interval",
+        metavar="TIME",
+        type=_seconds,
+        help="time between unanswered probes (default: keepalive.interval)",
+    )
+    command.add_argument(
+        "--probes",
+        metavar="NUMBER",
+        type=_probes,
+        help="number of unanswered probes that ends a connection (default: keepalive.probes)",
+    )
+    command.add_argument("--dry-run", action="store_true", help="change nothing, only report what would be done")
     arguments.add_config(command)
     arguments.add_state(command)
     command.set_defaults(command=arm_connections)
@@ -94,9 +110,11 @@ def _idle(text: str) -> int | str:
 
 
 def _probes(text: str) -> int:
-    if not (text.isdecimal() and 1 <= int(text) <= MAX_PROBES):
+    if not text.removeprefix("-").isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number; write 1 to {MAX_PROBES}")
+    if not 1 <= (number := _number(text, MAX_PROBES)) <= MAX_PROBES:
         raise argparse.ArgumentTypeError(f"{text!r} is out of range; write 1 to {MAX_PROBES}")
-    return int(text)
+    return number
 
 
 def arm_connections(options: argparse.Namespace, root: Path) -> None:
@@ -107,32 +125,54 @@ def arm_connections(options: argparse.Namespace, root: Path) -> None:
     look = _look(session, config.paths)
     chosen = _named(options, session, look)
     if not chosen:
-        what = f"of {options.unit}" if options.unit else f"at {options.target}"
-        raise NoInput(f"no established connection {what}; keepalivectl sockets --all lists those there are")
+        raise NoInput(f"{_target(options)} has no established connection; keepalivectl sockets --all lists connections")
     records = None if options.dry_run else arguments.records(options, platform)
     performer = Performer(platform, records)
     rule = _rule(options, config)
     said = Report(log=not options.dry_run)
     for action in by_hand(look, [one.cookie for one in chosen], rule):
+        _warn_of_interval(action, options.interval)
         said.tell(directly(performer.perform(action), session))
     for line in records.arming.damaged() if records else ():
         print(f"warning: {line}", file=sys.stderr)
     if not said.entries:
-        print("nothing armed: already set, or closed meanwhile")
+        print("nothing to arm: all connections are already set, or closed meanwhile")
     said.leave()
+
+
+def _target(options: argparse.Namespace) -> str:
+    """Return the words for what the command line names."""
+    if options.unit is not None:
+        return f"unit {options.unit}"
+    return f"process {options.target}" if options.target.isdecimal() else str(options.target)
+
+
+def _warn_of_interval(action: Arm, wanted: int | None) -> None:
+    """Warn where the path is too short for the interval that was asked for."""
+    for wish in action.wishes:
+        if wanted and wish.times.interval < wanted:
+            path = action.connections[0]
+            print(
+                f"warning: --interval {wanted}s is too long for path {quoted(path.path)}, which forgets after "
+                f"{duration.span(path.timeout)}: used {wish.times.interval}s, so that {ENOUGH} probes leave in time",
+                file=sys.stderr,
+            )
 
 
 def disarm_connections(options: argparse.Namespace, root: Path) -> None:
     """Put back what stood in all sockets that were armed, by hand, by a daemon, or at connect."""
     platform = detect(root=root)
     records = arguments.records(options, platform)
-    at_connect = _end_at_connect(platform, beside_daemon=bool(running(options.state_dir, root)))
+    beside_daemon = running(options.state_dir, root)
+    at_connect = "" if beside_daemon else _end_at_connect(platform)
     session = platform.open(Watching())
     look = _look(session, ANYWHERE)
     take_over(platform.at_connect, records.arming)
     armed = records.arming.armed()
     damaged = records.arming.damaged()
     disarmed = directly(Performer(platform, records).disarm(look), session)
+    if beside_daemon:
+        print(BESIDE_DAEMON, file=sys.stderr)
     if at_connect:
         print(at_connect)
     said = Report()
@@ -150,13 +190,8 @@ def disarm_connections(options: argparse.Namespace, root: Path) -> None:
     said.leave()
 
 
-def _end_at_connect(platform: Platform, *, beside_daemon: bool) -> str:
-    """End a program that has outlived its daemon; what is to be said of new connections, or nothing."""
-    if beside_daemon:
-        return (
-            "the running daemon goes on arming: to leave new connections alone, stop it, "
-            "or change its [[arm]] rules and reload it"
-        )
+def _end_at_connect(platform: Platform) -> str:
+    """Remove a BPF program that has outlived its daemon. Return what to report about it, or nothing."""
     if not (pin := platform.at_connect.pinned()):
         return ""
     platform.at_connect.unpin()
@@ -175,7 +210,7 @@ def _named(options: argparse.Namespace, session: Session, look: Judgement) -> li
     if options.target is not None and options.unit is not None:
         raise Misuse("name TARGET or --unit, not both")
     if options.target is None and options.unit is None:
-        raise Misuse("name a process id, a HOST:PORT, or a --unit")
+        raise Misuse("name TARGET (a process id or HOST:PORT) or --unit")
     there = with_cookies(look, look.table.sockets["cookie"].tolist())
     established = [connection for connection in there if connection.state == "ESTABLISHED"]
     if options.unit is not None:
@@ -218,8 +253,8 @@ def _addresses(host: str) -> set[str]:
     try:
         return {_as_shown(str(found[4][0])) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no host name"
-        raise NoInput(f"{host}: no address is known for it: {reason}") from None
+        reason = error.strerror if isinstance(error, OSError) else "not a host name"
+        raise NoInput(f"{host}: cannot be resolved: {reason}") from None
 
 
 def _as_shown(address: str) -> str:
@@ -234,7 +269,8 @@ def _rule(options: argparse.Namespace, config: Config) -> ArmRule:
     idle = options.idle
     interval = options.interval or keepalive.interval
     if isinstance(idle, int) and interval > idle:
-        raise Misuse(f"an interval of {interval}s is longer than the idle time, {idle}s; write at most that")
+        name = "--interval" if options.interval else "keepalive.interval"
+        raise Misuse(f"{name} {interval}s is longer than --idle {idle}s; write --interval with at most {idle}s")
     return ArmRule(
         "hand",
         ArmAction.ENABLE,
@@ -274,16 +310,18 @@ class Report:
         if any(self._fates[fate] for fate in (Fate.ARMED, Fate.DISARMED, Fate.WOULD, Fate.ENOUGH)):
             return
         if too_long := self._fates[Fate.TOO_LONG]:
-            raise Misuse(f"{_connections(too_long)} not armed: too long for the path")
+            raise Misuse(f"{_connections(too_long)} not armed: {Fate.TOO_LONG.value}")
         if unseen := self._fates[Fate.UNSEEN]:
             raise self._not_permitted(unseen)
         if subflows := self._fates[Fate.SUBFLOW]:
-            raise Unsupported(f'{_connections(subflows)} left: MPTCP subflows; requires watch.engine = "bpf"')
+            raise Unsupported(f'{_connections(subflows)} not armed: MPTCP subflow; requires watch.engine = "bpf"')
         if unheld := self._fates[Fate.UNHELD]:
-            raise NoInput(f"{_connections(unheld)} left: owner not found")
+            raise NoInput(f"{_connections(unheld)} not armed: owner not found")
 
     def _not_permitted(self, count: int) -> NotPermitted:
-        return NotPermitted(f"{_connections(count)} not permitted; run as root, or with CAP_SYS_PTRACE")
+        return NotPermitted(
+            f"{_connections(count)} not permitted: run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+        )
 
 
 def _connections(count: int) -> str:

@@ -15,13 +15,14 @@ from keepaliveD.log import entries
 from keepaliveD.model.actions import ReportUnseen
 from keepaliveD.model.errors import NotPermitted, RecordDamaged
 from keepaliveD.model.results import Outcome
+from keepaliveD.model.text import printable
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Watching
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.judge import judge
 
-BESIDE_OTHERS = "; a sock_ops program without BPF_F_ALLOW_MULTI cannot be attached to the root cgroup meanwhile"
+BESIDE_OTHERS = "; until it is removed, the root cgroup takes no sock_ops program without BPF_F_ALLOW_MULTI"
 
 
 def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
@@ -34,35 +35,38 @@ def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = arguments.Parser(
-        prog="keepalivectl", description="See and check what keeps TCP connections alive on this machine."
+        prog="keepalivectl",
+        description="List TCP connections that firewalls will forget, keep them alive, and check the configuration.",
     )
     arguments.add_common(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    sockets = commands.add_parser("sockets", help="list connections: when each is forgotten, and what comes first")
-    sockets.add_argument("--at-risk", action="store_true", help="only those that will be, or were, forgotten")
-    sockets.add_argument("--all", action="store_true", help="also those to the networks in watch.ignore")
-    sockets.add_argument("--json", action="store_true", help="as JSON, for programs")
+    sockets = commands.add_parser("sockets", help="list connections, with the verdict and the next packet of each")
+    sockets.add_argument("--at-risk", action="store_true", help="list only connections at risk")
+    sockets.add_argument("--all", action="store_true", help="also list connections to the networks in watch.ignore")
+    sockets.add_argument("--json", action="store_true", help="print JSON, for programs")
     arguments.add_config(sockets)
     arguments.add_state(sockets)
     arguments.add_platform(sockets)
     sockets.set_defaults(command=list_sockets)
 
-    check = commands.add_parser("check", help="validate the configuration and say what it means")
+    check = commands.add_parser("check", help="check the configuration and explain what it means")
     check.add_argument(
-        "file", metavar="FILE", nargs="?", type=Path, help="the configuration to check instead of the one in /etc"
+        "file", metavar="FILE", nargs="?", type=Path, help="the configuration to check, instead of the one in /etc"
     )
     check.add_argument("--quiet", action="store_true", help="print only errors")
     check.set_defaults(command=check_configuration)
 
-    engine = commands.add_parser("engine", help="show how sockets can be read and armed on this machine, and why")
+    engine = commands.add_parser("engine", help="show which engine reads the sockets on this machine, and why")
     arguments.add_config(engine)
     arguments.add_state(engine)
     arguments.add_platform(engine)
     engine.set_defaults(command=tell_engine)
 
-    arming.add_arm(commands.add_parser("arm", help="switch keepalive on in connections that are open already"))
-    arming.add_disarm(commands.add_parser("disarm", help="put back what stood in connections before they were armed"))
+    arming.add_arm(commands.add_parser("arm", help="switch keepalive on, or shorten it, in open connections"))
+    arming.add_disarm(
+        commands.add_parser("disarm", help="restore all sockets armed since boot, unless they were changed since")
+    )
 
     restore = commands.add_parser("restore", help="restore the system settings that a killed daemon left behind")
     arguments.add_state(restore)
@@ -83,9 +87,7 @@ def list_sockets(options: argparse.Namespace, root: Path) -> None:
     print(table.as_json(shown) if options.json else table.for_people(shown))
     for entry in entries.of(Outcome(ReportUnseen(judgement.table.unseen))):
         print(f"warning: {entry.message}", file=sys.stderr)
-    running.tell(
-        options.state_dir, root, f"this is what keepalivectl itself sees at one look, {session.watcher.engine}"
-    )
+    running.tell(options.state_dir, root, f"this list is a single scan by keepalivectl ({session.watcher.engine})")
 
 
 def check_configuration(options: argparse.Namespace, _root: Path) -> None:
@@ -114,7 +116,7 @@ def tell_engine(options: argparse.Namespace, root: Path) -> None:
         print(f"pinned: unknown: {refusal}")
     else:
         print(f"pinned: {pin} arms new connections{BESIDE_OTHERS}" if pin else "pinned: nothing")
-    running.tell(options.state_dir, root, "this is what keepalivectl itself could do, with its own privileges")
+    running.tell(options.state_dir, root, "this is what keepalivectl could use with its own privileges")
 
 
 def restore_settings(options: argparse.Namespace, root: Path) -> None:
@@ -122,14 +124,24 @@ def restore_settings(options: argparse.Namespace, root: Path) -> None:
     platform = detect(options.platform, root)
     record = arguments.records(options, platform).settings
     outcomes: list[Outcome] = []
+    others: list[str] = []
     if record.can_exist():
         with record.locked():
             if damaged := record.damaged():
                 raise RecordDamaged(damaged[0])
             outcomes = SystemSettings(platform.tuner, record).restore()
+            others = record.of_other_namespaces()
     for entry in (entry for outcome in outcomes if not outcome.refused for entry in entries.of(outcome)):
         print(entry.message)
     for refused in (outcome.refused for outcome in outcomes if outcome.refused):
         raise refused
     if not outcomes:
-        print("nothing to restore")
+        print(_nothing_to_restore(others))
+
+
+def _nothing_to_restore(others: list[str]) -> str:
+    """Return the message, with the records that only another network namespace can restore."""
+    if not others:
+        return "nothing to restore"
+    files = ", ".join(map(printable, others))
+    return f"nothing to restore in this network namespace; run keepalivectl restore in the one of {files}"

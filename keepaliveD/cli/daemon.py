@@ -30,9 +30,9 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = arguments.Parser(
         prog="tcp-keepalived",
-        description="Keep idle TCP connections from being forgotten by firewalls: apply the system's keepalive "
-        "settings, watch every TCP socket, warn before one is cut.",
-        epilog="SIGHUP reloads the configuration; SIGTERM and SIGINT stop, and give back the settings found.",
+        description="Keep firewalls from forgetting idle TCP connections: apply the system's keepalive settings, "
+        "watch every TCP socket, and warn before a connection expires.",
+        epilog="SIGHUP reloads the configuration; SIGTERM and SIGINT stop the daemon and restore the settings found.",
     )
     arguments.add_config(parser)
     arguments.add_state(parser)
@@ -40,10 +40,14 @@ def parser() -> argparse.ArgumentParser:
         "--log-format",
         choices=FORMATS,
         default="auto",
-        help="where entries go (default: journald if started by it, else text)",
+        help="where log entries go (default: auto, the journal if standard error leads there, else text)",
     )
-    parser.add_argument("--once", action="store_true", help="look once, report what is at risk, give back and exit")
-    parser.add_argument("--dry-run", action="store_true", help="write nothing to the kernel, only say what would be")
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="apply the settings, scan once, list the connections at risk, restore the settings and exit",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="change nothing, only report what would be done")
     arguments.add_platform(parser)
     arguments.add_common(parser)
     return parser

@@ -12,8 +12,8 @@ def tell(directory: Path, root: Path, what: str) -> None:
     """Say on standard error whose view was printed, where a daemon has another; `what` was printed."""
     if pid := running(directory, root):
         print(
-            f"note: tcp-keepalived is running (process {pid}); {what}; "
-            "the daemon's own view is in its log, and in: systemctl status tcp-keepalived",
+            f"note: tcp-keepalived is running (process {pid}) and may know more: {what}; "
+            "for the daemon's view see its log, or systemctl status tcp-keepalived",
             file=sys.stderr,
         )
 

@@ -20,13 +20,13 @@ class Exit(enum.IntEnum):
 
 
 class Refusal(Exception):
-    """Something that cannot be done, in one line that says what, where and what would be right."""
+    """An error: one line that says what failed, where, and what would be right."""
 
     status = Exit.OSERR
 
 
 class ConfigError(Refusal):
-    """A setting is wrong: the administrator edits the file."""
+    """The configuration is wrong: correct the file that the message names."""
 
     status = Exit.CONFIG
 
@@ -38,55 +38,55 @@ class Misuse(Refusal):
 
 
 class NoInput(Refusal):
-    """What was asked for is not there, or cannot be read."""
+    """A file, process or connection does not exist, or a file cannot be read."""
 
     status = Exit.NOINPUT
 
 
 class NotPermitted(Refusal):
-    """The kernel says no: more privilege, or another sandbox, is needed."""
+    """A privilege is missing, or a sandbox forbids the action."""
 
     status = Exit.NOPERM
 
 
 class Unsupported(Refusal):
-    """This system cannot do it at all."""
+    """The system does not support the action."""
 
     status = Exit.UNAVAILABLE
 
 
 class KernelError(Refusal):
-    """The kernel failed in a way that another try may not repeat."""
+    """The kernel or a program of the system failed; another try may succeed."""
 
     status = Exit.OSERR
 
 
 class Busy(Refusal):
-    """Another daemon is at work here: stop it, or try later."""
+    """Another daemon uses the state directory: stop it, or try later."""
 
     status = Exit.TEMPFAIL
 
 
 class StateError(Refusal):
-    """A record cannot be read or written, and nothing is changed; or standard output cannot be written."""
+    """A record cannot be read or written, so nothing is changed; or standard output cannot be written."""
 
     status = Exit.IOERR
 
 
 class RecordDamaged(Refusal):
-    """The durable record cannot be understood: a person has to look."""
+    """A record is damaged: the message says what to do."""
 
     status = Exit.DATAERR
 
 
 class Defect(Refusal):
-    """This program is wrong: its authors have to look."""
+    """The program has a defect: please report it."""
 
     status = Exit.SOFTWARE
 
 
 def unexpected(error: BaseException) -> Refusal:
-    """Return what nobody foresaw as one line: the system's failure, or a defect of ours."""
+    """Return an unexpected error as one line: a failure of the system, or a defect of this program."""
     what = f"{type(error).__name__}: {error}".removesuffix(": ")
     if isinstance(error, OSError | MemoryError):
         return KernelError(what)

@@ -34,7 +34,7 @@ def detect(name: str | None = None, root: Path = Path("/")) -> Platform:
     """
     name = name or _running()
     if name not in PLATFORMS:
-        raise Unsupported(f"{name}: not known here; known are {', '.join(NAMES)}")
+        raise Unsupported(f"{name}: system not supported; supported are {', '.join(NAMES)}")
     room, make = PLATFORMS[name]
     platform: Platform = getattr(importlib.import_module(f"keepaliveD.platforms.{room}"), make)(name, root)
     return platform

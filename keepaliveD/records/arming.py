@@ -277,7 +277,7 @@ class ArmingRecord:
         problem = f"{self._file}: cannot be {verb}: {error.strerror}"
         if error.errno in (errno.EACCES, errno.EPERM):
             return NotPermitted(f"{problem}; run as root, or choose another --state-dir")
-        return StateError(f"{problem}; without a record no socket is touched")
+        return StateError(f"{problem}; no socket is touched without the arming record")
 
 
 class _Checks:

@@ -60,7 +60,7 @@ class StateDirectory:
             except OSError as error:
                 os.close(lock)
                 if isinstance(error, BlockingIOError):
-                    raise Busy(f"{self.path}: another tcp-keepalived is at work here; stop it first") from error
+                    raise Busy(f"{self.path}: another tcp-keepalived uses this directory; stop it first") from error
                 raise
             before, self._lock = self._lock, lock
             if before >= 0:

@@ -47,7 +47,9 @@ def parse(octets: bytes, ranges: Ranges) -> Record:
         body = json.loads(octets.decode("ascii"))
         record = Record(_identity(body["identity"]), {key: _held(one) for key, one in body["settings"].items()})
         if _written(record, body["format"]) != octets:
-            raise ValueError("it was changed, or is not complete")
+            raise ValueError("it was changed, or is incomplete")
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError("it is not JSON" if octets else "it is empty") from error
     except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{type(error).__name__}: {printable(str(error))}") from error
     for key, one in record.settings.items():
@@ -58,11 +60,11 @@ def parse(octets: bytes, ranges: Ranges) -> Record:
 def check(key: str, values: tuple[int, ...], ranges: Ranges) -> None:
     """Raise ValueError where this system has no such setting, or can hold no such value."""
     if key not in ranges:
-        raise ValueError(f"{printable(key)}: no setting of this system")
+        raise ValueError(f"{printable(key)}: not a setting of this system")
     for value in values:
         if value not in ranges[key]:
             lowest, highest = ranges[key][0], ranges[key][-1]
-            raise ValueError(f"{key}: {reprlib.repr(value)} is out of range; this system holds {lowest} to {highest}")
+            raise ValueError(f"{key}: {reprlib.repr(value)} is out of range; this system allows {lowest} to {highest}")
 
 
 def _written(record: Record, number: object) -> bytes:
@@ -71,7 +73,7 @@ def _written(record: Record, number: object) -> bytes:
         return serialise(record)
     if number == EARLIER:
         return _text(_body(record, EARLIER), ending="")
-    raise ValueError(f"its format {reprlib.repr(number)} is not known here")
+    raise ValueError(f"this version does not know its format {reprlib.repr(number)}")
 
 
 def _body(record: Record, number: int) -> dict[str, Any]:
@@ -89,7 +91,7 @@ def _text(body: Mapping[str, Any], ending: str = "\n") -> bytes:
 
 def _identity(names: Mapping[str, Any]) -> dict[str, str]:
     if not all(isinstance(value, str) for value in names.values()):
-        raise ValueError("its identity is not one of names")
+        raise ValueError("its identity is not text")
     return dict(names)
 
 
@@ -99,5 +101,5 @@ def _held(one: Mapping[str, Any]) -> Held:
 
 def _whole(number: object) -> int:
     if type(number) is not int:  # not even a bool
-        raise TypeError(f"{reprlib.repr(number)} is no whole number")
+        raise TypeError(f"{reprlib.repr(number)} is not a whole number")
     return number

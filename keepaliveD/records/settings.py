@@ -53,6 +53,11 @@ class SettingsRecord:
         """Whether there is a directory that it could be in. Raises NotPermitted, StateError."""
         return self._directory.exists()
 
+    def of_other_namespaces(self) -> list[str]:
+        """Return the files that record the settings of other network namespaces. Raises NotPermitted, StateError."""
+        names = (name for name in self._directory.names() if name.startswith("found-") and name.endswith(".json"))
+        return [str(self._directory.path / name) for name in names if name not in self._names]
+
     def keep(self, found: Mapping[str, int], ours: Mapping[str, int]) -> None:
         """Record, durably, what is found where we are about to write `ours`.
 
@@ -183,7 +188,7 @@ class SettingsRecord:
     def _parse(self, name: str, octets: bytes) -> Record:
         record = parse(octets, self._ranges)
         if name != EARLIER and _place(record.identity) != _place(self._identity):
-            raise ValueError(f"it is of {_place(record.identity)}")
+            raise ValueError(f"it belongs to {_place(record.identity)}")
         return record
 
     def _reason(self, name: str) -> str:
@@ -198,8 +203,8 @@ class SettingsRecord:
 
     def _advice(self, name: str, reason: str) -> str:
         return (
-            f"{self._directory.path / name}: damaged settings record ({reason}); the values found earlier are not "
-            "known: set those you want with sysctl, then remove the file"
+            f"{self._directory.path / name}: damaged settings record ({reason}); the values found earlier are lost: "
+            "set those you want with sysctl, then remove the file"
         )
 
     def _octets(self, held: Mapping[str, Held]) -> bytes:

@@ -39,8 +39,10 @@ class Owners:
         )
 
     def held_by(self, pid: int) -> frozenset[int]:
+        if pid == 78:
+            return frozenset()
         if pid != 77:
-            raise NoInput(f"process {pid}: there is none")
+            raise NoInput(f"process {pid}: does not exist")
         return frozenset({1, 2})
 
 
@@ -156,7 +158,7 @@ def test_a_unit_may_be_a_pattern(desk: Desk, pattern: str, cookies: list[int]) -
     ("words", "said"),
     [
         (["77", "--unit", "a"], "name TARGET or --unit, not both"),
-        ([], "name a process id, a HOST:PORT, or a --unit"),
+        ([], "name TARGET (a process id or HOST:PORT) or --unit"),
         (["sshd"], "sshd: neither a process id nor HOST:PORT, such as 10.20.0.9:22 or [fd00::9]:22"),
         (["10.20.0.9"], "10.20.0.9: neither a process id nor HOST:PORT"),
         (["10.20.0.9:"], "10.20.0.9:: neither a process id nor HOST:PORT"),
@@ -167,9 +169,12 @@ def test_a_unit_may_be_a_pattern(desk: Desk, pattern: str, cookies: list[int]) -
         ([""], ": neither a process id nor HOST:PORT"),
         (
             ["77", "--idle", "3min", "--interval", "3min 1s"],
-            "an interval of 181s is longer than the idle time, 180s; write at most that",
+            "--interval 181s is longer than --idle 180s; write --interval with at most 180s",
         ),
-        (["77", "--idle", "10s"], "an interval of 20s is longer than the idle time, 10s; write at most that"),
+        (
+            ["77", "--idle", "10s"],
+            "keepalive.interval 20s is longer than --idle 10s; write --interval with at most 10s",
+        ),
     ],
 )
 def test_a_target_that_is_none_is_one_line_and_status_64(desk: Desk, words: list[str], said: str) -> None:
@@ -192,7 +197,7 @@ def test_a_target_that_is_none_is_one_line_and_status_64(desk: Desk, words: list
         (["--probes", "0"], "argument --probes: '0' is out of range; write 1 to 127"),
         (["--probes", "128"], "argument --probes: '128' is out of range; write 1 to 127"),
         (["--probes", "-1"], "argument --probes: '-1' is out of range; write 1 to 127"),
-        (["--probes", "many"], "argument --probes: 'many' is out of range; write 1 to 127"),
+        (["--probes", "many"], "argument --probes: 'many' is not a number; write 1 to 127"),
         (["--unit"], "argument --unit: expected one argument"),
         (["--at-risk"], "unrecognized arguments: --at-risk"),
         (["78"], "unrecognized arguments: 78"),
@@ -210,13 +215,11 @@ def test_an_option_that_is_wrong_is_one_line_and_status_64(desk: Desk, words: li
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["4711"], "process 4711: there is none"),
-        (
-            ["10.20.0.9:80"],
-            "no established connection at 10.20.0.9:80; keepalivectl sockets --all lists those there are",
-        ),
-        (["--unit", "cron.service"], "no established connection of cron.service; keepalivectl sockets --all lists"),
-        (["no-such-host.invalid:22"], "no-such-host.invalid: no address is known for it: "),
+        (["4711"], "process 4711: does not exist"),
+        (["78"], "process 78 has no established connection; keepalivectl sockets --all lists connections"),
+        (["10.20.0.9:80"], "10.20.0.9:80 has no established connection; keepalivectl sockets --all lists"),
+        (["--unit", "cron.service"], "unit cron.service has no established connection; keepalivectl sockets --all"),
+        (["no-such-host.invalid:22"], "no-such-host.invalid: cannot be resolved: "),
     ],
 )
 def test_who_is_not_there_is_one_line_and_status_66(desk: Desk, words: list[str], said: str) -> None:
@@ -236,7 +239,7 @@ def test_the_process_that_is_not_there_is_asked_of_the_real_proc(
     assert "absent.toml: cannot be read" in capsys.readouterr().err
     (tmp_path / "config.toml").write_text("")
     status = main(["arm", "4194305", "--dry-run", "--config", str(tmp_path / "config.toml")])
-    assert (status, capsys.readouterr().err) == (66, "keepalivectl: process 4194305: there is none\n")
+    assert (status, capsys.readouterr().err) == (66, "keepalivectl: process 4194305: does not exist\n")
 
 
 # what is done and said
@@ -262,12 +265,22 @@ def test_what_was_armed_is_said_and_on_record(desk: Desk) -> None:
         (["--idle", "1min"], Keepalive(60, 20, 31)),
         (["--idle", "1min", "--interval", "5s", "--probes", "3"], Keepalive(60, 5, 3)),
         (["--idle", "auto"], Keepalive(192, 20, 31)),
-        (["--idle", "auto", "--interval", "2h"], Keepalive(142, 70, 31)),
     ],
 )
 def test_times_are_those_asked_for_or_the_configurations(desk: Desk, words: list[str], times: Keepalive) -> None:
     desk.armed("10.20.0.9:22", *words)
     assert [order.wish.times for order in desk.armer.orders] == [times]
+
+
+def test_an_interval_that_is_too_long_for_the_path_is_shortened_with_a_warning(desk: Desk) -> None:
+    """It used to be cut without a word."""
+    status, _, (line,) = desk.types("arm", "10.20.0.9:22", "--interval", "2h")
+    assert status == 0
+    assert [order.wish.times for order in desk.armer.orders] == [Keepalive(142, 70, 31)]
+    assert line == (
+        "warning: --interval 7200s is too long for path default, which forgets after 4min: "
+        "used 70s, so that 2 probes leave in time"
+    )
 
 
 def test_the_configuration_may_be_another(desk: Desk) -> None:
@@ -283,22 +296,25 @@ def test_a_dry_run_says_what_it_would_and_touches_nothing(desk: Desk) -> None:
     assert not (desk.directory / "state").exists()
 
 
+NOT_PERMITTED = "2 connections not permitted: run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+
+
 def test_what_was_not_permitted_is_said_and_status_77(desk: Desk) -> None:
     desk.armer.fate = Fate.NOT_PERMITTED
     status, out, err = desk.types("arm", "77")
     assert (status, out) == (77, [])
     assert len(err) == 3
-    assert err[-1] == "keepalivectl: 2 connections not permitted; run as root, or with CAP_SYS_PTRACE"
+    assert err[-1] == f"keepalivectl: {NOT_PERMITTED}"
 
 
 @pytest.mark.parametrize(
     ("fate", "status", "said"),
     [
         (Fate.FAILED, 71, "2 connections failed: the kernel refused"),
-        (Fate.SUBFLOW, 69, '2 connections left: MPTCP subflows; requires watch.engine = "bpf"'),
-        (Fate.UNHELD, 66, "2 connections left: owner not found"),
-        (Fate.UNSEEN, 77, "2 connections not permitted; run as root, or with CAP_SYS_PTRACE"),
-        (Fate.TOO_LONG, 64, "2 connections not armed: too long for the path"),
+        (Fate.SUBFLOW, 69, '2 connections not armed: MPTCP subflow; requires watch.engine = "bpf"'),
+        (Fate.UNHELD, 66, "2 connections not armed: owner not found"),
+        (Fate.UNSEEN, 77, NOT_PERMITTED),
+        (Fate.TOO_LONG, 64, "2 connections not armed: too long for path"),
     ],
 )
 def test_where_nothing_was_armed_though_it_was_asked_for_the_status_says_why(
@@ -373,7 +389,9 @@ def test_disarm_does_not_take_a_damaged_record_for_an_empty_one(desk: Desk) -> N
 
 
 def test_where_it_cannot_be_done_at_all_is_one_line(desk: Desk) -> None:
-    desk.armer.refusal = Unsupported("sockets of other programs cannot be armed: pidfd_getfd needs Linux 5.6 or later")
+    desk.armer.refusal = Unsupported(
+        "sockets of other programs cannot be armed: pidfd_getfd requires Linux 5.6 or later"
+    )
     status, out, err = desk.types("arm", "77")
     assert (status, out) == (69, [])
     assert err == [f"keepalivectl: {desk.armer.refusal}"]
@@ -383,7 +401,7 @@ def test_without_a_record_nothing_is_touched(desk: Desk) -> None:
     (desk.directory / "state").write_text("")
     status, out, (line,) = desk.types("arm", "77")
     assert (status, out) == (74, [])
-    assert line.endswith("without a record no socket is touched")
+    assert line.endswith("no socket is touched without the arming record")
 
 
 # disarm
@@ -463,7 +481,7 @@ def test_a_port_that_cannot_be_is_refused(desk: Desk, target: str) -> None:
 def test_a_process_id_without_end_is_one_line(desk: Desk) -> None:
     """Python refuses to read numbers of more than 4300 digits."""
     status, _, (line,) = desk.types("arm", "9" * 5000)
-    assert (status, line[-15:]) == (66, ": there is none")
+    assert (status, line[-16:]) == (66, ": does not exist")
 
 
 @pytest.mark.parametrize("host", ["a..b", ".x", "é" * 70, "\udcff"])
@@ -471,7 +489,7 @@ def test_a_name_that_cannot_be_one_is_one_line(desk: Desk, host: str) -> None:
     """Before anybody is asked for its address."""
     status, _, (line,) = desk.types("arm", f"{host}:22")
     assert status == 66
-    assert "no address is known for it" in line
+    assert "cannot be resolved" in line
 
 
 @pytest.mark.parametrize(
@@ -517,6 +535,7 @@ def test_disarm_beside_a_daemon_says_that_the_daemon_goes_on(desk: Desk) -> None
     """It ends nothing of that daemon's: the program would end with it, and not survive its stop."""
     desk.at_connect.pin = "/pin"
     with SettingsRecord(desk.directory / "state", IDENTITY, {}).locked():
-        _, (line,), _ = desk.types("disarm")
-    assert line.startswith("the running daemon goes on arming")
+        _, out, (line,) = desk.types("disarm")
+    assert out == ["nothing to disarm"]
+    assert line.startswith("note: tcp-keepalived is running: it does not arm these connections again, but it may arm")
     assert desk.at_connect.pin == "/pin"

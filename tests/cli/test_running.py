@@ -31,7 +31,7 @@ def test_beside_a_daemon_it_is_said_whose_view_is_printed(
     """The daemon may read by another engine, and has watched for longer."""
     with SettingsRecord(tmp_path, {}, {}).locked():
         (line,) = notes(words, tmp_path, capsys)
-    assert f"tcp-keepalived is running (process {os.getpid()}); this is what keepalivectl itself" in line
+    assert f"tcp-keepalived is running (process {os.getpid()}) and may know more: this " in line
     assert "systemctl status tcp-keepalived" in line
     assert notes(words, tmp_path, capsys) == []
 

@@ -22,7 +22,7 @@ SOCKETS = ("sockets", "--config", str(SHIPPED))
 LONG = "x" * 300
 BUFFERING = pytest.mark.parametrize("unbuffered", ["", "1"])
 CONTROL = "from keepaliveD.__main__ import ctl; raise SystemExit(ctl())"
-INCOMPLETE = "keepalivectl: standard output: cannot be written: {}; the report is not complete\n"
+INCOMPLETE = "keepalivectl: standard output: cannot be written: {}; the output is incomplete\n"
 
 
 def control(

@@ -187,7 +187,7 @@ def test_whoever_is_only_observed_never_reaches_the_armer(stage: Stage, action: 
 # refusals
 
 
-@pytest.mark.parametrize("refusal", [NotPermitted("a sandbox forbids it"), Unsupported("needs Linux 5.6")])
+@pytest.mark.parametrize("refusal", [NotPermitted("a sandbox forbids it"), Unsupported("requires Linux 5.6")])
 def test_where_arming_is_refused_the_daemon_starts_and_says_so_once(stage: Stage, refusal: Exception) -> None:
     """To watch and to tune is still worth it."""
     assert isinstance(refusal, NotPermitted | Unsupported)
@@ -230,7 +230,7 @@ def test_without_a_record_nothing_is_touched(stage: Stage) -> None:
     stage.run()
     assert touched == []
     (message,) = [entry.message for entry in stage.said if entry.event == "refused"]
-    assert message.endswith("without a record no socket is touched")
+    assert message.endswith("no socket is touched without the arming record")
     assert "\n" not in message
 
 

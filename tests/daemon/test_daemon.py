@@ -232,12 +232,14 @@ def test_a_reload_to_settings_that_this_kernel_cannot_hold_keeps_the_old_ones(
     """Only the kernel's adapter knows its limits, and a running daemon outlives a wrong number."""
 
     def refuse(_: Keepalive) -> Mapping[str, int]:
-        raise ConfigError("keepalive.idle = 1: this system takes 10 to 864000")
+        raise ConfigError("keepalive.idle = 1: out of range; this system allows 10 to 864000")
 
     stage.script = [lambda: monkeypatch.setattr(stage.tuner, "names", refuse), signal.SIGHUP, None]
     stage.run()
     said = [entry.message for entry in stage.said if entry.event == "reload-failed"]
-    assert said == ["reload failed, the old configuration stays: keepalive.idle = 1: this system takes 10 to 864000"]
+    assert said == [
+        "reload failed, the old configuration stays: keepalive.idle = 1: out of range; this system allows 10 to 864000"
+    ]
     assert stage.tuner.writes == [*OURS.items(), *KERNEL_SORTED]
     assert len(stage.opened) == 1
 

@@ -237,7 +237,9 @@ def test_restore_in_another_namespace_leaves_the_record_alone(tmp_path: Path, ho
     leave_behind(home, host)
     with Namespace() as other:
         other.keepalive = TUNED
-        home.restore(other)
+        assert "nothing to restore in this network namespace; run keepalivectl restore in the one of" in home.restore(
+            other
+        )
         assert other.keepalive == TUNED
     home.restore(host)
     assert host.keepalive == FOUND

@@ -276,7 +276,7 @@ AT_RISK = '; at risk: no packet is due, and path "office firewall" forgets it in
             Fate.NOT_PERMITTED,
             "unarmed",
             WARNING,
-            "cannot be armed: not permitted: requires CAP_SYS_PTRACE, and a kernel.yama.ptrace_scope below 3",
+            "cannot be armed: not permitted: requires root or CAP_SYS_PTRACE, and a kernel.yama.ptrace_scope below 3",
         ),
         (
             Fate.OTHER_USER_NAMESPACE,
@@ -289,7 +289,7 @@ AT_RISK = '; at risk: no packet is due, and path "office firewall" forgets it in
             Fate.UNSEEN,
             "unarmed",
             WARNING,
-            "cannot be armed: owner not visible: requires CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+            "cannot be armed: owner not visible: requires root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
         ),
         (Fate.FAILED, "unarmed", WARNING, "cannot be armed: failed: the kernel refused"),
         (
@@ -349,6 +349,10 @@ def test_what_was_put_back_needs_no_reason() -> None:
         (BARE, BECAUSE),
         (cut(), ', because path "office firewall" has presumably forgotten it'),
         (dataclasses.replace(BARE, verdict=Verdict.SAFE), ""),
+        (
+            dataclasses.replace(BARE, verdict=Verdict.SAFE, left=math.inf, timeout=math.inf),
+            ', although path "office firewall" never forgets it',
+        ),
         (dataclasses.replace(BARE, verdict=Verdict.UNKNOWN, left=math.nan, timeout=math.nan), ""),
     ],
 )
@@ -503,7 +507,7 @@ def test_a_process_cannot_forge_an_entry_by_its_name(name: str, count: int) -> N
 @pytest.mark.parametrize(
     ("fate", "said"),
     [
-        (Fate.NOT_PERMITTED, "cannot be disarmed: not permitted: requires CAP_SYS_PTRACE"),
+        (Fate.NOT_PERMITTED, "cannot be disarmed: not permitted: requires root or CAP_SYS_PTRACE"),
         (Fate.UNHELD, "cannot be disarmed: owner not found: it may belong to the kernel"),
         (Fate.FAILED, "cannot be disarmed: failed: the kernel refused"),
         (Fate.SET_AGAIN, "not disarmed: changed since (off)"),

@@ -240,7 +240,7 @@ def test_the_method_says_that_the_program_is_missing(smf: Installed) -> None:
     (smf.root / "usr/bin/tcp-keepalived").unlink()
     missing = smf.run()
     assert missing.returncode == 96
-    assert "usr/bin/tcp-keepalived: not there" in missing.stdout
+    assert "usr/bin/tcp-keepalived: missing" in missing.stdout
 
 
 def valid(schema: str, document: Path) -> bool:

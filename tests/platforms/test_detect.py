@@ -46,14 +46,14 @@ def test_each_system_is_known_by_what_python_and_the_kernel_call_it(
 @pytest.mark.parametrize("name", ["windows", "win32", "plan9", "Linux", "../linux"])
 def test_a_system_that_is_not_known_is_unsupported_and_the_known_ones_are_told(name: str) -> None:
     """Nothing silently does nothing."""
-    with pytest.raises(Unsupported, match=f"{name}: not known here; known are linux, freebsd, .*, aix"):
+    with pytest.raises(Unsupported, match=f"{name}: system not supported; supported are linux, freebsd, .*, aix"):
         detect(name)
 
 
 def test_a_running_system_that_is_not_known_is_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the name that Python gives it."""
     monkeypatch.setattr(sys, "platform", "win32")
-    with pytest.raises(Unsupported, match="win32: not known here"):
+    with pytest.raises(Unsupported, match="win32: system not supported"):
         detect()
 
 

@@ -116,7 +116,7 @@ def test_a_key_that_is_not_ours_is_refused_before_anything_is_written(world: Wor
     """A damaged record must not make a root process write something else."""
     found = world.tuner.read()
     for key in ("net.inet.ip.forwarding", "-a", ""):
-        with pytest.raises(KernelError, match="not a setting of ours"):
+        with pytest.raises(KernelError, match="not a keepalive setting"):
             world.tuner.exchange(key, 1, 2)
     assert world.tuner.read() == found
 

@@ -463,7 +463,7 @@ def test_a_record_of_the_version_before_is_damaged_where_it_cannot_be_true(
 def test_a_record_under_the_name_of_another_namespace_is_damaged(tmp_path: Path) -> None:
     """Somebody copied or renamed it, and it must not be written over."""
     (tmp_path / NAME).rename(tmp_path / "found-net-2.json")
-    with pytest.raises(RecordDamaged, match="it is of"):
+    with pytest.raises(RecordDamaged, match="it belongs to"):
         a_record(tmp_path, HERE | {"netns": "net:[2]"}).holds_any()
 
 

@@ -237,10 +237,11 @@ class Home:
         """With which it is started."""
         return (f"--config={self.file}", f"--state-dir={self.state}", "--log-format=json")
 
-    def restore(self, namespace: Namespace) -> None:
-        """Have keepalivectl give back what a daemon left."""
+    def restore(self, namespace: Namespace) -> str:
+        """Have keepalivectl restore what a daemon left, and return what it prints."""
         done = namespace.run(*CTL, "restore", f"--state-dir={self.state}")
         assert (done.returncode, done.stderr) == (0, ""), done
+        return done.stdout
 
     @contextlib.contextmanager
     def daemon(self, namespace: Namespace, *options: str, through: tuple[str, ...] = ()) -> Iterator[Daemon]:

@@ -10,7 +10,7 @@ from keepaliveD.log.entries.connections import fields_of, who
 from keepaliveD.log.entries.entry import HANDFUL, NOTICE, WARNING, Entry, Value
 from keepaliveD.model.actions import Arm, Counted
 from keepaliveD.model.connections import Connection, Verdict
-from keepaliveD.model.duration import span
+from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import RETRIED, Arming, Fate, Outcome
 from keepaliveD.model.rules import Wish
@@ -23,8 +23,8 @@ EVENTS = {Fate.ARMED: "armed", Fate.WOULD: "armed", Fate.DISARMED: "disarmed"}
 HELP = {
     Fate.SUBFLOW: 'requires watch.engine = "bpf"',
     Fate.UNHELD: "it may belong to the kernel, or to a process outside this PID namespace",
-    Fate.UNSEEN: "requires CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
-    Fate.NOT_PERMITTED: "requires CAP_SYS_PTRACE, and a kernel.yama.ptrace_scope below 3",
+    Fate.UNSEEN: "requires root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+    Fate.NOT_PERMITTED: "requires root or CAP_SYS_PTRACE, and a kernel.yama.ptrace_scope below 3",
     Fate.OTHER_USER_NAMESPACE: "requires CAP_SYS_PTRACE over that namespace: run in the host's own",
     Fate.FAILED: "the kernel refused",
 }
@@ -200,6 +200,8 @@ def _because(connection: Connection, fate: Fate) -> str:
             return f"{so} no packet {was} due, and {forgets}"
         case Verdict.CUT:
             return f"{so} path {quoted(connection.path)} has presumably forgotten it"
+        case _ if connection.timeout == FOREVER and EVENTS.get(fate) == "armed":
+            return f", although path {quoted(connection.path)} never forgets it"
         case _:
             return ""
 

@@ -74,7 +74,7 @@ def run(program: Path, *arguments: str) -> Answer:
             start_new_session=True,
         )
     except FileNotFoundError as error:
-        raise Unsupported(f"{program}: not there; this system is set by it") from error
+        raise Unsupported(f"{program}: missing; the settings of this system require it") from error
     except PermissionError as error:
         raise NotPermitted(f"{program}: cannot be run: {error.strerror}; run as root") from error
     except OSError as error:

@@ -67,7 +67,7 @@ class Settings(abc.ABC):
         Raises Unsupported, NotPermitted with its remedy, KernelError, having put back what stood there.
         """
         if key not in self._keys:
-            raise KernelError(f"{key}: not a setting of ours, refused")
+            raise KernelError(f"{key}: refused: not a keepalive setting")
         stood = self._store.read(key)
         if stood != expected:
             return stood
@@ -94,13 +94,13 @@ class Settings(abc.ABC):
                 return
         if answer.reason:
             raise refusal(f"{key}: cannot be set to {value}: {answer.reason}", self._store.cure)
-        raise KernelError(f"{key}: set to {value}, but it reads {stands}")
+        raise KernelError(f"{key}: set to {value}, but the system reports {stands}")
 
 
 def within(setting: str, value: int, lowest: int, highest: int) -> None:
     """Raise ConfigError where this kernel would not take keepalive.`setting`, or misunderstand it."""
     if not lowest <= value <= highest:
-        raise ConfigError(f"keepalive.{setting} = {value}: this system takes {lowest} to {highest}")
+        raise ConfigError(f"keepalive.{setting} = {value}: out of range; this system allows {lowest} to {highest}")
 
 
 def without_overflow(keepalive: Keepalive, units: int) -> None:
@@ -112,5 +112,6 @@ def without_overflow(keepalive: Keepalive, units: int) -> None:
     dead_after = keepalive.idle + keepalive.interval * keepalive.probes
     if dead_after > longest:
         raise ConfigError(
-            f"keepalive.idle + keepalive.interval x keepalive.probes = {dead_after}s: this system counts to {longest}s"
+            f"keepalive.idle + keepalive.interval x keepalive.probes = {dead_after}s: too long; "
+            f"this system allows {longest}s in total"
         )

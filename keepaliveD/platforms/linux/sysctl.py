@@ -79,7 +79,7 @@ class ProcSys:
         Raises Unsupported, NotPermitted with its remedy, KernelError.
         """
         if key not in KEYS:
-            raise KernelError(f"{key}: not a setting of ours, refused")
+            raise KernelError(f"{key}: refused: not a keepalive setting")
         octets = f"{value}\n".encode("ascii")
         with self._opened(key, os.O_RDWR, f"set to {value}") as file:
             stood = _number(key, os.pread(file, LONGEST, 0))
@@ -88,7 +88,7 @@ class ProcSys:
             os.pwrite(file, octets, 0)
             stands = _number(key, os.pread(file, LONGEST, 0))
         if stands == stood != value:
-            raise KernelError(f"{key}: set to {value}, but it reads {stands}")
+            raise KernelError(f"{key}: set to {value}, but the kernel reports {stands}")
         return stood
 
     def _read(self, key: str) -> int:
@@ -106,7 +106,7 @@ class ProcSys:
             finally:
                 os.close(file)
         except FileNotFoundError as error:
-            raise Unsupported(f"{key}: this kernel or container does not have it; is /proc/sys mounted?") from error
+            raise Unsupported(f"{key}: missing in this kernel or container; is /proc/sys mounted?") from error
         except OSError as error:
             raise _refusal(error, f"{key}: cannot be {verb}") from error
 
@@ -115,7 +115,7 @@ def _number(key: str, octets: bytes) -> int:
     try:
         return int(octets.decode("ascii"))
     except ValueError as error:
-        raise KernelError(f"{key}: cannot be read: {octets!r} is no number") from error
+        raise KernelError(f"{key}: cannot be read: {octets!r} is not a number") from error
 
 
 def _refusal(error: OSError, problem: str) -> Refusal:

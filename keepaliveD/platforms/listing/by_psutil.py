@@ -24,7 +24,7 @@ class KnownToPsutil:
         try:
             import psutil
         except (ImportError, NotImplementedError) as error:
-            raise Unsupported(f"connections cannot be listed without psutil: {error}; install py-psutil") from error
+            raise Unsupported(f"listing connections requires psutil: {error}; install py-psutil") from error
         try:
             return _rows(psutil.net_connections("tcp"))
         except psutil.AccessDenied as error:

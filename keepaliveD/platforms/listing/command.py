@@ -27,7 +27,7 @@ def listed(parse: Callable[[str], list[Row]], program: Path, *arguments: str) ->
     try:
         rows = [] if complained and not answer.out.strip() else parse(answer.out)
     except (ValueError, RecursionError) as error:
-        raise KernelError(f"{asked}: its answer is not understood: {shortened(str(error))}") from error
+        raise KernelError(f"{asked}: unexpected output: {shortened(str(error))}") from error
     if complained and not rows:
-        raise refusal(f"{asked}: lists nothing: {answer.reason}")
+        raise refusal(f"{asked}: printed no list: {answer.reason}")
     return rows

@@ -25,7 +25,7 @@ def _addresses() -> dict[str, list[str]]:
     try:
         import psutil
     except (ImportError, NotImplementedError) as error:
-        raise Unsupported(f"paths that name an interface need psutil, which is not there: {error}") from error
+        raise Unsupported(f"paths that name an interface require psutil; install it: {error}") from error
     return {
         name: [each.address for each in addresses if each.family in (socket.AF_INET, socket.AF_INET6)]
         for name, addresses in psutil.net_if_addrs().items()

@@ -55,7 +55,7 @@ def nobody_left(world: Emulated) -> bool:
     ("what", "words"),
     [
         ("killed", "was killed by signal 9"),
-        ("garbage", "set to .*, but it reads"),
+        ("garbage", "set to .*, but the system reports"),
         ("language", r"cannot be set to .*: Vorgang nicht zul.*ssig"),
     ],
 )
@@ -123,9 +123,9 @@ def test_a_command_that_is_missing_is_unsupported(world: Emulated) -> None:
     tuner = world.tuner
     for program in world.host.programs:
         (world.host.root / program).unlink()
-    with pytest.raises(Unsupported, match=f"{world.host.root}/.*: not there"):
+    with pytest.raises(Unsupported, match=f"{world.host.root}/.*: missing"):
         tuner.read()
-    with pytest.raises(Unsupported, match=f"{world.host.root}/.*: not there"):
+    with pytest.raises(Unsupported, match=f"{world.host.root}/.*: missing"):
         _ = tuner.identity
 
 

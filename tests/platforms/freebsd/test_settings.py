@@ -51,11 +51,11 @@ def test_a_count_that_makes_no_sense_is_given_back_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keepalive", "words"),
     [
-        (Keepalive(0, 20, 8), "keepalive.idle = 0: this system takes 1 to 2147483"),
-        (Keepalive(2147484, 20, 8), "keepalive.idle = 2147484: this system takes 1 to 2147483"),
+        (Keepalive(0, 20, 8), "keepalive.idle = 0: out of range; this system allows 1 to 2147483"),
+        (Keepalive(2147484, 20, 8), "keepalive.idle = 2147484: out of range; this system allows 1 to 2147483"),
         (Keepalive(180, 0, 8), "keepalive.interval = 0"),
         (Keepalive(180, 20, 0), "keepalive.probes = 0"),
-        (Keepalive(180, 60_000, 127), "keepalive.idle .* = 7620180s: this system counts to 2147483s"),
+        (Keepalive(180, 60_000, 127), "keepalive.idle .* = 7620180s: too long; this system allows 2147483s in total"),
     ],
 )
 def test_what_the_kernel_would_misunderstand_is_refused(tmp_path: Path, keepalive: Keepalive, words: str) -> None:

@@ -38,5 +38,5 @@ def test_another_systems_sysctl_is_no_macs(tmp_path: Path) -> None:
 
 def test_times_that_would_overflow_are_refused(tmp_path: Path) -> None:
     """As on FreeBSD, in milliseconds."""
-    with pytest.raises(ConfigError, match="this system counts to 2147483s"):
+    with pytest.raises(ConfigError, match="this system allows 2147483s in total"):
         MacOS(tmp_path).names(Keepalive(180, 60_000, 127))

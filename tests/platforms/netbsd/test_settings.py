@@ -38,9 +38,9 @@ def test_a_unit_that_is_no_unit_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keepalive", "words"),
     [
-        (Keepalive(0, 20, 8), "keepalive.idle = 0: this system takes 1 to 1073741823"),
+        (Keepalive(0, 20, 8), "keepalive.idle = 0: out of range; this system allows 1 to 1073741823"),
         (Keepalive(180, 20, 0), "keepalive.probes = 0"),
-        (Keepalive(180, 60_000, 20_000), "this system counts to 1073741823s"),
+        (Keepalive(180, 60_000, 20_000), "this system allows 1073741823s in total"),
     ],
 )
 def test_what_the_kernel_would_take_and_misunderstand_is_refused(
@@ -56,7 +56,7 @@ def test_the_words_of_success_are_not_believed(tmp_path: Path) -> None:
     """sysctl(8) prints the value that was asked for as the one that stands."""
     host = netbsd(tmp_path)
     host.fail(Fault("silent"))
-    with pytest.raises(KernelError, match=f"{IDLE}: set to 360, but it reads 14400"):
+    with pytest.raises(KernelError, match=f"{IDLE}: set to 360, but the system reports 14400"):
         write(NetBSD(tmp_path), {IDLE: 360})
 
 

@@ -46,9 +46,9 @@ def test_the_bounds_are_the_same_seconds_in_both_units(
     openbsd(tmp_path, *flags)
     tuner = OpenBSD(tmp_path)
     write(tuner, tuner.names(Keepalive(idle, interval, 8)))
-    with pytest.raises(ConfigError, match=r"keepalive.idle = 36001: this system takes 1 to 36000"):
+    with pytest.raises(ConfigError, match=r"keepalive.idle = 36001: out of range; this system allows 1 to 36000"):
         tuner.names(Keepalive(36_001, 1, 8))
-    with pytest.raises(ConfigError, match=r"keepalive.interval = 226: this system takes 1 to 225"):
+    with pytest.raises(ConfigError, match=r"keepalive.interval = 226: out of range; this system allows 1 to 225"):
         tuner.names(Keepalive(300, 226, 8))
     units = 2 if flags else 1
     with pytest.raises(KernelError, match=f"{IDLE}: cannot be set to .*: Invalid argument"):

@@ -315,8 +315,8 @@ def _probe() -> None:
     LIBC.syscall(SYS_PIDFD_GETFD, -1, 0, 0)
     code = ctypes.get_errno()
     if code == errno.ENOSYS:
-        raise Unsupported("sockets of other programs cannot be armed: pidfd_getfd needs Linux 5.6 or later")
+        raise Unsupported("sockets of other programs cannot be armed: pidfd_getfd requires Linux 5.6 or later")
     if code != errno.EBADF:
         raise NotPermitted(
-            "sockets of other programs cannot be armed: a sandbox forbids pidfd_getfd (SystemCallFilter=pidfd_getfd)"
+            "sockets of other programs cannot be armed: the sandbox must allow SystemCallFilter=pidfd_getfd"
         )

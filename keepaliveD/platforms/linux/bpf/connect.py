@@ -178,7 +178,7 @@ def cgroup_root(root: Path) -> Path:
     for path in (root / each for each in ROOTS):
         if (path / "cgroup.controllers").exists():
             return path
-    raise Unsupported("no cgroup v2 is mounted at /sys/fs/cgroup or /sys/fs/cgroup/unified")
+    raise Unsupported("requires cgroup v2, mounted at /sys/fs/cgroup or /sys/fs/cgroup/unified")
 
 
 def _route(route: Route) -> bytes:

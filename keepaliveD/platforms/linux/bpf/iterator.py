@@ -30,7 +30,9 @@ def records(iterator: int, kind: np.dtype[np.void], scratch: memoryview) -> Iter
     finally:
         os.close(iterator)
     if filled:
-        raise KernelError(f"BPF: {filled} bytes after the last socket: programs of another version")
+        raise KernelError(
+            f"BPF: {filled} unexpected bytes after the last socket: the BPF object is from another version"
+        )
 
 
 def exhaust(iterator: int) -> None:

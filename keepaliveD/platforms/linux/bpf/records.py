@@ -40,7 +40,7 @@ AS_IPV6 = 96  # bits before an IPv4 address that is written v4-mapped
 def load(programs: libbpf.Object, ignore: Sequence[IPNetwork]) -> None:
     """Into the kernel, told whose sockets to leave out. Raises Unsupported, NotPermitted."""
     if len(ignore) > MOST_IGNORED:
-        raise Unsupported(f"watch.ignore: {len(ignore)} networks are too many for BPF; it knows {MOST_IGNORED}")
+        raise Unsupported(f"watch.ignore: {len(ignore)} networks are too many for BPF; write at most {MOST_IGNORED}")
     programs.preset(bytes([bool(ignore)]))
     programs.load()
     for network in ignore:

@@ -62,11 +62,13 @@ class Holders:
         """Inodes of the sockets that a process holds; remembered, too. Raises NoInput, NotPermitted."""
         links = processes.ask([pid], self._links).get(pid)
         if links is None:
-            raise NoInput(f"process {pid}: hangs while it executes a program; end it with SIGKILL")
+            raise NoInput(f"process {pid}: hangs in execve(2); end it with SIGKILL")
         if isinstance(links, PermissionError):
-            raise NotPermitted(f"process {pid}: its descriptors cannot be seen; run as root") from links
+            raise NotPermitted(
+                f"process {pid}: not permitted: run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+            ) from links
         if isinstance(links, OSError):
-            raise NoInput(f"process {pid}: there is none") from links
+            raise NoInput(f"process {pid}: does not exist") from links
         held = {int(link[8:-1]): Holder(pid, fd) for fd, link in links if link.startswith("socket:[")}
         self._known |= held
         return frozenset(held)

@@ -100,9 +100,9 @@ def connect() -> socket.socket:
             netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
         netlink.connect(KERNEL)  # from now on nobody else's messages are let in
     except PermissionError as error:
-        raise NotPermitted(f"netlink: {error.strerror}: a sandbox forbids AF_NETLINK sockets") from error
+        raise NotPermitted(f"netlink: {error.strerror}: the sandbox must allow AF_NETLINK sockets") from error
     except OSError as error:
-        raise Unsupported(f"netlink: {error.strerror}: without NETLINK_SOCK_DIAG no socket can be watched") from error
+        raise Unsupported(f"netlink: {error.strerror}: watching sockets requires NETLINK_SOCK_DIAG") from error
     netlink.setblocking(False)  # the kernel answers at once, and a timeout would cost a poll(2) a datagram
     return netlink
 
@@ -171,7 +171,7 @@ class SockDiag:
         while not done:
             filled = self._fill(scratch)
             if not filled:
-                raise KernelError("sock_diag: the dump ends before its end")
+                raise KernelError("sock_diag: the dump is incomplete")
             messages, done, undisturbed = survey(scratch[:filled])
             decode(messages, netns, sockets)
             whole = whole and undisturbed

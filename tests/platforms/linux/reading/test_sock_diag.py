@@ -418,7 +418,7 @@ def test_an_error_that_is_none_is_still_a_refusal(code: int) -> None:
 
 def test_a_kernel_that_does_not_answer_is_given_up() -> None:
     """The daemon's watchdog must not be what notices."""
-    with pytest.raises(KernelError, match="the dump ends before its end"):
+    with pytest.raises(KernelError, match="the dump is incomplete"):
         dump(Kernel(v4=[[connection(cookie=1)]]))
 
 
