@@ -1,7 +1,8 @@
-"""A configuration in words: what its settings mean for connections."""
+"""Explain a configuration: what its settings mean for connections."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from keepaliveD.config import Config, rules
@@ -20,22 +21,25 @@ def meaning(config: Config) -> Iterator[str]:
     yield f"valid: {', '.join(printable(str(file)) for file in config.files) or 'the built-in defaults'}"
     yield ""
     yield f"keepalive           {keepalive}" + ("" if config.apply else " (not applied: keepalive.apply = false)")
-    late = span(means.first_probe_latest)
+    late = span(math.ceil(means.first_probe_latest))
     yield f"first probe         after {span(means.first_probe)} without a packet, {late} at the latest"
-    yield f"last probe          after {span(means.last_probe)}, if nobody answers"
+    yield f"last probe          after {span(means.last_probe)}, if no probe is answered"
     yield f"dead peer noticed   after {span(means.dead_after)}"
-    yield f"outage survived     {span(means.outage)}, by a connection that is idle"
+    yield f"outage survived     {span(means.outage)}, by an idle connection"
     for sockets in SOCKETS:
         packets, bits = traffic(keepalive, sockets)
         yield f"probe traffic       {packets:.1f} packets/s, {bits / 1000:.1f} kbit/s for {sockets:,} idle connections"
     yield ""
     width = max(len(path.name) for path in config.paths)
     for path in config.paths:
-        yield f"path {path.name.ljust(width)}  forgets after {span(path.timeout)} ({path.origin}): {_fit(config, path)}"
+        yield f"path {path.name.ljust(width)}  {_fit(config, path)}"
     yield ""
     yield from rules.meaning(config)
 
 
 def _fit(config: Config, path: Path) -> str:
+    if path.timeout == FOREVER:
+        return f"never forgets ({path.origin})"
     probes = probes_before(config.keepalive, path.timeout)
-    return "never" if probes == FOREVER else f"{probes:.0f} probe{'' if probes == 1 else 's'} before that"
+    before = f"{probes:.0f} probe{'' if probes == 1 else 's'} before that"
+    return f"forgets after {span(path.timeout)} ({path.origin}): {before}"

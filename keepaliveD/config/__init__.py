@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.config.document import DEFAULT_PATH, ArmSection, Document, KeepaliveSection, PathSection
 from keepaliveD.config.files import DEFAULT_FILE, Merged, read
-from keepaliveD.config.problems import explain, together, told
+from keepaliveD.config.problems import explain, notes, together, told
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import ConfigError
@@ -49,6 +49,7 @@ class Config:
     survive_stop: bool
     enables: bool  # keepalive.arm = "enable", also where it is not in force for want of `apply`
     files: tuple[File, ...] = ()
+    notes: tuple[str, ...] = ()  # what the files hold that has no effect, or another than it seems
 
     @property
     def selects_by_interface(self) -> bool:
@@ -98,6 +99,7 @@ def _config(document: Document, merged: Merged) -> Config:
         survive_stop=keepalive.survive_stop,
         enables=keepalive.arm == "enable",
         files=tuple(merged.files),
+        notes=tuple(notes(document, merged)),
     )
 
 

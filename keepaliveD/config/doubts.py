@@ -1,4 +1,4 @@
-"""What is valid in a configuration and yet will not do what it is meant to."""
+"""Warnings: settings that are valid and yet will not do what they are meant to."""
 
 from __future__ import annotations
 
@@ -6,41 +6,54 @@ from collections.abc import Iterator, Sequence
 
 from keepaliveD.config import Config, rules
 from keepaliveD.model.duration import span
-from keepaliveD.model.rules import Path
+from keepaliveD.model.rules import IPNetwork, Path
 from keepaliveD.model.text import quoted
 from keepaliveD.policy.meaning import ENOUGH, probes_before
 
 
 def warnings(config: Config) -> Iterator[str]:
-    """Yield a line for each doubt: for `keepalivectl check`, and for the daemon's log at start and reload."""
+    """Yield the warnings, a line each, for `keepalivectl check` and for the daemon's log at start and reload."""
+    yield from config.notes
+    yield from _ignored(config.ignore)
     yield from _paths(config)
     yield from _shadowed(config.paths)
     yield from rules.warnings(config)
 
 
+def _ignored(ignore: Sequence[IPNetwork]) -> Iterator[str]:
+    """Yield a warning for each family of addresses of which no connection is watched."""
+    for network in ignore:
+        if network.prefixlen == 0:
+            family = f"IPv{network.version}"
+            yield f"watch.ignore: {network} covers all {family} addresses, so no {family} connection is watched"
+
+
 def _paths(config: Config) -> Iterator[str]:
+    remedy = "choose a shorter keepalive.idle or keepalive.interval"
+    if config.keepalive.probes < ENOUGH:
+        remedy = f"write keepalive.probes = {ENOUGH} or more"
     for path in config.paths:
         probes = probes_before(config.keepalive, path.timeout)
         if probes < ENOUGH:
             yield (
-                f'path "{path.name}": {probes:.0f} of at least {ENOUGH} probes leave before it forgets after '
-                f"{span(path.timeout)}; choose a shorter keepalive.idle or keepalive.interval"
+                f'path "{path.name}": only {probes:.0f} of at least {ENOUGH} probes can leave before it forgets after '
+                f"{span(path.timeout)}; {remedy}"
             )
         if path.timeout / 2 < config.interval:
             yield (
-                f'path "{path.name}": it forgets after {span(path.timeout)}, but sockets are looked at only every '
-                f"{span(config.interval)}; a warning may come too late: choose a shorter watch.interval"
+                f'path "{path.name}": forgets after {span(path.timeout)}, but sockets are scanned only every '
+                f"{span(config.interval)}, so a warning may come too late; choose a shorter watch.interval"
             )
 
 
 def _shadowed(paths: Sequence[Path]) -> Iterator[str]:
-    """Paths that no connection takes: of those that match equally well the first counts."""
+    """Yield a warning for each path that no connection takes: of equally specific paths the first counts."""
     for number, path in enumerate(paths):
         before = next((each for each in paths[1:number] if _takes_all_of(each, path)), None)
         if before:
             yield (
-                f"path {quoted(path.name)}: no connection takes it, because path {quoted(before.name)} before it "
-                "has the same selectors; remove one of the two, or give it other networks, ports or an interface"
+                f"path {quoted(path.name)}: never matches, path {quoted(before.name)} before it has the same "
+                "selectors; remove one of the two, or give it other networks, ports or an interface"
             )
 
 

@@ -20,6 +20,7 @@ from keepaliveD.model.text import printable, quoted, shortened
 
 DEFAULT_FILE = File("/etc/tcp-keepalived/config.toml")
 DROP_INS = "config.d"  # beside the file
+SUFFIX = ".toml"  # of the files in it that are read
 LARGEST = 2**20  # bytes of a file
 
 
@@ -52,6 +53,7 @@ class Merged:
     files: list[File] = field(default_factory=list)
     origins: dict[Key, tuple[int, Key]] = field(default_factory=dict)  # the file's number, the key in that file
     lines: list[Mapping[Key, int]] = field(default_factory=list)  # by the file's number
+    unread: list[File] = field(default_factory=list)  # files in config.d that somebody may believe to be read
 
     def place(self, key: Key) -> Place:
         """Where to edit: the key itself, or else what it would be in."""
@@ -93,17 +95,30 @@ def read(file: File | None) -> Merged:
         merged.files.append(each)
         merged.lines.append(lines)
         _merge(merged, data)
+    merged.unread.extend(_unread(file))
     return merged
 
 
 def _files(file: File | None) -> Iterator[File]:
     main = file or DEFAULT_FILE
-    drop_ins = main.parent / DROP_INS
     if file is not None or _is_there(main):
         yield main
-    if _is_there(drop_ins):
-        with _reading(drop_ins):
-            yield from sorted(each for each in drop_ins.iterdir() if each.suffix == ".toml")
+    yield from (each for each in _drop_ins(main) if each.suffix == SUFFIX)
+
+
+def _unread(file: File | None) -> Iterator[File]:
+    """Yield files such as zz.conf; not README, hidden files, or old copies such as a.toml.dpkg-old."""
+    for each in _drop_ins(file or DEFAULT_FILE):
+        if SUFFIX not in each.name and not each.name.startswith((".", "README")):
+            yield each
+
+
+def _drop_ins(main: File) -> list[File]:
+    drop_ins = main.parent / DROP_INS
+    if not _is_there(drop_ins):
+        return []
+    with _reading(drop_ins):
+        return sorted(drop_ins.iterdir())
 
 
 def _is_there(file: File) -> bool:
@@ -120,7 +135,7 @@ def _read(file: File) -> bytes:
     with _reading(file), file.open("rb") as stream:
         octets = stream.read(LARGEST + 1)
     if len(octets) > LARGEST:
-        raise ConfigError(f"{printable(str(file))}: is larger than {LARGEST >> 20} MiB; is it a configuration?")
+        raise ConfigError(f"{printable(str(file))}: is larger than {LARGEST >> 20} MiB, so it is no configuration file")
     return octets
 
 

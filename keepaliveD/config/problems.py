@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, each in one line: file, line, key, problem, and what would be right."""
+"""Errors of a configuration, each in one line: file, line, key, problem, and what would be right."""
 
 from __future__ import annotations
 
@@ -10,17 +10,32 @@ from pydantic_core import ErrorDetails
 
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.config.document import LONGEST_PATTERN, SECTIONS, Document, beginning
-from keepaliveD.config.files import Merged, Place
+from keepaliveD.config.files import SUFFIX, Merged, Place
 from keepaliveD.config.lines import Key
 from keepaliveD.model.keepalive import MAX_PROBES
-from keepaliveD.model.text import shortened, shown
+from keepaliveD.model.text import printable, shortened, shown
 
 MOST = 50  # lines about one configuration
-ONE_AN_INTERVAL = "the kernel would then probe only once an interval"
+LIKENESS = 0.7  # of a mistyped key to the right one (difflib.SequenceMatcher.ratio)
+EXAMPLES = {
+    "probes": "31",
+    "ports": "[22, 5432]",
+    "networks": '["10.20.0.0/16"]',
+    "ignore": '["10.20.0.0/16"]',
+    "name": '"office firewall"',
+    "interface": '"eth1"',
+    "preset": '"aws-nlb"',
+    "unit": '"amanda*.service"',
+    "process": '"amandad"',
+    "container": '"*"',
+    "path": '"office*"',
+}
+TRUTHS = "true or false"  # of keys without an example: they are switches
+ONE_AN_INTERVAL = "the kernel would then send only one probe per interval"
 
 
 class Problem(NamedTuple):
-    """What is wrong, and where; problems are in the order of the files and their lines."""
+    """A problem and its place; problems are sorted by file and line."""
 
     place: Place
     said: str
@@ -38,7 +53,7 @@ class Given(NamedTuple):
 
 
 def told(problems: Iterable[Problem]) -> str:
-    """A line for each, in the order in which somebody corrects them."""
+    """Return a line for each problem, in the order of the files."""
     in_order = sorted(problems, key=lambda problem: problem.place[:2])
     lines = [str(problem) for problem in in_order[:MOST]]
     if len(in_order) > MOST:
@@ -48,7 +63,7 @@ def told(problems: Iterable[Problem]) -> str:
 
 
 def explain(details: ErrorDetails, merged: Merged) -> Problem:
-    """One of pydantic's findings."""
+    """Return the problem that pydantic has found."""
     location: Key = tuple(details["loc"])
     context = details.get("ctx", {})
     match details["type"]:
@@ -70,12 +85,26 @@ def explain(details: ErrorDetails, merged: Merged) -> Problem:
         case "model_type":
             problem = f"begin it with {beginning(str(location[0]))}"  # the others were checked as they were read
         case _:
-            problem = f"{shown(details['input'])} is of the wrong kind: {details['msg'].lower()}"
+            key = next(part for part in reversed(location) if isinstance(part, str))
+            example = EXAMPLES.get(key, TRUTHS)
+            problem = f"{shown(details['input'])} is of the wrong kind; write {key} = {example}"
     return Problem(merged.place(location), problem)
 
 
+def notes(document: Document, merged: Merged) -> Iterator[str]:
+    """Yield a warning for each empty list, which selects nothing, and for each file in config.d that is not read."""
+    for section, entries in (("path", document.path), ("arm", document.arm)):
+        for number, entry in enumerate(entries):
+            for key in sorted(entry.model_fields_set):
+                if getattr(entry, key) == []:
+                    place = merged.place((section, number, key))
+                    yield str(Problem(place, "an empty list matches everything; leave it out, or name what to match"))
+    for file in merged.unread:
+        yield f"{printable(str(file))}: is not read: its name does not end in {SUFFIX}; rename or remove it"
+
+
 def together(document: Document, merged: Merged) -> Iterator[Problem]:
-    """What no key can say alone."""
+    """Yield the problems of keys that are wrong only in combination."""
     yield from _keepalive(document, merged)
     yield from _watch(document, merged)
     yield from _paths(document, merged)
@@ -83,14 +112,18 @@ def together(document: Document, merged: Merged) -> Iterator[Problem]:
 
 
 def _unknown_key(location: Key) -> str:
+    key = str(location[-1])
     fields = SECTIONS[str(location[0])].model_fields if len(location) > 1 else Document.model_fields
     known = sorted(fields)
-    close = difflib.get_close_matches(shortened(str(location[-1])), known, n=1)
-    return "unknown key; " + (f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}")
+    if close := difflib.get_close_matches(shortened(key), known, n=1, cutoff=LIKENESS):
+        return f"unknown key; did you mean {close[0]}?"
+    if homes := [beginning(name) for name, section in SECTIONS.items() if key in section.model_fields]:
+        return f"unknown key here; it belongs in {' or '.join(homes)}"
+    return f"unknown key; known here: {', '.join(known)}"
 
 
 def _disagreement(longer: Given, shorter: Given, because: str, merged: Merged) -> Problem:
-    """Two time spans that contradict each other, told where the one that was written last stands."""
+    """Return the problem of two time spans that contradict each other, at the place of the later one."""
     written = [given for given in (longer, shorter) if merged.is_written(given.key)]
     last = max(written, key=lambda given: merged.place(given.key)[:2])
     other, relation, least_or_most = (shorter, "longer", "most") if last is longer else (longer, "shorter", "least")
@@ -123,10 +156,12 @@ def _paths(document: Document, merged: Merged) -> Iterator[Problem]:
             other = merged.place(("path", first[path.name], "name"))
             yield Problem(merged.place(("path", number, "name")), f"{name} is taken by the path in {other}")
         first.setdefault(path.name, number)
-        if (path.timeout is None) == (path.preset is None):
-            yield Problem(merged.place(("path", number)), f"{name} needs either a timeout or a preset")
+        if path.timeout is None and path.preset is None:
+            yield Problem(merged.place(("path", number)), f"{name} has neither a timeout nor a preset; write one")
+        elif path.timeout is not None and path.preset is not None:
+            yield Problem(merged.place(("path", number)), f"{name} has both a timeout and a preset; remove one")
         elif path.preset is not None and path.preset not in catalogue():
-            close = difflib.get_close_matches(shortened(path.preset), catalogue(), n=1)
+            close = difflib.get_close_matches(shortened(path.preset).lower(), catalogue(), n=1)
             hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(catalogue())}"
             yield Problem(
                 merged.place(("path", number, "preset")), f"{shown(path.preset)} is not in the catalogue; {hint}"
@@ -134,7 +169,7 @@ def _paths(document: Document, merged: Merged) -> Iterator[Problem]:
 
 
 def _arm(document: Document, merged: Merged) -> Iterator[Problem]:
-    """Rules whose times contradict each other, or those of the system that they take."""
+    """Yield the problems of rules whose times contradict each other, or those of [keepalive]."""
     for number, rule in enumerate(document.arm):
         idle, interval = rule.idle or document.keepalive.idle, rule.interval or document.keepalive.interval
         if isinstance(idle, int) and interval > idle and (rule.idle or rule.interval):
@@ -148,5 +183,5 @@ def _arm(document: Document, merged: Merged) -> Iterator[Problem]:
 
 
 def _default(section: str, key: str) -> Given:
-    """A time span that holds also where nobody wrote it."""
+    """Return a time span that has a default."""
     return Given(f"{section}.{key}", (section, key), SECTIONS[section].model_fields[key].default)

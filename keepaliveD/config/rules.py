@@ -1,4 +1,4 @@
-"""The rules of arming in words, and what is doubtful about each."""
+"""Describe the arming rules in words, and warn of rules that will not do what they are meant to."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import fnmatch
 from collections.abc import Iterator, Sequence
 
 from keepaliveD.config import Config
+from keepaliveD.config.units import SUFFIXES
 from keepaliveD.model.connections import AT_RISK
 from keepaliveD.model.duration import span
 from keepaliveD.model.keepalive import Keepalive
@@ -17,18 +18,22 @@ from keepaliveD.policy.connect import Plan, plan
 from keepaliveD.policy.meaning import ENOUGH, probes_before
 
 EFFECTS = {
-    ArmAction.OBSERVE: "touches nothing",
-    ArmAction.REARM: "sets timers anew where keepalive is on",
+    ArmAction.OBSERVE: "changes nothing",
+    ArmAction.REARM: "restarts timers where keepalive is on",
     ArmAction.ENABLE: "switches keepalive on",
 }
-AT_CONNECT = "new ones at connect, where BPF can be used"
-OF_KNOWN_CGROUPS = ", of units and containers seen at a scan before"
-NOT_AFTERWARDS = ", so not of those that start after the daemon has stopped"  # keepalive.survive_stop
-AT_A_SCAN = "new ones at the next scan"
+AT_CONNECT = "new connections are armed at connect, if BPF is permitted"
+OF_KNOWN_CGROUPS = " and a scan has seen the unit or container"
+NOT_AFTERWARDS = ", so not those that start after the daemon stops"  # keepalive.survive_stop
+AT_A_SCAN = "new connections are armed at the next scan"
+NAME_LENGTH = 15  # bytes of a process name (TASK_COMM_LEN - 1, include/linux/sched.h)
+WITHOUT_PROCESSES = (".timer", ".target", ".path", ".device", ".automount")  # units (systemd.unit(5))
+TEMPLATE = "@.service"
+LIKENESS = 0.8  # of a mistyped suffix to the right one (difflib.SequenceMatcher.ratio)
 
 
 def meaning(config: Config) -> Iterator[str]:
-    """A line for each rule, in the order in which they are tried; then what the kernel has no room for."""
+    """Yield a line for each rule, in the order in which they are tried; then what the kernel has no room for."""
     rules = config.arm
     width = max(len(rule.name) for rule in rules)
     at_connect = _at_connect(config)
@@ -89,23 +94,37 @@ def warnings(config: Config) -> Iterator[str]:
             'rule keepalive.arm: "enable" has no effect, because keepalive.apply is false; '
             'write an [[arm]] entry with action = "enable"'
         )
-    taken_by: ArmRule | None = None
-    for rule in config.arm:
-        if taken_by:
+    for number, rule in enumerate(config.arm):
+        if before := next((each for each in config.arm[:number] if _takes_all_of(each, rule)), None):
             if rule is not config.arm[-1]:
-                yield f"rule {rule.name}: never matches, {taken_by.name} takes everything; write it before that"
+                what = "everything" if _takes_everything(before) else "the same connections"
+                yield f"rule {rule.name}: never matches, {before.name} takes {what}; write it before that"
             continue
         yield from _unknown_paths(rule, config.paths)
+        yield from _names_of_no_process(rule)
+        yield from _units_without_processes(rule)
         if rule.action is not ArmAction.OBSERVE:
             yield from _without_effect(rule, config)
             yield from _too_late(rule, config)
-        if _takes_everything(rule):
-            taken_by = rule
 
 
 def _takes_everything(rule: ArmRule) -> bool:
-    selective = rule.asks_for_owner or rule.users or rule.networks or rule.ports or rule.paths
-    return not selective and (not rule.verdicts or set(rule.verdicts) >= AT_RISK)
+    return _takes_all_of(rule, ArmRule("", ArmAction.OBSERVE, None, 1, 1))
+
+
+def _takes_all_of(one: ArmRule, other: ArmRule) -> bool:
+    """Return whether one rule matches all that another one matches, as far as their selectors show it."""
+    pairs = (
+        (one.units, other.units),
+        (one.processes, other.processes),
+        (one.containers, other.containers),
+        (one.users, other.users),
+        (one.networks, other.networks),
+        (one.ports, other.ports),
+        (one.paths, other.paths),
+    )
+    wider = all(not mine or (theirs and set(mine) >= set(theirs)) for mine, theirs in pairs)
+    return wider and (not one.verdicts or set(one.verdicts) >= set(other.verdicts or AT_RISK))
 
 
 def _unknown_paths(rule: ArmRule, paths: Sequence[Path]) -> Iterator[str]:
@@ -117,12 +136,52 @@ def _unknown_paths(rule: ArmRule, paths: Sequence[Path]) -> Iterator[str]:
             yield f"rule {rule.name}: path {quoted(pattern)} is not configured; {hint}"
 
 
+def _names_of_no_process(rule: ArmRule) -> Iterator[str]:
+    """Yield a warning for each process name that is a path, or longer than the kernel keeps it."""
+    for name in rule.processes:
+        short = _shortened(name.rpartition("/")[2])
+        if name.startswith("/"):
+            yield (
+                f"rule {rule.name}: process {quoted(name)} never matches: it is a path, and a process name has none; "
+                f"write {quoted(short)}"
+            )
+        elif len(name.encode()) > NAME_LENGTH and not any(wildcard in name for wildcard in "*?["):
+            yield (
+                f"rule {rule.name}: process {quoted(name)} never matches: a process name has at most {NAME_LENGTH} "
+                f"bytes; write {quoted(short)}"
+            )
+
+
+def _shortened(name: str) -> str:
+    """Return a process name as the kernel keeps it."""
+    return name.encode()[:NAME_LENGTH].decode(errors="ignore")
+
+
+def _units_without_processes(rule: ArmRule) -> Iterator[str]:
+    """Yield a warning for each unit that can own no connection, or whose suffix is mistyped."""
+    for unit in rule.units:
+        name, _, suffix = unit.removesuffix(".service").rpartition(".")
+        if unit.endswith(WITHOUT_PROCESSES):
+            stem = unit.rpartition(".")[0]
+            why, right = f"a .{unit.rpartition('.')[2]} unit has no processes", f"write {quoted(f'{stem}.service')}"
+        elif unit.endswith(TEMPLATE):
+            right = f"write {quoted(unit.replace(TEMPLATE, '@*.service'))}"
+            why = "a template has no processes, only its instances have"
+        elif name and (close := difflib.get_close_matches(f".{suffix}", SUFFIXES, n=1, cutoff=LIKENESS)):
+            if close[0] == f".{suffix}":
+                continue
+            why, right = f"there are no .{suffix} units", f"did you mean {quoted(name + close[0])}?"
+        else:
+            continue
+        yield f"rule {rule.name}: unit {quoted(unit)} never matches: {why}; {right}"
+
+
 def _without_effect(rule: ArmRule, config: Config) -> Iterator[str]:
     """Where the system's idle time is shorter, it stays: nothing is ever weakened."""
     if config.apply and rule.idle is not None and rule.idle > config.keepalive.idle:
         yield (
             f"rule {rule.name}: idle {rule.idle}s is longer than keepalive.idle ({config.keepalive.idle}s), "
-            "so it has no effect on sockets that follow the system; write at most that"
+            "so it has no effect on sockets that use the system's settings; write at most that"
         )
 
 
@@ -133,16 +192,16 @@ def _too_late(rule: ArmRule, config: Config) -> Iterator[str]:
         probes = probes_before(keepalive, path.timeout)
         if probes < ENOUGH and keepalive != config.keepalive and _may_concern(rule, path):
             yield (
-                f"rule {rule.name}: {probes:.0f} of at least {ENOUGH} probes leave before path {quoted(path.name)} "
-                f"forgets after {span(path.timeout)}; {_remedy(rule)}"
+                f"rule {rule.name}: only {probes:.0f} of at least {ENOUGH} probes can leave before path "
+                f"{quoted(path.name)} forgets after {span(path.timeout)}; {_remedy(rule)}"
             )
 
 
 def _remedy(rule: ArmRule) -> str:
     if rule.probes < ENOUGH:
-        return f"write at least {ENOUGH} probes"
+        return f"write probes = {ENOUGH} or more"
     if rule.idle is None:
-        return "no whole seconds are short enough"
+        return "no idle time in whole seconds is short enough"
     return 'choose a shorter idle or interval, or idle = "auto"'
 
 

@@ -1,4 +1,4 @@
-"""TOML read from bytes; where it is wrong: in which line, and what to type instead."""
+"""Read TOML from bytes; an error names the line and what to type instead."""
 
 from __future__ import annotations
 
@@ -20,22 +20,19 @@ UNCLOSED = re.compile(r"""[^#'"]*('[^']*|"([^"\\]|\\.)*)$""")
 SLANTED = "“”„‟«»‘’‚`´"  # noqa: RUF001
 TRUTHS = {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false", "off": "false"}
 HINTS = (  # what tomllib says, and what is said instead
-    ("Invalid statement", "this is no setting; write KEY = VALUE, [SECTION] or [[SECTION]]"),
-    ("Invalid value", "there is no value here that TOML knows; write text in double quotes"),
+    ("Invalid statement", "this is not a setting; write KEY = VALUE, [SECTION] or [[SECTION]]"),
+    ("Invalid value", "this is not a TOML value; write text in double quotes"),
     ("Cannot overwrite a value", "this key was set before; remove one of the two"),
     ("Cannot declare", "this section was begun before; write all of its keys there"),
-    ("Cannot mutate", "this is set before; write it once"),
-    ("Unterminated string", 'a text does not end; write the missing " at its end'),
-    (
-        "Illegal character",
-        "a text goes on beyond its line, or holds a control character; write \\n or \\u0000 for those",
-    ),
-    ("Unclosed array", "a list does not end; write a comma between its entries and ] at its end"),
-    ("Unclosed inline table", "a table does not end; write the missing }"),
+    ("Cannot mutate", "this key was set before; remove one of the two"),
+    ("Unterminated string", 'the closing quote is missing; write " at the end of the text'),
+    ("Illegal character", "text holds a control character; write \\t, \\n or \\u0000 for it"),
+    ("Unclosed array", "the end of a list is missing; write a comma between its entries and ] at its end"),
+    ("Unclosed inline table", "the end of a table is missing; write }"),
     ("Unescaped '\\'", "a backslash must be doubled; write \\\\"),
-    ("Expected ']", "a section is begun without an end; write the missing ] or ]]"),
+    ("Expected ']", "the end of a section's name is missing; write ] or ]]"),
     ("Expected '='", "a key has no value; write KEY = VALUE"),
-    ('Expected "\'"', "a text does not end; write the missing ' at its end"),
+    ('Expected "\'"', "the closing quote is missing; write ' at the end of the text"),
     ("Expected newline", "something follows the value; write each KEY = VALUE in a line of its own"),
     ("Invalid initial character", "a key is missing; write KEY = VALUE, [SECTION] or [[SECTION]]"),
     ("Exceeds the limit", "a number has thousands of digits; write a smaller one"),
@@ -75,7 +72,7 @@ def _decoded(octets: bytes) -> str:
 
 
 def _explained(said: str, text: str) -> NotToml:
-    """What tomllib found wrong, as somebody would say it who looks at the line."""
+    """Return the error of tomllib in words that help the person who wrote the line."""
     rows = text.replace("\r\n", "\n").split("\n")
     number = _number(said, rows)
     problem = _seen_in(rows[number - 1]) or next((hint for words, hint in HINTS if said.startswith(words)), "")
@@ -83,7 +80,7 @@ def _explained(said: str, text: str) -> NotToml:
 
 
 def _number(said: str, rows: Sequence[str]) -> int:
-    """The line to correct. tomllib names none for a number that is too long, and for a text that never ends."""
+    """Return the line to correct. tomllib names none for a number that is too long, or a text without an end."""
     place = PLACE.search(said)
     if place and place[1]:
         return int(place[1])
@@ -92,7 +89,7 @@ def _number(said: str, rows: Sequence[str]) -> int:
 
 
 def _seen_in(row: str) -> str:
-    """What is wrong with a line, where that can be seen; else nothing."""
+    """Return what is wrong with a line, where the line alone shows it; else nothing."""
     found = STATEMENT.match(row)
     if not found:
         return ""
@@ -102,6 +99,8 @@ def _seen_in(row: str) -> str:
         return f"write = instead of : after {key}"
     if not unquoted:
         return f"{key} has no value; write one after the ="
+    if value.startswith(('"', "'")) and not value.startswith(('"""', "'''")) and UNCLOSED.match(row):
+        return f'the closing quote is missing; write {key} = "{shortened(printable(unquoted[1:].strip()))}"'
     if any(c in SLANTED for c in value.partition('"')[0]):
         return f'{shown(value)} is in the wrong quotes; write {key} = "..."'
     return _unquoted(key, unquoted)

@@ -43,4 +43,4 @@ def _who() -> str:
         process, user, _ = CREDENTIALS.unpack(octets)
         if process:  # else it is in another PID namespace
             return f"process {process} of user {user}"
-    return "a process in another PID namespace"
+    return "an unknown process"

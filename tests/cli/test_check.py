@@ -35,15 +35,15 @@ def test_the_shipped_file_is_valid_and_raises_no_doubts(capsys: pytest.CaptureFi
         "",
         "keepalive           idle 180s, interval 20s, probes 31",
         "first probe         after 3min without a packet, 3min 23s at the latest",
-        "last probe          after 13min, if nobody answers",
+        "last probe          after 13min, if no probe is answered",
         "dead peer noticed   after 13min 20s",
-        "outage survived     10min, by a connection that is idle",
+        "outage survived     10min, by an idle connection",
         "probe traffic       1.1 packets/s, 0.6 kbit/s for 100 idle connections",
         "probe traffic       111.1 packets/s, 58.7 kbit/s for 10,000 idle connections",
         "",
         "path default  forgets after 4min (watch.default_timeout): 2 probes before that",
         "",
-        "rule keepalive.arm  sets timers anew where keepalive is on (idle 180s, interval 20s, probes 31): "
+        "rule keepalive.arm  restarts timers where keepalive is on (idle 180s, interval 20s, probes 31): "
         "all connections",
     ]
 
@@ -74,10 +74,10 @@ def test_every_path_is_told_with_its_origin_and_the_probes_that_fit(
         "path default          forgets after 4min (watch.default_timeout): 2 probes before that",
         f"path office firewall  forgets after 3min 25s (configured in {file}): 1 probe before that",
         "path cloud            forgets after 5min 50s (preset aws-nlb): 7 probes before that",
-        f"path cable            forgets after infinity (configured in {file}): never",
+        f"path cable            never forgets (configured in {file})",
     ]
     assert err == [
-        'warning: path "office firewall": 1 of at least 2 probes leave before it forgets after 3min 25s; '
+        'warning: path "office firewall": only 1 of at least 2 probes can leave before it forgets after 3min 25s; '
         "choose a shorter keepalive.idle or keepalive.interval"
     ]
 
@@ -93,8 +93,8 @@ def test_a_path_that_is_more_hurried_than_the_watch_is_a_warning(
     )
     assert status == Exit.OK
     assert err == [
-        'warning: path "hasty": it forgets after 20s, but sockets are looked at only every 15s; '
-        "a warning may come too late: choose a shorter watch.interval"
+        'warning: path "hasty": forgets after 20s, but sockets are scanned only every 15s, '
+        "so a warning may come too late; choose a shorter watch.interval"
     ]
 
 
@@ -125,7 +125,7 @@ def test_a_path_that_no_connection_takes_is_a_warning(
     status, _, err = check(file, path.format("one") + first + path.format("other") + second, capsys)
     assert status == Exit.OK
     assert err == shadowed * [
-        "warning: path other: no connection takes it, because path one before it has the same selectors; "
+        "warning: path other: never matches, path one before it has the same selectors; "
         "remove one of the two, or give it other networks, ports or an interface"
     ]
 
@@ -214,19 +214,19 @@ def test_every_rule_is_told_in_words_in_the_order_in_which_they_are_tried(
     )
     assert (status, err) == (0, [])
     assert rules(out) == [
-        "arm[1]         touches nothing: unit sshd.service",
+        "arm[1]         changes nothing: unit sshd.service",
         "arm[2]         switches keepalive on (idle auto, interval 20s, probes 31): "
         'unit "amanda*.service" or "b c.service", '
         'process amandad, container "*", user 0 or 34, peer in 10.20.0.0/16 or fd00::/8, port 10080 or 10081, '
-        "path default, verdict late or bare; new ones at the next scan",
-        "arm[3]         sets timers anew where keepalive is on (idle 100s, interval 10s, probes 7): user 5",
-        "keepalive.arm  sets timers anew where keepalive is on (idle 180s, interval 20s, probes 31): all others",
+        "path default, verdict late or bare; new connections are armed at the next scan",
+        "arm[3]         restarts timers where keepalive is on (idle 100s, interval 10s, probes 7): user 5",
+        "keepalive.arm  restarts timers where keepalive is on (idle 180s, interval 20s, probes 31): all others",
     ]
 
 
 def test_what_holds_where_nothing_is_applied_is_told_too(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = check(file, "[keepalive]\napply = false\n", capsys)
-    assert rules(out) == ["keepalive.arm  touches nothing: all connections"]
+    assert rules(out) == ["keepalive.arm  changes nothing: all connections"]
 
 
 ENABLE = "[[arm]]\naction = 'enable'\n"
@@ -238,7 +238,7 @@ DOUBTFUL = {
     "too late for a path": (
         OFFICE + ENABLE + "path = 'office'\nidle = '170s'\ninterval = '97s'\n",
         [
-            "arm[1]: 1 of at least 2 probes leave before path office forgets after 5min; "
+            "arm[1]: only 1 of at least 2 probes can leave before path office forgets after 5min; "
             'choose a shorter idle or interval, or idle = "auto"'
         ],
     ),
@@ -252,24 +252,30 @@ DOUBTFUL = {
     "too late for every path": (
         OFFICE + "[keepalive]\napply = false\n" + ENABLE + "idle = '10min'\n",
         [
-            f"arm[1]: 0 of at least 2 probes leave before path {path}; "
+            f"arm[1]: only 0 of at least 2 probes can leave before path {path}; "
             'choose a shorter idle or interval, or idle = "auto"'
             for path in ("default forgets after 4min", "office forgets after 5min")
         ],
     ),
     "one probe": (
         ENABLE + "probes = 1\nuser = 5\n",
-        ["arm[1]: 1 of at least 2 probes leave before path default forgets after 4min; write at least 2 probes"],
+        [
+            "arm[1]: only 1 of at least 2 probes can leave before path default forgets after 4min; "
+            "write probes = 2 or more"
+        ],
     ),
     "a path too hasty for auto": (
         HASTY + ENABLE + "idle = 'auto'\npath = 'h*'\n",
-        ["arm[1]: 1 of at least 2 probes leave before path hasty forgets after 2s; no whole seconds are short enough"],
+        [
+            "arm[1]: only 1 of at least 2 probes can leave before path hasty forgets after 2s; "
+            "no idle time in whole seconds is short enough"
+        ],
     ),
     "longer than the system's": (
         "[watch]\ndefault_timeout = '1h'\n" + ENABLE + "idle = '181s'\n",
         [
-            "arm[1]: idle 181s is longer than keepalive.idle (180s), so it has no effect on sockets that follow "
-            "the system; write at most that"
+            "arm[1]: idle 181s is longer than keepalive.idle (180s), so it has no effect on sockets that use "
+            "the system's settings; write at most that"
         ],
     ),
     "shadowed": (
@@ -282,6 +288,38 @@ DOUBTFUL = {
             "arm[1]: path ofice is not configured; did you mean office?",
             'arm[1]: path "x*" is not configured; known: default, office',
         ],
+    ),
+    "the same selectors": (
+        "[[arm]]\naction = 'observe'\nunit = 'x'\n" + ENABLE + "unit = 'x'\nports = [22]\n",
+        ["arm[2]: never matches, arm[1] takes the same connections; write it before that"],
+    ),
+    "the path of a program": (
+        ENABLE + "process = '/usr/sbin/sshd'\n",
+        [
+            "arm[1]: process /usr/sbin/sshd never matches: it is a path, and a process name has none; write sshd",
+        ],
+    ),
+    "a long process name": (
+        ENABLE + "process = 'postgresql-server-main'\n",
+        [
+            "arm[1]: process postgresql-server-main never matches: a process name has at most 15 bytes; "
+            "write postgresql-serv"
+        ],
+    ),
+    "a timer": (
+        ENABLE + "unit = 'amanda.timer'\n",
+        ["arm[1]: unit amanda.timer never matches: a .timer unit has no processes; write amanda.service"],
+    ),
+    "a template": (
+        ENABLE + "unit = 'amanda@'\n",
+        [
+            "arm[1]: unit amanda@.service never matches: a template has no processes, only its instances have; "
+            'write "amanda@*.service"'
+        ],
+    ),
+    "a mistyped suffix": (
+        ENABLE + "unit = 'sshd.sevice'\n",
+        ["arm[1]: unit sshd.sevice.service never matches: there are no .sevice units; did you mean sshd.service?"],
     ),
     "such a path, where nothing is touched": (
         "[[arm]]\naction = 'observe'\npath = 'defautl'\n",
@@ -308,6 +346,9 @@ def test_a_rule_that_will_not_do_what_it_is_meant_to_is_a_warning(
         "[keepalive]\narm = 'enable'\n",
         "[keepalive]\napply = false\narm = 'rearm'\n",
         ENABLE + "idle = 'auto'\n",
+        ENABLE + "process = ['postgresql-*-main', 'fifteen-letters', 'a/b']\n",
+        ENABLE + "unit = ['backup.sh', 'amanda@x', 'a.path.service', 'session-3.scope', 'a*']\n",
+        ENABLE + "unit = 'x'\n" + ENABLE + "unit = ['x', 'y']\n" + ENABLE + "ports = [22]\nunit = 'z'\n",
         ENABLE + "idle = 'auto'\ninterval = '1h'\n",
         ENABLE + "idle = '180s'\n",
         "[keepalive]\napply = false\n[watch]\ndefault_timeout = '1h'\n" + ENABLE + "idle = '200s'\n",
@@ -322,6 +363,40 @@ def test_a_rule_that_does_raises_no_doubts(file: Path, capsys: pytest.CaptureFix
     """A warning for nothing is soon overlooked with the others."""
     _, _, err = check(file, text, capsys)
     assert rules(err) == []
+
+
+def test_a_single_probe_is_a_warning_with_the_cure(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No shorter time would help."""
+    _, _, err = check(file, "[keepalive]\nprobes = 1\nidle = '30s'\n", capsys)
+    assert err == [
+        'warning: path "default": only 1 of at least 2 probes can leave before it forgets after 4min; '
+        "write keepalive.probes = 2 or more"
+    ]
+
+
+def test_an_empty_list_that_matches_everything_is_a_warning(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever writes it means nothing at all."""
+    _, _, err = check(file, ENABLE + "unit = []\nports = []\n[watch]\nignore = []\n", capsys)
+    assert err == [
+        f"warning: {file}:{line}: arm[1].{key}: an empty list matches everything; leave it out, or name what to match"
+        for line, key in ((4, "ports"), (3, "unit"))
+    ]
+
+
+def test_to_ignore_everything_is_a_warning(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, _, err = check(file, "[watch]\nignore = ['0.0.0.0/0', '::1/128']\n", capsys)
+    assert err == ["warning: watch.ignore: 0.0.0.0/0 covers all IPv4 addresses, so no IPv4 connection is watched"]
+
+
+def test_a_file_in_config_d_that_is_not_read_is_a_warning(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """systemd reads *.conf, and nothing else here says that these are not read."""
+    (file.parent / "config.d").mkdir()
+    for name in ("zz.conf", "README", ".swp", "a.toml~", "a.toml.dpkg-old"):
+        (file.parent / "config.d" / name).write_text("")
+    _, _, err = check(file, "", capsys)
+    assert err == [
+        f"warning: {file.parent}/config.d/zz.conf: is not read: its name does not end in .toml; rename or remove it"
+    ]
 
 
 def test_a_path_that_is_too_hasty_for_the_systems_times_is_told_once(
@@ -349,19 +424,22 @@ def test_a_rule_that_the_kernel_can_follow_at_connect_is_told_to_be_one(
 ) -> None:
     """Networks, ports and cgroups are all that it knows then."""
     file = tmp_path / "config.toml"
-    at_connect = "; new ones at connect, where BPF can be used"
+    at_connect = "; new connections are armed at connect, if BPF is permitted"
     for selectors, said in (
         ("ports = [22]", f": port 22{at_connect}"),
-        ('unit = "a.service"', f": unit a.service{at_connect}, of units and containers seen at a scan before"),
-        ('unit = "a.service"\nprocess = "a"', ": unit a.service, process a; new ones at the next scan"),
+        ('unit = "a.service"', f": unit a.service{at_connect} and a scan has seen the unit or container"),
+        (
+            'unit = "a.service"\nprocess = "a"',
+            ": unit a.service, process a; new connections are armed at the next scan",
+        ),
         ('path = "p"', f": path p{at_connect}"),
-        ('path = "lasting"', ": path lasting; new ones at the next scan"),
+        ('path = "lasting"', ": path lasting; new connections are armed at the next scan"),
         (
             'unit = "a.service"\n[keepalive]\nsurvive_stop = true',
-            ", so not of those that start after the daemon has stopped",
+            ", so not those that start after the daemon stops",
         ),
-        ('ports = [22]\n[watch]\nengine = "netlink"', ": port 22; new ones at the next scan"),
-        ('ports = [22]\n[watch]\nnamespaces = "own"', ": port 22; new ones at the next scan"),
+        ('ports = [22]\n[watch]\nengine = "netlink"', ": port 22; new connections are armed at the next scan"),
+        ('ports = [22]\n[watch]\nnamespaces = "own"', ": port 22; new connections are armed at the next scan"),
     ):
         _, out, _ = check(file, f'{PATHS}[[arm]]\naction = "enable"\n{selectors}\n', capsys)
         assert rules(out)[0].endswith(said)
@@ -375,7 +453,7 @@ def test_what_the_kernel_has_no_room_for_or_cannot_know_is_said(
     many = f'[[arm]]\naction = "enable"\nports = [22]\n[[arm]]\naction = "enable"\nports = [{ports}]\n'
     _, out, _ = check(file, f'{PATHS}[[path]]\nname = "w"\ninterface = "wan"\ntimeout = "1min"\n{many}', capsys)
     first, second = rules(out)[:2]
-    assert first.endswith("new ones at connect, where BPF can be used")
-    assert second.endswith("; new ones at the next scan")
+    assert first.endswith("new connections are armed at connect, if BPF is permitted")
+    assert second.endswith("; new connections are armed at the next scan")
     assert "new connections on path w are armed at the next scan: an interface selects it" in out
     assert any(line.startswith("new connections that rule arm[2] or a later one matches are armed at") for line in out)

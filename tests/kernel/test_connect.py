@@ -563,7 +563,10 @@ class Guest:
 
     def disarm(self) -> list[str]:
         """What keepalivectl says."""
-        return self.run(*CTL, "disarm", f"--state-dir={self.home.state}").splitlines()
+        command = self.command(*CTL, "disarm", f"--state-dir={self.home.state}")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 0, done.stderr
+        return [*done.stderr.splitlines(), *done.stdout.splitlines()]
 
     @contextlib.contextmanager
     def daemon(self, *options: str, event: str = "started") -> Iterator[Daemon]:
@@ -745,7 +748,7 @@ def test_a_pin_that_cannot_be_removed_is_an_error_that_says_how_to_end_it(guest:
     guest.home.configure(RULES.format(survive="true").replace(*CANNOT_KEEP["netlink"]))
     with guest.daemon() as daemon:
         said = daemon.expect("refused")["MESSAGE"]
-        assert said.startswith(f"{PIN}: still arms new connections, and cannot be removed: Read-only file system; ")
+        assert said.startswith(f"{PIN}: cannot be removed, and still arms new connections: Read-only file system; ")
         assert said.endswith(f"rm {PIN}")
         daemon.stop()
     assert guest.opened() == [ARMED, ARMED]

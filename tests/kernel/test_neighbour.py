@@ -13,7 +13,7 @@ from keepaliveD.daemon.neighbour import NAME
 from tests.support.processes import Home, configuration
 from tests.support.rig import Namespace
 
-TOLD = "another tcp-keepalived sets the system's keepalive in this network namespace"
+TOLD = "another tcp-keepalived ({}) with another --state-dir sets the keepalive of this network namespace; "
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_the_second_daemon_of_a_network_namespace_warns_and_names_the_first(tmp_
     with one.daemon(host) as first, other.daemon(host) as second:
         (doubt,) = second.heard("doubtful")
         assert doubt["PRIORITY"] == 4
-        assert doubt["MESSAGE"].startswith(f"{TOLD}: process {first.pid} of user 0, with another --state-dir: ")
+        assert doubt["MESSAGE"].startswith(TOLD.format(f"process {first.pid} of user 0"))
         assert not first.heard("doubtful")
 
 
@@ -56,4 +56,4 @@ def test_whoever_takes_the_name_keeps_no_daemon_from_starting(tmp_path: Path, ho
         host.inside(lambda: taker.bind(NAME))
         with homes(tmp_path)[0].daemon(host) as daemon:
             (doubt,) = daemon.heard("doubtful")
-            assert doubt["MESSAGE"].startswith(f"{TOLD}: a process that cannot be named, with another --state-dir: ")
+            assert doubt["MESSAGE"].startswith(TOLD.format("an unknown process"))
