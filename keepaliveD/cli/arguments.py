@@ -63,7 +63,7 @@ def add_state(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         type=Path,
         default=default,
-        help="keep the settings and arming records in DIR (default: %(default)s)",
+        help="directory of the settings and arming records (default: %(default)s)",
     )
 
 

@@ -30,7 +30,7 @@ def files() -> dict[str, str]:
 
 def main(arguments: list[str]) -> None:
     """The entry point."""
-    if len(arguments) != 1:
+    if len(arguments) != 1 or arguments[0].startswith("-"):
         raise SystemExit(__doc__)
     for name, content in files().items():
         file = Path(arguments[0], name)
