@@ -1,3 +1,3 @@
-"""keepaliveD keeps idle TCP connections from being forgotten on the way."""
+"""keepaliveD keeps firewalls from forgetting idle TCP connections."""
 
 __version__ = "0.1.0"
