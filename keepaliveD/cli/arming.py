@@ -236,7 +236,7 @@ def _endpoint(text: str) -> tuple[set[str], int]:
         raise Misuse(f"{text}: is {port} the port? write [{host}]:{port} if so")
     number = _number(port, MAX_PORT)
     if not 1 <= number <= MAX_PORT:
-        raise Misuse(f"{text}: {port} is no port; write 1 to {MAX_PORT}")
+        raise Misuse(f"{text}: {port} is not a port; write 1 to {MAX_PORT}")
     return _addresses(host.removeprefix("[").removesuffix("]")), number
 
 

@@ -74,7 +74,7 @@ def _network(text: object) -> IPNetwork:
     try:
         right = ipaddress.ip_network(_without_zone(text), strict=False)
     except ValueError:
-        raise ValueError(f'{shown(text)} is no network; write one such as "10.20.0.0/16" or "fd00::/8"') from None
+        raise ValueError(f'{shown(text)} is not a network; write one such as "10.20.0.0/16" or "fd00::/8"') from None
     raise ValueError(f'{shown(text)} has bits beyond its prefix; did you mean "{right}"?')
 
 
@@ -87,15 +87,15 @@ def _without_zone(text: str) -> str:
 
 def _name(text: str) -> str:
     if not text or not text.isprintable() or len(text) > LONGEST_NAME:
-        raise ValueError(f"{shown(text)} is no name; write 1 to {LONGEST_NAME} printable characters")
+        raise ValueError(f"{shown(text)} is not a name; write 1 to {LONGEST_NAME} printable characters")
     if text == DEFAULT_PATH:
-        raise ValueError(f'"{DEFAULT_PATH}" is what watch.default_timeout stands for; choose another name')
+        raise ValueError(f'"{DEFAULT_PATH}" is reserved for watch.default_timeout; choose another name')
     return text
 
 
 def _interface(text: str) -> str:
     if len(text) > LONGEST_INTERFACE or not text.isprintable() or any(c.isspace() or c == "/" for c in text):
-        raise ValueError(f'{shown(text)} is no interface; write a name such as "eth1"')
+        raise ValueError(f'{shown(text)} is not an interface; write a name such as "eth1"')
     return text
 
 
@@ -108,14 +108,14 @@ def _uid(user: object) -> int:
     try:
         return pwd.getpwnam(user).pw_uid
     except (KeyError, ValueError):
-        raise ValueError(f"{shown(user)} is no user of this system; write a name of one, or a number") from None
+        raise ValueError(f"{shown(user)} is not a user of this system; write the name of one, or a number") from None
 
 
 def _number_of_user(user: int | str) -> int:
     digits = user.lstrip("0") if isinstance(user, str) else ""
     if len(digits) <= len(str(MAX_UID)) and 0 <= (uid := int(user)) <= MAX_UID:
         return uid
-    raise ValueError(f"{shown(user)} is no user's number; write 0 to {MAX_UID}")
+    raise ValueError(f"{shown(user)} is not a user id; write 0 to {MAX_UID}")
 
 
 def _several(one_or_more: object) -> object:

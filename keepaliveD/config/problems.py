@@ -154,7 +154,7 @@ def _paths(document: Document, merged: Merged) -> Iterator[Problem]:
         name = shown(path.name)
         if path.name in first:
             other = merged.place(("path", first[path.name], "name"))
-            yield Problem(merged.place(("path", number, "name")), f"{name} is taken by the path in {other}")
+            yield Problem(merged.place(("path", number, "name")), f"{name} is already the name of the path in {other}")
         first.setdefault(path.name, number)
         if path.timeout is None and path.preset is None:
             yield Problem(merged.place(("path", number)), f"{name} has neither a timeout nor a preset; write one")

@@ -475,7 +475,7 @@ def test_an_ipv6_address_without_brackets_is_refused(desk: Desk, target: str) ->
 def test_a_port_that_cannot_be_is_refused(desk: Desk, target: str) -> None:
     status, _, (line,) = desk.types("arm", target)
     assert status == 64
-    assert line.endswith("is no port; write 1 to 65535")
+    assert line.endswith("is not a port; write 1 to 65535")
 
 
 def test_a_process_id_without_end_is_one_line(desk: Desk) -> None:

@@ -398,8 +398,11 @@ WRONG = {
         "[watch]\nignore = ['10.0.0.0/8', '10.20.0.1/16']",
         r"watch.ignore\[2\]: '10.20.0.1/16' has bits beyond its prefix; did you mean \"10.20.0.0/16\"\?",
     ),
-    "no network": ("[watch]\nignore = ['office']", r"watch.ignore\[1\]: 'office' is no network; write one such as"),
-    "network with an interface": ("[watch]\nignore = ['fe80::1%eth0']", r"watch.ignore\[1\]: .* is no network; write"),
+    "no network": ("[watch]\nignore = ['office']", r"watch.ignore\[1\]: 'office' is not a network; write one such as"),
+    "network with an interface": (
+        "[watch]\nignore = ['fe80::1%eth0']",
+        r"watch.ignore\[1\]: .* is not a network; write",
+    ),
     "network as number": ("[watch]\nignore = [10]", r"watch.ignore\[1\]: write a network such as"),
     "network without list": (
         "[watch]\nignore = '10.0.0.0/8'",
@@ -420,11 +423,11 @@ WRONG = {
     "path without name": ("[[path]]\ntimeout = '5s'", r"path\[1\].name: is missing"),
     "path with an empty name": (
         "[[path]]\nname = ''\ntimeout = '5s'",
-        r"path\[1\].name: '' is no name; write 1 to 100 printable characters",
+        r"path\[1\].name: '' is not a name; write 1 to 100 printable characters",
     ),
     "path with a hostile name": (
         "[[path]]\nname = \"a\\u001b[2J\\nb\"\ntimeout = '5s'",
-        r"path\[1\].name: 'a\\x1b\[2J\\nb' is no name; write ",
+        r"path\[1\].name: 'a\\x1b\[2J\\nb' is not a name; write ",
     ),
     "path named default": ("[[path]]\nname = 'default'\ntimeout = '5s'", r"path\[1\].name: .*choose another name"),
     "path without timeout": ("[[path]]\nname = 'a'", r"path\[1\]: 'a' has neither a timeout nor a preset; write one"),
@@ -452,11 +455,11 @@ WRONG = {
     ),
     "path with a long name": (
         f"[[path]]\ntimeout = '5s'\nname = '{'n' * 101}'",
-        r"path\[1\].name: 'n+\.\.\.n+' is no name; write 1 to 100",
+        r"path\[1\].name: 'n+\.\.\.n+' is not a name; write 1 to 100",
     ),
     "path on no interface": (
         "[[path]]\nname = 'a'\ntimeout = '5s'\ninterface = 'a b'",
-        r"path\[1\].interface: 'a b' is no interface; write a name such as \"eth1\"",
+        r"path\[1\].interface: 'a b' is not an interface; write a name such as \"eth1\"",
     ),
     "zero path": ("[[path]]\nname = 'a'\ntimeout = '0s'", r"path\[1\].timeout: '0s' is out of range; write"),
     "section as text": ("keepalive = '180s'", r"keepalive: .*\[keepalive\]"),
@@ -490,16 +493,16 @@ WRONG_RULES = {
     "a key like nothing": ("zzz = 'a'", r"zzz: unknown key; known here: action, container,"),
     "an unknown user": (
         "user = 'no-such-user'",
-        r"user\[1\]: 'no-such-user' is no user of this system; write a name of one, or a number",
+        r"user\[1\]: 'no-such-user' is not a user of this system; write the name of one, or a number",
     ),
     "an unknown user among others": (
         "user = [0, 'no-such-user']",
         r"user\[2\]: 'no-such-user'",
     ),
-    "no user": ("user = ''", r"user\[1\]: '' is no user of this system; write"),
+    "no user": ("user = ''", r"user\[1\]: '' is not a user of this system; write"),
     "a hostile user": (
         'user = "a\\u0000b"',
-        r"user\[1\]: 'a\\x00b' is no user of this system",
+        r"user\[1\]: 'a\\x00b' is not a user of this system",
     ),
     "half a user": ("user = 1.5", r"user\[1\]: write a user such as \"postgres\" or 1000"),
     "a true user": ("user = true", r"user\[1\]: write a user such as"),
@@ -523,15 +526,15 @@ WRONG_RULES = {
         f"process = '{'p' * 256}'",
         r"process\[1\]: 'p+\.\.\.p+' is too long; write at most 255 characters",
     ),
-    "a user in digits of another script": ("user = '\u0661'", r"user\[1\]: '\u0661' is no user"),
-    "a user of thousands of digits": (f"user = '{'9' * 5000}'", r"user\[1\]: '9+\.\.\.9+' is no user's number"),
+    "a user in digits of another script": ("user = '\u0661'", r"user\[1\]: '\u0661' is not a user"),
+    "a user of thousands of digits": (f"user = '{'9' * 5000}'", r"user\[1\]: '9+\.\.\.9+' is not a user id"),
     "a number for a pattern": (
         "container = 5",
         r"container\[1\]: 5 is of the wrong kind; write container = \"\*\"",
     ),
     "a network that is none": (
         "networks = ['office']",
-        r"networks\[1\]: 'office' is no network",
+        r"networks\[1\]: 'office' is not a network",
     ),
     "a network alone": ("networks = '10.0.0.0/8'", r"networks: .* wrong kind; write networks = \["),
     "a port that is none": (
@@ -566,7 +569,7 @@ WRONG_RULES = {
     ),
 }
 WRONG_RULES |= {
-    f"user {uid}": (f"user = {uid}", rf"user\[1\]: {said} is no user's number; write 0 to 4294967294")
+    f"user {uid}": (f"user = {uid}", rf"user\[1\]: {said} is not a user id; write 0 to 4294967294")
     for uid, said in [("-1", "-1"), ("4294967295", "4294967295"), (f"'{2**32}'", f"'{2**32}'"), (f"{10**30}", "1000.*")]
 }
 WRONG |= {f"rule: {case}": (RULE + text, rf"arm\[1\].{said}") for case, (text, said) in WRONG_RULES.items()}
@@ -653,7 +656,7 @@ def test_entries_are_counted_in_the_file_that_they_stand_in(etc: Etc) -> None:
 def test_two_paths_of_one_name_are_refused_and_both_files_named(etc: Etc) -> None:
     """A log line that names a path must mean one."""
     (line,) = etc.refused('[[path]]\nname = "a"\ntimeout = "5s"\n', x='[[path]]\nname = "a"\ntimeout = "6s"\n')
-    assert line == f"{etc.drop_ins / 'x.toml'}:2: path[1].name: 'a' is taken by the path in {etc.main}:2"
+    assert line == f"{etc.drop_ins / 'x.toml'}:2: path[1].name: 'a' is already the name of the path in {etc.main}:2"
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def number(key: str, answer: Answer, absent: tuple[str, ...]) -> int:
         return answer.number
     if any(phrase in answer.reason for phrase in absent):
         raise Absent(f"{key}: this kernel does not have it: {answer.reason}")
-    raise refusal(f"{key}: cannot be read: {answer.reason or f'{shortened(answer.out)!r} is no number'}")
+    raise refusal(f"{key}: cannot be read: {answer.reason or f'{shortened(answer.out)!r} is not a number'}")
 
 
 def refusal(problem: str, cure: str = "run as root") -> Refusal:

@@ -31,7 +31,7 @@ def test_an_answer_of_another_form_is_no_number(tmp_path: Path, answer: str) -> 
     if answer == "7":
         assert tuner.read()[IDLE] == 7
         return
-    with pytest.raises(KernelError, match="is no number"):
+    with pytest.raises(KernelError, match="is not a number"):
         tuner.read()
 
 

@@ -92,7 +92,7 @@ def test_a_command_that_wrote_and_says_it_failed_has_written(world: Emulated, tm
     ("what", "words"),
     [
         ("killed", "was killed by signal 9"),
-        ("garbage", "is no number"),
+        ("garbage", "is not a number"),
         ("language", "cannot be read: Vorgang"),
         ("lying", "cannot be read: something failed"),  # a number, and a status that says it is none
     ],
