@@ -581,7 +581,7 @@ def test_where_nothing_can_be_pinned_new_connections_are_armed_until_the_stop(se
     try:
         after = start_with_bpf(service, SURVIVING)
         said = str(service.expect("started", after)["MESSAGE"])
-        assert f"but not after the daemon's end (keepalive.survive_stop: {BPFFS}/tcp-keepalived/connect: " in said
+        assert f"but not after the daemon stops (keepalive.survive_stop: {BPFFS}/tcp-keepalived/connect: " in said
         assert "bpf.conf" in said
         crowd(service, ADDRESS, "7407", "1", "1")
         assert armed(service) == 2
