@@ -415,7 +415,11 @@ def test_sockets_with_many_keys_hide_no_others_from_the_service(service: Machine
     ("surroundings", "status", "cure"),
     [
         ("[Service]\nReadWritePaths=\n", Exit.NOPERM, "/proc/sys is read-only here"),
-        ("[Service]\nReadWritePaths=\nTemporaryFileSystem=/proc/sys/net\n", Exit.UNAVAILABLE, "does not have it"),
+        (
+            "[Service]\nReadWritePaths=\nTemporaryFileSystem=/proc/sys/net\n",
+            Exit.UNAVAILABLE,
+            "missing in this kernel or container",
+        ),
     ],
 )
 def test_where_settings_cannot_be_written_it_says_so_and_can_watch_without(
