@@ -124,7 +124,7 @@ class Daemon:
         if undo or (self._config.disarm_on_stop and not handing_over):
             only_mine = undo and not self._config.disarm_on_stop
             if not self._loop.finish(self._disarm(only_mine=only_mine), patience=PATIENCE):
-                self._say("refused", ERROR, "cannot disarm, sockets stay armed: no answer in time; run keepalivectl disarm")
+                self._say("refused", ERROR, "cannot disarm, sockets stay armed: no answer; run keepalivectl disarm")
         if lost := self._performer.close():
             self._say("refused", ERROR, lost)
         if refusal:
