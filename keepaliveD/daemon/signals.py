@@ -38,8 +38,12 @@ def catch() -> None:
 
 
 def release() -> None:
-    """Let nothing more of this process be ended by them: the interpreter puts their default actions back as it ends."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, ALL)
+    """Ignore them: the interpreter puts default actions back as it ends, and leaves alone what is ignored.
+
+    To block them would not be enough: they would come to another thread.
+    """
+    for each in ALL:
+        signal.signal(each, signal.SIG_IGN)
 
 
 def events() -> socket.socket:

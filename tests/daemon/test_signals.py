@@ -32,6 +32,15 @@ for _ in range(int(input())):
     print(wait(0.2), flush=True)
 print(wait(60.0).name)
 """
+ENDING = """
+import ctypes, signal, threading
+from keepaliveD.daemon import signals
+signals.catch()
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+libc = ctypes.CDLL(None)
+libc.on_exit(libc.kill, ctypes.c_void_p(signal.SIGTERM))  # once the interpreter is no more: kill(0, SIGTERM)
+signals.release()
+"""
 
 
 def test_the_next_signal_comes_or_the_time_is_over() -> None:
@@ -60,6 +69,19 @@ def test_a_process_that_was_paused_beyond_its_wait_waits_on() -> None:
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)
     assert (out, err) == ("SIGTERM\n", "")
+
+
+def test_a_signal_to_a_program_that_is_ending_does_not_change_its_status() -> None:
+    """Not by way of a thread that is still there, either."""
+    run = subprocess.run(
+        [sys.executable, "-c", ENDING],
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 def await_state(pid: int, state: str) -> None:
