@@ -18,7 +18,7 @@ from tests.support.processes import CTL, SCAN, SOON, Home, configuration
 from tests.support.rig import INTERVAL, PROBES, TIME, Namespace
 from tests.torture import oracle
 from tests.torture.kind import Cases, Counts, Failure, Kind
-from tests.torture.program import FOREIGN, PYTHON, whole_output
+from tests.torture.program import FOREIGN, PYTHON, await_begun, whole_output
 
 ROUNDS = 1000
 SHORT = 30
@@ -44,6 +44,13 @@ class Machine:
         """A command that runs another and lets the oracle see it."""
         self.logs.append(self.home.file.with_name(f"trace{len(self.logs)}"))
         return oracle.traced(self.logs[-1])
+
+    @contextlib.contextmanager
+    def running(self, *command: str) -> Iterator[Popen[str]]:
+        """A program of ours, from its first instruction on, seen by the oracle."""
+        with self.host.running(*self.traced(), *command) as process:
+            await_begun(process)
+            yield process
 
     @property
     def touches(self) -> list[oracle.Touch]:
@@ -123,7 +130,7 @@ def killed_daemon(machine: Machine) -> None:
     dice = machine.dice
     drift, idle = dice.choice(DRIFTS), dice.randint(2, 3)
     machine.home.configure(lively(f'on_drift = "{drift}"', idle=idle))
-    with machine.somebody_else(), machine.host.running(*machine.traced(), *machine.home.command) as daemon:
+    with machine.somebody_else(), machine.running(*machine.home.command) as daemon:
         dice.choice(MOMENTS)(machine, daemon)
         kill(daemon, machine.counts)
 
@@ -135,8 +142,7 @@ def lively(*keepalive: str, idle: int) -> str:
 
 def killed_restore(machine: Machine) -> None:
     """A `keepalivectl restore` that is killed at some moment."""
-    command = (*machine.traced(), *restore(machine.home))
-    with machine.somebody_else(1), machine.host.running(*command) as process:
+    with machine.somebody_else(1), machine.running(*restore(machine.home)) as process:
         machine.dice.choice((anywhere, while_it_writes))(machine, process)
         kill(process, machine.counts)
 
@@ -152,11 +158,11 @@ def restored(machine: Machine) -> None:
 def restarted_and_stopped(machine: Machine) -> None:
     """The end by a daemon that starts over what the killed ones left, and is stopped: at any moment, or once ready."""
     machine.home.configure(lively(idle=machine.dice.randint(2, 3)))
-    with machine.somebody_else(2), machine.host.running(*machine.traced(), *machine.home.command) as daemon:
+    with machine.somebody_else(2), machine.running(*machine.home.command) as daemon:
         machine.dice.choice((anywhere, lambda _, daemon: await_ready(daemon)))(machine, daemon)
         daemon.send_signal(signal.SIGTERM)
         said = whole_output(daemon)
-    if daemon.returncode == -signal.SIGTERM and not said:  # before its first instruction
+    if daemon.returncode == -signal.SIGTERM and not said:  # before it caught signals
         restored(machine)
     elif daemon.returncode or "Traceback" in said:
         raise Failure(f"the last daemon ended with {daemon.returncode}: {said[-300:].strip()}")

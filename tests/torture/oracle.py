@@ -23,13 +23,10 @@ TOUCHES = "read,write,pread64,pwrite64,readv,writev"
 
 
 def traced(log: Path) -> tuple[str, ...]:
-    """A command that runs another, which keeps its process id, and logs how it touches the sysctls.
-
-    Both are of a session of their own, so that what may be left of strace can be ended with it.
-    """
+    """A command that runs another, which keeps its process id, and logs how it touches the sysctls."""
     files = [word for file in FILES for word in ("-P", file)]
     return (
-        *("setsid", "strace", "-D", "-f", "--seccomp-bpf", "-y", "--absolute-timestamps=format:unix,precision:ns"),
+        *("strace", "-D", "-f", "--seccomp-bpf", "-y", "--absolute-timestamps=format:unix,precision:ns"),
         *("--syscall-times=ns", f"--output={log}", f"--trace={TOUCHES}", *files, "--"),
     )
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import selectors
-import signal
 import subprocess
 import sys
 import time
@@ -20,7 +18,6 @@ PYTHON = (sys.executable, "-S", "-E")
 FOREIGN = str(Path(__file__).with_name("foreign.py"))
 HASHLIB = re.compile(r"ERROR:root:code for hash .*?\nValueError: unsupported hash type \w+\n", re.DOTALL)
 # what Python's hashlib itself logs where one of its hashes cannot be loaded; it goes on without
-TRACING = 3.0  # seconds in which strace ends after the process that it traced
 PATIENCE = 20.0  # seconds in which a busy machine ends a program
 
 
@@ -67,20 +64,24 @@ class Listener:
         return bool(ready)
 
 
-def whole_output(process: Popen[str]) -> str:
-    """What it still says on either stream until it and whoever traces it have ended.
+def await_begun(process: Popen[str]) -> None:
+    """Wait until the commands that lead to a Python program, strace(1) among them, have become that program.
 
-    A strace whose process is killed before it could begin waits for ever (6.1): it is killed as well.
+    A signal that comes earlier ends the process before strace has it: strace then complains, or waits for ever.
     """
+    program, deadline = os.path.realpath(sys.executable), time.monotonic() + PATIENCE
+    while os.readlink(f"/proc/{process.pid}/exe") != program:
+        if time.monotonic() > deadline:
+            raise Failure(f"it did not begin within {PATIENCE:.0f} s")
+        time.sleep(0.0005)
+
+
+def whole_output(process: Popen[str]) -> str:
+    """What it still says on either stream until it and whoever traces it have ended."""
     try:
-        process.wait(PATIENCE)  # the pipes hold more than it says
+        return "".join(process.communicate(timeout=PATIENCE))
     except subprocess.TimeoutExpired as error:
         raise Failure(f"it did not end within {PATIENCE:.0f} s") from error
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        return "".join(process.communicate(timeout=TRACING))
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    return "".join(process.communicate(timeout=PATIENCE))
 
 
 def ended_well(status: int, said: str) -> None:
