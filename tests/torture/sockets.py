@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, socket
@@ -16,7 +16,7 @@ from subprocess import Popen
 
 from keepaliveD.platforms.linux.arming.pidfd import SO_COOKIE
 from tests.support.loopback import Host, Settings, forgetful, settings
-from tests.support.processes import CTL, ENABLE, REARM, SCAN, Home
+from tests.support.processes import CTL, ENABLE, REARM, SCAN, TUNED, Home
 from tests.support.rig import INTERVAL, PROBES, TIME
 from tests.torture.kills import await_ready, fresh, kill
 from tests.torture.kind import Cases, Counts, Failure, Kind
@@ -76,7 +76,7 @@ class Client:
             self.since |= choice
 
     def presume(self, system: Settings) -> None:
-        """Be armed by an engine that tells values only, in a namespace with these."""
+        """Take for the system's what equals it."""
         self.presumed |= {time for time in TIMES if self.chosen.get(time) == getattr(system, time)}
 
     def examine(self, system: Settings) -> None:
@@ -123,10 +123,11 @@ def one_round(seed: str, directory: Path) -> Counts:
             home.configure(arming(engine, dice))
             killed(host, home, clients, dice, counts)
             if engine == "netlink":
-                stands = host.namespace.keepalive
-                for client in clients:
-                    client.presume(Settings(False, stands[TIME], stands[INTERVAL], stands[PROBES]))
-        for step in dice.choice(ENDS):
+                presume(clients, host.namespace.keepalive)
+        end = dice.choice(ENDS)
+        if engine == "netlink" and stop_disarming in end:
+            presume(clients, TUNED)  # that daemon arms, too
+        for step in end:
             step(host, home, engine)
         if host.namespace.keepalive != found:
             raise Failure(f"{host.namespace.keepalive} stands instead of {found}")
@@ -134,6 +135,12 @@ def one_round(seed: str, directory: Path) -> Counts:
             client.examine(Settings(False, found[TIME], found[INTERVAL], found[PROBES]))
             counts["not to be told apart"] += bool(client.hidden or client.presumed)
     return counts
+
+
+def presume(clients: Iterable[Client], system: Mapping[str, int]) -> None:
+    """They may have been armed in a namespace with these, by an engine that tells values only."""
+    for client in clients:
+        client.presume(Settings(False, system[TIME], system[INTERVAL], system[PROBES]))
 
 
 def choice(dice: random.Random) -> Choice:
