@@ -27,19 +27,25 @@ def _run(name: str, module: str, *, catching: bool) -> int:
 
         if catching:
             signals.catch()
-        program = importlib.import_module(f"keepaliveD.cli.{module}")
-    except ImportError as error:
-        package = (error.name or "?").partition(".")[0]
-        return _complain(69, f"{name}: the Python package {package} is missing or broken; install it ({error})")
     except Exception as error:  # of the system: no memory, no descriptors, a file that cannot be read
-        return _complain(71, f"{name}: cannot be loaded: {type(error).__name__}: {error}")
-    status = int(program.main())
+        return _complain(name, error)
+    try:
+        program = importlib.import_module(f"keepaliveD.cli.{module}")
+    except Exception as error:  # the same
+        status = _complain(name, error)
+    else:
+        status = int(program.main())
     signals.release()
     return status
 
 
-def _complain(status: int, line: str) -> int:
-    """Say it, and return the status."""
+def _complain(name: str, error: Exception) -> int:
+    """Say why it cannot be loaded, and return the status."""
+    if isinstance(error, ImportError):
+        package = (error.name or "?").partition(".")[0]
+        status, line = 69, f"{name}: the Python package {package} is missing or broken; install it ({error})"
+    else:
+        status, line = 71, f"{name}: cannot be loaded: {type(error).__name__}: {error}"
     print(" ".join(line.split()), file=sys.stderr)
     return status
 

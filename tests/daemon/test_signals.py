@@ -41,6 +41,12 @@ libc = ctypes.CDLL(None)
 libc.on_exit(libc.kill, ctypes.c_void_p(signal.SIGTERM))  # once the interpreter is no more: kill(0, SIGTERM)
 signals.release()
 """
+UNLOADABLE = """
+import signal, sys
+sys.modules["keepaliveD.cli.daemon"] = None
+from keepaliveD.__main__ import main
+print(main(), signal.getsignal(signal.SIGTERM))
+"""
 
 
 def test_the_next_signal_comes_or_the_time_is_over() -> None:
@@ -82,6 +88,11 @@ def test_a_signal_to_a_program_that_is_ending_does_not_change_its_status() -> No
         check=False,
     )
     assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_nor_does_it_where_the_program_cannot_be_loaded() -> None:
+    run = subprocess.run([sys.executable, "-c", UNLOADABLE], capture_output=True, text=True, timeout=60, check=False)
+    assert run.stdout == f"69 {signal.SIG_IGN}\n", run
 
 
 def await_state(pid: int, state: str) -> None:
