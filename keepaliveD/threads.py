@@ -1,4 +1,4 @@
-"""Threads whose start and end are waited for with a limit.
+"""Threads whose end is waited for with a limit, and known at once where they die before they begin.
 
 threading.Thread.start() waits for its thread to begin, and for ever where that dies before it does
 (CPython, a failed allocation): a daemon would be deaf, its settings changed.
@@ -7,7 +7,8 @@ threading.Thread.start() waits for its thread to begin, and for ever where that 
 from __future__ import annotations
 
 import _thread
-import contextlib
+import errno
+import weakref
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -24,8 +25,11 @@ class Task(Generic[Result]):
         self._error: BaseException | None = None
         self._ended = _thread.allocate_lock()
         self._ended.acquire()
+        run = self._run  # the thread holds it until it ends, however early
+        release: Callable[..., None] = self._ended.__exit__  # no Python code, for which there may be no memory
+        self._held = weakref.ref(run, release)
         try:
-            _thread.start_new_thread(self._run, ())
+            _thread.start_new_thread(run, ())
         except RuntimeError as error:
             raise OSError(f"{error}: raise the limit of processes or memory") from error
 
@@ -37,17 +41,20 @@ class Task(Generic[Result]):
         return True
 
     def result(self, within: float) -> Result:
-        """Return what it came to, or raise what it raised; TimeoutError if it has not ended by then."""
+        """Return what it came to, or raise what it raised.
+
+        Raises TimeoutError if it has not ended by then, OSError if it could not begin.
+        """
         if not self.wait(within):
             raise TimeoutError(f"no answer within {within:g}s")
         if self._error:
             raise self._error
+        if not self._results:
+            raise OSError(errno.ENOMEM, "no memory for another thread")
         return self._results[0]
 
     def _run(self) -> None:
-        with contextlib.ExitStack() as stack:
-            stack.callback(self._ended.release)
-            try:
-                self._results.append(self._work())
-            except BaseException as error:  # raised again by whoever asks for the result
-                self._error = error
+        try:
+            self._results.append(self._work())
+        except BaseException as error:  # raised again by whoever asks for the result
+            self._error = error
