@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, socket
@@ -79,7 +79,7 @@ class Client:
         """Take for the system's what equals it."""
         self.presumed |= {time for time in TIMES if self.chosen.get(time) == getattr(system, time)}
 
-    def examine(self, system: Settings) -> None:
+    def examine(self, system: Settings, said: Sequence[str] = ()) -> None:
         """Once all is put back there stands what its program set, and else what the system says.
 
         A program that set something after it was armed is left with all that stands there.
@@ -87,7 +87,8 @@ class Client:
         """
         stands = settings(self.sock)
         if not any(self._is(stands, system, chosen) for chosen in (self.chosen, self.chosen | self.hidden)):
-            raise Failure(f"{stands} stands; the system says {system}; {self}")
+            port = self.sock.getsockname()[1] if said else 0
+            raise Failure(f"{stands} stands at port {port}; the system says {system}; {self}; {' '.join(said)}")
 
     def _is(self, stands: Settings, system: Settings, chosen: Choice) -> bool:
         """Whether this stands without us, where its program chose that."""
@@ -127,12 +128,11 @@ def one_round(seed: str, directory: Path) -> Counts:
         end = dice.choice(ENDS)
         if engine == "netlink" and stop_disarming in end:
             presume(clients, TUNED)  # that daemon arms, too
-        for step in end:
-            step(host, home, engine)
+        said = [f"{step.__name__}: {step(host, home, engine)}" for step in end]
         if host.namespace.keepalive != found:
             raise Failure(f"{host.namespace.keepalive} stands instead of {found}")
         for client in clients:
-            client.examine(Settings(False, found[TIME], found[INTERVAL], found[PROBES]))
+            client.examine(Settings(False, found[TIME], found[INTERVAL], found[PROBES]), said)
             counts["not to be told apart"] += bool(client.hidden or client.presumed)
     return counts
 
@@ -205,18 +205,18 @@ def version(home: Home) -> int:
 # ends
 
 
-def disarm(host: Host, home: Home, _engine: str) -> None:
-    """By keepalivectl."""
-    _run(host, "disarm", home)
+def disarm(host: Host, home: Home, _engine: str) -> str:
+    """By keepalivectl; what it said."""
+    return _run(host, "disarm", home)
 
 
-def restore(host: Host, home: Home, _engine: str) -> None:
-    """By keepalivectl."""
-    _run(host, "restore", home)
+def restore(host: Host, home: Home, _engine: str) -> str:
+    """By keepalivectl; what it said."""
+    return _run(host, "restore", home)
 
 
-def stop_disarming(host: Host, home: Home, engine: str) -> None:
-    """By a daemon that puts back everything when it stops."""
+def stop_disarming(host: Host, home: Home, engine: str) -> str:
+    """By a daemon that puts back everything when it stops; what it said then."""
     configuration = forgetful("", apply=True).replace('"netlink"', f'"{engine}"')
     home.configure(configuration.replace("apply = true", "disarm_on_stop = true"))
     with host.namespace.running(*home.command) as daemon:
@@ -225,19 +225,21 @@ def stop_disarming(host: Host, home: Home, engine: str) -> None:
         said = whole_output(daemon)
     if daemon.returncode or "Traceback" in said:
         raise Failure(f"the last daemon ended with {daemon.returncode}: {said[-300:].strip()}")
+    return said
 
 
-ENDS: tuple[tuple[Callable[[Host, Home, str], None], ...], ...] = (
+ENDS: tuple[tuple[Callable[[Host, Home, str], str], ...], ...] = (
     (disarm, restore),
     (restore, disarm),
     (stop_disarming,),
 )
 
 
-def _run(host: Host, command: str, home: Home) -> None:
+def _run(host: Host, command: str, home: Home) -> str:
     done = host.namespace.run(*CTL, command, f"--state-dir={home.state}")
     if done.returncode or done.stderr:
         raise Failure(f"{command} ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+    return done.stdout
 
 
 def seeds(rounds: int) -> Iterator[str]:
