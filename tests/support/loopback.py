@@ -6,6 +6,7 @@ Nothing is forgotten really, so that there is nothing to wait for.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 from socket import (
@@ -27,8 +28,10 @@ from tests.support.processes import SCAN, SOON, TUNED, Daemon, Entry, Home
 from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace
 
 HOSTILE = str(Path(__file__).with_name("hostile.py"))
-FORGOTTEN = "127.0.99.1"  # as peers are
-LASTING = "127.0.99.2"  # as peers are not
+# Of this process alone: daemons of other tests enter all network namespaces, and would arm what is theirs.
+_NETWORK = "127.{}.{}".format(*os.urandom(2))
+FORGOTTEN = f"{_NETWORK}.1"  # as peers are
+LASTING = f"{_NETWORK}.2"  # as peers are not
 DEAF = 9  # the port where nobody answers
 A_FEW_SCANS = 3 * SCAN
 

@@ -23,6 +23,7 @@ from subprocess import Popen
 from typing import Self
 
 from keepaliveD.log.entries import MESSAGE_IDS
+from tests.support.loopback import FORGOTTEN
 from tests.support.processes import Home
 from tests.support.rig import DIE_WITH_US, INTERVAL, PROBES, TIME, Namespace
 from tests.torture.errnos import AGAIN, plausible
@@ -32,7 +33,6 @@ from tests.torture.program import Listener, ended_well
 FOUND = {TIME: 7201, INTERVAL: 73, PROBES: 11}
 SET_BY_OTHERS = 7777  # TIME, while the daemon runs
 OURS = {TIME: 60, INTERVAL: 10, PROBES: 5}
-PEER = "127.0.98.1"
 SCAN = 0.1  # seconds
 A_FEW_SCANS = 0.35
 SHORT = 30  # cases in the test suite
@@ -61,10 +61,10 @@ def configuration(engine: str, idle: int = OURS[TIME]) -> str:
         default_timeout = "infinity"
         [[path]]
         name = "to itself"
-        networks = ["{PEER}/32"]
+        networks = ["{FORGOTTEN}/32"]
         timeout = "30s"
         [[arm]]
-        networks = ["{PEER}/32"]
+        networks = ["{FORGOTTEN}/32"]
         verdict = ["late", "bare"]
         action = "enable"
         idle = "auto"
@@ -80,7 +80,7 @@ class Place:
         with contextlib.ExitStack() as stack:
             self.host = stack.enter_context(Namespace())
             self.host.keepalive = FOUND
-            self._listener = stack.enter_context(self.host.inside(lambda: create_server((PEER, 0))))
+            self._listener = stack.enter_context(self.host.inside(lambda: create_server((FORGOTTEN, 0))))
             self.near = stack.enter_context(self.host.inside(self._connect))
             self._ends = stack.pop_all()
 
