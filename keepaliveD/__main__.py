@@ -31,7 +31,9 @@ def _run(name: str, module: str, *, catching: bool) -> int:
         return _complain(name, error)
     try:
         program = importlib.import_module(f"keepaliveD.cli.{module}")
-    except Exception as error:  # the same
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the same; a panic of pydantic's Rust is no Exception
         status = _complain(name, error)
     else:
         status = int(program.main())
@@ -39,7 +41,7 @@ def _run(name: str, module: str, *, catching: bool) -> int:
     return status
 
 
-def _complain(name: str, error: Exception) -> int:
+def _complain(name: str, error: BaseException) -> int:
     """Say why it cannot be loaded, and return the status."""
     if isinstance(error, ImportError):
         package = (error.name or "?").partition(".")[0]

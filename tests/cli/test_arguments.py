@@ -136,6 +136,7 @@ sys.exit(__main__.{program}())
         ("ModuleNotFoundError('No module named numpy', name='numpy')", Exit.UNAVAILABLE),
         ("OSError(12, 'Cannot allocate memory')", Exit.OSERR),
         ("MemoryError()", Exit.OSERR),
+        ("type('PanicException', (BaseException,), {})('as pydantic raises where Rust panics')", Exit.OSERR),
     ],
 )
 def test_a_package_that_is_missing_or_cannot_be_loaded_is_one_line(program: str, error: str, status: Exit) -> None:
