@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 from keepaliveD.cli import arguments
 from keepaliveD.cli.running import running
@@ -21,7 +22,7 @@ from keepaliveD.config.units import with_suffix
 from keepaliveD.daemon.arming import take_over
 from keepaliveD.daemon.perform import Performer
 from keepaliveD.log import entries
-from keepaliveD.log.journal import JournaldLog, Log
+from keepaliveD.log.journal import JournaldLog, Log, never_waiting
 from keepaliveD.model import duration
 from keepaliveD.model.actions import Arm
 from keepaliveD.model.connections import Connection
@@ -129,10 +130,10 @@ def arm_connections(options: argparse.Namespace, root: Path) -> None:
     records = None if options.dry_run else arguments.records(options, platform)
     performer = Performer(platform, records)
     rule = _rule(options, config)
-    said = Report(log=not options.dry_run)
-    for action in by_hand(look, [one.cookie for one in chosen], rule):
-        _warn_of_interval(action, options.interval)
-        said.tell(directly(performer.perform(action), session))
+    with Report(log=not options.dry_run) as said:
+        for action in by_hand(look, [one.cookie for one in chosen], rule):
+            _warn_of_interval(action, options.interval)
+            said.tell(directly(performer.perform(action), session))
     for line in records.arming.damaged() if records else ():
         print(f"warning: {line}", file=sys.stderr)
     if not said.entries:
@@ -175,8 +176,8 @@ def disarm_connections(options: argparse.Namespace, root: Path) -> None:
         print(BESIDE_DAEMON, file=sys.stderr)
     if at_connect:
         print(at_connect)
-    said = Report()
-    said.tell(disarmed)
+    with Report() as said:
+        said.tell(disarmed)
     whole = look.table.complete and look.table.unseen == NONE_UNSEEN
     if not whole and (missing := armed.keys() - set(look.table.sockets["cookie"].tolist())):
         lost = f"{_connections(len(missing))} on record not found: ended since, or not visible from here"
@@ -285,8 +286,17 @@ class Report:
 
     def __init__(self, *, log: bool = True) -> None:
         self.entries = 0
-        self._log = open_journal() if log else None
+        journal = open_journal() if log else None
+        self._ends = contextlib.ExitStack()
+        self._log = self._ends.enter_context(never_waiting(journal)) if journal else None
         self._fates: Counter[Fate] = Counter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait a little until the log is written."""
+        self._ends.close()
 
     def tell(self, outcome: Outcome) -> None:
         """Print and log it. Raises what was refused."""

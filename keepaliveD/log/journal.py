@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
-import importlib.util
 import json
 import os
 import queue
 import select
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,9 @@ FORMATS = ("auto", "journal", "syslog", "text", "json")
 LABELS = {3: "error: ", 4: "warning: "}
 ROOM = 4096  # entries kept for a reader that is slow: more than one scan has to say
 PATIENCE = 1.0  # seconds that the end of a program waits for its reader
+JOURNALD = "/run/systemd/journal/socket"  # of the native protocol
+RETRY = 1.0  # seconds after which a full queue is tried again at the latest: journald may have a new one
+TOO_MANY = 1024  # fields: of two buffers each, which are more than sendmsg(2) and writev(2) take (IOV_MAX)
 
 Write = Callable[[str], object]
 
@@ -41,8 +45,11 @@ def open_log(form: str, stream: TextIO | None) -> Log:
         return JsonLog(_descriptor(stream), time.time)
     if form == "syslog":
         return SyslogLog()
-    if form == "journal" or (form == "auto" and leads_to_journal(stream) and _have_journal()):
+    if form == "journal":
         return JournaldLog()
+    if form == "auto" and leads_to_journal(stream):
+        with contextlib.suppress(Unsupported):
+            return JournaldLog()
     return TextLog(_descriptor(stream), time.localtime, levels=leads_to_journal(stream))
 
 
@@ -116,31 +123,68 @@ def leads_to_journal(stream: TextIO | None) -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def _have_journal() -> bool:
-    return importlib.util.find_spec("systemd") is not None
-
-
 class JournaldLog:
-    """Structured entries by journald's native protocol."""
+    """Structured entries by journald's native protocol.
+
+    systemd-python keeps every thread of the interpreter waiting while sendmsg(2) does (version 235), and that
+    waits as long as journald does not read. So libsystemd's socket does not block here: this waits instead.
+    """
 
     def __init__(self) -> None:
+        """Raises Unsupported where there is no systemd-python, or its socket cannot be found."""
         try:
             journal = importlib.import_module("systemd.journal")
         except ImportError as error:
             raise Unsupported("--log-format=journal: the Python module systemd (systemd-python) is missing") from error
         self._send = journal.send
+        self._socket = _unblocked_socket(journal.sendv)
 
     def __call__(self, entry: Entry) -> None:
-        """Send one entry; values become text."""
+        """Send one entry as soon as there is room for it; values become text."""
         fields = {name: str(value) for name, value in entry.fields.items()}
+        while True:
+            try:
+                self._send(
+                    entry.message,
+                    MESSAGE_ID=entry.message_id,
+                    PRIORITY=str(entry.priority),
+                    SYSLOG_IDENTIFIER=IDENTIFIER,
+                    **fields,
+                )
+            except BlockingIOError:
+                self._await_room()
+            except OSError:
+                return
+            else:
+                return
+
+    def _await_room(self) -> None:
+        """Return when an entry may find room: a connected socket is ready once its peer's queue is not full."""
         with contextlib.suppress(OSError):
-            self._send(
-                entry.message,
-                MESSAGE_ID=entry.message_id,
-                PRIORITY=str(entry.priority),
-                SYSLOG_IDENTIFIER=IDENTIFIER,
-                **fields,
-            )
+            self._socket.connect(JOURNALD)
+        ready = select.poll()
+        ready.register(self._socket, select.POLLOUT)
+        ready.poll(RETRY * 1000)
+
+
+@functools.cache
+def _unblocked_socket(sendv: Callable[..., None]) -> socket.socket:
+    """Return the socket that libsystemd keeps for journald, set not to block. Raises Unsupported.
+
+    libsystemd opens it at the first entry. This one has too many fields: no kernel takes it, so that it is sent
+    nowhere and waits for nothing. The new socket has the lowest number that was free, as open(2) has it.
+    """
+    free = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.close(free)
+    with contextlib.suppress(OSError):
+        sendv(*["NOTHING=1"] * TOO_MANY)
+    with contextlib.suppress(OSError):
+        found = socket.socket(fileno=os.dup(free))
+        if (found.family, found.type) == (socket.AF_UNIX, socket.SOCK_DGRAM):
+            found.setblocking(False)
+            return found
+        found.close()
+    raise Unsupported("--log-format=journal: this version of libsystemd opens its socket in another way")
 
 
 class SyslogLog:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shlex
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -77,7 +78,7 @@ def test_a_stream_leads_to_the_journal_if_the_manager_said_so(tmp_path: Path, mo
 
 
 def test_without_systemd_python_the_journal_still_gets_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "systemd.journal", None)
     with (tmp_path / "a").open("w") as stream:
         status = os.fstat(stream.fileno())
         monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
@@ -85,10 +86,7 @@ def test_without_systemd_python_the_journal_still_gets_text(tmp_path: Path, monk
 
 
 def test_asking_for_the_journal_without_systemd_python_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
-        raise ImportError(name)
-
-    monkeypatch.setattr("importlib.import_module", missing)
+    monkeypatch.setitem(sys.modules, "systemd.journal", None)
     with pytest.raises(Unsupported, match="systemd-python"):
         open_log("journal", io.StringIO())
 
