@@ -6,7 +6,9 @@ Scalars: the later file wins; [[path]] and [[arm]] entries accumulate.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as File
@@ -132,11 +134,20 @@ def _is_there(file: File) -> bool:
 
 
 def _read(file: File) -> bytes:
-    with _reading(file), file.open("rb") as stream:
-        octets = stream.read(LARGEST + 1)
+    with _reading(file):
+        _check_regular(file)
+        with file.open("rb") as stream:
+            octets = stream.read(LARGEST + 1)
     if len(octets) > LARGEST:
         raise ConfigError(f"{printable(str(file))}: is larger than {LARGEST >> 20} MiB, so it is no configuration file")
     return octets
+
+
+def _check_regular(file: File) -> None:
+    """Raise OSError for a FIFO or a device: to open one may wait for ever, or do something."""
+    mode = file.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a directory is refused when it is opened
+        raise OSError(errno.EINVAL, "it is not a regular file")
 
 
 @contextlib.contextmanager

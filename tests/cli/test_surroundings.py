@@ -94,6 +94,19 @@ def test_what_would_end_the_daemon_is_refused_before(tmp_path: Path, text: str, 
     assert (done.returncode, done.stdout) == (78, "")
 
 
+@pytest.mark.parametrize("place", ["config.toml", "config.d/a.toml"])
+def test_a_fifo_in_the_place_of_a_configuration_is_refused_and_not_waited_for(tmp_path: Path, place: str) -> None:
+    """Nobody may ever write into it."""
+    (tmp_path / "config.d").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "config.toml").touch()
+    (tmp_path / place).unlink(missing_ok=True)
+    (tmp_path / place).symlink_to(tmp_path / "fifo")
+    done = control("check", str(tmp_path / "config.toml"))
+    assert done.stderr == f"keepalivectl: {tmp_path}/{place}: cannot be read: it is not a regular file\n"
+    assert (done.returncode, done.stdout) == (66, "")
+
+
 @BUFFERING
 def test_a_reader_that_goes_away_is_no_error(unbuffered: str) -> None:
     """`keepalivectl check | true` stays silent."""

@@ -736,10 +736,12 @@ def test_a_byte_order_mark_is_no_mistake(etc: Etc) -> None:
     assert etc.load(b"\xef\xbb\xbf[keepalive]\nprobes = 5\n").keepalive.probes == 5
 
 
-def test_a_file_that_cannot_be_a_configuration_is_not_read_to_its_end() -> None:
-    """A mistyped name may be that of a disk."""
-    with pytest.raises(ConfigError, match="/dev/zero: is larger than 1 MiB"):
-        load(Path("/dev/zero"))
+def test_a_file_that_cannot_be_a_configuration_is_not_read_to_its_end(etc: Etc) -> None:
+    """A mistyped name may be that of a core dump."""
+    with etc.main.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ConfigError, match=r"config\.toml: is larger than 1 MiB"):
+        load(etc.main)
 
 
 def test_a_value_that_fills_a_page_is_shown_shortened(etc: Etc) -> None:
@@ -817,6 +819,19 @@ def test_a_directory_in_a_files_place_is_refused(etc: Etc) -> None:
     (etc.drop_ins / "a.toml").mkdir()
     with pytest.raises(NoInput, match=r"a\.toml: cannot be read: Is a directory"):
         etc.load()
+
+
+def test_a_device_in_a_files_place_is_refused() -> None:
+    """A mistyped name may be that of a disk."""
+    with pytest.raises(NoInput, match="/dev/zero: cannot be read: it is not a regular file"):
+        load(Path("/dev/zero"))
+
+
+def test_a_link_to_a_file_is_as_good_as_the_file(etc: Etc, tmp_path: Path) -> None:
+    """As configuration management makes them."""
+    (tmp_path / "kept").write_text("[keepalive]\nprobes = 5\n")
+    etc.main.symlink_to(tmp_path / "kept")
+    assert load(etc.main).keepalive.probes == 5
 
 
 @pytest.fixture

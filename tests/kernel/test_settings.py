@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -67,6 +68,19 @@ def test_a_signal_that_ends_the_daemon_gives_back_exactly_what_was_found(by: sig
             daemon.stop(by)
             assert host.keepalive == FOUND
             assert {e["KEEPALIVE_SYSCTL"]: e["KEEPALIVE_VALUE"] for e in daemon.heard("restored")} == FOUND
+
+
+def test_a_reload_that_finds_a_fifo_in_the_configurations_place_keeps_the_old_one(tmp_path: Path) -> None:
+    """It does not wait for somebody who writes into it."""
+    home = Home(tmp_path, configuration())
+    with Namespace() as host, home.daemon(host) as daemon:
+        home.file.unlink()
+        os.mkfifo(home.file)
+        daemon.send(signal.SIGHUP)
+        assert "config.toml: cannot be read: it is not a regular file" in daemon.expect("reload-failed")["MESSAGE"]
+        assert host.keepalive == TUNED
+        daemon.stop()
+        assert host.keepalive == UNTUNED
 
 
 def test_a_reload_applies_the_new_settings_and_the_end_gives_back_the_oldest(tmp_path: Path) -> None:
