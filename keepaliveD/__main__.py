@@ -5,7 +5,15 @@ Everything else is imported under that guard. The daemon catches signals first o
 
 from __future__ import annotations
 
+import os
 import sys
+
+SHORTAGES = (  # what the dynamic loader says where memory or descriptors are short; it gives no number
+    "failed to map segment",
+    "cannot map zero-fill pages",
+    "annot allocate memory",
+    "Too many open files",
+)
 
 
 def main() -> int:
@@ -25,6 +33,7 @@ def _run(name: str, module: str, *, catching: bool) -> int:
 
         from keepaliveD.daemon import signals
 
+        os.environ.update(OPENBLAS_NUM_THREADS="1")  # NumPy's; each thread would take memory, for nothing here
         if catching:
             signals.catch()
     except Exception as error:  # of the system: no memory, no descriptors, a file that cannot be read
@@ -43,11 +52,16 @@ def _run(name: str, module: str, *, catching: bool) -> int:
 
 def _complain(name: str, error: BaseException) -> int:
     """Say why it cannot be loaded, and return the status."""
-    if isinstance(error, ImportError):
-        package = (error.name or "?").partition(".")[0]
-        status, line = 69, f"{name}: the Python package {package} is missing or broken; install it ({error})"
+    cause: BaseException = error
+    while cause.__cause__:  # packages put a page of advice above it
+        cause = cause.__cause__
+    is_short = any(words in str(cause) for words in SHORTAGES)
+    if isinstance(cause, ImportError) and not is_short:
+        package = (cause.name or "?").partition(".")[0]
+        status, line = 69, f"{name}: the Python package {package} is missing or broken; install it ({cause})"
     else:
-        status, line = 71, f"{name}: cannot be loaded: {type(error).__name__}: {error}"
+        remedy = "; allow it more memory and open files" if is_short or isinstance(cause, MemoryError) else ""
+        status, line = 71, f"{name}: cannot be loaded: {type(cause).__name__}: {cause}".removesuffix(": ") + remedy
     print(" ".join(line.split()), file=sys.stderr)
     return status
 

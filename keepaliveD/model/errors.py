@@ -1,6 +1,9 @@
 """Errors, named by what the caller does next; each knows its exit status (sysexits.h)."""
 
 import enum
+import errno
+
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Exit(enum.IntEnum):
@@ -83,6 +86,11 @@ class Defect(Refusal):
     """The program has a defect: please report it."""
 
     status = Exit.SOFTWARE
+
+
+def is_shortage(error: OSError) -> bool:
+    """Whether the system lacks memory or descriptors for the moment: another try may succeed."""
+    return error.errno in SHORTAGES
 
 
 def unexpected(error: BaseException) -> Refusal:

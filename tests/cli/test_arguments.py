@@ -129,6 +129,9 @@ sys.exit(__main__.{program}())
 """
 
 
+FROM = " from ImportError('{}', name='numpy._core')"
+
+
 @pytest.mark.parametrize("program", ["main", "ctl"])
 @pytest.mark.parametrize(
     ("error", "status"),
@@ -137,6 +140,9 @@ sys.exit(__main__.{program}())
         ("OSError(12, 'Cannot allocate memory')", Exit.OSERR),
         ("MemoryError()", Exit.OSERR),
         ("type('PanicException', (BaseException,), {})('as pydantic raises where Rust panics')", Exit.OSERR),
+        ("ImportError('libnumpy.so: failed to map segment from shared object', name='numpy')", Exit.OSERR),
+        ("ImportError('IMPORTANT: read this')" + FROM.format("libnumpy.so: cannot allocate memory"), Exit.OSERR),
+        ("ImportError('IMPORTANT: read this')" + FROM.format("numpy.so: wrong ELF class"), Exit.UNAVAILABLE),
     ],
 )
 def test_a_package_that_is_missing_or_cannot_be_loaded_is_one_line(program: str, error: str, status: Exit) -> None:
@@ -146,3 +152,4 @@ def test_a_package_that_is_missing_or_cannot_be_loaded_is_one_line(program: str,
     assert done.returncode == status
     (line,) = done.stderr.splitlines()
     assert "numpy" in line or "cannot be loaded" in line
+    assert "IMPORTANT" not in line

@@ -72,6 +72,28 @@ def test_without_netlink_its_engine_can_watch_nothing(home: Home) -> None:
     assert "netlink" in line
 
 
+def limited(limit: str) -> tuple[str, ...]:
+    """Run what follows under a limit of prlimit(1)."""
+    return ("prlimit", limit)
+
+
+@pytest.mark.parametrize("engine", ["netlink", "auto", "bpf"])
+def test_too_few_open_files_are_a_shortage_and_no_missing_engine(home: Home, engine: str) -> None:
+    """A service manager tries again after 71; 69 is final for the unit."""
+    home.configure(configuration().replace("[watch]", f'[watch]\nengine = "{engine}"'))
+    status, line = refusal(home, *limited("--nofile=7"))
+    assert status == Exit.OSERR
+    assert "Too many open files" in line
+
+
+def test_too_little_memory_is_a_shortage_and_no_missing_package(home: Home) -> None:
+    """Without the page of advice that NumPy has."""
+    status, line = refusal(home, *limited(f"--as={60 << 20}"))
+    assert status == Exit.OSERR
+    assert len(line) < 300
+    assert "memory" in line
+
+
 def test_without_a_durable_record_nothing_is_changed(home: Home) -> None:
     """The daemon could not give back what it cannot remember."""
     status, line = refusal(home, *read_only(home.state))

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from keepaliveD.model.errors import KernelError, NotPermitted, Refusal, Unsupported
+from keepaliveD.model.errors import KernelError, NotPermitted, Refusal, Unsupported, is_shortage
 from keepaliveD.model.sockets import Column
 
 LIBRARY = "libbpf.so.1"
@@ -72,13 +72,15 @@ SIGNATURES = {  # result, arguments
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    """Raises Unsupported."""
+    """Raises Unsupported, KernelError."""
     try:
         library = ctypes.CDLL(LIBRARY, use_errno=True)
         for name, (result, arguments) in SIGNATURES.items():
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
     except (OSError, AttributeError) as error:
+        if isinstance(error, OSError) and "No such file" not in str(error):  # the loader gives no number
+            raise KernelError(f"{LIBRARY} cannot be loaded: {error}") from error
         raise Unsupported(f"{LIBRARY} is missing or too old; install libbpf1") from error
     library.libbpf_set_print(PRINTER)
     return library
@@ -314,6 +316,8 @@ def _refusal(name: str, linux: str, capabilities: str, error: OSError) -> Refusa
             f"BPF is not permitted: requires {capabilities}, and a sandbox that allows bpf(2); "
             "the optional drop-in bpf.conf gives both to the unit"
         )
+    if is_shortage(error):
+        return KernelError(f"{name}: {error.strerror}")
     said = next((line for text in _said for line in text.splitlines()), "")
     reason = said.removeprefix("libbpf: ") or error.strerror
     return Unsupported(f"{name}: {reason}; requires Linux {linux} or later with its BTF (/sys/kernel/btf/vmlinux)")

@@ -18,7 +18,7 @@ from io import FileIO
 import numpy as np
 import numpy.typing as npt
 
-from keepaliveD.model.errors import KernelError, NotPermitted, Unsupported
+from keepaliveD.model.errors import KernelError, NotPermitted, Unsupported, is_shortage
 from keepaliveD.model.sockets import Column, Sockets, TcpState, Timer
 from keepaliveD.platforms import touching
 from keepaliveD.platforms.linux import capabilities
@@ -90,10 +90,11 @@ class Malformed(KernelError):
 
 
 def connect() -> socket.socket:
-    """To the sock_diag of the calling thread's network namespace, without waiting. Raises NotPermitted, Unsupported.
+    """Return a socket to the sock_diag of the calling thread's network namespace, which does not wait.
 
     A netlink socket opened with CAP_NET_ADMIN is also shown TCP-MD5 keys. Any user may set more of them than fit
     into a message, and there a dump ends without an error (inet_diag_dump_icsk, net/ipv4/inet_diag.c).
+    Raises NotPermitted, Unsupported, KernelError.
     """
     try:
         with capabilities.without(capabilities.NET_ADMIN):
@@ -102,6 +103,8 @@ def connect() -> socket.socket:
     except PermissionError as error:
         raise NotPermitted(f"netlink: {error.strerror}: the sandbox must allow AF_NETLINK sockets") from error
     except OSError as error:
+        if is_shortage(error):
+            raise KernelError(f"netlink: a socket cannot be opened: {error.strerror}") from error
         raise Unsupported(f"netlink: {error.strerror}: watching sockets requires NETLINK_SOCK_DIAG") from error
     netlink.setblocking(False)  # the kernel answers at once, and a timeout would cost a poll(2) a datagram
     return netlink
