@@ -16,18 +16,20 @@ from keepaliveD import __version__
 from keepaliveD.config import DEFAULT_FILE
 from keepaliveD.daemon.perform import Records
 from keepaliveD.log.journal import complain
-from keepaliveD.model.errors import Exit, NotPermitted, Refusal, StateError, unexpected
+from keepaliveD.model.errors import Exit, NoInput, Refusal, StateError, unexpected
 from keepaliveD.platforms import NAMES
 from keepaliveD.platforms.base import Platform
 from keepaliveD.records.arming import ArmingRecord
+from keepaliveD.records.directory import reporting
 from keepaliveD.records.settings import SettingsRecord
 
 STATE_DIRECTORY = "/var/lib/tcp-keepalived"
-FORBIDDEN = (errno.EACCES, errno.EPERM)
 
 
 class Parser(argparse.ArgumentParser):
     """A parser that leaves with the status of sysexits.h."""
+
+    _told = ""  # for standard output
 
     def error(self, message: str) -> NoReturn:
         """One line, and where to read on."""
@@ -36,8 +38,13 @@ class Parser(argparse.ArgumentParser):
     def exit(self, status: int = Exit.OK, message: str | None = None) -> NoReturn:
         """Leave when all is written, such as the text of --help."""
         if message:
-            self._print_message(message, sys.stderr)
-        sys.exit(run(self.prog, lambda: None) or status)
+            super()._print_message(message, sys.stderr)
+        sys.exit(run(self.prog, lambda: print(end=self._told)) or status)
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        """Keep it for exit(): argparse says nothing of what cannot be written."""
+        del file
+        self._told += message
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -56,15 +63,25 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def add_state(parser: argparse.ArgumentParser) -> None:
-    """Where the record of found values is: systemd's StateDirectory=, or the usual place."""
-    default = Path(os.environ.get("STATE_DIRECTORY", "").split(":")[0] or STATE_DIRECTORY)
+    """Where the record of found values is."""
     parser.add_argument(
         "--state-dir",
         metavar="DIR",
-        type=Path,
-        default=default,
+        type=_directory,
+        default=state_directory(),
         help="directory of the settings and arming records (default: %(default)s)",
     )
+
+
+def state_directory() -> Path:
+    """Return the directory that holds the records by default: systemd's StateDirectory=, or the usual place."""
+    return Path(os.environ.get("STATE_DIRECTORY", "").split(":")[0] or STATE_DIRECTORY)
+
+
+def _directory(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError(f"the name is empty; write a directory such as {STATE_DIRECTORY}")
+    return Path(text)
 
 
 def records(options: argparse.Namespace, platform: Platform) -> Records:
@@ -86,18 +103,20 @@ def add_platform(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def is_there(directory: Path) -> bool:
-    """Whether there is such a directory. Raises NotPermitted, StateError where that cannot be found out."""
-    try:
-        directory.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        problem = f"{directory}: cannot be read: {error.strerror}"
-        if error.errno in FORBIDDEN:
-            raise NotPermitted(f"{problem}; run as root, or choose another --state-dir") from error
-        raise StateError(f"{problem}; choose another --state-dir") from error
-    return True
+def missing_state(directory: Path) -> str:
+    """Return why there is no record here, or nothing if there may be one: for a command that only undoes.
+
+    Raises NoInput where a directory that is missing was asked for by name; NotPermitted, StateError where that
+    cannot be found out.
+    """
+    with reporting(directory, "read"):
+        try:
+            directory.stat()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if directory != state_directory():
+                raise NoInput(f"{directory}: does not exist; name the --state-dir of the daemon") from error
+            return f"{directory} does not exist"
+    return ""
 
 
 def run(program: str, work: Callable[[], None]) -> int:

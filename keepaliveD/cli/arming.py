@@ -162,6 +162,7 @@ def _warn_of_interval(action: Arm, wanted: int | None) -> None:
 
 def disarm_connections(options: argparse.Namespace, root: Path) -> None:
     """Put back what stood in all sockets that were armed, by hand, by a daemon, or at connect."""
+    no_record = arguments.missing_state(options.state_dir)
     platform = detect(root=root)
     records = arguments.records(options, platform)
     beside_daemon = running(options.state_dir, root)
@@ -187,7 +188,7 @@ def disarm_connections(options: argparse.Namespace, root: Path) -> None:
             print(f"warning: {line}", file=sys.stderr)
         raise RecordDamaged(damaged[0])
     if not (said.entries or at_connect):
-        print("nothing to disarm")
+        print(": ".join(filter(None, ("nothing to disarm", no_record))))
     said.leave()
 
 

@@ -120,7 +120,8 @@ def tell_engine(options: argparse.Namespace, root: Path) -> None:
 
 
 def restore_settings(options: argparse.Namespace, root: Path) -> None:
-    """Restore what was found, if ours still stands. Raises RecordDamaged, having done nothing."""
+    """Restore what was found, if ours still stands. Raises RecordDamaged, NoInput, having done nothing."""
+    no_record = arguments.missing_state(options.state_dir)
     platform = detect(options.platform, root)
     record = arguments.records(options, platform).settings
     outcomes: list[Outcome] = []
@@ -136,12 +137,12 @@ def restore_settings(options: argparse.Namespace, root: Path) -> None:
     for refused in (outcome.refused for outcome in outcomes if outcome.refused):
         raise refused
     if not outcomes:
-        print(_nothing_to_restore(others))
+        print(_nothing_to_restore(others, no_record))
 
 
-def _nothing_to_restore(others: list[str]) -> str:
+def _nothing_to_restore(others: list[str], no_record: str) -> str:
     """Return the message, with the records that only another network namespace can restore."""
     if not others:
-        return "nothing to restore"
+        return ": ".join(filter(None, ("nothing to restore", no_record)))
     files = ", ".join(map(printable, others))
     return f"nothing to restore in this network namespace; run keepalivectl restore in the one of {files}"

@@ -211,8 +211,15 @@ class SettingsRecord:
         return serialise(Record(self._identity, held))
 
     def _store(self, held: Mapping[str, Held]) -> None:
-        octets, self._written = self._octets(held), b""  # what it says if that fails, nobody knows
-        self._directory.replace(self._name, octets)
+        octets, before = self._octets(held), self._written
+        self._written = b""  # what it says if that fails, nobody knows ...
+        try:
+            self._directory.replace(self._name, octets)
+        except Refusal:
+            with contextlib.suppress(Refusal):
+                if self._directory.read(self._name) == before:  # ... unless nothing has happened
+                    self._written = before
+            raise
         self._written = octets
         self._drop_earlier()
 

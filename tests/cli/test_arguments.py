@@ -34,6 +34,8 @@ def left_with(main: Callable[[list[str]], int], *words: str) -> int:
         ("keepalivectl", ["sockets", "--at-riks"]),
         ("keepalivectl", ["sockets", "--config"]),
         ("keepalivectl", ["restore", "now"]),
+        ("keepalivectl", ["restore", "--state-dir", ""]),
+        ("tcp-keepalived", ["--once", "--state-dir="]),
         ("tcp-keepalived", ["start"]),
         ("tcp-keepalived", ["--log-format", "xml"]),
         ("tcp-keepalived", ["--once=yes"]),

@@ -89,6 +89,8 @@ class Desk:
 
     def types(self, *words: str) -> tuple[int, list[str], list[str]]:
         """Status, lines on standard output, lines on standard error."""
+        if words == ("disarm",) and not (self.directory / "state").exists():
+            (self.directory / "state").mkdir()
         status = main([*words, "--state-dir", str(self.directory / "state")])
         assert self.watcher.closed in (0, 1)
         out, err = self.capsys.readouterr()

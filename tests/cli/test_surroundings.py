@@ -65,9 +65,14 @@ def test_output_that_is_closed_is_one_line_and_status_74(words: tuple[str, ...],
     assert (done.returncode, last_line(done.stderr)) == (74, INCOMPLETE.format("it is closed"))
 
 
-def test_help_on_a_full_disk_is_one_line_and_status_74() -> None:
-    done = control("--help", redirected=">/dev/full")
-    assert (done.returncode, last_line(done.stderr)) == (74, INCOMPLETE.format("No space left on device"))
+@BUFFERING
+@pytest.mark.parametrize("words", ["--help", "--version"])
+@pytest.mark.parametrize(("redirected", "reason"), [(">/dev/full", "No space left on device"), (">&-", "it is closed")])
+def test_help_that_cannot_be_written_is_one_line_and_status_74(
+    words: str, redirected: str, reason: str, unbuffered: str
+) -> None:
+    done = control(words, redirected=redirected, unbuffered=unbuffered)
+    assert (done.returncode, last_line(done.stderr)) == (74, INCOMPLETE.format(reason))
 
 
 @BUFFERING
@@ -131,6 +136,32 @@ def locked() -> Iterator[Path]:
     with reachable_directory() as directory:
         directory.chmod(0)
         yield directory
+
+
+@pytest.mark.parametrize("command", ["restore", "disarm"])
+def test_a_state_directory_that_was_asked_for_and_is_not_there_is_one_line_and_status_66(
+    command: str, tmp_path: Path
+) -> None:
+    """A mistyped name must not look like a machine with nothing to undo."""
+    done = control(command, "--state-dir", str(tmp_path / "mistyped"))
+    said = f"keepalivectl: {tmp_path}/mistyped: does not exist; name the --state-dir of the daemon\n"
+    assert (done.returncode, done.stdout, done.stderr) == (66, "", said)
+
+
+def test_where_the_usual_state_directory_is_not_there_nothing_is_to_be_restored(tmp_path: Path) -> None:
+    """A package that is removed restores, whether or not the daemon ever ran."""
+    done = control("restore", STATE_DIRECTORY=str(tmp_path / "state"))
+    said = f"nothing to restore: {tmp_path}/state does not exist\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
+
+
+@pytest.mark.parametrize("command", ["restore", "disarm"])
+def test_a_state_directory_that_is_a_loop_of_links_is_named_itself(command: str, tmp_path: Path) -> None:
+    """Not the file in it, which nobody can remove."""
+    (tmp_path / "loop").symlink_to("loop")
+    done = control(command, "--state-dir", str(tmp_path / "loop"))
+    said = f"keepalivectl: {tmp_path}/loop: cannot be read: Too many levels of symbolic links\n"
+    assert (done.returncode, done.stdout, done.stderr) == (74, "", said)
 
 
 @pytest.mark.parametrize("command", ["restore", "disarm"])

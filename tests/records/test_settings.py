@@ -47,6 +47,20 @@ def keeper(tmp_path: Path) -> SettingsRecord:
     return keeper
 
 
+def test_a_write_that_failed_and_changed_nothing_is_not_tried_again_until_there_is_reason(
+    keeper: SettingsRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A state directory that has become read-only is reported by whoever wants to write there, and once."""
+    monkeypatch.setattr("keepaliveD.records.directory.open_new", read_only)
+    with pytest.raises(StateError, match="Read-only file system; without a durable record nothing is changed"):
+        keeper.keep(OURS | {"time": 500}, OURS)
+    assert not keeper.tend()
+
+
+def read_only(_: Path) -> int:
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
 # what is given back
 
 
