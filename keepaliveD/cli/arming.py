@@ -20,14 +20,14 @@ from keepaliveD.cli.running import running
 from keepaliveD.config import Config, load
 from keepaliveD.config.units import with_suffix
 from keepaliveD.daemon.arming import take_over
-from keepaliveD.daemon.perform import Performer
+from keepaliveD.daemon.perform import Performer, Records
 from keepaliveD.log import entries
 from keepaliveD.log.journal import JournaldLog, Log, never_waiting
 from keepaliveD.model import duration
 from keepaliveD.model.actions import Arm
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, RecordDamaged, Unsupported
+from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, RecordDamaged, Refusal, Unsupported
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES
 from keepaliveD.model.results import Fate, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule
@@ -172,11 +172,13 @@ def disarm_connections(options: argparse.Namespace, root: Path) -> None:
     take_over(platform.at_connect, records.arming)
     armed = records.arming.armed()
     damaged = records.arming.damaged()
-    disarmed = directly(Performer(platform, records).disarm(look), session)
     if beside_daemon:
         print(BESIDE_DAEMON, file=sys.stderr)
     if at_connect:
         print(at_connect)
+    if armed:
+        _check_settings(records)
+    disarmed = directly(Performer(platform, records).disarm(look), session)
     with Report() as said:
         said.tell(disarmed)
     whole = look.table.complete and look.table.unseen == NONE_UNSEEN
@@ -190,6 +192,14 @@ def disarm_connections(options: argparse.Namespace, root: Path) -> None:
     if not (said.entries or at_connect):
         print(": ".join(filter(None, ("nothing to disarm", no_record))))
     said.leave()
+
+
+def _check_settings(records: Records) -> None:
+    """Raise Refusal where it is not known what sockets would take from the system without us: none is touched then."""
+    try:
+        records.settings.holds_any()
+    except Refusal as refusal:
+        raise type(refusal)(f"{refusal}; no socket is disarmed before that: disarm again then") from refusal
 
 
 def _end_at_connect(platform: Platform) -> str:

@@ -21,7 +21,7 @@ from keepaliveD.model.results import Armed, Fate
 from keepaliveD.model.sockets import TcpState, Unseen
 from keepaliveD.platforms.base import Platform, Session, Watching
 from keepaliveD.records.arming import ArmingRecord
-from keepaliveD.records.settings import SettingsRecord
+from keepaliveD.records.settings import SettingsRecord, file_name
 from tests.support.fakes import IDENTITY, OFF, FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher
 from tests.support.tables import Socket, idle
 
@@ -447,6 +447,23 @@ def test_where_nothing_is_armed_that_is_said(desk: Desk, recorded: dict[int, Arm
     """Also where all that was armed has ended."""
     desk.record.keep(recorded)
     assert desk.types("disarm") == (0, ["nothing to disarm"], [])
+
+
+def test_where_the_settings_record_is_damaged_it_is_said_that_no_socket_is_disarmed(desk: Desk) -> None:
+    """What a socket took from the system would be guessed; once the file is gone, disarm does it all."""
+    desk.record.keep({1: Armed(OFF, ON)})
+    found = desk.directory / "state" / file_name(IDENTITY)
+    found.write_text("damaged")
+    status, out, (line,) = desk.types("disarm")
+    assert (status, out) == (65, [])
+    assert f"{found}: damaged settings record" in line
+    assert line.endswith("then remove the file; no socket is disarmed before that: disarm again then")
+    assert sorted(desk.record.armed()) == [1]
+    found.unlink()
+    desk.watcher.closed = 0
+    status, (line,), err = desk.types("disarm")
+    assert (status, err) == (0, [])
+    assert "disarmed: off" in line
 
 
 # what a slip of the hand must not do
