@@ -155,12 +155,14 @@ class Unseen(NamedTuple):
     """The network namespaces that are not watched: some may not be entered, some are too many, some do not answer.
 
     `hidden`: there are processes of which not even the namespace can be seen.
+    `crowded`: those, by inode, of which sockets are missing because too many share a bucket of the kernel's table.
     """
 
     forbidden: int = 0
     surplus: int = 0
     hidden: bool = False
     silent: int = 0
+    crowded: tuple[int, ...] = ()
 
 
 NONE_UNSEEN = Unseen()

@@ -340,6 +340,7 @@ def test_whoever_crowds_a_table_of_his_own_hides_nothing_but_that(engine: Callab
             where.inside(partial(read.enter, where.inode))
         sockets = Sockets()
         assert read.read(sockets) == {crowd.inode: None}
+        assert read.crowded == {crowd.inode}
         assert cookie(shown) in sockets["cookie"].tolist()
 
 

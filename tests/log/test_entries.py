@@ -201,6 +201,14 @@ def test_namespaces_that_cannot_be_entered_are_told_and_their_end_is_not() -> No
     assert list(entries.of(Outcome(ReportUnseen(Unseen())))) == []
 
 
+def test_a_crowded_namespace_is_named_and_of_many_the_rest_is_counted() -> None:
+    """Anybody can make them, and fill the log otherwise."""
+    first, *others, last = entries.of(Outcome(ReportUnseen(Unseen(crowded=tuple(range(11, 16))))))
+    assert first.message.startswith("network namespace 11 is not watched completely: ")
+    assert [entry.fields for entry in (first, *others)] == [{"KEEPALIVE_NETNS": netns} for netns in (11, 12, 13)]
+    assert last.message.startswith("2 more network namespaces are not watched completely")
+
+
 def documented(kind: str) -> set[str]:
     """Code spans in the first column of the tables of docs/journal.md."""
     text = Path(__file__).parents[2].joinpath("docs/journal.md").read_text(encoding="utf-8")

@@ -122,7 +122,7 @@ def said() -> list[Entry]:
         *entries.of(Outcome(ReportRecord(("damaged",)))),
         *entries.of(Outcome(ReportRecord(()))),
         *entries.of(Outcome(ReportDrift({"x": 1}, {"x": 2}, yielded=True))),
-        *entries.of(Outcome(ReportUnseen(Unseen(3, 2, hidden=True)))),
+        *entries.of(Outcome(ReportUnseen(Unseen(3, 2, hidden=True, crowded=(1, 2, 3, 4))))),
         *entries.of(Outcome(SetSystemKeepalive({}, {}, Because.DRIFT), refused=NotPermitted("no"))),
         *(entry for fate in Fate for entry in armings(fate, stranger)),
         *(entry for fate in Fate for entry in armings(fate, *[stranger] * (HANDFUL + 1))),

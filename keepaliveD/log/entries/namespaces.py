@@ -9,6 +9,8 @@ from keepaliveD.model import duration
 from keepaliveD.model.sockets import Unseen
 from keepaliveD.platforms.touching import Kind, Touched
 
+MOST_NAMED = 3  # anybody can make as many of these as he likes
+
 
 def of_unseen(unseen: Unseen) -> Iterator[Entry]:
     """Return an entry for each reason."""
@@ -31,6 +33,17 @@ def of_unseen(unseen: Unseen) -> Iterator[Entry]:
         yield _entry(
             "network namespaces of other users' processes may not be watched: finding them requires CAP_SYS_PTRACE",
             {},
+        )
+    for netns in unseen.crowded[:MOST_NAMED]:
+        yield _entry(
+            f"network namespace {netns} is not watched completely: too many of its sockets share a bucket of the "
+            'kernel\'s table (net.ipv4.tcp_child_ehash_entries is small there); watch.engine = "netlink" reads them',
+            {"KEEPALIVE_NETNS": netns},
+        )
+    if more := len(unseen.crowded[MOST_NAMED:]):
+        yield _entry(
+            f"{more} more network namespaces are not watched completely, for the same reason",
+            {"KEEPALIVE_NAMESPACES": more},
         )
 
 

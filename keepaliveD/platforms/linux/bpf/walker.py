@@ -5,7 +5,7 @@ Namespaces share that table, unless they were made with one of their own (net.ip
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,7 @@ class BpfWalker:
 
     def __init__(self, ignore: Sequence[IPNetwork] = ()) -> None:
         """Load them. Raises Unsupported, NotPermitted."""
+        self.crowded: Set[int] = frozenset()
         self._entered: dict[int, tuple[Table, Cookies]] = {}
         self._object = libbpf.Object(OBJECT, linux="6.2")
         try:
@@ -76,16 +77,17 @@ class BpfWalker:
         Only a bucket without end is left out: where namespaces have a table of their own, it may have one bucket.
         """
         only = next(iter(self._entered)) if len(self._entered) == 1 else 0
-        gaps: Gaps = {}
+        crowded: set[int] = set()
         for table in {table for table, _ in self._entered.values()}:
             for count in self._pass(table, only):
                 if count is None:
-                    gaps |= {netns: None for netns, (its, _) in self._entered.items() if its == table}
+                    crowded |= {netns for netns, (its, _) in self._entered.items() if its == table}
                 else:
                     records.decode(self._records[:count], sockets)
         if not only:
             self._drop_strangers(sockets)
-        return gaps | self._name(sockets)
+        self.crowded = crowded
+        return dict.fromkeys(crowded) | self._name(sockets)
 
     def close(self) -> None:
         """Take them out of the kernel."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Set
 from typing import Protocol
 
 from keepaliveD.model.errors import KernelError
@@ -21,6 +22,7 @@ class Engine(Protocol):
     """Reads all that it has entered at once."""
 
     name: str
+    crowded: Set[int]  # namespaces of which the last reading left sockets out, as the next one will
 
     def enter(self, netns: int) -> None:
         """Take to the network namespace of the calling thread, by its inode, and keep that alive.
@@ -53,6 +55,8 @@ class Reader(Protocol):
 
 class OneByOne(ABC):
     """An engine with a reader in each namespace, and `scratch` bytes of memory for all of them."""
+
+    crowded: Set[int] = frozenset()
 
     def __init__(self, scratch: int) -> None:
         self._readers: dict[int, Reader] = {}

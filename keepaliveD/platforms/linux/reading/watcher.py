@@ -87,7 +87,8 @@ class SocketWatcher:
             elif error:
                 self._leave(netns)  # entered anew at the next scan
         self._expected = len(sockets)
-        return SocketTable(sockets, now, not gaps, tuple(names), len(self._entered), self._unseen, self.engine)
+        unseen = self._unseen._replace(crowded=tuple(sorted(self._engine.crowded)))
+        return SocketTable(sockets, now, not gaps, tuple(names), len(self._entered), unseen, self.engine)
 
     def close(self) -> None:
         """Let go of every namespace."""

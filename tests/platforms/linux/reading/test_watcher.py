@@ -157,6 +157,16 @@ def test_namespaces_that_may_not_be_entered_are_counted(host: Host, refusal: OSE
     assert watcher.snapshot(2.0).unseen == Unseen()
 
 
+def test_a_namespace_of_which_sockets_are_left_out_at_every_scan_is_named(host: Host) -> None:
+    """Somebody must be told, for as long as it is so."""
+    container = host.namespace("proc/100/ns/net", 2)
+    watcher = SocketWatcher(host.root, host)
+    host.crowded = {container}
+    assert watcher.snapshot(0.0).unseen == Unseen(crowded=(container,))
+    host.crowded = set()
+    assert watcher.snapshot(1.0).unseen == Unseen()
+
+
 def test_namespaces_beyond_the_limit_of_open_files_are_left_out_and_counted(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
