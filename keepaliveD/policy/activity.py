@@ -18,11 +18,6 @@ import numpy as np
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.sockets import Bools, Column, Indices, SocketTable, Switch, Timer
 
-IF_TICKING = np.full(256, np.nan)  # what to add to an expiry, by timer: nothing, or it is not known
-IF_TICKING[Timer.KEEPALIVE] = 0.0
-HIDES_KEEPALIVE = np.zeros(256, np.bool_)  # by timer
-HIDES_KEEPALIVE[[Timer.RETRANSMIT, Timer.ZERO_WINDOW]] = True
-
 SAME_TIMER = 0.5  # seconds by which two readings of one expiry may differ
 TIMER_SLACK = 8 / 63  # a timer may fire later by this part of its length: of a level's first bucket, its width
 ON_THE_WAY = 0.1  # seconds that a packet takes between this host and what forgets connections
@@ -130,93 +125,158 @@ def _recall(before: Activity, table: SocketTable) -> Activity:
 
 
 def _learn_packets(memory: Activity, table: SocketTable, timeout: Column) -> Activity:
-    """Place the newest packet of the rows that are new or moved, and learn from how long they were silent."""
-    sockets, start = table.sockets, memory.taken_at
-    known = memory.cookie == sockets["cookie"]
-    heard = known & (sockets["segments_in"] != memory.segments_in)
-    moved = heard | (known & (sockets["segments_out"] != memory.segments_out))
-    rows = np.flatnonzero(moved | ~known)  # the others are as they were
-    shows_probes = sockets["timer"] != Timer.UNSEEN.value
-    last, by = memory.last_packet.copy(), memory.last_packet_by.copy()
-    survived, period, was_probed = memory.survived.copy(), memory.peer_period.copy(), memory.probed.copy()
-
-    before, shown = Between(last[rows], by[rows]), _shown(table, rows, known[rows])
-    hidden = moved[rows] & ~(shown.earliest > start)  # no age shows it: a probe of the peer's, and our answer
-    earliest = np.where(hidden, start, shown.earliest)
-    heard, proves = heard[rows], shows_probes[rows]
-    probed = hidden & heard & proves
-    if probed.any():
-        probes = sockets["segments_in"][rows] - memory.segments_in[rows].astype(np.uint32)
-        several = probed & (was_probed[rows] | (probes > 1))  # the first one comes after another time than the next
-        rhythm = _rhythm(period[rows], probes, start, before, shown.latest)
-        period[rows] = np.where(several, rhythm, period[rows])
-        earliest = np.where(several, np.fmax(earliest, shown.latest - rhythm * (1 + TIMER_SLACK)), earliest)
-    was_probed[rows] = probed
-
-    survived[rows] = np.where(heard & proves, np.fmax(survived[rows], start - before.latest), survived[rows])
-    ours = moved[rows] & ~heard & proves
-    several = sockets["segments_out"][rows] - memory.segments_out[rows].astype(np.uint32) > 1
-    first = np.where(several, start, earliest)  # of the packets since the scan before, the newest is not the only one
-    lost = ours & (first > before.latest + timeout[rows] + ON_THE_WAY)
-    last[rows], by[rows] = _joined(before, Between(earliest, shown.latest), ours, lost)
-    if table.asleep:
-        by = np.fmax(by, table.read_by)  # a peer's packets refreshed the path while this host slept
-    if not shows_probes.all():
-        by = np.where(shows_probes, by, table.read_by)  # probes may pass at any time
+    """Place the newest packet of each socket that is new or moved, and learn from the silence before it."""
+    sockets, moves = table.sockets, _moves(memory, table)
+    rows, shown = moves.rows, _shown(table, moves)
+    probes = _probes(moves, shown)
+    newest = _let_through(moves, Between(probes.earliest, shown.latest), timeout[rows])
     return replace(
         memory,
         taken_at=table.taken_at,
         cookie=sockets["cookie"],
         segments_in=sockets["segments_in"],
         segments_out=sockets["segments_out"],
-        last_packet=last,
-        last_packet_by=by,
-        survived=survived,
-        peer_period=period,
-        probed=was_probed,
+        last_packet=_put(memory.last_packet, rows, newest.earliest),
+        last_packet_by=_passing_unseen(_put(memory.last_packet_by, rows, newest.latest), table),
+        survived=_put(memory.survived, rows, _survived(moves)),
+        peer_period=_put(memory.peer_period, rows, probes.period),
+        probed=_put(memory.probed, rows, probes.probed),
     )
 
 
-def _shown(table: SocketTable, rows: Indices, known: Bools) -> Between:
+class _Moves(NamedTuple):
+    """What moved since the scan before, by row of those sockets that did or that are new."""
+
+    rows: Indices
+    start: float  # instant of the scan before
+    known: Bools  # whether that scan saw the socket
+    received: Column  # segments since then
+    sent: Column
+    answered: Bools  # whether the peer sent anything
+    unanswered: Bools  # whether we sent, and the peer did not
+    shows_probes: Bools  # whether the counters move with probes
+    last_packet: Between  # what was known of these: columns of Activity
+    peer_period: Column
+    probed: Bools
+    survived: Column
+
+
+def _moves(memory: Activity, table: SocketTable) -> _Moves:
+    """Compare the segment counters with those of the scan before.
+
+    Looking only into rows that moved takes 0.2 ms at a quiet scan of 100,000 sockets; into all, 3.3 ms.
+    """
+    sockets = table.sockets
+    known = memory.cookie == sockets["cookie"]
+    heard = known & (sockets["segments_in"] != memory.segments_in)
+    moved = heard | (known & (sockets["segments_out"] != memory.segments_out))
+    rows = np.flatnonzero(moved | ~known)
+    return _Moves(
+        rows,
+        start=memory.taken_at,
+        known=known[rows],
+        received=sockets["segments_in"][rows] - memory.segments_in[rows].astype(np.uint32),
+        sent=sockets["segments_out"][rows] - memory.segments_out[rows].astype(np.uint32),
+        answered=heard[rows],
+        unanswered=(moved & ~heard)[rows],
+        shows_probes=sockets["timer"][rows] != Timer.UNSEEN.value,
+        last_packet=Between(memory.last_packet[rows], memory.last_packet_by[rows]),
+        peer_period=memory.peer_period[rows],
+        probed=memory.probed[rows],
+        survived=memory.survived[rows],
+    )
+
+
+def _shown(table: SocketTable, moves: _Moves) -> Between:
     """Return the instants between which the newest packet passed, by what this table alone shows of these rows.
 
     At a first look at a socket whose peer answers nothing, what we sent proves nothing.
     """
-    sockets = table.sockets
-    sent = sockets["since_sent"][rows]
-    unanswered = ~known & ((sockets["retransmits"][rows] != 0) | (sockets["probes"][rows] != 0))
-    if unanswered.any():
-        sent = np.where(unanswered, np.float32(np.nan), sent)
+    sockets, rows = table.sockets, moves.rows
+    silent = ~moves.known & ((sockets["retransmits"][rows] != 0) | (sockets["probes"][rows] != 0))
+    sent = np.where(silent, np.float32(np.nan), sockets["since_sent"][rows])
     ages = np.fmin(np.fmin(sockets["since_received"][rows], sockets["since_acked"][rows]), sent)
     earliest = table.taken_at - table.asleep - ages.astype(np.float64)
     latest = table.read_by - np.fmax(sockets["since_packet"][rows], 0.0).astype(np.float64)  # unknown: just now
     return Between(earliest, np.fmax(latest, earliest))
 
 
-def _rhythm(known: Column, probes: Column, start: float, before: Between, latest: Column) -> Column:
-    """Return the time between the peer's probes, at most, by how many came since `start`.
+class _Probes(NamedTuple):
+    """The peer's probes among the newest packets."""
+
+    probed: Bools  # whether the newest packet is one
+    period: Column  # see Activity.peer_period
+    earliest: Column  # instant after which the newest packet passed, whether a probe or not
+
+
+def _probes(moves: _Moves, shown: Between) -> _Probes:
+    """Find the peer's probes, which no age shows, and learn how often they come from every one but the first."""
+    hidden = (moves.answered | moves.unanswered) & ~(shown.earliest > moves.start)
+    probed = hidden & moves.answered & moves.shows_probes
+    rhythmic = probed & (moves.probed | (moves.received > 1))  # the first comes after another time than the next
+    rhythm = _rhythm(moves, shown.latest)
+    earliest = np.where(hidden, moves.start, shown.earliest)
+    by_rhythm = np.fmax(earliest, shown.latest - rhythm * (1 + TIMER_SLACK))
+    return _Probes(
+        probed,
+        period=np.where(rhythmic, rhythm, moves.peer_period),
+        earliest=np.where(rhythmic, by_rhythm, earliest),
+    )
+
+
+def _rhythm(moves: _Moves, latest: Column) -> Column:
+    """Return the time between the peer's probes, at most, by how many came since the scan before.
 
     Between the first and the last of several there were that many less one; a single one came after the
     probe before. A silence that is longer than the known rhythm ends it. The first probe after data comes
     sooner, or after the same time: the period is the longer of the peer's idle time and interval.
     """
-    several = (latest - start) / np.maximum(probes.astype(np.float64) - 1, 1)
-    at_most = np.where(probes > 1, several, latest - before.earliest)
-    ended = start - before.latest > known * (1 + TIMER_SLACK)
+    before, known, count = moves.last_packet, moves.peer_period, moves.received
+    several = (latest - moves.start) / np.maximum(count.astype(np.float64) - 1, 1)
+    at_most = np.where(count > 1, several, latest - before.earliest)
+    ended = moves.start - before.latest > known * (1 + TIMER_SLACK)
     period: Column = np.where(ended, at_most, np.fmin(known, at_most))
     return np.fmin(period, FOREVER)
 
 
-def _joined(before: Between, newest: Between, ours: Bools, lost: Bools) -> Between:
+def _survived(moves: _Moves) -> Column:
+    """Return the longest silence, at least, after which the peer was still heard: up to the scan before."""
+    silence = np.fmax(moves.survived, moves.start - moves.last_packet.latest)
+    survived: Column = np.where(moves.answered & moves.shows_probes, silence, moves.survived)
+    return survived
+
+
+def _let_through(moves: _Moves, newest: Between, timeout: Column) -> Between:
     """Return between which instants the newest packet passed that the path let through.
 
     What we sent and nobody has answered yet may have been lost on the way; what left after the path had
-    forgotten the connection was.
+    forgotten the connection was. Of several packets since the scan before, only the first tells when.
     """
+    before = moves.last_packet
+    ours = moves.unanswered & moves.shows_probes
+    first = np.where(moves.sent > 1, moves.start, newest.earliest)
+    lost = ours & (first > before.latest + timeout + ON_THE_WAY)
     return Between(
         np.where(ours & ~np.isnan(before.earliest), before.earliest, np.fmax(newest.earliest, before.earliest)),
         np.where(lost, before.latest, newest.latest),
     )
+
+
+def _passing_unseen(last_packet_by: Column, table: SocketTable) -> Column:
+    """Return the same, later where packets may have passed that this host does not see.
+
+    A peer's packets refresh the path while this host sleeps; probes may pass at any time where none are shown.
+    """
+    if table.asleep:
+        last_packet_by = np.fmax(last_packet_by, table.read_by)
+    return np.where(table.sockets["timer"] == Timer.UNSEEN.value, table.read_by, last_packet_by)
+
+
+def _put(column: Column, rows: Indices, values: Column) -> Column:
+    """Return the column with these values in these rows."""
+    changed = column.copy()
+    changed[rows] = values
+    return changed
 
 
 def _learn_timers(memory: Activity, table: SocketTable) -> Activity:
@@ -227,7 +287,8 @@ def _learn_timers(memory: Activity, table: SocketTable) -> Activity:
     to the rest.
     """
     sockets, earlier = table.sockets, memory.expires_at + table.asleep  # no timer runs while the machine sleeps
-    ticking = table.taken_at + sockets["expires"].astype(np.float64) + IF_TICKING[sockets["timer"]]
+    ends = table.taken_at + sockets["expires"].astype(np.float64)
+    ticking = np.where(sockets["timer"] == Timer.KEEPALIVE.value, ends, np.nan)
     overdue = (sockets["expires"] == 0) & (earlier <= ticking)  # since when, only the memory knows
     ticking = np.where(overdue, earlier, ticking)
     if sockets["keepidle"].any():
@@ -239,7 +300,7 @@ def _learn_timers(memory: Activity, table: SocketTable) -> Activity:
     same = np.abs(ticking - earlier) < SAME_TIMER
     checked = ~same & (heard <= earlier) & (sockets["probes"] == 0) & ~np.isnan(ticking)
     keepidle = np.where(same, np.fmax(memory.keepidle, length), length)
-    hidden = HIDES_KEEPALIVE[sockets["timer"]]
+    hidden = (sockets["timer"] == Timer.RETRANSMIT.value) | (sockets["timer"] == Timer.ZERO_WINDOW.value)
     return replace(
         memory,
         expires_at=np.where(hidden, earlier, ticking),
@@ -249,7 +310,11 @@ def _learn_timers(memory: Activity, table: SocketTable) -> Activity:
 
 
 def find(haystack: Column, needles: Column) -> tuple[Indices | slice, Column]:
-    """Where each needle stands in the haystack (any place, if nowhere), and whether it does."""
+    """Return where each needle stands in the haystack (any place, if nowhere), and whether it does.
+
+    From scan to scan most hosts have the same sockets in the same order: to see that takes 0.02 ms at
+    100,000 sockets, to search 2.8 ms.
+    """
     if np.array_equal(haystack, needles):
         return slice(None), np.ones(len(needles), np.bool_)
     if not len(haystack):
