@@ -28,7 +28,7 @@ from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.platforms.linux.bpf import libbpf, recall
-from keepaliveD.platforms.linux.bpf.connect import OBJECT, ConnectArmer, cgroup_root
+from keepaliveD.platforms.linux.bpf.connect import OBJECT, SHARED, ConnectArmer, cgroup_root
 from keepaliveD.platforms.linux.bpf.connect import PROGRAM as PROGRAM_NAME
 from keepaliveD.platforms.linux.bpf.pins import Pins
 from keepaliveD.policy.arming import times
@@ -114,11 +114,11 @@ def by_scan(case: Case, rule: ArmRule, path: NetworkPath) -> str:
 @contextlib.contextmanager
 def alone(cgroup: Path) -> Iterator[None]:
     """Somebody else's program is attached there without BPF_F_ALLOW_MULTI."""
-    programs = libbpf.Object(OBJECT)
+    programs = libbpf.Object(OBJECT, SHARED)
     library = ctypes.CDLL(libbpf.LIBRARY, use_errno=True)
     directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        programs.preset(libbpf.CONSTANTS)
+        programs.preset(libbpf.CONSTANTS.tobytes())
         programs.load()
         assert library.bpf_prog_attach(programs.program_fd(PROGRAM_NAME), directory, libbpf.SOCK_OPS, 0) == 0
         yield

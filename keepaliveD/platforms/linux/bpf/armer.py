@@ -21,7 +21,7 @@ from keepaliveD.model.results import Armed, Arming, Fate
 from keepaliveD.model.sockets import Column, Indices, TcpState
 from keepaliveD.platforms.base import Keep, Order, keys
 from keepaliveD.platforms.linux import namespaces
-from keepaliveD.platforms.linux.bpf import libbpf
+from keepaliveD.platforms.linux.bpf import libbpf, twins
 from keepaliveD.platforms.linux.bpf.iterator import exhaust
 from keepaliveD.policy.settle import Found, settle, settle_back
 
@@ -36,6 +36,7 @@ SLOT = np.dtype(
         *((name, "i4") for name in ("state", "inherited", "states", "user_timeout")),
     ]
 )
+SHARED: twins.Twins = {**libbpf.SHARED, "slot": SLOT}
 LOOK, SET, STANDS, DONE, CHANGED, FAILED = range(6)
 UNSET = {SET: Fate.GONE, CHANGED: Fate.CHANGED, FAILED: Fate.FAILED}
 
@@ -122,9 +123,9 @@ class BpfArmer:
     def load(self) -> libbpf.Object:
         """The program, once it is in the kernel. Raises Unsupported, NotPermitted."""
         if self._object is None:
-            programs = libbpf.Object(OBJECT)
+            programs = libbpf.Object(OBJECT, SHARED)
             try:
-                programs.preset(libbpf.CONSTANTS)
+                programs.preset(libbpf.CONSTANTS.tobytes())
                 programs.load()
                 self._link = programs.attach_iterator(PROGRAM)
                 self._slots = programs.shared(SLOTS, SLOT, MOST)

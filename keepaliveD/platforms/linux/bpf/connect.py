@@ -18,7 +18,7 @@ from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import Unsupported
 from keepaliveD.model.rules import ArmRule, IPNetwork
 from keepaliveD.model.sockets import Column
-from keepaliveD.platforms.linux.bpf import libbpf
+from keepaliveD.platforms.linux.bpf import libbpf, twins
 from keepaliveD.platforms.linux.bpf.pins import Pins
 from keepaliveD.policy.connect import Opening, Plan, Route
 
@@ -31,12 +31,18 @@ MANY = MOST_CGROUPS // 4  # counts, of which those of cgroups that are gone are 
 LINUX = "5.10"
 CAPABILITIES = "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
 
-TARGET = [("network", "u8", 2), ("mask", "u8", 2), ("port", "u4"), ("unused", "u4")]
-ROUTE = np.dtype([*TARGET, ("below", "i4"), ("third", "i4"), ("verb", "u1"), ("path", "u1"), ("spare", "u1", 6)])
+ADDRESS = np.dtype([("high", "u8"), ("low", "u8")], align=True)
+TARGET = np.dtype([("network", ADDRESS), ("mask", ADDRESS), ("port", "u4")], align=True)
+ROUTE = np.dtype([("target", TARGET), ("below", "i4"), ("third", "i4"), ("verb", "u1"), ("path", "u1")], align=True)
 RULE = np.dtype(
-    [*TARGET, ("number", "u2"), ("verb", "u1"), ("owner", "u1"), ("spare", "u4"), ("paths", "u8"), ("wish", "i4", 4)]
+    [
+        ("target", TARGET),
+        *(("number", "u2"), ("verb", "u1"), ("owner", "u1"), ("paths", "u8"), ("wish", libbpf.SETTINGS)),
+    ],
+    align=True,
 )
 COUNTED = np.dtype([("cgroup", "u8"), ("rule", "u8")])
+SHARED: twins.Twins = {**libbpf.SHARED, "route": ROUTE, "rule": RULE, "counted": COUNTED}
 LEAVE, ARM = 1, 2
 
 WHOLE = (1 << 128) - 1
@@ -73,9 +79,9 @@ class ConnectArmer:
         self._bits = {number: bit for bit, number in enumerate(asking, 1)}
         self._known: set[int] = set()  # cgroups
         self._counted: dict[tuple[int, int], int] = {}  # by cgroup and rule
-        self._object = libbpf.Object(OBJECT, linux=LINUX, capabilities=CAPABILITIES)
+        self._object = libbpf.Object(OBJECT, SHARED, linux=LINUX, capabilities=CAPABILITIES)
         try:
-            self._object.preset(libbpf.CONSTANTS)
+            self._object.preset(libbpf.CONSTANTS.tobytes())
             self._object.preset(b"".join(map(_route, plan.routes)), ROUTES)
             self._object.preset(b"".join(map(self._rule, plan.openings)), RULES)
             if records is not None:
@@ -164,7 +170,7 @@ class ConnectArmer:
 
     def _rule(self, opening: Opening) -> bytes:
         rule = np.zeros((), RULE)
-        _aim(rule, opening)
+        _aim(rule["target"], opening)
         rule["number"], rule["paths"] = opening.number, opening.paths
         rule["verb"] = ARM if opening.rule else LEAVE
         rule["owner"] = self._bits[opening.number] if opening.owner else 0
@@ -183,7 +189,7 @@ def cgroup_root(root: Path) -> Path:
 
 def _route(route: Route) -> bytes:
     record = np.zeros((), ROUTE)
-    _aim(record, route)
+    _aim(record["target"], route)
     record["below"], record["third"] = route.below, max(1, route.third)
     record["verb"], record["path"] = ARM if route.room else LEAVE, route.path
     return record.tobytes()

@@ -12,7 +12,6 @@ import errno
 import functools
 import mmap
 import os
-import struct
 import time
 from collections.abc import Iterator
 from ctypes import CFUNCTYPE, POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
@@ -24,6 +23,7 @@ import numpy as np
 
 from keepaliveD.model.errors import KernelError, NotPermitted, Refusal, Unsupported, is_shortage
 from keepaliveD.model.sockets import Column
+from keepaliveD.platforms.linux.bpf import twins
 
 LIBRARY = "libbpf.so.1"
 WARNING = 0  # enum libbpf_print_level: the others say more than that something failed
@@ -33,9 +33,12 @@ MOST_PROGRAMS = 64  # in a cgroup, BPF_CGROUP_MAX_PROGS
 LINE = 1024  # bytes; a verifier's log is longer, but its first line says it
 
 CAPABILITIES = "CAP_BPF and CAP_PERFMON"
+COMPILE = "run packaging/compile-bpf"
 
 JIFFIES = round(1 / time.clock_getres(6))  # a second; the resolution of CLOCK_MONOTONIC_COARSE is one
-CONSTANTS = struct.pack("=III", JIFFIES, SOL_SOCKET, SO_KEEPALIVE)  # of settings.h
+CONSTANTS = np.array((JIFFIES, SOL_SOCKET, SO_KEEPALIVE), [("hz", "u4"), ("sol_socket", "u4"), ("so_keepalive", "u4")])
+SETTINGS = np.dtype([(name, "i4") for name in ("idle", "interval", "probes", "on")], align=True)
+SHARED: twins.Twins = {"constants": CONSTANTS.dtype, "settings": SETTINGS}  # by whoever includes settings.h
 
 Printer = CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 
@@ -48,6 +51,7 @@ SIGNATURES = {  # result, arguments
     "bpf_object__find_program_by_name": (c_void_p, [c_void_p, c_char_p]),
     "bpf_map__fd": (c_int, [c_void_p]),
     "bpf_map__reuse_fd": (c_int, [c_void_p, c_int]),
+    "bpf_map__max_entries": (c_uint32, [c_void_p]),
     "bpf_map__initial_value": (c_void_p, [c_void_p, POINTER(c_size_t)]),
     "bpf_map_update_elem": (c_int, [c_int, c_void_p, c_void_p, c_uint64]),
     "bpf_map_update_batch": (c_int, [c_int, c_void_p, c_void_p, POINTER(c_uint32), c_void_p]),
@@ -67,6 +71,7 @@ SIGNATURES = {  # result, arguments
     "bpf_link__fd": (c_int, [c_void_p]),
     "bpf_link__destroy": (c_int, [c_void_p]),
     "bpf_iter_create": (c_int, [c_int]),
+    **twins.SIGNATURES,
 }
 
 
@@ -116,8 +121,11 @@ class _IteratorOptions(ctypes.Structure):
 class Object:
     """The programs and maps of one object file, in the kernel from load() to close()."""
 
-    def __init__(self, file: Path, linux: str = "5.15", capabilities: str = CAPABILITIES) -> None:
-        """Open it; `linux` and `capabilities` are what it requires. Raises Unsupported."""
+    def __init__(self, file: Path, shared: twins.Twins, linux: str = "5.15", capabilities: str = CAPABILITIES) -> None:
+        """Open it; `linux` and `capabilities` are what it requires, `shared` the structures in it that Python knows.
+
+        Raises Unsupported, also where one of these is another one there.
+        """
         self._library = _library()
         self._links: list[int] = []
         self._name = file.name
@@ -125,16 +133,20 @@ class Object:
         self._capabilities = capabilities
         if not file.exists():
             raise Unsupported(f"{file.name} is missing: clang was not installed when this was built")
-        with self._attempt():
-            self._object = self._library.bpf_object__open_file(os.fsencode(file), None)
-            _check(self._object)
+        _said.clear()
+        self._object = self._library.bpf_object__open_file(os.fsencode(file), None)
+        if not self._object:
+            raise Unsupported(f"{self._name} cannot be read: {_reason(ctypes.get_errno())}; {COMPILE}")
+        if different := twins.difference(self._library, self._object, shared):
+            self.close()
+            raise self._outdated(different)
 
     def preset(self, values: bytes, section: str = ".rodata") -> None:
         """Give the program's constants these values; before load(), for the verifier counts on them."""
         size = c_size_t()
         memory = self._library.bpf_map__initial_value(self._map(section), byref(size))
         if len(values) > size.value:
-            raise KernelError(f"{self._name}: {size.value} bytes of constants, not {len(values)}")
+            raise self._outdated(section)
         ctypes.memmove(memory, values, len(values))
 
     def load(self) -> None:
@@ -181,6 +193,8 @@ class Object:
 
         It keeps the array there. Raises NotPermitted, Unsupported.
         """
+        if self._library.bpf_map__max_entries(self._map(name)) < count:
+            raise self._outdated(name)
         with self._attempt():
             return np.frombuffer(mmap.mmap(self.map_fd(name), count * kind.itemsize), kind)
 
@@ -253,8 +267,11 @@ class Object:
 
     def _found(self, pointer: int | None, name: str) -> int:
         if not pointer:
-            raise Unsupported(f"{self._name}: {name} is missing: the BPF object is from another version")
+            raise self._outdated(name)
         return pointer
+
+    def _outdated(self, what: str) -> Unsupported:
+        return Unsupported(f"{self._name} is from another version ({what} differs): {COMPILE}")
 
     @contextlib.contextmanager
     def _attempt(self) -> Iterator[None]:
@@ -318,6 +335,11 @@ def _refusal(name: str, linux: str, capabilities: str, error: OSError) -> Refusa
         )
     if is_shortage(error):
         return KernelError(f"{name}: {error.strerror}")
-    said = next((line for text in _said for line in text.splitlines()), "")
-    reason = said.removeprefix("libbpf: ") or error.strerror
+    reason = _reason(error.errno)
     return Unsupported(f"{name}: {reason}; requires Linux {linux} or later with its BTF (/sys/kernel/btf/vmlinux)")
+
+
+def _reason(code: int | None) -> str:
+    """What libbpf says of its failure, or the kernel."""
+    said = next((line for text in _said for line in text.splitlines()), "")
+    return said.removeprefix("libbpf: ") or os.strerror(code or 0)

@@ -36,7 +36,7 @@ class BpfIterator(OneByOne):
         self._namespace = root / "proc/thread-self/ns/net"
         self._own = os.stat(self._namespace).st_ino
         self._visitor: ThreadPoolExecutor | None = None
-        self._object = libbpf.Object(OBJECT)
+        self._object = libbpf.Object(OBJECT, records.SHARED)
         try:
             records.load(self._object, ignore)
             self._link = self._object.attach_iterator(PROGRAM)

@@ -11,6 +11,8 @@ struct record {
 	__u32 unused;
 };
 
+const struct record *const known = 0; /* BTF has what variables are of, and not what only functions use */
+
 SEC("iter/bpf_sk_storage_map")
 int tell_armed(struct bpf_iter__bpf_sk_storage_map *ctx)
 {

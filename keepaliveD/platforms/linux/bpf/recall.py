@@ -11,23 +11,17 @@ import numpy as np
 from keepaliveD.model.keepalive import Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed
 from keepaliveD.model.sockets import Column
-from keepaliveD.platforms.linux.bpf import iterator, libbpf
+from keepaliveD.platforms.linux.bpf import iterator, libbpf, twins
 
 OBJECT = Path(__file__).with_name("recall.bpf.o")
 TELL, FORGET = "tell_armed", "forget_told"
 SCRATCH = 1 << 20  # bytes: some 20,000 records
 
-RECORD = np.dtype(
-    [
-        ("cookie", "u8"),
-        ("before", "i4", 4),
-        ("after", "i4", 4),
-        ("inherited", "u1"),
-        ("state", "u1"),
-        ("unused", "u2"),
-        ("spare", "u4"),
-    ]
+ARMED = np.dtype(
+    [("before", libbpf.SETTINGS), ("after", libbpf.SETTINGS), ("inherited", "u1"), ("state", "u1")], align=True
 )
+RECORD = np.dtype([("cookie", "u8"), ("armed", ARMED)], align=True)
+SHARED: twins.Twins = {"record": RECORD}
 
 
 class Recalled(Mapping[int, Armed]):
@@ -41,7 +35,7 @@ class Recalled(Mapping[int, Armed]):
         place = int(np.searchsorted(self._found["cookie"], np.uint64(cookie)))
         if place == len(self._found) or self._found["cookie"][place] != cookie:
             raise KeyError(cookie)
-        record = self._found[place]
+        record = self._found[place]["armed"]
         return Armed(_keepalive(record["before"]), _keepalive(record["after"]), Own(int(record["inherited"])))
 
     def __iter__(self) -> Iterator[int]:
@@ -68,7 +62,7 @@ def forget(records: int) -> None:
 
 @contextlib.contextmanager
 def _iterator(program: str, records: int) -> Iterator[int]:
-    programs = libbpf.Object(OBJECT, linux="5.10")
+    programs = libbpf.Object(OBJECT, SHARED, linux="5.10")
     try:
         programs.load()
         yield libbpf.open_iterator(programs.attach_iterator(program, over=records))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from keepaliveD.model.errors import Unsupported
 from keepaliveD.model.rules import IPNetwork
 from keepaliveD.model.sockets import Column, Sockets
-from keepaliveD.platforms.linux.bpf import libbpf
+from keepaliveD.platforms.linux.bpf import libbpf, twins
 
 IGNORED = "ignored"
 MOST_IGNORED = 1024  # its max_entries
@@ -28,6 +27,8 @@ RECORD = np.dtype(  # struct record
         "itemsize": 120,
     }
 )
+PREFIX = np.dtype([("length", "u4"), ("address", "V16")])
+SHARED: twins.Twins = {"record": RECORD, "prefix": PREFIX}
 SECONDS = {  # how much of one the program's unit is
     **dict.fromkeys(("since_sent", "since_received", "since_acked", "expires", "slack"), 1 / libbpf.JIFFIES),
     "since_packet": 1024e-6,
@@ -60,8 +61,7 @@ def decode(records: Column, sockets: Sockets) -> None:
 
 def _prefix(network: IPNetwork) -> bytes:
     """The program's struct prefix; IPv4 is v4-mapped."""
+    address, length = network.network_address.packed, network.prefixlen
     if network.version == 4:
-        return struct.pack(
-            "=I12s4s", AS_IPV6 + network.prefixlen, b"\0" * 10 + b"\xff" * 2, network.network_address.packed
-        )
-    return struct.pack("=I16s", network.prefixlen, network.network_address.packed)
+        address, length = b"\0" * 10 + b"\xff" * 2 + address, AS_IPV6 + length
+    return np.array((length, address), PREFIX).tobytes()

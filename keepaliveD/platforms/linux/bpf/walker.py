@@ -15,7 +15,7 @@ from keepaliveD.model.errors import KernelError
 from keepaliveD.model.rules import IPNetwork
 from keepaliveD.model.sockets import Sockets
 from keepaliveD.platforms import touching
-from keepaliveD.platforms.linux.bpf import libbpf, records
+from keepaliveD.platforms.linux.bpf import libbpf, records, twins
 from keepaliveD.platforms.linux.reading.cookies import Cookies
 from keepaliveD.platforms.linux.reading.engine import Gaps
 
@@ -25,6 +25,7 @@ RECORDS = 8192  # as many as there is room for
 STEPS = 2048  # most that are told of at a time, one each
 
 PLACE = np.dtype([(name, "u8") for name in ("table", "mask", "only", "bucket", "told", "node", "met", "now")])
+SHARED: twins.Twins = {**records.SHARED, "place": PLACE}
 ATTEMPTS = 100  # to get on, at a bucket that keeps changing; one of more than STEPS sockets is never passed
 
 
@@ -45,7 +46,7 @@ class BpfWalker:
         """Load them. Raises Unsupported, NotPermitted."""
         self.crowded: Set[int] = frozenset()
         self._entered: dict[int, tuple[Table, Cookies]] = {}
-        self._object = libbpf.Object(OBJECT, linux="6.2")
+        self._object = libbpf.Object(OBJECT, SHARED, linux="6.2")
         try:
             records.load(self._object, ignore)
             self._find, self._walk = self._object.program_fd(FIND), self._object.program_fd(WALK)
