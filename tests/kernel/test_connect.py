@@ -16,16 +16,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from socket import AF_INET, AF_INET6, AddressFamily
-from typing import NamedTuple
 
 import pytest
 
-from keepaliveD.model.connections import Owner, Verdict
+from keepaliveD.model.connections import Owner
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import Unsupported
-from keepaliveD.model.keepalive import ALL, Keepalive, Own, SocketKeepalive
+from keepaliveD.model.keepalive import ALL, Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed
-from keepaliveD.model.rules import ArmAction, ArmRule, Wish
+from keepaliveD.model.rules import ArmAction, ArmRule
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.platforms.linux.bpf import libbpf, recall
 from keepaliveD.platforms.linux.bpf.connect import OBJECT, SHARED, ConnectArmer, cgroup_root
@@ -33,7 +32,7 @@ from keepaliveD.platforms.linux.bpf.connect import PROGRAM as PROGRAM_NAME
 from keepaliveD.platforms.linux.bpf.pins import Pins
 from keepaliveD.policy.arming import times
 from keepaliveD.policy.connect import MOST_OPENINGS, plan
-from keepaliveD.policy.settle import FIELDS, Found, Request, settle
+from tests.support.armed_at_connect import AUTO, MANY, OURS, SHIPPED, SHORT, TABLE, Case, by_scan
 from tests.support.processes import CTL, SOON, Daemon, Home
 from tests.support.rig import DIE_WITH_US, Namespace
 
@@ -103,14 +102,6 @@ def arming(
         armer.close()
 
 
-def by_scan(case: Case, rule: ArmRule, path: NetworkPath) -> str:
-    """What a program tells of its socket once a scan has armed it."""
-    inherited = sum(field for field, own in zip(FIELDS, case.chosen, strict=True) if not own)
-    found = Found(case.stands, Own(inherited), Keepalive(*case.system))
-    decided = settle(found, Request(Wish(rule, times(rule, path.timeout)), path.timeout, Verdict.BARE))
-    return tell(decided.after if isinstance(decided, Armed) else case.stands)
-
-
 @contextlib.contextmanager
 def alone(cgroup: Path) -> Iterator[None]:
     """Somebody else's program is attached there without BPF_F_ALLOW_MULTI."""
@@ -155,8 +146,6 @@ def test_what_a_program_sets_afterwards_is_its_own(cgroup: Path) -> None:
         assert opened(cgroup)[2] == "True 900 20 31"
 
 
-SHIPPED = (7200, 75, 9)
-
 CASES = """
 import json, os, sys
 from socket import *
@@ -166,34 +155,19 @@ def set_sysctls(values):
     for name, value in zip(("time", "intvl", "probes"), values):
         with open(f"/proc/sys/net/ipv4/tcp_keepalive_{name}", "w") as setting:
             setting.write(str(value))
-for system, chosen, on, later in json.load(sys.stdin):
+for system, chosen, on, later, user_timeout in json.load(sys.stdin):
     set_sysctls(system)
     with create_server(("127.0.0.1", 0)) as listener, socket() as near:
         for option, value in enumerate(chosen, TCP_KEEPIDLE):
             if value:
                 near.setsockopt(IPPROTO_TCP, option, value)
         near.setsockopt(SOL_SOCKET, SO_KEEPALIVE, on)
+        near.setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, user_timeout)
         near.connect(listener.getsockname())
         set_sysctls(later)
         print(bool(near.getsockopt(SOL_SOCKET, SO_KEEPALIVE)),
               *(near.getsockopt(IPPROTO_TCP, option) for option in (TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT)))
 """
-
-
-class Case(NamedTuple):
-    """Sysctls, what a program chooses before it connects (0: nothing), and the sysctls afterwards."""
-
-    system: tuple[int, int, int] = SHIPPED
-    chosen: tuple[int, int, int] = (0, 0, 0)
-    on: bool = False
-    later: tuple[int, int, int] = SHIPPED
-
-    @property
-    def stands(self) -> SocketKeepalive:
-        """What stands in the socket."""
-        return SocketKeepalive(
-            self.on, Keepalive(*(own or its for own, its in zip(self.chosen, self.system, strict=True)))
-        )
 
 
 def outcomes(cgroup: Path, cases: Sequence[Case]) -> list[str]:
@@ -211,6 +185,17 @@ def test_what_is_set_is_the_sockets_own_also_where_it_equals_the_sysctl(cgroup: 
         assert outcomes(cgroup, [Case(system=(180, 20, 31), on=True)]) == ["True 7200 75 9"], "that one was safe"
 
 
+def test_the_program_in_the_kernel_decides_as_policy_does(cgroup: Path) -> None:
+    """By the table that tests/policy holds policy.settle to."""
+    for rule in {line.rule for line in TABLE}:
+        lines = [line for line in TABLE if line.rule == rule]
+        with arming(cgroup, rule.rule, paths=[rule.path]):
+            found = outcomes(cgroup, [line.case for line in lines])
+        assert {line.why: told for line, told in zip(lines, found, strict=True)} == {
+            line.why: tell(line.connected) for line in lines
+        }
+
+
 def test_what_is_set_is_what_the_scan_would_set_or_nothing(cgroup: Path) -> None:
     """Whatever its program has chosen, and whatever the sysctls say."""
     chance = random.Random(11)
@@ -222,30 +207,16 @@ def test_what_is_set_is_what_the_scan_would_set_or_nothing(cgroup: Path) -> None
         chosen = (chance.choice(some), chance.choice(some), min(127, chance.choice(some)))
         cases.append(Case(system, chosen, chance.random() < 0.5, system))
     armed = 0
-    for idle, interval, probes, timeout in (
-        (180, 20, 31, 240.0),
-        (None, 20, 31, 240.0),
-        (None, 75, 3, 20.0),
-        (5, 5, 127, 9.5),
-    ):
-        rule = ArmRule("all", ArmAction.ENABLE, idle, interval, probes)
-        path = NetworkPath("default", timeout, "test")
-        with arming(cgroup, rule, paths=[path]):
+    for rule in (OURS, AUTO, SHORT, MANY):
+        with arming(cgroup, rule.rule, paths=[rule.path]):
             found = outcomes(cgroup, cases)
         for case, told in zip(cases, found, strict=True):
-            want = by_scan(case, rule, path)
-            assert told in (want, tell(case.stands)), (case, rule, timeout)
+            want = tell(by_scan(case, rule))
+            assert told in (want, tell(case.stands)), (case, rule)
             armed += told == want != tell(case.stands)
             if case.chosen == (0, 0, 0) and min(case.system) > 0:
                 assert told == want, "of what is the system's all is certain"
     assert armed > 300
-
-
-def test_what_a_program_chose_and_is_safe_is_left_to_the_scan(cgroup: Path) -> None:
-    with arming(cgroup, ENABLE):
-        assert outcomes(cgroup, [Case(chosen=(60, 0, 0))]) == ["False 60 75 9"]
-        assert outcomes(cgroup, [Case(system=(0, 0, 0), later=(0, 0, 0))]) == ["False 0 0 0"]
-        assert outcomes(cgroup, [Case(chosen=(900, 0, 3))]) == ["True 180 20 9"], "an outage of 150 s is survived still"
 
 
 def test_a_socket_with_a_user_timeout_is_left_to_the_scan(cgroup: Path) -> None:

@@ -16,6 +16,7 @@ from keepaliveD.model.keepalive import ALL, MAX_IDLE, MAX_PROBES, NONE, Keepaliv
 from keepaliveD.model.results import Armed, Fate
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.policy.settle import FIELDS, Found, Request, fits, had, longest, settle, settle_back
+from tests.support.armed_at_connect import TABLE, Line, by_scan
 
 KERNEL = Keepalive(7200, 75, 9)
 OURS = Keepalive(180, 20, 31)
@@ -113,6 +114,13 @@ class Case(NamedTuple):
 
 
 CASES = st.builds(Case, SYSTEM, CHOSEN, st.tuples(st.booleans(), st.booleans(), st.booleans()), st.booleans())
+
+
+@pytest.mark.parametrize("line", TABLE, ids=[line.why for line in TABLE])
+def test_policy_decides_as_the_program_in_the_kernel_does(line: Line) -> None:
+    """By the table that tests/kernel holds connect.bpf.c to."""
+    assert by_scan(line.case, line.rule) == line.scanned
+
 
 # enable
 
