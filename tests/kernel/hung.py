@@ -1,7 +1,7 @@
-"""A process that hangs while it executes a program: usage: unshare --mount hung.py DIRECTORY.
+"""Processes that hang while they execute a program: usage: unshare --mount hung.py DIRECTORY [NUMBER].
 
-It has a file of a FUSE file system, mounted there, whose server takes the call that closes it and never
-answers. Its process id is printed as soon as it hangs; it goes on when this process ends.
+Each has a file of a FUSE file system, mounted there, whose server takes the call that closes it and never
+answers. Whenever one hangs, the id of the last is printed; all go on when this process ends.
 """
 
 import ctypes
@@ -47,15 +47,18 @@ def serve(fuse: int, child: int) -> None:
         os.write(fuse, struct.pack("<IiQ", 16 + len(data or b""), error, number) + (data or b""))
 
 
-def main(directory: str) -> None:
-    """Mount, serve, and have a child hang."""
+def main(directory: str, number: int = 1) -> None:
+    """Mount, serve, and have children hang."""
     libc = ctypes.CDLL(None, use_errno=True)
     fuse = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     options = f"fd={fuse},rootmode=40000,user_id=0,group_id=0"
     if libc.mount(b"x", directory.encode(), b"fuse", 0, options.encode()):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    child = os.fork()
-    if child:
+    for _ in range(number):
+        child = os.fork()
+        if not child:
+            break
+    else:
         serve(fuse, child)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.close(fuse)
@@ -63,4 +66,4 @@ def main(directory: str) -> None:
     os.execv("/bin/sleep", ["sleep", "60"])
 
 
-main(sys.argv[1])
+main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,11 +28,18 @@ def host(tmp_path: Path) -> Iterator[Host]:
 @pytest.fixture(autouse=True)
 def hung(host: Host) -> Iterator[int]:
     """A process that hangs in execve, and was there first."""
-    directory = host.directory / "fuse"
+    with hanging(host, 1) as pid:
+        yield pid
+
+
+@contextlib.contextmanager
+def hanging(host: Host, number: int) -> Iterator[int]:
+    """As many processes that hang; the id of the last."""
+    directory = host.directory / f"fuse-{number}"
     directory.mkdir()
-    command = ("unshare", "--mount", *DIE_WITH_US, sys.executable, "-S", HUNG, str(directory))
+    command = ("unshare", "--mount", *DIE_WITH_US, sys.executable, "-S", HUNG, str(directory), str(number))
     with host.namespace.running(*command) as server:
-        yield int(next_line(server))
+        yield [int(next_line(server)) for _ in range(number)][-1]
 
 
 @pytest.mark.parametrize("namespaces", ["own", "all"])
@@ -61,5 +70,28 @@ def test_a_process_that_hangs_is_named_to_who_asks_for_it(host: Host, hung: int)
     done = host.namespace.run(*CTL, "arm", str(hung))
     assert (done.returncode, done.stderr) == (
         Exit.NOINPUT,
-        f"keepalivectl: process {hung}: hangs while it executes a program; end it with SIGKILL\n",
+        f"keepalivectl: process {hung}: hangs in execve(2); end it with SIGKILL\n",
     )
+
+
+MANY = 40
+
+
+@pytest.mark.parametrize("namespaces", ["own", "all"])
+def test_many_processes_that_hang_hide_nobody(host: Host, namespaces: str) -> None:
+    """Each of them cost two seconds, and once there were 32, no owner was found and no other namespace was seen."""
+    text = forgetful(ENABLE, apply=True).replace('namespaces = "own"', f'namespaces = "{namespaces}"')
+    with hanging(host, MANY), host.daemon(text) as daemon:
+        first = host.connection()
+        assert daemon.expect("armed", **near_end(first))["KEEPALIVE_PID"] == os.getpid()
+        with hanging(host, MANY + 1):
+            second = host.connection()
+            assert daemon.expect("armed", **near_end(second))["KEEPALIVE_PID"] == os.getpid()
+            daemon.stop()
+    assert host.namespace.keepalive == UNTUNED
+
+
+def test_a_process_that_is_not_there_is_not_said_to_hang(host: Host) -> None:
+    with hanging(host, MANY):
+        done = host.namespace.run(*CTL, "arm", "4194303")
+    assert (done.returncode, done.stderr) == (Exit.NOINPUT, "keepalivectl: process 4194303: does not exist\n")

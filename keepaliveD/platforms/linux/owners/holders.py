@@ -2,13 +2,15 @@
 
 The kernel knows no way from a socket to its holders. Reading every process's descriptors is far
 dearer than the netlink dump itself, so it is done only for the sockets that are asked for, in one
-pass for all of them, and what was found is remembered.
+pass for all of them, and what was found is remembered. A pass ends when its time is up: the next one
+goes on where it ended, so that nobody's descriptors keep others from being read.
 """
 
 from __future__ import annotations
 
-import contextlib
+import bisect
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,9 +19,11 @@ from typing import NamedTuple
 import psutil
 
 from keepaliveD.model.errors import NoInput, NotPermitted
-from keepaliveD.platforms.linux.owners import processes
+from keepaliveD.platforms.linux.owners import descriptors, processes
 
 MOST = 200_000  # holders remembered; then all are forgotten, some 30 MB
+FIRST, LATER = 1.0, 0.25  # seconds for likely holders, and as many for all others; the first pass finds the most
+SLICE = 4  # parts of a process's descriptors that are read at a time
 
 
 class Holder(NamedTuple):
@@ -35,6 +39,8 @@ class Holders:
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
         self._known: dict[int, Holder] = {}
+        self._limit = FIRST
+        self._likely, self._all = _Turns(), _Turns()
         self.barred = False  # whether the last search was kept from looking into some process
 
     def known(self, inode: int) -> Holder | None:
@@ -42,7 +48,7 @@ class Holders:
         return self._known.get(inode)
 
     def find(self, inodes: Iterable[int], likely: Iterable[int] = ()) -> dict[int, Holder]:
-        """The holder of each socket inode, as far as this process may look.
+        """The holder of each socket inode, as far as this process may look, and as time allows.
 
         Processes that are `likely` to hold them are looked at first, and the others only if that
         leaves any open; of several that hold one, the lowest number counts.
@@ -50,9 +56,11 @@ class Holders:
         self.barred = False
         wanted = {inode for inode in inodes if inode}  # an orphan has inode 0
         found = self._still_held(wanted)
-        self._seek(wanted, sorted(likely), found)
         if len(found) < len(wanted):
-            self._seek(wanted, sorted(psutil.pids()), found)
+            self._seek(wanted, likely, found, self._likely)
+        if len(found) < len(wanted):
+            self._seek(wanted, psutil.pids(), found, self._all)
+        self._limit = LATER
         if len(self._known) + len(found) > MOST:
             self._known.clear()
         self._known |= found
@@ -60,45 +68,42 @@ class Holders:
 
     def held_by(self, pid: int) -> frozenset[int]:
         """Inodes of the sockets that a process holds; remembered, too. Raises NoInput, NotPermitted."""
-        links = processes.ask([pid], self._links).get(pid)
-        if links is None:
+        if not os.path.isdir(f"{self._root}/proc/{pid}"):
+            raise NoInput(f"process {pid}: does not exist")
+        held = processes.ask([pid], self._sockets, processes.PATIENCE).get(pid)
+        if held is None and processes.hangs(pid):
             raise NoInput(f"process {pid}: hangs in execve(2); end it with SIGKILL")
-        if isinstance(links, PermissionError):
+        if held is None:
+            raise NoInput(f"process {pid}: not asked: too many other processes hang; end these with SIGKILL")
+        if isinstance(held, PermissionError):
             raise NotPermitted(
                 f"process {pid}: not permitted: run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
-            ) from links
-        if isinstance(links, OSError):
-            raise NoInput(f"process {pid}: does not exist") from links
-        held = {int(link[8:-1]): Holder(pid, fd) for fd, link in links if link.startswith("socket:[")}
+            ) from held
+        if isinstance(held, OSError):
+            raise NoInput(f"process {pid}: does not exist") from held
         self._known |= held
         return frozenset(held)
 
-    def _seek(self, wanted: set[int], pids: Iterable[int], found: dict[int, Holder]) -> None:
-        """Add those among the descriptors of these processes."""
-        links = {f"socket:[{inode}]": inode for inode in wanted - found.keys()}
-
-        def look(pid: int) -> None:
-            its = self._links(pid) if links else []
-            if isinstance(its, OSError):  # else it ended meanwhile
-                self.barred = self.barred or isinstance(its, PermissionError)
-                return
-            for fd, link in its:
-                if inode := links.pop(link, 0):
-                    found[inode] = Holder(pid, fd)
-
-        processes.ask(pids, look)
-
-    def _links(self, pid: int) -> list[tuple[int, str]] | OSError:
-        """What a process's descriptors are, or why that cannot be seen."""
-        directory = f"{self._root}/proc/{pid}/fd"
-        links: list[tuple[int, str]] = []
+    def _sockets(self, pid: int) -> dict[int, Holder] | OSError:
+        """The sockets of a process, or why they cannot be seen."""
+        held: dict[int, Holder] = {}
         try:
-            for entry in os.listdir(directory):
-                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-                    links.append((int(entry), os.readlink(f"{directory}/{entry}")))
+            for part in descriptors.parts(_descriptors(self._root, pid)):
+                held |= {inode: Holder(pid, fd) for fd, inode in part.sockets}
+                processes.go_on()
         except OSError as error:
             return error
-        return links
+        return held
+
+    def _seek(self, wanted: set[int], pids: Iterable[int], found: dict[int, Holder], turns: _Turns) -> None:
+        """Add those among the descriptors of these processes, until the time is up."""
+        until = time.monotonic() + self._limit
+        order = turns.begin(pids)
+        while order and len(found) < len(wanted) and not turns.are_over:
+            search = _Round(wanted, found, turns, until, self._root)
+            processes.ask(order, search.look)
+            self.barred = self.barred or search.barred
+            order = [pid for pid in search.looked if turns.goes_on_with(pid)]
 
     def _still_held(self, wanted: Iterable[int]) -> dict[int, Holder]:
         """Those whose holder is known, and holds them still."""
@@ -113,7 +118,101 @@ class Holders:
         return {inode: holder for its in processes.ask(mine, held).values() for inode, holder in its.items()}
 
     def _holds(self, holder: Holder, inode: int) -> bool:
+        processes.go_on()
         try:
-            return os.readlink(f"{self._root}/proc/{holder.pid}/fd/{holder.fd}") == f"socket:[{inode}]"
+            return os.readlink(f"{_descriptors(self._root, holder.pid)}/{holder.fd}") == f"socket:[{inode}]"
         except OSError:
             return False
+
+
+class _Turns:
+    """Whose descriptors are read next, and from which number on; a pass goes on where the one before ran out of time.
+
+    Of each process a slice is read, then of the next one: however many descriptors some have, soon it is
+    the turn of those that have few.
+    """
+
+    def __init__(self) -> None:
+        self.are_over = False
+        self._next = 0
+        self._rest: dict[int, int] = {}  # by process, the first number that was not read
+        self._whole: set[int] = set()  # processes that were read from the first number on in this pass
+        self._large: list[int] = []  # processes with more than a part, each with descriptors of its own
+
+    def begin(self, pids: Iterable[int]) -> list[int]:
+        """Return the processes in the order of this pass."""
+        order = sorted(set(pids))
+        first = bisect.bisect_left(order, self._next)
+        self._rest = {pid: self._rest[pid] for pid in order if pid in self._rest}
+        self.are_over, self._next, self._whole, self._large = False, 0, set(), []
+        return order[first:] + order[:first]
+
+    def take(self, pid: int) -> int:
+        """Return the number from which on this process is read."""
+        first = self._rest.pop(pid, 0)
+        if not first:
+            self._whole.add(pid)
+        return first
+
+    def put_back(self, pid: int, first: int) -> None:
+        """Have it read from this number on the next time; 0 where all is read."""
+        if first or pid not in self._whole:
+            self._rest[pid] = first
+
+    def goes_on_with(self, pid: int) -> bool:
+        """Whether there is more to read of it in this pass."""
+        return pid in self._rest
+
+    def end(self, pid: int) -> None:
+        """Have the next pass begin with the process after this one."""
+        self.are_over, self._next = True, pid + 1
+
+    def shares(self, pid: int) -> bool:
+        """Whether another process that is read in this pass has the same descriptors."""
+        if pid in self._large:
+            return False
+        if any(descriptors.are_shared(pid, other) for other in self._large):
+            return True
+        self._large.append(pid)
+        return False
+
+
+class _Round:
+    """Reads a slice of the descriptors of each process."""
+
+    def __init__(self, wanted: set[int], found: dict[int, Holder], turns: _Turns, until: float, root: Path) -> None:
+        self.looked: list[int] = []
+        self.barred = False
+        self._wanted, self._found = wanted, found
+        self._turns = turns
+        self._until = until
+        self._root = root
+
+    def look(self, pid: int) -> None:
+        """Read one of this process, unless nothing is wanted any more."""
+        if len(self._found) == len(self._wanted) or self._turns.are_over:
+            return
+        self.looked.append(pid)
+        try:
+            self._read(pid, self._turns.take(pid))
+        except OSError as error:  # it ended meanwhile, or ...
+            self.barred = self.barred or isinstance(error, PermissionError)
+        if time.monotonic() > self._until:
+            self._turns.end(pid)
+
+    def _read(self, pid: int, first: int) -> None:
+        for number, part in enumerate(descriptors.parts(_descriptors(self._root, pid), first), 1):
+            for fd, inode in part.sockets:
+                if inode in self._wanted:
+                    self._found.setdefault(inode, Holder(pid, fd))
+            processes.go_on()
+            if len(self._found) == len(self._wanted) or (part.after and self._turns.shares(pid)):
+                return
+            if part.after and (number == SLICE or time.monotonic() > self._until):
+                self._turns.put_back(pid, part.after)
+                return
+        self._turns.put_back(pid, 0)
+
+
+def _descriptors(root: Path, pid: int) -> str:
+    return f"{root}/proc/{pid}/fd"

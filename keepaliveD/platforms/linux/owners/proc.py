@@ -8,8 +8,6 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import psutil
-
 from keepaliveD.model.connections import Connection, Owner
 from keepaliveD.model.text import printable
 from keepaliveD.platforms.linux.owners import processes
@@ -42,7 +40,7 @@ class ProcOwners:
         paths = {self._cgroups[cgroup] for cgroup in cgroups} - {""}
         likely = {pid for path in paths for pid in _processes(path)}
         holders = self._holders.find({connection.inode for connection in connections}, likely)
-        names = processes.ask({holder.pid for holder in holders.values()}, _process_name)
+        names = processes.ask({holder.pid for holder in holders.values()}, self._process_name)
         owners = {
             (inode, cgroup): _owner(holders[inode].pid if inode in holders else 0, names, self._cgroups[cgroup])
             for inode, cgroup in {(connection.inode, connection.cgroup) for connection in connections}
@@ -59,6 +57,13 @@ class ProcOwners:
     def of_cgroups(self) -> dict[int, Owner]:
         """Unit and container of every cgroup v2 that there is, by its id."""
         return {inode: _owner(0, {}, path) for inode, path in self._tree()}
+
+    def _process_name(self, pid: int) -> str:
+        """What the kernel calls it: 15 bytes at most. A command line may be as long as memory, and say anything."""
+        try:
+            return printable(os.fsdecode((self._root / f"proc/{pid}/comm").read_bytes().removesuffix(b"\n")))
+        except OSError:
+            return ""
 
     def _learn(self, cgroups: set[int]) -> None:
         """Walk the cgroup tree if one of these is new."""
@@ -106,10 +111,3 @@ def container_of(cgroup: str) -> str:
         return ""
     innermost = max(found, key=lambda match: match.end())
     return printable(next(name for name in innermost.groups() if name).replace(HYPHEN, "-"))
-
-
-def _process_name(pid: int) -> str:
-    try:
-        return printable(psutil.Process(pid).name())
-    except (psutil.Error, OSError):  # before version 6 it lets some errors of ended processes through
-        return ""

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from keepaliveD.model.connections import Connection, Owner
+from keepaliveD.platforms.linux.owners import descriptors
 from keepaliveD.platforms.linux.owners.holders import Holders
 from keepaliveD.platforms.linux.owners.proc import ProcOwners, container_of, unit_of
 from tests.support.samples import BARE
@@ -26,7 +27,6 @@ class Host:
     def __init__(self, root: Path) -> None:
         self.root = root
         (root / "proc").mkdir()
-        (root / "proc/stat").write_text("btime 1700000000\n")
         self.process(1)
 
     def process(self, pid: int, *links: str, name: bytes = b"program") -> None:
@@ -34,9 +34,8 @@ class Host:
         descriptors.mkdir(parents=True)
         for number, link in enumerate(links):
             (descriptors / str(number)).symlink_to(link)
-        numbers = b" ".join([b"0"] * 60)
-        (self.root / f"proc/{pid}/stat").write_bytes(b"%d (%b) S %b\n" % (pid, name, numbers))
-        (self.root / f"proc/{pid}/cmdline").write_bytes(b"")
+        (self.root / f"proc/{pid}/comm").write_bytes(name + b"\n")
+        (self.root / f"proc/{pid}/cmdline").write_bytes(b"not to be read")
 
     def cgroup(self, path: str, top: str = "sys/fs/cgroup") -> int:
         """The id of a cgroup."""
@@ -97,7 +96,7 @@ def test_a_socket_without_a_visible_process_has_no_owner(host: Host) -> None:
 def test_an_orphan_is_not_looked_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket that its program has closed has inode 0; looking for that would read all of /proc, in vain."""
     monkeypatch.setattr(psutil, "pids", lambda: [1])
-    monkeypatch.setattr(os, "listdir", lambda _: pytest.fail("looked for it"))
+    monkeypatch.setattr(descriptors, "parts", lambda *_: pytest.fail("looked for it"))
     assert host.owner(held(0)) == Owner()
 
 
@@ -111,23 +110,23 @@ def test_processes_that_end_meanwhile_are_passed_over(host: Host, monkeypatch: p
 def test_a_holder_that_ends_before_its_name_is_read_stays_without_one(host: Host) -> None:
     """Its number is still worth telling."""
     host.process(7, "socket:[123]")
-    (host.root / "proc/7/stat").unlink()
+    (host.root / "proc/7/comm").unlink()
     assert host.owner(held(123)) == Owner(7, "")
 
 
 def test_reading_stops_once_every_holder_is_found(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """The walk over all descriptors is the dearest thing this program does."""
     looked: list[str] = []
-    really = os.listdir
+    really = descriptors.parts
 
-    def listdir(path: str) -> list[str]:
-        looked.append(path)
-        return really(path)
+    def parts(directory: str, start: int = 0) -> Iterator[descriptors.Part]:
+        looked.append(directory)
+        return really(directory, start)
 
     for pid in range(2, 50):
         host.process(pid, f"socket:[{pid}]")
     monkeypatch.setattr(psutil, "pids", lambda: list(range(2, 50)))
-    monkeypatch.setattr(os, "listdir", listdir)
+    monkeypatch.setattr(descriptors, "parts", parts)
     ProcOwners(host.root, Holders(host.root)).name([held(3), held(5)])
     assert len(looked) == 4
 
@@ -156,6 +155,13 @@ def test_a_process_cannot_write_into_the_log_by_its_name(host: Host, name: bytes
     """Any program may call itself anything (prctl(2), PR_SET_NAME)."""
     host.process(7, "socket:[123]", name=name)
     assert host.owner(held(123)).process == shown
+
+
+def test_a_command_line_is_not_read(host: Host) -> None:
+    """It may be as long as memory (prctl(2), PR_SET_MM_MAP): psutil reads all of it for a name of 15 characters."""
+    host.process(7, "socket:[123]", name=b"a" * 15)
+    (host.root / "proc/7/cmdline").write_bytes(b"a" * 20 + b"\0")
+    assert host.owner(held(123)).process == "a" * 15
 
 
 # units
