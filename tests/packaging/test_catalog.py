@@ -29,6 +29,7 @@ from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Arming, Fate, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.sockets import Unseen
+from keepaliveD.platforms.touching import Kind, Touched
 from tests.log.test_entries import cut, documented, late, say, settings
 from tests.support.samples import BARE
 
@@ -130,6 +131,7 @@ def said() -> list[Entry]:
             Entry(event, entries.INFO, "")
             for event in ("started", "reloaded", "reload-failed", "doubtful", "scan-failed")
         ),
+        *(entries.of_hang(Touched(1, kind, 5), 10.0) for kind in Kind),
         Entry("log-overflow", entries.WARNING, "", {"KEEPALIVE_COUNT": 3}),
     ]
 
