@@ -5,21 +5,27 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path as File
 from statistics import median
 
 from bench.hold import holding
 from bench.rows import Row, show
+from keepaliveD.daemon.arming import SocketArming
+from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model.actions import Arm
-from keepaliveD.model.connections import Connection
-from keepaliveD.model.results import Armed, Fate
-from keepaliveD.model.rules import ArmAction, ArmRule, Path
-from keepaliveD.platforms.base import Order
+from keepaliveD.model.connections import Connection, Owner
+from keepaliveD.model.results import Arming, Fate
+from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
+from keepaliveD.platforms import detect, unsupported
+from keepaliveD.platforms.base import Armer, Session
 from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.owners.holders import Holders
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
+from keepaliveD.platforms.requests import directly
 from keepaliveD.policy.decider import Decider, Rules
+from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.sysctls import OnDrift
 from keepaliveD.records.arming import ArmingRecord
 
@@ -32,32 +38,67 @@ RULE = ArmRule("bench", ArmAction.ENABLE, 180, 20, 31)
 PATH = Path("default", 240.0, "bench")
 
 
-def scan(watcher: SocketWatcher, decider: Decider) -> tuple[list[Arm], float]:
+def scan(watcher: SocketWatcher, decider: Decider) -> tuple[list[Arm], float, Judgement]:
     """What is to be armed, and the seconds that it took to decide."""
     table = watcher.snapshot(time.monotonic())
     start = time.perf_counter()
-    _, actions = decider.observe(table)
-    return [action for action in actions if isinstance(action, Arm)], time.perf_counter() - start
+    judgement, actions = decider.observe(table)
+    return [action for action in actions if isinstance(action, Arm)], time.perf_counter() - start, judgement
 
 
-def arm(connections: Sequence[Connection], actions: Sequence[Arm], holders: Holders, directory: str) -> list[float]:
+class Known:
+    """Owners that are known already: to find them is measured apart."""
+
+    def name(self, connections: Iterable[Connection]) -> tuple[Connection, ...]:
+        """The same connections."""
+        return tuple(connections)
+
+    def held_by(self, pid: int) -> frozenset[int]:
+        """Nobody asks."""
+        raise NotImplementedError
+
+
+class Bench:
+    """Arms as the daemon does, with a record of its own."""
+
+    def __init__(self, armer: Armer, directory: File) -> None:
+        self._session = Session(SocketWatcher(all_namespaces=False), Known(), armer)
+        platform = detect("linux", ROOT)
+        self.record = ArmingRecord(directory, "b00t")
+        settings = SystemSettings(platform.tuner, None)
+        self._arming = SocketArming(unsupported.NoAtConnect(), settings, self.record)
+
+    def arm(self, action: Arm) -> tuple[Arming, ...]:
+        """What became of each."""
+        return directly(self._arming.arm(action), self._session)
+
+    def disarm(self, judgement: Judgement) -> None:
+        """Put back all that was armed."""
+        directly(self._arming.disarm(judgement, only_mine=True), self._session)
+
+
+def arm(
+    connections: Sequence[Connection], scanned: Judgement, wish: Wish, holders: Holders, directory: str
+) -> list[float]:
     """Seconds a socket of each round; after each everything is put back, but for the last."""
-    (wish,) = {wish for action in actions for wish in action.wishes}
     armer = PidfdArmer(ROOT, holders)
-    orders = [Order(connection, wish) for connection in connections]
     seconds: list[float] = []
-    armed: dict[int, Armed] = {}
     for number in range(ROUNDS):
-        record = ArmingRecord(File(directory), str(number))
-        if number:
-            armer.disarm(connections, armed)
-        start = time.perf_counter()
-        armings = armer.arm(orders, record.armed(), record.keep)
-        seconds.append((time.perf_counter() - start) / len(orders))
+        bench = Bench(armer, File(directory) / str(number))
+        start = time.process_time()
+        armings = bench.arm(Arm(tuple(connections), (wish,)))
+        seconds.append((time.process_time() - start) / len(connections))
         if any(arming.fate is not Fate.ARMED for arming in armings):
             raise SystemExit(f"not armed: { {arming.fate.value for arming in armings} }")
-        armed = record.armed()
+        if number < ROUNDS - 1:
+            bench.disarm(scanned)
     return seconds
+
+
+def owner(holders: Holders, connection: Connection) -> Owner:
+    """As far as it matters here."""
+    holder = holders.known(connection.inode)
+    return Owner(holder.pid if holder else 0)
 
 
 def timed(holders: Holders, inodes: set[int]) -> float:
@@ -73,13 +114,14 @@ def main() -> int:
     rules = Rules(wanted={}, on_drift=OnDrift.WARN, paths=(PATH,), ignore=(), warn_before=60.0, arm=(RULE,))
     with holding(SOCKETS, PROCESSES, bare=True), tempfile.TemporaryDirectory() as directory:
         watcher, decider, holders = SocketWatcher(all_namespaces=False), Decider(rules), Holders(ROOT)
-        actions, deciding = scan(watcher, decider)
+        actions, deciding, judgement = scan(watcher, decider)
         connections = [connection for action in actions for connection in action.connections]
         if len(connections) != SOCKETS:
             raise SystemExit(f"{len(connections)} sockets are to be armed, not {SOCKETS}")
         inodes = {connection.inode for connection in connections}
         finding, again = timed(holders, inodes), timed(holders, inodes)
-        costs = arm(connections, actions, holders, directory)
+        connections = [replace(one, owner=owner(holders, one)) for one in connections]
+        costs = arm(connections, judgement, actions[0].wishes[0], holders, directory)
         quiet = [scan(watcher, decider) for _ in range(SCANS)]
         idle = Decider(Rules(wanted={}, on_drift=OnDrift.WARN, paths=(PATH,), ignore=(), warn_before=60.0))
         scan(watcher, idle)
@@ -91,8 +133,8 @@ def main() -> int:
             Row("finding all holders", finding, "s", at_most=1),
             Row("finding them again", again, "s"),
             Row("deciding at first", deciding * 1e3, "ms"),
-            Row("asked for in quiet scans", sum(len(actions) for actions, _ in quiet), at_most=0),
-            Row("quiet scan / without rules", median(cost for _, cost in quiet) / without, at_most=1.5),
+            Row("asked for in quiet scans", sum(len(actions) for actions, _, _ in quiet), at_most=0),
+            Row("quiet scan / without rules", median(cost for _, cost, _ in quiet) / without, at_most=1.5),
         ],
     )
 

@@ -10,16 +10,15 @@ from pathlib import Path as File
 from statistics import median
 from typing import TypeVar
 
-from bench.arm import PATH, RULE, scan
+from bench.arm import PATH, RULE, Bench, scan
 from bench.hold import holding
 from bench.rows import Row, show
-from keepaliveD.model.results import Armed, Fate
-from keepaliveD.platforms.base import Order
+from keepaliveD.model.actions import Arm
+from keepaliveD.model.results import Fate
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
 from keepaliveD.policy.decider import Decider, Rules
 from keepaliveD.policy.sysctls import OnDrift
-from keepaliveD.records.arming import ArmingRecord
 
 SOCKETS, PROCESSES = 100_000, 10
 ROUNDS = 5  # armed, then put back, without a file and with one
@@ -50,33 +49,29 @@ def main() -> int:
     """Measure and show."""
     rules = Rules(wanted={}, on_drift=OnDrift.WARN, paths=(PATH,), ignore=(), warn_before=60.0, arm=(RULE,))
     with holding(SOCKETS, PROCESSES, bare=True), tempfile.TemporaryDirectory() as directory:
-        actions, _ = scan(SocketWatcher(all_namespaces=False), Decider(rules))
-        orders = [Order(one, action.wishes[0]) for action in actions for one in action.connections]
-        connections = [order.connection for order in orders]
+        actions, _, judgement = scan(SocketWatcher(all_namespaces=False), Decider(rules))
+        connections = tuple(one for action in actions for one in action.connections)
+        action = Arm(connections, actions[0].wishes)
         armer, loading, kernel = BpfArmer(File("/")), Watch(), Watch()
         programs = loading.over(armer.load)()
         programs.put_all = kernel.over(programs.put_all)  # type: ignore[method-assign]
         programs.drop_all = kernel.over(programs.drop_all)  # type: ignore[method-assign]
         armer._pass = kernel.over(armer._pass)  # type: ignore[method-assign]
         in_kernel: list[float] = []
-        told: list[float] = []
-        recorded: list[float] = []
+        armed: list[float] = []
         for number in range(ROUNDS):
-            kept: dict[int, Armed] = {}
-            for keep, costs in ((kept.update, told), (ArmingRecord(File(directory), str(number)).keep, recorded)):
-                whole, kernel.seconds = Watch(), 0.0
-                armings = whole.over(armer.arm)(orders, {}, keep)
-                costs.append(whole.seconds)
-                in_kernel.append(kernel.seconds)
-                if [(arming.fate, len(arming.connections)) for arming in armings] != [(Fate.ARMED, SOCKETS)]:
-                    raise SystemExit(f"not armed: { {arming.fate.value for arming in armings} }")
-                armer.disarm(connections, kept)
+            bench, whole, kernel.seconds = Bench(armer, File(directory) / str(number)), Watch(), 0.0
+            armings = whole.over(bench.arm)(action)
+            armed.append(whole.seconds)
+            in_kernel.append(kernel.seconds)
+            if [(arming.fate, len(arming.connections)) for arming in armings] != [(Fate.ARMED, SOCKETS)]:
+                raise SystemExit(f"not armed: { {arming.fate.value for arming in armings} }")
+            bench.disarm(judgement)
     return show(
         f"arming {SOCKETS:,} bare sockets by BPF, medians of {ROUNDS} rounds",
         [
             Row("looking and setting, a socket", median(in_kernel) / SOCKETS * 1e6, "us", at_most=4),
-            Row("with deciding and telling", median(told) / SOCKETS * 1e6, "us", at_most=4),
-            Row("and with the record on file", median(recorded) / SOCKETS * 1e6, "us", at_most=4),
+            Row("with deciding, telling and the record", median(armed) / SOCKETS * 1e6, "us", at_most=4),
             Row("loading, once", loading.seconds * 1e3, "ms"),
         ],
     )

@@ -1,24 +1,32 @@
-"""Arm and disarm the open sockets of other programs, their record kept true."""
+"""Arm and disarm the open sockets of other programs: look, choose, record, set; and keep the record true.
+
+Other processes do the same at the same time. So what is recorded replaces only what was known when it was
+chosen: whatever somebody else has recorded meanwhile stays, and these sockets are looked at once more.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence, Set
+import dataclasses
+import operator
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model.actions import Arm, Disarm
-from keepaliveD.model.connections import Connection, Verdict
+from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import Refusal
-from keepaliveD.model.keepalive import Shown, SocketKeepalive
-from keepaliveD.model.results import Armed, Arming, Fate, Outcome
-from keepaliveD.model.rules import ArmAction, Wish
-from keepaliveD.platforms.base import AtConnect, Order
-from keepaliveD.platforms.requests import ArmSockets, DisarmSockets, FindOwners, Steps
-from keepaliveD.policy.arming import choose
+from keepaliveD.model.results import Armed, Arming, Fate, Mark, Outcome
+from keepaliveD.platforms.base import AtConnect
+from keepaliveD.platforms.requests import ChangeSockets, FindOwners, LookIntoSockets, Steps
+from keepaliveD.policy.arming import by_rules
+from keepaliveD.policy.choices import Entry, Known, Orders, how_to_arm, how_to_disarm, targets
 from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.judge import Judgement
-from keepaliveD.policy.settle import as_chosen, fits
-from keepaliveD.records.arming import ArmingRecord
+from keepaliveD.policy.settle import as_chosen
+from keepaliveD.records.arming import ArmingRecord, Whose
+
+BY_PROCESS = operator.attrgetter("owner.pid")
+ROUNDS = 3  # at most, while other processes arm and disarm the same sockets
 
 
 class SocketArming:
@@ -28,80 +36,64 @@ class SocketArming:
         self._at_connect = at_connect
         self._settings = settings
         self._record = record
-        self._armed: set[int] = set()  # cookies of those that this process armed ...
-        self._first: set[int] = set()  # ... and that nobody had armed before
 
     def arm(self, action: Arm) -> Steps[tuple[Arming, ...]]:
         """Arm these connections as their wishes say; return what became of each."""
-        orders: list[Order] = []
+        connections = _each_once((yield FindOwners(action.connections)))
         armings: list[Arming] = []
-        left = self._record.left() if self._record and not action.by_hand else set()
-        for connection in (yield FindOwners(action.connections)):
-            wish = choose(action.wishes, connection.owner)
-            if wish is None or _is_idle(wish, connection):
-                armings.append(Arming((connection,), Fate.OBSERVED))
-            elif connection.cookie in left:
-                armings.append(Arming((connection,), Fate.SET_AGAIN))
-            else:
-                orders.append(Order(connection, wish, action.by_hand, connection.cookie in self._armed))
-        if orders:
-            steps = self._carry_out(orders, self._record) if self._record else self._foretell(orders)
-            armings += yield from steps
-        return tuple(armings)
+        for _ in range(ROUNDS):
+            known = self._known()
+            orders, left_alone = by_rules(action, connections, known)
+            if self._record is not None and self._learn_armed_at_connect(orders, known, self._record):
+                known = self._known()
+            done, moved = yield from self._arm(orders, known, by_hand=action.by_hand)
+            armings += [*left_alone, *done]
+            if not moved:
+                return tuple(armings)
+            connections = [one for one in connections if one.cookie in moved]
+        return (*armings, Arming(tuple(connections), Fate.CHANGED))
 
-    def _foretell(self, orders: Sequence[Order]) -> Steps[list[Arming]]:
-        """Look into the sockets, and set nothing; where nobody may look, what the rule wants is foretold."""
-        try:
-            armings: list[Arming] = yield ArmSockets(orders, {}, None)
-            return armings
-        except Refusal:
-            return [_foretold(order.connection, order.wish) for order in orders]
+    def _known(self) -> Known:
+        return Known(self._record.entries(), self._record.armed_here()) if self._record is not None else Known({})
 
-    def _carry_out(self, orders: Sequence[Order], record: ArmingRecord) -> Steps[list[Arming]]:
-        orders = self._learn_armed_at_connect(orders, record)
-        earlier, left = record.armed(), record.left()
-        armings: list[Arming] = yield ArmSockets(orders, earlier, record.keep)
-        armed = _cookies(armings, Fate.ARMED)
-        self._armed |= armed
-        self._first |= armed - earlier.keys()
-        record.leave(_cookies(armings, Fate.CHANGED))
-        self._undo(armings, earlier, left, record)
-        return armings
+    def _arm(self, orders: Orders, known: Known, *, by_hand: bool) -> Steps[tuple[list[Arming], set[int]]]:
+        """Return what became of them; and the cookies of those to look at once more."""
+        armings: list[Arming] = []
+        again: set[int] = set()
+        wanted = targets(orders.connections)
+        while len(wanted):
+            looked = yield LookIntoSockets(wanted, closing=False)
+            choices = how_to_arm(orders, wanted, looked, known, by_hand=by_hand)
+            orders, wanted = orders.part(len(looked)), wanted[len(looked) :]
+            armings += choices.left_alone()
+            if self._record is None:
+                armings += choices.foretold()
+                continue
+            ours = choices.to_set()
+            moved = self._record.write(ours, known.entries)
+            rows, changes = choices.changes(moved)
+            if not len(changes):
+                again |= moved
+                continue
+            results = yield ChangeSockets(changes, closing=False)
+            done = choices.results(rows, results, Fate.ARMED)
+            moved |= _correct(done, ours, known.entries, self._record)
+            yield from _record_again(done, ours, self._record)
+            armings += _without(done, moved)
+            again |= moved
+        return armings, again
 
-    def _learn_armed_at_connect(self, orders: Sequence[Order], record: ArmingRecord) -> Sequence[Order]:
-        """Record those among these that were armed at connect, and order them as if we had armed them before."""
-        unknown = {order.connection.cookie for order in orders} - record.armed().keys() - record.left()
-        mine = {}
-        if unknown:
-            with contextlib.suppress(Refusal):  # without BPF nobody can read what it has recorded
-                found = self._at_connect.armed()
-                mine = {cookie: found[cookie] for cookie in unknown if cookie in found}
-        if not mine:
-            return orders
-        record.keep(mine)
-        self._armed.update(mine)
-        return [order._replace(again=order.again or order.connection.cookie in mine) for order in orders]
-
-    def _undo(
-        self, armings: Iterable[Arming], earlier: Mapping[int, Armed], left: Set[int], record: ArmingRecord
-    ) -> None:
-        """Record of those that failed what stands there now: mostly what stood there before."""
-        failed = {one.cookie: each for each in armings if each.fate is Fate.FAILED for one in each.connections}
-        if not failed:
-            return
-        noted = record.armed()
-        begun = {cookie: each for cookie, each in failed.items() if noted.get(cookie) != earlier.get(cookie)}
-        as_before = {cookie for cookie, each in begun.items() if each.after == each.before}
-        record.keep(
-            {cookie: earlier[cookie] for cookie in as_before & earlier.keys()}
-            | {
-                cookie: noted[cookie]._replace(after=each.after)
-                for cookie, each in begun.items()
-                if cookie not in as_before and each.after
-            }
-        )
-        record.withdraw(as_before - earlier.keys() - left)
-        record.leave(as_before & left)
+    def _learn_armed_at_connect(self, orders: Orders, known: Known, record: ArmingRecord) -> bool:
+        """Record those among these that were armed at connect, as if we had armed them; whether there are any."""
+        unknown = {one.cookie for one in orders.connections} - known.entries.keys()
+        if not unknown:
+            return False
+        with contextlib.suppress(Refusal):  # without BPF nobody can read what it has recorded
+            found = self._at_connect.armed()
+            mine = {cookie: found[cookie] for cookie in unknown if cookie in found}
+            record.write(mine, known.entries, Whose.EARLIER)
+            return bool(mine)
+        return False
 
     def disarm(self, look: Judgement, *, only_mine: bool = False) -> Steps[Outcome]:
         """Put back what stood in the sockets on record that are there to be seen; do so once the settings are restored.
@@ -110,52 +102,135 @@ class SocketArming:
         """
         if self._record is None:
             return Outcome(Disarm(()), dry_run=True)
-        record = self._record
-        action = Disarm(())
+        action, undone = Disarm(()), Mark.UNSET if only_mine else Mark.LEFT
         try:
-            armed = record.armed()
-            wanted = self._first & armed.keys() if only_mine else armed.keys()
-            action = Disarm((yield FindOwners(with_cookies(look, wanted))))
-            armings = (yield from self._disarm(action.connections, armed)) if action.connections else []
-            undone = _cookies(armings, Fate.DISARMED, Fate.ENOUGH)
-            record.leave(_cookies(armings, Fate.SET_AGAIN, Fate.CHANGED) | (set() if only_mine else undone))
-            record.withdraw(undone if only_mine else ())
+            armed = set(self._record.armed())
+            if only_mine:
+                armed &= {cookie for cookie, first in self._record.armed_here().items() if first}
+            action = Disarm((yield FindOwners(with_cookies(look, armed))))
+            return Outcome(action, armings=(yield from self._put_back(action.connections, self._record, undone)))
         except Refusal as refusal:
             return Outcome(action, refused=refusal)
-        return Outcome(action, armings=tuple(armings))
 
-    def _disarm(self, connections: Sequence[Connection], armed: Mapping[int, Armed]) -> Steps[list[Arming]]:
-        """Put back what stood there; what a socket took from its namespace, as that would be without us."""
+    def _put_back(
+        self, connections: Sequence[Connection], record: ArmingRecord, undone: Mark
+    ) -> Steps[tuple[Arming, ...]]:
+        armings: list[Arming] = []
+        for _ in range(ROUNDS):
+            entries = record.entries()
+            connections = [one for one in connections if isinstance(entries.get(one.cookie), Armed)]
+            if not connections:
+                return tuple(armings)
+            done, moved = yield from self._disarm(connections, entries, record, undone)
+            armings += done
+            connections = [one for one in connections if one.cookie in moved]
+        return (*armings, Arming(tuple(connections), Fate.CHANGED)) if connections else tuple(armings)
+
+    def _disarm(
+        self, connections: Sequence[Connection], entries: Mapping[int, Entry], record: ArmingRecord, undone: Mark
+    ) -> Steps[tuple[list[Arming], set[int]]]:
+        """Return what became of them; and the cookies of those to look at once more: others have armed them since."""
+        armed = self._without_us(connections, entries)
+        armings: list[Arming] = []
+        again: set[int] = set()
+        wanted = targets(connections)
+        while len(wanted):
+            looked = yield LookIntoSockets(wanted, closing=True)
+            choices = how_to_disarm(connections, wanted, looked, armed)
+            connections, wanted = connections[len(looked) :], wanted[len(looked) :]
+            done = choices.left_alone()
+            rows, changes = choices.changes()
+            if len(changes):
+                done += choices.results(rows, (yield ChangeSockets(changes, closing=True)), Fate.DISARMED)
+            moved = record.write(
+                dict.fromkeys(_cookies(done, Fate.DISARMED, Fate.ENOUGH), undone)
+                | dict.fromkeys(_cookies(done, Fate.SET_AGAIN, Fate.CHANGED), Mark.LEFT),
+                entries,
+            )
+            armings += _without(done, moved, unless=Fate.DISARMED)
+            again |= moved
+        return armings, again
+
+    def _without_us(self, connections: Iterable[Connection], entries: Mapping[int, Entry]) -> dict[int, Armed]:
+        """Return how they were armed; what one took from its namespace, as that would be without us."""
+        armed = {one.cookie: entry for one in connections if isinstance(entry := entries[one.cookie], Armed)}
         if found := self._settings.without_us():
             namespace, system = found
             alike = {each: as_chosen(each, system) for each in set(armed.values())}
             here = {one.cookie for one in connections if one.netns == namespace}
             armed = {cookie: alike[each] if cookie in here else each for cookie, each in armed.items()}
-        armings: list[Arming] = yield DisarmSockets(connections, armed)
-        return armings
+        return armed
 
 
 def take_over(at_connect: AtConnect, record: ArmingRecord) -> None:
     """Record the sockets that were armed at connect with the others, for whoever disarms them. Raises Refusal."""
     found = at_connect.armed()
     if found:
-        known = record.armed().keys() | record.left()
-        record.keep({cookie: found[cookie] for cookie in found if cookie not in known})
+        known = record.entries()
+        record.write({cookie: found[cookie] for cookie in found if cookie not in known}, known, Whose.EARLIER)
     at_connect.forget()
+
+
+def _correct(
+    armings: Iterable[Arming], ours: Mapping[int, Armed], before: Mapping[int, Entry], record: ArmingRecord
+) -> set[int]:
+    """Record what stands in those that were not set; return the cookies of those to look at once more.
+
+    Where another process has armed a socket since we looked, its entry stands again.
+    """
+    restored: dict[int, Entry] = {}
+    stands: dict[int, Entry] = {}
+    again: set[int] = set()
+    for arming in armings:
+        for cookie in [one.cookie for one in arming.connections] if arming.fate in (Fate.CHANGED, Fate.FAILED) else ():
+            entry = before.get(cookie, Mark.UNSET)
+            if arming.fate is Fate.FAILED:
+                if arming.after and arming.after != arming.before:
+                    stands[cookie] = ours[cookie]._replace(after=arming.after)
+                else:
+                    restored[cookie] = entry
+            elif isinstance(entry, Armed) and arming.after == entry.after:
+                restored[cookie] = entry
+                again.add(cookie)
+            else:
+                stands[cookie] = Mark.LEFT
+    return again | record.write(restored, ours, Whose.OTHERS) | record.write(stands, ours)
+
+
+def _record_again(armings: Iterable[Arming], ours: Mapping[int, Armed], record: ArmingRecord) -> Steps[None]:
+    """Record those once more that were set after somebody had looked, who then recorded that they are not armed."""
+    replaced = record.replaced(ours)
+    if not replaced:
+        return
+    lost = [
+        one
+        for arming in armings
+        for one in (arming.connections if arming.fate is Fate.ARMED else ())
+        if isinstance(replaced.get(one.cookie), Mark)
+    ]
+    if lost:
+        wanted = targets(lost)
+        looked = yield LookIntoSockets(wanted, closing=True)
+        choices = how_to_disarm(lost, wanted, looked, {one.cookie: ours[one.cookie] for one in lost})
+        record.write({cookie: ours[cookie] for cookie in choices.to_set()}, replaced)
+
+
+def _each_once(connections: Iterable[Connection]) -> list[Connection]:
+    """Those of one process together: a dump may list a socket twice."""
+    return sorted({one.cookie: one for one in connections}.values(), key=BY_PROCESS)
+
+
+def _without(armings: Iterable[Arming], cookies: Collection[int], unless: Fate | None = None) -> list[Arming]:
+    """The same of all sockets but these, except where that became of them."""
+    if not cookies:
+        return list(armings)
+    left = [
+        (arming, tuple([one for one in arming.connections if arming.fate is unless or one.cookie not in cookies]))
+        for arming in armings
+    ]
+    return [dataclasses.replace(arming, connections=others) for arming, others in left if others]
 
 
 def _cookies(armings: Iterable[Arming], *fates: Fate) -> set[int]:
     """Of those with one of these fates."""
     return {one.cookie for arming in armings if arming.fate in fates for one in arming.connections}
-
-
-def _is_idle(wish: Wish, connection: Connection) -> bool:
-    """Whether the rule has nothing to do here; `rearm` needs keepalive that is on already."""
-    action = wish.rule.action
-    return action is ArmAction.OBSERVE or (action is ArmAction.REARM and connection.keepalive is Shown.OFF)
-
-
-def _foretold(connection: Connection, wish: Wish) -> Arming:
-    """What a dry run can tell without a look into the socket, which may have shorter times of its own."""
-    helps = connection.verdict is Verdict.CUT or fits(wish.times, connection.timeout)
-    return Arming((connection,), Fate.WOULD if helps else Fate.TOO_LONG, after=SocketKeepalive(True, wish.times))

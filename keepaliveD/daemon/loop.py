@@ -12,11 +12,11 @@ from typing import Protocol
 
 from keepaliveD.config import Config
 from keepaliveD.daemon.signals import RELOAD, STOP
-from keepaliveD.daemon.worker import Answer
+from keepaliveD.daemon.worker import Reply
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.platforms.requests import Request, Steps
 
-Event = signal.Signals | Answer | None  # None: the time is over
+Event = signal.Signals | Reply | None  # None: the time is over
 
 
 class Surroundings(Protocol):
@@ -100,13 +100,13 @@ class Loop:
         end = self._outside.now() + patience
         while self._steps and (left := end - self._outside.now()) > 0:
             event = self._outside.wait(left)
-            if isinstance(event, Answer):
+            if isinstance(event, Reply):
                 self._go_on(event)
                 end = self._outside.now() + patience
         return not self._abandon()
 
     def _handle(self, event: Event) -> None:
-        if isinstance(event, Answer):
+        if isinstance(event, Reply):
             self._go_on(event)
         elif event in STOP:
             self._is_to_stop = True
@@ -119,7 +119,7 @@ class Loop:
         self._steps = steps
         self._go_on(None)
 
-    def _go_on(self, answer: Answer | None) -> None:
+    def _go_on(self, answer: Reply | None) -> None:
         """Take what is being done a step further, with the answer to its last request."""
         if (steps := self._steps) is None:
             return

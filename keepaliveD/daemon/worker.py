@@ -32,7 +32,7 @@ IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # a service manager se
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """What a request came to: its answer, or what it raised."""
 
     value: Any = None
@@ -83,9 +83,9 @@ class Worker:
         except ConnectionError as error:
             raise EOFError from error
 
-    def answer(self) -> Answer | None:
+    def answer(self) -> Reply | None:
         """Return the next answer, once that has arrived."""
-        answer: Answer | None = self._receiver.message()
+        answer: Reply | None = self._receiver.message()
         return answer
 
     def goes_on(self, ticks: int) -> bool:
@@ -135,9 +135,9 @@ def _work(opener: Opener, watching: Watching, daemon: socket.socket, memory: mma
     session = None
     try:
         session = opener(watching)
-        messages.send(daemon, Answer(session.watcher.engine))
+        messages.send(daemon, Reply(session.watcher.engine))
     except BaseException as error:
-        messages.send(daemon, Answer(error=_sendable(error)))
+        messages.send(daemon, Reply(error=_sendable(error)))
         return
     receiver = messages.Receiver()
     while receiver.receive(daemon):
@@ -145,9 +145,9 @@ def _work(opener: Opener, watching: Watching, daemon: socket.socket, memory: mma
             request, avoided = message
             touching.avoid(avoided)
             try:
-                answer = Answer(request.carry_out(session))
+                answer = Reply(request.carry_out(session))
             except BaseException as error:
-                answer = Answer(error=_sendable(error))
+                answer = Reply(error=_sendable(error))
             touching.now(touching.Kind.NOTHING)
             messages.send(daemon, answer)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from keepaliveD.daemon.avoided import Avoided
-from keepaliveD.daemon.worker import Answer, Worker
+from keepaliveD.daemon.worker import Reply, Worker
 from keepaliveD.model.errors import KernelError
 from keepaliveD.platforms.base import Opener, Watching
 from keepaliveD.platforms.requests import Open, Request
@@ -63,7 +63,7 @@ class Workers:
         self._end(self._current)
         self._end(self._successor)
 
-    def wait(self, seconds: float, *others: socket.socket) -> Answer | None:
+    def wait(self, seconds: float, *others: socket.socket) -> Reply | None:
         """Return the answer; None after so many seconds, or once one of the others can be read."""
         self._ended = [worker for worker in self._ended if not worker.is_gone()]
         if self._request is None:
@@ -72,7 +72,7 @@ class Workers:
         try:
             worker = self._asked(self._request)
         except OSError as error:
-            return self._done(Answer(error=KernelError(f"no worker process can be started: {error.strerror}")))
+            return self._done(Reply(error=KernelError(f"no worker process can be started: {error.strerror}")))
         sending = [worker.socket] if worker.is_sending else []
         readable, writable, _ = select.select([worker.socket, *others], sending, [], min(seconds, TICK))
         if writable:
@@ -100,7 +100,7 @@ class Workers:
             raise OSError(0, f"{len(self._ended)} of them hang, and cannot be ended")
         return Worker(self._opener, watching)
 
-    def _receive(self, worker: Worker, request: Request) -> Answer | None:
+    def _receive(self, worker: Worker, request: Request) -> Reply | None:
         try:
             worker.receive()
         except EOFError:
@@ -117,15 +117,15 @@ class Workers:
                 answer = worker.answer()
         return self._done(answer) if answer else None
 
-    def _retry(self, worker: Worker, request: Request, problem: str) -> Answer | None:
+    def _retry(self, worker: Worker, request: Request, problem: str) -> Reply | None:
         """Have the next wait() ask another worker, unless that may not or will not help."""
         self._end(worker)
         self._attempts += 1
         if request.repeatable and self._attempts < ATTEMPTS:
             return None
-        return self._done(Answer(error=KernelError(problem)))
+        return self._done(Reply(error=KernelError(problem)))
 
-    def _done(self, answer: Answer) -> Answer:
+    def _done(self, answer: Reply) -> Reply:
         self._request = None
         return answer
 

@@ -60,6 +60,13 @@ class Armed(NamedTuple):
     inherited: Own = NONE
 
 
+class Mark(enum.Enum):
+    """What else the arming record says of a socket."""
+
+    LEFT = "-"  # it was put back, or somebody else has set it since
+    UNSET = "0"  # it was not set after all: the same as no word about it
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of an action; `refused` is the reason where it was not carried out.

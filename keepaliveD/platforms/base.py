@@ -9,11 +9,10 @@ from typing import NamedTuple, Protocol
 from keepaliveD.model.actions import Counted
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.keepalive import Keepalive
-from keepaliveD.model.results import Armed, Arming
-from keepaliveD.model.rules import IPNetwork, Wish
-from keepaliveD.model.sockets import SocketTable
+from keepaliveD.model.results import Armed
+from keepaliveD.model.rules import IPNetwork
+from keepaliveD.model.sockets import Column, SocketTable
 from keepaliveD.policy.connect import Plan
-from keepaliveD.policy.settle import Request
 from keepaliveD.policy.strictness import Roles
 
 
@@ -73,51 +72,23 @@ class Owners(Protocol):
         """Inodes of the sockets that a process holds. Raises NoInput, NotPermitted."""
 
 
-Keep = Callable[[Mapping[int, Armed]], None]  # by cookie
-
-
-class Order(NamedTuple):
-    """Arm this socket as that rule wishes; by hand even where somebody has set it since we did.
-
-    `again`: this very process has armed it before.
-    """
-
-    connection: Connection
-    wish: Wish
-    by_hand: bool = False
-    again: bool = False
-
-    def request(self, earlier: Mapping[int, Armed]) -> Request:
-        """The same as policy.settle takes it; `earlier` tells by cookie what was armed before."""
-        one = self.connection
-        return Request(self.wish, one.timeout, one.verdict, earlier.get(one.cookie), self.by_hand, self.again)
-
-
-def keys(orders: Sequence[Order], earlier: Mapping[int, Armed]) -> list[int]:
-    """A number for each that is the same where their requests are: to compare these costs more than all the rest."""
-    armed = earlier.get
-    numbers: dict[tuple[float, ...], int] = {}
-    return [
-        numbers.setdefault((id(wish), id(armed(one.cookie)), one.timeout, one.verdict, by_hand, again), len(numbers))
-        for one, wish, by_hand, again in orders
-    ]
-
-
 class Armer(Protocol):
-    """Keepalive in the open sockets of other programs.
+    """Keepalive in the open sockets of other programs. It decides nothing; its columns are those of model.arming.
 
     Both raise Unsupported, NotPermitted where it cannot be done here at all.
     """
 
-    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
-        """What became of each, decided by policy.settle.
+    def look(self, targets: Column, *, closing: bool) -> Column:
+        """Return what stands in these sockets: in the first of them, where they are too many for one look.
 
-        `earlier` tells by cookie what was armed before; `keep` is told of every socket before it is set.
-        Without it nothing is set: of those that would be, that is what became of them.
+        `closing`: also in connections that are half closed.
         """
 
-    def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
-        """Put back what stood there before, where nobody has set it since, also in half-closed connections."""
+    def change(self, changes: Column, *, closing: bool) -> Column:
+        """Set each socket in which there still stands what is expected, and return what came of it.
+
+        There are no more of them than the last look answered for.
+        """
 
     def close(self) -> None:
         """Let go of what it holds."""

@@ -6,15 +6,14 @@ request raised. Whoever drives it carries the requests out here (`directly`), or
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import Refusal
-from keepaliveD.model.results import Armed, Arming
-from keepaliveD.model.sockets import SocketTable
-from keepaliveD.platforms.base import Keep, Order, Session, Watching
+from keepaliveD.model.sockets import Column, SocketTable
+from keepaliveD.platforms.base import Session, Watching
 
 Result = TypeVar("Result")
 
@@ -73,30 +72,29 @@ class FindOwners:
 
 
 @dataclass(frozen=True, slots=True)
-class ArmSockets:
-    """Arm sockets; `keep` records each before it is set."""
+class LookIntoSockets:
+    """Look into sockets; model.arming has the columns."""
 
-    orders: Sequence[Order]
-    earlier: Mapping[int, Armed]
-    keep: Keep | None
-    repeatable = False
+    targets: Column
+    closing: bool
+    repeatable = True
 
-    def carry_out(self, session: Session) -> list[Arming]:
-        """Return what became of each."""
-        return session.armer.arm(self.orders, self.earlier, self.keep)
+    def carry_out(self, session: Session) -> Column:
+        """Return what stands in the first of them, as many as are looked at at once."""
+        return session.armer.look(self.targets, closing=self.closing)
 
 
 @dataclass(frozen=True, slots=True)
-class DisarmSockets:
-    """Put back what stood in sockets before they were armed."""
+class ChangeSockets:
+    """Set sockets in which there still stands what is expected."""
 
-    connections: Sequence[Connection]
-    earlier: Mapping[int, Armed]
+    changes: Column
+    closing: bool
     repeatable = False
 
-    def carry_out(self, session: Session) -> list[Arming]:
-        """Return what became of each."""
-        return session.armer.disarm(self.connections, self.earlier)
+    def carry_out(self, session: Session) -> Column:
+        """Return what came of each."""
+        return session.armer.change(self.changes, closing=self.closing)
 
 
 def directly(steps: Steps[Result], session: Session) -> Result:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import NoReturn
 
 from keepaliveD.model.actions import Counted
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import Unsupported
-from keepaliveD.model.results import Armed, Arming
-from keepaliveD.model.sockets import Sockets, SocketTable
-from keepaliveD.platforms.base import Keep, Order, Session, Watching
+from keepaliveD.model.results import Armed
+from keepaliveD.model.sockets import Column, Sockets, SocketTable
+from keepaliveD.platforms.base import Session, Watching
 from keepaliveD.policy.connect import Plan
 
 CANNOT_ARM = (
@@ -34,14 +34,14 @@ class NoOwners:
 class NoArmer:
     """Has no way to another program's sockets."""
 
-    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
+    def look(self, targets: Column, *, closing: bool) -> NoReturn:
         """Refuse."""
-        del orders, earlier, keep
+        del targets, closing
         raise Unsupported(CANNOT_ARM)
 
-    def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
+    def change(self, changes: Column, *, closing: bool) -> NoReturn:
         """Refuse."""
-        del connections, earlier
+        del changes, closing
         raise Unsupported(CANNOT_ARM)
 
     def close(self) -> None:

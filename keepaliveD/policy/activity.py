@@ -47,7 +47,8 @@ class Activity:
     withdrawn_at: Column  # instant at which a warning was last taken back
     judged: Column  # Verdict of the scan before
     unsaid: Column  # how often it went to and fro between at risk and not since then, without a word
-    armed: Column  # what was considered about arming it (policy/arming.py), 0 for nothing
+    arming: Column  # what was considered about arming it: Considered (policy/arming.py)
+    tries: Column  # at how many scans, after the first one, it was at risk while arming it was tried
 
     def __len__(self) -> int:
         return len(self.cookie)
@@ -85,7 +86,8 @@ def nothing_known() -> Activity:
         withdrawn_at=none,
         judged=marks,
         unsaid=marks,
-        armed=marks,
+        arming=marks,
+        tries=marks,
     )
 
 

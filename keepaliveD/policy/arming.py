@@ -9,37 +9,54 @@ is dear: so only for sockets that such a rule may concern, and each once.
 from __future__ import annotations
 
 import dataclasses
+import enum
 import fnmatch
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from keepaliveD.model.actions import Arm
-from keepaliveD.model.connections import AT_RISK, Due, Owner, Verdict
-from keepaliveD.model.keepalive import MAX_IDLE, Keepalive
-from keepaliveD.model.results import RETRIED, Arming, Fate
+from keepaliveD.model.connections import AT_RISK, Connection, Due, Owner, Verdict
+from keepaliveD.model.keepalive import MAX_IDLE, Keepalive, Shown
+from keepaliveD.model.results import RETRIED, Arming, Fate, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, Switch, Timer
 from keepaliveD.policy.activity import Activity
+from keepaliveD.policy.choices import Known, Orders
 from keepaliveD.policy.connections import connections
 from keepaliveD.policy.forecast import TIMER_SLACK
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.meaning import ENOUGH
 from keepaliveD.policy.paths import in_network
 
-# What is remembered of each socket in Activity.armed: 0, or the verdict under which no rule had a use for it, or:
-ASKED = 100  # it was to be armed, and could not be
-ARMED = 101
-LEFT = 102  # somebody has set it since it was armed: theirs for good
-FIRST_TRY = 103  # it failed, or its holder was not found or let go of it meanwhile; one more for each scan since
-TRIES = FIRST_TRY + np.array([0, 1, 3, 7, 15])  # with growing pauses; the kernel's own sockets are never found
+
+class Considered(enum.IntEnum):
+    """What is remembered of arming a socket, in Activity.arming; Activity.tries counts the scans of TRYING."""
+
+    NEVER = 0
+    UNWANTED_LATE = 1  # no rule had a use for it while it was late ...
+    UNWANTED_BARE = 2
+    UNWANTED_CUT = 3
+    TRYING = 4  # it failed, or its holder was not found or let go of it meanwhile
+    REFUSED = 5  # it was to be armed, and could not be
+    ARMED = 6
+    LEFT = 7  # somebody has set it since it was armed: theirs for good
+
+
+TRIES = np.array([0, 1, 3, 7, 15])  # scans of TRYING at which it is asked for; the kernel's own are never found
 LAST_TRY = int(TRIES[-1])
 
-LASTING = {Fate.ARMED: ARMED, Fate.SET_AGAIN: LEFT, Fate.CHANGED: LEFT}
-DONE = np.zeros(256, np.bool_)  # by what is remembered
-DONE[[ASKED, LEFT, LAST_TRY]] = True
-TRIED = np.zeros(256, np.bool_)  # the same: whether it is asked for at this scan, until we know better
-TRIED[TRIES] = True
+UNWANTED = np.zeros(256, np.uint8)  # by Verdict
+UNWANTED[[Verdict.LATE, Verdict.BARE, Verdict.CUT]] = (
+    Considered.UNWANTED_LATE,
+    Considered.UNWANTED_BARE,
+    Considered.UNWANTED_CUT,
+)
+LASTING = {Fate.ARMED: Considered.ARMED, Fate.SET_AGAIN: Considered.LEFT, Fate.CHANGED: Considered.LEFT}
+DONE = np.zeros(256, np.bool_)  # by Considered
+DONE[[Considered.REFUSED, Considered.LEFT]] = True
+IS_TRY = np.zeros(256, np.bool_)  # by the scans of TRYING
+IS_TRY[TRIES] = True
 HELPFUL = np.zeros(256, np.bool_)  # by Due: keepalive is sent only while nothing else is pending
 HELPFUL[[Due.NOTHING, Due.KEEPALIVE]] = True
 RISKY = np.zeros(256, np.bool_)  # by Verdict
@@ -59,20 +76,22 @@ def plan(judgement: Judgement, rules: Sequence[ArmRule]) -> tuple[list[Arm], Act
     if not len(rows):
         return [], judgement.activity
     verdict = judgement.forecast.verdict
-    armed = judgement.activity.armed.copy()
-    armed[rows] = np.where(armed[rows] >= FIRST_TRY, armed[rows] + 1, FIRST_TRY)
-    rows = rows[TRIED[armed[rows]]]
+    arming, tries = judgement.activity.arming.copy(), judgement.activity.tries.copy()
+    tries[rows] = np.where(arming[rows] == Considered.TRYING.value, tries[rows] + 1, 0)
+    arming[rows] = Considered.TRYING.value
+    rows = rows[IS_TRY[tries[rows]]]
     chances = _chances(judgement, rules, rows)
     useful = chances.any(axis=1)
-    armed[rows[~useful]] = verdict[rows[~useful]]
-    last = armed[rows[useful]] == LAST_TRY
+    arming[rows[~useful]] = UNWANTED[verdict[rows[~useful]]]
+    last = tries[rows[useful]] == LAST_TRY
     actions = list(_grouped(judgement, rules, rows[useful], chances[useful], last))
-    return actions, dataclasses.replace(judgement.activity, armed=armed)
+    return actions, dataclasses.replace(judgement.activity, arming=arming, tries=tries)
 
 
 def asked(before: Activity, after: Activity) -> Bools:
     """Which sockets are to be armed by the plan that led from one memory to the other."""
-    new: Bools = (after.armed != before.armed) & TRIED[after.armed]
+    news = (after.arming != before.arming) | (after.tries != before.tries)
+    new: Bools = news & (after.arming == Considered.TRYING.value) & IS_TRY[after.tries]
     return new
 
 
@@ -81,10 +100,11 @@ def _candidates(judgement: Judgement) -> Indices:
 
     An orphan, whose inode is 0, has no program left to be helped.
     """
-    forecast, armed = judgement.forecast, judgement.activity.armed
-    verdict = forecast.verdict
-    news = RISKY[verdict] & (armed != verdict) & ~DONE[armed]
-    news &= (armed != ARMED) | (verdict != Verdict.CUT.value)
+    forecast, activity = judgement.forecast, judgement.activity
+    verdict, arming = forecast.verdict, activity.arming
+    news = RISKY[verdict] & (arming != UNWANTED[verdict]) & ~DONE[arming]
+    news &= (arming != Considered.TRYING.value) | (activity.tries < LAST_TRY)
+    news &= (arming != Considered.ARMED.value) | (verdict != Verdict.CUT.value)
     news &= HELPFUL[forecast.due] & (judgement.table.sockets["inode"] != 0)
     return np.flatnonzero(news)
 
@@ -170,7 +190,32 @@ def _below(bound: float) -> int:
     return int(bound) - (bound == int(bound))
 
 
-def choose(wishes: Sequence[Wish], owner: Owner) -> Wish | None:
+def by_rules(action: Arm, connections: Iterable[Connection], known: Known) -> tuple[Orders, list[Arming]]:
+    """Return how each of these is to be armed by the first rule that means its owner; and those that are left."""
+    wanted: list[Connection] = []
+    wishes: list[Wish] = []
+    left: list[Arming] = []
+    entries = {} if action.by_hand else known.entries
+    anybodys = first_meaning(action.wishes[:1], Owner())  # whoever the owner is
+    for connection in connections:
+        wish = anybodys or first_meaning(action.wishes, connection.owner)
+        if wish is None or (wish.rule.action is not ArmAction.ENABLE and _has_no_use(wish, connection)):
+            left.append(Arming((connection,), Fate.OBSERVED))
+        elif entries.get(connection.cookie) is Mark.LEFT:
+            left.append(Arming((connection,), Fate.SET_AGAIN))
+        else:
+            wanted.append(connection)
+            wishes.append(wish)
+    return Orders(wanted, wishes), left
+
+
+def _has_no_use(wish: Wish, connection: Connection) -> bool:
+    """Whether the rule leaves such a socket alone; `rearm` is for those whose keepalive is on already."""
+    action = wish.rule.action
+    return action is ArmAction.OBSERVE or (action is ArmAction.REARM and connection.keepalive is Shown.OFF)
+
+
+def first_meaning(wishes: Sequence[Wish], owner: Owner) -> Wish | None:
     """The first whose rule means this owner."""
     return next((wish for wish in wishes if means(wish.rule, owner)), None)
 
@@ -190,17 +235,17 @@ def remember(memory: Activity, armings: Sequence[Arming]) -> Activity:
     marks: dict[int, list[int]] = {}
     for arming in armings:
         for connection in arming.connections if arming.fate not in RETRIED else ():
-            considered = connection.verdict.value if arming.fate is Fate.OBSERVED else ASKED
+            considered = int(UNWANTED[connection.verdict]) if arming.fate is Fate.OBSERVED else Considered.REFUSED
             marks.setdefault(LASTING.get(arming.fate, considered), []).append(connection.cookie)
     if not marks:
         return memory
-    column = memory.armed.copy()
+    column = memory.arming.copy()
     for mark, cookies in marks.items():
         column[np.isin(memory.cookie, np.array(cookies, np.uint64))] = mark
-    return dataclasses.replace(memory, armed=column)
+    return dataclasses.replace(memory, arming=column)
 
 
 def reconsider(memory: Activity) -> Activity:
     """The memory with which other rules may begin: what was armed stays known, and what is somebody's since."""
-    lasting = (memory.armed == ARMED) | (memory.armed == LEFT)
-    return dataclasses.replace(memory, armed=memory.armed * lasting)
+    lasting = (memory.arming == Considered.ARMED.value) | (memory.arming == Considered.LEFT.value)
+    return dataclasses.replace(memory, arming=memory.arming * lasting)

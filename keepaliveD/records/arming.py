@@ -17,6 +17,7 @@ The record ends with the boot, as the sockets do; so it is written, but not forc
 from __future__ import annotations
 
 import contextlib
+import enum
 import errno
 import fcntl
 import functools
@@ -24,20 +25,18 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from keepaliveD.model.errors import NotPermitted, Refusal, StateError
 from keepaliveD.model.keepalive import Keepalive, Own, SocketKeepalive
-from keepaliveD.model.results import Armed
+from keepaliveD.model.results import Armed, Mark
 from keepaliveD.model.sockets import Column
 from keepaliveD.records.directory import StateDirectory
 from keepaliveD.records.files import open_new, open_own
 
 FILE = "armed"
 TIMES = 8  # words of what stood there and what was set
-LEFT = "-"
-UNSET = "0"
 SAMPLE = 8  # lines of which one is good enough to tell that a strange heading is a damaged one
 SPREAD = 0x9E3779B1  # odd, of about as many ones as zeros
 LARGEST = 1 << 27  # octets, of some two million sockets
@@ -45,6 +44,18 @@ SPARE = 1000  # lines about sockets that are gone, before they are cleared away
 START = "tcp-keepalived armed "  # of the heading, in every format
 ANY_HEADING = re.compile(START + r"[0-9]+ ([0-9A-Za-z-]+)\n")
 CUT_HEADING = re.compile(START + r"[0-9]+( [0-9A-Za-z-]*)?")
+
+
+Entry = Armed | Mark
+MARKS = {mark.value: mark for mark in Mark}
+
+
+class Whose(enum.Enum):
+    """Who armed the sockets that are recorded."""
+
+    OURS = "this process"
+    EARLIER = "a program of ours, at connect"
+    OTHERS = "whoever had recorded it before: it is put back"
 
 
 class ArmingRecord:
@@ -60,45 +71,50 @@ class ArmingRecord:
         self._outdated = False  # whether the file has another heading, and is to be rewritten
         self._is_no_record = False  # whether it has neither heading nor lines
         self._damaged_lines = 0
-        self._armed: dict[int, Armed] = {}
-        self._left: set[int] = set()
-        self._mine: set[int] = set()  # those that were recorded through this object
+        self._entries: dict[int, Entry] = {}
+        self._ours: dict[int, bool] = {}  # what this object recorded as armed: whether nobody had armed it before
         self._read_from = (0, 0)  # inode of the file, and how much of it is known
 
-    def armed(self) -> dict[int, Armed]:
-        """What is armed, by cookie, whoever did it. Raises StateError."""
+    def entries(self) -> dict[int, Entry]:
+        """What is recorded, by cookie, whoever did it. Raises StateError."""
         self._look()
-        return dict(self._armed)
+        return dict(self._entries)
+
+    def armed(self) -> dict[int, Armed]:
+        """Those that are armed. Raises StateError."""
+        return {cookie: entry for cookie, entry in self.entries().items() if isinstance(entry, Armed)}
 
     def left(self) -> set[int]:
         """Cookies of those that were put back, or that somebody has set since. Raises StateError."""
+        return {cookie for cookie, entry in self.entries().items() if entry is Mark.LEFT}
+
+    def armed_here(self) -> Mapping[int, bool]:
+        """What was armed through this object, by cookie: whether nobody had armed it before."""
+        return self._ours
+
+    def replaced(self, written: Mapping[int, Entry]) -> dict[int, Entry]:
+        """What others have recorded in place of what was written, by cookie. Raises StateError."""
         self._look()
-        return set(self._left)
+        stands = self._entries.get
+        return {cookie: stands(cookie, Mark.UNSET) for cookie, entry in written.items() if stands(cookie) is not entry}
 
-    def keep(self, armed: Mapping[int, Armed]) -> None:
-        """Record these, by cookie, before they are set. Raises StateError, NotPermitted."""
-        if armed:
-            with self._locked() as file:
-                self._append(file, self._lines(armed))
-                self._armed.update(armed)
-                self._mine.update(armed)
-                self._left.difference_update(armed)
+    def write(
+        self, new: Mapping[int, Entry], expected: Mapping[int, Entry] | None = None, whose: Whose = Whose.OURS
+    ) -> set[int]:
+        """Record these, by cookie, and return those that were left out: they are not as `expected` any more.
 
-    def leave(self, cookies: Collection[int]) -> None:
-        """Record that these were put back, or are somebody else's since. Raises StateError, NotPermitted."""
-        if cookies:
-            with self._locked() as file:
-                self._append(file, self._lines_of(cookies, LEFT))
-                self._forget(cookies)
-                self._left.update(cookies)
-
-    def withdraw(self, cookies: Collection[int]) -> None:
-        """Record that these were not set after all, and stand as before. Raises StateError, NotPermitted."""
-        if cookies:
-            with self._locked() as file:
-                self._append(file, self._lines_of(cookies, UNSET))
-                self._forget(cookies)
-                self._left.difference_update(cookies)
+        What is expected are the very objects that entries() returned or that were written: an equal entry of
+        another process is another one. Without it nothing is left out. Raises StateError, NotPermitted.
+        """
+        if not new:
+            return set()
+        with self._locked() as file:
+            moved = self._moved(new, expected) if expected is not None else set()
+            if moved:
+                new = {cookie: entry for cookie, entry in new.items() if cookie not in moved}
+            self._append(file, self._lines(new))
+            self._remember(new, whose)
+        return moved
 
     def damaged(self) -> tuple[str, ...]:
         """A line for each damaged file: what it is, and what to do. Raises NotPermitted, StateError."""
@@ -121,7 +137,7 @@ class ArmingRecord:
         """Whoever comes next may arm them again. Raises StateError."""
         if self.left():
             with self._locked():
-                self._left.clear()
+                self._entries = {cookie: each for cookie, each in self._entries.items() if each is not Mark.LEFT}
                 self._rewrite()
 
     def tidy(self, alive: Column) -> None:
@@ -129,13 +145,12 @@ class ArmingRecord:
 
         What others recorded may be about sockets that we do not look at.
         """
-        if len(self._mine) <= 2 * len(alive) + SPARE:
+        if len(self._ours) <= 2 * len(alive) + SPARE:
             return
         with self._locked():
-            gone = self._mine.difference(alive.tolist())
-            self._armed = {cookie: armed for cookie, armed in self._armed.items() if cookie not in gone}
-            self._left -= gone
-            self._mine -= gone
+            for cookie in self._ours.keys() - set(alive.tolist()):
+                del self._ours[cookie]
+                self._entries.pop(cookie, None)
             self._rewrite()
 
     @property
@@ -168,12 +183,31 @@ class ArmingRecord:
             self._copy_aside()
         new = self._file.with_suffix(".new")
         with open(open_new(new), "w", encoding="ascii") as file:
-            file.write(self._heading + self._lines(self._armed) + self._lines_of(self._left, LEFT))
+            file.write(self._heading + self._lines(self._entries))
         new.replace(self._file)
 
-    def _forget(self, cookies: Iterable[int]) -> None:
-        for cookie in cookies:
-            self._armed.pop(cookie, None)
+    def _moved(self, new: Iterable[int], expected: Mapping[int, Entry]) -> set[int]:
+        """Those of which something else is recorded than expected; no word is the same as UNSET."""
+        stands, before = self._entries.get, expected.get
+        return {cookie for cookie in new if stands(cookie, Mark.UNSET) is not before(cookie, Mark.UNSET)}
+
+    def _remember(self, new: Mapping[int, Entry], whose: Whose) -> None:
+        if whose is Whose.OTHERS:
+            for cookie in new:
+                self._ours.pop(cookie, None)
+        else:
+            before, ours, first = self._entries.get, self._ours.get, whose is Whose.OURS
+            self._ours.update(
+                {
+                    cookie: ours(cookie, False) or (first and not isinstance(before(cookie), Armed))
+                    for cookie, entry in new.items()
+                    if isinstance(entry, Armed)
+                }
+            )
+        self._entries.update(new)
+        for cookie in [cookie for cookie, entry in new.items() if entry is Mark.UNSET]:
+            self._entries.pop(cookie)
+            self._ours.pop(cookie, None)
 
     def _append(self, file: int, text: str) -> None:
         """All of it or nothing, in place of what is no whole line, or of another boot; the caller learns it."""
@@ -220,7 +254,7 @@ class ArmingRecord:
         if status.st_size > LARGEST:
             raise OSError(errno.EFBIG, f"it has {status.st_size} octets, more than this program writes; remove it")
         if status.st_ino != inode or status.st_size < known:
-            self._armed, self._left, self._outdated, self._damaged_lines, known = {}, set(), False, 0, 0
+            self._entries, self._outdated, self._damaged_lines, known = {}, False, 0, 0
         text = os.pread(file, status.st_size - known, known).decode("ascii", "replace")  # a letter for each octet
         whole = text[: text.rfind("\n") + 1]  # the rest is read once it is a line
         lines = whole.split("\n")[:-1]
@@ -233,7 +267,8 @@ class ArmingRecord:
             lines, whole = [], ""
         for line in lines:
             try:
-                self._learn(*(_earlier_words(line) if earlier else self._checks.words(line)))
+                cookie, words = _earlier_words(line) if earlier else self._checks.words(line)
+                self._learn(cookie, MARKS.get(words) or _read(words))
             except ValueError:
                 self._damaged_lines += 1
         self._outdated = self._outdated or (heading != self._heading and bool(whole))
@@ -244,22 +279,18 @@ class ArmingRecord:
         found = ANY_HEADING.fullmatch(heading)
         return found is not None and found[1] != self._boot
 
-    def _learn(self, cookie: int, words: str) -> None:
-        """Raises ValueError."""
-        if words in (LEFT, UNSET):
-            self._forget([cookie])
+    def _learn(self, cookie: int, entry: Entry) -> None:
+        """No word of a socket is the same as UNSET."""
+        if entry is Mark.UNSET:
+            self._entries.pop(cookie, None)
         else:
-            self._armed[cookie] = _read(words)
-        if words == LEFT:
-            self._left.add(cookie)
-        else:
-            self._left.discard(cookie)
+            self._entries[cookie] = entry
 
-    def _lines(self, armed: Mapping[int, Armed]) -> str:
+    def _lines(self, entries: Mapping[int, Entry]) -> str:
         """A line each. Most sockets share one object: to compare what these hold would take longer."""
-        shared = {id(each): each for each in armed.values()}
+        shared = {id(each): each for each in entries.values()}
         alike: dict[int, list[int]] = {one: [] for one in shared}
-        for cookie, each in armed.items():
+        for cookie, each in entries.items():
             alike[id(each)].append(cookie)
         return "".join([self._lines_of(cookies, _words(shared[one])) for one, cookies in alike.items()])
 
@@ -322,12 +353,14 @@ def _earlier_words(line: str) -> tuple[int, str]:
     cookie = int(first)
     if not 0 <= cookie < 1 << 64:
         raise ValueError(line)
-    return cookie, words if words == LEFT else f"{words} {Own.UNTOLD:d}"
+    return cookie, words if words == Mark.LEFT.value else f"{words} {Own.UNTOLD:d}"
 
 
-def _words(armed: Armed) -> str:
-    stood, ours = (f"{on:d} {times.idle} {times.interval} {times.probes}" for on, times in armed[:2])
-    return f"{stood} {ours} {armed.inherited:d}"
+def _words(entry: Entry) -> str:
+    if isinstance(entry, Mark):
+        return entry.value
+    stood, ours = (f"{on:d} {times.idle} {times.interval} {times.probes}" for on, times in entry[:2])
+    return f"{stood} {ours} {entry.inherited:d}"
 
 
 @functools.lru_cache(maxsize=1024)  # most sockets stand as others do

@@ -14,10 +14,11 @@ from keepaliveD.cli import arming as command
 from keepaliveD.cli.ctl import main
 from keepaliveD.config import files
 from keepaliveD.log.entries import Entry
+from keepaliveD.model.arming import Answer
 from keepaliveD.model.connections import Connection, Owner
 from keepaliveD.model.errors import NoInput, Unsupported
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
-from keepaliveD.model.results import Armed, Fate
+from keepaliveD.model.results import Armed
 from keepaliveD.model.sockets import TcpState, Unseen
 from keepaliveD.platforms.base import Platform, Session, Watching
 from keepaliveD.records.arming import ArmingRecord
@@ -26,6 +27,7 @@ from tests.support.fakes import IDENTITY, OFF, FakeArmer, FakeAtConnect, FakeTun
 from tests.support.tables import Socket, idle
 
 ON = SocketKeepalive(True, Keepalive(180, 20, 31))
+SINGLE = SocketKeepalive(False, Keepalive(7200, 75, 1))  # a single probe: whatever is asked for is stricter
 UNITS = {1: "amanda@backup.service", 2: "ssh.service", 3: "", 4: "amanda.service"}
 
 
@@ -98,11 +100,11 @@ class Desk:
 
     def armed(self, *words: str) -> list[int]:
         """Cookies of those that this arms."""
-        self.armer.orders.clear()
+        self.armer.looked.clear()
         self.watcher.closed = 0
         status, _, err = self.types("arm", *words)
         assert (status, err) == (0, [])
-        return sorted(order.connection.cookie for order in self.armer.orders)
+        return sorted(self.armer.looked)
 
 
 @pytest.fixture
@@ -183,7 +185,7 @@ def test_a_target_that_is_none_is_one_line_and_status_64(desk: Desk, words: list
     status, out, err = desk.types("arm", *words)
     assert (status, out) == (64, [])
     assert err[0].startswith(f"keepalivectl: {said}")
-    assert desk.armer.orders == []
+    assert desk.armer.looked == []
 
 
 @pytest.mark.parametrize(
@@ -256,8 +258,6 @@ def test_what_was_armed_is_said_and_on_record(desk: Desk) -> None:
         "because no packet was due, and path default forgets it in 3min 50s"
     ]
     assert sorted(desk.record.armed()) == [1]
-    (order,) = desk.armer.orders
-    assert order.by_hand
 
 
 @pytest.mark.parametrize(
@@ -270,8 +270,9 @@ def test_what_was_armed_is_said_and_on_record(desk: Desk) -> None:
     ],
 )
 def test_times_are_those_asked_for_or_the_configurations(desk: Desk, words: list[str], times: Keepalive) -> None:
+    desk.armer.others = SINGLE
     desk.armed("10.20.0.9:22", *words)
-    assert [order.wish.times for order in desk.armer.orders] == [times]
+    assert desk.armer.changed == [(1, SocketKeepalive(True, times))]
 
 
 def test_an_interval_that_is_too_long_for_the_path_is_shortened_with_a_warning(desk: Desk) -> None:
@@ -286,9 +287,10 @@ def test_an_interval_that_is_too_long_for_the_path_is_shortened_with_a_warning(d
 
 
 def test_the_configuration_may_be_another(desk: Desk) -> None:
+    desk.armer.others = SINGLE
     (desk.directory / "c.toml").write_text('[keepalive]\nidle = "90s"\ninterval = "9s"\nprobes = 4\n')
     desk.armed("10.20.0.9:22", "--config", str(desk.directory / "c.toml"))
-    assert [order.wish.times for order in desk.armer.orders] == [Keepalive(203, 9, 4)]
+    assert desk.armer.changed == [(1, SocketKeepalive(True, Keepalive(203, 9, 4)))]
 
 
 def test_a_dry_run_says_what_it_would_and_touches_nothing(desk: Desk) -> None:
@@ -302,7 +304,7 @@ NOT_PERMITTED = "2 connections not permitted: run as root, or with CAP_SYS_PTRAC
 
 
 def test_what_was_not_permitted_is_said_and_status_77(desk: Desk) -> None:
-    desk.armer.fate = Fate.NOT_PERMITTED
+    desk.armer.looks = Answer.NOT_PERMITTED
     status, out, err = desk.types("arm", "77")
     assert (status, out) == (77, [])
     assert len(err) == 3
@@ -310,20 +312,30 @@ def test_what_was_not_permitted_is_said_and_status_77(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fate", "status", "said"),
+    ("armer", "words", "status", "said"),
     [
-        (Fate.FAILED, 71, "2 connections failed: the kernel refused"),
-        (Fate.SUBFLOW, 69, '2 connections not armed: MPTCP subflow; requires watch.engine = "bpf"'),
-        (Fate.UNHELD, 66, "2 connections not armed: owner not found"),
-        (Fate.UNSEEN, 77, NOT_PERMITTED),
-        (Fate.TOO_LONG, 64, "2 connections not armed: too long for path"),
+        (FakeArmer(changes=Answer.FAILED), (), 71, "2 connections failed: the kernel refused"),
+        (
+            FakeArmer(looks=Answer.SUBFLOW),
+            (),
+            69,
+            '2 connections not armed: MPTCP subflow; requires watch.engine = "bpf"',
+        ),
+        (FakeArmer(looks=Answer.UNHELD), (), 66, "2 connections not armed: owner not found"),
+        (
+            FakeArmer(looks=Answer.UNSEEN),
+            (),
+            77,
+            NOT_PERMITTED,
+        ),
+        (FakeArmer(), ("--idle", "1h"), 64, "2 connections not armed: too long for path"),
     ],
 )
 def test_where_nothing_was_armed_though_it_was_asked_for_the_status_says_why(
-    desk: Desk, fate: Fate, status: int, said: str
+    desk: Desk, armer: FakeArmer, words: tuple[str, ...], status: int, said: str
 ) -> None:
-    desk.armer.fate = fate
-    left, out, err = desk.types("arm", "77")
+    desk.armer = armer
+    left, out, err = desk.types("arm", "77", *words)
     assert (left, out) == (status, [])
     assert len(err) == 3
     assert err[-1] == f"keepalivectl: {said}"
@@ -333,7 +345,7 @@ def test_by_default_the_times_suit_the_path(desk: Desk) -> None:
     """Also where it forgets sooner than the configured 180 s."""
     (desk.directory / "c.toml").write_text('[[path]]\nname = "near"\nnetworks = ["10.20.0.0/16"]\ntimeout = "90s"\n')
     desk.armed("10.20.0.9:22", "--config", str(desk.directory / "c.toml"))
-    assert [order.wish.times for order in desk.armer.orders] == [Keepalive(59, 20, 31)]
+    assert desk.armer.changed == [(1, SocketKeepalive(True, Keepalive(59, 20, 31)))]
 
 
 def test_what_is_done_by_hand_is_in_the_journal_too(desk: Desk) -> None:
@@ -358,7 +370,8 @@ def test_without_the_journal_it_is_done_all_the_same(desk: Desk, monkeypatch: py
 
 def test_disarm_puts_back_what_a_damaged_record_still_says_and_ends_with_65(desk: Desk) -> None:
     """What it does not say cannot be put back."""
-    desk.record.keep({1: Armed(OFF, ON)})
+    desk.record.write({1: Armed(OFF, ON)})
+    desk.armer.stands[1] = ON
     with open(desk.directory / "state/armed", "a") as file:
         file.write("4 0 7200 75 9 1 180 20 31 0 12345678\n")
     status, out, (line,) = desk.types("disarm")
@@ -410,7 +423,8 @@ def test_without_a_record_nothing_is_touched(desk: Desk) -> None:
 
 
 def test_disarm_puts_back_what_is_on_record_and_says_so(desk: Desk) -> None:
-    desk.record.keep(dict.fromkeys((1, 4), Armed(OFF, ON)))
+    desk.record.write(dict.fromkeys((1, 4), Armed(OFF, ON)))
+    desk.armer.stands = {1: ON, 4: ON}
     status, out, err = desk.types("disarm")
     assert (status, err) == (0, [])
     assert [line.partition(": ")[2] for line in out] == [
@@ -423,7 +437,8 @@ def test_disarm_names_no_path(desk: Desk) -> None:
     """It reads no configuration."""
     same = [idle(10.0, cookie=number, inode=1, remote_port=number) for number in range(1, 8)]
     desk.watcher.sockets = lambda _: same
-    desk.record.keep(dict.fromkeys(range(1, 8), Armed(OFF, ON)))
+    desk.record.write(dict.fromkeys(range(1, 8), Armed(OFF, ON)))
+    desk.armer.stands = dict.fromkeys(range(1, 8), ON)
     _, (line,), _ = desk.types("disarm")
     assert line.startswith("7 connections of amanda@backup.service: disarmed: off (before: ")
     assert "path" not in line
@@ -435,7 +450,8 @@ def test_of_what_cannot_be_read_it_is_said_that_it_was_not_found(desk: Desk, mon
     monkeypatch.setattr(
         desk.watcher, "snapshot", lambda now: dataclasses.replace(really(now), unseen=Unseen(forbidden=1))
     )
-    desk.record.keep(dict.fromkeys((1, 99), Armed(OFF, ON)))
+    desk.record.write(dict.fromkeys((1, 99), Armed(OFF, ON)))
+    desk.armer.stands[1] = ON
     status, out, err = desk.types("disarm")
     assert (status, len(out)) == (0, 1)
     assert err == ["warning: 1 connection on record not found: ended since, or not visible from here"]
@@ -445,7 +461,7 @@ def test_of_what_cannot_be_read_it_is_said_that_it_was_not_found(desk: Desk, mon
 @pytest.mark.parametrize("recorded", [{}, {99: Armed(OFF, ON)}])
 def test_where_nothing_is_armed_that_is_said(desk: Desk, recorded: dict[int, Armed]) -> None:
     """Also where all that was armed has ended."""
-    desk.record.keep(recorded)
+    desk.record.write(recorded)
     assert desk.types("disarm") == (0, ["nothing to disarm"], [])
 
 
@@ -478,14 +494,14 @@ def test_a_pattern_for_any_unit_does_not_mean_none(desk: Desk, pattern: str, coo
 def test_an_empty_unit_is_nobody(desk: Desk) -> None:
     """--unit "$UNIT", where nobody has set UNIT, must not arm all that is in no unit."""
     status, _, _ = desk.types("arm", "--unit", "")
-    assert (status, desk.armer.orders) == (66, [])
+    assert (status, desk.armer.looked) == (66, [])
 
 
 @pytest.mark.parametrize("target", ["fd00::9:22", "::1:22", "fe80::1%eth0:22"])
 def test_an_ipv6_address_without_brackets_is_refused(desk: Desk, target: str) -> None:
     """Is the last group the port? Nobody can tell."""
     status, _, (line,) = desk.types("arm", target)
-    assert (status, desk.armer.orders) == (64, [])
+    assert (status, desk.armer.looked) == (64, [])
     host, _, port = target.rpartition(":")
     assert line == f"keepalivectl: {target}: is {port} the port? write [{host}]:{port} if so"
 
@@ -531,7 +547,7 @@ def test_a_wrong_configuration_does_not_keep_anybody_from_disarming(
     """It may be the very reason to."""
     (desk.directory / "config.toml").write_text("[keepalive")
     monkeypatch.setattr(files, "DEFAULT_FILE", desk.directory / "config.toml")
-    desk.record.keep({1: Armed(OFF, ON)})
+    desk.record.write({1: Armed(OFF, ON)})
     status, out, err = desk.types("disarm")
     assert (status, len(out), err) == (0, 1, [])
     assert desk.record.armed() == {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -13,14 +13,16 @@ import pytest
 from keepaliveD.daemon.perform import Performer
 from keepaliveD.log.entries import ERROR
 from keepaliveD.model.actions import Arm
+from keepaliveD.model.arming import Answer
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import NotPermitted, StateError, Unsupported
-from keepaliveD.model.keepalive import Keepalive, Shown, SocketKeepalive
-from keepaliveD.model.results import Armed, Arming, Fate
+from keepaliveD.model.keepalive import ALL, Keepalive, Shown, SocketKeepalive
+from keepaliveD.model.results import Armed, Fate, Mark, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.sockets import SocketTable, Timer
-from keepaliveD.platforms.base import Keep, Order, Platform, Session
+from keepaliveD.platforms.base import Platform, Session, Watching
+from keepaliveD.platforms.requests import directly
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.records.arming import ArmingRecord
@@ -55,7 +57,7 @@ def helped(stage: Stage) -> Callable[[float], list[Socket]]:
     """The same, which shows that it was armed as soon as it is."""
 
     def sockets(now: float) -> list[Socket]:
-        if not stage.armer.orders:
+        if not stage.armer.changed:
             return silent()(now)
         return [idle(now - 900.0, timer=Timer.KEEPALIVE, expires=1080.0 - now)]
 
@@ -82,10 +84,9 @@ def test_a_connection_at_risk_is_armed_once_and_that_is_one_entry(stage: Stage) 
     stage.watcher = FakeWatcher(helped(stage))
     stage.script = [None, None]
     stage.run()
-    (order,) = stage.armer.orders
-    assert (order.connection.cookie, order.wish.times, order.by_hand) == (1, TIMES, False)
-    assert order.connection.owner.unit == "backup.service"
-    assert stage.events().count("armed") == 1
+    assert stage.armer.changed == [(1, ON)]
+    (entry,) = [entry for entry in stage.said if entry.event == "armed"]
+    assert "(backup.service)" in entry.message
     assert recorded(stage) == [1]
 
 
@@ -93,12 +94,7 @@ def test_settings_are_applied_before_sockets_are_armed(stage: Stage) -> None:
     """What a program chose is seen by that it differs from the system's: these must stand already."""
     stood: list[int] = []
 
-    class Looking(FakeArmer):
-        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
-            stood.append(stage.tuner.values["time"])
-            return super().arm(orders, earlier, keep)
-
-    stage.armer = Looking()
+    stage.armer.between = lambda: stood.append(stage.tuner.values["time"])
     stage.run()
     assert stood == [OURS["time"]]
     assert stage.events()[:5] == ["applied"] * 3 + ["armed", "started"]
@@ -108,33 +104,18 @@ def test_it_is_on_record_before_it_is_set(stage: Stage) -> None:
     """kill -9 may come between any two steps."""
     seen: list[list[int]] = []
 
-    class Looking(FakeArmer):
-        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
-            def keep_and_look(armed: Mapping[int, Armed]) -> None:
-                assert keep is not None
-                keep(armed)
-                seen.append(recorded(stage))
-
-            return super().arm(orders, earlier, keep_and_look)
-
-    stage.armer = Looking()
+    stage.armer.between = lambda: seen.append(recorded(stage))
     stage.run()
     assert seen == [[1]]
 
 
-def test_the_armer_knows_what_an_earlier_daemon_has_armed(stage: Stage) -> None:
-    """After a crash: it must not take our own settings for the program's."""
-    known: list[Mapping[int, Armed]] = []
-
-    class Looking(FakeArmer):
-        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
-            known.append(dict(earlier))
-            return super().arm(orders, earlier, keep)
-
-    ArmingRecord(stage.directory, IDENTITY["boot"]).keep({1: Armed(OFF, ON)})
-    stage.armer = Looking()
+def test_what_an_earlier_daemon_has_armed_is_not_taken_for_the_programs_choice(stage: Stage) -> None:
+    """After a crash."""
+    first = Armed(OFF, SocketKeepalive(True, Keepalive(300, 20, 31)))
+    stage.records().arming.write({1: first})
+    stage.armer.stands[1] = first.after
     stage.run()
-    assert known == [{1: Armed(OFF, ON)}]
+    assert stage.records().arming.armed()[1].before == OFF
 
 
 def test_nobody_is_warned_of_what_is_armed_in_time(stage: Stage) -> None:
@@ -145,20 +126,20 @@ def test_nobody_is_warned_of_what_is_armed_in_time(stage: Stage) -> None:
 
 
 def test_what_cannot_be_armed_is_told_once_and_warned_of_like_any_other(stage: Stage) -> None:
-    stage.armer.fate = Fate.NOT_PERMITTED
+    stage.armer.looks = Answer.NOT_PERMITTED
     stage.script = [None] * 8
     stage.run()
-    assert len(stage.armer.orders) == 1
+    assert stage.armer.looked == [1]
     assert [event for event in stage.events() if event in ("unarmed", "bare")] == ["unarmed", "bare"]
 
 
 def test_every_fate_is_counted(stage: Stage) -> None:
     stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=cookie) for cookie in range(1, 8)]
     daemon = stage.start()
-    stage.armer.fate = Fate.OWN
+    stage.armer.looks = Answer.NOT_PERMITTED
     stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=cookie) for cookie in range(5, 11)]
     stage.do(daemon._scan_again())
-    assert daemon._decider.fates == {Fate.ARMED: 7, Fate.OWN: 6}
+    assert daemon._decider.fates == {Fate.ARMED: 7, Fate.NOT_PERMITTED: 6}
 
 
 # a dry run
@@ -168,7 +149,7 @@ def test_a_dry_run_arms_nothing_and_says_what_it_would(stage: Stage) -> None:
     stage.dry_run = True
     stage.script = [None]
     stage.daemon().run()
-    assert [order.connection.cookie for order in stage.armer.orders] == [1]
+    assert (stage.armer.looked, stage.armer.changed) == ([1], [])
     assert list(stage.directory.iterdir()) == []
     (message,) = [entry.message for entry in stage.said if entry.event == "armed"]
     assert message.startswith("backup[77] (backup.service) 192.0.2.1:40000 -> 198.51.100.1:22: would be armed by ")
@@ -180,7 +161,7 @@ def test_whoever_is_only_observed_never_reaches_the_armer(stage: Stage, action: 
     mine = dataclasses.replace(ENABLE, action=action, units=("backup.service",))
     stage.config = dataclasses.replace(stage.config, arm=(mine, ENABLE))
     stage.run()
-    assert stage.armer.orders == []
+    assert stage.armer.looked == []
     assert "armed" not in stage.events()
 
 
@@ -217,18 +198,9 @@ def test_after_a_reload_it_is_tried_again(stage: Stage) -> None:
 def test_without_a_record_nothing_is_touched(stage: Stage) -> None:
     """One line, and the daemon lives on."""
     (stage.directory / "armed").mkdir()
-    touched: list[int] = []
-
-    class Setting(FakeArmer):
-        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
-            done = super().arm(orders, earlier, keep)
-            touched.append(len(done))
-            return done
-
-    stage.armer = Setting()
     stage.script = [None]
     stage.run()
-    assert touched == []
+    assert stage.armer.changed == []
     (message,) = [entry.message for entry in stage.said if entry.event == "refused"]
     assert message.endswith("no socket is touched without the arming record")
     assert "\n" not in message
@@ -276,7 +248,7 @@ def test_a_stop_that_cannot_disarm_says_so_and_gives_back_the_settings(stage: St
 
 
 def test_a_dry_run_disarms_nothing(stage: Stage) -> None:
-    ArmingRecord(stage.directory, IDENTITY["boot"]).keep({1: Armed(OFF, ON)})
+    ArmingRecord(stage.directory, IDENTITY["boot"]).write({1: Armed(OFF, ON)})
     stage.config = dataclasses.replace(stage.config, disarm_on_stop=True)
     stage.dry_run = True
     stage.daemon().run()
@@ -294,10 +266,22 @@ class Nobody(FakeOwners):
         return tuple(connections)
 
 
-def performer(stage: Stage, owners: FakeOwners | None = None) -> Direct:
-    platform = Platform("fake", FakeTuner(), FakeAtConnect(), stage.open)
-    session = Session(stage.watcher, owners or FakeOwners(), stage.armer)
-    return Direct(Performer(platform, None if stage.dry_run else stage.records()), session)
+class Acting:
+    """A performer that carries everything out itself."""
+
+    def __init__(self, stage: Stage, owners: FakeOwners | None = None) -> None:
+        def never(watching: Watching) -> Session:
+            raise AssertionError(watching)
+
+        platform = Platform("fake", FakeTuner(), FakeAtConnect(), never)
+        self._session = Session(FakeWatcher(), owners or FakeOwners(), stage.armer)
+        self._performer = Performer(platform, None if stage.dry_run else stage.records())
+
+    def perform(self, action: Arm) -> Outcome:
+        return directly(self._performer.perform(action), self._session)
+
+    def disarm(self, look: Judgement, *, only_mine: bool = False) -> Outcome:
+        return directly(self._performer.disarm(look, only_mine=only_mine), self._session)
 
 
 def look(*cookies: int) -> Judgement:
@@ -313,31 +297,34 @@ def wishes(*rules: ArmRule) -> tuple[Wish, ...]:
 def test_of_several_rules_the_first_that_means_the_owner_is_ordered(stage: Stage) -> None:
     other = dataclasses.replace(ENABLE, name="arm[1]", units=("cron.service",))
     mine = dataclasses.replace(ENABLE, name="arm[2]", units=("backup*",))
-    performer(stage).perform(Arm((BARE,), wishes(other, mine, ENABLE)))
-    assert [order.wish.rule.name for order in stage.armer.orders] == ["arm[2]"]
+    Acting(stage).perform(Arm((BARE,), (*wishes(other), Wish(mine, Keepalive(100, 20, 31)), *wishes(ENABLE))))
+    assert [after.times.idle for _, after in stage.armer.changed] == [100]
 
 
 def test_whom_no_rule_means_is_left(stage: Stage) -> None:
     other = dataclasses.replace(ENABLE, units=("cron.service",))
-    outcome = performer(stage).perform(Arm((BARE,), wishes(other)))
+    outcome = Acting(stage).perform(Arm((BARE,), wishes(other)))
     assert [each.fate for each in outcome.armings] == [Fate.OBSERVED]
-    assert stage.armer.orders == []
+    assert stage.armer.looked == []
 
 
 def test_rearm_orders_only_what_has_keepalive_on_or_may_have(stage: Stage) -> None:
     shown = [dataclasses.replace(BARE, cookie=number, keepalive=each) for number, each in enumerate(Shown)]
-    performer(stage).perform(Arm(tuple(shown), wishes(REARM)))
-    assert [order.connection.keepalive for order in stage.armer.orders] == [Shown.ON, Shown.HIDDEN]
+    Acting(stage).perform(Arm(tuple(shown), wishes(REARM)))
+    assert [shown[cookie].keepalive for cookie in stage.armer.looked] == [Shown.ON, Shown.HIDDEN]
 
 
-def test_by_hand_is_passed_on(stage: Stage) -> None:
-    performer(stage).perform(Arm((BARE,), wishes(ENABLE), by_hand=True))
-    assert [order.by_hand for order in stage.armer.orders] == [True]
+def test_what_somebody_has_set_since_is_armed_by_hand_alone(stage: Stage) -> None:
+    stage.records().arming.write({BARE.cookie: Mark.LEFT})
+    Acting(stage).perform(Arm((BARE,), wishes(ENABLE)))
+    assert stage.armer.looked == []
+    Acting(stage).perform(Arm((BARE,), wishes(ENABLE), by_hand=True))
+    assert stage.armer.changed == [(BARE.cookie, ON)]
 
 
 def test_a_socket_that_the_kernel_refused_is_not_on_record(stage: Stage) -> None:
-    stage.armer.fate = Fate.FAILED
-    outcome = performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
+    stage.armer.changes = Answer.FAILED
+    outcome = Acting(stage).perform(Arm((BARE,), wishes(ENABLE)))
     assert [each.fate for each in outcome.armings] == [Fate.FAILED]
     assert recorded(stage) == []
 
@@ -345,13 +332,8 @@ def test_a_socket_that_the_kernel_refused_is_not_on_record(stage: Stage) -> None
 def test_a_failure_is_nobodys_choice_and_is_tried_again_with_growing_pauses(stage: Stage) -> None:
     """Then it is reported, once; what succeeds before that is not worth a word."""
 
-    class Failing(FakeArmer):
-        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
-            tried.append(len(stage.waits))
-            return super().arm(orders, earlier, keep)
-
     tried: list[int] = []
-    stage.armer = Failing(fate=Fate.FAILED)
+    stage.armer = FakeArmer(changes=Answer.FAILED, between=lambda: tried.append(len(stage.waits)))
     stage.script = [None] * 25
     stage.run()
     assert tried == [0, 1, 3, 7, 15]
@@ -360,8 +342,8 @@ def test_a_failure_is_nobodys_choice_and_is_tried_again_with_growing_pauses(stag
 
 
 def test_what_failed_and_succeeds_later_is_armed_and_nothing_else_is_said(stage: Stage) -> None:
-    stage.armer.fate = Fate.FAILED
-    stage.script = [lambda: setattr(stage.armer, "fate", Fate.ARMED), None]
+    stage.armer.changes = Answer.FAILED
+    stage.script = [lambda: setattr(stage.armer, "changes", Answer.DONE), None]
     stage.run()
     assert "armed" in stage.events()
     assert "unarmed" not in stage.events()
@@ -372,13 +354,9 @@ def test_what_failed_midway_stays_on_record_as_it_stands(stage: Stage) -> None:
     """So that it can be disarmed."""
     midway = SocketKeepalive(False, Keepalive(7200, 20, 9))
 
-    class Midway(FakeArmer):
-        def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
-            return [dataclasses.replace(each, after=midway) for each in super().arm(orders, earlier, keep)]
-
-    stage.armer = Midway(fate=Fate.FAILED)
-    performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
-    assert stage.records().arming.armed() == {BARE.cookie: Armed(OFF, midway)}
+    stage.armer = FakeArmer(changes=Answer.FAILED, midway=midway)
+    Acting(stage).perform(Arm((BARE,), wishes(ENABLE)))
+    assert stage.records().arming.armed() == {BARE.cookie: Armed(OFF, midway, ALL)}
 
 
 def test_what_could_not_be_recorded_for_a_while_is_armed_once_it_can(stage: Stage) -> None:
@@ -396,24 +374,25 @@ def test_what_a_program_set_while_it_was_to_be_armed_is_its_own_from_then_on(
     stage: Stage, earlier: dict[int, Armed]
 ) -> None:
     """Nothing of ours stands there, whatever was recorded."""
-    stage.records().arming.keep(earlier)
-    stage.armer.fate = Fate.CHANGED
-    performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
+    stage.records().arming.write(earlier)
+    stage.armer.between = lambda: stage.armer.stands.update({BARE.cookie: SocketKeepalive(True, Keepalive(60, 1, 3))})
+    Acting(stage).perform(Arm((BARE,), wishes(ENABLE)))
     assert recorded(stage) == []
     assert stage.records().arming.left() == {BARE.cookie}
 
 
 def test_a_record_that_fails_is_the_outcome(stage: Stage) -> None:
     (stage.directory / "armed").mkdir()
-    outcome = performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
+    outcome = Acting(stage).perform(Arm((BARE,), wishes(ENABLE)))
     assert isinstance(outcome.refused, StateError)
     assert outcome.armings == ()
 
 
 def test_what_was_never_armed_is_not_disarmed(stage: Stage) -> None:
     records = stage.records()
-    records.arming.keep({BARE.cookie: Armed(OFF, ON)})
-    outcome = performer(stage).disarm(look(5, BARE.cookie))
+    records.arming.write({BARE.cookie: Armed(OFF, ON)})
+    stage.armer.stands = {BARE.cookie: ON, 5: ON}
+    outcome = Acting(stage).disarm(look(5, BARE.cookie))
     assert [(one.cookie, each.after) for each in outcome.armings for one in each.connections] == [(BARE.cookie, OFF)]
     assert recorded(stage) == []
 
@@ -468,7 +447,7 @@ def test_a_scan_that_missed_sockets_is_no_proof_that_they_are_gone(stage: Stage)
         def snapshot(self, now: float) -> SocketTable:
             return dataclasses.replace(super().snapshot(now), complete=False)
 
-    stage.records().arming.keep(dict.fromkeys(range(10_000, 12_000), Armed(OFF, ON)))
+    stage.records().arming.write(dict.fromkeys(range(10_000, 12_000), Armed(OFF, ON)))
     stage.watcher = Partial(silent())
     stage.run()
     assert len(recorded(stage)) == 2001
@@ -480,55 +459,146 @@ def test_a_scan_that_missed_sockets_is_no_proof_that_they_are_gone(stage: Stage)
 def test_a_second_arming_that_fails_leaves_the_first_on_record(stage: Stage) -> None:
     """Its settings stand as before, which are ours."""
     first = Armed(SocketKeepalive(False, Keepalive(7200, 75, 8)), OFF)
-    stage.records().arming.keep({BARE.cookie: first})
-    stage.armer.fate = Fate.FAILED
-    performer(stage).perform(Arm((BARE,), wishes(ENABLE), by_hand=True))
+    stage.records().arming.write({BARE.cookie: first})
+    stage.armer.changes = Answer.FAILED
+    Acting(stage).perform(Arm((BARE,), wishes(ENABLE), by_hand=True))
     assert stage.records().arming.armed() == {BARE.cookie: first}
 
 
 def test_of_two_daemons_the_second_disarms_only_what_it_was_the_first_to_arm(stage: Stage) -> None:
     """As --once does: what an earlier one armed stays so."""
-    stage.records().arming.keep({5: Armed(OFF, ON)})
-    second = performer(stage)
+    stage.records().arming.write({5: Armed(OFF, ON)})
+    stage.armer.stands[5] = ON
+    second = Acting(stage)
     second.perform(Arm((BARE, dataclasses.replace(BARE, cookie=5)), wishes(ENABLE)))
     outcome = second.disarm(look(5, BARE.cookie), only_mine=True)
     assert [one.cookie for each in outcome.armings for one in each.connections] == [BARE.cookie]
     assert (recorded(stage), stage.records().arming.left()) == ([5], set())
 
 
-def test_a_dry_run_that_may_not_look_into_sockets_says_what_its_rule_wants(stage: Stage) -> None:
+def test_a_dry_run_that_may_not_look_into_sockets_is_refused_as_arming_would_be(stage: Stage) -> None:
     stage.dry_run = True
     stage.armer.refusal = NotPermitted("run as root")
-    near = dataclasses.replace(BARE, timeout=90.0)
-    outcome = performer(stage).perform(Arm((near,), wishes(ENABLE)))
-    assert [each.fate for each in outcome.armings] == [Fate.TOO_LONG]
+    outcome = Acting(stage).perform(Arm((BARE,), wishes(ENABLE)))
+    assert (outcome.armings, outcome.refused) == ((), stage.armer.refusal)
 
 
 @pytest.mark.parametrize(
-    ("fate", "forgotten"),
+    ("answer", "fate", "forgotten"),
     [
-        (Fate.DISARMED, True),
-        (Fate.ENOUGH, True),
-        (Fate.SET_AGAIN, True),
-        (Fate.CHANGED, True),
-        (Fate.NOT_PERMITTED, False),
-        (Fate.OTHER_USER_NAMESPACE, False),
-        (Fate.UNHELD, False),
-        (Fate.FAILED, False),
-        (Fate.GONE, False),
+        (Answer.DONE, Fate.DISARMED, True),
+        (Answer.CHANGED, Fate.CHANGED, True),
+        (Answer.FAILED, Fate.FAILED, False),
+        (Answer.GONE, Fate.GONE, False),
     ],
 )
-def test_what_could_not_be_disarmed_stays_on_record_for_another_try(stage: Stage, fate: Fate, forgotten: bool) -> None:
-    """With more privilege, say; what is somebody else's by now is not ours to put back."""
-
-    class Unable(FakeArmer):
-        def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
-            return [Arming((each,), fate, earlier[each.cookie].after) for each in connections]
-
-    stage.records().arming.keep(dict.fromkeys((BARE.cookie, 5), Armed(OFF, ON)))
-    stage.armer = Unable()
-    performer(stage).disarm(look(BARE.cookie))
+def test_what_could_not_be_disarmed_stays_on_record_for_another_try(
+    stage: Stage, answer: Answer, fate: Fate, forgotten: bool
+) -> None:
+    """What is somebody else's by now is not ours to put back."""
+    stage.records().arming.write(dict.fromkeys((BARE.cookie, 5), Armed(OFF, ON)))
+    stage.armer = FakeArmer(stands={BARE.cookie: ON}, changes=answer)
+    outcome = Acting(stage).disarm(look(BARE.cookie))
+    assert [each.fate for each in outcome.armings] == [fate]
     assert recorded(stage) == ([5] if forgotten else [5, BARE.cookie])
+
+
+@pytest.mark.parametrize("answer", [Answer.NOT_PERMITTED, Answer.OTHER_USER_NAMESPACE, Answer.UNHELD, Answer.GONE])
+def test_what_could_not_be_looked_into_stays_on_record_for_another_try(stage: Stage, answer: Answer) -> None:
+    """With more privilege, say."""
+    stage.records().arming.write({BARE.cookie: Armed(OFF, ON)})
+    stage.armer = FakeArmer(stands={BARE.cookie: ON}, looks=answer)
+    Acting(stage).disarm(look(BARE.cookie))
+    assert recorded(stage) == [BARE.cookie]
+
+
+@pytest.mark.parametrize(
+    ("stands", "fate"), [(OFF, Fate.ENOUGH), (SocketKeepalive(True, Keepalive(9, 9, 9)), Fate.SET_AGAIN)]
+)
+def test_what_stands_as_before_or_was_set_since_is_forgotten_when_it_is_disarmed(
+    stage: Stage, stands: SocketKeepalive, fate: Fate
+) -> None:
+    stage.records().arming.write({BARE.cookie: Armed(OFF, ON)})
+    stage.armer = FakeArmer(stands={BARE.cookie: stands})
+    outcome = Acting(stage).disarm(look(BARE.cookie))
+    assert [each.fate for each in outcome.armings] == [fate]
+    assert (recorded(stage), stage.armer.changed) == ([], [])
+
+
+# other processes that do the same at the same time
+
+FASTER = ArmRule("hand", ArmAction.ENABLE, 60, 20, 31)
+
+
+def once(what: Callable[[], object]) -> Callable[[], None]:
+    """The same, for the first time alone."""
+    todo = [what]
+
+    def happen() -> None:
+        if todo:
+            todo.pop()()
+
+    return happen
+
+
+@pytest.mark.parametrize("at", ["looked_into", "between"])
+@pytest.mark.parametrize("other", [ENABLE, FASTER])
+def test_of_two_who_arm_at_the_same_time_what_stood_there_before_both_is_put_back(
+    stage: Stage, at: str, other: ArmRule
+) -> None:
+    """The second looks before the first has set anything, and comes first."""
+    one, another = Acting(stage), Acting(stage)
+    action = Arm((BARE,), wishes(ENABLE), by_hand=True)
+    theirs = Arm((BARE,), (Wish(other, Keepalive(other.idle or 0, 20, 31)),), by_hand=True)
+    setattr(stage.armer, at, once(lambda: another.perform(theirs)))
+    outcome = one.perform(action)
+    assert {each.fate for each in outcome.armings} <= {Fate.ARMED, Fate.ENOUGH}
+    assert stage.armer.stands[BARE.cookie].on
+    assert stage.records().arming.armed()[BARE.cookie].before == OFF
+    Acting(stage).disarm(look(BARE.cookie))
+    assert stage.armer.stands[BARE.cookie] == OFF
+    assert recorded(stage) == []
+
+
+@pytest.mark.parametrize("at", ["looked_into", "between"])
+def test_who_disarms_at_the_same_time_leaves_nothing_armed_without_a_record(stage: Stage, at: str) -> None:
+    setattr(stage.armer, at, once(lambda: Acting(stage).disarm(look(BARE.cookie))))
+    Acting(stage).perform(Arm((BARE,), wishes(ENABLE), by_hand=True))
+    assert (stage.armer.stands[BARE.cookie], recorded(stage)) == (ON, [BARE.cookie])
+
+
+@pytest.mark.parametrize("at", ["looked_into", "between"])
+def test_who_arms_while_another_disarms_leaves_nothing_armed_without_a_record(stage: Stage, at: str) -> None:
+    stage.records().arming.write({BARE.cookie: Armed(OFF, ON, ALL)})
+    stage.armer.stands[BARE.cookie] = ON
+    theirs = Arm((BARE,), (Wish(FASTER, Keepalive(60, 20, 31)),), by_hand=True)
+    setattr(stage.armer, at, once(lambda: Acting(stage).perform(theirs)))
+    Acting(stage).disarm(look(BARE.cookie))
+    assert (stage.armer.stands[BARE.cookie], recorded(stage)) == (OFF, [])
+
+
+def test_where_others_go_on_and_on_that_is_what_is_said(stage: Stage) -> None:
+    """Nobody waits for an end of it."""
+
+    idles = iter(range(100, 200))
+
+    def theirs() -> None:
+        after = SocketKeepalive(True, Keepalive(next(idles), 20, 31))
+        stage.records().arming.write({BARE.cookie: Armed(OFF, after, ALL)})
+
+    stage.armer.looked_into = theirs
+    outcome = Acting(stage).perform(Arm((BARE,), wishes(ENABLE), by_hand=True))
+    assert [each.fate for each in outcome.armings] == [Fate.CHANGED]
+    assert stage.armer.changed == []
+
+
+def test_those_that_are_too_many_for_one_look_are_armed_and_disarmed_one_look_after_the_other(stage: Stage) -> None:
+    stage.armer.most = 2
+    five = [dataclasses.replace(BARE, cookie=cookie) for cookie in range(1, 6)]
+    Acting(stage).perform(Arm((*five, five[0]), wishes(ENABLE)))
+    assert [cookie for cookie, _ in stage.armer.changed] == [1, 2, 3, 4, 5]
+    Acting(stage).disarm(look(*range(1, 6)))
+    assert set(stage.armer.stands.values()) == {OFF}
 
 
 # disarmed by hand
@@ -539,11 +609,11 @@ def test_what_was_disarmed_by_hand_is_not_armed_again_by_a_daemon_at_work(stage:
 
     def disarm_by_hand() -> None:
         by_hand = ArmingRecord(stage.directory, IDENTITY["boot"])
-        by_hand.leave(list(by_hand.armed()))
+        by_hand.write(dict.fromkeys(by_hand.armed(), Mark.LEFT))
 
     stage.script = [disarm_by_hand, None, None, signal.SIGHUP, None, None]
     stage.run()
-    assert len(stage.armer.orders) == 1
+    assert stage.armer.looked == [1]
     assert [event for event in stage.events() if event in ("armed", "unarmed")] == ["armed", "unarmed"]
     assert recorded(stage) == []
 

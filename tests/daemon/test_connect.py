@@ -212,22 +212,21 @@ def test_one_look_leaves_new_connections_and_what_is_pinned_alone(stage: Stage) 
 
 
 def test_a_socket_that_was_armed_at_connect_is_known_to_the_next_scan(stage: Stage) -> None:
-    """What its program has set since is left: the armer is told what stood there and what was set."""
+    """What its program has set since is left, also where it is what it had before."""
     stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=5, remote_port=10080)]
     stage.at_connect.records[5] = MINE
     stage.run()
-    (order,) = stage.armer.orders
-    assert order.again
-    assert stage.armer.earlier == {5: MINE}
+    assert (stage.armer.looked, stage.armer.changed) == ([5], [])
+    assert stage.records().arming.armed() == {5: MINE}
 
 
 def test_records_that_cannot_be_kept_at_the_end_are_an_error(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk, say: the sockets stay armed, and disarm would not know them."""
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise StateError("armed: cannot be written: No space left on device")
 
-    monkeypatch.setattr("keepaliveD.records.arming.ArmingRecord.keep", fail)
+    monkeypatch.setattr("keepaliveD.records.arming.ArmingRecord.write", fail)
     stage.at_connect.records[5] = MINE
     stage.run()
     (error,) = [entry for entry in stage.said if entry.event == "refused"]
@@ -247,4 +246,4 @@ def test_records_that_cannot_be_read_do_not_keep_sockets_from_being_armed(
     monkeypatch.setattr(stage.at_connect, "armed", refuse)
     stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=5, remote_port=10080)]
     stage.run()
-    assert len(stage.armer.orders) == 1
+    assert len(stage.armer.changed) == 1

@@ -27,7 +27,6 @@ from keepaliveD.model.keepalive import ALL, Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, Fate
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.rules import Path as NetworkPath
-from keepaliveD.platforms.base import Keep, Order
 from keepaliveD.platforms.linux.bpf import armer
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
@@ -35,8 +34,10 @@ from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connections import connections
 from keepaliveD.policy.judge import judge
 from tests.kernel.test_engines import cookie
+from tests.support import walk
 from tests.support.rig import TIME, Namespace
 from tests.support.versions import ITERATOR, since
+from tests.support.walk import Keep, Order
 
 pytestmark = since(ITERATOR)
 
@@ -86,7 +87,7 @@ class Place:
     ) -> list[Arming]:
         wish = replace(WISH, rule=replace(RULE, action=action))
         orders = [Order(connection, wish) for connection in wanted]
-        return self.armer.arm(orders, earlier or {}, keep or self.kept.update)
+        return walk.arm(self.armer, orders, earlier or {}, keep or self.kept.update)
 
 
 @pytest.fixture
@@ -243,7 +244,7 @@ def test_disarming_puts_back_what_stood_there(place: Place) -> None:
     connections = place.seen(near, other)
     place.arm(connections)
     other.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 900)
-    done = place.armer.disarm(connections, place.kept)
+    done = walk.disarm(place.armer, connections, place.kept)
     assert fates(done) == {
         cookie(near): Fate.DISARMED,
         cookie(other): Fate.SET_AGAIN,
@@ -274,18 +275,11 @@ def test_more_than_the_kernel_takes_at_once_are_armed_too(place: Place, monkeypa
     assert {stands(end) for end in ends} == {(True, 180)}
 
 
-def test_a_socket_that_is_listed_twice_is_armed_once(place: Place) -> None:
-    """A dump goes on from bucket to bucket, while they change."""
-    near, _ = place.connect()
-    (arming,) = place.arm(place.seen(near) * 2)
-    assert (arming.fate, len(arming.connections), stands(near)) == (Fate.ARMED, 1, (True, 180))
-
-
 def test_what_the_kernel_refuses_is_put_back(place: Place) -> None:
     near, other = place.connect()
     impossible = Wish(RULE, Keepalive(0, 20, 31))
     orders = [Order(one, wish) for one, wish in zip(place.seen(near, other), [impossible, WISH], strict=True)]
-    assert fates(place.armer.arm(orders, {}, place.kept.update)) == {
+    assert fates(walk.arm(place.armer, orders, {}, place.kept.update)) == {
         cookie(near): Fate.FAILED,
         cookie(other): Fate.ARMED,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -28,14 +29,15 @@ from keepaliveD.model.keepalive import ALL, Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, Fate
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.rules import Path as NetworkPath
-from keepaliveD.platforms.base import Keep, Order
 from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.owners.holders import Holder, Holders
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connections import connections
 from keepaliveD.policy.judge import judge
+from tests.support import walk
 from tests.support.rig import Namespace
+from tests.support.walk import Keep, Order
 
 OURS = SocketKeepalive(True, Keepalive(180, 20, 31))
 UNTOUCHED = SocketKeepalive(False, Keepalive(7200, 75, 9))
@@ -93,8 +95,8 @@ class Place:
         """Arm them, with their holders as far as they are known."""
         rule = ArmRule("test", action, OURS.times.idle, OURS.times.interval, OURS.times.probes)
         orders = [Order(connection, Wish(rule, OURS.times)) for connection in wanted]
-        armer = PidfdArmer(ROOT, self.holders)
-        return self._namespace.inside(lambda: armer.arm(orders, earlier or {}, keep or self.kept.update))
+        with contextlib.closing(PidfdArmer(ROOT, self.holders)) as armer:
+            return self._namespace.inside(lambda: walk.arm(armer, orders, earlier or {}, keep or self.kept.update))
 
 
 @pytest.fixture
@@ -230,7 +232,7 @@ def test_a_half_closed_connection_is_left_alone(place: Place) -> None:
 def test_no_descriptor_stays_open_however_many_sockets_there_are(place: Place) -> None:
     pairs = [place.connect() for _ in range(300)]
     wanted = [place.seen(near) for near, _ in pairs[:2]]
-    wanted += [replace(wanted[0], inode=10**9 + number) for number in range(300)]
+    wanted += [replace(wanted[0], cookie=10**9 + number, inode=10**9 + number) for number in range(300)]
     before = descriptors()
     place.holders.find({connection.inode for connection in wanted})
     fates = {arming.fate for arming in place.arm(*wanted)}
@@ -266,7 +268,7 @@ def test_a_socket_can_be_disarmed_to_what_stood_there(place: Place) -> None:
     place.holders.find([connection.inode])
     place.arm(connection)
     assert stands(near) == (True, 180)
-    (arming,) = PidfdArmer(ROOT, place.holders).disarm([connection], place.kept)
+    (arming,) = walk.disarm(PidfdArmer(ROOT, place.holders), [connection], place.kept)
     assert arming.fate is Fate.DISARMED
     assert stands(near) == (False, 600)
 
@@ -277,7 +279,7 @@ def test_what_somebody_set_since_is_not_disarmed(place: Place) -> None:
     place.holders.find([connection.inode])
     place.arm(connection)
     near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 60)
-    (arming,) = PidfdArmer(ROOT, place.holders).disarm([connection], place.kept)
+    (arming,) = walk.disarm(PidfdArmer(ROOT, place.holders), [connection], place.kept)
     assert arming.fate is Fate.SET_AGAIN
     assert stands(near) == (True, 60)
 

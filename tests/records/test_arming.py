@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,9 @@ from hypothesis import strategies as st
 
 from keepaliveD.model.errors import NotPermitted, StateError
 from keepaliveD.model.keepalive import ALL, Keepalive, Own, SocketKeepalive
-from keepaliveD.model.results import Armed
+from keepaliveD.model.results import Armed, Mark
 from keepaliveD.model.sockets import Column
-from keepaliveD.records.arming import FILE, SPARE, ArmingRecord
+from keepaliveD.records.arming import FILE, SPARE, ArmingRecord, Whose
 from tests.support.unprivileged import as_nobody, reachable_directory
 
 BOOT = "b00t"
@@ -65,7 +66,7 @@ def test_what_was_recorded_is_what_is_known(records: list[tuple[int, Armed]]) ->
     with reachable_directory() as directory:
         writer = recorder(directory)
         for cookie, each in records:
-            writer.keep({cookie: each})
+            writer.write({cookie: each})
         assert writer.armed() == recorder(directory).armed()
         assert writer.armed() == dict(records)
 
@@ -74,24 +75,24 @@ def test_where_nothing_was_ever_armed_nothing_is_known_and_nothing_made(tmp_path
     """A look at it is no reason for a directory."""
     keeper = recorder(tmp_path / "state")
     assert keeper.armed() == {}
-    keeper.keep({})
-    keeper.leave([])
+    keeper.write({})
+    keeper.write(dict.fromkeys([], Mark.LEFT))
     keeper.tidy(alive())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_first_record_makes_directory_and_file_for_their_owner_alone(tmp_path: Path) -> None:
     """Which connections a host has is nobody else's business."""
-    recorder(tmp_path / "state").keep(armed(1))
+    recorder(tmp_path / "state").write(armed(1))
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "state" / FILE).stat().st_mode & 0o777 == 0o600
 
 
 def test_it_is_text_that_a_person_can_read(tmp_path: Path) -> None:
     keeper = recorder(tmp_path)
-    keeper.keep({4711: Armed(OFF, ON, Own.IDLE | Own.PROBES)})
-    keeper.leave([4711])
-    keeper.withdraw([4711])
+    keeper.write({4711: Armed(OFF, ON, Own.IDLE | Own.PROBES)})
+    keeper.write(dict.fromkeys([4711], Mark.LEFT))
+    keeper.write(dict.fromkeys([4711], Mark.UNSET))
     lines = ["4711 0 7200 75 9 1 180 20 31 5", "4711 -", "4711 0"]
     written = (tmp_path / FILE).read_text().splitlines()
     assert [line.rpartition(" ")[0] for line in written] == [HEADING.rpartition(" ")[0], *lines]
@@ -101,17 +102,17 @@ def test_it_is_text_that_a_person_can_read(tmp_path: Path) -> None:
 def test_a_record_goes_into_a_file_that_is_there_and_empty(tmp_path: Path, content: str) -> None:
     """As touch(1) leaves it, or a process that was killed right after it made the file."""
     (tmp_path / FILE).write_text(content)
-    recorder(tmp_path).keep(armed(1))
+    recorder(tmp_path).write(armed(1))
     assert (tmp_path / FILE).read_text().count(HEADING) == 1
     assert known(tmp_path) == [1]
 
 
 def test_what_was_put_back_is_forgotten_until_it_is_armed_again(tmp_path: Path) -> None:
     keeper = recorder(tmp_path)
-    keeper.keep(armed(1, 2))
-    keeper.leave([1, 77])
+    keeper.write(armed(1, 2))
+    keeper.write(dict.fromkeys([1, 77], Mark.LEFT))
     assert known(tmp_path) == sorted(keeper.armed()) == [2]
-    keeper.keep({1: Armed(ON, OFF)})
+    keeper.write({1: Armed(ON, OFF)})
     assert recorder(tmp_path).armed()[1] == Armed(ON, OFF)
 
 
@@ -120,24 +121,24 @@ def test_what_was_put_back_is_forgotten_until_it_is_armed_again(tmp_path: Path) 
 
 def test_a_record_of_another_boot_is_of_sockets_that_are_gone(tmp_path: Path) -> None:
     """Cookies begin anew with the boot: it must not be taken for one of these."""
-    recorder(tmp_path, "earlier").keep(armed(1, 2, 3))
+    recorder(tmp_path, "earlier").write(armed(1, 2, 3))
     keeper = recorder(tmp_path)
     assert keeper.armed() == {}
-    keeper.keep(armed(2))
+    keeper.write(armed(2))
     assert known(tmp_path) == [2]
     assert "earlier" not in (tmp_path / FILE).read_text()
 
 
 def test_a_record_of_another_boot_stays_until_there_is_something_to_record(tmp_path: Path) -> None:
     """To look is not to write."""
-    recorder(tmp_path, "earlier").keep(armed(1))
+    recorder(tmp_path, "earlier").write(armed(1))
     before = (tmp_path / FILE).read_bytes()
     recorder(tmp_path).armed()
     assert (tmp_path / FILE).read_bytes() == before
 
 
 def test_a_boot_whose_name_begins_like_ours_is_another(tmp_path: Path) -> None:
-    recorder(tmp_path, BOOT + "2").keep(armed(1))
+    recorder(tmp_path, BOOT + "2").write(armed(1))
     assert known(tmp_path) == []
 
 
@@ -147,14 +148,14 @@ def test_half_a_heading_is_none(tmp_path: Path, cut: int) -> None:
     (tmp_path / FILE).write_text(HEADING[: len(HEADING) - cut])
     keeper = recorder(tmp_path)
     assert keeper.armed() == {}
-    keeper.keep(armed(1))
+    keeper.write(armed(1))
     assert known(tmp_path) == [1]
     assert (tmp_path / FILE).read_text().startswith(HEADING)
 
 
 def test_a_line_that_is_being_written_is_read_once_it_is_whole(tmp_path: Path) -> None:
     """A reader does not wait for a writer."""
-    recorder(tmp_path).keep(armed(1, 2))
+    recorder(tmp_path).write(armed(1, 2))
     whole = (tmp_path / FILE).read_bytes()
     reader = recorder(tmp_path)
     for size in range(len(whole) + 1):
@@ -168,15 +169,15 @@ def test_a_line_that_is_being_written_is_read_once_it_is_whole(tmp_path: Path) -
 WRITER = """
 import sys
 from pathlib import Path
-from tests.records.test_arming import armed, recorder
+from tests.records.test_arming import Mark, armed, recorder
 
 keeper, first = recorder(Path(sys.argv[1])), int(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
 for cookie in range(first, first + 150):
-    keeper.keep(armed(cookie))
+    keeper.write(armed(cookie))
     if cookie % 3 == 0:
-        keeper.leave([cookie])
+        keeper.write(dict.fromkeys([cookie], Mark.LEFT))
     if sys.argv[3] == "tidy" and cookie % 5 == 0:
         keeper.tidy(__import__("numpy").arange(1, 10_000, dtype="u8"))
     print(cookie, flush=True)
@@ -212,7 +213,7 @@ def test_two_processes_at_once_lose_nothing_of_each_other(tmp_path: Path) -> Non
 
 
 def test_whatever_was_recorded_before_kill_9_is_known_afterwards(tmp_path: Path) -> None:
-    """A socket is set only once keep() has returned: what it has not said, it has not touched."""
+    """A socket is set only once write() has returned: what it has not said, it has not touched."""
     killed = writer(tmp_path, 1000)
     assert killed.stdin
     assert killed.stdout
@@ -223,30 +224,65 @@ def test_whatever_was_recorded_before_kill_9_is_known_afterwards(tmp_path: Path)
     said += [int(line) for line in killed.communicate()[0].splitlines()]
     recorded = known(tmp_path)
     assert {cookie for cookie in said if cookie % 3} <= set(recorded)
-    recorder(tmp_path).keep(armed(1))
+    recorder(tmp_path).write(armed(1))
     assert known(tmp_path) == [1, *recorded]
 
 
 def test_what_another_process_records_is_known_to_all_without_a_restart(tmp_path: Path) -> None:
     daemon, by_hand = recorder(tmp_path), recorder(tmp_path)
-    daemon.keep(armed(1))
-    by_hand.keep(armed(2))
+    daemon.write(armed(1))
+    by_hand.write(armed(2))
     assert sorted(daemon.armed()) == [1, 2]
-    daemon.leave([2])
+    daemon.write(dict.fromkeys([2], Mark.LEFT))
     assert sorted(by_hand.armed()) == [1]
+
+
+@pytest.mark.parametrize("since", [{1: Armed(OFF, ON)}, {1: Mark.LEFT}])
+def test_what_another_process_has_recorded_since_it_was_looked_at_stays(
+    tmp_path: Path, since: Mapping[int, Armed | Mark]
+) -> None:
+    """Also an entry that reads the same: it is the other's, who sets or has set what it says."""
+    daemon, by_hand = recorder(tmp_path), recorder(tmp_path)
+    known = daemon.entries()
+    by_hand.write(since)
+    new = {1: Armed(ON, ON), 2: Armed(OFF, ON)}
+    assert daemon.write(new, known) == {1}
+    for record in (daemon, by_hand, recorder(tmp_path)):
+        assert record.entries() == since | {2: Armed(OFF, ON)}
+    assert daemon.write({1: Armed(ON, ON)}, daemon.entries()) == set()
+
+
+def test_what_is_left_from_an_older_look_does_not_cover_a_newer_arming(tmp_path: Path) -> None:
+    """Where it reads the same as before, too: it was written after that look."""
+    daemon, by_hand = recorder(tmp_path), recorder(tmp_path)
+    mine = {1: Armed(OFF, ON)}
+    daemon.write(mine)
+    by_hand.write({1: Armed(OFF, ON)})
+    assert daemon.write({1: Mark.LEFT}, mine) == {1}
+    assert recorder(tmp_path).armed() == mine
+
+
+def test_what_was_armed_here_is_known_and_whether_somebody_had_armed_it_before(tmp_path: Path) -> None:
+    recorder(tmp_path).write(armed(1))
+    keeper = recorder(tmp_path)
+    keeper.write(armed(1, 2, 3, 4))
+    keeper.write(armed(5), whose=Whose.EARLIER)
+    keeper.write({3: Mark.UNSET})
+    keeper.write({4: Armed(ON, OFF)}, whose=Whose.OTHERS)
+    assert keeper.armed_here() == {1: False, 2: True, 5: False}
 
 
 def test_what_another_process_arms_again_is_no_longer_left(tmp_path: Path) -> None:
     daemon, by_hand = recorder(tmp_path), recorder(tmp_path)
-    daemon.leave([1, 2])
-    by_hand.keep(armed(1))
+    daemon.write(dict.fromkeys([1, 2], Mark.LEFT))
+    by_hand.write(armed(1))
     assert (daemon.left(), sorted(daemon.armed())) == ({2}, [1])
 
 
 def test_a_file_that_tidy_replaces_while_another_waits_for_it_is_not_written_into(tmp_path: Path) -> None:
     """It would write into a file without a name."""
     keeper, waiting = recorder(tmp_path), recorder(tmp_path)
-    keeper.keep(armed(*range(1, SPARE + 10)))
+    keeper.write(armed(*range(1, SPARE + 10)))
     really = fcntl.flock
     replaced: list[int] = []
 
@@ -258,7 +294,7 @@ def test_a_file_that_tidy_replaces_while_another_waits_for_it_is_not_written_int
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fcntl, "flock", replaced_meanwhile)
-        waiting.keep(armed(4711))
+        waiting.write(armed(4711))
     assert replaced
     assert known(tmp_path) == sorted(keeper.armed()) == [5, 4711]
 
@@ -266,26 +302,26 @@ def test_a_file_that_tidy_replaces_while_another_waits_for_it_is_not_written_int
 def test_a_file_that_was_replaced_and_grew_is_read_from_its_beginning(tmp_path: Path) -> None:
     """Where another one's end was says nothing of it."""
     daemon, reader = recorder(tmp_path), recorder(tmp_path)
-    daemon.keep(armed(*range(1, SPARE + 10)))
+    daemon.write(armed(*range(1, SPARE + 10)))
     assert len(reader.armed()) == SPARE + 9
     daemon.tidy(alive(5))
-    daemon.keep(armed(*range(5000, 5000 + 2 * SPARE)))
+    daemon.write(armed(*range(5000, 5000 + 2 * SPARE)))
     assert sorted(reader.armed()) == [5, *range(5000, 5000 + 2 * SPARE)]
 
 
 def test_a_descriptor_is_never_left_open(tmp_path: Path) -> None:
     """The daemon lives for months."""
     keeper = recorder(tmp_path)
-    keeper.keep(armed(0))
+    keeper.write(armed(0))
     before = os.listdir("/proc/self/fd")
     for cookie in range(1, 20):
-        keeper.keep(armed(cookie))
+        keeper.write(armed(cookie))
         keeper.armed()
     (tmp_path / FILE).unlink()
     (tmp_path / FILE).mkdir()
     for _ in range(3):
         with pytest.raises(StateError):
-            keeper.keep(armed(1))
+            keeper.write(armed(1))
     assert os.listdir("/proc/self/fd") == before
 
 
@@ -296,9 +332,9 @@ def test_where_nothing_can_be_recorded_that_is_said_in_one_line() -> None:
     """File, reason, and what follows from it."""
     with reachable_directory() as directory, as_nobody():
         with pytest.raises(NotPermitted) as refused:
-            recorder(directory).keep(armed(1))
+            recorder(directory).write(armed(1))
         with pytest.raises(NotPermitted):
-            recorder(directory / "below").keep(armed(1))
+            recorder(directory / "below").write(armed(1))
     assert str(refused.value) == (
         f"{directory}/armed: cannot be written: Permission denied; run as root, or choose another --state-dir"
     )
@@ -307,7 +343,7 @@ def test_where_nothing_can_be_recorded_that_is_said_in_one_line() -> None:
 def test_a_record_that_may_not_be_read_is_no_empty_one() -> None:
     """Who took it for one would arm what somebody has set again."""
     with reachable_directory() as directory:
-        recorder(directory).keep(armed(1))
+        recorder(directory).write(armed(1))
         (directory / FILE).chmod(0)
         with as_nobody(), pytest.raises(NotPermitted, match=r"armed: cannot be read: Permission denied"):
             recorder(directory).armed()
@@ -318,7 +354,7 @@ def test_a_directory_in_its_place_is_said(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="cannot be read: it is not a plain file"):
         recorder(tmp_path).armed()
     with pytest.raises(StateError, match="cannot be written: it is not a plain file"):
-        recorder(tmp_path).keep(armed(1))
+        recorder(tmp_path).write(armed(1))
 
 
 # growth
@@ -327,24 +363,24 @@ def test_a_directory_in_its_place_is_said(tmp_path: Path) -> None:
 def test_sockets_that_are_gone_are_cleared_away_once_they_are_many(tmp_path: Path) -> None:
     """Backups open new ones every night. What others recorded is kept: we may not even look at their sockets."""
     keeper = recorder(tmp_path)
-    keeper.keep(armed(*range(1, SPARE + 10)))
-    recorder(tmp_path).keep(armed(4711, 4712))
+    keeper.write(armed(*range(1, SPARE + 10)))
+    recorder(tmp_path).write(armed(4711, 4712))
     keeper.tidy(alive(3, 4711, 99_999))
     assert known(tmp_path) == sorted(keeper.armed()) == [3, 4711, 4712]
     assert (tmp_path / FILE).read_text().count("\n") == 4
-    keeper.keep(armed(8))
+    keeper.write(armed(8))
     assert known(tmp_path) == [3, 8, 4711, 4712]
 
 
 def test_a_few_that_are_gone_are_not_worth_a_new_file(tmp_path: Path) -> None:
     """It is looked at after every scan."""
     keeper = recorder(tmp_path)
-    keeper.keep(armed(*range(1, SPARE + 3)))
+    keeper.write(armed(*range(1, SPARE + 3)))
     before = (tmp_path / FILE).stat()
     keeper.tidy(alive(1))
     keeper.tidy(alive(1))
     assert (tmp_path / FILE).stat() == before
-    keeper.keep(armed(SPARE + 3))
+    keeper.write(armed(SPARE + 3))
     keeper.tidy(alive(1))
     assert (tmp_path / FILE).stat().st_ino != before.st_ino
 
@@ -352,7 +388,7 @@ def test_a_few_that_are_gone_are_not_worth_a_new_file(tmp_path: Path) -> None:
 def test_however_many_come_and_go_it_stays_small(tmp_path: Path) -> None:
     keeper = recorder(tmp_path)
     for first in range(1, 40_000, 500):
-        keeper.keep(armed(*range(first, first + 500)))
+        keeper.write(armed(*range(first, first + 500)))
         keeper.tidy(np.arange(first, first + 500, dtype=np.uint64))
     assert (tmp_path / FILE).stat().st_size < 50 * (3 * 500 + SPARE)
     assert len(keeper.armed()) < 3 * 500 + SPARE
@@ -364,9 +400,9 @@ def test_however_many_come_and_go_it_stays_small(tmp_path: Path) -> None:
 def a_record(directory: Path) -> bytes:
     """Of a few sockets."""
     keeper = recorder(directory)
-    keeper.keep(armed(4711, 5))
-    keeper.keep({6: Armed(ON, OFF)})
-    keeper.leave([5])
+    keeper.write(armed(4711, 5))
+    keeper.write({6: Armed(ON, OFF)})
+    keeper.write(dict.fromkeys([5], Mark.LEFT))
     return (directory / FILE).read_bytes()
 
 
@@ -376,7 +412,7 @@ def test_half_a_line_spoils_neither_the_next_one_nor_what_was_known_before(tmp_p
     for size in range(len(HEADING), len(whole)):
         (tmp_path / FILE).write_bytes(whole[:size])
         before = known(tmp_path)
-        recorder(tmp_path).keep(armed(1))
+        recorder(tmp_path).write(armed(1))
         assert known(tmp_path) == sorted({1, *before})
 
 
@@ -392,7 +428,7 @@ def test_no_flipped_bit_makes_a_record_say_something_else(tmp_path: Path) -> Non
             keeper = recorder(tmp_path)
             assert keeper.armed().items() <= true.items()
             assert keeper.left() <= {5}
-            keeper.keep(armed(1))
+            keeper.write(armed(1))
             assert keeper.armed().items() <= {**true, 1: true[5]}.items()
 
 
@@ -401,7 +437,7 @@ def test_what_a_damaged_heading_stands_above_is_not_lost(tmp_path: Path) -> None
     whole = a_record(tmp_path)
     (tmp_path / FILE).write_bytes(b"X" + whole[1:])
     assert known(tmp_path) == [6, 4711]
-    recorder(tmp_path).keep(armed(1))
+    recorder(tmp_path).write(armed(1))
     assert known(tmp_path) == [1, 6, 4711]
     assert (tmp_path / FILE).read_text().startswith(HEADING)
 
@@ -412,7 +448,7 @@ def test_a_record_in_the_earlier_format_is_read_and_then_rewritten(tmp_path: Pat
     keeper = recorder(tmp_path)
     before = {4711: Armed(OFF, ON, Own.UNTOLD)}
     assert (keeper.armed(), keeper.left(), keeper.damaged()) == (before, {5}, ())
-    keeper.keep(armed(1))
+    keeper.write(armed(1))
     for each in (keeper, recorder(tmp_path)):
         assert (each.armed(), each.left(), each.damaged()) == ({**before, **armed(1)}, {5}, ())
     assert (tmp_path / FILE).read_text().count(EARLIER.split(" b", maxsplit=1)[0]) == 0
@@ -422,8 +458,8 @@ def test_two_processes_that_find_the_earlier_format_lose_nothing_of_each_other(t
     (tmp_path / FILE).write_text(EARLIER + "4711 0 7200 75 9 1 180 20 31\n")
     one, other = recorder(tmp_path), recorder(tmp_path)
     assert sorted(one.armed()) == sorted(other.armed()) == [4711]
-    one.keep(armed(1))
-    other.keep(armed(2))
+    one.write(armed(1))
+    other.write(armed(2))
     assert sorted(one.armed()) == sorted(other.armed()) == known(tmp_path) == [1, 2, 4711]
 
 
@@ -432,13 +468,13 @@ def test_a_full_disk_is_a_refusal_even_where_half_of_it_was_written(
 ) -> None:
     """write(2) then says how much, and no error."""
     keeper, really = recorder(tmp_path), os.write
-    keeper.keep(armed(1))
+    keeper.write(armed(1))
     monkeypatch.setattr(os, "write", lambda file, text: really(file, text[: len(text) // 2]))
     with pytest.raises(StateError, match="cannot be written: No space left on device"):
-        keeper.keep(armed(2, 3, 4))
+        keeper.write(armed(2, 3, 4))
     monkeypatch.undo()
     assert known(tmp_path) == sorted(keeper.armed()) == [1]
-    keeper.keep(armed(5))
+    keeper.write(armed(5))
     assert known(tmp_path) == [1, 5]
 
 
@@ -456,14 +492,14 @@ def test_a_full_disk_is_a_refusal_even_where_half_of_it_was_written(
 )
 def test_a_line_that_cannot_be_one_is_passed_over_and_kept_aside(tmp_path: Path, line: bytes) -> None:
     """One that says neither what stood there nor that it is over says nothing."""
-    recorder(tmp_path).keep(armed(1))
+    recorder(tmp_path).write(armed(1))
     with open(tmp_path / FILE, "ab") as file:
         file.write(line)
     content = (tmp_path / FILE).read_bytes()
     keeper = recorder(tmp_path)
     (told,) = keeper.damaged()
     assert told.startswith(f"{tmp_path / FILE}: damaged arming record (1 of its lines is damaged): ")
-    keeper.keep(armed(2))
+    keeper.write(armed(2))
     assert known(tmp_path) == sorted(keeper.armed()) == [1, 2]
     assert (tmp_path / f"{FILE}.damaged").read_bytes() == content
     (told,) = keeper.damaged()
@@ -496,7 +532,7 @@ def test_a_file_that_is_no_record_is_damaged_and_the_next_record_does_not_destro
     assert told.startswith(f"{tmp_path / FILE}: damaged arming record (it has no heading of this version): ")
     assert told.isprintable()
     assert (tmp_path / FILE).read_bytes() == content
-    keeper.keep(armed(1))
+    keeper.write(armed(1))
     assert known(tmp_path) == sorted(keeper.armed()) == [1]
     kept = tmp_path / f"{FILE}.damaged"
     assert (kept.read_bytes(), kept.stat().st_mode & 0o777) == (content, 0o600)
@@ -527,7 +563,7 @@ def test_where_a_damaged_record_cannot_be_kept_aside_it_stays_where_it_is(
     (told,) = keeper.set_aside()
     assert told.startswith(f"{tmp_path / FILE}: damaged arming record")
     with pytest.raises(StateError, match="cannot be written: No space left on device"):
-        keeper.keep(armed(1))
+        keeper.write(armed(1))
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [(FILE, NO_RECORDS[0])]
 
 
@@ -550,7 +586,7 @@ def test_a_record_of_nothing_or_of_another_boot_is_not_damaged(tmp_path: Path, c
     (tmp_path / FILE).write_text(content)
     keeper = recorder(tmp_path)
     assert keeper.set_aside() == ()
-    keeper.keep(armed(1))
+    keeper.write(armed(1))
     assert (keeper.damaged(), known(tmp_path)) == ((), [1])
     assert [file.name for file in tmp_path.iterdir()] == [FILE]
 
@@ -561,15 +597,15 @@ def test_a_record_of_nothing_or_of_another_boot_is_not_damaged(tmp_path: Path, c
 def test_what_was_not_set_after_all_is_neither_armed_nor_left(tmp_path: Path) -> None:
     """A failure is no choice of anybody's."""
     keeper = recorder(tmp_path)
-    keeper.keep(armed(1, 2))
-    keeper.leave([3])
-    keeper.withdraw([1, 3])
+    keeper.write(armed(1, 2))
+    keeper.write(dict.fromkeys([3], Mark.LEFT))
+    keeper.write(dict.fromkeys([1, 3], Mark.UNSET))
     for each in (keeper, recorder(tmp_path)):
         assert (sorted(each.armed()), each.left()) == ([2], set())
 
 
 def test_a_tidied_file_is_for_its_owner_alone_too(tmp_path: Path) -> None:
     keeper = recorder(tmp_path)
-    keeper.keep(armed(*range(1, SPARE + 10)))
+    keeper.write(armed(*range(1, SPARE + 10)))
     keeper.tidy(alive(1))
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600

@@ -74,7 +74,7 @@ def test_the_arming_record_goes_into_no_stranger(
 ) -> None:
     put(state / "armed", precious)
     with pytest.raises(StateError, match=STRANGE):
-        ArmingRecord(state, "boot").keep({5: ARMED})
+        ArmingRecord(state, "boot").write({5: ARMED})
     assert precious.read_text() == "precious data of root"
     assert not precious.with_name("nowhere").exists()
 
@@ -110,7 +110,7 @@ def test_no_stranger_is_read_or_locked(state: Path, precious: Path, put: Callabl
 @as_root
 def test_what_root_makes_is_the_directorys_owners(state: Path) -> None:
     """Else the daemon could arm nothing after `keepalivectl arm`."""
-    ArmingRecord(state, "boot").keep({5: ARMED})
+    ArmingRecord(state, "boot").write({5: ARMED})
     StateDirectory(state).replace("found.json", b"record")
     with StateDirectory(state).locked():
         assert {file.stat().st_uid for file in state.iterdir()} == {NOBODY}

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from keepaliveD.config import Config, load
 from keepaliveD.daemon.daemon import Daemon
 from keepaliveD.daemon.loop import Event, Loop
 from keepaliveD.daemon.perform import Performer, Records
-from keepaliveD.daemon.worker import Answer
+from keepaliveD.daemon.worker import Reply
 from keepaliveD.log.entries import Entry
 from keepaliveD.model.actions import Action, Counted
+from keepaliveD.model.arming import LOOKED, RESULT, Answer
 from keepaliveD.model.connections import Connection, Owner
 from keepaliveD.model.errors import Refusal, unexpected
-from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
-from keepaliveD.model.results import Armed, Arming, Fate, Outcome
-from keepaliveD.model.sockets import SocketTable
-from keepaliveD.platforms.base import Keep, Order, Platform, Session, Watching
+from keepaliveD.model.keepalive import ALL, Keepalive, Own, SocketKeepalive
+from keepaliveD.model.results import Armed, Outcome
+from keepaliveD.model.sockets import Column, SocketTable
+from keepaliveD.platforms.base import Platform, Session, Watching
 from keepaliveD.platforms.requests import Open, Request, Steps, directly
+from keepaliveD.policy.choices import keepalive
 from keepaliveD.policy.connect import Plan
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.strictness import Roles
@@ -147,36 +151,69 @@ OFF = SocketKeepalive(False, Keepalive(7200, 75, 9))
 
 @dataclass
 class FakeArmer:
-    """Arms whatever it is told to; `refusal` is what it answers instead."""
+    """Sockets as a dictionary by cookie, as the `others` where nothing was put there.
+
+    `refusal` is what it answers, `looks` and `changes` are what comes of a look and of setting a socket,
+    `midway` what stands where that fails. `looked_into` happens after each look, `between` before anything is set.
+    """
 
     refusal: Refusal | None = None
-    fate: Fate = Fate.ARMED
-    orders: list[Order] = field(default_factory=list)
-    earlier: Mapping[int, Armed] = field(default_factory=dict)
+    stands: dict[int, SocketKeepalive] = field(default_factory=dict)
+    others: SocketKeepalive = OFF
+    user_timeouts: dict[int, int] = field(default_factory=dict)
+    inherited: Own = ALL
+    looks: Answer = Answer.DONE
+    changes: Answer = Answer.DONE
+    midway: SocketKeepalive | None = None
+    looked_into: Callable[[], object] = lambda: None
+    between: Callable[[], object] = lambda: None
+    most: int = 1000
+    looked: list[int] = field(default_factory=list)
+    changed: list[tuple[int, SocketKeepalive]] = field(default_factory=list)
 
-    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
-        self.earlier = earlier
+    def look(self, targets: Column, *, closing: bool) -> Column:
+        del closing
         if self.refusal:
             raise self.refusal
-        self.orders += orders
-        alike: dict[Armed, list[Connection]] = {}
-        for order in orders:
-            alike.setdefault(Armed(OFF, SocketKeepalive(True, order.wish.times)), []).append(order.connection)
-        if keep is not None:
-            keep({one.cookie: armed for armed, connections in alike.items() for one in connections})
-        fate = Fate.WOULD if keep is None else self.fate
-        return [
-            Arming(tuple(connections), fate, armed.before, armed.before if self.fate is Fate.FAILED else armed.after)
-            for armed, connections in alike.items()
-        ]
+        cookies = targets["cookie"].tolist()[: self.most]
+        self.looked += cookies
+        looked = np.zeros(len(cookies), LOOKED)
+        looked["answer"] = self.looks
+        if self.looks is Answer.DONE:
+            looked["stands"] = [_numbers(self.stands.get(cookie, self.others)) for cookie in cookies]
+            looked["system"], looked["inherited"] = (*self.others.times, 1), self.inherited
+            looked["user_timeout"] = [self.user_timeouts.get(cookie, 0) for cookie in cookies]
+        self.looked_into()
+        return looked
+
+    def change(self, changes: Column, *, closing: bool) -> Column:
+        del closing
+        if self.refusal:
+            raise self.refusal
+        self.between()
+        results = np.zeros(len(changes), RESULT)
+        for change, result in zip(changes, results, strict=True):
+            cookie, after = int(change["cookie"]), keepalive(change["after"])
+            result["answer"] = self._change(cookie, keepalive(change["expected"]), after)
+            result["stands"] = _numbers(self.stands.get(cookie, self.others))
+        return results
+
+    def _change(self, cookie: int, expected: SocketKeepalive, after: SocketKeepalive) -> Answer:
+        if self.stands.get(cookie, self.others) != expected:
+            return Answer.CHANGED
+        if self.changes is not Answer.DONE:
+            self.stands[cookie] = self.midway or expected
+            return self.changes
+        self.stands[cookie] = after
+        self.changed.append((cookie, after))
+        return Answer.DONE
 
     def close(self) -> None:
-        pass
+        """Holds nothing."""
 
-    def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
-        return [
-            Arming((one,), Fate.DISARMED, earlier[one.cookie].after, earlier[one.cookie].before) for one in connections
-        ]
+
+def _numbers(stands: SocketKeepalive) -> tuple[int, int, int, int]:
+    return *stands.times, stands.on
 
 
 class Direct:
@@ -215,7 +252,7 @@ class Stage:
     opened: list[Watching] = field(default_factory=list)
     cannot_open: Refusal | None = None
     session: Session | None = None
-    answer: Answer | None = None
+    answer: Reply | None = None
 
     def settings_record(self) -> SettingsRecord:
         """The record of this stage."""
@@ -259,11 +296,11 @@ class Stage:
             if isinstance(request, Open):
                 self.session = self.open(request.watching)  # raises: then the one before stays
             assert self.session
-            self.answer = Answer(request.carry_out(self.session))
+            self.answer = Reply(request.carry_out(self.session))
         except Refusal as refusal:
-            self.answer = Answer(error=refusal)
+            self.answer = Reply(error=refusal)
         except Exception as error:
-            self.answer = Answer(error=unexpected(error))
+            self.answer = Reply(error=unexpected(error))
 
     def abandon(self) -> None:
         self.answer = None

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from keepaliveD.model.actions import Counted
-from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import NotPermitted, Refusal, Unsupported
-from keepaliveD.model.results import Armed, Arming
+from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import IPNetwork
-from keepaliveD.platforms.base import Armer, Keep, Order
+from keepaliveD.model.sockets import Column
+from keepaliveD.platforms.base import Armer
 from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.bpf import libbpf, recall
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
@@ -59,17 +59,18 @@ class ChosenArmer:
         self._bpf = bpf
         self._pidfd = pidfd
 
-    def arm(self, orders: Sequence[Order], earlier: Mapping[int, Armed], keep: Keep | None) -> list[Arming]:
-        """What became of each, decided by policy.settle."""
-        return self._chosen().arm(orders, earlier, keep)
+    def look(self, targets: Column, *, closing: bool) -> Column:
+        """Return what stands in the first of these sockets."""
+        return self._chosen().look(targets, closing=closing)
 
-    def disarm(self, connections: Sequence[Connection], earlier: Mapping[int, Armed]) -> list[Arming]:
-        """Put back what stood there before, where nobody has set it since."""
-        return self._chosen().disarm(connections, earlier)
+    def change(self, changes: Column, *, closing: bool) -> Column:
+        """Set each socket in which there still stands what is expected."""
+        return self._chosen().change(changes, closing=closing)
 
     def close(self) -> None:
-        """Take BPF's program out of the kernel."""
+        """Take BPF's program out of the kernel, and close what is open."""
         self._bpf.close()
+        self._pidfd.close()
 
     def _chosen(self) -> Armer:
         """Only what cannot be loaded is replaced: what fails midway may have set something."""

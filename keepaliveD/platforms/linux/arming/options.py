@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import functools
 from socket import (
     IPPROTO_TCP,
     SO_KEEPALIVE,
@@ -16,35 +15,23 @@ from socket import (
     SocketType,
 )
 
-from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
+Four = tuple[int, int, int, int]  # idle time, interval, probes, whether keepalive is on
 
 
-def read(sock: SocketType) -> SocketKeepalive:
+def read(sock: SocketType) -> Four:
     """What stands in it. Raises OSError."""
     option = sock.getsockopt
-    idle, interval = option(IPPROTO_TCP, TCP_KEEPIDLE), option(IPPROTO_TCP, TCP_KEEPINTVL)
-    return _keepalive(option(SOL_SOCKET, SO_KEEPALIVE) != 0, idle, interval, option(IPPROTO_TCP, TCP_KEEPCNT))
+    return (
+        option(IPPROTO_TCP, TCP_KEEPIDLE),
+        option(IPPROTO_TCP, TCP_KEEPINTVL),
+        option(IPPROTO_TCP, TCP_KEEPCNT),
+        option(SOL_SOCKET, SO_KEEPALIVE),
+    )
 
 
 def user_timeout(sock: SocketType) -> int:
     """Return its TCP_USER_TIMEOUT in milliseconds, 0 for none. Raises OSError."""
     return sock.getsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT)
-
-
-@functools.lru_cache(maxsize=1024)  # most sockets have the same, and to make it again costs more than to find it
-def _keepalive(on: bool, idle: int, interval: int, probes: int) -> SocketKeepalive:
-    return SocketKeepalive(on, Keepalive(idle, interval, probes))
-
-
-def _stands(sock: SocketType, wanted: SocketKeepalive) -> bool:
-    """The same as comparing what read makes of it, in half the time."""
-    option, times = sock.getsockopt, wanted.times
-    return (
-        option(IPPROTO_TCP, TCP_KEEPIDLE) == times.idle
-        and option(IPPROTO_TCP, TCP_KEEPINTVL) == times.interval
-        and option(IPPROTO_TCP, TCP_KEEPCNT) == times.probes
-        and option(SOL_SOCKET, SO_KEEPALIVE) == wanted.on
-    )
 
 
 class Brought(enum.Enum):
@@ -55,37 +42,39 @@ class Brought(enum.Enum):
     LATE = "not tried: something else stands there by now"
 
 
-def bring_about(sock: SocketType, before: SocketKeepalive, after: SocketKeepalive) -> Brought:
+def bring_about(sock: SocketType, before: Four, after: Four) -> Brought:
     """Set all of it and read it back, where what stood there `before` still does."""
     with contextlib.suppress(OSError):
-        if not _stands(sock, before):
+        if read(sock) != before:
             return Brought.LATE
         _set(sock, after)
-        if _stands(sock, after):
+        if read(sock) == after:
             return Brought.ABOUT
     _set_back(sock, before)
     return Brought.NOT
 
 
-def _set(sock: SocketType, wanted: SocketKeepalive) -> None:
+def _set(sock: SocketType, wanted: Four) -> None:
     """All four, also where they stand: what is not the socket's own would follow its network namespace.
 
     The idle time comes last: it arms the timer anew, but only while SO_KEEPALIVE is on, and then less the
     time that the connection has been idle for (tcp_sock_set_keepidle_locked, net/ipv4/tcp.c).
     """
-    sock.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, wanted.times.interval)
-    sock.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, wanted.times.probes)
-    sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, wanted.on)
-    sock.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, wanted.times.idle)
+    idle, interval, probes, on = wanted
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, interval)
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, probes)
+    sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, on)
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, idle)
 
 
-def _set_back(sock: SocketType, before: SocketKeepalive) -> None:
+def _set_back(sock: SocketType, before: Four) -> None:
     """Each that differs, as far as it can be."""
+    idle, interval, probes, on = before
     for level, option, value in (
-        (IPPROTO_TCP, TCP_KEEPINTVL, before.times.interval),
-        (IPPROTO_TCP, TCP_KEEPCNT, before.times.probes),
-        (SOL_SOCKET, SO_KEEPALIVE, before.on),
-        (IPPROTO_TCP, TCP_KEEPIDLE, before.times.idle),
+        (IPPROTO_TCP, TCP_KEEPINTVL, interval),
+        (IPPROTO_TCP, TCP_KEEPCNT, probes),
+        (SOL_SOCKET, SO_KEEPALIVE, on),
+        (IPPROTO_TCP, TCP_KEEPIDLE, idle),
     ):
         with contextlib.suppress(OSError):
             if sock.getsockopt(level, option) != value:

@@ -24,11 +24,12 @@ from keepaliveD.model.connections import Connection
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, Fate
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
-from keepaliveD.platforms.base import Order
 from keepaliveD.platforms.linux.arming.pidfd import SO_COOKIE, PidfdArmer
 from keepaliveD.platforms.linux.owners.holders import Holders
 from keepaliveD.records.arming import ArmingRecord
+from tests.support import walk
 from tests.support.samples import BARE
+from tests.support.walk import Order
 
 OURS = Keepalive(180, 20, 31)
 
@@ -52,11 +53,13 @@ class Scene:
 
     def arm(self, times: Keepalive = OURS, *, by_hand: bool = False, again: bool = False) -> Fate:
         rule = ArmRule("arm[1]", ArmAction.ENABLE, times.idle, times.interval, times.probes)
-        order = Order(self.connection, Wish(rule, times), by_hand, again)
-        return self._fate(self.armer.arm([order], dict(self.record.armed()), self.record.keep))
+        order = Order(self.connection, Wish(rule, times))
+        mine = [self.connection.cookie] if again else []
+        armed = self.record.armed()
+        return self._fate(walk.arm(self.armer, [order], armed, self.record.write, by_hand=by_hand, again=mine))
 
     def disarm(self) -> Fate:
-        return self._fate(self.armer.disarm([self.connection], self.record.armed()))
+        return self._fate(walk.disarm(self.armer, [self.connection], self.record.armed()))
 
     def _fate(self, armings: list[Arming]) -> Fate:
         (arming,) = armings
@@ -105,7 +108,7 @@ def test_what_a_program_sets_again_is_left(scene: Scene) -> None:
 
 def test_a_daemon_that_was_killed_between_record_and_setting_is_made_up_for(scene: Scene) -> None:
     """Nobody has set it again: it never was set."""
-    scene.record.keep({scene.connection.cookie: Armed(stands(scene.sock), SocketKeepalive(True, OURS))})
+    scene.record.write({scene.connection.cookie: Armed(stands(scene.sock), SocketKeepalive(True, OURS))})
     assert scene.arm() is Fate.ARMED
     assert stands(scene.sock) == SocketKeepalive(True, OURS)
 

@@ -1,0 +1,200 @@
+"""What to do with each of many sockets, given a look into them: what is alike is grouped, and decided once.
+
+The same for every armer, for a dry run, and for arming and disarming.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from keepaliveD.model.arming import CHANGE, LOOKED, TARGET, Answer
+from keepaliveD.model.connections import Connection
+from keepaliveD.model.keepalive import Keepalive, Own, SocketKeepalive
+from keepaliveD.model.results import Armed, Arming, Fate, Mark
+from keepaliveD.model.rules import Wish
+from keepaliveD.model.sockets import Column, Indices
+from keepaliveD.policy.settle import Found, Request, settle, settle_back
+
+FATES = {answer.value: Fate[answer.name] for answer in Answer if answer is not Answer.DONE}
+
+Entry = Armed | Mark
+NUMBERS = np.dtype(f"V{LOOKED.itemsize}")
+
+
+class Known(NamedTuple):
+    """What the record says of sockets, by cookie; and which of them this very process has armed."""
+
+    entries: Mapping[int, Entry]
+    armed_here: Collection[int] = ()
+
+    def armed(self, cookie: int) -> Armed | None:
+        """How the socket was armed, if it is."""
+        entry = self.entries.get(cookie)
+        return entry if isinstance(entry, Armed) else None
+
+
+class Orders(NamedTuple):
+    """Arm these sockets, each as the rule in the same place wishes."""
+
+    connections: Sequence[Connection]
+    wishes: Sequence[Wish]
+
+    def part(self, start: int | None, end: int | None = None) -> Orders:
+        """Some of them."""
+        return Orders(self.connections[start:end], self.wishes[start:end])
+
+
+class Alike(NamedTuple):
+    """Sockets, by row, of which the same is asked and in which the same was found, and what is to be done with them."""
+
+    rows: Indices
+    stands: SocketKeepalive | None  # nothing where they were not reached
+    choice: Armed | Fate
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What is to be done with each of these sockets."""
+
+    connections: Sequence[Connection]
+    targets: Column
+    looked: Column
+    alike: Sequence[Alike]
+
+    def left_alone(self) -> list[Arming]:
+        """What became of those that are not set, and why."""
+        return [
+            Arming(self._of(rows), choice, stands, stands)
+            for rows, stands, choice in self.alike
+            if isinstance(choice, Fate)
+        ]
+
+    def foretold(self) -> list[Arming]:
+        """What would become of the others."""
+        return [Arming(self._of(rows), Fate.WOULD, stands, armed.after) for rows, stands, armed in self._set()]
+
+    def to_set(self) -> dict[int, Armed]:
+        """How the others are to be set, by cookie."""
+        record: dict[int, Armed] = {}
+        for rows, _, armed in self._set():
+            record.update(dict.fromkeys([self.connections[row].cookie for row in rows.tolist()], armed))
+        return record
+
+    def changes(self, without: Collection[int] = ()) -> tuple[Indices, Column]:
+        """The rows of those that are set, and how, `without` those with one of these cookies."""
+        chosen = np.zeros(len(self.connections), np.bool_)
+        changes = np.zeros(len(self.connections), CHANGE)
+        for rows, _, armed in self._set():
+            chosen[rows] = True
+            changes["after"][rows] = *armed.after.times, armed.after.on
+        if without:
+            chosen &= [connection.cookie not in without for connection in self.connections]
+        for name in TARGET.names or ():
+            changes[name] = self.targets[name]
+        changes["expected"], changes["inherited"] = self.looked["stands"], self.looked["inherited"]
+        return np.flatnonzero(chosen), changes[chosen]
+
+    def results(self, rows: Indices, results: Column, success: Fate) -> list[Arming]:
+        """What became of those in these rows."""
+        row_of = np.full(len(self.connections), -1)
+        row_of[rows] = np.arange(len(rows))
+        armings: list[Arming] = []
+        for these, stood, armed in self._set():
+            its = these[row_of[these] >= 0]
+            done = results["answer"][row_of[its]] == Answer.DONE.value
+            if done.any():
+                armings.append(Arming(self._of(its[done]), success, stood, armed.after))
+            for row in its[~done].tolist():
+                result = results[row_of[row]]
+                stands = keepalive(result["stands"])
+                armings.append(Arming((self.connections[row],), FATES[int(result["answer"])], stood, stands))
+        return armings
+
+    def _set(self) -> Iterable[tuple[Indices, SocketKeepalive | None, Armed]]:
+        return [(rows, stands, choice) for rows, stands, choice in self.alike if isinstance(choice, Armed)]
+
+    def _of(self, rows: Indices) -> tuple[Connection, ...]:
+        return tuple([self.connections[row] for row in rows.tolist()])
+
+
+def targets(connections: Sequence[Connection]) -> Column:
+    """Return what an armer needs to find these sockets."""
+    found = np.empty(len(connections), TARGET)
+    found["cookie"] = [one.cookie for one in connections]
+    found["netns"] = [one.netns for one in connections]
+    found["inode"] = [one.inode for one in connections]
+    return found
+
+
+def how_to_arm(orders: Orders, targets: Column, looked: Column, known: Known, *, by_hand: bool) -> Choices:
+    """Choose for each of these sockets, the first of which were looked at, how to arm it, or why it is left."""
+    connections, wishes = orders.part(None, len(looked))
+    entry, armed_here = known.entries.get, known.armed_here
+    numbers: dict[tuple[Hashable, ...], int] = {}  # to compare what they stand for would cost more than all the rest
+    number = numbers.setdefault
+    keys = [
+        number((id(wish), id(entry(one.cookie)), one.timeout, id(one.verdict), one.cookie in armed_here), len(numbers))
+        for one, wish in zip(connections, wishes, strict=True)
+    ]
+
+    def choose(row: int, found: Found) -> Armed | Fate:
+        one = connections[row]
+        again = one.cookie in armed_here
+        return settle(found, Request(wishes[row], one.timeout, one.verdict, known.armed(one.cookie), by_hand, again))
+
+    return _choices(connections, targets, looked, keys, choose)
+
+
+def how_to_disarm(
+    connections: Sequence[Connection], targets: Column, looked: Column, armed: Mapping[int, Armed]
+) -> Choices:
+    """Choose for each of these sockets, the first of which were looked at, what to put back, or why it is left."""
+    connections = connections[: len(looked)]
+
+    def choose(row: int, found: Found) -> Armed | Fate:
+        back = settle_back(found, armed[connections[row].cookie])
+        return back if isinstance(back, Fate) else Armed(found.stands, back)
+
+    return _choices(connections, targets, looked, [id(armed[one.cookie]) for one in connections], choose)
+
+
+def keepalive(numbers: Column) -> SocketKeepalive:
+    """Return the settings that these four numbers are."""
+    idle, interval, probes, on = numbers.tolist()
+    return SocketKeepalive(bool(on), Keepalive(idle, interval, probes))
+
+
+def _choices(
+    connections: Sequence[Connection],
+    targets: Column,
+    looked: Column,
+    keys: Sequence[Hashable],
+    choose: Callable[[int, Found], Armed | Fate],
+) -> Choices:
+    rows_of: dict[tuple[Hashable, bytes], list[int]] = defaultdict(list)
+    for row, kind in enumerate(zip(keys, looked.view(NUMBERS).tolist(), strict=True)):
+        rows_of[kind].append(row)
+    alike = []
+    for rows in rows_of.values():
+        found = looked[rows[0]]
+        if found["answer"]:
+            alike.append(Alike(np.array(rows), None, FATES[int(found["answer"])]))
+        else:
+            its = _found(found)
+            alike.append(Alike(np.array(rows), its.stands, choose(rows[0], its)))
+    return Choices(connections, targets[: len(looked)], looked, alike)
+
+
+def _found(looked: Column) -> Found:
+    system = keepalive(looked["system"])
+    return Found(
+        keepalive(looked["stands"]),
+        Own(int(looked["inherited"])),
+        system.times if system.on else None,
+        int(looked["user_timeout"]),
+    )
