@@ -64,11 +64,14 @@ def settle(found: Found, request: Request) -> Armed | Fate:
 
 
 def _settle_on(after: SocketKeepalive, found: Found, request: Request) -> Armed | Fate:
-    """The same for times that help: not where they end the connection sooner, nor where all is well."""
-    if after != found.stands and _ends_sooner(after.times, found.user_timeout):
-        return Fate.USER_TIMEOUT
+    """The same for times that help: not where all is well, nor where they end the connection sooner.
+
+    Times that stand already do so too: the timer that is restarted was an older, longer one.
+    """
     if after == found.stands and not found.inherited and request.verdict is Verdict.SAFE:
         return Fate.ENOUGH
+    if _ends_sooner(after.times, found.user_timeout):
+        return Fate.USER_TIMEOUT
     return Armed(found.stands, after, found.inherited)
 
 
@@ -149,6 +152,8 @@ def _settle_again(found: Found, armed: Armed, request: Request) -> Armed | Fate:
         return Fate.TOO_LONG
     if times == ours and (request.again or request.verdict is not Verdict.LATE):
         return Fate.ENOUGH  # late under such times means that its timer was never set
+    if _ends_sooner(times, found.user_timeout):
+        return Fate.USER_TIMEOUT
     return Armed(before, SocketKeepalive(True, times), armed.inherited & ~Own.UNTOLD)
 
 

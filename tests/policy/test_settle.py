@@ -69,12 +69,6 @@ def test_a_socket_whose_user_timeout_ends_it_before_its_probes_do_is_left(
     assert (answer is Fate.USER_TIMEOUT) == refused
 
 
-def test_a_user_timeout_is_no_reason_to_leave_a_timer_that_was_never_set() -> None:
-    """What stands is not changed, so nothing ends sooner."""
-    stands = Found(on(OURS), NONE, KERNEL, user_timeout=1500)
-    assert settle(stands, request(ArmAction.ENABLE)) == Armed(on(OURS), on(OURS))
-
-
 Answer = SocketKeepalive | Fate
 
 
@@ -459,3 +453,28 @@ def test_a_socket_armed_by_an_earlier_version_is_known_as_ours_whatever_the_syst
         assert settle(stands, request(ArmAction.ENABLE)._replace(armed=EARLIER, again=True)) is not Fate.SET_AGAIN
     assert settle_back(Found(on(Keepalive(900, 75, 9)), NONE, KERNEL), EARLIER) is Fate.SET_AGAIN
     assert settle_back(Found(off(OURS), NONE, OURS), EARLIER) is Fate.ENOUGH
+
+
+# a program's TCP_USER_TIMEOUT
+
+
+@pytest.mark.parametrize("action", [ArmAction.REARM, ArmAction.ENABLE])
+@pytest.mark.parametrize("inherited", [ALL, NONE])
+def test_a_timer_is_not_restarted_where_the_user_timeout_would_end_an_outage_sooner(
+    action: ArmAction, inherited: Own
+) -> None:
+    """The times stand already, but the timer that runs is an older, longer one: the socket has not felt them yet."""
+    late = request(action)._replace(verdict=Verdict.LATE)
+    stands = Found(on(OURS), inherited, OURS if inherited else KERNEL, 1500)
+    if inherited or action is ArmAction.ENABLE:
+        assert settle(stands, late) is Fate.USER_TIMEOUT
+    assert settle(stands._replace(user_timeout=10**6), late) is not Fate.USER_TIMEOUT
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_was_armed_before_is_not_set_again_where_its_program_has_a_user_timeout_since(again: bool) -> None:
+    armed = Armed(off(), on(OURS), ALL)
+    stricter = OURS._replace(idle=60)
+    ask = request(ArmAction.ENABLE, stricter)._replace(armed=armed, again=again, verdict=Verdict.LATE)
+    assert after(settle(Found(on(OURS), NONE, KERNEL), ask)) is not None
+    assert settle(Found(on(OURS), NONE, KERNEL, 1500), ask) is Fate.USER_TIMEOUT
