@@ -112,6 +112,15 @@ class SocketArming:
         except Refusal as refusal:
             return Outcome(action, refused=refusal)
 
+    def put_back(self, action: Disarm) -> Steps[Outcome]:
+        """Put back what stood in those of these sockets that are on record."""
+        if self._record is None:
+            return Outcome(action, dry_run=True)
+        armed = self._record.armed()
+        found = yield FindOwners(tuple([one for one in action.connections if one.cookie in armed]))
+        armings = yield from self._put_back(found, self._record, Mark.LEFT)
+        return Outcome(dataclasses.replace(action, connections=found), armings=armings)
+
     def _put_back(
         self, connections: Sequence[Connection], record: ArmingRecord, undone: Mark
     ) -> Steps[tuple[Arming, ...]]:

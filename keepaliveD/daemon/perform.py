@@ -9,6 +9,7 @@ from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model.actions import (
     Action,
     Arm,
+    Disarm,
     FoundSettings,
     Report,
     ReportArmed,
@@ -140,6 +141,8 @@ class Performer:
                 return self._settings.apply(action)
             case Arm():
                 return Outcome(action, dry_run=self._records is None, armings=(yield from self._sockets.arm(action)))
+            case Disarm():
+                return (yield from self._sockets.put_back(action))
             case Report(connections):
                 return Outcome(dataclasses.replace(action, connections=(yield FindOwners(connections))))
             case ReportDrift(found=found, yielded=True):

@@ -146,9 +146,10 @@ class ReportArmed:
 
 @dataclass(frozen=True, slots=True)
 class Disarm:
-    """Put back what stood in these sockets before they were armed."""
+    """Put back what stood in these sockets before they were armed; `because` is why, where nobody asked for it."""
 
     connections: tuple[Connection, ...]
+    because: str = ""
 
 
 Action = (

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from keepaliveD.model.actions import Arm
+from keepaliveD.model.actions import Arm, Disarm
 from keepaliveD.model.connections import AT_RISK, Connection, Due, Owner, Verdict
 from keepaliveD.model.keepalive import MAX_IDLE, Keepalive, Shown
 from keepaliveD.model.results import RETRIED, Arming, Fate, Mark
@@ -42,6 +42,8 @@ class Considered(enum.IntEnum):
     ARMED = 6
     LEFT = 7  # somebody has set it since it was armed: theirs for good
 
+
+USER_TIMEOUT = "its program has set a TCP_USER_TIMEOUT, with which keepalive would end it sooner in an outage"
 
 TRIES = np.array([0, 1, 3, 7, 15])  # scans of TRYING at which it is asked for; the kernel's own are never found
 LAST_TRY = int(TRIES[-1])
@@ -93,6 +95,25 @@ def asked(before: Activity, after: Activity) -> Bools:
     news = (after.arming != before.arming) | (after.tries != before.tries)
     new: Bools = news & (after.arming == Considered.TRYING.value) & IS_TRY[after.tries]
     return new
+
+
+def to_put_back(judgement: Judgement) -> tuple[list[Disarm], Activity]:
+    """Which armed sockets would end sooner for it, because of a TCP_USER_TIMEOUT since; and the memory of that.
+
+    Only where the engine reads TCP_USER_TIMEOUT: elsewhere it is 0.
+    """
+    sockets, activity = judgement.table.sockets, judgement.activity
+    rows = np.flatnonzero((activity.arming == Considered.ARMED.value) & (sockets["user_timeout"] != 0))
+    if len(rows):
+        idle, interval, probes, user_timeout = (
+            sockets[name][rows].astype(np.int64) for name in ("keepidle", "keepintvl", "keepcnt", "user_timeout")
+        )
+        rows = rows[user_timeout <= 1000 * (idle + (probes - 1) * interval)]
+    if not len(rows):
+        return [], activity
+    arming = activity.arming.copy()
+    arming[rows] = Considered.LEFT.value
+    return [Disarm(connections(judgement, rows), USER_TIMEOUT)], dataclasses.replace(activity, arming=arming)
 
 
 def _candidates(judgement: Judgement) -> Indices:

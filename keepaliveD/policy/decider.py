@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -64,12 +64,19 @@ class Decider:
     def observe(self, table: SocketTable, found: FoundSettings = NOT_CARED_FOR) -> tuple[Judgement, list[Action]]:
         """Judge this snapshot, and choose what to do about it and about these system settings."""
         judgement = judge(table, self._memory, self._rules.paths, self._rules.ignore)
+        to_put_back, memory = arming.to_put_back(judgement)
+        judgement = replace(judgement, activity=memory)
         to_arm, memory = arming.plan(judgement, () if self._cannot_arm else self._rules.arm)
         being_armed = arming.asked(judgement.activity, memory) if to_arm else None
         news, self._memory = announce.choose(
             judgement.forecast, memory, judgement.table.sockets, self._rules.warn_before, being_armed
         )
-        actions = [*self._report_record(found.troubles), *self._settings.observe(found, table.taken_at), *to_arm]
+        actions = [
+            *self._report_record(found.troubles),
+            *self._settings.observe(found, table.taken_at),
+            *to_put_back,
+            *to_arm,
+        ]
         if table.unseen != self._unseen:
             self._unseen = table.unseen
             actions.append(ReportUnseen(table.unseen))

@@ -7,6 +7,7 @@ import ipaddress
 import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -140,6 +141,23 @@ def test_every_fate_is_counted(stage: Stage) -> None:
     stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=cookie) for cookie in range(5, 11)]
     stage.do(daemon._scan_again())
     assert daemon._decider.fates == {Fate.ARMED: 7, Fate.NOT_PERMITTED: 6}
+
+
+def test_what_gets_a_user_timeout_after_it_was_armed_is_put_back_and_left(stage: Stage) -> None:
+    """Its probes would end it in an outage that it survives without them. Seen where BPF reads that option."""
+
+    def sockets(now: float) -> list[Socket]:
+        armed = bool(stage.armer.changed)
+        shown = {"keepidle": 180, "keepintvl": 20, "keepcnt": 31, "user_timeout": 1500} if armed else {}
+        return [cast("Socket", idle(now - 900.0) | shown)]
+
+    stage.watcher.sockets = sockets
+    stage.script = [None] * 3
+    stage.run()
+    assert stage.armer.changed == [(1, ON), (1, OFF)]
+    (entry,) = [entry for entry in stage.said if entry.event == "disarmed"]
+    assert "disarmed: off (before: idle 180s, interval 20s, probes 31), because its program has set" in entry.message
+    assert stage.records().arming.left() == {1}
 
 
 # a dry run

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from keepaliveD.log.entries.connections import fields_of, who
 from keepaliveD.log.entries.entry import HANDFUL, NOTICE, WARNING, Entry, Value
-from keepaliveD.model.actions import Arm, Counted
+from keepaliveD.model.actions import Arm, Counted, Disarm
 from keepaliveD.model.connections import Connection, Verdict
 from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
@@ -57,11 +57,14 @@ def of_arming(outcome: Outcome) -> Iterator[Entry]:
         for (unit, path, wish), connections in _apart(arming.connections, outcome).items():
             alike = Arming(tuple(connections), arming.fate, arming.before, arming.after)
             groups.setdefault((arming.fate, unit, path, wish), []).append(alike)
+    because = outcome.action.because if isinstance(outcome.action, Disarm) else ""
     for (_, _, _, wish), members in groups.items():
         if few or _count(members) == 1:
-            yield from (_single(one, arming, wish) for arming in members for one in arming.connections)
+            said = [_single(one, arming, wish) for arming in members for one in arming.connections]
         else:
-            yield _summary(members, wish)
+            said = [_summary(members, wish)]
+        for entry in said:
+            yield dataclasses.replace(entry, message=f"{entry.message}, because {because}") if because else entry
 
 
 def of_counted(counted: Counted) -> Entry:

@@ -44,12 +44,14 @@ class Brought(enum.Enum):
 
 def bring_about(sock: SocketType, before: Four, after: Four) -> Brought:
     """Set all of it and read it back, where what stood there `before` still does."""
-    with contextlib.suppress(OSError):
+    try:
         if read(sock) != before:
             return Brought.LATE
         _set(sock, after)
         if read(sock) == after:
             return Brought.ABOUT
+    except OSError:
+        pass  # what was set of it is set back
     _set_back(sock, before)
     return Brought.NOT
 
