@@ -5,6 +5,7 @@ Both ends are one program: who could forge a message here could do all that the 
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import socket
@@ -97,6 +98,8 @@ class Receiver:
         total = sum(sizes)
         if not total:
             return [memoryview(b"") for _ in sizes]
+        if not self._files:  # the kernel drops a descriptor for which there is no room
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         file = self._files.pop(0)
         try:
             memory = memoryview(mmap(file, total, access=ACCESS_COPY))

@@ -94,10 +94,14 @@ class Worker:
         self._ticks = self._ticks + 1 if before == self.touched else 0
         return self._ticks < ticks
 
-    def end(self) -> None:
-        """Kill it."""
+    def dismiss(self) -> None:
+        """Let it end by itself, as it does once it has nothing to do."""
         self.socket.close()
         self._receiver.close()
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        self.dismiss()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from keepaliveD.platforms.touching import Touched
 TICK = 0.5  # seconds between two looks at what a worker touches
 PATIENCE = 6  # ticks, which are turns of our own: we may have been stopped together with the worker
 ATTEMPTS = 4  # workers that one request may cost
+A_MOMENT = 0.3  # seconds
 MOST_LEFT = 8  # workers that cannot die; with more of them no other is started
 
 
@@ -59,13 +61,17 @@ class Workers:
         self._request = None
 
     def close(self) -> None:
-        """End every worker."""
-        self._end(self._current)
-        self._end(self._successor)
+        """Let every worker end, and kill those that have not a moment later."""
+        for worker in filter(None, (self._current, self._successor)):
+            self._dismiss(worker)
+        if not self._are_gone(within=A_MOMENT):
+            for worker in self._ended:
+                worker.kill()
+            self._are_gone(within=A_MOMENT)
 
     def wait(self, seconds: float, *others: socket.socket) -> Reply | None:
         """Return the answer; None after so many seconds, or once one of the others can be read."""
-        self._ended = [worker for worker in self._ended if not worker.is_gone()]
+        self._reap()
         if self._request is None:
             select.select(others, [], [], seconds)
             return None
@@ -103,15 +109,18 @@ class Workers:
     def _receive(self, worker: Worker, request: Request) -> Reply | None:
         try:
             worker.receive()
+            answer = worker.answer()
         except EOFError:
             return self._retry(worker, request, "the worker process has ended unexpectedly")
-        answer = worker.answer()
+        except OSError as error:  # no descriptor or memory left for what it sends
+            return self._retry(worker, request, f"the worker process cannot be heard: {error.strerror}")
         if answer and not worker.opened:
             worker.opened = answer.error is None
             if not worker.opened:
                 self._end(worker)
             elif isinstance(request, Open):
-                self._end(self._current)
+                if self._current:
+                    self._dismiss(self._current)
                 self._current, self._successor, self._watching = worker, None, request.watching
             else:  # it takes the place of one that was lost
                 answer = worker.answer()
@@ -129,10 +138,27 @@ class Workers:
         self._request = None
         return answer
 
+    def _reap(self) -> None:
+        self._ended = [worker for worker in self._ended if not worker.is_gone()]
+
+    def _are_gone(self, within: float) -> bool:
+        """Wait until those that were to end have ended; return whether that takes no longer."""
+        end = time.monotonic() + within
+        while self._ended and time.monotonic() < end:
+            self._reap()
+            time.sleep(within / 100)  # nothing that can be waited for tells of it on every system
+        return not self._ended
+
+    def _dismiss(self, worker: Worker) -> None:
+        worker.dismiss()
+        self._forget(worker)
+
     def _end(self, worker: Worker | None) -> None:
-        if worker is None:
-            return
-        worker.end()
+        if worker is not None:
+            worker.kill()
+            self._forget(worker)
+
+    def _forget(self, worker: Worker) -> None:
         self._ended.append(worker)
         if worker is self._current:
             self._current = None

@@ -277,9 +277,10 @@ def test_times_are_those_asked_for_or_the_configurations(desk: Desk, words: list
 
 def test_an_interval_that_is_too_long_for_the_path_is_shortened_with_a_warning(desk: Desk) -> None:
     """It used to be cut without a word."""
+    desk.armer.others = SINGLE
     status, _, (line,) = desk.types("arm", "10.20.0.9:22", "--interval", "2h")
     assert status == 0
-    assert [order.wish.times for order in desk.armer.orders] == [Keepalive(142, 70, 31)]
+    assert desk.armer.changed == [(1, SocketKeepalive(True, Keepalive(142, 70, 31)))]
     assert line == (
         "warning: --interval 7200s is too long for path default, which forgets after 4min: "
         "used 70s, so that 2 probes leave in time"
@@ -467,7 +468,8 @@ def test_where_nothing_is_armed_that_is_said(desk: Desk, recorded: dict[int, Arm
 
 def test_where_the_settings_record_is_damaged_it_is_said_that_no_socket_is_disarmed(desk: Desk) -> None:
     """What a socket took from the system would be guessed; once the file is gone, disarm does it all."""
-    desk.record.keep({1: Armed(OFF, ON)})
+    desk.record.write({1: Armed(OFF, ON)})
+    desk.armer.stands[1] = ON
     found = desk.directory / "state" / file_name(IDENTITY)
     found.write_text("damaged")
     status, out, (line,) = desk.types("disarm")

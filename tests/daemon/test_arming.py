@@ -18,12 +18,11 @@ from keepaliveD.model.arming import Answer
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import NotPermitted, StateError, Unsupported
 from keepaliveD.model.keepalive import ALL, Keepalive, Shown, SocketKeepalive
-from keepaliveD.model.results import Armed, Fate, Mark, Outcome
+from keepaliveD.model.results import Armed, Fate, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.sockets import SocketTable, Timer
-from keepaliveD.platforms.base import Platform, Session, Watching
-from keepaliveD.platforms.requests import directly
+from keepaliveD.platforms.base import Platform, Session
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.records.arming import ArmingRecord
@@ -284,22 +283,10 @@ class Nobody(FakeOwners):
         return tuple(connections)
 
 
-class Acting:
-    """A performer that carries everything out itself."""
-
-    def __init__(self, stage: Stage, owners: FakeOwners | None = None) -> None:
-        def never(watching: Watching) -> Session:
-            raise AssertionError(watching)
-
-        platform = Platform("fake", FakeTuner(), FakeAtConnect(), never)
-        self._session = Session(FakeWatcher(), owners or FakeOwners(), stage.armer)
-        self._performer = Performer(platform, None if stage.dry_run else stage.records())
-
-    def perform(self, action: Arm) -> Outcome:
-        return directly(self._performer.perform(action), self._session)
-
-    def disarm(self, look: Judgement, *, only_mine: bool = False) -> Outcome:
-        return directly(self._performer.disarm(look, only_mine=only_mine), self._session)
+def performer(stage: Stage, owners: FakeOwners | None = None) -> Direct:
+    platform = Platform("fake", FakeTuner(), FakeAtConnect(), stage.open)
+    session = Session(FakeWatcher(), owners or FakeOwners(), stage.armer)
+    return Direct(Performer(platform, None if stage.dry_run else stage.records()), session)
 
 
 def look(*cookies: int) -> Judgement:
@@ -315,34 +302,34 @@ def wishes(*rules: ArmRule) -> tuple[Wish, ...]:
 def test_of_several_rules_the_first_that_means_the_owner_is_ordered(stage: Stage) -> None:
     other = dataclasses.replace(ENABLE, name="arm[1]", units=("cron.service",))
     mine = dataclasses.replace(ENABLE, name="arm[2]", units=("backup*",))
-    Acting(stage).perform(Arm((BARE,), (*wishes(other), Wish(mine, Keepalive(100, 20, 31)), *wishes(ENABLE))))
+    performer(stage).perform(Arm((BARE,), (*wishes(other), Wish(mine, Keepalive(100, 20, 31)), *wishes(ENABLE))))
     assert [after.times.idle for _, after in stage.armer.changed] == [100]
 
 
 def test_whom_no_rule_means_is_left(stage: Stage) -> None:
     other = dataclasses.replace(ENABLE, units=("cron.service",))
-    outcome = Acting(stage).perform(Arm((BARE,), wishes(other)))
+    outcome = performer(stage).perform(Arm((BARE,), wishes(other)))
     assert [each.fate for each in outcome.armings] == [Fate.OBSERVED]
     assert stage.armer.looked == []
 
 
 def test_rearm_orders_only_what_has_keepalive_on_or_may_have(stage: Stage) -> None:
     shown = [dataclasses.replace(BARE, cookie=number, keepalive=each) for number, each in enumerate(Shown)]
-    Acting(stage).perform(Arm(tuple(shown), wishes(REARM)))
+    performer(stage).perform(Arm(tuple(shown), wishes(REARM)))
     assert [shown[cookie].keepalive for cookie in stage.armer.looked] == [Shown.ON, Shown.HIDDEN]
 
 
 def test_what_somebody_has_set_since_is_armed_by_hand_alone(stage: Stage) -> None:
     stage.records().arming.write({BARE.cookie: Mark.LEFT})
-    Acting(stage).perform(Arm((BARE,), wishes(ENABLE)))
+    performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
     assert stage.armer.looked == []
-    Acting(stage).perform(Arm((BARE,), wishes(ENABLE), by_hand=True))
+    performer(stage).perform(Arm((BARE,), wishes(ENABLE), by_hand=True))
     assert stage.armer.changed == [(BARE.cookie, ON)]
 
 
 def test_a_socket_that_the_kernel_refused_is_not_on_record(stage: Stage) -> None:
     stage.armer.changes = Answer.FAILED
-    outcome = Acting(stage).perform(Arm((BARE,), wishes(ENABLE)))
+    outcome = performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
     assert [each.fate for each in outcome.armings] == [Fate.FAILED]
     assert recorded(stage) == []
 
@@ -373,7 +360,7 @@ def test_what_failed_midway_stays_on_record_as_it_stands(stage: Stage) -> None:
     midway = SocketKeepalive(False, Keepalive(7200, 20, 9))
 
     stage.armer = FakeArmer(changes=Answer.FAILED, midway=midway)
-    Acting(stage).perform(Arm((BARE,), wishes(ENABLE)))
+    performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
     assert stage.records().arming.armed() == {BARE.cookie: Armed(OFF, midway, ALL)}
 
 
@@ -394,14 +381,14 @@ def test_what_a_program_set_while_it_was_to_be_armed_is_its_own_from_then_on(
     """Nothing of ours stands there, whatever was recorded."""
     stage.records().arming.write(earlier)
     stage.armer.between = lambda: stage.armer.stands.update({BARE.cookie: SocketKeepalive(True, Keepalive(60, 1, 3))})
-    Acting(stage).perform(Arm((BARE,), wishes(ENABLE)))
+    performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
     assert recorded(stage) == []
     assert stage.records().arming.left() == {BARE.cookie}
 
 
 def test_a_record_that_fails_is_the_outcome(stage: Stage) -> None:
     (stage.directory / "armed").mkdir()
-    outcome = Acting(stage).perform(Arm((BARE,), wishes(ENABLE)))
+    outcome = performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
     assert isinstance(outcome.refused, StateError)
     assert outcome.armings == ()
 
@@ -410,7 +397,7 @@ def test_what_was_never_armed_is_not_disarmed(stage: Stage) -> None:
     records = stage.records()
     records.arming.write({BARE.cookie: Armed(OFF, ON)})
     stage.armer.stands = {BARE.cookie: ON, 5: ON}
-    outcome = Acting(stage).disarm(look(5, BARE.cookie))
+    outcome = performer(stage).disarm(look(5, BARE.cookie))
     assert [(one.cookie, each.after) for each in outcome.armings for one in each.connections] == [(BARE.cookie, OFF)]
     assert recorded(stage) == []
 
@@ -479,7 +466,7 @@ def test_a_second_arming_that_fails_leaves_the_first_on_record(stage: Stage) -> 
     first = Armed(SocketKeepalive(False, Keepalive(7200, 75, 8)), OFF)
     stage.records().arming.write({BARE.cookie: first})
     stage.armer.changes = Answer.FAILED
-    Acting(stage).perform(Arm((BARE,), wishes(ENABLE), by_hand=True))
+    performer(stage).perform(Arm((BARE,), wishes(ENABLE), by_hand=True))
     assert stage.records().arming.armed() == {BARE.cookie: first}
 
 
@@ -487,7 +474,7 @@ def test_of_two_daemons_the_second_disarms_only_what_it_was_the_first_to_arm(sta
     """As --once does: what an earlier one armed stays so."""
     stage.records().arming.write({5: Armed(OFF, ON)})
     stage.armer.stands[5] = ON
-    second = Acting(stage)
+    second = performer(stage)
     second.perform(Arm((BARE, dataclasses.replace(BARE, cookie=5)), wishes(ENABLE)))
     outcome = second.disarm(look(5, BARE.cookie), only_mine=True)
     assert [one.cookie for each in outcome.armings for one in each.connections] == [BARE.cookie]
@@ -497,7 +484,7 @@ def test_of_two_daemons_the_second_disarms_only_what_it_was_the_first_to_arm(sta
 def test_a_dry_run_that_may_not_look_into_sockets_is_refused_as_arming_would_be(stage: Stage) -> None:
     stage.dry_run = True
     stage.armer.refusal = NotPermitted("run as root")
-    outcome = Acting(stage).perform(Arm((BARE,), wishes(ENABLE)))
+    outcome = performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
     assert (outcome.armings, outcome.refused) == ((), stage.armer.refusal)
 
 
@@ -516,7 +503,7 @@ def test_what_could_not_be_disarmed_stays_on_record_for_another_try(
     """What is somebody else's by now is not ours to put back."""
     stage.records().arming.write(dict.fromkeys((BARE.cookie, 5), Armed(OFF, ON)))
     stage.armer = FakeArmer(stands={BARE.cookie: ON}, changes=answer)
-    outcome = Acting(stage).disarm(look(BARE.cookie))
+    outcome = performer(stage).disarm(look(BARE.cookie))
     assert [each.fate for each in outcome.armings] == [fate]
     assert recorded(stage) == ([5] if forgotten else [5, BARE.cookie])
 
@@ -526,7 +513,7 @@ def test_what_could_not_be_looked_into_stays_on_record_for_another_try(stage: St
     """With more privilege, say."""
     stage.records().arming.write({BARE.cookie: Armed(OFF, ON)})
     stage.armer = FakeArmer(stands={BARE.cookie: ON}, looks=answer)
-    Acting(stage).disarm(look(BARE.cookie))
+    performer(stage).disarm(look(BARE.cookie))
     assert recorded(stage) == [BARE.cookie]
 
 
@@ -538,7 +525,7 @@ def test_what_stands_as_before_or_was_set_since_is_forgotten_when_it_is_disarmed
 ) -> None:
     stage.records().arming.write({BARE.cookie: Armed(OFF, ON)})
     stage.armer = FakeArmer(stands={BARE.cookie: stands})
-    outcome = Acting(stage).disarm(look(BARE.cookie))
+    outcome = performer(stage).disarm(look(BARE.cookie))
     assert [each.fate for each in outcome.armings] == [fate]
     assert (recorded(stage), stage.armer.changed) == ([], [])
 
@@ -565,7 +552,7 @@ def test_of_two_who_arm_at_the_same_time_what_stood_there_before_both_is_put_bac
     stage: Stage, at: str, other: ArmRule
 ) -> None:
     """The second looks before the first has set anything, and comes first."""
-    one, another = Acting(stage), Acting(stage)
+    one, another = performer(stage), performer(stage)
     action = Arm((BARE,), wishes(ENABLE), by_hand=True)
     theirs = Arm((BARE,), (Wish(other, Keepalive(other.idle or 0, 20, 31)),), by_hand=True)
     setattr(stage.armer, at, once(lambda: another.perform(theirs)))
@@ -573,15 +560,15 @@ def test_of_two_who_arm_at_the_same_time_what_stood_there_before_both_is_put_bac
     assert {each.fate for each in outcome.armings} <= {Fate.ARMED, Fate.ENOUGH}
     assert stage.armer.stands[BARE.cookie].on
     assert stage.records().arming.armed()[BARE.cookie].before == OFF
-    Acting(stage).disarm(look(BARE.cookie))
+    performer(stage).disarm(look(BARE.cookie))
     assert stage.armer.stands[BARE.cookie] == OFF
     assert recorded(stage) == []
 
 
 @pytest.mark.parametrize("at", ["looked_into", "between"])
 def test_who_disarms_at_the_same_time_leaves_nothing_armed_without_a_record(stage: Stage, at: str) -> None:
-    setattr(stage.armer, at, once(lambda: Acting(stage).disarm(look(BARE.cookie))))
-    Acting(stage).perform(Arm((BARE,), wishes(ENABLE), by_hand=True))
+    setattr(stage.armer, at, once(lambda: performer(stage).disarm(look(BARE.cookie))))
+    performer(stage).perform(Arm((BARE,), wishes(ENABLE), by_hand=True))
     assert (stage.armer.stands[BARE.cookie], recorded(stage)) == (ON, [BARE.cookie])
 
 
@@ -590,8 +577,8 @@ def test_who_arms_while_another_disarms_leaves_nothing_armed_without_a_record(st
     stage.records().arming.write({BARE.cookie: Armed(OFF, ON, ALL)})
     stage.armer.stands[BARE.cookie] = ON
     theirs = Arm((BARE,), (Wish(FASTER, Keepalive(60, 20, 31)),), by_hand=True)
-    setattr(stage.armer, at, once(lambda: Acting(stage).perform(theirs)))
-    Acting(stage).disarm(look(BARE.cookie))
+    setattr(stage.armer, at, once(lambda: performer(stage).perform(theirs)))
+    performer(stage).disarm(look(BARE.cookie))
     assert (stage.armer.stands[BARE.cookie], recorded(stage)) == (OFF, [])
 
 
@@ -605,7 +592,7 @@ def test_where_others_go_on_and_on_that_is_what_is_said(stage: Stage) -> None:
         stage.records().arming.write({BARE.cookie: Armed(OFF, after, ALL)})
 
     stage.armer.looked_into = theirs
-    outcome = Acting(stage).perform(Arm((BARE,), wishes(ENABLE), by_hand=True))
+    outcome = performer(stage).perform(Arm((BARE,), wishes(ENABLE), by_hand=True))
     assert [each.fate for each in outcome.armings] == [Fate.CHANGED]
     assert stage.armer.changed == []
 
@@ -613,9 +600,9 @@ def test_where_others_go_on_and_on_that_is_what_is_said(stage: Stage) -> None:
 def test_those_that_are_too_many_for_one_look_are_armed_and_disarmed_one_look_after_the_other(stage: Stage) -> None:
     stage.armer.most = 2
     five = [dataclasses.replace(BARE, cookie=cookie) for cookie in range(1, 6)]
-    Acting(stage).perform(Arm((*five, five[0]), wishes(ENABLE)))
+    performer(stage).perform(Arm((*five, five[0]), wishes(ENABLE)))
     assert [cookie for cookie, _ in stage.armer.changed] == [1, 2, 3, 4, 5]
-    Acting(stage).disarm(look(*range(1, 6)))
+    performer(stage).disarm(look(*range(1, 6)))
     assert set(stage.armer.stands.values()) == {OFF}
 
 

@@ -248,7 +248,7 @@ def test_what_another_process_has_recorded_since_it_was_looked_at_stays(
     new = {1: Armed(ON, ON), 2: Armed(OFF, ON)}
     assert daemon.write(new, known) == {1}
     for record in (daemon, by_hand, recorder(tmp_path)):
-        assert record.entries() == since | {2: Armed(OFF, ON)}
+        assert record.entries() == {**since, 2: Armed(OFF, ON)}
     assert daemon.write({1: Armed(ON, ON)}, daemon.entries()) == set()
 
 
