@@ -136,7 +136,7 @@ class Object:
         _said.clear()
         self._object = self._library.bpf_object__open_file(os.fsencode(file), None)
         if not self._object:
-            raise Unsupported(f"{self._name} cannot be read: {_reason(ctypes.get_errno())}; {COMPILE}")
+            raise _unreadable(self._name, ctypes.get_errno())
         if different := twins.difference(self._library, self._object, shared):
             self.close()
             raise self._outdated(different)
@@ -337,6 +337,13 @@ def _refusal(name: str, linux: str, capabilities: str, error: OSError) -> Refusa
         return KernelError(f"{name}: {error.strerror}")
     reason = _reason(error.errno)
     return Unsupported(f"{name}: {reason}; requires Linux {linux} or later with its BTF (/sys/kernel/btf/vmlinux)")
+
+
+def _unreadable(name: str, code: int) -> Refusal:
+    error = OSError(code, os.strerror(code))
+    if is_shortage(error):
+        return KernelError(f"{name}: {error.strerror}")
+    return Unsupported(f"{name} cannot be read: {_reason(code)}; {COMPILE}")
 
 
 def _reason(code: int | None) -> str:
