@@ -130,7 +130,7 @@ def test_a_connection_that_closes_or_opens_between_the_two_questions_is_left_out
         ('{"statistics": {"socket": 5}}', "no list"),
         ('{"statistics": {"socket": [5]}}', "has no protocol"),
         ('{"statistics": {"socket": [{"protocol": "tcp4"}]}}', "has no address"),
-        ('{"a": ' * 100_000, "not understood"),
+        ('{"a": ' * 100_000, "unexpected output"),
         (
             '{"s": {"socket": [{"protocol": "tcp4", "local": {"address": "1.2.3.400", "port": "1"}, "remote": {}}]}}',
             "no address",

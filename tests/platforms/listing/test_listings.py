@@ -281,7 +281,7 @@ def test_a_system_that_lists_nothing_sensible_ends_it_in_one_line(tmp_path: Path
     Watched(MACOS, tmp_path).fail("garbage")
     run = programs.run("keepalivectl", tmp_path, "sockets", "--platform", "macos", "--config", configuration)
     assert (run.returncode, run.stdout, run.stderr.count("\n")) == (Exit.OSERR, "", 1)
-    assert "not understood" in run.stderr
+    assert "unexpected output" in run.stderr
 
 
 @pytest.mark.parametrize("name", ["hpux", "dragonfly"])

@@ -148,8 +148,8 @@ def test_link_local_peers_of_two_zones_are_two(watched: Watched) -> None:
     ("fault", "error", "words"),
     [
         ("killed", KernelError, "killed by signal 9"),
-        ("garbage", KernelError, "not understood"),
-        ("language", KernelError, "not understood"),
+        ("garbage", KernelError, "unexpected output"),
+        ("language", KernelError, "unexpected output"),
         ("silent", NotPermitted, "not permitted"),
         ("refused", NotPermitted, "[Pp]ermission denied"),
     ],
