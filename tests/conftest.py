@@ -1,12 +1,15 @@
-"""Where KEEPALIVED_NO_SKIP is set, as script/test does, a skip is a failure."""
+"""What holds for all tests: where KEEPALIVED_NO_SKIP is set, a skip is a failure; workers share tests by group."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
+
+TESTS = Path(__file__).parent
 
 
 @pytest.hookimpl(wrapper=True)
@@ -29,3 +32,49 @@ def _no_skip(report: Report) -> Report:
         report.outcome = "failed"
         report.longrepr = f"skipped, which KEEPALIVED_NO_SKIP forbids: {report.longreprtext}"
     return report
+
+
+# ------------------------------------------------------------- what needs a kernel, and who runs what
+
+KERNEL = ("install", "kernel", "programs", "torture")  # directories whose tests need root on a real kernel
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name our mark."""
+    config.addinivalue_line("markers", "kernel: needs root on a real Linux kernel; script/test --quick does without")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what needs a kernel, and keep tests together that share a fixture of their module.
+
+    Workers begin with the tests on the kernel: these are long, but mostly wait.
+    """
+    for item in items:
+        if item.path.relative_to(TESTS).parts[0] in KERNEL:
+            item.add_marker("kernel")
+        if group := _group(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("kernel") is None)
+
+
+@pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
+def pytest_groups_are_kept(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse a pytest-xdist whose workers would tear groups apart: it marks each test's id with its group."""
+    if config.getoption("loadgroup", default=False):
+        torn = [item.nodeid for item in items if item.get_closest_marker("xdist_group") and "@" not in item.nodeid]
+        if torn:
+            raise pytest.UsageError(f"pytest-xdist does not keep groups of tests together, as {torn[0]}'s")
+
+
+def _group(item: pytest.Item) -> str:
+    """The name of the tests that share a fixture of their module (a booted machine, a night) with this one, if any."""
+    if not isinstance(item, pytest.Function):
+        return ""
+    scopes = {name: definitions[-1].scope for name, definitions in item._fixtureinfo.name2fixturedefs.items()}
+    if "module" not in scopes.values():
+        return ""
+    indices = item.callspec.indices if hasattr(item, "callspec") else {}
+    variants = [f"{name}-{index}" for name, index in indices.items() if scopes.get(name) in ("module", "session")]
+    return " ".join([str(item.path.relative_to(TESTS)), *variants])

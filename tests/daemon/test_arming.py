@@ -31,7 +31,6 @@ from tests.support.fakes import (
     KERNEL,
     OFF,
     OURS,
-    Direct,
     FakeArmer,
     FakeAtConnect,
     FakeOwners,

@@ -35,7 +35,7 @@ def test_a_sign_of_life_is_due_in_half_the_watchdogs_time(monkeypatch: pytest.Mo
     assert watchdog_period() == 15.0
 
 
-@pytest.mark.parametrize("pid", [str(os.getpid() + 1), None])
+@pytest.mark.parametrize("pid", [str(os.getpid() + 1), None], ids=["another process", "no process"])
 def test_a_watchdog_that_is_somebody_elses_or_off_is_no_concern(
     monkeypatch: pytest.MonkeyPatch, pid: str | None
 ) -> None:

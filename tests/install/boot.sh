@@ -1,17 +1,18 @@
 #!/bin/sh
-# Boot the systemd of a root tarball as PID 1 of namespaces of its own: mount, pid, net, uts, ipc, cgroup.
-# usage: boot.sh start TARBALL NAME [LAYER]      prints the process id of unshare, PID 1's parent, and lives
+# Boot the systemd of a system in a directory as PID 1 of namespaces of its own: mount, pid, net, uts, ipc, cgroup.
+# The directory stays as it is: all that the machine writes goes to memory.
+# usage: boot.sh start SYSTEM NAME [LAYER]      prints the process id of unshare, PID 1's parent, and lives
 #                                                until its standard input ends: then all of it is removed
 # LAYER is a directory whose files are copied over the system before it boots; its /prepare is then run in it.
 # Nothing outside is touched but one cgroup, NAME, which goes with it.
 set -eu
 self=$(realpath "$0")
-stage=$1 tarball=${2:-} name=${3:-} layer=${4:-}
+stage=$1 system=${2:-} name=${3:-} layer=${4:-}
 
 case $stage in
 start) # outside; whoever started this may be killed, which ends the input
 	setpriv --pdeathsig KILL unshare --mount --propagation private --pid --fork --kill-child --net --uts --ipc -- \
-		"$self" unpack "$tarball" "$name" "$layer" < /dev/null &
+		"$self" mount "$system" "$name" "$layer" < /dev/null &
 	echo $!
 	cat > /dev/null || true
 	kill -KILL $! 2> /dev/null || true
@@ -30,16 +31,17 @@ esac
 [ $$ = 1 ] # never on the host itself
 root=/mnt
 case $stage in
-unpack) # in new namespaces but for the cgroup's: it is made after its root was chosen
-	mount -t tmpfs -o size=2g,mode=755 root $root
-	tar -C $root -xf "$tarball"
+mount) # in new namespaces but for the cgroup's: it is made after its root was chosen
+	mount -t tmpfs -o size=2g written $root
+	mkdir -m755 $root/upper $root/work
+	mount -t overlay -o "lowerdir=$system,upperdir=$root/upper,workdir=$root/work" root $root
 	mkdir $root/cgroup
 	mount -t cgroup2 cgroup2 $root/cgroup
 	mkdir "$root/cgroup/$name"
 	echo 0 > "$root/cgroup/$name/cgroup.procs"
 	umount $root/cgroup
 	rmdir $root/cgroup
-	exec unshare --cgroup -- "$self" boot "$tarball" "$name" "$layer"
+	exec unshare --cgroup -- "$self" boot "$system" "$name" "$layer"
 	;;
 boot) # https://systemd.io/CONTAINER_INTERFACE
 	mount -t proc -o nosuid,nodev,noexec proc $root/proc

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.install.machine import UNIT, Machine
-from tests.install.packages import SUITES, Package, build, previous, root
+from tests.install.packages import SUITES, Package, build, built, previous, root, root_with_networks
 
 TOOLS = ("dpkg-deb", "mmdebstrap", "nsenter", "setpriv", "unshare", "zstd")
 
@@ -23,6 +25,14 @@ def missing() -> str:
     return f"machines need {', '.join(tools)}: script/setup test installs them" if tools else ""
 
 
+@contextlib.contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """No other worker is in this block."""
+    with file.open("w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session", params=SUITES)
 def suite(request: pytest.FixtureRequest) -> str:
     """Each Debian in turn."""
@@ -32,9 +42,18 @@ def suite(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def package(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Package:
-    """This version's."""
-    return build(suite, tmp_path_factory.mktemp(suite))
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of all workers that share the tests."""
+    directory = tmp_path_factory.getbasetemp()
+    return directory.parent if "PYTEST_XDIST_WORKER" in os.environ else directory
+
+
+@pytest.fixture(scope="session")
+def package(suite: str, shared: Path) -> Package:
+    """This version's; the first worker builds it."""
+    with locked(shared / f"{suite}.lock"):
+        directory = shared / suite
+        return built(directory) or build(suite, directory)
 
 
 @pytest.fixture(scope="session")
@@ -44,15 +63,21 @@ def previous_package(package: Package, suite: str, tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture(scope="session")
-def tarball(suite: str, package: Package) -> Path:
+def system(suite: str, package: Package) -> Path:
     """A system that lacks only the package."""
     return root(suite, package)
 
 
+@pytest.fixture(scope="session")
+def networks(suite: str, package: Package) -> Path:
+    """A system that has every program that brings up networks, too."""
+    return root_with_networks(suite, package)
+
+
 @pytest.fixture(scope="module")
-def machine(suite: str, tarball: Path) -> Iterator[Machine]:
+def machine(suite: str, system: Path) -> Iterator[Machine]:
     """A machine without the package."""
-    with Machine(suite, tarball) as machine:
+    with Machine(suite, system) as machine:
         yield machine
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from keepaliveD.log.entries import MESSAGE_IDS
+from tests.support.patience import SOON
 
 Seen = TypeVar("Seen")
 Entry = dict[str, Any]  # one entry of the journal
 
 BOOT = str(Path(__file__).with_name("boot.sh"))
 NAMESPACES = ("mnt", "pid", "net", "uts", "ipc", "cgroup")
-SOON = 15.0  # seconds in which a busy machine manages what takes an idle one a moment
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
 
 UNIT = "tcp-keepalived.service"
@@ -36,11 +36,11 @@ UNTUNED = {  # as the kernel makes a network namespace
 class Machine:
     """Boots; ends with the block, or with whoever started it, and leaves nothing behind."""
 
-    def __init__(self, suite: str, tarball: Path, layer: Path | None = None) -> None:
+    def __init__(self, suite: str, system: Path, layer: Path | None = None) -> None:
         self.suite = suite
         name = f"tcp-keepalived-test-{os.getpid()}-{time.monotonic_ns()}"
         self._boot = subprocess.Popen(
-            [BOOT, "start", str(tarball), name, *([str(layer)] if layer else [])],
+            [BOOT, "start", str(system), name, *([str(layer)] if layer else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -50,7 +50,7 @@ class Machine:
             assert self._boot.stdout
             self._unshare = int(self._boot.stdout.readline())
             self.init = self.until(self._systemd)
-            self.until(lambda: self.says("running", "systemctl", "is-system-running"), within=60)
+            self.until(lambda: self.says("running", "systemctl", "is-system-running"))
         except BaseException:
             self.__exit__()
             raise
@@ -72,10 +72,11 @@ class Machine:
 
     def until(self, look: Callable[[], Seen], within: float = SOON) -> Seen:
         """What is seen, once it is anything; fail if that takes longer."""
-        end = time.monotonic() + within
+        end, nap = time.monotonic() + within, 0.05
         while not (seen := look()):
             assert time.monotonic() < end, f"not within {within:g} s; the journal ends with:\n{self.journal_end()}"
-            time.sleep(0.1)
+            time.sleep(nap)
+            nap = min(1.5 * nap, 0.5)  # to look takes processor time that what is waited for may want
         return seen
 
     def run(self, *command: str, check: bool = True, within: float = 120) -> subprocess.CompletedProcess[str]:

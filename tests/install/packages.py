@@ -40,10 +40,16 @@ class Package:
 
 
 def build(suite: str, directory: Path) -> Package:
-    """The package for this suite, from this working copy."""
+    """The package for this suite, from this working copy, in a directory that is made."""
     _output(str(PROJECT / "script/package"), "--output", str(directory), suite)
-    (file,) = directory.glob("*.deb")
-    return Package(file)
+    package = built(directory)
+    assert package
+    return package
+
+
+def built(directory: Path) -> Package | None:
+    """The package that was built in this directory, if one was."""
+    return next(map(Package, directory.glob("*.deb")), None)
 
 
 def previous(package: Package, directory: Path) -> Package:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.install.machine import KEEPALIVE, UNIT, Machine
-from tests.install.packages import Package, root_with_networks
+from tests.install.packages import Package
 
 MANAGERS = {
     "ifupdown": "networking.service",
@@ -35,12 +35,6 @@ dpkg --install /root/package.deb > /dev/null
 systemctl --quiet disable {others}
 systemctl --quiet enable {manager} {unit}
 """
-
-
-@pytest.fixture(scope="module")
-def networks(suite: str, package: Package) -> Path:
-    """A system that has all of them."""
-    return root_with_networks(suite, package)
 
 
 def write_layer(directory: Path, package: Package, manager: str) -> None:

@@ -33,7 +33,8 @@ from keepaliveD.platforms.linux.bpf.pins import Pins
 from keepaliveD.policy.arming import times
 from keepaliveD.policy.connect import MOST_OPENINGS, plan
 from tests.support.armed_at_connect import AUTO, MANY, OURS, SHIPPED, SHORT, TABLE, Case, by_scan
-from tests.support.processes import CTL, SOON, Daemon, Home
+from tests.support.patience import SOON
+from tests.support.processes import CTL, Daemon, Home
 from tests.support.rig import DIE_WITH_US, Namespace
 
 DEFAULT = NetworkPath("default", 240.0, "test")
@@ -511,7 +512,7 @@ class Guest:
         return [*DIE_WITH_US, "nsenter", f"--target={self._holder.pid}", "--net", "--mount", "--", *command]
 
     def run(self, *command: str) -> str:
-        done = subprocess.run(self.command(*command), capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(self.command(*command), capture_output=True, text=True, timeout=120, check=False)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         return done.stdout
 
@@ -535,7 +536,7 @@ class Guest:
     def disarm(self) -> list[str]:
         """What keepalivectl says."""
         command = self.command(*CTL, "disarm", f"--state-dir={self.home.state}")
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
         return [*done.stderr.splitlines(), *done.stdout.splitlines()]
 

@@ -47,7 +47,8 @@ from keepaliveD.platforms.linux.reading.cookies import Cookies
 from keepaliveD.platforms.linux.reading.engine import Engine
 from keepaliveD.platforms.linux.reading.netlink import Netlink
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
-from tests.support.processes import SOON, Home, configuration
+from tests.support.patience import SOON
+from tests.support.processes import Home, configuration
 from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace
 from tests.support.unprivileged import as_nobody
 from tests.support.versions import ITERATOR, LASTING, OWN_TABLES, RUNNING, WALK, since

@@ -13,7 +13,8 @@ from subprocess import Popen
 import pytest
 
 from tests.support.loopback import A_FEW_SCANS, FORGOTTEN, LASTING, SAFE, Host, far_end, forgetful, near_end, settings
-from tests.support.processes import ENABLE, OBSERVE, SCAN, SOON
+from tests.support.patience import SOON
+from tests.support.processes import ENABLE, OBSERVE, SCAN
 
 USER_NAMESPACE = ("unshare", "--user", "--map-root-user")
 BALLS = 8

@@ -15,7 +15,8 @@ import pytest
 
 from keepaliveD.log.entries import MESSAGE_IDS
 from tests.support.loopback import Host, forgetful
-from tests.support.processes import CTL, DAEMON, LONG, SOON, TUNED, Home, configuration
+from tests.support.patience import SOON
+from tests.support.processes import CTL, DAEMON, TUNED, Home, configuration
 from tests.support.rig import TIME, UNTUNED, Namespace
 
 MOST = 1 << 16  # octets of an entry here
@@ -73,7 +74,7 @@ def daemon(home: Home, journald: Journald, *options: str) -> tuple[str, ...]:
 
 def await_that(seen: Callable[[], bool]) -> None:
     """Return once it is so."""
-    end = time.monotonic() + LONG
+    end = time.monotonic() + SOON
     while not seen():
         assert time.monotonic() < end
         time.sleep(0.01)

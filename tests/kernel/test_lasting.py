@@ -30,8 +30,9 @@ from keepaliveD.log.entries import MESSAGE_IDS
 from keepaliveD.model.sockets import TcpState
 from tests.kernel.test_rescue import UNDER
 from tests.kernel.test_restraint import awaited
-from tests.support.loopback import A_FEW_SCANS, BARE, Host, Settings, forgetful, near_end, settings
-from tests.support.processes import CTL, SOON, TUNED, Daemon
+from tests.support.loopback import A_FEW_SCANS, BARE, SOON_FORGOTTEN, Host, Settings, forgetful, near_end, settings
+from tests.support.patience import SOON
+from tests.support.processes import CTL, TUNED, Daemon
 from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED
 from tests.support.versions import ITERATOR, since
 
@@ -48,7 +49,7 @@ class Scene:
     host: Host
     engine: str
 
-    def configuration(self, more: str = "", timeout: float = 5, idle: int = TUNED[TIME]) -> str:
+    def configuration(self, more: str = "", timeout: float = SOON_FORGOTTEN, idle: int = TUNED[TIME]) -> str:
         """Arm whatever is at risk as [keepalive] says, and apply that; `more` goes in there."""
         text = forgetful(AS_CONFIGURED, timeout, apply=True).replace('"netlink"', f'"{self.engine}"')
         return text.replace("[keepalive]", f"[keepalive]\n{more}").replace(f'"{TUNED[TIME]}s"', f'"{idle}s"', 1)

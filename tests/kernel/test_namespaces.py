@@ -18,7 +18,8 @@ from socket import (
     if_nameindex,
 )
 
-from tests.support.processes import SOON, Home, configuration, program, sockets
+from tests.support.patience import SOON
+from tests.support.processes import Home, configuration, program, sockets
 from tests.support.rig import Namespace, Rig
 
 GUEST = "127.99.0.1"

@@ -17,6 +17,7 @@ import pytest
 
 from keepaliveD.policy.forecast import TIMER_SLACK
 from tests.kernel.conftest import missing
+from tests.support.patience import SOON, STALL
 from tests.support.processes import ENABLE, REARM, Daemon, Home, Program, arming, program
 from tests.support.rig import PROBES, SERVER, TIMEOUT, Mode, Rig
 from tests.support.versions import ITERATOR, since
@@ -29,12 +30,12 @@ TOLD: dict[Mode, str] = {"drop": "ETIMEDOUT", "reject": "ECONNRESET"}  # what ke
 
 BY_SYSTEM = 0  # the idle time of a program that sets nothing but SO_KEEPALIVE: two hours
 CUT = "already cut"
-STARTING = 1.0  # seconds until a daemon takes its first look; on a busy machine half a second more
+STARTING = 1.0  # seconds until a daemon takes its first look; on a busy machine some more
 PASTS: dict[str, tuple[int | None, float]] = {  # a program's keepalive, and its seconds of silence until that look
     "never asked": (None, STARTING),
     "armed at 7200 s": (BY_SYSTEM, STARTING),
     "interval left at 75 s": (2, STARTING),
-    "already idle for 3.5 s": (None, 3.5),
+    "already idle for half the timeout": (None, TIMEOUT / 2),
     CUT: (None, TIMEOUT + 1),
 }
 LONG = 2 * TIMEOUT + 2  # seconds of silence after which whoever can die is dead
@@ -90,8 +91,7 @@ def fates(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         sleep_until(ready + LONG)
         outcomes |= {(CUT, mode, False): programs[CUT, mode, False].heard(0) for mode in MODES}
         others = [case for case in programs if case[0] != CUT]
-        with ThreadPoolExecutor(len(others)) as at_once:
-            outcomes |= zip(others, at_once.map(lambda case: programs[case].speak(), others), strict=True)
+        outcomes |= zip(others, all_speak([programs[case] for case in others]), strict=True)
         armed = {
             case: len(daemons[case[1]].heard("armed", **each.endpoints)) for case, each in programs.items() if case[2]
         }
@@ -103,12 +103,17 @@ def fall_silent(programs: dict[Case, Program]) -> None:
     longest, begin = PASTS[CUT][1], time.monotonic()
     for silence in sorted({silence for _, silence in PASTS.values()}, reverse=True):
         sleep_until(begin + longest - silence)
-        for (past, _, _), each in programs.items():
-            if PASTS[past][1] <= silence:
-                assert each.speak() == "answered"
+        speaking = [each for (past, _, _), each in programs.items() if PASTS[past][1] <= silence]
+        assert set(all_speak(speaking)) == {"answered"}
     for (past, _, _), each in programs.items():
         if past == CUT:
             each.listen()
+
+
+def all_speak(programs: list[Program]) -> list[str]:
+    """What becomes of the word of each, spoken at the same time."""
+    with ThreadPoolExecutor(len(programs)) as at_once:
+        return list(at_once.map(Program.speak, programs))
 
 
 def error(listener: Program, daemon: Daemon, since: float) -> str:
@@ -116,7 +121,8 @@ def error(listener: Program, daemon: Daemon, since: float) -> str:
     entry = daemon.expect("armed", **listener.endpoints)
     probes = entry["KEEPALIVE_AFTER_INTERVAL_SEC"] * entry["KEEPALIVE_AFTER_PROBES"]
     promised = (entry["KEEPALIVE_AFTER_IDLE_SEC"] + probes) * (1 + TIMER_SLACK)
-    return listener.heard(max(0, since + promised - time.monotonic()))
+    heard = listener.heard(SOON)
+    return heard if time.monotonic() < since + promised + STALL else f"{heard}, too late"
 
 
 def sleep_until(instant: float) -> None:
@@ -146,7 +152,7 @@ def test_each_is_armed_once(fates: Fates) -> None:
 
 CROWDS, EACH = 20, 100  # processes, and their connections
 PORT = 7000
-HASTE = 3  # seconds: the shortest patience of a firewall that two probes fit into
+HASTE = 6  # seconds of a firewall's patience
 
 
 @pytest.fixture
@@ -171,7 +177,7 @@ def test_2000_that_never_asked_are_left_by_rearm_and_saved_by_enable(
     home = Home(tmp_path, by(engine, arming(REARM, timeout=HASTE)))
     with home.daemon(rig.client, through=UNDER[engine]) as daemon:
         assert set(answers(processes)) == {"connected"}
-        daemon.expect("bare", HASTE)
+        daemon.expect("bare")
         assert alive(processes) == CROWDS * EACH
         assert timers(rig) == 0
         daemon.reload(by(engine, arming(ENABLE, timeout=HASTE)))

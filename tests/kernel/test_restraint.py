@@ -37,7 +37,8 @@ from tests.support.loopback import (
     near_end,
     settings,
 )
-from tests.support.processes import CTL, ENABLE, OBSERVE, REARM, SOON, TUNED
+from tests.support.patience import SOON
+from tests.support.processes import CTL, ENABLE, OBSERVE, REARM, TUNED
 from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED
 
 SYN_SENT, LISTEN = 2, 10  # include/net/tcp_states.h

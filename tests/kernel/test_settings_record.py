@@ -15,7 +15,8 @@ import pytest
 
 from keepaliveD.log.entries import MESSAGE_IDS
 from keepaliveD.model.errors import Exit
-from tests.support.processes import CTL, LONG, SCAN, TUNED, Daemon, Home, configuration
+from tests.support.patience import SOON
+from tests.support.processes import CTL, SCAN, TUNED, Daemon, Home, configuration
 from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace
 
 FOUND = {TIME: 7001, INTERVAL: 71, PROBES: 8}
@@ -46,7 +47,7 @@ def record_of(home: Home) -> Path:
     return record
 
 
-def awaited(what: Callable[[], bool], within: float = LONG) -> bool:
+def awaited(what: Callable[[], bool], within: float = SOON) -> bool:
     """Whether it comes true in time; asked often, because no event tells of it."""
     deadline = time.monotonic() + within
     while not (true := what()) and time.monotonic() < deadline:
@@ -70,7 +71,7 @@ def test_a_value_written_by_others_before_our_write_is_what_they_get_back(tmp_pa
     with home.starting(host, through=slow) as daemon:
         assert awaited(lambda: any(home.state.glob("found*.new")))
         host.set_sysctl(TIME, THEIRS)
-        applied = daemon.expect("applied", within=LONG, KEEPALIVE_SYSCTL=TIME)
+        applied = daemon.expect("applied", within=SOON, KEEPALIVE_SYSCTL=TIME)
         assert applied["KEEPALIVE_FOUND"] == THEIRS
         daemon.expect("started")
         assert host.keepalive == TUNED
@@ -87,7 +88,7 @@ def test_a_value_written_by_others_while_ours_is_restored_stays(tmp_path: Path, 
     with host.running(*slow, *CTL, "restore", f"--state-dir={home.state}") as process:
         assert awaited(lambda: host.keepalive == UNTUNED | {TIME: TUNED[TIME]})
         host.set_sysctl(TIME, THEIRS)
-        assert process.wait(LONG) == 0
+        assert process.wait(SOON) == 0
     assert host.keepalive == UNTUNED | {TIME: THEIRS}
 
 
@@ -117,7 +118,7 @@ def test_however_often_the_disk_fails_nothing_is_left_changed(
     host.keepalive = FOUND
     home = Home(tmp_path, configuration())
     with home.starting(host, through=failing(calls, f"error=EIO:when={when}")) as daemon:
-        if daemon.heard("started", within=LONG):
+        if daemon.heard("started", within=SOON):
             assert host.keepalive == TUNED
             daemon.send(signal.SIGTERM)
         status = daemon.wait()
@@ -166,7 +167,7 @@ def test_what_a_full_disk_refused_is_done_once_there_is_room(tmp_path: Path, hos
     with home.daemon(host, through=disk.through) as daemon:
         disk.fill(daemon)
         host.set_sysctl(TIME, THEIRS)
-        assert "No space left" in daemon.expect("refused", within=LONG)["MESSAGE"]
+        assert "No space left" in daemon.expect("refused", within=SOON)["MESSAGE"]
         time.sleep(4 * SCAN)
         assert host.sysctl(TIME) == THEIRS
         disk.empty(daemon)
@@ -197,7 +198,7 @@ def test_a_stop_on_a_read_only_disk_restores_and_says_what_is_left_to_do(tmp_pat
         daemon.send(signal.SIGTERM)
         assert daemon.wait() == Exit.IOERR
         assert len(daemon.heard("restored")) == len(FOUND)
-        refused = daemon.expect("refused", within=LONG)["MESSAGE"]
+        refused = daemon.expect("refused", within=SOON)["MESSAGE"]
     assert "nothing is changed" not in daemon.text
     assert "all settings are restored" in refused
     assert host.keepalive == FOUND
@@ -209,7 +210,7 @@ def test_a_state_directory_that_is_removed_is_made_again(tmp_path: Path, host: N
     host.keepalive = FOUND
     with home.daemon(host) as daemon:
         shutil.rmtree(home.state)
-        assert "removed" in daemon.expect("record", within=LONG)["MESSAGE"]
+        assert "removed" in daemon.expect("record", within=SOON)["MESSAGE"]
         assert host.run(*home.command).returncode == Exit.TEMPFAIL
         daemon.kill()
     home.restore(host)
@@ -219,7 +220,7 @@ def test_a_state_directory_that_is_removed_is_made_again(tmp_path: Path, host: N
 def test_a_stop_without_a_state_directory_restores(tmp_path: Path, host: Namespace) -> None:
     """The daemon knows what it found."""
     home = Home(tmp_path, configuration().replace(f'interval = "{SCAN}s"', 'interval = "1h"', 1))
-    home.configure(home.file.read_text().replace('warn_before = "2s"', 'warn_before = "2h"'))
+    home.configure(home.file.read_text().replace('warn_before = "6s"', 'warn_before = "2h"'))
     host.keepalive = FOUND
     with home.daemon(host) as daemon:
         shutil.rmtree(home.state)

@@ -20,7 +20,7 @@ from keepaliveD.model.sockets import TcpState
 from keepaliveD.platforms.linux import capabilities
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
 from tests.support import seccomp
-from tests.support.processes import SOON
+from tests.support.patience import SOON
 from tests.support.rig import Namespace
 
 TCP_MD5SIG = 14  # include/uapi/linux/tcp.h

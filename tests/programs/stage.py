@@ -12,7 +12,7 @@ from typing import IO
 
 import psutil
 
-from tests.support.processes import SOON
+from tests.support.patience import SOON
 from tests.support.rig import Namespace
 
 USER = "postgres"  # of Debian's package postgresql: one without privilege, yet with a shell

@@ -22,7 +22,7 @@ from tests.programs.openssh import OpenSSH
 from tests.programs.postgresql import PostgreSQL
 from tests.programs.stage import USER, awaited
 from tests.support.processes import ENABLE, Daemon, Entry, Home, arming
-from tests.support.rig import Mode, Rig
+from tests.support.rig import TIMEOUT, Mode, Rig
 from tests.support.unprivileged import reachable_directory
 
 Help = Literal["nobody", "client", "server"]  # at which end a daemon runs
@@ -31,8 +31,8 @@ Kind = Literal["ssh", "ssh typed into", "psql"]
 MODES: list[Mode] = ["reject", "drop"]
 ENDS: list[Help] = ["client", "server"]
 KINDS: list[Kind] = ["ssh", "ssh typed into", "psql"]
-NAP = 9  # seconds of silence: more than the firewall has patience for
-PATIENCE = 3  # seconds in which an answer arrives, if ever
+NAP = TIMEOUT + 5  # seconds of silence: more than the firewall has patience for
+PATIENCE = 6  # seconds in which an answer arrives, if ever
 BEGUN = "begun"  # what a client prints once it is connected
 ANSWER = "answered"
 

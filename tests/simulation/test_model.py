@@ -86,6 +86,7 @@ def courses() -> dict[str, Course]:
     return Stage(SCRIPTS, SECONDS).play()
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_model_does_as_the_kernel_does(courses: dict[str, Course], name: str) -> None:
     """Timers, ages, counters, and when probes leave."""

@@ -24,7 +24,8 @@ from subprocess import Popen
 from typing import NamedTuple, Self
 
 from keepaliveD.model.keepalive import MAX_PROBES
-from tests.support.processes import SCAN, SOON, TUNED, Daemon, Entry, Home
+from tests.support.patience import SOON
+from tests.support.processes import SCAN, TUNED, Daemon, Entry, Home
 from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace
 
 HOSTILE = str(Path(__file__).with_name("hostile.py"))
@@ -32,11 +33,12 @@ HOSTILE = str(Path(__file__).with_name("hostile.py"))
 _NETWORK = "127.{}.{}".format(*os.urandom(2))
 FORGOTTEN = f"{_NETWORK}.1"  # as peers are
 LASTING = f"{_NETWORK}.2"  # as peers are not
+SOON_FORGOTTEN = 20  # seconds: longer than a busy machine takes until a daemon first reads the sockets
 DEAF = 9  # the port where nobody answers
 A_FEW_SCANS = 3 * SCAN
 
 
-def forgetful(rule: str = "", timeout: float = 5, *, apply: bool = False) -> str:
+def forgetful(rule: str = "", timeout: float = SOON_FORGOTTEN, *, apply: bool = False) -> str:
     """A configuration under which those peers are forgotten, and their connections armed by this [[arm]] rule.
 
     By way of the processes that hold them: the other engine asks no process.

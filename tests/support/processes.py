@@ -17,6 +17,7 @@ from socket import AF_INET, AddressFamily, create_server, socket
 from typing import Any
 
 from keepaliveD.log.entries import MESSAGE_IDS
+from tests.support.patience import SOON
 from tests.support.rig import CLIENT_NETWORKS, INTERVAL, PROBES, SERVER, SERVER_NETWORKS, TIME, TIMEOUT, Namespace, Rig
 
 Entry = dict[str, Any]  # one line of the daemon's JSON log
@@ -26,9 +27,7 @@ DAEMON = (sys.executable, "-m", "keepaliveD")
 CTL = (sys.executable, "-c", "import sys; from keepaliveD.cli.ctl import main; sys.exit(main())")
 
 SCAN = 0.25  # seconds between the daemon's looks
-WARNING_TIME = 2  # seconds before the cut
-SOON = 5.0  # seconds in which a busy machine manages what takes an idle one a moment
-LONG = 30.0  # seconds, for what has to be waited for and is no promise
+WARNING_TIME = 6  # seconds before the cut
 TUNED = {TIME: 2, INTERVAL: 1, PROBES: 5}
 
 
@@ -91,9 +90,10 @@ class Program:
     def speak(self) -> str:
         """What becomes of a word to the server: "answered", "silence", or the name of the program's error."""
         self._do("word")
-        with contextlib.suppress(TimeoutError):
-            self.far.sendall(self.far.recv(100))
         assert self.process.stdout
+        ends: list[Any] = [self.far, self.process.stdout]
+        if self.far in select.select(ends, [], [], SOON)[0]:
+            self.far.sendall(self.far.recv(100))
         return self.process.stdout.readline().strip()
 
     def listen(self) -> None:
@@ -123,7 +123,6 @@ def program(rig: Rig, family: AddressFamily = AF_INET, keepalive: int | None = N
         host, port = listener.getsockname()[:2]
         command = (sys.executable, "-S", TALKER, host, str(port), *([] if keepalive is None else [str(keepalive)]))
         with rig.client.running(*command) as process, listener.accept()[0] as far:
-            far.settimeout(1)
             yield Program(process, far)
 
 
@@ -188,7 +187,7 @@ class Daemon:
 
     def wait(self) -> int:
         """Its exit status, once it has ended."""
-        status = self._process.wait(LONG)
+        status = self._process.wait(SOON)
         self._listener.join()
         return status
 

@@ -20,7 +20,7 @@ from typing import Literal, Self, TypeVar
 Result = TypeVar("Result")
 Mode = Literal["drop", "reject"]  # what the firewall does to a packet of a connection it does not know
 
-TIMEOUT = 5  # seconds without a packet after which the firewall forgets, unless told otherwise
+TIMEOUT = 12  # seconds without a packet after which the firewall forgets, unless told otherwise
 SERVER = {AF_INET: "10.99.2.2", AF_INET6: "fd99:2::2"}
 CLIENT_NETWORKS = ("10.99.1.0/24", "fd99:1::/64")
 SERVER_NETWORKS = ("10.99.2.0/24", "fd99:2::/64")
@@ -83,7 +83,7 @@ class Namespace:
     def run(self, *command: str, given: str = "") -> subprocess.CompletedProcess[str]:
         """What came of a program that ran in here until it ended."""
         return subprocess.run(
-            self._enter(*command), input=given, capture_output=True, text=True, timeout=30, check=False
+            self._enter(*command), input=given, capture_output=True, text=True, timeout=120, check=False
         )
 
     def ip(self, *commands: str) -> None:

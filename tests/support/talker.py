@@ -9,7 +9,7 @@ import errno
 import socket
 import sys
 
-PATIENCE = 1.5  # seconds to wait for an answer
+PATIENCE = 6  # seconds to wait for an answer
 
 
 def keep_alive(connection: socket.socket, idle: int) -> None:

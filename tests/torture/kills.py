@@ -14,7 +14,8 @@ from pathlib import Path
 from subprocess import Popen
 
 from keepaliveD.log.entries import MESSAGE_IDS
-from tests.support.processes import CTL, SCAN, SOON, Home, configuration
+from tests.support.patience import SOON
+from tests.support.processes import CTL, SCAN, Home, configuration
 from tests.support.rig import INTERVAL, PROBES, TIME, Namespace
 from tests.torture import oracle
 from tests.torture.kind import Cases, Counts, Failure, Kind

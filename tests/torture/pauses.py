@@ -19,6 +19,7 @@ from subprocess import Popen
 
 from keepaliveD.log.entries import MESSAGE_IDS
 from keepaliveD.platforms.linux.bpf.connect import cgroup_root
+from tests.support.patience import SOON, ending
 from tests.support.processes import Home
 from tests.support.rig import INTERVAL, PROBES, TIME, Namespace
 from tests.torture.faults import DAEMON, ENGINES, OURS
@@ -31,8 +32,6 @@ SCAN = 0.3  # seconds
 LONGEST = 6.0  # scans
 ROUNDS, SHORT = 400, 16
 END = 2.0  # seconds from SIGTERM to the end, in which the machine lets it run
-TICK = 0.01  # seconds
-LONG = 30.0  # seconds in which a busy machine does what takes a scan
 READ, STOPPED, FULL = "read", "read no more", "full from the start"  # what becomes of the log
 CONFIGURATION = """
     [keepalive]
@@ -107,7 +106,7 @@ class Life:
 
     def until(self, key: str, value: int, otherwise: str) -> None:
         """Wait for a setting; fail where it does not come to stand."""
-        deadline = time.monotonic() + LONG
+        deadline = time.monotonic() + SOON
         while self.host.sysctl(key) != value:
             if time.monotonic() > deadline:
                 raise self.fail(otherwise)
@@ -211,31 +210,12 @@ def terminated(life: Life) -> None:
     else:
         life.history.append("SIGTERM")
         life.daemon.send_signal(signal.SIGTERM)
-    taken, hindered = ending(life)
+    try:
+        taken, hindered = ending(life.daemon.pid)
+    except TimeoutError as error:
+        raise life.fail(f"after SIGTERM {error}") from error
     if taken - hindered > END:
         raise life.fail(f"it took {taken:.1f} s to end, of which it waited {hindered:.1f} s for a processor")
-
-
-def ending(life: Life) -> tuple[float, float]:
-    """How long it takes to end, and for how long of that the machine, which is busy, gave its threads no processor."""
-    begin, pid = time.monotonic(), life.daemon.pid
-    before = unserved(pid)
-    after = dict(before)
-    while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-        if time.monotonic() > begin + LONG:
-            raise life.fail(f"it had not ended {LONG:.0f} s after SIGTERM")
-        after |= unserved(pid)
-        time.sleep(TICK)
-    return time.monotonic() - begin, sum(after.values()) - sum(before.values())
-
-
-def unserved(pid: int) -> dict[str, float]:
-    """How long each thread has waited for a processor: seconds (schedstat, Documentation/scheduler/sched-stats.rst)."""
-    waited = {}
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):  # it has ended
-            waited[thread.name] = int((thread / "schedstat").read_text(encoding="ascii").split()[1]) / 1e9
-    return waited
 
 
 @contextlib.contextmanager

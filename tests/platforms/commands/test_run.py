@@ -77,7 +77,7 @@ def test_a_setting_command_that_hangs_is_ended_and_undone(world: Emulated, tmp_p
     start = time.monotonic()
     with pytest.raises(KernelError, match="no answer within 1s, ended it"):
         raise attempt(world, tmp_path / "state") or AssertionError("it was not refused")
-    assert time.monotonic() - start < HANG / 4  # it would have hung for longer
+    assert time.monotonic() - start < HANG  # it would have hung for longer
     assert nobody_left(world)
 
 

@@ -1,0 +1,36 @@
+"""Waiting on a machine that is busy, or that stands still for seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+SOON = 60.0  # seconds in which a busy machine manages what takes an idle one a moment
+STALL = 5.0  # seconds for which a machine may stand still
+TICK = 0.01  # seconds
+
+
+def ending(pid: int) -> tuple[float, float]:
+    """How long a child takes to end, and for how long of that the machine, which is busy, gave it no processor.
+
+    Raises TimeoutError.
+    """
+    begin, before = time.monotonic(), unserved(pid)
+    after = dict(before)
+    while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        if time.monotonic() > begin + SOON:
+            raise TimeoutError(f"it had not ended within {SOON:.0f} s")
+        after |= unserved(pid)
+        time.sleep(TICK)
+    return time.monotonic() - begin, sum(after.values()) - sum(before.values())
+
+
+def unserved(pid: int) -> dict[str, float]:
+    """How long each thread has waited for a processor: seconds (schedstat, Documentation/scheduler/sched-stats.rst)."""
+    waited = {}
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # it has ended
+            waited[thread.name] = int((thread / "schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+    return waited
