@@ -31,6 +31,7 @@ from tests.support.fakes import (
     KERNEL,
     OFF,
     OURS,
+    Direct,
     FakeArmer,
     FakeAtConnect,
     FakeOwners,

@@ -602,7 +602,7 @@ def test_a_recorded_dump_says_what_the_programs_themselves_knew() -> None:
 
 @pytest.mark.parametrize(("inuse", "families"), [("0", [V4]), ("1", [V4, V6]), ("10", [V4, V6]), ("", [V4, V6])])
 def test_ipv6_is_not_asked_for_where_the_kernel_counts_none(tmp_path: Path, inuse: str, families: list[int]) -> None:
-    """Each dump walks the sockets of all families and namespaces; what is unexpected output is no reason to leave it."""
+    """Each dump walks the sockets of all families and namespaces; what is not understood is no reason to leave it."""
     sockstat6 = tmp_path / "sockstat6"
     sockstat6.write_text(f"TCP6: inuse {inuse}\nUDP6: inuse 0\n")
     kernel = Kernel()
