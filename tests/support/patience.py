@@ -28,9 +28,17 @@ def ending(pid: int) -> tuple[float, float]:
 
 
 def unserved(pid: int) -> dict[str, float]:
-    """How long each thread has waited for a processor: seconds (schedstat, Documentation/scheduler/sched-stats.rst)."""
+    """How long each thread of it and its workers has waited for a processor: seconds (schedstat, Documentation/scheduler/sched-stats.rst)."""
     waited = {}
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):  # it has ended
-            waited[thread.name] = int((thread / "schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+    for process in family(pid):
+        with contextlib.suppress(OSError):  # it has ended, or one of its threads has
+            for thread in Path(f"/proc/{process}/task").iterdir():
+                waited[thread.name] = int((thread / "schedstat").read_text(encoding="ascii").split()[1]) / 1e9
     return waited
+
+
+def family(pid: int) -> list[int]:
+    """Return a daemon and its workers; it may have ended."""
+    with contextlib.suppress(OSError):
+        return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split())]
+    return [pid]

@@ -24,6 +24,7 @@ from typing import Self
 
 from keepaliveD.log.entries import MESSAGE_IDS
 from tests.support.loopback import FORGOTTEN
+from tests.support.patience import family
 from tests.support.processes import Home
 from tests.support.rig import DIE_WITH_US, INTERVAL, PROBES, TIME, Namespace
 from tests.torture.errnos import AGAIN, plausible
@@ -281,14 +282,17 @@ def begun_faulty(place: Place, fault: Fault, log: Path) -> tuple[int, str]:
 
 
 def made_faulty(place: Place, fault: Fault, log: Path) -> tuple[int, str]:
-    """strace comes when it is ready."""
+    """strace comes to it and its worker when it is ready."""
     with place.host.running(*place.command(fault.name)) as process:
         listener = Listener(process)
         assert listener.hear(MESSAGE_IDS["started"]), listener.last_words
-        strace = (*DIE_WITH_US, "strace", "-f", f"--output={log}", *fault.inject, f"--attach={process.pid}")
+        pids = family(process.pid)
+        attach = [f"--attach={pid}" for pid in pids]
+        strace = (*DIE_WITH_US, "strace", "-f", f"--output={log}", *fault.inject, *attach)
         with Popen(strace, stdin=-3, stdout=-1, stderr=-1, text=True) as tracer:
             traced = Listener(tracer)
-            await_traced(process.pid)
+            for pid in pids:
+                await_traced(pid)
             go_on(place, process)
             try:
                 return listener.end(), listener.said

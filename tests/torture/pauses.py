@@ -19,7 +19,7 @@ from subprocess import Popen
 
 from keepaliveD.log.entries import MESSAGE_IDS
 from keepaliveD.platforms.linux.bpf.connect import cgroup_root
-from tests.support.patience import SOON, ending
+from tests.support.patience import SOON, ending, family
 from tests.support.processes import Home
 from tests.support.rig import INTERVAL, PROBES, TIME, Namespace
 from tests.torture.faults import DAEMON, ENGINES, OURS
@@ -59,19 +59,25 @@ CGROUP = "keepalived-torture-"  # of the names of those that are made here
 
 @contextlib.contextmanager
 def frozen(pid: int) -> Iterator[None]:
-    """By the freezer of its cgroup, as `systemctl freeze` and suspension do it. Who is killed ends there, too."""
+    """By the freezer of a cgroup, with its worker, as `systemctl freeze` does it. Who is killed ends there, too."""
     root = cgroup_root(Path("/"))
     cgroup = root / f"{CGROUP}{os.stat('/proc/self/ns/pid').st_ino}-{pid}"
     cgroup.mkdir()
     try:
-        (cgroup / "cgroup.procs").write_text(str(pid), encoding="ascii")
+        move(pid, cgroup)
         (cgroup / "cgroup.freeze").write_text("1", encoding="ascii")
         yield
         (cgroup / "cgroup.freeze").write_text("0", encoding="ascii")
     finally:
-        with contextlib.suppress(ProcessLookupError):  # it has ended
-            (root / "cgroup.procs").write_text(str(pid), encoding="ascii")
+        move(pid, root)
         _remove(cgroup)
+
+
+def move(pid: int, cgroup: Path) -> None:
+    """Move a daemon and its workers there, as far as they have not ended."""
+    for each in family(pid):
+        with contextlib.suppress(ProcessLookupError):
+            (cgroup / "cgroup.procs").write_text(str(each), encoding="ascii")
 
 
 def _remove(cgroup: Path) -> None:
