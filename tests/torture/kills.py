@@ -99,6 +99,7 @@ def one_round(seed: str, directory: Path) -> Counts:
     dice = random.Random(seed)
     with Namespace() as host:
         machine = Machine(Home(directory, configuration()), host, dice)
+        machine.home.state.mkdir(mode=0o700)  # as a service manager does, before the first instruction
         found = {key: fresh(key, dice, set()) for key in (TIME, INTERVAL, PROBES)}
         host.keepalive = found
         machine.foreign += [oracle.Foreign(key, value, 0.0, 0.0) for key, value in found.items()]

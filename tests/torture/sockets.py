@@ -120,6 +120,7 @@ def one_round(seed: str, directory: Path) -> Counts:
         for client in clients:
             set_options(client.sock, client.chosen)
         home = Home(directory, "")
+        home.state.mkdir(mode=0o700)  # as a service manager does, before the first instruction
         for _ in range(dice.randint(1, 2)):
             home.configure(arming(engine, dice))
             killed(host, home, clients, dice, counts)
