@@ -28,7 +28,7 @@ def ending(pid: int) -> tuple[float, float]:
 
 
 def unserved(pid: int) -> dict[str, float]:
-    """How long each thread of it and its workers has waited for a processor: seconds (schedstat, Documentation/scheduler/sched-stats.rst)."""
+    """How long each thread of it and its workers has waited for a processor, in seconds (schedstat)."""
     waited = {}
     for process in family(pid):
         with contextlib.suppress(OSError):  # it has ended, or one of its threads has
