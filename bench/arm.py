@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path as File
 from statistics import median
 
@@ -49,9 +48,15 @@ def scan(watcher: SocketWatcher, decider: Decider) -> tuple[list[Arm], float, Ju
 class Known:
     """Owners that are known already: to find them is measured apart."""
 
-    def name(self, connections: Iterable[Connection]) -> tuple[Connection, ...]:
-        """The same connections."""
-        return tuple(connections)
+    def __init__(self, holders: Holders | None) -> None:
+        self._holders = holders
+
+    def find(self, inodes: Sequence[int], _cgroups: Sequence[int]) -> list[Owner]:
+        """As far as it matters here."""
+        if self._holders is None:
+            return [Owner()] * len(inodes)
+        holders = [self._holders.known(inode) for inode in inodes]
+        return [Owner(holder.pid if holder else 0) for holder in holders]
 
     def held_by(self, pid: int) -> frozenset[int]:
         """Nobody asks."""
@@ -61,8 +66,8 @@ class Known:
 class Bench:
     """Arms as the daemon does, with a record of its own."""
 
-    def __init__(self, armer: Armer, directory: File) -> None:
-        self._session = Session(SocketWatcher(all_namespaces=False), Known(), armer)
+    def __init__(self, armer: Armer, directory: File, holders: Holders | None = None) -> None:
+        self._session = Session(SocketWatcher(all_namespaces=False), Known(holders), armer)
         platform = detect("linux", ROOT)
         self.record = ArmingRecord(directory, "b00t")
         settings = SystemSettings(platform.tuner, None)
@@ -84,7 +89,7 @@ def arm(
     armer = PidfdArmer(ROOT, holders)
     seconds: list[float] = []
     for number in range(ROUNDS):
-        bench = Bench(armer, File(directory) / str(number))
+        bench = Bench(armer, File(directory) / str(number), holders)
         start = time.process_time()
         armings = bench.arm(Arm(tuple(connections), (wish,)))
         seconds.append((time.process_time() - start) / len(connections))
@@ -93,12 +98,6 @@ def arm(
         if number < ROUNDS - 1:
             bench.disarm(scanned)
     return seconds
-
-
-def owner(holders: Holders, connection: Connection) -> Owner:
-    """As far as it matters here."""
-    holder = holders.known(connection.inode)
-    return Owner(holder.pid if holder else 0)
 
 
 def timed(holders: Holders, inodes: set[int]) -> float:
@@ -120,7 +119,6 @@ def main() -> int:
             raise SystemExit(f"{len(connections)} sockets are to be armed, not {SOCKETS}")
         inodes = {connection.inode for connection in connections}
         finding, again = timed(holders, inodes), timed(holders, inodes)
-        connections = [replace(one, owner=owner(holders, one)) for one in connections]
         costs = arm(connections, judgement, actions[0].wishes[0], holders, directory)
         quiet = [scan(watcher, decider) for _ in range(SCANS)]
         idle = Decider(Rules(wanted={}, on_drift=OnDrift.WARN, paths=(PATH,), ignore=(), warn_before=60.0))

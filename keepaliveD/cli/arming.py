@@ -36,7 +36,7 @@ from keepaliveD.model.sockets import NONE_UNSEEN
 from keepaliveD.model.text import printable, quoted
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform, Session, Watching
-from keepaliveD.platforms.requests import directly
+from keepaliveD.platforms.requests import directly, find_owners
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.arming import by_hand
 from keepaliveD.policy.connections import with_cookies
@@ -226,7 +226,7 @@ def _named(options: argparse.Namespace, session: Session, look: Judgement) -> li
     there = with_cookies(look, look.table.sockets["cookie"].tolist())
     established = [connection for connection in there if connection.state == "ESTABLISHED"]
     if options.unit is not None:
-        named = session.owners.name(established)
+        named = directly(find_owners(established), session)
         return [each for each in named if each.owner.unit and fnmatch.fnmatchcase(each.owner.unit, options.unit)]
     if options.target.isdecimal():
         held = session.owners.held_by(_number(options.target, MAX_PID))

@@ -18,6 +18,7 @@ from keepaliveD.model.results import Outcome
 from keepaliveD.model.text import printable
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Watching
+from keepaliveD.platforms.requests import directly, find_owners
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.judge import judge
@@ -83,7 +84,7 @@ def list_sockets(options: argparse.Namespace, root: Path) -> None:
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, ignore)
     session = platform.open(watching)
     judgement = judge(session.watcher.snapshot(time.monotonic()), nothing_known(), config.paths, ignore)
-    shown = session.owners.name(by_urgency(judgement, at_risk_only=options.at_risk))
+    shown = directly(find_owners(by_urgency(judgement, at_risk_only=options.at_risk)), session)
     print(table.as_json(shown) if options.json else table.for_people(shown))
     for entry in entries.of(Outcome(ReportUnseen(judgement.table.unseen))):
         print(f"warning: {entry.message}", file=sys.stderr)

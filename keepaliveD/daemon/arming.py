@@ -17,7 +17,7 @@ from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.results import Armed, Arming, Fate, Mark, Outcome
 from keepaliveD.platforms.base import AtConnect
-from keepaliveD.platforms.requests import ChangeSockets, FindOwners, LookIntoSockets, Steps
+from keepaliveD.platforms.requests import ChangeSockets, LookIntoSockets, Steps, find_owners
 from keepaliveD.policy.arming import by_rules
 from keepaliveD.policy.choices import Entry, Known, Orders, how_to_arm, how_to_disarm, targets
 from keepaliveD.policy.connections import with_cookies
@@ -39,7 +39,7 @@ class SocketArming:
 
     def arm(self, action: Arm) -> Steps[tuple[Arming, ...]]:
         """Arm these connections as their wishes say; return what became of each."""
-        connections = _each_once((yield FindOwners(action.connections)))
+        connections = _each_once((yield from find_owners(action.connections)))
         armings: list[Arming] = []
         for _ in range(ROUNDS):
             known = self._known()
@@ -107,7 +107,7 @@ class SocketArming:
             armed = set(self._record.armed())
             if only_mine:
                 armed &= {cookie for cookie, first in self._record.armed_here().items() if first}
-            action = Disarm((yield FindOwners(with_cookies(look, armed))))
+            action = Disarm((yield from find_owners(with_cookies(look, armed))))
             return Outcome(action, armings=(yield from self._put_back(action.connections, self._record, undone)))
         except Refusal as refusal:
             return Outcome(action, refused=refusal)
@@ -117,7 +117,7 @@ class SocketArming:
         if self._record is None:
             return Outcome(action, dry_run=True)
         armed = self._record.armed()
-        found = yield FindOwners(tuple([one for one in action.connections if one.cookie in armed]))
+        found = yield from find_owners(tuple([one for one in action.connections if one.cookie in armed]))
         armings = yield from self._put_back(found, self._record, Mark.LEFT)
         return Outcome(dataclasses.replace(action, connections=found), armings=armings)
 

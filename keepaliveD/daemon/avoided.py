@@ -24,15 +24,30 @@ class Avoided:
 
     def add(self, what: Touchable, now: float) -> float:
         """Leave this out from now on; return for how many seconds."""
-        before = self._pauses.pop(what, None)
-        pause = min(LONGEST_PAUSE, 2 * before.seconds) if before else PAUSE
         if what[0] is Kind.NOTHING:
             return 0.0  # nothing tells what that was
+        before = self._pauses.pop(what, None)
+        pause = min(LONGEST_PAUSE, 2 * before.seconds) if before else PAUSE
         while len(self._pauses) >= MOST:
             del self._pauses[next(iter(self._pauses))]
         self._pauses[what] = _Pause(now + pause, pause)
         return pause
 
-    def at(self, now: float) -> frozenset[Touchable]:
-        """Return what is not to be touched at this instant."""
-        return frozenset(what for what, pause in self._pauses.items() if pause.until > now)
+    def at(self, now: float, *, again: bool = True) -> frozenset[Touchable]:
+        """Return what is not to be touched at this instant; unless `again`, all that ever hung.
+
+        Of namespaces whose pause is over, one is tried again at a time: each may hang once more.
+        """
+        if not again:
+            return frozenset(self._pauses)
+        over = [what for what, pause in self._pauses.items() if pause.until <= now]
+        namespaces = [what for what in over if what[0] is Kind.NAMESPACE]
+        first = min(namespaces, key=lambda what: self._pauses[what].until, default=None)
+        tried = {what for what in over if what[0] is not Kind.NAMESPACE} | {first}
+        return frozenset(self._pauses.keys() - tried)
+
+    def scanned(self, avoided: frozenset[Touchable]) -> None:
+        """Forget the namespaces that were read, and answered: those that are not among these."""
+        for what in self._pauses.keys() - avoided:
+            if what[0] is Kind.NAMESPACE:
+                del self._pauses[what]

@@ -20,7 +20,7 @@ from keepaliveD.model.errors import Refusal, unexpected
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.sockets import SocketTable
 from keepaliveD.platforms.base import Platform, Tuner, Watching
-from keepaliveD.platforms.requests import FindOwners, Open, Scan, Steps
+from keepaliveD.platforms.requests import Open, Scan, Steps, find_owners
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connect import plan
 from keepaliveD.policy.connections import by_urgency
@@ -30,7 +30,7 @@ from keepaliveD.records.settings import SettingsRecord
 
 SHORTEST_PAUSE = 0.05  # seconds between two scans
 COSTS = 20  # a scan for the sake of a deadline waits so many times as long as the last one took
-PATIENCE = 1.0  # seconds that the end waits for an answer about sockets to be put back
+LONGEST_STOP = 30.0  # seconds in which sockets are put back at the end, while the worker goes on
 
 
 class Daemon:
@@ -92,7 +92,7 @@ class Daemon:
             yield
 
     def _show(self, show: Callable[[Sequence[Connection]], None]) -> Steps[None]:
-        show((yield FindOwners(by_urgency(self.judgement, at_risk_only=True))))
+        show((yield from find_owners(by_urgency(self.judgement, at_risk_only=True))))
 
     def start(self, *, once: bool = False) -> Steps[None]:
         """Take the first scan and tune. A run that ends `once` that is done leaves new connections alone."""
@@ -123,7 +123,7 @@ class Daemon:
         refusal = self._give_back() if self._config.restore_on_stop and not handing_over else None
         if undo or (self._config.disarm_on_stop and not handing_over):
             only_mine = undo and not self._config.disarm_on_stop
-            if not self._loop.finish(self._disarm(only_mine=only_mine), patience=PATIENCE):
+            if not self._loop.finish(self._disarm(only_mine=only_mine), within=LONGEST_STOP):
                 self._say("refused", ERROR, "cannot disarm, sockets stay armed: no answer; run keepalivectl disarm")
         if lost := self._performer.close():
             self._say("refused", ERROR, lost)

@@ -39,6 +39,9 @@ class Surroundings(Protocol):
     def abandon(self) -> None:
         """Give up what was asked."""
 
+    def hurry(self) -> None:
+        """Wait for nobody who does not go on, from now on."""
+
     def notify(self, *assignments: str) -> None:
         """Send these to the service manager, without waiting for it."""
 
@@ -91,18 +94,18 @@ class Loop:
             self._handle(self._outside.wait(self._outside.watchdog))
         return not self._abandon()
 
-    def finish(self, steps: Steps[None], patience: float) -> bool:
-        """Take these steps whatever signals say; return whether each answer came within so many seconds.
+    def finish(self, steps: Steps[None], within: float) -> bool:
+        """Take the last steps, whatever signals say; return whether they ended within so many seconds.
 
         Raises what they raise.
         """
+        self._outside.hurry()
         self._begin(steps)
-        end = self._outside.now() + patience
+        end = self._outside.now() + within
         while self._steps and (left := end - self._outside.now()) > 0:
             event = self._outside.wait(left)
             if isinstance(event, Reply):
                 self._go_on(event)
-                end = self._outside.now() + patience
         return not self._abandon()
 
     def _handle(self, event: Event) -> None:

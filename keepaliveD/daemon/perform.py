@@ -19,7 +19,7 @@ from keepaliveD.model.actions import (
 from keepaliveD.model.errors import NotPermitted, Refusal, Unsupported
 from keepaliveD.model.results import Outcome
 from keepaliveD.platforms.base import Platform
-from keepaliveD.platforms.requests import FindOwners, Steps
+from keepaliveD.platforms.requests import Steps, find_owners
 from keepaliveD.policy.connect import Plan
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.records.arming import ArmingRecord
@@ -144,7 +144,7 @@ class Performer:
             case Disarm():
                 return (yield from self._sockets.put_back(action))
             case Report(connections):
-                return Outcome(dataclasses.replace(action, connections=(yield FindOwners(connections))))
+                return Outcome(dataclasses.replace(action, connections=(yield from find_owners(connections))))
             case ReportDrift(found=found, yielded=True):
                 self._settings.release(found)
                 return Outcome(action)

@@ -68,6 +68,10 @@ class Process:
         """Give up what was asked, and the worker that was."""
         self._workers.abandon()
 
+    def hurry(self) -> None:
+        """Give a worker up as soon as it does not go on, and start no other one in its place."""
+        self._workers.hurry()
+
     def notify(self, *assignments: str) -> None:
         """Send these to the service manager."""
         self._manager.notify(*assignments)

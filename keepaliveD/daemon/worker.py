@@ -46,6 +46,7 @@ class Worker:
         """Start it. Raises OSError."""
         self.opened = False
         self.asked: Request | None = None
+        self.avoided: frozenset[Touchable] = frozenset()
         self._memory = touching.share()
         self.socket, theirs = socket.socketpair()
         with theirs:
@@ -63,7 +64,7 @@ class Worker:
 
     def ask(self, request: Request, avoided: frozenset[Touchable]) -> None:
         """Begin to send a request; what is `avoided` is not to be touched."""
-        self.asked = request
+        self.asked, self.avoided = request, avoided
         self._unsent = memoryview(messages.pack((request, avoided)))
         self._ticks = 0
         self.send()

@@ -16,14 +16,16 @@ from keepaliveD.daemon.avoided import Avoided
 from keepaliveD.daemon.worker import Reply, Worker
 from keepaliveD.model.errors import KernelError
 from keepaliveD.platforms.base import Opener, Watching
-from keepaliveD.platforms.requests import Open, Request
+from keepaliveD.platforms.requests import Open, Request, Scan
 from keepaliveD.platforms.touching import Touched
 
 TICK = 0.5  # seconds between two looks at what a worker touches
 PATIENCE = 6  # ticks, which are turns of our own: we may have been stopped together with the worker
-ATTEMPTS = 4  # workers that one request may cost
+HURRY = 2  # ticks: for a worker after one that hung, and at the end
+ATTEMPTS = 4  # workers that one request may cost where nothing tells why they are lost
 A_MOMENT = 0.3  # seconds
-MOST_LEFT = 8  # workers that cannot die; with more of them no other is started
+MOST_AGAIN = 8  # workers that cannot die; with more of them nothing that hung is tried again ...
+MOST_LEFT = 64  # ... and no other one is started
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +50,24 @@ class Workers:
         self._successor: Worker | None = None  # takes its place once its session is open
         self._request: Request | None = None
         self._attempts = 0
+        self._patience = PATIENCE
+        self._gives_up = False
         self._ended: list[Worker] = []  # and not reaped yet
 
     def ask(self, request: Request) -> None:
         """Begin with a request; wait() returns what it comes to."""
         self._request, self._attempts = request, 0
+        self._patience = HURRY if self._gives_up else PATIENCE
 
     def abandon(self) -> None:
         """Give up what was asked for, and whoever was asked."""
         if self._request is not None:
             self._end(self._current if self._successor is None else self._successor)
         self._request = None
+
+    def hurry(self) -> None:
+        """Give a worker up as soon as it does not go on, and start no other one in its place."""
+        self._gives_up, self._patience = True, HURRY
 
     def close(self) -> None:
         """Let every worker end, and kill those that have not a moment later."""
@@ -85,11 +94,19 @@ class Workers:
             worker.send()
         if worker.socket in readable:
             return self._receive(worker, self._request)
-        if not readable and seconds >= TICK and not worker.goes_on(PATIENCE):
-            pause = self._avoided.add((worker.touched.kind, worker.touched.number), self._clock())
-            self._on_hang(Hang(worker.touched, pause))
-            return self._retry(worker, self._request, "the worker process hangs")
+        if not readable and seconds >= TICK and not worker.goes_on(self._patience):
+            return self._leave_out(worker, self._request)
         return None
+
+    def _leave_out(self, worker: Worker, request: Request) -> Reply | None:
+        """Go on without what a worker hangs at. Others may hang as well: the next worker gets less time."""
+        what = (worker.touched.kind, worker.touched.number)
+        pause = self._avoided.add(what, self._clock())
+        self._on_hang(Hang(worker.touched, pause))
+        self._patience = HURRY
+        if pause:
+            self._attempts -= 1  # each time there is less to hang at
+        return self._retry(worker, request, "the worker process hangs")
 
     def _asked(self, request: Request) -> Worker:
         """Return the worker that has this request; one is started where there is none. Raises OSError."""
@@ -98,7 +115,8 @@ class Workers:
             return self._successor
         self._current = self._current or self._start(self._watching)
         if self._current.asked is not request:
-            self._current.ask(request, self._avoided.at(self._clock()))
+            again = len(self._ended) < MOST_AGAIN
+            self._current.ask(request, self._avoided.at(self._clock(), again=again))
         return self._current
 
     def _start(self, watching: Watching) -> Worker:
@@ -124,13 +142,15 @@ class Workers:
                 self._current, self._successor, self._watching = worker, None, request.watching
             else:  # it takes the place of one that was lost
                 answer = worker.answer()
+        if answer and answer.error is None and isinstance(request, Scan):
+            self._avoided.scanned(worker.avoided)
         return self._done(answer) if answer else None
 
     def _retry(self, worker: Worker, request: Request, problem: str) -> Reply | None:
         """Have the next wait() ask another worker, unless that may not or will not help."""
         self._end(worker)
         self._attempts += 1
-        if request.repeatable and self._attempts < ATTEMPTS:
+        if request.repeatable and self._attempts < ATTEMPTS and not self._gives_up:
             return None
         return self._done(Reply(error=KernelError(problem)))
 

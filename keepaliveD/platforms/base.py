@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from keepaliveD.model.actions import Counted
-from keepaliveD.model.connections import Connection
+from keepaliveD.model.connections import Owner
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import IPNetwork
@@ -65,8 +65,8 @@ class Watcher(Protocol):
 class Owners(Protocol):
     """Who holds a socket."""
 
-    def name(self, connections: Iterable[Connection]) -> tuple[Connection, ...]:
-        """The same connections with their owners, as far as this process may look."""
+    def find(self, inodes: Sequence[int], cgroups: Sequence[int]) -> list[Owner]:
+        """Return the owner of each socket, by its inode and its cgroup, as far as this process may look."""
 
     def held_by(self, pid: int) -> frozenset[int]:
         """Inodes of the sockets that a process holds. Raises NoInput, NotPermitted."""

@@ -6,11 +6,14 @@ request raised. Whoever drives it carries the requests out here (`directly`), or
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from keepaliveD.model.connections import Connection
+import numpy as np
+
+from keepaliveD.model.connections import Connection, Owner
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.sockets import Column, SocketTable
 from keepaliveD.platforms.base import Session, Watching
@@ -61,14 +64,32 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class FindOwners:
-    """Find the process, unit and container of each connection."""
+    """Find process, unit and container of sockets; both are columns."""
 
-    connections: Sequence[Connection]
+    inodes: Column
+    cgroups: Column
     repeatable = True
 
-    def carry_out(self, session: Session) -> tuple[Connection, ...]:
-        """Return the same connections with their owners."""
-        return session.owners.name(self.connections)
+    def carry_out(self, session: Session) -> tuple[list[Owner], Column]:
+        """Return the owners, and which of them is that of each socket."""
+        found = session.owners.find(self.inodes.tolist(), self.cgroups.tolist())
+        owners = {owner: number for number, owner in enumerate(dict.fromkeys(found))}
+        return list(owners), np.array([owners[owner] for owner in found], np.int64)
+
+
+def find_owners(connections: Sequence[Connection]) -> Steps[tuple[Connection, ...]]:
+    """Return the same connections with their owners, as far as this process may look.
+
+    Only numbers go there and back: to send 100,000 connections takes seconds.
+    """
+    inodes = np.array([one.inode for one in connections], np.uint64)
+    owners, which = yield FindOwners(inodes, np.array([one.cgroup for one in connections], np.uint64))
+    return tuple(
+        [
+            dataclasses.replace(one, owner=owners[number])
+            for one, number in zip(connections, which.tolist(), strict=True)
+        ]
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NoReturn
 
 from keepaliveD.model.actions import Counted
-from keepaliveD.model.connections import Connection
+from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import Unsupported
 from keepaliveD.model.results import Armed
 from keepaliveD.model.sockets import Column, Sockets, SocketTable
@@ -22,9 +22,9 @@ CANNOT_ARM = (
 class NoOwners:
     """Knows nobody."""
 
-    def name(self, connections: Iterable[Connection]) -> tuple[Connection, ...]:
-        """The same connections."""
-        return tuple(connections)
+    def find(self, inodes: Sequence[int], _cgroups: Sequence[int]) -> list[Owner]:
+        """Return nobody."""
+        return [Owner()] * len(inodes)
 
     def held_by(self, pid: int) -> frozenset[int]:
         """Nothing is known of any process."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from keepaliveD.cli.ctl import main
 from keepaliveD.config import files
 from keepaliveD.log.entries import Entry
 from keepaliveD.model.arming import Answer
-from keepaliveD.model.connections import Connection, Owner
+from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import NoInput, Unsupported
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed
@@ -34,11 +34,8 @@ UNITS = {1: "amanda@backup.service", 2: "ssh.service", 3: "", 4: "amanda.service
 class Owners:
     """By inode, which is the cookie here; process 77 holds the first two."""
 
-    def name(self, connections: Iterable[Connection]) -> tuple[Connection, ...]:
-        return tuple(
-            dataclasses.replace(each, owner=Owner(70 + each.inode, "program", UNITS.get(each.inode, "")))
-            for each in connections
-        )
+    def find(self, inodes: Sequence[int], _cgroups: Sequence[int]) -> list[Owner]:
+        return [Owner(70 + inode, "program", UNITS.get(inode, "")) for inode in inodes]
 
     def held_by(self, pid: int) -> frozenset[int]:
         if pid == 78:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -15,7 +15,7 @@ from keepaliveD.daemon.perform import Performer
 from keepaliveD.log.entries import ERROR
 from keepaliveD.model.actions import Arm
 from keepaliveD.model.arming import Answer
-from keepaliveD.model.connections import Connection
+from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import NotPermitted, StateError, Unsupported
 from keepaliveD.model.keepalive import ALL, Keepalive, Shown, SocketKeepalive
 from keepaliveD.model.results import Armed, Fate, Mark
@@ -279,8 +279,8 @@ def test_a_dry_run_disarms_nothing(stage: Stage) -> None:
 class Nobody(FakeOwners):
     """An owner that cannot be told."""
 
-    def name(self, connections: Iterable[Connection]) -> tuple[Connection, ...]:
-        return tuple(connections)
+    def find(self, inodes: Sequence[int], _cgroups: Sequence[int]) -> list[Owner]:
+        return [Owner()] * len(inodes)
 
 
 def performer(stage: Stage, owners: FakeOwners | None = None) -> Direct:

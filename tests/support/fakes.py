@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from keepaliveD.daemon.worker import Reply
 from keepaliveD.log.entries import Entry
 from keepaliveD.model.actions import Action, Counted
 from keepaliveD.model.arming import LOOKED, RESULT, Answer
-from keepaliveD.model.connections import Connection, Owner
+from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import Refusal, unexpected
 from keepaliveD.model.keepalive import ALL, Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, Outcome
@@ -92,9 +92,8 @@ class FakeWatcher:
 class FakeOwners:
     """Everything belongs to one process with a malicious name."""
 
-    def name(self, connections: Iterable[Connection]) -> tuple[Connection, ...]:
-        owner = Owner(77, "backup", "backup.service")
-        return tuple(dataclasses.replace(connection, owner=owner) for connection in connections)
+    def find(self, inodes: Sequence[int], _cgroups: Sequence[int]) -> list[Owner]:
+        return [Owner(77, "backup", "backup.service")] * len(inodes)
 
     def held_by(self, _: int) -> frozenset[int]:
         return frozenset()
@@ -304,6 +303,9 @@ class Stage:
 
     def abandon(self) -> None:
         self.answer = None
+
+    def hurry(self) -> None:
+        pass
 
     def now(self) -> float:
         return self.time

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from keepaliveD.model.connections import Connection, Owner
+from keepaliveD.model.connections import Owner
 from keepaliveD.model.text import printable
 from keepaliveD.platforms.linux.owners import processes
 from keepaliveD.platforms.linux.owners.holders import Holders
@@ -32,23 +31,19 @@ class ProcOwners:
         self._holders = holders
         self._cgroups: dict[int, str] = {}
 
-    def name(self, connections: Iterable[Connection]) -> tuple[Connection, ...]:
-        """The same connections with their owners, as far as this process may look."""
-        connections = tuple(connections)
-        cgroups = {connection.cgroup for connection in connections}
-        self._learn(cgroups)
-        paths = {self._cgroups[cgroup] for cgroup in cgroups} - {""}
+    def find(self, inodes: Sequence[int], cgroups: Sequence[int]) -> list[Owner]:
+        """Return the owner of each socket, by its inode and its cgroup, as far as this process may look."""
+        self._learn(set(cgroups))
+        paths = {self._cgroups[cgroup] for cgroup in set(cgroups)} - {""}
         likely = {pid for path in paths for pid in _processes(path)}
-        holders = self._holders.find({connection.inode for connection in connections}, likely)
+        holders = self._holders.find(set(inodes), likely)
         names = processes.ask({holder.pid for holder in holders.values()}, self._process_name)
+        sockets = list(zip(inodes, cgroups, strict=True))
         owners = {
             (inode, cgroup): _owner(holders[inode].pid if inode in holders else 0, names, self._cgroups[cgroup])
-            for inode, cgroup in {(connection.inode, connection.cgroup) for connection in connections}
+            for inode, cgroup in set(sockets)
         }
-        return tuple(
-            dataclasses.replace(connection, owner=owners[connection.inode, connection.cgroup])
-            for connection in connections
-        )
+        return [owners[socket] for socket in sockets]
 
     def held_by(self, pid: int) -> frozenset[int]:
         """Inodes of the sockets that a process holds. Raises NoInput, NotPermitted."""

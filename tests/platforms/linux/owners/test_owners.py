@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -19,6 +19,12 @@ from tests.support.samples import BARE
 
 def held(inode: int, cgroup: int = 0) -> Connection:
     return dataclasses.replace(BARE, inode=inode, cgroup=cgroup, owner=Owner())
+
+
+def with_owners(owners: ProcOwners, connections: Sequence[Connection]) -> list[Connection]:
+    """The same connections with their owners."""
+    found = owners.find([one.inode for one in connections], [one.cgroup for one in connections])
+    return [dataclasses.replace(one, owner=owner) for one, owner in zip(connections, found, strict=True)]
 
 
 class Host:
@@ -46,7 +52,7 @@ class Host:
         return (directory / path).stat().st_ino
 
     def owner(self, connection: Connection) -> Owner:
-        (named,) = ProcOwners(self.root, Holders(self.root)).name([connection])
+        (named,) = with_owners(ProcOwners(self.root, Holders(self.root)), [connection])
         return named.owner
 
 
@@ -127,7 +133,7 @@ def test_reading_stops_once_every_holder_is_found(host: Host, monkeypatch: pytes
         host.process(pid, f"socket:[{pid}]")
     monkeypatch.setattr(psutil, "pids", lambda: list(range(2, 50)))
     monkeypatch.setattr(descriptors, "parts", parts)
-    ProcOwners(host.root, Holders(host.root)).name([held(3), held(5)])
+    with_owners(ProcOwners(host.root, Holders(host.root)), [held(3), held(5)])
     assert len(looked) == 4
 
 
@@ -136,7 +142,7 @@ def test_one_pass_serves_all_connections_in_their_order(host: Host) -> None:
     host.process(7, "socket:[1]", "socket:[3]", name=b"seven")
     host.process(8, "socket:[2]", name=b"eight")
     given = [held(3), held(2), held(9), held(1)]
-    named = ProcOwners(host.root, Holders(host.root)).name(iter(given))
+    named = with_owners(ProcOwners(host.root, Holders(host.root)), given)
     assert [connection.owner.process for connection in named] == ["seven", "eight", "", "seven"]
     assert [dataclasses.replace(connection, owner=Owner()) for connection in named] == given
 
@@ -206,18 +212,22 @@ def test_a_cgroup_that_is_new_is_found(host: Host) -> None:
     """Services start while the daemon runs."""
     owners = ProcOwners(host.root, Holders(host.root))
     first = host.cgroup("a.service")
-    assert owners.name([held(1, first)])[0].owner.unit == "a.service"
+    assert with_owners(owners, [held(1, first)])[0].owner.unit == "a.service"
     second = host.cgroup("b.service")
-    assert [one.owner.unit for one in owners.name([held(1, first), held(2, second)])] == ["a.service", "b.service"]
+    both = with_owners(owners, [held(1, first), held(2, second)])
+    assert [one.owner.unit for one in both] == [
+        "a.service",
+        "b.service",
+    ]
 
 
 def test_known_cgroups_are_not_looked_for_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host can have thousands, also of those that have gone and will not be found."""
     owners = ProcOwners(host.root, Holders(host.root))
     connections = [held(1, host.cgroup("a.service")), held(2, 987654321)]
-    first = owners.name(connections)
+    first = with_owners(owners, connections)
     monkeypatch.setattr(os, "walk", lambda _: pytest.fail("walked again"))
-    assert owners.name(connections) == first
+    assert with_owners(owners, connections) == first
     assert [one.owner.unit for one in first] == ["a.service", ""]
 
 
@@ -265,7 +275,7 @@ def test_what_was_found_for_owners_is_known_to_who_shares_the_memory(host: Host)
     """The armer needs the same process and its descriptor."""
     host.process(7, "/dev/null", "socket:[5]")
     holders = Holders(host.root)
-    ProcOwners(host.root, holders).name([held(5)])
+    with_owners(ProcOwners(host.root, holders), [held(5)])
     assert holders.known(5) == (7, 1)
     assert ProcOwners(host.root, holders).held_by(7) == {5}
 

@@ -1,0 +1,62 @@
+"""What hung is left out for a while, and tried again with growing pauses."""
+
+from __future__ import annotations
+
+from keepaliveD.daemon.avoided import LONGEST_PAUSE, PAUSE, Avoided
+from keepaliveD.platforms.touching import Kind, Touchable
+
+ONE: Touchable = (Kind.NAMESPACE, 1)
+OTHER: Touchable = (Kind.NAMESPACE, 2)
+PROCESS: Touchable = (Kind.PROCESS, 3)
+
+
+def test_what_hung_is_left_out_until_its_pause_is_over() -> None:
+    avoided = Avoided()
+    assert avoided.add(ONE, 100.0) == PAUSE
+    assert avoided.at(100.0 + PAUSE - 1) == {ONE}
+    assert avoided.at(100.0 + PAUSE) == frozenset()
+
+
+def test_each_pause_is_twice_as_long_up_to_an_hour() -> None:
+    avoided, now, pauses = Avoided(), 0.0, []
+    for _ in range(12):
+        pauses.append(avoided.add(ONE, now))
+        now += pauses[-1]
+    assert pauses[:4] == [PAUSE, 2 * PAUSE, 4 * PAUSE, 8 * PAUSE]
+    assert pauses[-1] == LONGEST_PAUSE
+
+
+def test_one_namespace_is_tried_again_at_a_time() -> None:
+    """Each that still hangs costs a worker, and a second in which nothing else is read."""
+    avoided = Avoided()
+    avoided.add(ONE, 0.0)
+    avoided.add(OTHER, 1.0)
+    assert avoided.at(1.0 + PAUSE) == {OTHER}
+
+
+def test_a_namespace_that_answered_is_forgotten() -> None:
+    avoided = Avoided()
+    avoided.add(ONE, 0.0)
+    avoided.add(OTHER, 1.0)
+    avoided.scanned(avoided.at(1.0 + PAUSE))
+    assert avoided.at(1.0 + PAUSE) == frozenset()
+    assert avoided.add(ONE, 50.0) == PAUSE
+
+
+def test_processes_and_sockets_are_all_tried_again() -> None:
+    avoided = Avoided()
+    avoided.add(PROCESS, 0.0)
+    avoided.add((Kind.SOCKET, 9), 0.0)
+    assert avoided.at(PAUSE) == frozenset()
+
+
+def test_nothing_that_hung_is_tried_again_where_too_many_workers_cannot_die() -> None:
+    avoided = Avoided()
+    avoided.add(ONE, 0.0)
+    assert avoided.at(1e9, again=False) == {ONE}
+
+
+def test_what_has_no_name_is_not_left_out() -> None:
+    avoided = Avoided()
+    assert avoided.add((Kind.NOTHING, 0), 0.0) == 0.0
+    assert avoided.at(0.0) == frozenset()
