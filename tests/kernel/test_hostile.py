@@ -84,7 +84,7 @@ def test_a_socket_of_several_descriptors_in_several_processes_is_armed_once(host
 
 def test_the_connection_is_found_again_behind_an_exec_under_another_descriptor(host: Host) -> None:
     """Though the daemon knew it by the number that another connection has now."""
-    with host.daemon(forgetful(OBSERVE, timeout=1)) as daemon:
+    with host.daemon(forgetful(OBSERVE, timeout=12)) as daemon:
         program = host.program("changer")
         far = host.accept()
         assert daemon.expect("bare", **far_end(far))["KEEPALIVE_PID"] == program.pid

@@ -217,7 +217,7 @@ def test_an_idle_time_that_is_too_long_for_the_path_is_not_set_and_not_called_ar
     with scene.daemon(idle=60) as daemon:
         entry = daemon.expect("unarmed", **near_end(asked))
         assert entry["KEEPALIVE_RESULT"] == "too-long-for-path"
-        assert 'use idle = "auto", or at most 4s' in entry["MESSAGE"]
+        assert 'use idle = "auto", or at most 17s' in entry["MESSAGE"]
         assert not daemon.heard("armed", within=A_FEW_SCANS)
         assert len(daemon.heard("unarmed", **near_end(asked))) == 1
         daemon.stop()

@@ -43,7 +43,7 @@ from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED
 
 SYN_SENT, LISTEN = 2, 10  # include/net/tcp_states.h
 OWN = 60  # seconds
-BRIEF = 1  # seconds: a timeout of which half, when the warning is due, is soon over
+BRIEF = 12  # seconds: a timeout of which half, when the warning is due, is soon over, and the rest lasts
 
 
 @pytest.fixture

@@ -75,8 +75,8 @@ class Settings(NamedTuple):
 
 
 BARE = Settings(False, UNTUNED[TIME], UNTUNED[INTERVAL], UNTUNED[PROBES])
-# What "auto" makes of BARE: two probes fit into 5 s, late ones, and an outage is borne as long as 127 of them bear it.
-SAFE = Settings(True, 2, 2, MAX_PROBES)
+# What "auto" makes of BARE: two probes fit into 20 s, late ones, and an outage is borne as long as 127 of them bear it.
+SAFE = Settings(True, 12, 5, MAX_PROBES)
 
 
 def settings(sock: socket) -> Settings:
