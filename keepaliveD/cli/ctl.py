@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_config(engine)
     arguments.add_state(engine)
     arguments.add_platform(engine)
-    engine.set_defaults(command=tell_engine)
+    engine.set_defaults(command=print_engine)
 
     arming.add_arm(commands.add_parser("arm", help="switch keepalive on, or shorten it, in open connections"))
     arming.add_disarm(
@@ -88,7 +88,9 @@ def list_sockets(options: argparse.Namespace, root: Path) -> None:
     print(table.as_json(shown) if options.json else table.for_people(shown))
     for entry in entries.of(Outcome(ReportUnseen(judgement.table.unseen))):
         print(f"warning: {entry.message}", file=sys.stderr)
-    running.tell(options.state_dir, root, f"this list is a single scan by keepalivectl ({session.watcher.engine})")
+    running.tell(
+        options.state_dir, root, f"this list is a single scan by keepalivectl ({session.watcher.engine_description})"
+    )
 
 
 def check_configuration(options: argparse.Namespace, _root: Path) -> None:
@@ -102,13 +104,13 @@ def check_configuration(options: argparse.Namespace, _root: Path) -> None:
         print(f"warning: {line}", file=sys.stderr)
 
 
-def tell_engine(options: argparse.Namespace, root: Path) -> None:
+def print_engine(options: argparse.Namespace, root: Path) -> None:
     """Print which engine a daemon would use here, and what an earlier one has left in the kernel."""
     config = load(options.config)
     platform = detect(options.platform, root)
     session = platform.open(Watching(config.engine, all_namespaces=False))
     try:
-        print(session.watcher.engine)
+        print(session.watcher.engine_description)
     finally:
         session.close()
     try:

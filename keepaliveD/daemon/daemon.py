@@ -46,7 +46,7 @@ class Daemon:
         self._outside = outside
         self._performer = Performer(platform, records)
         self._loop = Loop(outside, self._due, self._pause, self._show_life)
-        self._engine = ""  # how sockets are read, in words
+        self._engine_description = ""
         self._blind = False
         self._untidy = False
         self._damaged: tuple[str, ...] = ()  # what was reported of damaged records of armed sockets
@@ -96,7 +96,7 @@ class Daemon:
 
     def start(self, *, once: bool = False) -> Steps[None]:
         """Take the first scan and tune. A run that ends `once` that is done leaves new connections alone."""
-        self._engine = yield Open(self._watching())
+        self._engine_description = yield Open(self._watching())
         outcomes = yield from self._scan()
         for outcome in outcomes:
             if outcome.refused and not isinstance(outcome.action, Arm):
@@ -108,7 +108,7 @@ class Daemon:
         for note in self._platform.notes:
             self._say("started", NOTICE, f"{self._platform.name}: {note}")
         at_connect = "" if once else self._arm_at_connect()
-        said = (f"tcp-keepalived {__version__}: {self._summary()}", self._engine, at_connect)
+        said = (f"tcp-keepalived {__version__}: {self._summary()}", self._engine_description, at_connect)
         self._say("started", INFO, "; ".join(filter(None, said)))
         self._say_doubts()
 
@@ -177,9 +177,9 @@ class Daemon:
         table = yield Scan(began)
         asleep, self._slept = self._outside.slept() - self._slept, self._outside.slept()
         table = dataclasses.replace(table, reading=self._outside.now() - began, asleep=asleep)
-        if table.engine != self._engine:
-            self._engine = table.engine
-            self._say("scan-failed", WARNING, f"switched to the {self._engine}")
+        if table.engine_description != self._engine_description:
+            self._engine_description = table.engine_description
+            self._say("scan-failed", WARNING, f"switched to the {self._engine_description}")
         self._keep_damaged_aside()
         found = self._performer.look_at_settings(cared_for=self._config.apply)
         self.judgement, actions = self._decider.observe(table, found)
@@ -259,7 +259,7 @@ class Daemon:
         try:
             self._config = self._outside.load()
             rules = self._rules()
-            self._engine = yield Open(self._watching())
+            self._engine_description = yield Open(self._watching())
         except Exception as error:  # whatever is wrong with the new one, the old one is good
             self._config = before
             said = [f"reload failed, the old configuration stays: {line}" for line in _reason(error).splitlines()]

@@ -140,7 +140,7 @@ def _work(opener: Opener, watching: Watching, daemon: socket.socket, memory: mma
     session = None
     try:
         session = opener(watching)
-        messages.send(daemon, Reply(session.watcher.engine))
+        messages.send(daemon, Reply(session.watcher.engine_description))
     except BaseException as error:
         messages.send(daemon, Reply(error=_sendable(error)))
         return

@@ -176,7 +176,7 @@ class SocketTable:
     `asleep` is how many seconds the machine was suspended since the snapshot before, which the ages do not count.
     `complete` is false where the kernel may have left sockets out.
     `unseen` says which network namespaces are missing.
-    `engine` says in words how they were read, and what hinders a better way.
+    `engine_description` says how they were read, and what hinders a better way.
     """
 
     sockets: Sockets
@@ -185,7 +185,7 @@ class SocketTable:
     interfaces: tuple[str, ...] = ("",)
     namespaces: int = 1
     unseen: Unseen = NONE_UNSEEN
-    engine: str = ""
+    engine_description: str = ""
     reading: float = 0.0
     asleep: float = 0.0
 

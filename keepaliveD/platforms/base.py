@@ -52,7 +52,7 @@ class Watcher(Protocol):
     """The TCP sockets of the host."""
 
     @property
-    def engine(self) -> str:
+    def engine_description(self) -> str:
         """How they are read, and what hinders a better way; it may change from one snapshot to the next."""
 
     def snapshot(self, now: float) -> SocketTable:

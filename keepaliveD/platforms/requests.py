@@ -47,7 +47,7 @@ class Open:
 
     def carry_out(self, session: Session) -> str:
         """Return that of the session, which is open."""
-        return session.watcher.engine
+        return session.watcher.engine_description
 
 
 @dataclass(frozen=True, slots=True)

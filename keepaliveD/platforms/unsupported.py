@@ -81,11 +81,11 @@ class NoAtConnect:
 class NoWatcher:
     """Sees nothing, and says that sockets may be missing."""
 
-    engine = "sockets are not read"
+    engine_description = "sockets are not read"
 
     def snapshot(self, now: float) -> SocketTable:
         """An empty table."""
-        return SocketTable(Sockets(), now, complete=False, engine=self.engine)
+        return SocketTable(Sockets(), now, complete=False, engine_description=self.engine_description)
 
     def close(self) -> None:
         """Holds nothing."""

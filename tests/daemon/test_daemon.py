@@ -283,10 +283,10 @@ def test_it_says_how_sockets_are_read_and_when_that_changes(stage: Stage) -> Non
 
     class Failing(FakeWatcher):
         def snapshot(self, now: float) -> SocketTable:
-            self.engine = "bpf engine" if now < 1010 else "netlink engine (bpf is gone)"
+            self.engine_description = "bpf engine" if now < 1010 else "netlink engine (bpf is gone)"
             return super().snapshot(now)
 
-    stage.watcher = Failing(engine="bpf engine")
+    stage.watcher = Failing(engine_description="bpf engine")
     stage.script = [None, None]
     stage.run()
     started, changed = (entry.message for entry in stage.said if entry.event in ("started", "scan-failed"))

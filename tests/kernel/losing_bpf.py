@@ -20,7 +20,7 @@ def main() -> None:
     watcher = SocketWatcher(engine=engine, spare=Netlink(), all_namespaces=False)
     for _ in range(2):
         cookies = watcher.snapshot(0.0).sockets["cookie"].tolist()
-        print(json.dumps([watcher.engine, sorted(cookies)]))
+        print(json.dumps([watcher.engine_description, sorted(cookies)]))
         seccomp.refuse(seccomp.BPF)
 
 

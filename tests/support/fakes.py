@@ -78,12 +78,12 @@ class FakeWatcher:
     sockets: Callable[[float], list[Socket]] = lambda _: []
     refusal: Refusal | None = None
     closed: int = 0
-    engine: str = "fake engine"
+    engine_description: str = "fake engine"
 
     def snapshot(self, now: float) -> SocketTable:
         if self.refusal:
             raise self.refusal
-        return dataclasses.replace(table(now, *self.sockets(now)), engine=self.engine)
+        return dataclasses.replace(table(now, *self.sockets(now)), engine_description=self.engine_description)
 
     def close(self) -> None:
         self.closed += 1

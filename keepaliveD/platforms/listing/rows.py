@@ -97,7 +97,7 @@ class ListingWatcher:
     thing that only the watcher knows: what is new since the last look was opened since then.
     """
 
-    engine = "connections listed by the system's own programs"
+    engine_description = "connections listed by the system's own programs"
 
     def __init__(self, listing: Listing, *, with_interfaces: bool = False) -> None:
         self._listing = listing
@@ -128,7 +128,7 @@ class ListingWatcher:
         new["since_received"][:] = [one.quiet for one in seen]
         self._tell_of_the_opened(new["since_received"], cookies, now)
         names = interfaces.resolve(new) if self._with_interfaces else ("",)
-        return SocketTable(sockets, now, interfaces=names, engine=self.engine)
+        return SocketTable(sockets, now, interfaces=names, engine_description=self.engine_description)
 
     def close(self) -> None:
         """Holds nothing."""

@@ -52,7 +52,7 @@ class SocketWatcher:
         self._expected = 0
 
     @property
-    def engine(self) -> str:
+    def engine_description(self) -> str:
         """Return the engine that reads the sockets, and why it is not a better one."""
         return f"{self._engine.name} engine" + (f" ({self._reason})" if self._reason else "")
 
@@ -88,7 +88,7 @@ class SocketWatcher:
                 self._leave(netns)  # entered anew at the next scan
         self._expected = len(sockets)
         unseen = self._unseen._replace(crowded=tuple(sorted(self._engine.crowded)))
-        return SocketTable(sockets, now, not gaps, tuple(names), len(self._entered), unseen, self.engine)
+        return SocketTable(sockets, now, not gaps, tuple(names), len(self._entered), unseen, self.engine_description)
 
     def close(self) -> None:
         """Let go of every namespace."""

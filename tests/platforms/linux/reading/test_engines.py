@@ -110,10 +110,10 @@ def test_an_engine_that_fails_is_replaced_in_the_same_scan() -> None:
     first, spare = Engine("bpf"), Engine("netlink")
     watcher = SocketWatcher(ROOT, first, spare=spare, all_namespaces=False)
     assert watcher.snapshot(0.0).sockets["cookie"].tolist() == [1]
-    assert watcher.engine == "bpf engine"
+    assert watcher.engine_description == "bpf engine"
     first.failing = True
     assert watcher.snapshot(1.0).sockets["cookie"].tolist() == [1]
-    assert watcher.engine == "netlink engine (bpf: it is gone)"
+    assert watcher.engine_description == "netlink engine (bpf: it is gone)"
     assert first.closed
     watcher.close()
     assert spare.closed
