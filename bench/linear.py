@@ -8,7 +8,7 @@ import sys
 from bench.hold import holding
 from bench.rows import Row, show
 from bench.scan import ROUNDS, floor, in_turns, ours
-from keepaliveD.platforms.linux.engines import NETLINK
+from keepaliveD.platforms.linux.selection import NETLINK
 
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000)
 FROM, TO = 10_000, 100_000

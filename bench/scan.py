@@ -16,7 +16,7 @@ from statistics import median
 from bench.hold import holding
 from bench.rows import Row, show
 from keepaliveD.model.rules import IPNetwork, Path
-from keepaliveD.platforms.linux import engines
+from keepaliveD.platforms.linux import selection
 from keepaliveD.platforms.linux.bpf.walker import BpfWalker
 from keepaliveD.platforms.linux.reading.sock_diag import INET_DIAG_INFO
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
@@ -41,7 +41,7 @@ LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")
 
 def ours(wanted: str) -> Callable[[], float]:
     """What the daemon does at each scan with this `watch.engine`: receive, decode, judge by all that went before."""
-    chosen, _ = engines.choose(wanted, File("/"), ())
+    chosen, _ = selection.select_engine(wanted, File("/"), ())
     watcher = SocketWatcher(engine=chosen, all_namespaces=False)
     decider = Decider(Rules(wanted={}, on_drift=OnDrift.WARN, paths=PATHS, ignore=(), warn_before=60.0))
 
@@ -111,7 +111,7 @@ def main() -> int:
     """Measure and show."""
     with holding(SOCKETS):
         with floor() as dump:
-            ways = (ours(engines.AUTO), ours(engines.NETLINK), bpf(), bpf(*LOOPBACK), dump, ss)
+            ways = (ours(selection.AUTO), ours(selection.NETLINK), bpf(), bpf(*LOOPBACK), dump, ss)
             us, netlink, everything, nothing, least, tool = in_turns(*ways)
         library = median(pyroute2() for _ in range(PYROUTE2_ROUNDS))
     return show(

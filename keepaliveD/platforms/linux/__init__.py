@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from keepaliveD.platforms.base import Platform, Session, Watching
-from keepaliveD.platforms.linux import engines
+from keepaliveD.platforms.linux import selection
 from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.owners.holders import Holders
@@ -19,18 +19,18 @@ def linux(name: str = "linux", root: Path = Path("/")) -> Platform:
     """Return it, with its paths below `root`."""
 
     def open_session(watching: Watching) -> Session:
-        engine, reason = engines.choose(watching.engine, root, watching.ignore)
+        engine, reason = selection.select_engine(watching.engine, root, watching.ignore)
         watcher = SocketWatcher(
             root,
             engine,
             reason,
-            spare=Netlink() if watching.engine == engines.AUTO else None,
+            spare=Netlink() if watching.engine == selection.AUTO else None,
             all_namespaces=watching.all_namespaces,
             with_interfaces=watching.with_interfaces,
         )
         holders = Holders(root)
-        armer = engines.ChosenArmer(watching.engine, BpfArmer(root), PidfdArmer(root, holders))
+        armer = selection.SelectedArmer(watching.engine, BpfArmer(root), PidfdArmer(root, holders))
         return Session(watcher, ProcOwners(root, holders), armer)
 
-    at_connect = engines.BpfAtConnect(root, ProcOwners(root, Holders(root)))
+    at_connect = selection.BpfAtConnect(root, ProcOwners(root, Holders(root)))
     return Platform(name, ProcSys(root), at_connect, open_session)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from keepaliveD.model.errors import Unsupported
-from keepaliveD.platforms.linux import engines
+from keepaliveD.platforms.linux import selection
 from keepaliveD.platforms.linux.bpf import armer, connect, libbpf, reader, recall, records, twins, walker
 
 SOURCES = Path(twins.__file__).parent
@@ -82,12 +82,12 @@ def test_an_object_whose_members_changed_places_is_not_read(
     monkeypatch.setattr(walker, "OBJECT", swapped)
     monkeypatch.setattr(reader, "OBJECT", swapped)
     with pytest.raises(Unsupported) as refusal:
-        engines.choose(engines.BPF, Path("/"), ())
+        selection.select_engine(selection.BPF, Path("/"), ())
     assert str(refusal.value) == (
         f'watch.engine = "bpf": {source}.o is from another version (record.segments_in differs): '
         "run packaging/compile-bpf"
     )
-    engine, reason = engines.choose(engines.AUTO, Path("/"), ())
+    engine, reason = selection.select_engine(selection.AUTO, Path("/"), ())
     engine.close()
     assert (engine.name, reason) == ("netlink", str(refusal.value).removeprefix('watch.engine = "bpf": '))
 

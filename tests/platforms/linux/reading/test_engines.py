@@ -9,7 +9,7 @@ import pytest
 
 from keepaliveD.model.errors import KernelError, NotPermitted, Unsupported
 from keepaliveD.model.sockets import Sockets
-from keepaliveD.platforms.linux import engines
+from keepaliveD.platforms.linux import selection
 from keepaliveD.platforms.linux.reading.engine import OneByOne
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
 
@@ -69,9 +69,9 @@ def refusing(refusal: Exception) -> Callable[..., Engine]:
 def test_auto_takes_bpf_where_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
     """It knows more and costs less."""
     bpf = Engine("bpf")
-    monkeypatch.setattr(engines, "BpfWalker", lambda *_: bpf)
+    monkeypatch.setattr(selection, "BpfWalker", lambda *_: bpf)
     for wanted in ("auto", "bpf"):
-        engine, reason = engines.choose(wanted, ROOT, ())
+        engine, reason = selection.select_engine(wanted, ROOT, ())
         assert engine is bpf
         assert reason == ""
 
@@ -80,9 +80,9 @@ def test_auto_takes_bpf_where_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_kernel_too_old_for_the_walk_is_read_by_the_iterator(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
     """Slower, but it tells the same, and somebody may want to know why."""
     bpf = Engine("bpf")
-    monkeypatch.setattr(engines, "BpfWalker", refusing(OLD))
-    monkeypatch.setattr(engines, "BpfIterator", lambda *_: bpf)
-    engine, reason = engines.choose(wanted, ROOT, ())
+    monkeypatch.setattr(selection, "BpfWalker", refusing(OLD))
+    monkeypatch.setattr(selection, "BpfIterator", lambda *_: bpf)
+    engine, reason = selection.select_engine(wanted, ROOT, ())
     assert engine is bpf
     assert reason == f"one namespace at a time: {OLD}"
 
@@ -90,18 +90,18 @@ def test_a_kernel_too_old_for_the_walk_is_read_by_the_iterator(monkeypatch: pyte
 @pytest.mark.parametrize("refusal", [OLD, SHUT])
 def test_auto_takes_netlink_else_and_says_why(monkeypatch: pytest.MonkeyPatch, refusal: Exception) -> None:
     """Watching must not depend on it."""
-    monkeypatch.setattr(engines, "BpfWalker", refusing(refusal))
-    monkeypatch.setattr(engines, "BpfIterator", refusing(refusal))
-    engine, reason = engines.choose("auto", ROOT, ())
+    monkeypatch.setattr(selection, "BpfWalker", refusing(refusal))
+    monkeypatch.setattr(selection, "BpfIterator", refusing(refusal))
+    engine, reason = selection.select_engine("auto", ROOT, ())
     assert (engine.name, reason) == ("netlink", str(refusal))
     with pytest.raises(type(refusal), match=f'watch.engine = "bpf": {refusal}'):
-        engines.choose("bpf", ROOT, ())
+        selection.select_engine("bpf", ROOT, ())
 
 
 def test_netlink_is_taken_where_it_is_wanted_without_a_try(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody may have his reasons."""
-    monkeypatch.setattr(engines, "BpfWalker", pytest.fail)
-    engine, reason = engines.choose("netlink", ROOT, ())
+    monkeypatch.setattr(selection, "BpfWalker", pytest.fail)
+    engine, reason = selection.select_engine("netlink", ROOT, ())
     assert (engine.name, reason) == ("netlink", "")
 
 

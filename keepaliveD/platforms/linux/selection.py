@@ -1,4 +1,4 @@
-"""Which engine reads the sockets and arms them: the better one that works here, and why not the other."""
+"""Select the engine that reads sockets, and the armer: the better one that works here, and why not the other."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from keepaliveD.policy.connect import Plan
 AUTO, BPF, NETLINK = "auto", "bpf", "netlink"
 
 
-def choose(wanted: str, root: Path, ignore: Sequence[IPNetwork]) -> tuple[Engine, str]:
-    """The engine, and the reason where it is not BPF though that was allowed.
+def select_engine(wanted: str, root: Path, ignore: Sequence[IPNetwork]) -> tuple[Engine, str]:
+    """Return the engine, and the reason if it is netlink although BPF was allowed.
 
-    Raises Unsupported, NotPermitted where it must be BPF and cannot.
+    Raises Unsupported, NotPermitted if the engine must be BPF and cannot.
     """
     if wanted == NETLINK:
         return Netlink(), ""
@@ -44,14 +44,14 @@ def choose(wanted: str, root: Path, ignore: Sequence[IPNetwork]) -> tuple[Engine
 
 
 def _bpf(root: Path, ignore: Sequence[IPNetwork]) -> tuple[Engine, str]:
-    """The walker, or the iterator where the kernel is too old for it. Raises Unsupported, NotPermitted."""
+    """Return the walker, or the iterator if the kernel is too old for it. Raises Unsupported, NotPermitted."""
     try:
         return BpfWalker(ignore), ""
     except Unsupported as refusal:
         return BpfIterator(root, ignore), f"one namespace at a time: {refusal}"
 
 
-class ChosenArmer:
+class SelectedArmer:
     """Arms by BPF or by duplicates of descriptors, as the `wanted` engine says."""
 
     def __init__(self, wanted: str, bpf: BpfArmer, pidfd: PidfdArmer) -> None:
@@ -61,19 +61,19 @@ class ChosenArmer:
 
     def look(self, targets: Column, *, closing: bool) -> Column:
         """Return what stands in the first of these sockets."""
-        return self._chosen().look(targets, closing=closing)
+        return self._selected().look(targets, closing=closing)
 
     def change(self, changes: Column, *, closing: bool) -> Column:
         """Set each socket in which there still stands what is expected."""
-        return self._chosen().change(changes, closing=closing)
+        return self._selected().change(changes, closing=closing)
 
     def close(self) -> None:
         """Take BPF's program out of the kernel, and close what is open."""
         self._bpf.close()
         self._pidfd.close()
 
-    def _chosen(self) -> Armer:
-        """Only what cannot be loaded is replaced: what fails midway may have set something."""
+    def _selected(self) -> Armer:
+        """Return the armer that loads: one that fails later may have set something, so it is not replaced."""
         if self._wanted == NETLINK:
             return self._pidfd
         try:
