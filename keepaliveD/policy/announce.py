@@ -1,4 +1,4 @@
-"""Which connections deserve a word now: those whose outlook changed since they were last spoken of."""
+"""Select the connections to log an entry about: those whose verdict changed since the last entry."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def lead(timeout: Column, warn_before: float) -> Column:
     return earliest
 
 
-def choose(
+def select_news(
     forecast: Forecast, activity: Activity, sockets: Sockets, warn_before: float, being_armed: Bools | None = None
 ) -> tuple[News, Activity]:
     """Return what to announce, and the memory that it was announced.

@@ -68,7 +68,7 @@ class Decider:
         judgement = replace(judgement, activity=memory)
         to_arm, memory = arming.plan(judgement, () if self._cannot_arm else self._rules.arm)
         being_armed = arming.asked(judgement.activity, memory) if to_arm else None
-        news, self._memory = announce.choose(
+        news, self._memory = announce.select_news(
             judgement.forecast, memory, judgement.table.sockets, self._rules.warn_before, being_armed
         )
         actions = [
