@@ -37,7 +37,7 @@ class SystemSettings:
         """
         if self._record is None:
             return Outcome(action, dry_run=True)
-        self._record.keep(action.found, action.values)
+        self._record.record_found(action.found, action.values)
         replaced: dict[str, int] = {}
         try:
             for key, value in action.values.items():
@@ -45,7 +45,7 @@ class SystemSettings:
                 replaced[key] = self._exchange(key, action.found[key], value, self._record)
         except Refusal as refusal:
             raise self._undo(action.values, replaced, self._record, refusal) from refusal
-        self._record.settle(action.values)
+        self._record.confirm_set(action.values)
         return Outcome(dataclasses.replace(action, found=replaced))
 
     def without_us(self) -> tuple[int, Keepalive] | None:
@@ -113,7 +113,7 @@ class SystemSettings:
             stood = self._tuner.exchange(key, expected, value)
             if stood == expected:
                 return stood
-            record.keep({key: stood}, {key: value})
+            record.record_found({key: stood}, {key: value})
             expected = stood
         raise KernelError(f"{key}: cannot be set to {value}: someone else keeps changing it; find out who")
 

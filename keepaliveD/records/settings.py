@@ -58,7 +58,7 @@ class SettingsRecord:
         names = (name for name in self._directory.names() if name.startswith("found-") and name.endswith(".json"))
         return [str(self._directory.path / name) for name in names if name not in self._names]
 
-    def keep(self, found: Mapping[str, int], ours: Mapping[str, int]) -> None:
+    def record_found(self, found: Mapping[str, int], ours: Mapping[str, int]) -> None:
         """Record, durably, what is found where we are about to write `ours`.
 
         What is found is to be restored, unless it is our own from before.
@@ -83,7 +83,7 @@ class SettingsRecord:
             raise
         self._held = held
 
-    def settle(self, ours: Mapping[str, int]) -> None:
+    def confirm_set(self, ours: Mapping[str, int]) -> None:
         """Learn that these values now stand: only they count as ours from now on."""
         self._learn({k: Held(one.found, (ours[k],) if k in ours else one.ours) for k, one in self._known().items()})
 

@@ -42,8 +42,8 @@ def record(directory: Path) -> Any:
 def keeper(tmp_path: Path) -> SettingsRecord:
     """One that holds what was found, with our values written."""
     keeper = a_record(tmp_path)
-    keeper.keep(FOUND, OURS)
-    keeper.settle(OURS)
+    keeper.record_found(FOUND, OURS)
+    keeper.confirm_set(OURS)
     return keeper
 
 
@@ -53,7 +53,7 @@ def test_a_write_that_failed_and_changed_nothing_is_not_tried_again_until_there_
     """A state directory that has become read-only is reported by whoever wants to write there, and once."""
     monkeypatch.setattr("keepaliveD.records.directory.open_new", read_only)
     with pytest.raises(StateError, match="Read-only file system; without a durable record nothing is changed"):
-        keeper.keep(OURS | {"time": 500}, OURS)
+        keeper.record_found(OURS | {"time": 500}, OURS)
     assert not keeper.tend()
 
 
@@ -103,7 +103,7 @@ def test_once_all_is_given_back_nothing_is_held(tmp_path: Path, keeper: Settings
 
 def test_a_record_is_there_before_anything_is_written(tmp_path: Path) -> None:
     """If the power fails right after the first write, the next start knows the true values."""
-    a_record(tmp_path).keep(FOUND, OURS)
+    a_record(tmp_path).record_found(FOUND, OURS)
     assert record(tmp_path)["settings"]["time"] == {"found": 7200, "ours": [180]}
     assert a_record(tmp_path).due_back(OURS | {"time": 7200}).values == {"intvl": 75, "probes": 9}
 
@@ -114,41 +114,41 @@ def test_a_start_after_a_crash_does_not_take_our_own_value_for_the_systems(
     """Or 180 s would be "given back" for ever."""
     assert keeper.holds_any()  # and then it is killed
     next_life = a_record(tmp_path)
-    next_life.keep(OURS, OURS | {"time": 300})
-    next_life.settle(OURS | {"time": 300})
+    next_life.record_found(OURS, OURS | {"time": 300})
+    next_life.confirm_set(OURS | {"time": 300})
     assert next_life.due_back(OURS | {"time": 300}).values == FOUND
 
 
 def test_a_crash_between_record_and_write_leaves_both_values_ours(tmp_path: Path, keeper: SettingsRecord) -> None:
     """Whether the new value reached the kernel, nobody knows; either is ours, and neither the system's."""
-    keeper.keep({"time": 180}, {"time": 300})
+    keeper.record_found({"time": 180}, {"time": 300})
     for stands in (180, 300):
         assert a_record(tmp_path).due_back(OURS | {"time": stands}).values == FOUND
 
 
 def test_once_settled_only_the_value_that_stands_is_ours(keeper: SettingsRecord) -> None:
     """If somebody sets what ours was last week, it is theirs."""
-    keeper.keep({"time": 180}, {"time": 300})
-    keeper.settle({"time": 300})
+    keeper.record_found({"time": 180}, {"time": 300})
+    keeper.confirm_set({"time": 300})
     assert keeper.due_back(OURS).left_alone == {"time": 180}
-    keeper.keep({"time": 180}, {"time": 300})
+    keeper.record_found({"time": 180}, {"time": 300})
     assert keeper.due_back(OURS | {"time": 300}).values["time"] == 180
 
 
 def test_a_foreign_value_that_we_overwrite_is_what_is_given_back(keeper: SettingsRecord) -> None:
     """on_drift = "reapply" promises it: theirs comes back on stop."""
-    keeper.keep({"time": 600}, {"time": 180})
-    keeper.settle({"time": 180})
+    keeper.record_found({"time": 600}, {"time": 180})
+    keeper.confirm_set({"time": 180})
     assert keeper.due_back(OURS).values == FOUND | {"time": 600}
 
 
 def test_settings_are_kept_one_by_one(tmp_path: Path) -> None:
     """What already was as it should be is never ours."""
     one = a_record(tmp_path)
-    one.keep({"time": 7200}, {"time": 180})
-    one.settle({"time": 180})
+    one.record_found({"time": 7200}, {"time": 180})
+    one.confirm_set({"time": 180})
     assert one.due_back(OURS).values == {"time": 7200}
-    one.keep({"intvl": 75}, {"intvl": 20})
+    one.record_found({"intvl": 75}, {"intvl": 20})
     assert one.due_back(OURS).values == {"time": 7200, "intvl": 75}
 
 
@@ -161,7 +161,7 @@ def test_what_we_yielded_is_no_longer_given_back(keeper: SettingsRecord) -> None
 def test_a_write_that_failed_is_withdrawn(tmp_path: Path) -> None:
     """Nothing of ours stands, so nothing is held; and what could not be rolled back stays in the record."""
     one = a_record(tmp_path)
-    one.keep(FOUND, OURS)
+    one.record_found(FOUND, OURS)
     one.withdraw(FOUND | {"time": 180})
     assert set(record(tmp_path)["settings"]) == {"time"}
     one.withdraw(FOUND)
@@ -170,7 +170,7 @@ def test_a_write_that_failed_is_withdrawn(tmp_path: Path) -> None:
 
 def test_a_failed_reload_does_not_forget_what_was_found_at_the_start(keeper: SettingsRecord) -> None:
     """Ours of before still stands."""
-    keeper.keep(OURS, {"time": 300})
+    keeper.record_found(OURS, {"time": 300})
     keeper.withdraw(OURS)
     assert keeper.due_back(OURS).values == FOUND
 
@@ -181,7 +181,7 @@ def test_a_record_of_another_boot_is_obsolete(tmp_path: Path) -> None:
     rebooted = a_record(tmp_path, HERE | {"boot": "c"})
     assert not rebooted.holds_any()
     assert rebooted.due_back(OURS) == Due()
-    rebooted.keep({"time": 180}, {"time": 300})
+    rebooted.record_found({"time": 180}, {"time": 300})
     assert rebooted.due_back({"time": 300}).values == {"time": 180}
     assert a_record(tmp_path).due_back(OURS) == Due()
 
@@ -191,7 +191,7 @@ def test_a_record_of_another_namespace_is_its_own(tmp_path: Path) -> None:
     """Each has a file, and removes no other."""
     elsewhere = a_record(tmp_path, HERE | {"netns": "net:[2]"})
     assert not elsewhere.holds_any()
-    elsewhere.keep({"time": 180}, {"time": 300})
+    elsewhere.record_found({"time": 180}, {"time": 300})
     elsewhere.close()
     assert a_record(tmp_path).due_back(OURS) == Due(FOUND, OURS, {})
 
@@ -202,7 +202,7 @@ def test_what_this_system_cannot_hold_is_not_recorded_so_not_replaced(
 ) -> None:
     """It could not be told from damage, and so not be restored."""
     with pytest.raises(StateError, match="so nothing is changed"):
-        a_record(tmp_path).keep(found, ours)
+        a_record(tmp_path).record_found(found, ours)
     assert not (tmp_path / NAME).exists()
 
 
@@ -221,10 +221,10 @@ def test_what_could_not_be_written_is_written_later(
     tmp_path: Path, keeper: SettingsRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until then the file names a value too many as ours, and the same to restore."""
-    keeper.keep({"time": 180}, {"time": 300})
+    keeper.record_found({"time": 180}, {"time": 300})
     with monkeypatch.context() as patch:
         failing_with(errno.ENOSPC, patch)
-        keeper.settle({"time": 300})
+        keeper.confirm_set({"time": 300})
         assert a_record(tmp_path).due_back(OURS | {"time": 300}).values == FOUND
         with pytest.raises(StateError, match="No space"):
             keeper.tend()
@@ -271,7 +271,7 @@ def test_a_record_of_the_version_before_in_another_namespace_stays(tmp_path: Pat
     file = earlier(tmp_path, HERE | {"netns": "net:[2]"})
     keeper = a_record(tmp_path)
     assert not keeper.holds_any()
-    keeper.keep(FOUND, OURS)
+    keeper.record_found(FOUND, OURS)
     keeper.close()
     assert file.exists()
 
@@ -290,7 +290,7 @@ def test_only_one_process_keeps_a_record(tmp_path: Path) -> None:
 def test_a_missing_directory_is_made(tmp_path: Path) -> None:
     """Outside systemd nobody else does."""
     with a_record(tmp_path / "var/lib/tcp-keepalived").locked() as _:
-        a_record(tmp_path / "var/lib/tcp-keepalived").keep(FOUND, OURS)
+        a_record(tmp_path / "var/lib/tcp-keepalived").record_found(FOUND, OURS)
     assert record(tmp_path / "var/lib/tcp-keepalived")["format"] == 2
 
 
@@ -302,7 +302,7 @@ def test_a_directory_that_may_not_be_written_is_refused_before_anything_is_chang
         with pytest.raises(NotPermitted, match=f"{directory}.*--state-dir"), a_record(directory).locked():
             pytest.fail("locked nothing")
         with pytest.raises(NotPermitted, match=f"{directory}.*--state-dir"):
-            a_record(directory).keep(FOUND, OURS)
+            a_record(directory).record_found(FOUND, OURS)
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC, errno.EIO, errno.EDQUOT])
@@ -313,7 +313,7 @@ def test_a_disk_that_fails_is_refused_before_anything_is_changed(
 
     failing_with(code, monkeypatch)
     with pytest.raises(StateError, match=f"{tmp_path}.*{os.strerror(code)}.*nothing is changed"):
-        a_record(tmp_path).keep(FOUND, OURS)
+        a_record(tmp_path).record_found(FOUND, OURS)
 
 
 def test_a_file_in_the_directorys_place_is_refused(tmp_path: Path) -> None:
@@ -341,7 +341,7 @@ def test_the_bytes_are_on_the_disk_before_they_get_their_name(tmp_path: Path, mo
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(Path, "replace", replace)
-    a_record(tmp_path).keep(FOUND, OURS)
+    a_record(tmp_path).record_found(FOUND, OURS)
     assert steps == [f"sync {NAME}.new", f"rename {NAME}.new {NAME}", f"sync {tmp_path.name}"]
 
 
@@ -391,11 +391,11 @@ def test_after_a_power_failure_there_is_the_old_record_or_the_new_one(
     with monkeypatch.context() as patch:
         failing_at(step, patch)
         with pytest.raises(PowerFailure):
-            keeper.keep({"time": 600}, {"time": 180})
+            keeper.record_found({"time": 600}, {"time": 180})
     after = record(tmp_path)
     assert after["settings"]["time"] in (old["settings"]["time"], {"found": 600, "ours": [180]})
     assert (after == old) == (step <= 3)
-    a_record(tmp_path).keep({"time": 600}, {"time": 180})
+    a_record(tmp_path).record_found({"time": 600}, {"time": 180})
     assert record(tmp_path)["settings"]["time"] == {"found": 600, "ours": [180]}
 
 
@@ -556,13 +556,13 @@ class Lives(RuleBasedStateMachine):
         values = {key: values[key] for key in found}
         if not values:
             return
-        self.record.keep(found, values)
+        self.record.record_found(found, values)
         if crash_after != "record":
             if crash_after == "half of the write":
                 values = dict(list(values.items())[:1])
             self.kernel |= values
             if crash_after == "":
-                self.record.settle(values)
+                self.record.confirm_set(values)
         if crash_after:
             self.record = None
 
@@ -607,7 +607,7 @@ class Lives(RuleBasedStateMachine):
         """And the roll back leaves some of it."""
         if self.record is not None:
             found = dict(self.kernel)
-            self.record.keep(found, wanted)
+            self.record.record_found(found, wanted)
             self.kernel |= {key: wanted[key] for key in written}
             self.record.withdraw(self.kernel)
 
