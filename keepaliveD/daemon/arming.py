@@ -22,7 +22,7 @@ from keepaliveD.policy.arming import by_rules
 from keepaliveD.policy.choices import Entry, Known, Orders, how_to_arm, how_to_disarm, targets
 from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.judge import Judgement
-from keepaliveD.policy.settle import as_chosen
+from keepaliveD.policy.socket_settings import as_chosen
 from keepaliveD.records.arming import ArmingRecord, Whose
 
 BY_PROCESS = operator.attrgetter("owner.pid")

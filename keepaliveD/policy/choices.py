@@ -18,7 +18,7 @@ from keepaliveD.model.keepalive import Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, Fate, Mark
 from keepaliveD.model.rules import Wish
 from keepaliveD.model.sockets import Column, Indices
-from keepaliveD.policy.settle import Found, Request, settle, settle_back
+from keepaliveD.policy.socket_settings import Found, Request, decide_arming, decide_disarming
 
 FATES = {answer.value: Fate[answer.name] for answer in Answer if answer is not Answer.DONE}
 
@@ -142,12 +142,14 @@ def how_to_arm(orders: Orders, targets: Column, looked: Column, known: Known, *,
         for one, wish in zip(connections, wishes, strict=True)
     ]
 
-    def choose(row: int, found: Found) -> Armed | Fate:
+    def decide(row: int, found: Found) -> Armed | Fate:
         one = connections[row]
         again = one.cookie in armed_here
-        return settle(found, Request(wishes[row], one.timeout, one.verdict, known.armed(one.cookie), by_hand, again))
+        return decide_arming(
+            found, Request(wishes[row], one.timeout, one.verdict, known.armed(one.cookie), by_hand, again)
+        )
 
-    return _choices(connections, targets, looked, keys, choose)
+    return _choices(connections, targets, looked, keys, decide)
 
 
 def how_to_disarm(
@@ -156,11 +158,11 @@ def how_to_disarm(
     """Choose for each of these sockets, the first of which were looked at, what to put back, or why it is left."""
     connections = connections[: len(looked)]
 
-    def choose(row: int, found: Found) -> Armed | Fate:
-        back = settle_back(found, armed[connections[row].cookie])
+    def decide(row: int, found: Found) -> Armed | Fate:
+        back = decide_disarming(found, armed[connections[row].cookie])
         return back if isinstance(back, Fate) else Armed(found.stands, back)
 
-    return _choices(connections, targets, looked, [id(armed[one.cookie]) for one in connections], choose)
+    return _choices(connections, targets, looked, [id(armed[one.cookie]) for one in connections], decide)
 
 
 def keepalive(numbers: Column) -> SocketKeepalive:
@@ -174,7 +176,7 @@ def _choices(
     targets: Column,
     looked: Column,
     keys: Sequence[Hashable],
-    choose: Callable[[int, Found], Armed | Fate],
+    decide: Callable[[int, Found], Armed | Fate],
 ) -> Choices:
     rows_of: dict[tuple[Hashable, bytes], list[int]] = defaultdict(list)
     for row, kind in enumerate(zip(keys, looked.view(NUMBERS).tolist(), strict=True)):
@@ -186,7 +188,7 @@ def _choices(
             alike.append(Alike(np.array(rows), None, FATES[int(found["answer"])]))
         else:
             its = _found(found)
-            alike.append(Alike(np.array(rows), its.stands, choose(rows[0], its)))
+            alike.append(Alike(np.array(rows), its.stands, decide(rows[0], its)))
     return Choices(connections, targets[: len(looked)], looked, alike)
 
 

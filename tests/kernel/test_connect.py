@@ -187,7 +187,7 @@ def test_what_is_set_is_the_sockets_own_also_where_it_equals_the_sysctl(cgroup: 
 
 
 def test_the_program_in_the_kernel_decides_as_policy_does(cgroup: Path) -> None:
-    """By the table that tests/policy holds policy.settle to."""
+    """By the table that tests/policy holds policy.socket_settings to."""
     for rule in {line.rule for line in TABLE}:
         lines = [line for line in TABLE if line.rule == rule]
         with arming(cgroup, rule.rule, paths=[rule.path]):

@@ -13,7 +13,7 @@ from keepaliveD.model.results import Armed, Arming, Fate
 from keepaliveD.model.rules import ArmAction
 from keepaliveD.model.sockets import TcpState
 from keepaliveD.policy.arming import first_meaning
-from keepaliveD.policy.settle import Found, Request, settle
+from keepaliveD.policy.socket_settings import Found, Request, decide_arming
 from tests.simulation.connection import Connection
 from tests.simulation.kernel import End
 
@@ -57,7 +57,7 @@ class Armer:
         before = keepalive(end, self.now)
         system = end.system(self.now)
         earlier = self._earlier.get(row.cookie)
-        decided = settle(
+        decided = decide_arming(
             Found(before, _inherited(end), Keepalive(system.idle, system.interval, system.probes)),
             Request(wish, row.timeout, row.verdict, earlier, action.by_hand, earlier is not None),
         )

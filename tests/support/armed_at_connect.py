@@ -1,4 +1,4 @@
-"""Sockets at connect, and what becomes of each: by policy.settle, and by the program in the kernel.
+"""Sockets at connect, and what becomes of each: by policy.socket_settings, and by the program in the kernel.
 
 Both decide the same by themselves, in two languages: this table holds them against each other.
 """
@@ -12,7 +12,7 @@ from keepaliveD.model.keepalive import Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
 from keepaliveD.policy.arming import times
-from keepaliveD.policy.settle import FIELDS, Found, Request, settle
+from keepaliveD.policy.socket_settings import FIELDS, Found, Request, decide_arming
 
 Times = tuple[int, int, int]  # idle time, interval, probes
 
@@ -87,7 +87,7 @@ class Line(NamedTuple):
 def by_scan(case: Case, rule: Rule) -> SocketKeepalive:
     """Return what a scan leaves in the socket."""
     wish = Wish(rule.rule, times(rule.rule, rule.timeout))
-    decided = settle(case.found, Request(wish, rule.timeout, Verdict.BARE))
+    decided = decide_arming(case.found, Request(wish, rule.timeout, Verdict.BARE))
     return decided.after if isinstance(decided, Armed) else case.stands
 
 

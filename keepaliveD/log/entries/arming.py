@@ -16,7 +16,7 @@ from keepaliveD.model.results import RETRIED, Arming, Fate, Outcome
 from keepaliveD.model.rules import Wish
 from keepaliveD.model.text import quoted
 from keepaliveD.policy.arming import first_meaning
-from keepaliveD.policy.settle import longest
+from keepaliveD.policy.socket_settings import longest
 
 UNTOLD = frozenset({Fate.GONE, Fate.OBSERVED, Fate.ENOUGH})  # nothing was done, and nothing is to be done
 EVENTS = {Fate.ARMED: "armed", Fate.WOULD: "armed", Fate.DISARMED: "disarmed"}

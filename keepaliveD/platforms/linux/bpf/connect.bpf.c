@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* Arms new connections at connect and at accept, before their programs can send a byte.
  *
- * The first rule that matches counts, and the first path. What is set is what policy.settle would set in
+ * The first rule that matches counts, and the first path. What is set is what decide_arming (policy) would set in
  * an open socket; what is not certain is left to the next scan. All that is set becomes the socket's own,
  * also where it equals the sysctl: it must not change when sysctls do.
  */
@@ -203,9 +203,9 @@ static __always_inline __s64 least(__s64 one, __s64 other)
 	return one < other ? one : other;
 }
 
-/* What policy.settle sets where this stands: nothing gets laxer, a dead peer is noticed no later, and no
+/* What decide_arming (policy) sets where this stands: nothing gets laxer, a dead peer is noticed no later, and no
  * outage is survived for less long, which counts most. What stands is longer than nothing. */
-static __always_inline struct settings settled(const struct settings *stands, const struct settings *wish,
+static __always_inline struct settings times_to_set(const struct settings *stands, const struct settings *wish,
 						const struct route *route)
 {
 	__u64 outage = (__u64)(stands->probes - 1) * stands->interval;
@@ -266,7 +266,7 @@ static __always_inline void enable(struct bpf_sock_ops *ctx, struct bpf_sock *sk
 		return; /* not at risk, or the program chose times that are safe: its own to switch on, or the scan's */
 	if (!(inherited & FOLLOWS_PROBES))
 		wish.probes = stands.probes;
-	times = settled(&stands, &wish, route);
+	times = times_to_set(&stands, &wish, route);
 	if (!is_safe(&times, route))
 		return;
 	record = bpf_sk_storage_get(&armed, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);

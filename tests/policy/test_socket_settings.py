@@ -15,7 +15,16 @@ from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import ALL, MAX_IDLE, MAX_PROBES, NONE, Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, Fate
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
-from keepaliveD.policy.settle import FIELDS, Found, Request, fits, had, longest, settle, settle_back
+from keepaliveD.policy.socket_settings import (
+    FIELDS,
+    Found,
+    Request,
+    decide_arming,
+    decide_disarming,
+    fits,
+    longest,
+    without_arming,
+)
 from tests.support.armed_at_connect import TABLE, Line, by_scan
 
 KERNEL = Keepalive(7200, 75, 9)
@@ -65,7 +74,7 @@ def test_a_socket_whose_user_timeout_ends_it_before_its_probes_do_is_left(
     before: SocketKeepalive, milliseconds: int, refused: bool
 ) -> None:
     """Keepalive of 180/20/31 gives a peer 180 s and 30 intervals; with TCP_USER_TIMEOUT no probe is counted."""
-    answer = settle(found(before)._replace(user_timeout=milliseconds), request(ArmAction.ENABLE))
+    answer = decide_arming(found(before)._replace(user_timeout=milliseconds), request(ArmAction.ENABLE))
     assert (answer is Fate.USER_TIMEOUT) == refused
 
 
@@ -78,11 +87,11 @@ def after(answer: Armed | Fate) -> Answer:
 
 
 def enable(before: SocketKeepalive, system: Keepalive | None = KERNEL) -> Answer:
-    return after(settle(found(before, system), request(ArmAction.ENABLE)))
+    return after(decide_arming(found(before, system), request(ArmAction.ENABLE)))
 
 
 def rearm(before: SocketKeepalive, system: Keepalive | None = KERNEL) -> Answer:
-    return after(settle(found(before, system), request(ArmAction.REARM)))
+    return after(decide_arming(found(before, system), request(ArmAction.REARM)))
 
 
 def outage(times: Keepalive) -> int:
@@ -120,7 +129,7 @@ def test_policy_decides_as_the_program_in_the_kernel_does(line: Line) -> None:
 
 
 def test_a_socket_that_never_asked_gets_what_the_rule_says() -> None:
-    assert settle(found(off()), request(ArmAction.ENABLE)) == Armed(off(), on(OURS), ALL)
+    assert decide_arming(found(off()), request(ArmAction.ENABLE)) == Armed(off(), on(OURS), ALL)
 
 
 def test_times_that_the_system_shortened_already_are_set_on_the_socket_too() -> None:
@@ -146,8 +155,8 @@ def test_times_that_the_system_shortened_already_are_set_on_the_socket_too() -> 
 def test_no_respect_in_which_a_programs_own_is_stricter_is_weakened(own: Keepalive, result: Keepalive) -> None:
     """Times stay where they are shorter, a number of probes as far as no outage ends the connection sooner."""
     stands = Found(on(own), inherited(own, KERNEL), KERNEL)
-    assert after(settle(stands, request(ArmAction.ENABLE))) == on(result)
-    assert after(settle(stands._replace(stands=off(own)), request(ArmAction.ENABLE))) == on(result)
+    assert after(decide_arming(stands, request(ArmAction.ENABLE))) == on(result)
+    assert after(decide_arming(stands._replace(stands=off(own)), request(ArmAction.ENABLE))) == on(result)
 
 
 @pytest.mark.parametrize("stricter", [Keepalive(60, 10, 3), Keepalive(60, 10, 5)])
@@ -159,20 +168,20 @@ def test_what_is_stricter_stays_also_where_it_equals_the_systems(stricter: Keepa
 def test_an_outage_that_needs_too_many_probes_gets_a_longer_interval() -> None:
     """A socket takes 127 of them. And a shorter idle time, for two must leave before the path forgets."""
     many = found(on(Keepalive(7200, 75, 100)))
-    assert after(settle(many, request(ArmAction.ENABLE, timeout=300.0))) == on(Keepalive(180, 59, MAX_PROBES))
-    assert after(settle(many, request(ArmAction.ENABLE, timeout=240.0))) == on(Keepalive(153, 59, MAX_PROBES))
+    assert after(decide_arming(many, request(ArmAction.ENABLE, timeout=300.0))) == on(Keepalive(180, 59, MAX_PROBES))
+    assert after(decide_arming(many, request(ArmAction.ENABLE, timeout=240.0))) == on(Keepalive(153, 59, MAX_PROBES))
 
 
 def test_what_a_program_chose_and_is_safe_stays_as_it_is() -> None:
     """Its timer may run on older times: that is all there is to mend."""
     own = Keepalive(200, 75, 9)
     assert enable(on(own)) == on(own)
-    assert after(settle(found(on(own)), request(ArmAction.ENABLE, timeout=220.0))) == on(OURS)
+    assert after(decide_arming(found(on(own)), request(ArmAction.ENABLE, timeout=220.0))) == on(OURS)
 
 
 def test_a_person_may_shorten_even_what_is_safe() -> None:
     by_hand = request(ArmAction.ENABLE, timeout=FOREVER)._replace(by_hand=True)
-    assert after(settle(found(on(Keepalive(900, 75, 9))), by_hand)) == on(OURS)
+    assert after(decide_arming(found(on(Keepalive(900, 75, 9))), by_hand)) == on(OURS)
 
 
 # rearm
@@ -209,27 +218,27 @@ def test_rearm_in_a_namespace_that_cannot_be_read_leaves_everything() -> None:
 @pytest.mark.parametrize("action", [ArmAction.ENABLE, ArmAction.REARM])
 def test_what_would_come_too_late_is_not_set(action: ArmAction) -> None:
     """Neither 180 s on a path of 90 s, nor 90 s on one of 100 s, where the timer may fire at 101.25 s."""
-    assert settle(found(on()), request(action, timeout=90.0)) is Fate.TOO_LONG
-    assert settle(found(on()), request(action, Keepalive(90, 20, 31), 100.0)) is Fate.TOO_LONG
-    assert after(settle(found(on()), request(action, Keepalive(88, 20, 31), 100.0))) == on(Keepalive(88, 20, 31))
+    assert decide_arming(found(on()), request(action, timeout=90.0)) is Fate.TOO_LONG
+    assert decide_arming(found(on()), request(action, Keepalive(90, 20, 31), 100.0)) is Fate.TOO_LONG
+    assert after(decide_arming(found(on()), request(action, Keepalive(88, 20, 31), 100.0))) == on(Keepalive(88, 20, 31))
 
 
 def test_the_period_of_answered_probes_counts_too() -> None:
     """They come at the longer of idle time and interval."""
-    assert settle(found(on()), request(ArmAction.ENABLE, Keepalive(30, 74, 31), 80.0)) is Fate.TOO_LONG
+    assert decide_arming(found(on()), request(ArmAction.ENABLE, Keepalive(30, 74, 31), 80.0)) is Fate.TOO_LONG
 
 
 def test_a_connection_that_is_cut_is_armed_all_the_same() -> None:
     """Its program gets an error instead of nothing, ever."""
     cut = request(ArmAction.ENABLE, timeout=90.0, verdict=Verdict.CUT)
-    assert after(settle(found(off()), cut)) == on(OURS)
+    assert after(decide_arming(found(off()), cut)) == on(OURS)
 
 
 def test_what_is_safe_as_it_is_needs_nothing() -> None:
     """By hand any connection may be meant; what follows the system may change with it."""
     safe = request(ArmAction.ENABLE, verdict=Verdict.SAFE)._replace(by_hand=True)
-    assert settle(Found(on(OURS), NONE, KERNEL), safe) is Fate.ENOUGH
-    assert settle(Found(on(OURS), ALL, OURS), safe) == Armed(on(OURS), on(OURS), ALL)
+    assert decide_arming(Found(on(OURS), NONE, KERNEL), safe) is Fate.ENOUGH
+    assert decide_arming(Found(on(OURS), ALL, OURS), safe) == Armed(on(OURS), on(OURS), ALL)
 
 
 @given(st.floats(0.1, 40_000))
@@ -267,7 +276,7 @@ def test_whatever_stands_there_it_never_gets_weaker_can_be_set_and_helps(
 ) -> None:
     """The promise to every program on the machine."""
     before = case.found.stands.times
-    answer = settle(case.found, request(action, wanted, timeout, verdict))
+    answer = decide_arming(case.found, request(action, wanted, timeout, verdict))
     if isinstance(answer, Fate):
         assert answer in (Fate.TOO_LONG, Fate.ENOUGH) or action is ArmAction.REARM
         return
@@ -288,10 +297,10 @@ def test_whatever_stands_there_it_never_gets_weaker_can_be_set_and_helps(
 def test_what_was_enabled_is_not_changed_by_the_same_rule(case: Case, wanted: Keepalive) -> None:
     """By hand it may be asked for as often as one likes."""
     by_hand = request(ArmAction.ENABLE, wanted, FOREVER)._replace(by_hand=True)
-    once = settle(case.found, by_hand)
+    once = decide_arming(case.found, by_hand)
     assert isinstance(once, Armed)
     stands = Found(once.after, NONE, case.system)
-    assert settle(stands, by_hand._replace(armed=once, verdict=Verdict.SAFE)) is Fate.ENOUGH
+    assert decide_arming(stands, by_hand._replace(armed=once, verdict=Verdict.SAFE)) is Fate.ENOUGH
 
 
 def settable(times: Keepalive) -> bool:
@@ -309,7 +318,7 @@ def test_a_system_that_changes_between_two_looks_spoils_nothing(
     stands: Keepalive, system: Keepalive | None, action: ArmAction
 ) -> None:
     """Its values are read after the socket's, so that these may still be the old ones, which no program chose."""
-    answer = settle(found(on(stands), system), request(action))
+    answer = decide_arming(found(on(stands), system), request(action))
     assert isinstance(answer, Fate) or settable(answer.after.times)
 
 
@@ -325,7 +334,9 @@ def again(
     """What becomes of one that stands as it was armed, under whatever the system says now."""
     answers = {
         after(
-            settle(Found(armed.after, NONE, system), request(action, times, timeout)._replace(armed=armed, again=True))
+            decide_arming(
+                Found(armed.after, NONE, system), request(action, times, timeout)._replace(armed=armed, again=True)
+            )
         )
         for system in (KERNEL, OURS, None)
     }
@@ -346,7 +357,7 @@ def test_what_stands_as_it_was_armed_and_no_longer_helps_is_said_to() -> None:
 
 def test_a_rule_that_became_stricter_reaches_it() -> None:
     """And an outage is survived for as long as before."""
-    answer = settle(
+    answer = decide_arming(
         Found(ARMED.after, NONE, KERNEL), request(ArmAction.ENABLE, Keepalive(60, 30, 31))._replace(armed=ARMED)
     )
     assert answer == Armed(off(), on(Keepalive(60, 20, 31)), ALL)
@@ -356,15 +367,15 @@ def test_a_timer_that_was_recorded_but_never_restarted_is_restarted() -> None:
     """kill -9 came between the two: what stands there is what the system says, and was recorded as ours."""
     recorded = Armed(on(OURS), on(OURS), ALL)
     ask = request(ArmAction.REARM)._replace(armed=recorded)
-    assert after(settle(Found(on(OURS), ALL, OURS), ask)) == on(OURS)
-    assert settle(Found(on(OURS), ALL, OURS), ask._replace(again=True)) is Fate.ENOUGH
+    assert after(decide_arming(Found(on(OURS), ALL, OURS), ask)) == on(OURS)
+    assert decide_arming(Found(on(OURS), ALL, OURS), ask._replace(again=True)) is Fate.ENOUGH
 
 
 def test_what_was_recorded_but_never_set_is_set() -> None:
     """As the system's settings may be by now."""
     ask = request(ArmAction.ENABLE)._replace(armed=ARMED)
-    assert after(settle(found(off(OURS), OURS), ask)) == on(OURS)
-    assert settle(found(off(OURS), OURS), ask._replace(again=True)) is Fate.SET_AGAIN
+    assert after(decide_arming(found(off(OURS), OURS), ask)) == on(OURS)
+    assert decide_arming(found(off(OURS), OURS), ask._replace(again=True)) is Fate.SET_AGAIN
 
 
 WISHES = st.tuples(ACTING, CHOSEN)
@@ -375,11 +386,11 @@ def test_another_rule_never_weakens_it_and_is_content_after_one_time(
     case: Case, first: tuple[ArmAction, Keepalive], second: tuple[ArmAction, Keepalive], timeout: float
 ) -> None:
     """So there is no entry in every scan."""
-    once = settle(case.found, request(*first, timeout))
+    once = decide_arming(case.found, request(*first, timeout))
     if isinstance(once, Fate):
         return
     ask = request(*second, timeout)._replace(armed=once, again=True)
-    twice = settle(Found(once.after, NONE, case.system), ask)
+    twice = decide_arming(Found(once.after, NONE, case.system), ask)
     if isinstance(twice, Fate):
         assert twice is Fate.ENOUGH
         return
@@ -387,7 +398,7 @@ def test_another_rule_never_weakens_it_and_is_content_after_one_time(
     assert twice.after.times.idle <= once.after.times.idle
     assert twice.after.times.interval <= once.after.times.interval
     assert twice.inherited == once.inherited
-    assert settle(Found(twice.after, NONE, case.system), ask._replace(armed=twice)) is Fate.ENOUGH
+    assert decide_arming(Found(twice.after, NONE, case.system), ask._replace(armed=twice)) is Fate.ENOUGH
 
 
 # put back
@@ -398,11 +409,11 @@ def test_what_is_put_back_is_what_its_program_chose_and_for_the_rest_what_the_sy
     case: Case, wanted: Keepalive, now: Keepalive
 ) -> None:
     """The settings may have changed in between: by us at the stop, or by anybody."""
-    armed = settle(case.found, request(ArmAction.ENABLE, wanted, FOREVER))
+    armed = decide_arming(case.found, request(ArmAction.ENABLE, wanted, FOREVER))
     assert isinstance(armed, Armed)
-    back = settle_back(Found(armed.after, NONE, now), armed)
+    back = decide_disarming(Found(armed.after, NONE, now), armed)
     expected = Keepalive(*(mine if own else its for mine, its, own in zip(case.chosen, now, case.own, strict=True)))
-    assert had(Found(armed.after, NONE, now), armed) == SocketKeepalive(case.on, expected)
+    assert without_arming(Found(armed.after, NONE, now), armed) == SocketKeepalive(case.on, expected)
     if back is Fate.ENOUGH:
         back = armed.after
     assert isinstance(back, SocketKeepalive)
@@ -420,13 +431,13 @@ def settable_as(field: Own, value: int) -> bool:
 @pytest.mark.parametrize("system", [KERNEL, OURS, Keepalive(60, 10, 5)])
 def test_what_was_changed_since_is_left_and_nothing_else(system: Keepalive) -> None:
     """That is one whose four values are not those that we wrote: never one that the system moved."""
-    assert settle_back(Found(on(OURS), NONE, system), ARMED) == off(system)
-    assert settle_back(Found(on(OURS._replace(probes=30)), NONE, system), ARMED) is Fate.SET_AGAIN
-    assert settle_back(Found(off(OURS), NONE, Keepalive(1, 1, 1)), ARMED) is Fate.SET_AGAIN
+    assert decide_disarming(Found(on(OURS), NONE, system), ARMED) == off(system)
+    assert decide_disarming(Found(on(OURS._replace(probes=30)), NONE, system), ARMED) is Fate.SET_AGAIN
+    assert decide_disarming(Found(off(OURS), NONE, Keepalive(1, 1, 1)), ARMED) is Fate.SET_AGAIN
 
 
 def test_what_was_recorded_but_never_set_needs_nothing_put_back() -> None:
-    assert settle_back(found(off(OURS), OURS), ARMED) is Fate.ENOUGH
+    assert decide_disarming(found(off(OURS), OURS), ARMED) is Fate.ENOUGH
 
 
 @pytest.mark.parametrize("idle", [0, -1, 40_000])
@@ -435,8 +446,8 @@ def test_what_no_socket_takes_cannot_be_put_back_but_keepalive_is_switched_off_a
     system = Keepalive(idle, 75, 9)
     armed = Armed(off(system), on(OURS), ALL)
     back = SocketKeepalive(False, Keepalive(180, 75, 9))
-    assert settle_back(Found(armed.after, NONE, system), armed) == back
-    assert settle_back(Found(back, NONE, system), armed) is Fate.ENOUGH
+    assert decide_disarming(Found(armed.after, NONE, system), armed) == back
+    assert decide_disarming(Found(back, NONE, system), armed) is Fate.ENOUGH
 
 
 # records in the earlier format, which did not tell what was the system's, and set only what differed
@@ -449,10 +460,12 @@ def test_a_socket_armed_by_an_earlier_version_is_known_as_ours_whatever_the_syst
     """Its idle time was set, and the rest follows the system."""
     for system in (OURS, KERNEL):
         stands = Found(on(Keepalive(180, system.interval, system.probes)), Own.INTERVAL | Own.PROBES, system)
-        assert settle_back(stands, EARLIER) == off(stands.stands.times)
-        assert settle(stands, request(ArmAction.ENABLE)._replace(armed=EARLIER, again=True)) is not Fate.SET_AGAIN
-    assert settle_back(Found(on(Keepalive(900, 75, 9)), NONE, KERNEL), EARLIER) is Fate.SET_AGAIN
-    assert settle_back(Found(off(OURS), NONE, OURS), EARLIER) is Fate.ENOUGH
+        assert decide_disarming(stands, EARLIER) == off(stands.stands.times)
+        assert (
+            decide_arming(stands, request(ArmAction.ENABLE)._replace(armed=EARLIER, again=True)) is not Fate.SET_AGAIN
+        )
+    assert decide_disarming(Found(on(Keepalive(900, 75, 9)), NONE, KERNEL), EARLIER) is Fate.SET_AGAIN
+    assert decide_disarming(Found(off(OURS), NONE, OURS), EARLIER) is Fate.ENOUGH
 
 
 # a program's TCP_USER_TIMEOUT
@@ -467,8 +480,8 @@ def test_a_timer_is_not_restarted_where_the_user_timeout_would_end_an_outage_soo
     late = request(action)._replace(verdict=Verdict.LATE)
     stands = Found(on(OURS), inherited, OURS if inherited else KERNEL, 1500)
     if inherited or action is ArmAction.ENABLE:
-        assert settle(stands, late) is Fate.USER_TIMEOUT
-    assert settle(stands._replace(user_timeout=10**6), late) is not Fate.USER_TIMEOUT
+        assert decide_arming(stands, late) is Fate.USER_TIMEOUT
+    assert decide_arming(stands._replace(user_timeout=10**6), late) is not Fate.USER_TIMEOUT
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -476,5 +489,5 @@ def test_what_was_armed_before_is_not_set_again_where_its_program_has_a_user_tim
     armed = Armed(off(), on(OURS), ALL)
     stricter = OURS._replace(idle=60)
     ask = request(ArmAction.ENABLE, stricter)._replace(armed=armed, again=again, verdict=Verdict.LATE)
-    assert after(settle(Found(on(OURS), NONE, KERNEL), ask)) is not None
-    assert settle(Found(on(OURS), NONE, KERNEL, 1500), ask) is Fate.USER_TIMEOUT
+    assert after(decide_arming(Found(on(OURS), NONE, KERNEL), ask)) is not None
+    assert decide_arming(Found(on(OURS), NONE, KERNEL, 1500), ask) is Fate.USER_TIMEOUT

@@ -1,4 +1,4 @@
-"""What to set on one socket, given what stands there: never weaker than what its program had."""
+"""Decide what to set in one socket, given what stands there: never weaker than what its program had."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Request(NamedTuple):
     again: bool = False
 
 
-def settle(found: Found, request: Request) -> Armed | Fate:
+def decide_arming(found: Found, request: Request) -> Armed | Fate:
     """Return how to arm the socket, or why it is left as it is.
 
     What we armed earlier is judged by what its program had before, and never weakened. What was changed
@@ -52,21 +52,21 @@ def settle(found: Found, request: Request) -> Armed | Fate:
     """
     armed = request.armed
     if armed and _stands_as_armed(found, armed):
-        return _settle_again(found, armed, request)
-    if armed and not request.by_hand and (request.again or found.stands != had(found, armed)):
+        return _arm_again(found, armed, request)
+    if armed and not request.by_hand and (request.again or found.stands != without_arming(found, armed)):
         return Fate.SET_AGAIN
     times = _wanted(found, request)  # also where we were killed between the record and the setting
     if isinstance(times, Fate):
         return times
     if not _helps(times, request):
         return Fate.TOO_LONG
-    return _settle_on(SocketKeepalive(True, times), found, request)
+    return _arm_with(SocketKeepalive(True, times), found, request)
 
 
-def _settle_on(after: SocketKeepalive, found: Found, request: Request) -> Armed | Fate:
-    """The same for times that help: not where all is well, nor where they end the connection sooner.
+def _arm_with(after: SocketKeepalive, found: Found, request: Request) -> Armed | Fate:
+    """Return how to arm with times that help, unless all is well or they would end the connection sooner.
 
-    Times that stand already do so too: the timer that is restarted was an older, longer one.
+    Times that stand already may end it sooner too: the timer that is restarted was an older, longer one.
     """
     if after == found.stands and not found.inherited and request.verdict is Verdict.SAFE:
         return Fate.ENOUGH
@@ -75,9 +75,9 @@ def _settle_on(after: SocketKeepalive, found: Found, request: Request) -> Armed 
     return Armed(found.stands, after, found.inherited)
 
 
-def settle_back(found: Found, armed: Armed) -> SocketKeepalive | Fate:
+def decide_disarming(found: Found, armed: Armed) -> SocketKeepalive | Fate:
     """Return what to put back into a socket that was armed, or why it is left as it is."""
-    earlier = had(found, armed)
+    earlier = without_arming(found, armed)
     back = SocketKeepalive(earlier.on, _settable(earlier.times, found.stands.times))
     if found.stands in (earlier, back):
         return Fate.ENOUGH
@@ -93,7 +93,7 @@ def as_chosen(armed: Armed, system: Keepalive) -> Armed:
     return Armed(SocketKeepalive(armed.before.on, times), armed.after, Own(0))
 
 
-def had(found: Found, armed: Armed) -> SocketKeepalive:
+def without_arming(found: Found, armed: Armed) -> SocketKeepalive:
     """Return what a socket would have had we not armed it.
 
     That is what its program chose, and for the rest what its network namespace says now.
@@ -123,15 +123,15 @@ def longest(timeout: float) -> int:
 
 
 def _columns(found: Found, armed: Armed) -> Sequence[tuple[int, int, int]]:
-    """What stood there before, what we set, what stands now: of each of the three."""
+    """Return for each of the three times: what stood there before, what we set, what stands now."""
     return list(zip(armed.before.times, armed.after.times, found.stands.times, strict=True))
 
 
 def _stands_as_armed(found: Found, armed: Armed) -> bool:
-    """Whether what we set is what stands.
+    """Return whether what we set is what stands.
 
-    Of records in the earlier format it is not told what was set: what was right already was not, and
-    follows the network namespace.
+    Records in the earlier format do not say which times were set: a time that was right already was not set,
+    and follows the network namespace.
     """
     if found.stands == armed.after:
         return True
@@ -143,9 +143,9 @@ def _stands_as_armed(found: Found, armed: Armed) -> bool:
     )
 
 
-def _settle_again(found: Found, armed: Armed, request: Request) -> Armed | Fate:
-    """The same for a socket that stands as we armed it."""
-    before, ours = had(found, armed), found.stands.times
+def _arm_again(found: Found, armed: Armed, request: Request) -> Armed | Fate:
+    """Return how to arm a socket that stands as we armed it, or why it is left as it is."""
+    before, ours = without_arming(found, armed), found.stands.times
     wanted = _wanted(Found(before, armed.inherited, found.system), request)
     times = ours if isinstance(wanted, Fate) else strictest(ours, wanted)
     if not _helps(times, request):
@@ -158,7 +158,7 @@ def _settle_again(found: Found, armed: Armed, request: Request) -> Armed | Fate:
 
 
 def _wanted(found: Found, request: Request) -> Keepalive | Fate:
-    """The times to set, whether or not they help, or why there are none.
+    """Return the times to set, whether or not they help, or why there are none.
 
     The shorter idle time and interval hold. The number of probes is the rule's, or the program's if it
     chose one, as far as no outage ends the connection sooner than before.
@@ -184,7 +184,7 @@ def _wanted(found: Found, request: Request) -> Keepalive | Fate:
 
 
 def _bearable(stands: Keepalive, times: Keepalive, timeout: float) -> Keepalive:
-    """The same, with a longer interval where a socket takes too few probes to survive an outage as long as before.
+    """Return the times, with a longer interval if a socket takes too few probes to survive as long an outage as before.
 
     The idle time then is so short that two probes leave before the path forgets, and no shorter than the
     interval, so that the steady period does not grow.
@@ -200,7 +200,7 @@ def _bearable(stands: Keepalive, times: Keepalive, timeout: float) -> Keepalive:
 
 
 def _helps(times: Keepalive, request: Request) -> bool:
-    """Whether a connection with these is safe; what is cut already is at least told so."""
+    """Return whether the times help: they keep the connection, or show its program that the connection is cut."""
     return request.verdict is Verdict.CUT or fits(times, request.timeout)
 
 
@@ -214,7 +214,7 @@ def _ends_sooner(times: Keepalive, user_timeout: int) -> bool:
 
 
 def _settable(times: Keepalive, instead: Keepalive) -> Keepalive:
-    """The same, but for what a system's settings may say and no socket takes: of that, the other ones."""
+    """Return the times, with those of `instead` where a socket takes none: a system's settings have wider ranges."""
     return Keepalive(
         times.idle if 1 <= times.idle <= MAX_IDLE else instead.idle,
         times.interval if 1 <= times.interval <= MAX_IDLE else instead.interval,
