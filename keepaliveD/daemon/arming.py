@@ -17,7 +17,7 @@ from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.results import Armed, Arming, Fate, Mark, Outcome
 from keepaliveD.platforms.base import AtConnect
-from keepaliveD.platforms.requests import ChangeSockets, LookIntoSockets, Steps, find_owners
+from keepaliveD.platforms.requests import ChangeSocketSettings, ReadSocketSettings, Steps, find_owners
 from keepaliveD.policy.arming import by_rules
 from keepaliveD.policy.choices import Entry, Known, Orders, how_to_arm, how_to_disarm, targets
 from keepaliveD.policy.connections import with_cookies
@@ -62,7 +62,7 @@ class SocketArming:
         again: set[int] = set()
         wanted = targets(orders.connections)
         while len(wanted):
-            looked = yield LookIntoSockets(wanted, closing=False)
+            looked = yield ReadSocketSettings(wanted, closing=False)
             choices = how_to_arm(orders, wanted, looked, known, by_hand=by_hand)
             orders, wanted = orders.part(len(looked)), wanted[len(looked) :]
             armings += choices.left_alone()
@@ -75,7 +75,7 @@ class SocketArming:
             if not len(changes):
                 again |= moved
                 continue
-            results = yield ChangeSockets(changes, closing=False)
+            results = yield ChangeSocketSettings(changes, closing=False)
             done = choices.results(rows, results, Fate.ARMED)
             moved |= _correct(done, ours, known.entries, self._record)
             yield from _record_again(done, ours, self._record)
@@ -144,13 +144,13 @@ class SocketArming:
         again: set[int] = set()
         wanted = targets(connections)
         while len(wanted):
-            looked = yield LookIntoSockets(wanted, closing=True)
+            looked = yield ReadSocketSettings(wanted, closing=True)
             choices = how_to_disarm(connections, wanted, looked, armed)
             connections, wanted = connections[len(looked) :], wanted[len(looked) :]
             done = choices.left_alone()
             rows, changes = choices.changes()
             if len(changes):
-                done += choices.results(rows, (yield ChangeSockets(changes, closing=True)), Fate.DISARMED)
+                done += choices.results(rows, (yield ChangeSocketSettings(changes, closing=True)), Fate.DISARMED)
             moved = record.write(
                 dict.fromkeys(_cookies(done, Fate.DISARMED, Fate.ENOUGH), undone)
                 | dict.fromkeys(_cookies(done, Fate.SET_AGAIN, Fate.CHANGED), Mark.LEFT),
@@ -219,7 +219,7 @@ def _record_again(armings: Iterable[Arming], ours: Mapping[int, Armed], record: 
     ]
     if lost:
         wanted = targets(lost)
-        looked = yield LookIntoSockets(wanted, closing=True)
+        looked = yield ReadSocketSettings(wanted, closing=True)
         choices = how_to_disarm(lost, wanted, looked, {one.cookie: ours[one.cookie] for one in lost})
         record.write({cookie: ours[cookie] for cookie in choices.to_set()}, replaced)
 

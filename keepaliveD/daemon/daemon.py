@@ -181,7 +181,7 @@ class Daemon:
             self._engine_description = table.engine_description
             self._say("scan-failed", WARNING, f"switched to the {self._engine_description}")
         self._keep_damaged_aside()
-        found = self._performer.look_at_settings(cared_for=self._config.apply)
+        found = self._performer.read_settings(cared_for=self._config.apply)
         self.judgement, actions = self._decider.observe(table, found)
         outcomes = []
         for action in actions:
@@ -190,7 +190,7 @@ class Daemon:
             outcome = yield from self._performer.perform(action)
             self._decider.record(outcome)
             outcomes.append(outcome)
-        for outcome in self._performer.look_around():
+        for outcome in self._performer.refresh_at_connect():
             self._decider.record(outcome)
             outcomes.append(outcome)
         self._tidy(table)

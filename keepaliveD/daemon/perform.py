@@ -46,9 +46,9 @@ class Performer:
         self._begun = False  # whether new connections are armed
         self._lasting = False  # whether that outlives us
 
-    def look_at_settings(self, *, cared_for: bool) -> FoundSettings:
+    def read_settings(self, *, cared_for: bool) -> FoundSettings:
         """What stands in the system, if that is in our care, and what is wrong with its record. Raises Refusal."""
-        return self._settings.look(cared_for=cared_for)
+        return self._settings.read(cared_for=cared_for)
 
     def restore(self) -> list[Outcome]:
         """Restore the system's settings, and say what came of it."""
@@ -119,10 +119,10 @@ class Performer:
             return str(refusal)
         return ""
 
-    def look_around(self) -> list[Outcome]:
+    def refresh_at_connect(self) -> list[Outcome]:
         """Have the kernel's program learn which units and containers there are; report what it has armed."""
         try:
-            return [Outcome(ReportArmed(counted)) for counted in self._at_connect.look_around()]
+            return [Outcome(ReportArmed(counted)) for counted in self._at_connect.refresh()]
         except Refusal:
             return []  # what it does not learn now it leaves to the scans
 

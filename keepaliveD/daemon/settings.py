@@ -24,7 +24,7 @@ class SystemSettings:
         self._record = record
         self._damaged: tuple[str, ...] | None = None  # files that are no record, as soon as they were looked for
 
-    def look(self, *, cared_for: bool) -> FoundSettings:
+    def read(self, *, cared_for: bool) -> FoundSettings:
         """Read what stands, if the settings are in our care, and see to the record. Raises Refusal."""
         troubles = self._troubles()
         stands = self._tuner.read() if cared_for else {}

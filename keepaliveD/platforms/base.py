@@ -78,8 +78,8 @@ class Armer(Protocol):
     Both raise Unsupported, NotPermitted where it cannot be done here at all.
     """
 
-    def look(self, targets: Column, *, closing: bool) -> Column:
-        """Return what stands in these sockets: in the first of them, where they are too many for one look.
+    def read(self, targets: Column, *, closing: bool) -> Column:
+        """Return what stands in these sockets: in the first of them, if they are too many to be read at once.
 
         `closing`: also in connections that are half closed.
         """
@@ -87,7 +87,7 @@ class Armer(Protocol):
     def change(self, changes: Column, *, closing: bool) -> Column:
         """Set each socket in which there still stands what is expected, and return what came of it.
 
-        There are no more of them than the last look answered for.
+        There are no more of them than the last read() answered for.
         """
 
     def close(self) -> None:
@@ -104,10 +104,10 @@ class AtConnect(Protocol):
         before goes on. Raises Unsupported, NotPermitted.
         """
 
-    def look_around(self) -> list[Counted]:
-        """Learn which units and containers there are now; those of others wait for the next scan.
+    def refresh(self) -> list[Counted]:
+        """Learn which units and containers exist now, and return how many sockets were armed since the last time.
 
-        Returns how many sockets were armed since the last time. Raises KernelError.
+        Connections of other units and containers wait for the next scan. Raises KernelError.
         """
 
     def armed(self) -> Mapping[int, Armed]:

@@ -93,20 +93,20 @@ def find_owners(connections: Sequence[Connection]) -> Steps[tuple[Connection, ..
 
 
 @dataclass(frozen=True, slots=True)
-class LookIntoSockets:
-    """Look into sockets; model.arming has the columns."""
+class ReadSocketSettings:
+    """Read the keepalive settings of sockets; model.arming has the columns."""
 
     targets: Column
     closing: bool
     repeatable = True
 
     def carry_out(self, session: Session) -> Column:
-        """Return what stands in the first of them, as many as are looked at at once."""
-        return session.armer.look(self.targets, closing=self.closing)
+        """Return what stands in the first of these sockets, as many as are read at once."""
+        return session.armer.read(self.targets, closing=self.closing)
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeSockets:
+class ChangeSocketSettings:
     """Set sockets in which there still stands what is expected."""
 
     changes: Column

@@ -34,7 +34,7 @@ class NoOwners:
 class NoArmer:
     """Has no way to another program's sockets."""
 
-    def look(self, targets: Column, *, closing: bool) -> NoReturn:
+    def read(self, targets: Column, *, closing: bool) -> NoReturn:
         """Refuse."""
         del targets, closing
         raise Unsupported(CANNOT_ARM)
@@ -56,7 +56,7 @@ class NoAtConnect:
         del engine, plan, survive
         raise Unsupported(CANNOT_ARM)
 
-    def look_around(self) -> list[Counted]:
+    def refresh(self) -> list[Counted]:
         """Nothing is ever armed."""
         return []
 

@@ -64,7 +64,7 @@ def test_where_that_fails_the_scan_goes_on(stage: Stage, monkeypatch: pytest.Mon
     def fail() -> None:
         raise KernelError("owners: No space left on device")
 
-    monkeypatch.setattr(stage.at_connect, "look_around", fail)
+    monkeypatch.setattr(stage.at_connect, "refresh", fail)
     stage.run()
     assert not [entry for entry in stage.said if entry.event == "scan-failed"]
 

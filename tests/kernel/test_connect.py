@@ -318,10 +318,10 @@ def test_a_rule_for_a_unit_or_container_concerns_sockets_of_its_cgroups(cgroup: 
             (Owner(unit="backup@c1.service", container="c1"), ARMED),
         ):
             owners.clear()
-            armer.look_around()
+            armer.refresh()
             if owner:
                 owners[cgroup.stat().st_ino] = owner
-                armer.look_around()
+                armer.refresh()
             assert opened(cgroup)[:2] == [outcome, outcome], owner
 
 
@@ -400,10 +400,10 @@ def test_what_stood_before_is_kept_as_long_as_the_socket_lives(cgroup: Path) -> 
             assert held.tell() == ARMED
             kept = recall.read(armer.records)
             assert list(kept.values()) == [BEFORE_AND_AFTER] * 2
-            assert [counted.sockets for counted in armer.look_around()] == [3]
+            assert [counted.sockets for counted in armer.refresh()] == [3]
             recall.forget(armer.records)
             assert dict(recall.read(armer.records)) == {}, "it is kept elsewhere"
-        assert armer.look_around() == []
+        assert armer.refresh() == []
 
 
 def test_a_program_that_bears_no_other_is_the_reason_that_is_given(cgroup: Path) -> None:

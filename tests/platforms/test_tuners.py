@@ -127,7 +127,7 @@ def test_what_somebody_else_has_set_is_seen_as_drift_and_not_given_back(world: W
     found = world.tuner.read()
 
     def look() -> FoundSettings:
-        return SystemSettings(world.tuner, record).look(cared_for=True)
+        return SystemSettings(world.tuner, record).read(cared_for=True)
 
     settings.observe(FoundSettings(found, found), 0)
     settings.record(apply(world, record))

@@ -122,7 +122,7 @@ class FakeAtConnect:
             self.pin = "/pin"
         return self.unpinned if survive else ""
 
-    def look_around(self) -> list[Counted]:
+    def refresh(self) -> list[Counted]:
         self.looks += self.at_work
         counted, self.counted = self.counted, []
         return counted
@@ -170,7 +170,7 @@ class FakeArmer:
     looked: list[int] = field(default_factory=list)
     changed: list[tuple[int, SocketKeepalive]] = field(default_factory=list)
 
-    def look(self, targets: Column, *, closing: bool) -> Column:
+    def read(self, targets: Column, *, closing: bool) -> Column:
         del closing
         if self.refusal:
             raise self.refusal

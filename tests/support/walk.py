@@ -36,7 +36,7 @@ def arm(
     left = Orders([order.connection for order in orders], [order.wish for order in orders])
     while left.connections:
         wanted = targets(left.connections)
-        looked = armer.look(wanted, closing=False)
+        looked = armer.read(wanted, closing=False)
         choices = how_to_arm(left, wanted, looked, known, by_hand=by_hand)
         left = left.part(len(looked))
         keep(choices.to_set())
@@ -49,7 +49,7 @@ def disarm(armer: Armer, connections: Sequence[Connection], armed: Mapping[int, 
     armings: list[Arming] = []
     while connections:
         wanted = targets(connections)
-        looked = armer.look(wanted, closing=True)
+        looked = armer.read(wanted, closing=True)
         choices = how_to_disarm(connections, wanted, looked, armed)
         connections = connections[len(looked) :]
         armings += _carried_out(armer, choices, Fate.DISARMED, closing=True)

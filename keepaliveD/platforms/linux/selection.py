@@ -59,9 +59,9 @@ class SelectedArmer:
         self._bpf = bpf
         self._pidfd = pidfd
 
-    def look(self, targets: Column, *, closing: bool) -> Column:
+    def read(self, targets: Column, *, closing: bool) -> Column:
         """Return what stands in the first of these sockets."""
-        return self._selected().look(targets, closing=closing)
+        return self._selected().read(targets, closing=closing)
 
     def change(self, changes: Column, *, closing: bool) -> Column:
         """Set each socket in which there still stands what is expected."""
@@ -114,9 +114,9 @@ class BpfAtConnect:
             records = found if before or not self._pins.claimed_by_another() else None
             return ConnectArmer(cgroup, plan, self._pins, survive=survive, records=records, owners=owners)
 
-    def look_around(self) -> list[Counted]:
+    def refresh(self) -> list[Counted]:
         """Learn which units and containers there are now; how many sockets were armed since. Raises KernelError."""
-        return self._armer.look_around() if self._armer else []
+        return self._armer.refresh() if self._armer else []
 
     def armed(self) -> Mapping[int, Armed]:
         """How living sockets were armed, by us or by an earlier daemon. Raises Refusal."""

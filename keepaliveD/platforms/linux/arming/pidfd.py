@@ -67,7 +67,7 @@ class PidfdArmer:
         self._systems = _Systems(root)
         self._duplicates = _Duplicates(root)  # of the last look: what is set next
 
-    def look(self, targets: Column, *, closing: bool) -> Column:
+    def read(self, targets: Column, *, closing: bool) -> Column:
         """Return what stands in the first of these sockets. Raises Unsupported, NotPermitted."""
         _probe()
         targets = targets[:MOST]

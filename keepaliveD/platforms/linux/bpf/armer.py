@@ -49,7 +49,7 @@ class BpfArmer:
         self._slots: Column = np.empty(0, SLOT)
         self._wanted: Column = np.empty(0, np.uint64)  # cookies in the kernel's map, in the order of their slots
 
-    def look(self, targets: Column, *, closing: bool) -> Column:
+    def read(self, targets: Column, *, closing: bool) -> Column:
         """Return what stands in the first of these sockets. Raises Unsupported, NotPermitted, KernelError."""
         targets = targets[:MOST]
         slots = self._slots_for(targets["cookie"], LOOK, closing=closing)

@@ -95,7 +95,7 @@ class ConnectArmer:
             self._object.close()
             raise
 
-    def look_around(self) -> list[Counted]:
+    def refresh(self) -> list[Counted]:
         """Learn which cgroups there are now, and return how many sockets were armed since the last time.
 
         Connections of cgroups that are not known wait for the next scan where a rule asks for their owner.
