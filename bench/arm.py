@@ -39,7 +39,7 @@ PATH = Path("default", 240.0, "bench")
 
 def scan(watcher: SocketWatcher, decider: Decider) -> tuple[list[Arm], float, Judgement]:
     """What is to be armed, and the seconds that it took to decide."""
-    table = watcher.snapshot(time.monotonic())
+    table = watcher.scan(time.monotonic())
     start = time.perf_counter()
     judgement, actions = decider.observe(table)
     return [action for action in actions if isinstance(action, Arm)], time.perf_counter() - start, judgement

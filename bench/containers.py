@@ -37,12 +37,12 @@ def containers() -> Iterator[None]:
 
 
 def by(engine: Engine) -> Callable[[], float]:
-    """A snapshot of all namespaces."""
+    """A scan of all namespaces."""
     watcher = SocketWatcher(File("/"), engine)
 
     def scan() -> float:
         start = time.perf_counter()
-        seen = len(watcher.snapshot(time.monotonic()))
+        seen = len(watcher.scan(time.monotonic()))
         if seen < CONTAINERS * EACH:
             raise SystemExit(f"{seen} sockets were seen")
         return time.perf_counter() - start

@@ -47,7 +47,7 @@ def ours(wanted: str) -> Callable[[], float]:
 
     def scan() -> float:
         start = time.perf_counter()
-        decider.observe(watcher.snapshot(time.monotonic()))
+        decider.observe(watcher.scan(time.monotonic()))
         return time.perf_counter() - start
 
     return scan
@@ -59,7 +59,7 @@ def bpf(*ignore: IPNetwork) -> Callable[[], float]:
 
     def scan() -> float:
         start = time.perf_counter()
-        watcher.snapshot(time.monotonic())
+        watcher.scan(time.monotonic())
         return time.perf_counter() - start
 
     return scan

@@ -123,7 +123,7 @@ def arm_connections(options: argparse.Namespace, root: Path) -> None:
     config = load(options.config)
     platform = detect(root=root)
     session = platform.open(Watching(with_interfaces=config.selects_by_interface))
-    look = _look(session, config.paths)
+    look = _scan(session, config.paths)
     chosen = _named(options, session, look)
     if not chosen:
         raise NoInput(f"{_target(options)} has no established connection; keepalivectl sockets --all lists connections")
@@ -168,7 +168,7 @@ def disarm_connections(options: argparse.Namespace, root: Path) -> None:
     beside_daemon = running(options.state_dir, root)
     at_connect = "" if beside_daemon else _end_at_connect(platform)
     session = platform.open(Watching())
-    look = _look(session, ANYWHERE)
+    look = _scan(session, ANYWHERE)
     take_over(platform.at_connect, records.arming)
     armed = records.arming.armed()
     damaged = records.arming.damaged()
@@ -212,9 +212,9 @@ def _end_at_connect(platform: Platform) -> str:
     return f"removed {pin}; new connections are no longer armed"
 
 
-def _look(session: Session, paths: Sequence[NetworkPath]) -> Judgement:
+def _scan(session: Session, paths: Sequence[NetworkPath]) -> Judgement:
     """Everything that is there, in all namespaces, judged without the past."""
-    return judge(session.watcher.snapshot(time.monotonic()), nothing_known(), paths, ())
+    return judge(session.watcher.scan(time.monotonic()), nothing_known(), paths, ())
 
 
 def _named(options: argparse.Namespace, session: Session, look: Judgement) -> list[Connection]:

@@ -83,7 +83,7 @@ def list_sockets(options: argparse.Namespace, root: Path) -> None:
     ignore = () if options.all else config.ignore
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, ignore)
     session = platform.open(watching)
-    judgement = judge(session.watcher.snapshot(time.monotonic()), nothing_known(), config.paths, ignore)
+    judgement = judge(session.watcher.scan(time.monotonic()), nothing_known(), config.paths, ignore)
     shown = directly(find_owners(by_urgency(judgement, at_risk_only=options.at_risk)), session)
     print(table.as_json(shown) if options.json else table.for_people(shown))
     for entry in entries.of(Outcome(ReportUnseen(judgement.table.unseen))):

@@ -170,10 +170,10 @@ NONE_UNSEEN = Unseen()
 
 @dataclass(frozen=True, slots=True)
 class SocketTable:
-    """One snapshot of the host's TCP sockets.
+    """One scan of the host's TCP sockets.
 
     Its rows were read between the instant `taken_at` and `reading` seconds later.
-    `asleep` is how many seconds the machine was suspended since the snapshot before, which the ages do not count.
+    `asleep` is how many seconds the machine was suspended since the scan before, which the ages do not count.
     `complete` is false where the kernel may have left sockets out.
     `unseen` says which network namespaces are missing.
     `engine_description` says how they were read, and what hinders a better way.

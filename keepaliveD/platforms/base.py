@@ -53,9 +53,9 @@ class Watcher(Protocol):
 
     @property
     def engine_description(self) -> str:
-        """How they are read, and what hinders a better way; it may change from one snapshot to the next."""
+        """How they are read, and what hinders a better way; it may change from one scan to the next."""
 
-    def snapshot(self, now: float) -> SocketTable:
+    def scan(self, now: float) -> SocketTable:
         """All sockets that can be seen. Raises KernelError, NotPermitted, Unsupported."""
 
     def close(self) -> None:

@@ -59,7 +59,7 @@ class Scan:
 
     def carry_out(self, session: Session) -> SocketTable:
         """Return all sockets that can be seen."""
-        return session.watcher.snapshot(self.now)
+        return session.watcher.scan(self.now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class NoWatcher:
 
     engine_description = "sockets are not read"
 
-    def snapshot(self, now: float) -> SocketTable:
+    def scan(self, now: float) -> SocketTable:
         """An empty table."""
         return SocketTable(Sockets(), now, complete=False, engine_description=self.engine_description)
 

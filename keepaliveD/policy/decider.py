@@ -62,7 +62,7 @@ class Decider:
         self._settings = SystemKeepalive(rules.wanted, rules.on_drift, rules.roles)
 
     def observe(self, table: SocketTable, found: FoundSettings = NOT_CARED_FOR) -> tuple[Judgement, list[Action]]:
-        """Judge this snapshot, and choose what to do about it and about these system settings."""
+        """Judge this scan, and choose what to do about it and about these system settings."""
         judgement = judge(table, self._memory, self._rules.paths, self._rules.ignore)
         to_put_back, memory = arming.to_put_back(judgement)
         judgement = replace(judgement, activity=memory)

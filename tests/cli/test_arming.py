@@ -444,10 +444,8 @@ def test_disarm_names_no_path(desk: Desk) -> None:
 
 def test_of_what_cannot_be_read_it_is_said_that_it_was_not_found(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket on record may be in a namespace that this user may not enter, and is armed still."""
-    really = desk.watcher.snapshot
-    monkeypatch.setattr(
-        desk.watcher, "snapshot", lambda now: dataclasses.replace(really(now), unseen=Unseen(forbidden=1))
-    )
+    really = desk.watcher.scan
+    monkeypatch.setattr(desk.watcher, "scan", lambda now: dataclasses.replace(really(now), unseen=Unseen(forbidden=1)))
     desk.record.write(dict.fromkeys((1, 99), Armed(OFF, ON)))
     desk.armer.stands[1] = ON
     status, out, err = desk.types("disarm")

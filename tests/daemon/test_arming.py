@@ -449,8 +449,8 @@ def test_a_scan_that_missed_sockets_is_no_proof_that_they_are_gone(stage: Stage)
     """A namespace that could not be read this time has its armed sockets still."""
 
     class Partial(FakeWatcher):
-        def snapshot(self, now: float) -> SocketTable:
-            return dataclasses.replace(super().snapshot(now), complete=False)
+        def scan(self, now: float) -> SocketTable:
+            return dataclasses.replace(super().scan(now), complete=False)
 
     stage.records().arming.write(dict.fromkeys(range(10_000, 12_000), Armed(OFF, ON)))
     stage.watcher = Partial(silent())

@@ -282,9 +282,9 @@ def test_it_says_how_sockets_are_read_and_when_that_changes(stage: Stage) -> Non
     """Another engine may know less, and somebody has to learn why it was taken."""
 
     class Failing(FakeWatcher):
-        def snapshot(self, now: float) -> SocketTable:
+        def scan(self, now: float) -> SocketTable:
             self.engine_description = "bpf engine" if now < 1010 else "netlink engine (bpf is gone)"
-            return super().snapshot(now)
+            return super().scan(now)
 
     stage.watcher = Failing(engine_description="bpf engine")
     stage.script = [None, None]

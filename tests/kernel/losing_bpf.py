@@ -19,7 +19,7 @@ def main() -> None:
     engine = {"walk": BpfWalker, "iterator": BpfIterator}[sys.argv[1]]()
     watcher = SocketWatcher(engine=engine, spare=Netlink(), all_namespaces=False)
     for _ in range(2):
-        cookies = watcher.snapshot(0.0).sockets["cookie"].tolist()
+        cookies = watcher.scan(0.0).sockets["cookie"].tolist()
         print(json.dumps([watcher.engine_description, sorted(cookies)]))
         seccomp.refuse(seccomp.BPF)
 

@@ -74,7 +74,7 @@ class Place:
     def seen(self, *wanted: socket) -> list[Connection]:
         """What the watcher sees of them."""
         with contextlib.closing(SocketWatcher()) as watcher:
-            look = judge(watcher.snapshot(1.0), nothing_known(), [NetworkPath("default", 300.0, "test")], [])
+            look = judge(watcher.scan(1.0), nothing_known(), [NetworkPath("default", 300.0, "test")], [])
         every = {one.cookie: one for one in connections(look, np.arange(len(look.table)))}
         return [every[cookie(one)] for one in wanted]
 

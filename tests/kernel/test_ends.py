@@ -25,13 +25,13 @@ import sys
 sys.argv[0] = "tcp-keepalived"
 from keepaliveD import __main__
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
-look, looks = SocketWatcher.snapshot, []
-def snapshot(self, now):
+look, looks = SocketWatcher.scan, []
+def scan(self, now):
     looks.append(now)
     if len(looks) in {scans}:
         raise {error}
     return look(self, now)
-SocketWatcher.snapshot = snapshot
+SocketWatcher.scan = scan
 {more}
 sys.exit(__main__.main())
 """

@@ -207,7 +207,7 @@ def looks(host: Host, request: pytest.FixtureRequest) -> Looks:
         contextlib.closing(SocketWatcher(engine=request.param())) as bpf,
     ):
         return awaited(
-            lambda: Looks(*(of_host(host, watcher.snapshot(0.0).sockets) for watcher in (netlink, bpf, netlink)))
+            lambda: Looks(*(of_host(host, watcher.scan(0.0).sockets) for watcher in (netlink, bpf, netlink)))
         )
 
 
@@ -283,7 +283,7 @@ def test_sockets_whose_peers_are_ignored_never_leave_the_kernel(host: Host, engi
     """Exactly those: of v4-mapped ones too."""
     ignored = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
     with contextlib.closing(SocketWatcher(engine=engine(ignore=ignored))) as watcher:
-        seen = of_host(host, watcher.snapshot(0.0).sockets)
+        seen = of_host(host, watcher.scan(0.0).sockets)
     assert set(seen["cookie"].tolist()) == {
         number for number, (sock, _) in host.held.items() if sock.getpeername()[0] == "::1"
     }
@@ -293,7 +293,7 @@ def test_sockets_whose_peers_are_ignored_never_leave_the_kernel(host: Host, engi
 def test_only_our_own_namespace_is_read_where_that_is_wanted(host: Host, engine: Callable[..., Engine]) -> None:
     """All of them share a table."""
     with contextlib.closing(SocketWatcher(engine=engine(), all_namespaces=False)) as watcher:
-        assert len(of_host(host, watcher.snapshot(0.0).sockets)["cookie"]) == 0
+        assert len(of_host(host, watcher.scan(0.0).sockets)["cookie"]) == 0
 
 
 @by_each
@@ -305,9 +305,9 @@ def test_a_namespace_whose_process_has_left_it_is_entered_at_the_next_scan(
     gone_back = {one.inode: "/proc/self/ns/net" for one in host.namespaces.values()}
     with contextlib.closing(SocketWatcher(engine=engine())) as watcher:
         monkeypatch.setattr(namespaces, "survey", lambda root: (survey(root)[0] | gone_back, False))
-        assert len(of_host(host, watcher.snapshot(0.0).sockets)["cookie"]) == 0
+        assert len(of_host(host, watcher.scan(0.0).sockets)["cookie"]) == 0
         monkeypatch.undo()
-        assert len(of_host(host, watcher.snapshot(1.0).sockets)["cookie"]) > 0
+        assert len(of_host(host, watcher.scan(1.0).sockets)["cookie"]) > 0
 
 
 @by_each
@@ -363,7 +363,7 @@ def test_more_sockets_than_are_told_of_at_once_are_all_told_of(engine: Callable[
     ):
         assert holder.stdout
         assert int(holder.stdout.readline()) == MANY
-        sockets = watcher.snapshot(0.0).sockets
+        sockets = watcher.scan(0.0).sockets
         assert len(set(sockets["cookie"][sockets["netns"] == home.inode].tolist())) == MANY
         assert np.count_nonzero(sockets["netns"] == home.inode) == MANY
 
@@ -384,7 +384,7 @@ def test_a_socket_that_nobody_has_asked_for_has_its_cookie_all_the_same(engine: 
             ends += client, stack.enter_context(server.accept()[0])
         ends[0].setsockopt(SOL_SOCKET, SO_BINDTODEVICE, b"lo")
         with contextlib.closing(SocketWatcher(engine=engine())) as watcher:
-            seen = of_host(host, watcher.snapshot(0.0).sockets)
+            seen = of_host(host, watcher.scan(0.0).sockets)
         told = dict(zip(seen["inode"].tolist(), seen["cookie"].tolist(), strict=True))
         assert told == {os.fstat(end.fileno()).st_ino: cookie(end) for end in ends}
 
@@ -400,7 +400,7 @@ def test_no_socket_that_stays_is_missed_while_others_come_and_go(engine: Callabl
         others = [stack.enter_context(home.running(sys.executable, "-c", COME_AND_GO)) for _ in range(2)]
         assert all(other.stdout and other.stdout.readline() for other in others)
         with contextlib.closing(SocketWatcher(engine=engine())) as watcher:
-            looks = [watcher.snapshot(0.0) for _ in range(100)]
+            looks = [watcher.scan(0.0) for _ in range(100)]
         assert all(other.poll() is None for other in others)
         for look in looks:
             assert look.complete
@@ -418,7 +418,7 @@ def test_a_socket_that_is_gone_gets_no_cookie_nor_that_of_another_with_its_addre
         orphaned[0].setsockopt(IPPROTO_TCP, TCP_LINGER2, 100)  # or it would be in TIME_WAIT at once
         orphaned[0].close()
         with contextlib.closing(SocketWatcher(engine=Netlink())) as watcher:
-            table = watcher.snapshot(0.0).sockets
+            table = watcher.scan(0.0).sockets
         sockets = table.select(np.isin(table["netns"], [home.inode]))
         for end in (*lingering, orphaned[1]):
             end.close()
@@ -444,9 +444,9 @@ def test_a_namespace_that_ends_is_let_go(engine: Callable[..., Engine]) -> None:
     with Namespace() as home, contextlib.closing(SocketWatcher(engine=engine())) as watcher:
         with Namespace() as guest:
             home.ip(f"link add guest type veth peer name home netns {guest.pid}")
-            watcher.snapshot(0.0)
+            watcher.scan(0.0)
         assert home.run("ip", "link", "show", "guest").returncode == 0
-        watcher.snapshot(0.0)
+        watcher.scan(0.0)
         deadline = time.monotonic() + SOON
         while home.run("ip", "link", "show", "guest").returncode == 0:
             assert time.monotonic() < deadline, "the namespace is still there"
@@ -457,7 +457,7 @@ def test_nothing_stays_in_the_kernel(engine: Callable[..., Engine]) -> None:
     """Descriptors are all that holds programs, maps and links."""
     before = sorted(os.listdir("/proc/self/fd"))
     with contextlib.closing(SocketWatcher(engine=engine())) as watcher:
-        watcher.snapshot(0.0)
+        watcher.scan(0.0)
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
@@ -468,7 +468,7 @@ def test_what_is_loaded_outlives_the_capability_that_it_took(engine: Callable[..
     with create_server(("127.0.0.1", 0)) as server, socket() as client:
         client.connect(server.getsockname())
         with contextlib.closing(SocketWatcher(engine=engine(), all_namespaces=False)) as watcher, as_nobody():
-            assert cookie(client) in watcher.snapshot(0.0).sockets["cookie"]
+            assert cookie(client) in watcher.scan(0.0).sockets["cookie"]
 
 
 @pytest.mark.parametrize(

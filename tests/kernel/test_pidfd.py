@@ -79,7 +79,7 @@ class Place:
     def seen(self, sock: socket) -> Connection:
         """What the watcher sees of it."""
         watcher = self._namespace.inside(lambda: SocketWatcher(all_namespaces=False))
-        table = self._namespace.inside(lambda: watcher.snapshot(1.0))
+        table = self._namespace.inside(lambda: watcher.scan(1.0))
         watcher.close()
         look = judge(table, nothing_known(), [NetworkPath("default", 300.0, "test")], [])
         every = connections(look, np.arange(len(look.table)))
@@ -306,7 +306,7 @@ def test_the_timer_is_credited_the_time_that_the_connection_was_quiet_for(place:
     connection = place.seen(near)
     place.holders.find([connection.inode])
     place.arm(connection)
-    table = place._namespace.inside(lambda: SocketWatcher(all_namespaces=False).snapshot(2.0))
+    table = place._namespace.inside(lambda: SocketWatcher(all_namespaces=False).scan(2.0))
     row = table.sockets["cookie"].tolist().index(connection.cookie)
     quiet = float(table.sockets["since_received"][row])
     assert 180 - quiet - 1 < float(table.sockets["expires"][row]) <= 180

@@ -88,8 +88,8 @@ def await_acknowledgement(closing: socket) -> None:
 
 
 def seen_by_us(host: Namespace) -> set[Seen]:
-    """The snapshot of our watcher."""
-    sockets = host.inside(lambda: SocketWatcher(all_namespaces=False)).snapshot(0.0).sockets
+    """The scan of our watcher."""
+    sockets = host.inside(lambda: SocketWatcher(all_namespaces=False)).scan(0.0).sockets
 
     def end(side: str, row: int) -> tuple[IPv6Address, int]:
         address = int(sockets[f"{side}_high"][row]) << 64 | int(sockets[f"{side}_low"][row])
@@ -148,9 +148,9 @@ def test_the_first_ipv6_connection_is_seen_where_there_was_none(family: AddressF
         watcher = host.inside(lambda: SocketWatcher(all_namespaces=False))
         stack.callback(watcher.close)
         held = [stack.enter_context(end) for end in connect(host, AF_INET, "127.0.0.1")]
-        assert len(host.inside(lambda: watcher.snapshot(1.0))) == len(held)
+        assert len(host.inside(lambda: watcher.scan(1.0))) == len(held)
         held += [stack.enter_context(end) for end in connect(host, family, address)]
-        assert len(host.inside(lambda: watcher.snapshot(2.0))) == len(held)
+        assert len(host.inside(lambda: watcher.scan(2.0))) == len(held)
 
 
 def test_sockets_with_more_keys_than_fit_a_message_hide_no_others() -> None:
@@ -179,7 +179,7 @@ def test_a_thread_that_opened_a_netlink_socket_keeps_its_capabilities(sandboxed:
         with capabilities.without(capabilities.NET_ADMIN):
             meanwhile = effective()
         watcher = SocketWatcher(all_namespaces=False)
-        assert len(watcher.snapshot(0.0)) == len(ends)
+        assert len(watcher.scan(0.0)) == len(ends)
         watcher.close()
         return before, meanwhile, effective()
 

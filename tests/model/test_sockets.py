@@ -40,7 +40,7 @@ def test_truncated_rows_are_gone_and_their_room_is_used_again() -> None:
 
 
 def test_a_selection_is_a_copy() -> None:
-    """What one judgement holds on to must not change with the next snapshot."""
+    """What one judgement holds on to must not change with the next scan."""
     sockets = numbered(1, 2, 3)
     chosen = sockets.select(np.array([True, False, True]))
     sockets["cookie"][:] = 0

@@ -52,6 +52,6 @@ class Watched:
         self.host.change(values=self.host.look().values | {key: value})
 
     def look(self, now: float, *connections: Connection, late: float = 0.0) -> SocketTable:
-        """The snapshot of a host that has these connections now; the program runs `late` seconds later."""
+        """The scan of a host that has these connections now; the program runs `late` seconds later."""
         wire.change(self.root, now=now + late, connections=[*connections])
-        return self.watcher.snapshot(now)
+        return self.watcher.scan(now)

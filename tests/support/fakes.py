@@ -80,7 +80,7 @@ class FakeWatcher:
     closed: int = 0
     engine_description: str = "fake engine"
 
-    def snapshot(self, now: float) -> SocketTable:
+    def scan(self, now: float) -> SocketTable:
         if self.refusal:
             raise self.refusal
         return dataclasses.replace(table(now, *self.sockets(now)), engine_description=self.engine_description)

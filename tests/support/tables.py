@@ -65,7 +65,7 @@ DEFAULTS: Socket = {
 
 
 def table(now: float, *sockets: Socket, interfaces: tuple[str, ...] = ("",)) -> SocketTable:
-    """A snapshot taken at `now`."""
+    """A scan taken at `now`."""
     columns = Sockets()
     new = columns.extend(len(sockets))
     for name in new:

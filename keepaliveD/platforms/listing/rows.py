@@ -1,4 +1,4 @@
-"""Connections as a system's program lists them, and the snapshot that they make."""
+"""Connections as a system's program lists them, and the scan that they make up."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Listing(Protocol):
 
 
 class ListingWatcher:
-    """Takes snapshots of what is listed.
+    """Scans what is listed.
 
     Ages that the system does not tell follow from the counters (policy/activity.py), but for one
     thing that only the watcher knows: what is new since the last look was opened since then.
@@ -105,7 +105,7 @@ class ListingWatcher:
         self._known: frozenset[int] | None = None
         self._taken_at = math.nan
 
-    def snapshot(self, now: float) -> SocketTable:
+    def scan(self, now: float) -> SocketTable:
         """All connections that can be seen; `now` is when. Raises Unsupported, NotPermitted, KernelError."""
         seen = self._listing.look(now)
         sockets = Sockets()

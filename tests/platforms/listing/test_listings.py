@@ -160,7 +160,7 @@ def test_what_psutil_lists_is_a_table_too(system: str) -> None:
     """Of this very machine; both ends of one connection are two rows."""
     with connection() as (one, other):
         watcher = detect(system).open(Watching(with_interfaces=True)).watcher
-        table = watcher.snapshot(NOW)
+        table = watcher.scan(NOW)
         ours = [
             int(row)
             for row, ends in enumerate(zip(table.sockets["local_port"], table.sockets["remote_port"], strict=True))
@@ -288,7 +288,7 @@ def test_a_system_that_lists_nothing_sensible_ends_it_in_one_line(tmp_path: Path
 def test_where_nothing_can_be_watched_a_note_says_so_and_settings_are_kept(name: str, tmp_path: Path) -> None:
     platform = detect(name, tmp_path)
     assert any("cannot be watched" in note for note in platform.notes)
-    table = platform.open(Watching()).watcher.snapshot(NOW)
+    table = platform.open(Watching()).watcher.scan(NOW)
     assert (len(table), table.complete) == (0, False)
 
 

@@ -38,7 +38,7 @@ class Interfaces:
         return numbers
 
 
-def look() -> Interfaces:
+def read() -> Interfaces:
     """The interfaces of the calling thread's namespace. Raises KernelError."""
     from pyroute2 import IPRoute  # 25 MB of memory, for those who select by interface
     from pyroute2.netlink.exceptions import NetlinkError

@@ -22,7 +22,7 @@ RESERVE = 512  # for everything else; at most half of what is allowed
 
 
 class SocketWatcher:
-    """Takes snapshots of all namespaces by one engine, which it closes at last.
+    """Scans all namespaces by one engine, and closes the engine at last.
 
     `reason` says why it is no better one; `spare` takes over if it fails, and what is known of the
     sockets stays: every engine tells the same cookies.
@@ -56,15 +56,15 @@ class SocketWatcher:
         """Return the engine that reads the sockets, and why it is not a better one."""
         return f"{self._engine.name} engine" + (f" ({self._reason})" if self._reason else "")
 
-    def snapshot(self, now: float) -> SocketTable:
+    def scan(self, now: float) -> SocketTable:
         """All sockets that can be seen; `now` is when. Raises KernelError."""
         try:
-            return self._look(now)
+            return self._scan(now)
         except KernelError as error:
             if self._spare is None or self._spare.name == self._engine.name:
                 raise
             self._take(self._spare, str(error))
-            return self._look(now)
+            return self._scan(now)
 
     def _take(self, engine: Engine, reason: str) -> None:
         self.close()
@@ -72,7 +72,7 @@ class SocketWatcher:
         self._entered = {self._own}
         engine.enter(self._own)
 
-    def _look(self, now: float) -> SocketTable:
+    def _scan(self, now: float) -> SocketTable:
         self._unseen = Unseen()
         if self._all_namespaces:
             self._follow_namespaces()
@@ -103,19 +103,19 @@ class SocketWatcher:
         for netns in np.unique(sockets["netns"]).tolist():
             its = sockets["netns"] == netns
             try:
-                sockets["interface"][its] = self._look_up(netns).resolve(sockets.select(its), names)
+                sockets["interface"][its] = self._interfaces_of(netns).resolve(sockets.select(its), names)
             except KernelError as error:
                 sockets.retain(~its)
                 gaps[netns] = error
         return names
 
-    def _look_up(self, netns: int) -> interfaces.Interfaces:
+    def _interfaces_of(self, netns: int) -> interfaces.Interfaces:
         """Ours are seen without entering it."""
         if netns == self._own:
-            return interfaces.look()
+            return interfaces.read()
         try:
             touching.now(Kind.NAMESPACE, netns)
-            return namespaces.inside(self._paths[netns], netns, interfaces.look)
+            return namespaces.inside(self._paths[netns], netns, interfaces.read)
         except OSError as error:
             raise KernelError(f"interfaces: {error.strerror}") from error
 

@@ -109,10 +109,10 @@ def test_an_engine_that_fails_is_replaced_in_the_same_scan() -> None:
     """A scan that is left out could be the one before a cut."""
     first, spare = Engine("bpf"), Engine("netlink")
     watcher = SocketWatcher(ROOT, first, spare=spare, all_namespaces=False)
-    assert watcher.snapshot(0.0).sockets["cookie"].tolist() == [1]
+    assert watcher.scan(0.0).sockets["cookie"].tolist() == [1]
     assert watcher.engine_description == "bpf engine"
     first.failing = True
-    assert watcher.snapshot(1.0).sockets["cookie"].tolist() == [1]
+    assert watcher.scan(1.0).sockets["cookie"].tolist() == [1]
     assert watcher.engine_description == "netlink engine (bpf: it is gone)"
     assert first.closed
     watcher.close()
@@ -126,9 +126,9 @@ def test_a_spare_that_fails_too_is_not_replaced_by_itself() -> None:
     first.failing = spare.failing = True
     for _ in range(2):
         with pytest.raises(KernelError, match="netlink: it is gone"):
-            watcher.snapshot(0.0)
+            watcher.scan(0.0)
     spare.failing = False
-    assert len(watcher.snapshot(1.0)) == 1
+    assert len(watcher.scan(1.0)) == 1
 
 
 def test_without_a_spare_a_failure_is_a_failure() -> None:
@@ -137,4 +137,4 @@ def test_without_a_spare_a_failure_is_a_failure() -> None:
     watcher = SocketWatcher(ROOT, first, all_namespaces=False)
     first.failing = True
     with pytest.raises(KernelError):
-        watcher.snapshot(0.0)
+        watcher.scan(0.0)

@@ -89,4 +89,4 @@ def test_a_kernel_that_refuses_to_list_interfaces_is_a_refusal(monkeypatch: pyte
 
     monkeypatch.setattr(pyroute2, "IPRoute", Refusing)
     with pytest.raises(KernelError, match=r"interfaces: .*dump interrupted"):
-        interfaces.look()
+        interfaces.read()

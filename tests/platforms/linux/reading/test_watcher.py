@@ -1,4 +1,4 @@
-"""One snapshot of all namespaces, from dumps that tests make up."""
+"""One scan of all namespaces, from dumps that tests make up."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class FakeReader:
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     host = Host(tmp_path)
     monkeypatch.setattr("keepaliveD.platforms.linux.namespaces.inside", host.visit)
-    monkeypatch.setattr("keepaliveD.platforms.linux.reading.interfaces.look", lambda: ETH0)
+    monkeypatch.setattr("keepaliveD.platforms.linux.reading.interfaces.read", lambda: ETH0)
     return host
 
 
@@ -109,7 +109,7 @@ def interfaces(table: SocketTable) -> list[str]:
 def test_a_snapshot_has_the_sockets_of_every_namespace(host: Host) -> None:
     """Tuning the host leaves every container at 7200 s, so they are watched as well."""
     container = host.namespace("proc/100/ns/net", 2, 3)
-    table = SocketWatcher(host.root, host).snapshot(5.0)
+    table = SocketWatcher(host.root, host).scan(5.0)
     assert seen(table) == {1: host.own, 2: container, 3: container}
     assert (table.taken_at, table.complete, table.namespaces, table.unseen) == (5.0, True, 2, Unseen())
 
@@ -117,7 +117,7 @@ def test_a_snapshot_has_the_sockets_of_every_namespace(host: Host) -> None:
 def test_only_our_own_namespace_is_seen_if_that_is_wanted(host: Host) -> None:
     """namespaces = "own" needs no privilege."""
     host.namespace("proc/100/ns/net", 2)
-    table = SocketWatcher(host.root, host, all_namespaces=False).snapshot(5.0)
+    table = SocketWatcher(host.root, host, all_namespaces=False).scan(5.0)
     assert seen(table) == {1: host.own}
     assert table.namespaces == 1
 
@@ -125,12 +125,12 @@ def test_only_our_own_namespace_is_seen_if_that_is_wanted(host: Host) -> None:
 def test_namespaces_come_and_go_and_none_is_kept_alive_by_us(host: Host) -> None:
     """An open netlink socket would hold a stopped container's namespace, and its addresses, for ever."""
     watcher = SocketWatcher(host.root, host)
-    watcher.snapshot(0.0)
+    watcher.scan(0.0)
     container = host.namespace("proc/100/ns/net", 2)
-    assert 2 in seen(watcher.snapshot(1.0))
+    assert 2 in seen(watcher.scan(1.0))
     assert sorted(host.open) == sorted([host.own, container])
     (host.root / "proc/100/ns/net").unlink()
-    table = watcher.snapshot(2.0)
+    table = watcher.scan(2.0)
     assert seen(table) == {1: host.own}
     assert host.open == [host.own]
     watcher.close()
@@ -142,7 +142,7 @@ def test_a_namespace_is_entered_once_not_at_every_scan(host: Host) -> None:
     host.namespace("proc/100/ns/net", 2)
     watcher = SocketWatcher(host.root, host)
     for now in range(3):
-        watcher.snapshot(float(now))
+        watcher.scan(float(now))
     assert len(host.open) == 2
 
 
@@ -152,9 +152,9 @@ def test_namespaces_that_may_not_be_entered_are_counted(host: Host, refusal: OSE
     container = host.namespace("proc/100/ns/net", 2)
     host.shut[container] = refusal
     watcher = SocketWatcher(host.root, host)
-    assert [watcher.snapshot(0.0).unseen, watcher.snapshot(1.0).unseen] == [Unseen(forbidden=1)] * 2
+    assert [watcher.scan(0.0).unseen, watcher.scan(1.0).unseen] == [Unseen(forbidden=1)] * 2
     (host.root / "proc/100/ns/net").unlink()
-    assert watcher.snapshot(2.0).unseen == Unseen()
+    assert watcher.scan(2.0).unseen == Unseen()
 
 
 def test_a_namespace_of_which_sockets_are_left_out_at_every_scan_is_named(host: Host) -> None:
@@ -162,9 +162,9 @@ def test_a_namespace_of_which_sockets_are_left_out_at_every_scan_is_named(host: 
     container = host.namespace("proc/100/ns/net", 2)
     watcher = SocketWatcher(host.root, host)
     host.crowded = {container}
-    assert watcher.snapshot(0.0).unseen == Unseen(crowded=(container,))
+    assert watcher.scan(0.0).unseen == Unseen(crowded=(container,))
     host.crowded = set()
-    assert watcher.snapshot(1.0).unseen == Unseen()
+    assert watcher.scan(1.0).unseen == Unseen()
 
 
 def test_namespaces_beyond_the_limit_of_open_files_are_left_out_and_counted(
@@ -175,9 +175,9 @@ def test_namespaces_beyond_the_limit_of_open_files_are_left_out_and_counted(
     for number in range(5):
         host.namespace(f"proc/{100 + number}/ns/net", 2 + number)
     watcher = SocketWatcher(host.root, host)
-    first = watcher.snapshot(0.0)
+    first = watcher.scan(0.0)
     assert (first.namespaces, first.unseen) == (3, Unseen(surplus=3))
-    assert seen(watcher.snapshot(1.0)) == seen(first)
+    assert seen(watcher.scan(1.0)) == seen(first)
 
 
 def test_a_process_whose_namespace_cannot_be_seen_is_reported(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +191,7 @@ def test_a_process_whose_namespace_cannot_be_seen_is_reported(host: Host, monkey
         return stat(path)
 
     monkeypatch.setattr(os, "stat", without_privilege)
-    table = SocketWatcher(host.root, host).snapshot(0.0)
+    table = SocketWatcher(host.root, host).scan(0.0)
     assert (table.namespaces, table.unseen) == (1, Unseen(hidden=True))
 
 
@@ -199,7 +199,7 @@ def test_a_namespace_that_ends_before_it_is_entered_is_not_counted(host: Host) -
     """It is no longer there, so nothing is unseen."""
     container = host.namespace("proc/100/ns/net", 2)
     host.shut[container] = FileNotFoundError(2, "gone")
-    assert SocketWatcher(host.root, host).snapshot(0.0).unseen == Unseen()
+    assert SocketWatcher(host.root, host).scan(0.0).unseen == Unseen()
 
 
 def test_a_namespace_that_fails_makes_the_snapshot_incomplete_and_is_entered_anew(host: Host) -> None:
@@ -207,11 +207,11 @@ def test_a_namespace_that_fails_makes_the_snapshot_incomplete_and_is_entered_ane
     container = host.namespace("proc/100/ns/net", 2)
     watcher = SocketWatcher(host.root, host)
     host.failing = {container}
-    table = watcher.snapshot(0.0)
+    table = watcher.scan(0.0)
     assert seen(table) == {1: host.own}
     assert not table.complete
     host.failing = set()
-    table = watcher.snapshot(1.0)
+    table = watcher.scan(1.0)
     assert seen(table) == {1: host.own, 2: container}
     assert table.complete
 
@@ -221,14 +221,14 @@ def test_where_our_own_namespace_fails_there_is_no_snapshot(host: Host) -> None:
     watcher = SocketWatcher(host.root, host)
     host.failing = {host.own}
     with pytest.raises(KernelError):
-        watcher.snapshot(0.0)
+        watcher.scan(0.0)
 
 
 def test_a_dump_that_raced_with_changes_is_told(host: Host) -> None:
     """A socket that is missing from an incomplete table may still be there."""
     container = host.namespace("proc/100/ns/net", 2)
     host.racing = {host.own}
-    table = SocketWatcher(host.root, host).snapshot(0.0)
+    table = SocketWatcher(host.root, host).scan(0.0)
     assert not table.complete
     assert seen(table) == {1: host.own, 2: container}
 
@@ -245,24 +245,24 @@ def test_a_reader_that_a_sandbox_forbids_in_a_namespace_leaves_it_unseen(
         return FakeReader(host)
 
     monkeypatch.setattr(host, "reader", reader)
-    assert SocketWatcher(host.root, host).snapshot(0.0).unseen == Unseen(forbidden=1)
+    assert SocketWatcher(host.root, host).scan(0.0).unseen == Unseen(forbidden=1)
 
 
 def test_interfaces_are_named_by_the_address_that_they_hold(host: Host) -> None:
     """The kernel gives an index only for bound sockets; 99 is that of an interface that has gone."""
     watcher = SocketWatcher(host.root, host, with_interfaces=True)
-    assert interfaces(watcher.snapshot(0.0)) == [""]
+    assert interfaces(watcher.scan(0.0)) == [""]
     host.bound_to = 0
-    assert interfaces(watcher.snapshot(0.0)) == ["eth0"]
+    assert interfaces(watcher.scan(0.0)) == ["eth0"]
     host.bound_to = 1
-    assert interfaces(watcher.snapshot(0.0)) == ["lo"]
+    assert interfaces(watcher.scan(0.0)) == ["lo"]
 
 
 def test_our_own_interfaces_are_seen_without_any_privilege(host: Host) -> None:
     """`keepalivectl sockets` needs no root; to enter even the namespace one is in takes CAP_SYS_ADMIN."""
     host.bound_to = 0
     host.shut[host.own] = PermissionError(1, "Operation not permitted")
-    table = SocketWatcher(host.root, host, with_interfaces=True).snapshot(0.0)
+    table = SocketWatcher(host.root, host, with_interfaces=True).scan(0.0)
     assert interfaces(table) == ["eth0"]
 
 
@@ -274,14 +274,14 @@ def test_where_our_own_interfaces_cannot_be_seen_there_is_no_snapshot(
     def fail() -> Interfaces:
         raise KernelError("interfaces: no")
 
-    monkeypatch.setattr("keepaliveD.platforms.linux.reading.interfaces.look", fail)
+    monkeypatch.setattr("keepaliveD.platforms.linux.reading.interfaces.read", fail)
     with pytest.raises(KernelError):
-        SocketWatcher(host.root, host, with_interfaces=True).snapshot(0.0)
+        SocketWatcher(host.root, host, with_interfaces=True).scan(0.0)
 
 
 def test_without_interfaces_none_is_named(host: Host) -> None:
     """An index of the kernel's must not be taken for one of ours."""
-    table = SocketWatcher(host.root, host).snapshot(0.0)
+    table = SocketWatcher(host.root, host).scan(0.0)
     assert table.interfaces == ("",)
     assert table.sockets["interface"].tolist() == [0]
 
@@ -290,6 +290,6 @@ def test_a_namespace_that_ends_while_its_interfaces_are_looked_up_does_not_end_t
     """A container that stops in the middle of a scan is a matter of course."""
     container = host.namespace("proc/100/ns/net", 2)
     host.dumped = lambda netns: (host.root / "proc/100/ns/net").unlink() if netns == container else None
-    table = SocketWatcher(host.root, host, with_interfaces=True).snapshot(0.0)
+    table = SocketWatcher(host.root, host, with_interfaces=True).scan(0.0)
     assert seen(table) == {1: host.own}
     assert not table.complete
