@@ -22,7 +22,7 @@ from keepaliveD.platforms.commands.sysctl import Sysctl
 from keepaliveD.platforms.listing import rows as seen
 from keepaliveD.platforms.listing.command import listed
 from keepaliveD.platforms.listing.endpoints import End, end
-from keepaliveD.platforms.listing.rows import Seen
+from keepaliveD.platforms.listing.rows import ListedSocket
 
 QUESTION = ("-nAW", "-p", "tcp", "--libxo", "json")
 TIMERS = ("-nAWx", "-p", "tcp", "--libxo", "json")
@@ -59,7 +59,7 @@ class FreeBSD:
         self._heard: dict[Key, Heard] = {}
         self._taken_at = 0.0
 
-    def look(self, now: float) -> Sequence[Seen]:
+    def read(self, now: float) -> Sequence[ListedSocket]:
         """All connections. Raises Unsupported, NotPermitted, KernelError."""
         always = self._sysctl.read("net.inet.tcp.always_keepalive") != 0
         period = 2**32 / 1000 / self._sysctl.read("kern.hz")
@@ -69,13 +69,13 @@ class FreeBSD:
         for each in timers:
             self._heard[each.key] = _heard(before.get(each.key), each.quiet, now, now - self._taken_at, period)
         self._taken_at = now
-        return [self._seen(each, state, now, always=always) for each in timers if (state := states[each.key])]
+        return [self._listed_socket(each, state, now, always=always) for each in timers if (state := states[each.key])]
 
-    def _seen(self, timers: Timers, state: TcpState, now: float, *, always: bool) -> Seen:
+    def _listed_socket(self, timers: Timers, state: TcpState, now: float, *, always: bool) -> ListedSocket:
         heard = self._heard[timers.key]
         timer, expires = timers.pending(always=always)
         block, local, remote = timers.key
-        return Seen(
+        return ListedSocket(
             local,
             remote,
             state,

@@ -8,7 +8,7 @@ from typing import Any
 from keepaliveD.model.errors import KernelError, NotPermitted, Unsupported
 from keepaliveD.platforms.listing import rows as seen
 from keepaliveD.platforms.listing.endpoints import end
-from keepaliveD.platforms.listing.rows import Seen
+from keepaliveD.platforms.listing.rows import ListedSocket
 
 
 class KnownToPsutil:
@@ -19,7 +19,7 @@ class KnownToPsutil:
         "unknown, and they are only counted",
     )
 
-    def look(self, _now: float) -> Sequence[Seen]:
+    def read(self, _now: float) -> Sequence[ListedSocket]:
         """All connections. Raises Unsupported, NotPermitted, KernelError."""
         try:
             import psutil
@@ -33,12 +33,12 @@ class KnownToPsutil:
             raise KernelError(f"connections cannot be listed: {error}") from error
 
 
-def _rows(connections: Iterable[Any]) -> list[Seen]:
+def _rows(connections: Iterable[Any]) -> list[ListedSocket]:
     """Those with both ends, each once: a socket that several processes hold is listed for each."""
     rows = {}
     for one in connections:
         state = seen.state(one.status)
         local, remote = (end(each[0], str(each[1])) if each else None for each in (one.laddr, one.raddr))
         if state and local and remote:
-            rows[local, remote] = Seen(local, remote, state)
+            rows[local, remote] = ListedSocket(local, remote, state)
     return list(rows.values())

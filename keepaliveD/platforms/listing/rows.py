@@ -39,8 +39,8 @@ STATES: Mapping[str, TcpState | None] = {  # None: no packet flows that a firewa
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """One connection. What the system does not tell has its default.
+class ListedSocket:
+    """One socket as a program lists it. What the system does not show has its default.
 
     `identity` is whatever else tells it from a later one between the same endpoints.
     `received` and `sent` count anything that moves when segments do. Times are seconds.
@@ -77,13 +77,13 @@ def state(word: str) -> TcpState | None:
 
 
 class Listing(Protocol):
-    """What one system's programs tell of its connections."""
+    """What the programs of one system show of its connections."""
 
     @property
     def limits(self) -> tuple[str, ...]:
-        """What they do not tell, for people: a line each."""
+        """What the programs do not show, for people: a line each."""
 
-    def look(self, now: float) -> Sequence[Seen]:
+    def read(self, now: float) -> Sequence[ListedSocket]:
         """All connections that can be seen.
 
         Raises Unsupported, NotPermitted, KernelError.
@@ -94,7 +94,7 @@ class ListingWatcher:
     """Scans what is listed.
 
     Ages that the system does not tell follow from the counters (policy/activity.py), but for one
-    thing that only the watcher knows: what is new since the last look was opened since then.
+    thing that only the watcher knows: what is new since the last scan was opened since then.
     """
 
     engine_description = "connections listed by the system's own programs"
@@ -107,33 +107,33 @@ class ListingWatcher:
 
     def scan(self, now: float) -> SocketTable:
         """All connections that can be seen; `now` is when. Raises Unsupported, NotPermitted, KernelError."""
-        seen = self._listing.look(now)
+        listed = self._listing.read(now)
         sockets = Sockets()
-        new = sockets.extend(len(seen))
+        new = sockets.extend(len(listed))
         for column in new.values():
             column[:] = 0
-        cookies = [one.cookie for one in seen]
+        cookies = [one.cookie for one in listed]
         new["cookie"][:] = cookies
-        for side, ends in (("local", [one.local for one in seen]), ("remote", [one.remote for one in seen])):
+        for side, ends in (("local", [one.local for one in listed]), ("remote", [one.remote for one in listed])):
             new[f"{side}_high"][:] = [end.address >> 64 for end in ends]
             new[f"{side}_low"][:] = [end.address & LOW_HALF for end in ends]
             new[f"{side}_port"][:] = [end.port for end in ends]
-        new["segments_in"][:] = [one.received & WRAP for one in seen]
-        new["segments_out"][:] = [one.sent & WRAP for one in seen]
-        new["expires"][:] = [one.expires for one in seen]
+        new["segments_in"][:] = [one.received & WRAP for one in listed]
+        new["segments_out"][:] = [one.sent & WRAP for one in listed]
+        new["expires"][:] = [one.expires for one in listed]
         for name in ("state", "timer", "keepalive"):
-            new[name][:] = [getattr(one, name) for one in seen]
+            new[name][:] = [getattr(one, name) for one in listed]
         for name in ("since_sent", "since_acked", "since_packet", "slack"):
             new[name][:] = np.nan
-        new["since_received"][:] = [one.quiet for one in seen]
-        self._tell_of_the_opened(new["since_received"], cookies, now)
+        new["since_received"][:] = [one.quiet for one in listed]
+        self._date_the_opened(new["since_received"], cookies, now)
         names = interfaces.resolve(new) if self._with_interfaces else ("",)
         return SocketTable(sockets, now, interfaces=names, engine_description=self.engine_description)
 
     def close(self) -> None:
         """Holds nothing."""
 
-    def _tell_of_the_opened(self, since: Column, cookies: list[int], now: float) -> None:
+    def _date_the_opened(self, since: Column, cookies: list[int], now: float) -> None:
         if self._known is not None:
             opened = np.array([cookie not in self._known for cookie in cookies], np.bool_)
             since[opened & np.isnan(since)] = now - self._taken_at

@@ -18,7 +18,7 @@ from keepaliveD.platforms.commands.sysctl import Sysctl
 from keepaliveD.platforms.listing import rows as seen
 from keepaliveD.platforms.listing.command import listed
 from keepaliveD.platforms.listing.endpoints import dotted
-from keepaliveD.platforms.listing.rows import Seen
+from keepaliveD.platforms.listing.rows import ListedSocket
 
 QUESTION = ("-anvlW", "-p", "tcp")
 SO_KEEPALIVE = 0x0008  # bsd/sys/socket.h
@@ -39,7 +39,7 @@ class MacOS:
         self._netstat = root / "usr/sbin/netstat"
         self._sysctl = Sysctl(root / "usr/sbin/sysctl")
 
-    def look(self, _now: float) -> Sequence[Seen]:
+    def read(self, _now: float) -> Sequence[ListedSocket]:
         """All connections. Raises Unsupported, NotPermitted, KernelError."""
         otherwise = self._without_option()
         return listed(lambda text: list(_rows(text, otherwise)), self._netstat, *QUESTION)
@@ -52,7 +52,7 @@ class MacOS:
             return Switch.UNKNOWN
 
 
-def _rows(text: str, without_option: Switch) -> Iterator[Seen]:
+def _rows(text: str, without_option: Switch) -> Iterator[ListedSocket]:
     columns: dict[str, int] | None = None
     for line in text.splitlines():
         words = line.split()
@@ -81,14 +81,14 @@ def _columns(header: list[str]) -> dict[str, int]:
     return places
 
 
-def _row(words: list[str], columns: dict[str, int], without_option: Switch) -> Seen | None:
+def _row(words: list[str], columns: dict[str, int], without_option: Switch) -> ListedSocket | None:
     if len(words) < len(columns):
         raise ValueError(f"{' '.join(words)!r} has not {len(columns)} columns")
     state = seen.state(words[columns["(state)"]])
     local, remote = dotted(words[columns["local"]]), dotted(words[columns["remote"]])
     if not (state and local and remote):
         return None
-    return Seen(
+    return ListedSocket(
         local,
         remote,
         state,

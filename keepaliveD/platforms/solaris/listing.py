@@ -16,7 +16,7 @@ from pathlib import Path
 from keepaliveD.platforms.listing import rows as seen
 from keepaliveD.platforms.listing.command import listed
 from keepaliveD.platforms.listing.endpoints import dotted, end
-from keepaliveD.platforms.listing.rows import Listing, Seen
+from keepaliveD.platforms.listing.rows import ListedSocket, Listing
 
 LIMITS = (
     "no program shows how long a connection has been idle: that is known only after a scan has seen data pass",
@@ -43,7 +43,7 @@ class Connstat:
     def __init__(self, root: Path = Path("/")) -> None:
         self._program = root / self.program
 
-    def look(self, _now: float) -> Sequence[Seen]:
+    def read(self, _now: float) -> Sequence[ListedSocket]:
         """All connections. Raises Unsupported, NotPermitted, KernelError."""
         return listed(_by_connstat, self._program, "-P", "-o", ",".join(FIELDS))
 
@@ -57,7 +57,7 @@ class Netstat:
     def __init__(self, root: Path = Path("/")) -> None:
         self._program = root / self.program
 
-    def look(self, _now: float) -> Sequence[Seen]:
+    def read(self, _now: float) -> Sequence[ListedSocket]:
         """All connections. Raises Unsupported, NotPermitted, KernelError."""
         return listed(_by_netstat, self._program, "-anv", "-P", "tcp")
 
@@ -74,11 +74,11 @@ def _listening(text: str) -> list[str]:
     return [local for local, _, rest in _netstat_sockets(text) if rest[FIGURES] == LISTEN]
 
 
-def _by_connstat(text: str) -> list[Seen]:
+def _by_connstat(text: str) -> list[ListedSocket]:
     return list(_connstat_rows(text))
 
 
-def _connstat_rows(text: str) -> Iterator[Seen]:
+def _connstat_rows(text: str) -> Iterator[ListedSocket]:
     for line in text.splitlines():
         values = line.replace("\\", "").split(",")  # libofmt may escape what separates
         if len(values) != len(FIELDS):
@@ -88,10 +88,10 @@ def _connstat_rows(text: str) -> Iterator[Seen]:
         received, *sent = (_decimal(row[name]) for name in ("insegs", "outsegs", "retranssegs"))
         local, remote = end(row["laddr"], row["lport"]), end(row["raddr"], row["rport"])
         if state and local and remote:
-            yield Seen(local, remote, state, received=received, sent=sum(sent))
+            yield ListedSocket(local, remote, state, received=received, sent=sum(sent))
 
 
-def _by_netstat(text: str) -> list[Seen]:
+def _by_netstat(text: str) -> list[ListedSocket]:
     return list(_netstat_rows(text))
 
 
@@ -110,13 +110,13 @@ def _netstat_sockets(text: str) -> Iterator[tuple[str, str, list[str]]]:
         yield words[0], remote, rest
 
 
-def _netstat_rows(text: str) -> Iterator[Seen]:
+def _netstat_rows(text: str) -> Iterator[ListedSocket]:
     for local, remote, rest in _netstat_sockets(text):
         figures, state = rest[:FIGURES], seen.state(rest[FIGURES])
         zone = rest[FIGURES + 1] if len(rest) > FIGURES + 1 else ""
         local_end, remote_end = dotted(local), dotted(remote)
         if state and local_end and remote_end:
-            yield Seen(
+            yield ListedSocket(
                 local_end,
                 remote_end,
                 state,

@@ -183,7 +183,7 @@ def test_what_psutil_cannot_do_is_named(
 
     monkeypatch.setattr(psutil, "net_connections", refuse)
     with pytest.raises(error, match="cannot be listed"):
-        KnownToPsutil().look(NOW)
+        KnownToPsutil().read(NOW)
 
 
 def test_where_psutil_is_missing_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +197,7 @@ def test_where_psutil_is_missing_it_is_asked_for(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(Unsupported, match="install py-psutil"):
-        KnownToPsutil().look(NOW)
+        KnownToPsutil().read(NOW)
 
 
 Row = namedtuple("Row", "laddr raddr status")
@@ -207,7 +207,7 @@ def test_a_socket_that_several_processes_hold_is_one(monkeypatch: pytest.MonkeyP
     held = Row(("192.0.2.1", 1), ("192.0.2.2", 2), "ESTABLISHED")
     listening = Row(("::", 22), (), "LISTEN")
     monkeypatch.setattr(psutil, "net_connections", lambda _kind: [held, listening, held])
-    assert len(KnownToPsutil().look(NOW)) == 1
+    assert len(KnownToPsutil().read(NOW)) == 1
 
 
 @pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
