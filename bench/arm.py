@@ -15,7 +15,7 @@ from keepaliveD.daemon.arming import SocketArming
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model.actions import Arm
 from keepaliveD.model.connections import Connection, Owner
-from keepaliveD.model.results import Arming, Fate
+from keepaliveD.model.results import Arming, ArmingResult
 from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
 from keepaliveD.platforms import detect, unsupported
 from keepaliveD.platforms.base import Armer, Session
@@ -93,8 +93,8 @@ def arm(
         start = time.process_time()
         armings = bench.arm(Arm(tuple(connections), (wish,)))
         seconds.append((time.process_time() - start) / len(connections))
-        if any(arming.fate is not Fate.ARMED for arming in armings):
-            raise SystemExit(f"not armed: { {arming.fate.value for arming in armings} }")
+        if any(arming.result is not ArmingResult.ARMED for arming in armings):
+            raise SystemExit(f"not armed: { {arming.result.value for arming in armings} }")
         if number < ROUNDS - 1:
             bench.disarm(scanned)
     return seconds

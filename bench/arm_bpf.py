@@ -14,7 +14,7 @@ from bench.arm import PATH, RULE, Bench, scan
 from bench.hold import holding
 from bench.rows import Row, show
 from keepaliveD.model.actions import Arm
-from keepaliveD.model.results import Fate
+from keepaliveD.model.results import ArmingResult
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
 from keepaliveD.policy.decider import Decider, Rules
@@ -64,8 +64,8 @@ def main() -> int:
             armings = whole.over(bench.arm)(action)
             armed.append(whole.seconds)
             in_kernel.append(kernel.seconds)
-            if [(arming.fate, len(arming.connections)) for arming in armings] != [(Fate.ARMED, SOCKETS)]:
-                raise SystemExit(f"not armed: { {arming.fate.value for arming in armings} }")
+            if [(arming.result, len(arming.connections)) for arming in armings] != [(ArmingResult.ARMED, SOCKETS)]:
+                raise SystemExit(f"not armed: { {arming.result.value for arming in armings} }")
             bench.disarm(judgement)
     return show(
         f"arming {SOCKETS:,} bare sockets by BPF, medians of {ROUNDS} rounds",

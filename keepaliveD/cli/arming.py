@@ -29,7 +29,7 @@ from keepaliveD.model.connections import Connection
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, RecordDamaged, Refusal, Unsupported
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES
-from keepaliveD.model.results import Fate, Outcome
+from keepaliveD.model.results import ArmingResult, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.sockets import NONE_UNSEEN
@@ -300,7 +300,7 @@ class Report:
         journal = open_journal() if log else None
         self._ends = contextlib.ExitStack()
         self._log = self._ends.enter_context(never_waiting(journal)) if journal else None
-        self._fates: Counter[Fate] = Counter()
+        self._results: Counter[ArmingResult] = Counter()
 
     def __enter__(self) -> Self:
         return self
@@ -319,24 +319,32 @@ class Report:
                 self._log(entries.by_hand(entry, _who()))
             self.entries += 1
         for arming in outcome.armings:
-            self._fates[arming.fate] += len(arming.connections)
+            self._results[arming.result] += len(arming.connections)
 
     def leave(self) -> None:
         """Raise the reason where what was asked for could not be done."""
-        not_permitted = self._fates[Fate.NOT_PERMITTED] + self._fates[Fate.OTHER_USER_NAMESPACE]
+        not_permitted = self._results[ArmingResult.NOT_PERMITTED] + self._results[ArmingResult.OTHER_USER_NAMESPACE]
         if not_permitted:
             raise self._not_permitted(not_permitted)
-        if failed := self._fates[Fate.FAILED]:
+        if failed := self._results[ArmingResult.FAILED]:
             raise KernelError(f"{_connections(failed)} failed: the kernel refused")
-        if any(self._fates[fate] for fate in (Fate.ARMED, Fate.DISARMED, Fate.WOULD, Fate.ENOUGH)):
+        if any(
+            self._results[result]
+            for result in (
+                ArmingResult.ARMED,
+                ArmingResult.DISARMED,
+                ArmingResult.WOULD_BE_ARMED,
+                ArmingResult.ALREADY_SET,
+            )
+        ):
             return
-        if too_long := self._fates[Fate.TOO_LONG]:
-            raise Misuse(f"{_connections(too_long)} not armed: {Fate.TOO_LONG.value}")
-        if unseen := self._fates[Fate.UNSEEN]:
+        if too_long := self._results[ArmingResult.TOO_LONG]:
+            raise Misuse(f"{_connections(too_long)} not armed: {ArmingResult.TOO_LONG.value}")
+        if unseen := self._results[ArmingResult.OWNER_NOT_VISIBLE]:
             raise self._not_permitted(unseen)
-        if subflows := self._fates[Fate.SUBFLOW]:
+        if subflows := self._results[ArmingResult.SUBFLOW]:
             raise Unsupported(f'{_connections(subflows)} not armed: MPTCP subflow; requires watch.engine = "bpf"')
-        if unheld := self._fates[Fate.UNHELD]:
+        if unheld := self._results[ArmingResult.OWNER_NOT_FOUND]:
             raise NoInput(f"{_connections(unheld)} not armed: owner not found")
 
     def _not_permitted(self, count: int) -> NotPermitted:

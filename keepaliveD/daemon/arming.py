@@ -15,7 +15,7 @@ from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model.actions import Arm, Disarm
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import Refusal
-from keepaliveD.model.results import Armed, Arming, Fate, Mark, Outcome
+from keepaliveD.model.results import Armed, Arming, ArmingResult, Mark, Outcome
 from keepaliveD.platforms.base import AtConnect
 from keepaliveD.platforms.requests import ChangeSocketSettings, ReadSocketSettings, Steps, find_owners
 from keepaliveD.policy.arming import by_rules
@@ -51,7 +51,7 @@ class SocketArming:
             if not moved:
                 return tuple(armings)
             connections = [one for one in connections if one.cookie in moved]
-        return (*armings, Arming(tuple(connections), Fate.CHANGED))
+        return (*armings, Arming(tuple(connections), ArmingResult.CHANGED_MEANWHILE))
 
     def _known(self) -> Known:
         return Known(self._record.entries(), self._record.armed_here()) if self._record is not None else Known({})
@@ -76,7 +76,7 @@ class SocketArming:
                 again |= moved
                 continue
             results = yield ChangeSocketSettings(changes, closing=False)
-            done = choices.results(rows, results, Fate.ARMED)
+            done = choices.results(rows, results, ArmingResult.ARMED)
             moved |= _correct(done, ours, known.entries, self._record)
             yield from _record_again(done, ours, self._record)
             armings += _without(done, moved)
@@ -133,7 +133,7 @@ class SocketArming:
             done, moved = yield from self._disarm(connections, entries, record, undone)
             armings += done
             connections = [one for one in connections if one.cookie in moved]
-        return (*armings, Arming(tuple(connections), Fate.CHANGED)) if connections else tuple(armings)
+        return (*armings, Arming(tuple(connections), ArmingResult.CHANGED_MEANWHILE)) if connections else tuple(armings)
 
     def _disarm(
         self, connections: Sequence[Connection], entries: Mapping[int, Entry], record: ArmingRecord, undone: Mark
@@ -150,13 +150,15 @@ class SocketArming:
             done = choices.left_alone()
             rows, changes = choices.changes()
             if len(changes):
-                done += choices.results(rows, (yield ChangeSocketSettings(changes, closing=True)), Fate.DISARMED)
+                done += choices.results(
+                    rows, (yield ChangeSocketSettings(changes, closing=True)), ArmingResult.DISARMED
+                )
             moved = record.write(
-                dict.fromkeys(_cookies(done, Fate.DISARMED, Fate.ENOUGH), undone)
-                | dict.fromkeys(_cookies(done, Fate.SET_AGAIN, Fate.CHANGED), Mark.LEFT),
+                dict.fromkeys(_cookies(done, ArmingResult.DISARMED, ArmingResult.ALREADY_SET), undone)
+                | dict.fromkeys(_cookies(done, ArmingResult.CHANGED_SINCE, ArmingResult.CHANGED_MEANWHILE), Mark.LEFT),
                 entries,
             )
-            armings += _without(done, moved, unless=Fate.DISARMED)
+            armings += _without(done, moved, unless=ArmingResult.DISARMED)
             again |= moved
         return armings, again
 
@@ -191,9 +193,13 @@ def _correct(
     stands: dict[int, Entry] = {}
     again: set[int] = set()
     for arming in armings:
-        for cookie in [one.cookie for one in arming.connections] if arming.fate in (Fate.CHANGED, Fate.FAILED) else ():
+        for cookie in (
+            [one.cookie for one in arming.connections]
+            if arming.result in (ArmingResult.CHANGED_MEANWHILE, ArmingResult.FAILED)
+            else ()
+        ):
             entry = before.get(cookie, Mark.UNSET)
-            if arming.fate is Fate.FAILED:
+            if arming.result is ArmingResult.FAILED:
                 if arming.after and arming.after != arming.before:
                     stands[cookie] = ours[cookie]._replace(after=arming.after)
                 else:
@@ -214,7 +220,7 @@ def _record_again(armings: Iterable[Arming], ours: Mapping[int, Armed], record: 
     lost = [
         one
         for arming in armings
-        for one in (arming.connections if arming.fate is Fate.ARMED else ())
+        for one in (arming.connections if arming.result is ArmingResult.ARMED else ())
         if isinstance(replaced.get(one.cookie), Mark)
     ]
     if lost:
@@ -229,17 +235,17 @@ def _each_once(connections: Iterable[Connection]) -> list[Connection]:
     return sorted({one.cookie: one for one in connections}.values(), key=BY_PROCESS)
 
 
-def _without(armings: Iterable[Arming], cookies: Collection[int], unless: Fate | None = None) -> list[Arming]:
+def _without(armings: Iterable[Arming], cookies: Collection[int], unless: ArmingResult | None = None) -> list[Arming]:
     """The same of all sockets but these, except where that became of them."""
     if not cookies:
         return list(armings)
     left = [
-        (arming, tuple([one for one in arming.connections if arming.fate is unless or one.cookie not in cookies]))
+        (arming, tuple([one for one in arming.connections if arming.result is unless or one.cookie not in cookies]))
         for arming in armings
     ]
     return [dataclasses.replace(arming, connections=others) for arming, others in left if others]
 
 
-def _cookies(armings: Iterable[Arming], *fates: Fate) -> set[int]:
-    """Of those with one of these fates."""
-    return {one.cookie for arming in armings if arming.fate in fates for one in arming.connections}
+def _cookies(armings: Iterable[Arming], *results: ArmingResult) -> set[int]:
+    """Return the cookies of the sockets with one of these results."""
+    return {one.cookie for arming in armings if arming.result in results for one in arming.connections}

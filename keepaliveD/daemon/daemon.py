@@ -320,8 +320,8 @@ class Daemon:
             self._say("doubtful", WARNING, f"configuration: {line}")
 
     def _status(self) -> str:
-        fates = entries.fates_line(self._decider.fates)
-        return f"STATUS={self._complaint}{self._summary()}" + (f"; {fates}" if fates else "")
+        results = entries.results_line(self._decider.results)
+        return f"STATUS={self._complaint}{self._summary()}" + (f"; {results}" if results else "")
 
     def _say(self, event: str, priority: int, message: str) -> None:
         self._log(Entry(event, priority, message))

@@ -29,11 +29,11 @@ class Answer(enum.IntEnum):
     """What came of a look into a socket, or of setting it."""
 
     DONE = 0  # looked at; or set, and read back
-    GONE = 1
+    CLOSED = 1
     SUBFLOW = 2
-    UNHELD = 3
-    UNSEEN = 4
+    OWNER_NOT_FOUND = 3
+    OWNER_NOT_VISIBLE = 4
     NOT_PERMITTED = 5
     OTHER_USER_NAMESPACE = 6
     FAILED = 7
-    CHANGED = 8  # not set: something else stands there than was expected
+    CHANGED_MEANWHILE = 8  # not set: something else stands there than was expected

@@ -12,31 +12,33 @@ from keepaliveD.model.errors import Refusal
 from keepaliveD.model.keepalive import NONE, Own, SocketKeepalive
 
 
-class Fate(enum.Enum):
+class ArmingResult(enum.Enum):
     """What became of a socket that was to be armed or disarmed."""
 
     ARMED = "armed"
     ARMED_AT_CONNECT = "armed at connect"
     DISARMED = "disarmed"  # the earlier settings were put back
-    WOULD = "would be armed"  # a dry run
-    OBSERVED = "left alone by rule"
-    ENOUGH = "already set"
-    OWN = "kept by program"
+    WOULD_BE_ARMED = "would be armed"  # a dry run
+    LEFT_BY_RULE = "left alone by rule"
+    ALREADY_SET = "already set"
+    KEPT_BY_PROGRAM = "kept by program"
     TOO_LONG = "too long for path"
     USER_TIMEOUT = "user timeout too short"
-    SET_AGAIN = "changed since"
-    CHANGED = "changed meanwhile"
-    GONE = "closed"
+    CHANGED_SINCE = "changed since"
+    CHANGED_MEANWHILE = "changed meanwhile"
+    CLOSED = "closed"
     SUBFLOW = "MPTCP subflow"  # its program has no descriptor of it
-    UNHELD = "owner not found"
-    UNSEEN = "owner not visible"  # there are processes that we may not look into
+    OWNER_NOT_FOUND = "owner not found"
+    OWNER_NOT_VISIBLE = "owner not visible"  # there are processes that we may not look into
     NOT_PERMITTED = "not permitted"
     OTHER_USER_NAMESPACE = "owner in another user namespace"
     FAILED = "failed"
 
 
 # Worth another try: a socket may be on its way from one process to another, and a failure may pass.
-RETRIED = frozenset({Fate.GONE, Fate.UNHELD, Fate.UNSEEN, Fate.FAILED})
+RETRIED = frozenset(
+    {ArmingResult.CLOSED, ArmingResult.OWNER_NOT_FOUND, ArmingResult.OWNER_NOT_VISIBLE, ArmingResult.FAILED}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Arming:
     """What became of these sockets, of all the same: `after` is what stands there now, as it was read back."""
 
     connections: tuple[Connection, ...]
-    fate: Fate
+    result: ArmingResult
     before: SocketKeepalive | None = None
     after: SocketKeepalive | None = None
 

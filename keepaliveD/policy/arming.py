@@ -18,7 +18,7 @@ import numpy as np
 from keepaliveD.model.actions import Arm, Disarm
 from keepaliveD.model.connections import AT_RISK, Connection, Due, Owner, Verdict
 from keepaliveD.model.keepalive import MAX_IDLE, Keepalive, Shown
-from keepaliveD.model.results import RETRIED, Arming, Fate, Mark
+from keepaliveD.model.results import RETRIED, Arming, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, Switch, Timer
 from keepaliveD.policy.activity import Activity
@@ -54,7 +54,11 @@ UNWANTED[[Verdict.LATE, Verdict.BARE, Verdict.CUT]] = (
     Considered.UNWANTED_BARE,
     Considered.UNWANTED_CUT,
 )
-LASTING = {Fate.ARMED: Considered.ARMED, Fate.SET_AGAIN: Considered.LEFT, Fate.CHANGED: Considered.LEFT}
+LASTING = {
+    ArmingResult.ARMED: Considered.ARMED,
+    ArmingResult.CHANGED_SINCE: Considered.LEFT,
+    ArmingResult.CHANGED_MEANWHILE: Considered.LEFT,
+}
 DONE = np.zeros(256, np.bool_)  # by Considered
 DONE[[Considered.REFUSED, Considered.LEFT]] = True
 IS_TRY = np.zeros(256, np.bool_)  # by the scans of TRYING
@@ -221,9 +225,9 @@ def by_rules(action: Arm, connections: Iterable[Connection], known: Known) -> tu
     for connection in connections:
         wish = anybodys or first_meaning(action.wishes, connection.owner)
         if wish is None or (wish.rule.action is not ArmAction.ENABLE and _has_no_use(wish, connection)):
-            left.append(Arming((connection,), Fate.OBSERVED))
+            left.append(Arming((connection,), ArmingResult.LEFT_BY_RULE))
         elif entries.get(connection.cookie) is Mark.LEFT:
-            left.append(Arming((connection,), Fate.SET_AGAIN))
+            left.append(Arming((connection,), ArmingResult.CHANGED_SINCE))
         else:
             wanted.append(connection)
             wishes.append(wish)
@@ -255,9 +259,11 @@ def remember(memory: Activity, armings: Sequence[Arming]) -> Activity:
     """The memory of what became of these; whom its owner's rule left was considered, not asked for."""
     marks: dict[int, list[int]] = {}
     for arming in armings:
-        for connection in arming.connections if arming.fate not in RETRIED else ():
-            considered = int(UNWANTED[connection.verdict]) if arming.fate is Fate.OBSERVED else Considered.REFUSED
-            marks.setdefault(LASTING.get(arming.fate, considered), []).append(connection.cookie)
+        for connection in arming.connections if arming.result not in RETRIED else ():
+            considered = (
+                int(UNWANTED[connection.verdict]) if arming.result is ArmingResult.LEFT_BY_RULE else Considered.REFUSED
+            )
+            marks.setdefault(LASTING.get(arming.result, considered), []).append(connection.cookie)
     if not marks:
         return memory
     column = memory.arming.copy()

@@ -15,12 +15,12 @@ import numpy as np
 from keepaliveD.model.arming import CHANGE, LOOKED, TARGET, Answer
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.keepalive import Keepalive, Own, SocketKeepalive
-from keepaliveD.model.results import Armed, Arming, Fate, Mark
+from keepaliveD.model.results import Armed, Arming, ArmingResult, Mark
 from keepaliveD.model.rules import Wish
 from keepaliveD.model.sockets import Column, Indices
 from keepaliveD.policy.socket_settings import Found, Request, decide_arming, decide_disarming
 
-FATES = {answer.value: Fate[answer.name] for answer in Answer if answer is not Answer.DONE}
+RESULTS = {answer.value: ArmingResult[answer.name] for answer in Answer if answer is not Answer.DONE}
 
 Entry = Armed | Mark
 NUMBERS = np.dtype(f"V{LOOKED.itemsize}")
@@ -54,7 +54,7 @@ class Alike(NamedTuple):
 
     rows: Indices
     stands: SocketKeepalive | None  # nothing where they were not reached
-    choice: Armed | Fate
+    choice: Armed | ArmingResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +71,15 @@ class Choices:
         return [
             Arming(self._of(rows), choice, stands, stands)
             for rows, stands, choice in self.alike
-            if isinstance(choice, Fate)
+            if isinstance(choice, ArmingResult)
         ]
 
     def foretold(self) -> list[Arming]:
         """What would become of the others."""
-        return [Arming(self._of(rows), Fate.WOULD, stands, armed.after) for rows, stands, armed in self._set()]
+        return [
+            Arming(self._of(rows), ArmingResult.WOULD_BE_ARMED, stands, armed.after)
+            for rows, stands, armed in self._set()
+        ]
 
     def to_set(self) -> dict[int, Armed]:
         """How the others are to be set, by cookie."""
@@ -99,7 +102,7 @@ class Choices:
         changes["expected"], changes["inherited"] = self.looked["stands"], self.looked["inherited"]
         return np.flatnonzero(chosen), changes[chosen]
 
-    def results(self, rows: Indices, results: Column, success: Fate) -> list[Arming]:
+    def results(self, rows: Indices, results: Column, success: ArmingResult) -> list[Arming]:
         """What became of those in these rows."""
         row_of = np.full(len(self.connections), -1)
         row_of[rows] = np.arange(len(rows))
@@ -112,7 +115,7 @@ class Choices:
             for row in its[~done].tolist():
                 result = results[row_of[row]]
                 stands = keepalive(result["stands"])
-                armings.append(Arming((self.connections[row],), FATES[int(result["answer"])], stood, stands))
+                armings.append(Arming((self.connections[row],), RESULTS[int(result["answer"])], stood, stands))
         return armings
 
     def _set(self) -> Iterable[tuple[Indices, SocketKeepalive | None, Armed]]:
@@ -142,7 +145,7 @@ def how_to_arm(orders: Orders, targets: Column, looked: Column, known: Known, *,
         for one, wish in zip(connections, wishes, strict=True)
     ]
 
-    def decide(row: int, found: Found) -> Armed | Fate:
+    def decide(row: int, found: Found) -> Armed | ArmingResult:
         one = connections[row]
         again = one.cookie in armed_here
         return decide_arming(
@@ -158,9 +161,9 @@ def how_to_disarm(
     """Choose for each of these sockets, the first of which were looked at, what to put back, or why it is left."""
     connections = connections[: len(looked)]
 
-    def decide(row: int, found: Found) -> Armed | Fate:
+    def decide(row: int, found: Found) -> Armed | ArmingResult:
         back = decide_disarming(found, armed[connections[row].cookie])
-        return back if isinstance(back, Fate) else Armed(found.stands, back)
+        return back if isinstance(back, ArmingResult) else Armed(found.stands, back)
 
     return _choices(connections, targets, looked, [id(armed[one.cookie]) for one in connections], decide)
 
@@ -176,7 +179,7 @@ def _choices(
     targets: Column,
     looked: Column,
     keys: Sequence[Hashable],
-    decide: Callable[[int, Found], Armed | Fate],
+    decide: Callable[[int, Found], Armed | ArmingResult],
 ) -> Choices:
     rows_of: dict[tuple[Hashable, bytes], list[int]] = defaultdict(list)
     for row, kind in enumerate(zip(keys, looked.view(NUMBERS).tolist(), strict=True)):
@@ -185,7 +188,7 @@ def _choices(
     for rows in rows_of.values():
         found = looked[rows[0]]
         if found["answer"]:
-            alike.append(Alike(np.array(rows), None, FATES[int(found["answer"])]))
+            alike.append(Alike(np.array(rows), None, RESULTS[int(found["answer"])]))
         else:
             its = _found(found)
             alike.append(Alike(np.array(rows), its.stands, decide(rows[0], its)))

@@ -12,7 +12,7 @@ from keepaliveD.model.actions import Action, Arm, FoundSettings, Report, ReportA
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import NotPermitted, Unsupported
-from keepaliveD.model.results import RETRIED, Fate, Outcome
+from keepaliveD.model.results import RETRIED, ArmingResult, Outcome
 from keepaliveD.model.rules import ArmRule, IPNetwork, Path
 from keepaliveD.model.sockets import NONE_UNSEEN, SocketTable
 from keepaliveD.policy import activity, announce, arming
@@ -51,7 +51,7 @@ class Decider:
         self._unseen = NONE_UNSEEN
         self.next_deadline = FOREVER  # instant at which a look would make a cut certain
         self._troubles: tuple[str, ...] = ()
-        self.fates: Counter[Fate] = Counter()
+        self.results: Counter[ArmingResult] = Counter()
         self.follow(rules)
 
     def follow(self, rules: Rules) -> None:
@@ -105,12 +105,12 @@ class Decider:
         """Learn what came of an action."""
         self._settings.record(outcome)
         if isinstance(outcome.action, ReportArmed):
-            self.fates[Fate.ARMED_AT_CONNECT] += outcome.action.counted.sockets
+            self.results[ArmingResult.ARMED_AT_CONNECT] += outcome.action.counted.sockets
         if isinstance(outcome.action, Arm):
             self._cannot_arm = self._cannot_arm or isinstance(outcome.refused, LASTING)
             for each in outcome.armings:
-                if outcome.action.last or each.fate not in RETRIED:
-                    self.fates[each.fate] += len(each.connections)
+                if outcome.action.last or each.result not in RETRIED:
+                    self.results[each.result] += len(each.connections)
             self._memory = arming.remember(self._memory, outcome.armings)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES, Keepalive, Own, SocketKeepalive
-from keepaliveD.model.results import Armed, Fate
+from keepaliveD.model.results import Armed, ArmingResult
 from keepaliveD.model.rules import ArmAction, Wish
 from keepaliveD.policy.forecast import TIMER_SLACK
 from keepaliveD.policy.strictness import strictest
@@ -44,7 +44,7 @@ class Request(NamedTuple):
     again: bool = False
 
 
-def decide_arming(found: Found, request: Request) -> Armed | Fate:
+def decide_arming(found: Found, request: Request) -> Armed | ArmingResult:
     """Return how to arm the socket, or why it is left as it is.
 
     What we armed earlier is judged by what its program had before, and never weakened. What was changed
@@ -54,34 +54,34 @@ def decide_arming(found: Found, request: Request) -> Armed | Fate:
     if armed and _stands_as_armed(found, armed):
         return _arm_again(found, armed, request)
     if armed and not request.by_hand and (request.again or found.stands != without_arming(found, armed)):
-        return Fate.SET_AGAIN
+        return ArmingResult.CHANGED_SINCE
     times = _wanted(found, request)  # also where we were killed between the record and the setting
-    if isinstance(times, Fate):
+    if isinstance(times, ArmingResult):
         return times
     if not _helps(times, request):
-        return Fate.TOO_LONG
+        return ArmingResult.TOO_LONG
     return _arm_with(SocketKeepalive(True, times), found, request)
 
 
-def _arm_with(after: SocketKeepalive, found: Found, request: Request) -> Armed | Fate:
+def _arm_with(after: SocketKeepalive, found: Found, request: Request) -> Armed | ArmingResult:
     """Return how to arm with times that help, unless all is well or they would end the connection sooner.
 
     Times that stand already may end it sooner too: the timer that is restarted was an older, longer one.
     """
     if after == found.stands and not found.inherited and request.verdict is Verdict.SAFE:
-        return Fate.ENOUGH
+        return ArmingResult.ALREADY_SET
     if _ends_sooner(after.times, found.user_timeout):
-        return Fate.USER_TIMEOUT
+        return ArmingResult.USER_TIMEOUT
     return Armed(found.stands, after, found.inherited)
 
 
-def decide_disarming(found: Found, armed: Armed) -> SocketKeepalive | Fate:
+def decide_disarming(found: Found, armed: Armed) -> SocketKeepalive | ArmingResult:
     """Return what to put back into a socket that was armed, or why it is left as it is."""
     earlier = without_arming(found, armed)
     back = SocketKeepalive(earlier.on, _settable(earlier.times, found.stands.times))
     if found.stands in (earlier, back):
-        return Fate.ENOUGH
-    return back if _stands_as_armed(found, armed) else Fate.SET_AGAIN
+        return ArmingResult.ALREADY_SET
+    return back if _stands_as_armed(found, armed) else ArmingResult.CHANGED_SINCE
 
 
 def as_chosen(armed: Armed, system: Keepalive) -> Armed:
@@ -143,21 +143,21 @@ def _stands_as_armed(found: Found, armed: Armed) -> bool:
     )
 
 
-def _arm_again(found: Found, armed: Armed, request: Request) -> Armed | Fate:
+def _arm_again(found: Found, armed: Armed, request: Request) -> Armed | ArmingResult:
     """Return how to arm a socket that stands as we armed it, or why it is left as it is."""
     before, ours = without_arming(found, armed), found.stands.times
     wanted = _wanted(Found(before, armed.inherited, found.system), request)
-    times = ours if isinstance(wanted, Fate) else strictest(ours, wanted)
+    times = ours if isinstance(wanted, ArmingResult) else strictest(ours, wanted)
     if not _helps(times, request):
-        return Fate.TOO_LONG
+        return ArmingResult.TOO_LONG
     if times == ours and (request.again or request.verdict is not Verdict.LATE):
-        return Fate.ENOUGH  # late under such times means that its timer was never set
+        return ArmingResult.ALREADY_SET  # late under such times means that its timer was never set
     if _ends_sooner(times, found.user_timeout):
-        return Fate.USER_TIMEOUT
+        return ArmingResult.USER_TIMEOUT
     return Armed(before, SocketKeepalive(True, times), armed.inherited & ~Own.UNTOLD)
 
 
-def _wanted(found: Found, request: Request) -> Keepalive | Fate:
+def _wanted(found: Found, request: Request) -> Keepalive | ArmingResult:
     """Return the times to set, whether or not they help, or why there are none.
 
     The shorter idle time and interval hold. The number of probes is the rule's, or the program's if it
@@ -167,16 +167,16 @@ def _wanted(found: Found, request: Request) -> Keepalive | Fate:
     stands, wanted = found.stands.times, request.wish.times
     rearm = request.wish.rule.action is ArmAction.REARM
     if rearm and not found.stands.on:
-        return Fate.OBSERVED
+        return ArmingResult.LEFT_BY_RULE
     if not found.inherited & Own.IDLE:
         if rearm:
-            return Fate.OWN
+            return ArmingResult.KEPT_BY_PROGRAM
         if not request.by_hand and fits(stands, request.timeout) and _settable(stands, wanted) == stands:
             return stands
     chosen_interval = not found.inherited & Own.INTERVAL and 1 <= stands.interval <= MAX_IDLE
     if rearm and chosen_interval:
         if not _helps(stands._replace(idle=1), request):
-            return Fate.OWN
+            return ArmingResult.KEPT_BY_PROGRAM
         wanted = wanted._replace(interval=stands.interval)
     if not found.inherited & Own.PROBES and 1 <= stands.probes <= MAX_PROBES:
         wanted = wanted._replace(probes=stands.probes)

@@ -319,9 +319,9 @@ def test_what_was_not_permitted_is_said_and_status_77(desk: Desk) -> None:
             69,
             '2 connections not armed: MPTCP subflow; requires watch.engine = "bpf"',
         ),
-        (FakeArmer(looks=Answer.UNHELD), (), 66, "2 connections not armed: owner not found"),
+        (FakeArmer(looks=Answer.OWNER_NOT_FOUND), (), 66, "2 connections not armed: owner not found"),
         (
-            FakeArmer(looks=Answer.UNSEEN),
+            FakeArmer(looks=Answer.OWNER_NOT_VISIBLE),
             (),
             77,
             NOT_PERMITTED,

@@ -18,7 +18,7 @@ from keepaliveD.model.arming import Answer
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import NotPermitted, StateError, Unsupported
 from keepaliveD.model.keepalive import ALL, Keepalive, Shown, SocketKeepalive
-from keepaliveD.model.results import Armed, Fate, Mark
+from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.sockets import SocketTable, Timer
@@ -133,13 +133,13 @@ def test_what_cannot_be_armed_is_told_once_and_warned_of_like_any_other(stage: S
     assert [event for event in stage.events() if event in ("unarmed", "bare")] == ["unarmed", "bare"]
 
 
-def test_every_fate_is_counted(stage: Stage) -> None:
+def test_every_result_is_counted(stage: Stage) -> None:
     stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=cookie) for cookie in range(1, 8)]
     daemon = stage.start()
     stage.armer.looks = Answer.NOT_PERMITTED
     stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=cookie) for cookie in range(5, 11)]
     stage.do(daemon._scan_again())
-    assert daemon._decider.fates == {Fate.ARMED: 7, Fate.NOT_PERMITTED: 6}
+    assert daemon._decider.results == {ArmingResult.ARMED: 7, ArmingResult.NOT_PERMITTED: 6}
 
 
 def test_what_gets_a_user_timeout_after_it_was_armed_is_put_back_and_left(stage: Stage) -> None:
@@ -309,7 +309,7 @@ def test_of_several_rules_the_first_that_means_the_owner_is_ordered(stage: Stage
 def test_whom_no_rule_means_is_left(stage: Stage) -> None:
     other = dataclasses.replace(ENABLE, units=("cron.service",))
     outcome = performer(stage).perform(Arm((BARE,), wishes(other)))
-    assert [each.fate for each in outcome.armings] == [Fate.OBSERVED]
+    assert [each.result for each in outcome.armings] == [ArmingResult.LEFT_BY_RULE]
     assert stage.armer.looked == []
 
 
@@ -330,7 +330,7 @@ def test_what_somebody_has_set_since_is_armed_by_hand_alone(stage: Stage) -> Non
 def test_a_socket_that_the_kernel_refused_is_not_on_record(stage: Stage) -> None:
     stage.armer.changes = Answer.FAILED
     outcome = performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
-    assert [each.fate for each in outcome.armings] == [Fate.FAILED]
+    assert [each.result for each in outcome.armings] == [ArmingResult.FAILED]
     assert recorded(stage) == []
 
 
@@ -489,26 +489,28 @@ def test_a_dry_run_that_may_not_look_into_sockets_is_refused_as_arming_would_be(
 
 
 @pytest.mark.parametrize(
-    ("answer", "fate", "forgotten"),
+    ("answer", "result", "forgotten"),
     [
-        (Answer.DONE, Fate.DISARMED, True),
-        (Answer.CHANGED, Fate.CHANGED, True),
-        (Answer.FAILED, Fate.FAILED, False),
-        (Answer.GONE, Fate.GONE, False),
+        (Answer.DONE, ArmingResult.DISARMED, True),
+        (Answer.CHANGED_MEANWHILE, ArmingResult.CHANGED_MEANWHILE, True),
+        (Answer.FAILED, ArmingResult.FAILED, False),
+        (Answer.CLOSED, ArmingResult.CLOSED, False),
     ],
 )
 def test_what_could_not_be_disarmed_stays_on_record_for_another_try(
-    stage: Stage, answer: Answer, fate: Fate, forgotten: bool
+    stage: Stage, answer: Answer, result: ArmingResult, forgotten: bool
 ) -> None:
     """What is somebody else's by now is not ours to put back."""
     stage.records().arming.write(dict.fromkeys((BARE.cookie, 5), Armed(OFF, ON)))
     stage.armer = FakeArmer(stands={BARE.cookie: ON}, changes=answer)
     outcome = performer(stage).disarm(look(BARE.cookie))
-    assert [each.fate for each in outcome.armings] == [fate]
+    assert [each.result for each in outcome.armings] == [result]
     assert recorded(stage) == ([5] if forgotten else [5, BARE.cookie])
 
 
-@pytest.mark.parametrize("answer", [Answer.NOT_PERMITTED, Answer.OTHER_USER_NAMESPACE, Answer.UNHELD, Answer.GONE])
+@pytest.mark.parametrize(
+    "answer", [Answer.NOT_PERMITTED, Answer.OTHER_USER_NAMESPACE, Answer.OWNER_NOT_FOUND, Answer.CLOSED]
+)
 def test_what_could_not_be_looked_into_stays_on_record_for_another_try(stage: Stage, answer: Answer) -> None:
     """With more privilege, say."""
     stage.records().arming.write({BARE.cookie: Armed(OFF, ON)})
@@ -518,15 +520,16 @@ def test_what_could_not_be_looked_into_stays_on_record_for_another_try(stage: St
 
 
 @pytest.mark.parametrize(
-    ("stands", "fate"), [(OFF, Fate.ENOUGH), (SocketKeepalive(True, Keepalive(9, 9, 9)), Fate.SET_AGAIN)]
+    ("stands", "result"),
+    [(OFF, ArmingResult.ALREADY_SET), (SocketKeepalive(True, Keepalive(9, 9, 9)), ArmingResult.CHANGED_SINCE)],
 )
 def test_what_stands_as_before_or_was_set_since_is_forgotten_when_it_is_disarmed(
-    stage: Stage, stands: SocketKeepalive, fate: Fate
+    stage: Stage, stands: SocketKeepalive, result: ArmingResult
 ) -> None:
     stage.records().arming.write({BARE.cookie: Armed(OFF, ON)})
     stage.armer = FakeArmer(stands={BARE.cookie: stands})
     outcome = performer(stage).disarm(look(BARE.cookie))
-    assert [each.fate for each in outcome.armings] == [fate]
+    assert [each.result for each in outcome.armings] == [result]
     assert (recorded(stage), stage.armer.changed) == ([], [])
 
 
@@ -557,7 +560,7 @@ def test_of_two_who_arm_at_the_same_time_what_stood_there_before_both_is_put_bac
     theirs = Arm((BARE,), (Wish(other, Keepalive(other.idle or 0, 20, 31)),), by_hand=True)
     setattr(stage.armer, at, once(lambda: another.perform(theirs)))
     outcome = one.perform(action)
-    assert {each.fate for each in outcome.armings} <= {Fate.ARMED, Fate.ENOUGH}
+    assert {each.result for each in outcome.armings} <= {ArmingResult.ARMED, ArmingResult.ALREADY_SET}
     assert stage.armer.stands[BARE.cookie].on
     assert stage.records().arming.armed()[BARE.cookie].before == OFF
     performer(stage).disarm(look(BARE.cookie))
@@ -593,7 +596,7 @@ def test_where_others_go_on_and_on_that_is_what_is_said(stage: Stage) -> None:
 
     stage.armer.looked_into = theirs
     outcome = performer(stage).perform(Arm((BARE,), wishes(ENABLE), by_hand=True))
-    assert [each.fate for each in outcome.armings] == [Fate.CHANGED]
+    assert [each.result for each in outcome.armings] == [ArmingResult.CHANGED_MEANWHILE]
     assert stage.armer.changed == []
 
 

@@ -24,7 +24,7 @@ import pytest
 
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.keepalive import ALL, Keepalive, SocketKeepalive
-from keepaliveD.model.results import Armed, Arming, Fate
+from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.platforms.linux.bpf import armer
@@ -102,9 +102,9 @@ def stands(sock: socket) -> tuple[bool, int]:
     return bool(sock.getsockopt(SOL_SOCKET, SO_KEEPALIVE)), sock.getsockopt(IPPROTO_TCP, TCP_KEEPIDLE)
 
 
-def fates(armings: Sequence[Arming]) -> dict[int, Fate]:
+def results(armings: Sequence[Arming]) -> dict[int, ArmingResult]:
     """By cookie."""
-    return {connection.cookie: arming.fate for arming in armings for connection in arming.connections}
+    return {connection.cookie: arming.result for arming in armings for connection in arming.connections}
 
 
 def test_a_bare_socket_is_armed_and_what_stood_there_was_recorded_before(place: Place) -> None:
@@ -117,7 +117,7 @@ def test_a_bare_socket_is_armed_and_what_stood_there_was_recorded_before(place: 
         found.append(stands(near))
 
     (arming,) = place.arm([connection], keep=keep)
-    assert (arming.fate, arming.before, arming.after) == (Fate.ARMED, UNTOUCHED, OURS)
+    assert (arming.result, arming.before, arming.after) == (ArmingResult.ARMED, UNTOUCHED, OURS)
     assert place.kept == {connection.cookie: Armed(UNTOUCHED, OURS, ALL)}
     assert (found, stands(near), stands(far)) == ([(False, 7200)], (True, 180), (False, 7200))
 
@@ -146,7 +146,7 @@ def test_a_stricter_time_of_the_programs_own_stays(place: Place) -> None:
     near, _ = place.connect()
     near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 60)
     (arming,) = place.arm(place.seen(near))
-    assert arming.fate is Fate.ARMED
+    assert arming.result is ArmingResult.ARMED
     assert stands(near) == (True, 60)
 
 
@@ -154,9 +154,9 @@ def test_rearm_leaves_alone_what_never_asked_and_what_was_chosen(place: Place) -
     bare, chosen = (place.connect()[0] for _ in range(2))
     chosen.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
     chosen.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 900)
-    assert fates(place.arm(place.seen(bare, chosen), ArmAction.REARM)) == {
-        cookie(bare): Fate.OBSERVED,
-        cookie(chosen): Fate.OWN,
+    assert results(place.arm(place.seen(bare, chosen), ArmAction.REARM)) == {
+        cookie(bare): ArmingResult.LEFT_BY_RULE,
+        cookie(chosen): ArmingResult.KEPT_BY_PROGRAM,
     }
     assert (stands(bare), stands(chosen)) == ((False, 7200), (True, 900))
 
@@ -166,7 +166,7 @@ def test_what_counts_as_chosen_is_measured_by_the_sockets_own_namespace(place: P
     near, _ = place.connect()
     near.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
     (arming,) = place.arm(place.seen(near), ArmAction.REARM)
-    assert (arming.fate, arming.before and arming.before.times.idle) == (Fate.ARMED, 611)
+    assert (arming.result, arming.before and arming.before.times.idle) == (ArmingResult.ARMED, 611)
 
 
 def test_of_two_that_look_alike_each_is_measured_by_its_own_namespace(place: Place) -> None:
@@ -178,21 +178,21 @@ def test_of_two_that_look_alike_each_is_measured_by_its_own_namespace(place: Pla
             end.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
         ends[1].setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 611)
         armings = place.arm([*place.seen(ends[0]), *there.seen(ends[1])], ArmAction.REARM)
-    assert fates(armings) == {cookie(ends[0]): Fate.ARMED, cookie(ends[1]): Fate.OWN}
+    assert results(armings) == {cookie(ends[0]): ArmingResult.ARMED, cookie(ends[1]): ArmingResult.KEPT_BY_PROGRAM}
 
 
 def test_a_socket_of_an_earlier_arming_is_not_touched_by_a_later_one(place: Place) -> None:
     near, other = place.connect()
     place.arm(place.seen(near))
     near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 7200)
-    assert fates(place.arm(place.seen(other))) == {cookie(other): Fate.ARMED}
+    assert results(place.arm(place.seen(other))) == {cookie(other): ArmingResult.ARMED}
     assert (stands(near), stands(other)) == ((True, 7200), (True, 180))
 
 
 def test_what_a_program_sets_between_the_look_and_the_arming_stays(place: Place) -> None:
     near, other = place.connect()
     armings = place.arm(place.seen(near, other), keep=lambda _: near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 33))
-    assert fates(armings) == {cookie(near): Fate.CHANGED, cookie(other): Fate.ARMED}
+    assert results(armings) == {cookie(near): ArmingResult.CHANGED_MEANWHILE, cookie(other): ArmingResult.ARMED}
     assert {one.after for one in armings} == {OURS, UNTOUCHED._replace(times=Keepalive(33, 75, 9))}
     assert (stands(near), stands(other)) == ((False, 33), (True, 180))
 
@@ -205,15 +205,15 @@ def test_what_a_program_sets_so_itself_at_that_moment_is_its_own(place: Place) -
             near.setsockopt(level, option, value)
 
     (arming,) = place.arm(place.seen(near), keep=keep)
-    assert (arming.fate, arming.after) == (Fate.CHANGED, OURS)
+    assert (arming.result, arming.after) == (ArmingResult.CHANGED_MEANWHILE, OURS)
 
 
 def test_a_socket_that_is_closed_between_the_look_and_the_arming_is_gone(place: Place) -> None:
     near, other = place.connect()
     connections = place.seen(near, other)
-    assert fates(place.arm(connections, keep=lambda _: near.shutdown(SHUT_WR))) == {
-        connections[0].cookie: Fate.GONE,
-        connections[1].cookie: Fate.GONE,
+    assert results(place.arm(connections, keep=lambda _: near.shutdown(SHUT_WR))) == {
+        connections[0].cookie: ArmingResult.CLOSED,
+        connections[1].cookie: ArmingResult.CLOSED,
     }
     assert {stands(near), stands(other)} == {(False, 7200)}
 
@@ -225,7 +225,7 @@ def test_what_was_armed_and_set_again_is_left(place: Place) -> None:
     (again,) = place.arm(connections, earlier=place.kept)
     near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 900)
     (later,) = place.arm(connections, earlier=place.kept)
-    assert (again.fate, later.fate) == (Fate.ENOUGH, Fate.SET_AGAIN)
+    assert (again.result, later.result) == (ArmingResult.ALREADY_SET, ArmingResult.CHANGED_SINCE)
     assert stands(near) == (True, 900)
 
 
@@ -235,7 +235,7 @@ def test_a_socket_that_is_gone_or_half_closed_is_left(place: Place) -> None:
     seen = place.seen(half, other)
     half.shutdown(SHUT_WR)
     gone = replace(place.seen(near)[0], cookie=2**63 + 1)
-    assert {arming.fate for arming in place.arm([gone, *seen])} == {Fate.GONE}
+    assert {arming.result for arming in place.arm([gone, *seen])} == {ArmingResult.CLOSED}
     assert {stands(one) for one in (near, far, half, other)} == {(False, 7200)}
 
 
@@ -245,9 +245,9 @@ def test_disarming_puts_back_what_stood_there(place: Place) -> None:
     place.arm(connections)
     other.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 900)
     done = walk.disarm(place.armer, connections, place.kept)
-    assert fates(done) == {
-        cookie(near): Fate.DISARMED,
-        cookie(other): Fate.SET_AGAIN,
+    assert results(done) == {
+        cookie(near): ArmingResult.DISARMED,
+        cookie(other): ArmingResult.CHANGED_SINCE,
     }
     assert (stands(near), stands(other)) == ((False, 7200), (True, 900))
 
@@ -259,8 +259,8 @@ def test_what_is_alike_is_told_of_as_one_and_each_gets_what_suits_it(place: Plac
     armings = place.arm(place.seen(*ends))
     told = {one.before.times.idle: {each.cookie for each in one.connections} for one in armings if one.before}
     assert told == {idle: set(map(cookie, ends[start::3])) for start, idle in enumerate((7200, 90, 60))}
-    assert {(one.fate, one.after and one.after.times.idle) for one in armings} == {
-        (Fate.ARMED, idle) for idle in (180, 90, 60)
+    assert {(one.result, one.after and one.after.times.idle) for one in armings} == {
+        (ArmingResult.ARMED, idle) for idle in (180, 90, 60)
     }
     assert [stands(end) for end in ends] == [(True, (180, 90, 60)[number % 3]) for number in range(len(ends))]
     assert {one: armed.before.times.idle for one, armed in place.kept.items()} == {
@@ -271,7 +271,7 @@ def test_what_is_alike_is_told_of_as_one_and_each_gets_what_suits_it(place: Plac
 def test_more_than_the_kernel_takes_at_once_are_armed_too(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(armer, "MOST", 3)
     ends = [end for _ in range(5) for end in place.connect()]
-    assert fates(place.arm(place.seen(*ends))) == dict.fromkeys(map(cookie, ends), Fate.ARMED)
+    assert results(place.arm(place.seen(*ends))) == dict.fromkeys(map(cookie, ends), ArmingResult.ARMED)
     assert {stands(end) for end in ends} == {(True, 180)}
 
 
@@ -279,9 +279,9 @@ def test_what_the_kernel_refuses_is_put_back(place: Place) -> None:
     near, other = place.connect()
     impossible = Wish(RULE, Keepalive(0, 20, 31))
     orders = [Order(one, wish) for one, wish in zip(place.seen(near, other), [impossible, WISH], strict=True)]
-    assert fates(walk.arm(place.armer, orders, {}, place.kept.update)) == {
-        cookie(near): Fate.FAILED,
-        cookie(other): Fate.ARMED,
+    assert results(walk.arm(place.armer, orders, {}, place.kept.update)) == {
+        cookie(near): ArmingResult.FAILED,
+        cookie(other): ArmingResult.ARMED,
     }
     assert (stands(near), near.getsockopt(IPPROTO_TCP, TCP_KEEPINTVL)) == ((False, 7200), 75)
 
@@ -295,7 +295,7 @@ def test_nothing_is_set_where_the_record_cannot_be_written(place: Place) -> None
     with pytest.raises(OSError, match="No space"):
         place.arm(place.seen(near), keep=full)
     assert stands(near) == (False, 7200)
-    assert place.arm(place.seen(near))[0].fate is Fate.ARMED  # it can go on
+    assert place.arm(place.seen(near))[0].result is ArmingResult.ARMED  # it can go on
 
 
 def test_once_closed_it_has_nothing_of_the_kernels_mapped(place: Place) -> None:

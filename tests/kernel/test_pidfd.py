@@ -26,7 +26,7 @@ import pytest
 
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.keepalive import ALL, Keepalive, SocketKeepalive
-from keepaliveD.model.results import Armed, Arming, Fate
+from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
@@ -42,7 +42,10 @@ from tests.support.walk import Keep, Order
 OURS = SocketKeepalive(True, Keepalive(180, 20, 31))
 UNTOUCHED = SocketKeepalive(False, Keepalive(7200, 75, 9))
 ROOT = Path("/")
-UNFOUND = (Fate.UNHELD, Fate.UNSEEN)  # the latter where not even root may look into all processes
+UNFOUND = (
+    ArmingResult.OWNER_NOT_FOUND,
+    ArmingResult.OWNER_NOT_VISIBLE,
+)  # the latter where not even root may look into all processes
 
 
 class Place:
@@ -118,7 +121,7 @@ def test_a_bare_socket_is_armed_and_what_stood_there_was_recorded_before(place: 
     connection = place.seen(near)
     place.holders.find([connection.inode])
     (arming,) = place.arm(connection)
-    assert (arming.fate, arming.before, arming.after) == (Fate.ARMED, UNTOUCHED, OURS)
+    assert (arming.result, arming.before, arming.after) == (ArmingResult.ARMED, UNTOUCHED, OURS)
     assert place.kept == {connection.cookie: Armed(UNTOUCHED, OURS, ALL)}
     assert stands(near) == (True, 180)
 
@@ -145,7 +148,7 @@ def test_a_descriptor_that_is_another_sockets_by_now_is_left_alone_and_the_right
     connection = place.seen(near)
     place.holders._known[connection.inode] = Holder(os.getpid(), other.fileno())
     (arming,) = place.arm(connection)
-    assert arming.fate is Fate.ARMED
+    assert arming.result is ArmingResult.ARMED
     assert (stands(near), stands(other)) == ((True, 180), (False, 7200))
 
 
@@ -155,7 +158,7 @@ def test_a_socket_that_is_gone_costs_nobody_else_anything(place: Place) -> None:
     connection = replace(place.seen(near), cookie=4711)
     place.holders.find([connection.inode])
     (arming,) = place.arm(connection)
-    assert arming.fate is Fate.GONE
+    assert arming.result is ArmingResult.CLOSED
     assert stands(near) == (False, 7200)
 
 
@@ -165,7 +168,7 @@ def test_a_subflow_of_an_mptcp_connection_is_named_as_such(place: Place) -> None
     connection = place.seen(near)
     place.holders.find([connection.inode])
     (arming,) = place.arm(connection)
-    assert arming.fate is Fate.SUBFLOW
+    assert arming.result is ArmingResult.SUBFLOW
     assert place.kept == {}
 
 
@@ -184,7 +187,7 @@ def test_what_is_no_connection_is_never_touched(place: Place, what: str, tmp_pat
     place.holders._known[connection.inode] = Holder(os.getpid(), number)
     before = descriptors()
     (arming,) = place.arm(connection)
-    assert arming.fate in (Fate.GONE, *UNFOUND)
+    assert arming.result in (ArmingResult.CLOSED, *UNFOUND)
     assert stands(place.listener) == (False, 7200)
     assert descriptors() == before
 
@@ -198,7 +201,7 @@ def test_a_process_that_has_ended_is_no_error(place: Place) -> None:
         os._exit(0)
     os.waitpid(child, 0)
     place.holders._known[connection.inode] = Holder(child, 3)
-    assert [arming.fate for arming in place.arm(connection)] in ([Fate.GONE], *([each] for each in UNFOUND))
+    assert [arming.result for arming in place.arm(connection)] in ([ArmingResult.CLOSED], *([each] for each in UNFOUND))
 
 
 def test_where_no_more_descriptors_can_be_had_the_socket_is_not_taken_for_gone(
@@ -214,7 +217,7 @@ def test_where_no_more_descriptors_can_be_had_the_socket_is_not_taken_for_gone(
 
     monkeypatch.setattr(os, "pidfd_open", too_many)
     (arming,) = place.arm(connection)
-    assert arming.fate is Fate.FAILED
+    assert arming.result is ArmingResult.FAILED
 
 
 def test_a_half_closed_connection_is_left_alone(place: Place) -> None:
@@ -225,7 +228,7 @@ def test_a_half_closed_connection_is_left_alone(place: Place) -> None:
     far.close()
     assert near.recv(1) == b""
     (arming,) = place.arm(connection)
-    assert arming.fate is Fate.GONE
+    assert arming.result is ArmingResult.CLOSED
     assert stands(near) == (False, 7200)
 
 
@@ -235,9 +238,9 @@ def test_no_descriptor_stays_open_however_many_sockets_there_are(place: Place) -
     wanted += [replace(wanted[0], cookie=10**9 + number, inode=10**9 + number) for number in range(300)]
     before = descriptors()
     place.holders.find({connection.inode for connection in wanted})
-    fates = {arming.fate for arming in place.arm(*wanted)}
-    assert Fate.ARMED in fates
-    assert fates <= {Fate.ARMED, *UNFOUND}
+    results = {arming.result for arming in place.arm(*wanted)}
+    assert ArmingResult.ARMED in results
+    assert results <= {ArmingResult.ARMED, *UNFOUND}
     assert descriptors() == before
 
 
@@ -248,7 +251,7 @@ def test_what_somebody_set_after_it_was_armed_is_left(place: Place) -> None:
     place.arm(connection)
     near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 3600)
     (arming,) = place.arm(connection, earlier=place.kept)
-    assert arming.fate is Fate.SET_AGAIN
+    assert arming.result is ArmingResult.CHANGED_SINCE
     assert stands(near) == (True, 3600)
 
 
@@ -258,7 +261,7 @@ def test_what_is_armed_as_it_was_is_not_armed_again(place: Place) -> None:
     place.holders.find([connection.inode])
     place.arm(connection)
     (arming,) = place.arm(connection, earlier=place.kept)
-    assert arming.fate is Fate.ENOUGH
+    assert arming.result is ArmingResult.ALREADY_SET
 
 
 def test_a_socket_can_be_disarmed_to_what_stood_there(place: Place) -> None:
@@ -269,7 +272,7 @@ def test_a_socket_can_be_disarmed_to_what_stood_there(place: Place) -> None:
     place.arm(connection)
     assert stands(near) == (True, 180)
     (arming,) = walk.disarm(PidfdArmer(ROOT, place.holders), [connection], place.kept)
-    assert arming.fate is Fate.DISARMED
+    assert arming.result is ArmingResult.DISARMED
     assert stands(near) == (False, 600)
 
 
@@ -280,7 +283,7 @@ def test_what_somebody_set_since_is_not_disarmed(place: Place) -> None:
     place.arm(connection)
     near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 60)
     (arming,) = walk.disarm(PidfdArmer(ROOT, place.holders), [connection], place.kept)
-    assert arming.fate is Fate.SET_AGAIN
+    assert arming.result is ArmingResult.CHANGED_SINCE
     assert stands(near) == (True, 60)
 
 
@@ -293,8 +296,8 @@ def test_rearm_leaves_what_a_program_chose_and_takes_what_follows_the_system(pla
     following.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
     wanted = [place.seen(chosen), place.seen(following)]
     place.holders.find({connection.inode for connection in wanted})
-    fates = [arming.fate for arming in place.arm(*wanted, action=ArmAction.REARM)]
-    assert sorted(fate.name for fate in fates) == ["ARMED", "OWN"]
+    results = [arming.result for arming in place.arm(*wanted, action=ArmAction.REARM)]
+    assert sorted(result.name for result in results) == ["ARMED", "KEPT_BY_PROGRAM"]
     assert (stands(chosen), stands(following)) == ((True, 600), (True, 180))
 
 

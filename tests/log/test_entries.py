@@ -14,7 +14,7 @@ from keepaliveD.model.actions import Arm, Because, Disarm, Report, ReportDrift, 
 from keepaliveD.model.connections import Connection, Counts, Due, Owner, Verdict
 from keepaliveD.model.errors import NotPermitted, StateError
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
-from keepaliveD.model.results import Arming, Fate, Outcome
+from keepaliveD.model.results import Arming, ArmingResult, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.sockets import Unseen
 from tests.support.samples import BARE
@@ -237,12 +237,21 @@ PEER = "10.1.2.3:40000 -> 10.20.0.9:10080: "
 LINE = f"amandad[812] (amanda@backup.service) {PEER}"
 
 
-def arming(fate: Fate, connection: Connection = BARE) -> Arming:
+def arming(result: ArmingResult, connection: Connection = BARE) -> Arming:
     """As the armer answers."""
-    missed = fate in (Fate.GONE, Fate.SUBFLOW, Fate.UNHELD, Fate.UNSEEN, Fate.NOT_PERMITTED, Fate.OTHER_USER_NAMESPACE)
-    if fate is Fate.DISARMED:
-        return Arming((connection,), fate, ON, OFF)
-    return Arming((connection,), fate, None if missed else OFF, None if missed else ON if fate is Fate.ARMED else OFF)
+    missed = result in (
+        ArmingResult.CLOSED,
+        ArmingResult.SUBFLOW,
+        ArmingResult.OWNER_NOT_FOUND,
+        ArmingResult.OWNER_NOT_VISIBLE,
+        ArmingResult.NOT_PERMITTED,
+        ArmingResult.OTHER_USER_NAMESPACE,
+    )
+    if result is ArmingResult.DISARMED:
+        return Arming((connection,), result, ON, OFF)
+    return Arming(
+        (connection,), result, None if missed else OFF, None if missed else ON if result is ArmingResult.ARMED else OFF
+    )
 
 
 def told(*armings: Arming, rules: tuple[ArmRule, ...] = (RULE,)) -> list[Entry]:
@@ -257,51 +266,51 @@ AT_RISK = '; at risk: no packet is due, and path "office firewall" forgets it in
 
 
 @pytest.mark.parametrize(
-    ("fate", "event", "priority", "said"),
+    ("result", "event", "priority", "said"),
     [
-        (Fate.ARMED, "armed", NOTICE, "armed by arm[1]: idle 180s, interval 20s, probes 31 (before: off)"),
-        (Fate.OWN, "unarmed", NOTICE, "not armed: kept by program (off)"),
+        (ArmingResult.ARMED, "armed", NOTICE, "armed by arm[1]: idle 180s, interval 20s, probes 31 (before: off)"),
+        (ArmingResult.KEPT_BY_PROGRAM, "unarmed", NOTICE, "not armed: kept by program (off)"),
         (
-            Fate.SET_AGAIN,
+            ArmingResult.CHANGED_SINCE,
             "unarmed",
             NOTICE,
             "not armed: changed since by its program or by keepalivectl disarm (off)",
         ),
-        (Fate.CHANGED, "unarmed", NOTICE, "not armed: changed meanwhile (off)"),
+        (ArmingResult.CHANGED_MEANWHILE, "unarmed", NOTICE, "not armed: changed meanwhile (off)"),
         (
-            Fate.SUBFLOW,
+            ArmingResult.SUBFLOW,
             "unarmed",
             WARNING,
             'cannot be armed: MPTCP subflow: requires watch.engine = "bpf"',
         ),
         (
-            Fate.UNHELD,
+            ArmingResult.OWNER_NOT_FOUND,
             "unarmed",
             WARNING,
             "cannot be armed: owner not found: it may belong to the kernel, or to a process outside this PID namespace",
         ),
         (
-            Fate.NOT_PERMITTED,
+            ArmingResult.NOT_PERMITTED,
             "unarmed",
             WARNING,
             "cannot be armed: not permitted: requires root or CAP_SYS_PTRACE, and a kernel.yama.ptrace_scope below 3",
         ),
         (
-            Fate.OTHER_USER_NAMESPACE,
+            ArmingResult.OTHER_USER_NAMESPACE,
             "unarmed",
             WARNING,
             "cannot be armed: owner in another user namespace: "
             "requires CAP_SYS_PTRACE over that namespace: run in the host's own",
         ),
         (
-            Fate.UNSEEN,
+            ArmingResult.OWNER_NOT_VISIBLE,
             "unarmed",
             WARNING,
             "cannot be armed: owner not visible: requires root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
         ),
-        (Fate.FAILED, "unarmed", WARNING, "cannot be armed: failed: the kernel refused"),
+        (ArmingResult.FAILED, "unarmed", WARNING, "cannot be armed: failed: the kernel refused"),
         (
-            Fate.TOO_LONG,
+            ArmingResult.TOO_LONG,
             "unarmed",
             WARNING,
             'not armed by arm[1]: idle 180s is too long: path "office firewall" forgets after 5min; '
@@ -309,43 +318,47 @@ AT_RISK = '; at risk: no packet is due, and path "office firewall" forgets it in
         ),
     ],
 )
-def test_what_became_of_a_socket_in_one_line(fate: Fate, event: str, priority: int, said: str) -> None:
+def test_what_became_of_a_socket_in_one_line(result: ArmingResult, event: str, priority: int, said: str) -> None:
     """What, before, after, because; and what would help."""
-    (entry,) = told(arming(fate))
+    (entry,) = told(arming(result))
     assert (entry.event, entry.priority) == (event, priority)
     assert entry.message == LINE + said + (BECAUSE if event == "armed" else AT_RISK)
-    assert entry.fields["KEEPALIVE_RESULT"] == fate.value.lower().replace(" ", "-")
+    assert entry.fields["KEEPALIVE_RESULT"] == result.value.lower().replace(" ", "-")
 
 
-@pytest.mark.parametrize("fate", [Fate.OBSERVED, Fate.ENOUGH, Fate.GONE])
-def test_where_nothing_was_done_and_nothing_is_to_be_done_nothing_is_said(fate: Fate) -> None:
-    assert told(arming(fate)) == []
+@pytest.mark.parametrize("result", [ArmingResult.LEFT_BY_RULE, ArmingResult.ALREADY_SET, ArmingResult.CLOSED])
+def test_where_nothing_was_done_and_nothing_is_to_be_done_nothing_is_said(result: ArmingResult) -> None:
+    assert told(arming(result)) == []
 
 
-def test_every_fate_is_either_told_or_not_worth_it() -> None:
+def test_every_result_is_either_told_or_not_worth_it() -> None:
     """A new one must be thought of."""
-    assert {fate for fate in Fate if told(arming(fate))} == set(Fate) - {Fate.OBSERVED, Fate.ENOUGH, Fate.GONE}
+    assert {result for result in ArmingResult if told(arming(result))} == set(ArmingResult) - {
+        ArmingResult.LEFT_BY_RULE,
+        ArmingResult.ALREADY_SET,
+        ArmingResult.CLOSED,
+    }
 
 
 def test_of_what_its_program_set_meanwhile_that_is_said_which_stands_there_now() -> None:
-    (entry,) = told(Arming((BARE,), Fate.CHANGED, OFF, SocketKeepalive(True, Keepalive(33, 75, 9))))
+    (entry,) = told(Arming((BARE,), ArmingResult.CHANGED_MEANWHILE, OFF, SocketKeepalive(True, Keepalive(33, 75, 9))))
     assert entry.message.startswith(LINE + "not armed: changed meanwhile (idle 33s, ")
 
 
-def test_connections_of_one_fate_are_told_of_apart_where_their_units_or_paths_are() -> None:
+def test_connections_of_one_result_are_told_of_apart_where_their_units_or_paths_are() -> None:
     others = (dataclasses.replace(BARE, owner=Owner(9, "psql", "pool.service")), dataclasses.replace(BARE, path="p"))
-    said = told(Arming((BARE, *others, *[BARE] * HANDFUL), Fate.ARMED, OFF, ON))
+    said = told(Arming((BARE, *others, *[BARE] * HANDFUL), ArmingResult.ARMED, OFF, ON))
     assert [entry.fields.get("KEEPALIVE_COUNT", 1) for entry in said] == [HANDFUL + 1, 1, 1]
 
 
 def test_a_dry_run_says_would() -> None:
-    (entry,) = told(Arming((BARE,), Fate.WOULD, after=ON))
+    (entry,) = told(Arming((BARE,), ArmingResult.WOULD_BE_ARMED, after=ON))
     assert entry.message == LINE + "would be armed by arm[1]: idle 180s, interval 20s, probes 31" + BECAUSE
     assert entry.fields["KEEPALIVE_RESULT"] == "would-be-armed"
 
 
 def test_what_was_put_back_needs_no_reason() -> None:
-    (entry,) = entries.of(Outcome(Disarm((BARE,)), armings=(arming(Fate.DISARMED),)))
+    (entry,) = entries.of(Outcome(Disarm((BARE,)), armings=(arming(ArmingResult.DISARMED),)))
     assert entry.message == LINE + "disarmed: off (before: idle 180s, interval 20s, probes 31)"
     assert (entry.event, entry.priority) == ("disarmed", NOTICE)
 
@@ -366,12 +379,12 @@ def test_what_was_put_back_needs_no_reason() -> None:
 )
 def test_the_reason_is_the_outlook(connection: Connection, because: str) -> None:
     """By hand also those are armed that were at no risk."""
-    (entry,) = told(arming(Fate.ARMED, connection))
+    (entry,) = told(arming(ArmingResult.ARMED, connection))
     assert entry.message.endswith("(before: off)" + because)
 
 
 def test_before_and_after_are_fields() -> None:
-    (entry,) = told(arming(Fate.ARMED))
+    (entry,) = told(arming(ArmingResult.ARMED))
     assert {name: value for name, value in entry.fields.items() if re.match("KEEPALIVE_(RULE|BEFORE|AFTER)", name)} == {
         "KEEPALIVE_RULE": "arm[1]",
         "KEEPALIVE_BEFORE_ON": 0,
@@ -389,7 +402,7 @@ def test_before_and_after_are_fields() -> None:
 def test_the_rule_is_the_first_that_means_the_owner() -> None:
     other = dataclasses.replace(RULE, units=("cron.service",))
     second = dataclasses.replace(RULE, name="arm[2]", units=("amanda*",))
-    (entry,) = told(arming(Fate.ARMED), rules=(other, second, RULE))
+    (entry,) = told(arming(ArmingResult.ARMED), rules=(other, second, RULE))
     assert "armed by arm[2]: " in entry.message
     assert entry.fields["KEEPALIVE_RULE"] == "arm[2]"
 
@@ -400,14 +413,18 @@ def test_one_connection_is_counted_in_the_singular(total: int, said: str) -> Non
 
 
 def test_a_handful_of_armings_is_told_one_by_one() -> None:
-    assert len(told(*[arming(Fate.ARMED)] * HANDFUL, *[arming(Fate.GONE)] * 99)) == HANDFUL
+    assert len(told(*[arming(ArmingResult.ARMED)] * HANDFUL, *[arming(ArmingResult.CLOSED)] * 99)) == HANDFUL
 
 
-def test_more_armings_become_one_summary_a_unit_path_and_fate() -> None:
+def test_more_armings_become_one_summary_a_unit_path_and_result() -> None:
     """2,000 sockets of a pool are armed in one look."""
     other = dataclasses.replace(BARE, owner=Owner(9, "psql", "pool.service"))
     urgent = dataclasses.replace(BARE, left=12.0)
-    said = told(*[arming(Fate.ARMED)] * 1999, arming(Fate.ARMED, urgent), *[arming(Fate.OWN, other)] * 7)
+    said = told(
+        *[arming(ArmingResult.ARMED)] * 1999,
+        arming(ArmingResult.ARMED, urgent),
+        *[arming(ArmingResult.KEPT_BY_PROGRAM, other)] * 7,
+    )
     assert [entry.message for entry in said] == [
         '2000 connections of amanda@backup.service on path "office firewall": '
         "armed by arm[1]: idle 180s, interval 20s, probes 31 (before: off); "
@@ -426,7 +443,7 @@ def test_more_armings_become_one_summary_a_unit_path_and_fate() -> None:
 def test_a_summary_says_what_stood_in_how_many_and_has_only_fields_that_all_share() -> None:
     """Of ten connections four had keepalive on."""
     was_on = SocketKeepalive(True, Keepalive(7200, 75, 9))
-    (entry,) = told(*[arming(Fate.ARMED)] * 6, *[Arming((BARE,), Fate.ARMED, was_on, ON)] * 4)
+    (entry,) = told(*[arming(ArmingResult.ARMED)] * 6, *[Arming((BARE,), ArmingResult.ARMED, was_on, ON)] * 4)
     assert (
         "armed by arm[1]: idle 180s, interval 20s, probes 31 (before: 6 off; 4 idle 7200s, interval 75s, probes 9); "
         in (entry.message)
@@ -437,7 +454,10 @@ def test_a_summary_says_what_stood_in_how_many_and_has_only_fields_that_all_shar
 
 
 def test_a_summary_does_not_list_kinds_without_end() -> None:
-    each = [Arming((BARE,), Fate.ARMED, SocketKeepalive(True, Keepalive(number, 75, 9)), ON) for number in range(1, 9)]
+    each = [
+        Arming((BARE,), ArmingResult.ARMED, SocketKeepalive(True, Keepalive(number, 75, 9)), ON)
+        for number in range(1, 9)
+    ]
     (entry,) = told(*each)
     assert "; 1 idle 3s, interval 75s, probes 9; 5 others); for example" in entry.message
 
@@ -445,14 +465,14 @@ def test_a_summary_does_not_list_kinds_without_end() -> None:
 def test_a_summary_counts_what_reads_alike_once() -> None:
     """Times that are not in force are not shown, so they make no difference."""
     other = SocketKeepalive(False, Keepalive(600, 75, 9))
-    (entry,) = told(*[arming(Fate.ARMED)] * 6, *[Arming((BARE,), Fate.ARMED, other, ON)] * 4)
+    (entry,) = told(*[arming(ArmingResult.ARMED)] * 6, *[Arming((BARE,), ArmingResult.ARMED, other, ON)] * 4)
     assert "probes 31 (before: off); for example" in entry.message
 
 
 def test_a_summary_of_connections_whose_path_is_not_known_names_none() -> None:
     """Disarming by hand reads no configuration."""
     anywhere = dataclasses.replace(BARE, path="", origin="")
-    armings = (arming(Fate.DISARMED, anywhere),) * 9
+    armings = (arming(ArmingResult.DISARMED, anywhere),) * 9
     (entry,) = entries.of(Outcome(Disarm((anywhere,) * 9), armings=armings))
     assert entry.message.startswith("9 connections of amanda@backup.service: disarmed: off (before: ")
     (single,) = entries.of(Outcome(Disarm((anywhere,)), armings=armings[:1]))
@@ -461,12 +481,12 @@ def test_a_summary_of_connections_whose_path_is_not_known_names_none() -> None:
 
 
 def test_a_timer_that_was_only_restarted_is_said_to_be() -> None:
-    (entry,) = told(Arming((BARE,), Fate.ARMED, ON, ON))
+    (entry,) = told(Arming((BARE,), ArmingResult.ARMED, ON, ON))
     assert entry.message.startswith(LINE + "timer restarted by arm[1]: idle 180s, interval 20s, probes 31, because")
 
 
 def test_what_failed_midway_says_what_stands_there() -> None:
-    (entry,) = told(Arming((BARE,), Fate.FAILED, OFF, SocketKeepalive(True, Keepalive(7200, 20, 9))))
+    (entry,) = told(Arming((BARE,), ArmingResult.FAILED, OFF, SocketKeepalive(True, Keepalive(7200, 20, 9))))
     assert "failed: the kernel refused; it has idle 7200s, interval 20s, probes 9 now" in entry.message
 
 
@@ -476,19 +496,19 @@ def test_a_refusal_that_was_told_is_not_told_again() -> None:
 
 
 def test_what_was_done_by_hand_says_by_whom() -> None:
-    (entry,) = told(arming(Fate.ARMED))
+    (entry,) = told(arming(ArmingResult.ARMED))
     fields = entries.by_hand(entry, 1000).fields
     assert (fields["KEEPALIVE_RULE"], fields["KEEPALIVE_BY_UID"], fields["KEEPALIVE_COOKIE"]) == ("hand", 1000, 4711)
 
 
 def test_what_was_armed_and_what_was_not_are_two_summaries() -> None:
-    said = told(*[arming(Fate.ARMED), arming(Fate.NOT_PERMITTED)] * 7)
+    said = told(*[arming(ArmingResult.ARMED), arming(ArmingResult.NOT_PERMITTED)] * 7)
     assert [(entry.event, entry.fields["KEEPALIVE_COUNT"]) for entry in said] == [("armed", 7), ("unarmed", 7)]
 
 
 def test_a_single_arming_among_many_is_told_in_full() -> None:
     other = dataclasses.replace(BARE, path="default")
-    said = told(*[arming(Fate.ARMED)] * 10, arming(Fate.ARMED, other))
+    said = told(*[arming(ArmingResult.ARMED)] * 10, arming(ArmingResult.ARMED, other))
     assert [entry.fields.get("KEEPALIVE_COUNT") for entry in said] == [10, None]
     assert "KEEPALIVE_COOKIE" in said[1].fields
 
@@ -501,8 +521,8 @@ HOSTILE = ["a\nb", "\x1b[2Jx", "x) armed by arm[9]: (y", "a\u202egpj", '"; drop'
 def test_a_process_cannot_forge_an_entry_by_its_name(name: str, count: int) -> None:
     """Nor by that of its unit: one printable line, and what is not a plain word stands in quotes."""
     hostile = dataclasses.replace(BARE, owner=Owner(5, name, name))
-    for fate in Fate:
-        for entry in told(*[arming(fate, hostile)] * count):
+    for result in ArmingResult:
+        for entry in told(*[arming(result, hostile)] * count):
             assert entry.message.isprintable()
             if "armed by arm[9]" in name:
                 assert f'"{name}"' in entry.message
@@ -513,30 +533,30 @@ def test_a_process_cannot_forge_an_entry_by_its_name(name: str, count: int) -> N
 
 @pytest.mark.parametrize("count", [1, 10])
 @pytest.mark.parametrize(
-    ("fate", "said"),
+    ("result", "said"),
     [
-        (Fate.NOT_PERMITTED, "cannot be disarmed: not permitted: requires root or CAP_SYS_PTRACE"),
-        (Fate.UNHELD, "cannot be disarmed: owner not found: it may belong to the kernel"),
-        (Fate.FAILED, "cannot be disarmed: failed: the kernel refused"),
-        (Fate.SET_AGAIN, "not disarmed: changed since (off)"),
-        (Fate.CHANGED, "not disarmed: changed meanwhile (off)"),
+        (ArmingResult.NOT_PERMITTED, "cannot be disarmed: not permitted: requires root or CAP_SYS_PTRACE"),
+        (ArmingResult.OWNER_NOT_FOUND, "cannot be disarmed: owner not found: it may belong to the kernel"),
+        (ArmingResult.FAILED, "cannot be disarmed: failed: the kernel refused"),
+        (ArmingResult.CHANGED_SINCE, "not disarmed: changed since (off)"),
+        (ArmingResult.CHANGED_MEANWHILE, "not disarmed: changed meanwhile (off)"),
     ],
 )
-def test_what_cannot_be_disarmed_is_not_said_to_be_unarmed(fate: Fate, said: str, count: int) -> None:
+def test_what_cannot_be_disarmed_is_not_said_to_be_unarmed(result: ArmingResult, said: str, count: int) -> None:
     """It is armed, and nothing of its outlook is the reason."""
-    armings = (arming(fate),) * count
+    armings = (arming(result),) * count
     for entry in entries.of(Outcome(Disarm((BARE,) * count), armings=armings)):
         assert said in entry.message
         assert "because" not in entry.message
 
 
 def test_what_was_disarmed_by_somebody_meanwhile_is_left_without_a_look_at_it() -> None:
-    (entry,) = told(Arming((BARE,), Fate.SET_AGAIN))
+    (entry,) = told(Arming((BARE,), ArmingResult.CHANGED_SINCE))
     assert entry.message == LINE + "not armed: changed since by its program or by keepalivectl disarm" + AT_RISK
 
 
 def test_a_probe_that_is_overdue_was_due_at_once() -> None:
-    (entry,) = told(arming(Fate.ARMED, late(due_in=-4.2)))
+    (entry,) = told(arming(ArmingResult.ARMED, late(due_in=-4.2)))
     assert "because keepalive was due in 0s, and" in entry.message
 
 
@@ -544,7 +564,7 @@ def test_a_probe_that_is_overdue_was_due_at_once() -> None:
 def test_a_field_that_is_no_number_is_left_out(odd: float) -> None:
     """A path may never forget, by a reload; JSON has neither infinity nor NaN."""
     connection = dataclasses.replace(BARE, verdict=Verdict.SAFE, left=odd, timeout=odd)
-    disarmed = entries.of(Outcome(Disarm((connection,)), armings=(arming(Fate.DISARMED, connection),)))
+    disarmed = entries.of(Outcome(Disarm((connection,)), armings=(arming(ArmingResult.DISARMED, connection),)))
     for entry in (*disarmed, *say(connection, before=Verdict.BARE)) if odd == math.inf else disarmed:
         assert all(math.isfinite(value) for value in entry.fields.values() if not isinstance(value, str))
         assert "KEEPALIVE_LEFT_SEC" not in entry.fields

@@ -26,7 +26,7 @@ from keepaliveD.model.actions import (
 from keepaliveD.model.connections import Connection, Due, Owner, Verdict
 from keepaliveD.model.errors import NotPermitted
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
-from keepaliveD.model.results import Arming, Fate, Outcome
+from keepaliveD.model.results import Arming, ArmingResult, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.sockets import Unseen
 from keepaliveD.platforms.touching import Kind, Touched
@@ -99,11 +99,21 @@ OFF = SocketKeepalive(False, Keepalive(7200, 75, 9))
 RULE = ArmRule("arm[1]", ArmAction.ENABLE, 180, 20, 31)
 
 
-def armings(fate: Fate, *connections: Connection) -> list[Entry]:
+def armings(result: ArmingResult, *connections: Connection) -> list[Entry]:
     """What is said of sockets that were to be armed, with as little known as can be."""
     action = Arm(connections, (Wish(RULE, OFF.times),))
-    known = None if fate in (Fate.SUBFLOW, Fate.UNHELD, Fate.NOT_PERMITTED, Fate.OTHER_USER_NAMESPACE) else OFF
-    return list(entries.of(Outcome(action, armings=(Arming(connections, fate, known, known),))))
+    known = (
+        None
+        if result
+        in (
+            ArmingResult.SUBFLOW,
+            ArmingResult.OWNER_NOT_FOUND,
+            ArmingResult.NOT_PERMITTED,
+            ArmingResult.OTHER_USER_NAMESPACE,
+        )
+        else OFF
+    )
+    return list(entries.of(Outcome(action, armings=(Arming(connections, result, known, known),))))
 
 
 def said() -> list[Entry]:
@@ -125,8 +135,8 @@ def said() -> list[Entry]:
         *entries.of(Outcome(ReportDrift({"x": 1}, {"x": 2}, yielded=True))),
         *entries.of(Outcome(ReportUnseen(Unseen(3, 2, hidden=True, crowded=(1, 2, 3, 4))))),
         *entries.of(Outcome(SetSystemKeepalive({}, {}, Because.DRIFT), refused=NotPermitted("no"))),
-        *(entry for fate in Fate for entry in armings(fate, stranger)),
-        *(entry for fate in Fate for entry in armings(fate, *[stranger] * (HANDFUL + 1))),
+        *(entry for result in ArmingResult for entry in armings(result, stranger)),
+        *(entry for result in ArmingResult for entry in armings(result, *[stranger] * (HANDFUL + 1))),
         *(
             Entry(event, entries.INFO, "")
             for event in ("started", "reloaded", "reload-failed", "doubtful", "scan-failed")

@@ -18,7 +18,7 @@ from keepaliveD.model.connections import Owner, Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import NotPermitted
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES, Keepalive
-from keepaliveD.model.results import Arming, Fate, Outcome
+from keepaliveD.model.results import Arming, ArmingResult, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
 from keepaliveD.model.sockets import SocketTable, Switch, Timer
 from keepaliveD.policy import arming
@@ -326,7 +326,7 @@ class Life:
     def __init__(self, *rules: ArmRule) -> None:
         self.rules = Rules({}, OnDrift.REAPPLY, PATHS, (), 60.0, rules)
         self.decider = Decider(self.rules)
-        self.fate = Fate.ARMED
+        self.result = ArmingResult.ARMED
         self.reported: list[int] = []
 
     def scan(self, now: float, *sockets: Socket) -> list[int]:
@@ -337,7 +337,7 @@ class Life:
         for action in actions:
             if isinstance(action, Arm):
                 asked += [one.cookie for one in action.connections]
-                armings = (Arming(action.connections, self.fate),)
+                armings = (Arming(action.connections, self.result),)
                 self.decider.record(Outcome(action, armings=armings))
             elif isinstance(action, Report):
                 self.reported += [one.cookie for one in action.connections]
@@ -359,17 +359,17 @@ def kept(now: float) -> Socket:
 
 def test_a_socket_is_asked_for_once() -> None:
     life = Life(rule(ENABLE))
-    life.fate = Fate.NOT_PERMITTED
+    life.result = ArmingResult.NOT_PERMITTED
     assert life.scan(1000.0, quiet(1000.0)) == [1]
     assert life.scan(1015.0, quiet(1015.0)) == []
     assert life.scan(1400.0, quiet(1400.0)) == [], "also once it is cut"
-    assert life.decider.fates == {Fate.NOT_PERMITTED: 1}
+    assert life.decider.results == {ArmingResult.NOT_PERMITTED: 1}
 
 
 def test_a_reload_asks_again() -> None:
     """Somebody has given the right, or another rule."""
     life = Life(rule(ENABLE))
-    life.fate = Fate.NOT_PERMITTED
+    life.result = ArmingResult.NOT_PERMITTED
     life.scan(1000.0, quiet(1000.0))
     life.reload()
     assert life.scan(1015.0, quiet(1015.0)) == [1]
@@ -395,10 +395,10 @@ def test_what_was_armed_is_asked_for_once_more_where_it_is_at_risk_again() -> No
     life = Life(rule(ENABLE))
     assert life.scan(1000.0, quiet(1000.0)) == [1]
     assert life.scan(1015.0, kept(1015.0)) == []
-    life.fate = Fate.SET_AGAIN
+    life.result = ArmingResult.CHANGED_SINCE
     assert life.scan(1030.0, quiet(1030.0)) == [1]
     assert life.scan(1045.0, quiet(1045.0)) == []
-    assert life.decider.fates == {Fate.ARMED: 1, Fate.SET_AGAIN: 1}
+    assert life.decider.results == {ArmingResult.ARMED: 1, ArmingResult.CHANGED_SINCE: 1}
 
 
 def test_what_was_armed_and_is_cut_all_the_same_is_past_help() -> None:
@@ -420,20 +420,20 @@ def test_a_reload_does_not_arm_anew_what_is_armed() -> None:
 def test_who_was_left_by_the_rule_of_its_owner_is_considered_again_when_its_outlook_changes() -> None:
     """That there is a rule for somebody else must make no difference."""
     life = Life(rule(ENABLE, units=("x",)), rule(REARM, "keepalive.arm"))
-    life.fate = Fate.OBSERVED
+    life.result = ArmingResult.LEFT_BY_RULE
     assert life.scan(1000.0, quiet(1000.0)) == [1]
     assert life.scan(1015.0, quiet(1015.0)) == []
-    life.fate = Fate.ARMED
+    life.result = ArmingResult.ARMED
     assert life.scan(1030.0, quiet(1030.0, timer=Timer.KEEPALIVE, expires=7200.0)) == [1]
     assert life.scan(1045.0, kept(1045.0)) == []
 
 
-@pytest.mark.parametrize("fate", [Fate.SET_AGAIN, Fate.CHANGED])
-def test_what_somebody_has_set_again_is_left_for_good(fate: Fate) -> None:
+@pytest.mark.parametrize("result", [ArmingResult.CHANGED_SINCE, ArmingResult.CHANGED_MEANWHILE])
+def test_what_somebody_has_set_again_is_left_for_good(result: ArmingResult) -> None:
     """Also by a reload: there is no second round."""
     life = Life(rule(ENABLE))
     life.scan(1000.0, quiet(1000.0))
-    life.fate = fate
+    life.result = result
     assert life.scan(1015.0, quiet(1015.0)) == [1]
     life.reload()
     assert life.scan(1030.0, quiet(1030.0)) == []
@@ -445,7 +445,7 @@ def test_another_socket_is_another_case() -> None:
     life = Life(rule(ENABLE))
     assert life.scan(1000.0, quiet(1000.0, cookie=1), quiet(1000.0, cookie=2)) == [1, 2]
     scan = [quiet(1015.0, cookie=3), quiet(1015.0, cookie=2), quiet(1015.0, cookie=1)]
-    life.fate = Fate.ENOUGH
+    life.result = ArmingResult.ALREADY_SET
     assert sorted(life.scan(1015.0, *scan)) == [1, 2, 3]
     assert life.scan(1030.0, quiet(1030.0, cookie=2), quiet(1030.0, cookie=4)) == [4]
 
@@ -468,7 +468,7 @@ def test_who_is_not_armed_is_warned_of_while_others_are() -> None:
 
 def test_who_was_asked_for_in_vain_is_warned_of_while_others_are_armed() -> None:
     life = Life(rule(ENABLE))
-    life.fate = Fate.NOT_PERMITTED
+    life.result = ArmingResult.NOT_PERMITTED
     life.scan(1000.0, quiet(1000.0))
     assert life.scan(1330.0, quiet(1330.0), quiet(1330.0, cookie=2)) == [2]
     assert life.reported == [1]
@@ -477,7 +477,7 @@ def test_who_was_asked_for_in_vain_is_warned_of_while_others_are_armed() -> None
 def test_nobody_is_warned_of_what_is_being_armed() -> None:
     """What comes of that is told anyway; where it was in vain, the warning follows."""
     life = Life(rule(ENABLE))
-    life.fate = Fate.NOT_PERMITTED
+    life.result = ArmingResult.NOT_PERMITTED
     assert life.scan(1300.0, quiet(1300.0)) == [1]
     assert life.reported == []
     life.scan(1315.0, quiet(1315.0))
@@ -492,7 +492,7 @@ def test_a_scan_in_which_nothing_changed_costs_nothing(rules: list[ArmRule], mon
     """The memory is the same object, and no rule is even looked at."""
     sockets = [quiet(1000.0, cookie=1), LATE | {"cookie": 2}, SAFE | {"cookie": 3}]
     asked, memory = plan(judged(table(1000.0, *sockets)), rules)
-    refused = [Arming(action.connections, Fate.NOT_PERMITTED) for action in asked]
+    refused = [Arming(action.connections, ArmingResult.NOT_PERMITTED) for action in asked]
     memory = arming.remember(memory, refused)
     monkeypatch.setattr(arming, "_chances", lambda *_: pytest.fail("looked at the rules"))
     again = judged(table(1000.0, *sockets), memory)

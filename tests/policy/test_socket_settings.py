@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import ALL, MAX_IDLE, MAX_PROBES, NONE, Keepalive, Own, SocketKeepalive
-from keepaliveD.model.results import Armed, Fate
+from keepaliveD.model.results import Armed, ArmingResult
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.policy.socket_settings import (
     FIELDS,
@@ -75,13 +75,13 @@ def test_a_socket_whose_user_timeout_ends_it_before_its_probes_do_is_left(
 ) -> None:
     """Keepalive of 180/20/31 gives a peer 180 s and 30 intervals; with TCP_USER_TIMEOUT no probe is counted."""
     answer = decide_arming(found(before)._replace(user_timeout=milliseconds), request(ArmAction.ENABLE))
-    assert (answer is Fate.USER_TIMEOUT) == refused
+    assert (answer is ArmingResult.USER_TIMEOUT) == refused
 
 
-Answer = SocketKeepalive | Fate
+Answer = SocketKeepalive | ArmingResult
 
 
-def after(answer: Armed | Fate) -> Answer:
+def after(answer: Armed | ArmingResult) -> Answer:
     """What is to stand there."""
     return answer.after if isinstance(answer, Armed) else answer
 
@@ -192,24 +192,24 @@ def test_rearm_makes_the_timer_true_of_who_asked_and_chose_nothing() -> None:
 
 
 def test_rearm_does_not_switch_on() -> None:
-    assert rearm(off()) is Fate.OBSERVED
+    assert rearm(off()) is ArmingResult.LEFT_BY_RULE
 
 
 @pytest.mark.parametrize("idle", [1, 60, 179, 181, 7199, MAX_IDLE])
 def test_rearm_leaves_an_idle_time_that_was_chosen(idle: int) -> None:
     """A program's 60 s is never raised, and its 3600 s is not lowered."""
-    assert rearm(on(Keepalive(idle, 75, 9))) is Fate.OWN
+    assert rearm(on(Keepalive(idle, 75, 9))) is ArmingResult.KEPT_BY_PROGRAM
 
 
 def test_rearm_leaves_an_interval_that_was_chosen_or_all_of_it_where_that_is_too_long() -> None:
     assert rearm(on(Keepalive(7200, 100, 9))) == on(Keepalive(180, 100, 31))
-    assert rearm(on(Keepalive(7200, 300, 9))) is Fate.OWN
+    assert rearm(on(Keepalive(7200, 300, 9))) is ArmingResult.KEPT_BY_PROGRAM
 
 
 def test_rearm_in_a_namespace_that_cannot_be_read_leaves_everything() -> None:
     """What is not known to be the system's may be the program's."""
-    assert rearm(on(), None) is Fate.OWN
-    assert rearm(off(), None) is Fate.OBSERVED
+    assert rearm(on(), None) is ArmingResult.KEPT_BY_PROGRAM
+    assert rearm(off(), None) is ArmingResult.LEFT_BY_RULE
 
 
 # what helps
@@ -218,14 +218,14 @@ def test_rearm_in_a_namespace_that_cannot_be_read_leaves_everything() -> None:
 @pytest.mark.parametrize("action", [ArmAction.ENABLE, ArmAction.REARM])
 def test_what_would_come_too_late_is_not_set(action: ArmAction) -> None:
     """Neither 180 s on a path of 90 s, nor 90 s on one of 100 s, where the timer may fire at 101.25 s."""
-    assert decide_arming(found(on()), request(action, timeout=90.0)) is Fate.TOO_LONG
-    assert decide_arming(found(on()), request(action, Keepalive(90, 20, 31), 100.0)) is Fate.TOO_LONG
+    assert decide_arming(found(on()), request(action, timeout=90.0)) is ArmingResult.TOO_LONG
+    assert decide_arming(found(on()), request(action, Keepalive(90, 20, 31), 100.0)) is ArmingResult.TOO_LONG
     assert after(decide_arming(found(on()), request(action, Keepalive(88, 20, 31), 100.0))) == on(Keepalive(88, 20, 31))
 
 
 def test_the_period_of_answered_probes_counts_too() -> None:
     """They come at the longer of idle time and interval."""
-    assert decide_arming(found(on()), request(ArmAction.ENABLE, Keepalive(30, 74, 31), 80.0)) is Fate.TOO_LONG
+    assert decide_arming(found(on()), request(ArmAction.ENABLE, Keepalive(30, 74, 31), 80.0)) is ArmingResult.TOO_LONG
 
 
 def test_a_connection_that_is_cut_is_armed_all_the_same() -> None:
@@ -237,7 +237,7 @@ def test_a_connection_that_is_cut_is_armed_all_the_same() -> None:
 def test_what_is_safe_as_it_is_needs_nothing() -> None:
     """By hand any connection may be meant; what follows the system may change with it."""
     safe = request(ArmAction.ENABLE, verdict=Verdict.SAFE)._replace(by_hand=True)
-    assert decide_arming(Found(on(OURS), NONE, KERNEL), safe) is Fate.ENOUGH
+    assert decide_arming(Found(on(OURS), NONE, KERNEL), safe) is ArmingResult.ALREADY_SET
     assert decide_arming(Found(on(OURS), ALL, OURS), safe) == Armed(on(OURS), on(OURS), ALL)
 
 
@@ -277,8 +277,8 @@ def test_whatever_stands_there_it_never_gets_weaker_can_be_set_and_helps(
     """The promise to every program on the machine."""
     before = case.found.stands.times
     answer = decide_arming(case.found, request(action, wanted, timeout, verdict))
-    if isinstance(answer, Fate):
-        assert answer in (Fate.TOO_LONG, Fate.ENOUGH) or action is ArmAction.REARM
+    if isinstance(answer, ArmingResult):
+        assert answer in (ArmingResult.TOO_LONG, ArmingResult.ALREADY_SET) or action is ArmAction.REARM
         return
     result = answer.after.times
     assert answer.before == case.found.stands
@@ -300,7 +300,7 @@ def test_what_was_enabled_is_not_changed_by_the_same_rule(case: Case, wanted: Ke
     once = decide_arming(case.found, by_hand)
     assert isinstance(once, Armed)
     stands = Found(once.after, NONE, case.system)
-    assert decide_arming(stands, by_hand._replace(armed=once, verdict=Verdict.SAFE)) is Fate.ENOUGH
+    assert decide_arming(stands, by_hand._replace(armed=once, verdict=Verdict.SAFE)) is ArmingResult.ALREADY_SET
 
 
 def settable(times: Keepalive) -> bool:
@@ -319,7 +319,7 @@ def test_a_system_that_changes_between_two_looks_spoils_nothing(
 ) -> None:
     """Its values are read after the socket's, so that these may still be the old ones, which no program chose."""
     answer = decide_arming(found(on(stands), system), request(action))
-    assert isinstance(answer, Fate) or settable(answer.after.times)
+    assert isinstance(answer, ArmingResult) or settable(answer.after.times)
 
 
 # armed already
@@ -345,14 +345,14 @@ def again(
 
 
 def test_what_stands_as_it_was_armed_has_enough() -> None:
-    assert again(ARMED) is Fate.ENOUGH
-    assert again(ARMED, times=KERNEL) is Fate.ENOUGH
-    assert again(ARMED, ArmAction.REARM, Keepalive(60, 10, 3)) is Fate.ENOUGH
+    assert again(ARMED) is ArmingResult.ALREADY_SET
+    assert again(ARMED, times=KERNEL) is ArmingResult.ALREADY_SET
+    assert again(ARMED, ArmAction.REARM, Keepalive(60, 10, 3)) is ArmingResult.ALREADY_SET
 
 
 def test_what_stands_as_it_was_armed_and_no_longer_helps_is_said_to() -> None:
     """The path forgets sooner than was thought."""
-    assert again(ARMED, timeout=90.0) is Fate.TOO_LONG
+    assert again(ARMED, timeout=90.0) is ArmingResult.TOO_LONG
 
 
 def test_a_rule_that_became_stricter_reaches_it() -> None:
@@ -368,14 +368,14 @@ def test_a_timer_that_was_recorded_but_never_restarted_is_restarted() -> None:
     recorded = Armed(on(OURS), on(OURS), ALL)
     ask = request(ArmAction.REARM)._replace(armed=recorded)
     assert after(decide_arming(Found(on(OURS), ALL, OURS), ask)) == on(OURS)
-    assert decide_arming(Found(on(OURS), ALL, OURS), ask._replace(again=True)) is Fate.ENOUGH
+    assert decide_arming(Found(on(OURS), ALL, OURS), ask._replace(again=True)) is ArmingResult.ALREADY_SET
 
 
 def test_what_was_recorded_but_never_set_is_set() -> None:
     """As the system's settings may be by now."""
     ask = request(ArmAction.ENABLE)._replace(armed=ARMED)
     assert after(decide_arming(found(off(OURS), OURS), ask)) == on(OURS)
-    assert decide_arming(found(off(OURS), OURS), ask._replace(again=True)) is Fate.SET_AGAIN
+    assert decide_arming(found(off(OURS), OURS), ask._replace(again=True)) is ArmingResult.CHANGED_SINCE
 
 
 WISHES = st.tuples(ACTING, CHOSEN)
@@ -387,18 +387,18 @@ def test_another_rule_never_weakens_it_and_is_content_after_one_time(
 ) -> None:
     """So there is no entry in every scan."""
     once = decide_arming(case.found, request(*first, timeout))
-    if isinstance(once, Fate):
+    if isinstance(once, ArmingResult):
         return
     ask = request(*second, timeout)._replace(armed=once, again=True)
     twice = decide_arming(Found(once.after, NONE, case.system), ask)
-    if isinstance(twice, Fate):
-        assert twice is Fate.ENOUGH
+    if isinstance(twice, ArmingResult):
+        assert twice is ArmingResult.ALREADY_SET
         return
     assert settable(twice.after.times)
     assert twice.after.times.idle <= once.after.times.idle
     assert twice.after.times.interval <= once.after.times.interval
     assert twice.inherited == once.inherited
-    assert decide_arming(Found(twice.after, NONE, case.system), ask._replace(armed=twice)) is Fate.ENOUGH
+    assert decide_arming(Found(twice.after, NONE, case.system), ask._replace(armed=twice)) is ArmingResult.ALREADY_SET
 
 
 # put back
@@ -414,7 +414,7 @@ def test_what_is_put_back_is_what_its_program_chose_and_for_the_rest_what_the_sy
     back = decide_disarming(Found(armed.after, NONE, now), armed)
     expected = Keepalive(*(mine if own else its for mine, its, own in zip(case.chosen, now, case.own, strict=True)))
     assert without_arming(Found(armed.after, NONE, now), armed) == SocketKeepalive(case.on, expected)
-    if back is Fate.ENOUGH:
+    if back is ArmingResult.ALREADY_SET:
         back = armed.after
     assert isinstance(back, SocketKeepalive)
     assert back.on == case.on
@@ -432,12 +432,12 @@ def settable_as(field: Own, value: int) -> bool:
 def test_what_was_changed_since_is_left_and_nothing_else(system: Keepalive) -> None:
     """That is one whose four values are not those that we wrote: never one that the system moved."""
     assert decide_disarming(Found(on(OURS), NONE, system), ARMED) == off(system)
-    assert decide_disarming(Found(on(OURS._replace(probes=30)), NONE, system), ARMED) is Fate.SET_AGAIN
-    assert decide_disarming(Found(off(OURS), NONE, Keepalive(1, 1, 1)), ARMED) is Fate.SET_AGAIN
+    assert decide_disarming(Found(on(OURS._replace(probes=30)), NONE, system), ARMED) is ArmingResult.CHANGED_SINCE
+    assert decide_disarming(Found(off(OURS), NONE, Keepalive(1, 1, 1)), ARMED) is ArmingResult.CHANGED_SINCE
 
 
 def test_what_was_recorded_but_never_set_needs_nothing_put_back() -> None:
-    assert decide_disarming(found(off(OURS), OURS), ARMED) is Fate.ENOUGH
+    assert decide_disarming(found(off(OURS), OURS), ARMED) is ArmingResult.ALREADY_SET
 
 
 @pytest.mark.parametrize("idle", [0, -1, 40_000])
@@ -447,7 +447,7 @@ def test_what_no_socket_takes_cannot_be_put_back_but_keepalive_is_switched_off_a
     armed = Armed(off(system), on(OURS), ALL)
     back = SocketKeepalive(False, Keepalive(180, 75, 9))
     assert decide_disarming(Found(armed.after, NONE, system), armed) == back
-    assert decide_disarming(Found(back, NONE, system), armed) is Fate.ENOUGH
+    assert decide_disarming(Found(back, NONE, system), armed) is ArmingResult.ALREADY_SET
 
 
 # records in the earlier format, which did not tell what was the system's, and set only what differed
@@ -462,10 +462,11 @@ def test_a_socket_armed_by_an_earlier_version_is_known_as_ours_whatever_the_syst
         stands = Found(on(Keepalive(180, system.interval, system.probes)), Own.INTERVAL | Own.PROBES, system)
         assert decide_disarming(stands, EARLIER) == off(stands.stands.times)
         assert (
-            decide_arming(stands, request(ArmAction.ENABLE)._replace(armed=EARLIER, again=True)) is not Fate.SET_AGAIN
+            decide_arming(stands, request(ArmAction.ENABLE)._replace(armed=EARLIER, again=True))
+            is not ArmingResult.CHANGED_SINCE
         )
-    assert decide_disarming(Found(on(Keepalive(900, 75, 9)), NONE, KERNEL), EARLIER) is Fate.SET_AGAIN
-    assert decide_disarming(Found(off(OURS), NONE, OURS), EARLIER) is Fate.ENOUGH
+    assert decide_disarming(Found(on(Keepalive(900, 75, 9)), NONE, KERNEL), EARLIER) is ArmingResult.CHANGED_SINCE
+    assert decide_disarming(Found(off(OURS), NONE, OURS), EARLIER) is ArmingResult.ALREADY_SET
 
 
 # a program's TCP_USER_TIMEOUT
@@ -480,8 +481,8 @@ def test_a_timer_is_not_restarted_where_the_user_timeout_would_end_an_outage_soo
     late = request(action)._replace(verdict=Verdict.LATE)
     stands = Found(on(OURS), inherited, OURS if inherited else KERNEL, 1500)
     if inherited or action is ArmAction.ENABLE:
-        assert decide_arming(stands, late) is Fate.USER_TIMEOUT
-    assert decide_arming(stands._replace(user_timeout=10**6), late) is not Fate.USER_TIMEOUT
+        assert decide_arming(stands, late) is ArmingResult.USER_TIMEOUT
+    assert decide_arming(stands._replace(user_timeout=10**6), late) is not ArmingResult.USER_TIMEOUT
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -490,4 +491,4 @@ def test_what_was_armed_before_is_not_set_again_where_its_program_has_a_user_tim
     stricter = OURS._replace(idle=60)
     ask = request(ArmAction.ENABLE, stricter)._replace(armed=armed, again=again, verdict=Verdict.LATE)
     assert after(decide_arming(Found(on(OURS), NONE, KERNEL), ask)) is not None
-    assert decide_arming(Found(on(OURS), NONE, KERNEL, 1500), ask) is Fate.USER_TIMEOUT
+    assert decide_arming(Found(on(OURS), NONE, KERNEL, 1500), ask) is ArmingResult.USER_TIMEOUT

@@ -9,7 +9,7 @@ from keepaliveD.model.actions import Arm
 from keepaliveD.model.connections import Connection as Row
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.keepalive import Keepalive, Own, Shown, SocketKeepalive
-from keepaliveD.model.results import Armed, Arming, Fate
+from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import ArmAction
 from keepaliveD.model.sockets import TcpState
 from keepaliveD.policy.arming import first_meaning
@@ -48,12 +48,12 @@ class Armer:
             or wish.rule.action is ArmAction.OBSERVE
             or (wish.rule.action is ArmAction.REARM and row.keepalive is Shown.OFF)
         ):
-            return Arming((row,), Fate.OBSERVED)
+            return Arming((row,), ArmingResult.LEFT_BY_RULE)
         connection = self._connections[row.cookie - 1]
         connection.advance(self.now)
         end = connection.here
         if end.state != TcpState.ESTABLISHED:
-            return Arming((row,), Fate.GONE)
+            return Arming((row,), ArmingResult.CLOSED)
         before = keepalive(end, self.now)
         system = end.system(self.now)
         earlier = self._earlier.get(row.cookie)
@@ -61,13 +61,13 @@ class Armer:
             Found(before, _inherited(end), Keepalive(system.idle, system.interval, system.probes)),
             Request(wish, row.timeout, row.verdict, earlier, action.by_hand, earlier is not None),
         )
-        if isinstance(decided, Fate):
+        if isinstance(decided, ArmingResult):
             return Arming((row,), decided, before)
         self._earlier[row.cookie] = decided
         entry = ArmedAt(self.now, connection.forgotten_at(), before, decided.after)
         self.armed.setdefault(row.cookie - 1, []).append(entry)
         self._set(connection, before, decided.after)
-        return Arming((row,), Fate.ARMED, before, keepalive(end, self.now))
+        return Arming((row,), ArmingResult.ARMED, before, keepalive(end, self.now))
 
     def _set(self, connection: Connection, before: SocketKeepalive, after: SocketKeepalive) -> None:
         """All four, in the order of bpf/arm.bpf.c: the idle time last."""

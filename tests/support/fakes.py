@@ -199,7 +199,7 @@ class FakeArmer:
 
     def _change(self, cookie: int, expected: SocketKeepalive, after: SocketKeepalive) -> Answer:
         if self.stands.get(cookie, self.others) != expected:
-            return Answer.CHANGED
+            return Answer.CHANGED_MEANWHILE
         if self.changes is not Answer.DONE:
             self.stands[cookie] = self.midway or expected
             return self.changes

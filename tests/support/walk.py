@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from keepaliveD.model.connections import Connection
-from keepaliveD.model.results import Armed, Arming, Fate
+from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import Wish
 from keepaliveD.platforms.base import Armer
 from keepaliveD.policy.choices import Choices, Known, Orders, how_to_arm, how_to_disarm, targets
@@ -40,7 +40,7 @@ def arm(
         choices = how_to_arm(left, wanted, looked, known, by_hand=by_hand)
         left = left.part(len(looked))
         keep(choices.to_set())
-        armings += _carried_out(armer, choices, Fate.ARMED, closing=False)
+        armings += _carried_out(armer, choices, ArmingResult.ARMED, closing=False)
     return armings
 
 
@@ -52,11 +52,11 @@ def disarm(armer: Armer, connections: Sequence[Connection], armed: Mapping[int, 
         looked = armer.read(wanted, closing=True)
         choices = how_to_disarm(connections, wanted, looked, armed)
         connections = connections[len(looked) :]
-        armings += _carried_out(armer, choices, Fate.DISARMED, closing=True)
+        armings += _carried_out(armer, choices, ArmingResult.DISARMED, closing=True)
     return armings
 
 
-def _carried_out(armer: Armer, choices: Choices, success: Fate, *, closing: bool) -> list[Arming]:
+def _carried_out(armer: Armer, choices: Choices, success: ArmingResult, *, closing: bool) -> list[Arming]:
     rows, changes = choices.changes()
     done = choices.results(rows, armer.change(changes, closing=closing), success) if len(changes) else []
     return choices.left_alone() + done

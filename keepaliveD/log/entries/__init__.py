@@ -14,7 +14,7 @@ from keepaliveD.log.entries.namespaces import of_hang, of_unseen
 from keepaliveD.log.entries.settings import Reports, of_settings, of_settings_report
 from keepaliveD.model.actions import Arm, Disarm, Report, ReportArmed, ReportUnseen, SetSystemKeepalive
 from keepaliveD.model.connections import Counts, Verdict
-from keepaliveD.model.results import Fate, Outcome
+from keepaliveD.model.results import ArmingResult, Outcome
 
 __all__ = [
     "ERROR",
@@ -26,9 +26,9 @@ __all__ = [
     "Value",
     "by_hand",
     "counts_line",
-    "fates_line",
     "of",
     "of_hang",
+    "results_line",
 ]
 
 
@@ -56,9 +56,9 @@ def of(outcome: Outcome) -> Iterator[Entry]:
             yield from of_settings_report(other)
 
 
-def fates_line(fates: Mapping[Fate, int]) -> str:
+def results_line(results: Mapping[ArmingResult, int]) -> str:
     """Return the counts of the results of arming, such as "armed 3, already set 2"; nothing where there are none."""
-    counts = ", ".join(f"{fate.value} {count}" for fate, count in fates.items() if count)
+    counts = ", ".join(f"{result.value} {count}" for result, count in results.items() if count)
     return f"arming so far: {counts}" if counts else ""
 
 

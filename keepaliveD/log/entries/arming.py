@@ -12,25 +12,27 @@ from keepaliveD.model.actions import Arm, Counted, Disarm
 from keepaliveD.model.connections import Connection, Verdict
 from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
-from keepaliveD.model.results import RETRIED, Arming, Fate, Outcome
+from keepaliveD.model.results import RETRIED, Arming, ArmingResult, Outcome
 from keepaliveD.model.rules import Wish
 from keepaliveD.model.text import quoted
 from keepaliveD.policy.arming import first_meaning
 from keepaliveD.policy.socket_settings import longest
 
-UNTOLD = frozenset({Fate.GONE, Fate.OBSERVED, Fate.ENOUGH})  # nothing was done, and nothing is to be done
-EVENTS = {Fate.ARMED: "armed", Fate.WOULD: "armed", Fate.DISARMED: "disarmed"}
+UNTOLD = frozenset(
+    {ArmingResult.CLOSED, ArmingResult.LEFT_BY_RULE, ArmingResult.ALREADY_SET}
+)  # nothing was done, and nothing is to be done
+EVENTS = {ArmingResult.ARMED: "armed", ArmingResult.WOULD_BE_ARMED: "armed", ArmingResult.DISARMED: "disarmed"}
 HELP = {
-    Fate.SUBFLOW: 'requires watch.engine = "bpf"',
-    Fate.UNHELD: "it may belong to the kernel, or to a process outside this PID namespace",
-    Fate.UNSEEN: "requires root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
-    Fate.NOT_PERMITTED: "requires root or CAP_SYS_PTRACE, and a kernel.yama.ptrace_scope below 3",
-    Fate.OTHER_USER_NAMESPACE: "requires CAP_SYS_PTRACE over that namespace: run in the host's own",
-    Fate.FAILED: "the kernel refused",
+    ArmingResult.SUBFLOW: 'requires watch.engine = "bpf"',
+    ArmingResult.OWNER_NOT_FOUND: "it may belong to the kernel, or to a process outside this PID namespace",
+    ArmingResult.OWNER_NOT_VISIBLE: "requires root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+    ArmingResult.NOT_PERMITTED: "requires root or CAP_SYS_PTRACE, and a kernel.yama.ptrace_scope below 3",
+    ArmingResult.OTHER_USER_NAMESPACE: "requires CAP_SYS_PTRACE over that namespace: run in the host's own",
+    ArmingResult.FAILED: "the kernel refused",
 }
 WHY = {  # a socket that was not armed on purpose, and needs more than the name of the result
-    Fate.USER_TIMEOUT: ": in an outage its TCP_USER_TIMEOUT would end it sooner than before",
-    Fate.SET_AGAIN: " by its program or by keepalivectl disarm",
+    ArmingResult.USER_TIMEOUT: ": in an outage its TCP_USER_TIMEOUT would end it sooner than before",
+    ArmingResult.CHANGED_SINCE: " by its program or by keepalivectl disarm",
 }
 KINDS = 3  # different settings that a summary lists
 BEFORE = (
@@ -50,13 +52,13 @@ AFTER = (
 def of_arming(outcome: Outcome) -> Iterator[Entry]:
     """Yield the entries about an arming or disarming; a socket that is tried again makes none yet."""
     untold = UNTOLD if not isinstance(outcome.action, Arm) or outcome.action.last else UNTOLD | RETRIED
-    told = [arming for arming in outcome.armings if arming.fate not in untold]
+    told = [arming for arming in outcome.armings if arming.result not in untold]
     few = _count(told) <= HANDFUL
-    groups: dict[tuple[Fate, str, str, Wish | None], list[Arming]] = {}
+    groups: dict[tuple[ArmingResult, str, str, Wish | None], list[Arming]] = {}
     for arming in told:
         for (unit, path, wish), connections in _apart(arming.connections, outcome).items():
-            alike = Arming(tuple(connections), arming.fate, arming.before, arming.after)
-            groups.setdefault((arming.fate, unit, path, wish), []).append(alike)
+            alike = Arming(tuple(connections), arming.result, arming.before, arming.after)
+            groups.setdefault((arming.result, unit, path, wish), []).append(alike)
     because = outcome.action.because if isinstance(outcome.action, Disarm) else ""
     for (_, _, _, wish), members in groups.items():
         if few or _count(members) == 1:
@@ -73,7 +75,7 @@ def of_counted(counted: Counted) -> Entry:
     of_owner = f" of {quoted(owner.unit or owner.container)}" if owner.unit or owner.container else ""
     idle = "auto" if rule.idle is None else f"{rule.idle}s"
     fields: dict[str, Value] = {
-        "KEEPALIVE_RESULT": _label(Fate.ARMED_AT_CONNECT),
+        "KEEPALIVE_RESULT": _label(ArmingResult.ARMED_AT_CONNECT),
         "KEEPALIVE_COUNT": count,
         "KEEPALIVE_RULE": rule.name,
     }
@@ -110,10 +112,10 @@ def _count(armings: Sequence[Arming]) -> int:
 
 
 def _single(connection: Connection, arming: Arming, wish: Wish | None) -> Entry:
-    because = _because(connection, arming.fate) if wish else ""
+    because = _because(connection, arming.result) if wish else ""
     return Entry(
-        EVENTS.get(arming.fate, "unarmed"),
-        _priority(arming.fate),
+        EVENTS.get(arming.result, "unarmed"),
+        _priority(arming.result),
         f"{who(connection)}{connection.local} -> {connection.remote}: {_what([arming], wish, connection)}{because}",
         fields_of(connection) | _fields([arming], wish),
     )
@@ -131,42 +133,42 @@ def _summary(members: Sequence[Arming], wish: Wish | None) -> Entry:
         fields["KEEPALIVE_PATH"] = urgent.path
     if urgent.owner.unit:
         fields["KEEPALIVE_UNIT"] = urgent.owner.unit
-    because = _because(urgent, members[0].fate) if wish else ""
+    because = _because(urgent, members[0].result) if wish else ""
     return Entry(
-        EVENTS.get(members[0].fate, "unarmed"),
-        _priority(members[0].fate),
+        EVENTS.get(members[0].result, "unarmed"),
+        _priority(members[0].result),
         f"{len(every)} connections{of_unit}{on_path}: {_what(members, wish, urgent)}; "
         f"for example {urgent.local} -> {urgent.remote}{because}",
         fields | _fields(members, wish),
     )
 
 
-def _priority(fate: Fate) -> int:
-    return WARNING if fate in HELP or fate in (Fate.TOO_LONG, Fate.USER_TIMEOUT) else NOTICE
+def _priority(result: ArmingResult) -> int:
+    return WARNING if result in HELP or result in (ArmingResult.TOO_LONG, ArmingResult.USER_TIMEOUT) else NOTICE
 
 
 def _what(members: Sequence[Arming], wish: Wish | None, connection: Connection) -> str:
     """Return the result of arming these sockets, or, without a wish, of disarming them."""
-    fate, wanted = members[0].fate, "armed" if wish else "disarmed"
+    result, wanted = members[0].result, "armed" if wish else "disarmed"
     rule = wish.rule.name if wish else ""
     before, after = (_listed(members, which) for which in ("before", "after"))
-    if fate in HELP:
+    if result in HELP:
         changed = f"; it has {after} now" if after != before else ""
-        return f"cannot be {wanted}: {fate.value}: {HELP[fate]}{changed}"
-    match fate:
-        case Fate.ARMED if before == after:
+        return f"cannot be {wanted}: {result.value}: {HELP[result]}{changed}"
+    match result:
+        case ArmingResult.ARMED if before == after:
             said = f"timer restarted by {rule}: {after}"
-        case Fate.ARMED:
+        case ArmingResult.ARMED:
             said = f"armed by {rule}: {after} (before: {before})"
-        case Fate.WOULD:
+        case ArmingResult.WOULD_BE_ARMED:
             said = f"would be armed by {rule}: {after}"
-        case Fate.DISARMED:
+        case ArmingResult.DISARMED:
             said = f"disarmed: {after} (before: {before})"
-        case Fate.TOO_LONG if wish:
+        case ArmingResult.TOO_LONG if wish:
             said = f"not armed by {rule}: {_too_long(wish.times, connection)}"
         case _:
-            why = WHY.get(fate, "") if wish else ""
-            said = f"not {wanted}: {fate.value}{why}" + (f" ({after})" if after else "")
+            why = WHY.get(result, "") if wish else ""
+            said = f"not {wanted}: {result.value}{why}" + (f" ({after})" if after else "")
     return said
 
 
@@ -192,9 +194,9 @@ def _listed(members: Sequence[Arming], which: str) -> str:
     return "; ".join([*listed, *([f"{rest} others"] if rest else [])])
 
 
-def _because(connection: Connection, fate: Fate) -> str:
+def _because(connection: Connection, result: ArmingResult) -> str:
     """Return why the connection is, or was, at risk; nothing where it is not."""
-    so, was = (", because", "was") if EVENTS.get(fate) == "armed" else ("; at risk:", "is")
+    so, was = (", because", "was") if EVENTS.get(result) == "armed" else ("; at risk:", "is")
     forgets = f"path {quoted(connection.path)} forgets it in {span(max(0.0, connection.left))}"
     match connection.verdict:
         case Verdict.LATE:
@@ -203,7 +205,7 @@ def _because(connection: Connection, fate: Fate) -> str:
             return f"{so} no packet {was} due, and {forgets}"
         case Verdict.CUT:
             return f"{so} path {quoted(connection.path)} has presumably forgotten it"
-        case _ if connection.timeout == FOREVER and EVENTS.get(fate) == "armed":
+        case _ if connection.timeout == FOREVER and EVENTS.get(result) == "armed":
             return f", although path {quoted(connection.path)} never forgets it"
         case _:
             return ""
@@ -211,7 +213,7 @@ def _because(connection: Connection, fate: Fate) -> str:
 
 def _fields(members: Sequence[Arming], wish: Wish | None) -> dict[str, Value]:
     """Return the fields about arming that all members share."""
-    fields: dict[str, Value] = {"KEEPALIVE_RESULT": _label(members[0].fate)}
+    fields: dict[str, Value] = {"KEEPALIVE_RESULT": _label(members[0].result)}
     if wish:
         fields["KEEPALIVE_RULE"] = wish.rule.name
     each = [_settings(BEFORE, arming.before) | _settings(AFTER, arming.after) for arming in members]
@@ -228,6 +230,6 @@ def by_hand(entry: Entry, uid: int) -> Entry:
     return dataclasses.replace(entry, fields={**entry.fields, "KEEPALIVE_RULE": "hand", "KEEPALIVE_BY_UID": uid})
 
 
-def _label(fate: Fate) -> str:
+def _label(result: ArmingResult) -> str:
     """Return the value of the field: the words of the message, joined."""
-    return fate.value.lower().replace(" ", "-")
+    return result.value.lower().replace(" ", "-")

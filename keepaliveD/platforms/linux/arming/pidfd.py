@@ -52,7 +52,7 @@ MOST = 256  # sockets open at once; a service may have 1024 descriptors
 OPEN = (TcpState.ESTABLISHED,)  # states in which a socket is armed ...
 CLOSING = (*OPEN, TcpState.FIN_WAIT1, TcpState.FIN_WAIT2, TcpState.CLOSE_WAIT)  # ... and may be disarmed
 
-ANSWERS = {Brought.ABOUT: Answer.DONE, Brought.NOT: Answer.FAILED, Brought.LATE: Answer.CHANGED}
+ANSWERS = {Brought.ABOUT: Answer.DONE, Brought.NOT: Answer.FAILED, Brought.LATE: Answer.CHANGED_MEANWHILE}
 DONE = Answer.DONE.value
 OF_EACH = np.array([Own.IDLE, Own.INTERVAL, Own.PROBES], np.int32)
 NOT_REACHED = (0, 0, 0, 0)
@@ -100,7 +100,7 @@ class PidfdArmer:
         states = CLOSING if closing else OPEN
         wanted = [_Target(*each) for each in zip(*(targets[name].tolist() for name in _Target._fields), strict=True)]
         self._duplicates.reach(wanted, self._holders, states)
-        lost = [target for target in wanted if self._duplicates.of(target.cookie) is Answer.GONE]
+        lost = [target for target in wanted if self._duplicates.of(target.cookie) is Answer.CLOSED]
         if lost:
             self._holders.find(target.inode for target in lost)
             self._duplicates.reach(lost, self._holders, states)
@@ -170,7 +170,7 @@ class _Duplicates:
                 by_pid[holder.pid].append((target, holder.fd))
                 self._reached[target.cookie] = Answer.FAILED  # unless its process answers
             else:
-                self._reached[target.cookie] = Answer.UNSEEN if holders.barred else Answer.UNHELD
+                self._reached[target.cookie] = Answer.OWNER_NOT_VISIBLE if holders.barred else Answer.OWNER_NOT_FOUND
         answers = processes.ask(by_pid, lambda pid: self._reach_in(pid, by_pid[pid], states))
         for its in answers.values():
             self._reached.update(its)
@@ -183,7 +183,7 @@ class _Duplicates:
         try:
             pidfd = os.pidfd_open(pid)
         except OSError as error:
-            reason = Answer.GONE if error.errno == errno.ESRCH else Answer.FAILED
+            reason = Answer.CLOSED if error.errno == errno.ESRCH else Answer.FAILED
             return {target.cookie: reason for target, _ in wanted}
         try:
             return {target.cookie: self._duplicate(pid, pidfd, number, target, states) for target, number in wanted}
@@ -202,7 +202,7 @@ class _Duplicates:
             sock = SocketType(AF_INET, SOCK_STREAM, IPPROTO_TCP, fd)
         except OSError:
             os.close(fd)
-            return Answer.GONE  # no socket: the number is something else's by now
+            return Answer.CLOSED  # no socket: the number is something else's by now
         reason = _mistaken(sock, target, states)
         if reason is None:
             return sock
@@ -211,7 +211,7 @@ class _Duplicates:
 
     def _reason(self, pid: int, code: int) -> Answer:
         if code in (errno.EBADF, errno.ESRCH):
-            return Answer.GONE
+            return Answer.CLOSED
         if code not in (errno.EPERM, errno.EACCES):
             return Answer.FAILED
         with contextlib.suppress(OSError):
@@ -231,7 +231,7 @@ def _mistaken(sock: SocketType, target: _Target, states: Collection[int]) -> Ans
             return Answer.SUBFLOW
     except OSError:
         pass  # of another family, which knows neither
-    return Answer.GONE
+    return Answer.CLOSED
 
 
 def _inherited(stands: Column, system: Column) -> Column:

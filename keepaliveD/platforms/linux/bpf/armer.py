@@ -33,7 +33,9 @@ SLOT = np.dtype(
 )
 SHARED: twins.Twins = {**libbpf.SHARED, "slot": SLOT}
 LOOK, SET, STANDS, DONE, CHANGED, FAILED = range(6)
-ANSWERS = np.array([Answer.GONE, Answer.GONE, Answer.DONE, Answer.DONE, Answer.CHANGED, Answer.FAILED], np.int32)
+ANSWERS = np.array(
+    [Answer.CLOSED, Answer.CLOSED, Answer.DONE, Answer.DONE, Answer.CHANGED_MEANWHILE, Answer.FAILED], np.int32
+)
 
 OPEN = 1 << TcpState.ESTABLISHED  # states in which a socket is armed ...
 CLOSING = OPEN | 1 << TcpState.FIN_WAIT1 | 1 << TcpState.FIN_WAIT2 | 1 << TcpState.CLOSE_WAIT  # ... or disarmed

@@ -22,7 +22,7 @@ import pytest
 
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
-from keepaliveD.model.results import Armed, Arming, Fate
+from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.platforms.linux.arming.pidfd import SO_COOKIE, PidfdArmer
 from keepaliveD.platforms.linux.owners.holders import Holders
@@ -51,20 +51,20 @@ class Scene:
     record: ArmingRecord
     armer: PidfdArmer
 
-    def arm(self, times: Keepalive = OURS, *, by_hand: bool = False, again: bool = False) -> Fate:
+    def arm(self, times: Keepalive = OURS, *, by_hand: bool = False, again: bool = False) -> ArmingResult:
         rule = ArmRule("arm[1]", ArmAction.ENABLE, times.idle, times.interval, times.probes)
         order = Order(self.connection, Wish(rule, times))
         mine = [self.connection.cookie] if again else []
         armed = self.record.armed()
-        return self._fate(walk.arm(self.armer, [order], armed, self.record.write, by_hand=by_hand, again=mine))
+        return self._result(walk.arm(self.armer, [order], armed, self.record.write, by_hand=by_hand, again=mine))
 
-    def disarm(self) -> Fate:
-        return self._fate(walk.disarm(self.armer, [self.connection], self.record.armed()))
+    def disarm(self) -> ArmingResult:
+        return self._result(walk.disarm(self.armer, [self.connection], self.record.armed()))
 
-    def _fate(self, armings: list[Arming]) -> Fate:
+    def _result(self, armings: list[Arming]) -> ArmingResult:
         (arming,) = armings
         assert arming.after in (None, stands(self.sock)), "what is said is what stands there"
-        return arming.fate
+        return arming.result
 
 
 @pytest.fixture
@@ -82,34 +82,34 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 def test_armed_and_disarmed_it_stands_as_before(scene: Scene) -> None:
     before = stands(scene.sock)
-    assert scene.arm() is Fate.ARMED
+    assert scene.arm() is ArmingResult.ARMED
     assert stands(scene.sock) == SocketKeepalive(True, OURS)
-    assert scene.arm(again=True) is Fate.ENOUGH
-    assert scene.disarm() is Fate.DISARMED
+    assert scene.arm(again=True) is ArmingResult.ALREADY_SET
+    assert scene.disarm() is ArmingResult.DISARMED
     assert stands(scene.sock) == before
 
 
 def test_armed_twice_by_hand_it_is_disarmed_to_what_its_program_had(scene: Scene) -> None:
     before = stands(scene.sock)
-    assert scene.arm(by_hand=True) is Fate.ARMED
-    assert scene.arm(Keepalive(60, 10, 5), by_hand=True) is Fate.ARMED
-    assert scene.disarm() is Fate.DISARMED
+    assert scene.arm(by_hand=True) is ArmingResult.ARMED
+    assert scene.arm(Keepalive(60, 10, 5), by_hand=True) is ArmingResult.ARMED
+    assert scene.disarm() is ArmingResult.DISARMED
     assert stands(scene.sock) == before
 
 
 def test_what_a_program_sets_again_is_left(scene: Scene) -> None:
     scene.arm()
     scene.sock.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 3600)
-    assert scene.arm(again=True) is Fate.SET_AGAIN
-    assert scene.arm() is Fate.SET_AGAIN, "also by the next daemon"
-    assert scene.disarm() is Fate.SET_AGAIN
+    assert scene.arm(again=True) is ArmingResult.CHANGED_SINCE
+    assert scene.arm() is ArmingResult.CHANGED_SINCE, "also by the next daemon"
+    assert scene.disarm() is ArmingResult.CHANGED_SINCE
     assert stands(scene.sock).times.idle == 3600
 
 
 def test_a_daemon_that_was_killed_between_record_and_setting_is_made_up_for(scene: Scene) -> None:
     """Nobody has set it again: it never was set."""
     scene.record.write({scene.connection.cookie: Armed(stands(scene.sock), SocketKeepalive(True, OURS))})
-    assert scene.arm() is Fate.ARMED
+    assert scene.arm() is ArmingResult.ARMED
     assert stands(scene.sock) == SocketKeepalive(True, OURS)
 
 
@@ -118,7 +118,7 @@ def test_a_program_that_puts_back_what_it_had_is_not_fought_over(scene: Scene) -
     before = stands(scene.sock)
     scene.arm()
     scene.disarm()
-    assert scene.arm(again=True) is Fate.SET_AGAIN
+    assert scene.arm(again=True) is ArmingResult.CHANGED_SINCE
     assert stands(scene.sock) == before
 
 
@@ -127,10 +127,10 @@ def test_a_stricter_rule_reaches_what_is_armed_already_and_a_laxer_one_does_not(
     before = stands(scene.sock)
     scene.arm()
     stricter = Keepalive(60, 10, 61)
-    assert scene.arm(stricter._replace(probes=31), again=True) is Fate.ARMED
+    assert scene.arm(stricter._replace(probes=31), again=True) is ArmingResult.ARMED
     assert stands(scene.sock).times == stricter, "no outage ends it sooner"
-    assert scene.arm(stricter._replace(probes=31), again=True) is Fate.ENOUGH
-    assert scene.arm(OURS, again=True) is Fate.ENOUGH
+    assert scene.arm(stricter._replace(probes=31), again=True) is ArmingResult.ALREADY_SET
+    assert scene.arm(OURS, again=True) is ArmingResult.ALREADY_SET
     assert stands(scene.sock).times == stricter
-    assert scene.disarm() is Fate.DISARMED
+    assert scene.disarm() is ArmingResult.DISARMED
     assert stands(scene.sock) == before
