@@ -32,7 +32,7 @@ from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES
 from keepaliveD.model.results import ArmingResult, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule
 from keepaliveD.model.rules import Path as NetworkPath
-from keepaliveD.model.sockets import NONE_UNSEEN
+from keepaliveD.model.sockets import ALL_WATCHED
 from keepaliveD.model.text import printable, quoted
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform, Session, Watching
@@ -181,7 +181,7 @@ def disarm_connections(options: argparse.Namespace, root: Path) -> None:
     disarmed = directly(Performer(platform, records).disarm(look), session)
     with Report() as said:
         said.tell(disarmed)
-    whole = look.table.complete and look.table.unseen == NONE_UNSEEN
+    whole = look.table.complete and look.table.unwatched == ALL_WATCHED
     if not whole and (missing := armed.keys() - set(look.table.sockets["cookie"].tolist())):
         lost = f"{_connections(len(missing))} on record not found: ended since, or not visible from here"
         print(f"warning: {lost}", file=sys.stderr)
@@ -340,8 +340,8 @@ class Report:
             return
         if too_long := self._results[ArmingResult.TOO_LONG]:
             raise Misuse(f"{_connections(too_long)} not armed: {ArmingResult.TOO_LONG.value}")
-        if unseen := self._results[ArmingResult.OWNER_NOT_VISIBLE]:
-            raise self._not_permitted(unseen)
+        if hidden := self._results[ArmingResult.OWNER_NOT_VISIBLE]:
+            raise self._not_permitted(hidden)
         if subflows := self._results[ArmingResult.SUBFLOW]:
             raise Unsupported(f'{_connections(subflows)} not armed: MPTCP subflow; requires watch.engine = "bpf"')
         if unheld := self._results[ArmingResult.OWNER_NOT_FOUND]:

@@ -12,7 +12,7 @@ from keepaliveD.cli import arguments, arming, report, running, table
 from keepaliveD.config import doubts, load
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.log import entries
-from keepaliveD.model.actions import ReportUnseen
+from keepaliveD.model.actions import ReportUnwatched
 from keepaliveD.model.errors import NotPermitted, RecordDamaged
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.text import printable
@@ -86,7 +86,7 @@ def list_sockets(options: argparse.Namespace, root: Path) -> None:
     judgement = judge(session.watcher.scan(time.monotonic()), nothing_known(), config.paths, ignore)
     shown = directly(find_owners(by_urgency(judgement, at_risk_only=options.at_risk)), session)
     print(table.as_json(shown) if options.json else table.for_people(shown))
-    for entry in entries.of(Outcome(ReportUnseen(judgement.table.unseen))):
+    for entry in entries.of(Outcome(ReportUnwatched(judgement.table.unwatched))):
         print(f"warning: {entry.message}", file=sys.stderr)
     running.tell(
         options.state_dir, root, f"this list is a single scan by keepalivectl ({session.watcher.engine_description})"

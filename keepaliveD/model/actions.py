@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from keepaliveD.model.connections import Connection, Owner, Verdict
 from keepaliveD.model.rules import ArmRule, Wish
-from keepaliveD.model.sockets import Unseen
+from keepaliveD.model.sockets import Unwatched
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +109,10 @@ class ReportRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class ReportUnseen:
+class ReportUnwatched:
     """Report which network namespaces are not watched."""
 
-    unseen: Unseen
+    unwatched: Unwatched
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,5 +163,5 @@ Action = (
     | ReportStricter
     | ReportNotRestored
     | ReportRecord
-    | ReportUnseen
+    | ReportUnwatched
 )

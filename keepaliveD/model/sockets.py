@@ -151,7 +151,7 @@ class Switch(enum.IntEnum):
     ON = 2
 
 
-class Unseen(NamedTuple):
+class Unwatched(NamedTuple):
     """The network namespaces that are not watched: some may not be entered, some are too many, some do not answer.
 
     `hidden`: there are processes of which not even the namespace can be seen.
@@ -165,7 +165,7 @@ class Unseen(NamedTuple):
     crowded: tuple[int, ...] = ()
 
 
-NONE_UNSEEN = Unseen()
+ALL_WATCHED = Unwatched()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ class SocketTable:
     Its rows were read between the instant `taken_at` and `reading` seconds later.
     `asleep` is how many seconds the machine was suspended since the scan before, which the ages do not count.
     `complete` is false where the kernel may have left sockets out.
-    `unseen` says which network namespaces are missing.
+    `unwatched` says which network namespaces are missing.
     `engine_description` says how they were read, and what hinders a better way.
     """
 
@@ -184,7 +184,7 @@ class SocketTable:
     complete: bool = True
     interfaces: tuple[str, ...] = ("",)
     namespaces: int = 1
-    unseen: Unseen = NONE_UNSEEN
+    unwatched: Unwatched = ALL_WATCHED
     engine_description: str = ""
     reading: float = 0.0
     asleep: float = 0.0

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keepaliveD.model.actions import Action, Arm, FoundSettings, Report, ReportArmed, ReportRecord, ReportUnseen
+from keepaliveD.model.actions import Action, Arm, FoundSettings, Report, ReportArmed, ReportRecord, ReportUnwatched
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import NotPermitted, Unsupported
 from keepaliveD.model.results import RETRIED, ArmingResult, Outcome
 from keepaliveD.model.rules import ArmRule, IPNetwork, Path
-from keepaliveD.model.sockets import NONE_UNSEEN, SocketTable
+from keepaliveD.model.sockets import ALL_WATCHED, SocketTable
 from keepaliveD.policy import activity, announce, arming
 from keepaliveD.policy.connections import connections
 from keepaliveD.policy.forecast import Forecast
@@ -48,7 +48,7 @@ class Decider:
 
     def __init__(self, rules: Rules) -> None:
         self._memory = activity.nothing_known()
-        self._unseen = NONE_UNSEEN
+        self._unwatched = ALL_WATCHED
         self.next_deadline = FOREVER  # instant at which a look would make a cut certain
         self._troubles: tuple[str, ...] = ()
         self.results: Counter[ArmingResult] = Counter()
@@ -77,9 +77,9 @@ class Decider:
             *to_put_back,
             *to_arm,
         ]
-        if table.unseen != self._unseen:
-            self._unseen = table.unseen
-            actions.append(ReportUnseen(table.unseen))
+        if table.unwatched != self._unwatched:
+            self._unwatched = table.unwatched
+            actions.append(ReportUnwatched(table.unwatched))
         if len(news.rows):
             before = tuple(Verdict(verdict) for verdict in news.before)
             actions.append(Report(connections(judgement, news.rows), before, tuple(news.unsaid.tolist())))

@@ -19,7 +19,7 @@ from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import NoInput, Unsupported
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed
-from keepaliveD.model.sockets import TcpState, Unseen
+from keepaliveD.model.sockets import TcpState, Unwatched
 from keepaliveD.platforms.base import Platform, Session, Watching
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.settings import SettingsRecord, file_name
@@ -445,7 +445,9 @@ def test_disarm_names_no_path(desk: Desk) -> None:
 def test_of_what_cannot_be_read_it_is_said_that_it_was_not_found(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket on record may be in a namespace that this user may not enter, and is armed still."""
     really = desk.watcher.scan
-    monkeypatch.setattr(desk.watcher, "scan", lambda now: dataclasses.replace(really(now), unseen=Unseen(forbidden=1)))
+    monkeypatch.setattr(
+        desk.watcher, "scan", lambda now: dataclasses.replace(really(now), unwatched=Unwatched(forbidden=1))
+    )
     desk.record.write(dict.fromkeys((1, 99), Armed(OFF, ON)))
     desk.armer.stands[1] = ON
     status, out, err = desk.types("disarm")

@@ -10,13 +10,13 @@ import pytest
 from keepaliveD.log import entries
 from keepaliveD.log.entries import ERROR, INFO, NOTICE, WARNING, Entry
 from keepaliveD.log.entries.entry import HANDFUL
-from keepaliveD.model.actions import Arm, Because, Disarm, Report, ReportDrift, ReportUnseen, SetSystemKeepalive
+from keepaliveD.model.actions import Arm, Because, Disarm, Report, ReportDrift, ReportUnwatched, SetSystemKeepalive
 from keepaliveD.model.connections import Connection, Counts, Due, Owner, Verdict
 from keepaliveD.model.errors import NotPermitted, StateError
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Arming, ArmingResult, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
-from keepaliveD.model.sockets import Unseen
+from keepaliveD.model.sockets import Unwatched
 from tests.support.samples import BARE
 
 
@@ -190,7 +190,7 @@ def test_drift_that_is_left_so_says_what_was_wanted() -> None:
 
 
 def test_namespaces_that_cannot_be_entered_are_told_and_their_end_is_not() -> None:
-    unwatched = list(entries.of(Outcome(ReportUnseen(Unseen(forbidden=3, surplus=1, hidden=True)))))
+    unwatched = list(entries.of(Outcome(ReportUnwatched(Unwatched(forbidden=3, surplus=1, hidden=True)))))
     assert [entry.event for entry in unwatched] == ["unwatched"] * 3
     assert [entry.fields for entry in unwatched] == [{"KEEPALIVE_NAMESPACES": 3}, {"KEEPALIVE_NAMESPACES": 1}, {}]
     assert [entry.message.partition(":")[0] for entry in unwatched] == [
@@ -198,12 +198,12 @@ def test_namespaces_that_cannot_be_entered_are_told_and_their_end_is_not() -> No
         "1 network namespace is not watched",
         "network namespaces of other users' processes may not be watched",
     ]
-    assert list(entries.of(Outcome(ReportUnseen(Unseen())))) == []
+    assert list(entries.of(Outcome(ReportUnwatched(Unwatched())))) == []
 
 
 def test_a_crowded_namespace_is_named_and_of_many_the_rest_is_counted() -> None:
     """Anybody can make them, and fill the log otherwise."""
-    first, *others, last = entries.of(Outcome(ReportUnseen(Unseen(crowded=tuple(range(11, 16))))))
+    first, *others, last = entries.of(Outcome(ReportUnwatched(Unwatched(crowded=tuple(range(11, 16))))))
     assert first.message.startswith("network namespace 11 is not watched completely: ")
     assert [entry.fields for entry in (first, *others)] == [{"KEEPALIVE_NETNS": netns} for netns in (11, 12, 13)]
     assert last.message.startswith("2 more network namespaces are not watched completely")

@@ -20,7 +20,7 @@ from keepaliveD.model.actions import (
     ReportRecord,
     ReportRewriter,
     ReportStricter,
-    ReportUnseen,
+    ReportUnwatched,
     SetSystemKeepalive,
 )
 from keepaliveD.model.connections import Connection, Due, Owner, Verdict
@@ -28,7 +28,7 @@ from keepaliveD.model.errors import NotPermitted
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Arming, ArmingResult, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
-from keepaliveD.model.sockets import Unseen
+from keepaliveD.model.sockets import Unwatched
 from keepaliveD.platforms.touching import Kind, Touched
 from tests.log.test_entries import cut, documented, late, say, settings
 from tests.support.samples import BARE
@@ -133,7 +133,7 @@ def said() -> list[Entry]:
         *entries.of(Outcome(ReportRecord(("damaged",)))),
         *entries.of(Outcome(ReportRecord(()))),
         *entries.of(Outcome(ReportDrift({"x": 1}, {"x": 2}, yielded=True))),
-        *entries.of(Outcome(ReportUnseen(Unseen(3, 2, hidden=True, crowded=(1, 2, 3, 4))))),
+        *entries.of(Outcome(ReportUnwatched(Unwatched(3, 2, hidden=True, crowded=(1, 2, 3, 4))))),
         *entries.of(Outcome(SetSystemKeepalive({}, {}, Because.DRIFT), refused=NotPermitted("no"))),
         *(entry for result in ArmingResult for entry in armings(result, stranger)),
         *(entry for result in ArmingResult for entry in armings(result, *[stranger] * (HANDFUL + 1))),

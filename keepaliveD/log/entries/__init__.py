@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from keepaliveD.log.entries.arming import by_hand, of_arming, of_counted
 from keepaliveD.log.entries.connections import of_report
 from keepaliveD.log.entries.entry import ERROR, INFO, MESSAGE_IDS, NOTICE, WARNING, Entry, Value
-from keepaliveD.log.entries.namespaces import of_hang, of_unseen
+from keepaliveD.log.entries.namespaces import of_hang, of_unwatched
 from keepaliveD.log.entries.settings import Reports, of_settings, of_settings_report
-from keepaliveD.model.actions import Arm, Disarm, Report, ReportArmed, ReportUnseen, SetSystemKeepalive
+from keepaliveD.model.actions import Arm, Disarm, Report, ReportArmed, ReportUnwatched, SetSystemKeepalive
 from keepaliveD.model.connections import Counts, Verdict
 from keepaliveD.model.results import ArmingResult, Outcome
 
@@ -50,8 +50,8 @@ def of(outcome: Outcome) -> Iterator[Entry]:
             yield of_counted(counted)
         case Arm() | Disarm():
             yield from of_arming(outcome)
-        case ReportUnseen(unseen):
-            yield from of_unseen(unseen)
+        case ReportUnwatched(unwatched):
+            yield from of_unwatched(unwatched)
         case other if isinstance(other, Reports):
             yield from of_settings_report(other)
 

@@ -6,41 +6,42 @@ from collections.abc import Iterator
 
 from keepaliveD.log.entries.entry import WARNING, Entry, Value
 from keepaliveD.model import duration
-from keepaliveD.model.sockets import Unseen
+from keepaliveD.model.sockets import Unwatched
 from keepaliveD.platforms.touching import Kind, Touched
 
 MOST_NAMED = 3  # anybody can make as many of these as he likes
 
 
-def of_unseen(unseen: Unseen) -> Iterator[Entry]:
+def of_unwatched(unwatched: Unwatched) -> Iterator[Entry]:
     """Return an entry for each reason."""
-    if unseen.forbidden:
+    if unwatched.forbidden:
         yield _entry(
-            f"{_not_watched(unseen.forbidden)}: entering them requires CAP_SYS_ADMIN and CAP_SYS_PTRACE",
-            {"KEEPALIVE_NAMESPACES": unseen.forbidden},
+            f"{_not_watched(unwatched.forbidden)}: entering them requires CAP_SYS_ADMIN and CAP_SYS_PTRACE",
+            {"KEEPALIVE_NAMESPACES": unwatched.forbidden},
         )
-    if unseen.surplus:
+    if unwatched.surplus:
         yield _entry(
-            f"{_not_watched(unseen.surplus)}: the limit of open files is reached; raise it (LimitNOFILE=, ulimit -n)",
-            {"KEEPALIVE_NAMESPACES": unseen.surplus},
+            f"{_not_watched(unwatched.surplus)}: the limit of open files is reached; "
+            "raise it (LimitNOFILE=, ulimit -n)",
+            {"KEEPALIVE_NAMESPACES": unwatched.surplus},
         )
-    if unseen.silent:
+    if unwatched.silent:
         yield _entry(
-            f"{_not_watched(unseen.silent)}: no answer; tries again after growing pauses",
-            {"KEEPALIVE_NAMESPACES": unseen.silent},
+            f"{_not_watched(unwatched.silent)}: no answer; tries again after growing pauses",
+            {"KEEPALIVE_NAMESPACES": unwatched.silent},
         )
-    if unseen.hidden:
+    if unwatched.hidden:
         yield _entry(
             "network namespaces of other users' processes may not be watched: finding them requires CAP_SYS_PTRACE",
             {},
         )
-    for netns in unseen.crowded[:MOST_NAMED]:
+    for netns in unwatched.crowded[:MOST_NAMED]:
         yield _entry(
             f"network namespace {netns} is not watched completely: too many of its sockets share a bucket of the "
             'kernel\'s table (net.ipv4.tcp_child_ehash_entries is small there); watch.engine = "netlink" reads them',
             {"KEEPALIVE_NETNS": netns},
         )
-    if more := len(unseen.crowded[MOST_NAMED:]):
+    if more := len(unwatched.crowded[MOST_NAMED:]):
         yield _entry(
             f"{more} more network namespaces are not watched completely, for the same reason",
             {"KEEPALIVE_NAMESPACES": more},

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from keepaliveD.model.errors import KernelError, Refusal
-from keepaliveD.model.sockets import Sockets, SocketTable, Unseen
+from keepaliveD.model.sockets import Sockets, SocketTable, Unwatched
 from keepaliveD.platforms import touching
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.reading import interfaces
@@ -48,7 +48,7 @@ class SocketWatcher:
         (self._own,) = self._paths
         self._entered = {self._own}
         self._engine.enter(self._own)
-        self._unseen = Unseen()
+        self._unwatched = Unwatched()
         self._expected = 0
 
     @property
@@ -73,7 +73,7 @@ class SocketWatcher:
         engine.enter(self._own)
 
     def _scan(self, now: float) -> SocketTable:
-        self._unseen = Unseen()
+        self._unwatched = Unwatched()
         if self._all_namespaces:
             self._follow_namespaces()
         sockets = Sockets(capacity=self._expected)
@@ -81,14 +81,14 @@ class SocketWatcher:
         names = self._number_interfaces(sockets, gaps)
         for netns, error in gaps.items():
             if isinstance(error, Silent):
-                self._unseen = self._unseen._replace(silent=self._unseen.silent + 1)
+                self._unwatched = self._unwatched._replace(silent=self._unwatched.silent + 1)
             elif error and netns == self._own:
                 raise error
             elif error:
                 self._leave(netns)  # entered anew at the next scan
         self._expected = len(sockets)
-        unseen = self._unseen._replace(crowded=tuple(sorted(self._engine.crowded)))
-        return SocketTable(sockets, now, not gaps, tuple(names), len(self._entered), unseen, self.engine_description)
+        unwatched = self._unwatched._replace(crowded=tuple(sorted(self._engine.crowded)))
+        return SocketTable(sockets, now, not gaps, tuple(names), len(self._entered), unwatched, self.engine_description)
 
     def close(self) -> None:
         """Let go of every namespace."""
@@ -139,7 +139,7 @@ class SocketWatcher:
                 forbidden += 1
             else:
                 self._entered.add(new)
-        self._unseen = Unseen(forbidden, max(0, len(wanted) - room), hidden, silent)
+        self._unwatched = Unwatched(forbidden, max(0, len(wanted) - room), hidden, silent)
 
     def _leave(self, netns: int) -> None:
         self._entered.remove(netns)

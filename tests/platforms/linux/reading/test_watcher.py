@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 
 from keepaliveD.model.errors import KernelError, NotPermitted
-from keepaliveD.model.sockets import Sockets, SocketTable, Unseen
+from keepaliveD.model.sockets import Sockets, SocketTable, Unwatched
 from keepaliveD.platforms.linux.reading.engine import OneByOne
 from keepaliveD.platforms.linux.reading.interfaces import Interfaces
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
@@ -111,7 +111,7 @@ def test_a_snapshot_has_the_sockets_of_every_namespace(host: Host) -> None:
     container = host.namespace("proc/100/ns/net", 2, 3)
     table = SocketWatcher(host.root, host).scan(5.0)
     assert seen(table) == {1: host.own, 2: container, 3: container}
-    assert (table.taken_at, table.complete, table.namespaces, table.unseen) == (5.0, True, 2, Unseen())
+    assert (table.taken_at, table.complete, table.namespaces, table.unwatched) == (5.0, True, 2, Unwatched())
 
 
 def test_only_our_own_namespace_is_seen_if_that_is_wanted(host: Host) -> None:
@@ -152,9 +152,9 @@ def test_namespaces_that_may_not_be_entered_are_counted(host: Host, refusal: OSE
     container = host.namespace("proc/100/ns/net", 2)
     host.shut[container] = refusal
     watcher = SocketWatcher(host.root, host)
-    assert [watcher.scan(0.0).unseen, watcher.scan(1.0).unseen] == [Unseen(forbidden=1)] * 2
+    assert [watcher.scan(0.0).unwatched, watcher.scan(1.0).unwatched] == [Unwatched(forbidden=1)] * 2
     (host.root / "proc/100/ns/net").unlink()
-    assert watcher.scan(2.0).unseen == Unseen()
+    assert watcher.scan(2.0).unwatched == Unwatched()
 
 
 def test_a_namespace_of_which_sockets_are_left_out_at_every_scan_is_named(host: Host) -> None:
@@ -162,9 +162,9 @@ def test_a_namespace_of_which_sockets_are_left_out_at_every_scan_is_named(host: 
     container = host.namespace("proc/100/ns/net", 2)
     watcher = SocketWatcher(host.root, host)
     host.crowded = {container}
-    assert watcher.scan(0.0).unseen == Unseen(crowded=(container,))
+    assert watcher.scan(0.0).unwatched == Unwatched(crowded=(container,))
     host.crowded = set()
-    assert watcher.scan(1.0).unseen == Unseen()
+    assert watcher.scan(1.0).unwatched == Unwatched()
 
 
 def test_namespaces_beyond_the_limit_of_open_files_are_left_out_and_counted(
@@ -176,7 +176,7 @@ def test_namespaces_beyond_the_limit_of_open_files_are_left_out_and_counted(
         host.namespace(f"proc/{100 + number}/ns/net", 2 + number)
     watcher = SocketWatcher(host.root, host)
     first = watcher.scan(0.0)
-    assert (first.namespaces, first.unseen) == (3, Unseen(surplus=3))
+    assert (first.namespaces, first.unwatched) == (3, Unwatched(surplus=3))
     assert seen(watcher.scan(1.0)) == seen(first)
 
 
@@ -192,14 +192,14 @@ def test_a_process_whose_namespace_cannot_be_seen_is_reported(host: Host, monkey
 
     monkeypatch.setattr(os, "stat", without_privilege)
     table = SocketWatcher(host.root, host).scan(0.0)
-    assert (table.namespaces, table.unseen) == (1, Unseen(hidden=True))
+    assert (table.namespaces, table.unwatched) == (1, Unwatched(hidden=True))
 
 
 def test_a_namespace_that_ends_before_it_is_entered_is_not_counted(host: Host) -> None:
-    """It is no longer there, so nothing is unseen."""
+    """It is no longer there, so nothing is unwatched."""
     container = host.namespace("proc/100/ns/net", 2)
     host.shut[container] = FileNotFoundError(2, "gone")
-    assert SocketWatcher(host.root, host).scan(0.0).unseen == Unseen()
+    assert SocketWatcher(host.root, host).scan(0.0).unwatched == Unwatched()
 
 
 def test_a_namespace_that_fails_makes_the_snapshot_incomplete_and_is_entered_anew(host: Host) -> None:
@@ -245,7 +245,7 @@ def test_a_reader_that_a_sandbox_forbids_in_a_namespace_leaves_it_unseen(
         return FakeReader(host)
 
     monkeypatch.setattr(host, "reader", reader)
-    assert SocketWatcher(host.root, host).scan(0.0).unseen == Unseen(forbidden=1)
+    assert SocketWatcher(host.root, host).scan(0.0).unwatched == Unwatched(forbidden=1)
 
 
 def test_interfaces_are_named_by_the_address_that_they_hold(host: Host) -> None:
