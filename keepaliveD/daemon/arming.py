@@ -102,7 +102,7 @@ class SocketArming:
         """
         if self._record is None:
             return Outcome(Disarm(()), dry_run=True)
-        action, undone = Disarm(()), Mark.UNSET if only_mine else Mark.LEFT
+        action, undone = Disarm(()), Mark.NOT_ARMED if only_mine else Mark.LEFT_ALONE
         try:
             armed = set(self._record.armed())
             if only_mine:
@@ -118,7 +118,7 @@ class SocketArming:
             return Outcome(action, dry_run=True)
         armed = self._record.armed()
         found = yield from find_owners(tuple([one for one in action.connections if one.cookie in armed]))
-        armings = yield from self._put_back(found, self._record, Mark.LEFT)
+        armings = yield from self._put_back(found, self._record, Mark.LEFT_ALONE)
         return Outcome(dataclasses.replace(action, connections=found), armings=armings)
 
     def _put_back(
@@ -155,7 +155,9 @@ class SocketArming:
                 )
             moved = record.write(
                 dict.fromkeys(_cookies(done, ArmingResult.DISARMED, ArmingResult.ALREADY_SET), undone)
-                | dict.fromkeys(_cookies(done, ArmingResult.CHANGED_SINCE, ArmingResult.CHANGED_MEANWHILE), Mark.LEFT),
+                | dict.fromkeys(
+                    _cookies(done, ArmingResult.CHANGED_SINCE, ArmingResult.CHANGED_MEANWHILE), Mark.LEFT_ALONE
+                ),
                 entries,
             )
             armings += _without(done, moved, unless=ArmingResult.DISARMED)
@@ -198,7 +200,7 @@ def _correct(
             if arming.result in (ArmingResult.CHANGED_MEANWHILE, ArmingResult.FAILED)
             else ()
         ):
-            entry = before.get(cookie, Mark.UNSET)
+            entry = before.get(cookie, Mark.NOT_ARMED)
             if arming.result is ArmingResult.FAILED:
                 if arming.after and arming.after != arming.before:
                     stands[cookie] = ours[cookie]._replace(after=arming.after)
@@ -208,7 +210,7 @@ def _correct(
                 restored[cookie] = entry
                 again.add(cookie)
             else:
-                stands[cookie] = Mark.LEFT
+                stands[cookie] = Mark.LEFT_ALONE
     return again | record.write(restored, ours, Whose.OTHERS) | record.write(stands, ours)
 
 

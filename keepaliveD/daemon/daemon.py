@@ -290,7 +290,7 @@ class Daemon:
             self._performer.take_over()
             self._tell([(yield from self._performer.disarm(look, only_mine=only_mine))])
             if not only_mine:
-                self._records.arming.forget_left()
+                self._records.arming.forget_left_alone()
         except Refusal as refusal:
             self._say("refused", ERROR, f"cannot disarm, sockets stay armed: {refusal}")
 

@@ -65,8 +65,8 @@ class Armed(NamedTuple):
 class Mark(enum.Enum):
     """What else the arming record says of a socket."""
 
-    LEFT = "-"  # it was put back, or somebody else has set it since
-    UNSET = "0"  # it was not set after all: the same as no word about it
+    LEFT_ALONE = "-"  # it was put back, or somebody else has set it since
+    NOT_ARMED = "0"  # it was not set after all: the same as no word about it
 
 
 @dataclass(frozen=True, slots=True)

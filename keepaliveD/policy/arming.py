@@ -40,7 +40,7 @@ class Considered(enum.IntEnum):
     TRYING = 4  # it failed, or its holder was not found or let go of it meanwhile
     REFUSED = 5  # it was to be armed, and could not be
     ARMED = 6
-    LEFT = 7  # somebody has set it since it was armed: theirs for good
+    LEFT_ALONE = 7  # somebody has set it since it was armed: theirs for good
 
 
 USER_TIMEOUT = "its program has set a TCP_USER_TIMEOUT, with which keepalive would end it sooner in an outage"
@@ -56,11 +56,11 @@ UNWANTED[[Verdict.LATE, Verdict.BARE, Verdict.CUT]] = (
 )
 LASTING = {
     ArmingResult.ARMED: Considered.ARMED,
-    ArmingResult.CHANGED_SINCE: Considered.LEFT,
-    ArmingResult.CHANGED_MEANWHILE: Considered.LEFT,
+    ArmingResult.CHANGED_SINCE: Considered.LEFT_ALONE,
+    ArmingResult.CHANGED_MEANWHILE: Considered.LEFT_ALONE,
 }
 DONE = np.zeros(256, np.bool_)  # by Considered
-DONE[[Considered.REFUSED, Considered.LEFT]] = True
+DONE[[Considered.REFUSED, Considered.LEFT_ALONE]] = True
 IS_TRY = np.zeros(256, np.bool_)  # by the scans of TRYING
 IS_TRY[TRIES] = True
 HELPFUL = np.zeros(256, np.bool_)  # by Due: keepalive is sent only while nothing else is pending
@@ -116,7 +116,7 @@ def to_put_back(judgement: Judgement) -> tuple[list[Disarm], Activity]:
     if not len(rows):
         return [], activity
     arming = activity.arming.copy()
-    arming[rows] = Considered.LEFT.value
+    arming[rows] = Considered.LEFT_ALONE.value
     return [Disarm(connections(judgement, rows), USER_TIMEOUT)], dataclasses.replace(activity, arming=arming)
 
 
@@ -226,7 +226,7 @@ def by_rules(action: Arm, connections: Iterable[Connection], known: Known) -> tu
         wish = anybodys or first_meaning(action.wishes, connection.owner)
         if wish is None or (wish.rule.action is not ArmAction.ENABLE and _has_no_use(wish, connection)):
             left.append(Arming((connection,), ArmingResult.LEFT_BY_RULE))
-        elif entries.get(connection.cookie) is Mark.LEFT:
+        elif entries.get(connection.cookie) is Mark.LEFT_ALONE:
             left.append(Arming((connection,), ArmingResult.CHANGED_SINCE))
         else:
             wanted.append(connection)
@@ -274,5 +274,5 @@ def remember(memory: Activity, armings: Sequence[Arming]) -> Activity:
 
 def reconsider(memory: Activity) -> Activity:
     """The memory with which other rules may begin: what was armed stays known, and what is somebody's since."""
-    lasting = (memory.arming == Considered.ARMED.value) | (memory.arming == Considered.LEFT.value)
+    lasting = (memory.arming == Considered.ARMED.value) | (memory.arming == Considered.LEFT_ALONE.value)
     return dataclasses.replace(memory, arming=memory.arming * lasting)

@@ -33,7 +33,7 @@ class OnDrift(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Left:
+class _LeftAlone:
     """A value that is left as it is until some time, or until it changes; and why, if writing it was refused."""
 
     value: int
@@ -56,7 +56,7 @@ class SystemKeepalive:
         self._target: Mapping[str, int] = {}
         self.kept: Mapping[str, int] = {}  # what stands in place of what is wanted, because a time is stricter
         self._in_place: dict[str, int] = {}  # the value that was, when it last was
-        self._left: dict[str, _Left] = {}
+        self._left_alone: dict[str, _LeftAlone] = {}
         self._yielded: set[str] = set()
         self._repeats = Repeats()
         self._now = 0.0
@@ -68,11 +68,11 @@ class SystemKeepalive:
         stands = {key: found.stands[key] for key in self._target}
         in_place = {key: value for key, value in self._target.items() if stands[key] == value}
         self._in_place |= in_place
-        self._left = {key: left for key, left in self._left.items() if key not in in_place}
+        self._left_alone = {key: left for key, left in self._left_alone.items() if key not in in_place}
         off = {
             key: stands[key]
             for key in self._target.keys() - in_place.keys() - self._yielded
-            if not self._is_left(key, stands[key])
+            if not self._is_left_alone(key, stands[key])
         }
         drifted = {key: value for key, value in off.items() if self._in_place.get(key, value) != value}
         missing = {key: value for key, value in off.items() if key not in drifted}
@@ -84,12 +84,12 @@ class SystemKeepalive:
         if not isinstance(action, SetSystemKeepalive):
             return
         if outcome.dry_run:
-            self._left |= {key: _Left(value) for key, value in action.found.items()}
+            self._left_alone |= {key: _LeftAlone(value) for key, value in action.found.items()}
         elif outcome.refused:
-            self._left |= {key: self._refused(key, value, outcome) for key, value in action.found.items()}
+            self._left_alone |= {key: self._refused(key, value, outcome) for key, value in action.found.items()}
         else:
             self._in_place |= action.values
-            self._left = {key: left for key, left in self._left.items() if key not in action.values}
+            self._left_alone = {key: left for key, left in self._left_alone.items() if key not in action.values}
 
     def _aim(self, without_us: Mapping[str, int]) -> list[Action]:
         """Choose what should stand; what is kept because it is stricter is told once, and when it changes."""
@@ -103,14 +103,14 @@ class SystemKeepalive:
             return []
         return [ReportStricter({key: self._wanted[key] for key in self.kept}, self.kept)]
 
-    def _is_left(self, key: str, value: int) -> bool:
-        left = self._left.get(key)
+    def _is_left_alone(self, key: str, value: int) -> bool:
+        left = self._left_alone.get(key)
         return left is not None and left.value == value and self._now < left.until
 
-    def _refused(self, key: str, value: int, outcome: Outcome) -> _Left:
-        before = self._left.get(key)
+    def _refused(self, key: str, value: int, outcome: Outcome) -> _LeftAlone:
+        before = self._left_alone.get(key)
         pause = min(2 * before.pause, LONGEST_RETRY) if before and before.pause else FIRST_RETRY
-        return _Left(value, self._now + pause, pause, str(outcome.refused))
+        return _LeftAlone(value, self._now + pause, pause, str(outcome.refused))
 
     def _on_drifted(self, drifted: Mapping[str, int]) -> list[Action]:
         loud = {key: value for key, value in drifted.items() if self._repeats.happened(key, value, self._now)}
@@ -118,7 +118,7 @@ class SystemKeepalive:
         if drifted and self._on_drift is OnDrift.REAPPLY:
             actions += self._set(drifted, Because.DRIFT, quiet=drifted.keys() - loud.keys())
         elif drifted:
-            self._left |= {key: _Left(value) for key, value in drifted.items()}
+            self._left_alone |= {key: _LeftAlone(value) for key, value in drifted.items()}
             if self._on_drift is OnDrift.YIELD:
                 self._yielded |= drifted.keys()
             if loud:
@@ -131,5 +131,5 @@ class SystemKeepalive:
 
     def _set(self, found: Mapping[str, int], because: Because, quiet: Iterable[str] = ()) -> list[Action]:
         values = {key: value for key, value in self._target.items() if key in found}
-        before = {self._left[key].reason for key in values if key in self._left}
+        before = {self._left_alone[key].reason for key in values if key in self._left_alone}
         return [SetSystemKeepalive(values, found, because, frozenset(quiet), frozenset(before))] if values else []

@@ -84,9 +84,9 @@ class ArmingRecord:
         """Those that are armed. Raises StateError."""
         return {cookie: entry for cookie, entry in self.entries().items() if isinstance(entry, Armed)}
 
-    def left(self) -> set[int]:
+    def left_alone(self) -> set[int]:
         """Cookies of those that were put back, or that somebody has set since. Raises StateError."""
-        return {cookie for cookie, entry in self.entries().items() if entry is Mark.LEFT}
+        return {cookie for cookie, entry in self.entries().items() if entry is Mark.LEFT_ALONE}
 
     def armed_here(self) -> Mapping[int, bool]:
         """What was armed through this object, by cookie: whether nobody had armed it before."""
@@ -96,7 +96,9 @@ class ArmingRecord:
         """What others have recorded in place of what was written, by cookie. Raises StateError."""
         self._look()
         stands = self._entries.get
-        return {cookie: stands(cookie, Mark.UNSET) for cookie, entry in written.items() if stands(cookie) is not entry}
+        return {
+            cookie: stands(cookie, Mark.NOT_ARMED) for cookie, entry in written.items() if stands(cookie) is not entry
+        }
 
     def write(
         self, new: Mapping[int, Entry], expected: Mapping[int, Entry] | None = None, whose: Whose = Whose.OURS
@@ -133,11 +135,11 @@ class ArmingRecord:
                 pass
         return self.damaged()
 
-    def forget_left(self) -> None:
+    def forget_left_alone(self) -> None:
         """Whoever comes next may arm them again. Raises StateError."""
-        if self.left():
+        if self.left_alone():
             with self._locked():
-                self._entries = {cookie: each for cookie, each in self._entries.items() if each is not Mark.LEFT}
+                self._entries = {cookie: each for cookie, each in self._entries.items() if each is not Mark.LEFT_ALONE}
                 self._rewrite()
 
     def tidy(self, alive: Column) -> None:
@@ -187,9 +189,9 @@ class ArmingRecord:
         new.replace(self._file)
 
     def _moved(self, new: Iterable[int], expected: Mapping[int, Entry]) -> set[int]:
-        """Those of which something else is recorded than expected; no word is the same as UNSET."""
+        """Those of which something else is recorded than expected; no word is the same as NOT_ARMED."""
         stands, before = self._entries.get, expected.get
-        return {cookie for cookie in new if stands(cookie, Mark.UNSET) is not before(cookie, Mark.UNSET)}
+        return {cookie for cookie in new if stands(cookie, Mark.NOT_ARMED) is not before(cookie, Mark.NOT_ARMED)}
 
     def _remember(self, new: Mapping[int, Entry], whose: Whose) -> None:
         if whose is Whose.OTHERS:
@@ -205,7 +207,7 @@ class ArmingRecord:
                 }
             )
         self._entries.update(new)
-        for cookie in [cookie for cookie, entry in new.items() if entry is Mark.UNSET]:
+        for cookie in [cookie for cookie, entry in new.items() if entry is Mark.NOT_ARMED]:
             self._entries.pop(cookie)
             self._ours.pop(cookie, None)
 
@@ -280,8 +282,8 @@ class ArmingRecord:
         return found is not None and found[1] != self._boot
 
     def _learn(self, cookie: int, entry: Entry) -> None:
-        """No word of a socket is the same as UNSET."""
-        if entry is Mark.UNSET:
+        """No word of a socket is the same as NOT_ARMED."""
+        if entry is Mark.NOT_ARMED:
             self._entries.pop(cookie, None)
         else:
             self._entries[cookie] = entry
@@ -353,7 +355,7 @@ def _earlier_words(line: str) -> tuple[int, str]:
     cookie = int(first)
     if not 0 <= cookie < 1 << 64:
         raise ValueError(line)
-    return cookie, words if words == Mark.LEFT.value else f"{words} {Own.UNTOLD:d}"
+    return cookie, words if words == Mark.LEFT_ALONE.value else f"{words} {Own.UNTOLD:d}"
 
 
 def _words(entry: Entry) -> str:

@@ -156,7 +156,7 @@ def test_what_gets_a_user_timeout_after_it_was_armed_is_put_back_and_left(stage:
     assert stage.armer.changed == [(1, ON), (1, OFF)]
     (entry,) = [entry for entry in stage.said if entry.event == "disarmed"]
     assert "disarmed: off (before: idle 180s, interval 20s, probes 31), because its program has set" in entry.message
-    assert stage.records().arming.left() == {1}
+    assert stage.records().arming.left_alone() == {1}
 
 
 # a dry run
@@ -320,7 +320,7 @@ def test_rearm_orders_only_what_has_keepalive_on_or_may_have(stage: Stage) -> No
 
 
 def test_what_somebody_has_set_since_is_armed_by_hand_alone(stage: Stage) -> None:
-    stage.records().arming.write({BARE.cookie: Mark.LEFT})
+    stage.records().arming.write({BARE.cookie: Mark.LEFT_ALONE})
     performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
     assert stage.armer.looked == []
     performer(stage).perform(Arm((BARE,), wishes(ENABLE), by_hand=True))
@@ -343,7 +343,7 @@ def test_a_failure_is_nobodys_choice_and_is_tried_again_with_growing_pauses(stag
     stage.run()
     assert tried == [0, 1, 3, 7, 15]
     assert stage.events().count("unarmed") == 1
-    assert (recorded(stage), stage.records().arming.left()) == ([], set())
+    assert (recorded(stage), stage.records().arming.left_alone()) == ([], set())
 
 
 def test_what_failed_and_succeeds_later_is_armed_and_nothing_else_is_said(stage: Stage) -> None:
@@ -383,7 +383,7 @@ def test_what_a_program_set_while_it_was_to_be_armed_is_its_own_from_then_on(
     stage.armer.between = lambda: stage.armer.stands.update({BARE.cookie: SocketKeepalive(True, Keepalive(60, 1, 3))})
     performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
     assert recorded(stage) == []
-    assert stage.records().arming.left() == {BARE.cookie}
+    assert stage.records().arming.left_alone() == {BARE.cookie}
 
 
 def test_a_record_that_fails_is_the_outcome(stage: Stage) -> None:
@@ -478,7 +478,7 @@ def test_of_two_daemons_the_second_disarms_only_what_it_was_the_first_to_arm(sta
     second.perform(Arm((BARE, dataclasses.replace(BARE, cookie=5)), wishes(ENABLE)))
     outcome = second.disarm(look(5, BARE.cookie), only_mine=True)
     assert [one.cookie for each in outcome.armings for one in each.connections] == [BARE.cookie]
-    assert (recorded(stage), stage.records().arming.left()) == ([5], set())
+    assert (recorded(stage), stage.records().arming.left_alone()) == ([5], set())
 
 
 def test_a_dry_run_that_may_not_look_into_sockets_is_refused_as_arming_would_be(stage: Stage) -> None:
@@ -617,7 +617,7 @@ def test_what_was_disarmed_by_hand_is_not_armed_again_by_a_daemon_at_work(stage:
 
     def disarm_by_hand() -> None:
         by_hand = ArmingRecord(stage.directory, IDENTITY["boot"])
-        by_hand.write(dict.fromkeys(by_hand.armed(), Mark.LEFT))
+        by_hand.write(dict.fromkeys(by_hand.armed(), Mark.LEFT_ALONE))
 
     stage.script = [disarm_by_hand, None, None, signal.SIGHUP, None, None]
     stage.run()

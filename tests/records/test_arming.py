@@ -76,7 +76,7 @@ def test_where_nothing_was_ever_armed_nothing_is_known_and_nothing_made(tmp_path
     keeper = recorder(tmp_path / "state")
     assert keeper.armed() == {}
     keeper.write({})
-    keeper.write(dict.fromkeys([], Mark.LEFT))
+    keeper.write(dict.fromkeys([], Mark.LEFT_ALONE))
     keeper.tidy(alive())
     assert list(tmp_path.iterdir()) == []
 
@@ -91,8 +91,8 @@ def test_the_first_record_makes_directory_and_file_for_their_owner_alone(tmp_pat
 def test_it_is_text_that_a_person_can_read(tmp_path: Path) -> None:
     keeper = recorder(tmp_path)
     keeper.write({4711: Armed(OFF, ON, Own.IDLE | Own.PROBES)})
-    keeper.write(dict.fromkeys([4711], Mark.LEFT))
-    keeper.write(dict.fromkeys([4711], Mark.UNSET))
+    keeper.write(dict.fromkeys([4711], Mark.LEFT_ALONE))
+    keeper.write(dict.fromkeys([4711], Mark.NOT_ARMED))
     lines = ["4711 0 7200 75 9 1 180 20 31 5", "4711 -", "4711 0"]
     written = (tmp_path / FILE).read_text().splitlines()
     assert [line.rpartition(" ")[0] for line in written] == [HEADING.rpartition(" ")[0], *lines]
@@ -110,7 +110,7 @@ def test_a_record_goes_into_a_file_that_is_there_and_empty(tmp_path: Path, conte
 def test_what_was_put_back_is_forgotten_until_it_is_armed_again(tmp_path: Path) -> None:
     keeper = recorder(tmp_path)
     keeper.write(armed(1, 2))
-    keeper.write(dict.fromkeys([1, 77], Mark.LEFT))
+    keeper.write(dict.fromkeys([1, 77], Mark.LEFT_ALONE))
     assert known(tmp_path) == sorted(keeper.armed()) == [2]
     keeper.write({1: Armed(ON, OFF)})
     assert recorder(tmp_path).armed()[1] == Armed(ON, OFF)
@@ -177,7 +177,7 @@ sys.stdin.readline()
 for cookie in range(first, first + 150):
     keeper.write(armed(cookie))
     if cookie % 3 == 0:
-        keeper.write(dict.fromkeys([cookie], Mark.LEFT))
+        keeper.write(dict.fromkeys([cookie], Mark.LEFT_ALONE))
     if sys.argv[3] == "tidy" and cookie % 5 == 0:
         keeper.tidy(__import__("numpy").arange(1, 10_000, dtype="u8"))
     print(cookie, flush=True)
@@ -233,11 +233,11 @@ def test_what_another_process_records_is_known_to_all_without_a_restart(tmp_path
     daemon.write(armed(1))
     by_hand.write(armed(2))
     assert sorted(daemon.armed()) == [1, 2]
-    daemon.write(dict.fromkeys([2], Mark.LEFT))
+    daemon.write(dict.fromkeys([2], Mark.LEFT_ALONE))
     assert sorted(by_hand.armed()) == [1]
 
 
-@pytest.mark.parametrize("since", [{1: Armed(OFF, ON)}, {1: Mark.LEFT}])
+@pytest.mark.parametrize("since", [{1: Armed(OFF, ON)}, {1: Mark.LEFT_ALONE}])
 def test_what_another_process_has_recorded_since_it_was_looked_at_stays(
     tmp_path: Path, since: Mapping[int, Armed | Mark]
 ) -> None:
@@ -258,7 +258,7 @@ def test_what_is_left_from_an_older_look_does_not_cover_a_newer_arming(tmp_path:
     mine = {1: Armed(OFF, ON)}
     daemon.write(mine)
     by_hand.write({1: Armed(OFF, ON)})
-    assert daemon.write({1: Mark.LEFT}, mine) == {1}
+    assert daemon.write({1: Mark.LEFT_ALONE}, mine) == {1}
     assert recorder(tmp_path).armed() == mine
 
 
@@ -267,16 +267,16 @@ def test_what_was_armed_here_is_known_and_whether_somebody_had_armed_it_before(t
     keeper = recorder(tmp_path)
     keeper.write(armed(1, 2, 3, 4))
     keeper.write(armed(5), whose=Whose.EARLIER)
-    keeper.write({3: Mark.UNSET})
+    keeper.write({3: Mark.NOT_ARMED})
     keeper.write({4: Armed(ON, OFF)}, whose=Whose.OTHERS)
     assert keeper.armed_here() == {1: False, 2: True, 5: False}
 
 
 def test_what_another_process_arms_again_is_no_longer_left(tmp_path: Path) -> None:
     daemon, by_hand = recorder(tmp_path), recorder(tmp_path)
-    daemon.write(dict.fromkeys([1, 2], Mark.LEFT))
+    daemon.write(dict.fromkeys([1, 2], Mark.LEFT_ALONE))
     by_hand.write(armed(1))
-    assert (daemon.left(), sorted(daemon.armed())) == ({2}, [1])
+    assert (daemon.left_alone(), sorted(daemon.armed())) == ({2}, [1])
 
 
 def test_a_file_that_tidy_replaces_while_another_waits_for_it_is_not_written_into(tmp_path: Path) -> None:
@@ -402,7 +402,7 @@ def a_record(directory: Path) -> bytes:
     keeper = recorder(directory)
     keeper.write(armed(4711, 5))
     keeper.write({6: Armed(ON, OFF)})
-    keeper.write(dict.fromkeys([5], Mark.LEFT))
+    keeper.write(dict.fromkeys([5], Mark.LEFT_ALONE))
     return (directory / FILE).read_bytes()
 
 
@@ -427,7 +427,7 @@ def test_no_flipped_bit_makes_a_record_say_something_else(tmp_path: Path) -> Non
             (tmp_path / FILE).write_bytes(damaged)
             keeper = recorder(tmp_path)
             assert keeper.armed().items() <= true.items()
-            assert keeper.left() <= {5}
+            assert keeper.left_alone() <= {5}
             keeper.write(armed(1))
             assert keeper.armed().items() <= {**true, 1: true[5]}.items()
 
@@ -447,10 +447,10 @@ def test_a_record_in_the_earlier_format_is_read_and_then_rewritten(tmp_path: Pat
     (tmp_path / FILE).write_text(EARLIER + "4711 0 7200 75 9 1 180 20 31\n5 1 7200 75 9 1 180 20 31\n5 -\n")
     keeper = recorder(tmp_path)
     before = {4711: Armed(OFF, ON, Own.UNTOLD)}
-    assert (keeper.armed(), keeper.left(), keeper.damaged()) == (before, {5}, ())
+    assert (keeper.armed(), keeper.left_alone(), keeper.damaged()) == (before, {5}, ())
     keeper.write(armed(1))
     for each in (keeper, recorder(tmp_path)):
-        assert (each.armed(), each.left(), each.damaged()) == ({**before, **armed(1)}, {5}, ())
+        assert (each.armed(), each.left_alone(), each.damaged()) == ({**before, **armed(1)}, {5}, ())
     assert (tmp_path / FILE).read_text().count(EARLIER.split(" b", maxsplit=1)[0]) == 0
 
 
@@ -527,7 +527,7 @@ def test_a_file_that_is_no_record_is_damaged_and_the_next_record_does_not_destro
     """It may have named sockets that are armed still."""
     (tmp_path / FILE).write_bytes(content)
     keeper = recorder(tmp_path)
-    assert (keeper.armed(), keeper.left()) == ({}, set())
+    assert (keeper.armed(), keeper.left_alone()) == ({}, set())
     (told,) = keeper.damaged()
     assert told.startswith(f"{tmp_path / FILE}: damaged arming record (it has no heading of this version): ")
     assert told.isprintable()
@@ -598,10 +598,10 @@ def test_what_was_not_set_after_all_is_neither_armed_nor_left(tmp_path: Path) ->
     """A failure is no choice of anybody's."""
     keeper = recorder(tmp_path)
     keeper.write(armed(1, 2))
-    keeper.write(dict.fromkeys([3], Mark.LEFT))
-    keeper.write(dict.fromkeys([1, 3], Mark.UNSET))
+    keeper.write(dict.fromkeys([3], Mark.LEFT_ALONE))
+    keeper.write(dict.fromkeys([1, 3], Mark.NOT_ARMED))
     for each in (keeper, recorder(tmp_path)):
-        assert (sorted(each.armed()), each.left()) == ([2], set())
+        assert (sorted(each.armed()), each.left_alone()) == ([2], set())
 
 
 def test_a_tidied_file_is_for_its_owner_alone_too(tmp_path: Path) -> None:
