@@ -130,15 +130,15 @@ def arm_connections(options: argparse.Namespace, root: Path) -> None:
     records = None if options.dry_run else arguments.records(options, platform)
     performer = Performer(platform, records)
     rule = _rule(options, config)
-    with Report(log=not options.dry_run) as said:
+    with Report(log=not options.dry_run) as report:
         for action in by_hand(look, [one.cookie for one in chosen], rule):
             _warn_of_interval(action, options.interval)
-            said.tell(directly(performer.perform(action), session))
+            report.add(directly(performer.perform(action), session))
     for line in records.arming.damaged() if records else ():
         print(f"warning: {line}", file=sys.stderr)
-    if not said.entries:
+    if not report.entries:
         print("nothing to arm: all connections are already set, or closed meanwhile")
-    said.leave()
+    report.raise_failure()
 
 
 def _target(options: argparse.Namespace) -> str:
@@ -179,8 +179,8 @@ def disarm_connections(options: argparse.Namespace, root: Path) -> None:
     if armed:
         _check_settings(records)
     disarmed = directly(Performer(platform, records).disarm(look), session)
-    with Report() as said:
-        said.tell(disarmed)
+    with Report() as report:
+        report.add(disarmed)
     whole = look.table.complete and look.table.unwatched == ALL_WATCHED
     if not whole and (missing := armed.keys() - set(look.table.sockets["cookie"].tolist())):
         lost = f"{_connections(len(missing))} on record not found: ended since, or not visible from here"
@@ -189,9 +189,9 @@ def disarm_connections(options: argparse.Namespace, root: Path) -> None:
         for line in damaged[1:]:
             print(f"warning: {line}", file=sys.stderr)
         raise RecordDamaged(damaged[0])
-    if not (said.entries or at_connect):
+    if not (report.entries or at_connect):
         print(": ".join(filter(None, ("nothing to disarm", no_record))))
-    said.leave()
+    report.raise_failure()
 
 
 def _check_settings(records: Records) -> None:
@@ -309,7 +309,7 @@ class Report:
         """Wait a little until the log is written."""
         self._ends.close()
 
-    def tell(self, outcome: Outcome) -> None:
+    def add(self, outcome: Outcome) -> None:
         """Print and log it. Raises what was refused."""
         if outcome.refused:
             raise outcome.refused
@@ -321,7 +321,7 @@ class Report:
         for arming in outcome.armings:
             self._results[arming.result] += len(arming.connections)
 
-    def leave(self) -> None:
+    def raise_failure(self) -> None:
         """Raise the reason where what was asked for could not be done."""
         not_permitted = self._results[ArmingResult.NOT_PERMITTED] + self._results[ArmingResult.OTHER_USER_NAMESPACE]
         if not_permitted:

@@ -88,7 +88,7 @@ def list_sockets(options: argparse.Namespace, root: Path) -> None:
     print(table.as_json(shown) if options.json else table.for_people(shown))
     for entry in entries.of(Outcome(ReportUnwatched(judgement.table.unwatched))):
         print(f"warning: {entry.message}", file=sys.stderr)
-    running.tell(
+    running.note_running_daemon(
         options.state_dir, root, f"this list is a single scan by keepalivectl ({session.watcher.engine_description})"
     )
 
@@ -119,7 +119,7 @@ def print_engine(options: argparse.Namespace, root: Path) -> None:
         print(f"pinned: unknown: {refusal}")
     else:
         print(f"pinned: {pin} arms new connections{BESIDE_OTHERS}" if pin else "pinned: nothing")
-    running.tell(options.state_dir, root, "this is what keepalivectl could use with its own privileges")
+    running.note_running_daemon(options.state_dir, root, "this is what keepalivectl could use with its own privileges")
 
 
 def restore_settings(options: argparse.Namespace, root: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from keepaliveD.records.directory import LOCK
 
 
-def tell(directory: Path, root: Path, what: str) -> None:
+def note_running_daemon(directory: Path, root: Path, what: str) -> None:
     """Say on standard error whose view was printed, where a daemon has another; `what` was printed."""
     if pid := running(directory, root):
         print(

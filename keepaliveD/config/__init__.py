@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.config.document import DEFAULT_PATH, ArmSection, Document, KeepaliveSection, PathSection
 from keepaliveD.config.files import DEFAULT_FILE, Merged, read
-from keepaliveD.config.problems import explain, notes, together, told
+from keepaliveD.config.problems import as_lines, explain, notes, together
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import ConfigError
@@ -71,9 +71,9 @@ def load(file: File | None = None) -> Config:
     try:
         document = Document.model_validate(merged.data)
     except ValidationError as error:
-        raise ConfigError(told(explain(details, merged) for details in error.errors())) from None
+        raise ConfigError(as_lines(explain(details, merged) for details in error.errors())) from None
     if problems := list(together(document, merged)):
-        raise ConfigError(told(problems))
+        raise ConfigError(as_lines(problems))
     return _config(document, merged)
 
 

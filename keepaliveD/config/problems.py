@@ -52,7 +52,7 @@ class Given(NamedTuple):
     default: float
 
 
-def told(problems: Iterable[Problem]) -> str:
+def as_lines(problems: Iterable[Problem]) -> str:
     """Return a line for each problem, in the order of the files."""
     in_order = sorted(problems, key=lambda problem: problem.place[:2])
     lines = [str(problem) for problem in in_order[:MOST]]

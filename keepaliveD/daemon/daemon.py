@@ -48,7 +48,7 @@ class Daemon:
         self._loop = Loop(outside, self._due, self._pause, self._show_life)
         self._engine_description = ""
         self._blind = False
-        self._untidy = False
+        self._cannot_tidy = False
         self._damaged: tuple[str, ...] = ()  # what was reported of damaged records of armed sockets
         self._complaint = ""  # what is wrong with the configuration that was not taken
         self._decider = Decider(self._rules())
@@ -102,15 +102,15 @@ class Daemon:
             if outcome.refused and not isinstance(outcome.action, Arm):
                 yield from self._disarm(only_mine=True)
                 raise outcome.refused
-        self._tell(outcomes)
-        self._tell_unreached(outcomes)
-        self._let_go()
+        self._report_outcomes(outcomes)
+        self._report_services_with_old_settings(outcomes)
+        self._restore_if_not_applied()
         for note in self._platform.notes:
-            self._say("started", NOTICE, f"{self._platform.name}: {note}")
+            self._report("started", NOTICE, f"{self._platform.name}: {note}")
         at_connect = "" if once else self._arm_at_connect()
         said = (f"tcp-keepalived {__version__}: {self._summary()}", self._engine_description, at_connect)
-        self._say("started", INFO, "; ".join(filter(None, said)))
-        self._say_doubts()
+        self._report("started", INFO, "; ".join(filter(None, said)))
+        self._report_doubts()
 
     def stop(self, *, undo: bool = False) -> None:
         """Give back what was found, if that is wanted. Raises Refusal where that fails.
@@ -120,13 +120,13 @@ class Daemon:
         """
         self._outside.notify("STOPPING=1")
         handing_over = self._outside.handing_over()
-        refusal = self._give_back() if self._config.restore_on_stop and not handing_over else None
+        refusal = self._restore_settings() if self._config.restore_on_stop and not handing_over else None
         if undo or (self._config.disarm_on_stop and not handing_over):
             only_mine = undo and not self._config.disarm_on_stop
             if not self._loop.finish(self._disarm(only_mine=only_mine), within=LONGEST_STOP):
-                self._say("refused", ERROR, "cannot disarm, sockets stay armed: no answer; run keepalivectl disarm")
+                self._report("refused", ERROR, "cannot disarm, sockets stay armed: no answer; run keepalivectl disarm")
         if lost := self._performer.close():
-            self._say("refused", ERROR, lost)
+            self._report("refused", ERROR, lost)
         if refusal:
             raise refusal
 
@@ -167,7 +167,7 @@ class Daemon:
             wanted, config.engine, everywhere=config.all_namespaces, survive=config.survive_stop
         )
         if stale:
-            self._say("refused", ERROR, stale)
+            self._report("refused", ERROR, stale)
         return said
 
     def _scan(self) -> Steps[list[Outcome]]:
@@ -179,7 +179,7 @@ class Daemon:
         table = dataclasses.replace(table, reading=self._outside.now() - began, asleep=asleep)
         if table.engine_description != self._engine_description:
             self._engine_description = table.engine_description
-            self._say("scan-failed", WARNING, f"switched to the {self._engine_description}")
+            self._report("scan-failed", WARNING, f"switched to the {self._engine_description}")
         self._keep_damaged_aside()
         found = self._performer.read_settings(cared_for=self._config.apply)
         self.judgement, actions = self._decider.observe(table, found)
@@ -205,7 +205,7 @@ class Daemon:
             before, self._damaged = self._damaged, self._records.arming.set_aside()
             for line in self._damaged:
                 if line not in before:
-                    self._say("record", ERROR, line)
+                    self._report("record", ERROR, line)
 
     def _tidy(self, table: SocketTable) -> None:
         """Clear the record of sockets that are gone; where that fails it stays long, which is told once."""
@@ -214,27 +214,27 @@ class Daemon:
         try:
             self._records.arming.tidy(table.sockets["cookie"])
         except Refusal as refusal:
-            if not self._untidy:
-                self._say("refused", ERROR, str(refusal))
-            self._untidy = True
+            if not self._cannot_tidy:
+                self._report("refused", ERROR, str(refusal))
+            self._cannot_tidy = True
         else:
-            self._untidy = False
+            self._cannot_tidy = False
 
-    def _tell_unreached(self, outcomes: Iterable[Outcome]) -> None:
+    def _report_services_with_old_settings(self, outcomes: Iterable[Outcome]) -> None:
         """Name the servers that new settings do not reach, where the system is such."""
         if not any(isinstance(outcome.action, SetSystemKeepalive) and not outcome.dry_run for outcome in outcomes):
             return
         try:
             ends = self._platform.unreached()
         except Refusal as refusal:
-            self._say("applied", NOTICE, f"cannot list services that use the old settings: {refusal}")
+            self._report("applied", NOTICE, f"cannot list services that use the old settings: {refusal}")
             return
         if ends:
             listening = ", ".join(ends)
             message = f"restart the services listening on {listening}: they still use the old settings"
-            self._say("applied", NOTICE, message)
+            self._report("applied", NOTICE, message)
 
-    def _tell(self, outcomes: Iterable[Outcome]) -> None:
+    def _report_outcomes(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
             for entry in entries.of(outcome):
                 self._log(entry)
@@ -242,14 +242,14 @@ class Daemon:
     def _scan_again(self) -> Steps[None]:
         """Scan; one that fails, for whatever reason, is reported once and tried again at the next turn."""
         try:
-            self._tell((yield from self._scan()))
+            self._report_outcomes((yield from self._scan()))
         except Exception as error:  # a host full of strangers: what nobody foresaw must not end the watch
             if not self._blind:
-                self._say("scan-failed", ERROR, f"scan failed; connections are not being watched: {_reason(error)}")
+                self._report("scan-failed", ERROR, f"scan failed; connections are not being watched: {_reason(error)}")
             self._blind = True
         else:
             if self._blind:
-                self._say("scan-failed", NOTICE, "scan succeeded; connections are being watched again")
+                self._report("scan-failed", NOTICE, "scan succeeded; connections are being watched again")
             self._blind = False
 
     def _reload(self) -> Steps[None]:
@@ -264,22 +264,22 @@ class Daemon:
             self._config = before
             said = [f"reload failed, the old configuration stays: {line}" for line in _reason(error).splitlines()]
             for line in said:
-                self._say("reload-failed", ERROR, line)
+                self._report("reload-failed", ERROR, line)
             self._complaint = f"{said[0]}; "
         else:
             self._complaint = ""
             self._decider.follow(rules)
-            self._let_go()
+            self._restore_if_not_applied()
             news = (f"configuration reloaded: {self._summary()}", self._arm_at_connect())
-            self._say("reloaded", NOTICE, "; ".join(filter(None, news)))
-            self._say_doubts()
+            self._report("reloaded", NOTICE, "; ".join(filter(None, news)))
+            self._report_doubts()
         yield from self._scan_again()  # ready is who has put it in force
         self._outside.notify("READY=1", self._status())
 
-    def _let_go(self) -> None:
+    def _restore_if_not_applied(self) -> None:
         """Settings that are no longer in our care, by a changed configuration, go back at once."""
         if not self._config.apply and self._config.restore_on_stop:
-            self._give_back()
+            self._restore_settings()
 
     def _disarm(self, *, only_mine: bool = False) -> Steps[None]:
         """Put back the sockets that were armed, as far as they are still there."""
@@ -288,20 +288,20 @@ class Daemon:
         try:
             look = judge((yield Scan(self._outside.now())), nothing_known(), self._config.paths, ())
             self._performer.take_over()
-            self._tell([(yield from self._performer.disarm(look, only_mine=only_mine))])
+            self._report_outcomes([(yield from self._performer.disarm(look, only_mine=only_mine))])
             if not only_mine:
                 self._records.arming.forget_left_alone()
         except Refusal as refusal:
-            self._say("refused", ERROR, f"cannot disarm, sockets stay armed: {refusal}")
+            self._report("refused", ERROR, f"cannot disarm, sockets stay armed: {refusal}")
 
-    def _give_back(self) -> Refusal | None:
+    def _restore_settings(self) -> Refusal | None:
         """Restore what was found, and tell; the reason where that fails."""
         try:
             outcomes = self._performer.restore()
         except Refusal as refusal:
-            self._say("refused", ERROR, str(refusal))
+            self._report("refused", ERROR, str(refusal))
             return refusal
-        self._tell(outcomes)
+        self._report_outcomes(outcomes)
         return next((outcome.refused for outcome in outcomes if outcome.refused), None)
 
     def _summary(self) -> str:
@@ -314,16 +314,16 @@ class Daemon:
         intent = f"system keepalive {self._config.keepalive}" + (f", but {kept}" if kept else "")
         return intent + (" (dry run)" if self._records is None else "")
 
-    def _say_doubts(self) -> None:
+    def _report_doubts(self) -> None:
         """Log what `keepalivectl check` warns of: who reloads by systemctl does not see it otherwise."""
         for line in doubts.warnings(self._config):
-            self._say("doubtful", WARNING, f"configuration: {line}")
+            self._report("doubtful", WARNING, f"configuration: {line}")
 
     def _status(self) -> str:
         results = entries.results_line(self._decider.results)
         return f"STATUS={self._complaint}{self._summary()}" + (f"; {results}" if results else "")
 
-    def _say(self, event: str, priority: int, message: str) -> None:
+    def _report(self, event: str, priority: int, message: str) -> None:
         self._log(Entry(event, priority, message))
 
 

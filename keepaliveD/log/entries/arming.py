@@ -18,7 +18,7 @@ from keepaliveD.model.text import quoted
 from keepaliveD.policy.arming import first_meaning
 from keepaliveD.policy.socket_settings import longest
 
-UNTOLD = frozenset(
+UNREPORTED = frozenset(
     {ArmingResult.CLOSED, ArmingResult.LEFT_BY_RULE, ArmingResult.ALREADY_SET}
 )  # nothing was done, and nothing is to be done
 EVENTS = {ArmingResult.ARMED: "armed", ArmingResult.WOULD_BE_ARMED: "armed", ArmingResult.DISARMED: "disarmed"}
@@ -51,11 +51,11 @@ AFTER = (
 
 def of_arming(outcome: Outcome) -> Iterator[Entry]:
     """Yield the entries about an arming or disarming; a socket that is tried again makes none yet."""
-    untold = UNTOLD if not isinstance(outcome.action, Arm) or outcome.action.last else UNTOLD | RETRIED
-    told = [arming for arming in outcome.armings if arming.result not in untold]
-    few = _count(told) <= HANDFUL
+    unreported = UNREPORTED if not isinstance(outcome.action, Arm) or outcome.action.last else UNREPORTED | RETRIED
+    reported = [arming for arming in outcome.armings if arming.result not in unreported]
+    few = _count(reported) <= HANDFUL
     groups: dict[tuple[ArmingResult, str, str, Wish | None], list[Arming]] = {}
-    for arming in told:
+    for arming in reported:
         for (unit, path, wish), connections in _apart(arming.connections, outcome).items():
             alike = Arming(tuple(connections), arming.result, arming.before, arming.after)
             groups.setdefault((arming.result, unit, path, wish), []).append(alike)

@@ -21,12 +21,12 @@ REMEDIES = {
 def of_report(report: Report) -> Iterator[Entry]:
     """Yield an entry for each connection, or one for each unit, path and verdict where there are many."""
     unsaid = report.unsaid or (0,) * len(report.connections)
-    told = list(zip(report.connections, report.before, unsaid, strict=True))
-    if len(told) <= HANDFUL:
-        yield from (_single(*one) for one in told)
+    reported = list(zip(report.connections, report.before, unsaid, strict=True))
+    if len(reported) <= HANDFUL:
+        yield from (_single(*one) for one in reported)
         return
     groups: dict[tuple[str, Verdict, str, str], list[tuple[Connection, Verdict, int]]] = {}
-    for one in told:
+    for one in reported:
         connection, before, _ = one
         event, owner = _event(connection.verdict, before), connection.owner
         key = (event, connection.verdict, owner.unit or owner.process, connection.path)
