@@ -36,10 +36,10 @@ def _show(stack: contextlib.ExitStack) -> str:
 
 
 def _who() -> str:
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
-        asking.setblocking(False)
-        asking.connect(NAME)
-        octets = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.setblocking(False)
+        client.connect(NAME)
+        octets = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
         process, user, _ = CREDENTIALS.unpack(octets)
         if process:  # else it is in another PID namespace
             return f"process {process} of user {user}"

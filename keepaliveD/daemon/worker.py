@@ -159,9 +159,9 @@ def _work(opener: Opener, watching: Watching, daemon: socket.socket, memory: mma
 
 def _keep_only(descriptor: int) -> None:
     """Close all others: the daemon's locks, and its log, whose reader would wait for a worker that cannot die."""
-    nothing = os.open(os.devnull, os.O_RDWR)
+    null = os.open(os.devnull, os.O_RDWR)
     for standard in range(STANDARD):
-        os.dup2(nothing, standard)
+        os.dup2(null, standard)
     os.closerange(STANDARD, descriptor)
     os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
 

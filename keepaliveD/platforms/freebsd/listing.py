@@ -19,10 +19,9 @@ from typing import Any
 
 from keepaliveD.model.sockets import Switch, TcpState, Timer
 from keepaliveD.platforms.commands.sysctl import Sysctl
-from keepaliveD.platforms.listing import rows as seen
 from keepaliveD.platforms.listing.command import listed
 from keepaliveD.platforms.listing.endpoints import End, end
-from keepaliveD.platforms.listing.rows import ListedSocket
+from keepaliveD.platforms.listing.rows import ListedSocket, tcp_state
 
 QUESTION = ("-nAW", "-p", "tcp", "--libxo", "json")
 TIMERS = ("-nAWx", "-p", "tcp", "--libxo", "json")
@@ -123,7 +122,7 @@ def _heard(before: Heard | None, quiet: float, now: float, passed: float, period
 
 
 def _states(text: str) -> list[tuple[Key, TcpState | None]]:
-    return [(key, seen.state(_text(each, "tcp-state"))) for key, each in _sockets(text)]
+    return [(key, tcp_state(_text(each, "tcp-state"))) for key, each in _sockets(text)]
 
 
 def _timers(text: str) -> list[Timers]:

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from keepaliveD.model.errors import KernelError, NotPermitted, Unsupported
-from keepaliveD.platforms.listing import rows as seen
 from keepaliveD.platforms.listing.endpoints import end
-from keepaliveD.platforms.listing.rows import ListedSocket
+from keepaliveD.platforms.listing.rows import ListedSocket, tcp_state
 
 
 class KnownToPsutil:
@@ -37,7 +36,7 @@ def _rows(connections: Iterable[Any]) -> list[ListedSocket]:
     """Those with both ends, each once: a socket that several processes hold is listed for each."""
     rows = {}
     for one in connections:
-        state = seen.state(one.status)
+        state = tcp_state(one.status)
         local, remote = (end(each[0], str(each[1])) if each else None for each in (one.laddr, one.raddr))
         if state and local and remote:
             rows[local, remote] = ListedSocket(local, remote, state)

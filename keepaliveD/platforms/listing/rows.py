@@ -68,8 +68,8 @@ class ListedSocket:
         return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest())
 
 
-def state(word: str) -> TcpState | None:
-    """The state of that name, None if it is of no concern. Raises ValueError."""
+def tcp_state(word: str) -> TcpState | None:
+    """Return the state of that name, None if it is of no concern. Raises ValueError."""
     name = word.replace("WAIT_", "WAIT")
     if name not in STATES:
         raise ValueError(f"{word!r} is no state of TCP")

@@ -15,10 +15,9 @@ from pathlib import Path
 from keepaliveD.model.sockets import Switch
 from keepaliveD.platforms.commands.run import Absent
 from keepaliveD.platforms.commands.sysctl import Sysctl
-from keepaliveD.platforms.listing import rows as seen
 from keepaliveD.platforms.listing.command import listed
 from keepaliveD.platforms.listing.endpoints import dotted
-from keepaliveD.platforms.listing.rows import ListedSocket
+from keepaliveD.platforms.listing.rows import ListedSocket, tcp_state
 
 QUESTION = ("-anvlW", "-p", "tcp")
 SO_KEEPALIVE = 0x0008  # bsd/sys/socket.h
@@ -84,7 +83,7 @@ def _columns(header: list[str]) -> dict[str, int]:
 def _row(words: list[str], columns: dict[str, int], without_option: Switch) -> ListedSocket | None:
     if len(words) < len(columns):
         raise ValueError(f"{' '.join(words)!r} has not {len(columns)} columns")
-    state = seen.state(words[columns["(state)"]])
+    state = tcp_state(words[columns["(state)"]])
     local, remote = dotted(words[columns["local"]]), dotted(words[columns["remote"]])
     if not (state and local and remote):
         return None

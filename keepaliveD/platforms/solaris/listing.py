@@ -13,10 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from keepaliveD.platforms.listing import rows as seen
 from keepaliveD.platforms.listing.command import listed
 from keepaliveD.platforms.listing.endpoints import dotted, end
-from keepaliveD.platforms.listing.rows import ListedSocket, Listing
+from keepaliveD.platforms.listing.rows import ListedSocket, Listing, tcp_state
 
 LIMITS = (
     "no program shows how long a connection has been idle: that is known only after a scan has seen data pass",
@@ -84,7 +83,7 @@ def _connstat_rows(text: str) -> Iterator[ListedSocket]:
         if len(values) != len(FIELDS):
             raise ValueError(f"{line!r} has not {len(FIELDS)} fields")
         row = dict(zip(FIELDS, values, strict=True))
-        state = seen.state(row["state"])
+        state = tcp_state(row["state"])
         received, *sent = (_decimal(row[name]) for name in ("insegs", "outsegs", "retranssegs"))
         local, remote = end(row["laddr"], row["lport"]), end(row["raddr"], row["rport"])
         if state and local and remote:
@@ -112,7 +111,7 @@ def _netstat_sockets(text: str) -> Iterator[tuple[str, str, list[str]]]:
 
 def _netstat_rows(text: str) -> Iterator[ListedSocket]:
     for local, remote, rest in _netstat_sockets(text):
-        figures, state = rest[:FIGURES], seen.state(rest[FIGURES])
+        figures, state = rest[:FIGURES], tcp_state(rest[FIGURES])
         zone = rest[FIGURES + 1] if len(rest) > FIGURES + 1 else ""
         local_end, remote_end = dotted(local), dotted(remote)
         if state and local_end and remote_end:

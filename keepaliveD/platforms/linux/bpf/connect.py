@@ -75,8 +75,8 @@ class ConnectArmer:
         """
         self._owners = owners
         self._plan = plan
-        asking = sorted({opening.number for opening in plan.openings if opening.owner})
-        self._bits = {number: bit for bit, number in enumerate(asking, 1)}
+        by_owner = sorted({opening.number for opening in plan.openings if opening.owner})
+        self._bits = {number: bit for bit, number in enumerate(by_owner, 1)}
         self._known: set[int] = set()  # cgroups
         self._counted: dict[tuple[int, int], int] = {}  # by cgroup and rule
         self._object = libbpf.Object(OBJECT, SHARED, linux=LINUX, capabilities=CAPABILITIES)

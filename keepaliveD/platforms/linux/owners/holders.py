@@ -34,7 +34,7 @@ class Holder(NamedTuple):
 
 
 class Holders:
-    """Looks them up below `root`."""
+    """Finds the processes that hold sockets, below `root`."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
@@ -44,11 +44,11 @@ class Holders:
         self.barred = False  # whether the last search was kept from looking into some process
 
     def known(self, inode: int) -> Holder | None:
-        """What was last found: it may have closed the socket since, or ended."""
+        """Return the holder last found: it may have closed the socket since, or ended."""
         return self._known.get(inode)
 
     def find(self, inodes: Iterable[int], likely: Iterable[int] = ()) -> dict[int, Holder]:
-        """The holder of each socket inode, as far as this process may look, and as time allows.
+        """Return the holder of each socket inode, as far as this process may look, and as time allows.
 
         Processes that are `likely` to hold them are looked at first, and the others only if that
         leaves any open; of several that hold one, the lowest number counts.
@@ -67,7 +67,7 @@ class Holders:
         return found
 
     def held_by(self, pid: int) -> frozenset[int]:
-        """Inodes of the sockets that a process holds; remembered, too. Raises NoInput, NotPermitted."""
+        """Return the inodes of the sockets that a process holds, and remember them. Raises NoInput, NotPermitted."""
         if not os.path.isdir(f"{self._root}/proc/{pid}"):
             raise NoInput(f"process {pid}: does not exist")
         held = processes.ask([pid], self._sockets, processes.PATIENCE).get(pid)
@@ -85,7 +85,7 @@ class Holders:
         return frozenset(held)
 
     def _sockets(self, pid: int) -> dict[int, Holder] | OSError:
-        """The sockets of a process, or why they cannot be seen."""
+        """Return the sockets of a process, or why they cannot be seen."""
         held: dict[int, Holder] = {}
         try:
             for part in descriptors.parts(_descriptors(self._root, pid)):
@@ -96,17 +96,17 @@ class Holders:
         return held
 
     def _seek(self, wanted: set[int], pids: Iterable[int], found: dict[int, Holder], turns: _Turns) -> None:
-        """Add those among the descriptors of these processes, until the time is up."""
+        """Add the wanted sockets that are among the descriptors of these processes, until the time is up."""
         until = time.monotonic() + self._limit
         order = turns.begin(pids)
         while order and len(found) < len(wanted) and not turns.are_over:
             search = _Round(wanted, found, turns, until, self._root)
-            processes.ask(order, search.look)
+            processes.ask(order, search.read_descriptors)
             self.barred = self.barred or search.barred
-            order = [pid for pid in search.looked if turns.goes_on_with(pid)]
+            order = [pid for pid in search.begun if turns.goes_on_with(pid)]
 
     def _still_held(self, wanted: Iterable[int]) -> dict[int, Holder]:
-        """Those whose holder is known, and holds them still."""
+        """Return the sockets whose holder is known and still holds them."""
         mine: dict[int, list[tuple[int, Holder]]] = defaultdict(list)
         for inode in wanted:
             if holder := self._known.get(inode):
@@ -181,18 +181,18 @@ class _Round:
     """Reads a slice of the descriptors of each process."""
 
     def __init__(self, wanted: set[int], found: dict[int, Holder], turns: _Turns, until: float, root: Path) -> None:
-        self.looked: list[int] = []
+        self.begun: list[int] = []
         self.barred = False
         self._wanted, self._found = wanted, found
         self._turns = turns
         self._until = until
         self._root = root
 
-    def look(self, pid: int) -> None:
-        """Read one of this process, unless nothing is wanted any more."""
+    def read_descriptors(self, pid: int) -> None:
+        """Read a slice of this process, unless every wanted socket is found."""
         if len(self._found) == len(self._wanted) or self._turns.are_over:
             return
-        self.looked.append(pid)
+        self.begun.append(pid)
         try:
             self._read(pid, self._turns.take(pid))
         except OSError as error:  # it ended meanwhile, or ...
