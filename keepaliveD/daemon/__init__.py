@@ -1,1 +1,1 @@
-"""The daemon: what it does for as long as it runs."""
+"""The daemon: the event loop, its worker process, and what they carry out."""

@@ -1,7 +1,7 @@
-"""Arm and disarm the open sockets of other programs: look, choose, record, set; and keep the record true.
+"""Arm and disarm the open sockets of other programs: read, decide, record, set; and keep the record true.
 
-Other processes do the same at the same time. So what is recorded replaces only what was known when it was
-chosen: whatever somebody else has recorded meanwhile stays, and these sockets are looked at once more.
+Other processes do the same at the same time. So a new entry replaces only the entry that was known when it was
+decided. If somebody else has recorded a socket meanwhile, that entry stays, and the socket is read once more.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ROUNDS = 3  # at most, while other processes arm and disarm the same sockets
 
 
 class SocketArming:
-    """Carries out what is decided of sockets. Without a record it is a dry run: they are only looked at."""
+    """Arms and disarms sockets as policy decides. Without a record it is a dry run, which only reads the sockets."""
 
     def __init__(self, at_connect: AtConnect, settings: SystemSettings, record: ArmingRecord | None) -> None:
         self._at_connect = at_connect
@@ -57,7 +57,7 @@ class SocketArming:
         return Known(self._record.entries(), self._record.armed_here()) if self._record is not None else Known({})
 
     def _arm(self, orders: Orders, known: Known, *, by_hand: bool) -> Steps[tuple[list[Arming], set[int]]]:
-        """Return what became of them; and the cookies of those to look at once more."""
+        """Return the results, and the cookies of the sockets to read once more."""
         armings: list[Arming] = []
         again: set[int] = set()
         wanted = targets(orders.connections)
@@ -84,7 +84,7 @@ class SocketArming:
         return armings, again
 
     def _learn_armed_at_connect(self, orders: Orders, known: Known, record: ArmingRecord) -> bool:
-        """Record those among these that were armed at connect, as if we had armed them; whether there are any."""
+        """Record as armed by us those of the sockets that were armed at connect; return whether there are any."""
         unknown = {one.cookie for one in orders.connections} - known.entries.keys()
         if not unknown:
             return False
@@ -96,9 +96,9 @@ class SocketArming:
         return False
 
     def disarm(self, look: Judgement, *, only_mine: bool = False) -> Steps[Outcome]:
-        """Put back what stood in the sockets on record that are there to be seen; do so once the settings are restored.
+        """Disarm the recorded sockets that are in this judgement. Call it after the system settings are restored.
 
-        `only_mine`: those alone that this process was the first to arm.
+        `only_mine`: only the sockets that this process was the first to arm.
         """
         if self._record is None:
             return Outcome(Disarm(()), dry_run=True)
@@ -113,7 +113,7 @@ class SocketArming:
             return Outcome(action, refused=refusal)
 
     def put_back(self, action: Disarm) -> Steps[Outcome]:
-        """Put back what stood in those of these sockets that are on record."""
+        """Disarm these sockets, as far as they are recorded."""
         if self._record is None:
             return Outcome(action, dry_run=True)
         armed = self._record.armed()
@@ -138,7 +138,7 @@ class SocketArming:
     def _disarm(
         self, connections: Sequence[Connection], entries: Mapping[int, Entry], record: ArmingRecord, undone: Mark
     ) -> Steps[tuple[list[Arming], set[int]]]:
-        """Return what became of them; and the cookies of those to look at once more: others have armed them since."""
+        """Return the results, and the cookies of the sockets to read once more, as others have armed them since."""
         armed = self._without_us(connections, entries)
         armings: list[Arming] = []
         again: set[int] = set()
@@ -165,7 +165,7 @@ class SocketArming:
         return armings, again
 
     def _without_us(self, connections: Iterable[Connection], entries: Mapping[int, Entry]) -> dict[int, Armed]:
-        """Return how they were armed; what one took from its namespace, as that would be without us."""
+        """Return how the sockets were armed, with inherited times as they would be if we had set no system setting."""
         armed = {one.cookie: entry for one in connections if isinstance(entry := entries[one.cookie], Armed)}
         if found := self._settings.without_us():
             namespace, system = found
@@ -176,7 +176,7 @@ class SocketArming:
 
 
 def take_over(at_connect: AtConnect, record: ArmingRecord) -> None:
-    """Record the sockets that were armed at connect with the others, for whoever disarms them. Raises Refusal."""
+    """Record the sockets armed at connect in the arming record, so that disarming finds them. Raises Refusal."""
     found = at_connect.armed()
     if found:
         known = record.entries()
@@ -187,9 +187,9 @@ def take_over(at_connect: AtConnect, record: ArmingRecord) -> None:
 def _correct(
     armings: Iterable[Arming], ours: Mapping[int, Armed], before: Mapping[int, Entry], record: ArmingRecord
 ) -> set[int]:
-    """Record what stands in those that were not set; return the cookies of those to look at once more.
+    """Record what stands in sockets that were not set; return the cookies of the sockets to read once more.
 
-    Where another process has armed a socket since we looked, its entry stands again.
+    If another process has armed a socket since we read it, the entry of that process is restored.
     """
     restored: dict[int, Entry] = {}
     stands: dict[int, Entry] = {}
@@ -215,7 +215,7 @@ def _correct(
 
 
 def _record_again(armings: Iterable[Arming], ours: Mapping[int, Armed], record: ArmingRecord) -> Steps[None]:
-    """Record those once more that were set after somebody had looked, who then recorded that they are not armed."""
+    """Record sockets again that we set after another process had read them and recorded them as not armed."""
     replaced = record.replaced(ours)
     if not replaced:
         return
@@ -233,12 +233,12 @@ def _record_again(armings: Iterable[Arming], ours: Mapping[int, Armed], record: 
 
 
 def _each_once(connections: Iterable[Connection]) -> list[Connection]:
-    """Those of one process together: a dump may list a socket twice."""
+    """Return each connection once, sorted by process: a dump may list a socket twice."""
     return sorted({one.cookie: one for one in connections}.values(), key=BY_PROCESS)
 
 
 def _without(armings: Iterable[Arming], cookies: Collection[int], unless: ArmingResult | None = None) -> list[Arming]:
-    """The same of all sockets but these, except where that became of them."""
+    """Return the armings without sockets that have these cookies, except those whose result is `unless`."""
     if not cookies:
         return list(armings)
     left = [
@@ -249,5 +249,5 @@ def _without(armings: Iterable[Arming], cookies: Collection[int], unless: Arming
 
 
 def _cookies(armings: Iterable[Arming], *results: ArmingResult) -> set[int]:
-    """Return the cookies of the sockets with one of these results."""
+    """Return the cookies of the sockets that have one of these results."""
     return {one.cookie for arming in armings if arming.result in results for one in arming.connections}

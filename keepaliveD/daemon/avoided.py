@@ -1,4 +1,4 @@
-"""What a worker hung at, and is not to touch again for a while: with growing pauses."""
+"""Remember what workers hung at, and how long workers must not touch it: with growing pauses."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class _Pause:
 
 
 class Avoided:
-    """Namespaces, processes and sockets that hung. Instants are seconds."""
+    """Namespaces, processes and sockets at which a worker hung. Instants are seconds."""
 
     def __init__(self) -> None:
         self._pauses: dict[Touchable, _Pause] = {}
 
     def add(self, what: Touchable, now: float) -> float:
-        """Leave this out from now on; return for how many seconds."""
+        """Avoid this from now on; return for how many seconds."""
         if what[0] is Kind.NOTHING:
-            return 0.0  # nothing tells what that was
+            return 0.0  # the worker had not written down what it touched
         before = self._pauses.pop(what, None)
         pause = min(LONGEST_PAUSE, 2 * before.seconds) if before else PAUSE
         while len(self._pauses) >= MOST:
@@ -34,7 +34,7 @@ class Avoided:
         return pause
 
     def at(self, now: float, *, again: bool = True) -> frozenset[Touchable]:
-        """Return what is not to be touched at this instant; unless `again`, all that ever hung.
+        """Return what workers must not touch at this instant; unless `again`, all that ever hung.
 
         Of namespaces whose pause is over, one is tried again at a time: each may hang once more.
         """

@@ -34,7 +34,7 @@ LONGEST_STOP = 30.0  # seconds in which sockets are put back at the end, while t
 
 
 class Daemon:
-    """One run. Without `records` it is a dry run: the kernel is left as it is."""
+    """One run of the daemon. Without `records` it is a dry run, which writes nothing to the kernel."""
 
     def __init__(
         self, config: Config, platform: Platform, records: Records | None, log: Log, outside: Surroundings
@@ -50,16 +50,16 @@ class Daemon:
         self._blind = False
         self._cannot_tidy = False
         self._damaged: tuple[str, ...] = ()  # what was reported of damaged records of armed sockets
-        self._complaint = ""  # what is wrong with the configuration that was not taken
+        self._complaint = ""  # what is wrong with the configuration that a reload refused
         self._decider = Decider(self._rules())
         self._slept = outside.slept()
         self._scanned = outside.now(), outside.now()  # when the last scan began, and when it ended
         self.judgement: Judgement
 
     def run(self) -> None:
-        """Live until a signal ends it, and restore the settings whatever ends it.
+        """Run until a signal ends it, and restore the settings whatever ends it.
 
-        Raises Refusal, having changed nothing, where it cannot start.
+        Raises Refusal if it cannot start; then it has changed nothing.
         """
         with self.restoring():
             if self._loop.do(self.start()):
@@ -68,7 +68,7 @@ class Daemon:
         self.stop()
 
     def run_once(self, show: Callable[[Sequence[Connection]], None]) -> None:
-        """Scan once, show what is at risk, and undo all that was done.
+        """Scan once, show the connections at risk, and undo everything that the run has changed.
 
         Raises Refusal.
         """
@@ -82,7 +82,7 @@ class Daemon:
 
     @contextlib.contextmanager
     def restoring(self) -> Iterator[None]:
-        """Restore the settings where this block is ended by an error, unless they are to stay after any end."""
+        """Restore the settings if an error ends this block, unless the configuration keeps them after any end."""
         with restoring(
             self._platform.tuner,
             self._records.settings if self._records else None,
@@ -95,7 +95,7 @@ class Daemon:
         show((yield from find_owners(by_urgency(self.judgement, at_risk_only=True))))
 
     def start(self, *, once: bool = False) -> Steps[None]:
-        """Take the first scan and tune. A run that ends `once` that is done leaves new connections alone."""
+        """Scan for the first time and apply the settings. A run that scans only `once` does not arm at connect."""
         self._engine_description = yield Open(self._watching())
         outcomes = yield from self._scan()
         for outcome in outcomes:
@@ -113,10 +113,10 @@ class Daemon:
         self._report_doubts()
 
     def stop(self, *, undo: bool = False) -> None:
-        """Give back what was found, if that is wanted. Raises Refusal where that fails.
+        """Restore the settings, if the configuration says so. Raises Refusal if that fails.
 
-        Settings go back before sockets, which take from their namespace what their programs did not choose.
-        `undo`: also the sockets that this run has armed.
+        Settings are restored before sockets are disarmed, because a socket takes from its network namespace what its
+        program did not choose. `undo`: disarm also the sockets that this run has armed.
         """
         self._outside.notify("STOPPING=1")
         handing_over = self._outside.handing_over()
@@ -131,7 +131,7 @@ class Daemon:
             raise refusal
 
     def _due(self) -> Steps[None] | None:
-        """Begin what is due by now."""
+        """Begin the reload or scan that is due by now, if any."""
         if self._loop.is_to_reload:
             self._loop.is_to_reload = False
             return self._reload()
@@ -160,7 +160,7 @@ class Daemon:
         return Watching(config.engine, config.all_namespaces, config.selects_by_interface, tuple(config.ignore))
 
     def _arm_at_connect(self) -> str:
-        """Have new connections armed while they are opened, where rules want that; what came of it."""
+        """Begin to arm at connect, if rules ask for it; return what to report about it."""
         config = self._config
         wanted = plan(config.arm, config.ignore, config.paths)
         said, stale = self._performer.arm_at_connect(
@@ -171,9 +171,9 @@ class Daemon:
         return said
 
     def _scan(self) -> Steps[list[Outcome]]:
-        """One scan and all that follows from it."""
+        """Scan, decide, carry out the actions, and return their outcomes."""
         began = self._outside.now()
-        self._scanned = began, began  # whatever comes of it
+        self._scanned = began, began  # also if the scan fails
         table = yield Scan(began)
         asleep, self._slept = self._outside.slept() - self._slept, self._outside.slept()
         table = dataclasses.replace(table, reading=self._outside.now() - began, asleep=asleep)
@@ -208,7 +208,7 @@ class Daemon:
                     self._report("record", ERROR, line)
 
     def _tidy(self, table: SocketTable) -> None:
-        """Clear the record of sockets that are gone; where that fails it stays long, which is told once."""
+        """Remove closed sockets from the arming record. If that fails, the record only grows; report it once."""
         if self._records is None or not table.complete:
             return
         try:
@@ -221,7 +221,7 @@ class Daemon:
             self._cannot_tidy = False
 
     def _report_services_with_old_settings(self, outcomes: Iterable[Outcome]) -> None:
-        """Name the servers that new settings do not reach, where the system is such."""
+        """Report the services that keep the old settings until they restart, on systems where services do so."""
         if not any(isinstance(outcome.action, SetSystemKeepalive) and not outcome.dry_run for outcome in outcomes):
             return
         try:
@@ -240,7 +240,7 @@ class Daemon:
                 self._log(entry)
 
     def _scan_again(self) -> Steps[None]:
-        """Scan; one that fails, for whatever reason, is reported once and tried again at the next turn."""
+        """Scan. A scan that fails, for whatever reason, is reported once and tried again at the next interval."""
         try:
             self._report_outcomes((yield from self._scan()))
         except Exception as error:  # a host full of strangers: what nobody foresaw must not end the watch
@@ -253,7 +253,7 @@ class Daemon:
             self._blind = False
 
     def _reload(self) -> Steps[None]:
-        """Go by the new configuration; keep the old one if the new one is wrong."""
+        """Apply the new configuration, or keep the old one if the new one is wrong."""
         self._outside.reloading()
         before = self._config
         try:
@@ -273,16 +273,16 @@ class Daemon:
             news = (f"configuration reloaded: {self._summary()}", self._arm_at_connect())
             self._report("reloaded", NOTICE, "; ".join(filter(None, news)))
             self._report_doubts()
-        yield from self._scan_again()  # ready is who has put it in force
+        yield from self._scan_again()  # a reload is complete once a scan has applied it
         self._outside.notify("READY=1", self._status())
 
     def _restore_if_not_applied(self) -> None:
-        """Settings that are no longer in our care, by a changed configuration, go back at once."""
+        """Restore the settings at once if the configuration no longer applies any."""
         if not self._config.apply and self._config.restore_on_stop:
             self._restore_settings()
 
     def _disarm(self, *, only_mine: bool = False) -> Steps[None]:
-        """Put back the sockets that were armed, as far as they are still there."""
+        """Disarm the recorded sockets that still exist."""
         if self._records is None:
             return
         try:
@@ -295,7 +295,7 @@ class Daemon:
             self._report("refused", ERROR, f"cannot disarm, sockets stay armed: {refusal}")
 
     def _restore_settings(self) -> Refusal | None:
-        """Restore what was found, and tell; the reason where that fails."""
+        """Restore the settings and report it; return the reason if that fails."""
         try:
             outcomes = self._performer.restore()
         except Refusal as refusal:
@@ -315,7 +315,7 @@ class Daemon:
         return intent + (" (dry run)" if self._records is None else "")
 
     def _report_doubts(self) -> None:
-        """Log what `keepalivectl check` warns of: who reloads by systemctl does not see it otherwise."""
+        """Log the warnings of `keepalivectl check`: whoever reloads by systemctl does not see them otherwise."""
         for line in doubts.warnings(self._config):
             self._report("doubtful", WARNING, f"configuration: {line}")
 
@@ -331,10 +331,9 @@ class Daemon:
 def restoring(
     tuner: Tuner, record: SettingsRecord | None, log: Log, wanted: Callable[[], bool] = lambda: True
 ) -> Iterator[None]:
-    """Restore the settings that are on record where this block is ended by an error.
+    """Restore the recorded settings if an error ends this block.
 
-    They may be an earlier daemon's, which was killed or has handed them over: nobody else is left to
-    restore them.
+    An earlier daemon may have recorded them and been killed, or handed them over: nobody else can restore them.
     """
     try:
         yield

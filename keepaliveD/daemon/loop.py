@@ -1,6 +1,6 @@
-"""The event loop: it waits for one event after the other, and for nothing else.
+"""The event loop: it waits for events, one after the other, and for nothing else.
 
-What takes more than one turn (a scan, a reload) is a generator that yields requests (`Steps`). There is one at
+A task of more than one turn (a scan, a reload) is a generator that yields requests (`Steps`). One task runs at
 a time, and each answer takes it a step further.
 """
 
@@ -20,30 +20,30 @@ Event = signal.Signals | Reply | None  # None: the time is over
 
 
 class Surroundings(Protocol):
-    """The process that the daemon lives in; tests put a stepped clock here."""
+    """The process that the daemon runs in; tests use one with a stepped clock."""
 
     watchdog: float  # seconds after which the service manager expects a sign of life
 
     def now(self) -> float:
-        """Return seconds that never go back, those in which the machine was suspended included."""
+        """Return the time of a clock that never goes back, in seconds; it counts the time suspended."""
 
     def slept(self) -> float:
         """Return the seconds in which the machine was suspended since it booted."""
 
     def wait(self, seconds: float) -> Event:
-        """Return the next signal, or the answer to what was asked; None after so many seconds at the latest."""
+        """Return the next signal or the answer to the request; None after so many seconds at the latest."""
 
     def ask(self, request: Request) -> None:
-        """Begin to have a request carried out; wait() returns the answer."""
+        """Begin a request; wait() returns the answer."""
 
     def abandon(self) -> None:
-        """Give up what was asked."""
+        """Give up the request that was begun."""
 
     def hurry(self) -> None:
         """Wait for nobody who does not go on, from now on."""
 
     def notify(self, *assignments: str) -> None:
-        """Send these to the service manager, without waiting for it."""
+        """Send these assignments to the service manager, without waiting for it."""
 
     def reloading(self) -> None:
         """Tell the service manager that a reload begins."""
@@ -52,14 +52,14 @@ class Surroundings(Protocol):
         """Read the configuration again. Raises ConfigError, NoInput."""
 
     def handing_over(self) -> bool:
-        """Whether a successor takes the settings over at once, as in an upgrade."""
+        """Return whether a successor takes the settings over at once, as in an upgrade."""
 
 
 class Loop:
     """Turns events into steps.
 
-    `due` begins what is due by now, if anything is; `pause` says in how many seconds something will be;
-    `show_life` is called at every turn that leaves nothing to do.
+    `due` begins the task that is due by now, if any; `pause` returns in how many seconds the next one is due;
+    `show_life` is called at every turn after which no task is left.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Loop:
         self._steps: Steps[None] | None = None
 
     def run(self) -> None:
-        """Do whatever is due, until a signal says to stop. Raises what the steps raise."""
+        """Carry out whatever is due until a signal says to stop. Raises what the steps raise."""
         while not self._is_to_stop:
             self._handle(self._outside.wait(min(self._outside.watchdog, FOREVER if self._steps else self._pause())))
             if self._steps is None and not self._is_to_stop and (steps := self._due()):
@@ -88,16 +88,16 @@ class Loop:
         self._abandon()
 
     def do(self, steps: Steps[None]) -> bool:
-        """Take these steps; return whether they ended before a signal to stop. Raises what they raise."""
+        """Carry out these steps; return whether they ended before a signal to stop. Raises what the steps raise."""
         self._begin(steps)
         while self._steps and not self._is_to_stop:
             self._handle(self._outside.wait(self._outside.watchdog))
         return not self._abandon()
 
     def finish(self, steps: Steps[None], within: float) -> bool:
-        """Take the last steps, whatever signals say; return whether they ended within so many seconds.
+        """Carry out the last steps, whatever signals arrive; return whether they ended within so many seconds.
 
-        Raises what they raise.
+        Raises what the steps raise.
         """
         self._outside.hurry()
         self._begin(steps)
@@ -123,7 +123,7 @@ class Loop:
         self._go_on(None)
 
     def _go_on(self, answer: Reply | None) -> None:
-        """Take what is being done a step further, with the answer to its last request."""
+        """Take the task a step further, with the answer to its last request."""
         if (steps := self._steps) is None:
             return
         self._steps = None
@@ -140,7 +140,7 @@ class Loop:
         self._outside.ask(request)
 
     def _abandon(self) -> bool:
-        """Give up what is not done; return whether there was anything."""
+        """Give up the task; return whether there was one."""
         steps, self._steps = self._steps, None
         if steps is None:
             return False

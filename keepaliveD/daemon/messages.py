@@ -1,6 +1,6 @@
 """Messages between the daemon and its worker: pickled, with their arrays in shared memory.
 
-Both ends are one program: who could forge a message here could do all that the daemon can.
+Both ends are one program: whoever could forge a message here could do all that the daemon can.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def send(sock: socket.socket, message: object) -> None:
 
 
 def _share(buffers: Sequence[memoryview]) -> int:
-    """Return a descriptor of a file with these in a row."""
+    """Return the descriptor of a file that contains these buffers one after the other."""
     if hasattr(os, "memfd_create"):
         file = os.memfd_create("tcp-keepalived", os.MFD_CLOEXEC)
     else:
@@ -61,21 +61,21 @@ def _share(buffers: Sequence[memoryview]) -> int:
 
 
 class Receiver:
-    """Puts messages together from what arrives."""
+    """Puts messages together from the pieces that arrive."""
 
     def __init__(self) -> None:
         self._arrived = bytearray()
         self._files: list[int] = []
 
     def receive(self, sock: socket.socket) -> bool:
-        """Take what has arrived; return whether the other end is still there. Raises OSError."""
+        """Receive what has arrived; return whether the other end is still open. Raises OSError."""
         octets, files, _, _ = socket.recv_fds(sock, 1 << 20, 1)
         self._arrived += octets
         self._files += files
         return bool(octets)
 
     def message(self) -> Any:
-        """Return the next message, or None where it has not arrived in full."""
+        """Return the next message, or None if it has not arrived in full."""
         if len(self._arrived) < HEADER.size:
             return None
         length, count = HEADER.unpack_from(self._arrived)
@@ -88,13 +88,13 @@ class Receiver:
         return pickle.loads(body, buffers=self._buffers(sizes))  # noqa: S301  # by ourselves
 
     def close(self) -> None:
-        """Drop what has arrived of a message that will not be whole."""
+        """Drop the pieces of a message that will not be complete."""
         for file in self._files:
             os.close(file)
         self._files.clear()
 
     def _buffers(self, sizes: Sequence[int]) -> list[memoryview]:
-        """Return the arrays' memory, in the file that came with the message."""
+        """Return the memory of the arrays, in the file that came with the message."""
         total = sum(sizes)
         if not total:
             return [memoryview(b"") for _ in sizes]

@@ -1,7 +1,7 @@
-"""Whether another daemon sets the same settings, from a state directory of its own: its lock says nothing of it here.
+"""Find another daemon that sets the same settings from a state directory of its own, which no lock here shows.
 
-Each takes what the other has set for what was found, so a setting can be left behind when both have stopped.
-An abstract socket (unix(7)) has its name in a network namespace, as the settings have, and is gone with its process.
+Each daemon would record the other's values as found, so a setting can be left behind when both have stopped.
+An abstract socket (unix(7)) has its name in a network namespace, as the settings do, and ends with its process.
 Anybody may take that name: a reason to warn, not to refuse.
 """
 
@@ -20,7 +20,7 @@ CREDENTIALS = struct.Struct("3i")  # struct ucred: process, user, group, as they
 
 @contextlib.contextmanager
 def showing() -> Iterator[str]:
-    """Show for this block that a daemon sets the settings of this network namespace; yield who already does, if any."""
+    """Show for this block that a daemon sets the settings of this network namespace; yield another one that does."""
     with contextlib.ExitStack() as stack:
         yield _show(stack)
 

@@ -1,4 +1,4 @@
-"""sd_notify(3): datagrams to the service manager, where there is one, sent without ever waiting for it.
+"""Notify the service manager, if there is one, as sd_notify(3) does, but without ever waiting for it.
 
 Written out here because the daemon must become ready also where systemd-python is missing.
 """
@@ -14,7 +14,7 @@ PASSING = ("WATCHDOG=", "STATUS=")  # a later message says it again
 
 
 class Manager:
-    """The service manager at the address in NOTIFY_SOCKET; without one, nothing is sent."""
+    """The service manager at the address in NOTIFY_SOCKET; without an address, nothing is sent."""
 
     def __init__(self) -> None:
         address = os.environ.get("NOTIFY_SOCKET", "")
@@ -22,14 +22,14 @@ class Manager:
         self._unsent: deque[bytes] = deque(maxlen=MOST)
 
     def notify(self, *assignments: str) -> None:
-        """Send assignments such as "READY=1" in one message; where there is no room, with the next one."""
+        """Send assignments such as "READY=1" in one message, or with the next one if there is no room now."""
         if not self._address or (self._unsent and assignments[0].startswith(PASSING) and not self._send()):
             return
         self._unsent.append("\n".join(assignments).encode())
         self._send()
 
     def _send(self) -> bool:
-        """Send what is unsent, the oldest first; return whether nothing is left."""
+        """Send the messages that are unsent, the oldest first; return whether all are sent."""
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
                 while self._unsent:
@@ -43,9 +43,9 @@ class Manager:
 
 
 def watchdog_period() -> float:
-    """Return the seconds between signs of life that the manager asks for, halved for safety; infinite if none.
+    """Return the watchdog's period in seconds, halved for safety; infinite if the manager asks for none.
 
-    What is no number of microseconds asks for nothing (sd_watchdog_enabled(3)).
+    A value that is not a number of microseconds asks for none (sd_watchdog_enabled(3)).
     """
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return float("inf")

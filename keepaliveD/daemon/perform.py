@@ -1,4 +1,4 @@
-"""Carry out actions: the only place that writes to the kernel; dry run lives here."""
+"""Carry out actions, or in a dry run return what they would do. Nothing else writes to the kernel."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from keepaliveD.records.settings import SettingsRecord
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Records:
-    """What must outlive this process: the settings found, and the sockets armed."""
+    """The records that must outlive this process: settings found, and sockets armed."""
 
     settings: SettingsRecord
     arming: ArmingRecord
 
 
 class Performer:
-    """Turns actions into outcomes. Without `records` it is a dry run: the kernel is left alone."""
+    """Turns actions into outcomes. Without `records` it is a dry run, which writes nothing to the kernel."""
 
     def __init__(self, platform: Platform, records: Records | None) -> None:
         self._settings = SystemSettings(platform.tuner, records.settings if records else None)
@@ -43,19 +43,19 @@ class Performer:
         self._sockets = SocketArming(platform.at_connect, self._settings, records.arming if records else None)
         self._records = records
         self._arming_refused = ""
-        self._begun = False  # whether new connections are armed
-        self._lasting = False  # whether that outlives us
+        self._begun = False  # whether connections are armed at connect
+        self._lasting = False  # whether the program that does so outlives us
 
     def read_settings(self, *, cared_for: bool) -> FoundSettings:
-        """What stands in the system, if that is in our care, and what is wrong with its record. Raises Refusal."""
+        """Read the system settings, if we apply any, and what is wrong with their record. Raises Refusal."""
         return self._settings.read(cared_for=cared_for)
 
     def restore(self) -> list[Outcome]:
-        """Restore the system's settings, and say what came of it."""
+        """Restore the system settings, and return the outcomes."""
         return self._settings.restore()
 
     def perform(self, action: Action) -> Steps[Outcome]:
-        """Do it; a refusal is an outcome too."""
+        """Carry out an action. A refusal is an outcome too."""
         reason = ""
         try:
             return (yield from self._perform(action))
@@ -67,10 +67,10 @@ class Performer:
                 self._arming_refused = reason
 
     def arm_at_connect(self, plan: Plan, engine: str, *, everywhere: bool, survive: bool) -> tuple[str, str]:
-        """Have new connections armed by this plan from now on, in place of the one before.
+        """Arm new connections at connect by this plan from now on, in place of the plan before.
 
-        `everywhere`: in all network namespaces, which is all that the kernel's program can. Returns what
-        came of it in words, and what went wrong: an earlier program that is still at work, or records lost.
+        The kernel's program can arm only in all network namespaces (`everywhere`). Return what to report about
+        it, and what went wrong: an earlier program still arms, or records are lost.
         """
         if self._records is None:
             return "", ""
@@ -95,7 +95,7 @@ class Performer:
         return f"new connections are armed at connect{reason}"
 
     def _end_at_connect(self) -> str:
-        """Stop that; what it has recorded is kept with the other records. Why that is not possible, or nothing."""
+        """Stop arming at connect, and move its records to the arming record; return why that failed, or ""."""
         lost = ""
         try:
             if not self._lasting:
@@ -107,12 +107,12 @@ class Performer:
         return lost
 
     def _stale(self) -> str:
-        """End what an earlier daemon has pinned; why that is not possible, or nothing."""
+        """Remove the program that an earlier daemon has pinned; return why that failed, or ""."""
         try:
             if not self._at_connect.pinned():
                 return ""
         except NotPermitted:
-            return ""  # who may not look there cannot tell
+            return ""  # without the permission to look there we cannot know
         try:
             self._at_connect.unpin()
         except NotPermitted as refusal:
@@ -120,19 +120,19 @@ class Performer:
         return ""
 
     def refresh_at_connect(self) -> list[Outcome]:
-        """Have the kernel's program learn which units and containers there are; report what it has armed."""
+        """Show the kernel's program which units and containers exist now, and return what it has armed."""
         try:
             return [Outcome(ReportArmed(counted)) for counted in self._at_connect.refresh()]
         except Refusal:
-            return []  # what it does not learn now it leaves to the scans
+            return []  # connections of owners that it does not know are armed by the scans
 
     def take_over(self) -> None:
-        """Record the sockets that were armed at connect with the others. Raises Refusal."""
+        """Move the records of sockets armed at connect to the arming record. Raises Refusal."""
         if self._records is not None and self._begun:
             take_over(self._at_connect, self._records.arming)
 
     def close(self) -> str:
-        """Arm no more new connections, unless that is to survive; what goes wrong with their records, or nothing."""
+        """Stop arming at connect, unless that must survive us; return what went wrong with its records, or ""."""
         return self._end_at_connect()
 
     def _perform(self, action: Action) -> Steps[Outcome]:
@@ -152,5 +152,5 @@ class Performer:
                 return Outcome(action)
 
     def disarm(self, look: Judgement, *, only_mine: bool = False) -> Steps[Outcome]:
-        """Put back what stood in the sockets on record; do so once the settings are restored."""
+        """Disarm the recorded sockets. Call it after the settings are restored."""
         return (yield from self._sockets.disarm(look, only_mine=only_mine))

@@ -1,4 +1,4 @@
-"""This process as the daemon's surroundings: clock, signals, service manager, files."""
+"""The surroundings of the daemon in a real process: clock, signals, service manager, files."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # a firewall's cl
 
 
 class Process:
-    """The real thing, with a worker of its own."""
+    """This process, with a worker process of its own."""
 
     def __init__(self, config: Path | None, opener: Opener, log: Log) -> None:
-        """A worker opens its sessions by `opener`; one that hangs is logged."""
+        """Open sessions in workers by `opener`, and log each worker that hangs."""
         self._config = config
         self._manager = Manager()
         self._workers = Workers(opener, self.now, lambda hang: log(entries.of_hang(hang.touched, hang.pause)))
@@ -41,7 +41,7 @@ class Process:
         self._workers.close()
 
     def now(self) -> float:
-        """Return seconds that never go back, those in which the machine was suspended included."""
+        """Return the time of a clock that never goes back, in seconds; it counts the time suspended."""
         return time.clock_gettime(CLOCK)
 
     def slept(self) -> float:
@@ -49,7 +49,7 @@ class Process:
         return round(time.clock_gettime(CLOCK) - time.clock_gettime(time.CLOCK_MONOTONIC), 1)
 
     def wait(self, seconds: float) -> Event:
-        """Return the next signal, or the answer to what was asked; None after so many seconds at the latest."""
+        """Return the next signal or the answer to the request; None after so many seconds at the latest."""
         deadline = self.now() + min(seconds, LONGEST)
         while True:
             if caught := signals.caught():
@@ -61,11 +61,11 @@ class Process:
                 return answer
 
     def ask(self, request: Request) -> None:
-        """Begin to have a worker carry out a request."""
+        """Begin a request in a worker; wait() returns the answer."""
         self._workers.ask(request)
 
     def abandon(self) -> None:
-        """Give up what was asked, and the worker that was."""
+        """Give up the request that was begun, and end the worker that has it."""
         self._workers.abandon()
 
     def hurry(self) -> None:
@@ -73,7 +73,7 @@ class Process:
         self._workers.hurry()
 
     def notify(self, *assignments: str) -> None:
-        """Send these to the service manager."""
+        """Send these assignments to the service manager."""
         self._manager.notify(*assignments)
 
     def reloading(self) -> None:
@@ -85,7 +85,7 @@ class Process:
         return load(self._config)
 
     def handing_over(self) -> bool:
-        """Return whether whoever stops us has said that a successor takes the settings over at once."""
+        """Return whether a successor takes the settings over at once, as whoever stops us has said."""
         directory = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
         try:
             return bool(directory) and (Path(directory) / HANDOVER).exists()
@@ -94,7 +94,7 @@ class Process:
 
 
 def raise_descriptor_limit() -> None:
-    """Allow this process as many descriptors as may be: each network namespace takes some."""
+    """Raise the limit of open files as far as permitted: each network namespace requires some."""
     with contextlib.suppress(OSError, ValueError):
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,4 +1,4 @@
-"""Set and restore the system's settings, with their record kept true: the only place that writes them."""
+"""Set and restore the system settings, and keep their record true. Nothing else writes system settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRIES = 10  # to record what somebody else has just written, and to overwrite it
 
 
 class SystemSettings:
-    """Settings of one system, and the record of what was found. Without a record they are only read."""
+    """The settings of one system, and the record of the values found. Without a record they are only read."""
 
     def __init__(self, tuner: Tuner, record: SettingsRecord | None) -> None:
         self._tuner = tuner
@@ -31,9 +31,9 @@ class SystemSettings:
         return FoundSettings(stands, self._record.without_us(stands) if self._record else stands, troubles)
 
     def apply(self, action: SetSystemKeepalive) -> Outcome:
-        """Record what is found, then write all of it, or leave all as it was.
+        """Record the values found, then write all new values, or leave all settings as they were.
 
-        What somebody else writes meanwhile is recorded in its turn before it is overwritten. Raises Refusal.
+        A value that somebody else writes meanwhile is recorded before it is overwritten. Raises Refusal.
         """
         if self._record is None:
             return Outcome(action, dry_run=True)
@@ -49,7 +49,7 @@ class SystemSettings:
         return Outcome(dataclasses.replace(action, found=replaced))
 
     def without_us(self) -> tuple[int, Keepalive] | None:
-        """Return the network namespace (its inode) and what it would say without us; None where nothing of ours stands.
+        """Return the inode of our network namespace and its settings without us; None if no value of ours stands.
 
         Raises Refusal.
         """
@@ -61,14 +61,14 @@ class SystemSettings:
         return int(namespace), Keepalive(*(values[key] for key in roles))
 
     def release(self, keys: Mapping[str, int]) -> None:
-        """Leave settings to somebody else, for good."""
+        """Leave these settings to somebody else, for good."""
         if self._record:
             self._record.release(keys)
 
     def restore(self) -> list[Outcome]:
-        """Write what was found back where ours still stands, then remove the record.
+        """Write the values found back where ours still stand, then remove the record.
 
-        A setting that cannot be written hinders no other, and stays in the record, for another try.
+        A setting that cannot be written does not hinder the others, and stays in the record for another try.
         Without a record the kernel is not even read. Raises Refusal where nothing is done.
         """
         if self._record is None:
@@ -108,7 +108,7 @@ class SystemSettings:
         return (*self._damaged, "the settings record was removed; wrote it again") if removed else self._damaged
 
     def _exchange(self, key: str, expected: int, value: int, record: SettingsRecord) -> int:
-        """Write it over what is recorded as found, whatever that is by now; return that."""
+        """Write a value over the value that stands, recording what stands first; return what stood there."""
         for _ in range(TRIES):
             stood = self._tuner.exchange(key, expected, value)
             if stood == expected:
@@ -120,7 +120,7 @@ class SystemSettings:
     def _undo(
         self, values: Mapping[str, int], replaced: Mapping[str, int], record: SettingsRecord, why: Refusal
     ) -> Refusal:
-        """Put back what ours has replaced, where it still stands; return the reason for it all."""
+        """Put back the values that ours have replaced, where ours still stand; return the reason with what failed."""
         for key, before in replaced.items():
             with contextlib.suppress(Refusal):  # the reason for it all is worth more
                 self._tuner.exchange(key, values[key], before)
@@ -135,7 +135,7 @@ class SystemSettings:
     def _forget(
         self, restored: Mapping[str, int], left: Mapping[str, int], record: SettingsRecord, *, all_done: bool
     ) -> list[Outcome]:
-        """Remove the record, or what is done with from it; where that fails, nothing is lost by it."""
+        """Remove the record, or the settings that are done from it. A failure is reported, and loses nothing."""
         if not all_done:
             record.release({**restored, **left})
             return []

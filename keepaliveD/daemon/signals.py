@@ -1,4 +1,4 @@
-"""The signals that mean something to the daemon, as events that its loop waits for.
+"""Turn the signals that the daemon handles into events that its loop waits for.
 
 A handler notes each signal, and the interpreter writes to a socket that the loop watches, for one that
 comes just before the wait: so no signal interrupts a write to a record. They must be caught before
@@ -29,7 +29,7 @@ _caught: deque[signal.Signals] = deque()
 
 
 def catch() -> None:
-    """Keep these signals for caught(), from now on."""
+    """Catch these signals from now on; caught() returns them."""
     _, sink = _ends()
     signal.set_wakeup_fd(sink.fileno(), warn_on_full_buffer=False)
     for each in ALL:
@@ -38,28 +38,28 @@ def catch() -> None:
 
 
 def release() -> None:
-    """Ignore them: the interpreter puts default actions back as it ends, and leaves alone what is ignored.
+    """Ignore the signals: the interpreter restores default actions as it ends, but not of ignored signals.
 
-    To block them would not be enough: they would come to another thread.
+    To block the signals would not be enough: another thread would get them.
     """
     for each in ALL:
         signal.signal(each, signal.SIG_IGN)
 
 
 def events() -> socket.socket:
-    """Return what can be read once a signal was caught."""
+    """Return the socket that can be read once a signal was caught."""
     return _ends()[0]
 
 
 def caught() -> signal.Signals | None:
-    """Return the next signal that was caught, or None. What can be read is read: look here again afterwards."""
+    """Return the next signal that was caught, or None. This empties the socket, so call it until None."""
     with contextlib.suppress(OSError):  # nothing in there, or the note of a signal that was taken long ago
         events().recv(1024)
     return _caught.popleft() if _caught else None
 
 
 def _ignore(what: UnraisableHookArgs) -> None:
-    """Say in one line what the interpreter could not raise: that socket cannot be written to, for example."""
+    """Print in one line an error that the interpreter could not raise, such as a failed write to the socket."""
     print(f"ignored: {type(what.exc_value).__name__}: {what.exc_value}", file=sys.stderr)
 
 

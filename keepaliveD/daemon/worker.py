@@ -1,4 +1,4 @@
-"""A worker: a process that touches what belongs to others, in place of the daemon, which must not hang.
+"""The worker: a process that touches what belongs to others, so that the daemon cannot hang.
 
 A dump of a socket that its program has locked, a duplicate of a descriptor, another process's /proc: each may
 keep whoever touches it for ever, deaf to any signal. A worker has a session (platforms/base.py), and carries out
@@ -33,17 +33,17 @@ IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # a service manager se
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a request came to: its answer, or what it raised."""
+    """The answer to a request, or the error that it raised."""
 
     value: Any = None
     error: Refusal | None = None
 
 
 class Worker:
-    """One process, which opens its session at once: how that reads sockets is its first answer."""
+    """One worker process. It opens its session at once; its first answer describes the engine."""
 
     def __init__(self, opener: Opener, watching: Watching) -> None:
-        """Start it. Raises OSError."""
+        """Start the process. Raises OSError."""
         self.opened = False
         self.asked: Request | None = None
         self.avoided: frozenset[Touchable] = frozenset()
@@ -59,23 +59,23 @@ class Worker:
 
     @property
     def is_sending(self) -> bool:
-        """Whether there is something left to send."""
+        """Return whether a part of a request is still to be sent."""
         return bool(self._unsent)
 
     def ask(self, request: Request, avoided: frozenset[Touchable]) -> None:
-        """Begin to send a request; what is `avoided` is not to be touched."""
+        """Begin to send a request; the worker must not touch what is `avoided`."""
         self.asked, self.avoided = request, avoided
         self._unsent = memoryview(messages.pack((request, avoided)))
         self._ticks = 0
         self.send()
 
     def send(self) -> None:
-        """Send what there is room for."""
+        """Send as much of the request as there is room for."""
         with contextlib.suppress(BlockingIOError, ConnectionError):  # that it has ended is seen in receive()
             self._unsent = self._unsent[self.socket.send(self._unsent) :]
 
     def receive(self) -> None:
-        """Take what has arrived. Raises EOFError where it has ended."""
+        """Receive what has arrived. Raises EOFError if the worker has ended."""
         try:
             if not self._receiver.receive(self.socket):
                 raise EOFError
@@ -85,29 +85,29 @@ class Worker:
             raise EOFError from error
 
     def answer(self) -> Reply | None:
-        """Return the next answer, once that has arrived."""
+        """Return the next answer, or None if it has not arrived."""
         answer: Reply | None = self._receiver.message()
         return answer
 
     def goes_on(self, ticks: int) -> bool:
-        """Count one tick; return whether it has touched something new in the last `ticks`."""
+        """Count one tick; return whether the worker has touched something new in the last `ticks`."""
         before, self.touched = self.touched, touching.read(self._memory)
         self._ticks = self._ticks + 1 if before == self.touched else 0
         return self._ticks < ticks
 
     def dismiss(self) -> None:
-        """Let it end by itself, as it does once it has nothing to do."""
+        """Let the worker end by itself, as it does once it has nothing to do."""
         self.socket.close()
         self._receiver.close()
 
     def kill(self) -> None:
-        """End it, whatever it does."""
+        """Kill the worker, whatever it does."""
         self.dismiss()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
 
     def is_gone(self) -> bool:
-        """Return whether it has ended, and reap it then."""
+        """Return whether the worker has ended, and reap it then."""
         try:
             return os.waitpid(self._pid, os.WNOHANG)[0] != 0
         except ChildProcessError:
@@ -115,7 +115,7 @@ class Worker:
 
 
 def _fork(work: Callable[[], None]) -> int:
-    """Start a process that does this and ends; return its id. Raises OSError."""
+    """Start a process that does this work and ends; return its id. Raises OSError."""
     gc.freeze()  # what is here by now stays as it is: a collection would copy the pages of all of it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the log's thread has no lock that a worker takes
@@ -158,7 +158,7 @@ def _work(opener: Opener, watching: Watching, daemon: socket.socket, memory: mma
 
 
 def _keep_only(descriptor: int) -> None:
-    """Close all others: the daemon's locks, and its log, whose reader would wait for a worker that cannot die."""
+    """Close all other descriptors: locks, and the log, whose reader would wait for a worker that cannot die."""
     null = os.open(os.devnull, os.O_RDWR)
     for standard in range(STANDARD):
         os.dup2(null, standard)

@@ -1,4 +1,4 @@
-"""The worker that answers now, and what becomes of one that does not.
+"""Send requests to a worker, and replace a worker that does not answer.
 
 A worker that touches nothing new for some seconds is killed, or left behind where it cannot die; another one
 begins anew, without what the first one hung at (avoided.py).
@@ -30,17 +30,17 @@ MOST_LEFT = 64  # ... and no other one is started
 
 @dataclass(frozen=True, slots=True)
 class Hang:
-    """A worker that did not go on: what it touched, and for how many seconds that is left out now."""
+    """A worker that hung: what it touched, and for how many seconds that is avoided now."""
 
     touched: Touched
     pause: float
 
 
 class Workers:
-    """Asks one worker, and another one where that is lost."""
+    """Sends requests to one worker, and to another one if the first is lost."""
 
     def __init__(self, opener: Opener, clock: Callable[[], float], on_hang: Callable[[Hang], None]) -> None:
-        """`clock` tells the time in seconds; `on_hang` is told of each worker that hung."""
+        """Read the time in seconds from `clock`, and call `on_hang` for each worker that hung."""
         self._opener = opener
         self._clock = clock
         self._on_hang = on_hang
@@ -55,12 +55,12 @@ class Workers:
         self._ended: list[Worker] = []  # and not reaped yet
 
     def ask(self, request: Request) -> None:
-        """Begin with a request; wait() returns what it comes to."""
+        """Begin a request; wait() returns the reply."""
         self._request, self._attempts = request, 0
         self._patience = HURRY if self._gives_up else PATIENCE
 
     def abandon(self) -> None:
-        """Give up what was asked for, and whoever was asked."""
+        """Give up the request, and end the worker that has it."""
         if self._request is not None:
             self._end(self._current if self._successor is None else self._successor)
         self._request = None
@@ -70,7 +70,7 @@ class Workers:
         self._gives_up, self._patience = True, HURRY
 
     def close(self) -> None:
-        """Let every worker end, and kill those that have not a moment later."""
+        """Let every worker end, and kill those that have not ended a moment later."""
         for worker in filter(None, (self._current, self._successor)):
             self._dismiss(worker)
         if not self._are_gone(within=A_MOMENT):
@@ -79,7 +79,7 @@ class Workers:
             self._are_gone(within=A_MOMENT)
 
     def wait(self, seconds: float, *others: socket.socket) -> Reply | None:
-        """Return the answer; None after so many seconds, or once one of the others can be read."""
+        """Return the reply; None after so many seconds, or once one of the other sockets can be read."""
         self._reap()
         if self._request is None:
             select.select(others, [], [], seconds)
@@ -109,7 +109,7 @@ class Workers:
         return self._retry(worker, request, "the worker process hangs")
 
     def _asked(self, request: Request) -> Worker:
-        """Return the worker that has this request; one is started where there is none. Raises OSError."""
+        """Return the worker that has this request, started if there is none. Raises OSError."""
         if isinstance(request, Open):
             self._successor = self._successor or self._start(request.watching)
             return self._successor
@@ -147,7 +147,7 @@ class Workers:
         return self._done(answer) if answer else None
 
     def _retry(self, worker: Worker, request: Request, problem: str) -> Reply | None:
-        """Have the next wait() ask another worker, unless that may not or will not help."""
+        """Send the request to another worker at the next wait(), unless it may not be repeated or has cost too many."""
         self._end(worker)
         self._attempts += 1
         if request.repeatable and self._attempts < ATTEMPTS and not self._gives_up:
@@ -162,7 +162,7 @@ class Workers:
         self._ended = [worker for worker in self._ended if not worker.is_gone()]
 
     def _are_gone(self, within: float) -> bool:
-        """Wait until those that were to end have ended; return whether that takes no longer."""
+        """Wait until the dismissed workers have ended; return whether all have within so many seconds."""
         end = time.monotonic() + within
         while self._ended and time.monotonic() < end:
             self._reap()

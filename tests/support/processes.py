@@ -263,7 +263,8 @@ class Home:
 def sockets(namespace: Namespace, home: Home) -> list[dict[str, Any]]:
     """What `keepalivectl sockets --json --all` lists there."""
     done = namespace.run(*CTL, "sockets", "--json", "--all", f"--config={home.file}")
-    hidden = "warning: network namespaces of other users' processes may not be watched"  # so may be process 1 of a machine that is itself a container
+    # so may be process 1 of a machine that is itself a container
+    hidden = "warning: network namespaces of other users' processes may not be watched"
     said = [line for line in done.stderr.splitlines() if not line.startswith(hidden)]
     assert (done.returncode, said) == (0, []), done.stderr
     listed: list[dict[str, Any]] = json.loads(done.stdout)
