@@ -17,6 +17,7 @@ from typing import Self
 
 from keepaliveD.cli import arguments
 from keepaliveD.cli.running import running
+from keepaliveD.cli.worker import Asking, in_worker
 from keepaliveD.config import Config, load
 from keepaliveD.config.units import with_suffix
 from keepaliveD.daemon.arming import take_over
@@ -35,8 +36,8 @@ from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.sockets import ALL_WATCHED
 from keepaliveD.model.text import printable, quoted
 from keepaliveD.platforms import detect
-from keepaliveD.platforms.base import Platform, Session, Watching
-from keepaliveD.platforms.requests import directly, find_owners
+from keepaliveD.platforms.base import Platform, Watching
+from keepaliveD.platforms.requests import find_owners, scan, sockets_of
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.arming import by_hand
 from keepaliveD.policy.connections import with_cookies
@@ -122,18 +123,19 @@ def arm_connections(options: argparse.Namespace, root: Path) -> None:
     """Switch keepalive on in the connections that were named."""
     config = load(options.config)
     platform = detect(root=root)
-    session = platform.open(Watching(with_interfaces=config.selects_by_interface))
-    look = _scan(session, config.paths)
-    chosen = _named(options, session, look)
-    if not chosen:
-        raise NoInput(f"{_target(options)} has no established connection; keepalivectl sockets --all lists connections")
-    records = None if options.dry_run else arguments.records(options, platform)
-    performer = Performer(platform, records)
-    rule = _rule(options, config)
-    with Report(log=not options.dry_run) as report:
-        for action in by_hand(look, [one.cookie for one in chosen], rule):
-            _warn_of_interval(action, options.interval)
-            report.add(directly(performer.perform(action), session))
+    with in_worker(platform.open, Watching(with_interfaces=config.selects_by_interface)) as ask:
+        look = _scan(ask, config.paths)
+        chosen = _named(options, ask, look)
+        if not chosen:
+            target = _target(options)
+            raise NoInput(f"{target} has no established connection; keepalivectl sockets --all lists connections")
+        records = None if options.dry_run else arguments.records(options, platform)
+        performer = Performer(platform, records)
+        rule = _rule(options, config)
+        with Report(log=not options.dry_run) as report:
+            for action in by_hand(look, [one.cookie for one in chosen], rule):
+                _warn_of_interval(action, options.interval)
+                report.add(ask(performer.perform(action)))
     for line in records.arming.damaged() if records else ():
         print(f"warning: {line}", file=sys.stderr)
     if not report.entries:
@@ -167,18 +169,18 @@ def disarm_connections(options: argparse.Namespace, root: Path) -> None:
     records = arguments.records(options, platform)
     beside_daemon = running(options.state_dir, root)
     at_connect = "" if beside_daemon else _end_at_connect(platform)
-    session = platform.open(Watching())
-    look = _scan(session, ANYWHERE)
-    take_over(platform.at_connect, records.arming)
-    armed = records.arming.armed()
-    damaged = records.arming.damaged()
-    if beside_daemon:
-        print(BESIDE_DAEMON, file=sys.stderr)
-    if at_connect:
-        print(at_connect)
-    if armed:
-        _check_settings(records)
-    disarmed = directly(Performer(platform, records).disarm(look), session)
+    with in_worker(platform.open, Watching()) as ask:
+        look = _scan(ask, ANYWHERE)
+        take_over(platform.at_connect, records.arming)
+        armed = records.arming.armed()
+        damaged = records.arming.damaged()
+        if beside_daemon:
+            print(BESIDE_DAEMON, file=sys.stderr)
+        if at_connect:
+            print(at_connect)
+        if armed:
+            _check_settings(records)
+        disarmed = ask(Performer(platform, records).disarm(look))
     with Report() as report:
         report.add(disarmed)
     whole = look.table.complete and look.table.unwatched == ALL_WATCHED
@@ -212,12 +214,12 @@ def _end_at_connect(platform: Platform) -> str:
     return f"removed {pin}; new connections are no longer armed"
 
 
-def _scan(session: Session, paths: Sequence[NetworkPath]) -> Judgement:
+def _scan(ask: Asking, paths: Sequence[NetworkPath]) -> Judgement:
     """Everything that is there, in all namespaces, judged without the past."""
-    return judge(session.watcher.scan(time.monotonic()), nothing_known(), paths, ())
+    return judge(ask(scan(time.monotonic())), nothing_known(), paths, ())
 
 
-def _named(options: argparse.Namespace, session: Session, look: Judgement) -> list[Connection]:
+def _named(options: argparse.Namespace, ask: Asking, look: Judgement) -> list[Connection]:
     """Those that the command line means."""
     if options.target is not None and options.unit is not None:
         raise Misuse("name TARGET or --unit, not both")
@@ -226,10 +228,10 @@ def _named(options: argparse.Namespace, session: Session, look: Judgement) -> li
     there = with_cookies(look, look.table.sockets["cookie"].tolist())
     established = [connection for connection in there if connection.state == "ESTABLISHED"]
     if options.unit is not None:
-        named = directly(find_owners(established), session)
+        named = ask(find_owners(established))
         return [each for each in named if each.owner.unit and fnmatch.fnmatchcase(each.owner.unit, options.unit)]
     if options.target.isdecimal():
-        held = session.owners.held_by(_number(options.target, MAX_PID))
+        held = ask(sockets_of(_number(options.target, MAX_PID)))
         return [connection for connection in established if connection.inode in held]
     host, port = _endpoint(options.target)
     return [

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keepaliveD.cli import arguments, arming, report, running, table
+from keepaliveD.cli.worker import in_worker
 from keepaliveD.config import doubts, load
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.log import entries
@@ -18,7 +19,7 @@ from keepaliveD.model.results import Outcome
 from keepaliveD.model.text import printable
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Watching
-from keepaliveD.platforms.requests import directly, find_owners
+from keepaliveD.platforms.requests import find_owners, scan
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.judge import judge
@@ -82,14 +83,14 @@ def list_sockets(options: argparse.Namespace, root: Path) -> None:
     platform = detect(options.platform, root)
     ignore = () if options.all else config.ignore
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, ignore)
-    session = platform.open(watching)
-    judgement = judge(session.watcher.scan(time.monotonic()), nothing_known(), config.paths, ignore)
-    shown = directly(find_owners(by_urgency(judgement, at_risk_only=options.at_risk)), session)
+    with in_worker(platform.open, watching) as ask:
+        judgement = judge(ask(scan(time.monotonic())), nothing_known(), config.paths, ignore)
+        shown = ask(find_owners(by_urgency(judgement, at_risk_only=options.at_risk)))
     print(table.as_json(shown) if options.json else table.for_people(shown))
     for entry in entries.of(Outcome(ReportUnwatched(judgement.table.unwatched))):
         print(f"warning: {entry.message}", file=sys.stderr)
     running.note_running_daemon(
-        options.state_dir, root, f"this list is a single scan by keepalivectl ({session.watcher.engine_description})"
+        options.state_dir, root, f"this list is a single scan by keepalivectl ({judgement.table.engine_description})"
     )
 
 

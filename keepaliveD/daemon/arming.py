@@ -11,15 +11,19 @@ import dataclasses
 import operator
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+import numpy as np
+
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model.actions import Arm, Disarm
+from keepaliveD.model.arming import RESULT, TARGET
 from keepaliveD.model.connections import Connection
-from keepaliveD.model.errors import Refusal
+from keepaliveD.model.errors import KernelError, Refusal
 from keepaliveD.model.results import Armed, Arming, ArmingResult, Mark, Outcome
+from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.base import AtConnect
 from keepaliveD.platforms.requests import ChangeSocketSettings, ReadSocketSettings, Steps, find_owners
 from keepaliveD.policy.arming import by_rules
-from keepaliveD.policy.choices import Entry, Known, Orders, how_to_arm, how_to_disarm, targets
+from keepaliveD.policy.choices import Entry, Known, Orders, how_to_arm, how_to_disarm, targets, what_became
 from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.socket_settings import as_chosen
@@ -75,7 +79,7 @@ class SocketArming:
             if not len(changes):
                 again |= moved
                 continue
-            results = yield ChangeSocketSettings(changes, closing=False)
+            results = yield from _change(changes, closing=False)
             done = choices.results(rows, results, ArmingResult.ARMED)
             moved |= _correct(done, ours, known.entries, self._record)
             yield from _record_again(done, ours, self._record)
@@ -150,9 +154,7 @@ class SocketArming:
             done = choices.left_alone()
             rows, changes = choices.changes()
             if len(changes):
-                done += choices.results(
-                    rows, (yield ChangeSocketSettings(changes, closing=True)), ArmingResult.DISARMED
-                )
+                done += choices.results(rows, (yield from _change(changes, closing=True)), ArmingResult.DISARMED)
             moved = record.write(
                 dict.fromkeys(_cookies(done, ArmingResult.DISARMED, ArmingResult.ALREADY_SET), undone)
                 | dict.fromkeys(
@@ -173,6 +175,19 @@ class SocketArming:
             here = {one.cookie for one in connections if one.netns == namespace}
             armed = {cookie: alike[each] if cookie in here else each for cookie, each in armed.items()}
         return armed
+
+
+def _change(changes: Column, *, closing: bool) -> Steps[Column]:
+    """Change sockets and return the results; read them once more if the worker is lost before it has answered."""
+    try:
+        results: Column = yield ChangeSocketSettings(changes, closing=closing)
+    except KernelError:
+        results = np.zeros(0, RESULT)
+        while len(results) < len(changes):
+            rest = changes[len(results) :]
+            looked = yield ReadSocketSettings(rest[list(TARGET.names or ())].astype(TARGET), closing=closing)
+            results = np.concatenate([results, what_became(rest[: len(looked)], looked)])
+    return results
 
 
 def take_over(at_connect: AtConnect, record: ArmingRecord) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from keepaliveD.platforms.touching import Kind, Touchable
@@ -46,8 +47,8 @@ class Avoided:
         tried = {what for what in over if what[0] is not Kind.NAMESPACE} | {first}
         return frozenset(self._pauses.keys() - tried)
 
-    def scanned(self, avoided: frozenset[Touchable]) -> None:
-        """Forget the namespaces that were read, and answered: those that are not among these."""
-        for what in self._pauses.keys() - avoided:
-            if what[0] is Kind.NAMESPACE:
-                del self._pauses[what]
+    def keep_namespaces(self, silent: Collection[int]) -> None:
+        """Forget the other ones: they were read, and answered, or have ended, and their numbers are given anew."""
+        for kind, number in list(self._pauses):
+            if kind is Kind.NAMESPACE and number not in silent:
+                del self._pauses[kind, number]

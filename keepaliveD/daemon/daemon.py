@@ -47,7 +47,7 @@ class Daemon:
         self._performer = Performer(platform, records)
         self._loop = Loop(outside, self._due, self._pause, self._show_life)
         self._engine_description = ""
-        self._blind = False
+        self._blind = ""  # why connections are not being watched
         self._cannot_tidy = False
         self._damaged: tuple[str, ...] = ()  # what was reported of damaged records of armed sockets
         self._complaint = ""  # what is wrong with the configuration that a reload refused
@@ -244,13 +244,13 @@ class Daemon:
         try:
             self._report_outcomes((yield from self._scan()))
         except Exception as error:  # a host full of strangers: what nobody foresaw must not end the watch
-            if not self._blind:
-                self._report("scan-failed", ERROR, f"scan failed; connections are not being watched: {_reason(error)}")
-            self._blind = True
+            before, self._blind = self._blind, f"scan failed; connections are not being watched: {_reason(error)}"
+            if not before:
+                self._report("scan-failed", ERROR, self._blind)
         else:
             if self._blind:
                 self._report("scan-failed", NOTICE, "scan succeeded; connections are being watched again")
-            self._blind = False
+            self._blind = ""
 
     def _reload(self) -> Steps[None]:
         """Apply the new configuration, or keep the old one if the new one is wrong."""
@@ -321,7 +321,7 @@ class Daemon:
 
     def _status(self) -> str:
         results = entries.results_line(self._decider.results)
-        return f"STATUS={self._complaint}{self._summary()}" + (f"; {results}" if results else "")
+        return f"STATUS={self._complaint}{self._blind or self._summary()}" + (f"; {results}" if results else "")
 
     def _report(self, event: str, priority: int, message: str) -> None:
         self._log(Entry(event, priority, message))

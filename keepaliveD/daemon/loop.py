@@ -76,6 +76,7 @@ class Loop:
         self._pause = pause
         self._show_life = show_life
         self._steps: Steps[None] | None = None
+        self._shown = outside.now()  # when life was last shown
 
     def run(self) -> None:
         """Carry out whatever is due until a signal says to stop. Raises what the steps raise."""
@@ -84,6 +85,7 @@ class Loop:
             if self._steps is None and not self._is_to_stop and (steps := self._due()):
                 self._begin(steps)
             if self._steps is None and not self._is_to_stop:
+                self._shown = self._outside.now()
                 self._show_life()
         self._abandon()
 
@@ -115,7 +117,8 @@ class Loop:
             self._is_to_stop = True
         elif event is RELOAD:
             self.is_to_reload = True
-        elif self._steps:
+        if self._steps and self._outside.now() - self._shown >= self._outside.watchdog:
+            self._shown = self._outside.now()
             self._outside.notify("WATCHDOG=1")
 
     def _begin(self, steps: Steps[None]) -> None:

@@ -46,7 +46,6 @@ class Worker:
         """Start the process. Raises OSError."""
         self.opened = False
         self.asked: Request | None = None
-        self.avoided: frozenset[Touchable] = frozenset()
         self._memory = touching.share()
         self.socket, theirs = socket.socketpair()
         with theirs:
@@ -64,7 +63,7 @@ class Worker:
 
     def ask(self, request: Request, avoided: frozenset[Touchable]) -> None:
         """Begin to send a request; the worker must not touch what is `avoided`."""
-        self.asked, self.avoided = request, avoided
+        self.asked = request
         self._unsent = memoryview(messages.pack((request, avoided)))
         self._ticks = 0
         self.send()

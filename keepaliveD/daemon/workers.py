@@ -51,6 +51,7 @@ class Workers:
         self._request: Request | None = None
         self._attempts = 0
         self._patience = PATIENCE
+        self._ticked = clock()
         self._gives_up = False
         self._ended: list[Worker] = []  # and not reaped yet
 
@@ -58,6 +59,7 @@ class Workers:
         """Begin a request; wait() returns the reply."""
         self._request, self._attempts = request, 0
         self._patience = HURRY if self._gives_up else PATIENCE
+        self._ticked = self._clock()
 
     def abandon(self) -> None:
         """Give up the request, and end the worker that has it."""
@@ -94,9 +96,10 @@ class Workers:
             worker.send()
         if worker.socket in readable:
             return self._receive(worker, self._request)
-        if not readable and seconds >= TICK and not worker.goes_on(self._patience):
-            return self._leave_out(worker, self._request)
-        return None
+        if self._clock() - self._ticked < TICK:
+            return None
+        self._ticked = self._clock()
+        return None if worker.goes_on(self._patience) else self._leave_out(worker, self._request)
 
     def _leave_out(self, worker: Worker, request: Request) -> Reply | None:
         """Go on without what a worker hangs at. Others may hang as well: the next worker gets less time."""
@@ -143,7 +146,7 @@ class Workers:
             else:  # it takes the place of one that was lost
                 answer = worker.answer()
         if answer and answer.error is None and isinstance(request, Scan):
-            self._avoided.scanned(worker.avoided)
+            self._avoided.keep_namespaces(answer.value.unwatched.silent)
         return self._done(answer) if answer else None
 
     def _retry(self, worker: Worker, request: Request, problem: str) -> Reply | None:

@@ -161,7 +161,7 @@ class Unwatched(NamedTuple):
     forbidden: int = 0
     surplus: int = 0
     hidden: bool = False
-    silent: int = 0
+    silent: tuple[int, ...] = ()
     crowded: tuple[int, ...] = ()
 
 

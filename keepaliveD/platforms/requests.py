@@ -63,6 +63,18 @@ class Scan:
 
 
 @dataclass(frozen=True, slots=True)
+class FindSocketsOf:
+    """Find the sockets of a process."""
+
+    pid: int
+    repeatable = True
+
+    def carry_out(self, session: Session) -> frozenset[int]:
+        """Return their inodes. Raises NoInput, NotPermitted."""
+        return session.owners.held_by(self.pid)
+
+
+@dataclass(frozen=True, slots=True)
 class FindOwners:
     """Find process, unit and container of sockets; both are columns."""
 
@@ -116,6 +128,18 @@ class ChangeSocketSettings:
     def carry_out(self, session: Session) -> Column:
         """Return what came of each."""
         return session.armer.change(self.changes, closing=self.closing)
+
+
+def scan(now: float) -> Steps[SocketTable]:
+    """Return all sockets that can be seen; `now` is when."""
+    table: SocketTable = yield Scan(now)
+    return table
+
+
+def sockets_of(pid: int) -> Steps[frozenset[int]]:
+    """Return the inodes of the sockets that a process holds."""
+    inodes: frozenset[int] = yield FindSocketsOf(pid)
+    return inodes
 
 
 def directly(steps: Steps[Result], session: Session) -> Result:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keepaliveD.model.arming import CHANGE, LOOKED, TARGET, Answer
+from keepaliveD.model.arming import CHANGE, LOOKED, RESULT, TARGET, Answer
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.keepalive import Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult, Mark
@@ -123,6 +123,18 @@ class Choices:
 
     def _of(self, rows: Indices) -> tuple[Connection, ...]:
         return tuple([self.connections[row] for row in rows.tolist()])
+
+
+def what_became(changes: Column, looked: Column) -> Column:
+    """Return the results of changes that nobody has reported, by what stands in the sockets now."""
+    results = np.zeros(len(changes), RESULT)
+    results["answer"], results["stands"] = looked["answer"], looked["stands"]
+    reached = looked["answer"] == Answer.DONE.value
+    as_before = (looked["stands"] == changes["expected"]).all(axis=1)
+    as_wanted = (looked["stands"] == changes["after"]).all(axis=1)
+    results["answer"][reached & ~as_wanted] = Answer.CHANGED_MEANWHILE.value
+    results["answer"][reached & ~as_wanted & as_before] = Answer.FAILED.value
+    return results
 
 
 def targets(connections: Sequence[Connection]) -> Column:

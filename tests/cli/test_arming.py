@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,8 @@ from keepaliveD.model.errors import NoInput, Unsupported
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed
 from keepaliveD.model.sockets import TcpState, Unwatched
-from keepaliveD.platforms.base import Platform, Session, Watching
+from keepaliveD.platforms.base import Opener, Platform, Session, Watching
+from keepaliveD.platforms.requests import Steps, directly
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.settings import SettingsRecord, file_name
 from tests.support.fakes import IDENTITY, OFF, FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher
@@ -104,10 +107,18 @@ class Desk:
         return sorted(self.armer.looked)
 
 
+@contextlib.contextmanager
+def here(opener: Opener, watching: Watching) -> Iterator[Callable[[Steps[Any]], Any]]:
+    """In place of a worker: what it does to the desk would be done to a copy."""
+    session = opener(watching)
+    yield lambda steps: directly(steps, session)
+
+
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Desk:
     desk = Desk(tmp_path, capsys)
     monkeypatch.setattr(command, "detect", desk.platform)
+    monkeypatch.setattr(command, "in_worker", here)
     monkeypatch.setattr(command, "open_journal", lambda: desk.journal.append)
     monkeypatch.setattr(files, "DEFAULT_FILE", tmp_path / "nothing-installed/config.toml")
     return desk

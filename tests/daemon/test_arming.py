@@ -16,12 +16,12 @@ from keepaliveD.log.entries import ERROR
 from keepaliveD.model.actions import Arm
 from keepaliveD.model.arming import Answer
 from keepaliveD.model.connections import Owner
-from keepaliveD.model.errors import NotPermitted, StateError, Unsupported
+from keepaliveD.model.errors import KernelError, NotPermitted, StateError, Unsupported
 from keepaliveD.model.keepalive import ALL, Keepalive, Shown, SocketKeepalive
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.rules import Path as NetworkPath
-from keepaliveD.model.sockets import SocketTable, Timer
+from keepaliveD.model.sockets import Column, SocketTable, Timer
 from keepaliveD.platforms.base import Platform, Session
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.judge import Judgement, judge
@@ -384,6 +384,35 @@ def test_what_a_program_set_while_it_was_to_be_armed_is_its_own_from_then_on(
     performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
     assert recorded(stage) == []
     assert stage.records().arming.left_alone() == {BARE.cookie}
+
+
+class Lost(FakeArmer):
+    """Its worker dies before it answers, after it has set as many sockets as it is to."""
+
+    sets = 0
+
+    def change(self, changes: Column, *, closing: bool) -> Column:
+        super().change(changes[: self.sets], closing=closing)
+        self.change = super().change  # type: ignore[method-assign]
+        raise KernelError("the worker process has ended unexpectedly")
+
+
+@pytest.mark.parametrize("sets", [0, 1, 2])
+def test_a_worker_that_is_lost_while_it_sets_sockets_leaves_a_record_that_is_true(stage: Stage, sets: int) -> None:
+    """What it had set is armed, the rest stands as before, and is armed at the next try."""
+    stage.armer = Lost()
+    stage.armer.sets = sets
+    both = (BARE, dataclasses.replace(BARE, cookie=BARE.cookie + 1))
+    acting = performer(stage)
+    outcome = acting.perform(Arm(both, wishes(ENABLE)))
+    results = {each.result: len(each.connections) for each in outcome.armings}
+    assert results.get(ArmingResult.ARMED, 0) == len(recorded(stage)) == sets
+    assert results.get(ArmingResult.FAILED, 0) <= 2 - sets
+    left = tuple([one for one in both if one.cookie not in recorded(stage)])
+    if left:
+        again = acting.perform(Arm(left, wishes(ENABLE)))
+        assert {each.result for each in again.armings} == {ArmingResult.ARMED}
+    assert recorded(stage) == sorted(one.cookie for one in both)
 
 
 def test_a_record_that_fails_is_the_outcome(stage: Stage) -> None:

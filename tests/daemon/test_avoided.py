@@ -34,12 +34,12 @@ def test_one_namespace_is_tried_again_at_a_time() -> None:
     assert avoided.at(1.0 + PAUSE) == {OTHER}
 
 
-def test_a_namespace_that_answered_is_forgotten() -> None:
+def test_a_namespace_that_answered_or_has_ended_is_forgotten() -> None:
     avoided = Avoided()
     avoided.add(ONE, 0.0)
     avoided.add(OTHER, 1.0)
-    avoided.scanned(avoided.at(1.0 + PAUSE))
-    assert avoided.at(1.0 + PAUSE) == frozenset()
+    avoided.keep_namespaces({2})
+    assert avoided.at(2.0) == {OTHER}
     assert avoided.add(ONE, 50.0) == PAUSE
 
 

@@ -27,8 +27,8 @@ def of_unwatched(unwatched: Unwatched) -> Iterator[Entry]:
         )
     if unwatched.silent:
         yield _entry(
-            f"{_not_watched(unwatched.silent)}: no answer; tries again after growing pauses",
-            {"KEEPALIVE_NAMESPACES": unwatched.silent},
+            f"{_not_watched(len(unwatched.silent))}: no answer; tries again after growing pauses",
+            {"KEEPALIVE_NAMESPACES": len(unwatched.silent)},
         )
     if unwatched.hidden:
         yield _entry(

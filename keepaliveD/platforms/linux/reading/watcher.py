@@ -81,7 +81,7 @@ class SocketWatcher:
         names = self._number_interfaces(sockets, gaps)
         for netns, error in gaps.items():
             if isinstance(error, Silent):
-                self._unwatched = self._unwatched._replace(silent=self._unwatched.silent + 1)
+                self._unwatched = self._unwatched._replace(silent=(*self._unwatched.silent, netns))
             elif error and netns == self._own:
                 raise error
             elif error:
@@ -124,7 +124,7 @@ class SocketWatcher:
         self._paths, hidden = namespaces.survey(self._root)
         for gone in self._entered - self._paths.keys():
             self._leave(gone)
-        forbidden = silent = 0
+        forbidden, silent = 0, []
         wanted = self._paths.keys() - self._entered
         room = max(0, _most_namespaces() - len(self._entered))
         for new in sorted(wanted)[:room]:
@@ -134,12 +134,12 @@ class SocketWatcher:
             except FileNotFoundError:
                 continue  # ended meanwhile
             except touching.Avoided:
-                silent += 1
+                silent.append(new)
             except (OSError, Refusal):
                 forbidden += 1
             else:
                 self._entered.add(new)
-        self._unwatched = Unwatched(forbidden, max(0, len(wanted) - room), hidden, silent)
+        self._unwatched = Unwatched(forbidden, max(0, len(wanted) - room), hidden, tuple(silent))
 
     def _leave(self, netns: int) -> None:
         self._entered.remove(netns)

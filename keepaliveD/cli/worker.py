@@ -1,0 +1,53 @@
+"""A worker process for keepalivectl: what hangs beside a daemon would hang a command as well."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+from keepaliveD.daemon.workers import Hang, Workers
+from keepaliveD.log import entries
+from keepaliveD.platforms.base import Opener, Watching
+from keepaliveD.platforms.requests import Open, Result, Steps
+
+
+class Asking:
+    """Carries out steps by a worker."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+
+    def __call__(self, steps: Steps[Result]) -> Result:
+        """Return what the steps come to. Raises what they raise."""
+        try:
+            request = next(steps)
+            while True:
+                self._workers.ask(request)
+                while (reply := self._workers.wait(1.0)) is None:
+                    pass
+                request = steps.throw(reply.error) if reply.error else steps.send(reply.value)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+
+@contextlib.contextmanager
+def in_worker(opener: Opener, watching: Watching) -> Iterator[Asking]:
+    """Open a session in a worker, for as long as the block takes. Raises Refusal."""
+    workers = Workers(opener, time.monotonic, _warn)
+    try:
+        asking = Asking(workers)
+        asking(_open(watching))
+        yield asking
+    finally:
+        workers.close()
+
+
+def _open(watching: Watching) -> Steps[None]:
+    yield Open(watching)
+
+
+def _warn(hang: Hang) -> None:
+    print(f"warning: {entries.of_hang(hang.touched, hang.pause).message}", file=sys.stderr)
