@@ -14,6 +14,7 @@ import mmap
 import os
 import signal
 import socket
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ class Worker:
         self._unsent = memoryview(b"")
         self.touched = touching.read(self._memory)
         self._ticks = 0
+        self._dismissed_at = 0.0  # on the monotonic clock; 0 where it is not, or was killed as well
 
     @property
     def is_sending(self) -> bool:
@@ -98,12 +100,19 @@ class Worker:
         """Let the worker end by itself, as it does once it has nothing to do."""
         self.socket.close()
         self._receiver.close()
+        self._dismissed_at = time.monotonic()
+
+    def insist(self, patience: float) -> None:
+        """Kill it, if it was dismissed so many seconds ago."""
+        if self._dismissed_at and time.monotonic() - self._dismissed_at > patience:
+            self.kill()
 
     def kill(self) -> None:
         """Kill the worker, whatever it does."""
         self.dismiss()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
+        self._dismissed_at = 0.0
 
     def is_gone(self) -> bool:
         """Return whether the worker has ended, and reap it then."""
@@ -153,7 +162,17 @@ def _work(opener: Opener, watching: Watching, daemon: socket.socket, memory: mma
             except BaseException as error:
                 answer = Reply(error=_sendable(error))
             touching.now(touching.Kind.NOTHING)
-            messages.send(daemon, answer)
+            _send(daemon, answer)
+
+
+def _send(daemon: socket.socket, reply: Reply) -> None:
+    """Send a reply, or why there is no memory or descriptor for it. Raises ConnectionError where nobody listens."""
+    try:
+        messages.send(daemon, reply)
+    except ConnectionError:
+        raise
+    except OSError as error:
+        messages.send(daemon, Reply(error=unexpected(error)))
 
 
 def _keep_only(descriptor: int) -> None:

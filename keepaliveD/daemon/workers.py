@@ -53,6 +53,7 @@ class Workers:
         self._patience = PATIENCE
         self._ticked = clock()
         self._gives_up = False
+        self._lost_at_the_end = 0
         self._ended: list[Worker] = []  # and not reaped yet
 
     def ask(self, request: Request) -> None:
@@ -68,7 +69,7 @@ class Workers:
         self._request = None
 
     def hurry(self) -> None:
-        """Give a worker up as soon as it does not go on, and start no other one in its place."""
+        """Give a worker up as soon as it does not go on, and start one other at most in its place."""
         self._gives_up, self._patience = True, HURRY
 
     def close(self) -> None:
@@ -153,7 +154,8 @@ class Workers:
         """Send the request to another worker at the next wait(), unless it may not be repeated or has cost too many."""
         self._end(worker)
         self._attempts += 1
-        if request.repeatable and self._attempts < ATTEMPTS and not self._gives_up:
+        self._lost_at_the_end += self._gives_up
+        if request.repeatable and self._attempts < ATTEMPTS and self._lost_at_the_end <= 1:
             return None
         return self._done(Reply(error=KernelError(problem)))
 
@@ -162,6 +164,8 @@ class Workers:
         return answer
 
     def _reap(self) -> None:
+        for worker in self._ended:
+            worker.insist(A_MOMENT)
         self._ended = [worker for worker in self._ended if not worker.is_gone()]
 
     def _are_gone(self, within: float) -> bool:

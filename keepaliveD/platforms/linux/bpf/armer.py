@@ -125,9 +125,9 @@ class BpfArmer:
         own = namespaces.only_here(self._root)
         paths = own if netns <= own.keys() else namespaces.everywhere(self._root)
         for one in netns & paths.keys():
-            touching.now(Kind.NAMESPACE, one)
-            if one in own:
-                yield libbpf.open_iterator(self._link)
-            else:
-                with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # it has ended, may not be entered, or did not answer before
+                touching.now(Kind.NAMESPACE, one)
+                if one in own:
+                    yield libbpf.open_iterator(self._link)
+                else:
                     yield namespaces.inside(paths[one], one, lambda: libbpf.open_iterator(self._link))
