@@ -64,6 +64,8 @@ def _cells(connection: Connection) -> tuple[str, ...]:
 def _next_packet(connection: Connection) -> str:
     if connection.due is Due.NOTHING:
         return "none"
+    if connection.due is Due.END:
+        return f"none: ends in {span(max(0.0, connection.due_in))}"
     return f"{connection.due.label} in {span(max(0.0, connection.due_in))}"
 
 

@@ -10,13 +10,14 @@ from keepaliveD.model.keepalive import Shown
 
 
 class Due(enum.IntEnum):
-    """What the next packet of a connection will be."""
+    """What the next packet of a connection will be, or that its kernel gives it up before."""
 
     NOTHING = 0
     KEEPALIVE = 1
     RETRANSMIT = 2
     ZERO_WINDOW = 3
     PEER = 4  # the peer probes: foretold from its rhythm
+    END = 5  # no packet: the peer answers nothing, and the user timeout or the number of probes ends the connection
 
     @property
     def label(self) -> str:
@@ -30,6 +31,7 @@ _DUE_LABELS = {
     Due.RETRANSMIT: "retransmit",
     Due.ZERO_WINDOW: "zero-window probe",
     Due.PEER: "the peer's probe",
+    Due.END: "end",
 }
 
 

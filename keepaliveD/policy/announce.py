@@ -17,6 +17,8 @@ PARTS = ("high", "low", "port")  # of an end, as it sorts
 MOST_UNSAID = 255  # of a column of octets
 RISKY = np.zeros(256, np.bool_)  # by Verdict
 RISKY[[int(verdict) for verdict in AT_RISK]] = True
+MAY_YET_PASS = np.zeros(256, np.bool_)  # by Due
+MAY_YET_PASS[[Due.PEER, Due.END]] = True
 
 
 class News(NamedTuple):
@@ -40,7 +42,8 @@ def select_news(
 
     Nobody is warned of those that are being armed now: what comes of that is told anyway.
     A warning is due when the cut is near and this verdict was not yet told, or long ago; not where the peer
-    probes, as long as it is uncertain whether it does so in time: it has, as often as it was heard.
+    probes, as long as it is uncertain whether it does so in time: it has, as often as it was heard; nor where it
+    has not answered yet what was sent.
     A cut is told once, as soon as it is certain, or presumed and what was sent since is not answered.
     A recovery is told once an hour at the most: when a packet passed after all, or when something now
     keeps the connection alive for good. A connection that goes to and fro then is told of no more.
@@ -51,7 +54,7 @@ def select_news(
     rows = np.flatnonzero((forecast.cut_at <= now + warn_before) | (activity.told != 0))  # nobody else can be news
     verdict, told, told_at = forecast.verdict[rows], activity.told[rows], activity.told_at[rows]
     at_risk = (verdict == Verdict.LATE.value) | (verdict == Verdict.BARE.value)
-    at_risk &= forecast.confirmed[rows] | (forecast.due[rows] != Due.PEER.value)
+    at_risk &= forecast.confirmed[rows] | ~MAY_YET_PASS[forecast.due[rows]]
     near = forecast.cut_at[rows] - now <= lead(forecast.timeout[rows], warn_before)
     stale = (now - told_at >= AGAIN_AFTER) & (activity.last_packet[rows] > told_at)
     warn = at_risk & near & ((told != verdict) | stale)

@@ -7,18 +7,26 @@ certain (`confirmed`) if it holds for all values in between; else it is what is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from keepaliveD.model.connections import Due, Verdict
 from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.sockets import Bools, Column, SocketTable, Switch, Timer
+from keepaliveD.model.sockets import Bools, Column, Indices, SocketTable, Switch, Timer
 from keepaliveD.policy.activity import ON_THE_WAY, TIMER_SLACK, Activity, Between, heard_at
 from keepaliveD.policy.paths import Assigned
 
 SAME_PACKET = 0.5  # seconds by which two readings of one instant may differ
 
 APART = 1 / 4  # of a timeout: what the clock shows so much later than the ages do was a packet
+
+JIFFY = 0.01  # seconds, at most: the kernel counts silences in these
+FIRST_WAIT = (
+    0.2  # seconds from data to its first retransmission, at least (TCP_RTO_MIN); each wait is twice the one before
+)
+MOST_DOUBLED = 9  # of these waits: then one would exceed TCP_RTO_MAX
+NEARLY = 0.9  # of a user timeout: retransmissions that began so long ago, at least, presumably began earlier
 
 __all__ = ["TIMER_SLACK", "Forecast", "forecast"]
 
@@ -30,7 +38,7 @@ class Forecast:
     now: float
     verdict: Column  # Verdict
     due: Column  # Due: what the next packet will be
-    due_at: Column  # instant, at the earliest; FOREVER if nothing is due
+    due_at: Column  # instant, at the earliest, or that of Due.END; FOREVER if nothing is due
     cut_at: Column  # instant, at the earliest; NaN if no timeout is known, or no idle time
     cut_by: Column  # instant, at the latest
     timeout: Column  # the path's, or the longer idle time that the connection was seen to survive
@@ -44,6 +52,7 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
     the peer's rhythm promises.
     A packet that may be due just when the path forgets may come too late, and so may one whose timer may
     fire late.
+    What the kernel is to give up is not safe, and it is never certain that the peer does not answer before.
     Where a system shows neither timers nor probes, a connection is neither bare nor cut unless its
     keepalive is known to be off; and the peer may still probe, so that such a cut is never certain.
     """
@@ -73,9 +82,15 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
             due_at[pending] = due_by[pending] = now + sockets["expires"][pending].astype(np.float64)
             likely_by[pending] = due_by[pending]
 
+    given_up = _given_up(table)
+    due[given_up.likely] = Due.END
+    due_at[given_up.likely] = now + sockets["expires"][given_up.likely].astype(np.float64)
+    sure[given_up.perhaps] = False
+
     verdict = np.full(len(sockets), Verdict.BARE, np.uint8)
     _put(verdict, Verdict.LATE, due != Due.NOTHING.value)
     _put(verdict, Verdict.SAFE, (likely_by < ends) | (timeout == FOREVER))
+    verdict[given_up.likely] = Verdict.LATE
     _put(verdict, Verdict.CUT, now >= ends)
     _put(verdict, Verdict.UNKNOWN, np.isnan(cut_at) & (timeout != FOREVER))
 
@@ -87,7 +102,7 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
     unsure = (verdict == Verdict.CUT.value) & ~(now >= cut_by)
     unsure |= (verdict == Verdict.SAFE.value) & ~(sure & (due_by < cut_at)) & (timeout != FOREVER)
     unsure |= (verdict == Verdict.LATE.value) & ~(
-        sure & (due_at >= cut_by) & (due != Due.PEER.value)
+        sure & (due_at >= cut_by) & (due != Due.PEER.value) & (due != Due.END.value)
     )  # at most so late
     return Forecast(now, verdict, due, due_at, cut_at, cut_by, timeout, ~unsure)
 
@@ -106,6 +121,45 @@ def _own_probe(table: SocketTable, activity: Activity) -> Between:
     at = np.fmax(idle_over, checks)
     by = np.fmax(idle_over, checks + slack) + np.where(np.isnan(rest), 0.0, rest) * TIMER_SLACK
     return Between(at, by)
+
+
+class _GivenUp(NamedTuple):
+    """The rows of connections that the kernel ends when their timer next fires, unless the peer answers before."""
+
+    likely: Indices
+    perhaps: Indices  # these, and others
+
+
+def _given_up(table: SocketTable) -> _GivenUp:
+    """Find the connections that their TCP_USER_TIMEOUT ends next, or their number of probes.
+
+    Of keepalive probes, TCP_USER_TIMEOUT counts from the newest packet of the peer's; of retransmissions and
+    zero-window probes, from the first of them, which is not shown. Not every engine reads it.
+    Sources: tcp_keepalive_timer, tcp_write_timeout and tcp_probe_timer in net/ipv4/tcp_timer.c.
+    """
+    sockets = table.sockets
+    closed = sockets["timer"] == Timer.ZERO_WINDOW.value
+    rows = np.flatnonzero((sockets["retransmits"] != 0) | (sockets["probes"] != 0) | closed)
+    if not len(rows):
+        return _GivenUp(rows, rows)
+    those = sockets.select(rows)
+    probing = (those["timer"] == Timer.KEEPALIVE.value) & (those["probes"] != 0)
+    resending = (those["timer"] == Timer.RETRANSMIT.value) & (those["retransmits"] != 0)
+    limit = those["user_timeout"] / 1000
+    limited, expires = limit != 0, those["expires"].astype(np.float64)
+
+    silent = np.fmin(those["since_received"], those["since_acked"]) + expires
+    counted = (those["keepcnt"] != 0) & (those["probes"] >= those["keepcnt"])
+    gives_up = np.where(limited, silent >= limit, counted)
+    late = np.where(limited, silent + np.fmax(those["slack"], 0) + JIFFY >= limit, counted)
+
+    resent_for = FIRST_WAIT * (2.0 ** np.minimum(those["retransmits"], MOST_DOUBLED) - 2)
+    over = resent_for + those["since_sent"] + expires >= limit * NEARLY
+
+    likely = (probing & gives_up) | (resending & limited & over)
+    perhaps = likely | (probing & late) | ((resending | closed[rows]) & limited)
+    perhaps |= (probing | resending | closed[rows]) & (those["keepidle"] == 0)  # its settings are not read
+    return _GivenUp(rows[likely], rows[perhaps])
 
 
 def _clocked(table: SocketTable, activity: Activity, timeout: Column) -> Bools:

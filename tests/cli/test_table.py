@@ -56,6 +56,12 @@ def plain(*connections: Connection, width: float = FOREVER) -> list[str]:
     return render(connections, width, colour=False).split("\n")
 
 
+def test_a_connection_that_its_kernel_gives_up_shows_when_it_ends() -> None:
+    ending = dataclasses.replace(SAFE, verdict=Verdict.LATE, due=Due.END, due_in=3.0, confirmed=False)
+    assert "none: ends in 3s" in plain(ending)[1]
+    assert json.loads(as_json([ending]))[0]["due"] == "end"
+
+
 def test_an_idle_time_that_is_not_known_is_a_dash_and_null() -> None:
     """As on systems that tell no ages, at the first look."""
     unknown = dataclasses.replace(BARE, verdict=Verdict.UNKNOWN, idle=math.nan, left=math.nan)

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import errno
+import select
+import time
 from pathlib import Path
-from socket import AF_INET, AF_INET6, IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_KEEPIDLE, TCP_KEEPINTVL, AddressFamily
+from socket import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_TCP,
+    SO_ERROR,
+    SO_KEEPALIVE,
+    SOL_SOCKET,
+    TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
+    TCP_USER_TIMEOUT,
+    AddressFamily,
+    create_connection,
+    create_server,
+)
 
 import pytest
 
-from tests.support.processes import TUNED, WARNING_TIME, Home, configuration, program
+from keepaliveD.policy.forecast import TIMER_SLACK
+from tests.kernel.test_rescue import by
+from tests.support.processes import TUNED, WARNING_TIME, Home, configuration, program, sockets
 from tests.support.rig import TIME, TIMEOUT, UNTUNED, Mode, Rig
+from tests.support.versions import ITERATOR, since
 
 PATIENCE = TIMEOUT + 30  # seconds in which whatever happens to a quiet connection has happened
 BY_SYSTEM = 0  # the idle time of a program that sets nothing but SO_KEEPALIVE
@@ -96,3 +115,30 @@ def test_a_program_that_sets_keepalive_lives_under_the_daemon_and_dies_without(m
         assert not daemon.heard(*WORRIES, within=THREE_TIMEOUTS)
         assert kept.speak() == "answered"
         assert lost.speak() == DEAD[mode]
+
+
+@since(ITERATOR)
+def test_a_connection_that_its_user_timeout_ends_is_not_safe_and_ends_when_that_is_said(tmp_path: Path) -> None:
+    """Each probe would leave long before the path forgets; but none is answered."""
+    home = Home(tmp_path, by("bpf", configuration(timeout=THREE_TIMEOUTS)))
+    with (
+        Rig("drop", timeout=THREE_TIMEOUTS) as rig,
+        rig.server.inside(lambda: create_server(("10.99.2.2", 1000))) as listener,
+        rig.client.inside(lambda: create_connection(listener.getsockname())) as near,
+        listener.accept()[0],
+    ):
+        near.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+        near.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, 8)
+        near.setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, 1500)
+        near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 1)
+        rig.firewall.nft("flush chain inet guard through")
+        deadline = time.monotonic() + PATIENCE
+        while (seen := sockets(rig.client, home)[0])["due"] != "end":
+            assert (seen["verdict"], time.monotonic() < deadline) == ("safe", True), seen
+        read_by = time.monotonic()
+        assert (seen["verdict"], seen["confirmed"]) == ("late", False)
+        assert select.select([near], [], [], PATIENCE)[0], "the connection did not end"
+        ended_in = time.monotonic() - read_by
+        assert near.getsockopt(SOL_SOCKET, SO_ERROR) == errno.ETIMEDOUT
+        assert ended_in < seen["due_in"] * (1 + TIMER_SLACK) + 1, (ended_in, seen)
+        assert ended_in > seen["due_in"] - 2, (ended_in, seen)

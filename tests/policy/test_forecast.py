@@ -248,3 +248,86 @@ def test_a_timer_that_runs_longer_than_what_the_engine_tells_is_what_counts() ->
     """It was armed before the setting was lowered, and is not armed anew."""
     told = idle(0.0, timer=Timer.KEEPALIVE, expires=7200.0, keepalive=Switch.ON, keepidle=180)
     assert verdict(told) is Verdict.LATE
+
+
+PROBING: Socket = {
+    "timer": Timer.KEEPALIVE,
+    "keepalive": Switch.ON,
+    "keepidle": 5,
+    "keepintvl": 5,
+    "keepcnt": 9,
+    "slack": 0.1,
+}
+
+
+def unanswered(**others: Unpack[Socket]) -> tuple[Verdict, Due, float, bool]:
+    """What is said of a socket whose first probe was sent 2 s ago and has no answer yet."""
+    socket: Socket = PROBING | {"probes": 1} | others
+    return said(table(1000.0, {"since_packet": 2.0, "expires": 3.0} | socket))
+
+
+def said(*scans: SocketTable) -> tuple[Verdict, Due, float, bool]:
+    """Verdict, what comes next and in how many seconds, and whether that is certain."""
+    forecast = watch(*scans).forecast
+    due_in = round(float(forecast.due_at[0]) - forecast.now, 3)
+    return Verdict(forecast.verdict[0]), Due(forecast.due[0]), due_in, bool(forecast.confirmed[0])
+
+
+def test_a_connection_that_its_user_timeout_ends_is_not_safe_and_it_is_known_when() -> None:
+    """With a user timeout the first check after it, with a probe unanswered, ends the connection."""
+    assert unanswered(**idle(7.0, user_timeout=8000)) == (Verdict.LATE, Due.END, 3.0, False)
+    assert unanswered(**idle(7.0, user_timeout=11_000)) == (Verdict.SAFE, Due.KEEPALIVE, 3.0, True)
+    assert unanswered(**idle(7.0)) == (Verdict.SAFE, Due.KEEPALIVE, 3.0, True)
+
+
+def test_a_user_timeout_that_may_be_over_at_the_next_check_leaves_safe_uncertain() -> None:
+    """The timer may fire 0.1 s later than it says."""
+    assert unanswered(**idle(7.0, user_timeout=10_050)) == (Verdict.SAFE, Due.KEEPALIVE, 3.0, False)
+
+
+def test_a_user_timeout_ends_nothing_while_probes_are_answered() -> None:
+    assert unanswered(**idle(2.0, probes=0, user_timeout=1000)) == (Verdict.SAFE, Due.KEEPALIVE, 3.0, True)
+
+
+def test_the_last_of_a_sockets_probes_is_not_followed_by_another() -> None:
+    assert unanswered(**idle(47.0, probes=8)) == (Verdict.SAFE, Due.KEEPALIVE, 3.0, True)
+    assert unanswered(**idle(47.0, probes=9)) == (Verdict.LATE, Due.END, 3.0, False)
+
+
+def test_a_connection_that_its_kernel_gives_up_is_not_safe_because_its_path_never_forgets() -> None:
+    socket = idle(7.0, expires=3.0, probes=1, user_timeout=8000) | PROBING
+    assert verdict(socket, timeout=FOREVER) is Verdict.LATE
+
+
+def test_another_packet_is_not_certain_where_no_user_timeout_is_read() -> None:
+    """sock_diag has no attribute for it."""
+    before, resent = table(990.0, idle(0.0)), idle(10.0, timer=Timer.RETRANSMIT, expires=2.0, retransmits=2)
+    assert said(before, table(1000.0, resent | {"segments_out": 12})) == (Verdict.SAFE, Due.RETRANSMIT, 2.0, False)
+
+
+def resent(**others: Unpack[Socket]) -> tuple[Verdict, Due, float, bool]:
+    """What is said of a socket that was last acknowledged 30 s ago and last sent 4 s ago."""
+    lost: Socket = {
+        "timer": Timer.RETRANSMIT,
+        "expires": 4.0,
+        "since_sent": 4.0,
+        "keepalive": Switch.OFF,
+        "keepidle": 60,
+    }
+    return said(table(990.0, idle(20.0)), table(1000.0, idle(30.0) | lost | others))
+
+
+def test_data_that_is_not_acknowledged_within_the_user_timeout_ends_the_connection() -> None:
+    """It counts from the first retransmission, which nobody saw: of three, 1.2 s before the last one, or earlier."""
+    assert resent(retransmits=3, user_timeout=9000) == (Verdict.LATE, Due.END, 4.0, False)
+    assert resent(retransmits=3, user_timeout=20_000) == (Verdict.SAFE, Due.RETRANSMIT, 4.0, False)
+    assert resent(retransmits=3, user_timeout=40_000) == (Verdict.SAFE, Due.RETRANSMIT, 4.0, False)
+    assert resent(retransmits=0, user_timeout=1000) == (Verdict.SAFE, Due.RETRANSMIT, 4.0, True)
+    assert resent(retransmits=3) == (Verdict.SAFE, Due.RETRANSMIT, 4.0, True)
+
+
+def test_a_window_that_stays_closed_for_the_user_timeout_ends_the_connection() -> None:
+    """Even if the peer answers (icsk_probes_tstamp): it counts from the first probe, which nobody saw."""
+    closed: Socket = {"timer": Timer.ZERO_WINDOW, "keepalive": Switch.OFF, "keepidle": 7200, "expires": 5.0}
+    scans = [table(1000.0, idle(20.0, since_packet=1.0, user_timeout=limit) | closed) for limit in (0, 24_000)]
+    assert [bool(watch(scan).forecast.confirmed[0]) for scan in scans] == [True, False]

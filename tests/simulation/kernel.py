@@ -145,7 +145,7 @@ class End:
         "acked", "acks_after", "clock", "died_at", "expires", "fast", "fires", "first_rto", "last_ack",
         "last_received", "last_sent", "name", "options", "probe_first", "probes_out", "question", "rcv_nxt",
         "retransmits", "retransmitted_at", "rto", "rto_expires", "rto_fires", "rtt", "segments_in", "segments_out",
-        "slack", "snd_nxt", "snd_una", "stamp", "state", "sysctls", "vanished", "why", "wire",
+        "slack", "snd_nxt", "snd_una", "stamp", "state", "sysctls", "tried_at", "vanished", "why", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -179,6 +179,7 @@ class End:
         self.probe_first = False
         self.retransmits = 0
         self.retransmitted_at = 0.0
+        self.tried_at = NEVER  # when it last sent a probe or data
         self.question = 0  # the sequence of what wants an answer
 
     def opened(self, now: float) -> None:
@@ -264,6 +265,7 @@ class End:
             return
         self.segments_out += 1
         self.probes_out += 1
+        self.tried_at = now
         self.wire.transmit(now, self, Kind.PROBE, self.snd_una - 1, self.rcv_nxt)
         self._set_timer_jiffies(jiffies, self.interval(now) * HZ)
 
@@ -322,7 +324,7 @@ class End:
 
     def _send_carrying(self, now: float, kind: Kind = Kind.DATA, sequence: int = 0) -> None:
         self.segments_out += 1
-        self.stamp = now
+        self.stamp = self.tried_at = now
         self.last_sent = self.clock.jiffies(now)
         self.acked = self.rcv_nxt
         if kind is Kind.DATA and self.state in (TcpState.FIN_WAIT1, TIME_WAIT):

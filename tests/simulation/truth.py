@@ -27,6 +27,7 @@ class Wrong(enum.Enum):
 
     SAFE_AT_DEATH = "safe (certain) at death"
     SAFE_AFTER = "safe (certain) after death"
+    SAFE_AT_END = "safe (certain), and its kernel gives it up next"
     CUT_THEN_PACKET = "cut (certain), a packet passed later"
     CUT_LOGGED_THEN_PACKET = "cut logged as certain, a packet passed later"
     CUT_EARLY = "cut (certain) before the cut, no packet passed later"
@@ -50,6 +51,7 @@ class Wrong(enum.Enum):
 INVARIANTS = tuple(wrong for wrong in Wrong if not wrong.value.startswith("("))
 UNBROKEN = (  # invariants of which not one breach is known; script/simulate counts those of the others
     Wrong.SAFE_AT_DEATH,
+    Wrong.SAFE_AT_END,
     Wrong.CUT_THEN_PACKET,
     Wrong.CUT_LOGGED_THEN_PACKET,
     Wrong.CUT_EARLY,
@@ -115,6 +117,7 @@ class Judge:
         yield from self._cuts(each)
         yield from self._words(each)
         yield from self._arming(each)
+        yield from self._end(each)
         if self._starts[0] < each.gone_at < NEVER:
             if not each.connection.plan.honest:
                 if self._last(each, each.gone_at) == Verdict.SAFE | CERTAIN:
@@ -177,6 +180,21 @@ class Judge:
         """Whether the firewall may have seen what was lost on this side of it."""
         since = when - each.connection.plan.timeout - self._run.world.interval
         return any(since < lost for lost in each.connection.unseen)
+
+    # its kernel gives it up
+
+    def _end(self, each: Life) -> Iterator[tuple[Wrong, float]]:
+        """No certain `safe` of what is given up when its timer next fires, as TCP_USER_TIMEOUT or its probes have it.
+
+        Without either it is data that was sent for 15 minutes.
+        """
+        end = each.connection.here
+        if end.why not in NO_ANSWER or not (end.options.user_timeout or end.why == NO_ANSWER[0]):
+            return
+        for scan in self._seen_between(each, end.tried_at + TICKS, end.died_at):
+            if self._last(each, self._read(each, scan) + 1e-9) == Verdict.SAFE | CERTAIN:
+                yield Wrong.SAFE_AT_END, end.died_at
+                return
 
     # death
 

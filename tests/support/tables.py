@@ -29,6 +29,9 @@ class Socket(TypedDict, total=False):
     timer: Timer
     keepalive: Switch
     keepidle: int
+    keepintvl: int
+    keepcnt: int
+    user_timeout: int
     expires: float
     since_sent: float
     since_received: float
