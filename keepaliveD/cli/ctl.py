@@ -14,6 +14,7 @@ from keepaliveD.config import doubts, load
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.log import entries
 from keepaliveD.model.actions import ReportUnwatched
+from keepaliveD.model.connections import AT_RISK
 from keepaliveD.model.errors import NotPermitted, RecordDamaged
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.text import printable
@@ -24,6 +25,7 @@ from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.judge import judge
 
+SUBFLOWS = 'connections marked (MPTCP) are subflows and cannot be armed: requires watch.engine = "bpf"'
 BESIDE_OTHERS = "; until it is removed, the root cgroup takes no sock_ops program without BPF_F_ALLOW_MULTI"
 
 
@@ -89,6 +91,8 @@ def list_sockets(options: argparse.Namespace, root: Path) -> None:
     print(table.as_json(shown) if options.json else table.for_people(shown))
     for entry in entries.of(Outcome(ReportUnwatched(judgement.table.unwatched))):
         print(f"warning: {entry.message}", file=sys.stderr)
+    if any(connection.subflow and connection.verdict in AT_RISK for connection in shown):
+        print(f"warning: {SUBFLOWS}", file=sys.stderr)
     running.note_running_daemon(
         options.state_dir, root, f"this list is a single scan by keepalivectl ({judgement.table.engine_description})"
     )

@@ -52,7 +52,7 @@ def _cells(connection: Connection) -> tuple[str, ...]:
         "-" if math.isnan(connection.left) else span(connection.left),
         "-" if math.isnan(connection.idle) else span(connection.idle),
         _next_packet(connection),
-        connection.keepalive.value,
+        connection.keepalive.value + (" (MPTCP)" if connection.subflow else ""),
         str(connection.local),
         str(connection.remote),
         f"{printable(owner.process)}[{owner.pid}]" if owner.pid else "-",

@@ -80,6 +80,7 @@ class Connection:
 
     `due_in` is FOREVER where nothing will be sent; `left` is negative once the timeout has passed.
     `confirmed` is false where a packet may have gone by unseen before the watch began.
+    `subflow` is true for one of an MPTCP connection that the engine in use cannot arm.
     `path` and `origin` are empty where no configuration was read.
     """
 
@@ -102,6 +103,7 @@ class Connection:
     timeout: float
     origin: str
     confirmed: bool
+    subflow: bool = False
     owner: Owner = Owner()
 
 

@@ -50,6 +50,7 @@ SOCKET = {
     "own": "u1",  # model.Own: which of the three the socket does not take from its namespace
     "retransmits": "u1",  # of data that the peer has not acknowledged
     "probes": "u1",  # keepalive or zero-window probes that the peer has not answered
+    "subflow": "u1",  # 1 for a subflow of an MPTCP connection that this engine cannot arm; 0 others, or unknown
 }
 
 

@@ -62,6 +62,10 @@ def test_a_connection_that_its_kernel_gives_up_shows_when_it_ends() -> None:
     assert json.loads(as_json([ending]))[0]["due"] == "end"
 
 
+def test_a_subflow_that_cannot_be_armed_is_marked() -> None:
+    assert "off (MPTCP)" in plain(dataclasses.replace(BARE, subflow=True))[1]
+
+
 def test_an_idle_time_that_is_not_known_is_a_dash_and_null() -> None:
     """As on systems that tell no ages, at the first look."""
     unknown = dataclasses.replace(BARE, verdict=Verdict.UNKNOWN, idle=math.nan, left=math.nan)

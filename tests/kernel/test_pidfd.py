@@ -37,6 +37,7 @@ from keepaliveD.policy.connections import connections
 from keepaliveD.policy.judge import judge
 from tests.support import walk
 from tests.support.rig import Namespace
+from tests.support.versions import SHOWS_ULP, since
 from tests.support.walk import Keep, Order
 
 OURS = SocketKeepalive(True, Keepalive(180, 20, 31))
@@ -313,3 +314,8 @@ def test_the_timer_is_credited_the_time_that_the_connection_was_quiet_for(place:
     row = table.sockets["cookie"].tolist().index(connection.cookie)
     quiet = float(table.sockets["since_received"][row])
     assert 180 - quiet - 1 < float(table.sockets["expires"][row]) <= 180
+
+
+@since(SHOWS_ULP)
+def test_a_subflow_is_known_as_such_before_anybody_tries_to_arm_it(place: Place) -> None:
+    assert [place.seen(sock).subflow for sock in (place.connect_mptcp(), place.connect()[0])] == [True, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import select
 import time
@@ -9,9 +10,11 @@ from pathlib import Path
 from socket import (
     AF_INET,
     AF_INET6,
+    IPPROTO_MPTCP,
     IPPROTO_TCP,
     SO_ERROR,
     SO_KEEPALIVE,
+    SOCK_STREAM,
     SOL_SOCKET,
     TCP_KEEPIDLE,
     TCP_KEEPINTVL,
@@ -19,15 +22,16 @@ from socket import (
     AddressFamily,
     create_connection,
     create_server,
+    socket,
 )
 
 import pytest
 
 from keepaliveD.policy.forecast import TIMER_SLACK
 from tests.kernel.test_rescue import by
-from tests.support.processes import TUNED, WARNING_TIME, Home, configuration, program, sockets
+from tests.support.processes import CTL, TUNED, WARNING_TIME, Home, configuration, program, sockets
 from tests.support.rig import TIME, TIMEOUT, UNTUNED, Mode, Rig
-from tests.support.versions import ITERATOR, since
+from tests.support.versions import ITERATOR, SHOWS_ULP, since
 
 PATIENCE = TIMEOUT + 30  # seconds in which whatever happens to a quiet connection has happened
 BY_SYSTEM = 0  # the idle time of a program that sets nothing but SO_KEEPALIVE
@@ -142,3 +146,26 @@ def test_a_connection_that_its_user_timeout_ends_is_not_safe_and_ends_when_that_
         assert near.getsockopt(SOL_SOCKET, SO_ERROR) == errno.ETIMEDOUT
         assert ended_in < seen["due_in"] * (1 + TIMER_SLACK) + 1, (ended_in, seen)
         assert ended_in > seen["due_in"] - 2, (ended_in, seen)
+
+
+@since(SHOWS_ULP)
+def test_the_reader_of_a_warning_or_list_learns_that_a_subflow_cannot_be_armed(tmp_path: Path) -> None:
+    home = Home(tmp_path, by("netlink", configuration("apply = false", 'arm = "observe"')))
+
+    def make(rig: Rig) -> tuple[socket, socket]:
+        listener = rig.server.inside(lambda: socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP))
+        near = rig.client.inside(lambda: socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP))
+        with listener:
+            listener.bind(("10.99.2.2", 1000))
+            listener.listen()
+            near.connect(listener.getsockname())
+            return near, listener.accept()[0]
+
+    with Rig() as rig, contextlib.ExitStack() as ends, home.daemon(rig.client) as daemon:
+        for end in make(rig):
+            ends.enter_context(end)
+        warning = daemon.expect("bare", PATIENCE)
+        assert str(warning["MESSAGE"]).endswith('cannot be armed: MPTCP subflow: requires watch.engine = "bpf"')
+        done = rig.client.run(*CTL, "sockets", f"--config={home.file}")
+    assert "off (MPTCP)" in done.stdout
+    assert 'cannot be armed: requires watch.engine = "bpf"' in done.stderr

@@ -52,6 +52,12 @@ def test_a_late_connection_says_what_is_due_too_late() -> None:
     assert entry.fields["KEEPALIVE_DUE_SEC"] == 6958.0
 
 
+def test_a_subflow_that_cannot_be_armed_is_said_to_be_one() -> None:
+    (entry,) = say(dataclasses.replace(BARE, subflow=True))
+    remedy = 'switch keepalive on in the program; it cannot be armed: MPTCP subflow: requires watch.engine = "bpf"'
+    assert entry.message.endswith(f"; {remedy}")
+
+
 def test_a_cut_connection_is_an_error() -> None:
     (entry,) = say(cut())
     assert 'expired: quiet for 5min 1s, so path "office firewall" has presumably forgotten it (' in entry.message

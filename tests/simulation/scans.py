@@ -22,7 +22,7 @@ FILLED = {
     *("cookie", "cgroup", "local_high", "local_low", "remote_high", "remote_low", "netns", "inode", "uid"),
     *("interface", "segments_in", "segments_out", "keepidle", "keepintvl", "since_sent", "since_received"),
     *("since_acked", "since_packet", "expires", "slack", "user_timeout", "local_port", "remote_port", "state"),
-    *("timer", "keepalive", "keepcnt", "own", "retransmits", "probes"),
+    *("timer", "keepalive", "keepcnt", "own", "retransmits", "probes", "subflow"),
 }
 
 

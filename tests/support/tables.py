@@ -32,6 +32,7 @@ class Socket(TypedDict, total=False):
     keepintvl: int
     keepcnt: int
     user_timeout: int
+    subflow: int
     expires: float
     since_sent: float
     since_received: float

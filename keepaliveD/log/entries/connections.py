@@ -17,6 +17,8 @@ REMEDIES = {
     Verdict.CUT: "let the program reconnect",
 }
 
+SUBFLOW = 'it cannot be armed: MPTCP subflow: requires watch.engine = "bpf"'
+
 
 def of_report(report: Report) -> Iterator[Entry]:
     """Yield an entry for each connection, or one for each unit, path and verdict where there are many."""
@@ -104,8 +106,11 @@ def _remedy(connection: Connection, before: Verdict) -> str:
         return ""
     if verdict is Verdict.LATE and connection.due is not Due.KEEPALIVE:
         verdict = Verdict.BARE
-    can_arm = connection.netns and verdict is not Verdict.CUT
-    return f"; {REMEDIES[verdict]}{', or run keepalivectl arm' if can_arm else ''}"
+    if not connection.netns or verdict is Verdict.CUT:
+        return f"; {REMEDIES[verdict]}"
+    if connection.subflow:
+        return f"; {REMEDIES[verdict]}; {SUBFLOW}"
+    return f"; {REMEDIES[verdict]}, or run keepalivectl arm"
 
 
 def fields_of(connection: Connection) -> dict[str, Value]:

@@ -57,6 +57,7 @@ def decode(records: Column, sockets: Sockets) -> None:
         new[name] *= np.float32(unit)
     for name in WHOLE_SECONDS:
         new[name] //= np.uint32(libbpf.JIFFIES)
+    new["subflow"][:] = 0  # the armer of this engine reaches all sockets
 
 
 def _prefix(network: IPNetwork) -> bytes:

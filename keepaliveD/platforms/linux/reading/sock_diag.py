@@ -32,13 +32,15 @@ NLM_F_DUMP = 0x300
 NLM_F_DUMP_INTR = 0x010
 
 INET_DIAG_INFO = 2
+INET_DIAG_ULP_INFO = 19  # who has taken over the socket; older kernels show it to CAP_NET_ADMIN alone
 INET_DIAG_CGROUP_ID = 21
 ATTRIBUTE_TYPE_MASK = 0x3FFF  # NLA_TYPE_MASK
-NEEDED = {INET_DIAG_INFO: 144, INET_DIAG_CGROUP_ID: 8}  # bytes, for an attribute to be of use
+NEEDED = {INET_DIAG_INFO: 144, INET_DIAG_ULP_INFO: 12, INET_DIAG_CGROUP_ID: 8}  # bytes, for an attribute to be of use
 
 HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 DONE_LENGTH = HEADER.size + 4  # it carries an int
 ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: length, type
+ULP_NAME = 2 * ATTRIBUTE.size  # the first attribute in INET_DIAG_ULP_INFO is INET_ULP_INFO_NAME
 BODY = HEADER.size  # struct inet_diag_msg begins here
 ATTRIBUTES = BODY + 72
 
@@ -79,6 +81,7 @@ NO_IPV6 = b"TCP6: inuse 0\n"  # v4-mapped sockets count as IPv6, as in sock_diag
 
 STATES = sum(1 << state for state in TcpState)
 ASKED_FOR = np.isin(np.arange(256), list(TcpState))  # by the number of a state
+MPTCP = b"mptcp"
 V4_MAPPED = 0xFFFF_0000_0000  # RFC 4291, 2.5.5.2
 KERNEL = (0, 0)  # netlink port id, multicast groups
 
@@ -359,6 +362,8 @@ def _append(messages: Messages, attributes: dict[int, int], netns: int, sockets:
     new["cgroup"][:] = 0 if cgroup is None else _field(messages, cgroup + ATTRIBUTE.size, "u8")
     new["cookie"][:] = _field(messages, COOKIE, "u4") | _field(messages, COOKIE + 4, "u4").astype("u8") << np.uint64(32)
     new["netns"][:] = netns
+    ulp = attributes.get(INET_DIAG_ULP_INFO)
+    new["subflow"][:] = 0 if ulp is None else _field(messages, ulp + ULP_NAME, f"S{len(MPTCP)}") == MPTCP
     for name in UNTOLD:
         new[name][:] = 0
     for name in UNKNOWN:
