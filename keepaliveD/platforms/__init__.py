@@ -28,7 +28,7 @@ PYTHON_CALLS_IT = {"darwin": "macos", "hp-ux": "hpux"}  # sys.platform, without 
 
 
 def detect(name: str | None = None, root: Path = Path("/")) -> Platform:
-    """The platform called `name`, or the one this process runs on; its paths hang from `root`.
+    """Return the platform called `name`, or the one this process runs on; its paths hang from `root`.
 
     Raises Unsupported.
     """
@@ -41,7 +41,7 @@ def detect(name: str | None = None, root: Path = Path("/")) -> Platform:
 
 
 def _running() -> str:
-    """The name of this system: sys.platform is such as freebsd14, sunos5, hp-ux11."""
+    """Return the name of this system: sys.platform is freebsd14, sunos5 or hp-ux11, for example."""
     system = sys.platform.rstrip("0123456789.")
     if system == "sunos":
         return _sunos(os.uname().release, os.uname().version)

@@ -1,4 +1,4 @@
-"""What a platform offers to those above; what it lacks raises Unsupported."""
+"""What a platform offers. Whatever a platform lacks raises Unsupported."""
 
 from __future__ import annotations
 
@@ -21,61 +21,61 @@ class Tuner(Protocol):
 
     @property
     def identity(self) -> Mapping[str, str]:
-        """What must be the same for recorded settings to be those of this system: boot, namespace."""
+        """Return what must be equal for recorded settings to be those of this system: boot, namespace."""
 
     @property
     def ranges(self) -> Mapping[str, range]:
-        """By setting: all values that may be found or written, which a record may contain."""
+        """Return for each setting the values that may be found or written, which a record may contain."""
 
     @property
     def roles(self) -> Roles:
-        """Which setting is the idle time, the interval, the number of probes."""
+        """Return which setting is the idle time, the interval, the number of probes."""
 
     def names(self, keepalive: Keepalive) -> Mapping[str, int]:
-        """The settings that bring about this keepalive.
+        """Return the settings that bring about this keepalive.
 
-        Raises ConfigError where this kernel cannot hold it; Unsupported, NotPermitted or KernelError
-        where the kernel has to be asked for its units or limits and does not tell.
+        Raises ConfigError if this kernel cannot hold it; Unsupported, NotPermitted or KernelError
+        if the kernel must be asked for its units or limits and does not answer.
         """
 
     def read(self) -> Mapping[str, int]:
-        """What stands there now. Raises Unsupported, KernelError."""
+        """Return the settings that stand now. Raises Unsupported, KernelError."""
 
     def exchange(self, key: str, expected: int, value: int) -> int:
-        """Write `value` where `expected` stands, and nothing where not. Return what stood there before.
+        """Write `value` if `expected` stands. Return the value that stood before.
 
-        Raises Unsupported, NotPermitted, KernelError; also where the value was written and does not stand.
+        Raises Unsupported, NotPermitted, KernelError; also if the value was written and does not stand.
         """
 
 
 class Watcher(Protocol):
-    """The TCP sockets of the host."""
+    """Scans the TCP sockets of the host."""
 
     @property
     def engine_description(self) -> str:
-        """How they are read, and what hinders a better way; it may change from one scan to the next."""
+        """Describe the engine, and what hinders a better one; this may change from one scan to the next."""
 
     def scan(self, now: float) -> SocketTable:
-        """All sockets that can be seen. Raises KernelError, NotPermitted, Unsupported."""
+        """Return all sockets that can be seen. Raises KernelError, NotPermitted, Unsupported."""
 
     def close(self) -> None:
-        """Let go of what it holds."""
+        """Close everything that is open."""
 
 
 class Owners(Protocol):
-    """Who holds a socket."""
+    """Finds the owners of sockets."""
 
     def find(self, inodes: Sequence[int], cgroups: Sequence[int]) -> list[Owner]:
         """Return the owner of each socket, by its inode and its cgroup, as far as this process may look."""
 
     def held_by(self, pid: int) -> frozenset[int]:
-        """Inodes of the sockets that a process holds. Raises NoInput, NotPermitted."""
+        """Return the inodes of the sockets that a process holds. Raises NoInput, NotPermitted."""
 
 
 class Armer(Protocol):
-    """Keepalive in the open sockets of other programs. It decides nothing; its columns are those of model.arming.
+    """Reads and sets keepalive in the open sockets of other programs. It decides nothing; model.arming has its columns.
 
-    Both raise Unsupported, NotPermitted where it cannot be done here at all.
+    read() and change() raise Unsupported or NotPermitted if that is impossible here.
     """
 
     def read(self, targets: Column, *, closing: bool) -> Column:
@@ -85,23 +85,23 @@ class Armer(Protocol):
         """
 
     def change(self, changes: Column, *, closing: bool) -> Column:
-        """Set each socket in which there still stands what is expected, and return what came of it.
+        """Set each socket in which the expected settings still stand, and return the result of each.
 
-        There are no more of them than the last read() answered for.
+        There are no more changes than the last read() has returned rows.
         """
 
     def close(self) -> None:
-        """Let go of what it holds."""
+        """Close everything that is open."""
 
 
 class AtConnect(Protocol):
-    """Arms new connections while they are established, before their programs can send a byte."""
+    """Arms at connect: while a connection is established, before its program can send a byte."""
 
     def begin(self, *, engine: str, plan: Plan, survive: bool) -> str:
-        """Arm them by this plan from now on, in place of the one before.
+        """Arm at connect by this plan from now on, in place of the plan before.
 
-        `survive`: also after our end; why that is not possible, or nothing. Where it cannot begin, the one
-        before goes on. Raises Unsupported, NotPermitted.
+        `survive`: also after our end; return why that is not possible, or "". If the new plan cannot begin, the
+        plan before stays. Raises Unsupported, NotPermitted.
         """
 
     def refresh(self) -> list[Counted]:
@@ -111,25 +111,25 @@ class AtConnect(Protocol):
         """
 
     def armed(self) -> Mapping[int, Armed]:
-        """How living sockets were armed, by cookie, by us or by an earlier daemon. Raises Refusal."""
+        """Return by cookie how open sockets were armed at connect, by us or an earlier daemon. Raises Refusal."""
 
     def forget(self) -> None:
-        """Drop what armed() has returned, which is recorded elsewhere from now on. Raises Refusal."""
+        """Forget what armed() has returned: the caller has recorded it. Raises Refusal."""
 
     def pinned(self) -> str:
-        """Where a program is that outlives its daemon, or nothing. Raises NotPermitted where that cannot be seen."""
+        """Return the pin of a program that outlives its daemon, or "". Raises NotPermitted if that cannot be seen."""
 
     def unpin(self) -> None:
-        """End a program that is pinned there, unless it is that of another daemon. Raises NotPermitted."""
+        """Remove the pin of a program, unless another daemon has pinned it. Raises NotPermitted."""
 
     def close(self) -> None:
-        """Stop, unless it is to outlive us."""
+        """Stop arming at connect, unless it must survive us."""
 
 
 class Watching(NamedTuple):
     """How sockets are to be read.
 
-    `with_interfaces` fills the column `interface`, which costs a look at the addresses.
+    `with_interfaces` fills the column `interface`, which costs a reading of the addresses.
     Sockets whose peers are in `ignore` may be left out.
     """
 
@@ -141,29 +141,29 @@ class Watching(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What touches sockets and processes, opened together for one configuration."""
+    """Everything that touches sockets and processes, opened together for one configuration."""
 
     watcher: Watcher
     owners: Owners
     armer: Armer
 
     def close(self) -> None:
-        """Let go of what it holds."""
+        """Close everything that is open."""
         self.watcher.close()
         self.armer.close()
 
 
-# Opens all of it, or nothing. Raises Unsupported, NotPermitted where that engine cannot work here; "auto" always can.
+# Opens a whole session, or none. Raises Unsupported, NotPermitted if that engine cannot work here; "auto" always can.
 Opener = Callable[[Watching], Session]
 
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """One operating system's adapters."""
+    """The adapters of one operating system."""
 
     name: str
     tuner: Tuner
     at_connect: AtConnect
     open: Opener
     notes: tuple[str, ...] = ()  # what this system cannot do or does differently, for people
-    unreached: Callable[[], Sequence[str]] = tuple  # listeners that keep to old settings; raises Refusal
+    unreached: Callable[[], Sequence[str]] = tuple  # services that still use the old settings; raises Refusal

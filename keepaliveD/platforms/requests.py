@@ -1,7 +1,7 @@
-"""What is asked of a session: everything that touches what belongs to others, and may hang with it.
+"""Requests to a session: everything that touches what belongs to others, and may hang with it.
 
-Who needs an answer is a generator (`Steps`): it yields a request and is sent the answer, or what the
-request raised. Whoever drives it carries the requests out here (`directly`), or has a worker do so.
+Whatever needs an answer is a generator (`Steps`): it yields a request and receives the answer, or the error
+that the request raised. The daemon has a worker carry requests out; keepalivectl does so itself (`directly`).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Result = TypeVar("Result")
 
 
 class Request(Protocol):
-    """One question, or one thing to do; it may be sent to another process, and its answer back."""
+    """One question or one thing to do, which can be sent to another process, as can its answer."""
 
     @property
     def repeatable(self) -> bool:
-        """Whether it may be carried out twice where the first answer was lost."""
+        """Return whether the request may be carried out again if the first answer was lost."""
 
     def carry_out(self, session: Session) -> Any:
         """Return the answer. Raises Refusal."""
@@ -37,16 +37,16 @@ Steps = Generator[Request, Any, Result]
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Open a session that reads sockets like this, in place of the one before; if that fails, the one before stays.
+    """Open a session that reads sockets as `watching` says. If that fails, the session before stays.
 
-    The answer says in words how sockets are read.
+    The answer describes the engine.
     """
 
     watching: Watching
     repeatable = True
 
     def carry_out(self, session: Session) -> str:
-        """Return that of the session, which is open."""
+        """Return the description of the engine of this session, which is open."""
         return session.watcher.engine_description
 
 
@@ -119,14 +119,14 @@ class ReadSocketSettings:
 
 @dataclass(frozen=True, slots=True)
 class ChangeSocketSettings:
-    """Set sockets in which there still stands what is expected."""
+    """Set keepalive in the sockets in which the expected settings still stand."""
 
     changes: Column
     closing: bool
     repeatable = False
 
     def carry_out(self, session: Session) -> Column:
-        """Return what came of each."""
+        """Return the result of each change."""
         return session.armer.change(self.changes, closing=self.closing)
 
 
@@ -143,7 +143,7 @@ def sockets_of(pid: int) -> Steps[frozenset[int]]:
 
 
 def directly(steps: Steps[Result], session: Session) -> Result:
-    """Carry out in this process whatever `steps` ask for, and return what they come to. Raises what they raise."""
+    """Carry out the requests of `steps` in this process, and return what the steps return. Raises what they raise."""
     try:
         request = next(steps)
         while True:

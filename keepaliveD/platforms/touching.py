@@ -1,7 +1,7 @@
-"""What this process touches just now that belongs to others, and what it is not to touch.
+"""Write down what this process touches that belongs to others, and refuse what it must not touch.
 
-A worker writes it into memory that it shares with the daemon, which so can tell where it hangs; elsewhere it is
-written nowhere, and nothing is forbidden.
+A worker writes it into memory that it shares with the daemon, so the daemon knows where the worker hangs. Other
+processes write it nowhere, and may touch everything.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TURN = struct.Struct("=Q")
 
 
 class Kind(enum.IntEnum):
-    """What the number is of."""
+    """The kind of object that the number identifies."""
 
     NOTHING = 0
     NAMESPACE = 1  # inode of a network namespace
@@ -30,14 +30,14 @@ Touchable = tuple[Kind, int]
 
 
 class Avoided(OSError):
-    """It hung when it was last touched."""
+    """Raised for an object at which a worker hung before."""
 
     def __init__(self) -> None:
         super().__init__(errno.EAGAIN, "it did not answer before")
 
 
 class Touched(NamedTuple):
-    """The last thing that was touched, and the how manieth it was: a process that goes on counts on."""
+    """The object touched last, and a count that grows as long as the process makes progress."""
 
     turn: int
     kind: Kind
@@ -64,15 +64,15 @@ class _Here:
         self._avoided: Set[Touchable] = frozenset()
 
     def write_to(self, memory: mmap.mmap) -> None:
-        """Write into this memory from now on."""
+        """Write what is touched into this memory from now on."""
         self._memory = memory
 
     def avoid(self, what: Set[Touchable]) -> None:
-        """Forbid now() for these, and for no others."""
+        """Have now() refuse these objects, and no others."""
         self._avoided = what
 
     def now(self, kind: Kind, number: int = 0) -> None:
-        """Write down what is touched next. Raises Avoided where that is not to be touched."""
+        """Write down what is touched next. Raises Avoided if it must not be touched."""
         if self._avoided and (kind, number) in self._avoided:
             raise Avoided
         if self._memory is not None:
@@ -80,7 +80,7 @@ class _Here:
             TOUCHED.pack_into(self._memory, 0, self._turn, kind, number)
 
     def on(self) -> None:
-        """Write down that the last thing goes on."""
+        """Write down that work on the last object goes on."""
         if self._memory is not None:
             self._turn += 1
             TURN.pack_into(self._memory, 0, self._turn)

@@ -1,4 +1,4 @@
-"""Stands for what a system cannot do, or its adapters cannot yet: sees no sockets, names no owners, arms nothing."""
+"""Adapters for systems that are not supported: no sockets, no owners, no arming."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ CANNOT_ARM = (
 
 
 class NoOwners:
-    """Knows nobody."""
+    """Finds no owner."""
 
     def find(self, inodes: Sequence[int], _cgroups: Sequence[int]) -> list[Owner]:
         """Return nobody."""
         return [Owner()] * len(inodes)
 
     def held_by(self, pid: int) -> frozenset[int]:
-        """Nothing is known of any process."""
+        """Refuse."""
         raise Unsupported(f"process {pid}: connections of a process are not known on this system; write HOST:PORT")
 
 
 class NoArmer:
-    """Has no way to another program's sockets."""
+    """Refuses to touch sockets of other programs."""
 
     def read(self, targets: Column, *, closing: bool) -> NoReturn:
         """Refuse."""
@@ -45,11 +45,11 @@ class NoArmer:
         raise Unsupported(CANNOT_ARM)
 
     def close(self) -> None:
-        """Holds nothing."""
+        """Do nothing."""
 
 
 class NoAtConnect:
-    """Has no way to new connections either."""
+    """Refuses to arm at connect."""
 
     def begin(self, *, engine: str, plan: Plan, survive: bool) -> NoReturn:
         """Refuse."""
@@ -57,40 +57,40 @@ class NoAtConnect:
         raise Unsupported(CANNOT_ARM)
 
     def refresh(self) -> list[Counted]:
-        """Nothing is ever armed."""
+        """Return no counts, as nothing is armed."""
         return []
 
     def armed(self) -> dict[int, Armed]:
-        """Nothing ever is."""
+        """Return no sockets, as none is armed."""
         return {}
 
     def forget(self) -> None:
-        """Nothing to forget."""
+        """Do nothing."""
 
     def pinned(self) -> str:
-        """Nothing ever is."""
+        """Return no pin, as there is none."""
         return ""
 
     def unpin(self) -> None:
-        """Nothing to end."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing."""
 
 
 class NoWatcher:
-    """Sees nothing, and says that sockets may be missing."""
+    """Scans no sockets, and reports that sockets are missing."""
 
     engine_description = "sockets are not read"
 
     def scan(self, now: float) -> SocketTable:
-        """An empty table."""
+        """Return an empty, incomplete table."""
         return SocketTable(Sockets(), now, complete=False, engine_description=self.engine_description)
 
     def close(self) -> None:
-        """Holds nothing."""
+        """Do nothing."""
 
 
 def open_blind(_: Watching) -> Session:
-    """Open a session that sees nothing."""
+    """Open a session without sockets, owners and arming."""
     return Session(NoWatcher(), NoOwners(), NoArmer())

@@ -52,7 +52,7 @@ def _bpf(root: Path, ignore: Sequence[IPNetwork]) -> tuple[Engine, str]:
 
 
 class SelectedArmer:
-    """Arms by BPF or by duplicates of descriptors, as the `wanted` engine says."""
+    """Arms by BPF or by duplicates of descriptors, depending on the `wanted` engine."""
 
     def __init__(self, wanted: str, bpf: BpfArmer, pidfd: PidfdArmer) -> None:
         self._wanted = wanted
@@ -64,11 +64,11 @@ class SelectedArmer:
         return self._selected().read(targets, closing=closing)
 
     def change(self, changes: Column, *, closing: bool) -> Column:
-        """Set each socket in which there still stands what is expected."""
+        """Set each socket in which the expected settings still stand."""
         return self._selected().change(changes, closing=closing)
 
     def close(self) -> None:
-        """Take BPF's program out of the kernel, and close what is open."""
+        """Remove the BPF program from the kernel, and close what is open."""
         self._bpf.close()
         self._pidfd.close()
 
@@ -86,7 +86,7 @@ class SelectedArmer:
 
 
 class BpfAtConnect:
-    """New connections of all network namespaces, as far as BPF may be used."""
+    """Arms at connect in all network namespaces, as far as BPF may be used."""
 
     def __init__(self, root: Path, owners: ProcOwners) -> None:
         self._root = root
@@ -95,9 +95,9 @@ class BpfAtConnect:
         self._armer: ConnectArmer | None = None
 
     def begin(self, *, engine: str, plan: Plan, survive: bool) -> str:
-        """Arm them by this plan; why that will not outlive us though it should.
+        """Arm at connect by this plan; return why that will not outlive us although it should.
 
-        Where it cannot, the one before goes on. Raises Unsupported, NotPermitted.
+        If it cannot begin, the plan before stays. Raises Unsupported, NotPermitted.
         """
         if engine == NETLINK:
             raise Unsupported('watch.engine = "netlink"')
@@ -115,16 +115,16 @@ class BpfAtConnect:
             return ConnectArmer(cgroup, plan, self._pins, survive=survive, records=records, owners=owners)
 
     def refresh(self) -> list[Counted]:
-        """Learn which units and containers there are now; how many sockets were armed since. Raises KernelError."""
+        """Learn which units and containers exist now; return how many sockets were armed since. Raises KernelError."""
         return self._armer.refresh() if self._armer else []
 
     def armed(self) -> Mapping[int, Armed]:
-        """How living sockets were armed, by us or by an earlier daemon. Raises Refusal."""
+        """Return by cookie how open sockets were armed at connect, by us or an earlier daemon. Raises Refusal."""
         with self._records(self._armer) as records:
             return {} if records is None else recall.read(records)
 
     def forget(self) -> None:
-        """Drop what armed() has returned. Raises Refusal."""
+        """Forget what armed() has returned. Raises Refusal."""
         with self._records(self._armer) as records:
             if records is None:
                 return
@@ -134,14 +134,14 @@ class BpfAtConnect:
             self._pins.remove_directory()
 
     def pinned(self) -> str:
-        """The pin that keeps a program attached, or nothing. Raises NotPermitted where that cannot be seen."""
+        """Return the pin that keeps a program attached, or "". Raises NotPermitted if that cannot be seen."""
         try:
             return str(self._pins.program) if self._pins.program.exists() else ""
         except PermissionError as error:
             raise NotPermitted(f"{self._pins.program}: cannot be checked: {error.strerror}; run as root") from error
 
     def unpin(self) -> None:
-        """Remove that pin, unless another daemon has it. Raises NotPermitted."""
+        """Remove the pin, unless another daemon has it. Raises NotPermitted."""
         try:
             if not self._pins.claimed_by_another():
                 self._pins.program.unlink(missing_ok=True)
@@ -153,7 +153,7 @@ class BpfAtConnect:
             ) from error
 
     def close(self) -> None:
-        """Stop, unless it is pinned; its records stay as long as they are nowhere else."""
+        """Stop arming at connect, unless the program is pinned. Records that are nowhere else stay."""
         if self._armer:
             if not self._pins.claimed_by_another() and not self._armed_unrecorded():
                 self._pins.drop_records()
@@ -169,7 +169,7 @@ class BpfAtConnect:
 
     @contextlib.contextmanager
     def _records(self, armer: ConnectArmer | None) -> Iterator[int | None]:
-        """The map of this one's records, or the one that is pinned, or nothing."""
+        """Yield the map of this armer's records, or the pinned map, or None."""
         if armer:
             yield armer.records
             return

@@ -1,4 +1,4 @@
-"""A way to read the TCP sockets of the network namespaces that it was taken to."""
+"""The contract of engines: an engine reads the TCP sockets of the network namespaces that it has entered."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ class Silent(KernelError):
 
 
 class Engine(Protocol):
-    """Reads all that it has entered at once."""
+    """Reads all network namespaces that it has entered at once."""
 
     name: str
     crowded: Set[int]  # namespaces of which the last reading left sockets out, as the next one will
 
     def enter(self, netns: int) -> None:
-        """Take to the network namespace of the calling thread, by its inode, and keep that alive.
+        """Enter the network namespace of the calling thread, whose inode is `netns`, and keep it alive.
 
         Raises NotPermitted, Unsupported, OSError.
         """
 
     def leave(self, netns: int) -> None:
-        """Let go of it."""
+        """Leave the network namespace, so that it can end."""
 
     def read(self, sockets: Sockets) -> Gaps:
-        """Append them, with the kernel's indices as their interfaces. Raises KernelError where all is lost."""
+        """Append the sockets, with the kernel's indices as interfaces. Raises KernelError if all of them are lost."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Leave every network namespace."""
 
 
 class Reader(Protocol):
     """Reads the one network namespace that it was made in, and keeps that alive."""
 
     def dump(self, netns: int, sockets: Sockets, scratch: bytearray) -> bool:
-        """Append them, false where the kernel may have left some out; `netns` goes into that column.
+        """Append the sockets, and `netns` to its column; return false if the kernel may have left some out.
 
         `scratch` is overwritten. Raises KernelError.
         """
 
     def close(self) -> None:
-        """Let go of the namespace."""
+        """Leave the network namespace, so that it can end."""
 
 
 class OneByOne(ABC):
@@ -64,18 +64,18 @@ class OneByOne(ABC):
 
     @abstractmethod
     def reader(self) -> Reader:
-        """One for the namespace of the calling thread. Raises NotPermitted, Unsupported, OSError."""
+        """Return a reader of the network namespace of the calling thread. Raises NotPermitted, Unsupported, OSError."""
 
     def enter(self, netns: int) -> None:
-        """Read this namespace too."""
+        """Enter the network namespace of the calling thread."""
         self._readers[netns] = self.reader()
 
     def leave(self, netns: int) -> None:
-        """Read it no more."""
+        """Leave the network namespace."""
         self._readers.pop(netns).close()
 
     def read(self, sockets: Sockets) -> Gaps:
-        """One namespace after the other; all of one, or nothing."""
+        """Read one namespace after the other; of each, all sockets or none."""
         gaps: Gaps = {}
         for netns, reader in self._readers.items():
             start = len(sockets)

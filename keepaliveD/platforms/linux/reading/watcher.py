@@ -1,4 +1,4 @@
-"""Every TCP socket of the host: an engine in all of its network namespaces."""
+"""Scan every TCP socket of the host: by an engine in all of its network namespaces."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ RESERVE = 512  # for everything else; at most half of what is allowed
 class SocketWatcher:
     """Scans all namespaces by one engine, and closes the engine at last.
 
-    `reason` says why it is no better one; `spare` takes over if it fails, and what is known of the
-    sockets stays: every engine tells the same cookies.
+    `reason` is why the engine is not a better one; `spare` takes over if the engine fails. What is known of the
+    sockets stays, because every engine reads the same cookies.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class SocketWatcher:
         return f"{self._engine.name} engine" + (f" ({self._reason})" if self._reason else "")
 
     def scan(self, now: float) -> SocketTable:
-        """All sockets that can be seen; `now` is when. Raises KernelError."""
+        """Return all sockets that can be seen; `now` is the time. Raises KernelError."""
         try:
             return self._scan(now)
         except KernelError as error:
@@ -91,11 +91,11 @@ class SocketWatcher:
         return SocketTable(sockets, now, not gaps, tuple(names), len(self._entered), unwatched, self.engine_description)
 
     def close(self) -> None:
-        """Let go of every namespace."""
+        """Leave every network namespace."""
         self._engine.close()
 
     def _number_interfaces(self, sockets: Sockets, gaps: Gaps) -> dict[str, int]:
-        """Put numbers in place of the kernel's indices; a namespace that cannot be asked for them is left out."""
+        """Put our numbers in place of the kernel's indices; leave out a namespace whose interfaces cannot be read."""
         names = {"": 0}
         if not self._with_interfaces:
             sockets["interface"][:] = 0
@@ -110,7 +110,7 @@ class SocketWatcher:
         return names
 
     def _interfaces_of(self, netns: int) -> interfaces.Interfaces:
-        """Ours are seen without entering it."""
+        """Return the interfaces of a network namespace, which is entered unless it is ours."""
         if netns == self._own:
             return interfaces.read()
         try:
@@ -120,7 +120,7 @@ class SocketWatcher:
             raise KernelError(f"interfaces: {error.strerror}") from error
 
     def _follow_namespaces(self) -> None:
-        """Enter new namespaces; leave those that only our own engine still keeps alive."""
+        """Enter new network namespaces; leave those that only our own engine still keeps alive."""
         self._paths, hidden = namespaces.survey(self._root)
         for gone in self._entered - self._paths.keys():
             self._leave(gone)
@@ -147,6 +147,6 @@ class SocketWatcher:
 
 
 def _most_namespaces() -> int:
-    """Return in how many there is room for our descriptors."""
+    """Return how many network namespaces the limit of open files allows."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return (limit - min(RESERVE, limit // 2)) // DESCRIPTORS
