@@ -22,7 +22,7 @@ MAY_YET_PASS[[Due.PEER, Due.END]] = True
 
 
 class News(NamedTuple):
-    """The rows to announce, what was last told of each, and how often it changed since without a word."""
+    """The rows to report, the verdict last reported of each, and how often it changed since without a report."""
 
     rows: Indices
     before: Column
@@ -38,16 +38,16 @@ def lead(timeout: Column, warn_before: float) -> Column:
 def select_news(
     forecast: Forecast, activity: Activity, sockets: Sockets, warn_before: float, being_armed: Bools | None = None
 ) -> tuple[News, Activity]:
-    """Return what to announce, and the memory that it was announced.
+    """Return what to report, and the memory that it was reported.
 
-    Nobody is warned of those that are being armed now: what comes of that is told anyway.
-    A warning is due when the cut is near and this verdict was not yet told, or long ago; not where the peer
-    probes, as long as it is uncertain whether it does so in time: it has, as often as it was heard; nor where it
-    has not answered yet what was sent.
-    A cut is told once, as soon as it is certain, or presumed and what was sent since is not answered.
-    A recovery is told once an hour at the most: when a packet passed after all, or when something now
-    keeps the connection alive for good. A connection that goes to and fro then is told of no more.
-    Of a connection within this host, both ends of which have the same news, one end is told.
+    A connection that is being armed now is not reported: the result of arming is.
+    A warning is due when the cut is near and this verdict was not yet reported, or long ago. It is not due if the
+    peer probes, as long as it is uncertain whether in time: the peer has, as often as it was heard. Nor is it
+    due if the connection has not yet answered what was sent.
+    A cut is reported once: as soon as it is certain, or presumed and what was sent since is not answered.
+    A recovery is reported once an hour at most: when a packet passed after all, or when something now
+    keeps the connection alive for good. A connection that goes to and fro is then reported no more.
+    If both ends of a connection are on this host and have the same news, one end is reported.
     """
     now = forecast.now
     activity = _count_changes(forecast, activity)
@@ -82,7 +82,7 @@ def select_news(
 
 
 def _count_changes(forecast: Forecast, activity: Activity) -> Activity:
-    """Return the memory with one more change where a connection that was told of came to risk, or out of it."""
+    """Return the memory with one more change for each reported connection that came to risk, or out of it."""
     changed = (RISKY[activity.judged] != RISKY[forecast.verdict]) & (activity.told != 0)
     unsaid = np.minimum(activity.unsaid.astype(np.uint16) + changed, MOST_UNSAID).astype(np.uint8)
     return dataclasses.replace(activity, judged=forecast.verdict, unsaid=unsaid)

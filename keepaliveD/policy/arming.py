@@ -1,9 +1,9 @@
-"""Which sockets of other programs to arm, and with what: rules and a judgement go in, wishes come out.
+"""Decide which sockets of other programs to arm, by which rules: rules and a judgement go in, actions come out.
 
 A rule's selectors are matched in two steps.
-What the table tells (user, networks, ports, path, verdict) is matched here, for all sockets at once.
-What only their owners tell (unit, process, container) is matched once these have been found, which
-is dear: so only for sockets that such a rule may concern, and each once.
+Selectors that the table answers (user, networks, ports, path, verdict) are matched for all sockets at once.
+Selectors that need the owner (unit, process, container) are matched once the owner is found, which is
+expensive: so only for sockets that a rule with these selectors may concern, and for each socket once.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Considered(enum.IntEnum):
     UNWANTED_LATE = 1  # no rule had a use for it while it was late ...
     UNWANTED_BARE = 2
     UNWANTED_CUT = 3
-    TRYING = 4  # it failed, or its holder was not found or let go of it meanwhile
+    TRYING = 4  # it failed, or its owner was not found or closed it meanwhile
     REFUSED = 5  # it was to be armed, and could not be
     ARMED = 6
-    LEFT_ALONE = 7  # somebody has set it since it was armed: theirs for good
+    LEFT_ALONE = 7  # somebody has changed it since it was armed: left alone for good
 
 
 USER_TIMEOUT = "its program has set a TCP_USER_TIMEOUT, with which keepalive would end it sooner in an outage"
@@ -94,15 +94,15 @@ def plan(judgement: Judgement, rules: Sequence[ArmRule]) -> tuple[list[Arm], Act
     return actions, dataclasses.replace(judgement.activity, arming=arming, tries=tries)
 
 
-def asked(before: Activity, after: Activity) -> Bools:
-    """Which sockets are to be armed by the plan that led from one memory to the other."""
+def planned(before: Activity, after: Activity) -> Bools:
+    """Return which sockets are to be armed by the plan that led from one memory to the other."""
     news = (after.arming != before.arming) | (after.tries != before.tries)
     new: Bools = news & (after.arming == Considered.TRYING.value) & IS_TRY[after.tries]
     return new
 
 
 def to_put_back(judgement: Judgement) -> tuple[list[Disarm], Activity]:
-    """Which armed sockets would end sooner for it, because of a TCP_USER_TIMEOUT since; and the memory of that.
+    """Return which armed sockets to disarm because a TCP_USER_TIMEOUT set since ends them sooner; and the memory of it.
 
     Only where the engine reads TCP_USER_TIMEOUT: elsewhere it is 0.
     """
@@ -121,9 +121,9 @@ def to_put_back(judgement: Judgement) -> tuple[list[Disarm], Activity]:
 
 
 def _candidates(judgement: Judgement) -> Indices:
-    """Rows at risk for which keepalive would help and that were not yet considered as they are now.
+    """Return the rows at risk that keepalive would help and that were not yet considered with this verdict.
 
-    An orphan, whose inode is 0, has no program left to be helped.
+    An orphan, whose inode is 0, has no program that could be helped.
     """
     forecast, activity = judgement.forecast, judgement.activity
     verdict, arming = forecast.verdict, activity.arming
@@ -135,9 +135,9 @@ def _candidates(judgement: Judgement) -> Indices:
 
 
 def _chances(judgement: Judgement, rules: Sequence[ArmRule], rows: Indices) -> Bools:
-    """Which rules may be the one that counts, as (row, rule): up to the first that surely concerns the socket.
+    """Return by row and rule which rule may apply: all up to the first that certainly concerns the socket.
 
-    A row of nothing but False needs no arming, whoever its owner is.
+    A row in which all are False needs no arming, whoever its owner is.
     """
     sockets = judgement.table.sockets.select(rows)
     on = (sockets["timer"] == Timer.KEEPALIVE.value) | (sockets["keepalive"] == Switch.ON.value)
@@ -158,7 +158,7 @@ def _chances(judgement: Judgement, rules: Sequence[ArmRule], rows: Indices) -> B
 
 
 def _concerned(rule: ArmRule, sockets: Sockets, verdict: Column, path: Column, paths: Sequence[Path]) -> Bools:
-    """What the table can tell of this."""
+    """Return which rows the rule may concern, as far as the table shows."""
     concerned = np.ones(len(sockets), np.bool_)
     if rule.users:
         concerned &= np.isin(sockets["uid"], rule.users)
@@ -176,7 +176,7 @@ def _concerned(rule: ArmRule, sockets: Sockets, verdict: Column, path: Column, p
 def _grouped(
     judgement: Judgement, rules: Sequence[ArmRule], rows: Indices, chances: Bools, last: Bools
 ) -> Iterator[Arm]:
-    """One action for all sockets of one path for which the same rules may count."""
+    """Yield one action for all sockets of one path to which the same rules may apply."""
     if not len(rows):
         return
     path = judgement.assigned.index[rows]
@@ -188,7 +188,7 @@ def _grouped(
 
 
 def by_hand(judgement: Judgement, cookies: Sequence[int], rule: ArmRule) -> list[Arm]:
-    """Arm these by this rule, whatever their outlook."""
+    """Return the action that arms these connections by this rule, whatever their verdict."""
     wanted = np.array(cookies, np.uint64)
     rows = np.flatnonzero(np.isin(judgement.table.sockets["cookie"], wanted))
     always = np.ones((len(rows), 1), np.bool_)
@@ -197,7 +197,7 @@ def by_hand(judgement: Judgement, cookies: Sequence[int], rule: ArmRule) -> list
 
 
 def times(rule: ArmRule, timeout: float) -> Keepalive:
-    """The times that a rule sets on a path.
+    """Return the times that a rule sets on a path.
 
     Chosen by itself, idle is the longest after which ENOUGH probes surely leave before the path
     forgets; the rule's interval is shortened where not even then they would.
@@ -211,19 +211,19 @@ def times(rule: ArmRule, timeout: float) -> Keepalive:
 
 
 def _below(bound: float) -> int:
-    """The largest whole number that is less."""
+    """Return the largest whole number below the bound."""
     return int(bound) - (bound == int(bound))
 
 
 def by_rules(action: Arm, connections: Iterable[Connection], known: Known) -> tuple[Orders, list[Arming]]:
-    """Return how each of these is to be armed by the first rule that means its owner; and those that are left."""
+    """Return how to arm each connection by the first rule that matches its owner, and those that are left alone."""
     wanted: list[Connection] = []
     wishes: list[Wish] = []
     left: list[Arming] = []
     entries = {} if action.by_hand else known.entries
-    anybodys = first_meaning(action.wishes[:1], Owner())  # whoever the owner is
+    anybodys = first_matching(action.wishes[:1], Owner())  # whoever the owner is
     for connection in connections:
-        wish = anybodys or first_meaning(action.wishes, connection.owner)
+        wish = anybodys or first_matching(action.wishes, connection.owner)
         if wish is None or (wish.rule.action is not ArmAction.ENABLE and _has_no_use(wish, connection)):
             left.append(Arming((connection,), ArmingResult.LEFT_BY_RULE))
         elif entries.get(connection.cookie) is Mark.LEFT_ALONE:
@@ -235,18 +235,18 @@ def by_rules(action: Arm, connections: Iterable[Connection], known: Known) -> tu
 
 
 def _has_no_use(wish: Wish, connection: Connection) -> bool:
-    """Whether the rule leaves such a socket alone; `rearm` is for those whose keepalive is on already."""
+    """Return whether the rule leaves this socket alone; `rearm` applies only if keepalive is on already."""
     action = wish.rule.action
     return action is ArmAction.OBSERVE or (action is ArmAction.REARM and connection.keepalive is Shown.OFF)
 
 
-def first_meaning(wishes: Sequence[Wish], owner: Owner) -> Wish | None:
-    """The first whose rule means this owner."""
-    return next((wish for wish in wishes if means(wish.rule, owner)), None)
+def first_matching(wishes: Sequence[Wish], owner: Owner) -> Wish | None:
+    """Return the first wish whose rule matches this owner, if any."""
+    return next((wish for wish in wishes if matches_owner(wish.rule, owner)), None)
 
 
-def means(rule: ArmRule, owner: Owner) -> bool:
-    """Whether unit, process and container are those that it asks for."""
+def matches_owner(rule: ArmRule, owner: Owner) -> bool:
+    """Return whether unit, process and container of the owner match the rule."""
     asked = ((rule.units, owner.unit), (rule.processes, owner.process), (rule.containers, owner.container))
     return all(not patterns or (bool(name) and _suits(name, patterns)) for patterns, name in asked)
 
@@ -256,7 +256,7 @@ def _suits(name: str, patterns: Sequence[str]) -> bool:
 
 
 def remember(memory: Activity, armings: Sequence[Arming]) -> Activity:
-    """The memory of what became of these; whom its owner's rule left was considered, not asked for."""
+    """Return the memory of the results; a socket that its owner's rule left alone was considered, not refused."""
     marks: dict[int, list[int]] = {}
     for arming in armings:
         for connection in arming.connections if arming.result not in RETRIED else ():
@@ -273,6 +273,6 @@ def remember(memory: Activity, armings: Sequence[Arming]) -> Activity:
 
 
 def reconsider(memory: Activity) -> Activity:
-    """The memory with which other rules may begin: what was armed stays known, and what is somebody's since."""
+    """Return the memory for a new set of rules: it keeps which sockets were armed, and which changed since."""
     lasting = (memory.arming == Considered.ARMED.value) | (memory.arming == Considered.LEFT_ALONE.value)
     return dataclasses.replace(memory, arming=memory.arming * lasting)

@@ -1,6 +1,6 @@
-"""What to do with each of many sockets, given a look into them: what is alike is grouped, and decided once.
+"""Decide what to do with many sockets, given their settings: equal cases are grouped, and decided once.
 
-The same for every armer, for a dry run, and for arming and disarming.
+Every armer uses this, so does a dry run, and both arming and disarming.
 """
 
 from __future__ import annotations
@@ -27,39 +27,39 @@ NUMBERS = np.dtype(f"V{LOOKED.itemsize}")
 
 
 class Known(NamedTuple):
-    """What the record says of sockets, by cookie; and which of them this very process has armed."""
+    """The recorded entries, by cookie; and which of these sockets this very process has armed."""
 
     entries: Mapping[int, Entry]
     armed_here: Collection[int] = ()
 
     def armed(self, cookie: int) -> Armed | None:
-        """How the socket was armed, if it is."""
+        """Return how the socket was armed, or None if it is not armed."""
         entry = self.entries.get(cookie)
         return entry if isinstance(entry, Armed) else None
 
 
 class Orders(NamedTuple):
-    """Arm these sockets, each as the rule in the same place wishes."""
+    """The sockets to arm, each by the wish in the same place."""
 
     connections: Sequence[Connection]
     wishes: Sequence[Wish]
 
     def part(self, start: int | None, end: int | None = None) -> Orders:
-        """Some of them."""
+        """Return the orders from `start` to `end`."""
         return Orders(self.connections[start:end], self.wishes[start:end])
 
 
 class Alike(NamedTuple):
-    """Sockets, by row, of which the same is asked and in which the same was found, and what is to be done with them."""
+    """The rows of sockets with equal requests and equal settings, and what to do with them."""
 
     rows: Indices
-    stands: SocketKeepalive | None  # nothing where they were not reached
+    stands: SocketKeepalive | None  # None if the sockets were not reached
     choice: Armed | ArmingResult
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What is to be done with each of these sockets."""
+    """What to do with each of these sockets."""
 
     connections: Sequence[Connection]
     targets: Column
@@ -67,7 +67,7 @@ class Choices:
     alike: Sequence[Alike]
 
     def left_alone(self) -> list[Arming]:
-        """What became of those that are not set, and why."""
+        """Return the results of the sockets that are not set."""
         return [
             Arming(self._of(rows), choice, stands, stands)
             for rows, stands, choice in self.alike
@@ -75,21 +75,21 @@ class Choices:
         ]
 
     def foretold(self) -> list[Arming]:
-        """What would become of the others."""
+        """Return the results that setting the others would have, for a dry run."""
         return [
             Arming(self._of(rows), ArmingResult.WOULD_BE_ARMED, stands, armed.after)
             for rows, stands, armed in self._set()
         ]
 
     def to_set(self) -> dict[int, Armed]:
-        """How the others are to be set, by cookie."""
+        """Return by cookie how the others are to be set."""
         record: dict[int, Armed] = {}
         for rows, _, armed in self._set():
             record.update(dict.fromkeys([self.connections[row].cookie for row in rows.tolist()], armed))
         return record
 
     def changes(self, without: Collection[int] = ()) -> tuple[Indices, Column]:
-        """The rows of those that are set, and how, `without` those with one of these cookies."""
+        """Return the rows of the sockets to set, and the changes; `without` those with one of these cookies."""
         chosen = np.zeros(len(self.connections), np.bool_)
         changes = np.zeros(len(self.connections), CHANGE)
         for rows, _, armed in self._set():
@@ -103,7 +103,7 @@ class Choices:
         return np.flatnonzero(chosen), changes[chosen]
 
     def results(self, rows: Indices, results: Column, success: ArmingResult) -> list[Arming]:
-        """What became of those in these rows."""
+        """Return the results of the sockets in these rows."""
         row_of = np.full(len(self.connections), -1)
         row_of[rows] = np.arange(len(rows))
         armings: list[Arming] = []
@@ -147,7 +147,7 @@ def targets(connections: Sequence[Connection]) -> Column:
 
 
 def how_to_arm(orders: Orders, targets: Column, looked: Column, known: Known, *, by_hand: bool) -> Choices:
-    """Choose for each of these sockets, the first of which were looked at, how to arm it, or why it is left."""
+    """Decide how to arm each socket that was read, which are the first ones, or why it is left alone."""
     connections, wishes = orders.part(None, len(looked))
     entry, armed_here = known.entries.get, known.armed_here
     numbers: dict[tuple[Hashable, ...], int] = {}  # to compare what they stand for would cost more than all the rest
@@ -170,7 +170,7 @@ def how_to_arm(orders: Orders, targets: Column, looked: Column, known: Known, *,
 def how_to_disarm(
     connections: Sequence[Connection], targets: Column, looked: Column, armed: Mapping[int, Armed]
 ) -> Choices:
-    """Choose for each of these sockets, the first of which were looked at, what to put back, or why it is left."""
+    """Decide what to put back in each socket that was read, which are the first ones, or why it is left alone."""
     connections = connections[: len(looked)]
 
     def decide(row: int, found: Found) -> Armed | ArmingResult:

@@ -12,7 +12,7 @@ from keepaliveD.model.connections import Owner
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Path
 from keepaliveD.model.text import quoted
-from keepaliveD.policy.arming import means
+from keepaliveD.policy.arming import matches_owner
 from keepaliveD.policy.forecast import TIMER_SLACK
 from keepaliveD.policy.meaning import ENOUGH
 from keepaliveD.policy.paths import by_specificity
@@ -64,9 +64,9 @@ class Opening:
     owner: ArmRule | None = None
     paths: int = ALL_PATHS
 
-    def means(self, owner: Owner) -> bool:
-        """Whether sockets of a cgroup with this unit and container are concerned."""
-        return self.owner is None or means(self.owner, owner)
+    def matches_owner(self, owner: Owner) -> bool:
+        """Return whether the opening concerns sockets of a cgroup with this unit and container."""
+        return self.owner is None or matches_owner(self.owner, owner)
 
     @property
     def concerns_all(self) -> bool:

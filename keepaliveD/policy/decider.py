@@ -1,4 +1,4 @@
-"""The decider: observations and the time go in, actions come out; it touches nothing."""
+"""The decider: observations and the time go in, actions come out. It touches nothing."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ LASTING = (NotPermitted, Unsupported)  # refusals that another try meets again; 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the administrator wants. `wanted` is empty where the settings are not in our care.
+    """What the administrator wants. `wanted` is empty if no system settings are applied.
 
-    Of `arm` the first that matches a socket counts, and the last matches all.
-    `roles` are those of the system's settings where stricter ones that stand are kept.
+    The first rule in `arm` that matches a socket applies, and the last one matches all.
+    `roles` are the roles of the system settings if stricter settings that stand are kept, else None.
     """
 
     wanted: Mapping[str, int]
@@ -44,30 +44,30 @@ class Rules:
 
 
 class Decider:
-    """Judges each scan against the memory of those before it."""
+    """Judges each scan against the memory of the scans before."""
 
     def __init__(self, rules: Rules) -> None:
         self._memory = activity.nothing_known()
         self._unwatched = ALL_WATCHED
-        self.next_deadline = FOREVER  # instant at which a look would make a cut certain
+        self.next_deadline = FOREVER  # instant at which a scan would make a cut certain
         self._troubles: tuple[str, ...] = ()
         self.results: Counter[ArmingResult] = Counter()
         self.follow(rules)
 
     def follow(self, rules: Rules) -> None:
-        """Go by other rules from now on; what is known of the sockets is kept."""
+        """Apply other rules from now on, and keep what is known of the sockets."""
         self._rules = rules
         self._memory = arming.reconsider(self._memory)
         self._cannot_arm = False
         self._settings = SystemKeepalive(rules.wanted, rules.on_drift, rules.roles)
 
     def observe(self, table: SocketTable, found: FoundSettings = NOT_CARED_FOR) -> tuple[Judgement, list[Action]]:
-        """Judge this scan, and choose what to do about it and about these system settings."""
+        """Judge this scan, and decide what to do about it and about these system settings."""
         judgement = judge(table, self._memory, self._rules.paths, self._rules.ignore)
         to_put_back, memory = arming.to_put_back(judgement)
         judgement = replace(judgement, activity=memory)
         to_arm, memory = arming.plan(judgement, () if self._cannot_arm else self._rules.arm)
-        being_armed = arming.asked(judgement.activity, memory) if to_arm else None
+        being_armed = arming.planned(judgement.activity, memory) if to_arm else None
         news, self._memory = announce.select_news(
             judgement.forecast, memory, judgement.table.sockets, self._rules.warn_before, being_armed
         )
@@ -88,21 +88,21 @@ class Decider:
 
     @property
     def kept(self) -> Mapping[str, int]:
-        """What stands in place of what is wanted, because a stricter time stood."""
+        """Return the settings that stand in place of the wanted ones, because they are stricter."""
         return self._settings.kept
 
     def _report_record(self, troubles: tuple[str, ...]) -> list[Action]:
-        """What is new about the settings record."""
+        """Return the report of what is new about the settings record, if anything is."""
         before, self._troubles = self._troubles, troubles
         news = tuple(line for line in troubles if line not in before)
         return [ReportRecord(news)] if news or (before and not troubles) else []
 
     def given_up(self, action: Action) -> bool:
-        """Whether there is no point in it any more: where one arming was refused, all are."""
+        """Return whether the action is pointless by now: once one arming was refused, all are."""
         return self._cannot_arm and isinstance(action, Arm)
 
     def record(self, outcome: Outcome) -> None:
-        """Learn what came of an action."""
+        """Learn the outcome of an action."""
         self._settings.record(outcome)
         if isinstance(outcome.action, ReportArmed):
             self.results[ArmingResult.ARMED_AT_CONNECT] += outcome.action.counted.sockets

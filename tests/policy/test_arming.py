@@ -23,7 +23,7 @@ from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
 from keepaliveD.model.sockets import SocketTable, Switch, Timer
 from keepaliveD.policy import arming
 from keepaliveD.policy.activity import Activity, nothing_known
-from keepaliveD.policy.arming import by_hand, first_meaning, plan, times
+from keepaliveD.policy.arming import by_hand, first_matching, plan, times
 from keepaliveD.policy.decider import Decider, Rules
 from keepaliveD.policy.forecast import TIMER_SLACK
 from keepaliveD.policy.judge import Judgement, judge
@@ -240,22 +240,22 @@ ME = Owner(7, "amandad", "amanda@backup.service", "c0ffee")
 )
 def test_an_owner_is_meant_by_patterns(selector: Any, means: bool) -> None:
     wish = Wish(rule(ENABLE, **selector), Keepalive(180, 20, 31))
-    assert (first_meaning([wish], ME) is wish) == means
+    assert (first_matching([wish], ME) is wish) == means
 
 
 @pytest.mark.parametrize("selector", [{"units": ("*",)}, {"processes": ("*",)}, {"containers": ("?*", "*")}])
 def test_any_does_not_mean_none(selector: Any) -> None:
     """container = "*" is for whatever runs in one: who could not be told is not taken for somebody."""
     wish = Wish(rule(ENABLE, **selector), Keepalive(180, 20, 31))
-    assert first_meaning([wish], Owner()) is None
-    assert first_meaning([wish], ME) is wish
+    assert first_matching([wish], Owner()) is None
+    assert first_matching([wish], ME) is wish
 
 
 def test_of_the_rules_that_may_count_the_first_that_means_the_owner_does() -> None:
     wishes = [Wish(rule(ENABLE, name, units=units), Keepalive(1, 1, 1)) for name, units in [("a", ("x",)), ("b", ())]]
-    assert first_meaning(wishes, ME) is wishes[1]
-    assert first_meaning(wishes, Owner(unit="x")) is wishes[0]
-    assert first_meaning(wishes[:1], ME) is None
+    assert first_matching(wishes, ME) is wishes[1]
+    assert first_matching(wishes, Owner(unit="x")) is wishes[0]
+    assert first_matching(wishes[:1], ME) is None
 
 
 # idle = "auto"
@@ -576,7 +576,7 @@ def test_columns_choose_as_the_manual_says_one_by_one(
         acts = first.action is ENABLE or (first.action is REARM and on)
         helps = socket["timer"] in (Timer.OFF, Timer.KEEPALIVE, Timer.TIMEWAIT) and socket["inode"] != 0
         at_risk = verdict in (Verdict.LATE, Verdict.BARE, Verdict.CUT)
-        chosen = first_meaning(wishes.get(number, ()), owner)
+        chosen = first_matching(wishes.get(number, ()), owner)
         if acts and helps and at_risk:
             assert chosen
             assert chosen.rule == first

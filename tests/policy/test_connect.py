@@ -72,16 +72,20 @@ def test_units_and_containers_are_known_by_the_cgroup_of_a_socket() -> None:
     assert decided(backup)
     first, second, *_ = openings(backup, guest, ENABLE, REST)
     assert (first.port, first.rule, second.rule) == (22, backup, guest)
-    assert [first.means(Owner(unit=unit)) for unit in ("backup@a.service", "ssh.service", "")] == [True, False, False]
-    assert [second.means(Owner(container=name)) for name in ("c1", "c2")] == [True, False]
+    assert [first.matches_owner(Owner(unit=unit)) for unit in ("backup@a.service", "ssh.service", "")] == [
+        True,
+        False,
+        False,
+    ]
+    assert [second.matches_owner(Owner(container=name)) for name in ("c1", "c2")] == [True, False]
 
 
 def test_a_rule_that_also_asks_for_the_process_concerns_whoever_has_the_unit() -> None:
     """So only their connections are left to the next scan."""
     first, second = openings(rule(units=("ssh*",), processes=("sshd",)), ENABLE)
     assert first.rule is None
-    assert first.means(Owner(unit="ssh.service"))
-    assert not first.means(Owner(unit="cron.service"))
+    assert first.matches_owner(Owner(unit="ssh.service"))
+    assert not first.matches_owner(Owner(unit="cron.service"))
     assert second == Opening(None, 0, ENABLE, 1)
 
 

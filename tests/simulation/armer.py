@@ -12,7 +12,7 @@ from keepaliveD.model.keepalive import Keepalive, Own, Shown, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import ArmAction
 from keepaliveD.model.sockets import TcpState
-from keepaliveD.policy.arming import first_meaning
+from keepaliveD.policy.arming import first_matching
 from keepaliveD.policy.socket_settings import Found, Request, decide_arming
 from tests.simulation.connection import Connection
 from tests.simulation.kernel import End
@@ -42,7 +42,7 @@ class Armer:
         return tuple(self._one(action, row) for row in action.connections)
 
     def _one(self, action: Arm, row: Row) -> Arming:
-        wish = first_meaning(action.wishes, Owner())
+        wish = first_matching(action.wishes, Owner())
         if (
             wish is None
             or wish.rule.action is ArmAction.OBSERVE

@@ -15,7 +15,7 @@ from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import RETRIED, Arming, ArmingResult, Outcome
 from keepaliveD.model.rules import Wish
 from keepaliveD.model.text import quoted
-from keepaliveD.policy.arming import first_meaning
+from keepaliveD.policy.arming import first_matching
 from keepaliveD.policy.socket_settings import longest
 
 UNREPORTED = frozenset(
@@ -103,7 +103,7 @@ def _apart(connections: Sequence[Connection], outcome: Outcome) -> dict[Kind, li
         groups.setdefault((owner.unit or owner.process, one.path, "" if same else owner.process), []).append(one)
     by_kind: dict[Kind, list[Connection]] = {}
     for (unit, path, _), members in groups.items():
-        by_kind.setdefault((unit, path, first_meaning(wishes, members[0].owner)), []).extend(members)
+        by_kind.setdefault((unit, path, first_matching(wishes, members[0].owner)), []).extend(members)
     return by_kind
 
 

@@ -140,7 +140,7 @@ class ConnectArmer:
 
     def _meaning(self, owner: Owner) -> int:
         """The rules that mean it, a bit each."""
-        meant = {opening.number for opening in self._plan.openings if opening.owner and opening.means(owner)}
+        meant = {opening.number for opening in self._plan.openings if opening.owner and opening.matches_owner(owner)}
         return sum(1 << self._bits[number] for number in meant)
 
     def _drop_gone(self, owners: Mapping[int, Owner]) -> None:
