@@ -26,7 +26,7 @@ ALL_PATHS = 2**64 - 1
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What leads to a path: a network (None: any) and a port of either end (0: any).
+    """A network (None: any) and a port of either end (0: any) that lead to a path.
 
     `path` is the path's bit in `Opening.paths`. `room` is the time in seconds within which a probe must
     leave, however late its timer fires. Without it new connections are left to the next scan.
@@ -39,12 +39,12 @@ class Route:
 
     @property
     def below(self) -> int:
-        """The longest idle time in whole seconds that is safe."""
+        """Return the longest idle time in whole seconds that is safe."""
         return math.ceil(self.room or 0) - 1
 
     @property
     def third(self) -> int:
-        """The longest interval in whole seconds after which enough probes fit."""
+        """Return the longest interval in whole seconds after which enough probes fit."""
         return int((self.room or 0) / (ENOUGH + 1))
 
 
@@ -70,13 +70,13 @@ class Opening:
 
     @property
     def concerns_all(self) -> bool:
-        """Whether every connection is concerned, so that nothing behind it is ever reached."""
+        """Return whether the opening concerns every connection, so that no later opening is reached."""
         return self.network is None and not self.port and self.owner is None and self.paths == ALL_PATHS
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the kernel's program goes by: of routes and of openings the first that matches counts.
+    """The plan of the kernel's program: the first route and the first opening that match apply.
 
     `followed` are the numbers of the rules that arm at connect. `cut` says which connections are left
     because there was no room, and why.
@@ -122,7 +122,7 @@ def plan(rules: Sequence[ArmRule], ignore: Sequence[IPNetwork], paths: Sequence[
 
 
 def decided(rule: ArmRule) -> bool:
-    """Whether networks, ports, the path and the socket's cgroup are all that the rule asks for."""
+    """Return whether the rule asks for nothing but networks, ports, paths and what a cgroup tells."""
     return not (rule.processes or rule.users or rule.verdicts)
 
 

@@ -1,4 +1,4 @@
-"""Rows of a judgement as objects, for people, the journal, and those who arm them."""
+"""Make objects of rows of a judgement: for people, for the journal, and for arming."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KNOWN = {Switch.ON.value: Shown.ON, Switch.OFF.value: Shown.OFF}
 
 
 def connections(judgement: Judgement, rows: Indices) -> tuple[Connection, ...]:
-    """The chosen rows as objects."""
+    """Return the connections in these rows."""
     sockets, activity, forecast = judgement.table.sockets, judgement.activity, judgement.forecast
     timeouts = forecast.timeout[rows].tolist()
     paths = [judgement.assigned.paths[index] for index in judgement.assigned.index[rows].tolist()]
@@ -48,20 +48,20 @@ def connections(judgement: Judgement, rows: Indices) -> tuple[Connection, ...]:
 
 
 def with_cookies(judgement: Judgement, cookies: Collection[int]) -> tuple[Connection, ...]:
-    """Those sockets as objects, as far as they are still there."""
+    """Return the connections with these cookies, as far as they still exist."""
     wanted = np.fromiter(cookies, np.uint64, len(cookies))
     return connections(judgement, np.flatnonzero(np.isin(judgement.table.sockets["cookie"], wanted)))
 
 
 def by_urgency(judgement: Judgement, *, at_risk_only: bool) -> tuple[Connection, ...]:
-    """Connections as objects: those at risk first, those that are forgotten soonest at the top."""
+    """Return the connections, those at risk first, and of these the one that the path forgets soonest."""
     at_risk = np.isin(judgement.forecast.verdict, [int(verdict) for verdict in AT_RISK])
     order = np.lexsort((judgement.forecast.cut_at, ~at_risk))
     return connections(judgement, order[: at_risk.sum()] if at_risk_only else order)
 
 
 def _shown(switch: Column, timer: Column) -> list[Shown]:
-    """What an engine knows; else what the timer shows."""
+    """Return what to show of keepalive: what the engine read, or else what the timer shows."""
     return [
         KNOWN.get(known) or SHOWN.get(ticking, Shown.HIDDEN)
         for known, ticking in zip(switch.tolist(), timer.tolist(), strict=True)
@@ -78,6 +78,6 @@ def _endpoints(judgement: Judgement, side: str, rows: Indices) -> list[Endpoint]
 
 @functools.lru_cache(maxsize=1024)
 def _address(number: int) -> str:
-    """An address as people write it; v4-mapped ones as IPv4."""
+    """Return an address as people write it; a v4-mapped one as IPv4."""
     address = ipaddress.IPv6Address(number)
     return str(address.ipv4_mapped or address)

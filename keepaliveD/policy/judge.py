@@ -1,4 +1,4 @@
-"""From a table of sockets to a judgement of each: paths, activity, forecast, in this order."""
+"""Judge each socket of a table: its path, its activity, its forecast, in this order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from keepaliveD.policy.paths import Assigned, assign, ignored
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """All that is known of one scan; every column follows `table`."""
+    """All that is known of one scan; every column has the rows of `table`."""
 
     table: SocketTable
     assigned: Assigned
@@ -27,7 +27,7 @@ class Judgement:
 
 
 def judge(table: SocketTable, before: Activity, paths: Sequence[Path], ignore: Sequence[IPNetwork]) -> Judgement:
-    """Judge every socket of the table whose peer is not to be ignored."""
+    """Judge every socket of the table, except those whose peers are in `ignore`."""
     passed_over = ignored(table.sockets, ignore)
     if passed_over.any():
         table = dataclasses.replace(table, sockets=table.sockets.select(~passed_over))
@@ -37,6 +37,6 @@ def judge(table: SocketTable, before: Activity, paths: Sequence[Path], ignore: S
 
 
 def count(judgement: Judgement) -> Counts:
-    """How many connections there are, by verdict."""
+    """Count the connections by verdict."""
     numbers = np.bincount(judgement.forecast.verdict, minlength=len(Verdict)).tolist()
     return Counts(len(judgement.table), judgement.table.namespaces, dict(zip(Verdict, numbers, strict=True)))

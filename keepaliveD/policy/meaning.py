@@ -26,7 +26,7 @@ class Meaning:
 
 
 def explain(keepalive: Keepalive) -> Meaning:
-    """What the settings mean.
+    """Return what the settings mean.
 
     The outage that is survived for certain begins just before a first probe: any of the probes
     that follow, the last of them at (probes - 1) x interval, may still be answered.
@@ -44,7 +44,7 @@ def explain(keepalive: Keepalive) -> Meaning:
 
 
 def probes_before(keepalive: Keepalive, timeout: float) -> float:
-    """How many probes surely leave before a path forgets, each as late as its timer allows."""
+    """Return how many probes certainly leave before a path forgets, each as late as its timer allows."""
     if timeout == FOREVER:
         return FOREVER
     room = timeout / (1 + TIMER_SLACK) - keepalive.idle
@@ -52,6 +52,6 @@ def probes_before(keepalive: Keepalive, timeout: float) -> float:
 
 
 def traffic(keepalive: Keepalive, sockets: int) -> tuple[float, float]:
-    """Packets and bits a second for that many idle connections, probes and answers together."""
+    """Return packets and bits a second for that many idle connections, probes and answers together."""
     packets = 2 * sockets / explain(keepalive).period
     return packets, packets * PROBE_BYTES * 8

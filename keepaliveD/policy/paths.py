@@ -1,4 +1,4 @@
-"""Which path each connection takes, and when that path forgets: most specific wins."""
+"""Assign to each connection the most specific path that concerns it, and that path's idle timeout."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Assigned:
 
 
 def ignored(sockets: Sockets, networks: Sequence[IPNetwork]) -> Bools:
-    """Sockets whose peer is in one of the networks."""
+    """Return which sockets have a peer in one of the networks."""
     found = np.zeros(len(sockets), np.bool_)
     for network in networks:
         found |= in_network(sockets, network)
@@ -54,7 +54,7 @@ def by_specificity(paths: Sequence[Path]) -> list[tuple[int, IPNetwork | None]]:
 
 
 def _selectors(paths: Sequence[Path]) -> list[tuple[tuple[int, bool, bool], int, int, IPNetwork | None]]:
-    """Every path's networks one by one, with what sorts them; of equals the first listed sorts last."""
+    """Return every network of every path with its sort key; of equal keys the path listed first sorts last."""
     return [
         ((_prefix(network), bool(path.ports), bool(path.interface)), -number, number, network)
         for number, path in enumerate(paths)
@@ -75,7 +75,7 @@ def _concerned(table: SocketTable, path: Path, network: IPNetwork | None) -> Boo
 
 
 def in_network(sockets: Sockets, network: IPNetwork) -> Bools:
-    """Sockets whose peer is in the network; IPv4 networks also match v4-mapped peers."""
+    """Return which sockets have a peer in the network; IPv4 networks also match v4-mapped peers."""
     value, mask = _as_mapped(network)
     found: Bools = (sockets["remote_low"] & np.uint64(mask & LOW_HALF)) == np.uint64(value & LOW_HALF)
     found &= (sockets["remote_high"] & np.uint64(mask >> 64)) == np.uint64(value >> 64)
@@ -83,14 +83,14 @@ def in_network(sockets: Sockets, network: IPNetwork) -> Bools:
 
 
 def _prefix(network: IPNetwork | None) -> int:
-    """Length of the prefix in 128-bit addresses, -1 for no network."""
+    """Return the length of the prefix in 128-bit addresses, -1 for no network."""
     if network is None:
         return -1
     return network.prefixlen + (V4_MAPPED_PREFIX if network.version == 4 else 0)
 
 
 def _as_mapped(network: IPNetwork) -> tuple[int, int]:
-    """Value and mask in 128-bit addresses."""
+    """Return value and mask in 128-bit addresses."""
     prefix = _prefix(network)
     mask = ALL_ONES ^ (ALL_ONES >> prefix)
     address = int(network.network_address)

@@ -1,4 +1,4 @@
-"""Which of two keepalive settings is the stricter, so that setting one never weakens what stands."""
+"""Combine keepalive settings so that a new one never weakens what stands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from keepaliveD.model.keepalive import MAX_PROBES, Keepalive
 
 
 class Roles(NamedTuple):
-    """Which of a system's settings are the idle time, the interval and the rest; empty where it has none."""
+    """The names of the system's settings by their roles: idle time, interval, probes; empty if it has none."""
 
     idle: str
     interval: str = ""

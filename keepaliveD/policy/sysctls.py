@@ -1,4 +1,4 @@
-"""What to do about the system's keepalive settings: apply, keep, yield."""
+"""Decide what to do about the system's keepalive settings: apply, keep, yield."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class OnDrift(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class _LeftAlone:
-    """A value that is left as it is until some time, or until it changes; and why, if writing it was refused."""
+    """A value that is left alone until some time, or until it changes; `reason` if writing it was refused."""
 
     value: int
     until: float = FOREVER
@@ -43,7 +43,7 @@ class _LeftAlone:
 
 
 class SystemKeepalive:
-    """The settings in our care: the kernel's numbers by the kernel's names.
+    """Decides on the settings that we apply: the kernel's numbers by the kernel's names.
 
     A setting that was never in place is applied; one that was, and is no longer, has drifted.
     With `roles`, a stricter setting that stands without us is kept: at the start, and with REAPPLY always.
@@ -62,7 +62,7 @@ class SystemKeepalive:
         self._now = 0.0
 
     def observe(self, found: FoundSettings, now: float) -> list[Action]:
-        """Compare what stands with what should."""
+        """Compare the settings that stand with those that should; return the actions."""
         self._now = now
         actions = self._aim(found.without_us)
         stands = {key: found.stands[key] for key in self._target}
@@ -79,7 +79,7 @@ class SystemKeepalive:
         return [*actions, *self._set(missing, Because.CONFIGURED), *self._on_drifted(drifted)]
 
     def record(self, outcome: Outcome) -> None:
-        """Learn what came of it: what was refused is tried again after a while, or once it changes."""
+        """Learn the outcome of an action. A refused setting is tried again after a while, or once it changes."""
         action = outcome.action
         if not isinstance(action, SetSystemKeepalive):
             return
@@ -92,7 +92,7 @@ class SystemKeepalive:
             self._left_alone = {key: left for key, left in self._left_alone.items() if key not in action.values}
 
     def _aim(self, without_us: Mapping[str, int]) -> list[Action]:
-        """Choose what should stand; what is kept because it is stricter is told once, and when it changes."""
+        """Decide what should stand. Report stricter settings that are kept once, and when they change."""
         if self._roles is None:
             self._target = self._wanted
         elif not self._target or self._on_drift is OnDrift.REAPPLY:

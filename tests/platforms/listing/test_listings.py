@@ -25,7 +25,7 @@ from keepaliveD.model.sockets import Switch
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Watching
 from keepaliveD.platforms.freebsd import listing as freebsd
-from keepaliveD.platforms.listing import command as asking
+from keepaliveD.platforms.listing import command
 from keepaliveD.platforms.listing.by_psutil import KnownToPsutil
 from keepaliveD.platforms.macos import listing as macos
 from keepaliveD.platforms.solaris import listing as solaris
@@ -228,7 +228,7 @@ def test_a_complaint_beside_a_list_is_no_failure(tmp_path: Path) -> None:
     program = tmp_path / "netstat"
     program.write_text("#!/bin/sh\necho 'netstat: kvm not available' >&2\necho 1\n")
     program.chmod(0o755)
-    assert asking.listed(str.split, program) == ["1"]
+    assert command.listed(str.split, program) == ["1"]
 
 
 def test_a_list_that_ended_in_a_failure_is_none(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_a_list_that_ended_in_a_failure_is_none(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\necho 1\necho 'netstat: out of memory' >&2\nexit 1\n")
     program.chmod(0o755)
     with pytest.raises(KernelError, match="out of memory"):
-        asking.listed(str.split, program)
+        command.listed(str.split, program)
 
 
 def test_a_silence_at_the_first_look_is_told_only_where_it_is_known(tmp_path: Path) -> None:
