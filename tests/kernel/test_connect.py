@@ -37,6 +37,8 @@ from tests.support.patience import SOON
 from tests.support.processes import CTL, Daemon, Home
 from tests.support.rig import DIE_WITH_US, Namespace
 
+pytestmark = pytest.mark.xdist_group("at connect")  # a daemon of one test would arm what another one opens
+
 DEFAULT = NetworkPath("default", 240.0, "test")
 ENABLE = ArmRule("all", ArmAction.ENABLE, 180, 20, 31)
 LEAVE = ArmRule("rest", ArmAction.OBSERVE, 180, 20, 31)
