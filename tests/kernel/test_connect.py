@@ -35,9 +35,7 @@ from keepaliveD.policy.connect import MOST_OPENINGS, plan
 from tests.support.armed_at_connect import AUTO, MANY, OURS, SHIPPED, SHORT, TABLE, Case, by_scan
 from tests.support.patience import SOON
 from tests.support.processes import CTL, Daemon, Home
-from tests.support.rig import DIE_WITH_US, Namespace
-
-pytestmark = pytest.mark.xdist_group("at connect")  # a daemon of one test would arm what another one opens
+from tests.support.rig import DIE_WITH_US, OWN_NETWORK, Namespace
 
 DEFAULT = NetworkPath("default", 240.0, "test")
 ENABLE = ArmRule("all", ArmAction.ENABLE, 180, 20, 31)
@@ -417,7 +415,7 @@ def test_a_program_that_bears_no_other_is_the_reason_that_is_given(cgroup: Path)
 BEFORE_AND_AFTER = Armed(
     SocketKeepalive(False, Keepalive(*SHIPPED)), SocketKeepalive(True, Keepalive(180, 20, 31)), ALL
 )
-MINE = "127.99.77.1"  # a daemon in a test watches all namespaces: connections of other tests must not concern it
+MINE = f"{OWN_NETWORK}.4"
 PIN = "/sys/fs/bpf/tcp-keepalived/connect"
 
 
@@ -444,13 +442,13 @@ RULES = """
     default_timeout = "infinity"
     [[path]]
     name = "mine"
-    networks = ["127.99.77.0/24"]
+    networks = ["MINE/32"]
     timeout = "4min"
     [[arm]]
-    networks = ["127.99.77.0/24"]
+    networks = ["MINE/32"]
     action = "enable"
     idle = "180s"
-"""
+""".replace("MINE", MINE)
 
 
 HOLD = """
@@ -458,14 +456,14 @@ import os, sys
 from socket import *
 with open(f"{sys.argv[1]}/cgroup.procs", "w") as procs:
     procs.write(str(os.getpid()))
-listener = create_server(("127.99.77.1", 0))
-near = create_connection(listener.getsockname(), source_address=("127.99.77.1", 0))
+listener = create_server(("MINE", 0))
+near = create_connection(listener.getsockname(), source_address=("MINE", 0))
 far = listener.accept()[0]
 for line in sys.stdin:
     exec(line)
     print(bool(near.getsockopt(SOL_SOCKET, SO_KEEPALIVE)),
           *(near.getsockopt(IPPROTO_TCP, o) for o in (TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT)), flush=True)
-"""
+""".replace("MINE", MINE)
 
 
 class Held:

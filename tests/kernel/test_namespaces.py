@@ -20,19 +20,19 @@ from socket import (
 
 from tests.support.patience import SOON
 from tests.support.processes import Home, configuration, program, sockets
-from tests.support.rig import Namespace, Rig
+from tests.support.rig import OWN_NETWORK, Namespace, Rig
 
-GUEST = "127.99.0.1"
+GUEST = f"{OWN_NETWORK}.3"
 ONLY_GUEST = f"""
     [watch]
     interval = "250ms"
-    warn_before = "1s"
+    warn_before = "6s"
     ignore = []
     default_timeout = "infinity"
     [[path]]
     name = "guest"
     networks = ["{GUEST}/32"]
-    timeout = "2s"
+    timeout = "12s"
 """
 ETH0 = """
     [watch]

@@ -6,7 +6,6 @@ Nothing is forgotten really, so that there is nothing to wait for.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from pathlib import Path
 from socket import (
@@ -26,13 +25,11 @@ from typing import NamedTuple, Self
 from keepaliveD.model.keepalive import MAX_PROBES
 from tests.support.patience import SOON
 from tests.support.processes import SCAN, TUNED, Daemon, Entry, Home
-from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace
+from tests.support.rig import INTERVAL, OWN_NETWORK, PROBES, TIME, UNTUNED, Namespace
 
 HOSTILE = str(Path(__file__).with_name("hostile.py"))
-# Of this process alone: daemons of other tests enter all network namespaces, and would arm what is theirs.
-_NETWORK = "127.{}.{}".format(*os.urandom(2))
-FORGOTTEN = f"{_NETWORK}.1"  # as peers are
-LASTING = f"{_NETWORK}.2"  # as peers are not
+FORGOTTEN = f"{OWN_NETWORK}.1"  # as peers are
+LASTING = f"{OWN_NETWORK}.2"  # as peers are not
 SOON_FORGOTTEN = 20  # seconds: longer than a busy machine takes until a daemon first reads the sockets
 DEAF = 9  # the port where nobody answers
 A_FEW_SCANS = 3 * SCAN

@@ -30,6 +30,10 @@ INTERVAL = "net.ipv4.tcp_keepalive_intvl"
 PROBES = "net.ipv4.tcp_keepalive_probes"
 UNTUNED = {TIME: 7200, INTERVAL: 75, PROBES: 9}  # as the kernel makes a namespace
 
+# Loopback addresses of this process alone: daemons of other tests enter all network namespaces, and would arm what is
+# theirs.
+OWN_NETWORK = "127.{}.{}".format(*os.urandom(2))
+
 DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
 LIBC = ctypes.CDLL(None, use_errno=True)
