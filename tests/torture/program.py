@@ -18,7 +18,7 @@ PYTHON = (sys.executable, "-S", "-E")
 FOREIGN = str(Path(__file__).with_name("foreign.py"))
 HASHLIB = re.compile(r"ERROR:root:code for hash .*?\nValueError: unsupported hash type \w+\n", re.DOTALL)
 # what Python's hashlib itself logs where one of its hashes cannot be loaded; it goes on without
-PATIENCE = 20.0  # seconds in which a busy machine ends a program
+PATIENCE = 60.0  # seconds in which a busy machine ends a program
 
 
 class Listener:
