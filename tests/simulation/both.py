@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import re
 import socket
 import struct
@@ -105,7 +106,9 @@ class Stage:
             rig = stack.enter_context(Rig(mode="drop", timeout=10_000))
             with self._watched(rig.firewall):
                 self._open(rig, stack)
-                self._run(rig, rig.client.inside(SockDiag))
+                diag = rig.client.inside(SockDiag)
+                with _urgent():
+                    self._run(rig, diag)
         for port, packet in self._seen:
             course = self.courses[self._name_of[port]]
             if packet.at > course.opened:
@@ -201,6 +204,17 @@ class Stage:
             if kind is not Kind.PROBE:
                 expected[port] = sequence + length + (packet[13] >> 1 & 1)
             self._seen.append((port, Packet(now, who, kind)))
+
+
+@contextlib.contextmanager
+def _urgent() -> Iterator[None]:
+    """This thread runs before all others: what it does is done when it says, however busy the machine is."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
 
 
 def _tap() -> socket.socket:

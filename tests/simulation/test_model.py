@@ -8,6 +8,7 @@ from tests.simulation.both import Act, Course, Stage, differences, modelled, pha
 
 SECONDS = 40.0
 WITHIN = 0.06  # seconds: a busy machine is late
+PLAYS = 3
 SCRIPTS = {
     "a timer is checked when it fires, and set anew by TCP_KEEPIDLE less what has elapsed": [
         Act(0.0, "here", "interval", 1),
@@ -80,16 +81,36 @@ SCRIPTS = {
 }
 
 
+class Plays:
+    """What the real kernel makes of all scripts at once; played again for a script of which it made something else.
+
+    A machine that is late, because it is busy, shows nothing; one that differs each time shows what is wrong.
+    """
+
+    def __init__(self) -> None:
+        self._played: list[dict[str, Course]] = []
+
+    def differences(self, name: str) -> list[str]:
+        """What the model does not do as the kernel in any play."""
+        found: list[str] = []
+        for number in range(PLAYS):
+            if number == len(self._played):
+                self._played.append(Stage(SCRIPTS, SECONDS).play())
+            real = self._played[number][name]
+            assert len(real.readings) > 10
+            if not (found := list(differences(real, modelled(real, phase()), WITHIN))):
+                break
+        return found
+
+
 @pytest.fixture(scope="module")
-def courses() -> dict[str, Course]:
-    """What the real kernel makes of all scripts at once."""
-    return Stage(SCRIPTS, SECONDS).play()
+def plays() -> Plays:
+    """The same plays for all scripts."""
+    return Plays()
 
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_the_model_does_as_the_kernel_does(courses: dict[str, Course], name: str) -> None:
+def test_the_model_does_as_the_kernel_does(plays: Plays, name: str) -> None:
     """Timers, ages, counters, and when probes leave."""
-    real = courses[name]
-    assert len(real.readings) > 10
-    assert list(differences(real, modelled(real, phase()), WITHIN)) == []
+    assert plays.differences(name) == []
