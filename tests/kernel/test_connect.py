@@ -375,7 +375,10 @@ def test_a_new_program_takes_the_pin_of_the_one_before(cgroup: Path, pins: Pins)
         pass
     with arming(cgroup, dataclasses.replace(ENABLE, idle=150), pins=pins, survive=True) as again:
         assert again.unpinned == ""
-    assert opened(cgroup)[0] == "True 150 20 31"
+    end = time.monotonic() + SOON
+    while (found := opened(cgroup)[0]) == ARMED:  # the kernel lets go of the one before a little later
+        assert time.monotonic() < end
+    assert found == "True 150 20 31"
     pins.program.unlink()
     assert opened(cgroup)[0] == UNTOUCHED
 

@@ -8,6 +8,7 @@ On an empty line it says nothing: it waits for the server, however long, and pri
 import errno
 import socket
 import sys
+import time
 
 PATIENCE = 6  # seconds to wait for an answer
 
@@ -17,6 +18,18 @@ def keep_alive(connection: socket.socket, idle: int) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if idle:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+
+
+def connected(address: str, port: int) -> socket.socket:
+    """Connect, also where the way there was made just now: its neighbours do not know each other yet."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return socket.create_connection((address, port))
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
 
 
 def speak(connection: socket.socket, word: str) -> str:
@@ -31,7 +44,7 @@ def speak(connection: socket.socket, word: str) -> str:
 
 def main() -> None:
     """Connect and listen to standard input."""
-    with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as connection:
+    with connected(sys.argv[1], int(sys.argv[2])) as connection:
         if len(sys.argv) > 3:
             keep_alive(connection, int(sys.argv[3]))
         for line in sys.stdin:
