@@ -85,8 +85,9 @@ class FindOwners:
     def carry_out(self, session: Session) -> tuple[list[Owner], Column]:
         """Return the owners, and which of them is that of each socket."""
         found = session.owners.find(self.inodes.tolist(), self.cgroups.tolist())
-        owners = {owner: number for number, owner in enumerate(dict.fromkeys(found))}
-        return list(owners), np.array([owners[owner] for owner in found], np.int64)
+        objects = {id(owner): owner for owner in found}  # most sockets share theirs: to compare them takes longer
+        numbers = {one: number for number, one in enumerate(objects)}
+        return list(objects.values()), np.array([numbers[id(owner)] for owner in found], np.int64)
 
 
 def find_owners(connections: Sequence[Connection]) -> Steps[tuple[Connection, ...]]:
@@ -96,10 +97,11 @@ def find_owners(connections: Sequence[Connection]) -> Steps[tuple[Connection, ..
     """
     inodes = np.array([one.inode for one in connections], np.uint64)
     owners, which = yield FindOwners(inodes, np.array([one.cgroup for one in connections], np.uint64))
+    its = [owners[number] for number in which.tolist()]
     return tuple(
         [
-            dataclasses.replace(one, owner=owners[number])
-            for one, number in zip(connections, which.tolist(), strict=True)
+            one if one.owner == owner else dataclasses.replace(one, owner=owner)
+            for one, owner in zip(connections, its, strict=True)
         ]
     )
 
