@@ -36,7 +36,7 @@ def _no_skip(report: Report) -> Report:
 
 # ------------------------------------------------------------- what needs a kernel, and who runs what
 
-KERNEL = ("install", "kernel", "programs", "torture")  # directories whose tests need root on a real kernel
+KERNEL = ("hostile", "install", "kernel", "programs", "torture")  # directories whose tests need root on a real kernel
 
 
 def pytest_configure(config: pytest.Config) -> None:

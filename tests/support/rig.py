@@ -42,10 +42,13 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 class Namespace:
     """A network namespace without a name, held by a process that does nothing else; made in `maker`, if given."""
 
+    UNSHARE: tuple[str, ...] = ("unshare", "--net")
+    ENTER: tuple[str, ...] = ("--net",)
+
     def __init__(self, maker: Namespace | None = None) -> None:
         inside = maker._enter() if maker else DIE_WITH_US
         self._holder = subprocess.Popen(
-            [*inside, "unshare", "--net", "sh", "-c", "echo; exec cat"],
+            [*inside, *self.UNSHARE, *DIE_WITH_US, "sh", "-c", "echo; exec cat"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -121,7 +124,15 @@ class Namespace:
         assert done.returncode == 0, done.stderr
 
     def _enter(self, *command: str) -> list[str]:
-        return [*DIE_WITH_US, "nsenter", f"--target={self.pid}", "--net", "--", *command]
+        entered = ("nsenter", f"--target={self.pid}", *self.ENTER, "--", *DIE_WITH_US)  # new credentials undo the first
+        return [*DIE_WITH_US, *entered, *command]
+
+
+class Stranger(Namespace):
+    """What a user without any privilege makes: a user namespace, and the network namespace that he rules in it."""
+
+    UNSHARE = (*("setpriv", "--reuid=4711", "--regid=4711", "--clear-groups"), "unshare", "--map-root-user", "--net")
+    ENTER = ("--user", "--net")
 
 
 class Rig:

@@ -2,58 +2,93 @@
 
 from __future__ import annotations
 
-import ipaddress
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-from keepaliveD.model.errors import KernelError
 from keepaliveD.model.sockets import Column, Sockets
+from keepaliveD.platforms.linux.reading import rtnetlink
 
 LOW_HALF = (1 << 64) - 1
+SPREAD = np.uint64(0x9E3779B97F4A7C15)  # odd, of about as many ones as zeros
+COSTS = 20  # times as long as reading all interfaces took, until they are read again
 
 
-@dataclass(frozen=True, slots=True)
 class Interfaces:
-    """One namespace's interfaces: names by index, and who holds an address (in its IPv6 form)."""
+    """One namespace's interfaces: names by index, and which one holds an address (in its IPv6 form)."""
 
-    names: dict[int, str]
-    holders: dict[ipaddress.IPv6Address, int]
+    def __init__(self, names: Mapping[int, str], holders: Mapping[int, int]) -> None:
+        self._names = names
+        self._high = np.array([address >> 64 for address in holders], np.uint64)
+        self._low = np.array([address & LOW_HALF for address in holders], np.uint64)
+        order = np.argsort(_keys(self._high, self._low))
+        self._high, self._low = self._high[order], self._low[order]
+        self._index = np.array(list(holders.values()), np.int64)[order]
 
     def resolve(self, sockets: Sockets, known: dict[str, int]) -> Column:
-        """The column `interface`, with numbers from `known` instead of the kernel's indices.
+        """Return the column `interface`, with numbers from `known` instead of the kernel's indices.
 
         The kernel gives an index only for bound sockets; the others get that of their address.
         Names that are new are added to `known`, where the empty name is 0.
         """
         index = sockets["interface"].copy()
-        for address, holder in self.holders.items():
-            high, low = int(address) >> 64, int(address) & LOW_HALF
-            its = (sockets["local_low"] == np.uint64(low)) & (sockets["local_high"] == np.uint64(high))
-            index[its & (index == 0)] = holder
+        if len(self._index):
+            unbound = index == 0
+            index[unbound] = self._holders(sockets["local_high"][unbound], sockets["local_low"][unbound])
         numbers = np.empty_like(index)
         for number in np.unique(index).tolist():
-            name = self.names.get(number, "")
+            name = self._names.get(number, "")
             numbers[index == number] = known.setdefault(name, len(known))
         return numbers
 
+    def _holders(self, high: Column, low: Column) -> Column:
+        """Return the index of the interface that holds each address, 0 where none does."""
+        at = np.searchsorted(_keys(self._high, self._low), _keys(high, low))
+        at[at == len(self._index)] = 0
+        return np.where((self._high[at] == high) & (self._low[at] == low), self._index[at], 0)
+
+
+class Reading(NamedTuple):
+    """What was read of one namespace, when, and how long that took."""
+
+    interfaces: Interfaces
+    at: float
+    took: float
+
+
+class KnownInterfaces:
+    """The interfaces of all namespaces, read again as often as that is cheap.
+
+    Reading them takes a twentieth of the time at most, however many addresses others have in theirs.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._known: dict[int, Reading] = {}
+
+    def of(self, netns: int, read: Callable[[], Interfaces]) -> Interfaces:
+        """Return those of a namespace, by `read` where that is due. Raises what `read` raises."""
+        began, known = self._clock(), self._known.get(netns)
+        if known and began < known.at + COSTS * sum(each.took for each in self._known.values()):
+            return known.interfaces
+        interfaces = read()
+        self._known[netns] = Reading(interfaces, began, self._clock() - began)
+        return interfaces
+
+    def keep(self, namespaces: Collection[int]) -> None:
+        """Forget all other namespaces."""
+        for gone in self._known.keys() - set(namespaces):
+            del self._known[gone]
+
 
 def read() -> Interfaces:
-    """The interfaces of the calling thread's namespace. Raises KernelError."""
-    from pyroute2 import IPRoute  # 25 MB of memory, for those who select by interface
-    from pyroute2.netlink.exceptions import NetlinkError
-
-    try:
-        with IPRoute() as route:
-            names = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in route.get_links()}
-            holders = {
-                _as_ipv6(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS")): int(address["index"])
-                for address in route.get_addr()
-            }
-    except (NetlinkError, OSError) as error:
-        raise KernelError(f"interfaces: {error}") from error
-    return Interfaces(names, holders)
+    """Return the interfaces of the calling thread's namespace. Raises KernelError."""
+    return Interfaces(*rtnetlink.read())
 
 
-def _as_ipv6(text: str) -> ipaddress.IPv6Address:
-    return ipaddress.IPv6Address(text if ":" in text else f"::ffff:{text}")
+def _keys(high: Column, low: Column) -> Column:
+    """A number for each address, the same for hardly any two: 128 bits cannot be sorted at once."""
+    keys: Column = high * SPREAD ^ low
+    return keys

@@ -50,6 +50,7 @@ class SocketWatcher:
         self._engine.enter(self._own)
         self._unwatched = Unwatched()
         self._expected = 0
+        self._interfaces = interfaces.KnownInterfaces()
 
     @property
     def engine_description(self) -> str:
@@ -110,9 +111,10 @@ class SocketWatcher:
         return names
 
     def _interfaces_of(self, netns: int) -> interfaces.Interfaces:
-        """Return the interfaces of a network namespace, which is entered unless it is ours."""
-        if netns == self._own:
-            return interfaces.read()
+        """Return the interfaces of a network namespace, which is entered unless it is ours. Raises KernelError."""
+        return self._interfaces.of(netns, interfaces.read if netns == self._own else partial(self._read_in, netns))
+
+    def _read_in(self, netns: int) -> interfaces.Interfaces:
         try:
             touching.now(Kind.NAMESPACE, netns)
             return namespaces.inside(self._paths[netns], netns, interfaces.read)
@@ -124,6 +126,7 @@ class SocketWatcher:
         self._paths, hidden = namespaces.survey(self._root)
         for gone in self._entered - self._paths.keys():
             self._leave(gone)
+        self._interfaces.keep(self._entered)
         forbidden, silent = 0, []
         wanted = self._paths.keys() - self._entered
         room = max(0, _most_namespaces() - len(self._entered))

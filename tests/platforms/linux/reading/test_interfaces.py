@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import ipaddress
 
 import pyroute2
@@ -9,15 +11,15 @@ import pytest
 
 from keepaliveD.model.errors import KernelError
 from keepaliveD.model.sockets import Sockets
-from keepaliveD.platforms.linux.reading import interfaces
+from keepaliveD.platforms.linux.reading import interfaces, rtnetlink
 from keepaliveD.platforms.linux.reading.interfaces import Interfaces
 
 HOST = Interfaces(
     {1: "lo", 2: "eth0", 3: "wg0"},
     {
-        ipaddress.IPv6Address("::ffff:192.0.2.1"): 2,
-        ipaddress.IPv6Address("2001:db8::1"): 2,
-        ipaddress.IPv6Address("2001:db8::2"): 3,
+        int(ipaddress.IPv6Address("::ffff:192.0.2.1")): 2,
+        int(ipaddress.IPv6Address("2001:db8::1")): 2,
+        int(ipaddress.IPv6Address("2001:db8::2")): 3,
     },
 )
 
@@ -73,20 +75,61 @@ def test_no_sockets_need_no_names() -> None:
 
 
 def test_a_kernel_that_refuses_to_list_interfaces_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pyroute2's errors stop where pyroute2 does: a list that raced with changes must not end the daemon."""
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
 
-    class Refusing:
-        """An IPRoute in the middle of a change."""
-
-        def __enter__(self) -> Refusing:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-        def get_links(self) -> None:
-            raise pyroute2.netlink.exceptions.NetlinkError(4, "dump interrupted")
-
-    monkeypatch.setattr(pyroute2, "IPRoute", Refusing)
-    with pytest.raises(KernelError, match=r"interfaces: .*dump interrupted"):
+    monkeypatch.setattr("socket.socket", refuse)
+    with pytest.raises(KernelError, match="interfaces: Operation not permitted"):
         interfaces.read()
+
+
+def test_interfaces_and_addresses_are_those_that_pyroute2_reads() -> None:
+    with pyroute2.IPRoute() as route:
+        names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in route.get_links()}
+        addresses = [
+            (each.get_attr("IFA_LOCAL") or each.get_attr("IFA_ADDRESS"), each["index"]) for each in route.get_addr()
+        ]
+    in_ipv6 = {int(ipaddress.IPv6Address(text if ":" in text else f"::ffff:{text}")): at for text, at in addresses}
+    assert rtnetlink.read() == (names, in_ipv6)
+    assert names[1] == "lo"
+
+
+def test_no_more_than_so_many_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtnetlink, "MOST", 1)
+    names, addresses = rtnetlink.read()
+    assert (len(names), len(addresses)) == (1, 1)
+
+
+class Clock:
+    """Each reading takes a second."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.readings: list[int] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def read(self, netns: int) -> Interfaces:
+        self.now += 1
+        self.readings.append(netns)
+        return HOST
+
+
+def test_interfaces_are_read_again_once_twenty_times_as_long_has_passed_as_it_takes() -> None:
+    clock = Clock()
+    known = interfaces.KnownInterfaces(clock)
+    for now, due in ((0, True), (1, False), (19.9, False), (20, True), (21, False)):
+        clock.now, clock.readings = now, []
+        assert known.of(7, lambda: clock.read(7)) is HOST
+        assert clock.readings == [7] * due
+
+
+def test_a_namespace_that_is_new_is_read_at_once_and_one_that_is_gone_is_forgotten() -> None:
+    clock = Clock()
+    known = interfaces.KnownInterfaces(clock)
+    for netns in (7, 8, 7):
+        known.of(netns, functools.partial(clock.read, netns))
+    known.keep({8})
+    known.of(7, lambda: clock.read(7))
+    assert clock.readings == [7, 8, 7]

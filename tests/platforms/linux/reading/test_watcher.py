@@ -17,7 +17,7 @@ from keepaliveD.platforms.linux.reading.interfaces import Interfaces
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
 
 Result = TypeVar("Result")
-ETH0 = Interfaces({1: "lo", 2: "eth0"}, {ipaddress.IPv6Address("::ffff:192.0.2.1"): 2})
+ETH0 = Interfaces({1: "lo", 2: "eth0"}, {int(ipaddress.IPv6Address("::ffff:192.0.2.1")): 2})
 
 
 class Host(OneByOne):

@@ -1,0 +1,1 @@
+"""What a user without any privilege tries against the daemon, and that it holds."""
