@@ -10,7 +10,7 @@ from pathlib import Path as File
 from statistics import median
 
 from bench.hold import holding
-from bench.rows import Row, show
+from bench.rows import ASSUMED, Row, show
 from keepaliveD.daemon.arming import SocketArming
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model.actions import Arm
@@ -34,7 +34,7 @@ ROUNDS = 7
 ROOT = File("/")
 
 RULE = ArmRule("bench", ArmAction.ENABLE, 180, 20, 31)
-PATH = Path("default", 240.0, "bench")
+PATH = Path("default", 240.0, ASSUMED)
 
 
 def scan(watcher: SocketWatcher, decider: Decider) -> tuple[list[Arm], float, Judgement]:

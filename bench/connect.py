@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path as File
 from statistics import median
 
-from bench.rows import Row, show
+from bench.rows import ASSUMED, Row, show
 from keepaliveD.model.rules import ArmAction, ArmRule
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.platforms.linux.bpf.connect import ConnectArmer, cgroup_root
 from keepaliveD.policy.connect import plan
 
-ALL = plan([ArmRule("all", ArmAction.ENABLE, 180, 20, 31)], (), [NetworkPath("default", 240.0, "bench")])
+ALL = plan([ArmRule("all", ArmAction.ENABLE, 180, 20, 31)], (), [NetworkPath("default", 240.0, ASSUMED)])
 
 LIVES = 1_000  # connections that live from opening to closing, between each two readings of the clock
 PAIRS = 101  # of a client and a server, one after another: how fast one is depends on where in memory it lies

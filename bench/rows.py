@@ -6,6 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from keepaliveD.model.origin import Origin, Source
+
+ASSUMED = Origin(Source.GUESS)  # of the paths that are measured with
+
 
 @dataclass(frozen=True, slots=True)
 class Row:

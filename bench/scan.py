@@ -14,7 +14,7 @@ from pathlib import Path as File
 from statistics import median
 
 from bench.hold import holding
-from bench.rows import Row, show
+from bench.rows import ASSUMED, Row, show
 from keepaliveD.model.rules import IPNetwork, Path
 from keepaliveD.platforms.linux import selection
 from keepaliveD.platforms.linux.bpf.walker import BpfWalker
@@ -29,10 +29,10 @@ ROUNDS = 15
 PYROUTE2_ROUNDS = 1  # it takes long, and is far from its limit
 
 PATHS = (
-    Path("default", 240.0, "bench"),
-    Path("office", 3600.0, "bench", networks=(ipaddress.ip_network("127.0.2.0/24"),)),
-    Path("cloud", 350.0, "bench", networks=(ipaddress.ip_network("fd00::/8"), ipaddress.ip_network("10.0.0.0/8"))),
-    Path("database", 600.0, "bench", ports=(5432, 3306)),
+    Path("default", 240.0, ASSUMED),
+    Path("office", 3600.0, ASSUMED, networks=(ipaddress.ip_network("127.0.2.0/24"),)),
+    Path("cloud", 350.0, ASSUMED, networks=(ipaddress.ip_network("fd00::/8"), ipaddress.ip_network("10.0.0.0/8"))),
+    Path("database", 600.0, ASSUMED, ports=(5432, 3306)),
 )
 
 

@@ -30,6 +30,7 @@ from keepaliveD.model.connections import Connection
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, RecordDamaged, Refusal, Unsupported
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES
+from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.results import ArmingResult, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule
 from keepaliveD.model.rules import Path as NetworkPath
@@ -52,7 +53,7 @@ BESIDE_DAEMON = (
     "note: tcp-keepalived is running: it does not arm these connections again, but it may arm others; "
     "to prevent that, stop it, or change its arming rules and reload it"
 )
-ANYWHERE = [NetworkPath("", FOREVER, "")]  # what was armed is put back wherever it leads
+ANYWHERE = [NetworkPath("", FOREVER, Origin(Source.GUESS))]  # what was armed is put back wherever it leads
 
 
 def add_arm(command: argparse.ArgumentParser) -> None:

@@ -80,6 +80,7 @@ def _plain(connection: Connection) -> dict[str, object]:
         "verdict": connection.verdict.label,
         "due": connection.due.label,
         "keepalive": connection.keepalive.value,
+        "origin": {"source": connection.origin.source.value, "detail": connection.origin.detail},
     }
     return {key: _number(value) for key, value in plain.items()}
 

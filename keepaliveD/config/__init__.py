@@ -12,13 +12,14 @@ from pathlib import Path as File
 from pydantic import ValidationError
 
 from keepaliveD.config.catalogue import catalogue
-from keepaliveD.config.document import DEFAULT_PATH, ArmSection, Document, KeepaliveSection, PathSection
+from keepaliveD.config.document import DEFAULT_PATH, ArmSection, Document, KeepaliveSection, PathSection, WatchSection
 from keepaliveD.config.files import DEFAULT_FILE, Merged, read
 from keepaliveD.config.problems import as_lines, explain, notes, together
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import ConfigError
 from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Path
 from keepaliveD.model.text import printable
 from keepaliveD.policy.sysctls import OnDrift
@@ -91,7 +92,7 @@ def _config(document: Document, merged: Merged) -> Config:
         all_namespaces=watch.namespaces == "all",
         ignore=tuple(watch.ignore),
         paths=(
-            Path(DEFAULT_PATH, watch.default_timeout, "watch.default_timeout"),
+            Path(DEFAULT_PATH, watch.default_timeout, _default_origin(watch, merged)),
             *(_path(section, merged.place(("path", number)).file) for number, section in enumerate(document.path)),
         ),
         arm=tuple(_rules(document)),
@@ -103,11 +104,24 @@ def _config(document: Document, merged: Merged) -> Config:
     )
 
 
+def _default_origin(watch: WatchSection, merged: Merged) -> Origin:
+    """The shipped default is a guess, whether or not the shipped file with that value is still in place."""
+    if watch.default_timeout == WatchSection.model_fields["default_timeout"].default:
+        return Origin(Source.GUESS)
+    return _configured(merged.place(("watch", "default_timeout")).file)
+
+
+def _configured(file: File) -> Origin:
+    return Origin(Source.CONFIGURED, printable(str(file)))
+
+
 def _path(section: PathSection, file: File) -> Path:
     if section.preset is not None:
-        timeout, origin = catalogue()[section.preset], f"preset {section.preset}"
+        timeout, origin = catalogue()[section.preset], Origin(Source.PRESET, section.preset)
     else:
-        timeout, origin = section.timeout or FOREVER, f"configured in {printable(str(file))}"
+        timeout, origin = section.timeout or FOREVER, _configured(file)
+    if section.measured is not None:
+        origin = Origin(Source.MEASURED, section.measured.isoformat())
     return Path(section.name, timeout, origin, tuple(section.networks), tuple(section.ports), section.interface)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import ipaddress
 import pwd
 from typing import Annotated, Literal, NamedTuple
@@ -99,6 +100,12 @@ def _interface(text: str) -> str:
     return text
 
 
+def _date(value: object) -> datetime.date:
+    if type(value) is datetime.date:
+        return value
+    raise ValueError(f"{shown(value)} is not a date; write one without quotes and without a time, such as 2026-11-28")
+
+
 def _uid(user: object) -> int:
     """A user by name or number."""
     if isinstance(user, bool) or not isinstance(user, int | str):
@@ -139,6 +146,7 @@ Pattern = Annotated[str, Field(min_length=1, max_length=LONGEST_PATTERN)]  # as 
 Interface = Annotated[str, AfterValidator(_interface)]
 Patterns = Annotated[list[Pattern], BeforeValidator(_several)]
 Units = Annotated[list[Annotated[Pattern, AfterValidator(with_suffix)]], BeforeValidator(_several)]
+Date = Annotated[datetime.date, BeforeValidator(_date)]
 Users = Annotated[list[Annotated[int, BeforeValidator(_uid)]], BeforeValidator(_several)]
 AtRisk = Literal["late", "bare", "cut"]
 Verdicts = Annotated[list[AtRisk], BeforeValidator(_several)]
@@ -185,6 +193,7 @@ class PathSection(Section):
     ports: list[Port] = []
     interface: Interface = ""
     timeout: Timeout | None = None
+    measured: Date | None = None
     preset: str | None = None
 
 

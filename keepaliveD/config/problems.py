@@ -160,6 +160,11 @@ def _paths(document: Document, merged: Merged) -> Iterator[Problem]:
             yield Problem(merged.place(("path", number)), f"{name} has neither a timeout nor a preset; write one")
         elif path.timeout is not None and path.preset is not None:
             yield Problem(merged.place(("path", number)), f"{name} has both a timeout and a preset; remove one")
+        elif path.measured is not None and path.timeout is None:
+            yield Problem(
+                merged.place(("path", number, "measured")),
+                "is the date of a timeout, and a preset was not measured; remove it, or write the measured timeout",
+            )
         elif path.preset is not None and path.preset not in catalogue():
             close = difflib.get_close_matches(shortened(path.preset).lower(), catalogue(), n=1)
             hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(catalogue())}"

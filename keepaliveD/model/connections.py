@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from keepaliveD.model.keepalive import Shown
+from keepaliveD.model.origin import Origin
 
 
 class Due(enum.IntEnum):
@@ -81,7 +82,7 @@ class Connection:
     `due_in` is FOREVER where nothing will be sent; `left` is negative once the timeout has passed.
     `confirmed` is false where a packet may have gone by unseen before the watch began.
     `subflow` is true for one of an MPTCP connection that the engine in use cannot arm.
-    `path` and `origin` are empty where no configuration was read.
+    `path` is empty where no configuration was read.
     """
 
     cookie: int
@@ -101,7 +102,7 @@ class Connection:
     keepidle: float
     path: str
     timeout: float
-    origin: str
+    origin: Origin
     confirmed: bool
     subflow: bool = False
     owner: Owner = Owner()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.origin import Origin
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -16,13 +17,13 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 class Path:
     """What lies between this host and others: whom it concerns, and when it forgets.
 
-    `timeout` is in seconds, FOREVER for a path that does not forget; `origin` says who told.
+    `timeout` is in seconds, FOREVER for a path that does not forget; `origin` says where that comes from.
     An empty selector matches everything.
     """
 
     name: str
     timeout: float
-    origin: str
+    origin: Origin
     networks: tuple[IPNetwork, ...] = ()
     ports: tuple[int, ...] = ()
     interface: str = ""

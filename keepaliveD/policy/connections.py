@@ -11,10 +11,11 @@ import numpy as np
 
 from keepaliveD.model.connections import AT_RISK, Connection, Due, Endpoint, Verdict
 from keepaliveD.model.keepalive import Shown
+from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.sockets import Column, Indices, Switch, TcpState, Timer
 from keepaliveD.policy.judge import Judgement
 
-SURVIVED = "longest silence it survived"
+SURVIVED = Origin(Source.EVIDENCE, "longest silence it survived")
 
 STATES = {state.value: state.name for state in TcpState}
 SHOWN = {Timer.KEEPALIVE.value: Shown.ON, Timer.OFF.value: Shown.OFF}

@@ -34,6 +34,7 @@ KINDS: tuple[tuple[object, str], ...] = (
     (document.WholeSeconds | None, SECONDS),
     (document.Probes | None, f"a whole number from 1 to {MAX_PROBES}"),
     (bool, "true or false"),
+    (document.Date | None, "a date of TOML, without quotes"),
     (document.Interface, "the name of an interface"),
     (str, ""),  # as its value shows
     (str | None, ""),

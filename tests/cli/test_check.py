@@ -41,7 +41,7 @@ def test_the_shipped_file_is_valid_and_raises_no_doubts(capsys: pytest.CaptureFi
         "probe traffic       1.1 packets/s, 0.6 kbit/s for 100 idle connections",
         "probe traffic       111.1 packets/s, 58.7 kbit/s for 10,000 idle connections",
         "",
-        "path default  forgets after 4min (watch.default_timeout): 2 probes before that",
+        "path default  forgets after 4min (guess: watch.default_timeout): 2 probes before that",
         "",
         "rule keepalive.arm  restarts timers where keepalive is on (idle 180s, interval 20s, probes 31): "
         "all connections",
@@ -71,7 +71,7 @@ def test_every_path_is_told_with_its_origin_and_the_probes_that_fit(
     )
     assert status == Exit.OK
     assert out[-6:-2] == [
-        "path default          forgets after 4min (watch.default_timeout): 2 probes before that",
+        "path default          forgets after 4min (guess: watch.default_timeout): 2 probes before that",
         f"path office firewall  forgets after 3min 25s (configured in {file}): 1 probe before that",
         "path cloud            forgets after 5min 50s (preset aws-nlb): 7 probes before that",
         f"path cable            never forgets (configured in {file})",

@@ -183,6 +183,7 @@ def test_json_has_every_fact_under_its_own_name() -> None:
     assert made["local"] == {"address": "10.1.2.3", "port": 40000}
     assert made["remote"] == {"address": "2001:db8::9", "port": 10080}
     assert made["owner"] == {"pid": 812, "process": "amandad", "unit": "amanda@backup.service", "container": ""}
+    assert made["origin"] == {"source": "configured", "detail": "/etc/tcp-keepalived/config.toml"}
     assert made["cookie"] == 2**64 - 1
 
 

@@ -155,19 +155,33 @@ def test_every_setting_reaches_the_model(etc: Etc) -> None:
         [[path]]
         name = "b"
         preset = "azure-lb"
+        [[path]]
+        name = "c"
+        timeout = "5min"
+        measured = 2026-11-28
         """
     )
     assert loaded.keepalive == Keepalive(120, 30, 7)
     assert (loaded.apply, loaded.restore_on_stop, loaded.on_drift) == (False, False, OnDrift.YIELD)
     assert (loaded.interval, loaded.warn_before, loaded.all_namespaces) == (5, 90, False)
     assert loaded.ignore == (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
-    default, a, b = loaded.paths
-    assert (default.name, default.timeout, default.origin) == ("default", FOREVER, "watch.default_timeout")
+    default, a, b, c = loaded.paths
+    assert (default.name, default.timeout, str(default.origin)) == ("default", FOREVER, f"configured in {etc.main}")
     assert [str(network) for network in a.networks] == ["192.0.2.0/24", "2001:db8::/32", "192.0.2.1/32"]
     assert (a.ports, a.interface, a.timeout) == ((22, 65535), "eth1", 3600)
-    assert a.origin == f"configured in {etc.main}"
-    assert (b.networks, b.ports, b.interface, b.timeout, b.origin) == ((), (), "", 240, "preset azure-lb")
+    assert str(a.origin) == f"configured in {etc.main}"
+    assert (b.networks, b.ports, b.interface, b.timeout, str(b.origin)) == ((), (), "", 240, "preset azure-lb")
+    assert (c.timeout, str(c.origin)) == (300, "measured 2026-11-28")
     assert loaded.selects_by_interface
+
+
+def test_the_default_timeout_is_a_guess_until_somebody_changes_it(etc: Etc) -> None:
+    """And then a warning that rests on it is as urgent as any; the shipped file has the shipped value."""
+    for shipped in ("[watch]\n", "[watch]\ndefault_timeout = '4min'\n"):
+        (path,) = etc.load(shipped).paths
+        assert (path.timeout, str(path.origin)) == (240, "guess: watch.default_timeout")
+    (path,) = etc.load("[watch]\ndefault_timeout = '5min'\n").paths
+    assert (path.timeout, path.origin.guessed) == (300, False)
 
 
 def test_a_path_may_never_forget(etc: Etc) -> None:
@@ -217,7 +231,7 @@ def test_paths_add_up_in_the_order_of_the_files(etc: Etc) -> None:
         a='[[path]]\nname = "a1"\ntimeout = "5min"\n[[path]]\nname = "a2"\npreset = "envoy"\n',
     )
     assert [path.name for path in loaded.paths] == ["default", "m", "a1", "a2", "b"]
-    assert loaded.paths[4].origin == f"configured in {etc.drop_ins / 'b.toml'}"
+    assert str(loaded.paths[4].origin) == f"configured in {etc.drop_ins / 'b.toml'}"
 
 
 def test_a_list_of_networks_is_a_single_value(etc: Etc) -> None:
@@ -442,6 +456,18 @@ WRONG = {
     "preset in capitals": (
         "[[path]]\nname = 'a'\npreset = 'AWS-NLB'",
         r"path\[1\].preset: 'AWS-NLB' is not in the catalogue; did you mean aws-nlb\?",
+    ),
+    "a measured preset": (
+        "[[path]]\nname = 'a'\npreset = 'envoy'\nmeasured = 2026-11-28",
+        r"path\[1\].measured: is the date of a timeout, and a preset was not measured; remove it, or write ",
+    ),
+    "measured as text": (
+        "[[path]]\nname = 'a'\ntimeout = '5s'\nmeasured = '2026-11-28'",
+        r"path\[1\].measured: '2026-11-28' is not a date; write one without quotes and without a time, such as 2026-",
+    ),
+    "measured at a time": (
+        "[[path]]\nname = 'a'\ntimeout = '5s'\nmeasured = 2026-11-28T10:00:00Z",
+        r"path\[1\].measured: 2026-11-28T10:00:00.* is not a date; write one without quotes and without a time",
     ),
     "preset like nothing": ("[[path]]\nname = 'a'\npreset = 'zzz'", r"path\[1\].preset: .*known: sonicwall, "),
     "port out of range": (

@@ -40,7 +40,7 @@ from tests.support.fakes import (
     Stage,
 )
 from tests.support.samples import BARE
-from tests.support.tables import Socket, idle, table
+from tests.support.tables import CONFIGURED, Socket, idle, table
 
 TIMES = Keepalive(180, 20, 31)
 ENABLE = ArmRule("arm[1]", ArmAction.ENABLE, 180, 20, 31)
@@ -292,7 +292,7 @@ def performer(stage: Stage, owners: FakeOwners | None = None) -> Direct:
 def look(*cookies: int) -> Judgement:
     """A scan that shows these sockets."""
     scan = table(1000.0, *(idle(10.0, cookie=cookie) for cookie in cookies))
-    return judge(scan, nothing_known(), [NetworkPath("default", 240.0, "")], ())
+    return judge(scan, nothing_known(), [NetworkPath("default", 240.0, CONFIGURED)], ())
 
 
 def wishes(*rules: ArmRule) -> tuple[Wish, ...]:
@@ -443,7 +443,7 @@ def test_a_table_of_what_is_armed_is_tidied_as_sockets_go(stage: Stage) -> None:
 def test_a_refusal_is_told_once_although_several_paths_are_concerned(stage: Stage) -> None:
     """Each is an action of its own, and the next would be refused as the first was."""
     networks = [(ipaddress.ip_network(f"198.51.100.{number}"),) for number in range(3)]
-    paths = [NetworkPath(str(number), 300.0, "configured", network) for number, network in enumerate(networks)]
+    paths = [NetworkPath(str(number), 300.0, CONFIGURED, network) for number, network in enumerate(networks)]
     stage.config = dataclasses.replace(stage.config, paths=(*stage.config.paths, *paths))
     stage.watcher.sockets = lambda now: [
         idle(now - 900.0, cookie=number, remote=f"198.51.100.{number}") for number in range(3)

@@ -273,7 +273,7 @@ def test_a_connection_is_warned_of_and_then_given_up(stage: Stage) -> None:
     assert told[0].fields["KEEPALIVE_LEFT_SEC"] == 59.9
     assert told[0].message == (
         "backup[77] (backup.service) 192.0.2.1:40000 -> 198.51.100.1:22: at risk: no packet is due, and "
-        "path default forgets it in 1min (quiet for 3min; idle timeout 4min, watch.default_timeout); "
+        "path default forgets it in 1min (quiet for 3min; idle timeout 4min, guess: watch.default_timeout); "
         "switch keepalive on in the program"
     )
 

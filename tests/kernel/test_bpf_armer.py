@@ -36,6 +36,7 @@ from keepaliveD.policy.judge import judge
 from tests.kernel.test_engines import cookie
 from tests.support import walk
 from tests.support.rig import TIME, Namespace
+from tests.support.tables import CONFIGURED
 from tests.support.versions import ITERATOR, since
 from tests.support.walk import Keep, Order
 
@@ -74,7 +75,7 @@ class Place:
     def seen(self, *wanted: socket) -> list[Connection]:
         """What the watcher sees of them."""
         with contextlib.closing(SocketWatcher()) as watcher:
-            look = judge(watcher.scan(1.0), nothing_known(), [NetworkPath("default", 300.0, "test")], [])
+            look = judge(watcher.scan(1.0), nothing_known(), [NetworkPath("default", 300.0, CONFIGURED)], [])
         every = {one.cookie: one for one in connections(look, np.arange(len(look.table)))}
         return [every[cookie(one)] for one in wanted]
 

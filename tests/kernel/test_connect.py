@@ -36,8 +36,9 @@ from tests.support.armed_at_connect import AUTO, MANY, OURS, SHIPPED, SHORT, TAB
 from tests.support.patience import SOON
 from tests.support.processes import CTL, Daemon, Home
 from tests.support.rig import DIE_WITH_US, OWN_NETWORK, Namespace
+from tests.support.tables import CONFIGURED
 
-DEFAULT = NetworkPath("default", 240.0, "test")
+DEFAULT = NetworkPath("default", 240.0, CONFIGURED)
 ENABLE = ArmRule("all", ArmAction.ENABLE, 180, 20, 31)
 LEAVE = ArmRule("rest", ArmAction.OBSERVE, 180, 20, 31)
 TEN, LOOPBACK = ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("127.0.0.0/8")
@@ -230,33 +231,33 @@ def test_only_connections_at_risk_are_armed(cgroup: Path) -> None:
     """Not those on a path that never forgets, nor a program's own times that are safe."""
     with arming(cgroup, ENABLE):
         assert outcomes(cgroup, [Case(chosen=(200, 15, 10), on=True)]) == ["True 200 15 10"]
-    with arming(cgroup, ENABLE, paths=[DEFAULT, NetworkPath("lasting", FOREVER, "test", networks=(LOOPBACK,))]):
+    with arming(cgroup, ENABLE, paths=[DEFAULT, NetworkPath("lasting", FOREVER, CONFIGURED, networks=(LOOPBACK,))]):
         assert opened(cgroup)[:2] == SYSTEM
         assert opened(cgroup, V6)[:2] == [ARMED, ARMED]
 
 
 def test_times_that_are_too_long_for_the_path_are_not_set(cgroup: Path) -> None:
     """It would not be safe, and must not be called armed."""
-    with arming(cgroup, ENABLE, paths=[NetworkPath("default", 90.0, "test")]):
+    with arming(cgroup, ENABLE, paths=[NetworkPath("default", 90.0, CONFIGURED)]):
         assert opened(cgroup)[:2] == SYSTEM
 
 
 def test_auto_fits_the_path_that_the_connection_takes(cgroup: Path) -> None:
     """As the scan would: and not the shortest path of all."""
     auto = ArmRule("auto", ArmAction.ENABLE, None, 20, 31)
-    short = NetworkPath("short", 9.0, "test", networks=(TEN,))
-    local = NetworkPath("local", 600.0, "test", networks=(LOOPBACK,))
-    ported = NetworkPath("ported", 300.0, "test", networks=(LOOPBACK,), ports=(4242,))
+    short = NetworkPath("short", 9.0, CONFIGURED, networks=(TEN,))
+    local = NetworkPath("local", 600.0, CONFIGURED, networks=(LOOPBACK,))
+    ported = NetworkPath("ported", 300.0, CONFIGURED, networks=(LOOPBACK,), ports=(4242,))
     with arming(cgroup, auto, paths=[DEFAULT, short, local, ported]):
         assert opened(cgroup)[0] == tell(SocketKeepalive(True, times(auto, 600.0)))
         assert opened(cgroup, port=4242)[0] == tell(SocketKeepalive(True, times(auto, 300.0)))
         assert opened(cgroup, V6)[0] == tell(SocketKeepalive(True, times(auto, 240.0)))
-    with arming(cgroup, auto, paths=[DEFAULT, NetworkPath("lan", 60.0, "test", interface="eth7")]):
+    with arming(cgroup, auto, paths=[DEFAULT, NetworkPath("lan", 60.0, CONFIGURED, interface="eth7")]):
         assert opened(cgroup)[:2] == SYSTEM, "it may take that path"
 
 
 def test_a_rule_for_a_path_is_followed(cgroup: Path) -> None:
-    local = NetworkPath("local", 600.0, "test", networks=(LOOPBACK,))
+    local = NetworkPath("local", 600.0, CONFIGURED, networks=(LOOPBACK,))
     rule = ArmRule("local", ArmAction.ENABLE, 180, 20, 31, paths=("loc*",))
     with arming(cgroup, rule, LEAVE, paths=[DEFAULT, local]):
         assert opened(cgroup)[:2] == [ARMED, ARMED]
@@ -266,7 +267,7 @@ def test_a_rule_for_a_path_is_followed(cgroup: Path) -> None:
 def test_as_many_rules_and_paths_as_there_is_room_for_are_followed_to_the_last(cgroup: Path) -> None:
     networks = tuple(ipaddress.ip_network(f"10.{number}.0.0/16") for number in range(MOST_OPENINGS - 2))
     unit = ArmRule("unit", ArmAction.ENABLE, 60, 5, 31, networks=networks, units=("a.service",))
-    far = NetworkPath("far", 60.0, "test", networks=networks)
+    far = NetworkPath("far", 60.0, CONFIGURED, networks=networks)
     with arming(cgroup, unit, ENABLE, paths=[DEFAULT, far]):
         assert opened(cgroup)[:2] == [ARMED, ARMED]
 

@@ -37,6 +37,7 @@ from keepaliveD.policy.connections import connections
 from keepaliveD.policy.judge import judge
 from tests.support import walk
 from tests.support.rig import Namespace
+from tests.support.tables import CONFIGURED
 from tests.support.versions import SHOWS_ULP, since
 from tests.support.walk import Keep, Order
 
@@ -85,7 +86,7 @@ class Place:
         watcher = self._namespace.inside(lambda: SocketWatcher(all_namespaces=False))
         table = self._namespace.inside(lambda: watcher.scan(1.0))
         watcher.close()
-        look = judge(table, nothing_known(), [NetworkPath("default", 300.0, "test")], [])
+        look = judge(table, nothing_known(), [NetworkPath("default", 300.0, CONFIGURED)], [])
         every = connections(look, np.arange(len(look.table)))
         return next(one for one in every if one.inode == os.fstat(sock.fileno()).st_ino)
 

@@ -14,6 +14,7 @@ from keepaliveD.model.actions import Arm, Because, Disarm, Report, ReportDrift, 
 from keepaliveD.model.connections import Connection, Counts, Due, Owner, Verdict
 from keepaliveD.model.errors import NotPermitted, StateError
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
+from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.results import Arming, ArmingResult, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.sockets import Unwatched
@@ -67,8 +68,16 @@ def test_a_cut_connection_is_an_error() -> None:
 
 def test_what_rests_on_a_guess_is_less_urgent() -> None:
     """Where no path is configured the timeout is the shortest in the catalogue: most exceed it."""
-    guess = {"origin": "watch.default_timeout"}
-    assert [say(connection)[0].priority for connection in (cut(**guess), late(**guess))] == [WARNING, NOTICE]
+    for guess in (Origin(Source.GUESS), Origin(Source.PLATFORM, "Google Compute Engine")):
+        said = [say(connection)[0] for connection in (cut(origin=guess), late(origin=guess))]
+        assert [entry.priority for entry in said] == [WARNING, NOTICE]
+        assert all(f"idle timeout 5min, {guess})" in entry.message for entry in said)
+
+
+def test_a_measured_timeout_is_as_urgent_as_a_configured_one() -> None:
+    (entry,) = say(cut(origin=Origin(Source.MEASURED, "2026-11-28")))
+    assert "(idle timeout 5min, measured 2026-11-28)" in entry.message
+    assert (entry.priority, entry.fields["KEEPALIVE_TIMEOUT_SOURCE"]) == (ERROR, "measured")
 
 
 def test_a_connection_that_is_safe_again_is_good_news() -> None:
@@ -106,6 +115,7 @@ def test_all_fields_of_a_connection() -> None:
         "KEEPALIVE_PATH": "office firewall",
         "KEEPALIVE_TIMEOUT_SEC": 300.0,
         "KEEPALIVE_TIMEOUT_ORIGIN": "configured in /etc/tcp-keepalived/config.toml",
+        "KEEPALIVE_TIMEOUT_SOURCE": "configured",
         "KEEPALIVE_LOCAL_ADDRESS": "10.1.2.3",
         "KEEPALIVE_LOCAL_PORT": 40000,
         "KEEPALIVE_REMOTE_ADDRESS": "10.20.0.9",
@@ -477,7 +487,7 @@ def test_a_summary_counts_what_reads_alike_once() -> None:
 
 def test_a_summary_of_connections_whose_path_is_not_known_names_none() -> None:
     """Disarming by hand reads no configuration."""
-    anywhere = dataclasses.replace(BARE, path="", origin="")
+    anywhere = dataclasses.replace(BARE, path="")
     armings = (arming(ArmingResult.DISARMED, anywhere),) * 9
     (entry,) = entries.of(Outcome(Disarm((anywhere,) * 9), armings=armings))
     assert entry.message.startswith("9 connections of amanda@backup.service: disarmed: off (before: ")

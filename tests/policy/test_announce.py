@@ -8,14 +8,14 @@ from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import SocketTable, Switch, Timer
 from keepaliveD.policy.decider import Decider, Rules
 from keepaliveD.policy.sysctls import OnDrift
-from tests.support.tables import Socket, idle, table
+from tests.support.tables import CONFIGURED, Socket, idle, table
 
 KEPT: Socket = {"timer": Timer.KEEPALIVE, "expires": 180.0, "segments_in": 11}
 KNOWN: Socket = {"keepalive": Switch.ON, "keepidle": 180, "slack": 2.0}
 
 
 def decider(timeout: float = 300.0, warn_before: float = 60.0) -> Decider:
-    return Decider(Rules({}, OnDrift.REAPPLY, [Path("firewall", timeout, "configured")], [], warn_before))
+    return Decider(Rules({}, OnDrift.REAPPLY, [Path("firewall", timeout, CONFIGURED)], [], warn_before))
 
 
 def told(decider: Decider, scan: SocketTable) -> list[tuple[str, str]]:
@@ -139,7 +139,7 @@ def test_the_rules_may_change_and_the_memory_stays() -> None:
     judge = decider()
     told(judge, table(1000.0, idle(0.0)))
     assert told(judge, table(1250.0, idle(250.0))) == [("bare", "unknown")]
-    judge.follow(Rules({}, OnDrift.REAPPLY, [Path("firewall", 310.0, "configured")], [], 60.0))
+    judge.follow(Rules({}, OnDrift.REAPPLY, [Path("firewall", 310.0, CONFIGURED)], [], 60.0))
     assert told(judge, table(1265.0, idle(265.0))) == []
 
 

@@ -18,6 +18,7 @@ from keepaliveD.model.connections import Owner, Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import NotPermitted
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES, Keepalive
+from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.results import Arming, ArmingResult, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
 from keepaliveD.model.sockets import SocketTable, Switch, Timer
@@ -29,12 +30,12 @@ from keepaliveD.policy.forecast import TIMER_SLACK
 from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.policy.meaning import ENOUGH, probes_before
 from keepaliveD.policy.sysctls import OnDrift
-from tests.support.tables import Socket, idle, table
+from tests.support.tables import CONFIGURED, Socket, idle, table
 
 OBSERVE, REARM, ENABLE = ArmAction.OBSERVE, ArmAction.REARM, ArmAction.ENABLE
-OFFICE = Path("office", 300.0, "configured", (ipaddress.ip_network("10.0.0.0/8"),))
-CLOUD = Path("cloud", 350.0, "configured", (ipaddress.ip_network("198.51.100.0/24"),))
-PATHS = [Path("default", 240.0, "watch.default_timeout"), OFFICE, CLOUD]
+OFFICE = Path("office", 300.0, CONFIGURED, (ipaddress.ip_network("10.0.0.0/8"),))
+CLOUD = Path("cloud", 350.0, CONFIGURED, (ipaddress.ip_network("198.51.100.0/24"),))
+PATHS = [Path("default", 240.0, Origin(Source.GUESS)), OFFICE, CLOUD]
 
 BARE = idle(10.0)
 LATE = idle(10.0, timer=Timer.KEEPALIVE, expires=7190.0)

@@ -20,10 +20,11 @@ from keepaliveD.policy.connect import (
     decided,
     plan,
 )
+from tests.support.tables import CONFIGURED
 
 TEN, LOOPBACK = ip_network("10.0.0.0/8"), ip_network("127.0.0.0/8")
-DEFAULT = Path("default", 240.0, "test")
-LASTING = Path("lasting", FOREVER, "test", networks=(LOOPBACK,))
+DEFAULT = Path("default", 240.0, CONFIGURED)
+LASTING = Path("lasting", FOREVER, CONFIGURED, networks=(LOOPBACK,))
 ENABLE = ArmRule("all", ArmAction.ENABLE, 180, 20, 31)
 REST = ArmRule("keepalive.arm", ArmAction.REARM, 180, 20, 31)
 LEAVE = Opening(None, 0, None)
@@ -90,7 +91,7 @@ def test_a_rule_that_also_asks_for_the_process_concerns_whoever_has_the_unit() -
 
 
 def test_a_rule_for_a_path_concerns_connections_that_take_it() -> None:
-    office = Path("office", 90.0, "test", networks=(TEN,))
+    office = Path("office", 90.0, CONFIGURED, networks=(TEN,))
     first = rule(paths=("off*",))
     found = plan([first, REST], (), [DEFAULT, office])
     (bit,) = {route.path for route in found.routes if route.network == TEN}
@@ -105,17 +106,17 @@ def test_a_rule_for_a_path_that_never_forgets_has_nothing_to_arm() -> None:
 def test_where_no_rule_enables_or_no_path_forgets_there_is_nothing_to_do() -> None:
     """And no program has to be loaded."""
     assert plan([REST], (LOOPBACK,), [DEFAULT]) == Plan()
-    assert plan([ENABLE], (), [Path("default", FOREVER, "test")]) == Plan()
+    assert plan([ENABLE], (), [Path("default", FOREVER, CONFIGURED)]) == Plan()
 
 
 def test_the_most_specific_path_comes_first() -> None:
     """As policy.paths.assign has it: prefix, then ports, then an interface; of equals the first."""
     paths = [
         DEFAULT,
-        Path("wide", 60.0, "test", networks=(ip_network("10.0.0.0/8"),)),
-        Path("narrow", 70.0, "test", networks=(ip_network("10.1.0.0/16"),)),
-        Path("ports", 80.0, "test", networks=(ip_network("10.0.0.0/8"),), ports=(22, 25)),
-        Path("second", 90.0, "test", networks=(ip_network("10.0.0.0/8"),)),
+        Path("wide", 60.0, CONFIGURED, networks=(ip_network("10.0.0.0/8"),)),
+        Path("narrow", 70.0, CONFIGURED, networks=(ip_network("10.1.0.0/16"),)),
+        Path("ports", 80.0, CONFIGURED, networks=(ip_network("10.0.0.0/8"),), ports=(22, 25)),
+        Path("second", 90.0, CONFIGURED, networks=(ip_network("10.0.0.0/8"),)),
     ]
     found = plan([ENABLE], (), paths).routes
     assert [(str(route.network), route.port, route.room and round(route.room * 71 / 63)) for route in found] == [
@@ -129,7 +130,7 @@ def test_the_most_specific_path_comes_first() -> None:
 
 
 def test_a_path_that_is_selected_by_interface_may_be_taken_so_its_connections_are_left() -> None:
-    wan = Path("wan", 60.0, "test", networks=(TEN,), interface="wan0")
+    wan = Path("wan", 60.0, CONFIGURED, networks=(TEN,), interface="wan0")
     assert plan([ENABLE], (), [DEFAULT, wan]).routes[0] == Route(TEN, 0, 0, None)
 
 
@@ -141,7 +142,7 @@ def test_the_times_that_fit_a_path_follow_from_two_numbers() -> None:
     """The kernel's program adds and compares; policy.arming divides."""
     for timeout, interval in product((0.5, 1, 3, 4, 5, 9, 60, 61.5, 240, 3600, 432000, 1e9), (1, 20, 75, 32767)):
         auto = ArmRule("auto", ArmAction.ENABLE, None, interval, 9)
-        (route,) = plan([auto], (), [Path("default", timeout, "test")]).routes
+        (route,) = plan([auto], (), [Path("default", timeout, CONFIGURED)]).routes
         shorter = min(interval, max(1, route.third))
         idle = min(max(1, route.below - shorter), 32767)
         assert times(auto, timeout)[:2] == (idle, min(shorter, idle)), timeout
@@ -176,10 +177,13 @@ def test_more_rules_for_units_than_there_is_room_for_are_cut() -> None:
     "paths",
     [
         [
-            Path(f"p{number}", 60.0, "test", networks=(ip_network(f"10.{number}.0.0/16"),))
+            Path(f"p{number}", 60.0, CONFIGURED, networks=(ip_network(f"10.{number}.0.0/16"),))
             for number in range(MOST_PATHS)
         ],
-        [Path("ten", 60.0, "test", networks=(TEN,)), Path("p", 60.0, "test", ports=tuple(range(1, MOST_ROUTES + 1)))],
+        [
+            Path("ten", 60.0, CONFIGURED, networks=(TEN,)),
+            Path("p", 60.0, CONFIGURED, ports=tuple(range(1, MOST_ROUTES + 1))),
+        ],
     ],
 )
 def test_more_paths_than_there_is_room_for_are_cut(paths: list[Path]) -> None:

@@ -11,11 +11,11 @@ from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import SocketTable, Switch, TcpState, Timer
 from keepaliveD.policy.activity import ON_THE_WAY
-from tests.support.tables import Socket, idle, table, watch
+from tests.support.tables import CONFIGURED, Socket, idle, table, watch
 
 
 def verdict(socket: Socket, timeout: float = 300.0) -> Verdict:
-    path = Path("firewall", timeout, "configured")
+    path = Path("firewall", timeout, CONFIGURED)
     return Verdict(watch(table(1000.0, socket), path=path).forecast.verdict[0])
 
 

@@ -4,15 +4,16 @@ import ipaddress
 
 import pytest
 
+from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.rules import Path
 from keepaliveD.policy.paths import assign, ignored
-from tests.support.tables import Socket, table
+from tests.support.tables import CONFIGURED, Socket, table
 
-DEFAULT = Path("default", 240.0, "watch.default_timeout")
+DEFAULT = Path("default", 240.0, Origin(Source.GUESS))
 
 
 def path(name: str, *networks: str, ports: tuple[int, ...] = (), interface: str = "") -> Path:
-    return Path(name, 300.0, "configured", tuple(map(ipaddress.ip_network, networks)), ports, interface)
+    return Path(name, 300.0, CONFIGURED, tuple(map(ipaddress.ip_network, networks)), ports, interface)
 
 
 def taken(socket: Socket, *paths: Path, interfaces: tuple[str, ...] = ("", "eth0", "eth1")) -> str:

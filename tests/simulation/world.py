@@ -11,6 +11,7 @@ from tests.simulation.connection import Plan
 from tests.simulation.kernel import NEVER, Clock, Options, Sysctls
 from tests.simulation.path import Firewall, Outage, Refresh
 from tests.simulation.programs import PROGRAMS
+from tests.support.tables import CONFIGURED
 
 TIMEOUTS = (8, 8, 20, 60, 60, 120, 240, 350, 900, 3600)
 KERNELS_OWN = Sysctls(7200, 75, 9)
@@ -52,7 +53,7 @@ def world(seed: str, size: int, *, arming: bool, timeout: float = 0.0, interval:
     interval = interval or max(0.5, smallest * rng.choice((0.02, 0.05, 0.1, 0.1, 0.2, 0.25, 0.5, 1.2, 2.0)))
     until = rng.uniform(15, 30) * largest
     paths = tuple(
-        Path(f"path{number}", timeout, "configured", (network(number),) if number else ())
+        Path(f"path{number}", timeout, CONFIGURED, (network(number),) if number else ())
         for number, timeout in enumerate(timeouts)
     )
     changed = rng.uniform(-3 * smallest, until) if rng.random() < 0.4 else NEVER

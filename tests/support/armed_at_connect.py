@@ -13,6 +13,7 @@ from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
 from keepaliveD.policy.arming import times
 from keepaliveD.policy.socket_settings import FIELDS, Found, Request, decide_arming
+from tests.support.tables import CONFIGURED
 
 Times = tuple[int, int, int]  # idle time, interval, probes
 
@@ -58,7 +59,7 @@ class Rule(NamedTuple):
     @property
     def path(self) -> Path:
         """The only one."""
-        return Path("default", self.timeout, "test")
+        return Path("default", self.timeout, CONFIGURED)
 
 
 class Line(NamedTuple):

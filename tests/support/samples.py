@@ -3,6 +3,7 @@
 from keepaliveD.model.connections import Connection, Due, Endpoint, Owner, Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import Shown
+from keepaliveD.model.origin import Origin, Source
 
 BARE = Connection(
     cookie=4711,
@@ -22,7 +23,7 @@ BARE = Connection(
     keepidle=float("nan"),
     path="office firewall",
     timeout=300.0,
-    origin="configured in /etc/tcp-keepalived/config.toml",
+    origin=Origin(Source.CONFIGURED, "/etc/tcp-keepalived/config.toml"),
     confirmed=True,
     owner=Owner(812, "amandad", "amanda@backup.service"),
 )

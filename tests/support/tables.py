@@ -5,13 +5,15 @@ import math
 from typing import TypedDict, Unpack
 
 from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import Sockets, SocketTable, Switch, TcpState, Timer
 from keepaliveD.policy.activity import Activity, nothing_known
 from keepaliveD.policy.judge import Judgement, judge
 
 LONG_AGO = 1e6
-FIREWALL = Path("firewall", 300.0, "configured")
+CONFIGURED = Origin(Source.CONFIGURED, "/etc/tcp-keepalived/config.toml")
+FIREWALL = Path("firewall", 300.0, CONFIGURED)
 
 
 class Socket(TypedDict, total=False):

@@ -70,8 +70,7 @@ def _priority(connection: Connection, before: Verdict) -> int:
     urgency = {Verdict.CUT: ERROR, Verdict.LATE: WARNING, Verdict.BARE: WARNING}.get(connection.verdict, INFO)
     if not connection.confirmed:
         urgency = max(urgency, WARNING)
-    guessed = connection.origin == "watch.default_timeout"
-    return urgency + (1 if guessed and urgency < INFO else 0)
+    return urgency + (1 if connection.origin.guessed and urgency < INFO else 0)
 
 
 def _what(connection: Connection, before: Verdict) -> str:
@@ -129,7 +128,7 @@ def fields_of(connection: Connection) -> dict[str, Value]:
         "KEEPALIVE_UID": connection.uid,
     }
     if connection.path:
-        fields |= {"KEEPALIVE_PATH": connection.path, "KEEPALIVE_TIMEOUT_ORIGIN": connection.origin}
+        fields |= {"KEEPALIVE_PATH": connection.path} | _origin(connection)
     fields |= _times(connection)
     if connection.due is not Due.NOTHING and connection.due_in != FOREVER:
         fields["KEEPALIVE_DUE_SEC"] = round(connection.due_in, 1)
@@ -138,6 +137,12 @@ def fields_of(connection: Connection) -> dict[str, Value]:
     if owner.pid:
         fields |= {"KEEPALIVE_PID": owner.pid, "KEEPALIVE_PROCESS": owner.process}
     return fields
+
+
+def _origin(connection: Connection) -> dict[str, Value]:
+    """Return the fields about where the idle timeout comes from."""
+    origin = connection.origin
+    return {"KEEPALIVE_TIMEOUT_ORIGIN": str(origin), "KEEPALIVE_TIMEOUT_SOURCE": origin.source.value}
 
 
 def _times(connection: Connection) -> dict[str, Value]:
@@ -166,8 +171,8 @@ def _summary(members: list[Connection], before: Verdict) -> Entry:
         "KEEPALIVE_COUNT": len(members),
         "KEEPALIVE_VERDICT": urgent.verdict.label,
         "KEEPALIVE_PATH": urgent.path,
-        "KEEPALIVE_TIMEOUT_ORIGIN": urgent.origin,
     }
+    fields |= _origin(urgent)
     fields |= _times(urgent)
     if urgent.owner.unit:
         fields["KEEPALIVE_UNIT"] = urgent.owner.unit
