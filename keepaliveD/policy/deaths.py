@@ -1,0 +1,309 @@
+"""Decide what ended each connection: columns of what the kernel knew go in, columns of causes come out.
+
+The rules stand in the order in which they count. Each was found with ends that were made on purpose; of some
+ends one host cannot tell two causes apart, so that a rule names the others, too.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from keepaliveD.model.causes import Cause
+from keepaliveD.model.deaths import Reset
+from keepaliveD.model.sockets import Bools, Column, TcpState
+
+IDLE_AFTER = 2.0  # seconds without a packet: a busy connection has shorter silences
+JUST_BEFORE = 3.0  # seconds: a SYN in the middle of the connection that the reset follows
+ANSWERED_LATER = 1.0  # seconds after the last data: an acknowledgement then answered a probe
+CERTAIN = 0.99  # of confidence
+START = (64, 128, 255)  # hop limits that packets leave with
+LONG_WAY = 30  # hops between two hosts: a hop limit that says more began at another number
+ACK = 0x10  # of TCP flags
+HALF_CLOSED = (TcpState.FIN_WAIT1.value, TcpState.FIN_WAIT2.value, 9, 11)  # LAST_ACK, CLOSING: this end has closed
+IPV4 = 0xFFFF  # beginning of the lower half of a v4-mapped address
+LOOPBACK = 127  # first octet
+
+
+class Rule(NamedTuple):
+    """What is told of the rows in which it is the first that applies; `others` are causes that may be instead."""
+
+    applies: Bools
+    cause: Cause
+    confidence: float
+    others: tuple[Cause, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What ended each of these connections, in the order of model.deaths.DEATH rows."""
+
+    cause: Column  # Cause
+    confidence: Column  # 0 to 1
+    runner_up: Column  # Cause that cannot be told apart from it; UNKNOWN if there is none
+    hop: Column  # of the middlebox that sent the reset, counted from this host as 1; 0 unknown
+    peer_hop: Column  # of the peer, 0 unknown
+    rule: Column  # number of the rule that applied
+    others: tuple[tuple[Cause, ...], ...]  # by rule, all causes that cannot be told apart from it
+
+    def candidates(self, row: int) -> tuple[Cause, ...]:
+        """Return the cause of this row, and those that it cannot be told apart from."""
+        return Cause(int(self.cause[row])), *self.others[int(self.rule[row])]
+
+
+BY_A_MIDDLEBOX = (Cause.MIDDLEBOX_IDLE, Cause.MIDDLEBOX_BUSY)
+UNAWARE = (Cause.NAT_FORGOT, Cause.PEER_RESTARTED, Cause.PEER_FIREWALL)
+
+
+def decide(ended: Column, survived: Column | None = None) -> Findings:
+    """Return what ended these connections, an array of DEATH.
+
+    `survived`: the longest silence that each was known to survive, in seconds; NaN or 0 where none is known.
+    """
+    rules = tuple(_rules(ended, survived if survived is not None else np.zeros(len(ended))))
+    last = len(rules)
+    which = np.select([rule.applies for rule in rules], list(range(last)), last)
+    causes = np.array([*(rule.cause for rule in rules), Cause.UNKNOWN], np.uint8)[which]
+    confidence = np.array([*(rule.confidence for rule in rules), 0.0], np.float32)[which]
+    first = np.array([*((*rule.others, Cause.UNKNOWN)[0] for rule in rules), Cause.UNKNOWN], np.uint8)[which]
+    by_middlebox = np.isin(causes, BY_A_MIDDLEBOX)
+    peers, resets = distance(ended["peer_ttl"]), distance(ended["reset_ttl"])
+    hop = np.where(by_middlebox & (resets >= 0) & (resets != peers), resets + 1, 0)
+    return Findings(causes, confidence, first, hop, peers + 1, which, (*(rule.others for rule in rules), ()))
+
+
+def distance(hop_limit: Column) -> Column:
+    """Return how many routers decremented these hop limits, -1 where the hop limit is unknown (0).
+
+    The number that a packet left with is the least usual one that is not smaller.
+    """
+    seen = hop_limit.astype(np.int16)
+    start = np.select([seen <= START[0], seen <= START[1]], START[:2], START[2])
+    return np.where(seen == 0, -1, start - seen)
+
+
+class _Facts(NamedTuple):
+    """What the rules ask of every row."""
+
+    idle: Bools  # quiet before the first lost packet, the reset or the FIN
+    quiet_known: Bools
+    live: Bools  # the reset has the form of one from a socket that knows the connection
+    acknowledging: Bools  # the reset has the ACK flag
+    nearer: Bools  # it came from another distance than the peer's packets ...
+    by_one_hop: Bools
+    farther: Bools
+    unclear: Bools  # ... or that is not known
+    after_close: Bools  # this end had closed before
+
+
+def _facts(ended: Column) -> _Facts:
+    silence = ended["silence"]
+    peers, resets = distance(ended["peer_ttl"]), distance(ended["reset_ttl"])
+    known = (peers >= 0) & (resets >= 0)
+    acknowledging = (ended["reset_flags"] & ACK) != 0
+    running = (ended["reset_id"] != 0) | (ended["reset_window"] != 0)
+    running |= is_ipv6(ended) & (ended["reset_label"] != 0) & (ended["reset_label"] == ended["peer_label"])
+    return _Facts(
+        idle=silence >= IDLE_AFTER,
+        quiet_known=~np.isnan(silence),
+        live=acknowledging & running & (ended["reset_timestamps"] >= ended["timestamps"]),
+        acknowledging=acknowledging,
+        nearer=known & (resets < peers),
+        by_one_hop=known & (np.abs(resets - peers) == 1),
+        farther=known & (resets > peers),
+        unclear=~known | (peers > LONG_WAY),
+        after_close=np.isin(ended["state"], HALF_CLOSED),
+    )
+
+
+def is_ipv6(ended: Column) -> Bools:
+    """Return which connections are IPv6."""
+    ipv6: Bools = (ended["remote_high"] != 0) | (ended["remote_low"] >> np.uint64(32) != IPV4)
+    return ipv6
+
+
+def _rules(ended: Column, survived: Column) -> Iterator[Rule]:
+    """Yield every rule; of each row the first that applies counts."""
+    facts, error = _facts(ended), ended["error"]
+    yield Rule(error == errno.ECONNABORTED, Cause.LOCAL_KILL, 0.99)
+    yield from _resets(ended, facts)
+    broken = error != 0
+    yield Rule(broken & (ended["dropped_by_firewall"] > 1), Cause.LOCAL_FIREWALL, 0.95)
+    yield Rule(broken & (ended["dropped_by_md5"] != 0), Cause.MD5_MISMATCH, 0.95)
+    ordinary = np.isin(error, (0, errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE))
+    yield Rule(~ordinary & (error == ended["soft_error"]), Cause.UNREACHABLE, 0.95)
+    yield Rule(~ordinary, Cause.UNREACHABLE, 0.7)
+    for rule in _timeouts(ended, facts, survived):
+        yield rule._replace(applies=rule.applies & (error == errno.ETIMEDOUT))
+    for rule in _closes(ended, facts):
+        yield rule._replace(applies=rule.applies & ((error == 0) | (error == errno.EPIPE)))
+
+
+def _resets(ended: Column, facts: _Facts) -> Iterator[Rule]:
+    """Yield the rules about connections that a reset ended."""
+    received = ended["reset"] == Reset.RECEIVED.value
+    closing = ended["state"] == TcpState.CLOSE_WAIT.value
+    for rule in (*_local_resets(ended), *_live_resets(ended, facts), *_resets_of_others(ended, facts, closing)):
+        yield rule._replace(applies=received & rule.applies)
+    unseen = ended["reset"] == Reset.UNSEEN.value
+    yield from _by_silence(unseen & (ended["afterwards"] != 0), facts, 0.7, Cause.PEER_ABORTED)
+    yield Rule(unseen & closing, Cause.WROTE_AFTER_CLOSE, 0.8)
+    yield Rule(unseen, Cause.UNKNOWN, 0.3, (Cause.PEER_ABORTED, Cause.UNKNOWN_TO_PEER, *BY_A_MIDDLEBOX))
+
+
+def _by_silence(applies: Bools, facts: _Facts, confidence: float, *others: Cause) -> Iterator[Rule]:
+    """Yield the rules about a middlebox: after idle, while busy, and where the silence is not known."""
+    yield Rule(applies & facts.idle, Cause.MIDDLEBOX_IDLE, confidence, others)
+    yield Rule(applies & facts.quiet_known, Cause.MIDDLEBOX_BUSY, confidence, others)
+    yield Rule(applies, Cause.MIDDLEBOX_IDLE, 0.6, (Cause.MIDDLEBOX_BUSY, *others))
+
+
+def _local_resets(ended: Column) -> Iterator[Rule]:
+    """Yield the rules about resets that this host sent itself, or that a new SYN of the peer brought about.
+
+    A connection to an address of this host itself has no distance: there a reset over loopback says nothing.
+    """
+    elsewhere = (distance(ended["peer_ttl"]) > 0) | (ended["dropped_by_firewall"] != 0)
+    yield Rule((ended["reset_local"] != 0) & elsewhere & ~_is_loopback(ended), Cause.LOCAL_FIREWALL, 0.99)
+    yield Rule(ended["since_syn"] <= JUST_BEFORE, Cause.PEER_RESTARTED, 0.95)
+
+
+def _is_loopback(ended: Column) -> Bools:
+    loopback: Bools = ~is_ipv6(ended) & (ended["remote_low"] >> np.uint64(24) & np.uint64(0xFF) == LOOPBACK)
+    loopback |= (ended["remote_low"] == ended["local_low"]) & (ended["remote_high"] == ended["local_high"])
+    return loopback
+
+
+def _live_resets(ended: Column, facts: _Facts) -> Iterator[Rule]:
+    """Yield the rules about resets of a socket that knows the connection, or of a good forger.
+
+    A reset with the ACK flag and without timestamps, where the connection has them, is of another stack or forged.
+    """
+    same = ~facts.nearer & ~facts.farther
+    probed = (ended["peer_probes"] > 1) & ~np.isnan(ended["since_peer_probe"])
+    quiet_after = ended["afterwards"] == 0
+    yield Rule(facts.live & facts.after_close & same, Cause.PEER_ABORTED_AFTER_CLOSE, 0.95)
+    yield Rule(facts.live & probed & same, Cause.PEER_KEEPALIVE, 0.85, (Cause.PEER_ABORTED, Cause.PEER_GAVE_UP))
+    yield Rule(
+        facts.live & same & quiet_after & facts.idle,
+        Cause.PEER_ABORTED,
+        0.9,
+        (Cause.MIDDLEBOX_IDLE, Cause.PEER_GAVE_UP),
+    )
+    yield Rule(facts.live & same & quiet_after, Cause.PEER_ABORTED, 0.9, (Cause.MIDDLEBOX_BUSY, Cause.PEER_GAVE_UP))
+    doubtful = facts.live | (facts.acknowledging & same)
+    yield Rule(doubtful & facts.idle, Cause.PEER_ABORTED, 0.6, (Cause.MIDDLEBOX_IDLE,))
+    yield Rule(doubtful, Cause.PEER_ABORTED, 0.6, (Cause.MIDDLEBOX_BUSY,))
+
+
+def _resets_of_others(ended: Column, facts: _Facts, closing: Bools) -> Iterator[Rule]:
+    """Yield the rules about resets of something that does not know the connection."""
+    another, unlabelled = facts.nearer & ~facts.unclear, is_ipv6(ended) & (ended["reset_label"] == 0)
+    yield from _by_silence(another & ~facts.by_one_hop, facts, 0.95)
+    yield from _by_silence(another, facts, 0.85, Cause.UNKNOWN_TO_PEER)
+    yield from _by_silence(unlabelled & (ended["peer_label"] != 0), facts, 0.85, Cause.UNKNOWN_TO_PEER)
+    yield from _by_silence(facts.nearer | facts.farther, facts, 0.6, Cause.UNKNOWN_TO_PEER)
+    yield from _by_silence(ended["afterwards"] != 0, facts, 0.9)
+    yield Rule(closing, Cause.WROTE_AFTER_CLOSE, 0.95)
+    newborn = (ended["bytes_received"] == 0) & (ended["bytes_acked"] <= 1) & ~facts.idle
+    yield Rule(newborn, Cause.LISTENER_OVERFLOW, 0.7, (Cause.UNKNOWN_TO_PEER, Cause.PEER_ABORTED))
+    told = ~facts.unclear
+    yield Rule(told & facts.idle, Cause.UNKNOWN_TO_PEER, 0.9, (*UNAWARE, Cause.MIDDLEBOX_IDLE, Cause.PEER_GAVE_UP))
+    unprovoked = told & facts.quiet_known & (ended["unacked"] == 0) & (ended["probes"] == 0)
+    yield Rule(unprovoked, Cause.MIDDLEBOX_BUSY, 0.6, (Cause.UNKNOWN_TO_PEER, Cause.PEER_GAVE_UP))
+    yield Rule(told, Cause.UNKNOWN_TO_PEER, 0.9, (*UNAWARE, Cause.MIDDLEBOX_BUSY, Cause.PEER_GAVE_UP))
+    yield Rule(facts.idle, Cause.UNKNOWN_TO_PEER, 0.5, (Cause.MIDDLEBOX_IDLE, *UNAWARE, Cause.PEER_GAVE_UP))
+    yield Rule(~facts.idle, Cause.UNKNOWN_TO_PEER, 0.5, (Cause.MIDDLEBOX_BUSY, *UNAWARE, Cause.PEER_GAVE_UP))
+
+
+def _timeouts(ended: Column, facts: _Facts, survived: Column) -> Iterator[Rule]:
+    """Yield the rules about connections that this host gave up.
+
+    Silence as long as the connection has survived before does not make a path forget it.
+    """
+    unacked, unsent = ended["unacked"] != 0, ended["unsent"] != 0
+    yield Rule((ended["window"] == 0) & unsent, Cause.PEER_NOT_READING, 0.9)
+    yield Rule(unsent & ~unacked, Cause.LOCAL_NETWORK, 0.9)
+    yield Rule(_outlasted(ended, unacked), Cause.USER_TIMEOUT, 0.9)
+    data = unacked | (ended["retransmits"] != 0)
+    heard, exchanged = ended["since_acked"], np.fmin(ended["since_sent"], ended["since_received"])
+    kept_up = ~data & (ended["probes"] != 0) & (exchanged - heard > ANSWERED_LATER)
+    yield Rule(kept_up, Cause.PATH_DIED, 0.8)
+    yield Rule(facts.idle & (ended["silence"] < survived), Cause.PATH_DIED, 0.8)
+    undecided = (Cause.PATH_DIED, Cause.SILENT_AFTER_IDLE)
+    yield Rule(data & facts.idle, Cause.SILENT_AFTER_IDLE, 0.8, (Cause.PATH_DIED,))
+    yield Rule(facts.idle, Cause.SILENT_AFTER_IDLE, 0.6, (Cause.PATH_DIED,))
+    yield Rule(facts.quiet_known, Cause.PATH_DIED, 0.8)
+    yield Rule(data, Cause.RETRANSMISSIONS_GAVE_UP, 0.6, undecided)
+    yield Rule(~data, Cause.KEEPALIVE_GAVE_UP, 0.6, undecided)
+
+
+def _outlasted(ended: Column, unacked: Bools) -> Bools:
+    """Return which connections their TCP_USER_TIMEOUT ended, and not the number of probes."""
+    limit = ended["user_timeout"].astype(np.float64) / 1000
+    silent = np.fmin(ended["since_received"], ended["since_acked"])
+    probed = ~unacked & (ended["probes"] != 0) & (ended["probes"] < ended["keepcnt"])
+    outlasted: Bools = (limit > 0) & ((ended["since_lost"] >= limit) | (probed & (silent >= limit)))
+    return outlasted
+
+
+def _closes(ended: Column, facts: _Facts) -> Iterator[Rule]:
+    """Yield the rules about connections that one of the two ends closed."""
+    first = ended["fin_first"] != 0
+    yield Rule(first & facts.idle, Cause.PEER_CLOSED_IDLE, 0.9, (Cause.PROXY_CLOSED,))
+    yield Rule(first, Cause.PEER_CLOSED, 0.9)
+    yield Rule(ended["out_of_memory"] != 0, Cause.OUT_OF_MEMORY, 0.95)
+    yield Rule(ended["signal"] != 0, Cause.PROGRAM_KILLED, 0.99)
+    yield Rule(ended["exiting"] != 0, Cause.PROGRAM_ENDED, 0.95)
+    at_once = np.isin(ended["state"], (TcpState.ESTABLISHED.value, TcpState.CLOSE_WAIT.value))
+    yield Rule(at_once & (ended["unread"] != 0), Cause.CLOSED_UNREAD, 0.99)
+    yield Rule(at_once & (ended["shutdown"] == 3), Cause.LOCAL_ABORT, 0.9)
+    yield Rule(~first, Cause.LOCAL_CLOSE, 0.9)
+
+
+REPEATS = "the same idle time again and again at the end of other connections"
+AT_THE_PEER = "a tcp-keepalived at the peer sees whether its socket sent the reset"
+OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
+    (Cause.UNKNOWN_TO_PEER, Cause.NAT_FORGOT): "other connections to this peer that are alive rule out a restart; "
+    "several that end after the same idle time are a NAT's; at the peer, a reset to a port that it never saw",
+    (Cause.UNKNOWN_TO_PEER, Cause.PEER_RESTARTED): "the peer's uptime; no connection to it is older",
+    (Cause.UNKNOWN_TO_PEER, Cause.PEER_FIREWALL): "the rules of the peer's own firewall, and its counters of rejects",
+    (Cause.UNKNOWN_TO_PEER, Cause.MIDDLEBOX_IDLE): AT_THE_PEER,
+    (Cause.UNKNOWN_TO_PEER, Cause.MIDDLEBOX_BUSY): AT_THE_PEER,
+    (Cause.UNKNOWN_TO_PEER, Cause.PEER_GAVE_UP): "the peer's own log: its program was told ETIMEDOUT",
+    (Cause.MIDDLEBOX_IDLE, Cause.MIDDLEBOX_BUSY): "how long the connection was quiet before",
+    (Cause.MIDDLEBOX_IDLE, Cause.UNKNOWN_TO_PEER): "the peer's socket is still open, if a middlebox sent the reset",
+    (Cause.MIDDLEBOX_BUSY, Cause.UNKNOWN_TO_PEER): "the peer's socket is still open, if a middlebox sent the reset",
+    (Cause.MIDDLEBOX_BUSY, Cause.PEER_GAVE_UP): "the peer's own log: its program was told ETIMEDOUT",
+    (Cause.MIDDLEBOX_IDLE, Cause.PEER_ABORTED): AT_THE_PEER,
+    (Cause.MIDDLEBOX_BUSY, Cause.PEER_ABORTED): AT_THE_PEER,
+    (Cause.PEER_ABORTED, Cause.MIDDLEBOX_IDLE): AT_THE_PEER,
+    (Cause.PEER_ABORTED, Cause.MIDDLEBOX_BUSY): AT_THE_PEER,
+    (Cause.PEER_ABORTED, Cause.PEER_GAVE_UP): "the peer's own log: its program was told ETIMEDOUT",
+    (Cause.PEER_KEEPALIVE, Cause.PEER_ABORTED): "the peer's own log: its program was told ETIMEDOUT, if its keepalive "
+    "gave up",
+    (Cause.PEER_KEEPALIVE, Cause.PEER_GAVE_UP): "a packet capture at the peer: whether it sent data or only probes",
+    (Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED): "a new connection to the same port at once: if it works, the path "
+    f"forgot the old one; if it hangs, the path or the peer is down. Or {REPEATS}",
+    (Cause.RETRANSMISSIONS_GAVE_UP, Cause.PATH_DIED): "a new connection to the same port at once",
+    (Cause.RETRANSMISSIONS_GAVE_UP, Cause.SILENT_AFTER_IDLE): "how long the connection was quiet before",
+    (Cause.KEEPALIVE_GAVE_UP, Cause.PATH_DIED): "a new connection to the same port at once",
+    (Cause.KEEPALIVE_GAVE_UP, Cause.SILENT_AFTER_IDLE): "how long the connection was quiet before",
+    (Cause.PEER_CLOSED_IDLE, Cause.PROXY_CLOSED): f"{REPEATS}; the log of the service, which did not close",
+    (Cause.LISTENER_OVERFLOW, Cause.UNKNOWN_TO_PEER): "ListenOverflows at the peer (nstat); whether it happens again",
+    (Cause.LISTENER_OVERFLOW, Cause.PEER_ABORTED): "ListenOverflows at the peer (nstat); a load balancer without a "
+    "server behind it does the same",
+    (Cause.UNKNOWN, Cause.PEER_ABORTED): "the bpf engine, which sees the packet of the reset",
+    (Cause.UNKNOWN, Cause.UNKNOWN_TO_PEER): "the bpf engine, which sees the packet of the reset",
+    (Cause.UNKNOWN, Cause.MIDDLEBOX_IDLE): "the bpf engine, which sees the packet of the reset",
+    (Cause.UNKNOWN, Cause.MIDDLEBOX_BUSY): "the bpf engine, which sees the packet of the reset",
+}
+
+
+def observation(cause: Cause, other: Cause) -> str:
+    """Return what would tell two causes apart that one host cannot tell apart."""
+    return OBSERVATIONS[cause, other]

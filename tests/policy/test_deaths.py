@@ -1,0 +1,184 @@
+"""Ends that were made on purpose, and the cause that each is given."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from keepaliveD.model.causes import ONLY_BESIDE, Cause
+from keepaliveD.policy import deaths
+from keepaliveD.policy.deaths import CERTAIN, OBSERVATIONS, decide, distance
+from tests.support.ends import MEASURED, RST_ACK, Facts, end, ends, live, reset, timed_out
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_an_end_that_was_made_on_purpose_gets_its_cause(name: str) -> None:
+    cause, confidence, facts = MEASURED[name]
+    found = decide(ends([facts]))
+    assert (Cause(found.cause[0]), round(float(found.confidence[0]), 2)) == (cause, confidence)
+
+
+def test_all_ends_are_judged_together_as_each_is_alone() -> None:
+    found = decide(ends(facts for _, _, facts in MEASURED.values()))
+    assert [Cause(cause) for cause in found.cause] == [cause for cause, _, _ in MEASURED.values()]
+
+
+def test_a_hundred_thousand_ends_are_judged_well_within_a_second() -> None:
+    kinds = ends(facts for _, _, facts in MEASURED.values())
+    many = kinds[np.arange(100_000) % len(kinds)]
+    began = time.process_time()
+    found = decide(many)
+    assert time.process_time() - began < 0.5
+    assert len(found.cause) == 100_000
+
+
+def test_no_end_at_all() -> None:
+    assert len(decide(ends([])).cause) == 0
+
+
+UNDECIDED: dict[str, tuple[Facts, set[Cause]]] = {
+    "NAT forgot, peer rebooted, peer's firewall": (
+        reset(silence=3.5, unacked=5),
+        {Cause.UNKNOWN_TO_PEER, Cause.NAT_FORGOT, Cause.PEER_RESTARTED, Cause.PEER_FIREWALL},
+    ),
+    "firewall forgot and drops, path cut while idle": (
+        timed_out(probes=3, silence=4.0),
+        {Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED},
+    ),
+    "firewall forgot and drops data, path cut while idle": (
+        timed_out(unacked=5, silence=4.0),
+        {Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED},
+    ),
+    "careful injector, peer without a socket": (
+        reset(silence=0.0),
+        {Cause.MIDDLEBOX_BUSY, Cause.UNKNOWN_TO_PEER},
+    ),
+    "careful injector after idle, peer without a socket": (
+        reset(silence=4.0),
+        {Cause.MIDDLEBOX_IDLE, Cause.UNKNOWN_TO_PEER},
+    ),
+    "perfect injector, peer aborted": (live(silence=0.0), {Cause.MIDDLEBOX_BUSY, Cause.PEER_ABORTED}),
+    "proxy closes, service closes": (
+        {"fin_first": 1, "silence": 60.0},
+        {Cause.PEER_CLOSED_IDLE, Cause.PROXY_CLOSED},
+    ),
+    "peer's keepalive gave up, peer aborts while it probes": (
+        live(peer_probes=6, since_peer_probe=1.0, silence=1.0),
+        {Cause.PEER_KEEPALIVE, Cause.PEER_ABORTED},
+    ),
+    "peer gave up retransmitting, peer aborted": (live(silence=8.0), {Cause.PEER_GAVE_UP, Cause.PEER_ABORTED}),
+    "peer gave up retransmitting, its reset is answered": (
+        reset(silence=8.0, unacked=5),
+        {Cause.PEER_GAVE_UP, Cause.UNKNOWN_TO_PEER},
+    ),
+    "listener overflow, accept and abort": (
+        reset(bytes_received=0, bytes_acked=1, silence=0.0, unacked=5),
+        {Cause.LISTENER_OVERFLOW, Cause.PEER_ABORTED, Cause.UNKNOWN_TO_PEER},
+    ),
+    "route changed by one hop, firewall": (
+        reset(reset_ttl=62, silence=4.0),
+        {Cause.MIDDLEBOX_IDLE, Cause.UNKNOWN_TO_PEER},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNDECIDED)
+def test_two_causes_that_one_host_cannot_tell_apart_are_both_named(name: str) -> None:
+    facts, candidates = UNDECIDED[name]
+    found = decide(ends([facts]))
+    named = found.candidates(0)
+    assert candidates <= set(named)
+    assert found.runner_up[0] == named[1]
+    assert found.confidence[0] < CERTAIN
+    assert all(deaths.observation(named[0], other) for other in named[1:])
+
+
+def test_certain_is_never_said_where_another_cause_may_be_true() -> None:
+    found = decide(ends([]))
+    rules = tuple(deaths._rules(ends([]), np.zeros(0)))
+    assert len(rules) == len(found.others) - 1
+    assert all(rule.confidence < CERTAIN for rule in rules if rule.others)
+
+
+def test_every_pair_has_the_observation_that_would_tell() -> None:
+    rules = tuple(deaths._rules(ends([]), np.zeros(0)))
+    assert {(rule.cause, other) for rule in rules for other in rule.others} == set(OBSERVATIONS)
+
+
+def test_every_cause_is_decided_or_named_beside_another() -> None:
+    rules = tuple(deaths._rules(ends([]), np.zeros(0)))
+    assert {rule.cause for rule in rules} | ONLY_BESIDE == set(Cause)
+
+
+def test_the_distance_is_counted_from_the_number_that_a_packet_left_with() -> None:
+    hop_limits = np.array([64, 61, 65, 128, 125, 129, 255, 252, 0], np.uint8)
+    assert distance(hop_limits).tolist() == [0, 3, 63, 0, 3, 126, 0, 3, -1]
+
+
+@pytest.mark.parametrize(("hop_limit", "hop"), [(63, 2), (255, 1), (62, 3)])
+def test_the_middlebox_is_placed_by_the_hop_limit_of_its_reset(hop_limit: int, hop: int) -> None:
+    found = decide(ends([reset(reset_ttl=hop_limit, silence=4.0)]))
+    assert (found.hop[0], found.peer_hop[0]) == (hop, 4)
+
+
+def test_a_peer_with_another_hop_limit_at_the_same_distance_is_no_middlebox() -> None:
+    found = decide(ends([reset(peer_ttl=252, reset_ttl=61, silence=4.0, unacked=5)]))
+    assert Cause(found.cause[0]) is Cause.UNKNOWN_TO_PEER
+
+
+def test_a_hop_limit_of_which_nothing_is_known_leaves_both() -> None:
+    found = decide(ends([reset(peer_ttl=0, silence=4.0, unacked=5)]))
+    assert set(found.candidates(0)) >= {Cause.UNKNOWN_TO_PEER, Cause.MIDDLEBOX_IDLE, Cause.NAT_FORGOT}
+    assert found.confidence[0] <= 0.5
+
+
+def test_a_peer_that_began_at_an_unusual_hop_limit_makes_no_middlebox_sure() -> None:
+    found = decide(ends([reset(peer_ttl=29, reset_ttl=61, silence=4.0)]))
+    assert found.confidence[0] <= 0.6
+
+
+def test_a_live_reset_from_another_distance_names_the_middlebox_too() -> None:
+    found = decide(ends([live(reset_ttl=63, silence=0.1)]))
+    assert set(found.candidates(0)) == {Cause.PEER_ABORTED, Cause.MIDDLEBOX_BUSY}
+    assert found.confidence[0] == np.float32(0.6)
+
+
+def test_a_reset_of_neither_form_lowers_the_confidence() -> None:
+    found = decide(ends([reset(reset_flags=RST_ACK, silence=4.0)]))
+    assert set(found.candidates(0)) == {Cause.PEER_ABORTED, Cause.MIDDLEBOX_IDLE}
+    assert found.confidence[0] == np.float32(0.6)
+
+
+def test_a_silence_that_the_connection_had_survived_before_is_not_what_ended_it() -> None:
+    rows = ends([timed_out(unacked=5, silence=50.0)])
+    assert Cause(decide(rows, np.array([40.0])).cause[0]) is Cause.SILENT_AFTER_IDLE
+    assert Cause(decide(rows, np.array([60.0])).cause[0]) is Cause.PATH_DIED
+
+
+def test_a_connection_to_an_address_of_this_host_is_not_reset_by_its_firewall() -> None:
+    rows = end(**live(peer_ttl=64, reset_ttl=64, reset_local=1, silence=0.1))
+    assert Cause(decide(rows).cause[0]) is Cause.PEER_ABORTED
+
+
+def test_a_reset_that_was_not_seen_is_not_explained() -> None:
+    found = decide(ends([{"error": 104, "reset": 2, "silence": 4.0}]))
+    assert Cause(found.cause[0]) is Cause.UNKNOWN
+    assert Cause.MIDDLEBOX_IDLE in found.candidates(0)
+
+
+def test_an_unknown_silence_leaves_idle_and_busy_open() -> None:
+    found = decide(ends([reset(reset_ttl=63)]))
+    assert found.candidates(0) == (Cause.MIDDLEBOX_IDLE, Cause.MIDDLEBOX_BUSY)
+    found = decide(ends([timed_out(unacked=5)]))
+    assert set(found.candidates(0)) == {
+        Cause.RETRANSMISSIONS_GAVE_UP,
+        Cause.PATH_DIED,
+        Cause.SILENT_AFTER_IDLE,
+    }
+
+
+def test_a_death_of_which_nothing_is_known_is_unknown_or_a_close() -> None:
+    found = decide(ends([{"error": 104}]))
+    assert (Cause(found.cause[0]), found.confidence[0]) == (Cause.UNKNOWN, 0)
