@@ -14,7 +14,7 @@ from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.log import entries
 from keepaliveD.log.entries import ERROR, INFO, NOTICE, WARNING, Entry
 from keepaliveD.log.journal import Log
-from keepaliveD.model.actions import Arm, SetSystemKeepalive
+from keepaliveD.model.actions import Arm, ReadIdleTimes, SetSystemKeepalive
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import Refusal, unexpected
 from keepaliveD.model.results import Outcome
@@ -99,7 +99,7 @@ class Daemon:
         self._engine_description = yield Open(self._watching())
         outcomes = yield from self._scan()
         for outcome in outcomes:
-            if outcome.refused and not isinstance(outcome.action, Arm):
+            if outcome.refused and not isinstance(outcome.action, Arm | ReadIdleTimes):
                 yield from self._disarm(only_mine=True)
                 raise outcome.refused
         self._report_outcomes(outcomes)

@@ -11,6 +11,7 @@ from keepaliveD.model.actions import (
     Arm,
     Disarm,
     FoundSettings,
+    ReadIdleTimes,
     Report,
     ReportArmed,
     ReportDrift,
@@ -19,7 +20,7 @@ from keepaliveD.model.actions import (
 from keepaliveD.model.errors import NotPermitted, Refusal, Unsupported
 from keepaliveD.model.results import Outcome
 from keepaliveD.platforms.base import Platform
-from keepaliveD.platforms.requests import Steps, find_owners
+from keepaliveD.platforms.requests import Steps, find_owners, read_settings
 from keepaliveD.policy.connect import Plan
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.records.arming import ArmingRecord
@@ -143,13 +144,13 @@ class Performer:
                 return Outcome(action, dry_run=self._records is None, armings=(yield from self._sockets.arm(action)))
             case Disarm():
                 return (yield from self._sockets.put_back(action))
+            case ReadIdleTimes(targets, cgroups):
+                return Outcome(action, looked=(yield from read_settings(targets, cgroups)))
             case Report(connections):
                 return Outcome(dataclasses.replace(action, connections=(yield from find_owners(connections))))
             case ReportDrift(found=found, yielded=True):
                 self._settings.release(found)
-                return Outcome(action)
-            case _:
-                return Outcome(action)
+        return Outcome(action)
 
     def disarm(self, look: Judgement, *, only_mine: bool = False) -> Steps[Outcome]:
         """Disarm the recorded sockets. Call it after the settings are restored."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from keepaliveD.model.connections import Connection, Owner, Verdict
 from keepaliveD.model.rules import ArmRule, Wish
-from keepaliveD.model.sockets import Unwatched
+from keepaliveD.model.sockets import Column, Unwatched
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,18 @@ class Report:
     connections: tuple[Connection, ...]
     before: tuple[Verdict, ...]
     unsaid: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadIdleTimes:
+    """Read the idle time of sockets whose engine does not show it: rows of model.arming.TARGET, and their cgroups.
+
+    `urgent`: a warning of some of them may be due already.
+    """
+
+    targets: Column
+    cgroups: Column
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +169,7 @@ Action = (
     | Arm
     | ReportArmed
     | Disarm
+    | ReadIdleTimes
     | Report
     | ReportDrift
     | ReportRewriter

@@ -10,6 +10,7 @@ from keepaliveD.model.actions import Action
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.keepalive import NONE, Own, SocketKeepalive
+from keepaliveD.model.sockets import Column
 
 
 class ArmingResult(enum.Enum):
@@ -74,6 +75,7 @@ class Outcome:
     """What came of an action; `refused` is the reason where it was not carried out.
 
     `repeated`: the same action was last refused for the same reason.
+    `looked` is what stands in the targets of ReadIdleTimes, in their order: rows of model.arming.LOOKED.
     """
 
     action: Action
@@ -81,3 +83,4 @@ class Outcome:
     dry_run: bool = False
     armings: tuple[Arming, ...] = ()
     repeated: bool = False
+    looked: Column | None = None

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from keepaliveD.model.arming import LOOKED
 from keepaliveD.model.connections import Connection, Owner
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.sockets import Column, SocketTable
@@ -130,6 +131,15 @@ class ChangeSocketSettings:
     def carry_out(self, session: Session) -> Column:
         """Return the result of each change."""
         return session.armer.change(self.changes, closing=self.closing)
+
+
+def read_settings(targets: Column, cgroups: Column) -> Steps[Column]:
+    """Return what stands in these sockets, of which the owners are found first; both are columns."""
+    yield FindOwners(targets["inode"].astype(np.uint64), cgroups)
+    looked = np.zeros(0, LOOKED)
+    while len(looked) < len(targets):
+        looked = np.concatenate([looked, (yield ReadSocketSettings(targets[len(looked) :], closing=False))])
+    return looked
 
 
 def scan(now: float) -> Steps[SocketTable]:

@@ -39,6 +39,7 @@ class Activity:
     expires_at: Column  # instant at which the keepalive timer checks, NaN without one
     keepidle: Column  # idle time after which it probes; as far as the timer has shown where that is not known
     knows_keepidle: Column  # whether it is known
+    asked: Column  # whether it was to be read from the socket itself since its program last set the timer
     peer_period: Column  # seconds between the peer's probes, at most; FOREVER if no two were seen in one silence
     probed: Column  # whether the newest packet was a probe of the peer's
     survived: Column  # longest idle time, at least, after which the peer was still heard
@@ -78,6 +79,7 @@ def nothing_known() -> Activity:
         expires_at=none,
         keepidle=none,
         knows_keepidle=np.empty(0, np.bool_),
+        asked=np.empty(0, np.bool_),
         peer_period=none,
         probed=np.empty(0, np.bool_),
         survived=none,
@@ -286,7 +288,7 @@ def _learn_timers(memory: Activity, table: SocketTable) -> Activity:
 
     BPF reads it. Else the timer shows it in time: the longest distance from the last packet heard to the
     expiry, while that is the same; and exactly where a check has just found nothing new and set the timer
-    to the rest.
+    to the rest. What is known stays known while only the kernel sets the timer, which it does when it fires.
     """
     sockets, earlier = table.sockets, memory.expires_at + table.asleep  # no timer runs while the machine sleeps
     ends = table.taken_at + sockets["expires"].astype(np.float64)
@@ -301,13 +303,16 @@ def _learn_timers(memory: Activity, table: SocketTable) -> Activity:
     length = ticking - heard
     same = np.abs(ticking - earlier) < SAME_TIMER
     checked = ~same & (heard <= earlier) & (sockets["probes"] == 0) & ~np.isnan(ticking)
-    keepidle = np.where(same, np.fmax(memory.keepidle, length), length)
     hidden = (sockets["timer"] == Timer.RETRANSMIT.value) | (sockets["timer"] == Timer.ZERO_WINDOW.value)
+    by_kernel = same | hidden | ((earlier <= table.read_by) & ~np.isnan(ticking))
+    known = memory.knows_keepidle & by_kernel & ~checked
+    shown = np.where(same, np.fmax(memory.keepidle, length), length)
     return replace(
         memory,
         expires_at=np.where(hidden, earlier, ticking),
-        keepidle=np.where(hidden, memory.keepidle, keepidle),
-        knows_keepidle=np.where(same | hidden, memory.knows_keepidle, checked),
+        keepidle=np.where(known | hidden, memory.keepidle, shown),
+        knows_keepidle=known | checked,
+        asked=memory.asked & by_kernel,
     )
 
 

@@ -8,14 +8,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keepaliveD.model.actions import Action, Arm, FoundSettings, Report, ReportArmed, ReportRecord, ReportUnwatched
+from keepaliveD.model.actions import (
+    Action,
+    Arm,
+    FoundSettings,
+    ReadIdleTimes,
+    Report,
+    ReportArmed,
+    ReportRecord,
+    ReportUnwatched,
+)
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import NotPermitted, Unsupported
 from keepaliveD.model.results import RETRIED, ArmingResult, Outcome
 from keepaliveD.model.rules import ArmRule, IPNetwork, Path
 from keepaliveD.model.sockets import ALL_WATCHED, SocketTable
-from keepaliveD.policy import activity, announce, arming
+from keepaliveD.policy import activity, announce, arming, idle_times
 from keepaliveD.policy.connections import connections
 from keepaliveD.policy.forecast import Forecast
 from keepaliveD.policy.judge import Judgement, judge
@@ -49,7 +58,7 @@ class Decider:
     def __init__(self, rules: Rules) -> None:
         self._memory = activity.nothing_known()
         self._unwatched = ALL_WATCHED
-        self.next_deadline = FOREVER  # instant at which a scan would make a cut certain
+        self.next_deadline = FOREVER  # instant at which a scan would make a verdict certain
         self._troubles: tuple[str, ...] = ()
         self.results: Counter[ArmingResult] = Counter()
         self.follow(rules)
@@ -58,7 +67,7 @@ class Decider:
         """Apply other rules from now on, and keep what is known of the sockets."""
         self._rules = rules
         self._memory = arming.reconsider(self._memory)
-        self._cannot_arm = False
+        self._cannot_arm = self._cannot_read = False
         self._settings = SystemKeepalive(rules.wanted, rules.on_drift, rules.roles)
 
     def observe(self, table: SocketTable, found: FoundSettings = NOT_CARED_FOR) -> tuple[Judgement, list[Action]]:
@@ -68,6 +77,7 @@ class Decider:
         judgement = replace(judgement, activity=memory)
         to_arm, memory = arming.plan(judgement, () if self._cannot_arm else self._rules.arm)
         being_armed = arming.planned(judgement.activity, memory) if to_arm else None
+        to_read, memory = idle_times.to_read(judgement, memory, self._rules.warn_before)
         news, self._memory = announce.select_news(
             judgement.forecast, memory, judgement.table.sockets, self._rules.warn_before, being_armed
         )
@@ -76,6 +86,7 @@ class Decider:
             *self._settings.observe(found, table.taken_at),
             *to_put_back,
             *to_arm,
+            *to_read,
         ]
         if table.unwatched != self._unwatched:
             self._unwatched = table.unwatched
@@ -98,8 +109,10 @@ class Decider:
         return [ReportRecord(news)] if news or (before and not troubles) else []
 
     def given_up(self, action: Action) -> bool:
-        """Return whether the action is pointless by now: once one arming was refused, all are."""
-        return self._cannot_arm and isinstance(action, Arm)
+        """Return whether the action is pointless by now: once one arming was refused, all are, and so is reading."""
+        return (self._cannot_arm and isinstance(action, Arm)) or (
+            self._cannot_read and isinstance(action, ReadIdleTimes)
+        )
 
     def record(self, outcome: Outcome) -> None:
         """Learn the outcome of an action."""
@@ -112,6 +125,11 @@ class Decider:
                 if outcome.action.last or each.result not in RETRIED:
                     self.results[each.result] += len(each.connections)
             self._memory = arming.remember(self._memory, outcome.armings)
+        if isinstance(outcome.action, ReadIdleTimes):
+            self._cannot_read = self._cannot_read or isinstance(outcome.refused, LASTING)
+            self._memory = idle_times.learn(self._memory, outcome)
+            if outcome.action.urgent and outcome.looked is not None:
+                self.next_deadline = self._memory.taken_at
 
 
 def _next_deadline(forecast: Forecast) -> float:

@@ -113,10 +113,10 @@ def _own_probe(table: SocketTable, activity: Activity) -> Between:
     The timer checks when it fires: a probe leaves if the peer was not heard for the idle time, else the
     timer is set to the rest (tcp_keepalive_timer, net/ipv4/tcp_timer.c). Each may fire late.
     """
-    idle_over = heard_at(table) + activity.keepidle
-    checks = activity.expires_at
+    heard, checks = heard_at(table), activity.expires_at
+    idle_over = heard + activity.keepidle
     slack = table.sockets["slack"].astype(np.float64)
-    slack = np.where(np.isnan(slack), activity.keepidle * TIMER_SLACK, slack)
+    slack = np.where(np.isnan(slack), np.fmax(activity.keepidle, checks - heard) * TIMER_SLACK, slack)
     rest = np.fmax(idle_over - checks, 0.0)
     at = np.fmax(idle_over, checks)
     by = np.fmax(idle_over, checks + slack) + np.where(np.isnan(rest), 0.0, rest) * TIMER_SLACK

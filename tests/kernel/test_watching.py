@@ -106,6 +106,19 @@ def test_a_probe_due_just_before_the_firewall_forgets_is_announced_as_late(tmp_p
         assert daemon.expect("late", PATIENCE, **unlucky.endpoints)["KEEPALIVE_LEFT_SEC"] > 0
 
 
+def test_a_timer_that_ran_before_the_daemon_came_is_known_in_time_by_netlink(tmp_path: Path) -> None:
+    """It ends before the path forgets, but then only checks: sock_diag shows its end, and not that it is so long."""
+    idle, spoke_after = TIMEOUT + 8, TIMEOUT - 2
+    with Rig() as rig, program(rig, keepalive=idle) as early:
+        time.sleep(spoke_after)  # the timer runs meanwhile
+        assert early.speak() == "answered"
+        with Home(tmp_path, by("netlink", configuration("apply = false"))).daemon(rig.client) as daemon:
+            warning = daemon.expect("late", PATIENCE, **early.endpoints)
+            assert warning["KEEPALIVE_LEFT_SEC"] > WARNING_TIME / 2
+            late_by = warning["KEEPALIVE_DUE_SEC"] - warning["KEEPALIVE_LEFT_SEC"]
+            assert late_by == pytest.approx(idle - TIMEOUT, abs=1)
+
+
 @pytest.mark.parametrize("mode", ["drop", "reject"])
 def test_a_program_that_sets_keepalive_lives_under_the_daemon_and_dies_without(mode: Mode, tmp_path: Path) -> None:
     """The same program, the same firewall, three timeouts of silence."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from keepaliveD.model.actions import Arm
+from keepaliveD.model.arming import LOOKED, Answer
 from keepaliveD.model.connections import Connection as Row
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.keepalive import Keepalive, Own, Shown, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import ArmAction
-from keepaliveD.model.sockets import TcpState
+from keepaliveD.model.sockets import Column, TcpState
 from keepaliveD.policy.arming import first_matching
 from keepaliveD.policy.socket_settings import Found, Request, decide_arming
 from tests.simulation.connection import Connection
@@ -40,6 +43,18 @@ class Armer:
     def arm(self, action: Arm) -> tuple[Arming, ...]:
         """What became of each."""
         return tuple(self._one(action, row) for row in action.connections)
+
+    def read(self, targets: Column) -> Column:
+        """Return what getsockopt(2) tells of each, as a row of LOOKED."""
+        looked = np.zeros(len(targets), LOOKED)
+        for row, cookie in zip(looked, targets["cookie"].tolist(), strict=True):
+            connection = self._connections[cookie - 1]
+            connection.advance(self.now)
+            end = connection.here
+            is_open = end.state == TcpState.ESTABLISHED
+            row["answer"] = Answer.DONE if is_open else Answer.CLOSED
+            row["stands"] = (end.idle(self.now), end.interval(self.now), end.probes(self.now), end.options.on)
+        return looked
 
     def _one(self, action: Arm, row: Row) -> Arming:
         wish = first_matching(action.wishes, Owner())

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from keepaliveD.model.actions import Arm, Report
+from keepaliveD.model.actions import Arm, ReadIdleTimes, Report
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.results import Arming, Outcome
@@ -19,6 +19,7 @@ from keepaliveD.policy.sysctls import OnDrift
 from tests.simulation.world import World
 
 Armer = Callable[[Arm], tuple[Arming, ...]]
+Reader = Callable[[Column], Column]  # from rows of model.arming.TARGET to rows of LOOKED
 CERTAIN = 8  # added to a verdict that is certain
 
 
@@ -45,7 +46,7 @@ class Said:
 class Decides(Protocol):
     """Whatever judges tables."""
 
-    def scan(self, table: SocketTable, arm: Armer) -> Said:
+    def scan(self, table: SocketTable, arm: Armer, read: Reader) -> Said:
         """Judge one."""
 
 
@@ -55,7 +56,7 @@ class Decider:
     def __init__(self, world: World) -> None:
         self._decider = decider.Decider(Rules({}, OnDrift.WARN, world.paths, (), world.warn_before, world.arm))
 
-    def scan(self, table: SocketTable, arm: Armer) -> Said:
+    def scan(self, table: SocketTable, arm: Armer, read: Reader) -> Said:
         """Hand it one table, and carry out what it asks for."""
         judgement, actions = self._decider.observe(table)
         words: list[Word] = []
@@ -65,7 +66,8 @@ class Decider:
                 continue
             armings = arm(action) if isinstance(action, Arm) else ()
             done += armings
-            self._decider.record(Outcome(action, armings=armings))
+            looked = read(action.targets) if isinstance(action, ReadIdleTimes) else None
+            self._decider.record(Outcome(action, armings=armings, looked=looked))
             if isinstance(action, Report):
                 words += [Word(one.cookie, one.verdict, one.confirmed) for one in action.connections]
         outlook = judgement.forecast

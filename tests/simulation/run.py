@@ -68,7 +68,7 @@ def run(
         table = reader.scan(start)
         end = start + world.takes
         armer.now = end + 0.001
-        said = decider.scan(table, armer.arm)
+        said = decider.scan(table, armer.arm, armer.read)
         for arming in said.armings:
             for row in arming.connections:
                 reader.touched(row.cookie - 1, armer.now)

@@ -9,7 +9,7 @@ import pytest
 
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.sockets import SocketTable
-from tests.simulation.decider import CERTAIN, Armer, Said, Word
+from tests.simulation.decider import CERTAIN, Armer, Reader, Said, Word
 from tests.simulation.kernel import HZ, fires
 from tests.simulation.run import run
 from tests.simulation.scans import EngineName
@@ -46,9 +46,9 @@ class Always:
         self._verdict = verdict
         self._certain = certain
 
-    def scan(self, table: SocketTable, arm: Armer) -> Said:
+    def scan(self, table: SocketTable, arm: Armer, read: Reader) -> Said:
         """Judge one."""
-        del arm
+        del arm, read
         cookies = table.sockets["cookie"]
         said = np.full(len(cookies), self._verdict + CERTAIN * self._certain, np.uint8)
         words = tuple(Word(cookie, self._verdict, self._certain) for cookie in cookies.tolist())

@@ -12,7 +12,15 @@ from keepaliveD.log.entries.connections import of_report
 from keepaliveD.log.entries.entry import ERROR, INFO, MESSAGE_IDS, NOTICE, WARNING, Entry, Value
 from keepaliveD.log.entries.namespaces import of_hang, of_unwatched
 from keepaliveD.log.entries.settings import Reports, of_settings, of_settings_report
-from keepaliveD.model.actions import Arm, Disarm, Report, ReportArmed, ReportUnwatched, SetSystemKeepalive
+from keepaliveD.model.actions import (
+    Arm,
+    Disarm,
+    ReadIdleTimes,
+    Report,
+    ReportArmed,
+    ReportUnwatched,
+    SetSystemKeepalive,
+)
 from keepaliveD.model.connections import Counts, Verdict
 from keepaliveD.model.results import ArmingResult, Outcome
 
@@ -34,7 +42,7 @@ __all__ = [
 
 def of(outcome: Outcome) -> Iterator[Entry]:
     """Yield the entries about an outcome."""
-    if outcome.repeated:
+    if outcome.repeated or isinstance(outcome.action, ReadIdleTimes):  # a verdict that stays presumed shows that
         return
     if outcome.refused:
         if isinstance(outcome.action, SetSystemKeepalive) and str(outcome.refused) in outcome.action.refused_before:

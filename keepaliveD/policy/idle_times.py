@@ -1,0 +1,59 @@
+"""Which idle times to read from the sockets themselves, once each: sock_diag shows when a timer ends, and no more."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from keepaliveD.model.actions import ReadIdleTimes
+from keepaliveD.model.arming import TARGET, Answer
+from keepaliveD.model.connections import Due
+from keepaliveD.model.results import Outcome
+from keepaliveD.model.sockets import Indices, Timer
+from keepaliveD.policy.activity import Activity, find
+from keepaliveD.policy.announce import lead
+from keepaliveD.policy.judge import Judgement
+
+LEADS = 2  # before the cut: as many times the lead of a warning, so that a scan comes in between
+MOST = 1024  # sockets at one scan, the most urgent first
+
+
+def to_read(judgement: Judgement, activity: Activity, warn_before: float) -> tuple[list[ReadIdleTimes], Activity]:
+    """Return whose idle time to read now, and the memory of it: where the verdict hangs on it and a warning is near."""
+    rows = _candidates(judgement, activity, warn_before)
+    if not len(rows):
+        return [], activity
+    left = judgement.forecast.cut_at[rows] - judgement.forecast.now
+    urgent = bool((left <= lead(judgement.forecast.timeout[rows], warn_before)).any())
+    asked = activity.asked.copy()
+    asked[rows] = True
+    sockets = judgement.table.sockets
+    targets = np.zeros(len(rows), TARGET)
+    for name in TARGET.names or ():
+        targets[name] = sockets[name][rows]
+    return [ReadIdleTimes(targets, sockets["cgroup"][rows], urgent)], dataclasses.replace(activity, asked=asked)
+
+
+def _candidates(judgement: Judgement, activity: Activity, warn_before: float) -> Indices:
+    sockets, forecast = judgement.table.sockets, judgement.forecast
+    unknown = (sockets["timer"] == Timer.KEEPALIVE.value) & ~activity.knows_keepidle & ~activity.asked
+    rows = np.flatnonzero(unknown)
+    left = forecast.cut_at[rows] - forecast.now
+    near = left <= LEADS * lead(forecast.timeout[rows], warn_before)
+    near &= (forecast.due[rows] == Due.KEEPALIVE.value) & (sockets["inode"][rows] != 0)
+    order = np.argsort(left[near])[:MOST]
+    return rows[near][order]
+
+
+def learn(memory: Activity, outcome: Outcome) -> Activity:
+    """Return the memory with the idle times that were read."""
+    action, looked = outcome.action, outcome.looked
+    if not isinstance(action, ReadIdleTimes) or looked is None:
+        return memory
+    read = (looked["answer"] == Answer.DONE.value) & (looked["stands"][:, 3] != 0)
+    if not read.any():
+        return memory
+    place, known = find(action.targets["cookie"][read], memory.cookie)
+    keepidle = np.where(known, looked["stands"][read, 0][place], memory.keepidle)
+    return dataclasses.replace(memory, keepidle=keepidle, knows_keepidle=memory.knows_keepidle | known)
