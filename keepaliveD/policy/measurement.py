@@ -1,0 +1,323 @@
+"""Plan a measurement of a path's idle timeout, and conclude from what came of it.
+
+Each test is one connection: it is left quiet for a planned time, then one probe shows whether the path still knows it.
+Nothing here knows a socket or a clock; silences are seconds.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+DOUBT = 0.0002  # chance of a wrong bracket that is accepted on an uneven path
+SURE = 24  # survivors that show that no connections take a device with a shorter timeout, unless these are very few
+PROMPT = 1.0  # seconds within which a fresh connection stands, unless a SYN was lost (RFC 6298, 2)
+LAZY = 1.15  # a device that looks for expired connections now and then forgets up to this much later
+NOISE = 0.05  # fewer deaths than this share, among many survivors, are not the path's timeout
+MANY = 20  # survivors without which no death is called noise
+ROUNDS = 12  # after which a path counts as too uneven to be measured
+CLOSE = 0.995  # silences that differ by less count as the same
+CENSUS = 10  # one of so many connections only helps to count devices
+ABOVE = (1.3, 2.0)  # how much longer than the shortest death an uneven path is tested
+
+
+class Side(enum.Enum):
+    """The end that sends the probe after the silence."""
+
+    HERE = "this host"
+    THERE = "the peer"
+
+
+class Outcome(enum.Enum):
+    """What came of one test."""
+
+    SURVIVED = "survived"
+    FORGOTTEN = "forgotten"
+    CLOSED = "closed"  # by the far end, unasked
+    VOID = "void"  # it shows nothing: the path was down, or the peer spoke
+
+
+class How(enum.Enum):
+    """How a forgotten connection ended."""
+
+    SILENCE = "silence"  # probes vanish
+    RESET = "reset"  # a probe is answered by a reset
+    RESET_UNASKED = "reset without a probe"
+    CLOSED_UNASKED = "closed without a probe"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One test to make: leave a connection quiet, then have one side send a probe."""
+
+    quiet: float
+    prober: Side = Side.HERE
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a measurement may do: the silences it tries, how many connections at a time, how narrow a bracket it wants.
+
+    `ratio` is the largest quotient of the two ends of a bracket that is narrow enough.
+    """
+
+    shortest: float = 5.0
+    longest: float = 4800.0
+    connections: int = 78
+    ratio: float = 1.105
+    both_sides: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen of one connection.
+
+    `asked`: the silence when the first probe left, or when the connection ended unasked.
+    `again`: the silence when the next try left, after a fresh connection stood; None if none stood, or none was needed.
+    """
+
+    plan: Plan
+    asked: float
+    answered: bool = False
+    reset: bool = False
+    closed: bool = False
+    spoke: bool = False
+    again: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one test shows: `quiet` is the silence tested; `by` the one by which a connection was surely forgotten."""
+
+    quiet: float
+    outcome: Outcome
+    prober: Side = Side.HERE
+    how: How | None = None
+    by: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is known of a path. None is unknown; `survived` and `forgotten` enclose the idle timeout.
+
+    `survivors` is how many connections survived at least the silence `survived`, and less than `forgotten`.
+    """
+
+    survived: float | None = None
+    forgotten: float | None = None
+    how: How | None = None
+    survivors: int = 0
+    several_devices: bool = False
+    longest_survivor: float | None = None
+    revived_by: Side | None = None
+    closes: float | None = None
+    unexplained: int = 0
+    void: int = 0
+    tests: int = 0
+
+    @property
+    def uneven(self) -> bool:
+        """Whether some connections survived what was fatal for others, whichever side tested them."""
+        return self.longest_survivor is not None and self.revived_by is None
+
+    def narrow(self, ratio: float) -> bool:
+        """Whether the bracket is as narrow as is wanted."""
+        if self.survived is None or self.forgotten is None:
+            return False
+        return self.forgotten <= self.survived * ratio + PROMPT
+
+
+def meaning(seen: Seen, *, never_closes: bool) -> Result:
+    """Decide what one connection shows.
+
+    An answer, however late, proves that the path knew the connection when the first probe left. Silence proves nothing
+    until a fresh connection stands: a probe lost in an outage left the devices before the break to age on, so the
+    connection is known to be forgotten only by the try after that.
+    `never_closes`: the far end is a listener of ours, so whoever ends a connection is on the path.
+    """
+    side = seen.plan.prober
+    if seen.spoke:
+        return Result(seen.asked, Outcome.VOID, side)
+    if seen.closed:
+        if never_closes:
+            how = How.RESET_UNASKED if seen.reset else How.CLOSED_UNASKED
+            return Result(seen.asked, Outcome.FORGOTTEN, side, how, by=seen.asked)
+        return Result(seen.asked, Outcome.CLOSED, side)
+    if seen.answered:
+        return Result(seen.asked, Outcome.SURVIVED, side)
+    again = seen.again
+    if seen.reset:
+        again = seen.asked if again is None else again
+    elif again is None:
+        return Result(seen.asked, Outcome.VOID, side)
+    quiet = seen.asked if again - seen.asked < PROMPT else again
+    return Result(quiet, Outcome.FORGOTTEN, side, How.RESET if seen.reset else How.SILENCE, by=again)
+
+
+def conclude(tests: Sequence[Result]) -> Finding:
+    """Return what all tests so far show together."""
+    closes = min((test.quiet for test in tests if test.outcome is Outcome.CLOSED), default=None)
+    known = _by_time(tests, Outcome.SURVIVED, Outcome.FORGOTTEN)
+    known, unexplained = _without_noise(known)
+    finding = replace(
+        _bracket(known),
+        closes=closes,
+        unexplained=unexplained,
+        void=sum(test.outcome is Outcome.VOID for test in tests),
+        tests=len(tests),
+    )
+    strict = _strict_side(known)
+    if strict is None:
+        return finding
+    one_sided = _bracket([test for test in known if test.prober is strict])
+    return replace(
+        finding,
+        survived=one_sided.survived,
+        forgotten=one_sided.forgotten,
+        how=one_sided.how,
+        survivors=one_sided.survivors,
+        several_devices=False,
+        revived_by=Side.HERE if strict is Side.THERE else Side.THERE,
+    )
+
+
+def _by_time(tests: Sequence[Result], *outcomes: Outcome) -> list[Result]:
+    return sorted((test for test in tests if test.outcome in outcomes), key=lambda test: test.quiet)
+
+
+def _without_noise(known: list[Result]) -> tuple[list[Result], int]:
+    """Leave out deaths that many survivors of longer silences contradict; return how many these are."""
+    longest = max((test.quiet for test in known if test.outcome is Outcome.SURVIVED), default=0.0)
+    contradicted = [test for test in known if test.outcome is Outcome.FORGOTTEN and test.quiet <= longest]
+    noise = set()
+    for number, death in enumerate(contradicted):
+        alive = sum(test.outcome is Outcome.SURVIVED and test.quiet >= death.quiet * CLOSE for test in known)
+        dead = len(contradicted) - number
+        if alive < MANY or dead >= NOISE * (alive + dead):
+            break
+        noise.add(id(death))
+    return [test for test in known if id(test) not in noise], len(noise)
+
+
+def _bracket(known: Sequence[Result]) -> Finding:
+    """Enclose the shortest timeout, whatever device a connection takes."""
+    dead = [test for test in known if test.outcome is Outcome.FORGOTTEN]
+    alive = [test.quiet for test in known if test.outcome is Outcome.SURVIVED]
+    if not dead:
+        longest = max(alive, default=None)
+        return Finding(longest, survivors=sum(quiet >= (longest or 0.0) * CLOSE for quiet in alive))
+    first, second = dead[0], dead[:2][-1]  # the first one may have ended for another reason
+    beyond = [quiet for quiet in alive if quiet >= first.quiet]
+    below = sorted((quiet for quiet in alive if quiet < first.quiet), reverse=True)
+    needed = _survivors_needed(len(dead), len(beyond)) if beyond else 1
+    survived = below[needed - 1] if len(below) >= needed else None
+    return Finding(
+        survived=survived,
+        forgotten=max(first.by, second.by),
+        how=first.how,
+        survivors=sum(quiet >= survived * CLOSE for quiet in below) if survived is not None else 0,
+        several_devices=any(quiet > first.quiet * LAZY for quiet in beyond),
+        longest_survivor=max(beyond, default=None),
+    )
+
+
+def _survivors_needed(dead: int, alive: int) -> int:
+    """How many connections must have survived a silence, so that not all of them took a device with a longer timeout.
+
+    `dead` and `alive` are those that were tested with a longer silence than the shortest fatal one. The share p of
+    connections on the device with the shortest timeout is Beta(dead + 1, alive + 1), after a uniform prior; the chance
+    that n survivors all missed that device is the mean of (1 - p)^n.
+    """
+    chance, needed = 1.0, 0
+    while chance > DOUBT:
+        chance *= (alive + needed + 1) / (dead + alive + needed + 2)
+        needed += 1
+    return needed
+
+
+def _strict_side(known: Sequence[Result]) -> Side | None:
+    """Return the side whose probes meet a forgotten connection where the other side's revive it, if that is so."""
+    for strict in Side:
+        mine = [test for test in known if test.prober is strict]
+        dead = [test.quiet for test in mine if test.outcome is Outcome.FORGOTTEN]
+        if not dead or any(test.outcome is Outcome.SURVIVED and test.quiet >= dead[0] for test in mine):
+            continue
+        others = [test for test in known if test.prober is not strict and test.quiet >= dead[0]]
+        alive = [test for test in others if test.outcome is Outcome.SURVIVED]
+        if len(alive) > 1 and not any(
+            test.outcome is Outcome.FORGOTTEN and test.quiet < alive[-1].quiet for test in others
+        ):
+            return strict
+    return None
+
+
+def next_round(tests: Sequence[Result], limits: Limits, rounds: int) -> list[Plan]:
+    """Return the tests to make next, all at the same time, or none if enough is known; `rounds` were made so far."""
+    if not rounds:
+        return _ladder(limits)
+    finding = conclude(tests)
+    sides = _sides(limits, finding)
+    if rounds >= ROUNDS:
+        return []
+    low = finding.survived or limits.shortest
+    high = finding.forgotten or min(limits.longest, finding.closes or limits.longest)
+    if not finding.narrow(limits.ratio) and high > low * limits.ratio:
+        return list((_uneven if finding.uneven else _between)(low, high, limits, sides))
+    if finding.survived is not None and finding.survivors < min(SURE, 2 * limits.connections):
+        return list(_alternating([low] * limits.connections, sides))
+    return []
+
+
+def _sides(limits: Limits, finding: Finding) -> tuple[Side, ...]:
+    if finding.revived_by is not None:
+        return (Side.HERE,) if finding.revived_by is Side.THERE else (Side.THERE,)
+    return (Side.HERE, Side.THERE) if limits.both_sides else (Side.HERE,)
+
+
+def _ladder(limits: Limits) -> list[Plan]:
+    """Return silences from the shortest to the longest, by equal quotients, and some more of the longest."""
+    census = limits.connections // CENSUS
+    steps = _steps(limits.shortest, limits.longest, limits.connections - census, limits.ratio)
+    factor = (limits.longest / limits.shortest) ** (1 / steps)
+    times = [limits.shortest * factor**number for number in range(steps + 1)] + [limits.longest] * census
+    return list(_alternating(times, _sides(limits, Finding())))
+
+
+def _steps(low: float, high: float, most: int, ratio: float) -> int:
+    """How many steps lead from `low` to `high`: as many as a narrow bracket wants, unless there is no room for them."""
+    wanted = math.ceil(math.log(high / low) / math.log(ratio) - 0.01)
+    return max(1, min(wanted, most - 1))
+
+
+def _between(low: float, high: float, limits: Limits, sides: Sequence[Side]) -> Iterator[Plan]:
+    """Yield silences between the ends of a bracket, and longer ones, which only help to count devices."""
+    census = max(2, limits.connections // 4)
+    steps = _steps(low, high, limits.connections - census + 1, (1 + limits.ratio) / 2)
+    factor = (high / low) ** (1 / steps)
+    times = [low * factor**number for number in range(1, steps)] + [high] * census
+    if len(sides) > 1:
+        times = [time for time in times for _ in sides][: limits.connections]
+    yield from _alternating(sorted(times), sides)
+
+
+def _uneven(low: float, high: float, limits: Limits, sides: Sequence[Side]) -> Iterator[Plan]:
+    """Yield the same few silences for many connections each: they may take different devices."""
+    each = max(2, limits.connections // 8)
+    above = [high * factor for factor in ABOVE for _ in range(each)]
+    room = max(1, (limits.connections - len(above)) // each)
+    steps = _steps(low, high, room + 1, (1 + limits.ratio) / 2)
+    factor = (high / low) ** (1 / steps)
+    times = [low * factor**number for number in range(steps) for _ in range(each)]
+    yield from _alternating([*times, *above][: limits.connections], sides)
+
+
+def _alternating(times: Sequence[float], sides: Sequence[Side]) -> Iterator[Plan]:
+    for number, quiet in enumerate(times):
+        yield Plan(round(quiet, 3), sides[number % len(sides)])
+
+
+def duration(plans: Sequence[Plan]) -> float:
+    """How long a round takes at most."""
+    return max((plan.quiet for plan in plans), default=0.0)

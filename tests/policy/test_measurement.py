@@ -1,0 +1,235 @@
+"""A measurement of the idle timeout, over simulated paths: whatever they do, no bracket may miss the timeout."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from keepaliveD.policy.measurement import (
+    Finding,
+    How,
+    Limits,
+    Outcome,
+    Plan,
+    Result,
+    Seen,
+    Side,
+    conclude,
+    meaning,
+    next_round,
+)
+
+PATIENCE = 0.3  # seconds until a probe counts as unanswered
+RETRIES = (0.0, 1.0, 3.0, 7.0, 15.0, 31.0)  # when a kernel sends a SYN again
+SPACING = 0.05  # seconds between two new connections
+
+LISTENER = Limits(both_sides=True)
+FOREIGN = Limits(connections=8)
+
+
+@dataclass
+class Path:
+    """A path with devices of which each connection takes one; times are seconds since the measurement began."""
+
+    timeouts: Sequence[float]
+    shares: Sequence[float] = (1.0,)
+    rejects: bool = False
+    loose: bool = False  # a packet of this host is let through, and makes a new entry
+    outage: tuple[float, float] = (0.0, 0.0)
+    near: bool = True  # the outage is between this host and the devices
+    closes: float = float("inf")
+    lost: float = 0.0  # share of packets
+    dies: float = 0.0  # share of connections that end for another reason
+    lazy: float = 1.0  # each entry lives up to this much longer
+    chance: random.Random = field(default_factory=random.Random)
+
+    def is_down(self, now: float) -> bool:
+        return self.outage[0] <= now < self.outage[1]
+
+    def fresh(self, now: float) -> float | None:
+        """When a connection that is begun now stands."""
+        for retry in RETRIES:
+            if not self.is_down(now + retry) and self.chance.random() >= self.lost:
+                return now + retry
+        return None
+
+
+class Connection:
+    """One that is left quiet over a path."""
+
+    def __init__(self, path: Path, plan: Plan, start: float) -> None:
+        (timeout,) = path.chance.choices(path.timeouts, path.shares)
+        self._path, self._plan, self.start, self._last = path, plan, start, start
+        self._timeout = timeout * path.chance.uniform(1.0, path.lazy)
+        self._dead = path.chance.random() < path.dies
+
+    @property
+    def due(self) -> float:
+        return self.start + min(self._plan.quiet, self._path.closes)
+
+    def test(self, now: float) -> Seen:
+        """What the host sees of it when it is tested now, as it would see it of a real one."""
+        quiet = now - self.start
+        if quiet >= self._path.closes <= self._timeout:
+            return Seen(self._plan, self._path.closes, closed=True)
+        answer = self._send(now)
+        if answer != "silence":
+            return Seen(self._plan, quiet, answered=answer == "answer", reset=answer == "reset")
+        stands = self._path.fresh(now + PATIENCE)
+        if stands is None:
+            return Seen(self._plan, quiet)
+        answers = {self._send(stands), self._send(stands + 1)}
+        return Seen(self._plan, quiet, "answer" in answers, "reset" in answers, again=stands - self.start)
+
+    def _send(self, now: float) -> str:
+        path = self._path
+        if self._dead or (path.is_down(now) and path.near) or path.chance.random() < path.lost / 2:
+            return "silence"
+        if now - self._last > self._timeout and not (path.loose and self._plan.prober is Side.HERE):
+            self._last = float("-inf")
+            return "reset" if path.rejects and self._plan.prober is Side.HERE else "silence"
+        self._last = now
+        return "silence" if path.is_down(now) or path.chance.random() < path.lost / 2 else "answer"
+
+
+def measure(path: Path, limits: Limits, *, never_closes: bool = True) -> tuple[Finding, float]:
+    """Carry out all rounds; return what was found, and how long it took."""
+    now, rounds = 0.0, 0
+    tests: list[Result] = []
+    while plans := next_round(tests, limits, rounds):
+        now = one_round(path, plans, now, tests, census=conclude(tests).longest_survivor is None, closes=never_closes)
+        rounds += 1
+    return conclude(tests), now
+
+
+def one_round(path: Path, plans: list[Plan], now: float, tests: list[Result], *, census: bool, closes: bool) -> float:
+    made = [Connection(path, plan, now + number * SPACING) for number, plan in enumerate(plans)]
+    waiting = [(each.due, number, each) for number, each in enumerate(made)]
+    heapq.heapify(waiting)
+    while waiting:
+        now, _, each = heapq.heappop(waiting)
+        result = meaning(each.test(now), never_closes=closes)
+        tests.append(result)
+        if census and result.outcome is Outcome.FORGOTTEN:
+            census = False
+            waiting = [(min(due, each.start + result.quiet), number, each) for due, number, each in waiting]
+            heapq.heapify(waiting)
+    return now
+
+
+def paths(kind: str, seed: int, *, many: bool = True) -> tuple[Path, float]:
+    """A path of this kind, and its idle timeout."""
+    chance = random.Random(f"{kind} {seed}")
+    timeout = 10 * 300 ** chance.random()
+    path = Path([timeout], rejects=chance.random() < 0.3, chance=chance)
+    match kind:
+        case "outage":
+            begin = timeout * chance.uniform(0.5, 1.1)
+            path.outage, path.near = (begin, begin + timeout * chance.uniform(0.02, 0.5)), chance.random() < 0.5
+        case "several":
+            share = chance.choice((0.25, 0.5, 0.75) if many else (0.5, 0.75))
+            path.timeouts, path.shares = [timeout, timeout * chance.uniform(1.3, 6)], (share, 1 - share)
+        case "loss":
+            path.lost = 0.02
+        case "noise":
+            path.lost, path.dies = 0.005, 0.002
+        case "lazy":
+            path.lazy = 1.12
+    return path, timeout
+
+
+KINDS = {"plain": 199, "outage": 199, "several": 30, "loss": 199, "noise": 190, "lazy": 130}  # brackets narrow enough
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("limits", [LISTENER, FOREIGN], ids=["listener", "foreign"])
+def test_no_bracket_of_200_runs_misses_the_timeout(kind: str, limits: Limits) -> None:
+    wrong, narrow = [], 0
+    for seed in range(200):
+        path, timeout = paths(kind, seed, many=limits is LISTENER)
+        finding, _ = measure(path, limits)
+        low, high = finding.survived, finding.forgotten
+        if (low is not None and low > timeout * path.lazy) or (high is not None and high < timeout):
+            wrong.append((seed, timeout, finding))
+        narrow += finding.narrow(limits.ratio)
+    assert not wrong
+    assert narrow >= KINDS[kind]
+
+
+def test_one_round_to_a_listener_finds_the_timeout_to_5_percent_while_it_passes_once() -> None:
+    for seed in range(200):
+        path, timeout = paths("plain", seed)
+        tests: list[Result] = []
+        took = one_round(path, next_round([], LISTENER, 0), 0.0, tests, census=True, closes=True)
+        finding = conclude(tests)
+        assert took <= 1.2 * timeout + SPACING * LISTENER.connections
+        assert finding.survived is not None
+        assert finding.survived <= timeout <= (finding.forgotten or 0.0)
+        assert finding.narrow(LISTENER.ratio)
+
+
+def test_probes_of_this_host_revive_what_a_loose_firewall_forgot_and_the_peers_show_it() -> None:
+    for seed in range(50):
+        path, timeout = paths("plain", seed)
+        path.loose = True
+        finding, _ = measure(path, LISTENER)
+        assert finding.revived_by is Side.HERE
+        assert finding.survived is not None
+        assert finding.survived <= timeout <= (finding.forgotten or 0.0)
+
+
+def test_from_one_side_a_loose_firewall_seems_never_to_forget() -> None:
+    finding, _ = measure(Path([30.0], loose=True), FOREIGN)
+    assert finding.survived == pytest.approx(FOREIGN.longest)
+    assert finding.forgotten is None
+
+
+def test_a_server_that_closes_first_hides_a_longer_timeout() -> None:
+    finding, took = measure(Path([900.0], closes=120.0), FOREIGN, never_closes=False)
+    assert (finding.closes, finding.forgotten) == (120.0, None)
+    assert finding.survived is not None
+    assert 120 / FOREIGN.ratio <= finding.survived <= 120
+    assert took < 600
+
+
+def test_a_server_that_closes_later_does_not_hide_a_timeout() -> None:
+    finding, _ = measure(Path([60.0], closes=120.0), FOREIGN, never_closes=False)
+    assert finding.survived is not None
+    assert finding.survived <= 60 <= (finding.forgotten or 0.0) <= 70
+
+
+def test_the_plan_against_a_foreign_service_opens_few_connections_at_a_time() -> None:
+    assert len(next_round([], FOREIGN, 0)) <= 8
+    assert len(next_round([], LISTENER, 0)) <= 78
+
+
+@pytest.mark.parametrize(
+    ("seen", "never_closes", "result"),
+    [
+        (Seen(Plan(20), 20.0, answered=True), False, Result(20.0, Outcome.SURVIVED)),
+        (Seen(Plan(20), 20.0, answered=True, again=35.0), False, Result(20.0, Outcome.SURVIVED)),
+        (Seen(Plan(20), 20.0), False, Result(20.0, Outcome.VOID)),
+        (Seen(Plan(20), 20.0, again=20.3), False, Result(20.0, Outcome.FORGOTTEN, how=How.SILENCE, by=20.3)),
+        (Seen(Plan(20), 20.0, again=35.0), False, Result(35.0, Outcome.FORGOTTEN, how=How.SILENCE, by=35.0)),
+        (Seen(Plan(20), 20.0, reset=True), False, Result(20.0, Outcome.FORGOTTEN, how=How.RESET, by=20.0)),
+        (Seen(Plan(20), 9.0, closed=True), False, Result(9.0, Outcome.CLOSED)),
+        (
+            Seen(Plan(20), 9.0, closed=True),
+            True,
+            Result(9.0, Outcome.FORGOTTEN, how=How.CLOSED_UNASKED, by=9.0),
+        ),
+        (
+            Seen(Plan(20), 9.0, closed=True, reset=True),
+            True,
+            Result(9.0, Outcome.FORGOTTEN, how=How.RESET_UNASKED, by=9.0),
+        ),
+        (Seen(Plan(20), 9.0, spoke=True), False, Result(9.0, Outcome.VOID)),
+    ],
+)
+def test_what_is_seen_of_a_connection_has_one_meaning(seen: Seen, never_closes: bool, result: Result) -> None:
+    shown = meaning(seen, never_closes=never_closes)
+    assert repr(shown) == repr(result)  # nan is not equal to itself
