@@ -18,6 +18,7 @@ from bench.rows import ASSUMED, Row, show
 from keepaliveD.model.rules import ArmAction, ArmRule
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.platforms.linux.bpf.connect import ConnectArmer, cgroup_root
+from keepaliveD.platforms.linux.owners.cgroups import Cgroups
 from keepaliveD.policy.connect import plan
 
 ALL = plan([ArmRule("all", ArmAction.ENABLE, 180, 20, 31)], (), [NetworkPath("default", 240.0, ASSUMED)])
@@ -77,7 +78,7 @@ def ask(process: subprocess.Popen[str]) -> float:
 def compare(cgroup: File, process: subprocess.Popen[str]) -> tuple[float, float]:
     """The seconds of a round without the program, before and after, and of one with it."""
     before = ask(process)
-    with contextlib.closing(ConnectArmer(cgroup, ALL)):
+    with contextlib.closing(ConnectArmer(cgroup, ALL, cgroups=Cgroups(File("/")))):
         armed = ask(process)
     return (before + ask(process)) / 2, armed
 

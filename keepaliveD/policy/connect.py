@@ -19,7 +19,7 @@ from keepaliveD.policy.paths import by_specificity
 
 MOST_OPENINGS = MOST_ROUTES = 256  # that the kernel's program holds
 MOST_PATHS = 64  # that a rule may select from: a bit each
-MOST_OWNERS = 63  # rules that ask for units or containers: a bit each, and one bit for none
+MOST_OWNERS = 62  # rules that ask for units or containers: a bit each, of which two are taken
 LONGEST = 2**31 - 1  # seconds that the program can count
 ALL_PATHS = 2**64 - 1
 

@@ -13,13 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from socket import AF_INET, AF_INET6, AddressFamily
 
 import pytest
 
-from keepaliveD.model.connections import Owner
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import Unsupported
 from keepaliveD.model.keepalive import ALL, Keepalive, SocketKeepalive
@@ -30,6 +29,7 @@ from keepaliveD.platforms.linux.bpf import libbpf, recall
 from keepaliveD.platforms.linux.bpf.connect import OBJECT, SHARED, ConnectArmer, cgroup_root
 from keepaliveD.platforms.linux.bpf.connect import PROGRAM as PROGRAM_NAME
 from keepaliveD.platforms.linux.bpf.pins import Pins
+from keepaliveD.platforms.linux.owners.cgroups import Cgroup
 from keepaliveD.policy.arming import times
 from keepaliveD.policy.connect import MOST_OPENINGS, plan
 from tests.support.armed_at_connect import AUTO, MANY, OURS, SHIPPED, SHORT, TABLE, Case, by_scan
@@ -84,7 +84,21 @@ def cgroup() -> Iterator[Path]:
         path.rmdir()
 
 
+NONE: Mapping[int, Cgroup] = {}
 MILD = ArmRule("mild", ArmAction.ENABLE, 200, 50, 15)
+
+
+class Told:
+    """The cgroups that a test tells of."""
+
+    def __init__(self, cgroups: Mapping[int, Cgroup]) -> None:
+        self._cgroups = cgroups
+
+    def outline(self) -> Mapping[int, Cgroup]:
+        return self._cgroups
+
+    def of(self, wanted: Iterable[int]) -> Mapping[int, Cgroup]:
+        return {cgroup: self._cgroups.get(cgroup, Cgroup("")) for cgroup in wanted}
 
 
 @contextlib.contextmanager
@@ -94,10 +108,10 @@ def arming(
     paths: Sequence[NetworkPath] = (DEFAULT,),
     pins: Pins | None = None,
     survive: bool = False,
-    owners: Callable[[], Mapping[int, Owner]] = dict,
+    owners: Mapping[int, Cgroup] = NONE,
 ) -> Iterator[ConnectArmer]:
     """Connections in this cgroup are armed by these rules."""
-    armer = ConnectArmer(cgroup, plan(rules, (), paths), pins, survive=survive, owners=owners)
+    armer = ConnectArmer(cgroup, plan(rules, (), paths), pins, survive=survive, cgroups=Told(owners))
     try:
         yield armer
     finally:
@@ -309,14 +323,14 @@ def test_a_rule_for_a_unit_or_container_concerns_sockets_of_its_cgroups(cgroup: 
     """And others are tried where it does not; of a cgroup that is not known, nobody can tell."""
     backup = dataclasses.replace(ENABLE, units=("backup@*",))
     left = dataclasses.replace(LEAVE, containers=("c1",))
-    owners: dict[int, Owner] = {}
-    with arming(cgroup, backup, left, MILD, owners=lambda: owners) as armer:
+    owners: dict[int, Cgroup] = {}
+    with arming(cgroup, backup, left, MILD, owners=owners) as armer:
         for owner, outcome in (
             (None, UNTOUCHED),
-            (Owner(unit="backup@home.service"), ARMED),
-            (Owner(unit="ssh.service"), "True 200 50 15"),
-            (Owner(container="c1"), UNTOUCHED),
-            (Owner(unit="backup@c1.service", container="c1"), ARMED),
+            (Cgroup("", "backup@home.service"), ARMED),
+            (Cgroup("", "ssh.service"), "True 200 50 15"),
+            (Cgroup("", container="c1"), UNTOUCHED),
+            (Cgroup("", "backup@c1.service", "c1"), ARMED),
         ):
             owners.clear()
             armer.refresh()
@@ -324,6 +338,28 @@ def test_a_rule_for_a_unit_or_container_concerns_sockets_of_its_cgroups(cgroup: 
                 owners[cgroup.stat().st_ino] = owner
                 armer.refresh()
             assert opened(cgroup)[:2] == [outcome, outcome], owner
+
+
+def test_what_is_below_a_unit_is_of_that_unit_and_below_a_slice_nobody_knows(cgroup: Path) -> None:
+    """Anybody may make any number of cgroups below his own: the program goes up instead of knowing each."""
+    backup = dataclasses.replace(ENABLE, units=("backup@*",))
+    here = cgroup.stat().st_ino
+    below = cgroup
+    for _ in range(5):
+        below /= "below"
+        below.mkdir()
+    try:
+        for owner, outcomes in (
+            (Cgroup("", "backup@home.service", whole=True), [ARMED, ARMED]),
+            (Cgroup("", "ssh.service", whole=True), ["True 200 50 15"] * 2),
+            (Cgroup(""), SYSTEM),
+        ):
+            with arming(cgroup, backup, MILD, owners={here: owner}):
+                assert opened(below)[:2] == outcomes, owner
+    finally:
+        while below != cgroup:
+            below.rmdir()
+            below = below.parent
 
 
 def test_others_programs_in_the_same_cgroup_go_on(cgroup: Path) -> None:
@@ -413,7 +449,7 @@ def test_what_stood_before_is_kept_as_long_as_the_socket_lives(cgroup: Path) -> 
 def test_a_program_that_bears_no_other_is_the_reason_that_is_given(cgroup: Path) -> None:
     """Somebody else's sock_ops program, attached without BPF_F_ALLOW_MULTI."""
     with alone(cgroup), pytest.raises(Unsupported, match="attached there and allows no other sock_ops program"):
-        ConnectArmer(cgroup, plan([ENABLE], (), [DEFAULT]))
+        ConnectArmer(cgroup, plan([ENABLE], (), [DEFAULT]), cgroups=Told(NONE))
 
 
 BEFORE_AND_AFTER = Armed(
@@ -427,7 +463,7 @@ def test_the_capabilities_that_are_missing_are_named(cgroup: Path) -> None:
     """To attach to a cgroup requires CAP_NET_ADMIN, too; CAP_SYS_ADMIN would do for all."""
     script = (
         "import sys; from pathlib import Path; from tests.kernel.test_connect import *;"
-        "ConnectArmer(Path(sys.argv[1]), plan([ENABLE], (), [DEFAULT]))"
+        "ConnectArmer(Path(sys.argv[1]), plan([ENABLE], (), [DEFAULT]), cgroups=Told(NONE))"
     )
     without = ("setpriv", "--bounding-set=-net_admin,-sys_admin")
     command = [*DIE_WITH_US, *without, sys.executable, "-c", script, str(cgroup)]

@@ -32,5 +32,5 @@ def linux(name: str = "linux", root: Path = Path("/")) -> Platform:
         armer = selection.SelectedArmer(watching.engine, BpfArmer(root), PidfdArmer(root, holders))
         return Session(watcher, ProcOwners(root, holders), armer)
 
-    at_connect = selection.BpfAtConnect(root, ProcOwners(root, Holders(root)))
+    at_connect = selection.BpfAtConnect(root)
     return Platform(name, ProcSys(root), at_connect, open_session)

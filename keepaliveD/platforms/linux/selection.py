@@ -20,7 +20,7 @@ from keepaliveD.platforms.linux.bpf.connect import ConnectArmer, cgroup_root
 from keepaliveD.platforms.linux.bpf.pins import DIRECTORY, Pins
 from keepaliveD.platforms.linux.bpf.reader import BpfIterator
 from keepaliveD.platforms.linux.bpf.walker import BpfWalker
-from keepaliveD.platforms.linux.owners.proc import ProcOwners
+from keepaliveD.platforms.linux.owners.cgroups import Cgroups
 from keepaliveD.platforms.linux.reading.engine import Engine
 from keepaliveD.platforms.linux.reading.netlink import Netlink
 from keepaliveD.policy.connect import Plan
@@ -88,9 +88,9 @@ class SelectedArmer:
 class BpfAtConnect:
     """Arms at connect in all network namespaces, as far as BPF may be used."""
 
-    def __init__(self, root: Path, owners: ProcOwners) -> None:
+    def __init__(self, root: Path) -> None:
         self._root = root
-        self._owners = owners
+        self._cgroups = Cgroups(root)
         self._pins = Pins(root / DIRECTORY)
         self._armer: ConnectArmer | None = None
 
@@ -109,10 +109,9 @@ class BpfAtConnect:
 
     def _begin(self, plan: Plan, before: ConnectArmer | None, *, survive: bool) -> ConnectArmer:
         cgroup = cgroup_root(self._root)
-        owners = self._owners.of_cgroups
         with self._records(before) as found:
             records = found if before or not self._pins.claimed_by_another() else None
-            return ConnectArmer(cgroup, plan, self._pins, survive=survive, records=records, owners=owners)
+            return ConnectArmer(cgroup, plan, self._pins, survive=survive, records=records, cgroups=self._cgroups)
 
     def refresh(self) -> list[Counted]:
         """Learn which units and containers exist now; return how many sockets were armed since. Raises KernelError."""

@@ -55,7 +55,12 @@ const volatile struct rule rules[MOST] SEC(".rodata.rules");
 		one;                                                           \
 	})
 
-/* Of cgroups that are known, the rules that mean their unit and container: a bit each. */
+/* The meaning of cgroups that are known: the rules that mean their unit and container, a bit each, KNOWN, and
+ * ALL_BELOW where what is below belongs to the same unit and container. */
+#define KNOWN 1ULL
+#define ALL_BELOW (1ULL << 63)
+#define LEVELS 32 /* of cgroups that are gone up */
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
@@ -133,24 +138,38 @@ static __always_inline __u64 cgroup_of(const struct tcp_sock *tp)
 	return tp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup->kn->id;
 }
 
-enum concern { OTHERS, OURS, NOBODY_KNOWS };
-
-/* The cgroup is that of who made the socket, or its listener. */
-static __always_inline enum concern means(const struct rule *rule, struct bpf_sock *sk)
+/* The meaning of the cgroup of who made the socket, or its listener; 0 where nobody knows.
+ *
+ * What is below a unit is not told of each by itself: anybody may make any number of cgroups below his own.
+ */
+__noinline __u64 meaning_of(struct bpf_sock_ops *ctx)
 {
+	struct bpf_sock *sk = ctx->sk;
 	const struct tcp_sock *tp = sk ? bpf_skc_to_tcp_sock(sk) : NULL;
-	__u64 cgroup = tp ? cgroup_of(tp) : 0;
-	const __u64 *mask = bpf_map_lookup_elem(&owners, &cgroup);
+	const struct cgroup *cgroup;
 
-	if (!mask)
-		return NOBODY_KNOWS;
-	return *mask >> rule->owner & 1 ? OURS : OTHERS;
+	if (!tp)
+		return 0;
+	cgroup = tp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup;
+	for (int level = 0; level < LEVELS; level++) {
+		__u64 id = cgroup->kn->id;
+		const __u64 *known = bpf_map_lookup_elem(&owners, &id);
+		const struct cgroup_subsys_state *above = cgroup->self.parent;
+
+		if (known)
+			return level && !(*known & ALL_BELOW) ? 0 : *known;
+		if (!above)
+			break;
+		cgroup = above->cgroup;
+	}
+	return 0;
 }
 
 /* The rule for a connection that takes this path, or NONE where it is left to the next scan. */
 __noinline int rule_for(struct bpf_sock_ops *ctx, __u32 path)
 {
 	struct address remote = remote_of(ctx);
+	__u64 meaning = meaning_of(ctx);
 
 	for (__u32 number = 0; number < MOST; number++) {
 		const struct rule *rule = (const struct rule *)&rules[number];
@@ -160,14 +179,10 @@ __noinline int rule_for(struct bpf_sock_ops *ctx, __u32 path)
 			break;
 		if (!(rule->paths >> (path & 63) & 1) || !concerns(&rule->target, &remote, ctx))
 			continue;
-		if (rule->owner) {
-			enum concern concern = means(rule, ctx->sk);
-
-			if (concern == OTHERS)
-				continue;
-			if (concern == NOBODY_KNOWS)
-				break;
-		}
+		if (rule->owner && !meaning)
+			break;
+		if (rule->owner && !(meaning >> (rule->owner & 63) & 1))
+			continue;
 		return rule->verb == ARM ? (int)number : NONE;
 	}
 	return NONE;

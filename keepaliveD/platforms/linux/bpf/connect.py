@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from keepaliveD.model.rules import ArmRule, IPNetwork
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.linux.bpf import libbpf, twins
 from keepaliveD.platforms.linux.bpf.pins import Pins
+from keepaliveD.platforms.linux.owners.cgroups import Cgroup
 from keepaliveD.policy.connect import Opening, Plan, Route
 
 OBJECT = Path(__file__).with_name("connect.bpf.o")
@@ -27,7 +30,7 @@ PROGRAM = "arm_connection"
 ROUTES, RULES = ".rodata.routes", ".rodata.rules"
 OWNERS, COUNTS, ARMED = "owners", "counts", "armed"
 MOST_CGROUPS = 16384  # their max_entries
-MANY = MOST_CGROUPS // 4  # counts, of which those of cgroups that are gone are dropped
+MANY = MOST_CGROUPS // 4  # counts: with more of them, counting begins anew
 LINUX = "5.10"
 CAPABILITIES = "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
 
@@ -44,11 +47,22 @@ RULE = np.dtype(
 COUNTED = np.dtype([("cgroup", "u8"), ("rule", "u8")])
 SHARED: twins.Twins = {**libbpf.SHARED, "route": ROUTE, "rule": RULE, "counted": COUNTED}
 LEAVE, ARM = 1, 2
+KNOWN, ALL_BELOW = 1, 1 << 63  # bits of a cgroup's meaning, beside those of rules
 
 WHOLE = (1 << 128) - 1
 HALF = (1 << 64) - 1
 V4_MAPPED = 0xFFFF << 32  # RFC 4291, 2.5.5.2
 ROOTS = ("sys/fs/cgroup", "sys/fs/cgroup/unified")  # where cgroup v2 is mounted alone, and beside v1
+
+
+class KnownCgroups(Protocol):
+    """Units and containers of cgroups, by their ids."""
+
+    def outline(self) -> Mapping[int, Cgroup]:
+        """Return the cgroups that there are, but for those below one that is whole."""
+
+    def of(self, wanted: Iterable[int]) -> Mapping[int, Cgroup]:
+        """Return these cgroups, wherever they are."""
 
 
 class ConnectArmer:
@@ -66,18 +80,17 @@ class ConnectArmer:
         *,
         survive: bool = False,
         records: int | None = None,
-        owners: Callable[[], Mapping[int, Owner]] = dict,
+        cgroups: KnownCgroups,
     ) -> None:
         """Load and attach it; it goes on with the `records` of another one, where given.
 
-        `owners` tells unit and container of the cgroups that there are, by their ids.
         Raises Unsupported, NotPermitted.
         """
-        self._owners = owners
+        self._cgroups = cgroups
         self._plan = plan
         by_owner = sorted({opening.number for opening in plan.openings if opening.owner})
         self._bits = {number: bit for bit, number in enumerate(by_owner, 1)}
-        self._known: set[int] = set()  # cgroups
+        self._known: dict[int, int] = {}  # the meaning of cgroups
         self._counted: dict[tuple[int, int], int] = {}  # by cgroup and rule
         self._object = libbpf.Object(OBJECT, SHARED, linux=LINUX, capabilities=CAPABILITIES)
         try:
@@ -101,19 +114,19 @@ class ConnectArmer:
         Connections of cgroups that are not known wait for the next scan where a rule asks for their owner.
         Raises KernelError.
         """
-        owners = self._learn_owners()
+        self._learn_owners()
         keys, totals = self._object.all_of(COUNTS, COUNTED, np.dtype("u8"), MOST_CGROUPS)
         now = dict(zip(keys.tolist(), totals.tolist(), strict=True))
         new = {key: total - self._counted.get(key, 0) for key, total in now.items()}
         self._counted = now
         news = [(cgroup, rule, count) for (cgroup, rule), count in new.items() if count]
-        if not news and len(now) < MANY:
-            return []
-        owners = self._owners() if owners is None else owners
-        self._drop_gone(owners)
+        if len(now) >= MANY:
+            self._object.drop_all(COUNTS, keys)
+            self._counted = {}
+        owners = self._cgroups.of({cgroup for cgroup, _, _ in news}) if news else {}
         counts: Counter[tuple[int, Owner]] = Counter()
         for cgroup, rule, count in news:
-            counts[rule, owners.get(cgroup, Owner())] += count
+            counts[rule, Owner(unit=owners[cgroup].unit, container=owners[cgroup].container)] += count
         return [Counted(self._rules[rule], owner, count) for (rule, owner), count in counts.items()]
 
     def close(self) -> None:
@@ -124,31 +137,23 @@ class ConnectArmer:
     def _rules(self) -> dict[int, ArmRule]:
         return {opening.number: opening.rule for opening in self._plan.openings if opening.rule}
 
-    def _learn_owners(self) -> Mapping[int, Owner] | None:
-        """Tell the program which rules mean which cgroups; return them, if any rule asks."""
+    def _learn_owners(self) -> None:
+        """Tell the program which rules mean which cgroups, if any rule asks; those below a whole one mean the same."""
         if not self._bits:
-            return None
-        owners = self._owners()
-        if gone := self._known - owners.keys():
+            return
+        found = dict(islice(self._cgroups.outline().items(), MOST_CGROUPS))
+        meanings = {inode: self._meaning(cgroup) for inode, cgroup in found.items()}
+        if gone := self._known.keys() - meanings.keys():
             self._object.drop_all(OWNERS, np.fromiter(gone, np.uint64))
-            self._known -= gone
-        if new := list(owners.keys() - self._known)[: MOST_CGROUPS - len(self._known)]:
-            meant = np.array([self._meaning(owners[cgroup]) for cgroup in new], np.uint64)
-            self._object.put_all(OWNERS, np.array(new, np.uint64), meant)
-            self._known.update(new)
-        return owners
+        if new := dict(meanings.items() - self._known.items()):
+            self._object.put_all(OWNERS, np.array(list(new), np.uint64), np.array(list(new.values()), np.uint64))
+        self._known = meanings
 
-    def _meaning(self, owner: Owner) -> int:
-        """The rules that mean it, a bit each."""
+    def _meaning(self, cgroup: Cgroup) -> int:
+        """The rules that mean its unit and container, a bit each, and whether they mean all that is below, too."""
+        owner = Owner(unit=cgroup.unit, container=cgroup.container)
         meant = {opening.number for opening in self._plan.openings if opening.owner and opening.matches_owner(owner)}
-        return sum(1 << self._bits[number] for number in meant)
-
-    def _drop_gone(self, owners: Mapping[int, Owner]) -> None:
-        """Make room for others: in cgroups that are gone nothing is counted any more."""
-        if gone := [key for key in self._counted if key[0] not in owners]:
-            self._object.drop_all(COUNTS, np.array(gone, COUNTED))
-            for key in gone:
-                del self._counted[key]
+        return KNOWN | (ALL_BELOW if cgroup.whole else 0) | sum(1 << self._bits[number] for number in meant)
 
     def _pin(self, link: int, pins: Pins, *, survive: bool) -> str:
         """Have it outlive us, and its records in any case; why it cannot, or nothing."""

@@ -6,14 +6,16 @@ import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from keepaliveD.model.connections import Connection, Owner
 from keepaliveD.platforms.linux.owners import descriptors
+from keepaliveD.platforms.linux.owners.cgroups import Cgroups
 from keepaliveD.platforms.linux.owners.holders import Holders
-from keepaliveD.platforms.linux.owners.proc import ProcOwners, container_of, unit_of
+from keepaliveD.platforms.linux.owners.proc import ProcOwners
 from tests.support.samples import BARE
 
 
@@ -74,23 +76,6 @@ def test_of_several_processes_the_one_with_the_lowest_number_is_named(host: Host
     for pid in (10, 9, 100):
         host.process(pid, "socket:[123]", "socket:[123]")
     assert host.owner(held(123)).pid == 9
-
-
-def test_every_cgroup_is_known_by_its_unit_and_its_container(host: Host) -> None:
-    """For who must choose by them before a process is known."""
-    slices = host.cgroup("system.slice")
-    root = (host.root / "sys/fs/cgroup").stat().st_ino
-    ssh = host.cgroup("system.slice/ssh.service")
-    inner = host.cgroup("system.slice/ssh.service/inner")
-    guest = host.cgroup("machine.slice/machine-web.scope")
-    owners = ProcOwners(host.root, Holders(host.root)).of_cgroups()
-    assert {cgroup: owners[cgroup] for cgroup in (root, slices, ssh, inner, guest)} == {
-        root: Owner(),
-        slices: Owner(),
-        ssh: Owner(unit="ssh.service"),
-        inner: Owner(unit="ssh.service"),
-        guest: Owner(unit="machine-web.scope", container="web"),
-    }
 
 
 def test_a_socket_without_a_visible_process_has_no_owner(host: Host) -> None:
@@ -173,33 +158,6 @@ def test_a_command_line_is_not_read(host: Host) -> None:
 # units
 
 
-@pytest.mark.parametrize(
-    ("cgroup", "unit"),
-    [
-        ("/sys/fs/cgroup/system.slice/ssh.service", "ssh.service"),
-        (
-            "/sys/fs/cgroup/system.slice/system-postgresql.slice/postgresql@15-main.service",
-            "postgresql@15-main.service",
-        ),
-        ("/sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/app.slice/app-x.scope", "app-x.scope"),
-        ("/sys/fs/cgroup/system.slice/docker-0123abcd.scope", "docker-0123abcd.scope"),
-        ("/sys/fs/cgroup/system.slice/docker.service/payload", "docker.service"),
-        ("/sys/fs/cgroup/user.slice", ""),
-        ("/sys/fs/cgroup", ""),
-        ("/sys/fs/cgroup/init.scope", "init.scope"),
-        ("/sys/fs/cgroup/x.service.d/y", ""),
-    ],
-)
-def test_the_unit_of_a_cgroup_is_the_innermost(cgroup: str, unit: str) -> None:
-    """A user's application is an application, not all of user@1000.service."""
-    assert unit_of(cgroup) == unit
-
-
-def test_a_units_name_is_printable() -> None:
-    """Whoever may make a cgroup may call it anything."""
-    assert unit_of("/sys/fs/cgroup/a\x1b[2J\n.service") == r"a\x1b[2J\n.service"
-
-
 @pytest.mark.parametrize("top", ["sys/fs/cgroup", "sys/fs/cgroup/unified"])
 def test_a_socket_belongs_to_the_unit_of_its_cgroup(host: Host, top: str) -> None:
     """Its id is the inode of a directory; beside version 1, version 2 is mounted one deeper."""
@@ -226,7 +184,7 @@ def test_known_cgroups_are_not_looked_for_again(host: Host, monkeypatch: pytest.
     owners = ProcOwners(host.root, Holders(host.root))
     connections = [held(1, host.cgroup("a.service")), held(2, 987654321)]
     first = with_owners(owners, connections)
-    monkeypatch.setattr(os, "walk", lambda _: pytest.fail("walked again"))
+    monkeypatch.setattr(Cgroups, "outline", lambda _: pytest.fail("walked again"))
     assert with_owners(owners, connections) == first
     assert [one.owner.unit for one in first] == ["a.service", ""]
 
@@ -234,13 +192,17 @@ def test_known_cgroups_are_not_looked_for_again(host: Host, monkeypatch: pytest.
 def test_a_cgroup_that_ends_while_the_tree_is_read_is_passed_over(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Transient scopes come and go all the time; the daemon must not go with one."""
     ours = host.cgroup("system.slice/ssh.service")
-    really = os.walk
+    ended = Path(host.root / "sys/fs/cgroup/system.slice/run-r123.scope")
+    ended.mkdir()
+    really = os.stat
 
-    def walk(top: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-        yield f"{top}/run-r123.scope", [], []
-        yield from really(str(top))
+    def stat(path: Any, **options: Any) -> os.stat_result:
+        if str(path).endswith("/run-r123.scope"):
+            monkeypatch.setattr(os, "stat", really)
+            ended.rmdir()
+        return really(path, **options)
 
-    monkeypatch.setattr(os, "walk", walk)
+    monkeypatch.setattr(os, "stat", stat)
     assert host.owner(held(1, ours)).unit == "ssh.service"
 
 
@@ -280,77 +242,7 @@ def test_what_was_found_for_owners_is_known_to_who_shares_the_memory(host: Host)
     assert ProcOwners(host.root, holders).held_by(7) == {5}
 
 
-# containers
-
 ID = "4f5f4ff6b2d8d34bd4e1eb9c27a6c2a8fe91ecdd6a1f8a3f0b0f2d8b7d5d9c11"
-OTHER = ID[::-1]
-POD = "pod1234abcd_12ab_34cd_56ef_1234567890ab"
-
-
-@pytest.mark.parametrize(
-    ("cgroup", "container"),
-    [
-        # docker: systemd and cgroupfs drivers, and with a cgroup of the container's own
-        (f"system.slice/docker-{ID}.scope", ID),
-        (f"docker/{ID}", ID),
-        (f"docker/{ID}/init", ID),
-        (f"user.slice/user-1000.slice/user@1000.service/user.slice/docker-{ID}.scope", ID),
-        # podman: rootful, rootless
-        (f"machine.slice/libpod-{ID}.scope/container", ID),
-        (f"user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope", ID),
-        # cri-o and containerd below kubelet: systemd and cgroupfs drivers, each class of service
-        (f"kubepods.slice/kubepods-burstable.slice/kubepods-burstable-{POD}.slice/crio-{ID}.scope", ID),
-        (f"kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-{POD}.slice/cri-containerd-{ID}.scope", ID),
-        (f"kubepods.slice/kubepods-{POD}.slice/cri-containerd-{ID}.scope", ID),
-        (f"kubepods/burstable/pod1234abcd-12ab/{ID}", ID),
-        (f"kubepods/pod1234abcd-12ab/{ID}", ID),
-        (f"kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-{POD}.slice/cri-containerd-{ID}.scope", ID),
-        # systemd-nspawn: by hand, as a service, and a unit inside
-        ("machine.slice/machine-box.scope/payload", "box"),
-        ("machine.slice/systemd-nspawn@box.service/payload/system.slice/ssh.service", "box"),
-        # LXC 4 and later, and a unit inside
-        ("lxc.payload.web1", "web1"),
-        ("lxc.payload.web1/system.slice/ssh.service", "web1"),
-        # one in another: the innermost
-        (f"lxc.payload.web1/system.slice/docker-{ID}.scope", ID),
-        (f"system.slice/docker-{OTHER}.scope/kubelet/kubepods/burstable/pod1/{ID}", ID),
-        (f"kubepods/burstable/pod1/{OTHER}/docker/{ID}", ID),
-        (f"docker/{OTHER}/kubepods/burstable/pod1/{ID}", ID),
-        (f"kubepods.slice/kubepods-{POD}.slice/crio-{OTHER}.scope/docker/{ID}", ID),
-        # podman and cri-o with the cgroupfs driver, nerdctl
-        (f"libpod_parent/libpod-{ID}", ID),
-        (f"kubepods/burstable/pod1234abcd-12ab/crio-{ID}", ID),
-        (f"system.slice/nerdctl-{ID}.scope", ID),
-        # systemd escapes a hyphen in a scope's name, and not in an instance's
-        (r"machine.slice/machine-my\x2dbox.scope/payload", "my-box"),
-        ("machine.slice/systemd-nspawn@my-box.service/payload", "my-box"),
-        # LXC 3, LXD, Proxmox
-        ("lxc/web1", "web1"),
-        ("lxc.payload/web1/system.slice/ssh.service", "web1"),
-        ("lxc/101/ns/system.slice/ssh.service", "101"),
-        # none: the machinery beside containers, and names that only look like it
-        (f"machine.slice/libpod-conmon-{ID}.scope", ""),
-        (f"kubepods.slice/kubepods-{POD}.slice/crio-conmon-{ID}.scope", ""),
-        ("system.slice/docker.service", ""),
-        ("system.slice/docker-0123abcd.scope", ""),
-        ("system.slice/containerd.service", ""),
-        ("kubepods.slice/kubepods-burstable.slice", ""),
-        ("lxc.monitor.web1", ""),
-        ("lxc.monitor/101", ""),
-        (f"libpod_parent/libpod-conmon-{ID}", ""),
-        ("machine.slice", ""),
-        (f"system.slice/{ID}.service", ""),
-        ("user.slice/user-1000.slice/user@1000.service/app.slice/app-x.scope", ""),
-        ("", ""),
-    ],
-)
-def test_the_container_of_a_cgroup(cgroup: str, container: str) -> None:
-    """As docker, podman, cri-o, containerd, systemd-nspawn and LXC name their cgroups."""
-    assert container_of(f"/sys/fs/cgroup/{cgroup}") == container
-
-
-def test_a_containers_name_is_printable() -> None:
-    assert container_of("/sys/fs/cgroup/lxc.payload.a\x1b[2J\n") == r"a\x1b[2J\n"
 
 
 def test_a_socket_belongs_to_the_container_of_its_cgroup(host: Host) -> None:
