@@ -12,7 +12,7 @@ import numpy as np
 from keepaliveD.model.connections import AT_RISK, Connection, Due, Endpoint, Verdict
 from keepaliveD.model.keepalive import Shown
 from keepaliveD.model.origin import Origin, Source
-from keepaliveD.model.sockets import Column, Indices, Switch, TcpState, Timer
+from keepaliveD.model.sockets import Column, Indices, Sockets, Switch, TcpState, Timer
 from keepaliveD.policy.judge import Judgement
 
 SURVIVED = Origin(Source.EVIDENCE, "longest silence it survived")
@@ -29,8 +29,8 @@ def connections(judgement: Judgement, rows: Indices) -> tuple[Connection, ...]:
     paths = [judgement.assigned.paths[index] for index in judgement.assigned.index[rows].tolist()]
     columns: tuple[Collection[Any], ...] = (  # in the order of Connection's fields
         *(sockets[name][rows].tolist() for name in ("cookie", "netns", "inode", "uid", "cgroup")),
-        _endpoints(judgement, "local", rows),
-        _endpoints(judgement, "remote", rows),
+        endpoints(sockets, "local", rows),
+        endpoints(sockets, "remote", rows),
         [STATES[state] for state in sockets["state"][rows].tolist()],
         _shown(sockets["keepalive"][rows], sockets["timer"][rows]),
         [Verdict(verdict) for verdict in forecast.verdict[rows].tolist()],
@@ -69,8 +69,8 @@ def _shown(switch: Column, timer: Column) -> list[Shown]:
     ]
 
 
-def _endpoints(judgement: Judgement, side: str, rows: Indices) -> list[Endpoint]:
-    sockets = judgement.table.sockets
+def endpoints(sockets: Sockets | Column, side: str, rows: Indices) -> list[Endpoint]:
+    """Return one end of the connections in these rows; `side` is "local" or "remote"."""
     high, low, port = (sockets[f"{side}_{part}"][rows].tolist() for part in ("high", "low", "port"))
     return [
         Endpoint(_address(upper << 64 | lower), number) for upper, lower, number in zip(high, low, port, strict=True)

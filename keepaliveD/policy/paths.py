@@ -25,7 +25,7 @@ class Assigned:
     timeout: Column
 
 
-def ignored(sockets: Sockets, networks: Sequence[IPNetwork]) -> Bools:
+def ignored(sockets: Sockets | Column, networks: Sequence[IPNetwork]) -> Bools:
     """Return which sockets have a peer in one of the networks."""
     found = np.zeros(len(sockets), np.bool_)
     for network in networks:
@@ -74,7 +74,7 @@ def _concerned(table: SocketTable, path: Path, network: IPNetwork | None) -> Boo
     return found
 
 
-def in_network(sockets: Sockets, network: IPNetwork) -> Bools:
+def in_network(sockets: Sockets | Column, network: IPNetwork) -> Bools:
     """Return which sockets have a peer in the network; IPv4 networks also match v4-mapped peers."""
     value, mask = _as_mapped(network)
     found: Bools = (sockets["remote_low"] & np.uint64(mask & LOW_HALF)) == np.uint64(value & LOW_HALF)

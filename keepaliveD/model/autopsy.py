@@ -1,0 +1,69 @@
+"""One ended connection among the few that are logged or shown, and how many ended alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from keepaliveD.model.causes import Cause, Foretold
+from keepaliveD.model.connections import Endpoint, Owner, Verdict
+from keepaliveD.model.origin import Origin
+
+
+class Hindsight(NamedTuple):
+    """What was last forecast of a connection that has ended. Times are seconds.
+
+    `warned_before`: how long before the end it was reported at risk, NaN if it was not.
+    `survived`: the longest silence that it was known to survive, 0 if none is known.
+    """
+
+    foretold: Foretold
+    verdict: Verdict
+    warned_before: float
+    survived: float
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """One ended connection. Times are seconds; NaN is not known.
+
+    `others` are causes that one host cannot tell apart from `cause`. `silence` is the time without a packet before
+    the first one that was lost, before the reset or before the FIN. `hop` is the middlebox's and `peer_hop` the
+    peer's, 0 unknown. `closer` is who ended it on this host, as it calls itself.
+    """
+
+    cookie: int
+    netns: int
+    inode: int
+    uid: int
+    cgroup: int
+    local: Endpoint
+    remote: Endpoint
+    cause: Cause
+    confidence: float
+    others: tuple[Cause, ...]
+    hop: int
+    peer_hop: int
+    silence: float
+    ended_at: float
+    path: str
+    timeout: float
+    origin: Origin
+    hindsight: Hindsight
+    evidence: tuple[str, ...]
+    signal: int = 0
+    closer: str = ""
+    closer_pid: int = 0
+    owner: Owner = field(default_factory=Owner)
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Connections of one unit and path that the same cause ended: how many, and some of them.
+
+    `seconds` is the time in which they ended, 0 if all were reported at once.
+    """
+
+    count: int
+    examples: tuple[Death, ...]
+    seconds: float = 0.0

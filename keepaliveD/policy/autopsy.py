@@ -1,0 +1,326 @@
+"""The autopsy: ended connections and the time go in, what to report of them comes out.
+
+Many that ended alike are one report. Each end is held against what was last forecast of the connection.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from keepaliveD.model.autopsy import Alike, Death, Hindsight
+from keepaliveD.model.causes import Cause, Foretold
+from keepaliveD.model.connections import AT_RISK, Verdict
+from keepaliveD.model.deaths import Deaths
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.rules import IPNetwork, Path
+from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTable, TcpState
+from keepaliveD.policy.activity import Activity, find
+from keepaliveD.policy.connections import endpoints
+from keepaliveD.policy.deaths import IDLE_AFTER, Findings, decide
+from keepaliveD.policy.evidence import closer_name, evidence
+from keepaliveD.policy.paths import assign, ignored
+
+AT_ONCE = 5  # of connections that ended alike, reported one by one; more are reported in summaries
+FIRST_PAUSE = 60.0  # seconds between two reports of connections that ended alike, at first ...
+LONGEST_PAUSE = 3600.0  # ... and at most
+MOST_KINDS = 512  # of ends that are kept apart; then only causes are
+
+FORESEEABLE = np.zeros(256, np.bool_)  # by Cause: ends that silence brings about
+FORESEEABLE[[Cause.MIDDLEBOX_IDLE, Cause.SILENT_AFTER_IDLE]] = True
+RISKY = np.zeros(256, np.bool_)  # by Verdict
+RISKY[[int(verdict) for verdict in AT_RISK]] = True
+
+
+@dataclass(frozen=True, slots=True)
+class AutopsyRules:
+    """Which ends are reported: those with one of `causes`. Ends of the other causes are counted."""
+
+    causes: frozenset[Cause]
+    paths: Sequence[Path]
+    ignore: Sequence[IPNetwork]
+
+
+class Remembered(NamedTuple):
+    """What is kept of one scan, to hold ends against; columns are those of Activity and Sockets."""
+
+    cookie: Column
+    verdict: Column  # Activity.judged
+    told: Column
+    told_at: Column
+    survived: Column
+    interface: Column
+    interfaces: tuple[str, ...]
+
+
+def remember(activity: Activity, table: SocketTable) -> Remembered:
+    """Return what to keep of a scan."""
+    of_sockets = table.sockets["interface"], table.interfaces
+    return Remembered(activity.cookie, activity.judged, activity.told, activity.told_at, activity.survived, *of_sockets)
+
+
+@dataclass
+class Tally:
+    """How many connections ended since the start, and how many were kept alive."""
+
+    by_cause: Counter[Cause] = field(default_factory=Counter)
+    by_path: Counter[tuple[str, Foretold]] = field(default_factory=Counter)
+    ordinary: int = 0
+    lost: int = 0  # of which nothing is known but that they ended
+
+    @property
+    def foretold(self) -> Mapping[Foretold, int]:
+        """Return how many ends were foretold, and how many not."""
+        counts: Counter[Foretold] = Counter()
+        for (_, foretold), count in self.by_path.items():
+            counts[foretold] += count
+        return counts
+
+
+@dataclass
+class _Kind:
+    """Ends that are alike: when they were last reported, and what was not reported since."""
+
+    since: float
+    pause: float = FIRST_PAUSE
+    said: int = 0
+    held: int = 0
+    example: Death | None = None
+
+
+Key = tuple[int, ...]
+FIRST = np.zeros(1, np.intp)
+
+
+class Autopsy:
+    """Judges ends against the memory of the last two scans: a connection may end just before a scan."""
+
+    def __init__(self, rules: AutopsyRules) -> None:
+        self.tally = Tally()
+        self._scans: tuple[Remembered, ...] = ()
+        self._kinds: dict[Key, _Kind] = {}
+        self.follow(rules)
+
+    def follow(self, rules: AutopsyRules) -> None:
+        """Apply other rules from now on."""
+        self._rules = rules
+
+    def remember(self, activity: Activity, table: SocketTable) -> None:
+        """Keep what a scan has found."""
+        self._scans = (remember(activity, table), *self._scans[:1])
+
+    def observe(self, deaths: Deaths, now: float) -> tuple[Alike, ...]:
+        """Judge these ends; return what to report at once."""
+        ended = deaths.ended[~ignored(deaths.ended, self._rules.ignore)]
+        self.tally.ordinary += deaths.ordinary
+        self.tally.lost += deaths.lost
+        if not len(ended):
+            return ()
+        judged = judge(ended, self._scans, self._rules.paths)
+        self._count(judged)
+        wanted = np.isin(judged.findings.cause, [int(cause) for cause in self._rules.causes])
+        return tuple(filter(None, (self._report(judged, rows, now) for rows in _alike(judged, wanted))))
+
+    def due(self, now: float) -> tuple[Alike, ...]:
+        """Return what has been held back, if it is time to report it."""
+        reports = []
+        for key, kind in list(self._kinds.items()):
+            if now < kind.since + kind.pause:
+                continue
+            if kind.example is None:
+                del self._kinds[key]
+                continue
+            reports.append(Alike(kind.held, (kind.example,), now - kind.since))
+            kind.since, kind.pause, kind.held, kind.example = now, min(2 * kind.pause, LONGEST_PAUSE), 0, None
+        return tuple(reports)
+
+    @property
+    def next_due(self) -> float:
+        """Return the instant at which something that was held back is to be reported."""
+        return min((kind.since + kind.pause for kind in self._kinds.values() if kind.held), default=FOREVER)
+
+    def _count(self, judged: Judged) -> None:
+        for cause, count in zip(*np.unique(judged.findings.cause, return_counts=True), strict=True):
+            self.tally.by_cause[Cause(int(cause))] += int(count)
+        pairs, counts = np.unique(np.stack([judged.path, judged.foretold]), axis=1, return_counts=True)
+        for path, foretold, count in zip(*pairs.tolist(), counts.tolist(), strict=True):
+            self.tally.by_path[self._rules.paths[path].name, Foretold(foretold)] += count
+
+    def _report(self, judged: Judged, rows: Indices, now: float) -> Alike | None:
+        """Return the report of ends that are alike, or None where it is held back."""
+        kind = self._kind(judged, int(rows[0]), now)
+        if kind.said == 0 and len(rows) > AT_ONCE:
+            kind.said = AT_ONCE
+            return Alike(len(rows), (judged.death(int(rows[0])),))
+        if kind.said + len(rows) <= AT_ONCE:
+            kind.said += len(rows)
+            return Alike(len(rows), tuple(judged.death(row) for row in rows.tolist()))
+        kind.held += len(rows)
+        kind.example = judged.death(int(rows[-1]))
+        return None
+
+    def _kind(self, judged: Judged, row: int, now: float) -> _Kind:
+        key = judged.key(row)
+        if key not in self._kinds and len(self._kinds) >= MOST_KINDS:
+            key = key[:1]
+        kind = self._kinds.get(key)
+        if kind is None or (not kind.held and now >= kind.since + kind.pause):
+            kind = self._kinds[key] = _Kind(now)
+        return kind
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """All that is known of some ends; every column has the rows of `ended`."""
+
+    ended: Column
+    findings: Findings
+    paths: Sequence[Path]
+    path: Column  # index into `paths`
+    foretold: Column  # Foretold
+    verdict: Column  # Verdict
+    warned_before: Column
+    survived: Column
+
+    def key(self, row: int) -> Key:
+        """Return what connections have in common that end alike: the cause first."""
+        columns = self.findings.cause, self.ended["cgroup"], self.path, self.findings.hop
+        return tuple(int(column[row]) for column in columns)
+
+    def death(self, row: int) -> Death:
+        """Return one of them, with its evidence."""
+        one, path = self.ended[row : row + 1], self.paths[int(self.path[row])]
+        named = self.findings.candidates(row)
+        facts = one[0]
+        return Death(
+            cookie=int(facts["cookie"]),
+            netns=int(facts["netns"]),
+            inode=int(facts["inode"]),
+            uid=int(facts["uid"]),
+            cgroup=int(facts["cgroup"]),
+            local=endpoints(one, "local", FIRST)[0],
+            remote=endpoints(one, "remote", FIRST)[0],
+            cause=named[0],
+            confidence=round(float(self.findings.confidence[row]), 2),
+            others=named[1:],
+            hop=int(self.findings.hop[row]),
+            peer_hop=int(self.findings.peer_hop[row]),
+            silence=float(facts["silence"]),
+            ended_at=float(facts["ended_at"]),
+            path=path.name,
+            timeout=path.timeout,
+            origin=path.origin,
+            hindsight=Hindsight(
+                Foretold(int(self.foretold[row])),
+                Verdict(int(self.verdict[row])),
+                float(self.warned_before[row]),
+                float(self.survived[row]),
+            ),
+            evidence=evidence(one),
+            signal=int(facts["signal"]),
+            closer=closer_name(bytes(facts["closer"])),
+            closer_pid=int(facts["closer_pid"]),
+        )
+
+
+def judge(ended: Column, scans: Sequence[Remembered], paths: Sequence[Path]) -> Judged:
+    """Judge ended connections: their path, what was known of them, the cause, whether it was foretold."""
+    known = _recall(ended, scans)
+    path = _paths(ended, paths, known)
+    findings = decide(ended, known.survived)
+    warned = known.seen & RISKY[known.told] & (known.told_at <= ended["ended_at"])
+    foretold = _foretold(ended, findings, known, warned, np.array([each.timeout for each in paths])[path])
+    warned_before = np.where(warned, ended["ended_at"] - known.told_at, math.nan)
+    return Judged(ended, findings, paths, path, foretold, known.verdict, warned_before, known.survived)
+
+
+class _Known(NamedTuple):
+    """What the newest scan that saw each connection knew of it; interfaces are those of the newest scan."""
+
+    seen: Bools
+    verdict: Column
+    told: Column
+    told_at: Column
+    survived: Column
+    interface: Column
+    interfaces: tuple[str, ...]
+
+
+def _recall(ended: Column, scans: Sequence[Remembered]) -> _Known:
+    size = len(ended)
+    marks, times = np.zeros((2, size), np.uint8), np.zeros((2, size))
+    known = _Known(
+        seen=np.zeros(size, np.bool_),
+        verdict=marks[0],
+        told=marks[1],
+        told_at=times[0],
+        survived=times[1],
+        interface=np.zeros(size, np.uint32),
+        interfaces=scans[0].interfaces if scans else ("",),
+    )
+    for scan in (scan for scan in reversed(scans) if len(scan.cookie)):
+        row, here = find(scan.cookie, ended["cookie"])
+        known.seen[here] = True
+        for name in ("verdict", "told", "told_at", "survived", "interface"):
+            getattr(known, name)[here] = getattr(scan, name)[row][here]
+    return known
+
+
+def _paths(ended: Column, paths: Sequence[Path], known: _Known) -> Column:
+    """Return the path of each connection."""
+    sockets = Sockets()
+    columns = sockets.extend(len(ended))
+    for name in ("remote_high", "remote_low", "local_port", "remote_port"):
+        columns[name][:] = ended[name]
+    columns["interface"][:] = known.interface
+    columns["state"][:] = TcpState.ESTABLISHED.value
+    return assign(SocketTable(sockets, 0.0, interfaces=known.interfaces), paths).index
+
+
+def _foretold(ended: Column, findings: Findings, known: _Known, warned: Bools, timeout: Column) -> Column:
+    """Return whether a warning came before each end, and if not, why.
+
+    A peer that does not know a connection after idle may stand for a NAT that forgot it: so a warning was right.
+    """
+    by_silence = FORESEEABLE[findings.cause]
+    perhaps = (findings.cause == Cause.UNKNOWN_TO_PEER.value) & (ended["silence"] >= IDLE_AFTER)
+    return np.select(
+        [
+            ~by_silence & ~perhaps,
+            warned,
+            ~by_silence,
+            ~known.seen,
+            known.verdict == Verdict.UNKNOWN.value,
+            ended["silence"] < timeout,
+            RISKY[known.verdict],
+        ],
+        [
+            Foretold.NOT_FORESEEABLE,
+            Foretold.FORETOLD,
+            Foretold.NOT_FORESEEABLE,
+            Foretold.NEVER_SCANNED,
+            Foretold.UNKNOWN_VERDICT,
+            Foretold.EARLIER_THAN_EXPECTED,
+            Foretold.NOT_YET_DUE,
+        ],
+        Foretold.PRESUMED_SAFE,
+    ).astype(np.uint8)
+
+
+def _alike(judged: Judged, wanted: Bools) -> list[Indices]:
+    """Return the rows that are wanted, in groups that ended alike."""
+    rows = np.flatnonzero(wanted)
+    if not len(rows):
+        return []
+    keys = [
+        column[rows] for column in (judged.findings.hop, judged.path, judged.ended["cgroup"], judged.findings.cause)
+    ]
+    order = np.lexsort(keys)
+    starts = np.zeros(len(rows), np.bool_)
+    starts[1:] = np.any([key[order[1:]] != key[order[:-1]] for key in keys], axis=0)
+    return [np.sort(rows[part]) for part in np.split(order, np.flatnonzero(starts))]

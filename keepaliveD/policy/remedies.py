@@ -1,0 +1,103 @@
+"""What would have kept a connection alive: lines of configuration, or why keepalive would not have helped."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from keepaliveD.model.autopsy import Death
+from keepaliveD.model.causes import Cause
+from keepaliveD.policy.deaths import IDLE_AFTER
+
+SHORTEST_KNOWN = 240.0  # seconds: no product of the catalogue forgets an idle connection sooner
+DEFAULT = "default"  # name of the path where no [[path]] matches
+
+PREVENTABLE = (Cause.MIDDLEBOX_IDLE, Cause.SILENT_AFTER_IDLE)
+PERHAPS = (Cause.UNKNOWN_TO_PEER,)  # if the connection was idle, and what forgot it was a NAT
+
+NOT_IDLE = "the connection was not idle"
+BY_THE_PEER = "the peer ended the connection on purpose"
+BY_THIS_HOST = "this host ended the connection"
+WITHOUT_KEEPALIVE: Mapping[Cause, str] = {
+    Cause.UNKNOWN: "the cause is not known",
+    Cause.MIDDLEBOX_BUSY: f"{NOT_IDLE}; ask whoever runs the device why it resets",
+    Cause.PATH_DIED: "the path was down, not forgetful; more probes survive a longer outage (keepalive.probes)",
+    Cause.KEEPALIVE_GAVE_UP: "the probes were sent and not answered; more probes survive a longer outage "
+    "(keepalive.probes)",
+    Cause.RETRANSMISSIONS_GAVE_UP: "data was sent and not acknowledged",
+    Cause.USER_TIMEOUT: "the program's own TCP_USER_TIMEOUT ended the connection; let it set a longer one",
+    Cause.UNREACHABLE: "a router refused the packets; look at its routes and filters",
+    Cause.UNKNOWN_TO_PEER: f"{NOT_IDLE}; the peer had lost it, or its firewall refused it",
+    Cause.PEER_RESTARTED: "the peer lost its state; let the program reconnect",
+    Cause.PEER_ABORTED: f"{BY_THE_PEER}; see its log",
+    Cause.PEER_ABORTED_AFTER_CLOSE: f"{BY_THE_PEER}, after this end had closed; the data that was still on its way "
+    "is lost",
+    Cause.PEER_KEEPALIVE: "the peer had keepalive on, and this host's answers did not arrive; look at the way back",
+    Cause.PEER_NOT_READING: "the peer was alive, and its program did not read",
+    Cause.PEER_CLOSED: BY_THE_PEER,
+    Cause.PEER_CLOSED_IDLE: "a service or proxy that closes after idle counts data, not probes; raise its idle "
+    "timeout, or let the program send something",
+    Cause.WROTE_AFTER_CLOSE: "the peer had closed; the program wrote without noticing",
+    Cause.LISTENER_OVERFLOW: "the peer did not accept it; raise its backlog (net.core.somaxconn, listen(2))",
+    Cause.MD5_MISMATCH: "one end signs its packets and the other does not; configure the same key at both",
+    Cause.LOCAL_KILL: f"{BY_THIS_HOST} by force",
+    Cause.LOCAL_FIREWALL: "this host's own firewall dropped or rejected its packets; correct its rules",
+    Cause.LOCAL_NETWORK: "its packets did not leave this host; look at the link and the routes (ip route get)",
+    Cause.PROGRAM_KILLED: "its program was killed",
+    Cause.OUT_OF_MEMORY: "its program was killed for lack of memory",
+    Cause.PROGRAM_ENDED: "its program ended",
+    Cause.CLOSED_UNREAD: "its program closed it before it had read everything, which resets the peer",
+    Cause.LOCAL_ABORT: "its program aborted it (SO_LINGER with 0)",
+    Cause.LOCAL_CLOSE: "its program closed it",
+}
+
+
+class Remedy(NamedTuple):
+    """Lines of configuration that would have kept the connection alive, if any; and why, or why not."""
+
+    lines: tuple[str, ...]
+    because: str
+
+
+def remedy(death: Death) -> Remedy:
+    """Return what would have kept this connection alive."""
+    if death.cause in PREVENTABLE:
+        return Remedy(_lines(death), "a probe in time would have kept the path from forgetting the connection")
+    if death.cause in PERHAPS and Cause.NAT_FORGOT in death.others and not death.silence < IDLE_AFTER:
+        return Remedy(_lines(death), "helps if a NAT forgot the connection; not if the peer lost it")
+    return Remedy((), f"keepalive would not have helped: {WITHOUT_KEEPALIVE[death.cause]}")
+
+
+def _lines(death: Death) -> tuple[str, ...]:
+    if death.timeout <= death.silence:  # the path is configured as it is: only arming was missing
+        return tuple(_arm(death, death.path))
+    if death.path != DEFAULT:
+        at_most = f'timeout = "{_timeout(death)}"'
+        return (f"# in the [[path]] named {_text(death.path)}:", at_most, *_arm(death, death.path))
+    name = f"to {death.remote.address}"
+    host = ipaddress.ip_network(death.remote.address.partition("%")[0])
+    path = ("[[path]]", f"name = {_text(name)}", f'networks = ["{host}"]', f'timeout = "{_timeout(death)}"')
+    return (*path, "", *_arm(death, name))
+
+
+def _timeout(death: Death) -> str:
+    """Return an idle timeout after which the path surely still remembers.
+
+    It forgot at some time in the silence, and not within one that the connection had survived.
+    """
+    if math.isnan(death.silence) or death.silence >= SHORTEST_KNOWN:
+        return f"{SHORTEST_KNOWN:.0f}s"
+    seconds = max(death.hindsight.survived, death.silence / 2)
+    return f"{int(seconds)}s" if seconds >= 1 else f"{max(seconds, 0.1):.1f}s"
+
+
+def _arm(death: Death, path: str) -> list[str]:
+    unit = [f"unit = {_text(death.owner.unit)}"] if death.owner.unit else []
+    return ["[[arm]]", f"path = {_text(path)}", *unit, 'action = "enable"', 'idle = "auto"']
+
+
+def _text(value: str) -> str:
+    """Return a TOML string."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

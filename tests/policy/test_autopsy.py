@@ -1,0 +1,206 @@
+"""What is reported of connections that ended, and whether it was foretold."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from keepaliveD.model.autopsy import Alike, Death
+from keepaliveD.model.causes import ONLY_BESIDE, Cause, Foretold
+from keepaliveD.model.connections import Verdict
+from keepaliveD.model.deaths import Deaths
+from keepaliveD.model.origin import Origin, Source
+from keepaliveD.model.rules import Path
+from keepaliveD.policy.activity import nothing_known
+from keepaliveD.policy.autopsy import AT_ONCE, FIRST_PAUSE, MOST_KINDS, Autopsy, AutopsyRules
+from keepaliveD.policy.judge import judge
+from keepaliveD.policy.remedies import PREVENTABLE, WITHOUT_KEEPALIVE, remedy
+from tests.support.ends import FORGOTTEN_BY_REJECT, MEASURED, Facts, ends, live, reset, timed_out
+from tests.support.tables import table
+
+GUESS = Path("default", 240.0, Origin(Source.GUESS))
+OFFICE = Path("office", 300.0, Origin(Source.CONFIGURED, "file"), (ipaddress.ip_network("10.71.3.0/24"),))
+ALL = frozenset(Cause)
+KILLED: Facts = {"error": 103, "closer": b"ss", "closer_pid": 77}
+
+
+def rules(*paths: Path, causes: frozenset[Cause] = ALL, ignore: Sequence[str] = ()) -> AutopsyRules:
+    return AutopsyRules(causes, paths or (GUESS,), [ipaddress.ip_network(network) for network in ignore])
+
+
+def died(*facts: Facts, ordinary: int = 0, lost: int = 0) -> Deaths:
+    return Deaths(ends(facts), ordinary, lost)
+
+
+def only(reports: Sequence[Alike]) -> Death:
+    (report,) = reports
+    (death,) = report.examples
+    return death
+
+
+def test_one_end_is_reported_with_its_evidence() -> None:
+    death = only(Autopsy(rules(GUESS, OFFICE)).observe(died(FORGOTTEN_BY_REJECT), 1001.0))
+    assert (death.cause, death.hop, death.peer_hop, death.path) == (Cause.MIDDLEBOX_IDLE, 2, 4, "office")
+    assert str(death.remote) == "10.71.3.2:5432"
+    assert death.evidence == (
+        "quiet for 3.5s before",
+        "a reset was accepted: RST; hop limit 63, so it was sent at hop 2; "
+        "the peer's packets have 61, so the peer is at hop 4",
+        "the reset has the form of a stack that does not know the connection: "
+        "no ACK flag, identification 0, window 0, no timestamps",
+        "bytes that the peer did not acknowledge: 5",
+        "its program is told ECONNRESET",
+    )
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_every_end_has_evidence_and_a_remedy_or_why_not(name: str) -> None:
+    death = only(Autopsy(rules()).observe(died(MEASURED[name][2]), 1001.0))
+    assert death.evidence
+    assert all(line.isprintable() for line in death.evidence)
+    found = remedy(death)
+    assert found.because
+    assert bool(found.lines) == (death.cause in PREVENTABLE) or death.cause is Cause.UNKNOWN_TO_PEER
+
+
+def test_every_cause_has_a_remedy_or_why_not() -> None:
+    assert set(WITHOUT_KEEPALIVE) | set(PREVENTABLE) | ONLY_BESIDE == set(Cause)
+
+
+def test_a_hundred_thousand_that_end_alike_are_one_report() -> None:
+    many = np.repeat(ends([timed_out(unacked=5, silence=0.3)]), 100_000)
+    reports = Autopsy(rules()).observe(Deaths(many), 1001.0)
+    assert [report.count for report in reports] == [100_000]
+
+
+def test_a_few_are_reported_one_by_one_and_more_at_growing_intervals() -> None:
+    autopsy = Autopsy(rules())
+    for number in range(AT_ONCE):
+        assert autopsy.observe(died(KILLED), 1000.0 + number)
+    assert not autopsy.observe(died(KILLED, KILLED), 1010.0)
+    assert autopsy.next_due == 1000.0 + FIRST_PAUSE
+    assert not autopsy.due(1059.0)
+    (report,) = autopsy.due(1060.0)
+    assert (report.count, report.seconds, len(report.examples)) == (2, 60.0, 1)
+    assert not autopsy.observe(died(KILLED), 1061.0)
+    assert autopsy.next_due == 1060.0 + 2 * FIRST_PAUSE
+
+
+def test_after_a_pause_without_any_they_are_reported_one_by_one_again() -> None:
+    autopsy = Autopsy(rules())
+    autopsy.observe(died(*[KILLED] * 100), 1000.0)
+    assert not autopsy.due(1100.0)
+    assert only(autopsy.observe(died(KILLED), 1101.0)).cause is Cause.LOCAL_KILL
+
+
+def test_ends_that_differ_are_reported_apart() -> None:
+    reports = Autopsy(rules()).observe(died(KILLED, {**KILLED, "cgroup": 7}, FORGOTTEN_BY_REJECT), 1001.0)
+    assert len(reports) == 3
+
+
+def test_memory_is_bounded_however_many_kinds_of_ends_there_are() -> None:
+    autopsy = Autopsy(rules())
+    many = np.repeat(ends([KILLED]), 10_000)
+    many["cgroup"] = np.arange(10_000)
+    autopsy.observe(Deaths(many), 1001.0)
+    assert len(autopsy._kinds) <= MOST_KINDS + len(Cause)
+
+
+def test_causes_that_nobody_wants_to_read_about_are_only_counted() -> None:
+    autopsy = Autopsy(rules(causes=frozenset({Cause.LOCAL_KILL})))
+    assert len(autopsy.observe(died(KILLED, {"fin_first": 1, "silence": 0.1}, ordinary=7, lost=2), 1001.0)) == 1
+    assert autopsy.tally.by_cause == {Cause.LOCAL_KILL: 1, Cause.PEER_CLOSED: 1}
+    assert (autopsy.tally.ordinary, autopsy.tally.lost) == (7, 2)
+
+
+def test_ignored_networks_are_not_judged() -> None:
+    assert not Autopsy(rules(ignore=["10.71.3.0/24"])).observe(died(KILLED), 1001.0)
+
+
+def watched(autopsy: Autopsy, *, idle: float, warn: bool = False, path: Path = OFFICE) -> None:
+    """A scan at 990 of a connection that was quiet for so long."""
+    ages = {"since_sent": idle, "since_received": idle, "since_acked": idle}
+    look = table(990.0, {"cookie": 1, "remote": "10.71.3.2", "remote_port": 5432, **ages})
+    judgement = judge(look, nothing_known(), (GUESS, path), ())
+    verdict = judgement.forecast.verdict
+    told = verdict if warn else np.zeros(1, np.uint8)
+    told_at = np.full(1, 985.0)
+    autopsy.remember(dataclasses.replace(judgement.activity, judged=verdict, told=told, told_at=told_at), look)
+
+
+def test_an_end_that_was_warned_of_is_foretold() -> None:
+    autopsy = Autopsy(rules(GUESS, OFFICE))
+    watched(autopsy, idle=290.0, warn=True)
+    death = only(autopsy.observe(died(reset(reset_ttl=63, silence=301.0)), 1001.0))
+    assert death.hindsight[:3] == (Foretold.FORETOLD, Verdict.BARE, 15.0)
+    assert autopsy.tally.by_path == {("office", Foretold.FORETOLD): 1}
+
+
+FORGOT = reset(reset_ttl=63, silence=400.0)
+NOT_TOLD = {
+    "no scan has seen it": (None, FORGOT, Foretold.NEVER_SCANNED),
+    "the path forgot it sooner": (100.0, reset(reset_ttl=63, silence=110.0), Foretold.EARLIER_THAN_EXPECTED),
+    "a warning was not yet due": (100.0, FORGOT, Foretold.NOT_YET_DUE),
+    "the peer aborted": (100.0, live(silence=110.0), Foretold.NOT_FORESEEABLE),
+    "a NAT, perhaps": (100.0, reset(silence=400.0, unacked=5), Foretold.NOT_FORESEEABLE),
+}
+
+
+@pytest.mark.parametrize("name", NOT_TOLD)
+def test_an_end_that_was_not_foretold_says_why(name: str) -> None:
+    idle, facts, foretold = NOT_TOLD[name]
+    autopsy = Autopsy(rules(GUESS, OFFICE))
+    if idle is not None:
+        watched(autopsy, idle=idle)
+    death = only(autopsy.observe(died(facts), 1001.0))
+    assert death.hindsight.foretold is foretold
+    assert math.isnan(death.hindsight.warned_before)
+
+
+def test_a_connection_that_ended_just_before_the_last_scan_is_still_known() -> None:
+    autopsy = Autopsy(rules(GUESS, OFFICE))
+    watched(autopsy, idle=290.0, warn=True)
+    empty = table(995.0)
+    autopsy.remember(judge(empty, nothing_known(), (GUESS,), ()).activity, empty)
+    assert only(autopsy.observe(died(FORGOT), 1001.0)).hindsight.foretold is Foretold.FORETOLD
+
+
+def test_the_remedy_for_a_path_that_is_not_configured_names_the_path_and_arms_it() -> None:
+    death = only(Autopsy(rules()).observe(died(FORGOTTEN_BY_REJECT), 1001.0))
+    assert remedy(death).lines == (
+        "[[path]]",
+        'name = "to 10.71.3.2"',
+        'networks = ["10.71.3.2/32"]',
+        'timeout = "1s"',
+        "",
+        "[[arm]]",
+        'path = "to 10.71.3.2"',
+        'action = "enable"',
+        'idle = "auto"',
+    )
+
+
+def test_the_remedy_for_a_path_that_is_known_arms_it() -> None:
+    death = only(Autopsy(rules(GUESS, OFFICE)).observe(died(FORGOT), 1001.0))
+    assert remedy(death).lines == ("[[arm]]", 'path = "office"', 'action = "enable"', 'idle = "auto"')
+
+
+def test_the_remedy_for_a_path_with_too_long_a_timeout_shortens_it() -> None:
+    death = only(Autopsy(rules(GUESS, OFFICE)).observe(died(reset(reset_ttl=63, silence=250.0)), 1001.0))
+    assert remedy(death).lines[:2] == ('# in the [[path]] named "office":', 'timeout = "240s"')
+
+
+def test_keepalive_would_not_have_helped_a_connection_that_was_killed() -> None:
+    death = only(Autopsy(rules()).observe(died(KILLED), 1001.0))
+    assert remedy(death) == ((), "keepalive would not have helped: this host ended the connection by force")
+    assert "ended on this host by ss[77]" in death.evidence
+
+
+def test_what_a_program_calls_itself_cannot_forge_a_line() -> None:
+    death = only(Autopsy(rules()).observe(died({**KILLED, "closer": b"x\n<0>evil"}), 1001.0))
+    assert death.closer == '"x\\\\n<0>evil"'
