@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fnmatch
-import ipaddress
 import os
-import socket
 import sys
 import time
 from collections import Counter
@@ -15,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from keepaliveD.cli import arguments
+from keepaliveD.cli import arguments, targets
 from keepaliveD.cli.running import running
 from keepaliveD.cli.worker import Asking, in_worker
 from keepaliveD.config import Config, load
@@ -38,7 +35,7 @@ from keepaliveD.model.sockets import ALL_WATCHED
 from keepaliveD.model.text import printable, quoted
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform, Watching
-from keepaliveD.platforms.requests import find_owners, scan, sockets_of
+from keepaliveD.platforms.requests import scan
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.arming import by_hand
 from keepaliveD.policy.connections import with_cookies
@@ -47,8 +44,6 @@ from keepaliveD.policy.meaning import ENOUGH
 
 AUTO = "auto"
 NOBODY_LOGGED_IN = 2**32 - 1  # loginuid, proc(5)
-MAX_PID = 4194304  # pid_max, proc(5)
-MAX_PORT = 65535
 BESIDE_DAEMON = (
     "note: tcp-keepalived is running: it does not arm these connections again, but it may arm others; "
     "to prevent that, stop it, or change its arming rules and reload it"
@@ -115,7 +110,7 @@ def _idle(text: str) -> int | str:
 def _probes(text: str) -> int:
     if not text.removeprefix("-").isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number; write 1 to {MAX_PROBES}")
-    if not 1 <= (number := _number(text, MAX_PROBES)) <= MAX_PROBES:
+    if not 1 <= (number := targets.number(text, MAX_PROBES)) <= MAX_PROBES:
         raise argparse.ArgumentTypeError(f"{text!r} is out of range; write 1 to {MAX_PROBES}")
     return number
 
@@ -148,7 +143,7 @@ def _target(options: argparse.Namespace) -> str:
     """Return the words for what the command line names."""
     if options.unit is not None:
         return f"unit {options.unit}"
-    return f"process {options.target}" if options.target.isdecimal() else str(options.target)
+    return targets.described(options.target)
 
 
 def _warn_of_interval(action: Arm, wanted: int | None) -> None:
@@ -229,53 +224,8 @@ def _named(options: argparse.Namespace, ask: Asking, look: Judgement) -> list[Co
     there = with_cookies(look, look.table.sockets["cookie"].tolist())
     established = [connection for connection in there if connection.state == "ESTABLISHED"]
     if options.unit is not None:
-        named = ask(find_owners(established))
-        return [each for each in named if each.owner.unit and fnmatch.fnmatchcase(each.owner.unit, options.unit)]
-    if options.target.isdecimal():
-        held = ask(sockets_of(_number(options.target, MAX_PID)))
-        return [connection for connection in established if connection.inode in held]
-    host, port = _endpoint(options.target)
-    return [
-        connection
-        for connection in established
-        if any(end.port == port and end.address in host for end in (connection.local, connection.remote))
-    ]
-
-
-def _endpoint(text: str) -> tuple[set[str], int]:
-    """The addresses of a host, as the model writes them, and a port."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or host in ("", "[]"):
-        raise Misuse(f"{text}: neither a process id nor HOST:PORT, such as 10.20.0.9:22 or [fd00::9]:22")
-    if ":" in host and not (host.startswith("[") and host.endswith("]")):
-        raise Misuse(f"{text}: is {port} the port? write [{host}]:{port} if so")
-    number = _number(port, MAX_PORT)
-    if not 1 <= number <= MAX_PORT:
-        raise Misuse(f"{text}: {port} is not a port; write 1 to {MAX_PORT}")
-    return _addresses(host.removeprefix("[").removesuffix("]")), number
-
-
-def _number(digits: str, most: int) -> int:
-    """That many, or one more than the most that makes sense: Python reads no numbers of thousands of digits."""
-    return int(digits) if len(digits) <= len(str(most)) + 1 else most + 1
-
-
-def _addresses(host: str) -> set[str]:
-    try:
-        return {_as_shown(host)}
-    except ValueError:
-        pass
-    try:
-        return {_as_shown(str(found[4][0])) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a host name"
-        raise NoInput(f"{host}: cannot be resolved: {reason}") from None
-
-
-def _as_shown(address: str) -> str:
-    """As the model writes it: IPv4 as such, and without the interface of a link-local one."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+        return targets.of_unit(options.unit, ask, established)
+    return targets.of_process_or_end(options.target, ask, established)
 
 
 def _rule(options: argparse.Namespace, config: Config) -> ArmRule:

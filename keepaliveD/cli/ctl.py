@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from keepaliveD.cli import arguments, arming, report, running, table
+from keepaliveD.cli import arguments, arming, report, running, table, why
 from keepaliveD.cli.worker import in_worker
 from keepaliveD.config import doubts, load
 from keepaliveD.daemon.settings import SystemSettings
@@ -53,6 +53,8 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_state(sockets)
     arguments.add_platform(sockets)
     sockets.set_defaults(command=list_sockets)
+
+    why.add_why(commands.add_parser("why", help="explain connections: what becomes of each, why, and what would help"))
 
     check = commands.add_parser("check", help="check the configuration and explain what it means")
     check.add_argument(

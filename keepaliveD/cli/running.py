@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
+from keepaliveD.config import DEFAULT_FILE
 from keepaliveD.records.directory import LOCK
 
 
@@ -31,6 +33,22 @@ def running(directory: Path, root: Path) -> int:
         return 0
     holders = (pid for pid, inode in filter(None, map(_flock, locks)) if inode == lock.st_ino)
     return next((pid for pid in holders if _user(root, pid) in (0, lock.st_uid)), 0)
+
+
+def configuration(pid: int, root: Path) -> Path | None:
+    """Return the file that a daemon reads, by its command line; None where that cannot be told."""
+    try:
+        words = (root / f"proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+        directory = os.readlink(root / f"proc/{pid}/cwd") if "--config" in " ".join(words) else "/"
+    except OSError:
+        return None
+    found = DEFAULT_FILE
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == "--config":
+            found = Path(following)
+        elif word.startswith("--config="):
+            found = Path(word.removeprefix("--config="))
+    return Path(directory) / found
 
 
 def _user(root: Path, pid: int) -> int | None:

@@ -141,20 +141,27 @@ def _chances(judgement: Judgement, rules: Sequence[ArmRule], rows: Indices) -> B
     """
     sockets = judgement.table.sockets.select(rows)
     on = (sockets["timer"] == Timer.KEEPALIVE.value) | (sockets["keepalive"] == Switch.ON.value)
+    chances = _matching(judgement, rules, rows, sockets)
+    acting = np.zeros(len(rows), np.bool_)
+    for number, rule in enumerate(rules):
+        if rule.action is not ArmAction.OBSERVE:
+            acting |= chances[:, number] & (on | (rule.action is ArmAction.ENABLE))
+    chances[~acting] = False
+    return chances
+
+
+def _matching(judgement: Judgement, rules: Sequence[ArmRule], rows: Indices, sockets: Sockets) -> Bools:
+    """Return by row and rule which rule may match: all up to the first that certainly concerns the socket."""
     verdict, paths = judgement.forecast.verdict[rows], judgement.assigned.paths
     path = judgement.assigned.index[rows]
     open_ = np.ones(len(rows), np.bool_)
-    acting = np.zeros(len(rows), np.bool_)
-    chances = np.zeros((len(rows), len(rules)), np.bool_)
+    matching = np.zeros((len(rows), len(rules)), np.bool_)
     for number, rule in enumerate(rules):
         concerned = open_ & _concerned(rule, sockets, verdict, path, paths)
-        chances[:, number] = concerned
-        if rule.action is not ArmAction.OBSERVE:
-            acting |= concerned & (on | (rule.action is ArmAction.ENABLE))
+        matching[:, number] = concerned
         if not rule.asks_for_owner:
             open_ &= ~concerned
-    chances[~acting] = False
-    return chances
+    return matching
 
 
 def _concerned(rule: ArmRule, sockets: Sockets, verdict: Column, path: Column, paths: Sequence[Path]) -> Bools:
@@ -194,6 +201,14 @@ def by_hand(judgement: Judgement, cookies: Sequence[int], rule: ArmRule) -> list
     always = np.ones((len(rows), 1), np.bool_)
     actions = _grouped(judgement, [rule], rows, always, always[:, 0])
     return [dataclasses.replace(action, by_hand=True) for action in actions]
+
+
+def wishes(judgement: Judgement, cookies: Sequence[int], rules: Sequence[ArmRule]) -> dict[int, tuple[Wish, ...]]:
+    """Return by cookie the wishes that may concern these connections, whatever their verdict; nothing is decided."""
+    rows = np.flatnonzero(np.isin(judgement.table.sockets["cookie"], np.array(cookies, np.uint64)))
+    matching = _matching(judgement, rules, rows, judgement.table.sockets.select(rows))
+    grouped = _grouped(judgement, rules, rows, matching, np.ones(len(rows), np.bool_))
+    return {one.cookie: action.wishes for action in grouped for one in action.connections}
 
 
 def times(rule: ArmRule, timeout: float) -> Keepalive:

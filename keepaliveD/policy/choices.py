@@ -202,12 +202,13 @@ def _choices(
         if found["answer"]:
             alike.append(Alike(np.array(rows), None, RESULTS[int(found["answer"])]))
         else:
-            its = _found(found)
+            its = read_from(found)
             alike.append(Alike(np.array(rows), its.stands, decide(rows[0], its)))
     return Choices(connections, targets[: len(looked)], looked, alike)
 
 
-def _found(looked: Column) -> Found:
+def read_from(looked: Column) -> Found:
+    """Return what an armer has read of one socket (a row of LOOKED)."""
     system = keepalive(looked["system"])
     return Found(
         keepalive(looked["stands"]),

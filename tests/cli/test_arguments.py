@@ -33,6 +33,8 @@ def left_with(main: Callable[[list[str]], int], *words: str) -> int:
         ("keepalivectl", ["check", "a", "b"]),
         ("keepalivectl", ["sockets", "--at-riks"]),
         ("keepalivectl", ["sockets", "--config"]),
+        ("keepalivectl", ["why"]),
+        ("keepalivectl", ["why", "a", "b"]),
         ("keepalivectl", ["restore", "now"]),
         ("keepalivectl", ["restore", "--state-dir", ""]),
         ("tcp-keepalived", ["--once", "--state-dir="]),
@@ -62,7 +64,7 @@ def test_each_program_tells_its_version_and_its_usage(program: str, capsys: pyte
     assert f"usage: {program}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["sockets", "check", "engine", "arm", "disarm", "restore"])
+@pytest.mark.parametrize("command", ["sockets", "why", "check", "engine", "arm", "disarm", "restore"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The help is what the manual is made from."""
     assert left_with(ctl.main, command, "--help") == 0

@@ -1,0 +1,299 @@
+"""A page in plain words about connections: which keepalive each has and who set it, what comes next, what to do.
+
+Text of model values; it asks nobody.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from keepaliveD.model.connections import AT_RISK, Connection, Due, Verdict
+from keepaliveD.model.duration import FOREVER, span
+from keepaliveD.model.keepalive import Keepalive, Own, Shown
+from keepaliveD.model.results import Armed, ArmingResult, Mark
+from keepaliveD.model.rules import ArmAction
+from keepaliveD.model.text import printable, quoted
+from keepaliveD.policy.explain import Explained, Remedy
+from keepaliveD.policy.socket_settings import FIELDS, Found
+
+ASSUMED = "watch.default_timeout"  # the origin of a timeout that nobody knows
+LABEL = 13  # columns of what a line is about
+INDENT = "  "
+UNKNOWN = "unknown"
+FEW = 4  # peers that are listed
+NOT_READ = {
+    None: "requires root",
+    ArmingResult.CLOSED: "the connection was closed meanwhile",
+    ArmingResult.SUBFLOW: 'an MPTCP subflow; requires watch.engine = "bpf"',
+    ArmingResult.OWNER_NOT_FOUND: "no process was found that holds the socket",
+    ArmingResult.OWNER_NOT_VISIBLE: "requires root",
+    ArmingResult.NOT_PERMITTED: "requires root",
+    ArmingResult.OTHER_USER_NAMESPACE: "its process is in another user namespace",
+}
+HOPELESS = {
+    ArmingResult.TOO_LONG: "no idle time in whole seconds is short enough for the path",
+    ArmingResult.USER_TIMEOUT: "its program has set a TCP_USER_TIMEOUT, with which keepalive would end the connection "
+    "sooner in an outage; only the program can change that",
+    ArmingResult.CHANGED_SINCE: "it was armed, and then changed by its program or by keepalivectl disarm; "
+    "keepalivectl arm arms it again",
+}
+
+
+def headline(target: str, explained: Sequence[Explained], more: int = 0) -> str:
+    """Return the first line: how many connections the target has, by verdict; `more` are not explained."""
+    counts = Counter(one.connection.verdict for one in explained)
+    by_verdict = ", ".join(f"{counts[verdict]} {verdict.label}" for verdict in sorted(counts, key=_badness))
+    total = len(explained) + more
+    not_shown = f"; the {len(explained)} most urgent are explained here" if more else ""
+    return f"{printable(target)}: {total} connection{'s' * (total != 1)}: {by_verdict}{not_shown}"
+
+
+def _badness(verdict: Verdict) -> int:
+    return [Verdict.CUT, Verdict.BARE, Verdict.LATE, Verdict.UNKNOWN, Verdict.SAFE].index(verdict)
+
+
+class Host(NamedTuple):
+    """What else is known of this host: whether a daemon runs, and which settings it has replaced, in its namespace."""
+
+    daemon: bool = False
+    netns: int = 0
+    without_us: Keepalive | None = None
+
+    def replaced(self, one: Connection) -> Keepalive | None:
+        """Return the system's settings that ours have replaced for this connection, if any."""
+        return self.without_us if one.netns == self.netns else None
+
+
+def page(explained: Sequence[Explained], host: Host) -> Iterator[str]:
+    """Yield the lines about these connections, the most urgent first; those alike are explained once."""
+    alike: dict[Hashable, list[Explained]] = {}
+    for one in explained:
+        alike.setdefault(_kind(one), []).append(one)
+    for members in alike.values():
+        yield ""
+        yield from _section(members, host)
+
+
+def _kind(its: Explained) -> Hashable:
+    """Return what connections share that have one explanation."""
+    one = its.connection
+    return (
+        (one.owner.process, one.owner.unit, one.owner.container, one.path, one.timeout, one.state),
+        (one.verdict, one.confirmed, one.due, one.keepalive, bool(one.inode)),
+        (its.watched, its.found, its.hindrance, its.entry, its.rule, its.decision, its.remedy, its.hopeless),
+    )
+
+
+def _section(members: Sequence[Explained], host: Host) -> Iterator[str]:
+    its, one = members[0], members[0].connection
+    yield f"{_ends(one)}  {_who(one)}"
+    yield f"{INDENT}{_fate(its)}"
+    for label, words in _facts(its, host):
+        yield f"{INDENT}{label.ljust(LABEL)}{words}"
+    if others := [member.connection for member in members[1:]]:
+        yield f"{INDENT}{'alike'.ljust(LABEL)}{_count(len(others))}: {_listed(others)}"
+
+
+def _ends(one: Connection) -> str:
+    return f"{one.local} -> {one.remote}"
+
+
+def _who(one: Connection) -> str:
+    owner = one.owner
+    process = f"{printable(owner.process)}[{owner.pid}]" if owner.pid else f"process not known, uid {one.uid}"
+    within = owner.unit or owner.container
+    return f"{process} ({printable(within)})" if within else process
+
+
+def _listed(others: Sequence[Connection]) -> str:
+    shown = ", ".join(map(_ends, others[:2]))
+    return f"{shown}, ..." if len(others) > 2 else shown
+
+
+def _count(number: int) -> str:
+    return f"{number} other{'s' * (number != 1)}"
+
+
+def _fate(its: Explained) -> str:
+    """Return what will happen, and how sure that is."""
+    one = its.connection
+    if not its.watched:
+        return f"Not watched: watch.ignore has a network with its peer. By itself it would be {one.verdict.label}."
+    sure = "" if one.confirmed or one.verdict is Verdict.UNKNOWN else " (Likely, not certain: this was a single scan.)"
+    return f"{one.verdict.label.upper()}: {_what_happens(one)}{sure}"
+
+
+def _what_happens(one: Connection) -> str:
+    due, left = span(max(0.0, one.due_in)), "" if math.isnan(one.left) else span(abs(one.left))
+    match one.verdict:
+        case Verdict.SAFE if one.timeout == FOREVER:
+            said = "the path never forgets this connection."
+        case Verdict.SAFE:
+            said = f"the next packet leaves in {due}; without one the path would forget this connection in {left}."
+        case Verdict.LATE if one.due is Due.END:
+            said = f"the peer answers nothing, and the kernel ends this connection in {due}."
+        case Verdict.LATE:
+            said = f"the path forgets this connection in {left}, before the next packet leaves, in {due}."
+        case Verdict.BARE:
+            said = f"the path forgets this connection in {left}, and no packet is due before its program sends data."
+        case Verdict.CUT:
+            said = f"the path has presumably forgotten this connection, {left} ago. What is sent now is lost."
+        case _ if one.state != "ESTABLISHED":
+            said = f"this connection is being closed ({one.state}); for those no idle timeout is known."
+        case _:
+            said = "the system does not show enough of this connection to tell."
+    return said
+
+
+def _facts(its: Explained, host: Host) -> Iterator[tuple[str, str]]:
+    one = its.connection
+    yield "keepalive", _keepalive(its)
+    if its.found and its.found.stands.on and its.found.inherited and not its.armed and (before := host.replaced(one)):
+        yield "", f"the daemon has set the system's; before: {before}"
+    if its.found and its.found.user_timeout:
+        yield "", f"TCP_USER_TIMEOUT is {span(its.found.user_timeout / 1000)}, set by its program"
+    yield "next packet", _next_packet(one)
+    quiet = UNKNOWN if math.isnan(one.idle) else f"{span(one.idle)} ago"
+    yield "last packet", quiet
+    yield "path", _path(one)
+    if done := _done(its, daemon=host.daemon):
+        yield "armed", done
+
+
+def _next_packet(one: Connection) -> str:
+    if one.due is Due.NOTHING:
+        return "none, until its program or the peer sends data"
+    if one.due is Due.END:
+        return f"none: the connection ends in {span(max(0.0, one.due_in))}"
+    return f"{one.due.label} in {span(max(0.0, one.due_in))}"
+
+
+def _path(one: Connection) -> str:
+    if math.isnan(one.timeout):
+        return f"{quoted(one.path)}, whose timeout for connections that are being closed is not known"
+    if one.timeout == FOREVER:
+        return f"{quoted(one.path)}, never forgets ({one.origin})"
+    origin = f"assumed, as no [[path]] matches: {one.origin}" if one.origin == ASSUMED else one.origin
+    return f"{quoted(one.path)}, forgets after {span(one.timeout)} without a packet ({origin})"
+
+
+# what stands in the socket, and who set it
+
+
+def _keepalive(its: Explained) -> str:
+    found, one = its.found, its.connection
+    if found is None:
+        shown = "not shown while another timer runs" if one.keepalive is Shown.HIDDEN else one.keepalive.value
+        return f"{shown}; who set it is not known: {NOT_READ.get(its.hindrance, 'it cannot be read')}"
+    if its.armed:
+        how = "its timer was restarted" if its.armed.before == found.stands else f"before: {its.armed.before}"
+        return f"on, armed by keepaliveD: {found.stands.times}; {how}"
+    if not found.stands.on:
+        return "off: its program has not switched it on"
+    return f"on, switched on by its program: {_times(found)}"
+
+
+def _times(found: Found) -> str:
+    """Return the times with whose they are."""
+    stands = found.stands.times
+    named = zip(("idle", "interval", "probes"), stands, ("s", "s", ""), FIELDS, strict=True)
+    by_owner: dict[str, list[str]] = {}
+    for name, value, unit, field in named:
+        whose = "the system's" if found.inherited & field else _whose_own(found, field, value)
+        by_owner.setdefault(whose, []).append(f"{name} {value}{unit}")
+    return "; ".join(f"{', '.join(words)} ({whose})" for whose, words in by_owner.items())
+
+
+def _whose_own(found: Found, field: Own, value: int) -> str:
+    if found.system is None:
+        return "its own or the system's"
+    equal = found.system[FIELDS.index(field)] == value
+    return "its own, the same as the system's" if equal else "its program's"
+
+
+# what was done, and what a daemon does
+
+
+def _done(its: Explained, *, daemon: bool) -> str:
+    if its.armed:
+        return f"yes; keepalivectl disarm restores what stood there: {its.armed.before}"
+    if isinstance(its.entry, Armed):
+        return f"it was, with {its.entry.after}; its program has changed that since"
+    if its.entry is Mark.LEFT_ALONE:
+        return HOPELESS[ArmingResult.CHANGED_SINCE]
+    at_risk = its.connection.verdict in AT_RISK and its.watched
+    return _foreseen(its, daemon=daemon) if at_risk else ""
+
+
+def _foreseen(its: Explained, *, daemon: bool) -> str:
+    """Return what a daemon does with a connection at risk."""
+    if not its.connection.inode:
+        return "no: no program holds it any more"
+    if not isinstance(its.decision, Armed):
+        return _refused(its)
+    if daemon:
+        return f"rule {its.rule.name} arms it at the next scan: {its.decision.after.times}"
+    return f"no daemon runs; rule {its.rule.name} would arm it: {its.decision.after.times}"
+
+
+def _refused(its: Explained) -> str:
+    """Return why the rule that matches does not arm it."""
+    rule, off = its.rule, its.found is not None and not its.found.stands.on
+    match its.decision:
+        case ArmingResult.LEFT_BY_RULE if rule.action is ArmAction.OBSERVE:
+            said = 'says "observe"'
+        case ArmingResult.LEFT_BY_RULE if off:
+            said = 'says "rearm", which leaves sockets alone that have keepalive off'
+        case ArmingResult.KEPT_BY_PROGRAM:
+            said = 'says "rearm", which keeps the times that a program chose'
+        case ArmingResult() as result:
+            said = f"would not arm it: {HOPELESS.get(result, result.value)}"
+        case _:
+            return "not known what a daemon does: the socket was not read"
+    return f"no: rule {rule.name} {said}"
+
+
+# what would help
+
+
+def remedies(explained: Iterable[Explained]) -> list[Remedy]:
+    """Return the rules that would help, each once, with the idle time that fits all it selects."""
+    by_selector: dict[tuple[str, str], Remedy] = {}
+    for one in explained:
+        if one.remedy:
+            selector = one.remedy.settings[0]
+            before = by_selector.get(selector)
+            if before is None or len(before.settings) < len(one.remedy.settings):
+                by_selector[selector] = one.remedy
+    return list(by_selector.values())
+
+
+def lines(remedies: Iterable[Remedy]) -> list[str]:
+    """Return the rules as configuration."""
+    found: list[str] = []
+    for remedy in remedies:
+        found += ["", "[[arm]]"] if found else ["[[arm]]"]
+        found += [f"{key} = {literal(key, value)}" for key, value in remedy.settings]
+    return found
+
+
+def assumed(explained: Iterable[Explained]) -> list[str]:
+    """Return a path as configuration, for peers at risk whose timeout is only assumed: each one, or the first few."""
+    peers = {
+        one.connection.remote.address: ":" in one.connection.remote.address
+        for one in explained
+        if one.connection.origin == ASSUMED and one.connection.verdict in AT_RISK and one.watched
+    }
+    if not peers:
+        return []
+    networks = [f"{address}/{128 if is_v6 else 32}" for address, is_v6 in list(peers.items())[:FEW]]
+    return ["[[path]]", 'name = "..."', f"networks = {json.dumps(networks)}", 'timeout = "..."']
+
+
+def literal(key: str, value: str) -> str:
+    """Return a value as TOML: a user is a number, all others are text, whose JSON is TOML as well."""
+    return value if key == "user" else json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,271 @@
+"""keepalivectl why: explain connections in plain words, and write the configuration that keeps them alive."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from keepaliveD.cli import arguments, page, running, targets
+from keepaliveD.cli.worker import Asking, in_worker
+from keepaliveD.config import DEFAULT_FILE, Config, load
+from keepaliveD.config.drop_ins import drop_in, rules_before
+from keepaliveD.daemon.settings import SystemSettings
+from keepaliveD.model.arming import LOOKED
+from keepaliveD.model.connections import AT_RISK, Connection, Verdict
+from keepaliveD.model.errors import Misuse, NoInput, NotPermitted, Refusal, StateError, Unsupported
+from keepaliveD.model.results import Armed
+from keepaliveD.model.sockets import Column
+from keepaliveD.model.text import printable
+from keepaliveD.platforms import detect
+from keepaliveD.platforms.base import Platform, Watching
+from keepaliveD.platforms.requests import ReadSocketSettings, Steps, scan
+from keepaliveD.policy.activity import nothing_known
+from keepaliveD.policy.choices import Entry
+from keepaliveD.policy.choices import targets as wanted
+from keepaliveD.policy.connections import by_urgency
+from keepaliveD.policy.explain import Explained, Remedy, Surroundings, explain
+from keepaliveD.policy.judge import judge
+
+EXPLAINED = 500  # connections whose sockets are read at most; the others are only counted
+PATIENCE = 10.0  # seconds for a daemon to reload, scan and arm
+PAUSE = 0.2  # seconds between two looks at what a daemon has done: it says it to nobody but its log
+
+
+def add_why(command: argparse.ArgumentParser) -> None:
+    """The command line of `keepalivectl why`."""
+    command.add_argument(
+        "target",
+        metavar="TARGET",
+        help="a unit or a process by its name, a process id, the HOST:PORT of either end, or a cookie",
+    )
+    command.add_argument(
+        "--fix", action="store_true", help="write a rule that keeps these connections alive, and reload the daemon"
+    )
+    command.add_argument("--yes", action="store_true", help="with --fix, ask no question")
+    arguments.add_config(command)
+    arguments.add_state(command)
+    command.set_defaults(command=explain_connections)
+
+
+class View(NamedTuple):
+    """What is known of the connections that were asked for; `more` are counted only."""
+
+    explained: Sequence[Explained]
+    more: int
+    daemon: int  # its process id, 0 if none runs
+    host: page.Host
+
+
+def explain_connections(options: argparse.Namespace, root: Path) -> None:
+    """Explain the connections that were named; with --fix, write what helps and show what came of it."""
+    if options.yes and not options.fix:
+        raise Misuse("--yes only makes sense with --fix")
+    config = load(options.config)
+    platform = detect(root=root)
+    view = _look(options, root, config, platform)
+    _show(options, view)
+    remedies = page.remedies(view.explained)
+    if options.fix:
+        _fix(options, root, platform, view, remedies)
+        return
+    if remedies:
+        _advise(options, view, remedies)
+    if path := page.assumed(view.explained):
+        print("\nThe timeout is only assumed. If you know what lies between, write it down, or a preset:")
+        _print_lines(path)
+
+
+def _look(options: argparse.Namespace, root: Path, config: Config, platform: Platform) -> View:
+    """Scan, find the connections and read what stands in their sockets. Raises NoInput where there are none."""
+    watching = Watching(config.engine_by_hand, with_interfaces=config.selects_by_interface)
+    with in_worker(platform.open, watching) as ask:
+        judgement = judge(ask(scan(time.monotonic())), nothing_known(), config.paths, ())
+        chosen = targets.of_anything(options.target, ask, by_urgency(judgement, at_risk_only=False))
+        if not chosen:
+            raise NoInput(
+                f"{printable(targets.described(options.target))} has no connection; "
+                "keepalivectl sockets --all lists connections"
+            )
+        some = chosen[:EXPLAINED]
+        looked = _read(ask, some)
+    entries = _entries(options, platform)
+    around = Surroundings(config.keepalive, config.arm, config.ignore, entries)
+    explained = explain(judgement, some, looked, around)
+    daemon = running.running(options.state_dir, root)
+    return View(explained, len(chosen) - len(some), daemon, _host(options, platform, runs=bool(daemon)))
+
+
+def _host(options: argparse.Namespace, platform: Platform, *, runs: bool) -> page.Host:
+    """Return what is known of the host; of the settings record only as far as it may be read."""
+    with contextlib.suppress(Refusal):
+        if found := SystemSettings(platform.tuner, arguments.records(options, platform).settings).without_us():
+            return page.Host(runs, *found)
+    return page.Host(runs)
+
+
+def _read(ask: Asking, connections: Sequence[Connection]) -> Column | None:
+    """Return what stands in these sockets; None where it cannot be read here."""
+    try:
+        return ask(_reading(wanted(connections)))
+    except (NotPermitted, Unsupported):
+        return None
+
+
+def _reading(rest: Column) -> Steps[Column]:
+    looked = np.empty(0, LOOKED)
+    while len(rest):
+        some: Column = yield ReadSocketSettings(rest, closing=True)
+        looked, rest = np.concatenate([looked, some]), rest[len(some) :]
+    return looked
+
+
+def _entries(options: argparse.Namespace, platform: Platform) -> dict[int, Entry]:
+    """Return what is recorded of armed sockets, and what was armed at connect, as far as it may be read."""
+    entries: dict[int, Entry] = {}
+    with contextlib.suppress(Refusal):
+        entries.update(platform.at_connect.armed())
+    with contextlib.suppress(Refusal):
+        entries.update(arguments.records(options, platform).arming.entries())
+    return entries
+
+
+def _show(options: argparse.Namespace, view: View) -> None:
+    print(page.headline(targets.described(options.target), view.explained, view.more))
+    for line in page.page(view.explained, view.host):
+        print(line)
+
+
+def _advise(options: argparse.Namespace, view: View, remedies: Sequence[Remedy]) -> None:
+    """Print the lines that would keep them alive, ready to paste."""
+    file = _file(options, remedies)
+    print()
+    if first := _first(options, view, file):
+        print(f"To keep these connections alive, change the rule that matches them ({first}), or write before it:")
+        _print_lines(page.lines(remedies))
+        return
+    print(f"To keep these connections alive, write this into {printable(str(file))}:")
+    _print_lines(page.lines(remedies))
+    print("Then: keepalivectl check && systemctl reload tcp-keepalived. The same with --fix does all of it.")
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    print("\n" + "".join(f"    {line}\n" for line in lines))
+
+
+def _file(options: argparse.Namespace, remedies: Sequence[Remedy]) -> Path:
+    return drop_in(options.config, "-".join(remedy.settings[0][1] for remedy in remedies))
+
+
+def _first(options: argparse.Namespace, view: View, file: Path) -> str:
+    """Return the rules that match before a new file is read, with their places; nothing if there are none."""
+    names = sorted({one.rule.name for one in view.explained if one.remedy})
+    return ", ".join(f"{name} in {place}" for name, place in rules_before(options.config, file, names).items())
+
+
+def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View, remedies: Sequence[Remedy]) -> None:
+    """Write the rules, check them, have a daemon read them, and show what came of it."""
+    if not remedies:
+        if any(one.connection.verdict in AT_RISK and not isinstance(one.decision, Armed) for one in view.explained):
+            raise Unsupported("no rule would help the connections at risk; see above")
+        print("\nNothing to fix.")
+        return
+    file = _file(options, remedies)
+    _check_daemon(options, view.daemon, root)
+    if first := _first(options, view, file):
+        raise Misuse(f"a rule matches before a new one would: {first}; change it there")
+    text = "\n".join(page.lines(remedies)) + "\n"
+    _ask(options, file, text)
+    _write(file, text)
+    print(f"Wrote {printable(str(file))}.")
+    try:
+        config = load(options.config)
+    except Refusal:
+        file.unlink()
+        print(f"Removed {printable(str(file))} again.")
+        raise
+    if not view.daemon:
+        print("No daemon runs that would read it: systemctl start tcp-keepalived")
+        return
+    _reload(view.daemon)
+    print("Reloaded the daemon.\n")
+    _show_result(options, root, config, platform, {one.connection.cookie for one in view.explained if one.remedy})
+
+
+def _check_daemon(options: argparse.Namespace, daemon: int, root: Path) -> None:
+    """Raise Misuse where the daemon reads another configuration than the one that would be changed."""
+    its = running.configuration(daemon, root) if daemon else None
+    here = (options.config or DEFAULT_FILE).absolute()
+    if its is not None and its != here:
+        raise Misuse(f"the daemon (process {daemon}) reads {printable(str(its))}; give it as --config")
+
+
+def _ask(options: argparse.Namespace, file: Path, text: str) -> None:
+    """Show what is to be written and ask. Raises Misuse where there is nobody to answer, or the answer is no."""
+    print(f"\nThis goes into {printable(str(file))}{' in place of what is there' if file.exists() else ''}:")
+    _print_lines(text.splitlines())
+    if options.yes:
+        return
+    if not sys.stdin.isatty():
+        raise Misuse("--fix asks before it writes, and standard input is no terminal; add --yes")
+    print("Write it and reload the daemon? [y/N] ", end="")
+    sys.stdout.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Misuse("nothing was written")
+
+
+def _write(file: Path, text: str) -> None:
+    """Put the file in its place, whole; the daemon's user reads it. Raises NotPermitted, StateError."""
+    new = file.with_suffix(".new")
+    try:
+        file.parent.mkdir(mode=0o755, exist_ok=True)
+        with open(
+            os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644), "w", encoding="utf-8"
+        ) as out:
+            os.fchmod(out.fileno(), 0o644)
+            out.write(text)
+        new.replace(file)
+    except PermissionError as error:
+        raise NotPermitted(f"{printable(str(file))}: cannot be written: {error.strerror}; run as root") from error
+    except OSError as error:
+        raise StateError(f"{printable(str(file))}: cannot be written: {error.strerror}") from error
+
+
+def _reload(daemon: int) -> None:
+    """Have the daemon read its configuration. Raises NotPermitted, NoInput."""
+    try:
+        os.kill(daemon, signal.SIGHUP)
+    except PermissionError as error:
+        raise NotPermitted(f"process {daemon}: cannot be told to reload: {error.strerror}; run as root") from error
+    except ProcessLookupError as error:
+        raise NoInput(f"process {daemon}: the daemon has ended; systemctl start tcp-keepalived") from error
+
+
+def _show_result(
+    options: argparse.Namespace, root: Path, config: Config, platform: Platform, helped: Collection[int]
+) -> None:
+    """Show the connections once a daemon has armed those that a rule helps, or what stands when it has not in time."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        view = _look(options, root, config, platform)
+        waiting = [one for one in view.explained if one.connection.cookie in helped and not _is_helped(one)]
+        if not waiting or time.monotonic() > end:
+            break
+        time.sleep(PAUSE)
+    _show(options, view)
+    if waiting:
+        raise StateError(f"the daemon has not armed all of them within {PATIENCE:.0f} s; see its log")
+
+
+def _is_helped(one: Explained) -> bool:
+    """Return whether arming has done what it can: a connection that is cut stays so, and its program gets an error."""
+    verdict = one.connection.verdict
+    return verdict not in AT_RISK or (verdict is Verdict.CUT and one.armed is not None)

@@ -1,0 +1,147 @@
+"""Explain connections: what stands in each socket, who set it, what the rules do with it, and what would help.
+
+Everything is decided as the daemon decides it: by the same rules, with the same functions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from keepaliveD.model.arming import Answer
+from keepaliveD.model.connections import AT_RISK, Connection, Due, Owner
+from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.results import Armed, ArmingResult, Mark
+from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Wish
+from keepaliveD.model.sockets import Column
+from keepaliveD.policy.arming import first_matching, times, wishes
+from keepaliveD.policy.choices import RESULTS, Entry, read_from
+from keepaliveD.policy.judge import Judgement
+from keepaliveD.policy.paths import ignored
+from keepaliveD.policy.socket_settings import Found, Request, decide_arming
+
+AUTO = "auto"
+HELPFUL = (Due.NOTHING, Due.KEEPALIVE)  # keepalive is sent only while nothing else is pending
+
+
+class Surroundings(NamedTuple):
+    """What is known besides the scan: the configuration, and what is recorded of armed sockets."""
+
+    keepalive: Keepalive
+    rules: Sequence[ArmRule]
+    ignore: Sequence[IPNetwork]
+    entries: Mapping[int, Entry]
+
+
+class Remedy(NamedTuple):
+    """A rule that would arm a connection: its settings by key, as the configuration has them, and the result."""
+
+    settings: tuple[tuple[str, str], ...]
+    armed: Armed
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """One connection, and what the rules come to for its socket.
+
+    `found` is what stands in the socket, None if it was not read; `hindrance` is why, if that is known.
+    `entry` is what the arming record says of it. `rule` is the first rule that matches it.
+    `decision` is how that rule arms the socket, or why it leaves it alone; None if that is not known.
+    `remedy` is a rule that would help a connection at risk where no rule does; `hopeless` is why none would.
+    """
+
+    connection: Connection
+    watched: bool
+    found: Found | None
+    hindrance: ArmingResult | None
+    entry: Entry | None
+    rule: ArmRule
+    decision: Armed | ArmingResult | None = None
+    remedy: Remedy | None = None
+    hopeless: ArmingResult | None = None
+
+    @property
+    def armed(self) -> Armed | None:
+        """Return how we armed the socket, if what we set stands in it as far as is known."""
+        if not isinstance(self.entry, Armed):
+            return None
+        return self.entry if self.found is None or self.found.stands == self.entry.after else None
+
+
+def explain(
+    judgement: Judgement, connections: Sequence[Connection], looked: Column | None, around: Surroundings
+) -> list[Explained]:
+    """Explain these connections, whose owners are known; `looked` is what an armer has read of the first ones."""
+    sockets, timeouts = judgement.table.sockets, {path.name: path.timeout for path in judgement.assigned.paths}
+    unwatched = set(sockets["cookie"][ignored(sockets, around.ignore)].tolist())
+    matching = wishes(judgement, [one.cookie for one in connections], around.rules)
+    explained = []
+    for row, one in enumerate(connections):
+        read = looked[row] if looked is not None and row < len(looked) else None
+        wish = first_matching(matching[one.cookie], one.owner) or matching[one.cookie][-1]
+        its = _read(one, read, wish, around.entries.get(one.cookie), watched=one.cookie not in unwatched)
+        explained.append(_helped(its, wish, around, timeouts[one.path]))
+    return explained
+
+
+def _read(one: Connection, read: Column | None, wish: Wish, entry: Entry | None, *, watched: bool) -> Explained:
+    if read is None or read["answer"] != Answer.DONE.value:
+        hindrance = None if read is None else RESULTS[int(read["answer"])]
+        return Explained(one, watched, None, hindrance, entry, wish.rule)
+    return Explained(one, watched, read_from(read), None, entry, wish.rule)
+
+
+def _helped(its: Explained, wish: Wish, around: Surroundings, timeout: float) -> Explained:
+    """Return the same with what the rule decides, and with what would help if it does not."""
+    if its.found is None or not its.watched or its.connection.verdict not in AT_RISK:
+        return its
+    found = its.found
+    its = dataclasses.replace(its, decision=_decide(its, found, wish))
+    if isinstance(its.decision, Armed) or its.connection.due not in HELPFUL or not its.connection.inode:
+        return its
+    return _with_remedy(its, found, around.keepalive, timeout)
+
+
+def _decide(its: Explained, found: Found, wish: Wish) -> Armed | ArmingResult:
+    """Return how the rule arms the socket at a scan, or why it leaves it alone."""
+    if wish.rule.action is ArmAction.OBSERVE:
+        return ArmingResult.LEFT_BY_RULE
+    if its.entry is Mark.LEFT_ALONE:
+        return ArmingResult.CHANGED_SINCE
+    armed = its.entry if isinstance(its.entry, Armed) else None
+    return decide_arming(found, Request(wish, its.connection.timeout, its.connection.verdict, armed))
+
+
+def _with_remedy(its: Explained, found: Found, keepalive: Keepalive, timeout: float) -> Explained:
+    """Return the same with a rule that would arm it: by the configured idle time, or else by one that fits the path."""
+    configured, fitting = (
+        ArmRule("", ArmAction.ENABLE, idle, keepalive.interval, keepalive.probes) for idle in (keepalive.idle, None)
+    )
+    settings: tuple[tuple[str, str], ...] = (
+        selecting(its.connection.owner, its.connection.uid),
+        ("action", ArmAction.ENABLE.value),
+    )
+    decision = _decide(its, found, Wish(configured, times(configured, timeout)))
+    if not isinstance(decision, Armed):
+        decision = _decide(its, found, Wish(fitting, times(fitting, timeout)))
+        settings = (*settings, ("idle", AUTO))
+    if isinstance(decision, Armed):
+        return dataclasses.replace(its, remedy=Remedy(settings, decision))
+    return dataclasses.replace(its, hopeless=decision)
+
+
+def selecting(owner: Owner, uid: int) -> tuple[str, str]:
+    """Return the selector of a rule, and its value, for this owner of a connection and others like it.
+
+    A unit is the narrowest that lasts; the unit of a session is gone with it.
+    """
+    if owner.unit.endswith(".service") and not owner.unit.startswith("user@"):
+        return "unit", glob.escape(owner.unit)
+    if owner.container:
+        return "container", glob.escape(owner.container)
+    if owner.process:
+        return "process", glob.escape(owner.process)
+    return "user", str(uid)

@@ -1,0 +1,219 @@
+"""The page about connections: whole sentences, and no name that can forge a line of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keepaliveD.cli import page
+from keepaliveD.cli.page import Host
+from keepaliveD.model.connections import Due, Endpoint, Owner, Verdict
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.keepalive import ALL, Keepalive, Own, Shown, SocketKeepalive
+from keepaliveD.model.results import Armed, ArmingResult, Mark
+from keepaliveD.model.rules import ArmAction, ArmRule
+from keepaliveD.model.text import printable
+from keepaliveD.policy.explain import Explained, Remedy
+from keepaliveD.policy.socket_settings import Found
+from tests.support import samples
+
+SYSTEM = Keepalive(7200, 75, 9)
+OFF = Found(SocketKeepalive(False, SYSTEM), ALL, SYSTEM)
+ON = Found(SocketKeepalive(True, SYSTEM), ALL, SYSTEM)
+REARM = ArmRule("keepalive.arm", ArmAction.REARM, 180, 20, 31)
+ARMED = Armed(OFF.stands, SocketKeepalive(True, Keepalive(180, 20, 31)))
+REMEDY = Remedy((("unit", "amanda@backup.service"), ("action", "enable")), ARMED)
+BARE = Explained(samples.BARE, True, OFF, None, None, REARM, ArmingResult.LEFT_BY_RULE, REMEDY)
+
+
+def changed(its: Explained, connection: dict[str, object] | None = None, **others: object) -> Explained:
+    one = dataclasses.replace(its.connection, **(connection or {}))  # type: ignore[arg-type]
+    return dataclasses.replace(its, connection=one, **others)  # type: ignore[arg-type]
+
+
+def lines(*explained: Explained, host: Host = Host()) -> list[str]:  # noqa: B008
+    return list(page.page(explained, host))
+
+
+def fact(its: Explained, label: str, host: Host = Host()) -> str:  # noqa: B008
+    """What one line says."""
+    (line,) = (line for line in lines(its, host=host) if line.startswith(f"  {label} "))
+    return line[2 + page.LABEL :]
+
+
+def fate(its: Explained) -> str:
+    return lines(its)[2].strip()
+
+
+def test_a_bare_connection_is_told_whole() -> None:
+    assert lines(BARE) == [
+        "",
+        "10.1.2.3:40000 -> 10.20.0.9:10080  amandad[812] (amanda@backup.service)",
+        "  BARE: the path forgets this connection in 58s, and no packet is due before its program sends data.",
+        "  keepalive    off: its program has not switched it on",
+        "  next packet  none, until its program or the peer sends data",
+        "  last packet  4min 2s ago",
+        '  path         "office firewall", forgets after 5min without a packet '
+        "(configured in /etc/tcp-keepalived/config.toml)",
+        '  armed        no: rule keepalive.arm says "rearm", which leaves sockets alone that have keepalive off',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("connection", "said"),
+    [
+        ({"verdict": Verdict.SAFE, "timeout": FOREVER}, "SAFE: the path never forgets this connection."),
+        (
+            {"verdict": Verdict.SAFE, "due": Due.KEEPALIVE, "due_in": 20.0},
+            "SAFE: the next packet leaves in 20s; without one the path would forget this connection in 58s.",
+        ),
+        (
+            {"verdict": Verdict.LATE, "due": Due.KEEPALIVE, "due_in": 7000.0},
+            "LATE: the path forgets this connection in 58s, before the next packet leaves, in 1h 56min.",
+        ),
+        (
+            {"verdict": Verdict.LATE, "due": Due.END, "due_in": 5.0, "confirmed": False},
+            "LATE: the peer answers nothing, and the kernel ends this connection in 5s. "
+            "(Likely, not certain: this was a single scan.)",
+        ),
+        (
+            {"verdict": Verdict.CUT, "left": -12.0},
+            "CUT: the path has presumably forgotten this connection, 12s ago. What is sent now is lost.",
+        ),
+        (
+            {"verdict": Verdict.UNKNOWN, "state": "CLOSE_WAIT", "timeout": math.nan, "left": math.nan},
+            "UNKNOWN: this connection is being closed (CLOSE_WAIT); for those no idle timeout is known.",
+        ),
+        (
+            {"verdict": Verdict.UNKNOWN, "left": math.nan, "idle": math.nan},
+            "UNKNOWN: the system does not show enough of this connection to tell.",
+        ),
+    ],
+)
+def test_what_will_happen_is_one_sentence(connection: dict[str, object], said: str) -> None:
+    assert fate(changed(BARE, connection)) == said
+
+
+def test_a_connection_that_nobody_watches_says_so_first() -> None:
+    assert fate(changed(BARE, watched=False)).startswith("Not watched: watch.ignore has a network with its peer.")
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (ON, "on, switched on by its program: idle 7200s, interval 75s, probes 9 (the system's)"),
+        (
+            Found(SocketKeepalive(True, Keepalive(30, 75, 9)), ALL & ~Own.IDLE, SYSTEM),
+            "on, switched on by its program: idle 30s (its program's); interval 75s, probes 9 (the system's)",
+        ),
+        (
+            Found(ON.stands, Own(0), SYSTEM),
+            "on, switched on by its program: idle 7200s, interval 75s, probes 9 (its own, the same as the system's)",
+        ),
+        (
+            Found(ON.stands, Own(0), None),
+            "on, switched on by its program: idle 7200s, interval 75s, probes 9 (its own or the system's)",
+        ),
+    ],
+)
+def test_each_time_says_who_set_it(found: Found, said: str) -> None:
+    assert fact(changed(BARE, {"verdict": Verdict.SAFE}, found=found), "keepalive") == said
+
+
+def test_what_the_daemon_has_set_in_the_system_is_told_with_what_stood_before() -> None:
+    host = Host(True, samples.BARE.netns, SYSTEM)
+    said = "               the daemon has set the system's; before: idle 7200s, interval 75s, probes 9"
+    assert said in lines(changed(BARE, found=ON), host=host)
+    assert said not in lines(changed(BARE, {"netns": 1}, found=ON), host=host)
+
+
+def test_what_was_armed_says_by_whom_and_how_it_is_undone() -> None:
+    ours = changed(BARE, {"verdict": Verdict.SAFE}, found=Found(ARMED.after, Own(0), SYSTEM), entry=ARMED)
+    assert fact(ours, "keepalive") == "on, armed by keepaliveD: idle 180s, interval 20s, probes 31; before: off"
+    assert fact(ours, "armed") == "yes; keepalivectl disarm restores what stood there: off"
+    again = Armed(ARMED.after, ARMED.after)
+    assert fact(changed(ours, entry=again), "keepalive").endswith("its timer was restarted")
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ({"entry": Mark.LEFT_ALONE}, "it was armed, and then changed by its program or by keepalivectl disarm; "),
+        ({"entry": ARMED}, "it was, with idle 180s, interval 20s, probes 31; its program has changed that since"),
+        ({"decision": ARMED}, "no daemon runs; rule keepalive.arm would arm it: idle 180s, interval 20s, probes 31"),
+        ({"decision": None}, "not known what a daemon does: the socket was not read"),
+        ({"decision": ArmingResult.KEPT_BY_PROGRAM}, 'no: rule keepalive.arm says "rearm", which keeps the times'),
+        ({"decision": ArmingResult.TOO_LONG}, "no: rule keepalive.arm would not arm it: no idle time in whole seconds"),
+        ({"decision": ArmingResult.USER_TIMEOUT}, "no: rule keepalive.arm would not arm it: its program has set a TCP"),
+        (
+            {"rule": dataclasses.replace(REARM, name="arm[1]", action=ArmAction.OBSERVE)},
+            'no: rule arm[1] says "observe"',
+        ),
+    ],
+)
+def test_why_it_is_not_armed(others: dict[str, Any], said: str) -> None:
+    assert fact(dataclasses.replace(BARE, **others), "armed").startswith(said)
+
+
+def test_a_daemon_that_runs_arms_at_its_next_scan() -> None:
+    said = fact(changed(BARE, decision=ARMED), "armed", Host(True))
+    assert said == "rule keepalive.arm arms it at the next scan: idle 180s, interval 20s, probes 31"
+
+
+def test_what_was_not_read_is_not_known() -> None:
+    unread = changed(BARE, {"keepalive": Shown.ON}, found=None, hindrance=ArmingResult.OWNER_NOT_VISIBLE, decision=None)
+    assert fact(unread, "keepalive") == "on; who set it is not known: requires root"
+
+
+def test_a_timeout_that_nobody_knows_is_called_assumed() -> None:
+    its = changed(BARE, {"path": "default", "origin": "watch.default_timeout"})
+    assert fact(its, "path").endswith("(assumed, as no [[path]] matches: watch.default_timeout)")
+    (section, *_) = page.assumed([its])
+    assert section == "[[path]]"
+    assert tomllib.loads("\n".join(page.assumed([its])))["path"][0]["networks"] == ["10.20.0.9/32"]
+    assert page.assumed([BARE]) == []
+
+
+def test_connections_that_are_alike_are_explained_once() -> None:
+    others = [changed(BARE, {"local": Endpoint("10.1.2.3", 40001 + number)}) for number in range(3)]
+    said = lines(BARE, *others)
+    assert len([line for line in said if "BARE" in line]) == 1
+    assert said[-1] == (
+        "  alike        3 others: 10.1.2.3:40001 -> 10.20.0.9:10080, 10.1.2.3:40002 -> 10.20.0.9:10080, ..."
+    )
+
+
+def test_the_headline_counts_the_worst_first() -> None:
+    safe = changed(BARE, {"verdict": Verdict.SAFE})
+    assert page.headline("amanda", [BARE, safe, safe]) == "amanda: 3 connections: 1 bare, 2 safe"
+    more = page.headline("amanda\x1b", [BARE], 4)
+    assert more == "amanda\\x1b: 5 connections: 1 bare; the 1 most urgent are explained here"
+
+
+def test_a_rule_that_is_wanted_twice_is_written_once_with_the_idle_time_that_fits_all() -> None:
+    auto = Remedy((*REMEDY.settings, ("idle", "auto")), ARMED)
+    other = Remedy((("user", "1000"), ("action", "enable")), ARMED)
+    found = page.remedies([BARE, changed(BARE, remedy=auto), BARE, changed(BARE, remedy=other)])
+    assert tomllib.loads("\n".join(page.lines(found)))["arm"] == [
+        {"unit": "amanda@backup.service", "action": "enable", "idle": "auto"},
+        {"user": 1000, "action": "enable"},
+    ]
+
+
+NAMES = st.text() | st.sampled_from(['"]\n[[arm]]', "\x1b[2J", "a\x7fb", "\u202e", "\ud800", "\\", '"'])
+
+
+@given(st.builds(Owner, st.integers(0, 9), NAMES.map(printable), NAMES.map(printable)), st.sampled_from(Verdict))
+def test_no_name_forges_a_line_or_a_key(owner: Owner, verdict: Verdict) -> None:
+    """Owners have printable names; and yet these may hold quotes and brackets."""
+    its = changed(BARE, {"owner": owner, "verdict": verdict})
+    assert len(lines(its)) == len(lines(changed(BARE, {"verdict": verdict})))
+    assert all(line.isprintable() for line in lines(its))
+    remedy = Remedy((("process", owner.process), ("action", "enable")), ARMED)
+    assert tomllib.loads("\n".join(page.lines([remedy]))) == {"arm": [{"process": owner.process, "action": "enable"}]}

@@ -1,0 +1,249 @@
+"""keepalivectl why: who is meant, what is printed, and what --fix writes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import signal
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keepaliveD.cli import running, why
+from keepaliveD.cli.ctl import main
+from keepaliveD.config import files
+from keepaliveD.model.connections import Owner
+from keepaliveD.model.errors import NoInput, NotPermitted
+from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
+from keepaliveD.model.sockets import Timer
+from keepaliveD.platforms.base import Opener, Platform, Session, Watching
+from keepaliveD.platforms.requests import Steps, directly
+from tests.support.fakes import FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher
+from tests.support.tables import Socket, idle
+
+UNITS = {1: "amanda@backup.service", 2: "ssh.service", 3: ""}
+SOCKETS: list[Socket] = [
+    idle(10.0, cookie=1, inode=1, local="10.0.0.1", local_port=40001, remote="10.20.0.9", remote_port=22),
+    idle(20.0, cookie=0xBEEF, inode=2, local="10.0.0.1", local_port=22, remote="10.20.0.9", remote_port=40002),
+    idle(30.0, cookie=77, inode=3, local="fd00::1", local_port=40003, remote="fd00::9", remote_port=22),
+]
+RULE = {"unit": "amanda@backup.service", "action": "enable"}
+
+
+class Owners:
+    """By inode; process 70 holds the first."""
+
+    def find(self, inodes: Sequence[int], _cgroups: Sequence[int]) -> list[Owner]:
+        return [Owner(69 + inode, f"program{inode}", UNITS[inode]) for inode in inodes]
+
+    def held_by(self, pid: int) -> frozenset[int]:
+        if pid != 70:
+            raise NoInput(f"process {pid}: does not exist")
+        return frozenset({1})
+
+
+@dataclasses.dataclass
+class Desk:
+    """Where a person sits: files, a platform, and what comes back."""
+
+    directory: Path
+    capsys: pytest.CaptureFixture[str]
+    armer: FakeArmer = dataclasses.field(default_factory=FakeArmer)
+    sockets: list[Socket] = dataclasses.field(default_factory=lambda: SOCKETS)
+    daemon: int = 0
+    reloaded: list[int] = dataclasses.field(default_factory=list)
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "config.toml"
+
+    @property
+    def written(self) -> Path:
+        return self.directory / "config.d/00-why-amanda@backup.service.toml"
+
+    def platform(self, **_: object) -> Platform:
+        def open_session(watching: Watching) -> Session:
+            assert watching.all_namespaces
+            return Session(FakeWatcher(lambda _: self.sockets), Owners(), self.armer)
+
+        return Platform("fake", FakeTuner(), FakeAtConnect(), open_session)
+
+    def reload(self, pid: int, by: int) -> None:
+        """In place of a daemon: what it would do."""
+        assert by == signal.SIGHUP
+        self.reloaded.append(pid)
+        self.sockets = [{**SOCKETS[0], "timer": Timer.KEEPALIVE, "expires": 170.0}, *SOCKETS[1:]]
+        self.armer.stands[1] = SocketKeepalive(True, Keepalive(180, 20, 31))
+
+    def types(self, *words: str) -> tuple[int, str, list[str]]:
+        """Status, standard output, lines on standard error."""
+        status = main(["why", *words, "--config", str(self.config), "--state-dir", str(self.directory / "state")])
+        out, err = self.capsys.readouterr()
+        return status, out, err.splitlines()
+
+
+@contextlib.contextmanager
+def here(opener: Opener, watching: Watching) -> Iterator[Callable[[Steps[Any]], Any]]:
+    session = opener(watching)
+    yield lambda steps: directly(steps, session)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Desk:
+    desk = Desk(tmp_path, capsys)
+    desk.config.write_text("")
+    monkeypatch.setattr(why, "detect", desk.platform)
+    monkeypatch.setattr(why, "in_worker", here)
+    monkeypatch.setattr(running, "running", lambda *_: desk.daemon)
+    monkeypatch.setattr(running, "configuration", lambda *_: desk.config)
+    monkeypatch.setattr(os, "kill", desk.reload)
+    monkeypatch.setattr(files, "DEFAULT_FILE", tmp_path / "nothing-installed/config.toml")
+    return desk
+
+
+@pytest.mark.parametrize(
+    ("target", "local"),
+    [
+        ("amanda@backup", "10.0.0.1:40001"),
+        ("amanda*", "10.0.0.1:40001"),
+        ("program2", "10.0.0.1:22"),
+        ("70", "10.0.0.1:40001"),
+        ("10.20.0.9:40002", "10.0.0.1:22"),
+        ("[fd00::9]:22", "[fd00::1]:40003"),
+        ("sk:beef", "10.0.0.1:22"),
+        ("48879", "10.0.0.1:22"),
+        ("77", "[fd00::1]:40003"),
+    ],
+)
+def test_a_target_is_a_unit_a_process_an_end_or_a_cookie(desk: Desk, target: str, local: str) -> None:
+    status, out, err = desk.types(target)
+    assert (status, err) == (0, [])
+    assert [line.split(" -> ")[0] for line in out.splitlines() if " -> " in line] == [local]
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "said"),
+    [
+        ("nobody", 66, "nobody has no connection; keepalivectl sockets --all lists connections"),
+        ("71", 66, "process 71: does not exist"),
+        ("sk:1234", 66, "sk:1234 has no connection"),
+        ("\x1b[2J", 66, "\\x1b[2J has no connection"),
+        ("", 64, "TARGET is empty; name a unit, a process, a process id, HOST:PORT or a cookie"),
+        ("10.0.0.1:99999", 64, "10.0.0.1:99999: 99999 is not a port"),
+        ("9" * 5000, 66, f"process {4194304 + 1}: does not exist"),
+    ],
+)
+def test_who_is_not_there_is_one_line(desk: Desk, target: str, status: int, said: str) -> None:
+    left, out, (line,) = desk.types(target)
+    assert (left, out) == (status, "")
+    assert line.startswith(f"keepalivectl: {said}")
+
+
+def test_the_lines_that_would_help_are_ready_to_paste(desk: Desk) -> None:
+    _, out, _ = desk.types("amanda@backup")
+    pasted = out.partition(f"write this into {desk.written}:")[2].partition("Then:")[0]
+    assert tomllib.loads(pasted) == {"arm": [RULE]}
+    assert "The timeout is only assumed." in out
+
+
+def test_without_privilege_the_page_says_what_is_not_known(desk: Desk) -> None:
+    desk.armer.refusal = NotPermitted("no")
+    status, out, err = desk.types("amanda@backup")
+    assert (status, err) == (0, [])
+    assert "who set it is not known: requires root" in out
+    assert "[[arm]]" not in out
+
+
+def test_fix_writes_the_rule_reloads_the_daemon_and_shows_what_came_of_it(desk: Desk) -> None:
+    desk.daemon = 4242
+    status, out, err = desk.types("amanda@backup", "--fix", "--yes")
+    assert (status, err) == (0, [])
+    assert tomllib.loads(desk.written.read_text()) == {"arm": [RULE]}
+    assert desk.written.stat().st_mode & 0o777 == 0o644
+    assert desk.reloaded == [4242]
+    before, after = out.split("Reloaded the daemon.")
+    assert "keepalive    off" in before
+    assert "idle 180s, interval 20s, probes 31" in after
+
+
+def test_fix_without_a_daemon_says_how_to_start_it(desk: Desk) -> None:
+    status, out, _ = desk.types("amanda@backup", "--fix", "--yes")
+    assert (status, desk.reloaded) == (0, [])
+    assert out.endswith("No daemon runs that would read it: systemctl start tcp-keepalived\n")
+
+
+@pytest.mark.parametrize(("answer", "written"), [("y\n", True), ("n\n", False), ("\n", False), ("", False)])
+def test_fix_asks_before_it_writes(desk: Desk, monkeypatch: pytest.MonkeyPatch, answer: str, *, written: bool) -> None:
+    terminal = io.StringIO(answer)
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    status, out, _ = desk.types("amanda@backup", "--fix")
+    assert "Write it and reload the daemon? [y/N]" in out
+    assert (status == 0, desk.written.exists()) == (written, written)
+
+
+@pytest.mark.parametrize(
+    ("words", "configuration", "status", "said"),
+    [
+        (["amanda@backup", "--yes"], "", 64, "--yes only makes sense with --fix"),
+        (["amanda@backup", "--fix"], "", 64, "--fix asks before it writes, and standard input is no terminal; add --y"),
+        (
+            ["amanda@backup", "--fix", "--yes"],
+            '[[arm]]\naction = "observe"\n',
+            64,
+            "a rule matches before a new one would: arm[1] in {config}:1; change it there",
+        ),
+        (["amanda@backup", "--fix", "--yes"], "x = 1", 78, "{config}:1: x"),
+    ],
+)
+def test_where_fix_cannot_help_it_writes_nothing(
+    desk: Desk, words: list[str], configuration: str, status: int, said: str
+) -> None:
+    desk.config.write_text(configuration)
+    left, _, (line,) = desk.types(*words)
+    assert left == status
+    assert line.startswith(f"keepalivectl: {said.format(config=desk.config)}")
+    assert not desk.written.exists()
+
+
+def test_fix_does_not_write_for_a_daemon_with_another_configuration(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.daemon = 4242
+    monkeypatch.setattr(running, "configuration", lambda *_: Path("/etc/other.toml"))
+    status, _, (line,) = desk.types("amanda@backup", "--fix", "--yes")
+    assert (status, desk.written.exists()) == (64, False)
+    assert line.endswith("the daemon (process 4242) reads /etc/other.toml; give it as --config")
+
+
+def test_where_no_rule_helps_fix_says_so(desk: Desk) -> None:
+    desk.armer.user_timeouts = {1: 1000}
+    status, out, (line,) = desk.types("amanda@backup", "--fix", "--yes")
+    assert (status, line) == (69, "keepalivectl: no rule would help the connections at risk; see above")
+    assert "TCP_USER_TIMEOUT is 1s, set by its program" in out
+
+
+def test_what_is_well_needs_no_fix(desk: Desk) -> None:
+    desk.config.write_text('[watch]\ndefault_timeout = "infinity"\n')
+    status, out, err = desk.types("amanda@backup", "--fix", "--yes")
+    assert (status, err) == (0, [])
+    assert out.endswith("Nothing to fix.\n")
+
+
+def test_a_rule_in_a_later_file_does_not_hinder_a_new_one(desk: Desk) -> None:
+    """The new file is read before it."""
+    desk.written.parent.mkdir()
+    (desk.written.parent / "50-mine.toml").write_text('[[arm]]\naction = "observe"\n')
+    assert desk.types("amanda@backup", "--fix", "--yes")[0] == 0
+    assert desk.written.exists()
+
+
+def test_fix_twice_is_fix_once(desk: Desk) -> None:
+    assert desk.types("amanda@backup", "--fix", "--yes")[0] == 0
+    assert "Nothing to fix." in desk.types("amanda@backup", "--fix", "--yes")[1]

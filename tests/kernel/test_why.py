@@ -1,0 +1,145 @@
+"""keepalivectl why: what it says is what getsockopt and ss say of the same socket; and --fix makes it safe."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keepaliveD.model import duration
+from tests.kernel.conftest import missing
+from tests.support.processes import CTL, TUNED, Home, Program, configuration, program
+from tests.support.rig import INTERVAL, LIBC, PROBES, SERVER, TIME, Rig
+
+TIMEOUT = 60  # seconds without a packet after which the firewall forgets
+PIDFD_GETFD = 438  # pidfd_getfd(2), on every machine
+OFF_BY = 2.5  # seconds between two readings on a busy machine
+CONFIGURATION = configuration(idle=20, timeout=TIMEOUT)
+SPANS = re.compile(r"keepalive in (.*)$", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def rig() -> Iterator[Rig]:
+    if reason := missing():
+        pytest.skip(reason)
+    with Rig(timeout=TIMEOUT) as rig:
+        yield rig
+
+
+def why(rig: Rig, home: Home, target: object, *words: str) -> str:
+    """What `keepalivectl why` prints there."""
+    done = rig.client.run(*CTL, "why", str(target), *words, f"--config={home.file}", f"--state-dir={home.state}")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def settings(asked: Program) -> tuple[int, int, int, int]:
+    """What getsockopt(2) says of the program's socket: on, idle, interval, probes."""
+    process = os.pidfd_open(asked.pid)
+    try:
+        for name in os.listdir(f"/proc/{asked.pid}/fd"):
+            if os.readlink(f"/proc/{asked.pid}/fd/{name}").startswith("socket:"):
+                with socket.socket(fileno=LIBC.syscall(PIDFD_GETFD, process, int(name), 0)) as its:
+                    tcp = [its.getsockopt(socket.IPPROTO_TCP, option) for option in (4, 5, 6)]
+                    return its.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), tcp[0], tcp[1], tcp[2]
+    finally:
+        os.close(process)
+    raise AssertionError("the program has no socket")
+
+
+def timer(rig: Rig, asked: Program) -> float:
+    """Seconds until the keepalive timer fires, as ss(8) shows it; infinite without one."""
+    port = asked.endpoints["KEEPALIVE_LOCAL_PORT"]
+    shown = rig.client.run("ss", "-tnoH", "sport", "=", f":{port}").stdout
+    found = re.search(r"timer:\(keepalive,([^,]*),", shown)
+    if not found:
+        return float("inf")
+    if found[1].endswith("ms"):  # of seconds with a fraction ss writes 3.948ms, of less 948ms
+        number = found[1].removesuffix("ms")
+        return float(number) if "." in number else int(number) / 1000
+    return duration.parse(re.sub(r"(min|sec)", r"\1 ", found[1]))
+
+
+def held_by_getsockopt(said: str, asked: Program) -> None:
+    """Fail unless the page says what stands in the socket."""
+    on, idle, interval, probes = settings(asked)
+    if not on:
+        assert "keepalive    off" in said
+        return
+    (line,) = re.findall(r"^  keepalive    on, ([^\n]*)", said, re.MULTILINE)
+    said = line.partition("; before:")[0]
+    shown = {name: int(value) for name, value in re.findall(r"(idle|interval|probes) ([0-9]+)", said)}
+    assert shown == {"idle": idle, "interval": interval, "probes": probes}
+
+
+@pytest.mark.parametrize("keepalive", [None, 0, 7], ids=["off", "by the system", "its own"])
+def test_what_is_said_is_what_getsockopt_and_ss_say(rig: Rig, tmp_path: Path, keepalive: int | None) -> None:
+    """By the system is late here: an idle time of two hours."""
+    home = Home(tmp_path, CONFIGURATION)
+    with program(rig, keepalive=keepalive) as asked:
+        said = why(rig, home, asked.pid)
+        held_by_getsockopt(said, asked)
+        fires = timer(rig, asked)
+        if found := SPANS.search(said):
+            assert abs(duration.parse(found[1]) - fires) < max(OFF_BY, fires / 60)
+        else:
+            assert fires == float("inf")
+        origin = f"rig, forgets after {duration.span(TIMEOUT)} without a packet (configured in {home.file})"
+        assert f"path         {origin}" in said
+        verdict = {None: "BARE", 0: "LATE", 7: "SAFE"}[keepalive]
+        assert f"\n  {verdict}: " in said
+
+
+def test_who_set_the_systems_settings_is_said(rig: Rig, tmp_path: Path) -> None:
+    home = Home(tmp_path, CONFIGURATION)
+    before = ", ".join(
+        f"{name} {rig.client.sysctl(key)}" for name, key in (("idle", TIME), ("interval", INTERVAL), ("probes", PROBES))
+    )
+    with home.daemon(rig.client) as daemon, program(rig, keepalive=7) as asked:
+        said = why(rig, home, asked.pid)
+        assert f"idle 7s (its program's); interval {TUNED[INTERVAL]}s, probes {TUNED[PROBES]} (the system's)" in said
+        expected = before.replace("idle 7200", "idle 7200s").replace("interval 75", "interval 75s")
+        assert f"the daemon has set the system's; before: {expected}" in said
+        daemon.stop()
+
+
+def test_fix_makes_a_connection_at_risk_safe_in_one_command(rig: Rig, tmp_path: Path) -> None:
+    """Without touching the program; and the connection outlives the firewall's timeout twice."""
+    home = Home(tmp_path, CONFIGURATION)
+    with program(rig) as asked, home.daemon(rig.client) as daemon:
+        assert asked.speak() == "answered"
+        before, reloaded, after = why(rig, home, asked.pid, "--fix", "--yes").partition("Reloaded the daemon.")
+        assert reloaded
+        assert "1 connection: 1 bare" in before
+        assert "1 connection: 1 safe" in after
+        assert "armed by keepaliveD" in after
+        held_by_getsockopt(after, asked)
+        assert daemon.heard("armed", **asked.endpoints)
+        assert abs(timer(rig, asked) - duration.parse(SPANS.findall(after)[0])) < OFF_BY
+        daemon.stop()
+
+
+def test_who_is_asked_is_found_by_its_end_and_by_its_cookie(rig: Rig, tmp_path: Path) -> None:
+    """As ss(8) shows both."""
+    home = Home(tmp_path, CONFIGURATION)
+    with program(rig) as asked:
+        port = asked.endpoints["KEEPALIVE_LOCAL_PORT"]
+        shown = rig.client.run("ss", "-tneH", "sport", "=", f":{port}").stdout
+        (cookie,) = re.findall(r"sk:[0-9a-f]+", shown)
+        for target in (f"{asked.endpoints['KEEPALIVE_LOCAL_ADDRESS']}:{port}", cookie):
+            assert f":{port} -> {SERVER[socket.AF_INET]}:" in why(rig, home, target)
+
+
+def test_without_privilege_it_says_what_it_cannot_know(rig: Rig, tmp_path: Path) -> None:
+    home = Home(tmp_path, CONFIGURATION)
+    tmp_path.chmod(0o755)
+    with program(rig, keepalive=7) as asked:
+        end = f"{asked.endpoints['KEEPALIVE_LOCAL_ADDRESS']}:{asked.endpoints['KEEPALIVE_LOCAL_PORT']}"
+        bare = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+        done = rig.client.run(*bare, *CTL, "why", end, f"--config={home.file}", f"--state-dir={home.state}")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "keepalive    on; who set it is not known: requires root" in done.stdout
