@@ -20,7 +20,6 @@ from keepaliveD.model.text import printable, quoted
 from keepaliveD.policy.explain import Explained, Remedy
 from keepaliveD.policy.socket_settings import FIELDS, Found
 
-ASSUMED = "watch.default_timeout"  # the origin of a timeout that nobody knows
 LABEL = 13  # columns of what a line is about
 INDENT = "  "
 UNKNOWN = "unknown"
@@ -177,7 +176,7 @@ def _path(one: Connection) -> str:
         return f"{quoted(one.path)}, whose timeout for connections that are being closed is not known"
     if one.timeout == FOREVER:
         return f"{quoted(one.path)}, never forgets ({one.origin})"
-    origin = f"assumed, as no [[path]] matches: {one.origin}" if one.origin == ASSUMED else one.origin
+    origin = f"{one.origin}; no [[path]] matches" if one.origin.guessed else str(one.origin)
     return f"{quoted(one.path)}, forgets after {span(one.timeout)} without a packet ({origin})"
 
 
@@ -286,7 +285,7 @@ def assumed(explained: Iterable[Explained]) -> list[str]:
     peers = {
         one.connection.remote.address: ":" in one.connection.remote.address
         for one in explained
-        if one.connection.origin == ASSUMED and one.connection.verdict in AT_RISK and one.watched
+        if one.connection.origin.guessed and one.connection.verdict in AT_RISK and one.watched
     }
     if not peers:
         return []

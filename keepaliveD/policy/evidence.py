@@ -155,6 +155,17 @@ def _this_host(row: dict[str, Any]) -> Iterator[str]:
         yield f"packets that lacked the TCP-MD5 signature, or had one unexpectedly: {row['dropped_by_md5']}"
     if name := closer_name(bytes(row["closer"])):
         yield f"ended on this host by {name}[{row['closer_pid']}]"
+    yield from _how_it_closed(row)
+    if row["unread"]:
+        yield f"bytes that the program had not read: {row['unread']}"
+    if row["state"] in HALF_CLOSED:
+        yield "this end had closed before"
+    elif row["state"] == CLOSE_WAIT and not row["fin_first"]:
+        yield "the peer had closed before"
+
+
+def _how_it_closed(row: dict[str, Any]) -> Iterator[str]:
+    """Yield what became of the program, or that it closed the connection with a reset."""
     if row["out_of_memory"]:
         yield "the kernel killed the program for lack of memory"
     elif row["signal"]:
@@ -163,9 +174,3 @@ def _this_host(row: dict[str, Any]) -> Iterator[str]:
         yield "the program ended without closing the connection"
     elif row["shutdown"] == WHOLE and not row["error"] and not row["fin_first"]:
         yield "the program closed it at once, with a reset"
-    if row["unread"]:
-        yield f"bytes that the program had not read: {row['unread']}"
-    if row["state"] in HALF_CLOSED:
-        yield "this end had closed before"
-    elif row["state"] == CLOSE_WAIT and not row["fin_first"]:
-        yield "the peer had closed before"

@@ -16,6 +16,7 @@ from keepaliveD.cli.page import Host
 from keepaliveD.model.connections import Due, Endpoint, Owner, Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import ALL, Keepalive, Own, Shown, SocketKeepalive
+from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule
 from keepaliveD.model.text import printable
@@ -171,9 +172,9 @@ def test_what_was_not_read_is_not_known() -> None:
     assert fact(unread, "keepalive") == "on; who set it is not known: requires root"
 
 
-def test_a_timeout_that_nobody_knows_is_called_assumed() -> None:
-    its = changed(BARE, {"path": "default", "origin": "watch.default_timeout"})
-    assert fact(its, "path").endswith("(assumed, as no [[path]] matches: watch.default_timeout)")
+def test_a_timeout_that_nobody_knows_is_called_a_guess() -> None:
+    its = changed(BARE, {"path": "default", "origin": Origin(Source.GUESS)})
+    assert fact(its, "path").endswith("(guess: watch.default_timeout; no [[path]] matches)")
     (section, *_) = page.assumed([its])
     assert section == "[[path]]"
     assert tomllib.loads("\n".join(page.assumed([its])))["path"][0]["networks"] == ["10.20.0.9/32"]

@@ -13,6 +13,7 @@ from keepaliveD.model.arming import LOOKED, Answer
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import ALL, Keepalive, Own, SocketKeepalive
+from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Path
 from keepaliveD.model.sockets import Column, Timer
@@ -69,7 +70,7 @@ def test_a_connection_that_no_rule_helps_gets_the_rule_that_would() -> None:
 
 
 def test_where_the_configured_idle_time_is_too_long_for_the_path_the_rule_says_auto() -> None:
-    its = explained(looked(OFF), path=Path("near", 60.0, "configured"))
+    its = explained(looked(OFF), path=Path("near", 60.0, Origin(Source.CONFIGURED)))
     assert its.remedy
     assert its.remedy.settings[-1] == ("idle", "auto")
     assert its.remedy.armed.after.times.idle < 60
@@ -124,7 +125,7 @@ def test_no_rule_is_proposed_that_would_not_help(
 
 
 def test_a_connection_that_is_safe_needs_nothing() -> None:
-    its = explained(looked(OFF), path=Path("lasting", FOREVER, "configured"))
+    its = explained(looked(OFF), path=Path("lasting", FOREVER, Origin(Source.CONFIGURED)))
     assert (its.decision, its.remedy, its.hopeless) == (None, None, None)
 
 
