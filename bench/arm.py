@@ -16,16 +16,15 @@ from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model.actions import Arm
 from keepaliveD.model.connections import Connection, Owner
 from keepaliveD.model.results import Arming, ArmingResult
-from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
+from keepaliveD.model.rules import ArmAction, ArmRule, OnDrift, Path, Rules, Wish
 from keepaliveD.platforms import detect, unsupported
 from keepaliveD.platforms.base import Armer, Session
 from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.owners.holders import Holders
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
 from keepaliveD.platforms.requests import directly
-from keepaliveD.policy.decider import Decider, Rules
 from keepaliveD.policy.judge import Judgement
-from keepaliveD.policy.sysctls import OnDrift
+from keepaliveD.policy.scans import ScanDecider
 from keepaliveD.records.arming import ArmingRecord
 
 SOCKETS, PROCESSES = 10_000, 100
@@ -37,7 +36,7 @@ RULE = ArmRule("bench", ArmAction.ENABLE, 180, 20, 31)
 PATH = Path("default", 240.0, ASSUMED)
 
 
-def scan(watcher: SocketWatcher, decider: Decider) -> tuple[list[Arm], float, Judgement]:
+def scan(watcher: SocketWatcher, decider: ScanDecider) -> tuple[list[Arm], float, Judgement]:
     """What is to be armed, and the seconds that it took to decide."""
     table = watcher.scan(time.monotonic())
     start = time.perf_counter()
@@ -112,7 +111,7 @@ def main() -> int:
     """Measure and show."""
     rules = Rules(wanted={}, on_drift=OnDrift.WARN, paths=(PATH,), ignore=(), warn_before=60.0, arm=(RULE,))
     with holding(SOCKETS, PROCESSES, bare=True), tempfile.TemporaryDirectory() as directory:
-        watcher, decider, holders = SocketWatcher(all_namespaces=False), Decider(rules), Holders(ROOT)
+        watcher, decider, holders = SocketWatcher(all_namespaces=False), ScanDecider(rules), Holders(ROOT)
         actions, deciding, judgement = scan(watcher, decider)
         connections = [connection for action in actions for connection in action.connections]
         if len(connections) != SOCKETS:
@@ -121,7 +120,7 @@ def main() -> int:
         finding, again = timed(holders, inodes), timed(holders, inodes)
         costs = arm(connections, judgement, actions[0].wishes[0], holders, directory)
         quiet = [scan(watcher, decider) for _ in range(SCANS)]
-        idle = Decider(Rules(wanted={}, on_drift=OnDrift.WARN, paths=(PATH,), ignore=(), warn_before=60.0))
+        idle = ScanDecider(Rules(wanted={}, on_drift=OnDrift.WARN, paths=(PATH,), ignore=(), warn_before=60.0))
         scan(watcher, idle)
         without = median(scan(watcher, idle)[1] for _ in range(SCANS))
     return show(

@@ -15,10 +15,10 @@ from bench.hold import holding
 from bench.rows import Row, show
 from keepaliveD.model.actions import Arm
 from keepaliveD.model.results import ArmingResult
+from keepaliveD.model.rules import OnDrift, Rules
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
-from keepaliveD.policy.decider import Decider, Rules
-from keepaliveD.policy.sysctls import OnDrift
+from keepaliveD.policy.scans import ScanDecider
 
 SOCKETS, PROCESSES = 100_000, 10
 ROUNDS = 5  # armed, then put back, without a file and with one
@@ -49,7 +49,7 @@ def main() -> int:
     """Measure and show."""
     rules = Rules(wanted={}, on_drift=OnDrift.WARN, paths=(PATH,), ignore=(), warn_before=60.0, arm=(RULE,))
     with holding(SOCKETS, PROCESSES, bare=True), tempfile.TemporaryDirectory() as directory:
-        actions, _, judgement = scan(SocketWatcher(all_namespaces=False), Decider(rules))
+        actions, _, judgement = scan(SocketWatcher(all_namespaces=False), ScanDecider(rules))
         connections = tuple(one for action in actions for one in action.connections)
         action = Arm(connections, actions[0].wishes)
         armer, loading, kernel = BpfArmer(File("/")), Watch(), Watch()

@@ -15,13 +15,12 @@ from statistics import median
 
 from bench.hold import holding
 from bench.rows import ASSUMED, Row, show
-from keepaliveD.model.rules import IPNetwork, Path
+from keepaliveD.model.rules import IPNetwork, OnDrift, Path, Rules
 from keepaliveD.platforms.linux import selection
 from keepaliveD.platforms.linux.bpf.walker import BpfWalker
 from keepaliveD.platforms.linux.reading.sock_diag import INET_DIAG_INFO
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
-from keepaliveD.policy.decider import Decider, Rules
-from keepaliveD.policy.sysctls import OnDrift
+from keepaliveD.policy.scans import ScanDecider
 
 SOCKETS = 100_000
 WARM_UP = 2  # rounds that are not counted
@@ -43,7 +42,7 @@ def ours(wanted: str) -> Callable[[], float]:
     """What the daemon does at each scan with this `watch.engine`: receive, decode, judge by all that went before."""
     chosen, _ = selection.select_engine(wanted, File("/"), ())
     watcher = SocketWatcher(engine=chosen, all_namespaces=False)
-    decider = Decider(Rules(wanted={}, on_drift=OnDrift.WARN, paths=PATHS, ignore=(), warn_before=60.0))
+    decider = ScanDecider(Rules(wanted={}, on_drift=OnDrift.WARN, paths=PATHS, ignore=(), warn_before=60.0))
 
     def scan() -> float:
         start = time.perf_counter()

@@ -29,12 +29,12 @@ from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, 
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.results import ArmingResult, Outcome
-from keepaliveD.model.rules import ArmAction, ArmRule
+from keepaliveD.model.rules import ArmAction, ArmRule, Watching
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.sockets import ALL_WATCHED
 from keepaliveD.model.text import printable, quoted
 from keepaliveD.platforms import detect
-from keepaliveD.platforms.base import Platform, Watching
+from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.requests import scan
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.arming import by_hand

@@ -13,13 +13,13 @@ from keepaliveD.cli.worker import in_worker
 from keepaliveD.config import doubts, load
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.log import entries
-from keepaliveD.model.actions import ReportUnwatched
 from keepaliveD.model.connections import AT_RISK
 from keepaliveD.model.errors import NotPermitted, RecordDamaged
+from keepaliveD.model.reports import ReportUnwatched
 from keepaliveD.model.results import Outcome
+from keepaliveD.model.rules import Watching
 from keepaliveD.model.text import printable
 from keepaliveD.platforms import detect
-from keepaliveD.platforms.base import Watching
 from keepaliveD.platforms.requests import find_owners, scan
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connections import by_urgency

@@ -72,11 +72,9 @@ def _run(options: argparse.Namespace, platform: Platform, records: Records | Non
             config = process.load()
             if records and config.apply and "netns" in platform.tuner.identity:
                 _warn_of_another(stack.enter_context(showing()), log)
-            daemon = Daemon(config, platform, records, log, process)
-        if options.once:
-            daemon.run_once(lambda at_risk: print(table.for_people(at_risk)))
-        else:
-            daemon.run()
+            show = (lambda at_risk: print(table.for_people(at_risk))) if options.once else None
+            daemon = Daemon(config, platform, records, log, process, show=show)
+        daemon.run()
 
 
 def _warn_of_another(daemon: str, log: Log) -> None:

@@ -23,10 +23,11 @@ from keepaliveD.model.arming import LOOKED
 from keepaliveD.model.connections import AT_RISK, Connection, Verdict
 from keepaliveD.model.errors import Misuse, NoInput, NotPermitted, Refusal, StateError, Unsupported
 from keepaliveD.model.results import Armed
+from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Column
 from keepaliveD.model.text import printable
 from keepaliveD.platforms import detect
-from keepaliveD.platforms.base import Platform, Watching
+from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.requests import ReadSocketSettings, Steps, scan
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.choices import Entry

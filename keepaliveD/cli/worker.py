@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from keepaliveD.daemon.workers import Hang, Workers
 from keepaliveD.log import entries
-from keepaliveD.platforms.base import Opener, Watching
+from keepaliveD.model.rules import Watching
+from keepaliveD.platforms.base import Opener
 from keepaliveD.platforms.requests import Open, Result, Steps
 
 

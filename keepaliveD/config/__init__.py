@@ -20,9 +20,8 @@ from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import ConfigError
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.origin import Origin, Source
-from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Path
+from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, OnDrift, Path
 from keepaliveD.model.text import printable
-from keepaliveD.policy.sysctls import OnDrift
 
 __all__ = ["DEFAULT_FILE", "Config", "load"]
 

@@ -1,330 +1,251 @@
-"""The daemon's life: scan, act, wait; reload; stop and restore."""
+"""One run of the daemon: its decider, its loop, and what carries out the decider's actions."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
-from keepaliveD import __version__
 from keepaliveD.config import Config, doubts
-from keepaliveD.daemon.loop import Loop, Surroundings
+from keepaliveD.daemon import loop
+from keepaliveD.daemon.loop import Loop
 from keepaliveD.daemon.perform import Performer, Records
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.log import entries
-from keepaliveD.log.entries import ERROR, INFO, NOTICE, WARNING, Entry
 from keepaliveD.log.journal import Log
-from keepaliveD.model.actions import Arm, ReadIdleTimes, SetSystemKeepalive
+from keepaliveD.model.actions import (
+    ArmAtConnect,
+    DisarmAll,
+    EndAtConnect,
+    ListOldServices,
+    LoadConfiguration,
+    OpenSession,
+    Phase,
+    Queued,
+    RefreshAtConnect,
+    RestoreSettings,
+    ScanSockets,
+    ShowAtRisk,
+    TidyArmingRecord,
+)
 from keepaliveD.model.connections import Connection
-from keepaliveD.model.errors import Refusal, unexpected
+from keepaliveD.model.errors import Refusal
+from keepaliveD.model.events import BegunAtConnect, Done, Event, Loaded, Opened, Scanned, Start
+from keepaliveD.model.reports import ReportOldServices, ReportRefused
 from keepaliveD.model.results import Outcome
-from keepaliveD.model.sockets import SocketTable
-from keepaliveD.platforms.base import Platform, Tuner, Watching
-from keepaliveD.platforms.requests import Open, Scan, Steps, find_owners
+from keepaliveD.model.rules import Rules, Watching
+from keepaliveD.model.sockets import Column
+from keepaliveD.platforms.base import Platform, Tuner
+from keepaliveD.platforms.requests import Open, Steps, find_owners, scan
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connect import plan
-from keepaliveD.policy.connections import by_urgency
-from keepaliveD.policy.decider import Decider, Rules
-from keepaliveD.policy.judge import Judgement, count, judge
+from keepaliveD.policy.decider import Decider
+from keepaliveD.policy.judge import judge
 from keepaliveD.records.settings import SettingsRecord
 
-SHORTEST_PAUSE = 0.05  # seconds between two scans
-COSTS = 20  # a scan for the sake of a deadline waits so many times as long as the last one took
-LONGEST_STOP = 30.0  # seconds in which sockets are put back at the end, while the worker goes on
+Show = Callable[[Sequence[Connection]], None]
+
+
+class Surroundings(loop.Surroundings, Protocol):
+    """The process that the daemon runs in; tests use one with a stepped clock."""
+
+    def slept(self) -> float:
+        """Return the seconds in which the machine was suspended since it booted."""
+
+    def hurry(self) -> None:
+        """Wait for nobody who does not go on, from now on."""
+
+    def notify(self, *assignments: str) -> None:
+        """Send these assignments to the service manager, without waiting for it."""
+
+    def reloading(self) -> None:
+        """Tell the service manager that a reload begins."""
+
+    def load(self) -> Config:
+        """Read the configuration again. Raises ConfigError, NoInput."""
 
 
 class Daemon:
-    """One run of the daemon. Without `records` it is a dry run, which writes nothing to the kernel."""
+    """One run of the daemon. Without `records` it is a dry run, which writes nothing to the kernel.
+
+    With `show` it scans once, shows the connections at risk, and undoes everything that it has changed.
+    """
 
     def __init__(
-        self, config: Config, platform: Platform, records: Records | None, log: Log, outside: Surroundings
+        self,
+        config: Config,
+        platform: Platform,
+        records: Records | None,
+        log: Log,
+        outside: Surroundings,
+        *,
+        show: Show | None = None,
     ) -> None:
-        self._config = config
         self._platform = platform
         self._records = records
         self._log = log
         self._outside = outside
+        self._show = show
         self._performer = Performer(platform, records)
-        self._loop = Loop(outside, self._due, self._pause, self._show_life)
-        self._engine_description = ""
-        self._blind = ""  # why connections are not being watched
-        self._cannot_tidy = False
-        self._damaged: tuple[str, ...] = ()  # what was reported of damaged records of armed sockets
-        self._complaint = ""  # what is wrong with the configuration that a reload refused
-        self._decider = Decider(self._rules())
         self._slept = outside.slept()
-        self._scanned = outside.now(), outside.now()  # when the last scan began, and when it ended
-        self.judgement: Judgement
+        self.decider = Decider(rules(config, platform.tuner), once=show is not None, dry_run=records is None)
 
     def run(self) -> None:
         """Run until a signal ends it, and restore the settings whatever ends it.
 
-        Raises Refusal if it cannot start; then it has changed nothing.
+        Raises Refusal if it cannot start; then it has changed nothing. Raises Refusal if settings stay changed.
         """
-        with self.restoring():
-            if self._loop.do(self.start()):
-                self._outside.notify("READY=1", self._status())
-                self._loop.run()
-        self.stop()
+        notes = tuple(f"{self._platform.name}: {note}" for note in self._platform.notes)
+        record = self._records.settings if self._records else None
+        with restoring(self._platform.tuner, record, self._log, lambda: self.decider.rules.restore_on_stop):
+            error = Loop(self._outside, self.decider, self).run(Start(notes))
+        if error:
+            raise error
 
-    def run_once(self, show: Callable[[Sequence[Connection]], None]) -> None:
-        """Scan once, show the connections at risk, and undo everything that the run has changed.
+    def log(self, outcome: Outcome) -> None:
+        """Log this outcome."""
+        for entry in entries.of(outcome):
+            self._log(entry)
 
-        Raises Refusal.
-        """
-        with self.restoring():
-            started = self._loop.do(self.start(once=True))
-            try:
-                if started:
-                    self._loop.do(self._show(show))
-            finally:
-                self.stop(undo=True)
+    def notify(self, phase: Phase) -> None:
+        """Notify the service manager."""
+        if phase is Phase.READY:
+            self._outside.notify("READY=1", self._status(), "WATCHDOG=1")
+        elif phase is Phase.RELOADING:
+            self._outside.reloading()
+        else:
+            self._outside.notify("STOPPING=1")
 
-    @contextlib.contextmanager
-    def restoring(self) -> Iterator[None]:
-        """Restore the settings if an error ends this block, unless the configuration keeps them after any end."""
-        with restoring(
-            self._platform.tuner,
-            self._records.settings if self._records else None,
-            self._log,
-            lambda: self._config.restore_on_stop,
-        ):
-            yield
+    def show_life(self, *, is_idle: bool) -> None:
+        """Show the service manager that the loop goes on, and how the daemon is unless that is about to change."""
+        self._outside.notify("WATCHDOG=1", *([self._status()] if is_idle else []))
 
-    def _show(self, show: Callable[[Sequence[Connection]], None]) -> Steps[None]:
-        show((yield from find_owners(by_urgency(self.judgement, at_risk_only=True))))
+    def perform(self, action: Queued) -> Steps[Event]:
+        """Carry out an action, and return the event that comes of it. Raises Refusal, and whatever nobody foresaw."""
+        match action:
+            case LoadConfiguration():
+                event: Event = Loaded(rules(self._outside.load(), self._platform.tuner))
+            case OpenSession(watching):
+                event = Opened((yield Open(watching)))
+            case ScanSockets(with_settings):
+                event = yield from self._scan(with_settings=with_settings)
+            case ArmAtConnect(wanted):
+                event = self._arm_at_connect(wanted)
+            case _:
+                event = Done(action, tuple((yield from self._outcomes(action))))
+        return event
 
-    def start(self, *, once: bool = False) -> Steps[None]:
-        """Scan for the first time and apply the settings. A run that scans only `once` does not arm at connect."""
-        self._engine_description = yield Open(self._watching())
-        outcomes = yield from self._scan()
-        for outcome in outcomes:
-            if outcome.refused and not isinstance(outcome.action, Arm | ReadIdleTimes):
-                yield from self._disarm(only_mine=True)
-                raise outcome.refused
-        self._report_outcomes(outcomes)
-        self._report_services_with_old_settings(outcomes)
-        self._restore_if_not_applied()
-        for note in self._platform.notes:
-            self._report("started", NOTICE, f"{self._platform.name}: {note}")
-        at_connect = "" if once else self._arm_at_connect()
-        said = (f"tcp-keepalived {__version__}: {self._summary()}", self._engine_description, at_connect)
-        self._report("started", INFO, "; ".join(filter(None, said)))
-        self._report_doubts()
-
-    def stop(self, *, undo: bool = False) -> None:
-        """Restore the settings, if the configuration says so. Raises Refusal if that fails.
-
-        Settings are restored before sockets are disarmed, because a socket takes from its network namespace what its
-        program did not choose. `undo`: disarm also the sockets that this run has armed.
-        """
-        self._outside.notify("STOPPING=1")
-        handing_over = self._outside.handing_over()
-        refusal = self._restore_settings() if self._config.restore_on_stop and not handing_over else None
-        if undo or (self._config.disarm_on_stop and not handing_over):
-            only_mine = undo and not self._config.disarm_on_stop
-            if not self._loop.finish(self._disarm(only_mine=only_mine), within=LONGEST_STOP):
-                self._report("refused", ERROR, "cannot disarm, sockets stay armed: no answer; run keepalivectl disarm")
-        if lost := self._performer.close():
-            self._report("refused", ERROR, lost)
-        if refusal:
-            raise refusal
-
-    def _due(self) -> Steps[None] | None:
-        """Begin the reload or scan that is due by now, if any."""
-        if self._loop.is_to_reload:
-            self._loop.is_to_reload = False
-            return self._reload()
-        return self._scan_again() if self._outside.now() >= self._next_scan() else None
-
-    def _next_scan(self) -> float:
-        """Return when to scan again: at the interval, or sooner at a deadline, as far as scans are cheap."""
-        began, ended = self._scanned
-        deadline = max(self._decider.next_deadline, ended + max(SHORTEST_PAUSE, COSTS * (ended - began)))
-        return min(ended + self._config.interval, deadline)
-
-    def _pause(self) -> float:
-        return max(0.0, self._next_scan() - self._outside.now())
-
-    def _show_life(self) -> None:
-        self._outside.notify("WATCHDOG=1", self._status())
-
-    def _rules(self) -> Rules:
-        config = self._config
-        wanted = self._platform.tuner.names(config.keepalive) if config.apply else {}
-        roles = self._platform.tuner.roles if config.keep_stricter else None
-        return Rules(wanted, config.on_drift, config.paths, config.ignore, config.warn_before, config.arm, roles)
-
-    def _watching(self) -> Watching:
-        config = self._config
-        return Watching(config.engine, config.all_namespaces, config.selects_by_interface, tuple(config.ignore))
-
-    def _arm_at_connect(self) -> str:
-        """Begin to arm at connect, if rules ask for it; return what to report about it."""
-        config = self._config
-        wanted = plan(config.arm, config.ignore, config.paths)
-        said, stale = self._performer.arm_at_connect(
-            wanted, config.engine, everywhere=config.all_namespaces, survive=config.survive_stop
-        )
-        if stale:
-            self._report("refused", ERROR, stale)
-        return said
-
-    def _scan(self) -> Steps[list[Outcome]]:
-        """Scan, decide, carry out the actions, and return their outcomes."""
-        began = self._outside.now()
-        self._scanned = began, began  # also if the scan fails
-        table = yield Scan(began)
-        asleep, self._slept = self._outside.slept() - self._slept, self._outside.slept()
-        table = dataclasses.replace(table, reading=self._outside.now() - began, asleep=asleep)
-        if table.engine_description != self._engine_description:
-            self._engine_description = table.engine_description
-            self._report("scan-failed", WARNING, f"switched to the {self._engine_description}")
-        self._keep_damaged_aside()
-        found = self._performer.read_settings(cared_for=self._config.apply)
-        self.judgement, actions = self._decider.observe(table, found)
-        outcomes = []
-        for action in actions:
-            if self._decider.given_up(action):
-                continue
-            outcome = yield from self._performer.perform(action)
-            self._decider.record(outcome)
-            outcomes.append(outcome)
-        for outcome in self._performer.refresh_at_connect():
-            self._decider.record(outcome)
-            outcomes.append(outcome)
-        self._tidy(table)
-        self._scanned = began, self._outside.now()
+    def _outcomes(self, action: Queued) -> Steps[Sequence[Outcome]]:
+        """Carry out an action, and return what came of it. A refusal is an outcome too."""
+        outcomes: Sequence[Outcome] = []
+        try:
+            match action:
+                case RefreshAtConnect():
+                    outcomes = self._performer.refresh_at_connect()
+                case EndAtConnect():
+                    outcomes = self._end_at_connect()
+                case TidyArmingRecord(cookies):
+                    outcomes = self._tidy(action, cookies)
+                case RestoreSettings():
+                    outcomes = self._performer.restore()
+                case DisarmAll(only_mine):
+                    outcomes = yield from self._disarm_all(only_mine=only_mine)
+                case ListOldServices():
+                    outcomes = self._old_services()
+                case ShowAtRisk(connections):
+                    yield from self._show_at_risk(connections)
+                case _:
+                    outcomes = [(yield from self._performer.perform(action))]
+        except Refusal as refusal:
+            outcomes = [Outcome(action, refused=refusal)]
         return outcomes
 
-    def _keep_damaged_aside(self) -> None:
-        """Keep a damaged record of armed sockets aside before it is needed, and report each of these once."""
-        if self._records is None:
-            return
-        with contextlib.suppress(Refusal):  # whoever needs a record that cannot be read reports that
-            before, self._damaged = self._damaged, self._records.arming.set_aside()
-            for line in self._damaged:
-                if line not in before:
-                    self._report("record", ERROR, line)
+    def _scan(self, *, with_settings: bool) -> Steps[Scanned]:
+        """Read all sockets and the system settings. Raises Refusal."""
+        began = self._outside.now()
+        table = yield from scan(began)
+        asleep, self._slept = self._outside.slept() - self._slept, self._outside.slept()
+        table = dataclasses.replace(table, reading=self._outside.now() - began, asleep=asleep)
+        damaged = self._keep_damaged_aside()
+        return Scanned(table, self._performer.read_settings(cared_for=with_settings), damaged)
 
-    def _tidy(self, table: SocketTable) -> None:
-        """Remove closed sockets from the arming record. If that fails, the record only grows; report it once."""
-        if self._records is None or not table.complete:
-            return
-        try:
-            self._records.arming.tidy(table.sockets["cookie"])
-        except Refusal as refusal:
-            if not self._cannot_tidy:
-                self._report("refused", ERROR, str(refusal))
-            self._cannot_tidy = True
-        else:
-            self._cannot_tidy = False
+    def _keep_damaged_aside(self) -> tuple[str, ...] | None:
+        """Keep a damaged record of armed sockets aside before it is needed; None if the record cannot be read."""
+        if self._records is not None:
+            with contextlib.suppress(Refusal):  # whoever needs a record that cannot be read reports that
+                return self._records.arming.set_aside()
+        return None
 
-    def _report_services_with_old_settings(self, outcomes: Iterable[Outcome]) -> None:
-        """Report the services that keep the old settings until they restart, on systems where services do so."""
-        if not any(isinstance(outcome.action, SetSystemKeepalive) and not outcome.dry_run for outcome in outcomes):
-            return
+    def _arm_at_connect(self, wanted: Rules) -> BegunAtConnect:
+        report, problem = self._performer.arm_at_connect(
+            plan(wanted.arm, wanted.ignore, wanted.paths),
+            wanted.watching.engine,
+            everywhere=wanted.watching.all_namespaces,
+            survive=wanted.survive_stop,
+        )
+        return BegunAtConnect(report, problem)
+
+    def _end_at_connect(self) -> list[Outcome]:
+        lost = self._performer.close()
+        return [Outcome(ReportRefused(lost))] if lost else []
+
+    def _old_services(self) -> list[Outcome]:
         try:
             ends = self._platform.unreached()
         except Refusal as refusal:
-            self._report("applied", NOTICE, f"cannot list services that use the old settings: {refusal}")
-            return
-        if ends:
-            listening = ", ".join(ends)
-            message = f"restart the services listening on {listening}: they still use the old settings"
-            self._report("applied", NOTICE, message)
+            return [Outcome(ReportOldServices((), str(refusal)))]
+        return [Outcome(ReportOldServices(ends))] if ends else []
 
-    def _report_outcomes(self, outcomes: Iterable[Outcome]) -> None:
-        for outcome in outcomes:
-            for entry in entries.of(outcome):
-                self._log(entry)
+    def _tidy(self, action: TidyArmingRecord, cookies: Column | None) -> list[Outcome]:
+        """Remove closed sockets from the arming record. If that fails, the record only grows."""
+        if self._records is not None and cookies is not None:
+            self._records.arming.tidy(cookies)
+        return [Outcome(action)]
 
-    def _scan_again(self) -> Steps[None]:
-        """Scan. A scan that fails, for whatever reason, is reported once and tried again at the next interval."""
+    def _disarm_all(self, *, only_mine: bool) -> Steps[list[Outcome]]:
+        """Disarm the recorded sockets that still exist, without waiting for anybody who does not go on."""
+        if self._records is None or (only_mine and not self._records.arming.armed_here()):
+            return []
+        self._outside.hurry()
         try:
-            self._report_outcomes((yield from self._scan()))
-        except Exception as error:  # a host full of strangers: what nobody foresaw must not end the watch
-            before, self._blind = self._blind, f"scan failed; connections are not being watched: {_reason(error)}"
-            if not before:
-                self._report("scan-failed", ERROR, self._blind)
-        else:
-            if self._blind:
-                self._report("scan-failed", NOTICE, "scan succeeded; connections are being watched again")
-            self._blind = ""
-
-    def _reload(self) -> Steps[None]:
-        """Apply the new configuration, or keep the old one if the new one is wrong."""
-        self._outside.reloading()
-        before = self._config
-        try:
-            self._config = self._outside.load()
-            rules = self._rules()
-            self._engine_description = yield Open(self._watching())
-        except Exception as error:  # whatever is wrong with the new one, the old one is good
-            self._config = before
-            said = [f"reload failed, the old configuration stays: {line}" for line in _reason(error).splitlines()]
-            for line in said:
-                self._report("reload-failed", ERROR, line)
-            self._complaint = f"{said[0]}; "
-        else:
-            self._complaint = ""
-            self._decider.follow(rules)
-            self._restore_if_not_applied()
-            news = (f"configuration reloaded: {self._summary()}", self._arm_at_connect())
-            self._report("reloaded", NOTICE, "; ".join(filter(None, news)))
-            self._report_doubts()
-        yield from self._scan_again()  # a reload is complete once a scan has applied it
-        self._outside.notify("READY=1", self._status())
-
-    def _restore_if_not_applied(self) -> None:
-        """Restore the settings at once if the configuration no longer applies any."""
-        if not self._config.apply and self._config.restore_on_stop:
-            self._restore_settings()
-
-    def _disarm(self, *, only_mine: bool = False) -> Steps[None]:
-        """Disarm the recorded sockets that still exist."""
-        if self._records is None:
-            return
-        try:
-            look = judge((yield Scan(self._outside.now())), nothing_known(), self._config.paths, ())
+            table = yield from scan(self._outside.now())
             self._performer.take_over()
-            self._report_outcomes([(yield from self._performer.disarm(look, only_mine=only_mine))])
+            look = judge(table, nothing_known(), self.decider.rules.paths, ())
+            outcome = yield from self._performer.disarm(look, only_mine=only_mine)
             if not only_mine:
                 self._records.arming.forget_left_alone()
         except Refusal as refusal:
-            self._report("refused", ERROR, f"cannot disarm, sockets stay armed: {refusal}")
+            return [Outcome(ReportRefused(f"cannot disarm, sockets stay armed: {refusal}"))]
+        return [outcome]
 
-    def _restore_settings(self) -> Refusal | None:
-        """Restore the settings and report it; return the reason if that fails."""
-        try:
-            outcomes = self._performer.restore()
-        except Refusal as refusal:
-            self._report("refused", ERROR, str(refusal))
-            return refusal
-        self._report_outcomes(outcomes)
-        return next((outcome.refused for outcome in outcomes if outcome.refused), None)
-
-    def _summary(self) -> str:
-        return f"{entries.counts_line(count(self.judgement))}; {self._intent()}"
-
-    def _intent(self) -> str:
-        if not self._config.apply:
-            return "system keepalive left alone (keepalive.apply = false)"
-        kept = ", ".join(f"{key} = {value}" for key, value in self._decider.kept.items())
-        intent = f"system keepalive {self._config.keepalive}" + (f", but {kept}" if kept else "")
-        return intent + (" (dry run)" if self._records is None else "")
-
-    def _report_doubts(self) -> None:
-        """Log the warnings of `keepalivectl check`: whoever reloads by systemctl does not see them otherwise."""
-        for line in doubts.warnings(self._config):
-            self._report("doubtful", WARNING, f"configuration: {line}")
+    def _show_at_risk(self, connections: Sequence[Connection]) -> Steps[None]:
+        found = yield from find_owners(connections)
+        if self._show:
+            self._show(found)
 
     def _status(self) -> str:
-        results = entries.results_line(self._decider.results)
-        return f"STATUS={self._complaint}{self._blind or self._summary()}" + (f"; {results}" if results else "")
+        return f"STATUS={entries.status_line(self.decider.status)}"
 
-    def _report(self, event: str, priority: int, message: str) -> None:
-        self._log(Entry(event, priority, message))
+
+def rules(config: Config, tuner: Tuner) -> Rules:
+    """Return what the decider follows. Raises ConfigError if this kernel cannot hold the keepalive, or Refusal."""
+    return Rules(
+        wanted=tuner.names(config.keepalive) if config.apply else {},
+        on_drift=config.on_drift,
+        paths=config.paths,
+        ignore=config.ignore,
+        warn_before=config.warn_before,
+        arm=config.arm,
+        roles=tuner.roles if config.keep_stricter else None,
+        keepalive=config.keepalive if config.apply else None,
+        interval=config.interval,
+        watching=Watching(config.engine, config.all_namespaces, config.selects_by_interface, tuple(config.ignore)),
+        restore_on_stop=config.restore_on_stop,
+        disarm_on_stop=config.disarm_on_stop,
+        survive_stop=config.survive_stop,
+        doubts=tuple(doubts.warnings(config)),
+    )
 
 
 @contextlib.contextmanager
@@ -344,7 +265,3 @@ def restoring(
                     for entry in entries.of(outcome):
                         log(entry)
         raise
-
-
-def _reason(error: Exception) -> str:
-    return str(error if isinstance(error, Refusal) else unexpected(error))

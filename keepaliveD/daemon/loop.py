@@ -1,22 +1,19 @@
-"""The event loop: it waits for events, one after the other, and for nothing else.
+"""The event loop: it waits for one event, hands it to the decider, and hands out the actions. It decides nothing.
 
-A task of more than one turn (a scan, a reload) is a generator that yields requests (`Steps`). One task runs at
-a time, and each answer takes it a step further.
+An action that needs answers of the worker is carried out in steps: a generator that yields requests (`Steps`). One
+action is carried out at a time, and each answer takes it a step further.
 """
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable
+from collections import deque
 from typing import Protocol
 
-from keepaliveD.config import Config
-from keepaliveD.daemon.signals import RELOAD, STOP
 from keepaliveD.daemon.worker import Reply
-from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.actions import Abandon, Action, AtOnce, End, Log, Notify, Phase, Queued
+from keepaliveD.model.events import Event, Failed, Idle, Start, Tick
+from keepaliveD.model.results import Outcome
 from keepaliveD.platforms.requests import Request, Steps
-
-Event = signal.Signals | Reply | None  # None: the time is over
 
 
 class Surroundings(Protocol):
@@ -27,11 +24,8 @@ class Surroundings(Protocol):
     def now(self) -> float:
         """Return the time of a clock that never goes back, in seconds; it counts the time suspended."""
 
-    def slept(self) -> float:
-        """Return the seconds in which the machine was suspended since it booted."""
-
-    def wait(self, seconds: float) -> Event:
-        """Return the next signal or the answer to the request; None after so many seconds at the latest."""
+    def wait(self, seconds: float) -> Event | Reply | None:
+        """Return the next event, or the answer to the request; None after so many seconds at the latest."""
 
     def ask(self, request: Request) -> None:
         """Begin a request; wait() returns the answer."""
@@ -39,114 +33,131 @@ class Surroundings(Protocol):
     def abandon(self) -> None:
         """Give up the request that was begun."""
 
-    def hurry(self) -> None:
-        """Wait for nobody who does not go on, from now on."""
 
-    def notify(self, *assignments: str) -> None:
-        """Send these assignments to the service manager, without waiting for it."""
+class Decides(Protocol):
+    """What decides (policy/decider.py)."""
 
-    def reloading(self) -> None:
-        """Tell the service manager that a reload begins."""
+    due: float  # the instant at which a Tick is wanted
 
-    def load(self) -> Config:
-        """Read the configuration again. Raises ConfigError, NoInput."""
+    def decide(self, event: Event, now: float) -> list[Action]:
+        """Return what to do about this event."""
 
-    def handing_over(self) -> bool:
-        """Return whether a successor takes the settings over at once, as in an upgrade."""
+
+class Performs(Protocol):
+    """What carries out actions."""
+
+    def perform(self, action: Queued) -> Steps[Event]:
+        """Carry out an action, and return the event that comes of it."""
+
+    def log(self, outcome: Outcome) -> None:
+        """Log this outcome."""
+
+    def notify(self, phase: Phase) -> None:
+        """Notify the service manager."""
+
+    def show_life(self, *, is_idle: bool) -> None:
+        """Show the service manager that the loop goes on."""
 
 
 class Loop:
-    """Turns events into steps.
+    """Hands events in and actions out."""
 
-    `due` begins the task that is due by now, if any; `pause` returns in how many seconds the next one is due;
-    `show_life` is called at every turn after which no task is left.
-    """
-
-    def __init__(
-        self,
-        outside: Surroundings,
-        due: Callable[[], Steps[None] | None],
-        pause: Callable[[], float],
-        show_life: Callable[[], None],
-    ) -> None:
-        self.is_to_reload = False
-        self._is_to_stop = False
+    def __init__(self, outside: Surroundings, decider: Decides, performer: Performs) -> None:
         self._outside = outside
-        self._due = due
-        self._pause = pause
-        self._show_life = show_life
-        self._steps: Steps[None] | None = None
+        self._decider = decider
+        self._performer = performer
+        self._queue: deque[Queued] = deque()
+        self._steps: Steps[Event] | None = None  # those of the action that is being carried out
+        self._is_idle = True  # whether the decider knows that all actions are carried out
+        self._end: End | None = None
         self._shown = outside.now()  # when life was last shown
+        self._has_notified = False  # whether the service manager was notified in this turn
 
-    def run(self) -> None:
-        """Carry out whatever is due until a signal says to stop. Raises what the steps raise."""
-        while not self._is_to_stop:
-            self._handle(self._outside.wait(min(self._outside.watchdog, FOREVER if self._steps else self._pause())))
-            if self._steps is None and not self._is_to_stop and (steps := self._due()):
-                self._begin(steps)
-            if self._steps is None and not self._is_to_stop:
-                self._shown = self._outside.now()
-                self._show_life()
-        self._abandon()
-
-    def do(self, steps: Steps[None]) -> bool:
-        """Carry out these steps; return whether they ended before a signal to stop. Raises what the steps raise."""
-        self._begin(steps)
-        while self._steps and not self._is_to_stop:
-            self._handle(self._outside.wait(self._outside.watchdog))
-        return not self._abandon()
-
-    def finish(self, steps: Steps[None], within: float) -> bool:
-        """Carry out the last steps, whatever signals arrive; return whether they ended within so many seconds.
-
-        Raises what the steps raise.
-        """
-        self._outside.hurry()
-        self._begin(steps)
-        end = self._outside.now() + within
-        while self._steps and (left := end - self._outside.now()) > 0:
-            event = self._outside.wait(left)
+    def run(self, start: Start) -> Exception | None:
+        """Go on until the decider ends it; return the error with which it does."""
+        event: Event | Reply | None = start
+        while True:
             if isinstance(event, Reply):
                 self._go_on(event)
-        return not self._abandon()
+            else:
+                self._hand_in(event or Tick())
+            self._carry_out()
+            if self._end:
+                return self._end.error
+            self._show_life()
+            event = self._outside.wait(max(0.0, min(self._outside.watchdog, self._decider.due - self._outside.now())))
 
-    def _handle(self, event: Event) -> None:
-        if isinstance(event, Reply):
-            self._go_on(event)
-        elif event in STOP:
-            self._is_to_stop = True
-        elif event is RELOAD:
-            self.is_to_reload = True
-        if self._steps and self._outside.now() - self._shown >= self._outside.watchdog:
-            self._shown = self._outside.now()
-            self._outside.notify("WATCHDOG=1")
+    def _hand_in(self, event: Event) -> None:
+        """Hand an event in, and the actions out."""
+        for action in self._decider.decide(event, self._outside.now()):
+            if isinstance(action, AtOnce):
+                self._do(action)
+            else:
+                self._queue.append(action)
+                self._is_idle = False
 
-    def _begin(self, steps: Steps[None]) -> None:
-        self._steps = steps
-        self._go_on(None)
+    def _do(self, action: AtOnce) -> None:
+        match action:
+            case Log(outcome):
+                self._performer.log(outcome)
+            case Notify(phase):
+                self._performer.notify(phase)
+                self._has_notified = True
+            case Abandon():
+                self._abandon()
+            case End():
+                self._end = action
+
+    def _carry_out(self) -> None:
+        """Begin what is queued, one action after the other, up to one that waits for the worker."""
+        while self._steps is None and not self._is_idle:
+            if self._queue:
+                self._action = self._queue.popleft()
+                self._steps = self._performer.perform(self._action)
+                self._go_on(None)
+            else:
+                self._is_idle = True
+                self._hand_in(Idle())
 
     def _go_on(self, answer: Reply | None) -> None:
-        """Take the task a step further, with the answer to its last request."""
-        if (steps := self._steps) is None:
+        """Take the action a step further, with the answer to its last request; hand in what comes of it."""
+        if self._steps is None:
             return
-        self._steps = None
         try:
             if answer is None:
-                request = next(steps)
+                request = next(self._steps)
             elif answer.error:
-                request = steps.throw(answer.error)
+                request = self._steps.throw(answer.error)
             else:
-                request = steps.send(answer.value)
-        except StopIteration:
-            return
-        self._steps = steps
-        self._outside.ask(request)
+                request = self._steps.send(answer.value)
+        except StopIteration as end:
+            self._finish(end.value)
+        except Exception as error:  # a host full of strangers: what nobody foresaw must not end the watch
+            self._finish(Failed(self._action, error))
+        else:
+            self._outside.ask(request)
 
-    def _abandon(self) -> bool:
-        """Give up the task; return whether there was one."""
-        steps, self._steps = self._steps, None
-        if steps is None:
-            return False
-        self._outside.abandon()
-        steps.close()
-        return True
+    def _finish(self, event: Event) -> None:
+        self._steps = None
+        try:
+            self._hand_in(event)
+        except Exception as error:  # a defect of the decider
+            if isinstance(event, Failed):
+                raise
+            self._hand_in(Failed(self._action, error))
+
+    def _abandon(self) -> None:
+        self._queue.clear()
+        if self._steps is not None:
+            self._outside.abandon()
+            self._steps.close()
+            self._steps = None
+
+    def _show_life(self) -> None:
+        """Show the service manager that the loop goes on: with every turn, or as seldom as it wants while it works."""
+        now = self._outside.now()
+        if self._has_notified:
+            self._has_notified, self._shown = False, now
+        elif self._is_idle or now - self._shown >= self._outside.watchdog:
+            self._shown = now
+            self._performer.show_life(is_idle=self._is_idle)

@@ -6,18 +6,9 @@ import dataclasses
 
 from keepaliveD.daemon.arming import SocketArming, take_over
 from keepaliveD.daemon.settings import SystemSettings
-from keepaliveD.model.actions import (
-    Action,
-    Arm,
-    Disarm,
-    FoundSettings,
-    ReadIdleTimes,
-    Report,
-    ReportArmed,
-    ReportDrift,
-    SetSystemKeepalive,
-)
+from keepaliveD.model.actions import Arm, Disarm, FoundSettings, Queued, ReadIdleTimes, SetSystemKeepalive
 from keepaliveD.model.errors import NotPermitted, Refusal, Unsupported
+from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportDrift
 from keepaliveD.model.results import Outcome
 from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.requests import Steps, find_owners, read_settings
@@ -43,7 +34,6 @@ class Performer:
         self._at_connect = platform.at_connect
         self._sockets = SocketArming(platform.at_connect, self._settings, records.arming if records else None)
         self._records = records
-        self._arming_refused = ""
         self._begun = False  # whether connections are armed at connect
         self._lasting = False  # whether the program that does so outlives us
 
@@ -55,17 +45,12 @@ class Performer:
         """Restore the system settings, and return the outcomes."""
         return self._settings.restore()
 
-    def perform(self, action: Action) -> Steps[Outcome]:
+    def perform(self, action: Queued) -> Steps[Outcome]:
         """Carry out an action. A refusal is an outcome too."""
-        reason = ""
         try:
             return (yield from self._perform(action))
         except Refusal as refusal:
-            reason = str(refusal)
-            return Outcome(action, refused=refusal, repeated=isinstance(action, Arm) and reason == self._arming_refused)
-        finally:
-            if isinstance(action, Arm):
-                self._arming_refused = reason
+            return Outcome(action, refused=refusal)
 
     def arm_at_connect(self, plan: Plan, engine: str, *, everywhere: bool, survive: bool) -> tuple[str, str]:
         """Arm new connections at connect by this plan from now on, in place of the plan before.
@@ -136,7 +121,7 @@ class Performer:
         """Stop arming at connect, unless that must survive us; return what went wrong with its records, or ""."""
         return self._end_at_connect()
 
-    def _perform(self, action: Action) -> Steps[Outcome]:
+    def _perform(self, action: Queued) -> Steps[Outcome]:
         match action:
             case SetSystemKeepalive():
                 return self._settings.apply(action)
@@ -146,7 +131,7 @@ class Performer:
                 return (yield from self._sockets.put_back(action))
             case ReadIdleTimes(targets, cgroups):
                 return Outcome(action, looked=(yield from read_settings(targets, cgroups)))
-            case Report(connections):
+            case ReportConnections(connections):
                 return Outcome(dataclasses.replace(action, connections=(yield from find_owners(connections))))
             case ReportDrift(found=found, yielded=True):
                 self._settings.release(found)

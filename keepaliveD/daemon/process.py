@@ -1,34 +1,37 @@
-"""The surroundings of the daemon in a real process: clock, signals, service manager, files."""
+"""The surroundings of the daemon in a real process: clock, events, service manager, files."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import resource
 import time
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 from keepaliveD.config import Config, load
-from keepaliveD.daemon import signals
-from keepaliveD.daemon.loop import Event
 from keepaliveD.daemon.notify import Manager, watchdog_period
+from keepaliveD.daemon.sources import Signals, Source
+from keepaliveD.daemon.worker import Reply
 from keepaliveD.daemon.workers import Workers
 from keepaliveD.log import entries
 from keepaliveD.log.journal import Log
+from keepaliveD.model.events import Event
 from keepaliveD.platforms.base import Opener
 from keepaliveD.platforms.requests import Request
 
-HANDOVER = "handover"  # a file in systemd's RuntimeDirectory=; packages make it when they upgrade
 LONGEST = 86400.0  # seconds of one wait; what is not due by then is waited for again
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # a firewall's clock runs on while this host sleeps
 
 
 class Process:
-    """This process, with a worker process of its own."""
+    """This process, with a worker process of its own, and everything that events come from."""
 
-    def __init__(self, config: Path | None, opener: Opener, log: Log) -> None:
+    def __init__(self, config: Path | None, opener: Opener, log: Log, sources: Sequence[Source] = ()) -> None:
         """Open sessions in workers by `opener`, and log each worker that hangs."""
+        self._sources = (Signals(), *sources)
+        self._arrived: deque[Event] = deque()
         self._config = config
         self._manager = Manager()
         self._workers = Workers(opener, self.now, lambda hang: log(entries.of_hang(hang.touched, hang.pause)))
@@ -48,16 +51,18 @@ class Process:
         """Return the seconds in which the machine was suspended since it booted, as far as the clocks tell."""
         return round(time.clock_gettime(CLOCK) - time.clock_gettime(time.CLOCK_MONOTONIC), 1)
 
-    def wait(self, seconds: float) -> Event:
-        """Return the next signal or the answer to the request; None after so many seconds at the latest."""
+    def wait(self, seconds: float) -> Event | Reply | None:
+        """Return the next event, or the answer to the request; None after so many seconds at the latest."""
         deadline = self.now() + min(seconds, LONGEST)
         while True:
-            if caught := signals.caught():
-                return caught
+            for source in self._sources:
+                self._arrived += source.events()
+            if self._arrived:
+                return self._arrived.popleft()
             left = deadline - self.now()
             if left <= 0:
                 return None
-            if answer := self._workers.wait(left, signals.events()):
+            if answer := self._workers.wait(left, *self._sources):
                 return answer
 
     def ask(self, request: Request) -> None:
@@ -83,14 +88,6 @@ class Process:
     def load(self) -> Config:
         """Read the configuration again."""
         return load(self._config)
-
-    def handing_over(self) -> bool:
-        """Return whether a successor takes the settings over at once, as whoever stops us has said."""
-        directory = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
-        try:
-            return bool(directory) and (Path(directory) / HANDOVER).exists()
-        except OSError:
-            return False  # too long a name, or a directory that may not be searched
 
 
 def raise_descriptor_limit() -> None:

@@ -6,9 +6,10 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping
 
-from keepaliveD.model.actions import Because, FoundSettings, ReportNotRestored, SetSystemKeepalive
+from keepaliveD.model.actions import Because, FoundSettings, SetSystemKeepalive
 from keepaliveD.model.errors import KernelError, Refusal
 from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.reports import ReportNotRestored
 from keepaliveD.model.results import Outcome
 from keepaliveD.platforms.base import Tuner
 from keepaliveD.records.settings import SettingsRecord

@@ -22,8 +22,9 @@ from typing import Any
 
 from keepaliveD.daemon import messages
 from keepaliveD.model.errors import Refusal, unexpected
+from keepaliveD.model.rules import Watching
 from keepaliveD.platforms import touching
-from keepaliveD.platforms.base import Opener, Watching
+from keepaliveD.platforms.base import Opener
 from keepaliveD.platforms.requests import Request
 from keepaliveD.platforms.touching import Touchable
 

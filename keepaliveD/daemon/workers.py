@@ -7,15 +7,16 @@ begins anew, without what the first one hung at (avoided.py).
 from __future__ import annotations
 
 import select
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from keepaliveD.daemon.avoided import Avoided
 from keepaliveD.daemon.worker import Reply, Worker
 from keepaliveD.model.errors import KernelError
-from keepaliveD.platforms.base import Opener, Watching
+from keepaliveD.model.rules import Watching
+from keepaliveD.platforms.base import Opener
 from keepaliveD.platforms.requests import Open, Request, Scan
 from keepaliveD.platforms.touching import Touched
 
@@ -26,6 +27,13 @@ ATTEMPTS = 4  # workers that one request may cost where nothing tells why they a
 A_MOMENT = 0.3  # seconds
 MOST_AGAIN = 8  # workers that cannot die; with more of them nothing that hung is tried again ...
 MOST_LEFT = 64  # ... and no other one is started
+
+
+class Descriptor(Protocol):
+    """Something to wait for."""
+
+    def fileno(self) -> int:
+        """Return the descriptor that is to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +89,8 @@ class Workers:
                 worker.kill()
             self._are_gone(within=A_MOMENT)
 
-    def wait(self, seconds: float, *others: socket.socket) -> Reply | None:
-        """Return the reply; None after so many seconds, or once one of the other sockets can be read."""
+    def wait(self, seconds: float, *others: Descriptor) -> Reply | None:
+        """Return the reply; None after so many seconds, or once one of the others can be read."""
         self._reap()
         if self._request is None:
             select.select(others, [], [], seconds)

@@ -1,15 +1,19 @@
-"""What policy decides: data that says what is to be done or reported."""
+"""What the decider asks for: data that says what is to be done or reported."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
-from keepaliveD.model.connections import Connection, Owner, Verdict
-from keepaliveD.model.rules import ArmRule, Wish
-from keepaliveD.model.sockets import Column, Unwatched
+from keepaliveD.model.connections import Connection
+from keepaliveD.model.reports import Report
+from keepaliveD.model.rules import Rules, Watching, Wish
+from keepaliveD.model.sockets import Column
+
+if TYPE_CHECKING:
+    from keepaliveD.model.results import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,9 @@ class FoundSettings:
     stands: Mapping[str, int] = field(default_factory=dict)
     without_us: Mapping[str, int] = field(default_factory=dict)
     troubles: tuple[str, ...] = ()
+
+
+NOT_CARED_FOR = FoundSettings()
 
 
 class Because(enum.Enum):
@@ -48,24 +55,25 @@ class SetSystemKeepalive:
 
 
 @dataclass(frozen=True, slots=True)
-class Repeat:
-    """Something that happened `count` times within so many seconds; `last` is the value then."""
+class Arm:
+    """Give each of these connections the keepalive of the first of `wishes` that its owner suits.
 
-    count: int
-    last: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Report connections whose outlook changed.
-
-    `before` is what was last told of each, `unsaid` how often it changed since then without a word.
+    By hand that is also done where somebody has set it since we armed it.
+    `last` is false where those whose holders are not found will be asked for again.
     """
 
     connections: tuple[Connection, ...]
-    before: tuple[Verdict, ...]
-    unsaid: tuple[int, ...] = ()
+    wishes: tuple[Wish, ...]
+    by_hand: bool = False
+    last: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Disarm:
+    """Put back what stood in these sockets before they were armed; `because` is why, where nobody asked for it."""
+
+    connections: tuple[Connection, ...]
+    because: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,100 +89,123 @@ class ReadIdleTimes:
 
 
 @dataclass(frozen=True, slots=True)
-class ReportDrift:
-    """Tell that somebody else wrote our sysctls, and that it is left so. `yielded`: for good."""
-
-    wanted: Mapping[str, int]
-    found: Mapping[str, int]
-    yielded: bool
+class LoadConfiguration:
+    """Read the configuration again."""
 
 
 @dataclass(frozen=True, slots=True)
-class ReportRewriter:
-    """Tell that somebody else goes on writing our sysctls. `reapplied`: ours are set again each time."""
+class OpenSession:
+    """Open a session that reads sockets in this way. If that fails, the session before stays."""
 
-    wanted: Mapping[str, int]
-    repeats: Mapping[str, Repeat]
-    reapplied: bool
+    watching: Watching
 
 
 @dataclass(frozen=True, slots=True)
-class ReportStricter:
-    """Tell that settings stricter than those configured stand, and that these values are brought about instead."""
+class ScanSockets:
+    """Read all sockets, and the system settings if they are in our care."""
 
-    configured: Mapping[str, int]
-    kept: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class ReportNotRestored:
-    """Tell that settings are not restored, because somebody else has set them since to what is found now."""
-
-    found: Mapping[str, int]
+    with_settings: bool
 
 
 @dataclass(frozen=True, slots=True)
-class ReportRecord:
-    """Tell what is wrong with the settings record, a line each; none: nothing is any more."""
+class ArmAtConnect:
+    """Arm new connections at connect by these rules from now on, in place of the rules before."""
 
-    troubles: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ReportUnwatched:
-    """Report which network namespaces are not watched."""
-
-    unwatched: Unwatched
+    rules: Rules
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
-    """Give each of these connections the keepalive of the first of `wishes` that its owner suits.
+class RefreshAtConnect:
+    """Show the kernel's program which units and containers exist now, and count what it has armed."""
 
-    By hand that is also done where somebody has set it since we armed it.
-    `last` is false where those whose holders are not found will be asked for again.
-    """
+
+@dataclass(frozen=True, slots=True)
+class EndAtConnect:
+    """Stop arming at connect, unless that must survive us."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TidyArmingRecord:
+    """Remove all sockets from the arming record but those with these cookies; remove none if the cookies are None."""
+
+    cookies: Column | None
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreSettings:
+    """Write the system settings back that were found."""
+
+
+@dataclass(frozen=True, slots=True)
+class DisarmAll:
+    """Disarm the recorded sockets that still exist. `only_mine`: only those that this process was the first to arm."""
+
+    only_mine: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ListOldServices:
+    """Find the services that keep the old settings until they restart, on systems where services do so."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShowAtRisk:
+    """Show these connections to the person who asked for one scan."""
 
     connections: tuple[Connection, ...]
-    wishes: tuple[Wish, ...]
-    by_hand: bool = False
-    last: bool = True
 
 
-class Counted(NamedTuple):
-    """How many sockets of one owner were armed at connect by one rule, since it was last asked."""
+class Phase(enum.Enum):
+    """What the service manager is notified of."""
 
-    rule: ArmRule
-    owner: Owner
-    sockets: int
+    READY = "ready"
+    RELOADING = "reloading"
+    STOPPING = "stopping"
 
 
 @dataclass(frozen=True, slots=True)
-class ReportArmed:
-    """Report sockets that were armed at connect since the last scan."""
+class Notify:
+    """Notify the service manager."""
 
-    counted: Counted
+    phase: Phase
 
 
 @dataclass(frozen=True, slots=True)
-class Disarm:
-    """Put back what stood in these sockets before they were armed; `because` is why, where nobody asked for it."""
+class Log:
+    """Log this outcome."""
 
-    connections: tuple[Connection, ...]
-    because: str = ""
+    outcome: Outcome
 
 
-Action = (
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Give up what is being carried out, and all that waits to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """End the daemon, with this error if there is one."""
+
+    error: Exception | None = None
+
+
+AtOnce = Notify | Log | Abandon | End  # done as soon as it is decided; all else in its order
+Queued = (
     SetSystemKeepalive
     | Arm
-    | ReportArmed
     | Disarm
     | ReadIdleTimes
+    | LoadConfiguration
+    | OpenSession
+    | ScanSockets
+    | ArmAtConnect
+    | RefreshAtConnect
+    | EndAtConnect
+    | TidyArmingRecord
+    | RestoreSettings
+    | DisarmAll
+    | ListOldServices
+    | ShowAtRisk
     | Report
-    | ReportDrift
-    | ReportRewriter
-    | ReportStricter
-    | ReportNotRestored
-    | ReportRecord
-    | ReportUnwatched
 )
+Action = Queued | AtOnce

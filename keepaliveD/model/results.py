@@ -74,7 +74,6 @@ class Mark(enum.Enum):
 class Outcome:
     """What came of an action; `refused` is the reason where it was not carried out.
 
-    `repeated`: the same action was last refused for the same reason.
     `looked` is what stands in the targets of ReadIdleTimes, in their order: rows of model.arming.LOOKED.
     """
 
@@ -82,5 +81,4 @@ class Outcome:
     refused: Refusal | None = None
     dry_run: bool = False
     armings: tuple[Arming, ...] = ()
-    repeated: bool = False
     looked: Column | None = None

@@ -1,10 +1,12 @@
-"""What an administrator configures of paths and of sockets to arm."""
+"""What an administrator configures, as the decider follows it: settings, paths, sockets to arm."""
 
 from __future__ import annotations
 
 import enum
 import ipaddress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.keepalive import Keepalive
@@ -71,3 +73,61 @@ class Wish:
 
     rule: ArmRule
     times: Keepalive
+
+
+class OnDrift(enum.Enum):
+    """What to do when somebody else writes a setting of ours."""
+
+    REAPPLY = "reapply"
+    YIELD = "yield"
+    WARN = "warn"
+
+
+class Roles(NamedTuple):
+    """The names of the system's settings by their roles: idle time, interval, probes; empty if it has none."""
+
+    idle: str
+    interval: str = ""
+    probes: str = ""
+
+
+class Watching(NamedTuple):
+    """How sockets are to be read.
+
+    `with_interfaces` fills the column `interface`, which costs a reading of the addresses.
+    Sockets whose peers are in `ignore` may be left out.
+    """
+
+    engine: str = "auto"
+    all_namespaces: bool = True
+    with_interfaces: bool = False
+    ignore: Sequence[IPNetwork] = ()
+
+
+EVERYTHING = Watching()
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """All that the decider follows. Durations are seconds.
+
+    `wanted` are the system settings to apply, in the kernel's names and numbers, which bring about `keepalive`;
+    both are empty if none are applied. `roles` are the roles of the settings if stricter settings that stand are
+    kept, else None. The first rule in `arm` that matches a socket applies, and the last one matches all.
+    `doubts` are warnings about the configuration, a line each.
+    """
+
+    wanted: Mapping[str, int]
+    on_drift: OnDrift
+    paths: Sequence[Path]
+    ignore: Sequence[IPNetwork]
+    warn_before: float
+    arm: Sequence[ArmRule] = ()
+    roles: Roles | None = None
+    keepalive: Keepalive | None = None
+    interval: float = 15.0
+    watching: Watching = EVERYTHING
+    restore_on_stop: bool = True
+    disarm_on_stop: bool = False
+    survive_stop: bool = False
+    doubts: tuple[str, ...] = ()

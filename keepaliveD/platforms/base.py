@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from keepaliveD.model.actions import Counted
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import Armed
-from keepaliveD.model.rules import IPNetwork
+from keepaliveD.model.rules import Roles, Watching
 from keepaliveD.model.sockets import Column, SocketTable
 from keepaliveD.policy.connect import Plan
-from keepaliveD.policy.strictness import Roles
 
 
 class Tuner(Protocol):
@@ -124,19 +123,6 @@ class AtConnect(Protocol):
 
     def close(self) -> None:
         """Stop arming at connect, unless it must survive us."""
-
-
-class Watching(NamedTuple):
-    """How sockets are to be read.
-
-    `with_interfaces` fills the column `interface`, which costs a reading of the addresses.
-    Sockets whose peers are in `ignore` may be left out.
-    """
-
-    engine: str = "auto"
-    all_namespaces: bool = True
-    with_interfaces: bool = False
-    ignore: Sequence[IPNetwork] = ()
 
 
 @dataclass(frozen=True, slots=True)

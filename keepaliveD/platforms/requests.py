@@ -16,8 +16,9 @@ import numpy as np
 from keepaliveD.model.arming import LOOKED
 from keepaliveD.model.connections import Connection, Owner
 from keepaliveD.model.errors import Refusal
+from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Column, SocketTable
-from keepaliveD.platforms.base import Session, Watching
+from keepaliveD.platforms.base import Session
 
 Result = TypeVar("Result")
 

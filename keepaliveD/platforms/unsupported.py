@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NoReturn
 
-from keepaliveD.model.actions import Counted
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import Unsupported
+from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import Armed
+from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Column, Sockets, SocketTable
-from keepaliveD.platforms.base import Session, Watching
+from keepaliveD.platforms.base import Session
 from keepaliveD.policy.connect import Plan
 
 CANNOT_ARM = (

@@ -1,138 +1,346 @@
-"""The decider: observations and the time go in, actions come out. It touches nothing."""
+"""The decider: events and the time go in, actions come out. It touches nothing, and reads no clock."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+import enum
+from collections.abc import Iterable
 
 from keepaliveD.model.actions import (
+    Abandon,
     Action,
     Arm,
-    FoundSettings,
-    ReadIdleTimes,
-    Report,
-    ReportArmed,
-    ReportRecord,
-    ReportUnwatched,
+    ArmAtConnect,
+    DisarmAll,
+    End,
+    EndAtConnect,
+    ListOldServices,
+    LoadConfiguration,
+    Log,
+    Notify,
+    OpenSession,
+    Phase,
+    Queued,
+    RefreshAtConnect,
+    RestoreSettings,
+    ScanSockets,
+    SetSystemKeepalive,
+    ShowAtRisk,
+    TidyArmingRecord,
 )
-from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.errors import NotPermitted, Unsupported
-from keepaliveD.model.results import RETRIED, ArmingResult, Outcome
-from keepaliveD.model.rules import ArmRule, IPNetwork, Path
-from keepaliveD.model.sockets import ALL_WATCHED, SocketTable
-from keepaliveD.policy import activity, announce, arming, idle_times
-from keepaliveD.policy.connections import connections
-from keepaliveD.policy.forecast import Forecast
-from keepaliveD.policy.judge import Judgement, judge
-from keepaliveD.policy.strictness import Roles
-from keepaliveD.policy.sysctls import OnDrift, SystemKeepalive
+from keepaliveD.model.errors import Refusal, unexpected
+from keepaliveD.model.events import (
+    Answer,
+    BegunAtConnect,
+    Done,
+    Event,
+    Failed,
+    Idle,
+    Loaded,
+    Opened,
+    Reload,
+    Scanned,
+    Start,
+    Stop,
+    Tick,
+)
+from keepaliveD.model.reports import (
+    Report,
+    ReportBlind,
+    ReportDamaged,
+    ReportDoubts,
+    ReportEngine,
+    ReportRefused,
+    ReportReloaded,
+    ReportReloadFailed,
+    ReportStarted,
+)
+from keepaliveD.model.results import Outcome
+from keepaliveD.model.rules import Rules
+from keepaliveD.model.sockets import Sockets, SocketTable
+from keepaliveD.model.status import Status
+from keepaliveD.policy.activity import nothing_known
+from keepaliveD.policy.connections import by_urgency
+from keepaliveD.policy.judge import count, judge
+from keepaliveD.policy.scans import ScanDecider
 
-NOT_CARED_FOR = FoundSettings()
-LASTING = (NotPermitted, Unsupported)  # refusals that another try meets again; others may pass
+SHORTEST_PAUSE = 0.05  # seconds between two scans
+COSTS = 20  # a scan for the sake of a deadline waits so many times as long as the last one took
+NOTHING_SEEN = SocketTable(Sockets(), 0.0)
+LONGEST_STOP = 30.0  # seconds in which sockets are put back at the end, while the worker goes on
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the administrator wants. `wanted` is empty if no system settings are applied.
+class Life(enum.Enum):
+    """What the daemon is doing."""
 
-    The first rule in `arm` that matches a socket applies, and the last one matches all.
-    `roles` are the roles of the system settings if stricter settings that stand are kept, else None.
-    """
-
-    wanted: Mapping[str, int]
-    on_drift: OnDrift
-    paths: Sequence[Path]
-    ignore: Sequence[IPNetwork]
-    warn_before: float
-    arm: Sequence[ArmRule] = ()
-    roles: Roles | None = None
+    STARTING = "starting"
+    WAITING = "waiting"  # for the next scan
+    SCANNING = "scanning"
+    RELOADING = "reloading"
+    SHOWING = "showing"  # the connections at risk, to the person who asked for one scan
+    STOPPING = "stopping"
 
 
 class Decider:
-    """Judges each scan against the memory of the scans before."""
+    """Decides what the daemon does: when it scans, what it sets and arms, what it reports, how it ends.
 
-    def __init__(self, rules: Rules) -> None:
-        self._memory = activity.nothing_known()
-        self._unwatched = ALL_WATCHED
-        self.next_deadline = FOREVER  # instant at which a scan would make a verdict certain
-        self._troubles: tuple[str, ...] = ()
-        self.results: Counter[ArmingResult] = Counter()
-        self.follow(rules)
+    A run that scans only `once` shows the connections at risk, and undoes everything that it has changed.
+    """
 
-    def follow(self, rules: Rules) -> None:
-        """Apply other rules from now on, and keep what is known of the sockets."""
-        self._rules = rules
-        self._memory = arming.reconsider(self._memory)
-        self._cannot_arm = self._cannot_read = False
-        self._settings = SystemKeepalive(rules.wanted, rules.on_drift, rules.roles)
+    def __init__(self, rules: Rules, *, once: bool = False, dry_run: bool = False) -> None:
+        self.rules = rules
+        self.due = FOREVER  # the instant at which a Tick is wanted
+        self.judgement = judge(NOTHING_SEEN, nothing_known(), rules.paths, ())  # of the last scan
+        self._next_rules = rules  # those of a reload, until its session is open
+        self._once = once
+        self._dry_run = dry_run
+        self._notes: tuple[str, ...] = ()
+        self._scans = ScanDecider(rules)
+        self._life = Life.STARTING
+        self._is_to_reload = False
+        self._began = 0.0  # when the last scan began
+        self._next_scan = FOREVER
+        self._has_failed = False  # whether anything did since then
+        self._blind = ""  # why connections are not being watched
+        self._complaint = ""  # what is wrong with the configuration that a reload refused
+        self._engine_description = ""
+        self._at_connect = ""  # what to report about arming at connect
+        self._damaged: tuple[str, ...] = ()  # what was reported of damaged records of armed sockets
+        self._cannot_tidy = False
+        self._arming_refused = ""  # why the last arming was
+        self._error: Exception | None = None  # with which the daemon ends
 
-    def observe(self, table: SocketTable, found: FoundSettings = NOT_CARED_FOR) -> tuple[Judgement, list[Action]]:
-        """Judge this scan, and decide what to do about it and about these system settings."""
-        judgement = judge(table, self._memory, self._rules.paths, self._rules.ignore)
-        to_put_back, memory = arming.to_put_back(judgement)
-        judgement = replace(judgement, activity=memory)
-        to_arm, memory = arming.plan(judgement, () if self._cannot_arm else self._rules.arm)
-        being_armed = arming.planned(judgement.activity, memory) if to_arm else None
-        to_read, memory = idle_times.to_read(judgement, memory, self._rules.warn_before)
-        news, self._memory = announce.select_news(
-            judgement.forecast, memory, judgement.table.sockets, self._rules.warn_before, being_armed
-        )
-        actions = [
-            *self._report_record(found.troubles),
-            *self._settings.observe(found, table.taken_at),
-            *to_put_back,
-            *to_arm,
-            *to_read,
-        ]
-        if table.unwatched != self._unwatched:
-            self._unwatched = table.unwatched
-            actions.append(ReportUnwatched(table.unwatched))
-        if len(news.rows):
-            before = tuple(Verdict(verdict) for verdict in news.before)
-            actions.append(Report(connections(judgement, news.rows), before, tuple(news.unsaid.tolist())))
-        self.next_deadline = _next_deadline(judgement.forecast)
-        return judgement, actions
+    def decide(self, event: Event, now: float) -> list[Action]:
+        """Return what to do about this event; instants are seconds of the clock of `now`."""
+        match event:
+            case Start():
+                actions = self._on_start(event)
+            case Tick():
+                actions = self._on_tick(now)
+            case Reload():
+                actions = self._on_reload()
+            case Stop(handing_over):
+                actions = self._on_stop(now, handing_over=handing_over)
+            case Idle():
+                actions = self._on_idle(now)
+            case _:
+                actions = self._on_answer(event, now)
+        return actions
+
+    def _on_answer(self, event: Answer, now: float) -> list[Action]:
+        """Return what follows from what came of an action."""
+        match event:
+            case Loaded(rules):
+                self._next_rules = rules
+                actions: list[Action] = [OpenSession(rules.watching)]
+            case Opened(description):
+                self._engine_description = description
+                actions = self._scan(now) if self._life is Life.STARTING else self._follow()
+            case Scanned():
+                actions = self._on_scan(event)
+            case BegunAtConnect():
+                actions = self._on_begun_at_connect(event, now)
+            case Done(action, outcomes):
+                actions = self._on_done(action, outcomes, now)
+            case Failed(action, error):
+                actions = self._on_failed(action, error, now)
+        return actions
 
     @property
-    def kept(self) -> Mapping[str, int]:
-        """Return the settings that stand in place of the wanted ones, because they are stricter."""
-        return self._settings.kept
-
-    def _report_record(self, troubles: tuple[str, ...]) -> list[Action]:
-        """Return the report of what is new about the settings record, if anything is."""
-        before, self._troubles = self._troubles, troubles
-        news = tuple(line for line in troubles if line not in before)
-        return [ReportRecord(news)] if news or (before and not troubles) else []
-
-    def given_up(self, action: Action) -> bool:
-        """Return whether the action is pointless by now: once one arming was refused, all are, and so is reading."""
-        return (self._cannot_arm and isinstance(action, Arm)) or (
-            self._cannot_read and isinstance(action, ReadIdleTimes)
+    def status(self) -> Status:
+        """Return how the daemon is."""
+        return Status(
+            count(self.judgement),
+            self.rules.keepalive,
+            self._scans.kept,
+            self._dry_run,
+            self._complaint,
+            self._blind,
+            dict(self._scans.results),
         )
 
-    def record(self, outcome: Outcome) -> None:
-        """Learn the outcome of an action."""
-        self._settings.record(outcome)
-        if isinstance(outcome.action, ReportArmed):
-            self.results[ArmingResult.ARMED_AT_CONNECT] += outcome.action.counted.sockets
-        if isinstance(outcome.action, Arm):
-            self._cannot_arm = self._cannot_arm or isinstance(outcome.refused, LASTING)
-            for each in outcome.armings:
-                if outcome.action.last or each.result not in RETRIED:
-                    self.results[each.result] += len(each.connections)
-            self._memory = arming.remember(self._memory, outcome.armings)
-        if isinstance(outcome.action, ReadIdleTimes):
-            self._cannot_read = self._cannot_read or isinstance(outcome.refused, LASTING)
-            self._memory = idle_times.learn(self._memory, outcome)
-            if outcome.action.urgent and outcome.looked is not None:
-                self.next_deadline = self._memory.taken_at
+    def _on_start(self, start: Start) -> list[Action]:
+        self._notes = start.notes
+        return [OpenSession(self.rules.watching)]
+
+    def _on_reload(self) -> list[Action]:
+        self._is_to_reload = True
+        return self._reload_if_asked()
+
+    def _on_stop(self, now: float, *, handing_over: bool) -> list[Action]:
+        return [] if self._life is Life.STOPPING else self._stop(now, handing_over=handing_over)
+
+    def _on_tick(self, now: float) -> list[Action]:
+        if now < self.due:
+            return []
+        if self._life is Life.STOPPING:
+            self.due = FOREVER
+            reason = "cannot disarm, sockets stay armed: no answer; run keepalivectl disarm"
+            return [Abandon(), *_log(ReportRefused(reason)), EndAtConnect()]
+        self._life = Life.SCANNING
+        return self._scan(now)
+
+    def _scan(self, now: float) -> list[Action]:
+        self._began, self._has_failed, self.due = now, False, FOREVER
+        return [ScanSockets(with_settings=self.rules.keepalive is not None)]
+
+    def _on_scan(self, scanned: Scanned) -> list[Action]:
+        """Return what a scan leads to, in the order in which it is to be done."""
+        table = scanned.table
+        actions: list[Action] = []
+        if table.engine_description != self._engine_description:
+            self._engine_description = table.engine_description
+            actions += _log(ReportEngine(table.engine_description))
+        if scanned.damaged is not None:
+            before, self._damaged = self._damaged, scanned.damaged
+            if news := [line for line in scanned.damaged if line not in before]:
+                actions += _log(ReportDamaged(news))
+        self.judgement, decided = self._scans.observe(table, scanned.found)
+        actions += decided
+        actions += [RefreshAtConnect(), TidyArmingRecord(table.sockets["cookie"] if table.complete else None)]
+        if self._life is Life.STARTING:
+            if any(isinstance(action, SetSystemKeepalive) for action in decided) and not self._dry_run:
+                actions.append(ListOldServices())
+            actions += self._restore_if_not_applied()
+            if not self._once:
+                actions.append(ArmAtConnect(self.rules))
+        return actions
+
+    def _on_done(self, action: Queued, outcomes: Iterable[Outcome], now: float) -> list[Action]:
+        """Learn what came of an action, and return what to log of it."""
+        actions: list[Action] = []
+        for outcome in outcomes:
+            if self._is_news(outcome):
+                actions.append(Log(outcome))
+            if isinstance(action, RestoreSettings):
+                self._error = self._error or (outcome.refused if self._life is Life.STOPPING else None)
+                continue
+            self._scans.record(outcome)
+            if self._life is Life.STARTING and outcome.refused and isinstance(action, SetSystemKeepalive):
+                return self._stop(now, error=outcome.refused)
+        if isinstance(action, TidyArmingRecord):
+            actions += self._end_scan(now)
+        return actions
+
+    def _is_news(self, outcome: Outcome) -> bool:
+        """Return whether to log this outcome: what fails for the same reason again is logged once."""
+        match outcome.action:
+            case Arm():
+                before, self._arming_refused = self._arming_refused, str(outcome.refused or "")
+                return not (outcome.refused and self._arming_refused == before)
+            case TidyArmingRecord():
+                failed_before, self._cannot_tidy = self._cannot_tidy, outcome.refused is not None
+                return self._cannot_tidy and not failed_before
+        return True
+
+    def _end_scan(self, now: float) -> list[Action]:
+        """Return that connections are watched again, if they were not, and decide when to scan next.
+
+        That is at the interval, or sooner at a deadline, as far as scans are cheap.
+        """
+        earliest = now + max(SHORTEST_PAUSE, COSTS * (now - self._began))
+        self._next_scan = min(now + self.rules.interval, max(self._scans.next_deadline, earliest))
+        if not self._blind or self._has_failed:
+            return []
+        self._blind = ""
+        return _log(ReportBlind(""))
+
+    def _on_failed(self, action: Queued, error: Exception, now: float) -> list[Action]:
+        """Keep the daemon going, whatever failed, unless it is about to start.
+
+        A scan that fails is reported once and tried again at the next interval. If a reload fails, for whatever
+        reason, the old configuration stays.
+        """
+        reason = str(error if isinstance(error, Refusal) else unexpected(error))
+        self._has_failed = True
+        if self._life is Life.STOPPING:
+            self._error = self._error or error
+            return _log(ReportRefused(reason))
+        if isinstance(action, LoadConfiguration | OpenSession | ScanSockets | ShowAtRisk):
+            if self._life in (Life.STARTING, Life.SHOWING):
+                return self._stop(now, error=error)
+            if not isinstance(action, ScanSockets):
+                return self._on_reload_failed(reason, now)
+            self._next_scan = now + self.rules.interval
+        before, self._blind = self._blind, f"scan failed; connections are not being watched: {reason}"
+        return [] if before else _log(ReportBlind(self._blind))
+
+    def _on_idle(self, now: float) -> list[Action]:
+        """Go on to what follows once everything that was decided is carried out."""
+        ended, self._life = self._life, Life.WAITING
+        self.due = self._next_scan
+        match ended:
+            case Life.STARTING if self._once:
+                self._life, self.due = Life.SHOWING, FOREVER
+                return [*self._report_started(), ShowAtRisk(by_urgency(self.judgement, at_risk_only=True))]
+            case Life.STARTING:
+                return [*self._report_started(), Notify(Phase.READY), *self._reload_if_asked()]
+            case Life.RELOADING:
+                return [Notify(Phase.READY), *self._reload_if_asked()]
+            case Life.SHOWING:
+                return self._stop(now)
+            case Life.STOPPING:
+                self._life = ended
+                return [End(self._error)]
+            case _:
+                return self._reload_if_asked()
+
+    def _report_started(self) -> list[Action]:
+        report = ReportStarted(self.status, self._engine_description, self._at_connect, self._notes)
+        return [*_log(report), *self._report_doubts()]
+
+    def _report_doubts(self) -> list[Action]:
+        """Report the warnings of `keepalivectl check`: whoever reloads by systemctl does not see them otherwise."""
+        return _log(ReportDoubts(self.rules.doubts)) if self.rules.doubts else []
+
+    def _reload_if_asked(self) -> list[Action]:
+        """Begin a reload that was asked for, unless something else is going on: that ends first."""
+        if not (self._is_to_reload and self._life is Life.WAITING):
+            return []
+        self._is_to_reload, self._life, self.due = False, Life.RELOADING, FOREVER
+        return [Notify(Phase.RELOADING), LoadConfiguration()]
+
+    def _follow(self) -> list[Action]:
+        """Follow the rules of a reload, whose session is open."""
+        self.rules, self._complaint = self._next_rules, ""
+        self._scans.follow(self.rules)
+        return [*self._restore_if_not_applied(), ArmAtConnect(self.rules)]
+
+    def _on_begun_at_connect(self, begun: BegunAtConnect, now: float) -> list[Action]:
+        """Return the report of a reload; it is complete once a scan has applied it. A start is reported later."""
+        self._at_connect = begun.report
+        actions = _log(ReportRefused(begun.problem)) if begun.problem else []
+        if self._life is Life.RELOADING:
+            actions += [*_log(ReportReloaded(self.status, begun.report)), *self._report_doubts(), *self._scan(now)]
+        return actions
+
+    def _on_reload_failed(self, reason: str, now: float) -> list[Action]:
+        lines = [f"reload failed, the old configuration stays: {line}" for line in reason.splitlines()]
+        self._complaint = f"{lines[0]}; "
+        return [*_log(ReportReloadFailed(lines)), *self._scan(now)]
+
+    def _restore_if_not_applied(self) -> list[Action]:
+        """Restore the settings at once if the configuration does not apply any."""
+        return [RestoreSettings()] if self.rules.keepalive is None and self.rules.restore_on_stop else []
+
+    def _stop(self, now: float, *, handing_over: bool = False, error: Exception | None = None) -> list[Action]:
+        """Restore the settings and disarm the sockets, as far as the rules say so.
+
+        Settings are restored before sockets are disarmed, because a socket takes from its network namespace what
+        its program did not choose. A run that scans once disarms at least the sockets that it has armed.
+        """
+        has_started = error is None or self._life is not Life.STARTING
+        actions: list[Action] = [Abandon()]
+        if has_started:
+            actions.append(Notify(Phase.STOPPING))
+        if self.rules.restore_on_stop and not handing_over:
+            actions.append(RestoreSettings())
+        disarms_all = self.rules.disarm_on_stop and not handing_over
+        if self._once or (disarms_all and has_started):
+            actions.append(DisarmAll(only_mine=not disarms_all))
+        self._life, self._error, self.due = Life.STOPPING, error, now + LONGEST_STOP
+        return [*actions, EndAtConnect()]
 
 
-def _next_deadline(forecast: Forecast) -> float:
-    """Return the first instant from now on at which a connection that nothing saves is certainly cut."""
-    doomed = (forecast.verdict >= Verdict.LATE.value) & (forecast.cut_by > forecast.now)
-    return float(np.min(forecast.cut_by, where=doomed, initial=FOREVER))
+def _log(report: Report) -> list[Action]:
+    return [Log(Outcome(report))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from keepaliveD.model.actions import Repeat
+from keepaliveD.model.reports import Repeat
 
 FIRST_PAUSE = 60.0  # seconds
 LONGEST_PAUSE = 86_400.0  # seconds; after a silence of that length it is reported as if for the first time

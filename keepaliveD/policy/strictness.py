@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from keepaliveD.model.keepalive import MAX_PROBES, Keepalive
-
-
-class Roles(NamedTuple):
-    """The names of the system's settings by their roles: idle time, interval, probes; empty if it has none."""
-
-    idle: str
-    interval: str = ""
-    probes: str = ""
+from keepaliveD.model.rules import Roles
 
 
 def keep_stricter(stands: Mapping[str, int], wanted: Mapping[str, int], roles: Roles) -> Mapping[str, int]:

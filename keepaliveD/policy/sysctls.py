@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from keepaliveD.model.actions import (
-    Action,
-    Because,
-    FoundSettings,
-    ReportDrift,
-    ReportRewriter,
-    ReportStricter,
-    SetSystemKeepalive,
-)
+from keepaliveD.model.actions import Action, Because, FoundSettings, SetSystemKeepalive
 from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.reports import ReportDrift, ReportRewriter, ReportStricter
 from keepaliveD.model.results import Outcome
+from keepaliveD.model.rules import OnDrift, Roles
 from keepaliveD.policy.repeats import Repeats
-from keepaliveD.policy.strictness import Roles, keep_stricter
+from keepaliveD.policy.strictness import keep_stricter
 
 FIRST_RETRY = 1.0  # seconds after which what was refused is tried again, then twice as many, and so on
 LONGEST_RETRY = 300.0  # seconds
-
-
-class OnDrift(enum.Enum):
-    """What to do when somebody else writes a setting of ours."""
-
-    REAPPLY = "reapply"
-    YIELD = "yield"
-    WARN = "warn"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,9 @@ from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import NoInput, Unsupported
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed
+from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import TcpState, Unwatched
-from keepaliveD.platforms.base import Opener, Platform, Session, Watching
+from keepaliveD.platforms.base import Opener, Platform, Session
 from keepaliveD.platforms.requests import Steps, directly
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.settings import SettingsRecord, file_name

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.cli.ctl import main
-from keepaliveD.daemon.process import Process
-from keepaliveD.platforms import detect, unsupported
+from keepaliveD.daemon.sources import handing_over
+from keepaliveD.platforms import detect
 from tests.support.unprivileged import as_nobody, reachable_directory
 
 SHIPPED = Path(__file__).parents[2] / "etc/tcp-keepalived/config.toml"
@@ -194,4 +194,4 @@ def test_a_runtime_directory_that_cannot_be_has_no_successor_in_it(
 ) -> None:
     """Then the settings are restored at the end."""
     monkeypatch.setenv("RUNTIME_DIRECTORY", directory)
-    assert not Process(None, unsupported.open_blind, lambda _: None).handing_over()
+    assert not handing_over()

@@ -21,8 +21,9 @@ from keepaliveD.config import files
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import NoInput, NotPermitted
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
+from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Timer
-from keepaliveD.platforms.base import Opener, Platform, Session, Watching
+from keepaliveD.platforms.base import Opener, Platform, Session
 from keepaliveD.platforms.requests import Steps, directly
 from tests.support.fakes import FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher
 from tests.support.tables import Socket, idle

@@ -25,8 +25,7 @@ from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import ConfigError, Exit, NoInput, Refusal
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES, Keepalive
-from keepaliveD.model.rules import ArmAction, ArmRule
-from keepaliveD.policy.sysctls import OnDrift
+from keepaliveD.model.rules import ArmAction, ArmRule, OnDrift
 from tests.support.unprivileged import as_nobody, reachable_directory
 
 SHIPPED = Path(__file__).parents[2] / "etc/tcp-keepalived/config.toml"

@@ -135,11 +135,15 @@ def test_what_cannot_be_armed_is_told_once_and_warned_of_like_any_other(stage: S
 
 def test_every_result_is_counted(stage: Stage) -> None:
     stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=cookie) for cookie in range(1, 8)]
-    daemon = stage.start()
-    stage.armer.looks = Answer.NOT_PERMITTED
-    stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=cookie) for cookie in range(5, 11)]
-    stage.do(daemon._scan_again())
-    assert daemon._decider.results == {ArmingResult.ARMED: 7, ArmingResult.NOT_PERMITTED: 6}
+
+    def go_on() -> None:
+        stage.armer.looks = Answer.NOT_PERMITTED
+        stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=cookie) for cookie in range(5, 11)]
+
+    stage.script = [go_on, None]
+    daemon = stage.daemon()
+    daemon.run()
+    assert daemon.decider.status.results == {ArmingResult.ARMED: 7, ArmingResult.NOT_PERMITTED: 6}
 
 
 def test_what_gets_a_user_timeout_after_it_was_armed_is_put_back_and_left(stage: Stage) -> None:

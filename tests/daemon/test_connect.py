@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.config import Config, load
-from keepaliveD.model.actions import Counted
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import KernelError, NotPermitted, StateError, Unsupported
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
+from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import ArmAction, ArmRule
 from keepaliveD.policy.connect import Opening
@@ -204,9 +204,7 @@ def test_one_look_leaves_new_connections_and_what_is_pinned_alone(stage: Stage) 
     stage.at_connect.records[5] = MINE
     stage.config = config(survive_stop=True)
     with stage.settings_record().locked():
-        daemon = stage.daemon()
-        daemon.start(once=True)
-        daemon.stop()
+        stage.daemon(show=lambda _: None).run()
     assert (stage.at_connect.begun, stage.at_connect.pin) == ([], "/pin")
     assert stage.at_connect.records == {5: MINE}, "what is recorded there stays there"
 

@@ -10,9 +10,9 @@ import pytest
 from keepaliveD.config import load
 from keepaliveD.model.errors import ConfigError, KernelError, NotPermitted, Unsupported
 from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.rules import OnDrift
 from keepaliveD.model.sockets import SocketTable
 from keepaliveD.platforms.base import Session
-from keepaliveD.policy.sysctls import OnDrift
 from tests.support.fakes import KERNEL, OURS, FakeTuner, FakeWatcher, Stage
 from tests.support.tables import idle
 
@@ -181,7 +181,6 @@ def test_a_reload_goes_by_the_new_configuration(stage: Stage, tmp_path: Path) ->
         "READY=1",
         "RELOADING=1",
         "READY=1",
-        "WATCHDOG=1",
         "STOPPING=1",
     ]
 

@@ -10,11 +10,12 @@ import pytest
 from keepaliveD.log import entries
 from keepaliveD.log.entries import ERROR, INFO, NOTICE, WARNING, Entry
 from keepaliveD.log.entries.entry import HANDFUL
-from keepaliveD.model.actions import Arm, Because, Disarm, Report, ReportDrift, ReportUnwatched, SetSystemKeepalive
+from keepaliveD.model.actions import Arm, Because, Disarm, SetSystemKeepalive
 from keepaliveD.model.connections import Connection, Counts, Due, Owner, Verdict
-from keepaliveD.model.errors import NotPermitted, StateError
+from keepaliveD.model.errors import NotPermitted
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.origin import Origin, Source
+from keepaliveD.model.reports import ReportConnections, ReportDrift, ReportUnwatched
 from keepaliveD.model.results import Arming, ArmingResult, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.sockets import Unwatched
@@ -32,7 +33,7 @@ def cut(**changes: object) -> Connection:
 
 
 def say(*connections: Connection, before: Verdict = Verdict.UNKNOWN) -> list[Entry]:
-    return list(entries.of(Outcome(Report(connections, (before,) * len(connections)))))
+    return list(entries.of(Outcome(ReportConnections(connections, (before,) * len(connections)))))
 
 
 def test_a_bare_connection_in_one_line() -> None:
@@ -99,7 +100,7 @@ def test_a_connection_that_outlived_its_cut_says_what_was_learnt() -> None:
 def test_many_that_outlived_their_cut_are_told_as_such() -> None:
     """Whatever comes next for them: they were given up, and live."""
     many = [dataclasses.replace(BARE, idle=3.0)] * 7
-    (entry,) = entries.of(Outcome(Report(tuple(many), (Verdict.CUT,) * 7)))
+    (entry,) = entries.of(Outcome(ReportConnections(tuple(many), (Verdict.CUT,) * 7)))
     assert (entry.event, entry.priority, entry.fields["KEEPALIVE_COUNT"]) == ("safe", INFO, 7)
     assert "still alive: packets passed; for example" in entry.message
 
@@ -504,11 +505,6 @@ def test_a_timer_that_was_only_restarted_is_said_to_be() -> None:
 def test_what_failed_midway_says_what_stands_there() -> None:
     (entry,) = told(Arming((BARE,), ArmingResult.FAILED, OFF, SocketKeepalive(True, Keepalive(7200, 20, 9))))
     assert "failed: the kernel refused; it has idle 7200s, interval 20s, probes 9 now" in entry.message
-
-
-def test_a_refusal_that_was_told_is_not_told_again() -> None:
-    refused = Outcome(Arm((BARE,), ()), refused=StateError("armed: no space"), repeated=True)
-    assert list(entries.of(refused)) == []
 
 
 def test_what_was_done_by_hand_says_by_whom() -> None:

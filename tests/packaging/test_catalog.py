@@ -11,9 +11,11 @@ import pytest
 from keepaliveD.log import entries
 from keepaliveD.log.entries import MESSAGE_IDS, Entry
 from keepaliveD.log.entries.entry import HANDFUL
-from keepaliveD.model.actions import (
-    Arm,
-    Because,
+from keepaliveD.model.actions import Arm, Because, SetSystemKeepalive
+from keepaliveD.model.connections import Connection, Due, Owner, Verdict
+from keepaliveD.model.errors import NotPermitted
+from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
+from keepaliveD.model.reports import (
     Repeat,
     ReportDrift,
     ReportNotRestored,
@@ -21,11 +23,7 @@ from keepaliveD.model.actions import (
     ReportRewriter,
     ReportStricter,
     ReportUnwatched,
-    SetSystemKeepalive,
 )
-from keepaliveD.model.connections import Connection, Due, Owner, Verdict
-from keepaliveD.model.errors import NotPermitted
-from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Arming, ArmingResult, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.sockets import Unwatched

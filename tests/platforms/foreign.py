@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import SocketTable
 from keepaliveD.platforms import detect
-from keepaliveD.platforms.base import Watching
 from tests.platforms.emulators import hosts, wire
 from tests.platforms.emulators.hosts import Host
 from tests.platforms.emulators.wire import Connection

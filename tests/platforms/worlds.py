@@ -12,8 +12,9 @@ from typing import Protocol
 import pytest
 
 from keepaliveD.daemon.perform import Performer, Records
+from keepaliveD.model.rules import Watching
 from keepaliveD.platforms import detect
-from keepaliveD.platforms.base import Platform, Tuner, Watching
+from keepaliveD.platforms.base import Platform, Tuner
 from keepaliveD.platforms.linux.sysctl import INTERVAL, PROBES, TIME, ProcSys
 from keepaliveD.platforms.unsupported import NoAtConnect, open_blind
 from keepaliveD.records.arming import ArmingRecord

@@ -2,29 +2,28 @@
 
 import pytest
 
-from keepaliveD.model.actions import Report
 from keepaliveD.model.connections import Verdict
-from keepaliveD.model.rules import Path
+from keepaliveD.model.reports import ReportConnections
+from keepaliveD.model.rules import OnDrift, Path, Rules
 from keepaliveD.model.sockets import SocketTable, Switch, Timer
-from keepaliveD.policy.decider import Decider, Rules
-from keepaliveD.policy.sysctls import OnDrift
+from keepaliveD.policy.scans import ScanDecider
 from tests.support.tables import CONFIGURED, Socket, idle, table
 
 KEPT: Socket = {"timer": Timer.KEEPALIVE, "expires": 180.0, "segments_in": 11}
 KNOWN: Socket = {"keepalive": Switch.ON, "keepidle": 180, "slack": 2.0}
 
 
-def decider(timeout: float = 300.0, warn_before: float = 60.0) -> Decider:
-    return Decider(Rules({}, OnDrift.REAPPLY, [Path("firewall", timeout, CONFIGURED)], [], warn_before))
+def decider(timeout: float = 300.0, warn_before: float = 60.0) -> ScanDecider:
+    return ScanDecider(Rules({}, OnDrift.REAPPLY, [Path("firewall", timeout, CONFIGURED)], [], warn_before))
 
 
-def told(decider: Decider, scan: SocketTable) -> list[tuple[str, str]]:
+def told(decider: ScanDecider, scan: SocketTable) -> list[tuple[str, str]]:
     """What is told of each connection, and what was told before."""
     _, actions = decider.observe(scan)
     return [
         (connection.verdict.label, before.label)
         for action in actions
-        if isinstance(action, Report)
+        if isinstance(action, ReportConnections)
         for connection, before in zip(action.connections, action.before, strict=True)
     ]
 
@@ -155,7 +154,7 @@ def test_a_connection_that_goes_to_and_fro_is_taken_back_once_an_hour_and_its_ch
         heard += told(judge, table(1001.0 + quiet, idle(quiet + 1) | on))
     assert heard == [("bare", "unknown"), ("safe", "bare"), ("bare", "safe")]
     _, actions = judge.observe(table(5000.0, idle(250.0, segments_in=11)))
-    (report,) = (action for action in actions if isinstance(action, Report))
+    (report,) = (action for action in actions if isinstance(action, ReportConnections))
     assert report.unsaid == (38,)
 
 
@@ -182,7 +181,7 @@ def test_connections_that_are_gone_are_forgotten(many: int) -> None:
 def test_the_report_says_what_was_told_before() -> None:
     judge = decider()
     _, actions = judge.observe(table(1250.0, idle(250.0)))
-    assert isinstance(actions[0], Report)
+    assert isinstance(actions[0], ReportConnections)
     assert actions[0].before == (Verdict.UNKNOWN,)
     connection = actions[0].connections[0]
     assert (str(connection.local), str(connection.remote)) == ("192.0.2.1:40000", "198.51.100.1:22")

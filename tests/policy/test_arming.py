@@ -13,23 +13,23 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from keepaliveD.model.actions import Arm, Report
+from keepaliveD.model.actions import Arm
 from keepaliveD.model.connections import Owner, Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import NotPermitted
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES, Keepalive
 from keepaliveD.model.origin import Origin, Source
+from keepaliveD.model.reports import ReportConnections
 from keepaliveD.model.results import Arming, ArmingResult, Outcome
-from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
+from keepaliveD.model.rules import ArmAction, ArmRule, OnDrift, Path, Rules, Wish
 from keepaliveD.model.sockets import SocketTable, Switch, Timer
 from keepaliveD.policy import arming
 from keepaliveD.policy.activity import Activity, nothing_known
 from keepaliveD.policy.arming import by_hand, first_matching, plan, times
-from keepaliveD.policy.decider import Decider, Rules
 from keepaliveD.policy.forecast import TIMER_SLACK
 from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.policy.meaning import ENOUGH, probes_before
-from keepaliveD.policy.sysctls import OnDrift
+from keepaliveD.policy.scans import ScanDecider
 from tests.support.tables import CONFIGURED, Socket, idle, table
 
 OBSERVE, REARM, ENABLE = ArmAction.OBSERVE, ArmAction.REARM, ArmAction.ENABLE
@@ -326,7 +326,7 @@ class Life:
 
     def __init__(self, *rules: ArmRule) -> None:
         self.rules = Rules({}, OnDrift.REAPPLY, PATHS, (), 60.0, rules)
-        self.decider = Decider(self.rules)
+        self.decider = ScanDecider(self.rules)
         self.result = ArmingResult.ARMED
         self.reported: list[int] = []
 
@@ -340,7 +340,7 @@ class Life:
                 asked += [one.cookie for one in action.connections]
                 armings = (Arming(action.connections, self.result),)
                 self.decider.record(Outcome(action, armings=armings))
-            elif isinstance(action, Report):
+            elif isinstance(action, ReportConnections):
                 self.reported += [one.cookie for one in action.connections]
         return asked
 

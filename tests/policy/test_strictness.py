@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepaliveD.model.keepalive import MAX_PROBES, Keepalive
-from keepaliveD.policy.strictness import Roles, keep_stricter, strictest
+from keepaliveD.model.rules import Roles
+from keepaliveD.policy.strictness import keep_stricter, strictest
 
 WANTED = Keepalive(180, 20, 31)
 KERNEL = Keepalive(7200, 75, 9)

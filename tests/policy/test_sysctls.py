@@ -4,20 +4,12 @@ from collections.abc import Mapping
 
 import pytest
 
-from keepaliveD.model.actions import (
-    Action,
-    Because,
-    FoundSettings,
-    Repeat,
-    ReportDrift,
-    ReportRewriter,
-    ReportStricter,
-    SetSystemKeepalive,
-)
+from keepaliveD.model.actions import Action, Because, FoundSettings, SetSystemKeepalive
 from keepaliveD.model.errors import NotPermitted
+from keepaliveD.model.reports import Repeat, ReportDrift, ReportRewriter, ReportStricter
 from keepaliveD.model.results import Outcome
-from keepaliveD.policy.strictness import Roles
-from keepaliveD.policy.sysctls import OnDrift, SystemKeepalive
+from keepaliveD.model.rules import OnDrift, Roles
+from keepaliveD.policy.sysctls import SystemKeepalive
 
 WANTED = {"time": 180, "intvl": 20}
 FOUND = {"time": 7200, "intvl": 75}

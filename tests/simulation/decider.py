@@ -8,14 +8,15 @@ from typing import Protocol
 
 import numpy as np
 
-from keepaliveD.model.actions import Arm, ReadIdleTimes, Report
+from keepaliveD.model.actions import Arm, AtOnce, ReadIdleTimes
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.events import Done, Event, Idle, Opened, Scanned, Start, Tick
+from keepaliveD.model.reports import ReportConnections
 from keepaliveD.model.results import Arming, Outcome
+from keepaliveD.model.rules import OnDrift, Rules
 from keepaliveD.model.sockets import Column, SocketTable
 from keepaliveD.policy import decider
-from keepaliveD.policy.decider import Rules
-from keepaliveD.policy.sysctls import OnDrift
 from tests.simulation.world import World
 
 Armer = Callable[[Arm], tuple[Arming, ...]]
@@ -40,36 +41,42 @@ class Said:
     verdict: Column
     words: tuple[Word, ...]
     armings: tuple[Arming, ...]
-    look_at: float = FOREVER  # when the decider wants its next scan, if before the interval has passed
+    due: float = FOREVER  # when the decider wants its next scan, if before the interval has passed
 
 
 class Decides(Protocol):
     """Whatever judges tables."""
 
-    def scan(self, table: SocketTable, arm: Armer, read: Reader) -> Said:
-        """Judge one."""
+    def scan(self, table: SocketTable, end: float, arm: Armer, read: Reader) -> Said:
+        """Judge one, whose reading ended at this instant."""
 
 
 class Decider:
-    """The real one, driven as keepaliveD/daemon/loop.py drives it."""
+    """The real one, which gets the same events in the same order as from keepaliveD/daemon/loop.py."""
 
     def __init__(self, world: World) -> None:
-        self._decider = decider.Decider(Rules({}, OnDrift.WARN, world.paths, (), world.warn_before, world.arm))
+        rules = Rules({}, OnDrift.WARN, world.paths, (), world.warn_before, world.arm, interval=world.interval)
+        self._decider = decider.Decider(rules)
+        self._decider.decide(Start(), 0.0)
+        self._event: Event = Opened("")  # what asks for the next scan
 
-    def scan(self, table: SocketTable, arm: Armer, read: Reader) -> Said:
-        """Hand it one table, and carry out what it asks for."""
-        judgement, actions = self._decider.observe(table)
+    def scan(self, table: SocketTable, end: float, arm: Armer, read: Reader) -> Said:
+        """Have it ask for a scan, answer with this table, and carry out what it decides."""
+        self._decider.decide(self._event, table.taken_at)
         words: list[Word] = []
         done: list[Arming] = []
-        for action in actions:
-            if self._decider.given_up(action):
+        for action in self._decider.decide(Scanned(table), end):
+            if isinstance(action, AtOnce):
                 continue
             armings = arm(action) if isinstance(action, Arm) else ()
             done += armings
             looked = read(action.targets) if isinstance(action, ReadIdleTimes) else None
-            self._decider.record(Outcome(action, armings=armings, looked=looked))
-            if isinstance(action, Report):
+            self._decider.decide(Done(action, (Outcome(action, armings=armings, looked=looked),)), end)
+            if isinstance(action, ReportConnections):
                 words += [Word(one.cookie, one.verdict, one.confirmed) for one in action.connections]
+        self._decider.decide(Idle(), end)
+        self._event = Tick()
+        judgement = self._decider.judgement
         outlook = judgement.forecast
         verdict = outlook.verdict + np.uint8(CERTAIN) * outlook.confirmed
-        return Said(judgement.table.sockets["cookie"], verdict, tuple(words), tuple(done), self._decider.next_deadline)
+        return Said(judgement.table.sockets["cookie"], verdict, tuple(words), tuple(done), self._decider.due)

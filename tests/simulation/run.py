@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keepaliveD.daemon.daemon import COSTS, SHORTEST_PAUSE
 from keepaliveD.model.sockets import Column, SocketTable
 from tests.simulation.armer import ArmedAt, Armer
 from tests.simulation.connection import Connection
@@ -68,7 +67,7 @@ def run(
         table = reader.scan(start)
         end = start + world.takes
         armer.now = end + 0.001
-        said = decider.scan(table, armer.arm, armer.read)
+        said = decider.scan(table, end, armer.arm, armer.read)
         for arming in said.armings:
             for row in arming.connections:
                 reader.touched(row.cookie - 1, armer.now)
@@ -77,7 +76,7 @@ def run(
         if only is not None:
             done.shown.append((table, said))
         _remember(done, said, last)
-        when.said(done.scans[-1], said.look_at)
+        when.said(done.scans[-1], said.due)
     for connection in connections:
         connection.advance(world.until)
     done.armed = armer.armed
@@ -121,7 +120,6 @@ class Moments:
                 now = end + 0.01
         return now if now + 2 * self._world.takes < self._world.until else None
 
-    def said(self, scan: Scan, look_at: float) -> None:
-        """A scan is over: the next one begins as keepaliveD/daemon/loop.py has it."""
-        earliest = scan.end + max(SHORTEST_PAUSE, COSTS * (scan.end - scan.start))
-        self._next = min(scan.end + self._world.interval, max(look_at, earliest))
+    def said(self, scan: Scan, due: float) -> None:
+        """A scan is over: the next one begins when the decider wants it."""
+        self._next = min(scan.end + self._world.interval, due)

@@ -46,9 +46,9 @@ class Always:
         self._verdict = verdict
         self._certain = certain
 
-    def scan(self, table: SocketTable, arm: Armer, read: Reader) -> Said:
+    def scan(self, table: SocketTable, end: float, arm: Armer, read: Reader) -> Said:
         """Judge one."""
-        del arm, read
+        del end, arm, read
         cookies = table.sockets["cookie"]
         said = np.full(len(cookies), self._verdict + CERTAIN * self._certain, np.uint8)
         words = tuple(Word(cookie, self._verdict, self._certain) for cookie in cookies.tolist())

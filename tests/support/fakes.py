@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -11,24 +12,26 @@ from pathlib import Path
 import numpy as np
 
 from keepaliveD.config import Config, load
-from keepaliveD.daemon.daemon import Daemon
-from keepaliveD.daemon.loop import Event, Loop
+from keepaliveD.daemon.daemon import Daemon, Show
+from keepaliveD.daemon.loop import Loop
 from keepaliveD.daemon.perform import Performer, Records
 from keepaliveD.daemon.worker import Reply
 from keepaliveD.log.entries import Entry
-from keepaliveD.model.actions import Action, Counted
+from keepaliveD.model.actions import Queued
 from keepaliveD.model.arming import LOOKED, RESULT, Answer
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import Refusal, unexpected
+from keepaliveD.model.events import Event, Reload, Start, Stop
 from keepaliveD.model.keepalive import ALL, Keepalive, Own, SocketKeepalive
+from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import Armed, Outcome
+from keepaliveD.model.rules import Roles, Watching
 from keepaliveD.model.sockets import Column, SocketTable
-from keepaliveD.platforms.base import Platform, Session, Watching
-from keepaliveD.platforms.requests import Open, Request, Steps, directly
+from keepaliveD.platforms.base import Platform, Session
+from keepaliveD.platforms.requests import Open, Request, directly
 from keepaliveD.policy.choices import keepalive
 from keepaliveD.policy.connect import Plan
 from keepaliveD.policy.judge import Judgement
-from keepaliveD.policy.strictness import Roles
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.settings import SettingsRecord
 from tests.support.tables import Socket, table
@@ -222,11 +225,19 @@ class Direct:
         self._performer = performer
         self._session = session
 
-    def perform(self, action: Action) -> Outcome:
+    def perform(self, action: Queued) -> Outcome:
         return directly(self._performer.perform(action), self._session)
 
     def disarm(self, look: Judgement, *, only_mine: bool = False) -> Outcome:
         return directly(self._performer.disarm(look, only_mine=only_mine), self._session)
+
+
+class Killed(BaseException):
+    """The daemon was killed, and could do nothing more."""
+
+
+def _die() -> None:
+    raise Killed
 
 
 @dataclass
@@ -262,20 +273,18 @@ class Stage:
         return Records(self.settings_record(), ArmingRecord(self.directory, IDENTITY["boot"]))
 
     def start(self) -> Daemon:
-        """A daemon that has started here."""
+        """A daemon that has started here, and is killed before anything else happens."""
         daemon = self.daemon()
-        self.do(daemon.start())
+        self.script.append(_die)
+        with contextlib.suppress(Killed):
+            Loop(self, daemon.decider, daemon).run(Start())
         return daemon
 
-    def do(self, steps: Steps[None]) -> None:
-        """Take these steps at once."""
-        assert Loop(self, lambda: None, lambda: 0.0, lambda: None).do(steps)
-
-    def daemon(self) -> Daemon:
+    def daemon(self, show: Show | None = None) -> Daemon:
         """A daemon that is about to start here."""
 
         platform = Platform("fake", self.tuner, self.at_connect, self.open)
-        return Daemon(self.config, platform, None if self.dry_run else self.records(), self.say, self)
+        return Daemon(self.config, platform, None if self.dry_run else self.records(), self.say, self, show=show)
 
     def run(self) -> None:
         """A whole life: the script, then SIGTERM."""
@@ -313,7 +322,7 @@ class Stage:
     def slept(self) -> float:
         return 0.0
 
-    def wait(self, seconds: float) -> Event:
+    def wait(self, seconds: float) -> Event | Reply | None:
         """An answer is there at once; else time passes, then the next event of the script happens."""
         if self.answer:
             answer, self.answer = self.answer, None
@@ -321,9 +330,10 @@ class Stage:
         self.waits.append(seconds)
         self.time += seconds
         event = self.script.pop(0) if self.script else signal.SIGTERM
-        if event is None or isinstance(event, signal.Signals):
-            return event
-        event()
+        if isinstance(event, signal.Signals):
+            return Reload() if event is signal.SIGHUP else Stop(self.successor)
+        if event:
+            event()
         return None
 
     def notify(self, *assignments: str) -> None:
@@ -336,9 +346,6 @@ class Stage:
         if isinstance(self.reloads, Refusal):
             raise self.reloads
         return self.reloads or self.config
-
-    def handing_over(self) -> bool:
-        return self.successor
 
     def say(self, entry: Entry) -> None:
         self.said.append(entry)

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 
 from keepaliveD.log.entries.connections import fields_of, who
 from keepaliveD.log.entries.entry import HANDFUL, NOTICE, WARNING, Entry, Value
-from keepaliveD.model.actions import Arm, Counted, Disarm
+from keepaliveD.model.actions import Arm, Disarm
 from keepaliveD.model.connections import Connection, Verdict
 from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
+from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import RETRIED, Arming, ArmingResult, Outcome
 from keepaliveD.model.rules import Wish
 from keepaliveD.model.text import quoted

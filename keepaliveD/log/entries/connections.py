@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 
 from keepaliveD.log.entries.entry import ERROR, HANDFUL, INFO, WARNING, Entry, Value
-from keepaliveD.model.actions import Report
 from keepaliveD.model.connections import Connection, Due, Verdict
 from keepaliveD.model.duration import FOREVER, span
+from keepaliveD.model.reports import ReportConnections
 from keepaliveD.model.text import quoted
 
 REMEDIES = {
@@ -20,7 +20,7 @@ REMEDIES = {
 SUBFLOW = 'it cannot be armed: MPTCP subflow: requires watch.engine = "bpf"'
 
 
-def of_report(report: Report) -> Iterator[Entry]:
+def of_report(report: ReportConnections) -> Iterator[Entry]:
     """Yield an entry for each connection, or one for each unit, path and verdict where there are many."""
     unsaid = report.unsaid or (0,) * len(report.connections)
     reported = list(zip(report.connections, report.before, unsaid, strict=True))

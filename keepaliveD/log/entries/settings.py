@@ -5,16 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keepaliveD.log.entries.entry import ERROR, NOTICE, WARNING, Entry, Value
-from keepaliveD.model.actions import (
-    Because,
-    ReportDrift,
-    ReportNotRestored,
-    ReportRecord,
-    ReportRewriter,
-    ReportStricter,
-    SetSystemKeepalive,
-)
+from keepaliveD.model.actions import Because, SetSystemKeepalive
 from keepaliveD.model.duration import span
+from keepaliveD.model.reports import ReportDrift, ReportNotRestored, ReportRecord, ReportRewriter, ReportStricter
 
 EVENTS = {Because.CONFIGURED: "applied", Because.DRIFT: "drift", Because.RESTORE: "restored"}
 LEFT = 'left so (keepalive.on_drift = "warn")'

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.rules import Roles
 from keepaliveD.platforms.aix.no import No
 from keepaliveD.platforms.commands import who
 from keepaliveD.platforms.commands.settings import INT_MAX, Settings, within, without_overflow
-from keepaliveD.policy.strictness import Roles
 
 IDLE = "tcp_keepidle"  # half-seconds
 INTERVAL = "tcp_keepintvl"  # half-seconds

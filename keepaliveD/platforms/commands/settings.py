@@ -9,8 +9,8 @@ from typing import Protocol
 
 from keepaliveD.model.errors import ConfigError, KernelError, Refusal
 from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.rules import Roles
 from keepaliveD.platforms.commands.run import Answer, refusal
-from keepaliveD.policy.strictness import Roles
 
 INT_MIN, INT_MAX, UINT_MAX = -(2**31), 2**31 - 1, 2**32 - 1
 

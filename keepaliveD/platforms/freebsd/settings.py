@@ -15,10 +15,10 @@ from pathlib import Path
 
 from keepaliveD.model.errors import Unsupported
 from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.rules import Roles
 from keepaliveD.platforms.commands.run import Absent
 from keepaliveD.platforms.commands.settings import INT_MAX, Settings, within, without_overflow
 from keepaliveD.platforms.commands.sysctl import Sysctl
-from keepaliveD.policy.strictness import Roles
 
 IDLE = "net.inet.tcp.keepidle"  # milliseconds
 INTERVAL = "net.inet.tcp.keepintvl"  # milliseconds

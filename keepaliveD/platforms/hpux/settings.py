@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.rules import Roles
 from keepaliveD.platforms.commands import who
 from keepaliveD.platforms.commands.ndd import Ndd
 from keepaliveD.platforms.commands.settings import INT_MAX, Settings, within
-from keepaliveD.policy.strictness import Roles
 
 IDLE = "tcp_keepalive_interval"  # milliseconds
 MILLISECONDS = 1000  # in a second

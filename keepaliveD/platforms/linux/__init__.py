@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from keepaliveD.platforms.base import Platform, Session, Watching
+from keepaliveD.model.rules import Watching
+from keepaliveD.platforms.base import Platform, Session
 from keepaliveD.platforms.linux import selection
 from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer

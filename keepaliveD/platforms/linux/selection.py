@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from keepaliveD.model.actions import Counted
 from keepaliveD.model.errors import NotPermitted, Refusal, Unsupported
+from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import IPNetwork
 from keepaliveD.model.sockets import Column

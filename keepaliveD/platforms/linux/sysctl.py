@@ -15,7 +15,7 @@ from pathlib import Path
 
 from keepaliveD.model.errors import KernelError, NotPermitted, Refusal, Unsupported
 from keepaliveD.model.keepalive import Keepalive
-from keepaliveD.policy.strictness import Roles
+from keepaliveD.model.rules import Roles
 
 TIME = "net.ipv4.tcp_keepalive_time"  # seconds
 INTERVAL = "net.ipv4.tcp_keepalive_intvl"  # seconds

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from keepaliveD.model.errors import Unsupported
-from keepaliveD.platforms.base import Platform, Session, Watching
+from keepaliveD.model.rules import Watching
+from keepaliveD.platforms.base import Platform, Session
 from keepaliveD.platforms.commands.settings import Settings
 from keepaliveD.platforms.listing.rows import Listing, ListingWatcher
 from keepaliveD.platforms.unsupported import NoArmer, NoAtConnect, NoOwners, open_blind

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from keepaliveD.model.errors import KernelError
 from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.rules import Roles
 from keepaliveD.platforms.commands.settings import INT_MAX, Settings, within, without_overflow
 from keepaliveD.platforms.commands.sysctl import Sysctl
-from keepaliveD.policy.strictness import Roles
 
 IDLE = "net.inet.tcp.keepidle"  # ticks
 INTERVAL = "net.inet.tcp.keepintvl"  # ticks

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.rules import Roles
 from keepaliveD.platforms.commands.run import Absent
 from keepaliveD.platforms.commands.settings import Settings, within
 from keepaliveD.platforms.commands.sysctl import Sysctl
-from keepaliveD.policy.strictness import Roles
 
 IDLE = "net.inet.tcp.keepidle"  # 1/slowhz seconds, or seconds
 INTERVAL = "net.inet.tcp.keepintvl"  # the same

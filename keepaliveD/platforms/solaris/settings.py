@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.rules import Roles
 from keepaliveD.platforms.commands import who
 from keepaliveD.platforms.commands.ndd import Ndd
 from keepaliveD.platforms.commands.settings import Settings, Store, within
 from keepaliveD.platforms.solaris.ipadm import Ipadm
-from keepaliveD.policy.strictness import Roles
 
 IDLE = "keepalive_interval"  # milliseconds
 ABORT = "keepalive_abort_interval"  # milliseconds, 0 for ever

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.errors import Exit, KernelError, NotPermitted, Refusal, Unsupported
+from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Switch
 from keepaliveD.platforms import detect
-from keepaliveD.platforms.base import Watching
 from keepaliveD.platforms.freebsd import listing as freebsd
 from keepaliveD.platforms.listing import command
 from keepaliveD.platforms.listing.by_psutil import KnownToPsutil

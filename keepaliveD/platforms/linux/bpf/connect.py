@@ -15,9 +15,9 @@ from typing import Protocol
 
 import numpy as np
 
-from keepaliveD.model.actions import Counted
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import Unsupported
+from keepaliveD.model.reports import Counted
 from keepaliveD.model.rules import ArmRule, IPNetwork
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.linux.bpf import libbpf, twins

@@ -1,0 +1,49 @@
+"""Where events come from, other than the worker and the clock.
+
+A further source is a class like Signals, which Process gets among its `sources`: the loop waits for its descriptor,
+and hands its events to the decider.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from keepaliveD.daemon import signals
+from keepaliveD.model.events import Event, Reload, Stop
+
+HANDOVER = "handover"  # a file in systemd's RuntimeDirectory=; packages make it when they upgrade
+
+
+class Source(Protocol):
+    """Something that events come from."""
+
+    def fileno(self) -> int:
+        """Return the descriptor that can be read once there are events; of several descriptors, that of a selector."""
+
+    def events(self) -> Iterable[Event]:
+        """Return what has happened since the last time. Waits for nothing, and raises nothing."""
+
+
+class Signals:
+    """The signals that the daemon handles."""
+
+    def fileno(self) -> int:
+        """Return the descriptor that can be read once a signal was caught."""
+        return signals.events().fileno()
+
+    def events(self) -> Iterable[Event]:
+        """Return an event for each signal that was caught."""
+        while caught := signals.caught():
+            yield Reload() if caught is signals.RELOAD else Stop(handing_over())
+
+
+def handing_over() -> bool:
+    """Return whether a successor takes the settings over at once, as whoever stops us has said."""
+    directory = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    try:
+        return bool(directory) and (Path(directory) / HANDOVER).exists()
+    except OSError:
+        return False  # too long a name, or a directory that may not be searched

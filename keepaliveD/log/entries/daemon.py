@@ -1,0 +1,104 @@
+"""Log entries about the daemon itself: start, reload, failed scans; and the line that says how it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from keepaliveD import __version__
+from keepaliveD.log.entries.entry import ERROR, INFO, NOTICE, WARNING, Entry
+from keepaliveD.model.connections import Counts, Verdict
+from keepaliveD.model.reports import (
+    ReportBlind,
+    ReportDamaged,
+    ReportDoubts,
+    ReportEngine,
+    ReportOldServices,
+    ReportRefused,
+    ReportReloaded,
+    ReportReloadFailed,
+    ReportStarted,
+)
+from keepaliveD.model.status import Status
+
+ScanReports = ReportEngine | ReportBlind | ReportDamaged
+DaemonReports = (
+    ReportStarted | ReportReloaded | ReportReloadFailed | ReportDoubts | ReportRefused | ReportOldServices | ScanReports
+)
+
+
+def of_daemon(report: DaemonReports) -> Iterator[Entry]:
+    """Yield the entries about the daemon itself."""
+    match report:
+        case ReportStarted():
+            yield from _of_started(report)
+        case ReportReloaded(status, at_connect):
+            yield Entry("reloaded", NOTICE, _joined(f"configuration reloaded: {_summary(status)}", at_connect))
+        case ReportReloadFailed(lines):
+            yield from (Entry("reload-failed", ERROR, line) for line in lines)
+        case ReportDoubts(lines):
+            yield from (Entry("doubtful", WARNING, f"configuration: {line}") for line in lines)
+        case ReportRefused(reason):
+            yield Entry("refused", ERROR, reason)
+        case ReportOldServices():
+            yield _of_old_services(report)
+        case _:
+            yield from _of_scans(report)
+
+
+def _of_scans(report: ScanReports) -> Iterator[Entry]:
+    match report:
+        case ReportEngine(description):
+            yield Entry("scan-failed", WARNING, f"switched to the {description}")
+        case ReportBlind(""):
+            yield Entry("scan-failed", NOTICE, "scan succeeded; connections are being watched again")
+        case ReportBlind(reason):
+            yield Entry("scan-failed", ERROR, reason)
+        case ReportDamaged(lines):
+            yield from (Entry("record", ERROR, line) for line in lines)
+
+
+def _of_started(report: ReportStarted) -> Iterator[Entry]:
+    yield from (Entry("started", NOTICE, note) for note in report.notes)
+    summary = f"tcp-keepalived {__version__}: {_summary(report.status)}"
+    yield Entry("started", INFO, _joined(summary, report.engine_description, report.at_connect))
+
+
+def _of_old_services(report: ReportOldServices) -> Entry:
+    if report.unknown:
+        return Entry("applied", NOTICE, f"cannot list services that use the old settings: {report.unknown}")
+    listening = ", ".join(report.ends)
+    return Entry("applied", NOTICE, f"restart the services listening on {listening}: they still use the old settings")
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(filter(None, parts))
+
+
+def status_line(status: Status) -> str:
+    """Return in one line how the daemon is."""
+    results = ", ".join(f"{result.value} {count}" for result, count in status.results.items() if count)
+    line = f"{status.complaint}{status.blind or _summary(status)}"
+    return f"{line}; arming so far: {results}" if results else line
+
+
+def counts_line(counts: Counts) -> str:
+    """Return how many connections are watched, by verdict, in one line."""
+    verdicts = (Verdict.SAFE, Verdict.LATE, Verdict.BARE, Verdict.CUT, Verdict.UNKNOWN)
+    numbers = ", ".join(
+        f"{counts.by_verdict[verdict]} {verdict.label}" for verdict in verdicts if counts.by_verdict.get(verdict)
+    )
+    namespaces = f" in {counts.namespaces} namespaces" if counts.namespaces > 1 else ""
+    plural = "" if counts.total == 1 else "s"
+    return f"Watching {counts.total} connection{plural}{namespaces}" + (f": {numbers}" if numbers else "")
+
+
+def _summary(status: Status) -> str:
+    return f"{counts_line(status.counts)}; {_intent(status)}"
+
+
+def _intent(status: Status) -> str:
+    if status.keepalive is None:
+        return "system keepalive left alone (keepalive.apply = false)"
+    kept = ", ".join(f"{key} = {value}" for key, value in status.kept.items())
+    intent = f"system keepalive {status.keepalive}" + (f", but {kept}" if kept else "")
+    return intent + (" (dry run)" if status.dry_run else "")

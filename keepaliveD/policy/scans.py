@@ -1,0 +1,105 @@
+"""Decide what to do about a scan: which settings to write, what to arm, what to report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from keepaliveD.model.actions import NOT_CARED_FOR, Action, Arm, FoundSettings, ReadIdleTimes
+from keepaliveD.model.connections import Verdict
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.errors import NotPermitted, Unsupported
+from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportRecord, ReportUnwatched
+from keepaliveD.model.results import RETRIED, ArmingResult, Outcome
+from keepaliveD.model.rules import Rules
+from keepaliveD.model.sockets import ALL_WATCHED, SocketTable
+from keepaliveD.policy import activity, announce, arming, idle_times
+from keepaliveD.policy.connections import connections
+from keepaliveD.policy.forecast import Forecast
+from keepaliveD.policy.judge import Judgement, judge
+from keepaliveD.policy.sysctls import SystemKeepalive
+
+LASTING = (NotPermitted, Unsupported)  # refusals that another try meets again; others may pass
+
+
+class ScanDecider:
+    """Judges each scan against the memory of the scans before."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._memory = activity.nothing_known()
+        self._unwatched = ALL_WATCHED
+        self.next_deadline = FOREVER  # instant at which a scan would make a verdict certain
+        self._troubles: tuple[str, ...] = ()
+        self.results: Counter[ArmingResult] = Counter()
+        self.follow(rules)
+
+    def follow(self, rules: Rules) -> None:
+        """Apply other rules from now on, and keep what is known of the sockets."""
+        self._rules = rules
+        self._memory = arming.reconsider(self._memory)
+        self._cannot_arm = self._cannot_read = False
+        self._settings = SystemKeepalive(rules.wanted, rules.on_drift, rules.roles)
+
+    def observe(self, table: SocketTable, found: FoundSettings = NOT_CARED_FOR) -> tuple[Judgement, list[Action]]:
+        """Judge this scan, and decide what to do about it and about these system settings."""
+        judgement = judge(table, self._memory, self._rules.paths, self._rules.ignore)
+        to_put_back, memory = arming.to_put_back(judgement)
+        judgement = replace(judgement, activity=memory)
+        to_arm, memory = arming.plan(judgement, () if self._cannot_arm else self._rules.arm)
+        being_armed = arming.planned(judgement.activity, memory) if to_arm else None
+        to_read, memory = idle_times.to_read(judgement, memory, self._rules.warn_before)
+        news, self._memory = announce.select_news(
+            judgement.forecast, memory, judgement.table.sockets, self._rules.warn_before, being_armed
+        )
+        actions = [
+            *self._report_record(found.troubles),
+            *self._settings.observe(found, table.taken_at),
+            *to_put_back,
+            *to_arm,
+            *([] if self._cannot_read else to_read),
+        ]
+        if table.unwatched != self._unwatched:
+            self._unwatched = table.unwatched
+            actions.append(ReportUnwatched(table.unwatched))
+        if len(news.rows):
+            before = tuple(Verdict(verdict) for verdict in news.before)
+            actions.append(ReportConnections(connections(judgement, news.rows), before, tuple(news.unsaid.tolist())))
+        self.next_deadline = _next_deadline(judgement.forecast)
+        return judgement, actions
+
+    @property
+    def kept(self) -> Mapping[str, int]:
+        """Return the settings that stand in place of the wanted ones, because they are stricter."""
+        return self._settings.kept
+
+    def _report_record(self, troubles: tuple[str, ...]) -> list[Action]:
+        """Return the report of what is new about the settings record, if anything is."""
+        before, self._troubles = self._troubles, troubles
+        news = tuple(line for line in troubles if line not in before)
+        return [ReportRecord(news)] if news or (before and not troubles) else []
+
+    def record(self, outcome: Outcome) -> None:
+        """Learn the outcome of an action."""
+        self._settings.record(outcome)
+        if isinstance(outcome.action, ReportArmed):
+            self.results[ArmingResult.ARMED_AT_CONNECT] += outcome.action.counted.sockets
+        if isinstance(outcome.action, Arm):
+            self._cannot_arm = self._cannot_arm or isinstance(outcome.refused, LASTING)
+            for each in outcome.armings:
+                if outcome.action.last or each.result not in RETRIED:
+                    self.results[each.result] += len(each.connections)
+            self._memory = arming.remember(self._memory, outcome.armings)
+        if isinstance(outcome.action, ReadIdleTimes):
+            self._cannot_read = self._cannot_read or isinstance(outcome.refused, LASTING)
+            self._memory = idle_times.learn(self._memory, outcome)
+            if outcome.action.urgent and outcome.looked is not None:
+                self.next_deadline = self._memory.taken_at
+
+
+def _next_deadline(forecast: Forecast) -> float:
+    """Return the first instant from now on at which a connection that nothing saves is certainly cut."""
+    doomed = (forecast.verdict >= Verdict.LATE.value) & (forecast.cut_by > forecast.now)
+    return float(np.min(forecast.cut_by, where=doomed, initial=FOREVER))

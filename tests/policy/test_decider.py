@@ -1,0 +1,268 @@
+"""The daemon's life as numbers: events and instants go in, actions come out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import pytest
+
+from keepaliveD.model.actions import (
+    Abandon,
+    Action,
+    ArmAtConnect,
+    DisarmAll,
+    End,
+    EndAtConnect,
+    FoundSettings,
+    LoadConfiguration,
+    Log,
+    Notify,
+    OpenSession,
+    Phase,
+    Queued,
+    RefreshAtConnect,
+    RestoreSettings,
+    ScanSockets,
+    SetSystemKeepalive,
+    TidyArmingRecord,
+)
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.errors import ConfigError, KernelError, NotPermitted
+from keepaliveD.model.events import (
+    BegunAtConnect,
+    Done,
+    Event,
+    Failed,
+    Idle,
+    Loaded,
+    Opened,
+    Reload,
+    Scanned,
+    Start,
+    Stop,
+    Tick,
+)
+from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.reports import ReportBlind, ReportRefused, ReportReloaded, ReportReloadFailed
+from keepaliveD.model.results import Outcome
+from keepaliveD.model.rules import OnDrift, Path, Rules, Watching
+from keepaliveD.policy.decider import COSTS, LONGEST_STOP, Decider
+from tests.support.tables import CONFIGURED, idle, table
+
+FOUND = {"time": 7200}
+RULES = Rules(
+    {"time": 180},
+    OnDrift.REAPPLY,
+    [Path("firewall", 300.0, CONFIGURED)],
+    [],
+    60.0,
+    keepalive=Keepalive(180, 20, 31),
+    interval=15.0,
+)
+OLD = dataclasses.replace(RULES, wanted={}, keepalive=None)  # the system is left alone: one action less
+
+
+def kinds(actions: Iterable[Action]) -> list[type]:
+    return [type(action) for action in actions]
+
+
+def reports(actions: Iterable[Action]) -> list[object]:
+    return [action.outcome.action for action in actions if isinstance(action, Log)]
+
+
+class Host:
+    """Carries out at once whatever the decider asks for, as the loop does, and keeps what it asked for."""
+
+    def __init__(self, decider: Decider, quiet_since: float = 0.0) -> None:
+        self.decider = decider
+        self.asked: list[Action] = []
+        self._quiet_since = quiet_since
+
+    def hand_in(self, event: Event, now: float) -> list[Action]:
+        """Hand this in and all that comes of it; return the actions."""
+        before = len(self.asked)
+        queue = self.decide(event, now)
+        while queue:
+            queue += self.decide(self.answer(queue.pop(0), now), now)
+            if not queue:
+                queue += self.decide(Idle(), now)
+        return self.asked[before:]
+
+    def decide(self, event: Event, now: float) -> list[Queued]:
+        """Return those actions that wait for their turn."""
+        actions = self.decider.decide(event, now)
+        self.asked += actions
+        return [action for action in actions if not isinstance(action, Log | Notify | Abandon | End)]
+
+    def answer(self, action: Queued, now: float) -> Event:
+        """Everything succeeds."""
+        match action:
+            case LoadConfiguration():
+                return Loaded(OLD)
+            case OpenSession():
+                return Opened("")
+            case ScanSockets():
+                return Scanned(
+                    table(now, *([idle(now - self._quiet_since)] if self._quiet_since else [])),
+                    FoundSettings(FOUND, FOUND),
+                )
+            case ArmAtConnect():
+                return BegunAtConnect()
+        return Done(action, (Outcome(action),) if isinstance(action, SetSystemKeepalive) else ())
+
+
+def started(rules: Rules = OLD, quiet_since: float = 0.0) -> Host:
+    """A daemon that has scanned at 1000, on a host without connections or with one."""
+    host = Host(Decider(rules), quiet_since)
+    host.hand_in(Start(), 1000.0)
+    return host
+
+
+def test_a_start_opens_a_session_scans_applies_and_is_ready() -> None:
+    assert kinds(started(RULES).asked)[:3] == [OpenSession, ScanSockets, SetSystemKeepalive]
+    assert started(RULES).asked[-1] == Notify(Phase.READY)
+
+
+def test_it_scans_at_the_interval() -> None:
+    host = started()
+    assert host.decider.due == 1015.0
+    assert host.hand_in(Tick(), 1014.9) == []
+    assert kinds(host.hand_in(Tick(), 1015.0)) == [ScanSockets, RefreshAtConnect, TidyArmingRecord]
+    assert host.decider.due == 1030.0
+
+
+def test_it_scans_sooner_where_the_scan_decides_a_verdict() -> None:
+    host = started(OLD, quiet_since=750.0)
+    (cut_by,) = host.decider.judgement.forecast.cut_by
+    host.hand_in(Tick(), cut_by - 20.0)
+    assert host.decider.due == cut_by - 5.0, "at the interval"
+    host.hand_in(Tick(), cut_by - 5.0)
+    assert host.decider.due == cut_by
+
+
+def test_scans_for_a_deadline_are_as_far_apart_as_they_are_expensive() -> None:
+    host = started(OLD, quiet_since=750.0)
+    (cut_by,) = host.decider.judgement.forecast.cut_by
+    host.decider.decide(Tick(), cut_by - 5.0)
+    end = cut_by - 4.5
+    for action in host.decider.decide(Scanned(table(cut_by - 5.0, idle(cut_by - 5.0 - 750.0))), end):
+        if isinstance(action, TidyArmingRecord):
+            host.decider.decide(Done(action, ()), end)
+    host.decider.decide(Idle(), end)
+    assert host.decider.due == pytest.approx(end + COSTS * 0.5)
+
+
+def test_a_scan_that_fails_is_reported_once_and_tried_again_at_the_interval() -> None:
+    host = started(OLD, quiet_since=750.0)
+    decider = host.decider
+    for now in (1020.0, 1040.0):
+        assert decider.decide(Tick(), now) == [ScanSockets(with_settings=False)]
+        actions = decider.decide(Failed(ScanSockets(with_settings=False), KernelError("no")), now)
+        assert len(actions) == (1 if now == 1020.0 else 0)
+        assert decider.decide(Idle(), now) == []
+        assert decider.due == now + 15.0, "whatever deadline has passed"
+    assert decider.status.blind == "scan failed; connections are not being watched: no"
+    assert ReportBlind("") in reports(host.hand_in(Tick(), 1060.0))
+    assert decider.status.blind == ""
+
+
+def test_what_fails_in_a_scan_does_not_keep_the_rest_from_being_done() -> None:
+    """A host full of strangers: what nobody foresaw must not end the watch."""
+    host = started()
+    host.decider.decide(Tick(), 1015.0)
+    refresh, tidy = host.decider.decide(Scanned(table(1015.0)), 1015.0)
+    assert isinstance(refresh, RefreshAtConnect)
+    assert len(host.decider.decide(Failed(refresh, RuntimeError("what")), 1015.0)) == 1
+    assert isinstance(tidy, TidyArmingRecord)
+    assert host.decider.decide(Done(tidy, (Outcome(tidy),)), 1015.0) == [], "it is not over: something failed"
+    assert host.decider.status.blind
+
+
+def test_a_start_that_fails_restores_and_ends_with_the_error() -> None:
+    decider = Decider(RULES)
+    decider.decide(Opened(""), 1000.0)
+    action = decider.decide(Scanned(table(1000.0), FoundSettings(FOUND, FOUND)), 1000.0)[0]
+    assert isinstance(action, SetSystemKeepalive)
+    refusal = NotPermitted("time: cannot be set: run as root")
+    ending = decider.decide(Done(action, (Outcome(action, refused=refusal),)), 1000.0)
+    assert kinds(ending) == [Abandon, RestoreSettings, EndAtConnect], "whoever catches the error logs it"
+    assert decider.decide(Idle(), 1000.0) == [End(refusal)]
+
+
+def test_a_reload_asked_for_in_the_middle_of_a_scan_begins_when_the_scan_ends() -> None:
+    host = started()
+    host.decider.decide(Tick(), 1015.0)
+    assert host.decider.decide(Reload(), 1015.1) == []
+    assert host.decider.decide(Reload(), 1015.2) == []
+    assert host.decider.decide(Idle(), 1015.3) == [Notify(Phase.RELOADING), LoadConfiguration()]
+
+
+def test_a_reload_follows_the_new_rules_once_their_session_is_open() -> None:
+    host = started()
+    host.decider.decide(Reload(), 1001.0)
+    other = dataclasses.replace(OLD, interval=60.0, watching=Watching("netlink"))
+    assert host.decider.decide(Loaded(other), 1001.0) == [OpenSession(other.watching)]
+    assert host.decider.rules is OLD
+    assert ArmAtConnect(other) in host.decider.decide(Opened("netlink engine"), 1001.0)
+    actions = host.decider.decide(BegunAtConnect("armed at connect"), 1001.0)
+    assert [type(report) for report in reports(actions)] == [ReportReloaded]
+    assert actions[-1] == ScanSockets(with_settings=False), "it is complete once a scan has applied it"
+
+
+@pytest.mark.parametrize("action", [LoadConfiguration(), OpenSession(Watching())])
+def test_a_reload_that_fails_leaves_the_old_rules_and_scans(action: Queued) -> None:
+    host = started()
+    host.decider.decide(Reload(), 1001.0)
+    actions = host.decider.decide(Failed(action, ConfigError("a: wrong\nb: wrong")), 1001.0)
+    (report,) = reports(actions)
+    assert isinstance(report, ReportReloadFailed)
+    assert [line.rpartition(": the")[0] or line for line in report.lines] == [
+        "reload failed, the old configuration stays: a: wrong",
+        "reload failed, the old configuration stays: b: wrong",
+    ]
+    assert isinstance(actions[-1], ScanSockets)
+    assert host.decider.rules is OLD
+    assert host.decider.decide(Idle(), 1002.0) == [Notify(Phase.READY)]
+
+
+def test_a_stop_gives_up_what_is_going_on_and_puts_everything_back() -> None:
+    rules = dataclasses.replace(RULES, disarm_on_stop=True)
+    host = started(rules)
+    host.decider.decide(Tick(), 1015.0)
+    actions = host.decider.decide(Stop(), 1016.0)
+    assert actions == [Abandon(), Notify(Phase.STOPPING), RestoreSettings(), DisarmAll(), EndAtConnect()]
+    assert host.decider.decide(Stop(), 1017.0) == []
+    assert host.decider.decide(Idle(), 1018.0) == [End(None)]
+
+
+def test_a_successor_finds_everything_as_it_is() -> None:
+    host = started(dataclasses.replace(RULES, disarm_on_stop=True))
+    assert kinds(host.decider.decide(Stop(handing_over=True), 1016.0)) == [Abandon, Notify, EndAtConnect]
+
+
+def test_sockets_that_cannot_be_disarmed_in_time_stay_armed() -> None:
+    host = started(dataclasses.replace(RULES, disarm_on_stop=True))
+    host.decider.decide(Stop(), 1016.0)
+    assert host.decider.due == 1016.0 + LONGEST_STOP
+    actions = host.decider.decide(Tick(), 1016.0 + LONGEST_STOP)
+    assert kinds(actions) == [Abandon, Log, EndAtConnect]
+    (report,) = reports(actions)
+    assert report == ReportRefused("cannot disarm, sockets stay armed: no answer; run keepalivectl disarm")
+    assert host.decider.due == FOREVER
+
+
+def test_what_cannot_be_restored_is_logged_and_the_error_at_the_end() -> None:
+    host = started(RULES)
+    host.decider.decide(Stop(), 1016.0)
+    refused = Outcome(RestoreSettings(), refused=NotPermitted("time: no"))
+    assert host.decider.decide(Done(RestoreSettings(), (refused,)), 1016.0) == [Log(refused)]
+    assert host.decider.decide(Idle(), 1016.0) == [End(refused.refused)]
+
+
+def test_one_scan_for_a_person_undoes_what_it_did() -> None:
+    host = Host(Decider(OLD, once=True))
+    host.hand_in(Start(), 1000.0)
+    assert DisarmAll(only_mine=True) in host.asked
+    assert not any(isinstance(action, ArmAtConnect) for action in host.asked)
+    assert host.asked[-1] == End(None)
