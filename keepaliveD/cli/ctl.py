@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from keepaliveD.cli import arguments, arming, report, running, table, why
+from keepaliveD.cli import arguments, arming, measure, report, running, table, why
 from keepaliveD.cli.worker import in_worker
 from keepaliveD.config import doubts, load
 from keepaliveD.daemon.settings import SystemSettings
@@ -72,6 +72,10 @@ def parser() -> argparse.ArgumentParser:
     arming.add_arm(commands.add_parser("arm", help="switch keepalive on, or shorten it, in open connections"))
     arming.add_disarm(
         commands.add_parser("disarm", help="restore all sockets armed since boot, unless they were changed since")
+    )
+
+    measure.add_measure(
+        commands.add_parser("measure", help="measure when a path forgets a quiet connection, by connections of its own")
     )
 
     restore = commands.add_parser("restore", help="restore the system settings that a killed daemon left behind")

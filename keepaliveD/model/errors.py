@@ -13,6 +13,7 @@ class Exit(enum.IntEnum):
     USAGE = 64
     DATAERR = 65
     NOINPUT = 66
+    NOHOST = 68
     UNAVAILABLE = 69
     SOFTWARE = 70
     OSERR = 71
@@ -56,6 +57,12 @@ class Unsupported(Refusal):
     """The system does not support the action."""
 
     status = Exit.UNAVAILABLE
+
+
+class Unreachable(Refusal):
+    """A host takes no connection."""
+
+    status = Exit.NOHOST
 
 
 class KernelError(Refusal):

@@ -18,6 +18,7 @@ LAZY = 1.15  # a device that looks for expired connections now and then forgets 
 NOISE = 0.05  # fewer deaths than this share, among many survivors, are not the path's timeout
 MANY = 20  # survivors without which no death is called noise
 ROUNDS = 12  # after which a path counts as too uneven to be measured
+NEXT = 1.12  # the peer's next test, where the two sides take turns
 CLOSE = 0.995  # silences that differ by less count as the same
 CENSUS = 10  # one of so many connections only helps to count devices
 ABOVE = (1.3, 2.0)  # how much longer than the shortest death an uneven path is tested
@@ -188,17 +189,23 @@ def _by_time(tests: Sequence[Result], *outcomes: Outcome) -> list[Result]:
 
 
 def _without_noise(known: list[Result]) -> tuple[list[Result], int]:
-    """Leave out deaths that many survivors of longer silences contradict; return how many these are."""
+    """Leave out deaths that many survivors of longer silences contradict; return how many these are.
+
+    Each side is judged alone: what one side's probes revive is dead for the other's.
+    """
+    noise = {id(death) for side in Side for death in _noise([test for test in known if test.prober is side])}
+    return [test for test in known if id(test) not in noise], len(noise)
+
+
+def _noise(known: Sequence[Result]) -> Iterator[Result]:
     longest = max((test.quiet for test in known if test.outcome is Outcome.SURVIVED), default=0.0)
     contradicted = [test for test in known if test.outcome is Outcome.FORGOTTEN and test.quiet <= longest]
-    noise = set()
     for number, death in enumerate(contradicted):
         alive = sum(test.outcome is Outcome.SURVIVED and test.quiet >= death.quiet * CLOSE for test in known)
         dead = len(contradicted) - number
         if alive < MANY or dead >= NOISE * (alive + dead):
             break
-        noise.add(id(death))
-    return [test for test in known if id(test) not in noise], len(noise)
+        yield death
 
 
 def _bracket(known: Sequence[Result]) -> Finding:
@@ -216,7 +223,7 @@ def _bracket(known: Sequence[Result]) -> Finding:
     return Finding(
         survived=survived,
         forgotten=max(first.by, second.by),
-        how=first.how,
+        how=next((test.how for test in dead if test.how is not How.SILENCE), How.SILENCE),
         survivors=sum(quiet >= survived * CLOSE for quiet in below) if survived is not None else 0,
         several_devices=any(quiet > first.quiet * LAZY for quiet in beyond),
         longest_survivor=max(beyond, default=None),
@@ -316,6 +323,17 @@ def _uneven(low: float, high: float, limits: Limits, sides: Sequence[Side]) -> I
 def _alternating(times: Sequence[float], sides: Sequence[Side]) -> Iterator[Plan]:
     for number, quiet in enumerate(times):
         yield Plan(round(quiet, 3), sides[number % len(sides)])
+
+
+def cut_short(plan: Plan, death: float) -> float | None:
+    """Return the silence after which a test is worth making once another one died of `death`; None if it is not.
+
+    Those that this host probes are all probed after the same silence: they count the devices. The peer probes when it
+    was asked to, so only its next test is awaited.
+    """
+    if plan.prober is Side.HERE:
+        return min(plan.quiet, death)
+    return plan.quiet if plan.quiet <= death * NEXT else None
 
 
 def duration(plans: Sequence[Plan]) -> float:

@@ -21,7 +21,8 @@ class Kind(enum.Enum):
     WORD = enum.auto()  # that no shell can foresee
 
 
-KINDS = {"FILE": Kind.FILE, "DIR": Kind.DIRECTORY} | dict.fromkeys(("TARGET", "UNIT", "TIME", "NUMBER"), Kind.WORD)
+WORDS = ("TARGET", "UNIT", "TIME", "NUMBER", "PORT", "TOKEN", "NAME")
+KINDS = {"FILE": Kind.FILE, "DIR": Kind.DIRECTORY} | dict.fromkeys(WORDS, Kind.WORD)
 
 
 @dataclass(frozen=True, slots=True)

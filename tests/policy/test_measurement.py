@@ -19,6 +19,7 @@ from keepaliveD.policy.measurement import (
     Seen,
     Side,
     conclude,
+    cut_short,
     meaning,
     next_round,
 )
@@ -63,35 +64,35 @@ class Connection:
 
     def __init__(self, path: Path, plan: Plan, start: float) -> None:
         (timeout,) = path.chance.choices(path.timeouts, path.shares)
-        self._path, self._plan, self.start, self._last = path, plan, start, start
+        self._path, self.plan, self.start, self._last = path, plan, start, start
         self._timeout = timeout * path.chance.uniform(1.0, path.lazy)
         self._dead = path.chance.random() < path.dies
 
     @property
     def due(self) -> float:
-        return self.start + min(self._plan.quiet, self._path.closes)
+        return self.start + min(self.plan.quiet, self._path.closes)
 
     def test(self, now: float) -> Seen:
         """What the host sees of it when it is tested now, as it would see it of a real one."""
         quiet = now - self.start
         if quiet >= self._path.closes <= self._timeout:
-            return Seen(self._plan, self._path.closes, closed=True)
+            return Seen(self.plan, self._path.closes, closed=True)
         answer = self._send(now)
         if answer != "silence":
-            return Seen(self._plan, quiet, answered=answer == "answer", reset=answer == "reset")
+            return Seen(self.plan, quiet, answered=answer == "answer", reset=answer == "reset")
         stands = self._path.fresh(now + PATIENCE)
         if stands is None:
-            return Seen(self._plan, quiet)
+            return Seen(self.plan, quiet)
         answers = {self._send(stands), self._send(stands + 1)}
-        return Seen(self._plan, quiet, "answer" in answers, "reset" in answers, again=stands - self.start)
+        return Seen(self.plan, quiet, "answer" in answers, "reset" in answers, again=stands - self.start)
 
     def _send(self, now: float) -> str:
         path = self._path
         if self._dead or (path.is_down(now) and path.near) or path.chance.random() < path.lost / 2:
             return "silence"
-        if now - self._last > self._timeout and not (path.loose and self._plan.prober is Side.HERE):
+        if now - self._last > self._timeout and not (path.loose and self.plan.prober is Side.HERE):
             self._last = float("-inf")
-            return "reset" if path.rejects and self._plan.prober is Side.HERE else "silence"
+            return "reset" if path.rejects and self.plan.prober is Side.HERE else "silence"
         self._last = now
         return "silence" if path.is_down(now) or path.chance.random() < path.lost / 2 else "answer"
 
@@ -116,7 +117,11 @@ def one_round(path: Path, plans: list[Plan], now: float, tests: list[Result], *,
         tests.append(result)
         if census and result.outcome is Outcome.FORGOTTEN:
             census = False
-            waiting = [(min(due, each.start + result.quiet), number, each) for due, number, each in waiting]
+            waiting = [
+                (each.start + min(quiet, path.closes), number, each)
+                for _, number, each in waiting
+                if (quiet := cut_short(each.plan, result.quiet)) is not None
+            ]
             heapq.heapify(waiting)
     return now
 

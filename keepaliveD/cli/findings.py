@@ -1,0 +1,197 @@
+"""What a measurement found: in words, as JSON, and as a [[path]] of the configuration."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from keepaliveD.model.duration import span
+from keepaliveD.model.text import printable
+from keepaliveD.policy.measurement import SURE, Finding, How, Side
+
+HOW = {
+    How.SILENCE: "probes get no answer (drop)",
+    How.RESET: "probes are answered by a reset (reject)",
+    How.RESET_UNASKED: "the connection is reset, without a probe",
+    How.CLOSED_UNASKED: "the connection is closed, without a probe: a proxy is on the path",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """All that one measurement found; `name` and `address` are those of the far end."""
+
+    name: str
+    address: str
+    finding: Finding
+    keepalive_helps: bool | None
+    reset_by_peer: bool | None
+    outages: int
+    speaks: int
+    left_open: int
+    connections: int
+    gone: str
+    by_listener: bool
+    date: datetime.date
+
+    @property
+    def timeout(self) -> int | None:
+        """Return the timeout that is safe to configure, in whole seconds; None where none was found."""
+        survived = self.finding.survived
+        if survived is None or self.finding.forgotten is None or survived < 1:
+            return None
+        return math.floor(survived)
+
+
+def in_words(found: Found) -> Iterator[str]:
+    """Yield the result line by line."""
+    finding = found.finding
+    yield f"path to {printable(found.name)}: {_timeout(finding)}"
+    for label, text in _details(found):
+        yield f"  {label.ljust(13)}{text}"
+
+
+def _timeout(finding: Finding) -> str:
+    if finding.forgotten is None:
+        if finding.survived is None:
+            return "nothing is known"
+        if finding.closes is not None:
+            return f"does not forget within {_down(finding.survived)}: the server closes before more can be known"
+        return f"does not forget within {_down(finding.survived)}"
+    if finding.survived is None:
+        return f"forgets within {_up(finding.forgotten)}"
+    return f"forgets after {_down(finding.survived)} to {_up(finding.forgotten)} without a packet"
+
+
+def _details(found: Found) -> Iterator[tuple[str, str]]:
+    finding = found.finding
+    if finding.survived is not None:
+        yield "survived", f"{_down(finding.survived)}, by {_connections(finding.survivors)}{_doubt(found)}"
+    if finding.forgotten is not None and finding.how is not None:
+        yield "forgotten", f"after {_up(finding.forgotten)}: {HOW[finding.how]}"
+    if found.reset_by_peer is not None:
+        where = "the peer, or a device as far away" if found.reset_by_peer else "a device nearer than the peer"
+        yield "reset by", where
+    if finding.several_devices and finding.longest_survivor is not None:
+        longest = _down(finding.longest_survivor)
+        yield "devices", f"several: some connections survived {longest}; the shortest timeout counts"
+    if finding.revived_by is not None:
+        one, other = ("this host", "the peer") if finding.revived_by is Side.HERE else ("the peer", "this host")
+        yield "revived", f"by a packet of {one}; until then packets of {other} are lost"
+    yield from _keepalive(found)
+    yield from _circumstances(found)
+    yield "made", f"{found.connections} connections, of which {finding.tests} were left quiet"
+
+
+def _circumstances(found: Found) -> Iterator[tuple[str, str]]:
+    finding = found.finding
+    if finding.closes is not None:
+        yield "server", f"closes after {span(finding.closes)}{_recommendation(found)}"
+    if found.speaks:
+        yield "server", f"sent packets by itself on {_connections(found.speaks)}: longer silences do not happen there"
+    if found.outages:
+        yield "outages", f"{found.outages}; what they touched was not counted"
+    if finding.unexplained:
+        yield "unexplained", f"{_connections(finding.unexplained)} ended early, without a pattern: not counted"
+    if found.left_open:
+        yield "left open", f"the peer still holds {_connections(found.left_open)} that could not be freed"
+    if found.gone:
+        yield "ended early", printable(found.gone)
+
+
+def _keepalive(found: Found) -> Iterator[tuple[str, str]]:
+    if found.keepalive_helps:
+        yield "keepalive", "helps: a connection with keepalive outlived the timeout"
+    elif found.keepalive_helps is False:
+        yield "keepalive", "does NOT help: the path forgot a connection with keepalive, too; only data counts here"
+
+
+def _doubt(found: Found) -> str:
+    """Say what so few connections leave open."""
+    if found.finding.survivors >= SURE or found.finding.several_devices:
+        return ""
+    return f" (fewer than {SURE}: a device that few connections take may forget earlier)"
+
+
+def _recommendation(found: Found) -> str:
+    return "" if found.by_listener else "; to find longer timeouts, run keepalivectl measure --listen at the far end"
+
+
+def _connections(count: int) -> str:
+    return f"{count} connection{'' if count == 1 else 's'}"
+
+
+def _down(seconds: float) -> str:
+    return span(math.floor(seconds * 10) / 10 if seconds < 10 else math.floor(seconds))
+
+
+def _up(seconds: float) -> str:
+    return span(math.ceil(seconds * 10) / 10 if seconds < 10 else math.ceil(seconds))
+
+
+def as_toml(found: Found, name: str = "") -> str:
+    """Return the [[path]] for the configuration; nothing where no timeout was found."""
+    if found.timeout is None or found.finding.forgotten is None:
+        return ""
+    network = ipaddress.ip_network(found.address.partition("%")[0])
+    note = ""
+    if found.keepalive_helps is False:
+        note = "# keepalive does not help here: only data counts\n"
+    return (
+        f"# keepalivectl measure {printable(found.name)}: "
+        f"survived {found.timeout}s, forgotten by {math.ceil(found.finding.forgotten)}s\n{note}"
+        "[[path]]\n"
+        f"name = {_string(name or default_name(found.name))}\n"
+        f'networks = ["{network}"]  # widen it to all peers behind the same firewall\n'
+        f'timeout = "{found.timeout}s"\n'
+        f"measured = {found.date.isoformat()}\n"
+    )
+
+
+def default_name(target: str) -> str:
+    """Return the name of the path, from the target's HOST:PORT."""
+    return f"to {printable(target.rpartition(':')[0].strip('[]'))}"
+
+
+def _string(text: str) -> str:
+    """Return a TOML string; JSON's escapes are TOML's."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def as_json(found: Found, name: str = "") -> str:
+    """Return an object; times are seconds, null is unknown."""
+    finding = found.finding
+    return json.dumps(
+        {
+            "target": found.name,
+            "address": found.address,
+            "survived": _number(finding.survived),
+            "forgotten": _number(finding.forgotten),
+            "how": finding.how.value if finding.how else None,
+            "reset_by": None if found.reset_by_peer is None else "peer" if found.reset_by_peer else "device",
+            "survivors": finding.survivors,
+            "several_devices": finding.several_devices,
+            "longest_survivor": _number(finding.longest_survivor),
+            "revived_by": finding.revived_by.value if finding.revived_by else None,
+            "keepalive_helps": found.keepalive_helps,
+            "server_closes": _number(finding.closes),
+            "outages": found.outages,
+            "void": finding.void,
+            "unexplained": finding.unexplained,
+            "left_open": found.left_open,
+            "tests": finding.tests,
+            "connections": found.connections,
+            "ended_early": found.gone or None,
+            "date": found.date.isoformat(),
+            "path": as_toml(found, name) or None,
+        },
+        indent=1,
+    )
+
+
+def _number(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

@@ -1,0 +1,314 @@
+"""keepalivectl measure: find out when a path forgets a quiet connection, by connections of our own."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keepaliveD.cli import arguments, dropin, findings
+from keepaliveD.config.document import LONGEST_NAME
+from keepaliveD.model import duration
+from keepaliveD.model.duration import span
+from keepaliveD.model.errors import Misuse, NoInput
+from keepaliveD.model.text import printable, shown
+from keepaliveD.platforms import detect
+from keepaliveD.policy.measurement import Limits, next_round
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from keepaliveD.measuring.measurement import Measurement
+    from keepaliveD.measuring.opening import Target
+
+PORT = 7272  # where a listener listens unless told otherwise; registered for nothing
+MAX_PORT = 65535
+FEW = 8  # connections at a time to a service that is not ours
+MOST = 78
+SHORTEST, LONGEST = 1.0, 86400.0  # seconds: what may be asked for
+LISTENING = 3 * 3600.0  # seconds
+STAYS = "Ctrl-C ends it with what is known so far"
+
+
+def add_measure(command: argparse.ArgumentParser) -> None:
+    """The command line of `keepalivectl measure`."""
+    limits = Limits()
+    command.add_argument("target", metavar="TARGET", nargs="?", help="the HOST:PORT of a service, or of a listener")
+    command.add_argument(
+        "--listen",
+        metavar="PORT",
+        nargs="?",
+        type=_port,
+        const=PORT,
+        help=f"be the far end of a measurement, on this port (without PORT: {PORT})",
+    )
+    command.add_argument("--token", metavar="TOKEN", help="the token that keepalivectl measure --listen shows")
+    command.add_argument(
+        "--shortest",
+        metavar="TIME",
+        type=_time,
+        default=limits.shortest,
+        help=f"the shortest silence to try (default: {span(limits.shortest)})",
+    )
+    command.add_argument(
+        "--longest",
+        metavar="TIME",
+        type=_time,
+        default=limits.longest,
+        help=f"the longest silence to try (default: {span(limits.longest)})",
+    )
+    command.add_argument(
+        "--connections",
+        metavar="NUMBER",
+        type=_connections,
+        help=f"connections at a time (default: {MOST} to a listener, {FEW} to another service)",
+    )
+    command.add_argument("--dry-run", action="store_true", help="show the plan, and open no connection")
+    command.add_argument("--json", action="store_true", help="print JSON, for programs")
+    command.add_argument("--write", action="store_true", help="write the [[path]] into config.d")
+    command.add_argument("--name", metavar="NAME", type=_name, help="name of the [[path]]")
+    command.add_argument(
+        "--for",
+        dest="listening",
+        metavar="TIME",
+        type=_time,
+        default=LISTENING,
+        help=f"how long to listen (default: {span(LISTENING)})",
+    )
+    arguments.add_config(command)
+    command.set_defaults(command=measure)
+
+
+def _time(text: str) -> float:
+    try:
+        seconds = duration.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not SHORTEST <= seconds <= LONGEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is out of range; write {span(SHORTEST)} to {span(LONGEST)}")
+    return seconds
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or len(text) > len(str(MAX_PORT)) or not 1 <= int(text) <= MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a port; write 1 to {MAX_PORT}")
+    return int(text)
+
+
+def _connections(text: str) -> int:
+    if not text.isdecimal() or len(text) > len(str(MOST)) or not 2 <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is out of range; write 2 to {MOST}")
+    return int(text)
+
+
+def _name(text: str) -> str:
+    if not text or not text.isprintable() or len(text) > LONGEST_NAME:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a name; write 1 to {LONGEST_NAME} printable characters")
+    return text
+
+
+def measure(options: argparse.Namespace, root: Path) -> None:
+    """Measure, or be the far end of a measurement."""
+    if detect(root=root).name != "linux":
+        raise Misuse("measure: requires Linux at the end that runs it")
+    if (options.target is None) == (options.listen is None):
+        raise Misuse("name TARGET (the HOST:PORT to measure to), or --listen, not both")
+    import asyncio
+
+    if options.listen is not None:
+        asyncio.run(_listen(options.listen, options.listening))
+        return
+    target = _target(options.target, options.token or "")
+    limits = _limits(options, target)
+    _say(*_plan(target, limits))
+    if options.dry_run:
+        return
+    found, stopped = asyncio.run(_measure(target, limits))
+    _print(options, found)
+    if stopped:
+        raise KeyboardInterrupt
+    if options.write:
+        _write(options, found)
+
+
+def _target(text: str, token: str) -> Target:
+    from keepaliveD.measuring.opening import resolve
+
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or host in ("", "[]"):
+        raise Misuse(f"{printable(text)}: not HOST:PORT, such as 10.20.0.9:22 or [fd00::9]:22")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise Misuse(f"{printable(text)}: is {port} the port? write [{printable(host)}]:{port} if so")
+    if len(port) > len(str(MAX_PORT)) or not 1 <= int(port) <= MAX_PORT:
+        raise Misuse(f"{printable(text)}: {port[:9]} is not a port; write 1 to {MAX_PORT}")
+    return resolve(text, host.removeprefix("[").removesuffix("]"), int(port), token)
+
+
+def _limits(options: argparse.Namespace, target: Target) -> Limits:
+    if options.shortest * 2 > options.longest:
+        raise Misuse(f"--longest {span(options.longest)} is too short; write at least twice --shortest")
+    connections = options.connections or (MOST if target.is_listener else FEW)
+    return Limits(options.shortest, options.longest, connections, both_sides=target.is_listener)
+
+
+def _plan(target: Target, limits: Limits) -> Iterator[str]:
+    """Yield the plan, before anything is done."""
+    first = next_round([], limits, 0)
+    times = ", ".join(span(plan.quiet) for plan in first[:: max(1, len(first) // 8)])
+    yield (
+        f"measuring the path to {printable(target.name)} ({target.address[0]}), "
+        f"by {len(first) + 1} connections at a time, which send no data"
+    )
+    yield f"silences of the first round: {times}; {STAYS}"
+    if not target.is_listener:
+        yield (
+            "note: the service sees connections without a request, and may log or limit them; "
+            "with keepalivectl measure --listen at the far end, results come sooner and are more certain"
+        )
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _interruptible(stop: asyncio.Event) -> Iterator[None]:
+    """Have Ctrl-C, and a polite kill, set `stop`."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+async def _measure(target: Target, limits: Limits) -> tuple[findings.Found, bool]:
+    """Measure until enough is known, or until Ctrl-C. Return what was found, and whether it was Ctrl-C."""
+    import asyncio
+
+    from keepaliveD.measuring.measurement import Measurement
+
+    measurement = Measurement(target, limits)
+    stop = asyncio.Event()
+    with _interruptible(stop):
+        work = asyncio.create_task(measurement.run())
+        stopping = asyncio.create_task(stop.wait())
+        progress = Progress(measurement)
+        try:
+            while not (work.done() or stop.is_set()):
+                progress.show()
+                await asyncio.wait([work, stopping], timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            progress.end()
+            stopping.cancel()
+        if not work.done():
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+        else:
+            work.result()
+    await measurement.free()
+    return _found(measurement), stop.is_set()
+
+
+def _found(measurement: Measurement) -> findings.Found:
+    known = measurement.known
+    return findings.Found(
+        name=measurement.target.name,
+        address=measurement.target.address[0],
+        finding=measurement.finding,
+        keepalive_helps=known.keepalive_helps,
+        reset_by_peer=known.reset_by_peer,
+        outages=known.outages,
+        speaks=known.speaks,
+        left_open=known.left_open,
+        connections=measurement.opened,
+        gone=known.gone,
+        by_listener=measurement.target.is_listener,
+        date=datetime.datetime.now().astimezone().date(),
+    )
+
+
+class Progress:
+    """What is known so far and the time left: a line that changes on a terminal, elsewhere a line for each round."""
+
+    def __init__(self, measurement: Measurement) -> None:
+        self._measurement = measurement
+        self._terminal = sys.stderr.isatty()
+        self._width = 0
+        self._round = -1
+
+    def show(self) -> None:
+        """Show it, if it is new to whoever reads."""
+        if not self._terminal and self._round == self._measurement.rounds:
+            return
+        self._round = self._measurement.rounds
+        line = self._line()
+        if self._terminal:
+            print(f"\r{line.ljust(self._width)}", end="", file=sys.stderr, flush=True)
+            self._width = len(line)
+        else:
+            _say(line)
+
+    def end(self) -> None:
+        """Leave the terminal as it was."""
+        if self._terminal:
+            print(f"\r{' ' * self._width}\r", end="", file=sys.stderr, flush=True)
+
+    def _line(self) -> str:
+        finding = self._measurement.finding
+        line = f"round {self._measurement.rounds + 1}, at most {span(self._measurement.left)} left"
+        if finding.survived is not None:
+            line += f"; survived {span(finding.survived)}"
+        if finding.forgotten is not None:
+            line += f"; forgotten by {span(finding.forgotten)}"
+        return line
+
+
+def _print(options: argparse.Namespace, found: findings.Found) -> None:
+    if options.json:
+        print(findings.as_json(found, options.name or ""))
+        return
+    for line in findings.in_words(found):
+        print(line)
+    if toml := findings.as_toml(found, options.name or ""):
+        print(f"\n{toml}", end="")
+
+
+def _write(options: argparse.Namespace, found: findings.Found) -> None:
+    toml = findings.as_toml(found, options.name or "")
+    if not toml:
+        raise NoInput(f"{printable(found.name)}: no idle timeout was found, so nothing was written")
+    name = options.name or findings.default_name(found.name)
+    file = dropin.write(options.config, f"measured {name}", toml)
+    _say(f"wrote {printable(str(file))}; systemctl reload tcp-keepalived puts it in force")
+
+
+async def _listen(port: int, seconds: float) -> None:
+    """Serve measurements until the time is over, or until Ctrl-C."""
+    import asyncio
+
+    from keepaliveD.measuring.greeting import new_token
+    from keepaliveD.measuring.listener import Listener, bound
+
+    token = new_token()
+    server = bound(port)
+    stop = asyncio.Event()
+    with _interruptible(stop):
+        _say(
+            f"listening on port {port} for {span(seconds)}, or until Ctrl-C; at the other end run:",
+            f"  keepalivectl measure THIS_HOST:{port} --token {token}",
+        )
+        listener = Listener(server, token, _say)
+        await listener.serve(seconds, stop)
+    _say(f"served {listener.served} connections")

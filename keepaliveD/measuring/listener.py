@@ -1,0 +1,117 @@
+"""The far end of a measurement: it never closes a connection before its time, and probes when it is asked to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Callable
+
+from keepaliveD.measuring.connection import MOST_HOPS, Connection
+from keepaliveD.measuring.greeting import AGREED, LONGEST_LINE, Request, challenge, read_request
+from keepaliveD.model.errors import KernelError, Misuse, NotPermitted
+
+MOST_CONNECTIONS = 1000  # measured at the same time
+MOST_STRANGERS = 64  # connections that have not proved that they have the token
+PATIENCE = 15.0  # seconds for that proof
+SPARE = 60.0  # seconds that a connection is kept longer than it was asked for
+LOOK = 1.0  # seconds between two looks whether the other end has closed
+
+
+def bound(port: int) -> socket.socket:
+    """Return a socket that listens on all addresses. Raises Misuse, NotPermitted, KernelError."""
+    try:
+        if socket.has_dualstack_ipv6():
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=MOST_STRANGERS)
+        return socket.create_server(("", port), backlog=MOST_STRANGERS)
+    except PermissionError:
+        raise NotPermitted(f"port {port}: not permitted; choose a port above 1023, or run as root") from None
+    except OSError as error:
+        kind = Misuse if "in use" in str(error) else KernelError
+        raise kind(f"port {port}: cannot listen: {error.strerror}; choose another port") from None
+
+
+class Listener:
+    """Serves whoever has the token, until its time is over."""
+
+    def __init__(self, server: socket.socket, token: str, report: Callable[[str], None]) -> None:
+        self._server, self._token, self._report = server, token, report
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._strangers = 0
+        self.served = 0
+
+    async def serve(self, seconds: float, stop: asyncio.Event) -> None:
+        """Serve for so long, or until `stop`; then close everything."""
+        self._server.setblocking(False)
+        accepting = asyncio.create_task(self._accept())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), seconds)
+        for task in (accepting, *self._tasks):
+            task.cancel()
+        await asyncio.gather(accepting, *self._tasks, return_exceptions=True)
+        self._server.close()
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, _ = await loop.sock_accept(self._server)
+            except OSError:  # it ended before it was accepted, or there are no descriptors left
+                await asyncio.sleep(LOOK)
+                continue
+            if self._strangers >= MOST_STRANGERS or len(self._tasks) >= MOST_CONNECTIONS:
+                sock.close()
+                continue
+            task = asyncio.create_task(self._meet(sock))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _meet(self, sock: socket.socket) -> None:
+        with sock, contextlib.suppress(OSError, TimeoutError):
+            sock.setblocking(False)
+            self._strangers += 1
+            try:
+                request = await asyncio.wait_for(self._agree(sock), PATIENCE)
+            finally:
+                self._strangers -= 1
+            if request is None:
+                self._report(f"refused {sock.getpeername()[0]}: it does not have the token")
+                return
+            self.served += 1
+            await self._keep(Connection(sock), request)
+
+    async def _agree(self, sock: socket.socket) -> Request | None:
+        loop = asyncio.get_running_loop()
+        nonce = challenge()
+        await loop.sock_sendall(sock, nonce)
+        line = b""
+        while not line.endswith(b"\n") and len(line) < LONGEST_LINE:
+            if not (more := await loop.sock_recv(sock, LONGEST_LINE)):
+                raise ConnectionAbortedError  # it only saw whether the path is up
+            line += more
+        request = read_request(line, nonce, self._token)
+        if request is not None:
+            await loop.sock_sendall(sock, AGREED)
+        return request
+
+    async def _keep(self, connection: Connection, request: Request) -> None:
+        """Do what was asked for, and nothing else, until the other end closes or its time is over."""
+        began = time.monotonic()
+        if request.keep_hops and request.keep_every:
+            connection.keep(max(1, request.keep_every // 1000), min(request.keep_hops, MOST_HOPS))
+            await self._wait(connection, began + request.keep_until / 1000)
+            connection.stop_probing()
+            connection.set_hops(-1)
+        if request.probe_after:
+            await self._wait(connection, began + request.probe_after / 1000)
+            connection.probe()
+        await self._wait(connection, began + request.life / 1000 + SPARE)
+        connection.close(silently=True)
+
+    async def _wait(self, connection: Connection, until: float) -> None:
+        """Wait. Raises ConnectionError if the other end closes before that."""
+        while (left := until - time.monotonic()) > 0:
+            if connection.ended():
+                raise ConnectionAbortedError
+            await asyncio.sleep(min(LOOK, left))

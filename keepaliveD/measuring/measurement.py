@@ -1,0 +1,302 @@
+"""One measurement: rounds of quiet connections, and what became of each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+
+from keepaliveD.measuring.connection import MOST_HOPS, Connection
+from keepaliveD.measuring.greeting import Request
+from keepaliveD.measuring.opening import Target, open_connection, stands
+from keepaliveD.measuring.sweep import sweep
+from keepaliveD.model.errors import Refusal
+from keepaliveD.policy import measurement as policy
+from keepaliveD.policy.measurement import Finding, How, Limits, Outcome, Plan, Result, Seen, Side
+
+RATE = 20.0  # new connections a second
+TICK = 1.0  # seconds between two looks at a quiet connection
+POLL = 0.02  # seconds between two looks at one that was probed
+PATIENCE = 0.3  # seconds for an answer; longer where the round trip is
+ROUND_TRIPS = 4
+TRIES = 2.3  # seconds in which the kernel tries twice more
+EARLY = 0.1  # share of the planned time before its end in which a packet counts as the peer's probe
+OPENINGS = 3  # tries to open a connection
+RESTARTS = 3  # silences that a talkative peer may break
+OUTAGE = 300.0  # seconds until the far end counts as gone
+ATTRIBUTED = 2  # connections whose reset is looked at more closely
+AFTER_SPEECH = 1.2  # seconds after which the next probe of the kernel leaves
+
+
+@dataclass(slots=True)
+class Known:
+    """What is known besides the tests; None is unknown."""
+
+    keepalive_helps: bool | None = None
+    reset_by_peer: bool | None = None
+    outages: int = 0
+    speaks: int = 0  # connections on which the peer sent something by itself
+    left_open: int = 0  # sockets of the peer that could not be freed
+    refused: str = ""  # why a connection could not be opened
+    gone: str = ""  # why the measurement ended early
+
+
+class Measurement:
+    """Measures until enough is known, or until stop()."""
+
+    def __init__(self, target: Target, limits: Limits) -> None:
+        self.target, self.limits = target, limits
+        self.tests: list[Result] = []
+        self.known = Known()
+        self.rounds = 0
+        self.opened = 0
+        self._round: list[Plan] = []
+        self._round_ends = 0.0
+        self._death: Result | None = None
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._fresh: asyncio.Task[bool] | None = None
+        self._dead: list[tuple[str, int]] = []
+        self._to_attribute = 0
+        self._hops_left = 0
+        self._kept_since = 0.0
+
+    @property
+    def finding(self) -> Finding:
+        """Return what is known of the path so far."""
+        return policy.conclude(self.tests)
+
+    @property
+    def left(self) -> float:
+        """Return how long this round lasts at most, in seconds."""
+        return max(0.0, self._round_ends - time.monotonic())
+
+    async def run(self) -> None:
+        """Measure. Raises Refusal if not even one connection stands; may be cancelled at any time."""
+        kept = await open_connection(self.target, Request(life=self._life(self.limits.longest * 3)))
+        self.opened += 1
+        keeping = asyncio.create_task(self._keep(kept))
+        try:
+            while plans := policy.next_round(self.tests, self.limits, self.rounds):
+                before = len(self.tests)
+                await self._make(plans)
+                self.rounds += 1
+                if self.known.gone or len(self.tests) == before:
+                    self.known.gone = self.known.gone or self.known.refused
+                    break
+                if self.known.keepalive_helps is None and self._death is not None:
+                    self.known.keepalive_helps = await self._is_kept(kept)
+        finally:
+            keeping.cancel()
+            kept.close(silently=True)
+
+    async def free(self) -> None:
+        """Free the sockets that the peer still holds of forgotten connections."""
+        if not self.target.is_listener and self._dead:
+            self.known.left_open = await sweep(self.target, self._dead)
+            self._dead = []
+
+    async def _make(self, plans: list[Plan]) -> None:
+        """Make the tests of one round, all at the same time."""
+        self._round, self._death, self._to_attribute = plans, None, ATTRIBUTED
+        self._round_ends = time.monotonic() + len(plans) / RATE + policy.duration(plans)
+        tests = [asyncio.create_task(self._test(number, plan)) for number, plan in enumerate(plans)]
+        try:
+            await asyncio.gather(*tests)
+        finally:
+            for test in tests:
+                test.cancel()
+            await asyncio.gather(*tests, return_exceptions=True)
+
+    async def _test(self, number: int, plan: Plan) -> None:
+        await asyncio.sleep(number / RATE)
+        probe_after = round(plan.quiet * 1000) if plan.prober is Side.THERE else 0
+        connection = await self._open(Request(self._life(plan.quiet), probe_after))
+        if connection is None:
+            return
+        forgotten = True
+        try:
+            seen = await self._watch(connection, plan)
+            if seen is not None:
+                result = policy.meaning(seen, never_closes=self.target.is_listener)
+                forgotten = result.outcome is Outcome.FORGOTTEN
+                self._take(result, connection)
+        finally:
+            connection.close(silently=forgotten)
+
+    async def _open(self, request: Request) -> Connection | None:
+        """Return a connection; None where a few tries fail."""
+        for number in range(OPENINGS):
+            self.opened += 1
+            try:
+                return await open_connection(self.target, request)
+            except Refusal as refusal:
+                reason = str(refusal)
+            await asyncio.sleep(TICK * 2**number)
+        self.known.refused = reason
+        return None
+
+    def _take(self, result: Result, connection: Connection) -> None:
+        self.tests.append(result)
+        if result.outcome is not Outcome.FORGOTTEN:
+            return
+        self._dead.append(connection.local_address)
+        if self._death is None and not self.finding.uneven:
+            self._death = result
+            self._round_ends = min(self._round_ends, time.monotonic() + len(self._round) / RATE + TRIES)
+            for woken in self._waiting:
+                _wake(woken)
+
+    async def _watch(self, connection: Connection, plan: Plan) -> Seen | None:
+        """Leave a connection quiet, then see whether it is still known; None if that became unneeded."""
+        restarts = 0
+        early = EARLY * plan.quiet if plan.prober is Side.THERE else 0.0
+        while True:
+            quiet = plan.quiet if self._death is None else policy.cut_short(plan, self._death.quiet)
+            if quiet is None:
+                return None
+            if (left := quiet - early - connection.quiet) <= 0:
+                break
+            await self._sleep(connection, min(left, TICK))
+            if connection.ended():
+                return Seen(plan, connection.quiet, closed=True, reset=connection.was_reset)
+            if connection.heard():
+                restarts += 1
+                self.known.speaks += restarts == 1
+                if restarts > RESTARTS or plan.prober is Side.THERE:
+                    return Seen(plan, connection.quiet, spoke=True)
+                connection.restart()
+        if self._is_to_attribute(plan):
+            return await self._attribute(connection, plan)
+        asked = connection.quiet
+        if plan.prober is Side.HERE:
+            connection.probe()
+        return await self._answer(connection, plan, asked)
+
+    async def _sleep(self, connection: Connection, seconds: float) -> None:
+        """Sleep until something arrives, another connection turns out to be forgotten, or the time is over."""
+        loop = asyncio.get_running_loop()
+        woken: asyncio.Future[None] = loop.create_future()
+        self._waiting.add(woken)
+        loop.add_reader(connection.sock, _wake, woken)
+        try:
+            await asyncio.wait([woken], timeout=seconds)
+        finally:
+            loop.remove_reader(connection.sock)
+            self._waiting.discard(woken)
+
+    async def _answer(self, connection: Connection, plan: Plan, asked: float) -> Seen:
+        """See what becomes of a probe: after silence first a fresh connection, then two more tries."""
+        patience = max(PATIENCE, ROUND_TRIPS * connection.state().rtt)
+        again = None
+        responds = await self._responds(connection, max(0.0, plan.quiet - asked) + patience)
+        if plan.prober is Side.THERE:
+            asked = connection.quiet if responds else plan.quiet
+        if not responds:
+            if not await self._path_is_up():
+                return Seen(plan, asked)
+            again = connection.quiet
+            if plan.prober is Side.HERE:
+                connection.probe()
+            await self._responds(connection, TRIES + patience)
+        reset = connection.was_reset
+        closed = connection.ended() and not connection.error
+        return Seen(plan, asked, answered=connection.heard() and not reset, reset=reset, closed=closed, again=again)
+
+    async def _responds(self, connection: Connection, within: float) -> bool:
+        """Whether a packet arrives, a reset included."""
+        deadline = time.monotonic() + within
+        while not (connection.ended() or connection.heard()):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(POLL)
+        return True
+
+    async def _path_is_up(self) -> bool:
+        """Wait until a fresh connection stands, which all that wait share."""
+        if self._fresh is None or self._fresh.done():
+            self._fresh = asyncio.create_task(self._wait_for_path())
+        return await asyncio.shield(self._fresh)
+
+    async def _wait_for_path(self) -> bool:
+        deadline = time.monotonic() + OUTAGE
+        tries = 0
+        while time.monotonic() < deadline:
+            self.opened += 1
+            tries += 1
+            began = time.monotonic()
+            if await stands(self.target):
+                return True
+            self.known.outages += tries == 1
+            await asyncio.sleep(max(0.0, began + TICK - time.monotonic()))
+        self.known.gone = self.known.gone or f"{self.target.name}: takes no connections any more"
+        return False
+
+    def _life(self, quiet: float) -> int:
+        """How long a listener keeps a connection, in milliseconds."""
+        return round((quiet + OUTAGE) * 1000)
+
+    # Who resets: a device on the path is nearer than the peer, so more hops are left to its packets
+
+    def _is_to_attribute(self, plan: Plan) -> bool:
+        if self._death is None or self._death.how is not How.RESET or plan.prober is not Side.HERE:
+            return False
+        if not self._hops_left or self.known.reset_by_peer is not None or not self._to_attribute:
+            return False
+        self._to_attribute -= 1
+        return True
+
+    async def _attribute(self, connection: Connection, plan: Plan) -> Seen:
+        """Probe a forgotten connection in a way that only a device nearer than the peer can answer."""
+        asked = connection.quiet
+        connection.refuse_from_afar(min(self._hops_left + 1, MOST_HOPS))
+        connection.probe()
+        await self._responds(connection, TRIES)
+        nearer = connection.was_reset
+        if not nearer:
+            connection.refuse_from_afar(0)
+            connection.probe()
+            await self._responds(connection, TRIES)
+        if connection.was_reset:
+            self.known.reset_by_peer = not nearer
+        return Seen(plan, asked, answered=connection.heard() and not connection.was_reset, reset=connection.was_reset)
+
+    async def _keep(self, kept: Connection) -> None:
+        """Keep a connection alive from the start, after it has shown how far away the peer is."""
+        self._kept_since = time.monotonic()
+        with contextlib.suppress(OSError):
+            self._hops_left = await self._find_hops_left(kept)
+            kept.keep(max(1, int(self.limits.shortest / 2)))
+
+    async def _find_hops_left(self, connection: Connection) -> int:
+        """Return how many hops are left to the peer's packets when they arrive: 0 if that cannot be seen."""
+        low, high = 0, MOST_HOPS
+        while low < high:
+            middle = (low + high + 1) // 2
+            connection.refuse_from_afar(middle)
+            connection.restart()
+            connection.probe()
+            if await self._responds(connection, AFTER_SPEECH + max(PATIENCE, ROUND_TRIPS * connection.state().rtt)):
+                low = middle
+            else:
+                high = middle - 1
+        connection.refuse_from_afar(0)
+        return low
+
+    async def _is_kept(self, kept: Connection) -> bool | None:
+        """Whether the connection that was kept alive from the start has outlived the timeout; None if too young."""
+        finding = self.finding
+        age = time.monotonic() - self._kept_since
+        if finding.forgotten is None or age < finding.forgotten:
+            return None
+        with contextlib.suppress(OSError):
+            kept.restart()
+            kept.probe()
+            if not await self._responds(kept, AFTER_SPEECH + TRIES):
+                return False if await self._path_is_up() else None
+        return not kept.ended()
+
+
+def _wake(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)

@@ -1,0 +1,131 @@
+"""Open connections to the far end of a measurement: a foreign service, or a listener of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from dataclasses import dataclass
+
+from keepaliveD.measuring.connection import Connection
+from keepaliveD.measuring.greeting import AGREED, BANNER, LONGEST_LINE, Request, is_challenge, request_line
+from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, Refusal, Unreachable
+from keepaliveD.model.text import printable
+
+CONNECTING = 10.0  # seconds until a connection stands
+GREETING = 15.0  # seconds for what is said on it
+SETTLED = 0.3  # seconds without a packet after which what is said first is over
+SETTLING = 3.0  # seconds after which a talkative service is left alone
+BRIEF = 3.0  # seconds for a connection that only shows that the path is up
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The far end: what a person called it, its address, and the token of a listener of ours."""
+
+    name: str
+    family: socket.AddressFamily
+    address: tuple[str, int]
+    token: str = ""
+
+    @property
+    def is_listener(self) -> bool:
+        """Whether a listener of ours is there."""
+        return bool(self.token)
+
+
+def resolve(name: str, host: str, port: int, token: str = "") -> Target:
+    """Return the target, at the first address of a host. Raises NoInput."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a host name"
+        raise NoInput(f"{printable(host)}: cannot be resolved: {reason}") from None
+    return Target(name, family, (str(address[0]), port) if len(address) == 2 else address, token)  # type: ignore[arg-type]
+
+
+async def open_connection(target: Target, request: Request) -> Connection:
+    """Return a new connection that has become quiet. Raises Refusal: Unreachable, Misuse, NotPermitted, KernelError."""
+    sock = await _connected(target, CONNECTING)
+    try:
+        await asyncio.wait_for(_greet(sock, target, request), GREETING)
+        connection = Connection(sock)
+        await _settle(connection, target)
+    except TimeoutError:
+        sock.close()
+        raise Misuse(f"{target.name}: nothing that keepalivectl knows listens there; leave out --token") from None
+    except OSError as error:
+        sock.close()
+        raise Unreachable(f"{target.name}: ended the connection: {error.strerror}") from None
+    except (Refusal, asyncio.CancelledError):
+        sock.close()
+        raise
+    return connection
+
+
+async def stands(target: Target) -> bool:
+    """Whether a new connection stands at once."""
+    try:
+        (await _connected(target, BRIEF)).close()
+    except Refusal:
+        return False
+    return True
+
+
+async def _connected(target: Target, within: float) -> socket.socket:
+    sock = socket.socket(target.family, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    try:
+        await asyncio.wait_for(asyncio.get_running_loop().sock_connect(sock, target.address), within)
+    except TimeoutError:
+        sock.close()
+        raise Unreachable(f"{target.name}: does not answer") from None
+    except OSError as error:
+        sock.close()
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL):
+            raise KernelError(f"{target.name}: no connection can be opened: {os.strerror(error.errno)}") from None
+        raise Unreachable(f"{target.name}: {os.strerror(error.errno or errno.EIO)}") from None
+    except asyncio.CancelledError:
+        sock.close()
+        raise
+    return sock
+
+
+async def _greet(sock: socket.socket, target: Target, request: Request) -> None:
+    if not target.is_listener:
+        return
+    loop = asyncio.get_running_loop()
+    line = b""
+    while not line.endswith(b"\n") and len(line) < LONGEST_LINE:
+        if not (more := await loop.sock_recv(sock, LONGEST_LINE)):
+            break
+        line += more
+    if not is_challenge(line):
+        raise Misuse(f"{target.name}: it is no keepalivectl measure --listen; leave out --token")
+    await loop.sock_sendall(sock, request_line(request, line, target.token))
+    if await loop.sock_recv(sock, len(AGREED)) != AGREED:
+        raise NotPermitted(f"{target.name}: it refuses the token; use the one that keepalivectl measure --listen shows")
+
+
+async def _settle(connection: Connection, target: Target) -> None:
+    """Wait until what a service says first is over. Raises ConnectionError if it has closed by then."""
+    with contextlib.suppress(OSError):
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+    for _ in range(int(SETTLING / SETTLED)):
+        await asyncio.sleep(SETTLED)
+        if not target.is_listener and _peek(connection.sock).startswith(BANNER):
+            raise Misuse(f"{target.name}: it is a keepalivectl measure --listen; give the --token that it shows")
+        if connection.ended():
+            raise ConnectionAbortedError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
+        if not connection.heard():
+            break
+        connection.restart()
+
+
+def _peek(sock: socket.socket) -> bytes:
+    try:
+        return sock.recv(len(BANNER), socket.MSG_PEEK)
+    except OSError:
+        return b""
