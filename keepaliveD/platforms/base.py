@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from keepaliveD.model.connections import Owner
+from keepaliveD.model.deaths import Deaths
+from keepaliveD.model.errors import Unsupported
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import Armed
@@ -125,6 +127,43 @@ class AtConnect(Protocol):
         """Stop arming at connect, unless it must survive us."""
 
 
+class DeathReader(Protocol):
+    """Reads how connections end. It never blocks: it reads what the kernel has already written."""
+
+    hindered: str  # why something cannot be seen, or ""
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when connections have ended."""
+
+    def due(self) -> float | None:
+        """Return the instant at which take() will return the next end; None if nothing waits."""
+
+    def take(self, now: float) -> Deaths:
+        """Return the connections that ended a second ago or earlier, and what was counted since the last call.
+
+        Call it when the descriptor is readable, and when it is due. Raises nothing.
+        """
+
+    def close(self) -> None:
+        """Stop seeing ends."""
+
+
+class DeathWatch(NamedTuple):
+    """Which ends are to be seen, and how.
+
+    `packets` reads the headers of each received TCP packet, which costs most, and tells most about a reset.
+    `idle` is the seconds of silence after which an ordinary close by the peer is returned, too; 0 for never.
+    """
+
+    packets: bool = True
+    idle: float = 10.0
+
+
+def sees_no_deaths(_: DeathWatch) -> DeathReader:
+    """Refuse, where the system does not show how connections end."""
+    raise Unsupported("how connections end cannot be seen on this system")
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """Everything that touches sockets and processes, opened together for one configuration."""
@@ -153,3 +192,4 @@ class Platform:
     open: Opener
     notes: tuple[str, ...] = ()  # what this system cannot do or does differently, for people
     unreached: Callable[[], Sequence[str]] = tuple  # services that still use the old settings; raises Refusal
+    watch_deaths: Callable[[DeathWatch], DeathReader] = sees_no_deaths  # raises Unsupported, NotPermitted

@@ -43,6 +43,7 @@ ENABLE = ArmRule("all", ArmAction.ENABLE, 180, 20, 31)
 LEAVE = ArmRule("rest", ArmAction.OBSERVE, 180, 20, 31)
 TEN, LOOPBACK = ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("127.0.0.0/8")
 V4, V6 = (AF_INET, "127.0.0.1"), (AF_INET6, "::1")
+SOCK_OPS = 3  # enum bpf_attach_type
 UNTOUCHED = "False 7200 75 9"
 ARMED = "True 180 20 31"
 SYSTEM = [UNTOUCHED, UNTOUCHED]
@@ -127,9 +128,9 @@ def alone(cgroup: Path) -> Iterator[None]:
     try:
         programs.preset(libbpf.CONSTANTS.tobytes())
         programs.load()
-        assert library.bpf_prog_attach(programs.program_fd(PROGRAM_NAME), directory, libbpf.SOCK_OPS, 0) == 0
+        assert library.bpf_prog_attach(programs.program_fd(PROGRAM_NAME), directory, SOCK_OPS, 0) == 0
         yield
-        assert library.bpf_prog_detach(directory, libbpf.SOCK_OPS) == 0
+        assert library.bpf_prog_detach(directory, SOCK_OPS) == 0
     finally:
         os.close(directory)
         programs.close()
@@ -448,7 +449,7 @@ def test_what_stood_before_is_kept_as_long_as_the_socket_lives(cgroup: Path) -> 
 
 def test_a_program_that_bears_no_other_is_the_reason_that_is_given(cgroup: Path) -> None:
     """Somebody else's sock_ops program, attached without BPF_F_ALLOW_MULTI."""
-    with alone(cgroup), pytest.raises(Unsupported, match="attached there and allows no other sock_ops program"):
+    with alone(cgroup), pytest.raises(Unsupported, match="attached there and allows no other one of its type"):
         ConnectArmer(cgroup, plan([ENABLE], (), [DEFAULT]), cgroups=Told(NONE))
 
 

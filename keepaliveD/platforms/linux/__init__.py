@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from keepaliveD.model.rules import Watching
@@ -9,6 +10,7 @@ from keepaliveD.platforms.base import Platform, Session
 from keepaliveD.platforms.linux import selection
 from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
+from keepaliveD.platforms.linux.deaths import reader
 from keepaliveD.platforms.linux.owners.holders import Holders
 from keepaliveD.platforms.linux.owners.proc import ProcOwners
 from keepaliveD.platforms.linux.reading.netlink import Netlink
@@ -34,4 +36,4 @@ def linux(name: str = "linux", root: Path = Path("/")) -> Platform:
         return Session(watcher, ProcOwners(root, holders), armer)
 
     at_connect = selection.BpfAtConnect(root)
-    return Platform(name, ProcSys(root), at_connect, open_session)
+    return Platform(name, ProcSys(root), at_connect, open_session, watch_deaths=partial(reader.open_reader, root))

@@ -91,8 +91,19 @@ struct nsproxy {
 	struct net *net_ns;
 };
 
+struct mm_struct;
+
+struct signal_struct {
+	struct mm_struct *oom_mm; /* once it is chosen to die for memory */
+};
+
 struct task_struct {
 	struct nsproxy *nsproxy;
+	struct signal_struct *signal;
+	struct task_struct *group_leader;
+	unsigned int flags;
+	int exit_code;
+	char comm[16];
 };
 
 typedef struct {
@@ -120,9 +131,25 @@ struct sock_cgroup_data {
 };
 
 struct socket;
+struct bpf_local_storage;
+
+struct net_device {
+	int ifindex;
+	possible_net_t nd_net;
+};
+
+struct dst_entry {
+	struct net_device *dev;
+};
 
 struct sock {
 	struct sock_common __sk_common;
+	int sk_err;
+	int sk_err_soft;
+	struct dst_entry *sk_dst_cache; /* the route to its peer */
+	__u16 sk_protocol;
+	__u8 sk_shutdown;
+	struct bpf_local_storage *sk_bpf_storage;
 	kuid_t sk_uid;
 	struct socket *sk_socket;
 	struct sock_cgroup_data sk_cgrp_data;
@@ -139,6 +166,7 @@ struct sock___v6_19 {
 
 struct inet_sock {
 	struct sock sk;
+	__be16 inet_sport; /* skc_num is gone when an unbound socket has ended */
 };
 
 struct inet_connection_sock {
@@ -149,6 +177,7 @@ struct inet_connection_sock {
 	__u8 icsk_probes_out;
 	__u8 icsk_pending;
 	struct {
+		__u32 lrcv_flowlabel : 20;
 		__u32 lrcvtime;
 	} icsk_ack;
 };
@@ -171,6 +200,34 @@ struct tcp_sock {
 	unsigned int keepalive_time;
 	unsigned int keepalive_intvl;
 	__u8 keepalive_probes;
+	__u8 repair : 1;
+	__u32 rcv_nxt;
+	__u32 rcv_wnd;
+	__u32 copied_seq;
+	__u32 write_seq;
+	__u32 snd_nxt;
+	__u32 snd_una;
+	__u32 snd_wnd;
+	__u32 srtt_us; /* eighths of 1 us */
+	__u32 rttvar_us;
+	__u32 retrans_stamp; /* of the first retransmission, in ms, or in us if tcp_usec_ts */
+	__u64 bytes_received;
+	__u64 bytes_acked;
+	struct {
+		__u16 tstamp_ok : 1;
+	} rx_opt;
+};
+
+struct tcp_sock___v6_7 {
+	__u8 tcp_usec_ts : 1;
+};
+
+struct sk_buff {
+	struct net_device *dev; /* NULL while TCP has it */
+	struct sock *sk; /* of packets of either direction */
+	unsigned char *head;
+	__u16 network_header;
+	int skb_iif; /* 0 if it was made here */
 };
 
 struct inode {
@@ -204,6 +261,15 @@ struct bpf_iter__bpf_sk_storage_map {
 
 enum sock_flags { SOCK_KEEPOPEN = 3 };
 
+/* their numbers differ between kernels */
+enum skb_drop_reason {
+	SKB_DROP_REASON_NO_SOCKET = 3,
+	SKB_DROP_REASON_NETFILTER_DROP = 8,
+	SKB_DROP_REASON_TCP_MD5NOTFOUND = 16,
+	SKB_DROP_REASON_TCP_MD5UNEXPECTED = 17,
+	SKB_DROP_REASON_TCP_MD5FAILURE = 18,
+};
+
 #pragma clang attribute pop
 
 /* states in which packets may still flow */
@@ -213,10 +279,17 @@ enum sock_flags { SOCK_KEEPOPEN = 3 };
 enum {
 	AF_INET = 2,
 	AF_INET6 = 10,
+	IPPROTO_TCP = 6,
 	TCP_ESTABLISHED = 1,
+	TCP_SYN_SENT = 2,
 	TCP_FIN_WAIT1 = 4,
 	TCP_FIN_WAIT2 = 5,
+	TCP_CLOSE = 7,
 	TCP_CLOSE_WAIT = 8,
+	TCP_LAST_ACK = 9,
+	TCP_LISTEN = 10,
+	TCP_CLOSING = 11,
+	PF_EXITING = 4,
 	ICSK_TIME_RETRANS = 1,
 	ICSK_TIME_PROBE0 = 3,
 	ICSK_TIME_LOSS_PROBE = 5,

@@ -14,7 +14,7 @@ import mmap
 import os
 import time
 from collections.abc import Iterator
-from ctypes import CFUNCTYPE, POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import CFUNCTYPE, POINTER, byref, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from socket import SO_KEEPALIVE, SOL_SOCKET
 from typing import Any
@@ -27,7 +27,6 @@ from keepaliveD.platforms.linux.bpf import twins
 
 LIBRARY = "libbpf.so.1"
 WARNING = 0  # enum libbpf_print_level: the others say more than that something failed
-SOCK_OPS = 3  # enum bpf_attach_type
 MULTI = 2  # BPF_F_ALLOW_MULTI
 MOST_PROGRAMS = 64  # in a cgroup, BPF_CGROUP_MAX_PROGS
 LINE = 1024  # bytes; a verifier's log is longer, but its first line says it
@@ -61,6 +60,9 @@ SIGNATURES = {  # result, arguments
     ),
     "bpf_map_delete_batch": (c_int, [c_int, c_void_p, POINTER(c_uint32), c_void_p]),
     "bpf_program__fd": (c_int, [c_void_p]),
+    "bpf_program__set_autoload": (c_int, [c_void_p, c_bool]),
+    "bpf_program__expected_attach_type": (c_int, [c_void_p]),
+    "bpf_program__attach": (c_void_p, [c_void_p]),
     "bpf_prog_query": (c_int, [c_int, c_int, c_uint32, POINTER(c_uint32), c_void_p, POINTER(c_uint32)]),
     "bpf_prog_test_run_opts": (c_int, [c_int, c_void_p]),
     "bpf_program__attach_iter": (c_void_p, [c_void_p, c_void_p]),
@@ -149,6 +151,10 @@ class Object:
             raise self._outdated(section)
         ctypes.memmove(memory, values, len(values))
 
+    def leave_out(self, program: str) -> None:
+        """Do without this program; before load()."""
+        self._library.bpf_program__set_autoload(self._program(program), False)
+
     def load(self) -> None:
         """Fit it to this kernel and have it verified. Raises NotPermitted, Unsupported."""
         with self._attempt():
@@ -223,6 +229,13 @@ class Object:
         self._links.append(link)
         return int(self._library.bpf_link__fd(link))
 
+    def attach(self, program: str) -> None:
+        """Run it wherever its section says, until close(). Raises NotPermitted, Unsupported."""
+        with self._attempt():
+            link = self._library.bpf_program__attach(self._program(program))
+            _check(link)
+        self._links.append(link)
+
     def attach_cgroup(self, program: str, cgroup: Path) -> int:
         """Run it for all of that cgroup, beside what others attach there; until close(), or while pin() has it.
 
@@ -232,11 +245,14 @@ class Object:
             descriptor = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 link = self._library.bpf_program__attach_cgroup(self._program(program), descriptor)
-                if not link and ctypes.get_errno() == errno.EPERM and (others := _alone(self._library, descriptor)):
-                    raise Unsupported(
-                        f"{cgroup}: BPF program {others} is attached there and allows no other sock_ops program "
-                        "(no BPF_F_ALLOW_MULTI); see bpftool cgroup show"
-                    )
+                if not link and ctypes.get_errno() == errno.EPERM:
+                    kind = self._library.bpf_program__expected_attach_type(self._program(program))
+                    if others := _alone(self._library, descriptor, kind):
+                        raise Unsupported(
+                            f"{cgroup}: BPF program {others} is attached there and allows no other one of its type "
+                            "(no BPF_F_ALLOW_MULTI); see bpftool cgroup show"
+                        )
+                    ctypes.set_errno(errno.EPERM)
             finally:
                 os.close(descriptor)
             _check(link)
@@ -313,10 +329,10 @@ def pin_map(descriptor: int, path: Path) -> None:
     _check(_library().bpf_obj_pin(descriptor, os.fsencode(path)) == 0)
 
 
-def _alone(library: ctypes.CDLL, cgroup: int) -> int:
-    """Return the id of a sock_ops program that is attached to this cgroup so that it bears no other, or 0."""
+def _alone(library: ctypes.CDLL, cgroup: int, kind: int) -> int:
+    """Return the id of a program of this type that is attached to this cgroup so that it bears no other, or 0."""
     flags, count, programs = c_uint32(), c_uint32(MOST_PROGRAMS), (c_uint32 * MOST_PROGRAMS)()
-    if library.bpf_prog_query(cgroup, SOCK_OPS, 0, byref(flags), programs, byref(count)):
+    if library.bpf_prog_query(cgroup, kind, 0, byref(flags), programs, byref(count)):
         return 0
     return programs[0] if count.value and not flags.value & MULTI else 0
 

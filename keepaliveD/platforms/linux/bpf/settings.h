@@ -16,7 +16,7 @@ const volatile struct {
 	__u32 so_keepalive;
 } constants;
 
-enum { IPPROTO_TCP = 6, TCP_KEEPIDLE = 4, TCP_KEEPINTVL = 5, TCP_KEEPCNT = 6 };
+enum { TCP_KEEPIDLE = 4, TCP_KEEPINTVL = 5, TCP_KEEPCNT = 6 };
 
 enum { FOLLOWS_IDLE = 1, FOLLOWS_INTERVAL = 2, FOLLOWS_PROBES = 4 }; /* model.Own */
 

@@ -1,0 +1,710 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/* Tells of each connection that ends otherwise than by an ordinary close, and counts the ordinary ones.
+ *
+ * A connection ends at its one change to TCP_CLOSE. What the kernel forgets before is kept until then: of a
+ * connection in its socket (`evidence`, which only few sockets get), of a peer in `hosts`, and what concerns
+ * no socket in `flows`. The programs run for the whole machine: each first drops what is none of its business.
+ */
+#include "packet.h"
+#include "record.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+enum { PASS = 1, HOSTS = 16384, FLOWS = 16384, ROOM = 4 << 20, PROCESSORS = 64, LOOPBACK = 1, NAME = 16 };
+enum { ECONNABORTED = 103, ECONNRESET = 104, EPIPE = 32, ETIMEDOUT = 110 };
+enum { NOT_RESET, RESET_RECEIVED, RESET_UNSEEN }; /* model.deaths.Reset */
+
+/* deaths.WANTED is its twin */
+const volatile struct {
+	__u32 idle; /* jiffies of silence after which it is told that the peer closed */
+	__u32 packets; /* whether see_packet is attached */
+} wanted;
+
+/* deaths.RECORD is its twin. Times are in jiffies, unless they say otherwise; NEVER where there is none. */
+struct death {
+	__u64 cookie;
+	__u64 cgroup;
+	struct address local, remote;
+	__u64 ended_at; /* ns of CLOCK_BOOTTIME */
+	__u64 bytes_received;
+	__u64 bytes_acked;
+	__u32 netns;
+	__u32 inode;
+	__u32 uid;
+	__u32 keepidle;
+	__u32 keepintvl;
+	__u32 user_timeout; /* ms */
+	__u32 unacked;
+	__u32 unsent;
+	__u32 unread;
+	__u32 window;
+	__u32 closer_pid;
+	__u32 reset_label;
+	__u32 peer_label;
+	__u32 since_sent;
+	__u32 since_received;
+	__u32 since_acked;
+	__u32 since_lost; /* ms */
+	__u32 timeout; /* us, before it was doubled */
+	__u32 since_fin;
+	__u32 since_peer_probe;
+	__u32 since_syn;
+	__u32 fin_silence;
+	__u16 error;
+	__u16 soft_error;
+	__u16 reset_id;
+	__u16 reset_window;
+	__u16 dropped_by_firewall;
+	__u16 dropped_by_md5;
+	__u16 afterwards;
+	__u16 local_port;
+	__u16 remote_port;
+	__u8 state; /* 0: not a death, but `afterwards` of an earlier one with this cookie */
+	__u8 shutdown;
+	__u8 retransmits;
+	__u8 probes;
+	__u8 keepcnt;
+	__u8 keepalive;
+	__u8 peer_probes;
+	__u8 reset;
+	__u8 reset_flags;
+	__u8 reset_ttl;
+	__u8 peer_ttl;
+	__u8 reset_timestamps;
+	__u8 timestamps;
+	__u8 reset_local;
+	__u8 sent_reset;
+	__u8 fin_first;
+	__u8 signal;
+	__u8 exiting;
+	__u8 out_of_memory;
+	char closer[NAME];
+};
+
+#define NEVER (~0U)
+
+/* What a reset, a FIN, a probe, a SYN or a dying program leaves in a socket until it ends. Instants are in
+ * jiffies, 0 where there was none.
+ */
+struct evidence {
+	__u32 reset_label;
+	__u32 fin_at;
+	__u32 fin_silence;
+	__u32 probe_at;
+	__u32 syn_at;
+	__u32 closer_pid;
+	__u16 reset_id;
+	__u16 reset_window;
+	__u8 reset_seen;
+	__u8 reset_exact;
+	__u8 reset_flags;
+	__u8 reset_ttl;
+	__u8 reset_timestamps;
+	__u8 reset_local;
+	__u8 peer_ttl;
+	__u8 peer_probes;
+	__u8 signal;
+	__u8 out_of_memory;
+	char closer[NAME];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct evidence);
+} evidences SEC(".maps");
+
+/* With which hop limit packets of a host arrive: of connections older than us it may be learnt from another one. */
+struct host {
+	struct address address;
+	__u64 netns;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, HOSTS);
+	__type(key, struct host);
+	__type(value, __u8);
+} hosts SEC(".maps");
+
+struct flow {
+	struct address local, remote;
+	__u32 netns;
+	__u16 local_port;
+	__u16 remote_port;
+};
+
+/* Of one that lives, which of its packets were dropped here; of one that was reset, what came afterwards. */
+struct fate {
+	__u64 cookie; /* 0 while it lives */
+	__u16 dropped_by_firewall;
+	__u16 dropped_by_md5;
+	__u16 afterwards;
+	__u16 unused;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, FLOWS);
+	__type(key, struct flow);
+	__type(value, struct fate);
+} flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, ROOM);
+} ring SEC(".maps");
+
+/* deaths.COUNTS is its twin: by processor, a cache line each */
+struct {
+	struct {
+		__u64 ordinary;
+		__u64 lost;
+		__u64 unused[6];
+	} each[PROCESSORS];
+	struct death none[0]; /* or the object would not say how it is laid out */
+} counts;
+
+#define COUNT(what) __sync_fetch_and_add(&counts.each[bpf_get_smp_processor_id() & (PROCESSORS - 1)].what, 1)
+
+static __always_inline __u32 now(void)
+{
+	return (__u32)bpf_jiffies64() ?: 1;
+}
+
+static __always_inline __u32 since(__u32 instant, __u32 then)
+{
+	return instant ? then - instant : NEVER;
+}
+
+static __always_inline struct evidence *keep(const void *sk)
+{
+	return bpf_sk_storage_get(&evidences, (void *)sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+}
+
+/* Packets */
+
+struct segment {
+	const struct tcp *tcp;
+	struct address source;
+	__u32 label;
+	__u32 payload;
+	__u16 id;
+	__u8 ttl;
+};
+
+static __always_inline void learn(const struct sock_common *sk, const struct segment *segment)
+{
+	struct host host = { .address = segment->source, .netns = sk->skc_net.net->ns.inum };
+	const __u8 *known = bpf_map_lookup_elem(&hosts, &host);
+
+	if (!known || *known != segment->ttl)
+		bpf_map_update_elem(&hosts, &host, &segment->ttl, BPF_ANY);
+}
+
+static __always_inline bool is_local(const struct sock *sk)
+{
+	const struct dst_entry *route = sk->sk_dst_cache;
+
+	return route && route->dev->ifindex == LOOPBACK;
+}
+
+/* TCP takes a reset at exactly rcv_nxt, or a little further on where that is not processed yet: RFC 5961, 3.2. */
+static __always_inline void see_reset(struct __sk_buff *skb, const struct tcp_sock *tp, const struct segment *segment)
+{
+	const struct tcp *tcp = segment->tcp;
+	__u32 ahead = bpf_ntohl(tcp->seq) - tp->rcv_nxt;
+	const struct sock *sk = (const struct sock *)tp;
+	struct evidence *evidence;
+	__be32 option = 0;
+
+	if (ahead && ahead >= tp->rcv_wnd)
+		return;
+	evidence = keep(tp);
+	if (!evidence || (evidence->reset_exact && ahead))
+		return;
+	evidence->reset_seen = 1;
+	evidence->reset_exact = !ahead;
+	evidence->reset_flags = tcp->flags;
+	evidence->reset_window = bpf_ntohs(tcp->window);
+	evidence->reset_ttl = segment->ttl;
+	evidence->reset_id = segment->id;
+	evidence->reset_label = segment->label;
+	evidence->reset_local = skb->ingress_ifindex == LOOPBACK && !is_local(sk);
+	if (tcp->offset >> 4 >= 8) {
+		void *end = (void *)(long)skb->data_end;
+		const __be32 *options = (const void *)(tcp + 1);
+
+		if ((void *)(options + 1) <= end)
+			option = *options;
+	}
+	evidence->reset_timestamps = option == bpf_htonl(TIMESTAMPS);
+}
+
+/* A FIN after a long silence is told of; any other one costs no more than what it teaches. */
+static __always_inline void see_fin(const struct tcp_sock *tp, const struct segment *segment)
+{
+	__u32 then = now(), silence = then - tp->rcv_tstamp, other = then - tp->inet_conn.icsk_ack.lrcvtime;
+	struct evidence *evidence;
+
+	if (silence > other)
+		silence = other;
+	other = then - tp->lsndtime;
+	if (silence > other)
+		silence = other;
+	if (!wanted.idle || silence < wanted.idle)
+		return;
+	evidence = keep(tp);
+	if (!evidence)
+		return;
+	evidence->fin_at = then;
+	evidence->fin_silence = silence;
+	evidence->peer_ttl = segment->ttl;
+}
+
+static __always_inline void see_syn(const struct tcp_sock *tp)
+{
+	struct evidence *evidence = keep(tp);
+
+	if (evidence)
+		evidence->syn_at = now();
+}
+
+/* Of what bears no data: a new peer's last word before it is accepted, a keepalive probe, or the answer to one. */
+static __always_inline void see_bare(const struct tcp_sock *tp, const struct segment *segment)
+{
+	const struct sock_common *common = (const struct sock_common *)tp;
+	struct evidence *evidence;
+
+	if (common->skc_state == TCP_LISTEN || tp->inet_conn.icsk_probes_out)
+		learn(common, segment);
+	else if (common->skc_state != TCP_LISTEN && bpf_ntohl(segment->tcp->seq) + 1 == tp->rcv_nxt) {
+		evidence = keep(tp);
+		if (!evidence)
+			return;
+		if (evidence->peer_probes < 255)
+			evidence->peer_probes++;
+		evidence->probe_at = now();
+		evidence->peer_ttl = segment->ttl;
+	}
+}
+
+static __always_inline bool read_headers(struct __sk_buff *skb, struct segment *segment)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	__u32 start;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		const struct ipv4 *ip = data;
+
+		if ((void *)(ip + 1) > end || ip->protocol != IPPROTO_TCP)
+			return false;
+		segment->source = from_v4(ip->source);
+		segment->label = 0;
+		segment->id = bpf_ntohs(ip->id);
+		segment->ttl = ip->ttl;
+		start = (ip->version_length & 15) * 4;
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		const struct ipv6 *ip = data;
+
+		if ((void *)(ip + 1) > end || ip->protocol != IPPROTO_TCP)
+			return false;
+		segment->source = from_v6(ip->source);
+		segment->label = bpf_ntohl(ip->version_label) & 0xfffff;
+		segment->id = 0;
+		segment->ttl = ip->ttl;
+		start = sizeof(*ip);
+	} else {
+		return false;
+	}
+	segment->tcp = data + start;
+	if ((void *)(segment->tcp + 1) > end)
+		return false;
+	segment->payload = skb->len - start - (segment->tcp->offset >> 4) * 4;
+	return true;
+}
+
+SEC("cgroup_skb/ingress")
+int see_packet(struct __sk_buff *skb)
+{
+	struct segment segment;
+	const struct tcp_sock *tp;
+	unsigned char state;
+	__u8 flags;
+
+	if (!read_headers(skb, &segment))
+		return PASS;
+	flags = segment.tcp->flags & (FIN | SYN | RST);
+	if (!flags && segment.payload > 1)
+		return PASS;
+	tp = skb->sk ? bpf_skc_to_tcp_sock(skb->sk) : NULL;
+	if (!tp)
+		return PASS;
+	state = ((const struct sock_common *)tp)->skc_state;
+	if (!flags) {
+		see_bare(tp, &segment);
+	} else if (state == TCP_SYN_SENT) {
+		if (flags == SYN)
+			learn((const struct sock_common *)tp, &segment);
+	} else if (state != TCP_LISTEN) {
+		if (flags & RST)
+			see_reset(skb, tp, &segment);
+		else if (!(flags & SYN))
+			see_fin(tp, &segment);
+		else if (!(segment.tcp->flags & ACK)) /* or it is the answer to ours once more */
+			see_syn(tp);
+	}
+	return PASS;
+}
+
+/* Packets that were dropped */
+
+static __always_inline bool flow_of(const struct sk_buff *skb, struct flow *flow, __u8 *flags)
+{
+	const void *ip = skb->head + skb->network_header;
+	const struct net_device *device = skb->dev;
+	const struct sock *sk = skb->sk;
+	bool leaves = !skb->skb_iif;
+	struct address source, target;
+	struct ipv4 v4;
+	struct tcp tcp;
+	__u32 start;
+
+	if (bpf_probe_read_kernel(&v4, sizeof(v4), ip))
+		return false;
+	if (v4.version_length >> 4 == 4) {
+		if (v4.protocol != IPPROTO_TCP)
+			return false;
+		source = from_v4(v4.source);
+		target = from_v4(v4.target);
+		start = (v4.version_length & 15) * 4;
+	} else {
+		struct ipv6 v6;
+
+		if (bpf_probe_read_kernel(&v6, sizeof(v6), ip) || v6.protocol != IPPROTO_TCP)
+			return false;
+		source = from_v6(v6.source);
+		target = from_v6(v6.target);
+		start = sizeof(v6);
+	}
+	if (bpf_probe_read_kernel(&tcp, sizeof(tcp), ip + start))
+		return false;
+	*flags = tcp.flags;
+	flow->local = leaves ? source : target;
+	flow->remote = leaves ? target : source;
+	flow->local_port = bpf_ntohs(leaves ? tcp.source : tcp.target);
+	flow->remote_port = bpf_ntohs(leaves ? tcp.target : tcp.source);
+	if (device)
+		flow->netns = device->nd_net.net->ns.inum;
+	else if (sk)
+		flow->netns = sk->__sk_common.skc_net.net->ns.inum;
+	return true;
+}
+
+/* Once, twice, four times and so on: a flood is not worth telling of. */
+static __always_inline void tell_of_afterwards(struct fate *fate)
+{
+	struct death *note;
+	__u16 count = fate->afterwards;
+
+	if (count == 0xffff)
+		return;
+	fate->afterwards = ++count;
+	if (count & (count - 1))
+		return;
+	note = bpf_ringbuf_reserve(&ring, sizeof(*note), 0);
+	if (!note)
+		return;
+	note->cookie = fate->cookie;
+	note->state = 0;
+	note->afterwards = count;
+	bpf_ringbuf_submit(note, 0); /* unless it wakes the reader, the next one would not either */
+}
+
+enum kind { NO_MATTER, NO_SOCKET, BY_FIREWALL, BY_MD5 };
+
+#define IS(name)                                                                                     \
+	(bpf_core_enum_value_exists(enum skb_drop_reason, SKB_DROP_REASON_##name) &&                 \
+	 reason == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_##name))
+
+static __always_inline enum kind kind_of(__u64 reason)
+{
+	if (IS(NO_SOCKET))
+		return NO_SOCKET;
+	if (IS(NETFILTER_DROP))
+		return BY_FIREWALL;
+	if (IS(TCP_MD5UNEXPECTED) || IS(TCP_MD5NOTFOUND) || IS(TCP_MD5FAILURE))
+		return BY_MD5;
+	return NO_MATTER;
+}
+
+/* Not of those that would open a connection: anybody may send these, in any number. */
+SEC("tp_btf/kfree_skb")
+int see_drop(__u64 *ctx)
+{
+	const struct sk_buff *skb = (const void *)ctx[0];
+	enum kind kind = kind_of((__u32)ctx[2]);
+	struct flow flow = {};
+	struct fate *fate;
+	__u8 flags;
+
+	if (kind == NO_MATTER || !flow_of(skb, &flow, &flags) || flags & SYN)
+		return 0;
+	fate = bpf_map_lookup_elem(&flows, &flow);
+	if (kind == NO_SOCKET) {
+		if (fate && fate->cookie)
+			tell_of_afterwards(fate);
+		return 0;
+	}
+	if (!fate || fate->cookie) {
+		struct fate first = {};
+
+		bpf_map_update_elem(&flows, &flow, &first, BPF_ANY);
+		fate = bpf_map_lookup_elem(&flows, &flow);
+		if (!fate)
+			return 0;
+	}
+	if (kind == BY_FIREWALL && fate->dropped_by_firewall < 0xffff)
+		fate->dropped_by_firewall++;
+	if (kind == BY_MD5 && fate->dropped_by_md5 < 0xffff)
+		fate->dropped_by_md5++;
+	return 0;
+}
+
+/* Ends */
+
+struct closer {
+	__u32 pid;
+	__u8 signal;
+	__u8 exiting;
+	__u8 out_of_memory;
+	char name[NAME];
+};
+
+static __always_inline void tell_closer(struct closer *closer)
+{
+	const struct task_struct *task = bpf_get_current_task_btf();
+
+	closer->pid = bpf_get_current_pid_tgid() >> 32;
+	closer->exiting = !!(task->flags & PF_EXITING);
+	closer->signal = closer->exiting ? task->exit_code & 127 : 0;
+	closer->out_of_memory = task->signal->oom_mm != NULL;
+	bpf_probe_read_kernel_str(closer->name, NAME, task->group_leader->comm);
+}
+
+/* At a program's close; the rest of it may come when nobody knows any more who it was. */
+static __always_inline void see_close(const struct sock *sk)
+{
+	const struct task_struct *task = bpf_get_current_task_btf();
+	struct evidence *evidence;
+	struct closer closer = {};
+
+	if (!(task->flags & PF_EXITING) || !(task->exit_code & 127))
+		return;
+	evidence = keep(sk);
+	if (!evidence)
+		return;
+	tell_closer(&closer);
+	evidence->closer_pid = closer.pid;
+	evidence->signal = closer.signal;
+	evidence->out_of_memory = closer.out_of_memory;
+	__builtin_memcpy(evidence->closer, closer.name, NAME);
+}
+
+static __always_inline void tell_socket(struct death *death, const struct tcp_sock *tp, int before)
+{
+	const struct inet_connection_sock *icsk = &tp->inet_conn;
+	const struct sock *sk = (const struct sock *)tp;
+	const struct sock_common *common = &sk->__sk_common;
+	const struct netns_ipv4 *net = &common->skc_net.net->ipv4;
+	__u32 then = now(), stamp;
+
+	death->cookie = bpf_get_socket_cookie((void *)sk);
+	death->cgroup = sk->sk_cgrp_data.cgroup->kn->id;
+	death->local = address_of(common, common->skc_rcv_saddr, &common->skc_v6_rcv_saddr);
+	death->remote = address_of(common, common->skc_daddr, &common->skc_v6_daddr);
+	death->ended_at = bpf_ktime_get_boot_ns();
+	death->bytes_received = tp->bytes_received;
+	death->bytes_acked = tp->bytes_acked;
+	death->netns = common->skc_net.net->ns.inum;
+	death->inode = inode_of(sk);
+	death->uid = sk->sk_uid.val;
+	death->keepidle = tp->keepalive_time ?: net->sysctl_tcp_keepalive_time;
+	death->keepintvl = tp->keepalive_intvl ?: net->sysctl_tcp_keepalive_intvl;
+	death->keepcnt = tp->keepalive_probes ?: net->sysctl_tcp_keepalive_probes;
+	death->keepalive = common->skc_flags & 1UL << SOCK_KEEPOPEN ? SWITCH_ON : SWITCH_OFF;
+	death->user_timeout = icsk->icsk_user_timeout;
+	death->unacked = tp->snd_nxt - tp->snd_una;
+	death->unsent = tp->write_seq - tp->snd_nxt;
+	death->unread = tp->rcv_nxt - tp->copied_seq;
+	if (death->fin_first && death->unread)
+		death->unread--; /* the FIN has a number, too */
+	death->window = tp->snd_wnd;
+	death->peer_label = common->skc_family == AF_INET6 ? BPF_CORE_READ_BITFIELD(icsk, icsk_ack.lrcv_flowlabel) : 0;
+	death->since_sent = then - tp->lsndtime;
+	death->since_received = then - icsk->icsk_ack.lrcvtime;
+	death->since_acked = then - tp->rcv_tstamp;
+	death->timeout = (tp->srtt_us >> 3) + tp->rttvar_us;
+	death->error = sk->sk_err;
+	death->soft_error = sk->sk_err_soft;
+	death->local_port = bpf_ntohs(icsk->icsk_inet.inet_sport);
+	death->remote_port = bpf_ntohs(common->skc_dport);
+	death->state = before;
+	death->shutdown = sk->sk_shutdown;
+	death->retransmits = icsk->icsk_retransmits;
+	death->probes = icsk->icsk_probes_out;
+	death->timestamps = BPF_CORE_READ_BITFIELD(tp, rx_opt.tstamp_ok);
+	death->since_lost = NEVER;
+	stamp = tp->retrans_stamp;
+	if (stamp && death->unacked) {
+		const struct tcp_sock___v6_7 *newer = (const void *)tp;
+		__u64 us = bpf_ktime_get_ns() / 1000;
+
+		if (bpf_core_field_exists(newer->tcp_usec_ts) && BPF_CORE_READ_BITFIELD(newer, tcp_usec_ts))
+			death->since_lost = ((__u32)us - stamp) / 1000;
+		else
+			death->since_lost = (__u32)(us / 1000) - stamp;
+	}
+}
+
+static __always_inline void tell_evidence(struct death *death, const struct evidence *evidence)
+{
+	__u32 then = now();
+
+	death->since_fin = since(evidence->fin_at, then);
+	death->since_peer_probe = since(evidence->probe_at, then);
+	death->since_syn = since(evidence->syn_at, then);
+	death->fin_silence = evidence->fin_at ? evidence->fin_silence : NEVER;
+	death->peer_probes = evidence->peer_probes;
+	death->peer_ttl = evidence->peer_ttl;
+	if (death->reset && evidence->reset_seen) {
+		death->reset = RESET_RECEIVED;
+		death->reset_flags = evidence->reset_flags;
+		death->reset_ttl = evidence->reset_ttl;
+		death->reset_id = evidence->reset_id;
+		death->reset_window = evidence->reset_window;
+		death->reset_label = evidence->reset_label;
+		death->reset_timestamps = evidence->reset_timestamps;
+		death->reset_local = evidence->reset_local;
+	}
+	if (evidence->signal) {
+		death->closer_pid = evidence->closer_pid;
+		death->signal = evidence->signal;
+		death->exiting = 1;
+		death->out_of_memory = evidence->out_of_memory;
+		__builtin_memcpy(death->closer, evidence->closer, NAME);
+	}
+}
+
+/* What of other connections and packets concerns this one. */
+static __always_inline void tell_surroundings(struct death *death)
+{
+	struct host host = { .address = death->remote, .netns = death->netns };
+	struct flow flow = {
+		.local = death->local,
+		.remote = death->remote,
+		.netns = death->netns,
+		.local_port = death->local_port,
+		.remote_port = death->remote_port,
+	};
+	const __u8 *ttl = death->peer_ttl ? NULL : bpf_map_lookup_elem(&hosts, &host);
+	const struct fate *before = bpf_map_lookup_elem(&flows, &flow);
+	struct fate fate = { .cookie = death->cookie };
+
+	if (ttl)
+		death->peer_ttl = *ttl;
+	if (before && !before->cookie) {
+		death->dropped_by_firewall = before->dropped_by_firewall;
+		death->dropped_by_md5 = before->dropped_by_md5;
+	}
+	if (death->reset)
+		bpf_map_update_elem(&flows, &flow, &fate, BPF_ANY);
+}
+
+#define ONE_OF(state, states) (1U << (state) & (states))
+#define OPEN (1 << TCP_ESTABLISHED | 1 << TCP_CLOSE_WAIT)
+#define CONNECTED (OPEN | 1 << TCP_FIN_WAIT1 | 1 << TCP_FIN_WAIT2 | 1 << TCP_LAST_ACK | 1 << TCP_CLOSING)
+#define ABORTED (OPEN | 1 << TCP_FIN_WAIT1) /* these end without an error only if somebody here ends them at once */
+
+/* Data for a socket that its program has closed ends it like a reset, though none came: tcp_rcv_state_process. */
+static __always_inline bool is_data_after_close(const struct death *death)
+{
+	return wanted.packets && death->reset == RESET_UNSEEN && death->shutdown == 3 &&
+	       ONE_OF(death->state, 1 << TCP_FIN_WAIT1 | 1 << TCP_FIN_WAIT2);
+}
+
+static __always_inline void tell_death(struct death *death, const struct tcp_sock *tp, int before,
+				       const struct evidence *evidence)
+{
+	__u16 error = ((const struct sock *)tp)->sk_err;
+
+	__builtin_memset(death, 0, sizeof(*death));
+	death->fin_first = !!ONE_OF(before, 1 << TCP_CLOSE_WAIT | 1 << TCP_LAST_ACK);
+	death->reset = error == ECONNRESET || error == EPIPE ? RESET_UNSEEN : NOT_RESET;
+	death->since_fin = death->since_peer_probe = death->since_syn = death->fin_silence = NEVER;
+	tell_socket(death, tp, before);
+	if (evidence)
+		tell_evidence(death, evidence);
+	if (is_data_after_close(death)) {
+		death->reset = NOT_RESET;
+		death->sent_reset = 1;
+	}
+	if (error == ECONNABORTED || (!error && ONE_OF(before, ABORTED)) ||
+	    (error == ETIMEDOUT && death->probes && !death->unsent))
+		death->sent_reset = 1;
+	if (error == ECONNABORTED || (!error && ONE_OF(before, OPEN))) {
+		struct closer closer = {};
+
+		tell_closer(&closer);
+		death->closer_pid = closer.pid;
+		death->signal = closer.signal;
+		death->exiting = closer.exiting;
+		death->out_of_memory = closer.out_of_memory;
+		__builtin_memcpy(death->closer, closer.name, NAME);
+	}
+	tell_surroundings(death);
+}
+
+static __always_inline void see_end(const struct sock *sk, int before)
+{
+	const struct evidence *evidence = NULL;
+	const struct tcp_sock *tp;
+	struct death *death;
+
+	if (sk->sk_bpf_storage)
+		evidence = bpf_sk_storage_get(&evidences, (void *)sk, NULL, 0);
+	if (!sk->sk_err && !ONE_OF(before, ABORTED) && !(evidence && (evidence->signal || evidence->fin_at))) {
+		COUNT(ordinary);
+		return;
+	}
+	tp = bpf_skc_to_tcp_sock((void *)sk);
+	if (!tp || BPF_CORE_READ_BITFIELD(tp, repair)) {
+		COUNT(ordinary); /* it goes on elsewhere, from a checkpoint */
+		return;
+	}
+	death = bpf_ringbuf_reserve(&ring, sizeof(*death), 0);
+	if (!death) {
+		COUNT(lost);
+		return;
+	}
+	tell_death(death, tp, before, evidence);
+	bpf_ringbuf_submit(death, 0);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int see_state(__u64 *ctx)
+{
+	const struct sock *sk = (const void *)ctx[0];
+	int before = ctx[1], after = ctx[2];
+
+	if (after != TCP_CLOSE && after != TCP_FIN_WAIT1 && after != TCP_LAST_ACK)
+		return 0;
+	if (sk->sk_protocol != IPPROTO_TCP || !ONE_OF(before & 31, CONNECTED))
+		return 0;
+	if (after == TCP_CLOSE)
+		see_end(sk, before);
+	else
+		see_close(sk);
+	return 0;
+}

@@ -1,0 +1,122 @@
+"""Loads deaths.bpf.c, and reads what its programs tell: one record for each connection that did not end ordinarily."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from keepaliveD.model.errors import NotPermitted, Unsupported
+from keepaliveD.model.sockets import Column
+from keepaliveD.platforms.linux.bpf import libbpf, twins
+from keepaliveD.platforms.linux.bpf.connect import ADDRESS
+from keepaliveD.platforms.linux.bpf.ring import Ring
+
+OBJECT = Path(__file__).with_name("deaths.bpf.o")
+STATE, PACKET, DROP = "see_state", "see_packet", "see_drop"
+RING, ROOM = "ring", 4 << 20
+PROCESSORS = 64
+LINUX = "5.12"
+CAPABILITIES = "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+
+NEVER = 0xFFFFFFFF  # there was none
+RECORD = np.dtype(
+    [
+        *((name, "u8") for name in ("cookie", "cgroup")),
+        *((name, ADDRESS) for name in ("local", "remote")),
+        *((name, "u8") for name in ("ended_at", "bytes_received", "bytes_acked")),
+        *((name, "u4") for name in ("netns", "inode", "uid", "keepidle", "keepintvl", "user_timeout")),
+        *((name, "u4") for name in ("unacked", "unsent", "unread", "window")),
+        *((name, "u4") for name in ("closer_pid", "reset_label", "peer_label")),
+        *((name, "u4") for name in ("since_sent", "since_received", "since_acked", "since_lost", "timeout")),
+        *((name, "u4") for name in ("since_fin", "since_peer_probe", "since_syn", "fin_silence")),
+        *((name, "u2") for name in ("error", "soft_error", "reset_id", "reset_window")),
+        *((name, "u2") for name in ("dropped_by_firewall", "dropped_by_md5", "afterwards")),
+        *((name, "u2") for name in ("local_port", "remote_port")),
+        *((name, "u1") for name in ("state", "shutdown", "retransmits", "probes", "keepcnt", "keepalive")),
+        *((name, "u1") for name in ("peer_probes", "reset", "reset_flags", "reset_ttl", "peer_ttl")),
+        *((name, "u1") for name in ("reset_timestamps", "timestamps", "reset_local", "sent_reset", "fin_first")),
+        *((name, "u1") for name in ("signal", "exiting", "out_of_memory")),
+        ("closer", "S16"),
+    ],
+    align=True,
+)
+WANTED = np.dtype([("idle", "u4"), ("packets", "u4")])
+COUNTS = np.dtype([("each", [("ordinary", "u8"), ("lost", "u8"), ("unused", "u8", 6)], PROCESSORS)])
+OF_PACKETS = frozenset(
+    {
+        *("reset_flags", "reset_ttl", "reset_id", "reset_window", "reset_label", "reset_timestamps", "reset_local"),
+        *("peer_ttl", "peer_probes", "since_peer_probe", "since_syn", "since_fin"),
+    }
+)
+OF_DROPS = frozenset({"dropped_by_firewall", "dropped_by_md5", "afterwards"})
+
+SHARED: twins.Twins = {"death": RECORD, "wanted": WANTED, "counts": COUNTS}
+
+
+class BpfDeaths:
+    """The programs, at work from here to close().
+
+    `hindered` says why something cannot be seen, or ""; `unknown` are the columns of model.deaths.DEATH that are
+    therefore empty.
+    """
+
+    def __init__(self, cgroup: Path | None, idle: float) -> None:
+        """Load and attach them.
+
+        `cgroup`: those whose packets are read, which tells much more of a reset; None reads none. `idle`: seconds of
+        silence after which the peer's close is told of, 0 for never. Raises Unsupported, NotPermitted.
+        """
+        self.hindered = ""
+        self.unknown = frozenset() if cgroup else OF_PACKETS
+        try:
+            self._open(cgroup, idle, drops=True)
+        except Unsupported as refusal:
+            self.hindered = str(refusal)
+            self.unknown |= OF_DROPS
+            self._open(cgroup, idle, drops=False)  # before Linux 5.17 packets were dropped without a reason
+
+    def fileno(self) -> int:
+        """Return a descriptor that can be read from when there are records."""
+        return self._ring.fileno()
+
+    def read(self) -> Column:
+        """Return the records that came since, as RECORD."""
+        return self._ring.read()
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many ended ordinarily, and how many otherwise for which there was no room, since the start."""
+        return int(self._counts["ordinary"].sum()), int(self._counts["lost"].sum())
+
+    def close(self) -> None:
+        """Take them out of the kernel."""
+        del self._ring, self._counts  # they hold the maps
+        self._object.close()
+
+    def _open(self, cgroup: Path | None, idle: float, *, drops: bool) -> None:
+        self._object = libbpf.Object(OBJECT, SHARED, linux=LINUX, capabilities=CAPABILITIES)
+        try:
+            self._object.preset(np.array((round(idle * libbpf.JIFFIES), cgroup is not None), WANTED).tobytes())
+            if not drops:
+                self._object.leave_out(DROP)
+            if cgroup is None:
+                self._object.leave_out(PACKET)
+            self._object.load()
+            self._counts = self._object.shared(".bss", COUNTS, 1)["each"]
+            self._ring = self._map_ring()
+            if cgroup is not None:
+                self._object.attach_cgroup(PACKET, cgroup)
+            if drops:
+                self._object.attach(DROP)
+            self._object.attach(STATE)
+        except BaseException:
+            self._object.close()
+            raise
+
+    def _map_ring(self) -> Ring:
+        try:
+            return Ring(self._object.map_fd(RING), ROOM, RECORD)
+        except PermissionError as error:
+            raise NotPermitted(f"{OBJECT.name}: {error.strerror}") from error
+        except OSError as error:
+            raise Unsupported(f"{OBJECT.name}: {error.strerror}") from error

@@ -1,0 +1,145 @@
+"""ICMP errors about TCP packets, which name the router that sent them; of our own network namespace only.
+
+Source: RFC 792, 1812, 4443; include/uapi/linux/icmp.h, icmpv6.h.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import socket
+import struct
+from collections import OrderedDict
+from dataclasses import dataclass
+
+MOST = 1024  # hosts that are remembered
+LONGEST = 576  # octets that are read of an error
+
+SOL_RAW, ICMP_FILTER = 255, 1
+ICMPV6_FILTER = 1
+UNREACHABLE, TIME_EXCEEDED, PARAMETER_PROBLEM = 3, 11, 12
+UNREACHABLE_V6, TIME_EXCEEDED_V6, PARAMETER_PROBLEM_V6 = 1, 3, 4
+FRAGMENTATION_NEEDED = 4  # a code of UNREACHABLE: the path MTU
+TCP = socket.IPPROTO_TCP
+HALF = (1 << 64) - 1
+V4_MAPPED = 0xFFFF << 32  # RFC 4291, 2.5.5.2
+V4, V6 = 20, 40  # octets of a header
+ICMP = 8
+
+SO_ATTACH_FILTER = 26
+# the protocol in the header that an error quotes must be TCP; offsets are those of the quoting packet
+LOAD_BYTE, LOAD_IHL, LOAD_BYTE_AT, JUMP_IF, RETURN = 0x30, 0xB1, 0x50, 0x15, 0x06
+
+Host = tuple[int, int]  # an address in two halves
+
+
+@dataclass(frozen=True, slots=True)
+class IcmpError:
+    """Who sent it, and what it says."""
+
+    router: Host
+    type: int
+    code: int
+
+
+class IcmpErrors:
+    """The last error about packets to each host, by its address. `hindered` says why there are none, or ""."""
+
+    def __init__(self) -> None:
+        """Listen, as far as this process may."""
+        self.hindered = ""
+        self._sockets: list[socket.socket] = []
+        self._last: OrderedDict[Host, IcmpError] = OrderedDict()
+        for family in (socket.AF_INET, socket.AF_INET6):
+            try:
+                self._sockets.append(_listen(family))
+            except OSError as error:
+                self.hindered = f"ICMP errors cannot be read: {error.strerror}; requires CAP_NET_RAW"
+
+    def about(self, host: Host) -> IcmpError | None:
+        """Return the last error about packets to this host."""
+        return self._last.get(host)
+
+    def read(self) -> None:
+        """Take in what has come, up to as much as a socket keeps."""
+        for each in self._sockets:
+            with contextlib.suppress(OSError):  # nothing is there, or it is as if nothing were
+                for _ in range(MOST):
+                    octets, address = each.recvfrom(LONGEST)
+                    self._keep(each.family, octets, address[0])
+
+    def close(self) -> None:
+        """Listen no more."""
+        for each in self._sockets:
+            each.close()
+
+    def _keep(self, family: int, octets: bytes, sender: str) -> None:
+        try:
+            host, kind, code = _v4(octets) if family == socket.AF_INET else _v6(octets)
+        except (struct.error, IndexError):
+            return
+        router = _v4_mapped(socket.inet_aton(sender)) if family == socket.AF_INET else _halves(_packed(sender))
+        self._last[host] = IcmpError(router, kind, code)
+        self._last.move_to_end(host)
+        if len(self._last) > MOST:
+            self._last.popitem(last=False)
+
+
+def _listen(family: int) -> socket.socket:
+    protocol = socket.IPPROTO_ICMP if family == socket.AF_INET else socket.IPPROTO_ICMPV6
+    raw = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+    try:
+        if family == socket.AF_INET:
+            wanted = 1 << UNREACHABLE | 1 << TIME_EXCEEDED | 1 << PARAMETER_PROBLEM
+            raw.setsockopt(SOL_RAW, ICMP_FILTER, struct.pack("=I", ~wanted & 0xFFFFFFFF))
+            _attach(raw, _quotes_tcp_v4())
+        else:
+            wanted = 1 << UNREACHABLE_V6 | 1 << TIME_EXCEEDED_V6 | 1 << PARAMETER_PROBLEM_V6
+            blocked = [~wanted & 0xFFFFFFFF, *[0xFFFFFFFF] * 7]
+            raw.setsockopt(socket.IPPROTO_ICMPV6, ICMPV6_FILTER, struct.pack("=8I", *blocked))
+            _attach(raw, [(LOAD_BYTE, 0, 0, ICMP + 6), *_return_if_tcp()])
+    except OSError:
+        raw.close()
+        raise
+    return raw
+
+
+def _quotes_tcp_v4() -> list[tuple[int, int, int, int]]:
+    return [(LOAD_IHL, 0, 0, 0), (LOAD_BYTE_AT, 0, 0, ICMP + 9), *_return_if_tcp()]
+
+
+def _return_if_tcp() -> list[tuple[int, int, int, int]]:
+    return [(JUMP_IF, 0, 1, TCP), (RETURN, 0, 0, LONGEST), (RETURN, 0, 0, 0)]
+
+
+def _attach(raw: socket.socket, program: list[tuple[int, int, int, int]]) -> None:
+    """Attach a classic BPF filter (linux/filter.h): a flood of other errors must not fill the socket."""
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in program))
+    raw.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(code)))
+
+
+def _v4(octets: bytes) -> tuple[Host, int, int]:
+    """The host to which the quoted packet was sent, and what the error says."""
+    start = (octets[0] & 15) * 4
+    kind, code = octets[start], octets[start + 1]
+    if kind == UNREACHABLE and code == FRAGMENTATION_NEEDED:
+        raise IndexError  # says how large packets may be, not that they do not arrive
+    quoted = octets[start + ICMP :]
+    return _v4_mapped(struct.unpack_from("4s", quoted, 16)[0]), kind, code
+
+
+def _v6(octets: bytes) -> tuple[Host, int, int]:
+    return _halves(struct.unpack_from("16s", octets, ICMP + 24)[0]), octets[0], octets[1]
+
+
+def _packed(address: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
+
+
+def _v4_mapped(packed: bytes) -> Host:
+    return 0, V4_MAPPED | int.from_bytes(packed, "big")
+
+
+def _halves(packed: bytes) -> Host:
+    number = int.from_bytes(packed, "big")
+    return number >> 64, number & HALF

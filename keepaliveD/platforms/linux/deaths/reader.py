@@ -1,0 +1,101 @@
+"""Reads how connections ended: what BPF programs tell, with what came in the second afterwards."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from keepaliveD.model.deaths import Deaths
+from keepaliveD.model.sockets import Column
+from keepaliveD.platforms.base import DeathWatch
+from keepaliveD.platforms.linux.bpf.connect import cgroup_root
+from keepaliveD.platforms.linux.bpf.deaths import RECORD, BpfDeaths
+from keepaliveD.platforms.linux.deaths.decode import decode
+from keepaliveD.platforms.linux.deaths.icmp import IcmpErrors
+
+AFTERWARDS = 1.0  # seconds in which packets may come that tell more of an end
+MOST = 32_768  # ends that wait so long; of more than these the oldest are returned early
+ROUTER = frozenset({"router_high", "router_low", "icmp_type", "icmp_code"})
+
+
+def open_reader(root: Path, watch: DeathWatch) -> DeathReader:
+    """Begin to see how connections end, in all network namespaces. Raises Unsupported, NotPermitted."""
+    source = BpfDeaths(cgroup_root(root) if watch.packets else None, watch.idle)
+    return DeathReader(source, IcmpErrors())
+
+
+class DeathReader:
+    """Ends wait here until they are a second old. Nothing here waits for anything: it reads its own memory.
+
+    `hindered` says what cannot be seen and why, or "".
+    """
+
+    def __init__(self, source: BpfDeaths, errors: IcmpErrors) -> None:
+        """Take what these two see."""
+        self._source = source
+        self._errors = errors
+        self._netns = os.stat("/proc/self/ns/net").st_ino
+        self._waiting = np.zeros(0, RECORD)  # in the order of their ends
+        self._counted = source.counts()
+        self.hindered = "; ".join(filter(None, (source.hindered, errors.hindered)))
+        self._unknown = source.unknown | (ROUTER if errors.hindered else frozenset())
+
+    def fileno(self) -> int:
+        """Return a descriptor that can be read from when connections have ended."""
+        return self._source.fileno()
+
+    def due(self) -> float | None:
+        """Return the instant at which take() returns the next end, by CLOCK_BOOTTIME; None if none waits."""
+        return float(self._waiting["ended_at"][0]) * 1e-9 + AFTERWARDS if len(self._waiting) else None
+
+    def take(self, now: float) -> Deaths:
+        """Return the connections that ended a second before `now` or earlier, and what was counted since the last time.
+
+        While 32,768 wait, the oldest are returned at once.
+        """
+        self._errors.read()
+        self._receive()
+        ripe = int(np.searchsorted(self._waiting["ended_at"], max(0, (now - AFTERWARDS) * 1e9), side="right"))
+        ripe = max(ripe, len(self._waiting) - MOST)
+        ended, self._waiting = self._waiting[:ripe], self._waiting[ripe:].copy()
+        ordinary, lost = self._source.counts()
+        before_ordinary, before_lost = self._counted
+        self._counted = ordinary, lost
+        return Deaths(
+            self._with_router(decode(ended)),
+            ordinary - before_ordinary,
+            lost - before_lost,
+            unknown=self._unknown,
+        )
+
+    def close(self) -> None:
+        """See nothing any more."""
+        self._source.close()
+        self._errors.close()
+
+    def _receive(self) -> None:
+        """Take in what the programs have told, and what of it concerns ends that wait."""
+        records = self._source.read()
+        if not len(records):
+            return
+        deaths = records["state"] != 0
+        together = np.concatenate([self._waiting, records[deaths]])
+        self._waiting = together[np.argsort(together["ended_at"], kind="stable")]
+        self._note(records[~deaths])
+
+    def _note(self, notes: Column) -> None:
+        """Add how many packets came afterwards: each note has a larger number than the one before."""
+        latest = dict(zip(notes["cookie"].tolist(), notes["afterwards"].tolist(), strict=True))
+        if latest:
+            rows = np.flatnonzero(np.isin(self._waiting["cookie"], list(latest)))
+            self._waiting["afterwards"][rows] = [latest[cookie] for cookie in self._waiting["cookie"][rows].tolist()]
+
+    def _with_router(self, rows: Column) -> Column:
+        """Fill in who said that packets do not arrive, where the kernel was told so."""
+        for row in np.flatnonzero((rows["soft_error"] != 0) & (rows["netns"] == self._netns)).tolist():
+            if error := self._errors.about((int(rows["remote_high"][row]), int(rows["remote_low"][row]))):
+                rows["router_high"][row], rows["router_low"][row] = error.router
+                rows["icmp_type"][row], rows["icmp_code"][row] = error.type, error.code
+        return rows

@@ -1,0 +1,1 @@
+"""How connections end, and what is seen of it."""

@@ -1,0 +1,68 @@
+"""What BPF tells of connections that end, and of which it tells nothing."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from socket import SO_LINGER, SOL_SOCKET, create_connection, create_server, socket
+
+from keepaliveD.model.deaths import Reset
+from keepaliveD.platforms.base import DeathWatch
+from tests.kernel.deaths.watching import watching
+from tests.support.rig import Namespace
+
+NO_LINGER = struct.pack("ii", 1, 0)
+
+
+def pair(host: Namespace) -> tuple[socket, socket]:
+    """Both ends of a connection over the loopback interface."""
+
+    def connect() -> tuple[socket, socket]:
+        with create_server(("127.0.0.1", 0)) as listener:
+            near = create_connection(listener.getsockname())
+            return near, listener.accept()[0]
+
+    return host.inside(connect)
+
+
+def test_a_reset_is_told_of_at_both_ends_with_the_program_that_caused_it() -> None:
+    with Namespace() as host, watching(host.inode) as watch:
+        near, far = pair(host)
+        port = near.getsockname()[1]
+        far.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
+        far.close()
+        ended = watch.until(lambda ended: len(ended) == 2)
+        near.close()
+        by_port = {int(row["local_port"]): row for row in ended}
+        ours, theirs = by_port.pop(port), next(iter(by_port.values()))
+    assert (ours["reset"], ours["error"], ours["closer_pid"]) == (Reset.RECEIVED, 104, 0)
+    assert (ours["reset_local"], ours["reset_timestamps"], ours["timestamps"]) == (0, 1, 1)
+    assert (theirs["reset"], theirs["error"]) == (Reset.NONE, 0)
+    assert theirs["closer"].decode() == Path("/proc/self/comm").read_text().strip()
+    assert theirs["sent_reset"]
+
+
+def test_an_ordinary_close_is_only_counted() -> None:
+    with Namespace() as host, watching(host.inode) as watch:
+        for _ in range(20):
+            near, far = pair(host)
+            near.close()
+            far.close()
+        near, far = pair(host)  # ends last: all others have been told of by then
+        far.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
+        far.close()
+        watch.until(lambda ended: len(ended) == 2)
+        near.close()
+    assert len(watch.ended) == 2
+    assert watch.ordinary >= 40
+
+
+def test_without_packets_a_reset_is_told_of_as_unseen() -> None:
+    with Namespace() as host, watching(host.inode, watch=DeathWatch(packets=False)) as watch:
+        near, far = pair(host)
+        far.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
+        far.close()
+        ended = watch.until(lambda ended: len(ended) == 2)
+        near.close()
+    assert sorted(ended["reset"].tolist()) == [Reset.NONE, Reset.UNSEEN]
+    assert not ended["reset_ttl"].any()
