@@ -134,6 +134,7 @@ def _rules(ended: Column, survived: Column) -> Iterator[Rule]:
     broken = error != 0
     yield Rule(broken & (ended["dropped_by_firewall"] > 1), Cause.LOCAL_FIREWALL, 0.95)
     yield Rule(broken & (ended["dropped_by_md5"] != 0), Cause.MD5_MISMATCH, 0.95)
+    yield Rule(broken & _never_left(ended), Cause.LOCAL_NETWORK, 0.9)
     ordinary = np.isin(error, (0, errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE))
     yield Rule(~ordinary & (error == ended["soft_error"]), Cause.UNREACHABLE, 0.95)
     yield Rule(~ordinary, Cause.UNREACHABLE, 0.7)
@@ -196,8 +197,8 @@ def _live_resets(ended: Column, facts: _Facts) -> Iterator[Rule]:
     )
     yield Rule(facts.live & same & quiet_after, Cause.PEER_ABORTED, 0.9, (Cause.MIDDLEBOX_BUSY, Cause.PEER_GAVE_UP))
     doubtful = facts.live | (facts.acknowledging & same)
-    yield Rule(doubtful & facts.idle, Cause.PEER_ABORTED, 0.6, (Cause.MIDDLEBOX_IDLE,))
-    yield Rule(doubtful, Cause.PEER_ABORTED, 0.6, (Cause.MIDDLEBOX_BUSY,))
+    yield Rule(doubtful & facts.idle, Cause.PEER_ABORTED, 0.6, (Cause.MIDDLEBOX_IDLE, Cause.PEER_GAVE_UP))
+    yield Rule(doubtful, Cause.PEER_ABORTED, 0.6, (Cause.MIDDLEBOX_BUSY, Cause.PEER_GAVE_UP))
 
 
 def _resets_of_others(ended: Column, facts: _Facts, closing: Bools) -> Iterator[Rule]:
@@ -214,10 +215,22 @@ def _resets_of_others(ended: Column, facts: _Facts, closing: Bools) -> Iterator[
     told = ~facts.unclear
     yield Rule(told & facts.idle, Cause.UNKNOWN_TO_PEER, 0.9, (*UNAWARE, Cause.MIDDLEBOX_IDLE, Cause.PEER_GAVE_UP))
     unprovoked = told & facts.quiet_known & (ended["unacked"] == 0) & (ended["probes"] == 0)
-    yield Rule(unprovoked, Cause.MIDDLEBOX_BUSY, 0.6, (Cause.UNKNOWN_TO_PEER, Cause.PEER_GAVE_UP))
+    yield Rule(
+        unprovoked,
+        Cause.MIDDLEBOX_BUSY,
+        0.6,
+        (Cause.UNKNOWN_TO_PEER, Cause.PEER_FIREWALL, Cause.PEER_GAVE_UP),
+    )
     yield Rule(told, Cause.UNKNOWN_TO_PEER, 0.9, (*UNAWARE, Cause.MIDDLEBOX_BUSY, Cause.PEER_GAVE_UP))
     yield Rule(facts.idle, Cause.UNKNOWN_TO_PEER, 0.5, (Cause.MIDDLEBOX_IDLE, *UNAWARE, Cause.PEER_GAVE_UP))
     yield Rule(~facts.idle, Cause.UNKNOWN_TO_PEER, 0.5, (Cause.MIDDLEBOX_BUSY, *UNAWARE, Cause.PEER_GAVE_UP))
+
+
+def _never_left(ended: Column) -> Bools:
+    """Return which connections had data that the peer would have taken, and of which nothing left this host."""
+    never: Bools = (ended["unsent"] != 0) & (ended["unacked"] == 0) & (ended["window"] != 0)
+    never &= ended["reset"] == Reset.NONE.value
+    return never
 
 
 def _timeouts(ended: Column, facts: _Facts, survived: Column) -> Iterator[Rule]:
@@ -227,7 +240,6 @@ def _timeouts(ended: Column, facts: _Facts, survived: Column) -> Iterator[Rule]:
     """
     unacked, unsent = ended["unacked"] != 0, ended["unsent"] != 0
     yield Rule((ended["window"] == 0) & unsent, Cause.PEER_NOT_READING, 0.9)
-    yield Rule(unsent & ~unacked, Cause.LOCAL_NETWORK, 0.9)
     yield Rule(_outlasted(ended, unacked), Cause.USER_TIMEOUT, 0.9)
     data = unacked | (ended["retransmits"] != 0)
     heard, exchanged = ended["since_acked"], np.fmin(ended["since_sent"], ended["since_received"])
@@ -253,13 +265,13 @@ def _outlasted(ended: Column, unacked: Bools) -> Bools:
 
 def _closes(ended: Column, facts: _Facts) -> Iterator[Rule]:
     """Yield the rules about connections that one of the two ends closed."""
-    first = ended["fin_first"] != 0
+    at_once = np.isin(ended["state"], (TcpState.ESTABLISHED.value, TcpState.CLOSE_WAIT.value))
+    first = (ended["fin_first"] != 0) & ~(at_once & (ended["shutdown"] == 3))
     yield Rule(first & facts.idle, Cause.PEER_CLOSED_IDLE, 0.9, (Cause.PROXY_CLOSED,))
     yield Rule(first, Cause.PEER_CLOSED, 0.9)
     yield Rule(ended["out_of_memory"] != 0, Cause.OUT_OF_MEMORY, 0.95)
     yield Rule(ended["signal"] != 0, Cause.PROGRAM_KILLED, 0.99)
     yield Rule(ended["exiting"] != 0, Cause.PROGRAM_ENDED, 0.95)
-    at_once = np.isin(ended["state"], (TcpState.ESTABLISHED.value, TcpState.CLOSE_WAIT.value))
     yield Rule(at_once & (ended["unread"] != 0), Cause.CLOSED_UNREAD, 0.99)
     yield Rule(at_once & (ended["shutdown"] == 3), Cause.LOCAL_ABORT, 0.9)
     yield Rule(~first, Cause.LOCAL_CLOSE, 0.9)
@@ -278,6 +290,7 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.MIDDLEBOX_IDLE, Cause.MIDDLEBOX_BUSY): "how long the connection was quiet before",
     (Cause.MIDDLEBOX_IDLE, Cause.UNKNOWN_TO_PEER): "the peer's socket is still open, if a middlebox sent the reset",
     (Cause.MIDDLEBOX_BUSY, Cause.UNKNOWN_TO_PEER): "the peer's socket is still open, if a middlebox sent the reset",
+    (Cause.MIDDLEBOX_BUSY, Cause.PEER_FIREWALL): "the rules of the peer's own firewall, and its counters of rejects",
     (Cause.MIDDLEBOX_BUSY, Cause.PEER_GAVE_UP): "the peer's own log: its program was told ETIMEDOUT",
     (Cause.MIDDLEBOX_IDLE, Cause.PEER_ABORTED): AT_THE_PEER,
     (Cause.MIDDLEBOX_BUSY, Cause.PEER_ABORTED): AT_THE_PEER,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import time
 
 import numpy as np
 import pytest
 
 from keepaliveD.model.causes import ONLY_BESIDE, Cause
+from keepaliveD.model.sockets import TcpState
 from keepaliveD.policy import deaths
 from keepaliveD.policy.deaths import CERTAIN, OBSERVATIONS, decide, distance
 from tests.support.ends import MEASURED, RST_ACK, Facts, end, ends, live, reset, timed_out
@@ -141,13 +143,13 @@ def test_a_peer_that_began_at_an_unusual_hop_limit_makes_no_middlebox_sure() -> 
 
 def test_a_live_reset_from_another_distance_names_the_middlebox_too() -> None:
     found = decide(ends([live(reset_ttl=63, silence=0.1)]))
-    assert set(found.candidates(0)) == {Cause.PEER_ABORTED, Cause.MIDDLEBOX_BUSY}
+    assert set(found.candidates(0)) == {Cause.PEER_ABORTED, Cause.MIDDLEBOX_BUSY, Cause.PEER_GAVE_UP}
     assert found.confidence[0] == np.float32(0.6)
 
 
 def test_a_reset_of_neither_form_lowers_the_confidence() -> None:
     found = decide(ends([reset(reset_flags=RST_ACK, silence=4.0)]))
-    assert set(found.candidates(0)) == {Cause.PEER_ABORTED, Cause.MIDDLEBOX_IDLE}
+    assert set(found.candidates(0)) == {Cause.PEER_ABORTED, Cause.MIDDLEBOX_IDLE, Cause.PEER_GAVE_UP}
     assert found.confidence[0] == np.float32(0.6)
 
 
@@ -160,6 +162,21 @@ def test_a_silence_that_the_connection_had_survived_before_is_not_what_ended_it(
 def test_a_connection_to_an_address_of_this_host_is_not_reset_by_its_firewall() -> None:
     rows = end(**live(peer_ttl=64, reset_ttl=64, reset_local=1, silence=0.1))
     assert Cause(decide(rows).cause[0]) is Cause.PEER_ABORTED
+
+
+def test_what_never_left_this_host_is_no_fault_of_a_router() -> None:
+    facts = {"error": errno.ENETUNREACH, "soft_error": errno.ENETUNREACH, "unsent": 4, "window": 64512}
+    assert Cause(decide(ends([facts])).cause[0]) is Cause.LOCAL_NETWORK
+
+
+def test_a_program_that_aborts_after_the_peer_closed_has_ended_it_itself() -> None:
+    aborted = {"state": TcpState.CLOSE_WAIT, "fin_first": 1, "shutdown": 3, "sent_reset": 1}
+    found = decide(ends([{**aborted, "unread": 39_999}, aborted]))
+    assert list(map(Cause, found.cause)) == [Cause.CLOSED_UNREAD, Cause.LOCAL_ABORT]
+
+
+def test_a_reset_that_answers_an_acknowledgement_may_be_of_the_peers_firewall() -> None:
+    assert Cause.PEER_FIREWALL in decide(ends([reset(silence=0.0)])).candidates(0)
 
 
 def test_a_reset_that_was_not_seen_is_not_explained() -> None:
