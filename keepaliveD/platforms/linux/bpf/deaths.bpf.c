@@ -648,6 +648,7 @@ static __always_inline void tell_death(struct death *death, const struct tcp_soc
 		tell_evidence(death, evidence);
 	if (is_data_after_close(death)) {
 		death->reset = NOT_RESET;
+		death->error = 0; /* of which nobody is told */
 		death->sent_reset = 1;
 	}
 	if (error == ECONNABORTED || (!error && ONE_OF(before, ABORTED)) ||

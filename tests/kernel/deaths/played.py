@@ -1,0 +1,121 @@
+"""Plays all scenes at once, and judges every end that was seen."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from keepaliveD.model.causes import ONLY_BESIDE, Cause
+from keepaliveD.model.sockets import Column
+from keepaliveD.policy.deaths import CERTAIN, decide
+from tests.kernel.deaths.rig import Rig
+from tests.kernel.deaths.scenes import FIRST_PORT, End, Play, Scene
+from tests.kernel.deaths.watching import Watch, watching
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one end was called."""
+
+    scene: Scene
+    end: End
+    row: Column
+    cause: Cause
+    confidence: float
+    candidates: tuple[Cause, ...]
+
+    @property
+    def truth(self) -> Cause:
+        """What it was."""
+        return self.scene.truth[self.end]
+
+    @property
+    def is_right(self) -> bool:
+        """Whether it was called that, or, where one host cannot tell, that among others."""
+        return self.truth in self.candidates if self.truth in ONLY_BESIDE else self.truth == self.cause
+
+    @property
+    def is_falsely_certain(self) -> bool:
+        """Whether it says that it cannot be otherwise, but it was."""
+        return not self.is_right and self.confidence >= CERTAIN
+
+    def __str__(self) -> str:
+        told = {
+            name: value
+            for name, value in zip(self.row.dtype.names or (), self.row.tolist(), strict=True)
+            if value not in (0, b"") and str(value) != "nan" and not name.endswith(("_low", "_high"))
+        }
+        return f"{self.scene.name} at the {self.end}: {self.truth.key} was called {self.cause.key}: {told}"
+
+
+@dataclass(frozen=True)
+class Played:
+    """What became of all scenes."""
+
+    verdicts: list[Verdict]
+    failures: dict[str, BaseException]  # by the name of a scene that could not be played
+
+    def of(self, scene: Scene, end: End) -> list[Verdict]:
+        """What that end was called: once, if all is well."""
+        return [each for each in self.verdicts if (each.scene, each.end) == (scene, end)]
+
+
+def play(scenes: Sequence[Scene]) -> Played:
+    """Play these at once; return the ends that were seen, judged."""
+    with contextlib.closing(Rig()) as rig, contextlib.ExitStack() as stack:
+        watch = stack.enter_context(watching(rig.client.inode, rig.server.inode))
+        plays = [Play(rig, scene, FIRST_PORT + number) for number, scene in enumerate(scenes)]
+        for each in plays:
+            stack.callback(each.stack.close)
+        with ThreadPoolExecutor(max_workers=len(plays)) as threads:
+            running = [threads.submit(each.scene.play, each) for each in plays]
+            _await(watch, plays, running)
+        namespaces: dict[End, int] = {"client": rig.client.inode, "server": rig.server.inode}
+        errors = {each.scene.name: run.exception() for each, run in zip(plays, running, strict=True)}
+        return Played(
+            list(_judge(watch.ended, plays, namespaces)),
+            {name: error for name, error in errors.items() if error},
+        )
+
+
+def _await(watch: Watch, plays: Sequence[Play], running: Sequence[Future[None]]) -> None:
+    """Until all are played, and all of their ends are a second old."""
+    ends = sum(len(each.scene.truth) for each in plays)
+
+    def all_seen(ended: Column) -> bool:
+        return all(each.done() for each in running) and len(_wanted(ended, plays)) >= ends
+
+    with contextlib.suppress(AssertionError):  # what is missing fails its own test
+        watch.until(all_seen, within=60)
+
+
+def _wanted(ended: Column, plays: Sequence[Play]) -> set[tuple[int, int]]:
+    seen = set(zip(ended["local_port"].tolist(), ended["remote_port"].tolist(), strict=True))
+    return seen & {each.ports[end] for each in plays if each.ports for end in each.scene.truth}
+
+
+def _judge(ended: Column, plays: Sequence[Play], namespaces: dict[End, int]) -> Iterator[Verdict]:
+    findings = decide(ended)
+    for each in plays:
+        for end in each.scene.truth if each.ports else ():
+            local, remote = each.ports[end]
+            ours = (ended["local_port"] == local) & (ended["remote_port"] == remote)
+            for row in np.flatnonzero(ours & (ended["netns"] == namespaces[end])).tolist():
+                cause, confidence = Cause(int(findings.cause[row])), float(findings.confidence[row])
+                yield Verdict(each.scene, end, ended[row], cause, confidence, findings.candidates(row))
+
+
+def matrix(verdicts: Sequence[Verdict]) -> str:
+    """Each true cause, and what its ends were called."""
+    lines = []
+    for truth in sorted({each.truth for each in verdicts}):
+        called = [each for each in verdicts if each.truth == truth]
+        names = sorted({each.cause for each in called})
+        counts = ", ".join(f"{name.key} {sum(each.cause == name for each in called)}" for name in names)
+        lines.append(f"  {truth.key:<28}{sum(each.is_right for each in called):>3} of {len(called):<3} {counts}")
+    right = sum(each.is_right for each in verdicts)
+    return "\n".join([*lines, f"  right: {right} of {len(verdicts)}"])

@@ -1,0 +1,611 @@
+"""Ends of connections, made on purpose: what is done, and what it should be called at which end."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import struct
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from select import select
+from socket import (
+    AF_INET,
+    AF_INET6,
+    IP_TTL,
+    IPPROTO_IP,
+    IPPROTO_TCP,
+    SHUT_WR,
+    SO_KEEPALIVE,
+    SO_LINGER,
+    SO_RCVBUF,
+    SOL_SOCKET,
+    TCP_KEEPCNT,
+    TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
+    AddressFamily,
+    create_server,
+    socket,
+)
+from typing import Literal
+
+from keepaliveD.model.causes import Cause
+from tests.kernel.deaths.rig import CLIENT, SERVER, Rig, vanish
+
+End = Literal["client", "server"]
+
+QUIET = 3.0  # seconds: longer than a busy connection is silent
+FIRST_PORT = 5_000
+NO_LINGER = struct.pack("ii", 1, 0)
+TCP_USER_TIMEOUT, TCP_MD5SIG = 18, 14  # include/uapi/linux/tcp.h
+MD5_KEY = struct.pack("=BBHI80s", 0, 0, 3, 0, b"key")  # the end of struct tcp_md5sig, after the peer's address
+DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One end that is made, and its true cause at the ends where it is judged."""
+
+    name: str
+    truth: dict[End, Cause]
+    play: Callable[[Play], None]
+    family: AddressFamily
+
+
+SCENES: list[Scene] = []
+
+
+@dataclass
+class Play:
+    """A scene that is played, on a port of its own."""
+
+    rig: Rig
+    scene: Scene
+    port: int
+    ports: dict[End, tuple[int, int]] = field(default_factory=dict)  # local, remote
+    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def open(self, backlog: int = 5) -> tuple[socket, socket]:
+        """Both ends of a new connection that has carried a word each way: the client's, the server's."""
+        family = self.scene.family
+        listener = self.listen(backlog)
+        client = self.stack.enter_context(self.rig.client.inside(lambda: socket(family)))
+        client.settimeout(30)
+        client.connect((SERVER[family], self.port))
+        server, _ = listener.accept()
+        self.stack.enter_context(server)
+        server.settimeout(30)
+        self.opened(client)
+        self.talk(client, server)
+        return client, server
+
+    def listen(self, backlog: int = 5) -> socket:
+        """The server's listener."""
+        family = self.scene.family
+        address = (SERVER[family], self.port)
+        listener = self.rig.server.inside(lambda: create_server(address, family=family, backlog=backlog))
+        listener.settimeout(30)
+        return self.stack.enter_context(listener)
+
+    def opened(self, client: socket) -> None:
+        """Remember which one it is."""
+        port = client.getsockname()[1]
+        self.ports = {"client": (port, self.port), "server": (self.port, port)}
+
+    def talk(self, client: socket, server: socket) -> None:
+        """Exchange a word each way."""
+        client.sendall(b"ask")
+        assert server.recv(3) == b"ask"
+        server.sendall(b"answer")
+        assert client.recv(6) == b"answer"
+
+    def fail(self, *how: str) -> None:
+        """The firewall treats it so from now on."""
+        for each in how:
+            self.rig.treat("firewall", each, self.port)
+
+    def hold(self, connection: socket, *command: str) -> subprocess.Popen[bytes]:
+        """A program that has it, and nobody else."""
+        with connection:
+            pipe = subprocess.PIPE
+            program = subprocess.Popen(
+                [*DIE_WITH_US, *command], stdin=pipe, stdout=pipe, pass_fds=[connection.fileno()]
+            )
+        self.stack.enter_context(program)
+        self.stack.callback(program.kill)
+        assert program.stdout
+        program.stdout.read(1)  # it runs
+        return program
+
+
+HOLD = ("sh", "-c", "echo; read end")  # until its input ends
+
+
+def scene(
+    client: Cause | None = None, server: Cause | None = None, family: AddressFamily = AF_INET
+) -> Callable[[Callable[[Play], None]], Callable[[Play], None]]:
+    """Add a scene."""
+    truth: dict[End, Cause] = {}
+    if client is not None:
+        truth["client"] = client
+    if server is not None:
+        truth["server"] = server
+
+    def add(play: Callable[[Play], None]) -> Callable[[Play], None]:
+        name = play.__name__ + ("_ipv6" if family == AF_INET6 else "")
+        SCENES.append(Scene(name, truth, play, family))
+        return play
+
+    return add
+
+
+def keepalive(connection: socket, idle: int, interval: int = 1, probes: int = 2) -> None:
+    """Switch it on."""
+    connection.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+    for option, value in ((TCP_KEEPIDLE, idle), (TCP_KEEPINTVL, interval), (TCP_KEEPCNT, probes)):
+        connection.setsockopt(IPPROTO_TCP, option, value)
+
+
+def abort(connection: socket) -> None:
+    """Close it with a reset."""
+    connection.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
+    connection.close()
+
+
+def stay_quiet() -> None:
+    """A silence is a time in which nothing happens."""
+    time.sleep(QUIET)
+
+
+def send(connection: socket, octets: bytes = b"late") -> None:
+    """Send, whatever becomes of it."""
+    with contextlib.suppress(OSError):
+        connection.send(octets)
+
+
+def wait_for_end(connection: socket) -> None:
+    """Until it is told of its end, and no longer than it takes."""
+    with contextlib.suppress(OSError):
+        while connection.recv(4096):
+            pass
+
+
+# A firewall on the way
+
+
+@scene(Cause.MIDDLEBOX_IDLE)
+@scene(Cause.MIDDLEBOX_IDLE, family=AF_INET6)
+def forgotten_and_rejected_data(play: Play) -> None:
+    client, _ = play.open()
+    play.fail("reject_there", "reject_back")
+    stay_quiet()
+    send(client)
+
+
+@scene(Cause.MIDDLEBOX_IDLE)
+@scene(Cause.MIDDLEBOX_IDLE, family=AF_INET6)
+def forgotten_and_rejected_probe(play: Play) -> None:
+    client, _ = play.open()
+    play.fail("reject_there", "reject_back")
+    keepalive(client, 3)
+    wait_for_end(client)
+
+
+@scene(Cause.MIDDLEBOX_IDLE)
+def forgotten_and_rejected_after_the_peer_closed(play: Play) -> None:
+    client, server = play.open()
+    server.shutdown(SHUT_WR)
+    assert client.recv(1) == b""
+    time.sleep(QUIET)  # the FIN is acknowledged late
+    play.fail("reject_there", "reject_back")
+    send(client)
+
+
+@scene(Cause.SILENT_AFTER_IDLE)
+@scene(Cause.SILENT_AFTER_IDLE, family=AF_INET6)
+def forgotten_and_dropped_data(play: Play) -> None:
+    client, _ = play.open()
+    play.fail("drop_there", "drop_back")
+    stay_quiet()
+    send(client)
+    wait_for_end(client)
+
+
+@scene(Cause.SILENT_AFTER_IDLE)
+@scene(Cause.SILENT_AFTER_IDLE, family=AF_INET6)
+def forgotten_and_dropped_probes(play: Play) -> None:
+    client, _ = play.open()
+    play.fail("drop_there", "drop_back")
+    keepalive(client, 3)
+    wait_for_end(client)
+
+
+@scene(Cause.SILENT_AFTER_IDLE)
+def forgotten_and_dropped_close(play: Play) -> None:
+    client, _ = play.open()
+    play.fail("drop_there", "drop_back")
+    stay_quiet()
+    client.close()
+
+
+@scene(Cause.MIDDLEBOX_BUSY)
+def rejected_while_busy(play: Play) -> None:
+    client, server = play.open()
+    play.fail("reject_there")
+    server.sendall(b"more")
+    assert client.recv(4) == b"more"
+    send(client)
+    wait_for_end(client)
+    send(server)
+
+
+@scene(Cause.MIDDLEBOX_BUSY)
+def forged_by_a_careful_box_while_busy(play: Play) -> None:
+    client, server = play.open()
+    play.talk(client, server)
+    play.rig.forge_reset(client, play.port, hop_limit=62)
+    wait_for_end(client)
+    send(server)
+
+
+@scene(Cause.MIDDLEBOX_BUSY)
+def forged_with_the_boxs_own_hop_limit(play: Play) -> None:
+    client, server = play.open()
+    play.talk(client, server)
+    play.rig.forge_reset(client, play.port, hop_limit=64)
+    wait_for_end(client)
+
+
+@scene(Cause.MIDDLEBOX_BUSY)
+def forged_from_a_box_that_starts_at_255(play: Play) -> None:
+    client, server = play.open()
+    play.talk(client, server)
+    play.rig.forge_reset(client, play.port, hop_limit=255)
+    wait_for_end(client)
+
+
+# A peer that does not know the connection
+
+
+@scene(Cause.UNKNOWN_TO_PEER)
+@scene(Cause.UNKNOWN_TO_PEER, family=AF_INET6)
+def peer_lost_its_state_and_gets_data(play: Play) -> None:
+    client, server = play.open()
+    vanish(server)
+    stay_quiet()
+    send(client)
+
+
+@scene(Cause.UNKNOWN_TO_PEER)
+def peer_lost_its_state_and_gets_a_probe(play: Play) -> None:
+    client, server = play.open()
+    vanish(server)
+    keepalive(client, 3)
+    wait_for_end(client)
+
+
+@scene(Cause.UNKNOWN_TO_PEER)
+def peer_lost_its_state_while_busy(play: Play) -> None:
+    client, server = play.open()
+    play.talk(client, server)
+    vanish(server)
+    send(client)
+
+
+@scene(Cause.UNKNOWN_TO_PEER)
+def peer_with_a_large_hop_limit_lost_its_state(play: Play) -> None:
+    client, server = play.open()
+    server.setsockopt(IPPROTO_IP, IP_TTL, 255)
+    keepalive(client, 1)
+    time.sleep(1.5)  # until it has answered a probe with its own hop limit
+    vanish(server)
+    wait_for_end(client)
+
+
+@scene(Cause.PEER_FIREWALL)
+def peers_own_firewall_rejects(play: Play) -> None:
+    client, _ = play.open()
+    play.rig.treat("server", "reject_here", play.port)
+    stay_quiet()
+    send(client)
+
+
+@scene(server=Cause.PEER_RESTARTED)
+@scene(server=Cause.PEER_RESTARTED, family=AF_INET6)
+def peer_comes_back_on_the_same_port(play: Play) -> None:
+    family = play.scene.family
+    client, _ = play.open()
+    address = client.getsockname()
+    vanish(client)
+    again = play.stack.enter_context(play.rig.client.inside(lambda: socket(family)))
+    again.bind(address)
+    again.settimeout(30)
+    again.connect((SERVER[family], play.port))
+
+
+# A peer that ends it
+
+
+@scene(Cause.PEER_CLOSED_IDLE)
+@scene(Cause.PEER_CLOSED_IDLE, family=AF_INET6)
+def peer_closes_after_idle(play: Play) -> None:
+    client, server = play.open()
+    stay_quiet()
+    server.close()
+    assert client.recv(1) == b""
+    client.close()
+
+
+@scene(Cause.PEER_ABORTED)
+@scene(Cause.PEER_ABORTED, family=AF_INET6)
+def peer_aborts_after_idle(play: Play) -> None:
+    client, server = play.open()
+    stay_quiet()
+    abort(server)
+    wait_for_end(client)
+
+
+@scene(Cause.PEER_ABORTED, Cause.LOCAL_ABORT)
+def peer_aborts(play: Play) -> None:
+    client, server = play.open()
+    abort(server)
+    wait_for_end(client)
+
+
+@scene(Cause.PEER_ABORTED, Cause.PROGRAM_KILLED)
+@scene(Cause.PEER_ABORTED, Cause.PROGRAM_KILLED, family=AF_INET6)
+def peers_program_is_killed_with_unread_data(play: Play) -> None:
+    client, server = play.open()
+    program = play.hold(server, *HOLD)
+    client.sendall(b"unread")
+    program.kill()
+    wait_for_end(client)
+
+
+@scene(server=Cause.PROGRAM_KILLED)
+def peers_program_is_killed_when_all_is_read(play: Play) -> None:
+    client, server = play.open()
+    program = play.hold(server, *HOLD)
+    program.kill()
+    assert client.recv(1) == b""
+    client.close()
+
+
+@scene(Cause.WROTE_AFTER_CLOSE)
+@scene(Cause.WROTE_AFTER_CLOSE, family=AF_INET6)
+def wrote_after_the_peer_had_closed(play: Play) -> None:
+    client, server = play.open()
+    server.close()
+    assert client.recv(1) == b""
+    send(client)
+
+
+@scene(Cause.PEER_ABORTED_AFTER_CLOSE, Cause.CLOSED_UNREAD)
+def closed_while_data_was_on_its_way(play: Play) -> None:
+    client, server = play.open()
+    client.sendall(b"x" * 40_000)
+    server.settimeout(30)
+    server.recv(1)
+    client.close()
+    server.close()
+
+
+@scene(Cause.PEER_ABORTED)
+def peer_closes_both_directions_while_data_is_on_its_way(play: Play) -> None:
+    client, server = play.open()
+    client.sendall(b"x" * 1_000)
+    server.recv(1)
+    server.close()
+    wait_for_end(client)
+
+
+@scene(Cause.PEER_KEEPALIVE)
+@scene(Cause.PEER_KEEPALIVE, family=AF_INET6)
+def peers_keepalive_gives_up(play: Play) -> None:
+    client, server = play.open()
+    play.fail("drop_there")
+    keepalive(server, 1, 1, 3)
+    wait_for_end(client)
+
+
+@scene(Cause.PEER_GAVE_UP)
+def peer_gives_up_and_its_reset_gets_through(play: Play) -> None:
+    """As BSD and Solaris do when they have retransmitted often enough."""
+    client, server = play.open()
+    play.fail("drop_back")
+    send(server)
+    stay_quiet()
+    play.rig.forge_reset(client, play.port, hop_limit=62, flags=0x14)
+    wait_for_end(client)
+
+
+@scene(Cause.LISTENER_OVERFLOW)
+@scene(Cause.LISTENER_OVERFLOW, family=AF_INET6)
+def listener_overflows(play: Play) -> None:
+    family = play.scene.family
+    play.listen(backlog=2)  # has room for three
+    clients = [play.stack.enter_context(play.rig.client.inside(lambda: socket(family))) for _ in range(4)]
+    for client in clients[:2]:
+        client.settimeout(30)
+        client.connect((SERVER[family], play.port))
+    play.fail("drop_acknowledgements")  # so that the next two come at once, when the server asks for them again
+    for client in clients[2:]:
+        client.settimeout(30)
+        client.connect((SERVER[family], play.port))
+    play.rig.treat("firewall", "drop_acknowledgements", play.port, do="delete")
+    overflown, _, _ = select(clients[2:], [], [], 30)
+    play.opened(overflown[0])
+
+
+# The path
+
+
+@scene(Cause.PATH_DIED)
+@scene(Cause.PATH_DIED, family=AF_INET6)
+def path_dies_under_keepalive(play: Play) -> None:
+    client, _ = play.open()
+    keepalive(client, 1)
+    stay_quiet()  # but for the probes, which are answered
+    play.fail("drop_there", "drop_back")
+    wait_for_end(client)
+
+
+@scene(Cause.PATH_DIED)
+@scene(Cause.PATH_DIED, family=AF_INET6)
+def path_dies_while_busy(play: Play) -> None:
+    client, server = play.open()
+    play.fail("drop_there")
+    server.sendall(b"more")
+    assert client.recv(4) == b"more"
+    send(client, b"x" * 20_000)
+    wait_for_end(client)
+
+
+@scene(Cause.USER_TIMEOUT)
+def user_timeout_ends_it(play: Play) -> None:
+    client, server = play.open()
+    client.setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, 1500)
+    play.fail("drop_there")
+    server.sendall(b"more")
+    assert client.recv(4) == b"more"
+    send(client)
+    wait_for_end(client)
+
+
+@scene(Cause.PEER_NOT_READING)
+@scene(Cause.PEER_NOT_READING, family=AF_INET6)
+def peer_does_not_read(play: Play) -> None:
+    client, server = play.open()
+    server.setsockopt(SOL_SOCKET, SO_RCVBUF, 4096)
+    client.setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, 3000)
+    client.settimeout(0.2)
+    with contextlib.suppress(TimeoutError):
+        while True:
+            client.send(b"x" * 65536)
+    client.settimeout(30)
+    wait_for_end(client)
+
+
+@scene(Cause.UNREACHABLE)
+@scene(Cause.UNREACHABLE, family=AF_INET6)
+def router_finds_no_host(play: Play) -> None:
+    client, _ = play.open()
+    play.fail("unreachable")
+    send(client)
+    wait_for_end(client)
+
+
+@scene(Cause.UNREACHABLE)
+def router_prohibits_it(play: Play) -> None:
+    client, _ = play.open()
+    play.fail("prohibited")
+    send(client)
+    wait_for_end(client)
+
+
+@scene(Cause.MD5_MISMATCH)
+def only_the_peer_signs(play: Play) -> None:
+    client, server = play.open()
+    address = struct.pack("=HH4s", AF_INET, 0, bytes(map(int, CLIENT[AF_INET].split("."))))
+    server.setsockopt(IPPROTO_TCP, TCP_MD5SIG, address.ljust(128, b"\0") + MD5_KEY)
+    send(server)
+    send(client)
+    wait_for_end(client)
+
+
+# This host
+
+
+@scene(Cause.LOCAL_KILL)
+@scene(Cause.LOCAL_KILL, family=AF_INET6)
+def somebody_kills_the_socket(play: Play) -> None:
+    client, _ = play.open()
+    done = play.rig.client.run("ss", "--kill", "--tcp", f"sport = :{client.getsockname()[1]}")
+    assert done.returncode == 0, done.stderr
+
+
+@scene(Cause.PROGRAM_KILLED)
+def program_is_killed_when_all_is_read(play: Play) -> None:
+    client, server = play.open()
+    play.hold(client, *HOLD).kill()
+    assert server.recv(1) == b""
+    server.close()
+
+
+@scene(Cause.PROGRAM_KILLED)
+def program_crashes(play: Play) -> None:
+    client, server = play.open()
+    server.sendall(b"unread")
+    play.hold(client, *HOLD).send_signal(signal.SIGSEGV)
+
+
+@scene(Cause.PROGRAM_ENDED)
+@scene(Cause.PROGRAM_ENDED, family=AF_INET6)
+def program_ends_with_unread_data(play: Play) -> None:
+    client, server = play.open()
+    program = play.hold(client, *HOLD)
+    server.sendall(b"unread")
+    assert program.stdin
+    program.stdin.close()
+
+
+@scene(Cause.CLOSED_UNREAD)
+@scene(Cause.CLOSED_UNREAD, family=AF_INET6)
+def program_closes_with_unread_data(play: Play) -> None:
+    client, server = play.open()
+    server.sendall(b"unread")
+    client.recv(1)
+    client.close()
+
+
+@scene(Cause.LOCAL_ABORT)
+def program_aborts(play: Play) -> None:
+    client, _ = play.open()
+    abort(client)
+
+
+@scene(Cause.LOCAL_FIREWALL)
+@scene(Cause.LOCAL_FIREWALL, family=AF_INET6)
+def own_firewall_rejects_what_leaves(play: Play) -> None:
+    client, _ = play.open()
+    play.rig.treat("client", "reject_out", play.port)
+    send(client)
+
+
+@scene(Cause.LOCAL_FIREWALL)
+@scene(Cause.LOCAL_FIREWALL, family=AF_INET6)
+def own_firewall_drops_what_leaves(play: Play) -> None:
+    client, _ = play.open()
+    play.rig.treat("client", "drop_out", play.port)
+    send(client)
+    wait_for_end(client)
+
+
+@scene(Cause.LOCAL_FIREWALL)
+def own_firewall_drops_what_comes(play: Play) -> None:
+    client, _ = play.open()
+    play.rig.treat("client", "drop_in", play.port)
+    send(client)
+    wait_for_end(client)
+
+
+@scene(Cause.LOCAL_FIREWALL, Cause.PEER_FIREWALL)
+@scene(Cause.LOCAL_FIREWALL, family=AF_INET6)
+def own_firewall_rejects_what_comes(play: Play) -> None:
+    client, server = play.open()
+    play.rig.treat("client", "reject_in", play.port)
+    send(client)
+    wait_for_end(server)
+    wait_for_end(client)
+
+
+@scene(Cause.LOCAL_NETWORK)
+@scene(Cause.LOCAL_NETWORK, family=AF_INET6)
+def own_route_is_gone(play: Play) -> None:
+    client, _ = play.open()
+    family = "-6" if play.scene.family == AF_INET6 else "-4"
+    done = play.rig.client.run("ip", family, "rule", "add", "ipproto", "tcp", "dport", str(play.port), "unreachable")
+    assert done.returncode == 0, done.stderr
+    send(client)
+    wait_for_end(client)
