@@ -12,9 +12,19 @@ from pathlib import Path as File
 from pydantic import ValidationError
 
 from keepaliveD.config.catalogue import catalogue
-from keepaliveD.config.document import DEFAULT_PATH, ArmSection, Document, KeepaliveSection, PathSection, WatchSection
+from keepaliveD.config.document import (
+    ALL_CAUSES,
+    DEFAULT_PATH,
+    UNEXPECTED,
+    ArmSection,
+    Document,
+    KeepaliveSection,
+    PathSection,
+    WatchSection,
+)
 from keepaliveD.config.files import DEFAULT_FILE, Merged, read
 from keepaliveD.config.problems import as_lines, explain, notes, together
+from keepaliveD.model.causes import BY_KEY, EXPECTED, Cause
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import ConfigError
@@ -47,6 +57,8 @@ class Config:
     arm: tuple[ArmRule, ...]
     disarm_on_stop: bool
     survive_stop: bool
+    autopsy: bool  # whether to find out what ended connections
+    logged_causes: frozenset[Cause]
     enables: bool  # keepalive.arm = "enable", also where it is not in force for want of `apply`
     files: tuple[File, ...] = ()
     notes: tuple[str, ...] = ()  # what the files hold that has no effect, or another than it seems
@@ -97,6 +109,8 @@ def _config(document: Document, merged: Merged) -> Config:
         arm=tuple(_rules(document)),
         disarm_on_stop=keepalive.disarm_on_stop,
         survive_stop=keepalive.survive_stop,
+        autopsy=document.autopsy.enabled,
+        logged_causes=frozenset(_causes(document.autopsy.log)),
         enables=keepalive.arm == "enable",
         files=tuple(merged.files),
         notes=tuple(notes(document, merged)),
@@ -112,6 +126,13 @@ def _default_origin(watch: WatchSection, merged: Merged) -> Origin:
 
 def _configured(file: File) -> Origin:
     return Origin(Source.CONFIGURED, printable(str(file)))
+
+
+def _causes(names: list[str]) -> Iterator[Cause]:
+    """The causes with these names; "unexpected" and "all" are several."""
+    several = {ALL_CAUSES: set(BY_KEY.values()), UNEXPECTED: set(BY_KEY.values()) - EXPECTED}
+    for name in names:
+        yield from several.get(name) or (BY_KEY[name],)
 
 
 def _path(section: PathSection, file: File) -> Path:

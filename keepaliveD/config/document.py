@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import difflib
 import ipaddress
 import pwd
 from typing import Annotated, Literal, NamedTuple
@@ -11,13 +12,16 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from keepaliveD.config.units import with_suffix
 from keepaliveD.model import duration
+from keepaliveD.model.causes import BY_KEY
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES
 from keepaliveD.model.rules import IPNetwork
-from keepaliveD.model.text import shown
+from keepaliveD.model.text import shortened, shown
 
 DEFAULT_PATH = "default"
 AUTO = "auto"
+UNEXPECTED = "unexpected"  # of causes: all but those that programs and peers bring about in their daily work
+ALL_CAUSES = "all"
 
 MAX_UID = 2**32 - 2  # (uid_t) -1 is nobody at all, setresuid(2)
 LONGEST_NAME = 100  # characters; a name stands in every warning
@@ -134,6 +138,15 @@ def _idle(text: object) -> object:
     return text if text == AUTO else _whole_seconds(text)
 
 
+def _ends(text: str) -> str:
+    """A cause of an end, or a name for several."""
+    if text not in (ALL_CAUSES, UNEXPECTED, *BY_KEY):
+        close = difflib.get_close_matches(shortened(text), BY_KEY, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(f'{shown(text)} is not a cause; write "{UNEXPECTED}", "{ALL_CAUSES}" or causes{hint}')
+    return text
+
+
 WholeSeconds = Annotated[int, BeforeValidator(_whole_seconds)]
 Timeout = Annotated[float, BeforeValidator(_timeout)]
 Interval = Annotated[float, BeforeValidator(INTERVAL.check)]
@@ -150,6 +163,7 @@ Date = Annotated[datetime.date, BeforeValidator(_date)]
 Users = Annotated[list[Annotated[int, BeforeValidator(_uid)]], BeforeValidator(_several)]
 AtRisk = Literal["late", "bare", "cut"]
 Verdicts = Annotated[list[AtRisk], BeforeValidator(_several)]
+Ends = Annotated[list[Annotated[str, AfterValidator(_ends)]], BeforeValidator(_several)]
 Action = Literal["observe", "rearm", "enable"]
 
 
@@ -183,6 +197,13 @@ class WatchSection(Section):
     namespaces: Literal["all", "own"] = "all"
     ignore: list[Network] = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")]
     default_timeout: Timeout = 240.0
+
+
+class AutopsySection(Section):
+    """[autopsy]: what ended connections."""
+
+    enabled: bool = True
+    log: Ends = [UNEXPECTED]
 
 
 class PathSection(Section):
@@ -219,6 +240,7 @@ class Document(Section):
 
     keepalive: KeepaliveSection = KeepaliveSection()
     watch: WatchSection = WatchSection()
+    autopsy: AutopsySection = AutopsySection()
     path: list[PathSection] = []
     arm: list[ArmSection] = []
 
@@ -226,6 +248,7 @@ class Document(Section):
 SECTIONS: dict[str, type[Section]] = {
     "keepalive": KeepaliveSection,
     "watch": WatchSection,
+    "autopsy": AutopsySection,
     "path": PathSection,
     "arm": ArmSection,
 }

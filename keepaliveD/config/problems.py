@@ -29,6 +29,7 @@ EXAMPLES = {
     "process": '"amandad"',
     "container": '"*"',
     "path": '"office*"',
+    "log": '["unexpected"]',
 }
 TRUTHS = "true or false"  # of keys without an example: they are switches
 ONE_AN_INTERVAL = "the kernel would then send only one probe per interval"

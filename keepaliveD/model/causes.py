@@ -92,6 +92,21 @@ LABELS = {
 
 ONLY_BESIDE = frozenset({Cause.NAT_FORGOT, Cause.PEER_FIREWALL, Cause.PEER_GAVE_UP, Cause.PROXY_CLOSED})
 
+# Ends that a program or a peer brings about in its daily work: counted, and logged only where that is asked for.
+EXPECTED = frozenset(
+    {
+        Cause.PEER_ABORTED_AFTER_CLOSE,
+        Cause.PEER_CLOSED,
+        Cause.PEER_CLOSED_IDLE,
+        Cause.WROTE_AFTER_CLOSE,
+        Cause.PROGRAM_ENDED,
+        Cause.CLOSED_UNREAD,
+        Cause.LOCAL_ABORT,
+        Cause.LOCAL_CLOSE,
+    }
+)
+BY_KEY = {cause.key: cause for cause in Cause if cause not in ONLY_BESIDE}
+
 
 class Foretold(enum.IntEnum):
     """Whether a forecast had announced the end of a connection, and if not, why."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from keepaliveD.model.autopsy import Alike
 from keepaliveD.model.connections import Connection, Owner, Verdict
 from keepaliveD.model.rules import ArmRule
 from keepaliveD.model.sockets import Unwatched
@@ -98,6 +99,13 @@ class ReportArmed:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportDeaths:
+    """Report connections that ended."""
+
+    reports: tuple[Alike, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReportOldServices:
     """Report services that keep the old settings until they restart, by where they listen; or why none is known."""
 
@@ -174,6 +182,7 @@ Report = (
     | ReportRecord
     | ReportUnwatched
     | ReportArmed
+    | ReportDeaths
     | ReportOldServices
     | ReportStarted
     | ReportReloaded

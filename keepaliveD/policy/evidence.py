@@ -148,11 +148,22 @@ def _icmp(row: dict[str, Any]) -> str:
 
 
 def _this_host(row: dict[str, Any]) -> Iterator[str]:
-    """Yield what this host and its programs did."""
+    """Yield what this host did."""
     if row["dropped_by_firewall"]:
         yield f"packets of this connection that a firewall of this host dropped: {row['dropped_by_firewall']}"
     if row["dropped_by_md5"]:
         yield f"packets that lacked the TCP-MD5 signature, or had one unexpectedly: {row['dropped_by_md5']}"
+    yield from _program(row)
+    if row["unread"]:
+        yield f"bytes that the program had not read: {row['unread']}"
+    if row["state"] in HALF_CLOSED:
+        yield "this end had closed before"
+    elif row["state"] == CLOSE_WAIT and not row["fin_first"]:
+        yield "the peer had closed before"
+
+
+def _program(row: dict[str, Any]) -> Iterator[str]:
+    """Yield who ended the connection on this host, and how."""
     if name := closer_name(bytes(row["closer"])):
         yield f"ended on this host by {name}[{row['closer_pid']}]"
     yield from _how_it_closed(row)

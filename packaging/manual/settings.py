@@ -30,6 +30,7 @@ KINDS: tuple[tuple[object, str], ...] = (
     (document.Patterns, "a pattern as in fnmatch(3), or a list of them"),
     (document.Users, "a user by name or number, or a list of them"),
     (document.Verdicts, '"late", "bare" or "cut", or a list of them'),
+    (document.Ends, '"unexpected", "all" or a cause, or a list of them'),
     (document.Idle | None, f'{SECONDS}, or "auto"'),
     (document.WholeSeconds | None, SECONDS),
     (document.Probes | None, f"a whole number from 1 to {MAX_PROBES}"),

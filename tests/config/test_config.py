@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from keepaliveD.cli import report
 from keepaliveD.config import Config, document, doubts, files, load
 from keepaliveD.config.catalogue import catalogue
+from keepaliveD.model.causes import BY_KEY, EXPECTED, Cause
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import ConfigError, Exit, NoInput, Refusal
@@ -145,6 +146,9 @@ def test_every_setting_reaches_the_model(etc: Etc) -> None:
         namespaces = "own"
         ignore = ["10.0.0.0/8", "fd00::/8"]
         default_timeout = "infinity"
+        [autopsy]
+        enabled = false
+        log = ["local-kill", "peer-closed"]
         [[path]]
         name = "a"
         networks = ["192.0.2.0/24", "2001:db8::/32", "192.0.2.1"]
@@ -172,6 +176,14 @@ def test_every_setting_reaches_the_model(etc: Etc) -> None:
     assert (b.networks, b.ports, b.interface, b.timeout, str(b.origin)) == ((), (), "", 240, "preset azure-lb")
     assert (c.timeout, str(c.origin)) == (300, "measured 2026-11-28")
     assert loaded.selects_by_interface
+    assert (loaded.autopsy, loaded.logged_causes) == (False, frozenset({Cause.LOCAL_KILL, Cause.PEER_CLOSED}))
+
+
+def test_ends_of_daily_work_are_logged_only_where_that_is_asked_for(etc: Etc) -> None:
+    assert etc.load().logged_causes == set(BY_KEY.values()) - EXPECTED
+    assert etc.load("[autopsy]\nlog = 'all'").logged_causes == set(BY_KEY.values())
+    assert etc.load("[autopsy]\nlog = []").logged_causes == frozenset()
+    assert Cause.PEER_CLOSED in etc.load("[autopsy]\nlog = ['unexpected', 'peer-closed']").logged_causes
 
 
 def test_the_default_timeout_is_a_guess_until_somebody_changes_it(etc: Etc) -> None:
@@ -360,7 +372,7 @@ WRONG = {
         r"watch.probes: unknown key here; it belongs in \[keepalive\] or \[\[arm\]\]",
     ),
     "unknown section": ("[keepalve]\nidle = '1s'", "keepalve: unknown key; did you mean keepalive?"),
-    "section like nothing": ("[zzz]", "zzz: unknown key; known here: arm, keepalive, path, watch"),
+    "section like nothing": ("[zzz]", "zzz: unknown key; known here: arm, autopsy, keepalive, path, watch"),
     "key without section": ("apply = true", r"apply: unknown key here; it belongs in \[keepalive\]"),
     "key like two others": ("[keepalive]\nbar = 5", "keepalive.bar: unknown key; known here: apply, arm, "),
     "key of a path": (
@@ -376,6 +388,11 @@ WRONG = {
         "[watch]\ndefault_timeout = '0s'",
         "watch.default_timeout: '0s' is out of range; write 100ms to 10years, or \"infinity\"",
     ),
+    "unknown cause": (
+        "[autopsy]\nlog = 'peer-abort'",
+        r"autopsy.log\[1\]: 'peer-abort' is not a cause; write \"unexpected\", \"all\" or causes; did you mean peer-a",
+    ),
+    "wrong kind of cause": ("[autopsy]\nlog = [1]", r"autopsy.log\[1\]: 1 is of the wrong kind; write log = "),
     "zero scan": ("[watch]\ninterval = '0s'", "watch.interval: '0s' is out of range; write 100ms to 1h"),
     "busy scan": ("[watch]\ninterval = '0.05s'", "watch.interval: '0.05s' is out of range; write 100ms to 1h"),
     "rare scan": ("[watch]\ninterval = '300years'", "watch.interval: '300years' is out of range; write 100ms to 1h"),

@@ -17,6 +17,7 @@ from keepaliveD.model.errors import NotPermitted
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.reports import (
     Repeat,
+    ReportDeaths,
     ReportDrift,
     ReportNotRestored,
     ReportRecord,
@@ -29,6 +30,7 @@ from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.sockets import Unwatched
 from keepaliveD.platforms.touching import Kind, Touched
 from tests.log.test_entries import cut, documented, late, say, settings
+from tests.support.ends import MEASURED, alike
 from tests.support.samples import BARE
 
 ROOT = Path(__file__).parents[2]
@@ -136,6 +138,8 @@ def said() -> list[Entry]:
         *entries.of(Outcome(SetSystemKeepalive({}, {}, Because.DRIFT), refused=NotPermitted("no"))),
         *(entry for result in ArmingResult for entry in armings(result, stranger)),
         *(entry for result in ArmingResult for entry in armings(result, *[stranger] * (HANDFUL + 1))),
+        *entries.of(Outcome(ReportDeaths(tuple(alike(facts) for _, _, facts in MEASURED.values())))),
+        *entries.of(Outcome(ReportDeaths((alike(MEASURED["linger 0"][2], 7),)))),
         *(
             Entry(event, entries.INFO, "")
             for event in ("started", "reloaded", "reload-failed", "doubtful", "scan-failed")

@@ -120,6 +120,7 @@ def told_settings(man: Path) -> dict[str, dict[str, str]]:
     titles = {
         "keepalive": "[keepalive] SECTION",
         "watch": "[watch] SECTION",
+        "autopsy": "[autopsy] SECTION",
         "path": "[[path]] SECTIONS",
         "arm": "[[arm]] SECTIONS",
     }
@@ -140,7 +141,7 @@ def test_the_values_shown_are_the_defaults(man: Path) -> None:
     told = told_settings(man)
     text = "".join(
         f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in told[name].items())
-        for name in ("keepalive", "watch")
+        for name in ("keepalive", "watch", "autopsy")
     )
     assert document.Document.model_validate(tomllib.loads(text)) == document.Document()
 
@@ -167,7 +168,7 @@ def test_every_kind_of_value_is_told(man: Path) -> None:
 
 @ANY_PAGE
 def test_no_page_names_a_key_that_is_not(man: Path, page: str) -> None:
-    named = set(re.findall(r"\b(keepalive|watch|path)\.([a-z_]+)", plain(man, page)))
+    named = set(re.findall(r"\b(keepalive|watch|autopsy|path)\.([a-z_]+)", plain(man, page)))
     assert named <= {(name, key) for name, section in SECTIONS.items() for key in section.model_fields}
 
 

@@ -20,10 +20,9 @@ from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.autopsy import AT_ONCE, FIRST_PAUSE, MOST_KINDS, Autopsy, AutopsyRules
 from keepaliveD.policy.judge import judge
 from keepaliveD.policy.remedies import PREVENTABLE, WITHOUT_KEEPALIVE, remedy
-from tests.support.ends import FORGOTTEN_BY_REJECT, MEASURED, Facts, ends, live, reset, timed_out
+from tests.support.ends import FORGOTTEN_BY_REJECT, GUESS, MEASURED, Facts, ends, live, reset, timed_out
 from tests.support.tables import Socket, table
 
-GUESS = Path("default", 240.0, Origin(Source.GUESS))
 OFFICE = Path("office", 300.0, Origin(Source.CONFIGURED, "file"), (ipaddress.ip_network("10.71.3.0/24"),))
 ALL = frozenset(Cause)
 KILLED: Facts = {"error": 103, "closer": b"ss", "closer_pid": 77}
@@ -124,8 +123,8 @@ def test_ignored_networks_are_not_judged() -> None:
 
 def watched(autopsy: Autopsy, *, idle: float, warn: bool = False, path: Path = OFFICE) -> None:
     """A scan at 990 of a connection that was quiet for so long."""
-    socket: Socket = {"cookie": 1, "remote": "10.71.3.2", "remote_port": 5432}
-    look = table(990.0, socket | {"since_sent": idle, "since_received": idle, "since_acked": idle})
+    quiet: Socket = {"since_sent": idle, "since_received": idle, "since_acked": idle}
+    look = table(990.0, {"cookie": 1, "remote": "10.71.3.2", "remote_port": 5432, **quiet})
     judgement = judge(look, nothing_known(), (GUESS, path), ())
     verdict = judgement.forecast.verdict
     told = verdict if warn else np.zeros(1, np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import ipaddress
 import math
@@ -10,10 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from keepaliveD.model.autopsy import Alike
 from keepaliveD.model.causes import Cause
-from keepaliveD.model.deaths import DEATH, Reset
+from keepaliveD.model.connections import Owner
+from keepaliveD.model.deaths import DEATH, Deaths, Reset
+from keepaliveD.model.origin import Origin, Source
+from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import Column
+from keepaliveD.policy.autopsy import Autopsy, AutopsyRules
 
+NOBODY = Owner()
 NAN_COLUMNS = [name for name in DEATH.names or () if DEATH[name].kind == "f"]
 Facts = Mapping[str, Any]
 
@@ -79,6 +86,16 @@ def live(**facts: Any) -> Facts:
 def timed_out(**facts: Any) -> Facts:
     """This host gave the connection up."""
     return {"error": errno.ETIMEDOUT, **facts}
+
+
+GUESS = Path("default", 240.0, Origin(Source.GUESS))
+
+
+def alike(facts: Facts, count: int = 1, seconds: float = 0.0, owner: Owner = NOBODY) -> Alike:
+    """What is reported of so many connections that ended so."""
+    autopsy = Autopsy(AutopsyRules(frozenset(Cause), (GUESS,), ()))
+    (report,) = autopsy.observe(Deaths(ends([facts])), 1001.0)
+    return Alike(count, (dataclasses.replace(report.examples[0], owner=owner),), seconds)
 
 
 FORGOTTEN_BY_REJECT = reset(reset_ttl=63, silence=3.5, unacked=5)

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from keepaliveD.log.entries.arming import by_hand, of_arming, of_counted
 from keepaliveD.log.entries.connections import of_report
 from keepaliveD.log.entries.daemon import DaemonReports, counts_line, of_daemon, status_line
+from keepaliveD.log.entries.deaths import of_deaths
 from keepaliveD.log.entries.entry import ERROR, INFO, MESSAGE_IDS, NOTICE, WARNING, Entry, Value
 from keepaliveD.log.entries.namespaces import of_hang, of_unwatched
 from keepaliveD.log.entries.settings import Reports, of_settings, of_settings_report
 from keepaliveD.model.actions import Action, Arm, Disarm, ReadIdleTimes, SetSystemKeepalive
-from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportUnwatched
+from keepaliveD.model.reports import Report, ReportArmed, ReportConnections, ReportDeaths, ReportUnwatched
 from keepaliveD.model.results import Outcome
 
 __all__ = [
@@ -39,20 +40,29 @@ def of(outcome: Outcome) -> Iterator[Entry]:
         yield from _of_refused(outcome.action, str(outcome.refused))
         return
     match outcome.action:
-        case ReportConnections() as report:
-            yield from of_report(report)
         case SetSystemKeepalive() as action:
             yield from of_settings(action, dry_run=outcome.dry_run)
-        case ReportArmed(counted):
-            yield of_counted(counted)
         case Arm() | Disarm():
             yield from of_arming(outcome)
+        case other if isinstance(other, Report):
+            yield from _of_report(other)
+
+
+def _of_report(report: Report) -> Iterator[Entry]:
+    """Yield the entries about what was found out."""
+    match report:
+        case ReportConnections():
+            yield from of_report(report)
+        case ReportArmed(counted):
+            yield of_counted(counted)
+        case ReportDeaths(reports):
+            yield from of_deaths(reports)
         case ReportUnwatched(unwatched):
             yield from of_unwatched(unwatched)
-        case other if isinstance(other, Reports):
-            yield from of_settings_report(other)
         case other if isinstance(other, DaemonReports):
             yield from of_daemon(other)
+        case other if isinstance(other, Reports):
+            yield from of_settings_report(other)
 
 
 def _of_refused(action: Action, reason: str) -> Iterator[Entry]:

@@ -1,0 +1,191 @@
+"""Log entries about connections that ended: one for each, or a summary for many that ended alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+
+from keepaliveD.log.entries.entry import INFO, NOTICE, WARNING, Entry, Value
+from keepaliveD.model.autopsy import Alike, Death
+from keepaliveD.model.causes import EXPECTED, Cause, Foretold
+from keepaliveD.model.duration import span
+from keepaliveD.model.text import quoted
+from keepaliveD.policy.deaths import CERTAIN, IDLE_AFTER
+from keepaliveD.policy.remedies import Remedy, remedy
+
+LIKELY = 0.8  # of confidence
+CHOSEN = {Cause.PEER_ABORTED_AFTER_CLOSE, Cause.WROTE_AFTER_CLOSE}
+ON_PURPOSE = CHOSEN | {Cause.PEER_ABORTED, Cause.LOCAL_KILL, Cause.PROGRAM_KILLED, Cause.OUT_OF_MEMORY}
+
+EXPLANATIONS: Mapping[Cause, str] = {
+    Cause.UNKNOWN: "Nothing was seen that tells what ended the connection.",
+    Cause.MIDDLEBOX_IDLE: "A device on the path had forgotten the quiet connection, and answered its next packet with "
+    "a reset. Its hop limit says that the peer did not send it.",
+    Cause.MIDDLEBOX_BUSY: "A device on the path reset a connection that was not quiet: an intrusion prevention "
+    "system, a policy, a full table or a restart. Ask whoever runs the device at that hop.",
+    Cause.SILENT_AFTER_IDLE: "Nothing that was sent after a long silence was answered: presumably a device on "
+    "the path had forgotten the connection, and drops its packets. Or the path or the peer went down meanwhile.",
+    Cause.PATH_DIED: "The packets of a connection that was not quiet, or whose probes had been answered, were no "
+    "longer answered: a link, a router or the peer went down.",
+    Cause.KEEPALIVE_GAVE_UP: "The peer answered none of the keepalive probes.",
+    Cause.RETRANSMISSIONS_GAVE_UP: "The peer did not acknowledge data, however often it was sent again.",
+    Cause.USER_TIMEOUT: "The peer did not answer for longer than the TCP_USER_TIMEOUT that the program has set.",
+    Cause.UNREACHABLE: "A router said that the peer cannot be reached.",
+    Cause.UNKNOWN_TO_PEER: "The peer, or something at its distance, answered that it does not know the connection: it "
+    "restarted, its own firewall rejects it, or a NAT in between forgot it.",
+    Cause.PEER_RESTARTED: "The peer began a new connection with the ports of this one: it had lost its state.",
+    Cause.PEER_ABORTED: "The peer's own socket sent the reset: its program was killed or closed the connection with "
+    "data unread, or a proxy or load balancer there gave it up.",
+    Cause.PEER_ABORTED_AFTER_CLOSE: "This end had closed while data was on its way; the peer answered with a reset.",
+    Cause.PEER_KEEPALIVE: "The peer had sent keepalive probes, got no answers, and gave the connection up: its packets "
+    "arrive here, and the answers do not arrive there.",
+    Cause.PEER_NOT_READING: "The peer was alive, but its program did not read, until this host gave up.",
+    Cause.PEER_CLOSED: "The peer closed the connection in the ordinary way.",
+    Cause.PEER_CLOSED_IDLE: "The peer, or a proxy that stands for it, closed the connection after it was quiet.",
+    Cause.WROTE_AFTER_CLOSE: "The peer had closed; the program wrote to the connection all the same.",
+    Cause.LISTENER_OVERFLOW: "The peer's queue of new connections was full, so it reset this one before a byte passed.",
+    Cause.MD5_MISMATCH: "One end signs its packets by TCP-MD5, and the other does not, or with another key.",
+    Cause.LOCAL_KILL: "A program of this host destroyed the connection, as ss -K does.",
+    Cause.LOCAL_FIREWALL: "The firewall of this host itself dropped or rejected packets of the connection.",
+    Cause.LOCAL_NETWORK: "Packets did not leave this host: a link is down, or a route is missing.",
+    Cause.PROGRAM_KILLED: "The program that held the connection was ended by a signal.",
+    Cause.OUT_OF_MEMORY: "The kernel killed the program that held the connection, because memory was exhausted.",
+    Cause.PROGRAM_ENDED: "The program that held the connection ended without closing it.",
+    Cause.CLOSED_UNREAD: "The program closed the connection before it had read everything, so the peer got a reset.",
+    Cause.LOCAL_ABORT: "The program closed the connection with a reset on purpose (SO_LINGER with 0).",
+    Cause.LOCAL_CLOSE: "The program closed the connection in the ordinary way.",
+}
+
+
+def of_deaths(reports: Iterable[Alike]) -> Iterator[Entry]:
+    """Yield an entry for each connection, or one for many that ended alike."""
+    for alike in reports:
+        if alike.count == len(alike.examples):
+            yield from map(_single, alike.examples)
+        else:
+            yield _summary(alike)
+
+
+def confidence_words(confidence: float, others: Iterable[Cause] = ()) -> str:
+    """Return how sure a cause is, in words."""
+    if confidence >= CERTAIN and not tuple(others):
+        return "certain"
+    if confidence > LIKELY:
+        return "very likely"
+    return "likely" if confidence >= LIKELY else "possibly"
+
+
+def _single(death: Death) -> Entry:
+    found = remedy(death)
+    return Entry(
+        "died",
+        _priority(death),
+        f"{_who(death)}{death.local} -> {death.remote}: ended: {_what(death)}; {_advice(found)}",
+        {
+            **_shared(death, found),
+            "KEEPALIVE_LOCAL_ADDRESS": death.local.address,
+            "KEEPALIVE_LOCAL_PORT": death.local.port,
+            "KEEPALIVE_REMOTE_ADDRESS": death.remote.address,
+            "KEEPALIVE_REMOTE_PORT": death.remote.port,
+            "KEEPALIVE_NETNS": death.netns,
+            "KEEPALIVE_COOKIE": death.cookie,
+            "KEEPALIVE_UID": death.uid,
+            "KEEPALIVE_EVIDENCE": "; ".join(death.evidence),
+            **_process(death),
+            **_forecast(death),
+        },
+    )
+
+
+def _summary(alike: Alike) -> Entry:
+    death = alike.examples[0]
+    found = remedy(death)
+    of_unit = f" of {quoted(death.owner.unit)}" if death.owner.unit else ""
+    more, within = ("more ", f" within {span(round(alike.seconds))}") if alike.seconds else ("", "")
+    plural = "" if alike.count == 1 else "s"
+    return Entry(
+        "died",
+        _priority(death),
+        f"{alike.count} {more}connection{plural}{of_unit} on path {quoted(death.path)} ended{within}: {_what(death)}; "
+        f"for example {death.local} -> {death.remote}; {_advice(found)}",
+        {"KEEPALIVE_COUNT": alike.count, **_shared(death, found)},
+    )
+
+
+def _who(death: Death) -> str:
+    """Return process and unit, as far as they are known, to begin a line with."""
+    owner = death.owner
+    name, pid = (owner.process, owner.pid) if owner.pid else ("", 0)
+    process = f"{quoted(name)}[{pid}] " if pid else ""
+    return process + (f"({quoted(owner.unit)}) " if owner.unit else "")
+
+
+def _what(death: Death) -> str:
+    """Return the cause, how sure it is, what else it may be, and whether it was foretold."""
+    where = f" at hop {death.hop}" + (f" of {death.peer_hop}" if death.peer_hop else "") if death.hop else ""
+    quiet = f", quiet for {span(death.silence)}" if death.silence >= IDLE_AFTER else ""
+    killer = f" by {death.closer}[{death.closer_pid}]" if death.closer and death.cause is Cause.LOCAL_KILL else ""
+    sure = confidence_words(death.confidence, death.others)
+    perhaps = f", or {death.others[0].label}" if death.others else ""
+    return f"{death.cause.label}{where}{killer}{quiet} ({sure}{perhaps}; {_told(death)})"
+
+
+def _told(death: Death) -> str:
+    foretold = death.hindsight.foretold
+    before = f" {span(death.hindsight.warned_before)} before" if foretold is Foretold.FORETOLD else ""
+    return foretold.label + before
+
+
+def _advice(found: Remedy) -> str:
+    """Return the remedy in one line: configuration as in the file, its lines separated by commas."""
+    if not found.lines:
+        return found.because
+    return f"to prevent it ({found.because}): {' '.join(line for line in found.lines if line)}"
+
+
+def _priority(death: Death) -> int:
+    if death.cause in EXPECTED - CHOSEN:
+        return INFO
+    return NOTICE if death.cause in ON_PURPOSE else WARNING
+
+
+def _shared(death: Death, found: Remedy) -> dict[str, Value]:
+    """Return the fields that connections that ended alike have in common."""
+    fields: dict[str, Value] = {
+        "KEEPALIVE_CAUSE": death.cause.key,
+        "KEEPALIVE_CONFIDENCE": death.confidence,
+        "KEEPALIVE_EXPLANATION": EXPLANATIONS[death.cause],
+        "KEEPALIVE_PATH": death.path,
+        "KEEPALIVE_REMEDY": "\n".join(found.lines) or found.because,
+        "KEEPALIVE_FORETOLD": death.hindsight.foretold.key,
+    }
+    if death.others:
+        fields["KEEPALIVE_OTHER_CAUSES"] = " ".join(other.key for other in death.others)
+    if death.hop:
+        fields["KEEPALIVE_HOP"] = death.hop
+    if death.owner.unit:
+        fields["KEEPALIVE_UNIT"] = death.owner.unit
+    return fields
+
+
+def _process(death: Death) -> dict[str, Value]:
+    fields: dict[str, Value] = {}
+    if death.owner.pid:
+        fields |= {"KEEPALIVE_PID": death.owner.pid, "KEEPALIVE_PROCESS": death.owner.process}
+    if death.closer:
+        fields |= {"KEEPALIVE_ENDED_BY": death.closer, "KEEPALIVE_ENDED_BY_PID": death.closer_pid}
+    if death.signal:
+        fields["KEEPALIVE_SIGNAL"] = death.signal
+    return fields
+
+
+def _forecast(death: Death) -> dict[str, Value]:
+    """Return the fields about the silence, and about what was forecast."""
+    fields: dict[str, Value] = {"KEEPALIVE_BEFORE": death.hindsight.verdict.label}
+    if not math.isnan(death.silence):
+        fields["KEEPALIVE_SILENCE_SEC"] = round(death.silence, 1)
+    if not math.isnan(death.hindsight.warned_before):
+        fields["KEEPALIVE_WARNED_SEC"] = round(death.hindsight.warned_before, 1)
+    if math.isfinite(death.timeout):
+        fields["KEEPALIVE_TIMEOUT_SEC"] = round(death.timeout, 1)
+    return fields

@@ -1,0 +1,69 @@
+"""What is logged about connections that ended."""
+
+from __future__ import annotations
+
+from keepaliveD.log.entries import ERROR, INFO, NOTICE, WARNING, Entry, of
+from keepaliveD.log.entries.deaths import EXPLANATIONS
+from keepaliveD.model.causes import BY_KEY
+from keepaliveD.model.connections import Owner
+from keepaliveD.model.reports import ReportDeaths
+from keepaliveD.model.results import Outcome
+from tests.support.ends import FORGOTTEN_BY_REJECT, MEASURED, Facts, alike, live
+
+SSH = Owner(812, "sshd", "ssh.service")
+
+
+def entry(facts: Facts, count: int = 1, seconds: float = 0.0) -> Entry:
+    (said,) = of(Outcome(ReportDeaths((alike(facts, count, seconds, SSH),))))
+    return said
+
+
+def test_one_end_names_the_middlebox_and_the_remedy() -> None:
+    said = entry(FORGOTTEN_BY_REJECT)
+    assert said.message == (
+        "sshd[812] (ssh.service) 10.71.1.1:40000 -> 10.71.3.2:5432: ended: reset by a middlebox after idle at hop 2 of "
+        "4, quiet for 3.5s (very likely; not foretold: no scan has seen it); "
+        "to prevent it (a probe in time would have kept the path from forgetting the connection): "
+        '[[path]] name = "to 10.71.3.2" networks = ["10.71.3.2/32"] timeout = "1s" '
+        '[[arm]] path = "to 10.71.3.2" unit = "ssh.service" action = "enable" idle = "auto"'
+    )
+    assert (said.event, said.priority) == ("died", WARNING)
+    assert said.fields["KEEPALIVE_CAUSE"] == "middlebox-idle"
+    assert said.fields["KEEPALIVE_HOP"] == 2
+    assert said.fields["KEEPALIVE_SILENCE_SEC"] == 3.5
+    assert str(said.fields["KEEPALIVE_REMEDY"]).splitlines()[0] == "[[path]]"
+
+
+def test_what_cannot_be_told_apart_is_named_and_not_called_certain() -> None:
+    said = entry(live(silence=0.1))
+    assert "ended: peer aborted (very likely, or reset by a middlebox while busy; not foreseeable)" in said.message
+    assert said.fields["KEEPALIVE_OTHER_CAUSES"] == "middlebox-busy peer-gave-up"
+
+
+def test_who_killed_the_connection_is_named() -> None:
+    said = entry({"error": 103, "closer": b"ss", "closer_pid": 77})
+    assert "ended: killed on this host by ss[77] (certain; not foreseeable); keepalive would not" in said.message
+    assert (said.fields["KEEPALIVE_ENDED_BY"], said.priority) == ("ss", NOTICE)
+
+
+def test_many_are_one_entry_without_the_fields_of_one() -> None:
+    said = entry(FORGOTTEN_BY_REJECT, count=100_000)
+    assert said.message.startswith("100000 connections of ssh.service on path default ended: reset by a middlebox")
+    assert said.fields["KEEPALIVE_COUNT"] == 100_000
+    assert not {"KEEPALIVE_COOKIE", "KEEPALIVE_LOCAL_PORT", "KEEPALIVE_PID"} & said.fields.keys()
+
+
+def test_what_was_held_back_says_in_which_time() -> None:
+    said = entry(FORGOTTEN_BY_REJECT, count=7, seconds=60.0)
+    assert said.message.startswith("7 more connections of ssh.service on path default ended within 1min: ")
+
+
+def test_every_end_makes_one_printable_line() -> None:
+    for _, _, facts in MEASURED.values():
+        said = entry(facts)
+        assert said.message.isprintable()
+        assert ERROR < said.priority <= INFO
+
+
+def test_every_cause_that_is_logged_is_explained() -> None:
+    assert set(EXPLANATIONS) == set(BY_KEY.values())
