@@ -45,7 +45,10 @@ BANNED_BELOW_THE_PLATFORMS = {
     "random": f"chance is no argument: {PURE}",
 }
 CONFINED = {  # the only rooms that may import it, and why
-    "systemd": (("keepaliveD.log.journal",), "systemd-python is optional: one room finds out whether it is there"),
+    "systemd": (
+        ("keepaliveD.log.journal", "keepaliveD.log.history"),
+        "systemd-python is optional: those who write the journal and who read it find out whether it is there",
+    ),
     "pyroute2": (("keepaliveD.platforms.linux",), "it exists on Linux only, and costs 25 MB of memory"),
     "pydantic": (("keepaliveD.config",), "file models stop at the config module; elsewhere values are the model's"),
     "psutil": (("keepaliveD.platforms",), "who holds a socket is a question to the operating system"),

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from keepaliveD.cli import arguments, arming, measure, report, running, table, why
+from keepaliveD.cli import arguments, arming, deaths, measure, report, running, table, why
 from keepaliveD.cli.worker import in_worker
 from keepaliveD.config import doubts, load
 from keepaliveD.daemon.settings import SystemSettings
@@ -77,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     measure.add_measure(
         commands.add_parser("measure", help="measure when a path forgets a quiet connection, by connections of its own")
     )
+    deaths.add(commands.add_parser("deaths", help="list connections that ended, with the cause of each"))
 
     restore = commands.add_parser("restore", help="restore the system settings that a killed daemon left behind")
     arguments.add_state(restore)

@@ -1,0 +1,86 @@
+"""The history of ended connections, read from the journal. Without a journal there is none."""
+
+from __future__ import annotations
+
+import importlib
+import pwd
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keepaliveD.log.entries import MESSAGE_IDS
+from keepaliveD.model.errors import NotPermitted, Unsupported
+from keepaliveD.model.text import printable
+
+DAEMON = "tcp-keepalived"  # its user
+NO_HISTORY = "the history of ended connections is in the journal"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One entry: when it was written, in seconds of the epoch, and its fields, which are printable."""
+
+    when: float
+    fields: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> str:
+        """Return a field of ours without its prefix, "" where the entry has none."""
+        return self.fields.get(f"KEEPALIVE_{name}", "")
+
+    @property
+    def count(self) -> int:
+        """How many connections it is about."""
+        return int(self["COUNT"]) if self["COUNT"].isdigit() else 1
+
+
+Entries = Iterable[Mapping[str, Any]]
+Reader = Callable[[float], Entries]  # entries of ended connections since an instant of the epoch, in their order
+
+
+def ended(since: float, read: Reader | None = None) -> list[Record]:
+    """Return what the daemon has logged of ended connections since this instant, newest first.
+
+    Anybody can write such an entry, so those of other users than the daemon's are left out.
+    Raises Unsupported, NotPermitted.
+    """
+    trusted = _trusted()
+    records = [_record(entry) for entry in (read or journal)(since) if str(entry.get("_UID")) in trusted]
+    return records[::-1]
+
+
+def journal(since: float) -> Iterator[Mapping[str, Any]]:
+    """Yield the entries of the system's journal. Raises Unsupported, NotPermitted."""
+    try:
+        systemd = importlib.import_module("systemd.journal")
+    except ImportError as error:
+        raise Unsupported(f"{NO_HISTORY}: the Python module systemd (systemd-python) is missing") from error
+    try:
+        reader = systemd.Reader()
+    except PermissionError as error:
+        raise NotPermitted(f"{NO_HISTORY}: not permitted: run as root, or in the group systemd-journal") from error
+    except OSError as error:
+        raise Unsupported(f"{NO_HISTORY}: it cannot be opened: {error.strerror}") from error
+    with reader:
+        reader.add_match(MESSAGE_ID=MESSAGE_IDS["died"])
+        reader.seek_realtime(since)
+        yield from reader
+
+
+def _trusted() -> set[str]:
+    """Return the users whose entries count: root, and the daemon's."""
+    try:
+        return {"0", str(pwd.getpwnam(DAEMON).pw_uid)}
+    except KeyError:
+        return {"0"}
+
+
+def _record(entry: Mapping[str, Any]) -> Record:
+    fields = {name: _text(value) for name, value in entry.items() if name == "MESSAGE" or name.startswith("KEEPALIVE_")}
+    return Record(entry["__REALTIME_TIMESTAMP"].timestamp(), fields)
+
+
+def _text(value: object) -> str:
+    """Return a value as printable lines; one that is not text is a list of octets, or of several values."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="backslashreplace")
+    return "\n".join(map(printable, str(value).splitlines()))

@@ -1,0 +1,121 @@
+"""keepalivectl deaths reads the journal, and explains each end in plain words."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keepaliveD.cli import deaths
+from keepaliveD.log import history
+from keepaliveD.log.entries import Entry, of
+from keepaliveD.model.reports import ReportDeaths
+from keepaliveD.model.connections import Owner
+from keepaliveD.model.errors import NoInput, Unsupported
+from keepaliveD.model.results import Outcome
+from tests.support.ends import FORGOTTEN_BY_REJECT, Facts, alike, live
+
+SSH = Owner(812, "sshd", "ssh.service")
+EPOCH = datetime.datetime(2026, 11, 28, 7, 0, tzinfo=datetime.UTC)
+
+
+def entry(facts: Facts, count: int = 1, owner: Owner = SSH) -> Entry:
+    (said,) = of(Outcome(ReportDeaths((alike(facts, count, owner=owner),))))
+    return said
+
+
+FORGOTTEN = entry(FORGOTTEN_BY_REJECT)
+ABORTED = entry(live(silence=0.1), owner=Owner())
+MANY = entry(live(silence=0.1), 100)
+
+
+def journal(*said: Entry, uid: int = 0) -> history.Reader:
+    """A journal with these entries, a second apart, as systemd-python reads it."""
+
+    def read(since: float) -> Iterator[Mapping[str, Any]]:
+        del since
+        for number, one in enumerate(said):
+            fields = {name: str(value) for name, value in one.fields.items()}
+            when = EPOCH + datetime.timedelta(seconds=number)
+            yield {"MESSAGE": one.message, "_UID": uid, "__REALTIME_TIMESTAMP": when, **fields}
+
+    return read
+
+
+def printed(capsys: pytest.CaptureFixture[str], read: history.Reader, *words: str) -> str:
+    parser = argparse.ArgumentParser()
+    deaths.add(parser)
+    deaths.show(parser.parse_args(words), Path("/"), read)
+    return capsys.readouterr().out
+
+
+def test_what_ended_is_grouped_and_the_newest_come_first(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(capsys, journal(FORGOTTEN, ABORTED, MANY)).splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["COUNT", "100", "1", "1"]
+    assert ["middlebox-idle" in line for line in lines[1:4]].count(True) == 1
+    first, second, third = lines[6:9]
+    assert "100 connections" in first
+    assert "10.71.3.2:5432" in second
+    assert third.split()[3:7] == ["middlebox-idle", "at", "hop", "2"]
+    assert "sshd[812]" in third
+
+
+def test_a_unit_or_an_address_selects(capsys: pytest.CaptureFixture[str]) -> None:
+    both = journal(FORGOTTEN, ABORTED)
+    assert "peer-aborted" not in printed(capsys, both, "ssh")
+    assert "middlebox-idle" in printed(capsys, both, "ssh.service")
+    assert "peer-aborted" in printed(capsys, both, "10.71.3.2")
+    assert printed(capsys, both, "10.71.3.3").startswith("no entries")
+
+
+def test_one_end_is_explained_with_evidence_and_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(capsys, journal(FORGOTTEN, ABORTED), "--explain", "2")
+    assert "cause: reset by a middlebox after idle (very likely)" in text
+    assert "\n  seen: quiet for 3.5s before\n" in text
+    assert "\n  [[arm]]\n" in text
+
+
+def test_what_would_tell_two_causes_apart_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(capsys, journal(ABORTED), "--explain", "1")
+    assert "  or: reset by a middlebox while busy; what would tell: a tcp-keepalived at the peer" in text
+
+
+def test_there_is_no_such_entry(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(NoInput, match="there are only 1 entries"):
+        printed(capsys, journal(ABORTED), "--explain", "2")
+
+
+def test_programs_read_json(capsys: pytest.CaptureFixture[str]) -> None:
+    (one,) = json.loads(printed(capsys, journal(FORGOTTEN), "--json"))
+    assert (one["cause"], one["when"], one["unit"]) == ("middlebox-idle", EPOCH.timestamp(), "ssh.service")
+
+
+def test_an_entry_that_somebody_else_wrote_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, journal(FORGOTTEN, uid=1000)).startswith("no entries")
+
+
+def test_a_field_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    evil = Entry("died", 4, "\x1b[2J", {**FORGOTTEN.fields, "KEEPALIVE_UNIT": "\x1b[31mx"})
+    assert "\x1b" not in printed(capsys, journal(evil)) + printed(capsys, journal(evil), "--explain", "1")
+
+
+@pytest.mark.parametrize("wrong", [("--since", "yesterdayish"), ("--explain", "0"), ("--explain", "x")])
+def test_a_wrong_value_is_a_misuse(wrong: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        printed(capsys, journal(), *wrong)
+
+
+@pytest.mark.parametrize("since", ["2h", "2026-11-28", "2026-11-28 14:00"])
+def test_a_date_or_a_time_span_is_taken(since: str, capsys: pytest.CaptureFixture[str]) -> None:
+    printed(capsys, journal(), "--since", since)
+
+
+def test_without_a_journal_there_is_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "systemd.journal", None)
+    with pytest.raises(Unsupported, match="systemd-python"):
+        list(history.journal(0.0))
