@@ -66,7 +66,7 @@ def of_deaths(reports: Iterable[Alike]) -> Iterator[Entry]:
             yield _summary(alike)
 
 
-def confidence_words(confidence: float, others: Iterable[Cause] = ()) -> str:
+def confidence_words(confidence: float, others: Iterable[object] = ()) -> str:
     """Return how sure a cause is, in words."""
     if confidence >= CERTAIN and not tuple(others):
         return "certain"
