@@ -293,6 +293,8 @@ class Report:
             return
         if too_long := self._results[ArmingResult.TOO_LONG]:
             raise Misuse(f"{_connections(too_long)} not armed: {ArmingResult.TOO_LONG.value}")
+        if only_data := self._results[ArmingResult.ONLY_DATA]:
+            raise Misuse(f"{_connections(only_data)} not armed: {ArmingResult.ONLY_DATA.value}")
         if hidden := self._results[ArmingResult.OWNER_NOT_VISIBLE]:
             raise self._not_permitted(hidden)
         if subflows := self._results[ArmingResult.SUBFLOW]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from keepaliveD.config import Config, rules
+from keepaliveD.model.connections import WhatCounts
 from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.rules import Path
 from keepaliveD.model.text import printable
@@ -40,6 +41,8 @@ def meaning(config: Config) -> Iterator[str]:
 def _fit(config: Config, path: Path) -> str:
     if path.timeout == FOREVER:
         return f"never forgets ({path.origin})"
+    if path.counts is WhatCounts.DATA:
+        return f"forgets after {span(path.timeout)} without data ({path.origin}): keepalive does not help"
     probes = probes_before(config.keepalive, path.timeout)
     before = f"{probes:.0f} probe{'' if probes == 1 else 's'} before that"
     return f"forgets after {span(path.timeout)} ({path.origin}): {before}"

@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 
-from keepaliveD.model.connections import Connection, Due, Verdict
+from keepaliveD.model.connections import Connection, Due, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.text import printable
 
@@ -63,7 +63,7 @@ def _cells(connection: Connection) -> tuple[str, ...]:
 
 def _next_packet(connection: Connection) -> str:
     if connection.due is Due.NOTHING:
-        return "none"
+        return "no data" if connection.counts is WhatCounts.DATA else "none"
     if connection.due is Due.END:
         return f"none: ends in {span(max(0.0, connection.due_in))}"
     return f"{connection.due.label} in {span(max(0.0, connection.due_in))}"
@@ -80,6 +80,7 @@ def _plain(connection: Connection) -> dict[str, object]:
         "verdict": connection.verdict.label,
         "due": connection.due.label,
         "keepalive": connection.keepalive.value,
+        "counts": connection.counts.value,
         "origin": {"source": connection.origin.source.value, "detail": connection.origin.detail},
     }
     return {key: _number(value) for key, value in plain.items()}

@@ -25,7 +25,7 @@ from keepaliveD.config.document import (
 from keepaliveD.config.files import DEFAULT_FILE, Merged, read
 from keepaliveD.config.problems import as_lines, explain, notes, together
 from keepaliveD.model.causes import BY_KEY, EXPECTED, Cause
-from keepaliveD.model.connections import Verdict
+from keepaliveD.model.connections import Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import ConfigError
 from keepaliveD.model.keepalive import Keepalive
@@ -136,13 +136,16 @@ def _causes(names: list[str]) -> Iterator[Cause]:
 
 
 def _path(section: PathSection, file: File) -> Path:
+    timeout, origin, counts = section.timeout or FOREVER, _configured(file), WhatCounts.PACKETS
     if section.preset is not None:
-        timeout, origin = catalogue()[section.preset], Origin(Source.PRESET, section.preset)
-    else:
-        timeout, origin = section.timeout or FOREVER, _configured(file)
+        preset = catalogue()[section.preset]
+        timeout, origin, counts = preset.timeout, Origin(Source.PRESET, section.preset), preset.counts
     if section.measured is not None:
         origin = Origin(Source.MEASURED, section.measured.isoformat())
-    return Path(section.name, timeout, origin, tuple(section.networks), tuple(section.ports), section.interface)
+    if section.counts is not None:
+        counts = WhatCounts(section.counts)
+    selectors = tuple(section.networks), tuple(section.ports), section.interface
+    return Path(section.name, timeout, origin, *selectors, counts)
 
 
 def _rules(document: Document) -> Iterator[ArmRule]:

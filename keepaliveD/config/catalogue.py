@@ -1,14 +1,37 @@
-"""The catalogue of what firewalls do, as data beside the code."""
+"""The catalogue of what firewalls and load balancers do, as data beside the code."""
 
 from __future__ import annotations
 
 import functools
 import importlib.resources
 import tomllib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from keepaliveD.model.connections import WhatCounts
+
+
+class Preset(NamedTuple):
+    """What a product does as it comes from the factory, and where that was read."""
+
+    product: str
+    timeout: float  # seconds
+    counts: WhatCounts
+    then: str  # what the next packet meets: "drop", "reset", "close" or "unknown"
+    source: str
 
 
 @functools.cache
-def catalogue() -> dict[str, float]:
-    """Timeouts in seconds of products, by the name of their preset."""
+def catalogue() -> Mapping[str, Preset]:
+    """The products by the name of their preset."""
     text = importlib.resources.files("keepaliveD.config").joinpath("catalogue.toml").read_text(encoding="utf-8")
-    return {name: float(entry["timeout"]) for name, entry in tomllib.loads(text).items()}
+    return {
+        name: Preset(
+            entry["product"],
+            float(entry["timeout"]),
+            WhatCounts(entry.get("counts", WhatCounts.PACKETS.value)),
+            entry["then"],
+            entry["source"],
+        )
+        for name, entry in tomllib.loads(text).items()
+    }

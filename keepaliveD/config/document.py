@@ -164,6 +164,7 @@ Users = Annotated[list[Annotated[int, BeforeValidator(_uid)]], BeforeValidator(_
 AtRisk = Literal["late", "bare", "cut"]
 Verdicts = Annotated[list[AtRisk], BeforeValidator(_several)]
 Ends = Annotated[list[Annotated[str, AfterValidator(_ends)]], BeforeValidator(_several)]
+Counted = Literal["packets", "data"]
 Action = Literal["observe", "rearm", "enable"]
 
 
@@ -216,6 +217,7 @@ class PathSection(Section):
     timeout: Timeout | None = None
     measured: Date | None = None
     preset: str | None = None
+    counts: Counted | None = None
 
 
 class ArmSection(Section):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from keepaliveD.config import Config, rules
+from keepaliveD.model.connections import WhatCounts
 from keepaliveD.model.duration import span
 from keepaliveD.model.rules import IPNetwork, Path
 from keepaliveD.model.text import quoted
@@ -34,7 +35,7 @@ def _paths(config: Config) -> Iterator[str]:
         remedy = f"write keepalive.probes = {ENOUGH} or more"
     for path in config.paths:
         probes = probes_before(config.keepalive, path.timeout)
-        if probes < ENOUGH:
+        if probes < ENOUGH and path.counts is WhatCounts.PACKETS:
             yield (
                 f'path "{path.name}": only {probes:.0f} of at least {ENOUGH} probes can leave before it forgets after '
                 f"{span(path.timeout)}; {remedy}"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from keepaliveD.config import Config
 from keepaliveD.config.units import SUFFIXES
-from keepaliveD.model.connections import AT_RISK
+from keepaliveD.model.connections import AT_RISK, WhatCounts
 from keepaliveD.model.duration import span
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.rules import ArmAction, ArmRule, Path
@@ -106,6 +106,7 @@ def warnings(config: Config) -> Iterator[str]:
         if rule.action is not ArmAction.OBSERVE:
             yield from _without_effect(rule, config)
             yield from _too_late(rule, config)
+            yield from _in_vain(rule, config.paths)
 
 
 def _takes_everything(rule: ArmRule) -> bool:
@@ -188,12 +189,24 @@ def _without_effect(rule: ArmRule, config: Config) -> Iterator[str]:
 def _too_late(rule: ArmRule, config: Config) -> Iterator[str]:
     """Not where it takes the system's times, of which each path is warned anyway."""
     for path in config.paths:
+        if path.counts is WhatCounts.DATA:
+            continue
         keepalive = times(rule, path.timeout)
         probes = probes_before(keepalive, path.timeout)
         if probes < ENOUGH and keepalive != config.keepalive and _may_concern(rule, path):
             yield (
                 f"rule {rule.name}: only {probes:.0f} of at least {ENOUGH} probes can leave before path "
                 f"{quoted(path.name)} forgets after {span(path.timeout)}; {_remedy(rule)}"
+            )
+
+
+def _in_vain(rule: ArmRule, paths: Sequence[Path]) -> Iterator[str]:
+    """Yield a warning for each path on which the rule arms nothing although it names the path."""
+    for path in paths:
+        if rule.paths and path.counts is WhatCounts.DATA and _may_concern(rule, path):
+            yield (
+                f"rule {rule.name}: arms nothing on path {quoted(path.name)}: it counts only data, so keepalive does "
+                "not help there"
             )
 
 

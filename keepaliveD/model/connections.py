@@ -54,6 +54,13 @@ class Verdict(enum.IntEnum):
 AT_RISK = frozenset({Verdict.LATE, Verdict.BARE, Verdict.CUT})
 
 
+class WhatCounts(enum.Enum):
+    """What keeps a path from forgetting a connection."""
+
+    PACKETS = "packets"  # all of them, keepalive probes too
+    DATA = "data"  # bytes alone: keepalive does not help
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One end of a connection; v4-mapped addresses are shown as IPv4."""
@@ -104,6 +111,7 @@ class Connection:
     timeout: float
     origin: Origin
     confirmed: bool
+    counts: WhatCounts = WhatCounts.PACKETS
     subflow: bool = False
     owner: Owner = Owner()
 

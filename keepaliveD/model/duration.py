@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterable, Iterator
 
 from keepaliveD.model.text import shown
 
@@ -60,14 +62,21 @@ def span(seconds: float) -> str:
         return "infinity"
     if round(seconds, 1) < 10 and round(seconds, 1) != round(seconds):
         return f"{seconds:.1f}s"
-    left = round(seconds)
-    parts = []
+    units = list(itertools.dropwhile(lambda unit: not unit[0], _units(round(seconds))))[:2]
+    return _written(units) or "0s"
+
+
+def exact(seconds: float) -> str:
+    """A time span of whole seconds for people, with all its units: `3d 49min 4s`."""
+    return _written(_units(round(seconds))) or "0s"
+
+
+def _units(seconds: int) -> Iterator[tuple[int, str]]:
+    """The amount of each unit, the largest first."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
-        amount, left = divmod(left, size)
-        if amount:
-            parts.append(f"{amount}{unit}")
-        elif parts:
-            break  # the next unit down is not the second largest
-        if len(parts) == 2:
-            break
-    return " ".join(parts) or "0s"
+        amount, seconds = divmod(seconds, size)
+        yield amount, unit
+
+
+def _written(units: Iterable[tuple[int, str]]) -> str:
+    return " ".join(f"{amount}{unit}" for amount, unit in units if amount)

@@ -24,6 +24,7 @@ class ArmingResult(enum.Enum):
     ALREADY_SET = "already set"
     KEPT_BY_PROGRAM = "kept by program"
     TOO_LONG = "too long for path"
+    ONLY_DATA = "path counts only data"  # keepalive would not keep it
     USER_TIMEOUT = "user timeout too short"
     CHANGED_SINCE = "changed since"
     CHANGED_MEANWHILE = "changed meanwhile"

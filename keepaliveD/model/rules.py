@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from keepaliveD.model.connections import Verdict
+from keepaliveD.model.connections import Verdict, WhatCounts
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.origin import Origin
 
@@ -29,6 +29,7 @@ class Path:
     networks: tuple[IPNetwork, ...] = ()
     ports: tuple[int, ...] = ()
     interface: str = ""
+    counts: WhatCounts = WhatCounts.PACKETS
 
 
 class ArmAction(enum.Enum):

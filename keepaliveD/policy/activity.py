@@ -93,13 +93,16 @@ def nothing_known() -> Activity:
     )
 
 
-def observe(before: Activity, table: SocketTable, timeout: Column) -> Activity:
+def observe(before: Activity, table: SocketTable, timeout: Column, only_data: Bools | None = None) -> Activity:
     """Join what a new table shows with what is remembered; rows follow the table.
 
-    `timeout` is that of each row's path, in seconds.
+    `timeout` is that of each row's path, in seconds; on paths in `only_data` no packet counts but data.
     """
     memory = _recall(before, table)
-    return _learn_timers(_learn_packets(memory, table, timeout), table)
+    learned = _learn_packets(memory, table, timeout)
+    if only_data is not None:
+        learned = _learn_data(memory, learned, table, timeout, np.flatnonzero(only_data))
+    return _learn_timers(learned, table)
 
 
 def heard_at(table: SocketTable) -> Column:
@@ -145,6 +148,36 @@ def _learn_packets(memory: Activity, table: SocketTable, timeout: Column) -> Act
         survived=_put(memory.survived, rows, _survived(moves)),
         peer_period=_put(memory.peer_period, rows, probes.period),
         probed=_put(memory.probed, rows, probes.probed),
+    )
+
+
+def _learn_data(memory: Activity, learned: Activity, table: SocketTable, timeout: Column, rows: Indices) -> Activity:
+    """Place the newest data of these rows, which the ages show exactly, and learn from the silence before it.
+
+    What we sent proves nothing until the peer acknowledges it, and nothing at all if it left after the path had
+    forgotten the connection. Of several packets since the scan before, only the first tells when.
+    """
+    sockets, start = table.sockets, memory.taken_at
+    earlier = Between(memory.last_packet[rows], memory.last_packet_by[rows])
+    sent, received = (sockets[name][rows].astype(np.float64) for name in ("since_sent", "since_received"))
+    acknowledged = (sockets["timer"][rows] != Timer.RETRANSMIT.value) & (sockets["retransmits"][rows] == 0)
+    began = table.taken_at - table.asleep
+    earliest = np.fmax(earlier.earliest, began - np.fmin(received, np.where(acknowledged, sent, np.nan)))
+    heard_by = np.fmax(earlier.latest, table.read_by - received)
+    sent_by = table.read_by - sent
+    several = sockets["segments_out"][rows] - memory.segments_out[rows].astype(np.uint32) > 1
+    first_by = np.where(several, start, sent_by)
+    arrived = acknowledged | ~(first_by > heard_by + timeout[rows] + ON_THE_WAY)
+    latest = np.fmax(heard_by, np.where(arrived, sent_by, np.nan))
+    silence = start - earlier.latest
+    survived = np.where(began - received > start, np.fmax(memory.survived[rows], silence), memory.survived[rows])
+    return replace(
+        learned,
+        last_packet=_put(learned.last_packet, rows, earliest),
+        last_packet_by=_passing_unseen(_put(learned.last_packet_by, rows, np.fmax(latest, earliest)), table),
+        survived=_put(learned.survived, rows, survived),
+        peer_period=_put(learned.peer_period, rows, np.full(len(rows), FOREVER)),
+        probed=_put(learned.probed, rows, np.zeros(len(rows), np.bool_)),
     )
 
 

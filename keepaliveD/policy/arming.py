@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from keepaliveD.model.actions import Arm, Disarm
-from keepaliveD.model.connections import AT_RISK, Connection, Due, Owner, Verdict
+from keepaliveD.model.connections import AT_RISK, Connection, Due, Owner, Verdict, WhatCounts
 from keepaliveD.model.keepalive import MAX_IDLE, Keepalive, Shown
 from keepaliveD.model.results import RETRIED, Arming, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
@@ -131,6 +131,8 @@ def _candidates(judgement: Judgement) -> Indices:
     news &= (arming != Considered.TRYING.value) | (activity.tries < LAST_TRY)
     news &= (arming != Considered.ARMED.value) | (verdict != Verdict.CUT.value)
     news &= HELPFUL[forecast.due] & (judgement.table.sockets["inode"] != 0)
+    if judgement.assigned.only_data is not None:
+        news &= ~judgement.assigned.only_data
     return np.flatnonzero(news)
 
 
@@ -239,7 +241,9 @@ def by_rules(action: Arm, connections: Iterable[Connection], known: Known) -> tu
     anybodys = first_matching(action.wishes[:1], Owner())  # whoever the owner is
     for connection in connections:
         wish = anybodys or first_matching(action.wishes, connection.owner)
-        if wish is None or (wish.rule.action is not ArmAction.ENABLE and _has_no_use(wish, connection)):
+        if connection.counts is WhatCounts.DATA:
+            left.append(Arming((connection,), ArmingResult.ONLY_DATA))
+        elif wish is None or (wish.rule.action is not ArmAction.ENABLE and _has_no_use(wish, connection)):
             left.append(Arming((connection,), ArmingResult.LEFT_BY_RULE))
         elif entries.get(connection.cookie) is Mark.LEFT_ALONE:
             left.append(Arming((connection,), ArmingResult.CHANGED_SINCE))

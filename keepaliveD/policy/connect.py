@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 
-from keepaliveD.model.connections import Owner
+from keepaliveD.model.connections import Owner, WhatCounts
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Path
 from keepaliveD.model.text import quoted
@@ -159,7 +159,7 @@ def _routes(paths: Sequence[Path]) -> tuple[list[Route], dict[int, Path], tuple[
             )
             return routes, {bit: paths[index] for index, bit in bits.items()}, cut
         bit = bits.setdefault(index, len(bits))
-        certain = not path.interface and path.timeout != FOREVER
+        certain = not path.interface and path.timeout != FOREVER and path.counts is WhatCounts.PACKETS
         room = min(path.timeout / (1 + TIMER_SLACK), LONGEST) if certain else None
         routes += [Route(network, port, bit, room) for port in ports]
     return routes, {bit: paths[index] for index, bit in bits.items()}, ()

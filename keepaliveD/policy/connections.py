@@ -43,6 +43,7 @@ def connections(judgement: Judgement, rows: Indices) -> tuple[Connection, ...]:
         timeouts,
         [SURVIVED if timeout > path.timeout else path.origin for timeout, path in zip(timeouts, paths, strict=True)],
         forecast.confirmed[rows].tolist(),
+        [path.counts for path in paths],
         (sockets["subflow"][rows] != 0).tolist(),
     )
     return tuple(Connection(*fields) for fields in zip(*columns, strict=True))

@@ -55,6 +55,7 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
     What the kernel is to give up is not safe, and it is never certain that the peer does not answer before.
     Where a system shows neither timers nor probes, a connection is neither bare nor cut unless its
     keepalive is known to be off; and the peer may still probe, so that such a cut is never certain.
+    On a path that counts only data no probe counts, whoever sends it.
     """
     sockets, now = table.sockets, table.taken_at
     timeout = np.maximum(assigned.timeout, activity.survived)
@@ -63,6 +64,8 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
     ends = np.where(_clocked(table, activity, timeout), cut_by, cut_at)
 
     own_at, own_by = _own_probe(table, activity)
+    if assigned.only_data is not None:
+        own_at, own_by = (np.where(assigned.only_data, np.nan, instant) for instant in (own_at, own_by))
     peer_at = activity.last_packet + activity.peer_period
     peer_by = activity.last_packet_by + activity.peer_period * (1 + TIMER_SLACK)
     peer_probes = (peer_by >= now) & (activity.peer_period < FOREVER)
@@ -77,6 +80,8 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
 
     for timer, what in ((Timer.RETRANSMIT, Due.RETRANSMIT), (Timer.ZERO_WINDOW, Due.ZERO_WINDOW)):
         pending = sockets["timer"] == timer
+        if timer is Timer.ZERO_WINDOW and assigned.only_data is not None:
+            pending &= ~assigned.only_data  # which carries none
         if pending.any():
             due[pending], sure[pending] = what, True
             due_at[pending] = due_by[pending] = now + sockets["expires"][pending].astype(np.float64)
@@ -97,6 +102,8 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
     unseen = sockets["timer"] == Timer.UNSEEN.value
     if unseen.any():
         nothing = (sockets["keepalive"] != Switch.OFF.value) & (due == Due.NOTHING.value) & (timeout != FOREVER)
+        if assigned.only_data is not None:
+            nothing &= ~assigned.only_data
         _put(verdict, Verdict.UNKNOWN, unseen & nothing)
 
     unsure = (verdict == Verdict.CUT.value) & ~(now >= cut_by)
@@ -104,6 +111,8 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
     unsure |= (verdict == Verdict.LATE.value) & ~(
         sure & (due_at >= cut_by) & (due != Due.PEER.value) & (due != Due.END.value)
     )  # at most so late
+    if assigned.only_data is not None:  # what is sent again may have counted already
+        unsure |= (verdict == Verdict.SAFE.value) & assigned.only_data & (timeout != FOREVER)
     return Forecast(now, verdict, due, due_at, cut_at, cut_by, timeout, ~unsure)
 
 

@@ -32,7 +32,7 @@ def judge(table: SocketTable, before: Activity, paths: Sequence[Path], ignore: S
     if passed_over.any():
         table = dataclasses.replace(table, sockets=table.sockets.select(~passed_over))
     assigned = assign(table, paths)
-    activity = observe(before, table, assigned.timeout)
+    activity = observe(before, table, assigned.timeout, assigned.only_data)
     return Judgement(table, assigned, activity, forecast(table, activity, assigned))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keepaliveD.model.connections import WhatCounts
 from keepaliveD.model.rules import IPNetwork, Path
 from keepaliveD.model.sockets import Bools, Column, Sockets, SocketTable, TcpState
 
@@ -18,11 +19,15 @@ LOW_HALF = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """The path of every socket: `index` into `paths`, and its `timeout`, NaN where none is known."""
+    """The path of every socket: `index` into `paths`, and its `timeout`, NaN where none is known.
+
+    `only_data`: the rows whose paths count only data; None if no path does.
+    """
 
     paths: Sequence[Path]
     index: Column
     timeout: Column
+    only_data: Bools | None = None
 
 
 def ignored(sockets: Sockets | Column, networks: Sequence[IPNetwork]) -> Bools:
@@ -44,7 +49,8 @@ def assign(table: SocketTable, paths: Sequence[Path]) -> Assigned:
         index[_concerned(table, paths[number], network)] = number
     timeout = np.array([path.timeout for path in paths])[index]
     timeout[table.sockets["state"] != TcpState.ESTABLISHED.value] = np.nan
-    return Assigned(paths, index, timeout)
+    by_data = np.array([path.counts is WhatCounts.DATA for path in paths])
+    return Assigned(paths, index, timeout, by_data[index] if by_data.any() else None)
 
 
 def by_specificity(paths: Sequence[Path]) -> list[tuple[int, IPNetwork | None]]:

@@ -20,16 +20,18 @@ from commandline import Argument, Command
 from keepaliveD import __version__, config
 from keepaliveD.cli.arguments import STATE_DIRECTORY
 from keepaliveD.cli.table import HEADINGS
+from keepaliveD.config.catalogue import catalogue
 from keepaliveD.config.document import REPEATED
 from keepaliveD.daemon.signals import ALL
 from keepaliveD.log.entries import MESSAGE_IDS
 from keepaliveD.model import errors
-from keepaliveD.model.connections import Connection, Verdict
-from keepaliveD.model.duration import span
+from keepaliveD.model.connections import Connection, Verdict, WhatCounts
+from keepaliveD.model.duration import exact
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 THEN = {"drop": ", then silence", "reset": ", then a reset", "close": ", then a close", "unknown": ""}
+COUNTS = {WhatCounts.PACKETS: "", WhatCounts.DATA: "; only data counts"}
 CELL = re.compile(r" \| ")
 
 Parts = dict[str, list[str]]
@@ -207,6 +209,6 @@ def _takes(group: settings.Group) -> list[str]:
 
 def _presets() -> list[str]:
     return roff.table(
-        (name, roff.text(f"{span(preset['timeout'])}{THEN[preset['then']]}: {preset['product']}"))
-        for name, preset in settings.presets().items()
+        (name, roff.text(f"{exact(preset.timeout)}{THEN[preset.then]}: {preset.product}{COUNTS[preset.counts]}"))
+        for name, preset in catalogue().items()
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -36,6 +35,7 @@ KINDS: tuple[tuple[object, str], ...] = (
     (document.Probes | None, f"a whole number from 1 to {MAX_PROBES}"),
     (bool, "true or false"),
     (document.Date | None, "a date of TOML, without quotes"),
+    (document.Counted | None, '"packets" or "data"'),
     (document.Interface, "the name of an interface"),
     (str, ""),  # as its value shows
     (str | None, ""),
@@ -121,8 +121,3 @@ def _words(kind: object, info: FieldInfo) -> str:
         case (), [Ge(ge=least), Le(le=most)]:
             return f"a whole number from {least} to {most}"
     raise SystemExit(f"{kind}: how does one say to a reader what this takes?")
-
-
-def presets() -> dict[str, dict[str, typing.Any]]:
-    """The catalogue of products, by preset."""
-    return tomllib.loads(Path(document.__file__).with_name("catalogue.toml").read_text(encoding="utf-8"))

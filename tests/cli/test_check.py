@@ -25,6 +25,28 @@ def check(file: Path, text: str, capsys: pytest.CaptureFixture[str]) -> tuple[in
     return status, captured.out.splitlines(), captured.err.splitlines()
 
 
+def test_a_path_that_counts_only_data_is_said_to_be_beyond_help(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And a rule that names it arms nothing there."""
+    status, out, err = check(
+        file,
+        """
+        [[path]]
+        name = "proxy"
+        networks = ["10.0.0.0/8"]
+        preset = "envoy"
+        [[arm]]
+        path = "proxy"
+        action = "enable"
+        """,
+        capsys,
+    )
+    assert status == Exit.OK
+    assert "path proxy    forgets after 1h without data (preset envoy): keepalive does not help" in out
+    assert err == [
+        "warning: rule arm[1]: arms nothing on path proxy: it counts only data, so keepalive does not help there"
+    ]
+
+
 def test_the_shipped_file_is_valid_and_raises_no_doubts(capsys: pytest.CaptureFixture[str]) -> None:
     """Who changes nothing is told nothing; the figures are those that its comments promise."""
     assert main(["check", str(SHIPPED)]) == Exit.OK

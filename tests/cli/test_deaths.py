@@ -14,9 +14,9 @@ import pytest
 from keepaliveD.cli import deaths
 from keepaliveD.log import history
 from keepaliveD.log.entries import Entry, of
-from keepaliveD.model.reports import ReportDeaths
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import NoInput, Unsupported
+from keepaliveD.model.reports import ReportDeaths
 from keepaliveD.model.results import Outcome
 from tests.support.ends import FORGOTTEN_BY_REJECT, Facts, alike, live
 

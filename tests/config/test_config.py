@@ -22,7 +22,7 @@ from keepaliveD.cli import report
 from keepaliveD.config import Config, document, doubts, files, load
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.model.causes import BY_KEY, EXPECTED, Cause
-from keepaliveD.model.connections import Verdict
+from keepaliveD.model.connections import Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import ConfigError, Exit, NoInput, Refusal
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES, Keepalive
@@ -162,19 +162,29 @@ def test_every_setting_reaches_the_model(etc: Etc) -> None:
         name = "c"
         timeout = "5min"
         measured = 2026-11-28
+        counts = "data"
+        [[path]]
+        name = "d"
+        preset = "envoy"
+        [[path]]
+        name = "e"
+        preset = "envoy"
+        counts = "packets"
         """
     )
     assert loaded.keepalive == Keepalive(120, 30, 7)
     assert (loaded.apply, loaded.restore_on_stop, loaded.on_drift) == (False, False, OnDrift.YIELD)
     assert (loaded.interval, loaded.warn_before, loaded.all_namespaces) == (5, 90, False)
     assert loaded.ignore == (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
-    default, a, b, c = loaded.paths
+    default, a, b, c, d, e = loaded.paths
     assert (default.name, default.timeout, str(default.origin)) == ("default", FOREVER, f"configured in {etc.main}")
     assert [str(network) for network in a.networks] == ["192.0.2.0/24", "2001:db8::/32", "192.0.2.1/32"]
     assert (a.ports, a.interface, a.timeout) == ((22, 65535), "eth1", 3600)
     assert str(a.origin) == f"configured in {etc.main}"
     assert (b.networks, b.ports, b.interface, b.timeout, str(b.origin)) == ((), (), "", 240, "preset azure-lb")
     assert (c.timeout, str(c.origin)) == (300, "measured 2026-11-28")
+    counts = [WhatCounts.PACKETS, WhatCounts.PACKETS, WhatCounts.DATA, WhatCounts.DATA, WhatCounts.PACKETS]
+    assert [path.counts for path in (a, b, c, d, e)] == counts
     assert loaded.selects_by_interface
     assert (loaded.autopsy, loaded.logged_causes) == (False, frozenset({Cause.LOCAL_KILL, Cause.PEER_CLOSED}))
 
@@ -476,6 +486,10 @@ WRONG = {
     "a measured preset": (
         "[[path]]\nname = 'a'\npreset = 'envoy'\nmeasured = 2026-11-28",
         r"path\[1\].measured: is the date of a timeout, and a preset was not measured; remove it, or write ",
+    ),
+    "counts something else": (
+        "[[path]]\nname = 'a'\ntimeout = '5s'\ncounts = 'bytes'",
+        r"path\[1\].counts: 'bytes' is not one of 'packets' or 'data'",
     ),
     "measured as text": (
         "[[path]]\nname = 'a'\ntimeout = '5s'\nmeasured = '2026-11-28'",

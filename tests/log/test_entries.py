@@ -11,7 +11,7 @@ from keepaliveD.log import entries
 from keepaliveD.log.entries import ERROR, INFO, NOTICE, WARNING, Entry
 from keepaliveD.log.entries.entry import HANDFUL
 from keepaliveD.model.actions import Arm, Because, Disarm, SetSystemKeepalive
-from keepaliveD.model.connections import Connection, Counts, Due, Owner, Verdict
+from keepaliveD.model.connections import Connection, Counts, Due, Owner, Verdict, WhatCounts
 from keepaliveD.model.errors import NotPermitted
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.origin import Origin, Source
@@ -75,6 +75,20 @@ def test_what_rests_on_a_guess_is_less_urgent() -> None:
         assert all(f"idle timeout 5min, {guess})" in entry.message for entry in said)
 
 
+def test_a_warning_on_a_path_that_counts_only_data_says_that_keepalive_does_not_help() -> None:
+    for verdict, due in ((Verdict.BARE, Due.NOTHING), (Verdict.LATE, Due.RETRANSMIT)):
+        connection = dataclasses.replace(BARE, verdict=verdict, due=due, due_in=90.0, counts=WhatCounts.DATA)
+        (entry,) = say(connection)
+        assert "(no data for 4min 2s; idle timeout 5min" in entry.message
+        assert "; keepalive does not help, because that path counts only data; let the program send" in entry.message
+        assert "keepalivectl arm" not in entry.message
+        assert entry.fields["KEEPALIVE_TIMEOUT_COUNTS"] == "data"
+    many = [dataclasses.replace(BARE, cookie=cookie, counts=WhatCounts.DATA) for cookie in range(9)]
+    (entry,) = entries.of(Outcome(ReportConnections(tuple(many), (Verdict.UNKNOWN,) * 9)))
+    assert "at risk: no data is due, the path forgets the first in 58s" in entry.message
+    assert "keepalive does not help" in entry.message
+
+
 def test_a_measured_timeout_is_as_urgent_as_a_configured_one() -> None:
     (entry,) = say(cut(origin=Origin(Source.MEASURED, "2026-11-28")))
     assert "(idle timeout 5min, measured 2026-11-28)" in entry.message
@@ -117,6 +131,7 @@ def test_all_fields_of_a_connection() -> None:
         "KEEPALIVE_TIMEOUT_SEC": 300.0,
         "KEEPALIVE_TIMEOUT_ORIGIN": "configured in /etc/tcp-keepalived/config.toml",
         "KEEPALIVE_TIMEOUT_SOURCE": "configured",
+        "KEEPALIVE_TIMEOUT_COUNTS": "packets",
         "KEEPALIVE_LOCAL_ADDRESS": "10.1.2.3",
         "KEEPALIVE_LOCAL_PORT": 40000,
         "KEEPALIVE_REMOTE_ADDRESS": "10.20.0.9",

@@ -76,6 +76,7 @@ USUAL = {
     "KEEPALIVE_TIMEOUT_SEC": "300.0",
     "KEEPALIVE_TIMEOUT_ORIGIN": "configured in /etc/tcp-keepalived/config.toml",
     "KEEPALIVE_TIMEOUT_SOURCE": "configured",
+    "KEEPALIVE_TIMEOUT_COUNTS": "packets",
     "KEEPALIVE_SYSCTL": "net.ipv4.tcp_keepalive_probes",
     "KEEPALIVE_FOUND": "7200",
     "KEEPALIVE_VALUE": "180",

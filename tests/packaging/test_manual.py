@@ -25,7 +25,7 @@ from keepaliveD.log import entries
 from keepaliveD.log.entries.entry import HANDFUL
 from keepaliveD.model import keepalive
 from keepaliveD.model.connections import Verdict
-from keepaliveD.model.duration import span
+from keepaliveD.model.duration import exact
 from keepaliveD.model.errors import Exit
 
 ROOT = Path(__file__).parents[2]
@@ -174,7 +174,7 @@ def test_no_page_names_a_key_that_is_not(man: Path, page: str) -> None:
 
 def test_every_preset_with_its_timeout(man: Path) -> None:
     rows = re.findall(r"^\.TP \d+n\n(\S+)\n(.*?)[:,] ", section(man, FILE, "PRESETS"), re.MULTILINE)
-    assert dict(rows) == {name: span(timeout) for name, timeout in catalogue().items()}
+    assert dict(rows) == {name: exact(preset.timeout) for name, preset in catalogue().items()}
 
 
 def test_the_shipped_file_lists_every_preset() -> None:

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keepaliveD.model.actions import Arm
-from keepaliveD.model.connections import Owner, Verdict
+from keepaliveD.model.connections import Owner, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import NotPermitted
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES, Keepalive
@@ -25,7 +25,8 @@ from keepaliveD.model.rules import ArmAction, ArmRule, OnDrift, Path, Rules, Wis
 from keepaliveD.model.sockets import SocketTable, Switch, Timer
 from keepaliveD.policy import arming
 from keepaliveD.policy.activity import Activity, nothing_known
-from keepaliveD.policy.arming import by_hand, first_matching, plan, times
+from keepaliveD.policy.arming import by_hand, by_rules, first_matching, plan, times
+from keepaliveD.policy.choices import Known
 from keepaliveD.policy.forecast import TIMER_SLACK
 from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.policy.meaning import ENOUGH, probes_before
@@ -93,6 +94,18 @@ def test_a_selector_takes_what_it_names_and_nothing_else(selector: Any, matching
     assert is_armed(rule(ENABLE, **selector), BARE | matching)
     assert not is_armed(rule(ENABLE, **selector), BARE | other)
     assert is_armed(rule(ENABLE), BARE | other), "without it, that one too"
+
+
+def test_nothing_is_armed_on_a_path_that_counts_only_data() -> None:
+    """Not even by hand: no packet of keepalive counts there."""
+    proxy = dataclasses.replace(CLOUD, counts=WhatCounts.DATA)
+    scan = table(1000.0, BARE, LATE | {"cookie": 2})
+    judgement = judged(scan, paths=[PATHS[0], proxy])
+    assert plan(judgement, [rule(ENABLE)])[0] == []
+    (action,) = by_hand(judgement, [1, 2], rule(ENABLE))
+    orders, left = by_rules(action, action.connections, Known({}))
+    assert not orders.connections
+    assert [(arming.result, len(arming.connections)) for arming in left] == [(ArmingResult.ONLY_DATA, 1)] * 2
 
 
 def test_the_verdict_cut_can_be_named() -> None:

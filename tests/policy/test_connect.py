@@ -1,11 +1,12 @@
 """What can be decided while a connection is established."""
 
+import dataclasses
 from ipaddress import ip_network
 from itertools import product
 
 import pytest
 
-from keepaliveD.model.connections import Owner, Verdict
+from keepaliveD.model.connections import Owner, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.rules import ArmAction, ArmRule, Path
 from keepaliveD.policy.arming import times
@@ -36,6 +37,16 @@ def rule(**selectors: object) -> ArmRule:
 
 def openings(*rules: ArmRule) -> list[Opening]:
     return list(plan(rules, (), [DEFAULT]).openings)
+
+
+def test_new_connections_on_a_path_that_counts_only_data_are_not_armed() -> None:
+    """And no rule that concerns it alone is followed."""
+    proxy = dataclasses.replace(DEFAULT, counts=WhatCounts.DATA)
+    assert plan([ENABLE], (), [proxy]) == Plan()
+    office = Path("office", 90.0, CONFIGURED, networks=(TEN,))
+    rooms = {route.network: route.room for route in plan([ENABLE], (), [proxy, office]).routes}
+    assert rooms[None] is None
+    assert rooms[TEN]
 
 
 def test_a_rule_for_all_arms_all_and_nothing_behind_it_is_reached() -> None:

@@ -1,5 +1,6 @@
 """Which comes first: the next packet, or the cut."""
 
+import ipaddress
 import math
 from typing import Unpack
 
@@ -10,8 +11,9 @@ from keepaliveD.model.connections import Due, Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import SocketTable, Switch, TcpState, Timer
-from keepaliveD.policy.activity import ON_THE_WAY
-from tests.support.tables import CONFIGURED, Socket, idle, table, watch
+from keepaliveD.policy.activity import ON_THE_WAY, nothing_known
+from keepaliveD.policy.judge import judge
+from tests.support.tables import CONFIGURED, PROXY, Socket, idle, table, watch
 
 
 def verdict(socket: Socket, timeout: float = 300.0) -> Verdict:
@@ -331,3 +333,57 @@ def test_a_window_that_stays_closed_for_the_user_timeout_ends_the_connection() -
     closed: Socket = {"timer": Timer.ZERO_WINDOW, "keepalive": Switch.OFF, "keepidle": 7200, "expires": 5.0}
     scans = [table(1000.0, idle(20.0, since_packet=1.0, user_timeout=limit) | closed) for limit in (0, 24_000)]
     assert [bool(watch(scan).forecast.confirmed[0]) for scan in scans] == [True, False]
+
+
+# paths that count only data
+
+
+def by_proxy(*tables: SocketTable) -> tuple[Verdict, Due, bool]:
+    forecast = watch(*tables, path=PROXY).forecast
+    return Verdict(forecast.verdict[0]), Due(forecast.due[0]), bool(forecast.confirmed[0])
+
+
+def test_keepalive_keeps_nothing_where_only_data_counts() -> None:
+    """Neither ours nor the peer's; a proxy answers both, and closes all the same."""
+    on = table(1000.0, idle(10.0, timer=Timer.KEEPALIVE, expires=20.0, keepalive=Switch.ON, keepidle=30))
+    assert by_proxy(on) == (Verdict.BARE, Due.NOTHING, True)
+    assert by_proxy(*probed(100.0)) == (Verdict.BARE, Due.NOTHING, True)
+    assert by_proxy(table(1000.0, idle(10.0, timer=Timer.ZERO_WINDOW, expires=1.0)))[0] is Verdict.BARE
+
+
+def test_only_data_refreshes_a_path_that_counts_only_data() -> None:
+    """An acknowledgement or a probe that the counters show is none."""
+    socket = idle(1.0, timer=Timer.KEEPALIVE, expires=5.0) | {"since_sent": 299.0, "since_received": 299.0}
+    judgement = watch(table(1000.0, socket), path=PROXY)
+    assert judgement.activity.last_packet[0] == pytest.approx(701.0)
+    probe = socket | {"since_sent": 301.0, "since_received": 301.0, "segments_in": 11, "segments_out": 11}
+    assert by_proxy(table(1000.0, socket), table(1002.0, probe)) == (Verdict.CUT, Due.NOTHING, True)
+    said = socket | {"since_sent": 0.5, "since_received": 301.0, "segments_out": 11}
+    assert by_proxy(table(1000.0, socket), table(1002.0, said))[0] is Verdict.BARE
+
+
+def test_data_to_be_sent_again_may_keep_a_path_that_counts_only_data() -> None:
+    """It is never certain: the proxy may have read it, and its acknowledgement be lost."""
+    pending = idle(290.0, timer=Timer.RETRANSMIT, expires=5.0, retransmits=2)
+    assert by_proxy(table(1000.0, pending)) == (Verdict.SAFE, Due.RETRANSMIT, False)
+
+
+def test_data_that_left_after_the_cut_and_is_not_acknowledged_proves_nothing() -> None:
+    quiet, late = idle(290.0), idle(320.0, timer=Timer.RETRANSMIT, expires=1.0, retransmits=1, segments_out=11)
+    late["since_sent"] = 5.0
+    assert by_proxy(table(1000.0, quiet), table(1030.0, late)) == (Verdict.CUT, Due.RETRANSMIT, True)
+
+
+def test_data_heard_after_a_longer_silence_lengthens_the_timeout_of_a_path_that_counts_only_data() -> None:
+    heard = idle(2.0, segments_in=11) | {"since_sent": 420.0}
+    judgement = watch(table(1000.0, idle(390.0)), table(1030.0, heard), path=PROXY)
+    assert judgement.forecast.timeout[0] == pytest.approx(390.0)
+
+
+def test_other_paths_beside_one_that_counts_only_data_are_judged_as_before() -> None:
+    """Each row by its own path."""
+    on = idle(10.0, timer=Timer.KEEPALIVE, expires=20.0)
+    office = Path("office", 300.0, CONFIGURED, (ipaddress.ip_network("10.0.0.0/8"),))
+    scan = table(1000.0, on | {"cookie": 1, "remote": "10.0.0.1"}, on | {"cookie": 2})
+    forecast = judge(scan, nothing_known(), [PROXY, office], []).forecast
+    assert forecast.verdict.tolist() == [Verdict.SAFE, Verdict.BARE]

@@ -81,7 +81,14 @@ def simulate(options: argparse.Namespace) -> Tally:
 def play(tally: Tally, seed: str, options: argparse.Namespace, *, arming: bool) -> None:
     """One world with both engines."""
     for engine in EngineName:
-        drawn = world(seed, options.size, arming=arming, timeout=options.timeout, interval=options.interval)
+        drawn = world(
+            seed,
+            options.size,
+            arming=arming,
+            timeout=options.timeout,
+            interval=options.interval,
+            only_data=options.only_data,
+        )
         tally.add(run(drawn, engine), options.stories, options.only)
 
 
@@ -95,6 +102,7 @@ def main() -> int:
     parser.add_argument("--stories", type=int, default=1, help="to tell of each kind")
     parser.add_argument("--timeout", type=float, default=0, help="of all paths, in seconds; else many")
     parser.add_argument("--interval", type=float, default=0, help="from scan to scan, in seconds; else many")
+    parser.add_argument("--only-data", action="store_true", help="every other path counts only data")
     parser.add_argument("--world", help="play only this one, by its seed")
     parser.add_argument("--arming", action="store_true", help="with arming, for --world")
     parser.add_argument("--only", type=int, help="tell all that is wrong with this connection, for --world")

@@ -23,7 +23,7 @@ class Plan:
     timeout: float  # of its path, as the configuration has it
     path: int
     firewalls: list[Firewall]
-    honest: bool  # the path is as configured, and every packet counts
+    honest: bool  # the path is as configured
     latency: float  # seconds from one hop to the next
     here: Options
     peer: Options
@@ -192,7 +192,7 @@ class Connection:
             if step == count:
                 break
             firewall = firewalls[step if direction == OUT else count - 1 - step]
-            if not firewall.passes(when, direction, kind):
+            if not firewall.passes(when, direction, kind, sender.snd_nxt):
                 self.note(now, sender, f"sends {kind.name}: forgotten by the path since {firewall.forgets_at():.3f}")
                 if firewall.rejects and kind is not Kind.RESET:
                     self.at(2 * when - now, self._bounced, sender)

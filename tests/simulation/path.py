@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests.simulation.kernel import CARRIES, Kind
 
@@ -17,6 +17,7 @@ class Refresh(enum.Enum):
     OUT = "packets from this host"
     IN = "packets to this host"
     DATA = "packets with data"
+    BYTES = "packets with data that it has not seen, as a proxy"
 
 
 @dataclass(slots=True)
@@ -27,12 +28,13 @@ class Firewall:
     rejects: bool
     refresh: Refresh = Refresh.ANY
     last: float = 0.0
+    seen: list[int] = field(default_factory=lambda: [1, 1])  # up to which sequence, by direction
 
     def forgets_at(self) -> float:
         """When, if no other packet comes."""
         return self.last + self.timeout
 
-    def passes(self, now: float, direction: int, kind: Kind) -> bool:
+    def passes(self, now: float, direction: int, kind: Kind, upto: int) -> bool:
         """Whether this packet goes through; it counts from then on."""
         if now >= self.last + self.timeout:
             return False
@@ -43,6 +45,9 @@ class Firewall:
                 counts = direction == IN
             case Refresh.DATA:
                 counts = kind in CARRIES
+            case Refresh.BYTES:
+                counts = kind in CARRIES and upto > self.seen[direction]
+                self.seen[direction] = max(self.seen[direction], upto)
             case _:
                 counts = True
         if counts and now > self.last:

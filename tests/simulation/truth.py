@@ -7,7 +7,7 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from keepaliveD.model.connections import AT_RISK, Verdict
+from keepaliveD.model.connections import AT_RISK, Verdict, WhatCounts
 from tests.simulation.connection import Connection
 from tests.simulation.decider import CERTAIN, Word
 from tests.simulation.kernel import NEVER, Kind
@@ -34,6 +34,7 @@ class Wrong(enum.Enum):
     NEVER_CUT = "dead, never judged cut"
     UNWARNED = "foreseeable death, no warning in time"
     FLIPS = "warned and taken back more than once, no fact changed"
+    ARMED_IN_VAIN = "armed on a path that counts only data"
     ARMED_DIED = "armed in time, forgotten all the same"
     WEAKENED = "armed, died earlier than it would have"
     NOTICED_LATER = "armed, a dead peer was noticed later"
@@ -56,6 +57,7 @@ UNBROKEN = (  # invariants of which not one breach is known; script/simulate cou
     Wrong.CUT_LOGGED_THEN_PACKET,
     Wrong.CUT_EARLY,
     Wrong.FALSE_BARE,
+    Wrong.ARMED_IN_VAIN,
 )
 
 
@@ -267,7 +269,7 @@ class Judge:
 
     def _false_alarm(self, each: Life, scan: int, word: Word) -> Wrong | None:
         connection, end = each.connection, self._run.scans[scan].end
-        if word.verdict not in (Verdict.BARE, Verdict.LATE):
+        if word.verdict not in (Verdict.BARE, Verdict.LATE) or self._only_data(each):  # a probe makes no difference
             return None
         after = bisect.bisect_right(connection.passed, (end, Kind.FIN, IN))
         if after >= len(connection.passed) or connection.passed[after][1] is not Kind.PROBE:
@@ -282,6 +284,9 @@ class Judge:
         if sure:
             return Wrong.FALSE_BARE if word.verdict is Verdict.BARE else Wrong.FALSE_LATE
         return Wrong.UNLUCKY_LATE if word.verdict is Verdict.LATE else None
+
+    def _only_data(self, each: Life) -> bool:
+        return self._run.world.paths[each.connection.plan.path].counts is WhatCounts.DATA
 
     def _sure_of_own(self, connection: Connection, now: float) -> bool:
         end = connection.here
@@ -336,6 +341,8 @@ class Judge:
         if not armed:
             return
         connection, first = each.connection, armed[0]
+        if self._only_data(each):
+            yield Wrong.ARMED_IN_VAIN, first.when
         in_time = first.when < first.forgotten_at - IN_TIME
         died = in_time and each.gone_at < NEVER and connection.plan.honest
         if died and not connection.peer.vanished and not self._disturbed(connection, each.gone_at):

@@ -6,6 +6,7 @@ import ipaddress
 import random
 from dataclasses import dataclass
 
+from keepaliveD.model.connections import WhatCounts
 from keepaliveD.model.rules import ArmAction, ArmRule, Path
 from tests.simulation.connection import Plan
 from tests.simulation.kernel import NEVER, Clock, Options, Sysctls
@@ -43,17 +44,25 @@ def network(number: int) -> ipaddress.IPv4Network:
     return ipaddress.IPv4Network((0x0A000000 + (number << 16), 16))
 
 
-def world(seed: str, size: int, *, arming: bool, timeout: float = 0.0, interval: float = 0.0) -> World:
-    """Draw one; a timeout or an interval may be given."""
+def world(
+    seed: str, size: int, *, arming: bool, timeout: float = 0.0, interval: float = 0.0, only_data: bool = False
+) -> World:
+    """Draw one; a timeout or an interval may be given. `only_data`: every other path counts only data."""
     rng = random.Random(seed)
-    command = _command(seed, arming, timeout, interval)
+    command = _command(seed, arming, timeout, interval) + " --only-data" * only_data
     timeouts = [timeout or float(rng.choice(TIMEOUTS))]
     timeouts += [] if timeout else [timeouts[0] * rng.choice((0.5, 0.8, 1.5, 3.0)) for _ in range(rng.randint(0, 2))]
     smallest, largest = min(timeouts), max(timeouts)
     interval = interval or max(0.5, smallest * rng.choice((0.02, 0.05, 0.1, 0.1, 0.2, 0.25, 0.5, 1.2, 2.0)))
     until = rng.uniform(15, 30) * largest
     paths = tuple(
-        Path(f"path{number}", timeout, CONFIGURED, (network(number),) if number else ())
+        Path(
+            f"path{number}",
+            timeout,
+            CONFIGURED,
+            (network(number),) if number else (),
+            counts=WhatCounts.DATA if only_data and number % 2 == 0 else WhatCounts.PACKETS,
+        )
         for number, timeout in enumerate(timeouts)
     )
     changed = rng.uniform(-3 * smallest, until) if rng.random() < 0.4 else NEVER
@@ -119,6 +128,8 @@ def plan(world: World, number: int) -> Plan:
     largest = max(each.timeout for each in world.paths)
     born = world.clock.wakes(rng.uniform(-3 * largest, 0.9 * world.until))
     firewalls, honest = _firewalls(rng, timeout)
+    if world.paths[path].counts is WhatCounts.DATA:
+        firewalls, honest = [Firewall(timeout, firewalls[0].rejects, Refresh.BYTES)], True
     program = rng.choices(list(PROGRAMS), list(PROGRAMS.values()))[0]
     outages = [
         outage if outage.segment == 0 else Outage(outage.start, outage.end, len(firewalls)) for outage in world.outages

@@ -1,9 +1,11 @@
 """Tables of sockets, written down by hand."""
 
+import dataclasses
 import ipaddress
 import math
 from typing import TypedDict, Unpack
 
+from keepaliveD.model.connections import WhatCounts
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.rules import Path
@@ -14,6 +16,8 @@ from keepaliveD.policy.judge import Judgement, judge
 LONG_AGO = 1e6
 CONFIGURED = Origin(Source.CONFIGURED, "/etc/tcp-keepalived/config.toml")
 FIREWALL = Path("firewall", 300.0, CONFIGURED)
+
+PROXY = dataclasses.replace(FIREWALL, name="proxy", counts=WhatCounts.DATA)
 
 
 class Socket(TypedDict, total=False):

@@ -33,6 +33,7 @@ HELP = {
 }
 WHY = {  # a socket that was not armed on purpose, and needs more than the name of the result
     ArmingResult.USER_TIMEOUT: ": in an outage its TCP_USER_TIMEOUT would end it sooner than before",
+    ArmingResult.ONLY_DATA: ": keepalive would not keep the connection; let its program send data more often",
     ArmingResult.CHANGED_SINCE: " by its program or by keepalivectl disarm",
 }
 KINDS = 3  # different settings that a summary lists

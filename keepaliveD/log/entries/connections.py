@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from keepaliveD.log.entries.entry import ERROR, HANDFUL, INFO, WARNING, Entry, Value
-from keepaliveD.model.connections import Connection, Due, Verdict
+from keepaliveD.model.connections import Connection, Due, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.reports import ReportConnections
 from keepaliveD.model.text import quoted
@@ -17,6 +17,11 @@ REMEDIES = {
     Verdict.CUT: "let the program reconnect",
 }
 
+WORDS = {WhatCounts.PACKETS: ("quiet", "packet"), WhatCounts.DATA: ("no data", "data")}
+NO_REMEDY = (  # on a path that counts only data
+    "keepalive does not help, because that path counts only data; let the program send some more often, "
+    "or raise the idle timeout of the path"
+)
 SUBFLOW = 'it cannot be armed: MPTCP subflow: requires watch.engine = "bpf"'
 
 
@@ -77,7 +82,8 @@ def _what(connection: Connection, before: Verdict) -> str:
     """Return what happened to the connection, and why."""
     path = f"path {quoted(connection.path)}"
     timeout = f"idle timeout {span(connection.timeout)}, {connection.origin}"
-    forgets = f"{path} forgets it in {span(connection.left)} (quiet for {span(connection.idle)}; {timeout})"
+    quiet, packet = WORDS[connection.counts]
+    forgets = f"{path} forgets it in {span(connection.left)} ({quiet} for {span(connection.idle)}; {timeout})"
     due = f"{connection.due.label} is due in {span(connection.due_in)}"
     match connection.verdict:
         case _ if before is Verdict.CUT:
@@ -86,14 +92,14 @@ def _what(connection: Connection, before: Verdict) -> str:
         case Verdict.LATE:
             return f"at risk: {due}, but {forgets}"
         case Verdict.BARE:
-            return f"at risk: no packet is due, and {forgets}"
+            return f"at risk: no {packet} is due, and {forgets}"
         case Verdict.CUT if not connection.confirmed:
             return (
                 f"presumably expired: packets sent after a silence of up to {span(connection.idle)} are not answered; "
                 f"{path} has presumably forgotten it ({timeout})"
             )
         case Verdict.CUT:
-            return f"expired: quiet for {span(connection.idle)}, so {path} has presumably forgotten it ({timeout})"
+            return f"expired: {quiet} for {span(connection.idle)}, so {path} has presumably forgotten it ({timeout})"
         case _:
             return f"safe again: {due}, and {forgets}"
 
@@ -103,6 +109,8 @@ def _remedy(connection: Connection, before: Verdict) -> str:
     verdict = connection.verdict
     if verdict not in REMEDIES or before is Verdict.CUT:
         return ""
+    if connection.counts is WhatCounts.DATA and verdict is not Verdict.CUT:
+        return f"; {NO_REMEDY}"
     if verdict is Verdict.LATE and connection.due is not Due.KEEPALIVE:
         verdict = Verdict.BARE
     if not connection.netns or verdict is Verdict.CUT:
@@ -140,9 +148,13 @@ def fields_of(connection: Connection) -> dict[str, Value]:
 
 
 def _origin(connection: Connection) -> dict[str, Value]:
-    """Return the fields about where the idle timeout comes from."""
+    """Return the fields about where the idle timeout comes from, and what it counts."""
     origin = connection.origin
-    return {"KEEPALIVE_TIMEOUT_ORIGIN": str(origin), "KEEPALIVE_TIMEOUT_SOURCE": origin.source.value}
+    return {
+        "KEEPALIVE_TIMEOUT_ORIGIN": str(origin),
+        "KEEPALIVE_TIMEOUT_SOURCE": origin.source.value,
+        "KEEPALIVE_TIMEOUT_COUNTS": connection.counts.value,
+    }
 
 
 def _times(connection: Connection) -> dict[str, Value]:
@@ -158,10 +170,11 @@ def _times(connection: Connection) -> dict[str, Value]:
 def _summary(members: list[Connection], before: Verdict) -> Entry:
     """Return one entry for many connections of one unit, path and verdict; all of them were cut before, or none."""
     urgent = min(members, key=lambda connection: connection.left)
+    quiet, packet = WORDS[urgent.counts]
     what = {
         Verdict.LATE: f"at risk: the next packet is due too late, the path forgets the first in {span(urgent.left)}",
-        Verdict.BARE: f"at risk: no packet is due, the path forgets the first in {span(urgent.left)}",
-        Verdict.CUT: f"expired: quiet for longer than {span(urgent.timeout)}, presumably forgotten",
+        Verdict.BARE: f"at risk: no {packet} is due, the path forgets the first in {span(urgent.left)}",
+        Verdict.CUT: f"expired: {quiet} for longer than {span(urgent.timeout)}, presumably forgotten",
     }.get(urgent.verdict, "safe again")
     if before is Verdict.CUT:
         what = "still alive: packets passed"
