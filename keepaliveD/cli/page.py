@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from keepaliveD.model.connections import AT_RISK, Connection, Due, Verdict
+from keepaliveD.model.connections import AT_RISK, Connection, Due, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.keepalive import Keepalive, Own, Shown
 from keepaliveD.model.results import Armed, ArmingResult, Mark
@@ -35,6 +35,8 @@ NOT_READ = {
 }
 HOPELESS = {
     ArmingResult.TOO_LONG: "no idle time in whole seconds is short enough for the path",
+    ArmingResult.ONLY_DATA: "the path counts only data; let its program send some more often, or raise the idle "
+    "timeout of the path",
     ArmingResult.USER_TIMEOUT: "its program has set a TCP_USER_TIMEOUT, with which keepalive would end the connection "
     "sooner in an outage; only the program can change that",
     ArmingResult.CHANGED_SINCE: "it was armed, and then changed by its program or by keepalivectl disarm; "
@@ -137,6 +139,8 @@ def _what_happens(one: Connection) -> str:
             said = f"the peer answers nothing, and the kernel ends this connection in {due}."
         case Verdict.LATE:
             said = f"the path forgets this connection in {left}, before the next packet leaves, in {due}."
+        case Verdict.BARE if one.counts is WhatCounts.DATA:
+            said = f"the path forgets this connection in {left}, unless its program or the peer sends data before."
         case Verdict.BARE:
             said = f"the path forgets this connection in {left}, and no packet is due before its program sends data."
         case Verdict.CUT:
@@ -177,7 +181,8 @@ def _path(one: Connection) -> str:
     if one.timeout == FOREVER:
         return f"{quoted(one.path)}, never forgets ({one.origin})"
     origin = f"{one.origin}; no [[path]] matches" if one.origin.guessed else str(one.origin)
-    return f"{quoted(one.path)}, forgets after {span(one.timeout)} without a packet ({origin})"
+    what, vain = ("data", "; keepalive does not help there") if one.counts is WhatCounts.DATA else ("a packet", "")
+    return f"{quoted(one.path)}, forgets after {span(one.timeout)} without {what} ({origin}){vain}"
 
 
 # what stands in the socket, and who set it

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from keepaliveD.model.arming import Answer
-from keepaliveD.model.connections import AT_RISK, Connection, Due, Owner
+from keepaliveD.model.connections import AT_RISK, Connection, Due, Owner, WhatCounts
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Wish
@@ -107,6 +107,8 @@ def _helped(its: Explained, wish: Wish, around: Surroundings, timeout: float) ->
 
 def _decide(its: Explained, found: Found, wish: Wish) -> Armed | ArmingResult:
     """Return how the rule arms the socket at a scan, or why it leaves it alone."""
+    if its.connection.counts is WhatCounts.DATA:
+        return ArmingResult.ONLY_DATA
     if wish.rule.action is ArmAction.OBSERVE:
         return ArmingResult.LEFT_BY_RULE
     if its.entry is Mark.LEFT_ALONE:

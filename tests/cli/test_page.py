@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from keepaliveD.cli import page
 from keepaliveD.cli.page import Host
-from keepaliveD.model.connections import Due, Endpoint, Owner, Verdict
+from keepaliveD.model.connections import Due, Endpoint, Owner, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import ALL, Keepalive, Own, Shown, SocketKeepalive
 from keepaliveD.model.origin import Origin, Source
@@ -170,6 +170,13 @@ def test_a_daemon_that_runs_arms_at_its_next_scan() -> None:
 def test_what_was_not_read_is_not_known() -> None:
     unread = changed(BARE, {"keepalive": Shown.ON}, found=None, hindrance=ArmingResult.OWNER_NOT_VISIBLE, decision=None)
     assert fact(unread, "keepalive") == "on; who set it is not known: requires root"
+
+
+def test_a_path_that_counts_only_data_is_said_to_be_beyond_help() -> None:
+    its = changed(BARE, {"counts": WhatCounts.DATA}, decision=ArmingResult.ONLY_DATA)
+    assert fact(its, "path").endswith("/config.toml); keepalive does not help there")
+    assert "without data (configured in " in fact(its, "path")
+    assert "would not arm it: the path counts only data; let its program send some" in fact(its, "armed")
 
 
 def test_a_timeout_that_nobody_knows_is_called_a_guess() -> None:

@@ -13,14 +13,13 @@ from keepaliveD.model.arming import LOOKED, Answer
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import ALL, Keepalive, Own, SocketKeepalive
-from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Path
 from keepaliveD.model.sockets import Column, Timer
 from keepaliveD.policy.choices import Entry
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.explain import Explained, Surroundings, explain, selecting
-from tests.support.tables import FIREWALL, Socket, idle, table, watch
+from tests.support.tables import CONFIGURED, FIREWALL, PROXY, Socket, idle, table, watch
 
 SYSTEM = Keepalive(7200, 75, 9)
 OURS = Keepalive(180, 20, 31)
@@ -70,7 +69,7 @@ def test_a_connection_that_no_rule_helps_gets_the_rule_that_would() -> None:
 
 
 def test_where_the_configured_idle_time_is_too_long_for_the_path_the_rule_says_auto() -> None:
-    its = explained(looked(OFF), path=Path("near", 60.0, Origin(Source.CONFIGURED)))
+    its = explained(looked(OFF), path=Path("near", 60.0, CONFIGURED))
     assert its.remedy
     assert its.remedy.settings[-1] == ("idle", "auto")
     assert its.remedy.armed.after.times.idle < 60
@@ -124,8 +123,13 @@ def test_no_rule_is_proposed_that_would_not_help(
     assert its.watched == (ignore == "127.0.0.0/8")
 
 
+def test_no_rule_helps_on_a_path_that_counts_only_data() -> None:
+    its = explained(looked(OFF), rule(ArmAction.ENABLE, "arm[1]"), path=PROXY)
+    assert (its.decision, its.remedy, its.hopeless) == (ArmingResult.ONLY_DATA, None, ArmingResult.ONLY_DATA)
+
+
 def test_a_connection_that_is_safe_needs_nothing() -> None:
-    its = explained(looked(OFF), path=Path("lasting", FOREVER, Origin(Source.CONFIGURED)))
+    its = explained(looked(OFF), path=Path("lasting", FOREVER, CONFIGURED))
     assert (its.decision, its.remedy, its.hopeless) == (None, None, None)
 
 
