@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from keepaliveD.log.entries import ERROR, INFO, NOTICE, WARNING, Entry, of
 from keepaliveD.log.entries.deaths import EXPLANATIONS
-from keepaliveD.model.causes import BY_KEY
+from keepaliveD.model.causes import BY_KEY, EXPECTED, Cause
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.reports import ReportDeaths
 from keepaliveD.model.results import Outcome
@@ -67,3 +70,11 @@ def test_every_end_makes_one_printable_line() -> None:
 
 def test_every_cause_that_is_logged_is_explained() -> None:
     assert set(EXPLANATIONS) == set(BY_KEY.values())
+
+
+def test_the_documentation_lists_every_cause() -> None:
+    text = (Path(__file__).parents[2] / "docs/deaths.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `([a-z0-9-]+)` \|", text, re.MULTILINE)) == set(BY_KEY)
+    assert all(f"`{cause.key}`" in text for cause in Cause)
+    counted = text.partition("By default these are only counted: ")[2].partition("\n")[0]
+    assert set(re.findall(r"`([a-z0-9-]+)`", counted)) == {cause.key for cause in EXPECTED}
