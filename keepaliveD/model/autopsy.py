@@ -1,7 +1,8 @@
-"""One ended connection among the few that are logged or shown, and how many ended alike."""
+"""One ended connection among the few that are logged or shown, and how many ended or were kept alive."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -67,3 +68,35 @@ class Alike:
     count: int
     examples: tuple[Death, ...]
     seconds: float = 0.0
+
+
+@dataclass
+class Tally:
+    """How many connections ended since the start, and how many were kept alive. Units are by cgroup.
+
+    `foretold` and `saved` are by path and cgroup; a save is a silence of an armed connection that was longer than the
+    idle timeout of its path.
+    """
+
+    by_cause: Counter[Cause] = field(default_factory=Counter)
+    foretold: Counter[tuple[str, int, Foretold]] = field(default_factory=Counter)
+    saved: Counter[tuple[str, int]] = field(default_factory=Counter)
+    units: dict[int, str] = field(default_factory=dict)
+    ordinary: int = 0
+    lost: int = 0  # of which nothing is known but that they ended
+
+    def foretold_by(self, path: str | None = None, unit: str | None = None) -> Counter[Foretold]:
+        """Return how many ends were foretold and how many not, of all or of one path or unit."""
+        counts: Counter[Foretold] = Counter()
+        for (name, cgroup, foretold), count in self.foretold.items():
+            if path in (None, name) and unit in (None, self.units.get(cgroup, "")):
+                counts[foretold] += count
+        return counts
+
+    def saved_by(self, path: str | None = None, unit: str | None = None) -> int:
+        """Return how many silences were survived, of all or of one path or unit."""
+        return sum(
+            count
+            for (name, cgroup), count in self.saved.items()
+            if path in (None, name) and unit in (None, self.units.get(cgroup, ""))
+        )

@@ -6,30 +6,32 @@ Many that ended alike are one report. Each end is held against what was last for
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from keepaliveD.model.autopsy import Alike, Death, Hindsight
+from keepaliveD.model.autopsy import Alike, Death, Hindsight, Tally
 from keepaliveD.model.causes import Cause, Foretold
 from keepaliveD.model.connections import AT_RISK, Verdict
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.rules import IPNetwork, Path
+from keepaliveD.model.rules import ArmRule, IPNetwork, Path
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTable, TcpState
 from keepaliveD.policy.activity import Activity, find
 from keepaliveD.policy.connections import endpoints
 from keepaliveD.policy.deaths import IDLE_AFTER, Findings, decide
 from keepaliveD.policy.evidence import closer_name, evidence
+from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.paths import assign, ignored
+from keepaliveD.policy.saves import Saves
 
 AT_ONCE = 5  # of connections that ended alike, reported one by one; more are reported in summaries
 FIRST_PAUSE = 60.0  # seconds between two reports of connections that ended alike, at first ...
 LONGEST_PAUSE = 3600.0  # ... and at most
 MOST_KINDS = 512  # of ends that are kept apart; then only causes are
+MOST_UNITS = 1024  # cgroups that are counted apart
 
 FORESEEABLE = np.zeros(256, np.bool_)  # by Cause: ends that silence brings about
 FORESEEABLE[[Cause.MIDDLEBOX_IDLE, Cause.SILENT_AFTER_IDLE]] = True
@@ -44,6 +46,7 @@ class AutopsyRules:
     causes: frozenset[Cause]
     paths: Sequence[Path]
     ignore: Sequence[IPNetwork]
+    arm: Sequence[ArmRule] = ()
 
 
 class Remembered(NamedTuple):
@@ -62,24 +65,6 @@ def remember(activity: Activity, table: SocketTable) -> Remembered:
     """Return what to keep of a scan."""
     of_sockets = table.sockets["interface"], table.interfaces
     return Remembered(activity.cookie, activity.judged, activity.told, activity.told_at, activity.survived, *of_sockets)
-
-
-@dataclass
-class Tally:
-    """How many connections ended since the start, and how many were kept alive."""
-
-    by_cause: Counter[Cause] = field(default_factory=Counter)
-    by_path: Counter[tuple[str, Foretold]] = field(default_factory=Counter)
-    ordinary: int = 0
-    lost: int = 0  # of which nothing is known but that they ended
-
-    @property
-    def foretold(self) -> Mapping[Foretold, int]:
-        """Return how many ends were foretold, and how many not."""
-        counts: Counter[Foretold] = Counter()
-        for (_, foretold), count in self.by_path.items():
-            counts[foretold] += count
-        return counts
 
 
 @dataclass
@@ -102,6 +87,7 @@ class Autopsy:
 
     def __init__(self, rules: AutopsyRules) -> None:
         self.tally = Tally()
+        self._saves = Saves()
         self._scans: tuple[Remembered, ...] = ()
         self._kinds: dict[Key, _Kind] = {}
         self.follow(rules)
@@ -110,9 +96,26 @@ class Autopsy:
         """Apply other rules from now on."""
         self._rules = rules
 
-    def remember(self, activity: Activity, table: SocketTable) -> None:
-        """Keep what a scan has found."""
-        self._scans = (remember(activity, table), *self._scans[:1])
+    def remember(self, judgement: Judgement, memory: Activity) -> None:
+        """Keep what a scan has found, and count the silences that armed connections have survived."""
+        self._scans = (remember(memory, judgement.table), *self._scans[:1])
+        rows = self._saves.observe(judgement, self._rules.arm)
+        for path, cgroup, count in _counts(judgement.assigned.index[rows], judgement.table.sockets["cgroup"][rows]):
+            self.tally.saved[self._rules.paths[path].name, self._unit(cgroup)] += count
+
+    def unnamed(self) -> tuple[int, ...]:
+        """Return the cgroups that something was counted of, and whose unit is not known yet."""
+        counted = {key[1] for key in self.tally.foretold} | {key[1] for key in self.tally.saved}
+        return tuple(sorted(counted - self.tally.units.keys() - {0}))
+
+    def name(self, units: Mapping[int, str]) -> None:
+        """Learn the units of cgroups."""
+        self.tally.units |= units
+
+    def _unit(self, cgroup: int) -> int:
+        """Return under which cgroup to count: 0 for all that are too many."""
+        known = cgroup in self.tally.units or len(self.tally.units) < MOST_UNITS
+        return cgroup if known else 0
 
     def observe(self, deaths: Deaths, now: float) -> tuple[Alike, ...]:
         """Judge these ends; return what to report at once."""
@@ -147,9 +150,9 @@ class Autopsy:
     def _count(self, judged: Judged) -> None:
         for cause, count in zip(*np.unique(judged.findings.cause, return_counts=True), strict=True):
             self.tally.by_cause[Cause(int(cause))] += int(count)
-        pairs, counts = np.unique(np.stack([judged.path, judged.foretold]), axis=1, return_counts=True)
-        for path, foretold, count in zip(*pairs.tolist(), counts.tolist(), strict=True):
-            self.tally.by_path[self._rules.paths[path].name, Foretold(foretold)] += count
+        for path, cgroup, foretold, count in _counts(judged.path, judged.ended["cgroup"], judged.foretold):
+            name = self._rules.paths[path].name
+            self.tally.foretold[name, self._unit(cgroup), Foretold(foretold)] += count
 
     def _report(self, judged: Judged, rows: Indices, now: float) -> Alike | None:
         """Return the report of ends that are alike, or None where it is held back."""
@@ -310,6 +313,14 @@ def _foretold(ended: Column, findings: Findings, known: _Known, warned: Bools, t
         ],
         Foretold.PRESUMED_SAFE,
     ).astype(np.uint8)
+
+
+def _counts(*columns: Column) -> list[tuple[int, ...]]:
+    """Return each combination of values in the rows of these columns, with how often it occurs."""
+    if not len(columns[0]):
+        return []
+    found, counts = np.unique(np.stack([column.astype(np.uint64) for column in columns]), axis=1, return_counts=True)
+    return list(zip(*found.tolist(), counts.tolist(), strict=True))
 
 
 def _alike(judged: Judged, wanted: Bools) -> list[Indices]:

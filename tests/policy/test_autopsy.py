@@ -6,6 +6,7 @@ import dataclasses
 import ipaddress
 import math
 from collections.abc import Sequence
+from typing import Unpack
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from keepaliveD.model.causes import ONLY_BESIDE, Cause, Foretold
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.origin import Origin, Source
-from keepaliveD.model.rules import Path
+from keepaliveD.model.rules import ArmAction, ArmRule, Path
+from keepaliveD.model.sockets import Switch, Timer
 from keepaliveD.policy.activity import nothing_known
+from keepaliveD.policy.arming import times
 from keepaliveD.policy.autopsy import AT_ONCE, FIRST_PAUSE, MOST_KINDS, Autopsy, AutopsyRules
 from keepaliveD.policy.judge import judge
 from keepaliveD.policy.remedies import PREVENTABLE, WITHOUT_KEEPALIVE, remedy
@@ -129,7 +132,8 @@ def watched(autopsy: Autopsy, *, idle: float, warn: bool = False, path: Path = O
     verdict = judgement.forecast.verdict
     told = verdict if warn else np.zeros(1, np.uint8)
     told_at = np.full(1, 985.0)
-    autopsy.remember(dataclasses.replace(judgement.activity, judged=verdict, told=told, told_at=told_at), look)
+    memory = dataclasses.replace(judgement.activity, judged=verdict, told=told, told_at=told_at)
+    autopsy.remember(judgement, memory)
 
 
 def test_an_end_that_was_warned_of_is_foretold() -> None:
@@ -137,7 +141,9 @@ def test_an_end_that_was_warned_of_is_foretold() -> None:
     watched(autopsy, idle=290.0, warn=True)
     death = only(autopsy.observe(died(reset(reset_ttl=63, silence=301.0)), 1001.0))
     assert death.hindsight[:3] == (Foretold.FORETOLD, Verdict.BARE, 15.0)
-    assert autopsy.tally.by_path == {("office", Foretold.FORETOLD): 1}
+    assert autopsy.tally.foretold == {("office", 0, Foretold.FORETOLD): 1}
+    assert autopsy.tally.foretold_by(path="office") == {Foretold.FORETOLD: 1}
+    assert not autopsy.tally.foretold_by(path="default")
 
 
 FORGOT = reset(reset_ttl=63, silence=400.0)
@@ -164,8 +170,8 @@ def test_an_end_that_was_not_foretold_says_why(name: str) -> None:
 def test_a_connection_that_ended_just_before_the_last_scan_is_still_known() -> None:
     autopsy = Autopsy(rules(GUESS, OFFICE))
     watched(autopsy, idle=290.0, warn=True)
-    empty = table(995.0)
-    autopsy.remember(judge(empty, nothing_known(), (GUESS,), ()).activity, empty)
+    judgement = judge(table(995.0), nothing_known(), (GUESS,), ())
+    autopsy.remember(judgement, judgement.activity)
     assert only(autopsy.observe(died(FORGOT), 1001.0)).hindsight.foretold is Foretold.FORETOLD
 
 
@@ -203,3 +209,55 @@ def test_keepalive_would_not_have_helped_a_connection_that_was_killed() -> None:
 def test_what_a_program_calls_itself_cannot_forge_a_line() -> None:
     death = only(Autopsy(rules()).observe(died({**KILLED, "closer": b"x\n<0>evil"}), 1001.0))
     assert death.closer == '"x\\\\n<0>evil"'
+
+
+ARM = ArmRule("arm[1]", ArmAction.ENABLE, None, 20, 31, paths=("office",))
+TIMES = times(ARM, OFFICE.timeout)
+
+
+def kept_alive(autopsy: Autopsy, now: float, quiet: float, **facts: Unpack[Socket]) -> int:
+    """How many saves there are after this scan of a connection over the office, without data for so long."""
+    here: Socket = {"cookie": 1, "remote": "10.71.3.2", "since_sent": quiet, "since_received": quiet}
+    look = table(now, {**ARMED, **here, **facts})
+    judgement = judge(look, nothing_known(), (GUESS, OFFICE), ())
+    autopsy.remember(judgement, judgement.activity)
+    return autopsy.tally.saved_by(path="office")
+
+
+ARMED: Socket = {
+    "keepalive": Switch.ON,
+    "timer": Timer.KEEPALIVE,
+    "expires": 60.0,
+    "keepidle": TIMES.idle,
+    "keepintvl": TIMES.interval,
+    "keepcnt": 31,
+    "own": 7,
+    "since_acked": 50.0,
+    "since_packet": 50.0,
+}
+
+
+def test_a_silence_that_an_armed_connection_survives_is_a_save_and_counts_once() -> None:
+    autopsy = Autopsy(dataclasses.replace(rules(GUESS, OFFICE), arm=(ARM,)))
+    assert [kept_alive(autopsy, 1000.0 + quiet, quiet) for quiet in (100.0, 290.0, 310.0, 400.0)] == [0, 0, 1, 1]
+    assert [kept_alive(autopsy, 2000.0 + quiet, quiet) for quiet in (10.0, 320.0)] == [1, 2]
+
+
+def test_a_silence_survived_by_keepalive_of_the_programs_own_is_no_save() -> None:
+    autopsy = Autopsy(dataclasses.replace(rules(GUESS, OFFICE), arm=(ARM,)))
+    assert kept_alive(autopsy, 1400.0, 400.0, keepidle=TIMES.idle - 1) == 0
+
+
+def test_what_is_not_answered_is_no_save() -> None:
+    autopsy = Autopsy(dataclasses.replace(rules(GUESS, OFFICE), arm=(ARM,)))
+    assert kept_alive(autopsy, 1400.0, 400.0, probes=2) == 0
+
+
+def test_units_are_counted_apart_once_they_have_names() -> None:
+    autopsy = Autopsy(rules())
+    autopsy.observe(died({**KILLED, "cgroup": 7}, {**KILLED, "cgroup": 8}, KILLED), 1001.0)
+    assert autopsy.unnamed() == (7, 8)
+    autopsy.name({7: "ssh.service", 8: ""})
+    assert not autopsy.unnamed()
+    assert autopsy.tally.foretold_by(unit="ssh.service") == {Foretold.NOT_FORESEEABLE: 1}
+    assert autopsy.tally.foretold_by() == {Foretold.NOT_FORESEEABLE: 3}

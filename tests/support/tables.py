@@ -37,6 +37,7 @@ class Socket(TypedDict, total=False):
     keepidle: int
     keepintvl: int
     keepcnt: int
+    own: int
     user_timeout: int
     subflow: int
     expires: float
