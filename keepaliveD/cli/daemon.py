@@ -10,9 +10,10 @@ from pathlib import Path
 
 from keepaliveD.cli import arguments, table
 from keepaliveD.daemon.daemon import Daemon, restoring
+from keepaliveD.daemon.deaths import DeathSource
 from keepaliveD.daemon.neighbour import showing
 from keepaliveD.daemon.perform import Records
-from keepaliveD.daemon.process import Process, raise_descriptor_limit
+from keepaliveD.daemon.process import Process, now, raise_descriptor_limit
 from keepaliveD.log.entries import WARNING, Entry
 from keepaliveD.log.journal import FORMATS, Log, never_waiting, open_log
 from keepaliveD.platforms import detect
@@ -67,13 +68,14 @@ def live(options: argparse.Namespace, root: Path = Path("/")) -> None:
 
 def _run(options: argparse.Namespace, platform: Platform, records: Records | None, log: Log) -> None:
     with contextlib.ExitStack() as stack:
-        process = stack.enter_context(Process(options.config, platform.open, log))
+        deaths = stack.enter_context(contextlib.closing(DeathSource(platform.watch_deaths, now)))
+        process = stack.enter_context(Process(options.config, platform.open, log, [deaths]))
         with restoring(platform.tuner, records.settings if records else None, log):
             config = process.load()
             if records and config.apply and "netns" in platform.tuner.identity:
                 _warn_of_another(stack.enter_context(showing()), log)
             show = (lambda at_risk: print(table.for_people(at_risk))) if options.once else None
-            daemon = Daemon(config, platform, records, log, process, show=show)
+            daemon = Daemon(config, platform, records, log, process, deaths=deaths, show=show)
         daemon.run()
 
 

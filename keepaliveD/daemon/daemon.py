@@ -9,6 +9,7 @@ from typing import Protocol
 
 from keepaliveD.config import Config, doubts
 from keepaliveD.daemon import loop
+from keepaliveD.daemon.deaths import DeathSource
 from keepaliveD.daemon.loop import Loop
 from keepaliveD.daemon.perform import Performer, Records
 from keepaliveD.daemon.settings import SystemSettings
@@ -28,15 +29,16 @@ from keepaliveD.model.actions import (
     ScanSockets,
     ShowAtRisk,
     TidyArmingRecord,
+    WatchDeaths,
 )
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.events import BegunAtConnect, Done, Event, Loaded, Opened, Scanned, Start
-from keepaliveD.model.reports import ReportOldServices, ReportRefused
+from keepaliveD.model.reports import ReportOldServices, ReportRefused, ReportUnseenDeaths
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Rules, Watching
 from keepaliveD.model.sockets import Column
-from keepaliveD.platforms.base import Platform, Tuner
+from keepaliveD.platforms.base import DeathWatch, Platform, Tuner
 from keepaliveD.platforms.requests import Open, Steps, find_owners, scan
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connect import plan
@@ -80,12 +82,14 @@ class Daemon:
         log: Log,
         outside: Surroundings,
         *,
+        deaths: DeathSource,
         show: Show | None = None,
     ) -> None:
         self._platform = platform
         self._records = records
         self._log = log
         self._outside = outside
+        self._deaths = deaths
         self._show = show
         self._performer = Performer(platform, records)
         self._slept = outside.slept()
@@ -145,6 +149,8 @@ class Daemon:
                     outcomes = self._performer.refresh_at_connect()
                 case EndAtConnect():
                     outcomes = self._end_at_connect()
+                case WatchDeaths(wanted):
+                    outcomes = self._watch_deaths(wanted)
                 case TidyArmingRecord(cookies):
                     outcomes = self._tidy(action, cookies)
                 case RestoreSettings():
@@ -219,6 +225,17 @@ class Daemon:
             return [Outcome(ReportRefused(f"cannot disarm, sockets stay armed: {refusal}"))]
         return [outcome]
 
+    def _watch_deaths(self, wanted: Rules) -> list[Outcome]:
+        """See ends, or stop seeing them; return what cannot be seen, if anything."""
+        if not wanted.autopsy:
+            self._deaths.end()
+            return []
+        try:
+            hindered = self._deaths.begin(DeathWatch(), all_namespaces=wanted.watching.all_namespaces)
+        except Refusal as refusal:
+            hindered = str(refusal)
+        return [Outcome(ReportUnseenDeaths(hindered))] if hindered else []
+
     def _show_at_risk(self, connections: Sequence[Connection]) -> Steps[None]:
         found = yield from find_owners(connections)
         if self._show:
@@ -245,6 +262,8 @@ def rules(config: Config, tuner: Tuner) -> Rules:
         disarm_on_stop=config.disarm_on_stop,
         survive_stop=config.survive_stop,
         doubts=tuple(doubts.warnings(config)),
+        autopsy=config.autopsy,
+        logged_causes=config.logged_causes,
     )
 
 

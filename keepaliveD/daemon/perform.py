@@ -6,12 +6,12 @@ import dataclasses
 
 from keepaliveD.daemon.arming import SocketArming, take_over
 from keepaliveD.daemon.settings import SystemSettings
-from keepaliveD.model.actions import Arm, Disarm, FoundSettings, Queued, ReadIdleTimes, SetSystemKeepalive
+from keepaliveD.model.actions import Arm, Disarm, FoundSettings, NameUnits, Queued, ReadIdleTimes, SetSystemKeepalive
 from keepaliveD.model.errors import NotPermitted, Refusal, Unsupported
-from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportDrift
+from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportDeaths, ReportDrift
 from keepaliveD.model.results import Outcome
 from keepaliveD.platforms.base import Platform
-from keepaliveD.platforms.requests import Steps, find_owners, read_settings
+from keepaliveD.platforms.requests import Steps, find_owners, find_owners_of_ended, find_units, read_settings
 from keepaliveD.policy.connect import Plan
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.records.arming import ArmingRecord
@@ -131,8 +131,8 @@ class Performer:
                 return (yield from self._sockets.put_back(action))
             case ReadIdleTimes(targets, cgroups):
                 return Outcome(action, looked=(yield from read_settings(targets, cgroups)))
-            case ReportConnections(connections):
-                return Outcome(dataclasses.replace(action, connections=(yield from find_owners(connections))))
+            case ReportConnections() | ReportDeaths() | NameUnits():
+                return Outcome((yield from _with_owners(action)))
             case ReportDrift(found=found, yielded=True):
                 self._settings.release(found)
         return Outcome(action)
@@ -140,3 +140,14 @@ class Performer:
     def disarm(self, look: Judgement, *, only_mine: bool = False) -> Steps[Outcome]:
         """Disarm the recorded sockets. Call it after the settings are restored."""
         return (yield from self._sockets.disarm(look, only_mine=only_mine))
+
+
+def _with_owners(action: ReportConnections | ReportDeaths | NameUnits) -> Steps[Queued]:
+    """Return the same with the owners of what it is about, as far as this process may look."""
+    match action:
+        case ReportConnections(connections):
+            return dataclasses.replace(action, connections=(yield from find_owners(connections)))
+        case ReportDeaths(reports):
+            return ReportDeaths((yield from find_owners_of_ended(reports)))
+        case NameUnits(cgroups):
+            return NameUnits(cgroups, (yield from find_units(cgroups)))

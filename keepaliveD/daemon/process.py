@@ -45,7 +45,7 @@ class Process:
 
     def now(self) -> float:
         """Return the time of a clock that never goes back, in seconds; it counts the time suspended."""
-        return time.clock_gettime(CLOCK)
+        return now()
 
     def slept(self) -> float:
         """Return the seconds in which the machine was suspended since it booted, as far as the clocks tell."""
@@ -59,9 +59,9 @@ class Process:
                 self._arrived += source.events()
             if self._arrived:
                 return self._arrived.popleft()
-            left = deadline - self.now()
-            if left <= 0:
+            if self.now() >= deadline:
                 return None
+            left = max(0.0, min(deadline, *(source.due() for source in self._sources)) - self.now())
             if answer := self._workers.wait(left, *self._sources):
                 return answer
 
@@ -88,6 +88,11 @@ class Process:
     def load(self) -> Config:
         """Read the configuration again."""
         return load(self._config)
+
+
+def now() -> float:
+    """Return the time of the daemon's clock, in seconds."""
+    return time.clock_gettime(CLOCK)
 
 
 def raise_descriptor_limit() -> None:

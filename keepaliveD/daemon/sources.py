@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from keepaliveD.daemon import signals
+from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.events import Event, Reload, Stop
 
 HANDOVER = "handover"  # a file in systemd's RuntimeDirectory=; packages make it when they upgrade
@@ -23,6 +24,9 @@ class Source(Protocol):
     def fileno(self) -> int:
         """Return the descriptor that can be read once there are events; of several descriptors, that of a selector."""
 
+    def due(self) -> float:
+        """Return the instant at which there may be events although the descriptor cannot be read; FOREVER for never."""
+
     def events(self) -> Iterable[Event]:
         """Return what has happened since the last time. Waits for nothing, and raises nothing."""
 
@@ -33,6 +37,10 @@ class Signals:
     def fileno(self) -> int:
         """Return the descriptor that can be read once a signal was caught."""
         return signals.events().fileno()
+
+    def due(self) -> float:
+        """Return that signals are never due."""
+        return FOREVER
 
     def events(self) -> Iterable[Event]:
         """Return an event for each signal that was caught."""

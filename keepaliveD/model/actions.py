@@ -115,6 +115,21 @@ class ArmAtConnect:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchDeaths:
+    """See how connections end from now on, or see it no more, as these rules say."""
+
+    rules: Rules
+
+
+@dataclass(frozen=True, slots=True)
+class NameUnits:
+    """Find the systemd units of these cgroups; `units` are those found, by cgroup."""
+
+    cgroups: tuple[int, ...]
+    units: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class RefreshAtConnect:
     """Show the kernel's program which units and containers exist now, and count what it has armed."""
 
@@ -199,6 +214,8 @@ Queued = (
     | OpenSession
     | ScanSockets
     | ArmAtConnect
+    | WatchDeaths
+    | NameUnits
     | RefreshAtConnect
     | EndAtConnect
     | TidyArmingRecord

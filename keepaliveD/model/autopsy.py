@@ -56,6 +56,7 @@ class Death:
     closer: str = ""
     closer_pid: int = 0
     owner: Owner = field(default_factory=Owner)
+    is_held: bool = False  # whether its program may still hold the socket: it was told an error
 
 
 @dataclass(frozen=True, slots=True)

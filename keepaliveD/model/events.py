@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from keepaliveD.model.actions import NOT_CARED_FOR, FoundSettings, Queued
+from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Rules
 from keepaliveD.model.sockets import SocketTable
@@ -30,6 +31,13 @@ class Stop:
 @dataclass(frozen=True, slots=True)
 class Reload:
     """A signal asks to follow the configuration as it is now."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Died:
+    """Connections have ended."""
+
+    deaths: Deaths
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,4 +98,4 @@ class Failed:
 
 
 Answer = Loaded | Opened | Scanned | BegunAtConnect | Done | Failed  # what comes of an action
-Event = Start | Stop | Reload | Tick | Idle | Answer
+Event = Start | Stop | Reload | Died | Tick | Idle | Answer

@@ -173,6 +173,13 @@ class ReportRefused:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class ReportUnseenDeaths:
+    """Report that ends of connections are not explained, or not completely, and why."""
+
+    reason: str
+
+
 Report = (
     ReportConnections
     | ReportDrift
@@ -192,4 +199,5 @@ Report = (
     | ReportBlind
     | ReportDamaged
     | ReportRefused
+    | ReportUnseenDeaths
 )

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from keepaliveD.model.causes import Cause
 from keepaliveD.model.connections import Verdict, WhatCounts
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.origin import Origin
@@ -115,7 +116,8 @@ class Rules:
     `wanted` are the system settings to apply, in the kernel's names and numbers, which bring about `keepalive`;
     both are empty if none are applied. `roles` are the roles of the settings if stricter settings that stand are
     kept, else None. The first rule in `arm` that matches a socket applies, and the last one matches all.
-    `doubts` are warnings about the configuration, a line each.
+    `doubts` are warnings about the configuration, a line each. `autopsy`: whether to find out what ended connections;
+    ends with one of `logged_causes` are reported, all are counted.
     """
 
     wanted: Mapping[str, int]
@@ -132,3 +134,5 @@ class Rules:
     disarm_on_stop: bool = False
     survive_stop: bool = False
     doubts: tuple[str, ...] = ()
+    autopsy: bool = False
+    logged_causes: frozenset[Cause] = frozenset()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from keepaliveD.model.autopsy import Tally
 from keepaliveD.model.connections import Counts
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.results import ArmingResult
@@ -25,3 +26,4 @@ class Status:
     complaint: str = ""
     blind: str = ""
     results: Mapping[ArmingResult, int] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from keepaliveD.model.arming import LOOKED
+from keepaliveD.model.autopsy import Alike
 from keepaliveD.model.connections import Connection, Owner
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.rules import Watching
@@ -106,6 +107,29 @@ def find_owners(connections: Sequence[Connection]) -> Steps[tuple[Connection, ..
             for one, owner in zip(connections, its, strict=True)
         ]
     )
+
+
+def find_owners_of_ended(reports: Sequence[Alike]) -> Steps[tuple[Alike, ...]]:
+    """Return the same reports with the owners of their examples, as far as this process may look.
+
+    A program that was told an error still holds the socket. One that closed it does not: nobody looks for that.
+    """
+    ended = [death for alike in reports for death in alike.examples]
+    inodes = np.array([death.inode if death.is_held else 0 for death in ended], np.uint64)
+    owners, which = yield FindOwners(inodes, np.array([death.cgroup for death in ended], np.uint64))
+    found = iter([owners[number] for number in which.tolist()])
+    return tuple(
+        dataclasses.replace(
+            alike, examples=tuple(dataclasses.replace(death, owner=next(found)) for death in alike.examples)
+        )
+        for alike in reports
+    )
+
+
+def find_units(cgroups: Sequence[int]) -> Steps[dict[int, str]]:
+    """Return the systemd unit of each cgroup, "" where it has none."""
+    owners, which = yield FindOwners(np.zeros(len(cgroups), np.uint64), np.array(cgroups, np.uint64))
+    return {cgroup: owners[number].unit for cgroup, number in zip(cgroups, which.tolist(), strict=True)}
 
 
 @dataclass(frozen=True, slots=True)

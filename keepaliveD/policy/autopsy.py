@@ -31,6 +31,7 @@ AT_ONCE = 5  # of connections that ended alike, reported one by one; more are re
 FIRST_PAUSE = 60.0  # seconds between two reports of connections that ended alike, at first ...
 LONGEST_PAUSE = 3600.0  # ... and at most
 MOST_KINDS = 512  # of ends that are kept apart; then only causes are
+KEPT = 5.0  # seconds for which a connection that is gone is remembered: it is judged a second after its end
 MOST_UNITS = 1024  # cgroups that are counted apart
 
 FORESEEABLE = np.zeros(256, np.bool_)  # by Cause: ends that silence brings about
@@ -58,7 +59,16 @@ class Remembered(NamedTuple):
     told_at: Column
     survived: Column
     interface: Column
-    interfaces: tuple[str, ...]
+    interfaces: tuple[str, ...] = ("",)
+
+    def select(self, rows: Bools) -> Remembered:
+        """Return what is kept of these sockets."""
+        return self._replace(**{name: getattr(self, name)[rows] for name in REMEMBERED})
+
+
+REMEMBERED = ("cookie", "verdict", "told", "told_at", "survived", "interface")
+EMPTY = np.zeros(0, np.uint64)
+NOTHING = Remembered(EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY)
 
 
 def remember(activity: Activity, table: SocketTable) -> Remembered:
@@ -83,12 +93,13 @@ FIRST = np.zeros(1, np.intp)
 
 
 class Autopsy:
-    """Judges ends against the memory of the last two scans: a connection may end just before a scan."""
+    """Judges ends against what the scans knew: the last one, and of connections that are gone since, for a while."""
 
     def __init__(self, rules: AutopsyRules) -> None:
         self.tally = Tally()
         self._saves = Saves()
-        self._scans: tuple[Remembered, ...] = ()
+        self._scan = NOTHING
+        self._gone: tuple[tuple[float, Remembered], ...] = ()  # what was known of these, and until when to keep it
         self._kinds: dict[Key, _Kind] = {}
         self.follow(rules)
 
@@ -98,7 +109,13 @@ class Autopsy:
 
     def remember(self, judgement: Judgement, memory: Activity) -> None:
         """Keep what a scan has found, and count the silences that armed connections have survived."""
-        self._scans = (remember(memory, judgement.table), *self._scans[:1])
+        now, before = judgement.table.taken_at, self._scan
+        self._scan = remember(memory, judgement.table)
+        _, still_there = find(self._scan.cookie, before.cookie)
+        kept = tuple(each for each in self._gone if each[0] > now)
+        if not still_there.all():
+            kept = (*kept, (now + KEPT, before.select(~still_there)))
+        self._gone = kept
         rows = self._saves.observe(judgement, self._rules.arm)
         for path, cgroup, count in _counts(judgement.assigned.index[rows], judgement.table.sockets["cgroup"][rows]):
             self.tally.saved[self._rules.paths[path].name, self._unit(cgroup)] += count
@@ -124,7 +141,7 @@ class Autopsy:
         self.tally.lost += deaths.lost
         if not len(ended):
             return ()
-        judged = judge(ended, self._scans, self._rules.paths)
+        judged = judge(ended, (self._scan, *(known for _, known in self._gone)), self._rules.paths)
         self._count(judged)
         wanted = np.isin(judged.findings.cause, [int(cause) for cause in self._rules.causes])
         return tuple(filter(None, (self._report(judged, rows, now) for rows in _alike(judged, wanted))))
@@ -228,6 +245,7 @@ class Judged:
             signal=int(facts["signal"]),
             closer=closer_name(bytes(facts["closer"])),
             closer_pid=int(facts["closer_pid"]),
+            is_held=bool(facts["error"]),
         )
 
 
@@ -264,12 +282,12 @@ def _recall(ended: Column, scans: Sequence[Remembered]) -> _Known:
         told_at=times[0],
         survived=times[1],
         interface=np.zeros(size, np.uint32),
-        interfaces=scans[0].interfaces if scans else ("",),
+        interfaces=scans[0].interfaces,
     )
     for scan in (scan for scan in reversed(scans) if len(scan.cookie)):
         row, here = find(scan.cookie, ended["cookie"])
         known.seen[here] = True
-        for name in ("verdict", "told", "told_at", "survived", "interface"):
+        for name in REMEMBERED[1:]:
             getattr(known, name)[here] = getattr(scan, name)[row][here]
     return known
 

@@ -16,6 +16,7 @@ from keepaliveD.model.actions import (
     ListOldServices,
     LoadConfiguration,
     Log,
+    NameUnits,
     Notify,
     OpenSession,
     Phase,
@@ -26,12 +27,16 @@ from keepaliveD.model.actions import (
     SetSystemKeepalive,
     ShowAtRisk,
     TidyArmingRecord,
+    WatchDeaths,
 )
+from keepaliveD.model.autopsy import Alike
+from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import Refusal, unexpected
 from keepaliveD.model.events import (
     Answer,
     BegunAtConnect,
+    Died,
     Done,
     Event,
     Failed,
@@ -48,6 +53,7 @@ from keepaliveD.model.reports import (
     Report,
     ReportBlind,
     ReportDamaged,
+    ReportDeaths,
     ReportDoubts,
     ReportEngine,
     ReportRefused,
@@ -60,6 +66,7 @@ from keepaliveD.model.rules import Rules
 from keepaliveD.model.sockets import Sockets, SocketTable
 from keepaliveD.model.status import Status
 from keepaliveD.policy.activity import nothing_known
+from keepaliveD.policy.autopsy import Autopsy, AutopsyRules
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.judge import count, judge
 from keepaliveD.policy.scans import ScanDecider
@@ -96,6 +103,7 @@ class Decider:
         self._dry_run = dry_run
         self._notes: tuple[str, ...] = ()
         self._scans = ScanDecider(rules)
+        self._autopsy = Autopsy(_autopsy_rules(rules))
         self._life = Life.STARTING
         self._is_to_reload = False
         self._began = 0.0  # when the last scan began
@@ -123,6 +131,8 @@ class Decider:
                 actions = self._on_stop(now, handing_over=handing_over)
             case Idle():
                 actions = self._on_idle(now)
+            case Died(deaths):
+                actions = self._on_died(deaths, now)
             case _:
                 actions = self._on_answer(event, now)
         return actions
@@ -157,6 +167,7 @@ class Decider:
             self._complaint,
             self._blind,
             dict(self._scans.results),
+            self._autopsy.tally,
         )
 
     def _on_start(self, start: Start) -> list[Action]:
@@ -177,8 +188,25 @@ class Decider:
             self.due = FOREVER
             reason = "cannot disarm, sockets stay armed: no answer; run keepalivectl disarm"
             return [Abandon(), *_log(ReportRefused(reason)), EndAtConnect()]
+        held = self._report_deaths(self._autopsy.due(now))
+        if now < self._next_scan:
+            self._wait()
+            return held
         self._life = Life.SCANNING
-        return self._scan(now)
+        return [*held, *self._scan(now)]
+
+    def _wait(self) -> None:
+        """Ask for a Tick when the next scan is due, or ends that were held back are to be reported."""
+        self.due = min(self._next_scan, self._autopsy.next_due)
+
+    def _on_died(self, deaths: Deaths, now: float) -> list[Action]:
+        actions = self._report_deaths(self._autopsy.observe(deaths, now))
+        if self._life is Life.WAITING:
+            self._wait()
+        return actions
+
+    def _report_deaths(self, reports: tuple[Alike, ...]) -> list[Action]:
+        return [ReportDeaths(reports)] if reports else []
 
     def _scan(self, now: float) -> list[Action]:
         self._began, self._has_failed, self.due = now, False, FOREVER
@@ -196,14 +224,17 @@ class Decider:
             if news := [line for line in scanned.damaged if line not in before]:
                 actions += _log(ReportDamaged(news))
         self.judgement, decided = self._scans.observe(table, scanned.found)
+        self._autopsy.remember(self.judgement, self._scans.memory)
         actions += decided
+        if unnamed := self._autopsy.unnamed():
+            actions.append(NameUnits(unnamed))
         actions += [RefreshAtConnect(), TidyArmingRecord(table.sockets["cookie"] if table.complete else None)]
         if self._life is Life.STARTING:
             if any(isinstance(action, SetSystemKeepalive) for action in decided) and not self._dry_run:
                 actions.append(ListOldServices())
             actions += self._restore_if_not_applied()
             if not self._once:
-                actions.append(ArmAtConnect(self.rules))
+                actions += [ArmAtConnect(self.rules), *self._watch_deaths()]
         return actions
 
     def _on_done(self, action: Queued, outcomes: Iterable[Outcome], now: float) -> list[Action]:
@@ -216,6 +247,8 @@ class Decider:
                 self._error = self._error or (outcome.refused if self._life is Life.STOPPING else None)
                 continue
             self._scans.record(outcome)
+            if isinstance(outcome.action, NameUnits):
+                self._autopsy.name(outcome.action.units)
             if self._life is Life.STARTING and outcome.refused and isinstance(action, SetSystemKeepalive):
                 return self._stop(now, error=outcome.refused)
         if isinstance(action, TidyArmingRecord):
@@ -268,7 +301,7 @@ class Decider:
     def _on_idle(self, now: float) -> list[Action]:
         """Go on to what follows once everything that was decided is carried out."""
         ended, self._life = self._life, Life.WAITING
-        self.due = self._next_scan
+        self._wait()
         match ended:
             case Life.STARTING if self._once:
                 self._life, self.due = Life.SHOWING, FOREVER
@@ -304,7 +337,12 @@ class Decider:
         """Follow the rules of a reload, whose session is open."""
         self.rules, self._complaint = self._next_rules, ""
         self._scans.follow(self.rules)
-        return [*self._restore_if_not_applied(), ArmAtConnect(self.rules)]
+        self._autopsy.follow(_autopsy_rules(self.rules))
+        return [*self._restore_if_not_applied(), *self._watch_deaths(), ArmAtConnect(self.rules)]
+
+    def _watch_deaths(self) -> list[Action]:
+        """See ends, or stop seeing them, as the rules say; a dry run attaches nothing to the kernel."""
+        return [] if self._dry_run else [WatchDeaths(self.rules)]
 
     def _on_begun_at_connect(self, begun: BegunAtConnect, now: float) -> list[Action]:
         """Return the report of a reload; it is complete once a scan has applied it. A start is reported later."""
@@ -340,6 +378,10 @@ class Decider:
             actions.append(DisarmAll(only_mine=not disarms_all))
         self._life, self._error, self.due = Life.STOPPING, error, now + LONGEST_STOP
         return [*actions, EndAtConnect()]
+
+
+def _autopsy_rules(rules: Rules) -> AutopsyRules:
+    return AutopsyRules(rules.logged_causes, rules.paths, rules.ignore, rules.arm)
 
 
 def _log(report: Report) -> list[Action]:

@@ -17,6 +17,7 @@ from keepaliveD.model.results import RETRIED, ArmingResult, Outcome
 from keepaliveD.model.rules import Rules
 from keepaliveD.model.sockets import ALL_WATCHED, SocketTable
 from keepaliveD.policy import activity, announce, arming, idle_times
+from keepaliveD.policy.activity import Activity
 from keepaliveD.policy.connections import connections
 from keepaliveD.policy.forecast import Forecast
 from keepaliveD.policy.judge import Judgement, judge
@@ -69,6 +70,11 @@ class ScanDecider:
             actions.append(ReportConnections(connections(judgement, news.rows), before, tuple(news.unsaid.tolist())))
         self.next_deadline = _next_deadline(judgement.forecast)
         return judgement, actions
+
+    @property
+    def memory(self) -> Activity:
+        """Return what is remembered of the sockets of the last scan."""
+        return self._memory
 
     @property
     def kept(self) -> Mapping[str, int]:

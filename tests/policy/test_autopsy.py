@@ -167,12 +167,22 @@ def test_an_end_that_was_not_foretold_says_why(name: str) -> None:
     assert math.isnan(death.hindsight.warned_before)
 
 
-def test_a_connection_that_ended_just_before_the_last_scan_is_still_known() -> None:
+def test_a_connection_that_ended_before_the_last_scans_is_still_known() -> None:
     autopsy = Autopsy(rules(GUESS, OFFICE))
     watched(autopsy, idle=290.0, warn=True)
-    judgement = judge(table(995.0), nothing_known(), (GUESS,), ())
-    autopsy.remember(judgement, judgement.activity)
+    for later in range(3):
+        judgement = judge(table(991.0 + later), nothing_known(), (GUESS,), ())
+        autopsy.remember(judgement, judgement.activity)
     assert only(autopsy.observe(died(FORGOT), 1001.0)).hindsight.foretold is Foretold.FORETOLD
+
+
+def test_what_is_gone_is_forgotten_after_a_while() -> None:
+    autopsy = Autopsy(rules(GUESS, OFFICE))
+    watched(autopsy, idle=290.0, warn=True)
+    for later in (1.0, 10.0):
+        judgement = judge(table(991.0 + later), nothing_known(), (GUESS,), ())
+        autopsy.remember(judgement, judgement.activity)
+    assert only(autopsy.observe(died(FORGOT), 1001.0)).hindsight.foretold is Foretold.NEVER_SCANNED
 
 
 def test_the_remedy_for_a_path_that_is_not_configured_names_the_path_and_arms_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import numpy as np
 
 from keepaliveD.config import Config, load
 from keepaliveD.daemon.daemon import Daemon, Show
+from keepaliveD.daemon.deaths import DeathSource
 from keepaliveD.daemon.loop import Loop
 from keepaliveD.daemon.perform import Performer, Records
 from keepaliveD.daemon.worker import Reply
@@ -20,14 +22,15 @@ from keepaliveD.log.entries import Entry
 from keepaliveD.model.actions import Queued
 from keepaliveD.model.arming import LOOKED, RESULT, Answer
 from keepaliveD.model.connections import Owner
+from keepaliveD.model.deaths import DEATH, Deaths
 from keepaliveD.model.errors import Refusal, unexpected
-from keepaliveD.model.events import Event, Reload, Start, Stop
+from keepaliveD.model.events import Died, Event, Reload, Start, Stop
 from keepaliveD.model.keepalive import ALL, Keepalive, Own, SocketKeepalive
 from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import Armed, Outcome
 from keepaliveD.model.rules import Roles, Watching
 from keepaliveD.model.sockets import Column, SocketTable
-from keepaliveD.platforms.base import Platform, Session
+from keepaliveD.platforms.base import DeathWatch, Platform, Session
 from keepaliveD.platforms.requests import Open, Request, directly
 from keepaliveD.policy.choices import keepalive
 from keepaliveD.policy.connect import Plan
@@ -41,7 +44,7 @@ KERNEL = {"time": 7200, "intvl": 75, "probes": 9}
 ROLES = Roles("time", "intvl", "probes")
 OURS = {"time": 180, "intvl": 20, "probes": 31}
 
-Happening = signal.Signals | Callable[[], None] | None
+Happening = signal.Signals | Died | Callable[[], None] | None
 
 
 @dataclass
@@ -240,6 +243,41 @@ def _die() -> None:
     raise Killed
 
 
+class FakeDeaths:
+    """A kernel in which connections end when a test says so: they can be taken once `ready`."""
+
+    def __init__(self) -> None:
+        self.hindered = ""
+        self.ended: list[Deaths] = []
+        self.ripe_at: float | None = None
+        self.closed = False
+        self._ready, self._told = os.pipe()
+
+    def end(self, deaths: Deaths) -> None:
+        """Some have ended."""
+        self.ended.append(deaths)
+        os.write(self._told, b".")
+
+    def fileno(self) -> int:
+        return self._ready
+
+    def due(self) -> float | None:
+        return self.ripe_at
+
+    def take(self, now: float) -> Deaths:
+        """Everything that has ended, whenever that was."""
+        del now
+        if not self.ended:
+            return Deaths(np.zeros(0, DEATH))
+        os.read(self._ready, 1)
+        return self.ended.pop(0)
+
+    def close(self) -> None:
+        os.close(self._ready)
+        os.close(self._told)
+        self.closed = True
+
+
 @dataclass
 class Stage:
     """A daemon, what surrounds it, and all that it said. `script` happens one event a wait."""
@@ -262,11 +300,18 @@ class Stage:
     opened: list[Watching] = field(default_factory=list)
     cannot_open: Refusal | None = None
     session: Session | None = None
+    deaths: list[FakeDeaths] = field(default_factory=list)
     answer: Reply | None = None
 
     def settings_record(self) -> SettingsRecord:
         """The record of this stage."""
         return SettingsRecord(self.directory, IDENTITY, self.tuner.ranges)
+
+    def watch_deaths(self, watch: DeathWatch) -> FakeDeaths:
+        """Nothing is seen by itself: the script has the ends."""
+        del watch
+        self.deaths.append(FakeDeaths())
+        return self.deaths[-1]
 
     def records(self) -> Records:
         """All that is kept of this stage."""
@@ -283,8 +328,10 @@ class Stage:
     def daemon(self, show: Show | None = None) -> Daemon:
         """A daemon that is about to start here."""
 
-        platform = Platform("fake", self.tuner, self.at_connect, self.open)
-        return Daemon(self.config, platform, None if self.dry_run else self.records(), self.say, self, show=show)
+        platform = Platform("fake", self.tuner, self.at_connect, self.open, watch_deaths=self.watch_deaths)
+        records = None if self.dry_run else self.records()
+        deaths = DeathSource(platform.watch_deaths, self.now)
+        return Daemon(self.config, platform, records, self.say, self, deaths=deaths, show=show)
 
     def run(self) -> None:
         """A whole life: the script, then SIGTERM."""
@@ -332,6 +379,8 @@ class Stage:
         event = self.script.pop(0) if self.script else signal.SIGTERM
         if isinstance(event, signal.Signals):
             return Reload() if event is signal.SIGHUP else Stop(self.successor)
+        if isinstance(event, Died):
+            return event
         if event:
             event()
         return None

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from keepaliveD import __version__
 from keepaliveD.log.entries.entry import ERROR, INFO, NOTICE, WARNING, Entry
+from keepaliveD.model.autopsy import Tally
+from keepaliveD.model.causes import Foretold
 from keepaliveD.model.connections import Counts, Verdict
 from keepaliveD.model.reports import (
     ReportBlind,
@@ -17,12 +19,20 @@ from keepaliveD.model.reports import (
     ReportReloaded,
     ReportReloadFailed,
     ReportStarted,
+    ReportUnseenDeaths,
 )
 from keepaliveD.model.status import Status
 
 ScanReports = ReportEngine | ReportBlind | ReportDamaged
 DaemonReports = (
-    ReportStarted | ReportReloaded | ReportReloadFailed | ReportDoubts | ReportRefused | ReportOldServices | ScanReports
+    ReportStarted
+    | ReportReloaded
+    | ReportReloadFailed
+    | ReportDoubts
+    | ReportRefused
+    | ReportOldServices
+    | ReportUnseenDeaths
+    | ScanReports
 )
 
 
@@ -39,6 +49,8 @@ def of_daemon(report: DaemonReports) -> Iterator[Entry]:
             yield from (Entry("doubtful", WARNING, f"configuration: {line}") for line in lines)
         case ReportRefused(reason):
             yield Entry("refused", ERROR, reason)
+        case ReportUnseenDeaths(reason):
+            yield Entry("started", NOTICE, f"what ends connections is not seen, or not completely: {reason}")
         case ReportOldServices():
             yield _of_old_services(report)
         case _:
@@ -78,7 +90,17 @@ def status_line(status: Status) -> str:
     """Return in one line how the daemon is."""
     results = ", ".join(f"{result.value} {count}" for result, count in status.results.items() if count)
     line = f"{status.complaint}{status.blind or _summary(status)}"
-    return f"{line}; arming so far: {results}" if results else line
+    return _joined(line, f"arming so far: {results}" if results else "", _ends(status.tally))
+
+
+def _ends(tally: Tally) -> str:
+    """Return how many connections ended, whether that was foretold, and how many were saved; "" if none."""
+    foretold = tally.foretold_by()
+    told, apart = foretold[Foretold.FORETOLD], foretold[Foretold.NOT_FORESEEABLE]
+    missed, saved = foretold.total() - told - apart, tally.saved_by()
+    counts = {"foretold": told, "not foretold": missed, "not foreseeable": apart, "not seen": tally.lost}
+    ended = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    return _joined(f"ended: {ended}" if ended else "", f"saved {saved}" if saved else "")
 
 
 def counts_line(counts: Counts) -> str:

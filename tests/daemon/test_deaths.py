@@ -1,0 +1,166 @@
+"""Ends of connections come in as events, and are logged; seeing them is begun and ended as configured."""
+
+from __future__ import annotations
+
+import select
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keepaliveD.config import load
+from keepaliveD.daemon.deaths import PAUSE, DeathSource
+from keepaliveD.model.deaths import Deaths
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.errors import NotPermitted
+from keepaliveD.model.events import Died
+from keepaliveD.platforms.base import DeathReader, DeathWatch
+from tests.support.ends import FORGOTTEN_BY_REJECT, Facts, ends
+from tests.support.fakes import FakeDeaths, Stage
+
+KILLED: Facts = {"error": 103, "closer": b"ss", "closer_pid": 77}
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+def died(*facts: Facts) -> Died:
+    return Died(Deaths(ends(facts)))
+
+
+def test_what_ended_a_connection_is_logged_with_its_owner(stage: Stage) -> None:
+    stage.script = [died(FORGOTTEN_BY_REJECT), None]
+    stage.run()
+    (entry,) = [entry for entry in stage.said if entry.event == "died"]
+    assert entry.fields["KEEPALIVE_CAUSE"] == "middlebox-idle"
+
+
+def test_what_was_held_back_is_logged_when_its_time_has_come(stage: Stage) -> None:
+    stage.script = [died(*[KILLED] * 100), died(KILLED, KILLED), *[None] * 6]
+    stage.run()
+    counts = [entry.fields.get("KEEPALIVE_COUNT") for entry in stage.said if entry.event == "died"]
+    assert counts == [100, 2]
+
+
+def test_the_status_counts_what_ended(stage: Stage) -> None:
+    stage.script = [died(FORGOTTEN_BY_REJECT, KILLED), None]
+    stage.run()
+    assert "; ended: not foretold 1, not foreseeable 1" in stage.notified[-2][-1] + stage.notified[-3][-1]
+
+
+def test_ends_are_seen_from_the_start_to_a_reload_that_does_not_want_them(stage: Stage, tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("[autopsy]\nenabled = false")
+    stage.reloads = load(file)
+    stage.script = [lambda: _is_open(stage), signal.SIGHUP, None]
+    stage.run()
+    assert [each.closed for each in stage.deaths] == [True]
+
+
+def _is_open(stage: Stage) -> None:
+    assert [each.closed for each in stage.deaths] == [False]
+
+
+def test_a_dry_run_and_a_run_without_an_autopsy_see_no_ends(stage: Stage) -> None:
+    stage.dry_run = True
+    stage.start()
+    assert not stage.deaths
+
+
+def test_where_ends_cannot_be_seen_that_is_reported_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: DeathWatch) -> DeathReader:
+        raise NotPermitted("requires CAP_BPF")
+
+    monkeypatch.setattr(stage, "watch_deaths", refuse)
+    stage.script = [None, None]
+    stage.run()
+    said = [entry.message for entry in stage.said if "requires CAP_BPF" in entry.message]
+    assert said == ["what ends connections is not seen, or not completely: requires CAP_BPF"]
+
+
+class Clock:
+    """Steps when a test says so."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def kernel() -> FakeDeaths:
+    return FakeDeaths()
+
+
+@pytest.fixture
+def source(kernel: FakeDeaths, clock: Clock) -> Iterator[DeathSource]:
+    source = DeathSource(lambda _: kernel, clock)
+    source.begin(DeathWatch(), all_namespaces=True)
+    yield source
+    source.close()
+    assert kernel.closed
+
+
+def can_be_read(source: DeathSource) -> bool:
+    return bool(select.select([source], [], [], 0)[0])
+
+
+def test_an_end_makes_the_descriptor_readable_and_is_an_event(source: DeathSource, kernel: FakeDeaths) -> None:
+    assert not can_be_read(source)
+    assert list(source.events()) == []
+    kernel.end(Deaths(ends([KILLED])))
+    assert can_be_read(source)
+    (event,) = source.events()
+    assert isinstance(event, Died)
+    assert len(event.deaths.ended) == 1
+
+
+def test_many_ends_are_read_at_most_once_in_a_pause(source: DeathSource, kernel: FakeDeaths, clock: Clock) -> None:
+    kernel.end(Deaths(ends([KILLED])))
+    assert len(list(source.events())) == 1
+    kernel.end(Deaths(ends([KILLED])))
+    kernel.ripe_at = 0.0
+    assert not can_be_read(source)
+    assert list(source.events()) == []
+    assert source.due() == clock.now + PAUSE
+    clock.now += PAUSE
+    assert len(list(source.events())) == 1
+    kernel.end(Deaths(ends([KILLED])))
+    clock.now += PAUSE
+    assert len(list(source.events())) == 1
+
+
+def test_an_end_that_ripens_is_due(source: DeathSource, kernel: FakeDeaths, clock: Clock) -> None:
+    assert source.due() == FOREVER
+    kernel.ripe_at = 101.0
+    assert source.due() == 101.0
+    kernel.end(Deaths(ends([KILLED]), ordinary=1))
+    list(source.events())
+    kernel.ripe_at, clock.now = None, 102.0
+    assert list(source.events()) == []  # nothing new, so that the descriptor counts again
+    kernel.end(Deaths(ends([KILLED])))
+    assert can_be_read(source)
+
+
+def test_ends_in_other_namespaces_are_left_out_where_only_ours_is_watched(
+    source: DeathSource, kernel: FakeDeaths
+) -> None:
+    source.begin(DeathWatch(), all_namespaces=False)
+    ours = Path("/proc/self/ns/net").stat().st_ino
+    kernel.end(Deaths(ends([KILLED, {**KILLED, "netns": ours}])))
+    (event,) = source.events()
+    assert isinstance(event, Died)
+    assert event.deaths.ended["netns"].tolist() == [ours]
+
+
+def test_nothing_is_seen_after_the_end(source: DeathSource) -> None:
+    source.end()
+    assert (list(source.events()), source.due()) == ([], FOREVER)
