@@ -5,6 +5,7 @@ Every error says the file, the line, the key, what is wrong and what would be ri
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path as File
@@ -34,6 +35,12 @@ from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, OnDrift, Path
 from keepaliveD.model.text import printable
 
 __all__ = ["DEFAULT_FILE", "Config", "load"]
+
+CLOUDS = {  # the preset with the shortest timeout of what connections there commonly pass
+    "Google Compute Engine": "gcp-vpc",
+    "Microsoft Azure": "azure-lb",
+    "Amazon EC2": "aws-nat-gateway",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,14 @@ class Config:
     def selects_by_interface(self) -> bool:
         """Whether any path names an interface."""
         return any(path.interface for path in self.paths)
+
+    def within(self, cloud: str) -> Config:
+        """Return the same for a host in this cloud, whose factory default is a better guess than the shipped one."""
+        default, *others = self.paths
+        if default.origin.source is not Source.GUESS or cloud not in CLOUDS:
+            return self
+        timeout, origin = catalogue()[CLOUDS[cloud]].timeout, Origin(Source.PLATFORM, cloud)
+        return dataclasses.replace(self, paths=(dataclasses.replace(default, timeout=timeout, origin=origin), *others))
 
     @property
     def engine_by_hand(self) -> str:

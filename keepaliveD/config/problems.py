@@ -168,7 +168,7 @@ def _paths(document: Document, merged: Merged) -> Iterator[Problem]:
             )
         elif path.preset is not None and path.preset not in catalogue():
             close = difflib.get_close_matches(shortened(path.preset).lower(), catalogue(), n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(catalogue())}"
+            hint = f"did you mean {close[0]}?" if close else "keepalivectl presets lists it"
             yield Problem(
                 merged.place(("path", number, "preset")), f"{shown(path.preset)} is not in the catalogue; {hint}"
             )

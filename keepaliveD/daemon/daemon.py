@@ -93,7 +93,7 @@ class Daemon:
         self._show = show
         self._performer = Performer(platform, records)
         self._slept = outside.slept()
-        self.decider = Decider(rules(config, platform.tuner), once=show is not None, dry_run=records is None)
+        self.decider = Decider(rules(config, platform), once=show is not None, dry_run=records is None)
 
     def run(self) -> None:
         """Run until a signal ends it, and restore the settings whatever ends it.
@@ -129,7 +129,7 @@ class Daemon:
         """Carry out an action, and return the event that comes of it. Raises Refusal, and whatever nobody foresaw."""
         match action:
             case LoadConfiguration():
-                event: Event = Loaded(rules(self._outside.load(), self._platform.tuner))
+                event: Event = Loaded(rules(self._outside.load(), self._platform))
             case OpenSession(watching):
                 event = Opened((yield Open(watching)))
             case ScanSockets(with_settings):
@@ -245,8 +245,9 @@ class Daemon:
         return f"STATUS={entries.status_line(self.decider.status)}"
 
 
-def rules(config: Config, tuner: Tuner) -> Rules:
+def rules(config: Config, platform: Platform) -> Rules:
     """Return what the decider follows. Raises ConfigError if this kernel cannot hold the keepalive, or Refusal."""
+    config, tuner = config.within(platform.cloud()), platform.tuner
     return Rules(
         wanted=tuner.names(config.keepalive) if config.apply else {},
         on_drift=config.on_drift,

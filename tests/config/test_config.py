@@ -205,6 +205,24 @@ def test_the_default_timeout_is_a_guess_until_somebody_changes_it(etc: Etc) -> N
     assert (path.timeout, path.origin.guessed) == (300, False)
 
 
+@pytest.mark.parametrize(
+    ("cloud", "timeout", "origin"),
+    [
+        ("Google Compute Engine", 600, "guess: Google Compute Engine"),
+        ("Microsoft Azure", 240, "guess: Microsoft Azure"),
+        ("Amazon EC2", 350, "guess: Amazon EC2"),
+        ("", 240, "guess: watch.default_timeout"),
+    ],
+)
+def test_the_platform_makes_a_better_guess_than_none(etc: Etc, cloud: str, timeout: float, origin: str) -> None:
+    """It is still a guess, and never overrides what somebody wrote."""
+    path, office = etc.load("[[path]]\nname = 'office'\ntimeout = '9min'\n").within(cloud).paths
+    assert (path.timeout, str(path.origin), path.origin.guessed) == (timeout, origin, True)
+    assert office.timeout == 540
+    (written,) = etc.load("[watch]\ndefault_timeout = '5min'\n").within(cloud).paths
+    assert (written.timeout, written.origin.guessed) == (300, False)
+
+
 def test_a_path_may_never_forget(etc: Etc) -> None:
     """A direct cable is a path too; and without an interface nobody asks for the addresses."""
     loaded = etc.load('[[path]]\nname = "cable"\ntimeout = "infinity"\n')
@@ -499,7 +517,10 @@ WRONG = {
         "[[path]]\nname = 'a'\ntimeout = '5s'\nmeasured = 2026-11-28T10:00:00Z",
         r"path\[1\].measured: 2026-11-28T10:00:00.* is not a date; write one without quotes and without a time",
     ),
-    "preset like nothing": ("[[path]]\nname = 'a'\npreset = 'zzz'", r"path\[1\].preset: .*known: sonicwall, "),
+    "preset like nothing": (
+        "[[path]]\nname = 'a'\npreset = 'zzz'",
+        r"path\[1\].preset: 'zzz' is not in the catalogue; keepalivectl presets lists it",
+    ),
     "port out of range": (
         "[[path]]\nname = 'a'\ntimeout = '5s'\nports = [22, 65536]",
         r"path\[1\].ports\[2\]: 65536 is out of range; write 1 to 65535",

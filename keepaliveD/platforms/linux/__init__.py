@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keepaliveD.model.rules import Watching
 from keepaliveD.platforms.base import Platform, Session
-from keepaliveD.platforms.linux import selection
+from keepaliveD.platforms.linux import dmi, selection
 from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.deaths import reader
@@ -36,4 +36,11 @@ def linux(name: str = "linux", root: Path = Path("/")) -> Platform:
         return Session(watcher, ProcOwners(root, holders), armer)
 
     at_connect = selection.BpfAtConnect(root)
-    return Platform(name, ProcSys(root), at_connect, open_session, watch_deaths=partial(reader.open_reader, root))
+    return Platform(
+        name,
+        ProcSys(root),
+        at_connect,
+        open_session,
+        watch_deaths=partial(reader.open_reader, root),
+        cloud=lambda: dmi.cloud(root),
+    )
