@@ -84,6 +84,10 @@ class BpfDeaths:
         """Return the records that came since, as RECORD."""
         return self._ring.read()
 
+    def program_fd(self, program: str) -> int:
+        """Return the descriptor of one of them, until close()."""
+        return self._object.program_fd(program)
+
     def counts(self) -> tuple[int, int]:
         """Return how many ended ordinarily, and how many otherwise for which there was no room, since the start."""
         return int(self._counts["ordinary"].sum()), int(self._counts["lost"].sum())
