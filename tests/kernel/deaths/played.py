@@ -67,7 +67,7 @@ class Played:
 def play(scenes: Sequence[Scene]) -> Played:
     """Play these at once; return the ends that were seen, judged."""
     with contextlib.closing(Rig()) as rig, contextlib.ExitStack() as stack:
-        watch = stack.enter_context(watching(rig.client.inode, rig.server.inode))
+        watch = stack.enter_context(watching(rig.client, rig.server))
         plays = [Play(rig, scene, FIRST_PORT + number) for number, scene in enumerate(scenes)]
         for each in plays:
             stack.callback(each.stack.close)
@@ -90,7 +90,7 @@ def _await(watch: Watch, plays: Sequence[Play], running: Sequence[Future[None]])
         return all(each.done() for each in running) and len(_wanted(ended, plays)) >= ends
 
     with contextlib.suppress(AssertionError):  # what is missing fails its own test
-        watch.until(all_seen, within=60)
+        watch.until(all_seen, within=120)
 
 
 def _wanted(ended: Column, plays: Sequence[Play]) -> set[tuple[int, int]]:

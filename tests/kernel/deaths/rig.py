@@ -17,6 +17,7 @@ from tests.support.rig import Namespace
 
 CLIENT = {AF_INET: "10.88.1.1", AF_INET6: "fd88:1::1"}
 SERVER = {AF_INET: "10.88.4.2", AF_INET6: "fd88:4::2"}
+FIREWALL = {AF_INET: "10.88.2.2", AF_INET6: "fd88:2::2"}  # on the client's side
 Place = Literal["client", "firewall", "server"]
 RETRIES = 3  # of a retransmission: 3 s until it gives up
 
@@ -108,10 +109,15 @@ class Rig:
         """From now on, do that there to packets of connections to this port of the server; or no longer."""
         self._places[place].nft(f"{do} element inet t {how} {{ {port} }}")
 
-    def forge_reset(self, victim: socket.socket, server_port: int, hop_limit: int, flags: int = 4) -> None:
-        """Send the client's socket a reset in the server's name, from the firewall. IPv4 only."""
+    def forge_reset(
+        self, victim: socket.socket, server_port: int, hop_limit: int, flags: int = 4, ahead: int = 0
+    ) -> None:
+        """Send the client's socket a reset in the server's name, from the firewall. IPv4 only.
+
+        It is so far `ahead` of the number that the socket expects.
+        """
         source, target = (socket.inet_aton(each[AF_INET]) for each in (SERVER, CLIENT))
-        port, number = victim.getsockname()[1], _next_number(victim)
+        port, number = victim.getsockname()[1], (_next_number(victim) + ahead) & 0xFFFFFFFF
         segment = struct.pack("!HHIIBBHHH", server_port, port, number, 0, 5 << 4, flags, 0, 0, 0)
         pseudo = source + target + struct.pack("!BBH", 0, socket.IPPROTO_TCP, len(segment))
         checksum = _checksum(pseudo + segment)

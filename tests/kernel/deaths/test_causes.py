@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address
+from socket import AF_INET, AF_INET6
+
 import pytest
 
-from keepaliveD.model.causes import ONLY_BESIDE
-from tests.kernel.deaths.played import Played, matrix, play
+from keepaliveD.model.causes import ONLY_BESIDE, Cause
+from tests.kernel.deaths.played import Played, Verdict, matrix, play
+from tests.kernel.deaths.rig import FIREWALL
 from tests.kernel.deaths.scenes import SCENES
 
 RIGHT = 0.95  # of the ends that one host can tell apart
@@ -39,3 +43,22 @@ def test_of_causes_that_cannot_be_told_apart_each_is_named(played: Played) -> No
 
 def test_what_is_called_certain_is_right(played: Played) -> None:
     assert [str(each) for each in played.verdicts if each.is_falsely_certain] == []
+
+
+def test_the_router_that_says_that_packets_do_not_arrive_is_named(played: Played) -> None:
+    said = {
+        each.scene.name: (_address(each, "router"), int(each.row["icmp_type"]), int(each.row["icmp_code"]))
+        for each in played.verdicts
+        if each.truth is Cause.UNREACHABLE
+    }
+    assert said == {
+        "router_finds_no_host": (FIREWALL[AF_INET], 3, 1),
+        "router_prohibits_it": (FIREWALL[AF_INET], 3, 13),
+        "router_finds_no_host_ipv6": (FIREWALL[AF_INET6], 1, 3),
+    }
+
+
+def _address(verdict: Verdict, which: str) -> str:
+    whole = int(verdict.row[f"{which}_high"]) << 64 | int(verdict.row[f"{which}_low"])
+    address = IPv6Address(whole)
+    return str(address.ipv4_mapped or address)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from pathlib import Path
-from socket import SO_LINGER, SOL_SOCKET, create_connection, create_server, socket
+from socket import AF_INET, SO_LINGER, SOL_SOCKET, create_connection, create_server, socket
 
 from keepaliveD.model.deaths import Reset
 from keepaliveD.platforms.base import DeathWatch
+from tests.kernel.deaths.rig import SERVER, Rig
 from tests.kernel.deaths.watching import watching
 from tests.support.rig import Namespace
 
@@ -26,7 +28,7 @@ def pair(host: Namespace) -> tuple[socket, socket]:
 
 
 def test_a_reset_is_told_of_at_both_ends_with_the_program_that_caused_it() -> None:
-    with Namespace() as host, watching(host.inode) as watch:
+    with Namespace() as host, watching(host) as watch:
         near, far = pair(host)
         port = near.getsockname()[1]
         far.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
@@ -43,7 +45,7 @@ def test_a_reset_is_told_of_at_both_ends_with_the_program_that_caused_it() -> No
 
 
 def test_an_ordinary_close_is_only_counted() -> None:
-    with Namespace() as host, watching(host.inode) as watch:
+    with Namespace() as host, watching(host) as watch:
         for _ in range(20):
             near, far = pair(host)
             near.close()
@@ -58,7 +60,7 @@ def test_an_ordinary_close_is_only_counted() -> None:
 
 
 def test_without_packets_a_reset_is_told_of_as_unseen() -> None:
-    with Namespace() as host, watching(host.inode, watch=DeathWatch(packets=False)) as watch:
+    with Namespace() as host, watching(host, watch=DeathWatch(packets=False)) as watch:
         near, far = pair(host)
         far.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
         far.close()
@@ -66,3 +68,50 @@ def test_without_packets_a_reset_is_told_of_as_unseen() -> None:
         near.close()
     assert sorted(ended["reset"].tolist()) == [Reset.NONE, Reset.UNSEEN]
     assert not ended["reset_ttl"].any()
+
+
+def test_ends_for_which_there_is_no_room_are_counted() -> None:
+    with Namespace() as host, watching(host) as watch:
+        _abort(host, MORE_THAN_FIT)
+        watch.until(lambda _: watch.lost > 0)
+        seen = 0
+        while len(watch.ended) != seen or watch.reader.due() is not None:
+            seen = len(watch.ended)
+            watch.wait(2)
+    assert len(watch.ended) + watch.lost >= 2 * MORE_THAN_FIT
+
+
+MORE_THAN_FIT = 12_000  # connections: 4 MB have room for 18,724 ends
+
+
+def _abort(host: Namespace, count: int) -> None:
+    """Open and abort so many connections."""
+
+    def work() -> None:
+        with create_server(("127.0.0.1", 0)) as listener:
+            for _ in range(count):
+                with create_connection(listener.getsockname()):
+                    far = listener.accept()[0]
+                    far.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
+                    far.close()
+
+    host.inside(work)
+
+
+def test_forged_resets_that_tcp_refuses_end_nothing_and_hide_nothing() -> None:
+    """Neither of them is at the number that the socket expects next: RFC 5961."""
+    with contextlib.closing(Rig()) as rig, watching(rig.client, rig.server) as watch:
+        address = (SERVER[AF_INET], 5000)
+        with rig.server.inside(lambda: create_server(address)) as listener, rig.client.inside(socket) as near:
+            near.connect(address)
+            far = listener.accept()[0]
+            for ahead in (-1, 1, 1_000, 1 << 30):
+                rig.forge_reset(near, address[1], hop_limit=63, ahead=ahead)
+            rig.forge_reset(near, address[1] + 1, hop_limit=63)  # of a connection that there is not
+            near.sendall(b"alive")
+            assert far.recv(5) == b"alive"
+            far.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
+            far.close()
+            ended = watch.until(lambda ended: len(ended) == 2)
+    (ours,) = ended[ended["netns"] == rig.client.inode]
+    assert (ours["reset"], ours["reset_ttl"], ours["reset_timestamps"]) == (Reset.RECEIVED, 61, 1)

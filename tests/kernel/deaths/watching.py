@@ -14,6 +14,7 @@ from keepaliveD.model.deaths import DEATH, Deaths
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.base import DeathReader, DeathWatch
 from keepaliveD.platforms.linux.deaths.reader import open_reader
+from tests.support.rig import Namespace
 
 
 class Watch:
@@ -48,11 +49,11 @@ class Watch:
 
 
 @contextlib.contextmanager
-def watching(*namespaces: int, watch: DeathWatch | None = None) -> Iterator[Watch]:
-    """See the ends in these, by their inodes."""
-    reader = open_reader(Path("/"), watch or DeathWatch(idle=1.0))
+def watching(*hosts: Namespace, watch: DeathWatch | None = None) -> Iterator[Watch]:
+    """See the ends in these; ICMP errors are read in the first."""
+    reader = hosts[0].inside(lambda: open_reader(Path("/"), watch or DeathWatch(idle=1.0)))
     try:
-        yield Watch(reader, set(namespaces))
+        yield Watch(reader, {host.inode for host in hosts})
     finally:
         reader.close()
 

@@ -12,7 +12,7 @@ import struct
 from collections import OrderedDict
 from dataclasses import dataclass
 
-MOST = 1024  # hosts that are remembered
+MOST = 1024  # ports of hosts that are remembered
 LONGEST = 576  # octets that are read of an error
 
 SOL_RAW, ICMP_FILTER = 255, 1
@@ -23,7 +23,6 @@ FRAGMENTATION_NEEDED = 4  # a code of UNREACHABLE: the path MTU
 TCP = socket.IPPROTO_TCP
 HALF = (1 << 64) - 1
 V4_MAPPED = 0xFFFF << 32  # RFC 4291, 2.5.5.2
-V4, V6 = 20, 40  # octets of a header
 ICMP = 8
 
 SO_ATTACH_FILTER = 26
@@ -43,22 +42,22 @@ class IcmpError:
 
 
 class IcmpErrors:
-    """The last error about packets to each host, by its address. `hindered` says why there are none, or ""."""
+    """The last error about packets to each port of each host. `hindered` says why there are none, or ""."""
 
     def __init__(self) -> None:
         """Listen, as far as this process may."""
         self.hindered = ""
         self._sockets: list[socket.socket] = []
-        self._last: OrderedDict[Host, IcmpError] = OrderedDict()
+        self._last: OrderedDict[tuple[Host, int], IcmpError] = OrderedDict()
         for family in (socket.AF_INET, socket.AF_INET6):
             try:
                 self._sockets.append(_listen(family))
             except OSError as error:
                 self.hindered = f"ICMP errors cannot be read: {error.strerror}; requires CAP_NET_RAW"
 
-    def about(self, host: Host) -> IcmpError | None:
-        """Return the last error about packets to this host."""
-        return self._last.get(host)
+    def about(self, host: Host, port: int) -> IcmpError | None:
+        """Return the last error about packets to this port of this host."""
+        return self._last.get((host, port))
 
     def read(self) -> None:
         """Take in what has come, up to as much as a socket keeps."""
@@ -75,12 +74,12 @@ class IcmpErrors:
 
     def _keep(self, family: int, octets: bytes, sender: str) -> None:
         try:
-            host, kind, code = _v4(octets) if family == socket.AF_INET else _v6(octets)
+            target, kind, code = _v4(octets) if family == socket.AF_INET else _v6(octets)
         except (struct.error, IndexError):
             return
         router = _v4_mapped(socket.inet_aton(sender)) if family == socket.AF_INET else _halves(_packed(sender))
-        self._last[host] = IcmpError(router, kind, code)
-        self._last.move_to_end(host)
+        self._last[target] = IcmpError(router, kind, code)
+        self._last.move_to_end(target)
         if len(self._last) > MOST:
             self._last.popitem(last=False)
 
@@ -118,18 +117,21 @@ def _attach(raw: socket.socket, program: list[tuple[int, int, int, int]]) -> Non
     raw.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(code)))
 
 
-def _v4(octets: bytes) -> tuple[Host, int, int]:
-    """The host to which the quoted packet was sent, and what the error says."""
+def _v4(octets: bytes) -> tuple[tuple[Host, int], int, int]:
+    """Where the quoted packet was sent, and what the error says."""
     start = (octets[0] & 15) * 4
     kind, code = octets[start], octets[start + 1]
     if kind == UNREACHABLE and code == FRAGMENTATION_NEEDED:
         raise IndexError  # says how large packets may be, not that they do not arrive
     quoted = octets[start + ICMP :]
-    return _v4_mapped(struct.unpack_from("4s", quoted, 16)[0]), kind, code
+    (target,) = struct.unpack_from("4s", quoted, 16)
+    (port,) = struct.unpack_from("!H", quoted, (quoted[0] & 15) * 4 + 2)
+    return (_v4_mapped(target), port), kind, code
 
 
-def _v6(octets: bytes) -> tuple[Host, int, int]:
-    return _halves(struct.unpack_from("16s", octets, ICMP + 24)[0]), octets[0], octets[1]
+def _v6(octets: bytes) -> tuple[tuple[Host, int], int, int]:
+    target, _, port = struct.unpack_from("!16sHH", octets, ICMP + 24)
+    return (_halves(target), port), octets[0], octets[1]
 
 
 def _packed(address: str) -> bytes:

@@ -36,7 +36,7 @@ class DeathReader:
         """Take what these two see."""
         self._source = source
         self._errors = errors
-        self._netns = os.stat("/proc/self/ns/net").st_ino
+        self._netns = os.stat("/proc/thread-self/ns/net").st_ino
         self._waiting = np.zeros(0, RECORD)  # in the order of their ends
         self._counted = source.counts()
         self.hindered = "; ".join(filter(None, (source.hindered, errors.hindered)))
@@ -95,7 +95,8 @@ class DeathReader:
     def _with_router(self, rows: Column) -> Column:
         """Fill in who said that packets do not arrive, where the kernel was told so."""
         for row in np.flatnonzero((rows["soft_error"] != 0) & (rows["netns"] == self._netns)).tolist():
-            if error := self._errors.about((int(rows["remote_high"][row]), int(rows["remote_low"][row]))):
+            host = int(rows["remote_high"][row]), int(rows["remote_low"][row])
+            if error := self._errors.about(host, int(rows["remote_port"][row])):
                 rows["router_high"][row], rows["router_low"][row] = error.router
                 rows["icmp_type"][row], rows["icmp_code"][row] = error.type, error.code
         return rows
