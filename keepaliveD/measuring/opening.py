@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import socket
@@ -77,6 +76,7 @@ async def stands(target: Target) -> bool:
 async def _connected(target: Target, within: float) -> socket.socket:
     sock = socket.socket(target.family, socket.SOCK_STREAM)
     sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)  # a late acknowledgement would break the silence
     try:
         await asyncio.wait_for(asyncio.get_running_loop().sock_connect(sock, target.address), within)
     except TimeoutError:
@@ -111,8 +111,6 @@ async def _greet(sock: socket.socket, target: Target, request: Request) -> None:
 
 async def _settle(connection: Connection, target: Target) -> None:
     """Wait until what a service says first is over. Raises ConnectionError if it has closed by then."""
-    with contextlib.suppress(OSError):
-        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
     for _ in range(int(SETTLING / SETTLED)):
         await asyncio.sleep(SETTLED)
         if not target.is_listener and _peek(connection.sock).startswith(BANNER):

@@ -15,10 +15,10 @@ DOUBT = 0.0002  # chance of a wrong bracket that is accepted on an uneven path
 SURE = 24  # survivors that show that no connections take a device with a shorter timeout, unless these are very few
 PROMPT = 1.0  # seconds within which a fresh connection stands, unless a SYN was lost (RFC 6298, 2)
 LAZY = 1.15  # a device that looks for expired connections now and then forgets up to this much later
-NOISE = 0.05  # fewer deaths than this share, among many survivors, are not the path's timeout
-MANY = 20  # survivors without which no death is called noise
+NOISE = 0.07  # fewer deaths than this share, among many survivors, are not the path's timeout
+MANY = 14  # survivors without which no death is called noise
 ROUNDS = 12  # after which a path counts as too uneven to be measured
-NEXT = 1.12  # the peer's next test, where the two sides take turns
+CLEARLY = 1.05  # what one side survived and was fatal for the other: more than a busy machine is late
 CLOSE = 0.995  # silences that differ by less count as the same
 CENSUS = 10  # one of so many connections only helps to count devices
 ABOVE = (1.3, 2.0)  # how much longer than the shortest death an uneven path is tested
@@ -199,7 +199,7 @@ def _without_noise(known: list[Result]) -> tuple[list[Result], int]:
 
 def _noise(known: Sequence[Result]) -> Iterator[Result]:
     longest = max((test.quiet for test in known if test.outcome is Outcome.SURVIVED), default=0.0)
-    contradicted = [test for test in known if test.outcome is Outcome.FORGOTTEN and test.quiet <= longest]
+    contradicted = [test for test in known if test.outcome is Outcome.FORGOTTEN and test.quiet * CLOSE <= longest]
     for number, death in enumerate(contradicted):
         alive = sum(test.outcome is Outcome.SURVIVED and test.quiet >= death.quiet * CLOSE for test in known)
         dead = len(contradicted) - number
@@ -247,17 +247,18 @@ def _survivors_needed(dead: int, alive: int) -> int:
 def _strict_side(known: Sequence[Result]) -> Side | None:
     """Return the side whose probes meet a forgotten connection where the other side's revive it, if that is so."""
     for strict in Side:
-        mine = [test for test in known if test.prober is strict]
-        dead = [test.quiet for test in mine if test.outcome is Outcome.FORGOTTEN]
-        if not dead or any(test.outcome is Outcome.SURVIVED and test.quiet >= dead[0] for test in mine):
+        dead = [test.quiet for test in known if test.prober is strict and test.outcome is Outcome.FORGOTTEN]
+        if not dead or any(test.prober is strict and _survived(test, dead[0]) for test in known):
             continue
-        others = [test for test in known if test.prober is not strict and test.quiet >= dead[0]]
-        alive = [test for test in others if test.outcome is Outcome.SURVIVED]
-        if len(alive) > 1 and not any(
-            test.outcome is Outcome.FORGOTTEN and test.quiet < alive[-1].quiet for test in others
-        ):
+        revived = [test.quiet for test in known if test.prober is not strict and _survived(test, dead[0] * CLEARLY)]
+        others = (test for test in known if test.prober is not strict and test.outcome is Outcome.FORGOTTEN)
+        if len(revived) > 1 and all(test.quiet > max(revived) for test in others):
             return strict
     return None
+
+
+def _survived(test: Result, quiet: float) -> bool:
+    return test.outcome is Outcome.SURVIVED and test.quiet >= quiet
 
 
 def next_round(tests: Sequence[Result], limits: Limits, rounds: int) -> list[Plan]:
@@ -272,7 +273,8 @@ def next_round(tests: Sequence[Result], limits: Limits, rounds: int) -> list[Pla
     high = finding.forgotten or min(limits.longest, finding.closes or limits.longest)
     if not finding.narrow(limits.ratio) and high > low * limits.ratio:
         return list((_uneven if finding.uneven else _between)(low, high, limits, sides))
-    if finding.survived is not None and finding.survivors < min(SURE, 2 * limits.connections):
+    closes = finding.forgotten is None and finding.closes is not None
+    if finding.survived is not None and not closes and finding.survivors < min(SURE, 2 * limits.connections):
         return list(_alternating([low] * limits.connections, sides))
     return []
 
@@ -329,11 +331,11 @@ def cut_short(plan: Plan, death: float) -> float | None:
     """Return the silence after which a test is worth making once another one died of `death`; None if it is not.
 
     Those that this host probes are all probed after the same silence: they count the devices. The peer probes when it
-    was asked to, so only its next test is awaited.
+    was asked to, so its longer tests are given up.
     """
     if plan.prober is Side.HERE:
         return min(plan.quiet, death)
-    return plan.quiet if plan.quiet <= death * NEXT else None
+    return plan.quiet if plan.quiet <= death else None
 
 
 def duration(plans: Sequence[Plan]) -> float:

@@ -64,7 +64,7 @@ class Chain:
     def outage(self, device: int, hook: Literal["prerouting", "postrouting"]) -> Iterator[None]:
         """No packet gets through a device in this block: lost before, or after it has seen them."""
         priority = -400 if hook == "prerouting" else 400
-        table = "table ip outage { chain all { type filter hook %s priority %d; policy drop; } }"
+        table = "table ip outage { chain any { type filter hook %s priority %d; policy drop; }; }\n"
         self.devices[device].nft(table % (hook, priority))
         yield
         self.devices[device].nft("delete table ip outage")

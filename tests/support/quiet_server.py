@@ -1,0 +1,45 @@
+"""A service that says nothing, and holds what connects: for so many seconds, or for ever.
+
+usage: quiet_server.py ADDRESS PORT [SECONDS]
+Prints how many connections it holds whenever a line of standard input asks.
+"""
+
+import selectors
+import socket
+import sys
+import time
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    patience = float(sys.argv[3]) if len(sys.argv) > 3 else float("inf")
+    events = selectors.DefaultSelector()
+    server = socket.create_server((sys.argv[1], int(sys.argv[2])), backlog=100)
+    events.register(server, selectors.EVENT_READ)
+    events.register(sys.stdin, selectors.EVENT_READ)
+    held: dict[socket.socket, float] = {}
+    print("ready", flush=True)
+    while True:
+        for key, _ in events.select(timeout=0.1):
+            if key.fileobj is server:
+                connection, _ = server.accept()
+                held[connection] = time.monotonic()
+                events.register(connection, selectors.EVENT_READ)
+            elif key.fileobj is sys.stdin:
+                if not sys.stdin.readline():
+                    return
+                print(len(held), flush=True)
+            elif isinstance(key.fileobj, socket.socket):
+                _drop(events, held, key.fileobj)
+        for connection in [each for each, since in held.items() if time.monotonic() - since > patience]:
+            _drop(events, held, connection)
+
+
+def _drop(events: selectors.BaseSelector, held: dict[socket.socket, float], connection: socket.socket) -> None:
+    events.unregister(connection)
+    del held[connection]
+    connection.close()
+
+
+if __name__ == "__main__":
+    main()
