@@ -1,0 +1,66 @@
+"""Which device forgets: simulated chains of devices, tested hop by hop."""
+
+from __future__ import annotations
+
+import pytest
+
+from keepaliveD.policy.measurement import How, Outcome, Result
+from keepaliveD.policy.tomography import Device, HopPlan, HopResult, conclude, plan
+
+NEVER = float("inf")
+
+
+def outcome(each: HopPlan, timeouts: list[float], late: set[int]) -> HopResult:
+    """What comes of a test; a device in `late` counts packets after it has routed them: a probe's last hop does not."""
+    for hop, timeout in enumerate(timeouts, start=1):
+        spare = 1 if hop in late else 0
+        is_kept = hop + spare < each.first or hop - spare > each.last
+        if not is_kept and each.quiet > timeout:
+            return HopResult(each, Result(each.quiet, Outcome.FORGOTTEN, how=How.SILENCE, by=each.quiet + 0.3))
+    return HopResult(each, Result(each.quiet, Outcome.SURVIVED))
+
+
+def found(timeouts: list[float], *, both_ends: bool, late: frozenset[int] = frozenset()) -> list[Device]:
+    shortest = min(timeouts)
+    plans = plan(len(timeouts), shortest * 0.96, shortest * 1.05, shortest * 4, both_ends=both_ends)
+    assert len(plans) <= 160
+    return conclude([outcome(each, timeouts, set(late)) for each in plans], len(timeouts))
+
+
+CHAINS = [[12.0, 24.0], [24.0, 12.0], [NEVER, 24.0, NEVER, 12.0], [12.0, NEVER, 24.0], [300.0], [NEVER, 12.0, 12.5]]
+
+
+@pytest.mark.parametrize("timeouts", CHAINS)
+def test_two_ends_show_the_timeout_of_every_device(timeouts: list[float]) -> None:
+    for device in found(timeouts, both_ends=True):
+        truth = min(timeouts[hop - 1] for hop in device.hops)
+        if truth == NEVER:
+            assert device.forgotten is None
+            continue
+        assert device.survived is not None
+        assert device.forgotten is not None
+        assert device.survived <= truth <= device.forgotten
+        assert device.forgotten / device.survived < 1.35
+
+
+@pytest.mark.parametrize("timeouts", CHAINS)
+def test_one_end_alone_names_the_farthest_of_the_shortest_and_says_what_is_hidden(timeouts: list[float]) -> None:
+    shortest = min(timeouts)
+    devices = found(timeouts, both_ends=False)
+    named = [device for device in devices if device.forgotten]
+    assert any(min(timeouts[hop - 1] for hop in device.hops) <= shortest * 1.05 for device in named)
+    for device in devices:
+        if device.hidden:
+            assert min(timeouts[device.hops[-1] :]) < NEVER
+        elif device.forgotten is not None:
+            assert device.survived is not None
+            assert any(device.survived <= timeouts[hop - 1] <= device.forgotten for hop in device.hops)
+
+
+def test_a_device_that_counts_packets_late_is_one_of_several_hops() -> None:
+    devices = found([NEVER, NEVER, 12.0, NEVER, NEVER], both_ends=True, late=frozenset({3}))
+    assert [device.hops for device in devices] == [(1,), (2, 3, 4), (5,)]
+
+
+def test_neighbours_with_one_timeout_are_not_told_apart() -> None:
+    assert [device.hops for device in found([12.0, 12.0], both_ends=True)] == [(1, 2)]
