@@ -58,6 +58,7 @@ def live(options: argparse.Namespace, root: Path = Path("/")) -> None:
     """One run of the daemon."""
     raise_descriptor_limit()
     platform = detect(options.platform, root)
+    platform.confine()  # before the log's thread starts
     with never_waiting(open_log(options.log_format, sys.stderr)) as log:
         if options.dry_run:
             return _run(options, platform, None, log)

@@ -192,5 +192,6 @@ class Platform:
     open: Opener
     notes: tuple[str, ...] = ()  # what this system cannot do or does differently, for people
     cloud: Callable[[], str] = str  # the name of the cloud that this host runs in, "" if none is known
+    confine: Callable[[], object] = tuple  # keeps this process from what only workers have to do
     unreached: Callable[[], Sequence[str]] = tuple  # services that still use the old settings; raises Refusal
     watch_deaths: Callable[[DeathWatch], DeathReader] = sees_no_deaths  # raises Unsupported, NotPermitted

@@ -29,6 +29,7 @@ from keepaliveD.platforms.linux.bpf import libbpf, recall
 from keepaliveD.platforms.linux.bpf.connect import OBJECT, SHARED, ConnectArmer, cgroup_root
 from keepaliveD.platforms.linux.bpf.connect import PROGRAM as PROGRAM_NAME
 from keepaliveD.platforms.linux.bpf.pins import Pins
+from keepaliveD.platforms.linux.capabilities import SYS_ADMIN
 from keepaliveD.platforms.linux.owners.cgroups import Cgroup
 from keepaliveD.policy.arming import times
 from keepaliveD.policy.connect import MOST_OPENINGS, plan
@@ -582,9 +583,12 @@ class Guest:
         return [*done.stderr.splitlines(), *done.stdout.splitlines()]
 
     @contextlib.contextmanager
-    def daemon(self, *options: str, event: str = "started") -> Iterator[Daemon]:
+    def daemon(self, *options: str, event: str = "started", through: Sequence[str] = ()) -> Iterator[Daemon]:
         with subprocess.Popen(
-            self.command(*self.home.command, *options), stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            self.command(*through, *self.home.command, *options),
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         ) as process:
             daemon = Daemon(process, self.home)
             try:
@@ -615,6 +619,24 @@ def test_under_a_daemon_no_new_connection_is_ever_unprotected_and_its_end_leaves
     assert guest.opened() == SYSTEM
     assert guest.disarm() == ["nothing to disarm"]
     assert guest.run("find", "/sys/fs/bpf") == pins
+
+
+def test_a_daemon_with_cap_sys_admin_in_place_of_cap_bpf_uses_it_for_bpf_alone(guest: Guest) -> None:
+    """As on a kernel older than CAP_BPF. What is shown between two scans is what a thread has all the time."""
+    with guest.daemon(through=("setpriv", "--bounding-set=-bpf,-perfmon")) as daemon:
+        assert guest.opened() == [ARMED, ARMED]
+        status = Path(f"/proc/{daemon.pid}/status")
+        deadline = time.monotonic() + SOON
+        while effective(status) >> SYS_ADMIN & 1:
+            assert time.monotonic() < deadline
+        daemon.stop()
+    assert guest.opened() == SYSTEM
+
+
+def effective(status: Path) -> int:
+    """Its effective capabilities, a bit each."""
+    lines = status.read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff"))
 
 
 def test_under_a_daemon_no_new_connection_of_a_unit_that_was_there_before_is_unprotected(guest: Guest) -> None:

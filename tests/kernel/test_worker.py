@@ -13,6 +13,7 @@ from socket import create_connection, create_server
 import psutil
 import pytest
 
+from keepaliveD.platforms.linux import capabilities
 from tests.kernel.test_hostile import next_line
 from tests.support.loopback import FORGOTTEN, Host, forgetful, near_end
 from tests.support.processes import ENABLE, TUNED, Daemon
@@ -21,6 +22,7 @@ from tests.support.rig import DIE_WITH_US, UNTUNED, Namespace
 STUCK = str(Path(__file__).with_name("stuck.py"))
 AT_ONCE = 2.0  # seconds in which a daemon that is told to end must have ended
 SOON = 40.0
+THEIRS = 1 << capabilities.SYS_ADMIN | 1 << 19  # and CAP_SYS_PTRACE
 
 
 @pytest.fixture
@@ -46,6 +48,27 @@ def ends_at_once(host: Host, daemon: Daemon) -> None:
     assert daemon.wait() == 0
     assert time.monotonic() - start < AT_ONCE
     assert host.namespace.keepalive == UNTUNED
+
+
+def effective(task: Path) -> int:
+    """Its effective capabilities, a bit each."""
+    (line,) = [line for line in (task / "status").read_text(encoding="ascii").splitlines() if "CapEff" in line]
+    return int(line.split()[1], 16)
+
+
+def test_the_daemon_has_no_capability_that_only_its_worker_uses(host: Host) -> None:
+    """Nor has any of its threads, while the worker has them all, arms by them, and so does the one that replaces it."""
+    with host.daemon(forgetful(ENABLE, apply=True)) as daemon:
+        for _ in range(2):
+            sock = host.connection()
+            daemon.expect("armed", within=SOON, **near_end(sock))
+            (ours,) = {effective(task) for task in Path(f"/proc/{daemon.pid}/task").iterdir()}
+            assert ours & THEIRS == 0
+            assert ours >> capabilities.NET_ADMIN & 1
+            worker = worker_of(daemon)
+            assert effective(Path(f"/proc/{worker}")) & THEIRS == THEIRS
+            os.kill(worker, signal.SIGKILL)
+        daemon.stop()
 
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])

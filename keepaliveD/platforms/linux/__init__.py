@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keepaliveD.model.rules import Watching
 from keepaliveD.platforms.base import Platform, Session
-from keepaliveD.platforms.linux import dmi, selection
+from keepaliveD.platforms.linux import capabilities, dmi, selection
 from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.deaths import reader
@@ -22,6 +22,7 @@ def linux(name: str = "linux", root: Path = Path("/")) -> Platform:
     """Return it, with its paths below `root`."""
 
     def open_session(watching: Watching) -> Session:
+        capabilities.make_all_effective()  # in a worker, whose daemon keeps few
         engine, reason = selection.select_engine(watching.engine, root, watching.ignore)
         watcher = SocketWatcher(
             root,
@@ -43,4 +44,5 @@ def linux(name: str = "linux", root: Path = Path("/")) -> Platform:
         open_session,
         watch_deaths=partial(reader.open_reader, root),
         cloud=lambda: dmi.cloud(root),
+        confine=capabilities.keep_those_of_main_process,
     )

@@ -13,6 +13,7 @@ from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import IPNetwork
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.base import Armer
+from keepaliveD.platforms.linux import capabilities
 from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.bpf import libbpf, recall
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
@@ -94,6 +95,7 @@ class BpfAtConnect:
         self._pins = Pins(root / DIRECTORY)
         self._armer: ConnectArmer | None = None
 
+    @capabilities.for_bpf()
     def begin(self, *, engine: str, plan: Plan, survive: bool) -> str:
         """Arm at connect by this plan; return why that will not outlive us although it should.
 
@@ -113,15 +115,18 @@ class BpfAtConnect:
             records = found if before or not self._pins.claimed_by_another() else None
             return ConnectArmer(cgroup, plan, self._pins, survive=survive, records=records, cgroups=self._cgroups)
 
+    @capabilities.for_bpf()
     def refresh(self) -> list[Counted]:
         """Learn which units and containers exist now; return how many sockets were armed since. Raises KernelError."""
         return self._armer.refresh() if self._armer else []
 
+    @capabilities.for_bpf()
     def armed(self) -> Mapping[int, Armed]:
         """Return by cookie how open sockets were armed at connect, by us or an earlier daemon. Raises Refusal."""
         with self._records(self._armer) as records:
             return {} if records is None else recall.read(records)
 
+    @capabilities.for_bpf()
     def forget(self) -> None:
         """Forget what armed() has returned. Raises Refusal."""
         with self._records(self._armer) as records:
@@ -151,6 +156,7 @@ class BpfAtConnect:
                 f"run as root: rm {self._pins.program}"
             ) from error
 
+    @capabilities.for_bpf()
     def close(self) -> None:
         """Stop arming at connect, unless the program is pinned. Records that are nowhere else stay."""
         if self._armer:

@@ -10,6 +10,7 @@ import numpy as np
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.base import DeathWatch
+from keepaliveD.platforms.linux import capabilities
 from keepaliveD.platforms.linux.bpf.connect import cgroup_root
 from keepaliveD.platforms.linux.bpf.deaths import RECORD, BpfDeaths
 from keepaliveD.platforms.linux.deaths.decode import decode
@@ -20,6 +21,7 @@ MOST = 32_768  # ends that wait so long; of more than these the oldest are retur
 ROUTER = frozenset({"router_high", "router_low", "icmp_type", "icmp_code"})
 
 
+@capabilities.for_bpf()
 def open_reader(root: Path, watch: DeathWatch) -> DeathReader:
     """Begin to see how connections end, in all network namespaces. Raises Unsupported, NotPermitted."""
     source = BpfDeaths(cgroup_root(root) if watch.packets else None, watch.idle)
@@ -50,6 +52,7 @@ class DeathReader:
         """Return the instant at which take() returns the next end, by CLOCK_BOOTTIME; None if none waits."""
         return float(self._waiting["ended_at"][0]) * 1e-9 + AFTERWARDS if len(self._waiting) else None
 
+    @capabilities.for_bpf()
     def take(self, now: float) -> Deaths:
         """Return the connections that ended a second before `now` or earlier, and what was counted since the last time.
 
