@@ -117,8 +117,8 @@ def _probes(text: str) -> int:
 
 def arm_connections(options: argparse.Namespace, root: Path) -> None:
     """Switch keepalive on in the connections that were named."""
-    config = load(options.config)
     platform = detect(root=root)
+    config = load(options.config).within(platform.cloud())
     with in_worker(platform.open, Watching(with_interfaces=config.selects_by_interface)) as ask:
         look = _scan(ask, config.paths)
         chosen = _named(options, ask, look)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from keepaliveD.cli import arguments, arming, deaths, measure, report, running, table, why
+from keepaliveD.cli import arguments, arming, deaths, measure, paths, report, running, table, why
 from keepaliveD.cli.worker import in_worker
 from keepaliveD.config import doubts, load
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.log import entries
 from keepaliveD.model.connections import AT_RISK
-from keepaliveD.model.errors import NotPermitted, RecordDamaged
+from keepaliveD.model.errors import NotPermitted, RecordDamaged, Unsupported
 from keepaliveD.model.reports import ReportUnwatched
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Watching
@@ -56,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
 
     why.add_why(commands.add_parser("why", help="explain connections: what becomes of each, why, and what would help"))
 
+    paths.add_paths(commands.add_parser("paths", help="list paths, with idle timeout and connections of each"))
+    paths.add_presets(commands.add_parser("presets", help="list products with their factory-default idle timeouts"))
+
     check = commands.add_parser("check", help="check the configuration and explain what it means")
     check.add_argument(
         "file", metavar="FILE", nargs="?", type=Path, help="the configuration to check, instead of the one in /etc"
@@ -88,8 +92,8 @@ def parser() -> argparse.ArgumentParser:
 
 def list_sockets(options: argparse.Namespace, root: Path) -> None:
     """One look at the sockets, most urgent first."""
-    config = load(options.config)
     platform = detect(options.platform, root)
+    config = load(options.config).within(platform.cloud())
     ignore = () if options.all else config.ignore
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, ignore)
     with in_worker(platform.open, watching) as ask:
@@ -105,11 +109,13 @@ def list_sockets(options: argparse.Namespace, root: Path) -> None:
     )
 
 
-def check_configuration(options: argparse.Namespace, _root: Path) -> None:
+def check_configuration(options: argparse.Namespace, root: Path) -> None:
     """Say that it is valid, and what it means; warnings go to standard error."""
     config = load(options.file)
     if options.quiet:
         return
+    with contextlib.suppress(Unsupported):  # a configuration can be checked anywhere
+        config = config.within(detect(root=root).cloud())
     for line in report.meaning(config):
         print(line)
     for line in doubts.warnings(config):

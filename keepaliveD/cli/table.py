@@ -26,6 +26,13 @@ def for_people(connections: Iterable[Connection]) -> str:
     return render(connections, width, colour=terminal and "NO_COLOR" not in os.environ)
 
 
+def columns(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Any table as it suits standard output."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else float("inf")
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    return "\n".join(_line(row, widths, width) for row in (headings, *rows))
+
+
 def render(connections: Iterable[Connection], width: float, *, colour: bool) -> str:
     """The table; lines are cut at `width` columns, the verdict is coloured where that is wanted."""
     rows = [(connection.verdict, _cells(connection)) for connection in connections]

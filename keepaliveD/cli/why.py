@@ -70,8 +70,8 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
     """Explain the connections that were named; with --fix, write what helps and show what came of it."""
     if options.yes and not options.fix:
         raise Misuse("--yes only makes sense with --fix")
-    config = load(options.config)
     platform = detect(root=root)
+    config = load(options.config).within(platform.cloud())
     view = _look(options, root, config, platform)
     _show(options, view)
     remedies = page.remedies(view.explained)
@@ -188,7 +188,7 @@ def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View
     _write(file, text)
     print(f"Wrote {printable(str(file))}.")
     try:
-        config = load(options.config)
+        config = load(options.config).within(platform.cloud())
     except Refusal:
         file.unlink()
         print(f"Removed {printable(str(file))} again.")

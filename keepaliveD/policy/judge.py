@@ -36,6 +36,15 @@ def judge(table: SocketTable, before: Activity, paths: Sequence[Path], ignore: S
     return Judgement(table, assigned, activity, forecast(table, activity, assigned))
 
 
+def count_by_path(judgement: Judgement) -> list[Counts]:
+    """Count the connections of each path by verdict."""
+    kinds = judgement.assigned.index.astype(np.intp) * len(Verdict) + judgement.forecast.verdict
+    numbers = np.bincount(kinds, minlength=len(judgement.assigned.paths) * len(Verdict)).reshape(-1, len(Verdict))
+    return [
+        Counts(sum(row), judgement.table.namespaces, dict(zip(Verdict, row, strict=True))) for row in numbers.tolist()
+    ]
+
+
 def count(judgement: Judgement) -> Counts:
     """Count the connections by verdict."""
     numbers = np.bincount(judgement.forecast.verdict, minlength=len(Verdict)).tolist()

@@ -47,6 +47,17 @@ def test_a_path_that_counts_only_data_is_said_to_be_beyond_help(file: Path, caps
     ]
 
 
+def test_in_a_cloud_the_default_timeout_is_that_of_the_platform(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sys/class/dmi/id").mkdir(parents=True)
+    (tmp_path / "sys/class/dmi/id/product_name").write_text("Google Compute Engine\n", encoding="ascii")
+    assert main(["check", str(SHIPPED)], tmp_path) == Exit.OK
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "path default  forgets after 10min (guess: Google Compute Engine): " in out
+
+
 def test_the_shipped_file_is_valid_and_raises_no_doubts(capsys: pytest.CaptureFixture[str]) -> None:
     """Who changes nothing is told nothing; the figures are those that its comments promise."""
     assert main(["check", str(SHIPPED)]) == Exit.OK

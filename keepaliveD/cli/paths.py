@@ -1,0 +1,126 @@
+"""keepalivectl paths and presets: what lies between this host and its peers, and what products do there."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from keepaliveD.cli import arguments, running, table
+from keepaliveD.cli.worker import in_worker
+from keepaliveD.config import load
+from keepaliveD.config.catalogue import catalogue
+from keepaliveD.log import entries
+from keepaliveD.model.connections import Counts, Verdict, WhatCounts
+from keepaliveD.model.duration import FOREVER, exact, span
+from keepaliveD.model.reports import ReportUnwatched
+from keepaliveD.model.results import Outcome
+from keepaliveD.model.rules import Path as NetworkPath
+from keepaliveD.model.rules import Watching
+from keepaliveD.model.text import printable
+from keepaliveD.platforms import detect
+from keepaliveD.platforms.requests import scan
+from keepaliveD.policy.activity import nothing_known
+from keepaliveD.policy.judge import count_by_path, judge
+from keepaliveD.policy.socket_settings import longest
+
+VERDICTS = (Verdict.CUT, Verdict.BARE, Verdict.LATE, Verdict.UNKNOWN, Verdict.SAFE)  # the worst first
+PATHS = ("PATH", "TIMEOUT", "COUNTS", "KEEPALIVE", *(verdict.name for verdict in VERDICTS), "ORIGIN")
+PRESETS = ("PRESET", "TIMEOUT", "COUNTS", "THEN", "PRODUCT", "SOURCE")
+
+
+def add_paths(command: argparse.ArgumentParser) -> None:
+    """The command line of `keepalivectl paths`."""
+    command.add_argument("--json", action="store_true", help="print JSON, for programs")
+    arguments.add_config(command)
+    arguments.add_state(command)
+    arguments.add_platform(command)
+    command.set_defaults(command=list_paths)
+
+
+def add_presets(command: argparse.ArgumentParser) -> None:
+    """The command line of `keepalivectl presets`."""
+    command.add_argument("--json", action="store_true", help="print JSON, for programs")
+    command.set_defaults(command=list_presets)
+
+
+def list_paths(options: argparse.Namespace, root: Path) -> None:
+    """One look at the sockets, by path."""
+    platform = detect(options.platform, root)
+    config = load(options.config).within(platform.cloud())
+    watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, config.ignore)
+    with in_worker(platform.open, watching) as ask:
+        judgement = judge(ask(scan(time.monotonic())), nothing_known(), config.paths, config.ignore)
+    counts = count_by_path(judgement)
+    print(_as_json(config.paths, counts) if options.json else _for_people(config.paths, counts))
+    for entry in entries.of(Outcome(ReportUnwatched(judgement.table.unwatched))):
+        print(f"warning: {entry.message}", file=sys.stderr)
+    running.note_running_daemon(
+        options.state_dir, root, f"this list is a single scan by keepalivectl ({judgement.table.engine_description})"
+    )
+
+
+def list_presets(options: argparse.Namespace, _root: Path) -> None:
+    """Print the catalogue, the shortest idle timeout first."""
+    if options.json:
+        presets = [
+            {"preset": name, **preset._asdict(), "counts": preset.counts.value} for name, preset in catalogue().items()
+        ]
+        print(json.dumps(presets, indent=1))
+        return
+    rows = [
+        (name, exact(preset.timeout), preset.counts.value, preset.then, preset.product, preset.source)
+        for name, preset in catalogue().items()
+    ]
+    print(table.columns(PRESETS, rows))
+
+
+def _for_people(paths: Sequence[NetworkPath], counts: Sequence[Counts]) -> str:
+    rows = [
+        (
+            printable(path.name),
+            "never" if path.timeout == FOREVER else span(path.timeout),
+            path.counts.value,
+            _keepalive(path),
+            *(str(of_path.by_verdict[verdict]) for verdict in VERDICTS),
+            str(path.origin),
+        )
+        for path, of_path in zip(paths, counts, strict=True)
+    ]
+    return table.columns(PATHS, rows)
+
+
+def _keepalive(path: NetworkPath) -> str:
+    if path.counts is WhatCounts.DATA:
+        return "no help"
+    within = _within(path)
+    return "not needed" if within is None else f"<= {within}s" if within else "too short"
+
+
+def _within(path: NetworkPath) -> int | None:
+    """Return the longest idle time and interval of a keepalive, in whole seconds, that keeps connections there."""
+    return None if path.timeout == FOREVER or path.counts is WhatCounts.DATA else longest(path.timeout)
+
+
+def _as_json(paths: Sequence[NetworkPath], counts: Sequence[Counts]) -> str:
+    """An array of objects; times are seconds, null is never, or no keepalive."""
+    return json.dumps(
+        [
+            {
+                "name": path.name,
+                "timeout": None if path.timeout == FOREVER else path.timeout,
+                "origin": {"source": path.origin.source.value, "detail": path.origin.detail},
+                "counts": path.counts.value,
+                "keepalive_within": _within(path),
+                "networks": [str(network) for network in path.networks],
+                "ports": list(path.ports),
+                "interface": path.interface,
+                "connections": {verdict.label: of_path.by_verdict[verdict] for verdict in VERDICTS},
+            }
+            for path, of_path in zip(paths, counts, strict=True)
+        ],
+        indent=1,
+    )
