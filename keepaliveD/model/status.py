@@ -17,6 +17,7 @@ class Status:
 
     `kept` are stricter settings that stand in place of some that were to be applied.
     `complaint`: what is wrong with the configuration that a reload refused. `blind`: why connections are not watched.
+    `suspended`: for how long arming has been suspended, and why.
     """
 
     counts: Counts
@@ -25,5 +26,6 @@ class Status:
     dry_run: bool = False
     complaint: str = ""
     blind: str = ""
+    suspended: str = ""
     results: Mapping[ArmingResult, int] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)

@@ -166,6 +166,7 @@ class Decider:
             self._dry_run,
             self._complaint,
             self._blind,
+            self._scans.suspended,
             dict(self._scans.results),
             self._autopsy.tally,
         )

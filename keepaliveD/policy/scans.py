@@ -11,7 +11,6 @@ import numpy as np
 from keepaliveD.model.actions import NOT_CARED_FOR, Action, Arm, FoundSettings, ReadIdleTimes
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.errors import NotPermitted, Unsupported
 from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportRecord, ReportUnwatched
 from keepaliveD.model.results import RETRIED, ArmingResult, Outcome
 from keepaliveD.model.rules import Rules
@@ -21,9 +20,8 @@ from keepaliveD.policy.activity import Activity
 from keepaliveD.policy.connections import connections
 from keepaliveD.policy.forecast import Forecast
 from keepaliveD.policy.judge import Judgement, judge
+from keepaliveD.policy.suspension import LASTING, Suspension, refused
 from keepaliveD.policy.sysctls import SystemKeepalive
-
-LASTING = (NotPermitted, Unsupported)  # refusals that another try meets again; others may pass
 
 
 class ScanDecider:
@@ -35,21 +33,25 @@ class ScanDecider:
         self.next_deadline = FOREVER  # instant at which a scan would make a verdict certain
         self._troubles: tuple[str, ...] = ()
         self.results: Counter[ArmingResult] = Counter()
+        self._now = 0.0  # of the scan
         self.follow(rules)
 
     def follow(self, rules: Rules) -> None:
         """Apply other rules from now on, and keep what is known of the sockets."""
         self._rules = rules
         self._memory = arming.reconsider(self._memory)
-        self._cannot_arm = self._cannot_read = False
+        self._suspension: Suspension | None = None
+        self._cannot_read = False
         self._settings = SystemKeepalive(rules.wanted, rules.on_drift, rules.roles)
 
     def observe(self, table: SocketTable, found: FoundSettings = NOT_CARED_FOR) -> tuple[Judgement, list[Action]]:
         """Judge this scan, and decide what to do about it and about these system settings."""
+        self._now = table.taken_at
         judgement = judge(table, self._memory, self._rules.paths, self._rules.ignore)
         to_put_back, memory = arming.to_put_back(judgement)
         judgement = replace(judgement, activity=memory)
-        to_arm, memory = arming.plan(judgement, () if self._cannot_arm else self._rules.arm)
+        suspended = self._suspension is not None and table.taken_at < self._suspension.until
+        to_arm, memory = arming.plan(judgement, () if suspended else self._rules.arm)
         being_armed = arming.planned(judgement.activity, memory) if to_arm else None
         to_read, memory = idle_times.to_read(judgement, memory, self._rules.warn_before)
         news, self._memory = announce.select_news(
@@ -81,6 +83,11 @@ class ScanDecider:
         """Return the settings that stand in place of the wanted ones, because they are stricter."""
         return self._settings.kept
 
+    @property
+    def suspended(self) -> str:
+        """Return for how long arming had been suspended when the last scan began, and why; nothing where it is not."""
+        return self._suspension.describe(self._now) if self._suspension else ""
+
     def _report_record(self, troubles: tuple[str, ...]) -> list[Action]:
         """Return the report of what is new about the settings record, if anything is."""
         before, self._troubles = self._troubles, troubles
@@ -93,7 +100,7 @@ class ScanDecider:
         if isinstance(outcome.action, ReportArmed):
             self.results[ArmingResult.ARMED_AT_CONNECT] += outcome.action.counted.sockets
         if isinstance(outcome.action, Arm):
-            self._cannot_arm = self._cannot_arm or isinstance(outcome.refused, LASTING)
+            self._suspension = refused(self._suspension, outcome.refused, self._now) if outcome.refused else None
             for each in outcome.armings:
                 if outcome.action.last or each.result not in RETRIED:
                     self.results[each.result] += len(each.connections)

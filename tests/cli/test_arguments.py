@@ -64,7 +64,9 @@ def test_each_program_tells_its_version_and_its_usage(program: str, capsys: pyte
     assert f"usage: {program}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["sockets", "paths", "presets", "why", "check", "engine", "arm", "disarm", "restore"])
+@pytest.mark.parametrize(
+    "command", ["sockets", "paths", "presets", "why", "check", "engine", "arm", "disarm", "restore"]
+)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The help is what the manual is made from."""
     assert left_with(ctl.main, command, "--help") == 0

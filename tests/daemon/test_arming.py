@@ -16,7 +16,7 @@ from keepaliveD.log.entries import ERROR
 from keepaliveD.model.actions import Arm
 from keepaliveD.model.arming import Answer
 from keepaliveD.model.connections import Owner
-from keepaliveD.model.errors import KernelError, NotPermitted, StateError, Unsupported
+from keepaliveD.model.errors import KernelError, NotPermitted, Refusal, StateError, Unsupported
 from keepaliveD.model.keepalive import ALL, Keepalive, Shown, SocketKeepalive
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
@@ -214,6 +214,30 @@ def test_after_a_reload_it_is_tried_again(stage: Stage) -> None:
         "reloaded",
         "armed",
     ]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "pauses"),
+    [(StateError("armed: No space left on device"), 1), (NotPermitted("a sandbox forbids it"), 15)],
+    ids=["at the next scan where it may have passed", "later where another try mostly meets it again"],
+)
+def test_arming_that_was_refused_is_tried_again_and_meanwhile_the_status_says_so(
+    stage: Stage, refusal: Refusal, pauses: int
+) -> None:
+    """It was given up until a reload, and nothing said so."""
+
+    def allow() -> None:
+        stage.armer.refusal = None
+
+    stage.armer.refusal = refusal
+    stage.config = dataclasses.replace(stage.config, interval=15.0)
+    stage.script = [allow, *[None] * pauses]
+    stage.run()
+    assert stage.events().count("refused") == 1
+    assert "armed" in stage.events()
+    statuses = [each for line in stage.notified for each in line if each.startswith("STATUS=")]
+    assert f"arming suspended for 0s: {refusal}" in statuses[0]
+    assert "suspended" not in statuses[-1]
 
 
 def test_without_a_record_nothing_is_touched(stage: Stage) -> None:

@@ -90,7 +90,7 @@ def status_line(status: Status) -> str:
     """Return in one line how the daemon is."""
     results = ", ".join(f"{result.value} {count}" for result, count in status.results.items() if count)
     line = f"{status.complaint}{status.blind or _summary(status)}"
-    return _joined(line, f"arming so far: {results}" if results else "", _ends(status.tally))
+    return _joined(line, status.suspended, f"arming so far: {results}" if results else "", _ends(status.tally))
 
 
 def _ends(tally: Tally) -> str:
