@@ -33,6 +33,14 @@ NOT_OURS = (  # that any installation changes
     "/var/lib/systemd/deb-systemd-helper",
     "/var/log",
 )
+PLANTED = """
+export HOME=/tmp/planted
+site=$(python3 -c 'import site; print(site.getusersitepackages())')
+mkdir -p "$site"
+echo 'print("planted")' > "$site/usercustomize.py"
+{program} --version | sed 's/.* //'
+rm -r $HOME
+"""
 SURVIVING = '[keepalive]\nsurvive_stop = true\n[[arm]]\nports = [7000]\naction = "enable"\nidle = "60s"\n'
 
 
@@ -75,6 +83,14 @@ def test_it_is_installed_with_nothing_but_what_it_asks_for(
     assert machine.says("enabled", "systemctl", "is-enabled", UNIT)
     assert machine.main_process()
     assert machine.keepalive == KEEPALIVE
+
+
+def test_its_programs_run_nothing_that_the_services_user_has_written(machine: Machine) -> None:
+    """With the daemon's capabilities, or as root."""
+    assert machine.run("getent", "passwd", "tcp-keepalived").stdout.split(":")[5] == "/nonexistent"
+    for program in ("tcp-keepalived", "keepalivectl"):
+        ran = machine.run("sh", "-c", PLANTED.format(program=program)).stdout
+        assert ran == "0.1.0\n", program
 
 
 def test_it_stands_beside_the_other_keepalived(machine: Machine, other: str) -> None:
