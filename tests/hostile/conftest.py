@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.conftest import _leaves_nothing_behind
+from tests.kernel.conftest import _leaves_nothing_behind, pytest_collection_modifyitems, pytest_configure
 from tests.support.loopback import Host
 
-__all__ = ["_leaves_nothing_behind"]  # of these tests too
+__all__ = ["_leaves_nothing_behind", "pytest_collection_modifyitems", "pytest_configure"]  # of these tests too
 
 
 @pytest.fixture

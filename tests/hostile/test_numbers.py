@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import threading
 import time
+from collections import deque
+from collections.abc import Iterator
 from contextlib import ExitStack
-from socket import create_connection, create_server
+from socket import SHUT_RDWR, create_connection, create_server, socket
 
 import psutil
+import pytest
 
-from tests.support.loopback import Host, forgetful
+from tests.kernel.test_rescue import UNDER
+from tests.support.loopback import FORGOTTEN, Host, forgetful, near_end
 from tests.support.patience import family
-from tests.support.processes import SCAN, Daemon
+from tests.support.processes import ENABLE, SCAN, Daemon
 from tests.support.rig import OWN_NETWORK, Stranger
+from tests.support.versions import ITERATOR, since
 
 ADDRESSES = 10_000
+BACKLOG = 1000  # connections
+WARMING_UP = 12.0  # seconds
+A_LITTLE = 4 << 20  # octets
+LIMIT = 64  # open files
+NUMBER = 40  # network namespaces: to make one takes 0.2 s on a busy machine
+NAMESPACES = """
+import ctypes, os, sys
+CLONE_NEWNET, CLONE_NEWUSER, PR_SET_PDEATHSIG, SIGKILL = 0x40000000, 0x10000000, 1, 9
+libc = ctypes.CDLL(None)
+os.setgroups([])
+os.setresgid(4711, 4711, 4711)
+os.setresuid(4711, 4711, 4711)
+assert libc.unshare(CLONE_NEWUSER) == 0
+for _ in range(int(sys.argv[1])):
+    reading, writing = os.pipe()
+    if not os.fork():
+        libc.prctl(PR_SET_PDEATHSIG, SIGKILL)
+        assert libc.unshare(CLONE_NEWNET) == 0
+        os.write(writing, b"x")
+        os.closerange(0, 100)
+        while True:
+            libc.pause()
+    os.read(reading, 1)
+    os.close(reading)
+    os.close(writing)
+print("made", flush=True)
+sys.stdin.readline()
+"""
 A_QUARTER = 0.25  # of a core
 SOME_SCANS = 20 * SCAN
 EVERYWHERE = ('namespaces = "own"', 'namespaces = "all"')
@@ -25,6 +61,11 @@ def load(daemon: Daemon, seconds: float) -> float:
     before, began = _worked(daemon), time.monotonic()
     time.sleep(seconds)
     return (_worked(daemon) - before) / (time.monotonic() - began)
+
+
+def resident(daemon: Daemon) -> int:
+    """The memory of the daemon and its worker, in octets."""
+    return sum(psutil.Process(pid).memory_info().rss for pid in family(daemon.pid))
 
 
 def _worked(daemon: Daemon) -> float:
@@ -43,3 +84,53 @@ def test_whoever_has_ten_thousand_addresses_costs_nobody_any_time(host: Host) ->
             assert load(daemon, SOME_SCANS) < A_QUARTER
             daemon.stop()
         near.close()
+
+
+@contextlib.contextmanager
+def namespaces(host: Host, number: int) -> Iterator[None]:
+    """So many network namespaces of a user without privileges, each with a process."""
+    with host.namespace.running(sys.executable, "-S", "-c", NAMESPACES, str(number)) as maker:
+        assert maker.stdout
+        assert maker.stdout.readline() == "made\n"
+        yield
+
+
+@pytest.mark.parametrize(("most", "is_watched"), [(2000, True), (LIMIT, False)], ids=["allowed", "too many"])
+def test_very_many_network_namespaces_are_watched_as_far_as_descriptors_are_allowed(
+    host: Host, most: int, is_watched: bool
+) -> None:
+    """Each takes two; where there are not enough the daemon keeps some for itself, and says what is not watched."""
+    limited = ("prlimit", f"--nofile={LIMIT}:{most}")
+    with namespaces(host, NUMBER), host.daemon(forgetful(ENABLE).replace(*EVERYWHERE), through=limited) as daemon:
+        daemon.expect("armed", **near_end(host.connection()))
+        said = [entry["MESSAGE"] for entry in daemon.heard("unwatched")]
+        assert is_watched == (not said), said
+        assert is_watched or "LimitNOFILE" in said[0]
+        daemon.stop()
+
+
+@pytest.mark.parametrize("engine", ["netlink", pytest.param("bpf", marks=since(ITERATOR))])
+def test_connections_that_come_and_go_leave_nothing_in_memory(host: Host, engine: str) -> None:
+    """Each is armed, and everything that is known of it goes with it."""
+    alive: deque[socket] = deque()
+
+    def take() -> None:
+        with contextlib.suppress(OSError):  # the end of the test
+            while True:
+                alive.append(host.listeners[FORGOTTEN].accept()[0])
+                if len(alive) > BACKLOG:
+                    alive.popleft().close()
+
+    churner = host.program("churner", str(BACKLOG // 2))
+    taker = threading.Thread(target=take)
+    taker.start()
+    with host.daemon(forgetful(ENABLE).replace('"netlink"', f'"{engine}"'), through=UNDER[engine]) as daemon:
+        daemon.expect("armed")
+        time.sleep(WARMING_UP)
+        warm = resident(daemon)
+        time.sleep(WARMING_UP)
+        assert resident(daemon) < warm + A_LITTLE
+        daemon.stop()
+    churner.kill()
+    host.listeners[FORGOTTEN].shutdown(SHUT_RDWR)
+    taker.join()

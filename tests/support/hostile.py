@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 FORGOTTEN, LASTING = ((address, int(port)) for address, port in (peer.split(":") for peer in sys.argv[1:3]))
@@ -97,6 +98,21 @@ def receiver(path: str) -> None:
     report(socket.socket(fileno=descriptor))
 
 
+def churner(count: str) -> None:
+    """So many connections at any time, each of which lives for a moment only; how many there were, at each line."""
+    alive: deque[socket.socket] = deque()
+    opened = 0
+    while True:
+        alive.append(socket.create_connection(FORGOTTEN))
+        opened += 1
+        if len(alive) > int(count):
+            alive.popleft().close()
+        if not opened % 100 and select.select([0], [], [], 0)[0]:
+            if not sys.stdin.readline():
+                return
+            print(opened, flush=True)
+
+
 def moved(connection: socket.socket) -> socket.socket:
     """The same under a higher number."""
     with connection:
@@ -113,7 +129,7 @@ def report(*connections: socket.socket) -> None:
 
 BEHAVIOURS: dict[str, Callable[..., None]] = {
     each.__name__: each
-    for each in (plain, evil_name, many_descriptors, wanderer, juggler, changer, inheritor, receiver)
+    for each in (plain, evil_name, many_descriptors, wanderer, juggler, changer, inheritor, receiver, churner)
 }
 
 if __name__ == "__main__":

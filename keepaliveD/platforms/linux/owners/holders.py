@@ -21,7 +21,7 @@ import psutil
 from keepaliveD.model.errors import NoInput, NotPermitted
 from keepaliveD.platforms.linux.owners import descriptors, processes
 
-MOST = 200_000  # holders remembered; then all are forgotten, some 30 MB
+MOST = 20_000  # holders remembered; then all are forgotten, some 3 MB
 FIRST, LATER = 1.0, 0.25  # seconds for likely holders, and as many for all others; the first pass finds the most
 SLICE = 4  # parts of a process's descriptors that are read at a time
 
