@@ -1,0 +1,177 @@
+"""What survived silences and deaths say of a path's idle timeout, and what may follow from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from keepaliveD.config.catalogue import catalogue
+from keepaliveD.model.connections import WhatCounts
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.origin import Origin, Source
+from keepaliveD.model.rules import Path
+from keepaliveD.policy import path_evidence
+from keepaliveD.policy.path_evidence import (
+    A_DAY,
+    Events,
+    Evidence,
+    Finding,
+    estimate,
+    findings,
+    for_verdicts,
+    nothing_known,
+    observe,
+    to_advise,
+)
+from tests.support.tables import CONFIGURED
+
+PRODUCTS = [preset.timeout for preset in catalogue().values()]
+GUESS = Path("default", 600.0, Origin(Source.PLATFORM, "Google Compute Engine"))
+
+
+def counted(*events: tuple[float, bool, int], times: int = 1) -> Evidence:
+    """The counters of one path after these events (silence, whether it died, peer), so many times."""
+    silence, died, peer = zip(*(events * times), strict=True)
+    columns = Events(np.zeros(len(silence), np.intp), np.array(silence), np.array(died), np.array(peer, np.uint64))
+    return observe(nothing_known(1), columns)
+
+
+def lived(*silences: float) -> list[tuple[float, bool, int]]:
+    return [(silence, False, 1) for silence in silences]
+
+
+def died(*silences: float, peer: int = 1) -> list[tuple[float, bool, int]]:
+    return [(silence, True, peer + number) for number, silence in enumerate(silences)]
+
+
+def found(evidence: Evidence, path: Path = GUESS) -> list[Finding]:
+    return list(findings([path], evidence, PRODUCTS))
+
+
+def simulated(rng: np.random.Generator, timeouts: Sequence[float], near: int, noise: float) -> Evidence:
+    """Paths with so many silences within a factor of two of their timeouts, and nine times as many shorter ones."""
+    truth = np.repeat(np.asarray(timeouts), 10 * near)
+    factor = np.where(
+        np.arange(len(truth)) % 10 == 0,
+        np.exp(rng.uniform(-math.log(2), math.log(2), len(truth))),
+        np.exp(rng.normal(-3.0, 1.0, len(truth))),
+    )
+    silence = truth * factor
+    dead = silence >= truth
+    dead |= rng.random(len(truth)) < noise  # a peer that restarted, say
+    dead &= rng.random(len(truth)) >= noise  # a packet that nobody here saw
+    path = np.repeat(np.arange(len(timeouts)), 10 * near)
+    return observe(nothing_known(len(timeouts)), Events(path, silence, dead, rng.integers(0, 9, len(truth), np.uint64)))
+
+
+def test_the_interval_holds_the_timeout_of_95_paths_in_100() -> None:
+    """1,000 paths, 100 silences about each timeout, 2 % unrelated deaths and 2 % unseen packets."""
+    rng = np.random.default_rng(16)
+    timeouts = np.exp(rng.uniform(math.log(30), math.log(86400), 1000))
+    timeouts[::2] = rng.choice(PRODUCTS[:-2], 500)
+    result = estimate(simulated(rng, timeouts.tolist(), 100, 0.02), PRODUCTS)
+    holds = (result.at_least <= timeouts) & (timeouts <= result.at_most)
+    assert holds.mean() >= 0.95
+    assert np.median(result.at_most / result.at_least) < 1.5, "and is worth something"
+
+
+def test_little_evidence_only_widens_the_interval() -> None:
+    rng = np.random.default_rng(17)
+    timeouts = np.exp(rng.uniform(math.log(30), math.log(86400), 500))
+    result = estimate(simulated(rng, timeouts.tolist(), 10, 0.02), PRODUCTS)
+    assert ((result.at_least <= timeouts) & (timeouts <= result.at_most)).mean() >= 0.95
+
+
+def test_a_device_that_looks_now_and_then_forgets_within_the_interval() -> None:
+    """It kills connections of T to 1.15 T: the timeout that is safe to assume is T."""
+    rng = np.random.default_rng(18)
+    silence = np.exp(rng.uniform(math.log(100), math.log(1000), 2000))
+    dead = silence > 350 * (1 + 0.15 * rng.random(2000))
+    peers = rng.integers(0, 9, 2000, np.uint64)
+    result = estimate(observe(nothing_known(1), Events(np.zeros(2000, np.intp), silence, dead, peers)), PRODUCTS)
+    assert result.at_least[0] <= 350
+    assert result.at_most[0] >= 350 * 1.05
+
+
+def test_without_evidence_nothing_is_known() -> None:
+    result = estimate(nothing_known(2), PRODUCTS)
+    assert result.at_least.max() < 10
+    assert result.at_most.min() > 86400
+    assert list(findings([GUESS, GUESS], nothing_known(2), PRODUCTS)) == []
+
+
+def test_three_deaths_at_two_peers_shorten_a_guess_for_verdicts() -> None:
+    evidence = counted(*lived(*[100.0, 200.0, 300.0] * 20), *died(400.0, 450.0, 500.0))
+    (one,) = found(evidence)
+    assert one.shortens
+    assert 200 < one.timeout <= 350
+    (path,) = for_verdicts([GUESS], [one])
+    assert path.timeout == one.timeout
+    assert str(path.origin) == f"evidence: {one.origin.detail}"
+    assert "3 connections died in silences of" in str(path.origin)
+
+
+def test_deaths_at_one_peer_prove_nothing_about_the_path() -> None:
+    """Its machine may have restarted three times."""
+    one_peer = [(silence, True, 7) for silence in (400.0, 450.0, 500.0)]
+    assert found(counted(*lived(*[100.0, 200.0, 300.0] * 20), *one_peer)) == []
+
+
+def test_two_deaths_are_not_enough() -> None:
+    assert found(counted(*lived(*[100.0, 200.0, 300.0] * 20), *died(400.0, 450.0))) == []
+
+
+@pytest.mark.parametrize(
+    "origin", [CONFIGURED, Origin(Source.MEASURED, "2026-11-28"), Origin(Source.PRESET, "gcp-vpc")]
+)
+def test_what_a_person_said_is_only_advised_about(origin: Origin) -> None:
+    path = dataclasses.replace(GUESS, origin=origin)
+    (one,) = found(counted(*lived(*[100.0, 200.0, 300.0] * 20), *died(400.0, 450.0, 500.0)), path)
+    assert not one.shortens
+    assert for_verdicts([path], [one]) == [path]
+
+
+def test_a_timeout_is_never_lengthened_but_its_survival_is_advised() -> None:
+    short = dataclasses.replace(GUESS, timeout=240.0)
+    (one,) = found(counted(*lived(900.0), times=40), short)
+    assert (one.shortens, one.survived) == (False, 40)
+    assert for_verdicts([short], [one]) == [short]
+    assert str(one.origin) == "evidence: connections survived 40 silences longer than 4min"
+
+
+def test_deaths_above_the_timeout_say_what_was_known() -> None:
+    evidence = counted(*lived(*[100.0, 300.0, 500.0] * 20), *died(700.0, 800.0, 900.0, 1000.0))
+    assert found(evidence) == []
+
+
+@pytest.mark.parametrize("change", [{"timeout": FOREVER}, {"counts": WhatCounts.DATA}])
+def test_a_path_that_never_forgets_or_counts_only_data_is_left_alone(change: dict[str, Any]) -> None:
+    path = dataclasses.replace(GUESS, **change)
+    assert found(counted(*lived(*[100.0, 200.0] * 20), *died(400.0, 450.0, 500.0)), path) == []
+
+
+def test_a_path_is_advised_about_once_a_day() -> None:
+    (one,) = found(counted(*lived(900.0), times=40), dataclasses.replace(GUESS, timeout=240.0))
+    due, advised = to_advise([one], {}, 1000.0)
+    assert due == [one]
+    assert to_advise([one], advised, 1000.0 + A_DAY - 1)[0] == []
+    assert to_advise([one], advised, 1000.0 + A_DAY)[0] == [one]
+
+
+def test_events_add_up_by_path_and_length() -> None:
+    silences, dead = np.array([5.0, 5.0, 0.5, 1e9]), np.array([False, True, True, True])
+    events = Events(np.array([0, 1, 1, 1]), silences, dead, np.arange(4, dtype=np.uint64))
+    twice = observe(observe(nothing_known(2), events), events)
+    assert (twice.lived.sum(axis=1).tolist(), twice.died.sum(axis=1).tolist()) == ([2, 0], [0, 4])
+    assert twice.died[1, -1] == 2, "the last bin is open, and the shortest silences show nothing"
+
+
+def test_the_logarithm_of_the_gamma_function_is_that_of_the_c_library() -> None:
+    numbers = np.array([1.0, 1.5, 20.0, 41.0, 1e3, 1e6])
+    library = [math.lgamma(number) for number in numbers.tolist()]
+    assert path_evidence._log_gamma(numbers) == pytest.approx(library, rel=1e-9, abs=1e-9)
