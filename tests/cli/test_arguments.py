@@ -65,7 +65,8 @@ def test_each_program_tells_its_version_and_its_usage(program: str, capsys: pyte
 
 
 @pytest.mark.parametrize(
-    "command", ["sockets", "paths", "presets", "why", "check", "engine", "arm", "disarm", "restore"]
+    "command",
+    ["sockets", "paths", "presets", "why", "check", "engine", "arm", "disarm", "measure", "deaths", "restore"],
 )
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The help is what the manual is made from."""

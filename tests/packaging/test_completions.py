@@ -19,7 +19,7 @@ from keepaliveD.log.journal import FORMATS
 
 ROOT = Path(__file__).parents[2]
 PARSERS = {"tcp-keepalived": daemon.parser, "keepalivectl": ctl.parser}
-COMMANDS = ("sockets", "paths", "presets", "why", "check", "engine", "arm", "disarm", "measure", "restore")
+COMMANDS = ("sockets", "paths", "presets", "why", "check", "engine", "arm", "disarm", "measure", "deaths", "restore")
 LINES = ("tcp-keepalived", "keepalivectl", *(f"keepalivectl {command}" for command in COMMANDS))
 
 

@@ -31,7 +31,7 @@ from keepaliveD.model.errors import Exit
 ROOT = Path(__file__).parents[2]
 DAEMON, CONTROL, FILE = PAGES = ("tcp-keepalived.8", "keepalivectl.1", "tcp-keepalived.toml.5")
 PARSERS = {DAEMON: daemon.parser, CONTROL: ctl.parser}
-COMMANDS = ("sockets", "paths", "presets", "why", "check", "engine", "arm", "disarm", "measure", "deaths", "restore")
+COMMANDS = ("sockets", "why", "paths", "presets", "check", "engine", "arm", "disarm", "measure", "deaths", "restore")
 ANY_PAGE = pytest.mark.parametrize("page", PAGES)
 PROGRAM_PAGE = pytest.mark.parametrize("page", [DAEMON, CONTROL])
 
