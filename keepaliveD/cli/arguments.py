@@ -119,12 +119,13 @@ def missing_state(directory: Path) -> str:
     return ""
 
 
-def run(program: str, work: Callable[[], None]) -> int:
+def run(program: str, work: Callable[[], int | None]) -> int:
     """The exit status of `work`: what it refuses, or what fails below it, becomes one line and a number."""
+    status: int | None = Exit.OK
     _occupy_standard_descriptors()
     try:
         with contextlib.redirect_stdout(cast(TextIO, Output(sys.stdout))):
-            work()
+            status = work()
             sys.stdout.flush()
     except BrokenPipeError:
         pass  # nobody reads any more: not an error
@@ -139,7 +140,7 @@ def run(program: str, work: Callable[[], None]) -> int:
         return said.status
     finally:
         _discard_what_is_left()
-    return Exit.OK
+    return status or Exit.OK
 
 
 class Output:

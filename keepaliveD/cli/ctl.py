@@ -5,28 +5,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from keepaliveD.cli import arguments, arming, deaths, measure, paths, report, running, table, why
-from keepaliveD.cli.worker import in_worker
+from keepaliveD.cli import arguments, arming, deaths, measure, paths, report, running, sockets, why
 from keepaliveD.config import doubts, load
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.log import entries
-from keepaliveD.model.connections import AT_RISK
 from keepaliveD.model.errors import NotPermitted, RecordDamaged, Unsupported
-from keepaliveD.model.reports import ReportUnwatched
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.text import printable
 from keepaliveD.platforms import detect
-from keepaliveD.platforms.requests import find_owners, scan
-from keepaliveD.policy.activity import nothing_known
-from keepaliveD.policy.connections import by_urgency
-from keepaliveD.policy.judge import judge
 
-SUBFLOWS = 'connections marked (MPTCP) are subflows and cannot be armed: requires watch.engine = "bpf"'
 BESIDE_OTHERS = "; until it is removed, the root cgroup takes no sock_ops program without BPF_F_ALLOW_MULTI"
 
 
@@ -46,14 +37,9 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_common(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    sockets = commands.add_parser("sockets", help="list connections, with the verdict and the next packet of each")
-    sockets.add_argument("--at-risk", action="store_true", help="list only connections at risk")
-    sockets.add_argument("--all", action="store_true", help="also list connections to the networks in watch.ignore")
-    sockets.add_argument("--json", action="store_true", help="print JSON, for programs")
-    arguments.add_config(sockets)
-    arguments.add_state(sockets)
-    arguments.add_platform(sockets)
-    sockets.set_defaults(command=list_sockets)
+    sockets.add_sockets(
+        commands.add_parser("sockets", help="list connections, with the verdict and the next packet of each")
+    )
 
     why.add_why(commands.add_parser("why", help="explain connections: what becomes of each, why, and what would help"))
 
@@ -88,25 +74,6 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_platform(restore)
     restore.set_defaults(command=restore_settings)
     return parser
-
-
-def list_sockets(options: argparse.Namespace, root: Path) -> None:
-    """One look at the sockets, most urgent first."""
-    platform = detect(options.platform, root)
-    config = load(options.config).within(platform.cloud())
-    ignore = () if options.all else config.ignore
-    watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, ignore)
-    with in_worker(platform.open, watching) as ask:
-        judgement = judge(ask(scan(time.monotonic())), nothing_known(), config.paths, ignore)
-        shown = ask(find_owners(by_urgency(judgement, at_risk_only=options.at_risk)))
-    print(table.as_json(shown) if options.json else table.for_people(shown))
-    for entry in entries.of(Outcome(ReportUnwatched(judgement.table.unwatched))):
-        print(f"warning: {entry.message}", file=sys.stderr)
-    if any(connection.subflow and connection.verdict in AT_RISK for connection in shown):
-        print(f"warning: {SUBFLOWS}", file=sys.stderr)
-    running.note_running_daemon(
-        options.state_dir, root, f"this list is a single scan by keepalivectl ({judgement.table.engine_description})"
-    )
 
 
 def check_configuration(options: argparse.Namespace, root: Path) -> None:

@@ -9,21 +9,30 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
-from keepaliveD.model.connections import Connection, Due, Verdict, WhatCounts
-from keepaliveD.model.duration import FOREVER, span
-from keepaliveD.model.text import printable
+from keepaliveD.cli.columns import EACH, GROUPS, MORE, Column, Group
+from keepaliveD.model.connections import Connection, Verdict
+from keepaliveD.model.duration import FOREVER
 
-HEADINGS = ("VERDICT", "LEFT", "IDLE", "NEXT PACKET", "KEEPALIVE", "LOCAL", "REMOTE", "PROCESS", "UNIT", "PATH")
+HEADINGS = tuple(dict.fromkeys([each.heading for each in GROUPS] + [each.heading for each in (*EACH, *MORE)]))
 COLOURS = {Verdict.SAFE: "32", Verdict.LATE: "33", Verdict.BARE: "33", Verdict.CUT: "31"}
 GAP = "  "
+CUT = ">"  # the end of what was too long
+FORMAT = 1  # of the JSON; another number means that a key has another meaning, or is gone
+
+
+Shown = TypeVar("Shown", bound=Connection | Group)
+
+
+def terminal_width() -> float:
+    """Return the columns of the terminal that standard output is; without bound if it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else FOREVER
 
 
 def for_people(connections: Iterable[Connection]) -> str:
-    """The table as it suits standard output: a terminal has a width, and colours."""
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else float("inf")
-    return render(connections, width, colour=terminal and "NO_COLOR" not in os.environ)
+    """The table of connections as it suits standard output: a terminal has a width, and colours."""
+    return shown(list(connections), EACH)
 
 
 def columns(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -33,64 +42,85 @@ def columns(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(_line(row, widths, width) for row in (headings, *rows))
 
 
-def render(connections: Iterable[Connection], width: float, *, colour: bool) -> str:
-    """The table; lines are cut at `width` columns, the verdict is coloured where that is wanted."""
-    rows = [(connection.verdict, _cells(connection)) for connection in connections]
-    widths = [max(map(len, column)) for column in zip(HEADINGS, *(cells for _, cells in rows), strict=True)]
-    lines = [_line(HEADINGS, widths, width)]
-    for verdict, cells in rows:
-        line = _line(cells, widths, width)
-        if colour and verdict in COLOURS:
-            word = len(cells[0])
-            line = f"\x1b[{COLOURS[verdict]}m{line[:word]}\x1b[0m{line[word:]}"
+def shown(rows: Sequence[Shown], columns: Sequence[Column[Shown]], *, whole: bool = False, chosen: bool = False) -> str:
+    """The table as it suits standard output; `whole`: not cut, `chosen`: none of the columns is left out."""
+    width = FOREVER if whole else terminal_width()
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return render(rows, columns, width, colour=colour, chosen=chosen)
+
+
+def render(
+    rows: Sequence[Shown],
+    columns: Sequence[Column[Shown]],
+    width: float,
+    *,
+    colour: bool,
+    chosen: bool = False,
+) -> str:
+    """The table in `width` columns; the verdict is coloured where that is wanted."""
+    cells = [[column.cell(row) for row in rows] for column in columns]
+    natural = [max(map(len, (columns[number].heading, *cells[number]))) for number in range(len(columns))]
+    kept = range(len(columns)) if chosen else _that_fit(columns, natural, width)
+    widths = _shortened({number: natural[number] for number in kept}, columns, width)
+    lines = [_line([columns[number].heading for number in kept], list(widths.values()), width)]
+    for place, row in enumerate(rows):
+        line = _line([cells[number][place] for number in kept], list(widths.values()), width)
+        if colour and row.verdict in COLOURS and columns[kept[0]].name == "verdict":
+            word = len(cells[kept[0]][place])
+            line = f"\x1b[{COLOURS[row.verdict]}m{line[:word]}\x1b[0m{line[word:]}"
         lines.append(line)
     return "\n".join(lines)
 
 
+def _that_fit(columns: Sequence[Column[Shown]], natural: Sequence[int], width: float) -> Sequence[int]:
+    """Return which columns to show: all, or without those of the lowest rank."""
+    least = [min(size, column.shortest or size) for column, size in zip(columns, natural, strict=True)]
+    kept = list(range(len(columns)))
+    while len(kept) > 1 and _total([least[number] for number in kept]) > width:
+        kept.remove(min(kept, key=lambda number: columns[number].rank))
+    return kept
+
+
+def _shortened(sizes: dict[int, int], columns: Sequence[Column[Shown]], width: float) -> dict[int, int]:
+    """Return the widths, those that may be shortened no wider than the terminal allows."""
+    sizes = dict(sizes)
+    while _total(list(sizes.values())) > width:
+        longer = [number for number, size in sizes.items() if size > (columns[number].shortest or size)]
+        if not longer:
+            break
+        sizes[max(longer, key=lambda number: sizes[number])] -= 1
+    return sizes
+
+
+def _total(sizes: Sequence[int]) -> int:
+    return sum(sizes) + len(GAP) * (len(sizes) - 1)
+
+
 def _line(cells: Sequence[str], widths: Sequence[int], width: float) -> str:
-    line = GAP.join(cell.ljust(size) for cell, size in zip(cells, widths, strict=True)).rstrip()
-    return line if len(line) <= width else line[: int(width) - 1] + ">"
+    fitting = [_cut(cell, size).ljust(size) for cell, size in zip(cells, widths, strict=True)]
+    return _cut(GAP.join(fitting).rstrip(), width)
 
 
-def _cells(connection: Connection) -> tuple[str, ...]:
-    owner = connection.owner
-    return (
-        connection.verdict.label + ("" if connection.confirmed else "?"),
-        "-" if math.isnan(connection.left) else span(connection.left),
-        "-" if math.isnan(connection.idle) else span(connection.idle),
-        _next_packet(connection),
-        connection.keepalive.value + (" (MPTCP)" if connection.subflow else ""),
-        str(connection.local),
-        str(connection.remote),
-        f"{printable(owner.process)}[{owner.pid}]" if owner.pid else "-",
-        owner.unit or "-",
-        connection.path,
-    )
-
-
-def _next_packet(connection: Connection) -> str:
-    if connection.due is Due.NOTHING:
-        return "no data" if connection.counts is WhatCounts.DATA else "none"
-    if connection.due is Due.END:
-        return f"none: ends in {span(max(0.0, connection.due_in))}"
-    return f"{connection.due.label} in {span(max(0.0, connection.due_in))}"
+def _cut(text: str, width: float) -> str:
+    return text if len(text) <= width else text[: int(width) - 1] + CUT
 
 
 def as_json(connections: Iterable[Connection]) -> str:
-    """An array of objects; times are seconds, null is unknown or never."""
-    return json.dumps([_plain(connection) for connection in connections], indent=1)
+    """An object with the version and an array of objects; times are seconds, null is unknown or never."""
+    return json.dumps({"version": FORMAT, "connections": [plain(connection) for connection in connections]}, indent=1)
 
 
-def _plain(connection: Connection) -> dict[str, object]:
-    plain = dataclasses.asdict(connection)
-    plain |= {
+def plain(connection: Connection) -> dict[str, object]:
+    """A connection as JSON has it."""
+    values = dataclasses.asdict(connection)
+    values |= {
         "verdict": connection.verdict.label,
         "due": connection.due.label,
         "keepalive": connection.keepalive.value,
         "counts": connection.counts.value,
         "origin": {"source": connection.origin.source.value, "detail": connection.origin.detail},
     }
-    return {key: _number(value) for key, value in plain.items()}
+    return {key: _number(value) for key, value in values.items()}
 
 
 def _number(value: object) -> object:

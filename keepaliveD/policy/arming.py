@@ -182,6 +182,12 @@ def _concerned(rule: ArmRule, sockets: Sockets, verdict: Column, path: Column, p
     return concerned
 
 
+def concerned(judgement: Judgement, rule: ArmRule, rows: Indices) -> Bools:
+    """Return which of these rows the rule may concern, whoever their owners are."""
+    verdict, path = judgement.forecast.verdict[rows], judgement.assigned.index[rows]
+    return _concerned(rule, judgement.table.sockets.select(rows), verdict, path, judgement.assigned.paths)
+
+
 def _grouped(
     judgement: Judgement, rules: Sequence[ArmRule], rows: Indices, chances: Bools, last: Bools
 ) -> Iterator[Arm]:

@@ -57,9 +57,14 @@ def with_cookies(judgement: Judgement, cookies: Collection[int]) -> tuple[Connec
 
 def by_urgency(judgement: Judgement, *, at_risk_only: bool) -> tuple[Connection, ...]:
     """Return the connections, those at risk first, and of these the one that the path forgets soonest."""
+    return connections(judgement, order_of_urgency(judgement, at_risk_only=at_risk_only))
+
+
+def order_of_urgency(judgement: Judgement, *, at_risk_only: bool) -> Indices:
+    """Return their rows in that order."""
     at_risk = np.isin(judgement.forecast.verdict, [int(verdict) for verdict in AT_RISK])
     order = np.lexsort((judgement.forecast.cut_at, ~at_risk))
-    return connections(judgement, order[: at_risk.sum()] if at_risk_only else order)
+    return order[: at_risk.sum()] if at_risk_only else order
 
 
 def _shown(switch: Column, timer: Column) -> list[Shown]:

@@ -21,7 +21,7 @@ class Kind(enum.Enum):
     WORD = enum.auto()  # that no shell can foresee
 
 
-WORDS = ("TARGET", "UNIT", "TIME", "NUMBER", "PORT", "TOKEN", "NAME")
+WORDS = ("TARGET", "UNIT", "TIME", "NUMBER", "NAME", "NAMES", "USER", "NETWORK", "PORT", "PATH", "INODE", "TOKEN")
 KINDS = {"FILE": Kind.FILE, "DIR": Kind.DIRECTORY} | dict.fromkeys(WORDS, Kind.WORD)
 
 

@@ -456,7 +456,9 @@ def test_it_starts_before_the_network_and_after_other_settings(service: Machine)
 def test_the_control_program_works_without_root(service: Machine) -> None:
     """Sockets are listed for anybody."""
     crowd(service, ADDRESS, "7000", "1", "1")
-    listed = service.run("setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups", "keepalivectl", "sockets")
+    listed = service.run(
+        "setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups", "keepalivectl", "sockets", "--each"
+    )
     assert f"{ADDRESS}:7000" in listed.stdout
 
 

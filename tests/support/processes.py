@@ -267,5 +267,5 @@ def sockets(namespace: Namespace, home: Home) -> list[dict[str, Any]]:
     hidden = "warning: network namespaces of other users' processes may not be watched"
     said = [line for line in done.stderr.splitlines() if not line.startswith(hidden)]
     assert (done.returncode, said) == (0, []), done.stderr
-    listed: list[dict[str, Any]] = json.loads(done.stdout)
+    listed: list[dict[str, Any]] = json.loads(done.stdout)["connections"]
     return listed

@@ -1,0 +1,213 @@
+"""keepalivectl sockets: list connections, or judge them for a monitoring system."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import pwd
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from keepaliveD.cli import arguments, running, table
+from keepaliveD.cli.columns import EACH, GROUPS, MORE, grouped
+from keepaliveD.cli.targets import number
+from keepaliveD.cli.worker import in_worker
+from keepaliveD.config import load
+from keepaliveD.config.units import with_suffix
+from keepaliveD.log import entries
+from keepaliveD.model.reports import ReportUnwatched
+from keepaliveD.model.connections import AT_RISK, Connection, Verdict
+from keepaliveD.model.errors import Refusal
+from keepaliveD.model.results import Outcome
+from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Watching
+from keepaliveD.model.text import printable
+from keepaliveD.platforms import detect
+from keepaliveD.platforms.requests import find_owners, scan
+from keepaliveD.policy.activity import nothing_known
+from keepaliveD.policy.arming import concerned, matches_owner
+from keepaliveD.policy.connections import connections, order_of_urgency
+from keepaliveD.policy.judge import Judgement, judge
+
+SUBFLOWS = 'connections marked (MPTCP) are subflows and cannot be armed: requires watch.engine = "bpf"'
+VERDICTS = tuple(verdict.label for verdict in Verdict)
+MAX_PORT = 65535
+MAX_INODE = 2**32 - 1
+OK, WARNING, CRITICAL, UNKNOWN = range(4)  # exit statuses of monitoring-plugins.org
+STATUS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+
+
+def add_sockets(command: argparse.ArgumentParser) -> None:
+    """The command line of `keepalivectl sockets`."""
+    command.add_argument("--each", action="store_true", help="list each connection, not each unit and verdict")
+    command.add_argument("--at-risk", action="store_true", help="list only connections at risk")
+    command.add_argument("--all", action="store_true", help="also list connections to the networks in watch.ignore")
+    _add_filters(command)
+    command.add_argument(
+        "-o",
+        "--columns",
+        metavar="NAMES",
+        type=_names,
+        help="show these columns of each connection, separated by commas: "
+        + ", ".join(column.name for column in (*EACH, *MORE)),
+    )
+    command.add_argument("--wide", action="store_true", help="show all columns, and cut no line")
+    output = command.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print JSON, for programs")
+    output.add_argument(
+        "--check", action="store_true", help="print one line and exit with 0, 1, 2 or 3, as plugins of Nagios do"
+    )
+    arguments.add_config(command)
+    arguments.add_state(command)
+    arguments.add_platform(command)
+    command.set_defaults(command=list_sockets)
+
+
+def _add_filters(command: argparse.ArgumentParser) -> None:
+    """Selectors as those of [[arm]]; one that is given twice means either."""
+    for flag, metavar, kind, words in (
+        ("--unit", "UNIT", with_suffix, "only connections of this systemd unit, or of units that match a pattern"),
+        ("--process", "NAME", str, "only connections of processes with this name, or whose name matches a pattern"),
+        ("--user", "USER", _uid, "only connections of this user"),
+        ("--peer", "NETWORK", _network, "only connections to this address or network"),
+        ("--port", "PORT", _port, "only connections with this port at either end"),
+        ("--path", "PATH", str, "only connections on this path, or on paths that match a pattern"),
+        ("--namespace", "INODE", _inode, "only connections in this network namespace"),
+    ):
+        command.add_argument(flag, metavar=metavar, type=kind, action="append", default=[], help=words)
+    command.add_argument(
+        "--verdict",
+        choices=VERDICTS,
+        action="append",
+        default=[],
+        help="only connections with this verdict",
+    )
+
+
+def list_sockets(options: argparse.Namespace, root: Path) -> int:
+    """Scan once; print what was asked for, and return the exit status."""
+    if not options.check:
+        _print(options, root)
+        return OK
+    try:
+        return _check(options, root)
+    except Refusal as refusal:
+        print(f"KEEPALIVE UNKNOWN: {printable(str(refusal))}")
+        return UNKNOWN
+
+
+def _print(options: argparse.Namespace, root: Path) -> None:
+    judgement, found = _look(options, root)
+    if options.json:
+        print(table.as_json(found))
+    elif options.columns:
+        columns = [column for name in options.columns for column in (*EACH, *MORE) if column.name == name]
+        print(table.shown(found, columns, whole=options.wide, chosen=True))
+    elif options.each:
+        print(table.shown(found, (*EACH, *MORE) if options.wide else EACH, whole=options.wide))
+    else:
+        print(table.shown(grouped(found), GROUPS, whole=options.wide))
+    for entry in entries.of(Outcome(ReportUnwatched(judgement.table.unwatched))):
+        print(f"warning: {entry.message}", file=sys.stderr)
+    if any(connection.subflow and connection.verdict in AT_RISK for connection in found):
+        print(f"warning: {SUBFLOWS}", file=sys.stderr)
+    running.note_running_daemon(
+        options.state_dir, root, f"this list is a single scan by keepalivectl ({judgement.table.engine_description})"
+    )
+
+
+def _check(options: argparse.Namespace, root: Path) -> int:
+    """Print the state in one line, with numbers for a graph; return the status."""
+    _, found = _look(options, root)
+    warn_before = load(options.config).warn_before
+    counts = Counter(one.verdict for one in found)
+    status = max((_badness(one, warn_before) for one in found), default=OK)
+    risks = ", ".join(f"{counts[verdict]} {verdict.label}" for verdict in sorted(AT_RISK, reverse=True))
+    numbers = " ".join(f"{verdict.label}={counts[verdict]}" for verdict in Verdict)
+    print(f"KEEPALIVE {STATUS[status]}: {risks} of {len(found)} connections | {numbers}")
+    return status
+
+
+def _badness(one: Connection, warn_before: float) -> int:
+    """Return the status that one connection is worth: critical is what is lost, or will be within `warn_before`."""
+    if one.verdict not in AT_RISK:
+        return OK
+    return CRITICAL if one.verdict is Verdict.CUT or one.left <= warn_before else WARNING
+
+
+def _look(options: argparse.Namespace, root: Path) -> tuple[Judgement, list[Connection]]:
+    """Scan, and return the connections that were asked for, the most urgent first, with their owners."""
+    platform = detect(options.platform, root)
+    config = load(options.config).within(platform.cloud())
+    ignore = () if options.all else config.ignore
+    watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, ignore)
+    selector = _selector(options)
+    with in_worker(platform.open, watching) as ask:
+        judgement = judge(ask(scan(time.monotonic())), nothing_known(), config.paths, ignore)
+        rows = order_of_urgency(judgement, at_risk_only=options.at_risk)
+        rows = rows[concerned(judgement, selector, rows)]
+        if options.namespace:
+            rows = rows[np.isin(judgement.table.sockets["netns"][rows], options.namespace)]
+        named = ask(find_owners(connections(judgement, rows)))
+    return judgement, [one for one in named if matches_owner(selector, one.owner)]
+
+
+def _selector(options: argparse.Namespace) -> ArmRule:
+    """Return the options as selectors of a rule, so that they mean what they mean in the configuration."""
+    return ArmRule(
+        "sockets",
+        ArmAction.OBSERVE,
+        None,
+        1,
+        1,
+        units=tuple(options.unit),
+        processes=tuple(options.process),
+        users=tuple(options.user),
+        networks=tuple(options.peer),
+        ports=tuple(options.port),
+        paths=tuple(options.path),
+        verdicts=tuple(Verdict[label.upper()] for label in options.verdict),
+    )
+
+
+def _names(text: str) -> list[str]:
+    known = [column.name for column in (*EACH, *MORE)]
+    names = text.split(",")
+    for name in names:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"{name!r} is not a column; choose from {', '.join(known)}")
+    return names
+
+
+def _uid(text: str) -> int:
+    if text.isdecimal():
+        return number(text, MAX_INODE)
+    try:
+        return pwd.getpwnam(text).pw_uid
+    except (KeyError, ValueError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a user of this system") from None
+
+
+def _network(text: str) -> IPNetwork:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not an address or a network; write one such as 10.20.0.9 or 10.20.0.0/16"
+        ) from None
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= number(text, MAX_PORT) <= MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; write 1 to {MAX_PORT}")
+    return int(text)
+
+
+def _inode(text: str) -> int:
+    digits = text.removeprefix("net:[").removesuffix("]")  # as a link in /proc/PID/ns says it
+    if not digits.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a namespace; write its inode, as lsns --type=net shows it")
+    return number(digits, MAX_INODE)
