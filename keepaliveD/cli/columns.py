@@ -104,7 +104,7 @@ MORE: tuple[Column[Connection], ...] = (  # only where they are asked for
     Column("user", "UID", lambda one: str(one.uid), 0),
     Column("state", "STATE", lambda one: one.state, 0),
     Column("timeout", "TIMEOUT", lambda one: _span(one.timeout), 0),
-    Column("origin", "ORIGIN", lambda one: printable(one.origin) or "-", 0, shortest=12),
+    Column("origin", "ORIGIN", lambda one: printable(str(one.origin)), 0, shortest=12),
     Column("namespace", "NETNS", lambda one: str(one.netns), 0),
     Column("cookie", "COOKIE", lambda one: f"sk:{one.cookie:x}", 0),
 )
