@@ -327,7 +327,7 @@ CHANGES = {
     "a verdict": ("README.md", "| `bare` |", "| `bald` |", "bald"),
     "a message": ("keepaliveD/log/entries/entry.py", '"late": "4e', '"late": "5e', "message ids"),
     "an event": ("packaging/manual/catalog.in", "-- late", "-- slow", "slow"),
-    "a column": ("keepaliveD/cli/table.py", '"LEFT", "IDLE"', '"LEFT", "AGE"', "IDLE"),
+    "a column": ("keepaliveD/cli/columns.py", '"idle", "IDLE"', '"idle", "AGE"', "column AGE"),
     "a line of a template": ("packaging/manual/tcp-keepalived.8.in", "@option --once\n", "", "option --once"),
 }
 
