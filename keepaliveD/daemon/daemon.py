@@ -226,15 +226,17 @@ class Daemon:
         return [outcome]
 
     def _watch_deaths(self, wanted: Rules) -> list[Outcome]:
-        """See ends, or stop seeing them; return what cannot be seen, if anything."""
+        """See ends, or stop seeing them; return what cannot be seen, "" if nothing."""
+        missing = ""
         if not wanted.autopsy:
             self._deaths.end()
-            return []
+            return [Outcome(ReportUnseenDeaths(""))]
         try:
-            hindered = self._deaths.begin(DeathWatch(), all_namespaces=wanted.watching.all_namespaces)
+            if hindered := self._deaths.begin(DeathWatch(), all_namespaces=wanted.watching.all_namespaces):
+                missing = f"ends of connections are not fully explained ({hindered})"
         except Refusal as refusal:
-            hindered = str(refusal)
-        return [Outcome(ReportUnseenDeaths(hindered))] if hindered else []
+            missing = f"ends of connections are not explained ({refusal})"
+        return [Outcome(ReportUnseenDeaths(missing))]
 
     def _show_at_risk(self, connections: Sequence[Connection]) -> Steps[None]:
         found = yield from find_owners(connections)

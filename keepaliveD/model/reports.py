@@ -120,6 +120,7 @@ class ReportStarted:
     status: Status
     engine_description: str
     at_connect: str
+    unseen: str  # what cannot be seen of ends of connections
     notes: Sequence[str]
 
 
@@ -129,6 +130,7 @@ class ReportReloaded:
 
     status: Status
     at_connect: str
+    unseen: str  # what cannot be seen of ends of connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +177,9 @@ class ReportRefused:
 
 @dataclass(frozen=True, slots=True)
 class ReportUnseenDeaths:
-    """Report that ends of connections are not explained, or not completely, and why."""
+    """Report what cannot be seen of how connections end, and why; "" if everything is seen."""
 
-    reason: str
+    missing: str
 
 
 Report = (

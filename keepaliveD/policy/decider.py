@@ -60,6 +60,7 @@ from keepaliveD.model.reports import (
     ReportReloaded,
     ReportReloadFailed,
     ReportStarted,
+    ReportUnseenDeaths,
 )
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Rules
@@ -113,6 +114,7 @@ class Decider:
         self._complaint = ""  # what is wrong with the configuration that a reload refused
         self._engine_description = ""
         self._at_connect = ""  # what to report about arming at connect
+        self._unseen = ""  # what cannot be seen of ends
         self._damaged: tuple[str, ...] = ()  # what was reported of damaged records of armed sockets
         self._cannot_tidy = False
         self._arming_refused = ""  # why the last arming was
@@ -262,6 +264,9 @@ class Decider:
             case Arm():
                 before, self._arming_refused = self._arming_refused, str(outcome.refused or "")
                 return not (outcome.refused and self._arming_refused == before)
+            case ReportUnseenDeaths(missing):
+                self._unseen = missing
+                return False
             case TidyArmingRecord():
                 failed_before, self._cannot_tidy = self._cannot_tidy, outcome.refused is not None
                 return self._cannot_tidy and not failed_before
@@ -320,7 +325,7 @@ class Decider:
                 return self._reload_if_asked()
 
     def _report_started(self) -> list[Action]:
-        report = ReportStarted(self.status, self._engine_description, self._at_connect, self._notes)
+        report = ReportStarted(self.status, self._engine_description, self._at_connect, self._unseen, self._notes)
         return [*_log(report), *self._report_doubts()]
 
     def _report_doubts(self) -> list[Action]:
@@ -350,7 +355,8 @@ class Decider:
         self._at_connect = begun.report
         actions = _log(ReportRefused(begun.problem)) if begun.problem else []
         if self._life is Life.RELOADING:
-            actions += [*_log(ReportReloaded(self.status, begun.report)), *self._report_doubts(), *self._scan(now)]
+            report = ReportReloaded(self.status, begun.report, self._unseen)
+            actions += [*_log(report), *self._report_doubts(), *self._scan(now)]
         return actions
 
     def _on_reload_failed(self, reason: str, now: float) -> list[Action]:

@@ -19,20 +19,12 @@ from keepaliveD.model.reports import (
     ReportReloaded,
     ReportReloadFailed,
     ReportStarted,
-    ReportUnseenDeaths,
 )
 from keepaliveD.model.status import Status
 
 ScanReports = ReportEngine | ReportBlind | ReportDamaged
 DaemonReports = (
-    ReportStarted
-    | ReportReloaded
-    | ReportReloadFailed
-    | ReportDoubts
-    | ReportRefused
-    | ReportOldServices
-    | ReportUnseenDeaths
-    | ScanReports
+    ReportStarted | ReportReloaded | ReportReloadFailed | ReportDoubts | ReportRefused | ReportOldServices | ScanReports
 )
 
 
@@ -41,16 +33,14 @@ def of_daemon(report: DaemonReports) -> Iterator[Entry]:
     match report:
         case ReportStarted():
             yield from _of_started(report)
-        case ReportReloaded(status, at_connect):
-            yield Entry("reloaded", NOTICE, _joined(f"configuration reloaded: {_summary(status)}", at_connect))
+        case ReportReloaded(status, at_connect, unseen):
+            yield Entry("reloaded", NOTICE, _joined(f"configuration reloaded: {_summary(status)}", at_connect, unseen))
         case ReportReloadFailed(lines):
             yield from (Entry("reload-failed", ERROR, line) for line in lines)
         case ReportDoubts(lines):
             yield from (Entry("doubtful", WARNING, f"configuration: {line}") for line in lines)
         case ReportRefused(reason):
             yield Entry("refused", ERROR, reason)
-        case ReportUnseenDeaths(reason):
-            yield Entry("started", NOTICE, f"what ends connections is not seen, or not completely: {reason}")
         case ReportOldServices():
             yield _of_old_services(report)
         case _:
@@ -72,7 +62,7 @@ def _of_scans(report: ScanReports) -> Iterator[Entry]:
 def _of_started(report: ReportStarted) -> Iterator[Entry]:
     yield from (Entry("started", NOTICE, note) for note in report.notes)
     summary = f"tcp-keepalived {__version__}: {_summary(report.status)}"
-    yield Entry("started", INFO, _joined(summary, report.engine_description, report.at_connect))
+    yield Entry("started", INFO, _joined(summary, report.engine_description, report.at_connect, report.unseen))
 
 
 def _of_old_services(report: ReportOldServices) -> Entry:

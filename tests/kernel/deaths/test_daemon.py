@@ -6,14 +6,14 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from socket import AF_INET, create_server, socket
-from typing import Any
+from pathlib import Path
+from socket import AF_INET, AF_UNIX, SOCK_DGRAM, create_server, socket
+from typing import Any, Self
 
-import pytest
-
-from tests.kernel.conftest import missing
 from tests.kernel.deaths.rig import SERVER, Rig
-from tests.support.processes import Daemon, Home
+from tests.support import rig as forgetful
+from tests.support.patience import SOON
+from tests.support.processes import Daemon, Home, program
 
 CONFIGURATION = """
 [keepalive]
@@ -29,8 +29,6 @@ log = "all"
 """
 QUIET = 2.5  # seconds: longer than a busy connection is silent
 PORT = 7000
-
-pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
 
 @dataclass
@@ -64,22 +62,60 @@ class Place:
         return entry
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with contextlib.closing(Rig()) as rig:
-        home = Home(tmp_path_factory.mktemp("home"), CONFIGURATION)
-        with home.daemon(rig.client) as daemon:
-            yield Place(rig, daemon)
-
-
-def test_a_firewall_that_forgot_is_named_with_its_hop_and_the_lines_that_prevent_it(place: Place) -> None:
-    with place.connection() as (client, _):
-        time.sleep(QUIET)
-        place.rig.treat("firewall", "reject_there", place.port)
-        client.sendall(b"hello")
-        entry = place.died()
+def test_a_firewall_that_forgot_is_named_with_its_hop_and_the_lines_that_prevent_it(tmp_path: Path) -> None:
+    with contextlib.closing(Rig()) as rig, Home(tmp_path, CONFIGURATION).daemon(rig.client) as daemon:
+        place = Place(rig, daemon)
+        with place.connection() as (client, _):
+            time.sleep(QUIET)
+            rig.treat("firewall", "reject_there", place.port)
+            client.sendall(b"hello")
+            entry = place.died()
     assert entry["KEEPALIVE_CAUSE"] == "middlebox-idle", entry
     assert entry["KEEPALIVE_HOP"] == 2
     assert entry["KEEPALIVE_CONFIDENCE"] == 0.95
     assert "[[path]]" in entry["KEEPALIVE_REMEDY"]
     assert "at hop 2 of 4" in entry["MESSAGE"]
+    assert entry["KEEPALIVE_FORETOLD"] == "earlier-than-expected"
+
+
+FORGETFUL = 8  # seconds without a packet after which the firewall forgets
+SILENCE = FORGETFUL + 2
+
+
+def test_with_the_lines_that_the_entry_names_the_program_lives_and_the_status_counts_a_save(tmp_path: Path) -> None:
+    home = Home(tmp_path, CONFIGURATION)
+    with forgetful.Rig("reject", FORGETFUL) as rig:
+        with home.daemon(rig.client) as daemon, program(rig) as dying:
+            time.sleep(SILENCE)
+            assert dying.speak() == "ECONNRESET"
+            remedy = daemon.expect("died")["KEEPALIVE_REMEDY"]
+        home.configure(CONFIGURATION + remedy)
+        with Manager(tmp_path / "notify") as manager:
+            environment = ("env", f"NOTIFY_SOCKET={manager.path}")
+            with home.daemon(rig.client, through=environment) as daemon, program(rig) as living:
+                daemon.expect("armed")
+                time.sleep(SILENCE)
+                assert manager.status("saved 1")
+                assert living.speak() == "answered"
+
+
+class Manager:
+    """A service manager, as far as it shows the status."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._socket = socket(AF_UNIX, SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.settimeout(SOON)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def status(self, text: str) -> bool:
+        """Wait until the status says this."""
+        while text.encode() not in self._socket.recv(1 << 16):
+            pass
+        return True

@@ -1,0 +1,159 @@
+"""OpenSSH and PostgreSQL, ended by a firewall, by the peer, by ss -K and by SIGKILL: the log names who it was."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from subprocess import Popen
+
+import pytest
+
+from tests.programs.conftest import missing
+from tests.programs.openssh import OpenSSH
+from tests.programs.postgresql import PostgreSQL
+from tests.programs.stage import USER, awaited
+from tests.support.processes import Daemon, Entry, Home
+from tests.support.rig import TIMEOUT, Rig
+from tests.support.unprivileged import reachable_directory
+
+CONFIGURATION = """
+[keepalive]
+apply = false
+arm = "observe"
+[watch]
+namespaces = "own"
+interval = "1s"
+warn_before = "1s"
+ignore = []
+[autopsy]
+log = "all"
+"""
+BEGUN = "begun"  # what a client prints once it is connected
+LONG = 60  # seconds that a command takes
+ENOUGH = 3  # seconds in which a word arrives
+
+
+@dataclass(frozen=True)
+class Client:
+    """A program at the client, and the port of its connection there."""
+
+    process: Popen[str]
+    port: int
+
+    def type(self, word: str) -> None:
+        """Let it send something."""
+        assert self.process.stdin
+        print(word, file=self.process.stdin, flush=True)
+
+
+@dataclass
+class Place:
+    """Both servers over a firewall that forgets, and a daemon at each end."""
+
+    rig: Rig
+    ssh: OpenSSH
+    postgres: PostgreSQL
+    at_client: Daemon
+    at_server: Daemon
+    stack: ExitStack
+
+    def session(self, command: str) -> Client:
+        """A client of OpenSSH that has said that it begins."""
+        return self._begun(self.ssh.session(self.rig, f"echo {BEGUN}; {command}"))
+
+    def query(self, statement: str) -> Client:
+        """A client of PostgreSQL, likewise."""
+        return self._begun(self.postgres.query(self.rig, rf"\echo {BEGUN}", statement))
+
+    def _begun(self, program: AbstractContextManager[Popen[str]]) -> Client:
+        before = self._ports()
+        process = self.stack.enter_context(program)
+        assert process.stdout
+        assert BEGUN in awaited(process.stdout, BEGUN)
+        (port,) = self._ports() - before
+        return Client(process, port)
+
+    def _ports(self) -> set[int]:
+        done = self.rig.client.run("ss", "-Htn", "state", "established")
+        return {int(line.split()[2].rpartition(":")[2]) for line in done.stdout.splitlines()}
+
+    def died(self, client: Client) -> Entry:
+        """What the daemon at the client says of it."""
+        return self.at_client.expect("died", KEEPALIVE_LOCAL_PORT=client.port)
+
+    def ended_by_the_firewall(self) -> dict[str, Entry]:
+        """Of both programs, what is said where the reset arrives; PostgreSQL's client would wait for ever."""
+        typist, query = self.session("read word"), self.query(f"select pg_sleep({TIMEOUT + 1})")
+        time.sleep(TIMEOUT + 1)
+        typist.type("hello")
+        at_server = self.at_server.expect("died", KEEPALIVE_REMOTE_PORT=query.port)
+        return {"ssh, firewall": self.died(typist), "postgresql, firewall": at_server}
+
+    def ended_by_the_peer(self) -> dict[str, Entry]:
+        """What is said where the peer is killed before it has read everything."""
+        client = self.session(f"kill -STOP $PPID; sleep {ENOUGH}; kill -KILL $PPID")
+        client.type("unread")
+        return {"ssh, peer": self.died(client)}
+
+    def ended_here(self) -> dict[str, Entry]:
+        """What is said where ss destroys the connection, or a signal ends its program."""
+        entries: dict[str, Entry] = {}
+        for name, begin in (("ssh", self._sleeping), ("postgresql", self._selecting)):
+            killed, destroyed = begin(), begin()
+            assert self.rig.client.run("ss", "-K", "-tn", f"sport = :{destroyed.port}").returncode == 0
+            killed.process.kill()
+            entries |= {f"{name}, ss": self.died(destroyed), f"{name}, signal": self.died(killed)}
+        return entries
+
+    def _sleeping(self) -> Client:
+        return self.session(f"sleep {LONG}")
+
+    def _selecting(self) -> Client:
+        return self.query(f"select pg_sleep({LONG})")
+
+
+@pytest.fixture(scope="module")
+def entries() -> dict[str, Entry]:
+    """What is said of each end."""
+    if reason := missing():
+        pytest.skip(reason)
+    with reachable_directory() as directory, ExitStack() as stack:
+        shutil.chown(directory, USER)
+        ssh, postgres = OpenSSH(directory), PostgreSQL(directory)
+        rig = stack.enter_context(Rig("reject"))
+        at_client, at_server = (
+            stack.enter_context(Home(directory / name, CONFIGURATION).daemon(end))
+            for name, end in (("client", rig.client), ("server", rig.server))
+        )
+        stack.enter_context(ssh.served(rig))
+        stack.enter_context(postgres.served(rig))
+        place = Place(rig, ssh, postgres, at_client, at_server, stack)
+        return place.ended_by_the_firewall() | place.ended_by_the_peer() | place.ended_here()
+
+
+@pytest.mark.parametrize("program", ["ssh", "postgresql"])
+def test_a_firewall_that_forgot_is_named_with_its_hop_and_a_remedy(program: str, entries: dict[str, Entry]) -> None:
+    entry = entries[f"{program}, firewall"]
+    assert (entry["KEEPALIVE_CAUSE"], entry["KEEPALIVE_HOP"]) == ("middlebox-idle", 1), entry
+    assert "at hop 1 of 2" in entry["MESSAGE"]
+    assert "[[arm]]" in entry["KEEPALIVE_REMEDY"]
+
+
+def test_a_peer_that_was_killed_is_named(entries: dict[str, Entry]) -> None:
+    assert entries["ssh, peer"]["KEEPALIVE_CAUSE"] == "peer-aborted", entries
+
+
+@pytest.mark.parametrize("program", ["ssh", "postgresql"])
+def test_ss_is_named_if_it_destroyed_the_connection(program: str, entries: dict[str, Entry]) -> None:
+    entry = entries[f"{program}, ss"]
+    assert (entry["KEEPALIVE_CAUSE"], entry["KEEPALIVE_ENDED_BY"]) == ("local-kill", "ss"), entry
+    assert "(certain" in entry["MESSAGE"]
+
+
+@pytest.mark.parametrize(("program", "name"), [("ssh", "ssh"), ("postgresql", "psql")])
+def test_a_program_that_was_killed_is_named_with_the_signal(program: str, name: str, entries: dict[str, Entry]) -> None:
+    entry = entries[f"{program}, signal"]
+    assert (entry["KEEPALIVE_CAUSE"], entry["KEEPALIVE_SIGNAL"]) == ("program-killed", 9), entry
+    assert entry["KEEPALIVE_ENDED_BY"] == name
