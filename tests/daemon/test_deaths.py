@@ -79,7 +79,7 @@ def test_where_ends_cannot_be_seen_that_is_reported_once(stage: Stage, monkeypat
     stage.run()
     (said,) = [entry for entry in stage.said if "requires CAP_BPF" in entry.message]
     assert said.event == "started"
-    assert said.message.endswith("; ends of connections are not explained (requires CAP_BPF)")
+    assert "; ends of connections are not explained (requires CAP_BPF)" in said.message
 
 
 class Clock:

@@ -524,6 +524,18 @@ def test_with_what_bpf_needs_sockets_are_read_and_armed_by_it(service: Machine) 
     service.until(lambda: armed(service) == 2)
 
 
+def test_with_what_bpf_needs_ends_of_connections_are_explained_and_listed(service: Machine) -> None:
+    """From the journal, as the person who asks reads it."""
+    after = start_with_bpf(service, QUICK)
+    crowd(service, ADDRESS, "7409", "1", "1")
+    service.run("systemctl", "kill", "--signal=KILL", CROWD_UNIT)
+    entry = service.expect("died", after, KEEPALIVE_CAUSE="program-killed")
+    assert (entry["KEEPALIVE_SIGNAL"], entry["KEEPALIVE_UNIT"]) == ("9", CROWD_UNIT)
+    assert "program-killed" in service.run("keepalivectl", "deaths", CROWD_UNIT, "--since=1h").stdout
+    explained = service.run("keepalivectl", "deaths", "--explain=1").stdout
+    assert "seen: the program was ended by SIGKILL" in explained
+
+
 AT_CONNECT = f"""
 {QUICK}
 [[arm]]

@@ -34,7 +34,7 @@ def of_daemon(report: DaemonReports) -> Iterator[Entry]:
         case ReportStarted():
             yield from _of_started(report)
         case ReportReloaded(status, at_connect, unseen):
-            yield Entry("reloaded", NOTICE, _joined(f"configuration reloaded: {_summary(status)}", at_connect, unseen))
+            yield Entry("reloaded", NOTICE, _joined(f"configuration reloaded: {_summary(status)}", unseen, at_connect))
         case ReportReloadFailed(lines):
             yield from (Entry("reload-failed", ERROR, line) for line in lines)
         case ReportDoubts(lines):
@@ -62,7 +62,7 @@ def _of_scans(report: ScanReports) -> Iterator[Entry]:
 def _of_started(report: ReportStarted) -> Iterator[Entry]:
     yield from (Entry("started", NOTICE, note) for note in report.notes)
     summary = f"tcp-keepalived {__version__}: {_summary(report.status)}"
-    yield Entry("started", INFO, _joined(summary, report.engine_description, report.at_connect, report.unseen))
+    yield Entry("started", INFO, _joined(summary, report.engine_description, report.unseen, report.at_connect))
 
 
 def _of_old_services(report: ReportOldServices) -> Entry:
