@@ -56,6 +56,7 @@ class Death:
     closer: str = ""
     closer_pid: int = 0
     owner: Owner = field(default_factory=Owner)
+    only_data_counts: bool = False  # for its path: a probe refreshes nothing
     is_held: bool = False  # whether its program may still hold the socket: it was told an error
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from keepaliveD.model.autopsy import Alike, Death, Hindsight, Tally
 from keepaliveD.model.causes import Cause, Foretold
-from keepaliveD.model.connections import AT_RISK, Verdict
+from keepaliveD.model.connections import AT_RISK, Verdict, WhatCounts
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.rules import ArmRule, IPNetwork, Path
@@ -245,6 +245,7 @@ class Judged:
             signal=int(facts["signal"]),
             closer=closer_name(bytes(facts["closer"])),
             closer_pid=int(facts["closer_pid"]),
+            only_data_counts=path.counts is WhatCounts.DATA,
             is_held=bool(facts["error"]),
         )
 

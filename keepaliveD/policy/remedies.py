@@ -63,6 +63,8 @@ class Remedy(NamedTuple):
 
 def remedy(death: Death) -> Remedy:
     """Return what would have kept this connection alive."""
+    if death.cause in PREVENTABLE and death.only_data_counts:
+        return Remedy((), "keepalive would not have helped: its path counts only data; let the program send something")
     if death.cause in PREVENTABLE:
         return Remedy(_lines(death), "a probe in time would have kept the path from forgetting the connection")
     if death.cause in PERHAPS and Cause.NAT_FORGOT in death.others and not death.silence < IDLE_AFTER:

@@ -13,7 +13,7 @@ import pytest
 
 from keepaliveD.model.autopsy import Alike, Death
 from keepaliveD.model.causes import ONLY_BESIDE, Cause, Foretold
-from keepaliveD.model.connections import Verdict
+from keepaliveD.model.connections import Verdict, WhatCounts
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.rules import ArmAction, ArmRule, Path
@@ -208,6 +208,15 @@ def test_the_remedy_for_a_path_that_is_known_arms_it() -> None:
 def test_the_remedy_for_a_path_with_too_long_a_timeout_shortens_it() -> None:
     death = only(Autopsy(rules(GUESS, OFFICE)).observe(died(reset(reset_ttl=63, silence=250.0)), 1001.0))
     assert remedy(death).lines[:2] == ('# in the [[path]] named "office":', 'timeout = "240s"')
+
+
+def test_keepalive_does_not_help_on_a_path_that_counts_only_data() -> None:
+    proxy = dataclasses.replace(OFFICE, counts=WhatCounts.DATA)
+    death = only(Autopsy(rules(GUESS, proxy)).observe(died(FORGOT), 1001.0))
+    assert remedy(death) == (
+        (),
+        "keepalive would not have helped: its path counts only data; let the program send something",
+    )
 
 
 def test_keepalive_would_not_have_helped_a_connection_that_was_killed() -> None:
