@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from keepaliveD.model.duration import span
 from keepaliveD.model.text import printable
 from keepaliveD.policy.measurement import SURE, Finding, How, Side
+from keepaliveD.policy.tomography import Device
 
 HOW = {
     How.SILENCE: "probes get no answer (drop)",
@@ -37,6 +38,8 @@ class Found:
     gone: str
     by_listener: bool
     date: datetime.date
+    hops: tuple[str, ...] = ()  # their addresses
+    devices: tuple[Device, ...] = ()
 
     @property
     def timeout(self) -> int | None:
@@ -53,6 +56,22 @@ def in_words(found: Found) -> Iterator[str]:
     yield f"path to {printable(found.name)}: {_timeout(finding)}"
     for label, text in _details(found):
         yield f"  {label.ljust(13)}{text}"
+    if found.devices:
+        yield ""
+        yield " -- ".join(["this host", *(_hop(found, device) for device in found.devices), found.address])
+
+
+def _hop(found: Found, device: Device) -> str:
+    """Return what is known of a device, or of several that cannot be told apart."""
+    *most, last = (f"{hop} ({found.hops[hop - 1] or 'unknown address'})" for hop in device.hops)
+    name = f"hop {', '.join(most)}{' or ' if most else ''}{last}"
+    if device.forgotten is not None:
+        after = _up(device.forgotten) if device.survived is None else _down(device.survived)
+        how = {How.SILENCE: " (drop)", How.RESET: " (reject)"}.get(device.how or How.RESET_UNASKED, "")
+        return f"{name} forgets after {after}{how}"
+    if device.survived is None:
+        return f"{name} unknown"
+    return f"{name} > {_down(device.survived)}{' or hidden' if device.hidden else ''}"
 
 
 def _timeout(finding: Finding) -> str:
@@ -187,6 +206,17 @@ def as_json(found: Found, name: str = "") -> str:
             "connections": found.connections,
             "ended_early": found.gone or None,
             "date": found.date.isoformat(),
+            "hops": [
+                {
+                    "hops": device.hops,
+                    "addresses": [found.hops[hop - 1] or None for hop in device.hops],
+                    "survived": _number(device.survived),
+                    "forgotten": _number(device.forgotten),
+                    "how": device.how.value if device.how else None,
+                    "hidden": device.hidden,
+                }
+                for device in found.devices
+            ],
             "path": as_toml(found, name) or None,
         },
         indent=1,

@@ -7,7 +7,7 @@ import contextlib
 import datetime
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from keepaliveD.measuring.measurement import Measurement
     from keepaliveD.measuring.opening import Target
+    from keepaliveD.measuring.tomography import Tomography
 
 PORT = 7272  # where a listener listens unless told otherwise; registered for nothing
 MAX_PORT = 65535
@@ -68,6 +69,7 @@ def add_measure(command: argparse.ArgumentParser) -> None:
         type=_connections,
         help=f"connections at a time (default: {MOST} to a listener, {FEW} to another service)",
     )
+    command.add_argument("--where", action="store_true", help="also find out which hop of the path forgets")
     command.add_argument("--dry-run", action="store_true", help="show the plan, and open no connection")
     command.add_argument("--json", action="store_true", help="print JSON, for programs")
     command.add_argument("--write", action="store_true", help="write the [[path]] into config.d")
@@ -128,7 +130,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
     _say(*_plan(target, limits))
     if options.dry_run:
         return
-    found, stopped = asyncio.run(_measure(target, limits))
+    found, stopped = asyncio.run(_measure(target, limits, where=options.where))
     _print(options, found)
     if stopped:
         raise KeyboardInterrupt
@@ -193,35 +195,44 @@ def _interruptible(stop: asyncio.Event) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def _measure(target: Target, limits: Limits) -> tuple[findings.Found, bool]:
+async def _measure(target: Target, limits: Limits, *, where: bool) -> tuple[findings.Found, bool]:
     """Measure until enough is known, or until Ctrl-C. Return what was found, and whether it was Ctrl-C."""
     import asyncio
 
     from keepaliveD.measuring.measurement import Measurement
+    from keepaliveD.measuring.tomography import Tomography
 
     measurement = Measurement(target, limits)
+    tomography = Tomography(measurement, limits.longest)
     stop = asyncio.Event()
     with _interruptible(stop):
-        work = asyncio.create_task(measurement.run())
-        stopping = asyncio.create_task(stop.wait())
-        progress = Progress(measurement)
-        try:
-            while not (work.done() or stop.is_set()):
-                progress.show()
-                await asyncio.wait([work, stopping], timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            progress.end()
-            stopping.cancel()
-        if not work.done():
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
-        else:
-            work.result()
+        await _until(stop, measurement.run(), Progress(measurement))
+        if where and not stop.is_set():
+            await _until(stop, tomography.run(), Progress(measurement, tomography))
     await measurement.free()
-    return _found(measurement), stop.is_set()
+    return _found(measurement, tomography), stop.is_set()
 
 
-def _found(measurement: Measurement) -> findings.Found:
+async def _until(stop: asyncio.Event, work: Coroutine[None, None, None], progress: Progress) -> None:
+    """Do the work, or as much of it as is done until `stop`. Raises what it raises."""
+    import asyncio
+
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        while not (working.done() or stop.is_set()):
+            progress.show()
+            await asyncio.wait([working, stopping], timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        progress.end()
+        stopping.cancel()
+    if working.done():
+        working.result()
+    else:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+
+
+def _found(measurement: Measurement, tomography: Tomography) -> findings.Found:
     known = measurement.known
     return findings.Found(
         name=measurement.target.name,
@@ -236,14 +247,16 @@ def _found(measurement: Measurement) -> findings.Found:
         gone=known.gone,
         by_listener=measurement.target.is_listener,
         date=datetime.datetime.now().astimezone().date(),
+        hops=tuple(tomography.map.names),
+        devices=tuple(tomography.map.devices),
     )
 
 
 class Progress:
     """What is known so far and the time left: a line that changes on a terminal, elsewhere a line for each round."""
 
-    def __init__(self, measurement: Measurement) -> None:
-        self._measurement = measurement
+    def __init__(self, measurement: Measurement, tomography: Tomography | None = None) -> None:
+        self._measurement, self._tomography = measurement, tomography
         self._terminal = sys.stderr.isatty()
         self._width = 0
         self._round = -1
@@ -266,6 +279,8 @@ class Progress:
             print(f"\r{' ' * self._width}\r", end="", file=sys.stderr, flush=True)
 
     def _line(self) -> str:
+        if self._tomography is not None:
+            return f"which hop forgets, at most {span(self._tomography.left)} left"
         finding = self._measurement.finding
         line = f"round {self._measurement.rounds + 1}, at most {span(self._measurement.left)} left"
         if finding.survived is not None:

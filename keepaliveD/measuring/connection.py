@@ -113,8 +113,7 @@ class Connection:
         """Let packets of this connection pass at most so many hops. Raises OSError."""
         if self.sock.family == socket.AF_INET6:
             self.sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, hops)
-        else:
-            self.sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hops)
+        self.sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hops)  # IPv4 passes a socket of IPv6, too (ipv6(7))
 
     def refuse_from_afar(self, hops_left: int) -> None:
         """Ignore packets that arrive with fewer hops left. Raises OSError."""

@@ -73,7 +73,7 @@ class Measurement:
 
     async def run(self) -> None:
         """Measure. Raises Refusal if not even one connection stands; may be cancelled at any time."""
-        kept = await open_connection(self.target, Request(life=self._life(self.limits.longest * 3)))
+        kept = await open_connection(self.target, Request(life=life(self.limits.longest * 3)))
         self.opened += 1
         keeping = asyncio.create_task(self._keep(kept))
         try:
@@ -89,6 +89,10 @@ class Measurement:
         finally:
             keeping.cancel()
             kept.close(silently=True)
+
+    def mark_dead(self, connection: Connection) -> None:
+        """Remember to free what the peer still holds of a forgotten connection."""
+        self._dead.append(connection.local_address)
 
     async def free(self) -> None:
         """Free the sockets that the peer still holds of forgotten connections."""
@@ -111,7 +115,7 @@ class Measurement:
     async def _test(self, number: int, plan: Plan) -> None:
         await asyncio.sleep(number / RATE)
         probe_after = round(plan.quiet * 1000) if plan.prober is Side.THERE else 0
-        connection = await self._open(Request(self._life(plan.quiet), probe_after))
+        connection = await self.open(Request(life(plan.quiet), probe_after))
         if connection is None:
             return
         forgotten = True
@@ -124,7 +128,7 @@ class Measurement:
         finally:
             connection.close(silently=forgotten)
 
-    async def _open(self, request: Request) -> Connection | None:
+    async def open(self, request: Request) -> Connection | None:
         """Return a connection; None where a few tries fail."""
         for number in range(OPENINGS):
             self.opened += 1
@@ -140,7 +144,7 @@ class Measurement:
         self.tests.append(result)
         if result.outcome is not Outcome.FORGOTTEN:
             return
-        self._dead.append(connection.local_address)
+        self.mark_dead(connection)
         if self._death is None and not self.finding.uneven:
             self._death = result
             self._round_ends = min(self._round_ends, time.monotonic() + len(self._round) / RATE + TRIES)
@@ -171,7 +175,7 @@ class Measurement:
         asked = connection.quiet
         if plan.prober is Side.HERE:
             connection.probe()
-        return await self._answer(connection, plan, asked)
+        return await self.answer(connection, plan, asked)
 
     async def _sleep(self, connection: Connection, seconds: float) -> None:
         """Sleep until something arrives, another connection turns out to be forgotten, or the time is over."""
@@ -185,7 +189,7 @@ class Measurement:
             loop.remove_reader(connection.sock)
             self._waiting.discard(woken)
 
-    async def _answer(self, connection: Connection, plan: Plan, asked: float) -> Seen:
+    async def answer(self, connection: Connection, plan: Plan, asked: float) -> Seen:
         """See what becomes of a probe: after silence first a fresh connection, then two more tries."""
         patience = max(PATIENCE, ROUND_TRIPS * connection.state().rtt)
         again = None
@@ -231,10 +235,6 @@ class Measurement:
             await asyncio.sleep(max(0.0, began + TICK - time.monotonic()))
         self.known.gone = self.known.gone or f"{self.target.name}: takes no connections any more"
         return False
-
-    def _life(self, quiet: float) -> int:
-        """How long a listener keeps a connection, in milliseconds."""
-        return round((quiet + OUTAGE) * 1000)
 
     # Who resets: a device on the path is nearer than the peer, so more hops are left to its packets
 
@@ -295,6 +295,11 @@ class Measurement:
             if not await self._responds(kept, AFTER_SPEECH + TRIES):
                 return False if await self._path_is_up() else None
         return not kept.ended()
+
+
+def life(quiet: float) -> int:
+    """Return how long a listener keeps a connection, in milliseconds."""
+    return round((quiet + OUTAGE) * 1000)
 
 
 def _wake(woken: asyncio.Future[None]) -> None:

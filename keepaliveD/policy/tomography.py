@@ -101,7 +101,7 @@ def _merged(found: Sequence[Device]) -> list[Device]:
     merged: list[Device] = []
     for one in found:
         before = merged[-1] if merged else None
-        if before and before.forgotten and one.forgotten and _alike(before, one):
+        if before and _alike(before, one):
             merged[-1] = replace(before, hops=before.hops + one.hops)
         else:
             merged.append(one)
@@ -109,6 +109,6 @@ def _merged(found: Sequence[Device]) -> list[Device]:
 
 
 def _alike(one: Device, other: Device) -> bool:
-    assert one.forgotten is not None
-    assert other.forgotten is not None
+    if one.forgotten is None or other.forgotten is None:
+        return False
     return (one.survived or 0.0) < other.forgotten * SAME and (other.survived or 0.0) < one.forgotten * SAME

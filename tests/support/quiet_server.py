@@ -15,17 +15,17 @@ def main() -> None:
     patience = float(sys.argv[3]) if len(sys.argv) > 3 else float("inf")
     events = selectors.DefaultSelector()
     server = socket.create_server((sys.argv[1], int(sys.argv[2])), backlog=100)
-    events.register(server, selectors.EVENT_READ)
-    events.register(sys.stdin, selectors.EVENT_READ)
+    events.register(server, selectors.EVENT_READ, "server")
+    events.register(sys.stdin, selectors.EVENT_READ, "asked")
     held: dict[socket.socket, float] = {}
     print("ready", flush=True)
     while True:
         for key, _ in events.select(timeout=0.1):
-            if key.fileobj is server:
+            if key.data == "server":
                 connection, _ = server.accept()
                 held[connection] = time.monotonic()
                 events.register(connection, selectors.EVENT_READ)
-            elif key.fileobj is sys.stdin:
+            elif key.data == "asked":
                 if not sys.stdin.readline():
                     return
                 print(len(held), flush=True)

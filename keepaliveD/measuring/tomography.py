@@ -1,0 +1,121 @@
+"""Have each hop of a path grow old alone: probes that pass few hops keep the others awake."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass, field
+
+from keepaliveD.measuring.connection import Connection
+from keepaliveD.measuring.greeting import Request
+from keepaliveD.measuring.hops import count_devices, name_devices
+from keepaliveD.measuring.measurement import RATE, TICK, Measurement, life
+from keepaliveD.model.errors import Unreachable
+from keepaliveD.policy import tomography as policy
+from keepaliveD.policy.measurement import Outcome, Plan, meaning
+from keepaliveD.policy.tomography import Device, HopPlan, HopResult
+
+SETTLED = 1.0  # seconds before a test in which no other probe leaves: its answer would wake what must be old
+
+
+@dataclass(slots=True)
+class Map:
+    """What is known of the hops; `names` are their addresses, "" where unknown."""
+
+    names: list[str] = field(default_factory=list)
+    results: list[HopResult] = field(default_factory=list)
+
+    @property
+    def devices(self) -> list[Device]:
+        """Return the devices in their order."""
+        return policy.conclude(self.results, len(self.names)) if self.names else []
+
+
+class Tomography:
+    """Goes on where a measurement has found the timeout of the whole path."""
+
+    def __init__(self, measurement: Measurement, longest: float) -> None:
+        self._measurement = measurement
+        self._longest = longest
+        self._ends = time.monotonic()
+        self.map = Map()
+
+    @property
+    def left(self) -> float:
+        """Return how long it lasts at most, in seconds."""
+        return max(0.0, self._ends - time.monotonic())
+
+    async def run(self) -> None:
+        """Test all hops at the same time. Raises Unreachable where the hops cannot be counted."""
+        finding = self._measurement.finding
+        if finding.survived is None or finding.forgotten is None:
+            return
+        await self._count()
+        longest = min(self._longest, 4 * finding.forgotten)
+        both_ends = self._measurement.target.is_listener
+        plans = policy.plan(len(self.map.names), finding.survived, finding.forgotten, longest, both_ends=both_ends)
+        self._ends = time.monotonic() + len(plans) / RATE + max(each.quiet for each in plans)
+        every = policy.keep_interval(finding.survived)
+        tests = [asyncio.create_task(self._test(number, each, every)) for number, each in enumerate(plans)]
+        try:
+            await asyncio.gather(*tests)
+        finally:
+            for test in tests:
+                test.cancel()
+            await asyncio.gather(*tests, return_exceptions=True)
+
+    async def _count(self) -> None:
+        connection = await self._measurement.open(Request(life(0)))
+        if connection is None:
+            raise Unreachable(self._measurement.known.refused)
+        try:
+            count = await count_devices(connection)
+        finally:
+            connection.close()
+        self.map.names = await name_devices(self._measurement.target, count)
+
+    async def _test(self, number: int, each: HopPlan, every: int) -> None:
+        await asyncio.sleep(number / RATE)
+        farther = len(self.map.names) - each.last
+        until = max(0.0, each.quiet - SETTLED)
+        request = Request(life(each.quiet))
+        if farther:
+            request = Request(life(each.quiet), 0, farther, every * 1000, round(until * 1000))
+        connection = await self._measurement.open(request)
+        if connection is None:
+            return
+        forgotten = True
+        try:
+            with contextlib.suppress(OSError):
+                result = await self._grow_old(connection, each, every, until)
+                forgotten = result is None or result.result.outcome is Outcome.FORGOTTEN
+                if result is not None:
+                    self.map.results.append(result)
+                    if forgotten:
+                        self._measurement.mark_dead(connection)
+        finally:
+            connection.close(silently=forgotten)
+
+    async def _grow_old(self, connection: Connection, each: HopPlan, every: int, until: float) -> HopResult | None:
+        if each.first > 1:
+            connection.keep(every, each.first - 1)
+        if not await self._wait(connection, until):
+            return None
+        if each.first > 1:
+            connection.stop_probing()
+            connection.set_hops(-1)
+        if not await self._wait(connection, each.quiet):
+            return None
+        asked = connection.quiet
+        connection.probe()
+        seen = await self._measurement.answer(connection, Plan(each.quiet), asked)
+        return HopResult(each, meaning(seen, never_closes=self._measurement.target.is_listener))
+
+    async def _wait(self, connection: Connection, quiet: float) -> bool:
+        """Wait until the silence is so long; return whether it was not broken."""
+        while (left := quiet - connection.quiet) > 0:
+            await asyncio.sleep(min(TICK, left))
+            if connection.ended() or connection.heard():
+                return False
+        return True

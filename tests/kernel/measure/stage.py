@@ -1,0 +1,39 @@
+"""A measurement over a chain of devices, by the real programs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tests.programs.stage import awaited
+from tests.support.chain import Chain
+from tests.support.processes import CTL
+
+PORT = "7272"
+LONG = 400.0  # seconds that a measurement may take on a busy machine
+
+Found = dict[str, Any]
+
+
+@contextlib.contextmanager
+def listening(chain: Chain) -> Iterator[str]:
+    """A listener at the server; its token."""
+    with chain.server.running(*CTL, "measure", "--listen", PORT) as process:
+        assert process.stderr
+        yield awaited(process.stderr, "--token ").rpartition("--token ")[2].split()[0] or "none"
+
+
+def measure(chain: Chain, *options: str, port: str = PORT, during: Callable[[], None] | None = None) -> Found:
+    """What `keepalivectl measure --json` finds from the client; `during` happens from when it begins."""
+    command = (*CTL, "measure", f"{chain.address}:{port}", "--json", *options)
+    with chain.client.running(*command) as process:
+        if during is not None:
+            assert process.stderr
+            awaited(process.stderr, "round 1")
+            during()
+        told, complaints = process.communicate(timeout=LONG)
+    assert told, complaints
+    found: Found = json.loads(told)
+    return found

@@ -1,0 +1,145 @@
+"""keepalivectl measure over real firewalls that forget: all at the same time, for each waits most of the time."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.measure.stage import LONG, Found, listening, measure
+from tests.support.chain import Chain, Device
+from tests.support.patience import SOON
+
+TIMEOUT = 20  # seconds
+LATE = 2.0  # seconds by which a busy machine may be late
+QUICK = ("--shortest", "8s", "--longest", "40s")
+SERVER = str(Path(__file__).parents[2] / "support/quiet_server.py")
+SERVICE = "7000"
+
+Story = Callable[[ExitStack], Found]
+
+
+def listened(*devices: Device) -> Story:
+    """A measurement with a listener at the far end."""
+
+    def tell(stack: ExitStack) -> Found:
+        chain = stack.enter_context(Chain(*devices))
+        return measure(chain, "--token", stack.enter_context(listening(chain)), *QUICK)
+
+    return tell
+
+
+def outage(stack: ExitStack) -> Found:
+    """Nothing gets through while tests that are shorter than the timeout are made."""
+    chain = stack.enter_context(Chain(Device("drop", TIMEOUT)))
+
+    def interrupt() -> None:
+        time.sleep(13)  # silences of 13 s to 18 s end in the outage
+        with chain.outage(0, "prerouting"):
+            time.sleep(5)
+
+    return measure(chain, "--token", stack.enter_context(listening(chain)), *QUICK, during=interrupt)
+
+
+def foreign(device: Device, *patience: str) -> Story:
+    """A measurement to a service that knows nothing of it; the result also says what the service holds at the end."""
+
+    def tell(stack: ExitStack) -> Found:
+        chain = stack.enter_context(Chain(device))
+        service = stack.enter_context(
+            chain.server.running(sys.executable, "-S", SERVER, chain.address, SERVICE, *patience)
+        )
+        assert service.stdin
+        assert service.stdout
+        assert service.stdout.readline() == "ready\n"
+        found = measure(chain, *QUICK, port=SERVICE)
+        deadline = time.monotonic() + SOON
+        while True:
+            print(file=service.stdin, flush=True)
+            held = int(service.stdout.readline())
+            if not held or time.monotonic() > deadline:
+                return found | {"held": held}
+            time.sleep(0.5)
+
+    return tell
+
+
+STORIES: dict[str, Story] = {
+    "drop": listened(Device("drop", TIMEOUT)),
+    "reject": listened(Device("reject", TIMEOUT)),
+    "masquerade": listened(Device("masquerade", TIMEOUT)),
+    "loose": listened(Device("loose", TIMEOUT)),
+    "only outbound refreshes": listened(Device("outbound", TIMEOUT)),
+    "only data refreshes": listened(Device("data", TIMEOUT)),
+    "two in a row": listened(Device("drop", 30), Device("reject", TIMEOUT)),
+    "two by port": listened(Device("by port", 32, TIMEOUT)),
+    "outage": outage,
+    "foreign": foreign(Device("drop", TIMEOUT)),
+    "foreign, closes first": foreign(Device("drop", 60), "20"),
+}
+"""What is on the path, or happens there."""
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Found]:
+    """What was found of each path."""
+    with ExitStack() as stack, ThreadPoolExecutor(len(STORIES)) as threads:
+        told = {name: threads.submit(story, stack.enter_context(ExitStack())) for name, story in STORIES.items()}
+        return {name: each.result(LONG) for name, each in told.items()}
+
+
+@pytest.mark.parametrize("name", [name for name in STORIES if "closes first" not in name])
+def test_the_bracket_holds_the_timeout(found: dict[str, Found], name: str) -> None:
+    assert found[name]["survived"] <= TIMEOUT + LATE
+    assert found[name]["forgotten"] >= TIMEOUT - 0.1
+    assert found[name]["forgotten"] / found[name]["survived"] < 1.25
+
+
+def test_it_says_how_a_connection_is_forgotten(found: dict[str, Found]) -> None:
+    hows = {name: each["how"] for name, each in found.items() if each["forgotten"]}
+    assert hows == dict.fromkeys(hows, "silence") | {"reject": "reset", "two in a row": "reset"}
+
+
+def test_a_firewall_that_resets_is_told_from_the_peer(found: dict[str, Found]) -> None:
+    assert found["reject"]["reset_by"] == "device"
+
+
+def test_a_loose_firewall_is_seen_by_the_peers_probes(found: dict[str, Found]) -> None:
+    revived = {name for name, each in found.items() if each["revived_by"]}
+    assert revived == {"loose"} | ({"only outbound refreshes"} & revived)
+    assert found["loose"]["revived_by"] == "this host"
+
+
+def test_it_says_whether_keepalive_helps(found: dict[str, Found]) -> None:
+    helps = {name: each["keepalive_helps"] for name, each in found.items() if each["forgotten"]}
+    assert helps == dict.fromkeys(helps, True) | {"only data refreshes": False}
+
+
+def test_several_devices_are_seen(found: dict[str, Found]) -> None:
+    assert {name for name, each in found.items() if each["several_devices"]} == {"two by port"}
+
+
+def test_an_outage_is_seen_and_not_taken_for_the_timeout(found: dict[str, Found]) -> None:
+    assert {name for name, each in found.items() if each["outages"]} >= {"outage"}
+
+
+def test_a_service_that_closes_first_is_named(found: dict[str, Found]) -> None:
+    closes = found["foreign, closes first"]
+    assert closes["forgotten"] is None
+    assert 20 - LATE <= closes["server_closes"] <= 20 + LATE
+    assert closes["path"] is None
+
+
+def test_a_service_is_left_without_dead_sockets(found: dict[str, Found]) -> None:
+    assert found["foreign"]["held"] == 0
+    assert found["foreign"]["left_open"] == 0
+
+
+def test_a_path_is_there_to_paste(found: dict[str, Found]) -> None:
+    assert "measured = 20" in found["drop"]["path"]
+    assert 'networks = ["10.98.1.2/32"]' in found["drop"]["path"]

@@ -1,0 +1,54 @@
+"""keepalivectl measure --where over chains of real firewalls: each device, with its own timeout."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.kernel.measure.stage import LONG, Found, listening, measure
+from tests.support.chain import Chain, Device
+
+QUICK = ("--where", "--shortest", "6s", "--longest", "48s")
+LATE = 1.5  # seconds by which a busy machine may be late
+CHAINS = {
+    "short, long": [Device("drop", 12), Device("drop", 24)],
+    "long, short": [Device("drop", 24), Device("drop", 12)],
+    "four": [Device(), Device("drop", 24), Device(), Device("masquerade", 12)],
+    "reject": [Device("masquerade", 12), Device(), Device("reject", 24)],
+}
+
+
+def found_over(devices: list[Device]) -> Found:
+    with Chain(*devices) as chain, listening(chain) as token:
+        return measure(chain, "--token", token, *QUICK)
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Found]:
+    """What was found over each chain, all at the same time."""
+    with ThreadPoolExecutor(len(CHAINS)) as threads:
+        return dict(zip(CHAINS, threads.map(found_over, CHAINS.values(), timeout=LONG), strict=True))
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_each_device_shows_its_own_timeout(found: dict[str, Found], name: str) -> None:
+    seen = [(hop["hops"], hop["survived"], hop["forgotten"]) for hop in found[name]["hops"]]
+    assert [hops for hops, _, _ in seen] == [[number] for number in range(1, len(CHAINS[name]) + 1)]
+    for device, (_, survived, forgotten) in zip(CHAINS[name], seen, strict=True):
+        if device.kind == "none":
+            assert forgotten is None
+            assert survived > 30
+        else:
+            assert survived - LATE <= device.timeout <= forgotten
+            assert (survived + forgotten) / 2 == pytest.approx(device.timeout, rel=0.15, abs=LATE)
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_each_device_has_its_address(found: dict[str, Found], name: str) -> None:
+    addresses = [address for hop in found[name]["hops"] for address in hop["addresses"]]
+    assert addresses == [f"10.98.{number}.2" for number in range(len(CHAINS[name]))]
+
+
+def test_it_says_how_each_device_forgets(found: dict[str, Found]) -> None:
+    assert [hop["how"] for hop in found["reject"]["hops"]] == ["silence", None, "reset"]
