@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from keepaliveD.cli import arguments, running, table
-from keepaliveD.cli.worker import in_worker
+from keepaliveD.cli.worker import in_worker, look
 from keepaliveD.config import load
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.log import entries
@@ -22,9 +21,7 @@ from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.text import printable
 from keepaliveD.platforms import detect
-from keepaliveD.platforms.requests import scan
-from keepaliveD.policy.activity import nothing_known
-from keepaliveD.policy.judge import count_by_path, judge
+from keepaliveD.policy.judge import count_by_path
 from keepaliveD.policy.socket_settings import longest
 
 VERDICTS = (Verdict.CUT, Verdict.BARE, Verdict.LATE, Verdict.UNKNOWN, Verdict.SAFE)  # the worst first
@@ -53,7 +50,7 @@ def list_paths(options: argparse.Namespace, root: Path) -> None:
     config = load(options.config).within(platform.cloud())
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, config.ignore)
     with in_worker(platform.open, watching) as ask:
-        judgement = judge(ask(scan(time.monotonic())), nothing_known(), config.paths, config.ignore)
+        judgement = look(ask, config, config.ignore)
     counts = count_by_path(judgement)
     print(_as_json(config.paths, counts) if options.json else _for_people(config.paths, counts))
     for entry in entries.of(Outcome(ReportUnwatched(judgement.table.unwatched))):

@@ -6,7 +6,6 @@ import argparse
 import ipaddress
 import pwd
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -15,22 +14,21 @@ import numpy as np
 from keepaliveD.cli import arguments, running, table
 from keepaliveD.cli.columns import EACH, GROUPS, MORE, grouped
 from keepaliveD.cli.targets import number
-from keepaliveD.cli.worker import in_worker
+from keepaliveD.cli.worker import in_worker, look
 from keepaliveD.config import load
 from keepaliveD.config.units import with_suffix
 from keepaliveD.log import entries
-from keepaliveD.model.reports import ReportUnwatched
 from keepaliveD.model.connections import AT_RISK, Connection, Verdict
 from keepaliveD.model.errors import Refusal
+from keepaliveD.model.reports import ReportUnwatched
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Watching
 from keepaliveD.model.text import printable
 from keepaliveD.platforms import detect
-from keepaliveD.platforms.requests import find_owners, scan
-from keepaliveD.policy.activity import nothing_known
+from keepaliveD.platforms.requests import find_owners
 from keepaliveD.policy.arming import concerned, matches_owner
 from keepaliveD.policy.connections import connections, order_of_urgency
-from keepaliveD.policy.judge import Judgement, judge
+from keepaliveD.policy.judge import Judgement
 
 SUBFLOWS = 'connections marked (MPTCP) are subflows and cannot be armed: requires watch.engine = "bpf"'
 VERDICTS = tuple(verdict.label for verdict in Verdict)
@@ -146,7 +144,7 @@ def _look(options: argparse.Namespace, root: Path) -> tuple[Judgement, list[Conn
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, ignore)
     selector = _selector(options)
     with in_worker(platform.open, watching) as ask:
-        judgement = judge(ask(scan(time.monotonic())), nothing_known(), config.paths, ignore)
+        judgement = look(ask, config, ignore)
         rows = order_of_urgency(judgement, at_risk_only=options.at_risk)
         rows = rows[concerned(judgement, selector, rows)]
         if options.namespace:

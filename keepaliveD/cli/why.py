@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keepaliveD.cli import arguments, page, running, targets
-from keepaliveD.cli.worker import Asking, in_worker
+from keepaliveD.cli.worker import Asking, in_worker, look
 from keepaliveD.config import DEFAULT_FILE, Config, load
 from keepaliveD.config.drop_ins import drop_in, rules_before
 from keepaliveD.daemon.settings import SystemSettings
@@ -28,13 +28,11 @@ from keepaliveD.model.sockets import Column
 from keepaliveD.model.text import printable
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
-from keepaliveD.platforms.requests import ReadSocketSettings, Steps, scan
-from keepaliveD.policy.activity import nothing_known
+from keepaliveD.platforms.requests import ReadSocketSettings, Steps
 from keepaliveD.policy.choices import Entry
 from keepaliveD.policy.choices import targets as wanted
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.explain import Explained, Remedy, Surroundings, explain
-from keepaliveD.policy.judge import judge
 
 EXPLAINED = 500  # connections whose sockets are read at most; the others are only counted
 PATIENCE = 10.0  # seconds for a daemon to reload, scan and arm
@@ -89,7 +87,7 @@ def _look(options: argparse.Namespace, root: Path, config: Config, platform: Pla
     """Scan, find the connections and read what stands in their sockets. Raises NoInput where there are none."""
     watching = Watching(config.engine_by_hand, with_interfaces=config.selects_by_interface)
     with in_worker(platform.open, watching) as ask:
-        judgement = judge(ask(scan(time.monotonic())), nothing_known(), config.paths, ())
+        judgement = look(ask, config, ())
         chosen = targets.of_anything(options.target, ask, by_urgency(judgement, at_risk_only=False))
         if not chosen:
             raise NoInput(

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from keepaliveD.config import Config
+from keepaliveD.daemon.process import CLOCK
 from keepaliveD.daemon.workers import Hang, Workers
 from keepaliveD.log import entries
-from keepaliveD.model.rules import Watching
+from keepaliveD.model.rules import IPNetwork, Watching
 from keepaliveD.platforms.base import Opener
-from keepaliveD.platforms.requests import Open, Result, Steps
+from keepaliveD.platforms.requests import Open, Result, Steps, scan, with_firewall
+from keepaliveD.policy.activity import nothing_known
+from keepaliveD.policy.judge import Judgement, judge
 
 
 class Asking:
@@ -44,6 +48,12 @@ def in_worker(opener: Opener, watching: Watching) -> Iterator[Asking]:
         yield asking
     finally:
         workers.close()
+
+
+def look(ask: Asking, config: Config, ignore: Sequence[IPNetwork]) -> Judgement:
+    """Scan once, and judge the connections, with what this host's own firewall says of those near their cut."""
+    table = ask(scan(time.clock_gettime(CLOCK)))
+    return ask(with_firewall(judge(table, nothing_known(), config.paths, ignore), config.warn_before))
 
 
 def _open(watching: Watching) -> Steps[None]:

@@ -6,12 +6,21 @@ import dataclasses
 
 from keepaliveD.daemon.arming import SocketArming, take_over
 from keepaliveD.daemon.settings import SystemSettings
-from keepaliveD.model.actions import Arm, Disarm, FoundSettings, NameUnits, Queued, ReadIdleTimes, SetSystemKeepalive
+from keepaliveD.model.actions import (
+    Arm,
+    AskFirewall,
+    Disarm,
+    FoundSettings,
+    NameUnits,
+    Queued,
+    ReadIdleTimes,
+    SetSystemKeepalive,
+)
 from keepaliveD.model.errors import NotPermitted, Refusal, Unsupported
 from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportDeaths, ReportDrift
 from keepaliveD.model.results import Outcome
 from keepaliveD.platforms.base import Platform
-from keepaliveD.platforms.requests import Steps, find_owners, find_owners_of_ended, find_units, read_settings
+from keepaliveD.platforms.requests import Steps, find_owners, find_owners_of_ended, find_units, look
 from keepaliveD.policy.connect import Plan
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.records.arming import ArmingRecord
@@ -129,8 +138,8 @@ class Performer:
                 return Outcome(action, dry_run=self._records is None, armings=(yield from self._sockets.arm(action)))
             case Disarm():
                 return (yield from self._sockets.put_back(action))
-            case ReadIdleTimes(targets, cgroups):
-                return Outcome(action, looked=(yield from read_settings(targets, cgroups)))
+            case ReadIdleTimes() | AskFirewall():
+                return Outcome(action, looked=(yield from look(action)))
             case ReportConnections() | ReportDeaths() | NameUnits():
                 return Outcome((yield from _with_owners(action)))
             case ReportDrift(found=found, yielded=True):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.reports import Report
 from keepaliveD.model.rules import Rules, Watching, Wish
-from keepaliveD.model.sockets import Column
+from keepaliveD.model.sockets import Column, Indices
 
 if TYPE_CHECKING:
     from keepaliveD.model.results import Outcome
@@ -85,6 +85,19 @@ class ReadIdleTimes:
 
     targets: Column
     cgroups: Column
+    urgent: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AskFirewall:
+    """Ask this host's own firewall about connections: their rows in the scan, cookies, and model.firewall.FLOW.
+
+    `urgent`: a warning of some of them may be due already.
+    """
+
+    rows: Indices
+    cookies: Column
+    flows: Column
     urgent: bool = False
 
 
@@ -210,6 +223,7 @@ Queued = (
     | Arm
     | Disarm
     | ReadIdleTimes
+    | AskFirewall
     | LoadConfiguration
     | OpenSession
     | ScanSockets

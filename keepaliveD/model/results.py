@@ -75,7 +75,7 @@ class Mark(enum.Enum):
 class Outcome:
     """What came of an action; `refused` is the reason where it was not carried out.
 
-    `looked` is what stands in the targets of ReadIdleTimes, in their order: rows of model.arming.LOOKED.
+    `looked` is what was read for ReadIdleTimes (rows of model.arming.LOOKED) or AskFirewall (of model.firewall.ENTRY).
     """
 
     action: Action

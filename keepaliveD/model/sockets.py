@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from keepaliveD.model.duration import FOREVER
+
 Column = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -178,6 +180,7 @@ class SocketTable:
     `complete` is false where the kernel may have left sockets out.
     `unwatched` says which network namespaces are missing.
     `engine_description` says how they were read, and what hinders a better way.
+    `firewall_timeout` is the idle timeout of this host's own firewall; FOREVER if it tracks no connection.
     """
 
     sockets: Sockets
@@ -189,6 +192,7 @@ class SocketTable:
     engine_description: str = ""
     reading: float = 0.0
     asleep: float = 0.0
+    firewall_timeout: float = FOREVER
 
     @property
     def read_by(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from keepaliveD.model.connections import Owner
@@ -95,6 +95,22 @@ class Armer(Protocol):
         """Close everything that is open."""
 
 
+class Firewall(Protocol):
+    """This host's own firewall, which may forget connections; model.firewall has its columns."""
+
+    def ask(self, flows: Column) -> Column:
+        """Return what it remembers of each connection. Raises Unsupported."""
+
+
+class NoFirewall:
+    """Where it cannot be asked."""
+
+    def ask(self, flows: Column) -> Column:
+        """Raise Unsupported."""
+        del flows
+        raise Unsupported("this host's own firewall cannot be asked")
+
+
 class AtConnect(Protocol):
     """Arms at connect: while a connection is established, before its program can send a byte."""
 
@@ -171,6 +187,7 @@ class Session:
     watcher: Watcher
     owners: Owners
     armer: Armer
+    firewall: Firewall = field(default_factory=NoFirewall)
 
     def close(self) -> None:
         """Close everything that is open."""

@@ -13,13 +13,18 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from keepaliveD.model.actions import AskFirewall, ReadIdleTimes
 from keepaliveD.model.arming import LOOKED
 from keepaliveD.model.autopsy import Alike
 from keepaliveD.model.connections import Connection, Owner
 from keepaliveD.model.errors import Refusal
+from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Column, SocketTable
 from keepaliveD.platforms.base import Session
+from keepaliveD.policy import firewall
+from keepaliveD.policy.forecast import forecast
+from keepaliveD.policy.judge import Judgement
 
 Result = TypeVar("Result")
 
@@ -145,6 +150,18 @@ class ReadSocketSettings:
         return session.armer.read(self.targets, closing=self.closing)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ConsultFirewall:
+    """Ask this host's own firewall about connections; model.firewall has the columns."""
+
+    flows: Column
+    repeatable = True
+
+    def carry_out(self, session: Session) -> Column:
+        """Return what it remembers of each."""
+        return session.firewall.ask(self.flows)
+
+
 @dataclass(frozen=True, slots=True)
 class ChangeSocketSettings:
     """Set keepalive in the sockets in which the expected settings still stand."""
@@ -158,13 +175,25 @@ class ChangeSocketSettings:
         return session.armer.change(self.changes, closing=self.closing)
 
 
-def read_settings(targets: Column, cgroups: Column) -> Steps[Column]:
-    """Return what stands in these sockets, of which the owners are found first; both are columns."""
-    yield FindOwners(targets["inode"].astype(np.uint64), cgroups)
-    looked = np.zeros(0, LOOKED)
+def look(action: ReadIdleTimes | AskFirewall) -> Steps[Column]:
+    """Return what this action asks for: rows of model.arming.LOOKED, or of model.firewall.ENTRY."""
+    if isinstance(action, AskFirewall):
+        entries: Column = yield ConsultFirewall(action.flows)
+        return entries
+    targets, looked = action.targets, np.zeros(0, LOOKED)
+    yield FindOwners(targets["inode"].astype(np.uint64), action.cgroups)  # by which an armer reaches the sockets
     while len(looked) < len(targets):
         looked = np.concatenate([looked, (yield ReadSocketSettings(targets[len(looked) :], closing=False))])
     return looked
+
+
+def with_firewall(judgement: Judgement, warn_before: float) -> Steps[Judgement]:
+    """Return the same judgement, made with what this host's own firewall says of the most urgent connections."""
+    actions, memory = firewall.to_ask(judgement, judgement.activity, warn_before)
+    for action in actions:
+        memory = firewall.learn(memory, Outcome(action, looked=(yield from look(action))))
+    outlook = forecast(judgement.table, memory, judgement.assigned)
+    return dataclasses.replace(judgement, activity=memory, forecast=outlook)
 
 
 def scan(now: float) -> Steps[SocketTable]:

@@ -18,6 +18,7 @@ import numpy as np
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.sockets import Bools, Column, Indices, SocketTable, Switch, Timer
 
+EARLIER = np.uint8(1)  # Consulted (policy/firewall.py): in a silence before this one
 SAME_TIMER = 0.5  # seconds by which two readings of one expiry may differ
 TIMER_SLACK = 8 / 63  # a timer may fire later by this part of its length: of a level's first bucket, its width
 ON_THE_WAY = 0.1  # seconds that a packet takes between this host and what forgets connections
@@ -42,6 +43,10 @@ class Activity:
     asked: Column  # whether it was to be read from the socket itself since its program last set the timer
     peer_period: Column  # seconds between the peer's probes, at most; FOREVER if no two were seen in one silence
     probed: Column  # whether the newest packet was a probe of the peer's
+    consulted: Column  # whether this host's own firewall was asked: Consulted (policy/firewall.py)
+    firewall_timeout: Column  # its idle timeout; FOREVER if it does not track the connection, NaN if that is not known
+    firewall_forgets_at: Column  # instant at which it forgets in this silence, or up to a second later; NaN not known
+    picks_up: Column  # whether it then remembers anew at the next packet of this end
     survived: Column  # longest idle time, at least, after which the peer was still heard
     told: Column  # Verdict last announced, 0 for none
     told_at: Column  # instant
@@ -82,6 +87,10 @@ def nothing_known() -> Activity:
         asked=np.empty(0, np.bool_),
         peer_period=none,
         probed=np.empty(0, np.bool_),
+        consulted=marks,
+        firewall_timeout=none,
+        firewall_forgets_at=none,
+        picks_up=np.empty(0, np.bool_),
         survived=none,
         told=marks,
         told_at=none,
@@ -122,6 +131,7 @@ def _recall(before: Activity, table: SocketTable) -> Activity:
     if isinstance(row, slice):
         return before
     nothing = {"last_packet": np.nan, "last_packet_by": np.nan, "expires_at": np.nan, "keepidle": np.nan}
+    nothing |= {"firewall_timeout": np.nan, "firewall_forgets_at": np.nan}
     nothing |= {"peer_period": FOREVER, "told_at": -FOREVER, "withdrawn_at": -FOREVER}
     columns: dict[str, Any] = {}
     for name in COLUMNS:
@@ -143,11 +153,13 @@ def _learn_packets(memory: Activity, table: SocketTable, timeout: Column) -> Act
         cookie=sockets["cookie"],
         segments_in=sockets["segments_in"],
         segments_out=sockets["segments_out"],
-        last_packet=_put(memory.last_packet, rows, newest.earliest),
-        last_packet_by=_passing_unseen(_put(memory.last_packet_by, rows, newest.latest), table),
-        survived=_put(memory.survived, rows, _survived(moves)),
-        peer_period=_put(memory.peer_period, rows, probes.period),
-        probed=_put(memory.probed, rows, probes.probed),
+        last_packet=put(memory.last_packet, rows, newest.earliest),
+        last_packet_by=_passing_unseen(put(memory.last_packet_by, rows, newest.latest), table),
+        consulted=put(memory.consulted, rows, np.minimum(memory.consulted[rows], EARLIER)),
+        firewall_forgets_at=put(memory.firewall_forgets_at + table.asleep, rows, np.nan),
+        survived=put(memory.survived, rows, _survived(moves)),
+        peer_period=put(memory.peer_period, rows, probes.period),
+        probed=put(memory.probed, rows, probes.probed),
     )
 
 
@@ -173,11 +185,11 @@ def _learn_data(memory: Activity, learned: Activity, table: SocketTable, timeout
     survived = np.where(began - received > start, np.fmax(memory.survived[rows], silence), memory.survived[rows])
     return replace(
         learned,
-        last_packet=_put(learned.last_packet, rows, earliest),
-        last_packet_by=_passing_unseen(_put(learned.last_packet_by, rows, np.fmax(latest, earliest)), table),
-        survived=_put(learned.survived, rows, survived),
-        peer_period=_put(learned.peer_period, rows, np.full(len(rows), FOREVER)),
-        probed=_put(learned.probed, rows, np.zeros(len(rows), np.bool_)),
+        last_packet=put(learned.last_packet, rows, earliest),
+        last_packet_by=_passing_unseen(put(learned.last_packet_by, rows, np.fmax(latest, earliest)), table),
+        survived=put(learned.survived, rows, survived),
+        peer_period=put(learned.peer_period, rows, np.full(len(rows), FOREVER)),
+        probed=put(learned.probed, rows, np.zeros(len(rows), np.bool_)),
     )
 
 
@@ -309,7 +321,7 @@ def _passing_unseen(last_packet_by: Column, table: SocketTable) -> Column:
     return np.where(table.sockets["timer"] == Timer.UNSEEN.value, table.read_by, last_packet_by)
 
 
-def _put(column: Column, rows: Indices, values: Column) -> Column:
+def put(column: Column, rows: Indices, values: Column | float) -> Column:
     """Return the column with these values in these rows."""
     changed = column.copy()
     changed[rows] = values

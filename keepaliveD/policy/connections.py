@@ -15,6 +15,7 @@ from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.sockets import Column, Indices, Sockets, Switch, TcpState, Timer
 from keepaliveD.policy.judge import Judgement
 
+OWN_FIREWALL = Origin(Source.FIREWALL, "conntrack")
 SURVIVED = Origin(Source.EVIDENCE, "longest silence it survived")
 
 STATES = {state.value: state.name for state in TcpState}
@@ -41,7 +42,10 @@ def connections(judgement: Judgement, rows: Indices) -> tuple[Connection, ...]:
         activity.keepidle[rows].tolist(),
         [path.name for path in paths],
         timeouts,
-        [SURVIVED if timeout > path.timeout else path.origin for timeout, path in zip(timeouts, paths, strict=True)],
+        [
+            OWN_FIREWALL if by_firewall else SURVIVED if timeout > path.timeout else path.origin
+            for timeout, path, by_firewall in zip(timeouts, paths, forecast.by_firewall[rows].tolist(), strict=True)
+        ],
         forecast.confirmed[rows].tolist(),
         [path.counts for path in paths],
         (sockets["subflow"][rows] != 0).tolist(),

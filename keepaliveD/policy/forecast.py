@@ -21,6 +21,8 @@ SAME_PACKET = 0.5  # seconds by which two readings of one instant may differ
 
 APART = 1 / 4  # of a timeout: what the clock shows so much later than the ages do was a packet
 
+ROUNDED = 1.0  # seconds by which this host's own firewall may forget later than it says
+
 JIFFY = 0.01  # seconds, at most: the kernel counts silences in these
 FIRST_WAIT = (
     0.2  # seconds from data to its first retransmission, at least (TCP_RTO_MIN); each wait is twice the one before
@@ -41,7 +43,8 @@ class Forecast:
     due_at: Column  # instant, at the earliest, or that of Due.END; FOREVER if nothing is due
     cut_at: Column  # instant, at the earliest; NaN if no timeout is known, or no idle time
     cut_by: Column  # instant, at the latest
-    timeout: Column  # the path's, or the longer idle time that the connection was seen to survive
+    timeout: Column  # that after which it is forgotten, or the longer idle time that it was seen to survive
+    by_firewall: Bools  # whether this host's own firewall forgets it first
     confirmed: Bools  # false for a verdict that holds only for some of the values that the facts allow
 
 
@@ -58,9 +61,7 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
     On a path that counts only data no probe counts, whoever sends it.
     """
     sockets, now = table.sockets, table.taken_at
-    timeout = np.maximum(assigned.timeout, activity.survived)
-    cut_at = activity.last_packet + timeout - ON_THE_WAY
-    cut_by = activity.last_packet_by + timeout + ON_THE_WAY
+    cut_at, cut_by, timeout, by_firewall = _cut(activity, assigned)
     ends = np.where(_clocked(table, activity, timeout), cut_by, cut_at)
 
     own_at, own_by = _own_probe(table, activity)
@@ -113,7 +114,36 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
     )  # at most so late
     if assigned.only_data is not None:  # what is sent again may have counted already
         unsure |= (verdict == Verdict.SAFE.value) & assigned.only_data & (timeout != FOREVER)
-    return Forecast(now, verdict, due, due_at, cut_at, cut_by, timeout, ~unsure)
+    unsure |= by_firewall & activity.picks_up & (verdict >= Verdict.LATE.value) & (verdict != Verdict.BARE.value)
+    return Forecast(now, verdict, due, due_at, cut_at, cut_by, timeout, by_firewall, ~unsure)
+
+
+class _Cut(NamedTuple):
+    """When each connection is forgotten: see the columns of Forecast."""
+
+    at: Column
+    by: Column
+    timeout: Column
+    by_firewall: Bools
+
+
+def _cut(activity: Activity, assigned: Assigned) -> _Cut:
+    """Return when the path forgets each connection, or this host's own firewall, whichever does so first.
+
+    What the firewall said counts until a packet passes; from then on, its idle timeout alone.
+    """
+    timeout = np.maximum(assigned.timeout, activity.survived)
+    at = activity.last_packet + timeout - ON_THE_WAY
+    by = activity.last_packet_by + timeout + ON_THE_WAY
+    said = activity.firewall_forgets_at
+    here_at = np.fmax(said, activity.last_packet + activity.firewall_timeout)  # which pass over NaN
+    by_firewall = (here_at < at) & (activity.survived < here_at - activity.last_packet)
+    if not by_firewall.any():
+        return _Cut(at, by, timeout, by_firewall)
+    here_by = np.fmin(said + ROUNDED, activity.last_packet_by + activity.firewall_timeout)
+    here = np.where(np.isnan(activity.firewall_timeout), here_at - activity.last_packet, activity.firewall_timeout)
+    at, by = np.where(by_firewall, here_at, at), np.where(by_firewall, here_by, by)
+    return _Cut(at, by, np.where(by_firewall, here, timeout), by_firewall)
 
 
 def _own_probe(table: SocketTable, activity: Activity) -> Between:

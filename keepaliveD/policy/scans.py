@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from keepaliveD.model.actions import NOT_CARED_FOR, Action, Arm, FoundSettings, ReadIdleTimes
+from keepaliveD.model.actions import NOT_CARED_FOR, Action, Arm, AskFirewall, FoundSettings, ReadIdleTimes
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportRecord, ReportUnwatched
 from keepaliveD.model.results import RETRIED, ArmingResult, Outcome
 from keepaliveD.model.rules import Rules
 from keepaliveD.model.sockets import ALL_WATCHED, SocketTable
-from keepaliveD.policy import activity, announce, arming, idle_times
+from keepaliveD.policy import activity, announce, arming, firewall, idle_times
 from keepaliveD.policy.activity import Activity
 from keepaliveD.policy.connections import connections
 from keepaliveD.policy.forecast import Forecast
@@ -54,6 +54,7 @@ class ScanDecider:
         to_arm, memory = arming.plan(judgement, () if suspended else self._rules.arm)
         being_armed = arming.planned(judgement.activity, memory) if to_arm else None
         to_read, memory = idle_times.to_read(judgement, memory, self._rules.warn_before)
+        to_ask, memory = firewall.to_ask(judgement, memory, self._rules.warn_before)
         news, self._memory = announce.select_news(
             judgement.forecast, memory, judgement.table.sockets, self._rules.warn_before, being_armed
         )
@@ -63,6 +64,7 @@ class ScanDecider:
             *to_put_back,
             *to_arm,
             *([] if self._cannot_read else to_read),
+            *to_ask,
         ]
         if table.unwatched != self._unwatched:
             self._unwatched = table.unwatched
@@ -108,8 +110,10 @@ class ScanDecider:
         if isinstance(outcome.action, ReadIdleTimes):
             self._cannot_read = self._cannot_read or isinstance(outcome.refused, LASTING)
             self._memory = idle_times.learn(self._memory, outcome)
-            if outcome.action.urgent and outcome.looked is not None:
-                self.next_deadline = self._memory.taken_at
+        if isinstance(outcome.action, AskFirewall):
+            self._memory = firewall.learn(self._memory, outcome)
+        if isinstance(outcome.action, AskFirewall | ReadIdleTimes) and outcome.action.urgent:
+            self.next_deadline = self._memory.taken_at if outcome.looked is not None else self.next_deadline
 
 
 def _next_deadline(forecast: Forecast) -> float:

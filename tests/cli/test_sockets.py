@@ -15,8 +15,8 @@ from keepaliveD.cli import sockets as command
 from keepaliveD.cli.ctl import main
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import KernelError
-from keepaliveD.model.sockets import TcpState, Timer
 from keepaliveD.model.rules import Watching
+from keepaliveD.model.sockets import TcpState, Timer
 from keepaliveD.platforms.base import Opener, Platform, Session
 from keepaliveD.platforms.requests import Steps, directly
 from tests.support.fakes import FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher

@@ -14,7 +14,7 @@ from keepaliveD.log.entries.deaths import of_deaths
 from keepaliveD.log.entries.entry import ERROR, INFO, MESSAGE_IDS, NOTICE, WARNING, Entry, Value
 from keepaliveD.log.entries.namespaces import of_hang, of_unwatched
 from keepaliveD.log.entries.settings import Reports, of_settings, of_settings_report
-from keepaliveD.model.actions import Action, Arm, Disarm, ReadIdleTimes, SetSystemKeepalive
+from keepaliveD.model.actions import Action, Arm, AskFirewall, Disarm, ReadIdleTimes, SetSystemKeepalive
 from keepaliveD.model.reports import Report, ReportArmed, ReportConnections, ReportDeaths, ReportUnwatched
 from keepaliveD.model.results import Outcome
 
@@ -68,5 +68,5 @@ def _of_report(report: Report) -> Iterator[Entry]:
 def _of_refused(action: Action, reason: str) -> Iterator[Entry]:
     """Yield the entry about a refused action, unless that is known, or a verdict that stays presumed shows it."""
     known = isinstance(action, SetSystemKeepalive) and reason in action.refused_before
-    if not known and not isinstance(action, ReadIdleTimes):
+    if not known and not isinstance(action, AskFirewall | ReadIdleTimes):
         yield Entry("refused", ERROR, reason)

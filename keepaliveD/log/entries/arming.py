@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from keepaliveD.log.entries.connections import fields_of, who
+from keepaliveD.log.entries.connections import fields_of, forgetter, who
 from keepaliveD.log.entries.entry import HANDFUL, NOTICE, WARNING, Entry, Value
 from keepaliveD.model.actions import Arm, Disarm
 from keepaliveD.model.connections import Connection, Verdict
@@ -199,14 +199,14 @@ def _listed(members: Sequence[Arming], which: str) -> str:
 def _because(connection: Connection, result: ArmingResult) -> str:
     """Return why the connection is, or was, at risk; nothing where it is not."""
     so, was = (", because", "was") if EVENTS.get(result) == "armed" else ("; at risk:", "is")
-    forgets = f"path {quoted(connection.path)} forgets it in {span(max(0.0, connection.left))}"
+    forgets = f"{forgetter(connection)} forgets it in {span(max(0.0, connection.left))}"
     match connection.verdict:
         case Verdict.LATE:
             return f"{so} {connection.due.label} {was} due in {span(max(0.0, connection.due_in))}, and {forgets}"
         case Verdict.BARE:
             return f"{so} no packet {was} due, and {forgets}"
         case Verdict.CUT:
-            return f"{so} path {quoted(connection.path)} has presumably forgotten it"
+            return f"{so} {forgetter(connection)} has presumably forgotten it"
         case _ if connection.timeout == FOREVER and EVENTS.get(result) == "armed":
             return f", although path {quoted(connection.path)} never forgets it"
         case _:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from keepaliveD.log.entries.entry import ERROR, HANDFUL, INFO, WARNING, Entry, Value
 from keepaliveD.model.connections import Connection, Due, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER, span
+from keepaliveD.model.origin import Source
 from keepaliveD.model.reports import ReportConnections
 from keepaliveD.model.text import quoted
 
@@ -22,6 +23,7 @@ NO_REMEDY = (  # on a path that counts only data
     "keepalive does not help, because that path counts only data; let the program send some more often, "
     "or raise the idle timeout of the path"
 )
+CONNTRACK_TIMEOUT = "net.netfilter.nf_conntrack_tcp_timeout_established"
 SUBFLOW = 'it cannot be armed: MPTCP subflow: requires watch.engine = "bpf"'
 
 
@@ -80,9 +82,10 @@ def _priority(connection: Connection, before: Verdict) -> int:
 
 def _what(connection: Connection, before: Verdict) -> str:
     """Return what happened to the connection, and why."""
-    path = f"path {quoted(connection.path)}"
-    timeout = f"idle timeout {span(connection.timeout)}, {connection.origin}"
+    path, timeout = forgetter(connection), f"idle timeout {span(connection.timeout)}, {connection.origin}"
     quiet, packet = WORDS[connection.counts]
+    if _is_forgotten_here(connection):
+        timeout = f"idle timeout {span(connection.timeout)}, {connection.origin.detail}"
     forgets = f"{path} forgets it in {span(connection.left)} ({quiet} for {span(connection.idle)}; {timeout})"
     due = f"{connection.due.label} is due in {span(connection.due_in)}"
     match connection.verdict:
@@ -99,13 +102,30 @@ def _what(connection: Connection, before: Verdict) -> str:
                 f"{path} has presumably forgotten it ({timeout})"
             )
         case Verdict.CUT:
-            return f"expired: {quiet} for {span(connection.idle)}, so {path} has presumably forgotten it ({timeout})"
+            forgot = "has forgotten" if _is_forgotten_here(connection) else "has presumably forgotten"
+            return f"expired: {quiet} for {span(connection.idle)}, so {path} {forgot} it ({timeout})"
         case _:
             return f"safe again: {due}, and {forgets}"
 
 
+def forgetter(connection: Connection) -> str:
+    """Return what forgets the connection."""
+    return "this host's own firewall" if _is_forgotten_here(connection) else f"path {quoted(connection.path)}"
+
+
+def _is_forgotten_here(connection: Connection) -> bool:
+    return connection.origin.source is Source.FIREWALL
+
+
 def _remedy(connection: Connection, before: Verdict) -> str:
     """Return what to do about it; nothing for good news. Only Linux can arm the sockets of other programs."""
+    remedy = _in_program(connection, before)
+    if not remedy or not _is_forgotten_here(connection):
+        return remedy
+    return f"{remedy}, {'and' if connection.verdict is Verdict.CUT else 'or'} raise {CONNTRACK_TIMEOUT}"
+
+
+def _in_program(connection: Connection, before: Verdict) -> str:
     verdict = connection.verdict
     if verdict not in REMEDIES or before is Verdict.CUT:
         return ""

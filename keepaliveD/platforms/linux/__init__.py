@@ -34,7 +34,7 @@ def linux(name: str = "linux", root: Path = Path("/")) -> Platform:
         )
         holders = Holders(root)
         armer = selection.SelectedArmer(watching.engine, BpfArmer(root), PidfdArmer(root, holders))
-        return Session(watcher, ProcOwners(root, holders), armer)
+        return Session(watcher, ProcOwners(root, holders), armer, watcher)
 
     at_connect = selection.BpfAtConnect(root)
     return Platform(

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from keepaliveD.model.errors import KernelError, Refusal
-from keepaliveD.model.sockets import Sockets, SocketTable, Unwatched
+from keepaliveD.model.sockets import Column, Sockets, SocketTable, Unwatched
 from keepaliveD.platforms import touching
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.reading import interfaces
+from keepaliveD.platforms.linux.reading.conntrack import Conntrack
 from keepaliveD.platforms.linux.reading.engine import Engine, Gaps, Silent
 from keepaliveD.platforms.linux.reading.netlink import Netlink
 from keepaliveD.platforms.touching import Kind
@@ -50,6 +51,7 @@ class SocketWatcher:
         self._engine.enter(self._own)
         self._unwatched = Unwatched()
         self._expected = 0
+        self._conntrack = Conntrack(self._own)
         self._interfaces = interfaces.KnownInterfaces()
 
     @property
@@ -66,6 +68,10 @@ class SocketWatcher:
                 raise
             self._take(self._spare, str(error))
             return self._scan(now)
+
+    def ask(self, flows: Column) -> Column:
+        """Return what this host's own firewall remembers of each connection."""
+        return self._conntrack.ask(flows, self._paths)
 
     def _take(self, engine: Engine, reason: str) -> None:
         self.close()
@@ -89,11 +95,21 @@ class SocketWatcher:
                 self._leave(netns)  # entered anew at the next scan
         self._expected = len(sockets)
         unwatched = self._unwatched._replace(crowded=tuple(sorted(self._engine.crowded)))
-        return SocketTable(sockets, now, not gaps, tuple(names), len(self._entered), unwatched, self.engine_description)
+        return SocketTable(
+            sockets,
+            now,
+            not gaps,
+            tuple(names),
+            len(self._entered),
+            unwatched,
+            self.engine_description,
+            firewall_timeout=self._conntrack.timeout(),
+        )
 
     def close(self) -> None:
         """Leave every network namespace."""
         self._engine.close()
+        self._conntrack.close()
 
     def _number_interfaces(self, sockets: Sockets, gaps: Gaps) -> dict[str, int]:
         """Put our numbers in place of the kernel's indices; leave out a namespace whose interfaces cannot be read."""
@@ -147,6 +163,7 @@ class SocketWatcher:
     def _leave(self, netns: int) -> None:
         self._entered.remove(netns)
         self._engine.leave(netns)
+        self._conntrack.leave(netns)
 
 
 def _most_namespaces() -> int:

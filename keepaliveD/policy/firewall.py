@@ -1,0 +1,112 @@
+"""Whom to ask this host's own firewall about, and what its answers prove.
+
+It says exactly when it forgets a connection, and so when the newest packet passed: a peer's probe shows there, which
+no age of the socket does. It is asked once in a silence, and only where a warning is near.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+import numpy as np
+
+from keepaliveD.model.actions import AskFirewall
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.firewall import FLOW
+from keepaliveD.model.results import Outcome
+from keepaliveD.model.sockets import Column, Indices
+from keepaliveD.policy.activity import Activity, Between, put
+from keepaliveD.policy.announce import lead
+from keepaliveD.policy.forecast import ROUNDED
+from keepaliveD.policy.judge import Judgement
+
+LEADS = 2  # before the cut: as many times the lead of a warning, so that a scan comes in between
+FEW, PART = 32, 2000  # at one scan: so many connections, or one of so many: at most 5 % of what the scan costs
+ROOM = 8  # times as many are looked at, the most urgent
+
+
+class Consulted(enum.IntEnum):
+    """Whether it was asked about a connection, in Activity.consulted."""
+
+    NEVER = 0
+    EARLIER = 1  # in a silence before this one
+    NOW = 2
+
+
+def to_ask(judgement: Judgement, activity: Activity, warn_before: float) -> tuple[list[AskFirewall], Activity]:
+    """Return what to ask now, and the memory that it was asked."""
+    if judgement.table.firewall_timeout == FOREVER:
+        return [], activity
+    rows, left = _candidates(judgement, activity, warn_before)
+    if not len(rows):
+        return [], activity
+    urgent = bool((left <= lead(judgement.forecast.timeout[rows], warn_before)).any())
+    sockets = judgement.table.sockets
+    flows = np.zeros(len(rows), FLOW)
+    for name in FLOW.names or ():
+        flows[name] = sockets[name][rows]
+    consulted = activity.consulted.copy()
+    consulted[rows] = Consulted.NOW
+    return [AskFirewall(rows, sockets["cookie"][rows], flows, urgent)], dataclasses.replace(
+        activity, consulted=consulted
+    )
+
+
+def _candidates(judgement: Judgement, activity: Activity, warn_before: float) -> tuple[Indices, Column]:
+    """Return the rows to ask about, the most urgent first, and the seconds left of each.
+
+    Before the first answer the timeout of this host's firewall may be that of any connection. After it, only a
+    newest packet that is not known to a second is worth a question. While packets are not answered none is:
+    those that this host sends refresh its own firewall, and perhaps nothing else.
+    """
+    table, forecast = judgement.table, judgement.forecast
+    sockets, latest = table.sockets, forecast.now + LEADS * warn_before
+    new = activity.consulted == Consulted.NEVER.value
+    may_be_near = (forecast.cut_at <= latest) | (new & (activity.last_packet <= latest - table.firewall_timeout))
+    may_be_near &= activity.consulted != Consulted.NOW.value
+    may_be_near &= (sockets["retransmits"] == 0) & (sockets["probes"] == 0)
+    if judgement.assigned.only_data is not None:  # there is more that passes here than counts there
+        may_be_near &= ~judgement.assigned.only_data
+    rows, most = np.flatnonzero(may_be_near), max(FEW, len(table) // PART)
+    if not len(rows):
+        return rows, forecast.cut_at[rows]
+    here = np.where(new[rows], activity.last_packet[rows] + table.firewall_timeout, FOREVER)
+    left = np.fmin(forecast.cut_at[rows], here) - forecast.now
+    if len(rows) > ROOM * most:
+        some = np.argpartition(left, ROOM * most)[: ROOM * most]
+        rows, left = rows[some], left[some]
+    new = new[rows]
+    timeout = np.fmin(forecast.timeout[rows], table.firewall_timeout)
+    near = left <= np.where(new, LEADS, 1) * lead(timeout, warn_before)
+    vague = ~(activity.last_packet_by[rows] - activity.last_packet[rows] <= ROUNDED)
+    near &= new | (vague & (activity.firewall_timeout[rows] != FOREVER))
+    order = np.argsort(left[near])[:most]
+    return rows[near][order], left[near][order]
+
+
+def learn(memory: Activity, outcome: Outcome) -> Activity:
+    """Return the memory with what was answered.
+
+    Where its timeout gives a newest packet that contradicts what is known, another one applies to the connection.
+    """
+    action, answers = outcome.action, outcome.looked
+    if not isinstance(action, AskFirewall) or answers is None or len(memory) <= action.rows.max():
+        return memory
+    same = memory.cookie[action.rows] == action.cookies
+    rows, answers = action.rows[same], answers[same]
+    found, before = answers["found"], Between(memory.last_packet[rows], memory.last_packet_by[rows])
+    forgets_at = answers["asked_at"] + answers["forgets_in"]
+    earliest = forgets_at - answers["timeout"]
+    fits = found & (earliest <= before.latest) & (earliest + ROUNDED >= before.earliest)
+    newest = np.where(fits, np.fmax(before.earliest, earliest), before.earliest)
+    newest_by = np.where(fits, np.fmin(before.latest, earliest + ROUNDED), before.latest)
+    timeout = np.where(fits, answers["timeout"], np.where(found, np.nan, FOREVER))
+    return dataclasses.replace(
+        memory,
+        last_packet=put(memory.last_packet, rows, newest),
+        last_packet_by=put(memory.last_packet_by, rows, newest_by),
+        firewall_timeout=put(memory.firewall_timeout, rows, timeout),
+        firewall_forgets_at=put(memory.firewall_forgets_at, rows, np.where(found, forgets_at, np.nan)),
+        picks_up=put(memory.picks_up, rows, found & answers["picks_up"]),
+    )

@@ -1,0 +1,154 @@
+"""What this host's own firewall is asked, and what its answers prove."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from keepaliveD.model.actions import AskFirewall
+from keepaliveD.model.connections import Verdict
+from keepaliveD.model.firewall import ENTRY
+from keepaliveD.model.origin import Source
+from keepaliveD.model.results import Outcome
+from keepaliveD.model.rules import Path
+from keepaliveD.model.sockets import SocketTable
+from keepaliveD.policy.activity import Activity, nothing_known
+from keepaliveD.policy.connections import connections
+from keepaliveD.policy.firewall import learn, to_ask
+from keepaliveD.policy.judge import Judgement, judge
+from tests.support.tables import CONFIGURED, Socket, idle, table
+
+HOUR = Path("hour", 3600.0, CONFIGURED)
+WARN_BEFORE = 60.0
+
+
+class Host:
+    """A host whose own firewall forgets after 20 s, and is asked when policy wants it to be."""
+
+    def __init__(self, path: Path = HOUR, *, picks_up: bool = False) -> None:
+        self._path = path
+        self._picks_up = picks_up
+        self.memory: Activity = nothing_known()
+        self.asked: list[int] = []
+
+    def scan(self, now: float, *sockets: Socket, forgets_in: float | None = None, timeout: float = 20.0) -> Judgement:
+        """Scan, ask, and scan again at the same instant."""
+        seen = self._judge(scanned(now, *sockets))
+        actions, self.memory = to_ask(seen, seen.activity, WARN_BEFORE)
+        for action in actions:
+            self.asked += action.cookies.tolist()
+            self.memory = learn(self.memory, Outcome(action, looked=self._answer(action, now, forgets_in, timeout)))
+        seen = self._judge(scanned(now, *sockets))
+        self.memory = seen.activity
+        return seen
+
+    def _judge(self, table: SocketTable) -> Judgement:
+        return judge(table, self.memory, [self._path], [])
+
+    def _answer(self, action: AskFirewall, now: float, forgets_in: float | None, timeout: float) -> np.ndarray:
+        answers = np.zeros(len(action.cookies), ENTRY)
+        if forgets_in is not None:
+            answers["found"], answers["forgets_in"], answers["asked_at"] = True, forgets_in, now
+            answers["timeout"], answers["picks_up"] = timeout, self._picks_up
+        return answers
+
+
+def scanned(now: float, *sockets: Socket) -> SocketTable:
+    return dataclasses.replace(table(now, *sockets), firewall_timeout=20.0)
+
+
+def said(judgement: Judgement) -> tuple[Verdict, bool]:
+    return Verdict(judgement.forecast.verdict[0]), bool(judgement.forecast.confirmed[0])
+
+
+def test_a_quiet_connection_is_forgotten_when_the_firewall_says_so() -> None:
+    seen = Host().scan(1000.0, idle(5.0), forgets_in=14.0)
+    (one,) = connections(seen, np.array([0]))
+    assert (one.origin.source, one.timeout) == (Source.FIREWALL, 20.0)
+    assert one.left == pytest.approx(15.0, abs=1.0)
+    assert said(seen) == (Verdict.BARE, True)
+
+
+def test_a_probe_of_the_peer_that_no_age_shows_makes_the_verdict_certain() -> None:
+    """On the whole path: what passed here passed there."""
+    seen = Host(Path("short", 30.0, CONFIGURED)).scan(1000.0, idle(500.0), forgets_in=17.0)
+    assert said(seen) == (Verdict.BARE, True)
+    assert seen.activity.last_packet[0] == pytest.approx(997.0)
+    assert seen.activity.last_packet_by[0] == pytest.approx(998.0)
+
+
+def test_it_is_asked_once_in_a_silence() -> None:
+    host = Host()
+    for now in (1000.0, 1005.0, 1010.0):
+        host.scan(now, idle(now - 990.0), forgets_in=1010.0 - now)
+    assert host.asked == [1]
+
+
+def test_it_is_not_asked_again_where_the_newest_packet_is_known() -> None:
+    """Its timeout is known by then."""
+    host = Host()
+    host.scan(1000.0, idle(10.0), forgets_in=10.0)
+    seen = host.scan(1010.0, idle(5.0, segments_in=11), forgets_in=15.0)
+    assert host.asked == [1]
+    assert seen.forecast.cut_at[0] == pytest.approx(1025.0)
+
+
+def test_it_is_asked_again_after_a_packet_that_only_the_counters_show() -> None:
+    host = Host()
+    host.scan(1000.0, idle(10.0), forgets_in=10.0)
+    host.scan(1008.0, idle(18.0, segments_in=11), forgets_in=15.0)
+    host.scan(1018.0, idle(28.0, segments_in=11), forgets_in=5.0)
+    assert host.asked == [1, 1]
+
+
+def test_a_connection_that_it_does_not_track_is_not_its_business() -> None:
+    host = Host()
+    seen = host.scan(1000.0, idle(100.0))
+    assert seen.forecast.cut_at[0] == pytest.approx(1000.0 + 3500.0, abs=1)
+    host.scan(1010.0, idle(0.0, segments_in=11))
+    assert host.asked == [1]
+
+
+def test_another_timeout_than_the_settings_proves_nothing_of_the_newest_packet() -> None:
+    """A policy gave this connection 77 s: by the 20 s of the others the packet would have passed later than it did."""
+    host = Host(Path("short", 30.0, CONFIGURED))
+    host.scan(1000.0, idle(5.0))
+    host = Host(Path("short", 30.0, CONFIGURED))
+    seen = host.scan(1000.0, idle(1.0) | {"since_received": 1.0}, forgets_in=4.0)
+    assert seen.activity.last_packet[0] == pytest.approx(999.0)
+    assert np.isnan(seen.activity.firewall_timeout[0])
+    assert seen.forecast.cut_at[0] == pytest.approx(1004.0)
+
+
+def test_where_it_remembers_anew_at_the_next_packet_nothing_is_certainly_lost() -> None:
+    """A packet of this end heals the connection; only one of the peer's is lost."""
+    host = Host(picks_up=True)
+    host.scan(1000.0, idle(10.0), forgets_in=10.0)
+    assert said(host.scan(1012.0, idle(22.0))) == (Verdict.CUT, False)
+    host = Host(picks_up=False)
+    host.scan(1000.0, idle(10.0), forgets_in=10.0)
+    assert said(host.scan(1012.0, idle(22.0))) == (Verdict.CUT, True)
+
+
+def test_a_silence_that_was_survived_outweighs_it() -> None:
+    host = Host()
+    host.scan(1000.0, idle(1.0), forgets_in=19.0)
+    host.scan(1030.0, idle(31.0))
+    seen = host.scan(1040.0, idle(2.0, segments_in=11))
+    assert not seen.forecast.by_firewall[0]
+
+
+def test_the_most_urgent_are_asked_about_and_the_others_later() -> None:
+    host = Host()
+    sockets = [idle(1.0 + number / 100, cookie=number + 1) for number in range(100)]
+    host.scan(1000.0, *sockets, forgets_in=15.0)
+    assert sorted(host.asked) == list(range(69, 101))
+    host.scan(1000.1, *sockets, forgets_in=15.0)
+    assert sorted(host.asked) == list(range(37, 101))
+
+
+def test_nothing_is_asked_where_nothing_is_tracked() -> None:
+    seen = judge(table(1000.0, idle(3590.0)), nothing_known(), [HOUR], [])
+    assert to_ask(seen, seen.activity, WARN_BEFORE)[0] == []
