@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from keepaliveD.cli import arguments, arming, deaths, measure, paths, report, running, sockets, why
+from keepaliveD.cli import arguments, arming, deaths, measure, paths, report, running, sockets, status, why
 from keepaliveD.config import doubts, load
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.log import entries
@@ -36,6 +36,9 @@ def parser() -> argparse.ArgumentParser:
     )
     arguments.add_common(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    status.add_status(commands.add_parser("status", help="show how the daemon and this host are"))
+    status.add_monitor(commands.add_parser("monitor", help="print what the daemon logs, as it comes"))
 
     sockets.add_sockets(
         commands.add_parser("sockets", help="list connections, with the verdict and the next packet of each")

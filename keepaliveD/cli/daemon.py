@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
+import selectors
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from keepaliveD.cli import arguments, table
+from keepaliveD.daemon import interface
+from keepaliveD.daemon.control import NAME, Control
 from keepaliveD.daemon.daemon import Daemon, restoring
 from keepaliveD.daemon.deaths import DeathSource
 from keepaliveD.daemon.neighbour import showing
 from keepaliveD.daemon.perform import Records
 from keepaliveD.daemon.process import Process, now, raise_descriptor_limit
+from keepaliveD.daemon.sources import Source
 from keepaliveD.log.entries import WARNING, Entry
 from keepaliveD.log.journal import FORMATS, Log, never_waiting, open_log
+from keepaliveD.model.errors import Refusal
+from keepaliveD.model.snapshot import Snapshot
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
 
@@ -69,8 +76,13 @@ def live(options: argparse.Namespace, root: Path = Path("/")) -> None:
 
 def _run(options: argparse.Namespace, platform: Platform, records: Records | None, log: Log) -> None:
     with contextlib.ExitStack() as stack:
+        control = None if options.once or records is None else _control(lambda: daemon.snapshot(), log)  # noqa: PLW0108
+        if control:
+            stack.callback(control.close)
+            log = _monitored(log, control)
         deaths = stack.enter_context(contextlib.closing(DeathSource(platform.watch_deaths, now)))
-        process = stack.enter_context(Process(options.config, platform.open, log, [deaths]))
+        sources: list[Source] = [deaths, *([control] if control else [])]
+        process = stack.enter_context(Process(options.config, platform.open, log, sources))
         with restoring(platform.tuner, records.settings if records else None, log):
             config = process.load()
             if records and config.apply and "netns" in platform.tuner.identity:
@@ -78,6 +90,28 @@ def _run(options: argparse.Namespace, platform: Platform, records: Records | Non
             show = (lambda at_risk: print(table.for_people(at_risk))) if options.once else None
             daemon = Daemon(config, platform, records, log, process, deaths=deaths, show=show)
         daemon.run()
+
+
+def _control(snapshot: Callable[[], Snapshot], log: Log) -> Control | None:
+    """Open the control socket in the directory that the service manager has made for it, if it has."""
+    directory = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    if not directory or not hasattr(selectors, "EpollSelector"):
+        return None
+    try:
+        return Control(Path(directory) / NAME, interface.service(snapshot))
+    except Refusal as refusal:
+        log(Entry("doubtful", WARNING, f"nobody can ask this daemon: {refusal}"))
+    return None
+
+
+def _monitored(log: Log, control: Control) -> Log:
+    """Return a log that also goes to whoever monitors."""
+
+    def both(entry: Entry) -> None:
+        log(entry)
+        control.publish(interface.MONITOR, interface.entry(entry))
+
+    return both
 
 
 def _warn_of_another(daemon: str, log: Log) -> None:

@@ -104,6 +104,11 @@ def load(file: File | None = None) -> Config:
     return _config(document, merged)
 
 
+def defaults() -> Config:
+    """Return the configuration where nothing is written."""
+    return _config(Document(), Merged())
+
+
 def _config(document: Document, merged: Merged) -> Config:
     keepalive, watch = document.keepalive, document.watch
     return Config(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from keepaliveD.daemon import loop
 from keepaliveD.daemon.deaths import DeathSource
 from keepaliveD.daemon.loop import Loop
 from keepaliveD.daemon.perform import Performer, Records
-from keepaliveD.daemon.settings import SystemSettings
+from keepaliveD.daemon.settings import SystemSettings, settings
 from keepaliveD.log import entries
 from keepaliveD.log.journal import Log
 from keepaliveD.model.actions import (
@@ -37,6 +38,7 @@ from keepaliveD.model.events import BegunAtConnect, Done, Event, Loaded, Opened,
 from keepaliveD.model.reports import ReportOldServices, ReportRefused, ReportUnseenDeaths
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Rules, Watching
+from keepaliveD.model.snapshot import LastScan, Snapshot
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.base import DeathWatch, Platform, Tuner
 from keepaliveD.platforms.requests import Open, Steps, find_owners, scan
@@ -93,6 +95,7 @@ class Daemon:
         self._show = show
         self._performer = Performer(platform, records)
         self._slept = outside.slept()
+        self._began = outside.now()
         self.decider = Decider(rules(config, platform), once=show is not None, dry_run=records is None)
 
     def run(self) -> None:
@@ -242,6 +245,24 @@ class Daemon:
         found = yield from find_owners(connections)
         if self._show:
             self._show(found)
+
+    def snapshot(self) -> Snapshot:
+        """Return how the daemon is now, for whoever asks. It waits for nothing."""
+        now, table, status = self._outside.now(), self.decider.judgement.table, self.decider.status
+        rules = self.decider.rules
+        scan = LastScan(now - table.read_by, table.reading, rules.interval) if table.engine_description else None
+        return Snapshot(
+            pid=os.getpid(),
+            running=now - self._began,
+            applied=rules.keepalive is not None,
+            settings=settings(rules.wanted, self._platform.tuner, self._records.settings if self._records else None),
+            engine=table.engine_description,
+            counts=status.counts,
+            scan=scan,
+            results=status.results,
+            problems=tuple(filter(None, (status.complaint.removesuffix("; "), status.blind, *rules.doubts))),
+            paths=tuple(rules.paths),
+        )
 
     def _status(self) -> str:
         return f"STATUS={entries.status_line(self.decider.status)}"

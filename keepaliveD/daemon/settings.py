@@ -11,6 +11,7 @@ from keepaliveD.model.errors import KernelError, Refusal
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.reports import ReportNotRestored
 from keepaliveD.model.results import Outcome
+from keepaliveD.model.snapshot import Setting
 from keepaliveD.platforms.base import Tuner
 from keepaliveD.records.settings import SettingsRecord
 
@@ -146,3 +147,13 @@ class SystemSettings:
             problem = type(refusal)(f"{refusal}; all settings are restored: remove the file as soon as you can")
             return [Outcome(SetSystemKeepalive({}, {}, Because.RESTORE), refused=problem)]
         return []
+
+
+def settings(wanted: Mapping[str, int], tuner: Tuner, record: SettingsRecord | None) -> tuple[Setting, ...]:
+    """Return what is wanted, what stands, and what stood before ours, as far as it can be read. Nothing is changed."""
+    stands: Mapping[str, int] = {}
+    before: Mapping[str, int] = {}
+    with contextlib.suppress(Refusal):
+        stands = tuner.read()
+        before = record.due_back(stands).values if record else {}
+    return tuple(Setting(name, value, stands.get(name), before.get(name)) for name, value in wanted.items())

@@ -13,6 +13,7 @@ import pytest
 from keepaliveD import __version__
 from keepaliveD.cli import arguments, ctl, daemon
 from keepaliveD.model.errors import Exit, NotPermitted, Refusal
+from tests.support.commands import COMMANDS
 
 PROGRAMS = {"keepalivectl": ctl.main, "tcp-keepalived": daemon.main}
 
@@ -66,7 +67,7 @@ def test_each_program_tells_its_version_and_its_usage(program: str, capsys: pyte
 
 @pytest.mark.parametrize(
     "command",
-    ["sockets", "paths", "presets", "why", "check", "engine", "arm", "disarm", "measure", "deaths", "restore"],
+    COMMANDS,
 )
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The help is what the manual is made from."""

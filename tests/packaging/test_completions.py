@@ -16,10 +16,10 @@ import pytest
 
 from keepaliveD.cli import ctl, daemon
 from keepaliveD.log.journal import FORMATS
+from tests.support.commands import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 PARSERS = {"tcp-keepalived": daemon.parser, "keepalivectl": ctl.parser}
-COMMANDS = ("sockets", "paths", "presets", "why", "check", "engine", "arm", "disarm", "measure", "deaths", "restore")
 LINES = ("tcp-keepalived", "keepalivectl", *(f"keepalivectl {command}" for command in COMMANDS))
 
 

@@ -1,0 +1,78 @@
+"""Ask a running daemon by its control socket, as a client of Varlink."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from keepaliveD.daemon.control import NAME
+from keepaliveD.daemon.interface import INTERFACE
+from keepaliveD.model.errors import KernelError, NoInput, NotPermitted
+
+RUNTIME_DIRECTORY = "run/tcp-keepalived"
+PATIENCE = 2.0  # seconds for an answer
+LONGEST = 1 << 24  # octets of one
+END = b"\0"
+
+
+def control_socket(root: Path) -> Path:
+    """Return where the control socket is: in systemd's RuntimeDirectory=, or the usual place."""
+    directory = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    return (Path(directory) if directory else root / RUNTIME_DIRECTORY) / NAME
+
+
+def ask(path: Path, method: str) -> dict[str, Any]:
+    """Return the answer to a method without parameters. Raises NoInput, NotPermitted, KernelError."""
+    with _connected(path) as connection:
+        connection.settimeout(PATIENCE)
+        _call(connection, method, more=False)
+        return next(_answers(connection, path))
+
+
+def listen(path: Path, method: str) -> Iterator[dict[str, Any]]:
+    """Yield answer after answer of a method, until the daemon ends. Raises NoInput, NotPermitted, KernelError."""
+    with _connected(path) as connection:
+        _call(connection, method, more=True)
+        yield from _answers(connection, path)
+
+
+@contextlib.contextmanager
+def _connected(path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(PATIENCE)
+        try:
+            connection.connect(str(path))
+            connection.settimeout(None)
+            yield connection
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise NoInput(f"{path}: no daemon can be asked there; systemctl start tcp-keepalived") from error
+        except PermissionError as error:
+            message = f"{path}: {error.strerror}; run as root, or as a member of the group tcp-keepalived"
+            raise NotPermitted(message) from error
+        except OSError as error:
+            raise KernelError(f"{path}: the daemon does not answer: {error.strerror or error}") from error
+
+
+def _call(connection: socket.socket, method: str, *, more: bool) -> None:
+    call = {"method": f"{INTERFACE}.{method}", "parameters": {}, "more": more}
+    connection.sendall(json.dumps(call).encode() + END)
+
+
+def _answers(connection: socket.socket, path: Path) -> Iterator[dict[str, Any]]:
+    received = b""
+    while octets := connection.recv(1 << 16):
+        *whole, received = (received + octets).split(END)
+        if len(received) > LONGEST:
+            break
+        for each in whole:
+            answer = json.loads(each)
+            if "error" in answer:
+                raise KernelError(f"{path}: {answer['error']}: {answer.get('parameters')}")
+            yield answer["parameters"]
+    if received:
+        raise KernelError(f"{path}: half an answer")

@@ -1,0 +1,114 @@
+"""How a host is, in plain words: text of what a daemon answers, or of what its records and the kernel say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from keepaliveD.cli.columns import GROUPS, Group
+from keepaliveD.model.duration import span
+from keepaliveD.model.snapshot import Setting
+from keepaliveD.model.text import printable
+
+LABEL = 13  # columns of what a line is about
+WORST = ("cut", "bare", "late", "unknown", "safe")
+FEW = 8  # units that are listed
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What is known of a host. `daemon` is its answer to Status, None if none could be asked; `why` is why not.
+
+    `settings` are those that the configuration wants, `pinned` what arms new connections without a daemon.
+    `at_risk` are the connections at risk that one scan has found, by unit and verdict.
+    """
+
+    daemon: Mapping[str, Any] | None
+    why: str
+    settings: Sequence[Setting]
+    applied: bool
+    engine: str
+    at_risk: Sequence[Group]
+    total: int
+    pinned: str = ""
+    problems: Sequence[str] = ()
+
+
+def overview(host: Host) -> Iterator[str]:
+    """Yield the lines."""
+    for label, words in _facts(host):
+        yield f"{label.ljust(LABEL)}{printable(words)}"
+
+
+def _facts(host: Host) -> Iterator[tuple[str, str]]:
+    daemon = host.daemon
+    yield "daemon", _daemon(host)
+    yield from _settings(host)
+    yield "engine", daemon["engine"] if daemon else f"{host.engine} (of this scan by keepalivectl)"
+    if daemon and daemon.get("scan"):
+        scan = daemon["scan"]
+        took, interval = f"{1000 * scan['took']:.0f}ms", span(scan["interval"])
+        yield "last scan", f"{span(scan['ago'])} ago, took {took}, at least one in {interval}"
+    yield "connections", _connections(host)
+    yield from _units(host.at_risk)
+    if daemon:
+        armed = ", ".join(f"{each['count']} {each['result']}" for each in daemon["arming"])
+        yield "arming", f"{armed} (since the start)" if armed else "no socket so far"
+    if host.pinned:
+        yield "at connect", f"{host.pinned} arms new connections without a daemon; keepalivectl disarm removes it"
+    for problem in [*(daemon["problems"] if daemon else []), *host.problems]:
+        yield "problem", problem
+
+
+def _daemon(host: Host) -> str:
+    if host.daemon is None:
+        return host.why
+    version, pid, running = (host.daemon[key] for key in ("version", "pid", "running"))
+    return f"tcp-keepalived {version} runs since {span(running)} (process {pid})"
+
+
+def _settings(host: Host) -> Iterator[tuple[str, str]]:
+    """Yield what stands in the system, what stood there before ours, and how that is restored."""
+    if not host.applied:
+        yield "settings", "left alone (keepalive.apply = false)"
+    width = max((len(one.name) for one in host.settings), default=0)
+    label = "settings"
+    for one in host.settings if host.applied else ():
+        yield label, f"{one.name.ljust(width)}  {_setting(one, runs=host.daemon is not None)}"
+        label = ""
+    if any(one.before is not None for one in host.settings):
+        yield "undo", "systemctl stop tcp-keepalived" if host.daemon is not None else "keepalivectl restore"
+
+
+def _setting(one: Setting, *, runs: bool) -> str:
+    if one.stands is None:
+        return f"unknown; the configuration wants {one.wanted}"
+    words = [str(one.stands)]
+    if one.before is not None:
+        words.append(f"{one.before} stood before" if runs else f"left behind by a daemon; {one.before} stood before")
+    if one.stands != one.wanted:
+        words.append(f"the configuration wants {one.wanted}")
+    return "; ".join(words)
+
+
+def _connections(host: Host) -> str:
+    if host.daemon is None:
+        number = sum(len(group.connections) for group in host.at_risk)
+        return f"{host.total}, {number} of them at risk (by a single scan)"
+    counts = host.daemon["connections"]
+    by_verdict = ", ".join(f"{counts[verdict]} {verdict}" for verdict in WORST if counts[verdict])
+    namespaces = f" in {counts['namespaces']} namespaces" if counts["namespaces"] > 1 else ""
+    return f"{counts['total']}{namespaces}: {by_verdict}" if by_verdict else str(counts["total"])
+
+
+def _units(groups: Sequence[Group]) -> Iterator[tuple[str, str]]:
+    """Yield the units with connections at risk, the worst first."""
+    cells = {column.name: column.cell for column in GROUPS}
+    label = "at risk"
+    for group in groups[:FEW]:
+        words = f"{cells['count'](group)} {cells['verdict'](group)}, the first in {cells['left'](group)}"
+        yield label, f"{cells['unit'](group)}: {words}; keepalivectl why {cells['unit'](group)}"
+        label = ""
+    if len(groups) > FEW:
+        yield "", f"and {len(groups) - FEW} others: keepalivectl sockets --at-risk"

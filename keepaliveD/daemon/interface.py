@@ -1,0 +1,129 @@
+"""The interface of the control socket: its description, and the answers to its methods."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from keepaliveD import __version__
+from keepaliveD.daemon.varlink import Method, Parameters, Service
+from keepaliveD.log.entries import Entry
+from keepaliveD.model.connections import Verdict
+from keepaliveD.model.rules import Path
+from keepaliveD.model.snapshot import Snapshot
+
+INTERFACE = "internal.tcp-keepalived"
+MONITOR = f"{INTERFACE}.Monitor"
+
+DESCRIPTION = """\
+# How tcp-keepalived is, and what it does. Durations are seconds; null means unknown or never.
+interface internal.tcp-keepalived
+
+# Connections by verdict; see keepalivectl(1)
+type Connections (
+  total: int,
+  namespaces: int,
+  unknown: int,
+  safe: int,
+  late: int,
+  bare: int,
+  cut: int
+)
+
+# A setting of the system, by the kernel's name: what the configuration wants, what stands, and what stood before
+type Setting (name: string, wanted: int, stands: ?int, before: ?int)
+
+# The last scan of all sockets: how long ago it ended, and how long it took
+type Scan (ago: float, took: float, interval: float)
+
+# What became of sockets that were to be armed, since the start
+type Arming (result: string, count: int)
+
+# The network between this host and peers, with its idle timeout; source is configured, measured, preset, guess, ...
+type Path (
+  name: string,
+  timeout: ?float,
+  source: string,
+  detail: string,
+  networks: []string,
+  ports: []int,
+  interface: string
+)
+
+# Say how the daemon is. Without a problem, problems is empty.
+method Status() -> (
+  version: string,
+  pid: int,
+  running: float,
+  applied: bool,
+  settings: []Setting,
+  engine: string,
+  connections: Connections,
+  scan: ?Scan,
+  arming: []Arming,
+  problems: []string
+)
+
+# List the paths, the default one first
+method ListPaths() -> (paths: []Path)
+
+# Send each entry of the log as it comes; call it with more. Fields are those that the journal gets.
+method Monitor() -> (event: string, priority: int, message: string, fields: object)
+"""
+
+
+def service(snapshot: Callable[[], Snapshot]) -> Service:
+    """Return what the control socket offers; `snapshot` says how the daemon is at that moment."""
+    return Service(
+        vendor="keepaliveD",
+        product="tcp-keepalived",
+        version=__version__,
+        url="man:tcp-keepalived(8)",
+        descriptions={INTERFACE: DESCRIPTION},
+        methods={
+            f"{INTERFACE}.Status": Method(lambda _: status(snapshot())),
+            f"{INTERFACE}.ListPaths": Method(lambda _: {"paths": [path(each) for each in snapshot().paths]}),
+            MONITOR: Method(lambda _: None, streams=True),
+        },
+    )
+
+
+def status(snapshot: Snapshot) -> dict[str, object]:
+    """Return the answer to Status."""
+    counts = snapshot.counts
+    by_verdict = {verdict.label: counts.by_verdict.get(verdict, 0) for verdict in Verdict}
+    scan = snapshot.scan
+    return {
+        "version": __version__,
+        "pid": snapshot.pid,
+        "running": round(snapshot.running, 3),
+        "applied": snapshot.applied,
+        "settings": [
+            {"name": one.name, "wanted": one.wanted, "stands": one.stands, "before": one.before}
+            for one in snapshot.settings
+        ],
+        "engine": snapshot.engine,
+        "connections": {"total": counts.total, "namespaces": counts.namespaces, **by_verdict},
+        "scan": scan and {name: round(value, 3) for name, value in scan._asdict().items()},
+        "arming": [{"result": result.value, "count": count} for result, count in snapshot.results.items() if count],
+        "problems": list(snapshot.problems),
+    }
+
+
+def path(one: Path) -> dict[str, object]:
+    """Return a path as ListPaths answers it."""
+    return {
+        "name": one.name,
+        "timeout": one.timeout if math.isfinite(one.timeout) else None,
+        "source": one.origin.source.value,
+        "detail": one.origin.detail,
+        "networks": [str(network) for network in one.networks],
+        "ports": list(one.ports),
+        "interface": one.interface,
+    }
+
+
+def entry(said: Entry) -> Parameters:
+    """Return an entry of the log as Monitor answers it."""
+    fields: Mapping[str, object] = said.fields
+    return {"event": said.event, "priority": said.priority, "message": said.message, "fields": dict(fields)}

@@ -1,0 +1,195 @@
+"""keepalivectl status and monitor: what is said with a daemon, and without one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keepaliveD import __version__
+from keepaliveD.cli import overview, status
+from keepaliveD.cli.columns import grouped
+from keepaliveD.cli.ctl import main
+from keepaliveD.cli.overview import Host
+from keepaliveD.daemon import interface
+from keepaliveD.daemon.control import Control
+from keepaliveD.log.entries import Entry
+from keepaliveD.model.connections import Counts, Verdict
+from keepaliveD.model.results import ArmingResult
+from keepaliveD.model.rules import Watching
+from keepaliveD.model.snapshot import LastScan, Setting, Snapshot
+from keepaliveD.platforms.base import Opener, Platform, Session
+from keepaliveD.platforms.requests import Steps, directly
+from keepaliveD.records.settings import SettingsRecord
+from tests.support import samples
+from tests.support.fakes import IDENTITY, FakeArmer, FakeAtConnect, FakeOwners, FakeTuner, FakeWatcher
+from tests.support.tables import idle
+
+SNAPSHOT = Snapshot(
+    pid=812,
+    running=3723.0,
+    applied=True,
+    settings=(Setting("time", 180, 99, 7200), Setting("intvl", 20, 20), Setting("probes", 31, 31, 9)),
+    engine="bpf engine",
+    counts=Counts(42, 3, {Verdict.SAFE: 40, Verdict.BARE: 2}),
+    scan=LastScan(1.5, 0.043, 15.0),
+    results={ArmingResult.ARMED: 3},
+    problems=("reload failed: \x1b[2J",),
+)
+
+
+class Desk:
+    """A state directory, a platform with one bare connection, perhaps a daemon, and what comes of a command line."""
+
+    def __init__(self, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.directory = directory
+        self.capsys = capsys
+        self.tuner = FakeTuner()
+        self.at_connect = FakeAtConnect()
+        (directory / "config.toml").touch()
+
+    def platform(self, **_: object) -> Platform:
+        watcher = FakeWatcher(lambda _: [idle(10.0, cookie=1)])
+        return Platform("fake", self.tuner, self.at_connect, lambda _: Session(watcher, FakeOwners(), FakeArmer()))
+
+    def types(self, *words: str) -> tuple[int, list[str], list[str]]:
+        """Status, lines on standard output, lines on standard error."""
+        common = ["--config", str(self.directory / "config.toml"), "--state-dir", str(self.directory / "state")]
+        left = main([*words, *(common if words == ("status",) else [])])
+        out, err = self.capsys.readouterr()
+        return left, out.splitlines(), err.splitlines()
+
+    @contextlib.contextmanager
+    def daemon(self, *entries: Entry) -> Iterator[None]:
+        """One that answers, sends these entries to whoever monitors, and then ends."""
+        control = Control(self.directory / "control", interface.service(lambda: SNAPSHOT))
+        stop = threading.Event()
+
+        def serve() -> None:
+            while not stop.is_set():
+                control._selector.select(0.05)
+                control.turn()
+                if entries and any(peer.client.streaming for peer in control._peers.values()):
+                    for entry in entries:
+                        control.publish(interface.MONITOR, interface.entry(entry))
+                    break
+            control.close()
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            serving.join()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Desk:
+    desk = Desk(tmp_path, capsys)
+
+    @contextlib.contextmanager
+    def here(opener: Opener, watching: Watching) -> Iterator[Callable[[Steps[Any]], Any]]:
+        session = opener(watching)
+        yield lambda steps: directly(steps, session)
+
+    monkeypatch.setattr(status, "detect", desk.platform)
+    monkeypatch.setattr(status, "in_worker", here)
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    return desk
+
+
+def test_a_daemon_is_asked(desk: Desk) -> None:
+    """What it says is printed, harmless for a terminal."""
+    with desk.daemon():
+        left, out, err = desk.types("status")
+    assert (left, err) == (0, [])
+    assert out == [
+        f"daemon       tcp-keepalived {__version__} runs since 1h 2min (process 812)",
+        "settings     time    99; 7200 stood before; the configuration wants 180",
+        "             intvl   20",
+        "             probes  31; 9 stood before",
+        "undo         systemctl stop tcp-keepalived",
+        "engine       bpf engine",
+        "last scan    1.5s ago, took 43ms, at least one in 15s",
+        "connections  42 in 3 namespaces: 2 bare, 40 safe",
+        "at risk      backup.service: 1 bare, the first in 3min 50s; keepalivectl why backup.service",
+        "arming       3 armed (since the start)",
+        "problem      reload failed: \\x1b[2J",
+    ]
+
+
+def test_without_a_daemon_the_kernel_is_read(desk: Desk) -> None:
+    left, out, err = desk.types("status")
+    assert (left, err) == (0, [])
+    assert out == [
+        "daemon       none runs here; systemctl start tcp-keepalived",
+        "settings     time    7200; the configuration wants 180",
+        "             intvl   75; the configuration wants 20",
+        "             probes  9; the configuration wants 31",
+        "engine       fake engine (of this scan by keepalivectl)",
+        "connections  1, 1 of them at risk (by a single scan)",
+        "at risk      backup.service: 1 bare, the first in 3min 50s; keepalivectl why backup.service",
+    ]
+
+
+def test_what_a_killed_daemon_has_left_says_how_it_is_undone(desk: Desk) -> None:
+    record = SettingsRecord(desk.directory / "state", IDENTITY, desk.tuner.ranges)
+    with record.locked():
+        record.record_found({"time": 7200}, {"time": 180})
+    desk.tuner.values["time"] = 180
+    desk.at_connect.pin = "/pin"
+    _, out, _ = desk.types("status")
+    assert "settings     time    180; left behind by a daemon; 7200 stood before" in out
+    assert "undo         keepalivectl restore" in out
+    assert "at connect   /pin arms new connections without a daemon; keepalivectl disarm removes it" in out
+
+
+def test_a_daemon_that_cannot_be_asked_is_named(desk: Desk) -> None:
+    with SettingsRecord(desk.directory / "state", IDENTITY, {}).locked():
+        _, (first, *_), _ = desk.types("status")
+    assert "runs, but cannot be asked: " in first
+    assert first.endswith("no daemon can be asked there; systemctl start tcp-keepalived")
+
+
+def test_an_error_in_the_configuration_hides_nothing_else(desk: Desk) -> None:
+    (desk.directory / "config.toml").write_text("x = 1")
+    left, out, _ = desk.types("status")
+    assert left == 0
+    assert out[-1].startswith(f"problem      {desk.directory}/config.toml:1: x")
+    assert any(line.startswith("settings") for line in out)
+
+
+def test_settings_that_are_left_alone_are_said_to_be() -> None:
+    host = Host(None, "none runs", (Setting("time", 180, 7200),), False, "engine", [], 0)
+    assert "settings     left alone (keepalive.apply = false)" in list(overview.overview(host))
+
+
+def test_more_units_than_fit_are_counted() -> None:
+    units = [
+        dataclasses.replace(samples.BARE, owner=dataclasses.replace(samples.BARE.owner, unit=f"{number}.service"))
+        for number in range(11)
+    ]
+    host = Host(None, "none runs", (), False, "engine", grouped(units), 11)
+    assert list(overview.overview(host))[-1].strip() == "and 3 others: keepalivectl sockets --at-risk"
+
+
+def test_monitor_prints_what_the_daemon_logs_until_the_daemon_ends(desk: Desk) -> None:
+    with desk.daemon(Entry("bare", 4, "at risk\x1b", {}), Entry("safe", 6, "safe again", {})):
+        left, (first, second), err = desk.types("monitor")
+    assert (left, err) == (0, [])
+    assert first[8:] == " warning: at risk\\x1b"
+    assert second[8:] == " safe again"
+
+
+def test_monitor_without_a_daemon_is_one_line_and_status_66(desk: Desk) -> None:
+    left, out, (line,) = desk.types("monitor")
+    assert (left, out) == (66, [])
+    assert line == (
+        f"keepalivectl: {desk.directory}/control: no daemon can be asked there; systemctl start tcp-keepalived"
+    )

@@ -1,0 +1,123 @@
+"""The control socket of a real daemon: it tells what is so, and clients that misbehave delay no scan."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keepaliveD.cli.asking import ask, listen
+from keepaliveD.model.errors import NotPermitted
+from tests.kernel.conftest import missing
+from tests.support.patience import SOON
+from tests.support.processes import CTL, SCAN, TUNED, Daemon, Home, configuration, program
+from tests.support.rig import TIME, UNTUNED, Rig
+from tests.support.unprivileged import NOBODY, as_nobody, reachable_directory
+
+STATUS = b'{"method":"internal.tcp-keepalived.Status"}\0'
+
+
+@pytest.fixture(scope="module")
+def rig() -> Iterator[Rig]:
+    if reason := missing():
+        pytest.skip(reason)
+    with Rig(timeout=60) as rig:
+        yield rig
+
+
+@contextlib.contextmanager
+def daemon(rig: Rig, directory: Path) -> Iterator[tuple[Daemon, Path]]:
+    """A daemon with a runtime directory, and its control socket."""
+    home = Home(directory, configuration(idle=20, timeout=60))
+    with home.daemon(rig.client, through=("env", f"RUNTIME_DIRECTORY={directory}")) as running:
+        yield running, directory / "control"
+
+
+def until(path: Path, wanted: Any) -> dict[str, Any]:
+    """Return the first status that is as wanted."""
+    end = time.monotonic() + SOON
+    while not wanted(status := ask(path, "Status")):
+        assert time.monotonic() < end, status
+        time.sleep(SCAN / 2)
+    return status
+
+
+def test_the_status_is_what_stands_in_the_kernel(rig: Rig, tmp_path: Path) -> None:
+    """Before, after, and when somebody else writes a setting."""
+    with daemon(rig, tmp_path) as (running, path), program(rig):
+        status = until(path, lambda status: status["connections"]["bare"] == 1)
+        assert status["pid"] == running.pid
+        time_setting = {one["name"]: one for one in status["settings"]}[TIME]
+        assert time_setting == {"name": TIME, "wanted": 20, "stands": rig.client.sysctl(TIME), "before": UNTUNED[TIME]}
+        assert [one["stands"] for one in status["settings"] if one["name"] != TIME] == [
+            TUNED[name] for name in sorted(TUNED) if name != TIME
+        ]
+        assert status["problems"] == []
+        options = (f"--config={tmp_path}/config.toml", f"--state-dir={tmp_path}/state")
+        said = rig.client.run("env", f"RUNTIME_DIRECTORY={tmp_path}", *CTL, "status", *options).stdout
+        assert f"(process {running.pid})" in said
+        assert f"{TIME}    20; 7200 stood before" in said
+        assert "1: 1 bare" in said
+        running.stop()
+    assert not path.exists()
+
+
+def test_whoever_monitors_hears_what_the_log_gets(rig: Rig, tmp_path: Path) -> None:
+    with daemon(rig, tmp_path) as (running, path):
+        heard: list[str] = []
+        listening = threading.Thread(target=lambda: heard.extend(each["event"] for each in listen(path, "Monitor")))
+        listening.start()
+        running.send(signal.SIGHUP)
+        running.expect("reloaded")
+        running.stop()
+        listening.join(SOON)
+    assert "reloaded" in heard
+
+
+def test_clients_that_misbehave_delay_no_scan(rig: Rig, tmp_path: Path) -> None:
+    """Those that flood, those that never read, those that send half a message, and those that send rubbish."""
+    with daemon(rig, tmp_path) as (running, path), contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(40)]
+        for client in clients:
+            client.connect(str(path))
+            client.setblocking(False)
+        memory = resident(running.pid)
+        ages = []
+        end = time.monotonic() + 10 * SCAN
+        while time.monotonic() < end:
+            for number, client in enumerate(clients):
+                with contextlib.suppress(OSError):
+                    client.send((STATUS * 50, STATUS[:20], b"\xff" * 4000 + b"\0", b"[" * 70_000)[number % 4])
+            ages.append(ask(path, "Status")["scan"]["ago"])
+        assert max(ages) < 20 * SCAN, "on a busy machine; else a fifth of that"
+        assert resident(running.pid) < memory + 8 * 1024
+        running.stop()
+
+
+def resident(pid: int) -> int:
+    """KiB of memory that a process holds."""
+    text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(text.partition("VmRSS:")[2].split()[0])
+
+
+def test_only_the_daemons_user_and_group_may_ask(rig: Rig) -> None:
+    with reachable_directory() as directory, daemon(rig, directory) as (running, path):
+        assert path.stat().st_mode & 0o777 == 0o660
+        groups = os.getgroups()
+        os.setgroups([])
+        os.setegid(NOBODY)
+        try:
+            with as_nobody(), pytest.raises(NotPermitted, match="run as root, or as a member of the group tcp-keep"):
+                ask(path, "Status")
+        finally:
+            os.setegid(0)
+            os.setgroups(groups)
+        running.stop()

@@ -1,0 +1,17 @@
+"""The commands of keepalivectl, in the order in which its help and its manual page have them."""
+
+COMMANDS = (
+    "status",
+    "monitor",
+    "sockets",
+    "why",
+    "paths",
+    "presets",
+    "check",
+    "engine",
+    "arm",
+    "disarm",
+    "measure",
+    "deaths",
+    "restore",
+)
