@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from keepaliveD.config import Config, doubts
+from keepaliveD.config.catalogue import catalogue
 from keepaliveD.daemon import loop
 from keepaliveD.daemon.deaths import DeathSource
 from keepaliveD.daemon.loop import Loop
@@ -286,6 +287,7 @@ def rules(config: Config, platform: Platform) -> Rules:
         disarm_on_stop=config.disarm_on_stop,
         survive_stop=config.survive_stop,
         doubts=tuple(doubts.warnings(config)),
+        products=tuple(preset.timeout for preset in catalogue().values()),
         autopsy=config.autopsy,
         logged_causes=config.logged_causes,
     )

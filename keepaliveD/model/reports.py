@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from keepaliveD.model.autopsy import Alike
 from keepaliveD.model.connections import Connection, Owner, Verdict
+from keepaliveD.model.findings import Finding
 from keepaliveD.model.rules import ArmRule
 from keepaliveD.model.sockets import Unwatched
 
@@ -106,6 +107,13 @@ class ReportDeaths:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportEvidence:
+    """Report idle timeouts that the silences of connections contradict."""
+
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReportOldServices:
     """Report services that keep the old settings until they restart, by where they listen; or why none is known."""
 
@@ -192,6 +200,7 @@ Report = (
     | ReportUnwatched
     | ReportArmed
     | ReportDeaths
+    | ReportEvidence
     | ReportOldServices
     | ReportStarted
     | ReportReloaded

@@ -116,8 +116,8 @@ class Rules:
     `wanted` are the system settings to apply, in the kernel's names and numbers, which bring about `keepalive`;
     both are empty if none are applied. `roles` are the roles of the settings if stricter settings that stand are
     kept, else None. The first rule in `arm` that matches a socket applies, and the last one matches all.
-    `doubts` are warnings about the configuration, a line each. `autopsy`: whether to find out what ended connections;
-    ends with one of `logged_causes` are reported, all are counted.
+    `doubts` are warnings about the configuration, a line each; `products` are usual idle timeouts. `autopsy`: whether
+    to find out what ended connections; ends with one of `logged_causes` are reported, all are counted.
     """
 
     wanted: Mapping[str, int]
@@ -134,5 +134,6 @@ class Rules:
     disarm_on_stop: bool = False
     survive_stop: bool = False
     doubts: tuple[str, ...] = ()
+    products: tuple[float, ...] = ()
     autopsy: bool = False
     logged_causes: frozenset[Cause] = frozenset()

@@ -20,6 +20,7 @@ from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.rules import ArmRule, IPNetwork, Path
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTable, TcpState
 from keepaliveD.policy.activity import Activity, find
+from keepaliveD.policy.advice import Advisor
 from keepaliveD.policy.connections import endpoints
 from keepaliveD.policy.deaths import IDLE_AFTER, Findings, decide
 from keepaliveD.policy.evidence import closer_name, evidence
@@ -48,6 +49,7 @@ class AutopsyRules:
     paths: Sequence[Path]
     ignore: Sequence[IPNetwork]
     arm: Sequence[ArmRule] = ()
+    products: Sequence[float] = ()  # usual idle timeouts
 
 
 class Remembered(NamedTuple):
@@ -98,6 +100,7 @@ class Autopsy:
     def __init__(self, rules: AutopsyRules) -> None:
         self.tally = Tally()
         self._saves = Saves()
+        self.advisor = Advisor(rules.paths, rules.products)
         self._scan = NOTHING
         self._gone: tuple[tuple[float, Remembered], ...] = ()  # what was known of these, and until when to keep it
         self._kinds: dict[Key, _Kind] = {}
@@ -106,6 +109,7 @@ class Autopsy:
     def follow(self, rules: AutopsyRules) -> None:
         """Apply other rules from now on."""
         self._rules = rules
+        self.advisor.follow(rules.paths, rules.products)
 
     def remember(self, judgement: Judgement, memory: Activity) -> None:
         """Keep what a scan has found, and count the silences that armed connections have survived."""
@@ -116,6 +120,7 @@ class Autopsy:
         if not still_there.all():
             kept = (*kept, (now + KEPT, before.select(~still_there)))
         self._gone = kept
+        self.advisor.scanned(memory, judgement.assigned.index)
         rows = self._saves.observe(judgement, self._rules.arm)
         for path, cgroup, count in _counts(judgement.assigned.index[rows], judgement.table.sockets["cgroup"][rows]):
             self.tally.saved[self._rules.paths[path].name, self._unit(cgroup)] += count
@@ -143,6 +148,7 @@ class Autopsy:
             return ()
         judged = judge(ended, (self._scan, *(known for _, known in self._gone)), self._rules.paths)
         self._count(judged)
+        self.advisor.died(ended, judged.path, FORESEEABLE[judged.findings.cause])
         wanted = np.isin(judged.findings.cause, [int(cause) for cause in self._rules.causes])
         return tuple(filter(None, (self._report(judged, rows, now) for rows in _alike(judged, wanted))))
 

@@ -56,6 +56,7 @@ from keepaliveD.model.reports import (
     ReportDeaths,
     ReportDoubts,
     ReportEngine,
+    ReportEvidence,
     ReportRefused,
     ReportReloaded,
     ReportReloadFailed,
@@ -229,6 +230,8 @@ class Decider:
         self.judgement, decided = self._scans.observe(table, scanned.found)
         self._autopsy.remember(self.judgement, self._scans.memory)
         actions += decided
+        if found := self._autopsy.advisor.due(table.taken_at):
+            actions += _log(ReportEvidence(found))
         if unnamed := self._autopsy.unnamed():
             actions.append(NameUnits(unnamed))
         actions += [RefreshAtConnect(), TidyArmingRecord(table.sockets["cookie"] if table.complete else None)]
@@ -388,7 +391,7 @@ class Decider:
 
 
 def _autopsy_rules(rules: Rules) -> AutopsyRules:
-    return AutopsyRules(rules.logged_causes, rules.paths, rules.ignore, rules.arm)
+    return AutopsyRules(rules.logged_causes, rules.paths, rules.ignore, rules.arm, rules.products)
 
 
 def _log(report: Report) -> list[Action]:

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from keepaliveD.model.connections import WhatCounts
-from keepaliveD.model.duration import FOREVER, span
-from keepaliveD.model.origin import Origin, Source
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.findings import Finding
 from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import Bools, Column, Indices
 
@@ -66,32 +66,6 @@ class Estimate(NamedTuple):
     at_most: Column  # FOREVER where nothing is known
     deaths: Column  # in silences longer than `at_least`
     several_peers: Bools  # whether these are of two peers or more
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Evidence that contradicts the timeout of a path; `shortens` a guess, or only advises."""
-
-    path: Path
-    at_least: float
-    at_most: float
-    deaths: int
-    survived: int  # silences longer than the path's timeout
-    shortens: bool
-
-    @property
-    def timeout(self) -> float:
-        """Return the timeout that is safe to assume, in whole seconds."""
-        return float(math.floor(self.at_least))
-
-    @property
-    def origin(self) -> Origin:
-        """Return where that comes from."""
-        if self.deaths >= DEATHS and self.at_most < self.path.timeout:
-            said = f"{self.deaths} connections died in silences of {span(self.at_least)} or more"
-            return Origin(Source.EVIDENCE, said)
-        longer = f"longer than {span(self.path.timeout)}"
-        return Origin(Source.EVIDENCE, f"connections survived {self.survived} silences {longer}")
 
 
 def nothing_known(paths: int) -> Evidence:
@@ -150,9 +124,9 @@ def findings(paths: Sequence[Path], evidence: Evidence, products: Sequence[float
         deaths, several = int(found.deaths[number]), bool(found.several_peers[number])
         survived = int(evidence.lived[number, int(bin_of(np.array([path.timeout]))[0]) + 1 :].sum())
         if deaths >= DEATHS and several and at_most < path.timeout and at_least >= SHORTEST:
-            yield Finding(path, at_least, at_most, deaths, survived, shortens=path.origin.guessed)
+            yield Finding(path, at_least, at_most, deaths, survived, is_shorter=True)
         elif survived >= SILENCES and at_least > path.timeout:
-            yield Finding(path, at_least, at_most, deaths, survived, shortens=False)
+            yield Finding(path, at_least, at_most, deaths, survived, is_shorter=False)
 
 
 def for_verdicts(paths: Sequence[Path], found: Sequence[Finding]) -> list[Path]:

@@ -13,12 +13,16 @@ from keepaliveD.log.entries import MESSAGE_IDS, Entry
 from keepaliveD.log.entries.entry import HANDFUL
 from keepaliveD.model.actions import Arm, Because, SetSystemKeepalive
 from keepaliveD.model.connections import Connection, Due, Owner, Verdict
+from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import NotPermitted
+from keepaliveD.model.findings import Finding
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
+from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.reports import (
     Repeat,
     ReportDeaths,
     ReportDrift,
+    ReportEvidence,
     ReportNotRestored,
     ReportRecord,
     ReportRewriter,
@@ -27,6 +31,7 @@ from keepaliveD.model.reports import (
 )
 from keepaliveD.model.results import Arming, ArmingResult, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
+from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.sockets import Unwatched
 from keepaliveD.platforms.touching import Kind, Touched
 from tests.log.test_entries import cut, documented, late, say, settings
@@ -77,6 +82,7 @@ USUAL = {
     "KEEPALIVE_TIMEOUT_ORIGIN": "configured in /etc/tcp-keepalived/config.toml",
     "KEEPALIVE_TIMEOUT_SOURCE": "configured",
     "KEEPALIVE_TIMEOUT_COUNTS": "packets",
+    "KEEPALIVE_AT_LEAST_SEC": "310.7",
     "KEEPALIVE_SYSCTL": "net.ipv4.tcp_keepalive_probes",
     "KEEPALIVE_FOUND": "7200",
     "KEEPALIVE_VALUE": "180",
@@ -98,6 +104,7 @@ def test_placeholders_are_documented_fields(catalog: Path) -> None:
 
 
 OFF = SocketKeepalive(False, Keepalive(7200, 75, 9))
+WRONG = NetworkPath("office", 240.0, Origin(Source.GUESS))
 RULE = ArmRule("arm[1]", ArmAction.ENABLE, 180, 20, 31)
 
 
@@ -141,6 +148,8 @@ def said() -> list[Entry]:
         *(entry for result in ArmingResult for entry in armings(result, *[stranger] * (HANDFUL + 1))),
         *entries.of(Outcome(ReportDeaths(tuple(alike(facts) for _, _, facts in MEASURED.values())))),
         *entries.of(Outcome(ReportDeaths((alike(MEASURED["linger 0"][2], 7),)))),
+        *entries.of(Outcome(ReportEvidence((Finding(WRONG, 300.0, FOREVER, 0, 40, is_shorter=False),)))),
+        *entries.of(Outcome(ReportEvidence((Finding(WRONG, 100.0, 200.0, 3, 0, is_shorter=True),)))),
         *(
             Entry(event, entries.INFO, "")
             for event in ("started", "reloaded", "reload-failed", "doubtful", "scan-failed")

@@ -205,6 +205,14 @@ def test_the_remedy_for_a_path_that_is_known_arms_it() -> None:
     assert remedy(death).lines == ("[[arm]]", 'path = "office"', 'action = "enable"', 'idle = "auto"')
 
 
+def test_ends_that_silence_brought_about_are_evidence_about_their_path() -> None:
+    """Others are not: whoever was killed says nothing about the path."""
+    autopsy = Autopsy(rules(GUESS, OFFICE))
+    autopsy.observe(died(KILLED, FORGOT, FORGOT), 1001.0)
+    assert autopsy.advisor._evidence.died.sum(axis=1).tolist() == [0, 2]
+    assert autopsy.advisor._evidence.lived.sum() == 0
+
+
 def test_the_remedy_for_a_path_with_too_long_a_timeout_shortens_it() -> None:
     death = only(Autopsy(rules(GUESS, OFFICE)).observe(died(reset(reset_ttl=63, silence=250.0)), 1001.0))
     assert remedy(death).lines[:2] == ('# in the [[path]] named "office":', 'timeout = "240s"')

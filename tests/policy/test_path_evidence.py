@@ -13,6 +13,7 @@ import pytest
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.model.connections import WhatCounts
 from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.findings import Finding
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.rules import Path
 from keepaliveD.policy import path_evidence
@@ -20,7 +21,6 @@ from keepaliveD.policy.path_evidence import (
     A_DAY,
     Events,
     Evidence,
-    Finding,
     estimate,
     findings,
     for_verdicts,

@@ -12,10 +12,18 @@ from keepaliveD.log.entries.connections import of_report
 from keepaliveD.log.entries.daemon import DaemonReports, counts_line, of_daemon, status_line
 from keepaliveD.log.entries.deaths import of_deaths
 from keepaliveD.log.entries.entry import ERROR, INFO, MESSAGE_IDS, NOTICE, WARNING, Entry, Value
+from keepaliveD.log.entries.evidence import of_evidence
 from keepaliveD.log.entries.namespaces import of_hang, of_unwatched
 from keepaliveD.log.entries.settings import Reports, of_settings, of_settings_report
 from keepaliveD.model.actions import Action, Arm, AskFirewall, Disarm, ReadIdleTimes, SetSystemKeepalive
-from keepaliveD.model.reports import Report, ReportArmed, ReportConnections, ReportDeaths, ReportUnwatched
+from keepaliveD.model.reports import (
+    Report,
+    ReportArmed,
+    ReportConnections,
+    ReportDeaths,
+    ReportEvidence,
+    ReportUnwatched,
+)
 from keepaliveD.model.results import Outcome
 
 __all__ = [
@@ -57,6 +65,8 @@ def _of_report(report: Report) -> Iterator[Entry]:
             yield of_counted(counted)
         case ReportDeaths(reports):
             yield from of_deaths(reports)
+        case ReportEvidence(findings):
+            yield from of_evidence(findings)
         case ReportUnwatched(unwatched):
             yield from of_unwatched(unwatched)
         case other if isinstance(other, DaemonReports):

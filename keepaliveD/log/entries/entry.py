@@ -31,6 +31,7 @@ MESSAGE_IDS = {
     "doubtful": "9f92530ac4334b339e9424d78d06bd90",
     "scan-failed": "e1d784741265454fbf69074e081121b1",
     "died": "725d5676041a47c7b1692d97df43d177",
+    "advice": "f3ea325dc2c94e4cbde42898ad6ea899",
     "log-overflow": "49b77e7ef6eb47bcafea09b7767950d2",
 }
 

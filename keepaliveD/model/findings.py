@@ -1,0 +1,44 @@
+"""What the silences of connections say of a path's idle timeout, where that is not what is assumed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from keepaliveD.model.duration import span
+from keepaliveD.model.origin import Origin, Source
+from keepaliveD.model.rules import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Evidence that contradicts the timeout of a path, which `is_shorter` than assumed, or longer. Seconds.
+
+    `survived` is the number of silences longer than the path's timeout that connections survived.
+    """
+
+    path: Path
+    at_least: float
+    at_most: float
+    deaths: int
+    survived: int
+    is_shorter: bool
+
+    @property
+    def timeout(self) -> float:
+        """Return the timeout that is safe to assume, in whole seconds."""
+        return float(math.floor(self.at_least))
+
+    @property
+    def shortens(self) -> bool:
+        """Whether verdicts may assume it: a guess gives way to evidence, what a person said does not."""
+        return self.is_shorter and self.path.origin.guessed
+
+    @property
+    def origin(self) -> Origin:
+        """Return where that comes from."""
+        if self.is_shorter:
+            said = f"{self.deaths} connections died in silences of {span(self.at_least)} or more"
+        else:
+            said = f"connections survived {self.survived} silences longer than {span(self.path.timeout)}"
+        return Origin(Source.EVIDENCE, said)

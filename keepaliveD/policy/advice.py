@@ -1,0 +1,66 @@
+"""Advice about idle timeouts: what scans and ends of connections show of each path, at most one a path and day."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from keepaliveD.model.findings import Finding
+from keepaliveD.model.rules import Path
+from keepaliveD.model.sockets import Bools, Column, Indices
+from keepaliveD.policy.activity import Activity, find
+from keepaliveD.policy.path_evidence import Events, findings, nothing_known, observe, to_advise
+
+MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: no two addresses of one family come to the same number
+
+
+class Advisor:
+    """Counts the silences that connections survived, and those in which they died. `products` are usual timeouts."""
+
+    def __init__(self, paths: Sequence[Path], products: Sequence[float]) -> None:
+        self._cookie = np.empty(0, np.uint64)
+        self._survived = np.empty(0)  # of these sockets, the longest silence so far
+        self._paths: Sequence[Path] = ()
+        self._advised: Mapping[str, float] = {}  # when, by the name of the path
+        self.follow(paths, products)
+
+    def follow(self, paths: Sequence[Path], products: Sequence[float]) -> None:
+        """Advise about these paths from now on; what was counted for others is forgotten."""
+        if paths != self._paths:
+            self._paths, self._evidence, self._has_news = paths, nothing_known(len(paths)), False
+        self._products = products
+
+    def scanned(self, memory: Activity, path: Indices) -> None:
+        """Count the silences of connections that were longer than any that they had survived before."""
+        row, known = find(self._cookie, memory.cookie)
+        before = self._survived[row] if len(self._survived) else np.zeros(len(memory.cookie))
+        longer = np.flatnonzero(known & (memory.survived > before))
+        self._cookie, self._survived = memory.cookie, memory.survived
+        if len(longer):
+            none = np.zeros(len(longer), np.bool_)
+            self._count(
+                Events(path[longer].astype(np.intp), memory.survived[longer], none, np.zeros(len(longer), "u8"))
+            )
+
+    def died(self, ended: Column, path: Column, of_silence: Bools) -> None:
+        """Count the ends of connections that the path had forgotten."""
+        rows = np.flatnonzero(of_silence)
+        if len(rows):
+            one = ended[rows]
+            peer = one["remote_low"] ^ (one["remote_high"] * MIX)
+            every = np.ones(len(rows), np.bool_)
+            self._count(Events(path[rows].astype(np.intp), one["silence"].astype(np.float64), every, peer))
+
+    def due(self, now: float) -> tuple[Finding, ...]:
+        """Return what to advise now."""
+        if not self._has_news:
+            return ()
+        self._has_news = False
+        found, self._advised = to_advise(
+            list(findings(self._paths, self._evidence, self._products)), self._advised, now
+        )
+        return tuple(found)
+
+    def _count(self, events: Events) -> None:
+        self._evidence, self._has_news = observe(self._evidence, events), True
