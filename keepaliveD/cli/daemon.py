@@ -81,7 +81,7 @@ def _run(options: argparse.Namespace, platform: Platform, records: Records | Non
             stack.callback(control.close)
             log = _monitored(log, control)
         deaths = stack.enter_context(contextlib.closing(DeathSource(platform.watch_deaths, now)))
-        sources: list[Source] = [deaths, *([control] if control else [])]
+        sources: list[Source] = [deaths, control] if control else [deaths]
         process = stack.enter_context(Process(options.config, platform.open, log, sources))
         with restoring(platform.tuner, records.settings if records else None, log):
             config = process.load()

@@ -43,6 +43,7 @@ def print_status(options: argparse.Namespace, root: Path) -> None:
     """Print how the daemon is, or what its records and the kernel say where none can be asked."""
     platform = detect(root=root)
     config, problems = _configuration(options)
+    config = config.within(platform.cloud())
     daemon, why = None, ""
     try:
         daemon = ask(control_socket(root), "Status")

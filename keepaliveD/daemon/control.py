@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keepaliveD.daemon.varlink import Broken, Client, Parameters, Service
+from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import Refusal, StateError
 from keepaliveD.model.events import Event
 
@@ -57,6 +58,10 @@ class Control:
     def fileno(self) -> int:
         """Return the descriptor that can be read once a client wants something."""
         return self._selector.fileno()
+
+    def due(self) -> float:
+        """Return that nothing happens while the descriptor cannot be read."""
+        return FOREVER
 
     def events(self) -> Iterable[Event]:
         """Serve whoever is ready, for a bounded time."""
@@ -142,7 +147,7 @@ class Control:
             yield
         except BlockingIOError:
             pass
-        except (Broken, OSError):
+        except Exception:  # a defect of an answer as well: it costs one client, and never the daemon
             self._let_go(peer)
 
     def _let_go(self, peer: _Peer) -> None:

@@ -213,6 +213,18 @@ def test_whatever_clients_send_nobody_gets_the_answer_of_another(control: Contro
     assert not control._peers
 
 
+def test_a_defect_of_an_answer_costs_one_client_and_not_the_daemon(tmp_path: Path) -> None:
+    def defect() -> Snapshot:
+        raise ZeroDivisionError
+
+    control = Control(tmp_path / "control", interface.service(defect))
+    with client(control) as its:
+        its.send(STATUS)
+        turns(control)
+        assert said(its) == b"-"
+    control.close()
+
+
 def test_it_takes_the_place_of_a_socket_that_a_killed_daemon_left(tmp_path: Path) -> None:
     before = Control(tmp_path / "control", interface.service(lambda: SNAPSHOT))
     after = Control(tmp_path / "control", interface.service(lambda: SNAPSHOT))
