@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from keepaliveD.cli import arguments, arming, deaths, measure, paths, report, running, sockets, status, why
+from keepaliveD.cli import arguments, arming, deaths, measure, metrics, paths, report, running, sockets, status, why
 from keepaliveD.config import doubts, load
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.log import entries
@@ -43,6 +43,8 @@ def parser() -> argparse.ArgumentParser:
     sockets.add_sockets(
         commands.add_parser("sockets", help="list connections, with the verdict and the next packet of each")
     )
+
+    metrics.add_metrics(commands.add_parser("metrics", help="print metrics for Prometheus"))
 
     why.add_why(commands.add_parser("why", help="explain connections: what becomes of each, why, and what would help"))
 

@@ -184,7 +184,7 @@ def test_zsh_completes_every_option(zsh: Zsh, line: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_zsh_completes_every_command(zsh: Zsh, command: str) -> None:
-    assert zsh.tab(f"keepalivectl {command[:2]}") == command
+    assert zsh.tab(f"keepalivectl {command[:3]}") == command
 
 
 def test_zsh_offers_no_option_where_it_does_not_belong(zsh: Zsh) -> None:

@@ -4,6 +4,7 @@ COMMANDS = (
     "status",
     "monitor",
     "sockets",
+    "metrics",
     "why",
     "paths",
     "presets",
