@@ -53,7 +53,7 @@ sys.stdin.readline()
 A_QUARTER = 0.25  # of a core
 SOME_SCANS = 20 * SCAN
 EVERYWHERE = ('namespaces = "own"', 'namespaces = "all"')
-BY_INTERFACE = '[[path]]\nname = "outside"\ninterface = "eth0"\ntimeout = "5min"\n'
+BY_INTERFACE = '[[path]]\nname = "nowhere"\ninterface = "nowhere0"\ntimeout = "5min"\n'
 
 
 def load(daemon: Daemon, seconds: float) -> float:
