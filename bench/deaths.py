@@ -21,7 +21,7 @@ from keepaliveD.platforms.linux.bpf import libbpf
 from keepaliveD.platforms.linux.bpf.connect import cgroup_root
 from keepaliveD.platforms.linux.bpf.deaths import DROP, PACKET, STATE, BpfDeaths
 from keepaliveD.platforms.linux.deaths.icmp import IcmpErrors
-from keepaliveD.platforms.linux.deaths.reader import DeathReader
+from keepaliveD.platforms.linux.deaths.reader import BpfReader
 
 STATISTICS = 51  # ns that they take themselves of each run: the least that empty programs took
 ROUNDS = 5
@@ -133,7 +133,7 @@ class Burst(NamedTuple):
 
 def burst() -> Burst:
     """Abort many connections as fast as possible, while the reader takes what it is due."""
-    reader = DeathReader(BpfDeaths(cgroup_root(File("/")), 10.0), IcmpErrors())
+    reader = BpfReader(BpfDeaths(cgroup_root(File("/")), 10.0), IcmpErrors())
     seen = lost = ended = 0
     longest, before = 0.0, _memory()
     own = os.stat("/proc/self/ns/net").st_ino

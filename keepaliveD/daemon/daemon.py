@@ -236,7 +236,8 @@ class Daemon:
             self._deaths.end()
             return [Outcome(ReportUnseenDeaths(""))]
         try:
-            if hindered := self._deaths.begin(DeathWatch(), all_namespaces=wanted.watching.all_namespaces):
+            watching = wanted.watching
+            if hindered := self._deaths.begin(DeathWatch(watching.engine), all_namespaces=watching.all_namespaces):
                 missing = f"ends of connections are not fully explained ({hindered})"
         except Refusal as refusal:
             missing = f"ends of connections are not explained ({refusal})"

@@ -167,10 +167,12 @@ class DeathReader(Protocol):
 class DeathWatch(NamedTuple):
     """Which ends are to be seen, and how.
 
+    `engine` is as in Watching.
     `packets` reads the headers of each received TCP packet, which costs most, and tells most about a reset.
     `idle` is the seconds of silence after which an ordinary close by the peer is returned, too; 0 for never.
     """
 
+    engine: str = "auto"
     packets: bool = True
     idle: float = 10.0
 

@@ -1,4 +1,4 @@
-"""Print what all ends that are made on purpose are called: python -m tests.kernel.deaths [SCENE]..."""
+"""Print what all ends that are made on purpose are called: python -m tests.kernel.deaths [--netlink] [SCENE]..."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import sys
 from tests.kernel.deaths.played import matrix, play
 from tests.kernel.deaths.scenes import SCENES
 
-wanted = [scene for scene in SCENES if not sys.argv[1:] or scene.name in sys.argv[1:]]
-played = play(wanted)
+engine = "netlink" if "--netlink" in sys.argv else "bpf"
+names = [name for name in sys.argv[1:] if name != "--netlink"]
+wanted = [scene for scene in SCENES if not names or scene.name in names]
+played = play(wanted, engine)
 for name, error in played.failures.items():
     print(f"{name}: {error!r}")
 for scene in wanted:

@@ -11,6 +11,7 @@ import numpy as np
 
 from keepaliveD.model.causes import ONLY_BESIDE, Cause
 from keepaliveD.model.sockets import Column
+from keepaliveD.platforms.base import DeathWatch
 from keepaliveD.policy.deaths import CERTAIN, decide
 from tests.kernel.deaths.rig import Rig
 from tests.kernel.deaths.scenes import FIRST_PORT, End, Play, Scene
@@ -64,15 +65,15 @@ class Played:
         return [each for each in self.verdicts if (each.scene, each.end) == (scene, end)]
 
 
-def play(scenes: Sequence[Scene]) -> Played:
-    """Play these at once; return the ends that were seen, judged."""
+def play(scenes: Sequence[Scene], engine: str = "bpf") -> Played:
+    """Play these at once; return the ends that were seen by this engine, judged."""
     with contextlib.closing(Rig()) as rig, contextlib.ExitStack() as stack:
-        watch = stack.enter_context(watching(rig.client, rig.server))
+        watch = stack.enter_context(watching(rig.client, rig.server, watch=DeathWatch(engine, idle=1.0)))
         plays = [Play(rig, scene, FIRST_PORT + number) for number, scene in enumerate(scenes)]
         for each in plays:
             stack.callback(each.stack.close)
         with ThreadPoolExecutor(max_workers=len(plays)) as threads:
-            running = [threads.submit(each.scene.play, each) for each in plays]
+            running = [threads.submit(_play, each, closes=engine != "bpf") for each in plays]
             _await(watch, plays, running)
         namespaces: dict[End, int] = {"client": rig.client.inode, "server": rig.server.inode}
         errors = {each.scene.name: run.exception() for each, run in zip(plays, running, strict=True)}
@@ -80,6 +81,13 @@ def play(scenes: Sequence[Scene]) -> Played:
             list(_judge(watch.ended, plays, namespaces)),
             {name: error for name, error in errors.items() if error},
         )
+
+
+def _play(scene: Play, *, closes: bool) -> None:
+    """Play it, and close what is open if an end is seen only then."""
+    scene.scene.play(scene)
+    if closes:
+        scene.stack.close()
 
 
 def _await(watch: Watch, plays: Sequence[Play], running: Sequence[Future[None]]) -> None:

@@ -45,6 +45,17 @@ def test_what_is_called_certain_is_right(played: Played) -> None:
     assert [str(each) for each in played.verdicts if each.is_falsely_certain] == []
 
 
+def test_netlink_sees_what_this_host_gave_up() -> None:
+    """It tells of no error, nor of a user timeout: what cannot be told apart without these is named beside."""
+    given_up = {Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED}
+    scenes = [scene for scene in SCENES if scene.truth.get("client") in given_up]
+    played = play(scenes, "netlink")
+    assert not played.failures
+    assert {scene.name: len(played.of(scene, "client")) for scene in scenes} == {scene.name: 1 for scene in scenes}
+    assert [str(each) for each in played.verdicts if each.truth not in each.candidates] == []
+    assert [str(each) for each in played.verdicts if each.is_falsely_certain] == []
+
+
 def test_the_router_that_says_that_packets_do_not_arrive_is_named(played: Played) -> None:
     said = {
         each.scene.name: (_address(each, "router"), int(each.row["icmp_type"]), int(each.row["icmp_code"]))

@@ -60,7 +60,7 @@ def test_an_ordinary_close_is_only_counted() -> None:
 
 
 def test_without_packets_a_reset_is_told_of_as_unseen() -> None:
-    with Namespace() as host, watching(host, watch=DeathWatch(packets=False)) as watch:
+    with Namespace() as host, watching(host, watch=DeathWatch("bpf", packets=False)) as watch:
         near, far = pair(host)
         far.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
         far.close()

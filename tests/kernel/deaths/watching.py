@@ -51,7 +51,7 @@ class Watch:
 @contextlib.contextmanager
 def watching(*hosts: Namespace, watch: DeathWatch | None = None) -> Iterator[Watch]:
     """See the ends in these; ICMP errors are read in the first."""
-    reader = hosts[0].inside(lambda: open_reader(Path("/"), watch or DeathWatch(idle=1.0)))
+    reader = hosts[0].inside(lambda: open_reader(Path("/"), watch or DeathWatch("bpf", idle=1.0)))
     try:
         yield Watch(reader, {host.inode for host in hosts})
     finally:

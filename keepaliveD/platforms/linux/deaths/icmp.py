@@ -6,11 +6,12 @@ Source: RFC 792, 1812, 4443; include/uapi/linux/icmp.h, icmpv6.h.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import socket
 import struct
 from collections import OrderedDict
 from dataclasses import dataclass
+
+from keepaliveD.platforms.linux.deaths import filters
 
 MOST = 1024  # ports of hosts that are remembered
 LONGEST = 576  # octets that are read of an error
@@ -24,10 +25,6 @@ TCP = socket.IPPROTO_TCP
 HALF = (1 << 64) - 1
 V4_MAPPED = 0xFFFF << 32  # RFC 4291, 2.5.5.2
 ICMP = 8
-
-SO_ATTACH_FILTER = 26
-# the protocol in the header that an error quotes must be TCP; offsets are those of the quoting packet
-LOAD_BYTE, LOAD_IHL, LOAD_BYTE_AT, JUMP_IF, RETURN = 0x30, 0xB1, 0x50, 0x15, 0x06
 
 Host = tuple[int, int]  # an address in two halves
 
@@ -53,7 +50,7 @@ class IcmpErrors:
             try:
                 self._sockets.append(_listen(family))
             except OSError as error:
-                self.hindered = f"ICMP errors cannot be read: {error.strerror}; requires CAP_NET_RAW"
+                self.hindered = f"routers are not named: ICMP cannot be read: {error.strerror}; see docs/deaths.md"
 
     def about(self, host: Host, port: int) -> IcmpError | None:
         """Return the last error about packets to this port of this host."""
@@ -91,30 +88,22 @@ def _listen(family: int) -> socket.socket:
         if family == socket.AF_INET:
             wanted = 1 << UNREACHABLE | 1 << TIME_EXCEEDED | 1 << PARAMETER_PROBLEM
             raw.setsockopt(SOL_RAW, ICMP_FILTER, struct.pack("=I", ~wanted & 0xFFFFFFFF))
-            _attach(raw, _quotes_tcp_v4())
+            before = [(filters.LOAD_IHL, 0, 0, 0), (filters.LOAD_BYTE_AT, 0, 0, ICMP + 9)]
         else:
             wanted = 1 << UNREACHABLE_V6 | 1 << TIME_EXCEEDED_V6 | 1 << PARAMETER_PROBLEM_V6
             blocked = [~wanted & 0xFFFFFFFF, *[0xFFFFFFFF] * 7]
             raw.setsockopt(socket.IPPROTO_ICMPV6, ICMPV6_FILTER, struct.pack("=8I", *blocked))
-            _attach(raw, [(LOAD_BYTE, 0, 0, ICMP + 6), *_return_if_tcp()])
+            before = [(filters.LOAD_BYTE, 0, 0, ICMP + 6)]
+        filters.attach(raw, _quoting_tcp(before))
     except OSError:
         raw.close()
         raise
     return raw
 
 
-def _quotes_tcp_v4() -> list[tuple[int, int, int, int]]:
-    return [(LOAD_IHL, 0, 0, 0), (LOAD_BYTE_AT, 0, 0, ICMP + 9), *_return_if_tcp()]
-
-
-def _return_if_tcp() -> list[tuple[int, int, int, int]]:
-    return [(JUMP_IF, 0, 1, TCP), (RETURN, 0, 0, LONGEST), (RETURN, 0, 0, 0)]
-
-
-def _attach(raw: socket.socket, program: list[tuple[int, int, int, int]]) -> None:
-    """Attach a classic BPF filter (linux/filter.h): a flood of other errors must not fill the socket."""
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in program))
-    raw.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(code)))
+def _quoting_tcp(before: list[filters.Instruction]) -> list[filters.Instruction]:
+    """Accept an error whose quoted packet is TCP, by the octet that was loaded `before`."""
+    return [*before, (filters.JUMP_IF, 0, 1, TCP), (filters.RETURN, 0, 0, LONGEST), (filters.RETURN, 0, 0, 0)]
 
 
 def _v4(octets: bytes) -> tuple[tuple[Host, int], int, int]:

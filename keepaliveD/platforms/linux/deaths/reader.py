@@ -8,27 +8,43 @@ from pathlib import Path
 import numpy as np
 
 from keepaliveD.model.deaths import Deaths
+from keepaliveD.model.errors import Refusal
 from keepaliveD.model.sockets import Column
-from keepaliveD.platforms.base import DeathWatch
+from keepaliveD.platforms.base import DeathReader, DeathWatch
 from keepaliveD.platforms.linux import capabilities
 from keepaliveD.platforms.linux.bpf.connect import cgroup_root
 from keepaliveD.platforms.linux.bpf.deaths import RECORD, BpfDeaths
 from keepaliveD.platforms.linux.deaths.decode import decode
+from keepaliveD.platforms.linux.deaths.destroyed import DestroyedReader
 from keepaliveD.platforms.linux.deaths.icmp import IcmpErrors
+from keepaliveD.platforms.linux.selection import BPF, NETLINK
 
 AFTERWARDS = 1.0  # seconds in which packets may come that tell more of an end
 MOST = 32_768  # ends that wait so long; of more than these the oldest are returned early
 ROUTER = frozenset({"router_high", "router_low", "icmp_type", "icmp_code"})
 
 
-@capabilities.for_bpf()
 def open_reader(root: Path, watch: DeathWatch) -> DeathReader:
-    """Begin to see how connections end, in all network namespaces. Raises Unsupported, NotPermitted."""
-    source = BpfDeaths(cgroup_root(root) if watch.packets else None, watch.idle)
-    return DeathReader(source, IcmpErrors())
+    """Begin to see how connections end: by BPF in all network namespaces, or else what netlink tells of our own.
+
+    Raises Unsupported, NotPermitted; if the engine must be BPF, also where only that cannot be used.
+    """
+    if watch.engine == NETLINK:
+        return DestroyedReader('watch.engine = "netlink"')
+    try:
+        return _by_bpf(root, watch)
+    except Refusal as refusal:
+        if watch.engine == BPF:
+            raise
+        return DestroyedReader(str(refusal))
 
 
-class DeathReader:
+@capabilities.for_bpf()
+def _by_bpf(root: Path, watch: DeathWatch) -> DeathReader:
+    return BpfReader(BpfDeaths(cgroup_root(root) if watch.packets else None, watch.idle), IcmpErrors())
+
+
+class BpfReader:
     """Ends wait here until they are a second old. Nothing here waits for anything: it reads its own memory.
 
     `hindered` says what cannot be seen and why, or "".
