@@ -15,7 +15,7 @@ BANNER = b"keepalive-measure 1 "
 AGREED = b"."
 LONGEST_LINE = 200  # bytes
 NONCE = 16  # bytes
-MOST = 10**8  # of any number in a request: three years in seconds
+MOST = 10**9  # of any number in a request: eleven days in milliseconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,8 @@ class Listener:
         self._server.setblocking(False)
         accepting = asyncio.create_task(self._accept())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await stop.wait()
         for task in (accepting, *self._tasks):
             task.cancel()
         await asyncio.gather(accepting, *self._tasks, return_exceptions=True)
@@ -72,7 +73,8 @@ class Listener:
             sock.setblocking(False)
             self._strangers += 1
             try:
-                request = await asyncio.wait_for(self._agree(sock), PATIENCE)
+                async with asyncio.timeout(PATIENCE):
+                    request = await self._agree(sock)
             finally:
                 self._strangers -= 1
             if request is None:

@@ -49,7 +49,8 @@ async def open_connection(target: Target, request: Request) -> Connection:
     """Return a new connection that has become quiet. Raises Refusal: Unreachable, Misuse, NotPermitted, KernelError."""
     sock = await _connected(target, CONNECTING)
     try:
-        await asyncio.wait_for(_greet(sock, target, request), GREETING)
+        async with asyncio.timeout(GREETING):
+            await _greet(sock, target, request)
         connection = Connection(sock)
         await _settle(connection, target)
     except TimeoutError:
@@ -78,7 +79,8 @@ async def _connected(target: Target, within: float) -> socket.socket:
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)  # a late acknowledgement would break the silence
     try:
-        await asyncio.wait_for(asyncio.get_running_loop().sock_connect(sock, target.address), within)
+        async with asyncio.timeout(within):
+            await asyncio.get_running_loop().sock_connect(sock, target.address)
     except TimeoutError:
         sock.close()
         raise Unreachable(f"{target.name}: does not answer") from None

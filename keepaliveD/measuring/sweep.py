@@ -34,7 +34,8 @@ async def _free(target: Target, end: tuple[str, int]) -> bool:
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(end)
-            await asyncio.wait_for(asyncio.get_running_loop().sock_connect(sock, target.address), PATIENCE)
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.get_running_loop().sock_connect(sock, target.address)
         except (OSError, TimeoutError):
             return False
     return True

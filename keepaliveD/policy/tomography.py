@@ -15,6 +15,7 @@ from keepaliveD.policy.measurement import How, Outcome, Result
 RATIO = 1.25  # of one silence to the next one
 MOST = 160  # connections
 REFRESHES = 4.0  # how often devices that must stay awake see a packet in the shortest timeout
+SPARE = 0.9  # of the silence that the path survived: devices that are tested with less have surely not forgotten
 SAME = 1.02  # timeouts that differ by less can be one device's
 
 
@@ -51,7 +52,7 @@ def plan(hops: int, survived: float, forgotten: float, longest: float, *, both_e
     longest = max(longest, forgotten * RATIO)
     steps = max(1, min(math.ceil(math.log(longest / forgotten) / math.log(RATIO)), MOST // hops - 2))
     factor = (longest / forgotten) ** (1 / steps)
-    silences = [survived, *(forgotten * factor**number for number in range(steps + 1))]
+    silences = [survived * SPARE, *(forgotten * factor**number for number in range(steps + 1))]
     return [
         HopPlan(hop, hop if both_ends else hops, round(quiet, 3)) for quiet in silences for hop in range(1, hops + 1)
     ]

@@ -44,9 +44,10 @@ class OpenSSH:
         )
 
     @contextlib.contextmanager
-    def served(self, rig: Rig) -> Iterator[None]:
-        """Its server, at the rig's."""
-        with serving(rig.server, SSHD, "-D", "-e", "-f", str(self._sshd_config), ready="Server listening"):
+    def served(self, rig: Rig, *settings: str) -> Iterator[None]:
+        """Its server, at the rig's, with more settings."""
+        options = [f"-o{setting}" for setting in settings]
+        with serving(rig.server, SSHD, "-D", "-e", "-f", str(self._sshd_config), *options, ready="Server listening"):
             yield
 
     @contextlib.contextmanager

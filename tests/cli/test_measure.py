@@ -1,0 +1,179 @@
+"""keepalivectl measure: its command line, the words of its findings, and the [[path]] that it writes."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import signal
+import stat
+import subprocess
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from socket import AF_INET, create_server, socket
+
+import pytest
+
+from keepaliveD.cli import dropin, findings
+from keepaliveD.cli.ctl import main
+from keepaliveD.cli.findings import Found, as_json, as_toml, in_words
+from keepaliveD.config import load
+from keepaliveD.model.errors import ConfigError
+from keepaliveD.model.origin import Source
+from keepaliveD.policy.measurement import Finding, How, Side
+from keepaliveD.policy.tomography import Device
+from tests.programs.stage import awaited
+from tests.support.patience import SOON
+from tests.support.processes import CTL
+
+FOUND = Found(
+    name="db.example.net:5432",
+    address="10.20.0.9",
+    finding=Finding(300.4, 311.2, How.SILENCE, survivors=78, tests=155),
+    keepalive_helps=True,
+    reset_by_peer=None,
+    outages=0,
+    speaks=0,
+    left_open=0,
+    connections=160,
+    gone="",
+    by_listener=True,
+    date=datetime.date(2026, 11, 28),
+)
+
+
+def said(found: Found) -> str:
+    return "\n".join(in_words(found))
+
+
+def test_the_result_is_the_silence_survived_and_the_one_that_was_fatal() -> None:
+    assert said(FOUND) == (
+        "path to db.example.net:5432: forgets after 5min to 5min 12s without a packet\n"
+        "  survived     5min, by 78 connections\n"
+        "  forgotten    after 5min 12s: probes get no answer (drop)\n"
+        "  keepalive    helps: a connection with keepalive outlived the timeout\n"
+        "  made         160 connections, of which 155 were left quiet"
+    )
+
+
+def test_a_path_that_counts_only_data_is_named() -> None:
+    assert "does NOT help" in said(replace(FOUND, keepalive_helps=False))
+    assert "# keepalive does not help here" in as_toml(replace(FOUND, keepalive_helps=False))
+
+
+def test_a_server_that_closes_first_is_named_with_what_to_do() -> None:
+    closing = replace(FOUND, finding=Finding(110.0, closes=120.0, survivors=8), by_listener=False)
+    assert "server       closes after 2min; to find longer timeouts, run keepalivectl measure --listen" in said(closing)
+    assert as_toml(closing) == ""
+
+
+def test_one_side_that_revives_is_named() -> None:
+    revived = replace(FOUND, finding=replace(FOUND.finding, revived_by=Side.HERE))
+    assert "revived      by a packet of this host; until then packets of the peer are lost" in said(revived)
+
+
+def test_the_map_reads_from_this_host_to_the_peer() -> None:
+    devices = (
+        Device((1,), 3600.0),
+        Device((2, 3), 300.4, 311.2, How.SILENCE),
+        Device((4,), 300.4, None, None, hidden=True),
+    )
+    mapped = replace(FOUND, hops=("10.1.0.1", "10.20.0.1", "", "10.3.0.1"), devices=devices)
+    assert said(mapped).splitlines()[-1] == (
+        "this host -- hop 1 (10.1.0.1) > 1h -- hop 2 (10.20.0.1) or 3 (unknown address) forgets after 5min (drop) -- "
+        "hop 4 (10.3.0.1) > 5min or hidden -- 10.20.0.9"
+    )
+    assert [hop["hops"] for hop in json.loads(as_json(mapped))["hops"]] == [[1], [2, 3], [4]]
+
+
+def test_json_says_unknown_as_null() -> None:
+    told = json.loads(as_json(replace(FOUND, finding=Finding(), keepalive_helps=None)))
+    assert (told["survived"], told["forgotten"], told["keepalive_helps"], told["path"]) == (None, None, None, None)
+
+
+def test_the_path_to_paste_is_shorter_than_what_was_survived() -> None:
+    (path,) = tomllib.loads(as_toml(FOUND, 'a "name"'))["path"]
+    assert path == {
+        "name": 'a "name"',
+        "networks": ["10.20.0.9/32"],
+        "timeout": "300s",
+        "measured": datetime.date(2026, 11, 28),
+    }
+
+
+def test_the_path_that_is_written_is_a_measured_one(tmp_path: Path) -> None:
+    main_file = tmp_path / "config.toml"
+    main_file.touch()
+    file = dropin.write(main_file, "measured to db", as_toml(FOUND))
+    assert file == tmp_path / "config.d/measured-to-db.toml"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    path = load(main_file).paths[-1]
+    assert (path.name, path.timeout) == ("to db.example.net", 300.0)
+    assert path.origin.source is Source.MEASURED
+    assert "2026-11-28" in str(path.origin)
+
+
+def test_a_second_measurement_replaces_the_first(tmp_path: Path) -> None:
+    main_file = tmp_path / "config.toml"
+    dropin.write(main_file, "measured to db", as_toml(FOUND))
+    dropin.write(main_file, "measured to db", as_toml(replace(FOUND, finding=replace(FOUND.finding, survived=200.0))))
+    assert [file.name for file in (tmp_path / "config.d").iterdir()] == ["measured-to-db.toml"]
+
+
+def test_nothing_is_written_into_a_configuration_that_is_wrong(tmp_path: Path) -> None:
+    main_file = tmp_path / "config.toml"
+    main_file.write_text("[watch]\nintervall = 3\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"config.toml:2: .*intervall"):
+        dropin.write(main_file, "measured to db", as_toml(FOUND))
+    assert not list(tmp_path.glob("config.d/*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "complaint"),
+    [
+        (["measure"], 64, "name TARGET (the HOST:PORT to measure to), or --listen, not both"),
+        (["measure", "10.0.0.1:22", "--listen"], 64, "not both"),
+        (["measure", "10.0.0.1"], 64, "10.0.0.1: not HOST:PORT, such as 10.20.0.9:22 or [fd00::9]:22"),
+        (["measure", "10.0.0.1:0"], 64, "0 is not a port"),
+        (["measure", "::1:22"], 64, "is 22 the port? write [::1]:22 if so"),
+        (["measure", "10.0.0.1:22", "--longest", "6s"], 64, "--longest 6s is too short"),
+        (["measure", "no-such-host.invalid:22", "--dry-run"], 66, "no-such-host.invalid: cannot be resolved"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    words: list[str], status: int, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == status
+    told = capsys.readouterr().err
+    assert complaint in told
+    assert told.count("\n") == 1
+
+
+def test_a_port_where_nobody_listens_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket(AF_INET) as bound:
+        bound.bind(("127.0.0.1", 0))
+        assert main(["measure", f"127.0.0.1:{bound.getsockname()[1]}"]) == 68
+    assert capsys.readouterr().err.endswith("Connection refused\n")
+
+
+def test_ctrl_c_prints_what_is_known_so_far() -> None:
+    with create_server(("127.0.0.1", 0)) as service:
+        target = f"127.0.0.1:{service.getsockname()[1]}"
+        with subprocess.Popen(
+            [*CTL, "measure", target, "--shortest", "1s"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stderr
+            assert "round 2" not in awaited(process.stderr, "round 1")
+            process.send_signal(signal.SIGINT)
+            told, _ = process.communicate(timeout=SOON)
+    assert told.startswith(f"path to {target}: ")
+    assert process.returncode == 130
+
+
+def test_a_dry_run_shows_the_plan_and_opens_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", "127.0.0.1:1", "--dry-run"]) == 0
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "by 9 connections at a time, which send no data" in told.err
+    assert "silences of the first round: 5s" in told.err
+    assert findings.default_name("[fd00::9]:22") == "to fd00::9"
