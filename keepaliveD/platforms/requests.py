@@ -117,11 +117,12 @@ def find_owners(connections: Sequence[Connection]) -> Steps[tuple[Connection, ..
 def find_owners_of_ended(reports: Sequence[Alike]) -> Steps[tuple[Alike, ...]]:
     """Return the same reports with the owners of their examples, as far as this process may look.
 
-    A program that was told an error still holds the socket. One that closed it does not: nobody looks for that.
+    A program that was told an error still holds the socket. One that closed it does not: nobody looks for that, nor
+    for the process of an example among many.
     """
-    ended = [death for alike in reports for death in alike.examples]
-    inodes = np.array([death.inode if death.is_held else 0 for death in ended], np.uint64)
-    owners, which = yield FindOwners(inodes, np.array([death.cgroup for death in ended], np.uint64))
+    ended = [(death, alike.count == len(alike.examples)) for alike in reports for death in alike.examples]
+    inodes = np.array([death.inode if is_single and death.is_held else 0 for death, is_single in ended], np.uint64)
+    owners, which = yield FindOwners(inodes, np.array([death.cgroup for death, _ in ended], np.uint64))
     found = iter([owners[number] for number in which.tolist()])
     return tuple(
         dataclasses.replace(

@@ -29,6 +29,7 @@ from keepaliveD.policy.paths import assign, ignored
 from keepaliveD.policy.saves import Saves
 
 AT_ONCE = 5  # of connections that ended alike, reported one by one; more are reported in summaries
+SINGLES = 30  # connections reported one by one in a minute, of all kinds: each makes somebody look for its owner
 FIRST_PAUSE = 60.0  # seconds between two reports of connections that ended alike, at first ...
 LONGEST_PAUSE = 3600.0  # ... and at most
 MOST_KINDS = 512  # of ends that are kept apart; then only causes are
@@ -104,6 +105,7 @@ class Autopsy:
         self._scan = NOTHING
         self._gone: tuple[tuple[float, Remembered], ...] = ()  # what was known of these, and until when to keep it
         self._kinds: dict[Key, _Kind] = {}
+        self._singles = _Kind(-FOREVER)  # all that are reported one by one
         self.follow(rules)
 
     def follow(self, rules: AutopsyRules) -> None:
@@ -183,12 +185,19 @@ class Autopsy:
         if kind.said == 0 and len(rows) > AT_ONCE:
             kind.said = AT_ONCE
             return Alike(len(rows), (judged.death(int(rows[0])),))
-        if kind.said + len(rows) <= AT_ONCE:
+        if kind.said + len(rows) <= AT_ONCE and self._may_report_singly(len(rows), now):
             kind.said += len(rows)
             return Alike(len(rows), tuple(judged.death(row) for row in rows.tolist()))
         kind.held += len(rows)
         kind.example = judged.death(int(rows[-1]))
         return None
+
+    def _may_report_singly(self, count: int, now: float) -> bool:
+        """Return whether so many more may be reported one by one, and count them."""
+        if now >= self._singles.since + FIRST_PAUSE:
+            self._singles = _Kind(now)
+        self._singles.said += count
+        return self._singles.said <= SINGLES
 
     def _kind(self, judged: Judged, row: int, now: float) -> _Kind:
         key = judged.key(row)

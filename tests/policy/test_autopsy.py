@@ -20,7 +20,7 @@ from keepaliveD.model.rules import ArmAction, ArmRule, Path
 from keepaliveD.model.sockets import Switch, Timer
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.arming import times
-from keepaliveD.policy.autopsy import AT_ONCE, FIRST_PAUSE, MOST_KINDS, Autopsy, AutopsyRules
+from keepaliveD.policy.autopsy import AT_ONCE, FIRST_PAUSE, MOST_KINDS, SINGLES, Autopsy, AutopsyRules
 from keepaliveD.policy.judge import judge
 from keepaliveD.policy.remedies import PREVENTABLE, WITHOUT_KEEPALIVE, remedy
 from tests.support.ends import FORGOTTEN_BY_REJECT, GUESS, MEASURED, Facts, ends, live, reset, timed_out
@@ -111,6 +111,16 @@ def test_memory_is_bounded_however_many_kinds_of_ends_there_are() -> None:
     many["cgroup"] = np.arange(10_000)
     autopsy.observe(Deaths(many), 1001.0)
     assert len(autopsy._kinds) <= MOST_KINDS + len(Cause)
+
+
+def test_however_many_kinds_there_are_few_owners_are_looked_for_in_a_minute() -> None:
+    autopsy = Autopsy(rules())
+    many = np.repeat(ends([KILLED]), 100)
+    many["cgroup"] = np.arange(100)
+    assert len(autopsy.observe(Deaths(many), 1001.0)) == SINGLES
+    assert len(autopsy.due(1061.0)) == 100 - SINGLES
+    many["cgroup"] += 1000
+    assert len(autopsy.observe(Deaths(many), 1062.0)) == SINGLES
 
 
 def test_causes_that_nobody_wants_to_read_about_are_only_counted() -> None:
