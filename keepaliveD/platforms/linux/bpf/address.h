@@ -14,12 +14,15 @@ struct address {
 	__u64 high, low;
 };
 
-static __always_inline struct address address_of(const struct sock_common *sk, __be32 v4, const struct in6_addr *v6)
+/* Into the place of the result: newer clangs refuse a function that returns a structure, unless it is inlined early. */
+static __always_inline void put_address(struct address *address, const struct sock_common *sk, __be32 v4,
+					const struct in6_addr *v6)
 {
-	if (sk->skc_family == AF_INET)
-		return (struct address){ 0, V4_MAPPED | bpf_ntohl(v4) };
-	return (struct address){
-		(__u64)bpf_ntohl(v6->in6_u.u6_addr32[0]) << 32 | bpf_ntohl(v6->in6_u.u6_addr32[1]),
-		(__u64)bpf_ntohl(v6->in6_u.u6_addr32[2]) << 32 | bpf_ntohl(v6->in6_u.u6_addr32[3]),
-	};
+	if (sk->skc_family == AF_INET) {
+		address->high = 0;
+		address->low = V4_MAPPED | bpf_ntohl(v4);
+		return;
+	}
+	address->high = (__u64)bpf_ntohl(v6->in6_u.u6_addr32[0]) << 32 | bpf_ntohl(v6->in6_u.u6_addr32[1]);
+	address->low = (__u64)bpf_ntohl(v6->in6_u.u6_addr32[2]) << 32 | bpf_ntohl(v6->in6_u.u6_addr32[3]);
 }

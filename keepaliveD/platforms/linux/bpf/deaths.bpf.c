@@ -522,8 +522,8 @@ static __always_inline void tell_socket(struct death *death, const struct tcp_so
 
 	death->cookie = bpf_get_socket_cookie((void *)sk);
 	death->cgroup = sk->sk_cgrp_data.cgroup->kn->id;
-	death->local = address_of(common, common->skc_rcv_saddr, &common->skc_v6_rcv_saddr);
-	death->remote = address_of(common, common->skc_daddr, &common->skc_v6_daddr);
+	put_address(&death->local, common, common->skc_rcv_saddr, &common->skc_v6_rcv_saddr);
+	put_address(&death->remote, common, common->skc_daddr, &common->skc_v6_daddr);
 	death->ended_at = bpf_ktime_get_boot_ns();
 	death->bytes_received = tp->bytes_received;
 	death->bytes_acked = tp->bytes_acked;

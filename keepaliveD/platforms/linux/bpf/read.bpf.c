@@ -16,7 +16,7 @@ int list_sockets(struct bpf_iter__tcp *ctx)
 
 	if (!common || !(1 << common->skc_state & STATES))
 		return 0;
-	record.remote = address_of(common, common->skc_daddr, &common->skc_v6_daddr);
+	put_address(&record.remote, common, common->skc_daddr, &common->skc_v6_daddr);
 	if (ignoring && is_ignored(record.remote))
 		return 0;
 	tp = bpf_skc_to_tcp_sock(common); /* NULL for those in TIME_WAIT, which no program holds */

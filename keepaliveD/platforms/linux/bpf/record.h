@@ -138,7 +138,7 @@ static __always_inline void tell(struct record *record, const struct tcp_sock *t
 	const struct sock_common *common = &sk->__sk_common;
 
 	record->cgroup = sk->sk_cgrp_data.cgroup->kn->id;
-	record->local = address_of(common, common->skc_rcv_saddr, &common->skc_v6_rcv_saddr);
+	put_address(&record->local, common, common->skc_rcv_saddr, &common->skc_v6_rcv_saddr);
 	record->inode = inode_of(sk);
 	record->interface = common->skc_bound_dev_if;
 	record->segments_in = tp->segs_in;

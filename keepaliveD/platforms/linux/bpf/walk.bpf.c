@@ -74,7 +74,7 @@ static __always_inline int tell_of(const struct tcp_sock *tp)
 	record->uid = sk->sk_uid.val;
 	record->timer = TIMER_OFF;
 	record->expires = record->slack = 0;
-	record->remote = address_of(common, common->skc_daddr, &common->skc_v6_daddr);
+	put_address(&record->remote, common, common->skc_daddr, &common->skc_v6_daddr);
 	if (ignoring && is_ignored(record->remote))
 		return ON;
 	tell(record, tp, place.now);
