@@ -74,24 +74,23 @@ class Alike:
 
 @dataclass
 class Tally:
-    """How many connections ended since the start, and how many were kept alive. Units are by cgroup.
+    """How many connections ended since the start, and how many were kept alive.
 
-    `foretold` and `saved` are by path and cgroup; a save is a silence of an armed connection that was longer than the
+    `foretold` and `saved` are by path and unit; a save is a silence of an armed connection that was longer than the
     idle timeout of its path.
     """
 
     by_cause: Counter[Cause] = field(default_factory=Counter)
-    foretold: Counter[tuple[str, int, Foretold]] = field(default_factory=Counter)
-    saved: Counter[tuple[str, int]] = field(default_factory=Counter)
-    units: dict[int, str] = field(default_factory=dict)
+    foretold: Counter[tuple[str, str, Foretold]] = field(default_factory=Counter)
+    saved: Counter[tuple[str, str]] = field(default_factory=Counter)
     ordinary: int = 0
     lost: int = 0  # of which nothing is known but that they ended
 
     def foretold_by(self, path: str | None = None, unit: str | None = None) -> Counter[Foretold]:
         """Return how many ends were foretold and how many not, of all or of one path or unit."""
         counts: Counter[Foretold] = Counter()
-        for (name, cgroup, foretold), count in self.foretold.items():
-            if path in (None, name) and unit in (None, self.units.get(cgroup, "")):
+        for (on_path, of_unit, foretold), count in self.foretold.items():
+            if path in (None, on_path) and unit in (None, of_unit):
                 counts[foretold] += count
         return counts
 
@@ -99,6 +98,6 @@ class Tally:
         """Return how many silences were survived, of all or of one path or unit."""
         return sum(
             count
-            for (name, cgroup), count in self.saved.items()
-            if path in (None, name) and unit in (None, self.units.get(cgroup, ""))
+            for (on_path, of_unit), count in self.saved.items()
+            if path in (None, on_path) and unit in (None, of_unit)
         )

@@ -15,7 +15,7 @@ import numpy as np
 
 from keepaliveD.model.actions import AskFirewall, ReadIdleTimes
 from keepaliveD.model.arming import LOOKED
-from keepaliveD.model.autopsy import Alike
+from keepaliveD.model.autopsy import Alike, Death
 from keepaliveD.model.connections import Connection, Owner
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.results import Outcome
@@ -118,18 +118,20 @@ def find_owners_of_ended(reports: Sequence[Alike]) -> Steps[tuple[Alike, ...]]:
     """Return the same reports with the owners of their examples, as far as this process may look.
 
     A program that was told an error still holds the socket. One that closed it does not: nobody looks for that, nor
-    for the process of an example among many.
+    for the process of an example among many. A unit that was known before stays known when its cgroup is gone.
     """
     ended = [(death, alike.count == len(alike.examples)) for alike in reports for death in alike.examples]
     inodes = np.array([death.inode if is_single and death.is_held else 0 for death, is_single in ended], np.uint64)
     owners, which = yield FindOwners(inodes, np.array([death.cgroup for death, _ in ended], np.uint64))
     found = iter([owners[number] for number in which.tolist()])
     return tuple(
-        dataclasses.replace(
-            alike, examples=tuple(dataclasses.replace(death, owner=next(found)) for death in alike.examples)
-        )
+        dataclasses.replace(alike, examples=tuple(_with_owner(death, next(found)) for death in alike.examples))
         for alike in reports
     )
+
+
+def _with_owner(death: Death, found: Owner) -> Death:
+    return dataclasses.replace(death, owner=dataclasses.replace(found, unit=found.unit or death.owner.unit))
 
 
 def find_units(cgroups: Sequence[int]) -> Steps[dict[int, str]]:

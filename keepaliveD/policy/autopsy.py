@@ -14,7 +14,7 @@ import numpy as np
 
 from keepaliveD.model.autopsy import Alike, Death, Hindsight, Tally
 from keepaliveD.model.causes import Cause, Foretold
-from keepaliveD.model.connections import AT_RISK, Verdict, WhatCounts
+from keepaliveD.model.connections import AT_RISK, Owner, Verdict, WhatCounts
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.rules import ArmRule, IPNetwork, Path
@@ -34,7 +34,8 @@ FIRST_PAUSE = 60.0  # seconds between two reports of connections that ended alik
 LONGEST_PAUSE = 3600.0  # ... and at most
 MOST_KINDS = 512  # of ends that are kept apart; then only causes are
 KEPT = 5.0  # seconds for which a connection that is gone is remembered: it is judged a second after its end
-MOST_UNITS = 1024  # cgroups that are counted apart
+MOST_UNITS = 1024  # units that are counted apart
+MOST_CGROUPS = 4096  # whose unit is remembered: a cgroup may be gone when a connection of it has ended
 
 FORESEEABLE = np.zeros(256, np.bool_)  # by Cause: ends that silence brings about
 FORESEEABLE[[Cause.MIDDLEBOX_IDLE, Cause.SILENT_AFTER_IDLE]] = True
@@ -62,6 +63,7 @@ class Remembered(NamedTuple):
     told_at: Column
     survived: Column
     interface: Column
+    cgroup: Column
     interfaces: tuple[str, ...] = ("",)
 
     def select(self, rows: Bools) -> Remembered:
@@ -69,14 +71,15 @@ class Remembered(NamedTuple):
         return self._replace(**{name: getattr(self, name)[rows] for name in REMEMBERED})
 
 
-REMEMBERED = ("cookie", "verdict", "told", "told_at", "survived", "interface")
+REMEMBERED = ("cookie", "verdict", "told", "told_at", "survived", "interface", "cgroup")
+RECALLED = ("verdict", "told", "told_at", "survived", "interface")
 EMPTY = np.zeros(0, np.uint64)
-NOTHING = Remembered(EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY)
+NOTHING = Remembered(EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY)
 
 
 def remember(activity: Activity, table: SocketTable) -> Remembered:
     """Return what to keep of a scan."""
-    of_sockets = table.sockets["interface"], table.interfaces
+    of_sockets = table.sockets["interface"], table.sockets["cgroup"], table.interfaces
     return Remembered(activity.cookie, activity.judged, activity.told, activity.told_at, activity.survived, *of_sockets)
 
 
@@ -102,6 +105,9 @@ class Autopsy:
         self.tally = Tally()
         self._saves = Saves()
         self.advisor = Advisor(rules.paths, rules.products)
+        self._units: dict[int, str] = {}  # by cgroup
+        self._counted: set[str] = set()  # units
+        self._unnamed: set[int] = set()  # cgroups whose unit is not known yet
         self._scan = NOTHING
         self._gone: tuple[tuple[float, Remembered], ...] = ()  # what was known of these, and until when to keep it
         self._kinds: dict[Key, _Kind] = {}
@@ -115,31 +121,42 @@ class Autopsy:
 
     def remember(self, judgement: Judgement, memory: Activity) -> None:
         """Keep what a scan has found, and count the silences that armed connections have survived."""
-        now, before = judgement.table.taken_at, self._scan
-        self._scan = remember(memory, judgement.table)
-        _, still_there = find(self._scan.cookie, before.cookie)
+        self._keep_what_is_gone(remember(memory, judgement.table), judgement.table.taken_at)
+        self.advisor.scanned(memory, judgement.assigned.index)
+        sockets, rows = judgement.table.sockets, self._saves.observe(judgement, self._rules.arm)
+        for path, cgroup, count in _counts(judgement.assigned.index[rows], sockets["cgroup"][rows]):
+            self.tally.saved[self._rules.paths[path].name, self._unit(cgroup)] += count
+
+    def _keep_what_is_gone(self, scan: Remembered, now: float) -> None:
+        """Take in a scan, and keep what was known of sockets that it does not show any more."""
+        before, self._scan = self._scan, scan
+        _, still_there = find(scan.cookie, before.cookie)
         kept = tuple(each for each in self._gone if each[0] > now)
         if not still_there.all():
             kept = (*kept, (now + KEPT, before.select(~still_there)))
         self._gone = kept
-        self.advisor.scanned(memory, judgement.assigned.index)
-        rows = self._saves.observe(judgement, self._rules.arm)
-        for path, cgroup, count in _counts(judgement.assigned.index[rows], judgement.table.sockets["cgroup"][rows]):
-            self.tally.saved[self._rules.paths[path].name, self._unit(cgroup)] += count
+        _, seen = find(before.cookie, scan.cookie)
+        if not seen.all():
+            self._unnamed |= set(np.unique(scan.cgroup[~seen]).tolist()) - self._units.keys() - {0}
 
     def unnamed(self) -> tuple[int, ...]:
-        """Return the cgroups that something was counted of, and whose unit is not known yet."""
-        counted = {key[1] for key in self.tally.foretold} | {key[1] for key in self.tally.saved}
-        return tuple(sorted(counted - self.tally.units.keys() - {0}))
+        """Return the cgroups of sockets that are new, and whose unit is not known yet."""
+        return tuple(sorted(self._unnamed))
 
     def name(self, units: Mapping[int, str]) -> None:
-        """Learn the units of cgroups."""
-        self.tally.units |= units
+        """Learn the units of cgroups; of too many the oldest are forgotten."""
+        self._unnamed -= units.keys()
+        self._units |= units
+        for cgroup in list(self._units)[: max(0, len(self._units) - MOST_CGROUPS)]:
+            del self._units[cgroup]
 
-    def _unit(self, cgroup: int) -> int:
-        """Return under which cgroup to count: 0 for all that are too many."""
-        known = cgroup in self.tally.units or len(self.tally.units) < MOST_UNITS
-        return cgroup if known else 0
+    def _unit(self, cgroup: int) -> str:
+        """Return the unit under which to count, "" where it is not known or there are too many."""
+        unit = self._units.get(cgroup, "")
+        if unit not in self._counted and len(self._counted) >= MOST_UNITS:
+            return ""
+        self._counted.add(unit)
+        return unit
 
     def observe(self, deaths: Deaths, now: float) -> tuple[Alike, ...]:
         """Judge these ends; return what to report at once."""
@@ -148,7 +165,8 @@ class Autopsy:
         self.tally.lost += deaths.lost
         if not len(ended):
             return ()
-        judged = judge(ended, (self._scan, *(known for _, known in self._gone)), self._rules.paths)
+        scans = (self._scan, *(known for _, known in self._gone))
+        judged = judge(ended, scans, self._rules.paths, self._units)
         self._count(judged)
         self.advisor.died(ended, judged.path, FORESEEABLE[judged.findings.cause])
         wanted = np.isin(judged.findings.cause, [int(cause) for cause in self._rules.causes])
@@ -221,6 +239,7 @@ class Judged:
     verdict: Column  # Verdict
     warned_before: Column
     survived: Column
+    units: Mapping[int, str]  # by cgroup, as far as they are known
 
     def key(self, row: int) -> Key:
         """Return what connections have in common that end alike: the cause first."""
@@ -260,12 +279,13 @@ class Judged:
             signal=int(facts["signal"]),
             closer=closer_name(bytes(facts["closer"])),
             closer_pid=int(facts["closer_pid"]),
+            owner=Owner(unit=self.units.get(int(facts["cgroup"]), "")),
             only_data_counts=path.counts is WhatCounts.DATA,
             is_held=bool(facts["error"]),
         )
 
 
-def judge(ended: Column, scans: Sequence[Remembered], paths: Sequence[Path]) -> Judged:
+def judge(ended: Column, scans: Sequence[Remembered], paths: Sequence[Path], units: Mapping[int, str]) -> Judged:
     """Judge ended connections: their path, what was known of them, the cause, whether it was foretold."""
     known = _recall(ended, scans)
     path = _paths(ended, paths, known)
@@ -273,7 +293,7 @@ def judge(ended: Column, scans: Sequence[Remembered], paths: Sequence[Path]) -> 
     warned = known.seen & RISKY[known.told] & (known.told_at <= ended["ended_at"])
     foretold = _foretold(ended, findings, known, warned, np.array([each.timeout for each in paths])[path])
     warned_before = np.where(warned, ended["ended_at"] - known.told_at, math.nan)
-    return Judged(ended, findings, paths, path, foretold, known.verdict, warned_before, known.survived)
+    return Judged(ended, findings, paths, path, foretold, known.verdict, warned_before, known.survived, units)
 
 
 class _Known(NamedTuple):
@@ -303,7 +323,7 @@ def _recall(ended: Column, scans: Sequence[Remembered]) -> _Known:
     for scan in (scan for scan in reversed(scans) if len(scan.cookie)):
         row, here = find(scan.cookie, ended["cookie"])
         known.seen[here] = True
-        for name in REMEMBERED[1:]:
+        for name in RECALLED:
             getattr(known, name)[here] = getattr(scan, name)[row][here]
     return known
 

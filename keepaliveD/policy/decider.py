@@ -228,12 +228,13 @@ class Decider:
             if news := [line for line in scanned.damaged if line not in before]:
                 actions += _log(ReportDamaged(news))
         self.judgement, decided = self._scans.observe(table, scanned.found)
-        self._autopsy.remember(self.judgement, self._scans.memory)
         actions += decided
-        if found := self._autopsy.advisor.due(table.taken_at):
-            actions += _log(ReportEvidence(found))
-        if unnamed := self._autopsy.unnamed():
-            actions.append(NameUnits(unnamed))
+        if self.rules.autopsy:
+            self._autopsy.remember(self.judgement, self._scans.memory)
+            if found := self._autopsy.advisor.due(table.taken_at):
+                actions += _log(ReportEvidence(found))
+            if unnamed := self._autopsy.unnamed():
+                actions.append(NameUnits(unnamed))
         actions += [RefreshAtConnect(), TidyArmingRecord(table.sockets["cookie"] if table.complete else None)]
         if self._life is Life.STARTING:
             if any(isinstance(action, SetSystemKeepalive) for action in decided) and not self._dry_run:

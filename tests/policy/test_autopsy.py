@@ -20,7 +20,16 @@ from keepaliveD.model.rules import ArmAction, ArmRule, Path
 from keepaliveD.model.sockets import Switch, Timer
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.arming import times
-from keepaliveD.policy.autopsy import AT_ONCE, FIRST_PAUSE, MOST_KINDS, SINGLES, Autopsy, AutopsyRules
+from keepaliveD.policy.autopsy import (
+    AT_ONCE,
+    FIRST_PAUSE,
+    MOST_CGROUPS,
+    MOST_KINDS,
+    MOST_UNITS,
+    SINGLES,
+    Autopsy,
+    AutopsyRules,
+)
 from keepaliveD.policy.judge import judge
 from keepaliveD.policy.remedies import PREVENTABLE, WITHOUT_KEEPALIVE, remedy
 from tests.support.ends import FORGOTTEN_BY_REJECT, GUESS, MEASURED, Facts, ends, live, reset, timed_out
@@ -151,7 +160,7 @@ def test_an_end_that_was_warned_of_is_foretold() -> None:
     watched(autopsy, idle=290.0, warn=True)
     death = only(autopsy.observe(died(reset(reset_ttl=63, silence=301.0)), 1001.0))
     assert death.hindsight[:3] == (Foretold.FORETOLD, Verdict.BARE, 15.0)
-    assert autopsy.tally.foretold == {("office", 0, Foretold.FORETOLD): 1}
+    assert autopsy.tally.foretold == {("office", "", Foretold.FORETOLD): 1}
     assert autopsy.tally.foretold_by(path="office") == {Foretold.FORETOLD: 1}
     assert not autopsy.tally.foretold_by(path="default")
 
@@ -290,11 +299,30 @@ def test_what_is_not_answered_is_no_save() -> None:
     assert kept_alive(autopsy, 1400.0, 400.0, probes=2) == 0
 
 
-def test_units_are_counted_apart_once_they_have_names() -> None:
+def scanned(autopsy: Autopsy, now: float, *sockets: Socket) -> None:
+    judgement = judge(table(now, *sockets), nothing_known(), (GUESS,), ())
+    autopsy.remember(judgement, judgement.activity)
+
+
+def test_units_are_known_before_their_connections_end_and_counted_apart() -> None:
     autopsy = Autopsy(rules())
-    autopsy.observe(died({**KILLED, "cgroup": 7}, {**KILLED, "cgroup": 8}, KILLED), 1001.0)
+    scanned(autopsy, 990.0, {"cookie": 1, "cgroup": 7}, {"cookie": 2, "cgroup": 8})
     assert autopsy.unnamed() == (7, 8)
     autopsy.name({7: "ssh.service", 8: ""})
     assert not autopsy.unnamed()
+    scanned(autopsy, 995.0, {"cookie": 2, "cgroup": 8})
+    assert not autopsy.unnamed()
+    first, *_ = autopsy.observe(died({**KILLED, "cgroup": 7}, {**KILLED, "cgroup": 8}, KILLED), 1001.0)
+    assert {report.owner.unit for report in first.examples} <= {"ssh.service", ""}
     assert autopsy.tally.foretold_by(unit="ssh.service") == {Foretold.NOT_FORESEEABLE: 1}
     assert autopsy.tally.foretold_by() == {Foretold.NOT_FORESEEABLE: 3}
+
+
+def test_units_are_forgotten_before_they_are_too_many() -> None:
+    autopsy = Autopsy(rules())
+    autopsy.name({cgroup: f"{cgroup}.service" for cgroup in range(1, 3 * MOST_CGROUPS)})
+    assert len(autopsy._units) == MOST_CGROUPS
+    many = np.repeat(ends([KILLED]), 3 * MOST_CGROUPS)
+    many["cgroup"] = np.arange(len(many))
+    autopsy.observe(Deaths(many), 1001.0)
+    assert len(autopsy.tally.foretold) <= MOST_UNITS + 1

@@ -38,6 +38,7 @@ class Socket(TypedDict, total=False):
     keepintvl: int
     keepcnt: int
     own: int
+    cgroup: int
     user_timeout: int
     subflow: int
     expires: float
