@@ -1,4 +1,4 @@
-"""Arming: what a socket costs once its holder is known, what finding holders costs, and what quiet scans cost."""
+"""Arming: what a socket costs once its owner is known, what finding owners costs, and what quiet scans cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arming by BPF: what a socket costs in the kernel, and with all that is decided and told of it."""
+"""Arming by BPF: what a socket costs in the kernel, and with the rules, the owner and the record."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def main() -> int:
         f"arming {SOCKETS:,} bare sockets by BPF, medians of {ROUNDS} rounds",
         [
             Row("looking and setting, a socket", median(in_kernel) / SOCKETS * 1e6, "us", at_most=4),
-            Row("with deciding, telling and the record", median(armed) / SOCKETS * 1e6, "us", at_most=4),
+            Row("with rules, owners and the record", median(armed) / SOCKETS * 1e6, "us", at_most=4),
             Row("loading, once", loading.seconds * 1e3, "ms"),
         ],
     )

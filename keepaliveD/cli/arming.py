@@ -128,7 +128,7 @@ def arm_connections(options: argparse.Namespace, root: Path) -> None:
         records = None if options.dry_run else arguments.records(options, platform)
         performer = Performer(platform, records)
         rule = _rule(options, config)
-        with Report(log=not options.dry_run) as report:
+        with Results(log=not options.dry_run) as report:
             for action in by_hand(look, [one.cookie for one in chosen], rule):
                 _warn_of_interval(action, options.interval)
                 report.add(ask(performer.perform(action)))
@@ -177,7 +177,7 @@ def disarm_connections(options: argparse.Namespace, root: Path) -> None:
         if armed:
             _check_settings(records)
         disarmed = ask(Performer(platform, records).disarm(look))
-    with Report() as report:
+    with Results() as report:
         report.add(disarmed)
     whole = look.table.complete and look.table.unwatched == ALL_WATCHED
     if not whole and (missing := armed.keys() - set(look.table.sockets["cookie"].tolist())):
@@ -245,7 +245,7 @@ def _rule(options: argparse.Namespace, config: Config) -> ArmRule:
     )
 
 
-class Report:
+class Results:
     """What is printed and logged of what was done by hand, and with which status it ends."""
 
     def __init__(self, *, log: bool = True) -> None:

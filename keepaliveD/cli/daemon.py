@@ -18,7 +18,7 @@ from keepaliveD.daemon.deaths import DeathSource
 from keepaliveD.daemon.neighbour import showing
 from keepaliveD.daemon.perform import Records
 from keepaliveD.daemon.process import Process, now, raise_descriptor_limit
-from keepaliveD.daemon.sources import Source
+from keepaliveD.daemon.sources import EventSource
 from keepaliveD.log.entries import WARNING, Entry
 from keepaliveD.log.journal import FORMATS, Log, never_waiting, open_log
 from keepaliveD.model.errors import Refusal
@@ -81,7 +81,7 @@ def _run(options: argparse.Namespace, platform: Platform, records: Records | Non
             stack.callback(control.close)
             log = _monitored(log, control)
         deaths = stack.enter_context(contextlib.closing(DeathSource(platform.watch_deaths, now)))
-        sources: list[Source] = [deaths, control] if control else [deaths]
+        sources: list[EventSource] = [deaths, control] if control else [deaths]
         process = stack.enter_context(Process(options.config, platform.open, log, sources))
         with restoring(platform.tuner, records.settings if records else None, log):
             config = process.load()

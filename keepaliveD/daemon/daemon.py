@@ -10,9 +10,8 @@ from typing import Protocol
 
 from keepaliveD.config import Config, doubts
 from keepaliveD.config.catalogue import catalogue
-from keepaliveD.daemon import loop
 from keepaliveD.daemon.deaths import DeathSource
-from keepaliveD.daemon.loop import Loop
+from keepaliveD.daemon.loop import Loop, Waits
 from keepaliveD.daemon.perform import Performer, Records
 from keepaliveD.daemon.settings import SystemSettings, settings
 from keepaliveD.log import entries
@@ -52,7 +51,7 @@ from keepaliveD.records.settings import SettingsRecord
 Show = Callable[[Sequence[Connection]], None]
 
 
-class Surroundings(loop.Surroundings, Protocol):
+class Surroundings(Waits, Protocol):
     """The process that the daemon runs in; tests use one with a stepped clock."""
 
     def slept(self) -> float:

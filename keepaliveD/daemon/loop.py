@@ -10,14 +10,14 @@ from collections import deque
 from typing import Protocol
 
 from keepaliveD.daemon.worker import Reply
-from keepaliveD.model.actions import Abandon, Action, AtOnce, End, Log, Notify, Phase, Queued
+from keepaliveD.model.actions import Abandon, Action, AtOnce, EndDaemon, LogOutcome, Notify, Phase, Queued
 from keepaliveD.model.events import Event, Failed, Idle, Start, Tick
 from keepaliveD.model.results import Outcome
 from keepaliveD.platforms.requests import Request, Steps
 
 
-class Surroundings(Protocol):
-    """The process that the daemon runs in; tests use one with a stepped clock."""
+class Waits(Protocol):
+    """What waits: the process that the daemon runs in."""
 
     watchdog: float  # seconds after which the service manager expects a sign of life
 
@@ -50,7 +50,7 @@ class Performs(Protocol):
         """Carry out an action, and return the event that comes of it."""
 
     def log(self, outcome: Outcome) -> None:
-        """Log this outcome."""
+        """LogOutcome this outcome."""
 
     def notify(self, phase: Phase) -> None:
         """Notify the service manager."""
@@ -62,14 +62,14 @@ class Performs(Protocol):
 class Loop:
     """Hands events in and actions out."""
 
-    def __init__(self, outside: Surroundings, decider: Decides, performer: Performs) -> None:
+    def __init__(self, outside: Waits, decider: Decides, performer: Performs) -> None:
         self._outside = outside
         self._decider = decider
         self._performer = performer
         self._queue: deque[Queued] = deque()
         self._steps: Steps[Event] | None = None  # those of the action that is being carried out
         self._is_idle = True  # whether the decider knows that all actions are carried out
-        self._end: End | None = None
+        self._end: EndDaemon | None = None
         self._shown = outside.now()  # when life was last shown
         self._has_notified = False  # whether the service manager was notified in this turn
 
@@ -98,14 +98,14 @@ class Loop:
 
     def _do(self, action: AtOnce) -> None:
         match action:
-            case Log(outcome):
+            case LogOutcome(outcome):
                 self._performer.log(outcome)
             case Notify(phase):
                 self._performer.notify(phase)
                 self._has_notified = True
             case Abandon():
                 self._abandon()
-            case End():
+            case EndDaemon():
                 self._end = action
 
     def _carry_out(self) -> None:

@@ -12,7 +12,7 @@ from typing import Self
 
 from keepaliveD.config import Config, load
 from keepaliveD.daemon.notify import Manager, watchdog_period
-from keepaliveD.daemon.sources import Signals, Source
+from keepaliveD.daemon.sources import EventSource, Signals
 from keepaliveD.daemon.worker import Reply
 from keepaliveD.daemon.workers import Workers
 from keepaliveD.log import entries
@@ -28,7 +28,7 @@ CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # a firewall's cl
 class Process:
     """This process, with a worker process of its own, and everything that events come from."""
 
-    def __init__(self, config: Path | None, opener: Opener, log: Log, sources: Sequence[Source] = ()) -> None:
+    def __init__(self, config: Path | None, opener: Opener, log: Log, sources: Sequence[EventSource] = ()) -> None:
         """Open sessions in workers by `opener`, and log each worker that hangs."""
         self._sources = (Signals(), *sources)
         self._arrived: deque[Event] = deque()

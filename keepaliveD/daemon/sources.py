@@ -18,7 +18,7 @@ from keepaliveD.model.events import Event, Reload, Stop
 HANDOVER = "handover"  # a file in systemd's RuntimeDirectory=; packages make it when they upgrade
 
 
-class Source(Protocol):
+class EventSource(Protocol):
     """Something that events come from."""
 
     def fileno(self) -> int:

@@ -199,8 +199,8 @@ class Notify:
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
-    """Log this outcome."""
+class LogOutcome:
+    """LogOutcome this outcome."""
 
     outcome: Outcome
 
@@ -211,13 +211,13 @@ class Abandon:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """End the daemon, with this error if there is one."""
+class EndDaemon:
+    """EndDaemon the daemon, with this error if there is one."""
 
     error: Exception | None = None
 
 
-AtOnce = Notify | Log | Abandon | End  # done as soon as it is decided; all else in its order
+AtOnce = Notify | LogOutcome | Abandon | EndDaemon  # done as soon as it is decided; all else in its order
 Queued = (
     SetSystemKeepalive
     | Arm

@@ -97,5 +97,5 @@ class Failed:
     error: Exception
 
 
-Answer = Loaded | Opened | Scanned | BegunAtConnect | Done | Failed  # what comes of an action
-Event = Start | Stop | Reload | Died | Tick | Idle | Answer
+Consequence = Loaded | Opened | Scanned | BegunAtConnect | Done | Failed  # what comes of an action
+Event = Start | Stop | Reload | Died | Tick | Idle | Consequence

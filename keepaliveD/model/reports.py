@@ -29,12 +29,12 @@ class Repeat:
 class ReportConnections:
     """Report connections whose verdict changed.
 
-    `before` is what was last told of each, `unsaid` how often it changed since then without a word.
+    `before` is what was last told of each, `unreported` how often it changed since then without a word.
     """
 
     connections: tuple[Connection, ...]
     before: tuple[Verdict, ...]
-    unsaid: tuple[int, ...] = ()
+    unreported: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ class Kind(enum.IntEnum):
 Touchable = tuple[Kind, int]
 
 
-class Avoided(OSError):
+class MustNotTouch(OSError):
     """Raised for an object at which a worker hung before."""
 
     def __init__(self) -> None:
@@ -72,9 +72,9 @@ class _Here:
         self._avoided = what
 
     def now(self, kind: Kind, number: int = 0) -> None:
-        """Write down what is touched next. Raises Avoided if it must not be touched."""
+        """Write down what is touched next. Raises MustNotTouch if it must not be touched."""
         if self._avoided and (kind, number) in self._avoided:
-            raise Avoided
+            raise MustNotTouch
         if self._memory is not None:
             self._turn += 1
             TOUCHED.pack_into(self._memory, 0, self._turn, kind, number)

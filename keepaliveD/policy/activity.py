@@ -48,11 +48,11 @@ class Activity:
     firewall_forgets_at: Column  # instant at which it forgets in this silence, or up to a second later; NaN not known
     picks_up: Column  # whether it then remembers anew at the next packet of this end
     survived: Column  # longest idle time, at least, after which the peer was still heard
-    told: Column  # Verdict last announced, 0 for none
-    told_at: Column  # instant
+    reported: Column  # Verdict last announced, 0 for none
+    reported_at: Column  # instant
     withdrawn_at: Column  # instant at which a warning was last taken back
     judged: Column  # Verdict of the scan before
-    unsaid: Column  # how often it went to and fro between at risk and not since then, without a word
+    unreported: Column  # how often it went to and fro between at risk and not since then, without a word
     arming: Column  # what was considered about arming it: Considered (policy/arming.py)
     tries: Column  # at how many scans, after the first one, it was at risk while arming it was tried
 
@@ -92,11 +92,11 @@ def nothing_known() -> Activity:
         firewall_forgets_at=none,
         picks_up=np.empty(0, np.bool_),
         survived=none,
-        told=marks,
-        told_at=none,
+        reported=marks,
+        reported_at=none,
         withdrawn_at=none,
         judged=marks,
-        unsaid=marks,
+        unreported=marks,
         arming=marks,
         tries=marks,
     )
@@ -132,7 +132,7 @@ def _recall(before: Activity, table: SocketTable) -> Activity:
         return before
     nothing = {"last_packet": np.nan, "last_packet_by": np.nan, "expires_at": np.nan, "keepidle": np.nan}
     nothing |= {"firewall_timeout": np.nan, "firewall_forgets_at": np.nan}
-    nothing |= {"peer_period": FOREVER, "told_at": -FOREVER, "withdrawn_at": -FOREVER}
+    nothing |= {"peer_period": FOREVER, "reported_at": -FOREVER, "withdrawn_at": -FOREVER}
     columns: dict[str, Any] = {}
     for name in COLUMNS:
         column: Column = getattr(before, name)

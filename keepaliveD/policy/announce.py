@@ -14,7 +14,7 @@ from keepaliveD.policy.forecast import Forecast
 
 AGAIN_AFTER = 3600.0  # seconds until a connection that recovered by itself is warned of once more
 PARTS = ("high", "low", "port")  # of an end, as it sorts
-MOST_UNSAID = 255  # of a column of octets
+MOST_UNREPORTED = 255  # of a column of octets
 RISKY = np.zeros(256, np.bool_)  # by Verdict
 RISKY[[int(verdict) for verdict in AT_RISK]] = True
 MAY_YET_PASS = np.zeros(256, np.bool_)  # by Due
@@ -26,7 +26,7 @@ class News(NamedTuple):
 
     rows: Indices
     before: Column
-    unsaid: Column
+    unreported: Column
 
 
 def lead(timeout: Column, warn_before: float) -> Column:
@@ -51,41 +51,52 @@ def select_news(
     """
     now = forecast.now
     activity = _count_changes(forecast, activity)
-    rows = np.flatnonzero((forecast.cut_at <= now + warn_before) | (activity.told != 0))  # nobody else can be news
-    verdict, told, told_at = forecast.verdict[rows], activity.told[rows], activity.told_at[rows]
+    rows = np.flatnonzero((forecast.cut_at <= now + warn_before) | (activity.reported != 0))  # nobody else can be news
+    verdict, reported, reported_at = forecast.verdict[rows], activity.reported[rows], activity.reported_at[rows]
     at_risk = (verdict == Verdict.LATE.value) | (verdict == Verdict.BARE.value)
     at_risk &= forecast.confirmed[rows] | ~MAY_YET_PASS[forecast.due[rows]]
     near = forecast.cut_at[rows] - now <= lead(forecast.timeout[rows], warn_before)
-    stale = (now - told_at >= AGAIN_AFTER) & (activity.last_packet[rows] > told_at)
-    warn = at_risk & near & ((told != verdict) | stale)
+    stale = (now - reported_at >= AGAIN_AFTER) & (activity.last_packet[rows] > reported_at)
+    warn = at_risk & near & ((reported != verdict) | stale)
 
     unanswered = (sockets["retransmits"][rows] != 0) | (sockets["probes"][rows] != 0)
-    cut = (verdict == Verdict.CUT.value) & (forecast.confirmed[rows] | unanswered) & (told != Verdict.CUT.value)
+    cut = (verdict == Verdict.CUT.value) & (forecast.confirmed[rows] | unanswered) & (reported != Verdict.CUT.value)
 
     lasting = (forecast.due[rows] == Due.KEEPALIVE.value) | (forecast.due[rows] == Due.PEER.value)
-    kept = (verdict == Verdict.SAFE.value) & lasting & (told != Verdict.SAFE.value) & (told != Verdict.UNKNOWN.value)
+    kept = (
+        (verdict == Verdict.SAFE.value)
+        & lasting
+        & (reported != Verdict.SAFE.value)
+        & (reported != Verdict.UNKNOWN.value)
+    )
     kept &= forecast.confirmed[rows]
-    kept &= (now - activity.withdrawn_at[rows] >= AGAIN_AFTER) | (told == Verdict.CUT.value)
-    risen = (told == Verdict.CUT.value) & (at_risk | (verdict == Verdict.SAFE.value))
+    kept &= (now - activity.withdrawn_at[rows] >= AGAIN_AFTER) | (reported == Verdict.CUT.value)
+    risen = (reported == Verdict.CUT.value) & (at_risk | (verdict == Verdict.SAFE.value))
 
     news = warn | cut | kept | risen
     if being_armed is not None:
         news &= ~being_armed[rows]
     withdrawn = rows[news & kept]
     rows = rows[news]
-    told, told_at, withdrawn_at = activity.told.copy(), activity.told_at.copy(), activity.withdrawn_at.copy()
-    unsaid = activity.unsaid.copy()
-    told[rows], told_at[rows], withdrawn_at[withdrawn], unsaid[rows] = forecast.verdict[rows], now, now, 0
-    memory = dataclasses.replace(activity, told=told, told_at=told_at, withdrawn_at=withdrawn_at, unsaid=unsaid)
+    reported, reported_at, withdrawn_at = (
+        activity.reported.copy(),
+        activity.reported_at.copy(),
+        activity.withdrawn_at.copy(),
+    )
+    unreported = activity.unreported.copy()
+    reported[rows], reported_at[rows], withdrawn_at[withdrawn], unreported[rows] = forecast.verdict[rows], now, now, 0
+    memory = dataclasses.replace(
+        activity, reported=reported, reported_at=reported_at, withdrawn_at=withdrawn_at, unreported=unreported
+    )
     rows = _one_end(rows, sockets, forecast.verdict)
-    return News(rows, activity.told[rows], activity.unsaid[rows]), memory
+    return News(rows, activity.reported[rows], activity.unreported[rows]), memory
 
 
 def _count_changes(forecast: Forecast, activity: Activity) -> Activity:
     """Return the memory with one more change for each reported connection that came to risk, or out of it."""
-    changed = (RISKY[activity.judged] != RISKY[forecast.verdict]) & (activity.told != 0)
-    unsaid = np.minimum(activity.unsaid.astype(np.uint16) + changed, MOST_UNSAID).astype(np.uint8)
-    return dataclasses.replace(activity, judged=forecast.verdict, unsaid=unsaid)
+    changed = (RISKY[activity.judged] != RISKY[forecast.verdict]) & (activity.reported != 0)
+    unreported = np.minimum(activity.unreported.astype(np.uint16) + changed, MOST_UNREPORTED).astype(np.uint8)
+    return dataclasses.replace(activity, judged=forecast.verdict, unreported=unreported)
 
 
 def _one_end(rows: Indices, sockets: Sockets, verdict: Column) -> Indices:

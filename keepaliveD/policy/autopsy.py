@@ -59,8 +59,8 @@ class Remembered(NamedTuple):
 
     cookie: Column
     verdict: Column  # Activity.judged
-    told: Column
-    told_at: Column
+    reported: Column
+    reported_at: Column
     survived: Column
     interface: Column
     cgroup: Column
@@ -71,8 +71,8 @@ class Remembered(NamedTuple):
         return self._replace(**{name: getattr(self, name)[rows] for name in REMEMBERED})
 
 
-REMEMBERED = ("cookie", "verdict", "told", "told_at", "survived", "interface", "cgroup")
-RECALLED = ("verdict", "told", "told_at", "survived", "interface")
+REMEMBERED = ("cookie", "verdict", "reported", "reported_at", "survived", "interface", "cgroup")
+RECALLED = ("verdict", "reported", "reported_at", "survived", "interface")
 EMPTY = np.zeros(0, np.uint64)
 NOTHING = Remembered(EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY)
 
@@ -80,7 +80,9 @@ NOTHING = Remembered(EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY)
 def remember(activity: Activity, table: SocketTable) -> Remembered:
     """Return what to keep of a scan."""
     of_sockets = table.sockets["interface"], table.sockets["cgroup"], table.interfaces
-    return Remembered(activity.cookie, activity.judged, activity.told, activity.told_at, activity.survived, *of_sockets)
+    return Remembered(
+        activity.cookie, activity.judged, activity.reported, activity.reported_at, activity.survived, *of_sockets
+    )
 
 
 @dataclass
@@ -290,9 +292,9 @@ def judge(ended: Column, scans: Sequence[Remembered], paths: Sequence[Path], uni
     known = _recall(ended, scans)
     path = _paths(ended, paths, known)
     findings = decide(ended, known.survived)
-    warned = known.seen & RISKY[known.told] & (known.told_at <= ended["ended_at"])
+    warned = known.seen & RISKY[known.reported] & (known.reported_at <= ended["ended_at"])
     foretold = _foretold(ended, findings, known, warned, np.array([each.timeout for each in paths])[path])
-    warned_before = np.where(warned, ended["ended_at"] - known.told_at, math.nan)
+    warned_before = np.where(warned, ended["ended_at"] - known.reported_at, math.nan)
     return Judged(ended, findings, paths, path, foretold, known.verdict, warned_before, known.survived, units)
 
 
@@ -301,8 +303,8 @@ class _Known(NamedTuple):
 
     seen: Bools
     verdict: Column
-    told: Column
-    told_at: Column
+    reported: Column
+    reported_at: Column
     survived: Column
     interface: Column
     interfaces: tuple[str, ...]
@@ -314,8 +316,8 @@ def _recall(ended: Column, scans: Sequence[Remembered]) -> _Known:
     known = _Known(
         seen=np.zeros(size, np.bool_),
         verdict=marks[0],
-        told=marks[1],
-        told_at=times[0],
+        reported=marks[1],
+        reported_at=times[0],
         survived=times[1],
         interface=np.zeros(size, np.uint32),
         interfaces=scans[0].interfaces,

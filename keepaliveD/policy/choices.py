@@ -18,7 +18,7 @@ from keepaliveD.model.keepalive import Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult, Mark
 from keepaliveD.model.rules import Wish
 from keepaliveD.model.sockets import Column, Indices
-from keepaliveD.policy.socket_settings import Found, Request, decide_arming, decide_disarming
+from keepaliveD.policy.socket_settings import Found, Wanted, decide_arming, decide_disarming
 
 RESULTS = {answer.value: ArmingResult[answer.name] for answer in Answer if answer is not Answer.DONE}
 
@@ -161,7 +161,7 @@ def how_to_arm(orders: Orders, targets: Column, looked: Column, known: Known, *,
         one = connections[row]
         again = one.cookie in armed_here
         return decide_arming(
-            found, Request(wishes[row], one.timeout, one.verdict, known.armed(one.cookie), by_hand, again)
+            found, Wanted(wishes[row], one.timeout, one.verdict, known.armed(one.cookie), by_hand, again)
         )
 
     return _choices(connections, targets, looked, keys, decide)

@@ -11,11 +11,11 @@ from keepaliveD.model.actions import (
     Arm,
     ArmAtConnect,
     DisarmAll,
-    End,
     EndAtConnect,
+    EndDaemon,
     ListOldServices,
     LoadConfiguration,
-    Log,
+    LogOutcome,
     NameUnits,
     Notify,
     OpenSession,
@@ -34,8 +34,8 @@ from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import Refusal, unexpected
 from keepaliveD.model.events import (
-    Answer,
     BegunAtConnect,
+    Consequence,
     Died,
     Done,
     Event,
@@ -137,10 +137,10 @@ class Decider:
             case Died(deaths):
                 actions = self._on_died(deaths, now)
             case _:
-                actions = self._on_answer(event, now)
+                actions = self._on_consequence(event, now)
         return actions
 
-    def _on_answer(self, event: Answer, now: float) -> list[Action]:
+    def _on_consequence(self, event: Consequence, now: float) -> list[Action]:
         """Return what follows from what came of an action."""
         match event:
             case Loaded(rules):
@@ -249,7 +249,7 @@ class Decider:
         actions: list[Action] = []
         for outcome in outcomes:
             if self._is_news(outcome):
-                actions.append(Log(outcome))
+                actions.append(LogOutcome(outcome))
             if isinstance(action, RestoreSettings):
                 self._error = self._error or (outcome.refused if self._life is Life.STOPPING else None)
                 continue
@@ -324,7 +324,7 @@ class Decider:
                 return self._stop(now)
             case Life.STOPPING:
                 self._life = ended
-                return [End(self._error)]
+                return [EndDaemon(self._error)]
             case _:
                 return self._reload_if_asked()
 
@@ -396,4 +396,4 @@ def _autopsy_rules(rules: Rules) -> AutopsyRules:
 
 
 def _log(report: Report) -> list[Action]:
-    return [Log(Outcome(report))]
+    return [LogOutcome(Outcome(report))]

@@ -21,7 +21,7 @@ from keepaliveD.policy.arming import first_matching, times, wishes
 from keepaliveD.policy.choices import RESULTS, Entry, read_from
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.paths import ignored
-from keepaliveD.policy.socket_settings import Found, Request, decide_arming
+from keepaliveD.policy.socket_settings import Found, Wanted, decide_arming
 
 AUTO = "auto"
 HELPFUL = (Due.NOTHING, Due.KEEPALIVE)  # keepalive is sent only while nothing else is pending
@@ -114,7 +114,7 @@ def _decide(its: Explained, found: Found, wish: Wish) -> Armed | ArmingResult:
     if its.entry is Mark.LEFT_ALONE:
         return ArmingResult.CHANGED_SINCE
     armed = its.entry if isinstance(its.entry, Armed) else None
-    return decide_arming(found, Request(wish, its.connection.timeout, its.connection.verdict, armed))
+    return decide_arming(found, Wanted(wish, its.connection.timeout, its.connection.verdict, armed))
 
 
 def _with_remedy(its: Explained, found: Found, keepalive: Keepalive, timeout: float) -> Explained:

@@ -71,7 +71,9 @@ class ScanDecider:
             actions.append(ReportUnwatched(table.unwatched))
         if len(news.rows):
             before = tuple(Verdict(verdict) for verdict in news.before)
-            actions.append(ReportConnections(connections(judgement, news.rows), before, tuple(news.unsaid.tolist())))
+            actions.append(
+                ReportConnections(connections(judgement, news.rows), before, tuple(news.unreported.tolist()))
+            )
         self.next_deadline = _next_deadline(judgement.forecast)
         return judgement, actions
 

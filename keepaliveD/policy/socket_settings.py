@@ -30,7 +30,7 @@ class Found(NamedTuple):
     user_timeout: int = 0
 
 
-class Request(NamedTuple):
+class Wanted(NamedTuple):
     """What is asked for of a socket, and what is known of its connection; `timeout` is the path's in seconds.
 
     `armed` tells how it was armed earlier, `again` that this very process did.
@@ -44,7 +44,7 @@ class Request(NamedTuple):
     again: bool = False
 
 
-def decide_arming(found: Found, request: Request) -> Armed | ArmingResult:
+def decide_arming(found: Found, request: Wanted) -> Armed | ArmingResult:
     """Return how to arm the socket, or why it is left as it is.
 
     What we armed earlier is judged by what its program had before, and never weakened. What was changed
@@ -63,7 +63,7 @@ def decide_arming(found: Found, request: Request) -> Armed | ArmingResult:
     return _arm_with(SocketKeepalive(True, times), found, request)
 
 
-def _arm_with(after: SocketKeepalive, found: Found, request: Request) -> Armed | ArmingResult:
+def _arm_with(after: SocketKeepalive, found: Found, request: Wanted) -> Armed | ArmingResult:
     """Return how to arm with times that help, unless all is well or they would end the connection sooner.
 
     Times that stand already may end it sooner too: the timer that is restarted was an older, longer one.
@@ -143,7 +143,7 @@ def _stands_as_armed(found: Found, armed: Armed) -> bool:
     )
 
 
-def _arm_again(found: Found, armed: Armed, request: Request) -> Armed | ArmingResult:
+def _arm_again(found: Found, armed: Armed, request: Wanted) -> Armed | ArmingResult:
     """Return how to arm a socket that stands as we armed it, or why it is left as it is."""
     before, ours = without_arming(found, armed), found.stands.times
     wanted = _wanted(Found(before, armed.inherited, found.system), request)
@@ -157,7 +157,7 @@ def _arm_again(found: Found, armed: Armed, request: Request) -> Armed | ArmingRe
     return Armed(before, SocketKeepalive(True, times), armed.inherited & ~Own.UNTOLD)
 
 
-def _wanted(found: Found, request: Request) -> Keepalive | ArmingResult:
+def _wanted(found: Found, request: Wanted) -> Keepalive | ArmingResult:
     """Return the times to set, whether or not they help, or why there are none.
 
     The shorter idle time and interval hold. The number of probes is the rule's, or the program's if it
@@ -199,7 +199,7 @@ def _bearable(stands: Keepalive, times: Keepalive, timeout: float) -> Keepalive:
     return Keepalive(min(times.idle, room - interval), interval, MAX_PROBES)
 
 
-def _helps(times: Keepalive, request: Request) -> bool:
+def _helps(times: Keepalive, request: Wanted) -> bool:
     """Return whether the times help: they keep the connection, or show its program that the connection is cut."""
     return request.verdict is Verdict.CUT or fits(times, request.timeout)
 

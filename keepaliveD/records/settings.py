@@ -21,7 +21,7 @@ EARLIER = "found.json"  # one file for all identities, as earlier versions wrote
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueBack:
     """What can be restored now (with what stands there), and what somebody else has set since."""
 
     values: Mapping[str, int] = field(default_factory=dict)
@@ -124,7 +124,7 @@ class SettingsRecord:
         """Whether anything is recorded. Raises RecordDamaged, NotPermitted, StateError."""
         return bool(self._known())
 
-    def due_back(self, stands: Mapping[str, int]) -> Due:
+    def due_back(self, stands: Mapping[str, int]) -> DueBack:
         """What to restore, given what stands now: only what is still ours."""
         held = self._known()
         mine = {key for key, one in held.items() if stands.get(key) in one.ours}
@@ -132,7 +132,7 @@ class SettingsRecord:
         theirs = {
             key: stands[key] for key in sorted(held.keys() & stands.keys() - mine) if stands[key] != held[key].found
         }
-        return Due(changed, {key: stands[key] for key in changed}, theirs)
+        return DueBack(changed, {key: stands[key] for key in changed}, theirs)
 
     def without_us(self, stands: Mapping[str, int]) -> Mapping[str, int]:
         """What would stand if this program had never run."""

@@ -155,7 +155,7 @@ def test_a_connection_that_goes_to_and_fro_is_taken_back_once_an_hour_and_its_ch
     assert heard == [("bare", "unknown"), ("safe", "bare"), ("bare", "safe")]
     _, actions = judge.observe(table(5000.0, idle(250.0, segments_in=11)))
     (report,) = (action for action in actions if isinstance(action, ReportConnections))
-    assert report.unsaid == (38,)
+    assert report.unreported == (38,)
 
 
 def test_of_a_connection_within_this_host_one_end_is_told() -> None:

@@ -151,7 +151,7 @@ def watched(autopsy: Autopsy, *, idle: float, warn: bool = False, path: Path = O
     verdict = judgement.forecast.verdict
     told = verdict if warn else np.zeros(1, np.uint8)
     told_at = np.full(1, 985.0)
-    memory = dataclasses.replace(judgement.activity, judged=verdict, told=told, told_at=told_at)
+    memory = dataclasses.replace(judgement.activity, judged=verdict, reported=told, reported_at=told_at)
     autopsy.remember(judgement, memory)
 
 

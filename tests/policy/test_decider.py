@@ -12,11 +12,11 @@ from keepaliveD.model.actions import (
     Action,
     ArmAtConnect,
     DisarmAll,
-    End,
     EndAtConnect,
+    EndDaemon,
     FoundSettings,
     LoadConfiguration,
-    Log,
+    LogOutcome,
     Notify,
     OpenSession,
     Phase,
@@ -68,7 +68,7 @@ def kinds(actions: Iterable[Action]) -> list[type]:
 
 
 def reports(actions: Iterable[Action]) -> list[object]:
-    return [action.outcome.action for action in actions if isinstance(action, Log)]
+    return [action.outcome.action for action in actions if isinstance(action, LogOutcome)]
 
 
 class Host:
@@ -93,7 +93,7 @@ class Host:
         """Return those actions that wait for their turn."""
         actions = self.decider.decide(event, now)
         self.asked += actions
-        return [action for action in actions if not isinstance(action, Log | Notify | Abandon | End)]
+        return [action for action in actions if not isinstance(action, LogOutcome | Notify | Abandon | EndDaemon)]
 
     def answer(self, action: Queued, now: float) -> Event:
         """Everything succeeds."""
@@ -187,7 +187,7 @@ def test_a_start_that_fails_restores_and_ends_with_the_error() -> None:
     refusal = NotPermitted("time: cannot be set: run as root")
     ending = decider.decide(Done(action, (Outcome(action, refused=refusal),)), 1000.0)
     assert kinds(ending) == [Abandon, RestoreSettings, EndAtConnect], "whoever catches the error logs it"
-    assert decider.decide(Idle(), 1000.0) == [End(refusal)]
+    assert decider.decide(Idle(), 1000.0) == [EndDaemon(refusal)]
 
 
 def test_a_reload_asked_for_in_the_middle_of_a_scan_begins_when_the_scan_ends() -> None:
@@ -233,7 +233,7 @@ def test_a_stop_gives_up_what_is_going_on_and_puts_everything_back() -> None:
     actions = host.decider.decide(Stop(), 1016.0)
     assert actions == [Abandon(), Notify(Phase.STOPPING), RestoreSettings(), DisarmAll(), EndAtConnect()]
     assert host.decider.decide(Stop(), 1017.0) == []
-    assert host.decider.decide(Idle(), 1018.0) == [End(None)]
+    assert host.decider.decide(Idle(), 1018.0) == [EndDaemon(None)]
 
 
 def test_a_successor_finds_everything_as_it_is() -> None:
@@ -246,7 +246,7 @@ def test_sockets_that_cannot_be_disarmed_in_time_stay_armed() -> None:
     host.decider.decide(Stop(), 1016.0)
     assert host.decider.due == 1016.0 + LONGEST_STOP
     actions = host.decider.decide(Tick(), 1016.0 + LONGEST_STOP)
-    assert kinds(actions) == [Abandon, Log, EndAtConnect]
+    assert kinds(actions) == [Abandon, LogOutcome, EndAtConnect]
     (report,) = reports(actions)
     assert report == ReportRefused("cannot disarm, sockets stay armed: no answer; run keepalivectl disarm")
     assert host.decider.due == FOREVER
@@ -256,8 +256,8 @@ def test_what_cannot_be_restored_is_logged_and_the_error_at_the_end() -> None:
     host = started(RULES)
     host.decider.decide(Stop(), 1016.0)
     refused = Outcome(RestoreSettings(), refused=NotPermitted("time: no"))
-    assert host.decider.decide(Done(RestoreSettings(), (refused,)), 1016.0) == [Log(refused)]
-    assert host.decider.decide(Idle(), 1016.0) == [End(refused.refused)]
+    assert host.decider.decide(Done(RestoreSettings(), (refused,)), 1016.0) == [LogOutcome(refused)]
+    assert host.decider.decide(Idle(), 1016.0) == [EndDaemon(refused.refused)]
 
 
 def test_one_scan_for_a_person_undoes_what_it_did() -> None:
@@ -265,4 +265,4 @@ def test_one_scan_for_a_person_undoes_what_it_did() -> None:
     host.hand_in(Start(), 1000.0)
     assert DisarmAll(only_mine=True) in host.asked
     assert not any(isinstance(action, ArmAtConnect) for action in host.asked)
-    assert host.asked[-1] == End(None)
+    assert host.asked[-1] == EndDaemon(None)

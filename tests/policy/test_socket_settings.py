@@ -18,7 +18,7 @@ from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.policy.socket_settings import (
     FIELDS,
     Found,
-    Request,
+    Wanted,
     decide_arming,
     decide_disarming,
     fits,
@@ -64,8 +64,8 @@ def found(stands: SocketKeepalive, system: Keepalive | None = KERNEL) -> Found:
 
 def request(
     action: ArmAction, times: Keepalive = OURS, timeout: float = TIMEOUT, verdict: Verdict = Verdict.LATE
-) -> Request:
-    return Request(wish(action, times), timeout, verdict)
+) -> Wanted:
+    return Wanted(wish(action, times), timeout, verdict)
 
 
 @pytest.mark.parametrize(("milliseconds", "refused"), [(0, False), (1, True), (780_000, True), (780_001, False)])

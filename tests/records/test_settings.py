@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from keepaliveD.model.errors import Busy, NotPermitted, RecordDamaged, StateError
 from keepaliveD.records.format import parse
-from keepaliveD.records.settings import Due, SettingsRecord
+from keepaliveD.records.settings import DueBack, SettingsRecord
 from tests.support.unprivileged import as_nobody, reachable_directory
 
 HERE = {"boot": "b", "netns": "net:[1]"}
@@ -66,8 +66,8 @@ def read_only(_: Path) -> int:
 
 def test_what_was_found_is_given_back(tmp_path: Path, keeper: SettingsRecord) -> None:
     """The whole point: the system ends as it began, also for another process."""
-    assert keeper.due_back(OURS) == Due(FOUND, OURS, {})
-    assert a_record(tmp_path).due_back(OURS) == Due(FOUND, OURS, {})
+    assert keeper.due_back(OURS) == DueBack(FOUND, OURS, {})
+    assert a_record(tmp_path).due_back(OURS) == DueBack(FOUND, OURS, {})
 
 
 def test_what_somebody_else_has_set_since_is_left_alone(keeper: SettingsRecord) -> None:
@@ -81,12 +81,12 @@ def test_what_somebody_else_has_set_since_is_left_alone(keeper: SettingsRecord) 
 
 def test_what_was_put_back_by_somebody_else_is_neither_given_back_nor_spoken_of(keeper: SettingsRecord) -> None:
     """All is as it was."""
-    assert keeper.due_back(FOUND) == Due()
+    assert keeper.due_back(FOUND) == DueBack()
 
 
 def test_without_a_record_nothing_is_given_back(tmp_path: Path) -> None:
     """A daemon that changed nothing."""
-    assert a_record(tmp_path).due_back(OURS) == Due()
+    assert a_record(tmp_path).due_back(OURS) == DueBack()
     assert not a_record(tmp_path).holds_any()
 
 
@@ -155,7 +155,7 @@ def test_settings_are_kept_one_by_one(tmp_path: Path) -> None:
 def test_what_we_yielded_is_no_longer_given_back(keeper: SettingsRecord) -> None:
     """on_drift = "yield": the setting is somebody else's, even if it comes to be what ours was."""
     keeper.release({"time": 600})
-    assert keeper.due_back(OURS) == Due({"intvl": 75, "probes": 9}, {"intvl": 20, "probes": 31})
+    assert keeper.due_back(OURS) == DueBack({"intvl": 75, "probes": 9}, {"intvl": 20, "probes": 31})
 
 
 def test_a_write_that_failed_is_withdrawn(tmp_path: Path) -> None:
@@ -180,10 +180,10 @@ def test_a_record_of_another_boot_is_obsolete(tmp_path: Path) -> None:
     """It speaks of settings that no longer exist; today's are found anew, and take its place."""
     rebooted = a_record(tmp_path, HERE | {"boot": "c"})
     assert not rebooted.holds_any()
-    assert rebooted.due_back(OURS) == Due()
+    assert rebooted.due_back(OURS) == DueBack()
     rebooted.record_found({"time": 180}, {"time": 300})
     assert rebooted.due_back({"time": 300}).values == {"time": 180}
-    assert a_record(tmp_path).due_back(OURS) == Due()
+    assert a_record(tmp_path).due_back(OURS) == DueBack()
 
 
 @pytest.mark.usefixtures("keeper")
@@ -193,7 +193,7 @@ def test_a_record_of_another_namespace_is_its_own(tmp_path: Path) -> None:
     assert not elsewhere.holds_any()
     elsewhere.record_found({"time": 180}, {"time": 300})
     elsewhere.close()
-    assert a_record(tmp_path).due_back(OURS) == Due(FOUND, OURS, {})
+    assert a_record(tmp_path).due_back(OURS) == DueBack(FOUND, OURS, {})
 
 
 @pytest.mark.parametrize(("found", "ours"), [({"time": -2}, {"time": 180}), ({"backoff": 1}, {"backoff": 2})])
@@ -214,7 +214,7 @@ def test_a_record_that_is_removed_is_written_again(tmp_path: Path, keeper: Setti
     (tmp_path / NAME).unlink()
     assert keeper.tend()
     assert not keeper.tend()
-    assert a_record(tmp_path).due_back(OURS) == Due(FOUND, OURS, {})
+    assert a_record(tmp_path).due_back(OURS) == DueBack(FOUND, OURS, {})
 
 
 def test_what_could_not_be_written_is_written_later(
@@ -260,10 +260,10 @@ def test_a_record_of_the_version_before_is_taken_over(tmp_path: Path) -> None:
     """An upgrade happens while it exists."""
     file = earlier(tmp_path)
     keeper = a_record(tmp_path)
-    assert keeper.due_back(OURS) == Due(FOUND, OURS, {})
+    assert keeper.due_back(OURS) == DueBack(FOUND, OURS, {})
     keeper.tend()
     assert not file.exists()
-    assert a_record(tmp_path).due_back(OURS) == Due(FOUND, OURS, {})
+    assert a_record(tmp_path).due_back(OURS) == DueBack(FOUND, OURS, {})
 
 
 def test_a_record_of_the_version_before_in_another_namespace_stays(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import ArmAction
 from keepaliveD.model.sockets import Column, TcpState
 from keepaliveD.policy.arming import first_matching
-from keepaliveD.policy.socket_settings import Found, Request, decide_arming
+from keepaliveD.policy.socket_settings import Found, Wanted, decide_arming
 from tests.simulation.connection import Connection
 from tests.simulation.kernel import End
 
@@ -74,7 +74,7 @@ class Armer:
         earlier = self._earlier.get(row.cookie)
         decided = decide_arming(
             Found(before, _inherited(end), Keepalive(system.idle, system.interval, system.probes)),
-            Request(wish, row.timeout, row.verdict, earlier, action.by_hand, earlier is not None),
+            Wanted(wish, row.timeout, row.verdict, earlier, action.by_hand, earlier is not None),
         )
         if isinstance(decided, ArmingResult):
             return Arming((row,), decided, before)

@@ -12,7 +12,7 @@ from keepaliveD.model.keepalive import Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
 from keepaliveD.policy.arming import times
-from keepaliveD.policy.socket_settings import FIELDS, Found, Request, decide_arming
+from keepaliveD.policy.socket_settings import FIELDS, Found, Wanted, decide_arming
 from tests.support.tables import CONFIGURED
 
 Times = tuple[int, int, int]  # idle time, interval, probes
@@ -88,7 +88,7 @@ class Line(NamedTuple):
 def by_scan(case: Case, rule: Rule) -> SocketKeepalive:
     """Return what a scan leaves in the socket."""
     wish = Wish(rule.rule, times(rule.rule, rule.timeout))
-    decided = decide_arming(case.found, Request(wish, rule.timeout, Verdict.BARE))
+    decided = decide_arming(case.found, Wanted(wish, rule.timeout, Verdict.BARE))
     return decided.after if isinstance(decided, Armed) else case.stands
 
 

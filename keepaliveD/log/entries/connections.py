@@ -29,8 +29,8 @@ SUBFLOW = 'it cannot be armed: MPTCP subflow: requires watch.engine = "bpf"'
 
 def of_report(report: ReportConnections) -> Iterator[Entry]:
     """Yield an entry for each connection, or one for each unit, path and verdict where there are many."""
-    unsaid = report.unsaid or (0,) * len(report.connections)
-    reported = list(zip(report.connections, report.before, unsaid, strict=True))
+    unreported = report.unreported or (0,) * len(report.connections)
+    reported = list(zip(report.connections, report.before, unreported, strict=True))
     if len(reported) <= HANDFUL:
         yield from (_single(*one) for one in reported)
         return
@@ -44,11 +44,11 @@ def of_report(report: ReportConnections) -> Iterator[Entry]:
         yield _single(*members[0]) if len(members) == 1 else _summary([one[0] for one in members], members[0][1])
 
 
-def _single(connection: Connection, before: Verdict, unsaid: int) -> Entry:
+def _single(connection: Connection, before: Verdict, unreported: int) -> Entry:
     verdict = connection.verdict
     message = f"{who(connection)}{connection.local} -> {connection.remote}: {_what(connection, before)}"
-    if unsaid > 1:
-        message += f"; the verdict changed {unsaid} times since the last entry"
+    if unreported > 1:
+        message += f"; the verdict changed {unreported} times since the last entry"
     return Entry(
         _event(verdict, before),
         _priority(connection, before),

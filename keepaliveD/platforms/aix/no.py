@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from keepaliveD.platforms.commands.run import Answer, number, run
+from keepaliveD.platforms.commands.run import Output, number, run
 
 
 class No:
@@ -27,6 +27,6 @@ class No:
         bare = dataclasses.replace(answer, out=value.strip()) if name.strip() == key else answer
         return number(key, bare, absent=())
 
-    def put(self, key: str, value: int) -> Answer:
+    def put(self, key: str, value: int) -> Output:
         """Ask for a value; whether it stands is another question. Raises Unsupported, NotPermitted, KernelError."""
         return run(self._program, "-o", f"{key}={value}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from keepaliveD.platforms.commands.run import Answer, number, run
+from keepaliveD.platforms.commands.run import Output, number, run
 
 DEVICE = "/dev/tcp"
 ABSENT = ("name is non-existent", "Unknown property")
@@ -23,9 +23,9 @@ class Ndd:
         self._program = program
 
     def read(self, key: str) -> int:
-        """What stands there. Raises Absent, Unsupported, NotPermitted, KernelError."""
+        """Return what stands there. Raises Absent, Unsupported, NotPermitted, KernelError."""
         return number(key, run(self._program, "-get", DEVICE, key), ABSENT)
 
-    def put(self, key: str, value: int) -> Answer:
-        """Ask for a value; whether it stands is another question. Raises Unsupported, NotPermitted, KernelError."""
+    def put(self, key: str, value: int) -> Output:
+        """Ask for a value, which may not stand afterwards. Raises Unsupported, NotPermitted, KernelError."""
         return run(self._program, "-set", DEVICE, key, str(value))

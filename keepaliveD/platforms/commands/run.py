@@ -32,12 +32,12 @@ FORBIDDEN = (  # in lower case: EPERM and EACCES as the BSDs, Solaris and libipa
 
 
 class Absent(Unsupported):
-    """This kernel does not have that setting."""
+    """This kernel does not have the setting."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a program said and how it ended. Its status proves nothing: some fail with 0."""
+class Output:
+    """The output of a program, and its status, which proves nothing: some programs fail with 0."""
 
     status: int
     out: str
@@ -45,18 +45,18 @@ class Answer:
 
     @property
     def reason(self) -> str:
-        """What it complains about, on one line; some complain on standard output. Empty: nothing."""
+        """Return what the program complains about, in one line, or ""; some complain on standard output."""
         words = self.err if self.err.strip() else self.out if self.status else ""
         return shortened(words) or (f"exit status {self.status}" if self.status else "")
 
     @property
     def number(self) -> int | None:
-        """The number that is all of its output, or None."""
+        """Return the number that is the whole output, or None."""
         return int(self.out) if not self.status and NUMBER.fullmatch(self.out) else None
 
 
-def run(program: Path, *arguments: str) -> Answer:
-    """Its answer, whatever its status.
+def run(program: Path, *arguments: str) -> Output:
+    """Run a program and return its output, whatever its status.
 
     Raises Unsupported where it is missing, NotPermitted where it may not be run,
     KernelError where it hangs, is killed or cannot be started.
@@ -90,11 +90,11 @@ def run(program: Path, *arguments: str) -> Answer:
                     os.killpg(process.pid, signal.SIGKILL)
     if process.returncode < 0:
         raise KernelError(f"{shown}: was killed by signal {-process.returncode}")
-    return Answer(process.returncode, _text(out), _text(err))
+    return Output(process.returncode, _text(out), _text(err))
 
 
-def number(key: str, answer: Answer, absent: tuple[str, ...]) -> int:
-    """The number in the answer to a question for `key`.
+def number(key: str, answer: Output, absent: tuple[str, ...]) -> int:
+    """Return the number in the output about `key`.
 
     Raises Absent where it contains one of `absent`, NotPermitted, KernelError.
     """
@@ -106,14 +106,14 @@ def number(key: str, answer: Answer, absent: tuple[str, ...]) -> int:
 
 
 def refusal(problem: str, cure: str = "run as root") -> Refusal:
-    """The problem by its name: a want of privilege, with its cure, or a failure."""
+    """Return the problem as an error: a missing privilege, with its remedy, or a failure."""
     if any(phrase in problem.lower() for phrase in FORBIDDEN):
         return NotPermitted(f"{problem}: {cure}")
     return KernelError(problem)
 
 
 def shortened(words: str) -> str:
-    """A program's words as part of one line."""
+    """Return a program's output as part of one line."""
     line = printable(" ".join(words.split()))
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from keepaliveD.model.errors import ConfigError, KernelError, Refusal
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.rules import Roles
-from keepaliveD.platforms.commands.run import Answer, refusal
+from keepaliveD.platforms.commands.run import Output, refusal
 
 INT_MIN, INT_MAX, UINT_MAX = -(2**31), 2**31 - 1, 2**32 - 1
 
@@ -20,13 +20,13 @@ class Store(Protocol):
 
     @property
     def cure(self) -> str:
-        """What to do where privilege is wanting."""
+        """Return what to do if a privilege is missing."""
 
     def read(self, key: str) -> int:
-        """What stands there. Raises Absent, Unsupported, NotPermitted, KernelError."""
+        """Return what stands there. Raises Absent, Unsupported, NotPermitted, KernelError."""
 
-    def put(self, key: str, value: int) -> Answer:
-        """Ask for a value; whether it stands is another question. Raises Unsupported, NotPermitted, KernelError."""
+    def put(self, key: str, value: int) -> Output:
+        """Ask for a value, which may not stand afterwards. Raises Unsupported, NotPermitted, KernelError."""
 
 
 class Settings(abc.ABC):
@@ -44,24 +44,24 @@ class Settings(abc.ABC):
 
     @property
     def ranges(self) -> Mapping[str, range]:
-        """Whatever 32 bits hold: some kernels check nothing."""
+        """Return the ranges of 32 bits: some kernels check nothing."""
         return dict.fromkeys(self._keys, range(INT_MIN, UINT_MAX + 1))
 
     @property
     @abc.abstractmethod
     def identity(self) -> Mapping[str, str]:
-        """What must be the same for recorded settings to be those of this system."""
+        """Return what must be equal for recorded settings to be those of this system."""
 
     @abc.abstractmethod
     def names(self, keepalive: Keepalive) -> Mapping[str, int]:
-        """The settings that bring about this keepalive."""
+        """Return the settings that bring about this keepalive."""
 
     def read(self) -> Mapping[str, int]:
-        """What stands there now. Raises Unsupported, NotPermitted, KernelError."""
+        """Return the settings that stand now. Raises Unsupported, NotPermitted, KernelError."""
         return {key: self._store.read(key) for key in self._keys}
 
     def exchange(self, key: str, expected: int, value: int) -> int:
-        """Write `value` where `expected` stands, and nothing where not. Return what stood there before.
+        """Write `value` if `expected` stands, and nothing otherwise. Return the value that stood before.
 
         Between reading and writing a command has to be started: what somebody else writes meanwhile is lost.
         Raises Unsupported, NotPermitted with its remedy, KernelError, having put back what stood there.
@@ -81,12 +81,12 @@ class Settings(abc.ABC):
         return stood
 
     def ways_to_write(self, key: str, value: int) -> tuple[int, ...]:
-        """What to write so that `value` reads back, in order of trial."""
+        """Return what to write so that `value` reads back, in the order in which to try it."""
         del key
         return (value,)
 
     def _set(self, key: str, value: int) -> None:
-        """Only what reads back counts: a status of 0 may lie, and so may the words of success."""
+        """Write a value, and raise if it does not read back: neither a status of 0 nor a message proves success."""
         for written in self.ways_to_write(key, value):
             answer = self._store.put(key, written)
             stands = self._store.read(key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from keepaliveD.platforms.commands.run import Absent, Answer, number, refusal, run
+from keepaliveD.platforms.commands.run import Absent, Output, number, refusal, run
 
 ABSENT = (
     "unknown oid",  # FreeBSD, DragonFly, macOS
@@ -26,11 +26,11 @@ class Sysctl:
         self._program = program
 
     def read(self, key: str) -> int:
-        """What stands there. Raises Absent, Unsupported, NotPermitted, KernelError."""
+        """Return what stands there. Raises Absent, Unsupported, NotPermitted, KernelError."""
         return number(key, run(self._program, "-n", key), ABSENT)
 
     def text(self, key: str, options: str = "-n") -> str:
-        """What stands there, where it is no number. Raises the same."""
+        """Return the text that stands there, if it is not a number. Raises the same."""
         answer = run(self._program, options, key)
         if not answer.out.strip() or answer.status:
             reason = answer.reason or "it is empty"
@@ -39,8 +39,8 @@ class Sysctl:
             raise refusal(f"{key}: cannot be read: {reason}")
         return answer.out.strip()
 
-    def put(self, key: str, value: int) -> Answer:
-        """Ask for a value; whether it stands is another question. Raises Unsupported, NotPermitted, KernelError.
+    def put(self, key: str, value: int) -> Output:
+        """Ask for a value, which may not stand afterwards. Raises Unsupported, NotPermitted, KernelError.
 
         NetBSD and old systems want -w; the others accept it.
         """

@@ -9,7 +9,7 @@ from keepaliveD.platforms.commands.run import run, shortened
 
 
 def boot(root: Path) -> str:
-    """The record of the last boot (who -b, POSIX), which a stepped clock leaves alone; to the minute.
+    """Return the record of the last boot (who -b, POSIX), to the minute. A clock that is set does not change it.
 
     Raises Unsupported, NotPermitted, KernelError.
     """

@@ -11,7 +11,7 @@ from keepaliveD.platforms.listing.rows import ListedSocket, tcp_state
 
 
 class KnownToPsutil:
-    """Asks psutil."""
+    """Lists the connections that psutil knows."""
 
     limits = (
         "no program shows how long a connection has been idle, or when data passes: the verdict on connections is "
@@ -19,7 +19,7 @@ class KnownToPsutil:
     )
 
     def read(self, _now: float) -> Sequence[ListedSocket]:
-        """All connections. Raises Unsupported, NotPermitted, KernelError."""
+        """Return all connections. Raises Unsupported, NotPermitted, KernelError."""
         try:
             import psutil
         except (ImportError, NotImplementedError) as error:
@@ -33,7 +33,7 @@ class KnownToPsutil:
 
 
 def _rows(connections: Iterable[Any]) -> list[ListedSocket]:
-    """Those with both ends, each once: a socket that several processes hold is listed for each."""
+    """Yield sockets with both ends, each once: psutil lists a socket for each process that has it open."""
     rows = {}
     for one in connections:
         state = tcp_state(one.status)

@@ -13,7 +13,7 @@ Row = TypeVar("Row")
 
 
 def listed(parse: Callable[[str], list[Row]], program: Path, *arguments: str) -> list[Row]:
-    """What `parse` makes of the program's answer; it raises ValueError where it does not understand.
+    """Return what `parse` makes of the program's output; `parse` raises ValueError if it does not understand.
 
     An empty list counts only if the program did not complain: netstat(1) of FreeBSD warns and
     exits with 0 where it may not look.

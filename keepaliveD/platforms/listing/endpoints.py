@@ -18,14 +18,14 @@ class End(NamedTuple):
 
 
 def end(address: str, port: str) -> End | None:
-    """An end by its words, None where it is not set. Raises ValueError."""
+    """Return an end, or None if it is not set. Raises ValueError."""
     if ANY in (address, port):
         return None
     return End(number(address), _port(port), f"{address}.{port}")
 
 
 def dotted(text: str) -> End | None:
-    """An end written as `192.0.2.1.22`, `2001:db8::1.22` or `*.*`. Raises ValueError."""
+    """Return an end written as `192.0.2.1.22`, `2001:db8::1.22` or `*.*`. Raises ValueError."""
     address, point, port = text.rpartition(".")
     if not point:
         raise ValueError(f"{text!r} is no address with a port")
@@ -34,7 +34,7 @@ def dotted(text: str) -> End | None:
 
 @functools.lru_cache(maxsize=1 << 16)
 def number(address: str) -> int:
-    """An address as the model has it; what follows `%` is the zone of a link-local one. Raises ValueError."""
+    """Return an address as the model has it; `%` begins the zone of a link-local address. Raises ValueError."""
     try:
         if ":" in address:
             return int.from_bytes(socket.inet_pton(socket.AF_INET6, address.partition("%")[0]))

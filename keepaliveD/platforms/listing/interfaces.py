@@ -11,7 +11,7 @@ from keepaliveD.platforms.listing import endpoints
 
 
 def resolve(new: Mapping[str, Column]) -> tuple[str, ...]:
-    """Number the column `interface` by the names that are returned. Raises Unsupported."""
+    """Fill the column `interface` with numbers, and return the names in their order. Raises Unsupported."""
     names, numbers = {"": 0}, {}
     for name, addresses in _addresses().items():
         for address in addresses:

@@ -40,7 +40,7 @@ STATES: Mapping[str, TcpState | None] = {  # None: no packet flows that a firewa
 
 @dataclass(frozen=True, slots=True)
 class ListedSocket:
-    """One socket as a program lists it. What the system does not show has its default.
+    """A socket as a program lists it. What the system does not show has its default.
 
     `identity` is whatever else tells it from a later one between the same endpoints.
     `received` and `sent` count anything that moves when segments do. Times are seconds.
@@ -59,7 +59,7 @@ class ListedSocket:
 
     @property
     def cookie(self) -> int:
-        """Stays the same while the connection lives: a hash of what tells it apart, 64 bits.
+        """Return a number that stays the same while the connection is open: a 64-bit hash of what identifies it.
 
         Without `identity` a connection that follows another between the same endpoints is taken for
         the same one; it inherits its history until it moves, which it does when it is opened.
@@ -81,17 +81,17 @@ class Listing(Protocol):
 
     @property
     def limits(self) -> tuple[str, ...]:
-        """What the programs do not show, for people: a line each."""
+        """Return what the programs do not show, for people: a line each."""
 
     def read(self, now: float) -> Sequence[ListedSocket]:
-        """All connections that can be seen.
+        """Return all connections that can be seen.
 
         Raises Unsupported, NotPermitted, KernelError.
         """
 
 
 class ListingWatcher:
-    """Scans what is listed.
+    """Scans the connections that are listed.
 
     Ages that the system does not tell follow from the counters (policy/activity.py), but for one
     thing that only the watcher knows: what is new since the last scan was opened since then.
@@ -106,7 +106,7 @@ class ListingWatcher:
         self._taken_at = math.nan
 
     def scan(self, now: float) -> SocketTable:
-        """All connections that can be seen; `now` is when. Raises Unsupported, NotPermitted, KernelError."""
+        """Return all connections that can be seen; `now` is the time. Raises Unsupported, NotPermitted, KernelError."""
         listed = self._listing.read(now)
         sockets = Sockets()
         new = sockets.extend(len(listed))
@@ -131,7 +131,7 @@ class ListingWatcher:
         return SocketTable(sockets, now, interfaces=names, engine_description=self.engine_description)
 
     def close(self) -> None:
-        """Holds nothing."""
+        """Do nothing: nothing is open."""
 
     def _date_the_opened(self, since: Column, cookies: list[int], now: float) -> None:
         if self._known is not None:

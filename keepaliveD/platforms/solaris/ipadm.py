@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from keepaliveD.platforms.commands.run import Answer, number, refusal, run
+from keepaliveD.platforms.commands.run import Output, number, refusal, run
 
 PROTOCOL = "tcp"
 ABSENT = ("Unknown property",)
@@ -36,9 +36,9 @@ class Ipadm:
             raise refusal(f"{key}: its range cannot be read: {answer.reason or repr(answer.out)}")
         return int(found[1]), int(found[2])
 
-    def put(self, key: str, value: int) -> Answer:
+    def put(self, key: str, value: int) -> Output:
         """Ask for a value; whether it stands is another question. Raises Unsupported, NotPermitted, KernelError."""
         return run(self._program, "set-prop", "-t", "-p", f"{key}={value}", PROTOCOL)
 
-    def _show(self, field: str, key: str) -> Answer:
+    def _show(self, field: str, key: str) -> Output:
         return run(self._program, "show-prop", "-c", "-o", field, "-p", key, PROTOCOL)

@@ -19,7 +19,7 @@ Four = tuple[int, int, int, int]  # idle time, interval, probes, whether keepali
 
 
 def read(sock: SocketType) -> Four:
-    """What stands in it. Raises OSError."""
+    """Return the settings of a socket. Raises OSError."""
     option = sock.getsockopt
     return (
         option(IPPROTO_TCP, TCP_KEEPIDLE),
@@ -35,7 +35,7 @@ def user_timeout(sock: SocketType) -> int:
 
 
 class Brought(enum.Enum):
-    """What came of setting a socket."""
+    """The result of setting a socket."""
 
     ABOUT = "set and read back"
     NOT = "failed, and what stood there before stands again, as far as that could be set"
@@ -57,7 +57,7 @@ def bring_about(sock: SocketType, before: Four, after: Four) -> Brought:
 
 
 def _set(sock: SocketType, wanted: Four) -> None:
-    """All four, also where they stand: what is not the socket's own would follow its network namespace.
+    """Set all four, also those that stand already: a value that is not the socket's own follows its namespace.
 
     The idle time comes last: it arms the timer anew, but only while SO_KEEPALIVE is on, and then less the
     time that the connection has been idle for (tcp_sock_set_keepidle_locked, net/ipv4/tcp.c).
@@ -70,7 +70,7 @@ def _set(sock: SocketType, wanted: Four) -> None:
 
 
 def _set_back(sock: SocketType, before: Four) -> None:
-    """Each that differs, as far as it can be."""
+    """Set each option that differs, as far as that is possible."""
     idle, interval, probes, on = before
     for level, option, value in (
         (IPPROTO_TCP, TCP_KEEPINTVL, interval),

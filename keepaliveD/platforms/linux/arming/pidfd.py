@@ -59,7 +59,7 @@ NOT_REACHED = (0, 0, 0, 0)
 
 
 class PidfdArmer:
-    """Arms sockets whose holders are known."""
+    """Arms sockets whose owners are known."""
 
     def __init__(self, root: Path, holders: Holders) -> None:
         self._root = root
@@ -95,7 +95,7 @@ class PidfdArmer:
         self._duplicates.close()
 
     def _reach(self, targets: Column, *, closing: bool) -> None:
-        """Duplicate these sockets. Where a process let go of one meanwhile, another holder is looked for, once."""
+        """Duplicate these sockets. If a process has closed one meanwhile, look for another owner, once."""
         self._duplicates.close()
         states = CLOSING if closing else OPEN
         wanted = [_Target(*each) for each in zip(*(targets[name].tolist() for name in _Target._fields), strict=True)]
@@ -132,7 +132,7 @@ class PidfdArmer:
 
 
 class _Target(NamedTuple):
-    """A row of TARGET."""
+    """One row of TARGET."""
 
     cookie: int
     netns: int
@@ -140,18 +140,18 @@ class _Target(NamedTuple):
 
 
 class _Duplicates:
-    """Some sockets, by cookie, each open here; or why they could not be reached."""
+    """Duplicates of sockets, by cookie, or why a socket could not be reached."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._reached: dict[int, SocketType | Answer] = {}
 
     def of(self, cookie: int) -> SocketType | Answer:
-        """The socket, or why it was not reached."""
+        """Return the socket, or why it was not reached."""
         return self._reached[cookie]
 
     def cover(self, cookies: Iterable[int]) -> bool:
-        """Whether it was tried to reach all of these."""
+        """Return whether all of these were tried."""
         return all(cookie in self._reached for cookie in cookies)
 
     def close(self) -> None:
@@ -163,7 +163,7 @@ class _Duplicates:
                 sock.close()
 
     def reach(self, targets: Iterable[_Target], holders: Holders, states: Collection[int]) -> None:
-        """Duplicate these, as far as they are still those sockets, and in one of these states."""
+        """Duplicate these sockets, unless the descriptor is another socket by now or in another state."""
         by_pid: dict[int, list[tuple[_Target, int]]] = defaultdict(list)
         for target in targets:
             if holder := holders.known(target.inode):
@@ -178,7 +178,7 @@ class _Duplicates:
     def _reach_in(
         self, pid: int, wanted: Iterable[tuple[_Target, int]], states: Collection[int]
     ) -> dict[int, SocketType | Answer]:
-        """The same in one process."""
+        """Duplicate sockets of one process."""
         touching.now(Kind.PROCESS, pid)
         try:
             pidfd = os.pidfd_open(pid)
@@ -241,7 +241,7 @@ def _inherited(stands: Column, system: Column) -> Column:
 
 
 class _Systems:
-    """The keepalive settings of network namespaces, each read once in a look."""
+    """The keepalive settings of network namespaces, each read once for all sockets."""
 
     def __init__(self, root: Path) -> None:
         self._sysctl = ProcSys(root)
@@ -254,7 +254,7 @@ class _Systems:
         self._known.clear()
 
     def of(self, netns: int) -> Four:
-        """Those of this namespace; the last number is 0 where they cannot be read."""
+        """Return the settings of this namespace; the last number is 0 if they cannot be read."""
         try:
             return self._known[netns]
         except KeyError:
@@ -270,7 +270,7 @@ class _Systems:
         return values[TIME], values[INTERVAL], values[PROBES], 1
 
     def _read_inside(self, netns: int) -> Mapping[str, int]:
-        """The same, by the path at which the namespace was last found; to look for it again costs more."""
+        """Return the settings by the path at which the namespace was last found: to find it again costs more."""
         with contextlib.suppress(OSError, KeyError):
             return namespaces.inside(self._paths[netns], netns, self._sysctl.read)
         self._paths = namespaces.everywhere(self._root)
@@ -278,7 +278,7 @@ class _Systems:
 
 
 def _probe() -> None:
-    """Whether this can be done here: the call is made with a descriptor that is none."""
+    """Raise if descriptors cannot be duplicated here; tried with a descriptor that does not exist."""
     LIBC.syscall(SYS_PIDFD_GETFD, -1, 0, 0)
     code = ctypes.get_errno()
     if code == errno.ENOSYS:

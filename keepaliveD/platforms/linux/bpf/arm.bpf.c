@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
-/* Keepalive in open sockets: tells what stands in those that are asked for, or sets it.
+/* Keepalive in open sockets: reads the settings of those that are wanted, or sets them.
  *
- * What to set is decided elsewhere, by what was told; it is set only where that still stands. The
+ * User space decides what to set by what was read; it is set only where that still stands. The
  * iterator holds the socket's lock, so nobody sets anything in between.
  */
 #include "settings.h"
@@ -12,13 +12,13 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 enum { LOOK, SET, STANDS, DONE, CHANGED, FAILED }; /* what is to be done, then what came of it */
 
 struct slot {
-	struct settings stands; /* told by a look; what a set expects, and afterwards what stands now */
+	struct settings stands; /* read by LOOK; expected by SET, and afterwards what stands now */
 	struct settings system; /* of its network namespace; `on` is nothing there */
 	struct settings after;
 	__s32 state;
-	__s32 inherited; /* which of stands follow the namespace; told and expected as that is */
+	__s32 inherited; /* which of stands follow the namespace; read and expected as stands is */
 	__s32 states; /* 1 << TCP state, of those in which this may be done */
-	__s32 user_timeout; /* ms; told by a look */
+	__s32 user_timeout; /* ms; read by LOOK */
 };
 
 struct {

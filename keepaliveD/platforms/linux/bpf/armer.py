@@ -1,7 +1,7 @@
 """Keepalive in the open sockets of other programs, by the BPF iterator of arm.bpf.c.
 
-Neither processes nor descriptors are needed: the socket itself is found by its cookie, whoever holds
-it. One pass over all sockets of a namespace tells what stands in those that are wanted, or sets them.
+Neither processes nor descriptors are needed: the socket itself is found by its cookie, whichever process has
+it. One pass over all sockets of a namespace reads the settings of those that are wanted, or sets them.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class BpfArmer:
         return looked
 
     def change(self, changes: Column, *, closing: bool) -> Column:
-        """Set each socket in which there still stands what is expected. Raises the same."""
+        """Set each socket in which the expected settings still stand. Raises the same."""
         slots = self._slots_for(changes["cookie"], SET, closing=closing)
         slots["stands"], slots["inherited"], slots["after"] = (
             changes[name] for name in ("expected", "inherited", "after")
@@ -76,13 +76,13 @@ class BpfArmer:
         return results
 
     def close(self) -> None:
-        """Take it out of the kernel."""
+        """Remove the program from the kernel."""
         if self._object:
             self._object.close()
         self._object, self._slots, self._wanted = None, np.empty(0, SLOT), np.empty(0, np.uint64)
 
     def load(self) -> libbpf.Object:
-        """The program, once it is in the kernel. Raises Unsupported, NotPermitted."""
+        """Load the program, unless it is in the kernel already; return it. Raises Unsupported, NotPermitted."""
         if self._object is None:
             programs = libbpf.Object(OBJECT, SHARED)
             try:
@@ -97,7 +97,7 @@ class BpfArmer:
         return self._object
 
     def _slots_for(self, cookies: Column, state: int, *, closing: bool) -> Column:
-        """Return the slots of these sockets, in this state. Those that were wanted last mostly still are."""
+        """Return the slots of these sockets, in this state. Most of them were wanted in the last pass, too."""
         programs = self.load()
         if not np.array_equal(cookies, self._wanted):
             try:
@@ -116,12 +116,12 @@ class BpfArmer:
         self._wanted = cookies
 
     def _pass(self, netns: Column) -> None:
-        """Over all sockets of these namespaces; what was wanted of them is done, and told in the slots."""
+        """Visit all sockets of these namespaces: read or set those that are wanted, and fill their slots."""
         for iterator in self._iterators({int(one) for one in np.unique(netns)}):
             exhaust(iterator)
 
     def _iterators(self, netns: set[int]) -> Iterator[int]:
-        """One over each of these namespaces that is still there and may be entered."""
+        """Yield an iterator over each of these namespaces that still exists and may be entered."""
         own = namespaces.only_here(self._root)
         paths = own if netns <= own.keys() else namespaces.everywhere(self._root)
         for one in netns & paths.keys():

@@ -140,7 +140,7 @@ static __always_inline __u64 cgroup_of(const struct tcp_sock *tp)
 
 /* The meaning of the cgroup of who made the socket, or its listener; 0 where nobody knows.
  *
- * What is below a unit is not told of each by itself: anybody may make any number of cgroups below his own.
+ * Cgroups below a unit are not in the map: anybody may make any number of cgroups below his own.
  */
 __noinline __u64 meaning_of(struct bpf_sock_ops *ctx)
 {

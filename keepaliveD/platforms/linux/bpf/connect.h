@@ -6,7 +6,7 @@
 
 #include "settings.h"
 
-enum { UNSET, SET, TOLD }; /* not set, or on record elsewhere; set; told */
+enum { UNSET, SET, READ }; /* not set, or on record elsewhere; set; set, and read by recall.py */
 
 /* recall.RECORD has it as its part */
 struct armed {

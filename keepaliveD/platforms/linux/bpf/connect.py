@@ -56,7 +56,7 @@ ROOTS = ("sys/fs/cgroup", "sys/fs/cgroup/unified")  # where cgroup v2 is mounted
 
 
 class KnownCgroups(Protocol):
-    """Units and containers of cgroups, by their ids."""
+    """The units and containers of cgroups, by their ids."""
 
     def outline(self) -> Mapping[int, Cgroup]:
         """Return the cgroups that there are, but for those below one that is whole."""
@@ -66,7 +66,7 @@ class KnownCgroups(Protocol):
 
 
 class ConnectArmer:
-    """The program, at work from here to close(); where it is pinned, until the pin is removed.
+    """The program, which arms until close(), or if it is pinned, until the pin is removed.
 
     `unpinned` says why it is not pinned though it should be. `records` is the descriptor of the map in
     which it keeps what stood in the sockets that it armed.
@@ -82,7 +82,7 @@ class ConnectArmer:
         records: int | None = None,
         cgroups: KnownCgroups,
     ) -> None:
-        """Load and attach it; it goes on with the `records` of another one, where given.
+        """Load and attach the program; it goes on with the `records` of an earlier one, if there are any.
 
         Raises Unsupported, NotPermitted.
         """
@@ -109,7 +109,7 @@ class ConnectArmer:
             raise
 
     def refresh(self) -> list[Counted]:
-        """Learn which cgroups there are now, and return how many sockets were armed since the last time.
+        """Learn which cgroups exist now, and return how many sockets were armed since the last time.
 
         Connections of cgroups that are not known wait for the next scan where a rule asks for their owner.
         Raises KernelError.
@@ -130,7 +130,7 @@ class ConnectArmer:
         return [Counted(self._rules[rule], owner, count) for (rule, owner), count in counts.items()]
 
     def close(self) -> None:
-        """Detach it, unless it is pinned."""
+        """Detach the program, unless it is pinned."""
         self._object.close()
 
     @property
@@ -138,7 +138,7 @@ class ConnectArmer:
         return {opening.number: opening.rule for opening in self._plan.openings if opening.rule}
 
     def _learn_owners(self) -> None:
-        """Tell the program which rules mean which cgroups, if any rule asks; those below a whole one mean the same."""
+        """Put into the map which rules match which cgroups, if any rule asks; rules match all below a whole one."""
         if not self._bits:
             return
         found = dict(islice(self._cgroups.outline().items(), MOST_CGROUPS))
@@ -150,13 +150,13 @@ class ConnectArmer:
         self._known = meanings
 
     def _meaning(self, cgroup: Cgroup) -> int:
-        """The rules that mean its unit and container, a bit each, and whether they mean all that is below, too."""
+        """Return the rules that match its unit and container, a bit each, and whether they match all below it, too."""
         owner = Owner(unit=cgroup.unit, container=cgroup.container)
         meant = {opening.number for opening in self._plan.openings if opening.owner and opening.matches_owner(owner)}
         return KNOWN | (ALL_BELOW if cgroup.whole else 0) | sum(1 << self._bits[number] for number in meant)
 
     def _pin(self, link: int, pins: Pins, *, survive: bool) -> str:
-        """Have it outlive us, and its records in any case; why it cannot, or nothing."""
+        """Pin the records, and the program if it is to outlive us; return why that is not possible, or ""."""
         try:
             pins.claim()
             pins.pin_records(self.records)
@@ -185,7 +185,7 @@ class ConnectArmer:
 
 
 def cgroup_root(root: Path) -> Path:
-    """Where cgroup v2 is mounted. Raises Unsupported."""
+    """Return where cgroup v2 is mounted. Raises Unsupported."""
     for path in (root / each for each in ROOTS):
         if (path / "cgroup.controllers").exists():
             return path
@@ -201,14 +201,14 @@ def _route(route: Route) -> bytes:
 
 
 def _aim(record: Column, target: Route | Opening) -> None:
-    """Fill in struct target."""
+    """Fill in a struct target."""
     if target.network is not None:
         record["network"], record["mask"] = _network(target.network)
     record["port"] = target.port
 
 
 def _network(network: IPNetwork) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Address and mask, each in two halves; IPv4 is v4-mapped."""
+    """Return address and mask, each in two halves; IPv4 is v4-mapped."""
     if network.version == 4:
         number, bits = V4_MAPPED | int(network.network_address), 32 - network.prefixlen
     else:

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
  *
- * Peers whose sockets are not told of.
+ * Peers whose sockets are left out.
  */
 #pragma once
 

@@ -1,4 +1,4 @@
-"""Running an iterator over all sockets, and reading the records that it writes."""
+"""Run an iterator over all sockets, and read the records that it writes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keepaliveD.platforms import touching
 
 
 def records(iterator: int, kind: np.dtype[np.void], scratch: memoryview) -> Iterator[Column]:
-    """As arrays in `scratch`, each valid until the next; the descriptor is closed. Raises KernelError."""
+    """Yield the records as arrays in `scratch`, each valid until the next; close the descriptor. Raises KernelError."""
     try:
         filled, ended = 0, False
         while not ended:
@@ -36,7 +36,7 @@ def records(iterator: int, kind: np.dtype[np.void], scratch: memoryview) -> Iter
 
 
 def exhaust(iterator: int) -> None:
-    """Have it visit everything, for what it does there: it writes nothing. Raises KernelError."""
+    """Have an iterator that writes no records visit everything. Raises KernelError."""
     try:
         _read(iterator, memoryview(bytearray(1)))
     finally:
@@ -49,6 +49,6 @@ def _read(iterator: int, space: memoryview) -> int:
         try:
             return os.readv(iterator, [space])
         except BlockingIOError:
-            continue  # a million sockets without one to tell of: the kernel wants to be asked again
+            continue  # after a million sockets without a record the kernel must be asked again
         except OSError as error:
             raise KernelError(f"BPF: the iterator cannot be read: {error.strerror}") from error

@@ -79,7 +79,7 @@ SIGNATURES = {  # result, arguments
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    """Raises Unsupported, KernelError."""
+    """Load the library. Raises Unsupported, KernelError."""
     try:
         library = ctypes.CDLL(LIBRARY, use_errno=True)
         for name, (result, arguments) in SIGNATURES.items():
@@ -124,9 +124,9 @@ class Object:
     """The programs and maps of one object file, in the kernel from load() to close()."""
 
     def __init__(self, file: Path, shared: twins.Twins, linux: str = "5.15", capabilities: str = CAPABILITIES) -> None:
-        """Open it; `linux` and `capabilities` are what it requires, `shared` the structures in it that Python knows.
+        """Open the file. It requires `linux` and `capabilities`; `shared` are its structures that Python knows.
 
-        Raises Unsupported, also where one of these is another one there.
+        Raises Unsupported, also if one of these structures has another layout in the file.
         """
         self._library = _library()
         self._links: list[int] = []
@@ -144,7 +144,7 @@ class Object:
             raise self._outdated(different)
 
     def preset(self, values: bytes, section: str = ".rodata") -> None:
-        """Give the program's constants these values; before load(), for the verifier counts on them."""
+        """Give the program's constants these values, before load(): the verifier relies on them."""
         size = c_size_t()
         memory = self._library.bpf_map__initial_value(self._map(section), byref(size))
         if len(values) > size.value:
@@ -156,17 +156,17 @@ class Object:
         self._library.bpf_program__set_autoload(self._program(program), False)
 
     def load(self) -> None:
-        """Fit it to this kernel and have it verified. Raises NotPermitted, Unsupported."""
+        """Fit the programs to this kernel and have them verified. Raises NotPermitted, Unsupported."""
         with self._attempt():
             _check(self._library.bpf_object__load(self._object) == 0)
 
     def reuse(self, name: str, descriptor: int) -> None:
-        """Take that map for the one of this name, before load(). Raises Unsupported."""
+        """Use that map as the one of this name; call it before load(). Raises Unsupported."""
         with self._attempt():
             _check(self._library.bpf_map__reuse_fd(self._map(name), descriptor) == 0)
 
     def put(self, name: str, key: bytes, value: bytes) -> None:
-        """Put this into the map of that name. Raises KernelError."""
+        """Put one value into the map of that name. Raises KernelError."""
         self._put(name, self._library.bpf_map_update_elem(self.map_fd(name), key, value, 0))
 
     def put_all(self, name: str, keys: Column, values: Column) -> None:
@@ -188,14 +188,14 @@ class Object:
         return keys[: count.value], values[: count.value]
 
     def drop_all(self, name: str, keys: Column) -> None:
-        """Take these keys out of it. Raises KernelError."""
+        """Remove these keys from the map of that name. Raises KernelError."""
         self._put(
             name,
             self._library.bpf_map_delete_batch(self.map_fd(name), keys.ctypes.data, byref(c_uint32(len(keys))), None),
         )
 
     def shared(self, name: str, kind: np.dtype[np.void], count: int) -> Column:
-        """The first values of an array (BPF_F_MMAPABLE, or variables): the same memory here and in the kernel.
+        """Return the first values of an array (BPF_F_MMAPABLE, or variables): the kernel has the same memory.
 
         It keeps the array there. Raises NotPermitted, Unsupported.
         """
@@ -205,11 +205,11 @@ class Object:
             return np.frombuffer(mmap.mmap(self.map_fd(name), count * kind.itemsize), kind)
 
     def map_fd(self, name: str) -> int:
-        """The descriptor of a map, which stays open until close()."""
+        """Return the descriptor of a map, which stays open until close()."""
         return int(self._library.bpf_map__fd(self._map(name)))
 
     def program_fd(self, program: str) -> int:
-        """What run() takes; it stays open until close()."""
+        """Return the descriptor that run() takes, which stays open until close()."""
         return int(self._library.bpf_program__fd(self._program(program)))
 
     def attach_iterator(self, program: str, over: int | None = None) -> int:
@@ -237,7 +237,7 @@ class Object:
         self._links.append(link)
 
     def attach_cgroup(self, program: str, cgroup: Path) -> int:
-        """Run it for all of that cgroup, beside what others attach there; until close(), or while pin() has it.
+        """Run a program for a whole cgroup, beside the programs of others, until close(), or as long as it is pinned.
 
         Raises NotPermitted, Unsupported.
         """
@@ -260,11 +260,14 @@ class Object:
         return int(link)
 
     def pin(self, link: int, path: Path) -> None:
-        """Have what attach_cgroup() began go on as long as this file exists; its directory is made. Raises OSError."""
+        """Pin what attach_cgroup() began, so that it goes on as long as this file exists; make its directory.
+
+        Raises OSError.
+        """
         _check(self._library.bpf_link__pin(link, os.fsencode(path)) == 0)
 
     def close(self) -> None:
-        """Take everything out of the kernel."""
+        """Remove everything from the kernel."""
         for link in self._links:
             self._library.bpf_link__destroy(link)
         self._links.clear()
@@ -300,7 +303,7 @@ class Object:
 
 
 def open_iterator(link: int) -> int:
-    """A descriptor to read an iterator from once; it walks the calling thread's network namespace.
+    """Return a descriptor to read an iterator from once; it walks the calling thread's network namespace.
 
     Raises KernelError.
     """
@@ -318,7 +321,7 @@ def run(program: int) -> None:
 
 
 def open_pinned(path: Path) -> int:
-    """Return a descriptor of what is pinned there. Raises OSError."""
+    """Return a descriptor of what is pinned at this path. Raises OSError."""
     descriptor = int(_library().bpf_obj_get(os.fsencode(path)))
     _check(descriptor >= 0)
     return descriptor
@@ -330,7 +333,7 @@ def pin_map(descriptor: int, path: Path) -> None:
 
 
 def _alone(library: ctypes.CDLL, cgroup: int, kind: int) -> int:
-    """Return the id of a program of this type that is attached to this cgroup so that it bears no other, or 0."""
+    """Return the id of a program of this type that is attached to this cgroup and admits no other, or 0."""
     flags, count, programs = c_uint32(), c_uint32(MOST_PROGRAMS), (c_uint32 * MOST_PROGRAMS)()
     if library.bpf_prog_query(cgroup, kind, 0, byref(flags), programs, byref(count)):
         return 0
@@ -363,6 +366,6 @@ def _unreadable(name: str, code: int) -> Refusal:
 
 
 def _reason(code: int | None) -> str:
-    """What libbpf says of its failure, or the kernel."""
+    """Return the reason of a failure that libbpf gives, or the kernel."""
     said = next((line for text in _said for line in text.splitlines()), "")
     return said.removeprefix("libbpf: ") or os.strerror(code or 0)

@@ -16,7 +16,7 @@ PROGRAM, RECORDS = "connect", "armed"  # a struct armed of another layout takes 
 
 
 class Pins:
-    """The directory, which one daemon at a time may use: the one that has locked it."""
+    """The directory of the pins. Only the daemon that has locked it may use it."""
 
     def __init__(self, directory: Path) -> None:
         self.program = directory / PROGRAM
@@ -26,7 +26,7 @@ class Pins:
         self._made = False
 
     def claim(self) -> None:
-        """Make and lock the directory. Raises OSError; with EBUSY where another daemon has it."""
+        """Make and lock the directory. Raises OSError, with EBUSY if another daemon has locked it."""
         if self._lock >= 0:
             return
         with contextlib.suppress(FileExistsError):
@@ -41,7 +41,7 @@ class Pins:
         self._lock = lock
 
     def claimed_by_another(self) -> bool:
-        """Whether another daemon uses the directory."""
+        """Return whether another daemon uses the directory."""
         if self._lock >= 0:
             return False
         try:
@@ -52,37 +52,37 @@ class Pins:
         return False
 
     def pin_program(self, programs: libbpf.Object, link: int) -> None:
-        """Have the attached program outlive us, in place of an earlier one. Raises OSError."""
+        """Pin the attached program, so that it outlives us, in place of an earlier one. Raises OSError."""
         self._replace(self.program, lambda new: programs.pin(link, new))
 
     def pin_records(self, descriptor: int) -> None:
-        """Have its records outlive us. Raises OSError."""
+        """Pin the records of the program, so that they outlive us. Raises OSError."""
         self._replace(self.records, lambda new: libbpf.pin_map(descriptor, new))
 
     def drop_records(self) -> None:
-        """Let them end with us, unless a program is pinned that goes on recording."""
+        """Remove the pin of the records, unless a program is pinned that goes on recording."""
         with contextlib.suppress(OSError):
             if not self.program.exists():
                 self.records.unlink(missing_ok=True)
 
     def _replace(self, path: Path, pin: Callable[[Path], None]) -> None:
-        """Without a moment in which neither is there."""
+        """Replace a pin, without a moment in which neither pin exists."""
         new = path.with_name(f"{path.name}_new")  # a name with a dot is not allowed there
         new.unlink(missing_ok=True)
         pin(new)
         new.replace(path)
 
     def remove_directory(self) -> None:
-        """Remove it where nothing is pinned in it.
+        """Remove the directory if nothing is pinned in it.
 
-        Not while a daemon runs: where the directory is a mount point in the daemon's mount namespace, that
-        would be detached.
+        Call it only while no daemon runs: if the directory is a mount point in the daemon's mount namespace,
+        the mount would be detached.
         """
         with contextlib.suppress(OSError):
             self._directory.rmdir()
 
     def release(self) -> None:
-        """Let another daemon use the directory; where we made it, it goes if nothing is pinned in it."""
+        """Unlock the directory for other daemons; remove it if we made it and nothing is pinned in it."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1

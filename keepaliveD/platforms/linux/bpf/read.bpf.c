@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
-/* The TCP sockets of a network namespace, each told of under its lock: for kernels that walk.bpf.c is too new for. */
+/* The TCP sockets of a network namespace, each recorded under its lock: for kernels too old for walk.bpf.c. */
 #include "ignored.h"
 #include "record.h"
 
@@ -25,7 +25,7 @@ int list_sockets(struct bpf_iter__tcp *ctx)
 	record.cookie = bpf_get_socket_cookie(common);
 	record.state = common->skc_state;
 	record.uid = ctx->uid;
-	tell(&record, tp, bpf_jiffies64());
+	fill(&record, tp, bpf_jiffies64());
 	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
 	return 0;
 }

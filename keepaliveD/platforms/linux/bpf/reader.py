@@ -26,12 +26,12 @@ SCRATCH = 1 << 21  # bytes: some 20,000 sockets
 
 
 class BpfIterator(OneByOne):
-    """The iterator in the kernel; sockets whose peers are in `ignore` are left out by it."""
+    """The iterator in the kernel, which leaves out sockets whose peers are in `ignore`."""
 
     name = "bpf"
 
     def __init__(self, root: Path = Path("/"), ignore: Sequence[IPNetwork] = ()) -> None:
-        """Load it. Raises Unsupported, NotPermitted."""
+        """Load the program. Raises Unsupported, NotPermitted."""
         super().__init__(SCRATCH)
         self._namespace = root / "proc/thread-self/ns/net"
         self._own = os.stat(self._namespace).st_ino
@@ -45,11 +45,11 @@ class BpfIterator(OneByOne):
             raise
 
     def reader(self) -> Namespace:
-        """One for the namespace of the calling thread."""
+        """Return a reader of the namespace of the calling thread."""
         return Namespace(self, os.open(self._namespace, os.O_RDONLY | os.O_CLOEXEC))
 
     def open_in(self, namespace: int) -> int:
-        """An iterator over that namespace, given as a descriptor. Raises KernelError."""
+        """Return an iterator over a namespace, which is given as a descriptor. Raises KernelError."""
         if os.fstat(namespace).st_ino == self._own:
             return libbpf.open_iterator(self._link)
         # one thread goes from namespace to namespace; a new one each time would be the dearest part of a scan
@@ -57,7 +57,7 @@ class BpfIterator(OneByOne):
         return self._visitor.submit(self._visit, namespace).result()
 
     def close(self) -> None:
-        """Take it out of the kernel."""
+        """Remove the program from the kernel."""
         super().close()
         if self._visitor:
             self._visitor.shutdown()
@@ -79,15 +79,15 @@ class Namespace:
         self._descriptor = descriptor
 
     def close(self) -> None:
-        """Let go of the namespace, which an open descriptor keeps alive."""
+        """Close the descriptor that keeps the namespace alive."""
         os.close(self._descriptor)
 
     def dump(self, netns: int, sockets: Sockets, scratch: bytearray) -> bool:
-        """Append all TCP sockets; true, for an iterator tells nothing of what it left out.
+        """Append all TCP sockets; return true: an iterator does not show whether it left out any.
 
-        Older kernels may skip a socket, or tell of it twice, where its bucket changes between two reads
+        Older kernels may skip a socket, or record it twice, if its bucket changes between two reads
         (J. Rife on bpf@vger.kernel.org, March 2025).
-        The kernel tells `netns` itself; `scratch` is overwritten. Raises KernelError.
+        The kernel fills in `netns` itself; `scratch` is overwritten. Raises KernelError.
         """
         del netns
         start = len(sockets)

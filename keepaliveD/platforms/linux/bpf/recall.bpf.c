@@ -14,7 +14,7 @@ struct record {
 const struct record *const known = 0; /* BTF has what variables are of, and not what only functions use */
 
 SEC("iter/bpf_sk_storage_map")
-int tell_armed(struct bpf_iter__bpf_sk_storage_map *ctx)
+int read_armed(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
 	struct armed *armed = ctx->value;
 	const struct sock *sk = ctx->sk;
@@ -25,17 +25,17 @@ int tell_armed(struct bpf_iter__bpf_sk_storage_map *ctx)
 	record.cookie = sk->__sk_common.skc_cookie.counter;
 	record.armed = *armed;
 	if (!bpf_seq_write(ctx->meta->seq, &record, sizeof(record)))
-		armed->state = TOLD;
+		armed->state = READ;
 	return 0;
 }
 
-/* What was told is kept elsewhere. */
+/* Drop the records that were read: they are kept elsewhere. */
 SEC("iter/bpf_sk_storage_map")
-int forget_told(struct bpf_iter__bpf_sk_storage_map *ctx)
+int forget_read(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
 	struct armed *armed = ctx->value;
 
-	if (armed && armed->state == TOLD)
+	if (armed && armed->state == READ)
 		armed->state = UNSET;
 	return 0;
 }

@@ -1,4 +1,4 @@
-"""Reads the records of connect.bpf.c, of sockets that it armed and that still live, by the iterator of recall.bpf.c."""
+"""Read the records of connect.bpf.c about sockets that it armed and that are still open, by recall.bpf.c."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.linux.bpf import iterator, libbpf, twins
 
 OBJECT = Path(__file__).with_name("recall.bpf.o")
-TELL, FORGET = "tell_armed", "forget_told"
+READ, FORGET = "read_armed", "forget_read"
 SCRATCH = 1 << 20  # bytes: some 20,000 records
 
 ARMED = np.dtype(
@@ -25,13 +25,13 @@ SHARED: twins.Twins = {"record": RECORD}
 
 
 class Recalled(Mapping[int, Armed]):
-    """How each living socket was armed at connect, by cookie."""
+    """How each open socket was armed at connect, by cookie."""
 
     def __init__(self, found: Column) -> None:
         self._found = found[np.argsort(found["cookie"])]
 
     def __getitem__(self, cookie: int) -> Armed:
-        """How that socket was armed. Raises KeyError."""
+        """Return how that socket was armed. Raises KeyError."""
         place = int(np.searchsorted(self._found["cookie"], np.uint64(cookie)))
         if place == len(self._found) or self._found["cookie"][place] != cookie:
             raise KeyError(cookie)
@@ -39,23 +39,23 @@ class Recalled(Mapping[int, Armed]):
         return Armed(_keepalive(record["before"]), _keepalive(record["after"]), Own(int(record["inherited"])))
 
     def __iter__(self) -> Iterator[int]:
-        """Each cookie."""
+        """Yield each cookie."""
         return iter(self._found["cookie"].tolist())
 
     def __len__(self) -> int:
-        """How many sockets there are."""
+        """Return the number of sockets."""
         return len(self._found)
 
 
 def read(records: int) -> Recalled:
     """Read the map with this descriptor. Raises NotPermitted, Unsupported, KernelError."""
-    with _iterator(TELL, records) as opened:
+    with _iterator(READ, records) as opened:
         parts = [part.copy() for part in iterator.records(opened, RECORD, memoryview(bytearray(SCRATCH)))]
     return Recalled(np.concatenate(parts) if parts else np.empty(0, RECORD))
 
 
 def forget(records: int) -> None:
-    """Drop the records that were read: they are kept elsewhere. Raises NotPermitted, Unsupported, KernelError."""
+    """Remove the records that were read: they are kept elsewhere. Raises NotPermitted, Unsupported, KernelError."""
     with _iterator(FORGET, records) as opened:
         iterator.exhaust(opened)
 
@@ -71,6 +71,6 @@ def _iterator(program: str, records: int) -> Iterator[int]:
 
 
 def _keepalive(numbers: Column) -> SocketKeepalive:
-    """The kernel's struct settings."""
+    """Return a struct settings as a value of the model."""
     idle, interval, probes, on = numbers.tolist()
     return SocketKeepalive(bool(on), Keepalive(idle, interval, probes))

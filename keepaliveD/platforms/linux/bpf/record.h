@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
  *
- * What is told of a socket: the columns of sockets.SOCKET.
+ * The record of a socket: the columns of sockets.SOCKET.
  */
 #pragma once
 
@@ -79,7 +79,7 @@ static __always_inline __u32 slack_of(const struct timer_list *timer)
 }
 
 /* inet_sk_diag_fill, net/ipv4/inet_diag.c */
-static __always_inline void tell_timer(struct record *record, const struct tcp_sock *tp, unsigned long now)
+static __always_inline void fill_timer(struct record *record, const struct tcp_sock *tp, unsigned long now)
 {
 	unsigned long expires;
 	const void *pending;
@@ -118,7 +118,7 @@ static __always_inline void tell_timer(struct record *record, const struct tcp_s
 }
 
 /* keepalive_time_when and its like, include/net/tcp.h: 0 stands for the namespace's value */
-static __always_inline void tell_keepalive(struct record *record, const struct tcp_sock *tp, const struct sock *sk)
+static __always_inline void fill_keepalive(struct record *record, const struct tcp_sock *tp, const struct sock *sk)
 {
 	const struct netns_ipv4 *net = &sk->__sk_common.skc_net.net->ipv4;
 	__u32 idle = tp->keepalive_time, interval = tp->keepalive_intvl;
@@ -131,8 +131,8 @@ static __always_inline void tell_keepalive(struct record *record, const struct t
 	record->keepcnt = probes ?: net->sysctl_tcp_keepalive_probes;
 }
 
-/* all but the cookie, which one may tell and another has to give, and what was told already: state and peer */
-static __always_inline void tell(struct record *record, const struct tcp_sock *tp, unsigned long now)
+/* all but what the caller has read already: cookie, state, owner and peer */
+static __always_inline void fill(struct record *record, const struct tcp_sock *tp, unsigned long now)
 {
 	const struct sock *sk = (const struct sock *)tp;
 	const struct sock_common *common = &sk->__sk_common;
@@ -153,6 +153,6 @@ static __always_inline void tell(struct record *record, const struct tcp_sock *t
 	record->probes = tp->inet_conn.icsk_probes_out;
 	record->local_port = common->skc_num;
 	record->remote_port = bpf_ntohs(common->skc_dport);
-	tell_timer(record, tp, now);
-	tell_keepalive(record, tp, sk);
+	fill_timer(record, tp, now);
+	fill_keepalive(record, tp, sk);
 }

@@ -1,4 +1,4 @@
-"""What the programs tell of a socket (record.h), into rows of sockets.SOCKET; and of whom they shall not tell."""
+"""Decode the records that the programs write of sockets (record.h), and say whose sockets they leave out."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ AS_IPV6 = 96  # bits before an IPv4 address that is written v4-mapped
 
 
 def load(programs: libbpf.Object, ignore: Sequence[IPNetwork]) -> None:
-    """Into the kernel, told whose sockets to leave out. Raises Unsupported, NotPermitted."""
+    """Load an object that leaves out sockets whose peers are in `ignore`. Raises Unsupported, NotPermitted."""
     if len(ignore) > MOST_IGNORED:
         raise Unsupported(f"watch.ignore: {len(ignore)} networks are too many for BPF; write at most {MOST_IGNORED}")
     programs.preset(bytes([bool(ignore)]))
@@ -61,7 +61,7 @@ def decode(records: Column, sockets: Sockets) -> None:
 
 
 def _prefix(network: IPNetwork) -> bytes:
-    """The program's struct prefix; IPv4 is v4-mapped."""
+    """Return the program's struct prefix; IPv4 is v4-mapped."""
     address, length = network.network_address.packed, network.prefixlen
     if network.version == 4:
         address, length = b"\0" * 10 + b"\xff" * 2 + address, AS_IPV6 + length

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
  *
- * A socket's keepalive, as getsockopt tells and setsockopt takes it.
+ * A socket's keepalive, as getsockopt returns and setsockopt takes it.
  */
 #pragma once
 

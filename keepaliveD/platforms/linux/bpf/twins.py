@@ -39,7 +39,7 @@ class _Member(ctypes.Structure):
 
 
 class _Place(NamedTuple):
-    """Where a member is, in bytes."""
+    """The place of a member, in bytes."""
 
     offset: int
     size: int
@@ -63,7 +63,7 @@ def difference(library: ctypes.CDLL, opened: int, twins: Twins) -> str:
 
 
 def _fields(kind: np.dtype[Any], before: str = "", start: int = 0) -> Iterator[tuple[str, _Place]]:
-    """All fields, also those inside of others, whose names are joined by "_"."""
+    """Return all fields, also those inside others, whose names are joined by "_"."""
     for name, (inner, offset, *_) in (kind.fields or {}).items():
         yield before + name, _Place(start + offset, inner.itemsize)
         yield from _fields(inner, f"{before}{name}_", start + offset)
@@ -89,7 +89,7 @@ class _Types:
         return int(self._library.btf__resolve_size(self._btf, number))
 
     def members(self, number: int, before: str = "", start: int = 0) -> Iterator[tuple[str, _Place]]:
-        """All members, also those inside of others, whose names are joined by "_"; none of what is no structure."""
+        """Return all members, also those inside others, whose names are joined by "_"; none if it is no structure."""
         address = self._library.btf__type_by_id(self._btf, self._library.btf__resolve_type(self._btf, number))
         info = _Type.from_address(address).info
         if info >> 24 & 31 != STRUCT:

@@ -3,8 +3,8 @@
  *
  * An iterator holds, locks and lets go of each socket, and walks the table once for each namespace.
  * This only reads, under RCU, like the kernel's own lookup (__inet_lookup_established): a socket may be
- * freed and used anew meanwhile, but its memory stays one of a socket. So who is met is told of only if
- * it is the same before and after; and a chain that ends in another one's end is walked again.
+ * freed and used anew meanwhile, but its memory stays one of a socket. So a socket is
+ * recorded only if it is the same before and after; a chain that ends in the end of another one is walked again.
  */
 #include "ignored.h"
 #include "record.h"
@@ -24,7 +24,7 @@ struct {
 	__u64 mask; /* number of the last */
 	__u64 only; /* a network namespace, or 0 for all */
 	__u64 bucket; /* where to go on */
-	__u64 told; /* records so far, of whole buckets */
+	__u64 whole; /* records so far, of whole buckets */
 	__u64 node; /* where in the chain, and ... */
 	__u64 met; /* ... how many records with it */
 	__u64 now;
@@ -49,7 +49,7 @@ static __always_inline void enter_bucket(void)
 	__u64 bucket = place.table + place.bucket * bpf_core_type_size(struct inet_ehash_bucket);
 
 	place.node = (__u64)AT(bucket, struct inet_ehash_bucket)->chain.first;
-	place.met = place.told;
+	place.met = place.whole;
 }
 
 static __always_inline bool is_wanted(const struct sock_common *common)
@@ -59,7 +59,7 @@ static __always_inline bool is_wanted(const struct sock_common *common)
 	return state < 32 && 1U << state & STATES && (!place.only || place.only == common->skc_net.net->ns.inum);
 }
 
-static __always_inline int tell_of(const struct tcp_sock *tp)
+static __always_inline int record_socket(const struct tcp_sock *tp)
 {
 	const struct sock *sk = (const struct sock *)tp;
 	const struct sock_common *common = &sk->__sk_common;
@@ -77,7 +77,7 @@ static __always_inline int tell_of(const struct tcp_sock *tp)
 	put_address(&record->remote, common, common->skc_daddr, &common->skc_v6_daddr);
 	if (ignoring && is_ignored(record->remote))
 		return ON;
-	tell(record, tp, place.now);
+	fill(record, tp, place.now);
 	barrier(); /* or the compiler might not look again */
 	if (record->cookie == (__u64)common->skc_cookie.counter && is_wanted(common))
 		place.met++;
@@ -91,7 +91,7 @@ static int step(__u32 number, void *unused)
 	(void)number, (void)unused;
 	if (place.node & IS_NULLS) {
 		if (place.node >> 1 == place.bucket) {
-			place.told = place.met;
+			place.whole = place.met;
 			if (place.bucket++ == place.mask)
 				return STOP;
 		}
@@ -99,7 +99,7 @@ static int step(__u32 number, void *unused)
 		return ON;
 	}
 	common = AT(place.node - bpf_core_field_offset(struct sock_common, skc_nulls_node), struct sock_common);
-	if (is_wanted(common) && tell_of(AT(common, struct tcp_sock)) == STOP)
+	if (is_wanted(common) && record_socket(AT(common, struct tcp_sock)) == STOP)
 		return STOP;
 	place.node = (__u64)common->skc_nulls_node.next;
 	return ON;

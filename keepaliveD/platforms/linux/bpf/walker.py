@@ -22,23 +22,23 @@ from keepaliveD.platforms.linux.reading.engine import Gaps
 OBJECT = Path(__file__).with_name("walk.bpf.o")
 FIND, WALK = "find_table", "walk"
 RECORDS = 8192  # as many as there is room for
-STEPS = 2048  # most that are told of at a time, one each
+STEPS = 2048  # most records of one step, one for each socket
 
-PLACE = np.dtype([(name, "u8") for name in ("table", "mask", "only", "bucket", "told", "node", "met", "now")])
+PLACE = np.dtype([(name, "u8") for name in ("table", "mask", "only", "bucket", "whole", "node", "met", "now")])
 SHARED: twins.Twins = {**records.SHARED, "place": PLACE}
 ATTEMPTS = 100  # to get on, at a bucket that keeps changing; one of more than STEPS sockets is never passed
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Where the kernel has it, and the number of its last bucket."""
+    """The address of the kernel's table, and the number of its last bucket."""
 
     address: int
     last: int
 
 
 class BpfWalker:
-    """The programs in the kernel; sockets whose peers are in `ignore` are left out by them."""
+    """The programs in the kernel, which leave out sockets whose peers are in `ignore`."""
 
     name = "bpf"
 
@@ -68,7 +68,7 @@ class BpfWalker:
         self._entered[netns] = Table(int(place["table"]), int(place["mask"])), cookies
 
     def leave(self, netns: int) -> None:
-        """Let go of the namespace."""
+        """Leave the namespace."""
         _, cookies = self._entered.pop(netns)
         cookies.close()
 
@@ -98,36 +98,36 @@ class BpfWalker:
         self._object.close()
 
     def _pass(self, table: Table, only: int) -> Iterator[int | None]:
-        """How many records there are, whenever they fill up and at last; None where a bucket is left out.
+        """Yield the number of records whenever they fill up, and at the end; None if a bucket is left out.
 
         Raises KernelError.
         """
         place = self._place
         place["table"], place["mask"], place["only"] = table.address, table.last, only
-        place["bucket"] = place["told"] = 0
+        place["bucket"] = place["whole"] = 0
         attempts = 0
         while (bucket := int(place["bucket"][0])) <= table.last:
             touching.on()
             libbpf.run(self._walk)
-            told = int(place["told"][0])
-            if told + STEPS > RECORDS:
-                yield told
-                place["told"] = 0
+            whole = int(place["whole"][0])
+            if whole + STEPS > RECORDS:
+                yield whole
+                place["whole"] = 0
             attempts = attempts + 1 if bucket == place["bucket"][0] else 0
             if attempts == ATTEMPTS:
                 place["bucket"] += 1
                 attempts = 0
                 yield None
-        yield int(place["told"][0])
+        yield int(place["whole"][0])
 
     def _drop_strangers(self, sockets: Sockets) -> None:
-        """Those of namespaces that were not entered: an engine that reads one by one would not see them either."""
+        """Leave out sockets of namespaces that were not entered, as other engines do not see these either."""
         known = np.isin(sockets["netns"], list(self._entered))
         if not known.all():
             sockets.retain(known)
 
     def _name(self, sockets: Sockets) -> Gaps:
-        """Give a cookie to those that have none yet; those that are gone by now are left out."""
+        """Have the kernel give cookies to sockets without one; leave out sockets that have closed meanwhile."""
         gaps: Gaps = {}
         unnamed = np.flatnonzero(sockets["cookie"] == 0)
         if not len(unnamed):

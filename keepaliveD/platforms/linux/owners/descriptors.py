@@ -24,7 +24,7 @@ class Socket(NamedTuple):
 
 
 class Part(NamedTuple):
-    """The sockets among some descriptors, and the number after the last of these, 0 where there are no more."""
+    """The sockets among some descriptors, and the number after the last descriptor, 0 if there are no more."""
 
     sockets: list[Socket]
     after: int

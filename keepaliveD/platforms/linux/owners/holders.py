@@ -34,7 +34,7 @@ class Holder(NamedTuple):
 
 
 class Holders:
-    """Finds the processes that hold sockets, below `root`."""
+    """Finds the processes that own sockets, below `root`."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
@@ -96,7 +96,7 @@ class Holders:
         return held
 
     def _seek(self, wanted: set[int], pids: Iterable[int], found: dict[int, Holder], turns: _Turns) -> None:
-        """Add the wanted sockets that are among the descriptors of these processes, until the time is up."""
+        """Add the wanted sockets among the descriptors of these processes, until the time is up."""
         until = time.monotonic() + self._limit
         order = turns.begin(pids)
         while order and len(found) < len(wanted) and not turns.are_over:
@@ -126,7 +126,7 @@ class Holders:
 
 
 class _Turns:
-    """Whose descriptors are read next, and from which number on; a pass goes on where the one before ran out of time.
+    """The process whose descriptors are read next, and from which number on. A pass goes on where the last one ended.
 
     Of each process a slice is read, then of the next one: however many descriptors some have, soon it is
     the turn of those that have few.
@@ -155,20 +155,20 @@ class _Turns:
         return first
 
     def put_back(self, pid: int, first: int) -> None:
-        """Have it read from this number on the next time; 0 where all is read."""
+        """Remember to read from this number on the next time; 0 if all is read."""
         if first or pid not in self._whole:
             self._rest[pid] = first
 
     def goes_on_with(self, pid: int) -> bool:
-        """Whether there is more to read of it in this pass."""
+        """Return whether there is more to read of this process in this pass."""
         return pid in self._rest
 
     def end(self, pid: int) -> None:
-        """Have the next pass begin with the process after this one."""
+        """Begin the next pass with the process after this one."""
         self.are_over, self._next = True, pid + 1
 
     def shares(self, pid: int) -> bool:
-        """Whether another process that is read in this pass has the same descriptors."""
+        """Return whether another process that is read in this pass has the same descriptors."""
         if pid in self._large:
             return False
         if any(descriptors.are_shared(pid, other) for other in self._large):

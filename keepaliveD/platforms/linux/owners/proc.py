@@ -14,7 +14,7 @@ from keepaliveD.platforms.linux.owners.holders import Holders
 
 
 class ProcOwners:
-    """Looks them up below `root`; `holders` remembers for others what was found."""
+    """Finds owners below `root`; `holders` keeps what was found for the armer."""
 
     def __init__(self, root: Path, holders: Holders) -> None:
         self._root = root
@@ -36,11 +36,11 @@ class ProcOwners:
         return [owners[socket] for socket in sockets]
 
     def held_by(self, pid: int) -> frozenset[int]:
-        """Inodes of the sockets that a process holds. Raises NoInput, NotPermitted."""
+        """Return the inodes of the sockets that a process has open. Raises NoInput, NotPermitted."""
         return self._holders.held_by(pid)
 
     def _process_name(self, pid: int) -> str:
-        """What the kernel calls it: 15 bytes at most. A command line may be as long as memory, and say anything."""
+        """Return the kernel's name of a process: 15 bytes at most. A command line may be as long as memory."""
         try:
             return printable(os.fsdecode((self._root / f"proc/{pid}/comm").read_bytes().removesuffix(b"\n")))
         except OSError:

@@ -30,7 +30,7 @@ MOST_OF_USER = 4  # threads that wait for processes of one user; then none of th
 
 
 class _Stuck(NamedTuple):
-    """Who waits for a process that hangs, and of which user that is; nothing where that is not known."""
+    """A thread that waits for a process that hangs, and the user of that process, if it is known."""
 
     task: Task[Any]
     user: str
@@ -64,7 +64,7 @@ def ask(pids: Iterable[int], question: Callable[[int], Answer], patience: float 
 
 
 def go_on() -> None:
-    """Tell that the process that is asked still answers."""
+    """Note that the process that is asked still answers."""
     touching.on()
     asker: _Asker | None = getattr(_thread, "asker", None)
     if asker:
@@ -84,7 +84,7 @@ def hangs(pid: int) -> bool:
 
 
 class _GivenUp(Exception):
-    """Nobody waits for the answer any more: another thread asks the other processes."""
+    """Stop waiting for the answer: another thread asks the other processes."""
 
 
 class _Asker:
@@ -126,7 +126,7 @@ class _Asking(Generic[Answer]):
         self._shunned: frozenset[str] = frozenset()  # users
 
     def carry_out(self) -> None:
-        """Ask all; who makes no progress is asked beside the next ones, and given up in the end."""
+        """Ask all processes. One that makes no progress is asked beside the next ones, and given up in the end."""
         beside = min(BESIDE, PATIENCE)
         try:
             while self._look_after(beside):
@@ -136,7 +136,7 @@ class _Asking(Generic[Answer]):
                 asker.given_up = True
 
     def again(self, pids: Iterable[int]) -> None:
-        """Ask those of these that have executed their program by now."""
+        """Ask those processes that have executed their program by now."""
         ready = [pid for pid in pids if not _executes(pid)]
         self.executing = [pid for pid in self.executing if pid not in ready]
         self._left.extend(ready)
@@ -178,7 +178,7 @@ class _Asking(Generic[Answer]):
         asker.pid = pid
         try:
             touching.now(touching.Kind.PROCESS, pid)
-        except touching.Avoided:
+        except touching.MustNotTouch:
             _avoided.add(pid)
             return True
         _avoided.discard(pid)

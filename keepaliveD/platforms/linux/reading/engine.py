@@ -83,7 +83,7 @@ class OneByOne(ABC):
                 touching.now(Kind.NAMESPACE, netns)
                 if not reader.dump(netns, sockets, self._scratch):
                     gaps[netns] = None
-            except touching.Avoided:
+            except touching.MustNotTouch:
                 gaps[netns] = Silent("it did not answer before")
             except KernelError as error:
                 sockets.truncate(start)

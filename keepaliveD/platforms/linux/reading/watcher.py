@@ -152,7 +152,7 @@ class SocketWatcher:
                 namespaces.inside(self._paths[new], new, partial(self._engine.enter, new))
             except FileNotFoundError:
                 continue  # ended meanwhile
-            except touching.Avoided:
+            except touching.MustNotTouch:
                 silent.append(new)
             except (OSError, Refusal):
                 forbidden += 1
