@@ -41,7 +41,7 @@ KERNEL = ("hostile", "install", "kernel", "programs", "torture")  # directories 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Name our mark."""
-    config.addinivalue_line("markers", "kernel: needs root on a real Linux kernel; script/test --quick does without")
+    config.addinivalue_line("markers", "kernel: on a real or emulated kernel; script/test --quick leaves it out")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     Workers begin with the tests on the kernel: these are long, but mostly wait.
     """
     for item in items:
-        if item.path.relative_to(TESTS).parts[0] in KERNEL:
+        if _needs_kernel(item.path):
             item.add_marker("kernel")
         if group := _group(item):
             item.add_marker(pytest.mark.xdist_group(group))
@@ -66,6 +66,12 @@ def pytest_groups_are_kept(config: pytest.Config, items: list[pytest.Item]) -> N
         torn = [item.nodeid for item in items if item.get_closest_marker("xdist_group") and "@" not in item.nodeid]
         if torn:
             raise pytest.UsageError(f"pytest-xdist does not keep groups of tests together, as {torn[0]}'s")
+
+
+def _needs_kernel(path: Path) -> bool:
+    """Whether the tests of this file need a kernel: the real one, as root, or one that programs emulate."""
+    first, *rest = path.relative_to(TESTS).parts
+    return first in KERNEL or (first == "platforms" and rest[0] != "linux")
 
 
 def _group(item: pytest.Item) -> str:

@@ -12,6 +12,12 @@ STALL = 5.0  # seconds for which a machine may stand still
 TICK = 0.01  # seconds
 
 
+def served() -> float:
+    """A clock that stands still while this thread waits for a processor that others have: seconds."""
+    waited = Path("/proc/thread-self/schedstat").read_text(encoding="ascii").split()[1]
+    return time.monotonic() - int(waited) / 1e9
+
+
 def ending(pid: int) -> tuple[float, float]:
     """How long a child takes to end, and for how long of that the machine, which is busy, gave it no processor.
 

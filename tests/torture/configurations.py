@@ -11,7 +11,6 @@ import contextlib
 import io
 import random
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from keepaliveD.config.catalogue import catalogue
 from keepaliveD.log.entries import MESSAGE_IDS
 from keepaliveD.model.errors import Exit
 from tests.support import fakes
+from tests.support.patience import served
 from tests.support.processes import Home
 from tests.support.rig import INTERVAL, PROBES, TIME, Namespace
 from tests.torture.faults import CTL, DAEMON
@@ -214,10 +214,10 @@ def one_round(seed: str, directory: Path) -> Counts:
 def checked(file: Path) -> int:
     """What `keepalivectl check` says in this process."""
     out, err = io.StringIO(), io.StringIO()
-    begin = time.monotonic()
+    begin = served()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = ctl.main(["check", str(file)])
-    if (seconds := time.monotonic() - begin) > SLOW:
+    if (seconds := served() - begin) > SLOW:
         raise Failure(f"check took {seconds:.1f} s")
     examine(status, out.getvalue(), err.getvalue(), file)
     return status
