@@ -40,7 +40,8 @@ KERNEL = ("hostile", "install", "kernel", "programs", "torture")  # directories 
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name our mark."""
+    """Name our marks."""
+    config.addinivalue_line("markers", "long: takes a minute, or more on a busy machine; workers begin with it")
     config.addinivalue_line("markers", "kernel: on a real or emulated kernel; script/test --quick leaves it out")
 
 
@@ -48,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what needs a kernel, and keep tests together that share a fixture of their module.
 
-    Workers begin with the tests on the kernel: these are long, but mostly wait.
+    Workers begin with the long ones, and those on the kernel, which mostly wait.
     """
     for item in items:
         if _needs_kernel(item.path):
@@ -56,7 +57,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if group := _group(item):
             item.add_marker(pytest.mark.xdist_group(group))
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: item.get_closest_marker("kernel") is None)
+        items.sort(key=lambda item: [item.get_closest_marker(mark) is None for mark in ("long", "kernel")])
 
 
 @pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")

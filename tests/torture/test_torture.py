@@ -8,6 +8,7 @@ from tests.torture.kind import Kind, torture
 from tests.torture.kinds import KINDS
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_whatever_is_done_to_the_daemon_it_does_no_harm(kind: Kind) -> None:
     """A failure names its seed: `script/torture KIND --seed SEED` is that case alone."""
