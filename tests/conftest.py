@@ -41,7 +41,7 @@ KERNEL = ("hostile", "install", "kernel", "programs", "torture")  # directories 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Name our marks."""
-    config.addinivalue_line("markers", "long: takes a minute, or more on a busy machine; workers begin with it")
+    config.addinivalue_line("markers", "long: alone or with its like; begun with, and left out by script/test --quick")
     config.addinivalue_line("markers", "kernel: on a real or emulated kernel; script/test --quick leaves it out")
 
 

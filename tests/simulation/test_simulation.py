@@ -19,15 +19,19 @@ from tests.simulation.world import World, world
 
 SIZE = 400  # connections in a world
 MIXED = [f"mixed-{number}" for number in range(24)]  # odd ones arm
+FEW = 8  # of them, which script/test --quick simulates, too
 DATA = [f"data-{number}" for number in range(8)]  # every other path counts only data
 SHORT = [f"short-{number}" for number in range(8)]  # 8 s and 1 s, as in the test on a real firewall
 TOLD = 3  # stories of a failure
 
+LONG = pytest.mark.long
 by_each_engine = pytest.mark.parametrize("engine", EngineName)
 
 
 @by_each_engine
-@pytest.mark.parametrize("seed", [*MIXED, *SHORT, *DATA])
+@pytest.mark.parametrize(
+    "seed", [*MIXED[:FEW], *SHORT, *DATA, *(pytest.param(seed, marks=LONG) for seed in MIXED[FEW:])]
+)
 def test_what_is_said_for_certain_is_true(seed: str, engine: EngineName) -> None:
     """Where it is not, the stories of some connections follow."""
     timeout, interval = (8.0, 1.0) if seed in SHORT else (0.0, 0.0)
