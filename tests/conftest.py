@@ -7,6 +7,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TypeVar
 
+import hypothesis
 import pytest
 
 TESTS = Path(__file__).parent
@@ -40,7 +41,9 @@ KERNEL = ("hostile", "install", "kernel", "programs", "torture")  # directories 
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name our marks."""
+    """Name our marks, and let no example fail because the machine is busy."""
+    hypothesis.settings.register_profile("patient", deadline=None)
+    hypothesis.settings.load_profile("patient")
     config.addinivalue_line("markers", "long: alone or with its like; begun with, and left out by script/test --quick")
     config.addinivalue_line("markers", "kernel: on a real or emulated kernel; script/test --quick leaves it out")
 
