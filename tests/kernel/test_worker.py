@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from keepaliveD.platforms.linux import capabilities
-from tests.kernel.test_hostile import next_line
+from tests.hostile.test_holders import next_line
 from tests.support.loopback import FORGOTTEN, Host, forgetful, near_end
 from tests.support.processes import ENABLE, TUNED, Daemon
 from tests.support.rig import DIE_WITH_US, UNTUNED, Namespace

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.model.errors import Exit
-from tests.kernel.test_hostile import next_line
+from tests.hostile.test_holders import next_line
 from tests.support.loopback import BARE, Host, forgetful, near_end, settings
 from tests.support.processes import CTL, ENABLE
 from tests.support.rig import DIE_WITH_US, UNTUNED
