@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
 
-from keepaliveD.cli import arguments, exposition
+from keepaliveD.cli import arguments, exposition, files
 from keepaliveD.cli.asking import ask, control_socket
 from keepaliveD.cli.worker import in_worker
 from keepaliveD.config import load
 from keepaliveD.daemon.settings import settings
-from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, StateError
+from keepaliveD.model.errors import KernelError, NoInput, NotPermitted
 from keepaliveD.model.rules import Watching
-from keepaliveD.model.text import printable
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.requests import find_owners, scan
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.judge import judge
-from keepaliveD.records.files import open_new
 
 
 def add_metrics(command: argparse.ArgumentParser) -> None:
@@ -56,20 +53,6 @@ def print_metrics(options: argparse.Namespace, root: Path) -> None:
         ]
     )
     if options.output:
-        _write(options.output, text)
+        files.write(options.output, text)
     else:
         print(text, end="")
-
-
-def _write(file: Path, text: str) -> None:
-    """Put the file in its place. A collector must never read half of it. Raises NotPermitted, StateError."""
-    new = file.with_name(f"{file.name}.new")
-    try:
-        with open(open_new(new), "w", encoding="utf-8") as out:
-            os.fchmod(out.fileno(), 0o644)
-            out.write(text)
-        new.replace(file)
-    except PermissionError as error:
-        raise NotPermitted(f"{printable(str(file))}: cannot be written: {error.strerror}; run as root") from error
-    except OSError as error:
-        raise StateError(f"{printable(str(file))}: cannot be written: {error.strerror}") from error

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keepaliveD.cli import arguments, page, running, targets
+from keepaliveD.cli import arguments, files, page, running, targets
 from keepaliveD.cli.worker import Asking, in_worker, look
 from keepaliveD.config import DEFAULT_FILE, Config, load
 from keepaliveD.config.drop_ins import drop_in, rules_before
@@ -183,13 +183,14 @@ def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View
         raise Misuse(f"a rule matches before a new one would: {first}; change it there")
     text = "\n".join(page.lines(remedies)) + "\n"
     _ask(options, file, text)
-    _write(file, text)
+    before = file.read_text(encoding="utf-8") if file.exists() else None
+    files.make_directory(file.parent)
+    files.write(file, text)
     print(f"Wrote {printable(str(file))}.")
     try:
         config = load(options.config).within(platform.cloud())
     except Refusal:
-        file.unlink()
-        print(f"Removed {printable(str(file))} again.")
+        _take_back(file, before)
         raise
     if not view.daemon:
         print("No daemon runs that would read it: systemctl start tcp-keepalived")
@@ -197,6 +198,15 @@ def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View
     _reload(view.daemon)
     print("Reloaded the daemon.\n")
     _show_result(options, root, config, platform, {one.connection.cookie for one in view.explained if one.remedy})
+
+
+def _take_back(file: Path, before: str | None) -> None:
+    """Leave the file as it was before. Raises NotPermitted, StateError."""
+    if before is None:
+        file.unlink(missing_ok=True)
+    else:
+        files.write(file, before)
+    print(f"Took {printable(str(file))} back.")
 
 
 def _check_daemon(options: argparse.Namespace, daemon: int, root: Path) -> None:
@@ -219,23 +229,6 @@ def _ask(options: argparse.Namespace, file: Path, text: str) -> None:
     sys.stdout.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise Misuse("nothing was written")
-
-
-def _write(file: Path, text: str) -> None:
-    """Put the file in its place, whole; the daemon's user reads it. Raises NotPermitted, StateError."""
-    new = file.with_suffix(".new")
-    try:
-        file.parent.mkdir(mode=0o755, exist_ok=True)
-        with open(
-            os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644), "w", encoding="utf-8"
-        ) as out:
-            os.fchmod(out.fileno(), 0o644)
-            out.write(text)
-        new.replace(file)
-    except PermissionError as error:
-        raise NotPermitted(f"{printable(str(file))}: cannot be written: {error.strerror}; run as root") from error
-    except OSError as error:
-        raise StateError(f"{printable(str(file))}: cannot be written: {error.strerror}") from error
 
 
 def _reload(daemon: int) -> None:

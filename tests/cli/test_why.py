@@ -17,9 +17,9 @@ import pytest
 
 from keepaliveD.cli import running, why
 from keepaliveD.cli.ctl import main
-from keepaliveD.config import files
+from keepaliveD.config import files, load
 from keepaliveD.model.connections import Owner
-from keepaliveD.model.errors import NoInput, NotPermitted
+from keepaliveD.model.errors import ConfigError, NoInput, NotPermitted
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Timer
@@ -248,3 +248,32 @@ def test_a_rule_in_a_later_file_does_not_hinder_a_new_one(desk: Desk) -> None:
 def test_fix_twice_is_fix_once(desk: Desk) -> None:
     assert desk.types("amanda@backup", "--fix", "--yes")[0] == 0
     assert "Nothing to fix." in desk.types("amanda@backup", "--fix", "--yes")[1]
+
+
+def test_where_the_configuration_would_be_wrong_the_file_is_taken_back(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To what stood there before, if there was anything."""
+    desk.written.parent.mkdir()
+    desk.written.write_text("# mine\n")
+
+    def fail_once_written(file: Path) -> Any:
+        if desk.written.read_text() != "# mine\n":
+            raise ConfigError("wrong")
+        return load(file)
+
+    monkeypatch.setattr(why, "load", fail_once_written)
+    status, out, err = desk.types("amanda@backup", "--fix", "--yes")
+    assert (status, err) == (78, ["keepalivectl: wrong"])
+    assert out.endswith("back.\n")
+    assert desk.written.read_text() == "# mine\n"
+
+
+def test_what_is_written_can_be_read_by_the_daemons_user_whatever_the_umask(desk: Desk) -> None:
+    before = os.umask(0o077)
+    try:
+        assert desk.types("amanda@backup", "--fix", "--yes")[0] == 0
+    finally:
+        os.umask(before)
+    assert desk.written.stat().st_mode & 0o777 == 0o644
+    assert desk.written.parent.stat().st_mode & 0o777 == 0o755

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -465,6 +466,25 @@ def test_the_control_program_works_without_root(service: Machine) -> None:
         "setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups", "keepalivectl", "sockets", "--each"
     )
     assert f"{ADDRESS}:7000" in listed.stdout
+
+
+CONTROL = "/run/tcp-keepalived/control"
+
+
+def test_systemds_own_client_asks_the_daemon(service: Machine, suite: str) -> None:
+    """Debian 12 has no varlinkctl yet; there keepalivectl asks. Others than root and the group may not."""
+    process = service.main_process()
+    assert f"(process {process})" in service.run("keepalivectl", "status").stdout
+    anybody = ("setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups")
+    said = service.run(*anybody, "keepalivectl", "status").stdout
+    assert "cannot be asked: /run/tcp-keepalived/control: Permission denied; run as root, or as a member" in said
+    if suite != "bookworm":
+        assert "internal.tcp-keepalived" in service.run("varlinkctl", "info", CONTROL).stdout
+        assert "method Monitor" in service.run("varlinkctl", "introspect", CONTROL, "internal.tcp-keepalived").stdout
+        call = ("varlinkctl", "call", "--json=short", CONTROL, "internal.tcp-keepalived.Status", "{}")
+        status = json.loads(service.run(*call).stdout)
+        assert status["pid"] == process
+        assert {one["name"]: one["stands"] for one in status["settings"]} == service.keepalive
 
 
 ARMING = f"""

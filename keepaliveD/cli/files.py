@@ -1,0 +1,40 @@
+"""Write files that others read: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from keepaliveD.model.errors import NotPermitted, StateError
+from keepaliveD.model.text import printable
+from keepaliveD.records.files import open_new
+
+FOR_ALL = 0o644
+DIRECTORY_FOR_ALL = 0o755
+
+
+def write(file: Path, text: str) -> None:
+    """Put a file in its place that everybody may read, whatever the umask is. Raises NotPermitted, StateError."""
+    new = file.with_name(f"{file.name}.new")
+    try:
+        with open(open_new(new), "w", encoding="utf-8") as out:
+            os.fchmod(out.fileno(), FOR_ALL)
+            out.write(text)
+        new.replace(file)
+    except PermissionError as error:
+        raise NotPermitted(f"{printable(str(file))}: cannot be written: {error.strerror}; run as root") from error
+    except OSError as error:
+        raise StateError(f"{printable(str(file))}: cannot be written: {error.strerror}") from error
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory that everybody may read, if it is not there. Raises NotPermitted, StateError."""
+    try:
+        directory.mkdir()
+        directory.chmod(DIRECTORY_FOR_ALL)
+    except FileExistsError:
+        pass
+    except PermissionError as error:
+        raise NotPermitted(f"{printable(str(directory))}: cannot be made: {error.strerror}; run as root") from error
+    except OSError as error:
+        raise StateError(f"{printable(str(directory))}: cannot be made: {error.strerror}") from error
