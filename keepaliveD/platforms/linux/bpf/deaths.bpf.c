@@ -541,7 +541,8 @@ static __always_inline void tell_socket(struct death *death, const struct tcp_so
 	if (death->fin_first && death->unread)
 		death->unread--; /* the FIN has a number, too */
 	death->window = tp->snd_wnd;
-	death->peer_label = common->skc_family == AF_INET6 ? BPF_CORE_READ_BITFIELD(icsk, icsk_ack.lrcv_flowlabel) : 0;
+	if (common->skc_family == AF_INET6 && bpf_core_field_exists(icsk->icsk_ack.lrcv_flowlabel))
+		death->peer_label = BPF_CORE_READ_BITFIELD(icsk, icsk_ack.lrcv_flowlabel);
 	death->since_sent = then - tp->lsndtime;
 	death->since_received = then - icsk->icsk_ack.lrcvtime;
 	death->since_acked = then - tp->rcv_tstamp;
