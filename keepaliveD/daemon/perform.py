@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 from keepaliveD.daemon.arming import SocketArming, take_over
@@ -157,6 +158,10 @@ def _with_owners(action: ReportConnections | ReportDeaths | NameUnits) -> Steps[
         case ReportConnections(connections):
             return dataclasses.replace(action, connections=(yield from find_owners(connections)))
         case ReportDeaths(reports):
-            return ReportDeaths((yield from find_owners_of_ended(reports)))
+            with contextlib.suppress(Refusal):  # what ended them is worth more than whose they were
+                return ReportDeaths((yield from find_owners_of_ended(reports)))
         case NameUnits(cgroups):
-            return NameUnits(cgroups, (yield from find_units(cgroups)))
+            with contextlib.suppress(Refusal):
+                return NameUnits(cgroups, (yield from find_units(cgroups)))
+            return NameUnits(cgroups, dict.fromkeys(cgroups, ""))
+    return action

@@ -11,13 +11,14 @@ import pytest
 
 from keepaliveD.config import load
 from keepaliveD.daemon.deaths import PAUSE, DeathSource
+from keepaliveD.model.connections import Owner
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.errors import NotPermitted
+from keepaliveD.model.errors import KernelError, NotPermitted
 from keepaliveD.model.events import Died
 from keepaliveD.platforms.base import DeathReader, DeathWatch
 from tests.support.ends import FORGOTTEN_BY_REJECT, Facts, ends
-from tests.support.fakes import FakeDeaths, Stage
+from tests.support.fakes import FakeDeaths, FakeOwners, Stage
 
 KILLED: Facts = {"error": 103, "closer": b"ss", "closer_pid": 77}
 
@@ -36,6 +37,19 @@ def test_what_ended_a_connection_is_logged_with_its_owner(stage: Stage) -> None:
     stage.run()
     (entry,) = [entry for entry in stage.said if entry.event == "died"]
     assert entry.fields["KEEPALIVE_CAUSE"] == "middlebox-idle"
+
+
+def test_what_ended_a_connection_is_logged_even_if_its_owner_cannot_be_found(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> list[Owner]:
+        raise KernelError("the worker process hangs")
+
+    monkeypatch.setattr(FakeOwners, "find", refuse)
+    stage.script = [died(FORGOTTEN_BY_REJECT), None]
+    stage.run()
+    assert "died" in stage.events()
+    assert "refused" not in stage.events()
 
 
 def test_what_was_held_back_is_logged_when_its_time_has_come(stage: Stage) -> None:
