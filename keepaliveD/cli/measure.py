@@ -282,7 +282,9 @@ class Progress:
         if self._tomography is not None:
             return f"which hop forgets, at most {span(self._tomography.left)} left"
         finding = self._measurement.finding
-        line = f"round {self._measurement.rounds + 1}, at most {span(self._measurement.left)} left"
+        line = f"round {self._measurement.rounds + 1}"
+        if self._measurement.left:
+            line += f", at most {span(self._measurement.left)} left"
         if finding.survived is not None:
             line += f"; survived {span(finding.survived)}"
         if finding.forgotten is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator
+from subprocess import Popen
 from typing import Any
 
 from tests.programs.stage import awaited
@@ -21,8 +23,14 @@ Found = dict[str, Any]
 def listening(chain: Chain) -> Iterator[str]:
     """A listener at the server; its token."""
     with chain.server.running(*CTL, "measure", "--listen", PORT) as process:
-        assert process.stderr
-        yield awaited(process.stderr, "--token ").rpartition("--token ")[2].split()[0] or "none"
+        yield token_of(process)
+
+
+def token_of(listener: Popen[str]) -> str:
+    """The token that a listener shows once it listens."""
+    assert listener.stderr
+    (token,) = re.findall(r"--token (\S+)", awaited(listener.stderr, "THIS_HOST"))
+    return str(token)
 
 
 def measure(chain: Chain, *options: str, port: str = PORT, during: Callable[[], None] | None = None) -> Found:

@@ -1,0 +1,36 @@
+"""What keepalivectl measure --write puts into config.d is what the daemon's next warning says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from socket import AF_INET
+
+from tests.kernel.measure.stage import LONG, PORT, token_of
+from tests.support.processes import CTL, Home, program
+from tests.support.rig import SERVER, Rig
+
+CONFIGURATION = """
+    [keepalive]
+    apply = false
+    [watch]
+    interval = "0.25s"
+    warn_before = "6s"
+    namespaces = "own"
+"""
+
+
+def test_the_next_warning_says_that_the_timeout_was_measured_and_when(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home", CONFIGURATION)
+    with Rig("drop", 12) as rig, home.daemon(rig.client) as daemon:
+        with rig.server.running(*CTL, "measure", "--listen", PORT) as listener:
+            command = (*CTL, "measure", f"{SERVER[AF_INET]}:{PORT}", "--token", token_of(listener), "--write")
+            options = ("--shortest", "6s", "--longest", "30s", f"--config={home.file}")
+            with rig.client.running(*command, *options) as measuring:
+                _, told = measuring.communicate(timeout=LONG)
+        assert "puts it in force" in told
+        daemon.reload(CONFIGURATION)
+        daemon.expect("reloaded")
+        with program(rig):
+            warning = daemon.expect("bare", KEEPALIVE_PATH=f"to {SERVER[AF_INET]}")
+    assert re.search(r"measured 20\d\d-\d\d-\d\d", warning["MESSAGE"])
