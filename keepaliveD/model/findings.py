@@ -30,11 +30,6 @@ class Finding:
         return float(math.floor(self.at_least))
 
     @property
-    def shortens(self) -> bool:
-        """Whether verdicts may assume it: a guess gives way to evidence, what a person said does not."""
-        return self.is_shorter and self.path.origin.guessed
-
-    @property
     def origin(self) -> Origin:
         """Return where that comes from."""
         if self.is_shorter:

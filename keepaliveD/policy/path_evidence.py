@@ -4,15 +4,14 @@ Each path has two counters in logarithmic bins. With one timeout, deaths are rar
 above: a change point, whose probability follows from the counters. Both ends of the interval are honest: devices
 scan lazily, and bins have a width.
 
-It advises, or shortens a guess for verdicts. It never lengthens, never overrides what a person said, and no keepalive
-interval follows from it.
+It only advises. No verdict changes by it, and no keepalive interval follows from it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -127,17 +126,6 @@ def findings(paths: Sequence[Path], evidence: Evidence, products: Sequence[float
             yield Finding(path, at_least, at_most, deaths, survived, is_shorter=True)
         elif survived >= SILENCES and at_least > path.timeout:
             yield Finding(path, at_least, at_most, deaths, survived, is_shorter=False)
-
-
-def for_verdicts(paths: Sequence[Path], found: Sequence[Finding]) -> list[Path]:
-    """Return the paths as verdicts may assume them: guesses shortened, everything else as it was."""
-    shorter = {one.path.name: one for one in found if one.shortens}
-    return [
-        replace(path, timeout=shorter[path.name].timeout, origin=shorter[path.name].origin)
-        if path.name in shorter
-        else path
-        for path in paths
-    ]
 
 
 def to_advise(

@@ -1,0 +1,42 @@
+"""A timeout that is configured too long: connections die sooner, and the daemon says what it presumably is."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from socket import AF_INET, AF_INET6
+
+from tests.support.processes import Home, configuration, program
+from tests.support.rig import Rig
+from tests.support.versions import ITERATOR, since
+
+pytestmark = since(ITERATOR)
+
+FORGETS = 8  # seconds, the firewall
+BELIEVED = 100  # seconds, the configuration
+SHORT = 3  # seconds of a silence that every connection survives
+TALKERS = 5  # at each of two addresses
+
+
+def test_deaths_in_shorter_silences_are_advised_about(tmp_path: Path) -> None:
+    """At two peers, by connections that had survived still shorter ones."""
+    home = Home(tmp_path, configuration("apply = false", 'arm = "observe"', timeout=BELIEVED))
+    with (
+        Rig("reject", timeout=FORGETS) as rig,
+        home.daemon(rig.client) as daemon,
+        contextlib.ExitStack() as stack,
+    ):
+        talkers = [stack.enter_context(program(rig, family)) for family in (AF_INET, AF_INET6) for _ in range(TALKERS)]
+        for _ in range(2):
+            time.sleep(SHORT)  # the silence is what is counted
+            assert {talker.speak() for talker in talkers} == {"answered"}
+        time.sleep(FORGETS + 2)
+        assert {talker.speak() for talker in talkers} == {"ECONNRESET"}
+        advice = daemon.expect("advice", 30)
+        assert advice["KEEPALIVE_PATH"] == "rig"
+        assert advice["KEEPALIVE_COUNT"] >= 3
+        assert "is probably too long: " in advice["MESSAGE"]
+        assert 1 <= advice["KEEPALIVE_AT_LEAST_SEC"] <= FORGETS
+        assert FORGETS <= advice["KEEPALIVE_AT_MOST_SEC"] < BELIEVED
+        print(advice["MESSAGE"])
