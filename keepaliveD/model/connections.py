@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from keepaliveD.model.keepalive import Shown
 from keepaliveD.model.origin import Origin
@@ -114,6 +117,14 @@ class Connection:
     counts: WhatCounts = WhatCounts.PACKETS
     subflow: bool = False
     owner: Owner = Owner()
+
+    def with_owner(self, owner: Owner) -> Connection:
+        """Return the same connection with this owner: dataclasses.replace() takes more than twice the time."""
+        fields: list[Any] = [*_ALL_BUT_OWNER(self), owner]
+        return Connection(*fields)
+
+
+_ALL_BUT_OWNER = operator.attrgetter(*[each.name for each in dataclasses.fields(Connection)[:-1]])
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,10 +107,7 @@ def find_owners(connections: Sequence[Connection]) -> Steps[tuple[Connection, ..
     owners, which = yield FindOwners(inodes, np.array([one.cgroup for one in connections], np.uint64))
     its = [owners[number] for number in which.tolist()]
     return tuple(
-        [
-            one if one.owner == owner else dataclasses.replace(one, owner=owner)
-            for one, owner in zip(connections, its, strict=True)
-        ]
+        [one if one.owner == owner else one.with_owner(owner) for one, owner in zip(connections, its, strict=True)]
     )
 
 

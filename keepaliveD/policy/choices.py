@@ -6,13 +6,13 @@ Every armer uses this, so does a dry run, and both arming and disarming.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from keepaliveD.model.arming import CHANGE, LOOKED, RESULT, TARGET, Answer
+from keepaliveD.model.arming import CHANGE, RESULT, TARGET, Answer
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.keepalive import Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult, Mark
@@ -23,7 +23,7 @@ from keepaliveD.policy.socket_settings import Found, Wanted, decide_arming, deci
 RESULTS = {answer.value: ArmingResult[answer.name] for answer in Answer if answer is not Answer.DONE}
 
 Entry = Armed | Mark
-NUMBERS = np.dtype(f"V{LOOKED.itemsize}")
+FEW = 4  # kinds of sockets
 
 
 class Known(NamedTuple):
@@ -190,21 +190,37 @@ def _choices(
     connections: Sequence[Connection],
     targets: Column,
     looked: Column,
-    keys: Sequence[Hashable],
+    keys: Sequence[int],
     decide: Callable[[int, Found], Armed | ArmingResult],
 ) -> Choices:
-    rows_of: dict[tuple[Hashable, bytes], list[int]] = defaultdict(list)
-    for row, kind in enumerate(zip(keys, looked.view(NUMBERS).tolist(), strict=True)):
-        rows_of[kind].append(row)
     alike = []
-    for rows in rows_of.values():
-        found = looked[rows[0]]
+    for rows in _equal(keys, looked):
+        row, found = int(rows[0]), looked[rows[0]]
         if found["answer"]:
-            alike.append(Alike(np.array(rows), None, RESULTS[int(found["answer"])]))
+            alike.append(Alike(rows, None, RESULTS[int(found["answer"])]))
         else:
             its = read_from(found)
-            alike.append(Alike(np.array(rows), its.stands, decide(rows[0], its)))
+            alike.append(Alike(rows, its.stands, decide(row, its)))
     return Choices(connections, targets[: len(looked)], looked, alike)
+
+
+def _equal(keys: Sequence[int], looked: Column) -> Iterator[Indices]:
+    """Yield the rows of each group of sockets with equal keys and equal settings.
+
+    Most sockets are of a few kinds, which are found one after the other in all rows at once; the rest one by one.
+    """
+    kinds = np.column_stack([np.array(keys), looked.view(np.int32).reshape(len(looked), -1)])
+    rows = np.arange(len(kinds))
+    for _ in range(FEW):
+        if not len(rows):
+            return
+        equal = (kinds[rows] == kinds[rows[0]]).all(axis=1)
+        yield rows[equal]
+        rows = rows[~equal]
+    rows_of: dict[bytes, list[int]] = defaultdict(list)
+    for row in rows.tolist():
+        rows_of[kinds[row].tobytes()].append(row)
+    yield from map(np.array, rows_of.values())
 
 
 def read_from(looked: Column) -> Found:

@@ -333,7 +333,7 @@ def pin_map(descriptor: int, path: Path) -> None:
 
 
 def _alone(library: ctypes.CDLL, cgroup: int, kind: int) -> int:
-    """Return the id of a program of this type that is attached to this cgroup and admits no other, or 0."""
+    """Return the id of a program of this type after which no other may be attached to this cgroup, or 0."""
     flags, count, programs = c_uint32(), c_uint32(MOST_PROGRAMS), (c_uint32 * MOST_PROGRAMS)()
     if library.bpf_prog_query(cgroup, kind, 0, byref(flags), programs, byref(count)):
         return 0
