@@ -12,6 +12,7 @@ from keepaliveD.model.sockets import Bools, Column, Indices
 from keepaliveD.policy.activity import Activity, find
 from keepaliveD.policy.path_evidence import Events, findings, nothing_known, observe, to_advise
 
+MOST_PATHS = 256  # the first ones, that evidence is kept of: 9 KB each
 MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: no two addresses of one family come to the same number
 
 
@@ -27,8 +28,9 @@ class Advisor:
 
     def follow(self, paths: Sequence[Path], products: Sequence[float]) -> None:
         """Advise about these paths from now on; what was counted for others is forgotten."""
-        if paths != self._paths:
-            self._paths, self._evidence, self._has_news = paths, nothing_known(len(paths)), False
+        if paths[:MOST_PATHS] != self._paths:
+            self._paths = paths[:MOST_PATHS]
+            self._evidence, self._has_news = nothing_known(len(self._paths)), False
         self._products = products
 
     def scanned(self, memory: Activity, path: Indices) -> None:
@@ -63,4 +65,8 @@ class Advisor:
         return tuple(found)
 
     def _count(self, events: Events) -> None:
-        self._evidence, self._has_news = observe(self._evidence, events), True
+        known = events.path < len(self._paths)
+        if known.any():
+            path, silence, died, peer = events
+            counted = Events(path[known], silence[known], died[known], peer[known])
+            self._evidence, self._has_news = observe(self._evidence, counted), True

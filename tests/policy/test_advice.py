@@ -10,7 +10,7 @@ from keepaliveD.model.reports import ReportEvidence
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Path
 from keepaliveD.policy.activity import Activity, nothing_known
-from keepaliveD.policy.advice import Advisor
+from keepaliveD.policy.advice import MOST_PATHS, Advisor
 from keepaliveD.policy.judge import judge
 from tests.support.tables import CONFIGURED, Socket, idle, table
 
@@ -88,6 +88,16 @@ def test_other_paths_begin_anew() -> None:
     die(advisor, 400.0, 420.0, 500.0)
     advisor.follow([Path("office", 600.0, CONFIGURED)], PRODUCTS)
     assert advisor.due(2000.0) == ()
+
+
+def test_memory_is_bounded_however_many_paths_are_configured() -> None:
+    many = [Path(str(number), 600.0, CONFIGURED) for number in range(MOST_PATHS + 10)]
+    advisor = Advisor(many, PRODUCTS)
+    ended = np.zeros(3, ENDED)
+    ended["silence"], ended["remote_low"] = 400.0, (1, 2, 3)
+    advisor.died(ended, np.full(3, MOST_PATHS + 5, np.uint32), np.ones(3, np.bool_))
+    assert advisor.due(1000.0) == ()
+    assert len(advisor._evidence.died) == MOST_PATHS
 
 
 def test_the_entry_says_what_to_write() -> None:
