@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from keepaliveD.model.connections import Connection, Due, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER, span
-from keepaliveD.model.text import printable
+from keepaliveD.model.text import printable, quoted
 
 Shown = TypeVar("Shown")
 
@@ -84,7 +84,18 @@ def _keepalive(one: Connection) -> str:
 
 
 def _process(one: Connection) -> str:
-    return f"{printable(one.owner.process)}[{one.owner.pid}]" if one.owner.pid else "-"
+    return f"{quoted(one.owner.process)}[{one.owner.pid}]" if one.owner.pid else "-"
+
+
+def _container(one: Connection) -> str:
+    return quoted(one.owner.container) if one.owner.container else "-"
+
+
+def _belongs_to(group: Group) -> str:
+    """Return whose a group is; what anybody may name is quoted where it could be taken for several columns."""
+    one = group.first
+    name = whose(one)
+    return quoted(name) if name in (one.owner.container, one.owner.process) else printable(name)
 
 
 EACH: tuple[Column[Connection], ...] = (
@@ -100,7 +111,13 @@ EACH: tuple[Column[Connection], ...] = (
     Column("path", "PATH", lambda one: printable(one.path), 40, shortest=12),
 )
 MORE: tuple[Column[Connection], ...] = (  # only where they are asked for
-    Column("container", "CONTAINER", lambda one: printable(one.owner.container) or "-", 0, shortest=12),
+    Column(
+        "container",
+        "CONTAINER",
+        lambda one: quoted(one.owner.container) if one.owner.container else "-",
+        0,
+        shortest=12,
+    ),
     Column("user", "UID", lambda one: str(one.uid), 0),
     Column("state", "STATE", lambda one: one.state, 0),
     Column("timeout", "TIMEOUT", lambda one: _span(one.timeout), 0),
@@ -146,7 +163,7 @@ GROUPS: tuple[Column[Group], ...] = (
     Column("left", "LEFT", lambda group: _least(one.left for one in group.connections), 90),
     Column("idle", "IDLE", lambda group: _most(one.idle for one in group.connections), 10),
     Column("next", "NEXT PACKET", _group_next, 20),
-    Column("unit", "UNIT", lambda group: printable(whose(group.first)), 80, shortest=24),
+    Column("unit", "UNIT", _belongs_to, 80, shortest=24),
     Column("keepalive", "KEEPALIVE", lambda group: _some(group, _keepalive), 50),
     Column("remote", "REMOTE", lambda group: _some(group, lambda one: str(one.remote)), 70),
     Column("path", "PATH", lambda group: _some(group, lambda one: printable(one.path)), 60, shortest=12),

@@ -105,7 +105,7 @@ def _ends(one: Connection) -> str:
 
 def _who(one: Connection) -> str:
     owner = one.owner
-    process = f"{printable(owner.process)}[{owner.pid}]" if owner.pid else f"process not known, uid {one.uid}"
+    process = f"{quoted(owner.process)}[{owner.pid}]" if owner.pid else f"process not known, uid {one.uid}"
     within = owner.unit or owner.container
     return f"{process} ({printable(within)})" if within else process
 

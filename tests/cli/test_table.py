@@ -84,6 +84,14 @@ def test_a_table_says_what_comes_first_the_packet_or_the_cut() -> None:
     ]
 
 
+def test_a_program_forges_no_columns_by_its_name() -> None:
+    """Anybody may call a program and a container anything."""
+    one = dataclasses.replace(BARE, owner=Owner(7, "sshd[1]  amanda", "", "my box"))
+    (line,) = plain(one)[1:]
+    assert '"sshd[1]  amanda"[7]' in line
+    assert '"my box"' in render(grouped([one]), GROUPS, FOREVER, colour=False).split("\n")[1]
+
+
 def test_every_column_begins_below_its_heading() -> None:
     """However long the cells are."""
     heading, *lines = plain(*ALL)
