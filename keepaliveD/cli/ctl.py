@@ -8,7 +8,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from keepaliveD.cli import arguments, arming, deaths, measure, metrics, paths, report, running, sockets, status, why
+from keepaliveD.cli import (
+    arguments,
+    arming,
+    changes,
+    deaths,
+    measure,
+    metrics,
+    paths,
+    report,
+    running,
+    sockets,
+    status,
+    why,
+)
 from keepaliveD.config import doubts, load
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.log import entries
@@ -72,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     measure.add_measure(
         commands.add_parser("measure", help="measure when a path forgets a quiet connection, by connections of its own")
     )
+    changes.add_log(commands.add_parser("log", help="list what was changed, when and by whom"))
     deaths.add(commands.add_parser("deaths", help="list connections that ended, with the cause of each"))
 
     restore = commands.add_parser("restore", help="restore the system settings that a killed daemon left behind")

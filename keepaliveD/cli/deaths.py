@@ -41,7 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--since",
         metavar="TIME",
-        type=_since,
+        type=since,
         default=SINCE,
         help="only those that ended since this date, or within this time span (default: %(default)s)",
     )
@@ -166,7 +166,7 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _since(text: str) -> float:
+def since(text: str) -> float:
     """Return the instant of the epoch that a date or a time span means."""
     try:
         return time.time() - duration.parse(text)

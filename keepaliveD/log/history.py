@@ -1,10 +1,11 @@
-"""The history of ended connections, read from the journal. Without a journal there is none."""
+"""What the daemon has logged of ended connections and of changes, read from the journal."""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pwd
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,9 @@ from keepaliveD.model.errors import NotPermitted, Unsupported
 from keepaliveD.model.text import printable
 
 DAEMON = "tcp-keepalived"  # its user
-NO_HISTORY = "the history of ended connections is in the journal"
+NO_HISTORY = "the history is in the journal"
+ENDS = ("died",)
+CHANGES = ("applied", "drift", "stricter", "armed", "disarmed", "restored")  # of settings and sockets
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Record:
 
 
 Entries = Iterable[Mapping[str, Any]]
-Reader = Callable[[float], Entries]  # entries of ended connections since an instant of the epoch, in their order
+Reader = Callable[[float], Entries]  # entries since an instant of the epoch, in their order
 
 
 def ended(since: float, read: Reader | None = None) -> list[Record]:
@@ -43,13 +46,24 @@ def ended(since: float, read: Reader | None = None) -> list[Record]:
     Anybody can write such an entry, so those of other users than the daemon's are left out.
     Raises Unsupported, NotPermitted.
     """
+    return _records(since, read or journal)[::-1]
+
+
+def changed(since: float, read: Reader | None = None) -> list[Record]:
+    """Return what was logged of changes of settings and sockets since this instant, in their order.
+
+    That is what the daemon and root have changed: anybody can write such an entry. Raises Unsupported, NotPermitted.
+    """
+    return _records(since, read or functools.partial(journal, events=CHANGES))
+
+
+def _records(since: float, read: Reader) -> list[Record]:
     trusted = _trusted()
-    records = [_record(entry) for entry in (read or journal)(since) if str(entry.get("_UID")) in trusted]
-    return records[::-1]
+    return [_record(entry) for entry in read(since) if str(entry.get("_UID")) in trusted]
 
 
-def journal(since: float) -> Iterator[Mapping[str, Any]]:
-    """Yield the entries of the system's journal. Raises Unsupported, NotPermitted."""
+def journal(since: float, events: Sequence[str] = ENDS) -> Iterator[Mapping[str, Any]]:
+    """Yield the entries of the system's journal about these events. Raises Unsupported, NotPermitted."""
     try:
         systemd = importlib.import_module("systemd.journal")
     except ImportError as error:
@@ -61,7 +75,8 @@ def journal(since: float) -> Iterator[Mapping[str, Any]]:
     except OSError as error:
         raise Unsupported(f"{NO_HISTORY}: it cannot be opened: {error.strerror}") from error
     with reader:
-        reader.add_match(MESSAGE_ID=MESSAGE_IDS["died"])
+        for event in events:  # matches of one field are alternatives, sd_journal_add_match(3)
+            reader.add_match(MESSAGE_ID=MESSAGE_IDS[event])
         reader.seek_realtime(since)
         yield from reader
 

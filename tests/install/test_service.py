@@ -478,6 +478,7 @@ def test_systemds_own_client_asks_the_daemon(service: Machine, suite: str) -> No
     anybody = ("setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups")
     said = service.run(*anybody, "keepalivectl", "status").stdout
     assert "cannot be asked: /run/tcp-keepalived/control: Permission denied; run as root, or as a member" in said
+    assert "net.ipv4.tcp_keepalive_time: found " in service.run("keepalivectl", "log").stdout
     if suite != "bookworm":
         assert "internal.tcp-keepalived" in service.run("varlinkctl", "info", CONTROL).stdout
         assert "method Monitor" in service.run("varlinkctl", "introspect", CONTROL, "internal.tcp-keepalived").stdout

@@ -13,6 +13,7 @@ COMMANDS = (
     "arm",
     "disarm",
     "measure",
+    "log",
     "deaths",
     "restore",
 )

@@ -1,0 +1,64 @@
+"""keepalivectl log: what was changed, in its order, and not what anybody writes into the journal."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keepaliveD.cli import changes
+from keepaliveD.log import history
+from keepaliveD.log.entries import MESSAGE_IDS
+
+EPOCH = datetime.datetime(2026, 11, 28, 7, 0, tzinfo=datetime.UTC)
+APPLIED: dict[str, Any] = {"MESSAGE": "net.ipv4.tcp_keepalive_time: found 7200, set to 180"}
+ARMED: dict[str, Any] = {
+    "MESSAGE": "armed by hand\x1b[2J\nforged",
+    "KEEPALIVE_UNIT": "amanda.service",
+    "KEEPALIVE_BY_UID": 1000,
+}
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: str, uid: int = 0) -> str:
+    def read(since: float) -> Iterator[Mapping[str, Any]]:
+        del since
+        for number, one in enumerate((APPLIED, ARMED)):
+            yield {"_UID": uid, "__REALTIME_TIMESTAMP": EPOCH + datetime.timedelta(seconds=number), **one}
+
+    parser = argparse.ArgumentParser()
+    changes.add_log(parser)
+    changes.print_log(parser.parse_args(words), Path("/"), read)
+    return capsys.readouterr().out
+
+
+def test_what_was_changed_is_printed_in_its_order(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line each, harmless for a terminal; and who did it by hand."""
+    first, second = printed(capsys).splitlines()
+    assert first.endswith(" net.ipv4.tcp_keepalive_time: found 7200, set to 180")
+    assert second.endswith(" armed by hand\\x1b[2J forged (by uid 1000)")
+    assert len(first.split()[0]) == len("2026-11-28")
+
+
+def test_a_unit_may_be_selected(capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = printed(capsys, "--unit", "amanda").splitlines()
+    assert "armed by hand" in line
+    assert printed(capsys, "--unit", "ssh") == f"{changes.NOTHING}\n"
+
+
+def test_what_others_write_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, uid=1000) == f"{changes.NOTHING}\n"
+
+
+def test_json_has_the_fields_of_the_journal(capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = json.loads(printed(capsys, "--json"))
+    assert (first["when"], first["MESSAGE"]) == (EPOCH.timestamp(), APPLIED["MESSAGE"])
+    assert second["KEEPALIVE_UNIT"] == "amanda.service"
+
+
+def test_every_change_is_an_event_of_the_log() -> None:
+    assert set(history.CHANGES) <= set(MESSAGE_IDS)
