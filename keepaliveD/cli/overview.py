@@ -8,11 +8,13 @@ from typing import Any
 
 from keepaliveD.cli.columns import GROUPS, Group
 from keepaliveD.model.duration import span
+from keepaliveD.model.results import ArmingResult
 from keepaliveD.model.snapshot import Setting
 from keepaliveD.model.text import printable
 
 LABEL = 13  # columns of what a line is about
 WORST = ("cut", "bare", "late", "unknown", "safe")
+SET = (ArmingResult.ARMED.value, ArmingResult.ARMED_AT_CONNECT.value)
 FEW = 8  # units that are listed
 
 
@@ -32,6 +34,7 @@ class Host:
     at_risk: Sequence[Group]
     total: int
     pinned: str = ""
+    restores: bool = True  # whether a stop restores the settings
     problems: Sequence[str] = ()
 
 
@@ -54,7 +57,8 @@ def _facts(host: Host) -> Iterator[tuple[str, str]]:
     yield from _units(host.at_risk)
     if daemon:
         armed = ", ".join(f"{each['count']} {each['result']}" for each in daemon["arming"])
-        yield "arming", f"{armed} (since the start)" if armed else "no socket so far"
+        undo = "; keepalivectl disarm restores them" if any(each["result"] in SET for each in daemon["arming"]) else ""
+        yield "arming", f"{armed} (since the start){undo}" if armed else "no socket so far"
     if host.pinned:
         yield "at connect", f"{host.pinned} arms new connections without a daemon; keepalivectl disarm removes it"
     for problem in [*(daemon["problems"] if daemon else []), *host.problems]:
@@ -78,7 +82,15 @@ def _settings(host: Host) -> Iterator[tuple[str, str]]:
         yield label, f"{one.name.ljust(width)}  {_setting(one, runs=host.daemon is not None)}"
         label = ""
     if any(one.before is not None for one in host.settings):
-        yield "undo", "systemctl stop tcp-keepalived" if host.daemon is not None else "keepalivectl restore"
+        yield "undo", _undo(host)
+
+
+def _undo(host: Host) -> str:
+    """Return what restores the settings."""
+    if host.daemon is None:
+        return "keepalivectl restore"
+    stop = "systemctl stop tcp-keepalived"
+    return stop if host.restores else f"{stop}; keepalivectl restore (keepalive.restore_on_stop = false)"
 
 
 def _setting(one: Setting, *, runs: bool) -> str:

@@ -67,6 +67,7 @@ def print_status(options: argparse.Namespace, root: Path) -> None:
         at_risk=grouped(at_risk),
         total=len(judgement.table),
         pinned="" if daemon else _pinned(platform),
+        restores=config.restore_on_stop,
         problems=problems,
     )
     for line in overview.overview(host):

@@ -119,7 +119,7 @@ def test_a_daemon_is_asked(desk: Desk) -> None:
         "last scan    1.5s ago, took 43ms, at least one in 15s",
         "connections  42 in 3 namespaces: 2 bare, 40 safe",
         "at risk      backup.service: 1 bare, the first in 3min 50s; keepalivectl why backup.service",
-        "arming       3 armed (since the start)",
+        "arming       3 armed (since the start); keepalivectl disarm restores them",
         "problem      reload failed: \\x1b[2J",
     ]
 
@@ -163,6 +163,14 @@ def test_an_error_in_the_configuration_hides_nothing_else(desk: Desk) -> None:
     assert left == 0
     assert out[-1].startswith(f"problem      {desk.directory}/config.toml:1: x")
     assert any(line.startswith("settings") for line in out)
+
+
+def test_where_a_stop_does_not_restore_the_undo_says_so(desk: Desk) -> None:
+    (desk.directory / "config.toml").write_text("[keepalive]\nrestore_on_stop = false\n")
+    with desk.daemon():
+        _, out, _ = desk.types("status")
+    undo = "systemctl stop tcp-keepalived; keepalivectl restore (keepalive.restore_on_stop = false)"
+    assert f"undo         {undo}" in out
 
 
 def test_settings_that_are_left_alone_are_said_to_be() -> None:
