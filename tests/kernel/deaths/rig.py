@@ -112,12 +112,13 @@ class Rig:
     def forge_reset(
         self, victim: socket.socket, server_port: int, hop_limit: int, flags: int = 4, ahead: int = 0
     ) -> None:
-        """Send the client's socket a reset in the server's name, from the firewall. IPv4 only.
+        """Send the client's socket a reset in the server's name, so far `ahead` of the number that it expects."""
+        number = (_next_number(victim) + ahead) & 0xFFFFFFFF
+        self.forge(server_port, victim.getsockname()[1], number, hop_limit, flags)
 
-        It is so far `ahead` of the number that the socket expects.
-        """
+    def forge(self, server_port: int, port: int, number: int, hop_limit: int, flags: int) -> None:
+        """Send a packet in the server's name to a port of the client, from the firewall. IPv4 only."""
         source, target = (socket.inet_aton(each[AF_INET]) for each in (SERVER, CLIENT))
-        port, number = victim.getsockname()[1], (_next_number(victim) + ahead) & 0xFFFFFFFF
         segment = struct.pack("!HHIIBBHHH", server_port, port, number, 0, 5 << 4, flags, 0, 0, 0)
         pseudo = source + target + struct.pack("!BBH", 0, socket.IPPROTO_TCP, len(segment))
         checksum = _checksum(pseudo + segment)

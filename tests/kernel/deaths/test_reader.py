@@ -9,11 +9,12 @@ from socket import AF_INET, SO_LINGER, SOL_SOCKET, create_connection, create_ser
 
 from keepaliveD.model.deaths import Reset
 from keepaliveD.platforms.base import DeathWatch
-from tests.kernel.deaths.rig import SERVER, Rig
+from tests.kernel.deaths.rig import CLIENT, SERVER, Rig, vanish
 from tests.kernel.deaths.watching import watching
 from tests.support.rig import Namespace
 
 NO_LINGER = struct.pack("ii", 1, 0)
+ACK = 0x10  # of TCP flags
 
 
 def pair(host: Namespace) -> tuple[socket, socket]:
@@ -115,3 +116,19 @@ def test_forged_resets_that_tcp_refuses_end_nothing_and_hide_nothing() -> None:
             ended = watch.until(lambda ended: len(ended) == 2)
     (ours,) = ended[ended["netns"] == rig.client.inode]
     assert (ours["reset"], ours["reset_ttl"], ours["reset_timestamps"]) == (Reset.RECEIVED, 61, 1)
+
+
+def test_a_stranger_cannot_teach_a_hop_limit_in_the_name_of_a_peer() -> None:
+    with contextlib.closing(Rig()) as rig, watching(rig.client, rig.server) as watch:
+        address, own = (SERVER[AF_INET], 5000), (CLIENT[AF_INET], 6000)
+        with (
+            rig.server.inside(lambda: create_server(address)) as listener,
+            rig.client.inside(lambda: create_server(own)),
+            rig.client.inside(socket) as near,
+        ):
+            near.connect(address)
+            vanish(listener.accept()[0])
+            rig.forge(4000, own[1], number=1, hop_limit=50, flags=ACK)
+            near.sendall(b"late")
+            ended = watch.until(lambda ended: len(ended) == 1)
+    assert (ended["reset_ttl"][0], ended["peer_ttl"][0]) == (61, 61)

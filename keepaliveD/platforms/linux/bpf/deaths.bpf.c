@@ -10,6 +10,7 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
+enum { EARLY = 8 }; /* packets of a connection from which a hop limit may be learnt; later it is known */
 enum { PASS = 1, HOSTS = 16384, FLOWS = 16384, ROOM = 4 << 20, PROCESSORS = 64, LOOPBACK = 1, NAME = 16 };
 enum { ECONNABORTED = 103, ECONNRESET = 104, EPIPE = 32, ETIMEDOUT = 110 };
 enum { NOT_RESET, RESET_RECEIVED, RESET_UNSEEN }; /* model.deaths.Reset */
@@ -242,12 +243,28 @@ static __always_inline void see_reset(struct __sk_buff *skb, const struct tcp_so
 	evidence->reset_timestamps = option == bpf_htonl(TIMESTAMPS);
 }
 
-/* A FIN after a long silence is told of; any other one costs no more than what it teaches. */
+/* Whether it has the number that the socket expects next, which only somebody on the path knows. */
+static __always_inline bool is_next(const struct tcp_sock *tp, const struct segment *segment)
+{
+	return bpf_ntohl(segment->tcp->seq) == tp->rcv_nxt;
+}
+
+/* Whether it acknowledges what was sent; while that is being sent, snd_nxt is not there yet. */
+static __always_inline bool answers(const struct tcp_sock *tp, const struct segment *segment)
+{
+	__u32 acked = bpf_ntohl(segment->tcp->ack) - tp->snd_una;
+
+	return acked && acked <= tp->write_seq - tp->snd_una;
+}
+
+/* A FIN after a long silence is told of; any other one only teaches. */
 static __always_inline void see_fin(const struct tcp_sock *tp, const struct segment *segment)
 {
 	__u32 then = now(), silence = then - tp->rcv_tstamp, other = then - tp->inet_conn.icsk_ack.lrcvtime;
 	struct evidence *evidence;
 
+	if (is_next(tp, segment))
+		learn((const struct sock_common *)tp, segment);
 	if (silence > other)
 		silence = other;
 	other = then - tp->lsndtime;
@@ -271,15 +288,16 @@ static __always_inline void see_syn(const struct tcp_sock *tp)
 		evidence->syn_at = now();
 }
 
-/* Of what bears no data: a new peer's last word before it is accepted, a keepalive probe, or the answer to one. */
+/* Of what bears no data: an acknowledgement of a young connection, a keepalive probe, or the answer to one. */
 static __always_inline void see_bare(const struct tcp_sock *tp, const struct segment *segment)
 {
 	const struct sock_common *common = (const struct sock_common *)tp;
 	struct evidence *evidence;
 
-	if (common->skc_state == TCP_LISTEN || tp->inet_conn.icsk_probes_out)
-		learn(common, segment);
-	else if (common->skc_state != TCP_LISTEN && bpf_ntohl(segment->tcp->seq) + 1 == tp->rcv_nxt) {
+	if (is_next(tp, segment)) {
+		if (tp->segs_in < EARLY || tp->inet_conn.icsk_probes_out)
+			learn(common, segment);
+	} else if (bpf_ntohl(segment->tcp->seq) + 1 == tp->rcv_nxt) {
 		evidence = keep(tp);
 		if (!evidence)
 			return;
@@ -342,12 +360,14 @@ int see_packet(struct __sk_buff *skb)
 	if (!tp)
 		return PASS;
 	state = ((const struct sock_common *)tp)->skc_state;
+	if (state == TCP_LISTEN)
+		return PASS; /* anybody may send there, in anybody's name */
 	if (!flags) {
 		see_bare(tp, &segment);
 	} else if (state == TCP_SYN_SENT) {
-		if (flags == SYN)
+		if (flags == SYN && answers(tp, &segment))
 			learn((const struct sock_common *)tp, &segment);
-	} else if (state != TCP_LISTEN) {
+	} else {
 		if (flags & RST)
 			see_reset(skb, tp, &segment);
 		else if (!(flags & SYN))
