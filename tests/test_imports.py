@@ -37,6 +37,7 @@ BANNED_BELOW_THE_PLATFORMS = {
     "time": f"time is an argument: {PURE}",
     "asyncio": "nothing down here waits for anything",
     "subprocess": "nothing down here starts anything",
+    "pyroute2": "netlink ends in platforms/linux",
     "psutil": "processes end in platforms",
     "systemd": "journald ends in log/journal.py",
     "signal": "signals come in on floor 3",
@@ -48,11 +49,12 @@ CONFINED = {  # the only rooms that may import it, and why
         ("keepaliveD.log.journal", "keepaliveD.log.history"),
         "systemd-python is optional: those who write the journal and who read it find out whether it is there",
     ),
+    "pyroute2": (("keepaliveD.platforms.linux",), "it exists on Linux only, and costs 25 MB of memory"),
     "pydantic": (("keepaliveD.config",), "file models stop at the config module; elsewhere values are the model's"),
-    "pyroute2": ((), "the programs read netlink in place; only tests and the bench compare with it"),
     "psutil": (("keepaliveD.platforms",), "who holds a socket is a question to the operating system"),
 }
 LOADED_LATE = {
+    "pyroute2": "it costs 25 MB of memory, wanted only by those who select by interface",
     "systemd": "it is optional, and loaded only to write to journald",
     "asyncio": "it costs every start, and only measure needs it",
 }

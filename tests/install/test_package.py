@@ -12,7 +12,7 @@ from tests.install.machine import KEEPALIVE, UNIT, UNTUNED, Machine
 from tests.install.packages import CONFIGURATION, PROJECT, Package
 
 CARRIED = {
-    *("keepalived", "annotated_types", "pydantic", "pydantic_core"),
+    *("keepalived", "annotated_types", "pydantic", "pydantic_core", "pyroute2"),
     *("typing_extensions.py", "typing_inspection"),
 }
 AUTOPKGTEST = PROJECT / "packaging/debian/tests/service"
@@ -51,7 +51,7 @@ def files(machine: Machine) -> set[str]:
 
 
 def test_it_carries_no_package_that_its_debian_has(suite: str, package: Package) -> None:
-    """Debian 12 has NumPy and psutil, but only an older version of pydantic."""
+    """Debian 12 has NumPy and psutil, but only older versions of pydantic and pyroute2."""
     library = "/usr/lib/tcp-keepalived/"
     names = (path.removeprefix(library).split("/")[0] for path in package.content if path.startswith(library))
     carried = {name.lower() for name in names if name and not name.endswith((".dist-info", ".libs"))}

@@ -271,7 +271,7 @@ def test_keepalivectl_shows_what_another_system_lists(tmp_path: Path, configurat
     watched.look(NOW, Connection(heard_at=NOW - 100, keepalive_at=NOW + 80))
     arguments = ("sockets", "--json", "--platform", "freebsd", "--config", configuration)
     run = programs.run("keepalivectl", tmp_path, *arguments)
-    (shown,) = json.loads(run.stdout)
+    (shown,) = json.loads(run.stdout)["connections"]
     assert (shown["verdict"], shown["keepalive"], shown["remote"]["address"]) == ("safe", "on", "198.51.100.1")
     assert shown["idle"] == pytest.approx(100, abs=1)
 

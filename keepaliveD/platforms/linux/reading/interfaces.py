@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+from keepaliveD.model.errors import KernelError
 from keepaliveD.model.sockets import Column, Sockets
-from keepaliveD.platforms.linux.reading import rtnetlink
 
 LOW_HALF = (1 << 64) - 1
 SPREAD = np.uint64(0x9E3779B97F4A7C15)  # odd, of about as many ones as zeros
@@ -85,7 +86,24 @@ class KnownInterfaces:
 
 def read() -> Interfaces:
     """Return the interfaces of the calling thread's namespace. Raises KernelError."""
-    return Interfaces(*rtnetlink.read())
+    from pyroute2 import IPRoute  # 25 MB of memory, for those who select by interface
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        with IPRoute() as route:
+            names = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in route.get_links()}
+            holders = {
+                _number(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS")): int(address["index"])
+                for address in route.get_addr()
+            }
+    except (NetlinkError, OSError) as error:
+        raise KernelError(f"interfaces: {error}") from error
+    return Interfaces(names, holders)
+
+
+def _number(text: str) -> int:
+    """Return an address as a number, IPv4 as v4-mapped."""
+    return int(ipaddress.IPv6Address(text if ":" in text else f"::ffff:{text}"))
 
 
 def _keys(high: Column, low: Column) -> Column:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import ipaddress
+import socket
 
+import psutil
 import pyroute2
 import pytest
 
 from keepaliveD.model.errors import KernelError
 from keepaliveD.model.sockets import Sockets
-from keepaliveD.platforms.linux.reading import interfaces, rtnetlink
+from keepaliveD.platforms.linux.reading import interfaces
 from keepaliveD.platforms.linux.reading.interfaces import Interfaces
 
 HOST = Interfaces(
@@ -75,29 +76,35 @@ def test_no_sockets_need_no_names() -> None:
 
 
 def test_a_kernel_that_refuses_to_list_interfaces_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise PermissionError(errno.EPERM, "Operation not permitted")
+    """pyroute2's errors stop where pyroute2 does: a list that raced with changes must not end the daemon."""
 
-    monkeypatch.setattr("socket.socket", refuse)
-    with pytest.raises(KernelError, match="interfaces: Operation not permitted"):
+    class Refusing:
+        """An IPRoute in the middle of a change."""
+
+        def __enter__(self) -> Refusing:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def get_links(self) -> None:
+            raise pyroute2.netlink.exceptions.NetlinkError(4, "dump interrupted")
+
+    monkeypatch.setattr(pyroute2, "IPRoute", Refusing)
+    with pytest.raises(KernelError, match=r"interfaces: .*dump interrupted"):
         interfaces.read()
 
 
-def test_interfaces_and_addresses_are_those_that_pyroute2_reads() -> None:
-    with pyroute2.IPRoute() as route:
-        names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in route.get_links()}
-        addresses = [
-            (each.get_attr("IFA_LOCAL") or each.get_attr("IFA_ADDRESS"), each["index"]) for each in route.get_addr()
-        ]
-    in_ipv6 = {int(ipaddress.IPv6Address(text if ":" in text else f"::ffff:{text}")): at for text, at in addresses}
-    assert rtnetlink.read() == (names, in_ipv6)
-    assert names[1] == "lo"
-
-
-def test_no_more_than_so_many_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rtnetlink, "MOST", 1)
-    names, addresses = rtnetlink.read()
-    assert (len(names), len(addresses)) == (1, 1)
+def test_interfaces_and_addresses_are_those_that_psutil_lists() -> None:
+    told = [(name, each) for name, addresses in psutil.net_if_addrs().items() for each in addresses]
+    addresses = [
+        (name, f"::ffff:{each.address}" if each.family == socket.AF_INET else each.address.partition("%")[0])
+        for name, each in told
+        if each.family in (socket.AF_INET, socket.AF_INET6)
+    ]
+    found = resolved(*((address, 0) for _, address in addresses), host=interfaces.read())
+    assert found == [name for name, _ in addresses]
+    assert "lo" in found
 
 
 class Clock:
