@@ -81,7 +81,7 @@ def test_the_shipped_file_is_valid_and_raises_no_doubts(capsys: pytest.CaptureFi
     ]
 
 
-def test_every_path_is_told_with_its_origin_and_the_probes_that_fit(
+def test_every_path_is_reported_with_its_origin_and_the_probes_that_fit(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In columns, so that the odd one is seen."""
@@ -215,7 +215,7 @@ def rules(lines: list[str]) -> list[str]:
     return [line.partition("rule ")[2] for line in lines if line.startswith(("rule ", "warning: rule "))]
 
 
-def test_every_rule_is_told_in_words_in_the_order_in_which_they_are_tried(
+def test_every_rule_is_reported_in_words_in_the_order_in_which_they_are_tried(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Who reads them aloud notices what was not meant."""
@@ -257,7 +257,7 @@ def test_every_rule_is_told_in_words_in_the_order_in_which_they_are_tried(
     ]
 
 
-def test_what_holds_where_nothing_is_applied_is_told_too(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_holds_where_nothing_is_applied_is_reported_too(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = check(file, "[keepalive]\napply = false\n", capsys)
     assert rules(out) == ["keepalive.arm  changes nothing: all connections"]
 
@@ -432,7 +432,7 @@ def test_a_file_in_config_d_that_is_not_read_is_a_warning(file: Path, capsys: py
     ]
 
 
-def test_a_path_that_is_too_hasty_for_the_systems_times_is_told_once(
+def test_a_path_that_is_too_hasty_for_the_systems_times_is_reported_once(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Not again for each rule that takes these."""
@@ -452,7 +452,7 @@ timeout = "infinity"
 """
 
 
-def test_a_rule_that_the_kernel_can_follow_at_connect_is_told_to_be_one(
+def test_a_rule_that_the_kernel_can_follow_at_connect_is_shown_as_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Networks, ports and cgroups are all that it knows then."""

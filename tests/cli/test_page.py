@@ -52,7 +52,7 @@ def fate(its: Explained) -> str:
     return lines(its)[2].strip()
 
 
-def test_a_bare_connection_is_told_whole() -> None:
+def test_a_bare_connection_is_explained_in_full() -> None:
     assert lines(BARE) == [
         "",
         "10.1.2.3:40000 -> 10.20.0.9:10080  amandad[812] (amanda@backup.service)",
@@ -127,7 +127,7 @@ def test_each_time_says_who_set_it(found: Found, said: str) -> None:
     assert fact(changed(BARE, {"verdict": Verdict.SAFE}, found=found), "keepalive") == said
 
 
-def test_what_the_daemon_has_set_in_the_system_is_told_with_what_stood_before() -> None:
+def test_what_the_daemon_has_set_in_the_system_is_reported_with_what_stood_before() -> None:
     host = Host(True, samples.BARE.netns, SYSTEM)
     said = "               the daemon has set the system's; before: idle 7200s, interval 75s, probes 9"
     assert said in lines(changed(BARE, found=ON), host=host)

@@ -211,7 +211,7 @@ def refuse(constant: str) -> None:
 
 
 @given(st.lists(CONNECTIONS, max_size=4))
-def test_json_is_json(connections: list[Connection]) -> None:
+def test_the_json_of_connections_can_be_parsed(connections: list[Connection]) -> None:
     """NaN and Infinity are not, though Python writes them."""
     made = json.loads(as_json(connections), parse_constant=refuse)["connections"]
     assert len(made) == len(connections)

@@ -667,7 +667,7 @@ def test_a_mistake_in_the_systems_times_is_not_told_of_each_rule_that_takes_them
     assert line.startswith(f"{etc.main}:2: keepalive.idle: ")
 
 
-def test_several_mistakes_are_told_at_once(etc: Etc) -> None:
+def test_several_mistakes_are_reported_at_once(etc: Etc) -> None:
     """One reload for all of them, each with its own file, in the order in which they are corrected."""
     lines = etc.refused(
         "[keepalive]\nidle = 1\nprobes = 0\n", a="[watch]\ninterva = '5s'\n", b="[[path]]\nname = 'x'\ntimeout = 5\n"
@@ -681,7 +681,7 @@ def test_several_mistakes_are_told_at_once(etc: Etc) -> None:
     ]
 
 
-def test_mistakes_between_keys_are_told_at_once_too(etc: Etc) -> None:
+def test_mistakes_between_keys_are_reported_at_once_too(etc: Etc) -> None:
     """They are found after the others."""
     assert len(etc.refused("[keepalive]\nidle = '5s'\n[watch]\nwarn_before = '1s'\n[[path]]\nname = 'a'\n")) == 3
 
@@ -716,7 +716,7 @@ def test_of_two_values_that_contradict_each_other_the_last_that_was_written_is_n
     assert f"{etc.main}:" in line or "the default" in line
 
 
-def test_a_mistake_in_a_list_is_told_with_the_line_of_its_entry(etc: Etc) -> None:
+def test_a_mistake_in_a_list_is_reported_with_the_line_of_its_entry(etc: Etc) -> None:
     (line,) = etc.refused("[watch]\nignore = [\n  '10.0.0.0/8', # ours\n\n  'office',\n]")
     assert line.startswith(f"{etc.main}:5: watch.ignore[2]: 'office'")
 

@@ -125,7 +125,7 @@ def test_nobody_is_warned_of_what_is_armed_in_time(stage: Stage) -> None:
     assert [event for event in stage.events() if event in ("armed", "bare", "late", "cut")] == ["armed"]
 
 
-def test_what_cannot_be_armed_is_told_once_and_warned_of_like_any_other(stage: Stage) -> None:
+def test_what_cannot_be_armed_is_reported_once_and_warned_of_like_any_other(stage: Stage) -> None:
     stage.armer.looks = Answer.NOT_PERMITTED
     stage.script = [None] * 8
     stage.run()
@@ -261,7 +261,7 @@ def test_a_stop_leaves_sockets_armed(stage: Stage) -> None:
     assert recorded(stage) == [1]
 
 
-def test_a_stop_puts_back_what_was_armed_if_told_to(stage: Stage) -> None:
+def test_a_stop_puts_back_what_was_armed_if_the_configuration_says_so(stage: Stage) -> None:
     stage.config = dataclasses.replace(stage.config, disarm_on_stop=True)
     stage.run()
     (entry,) = [entry for entry in stage.said if entry.event == "disarmed"]
@@ -280,7 +280,7 @@ def test_an_upgrade_does_not_disarm(stage: Stage) -> None:
     assert recorded(stage) == [1]
 
 
-def test_a_stop_that_cannot_disarm_says_so_and_gives_back_the_settings(stage: Stage) -> None:
+def test_a_stop_that_cannot_disarm_says_so_and_restores_the_settings(stage: Stage) -> None:
     def fail() -> None:
         stage.watcher.refusal = NotPermitted("sock_diag: no")
 
@@ -468,7 +468,7 @@ def test_a_table_of_what_is_armed_is_tidied_as_sockets_go(stage: Stage) -> None:
     assert recorded(stage) == [1, 2]
 
 
-def test_a_refusal_is_told_once_although_several_paths_are_concerned(stage: Stage) -> None:
+def test_a_refusal_is_reported_once_although_several_paths_are_concerned(stage: Stage) -> None:
     """Each is an action of its own, and the next would be refused as the first was."""
     networks = [(ipaddress.ip_network(f"198.51.100.{number}"),) for number in range(3)]
     paths = [NetworkPath(str(number), 300.0, CONFIGURED, network) for number, network in enumerate(networks)]
@@ -538,7 +538,7 @@ def test_of_two_daemons_the_second_disarms_only_what_it_was_the_first_to_arm(sta
     assert (recorded(stage), stage.records().arming.left_alone()) == ([5], set())
 
 
-def test_a_dry_run_that_may_not_look_into_sockets_is_refused_as_arming_would_be(stage: Stage) -> None:
+def test_a_dry_run_that_may_not_read_sockets_is_refused_as_arming_would_be(stage: Stage) -> None:
     stage.dry_run = True
     stage.armer.refusal = NotPermitted("run as root")
     outcome = performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
@@ -568,7 +568,7 @@ def test_what_could_not_be_disarmed_stays_on_record_for_another_try(
 @pytest.mark.parametrize(
     "answer", [Answer.NOT_PERMITTED, Answer.OTHER_USER_NAMESPACE, Answer.OWNER_NOT_FOUND, Answer.CLOSED]
 )
-def test_what_could_not_be_looked_into_stays_on_record_for_another_try(stage: Stage, answer: Answer) -> None:
+def test_what_could_not_be_read_stays_on_record_for_another_try(stage: Stage, answer: Answer) -> None:
     """With more privilege, say."""
     stage.records().arming.write({BARE.cookie: Armed(OFF, ON)})
     stage.armer = FakeArmer(stands={BARE.cookie: ON}, looks=answer)
@@ -657,7 +657,7 @@ def test_where_others_go_on_and_on_that_is_what_is_said(stage: Stage) -> None:
     assert stage.armer.changed == []
 
 
-def test_those_that_are_too_many_for_one_look_are_armed_and_disarmed_one_look_after_the_other(stage: Stage) -> None:
+def test_those_that_are_too_many_for_one_reading_are_armed_and_disarmed_one_part_after_the_other(stage: Stage) -> None:
     stage.armer.most = 2
     five = [dataclasses.replace(BARE, cookie=cookie) for cookie in range(1, 6)]
     performer(stage).perform(Arm((*five, five[0]), wishes(ENABLE)))

@@ -84,7 +84,7 @@ def test_a_dry_run_begins_nothing(stage: Stage) -> None:
     assert stage.at_connect.pin == "/pin", "nor ends what another daemon has left"
 
 
-def test_where_it_cannot_be_done_the_reason_is_told_and_scans_do_it(stage: Stage) -> None:
+def test_where_it_cannot_be_done_the_reason_is_reported_and_scans_do_it(stage: Stage) -> None:
     stage.at_connect.refusal = Unsupported("no cgroup v2 is mounted")
     stage.run()
     assert "new connections are armed at the next scan (no cgroup v2 is mounted)" in said(stage)
@@ -126,7 +126,7 @@ def test_it_survives_where_that_is_wanted(stage: Stage) -> None:
     assert stage.at_connect.pin == "/pin"
 
 
-def test_where_it_cannot_survive_it_is_done_nevertheless_and_the_reason_is_told(stage: Stage) -> None:
+def test_where_it_cannot_survive_it_is_done_nevertheless_and_the_reason_is_reported(stage: Stage) -> None:
     stage.config = config(survive_stop=True)
     stage.at_connect.unpinned = "/pin: Read-only file system"
     stage.script = [lambda: stage_is_at_work(stage)]
@@ -198,7 +198,7 @@ def test_a_pin_that_cannot_be_removed_is_one_error_that_says_how_to_end_it(stage
     assert error.message == "/pin: still arms new connections; to end it: rm /pin"
 
 
-def test_one_look_leaves_new_connections_and_what_is_pinned_alone(stage: Stage) -> None:
+def test_one_scan_leaves_new_connections_and_what_is_pinned_alone(stage: Stage) -> None:
     """--once."""
     stage.at_connect.pin = "/pin"
     stage.at_connect.records[5] = MINE

@@ -24,7 +24,7 @@ def stage(tmp_path: Path) -> Stage:
     return Stage(tmp_path)
 
 
-def test_it_applies_and_gives_back(stage: Stage) -> None:
+def test_the_daemon_applies_the_settings_and_restores_them(stage: Stage) -> None:
     stage.run()
     assert stage.tuner.writes == [*OURS.items(), *KERNEL_SORTED]
     assert stage.events() == ["applied"] * 3 + ["started"] + ["restored"] * 3
@@ -53,7 +53,7 @@ def test_after_a_crash_the_next_start_knows_the_true_originals(stage: Stage) -> 
     assert again.tuner.values == KERNEL
 
 
-def test_it_keeps_them_if_told_to(stage: Stage) -> None:
+def test_it_keeps_the_settings_if_the_configuration_says_so(stage: Stage) -> None:
     stage.config = dataclasses.replace(stage.config, restore_on_stop=False)
     stage.run()
     assert stage.tuner.values == OURS
@@ -84,7 +84,7 @@ def test_leaving_the_system_alone_does_not_even_read_it(stage: Stage) -> None:
     assert stage.events() == ["started"]
 
 
-def test_settings_that_a_reload_takes_out_of_our_care_are_given_back_at_once(stage: Stage) -> None:
+def test_settings_that_a_reload_takes_out_of_our_care_are_restored_at_once(stage: Stage) -> None:
     stage.reloads = dataclasses.replace(stage.config, apply=False)
     stage.script = [signal.SIGHUP, lambda: stage.waits.append(stage.tuner.values["time"])]
     stage.run()
@@ -92,7 +92,7 @@ def test_settings_that_a_reload_takes_out_of_our_care_are_given_back_at_once(sta
     assert stage.tuner.writes == [*OURS.items(), *KERNEL_SORTED]
 
 
-def test_what_a_crash_left_behind_is_given_back_when_nothing_is_in_our_care_any_more(stage: Stage) -> None:
+def test_what_a_crash_left_behind_is_restored_when_nothing_is_in_our_care_any_more(stage: Stage) -> None:
     with stage.settings_record().locked():
         stage.start()
     stage.config = dataclasses.replace(stage.config, apply=False)
@@ -125,7 +125,7 @@ def test_it_tells_the_service_manager_its_state(stage: Stage) -> None:
     assert stage.notified[0][1].startswith("STATUS=Watching 0 connections; system keepalive idle 180s")
 
 
-def test_it_shows_life_more_often_than_it_looks(stage: Stage) -> None:
+def test_it_shows_life_more_often_than_it_scans(stage: Stage) -> None:
     """The watchdog may be more impatient than the scan."""
     stage.watchdog = 6.0
     stage.script = [None, None, None, None, None]
@@ -155,7 +155,7 @@ def test_what_is_left_to_somebody_else_stays_theirs_after_the_stop(stage: Stage,
     assert stage.tuner.values == KERNEL | {"time": 300}
 
 
-def test_a_failed_scan_is_told_once_and_then_that_it_is_over(stage: Stage) -> None:
+def test_a_failed_scan_is_reported_once_and_then_that_it_is_over(stage: Stage) -> None:
     def fail() -> None:
         stage.watcher.refusal = KernelError("sock_diag: no")
 
@@ -197,7 +197,7 @@ def test_what_is_doubtful_about_a_configuration_is_logged_at_start_and_reload(st
     assert doubt.startswith('configuration: path "hasty": only 0 of at least 2 probes can leave before it forgets')
 
 
-def test_a_wrong_configuration_is_told_and_the_old_one_stays(stage: Stage) -> None:
+def test_a_wrong_configuration_is_reported_and_the_old_one_stays(stage: Stage) -> None:
     stage.reloads = ConfigError("a.toml: x: wrong\na.toml: y: wrong")
     stage.script = [signal.SIGHUP]
     stage.run()
@@ -256,7 +256,7 @@ def test_the_service_manager_sees_a_wrong_configuration_until_it_is_put_right(st
     assert stage.notified[-2][1].startswith("STATUS=Watching 0 connections")
 
 
-def test_a_reload_does_not_tell_again_what_was_told(stage: Stage) -> None:
+def test_a_reload_does_not_report_again_what_was_reported(stage: Stage) -> None:
     stage.watcher = FakeWatcher(lambda now: [idle(now - 800.0)])
     stage.script = [signal.SIGHUP, None]
     stage.run()

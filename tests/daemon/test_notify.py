@@ -19,7 +19,7 @@ def test_all_assignments_go_in_one_message(tmp_path: Path, monkeypatch: pytest.M
         assert manager.recv(1024) == b"RELOADING=1\nMONOTONIC_USEC=5"
 
 
-def test_without_a_manager_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_manager_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     Manager().notify("READY=1")
 

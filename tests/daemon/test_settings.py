@@ -193,7 +193,7 @@ def test_what_others_write_while_ours_is_restored_stays(kernel: Kernel, settings
     assert kernel.values == KERNEL | {"time": THEIRS}
 
 
-def test_a_record_that_cannot_be_removed_is_told_after_what_was_restored(
+def test_a_record_that_cannot_be_removed_is_reported_after_what_was_restored(
     kernel: Kernel, settings: SystemSettings, record: SettingsRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In this order: first what was done."""

@@ -90,7 +90,7 @@ def test_a_signal_to_a_program_that_is_ending_does_not_change_its_status() -> No
     assert (run.returncode, run.stderr) == (0, "")
 
 
-def test_nor_does_it_where_the_program_cannot_be_loaded() -> None:
+def test_a_signal_does_not_change_the_status_of_a_program_that_cannot_be_loaded() -> None:
     run = subprocess.run([sys.executable, "-c", UNLOADABLE], capture_output=True, text=True, timeout=60, check=False)
     assert run.stdout == f"69 {signal.SIG_IGN}\n", run
 

@@ -121,7 +121,7 @@ def test_a_socket_is_followed_to_the_process_that_it_was_passed_to(host: Host) -
         daemon.stop()
 
 
-def test_a_socket_that_nobody_holds_is_told_of_once(host: Host) -> None:
+def test_a_socket_that_nobody_holds_is_reported_once(host: Host) -> None:
     """After it was looked for a few times."""
     sock = host.connection()
     told = near_end(sock)

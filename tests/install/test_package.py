@@ -148,7 +148,7 @@ def test_an_upgrade_keeps_an_edited_configuration_and_gives_nothing_back_in_betw
     assert not machine.path("/run/tcp-keepalived/handover").exists()
 
 
-def test_after_an_upgrade_a_stop_gives_back_what_the_first_daemon_found(machine: Machine) -> None:
+def test_after_an_upgrade_a_stop_restores_what_the_first_daemon_found(machine: Machine) -> None:
     """The successor has its predecessor's record."""
     machine.systemctl("stop")
     assert machine.keepalive == UNTUNED
@@ -176,7 +176,7 @@ def test_an_upgrade_whose_restart_fails_restores_what_the_first_daemon_found(
     assert machine.keepalive == KEEPALIVE
 
 
-def test_removal_gives_back_even_what_a_killed_daemon_left(machine: Machine) -> None:
+def test_removal_restores_even_what_a_killed_daemon_left(machine: Machine) -> None:
     """The record outlives the daemon, and is read before the package goes."""
     machine.write(f"/run/systemd/system/{UNIT}.d/norestart.conf", "[Service]\nRestart=no\n")
     machine.run("systemctl", "daemon-reload")

@@ -302,7 +302,7 @@ def test_a_daemon_that_was_frozen_goes_on_where_it_was(service: Machine) -> None
     service.expect("bare", after, KEEPALIVE_UNIT=CROWD_UNIT)
 
 
-def test_it_gives_signs_of_life_also_when_it_seldom_looks(service: Machine) -> None:
+def test_it_gives_signs_of_life_also_when_it_seldom_scans(service: Machine) -> None:
     """The watchdog's period is shorter than the scan's."""
     service.drop_in("[Service]\nWatchdogSec=1s\n")
     service.systemctl("restart")
@@ -311,7 +311,7 @@ def test_it_gives_signs_of_life_also_when_it_seldom_looks(service: Machine) -> N
     assert service.main_process() == pid
 
 
-def test_a_stop_gives_back_what_was_found(service: Machine) -> None:
+def test_a_stop_restores_what_was_found(service: Machine) -> None:
     """And says so, setting by setting."""
     after = service.now()
     service.systemctl("stop")
@@ -320,7 +320,7 @@ def test_a_stop_gives_back_what_was_found(service: Machine) -> None:
     assert service.show("Result") == "success"
 
 
-def test_the_holder_of_a_socket_is_named(service: Machine) -> None:
+def test_the_owner_of_a_socket_is_named(service: Machine) -> None:
     """Another user's process and unit, which takes CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH."""
     configure(service, QUICK)
     after = service.now()

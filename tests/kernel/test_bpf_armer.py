@@ -190,7 +190,7 @@ def test_a_socket_of_an_earlier_arming_is_not_touched_by_a_later_one(place: Plac
     assert (stands(near), stands(other)) == ((True, 7200), (True, 180))
 
 
-def test_what_a_program_sets_between_the_look_and_the_arming_stays(place: Place) -> None:
+def test_what_a_program_sets_between_the_reading_and_the_arming_stays(place: Place) -> None:
     near, other = place.connect()
     armings = place.arm(place.seen(near, other), keep=lambda _: near.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 33))
     assert results(armings) == {cookie(near): ArmingResult.CHANGED_MEANWHILE, cookie(other): ArmingResult.ARMED}
@@ -209,7 +209,7 @@ def test_what_a_program_sets_so_itself_at_that_moment_is_its_own(place: Place) -
     assert (arming.result, arming.after) == (ArmingResult.CHANGED_MEANWHILE, OURS)
 
 
-def test_a_socket_that_is_closed_between_the_look_and_the_arming_is_gone(place: Place) -> None:
+def test_a_socket_that_is_closed_between_the_reading_and_the_arming_is_gone(place: Place) -> None:
     near, other = place.connect()
     connections = place.seen(near, other)
     assert results(place.arm(connections, keep=lambda _: near.shutdown(SHUT_WR))) == {
@@ -253,7 +253,7 @@ def test_disarming_puts_back_what_stood_there(place: Place) -> None:
     assert (stands(near), stands(other)) == ((False, 7200), (True, 900))
 
 
-def test_what_is_alike_is_told_of_as_one_and_each_gets_what_suits_it(place: Place) -> None:
+def test_what_is_alike_is_reported_as_one_and_each_gets_what_suits_it(place: Place) -> None:
     ends = [end for _ in range(MANY) for end in place.connect()]
     for number, end in enumerate(ends):
         end.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, (7200, 90, 60)[number % 3])

@@ -808,7 +808,7 @@ def test_a_second_daemon_leaves_pin_and_records_of_the_first_alone(guest: Guest,
 
 
 @pytest.mark.parametrize("option", ["--once", "--dry-run"])
-def test_a_single_look_and_a_dry_run_pin_nothing_and_leave_what_is_pinned(guest: Guest, option: str) -> None:
+def test_a_single_scan_and_a_dry_run_pin_nothing_and_leave_what_is_pinned(guest: Guest, option: str) -> None:
     guest.home.configure(RULES.format(survive="true"))
     pins = guest.run("find", "/sys/fs/bpf")
     with guest.daemon(option):

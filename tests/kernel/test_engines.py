@@ -354,7 +354,7 @@ def fill(stack: ExitStack, number: int) -> None:
 
 
 @by_each
-def test_more_sockets_than_are_told_of_at_once_are_all_told_of(engine: Callable[..., Engine]) -> None:
+def test_more_sockets_than_are_read_at_once_are_all_read(engine: Callable[..., Engine]) -> None:
     """Each once."""
     with (
         Namespace() as home,
@@ -492,7 +492,7 @@ WITHOUT_BPF = ("setpriv", "--bounding-set=-bpf,-perfmon,-sys_admin")
 
 
 @pytest.mark.parametrize(("engine", "version"), [(BpfWalker, WALK), (BpfIterator, ITERATOR)])
-def test_what_this_kernel_has_is_loaded_and_what_it_is_too_old_for_is_told_in_one_line(
+def test_what_this_kernel_has_is_loaded_and_what_it_is_too_old_for_is_reported_in_one_line(
     engine: Callable[[], Engine], version: tuple[int, int]
 ) -> None:
     """Which kernel has what is known."""

@@ -111,7 +111,7 @@ def test_a_journald_that_stops_reading_and_goes_on_gets_what_it_missed(tmp_path:
         journald.until("restored")
 
 
-def test_a_single_look_ends_with_a_journald_that_never_reads(tmp_path: Path, journald: Journald) -> None:
+def test_a_single_scan_ends_with_a_journald_that_never_reads(tmp_path: Path, journald: Journald) -> None:
     home = Home(tmp_path, configuration())
     journald.fill()
     with Namespace() as host:

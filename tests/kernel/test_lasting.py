@@ -186,7 +186,7 @@ def test_half_closed_sockets_are_disarmed_too(scene: Scene, by: str) -> None:
     assert [settings(end) for end in (near, far, other_near, other_far)] == [BARE] * 4
 
 
-def test_a_look_of_once_leaves_no_socket_armed(scene: Scene) -> None:
+def test_a_run_with_once_leaves_no_socket_armed(scene: Scene) -> None:
     """It restores all that it set."""
     bare = scene.host.connection()
     home = scene.host.directory

@@ -231,7 +231,7 @@ def test_who_is_only_watched_keeps_its_sockets_to_itself(configuration: str, say
     assert settings(sock) == BARE
 
 
-def test_a_dry_run_looks_into_sockets_and_sets_nothing(host: Host) -> None:
+def test_a_dry_run_reads_sockets_and_sets_nothing(host: Host) -> None:
     """What it foretells depends on what a program chose, and only its socket tells that."""
     sock, trace = traced(host, forgetful(ENABLE), "armed", "--dry-run")
     assert set(trace.taken) == {sock.fileno()}

@@ -58,7 +58,7 @@ def test_warn_tells_of_a_change_and_leaves_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_that_ends_the_daemon_gives_back_exactly_what_was_found(by: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_that_ends_the_daemon_restores_exactly_what_was_found(by: signal.Signals, tmp_path: Path) -> None:
     """Not the kernel's defaults, but what stood there."""
     with Namespace() as host:
         host.keepalive = FOUND
@@ -83,7 +83,7 @@ def test_a_reload_that_finds_a_fifo_in_the_configurations_place_keeps_the_old_on
         assert host.keepalive == UNTUNED
 
 
-def test_a_reload_applies_the_new_settings_and_the_end_gives_back_the_oldest(tmp_path: Path) -> None:
+def test_a_reload_applies_the_new_settings_and_the_end_restores_the_oldest(tmp_path: Path) -> None:
     """What was ours before the reload is nothing that was found."""
     with Namespace() as host:
         host.keepalive = FOUND
@@ -107,7 +107,7 @@ def test_a_signal_in_the_midst_of_work_is_not_lost_and_kills_nothing(tmp_path: P
                 assert host.keepalive == FOUND
 
 
-def test_restore_gives_back_what_restore_on_stop_false_left(tmp_path: Path) -> None:
+def test_restore_restores_what_restore_on_stop_false_left(tmp_path: Path) -> None:
     """Also when a second run came after the first."""
     home = Home(tmp_path, configuration("restore_on_stop = false"))
     with Namespace() as host:

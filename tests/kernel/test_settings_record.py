@@ -92,7 +92,7 @@ def test_a_value_written_by_others_while_ours_is_restored_stays(tmp_path: Path, 
     assert host.keepalive == UNTUNED | {TIME: THEIRS}
 
 
-def test_who_rewrites_a_setting_all_the_time_is_told_of_a_few_times_and_loses_nothing(
+def test_someone_who_rewrites_a_setting_all_the_time_is_reported_a_few_times_and_loses_nothing(
     tmp_path: Path, host: Namespace
 ) -> None:
     """At once, then as a count at growing pauses; ours is set again at every look."""

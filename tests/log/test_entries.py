@@ -111,7 +111,7 @@ def test_a_connection_that_outlived_its_cut_says_what_was_learnt() -> None:
     )
 
 
-def test_many_that_outlived_their_cut_are_told_as_such() -> None:
+def test_many_that_outlived_their_cut_are_reported_as_such() -> None:
     """Whatever comes next for them: they were given up, and live."""
     many = [dataclasses.replace(BARE, idle=3.0)] * 7
     (entry,) = entries.of(Outcome(ReportConnections(tuple(many), (Verdict.CUT,) * 7)))
@@ -158,7 +158,7 @@ def test_a_process_name_can_neither_end_the_line_nor_pose_as_its_text(name: str)
     assert re.match(r'([\w.@/+-]+|"([^"\\]|\\.)*")\[812\] 10\.1\.2\.3:40000 -> ', entry.message)
 
 
-def test_a_handful_is_told_one_by_one() -> None:
+def test_a_handful_is_reported_one_by_one() -> None:
     assert len(say(*[BARE] * HANDFUL)) == HANDFUL
 
 
@@ -179,7 +179,7 @@ def test_more_become_one_summary_a_unit_and_path() -> None:
     assert said[0].fields["KEEPALIVE_UNIT"] == "amanda@backup.service"
 
 
-def test_a_single_one_among_many_is_told_in_full() -> None:
+def test_a_single_one_among_many_is_reported_in_full() -> None:
     said = say(*[BARE] * 10, cut())
     assert [entry.fields.get("KEEPALIVE_COUNT") for entry in said] == [10, None]
 
@@ -221,7 +221,7 @@ def test_drift_that_is_left_so_says_what_was_wanted() -> None:
     )
 
 
-def test_namespaces_that_cannot_be_entered_are_told_and_their_end_is_not() -> None:
+def test_namespaces_that_cannot_be_entered_are_reported_and_their_end_is_not() -> None:
     unwatched = list(entries.of(Outcome(ReportUnwatched(Unwatched(forbidden=3, surplus=1, hidden=True)))))
     assert [entry.event for entry in unwatched] == ["unwatched"] * 3
     assert [entry.fields for entry in unwatched] == [{"KEEPALIVE_NAMESPACES": 3}, {"KEEPALIVE_NAMESPACES": 1}, {}]
@@ -377,7 +377,7 @@ def test_of_what_its_program_set_meanwhile_that_is_said_which_stands_there_now()
     assert entry.message.startswith(LINE + "not armed: changed meanwhile (idle 33s, ")
 
 
-def test_connections_of_one_result_are_told_of_apart_where_their_units_or_paths_are() -> None:
+def test_connections_of_one_result_are_reported_apart_where_their_units_or_paths_are() -> None:
     others = (dataclasses.replace(BARE, owner=Owner(9, "psql", "pool.service")), dataclasses.replace(BARE, path="p"))
     said = told(Arming((BARE, *others, *[BARE] * HANDFUL), ArmingResult.ARMED, OFF, ON))
     assert [entry.fields.get("KEEPALIVE_COUNT", 1) for entry in said] == [HANDFUL + 1, 1, 1]
@@ -444,7 +444,7 @@ def test_one_connection_is_counted_in_the_singular(total: int, said: str) -> Non
     assert entries.counts_line(Counts(total, 1, {Verdict.BARE: total})) == said
 
 
-def test_a_handful_of_armings_is_told_one_by_one() -> None:
+def test_a_handful_of_armings_is_reported_one_by_one() -> None:
     assert len(told(*[arming(ArmingResult.ARMED)] * HANDFUL, *[arming(ArmingResult.CLOSED)] * 99)) == HANDFUL
 
 
@@ -533,7 +533,7 @@ def test_what_was_armed_and_what_was_not_are_two_summaries() -> None:
     assert [(entry.event, entry.fields["KEEPALIVE_COUNT"]) for entry in said] == [("armed", 7), ("unarmed", 7)]
 
 
-def test_a_single_arming_among_many_is_told_in_full() -> None:
+def test_a_single_arming_among_many_is_reported_in_full() -> None:
     other = dataclasses.replace(BARE, path="default")
     said = told(*[arming(ArmingResult.ARMED)] * 10, arming(ArmingResult.ARMED, other))
     assert [entry.fields.get("KEEPALIVE_COUNT") for entry in said] == [10, None]

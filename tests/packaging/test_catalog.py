@@ -175,7 +175,7 @@ def journalctl(root: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_journald_accepts_it(catalog: Path, tmp_path: Path) -> None:
+def test_journald_accepts_the_catalog(catalog: Path, tmp_path: Path) -> None:
     place = tmp_path / "usr/lib/systemd/catalog"
     place.mkdir(parents=True)
     (place / catalog.name).write_bytes(catalog.read_bytes())

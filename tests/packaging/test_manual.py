@@ -90,7 +90,7 @@ def told_options(text: str) -> set[str]:
     return {flag for tag in tags(text) for flag in flags(tag)}
 
 
-def test_the_daemons_options(man: Path) -> None:
+def test_the_manual_lists_the_daemons_options(man: Path) -> None:
     assert told_options(section(man, DAEMON, "OPTIONS")) == options(DAEMON)
 
 
@@ -160,7 +160,7 @@ def test_the_examples_of_files_are_valid(man: Path, tmp_path: Path) -> None:
         load(tmp_path / "config.toml")
 
 
-def test_every_kind_of_value_is_told(man: Path) -> None:
+def test_the_manual_explains_every_kind_of_value(man: Path) -> None:
     text = section(man, FILE, "[keepalive] SECTION")
     assert f"a time span of whole seconds from 1s to {keepalive.MAX_IDLE}s" in text
     assert f"a whole number from 1 to {keepalive.MAX_PROBES}" in text
@@ -185,7 +185,7 @@ def test_the_shipped_file_lists_every_preset() -> None:
 
 
 @PROGRAM_PAGE
-def test_every_exit_status(man: Path, page: str) -> None:
+def test_the_manual_lists_every_exit_status(man: Path, page: str) -> None:
     assert [int(tag) for tag in tags(section(man, page, "EXIT STATUS"))] == sorted(Exit)
 
 
@@ -196,7 +196,7 @@ def test_every_signal_and_no_other(man: Path) -> None:
 
 
 @PROGRAM_PAGE
-def test_every_verdict(man: Path, page: str) -> None:
+def test_the_manual_explains_every_verdict(man: Path, page: str) -> None:
     assert set(tags(section(man, page, "VERDICTS"))) == {verdict.label for verdict in Verdict}
 
 

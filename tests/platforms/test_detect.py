@@ -44,7 +44,7 @@ def test_each_system_is_known_by_what_python_and_the_kernel_call_it(
 
 
 @pytest.mark.parametrize("name", ["windows", "win32", "plan9", "Linux", "../linux"])
-def test_a_system_that_is_not_known_is_unsupported_and_the_known_ones_are_told(name: str) -> None:
+def test_a_system_that_is_not_known_is_unsupported_and_the_known_ones_are_reported(name: str) -> None:
     """Nothing silently does nothing."""
     with pytest.raises(Unsupported, match=f"{name}: system not supported; supported are linux, freebsd, .*, aix"):
         detect(name)

@@ -33,7 +33,7 @@ def arguments(world: Emulated, tmp_path: Path) -> list[str]:
     return ["--config", str(file), "--state-dir", str(tmp_path / "state"), "--platform", world.name]
 
 
-def test_one_run_finds_applies_reads_back_and_gives_back(world: Emulated, arguments: list[str]) -> None:
+def test_one_run_finds_applies_reads_back_and_restores(world: Emulated, arguments: list[str]) -> None:
     """Found, applied, read back, restored: told line by line, and true in the kernel."""
     found, stood = world.tuner.read(), world.host.look().values
     run = programs.run("tcp-keepalived", world.host.root, "--once", *arguments)
@@ -59,7 +59,7 @@ def test_a_dry_run_writes_nothing(world: Emulated, arguments: list[str]) -> None
 
 
 @pytest.mark.parametrize("world", ["Solaris 11"], indirect=True)
-def test_what_a_killed_daemon_left_is_given_back_by_keepalivectl(
+def test_what_a_killed_daemon_left_is_restored_by_keepalivectl(
     world: Emulated, arguments: list[str], tmp_path: Path
 ) -> None:
     """The same record, by the same commands."""

@@ -56,7 +56,7 @@ def test_what_is_written_is_what_is_read(world: World) -> None:
     assert found.keys() == world.ours.keys()
 
 
-def test_what_was_found_is_given_back_and_the_record_closed(world: World, record: SettingsRecord) -> None:
+def test_what_was_found_is_restored_and_the_record_closed(world: World, record: SettingsRecord) -> None:
     """The system is then as it would be without us."""
     found = world.tuner.read()
     assert apply(world, record).refused is None
@@ -123,7 +123,7 @@ def test_a_key_that_is_not_ours_is_refused_before_anything_is_written(world: Wor
     assert world.tuner.read() == found
 
 
-def test_what_somebody_else_has_set_is_seen_as_drift_and_not_given_back(world: World, record: SettingsRecord) -> None:
+def test_what_somebody_else_has_set_is_seen_as_drift_and_not_restored(world: World, record: SettingsRecord) -> None:
     """SettingsRecord and drift are those of Linux: they know numbers only."""
     settings = SystemKeepalive(world.ours, OnDrift.WARN)
     found = world.tuner.read()

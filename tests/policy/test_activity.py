@@ -172,7 +172,7 @@ def test_the_ages_of_packets_do_not_count_the_time_in_which_the_machine_slept() 
     assert (activity.last_packet[0], activity.last_packet_by[0]) == (1044.0, 1200.0)
 
 
-def test_at_a_first_look_a_peers_probe_may_have_passed_at_any_time_until_now() -> None:
+def test_at_a_first_scan_a_peers_probe_may_have_passed_at_any_time_until_now() -> None:
     activity = watch(table(1000.0, idle(100.0))).activity
     assert (activity.last_packet[0], activity.last_packet_by[0]) == (900.0, 1000.0)
 
@@ -186,13 +186,13 @@ def test_a_packet_of_ours_that_may_have_left_before_or_after_the_cut_may_have_be
     assert (activity.last_packet[0], activity.last_packet_by[0]) == (1000.0, 1313.0)
 
 
-def test_what_a_peer_that_answers_nothing_was_sent_proves_nothing_at_a_first_look() -> None:
+def test_what_a_peer_that_answers_nothing_was_sent_proves_nothing_at_a_first_scan() -> None:
     """Every retransmission looks like fresh data."""
     dead = idle(900.0, timer=Timer.RETRANSMIT, expires=30.0, retransmits=6, since_packet=20.0) | {"since_sent": 20.0}
     assert watch(table(1000.0, dead)).activity.last_packet[0] == 100.0
 
 
-def test_a_peer_that_probes_more_often_than_we_look_has_the_rhythm_of_its_probes() -> None:
+def test_a_peer_that_probes_more_often_than_we_scan_has_the_rhythm_of_its_probes() -> None:
     """Six in 15 s lie 3 s apart at most."""
     first = table(1000.0, idle(100.0))
     second = table(1015.0, idle(115.0, segments_in=16, segments_out=16))

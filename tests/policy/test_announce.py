@@ -33,7 +33,7 @@ def test_a_busy_bare_connection_is_not_worth_a_word() -> None:
     assert told(decider(), table(1000.0, idle(0.0))) == []
 
 
-def test_a_bare_connection_is_told_once_when_the_cut_is_near() -> None:
+def test_a_bare_connection_is_reported_once_when_the_cut_is_near() -> None:
     judge = decider()
     assert told(judge, table(1000.0, idle(0.0))) == []
     assert told(judge, table(1239.8, idle(239.8))) == []
@@ -48,7 +48,7 @@ def test_the_warning_never_comes_before_half_the_timeout() -> None:
     assert told(judge, table(1000.5, idle(10.4))) == [("bare", "unknown")]
 
 
-def test_the_cut_is_told_once() -> None:
+def test_the_cut_is_reported_once() -> None:
     judge = decider()
     told(judge, table(1000.0, idle(0.0)))
     told(judge, table(1250.0, idle(250.0)))
@@ -57,7 +57,7 @@ def test_the_cut_is_told_once() -> None:
     assert told(judge, table(1315.0, idle(315.0))) == []
 
 
-def test_a_cut_that_is_not_certain_is_not_told() -> None:
+def test_a_cut_that_is_not_certain_is_not_reported() -> None:
     """Connections that were idle before the start may have a peer that probes."""
     judge = decider()
     assert told(judge, table(1000.0, idle(5000.0))) == []
@@ -65,7 +65,7 @@ def test_a_cut_that_is_not_certain_is_not_told() -> None:
     assert told(judge, table(1300.2, idle(5300.2))) == [("cut", "unknown")]
 
 
-def test_a_connection_that_carries_a_packet_after_the_cut_is_told_to_live() -> None:
+def test_a_connection_that_carries_a_packet_after_the_cut_is_reported_as_alive() -> None:
     judge = decider()
     told(judge, table(1000.0, idle(0.0)))
     told(judge, table(1300.2, idle(300.2)))
@@ -73,7 +73,7 @@ def test_a_connection_that_carries_a_packet_after_the_cut_is_told_to_live() -> N
     assert told(judge, alive) == [("bare", "cut")]
 
 
-def test_keepalive_that_is_switched_on_in_time_is_told() -> None:
+def test_keepalive_that_is_switched_on_in_time_is_reported() -> None:
     judge = decider()
     told(judge, table(1000.0, idle(0.0)))
     told(judge, table(1250.0, idle(250.0)))
@@ -89,7 +89,7 @@ def test_keepalive_of_an_unknown_length_is_no_recovery_yet() -> None:
     assert told(judge, table(1265.0, idle(5.0, **KEPT))) == []
 
 
-def test_a_presumed_cut_is_told_once_what_was_sent_since_is_not_answered() -> None:
+def test_a_presumed_cut_is_reported_as_soon_as_what_was_sent_since_is_not_answered() -> None:
     """The peer's probes may have passed unseen before; now nobody answers."""
     judge = decider()
     told(judge, table(1000.0, idle(0.0)))
@@ -107,7 +107,7 @@ def test_a_retransmit_is_no_recovery() -> None:
     assert told(judge, table(1265.0, idle(265.0, timer=Timer.RETRANSMIT, expires=0.2))) == []
 
 
-def test_a_connection_that_falls_silent_again_is_told_again_only_after_an_hour() -> None:
+def test_a_connection_that_falls_silent_again_is_reported_again_only_after_an_hour() -> None:
     """One that speaks every four minutes would else fill the journal."""
     judge = decider()
     told(judge, table(1000.0, idle(0.0)))
@@ -118,7 +118,7 @@ def test_a_connection_that_falls_silent_again_is_told_again_only_after_an_hour()
     assert told(judge, table(4850.0, idle(251.0, segments_in=12))) == [("bare", "bare")]
 
 
-def test_a_connection_that_goes_from_late_to_bare_is_told() -> None:
+def test_a_connection_that_goes_from_late_to_bare_is_reported() -> None:
     judge = decider()
     told(judge, table(1000.0, idle(0.0, timer=Timer.KEEPALIVE, expires=7200.0)))
     late = table(1250.0, idle(250.0, timer=Timer.KEEPALIVE, expires=6950.0))
@@ -126,7 +126,7 @@ def test_a_connection_that_goes_from_late_to_bare_is_told() -> None:
     assert told(judge, table(1265.0, idle(265.0))) == [("bare", "late")]
 
 
-def test_a_connection_whose_peer_probes_is_never_told() -> None:
+def test_a_connection_whose_peer_probes_is_never_reported() -> None:
     """Facts 11: only the segment counters move; thirty hours of it."""
     judge = decider()
     for scan in range(7200):
@@ -158,7 +158,7 @@ def test_a_connection_that_goes_to_and_fro_is_taken_back_once_an_hour_and_its_ch
     assert report.unreported == (38,)
 
 
-def test_of_a_connection_within_this_host_one_end_is_told() -> None:
+def test_of_a_connection_within_this_host_one_end_is_reported() -> None:
     """Both ends are bare, and there is one thing to do about it."""
     one = idle(250.0, cookie=1, local="10.0.0.1", remote="10.0.0.2", local_port=40000, remote_port=5432)
     other = idle(250.0, cookie=2, local="10.0.0.2", remote="10.0.0.1", local_port=5432, remote_port=40000)
@@ -178,7 +178,7 @@ def test_connections_that_are_gone_are_forgotten(many: int) -> None:
     assert len(told(judge, table(1280.0, *(idle(280.0, cookie=cookie) for cookie in range(1, many + 1))))) == many
 
 
-def test_the_report_says_what_was_told_before() -> None:
+def test_the_report_says_what_was_reported_before() -> None:
     judge = decider()
     _, actions = judge.observe(table(1250.0, idle(250.0)))
     assert isinstance(actions[0], ReportConnections)

@@ -165,7 +165,7 @@ def test_a_verdict_that_does_not_hold_for_all_that_is_possible_is_not_certain() 
     assert watch(*scans).forecast.confirmed[0]
 
 
-def test_with_the_kernels_clock_of_packets_a_first_look_is_certain() -> None:
+def test_with_the_kernels_clock_of_packets_a_first_scan_is_certain() -> None:
     """It knows what the peer's probes were, and that there were none."""
     quiet = watch(table(1000.0, idle(400.0, since_packet=400.0, keepalive=Switch.OFF))).forecast
     assert (quiet.verdict[0], bool(quiet.confirmed[0])) == (Verdict.CUT, True)
@@ -173,7 +173,7 @@ def test_with_the_kernels_clock_of_packets_a_first_look_is_certain() -> None:
     assert probed.verdict[0] == Verdict.BARE
 
 
-def test_one_look_at_a_connection_whose_peer_answers_nothing_does_not_call_it_safe() -> None:
+def test_one_scan_of_a_connection_whose_peer_answers_nothing_does_not_call_it_safe() -> None:
     dead = idle(900.0, timer=Timer.RETRANSMIT, expires=30.0, retransmits=6, since_packet=20.0) | {"since_sent": 20.0}
     forecast = watch(table(1000.0, dead)).forecast
     assert (forecast.verdict[0], bool(forecast.confirmed[0])) == (Verdict.CUT, False)

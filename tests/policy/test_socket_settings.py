@@ -314,7 +314,7 @@ ANY_TIMES = st.builds(Keepalive, ODD_SYSCTLS | SETTABLE, ODD_SYSCTLS | SETTABLE,
 @given(ANY_TIMES, ANY_TIMES | st.none(), ACTING)
 @example(Keepalive(180, 40_000, 31), OURS, ArmAction.REARM)
 @example(Keepalive(180, 0, 31), OURS, ArmAction.REARM)
-def test_a_system_that_changes_between_two_looks_spoils_nothing(
+def test_a_system_that_changes_between_two_scans_spoils_nothing(
     stands: Keepalive, system: Keepalive | None, action: ArmAction
 ) -> None:
     """Its values are read after the socket's, so that these may still be the old ones, which no program chose."""

@@ -72,7 +72,7 @@ def test_who_warns_says_so_again_when_the_same_value_comes_back() -> None:
         assert len(settings.observe(found(stands), now)) == told
 
 
-def test_constant_rewriting_is_told_at_once_and_then_as_a_count_at_growing_pauses() -> None:
+def test_constant_rewriting_is_reported_at_once_and_then_as_a_count_at_growing_pauses() -> None:
     """Four times a minute somebody writes; it is set back each time, and a day has 11 entries instead of 5,760."""
     settings = in_place(OnDrift.REAPPLY)
     loud, repeats = 0, []
@@ -87,7 +87,7 @@ def test_constant_rewriting_is_told_at_once_and_then_as_a_count_at_growing_pause
     assert len(repeats) == 10
 
 
-def test_what_was_not_told_is_told_although_it_does_not_happen_again() -> None:
+def test_what_was_not_reported_is_reported_although_it_does_not_happen_again() -> None:
     """The count would stay unknown else."""
     settings = in_place(OnDrift.WARN)
     settings.observe(found({"time": 300, "intvl": 20}), 0)
@@ -97,7 +97,7 @@ def test_what_was_not_told_is_told_although_it_does_not_happen_again() -> None:
     assert settings.observe(found({"time": 400, "intvl": 20}), 1000) == []
 
 
-def test_what_was_refused_is_tried_again_at_growing_pauses_and_told_once() -> None:
+def test_what_was_refused_is_tried_again_at_growing_pauses_and_reported_once() -> None:
     """A disk may have room again; the reason that was told goes along with each attempt."""
     settings = SystemKeepalive(WANTED, OnDrift.REAPPLY)
     tried: list[int] = []
@@ -120,7 +120,7 @@ KERNEL = {"time": 7200, "intvl": 75, "probes": 9}
 STRICTER = {"time": 60, "intvl": 10, "probes": 5}
 
 
-def test_stricter_settings_are_kept_and_told_once() -> None:
+def test_stricter_settings_are_kept_and_reported_once() -> None:
     settings = SystemKeepalive(CONFIGURED, OnDrift.REAPPLY, ROLES)
     assert settings.observe(found(STRICTER), 0) == [ReportStricter(CONFIGURED, STRICTER)]
     assert settings.observe(found(STRICTER), 15) == []

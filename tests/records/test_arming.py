@@ -252,7 +252,7 @@ def test_what_another_process_has_recorded_since_it_was_looked_at_stays(
     assert daemon.write({1: Armed(ON, ON)}, daemon.entries()) == set()
 
 
-def test_what_is_left_from_an_older_look_does_not_cover_a_newer_arming(tmp_path: Path) -> None:
+def test_what_is_left_from_an_older_reading_does_not_cover_a_newer_arming(tmp_path: Path) -> None:
     """Where it reads the same as before, too: it was written after that look."""
     daemon, by_hand = recorder(tmp_path), recorder(tmp_path)
     mine = {1: Armed(OFF, ON)}

@@ -64,7 +64,7 @@ def read_only(_: Path) -> int:
 # what is given back
 
 
-def test_what_was_found_is_given_back(tmp_path: Path, keeper: SettingsRecord) -> None:
+def test_what_was_found_is_restored(tmp_path: Path, keeper: SettingsRecord) -> None:
     """The whole point: the system ends as it began, also for another process."""
     assert keeper.due_back(OURS) == DueBack(FOUND, OURS, {})
     assert a_record(tmp_path).due_back(OURS) == DueBack(FOUND, OURS, {})
@@ -79,18 +79,18 @@ def test_what_somebody_else_has_set_since_is_left_alone(keeper: SettingsRecord) 
     assert due.left_alone == {"time": 600}
 
 
-def test_what_was_put_back_by_somebody_else_is_neither_given_back_nor_spoken_of(keeper: SettingsRecord) -> None:
+def test_what_was_put_back_by_somebody_else_is_neither_restored_nor_spoken_of(keeper: SettingsRecord) -> None:
     """All is as it was."""
     assert keeper.due_back(FOUND) == DueBack()
 
 
-def test_without_a_record_nothing_is_given_back(tmp_path: Path) -> None:
+def test_without_a_record_nothing_is_restored(tmp_path: Path) -> None:
     """A daemon that changed nothing."""
     assert a_record(tmp_path).due_back(OURS) == DueBack()
     assert not a_record(tmp_path).holds_any()
 
 
-def test_once_all_is_given_back_nothing_is_held(tmp_path: Path, keeper: SettingsRecord) -> None:
+def test_once_all_is_restored_nothing_is_held(tmp_path: Path, keeper: SettingsRecord) -> None:
     """The next start finds the system's own values."""
     assert keeper.holds_any()
     keeper.close()
@@ -135,7 +135,7 @@ def test_once_settled_only_the_value_that_stands_is_ours(keeper: SettingsRecord)
     assert keeper.due_back(OURS | {"time": 300}).values["time"] == 180
 
 
-def test_a_foreign_value_that_we_overwrite_is_what_is_given_back(keeper: SettingsRecord) -> None:
+def test_a_foreign_value_that_we_overwrite_is_what_is_restored(keeper: SettingsRecord) -> None:
     """on_drift = "reapply" promises it: theirs comes back on stop."""
     keeper.record_found({"time": 600}, {"time": 180})
     keeper.confirm_set({"time": 180})
@@ -152,7 +152,7 @@ def test_settings_are_kept_one_by_one(tmp_path: Path) -> None:
     assert one.due_back(OURS).values == {"time": 7200, "intvl": 75}
 
 
-def test_what_we_yielded_is_no_longer_given_back(keeper: SettingsRecord) -> None:
+def test_what_we_yielded_is_no_longer_restored(keeper: SettingsRecord) -> None:
     """on_drift = "yield": the setting is somebody else's, even if it comes to be what ours was."""
     keeper.release({"time": 600})
     assert keeper.due_back(OURS) == DueBack({"intvl": 75, "probes": 9}, {"intvl": 20, "probes": 31})

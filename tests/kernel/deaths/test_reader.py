@@ -28,7 +28,7 @@ def pair(host: Namespace) -> tuple[socket, socket]:
     return host.inside(connect)
 
 
-def test_a_reset_is_told_of_at_both_ends_with_the_program_that_caused_it() -> None:
+def test_a_reset_is_reported_at_both_ends_with_the_program_that_caused_it() -> None:
     with Namespace() as host, watching(host) as watch:
         near, far = pair(host)
         port = near.getsockname()[1]
@@ -60,7 +60,7 @@ def test_an_ordinary_close_is_only_counted() -> None:
     assert watch.ordinary >= 40
 
 
-def test_without_packets_a_reset_is_told_of_as_unseen() -> None:
+def test_without_packets_a_reset_is_reported_as_unseen() -> None:
     with Namespace() as host, watching(host, watch=DeathWatch("bpf", packets=False)) as watch:
         near, far = pair(host)
         far.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)

@@ -56,7 +56,7 @@ def test_without_always_keepalive_a_timer_proves_nothing(watched: Watched) -> No
         (Timer.KEEPALIVE, {"keepalive_at": NOW + 3.25}),
     ],
 )
-def test_the_timer_that_runs_is_told_in_seconds(watched: Watched, timer: Timer, pending: dict[str, float]) -> None:
+def test_the_timer_that_runs_is_reported_in_seconds(watched: Watched, timer: Timer, pending: dict[str, float]) -> None:
     sockets = watched.look(NOW, Connection(heard_at=NOW, **pending)).sockets  # type: ignore[arg-type]
     assert (sockets["timer"][0], sockets["expires"][0]) == (timer, 3.25)
 
@@ -87,7 +87,7 @@ def test_a_packet_after_a_wrap_is_a_packet(watched: Watched) -> None:
     assert idle(*looks) == pytest.approx(5)
 
 
-def test_a_figure_that_is_negative_at_the_first_look_is_understood(watched: Watched) -> None:
+def test_a_figure_that_is_negative_at_the_first_scan_is_understood(watched: Watched) -> None:
     """50 minutes of silence in a signed kernel."""
     assert idle(watched.look(NOW, Connection(heard_at=NOW - 3000, process="signed"))) == pytest.approx(3000, abs=0.02)
 

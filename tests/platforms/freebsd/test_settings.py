@@ -25,7 +25,7 @@ def test_whole_seconds_read_back_as_written_at_any_clock_rate(tmp_path: Path, hz
 
 @pytest.mark.parametrize("hz", [100, 128, 250, 300, 1000])
 @pytest.mark.parametrize("ticks", [1, 7, 31, 1_000_001])
-def test_whatever_was_found_is_given_back_to_the_tick(tmp_path: Path, hz: int, ticks: int) -> None:
+def test_whatever_was_found_is_restored_to_the_tick(tmp_path: Path, hz: int, ticks: int) -> None:
     """At 300 Hz 7 ticks read 23 ms, and 23 ms written are 6 ticks."""
     host = freebsd(tmp_path, hz=hz)
     found = {IDLE: ticks, INTERVAL: ticks, PROBES: 8}
@@ -37,7 +37,7 @@ def test_whatever_was_found_is_given_back_to_the_tick(tmp_path: Path, hz: int, t
     assert host.look().values == found
 
 
-def test_a_count_that_makes_no_sense_is_given_back_too(tmp_path: Path) -> None:
+def test_a_count_that_makes_no_sense_is_restored_too(tmp_path: Path) -> None:
     """The kernel does not check it, and it was there before us."""
     host = freebsd(tmp_path)
     host.change(values=host.look().values | {PROBES: -1})
@@ -66,7 +66,7 @@ def test_what_the_kernel_would_misunderstand_is_refused(tmp_path: Path, keepaliv
     assert host.look().calls == []
 
 
-def test_the_reason_of_a_refusal_is_told_and_not_the_value_printed_before_it(tmp_path: Path) -> None:
+def test_the_reason_of_a_refusal_is_reported_and_not_the_value_printed_before_it(tmp_path: Path) -> None:
     """sysctl(8) prints the old value on standard output and complains on standard error."""
     freebsd(tmp_path)
     with pytest.raises(KernelError, match=f"{IDLE}: cannot be set to 0: sysctl: {IDLE}=0: Invalid argument$"):

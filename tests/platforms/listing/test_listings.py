@@ -240,7 +240,7 @@ def test_a_list_that_ended_in_a_failure_is_none(tmp_path: Path) -> None:
         command.listed(str.split, program)
 
 
-def test_a_silence_at_the_first_look_is_told_only_where_it_is_known(tmp_path: Path) -> None:
+def test_a_silence_at_the_first_scan_is_reported_only_where_it_is_known(tmp_path: Path) -> None:
     for system in (FREEBSD, MACOS):
         (tmp_path / system.name).mkdir()
         table = Watched(system, tmp_path / system.name).look(NOW, Connection(heard_at=NOW - 100))

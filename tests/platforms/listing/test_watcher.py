@@ -91,7 +91,7 @@ def test_a_host_without_connections_has_none(watched: Watched) -> None:
     assert len(watched.look(NOW)) == 0
 
 
-def test_at_the_first_look_a_silence_is_known_or_left_open(watched: Watched) -> None:
+def test_at_the_first_scan_a_silence_is_known_or_left_open(watched: Watched) -> None:
     table = watched.look(NOW, Connection(heard_at=NOW - 100))
     assert idle(table) == pytest.approx(100) if watched.system.tells_idle else math.isnan(idle(table))
 
@@ -113,7 +113,7 @@ def test_a_connection_that_is_quiet_gets_older(watched: Watched) -> None:
     assert 985 <= idle(*looks) <= 1000
 
 
-def test_a_connection_that_was_opened_between_two_looks_is_young(watched: Watched) -> None:
+def test_a_connection_that_was_opened_between_two_scans_is_young(watched: Watched) -> None:
     looks = [watched.look(NOW), watched.look(NOW + 15, Connection(heard_at=NOW + 5))]
     assert idle(*looks) <= 15
 
@@ -178,7 +178,7 @@ def test_a_program_that_is_missing_is_named(watched: Watched) -> None:
         watched.look(NOW, Connection())
 
 
-def test_a_look_that_failed_spoils_nothing(watched: Watched) -> None:
+def test_a_scan_that_failed_spoils_nothing(watched: Watched) -> None:
     """The next one goes by the last that succeeded."""
     quiet = Connection(heard_at=NOW - 100)
     first = watched.look(NOW, quiet)

@@ -29,7 +29,7 @@ def told(*cookies: int) -> Column:
 
 
 @pytest.mark.parametrize("before", [0, 2])
-def test_a_socket_that_is_told_of_twice_is_one(monkeypatch: pytest.MonkeyPatch, before: int) -> None:
+def test_a_socket_that_is_reported_twice_is_one(monkeypatch: pytest.MonkeyPatch, before: int) -> None:
     """Its bucket changed between two reads; what other namespaces told stays."""
 
     def records(*_: Any) -> list[Column]:

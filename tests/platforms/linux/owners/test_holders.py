@@ -60,7 +60,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     return host
 
 
-def test_the_holder_is_a_process_and_its_number_for_the_socket(host: Host) -> None:
+def test_the_owner_is_a_process_and_its_number_for_the_socket(host: Host) -> None:
     """Which is what pidfd_getfd(2) asks for."""
     host.process(7, "/dev/null", "pipe:[5]", "socket:[5]")
     assert Holders(host.root).find([5]) == {5: Holder(7, 2)}
@@ -83,7 +83,7 @@ def test_one_pass_serves_all_and_ends_with_the_last(host: Host) -> None:
     assert host.listed == list(range(2, 10))
 
 
-def test_of_several_holders_the_lowest_process_counts(host: Host) -> None:
+def test_of_several_owners_the_lowest_process_counts(host: Host) -> None:
     """A server and its children; 9 comes before 10."""
     for pid in (10, 9, 100):
         host.process(pid, "socket:[5]")
@@ -165,7 +165,7 @@ def test_the_memory_does_not_grow_for_ever(host: Host, monkeypatch: pytest.Monke
 # one process
 
 
-def test_all_sockets_of_a_process_are_told_and_remembered(host: Host) -> None:
+def test_all_sockets_of_a_process_are_reported_and_remembered(host: Host) -> None:
     """keepalivectl arm PID."""
     host.process(7, "/dev/null", "socket:[5]", "anon_inode:[eventpoll]", "socket:[6]", "socket:[6]")
     holders = Holders(host.root)
@@ -252,7 +252,7 @@ def test_a_pass_that_runs_out_of_time_is_gone_on_with_by_the_next(host: Host, mo
     assert host.listed[-1] == 2, "and the next one begins anew"
 
 
-def test_others_are_read_also_where_likely_holders_take_all_the_time(
+def test_others_are_read_also_where_likely_owners_take_all_the_time(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever makes them in his own cgroup."""

@@ -98,14 +98,14 @@ def test_processes_that_end_meanwhile_are_passed_over(host: Host, monkeypatch: p
     assert host.owner(held(123)).pid == 7
 
 
-def test_a_holder_that_ends_before_its_name_is_read_stays_without_one(host: Host) -> None:
+def test_an_owner_that_ends_before_its_name_is_read_stays_without_one(host: Host) -> None:
     """Its number is still worth telling."""
     host.process(7, "socket:[123]")
     (host.root / "proc/7/comm").unlink()
     assert host.owner(held(123)) == Owner(7, "")
 
 
-def test_reading_stops_once_every_holder_is_found(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_stops_once_every_owner_is_found(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """The walk over all descriptors is the dearest thing this program does."""
     looked: list[str] = []
     really = descriptors.parts

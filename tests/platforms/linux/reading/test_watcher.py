@@ -224,7 +224,7 @@ def test_where_our_own_namespace_fails_there_is_no_snapshot(host: Host) -> None:
         watcher.scan(0.0)
 
 
-def test_a_dump_that_raced_with_changes_is_told(host: Host) -> None:
+def test_a_dump_that_raced_with_changes_is_reported(host: Host) -> None:
     """A socket that is missing from an incomplete table may still be there."""
     container = host.namespace("proc/100/ns/net", 2)
     host.racing = {host.own}
