@@ -25,6 +25,7 @@ from keepaliveD.model.actions import (
     OpenSession,
     Phase,
     Queued,
+    ReadSettings,
     RefreshAtConnect,
     RestoreSettings,
     ScanSockets,
@@ -34,7 +35,7 @@ from keepaliveD.model.actions import (
 )
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import Refusal
-from keepaliveD.model.events import BegunAtConnect, Done, Event, Loaded, Opened, Scanned, Start
+from keepaliveD.model.events import BegunAtConnect, Done, Event, Loaded, Opened, Scanned, SettingsRead, Start
 from keepaliveD.model.reports import ReportOldServices, ReportRefused, ReportUnseenDeaths
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Rules, Watching
@@ -137,6 +138,8 @@ class Daemon:
                 event = Opened((yield Open(watching)))
             case ScanSockets(with_settings):
                 event = yield from self._scan(with_settings=with_settings)
+            case ReadSettings():
+                event = SettingsRead(self._performer.read_settings(cared_for=True))
             case ArmAtConnect(wanted):
                 event = self._arm_at_connect(wanted)
             case _:

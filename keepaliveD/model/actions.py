@@ -121,6 +121,11 @@ class ScanSockets:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadSettings:
+    """Read the system settings, where the sockets cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
 class ArmAtConnect:
     """Arm new connections at connect by these rules from now on, in place of the rules before."""
 
@@ -227,6 +232,7 @@ Queued = (
     | LoadConfiguration
     | OpenSession
     | ScanSockets
+    | ReadSettings
     | ArmAtConnect
     | WatchDeaths
     | NameUnits

@@ -74,6 +74,13 @@ class Scanned:
 
 
 @dataclass(frozen=True, slots=True)
+class SettingsRead:
+    """What came of ReadSettings."""
+
+    found: FoundSettings
+
+
+@dataclass(frozen=True, slots=True)
 class BegunAtConnect:
     """What came of ArmAtConnect: what to report about it, and what went wrong with the program before, or ""."""
 
@@ -97,5 +104,5 @@ class Failed:
     error: Exception
 
 
-Consequence = Loaded | Opened | Scanned | BegunAtConnect | Done | Failed  # what comes of an action
+Consequence = Loaded | Opened | Scanned | SettingsRead | BegunAtConnect | Done | Failed  # what comes of an action
 Event = Start | Stop | Reload | Died | Tick | Idle | Consequence

@@ -21,6 +21,7 @@ from keepaliveD.model.actions import (
     OpenSession,
     Phase,
     Queued,
+    ReadSettings,
     RefreshAtConnect,
     RestoreSettings,
     ScanSockets,
@@ -45,6 +46,7 @@ from keepaliveD.model.events import (
     Opened,
     Reload,
     Scanned,
+    SettingsRead,
     Start,
     Stop,
     Tick,
@@ -151,6 +153,8 @@ class Decider:
                 actions = self._scan(now) if self._life is Life.STARTING else self._follow()
             case Scanned():
                 actions = self._on_scan(event)
+            case SettingsRead(found):
+                actions = self._scans.observe_settings(found, now)
             case BegunAtConnect():
                 actions = self._on_begun_at_connect(event, now)
             case Done(action, outcomes):
@@ -305,8 +309,11 @@ class Decider:
             if not isinstance(action, ScanSockets):
                 return self._on_reload_failed(reason, now)
             self._next_scan = now + self.rules.interval
+        if isinstance(action, ReadSettings):
+            return []  # the scan that failed before is reported
         before, self._blind = self._blind, f"scan failed; connections are not being watched: {reason}"
-        return [] if before else _log(ReportBlind(self._blind))
+        actions = [] if before else _log(ReportBlind(self._blind))
+        return [*actions, ReadSettings()] if isinstance(action, ScanSockets) and self.rules.keepalive else actions
 
     def _on_idle(self, now: float) -> list[Action]:
         """Go on to what follows once everything that was decided is carried out."""

@@ -59,8 +59,7 @@ class ScanDecider:
             judgement.forecast, memory, judgement.table.sockets, self._rules.warn_before, being_armed
         )
         actions = [
-            *self._report_record(found.troubles),
-            *self._settings.observe(found, table.taken_at),
+            *self.observe_settings(found, table.taken_at),
             *to_put_back,
             *to_arm,
             *([] if self._cannot_read else to_read),
@@ -81,6 +80,10 @@ class ScanDecider:
     def memory(self) -> Activity:
         """Return what is remembered of the sockets of the last scan."""
         return self._memory
+
+    def observe_settings(self, found: FoundSettings, now: float) -> list[Action]:
+        """Decide what to do about these system settings alone."""
+        return [*self._report_record(found.troubles), *self._settings.observe(found, now)]
 
     @property
     def kept(self) -> Mapping[str, int]:

@@ -171,6 +171,20 @@ def test_a_failed_scan_is_reported_once_and_then_that_it_is_over(stage: Stage) -
     ]
 
 
+def test_what_somebody_else_sets_is_set_right_also_while_scans_fail(stage: Stage) -> None:
+    """Whoever blinds the daemon does not make the host lose its settings, too."""
+
+    def fail() -> None:
+        stage.watcher.refusal = KernelError("sock_diag: no")
+        stage.tuner.values.update(time=300)
+
+    stage.script = [fail, None, lambda: seen.append(dict(stage.tuner.values)), None]
+    seen: list[dict[str, int]] = []
+    stage.run()
+    assert seen == [OURS]
+    assert "drift" in stage.events()
+
+
 def test_a_reload_goes_by_the_new_configuration(stage: Stage, tmp_path: Path) -> None:
     (tmp_path / "new.toml").write_text('[keepalive]\nidle = "120s"\n')
     stage.reloads = load(tmp_path / "new.toml")
