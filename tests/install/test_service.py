@@ -97,8 +97,9 @@ def test_it_runs_as_its_own_user_with_these_capabilities_and_no_other(service: M
     status = service.path(f"/proc/{service.main_process()}/status").read_text(encoding="ascii")
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert "0" not in fields["Uid"].split()
-    assert int(fields["CapEff"], 16) == sum(1 << number for number in CAPABILITIES.values())
-    assert fields["CapBnd"] == fields["CapEff"]
+    assert int(fields["CapPrm"], 16) == sum(1 << number for number in CAPABILITIES.values())
+    assert fields["CapBnd"] == fields["CapPrm"]
+    assert int(fields["CapEff"], 16) == 1 << CAPABILITIES["CAP_NET_ADMIN"] | 1 << CAPABILITIES["CAP_DAC_READ_SEARCH"]
     assert fields["NoNewPrivs"] == "1"
 
 
