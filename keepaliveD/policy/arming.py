@@ -17,6 +17,7 @@ import numpy as np
 
 from keepaliveD.model.actions import Arm, Disarm
 from keepaliveD.model.connections import AT_RISK, Connection, Due, Owner, Verdict, WhatCounts
+from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import MAX_IDLE, Keepalive, Shown
 from keepaliveD.model.results import RETRIED, Arming, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
@@ -24,6 +25,7 @@ from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, Switch, Ti
 from keepaliveD.policy.activity import Activity
 from keepaliveD.policy.choices import Known, Orders
 from keepaliveD.policy.connections import connections
+from keepaliveD.policy.firewall import Consulted
 from keepaliveD.policy.forecast import TIMER_SLACK
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.meaning import ENOUGH
@@ -131,6 +133,9 @@ def _candidates(judgement: Judgement) -> Indices:
     news &= (arming != Considered.TRYING.value) | (activity.tries < LAST_TRY)
     news &= (arming != Considered.ARMED.value) | (verdict != Verdict.CUT.value)
     news &= HELPFUL[forecast.due] & (judgement.table.sockets["inode"] != 0)
+    if judgement.table.firewall_timeout != FOREVER:  # whose answer decides by which timeout
+        idle = forecast.now - activity.last_packet
+        news &= ~(_may_be_forgotten_here(judgement) & (idle < judgement.table.firewall_timeout / 2))
     if judgement.assigned.only_data is not None:
         news &= ~judgement.assigned.only_data
     return np.flatnonzero(news)
@@ -191,15 +196,27 @@ def concerned(judgement: Judgement, rule: ArmRule, rows: Indices) -> Bools:
 def _grouped(
     judgement: Judgement, rules: Sequence[ArmRule], rows: Indices, chances: Bools, last: Bools
 ) -> Iterator[Arm]:
-    """Yield one action for all sockets of one path to which the same rules may apply."""
+    """Yield one action for all sockets of one path to which the same rules may apply.
+
+    Where this host's own firewall forgets before the path does, or may do so, its idle timeout counts, in whole
+    seconds.
+    """
     if not len(rows):
         return
-    path = judgement.assigned.index[rows]
-    kinds, kind_of = np.unique(np.column_stack([path, last, chances]), axis=0, return_inverse=True)
-    for kind, (path_number, is_last, *these) in enumerate(kinds.tolist()):
-        timeout = judgement.assigned.paths[path_number].timeout
+    path, outlook = judgement.assigned.index[rows], judgement.forecast
+    here = np.where(_may_be_forgotten_here(judgement)[rows], judgement.table.firewall_timeout, 0.0)
+    here = np.floor(np.where(outlook.by_firewall[rows], outlook.timeout[rows], here))
+    kinds, kind_of = np.unique(np.column_stack([path, here, last, chances]), axis=0, return_inverse=True)
+    for kind, (path_number, timeout_here, is_last, *these) in enumerate(kinds.tolist()):
+        timeout = timeout_here or judgement.assigned.paths[int(path_number)].timeout
         wishes = tuple(Wish(rule, times(rule, timeout)) for rule, this in zip(rules, these, strict=True) if this)
         yield Arm(connections(judgement, rows[kind_of.ravel() == kind]), wishes, last=bool(is_last))
+
+
+def _may_be_forgotten_here(judgement: Judgement) -> Bools:
+    """Return which rows this host's own firewall forgets before the path does, if it tracks them: it was not asked."""
+    unknown: Bools = judgement.activity.consulted == Consulted.NEVER.value
+    return unknown & (judgement.table.firewall_timeout < judgement.forecast.timeout)
 
 
 def by_hand(judgement: Judgement, cookies: Sequence[int], rule: ArmRule) -> list[Arm]:

@@ -24,7 +24,7 @@ import pytest
 
 from tests.kernel.test_rescue import by
 from tests.support.patience import SOON, STALL
-from tests.support.processes import Home, Program, configuration, program, sockets
+from tests.support.processes import ENABLE, Home, Program, arming, configuration, program, sockets
 from tests.support.rig import Rig
 from tests.support.versions import ITERATOR, since
 
@@ -145,3 +145,15 @@ def told(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
                     return
 
         yield status
+
+
+@pytest.mark.parametrize("engine", ["netlink", pytest.param("bpf", marks=since(ITERATOR))])
+def test_a_connection_is_armed_by_the_timeout_of_this_hosts_own_firewall(engine: str, tmp_path: Path) -> None:
+    """An idle time that suits the path alone would come too late."""
+    home = Home(tmp_path, by(engine, arming(ENABLE, timeout=LONG)))
+    with guarded() as rig, home.daemon(rig.client) as daemon, program(rig) as quiet:
+        armed = daemon.expect("armed", 2 * TIMEOUT, **quiet.endpoints)
+        assert armed["KEEPALIVE_AFTER_IDLE_SEC"] < TIMEOUT
+        assert "this host's own firewall forgets it in" in armed["MESSAGE"]
+        assert not daemon.heard("cut", within=2 * TIMEOUT)
+        assert quiet.speak() == "answered"
