@@ -38,6 +38,7 @@ class Activity:
     last_packet: Column  # instant after which the newest packet passed, or at it; NaN until one was seen
     last_packet_by: Column  # instant before which it passed, or at it
     expires_at: Column  # instant at which the keepalive timer checks, NaN without one
+    set_at: Column  # instant at which it was set, at the earliest; NaN not known
     keepidle: Column  # idle time after which it probes; as far as the timer has shown where that is not known
     knows_keepidle: Column  # whether it is known
     asked: Column  # whether it was to be read from the socket itself since its program last set the timer
@@ -82,6 +83,7 @@ def nothing_known() -> Activity:
         last_packet=none,
         last_packet_by=none,
         expires_at=none,
+        set_at=none,
         keepidle=none,
         knows_keepidle=np.empty(0, np.bool_),
         asked=np.empty(0, np.bool_),
@@ -131,6 +133,7 @@ def _recall(before: Activity, table: SocketTable) -> Activity:
     if isinstance(row, slice):
         return before
     nothing = {"last_packet": np.nan, "last_packet_by": np.nan, "expires_at": np.nan, "keepidle": np.nan}
+    nothing |= {"set_at": np.nan}
     nothing |= {"firewall_timeout": np.nan, "firewall_forgets_at": np.nan}
     nothing |= {"peer_period": FOREVER, "reported_at": -FOREVER, "withdrawn_at": -FOREVER}
     columns: dict[str, Any] = {}
@@ -349,12 +352,14 @@ def _learn_timers(memory: Activity, table: SocketTable) -> Activity:
     same = np.abs(ticking - earlier) < SAME_TIMER
     checked = ~same & (heard <= earlier) & (sockets["probes"] == 0) & ~np.isnan(ticking)
     hidden = (sockets["timer"] == Timer.RETRANSMIT.value) | (sockets["timer"] == Timer.ZERO_WINDOW.value)
-    by_kernel = same | hidden | ((earlier <= table.read_by) & ~np.isnan(ticking))
+    fired = (earlier <= table.read_by) & ~np.isnan(ticking)
+    by_kernel = same | hidden | fired
     known = memory.knows_keepidle & by_kernel & ~checked
     shown = np.where(same, np.fmax(memory.keepidle, length), length)
     return replace(
         memory,
         expires_at=np.where(hidden, earlier, ticking),
+        set_at=np.where(same | hidden, memory.set_at + table.asleep, np.where(fired, earlier, np.nan)),
         keepidle=np.where(known | hidden, memory.keepidle, shown),
         knows_keepidle=known | checked,
         asked=memory.asked & by_kernel,

@@ -155,7 +155,8 @@ def _own_probe(table: SocketTable, activity: Activity) -> Between:
     heard, checks = heard_at(table), activity.expires_at
     idle_over = heard + activity.keepidle
     slack = table.sockets["slack"].astype(np.float64)
-    slack = np.where(np.isnan(slack), np.fmax(activity.keepidle, checks - heard) * TIMER_SLACK, slack)
+    length = np.fmin(np.fmax(activity.keepidle, checks - heard), checks - activity.set_at)  # of the timer, at most
+    slack = np.where(np.isnan(slack), length * TIMER_SLACK, slack)
     rest = np.fmax(idle_over - checks, 0.0)
     at = np.fmax(idle_over, checks)
     by = np.fmax(idle_over, checks + slack) + np.where(np.isnan(rest), 0.0, rest) * TIMER_SLACK
