@@ -59,6 +59,7 @@ def _facts(host: Host) -> Iterator[tuple[str, str]]:
         armed = ", ".join(f"{each['count']} {each['result']}" for each in daemon["arming"])
         undo = "; keepalivectl disarm restores them" if any(each["result"] in SET for each in daemon["arming"]) else ""
         yield "arming", f"{armed} (since the start){undo}" if armed else "no socket so far"
+        yield from _ends(daemon.get("ends", ()))
     if host.pinned:
         yield "at connect", f"{host.pinned} arms new connections without a daemon; keepalivectl disarm removes it"
     for problem in [*(daemon["problems"] if daemon else []), *host.problems]:
@@ -124,3 +125,18 @@ def _units(groups: Sequence[Group]) -> Iterator[tuple[str, str]]:
         label = ""
     if len(groups) > FEW:
         yield "", f"and {len(groups) - FEW} others: keepalivectl sockets --at-risk"
+
+
+def _ends(ends: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield what became of connections since the start, by path and unit."""
+    kinds = {"foretold": "foretold", "missed": "not foretold", "unforeseeable": "not foreseeable"}
+    label = "ended"
+    for one in ends[:FEW]:
+        ended = ", ".join(f"{one[key]} {words}" for key, words in kinds.items() if one[key])
+        saved = f"{one['saved']} silences survived by arming" if one["saved"] else ""
+        unit = f"{one['unit']} " if one["unit"] else ""
+        yield label, f"{unit}on path {one['path']}: {'; '.join(filter(None, (ended, saved)))}"
+        label = ""
+    if ends:
+        more = f"and {len(ends) - FEW} others; " if len(ends) > FEW else ""
+        yield "", f"{more}keepalivectl deaths lists what ended them"

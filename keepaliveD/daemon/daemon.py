@@ -264,6 +264,7 @@ class Daemon:
             counts=status.counts,
             scan=scan,
             results=status.results,
+            tally=status.tally,
             problems=tuple(filter(None, (status.complaint.removesuffix("; "), status.blind, *rules.doubts))),
             paths=tuple(rules.paths),
         )

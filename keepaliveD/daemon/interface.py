@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from keepaliveD import __version__
 from keepaliveD.daemon.varlink import Method, Parameters, Service
 from keepaliveD.log.entries import Entry
+from keepaliveD.model.causes import Foretold
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.rules import Path
 from keepaliveD.model.snapshot import Snapshot
 
 INTERFACE = "internal.tcp-keepalived"
+MOST_ENDS = 100  # paths and units whose ends are told
 MONITOR = f"{INTERFACE}.Monitor"
 
 DESCRIPTION = """\
@@ -39,6 +42,10 @@ type Scan (ago: float, took: float, interval: float)
 # What became of sockets that were to be armed, since the start
 type Arming (result: string, count: int)
 
+# Connections of a path and unit that ended since the start: foretold by a warning, not foretold, and not foreseeable;
+# and silences that armed connections survived although they were longer than the idle timeout of the path
+type Ends (path: string, unit: string, foretold: int, missed: int, unforeseeable: int, saved: int)
+
 # The network between this host and peers, with its idle timeout; source is configured, measured, preset, guess, ...
 type Path (
   name: string,
@@ -61,6 +68,7 @@ method Status() -> (
   connections: Connections,
   scan: ?Scan,
   arming: []Arming,
+  ends: []Ends,
   problems: []string
 )
 
@@ -106,8 +114,16 @@ def status(snapshot: Snapshot) -> dict[str, object]:
         "connections": {"total": counts.total, "namespaces": counts.namespaces, **by_verdict},
         "scan": scan and {name: round(value, 3) for name, value in scan._asdict().items()},
         "arming": [{"result": result.value, "count": count} for result, count in snapshot.results.items() if count],
+        "ends": [ends(*one) for one in snapshot.tally.by_path_and_unit()[:MOST_ENDS]],
         "problems": list(snapshot.problems),
     }
+
+
+def ends(path: str, unit: str, foretold: Counter[Foretold], saved: int) -> dict[str, object]:
+    """Return what became of the connections of a path and unit, as Status answers it."""
+    told, apart = foretold[Foretold.FORETOLD], foretold[Foretold.NOT_FORESEEABLE]
+    counts = {"foretold": told, "missed": foretold.total() - told - apart, "unforeseeable": apart, "saved": saved}
+    return {"path": path, "unit": unit, **counts}
 
 
 def path(one: Path) -> dict[str, object]:

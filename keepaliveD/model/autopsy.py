@@ -101,3 +101,12 @@ class Tally:
             for (on_path, of_unit), count in self.saved.items()
             if path in (None, on_path) and unit in (None, of_unit)
         )
+
+    def by_path_and_unit(self) -> list[tuple[str, str, Counter[Foretold], int]]:
+        """Return for each path and unit how many ends were foretold and how many not, and how many silences survived.
+
+        The largest come first.
+        """
+        keys = {(path, unit) for path, unit, _ in self.foretold} | set(self.saved)
+        rows = [(path, unit, self.foretold_by(path, unit), self.saved_by(path, unit)) for path, unit in keys]
+        return sorted(rows, key=lambda row: (-row[2].total() - row[3], row[:2]))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from keepaliveD.model.autopsy import Tally
 from keepaliveD.model.connections import Counts
 from keepaliveD.model.results import ArmingResult
 from keepaliveD.model.rules import Path
@@ -45,3 +46,4 @@ class Snapshot:
     results: Mapping[ArmingResult, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     paths: tuple[Path, ...] = ()
+    tally: Tally = field(default_factory=Tally)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from keepaliveD.cli.overview import Host
 from keepaliveD.daemon import interface
 from keepaliveD.daemon.control import Control
 from keepaliveD.log.entries import Entry
+from keepaliveD.model.autopsy import Tally
+from keepaliveD.model.causes import Foretold
 from keepaliveD.model.connections import Counts, Verdict
 from keepaliveD.model.results import ArmingResult
 from keepaliveD.model.rules import Watching
@@ -40,6 +43,10 @@ SNAPSHOT = Snapshot(
     scan=LastScan(1.5, 0.043, 15.0),
     results={ArmingResult.ARMED: 3},
     problems=("reload failed: \x1b[2J",),
+    tally=Tally(
+        foretold=Counter({("office", "ssh.service", Foretold.FORETOLD): 3, ("office", "", Foretold.NEVER_SCANNED): 1}),
+        saved=Counter({("office", "ssh.service"): 5}),
+    ),
 )
 
 
@@ -120,6 +127,9 @@ def test_a_daemon_is_asked(desk: Desk) -> None:
         "connections  42 in 3 namespaces: 2 bare, 40 safe",
         "at risk      backup.service: 1 bare, the first in 3min 50s; keepalivectl why backup.service",
         "arming       3 armed (since the start); keepalivectl disarm restores them",
+        "ended        ssh.service on path office: 3 foretold; 5 silences survived by arming",
+        "             on path office: 1 not foretold",
+        "             keepalivectl deaths lists what ended them",
         "problem      reload failed: \\x1b[2J",
     ]
 

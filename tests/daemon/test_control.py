@@ -8,6 +8,7 @@ import os
 import resource
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from hypothesis import strategies as st
 from keepaliveD.daemon import interface
 from keepaliveD.daemon.control import BUDGET, MOST_CLIENTS, Control
 from keepaliveD.log.entries import Entry
+from keepaliveD.model.autopsy import Tally
+from keepaliveD.model.causes import Foretold
 from keepaliveD.model.connections import Counts, Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import StateError
@@ -36,6 +39,15 @@ SNAPSHOT = Snapshot(
     scan=LastScan(1.5, 0.043, 15.0),
     results={ArmingResult.ARMED: 3, ArmingResult.FAILED: 0},
     problems=("reload failed",),
+    tally=Tally(
+        foretold=Counter(
+            {
+                ("office", "ssh.service", Foretold.FORETOLD): 3,
+                ("office", "ssh.service", Foretold.NOT_FORESEEABLE): 2,
+            }
+        ),
+        saved=Counter({("office", "ssh.service"): 5}),
+    ),
     paths=(NetworkPath("default", FOREVER, Origin(Source.GUESS)),),
 )
 STATUS = b'{"method":"internal.tcp-keepalived.Status"}\0'
@@ -90,6 +102,8 @@ def test_the_status_is_answered(control: Control) -> None:
     assert answer["arming"] == [{"result": "armed", "count": 3}]
     assert answer["scan"] == {"ago": 1.5, "took": 0.043, "interval": 15.0}
     assert answer["problems"] == ["reload failed"]
+    ended = {"foretold": 3, "missed": 0, "unforeseeable": 2, "saved": 5}
+    assert answer["ends"] == [{"path": "office", "unit": "ssh.service", **ended}]
 
 
 def test_the_paths_are_listed(control: Control) -> None:
