@@ -91,7 +91,7 @@ def explanation(record: Record) -> Iterator[str]:
     yield ""
     yield f"cause: {cause.label} ({confidence_words(_number_in(record['CONFIDENCE']), others)})"
     yield f"  {EXPLANATIONS[cause]}"
-    for line in filter(None, record["EVIDENCE"].split("; ")):
+    for line in record["EVIDENCE"].splitlines():
         yield f"  seen: {line}"
     for other in others:
         yield f"  or: {other.label}; what would tell: {OBSERVATIONS.get((cause, other), 'nothing on this host')}"

@@ -90,7 +90,7 @@ def _single(death: Death) -> Entry:
             "KEEPALIVE_NETNS": death.netns,
             "KEEPALIVE_COOKIE": death.cookie,
             "KEEPALIVE_UID": death.uid,
-            "KEEPALIVE_EVIDENCE": "; ".join(death.evidence),
+            "KEEPALIVE_EVIDENCE": "\n".join(death.evidence),
             **_process(death),
             **_forecast(death),
         },
