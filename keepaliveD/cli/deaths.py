@@ -100,7 +100,7 @@ def explanation(record: Record) -> Iterator[str]:
     yield f"forecast: {FORETOLD[foretold]}{warned}"
     yield "remedy:"
     for line in record["REMEDY"].splitlines():
-        yield f"  {line}"
+        yield f"  {line}".rstrip()
 
 
 def _groups(records: Sequence[Record]) -> list[tuple[str, ...]]:
