@@ -24,6 +24,7 @@ class DeathSource:
         self._now = now
         self._epoll = select.epoll()
         self._reader: DeathReader | None = None
+        self._watching = DeathWatch()  # what the reader was opened for
         self._own_namespace = 0  # to which what is seen is limited, 0 where it is not
         self._read_at = -FOREVER
         self._rests_until = FOREVER  # the instant at which the descriptor counts again, FOREVER where it does
@@ -57,12 +58,16 @@ class DeathSource:
             yield Died(deaths)
 
     def begin(self, watch: DeathWatch, *, all_namespaces: bool) -> str:
-        """See ends from now on; return what cannot be seen and why, or "". Raises Refusal where none can be."""
+        """See ends in this way from now on; return what cannot be seen and why, or "".
+
+        Raises Refusal where none can be seen; then what was seen before still is.
+        """
         self._own_namespace = 0 if all_namespaces else os.stat("/proc/self/ns/net").st_ino
-        if self._reader is None:
+        if self._reader is None or watch != self._watching:
             reader = self._watch(watch)
+            self.end()
             self._epoll.register(reader.fileno(), READY)
-            self._reader, self._rests_until = reader, FOREVER
+            self._reader, self._watching, self._rests_until = reader, watch, FOREVER
         return self._reader.hindered
 
     def end(self) -> None:

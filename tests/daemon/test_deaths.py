@@ -176,6 +176,28 @@ def test_ends_in_other_namespaces_are_left_out_where_only_ours_is_watched(
     assert event.deaths.ended["netns"].tolist() == [ours]
 
 
+def test_another_engine_takes_over_where_it_can_be_had(clock: Clock) -> None:
+    kernels: list[FakeDeaths] = []
+
+    def watch(watch: DeathWatch) -> FakeDeaths:
+        if watch.engine == "bpf":
+            raise NotPermitted("requires CAP_BPF")
+        kernels.append(FakeDeaths())
+        return kernels[-1]
+
+    source = DeathSource(watch, clock)
+    source.begin(DeathWatch("auto"), all_namespaces=True)
+    source.begin(DeathWatch("auto"), all_namespaces=True)
+    with pytest.raises(NotPermitted):
+        source.begin(DeathWatch("bpf"), all_namespaces=True)
+    assert [kernel.closed for kernel in kernels] == [False]
+    source.begin(DeathWatch("netlink"), all_namespaces=True)
+    assert [kernel.closed for kernel in kernels] == [True, False]
+    kernels[1].end(Deaths(ends([KILLED])))
+    assert len(list(source.events())) == 1
+    source.close()
+
+
 def test_nothing_is_seen_after_the_end(source: DeathSource) -> None:
     source.end()
     assert (list(source.events()), source.due()) == ([], FOREVER)
