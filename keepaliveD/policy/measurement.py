@@ -18,6 +18,7 @@ LAZY = 1.15  # a device that looks for expired connections now and then forgets 
 NOISE = 0.07  # fewer deaths than this share, among many survivors, are not the path's timeout
 MANY = 14  # survivors without which no death is called noise
 ROUNDS = 12  # after which a path counts as too uneven to be measured
+FEW = 10  # so many times as many deaths show that survivors of nearly the same silence were only measured late
 CLEARLY = 1.05  # what one side survived and was fatal for the other: more than a busy machine is late
 CLOSE = 0.995  # silences that differ by less count as the same
 CENSUS = 10  # one of so many connections only helps to count devices
@@ -217,6 +218,8 @@ def _bracket(known: Sequence[Result]) -> Finding:
         return Finding(longest, survivors=sum(quiet >= (longest or 0.0) * CLOSE for quiet in alive))
     first, second = dead[0], dead[:2][-1]  # the first one may have ended for another reason
     beyond = [quiet for quiet in alive if quiet >= first.quiet]
+    if len(beyond) * FEW <= len(dead) and all(quiet < first.quiet + PROMPT for quiet in beyond):
+        beyond = []  # a busy machine was late
     below = sorted((quiet for quiet in alive if quiet < first.quiet), reverse=True)
     needed = _survivors_needed(len(dead), len(beyond)) if beyond else 1
     survived = below[needed - 1] if len(below) >= needed else None

@@ -147,7 +147,7 @@ def paths(kind: str, seed: int, *, many: bool = True) -> tuple[Path, float]:
     return path, timeout
 
 
-KINDS = {"plain": 199, "outage": 199, "several": 30, "loss": 199, "noise": 190, "lazy": 130}  # brackets narrow enough
+KINDS = {"plain": 199, "outage": 199, "several": 30, "loss": 199, "noise": 190, "lazy": 80}  # brackets narrow enough
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -85,12 +85,17 @@ STORIES: dict[str, Story] = {
 """What is on the path, or happens there."""
 
 
-@pytest.fixture(scope="module")
-def found() -> dict[str, Found]:
+def measured() -> dict[str, Found]:
     """What was found of each path."""
     with ExitStack() as stack, ThreadPoolExecutor(len(STORIES)) as threads:
         told = {name: threads.submit(story, stack.enter_context(ExitStack())) for name, story in STORIES.items()}
         return {name: each.result(LONG) for name, each in told.items()}
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Found]:
+    """The same, once for all tests."""
+    return measured()
 
 
 @pytest.mark.parametrize("name", [name for name in STORIES if "closes first" not in name])
