@@ -279,12 +279,11 @@ class Progress:
             print(f"\r{' ' * self._width}\r", end="", file=sys.stderr, flush=True)
 
     def _line(self) -> str:
-        if self._tomography is not None:
-            return f"which hop forgets, at most {span(self._tomography.left)} left"
-        finding = self._measurement.finding
-        line = f"round {self._measurement.rounds + 1}"
-        if self._measurement.left:
-            line += f", at most {span(self._measurement.left)} left"
+        measurement, tomography = self._measurement, self._tomography
+        line = "which hop forgets" if tomography else f"round {measurement.rounds + 1}"
+        if left := (tomography or measurement).left:
+            line += f", at most {span(left)} left"
+        finding = measurement.finding
         if finding.survived is not None:
             line += f"; survived {span(finding.survived)}"
         if finding.forgotten is not None:

@@ -21,15 +21,16 @@ SETTLED = 1.0  # seconds before a test in which no other probe leaves: its answe
 
 @dataclass(slots=True)
 class Map:
-    """What is known of the hops; `names` are their addresses, "" where unknown."""
+    """What is known of the hops; `names` are their addresses, "" where unknown; `survived` is what the path has."""
 
     names: list[str] = field(default_factory=list)
     results: list[HopResult] = field(default_factory=list)
+    survived: float = 0.0
 
     @property
     def devices(self) -> list[Device]:
         """Return the devices in their order."""
-        return policy.conclude(self.results, len(self.names)) if self.names else []
+        return policy.conclude(self.results, len(self.names), self.survived) if self.names else []
 
 
 class Tomography:
@@ -52,6 +53,7 @@ class Tomography:
         if finding.survived is None or finding.forgotten is None:
             return
         await self._count()
+        self.map.survived = finding.survived
         longest = min(self._longest, 4 * finding.forgotten)
         both_ends = self._measurement.target.is_listener
         plans = policy.plan(len(self.map.names), finding.survived, finding.forgotten, longest, both_ends=both_ends)

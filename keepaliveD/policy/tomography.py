@@ -63,9 +63,9 @@ def keep_interval(survived: float) -> int:
     return max(1, int(survived / REFRESHES))
 
 
-def conclude(tests: Sequence[HopResult], hops: int) -> list[Device]:
-    """Return the devices in their order; together they have all hops."""
-    found = [_bracket(tests, hop) for hop in range(1, hops + 1)]
+def conclude(tests: Sequence[HopResult], hops: int, survived: float = 0.0) -> list[Device]:
+    """Return the devices in their order; together they have all hops. All of them have survived what the path has."""
+    found = [_at_least(_bracket(tests, hop), survived) for hop in range(1, hops + 1)]
     if any(test.plan.last != test.plan.first for test in tests):
         found = [_behind(one, found[number + 1 :]) for number, one in enumerate(found)]
     return _merged(found)
@@ -85,6 +85,12 @@ def _bracket(tests: Sequence[HopResult], hop: int) -> Device:
         forgotten=dead[0].by if dead else None,
         how=dead[0].how if dead else None,
     )
+
+
+def _at_least(one: Device, survived: float) -> Device:
+    if one.forgotten is None or one.forgotten <= survived:
+        return one
+    return replace(one, survived=max(one.survived or 0.0, survived))
 
 
 def _behind(one: Device, farther: Sequence[Device]) -> Device:

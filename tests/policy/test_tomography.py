@@ -64,3 +64,9 @@ def test_a_device_that_counts_packets_late_is_one_of_several_hops() -> None:
 
 def test_neighbours_with_one_timeout_are_not_told_apart() -> None:
     assert [device.hops for device in found([12.0, 12.0], both_ends=True)] == [(1, 2)]
+
+
+def test_no_device_forgets_before_what_the_whole_path_survived() -> None:
+    tests = [outcome(HopPlan(1, 1, quiet), [12.0], set()) for quiet in (10.0, 12.6)]
+    (device,) = conclude(tests, 1, survived=11.8)
+    assert (device.survived, device.forgotten) == (11.8, 12.6 + 0.3)
