@@ -36,8 +36,8 @@ class PostgreSQL:
         assert done.returncode == 0, done.stderr
 
     @contextlib.contextmanager
-    def served(self, rig: Rig) -> Iterator[Popen[str]]:
-        """A server of a copy of the cluster, at the rig's; it logs how long each statement took."""
+    def served(self, rig: Rig, **more: str) -> Iterator[Popen[str]]:
+        """A server of a copy of the cluster, at the rig's, with more settings; it logs how long each statement took."""
         self._copies += 1
         copy = self._cluster.with_name(f"copy{self._copies}")
         subprocess.run(["cp", "-a", str(self._cluster), str(copy)], check=True)
@@ -48,6 +48,7 @@ class PostgreSQL:
             "dynamic_shared_memory_type": "mmap",  # not in /dev/shm, where it would outlive a killed server
             "fsync": "off",
             "log_min_duration_statement": 0,
+            **more,
         }
         options = (f"--{key}={value}" for key, value in settings.items())
         with serving(rig.server, _binary("postgres"), "-D", str(copy), *options, ready="ready to accept") as process:
