@@ -1,0 +1,101 @@
+"""Both ends of a measurement agree before a connection is left quiet; nobody is served without the token."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from socket import create_connection, create_server, socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keepaliveD.measuring.greeting import LONGEST_LINE, MOST, Request, challenge, is_challenge, read_request
+from keepaliveD.measuring.greeting import request_line as line_of
+from tests.kernel.measure.stage import token_of
+from tests.support.patience import SOON
+from tests.support.processes import CTL
+
+NUMBERS = st.integers(0, MOST)
+
+
+@given(st.builds(Request, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS))
+def test_a_listener_reads_what_the_other_end_asks_for(request: Request) -> None:
+    nonce = challenge()
+    assert is_challenge(nonce)
+    line = line_of(request, nonce, "secret")
+    assert len(line) <= LONGEST_LINE
+    assert read_request(line, nonce, "secret") == request
+
+
+def test_another_token_or_another_challenge_is_refused() -> None:
+    nonce = challenge()
+    line = line_of(Request(1000), nonce, "secret")
+    assert read_request(line, nonce, "another") is None
+    assert read_request(line, challenge(), "secret") is None
+    assert read_request(line.replace(b"1000", b"2000"), nonce, "secret") is None
+
+
+@given(st.binary(max_size=LONGEST_LINE))
+def test_no_line_of_a_stranger_is_taken_for_a_request(line: bytes) -> None:
+    assert read_request(line, challenge(), "secret") is None
+
+
+@contextmanager
+def listening() -> Iterator[tuple[int, str]]:
+    """A listener on this machine: its port, and its token."""
+    with create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    with subprocess.Popen([*CTL, "measure", "--listen", str(port)], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield port, token_of(process)
+        finally:
+            process.terminate()
+
+
+def refused(*options: str) -> tuple[int, str]:
+    """Exit status and error of a measurement that cannot begin."""
+    done = subprocess.run([*CTL, "measure", *options], capture_output=True, text=True, timeout=SOON, check=False)
+    return done.returncode, done.stderr.splitlines()[-1]
+
+
+def test_the_wrong_token_and_none_at_all_are_errors() -> None:
+    with listening() as (port, _):
+        status, error = refused(f"127.0.0.1:{port}", "--token", "wrong")
+        assert status == 77
+        assert "refuses the token; use the one that keepalivectl measure --listen shows" in error
+        status, error = refused(f"127.0.0.1:{port}")
+        assert status == 64
+        assert "it is a keepalivectl measure --listen; give the --token that it shows" in error
+
+
+def test_a_token_for_another_service_is_an_error() -> None:
+    with create_server(("127.0.0.1", 0)) as service:
+        service.settimeout(SOON)
+        command = [*CTL, "measure", f"127.0.0.1:{service.getsockname()[1]}", "--token", "any"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process, service.accept()[0] as connection:
+            connection.sendall(b"220 mail.example.net ESMTP\n")
+            assert process.stderr
+            error = process.stderr.read().splitlines()[-1]
+    assert process.returncode == 64
+    assert "it is no keepalivectl measure --listen; leave out --token" in error
+
+
+def test_a_stranger_gets_nothing_but_a_challenge() -> None:
+    with listening() as (port, _), create_connection(("127.0.0.1", port)) as stranger:
+        stranger.settimeout(SOON)
+        assert is_challenge(stranger.recv(LONGEST_LINE))
+        stranger.sendall(b"5000 0 0 0 0 none\n")
+        assert everything(stranger) == b""
+
+
+def everything(connection: socket) -> bytes:
+    return b"".join(iter(lambda: connection.recv(LONGEST_LINE), b""))
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "ssh", ""])
+def test_a_port_that_is_none_is_a_mistake(port: str) -> None:
+    status, error = refused("--listen", port)
+    assert status == 64
+    assert "is not a port; write 1 to 65535" in error
