@@ -88,14 +88,15 @@ class Measurement:
                     self.known.keepalive_helps = await self._is_kept(kept)
         finally:
             keeping.cancel()
-            kept.close(silently=True)
+            self.abandon(kept)
 
-    def mark_dead(self, connection: Connection) -> None:
-        """Remember to free what the peer still holds of a forgotten connection."""
+    def abandon(self, connection: Connection) -> None:
+        """Close a connection that the path may have forgotten; free() frees what the peer may still hold of it."""
         self._dead.append(connection.local_address)
+        connection.close(silently=True)
 
     async def free(self) -> None:
-        """Free the sockets that the peer still holds of forgotten connections."""
+        """Free the sockets that a service may still hold; a listener frees its own."""
         if not self.target.is_listener and self._dead:
             self.known.left_open = await sweep(self.target, self._dead)
             self._dead = []
@@ -118,15 +119,18 @@ class Measurement:
         connection = await self.open(Request(life(plan.quiet), probe_after))
         if connection is None:
             return
-        forgotten = True
+        known = False
         try:
             seen = await self._watch(connection, plan)
             if seen is not None:
                 result = policy.meaning(seen, never_closes=self.target.is_listener)
-                forgotten = result.outcome is Outcome.FORGOTTEN
-                self._take(result, connection)
+                known = result.outcome in (Outcome.SURVIVED, Outcome.CLOSED)
+                self._take(result)
         finally:
-            connection.close(silently=forgotten)
+            if known:
+                connection.close()
+            else:
+                self.abandon(connection)
 
     async def open(self, request: Request) -> Connection | None:
         """Return a connection; None where a few tries fail."""
@@ -140,11 +144,10 @@ class Measurement:
         self.known.refused = reason
         return None
 
-    def _take(self, result: Result, connection: Connection) -> None:
+    def _take(self, result: Result) -> None:
         self.tests.append(result)
         if result.outcome is not Outcome.FORGOTTEN:
             return
-        self.mark_dead(connection)
         if self._death is None and not self.finding.uneven:
             self._death = result
             self._round_ends = min(self._round_ends, time.monotonic() + len(self._round) / RATE + TRIES)

@@ -87,17 +87,18 @@ class Tomography:
         connection = await self._measurement.open(request)
         if connection is None:
             return
-        forgotten = True
+        known = False
         try:
             with contextlib.suppress(OSError):
                 result = await self._grow_old(connection, each, every, until)
-                forgotten = result is None or result.result.outcome is Outcome.FORGOTTEN
                 if result is not None:
                     self.map.results.append(result)
-                    if forgotten:
-                        self._measurement.mark_dead(connection)
+                    known = result.result.outcome is Outcome.SURVIVED
         finally:
-            connection.close(silently=forgotten)
+            if known:
+                connection.close()
+            else:
+                self._measurement.abandon(connection)
 
     async def _grow_old(self, connection: Connection, each: HopPlan, every: int, until: float) -> HopResult | None:
         if each.first > 1:

@@ -33,14 +33,14 @@ def token_of(listener: Popen[str]) -> str:
     return str(token)
 
 
-def measure(chain: Chain, *options: str, port: str = PORT, during: Callable[[], None] | None = None) -> Found:
+def measure(chain: Chain, *options: str, port: str = PORT, during: Callable[[Popen[str]], None] | None = None) -> Found:
     """What `keepalivectl measure --json` finds from the client; `during` happens from when it begins."""
     command = (*CTL, "measure", f"{chain.address}:{port}", "--json", *options)
     with chain.client.running(*command) as process:
         if during is not None:
             assert process.stderr
             awaited(process.stderr, "round 1")
-            during()
+            during(process)
         told, complaints = process.communicate(timeout=LONG)
     assert told, complaints
     found: Found = json.loads(told)
