@@ -370,7 +370,7 @@ def test_other_network_namespaces_are_watched(service: Machine) -> None:
 
 
 def test_a_path_is_chosen_by_interface(service: Machine) -> None:
-    """Its interfaces are read by rtnetlink."""
+    """With this Debian's pyroute2."""
     configure(service, QUICK.replace('networks = ["10.77.0.0/16"]', 'interface = "here"'))
     after = service.now()
     crowd(service, ADDRESS, "7000", "1", "1")
