@@ -319,7 +319,8 @@ AT_RISK = '; at risk: no packet is due, and path "office firewall" forgets it in
             ArmingResult.OWNER_NOT_FOUND,
             "unarmed",
             WARNING,
-            "cannot be armed: owner not found: it may belong to the kernel, or to a process outside this PID namespace",
+            "cannot be armed: owner not found: it may belong to the kernel, to a process outside this PID namespace, "
+            "or to one that the search has not reached in time",
         ),
         (
             ArmingResult.NOT_PERMITTED,

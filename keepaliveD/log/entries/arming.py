@@ -25,7 +25,8 @@ UNREPORTED = frozenset(
 EVENTS = {ArmingResult.ARMED: "armed", ArmingResult.WOULD_BE_ARMED: "armed", ArmingResult.DISARMED: "disarmed"}
 HELP = {
     ArmingResult.SUBFLOW: 'requires watch.engine = "bpf"',
-    ArmingResult.OWNER_NOT_FOUND: "it may belong to the kernel, or to a process outside this PID namespace",
+    ArmingResult.OWNER_NOT_FOUND: "it may belong to the kernel, to a process outside this PID namespace, "
+    "or to one that the search has not reached in time",
     ArmingResult.OWNER_NOT_VISIBLE: "requires root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
     ArmingResult.NOT_PERMITTED: "requires root or CAP_SYS_PTRACE, and a kernel.yama.ptrace_scope below 3",
     ArmingResult.OTHER_USER_NAMESPACE: "requires CAP_SYS_PTRACE over that namespace: run in the host's own",
