@@ -65,9 +65,9 @@ class Played:
         return [each for each in self.verdicts if (each.scene, each.end) == (scene, end)]
 
 
-def play(scenes: Sequence[Scene], engine: str = "bpf") -> Played:
-    """Play these at once; return the ends that were seen by this engine, judged."""
-    with contextlib.closing(Rig()) as rig, contextlib.ExitStack() as stack:
+def play(scenes: Sequence[Scene], engine: str = "bpf", loss: int = 0) -> Played:
+    """Play these at once, over a path of this loss; return the ends that were seen by this engine, judged."""
+    with contextlib.closing(Rig(loss)) as rig, contextlib.ExitStack() as stack:
         watch = stack.enter_context(watching(rig.client, rig.server, watch=DeathWatch(engine, idle=1.0)))
         plays = [Play(rig, scene, FIRST_PORT + number) for number, scene in enumerate(scenes)]
         for each in plays:

@@ -32,6 +32,13 @@ THROUGH = """
         tcp dport @unreachable reject with icmpx host-unreachable
         tcp dport @prohibited reject with icmpx admin-prohibited
     }"""
+LOSS = """
+    table inet loss {
+        chain through {
+            type filter hook forward priority raw;
+            numgen random mod 100 < LOSS drop
+        }
+    }"""
 AT_AN_END = """
     chain out {
         type filter hook output priority filter;
@@ -60,9 +67,9 @@ SETS = {
 
 
 class Rig:
-    """The five namespaces, wired."""
+    """The five namespaces, wired; the firewall loses so many packets of a hundred, by chance."""
 
-    def __init__(self) -> None:
+    def __init__(self, loss: int = 0) -> None:
         with contextlib.ExitStack() as stack:
             hosts = [stack.enter_context(Namespace()) for _ in range(5)]
             self.client, self.r1, self.firewall, self.r2, self.server = hosts
@@ -81,6 +88,8 @@ class Rig:
             for name, host in self._places.items():
                 sets = "".join(f"set {each} {{ type inet_service; }}\n" for each in SETS[name])
                 host.nft(f"table inet t {{ {sets} {THROUGH if name == 'firewall' else AT_AN_END}\n}}")
+            if loss:
+                self.firewall.nft(LOSS.replace("LOSS", str(loss)))
             for end in (self.client, self.server):
                 end.set_sysctl("net.ipv4.tcp_retries2", RETRIES)
                 end.set_sysctl("net.ipv4.tcp_orphan_retries", RETRIES)
