@@ -164,6 +164,7 @@ CALLS = st.fixed_dictionaries(
 SENT = st.lists(st.binary(max_size=200) | CALLS | CALLS.map(lambda made: made[: len(made) // 2]), max_size=20)
 
 
+@pytest.mark.long
 @settings(max_examples=500, deadline=None)
 @given(SENT)
 def test_whatever_is_sent_is_answered_by_varlink_or_by_letting_go(chunks: list[bytes]) -> None:

@@ -333,6 +333,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_changes_without_being_told_of_stops_the_generator(tmp_path: Path, change: str) -> None:
     file, old, new, named = CHANGES[change]

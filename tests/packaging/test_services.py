@@ -14,6 +14,7 @@ import pytest
 
 from keepaliveD.cli import daemon
 
+pytestmark = pytest.mark.long  # each starts shells, and some the daemon
 ROOT = Path(__file__).parents[2]
 PACKAGING = ROOT / "packaging"
 SCHEMAS = ROOT / "tests/packaging/schema"

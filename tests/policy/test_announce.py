@@ -126,6 +126,7 @@ def test_a_connection_that_goes_from_late_to_bare_is_reported() -> None:
     assert told(judge, table(1265.0, idle(265.0))) == [("bare", "late")]
 
 
+@pytest.mark.long
 def test_a_connection_whose_peer_probes_is_never_reported() -> None:
     """Facts 11: only the segment counters move; thirty hours of it."""
     judge = decider()

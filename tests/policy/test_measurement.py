@@ -150,6 +150,7 @@ def paths(kind: str, seed: int, *, many: bool = True) -> tuple[Path, float]:
 KINDS = {"plain": 199, "outage": 199, "several": 30, "loss": 199, "noise": 190, "lazy": 80}  # brackets narrow enough
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("limits", [LISTENER, FOREIGN], ids=["listener", "foreign"])
 def test_no_bracket_of_200_runs_misses_the_timeout(kind: str, limits: Limits) -> None:

@@ -416,6 +416,7 @@ def test_half_a_line_spoils_neither_the_next_one_nor_what_was_known_before(tmp_p
         assert known(tmp_path) == sorted({1, *before})
 
 
+@pytest.mark.long
 def test_no_flipped_bit_makes_a_record_say_something_else(tmp_path: Path) -> None:
     """A line that is damaged says nothing, and the others say what they said."""
     whole = a_record(tmp_path)

@@ -19,7 +19,7 @@ from tests.simulation.world import World, world
 
 SIZE = 400  # connections in a world
 MIXED = [f"mixed-{number}" for number in range(24)]  # odd ones arm
-FEW = 8  # of them, which script/test --quick simulates, too
+FEW = 2  # of each kind, which script/test --quick simulates, too
 DATA = [f"data-{number}" for number in range(8)]  # every other path counts only data
 SHORT = [f"short-{number}" for number in range(8)]  # 8 s and 1 s, as in the test on a real firewall
 TOLD = 3  # stories of a failure
@@ -30,7 +30,12 @@ by_each_engine = pytest.mark.parametrize("engine", EngineName)
 
 @by_each_engine
 @pytest.mark.parametrize(
-    "seed", [*MIXED[:FEW], *SHORT, *DATA, *(pytest.param(seed, marks=LONG) for seed in MIXED[FEW:])]
+    "seed",
+    [
+        pytest.param(seed, marks=[LONG] if number >= FEW else [])
+        for kind in (MIXED, SHORT, DATA)
+        for number, seed in enumerate(kind)
+    ],
 )
 def test_what_is_said_for_certain_is_true(seed: str, engine: EngineName) -> None:
     """Where it is not, the stories of some connections follow."""
