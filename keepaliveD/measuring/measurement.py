@@ -84,7 +84,7 @@ class Measurement:
                 if self.known.gone or len(self.tests) == before:
                     self.known.gone = self.known.gone or self.known.refused
                     break
-                if self.known.keepalive_helps is None and self._death is not None:
+                if self.known.keepalive_helps is None:
                     self.known.keepalive_helps = await self._is_kept(kept)
         finally:
             keeping.cancel()
