@@ -13,47 +13,42 @@ from keepaliveD.model.events import Died, Event
 from keepaliveD.platforms.base import DeathReader, DeathWatch
 
 PAUSE = 0.1  # seconds between two readings, at least: many ends that come at once cost one
-READY = select.EPOLLIN | select.EPOLLONESHOT  # once, until it is asked for again
+NOTHING = -1  # no descriptor is waited for
 
 
 class DeathSource:
-    """Sees ends from begin() to end(). Its descriptor can be read at most once in PAUSE seconds."""
+    """Sees ends from begin() to end(), and rests for PAUSE seconds after each reading."""
 
     def __init__(self, watch: Callable[[DeathWatch], DeathReader], now: Callable[[], float]) -> None:
         self._watch = watch
         self._now = now
-        self._epoll = select.epoll()
         self._reader: DeathReader | None = None
         self._watching = DeathWatch()  # what the reader was opened for
         self._own_namespace = 0  # to which what is seen is limited, 0 where it is not
-        self._read_at = -FOREVER
-        self._rests_until = FOREVER  # the instant at which the descriptor counts again, FOREVER where it does
+        self._rests_until = -FOREVER
 
     def fileno(self) -> int:
-        """Return the descriptor that can be read once connections have ended."""
-        return self._epoll.fileno()
+        """Return the descriptor that can be read once connections have ended; -1 where none is to be waited for."""
+        return NOTHING if self._reader is None or self._now() < self._rests_until else self._reader.fileno()
 
     def due(self) -> float:
-        """Return the instant at which there may be events, whether the descriptor can be read or not."""
+        """Return the instant at which there may be events, or the descriptor counts again."""
         if self._reader is None:
             return FOREVER
+        if self._now() < self._rests_until:
+            return self._rests_until
         ripe = self._reader.due()
-        return max(min(self._rests_until, FOREVER if ripe is None else ripe), self._read_at + PAUSE)
+        return FOREVER if ripe is None else ripe
 
     def events(self) -> Iterable[Event]:
         """Return the connections that ended a second ago or earlier."""
-        if self._reader is None:
+        now, reader = self._now(), self._reader
+        if reader is None or now < self._rests_until:
             return
-        now, ready = self._now(), bool(self._epoll.poll(0))
-        if not ready and now < self.due():
+        if now < self.due() and not select.select([reader], [], [], 0)[0]:
             return
-        self._read_at = now
-        deaths = self._own(self._reader.take(now))
-        if ready:
-            self._rests_until = now + PAUSE
-        elif now >= self._rests_until:
-            self._rests_until = FOREVER
-            self._epoll.modify(self._reader.fileno(), READY)
+        self._rests_until = now + PAUSE
+        deaths = self._own(reader.take(now))
         if len(deaths.ended) or deaths.ordinary or deaths.lost:
             yield Died(deaths)
 
@@ -66,21 +61,18 @@ class DeathSource:
         if self._reader is None or watch != self._watching:
             reader = self._watch(watch)
             self.end()
-            self._epoll.register(reader.fileno(), READY)
-            self._reader, self._watching, self._rests_until = reader, watch, FOREVER
+            self._reader, self._watching, self._rests_until = reader, watch, -FOREVER
         return self._reader.hindered
 
     def end(self) -> None:
         """See nothing any more."""
         if self._reader is not None:
-            self._epoll.unregister(self._reader.fileno())
             self._reader.close()
             self._reader = None
 
     def close(self) -> None:
         """Close everything that is open."""
         self.end()
-        self._epoll.close()
 
     def _own(self, deaths: Deaths) -> Deaths:
         if not self._own_namespace:

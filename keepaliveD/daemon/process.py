@@ -62,7 +62,8 @@ class Process:
             if self.now() >= deadline:
                 return None
             left = max(0.0, min(deadline, *(source.due() for source in self._sources)) - self.now())
-            if answer := self._workers.wait(left, *self._sources):
+            waiting = [source for source in self._sources if source.fileno() >= 0]
+            if answer := self._workers.wait(left, *waiting):
                 return answer
 
     def ask(self, request: Request) -> None:

@@ -22,7 +22,7 @@ class EventSource(Protocol):
     """Something that events come from."""
 
     def fileno(self) -> int:
-        """Return the descriptor that can be read once there are events; of several descriptors, that of a selector."""
+        """Return the descriptor that can be read once there are events; -1 where there is none to wait for now."""
 
     def due(self) -> float:
         """Return the instant at which there may be events although the descriptor cannot be read; FOREVER for never."""
