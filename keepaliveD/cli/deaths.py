@@ -18,7 +18,7 @@ from keepaliveD.log.history import Record
 from keepaliveD.model import duration
 from keepaliveD.model.causes import BY_KEY, FORETOLD, Cause, Foretold
 from keepaliveD.model.errors import NoInput
-from keepaliveD.model.text import shown
+from keepaliveD.model.text import quoted, shown
 from keepaliveD.policy.deaths import OBSERVATIONS
 
 NEWEST = 20  # entries that are listed one by one
@@ -115,7 +115,7 @@ def _groups(records: Sequence[Record]) -> list[tuple[str, ...]]:
 
 
 def _cells(record: Record) -> tuple[str, ...]:
-    process = f"{record['PROCESS']}[{record['PID']}]" if record["PID"] else "-"
+    process = f"{quoted(record['PROCESS'])}[{record['PID']}]" if record["PID"] else "-"
     sure = confidence_words(_number_in(record["CONFIDENCE"]), record["OTHER_CAUSES"])
     cause = record["CAUSE"] + (f" at hop {record['HOP']}" if record["HOP"] else "")
     if record["COUNT"]:

@@ -133,7 +133,8 @@ def _rules(ended: Column, survived: Column) -> Iterator[Rule]:
     yield from _resets(ended, facts)
     broken = error != 0
     yield Rule(broken & (ended["dropped_by_firewall"] > 1), Cause.LOCAL_FIREWALL, 0.95)
-    yield Rule(broken & (ended["dropped_by_md5"] != 0), Cause.MD5_MISMATCH, 0.95)
+    signed = broken & (ended["dropped_by_md5"] != 0)  # or somebody who knows the ports has forged a packet or two
+    yield Rule(signed, Cause.MD5_MISMATCH, 0.6, (Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED))
     yield Rule(broken & _never_left(ended), Cause.LOCAL_NETWORK, 0.9)
     ordinary = np.isin(error, (0, errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE))
     yield Rule(~ordinary & (error == ended["soft_error"]), Cause.UNREACHABLE, 0.95)
@@ -279,6 +280,7 @@ def _closes(ended: Column, facts: _Facts) -> Iterator[Rule]:
 
 REPEATS = "the same idle time again and again at the end of other connections"
 AT_THE_PEER = "a tcp-keepalived at the peer sees whether its socket sent the reset"
+SIGNATURES = "a packet capture: whether all packets of the peer carry a TCP-MD5 signature, or one that was forged"
 OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.UNKNOWN_TO_PEER, Cause.NAT_FORGOT): "other connections to this peer that are alive rule out a restart; "
     "several that end after the same idle time are a NAT's; at the peer, a reset to a port that it never saw",
@@ -302,6 +304,8 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.PEER_KEEPALIVE, Cause.PEER_GAVE_UP): "a packet capture at the peer: whether it sent data or only probes",
     (Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED): "a new connection to the same port at once: if it works, the path "
     f"forgot the old one; if it hangs, the path or the peer is down. Or {REPEATS}",
+    (Cause.MD5_MISMATCH, Cause.SILENT_AFTER_IDLE): SIGNATURES,
+    (Cause.MD5_MISMATCH, Cause.PATH_DIED): SIGNATURES,
     (Cause.RETRANSMISSIONS_GAVE_UP, Cause.PATH_DIED): "a new connection to the same port at once",
     (Cause.RETRANSMISSIONS_GAVE_UP, Cause.SILENT_AFTER_IDLE): "how long the connection was quiet before",
     (Cause.KEEPALIVE_GAVE_UP, Cause.PATH_DIED): "a new connection to the same port at once",

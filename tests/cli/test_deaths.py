@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import json
 from collections.abc import Iterator, Mapping
@@ -63,6 +64,11 @@ def test_what_ended_is_grouped_and_the_newest_come_first(capsys: pytest.CaptureF
     assert "10.71.3.2:5432" in second
     assert third.split()[3:7] == ["middlebox-idle", "at", "hop", "2"]
     assert "sshd[812]" in third
+
+
+def test_a_program_cannot_name_itself_like_two_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    named = dataclasses.replace(FORGOTTEN, fields={**FORGOTTEN.fields, "KEEPALIVE_PROCESS": "sshd[1]  ssh.s"})
+    assert '"sshd[1]  ssh.s"[812]' in printed(capsys, journal(named))
 
 
 def test_a_unit_or_an_address_selects(capsys: pytest.CaptureFixture[str]) -> None:

@@ -195,11 +195,20 @@ struct segment {
 	__u8 ttl;
 };
 
+/* Of a network namespace that anybody may have made nothing is kept: he could drive out what is kept of others. */
+static __always_inline bool is_anybodys(const struct net *net)
+{
+	return net->user_ns->level > 0;
+}
+
 static __always_inline void learn(const struct sock_common *sk, const struct segment *segment)
 {
 	struct host host = { .address = segment->source, .netns = sk->skc_net.net->ns.inum };
-	const __u8 *known = bpf_map_lookup_elem(&hosts, &host);
+	const __u8 *known;
 
+	if (is_anybodys(sk->skc_net.net))
+		return;
+	known = bpf_map_lookup_elem(&hosts, &host);
 	if (!known || *known != segment->ttl)
 		bpf_map_update_elem(&hosts, &host, &segment->ttl, BPF_ANY);
 }
@@ -387,6 +396,7 @@ static __always_inline bool flow_of(const struct sk_buff *skb, struct flow *flow
 	const struct sock *sk = skb->sk;
 	bool leaves = !skb->skb_iif;
 	struct address source, target;
+	const struct net *net;
 	struct ipv4 v4;
 	struct tcp tcp;
 	__u32 start;
@@ -416,10 +426,13 @@ static __always_inline bool flow_of(const struct sk_buff *skb, struct flow *flow
 	flow->local_port = bpf_ntohs(leaves ? tcp.source : tcp.target);
 	flow->remote_port = bpf_ntohs(leaves ? tcp.target : tcp.source);
 	if (device)
-		flow->netns = device->nd_net.net->ns.inum;
+		net = device->nd_net.net;
 	else if (sk)
-		flow->netns = sk->__sk_common.skc_net.net->ns.inum;
-	return true;
+		net = sk->__sk_common.skc_net.net;
+	else
+		return false;
+	flow->netns = net->ns.inum;
+	return !is_anybodys(net);
 }
 
 /* Once, twice, four times and so on: a flood is not worth telling of. */
@@ -619,7 +632,7 @@ static __always_inline void tell_evidence(struct death *death, const struct evid
 }
 
 /* What of other connections and packets concerns this one. */
-static __always_inline void tell_surroundings(struct death *death)
+static __always_inline void tell_surroundings(struct death *death, const struct net *net)
 {
 	struct host host = { .address = death->remote, .netns = death->netns };
 	struct flow flow = {
@@ -639,7 +652,7 @@ static __always_inline void tell_surroundings(struct death *death)
 		death->dropped_by_firewall = before->dropped_by_firewall;
 		death->dropped_by_md5 = before->dropped_by_md5;
 	}
-	if (death->reset)
+	if (death->reset && !is_anybodys(net))
 		bpf_map_update_elem(&flows, &flow, &fate, BPF_ANY);
 }
 
@@ -685,7 +698,7 @@ static __always_inline void tell_death(struct death *death, const struct tcp_soc
 		death->out_of_memory = closer.out_of_memory;
 		__builtin_memcpy(death->closer, closer.name, NAME);
 	}
-	tell_surroundings(death);
+	tell_surroundings(death, ((const struct sock_common *)tp)->skc_net.net);
 }
 
 static __always_inline void see_end(const struct sock *sk, int before)

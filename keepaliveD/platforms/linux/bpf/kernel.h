@@ -50,8 +50,13 @@ struct ns_common {
 	unsigned int inum;
 };
 
+struct user_namespace {
+	int level;
+};
+
 struct net {
 	struct ns_common ns;
+	struct user_namespace *user_ns;
 	struct netns_ipv4 ipv4;
 };
 
