@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from keepaliveD.model.errors import NotPermitted, StateError
+from keepaliveD.model.errors import Misuse, NotPermitted, StateError
 from keepaliveD.model.text import printable
 from keepaliveD.records.files import open_new
 
@@ -14,12 +14,20 @@ DIRECTORY_FOR_ALL = 0o755
 
 
 def write(file: Path, text: str) -> None:
-    """Put a file in its place that everybody may read, whatever the umask is. Raises NotPermitted, StateError."""
+    """Put a file in its place that everybody may read, whatever the umask is. Of a link, the file it leads to.
+
+    Raises Misuse where a device, a pipe or a directory is there, NotPermitted, StateError.
+    """
+    file = Path(os.path.realpath(file))
+    if file.exists() and not file.is_file():
+        raise Misuse(f"{printable(str(file))}: is no plain file, and would be replaced by one; name a file")
     new = file.with_name(f"{file.name}.new")
     try:
         with open(open_new(new), "w", encoding="utf-8") as out:
             os.fchmod(out.fileno(), FOR_ALL)
             out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
         new.replace(file)
     except PermissionError as error:
         raise NotPermitted(f"{printable(str(file))}: cannot be written: {error.strerror}; run as root") from error

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from keepaliveD.cli import arguments, dropin, findings
 from keepaliveD.config.document import LONGEST_NAME
+from keepaliveD.config.files import DEFAULT_FILE
 from keepaliveD.model import duration
 from keepaliveD.model.duration import span
 from keepaliveD.model.errors import Misuse, NoInput
@@ -130,12 +131,17 @@ def measure(options: argparse.Namespace, root: Path) -> None:
     _say(*_plan(target, limits))
     if options.dry_run:
         return
+    if options.write:
+        dropin.check(options.config or DEFAULT_FILE)  # before hours pass
     found, stopped = asyncio.run(_measure(target, limits, where=options.where))
+    toml = findings.as_toml(found, options.name or "")
+    if options.write and toml and not stopped:
+        _write(options, found, toml)
     _print(options, found)
     if stopped:
         raise KeyboardInterrupt
-    if options.write:
-        _write(options, found)
+    if options.write and not toml:
+        raise NoInput(f"{printable(found.name)}: no idle timeout was found, so nothing was written")
 
 
 def _target(text: str, token: str) -> Target:
@@ -301,10 +307,7 @@ def _print(options: argparse.Namespace, found: findings.Found) -> None:
         print(f"\n{toml}", end="")
 
 
-def _write(options: argparse.Namespace, found: findings.Found) -> None:
-    toml = findings.as_toml(found, options.name or "")
-    if not toml:
-        raise NoInput(f"{printable(found.name)}: no idle timeout was found, so nothing was written")
+def _write(options: argparse.Namespace, found: findings.Found, toml: str) -> None:
     name = options.name or findings.default_name(found.name)
     file = dropin.write(options.config, f"measured {name}", toml)
     _say(f"wrote {printable(str(file))}; systemctl reload tcp-keepalived puts it in force")

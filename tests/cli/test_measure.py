@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import signal
 import stat
 import subprocess
@@ -14,11 +15,11 @@ from socket import AF_INET, create_server, socket
 
 import pytest
 
-from keepaliveD.cli import dropin, findings
+from keepaliveD.cli import dropin, files, findings
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.findings import Found, as_json, as_toml, in_words
 from keepaliveD.config import load
-from keepaliveD.model.errors import ConfigError
+from keepaliveD.model.errors import ConfigError, Misuse, Refusal
 from keepaliveD.model.origin import Source
 from keepaliveD.policy.measurement import Finding, How, Side
 from keepaliveD.policy.tomography import Device
@@ -105,7 +106,7 @@ def test_the_path_that_is_written_is_a_measured_one(tmp_path: Path) -> None:
     main_file = tmp_path / "config.toml"
     main_file.touch()
     file = dropin.write(main_file, "measured to db", as_toml(FOUND))
-    assert file == tmp_path / "config.d/measured-to-db.toml"
+    assert file == tmp_path / "config.d/measured_to_db.toml"
     assert stat.S_IMODE(file.stat().st_mode) == 0o644
     path = load(main_file).paths[-1]
     assert (path.name, path.timeout) == ("to db.example.net", 300.0)
@@ -117,7 +118,35 @@ def test_a_second_measurement_replaces_the_first(tmp_path: Path) -> None:
     main_file = tmp_path / "config.toml"
     dropin.write(main_file, "measured to db", as_toml(FOUND))
     dropin.write(main_file, "measured to db", as_toml(replace(FOUND, finding=replace(FOUND.finding, survived=200.0))))
-    assert [file.name for file in (tmp_path / "config.d").iterdir()] == ["measured-to-db.toml"]
+    assert [file.name for file in (tmp_path / "config.d").iterdir()] == ["measured_to_db.toml"]
+
+
+def test_measurements_of_two_peers_are_two_files(tmp_path: Path) -> None:
+    main_file = tmp_path / "config.toml"
+    stems = ("to [fd00:1::2]:22", "to [fd00::1:2]:22", "a b", "a-b", "a:b")
+    for stem in stems:
+        dropin.write(main_file, stem, as_toml(FOUND, stem))
+    assert len(list((tmp_path / "config.d").iterdir())) == len(stems)
+
+
+def test_what_is_wrong_with_the_configuration_is_said_of_its_own_files(tmp_path: Path) -> None:
+    (tmp_path / "config.d").mkdir()
+    (tmp_path / "config.d/a.toml").mkdir()
+    with pytest.raises(Refusal, match=re.escape(f"{tmp_path}/config.d/a.toml")):
+        dropin.check(tmp_path / "config.toml")
+
+
+@pytest.mark.parametrize("special", ["/dev/null", "/"])
+def test_a_device_or_a_directory_is_not_replaced_by_a_file(special: str) -> None:
+    with pytest.raises(Misuse, match="is no plain file"):
+        files.write(Path(special), "text")
+
+
+def test_of_a_link_the_file_it_leads_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    files.write(tmp_path / "link", "text")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "text"
 
 
 def test_nothing_is_written_into_a_configuration_that_is_wrong(tmp_path: Path) -> None:
