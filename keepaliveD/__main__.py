@@ -39,13 +39,11 @@ def _run(name: str, module: str, *, catching: bool) -> int:
     except Exception as error:  # of the system: no memory, no descriptors, a file that cannot be read
         return _complain(name, error)
     try:
-        program = importlib.import_module(f"keepaliveD.cli.{module}")
+        status = int(importlib.import_module(f"keepaliveD.cli.{module}").main())
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the same; a panic of pydantic's Rust is no Exception
         status = _complain(name, error)
-    else:
-        status = int(program.main())
     signals.release()
     return status
 

@@ -17,6 +17,7 @@ PACKAGE = Path(keepaliveD.__file__).parent
 FLOORS = {  # a room imports what stands on its own floor or below
     "keepaliveD": 0,
     "keepaliveD.model": 0,
+    "keepaliveD.places": 0,
     "keepaliveD.threads": 0,
     "keepaliveD.config": 1,
     "keepaliveD.policy": 1,
@@ -53,6 +54,7 @@ CONFINED = {  # the only rooms that may import it, and why
     "pydantic": (("keepaliveD.config",), "file models stop at the config module; elsewhere values are the model's"),
     "psutil": (("keepaliveD.platforms",), "who holds a socket is a question to the operating system"),
 }
+HEAVY = {"numpy", "pydantic"}
 LOADED_LATE = {
     "pyroute2": "it costs 25 MB of memory, wanted only by those who select by interface",
     "systemd": "it is optional, and loaded only to write to journald",
@@ -151,11 +153,11 @@ def test_the_choice_by_operating_system_is_made_once() -> None:
     assert asking == {"keepaliveD.platforms"}
 
 
-def loaded_by(module: str) -> set[str]:
-    """Everything that a fresh interpreter loads to import it."""
-    script = f"import sys, {module}; print(*sys.modules)"
+def loaded_by(module: str, then: str = "") -> set[str]:
+    """Everything that a fresh interpreter loads to import it, and to do what is said then."""
+    script = f"import sys, {module}\n{then}\nprint(*sys.modules, file=sys.stderr)"
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    return set(answer.stdout.split())
+    return set(answer.stderr.splitlines()[-1].split())
 
 
 def test_the_daemons_entry_point_starts_no_thread() -> None:
@@ -169,3 +171,12 @@ def test_what_is_heavy_or_optional_is_not_loaded_by_a_program_that_only_starts(p
     loaded = loaded_by(program)
     for module, reason in LOADED_LATE.items():
         assert module not in loaded, f"importing {program} loads {module}, but {reason}"
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["status", "--help"], ["sokcets"], ["monitor", "--x"], []]
+)
+def test_a_command_line_that_starts_nothing_loads_nothing_heavy(words: list[str]) -> None:
+    """A third of a second for a typing error is felt."""
+    then = f"try: keepaliveD.cli.ctl.main({words})\nexcept SystemExit: pass"
+    assert not loaded_by("keepaliveD.cli.ctl", then) & HEAVY

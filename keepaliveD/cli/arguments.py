@@ -13,17 +13,10 @@ from pathlib import Path
 from typing import NoReturn, TextIO, cast
 
 from keepaliveD import __version__
-from keepaliveD.config import DEFAULT_FILE
-from keepaliveD.daemon.perform import Records
-from keepaliveD.log.journal import complain
-from keepaliveD.model.errors import Exit, NoInput, Refusal, StateError, unexpected
+from keepaliveD.log.complaint import complain
+from keepaliveD.model.errors import Exit, Refusal, StateError, unexpected
+from keepaliveD.places import DEFAULT_FILE, STATE_DIRECTORY
 from keepaliveD.platforms import NAMES
-from keepaliveD.platforms.base import Platform
-from keepaliveD.records.arming import ArmingRecord
-from keepaliveD.records.directory import reporting
-from keepaliveD.records.settings import SettingsRecord
-
-STATE_DIRECTORY = "/var/lib/tcp-keepalived"
 
 
 class Parser(argparse.ArgumentParser):
@@ -84,15 +77,6 @@ def _directory(text: str) -> Path:
     return Path(text)
 
 
-def records(options: argparse.Namespace, platform: Platform) -> Records:
-    """What is kept in the state directory, which is made if need be when something is written."""
-    identity = platform.tuner.identity
-    return Records(
-        SettingsRecord(options.state_dir, identity, platform.tuner.ranges),
-        ArmingRecord(options.state_dir, identity["boot"]),
-    )
-
-
 def add_platform(parser: argparse.ArgumentParser) -> None:
     """Whose settings these are."""
     parser.add_argument(
@@ -101,22 +85,6 @@ def add_platform(parser: argparse.ArgumentParser) -> None:
         choices=NAMES,
         help=f"use the commands of {', '.join(NAMES[:-1])} or {NAMES[-1]} (default: this system)",
     )
-
-
-def missing_state(directory: Path) -> str:
-    """Return why there is no record here, or nothing if there may be one: for a command that only undoes.
-
-    Raises NoInput where a directory that is missing was asked for by name; NotPermitted, StateError where that
-    cannot be found out.
-    """
-    with reporting(directory, "read"):
-        try:
-            directory.stat()
-        except (FileNotFoundError, NotADirectoryError) as error:
-            if directory != state_directory():
-                raise NoInput(f"{directory}: does not exist; name the --state-dir of the daemon") from error
-            return f"{directory} does not exist"
-    return ""
 
 
 def run(program: str, work: Callable[[], int | None]) -> int:
@@ -134,6 +102,8 @@ def run(program: str, work: Callable[[], int | None]) -> int:
         return refusal.status
     except KeyboardInterrupt:
         return 128 + 2  # as a shell reports SIGINT
+    except ImportError:
+        raise  # __main__ says what is missing
     except Exception as error:  # whatever it is, a person reads one line
         said = unexpected(error)
         complain(program, said)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from keepaliveD.cli import arguments, targets
+from keepaliveD.cli import arguments, state, targets
 from keepaliveD.cli.running import running
 from keepaliveD.cli.worker import Asking, in_worker
 from keepaliveD.config import Config, load
@@ -125,7 +125,7 @@ def arm_connections(options: argparse.Namespace, root: Path) -> None:
         if not chosen:
             target = _target(options)
             raise NoInput(f"{target} has no established connection; keepalivectl sockets --all lists connections")
-        records = None if options.dry_run else arguments.records(options, platform)
+        records = None if options.dry_run else state.records(options, platform)
         performer = Performer(platform, records)
         rule = _rule(options, config)
         with Results(log=not options.dry_run) as report:
@@ -160,9 +160,9 @@ def _warn_of_interval(action: Arm, wanted: int | None) -> None:
 
 def disarm_connections(options: argparse.Namespace, root: Path) -> None:
     """Put back what stood in all sockets that were armed, by hand, by a daemon, or at connect."""
-    no_record = arguments.missing_state(options.state_dir)
+    no_record = state.missing(options.state_dir)
     platform = detect(root=root)
-    records = arguments.records(options, platform)
+    records = state.records(options, platform)
     beside_daemon = running(options.state_dir, root)
     at_connect = "" if beside_daemon else _end_at_connect(platform)
     with in_worker(platform.open, Watching()) as ask:

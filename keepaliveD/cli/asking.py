@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from keepaliveD.daemon.control import NAME
-from keepaliveD.daemon.interface import INTERFACE
 from keepaliveD.model.errors import KernelError, NoInput, NotPermitted
+from keepaliveD.places import CONTROL, INTERFACE, RUNTIME_DIRECTORY
 
-RUNTIME_DIRECTORY = "run/tcp-keepalived"
 PATIENCE = 2.0  # seconds for an answer
 LONGEST = 1 << 24  # octets of one
 END = b"\0"
@@ -23,7 +21,7 @@ END = b"\0"
 def control_socket(root: Path) -> Path:
     """Return where the control socket is: in systemd's RuntimeDirectory=, or the usual place."""
     directory = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
-    return (Path(directory) if directory else root / RUNTIME_DIRECTORY) / NAME
+    return (Path(directory) if directory else root / RUNTIME_DIRECTORY) / CONTROL
 
 
 def ask(path: Path, method: str) -> dict[str, Any]:

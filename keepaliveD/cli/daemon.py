@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from keepaliveD.cli import arguments, table
+from keepaliveD.cli import arguments, state, table
 from keepaliveD.daemon import interface
-from keepaliveD.daemon.control import NAME, Control
+from keepaliveD.daemon.control import Control
 from keepaliveD.daemon.daemon import Daemon, restoring
 from keepaliveD.daemon.deaths import DeathSource
 from keepaliveD.daemon.neighbour import showing
@@ -23,6 +23,7 @@ from keepaliveD.log.entries import WARNING, Entry
 from keepaliveD.log.journal import FORMATS, Log, never_waiting, open_log
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.snapshot import Snapshot
+from keepaliveD.places import CONTROL
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
 
@@ -69,7 +70,7 @@ def live(options: argparse.Namespace, root: Path = Path("/")) -> None:
     with never_waiting(open_log(options.log_format, sys.stderr)) as log:
         if options.dry_run:
             return _run(options, platform, None, log)
-        records = arguments.records(options, platform)
+        records = state.records(options, platform)
         with records.settings.locked():
             return _run(options, platform, records, log)
 
@@ -98,7 +99,7 @@ def _control(snapshot: Callable[[], Snapshot], log: Log) -> Control | None:
     if not directory or not hasattr(selectors, "EpollSelector"):
         return None
     try:
-        return Control(Path(directory) / NAME, interface.service(snapshot))
+        return Control(Path(directory) / CONTROL, interface.service(snapshot))
     except Refusal as refusal:
         log(Entry("doubtful", WARNING, f"nobody can ask this daemon: {refusal}"))
     return None

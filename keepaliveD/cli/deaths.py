@@ -30,7 +30,7 @@ OTHERS = {cause.key: cause for cause in Cause}
 ANSWERS = {foretold.key: foretold for foretold in Foretold}
 
 
-def add(parser: argparse.ArgumentParser) -> None:
+def add_deaths(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     parser.add_argument(
         "target",

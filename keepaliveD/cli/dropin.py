@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 from keepaliveD.cli import files
 from keepaliveD.config import load
-from keepaliveD.config.files import DEFAULT_FILE, DROP_INS, SUFFIX
+from keepaliveD.config.files import DROP_INS, SUFFIX
 from keepaliveD.model.errors import ConfigError, NoInput, StateError
+from keepaliveD.places import DEFAULT_FILE
 
 PLAIN = frozenset(string.ascii_letters + string.digits + ".-")
 INSTEAD = {" ": "_", ":": ","}

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from keepaliveD.cli import arguments, dropin, findings
 from keepaliveD.config.document import LONGEST_NAME
-from keepaliveD.config.files import DEFAULT_FILE
 from keepaliveD.model import duration
 from keepaliveD.model.duration import span
 from keepaliveD.model.errors import Misuse, NoInput
 from keepaliveD.model.text import printable, shown
+from keepaliveD.places import DEFAULT_FILE
 from keepaliveD.platforms import detect
 from keepaliveD.policy.measurement import Limits, next_round
 

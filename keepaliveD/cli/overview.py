@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from keepaliveD.cli.columns import GROUPS, Group
+from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import span
 from keepaliveD.model.results import ArmingResult
-from keepaliveD.model.snapshot import Setting
+from keepaliveD.model.snapshot import AtRisk, Setting
 from keepaliveD.model.text import printable
 
 LABEL = 13  # columns of what a line is about
@@ -23,7 +24,7 @@ class Host:
     """What is known of a host. `daemon` is its answer to Status, None if none could be asked; `why` is why not.
 
     `settings` are those that the configuration wants, `pinned` what arms new connections without a daemon.
-    `at_risk` are the connections at risk that one scan has found, by unit and verdict.
+    `at_risk` are the connections at risk, the most urgent first.
     """
 
     daemon: Mapping[str, Any] | None
@@ -31,11 +32,30 @@ class Host:
     settings: Sequence[Setting]
     applied: bool
     engine: str
-    at_risk: Sequence[Group]
+    at_risk: Sequence[AtRisk]
     total: int
     pinned: str = ""
     restores: bool = True  # whether a stop restores the settings
     problems: Sequence[str] = ()
+
+
+def of_daemon(daemon: Mapping[str, Any]) -> Host:
+    """Return what a daemon answers; an older one leaves something out."""
+    return Host(
+        daemon=daemon,
+        why="",
+        settings=tuple(Setting(*(one[name] for name in Setting._fields)) for one in daemon["settings"]),
+        applied=daemon["applied"],
+        engine=daemon["engine"],
+        at_risk=[_at_risk(one) for one in daemon.get("at_risk", ())],
+        total=daemon["connections"]["total"],
+        restores=daemon.get("restores", True),
+    )
+
+
+def _at_risk(one: Mapping[str, Any]) -> AtRisk:
+    left = math.nan if one["left"] is None else one["left"]
+    return AtRisk(**{**one, "verdict": Verdict[one["verdict"].upper()], "left": left})
 
 
 def overview(host: Host) -> Iterator[str]:
@@ -48,7 +68,7 @@ def _facts(host: Host) -> Iterator[tuple[str, str]]:
     daemon = host.daemon
     yield "daemon", _daemon(host)
     yield from _settings(host)
-    yield "engine", daemon["engine"] if daemon else f"{host.engine} (of this scan by keepalivectl)"
+    yield "engine", host.engine
     if daemon and daemon.get("scan"):
         scan = daemon["scan"]
         took, interval = f"{1000 * scan['took']:.0f}ms", span(scan["interval"])
@@ -107,7 +127,7 @@ def _setting(one: Setting, *, runs: bool) -> str:
 
 def _connections(host: Host) -> str:
     if host.daemon is None:
-        number = sum(len(group.connections) for group in host.at_risk)
+        number = sum(one.count for one in host.at_risk)
         return f"{host.total}, {number} of them at risk (by a single scan)"
     counts = host.daemon["connections"]
     by_verdict = ", ".join(f"{counts[verdict]} {verdict}" for verdict in WORST if counts[verdict])
@@ -115,16 +135,24 @@ def _connections(host: Host) -> str:
     return f"{counts['total']}{namespaces}: {by_verdict}" if by_verdict else str(counts["total"])
 
 
-def _units(groups: Sequence[Group]) -> Iterator[tuple[str, str]]:
+def _units(groups: Sequence[AtRisk]) -> Iterator[tuple[str, str]]:
     """Yield the units with connections at risk, the worst first."""
-    cells = {column.name: column.cell for column in GROUPS}
     label = "at risk"
-    for group in groups[:FEW]:
-        words = f"{cells['count'](group)} {cells['verdict'](group)}, the first in {cells['left'](group)}"
-        yield label, f"{cells['unit'](group)}: {words}; keepalivectl why {cells['unit'](group)}"
+    for one in groups[:FEW]:
+        name, command = one.unit, f"keepalivectl why {one.unit}"
+        if not name:
+            name, command = f"uid {one.user}", f"keepalivectl sockets --at-risk --user {one.user}"
+        yield label, f"{name}: {one.count} {one.verdict.label}{'' if one.sure else '?'}{_first(one.left)}; {command}"
         label = ""
     if len(groups) > FEW:
         yield "", f"and {len(groups) - FEW} others: keepalivectl sockets --at-risk"
+
+
+def _first(left: float) -> str:
+    """Return when the path forgets the first of several."""
+    if math.isnan(left):
+        return ""
+    return f", the first in {span(left)}" if left >= 0 else f", the first {span(-left)} ago"
 
 
 def _ends(ends: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

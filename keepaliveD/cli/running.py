@@ -6,8 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from keepaliveD.config import DEFAULT_FILE
-from keepaliveD.records.directory import LOCK
+from keepaliveD.places import DEFAULT_FILE, LOCK
 
 
 def note_running_daemon(directory: Path, root: Path, what: str) -> None:

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keepaliveD.cli import arguments, files, page, running, targets
+from keepaliveD.cli import arguments, files, page, running, state, targets
 from keepaliveD.cli.worker import Asking, in_worker, look
-from keepaliveD.config import DEFAULT_FILE, Config, load
+from keepaliveD.config import Config, load
 from keepaliveD.config.drop_ins import drop_in, rules_before
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model.arming import LOOKED
@@ -26,6 +26,7 @@ from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Column
 from keepaliveD.model.text import printable
+from keepaliveD.places import DEFAULT_FILE
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.requests import ReadSocketSettings, Steps
@@ -106,7 +107,7 @@ def _look(options: argparse.Namespace, root: Path, config: Config, platform: Pla
 def _host(options: argparse.Namespace, platform: Platform, *, runs: bool) -> page.Host:
     """Return what is known of the host; of the settings record only as far as it may be read."""
     with contextlib.suppress(Refusal):
-        if found := SystemSettings(platform.tuner, arguments.records(options, platform).settings).without_us():
+        if found := SystemSettings(platform.tuner, state.records(options, platform).settings).without_us():
             return page.Host(runs, *found)
     return page.Host(runs)
 
@@ -133,7 +134,7 @@ def _entries(options: argparse.Namespace, platform: Platform) -> dict[int, Entry
     with contextlib.suppress(Refusal):
         entries.update(platform.at_connect.armed())
     with contextlib.suppress(Refusal):
-        entries.update(arguments.records(options, platform).arming.entries())
+        entries.update(state.records(options, platform).arming.entries())
     return entries
 
 

@@ -23,7 +23,7 @@ from keepaliveD.config.document import (
     PathSection,
     WatchSection,
 )
-from keepaliveD.config.files import DEFAULT_FILE, Merged, read
+from keepaliveD.config.files import Merged, read
 from keepaliveD.config.problems import as_lines, explain, notes, together
 from keepaliveD.model.causes import BY_KEY, EXPECTED, Cause
 from keepaliveD.model.connections import Verdict, WhatCounts
@@ -33,8 +33,6 @@ from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, OnDrift, Path
 from keepaliveD.model.text import printable
-
-__all__ = ["DEFAULT_FILE", "Config", "load"]
 
 CLOUDS = {  # the preset with the shortest timeout of what connections there commonly pass
     "Google Compute Engine": "gcp-vpc",

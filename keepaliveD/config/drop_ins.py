@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path as File
 
-from keepaliveD.config.files import DEFAULT_FILE, DROP_INS, SUFFIX, read
+from keepaliveD.config.files import DROP_INS, SUFFIX, read
+from keepaliveD.places import DEFAULT_FILE
 
 FIRST = "00-why-"  # sorts before what people write there, because the first rule that matches counts
 ODD = re.compile(r"[^A-Za-z0-9@._-]+")

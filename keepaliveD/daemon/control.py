@@ -21,7 +21,6 @@ from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import Refusal, StateError
 from keepaliveD.model.events import Event
 
-NAME = "control"  # in the runtime directory
 MODE = 0o660  # root, and whoever is in the group of the daemon's user
 MOST_CLIENTS = 256
 MOST_OF_ONE_USER = 128  # of others than root

@@ -253,7 +253,7 @@ class Daemon:
     def snapshot(self) -> Snapshot:
         """Return how the daemon is now, for whoever asks. It waits for nothing."""
         now, table, status = self._outside.now(), self.decider.judgement.table, self.decider.status
-        rules = self.decider.rules
+        rules, age = self.decider.rules, now - self.decider.judgement.forecast.now
         scan = LastScan(now - table.read_by, table.reading, rules.interval) if table.engine_description else None
         return Snapshot(
             pid=os.getpid(),
@@ -267,6 +267,8 @@ class Daemon:
             tally=status.tally,
             problems=tuple(filter(None, (status.complaint.removesuffix("; "), status.blind, *rules.doubts))),
             paths=tuple(rules.paths),
+            at_risk=tuple(dataclasses.replace(one, left=one.left - age) for one in self.decider.at_risk),
+            restores=rules.restore_on_stop,
         )
 
     def _status(self) -> str:

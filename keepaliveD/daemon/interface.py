@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -12,9 +13,9 @@ from keepaliveD.log.entries import Entry
 from keepaliveD.model.causes import Foretold
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.rules import Path
-from keepaliveD.model.snapshot import Snapshot
+from keepaliveD.model.snapshot import AtRisk, Snapshot
+from keepaliveD.places import INTERFACE
 
-INTERFACE = "internal.tcp-keepalived"
 MOST_ENDS = 100  # paths and units whose ends are told
 MONITOR = f"{INTERFACE}.Monitor"
 
@@ -46,6 +47,10 @@ type Arming (result: string, count: int)
 # and silences that armed connections survived although they were longer than the idle timeout of the path
 type Ends (path: string, unit: string, foretold: int, missed: int, unforeseeable: int, saved: int)
 
+# Connections at risk of a unit, or of a user where the unit is not known (then it is ""), by the last scan. The path
+# forgets the first in so many seconds, or did so if negative; sure is false where a packet may have gone by unseen.
+type AtRisk (unit: string, user: int, verdict: string, count: int, sure: bool, left: ?float)
+
 # The network between this host and peers, with its idle timeout; source is configured, measured, preset, guess, ...
 type Path (
   name: string,
@@ -57,7 +62,8 @@ type Path (
   interface: string
 )
 
-# Say how the daemon is. Without a problem, problems is empty.
+# Say how the daemon is. Without a problem, problems is empty; at_risk begins with the most urgent; restores says
+# whether a stop restores the settings.
 method Status() -> (
   version: string,
   pid: int,
@@ -69,6 +75,8 @@ method Status() -> (
   scan: ?Scan,
   arming: []Arming,
   ends: []Ends,
+  at_risk: []AtRisk,
+  restores: bool,
   problems: []string
 )
 
@@ -115,6 +123,8 @@ def status(snapshot: Snapshot) -> dict[str, object]:
         "scan": scan and {name: round(value, 3) for name, value in scan._asdict().items()},
         "arming": [{"result": result.value, "count": count} for result, count in snapshot.results.items() if count],
         "ends": [ends(*one) for one in snapshot.tally.by_path_and_unit()[:MOST_ENDS]],
+        "at_risk": [at_risk(one) for one in snapshot.at_risk],
+        "restores": snapshot.restores,
         "problems": list(snapshot.problems),
     }
 
@@ -126,11 +136,21 @@ def ends(path: str, unit: str, foretold: Counter[Foretold], saved: int) -> dict[
     return {"path": path, "unit": unit, **counts}
 
 
+def at_risk(one: AtRisk) -> dict[str, object]:
+    """Return connections at risk as Status answers them."""
+    return {**dataclasses.asdict(one), "verdict": one.verdict.label, "left": known(one.left)}
+
+
+def known(seconds: float) -> float | None:
+    """Return a time as it is answered: null for what is not known, or never."""
+    return round(seconds, 3) if math.isfinite(seconds) else None
+
+
 def path(one: Path) -> dict[str, object]:
     """Return a path as ListPaths answers it."""
     return {
         "name": one.name,
-        "timeout": one.timeout if math.isfinite(one.timeout) else None,
+        "timeout": known(one.timeout),
         "source": one.origin.source.value,
         "detail": one.origin.detail,
         "networks": [str(network) for network in one.networks],

@@ -10,11 +10,11 @@ import os
 import queue
 import select
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol, TextIO
 
+from keepaliveD.log.complaint import PATIENCE, Write, unbuffered
 from keepaliveD.log.entries import WARNING, Entry
 from keepaliveD.model.errors import KernelError, Unsupported
 from keepaliveD.model.text import printable, quoted
@@ -24,12 +24,9 @@ IDENTIFIER = "tcp-keepalived"
 FORMATS = ("auto", "journal", "syslog", "text", "json")
 LABELS = {3: "error: ", 4: "warning: "}
 ROOM = 4096  # entries kept for a reader that is slow: more than one scan has to say
-PATIENCE = 1.0  # seconds that the end of a program waits for its reader
 JOURNALD = "/run/systemd/journal/socket"  # of the native protocol
 RETRY = 1.0  # seconds after which a full queue is tried again at the latest: journald may have a new one
 TOO_MANY = 1024  # fields: of two buffers each, which are more than sendmsg(2) and writev(2) take (IOV_MAX)
-
-Write = Callable[[str], object]
 
 
 class Log(Protocol):
@@ -42,7 +39,7 @@ class Log(Protocol):
 def open_log(form: str, stream: TextIO | None) -> Log:
     """Return the log of this form; "auto" is journald if `stream` leads there, else text."""
     if form == "json":
-        return JsonLog(_descriptor(stream), time.time)
+        return JsonLog(unbuffered(stream), time.time)
     if form == "syslog":
         return SyslogLog()
     if form == "journal":
@@ -50,7 +47,7 @@ def open_log(form: str, stream: TextIO | None) -> Log:
     if form == "auto" and leads_to_journal(stream):
         with contextlib.suppress(Unsupported):
             return JournaldLog()
-    return TextLog(_descriptor(stream), time.localtime, levels=leads_to_journal(stream))
+    return TextLog(unbuffered(stream), time.localtime, levels=leads_to_journal(stream))
 
 
 @contextlib.contextmanager
@@ -238,35 +235,3 @@ class TextLog:
         else:
             line = f"{time.strftime('%H:%M:%S', self._clock())} {LABELS.get(entry.priority, '')}{message}"
         self._write(f"{line}\n")
-
-
-def _descriptor(stream: TextIO | None) -> Write:
-    """Return what writes text to the stream's descriptor; the interpreter has no stream where that is closed.
-
-    Not through its buffer, whose lock a writer that is stuck would keep until the interpreter ends.
-    A reader that has gone away, or a full disk, ends nothing: what was found is still to be restored.
-    """
-    if stream is None:
-        return len
-    try:
-        descriptor = stream.fileno()
-    except (OSError, ValueError):
-        return stream.write  # one that was put in its place
-
-    def write(text: str) -> None:
-        octets = text.encode(errors="backslashreplace")
-        with contextlib.suppress(OSError):
-            while octets:
-                octets = octets[os.write(descriptor, octets) :]
-
-    return write
-
-
-def complain(program: str, error: object) -> None:
-    """Say on standard error what ended a program, each line by itself, unless nobody reads it for PATIENCE seconds."""
-    write = _descriptor(sys.stderr)
-    for line in str(error).splitlines():
-        with contextlib.suppress(OSError, ValueError):
-            if not select.select([], [sys.stderr], [], PATIENCE)[1]:
-                return
-        write(f"{program}: {printable(line)}\n")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from keepaliveD.model.actions import Action
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.keepalive import NONE, Own, SocketKeepalive
-from keepaliveD.model.sockets import Column
+
+if TYPE_CHECKING:
+    from keepaliveD.model.actions import Action
+    from keepaliveD.model.sockets import Column
 
 
 class ArmingResult(enum.Enum):

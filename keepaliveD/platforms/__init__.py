@@ -6,9 +6,12 @@ import importlib
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from keepaliveD.model.errors import Unsupported
-from keepaliveD.platforms.base import Platform
+
+if TYPE_CHECKING:
+    from keepaliveD.platforms.base import Platform
 
 PLATFORMS = {  # the room of each system, and what in it makes the platform
     "linux": ("linux", "linux"),

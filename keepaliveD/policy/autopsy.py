@@ -152,6 +152,11 @@ class Autopsy:
         for cgroup in list(self._units)[: max(0, len(self._units) - MOST_CGROUPS)]:
             del self._units[cgroup]
 
+    @property
+    def units(self) -> Mapping[int, str]:
+        """Return the units that are known, by cgroup."""
+        return self._units
+
     def _unit(self, cgroup: int) -> str:
         """Return the unit under which to count, "" where it is not known or there are too many."""
         unit = self._units.get(cgroup, "")

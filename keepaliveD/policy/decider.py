@@ -67,9 +67,11 @@ from keepaliveD.model.reports import (
 )
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Rules
+from keepaliveD.model.snapshot import AtRisk
 from keepaliveD.model.sockets import Sockets, SocketTable
 from keepaliveD.model.status import Status
 from keepaliveD.policy.activity import nothing_known
+from keepaliveD.policy.at_risk import at_risk
 from keepaliveD.policy.autopsy import Autopsy, AutopsyRules
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.judge import count, judge
@@ -102,6 +104,7 @@ class Decider:
         self.rules = rules
         self.due = FOREVER  # the instant at which a Tick is wanted
         self.judgement = judge(NOTHING_SEEN, nothing_known(), rules.paths, ())  # of the last scan
+        self._at_risk: tuple[AtRisk, ...] | None = None  # of it, once somebody has asked
         self._next_rules = rules  # those of a reload, until its session is open
         self._once = once
         self._dry_run = dry_run
@@ -178,6 +181,13 @@ class Decider:
             self._autopsy.tally,
         )
 
+    @property
+    def at_risk(self) -> tuple[AtRisk, ...]:
+        """Return the units with connections at risk by the last scan; times are seconds from that scan."""
+        if self._at_risk is None:
+            self._at_risk = at_risk(self.judgement, self._autopsy.units)
+        return self._at_risk
+
     def _on_start(self, start: Start) -> list[Action]:
         self._notes = start.notes
         return [OpenSession(self.rules.watching)]
@@ -231,6 +241,7 @@ class Decider:
             before, self._damaged = self._damaged, scanned.damaged
             if news := [line for line in scanned.damaged if line not in before]:
                 actions += _log(ReportDamaged(news))
+        self._at_risk = None
         self.judgement, decided = self._scans.observe(table, scanned.found)
         actions += decided
         if self.rules.autopsy:
@@ -260,6 +271,7 @@ class Decider:
             self._scans.record(outcome)
             if isinstance(outcome.action, NameUnits):
                 self._autopsy.name(outcome.action.units)
+                self._at_risk = None
             if self._life is Life.STARTING and outcome.refused and isinstance(action, SetSystemKeepalive):
                 return self._stop(now, error=outcome.refused)
         if isinstance(action, TidyArmingRecord):

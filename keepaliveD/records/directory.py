@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from keepaliveD.model.errors import Busy, NotPermitted, Refusal, StateError
+from keepaliveD.places import LOCK
 from keepaliveD.records.files import open_new, open_own
 
-LOCK = "lock"
 DAMAGED = ".damaged"  # the end of the name under which a damaged file is kept
 LARGEST = 1 << 20  # octets that a record may have; what is larger was not written by this program
 

@@ -17,8 +17,7 @@ import roff
 import settings
 from commandline import Argument, Command
 
-from keepaliveD import __version__, config
-from keepaliveD.cli.arguments import STATE_DIRECTORY
+from keepaliveD import __version__
 from keepaliveD.cli.table import HEADINGS
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.config.document import REPEATED
@@ -27,6 +26,7 @@ from keepaliveD.log.entries import MESSAGE_IDS
 from keepaliveD.model import errors
 from keepaliveD.model.connections import Connection, Verdict, WhatCounts
 from keepaliveD.model.duration import exact
+from keepaliveD.places import DEFAULT_FILE, STATE_DIRECTORY
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -63,7 +63,7 @@ def _date() -> str:
 
 def fill(template: str, name: str, parts: Mapping[str, list[str]]) -> str:
     """The template with its parts in place."""
-    values = {"CONFIG": roff.code(str(config.DEFAULT_FILE)), "STATE": roff.code(STATE_DIRECTORY)}
+    values = {"CONFIG": roff.code(str(DEFAULT_FILE)), "STATE": roff.code(STATE_DIRECTORY)}
     left = dict(parts)
     filled: list[str] = []
     for line in template.splitlines():

@@ -133,6 +133,7 @@ class Hide:
             raise {error}
 sys.meta_path.insert(0, Hide())
 from keepaliveD import __main__
+sys.argv[1:] = {words}
 sys.exit(__main__.{program}())
 """
 
@@ -140,7 +141,7 @@ sys.exit(__main__.{program}())
 FROM = " from ImportError('{}', name='numpy._core')"
 
 
-@pytest.mark.parametrize("program", ["main", "ctl"])
+@pytest.mark.parametrize(("program", "words"), [("main", []), ("ctl", ["sockets"])])
 @pytest.mark.parametrize(
     ("error", "status"),
     [
@@ -153,9 +154,11 @@ FROM = " from ImportError('{}', name='numpy._core')"
         ("ImportError('IMPORTANT: read this')" + FROM.format("numpy.so: wrong ELF class"), Exit.UNAVAILABLE),
     ],
 )
-def test_a_package_that_is_missing_or_cannot_be_loaded_is_one_line(program: str, error: str, status: Exit) -> None:
+def test_a_package_that_is_missing_or_cannot_be_loaded_is_one_line(
+    program: str, words: list[str], error: str, status: Exit
+) -> None:
     """A service manager that restarts it every second would fill the journal with tracebacks."""
-    script = MISSING.format(program=program, error=error)
+    script = MISSING.format(program=program, words=words, error=error)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == status
     (line,) = done.stderr.splitlines()

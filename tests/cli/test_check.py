@@ -186,7 +186,7 @@ def test_without_any_file_the_defaults_are_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """They are a configuration as well."""
-    monkeypatch.setattr("keepaliveD.config.DEFAULT_FILE", tmp_path / "config.toml")
+    monkeypatch.setattr("keepaliveD.config.files.DEFAULT_FILE", tmp_path / "config.toml")
     assert main(["check"]) == Exit.OK
     assert capsys.readouterr().out.startswith("valid: the built-in defaults\n")
 

@@ -50,7 +50,7 @@ def journal(*said: Entry, uid: int = 0) -> history.Reader:
 
 def printed(capsys: pytest.CaptureFixture[str], read: history.Reader, *words: str) -> str:
     parser = argparse.ArgumentParser()
-    deaths.add(parser)
+    deaths.add_deaths(parser)
     deaths.show(parser.parse_args(words), Path("/"), read)
     return capsys.readouterr().out
 

@@ -61,6 +61,9 @@ def test_the_status_is_what_stands_in_the_kernel(rig: Rig, tmp_path: Path) -> No
             TUNED[name] for name in sorted(TUNED) if name != TIME
         ]
         assert status["problems"] == []
+        (at_risk,) = status["at_risk"]
+        assert (at_risk["verdict"], at_risk["count"]) == ("bare", 1)
+        assert 0 < at_risk["left"] <= 60
         options = (f"--config={tmp_path}/config.toml", f"--state-dir={tmp_path}/state")
         said = rig.client.run("env", f"RUNTIME_DIRECTORY={tmp_path}", *CTL, "status", *options).stdout
         assert f"(process {running.pid})" in said

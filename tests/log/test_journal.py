@@ -16,18 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keepaliveD.log.complaint import PATIENCE, complain
 from keepaliveD.log.entries import ERROR, WARNING, Entry
-from keepaliveD.log.journal import (
-    PATIENCE,
-    JournaldLog,
-    JsonLog,
-    SyslogLog,
-    TextLog,
-    complain,
-    leads_to_journal,
-    never_waiting,
-    open_log,
-)
+from keepaliveD.log.journal import JournaldLog, JsonLog, SyslogLog, TextLog, leads_to_journal, never_waiting, open_log
 from keepaliveD.model.errors import Unsupported
 
 ENTRY = Entry("bare", WARNING, "somebody falls silent", {"KEEPALIVE_LEFT_SEC": 58.0, "KEEPALIVE_PROCESS": "x\ny"})

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import keepaliveD
-from keepaliveD.cli import arguments, ctl, daemon
+from keepaliveD.cli import ctl, daemon
 from keepaliveD.cli.table import HEADINGS
-from keepaliveD.config import DEFAULT_FILE, document, load
+from keepaliveD.config import document, load
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.config.document import SECTIONS
 from keepaliveD.config.files import DROP_INS
@@ -27,6 +27,7 @@ from keepaliveD.model import keepalive
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import exact
 from keepaliveD.model.errors import Exit
+from keepaliveD.places import DEFAULT_FILE, STATE_DIRECTORY
 from tests.support.commands import COMMANDS
 
 ROOT = Path(__file__).parents[2]
@@ -239,7 +240,7 @@ def test_every_variable_of_the_environment(man: Path) -> None:
 def test_the_files_are_where_the_code_has_them(man: Path, page: str) -> None:
     files = section(man, page, "FILES")
     drop_ins = DEFAULT_FILE.parent / DROP_INS / "*.toml"
-    for file in (DEFAULT_FILE, drop_ins, f"{arguments.STATE_DIRECTORY}/found*.json"):
+    for file in (DEFAULT_FILE, drop_ins, f"{STATE_DIRECTORY}/found*.json"):
         assert f"\n{file}\n" in files
 
 
@@ -314,7 +315,7 @@ CHANGES = {
         "--new",
     ),
     "an option without a known kind of value": ("keepaliveD/cli/arguments.py", 'metavar="DIR"', 'metavar="X"', "'X'"),
-    "a command": ("keepaliveD/cli/ctl.py", '"restore", help', '"return", help', "restore"),
+    "a command": ("keepaliveD/cli/ctl.py", '"presets": ("paths"', '"paths": ("paths"', "presets"),
     "a key": (
         "keepaliveD/config/document.py",
         "    warn_before: WarnBefore",

@@ -94,6 +94,8 @@ class Rig:
                 end.set_sysctl("net.ipv4.tcp_retries2", RETRIES)
                 end.set_sysctl("net.ipv4.tcp_orphan_retries", RETRIES)
                 end.set_sysctl("net.ipv4.tcp_no_metrics_save", 1)
+                if since(RTO_MAX):
+                    end.set_sysctl("net.ipv4.tcp_rto_max_ms", SHORTEST_RTO_MAX)
             self.server.set_sysctl("net.ipv4.tcp_abort_on_overflow", 1)
             for family in (AF_INET, AF_INET6):
                 self._find_neighbours(family)

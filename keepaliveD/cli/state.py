@@ -1,0 +1,39 @@
+"""The records in the state directory, for commands."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from keepaliveD.cli import arguments
+from keepaliveD.daemon.perform import Records
+from keepaliveD.model.errors import NoInput
+from keepaliveD.platforms.base import Platform
+from keepaliveD.records.arming import ArmingRecord
+from keepaliveD.records.directory import reporting
+from keepaliveD.records.settings import SettingsRecord
+
+
+def records(options: argparse.Namespace, platform: Platform) -> Records:
+    """What is kept in the state directory, which is made if need be when something is written."""
+    identity = platform.tuner.identity
+    return Records(
+        SettingsRecord(options.state_dir, identity, platform.tuner.ranges),
+        ArmingRecord(options.state_dir, identity["boot"]),
+    )
+
+
+def missing(directory: Path) -> str:
+    """Return why there is no record here, or nothing if there may be one: for a command that only undoes.
+
+    Raises NoInput where a directory that is missing was asked for by name; NotPermitted, StateError where that
+    cannot be found out.
+    """
+    with reporting(directory, "read"):
+        try:
+            directory.stat()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if directory != arguments.state_directory():
+                raise NoInput(f"{directory}: does not exist; name the --state-dir of the daemon") from error
+            return f"{directory} does not exist"
+    return ""

@@ -1,0 +1,12 @@
+"""Where things are by default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+DEFAULT_FILE = Path("/etc/tcp-keepalived/config.toml")
+STATE_DIRECTORY = "/var/lib/tcp-keepalived"
+RUNTIME_DIRECTORY = "run/tcp-keepalived"  # below the root
+CONTROL = "control"  # the control socket, in the runtime directory
+INTERFACE = "internal.tcp-keepalived"  # of the control socket, as Varlink names it
+LOCK = "lock"  # in the state directory
