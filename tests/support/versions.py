@@ -11,6 +11,8 @@ OWN_TABLES = (6, 1)  # a namespace can have a table of sockets of its own
 SHOWS_ULP = (6, 18)  # at the latest: sock_diag shows a subflow as such without CAP_NET_ADMIN
 LASTING = (5, 19)  # what is loaded is used without a capability, whatever kernel.unprivileged_bpf_disabled says
 
+RTO_MAX = (6, 15)  # how long a retransmission waits at most can be set
+
 RUNNING = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
 
 

@@ -14,12 +14,14 @@ from socket import AF_INET, AF_INET6, AddressFamily
 from typing import Literal
 
 from tests.support.rig import Namespace
+from tests.support.versions import RTO_MAX, RUNNING
 
 CLIENT = {AF_INET: "10.88.1.1", AF_INET6: "fd88:1::1"}
 SERVER = {AF_INET: "10.88.4.2", AF_INET6: "fd88:4::2"}
 FIREWALL = {AF_INET: "10.88.2.2", AF_INET6: "fd88:2::2"}  # on the client's side
 Place = Literal["client", "firewall", "server"]
 RETRIES = 3  # of a retransmission: 3 s until it gives up
+SHORTEST_RTO_MAX = 1000  # ms: on a busy machine a late answer would lengthen the retransmissions to minutes
 
 THROUGH = """
     chain through {
@@ -94,7 +96,7 @@ class Rig:
                 end.set_sysctl("net.ipv4.tcp_retries2", RETRIES)
                 end.set_sysctl("net.ipv4.tcp_orphan_retries", RETRIES)
                 end.set_sysctl("net.ipv4.tcp_no_metrics_save", 1)
-                if since(RTO_MAX):
+                if RUNNING >= RTO_MAX:
                     end.set_sysctl("net.ipv4.tcp_rto_max_ms", SHORTEST_RTO_MAX)
             self.server.set_sysctl("net.ipv4.tcp_abort_on_overflow", 1)
             for family in (AF_INET, AF_INET6):
