@@ -10,7 +10,19 @@ import os
 import subprocess
 import sys
 
-BENCHES = ("scan", "firewall", "containers", "linear", "arm", "arm_bpf", "connect", "deaths", "daemon", "evidence")
+BENCHES = (
+    "scan",
+    "firewall",
+    "containers",
+    "linear",
+    "arm",
+    "arm_bpf",
+    "connect",
+    "deaths",
+    "daemon",
+    "cli",
+    "evidence",
+)
 # loopback up, and a TMPDIR that vanishes with the mount namespace
 PREPARE = 'ip link set lo up && mount -t tmpfs tmpfs /mnt && TMPDIR=/mnt exec "$@"'
 

@@ -20,6 +20,7 @@ from bench.hold import holding
 from bench.rows import Row, show
 
 SOCKETS = 10_000
+CONFIGURATION = '[watch]\nignore = []\nnamespaces = "own"\n'  # others are not ours to arm
 STARTS = 5
 INTERVAL = 15.0  # seconds between scans: the default
 SCANS = 2
@@ -31,7 +32,7 @@ def started() -> Iterator[tuple[psutil.Process, float]]:
     """A daemon that is ready, and the seconds from its start until then."""
     with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         config = File(directory, "config.toml")
-        config.write_text('[watch]\nignore = []\nnamespaces = "own"\n')  # others are not ours to arm
+        config.write_text(CONFIGURATION)
         manager.bind(f"{directory}/notify")
         manager.settimeout(10)
         command = [sys.executable, "-m", "keepaliveD", "--config", str(config), "--state-dir", f"{directory}/state"]
