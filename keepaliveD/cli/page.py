@@ -33,6 +33,10 @@ NOT_READ = {
     ArmingResult.NOT_PERMITTED: "requires root",
     ArmingResult.OTHER_USER_NAMESPACE: "its process is in another user namespace",
 }
+COVERS = {  # what a selector matches besides the connections that were asked for
+    "process": "  # covers every process of this name",
+    "user": "  # covers every process of this user",
+}
 HOPELESS = {
     ArmingResult.TOO_LONG: "no idle time in whole seconds is short enough for the path",
     ArmingResult.ONLY_DATA: "the path counts only data; let its program send some more often, or raise the idle "
@@ -281,7 +285,7 @@ def lines(remedies: Iterable[Remedy]) -> list[str]:
     found: list[str] = []
     for remedy in remedies:
         found += ["", "[[arm]]"] if found else ["[[arm]]"]
-        found += [f"{key} = {literal(key, value)}" for key, value in remedy.settings]
+        found += [f"{key} = {literal(key, value)}{COVERS.get(key, '')}" for key, value in remedy.settings]
     return found
 
 

@@ -214,6 +214,19 @@ def test_a_rule_that_is_wanted_twice_is_written_once_with_the_idle_time_that_fit
     ]
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("process", "ssh", 'process = "ssh"  # covers every process of this name'),
+        ("user", "1000", "user = 1000  # covers every process of this user"),
+        ("unit", "ssh.service", 'unit = "ssh.service"'),
+    ],
+)
+def test_a_rule_that_covers_more_than_was_asked_for_says_so(key: str, value: str, line: str) -> None:
+    """Whoever asks for one ssh of his own does not expect to arm everybody's."""
+    assert page.lines([Remedy(((key, value), ("action", "enable")), ARMED)])[1] == line
+
+
 NAMES = st.text() | st.sampled_from(['"]\n[[arm]]', "\x1b[2J", "a\x7fb", "\u202e", "\ud800", "\\", '"'])
 
 
