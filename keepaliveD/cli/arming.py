@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+
 from keepaliveD.cli import arguments, state, targets
 from keepaliveD.cli.running import running
 from keepaliveD.cli.worker import Asking, in_worker
@@ -23,7 +25,6 @@ from keepaliveD.log import entries
 from keepaliveD.log.journal import JournaldLog, Log, never_waiting
 from keepaliveD.model import duration
 from keepaliveD.model.actions import Arm
-from keepaliveD.model.connections import Connection
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, RecordDamaged, Refusal, Unsupported
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES
@@ -31,14 +32,13 @@ from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.results import ArmingResult, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, Watching
 from keepaliveD.model.rules import Path as NetworkPath
-from keepaliveD.model.sockets import ALL_WATCHED
+from keepaliveD.model.sockets import ALL_WATCHED, Indices, TcpState
 from keepaliveD.model.text import printable, quoted
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.requests import scan
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.arming import by_hand
-from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.policy.meaning import ENOUGH
 
@@ -122,14 +122,14 @@ def arm_connections(options: argparse.Namespace, root: Path) -> None:
     with in_worker(platform.open, Watching(with_interfaces=config.selects_by_interface)) as ask:
         look = _scan(ask, config.paths)
         chosen = _named(options, ask, look)
-        if not chosen:
+        if not len(chosen):
             target = _target(options)
             raise NoInput(f"{target} has no established connection; keepalivectl sockets --all lists connections")
         records = None if options.dry_run else state.records(options, platform)
         performer = Performer(platform, records)
         rule = _rule(options, config)
         with Results(log=not options.dry_run) as report:
-            for action in by_hand(look, [one.cookie for one in chosen], rule):
+            for action in by_hand(look, look.table.sockets["cookie"][chosen].tolist(), rule):
                 _warn_of_interval(action, options.interval)
                 report.add(ask(performer.perform(action)))
     for line in records.arming.damaged() if records else ():
@@ -215,17 +215,17 @@ def _scan(ask: Asking, paths: Sequence[NetworkPath]) -> Judgement:
     return judge(ask(scan(time.monotonic())), nothing_known(), paths, ())
 
 
-def _named(options: argparse.Namespace, ask: Asking, look: Judgement) -> list[Connection]:
-    """Those that the command line means."""
+def _named(options: argparse.Namespace, ask: Asking, look: Judgement) -> Indices:
+    """The rows of those that the command line means."""
     if options.target is not None and options.unit is not None:
         raise Misuse("name TARGET or --unit, not both")
     if options.target is None and options.unit is None:
         raise Misuse("name TARGET (a process id or HOST:PORT) or --unit")
-    there = with_cookies(look, look.table.sockets["cookie"].tolist())
-    established = [connection for connection in there if connection.state == "ESTABLISHED"]
+    sockets = look.table.sockets
+    established = np.flatnonzero(sockets["state"] == TcpState.ESTABLISHED.value)
     if options.unit is not None:
-        return targets.of_unit(options.unit, ask, established)
-    return targets.of_process_or_end(options.target, ask, established)
+        return targets.of_unit(options.unit, ask, sockets, established)
+    return targets.of_process_or_end(options.target, ask, sockets, established)
 
 
 def _rule(options: argparse.Namespace, config: Config) -> ArmRule:

@@ -29,10 +29,10 @@ from keepaliveD.model.text import printable
 from keepaliveD.places import DEFAULT_FILE
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
-from keepaliveD.platforms.requests import ReadSocketSettings, Steps
+from keepaliveD.platforms.requests import ReadSocketSettings, Steps, find_owners
 from keepaliveD.policy.choices import Entry
 from keepaliveD.policy.choices import targets as wanted
-from keepaliveD.policy.connections import by_urgency
+from keepaliveD.policy.connections import connections, order_of_urgency
 from keepaliveD.policy.explain import Explained, Remedy, Surroundings, explain
 
 EXPLAINED = 500  # connections whose sockets are read at most; the others are only counted
@@ -89,13 +89,14 @@ def _look(options: argparse.Namespace, root: Path, config: Config, platform: Pla
     watching = Watching(config.engine_by_hand, with_interfaces=config.selects_by_interface)
     with in_worker(platform.open, watching) as ask:
         judgement = look(ask, config, ())
-        chosen = targets.of_anything(options.target, ask, by_urgency(judgement, at_risk_only=False))
-        if not chosen:
+        urgent = order_of_urgency(judgement, at_risk_only=False)
+        chosen = targets.of_anything(options.target, ask, judgement.table.sockets, urgent)
+        if not len(chosen):
             raise NoInput(
                 f"{printable(targets.described(options.target))} has no connection; "
                 "keepalivectl sockets --all lists connections"
             )
-        some = chosen[:EXPLAINED]
+        some = ask(find_owners(connections(judgement, chosen[:EXPLAINED])))
         looked = _read(ask, some)
     entries = _entries(options, platform)
     around = Surroundings(config.keepalive, config.arm, config.ignore, entries)

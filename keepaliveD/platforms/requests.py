@@ -98,13 +98,19 @@ class FindOwners:
         return list(objects.values()), np.array([numbers[id(owner)] for owner in found], np.int64)
 
 
+def owners_of(inodes: Column, cgroups: Column) -> Steps[tuple[list[Owner], Column]]:
+    """Return the owners of sockets, and which of them is that of each socket."""
+    found: tuple[list[Owner], Column] = yield FindOwners(inodes.astype(np.uint64), cgroups.astype(np.uint64))
+    return found
+
+
 def find_owners(connections: Sequence[Connection]) -> Steps[tuple[Connection, ...]]:
     """Return the same connections with their owners, as far as this process may look.
 
     Only numbers go there and back: to send 100,000 connections takes seconds.
     """
     inodes = np.array([one.inode for one in connections], np.uint64)
-    owners, which = yield FindOwners(inodes, np.array([one.cgroup for one in connections], np.uint64))
+    owners, which = yield from owners_of(inodes, np.array([one.cgroup for one in connections], np.uint64))
     its = [owners[number] for number in which.tolist()]
     return tuple(
         [one if one.owner == owner else one.with_owner(owner) for one, owner in zip(connections, its, strict=True)]
