@@ -20,7 +20,7 @@ from keepaliveD.cli.worker import Asking, in_worker
 from keepaliveD.config import Config, load
 from keepaliveD.config.units import with_suffix
 from keepaliveD.daemon.arming import take_over
-from keepaliveD.daemon.perform import Performer, Records
+from keepaliveD.daemon.perform import Performer
 from keepaliveD.log import entries
 from keepaliveD.log.journal import JournaldLog, Log, never_waiting
 from keepaliveD.model import duration
@@ -41,6 +41,7 @@ from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.arming import by_hand
 from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.policy.meaning import ENOUGH
+from keepaliveD.records.both import Records
 
 AUTO = "auto"
 NOBODY_LOGGED_IN = 2**32 - 1  # loginuid, proc(5)

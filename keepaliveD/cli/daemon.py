@@ -16,8 +16,7 @@ from keepaliveD.daemon.control import Control
 from keepaliveD.daemon.daemon import Daemon, restoring
 from keepaliveD.daemon.deaths import DeathSource
 from keepaliveD.daemon.neighbour import showing
-from keepaliveD.daemon.perform import Records
-from keepaliveD.daemon.process import Process, now, raise_descriptor_limit
+from keepaliveD.daemon.process import Process, raise_descriptor_limit
 from keepaliveD.daemon.sources import EventSource
 from keepaliveD.log.entries import WARNING, Entry
 from keepaliveD.log.journal import FORMATS, Log, never_waiting, open_log
@@ -26,6 +25,8 @@ from keepaliveD.model.snapshot import Snapshot
 from keepaliveD.places import CONTROL
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
+from keepaliveD.platforms.clock import now
+from keepaliveD.records.both import Records
 
 
 def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 
 from keepaliveD.cli import arguments
-from keepaliveD.daemon.perform import Records
 from keepaliveD.model.errors import NoInput
 from keepaliveD.platforms.base import Platform
 from keepaliveD.records.arming import ArmingRecord
+from keepaliveD.records.both import Records
 from keepaliveD.records.directory import reporting
 from keepaliveD.records.settings import SettingsRecord
 

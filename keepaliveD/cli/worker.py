@@ -8,11 +8,10 @@ import time
 from collections.abc import Iterator, Sequence
 
 from keepaliveD.config import Config
-from keepaliveD.daemon.process import CLOCK
 from keepaliveD.daemon.workers import Hang, Workers
-from keepaliveD.log import entries
 from keepaliveD.model.rules import IPNetwork, Watching
 from keepaliveD.platforms.base import Opener
+from keepaliveD.platforms.clock import now
 from keepaliveD.platforms.requests import Open, Result, Steps, scan, with_firewall
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.judge import Judgement, judge
@@ -52,7 +51,7 @@ def in_worker(opener: Opener, watching: Watching) -> Iterator[Asking]:
 
 def look(ask: Asking, config: Config, ignore: Sequence[IPNetwork]) -> Judgement:
     """Scan once, and judge the connections, with what this host's own firewall says of those near their cut."""
-    table = ask(scan(time.clock_gettime(CLOCK)))
+    table = ask(scan(now()))
     return ask(with_firewall(judge(table, nothing_known(), config.paths, ignore), config.warn_before))
 
 
@@ -61,4 +60,6 @@ def _open(watching: Watching) -> Steps[None]:
 
 
 def _warn(hang: Hang) -> None:
+    from keepaliveD.log import entries
+
     print(f"warning: {entries.of_hang(hang.touched, hang.pause).message}", file=sys.stderr)

@@ -12,7 +12,7 @@ from keepaliveD.config import Config, doubts
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.daemon.deaths import DeathSource
 from keepaliveD.daemon.loop import Loop, Waits
-from keepaliveD.daemon.perform import Performer, Records
+from keepaliveD.daemon.perform import Performer
 from keepaliveD.daemon.settings import SystemSettings, settings
 from keepaliveD.log import entries
 from keepaliveD.log.journal import Log
@@ -47,6 +47,7 @@ from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connect import plan
 from keepaliveD.policy.decider import Decider
 from keepaliveD.policy.judge import judge
+from keepaliveD.records.both import Records
 from keepaliveD.records.settings import SettingsRecord
 
 Show = Callable[[Sequence[Connection]], None]

@@ -24,16 +24,7 @@ from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.requests import Steps, find_owners, find_owners_of_ended, find_units, look
 from keepaliveD.policy.connect import Plan
 from keepaliveD.policy.judge import Judgement
-from keepaliveD.records.arming import ArmingRecord
-from keepaliveD.records.settings import SettingsRecord
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Records:
-    """The records that must outlive this process: settings found, and sockets armed."""
-
-    settings: SettingsRecord
-    arming: ArmingRecord
+from keepaliveD.records.both import Records
 
 
 class Performer:

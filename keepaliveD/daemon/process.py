@@ -19,10 +19,10 @@ from keepaliveD.log import entries
 from keepaliveD.log.journal import Log
 from keepaliveD.model.events import Event
 from keepaliveD.platforms.base import Opener
+from keepaliveD.platforms.clock import now
 from keepaliveD.platforms.requests import Request
 
 LONGEST = 86400.0  # seconds of one wait; what is not due by then is waited for again
-CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # a firewall's clock runs on while this host sleeps
 
 
 class Process:
@@ -49,7 +49,7 @@ class Process:
 
     def slept(self) -> float:
         """Return the seconds in which the machine was suspended since it booted, as far as the clocks tell."""
-        return round(time.clock_gettime(CLOCK) - time.clock_gettime(time.CLOCK_MONOTONIC), 1)
+        return round(now() - time.clock_gettime(time.CLOCK_MONOTONIC), 1)
 
     def wait(self, seconds: float) -> Event | Reply | None:
         """Return the next event, or the answer to the request; None after so many seconds at the latest."""
@@ -89,11 +89,6 @@ class Process:
     def load(self) -> Config:
         """Read the configuration again."""
         return load(self._config)
-
-
-def now() -> float:
-    """Return the time of the daemon's clock, in seconds."""
-    return time.clock_gettime(CLOCK)
 
 
 def raise_descriptor_limit() -> None:

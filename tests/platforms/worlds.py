@@ -11,13 +11,14 @@ from typing import Protocol
 
 import pytest
 
-from keepaliveD.daemon.perform import Performer, Records
+from keepaliveD.daemon.perform import Performer
 from keepaliveD.model.rules import Watching
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform, Tuner
 from keepaliveD.platforms.linux.sysctl import INTERVAL, PROBES, TIME, ProcSys
 from keepaliveD.platforms.unsupported import NoAtConnect, open_blind
 from keepaliveD.records.arming import ArmingRecord
+from keepaliveD.records.both import Records
 from keepaliveD.records.settings import SettingsRecord
 from tests.platforms.emulators import hosts
 from tests.platforms.emulators.hosts import Fault, Host

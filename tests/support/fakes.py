@@ -16,7 +16,7 @@ from keepaliveD.config import Config, load
 from keepaliveD.daemon.daemon import Daemon, Show
 from keepaliveD.daemon.deaths import DeathSource
 from keepaliveD.daemon.loop import Loop
-from keepaliveD.daemon.perform import Performer, Records
+from keepaliveD.daemon.perform import Performer
 from keepaliveD.daemon.worker import Reply
 from keepaliveD.log.entries import Entry
 from keepaliveD.model.actions import Queued
@@ -36,6 +36,7 @@ from keepaliveD.policy.choices import keepalive
 from keepaliveD.policy.connect import Plan
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.records.arming import ArmingRecord
+from keepaliveD.records.both import Records
 from keepaliveD.records.settings import SettingsRecord
 from tests.support.tables import Socket, table
 

@@ -11,7 +11,6 @@ import contextlib
 import os
 import socket
 import struct
-import time
 from collections.abc import Iterator, Mapping
 from io import FileIO
 
@@ -21,6 +20,7 @@ from keepaliveD.model.errors import KernelError
 from keepaliveD.model.firewall import ENTRY
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms import touching
+from keepaliveD.platforms.clock import now
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.touching import Kind
 
@@ -47,7 +47,6 @@ NOTHING = memoryview(b"")
 SETTINGS = "/proc/sys/net/netfilter/nf_conntrack_"  # of the namespace in which a file is opened
 LARGEST = 32  # bytes of a number there
 MOST = 64  # namespaces kept open
-CLOCK = time.CLOCK_BOOTTIME  # the daemon's (daemon/process.py)
 
 
 class Conntrack:
@@ -176,7 +175,7 @@ class Tracker:
                 some = requests[start : start + AT_ONCE]
                 self._socket.send(b"".join(some))
                 touching.on()
-                answers["asked_at"][start : start + AT_ONCE] = time.clock_gettime(CLOCK)
+                answers["asked_at"][start : start + AT_ONCE] = now()
                 for _ in some:
                     self._take(self._socket.recv(ANSWER), answers)
         except OSError as error:
