@@ -117,7 +117,7 @@ class BpfArmer:
 
     def _pass(self, netns: Column) -> None:
         """Visit all sockets of these namespaces: read or set those that are wanted, and fill their slots."""
-        for iterator in self._iterators({int(one) for one in np.unique(netns)}):
+        for iterator in self._iterators(set(netns.tolist())):
             exhaust(iterator)
 
     def _iterators(self, netns: set[int]) -> Iterator[int]:

@@ -132,7 +132,7 @@ class BpfWalker:
         unnamed = np.flatnonzero(sockets["cookie"] == 0)
         if not len(unnamed):
             return gaps
-        for netns in np.unique(sockets["netns"][unnamed]).tolist():
+        for netns in sorted(set(sockets["netns"][unnamed].tolist())):
             its = unnamed[sockets["netns"][unnamed] == netns]
             _, cookies = self._entered[netns]
             try:
