@@ -40,8 +40,10 @@ def _run(name: str, module: str, *, catching: bool) -> int:
         return _complain(name, error)
     try:
         status = int(importlib.import_module(f"keepaliveD.cli.{module}").main())
-    except (KeyboardInterrupt, SystemExit):
+    except SystemExit:
         raise
+    except KeyboardInterrupt:  # while it was being loaded
+        status = 128 + 2  # as a shell reports SIGINT
     except BaseException as error:  # the same; a panic of pydantic's Rust is no Exception
         status = _complain(name, error)
     signals.release()

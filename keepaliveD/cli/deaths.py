@@ -169,12 +169,12 @@ def _number(text: str) -> int:
 def since(text: str) -> float:
     """Return the instant of the epoch that a date or a time span means."""
     try:
-        return time.time() - duration.parse(text)
+        return max(0.0, time.time() - duration.parse(text))
     except ValueError:
         pass
     try:
-        return datetime.datetime.fromisoformat(text.strip()).timestamp()
-    except ValueError:
+        return max(0.0, datetime.datetime.fromisoformat(text.strip()).timestamp())
+    except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(
             f'{shown(text)} is neither a date nor a time span; write "2026-11-28 14:00" or "2h"'
         ) from None

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import string
 import tempfile
 from pathlib import Path
-from urllib.parse import quote
 
 from keepaliveD.cli import files
 from keepaliveD.config import load
+from keepaliveD.config.drop_ins import escaped
 from keepaliveD.config.files import DROP_INS, SUFFIX
 from keepaliveD.model.errors import ConfigError, NoInput, StateError
 from keepaliveD.places import DEFAULT_FILE
-
-PLAIN = frozenset(string.ascii_letters + string.digits + ".-")
-INSTEAD = {" ": "_", ":": ","}
 
 
 def write(config: Path | None, stem: str, text: str) -> Path:
@@ -23,16 +19,11 @@ def write(config: Path | None, stem: str, text: str) -> Path:
     Raises ConfigError where the configuration would not be valid with it, NotPermitted, StateError, NoInput.
     """
     main = config or DEFAULT_FILE
-    file = main.parent / DROP_INS / f"{_escaped(stem)}{SUFFIX}"
+    file = main.parent / DROP_INS / f"{escaped(stem)}{SUFFIX}"
     check(main, file.name, text)
     files.make_directory(file.parent)
     files.write(file, text)
     return file
-
-
-def _escaped(stem: str) -> str:
-    """Return it as the name of a file, which no other stem has."""
-    return "".join(c if c in PLAIN else INSTEAD.get(c) or quote(c, safe="") for c in stem)
 
 
 def check(main: Path, name: str = "", text: str = "") -> None:

@@ -147,6 +147,8 @@ def measure(options: argparse.Namespace, root: Path) -> None:
 def _target(text: str, token: str) -> Target:
     from keepaliveD.measuring.opening import resolve
 
+    if not token.isascii():
+        raise Misuse(f"--token {shown(token)}: not a token that keepalivectl measure --listen shows")
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdecimal() or host in ("", "[]"):
         raise Misuse(f"{printable(text)}: not HOST:PORT, such as 10.20.0.9:22 or [fd00::9]:22")

@@ -177,7 +177,14 @@ def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View
     if not remedies:
         if any(one.connection.verdict in AT_RISK and not isinstance(one.decision, Armed) for one in view.explained):
             raise Unsupported("no rule would help the connections at risk; see above")
-        print("\nNothing to fix.")
+        armed = {one.connection.cookie for one in view.explained if isinstance(one.decision, Armed)}
+        if not armed or not view.daemon:
+            print("\nNothing to fix.")
+            return
+        _check_daemon(options, view.daemon, root)
+        _reload(view.daemon)  # it may not have read a rule that is there already
+        print("\nA rule arms them. Reloaded the daemon.\n")
+        _show_result(options, root, load(options.config).within(platform.cloud()), platform, armed)
         return
     file = _file(options, remedies)
     _check_daemon(options, view.daemon, root)

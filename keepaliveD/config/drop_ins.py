@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import re
+import string
+import zlib
 from collections.abc import Sequence
 from pathlib import Path as File
 
@@ -10,14 +11,24 @@ from keepaliveD.config.files import DROP_INS, SUFFIX, read
 from keepaliveD.places import DEFAULT_FILE
 
 FIRST = "00-why-"  # sorts before what people write there, because the first rule that matches counts
-ODD = re.compile(r"[^A-Za-z0-9@._-]+")
-LONGEST = 100  # characters of a name
+PLAIN = frozenset(string.ascii_letters + string.digits + "@.-")
+INSTEAD = {" ": "_", ":": ","}
+LONGEST = 100  # characters of a name as it is, and at most; the rest of a longer one is shortened to its checksum
 
 
 def drop_in(file: File | None, name: str) -> File:
     """Return the file in the config.d beside `file` (without one: DEFAULT_FILE) for rules about `name`."""
-    short = ODD.sub("-", name).strip("-.")[:LONGEST] or "all"
-    return (file or DEFAULT_FILE).parent / DROP_INS / f"{FIRST}{short}{SUFFIX}"
+    return (file or DEFAULT_FILE).parent / DROP_INS / f"{FIRST}{escaped(name)}{SUFFIX}"
+
+
+def escaped(name: str) -> str:
+    """Return a name for a file that no other name has."""
+    whole = "".join(c if c in PLAIN else INSTEAD.get(c) or _by_number(c) for c in name)
+    return whole if len(whole) <= LONGEST else f"{whole[:LONGEST]}-{zlib.crc32(whole.encode()):08x}"
+
+
+def _by_number(character: str) -> str:
+    return "".join(f"%{octet:02X}" for octet in character.encode("utf-8", "surrogateescape"))
 
 
 def rules_before(file: File | None, new: File, names: Sequence[str]) -> dict[str, str]:

@@ -72,7 +72,7 @@ def decide(ended: Column, survived: Column | None = None) -> Findings:
     first = np.array([*((*rule.others, Cause.UNKNOWN)[0] for rule in rules), Cause.UNKNOWN], np.uint8)[which]
     by_middlebox = np.isin(causes, BY_A_MIDDLEBOX)
     peers, resets = distance(ended["peer_ttl"]), distance(ended["reset_ttl"])
-    hop = np.where(by_middlebox & (resets >= 0) & (resets != peers), resets + 1, 0)
+    hop = np.where(by_middlebox & (resets >= 0) & ((resets < peers) | (peers < 0)), resets + 1, 0)
     return Findings(causes, confidence, first, hop, peers + 1, which, (*(rule.others for rule in rules), ()))
 
 
@@ -132,9 +132,10 @@ def _rules(ended: Column, survived: Column) -> Iterator[Rule]:
     yield Rule(error == errno.ECONNABORTED, Cause.LOCAL_KILL, 0.99)
     yield from _resets(ended, facts)
     broken = error != 0
-    yield Rule(broken & (ended["dropped_by_firewall"] > 1), Cause.LOCAL_FIREWALL, 0.95)
+    undecided = (Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED)
+    yield Rule(broken & (ended["dropped_by_firewall"] > 1), Cause.LOCAL_FIREWALL, 0.6, undecided)
     signed = broken & (ended["dropped_by_md5"] != 0)  # or somebody who knows the ports has forged a packet or two
-    yield Rule(signed, Cause.MD5_MISMATCH, 0.6, (Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED))
+    yield Rule(signed, Cause.MD5_MISMATCH, 0.6, undecided)
     yield Rule(broken & _never_left(ended), Cause.LOCAL_NETWORK, 0.9)
     ordinary = np.isin(error, (0, errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE))
     yield Rule(~ordinary & (error == ended["soft_error"]), Cause.UNREACHABLE, 0.95)
@@ -280,6 +281,7 @@ def _closes(ended: Column, facts: _Facts) -> Iterator[Rule]:
 
 REPEATS = "the same idle time again and again at the end of other connections"
 AT_THE_PEER = "a tcp-keepalived at the peer sees whether its socket sent the reset"
+OWN_RULES = "the rules of this host that drop or reject these packets; a few that somebody forged are dropped as well"
 SIGNATURES = "a packet capture: whether all packets of the peer carry a TCP-MD5 signature, or one that was forged"
 OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.UNKNOWN_TO_PEER, Cause.NAT_FORGOT): "other connections to this peer that are alive rule out a restart; "
@@ -304,6 +306,8 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.PEER_KEEPALIVE, Cause.PEER_GAVE_UP): "a packet capture at the peer: whether it sent data or only probes",
     (Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED): "a new connection to the same port at once: if it works, the path "
     f"forgot the old one; if it hangs, the path or the peer is down. Or {REPEATS}",
+    (Cause.LOCAL_FIREWALL, Cause.SILENT_AFTER_IDLE): OWN_RULES,
+    (Cause.LOCAL_FIREWALL, Cause.PATH_DIED): OWN_RULES,
     (Cause.MD5_MISMATCH, Cause.SILENT_AFTER_IDLE): SIGNATURES,
     (Cause.MD5_MISMATCH, Cause.PATH_DIED): SIGNATURES,
     (Cause.RETRANSMISSIONS_GAVE_UP, Cause.PATH_DIED): "a new connection to the same port at once",

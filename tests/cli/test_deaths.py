@@ -71,6 +71,11 @@ def test_a_program_cannot_name_itself_like_two_columns(capsys: pytest.CaptureFix
     assert '"sshd[1]  ssh.s"[812]' in printed(capsys, journal(named))
 
 
+@pytest.mark.parametrize("since", ["infinity", "1970-01-02"])
+def test_a_time_before_all_entries_selects_all(since: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "middlebox-idle" in printed(capsys, journal(FORGOTTEN), "--since", since)
+
+
 def test_a_unit_or_an_address_selects(capsys: pytest.CaptureFixture[str]) -> None:
     both = journal(FORGOTTEN, ABORTED)
     assert "peer-aborted" not in printed(capsys, both, "ssh")

@@ -230,6 +230,15 @@ def test_where_no_rule_helps_fix_says_so(desk: Desk) -> None:
     assert "TCP_USER_TIMEOUT is 1s, set by its program" in out
 
 
+def test_fix_has_a_daemon_read_a_rule_that_it_may_not_have_read(desk: Desk) -> None:
+    """An earlier --fix was killed between writing and reloading."""
+    assert desk.types("amanda@backup", "--fix", "--yes")[0] == 0
+    desk.daemon = 4242
+    status, out, _ = desk.types("amanda@backup", "--fix", "--yes")
+    assert (status, desk.reloaded) == (0, [4242])
+    assert "A rule arms them. Reloaded the daemon." in out
+
+
 def test_what_is_well_needs_no_fix(desk: Desk) -> None:
     desk.config.write_text('[watch]\ndefault_timeout = "infinity"\n')
     status, out, err = desk.types("amanda@backup", "--fix", "--yes")

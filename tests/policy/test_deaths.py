@@ -125,6 +125,12 @@ def test_the_middlebox_is_placed_by_the_hop_limit_of_its_reset(hop_limit: int, h
     assert (found.hop[0], found.peer_hop[0]) == (hop, 4)
 
 
+def test_no_middlebox_is_placed_behind_the_peer() -> None:
+    """Whoever forges a reset chooses its hop limit."""
+    found = decide(ends([reset(reset_ttl=20, silence=4.0)]))
+    assert (found.hop[0], found.peer_hop[0]) == (0, 4)
+
+
 def test_a_peer_with_another_hop_limit_at_the_same_distance_is_no_middlebox() -> None:
     found = decide(ends([reset(peer_ttl=252, reset_ttl=61, silence=4.0, unacked=5)]))
     assert Cause(found.cause[0]) is Cause.UNKNOWN_TO_PEER

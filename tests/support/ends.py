@@ -192,12 +192,12 @@ MEASURED: Mapping[str, tuple[Cause, float, Facts]] = {
     ),
     "our firewall drops what leaves": (
         Cause.LOCAL_FIREWALL,
-        0.95,
+        0.6,
         timed_out(dropped_by_firewall=4, unsent=1, retransmits=4),
     ),
     "our firewall rejects what arrives": (
         Cause.LOCAL_FIREWALL,
-        0.95,
+        0.6,
         timed_out(dropped_by_firewall=6, unacked=5, silence=0.4),
     ),
     "link of this host down": (Cause.LOCAL_NETWORK, 0.9, timed_out(unsent=1, probes=3, silence=0.4)),
