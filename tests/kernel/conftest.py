@@ -49,7 +49,8 @@ def _leaves_nothing_behind() -> Iterator[None]:
     """Skip where the test cannot run; afterwards no process or thread of it may be there."""
     if reason := missing():
         pytest.skip(reason)
-    before = set(threading.enumerate())
+    threads, children = set(threading.enumerate()), set(psutil.Process().children(recursive=True))
     yield
-    assert not [child for child in psutil.Process().children(recursive=True) if running(child)]
-    assert set(threading.enumerate()) <= before
+    left = set(psutil.Process().children(recursive=True)) - children  # the others are those of the whole module
+    assert not [child for child in left if running(child)]
+    assert set(threading.enumerate()) <= threads
