@@ -6,6 +6,7 @@ Many that ended alike are one report. Each end is held against what was last for
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -30,9 +31,11 @@ from keepaliveD.policy.saves import Saves
 
 AT_ONCE = 5  # of connections that ended alike, reported one by one; more are reported in summaries
 SINGLES = 30  # connections reported one by one in a minute, of all kinds: each makes somebody look for its owner
+SINGLES_OF_UNIT = 10  # ... and of one unit, so that one cannot hide the others
 FIRST_PAUSE = 60.0  # seconds between two reports of connections that ended alike, at first ...
 LONGEST_PAUSE = 3600.0  # ... and at most
 MOST_KINDS = 512  # of ends that are kept apart; then only causes are
+KINDS_OF_UNIT = 32  # ... and of one unit; then only its causes are
 KEPT = 5.0  # seconds for which a connection that is gone is remembered: it is judged a second after its end
 MOST_UNITS = 1024  # units that are counted apart
 MOST_CGROUPS = 4096  # whose unit is remembered: a cgroup may be gone when a connection of it has ended
@@ -96,7 +99,7 @@ class _Kind:
     example: Death | None = None
 
 
-Key = tuple[int, ...]
+Key = tuple[int | str, ...]  # a cause, and more of what is alike: a unit, a path, a hop
 FIRST = np.zeros(1, np.intp)
 
 
@@ -113,7 +116,8 @@ class Autopsy:
         self._scan = NOTHING
         self._gone: tuple[tuple[float, Remembered], ...] = ()  # what was known of these, and until when to keep it
         self._kinds: dict[Key, _Kind] = {}
-        self._singles = _Kind(-FOREVER)  # all that are reported one by one
+        self._singles: Counter[str] = Counter()  # by unit, what was reported one by one ...
+        self._singles_since = -FOREVER  # ... since this instant
         self.follow(rules)
 
     def follow(self, rules: AutopsyRules) -> None:
@@ -210,24 +214,30 @@ class Autopsy:
         if kind.said == 0 and len(rows) > AT_ONCE:
             kind.said = AT_ONCE
             return Alike(len(rows), (judged.death(int(rows[0])),))
-        if kind.said + len(rows) <= AT_ONCE and self._may_report_singly(len(rows), now):
+        if kind.said + len(rows) <= AT_ONCE and self._may_report_singly(judged.unit(int(rows[0])), len(rows), now):
             kind.said += len(rows)
             return Alike(len(rows), tuple(judged.death(row) for row in rows.tolist()))
         kind.held += len(rows)
         kind.example = judged.death(int(rows[-1]))
         return None
 
-    def _may_report_singly(self, count: int, now: float) -> bool:
-        """Return whether so many more may be reported one by one, and count them."""
-        if now >= self._singles.since + FIRST_PAUSE:
-            self._singles = _Kind(now)
-        self._singles.said += count
-        return self._singles.said <= SINGLES
+    def _may_report_singly(self, unit: str, count: int, now: float) -> bool:
+        """Return whether so many more of a unit may be reported one by one, and count them."""
+        if now >= self._singles_since + FIRST_PAUSE:
+            self._singles.clear()
+            self._singles_since = now
+        may: bool = self._singles.total() + count <= SINGLES and self._singles[unit] + count <= SINGLES_OF_UNIT
+        self._singles[unit] += count if may else 0
+        return may
 
     def _kind(self, judged: Judged, row: int, now: float) -> _Kind:
         key = judged.key(row)
-        if key not in self._kinds and len(self._kinds) >= MOST_KINDS:
-            key = key[:1]
+        if key not in self._kinds:
+            cause, unit, *_ = key
+            if len(self._kinds) >= MOST_KINDS:
+                key = (cause,)
+            elif sum(unit == other[1] for other in self._kinds if len(other) > 1) >= KINDS_OF_UNIT:
+                key = (cause, unit)
         kind = self._kinds.get(key)
         if kind is None or (not kind.held and now >= kind.since + kind.pause):
             kind = self._kinds[key] = _Kind(now)
@@ -249,9 +259,13 @@ class Judged:
     units: Mapping[int, str]  # by cgroup, as far as they are known
 
     def key(self, row: int) -> Key:
-        """Return what connections have in common that end alike: the cause first."""
-        columns = self.findings.cause, self.ended["cgroup"], self.path, self.findings.hop
-        return tuple(int(column[row]) for column in columns)
+        """Return what connections have in common that end alike: the cause first, then the unit."""
+        cause, path, hop = (int(column[row]) for column in (self.findings.cause, self.path, self.findings.hop))
+        return cause, self.unit(row), path, hop
+
+    def unit(self, row: int) -> str:
+        """Return its unit, "" where it is not known: whoever is in a unit may make cgroups below it, and many."""
+        return self.units.get(int(self.ended["cgroup"][row]), "")
 
     def death(self, row: int) -> Death:
         """Return one of them, with its evidence."""
@@ -286,7 +300,7 @@ class Judged:
             signal=int(facts["signal"]),
             closer=closer_name(bytes(facts["closer"])),
             closer_pid=int(facts["closer_pid"]),
-            owner=Owner(unit=self.units.get(int(facts["cgroup"]), "")),
+            owner=Owner(unit=self.unit(row)),
             only_data_counts=path.counts is WhatCounts.DATA,
             is_held=bool(facts["error"]),
         )

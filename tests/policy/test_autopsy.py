@@ -23,6 +23,7 @@ from keepaliveD.policy.arming import times
 from keepaliveD.policy.autopsy import (
     AT_ONCE,
     FIRST_PAUSE,
+    KINDS_OF_UNIT,
     MOST_CGROUPS,
     MOST_KINDS,
     MOST_UNITS,
@@ -124,12 +125,26 @@ def test_memory_is_bounded_however_many_kinds_of_ends_there_are() -> None:
 
 def test_however_many_kinds_there_are_few_owners_are_looked_for_in_a_minute() -> None:
     autopsy = Autopsy(rules())
+    autopsy.name({cgroup: f"{cgroup}.service" for cgroup in range(1100)})
     many = np.repeat(ends([KILLED]), 100)
     many["cgroup"] = np.arange(100)
     assert len(autopsy.observe(Deaths(many), 1001.0)) == SINGLES
     assert len(autopsy.due(1061.0)) == 100 - SINGLES
     many["cgroup"] += 1000
     assert len(autopsy.observe(Deaths(many), 1062.0)) == SINGLES
+
+
+def test_a_unit_with_ends_of_many_kinds_hides_no_other() -> None:
+    """Whoever is in a unit may make cgroups below it, and choose the hop limits of what he sends himself."""
+    autopsy = Autopsy(rules())
+    autopsy.name({**dict.fromkeys(range(1, 1000), "user@4711.service"), 1000: "ssh.service"})
+    strange = np.repeat(ends([FORGOTTEN_BY_REJECT]), 999)
+    strange["cgroup"] = np.arange(1, 1000)
+    strange["reset_ttl"] = 1 + np.arange(999) % 60
+    autopsy.observe(Deaths(strange), 1001.0)
+    assert len(autopsy._kinds) <= KINDS_OF_UNIT + len(Cause)
+    (report,) = autopsy.observe(died({**FORGOTTEN_BY_REJECT, "cgroup": 1000}), 1002.0)
+    assert only((report,)).owner.unit == "ssh.service"
 
 
 def test_causes_that_nobody_wants_to_read_about_are_only_counted() -> None:
