@@ -37,6 +37,8 @@ def _no_skip(report: Report) -> Report:
 
 # ------------------------------------------------------------- what needs a kernel, and who runs what
 
+# whose daemons arm at connect what is not of their own network: those of one would arm what another one watches
+ARM_EVERYWHERE = ("kernel/test_connect.py", "kernel/test_why.py", "kernel/deaths/test_daemon.py")
 KERNEL = ("hostile", "install", "kernel", "programs", "torture")  # directories whose tests need root on a real kernel
 
 
@@ -83,6 +85,8 @@ def _group(item: pytest.Item) -> str:
     if not isinstance(item, pytest.Function):
         return ""
     scopes = {name: definitions[-1].scope for name, definitions in item._fixtureinfo.name2fixturedefs.items()}
+    if str(item.path.relative_to(TESTS)) in ARM_EVERYWHERE:
+        return "arm at connect"
     if "module" not in scopes.values():
         return ""
     indices = item.callspec.indices if hasattr(item, "callspec") else {}

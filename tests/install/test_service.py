@@ -557,12 +557,11 @@ def test_with_what_bpf_needs_ends_of_connections_are_explained_and_listed(servic
     crowd(service, ADDRESS, "7409", "1", "1")
     service.until(lambda: CROWD_UNIT in service.run("keepalivectl", "status").stdout)  # a scan has seen its unit
     service.run("systemctl", "kill", "--signal=KILL", CROWD_UNIT)
-    entry = service.expect("died", after, KEEPALIVE_CAUSE="program-killed")
+    service.expect("died", after, KEEPALIVE_CAUSE="program-killed", KEEPALIVE_SIGNAL="9", KEEPALIVE_UNIT=CROWD_UNIT)
     service.run("systemctl", "reset-failed", CROWD_UNIT)
-    assert (entry["KEEPALIVE_SIGNAL"], entry["KEEPALIVE_UNIT"]) == ("9", CROWD_UNIT)
     assert "program-killed" in service.run("keepalivectl", "deaths", CROWD_UNIT, "--since=1h").stdout
-    newest = (service.run("keepalivectl", "deaths", f"--explain={each}", check=False).stdout for each in (1, 2))
-    assert any("seen: the program was ended by SIGKILL" in explained for explained in newest)  # or one that was stopped
+    newest = (service.run("keepalivectl", "deaths", CROWD_UNIT, f"--explain={each}", check=False) for each in (1, 2))
+    assert any("seen: the program was ended by SIGKILL" in each.stdout for each in newest)  # or one that was stopped
 
 
 AT_CONNECT = f"""

@@ -31,6 +31,14 @@ def running(process: psutil.Process) -> bool:
         return False
 
 
+def ancestors(process: psutil.Process) -> set[psutil.Process]:
+    """Return its parents, as far as they are still known."""
+    try:
+        return set(process.parents())
+    except psutil.NoSuchProcess:
+        return set()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Name our mark."""
     config.addinivalue_line("markers", "linux(version): left out on an older kernel; see versions.since")
@@ -51,6 +59,6 @@ def _leaves_nothing_behind() -> Iterator[None]:
         pytest.skip(reason)
     threads, children = set(threading.enumerate()), set(psutil.Process().children(recursive=True))
     yield
-    left = set(psutil.Process().children(recursive=True)) - children  # the others are those of the whole module
-    assert not [child for child in left if running(child)]
+    left = set(psutil.Process().children(recursive=True)) - children  # the others are those of the whole module ...
+    assert not [child for child in left if running(child) and not children & ancestors(child)]  # ... and their own
     assert set(threading.enumerate()) <= threads

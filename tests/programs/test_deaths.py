@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 import time
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from subprocess import Popen
 
+import psutil
 import pytest
 
 from tests.programs.conftest import missing
 from tests.programs.openssh import OpenSSH
 from tests.programs.postgresql import PostgreSQL
 from tests.programs.stage import USER, awaited
+from tests.support.patience import SOON, TICK
 from tests.support.processes import Daemon, Entry, Home
 from tests.support.rig import TIMEOUT, Rig
 from tests.support.unprivileged import reachable_directory
@@ -32,7 +34,15 @@ log = "all"
 """
 BEGUN = "begun"  # what a client prints once it is connected
 LONG = 60  # seconds that a command takes
+MARGIN = 4  # seconds by which the silence is longer: on a busy machine the last acknowledgement comes late
 ENOUGH = 3  # seconds in which a word arrives
+
+
+def is_stopped_server(process: psutil.Process) -> bool:
+    """Return whether this is a server of a session that was stopped."""
+    with suppress(psutil.NoSuchProcess):
+        return process.status() == psutil.STATUS_STOPPED and process.name().startswith("sshd")
+    return False
 
 
 @dataclass(frozen=True)
@@ -85,15 +95,20 @@ class Place:
 
     def ended_by_the_firewall(self) -> dict[str, Entry]:
         """Of both programs, what is said where the reset arrives; PostgreSQL's client would wait for ever."""
-        typist, query = self.session("read word"), self.query(f"select pg_sleep({TIMEOUT + 1})")
-        time.sleep(TIMEOUT + 1)
+        typist, query = self.session("read word"), self.query(f"select pg_sleep({TIMEOUT + MARGIN})")
+        time.sleep(TIMEOUT + MARGIN)
         typist.type("hello")
         at_server = self.at_server.expect("died", KEEPALIVE_REMOTE_PORT=query.port)
         return {"ssh, firewall": self.died(typist), "postgresql, firewall": at_server}
 
     def ended_by_the_peer(self) -> dict[str, Entry]:
         """What is said where the peer is killed before it has read everything."""
-        client = self.session(f"kill -STOP $PPID; sleep {ENOUGH}; kill -KILL $PPID")
+        client = self.session(f"read word; kill -STOP $PPID; sleep {ENOUGH}; kill -KILL $PPID")
+        client.type("now")
+        deadline = time.monotonic() + SOON
+        while not any(is_stopped_server(process) for process in psutil.process_iter()):
+            assert time.monotonic() < deadline
+            time.sleep(TICK)
         client.type("unread")
         return {"ssh, peer": self.died(client)}
 
