@@ -167,12 +167,6 @@ def _program(row: dict[str, Any]) -> Iterator[str]:
     if name := closer_name(bytes(row["closer"])):
         yield f"ended on this host by {name}[{row['closer_pid']}]"
     yield from _how_it_closed(row)
-    if row["unread"]:
-        yield f"bytes that the program had not read: {row['unread']}"
-    if row["state"] in HALF_CLOSED:
-        yield "this end had closed before"
-    elif row["state"] == CLOSE_WAIT and not row["fin_first"]:
-        yield "the peer had closed before"
 
 
 def _how_it_closed(row: dict[str, Any]) -> Iterator[str]:

@@ -75,6 +75,7 @@ def test_every_end_has_evidence_and_a_remedy_or_why_not(name: str) -> None:
     death = only(Autopsy(rules()).observe(died(MEASURED[name][2]), 1001.0))
     assert death.evidence
     assert all(line.isprintable() for line in death.evidence)
+    assert len(set(death.evidence)) == len(death.evidence)
     found = remedy(death)
     assert found.because
     assert bool(found.lines) == (death.cause in PREVENTABLE) or death.cause is Cause.UNKNOWN_TO_PEER
