@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -50,6 +51,7 @@ for _ in range(int(sys.argv[1])):
 print("made", flush=True)
 sys.stdin.readline()
 """
+HIDDEN = "network namespaces of other users' processes may not be watched: finding them requires CAP_SYS_PTRACE"
 A_QUARTER = 0.25  # of a core
 SOME_SCANS = 20 * SCAN
 EVERYWHERE = ('namespaces = "own"', 'namespaces = "all"')
@@ -95,6 +97,18 @@ def namespaces(host: Host, number: int) -> Iterator[None]:
         yield
 
 
+def is_any_process_hidden() -> bool:
+    """Return whether there is a process that not even we may look into, such as a virtual machine's supervisor."""
+    for process in psutil.pids():
+        try:
+            os.stat(f"/proc/{process}/ns/net")
+        except PermissionError:
+            return True
+        except OSError:
+            continue  # it has ended
+    return False
+
+
 @pytest.mark.parametrize(("most", "is_watched"), [(2000, True), (LIMIT, False)], ids=["allowed", "too many"])
 def test_very_many_network_namespaces_are_watched_as_far_as_descriptors_are_allowed(
     host: Host, most: int, is_watched: bool
@@ -104,8 +118,10 @@ def test_very_many_network_namespaces_are_watched_as_far_as_descriptors_are_allo
     with namespaces(host, NUMBER), host.daemon(forgetful(ENABLE).replace(*EVERYWHERE), through=limited) as daemon:
         daemon.expect("armed", **near_end(host.connection()))
         said = [entry["MESSAGE"] for entry in daemon.heard("unwatched")]
-        assert is_watched == (not said), said
-        assert is_watched or "LimitNOFILE" in said[0]
+        if is_watched:
+            assert said == ([HIDDEN] if is_any_process_hidden() else [])
+        else:
+            assert "LimitNOFILE" in said[0]
         daemon.stop()
 
 
