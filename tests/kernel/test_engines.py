@@ -47,6 +47,7 @@ from keepaliveD.platforms.linux.reading.cookies import Cookies
 from keepaliveD.platforms.linux.reading.engine import Engine
 from keepaliveD.platforms.linux.reading.netlink import Netlink
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
+from tests.support.descriptors import open_descriptors
 from tests.support.patience import SOON
 from tests.support.processes import Home, configuration
 from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED, Namespace
@@ -455,10 +456,10 @@ def test_a_namespace_that_ends_is_let_go(engine: Callable[..., Engine]) -> None:
 @by_each
 def test_nothing_stays_in_the_kernel(engine: Callable[..., Engine]) -> None:
     """Descriptors are all that holds programs, maps and links."""
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     with contextlib.closing(SocketWatcher(engine=engine())) as watcher:
         watcher.scan(0.0)
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
 
 
 @since(LASTING)

@@ -36,6 +36,7 @@ from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connections import connections
 from keepaliveD.policy.judge import judge
 from tests.support import walk
+from tests.support.descriptors import open_descriptors
 from tests.support.rig import Namespace
 from tests.support.tables import CONFIGURED
 from tests.support.versions import SHOWS_ULP, since
@@ -114,10 +115,6 @@ def stands(sock: socket) -> tuple[bool, int]:
     return bool(sock.getsockopt(SOL_SOCKET, SO_KEEPALIVE)), sock.getsockopt(IPPROTO_TCP, TCP_KEEPIDLE)
 
 
-def descriptors() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))
-
-
 def test_a_bare_socket_is_armed_and_what_stood_there_was_recorded_before(place: Place) -> None:
     near, _ = place.connect()
     connection = place.seen(near)
@@ -136,11 +133,11 @@ def test_nothing_is_set_where_the_record_cannot_be_written(place: Place) -> None
     def full(_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    before = descriptors()
+    before = open_descriptors()
     with pytest.raises(OSError, match="No space"):
         place.arm(connection, keep=full)
     assert stands(near) == (False, 7200)
-    assert descriptors() == before
+    assert open_descriptors() == before
 
 
 def test_a_descriptor_that_is_another_sockets_by_now_is_left_alone_and_the_right_one_is_found(place: Place) -> None:
@@ -187,11 +184,11 @@ def test_what_is_no_connection_is_never_touched(place: Place, what: str, tmp_pat
     number = make[what]()
     near.close()
     place.holders._known[connection.inode] = Holder(os.getpid(), number)
-    before = descriptors()
+    before = open_descriptors()
     (arming,) = place.arm(connection)
     assert arming.result in (ArmingResult.CLOSED, *UNFOUND)
     assert stands(place.listener) == (False, 7200)
-    assert descriptors() == before
+    assert open_descriptors() == before
 
 
 def test_a_process_that_has_ended_is_no_error(place: Place) -> None:
@@ -238,12 +235,12 @@ def test_no_descriptor_stays_open_however_many_sockets_there_are(place: Place) -
     pairs = [place.connect() for _ in range(300)]
     wanted = [place.seen(near) for near, _ in pairs[:2]]
     wanted += [replace(wanted[0], cookie=10**9 + number, inode=10**9 + number) for number in range(300)]
-    before = descriptors()
+    before = open_descriptors()
     place.holders.find({connection.inode for connection in wanted})
     results = {arming.result for arming in place.arm(*wanted)}
     assert ArmingResult.ARMED in results
     assert results <= {ArmingResult.ARMED, *UNFOUND}
-    assert descriptors() == before
+    assert open_descriptors() == before
 
 
 def test_what_somebody_set_after_it_was_armed_is_left(place: Place) -> None:

@@ -21,6 +21,7 @@ from keepaliveD.model.keepalive import ALL, Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, Mark
 from keepaliveD.model.sockets import Column
 from keepaliveD.records.arming import FILE, SPARE, ArmingRecord, Whose
+from tests.support.descriptors import open_descriptors
 from tests.support.unprivileged import as_nobody, reachable_directory
 
 BOOT = "b00t"
@@ -313,7 +314,7 @@ def test_a_descriptor_is_never_left_open(tmp_path: Path) -> None:
     """The daemon lives for months."""
     keeper = recorder(tmp_path)
     keeper.write(armed(0))
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     for cookie in range(1, 20):
         keeper.write(armed(cookie))
         keeper.armed()
@@ -322,7 +323,7 @@ def test_a_descriptor_is_never_left_open(tmp_path: Path) -> None:
     for _ in range(3):
         with pytest.raises(StateError):
             keeper.write(armed(1))
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
 
 
 # what cannot be written
