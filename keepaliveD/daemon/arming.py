@@ -200,33 +200,24 @@ def take_over(at_connect: AtConnect, record: ArmingRecord) -> None:
 
 
 def _correct(
-    armings: Iterable[Arming], ours: Mapping[int, Armed], before: Mapping[int, Entry], record: ArmingRecord
+    armings: Sequence[Arming], ours: Mapping[int, Armed], before: Mapping[int, Entry], record: ArmingRecord
 ) -> set[int]:
     """Record what stands in sockets that were not set; return the cookies of the sockets to read once more.
 
-    If another process has armed a socket since we read it, the entry of that process is restored.
+    What was set between our look and our change is decided anew, as if it had been set before we looked.
     """
     restored: dict[int, Entry] = {}
     stands: dict[int, Entry] = {}
-    again: set[int] = set()
     for arming in armings:
-        for cookie in (
-            [one.cookie for one in arming.connections]
-            if arming.result in (ArmingResult.CHANGED_MEANWHILE, ArmingResult.FAILED)
-            else ()
-        ):
-            entry = before.get(cookie, Mark.NOT_ARMED)
-            if arming.result is ArmingResult.FAILED:
-                if arming.after and arming.after != arming.before:
+        is_failure = arming.result is ArmingResult.FAILED
+        if is_failure or arming.result is ArmingResult.CHANGED_MEANWHILE:
+            for cookie in [one.cookie for one in arming.connections]:
+                if is_failure and arming.after and arming.after != arming.before:
                     stands[cookie] = ours[cookie]._replace(after=arming.after)
                 else:
-                    restored[cookie] = entry
-            elif isinstance(entry, Armed) and arming.after == entry.after:
-                restored[cookie] = entry
-                again.add(cookie)
-            else:
-                stands[cookie] = Mark.LEFT_ALONE
-    return again | record.write(restored, ours, Whose.OTHERS) | record.write(stands, ours)
+                    restored[cookie] = before.get(cookie, Mark.NOT_ARMED)
+    moved = record.write(restored, ours, Whose.OTHERS) | record.write(stands, ours)
+    return moved | set(_cookies(armings, ArmingResult.CHANGED_MEANWHILE))
 
 
 def _record_again(armings: Iterable[Arming], ours: Mapping[int, Armed], record: ArmingRecord) -> Steps[None]:

@@ -39,9 +39,16 @@ class ArmingResult(enum.Enum):
     FAILED = "failed"
 
 
-# Worth another try: a socket may be on its way from one process to another, and a failure may pass.
+# Worth another try: a socket may be on its way from one process to another, its program may just be setting it,
+# and a failure may pass.
 RETRIED = frozenset(
-    {ArmingResult.CLOSED, ArmingResult.OWNER_NOT_FOUND, ArmingResult.OWNER_NOT_VISIBLE, ArmingResult.FAILED}
+    {
+        ArmingResult.CLOSED,
+        ArmingResult.OWNER_NOT_FOUND,
+        ArmingResult.OWNER_NOT_VISIBLE,
+        ArmingResult.CHANGED_MEANWHILE,
+        ArmingResult.FAILED,
+    }
 )
 
 

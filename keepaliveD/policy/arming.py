@@ -59,7 +59,6 @@ UNWANTED[[Verdict.LATE, Verdict.BARE, Verdict.CUT]] = (
 LASTING = {
     ArmingResult.ARMED: Considered.ARMED,
     ArmingResult.CHANGED_SINCE: Considered.LEFT_ALONE,
-    ArmingResult.CHANGED_MEANWHILE: Considered.LEFT_ALONE,
 }
 DONE = np.zeros(256, np.bool_)  # by Considered
 DONE[[Considered.REFUSED, Considered.LEFT_ALONE]] = True

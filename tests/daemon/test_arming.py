@@ -44,6 +44,7 @@ from tests.support.tables import CONFIGURED, Socket, idle, table
 
 TIMES = Keepalive(180, 20, 31)
 ENABLE = ArmRule("arm[1]", ArmAction.ENABLE, 180, 20, 31)
+FASTER = ArmRule("hand", ArmAction.ENABLE, 60, 20, 31)
 REARM = dataclasses.replace(ENABLE, name="keepalive.arm", action=ArmAction.REARM)
 ON = SocketKeepalive(True, TIMES)
 
@@ -402,16 +403,17 @@ def test_what_could_not_be_recorded_for_a_while_is_armed_once_it_can(stage: Stag
     assert recorded(stage) == [1]
 
 
-@pytest.mark.parametrize("earlier", [{}, {BARE.cookie: Armed(OFF, ON)}])
-def test_what_a_program_set_while_it_was_to_be_armed_is_its_own_from_then_on(
-    stage: Stage, earlier: dict[int, Armed]
-) -> None:
-    """Nothing of ours stands there, whatever was recorded."""
+def test_what_a_program_sets_while_it_is_to_be_armed_anew_counts_as_if_it_was_set_before(stage: Stage) -> None:
+    """It stays, and so does what was recorded."""
+    earlier = {BARE.cookie: Armed(OFF, ON)}
     stage.records().arming.write(earlier)
-    stage.armer.between = lambda: stage.armer.stands.update({BARE.cookie: SocketKeepalive(True, Keepalive(60, 1, 3))})
-    performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
-    assert recorded(stage) == []
-    assert stage.records().arming.left_alone() == {BARE.cookie}
+    stage.armer.stands[BARE.cookie] = ON
+    its_own = SocketKeepalive(True, Keepalive(60, 1, 3))
+    stage.armer.between = lambda: stage.armer.stands.update({BARE.cookie: its_own})
+    outcome = performer(stage).perform(Arm((BARE,), (Wish(FASTER, Keepalive(60, 20, 31)),)))
+    assert [each.result for each in outcome.armings] == [ArmingResult.CHANGED_SINCE]
+    assert stage.armer.stands[BARE.cookie] == its_own
+    assert stage.records().arming.armed() == earlier
 
 
 class Lost(FakeArmer):
@@ -592,8 +594,6 @@ def test_what_stands_as_before_or_was_set_since_is_forgotten_when_it_is_disarmed
 
 # other processes that do the same at the same time
 
-FASTER = ArmRule("hand", ArmAction.ENABLE, 60, 20, 31)
-
 
 def once(what: Callable[[], object]) -> Callable[[], None]:
     """The same, for the first time alone."""
@@ -640,6 +640,16 @@ def test_who_arms_while_another_disarms_leaves_nothing_armed_without_a_record(st
     setattr(stage.armer, at, once(lambda: performer(stage).perform(theirs)))
     performer(stage).disarm(look(BARE.cookie))
     assert (stage.armer.stands[BARE.cookie], recorded(stage)) == (OFF, [])
+
+
+def test_a_program_that_asks_for_keepalive_just_then_is_armed_all_the_same(stage: Stage) -> None:
+    """As sshd does, soon after it has accepted a connection: its own setting is what is put back."""
+    its_own = SocketKeepalive(True, Keepalive(7200, 75, 9))
+    stage.armer.between = once(lambda: stage.armer.stands.update({BARE.cookie: its_own}))
+    outcome = performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
+    assert [each.result for each in outcome.armings] == [ArmingResult.ARMED]
+    assert stage.armer.stands[BARE.cookie].on
+    assert stage.records().arming.armed()[BARE.cookie].before == its_own
 
 
 def test_where_others_go_on_and_on_that_is_what_is_said(stage: Stage) -> None:
