@@ -24,7 +24,7 @@ from tests.support.versions import ITERATOR, since
 
 ADDRESSES = 10_000
 BACKLOG = 1000  # connections
-A_WHILE = 12.0  # seconds: some 20,000 connections
+A_WHILE = 12.0  # seconds
 MOST_WHILES = 6
 A_LITTLE = 4 << 20  # octets
 LIMIT = 64  # open files
