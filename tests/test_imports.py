@@ -59,6 +59,7 @@ LOADED_LATE = {
     "pyroute2": "it costs 25 MB of memory, wanted only by those who select by interface",
     "systemd": "it is optional, and loaded only to write to journald",
     "asyncio": "it costs every start, and only measure needs it",
+    "pydantic": "it costs 14 MB of memory, wanted only while the configuration is read",
 }
 
 
@@ -180,3 +181,9 @@ def test_a_command_line_that_starts_nothing_loads_nothing_heavy(words: list[str]
     """A third of a second for a typing error is felt."""
     then = f"try: keepaliveD.cli.ctl.main({words})\nexcept SystemExit: pass"
     assert not loaded_by("keepaliveD.cli.ctl", then) & HEAVY
+
+
+def test_what_checks_the_configuration_does_not_stay_in_the_daemons_memory() -> None:
+    """It is loaded by the process that reads the files."""
+    then = "assert keepaliveD.daemon.process.Process(None, None, print).load().paths"
+    assert "pydantic" not in loaded_by("keepaliveD.daemon.process", then)

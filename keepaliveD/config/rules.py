@@ -14,7 +14,7 @@ from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.rules import ArmAction, ArmRule, Path
 from keepaliveD.model.text import quoted
 from keepaliveD.policy.arming import times
-from keepaliveD.policy.connect import Plan, plan
+from keepaliveD.policy.connect import ConnectPlan, plan
 from keepaliveD.policy.meaning import ENOUGH, probes_before
 
 EFFECTS = {
@@ -47,10 +47,10 @@ def meaning(config: Config) -> Iterator[str]:
     yield from at_connect.cut
 
 
-def _at_connect(config: Config) -> Plan:
+def _at_connect(config: Config) -> ConnectPlan:
     """What a daemon would have the kernel do, where BPF can be used."""
     if config.engine == "netlink" or not config.all_namespaces:
-        return Plan()
+        return ConnectPlan()
     return plan(config.arm, config.ignore, config.paths)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from keepaliveD.config import Config, load
+from keepaliveD.daemon.apart import apart
 from keepaliveD.daemon.notify import Manager, watchdog_period
 from keepaliveD.daemon.sources import EventSource, Signals
 from keepaliveD.daemon.worker import Reply
@@ -87,8 +88,8 @@ class Process:
         self._manager.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def load(self) -> Config:
-        """Read the configuration again."""
-        return load(self._config)
+        """Read the configuration, in a process of its own: what checks it takes 14 MB, and files may hang."""
+        return apart(lambda: load(self._config), "the configuration cannot be read")
 
 
 def raise_descriptor_limit() -> None:

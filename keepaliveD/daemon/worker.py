@@ -8,29 +8,22 @@ one request after the other. It holds no lock, and nothing is lost with it.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
 import mmap
 import os
 import signal
 import socket
 import time
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from keepaliveD.daemon import messages
+from keepaliveD.daemon.fork import fork
 from keepaliveD.model.errors import Refusal, unexpected
 from keepaliveD.model.rules import Watching
 from keepaliveD.platforms import touching
 from keepaliveD.platforms.base import Opener
 from keepaliveD.platforms.requests import Request
 from keepaliveD.platforms.touching import Touchable
-
-STANDARD = 3  # descriptors from here on are not for a worker
-PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
-IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # a service manager sends them to all processes of a unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +44,7 @@ class Worker:
         self._memory = touching.share()
         self.socket, theirs = socket.socketpair()
         with theirs:
-            self._pid = _fork(lambda: _work(opener, watching, theirs, self._memory))
+            self._pid = fork(lambda: _work(opener, watching, theirs, self._memory), keeping=theirs.fileno())
         self.socket.setblocking(False)
         self._receiver = messages.Receiver()
         self._unsent = memoryview(b"")
@@ -123,35 +116,15 @@ class Worker:
             return True
 
 
-def _fork(work: Callable[[], None]) -> int:
-    """Start a process that does this work and ends; return its id. Raises OSError."""
-    gc.freeze()  # what is here by now stays as it is: a collection would copy the pages of all of it
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the log's thread has no lock that a worker takes
-        pid = os.fork()
-    if pid:
-        gc.unfreeze()
-        return pid
-    try:
-        work()
-    finally:
-        os._exit(0)
-
-
 def _work(opener: Opener, watching: Watching, daemon: socket.socket, memory: mmap.mmap) -> None:
     """Carry out requests until the daemon ends."""
-    signal.set_wakeup_fd(-1)
-    for each in IGNORED:
-        signal.signal(each, signal.SIG_IGN)
-    _die_with_parent()
-    _keep_only(daemon.fileno())
     touching.write_to(memory)
     session = None
     try:
         session = opener(watching)
         messages.send(daemon, Reply(session.watcher.engine_description))
     except BaseException as error:
-        messages.send(daemon, Reply(error=_sendable(error)))
+        messages.send(daemon, Reply(error=sendable(error)))
         return
     receiver = messages.Receiver()
     while receiver.receive(daemon):
@@ -161,7 +134,7 @@ def _work(opener: Opener, watching: Watching, daemon: socket.socket, memory: mma
             try:
                 answer = Reply(request.carry_out(session))
             except BaseException as error:
-                answer = Reply(error=_sendable(error))
+                answer = Reply(error=sendable(error))
             touching.now(touching.Kind.NOTHING)
             _send(daemon, answer)
 
@@ -176,20 +149,6 @@ def _send(daemon: socket.socket, reply: Reply) -> None:
         messages.send(daemon, Reply(error=unexpected(error)))
 
 
-def _keep_only(descriptor: int) -> None:
-    """Close all other descriptors: locks, and the log, whose reader would wait for a worker that cannot die."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard in range(STANDARD):
-        os.dup2(null, standard)
-    os.closerange(STANDARD, descriptor)
-    os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
-
-
-def _sendable(error: BaseException) -> Refusal:
+def sendable(error: BaseException) -> Refusal:
+    """Return the error as one that can be sent."""
     return error if isinstance(error, Refusal) else unexpected(error)
-
-
-def _die_with_parent() -> None:
-    """Have the kernel kill this process when the daemon ends, where it can."""
-    with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -1,0 +1,76 @@
+"""Do a piece of work in a process of its own: the memory that it takes goes with it, and it may hang in our place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+from keepaliveD.daemon import messages
+from keepaliveD.daemon.fork import fork
+from keepaliveD.daemon.worker import Reply, sendable
+from keepaliveD.model.errors import KernelError
+
+Result = TypeVar("Result")
+
+PATIENCE = 30.0  # seconds
+
+
+def apart(work: Callable[[], Result], failure: str, patience: float = PATIENCE) -> Result:
+    """Return what the work returns. Raises the Refusal that it raises, and KernelError where it does not end in time.
+
+    `failure` says what that means.
+    """
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            try:
+                pid = fork(lambda: _answer(theirs, work), keeping=theirs.fileno())
+            except OSError as error:
+                raise KernelError(f"{failure}: no process can be started: {error.strerror}") from error
+        try:
+            reply = _receive(ours, time.monotonic() + patience)
+        finally:
+            _end(pid)
+    if reply is None:
+        raise KernelError(f"{failure}: its process has ended, or does not answer within {patience:g} s")
+    if reply.error:
+        raise reply.error
+    return cast("Result", reply.value)
+
+
+def _answer(daemon: socket.socket, work: Callable[[], object]) -> None:
+    try:
+        reply = Reply(work())
+    except BaseException as error:
+        reply = Reply(error=sendable(error))
+    messages.send(daemon, reply)
+
+
+def _receive(sock: socket.socket, until: float) -> Reply | None:
+    """Return the reply; None where the process ends without one, or not in time."""
+    receiver = messages.Receiver()
+    with contextlib.closing(receiver):
+        while (left := until - time.monotonic()) > 0 and select.select([sock], [], [], left)[0]:
+            try:
+                if not receiver.receive(sock):
+                    break
+            except ConnectionError:
+                break
+            if (reply := receiver.message()) is not None:
+                return cast("Reply", reply)
+    return None
+
+
+def _end(pid: int) -> None:
+    """Kill the process, whatever it does, and reap it unless it cannot die."""
+    os.kill(pid, signal.SIGKILL)
+    for _ in range(100):
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            return
+        time.sleep(0.001)

@@ -1,0 +1,50 @@
+"""Start processes of our own that have nothing of the daemon's open, and end with it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import signal
+import warnings
+from collections.abc import Callable
+
+STANDARD = 3  # descriptors from here on are not for the new process
+PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
+IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # a service manager sends them to all processes of a unit
+
+
+def fork(work: Callable[[], None], keeping: int) -> int:
+    """Start a process that does this work and ends; return its id. Of the descriptors it keeps one. Raises OSError."""
+    gc.freeze()  # what is here by now stays as it is: a collection would copy the pages of all of it
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the log's thread has no lock that the process takes
+        pid = os.fork()
+    if pid:
+        gc.unfreeze()
+        return pid
+    try:
+        signal.set_wakeup_fd(-1)
+        for each in IGNORED:
+            signal.signal(each, signal.SIG_IGN)
+        _die_with_parent()
+        _keep_only(keeping)
+        work()
+    finally:
+        os._exit(0)
+
+
+def _keep_only(descriptor: int) -> None:
+    """Close all other descriptors: locks, and the log, whose reader would wait for a process that cannot die."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in range(STANDARD):
+        os.dup2(null, standard)
+    os.closerange(STANDARD, descriptor)
+    os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when the daemon ends, where it can."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -1,0 +1,63 @@
+"""Work that is done in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from keepaliveD.daemon.apart import apart
+from keepaliveD.model.errors import ConfigError, Defect, KernelError
+from tests.support.descriptors import open_descriptors
+
+FAILURE = "the configuration cannot be read"
+
+
+def test_what_it_returns_is_returned_and_nothing_is_left_behind() -> None:
+    before = open_descriptors()
+    assert apart(lambda: (os.getppid(), os.getpid() == os.getppid()), FAILURE) == (os.getpid(), False)
+    assert open_descriptors() == before
+    assert psutil.Process().children() == []
+
+
+def test_its_refusal_is_raised() -> None:
+    def refuse() -> None:
+        raise ConfigError("config.toml:3: idle: not a number")
+
+    with pytest.raises(ConfigError, match=r"^config\.toml:3: idle: not a number$"):
+        apart(refuse, FAILURE)
+
+
+def test_a_mistake_of_ours_is_one_line() -> None:
+    with pytest.raises(Defect, match="ZeroDivisionError"):
+        apart(lambda: 1 // 0, FAILURE)
+
+
+def test_a_process_that_is_killed_is_reported() -> None:
+    with pytest.raises(KernelError, match=f"^{FAILURE}: its process has ended"):
+        apart(lambda: os.kill(os.getpid(), signal.SIGKILL), FAILURE)
+
+
+def test_a_process_that_hangs_is_given_up() -> None:
+    """A file of /etc may lie on a server that does not answer."""
+    with pytest.raises(KernelError, match=r"does not answer within 0\.05 s"):
+        apart(lambda: time.sleep(1000), FAILURE, patience=0.05)
+    assert psutil.Process().children() == []
+
+
+def test_it_has_nothing_open_of_ours(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w"):
+        links = apart(lambda: [os.readlink(f"/proc/self/fd/{n}") for n in range(3, 20) if _is_open(n)], FAILURE)
+    assert [link.partition(":")[0] for link in links] == ["socket"]
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
