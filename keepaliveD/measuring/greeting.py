@@ -34,8 +34,8 @@ class Request:
 
 
 def new_token() -> str:
-    """Return a secret that nobody can guess."""
-    return secrets.token_urlsafe(12)
+    """Return a secret that nobody can guess, and that no command line takes for anything else."""
+    return secrets.token_hex(12)
 
 
 def challenge() -> bytes:

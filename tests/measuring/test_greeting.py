@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepaliveD.measuring.greeting import LONGEST_LINE, MOST, Request, challenge, is_challenge, read_request
+from keepaliveD.measuring.greeting import LONGEST_LINE, MOST, Request, challenge, is_challenge, new_token, read_request
 from keepaliveD.measuring.greeting import request_line as line_of
 from tests.kernel.measure.stage import token_of
 from tests.support.patience import SOON
@@ -35,6 +35,11 @@ def test_another_token_or_another_challenge_is_refused() -> None:
     assert read_request(line, nonce, "another") is None
     assert read_request(line, challenge(), "secret") is None
     assert read_request(line.replace(b"1000", b"2000"), nonce, "secret") is None
+
+
+def test_a_token_is_never_taken_for_an_option() -> None:
+    """One in 64 began with a hyphen."""
+    assert all(new_token().isalnum() for _ in range(1000))
 
 
 @given(st.binary(max_size=LONGEST_LINE))
