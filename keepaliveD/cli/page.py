@@ -17,7 +17,7 @@ from keepaliveD.model.keepalive import Keepalive, Own, Shown
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction
 from keepaliveD.model.text import printable, quoted
-from keepaliveD.policy.explain import Explained, Remedy
+from keepaliveD.policy.explain import Explained, HelpfulRule
 from keepaliveD.policy.socket_settings import FIELDS, Found
 
 LABEL = 13  # columns of what a line is about
@@ -268,9 +268,9 @@ def _refused(its: Explained) -> str:
 # what would help
 
 
-def remedies(explained: Iterable[Explained]) -> list[Remedy]:
+def remedies(explained: Iterable[Explained]) -> list[HelpfulRule]:
     """Return the rules that would help, each once, with the idle time that fits all it selects."""
-    by_selector: dict[tuple[str, str], Remedy] = {}
+    by_selector: dict[tuple[str, str], HelpfulRule] = {}
     for one in explained:
         if one.remedy:
             selector = one.remedy.settings[0]
@@ -280,7 +280,7 @@ def remedies(explained: Iterable[Explained]) -> list[Remedy]:
     return list(by_selector.values())
 
 
-def lines(remedies: Iterable[Remedy]) -> list[str]:
+def lines(remedies: Iterable[HelpfulRule]) -> list[str]:
     """Return the rules as configuration."""
     found: list[str] = []
     for remedy in remedies:

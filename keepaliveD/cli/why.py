@@ -33,7 +33,7 @@ from keepaliveD.platforms.requests import ReadSocketSettings, Steps, find_owners
 from keepaliveD.policy.choices import Entry
 from keepaliveD.policy.choices import targets as wanted
 from keepaliveD.policy.connections import connections, order_of_urgency
-from keepaliveD.policy.explain import Explained, Remedy, Surroundings, explain
+from keepaliveD.policy.explain import Explained, HelpfulRule, Surroundings, explain
 
 EXPLAINED = 500  # connections whose sockets are read at most; the others are only counted
 PATIENCE = 10.0  # seconds for a daemon to reload, scan and arm
@@ -145,7 +145,7 @@ def _show(options: argparse.Namespace, view: View) -> None:
         print(line)
 
 
-def _advise(options: argparse.Namespace, view: View, remedies: Sequence[Remedy]) -> None:
+def _advise(options: argparse.Namespace, view: View, remedies: Sequence[HelpfulRule]) -> None:
     """Print the lines that would keep them alive, ready to paste."""
     file = _file(options, remedies)
     print()
@@ -162,7 +162,7 @@ def _print_lines(lines: Sequence[str]) -> None:
     print("\n" + "".join(f"    {line}\n" for line in lines))
 
 
-def _file(options: argparse.Namespace, remedies: Sequence[Remedy]) -> Path:
+def _file(options: argparse.Namespace, remedies: Sequence[HelpfulRule]) -> Path:
     return drop_in(options.config, "-".join(remedy.settings[0][1] for remedy in remedies))
 
 
@@ -172,7 +172,9 @@ def _first(options: argparse.Namespace, view: View, file: Path) -> str:
     return ", ".join(f"{name} in {place}" for name, place in rules_before(options.config, file, names).items())
 
 
-def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View, remedies: Sequence[Remedy]) -> None:
+def _fix(
+    options: argparse.Namespace, root: Path, platform: Platform, view: View, remedies: Sequence[HelpfulRule]
+) -> None:
     """Write the rules, check them, have a daemon read them, and show what came of it."""
     if not remedies:
         if any(one.connection.verdict in AT_RISK and not isinstance(one.decision, Armed) for one in view.explained):

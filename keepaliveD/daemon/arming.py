@@ -23,7 +23,7 @@ from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.base import AtConnect
 from keepaliveD.platforms.requests import ChangeSocketSettings, ReadSocketSettings, Steps, find_owners
 from keepaliveD.policy.arming import by_rules
-from keepaliveD.policy.choices import Entry, Known, Orders, how_to_arm, how_to_disarm, targets, what_became
+from keepaliveD.policy.choices import Entry, Orders, Recorded, how_to_arm, how_to_disarm, targets, what_became
 from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.socket_settings import as_chosen
@@ -57,10 +57,10 @@ class SocketArming:
             connections = [one for one in connections if one.cookie in moved]
         return (*armings, Arming(tuple(connections), ArmingResult.CHANGED_MEANWHILE))
 
-    def _known(self) -> Known:
-        return Known(self._record.entries(), self._record.armed_here()) if self._record is not None else Known({})
+    def _known(self) -> Recorded:
+        return Recorded(self._record.entries(), self._record.armed_here()) if self._record is not None else Recorded({})
 
-    def _arm(self, orders: Orders, known: Known, *, by_hand: bool) -> Steps[tuple[list[Arming], set[int]]]:
+    def _arm(self, orders: Orders, known: Recorded, *, by_hand: bool) -> Steps[tuple[list[Arming], set[int]]]:
         """Return the results, and the cookies of the sockets to read once more."""
         armings: list[Arming] = []
         again: set[int] = set()
@@ -87,7 +87,7 @@ class SocketArming:
             again |= moved
         return armings, again
 
-    def _learn_armed_at_connect(self, orders: Orders, known: Known, record: ArmingRecord) -> bool:
+    def _learn_armed_at_connect(self, orders: Orders, known: Recorded, record: ArmingRecord) -> bool:
         """Record as armed by us those of the sockets that were armed at connect; return whether there are any."""
         unknown = {one.cookie for one in orders.connections} - known.entries.keys()
         if not unknown:

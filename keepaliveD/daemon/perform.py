@@ -22,7 +22,7 @@ from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportDeath
 from keepaliveD.model.results import Outcome
 from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.requests import Steps, find_owners, find_owners_of_ended, find_units, look
-from keepaliveD.policy.connect import Plan
+from keepaliveD.policy.connect import ConnectPlan
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.records.both import Records
 
@@ -53,7 +53,7 @@ class Performer:
         except Refusal as refusal:
             return Outcome(action, refused=refusal)
 
-    def arm_at_connect(self, plan: Plan, engine: str, *, everywhere: bool, survive: bool) -> tuple[str, str]:
+    def arm_at_connect(self, plan: ConnectPlan, engine: str, *, everywhere: bool, survive: bool) -> tuple[str, str]:
         """Arm new connections at connect by this plan from now on, in place of the plan before.
 
         The kernel's program can arm only in all network namespaces (`everywhere`). Return what to report about
@@ -74,7 +74,7 @@ class Performer:
         wrong = (self._end_at_connect(), self._stale())
         return said, "; ".join(filter(None, wrong))
 
-    def _begin_at_connect(self, plan: Plan, engine: str, *, survive: bool) -> str:
+    def _begin_at_connect(self, plan: ConnectPlan, engine: str, *, survive: bool) -> str:
         unpinned = self._at_connect.begin(engine=engine, plan=plan, survive=survive)
         self._begun = True
         self._lasting = survive and not unpinned

@@ -14,7 +14,7 @@ from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import Roles, Watching
 from keepaliveD.model.sockets import Column, SocketTable
-from keepaliveD.policy.connect import Plan
+from keepaliveD.policy.connect import ConnectPlan
 
 
 class Tuner(Protocol):
@@ -114,7 +114,7 @@ class NoFirewall:
 class AtConnect(Protocol):
     """Arms at connect: while a connection is established, before its program can send a byte."""
 
-    def begin(self, *, engine: str, plan: Plan, survive: bool) -> str:
+    def begin(self, *, engine: str, plan: ConnectPlan, survive: bool) -> str:
         """Arm at connect by this plan from now on, in place of the plan before.
 
         `survive`: also after our end; return why that is not possible, or "". If the new plan cannot begin, the

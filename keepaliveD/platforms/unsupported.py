@@ -12,7 +12,7 @@ from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Column, Sockets, SocketTable
 from keepaliveD.platforms.base import Session
-from keepaliveD.policy.connect import Plan
+from keepaliveD.policy.connect import ConnectPlan
 
 CANNOT_ARM = (
     "sockets of other programs can be armed only on Linux; "
@@ -52,7 +52,7 @@ class NoArmer:
 class NoAtConnect:
     """Refuses to arm at connect."""
 
-    def begin(self, *, engine: str, plan: Plan, survive: bool) -> NoReturn:
+    def begin(self, *, engine: str, plan: ConnectPlan, survive: bool) -> NoReturn:
         """Refuse."""
         del engine, plan, survive
         raise Unsupported(CANNOT_ARM)

@@ -23,7 +23,7 @@ from keepaliveD.model.results import RETRIED, Arming, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, Switch, Timer
 from keepaliveD.policy.activity import Activity
-from keepaliveD.policy.choices import Known, Orders
+from keepaliveD.policy.choices import Orders, Recorded
 from keepaliveD.policy.connections import connections
 from keepaliveD.policy.firewall import Consulted
 from keepaliveD.policy.forecast import TIMER_SLACK
@@ -254,7 +254,7 @@ def _below(bound: float) -> int:
     return int(bound) - (bound == int(bound))
 
 
-def by_rules(action: Arm, connections: Iterable[Connection], known: Known) -> tuple[Orders, list[Arming]]:
+def by_rules(action: Arm, connections: Iterable[Connection], known: Recorded) -> tuple[Orders, list[Arming]]:
     """Return how to arm each connection by the first rule that matches its owner, and those that are left alone."""
     wanted: list[Connection] = []
     wishes: list[Wish] = []

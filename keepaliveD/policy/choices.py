@@ -26,7 +26,7 @@ Entry = Armed | Mark
 FEW = 4  # kinds of sockets
 
 
-class Known(NamedTuple):
+class Recorded(NamedTuple):
     """The recorded entries, by cookie; and which of these sockets this very process has armed."""
 
     entries: Mapping[int, Entry]
@@ -49,7 +49,7 @@ class Orders(NamedTuple):
         return Orders(self.connections[start:end], self.wishes[start:end])
 
 
-class Alike(NamedTuple):
+class Choice(NamedTuple):
     """The rows of sockets with equal requests and equal settings, and what to do with them."""
 
     rows: Indices
@@ -64,7 +64,7 @@ class Choices:
     connections: Sequence[Connection]
     targets: Column
     looked: Column
-    alike: Sequence[Alike]
+    alike: Sequence[Choice]
 
     def left_alone(self) -> list[Arming]:
         """Return the results of the sockets that are not set."""
@@ -146,7 +146,7 @@ def targets(connections: Sequence[Connection]) -> Column:
     return found
 
 
-def how_to_arm(orders: Orders, targets: Column, looked: Column, known: Known, *, by_hand: bool) -> Choices:
+def how_to_arm(orders: Orders, targets: Column, looked: Column, known: Recorded, *, by_hand: bool) -> Choices:
     """Decide how to arm each socket that was read, which are the first ones, or why it is left alone."""
     connections, wishes = orders.part(None, len(looked))
     entry, armed_here = known.entries.get, known.armed_here
@@ -197,10 +197,10 @@ def _choices(
     for rows in _equal(keys, looked):
         row, found = int(rows[0]), looked[rows[0]]
         if found["answer"]:
-            alike.append(Alike(rows, None, RESULTS[int(found["answer"])]))
+            alike.append(Choice(rows, None, RESULTS[int(found["answer"])]))
         else:
             its = read_from(found)
-            alike.append(Alike(rows, its.stands, decide(row, its)))
+            alike.append(Choice(rows, its.stands, decide(row, its)))
     return Choices(connections, targets[: len(looked)], looked, alike)
 
 

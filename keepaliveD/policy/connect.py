@@ -75,7 +75,7 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ConnectPlan:
     """The plan of the kernel's program: the first route and the first opening that match apply.
 
     `followed` are the numbers of the rules that arm at connect. `cut` says which connections are left
@@ -88,14 +88,14 @@ class Plan:
     cut: tuple[str, ...] = ()
 
 
-def plan(rules: Sequence[ArmRule], ignore: Sequence[IPNetwork], paths: Sequence[Path]) -> Plan:
+def plan(rules: Sequence[ArmRule], ignore: Sequence[IPNetwork], paths: Sequence[Path]) -> ConnectPlan:
     """Follow the rules in their order, as far as the program has room for them.
 
     A rule that asks for more than can be known may concern any connection that suits the rest. These
     connections are left, or a later rule would overtake it; and those of rules that do not enable, too.
     """
     if not any(map(_enables, rules)):
-        return Plan()
+        return ConnectPlan()
     routes, bits, cut = _routes(paths)
     forgetting = {route.path for route in routes if route.room}
     found = [Opening(network, 0, None) for network in ignore]
@@ -118,7 +118,7 @@ def plan(rules: Sequence[ArmRule], ignore: Sequence[IPNetwork], paths: Sequence[
             followed.add(number)
         if any(opening.concerns_all for opening in new):
             break
-    return Plan(tuple(routes), tuple(found), frozenset(followed), cut) if followed else Plan(cut=cut)
+    return ConnectPlan(tuple(routes), tuple(found), frozenset(followed), cut) if followed else ConnectPlan(cut=cut)
 
 
 def decided(rule: ArmRule) -> bool:

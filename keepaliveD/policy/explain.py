@@ -36,7 +36,7 @@ class Surroundings(NamedTuple):
     entries: Mapping[int, Entry]
 
 
-class Remedy(NamedTuple):
+class HelpfulRule(NamedTuple):
     """A rule that would arm a connection: its settings by key, as the configuration has them, and the result."""
 
     settings: tuple[tuple[str, str], ...]
@@ -60,7 +60,7 @@ class Explained:
     entry: Entry | None
     rule: ArmRule
     decision: Armed | ArmingResult | None = None
-    remedy: Remedy | None = None
+    remedy: HelpfulRule | None = None
     hopeless: ArmingResult | None = None
 
     @property
@@ -131,7 +131,7 @@ def _with_remedy(its: Explained, found: Found, keepalive: Keepalive, timeout: fl
         decision = _decide(its, found, Wish(fitting, times(fitting, timeout)))
         settings = (*settings, ("idle", AUTO))
     if isinstance(decision, Armed):
-        return dataclasses.replace(its, remedy=Remedy(settings, decision))
+        return dataclasses.replace(its, remedy=HelpfulRule(settings, decision))
     return dataclasses.replace(its, hopeless=decision)
 
 

@@ -20,7 +20,7 @@ from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule
 from keepaliveD.model.text import printable
-from keepaliveD.policy.explain import Explained, Remedy
+from keepaliveD.policy.explain import Explained, HelpfulRule
 from keepaliveD.policy.socket_settings import Found
 from tests.support import samples
 
@@ -29,7 +29,7 @@ OFF = Found(SocketKeepalive(False, SYSTEM), ALL, SYSTEM)
 ON = Found(SocketKeepalive(True, SYSTEM), ALL, SYSTEM)
 REARM = ArmRule("keepalive.arm", ArmAction.REARM, 180, 20, 31)
 ARMED = Armed(OFF.stands, SocketKeepalive(True, Keepalive(180, 20, 31)))
-REMEDY = Remedy((("unit", "amanda@backup.service"), ("action", "enable")), ARMED)
+REMEDY = HelpfulRule((("unit", "amanda@backup.service"), ("action", "enable")), ARMED)
 BARE = Explained(samples.BARE, True, OFF, None, None, REARM, ArmingResult.LEFT_BY_RULE, REMEDY)
 
 
@@ -205,8 +205,8 @@ def test_the_headline_counts_the_worst_first() -> None:
 
 
 def test_a_rule_that_is_wanted_twice_is_written_once_with_the_idle_time_that_fits_all() -> None:
-    auto = Remedy((*REMEDY.settings, ("idle", "auto")), ARMED)
-    other = Remedy((("user", "1000"), ("action", "enable")), ARMED)
+    auto = HelpfulRule((*REMEDY.settings, ("idle", "auto")), ARMED)
+    other = HelpfulRule((("user", "1000"), ("action", "enable")), ARMED)
     found = page.remedies([BARE, changed(BARE, remedy=auto), BARE, changed(BARE, remedy=other)])
     assert tomllib.loads("\n".join(page.lines(found)))["arm"] == [
         {"unit": "amanda@backup.service", "action": "enable", "idle": "auto"},
@@ -224,7 +224,7 @@ def test_a_rule_that_is_wanted_twice_is_written_once_with_the_idle_time_that_fit
 )
 def test_a_rule_that_covers_more_than_was_asked_for_says_so(key: str, value: str, line: str) -> None:
     """Whoever asks for one ssh of his own does not expect to arm everybody's."""
-    assert page.lines([Remedy(((key, value), ("action", "enable")), ARMED)])[1] == line
+    assert page.lines([HelpfulRule(((key, value), ("action", "enable")), ARMED)])[1] == line
 
 
 NAMES = st.text() | st.sampled_from(['"]\n[[arm]]', "\x1b[2J", "a\x7fb", "\u202e", "\ud800", "\\", '"'])
@@ -236,5 +236,5 @@ def test_no_name_forges_a_line_or_a_key(owner: Owner, verdict: Verdict) -> None:
     its = changed(BARE, {"owner": owner, "verdict": verdict})
     assert len(lines(its)) == len(lines(changed(BARE, {"verdict": verdict})))
     assert all(line.isprintable() for line in lines(its))
-    remedy = Remedy((("process", owner.process), ("action", "enable")), ARMED)
+    remedy = HelpfulRule((("process", owner.process), ("action", "enable")), ARMED)
     assert tomllib.loads("\n".join(page.lines([remedy]))) == {"arm": [{"process": owner.process, "action": "enable"}]}

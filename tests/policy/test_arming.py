@@ -26,7 +26,7 @@ from keepaliveD.model.sockets import SocketTable, Switch, Timer
 from keepaliveD.policy import arming
 from keepaliveD.policy.activity import Activity, nothing_known
 from keepaliveD.policy.arming import by_hand, by_rules, first_matching, plan, times
-from keepaliveD.policy.choices import Known
+from keepaliveD.policy.choices import Recorded
 from keepaliveD.policy.forecast import TIMER_SLACK
 from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.policy.meaning import ENOUGH, probes_before
@@ -103,7 +103,7 @@ def test_nothing_is_armed_on_a_path_that_counts_only_data() -> None:
     judgement = judged(scan, paths=[PATHS[0], proxy])
     assert plan(judgement, [rule(ENABLE)])[0] == []
     (action,) = by_hand(judgement, [1, 2], rule(ENABLE))
-    orders, left = by_rules(action, action.connections, Known({}))
+    orders, left = by_rules(action, action.connections, Recorded({}))
     assert not orders.connections
     assert [(arming.result, len(arming.connections)) for arming in left] == [(ArmingResult.ONLY_DATA, 1)] * 2
 

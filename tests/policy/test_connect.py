@@ -15,8 +15,8 @@ from keepaliveD.policy.connect import (
     MOST_OWNERS,
     MOST_PATHS,
     MOST_ROUTES,
+    ConnectPlan,
     Opening,
-    Plan,
     Route,
     decided,
     plan,
@@ -42,7 +42,7 @@ def openings(*rules: ArmRule) -> list[Opening]:
 def test_new_connections_on_a_path_that_counts_only_data_are_not_armed() -> None:
     """And no rule that concerns it alone is followed."""
     proxy = dataclasses.replace(DEFAULT, counts=WhatCounts.DATA)
-    assert plan([ENABLE], (), [proxy]) == Plan()
+    assert plan([ENABLE], (), [proxy]) == ConnectPlan()
     office = Path("office", 90.0, CONFIGURED, networks=(TEN,))
     rooms = {route.network: route.room for route in plan([ENABLE], (), [proxy, office]).routes}
     assert rooms[None] is None
@@ -75,7 +75,7 @@ def test_what_only_a_scan_can_decide_is_left_to_it_and_so_is_all_that_it_may_con
 
 
 def test_a_rule_behind_one_that_may_concern_everything_is_not_followed() -> None:
-    assert plan([rule(processes=("psql",)), ENABLE], (), [DEFAULT]) == Plan()
+    assert plan([rule(processes=("psql",)), ENABLE], (), [DEFAULT]) == ConnectPlan()
 
 
 def test_units_and_containers_are_known_by_the_cgroup_of_a_socket() -> None:
@@ -116,8 +116,8 @@ def test_a_rule_for_a_path_that_never_forgets_has_nothing_to_arm() -> None:
 
 def test_where_no_rule_enables_or_no_path_forgets_there_is_nothing_to_do() -> None:
     """And no program has to be loaded."""
-    assert plan([REST], (LOOPBACK,), [DEFAULT]) == Plan()
-    assert plan([ENABLE], (), [Path("default", FOREVER, CONFIGURED)]) == Plan()
+    assert plan([REST], (LOOPBACK,), [DEFAULT]) == ConnectPlan()
+    assert plan([ENABLE], (), [Path("default", FOREVER, CONFIGURED)]) == ConnectPlan()
 
 
 def test_the_most_specific_path_comes_first() -> None:

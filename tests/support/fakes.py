@@ -33,7 +33,7 @@ from keepaliveD.model.sockets import Column, SocketTable
 from keepaliveD.platforms.base import DeathWatch, Platform, Session
 from keepaliveD.platforms.requests import Open, Request, directly
 from keepaliveD.policy.choices import keepalive
-from keepaliveD.policy.connect import Plan
+from keepaliveD.policy.connect import ConnectPlan
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.both import Records
@@ -112,7 +112,7 @@ class FakeAtConnect:
 
     refusal: Refusal | None = None
     unpinned: str = ""
-    begun: list[tuple[str, Plan, bool]] = field(default_factory=list)
+    begun: list[tuple[str, ConnectPlan, bool]] = field(default_factory=list)
     at_work: int = 0
     looks: int = 0
     pin: str = ""
@@ -120,7 +120,7 @@ class FakeAtConnect:
     counted: list[Counted] = field(default_factory=list)
     records: dict[int, Armed] = field(default_factory=dict)
 
-    def begin(self, *, engine: str, plan: Plan, survive: bool) -> str:
+    def begin(self, *, engine: str, plan: ConnectPlan, survive: bool) -> str:
         if self.refusal:
             raise self.refusal
         self.begun.append((engine, plan, survive))

@@ -9,7 +9,7 @@ from keepaliveD.model.connections import Connection
 from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import Wish
 from keepaliveD.platforms.base import Armer
-from keepaliveD.policy.choices import Choices, Known, Orders, how_to_arm, how_to_disarm, targets
+from keepaliveD.policy.choices import Choices, Orders, Recorded, how_to_arm, how_to_disarm, targets
 
 Keep = Callable[[Mapping[int, Armed]], object]
 
@@ -31,7 +31,7 @@ def arm(
     again: Iterable[int] = (),
 ) -> list[Arming]:
     """What became of each; `keep` is told how they are set before that."""
-    known = Known(earlier, set(again))
+    known = Recorded(earlier, set(again))
     armings: list[Arming] = []
     left = Orders([order.connection for order in orders], [order.wish for order in orders])
     while left.connections:

@@ -24,7 +24,7 @@ from keepaliveD.platforms.linux.bpf.walker import BpfWalker
 from keepaliveD.platforms.linux.owners.cgroups import Cgroups
 from keepaliveD.platforms.linux.reading.engine import Engine
 from keepaliveD.platforms.linux.reading.netlink import Netlink
-from keepaliveD.policy.connect import Plan
+from keepaliveD.policy.connect import ConnectPlan
 
 AUTO, BPF, NETLINK = "auto", "bpf", "netlink"
 
@@ -96,7 +96,7 @@ class BpfAtConnect:
         self._armer: ConnectArmer | None = None
 
     @capabilities.for_bpf()
-    def begin(self, *, engine: str, plan: Plan, survive: bool) -> str:
+    def begin(self, *, engine: str, plan: ConnectPlan, survive: bool) -> str:
         """Arm at connect by this plan; return why that will not outlive us although it should.
 
         If it cannot begin, the plan before stays. Raises Unsupported, NotPermitted.
@@ -109,7 +109,7 @@ class BpfAtConnect:
         self._armer = new
         return new.unpinned
 
-    def _begin(self, plan: Plan, before: ConnectArmer | None, *, survive: bool) -> ConnectArmer:
+    def _begin(self, plan: ConnectPlan, before: ConnectArmer | None, *, survive: bool) -> ConnectArmer:
         cgroup = cgroup_root(self._root)
         with self._records(before) as found:
             records = found if before or not self._pins.claimed_by_another() else None

@@ -23,7 +23,7 @@ from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.linux.bpf import libbpf, twins
 from keepaliveD.platforms.linux.bpf.pins import Pins
 from keepaliveD.platforms.linux.owners.cgroups import Cgroup
-from keepaliveD.policy.connect import Opening, Plan, Route
+from keepaliveD.policy.connect import ConnectPlan, Opening, Route
 
 OBJECT = Path(__file__).with_name("connect.bpf.o")
 PROGRAM = "arm_connection"
@@ -75,7 +75,7 @@ class ConnectArmer:
     def __init__(
         self,
         cgroup: Path,
-        plan: Plan,
+        plan: ConnectPlan,
         pins: Pins | None = None,
         *,
         survive: bool = False,
