@@ -111,9 +111,13 @@ def find_owners(connections: Sequence[Connection]) -> Steps[tuple[Connection, ..
     """
     inodes = np.array([one.inode for one in connections], np.uint64)
     owners, which = yield from owners_of(inodes, np.array([one.cgroup for one in connections], np.uint64))
-    its = [owners[number] for number in which.tolist()]
+    known = {one.owner: one.owner for one in connections[:1]}  # most have the same, which is then the same object
+    its = [known.get(owner, owner) for owner in owners]
     return tuple(
-        [one if one.owner == owner else one.with_owner(owner) for one, owner in zip(connections, its, strict=True)]
+        [
+            one if one.owner is (owner := its[number]) or one.owner == owner else one.with_owner(owner)
+            for one, number in zip(connections, which.tolist(), strict=True)
+        ]
     )
 
 
