@@ -4,11 +4,14 @@ The first two are peers as ADDRESS:PORT.
 For each line of standard input they print which of their connections have keepalive; they end with it.
 """
 
+import ctypes
 import fcntl
 import os
 import resource
 import select
+import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -17,6 +20,9 @@ from collections.abc import Callable
 
 FORGOTTEN, LASTING = ((address, int(port)) for address, port in (peer.split(":") for peer in sys.argv[1:3]))
 MANY = 20_000  # descriptors
+A_FORTNIGHT = 1_000_000  # seconds
+A_WHILE = 5.0  # seconds: several scans
+PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
 
 def plain() -> None:
@@ -113,6 +119,33 @@ def churner(count: str) -> None:
             print(opened, flush=True)
 
 
+def lingerer(count: str) -> None:
+    """So many connections, all closed as soon as the first has keepalive: whoever closes one last lingers.
+
+    If that is this program, it tries again with others.
+    """
+    ended = False
+    while not ended:
+        child = os.fork()
+        if not child:
+            _close_at_once(int(count))
+        ended = bool(select.select([0], [], [], A_WHILE)[0])
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _close_at_once(count: int) -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    listener = socket.create_server((FORGOTTEN[0], 0), backlog=count)
+    connections = [socket.create_connection(listener.getsockname()) for _ in range(count)]
+    for connection in connections:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, A_FORTNIGHT))
+    while not any(each.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) for each in connections):
+        pass
+    os.closerange(connections[0].fileno(), connections[-1].fileno() + 1)
+    time.sleep(A_FORTNIGHT)
+
+
 def moved(connection: socket.socket) -> socket.socket:
     """The same under a higher number."""
     with connection:
@@ -129,7 +162,7 @@ def report(*connections: socket.socket) -> None:
 
 BEHAVIOURS: dict[str, Callable[..., None]] = {
     each.__name__: each
-    for each in (plain, evil_name, many_descriptors, wanderer, juggler, changer, inheritor, receiver, churner)
+    for each in (plain, evil_name, many_descriptors, wanderer, juggler, changer, inheritor, receiver, churner, lingerer)
 }
 
 if __name__ == "__main__":

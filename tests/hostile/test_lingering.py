@@ -1,0 +1,24 @@
+"""Whoever makes our close of his socket the last one, which lingers, hangs a worker and nobody else."""
+
+from __future__ import annotations
+
+from tests.hostile.test_holders import tell
+from tests.kernel.test_worker import ends_at_once
+from tests.support.loopback import Host, forgetful, near_end
+from tests.support.patience import SOON
+from tests.support.processes import ENABLE
+
+COUNT = 100  # sockets: some of them are still to be set when the first has keepalive
+NO_GOODBYE = "table ip lost { chain out { type filter hook output priority 0; tcp flags & fin == fin drop; }; }"
+
+
+def test_a_close_that_lingers_for_days_delays_nobody_for_long(host: Host) -> None:
+    """The peer never hears that they are closed, so the kernel lets whoever closes last wait for its answer."""
+    host.namespace.nft(NO_GOODBYE)
+    program = host.program("lingerer", str(COUNT))
+    with host.daemon(forgetful(ENABLE, apply=True)) as daemon:
+        daemon.expect("hung", within=SOON)
+        daemon.expect("armed", within=SOON, **near_end(host.connection()))
+        ends_at_once(host, daemon)
+    tell(program)
+    assert program.wait(SOON) == 0
