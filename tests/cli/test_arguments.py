@@ -100,7 +100,7 @@ def test_every_refusal_is_a_line_and_its_own_status(refusal: type[Refusal], caps
     assert capsys.readouterr().err == "keepalivectl: one\\x1b[2J\nkeepalivectl: two\n"
 
 
-def test_a_refusals_status_is_told_by_its_name() -> None:
+def test_each_refusal_has_an_exit_status_of_its_own() -> None:
     """A script that gets 77 knows that privilege is missing."""
     assert NotPermitted.status == 77
     assert len({refusal.status for refusal in Refusal.__subclasses__()}) == len(Refusal.__subclasses__())

@@ -77,7 +77,7 @@ def test_help_that_cannot_be_written_is_one_line_and_status_74(
 
 @BUFFERING
 @pytest.mark.parametrize("redirected", ["2>&-", "2>/dev/full", "<&- >&- 2>&-"])
-def test_where_nobody_can_be_told_the_status_tells_it(redirected: str, unbuffered: str) -> None:
+def test_where_standard_error_cannot_be_written_the_exit_status_says_so(redirected: str, unbuffered: str) -> None:
     """And nothing is written to where it does not belong."""
     done = control("check", "/nonexistent", redirected=redirected, unbuffered=unbuffered)
     assert (done.returncode, done.stdout, done.stderr) == (66, "", "")

@@ -661,7 +661,7 @@ def test_every_mistake_is_one_line_with_file_key_and_what_would_be_right(etc: Et
     assert "section" not in line, "names of our own classes mean nothing to an administrator"
 
 
-def test_a_mistake_in_the_systems_times_is_not_told_of_each_rule_that_takes_them(etc: Etc) -> None:
+def test_a_mistake_in_the_systems_times_is_not_reported_for_each_rule_that_takes_them(etc: Etc) -> None:
     """There is nothing to put right in the rules."""
     (line,) = etc.refused("[keepalive]\nidle = '10s'\n" + RULE + RULE)
     assert line.startswith(f"{etc.main}:2: keepalive.idle: ")

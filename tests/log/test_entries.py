@@ -364,7 +364,7 @@ def test_where_nothing_was_done_and_nothing_is_to_be_done_nothing_is_said(result
     assert told(arming(result)) == []
 
 
-def test_every_result_is_either_told_or_not_worth_it() -> None:
+def test_every_result_is_either_reported_or_not_worth_it() -> None:
     """A new one must be thought of."""
     assert {result for result in ArmingResult if told(arming(result))} == set(ArmingResult) - {
         ArmingResult.LEFT_BY_RULE,

@@ -336,7 +336,7 @@ CHANGES = {
 
 @pytest.mark.long
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_changes_without_being_told_of_stops_the_generator(tmp_path: Path, change: str) -> None:
+def test_a_change_that_is_documented_nowhere_stops_the_generator(tmp_path: Path, change: str) -> None:
     file, old, new, named = CHANGES[change]
     for part in ("keepaliveD", "packaging/manual", "etc", "docs"):
         shutil.copytree(ROOT / part, tmp_path / part)

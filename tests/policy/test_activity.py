@@ -52,7 +52,7 @@ def test_a_packet_of_the_peer_after_the_cut_proves_that_it_lives() -> None:
     assert last_packet(first, heard) == 1015.0
 
 
-def test_ages_that_are_not_told_are_unknown_until_something_moves() -> None:
+def test_ages_that_are_not_reported_are_unknown_until_something_moves() -> None:
     """Some systems count bytes and tell no ages: what moved since the scan before did so then at the earliest."""
     untold = idle(math.nan)
     assert math.isnan(last_packet(table(1000.0, untold), table(1015.0, untold)))
@@ -61,7 +61,7 @@ def test_ages_that_are_not_told_are_unknown_until_something_moves() -> None:
     assert last_packet(table(1000.0, untold), table(1015.0, moved), table(1030.0, moved)) == 1000.0
 
 
-def test_one_age_that_is_told_is_enough() -> None:
+def test_one_age_that_is_reported_is_enough() -> None:
     """FreeBSD tells when a connection was heard last, and nothing else."""
     received = idle(math.nan) | {"since_received": 30.0}
     assert last_packet(table(1000.0, received)) == 970.0

@@ -36,7 +36,7 @@ def test_verdicts_are_kept_apart() -> None:
     assert [one.verdict for one in at_risk(looks, UNITS)] == [Verdict.CUT, Verdict.BARE]
 
 
-def test_no_more_than_fit_into_an_answer_are_told() -> None:
+def test_no_more_are_listed_than_fit_into_an_answer() -> None:
     looks = watch(table(1000.0, *(idle(float(number), cookie=number, uid=number) for number in range(1, MOST + 50))))
     assert len(at_risk(looks, UNITS)) == MOST
 

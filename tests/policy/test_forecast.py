@@ -117,7 +117,7 @@ def test_a_path_that_never_forgets_makes_everything_safe() -> None:
 
 
 @pytest.mark.parametrize("state", [TcpState.CLOSE_WAIT, TcpState.FIN_WAIT1, TcpState.FIN_WAIT2])
-def test_half_closed_connections_have_timeouts_that_nobody_told_us(state: TcpState) -> None:
+def test_half_closed_connections_have_timeouts_that_nobody_knows(state: TcpState) -> None:
     assert verdict(idle(1000.0, state=state)) is Verdict.UNKNOWN
 
 

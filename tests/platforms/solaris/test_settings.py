@@ -94,7 +94,7 @@ def test_ndd_does_it_where_there_is_no_ipadm(tmp_path: Path) -> None:
         ("illumos", True, "ipadm: set-prop: .*: Value is outside the allowed range"),
     ],
 )
-def test_the_reason_of_a_refusal_is_told_from_whatever_stream(
+def test_the_reason_of_a_refusal_is_read_from_either_stream(
     tmp_path: Path, system: str, ipadm: bool, words: str
 ) -> None:
     """The old ndd complains on standard output, the others on standard error."""
