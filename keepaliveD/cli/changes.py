@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 from pathlib import Path
 
-from keepaliveD.cli.deaths import since
+from keepaliveD.cli.history import add_options, as_json, nothing, when
 from keepaliveD.config.units import with_suffix
 from keepaliveD.log import history
 from keepaliveD.log.history import Record
 
-SINCE = "1w"
-NOTHING = "no entries about changes (the journal of the system is read by root and systemd-journal)"
+NOTHING = nothing("changes")
 
 
 def add_log(command: argparse.ArgumentParser) -> None:
     """The command line of `keepalivectl log`."""
-    command.add_argument(
-        "--since",
-        metavar="TIME",
-        type=since,
-        default=SINCE,
-        help="only changes since this date, or within this time span (default: %(default)s)",
-    )
+    add_options(command, "changes")
     command.add_argument(
         "--unit", metavar="UNIT", type=with_suffix, help="only changes of sockets of this systemd unit"
     )
-    command.add_argument("--json", action="store_true", help="print JSON, for programs")
     command.set_defaults(command=print_log)
 
 
@@ -38,16 +28,12 @@ def print_log(options: argparse.Namespace, _root: Path, read: history.Reader | N
     if options.unit:
         records = [record for record in records if record["UNIT"] == options.unit]
     if options.json:
-        print(json.dumps([{"when": record.when, **record.fields} for record in records], indent=1))
+        print(as_json(records))
         return
     for record in records:
-        print(f"{_when(record)} {' '.join(record.fields.get('MESSAGE', '').split())}{_by(record)}")
+        print(f"{when(record)} {' '.join(record.fields.get('MESSAGE', '').split())}{_by(record)}")
     if not records:
         print(NOTHING)
-
-
-def _when(record: Record) -> str:
-    return datetime.datetime.fromtimestamp(record.when).strftime("%Y-%m-%d %H:%M:%S")  # noqa: DTZ006  # local
 
 
 def _by(record: Record) -> str:

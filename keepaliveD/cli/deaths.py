@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import ipaddress
-import json
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from keepaliveD.cli import table
+from keepaliveD.cli.history import add_options, as_json, nothing, when
 from keepaliveD.config.units import with_suffix
 from keepaliveD.log import history
 from keepaliveD.log.entries.deaths import EXPLANATIONS, confidence_words
@@ -22,10 +21,8 @@ from keepaliveD.model.text import quoted, shown
 from keepaliveD.policy.deaths import OBSERVATIONS
 
 NEWEST = 20  # entries that are listed one by one
-SINCE = "1w"
 GROUPS = ("COUNT", "LAST", "CAUSE", "FORETOLD", "UNIT", "PATH")
 SINGLE = ("N", "WHEN", "CAUSE", "SURE", "LOCAL", "REMOTE", "PROCESS", "UNIT")
-GAP = "  "
 OTHERS = {cause.key: cause for cause in Cause}
 ANSWERS = {foretold.key: foretold for foretold in Foretold}
 
@@ -38,17 +35,10 @@ def add_deaths(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="only connections of this systemd unit, or with this address of the peer",
     )
-    parser.add_argument(
-        "--since",
-        metavar="TIME",
-        type=since,
-        default=SINCE,
-        help="only those that ended since this date, or within this time span (default: %(default)s)",
-    )
+    add_options(parser, "those that ended")
     parser.add_argument(
         "--explain", metavar="NUMBER", type=_number, help="show all that was seen of the one with this number"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     parser.set_defaults(command=show)
 
 
@@ -62,7 +52,7 @@ def show(options: argparse.Namespace, _root: Path, read: history.Reader | None =
             )
         records = records[options.explain - 1 : options.explain]
     if options.json:
-        print(json.dumps([_plain(record) for record in records], indent=1))
+        print(as_json(records))
     elif options.explain is not None:
         print("\n".join(explanation(records[0])))
     else:
@@ -72,14 +62,14 @@ def show(options: argparse.Namespace, _root: Path, read: history.Reader | None =
 def overview(records: Sequence[Record]) -> Iterator[str]:
     """Yield the groups of what ended alike, then the newest entries one by one."""
     if not records:
-        yield "no entries about ended connections (the journal of the system is read by root and systemd-journal)"
+        yield nothing("ended connections")
         return
-    yield from _table(GROUPS, _groups(records))
+    yield table.columns(GROUPS, _groups(records))
     yield ""
     rows = [(str(number), *_cells(record)) for number, record in enumerate(records[:NEWEST], start=1)]
-    yield from _table(SINGLE, rows)
-    if more := len(records) - NEWEST:
-        yield f"and {more} older" if more > 0 else ""
+    yield table.columns(SINGLE, rows)
+    if len(records) > NEWEST:
+        yield f"and {len(records) - NEWEST} older"
     yield "keepalivectl deaths --explain N shows all that was seen of entry N"
 
 
@@ -87,7 +77,7 @@ def explanation(record: Record) -> Iterator[str]:
     """Yield all that is known of one entry, in plain lines."""
     cause = BY_KEY.get(record["CAUSE"], Cause.UNKNOWN)
     others = [OTHERS[key] for key in record["OTHER_CAUSES"].split() if key in OTHERS]
-    yield f"{_when(record)} {record.fields.get('MESSAGE', '')}"
+    yield f"{when(record)} {record.fields.get('MESSAGE', '')}"
     yield ""
     yield f"cause: {cause.label} ({confidence_words(_number_in(record['CONFIDENCE']), others)})"
     yield f"  {EXPLANATIONS[cause]}"
@@ -110,7 +100,7 @@ def _groups(records: Sequence[Record]) -> list[tuple[str, ...]]:
     for record in records:
         key = record["CAUSE"], record["FORETOLD"], record["UNIT"] or "-", record["PATH"]
         counts[key] += record.count
-        newest.setdefault(key, _when(record))
+        newest.setdefault(key, when(record))
     return [(str(count), newest[key], *key) for key, count in counts.most_common()]
 
 
@@ -119,25 +109,13 @@ def _cells(record: Record) -> tuple[str, ...]:
     sure = confidence_words(_number_in(record["CONFIDENCE"]), record["OTHER_CAUSES"])
     cause = record["CAUSE"] + (f" at hop {record['HOP']}" if record["HOP"] else "")
     if record["COUNT"]:
-        return _when(record), cause, sure, f"{record['COUNT']} connections", "-", "-", record["UNIT"] or "-"
-    return _when(record), cause, sure, _end(record, "LOCAL"), _end(record, "REMOTE"), process, record["UNIT"] or "-"
+        return when(record), cause, sure, f"{record['COUNT']} connections", "-", "-", record["UNIT"] or "-"
+    return when(record), cause, sure, _end(record, "LOCAL"), _end(record, "REMOTE"), process, record["UNIT"] or "-"
 
 
 def _end(record: Record, side: str) -> str:
     address, port = record[f"{side}_ADDRESS"], record[f"{side}_PORT"]
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def _table(headings: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-    for row in (headings, *rows):
-        yield GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-
-
-def _plain(record: Record) -> dict[str, object]:
-    """Return an entry as one object: the keys are those of the journal, in small letters and without the prefix."""
-    names = {name: name.removeprefix("KEEPALIVE_").lower() for name in record.fields}
-    return {"when": record.when} | {names[name]: record.fields[name] for name in sorted(record.fields)}
 
 
 def _concerns(record: Record, target: str | None) -> bool:
@@ -147,10 +125,6 @@ def _concerns(record: Record, target: str | None) -> bool:
         return record["REMOTE_ADDRESS"] == str(ipaddress.ip_address(target.strip("[]")))
     except ValueError:
         return record["UNIT"] == with_suffix(target)
-
-
-def _when(record: Record) -> str:
-    return datetime.datetime.fromtimestamp(record.when).strftime("%Y-%m-%d %H:%M:%S")  # noqa: DTZ006  # local
 
 
 def _number_in(text: str) -> float:
@@ -164,17 +138,3 @@ def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 10**9):
         raise argparse.ArgumentTypeError(f"{shown(text)} is not a number; write 1 for the newest entry")
     return int(text)
-
-
-def since(text: str) -> float:
-    """Return the instant of the epoch that a date or a time span means."""
-    try:
-        return max(0.0, time.time() - duration.parse(text))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, datetime.datetime.fromisoformat(text.strip()).timestamp())
-    except (ValueError, OverflowError):
-        raise argparse.ArgumentTypeError(
-            f'{shown(text)} is neither a date nor a time span; write "2026-11-28 14:00" or "2h"'
-        ) from None

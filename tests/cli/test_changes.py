@@ -56,8 +56,8 @@ def test_what_others_write_is_left_out(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_json_has_the_fields_of_the_journal(capsys: pytest.CaptureFixture[str]) -> None:
     first, second = json.loads(printed(capsys, "--json"))
-    assert (first["when"], first["MESSAGE"]) == (EPOCH.timestamp(), APPLIED["MESSAGE"])
-    assert second["KEEPALIVE_UNIT"] == "amanda.service"
+    assert (first["when"], first["message"]) == (EPOCH.timestamp(), APPLIED["MESSAGE"])
+    assert second["unit"] == "amanda.service"
 
 
 def test_every_change_is_an_event_of_the_log() -> None:
