@@ -7,6 +7,7 @@ import contextlib
 import os
 import selectors
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from keepaliveD.daemon.neighbour import showing
 from keepaliveD.daemon.process import Process, raise_descriptor_limit
 from keepaliveD.daemon.sources import EventSource
 from keepaliveD.log.entries import WARNING, Entry
-from keepaliveD.log.journal import FORMATS, Log, never_waiting, open_log
+from keepaliveD.log.journal import FORMATS, JournaldLog, Log, never_waiting, open_log
+from keepaliveD.log.kept import KeepingLog
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.snapshot import Snapshot
 from keepaliveD.places import CONTROL
@@ -27,6 +29,7 @@ from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.clock import now
 from keepaliveD.records.both import Records
+from keepaliveD.records.history import History
 
 
 def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
@@ -68,12 +71,20 @@ def live(options: argparse.Namespace, root: Path = Path("/")) -> None:
     raise_descriptor_limit()
     platform = detect(options.platform, root)
     platform.confine()  # before the log's thread starts
-    with never_waiting(open_log(options.log_format, sys.stderr)) as log:
+    with never_waiting(_log(options)) as log:
         if options.dry_run:
             return _run(options, platform, None, log)
         records = state.records(options, platform)
         with records.settings.locked():
             return _run(options, platform, records, log)
+
+
+def _log(options: argparse.Namespace) -> Log:
+    """Open the log. Where no journal keeps it, a file of our own keeps the history of ended connections."""
+    log = open_log(options.log_format, sys.stderr)
+    if options.dry_run or isinstance(log, JournaldLog):
+        return log
+    return KeepingLog(log, History(options.state_dir), time.time)
 
 
 def _run(options: argparse.Namespace, platform: Platform, records: Records | None, log: Log) -> None:

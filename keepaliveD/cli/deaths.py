@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from keepaliveD.cli import table
+from keepaliveD.cli import arguments, table
 from keepaliveD.cli.history import add_options, as_json, nothing, when
 from keepaliveD.config.units import with_suffix
 from keepaliveD.log import history
@@ -19,6 +19,7 @@ from keepaliveD.model.causes import BY_KEY, FORETOLD, Cause, Foretold
 from keepaliveD.model.errors import NoInput
 from keepaliveD.model.text import quoted, shown
 from keepaliveD.policy.deaths import OBSERVATIONS
+from keepaliveD.records.history import History
 
 NEWEST = 20  # entries that are listed one by one
 GROUPS = ("COUNT", "LAST", "CAUSE", "FORETOLD", "UNIT", "PATH")
@@ -39,12 +40,14 @@ def add_deaths(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--explain", metavar="NUMBER", type=_number, help="show all that was seen of the one with this number"
     )
+    arguments.add_state(parser)
     parser.set_defaults(command=show)
 
 
 def show(options: argparse.Namespace, _root: Path, read: history.Reader | None = None) -> None:
-    """Print what ended. Raises Unsupported, NotPermitted, NoInput."""
-    records = [record for record in history.ended(options.since, read) if _concerns(record, options.target)]
+    """Print what ended. Raises Unsupported, NotPermitted, StateError, NoInput."""
+    ended = history.ended(options.since, read, History(options.state_dir))
+    records = [record for record in ended if _concerns(record, options.target)]
     if options.explain is not None:
         if options.explain > len(records):
             raise NoInput(

@@ -1,4 +1,7 @@
-"""What the daemon has logged of ended connections and of changes, read from the journal."""
+"""What the daemon has logged of ended connections and of changes, read from the journal.
+
+Where there is none, a file in the state directory has the history of ended connections.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Any
 from keepaliveD.log.entries import MESSAGE_IDS
 from keepaliveD.model.errors import NotPermitted, Unsupported
 from keepaliveD.model.text import printable
+from keepaliveD.records.history import TIMESTAMP, History
 
 DAEMON = "tcp-keepalived"  # its user
 NO_HISTORY = "the history is in the journal"
@@ -40,13 +44,29 @@ Entries = Iterable[Mapping[str, Any]]
 Reader = Callable[[float], Entries]  # entries since an instant of the epoch, in their order
 
 
-def ended(since: float, read: Reader | None = None) -> list[Record]:
+def ended(since: float, read: Reader | None = None, own: History | None = None) -> list[Record]:
     """Return what the daemon has logged of ended connections since this instant, newest first.
 
-    Anybody can write such an entry, so those of other users than the daemon's are left out.
-    Raises Unsupported, NotPermitted.
+    Anybody can write into the journal, so entries of other users than the daemon's are left out.
+    Raises Unsupported where there is neither a journal nor a history of our own; NotPermitted, StateError.
     """
-    return _records(since, read or journal)[::-1]
+    kept, not_permitted = _kept(since, own)
+    try:
+        kept += _records(since, read or journal)
+    except Unsupported as unsupported:
+        if not_permitted:
+            raise not_permitted from unsupported
+        if not own or not own.exists():
+            raise
+    return sorted(kept, key=lambda record: record.when)[::-1]
+
+
+def _kept(since: float, own: History | None) -> tuple[list[Record], NotPermitted | None]:
+    """Return what is in the history of our own; or why it may not be read, which matters only without a journal."""
+    try:
+        return [_record(fields[TIMESTAMP], fields) for fields in own.since(since)] if own else [], None
+    except NotPermitted as refusal:
+        return [], refusal
 
 
 def changed(since: float, read: Reader | None = None) -> list[Record]:
@@ -59,7 +79,11 @@ def changed(since: float, read: Reader | None = None) -> list[Record]:
 
 def _records(since: float, read: Reader) -> list[Record]:
     trusted = _trusted()
-    return [_record(entry) for entry in read(since) if str(entry.get("_UID")) in trusted]
+    return [
+        _record(entry["__REALTIME_TIMESTAMP"].timestamp(), entry)
+        for entry in read(since)
+        if str(entry.get("_UID")) in trusted
+    ]
 
 
 def journal(since: float, events: Sequence[str] = ENDS) -> Iterator[Mapping[str, Any]]:
@@ -89,9 +113,9 @@ def _trusted() -> set[str]:
         return {"0"}
 
 
-def _record(entry: Mapping[str, Any]) -> Record:
+def _record(when: float, entry: Mapping[str, Any]) -> Record:
     fields = {name: _text(value) for name, value in entry.items() if name == "MESSAGE" or name.startswith("KEEPALIVE_")}
-    return Record(entry["__REALTIME_TIMESTAMP"].timestamp(), fields)
+    return Record(when, fields)
 
 
 def _text(value: object) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol, TextIO
 
 from keepaliveD.log.complaint import PATIENCE, Write, unbuffered
-from keepaliveD.log.entries import WARNING, Entry
+from keepaliveD.log.entries import WARNING, Entry, Value
 from keepaliveD.model.errors import KernelError, Unsupported
 from keepaliveD.model.text import printable, quoted
 from keepaliveD.threads import Task
@@ -208,15 +208,19 @@ class JsonLog:
         self._clock = clock
 
     def __call__(self, entry: Entry) -> None:
-        """Write one object; `timestamp` is seconds of the epoch."""
-        record = {
-            "timestamp": round(self._clock(), 3),
-            "MESSAGE": entry.message,
-            "MESSAGE_ID": entry.message_id,
-            "PRIORITY": entry.priority,
-            **entry.fields,
-        }
-        self._write(json.dumps(record) + "\n")
+        """Write one object."""
+        self._write(json.dumps(as_object(entry, self._clock())) + "\n")
+
+
+def as_object(entry: Entry, now: float) -> dict[str, Value]:
+    """Return an entry with journald's names; `timestamp` is the time `now`, in seconds of the epoch."""
+    return {
+        "timestamp": round(now, 3),
+        "MESSAGE": entry.message,
+        "MESSAGE_ID": entry.message_id,
+        "PRIORITY": entry.priority,
+        **entry.fields,
+    }
 
 
 class TextLog:

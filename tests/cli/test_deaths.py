@@ -15,10 +15,12 @@ import pytest
 from keepaliveD.cli import deaths
 from keepaliveD.log import history
 from keepaliveD.log.entries import Entry, of
+from keepaliveD.log.kept import KeepingLog
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import NoInput, Unsupported
 from keepaliveD.model.reports import ReportDeaths
 from keepaliveD.model.results import Outcome
+from keepaliveD.records.history import History
 from tests.support.ends import FORGOTTEN_BY_REJECT, Facts, alike, live
 
 SSH = Owner(812, "sshd", "ssh.service")
@@ -51,7 +53,7 @@ def journal(*said: Entry, uid: int = 0) -> history.Reader:
 def printed(capsys: pytest.CaptureFixture[str], read: history.Reader, *words: str) -> str:
     parser = argparse.ArgumentParser()
     deaths.add_deaths(parser)
-    deaths.show(parser.parse_args(words), Path("/"), read)
+    deaths.show(parser.parse_args(["--state-dir=/nonexistent", *words]), Path("/"), read)
     return capsys.readouterr().out
 
 
@@ -124,6 +126,35 @@ def test_a_wrong_value_is_a_misuse(wrong: tuple[str, str], capsys: pytest.Captur
 @pytest.mark.parametrize("since", ["2h", "2026-11-28", "2026-11-28 14:00"])
 def test_a_date_or_a_time_span_is_taken(since: str, capsys: pytest.CaptureFixture[str]) -> None:
     printed(capsys, journal(), "--since", since)
+
+
+def test_without_a_journal_the_history_of_the_state_directory_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "systemd.journal", None)
+    log = KeepingLog(lambda _: None, History(tmp_path), EPOCH.timestamp)
+    for one in (FORGOTTEN, ABORTED):
+        log(one)
+    text = printed(capsys, history.journal, "--state-dir", str(tmp_path))
+    assert ["middlebox-idle" in text, "peer-aborted" in text] == [True, True]
+    assert "cause: reset by a middlebox after idle" in printed(
+        capsys, history.journal, "--state-dir", str(tmp_path), "--explain", "2"
+    )
+
+
+def test_a_history_without_entries_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "systemd.journal", None)
+    History(tmp_path).begin()
+    assert printed(capsys, history.journal, "--state-dir", str(tmp_path)).startswith("no entries")
+
+
+def test_both_histories_are_read_where_there_are_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    KeepingLog(lambda _: None, History(tmp_path), lambda: EPOCH.timestamp() - 1)(FORGOTTEN)
+    lines = printed(capsys, journal(ABORTED), "--state-dir", str(tmp_path)).splitlines()
+    newest, oldest = lines[5:7]
+    assert ("peer-aborted" in newest, "middlebox-idle" in oldest) == (True, True)
 
 
 def test_without_a_journal_there_is_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
