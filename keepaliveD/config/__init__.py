@@ -45,6 +45,8 @@ class Config:
     survive_stop: bool
     autopsy: bool  # whether to find out what ended connections
     logged_causes: frozenset[Cause]
+    logged_units: tuple[str, ...]
+    logged_users: tuple[int, ...]
     enables: bool  # keepalive.arm = "enable", also where it is not in force for want of `apply`
     files: tuple[File, ...] = ()
     notes: tuple[str, ...] = ()  # what the files hold that has no effect, or another than it seems

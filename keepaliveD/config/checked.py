@@ -73,6 +73,8 @@ def _config(document: Document, merged: Merged) -> Config:
         survive_stop=keepalive.survive_stop,
         autopsy=document.autopsy.enabled,
         logged_causes=frozenset(_causes(document.autopsy.log)),
+        logged_units=tuple(document.autopsy.unit),
+        logged_users=tuple(document.autopsy.user),
         enables=keepalive.arm == "enable",
         files=tuple(merged.files),
         notes=tuple(notes(document, merged)),

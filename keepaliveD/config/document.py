@@ -205,6 +205,8 @@ class AutopsySection(Section):
 
     enabled: bool = True
     log: Ends = [UNEXPECTED]
+    unit: Units = []
+    user: Users = []
 
 
 class PathSection(Section):

@@ -297,6 +297,8 @@ def rules(config: Config, platform: Platform) -> Rules:
         products=tuple(preset.timeout for preset in catalogue().values()),
         autopsy=config.autopsy,
         logged_causes=config.logged_causes,
+        logged_units=config.logged_units,
+        logged_users=config.logged_users,
     )
 
 

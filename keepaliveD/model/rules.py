@@ -117,7 +117,8 @@ class Rules:
     both are empty if none are applied. `roles` are the roles of the settings if stricter settings that stand are
     kept, else None. The first rule in `arm` that matches a socket applies, and the last one matches all.
     `doubts` are warnings about the configuration, a line each; `products` are usual idle timeouts. `autopsy`: whether
-    to find out what ended connections; ends with one of `logged_causes` are reported, all are counted.
+    to find out what ended connections; all ends are counted, and those are reported that have one of
+    `logged_causes` and belong to one of `logged_units` (patterns) and `logged_users`, which match all if empty.
     """
 
     wanted: Mapping[str, int]
@@ -137,3 +138,5 @@ class Rules:
     products: tuple[float, ...] = ()
     autopsy: bool = False
     logged_causes: frozenset[Cause] = frozenset()
+    logged_units: tuple[str, ...] = ()
+    logged_users: tuple[int, ...] = ()

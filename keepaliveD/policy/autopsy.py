@@ -5,6 +5,7 @@ Many that ended alike are one report. Each end is held against what was last for
 
 from __future__ import annotations
 
+import fnmatch
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -48,13 +49,18 @@ RISKY[[int(verdict) for verdict in AT_RISK]] = True
 
 @dataclass(frozen=True, slots=True)
 class AutopsyRules:
-    """Which ends are reported: those with one of `causes`. Ends of the other causes are counted."""
+    """Which ends are reported: those with one of `causes` that belong to one of `units` and `users`. All are counted.
+
+    `units` are patterns as in fnmatch(3). Without any, those of all units are reported, and likewise of all users.
+    """
 
     causes: frozenset[Cause]
     paths: Sequence[Path]
     ignore: Sequence[IPNetwork]
     arm: Sequence[ArmRule] = ()
     products: Sequence[float] = ()  # usual idle timeouts
+    units: Sequence[str] = ()
+    users: Sequence[int] = ()
 
 
 class Remembered(NamedTuple):
@@ -75,7 +81,7 @@ class Remembered(NamedTuple):
 
 
 REMEMBERED = ("cookie", "verdict", "reported", "reported_at", "survived", "interface", "cgroup")
-RECALLED = ("verdict", "reported", "reported_at", "survived", "interface")
+RECALLED = ("verdict", "reported", "reported_at", "survived", "interface", "cgroup")
 EMPTY = np.zeros(0, np.uint64)
 NOTHING = Remembered(EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY)
 
@@ -181,7 +187,30 @@ class Autopsy:
         self._count(judged)
         self.advisor.died(ended, judged.path, FORESEEABLE[judged.findings.cause])
         wanted = np.isin(judged.findings.cause, [int(cause) for cause in self._rules.causes])
+        wanted &= self._is_of_users(judged.ended) & self._is_of_units(judged.ended)
         return tuple(filter(None, (self._report(judged, rows, now) for rows in _alike(judged, wanted))))
+
+    def _is_of_users(self, ended: Column) -> Bools:
+        """Return which ends are of the users whose ends are reported."""
+        users = self._rules.users
+        return np.isin(ended["uid"], users) if users else np.ones(len(ended), np.bool_)
+
+    def _is_of_units(self, ended: Column) -> Bools:
+        """Return which ends are of the units whose ends are reported, or of a unit that is not known yet.
+
+        The unit of a cgroup is asked for with the next scan.
+        """
+        if not self._rules.units:
+            return np.ones(len(ended), np.bool_)
+        cgroups, which = np.unique(ended["cgroup"], return_inverse=True)
+        unknown = [cgroup for cgroup in cgroups.tolist() if cgroup and cgroup not in self._units]
+        self._unnamed.update(unknown[: max(0, MOST_CGROUPS - len(self._unnamed))])
+        meant: Bools = np.array([self._may_be_meant(cgroup) for cgroup in cgroups.tolist()], np.bool_)[which]
+        return meant
+
+    def _may_be_meant(self, cgroup: int) -> bool:
+        unit = self._units.get(cgroup)
+        return unit is None or any(fnmatch.fnmatchcase(unit, pattern) for pattern in self._rules.units)
 
     def due(self, now: float) -> tuple[Alike, ...]:
         """Return what has been held back, if it is time to report it."""
@@ -309,6 +338,7 @@ class Judged:
 def judge(ended: Column, scans: Sequence[Remembered], paths: Sequence[Path], units: Mapping[int, str]) -> Judged:
     """Judge ended connections: their path, what was known of them, the cause, whether it was foretold."""
     known = _recall(ended, scans)
+    ended = _with_cgroups(ended, known)
     path = _paths(ended, paths, known)
     findings = decide(ended, known.survived)
     warned = known.seen & RISKY[known.reported] & (known.reported_at <= ended["ended_at"])
@@ -326,6 +356,7 @@ class _Known(NamedTuple):
     reported_at: Column
     survived: Column
     interface: Column
+    cgroup: Column
     interfaces: tuple[str, ...]
 
 
@@ -339,6 +370,7 @@ def _recall(ended: Column, scans: Sequence[Remembered]) -> _Known:
         reported_at=times[0],
         survived=times[1],
         interface=np.zeros(size, np.uint32),
+        cgroup=np.zeros(size, np.uint64),
         interfaces=scans[0].interfaces,
     )
     for scan in (scan for scan in reversed(scans) if len(scan.cookie)):
@@ -347,6 +379,15 @@ def _recall(ended: Column, scans: Sequence[Remembered]) -> _Known:
         for name in RECALLED:
             getattr(known, name)[here] = getattr(scan, name)[row][here]
     return known
+
+
+def _with_cgroups(ended: Column, known: _Known) -> Column:
+    """Return the ends with the cgroup that a scan saw where the end itself does not tell."""
+    if ended["cgroup"].all():
+        return ended
+    filled = ended.copy()
+    filled["cgroup"] = np.where(ended["cgroup"] != 0, ended["cgroup"], known.cgroup)
+    return filled
 
 
 def _paths(ended: Column, paths: Sequence[Path], known: _Known) -> Column:

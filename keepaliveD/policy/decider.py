@@ -411,7 +411,8 @@ class Decider:
 
 
 def _autopsy_rules(rules: Rules) -> AutopsyRules:
-    return AutopsyRules(rules.logged_causes, rules.paths, rules.ignore, rules.arm, rules.products)
+    logged = rules.logged_causes, rules.paths, rules.ignore, rules.arm, rules.products
+    return AutopsyRules(*logged, rules.logged_units, rules.logged_users)
 
 
 def _log(report: Report) -> list[Action]:

@@ -196,6 +196,14 @@ def test_ends_of_daily_work_are_logged_only_where_that_is_asked_for(etc: Etc) ->
     assert Cause.PEER_CLOSED in etc.load("[autopsy]\nlog = ['unexpected', 'peer-closed']").logged_causes
 
 
+def test_ends_are_logged_of_some_units_and_users(etc: Etc) -> None:
+    loaded = etc.load("[autopsy]\nunit = ['amanda@*.service', 'ssh']\nuser = ['root', 1000]")
+    assert (loaded.logged_units, loaded.logged_users) == (("amanda@*.service", "ssh.service"), (0, 1000))
+    assert (etc.load().logged_units, etc.load().logged_users) == ((), ())
+    with pytest.raises(ConfigError, match=r"autopsy\.user"):
+        etc.load("[autopsy]\nuser = 'nobody-of-this-name'")
+
+
 def test_the_default_timeout_is_a_guess_until_somebody_changes_it(etc: Etc) -> None:
     """And then a warning that rests on it is as urgent as any; the shipped file has the shipped value."""
     for shipped in ("[watch]\n", "[watch]\ndefault_timeout = '4min'\n"):

@@ -328,10 +328,41 @@ def test_units_are_known_before_their_connections_end_and_counted_apart() -> Non
     assert not autopsy.unnamed()
     scanned(autopsy, 995.0, {"cookie": 2, "cgroup": 8})
     assert not autopsy.unnamed()
-    first, *_ = autopsy.observe(died({**KILLED, "cgroup": 7}, {**KILLED, "cgroup": 8}, KILLED), 1001.0)
+    first, *_ = autopsy.observe(died({**KILLED, "cgroup": 7}, {**KILLED, "cgroup": 8}, {**KILLED, "cookie": 9}), 1001.0)
     assert {report.owner.unit for report in first.examples} <= {"ssh.service", ""}
     assert autopsy.tally.foretold_by(unit="ssh.service") == {Foretold.NOT_FORESEEABLE: 1}
     assert autopsy.tally.foretold_by() == {Foretold.NOT_FORESEEABLE: 3}
+
+
+def test_only_ends_of_the_units_and_users_that_are_asked_for_are_reported_and_all_are_counted() -> None:
+    autopsy = Autopsy(dataclasses.replace(rules(), units=("amanda@*.service",), users=(34,)))
+    autopsy.name({7: "amanda@1.service", 8: "ssh.service"})
+    reports = autopsy.observe(
+        died(
+            {**KILLED, "cgroup": 7, "uid": 34, "cookie": 1},
+            {**KILLED, "cgroup": 7, "uid": 0, "cookie": 2},
+            {**KILLED, "cgroup": 8, "uid": 34, "cookie": 3},
+        ),
+        1001.0,
+    )
+    assert [death.cookie for report in reports for death in report.examples] == [1]
+    assert autopsy.tally.by_cause == {Cause.LOCAL_KILL: 3}
+
+
+def test_an_end_whose_unit_is_not_known_yet_is_reported_and_its_unit_asked_for() -> None:
+    autopsy = Autopsy(dataclasses.replace(rules(), units=("amanda.service",)))
+    assert autopsy.observe(died({**KILLED, "cgroup": 9}), 1001.0)
+    assert autopsy.unnamed() == (9,)
+    autopsy.name({9: "cron.service"})
+    assert not autopsy.observe(died({**KILLED, "cgroup": 9}), 1002.0)
+
+
+def test_where_an_end_does_not_tell_its_cgroup_that_of_the_last_scan_counts() -> None:
+    autopsy = Autopsy(dataclasses.replace(rules(), units=("amanda.service",)))
+    scanned(autopsy, 990.0, {"cookie": 1, "cgroup": 7}, {"cookie": 2, "cgroup": 8})
+    autopsy.name({7: "amanda.service", 8: "ssh.service"})
+    reports = autopsy.observe(died({**KILLED, "cookie": 1}, {**KILLED, "cookie": 2}), 1001.0)
+    assert [death.owner.unit for report in reports for death in report.examples] == ["amanda.service"]
 
 
 def test_units_are_forgotten_before_they_are_too_many() -> None:
