@@ -28,6 +28,7 @@ class Verdict:
     cause: Cause
     confidence: float
     candidates: tuple[Cause, ...]
+    hop: int
 
     @property
     def truth(self) -> Cause:
@@ -37,7 +38,12 @@ class Verdict:
     @property
     def is_right(self) -> bool:
         """Whether it was called that, or, where one host cannot tell, that among others."""
-        return self.truth in self.candidates if self.truth in ONLY_BESIDE else self.truth == self.cause
+        return self.truth == self.cause if self.can_be_told else self.truth in self.candidates
+
+    @property
+    def can_be_told(self) -> bool:
+        """Whether one host can tell it from all other causes."""
+        return not self.scene.untold and self.truth not in ONLY_BESIDE
 
     @property
     def is_falsely_certain(self) -> bool:
@@ -113,8 +119,15 @@ def _judge(ended: Column, plays: Sequence[Play], namespaces: dict[End, int]) -> 
             local, remote = each.ports[end]
             ours = (ended["local_port"] == local) & (ended["remote_port"] == remote)
             for row in np.flatnonzero(ours & (ended["netns"] == namespaces[end])).tolist():
-                cause, confidence = Cause(int(findings.cause[row])), float(findings.confidence[row])
-                yield Verdict(each.scene, end, ended[row], cause, confidence, findings.candidates(row))
+                yield Verdict(
+                    each.scene,
+                    end,
+                    ended[row],
+                    Cause(int(findings.cause[row])),
+                    float(findings.confidence[row]),
+                    findings.candidates(row),
+                    int(findings.hop[row]),
+                )
 
 
 def matrix(verdicts: Sequence[Verdict]) -> str:

@@ -9,6 +9,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from socket import AF_INET, AF_INET6, AddressFamily
 from typing import Literal
@@ -19,7 +20,9 @@ from tests.support.versions import RTO_MAX, RUNNING
 CLIENT = {AF_INET: "10.88.1.1", AF_INET6: "fd88:1::1"}
 SERVER = {AF_INET: "10.88.4.2", AF_INET6: "fd88:4::2"}
 FIREWALL = {AF_INET: "10.88.2.2", AF_INET6: "fd88:2::2"}  # on the client's side
-Place = Literal["client", "firewall", "server"]
+Place = Literal["client", "r1", "firewall", "r2", "server"]
+ROUTERS = ("r1", "firewall", "r2")
+RST, ACK = 0x04, 0x10  # of TCP flags
 RETRIES = 3  # of a retransmission: 3 s until it gives up
 SHORTEST_RTO_MAX = 1000  # ms: on a busy machine a late answer would lengthen the retransmissions to minutes
 
@@ -53,19 +56,16 @@ AT_AN_END = """
         tcp sport @drop_in drop
         tcp dport @reject_here reject with tcp reset
     }"""
-SETS = {
-    "firewall": (
-        "reject_there",
-        "reject_back",
-        "drop_there",
-        "drop_back",
-        "drop_acknowledgements",
-        "unreachable",
-        "prohibited",
-    ),
-    "client": ("reject_out", "drop_out", "reject_in", "drop_in", "reject_here"),
-    "server": ("reject_out", "drop_out", "reject_in", "drop_in", "reject_here"),
-}
+SETS_ON_THE_WAY = (
+    "reject_there",
+    "reject_back",
+    "drop_there",
+    "drop_back",
+    "drop_acknowledgements",
+    "unreachable",
+    "prohibited",
+)
+SETS_AT_AN_END = ("reject_out", "drop_out", "reject_in", "drop_in", "reject_here")
 
 
 class Rig:
@@ -82,14 +82,11 @@ class Rig:
                 host.ip(*_routes(place, len(hosts)))
                 for key in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
                     host.set_sysctl(key, int(0 < place < len(hosts) - 1))
-            self._places: dict[str, Namespace] = {
-                "client": self.client,
-                "firewall": self.firewall,
-                "server": self.server,
-            }
+            self._places = dict(zip(("client", *ROUTERS, "server"), hosts, strict=True))
             for name, host in self._places.items():
-                sets = "".join(f"set {each} {{ type inet_service; }}\n" for each in SETS[name])
-                host.nft(f"table inet t {{ {sets} {THROUGH if name == 'firewall' else AT_AN_END}\n}}")
+                names, chains = (SETS_ON_THE_WAY, THROUGH) if name in ROUTERS else (SETS_AT_AN_END, AT_AN_END)
+                sets = "".join(f"set {each} {{ type inet_service; }}\n" for each in names)
+                host.nft(f"table inet t {{ {sets} {chains}\n}}")
             if loss:
                 self.firewall.nft(LOSS.replace("LOSS", str(loss)))
             for end in (self.client, self.server):
@@ -123,39 +120,83 @@ class Rig:
         self._places[place].nft(f"{do} element inet t {how} {{ {port} }}")
 
     def forge_reset(
-        self, victim: socket.socket, server_port: int, hop_limit: int, flags: int = 4, ahead: int = 0
+        self, victim: socket.socket, server_port: int, hop_limit: int, flags: int = RST, ahead: int = 0
     ) -> None:
         """Send the client's socket a reset in the server's name, so far `ahead` of the number that it expects."""
-        number = (_next_number(victim) + ahead) & 0xFFFFFFFF
-        self.forge(server_port, victim.getsockname()[1], number, hop_limit, flags)
+        number = (_number(victim, RECEIVED) + ahead) & 0xFFFFFFFF
+        self.forge(Segment(server_port, victim.getsockname()[1], number, flags), hop_limit)
 
-    def forge(self, server_port: int, port: int, number: int, hop_limit: int, flags: int) -> None:
-        """Send a packet in the server's name to a port of the client, from the firewall. IPv4 only."""
+    def forge(self, segment: Segment, hop_limit: int) -> None:
+        """Send the client a segment in the server's name, from the firewall. IPv4 only."""
+        self._send(self.firewall, segment, hop_limit)
+
+    def reset_as_bsd_does(self, last: Segment) -> None:
+        """Have the server's machine send the reset with which BSD and Solaris give a connection up. IPv4 only.
+
+        It begins where their data ends, whether or not that has arrived: tcp_drop() of FreeBSD.
+        """
+        self._send(self.server, last, hop_limit=64)
+
+    def _send(self, host: Namespace, segment: Segment, hop_limit: int) -> None:
         source, target = (socket.inet_aton(each[AF_INET]) for each in (SERVER, CLIENT))
-        segment = struct.pack("!HHIIBBHHH", server_port, port, number, 0, 5 << 4, flags, 0, 0, 0)
-        pseudo = source + target + struct.pack("!BBH", 0, socket.IPPROTO_TCP, len(segment))
-        checksum = _checksum(pseudo + segment)
-        segment = segment[:16] + struct.pack("!H", checksum) + segment[18:]
-        packet = struct.pack("!BBHHHBBH", 0x45, 0, 40, 0, 0, hop_limit, socket.IPPROTO_TCP, 0) + source + target
+        octets = segment.packed(source + target)
+        length = 20 + len(octets)
+        packet = struct.pack("!BBHHHBBH", 0x45, 0, length, 0, 0, hop_limit, socket.IPPROTO_TCP, 0) + source + target
 
         def send() -> None:
             with socket.socket(AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
-                raw.sendto(packet + segment, (CLIENT[AF_INET], 0))
+                raw.sendto(packet + octets, (CLIENT[AF_INET], 0))
 
-        self.firewall.inside(send)
-
-
-TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ = 19, 20, 21  # include/uapi/linux/tcp.h
-RECEIVED, REPAIR_OFF_QUIETLY = 1, -1
+        host.inside(send)
 
 
-def _next_number(connection: socket.socket) -> int:
-    """The sequence number that it expects next."""
+@dataclass(frozen=True)
+class Segment:
+    """A TCP segment from the server to a port of the client."""
+
+    server_port: int
+    port: int
+    number: int
+    flags: int
+    acknowledged: int = 0
+    window: int = 0
+    timestamps: tuple[int, int] | None = None
+
+    def packed(self, addresses: bytes) -> bytes:
+        """Return its octets; the checksum is that between these addresses."""
+        options = struct.pack("!BBBBII", 1, 1, 8, 10, *self.timestamps) if self.timestamps else b""
+        offset = (20 + len(options)) // 4 << 4
+        numbers = self.server_port, self.port, self.number, self.acknowledged, offset, self.flags, self.window, 0, 0
+        segment = struct.pack("!HHIIBBHHH", *numbers) + options
+        pseudo = addresses + struct.pack("!BBH", 0, socket.IPPROTO_TCP, len(segment))
+        return segment[:16] + struct.pack("!H", _checksum(pseudo + segment)) + segment[18:]
+
+
+TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_TIMESTAMP = 19, 20, 21, 24  # include/uapi/linux/tcp.h
+RECEIVED, SENT, REPAIR_OFF_QUIETLY = 1, 2, -1
+
+
+def _number(connection: socket.socket, queue: int) -> int:
+    """The sequence number at the end of a queue: what it expects next, or what it sends next."""
     connection.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR_QUEUE, RECEIVED)
+    connection.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR_QUEUE, queue)
     number: int = connection.getsockopt(socket.IPPROTO_TCP, TCP_QUEUE_SEQ)
     connection.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, REPAIR_OFF_QUIETLY)
     return number & 0xFFFFFFFF
+
+
+def last_segment(server: socket.socket) -> Segment:
+    """The reset that BSD or Solaris would send in the place of this socket of the server, if it gave up now."""
+    stamp = server.getsockopt(socket.IPPROTO_TCP, TCP_TIMESTAMP) & 0xFFFFFFFF
+    return Segment(
+        server_port=server.getsockname()[1],
+        port=server.getpeername()[1],
+        number=_number(server, SENT),
+        flags=RST | ACK,
+        acknowledged=_number(server, RECEIVED),
+        window=512,
+        timestamps=(stamp, 0),
+    )
 
 
 def vanish(connection: socket.socket) -> None:

@@ -31,7 +31,8 @@ from socket import (
 from typing import Literal
 
 from keepaliveD.model.causes import Cause
-from tests.kernel.deaths.rig import CLIENT, SERVER, Rig, vanish
+from tests.kernel.deaths.rig import CLIENT, SERVER, Place, Rig, last_segment, vanish
+from tests.support.memory import little_memory
 
 End = Literal["client", "server"]
 
@@ -51,6 +52,7 @@ class Scene:
     truth: dict[End, Cause]
     play: Callable[[Play], None]
     family: AddressFamily
+    untold: bool  # one host cannot tell this from another cause: it is enough if both are named
 
 
 SCENES: list[Scene] = []
@@ -100,10 +102,15 @@ class Play:
         server.sendall(b"answer")
         assert client.recv(6) == b"answer"
 
-    def fail(self, *how: str) -> None:
-        """The firewall treats it so from now on."""
+    def fail(self, *how: str, at: Place = "firewall") -> None:
+        """The firewall, or another router, treats it so from now on."""
         for each in how:
-            self.rig.treat("firewall", each, self.port)
+            self.rig.treat(at, each, self.port)
+
+    def heal(self, *how: str) -> None:
+        """The firewall no longer treats it so."""
+        for each in how:
+            self.rig.treat("firewall", each, self.port, do="delete")
 
     def hold(self, connection: socket, *command: str) -> subprocess.Popen[bytes]:
         """A program that has it, and nobody else."""
@@ -123,7 +130,11 @@ HOLD = ("sh", "-c", "echo; read end")  # until its input ends
 
 
 def scene(
-    client: Cause | None = None, server: Cause | None = None, family: AddressFamily = AF_INET
+    client: Cause | None = None,
+    server: Cause | None = None,
+    family: AddressFamily = AF_INET,
+    *,
+    untold: bool = False,
 ) -> Callable[[Callable[[Play], None]], Callable[[Play], None]]:
     """Add a scene."""
     truth: dict[End, Cause] = {}
@@ -134,7 +145,7 @@ def scene(
 
     def add(play: Callable[[Play], None]) -> Callable[[Play], None]:
         name = play.__name__ + ("_ipv6" if family == AF_INET6 else "")
-        SCENES.append(Scene(name, truth, play, family))
+        SCENES.append(Scene(name, truth, play, family, untold))
         return play
 
     return add
@@ -199,6 +210,22 @@ def forgotten_and_rejected_after_the_peer_closed(play: Play) -> None:
     assert client.recv(1) == b""
     time.sleep(QUIET)  # the FIN is acknowledged late
     play.fail("reject_there", "reject_back")
+    send(client)
+
+
+@scene(Cause.MIDDLEBOX_IDLE)
+def forgotten_by_the_first_router(play: Play) -> None:
+    client, _ = play.open()
+    play.fail("reject_there", at="r1")
+    stay_quiet()
+    send(client)
+
+
+@scene(Cause.MIDDLEBOX_IDLE)
+def forgotten_by_the_last_router(play: Play) -> None:
+    client, _ = play.open()
+    play.fail("reject_there", at="r2")
+    stay_quiet()
     send(client)
 
 
@@ -409,14 +436,29 @@ def peers_keepalive_gives_up(play: Play) -> None:
     wait_for_end(client)
 
 
-@scene(Cause.PEER_GAVE_UP)
-def peer_gives_up_and_its_reset_gets_through(play: Play) -> None:
-    """As BSD and Solaris do when they have retransmitted often enough."""
+@scene(Cause.PEER_GAVE_UP, Cause.PATH_DIED)
+def peer_gives_up_because_our_acknowledgements_are_lost(play: Play) -> None:
+    """Then BSD and Solaris send a reset. It has the number that is expected here."""
+    client, server = play.open()
+    play.fail("drop_there")
+    server.sendall(b"again and again")
+    assert client.recv(15) == b"again and again"
+    reset = last_segment(server)
+    wait_for_end(server)
+    play.rig.reset_as_bsd_does(reset)
+    wait_for_end(client)
+
+
+@scene(Cause.PEER_GAVE_UP, Cause.PATH_DIED)
+def peer_gives_up_because_its_data_is_lost(play: Play) -> None:
+    """Its reset is ahead of what has arrived here, so that it is asked once more, and then it knows of nothing."""
     client, server = play.open()
     play.fail("drop_back")
-    send(server)
-    stay_quiet()
-    play.rig.forge_reset(client, play.port, hop_limit=62, flags=0x14)
+    server.sendall(b"in vain")
+    reset = last_segment(server)
+    wait_for_end(server)
+    play.heal("drop_back")
+    play.rig.reset_as_bsd_does(reset)
     wait_for_end(client)
 
 
@@ -433,7 +475,7 @@ def listener_overflows(play: Play) -> None:
     for client in clients[2:]:
         client.settimeout(30)
         client.connect((SERVER[family], play.port))
-    play.rig.treat("firewall", "drop_acknowledgements", play.port, do="delete")
+    play.heal("drop_acknowledgements")
     overflown, _, _ = select(clients[2:], [], [], 30)
     play.opened(overflown[0])
 
@@ -460,6 +502,16 @@ def path_dies_while_busy(play: Play) -> None:
     assert client.recv(4) == b"more"
     send(client, b"x" * 20_000)
     wait_for_end(client)
+
+
+@scene(server=Cause.PATH_DIED, untold=True)
+def user_goes_away_with_his_machine(play: Play) -> None:
+    """He closes the lid: nothing is sent any more, and nothing is answered."""
+    _, server = play.open()
+    stay_quiet()
+    play.fail("drop_there", "drop_back")
+    keepalive(server, 1)
+    wait_for_end(server)
 
 
 @scene(Cause.USER_TIMEOUT)
@@ -538,6 +590,16 @@ def program_crashes(play: Play) -> None:
     client, server = play.open()
     server.sendall(b"unread")
     play.hold(client, *HOLD).send_signal(signal.SIGSEGV)
+
+
+@scene(Cause.OUT_OF_MEMORY)
+def program_takes_more_memory_than_there_is(play: Play) -> None:
+    client, _ = play.open()
+    join = play.stack.enter_context(little_memory())
+    greedy = play.hold(client, "sh", "-c", f"{join}; echo; read begin; exec tail /dev/zero")
+    assert greedy.stdin
+    greedy.stdin.close()
+    greedy.wait(30)
 
 
 @scene(Cause.PROGRAM_ENDED)

@@ -7,7 +7,7 @@ from socket import AF_INET, AF_INET6
 
 import pytest
 
-from keepaliveD.model.causes import ONLY_BESIDE, Cause
+from keepaliveD.model.causes import Cause
 from tests.kernel.deaths.played import Played, Verdict, matrix, play
 from tests.kernel.deaths.rig import FIREWALL
 from tests.kernel.deaths.scenes import SCENES
@@ -34,13 +34,13 @@ def test_every_end_is_seen_once(played: Played) -> None:
 
 
 def test_the_cause_of_an_end_is_right(played: Played) -> None:
-    told = [each for each in played.verdicts if each.truth not in ONLY_BESIDE]
+    told = [each for each in played.verdicts if each.can_be_told]
     wrong = [each for each in told if not each.is_right]
     assert len(wrong) <= (1 - RIGHT) * len(told), "\n".join([matrix(played.verdicts), *map(str, wrong)])
 
 
 def test_of_causes_that_cannot_be_told_apart_each_is_named(played: Played) -> None:
-    assert [str(each) for each in played.verdicts if each.truth in ONLY_BESIDE and not each.is_right] == []
+    assert [str(each) for each in played.verdicts if not (each.can_be_told or each.is_right)] == []
 
 
 def test_what_is_called_certain_is_right(played: Played) -> None:

@@ -9,12 +9,11 @@ from socket import AF_INET, SO_LINGER, SOL_SOCKET, create_connection, create_ser
 
 from keepaliveD.model.deaths import Reset
 from keepaliveD.platforms.base import DeathWatch
-from tests.kernel.deaths.rig import CLIENT, SERVER, Rig, vanish
+from tests.kernel.deaths.rig import ACK, CLIENT, SERVER, Rig, Segment, vanish
 from tests.kernel.deaths.watching import watching
 from tests.support.rig import Namespace
 
 NO_LINGER = struct.pack("ii", 1, 0)
-ACK = 0x10  # of TCP flags
 
 
 def pair(host: Namespace) -> tuple[socket, socket]:
@@ -128,7 +127,7 @@ def test_a_stranger_cannot_teach_a_hop_limit_in_the_name_of_a_peer() -> None:
         ):
             near.connect(address)
             vanish(listener.accept()[0])
-            rig.forge(4000, own[1], number=1, hop_limit=50, flags=ACK)
+            rig.forge(Segment(4000, own[1], number=1, flags=ACK), hop_limit=50)
             near.sendall(b"late")
             ended = watch.until(lambda ended: len(ended) == 1)
     assert (ended["reset_ttl"][0], ended["peer_ttl"][0]) == (61, 61)
