@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from keepaliveD.log import entries
 from keepaliveD.log.journal import Log
 from keepaliveD.model.actions import (
     ArmAtConnect,
+    Because,
     DisarmAll,
     EndAtConnect,
     ListOldServices,
@@ -29,6 +31,7 @@ from keepaliveD.model.actions import (
     RefreshAtConnect,
     RestoreSettings,
     ScanSockets,
+    SetSystemKeepalive,
     ShowAtRisk,
     TidyArmingRecord,
     WatchDeaths,
@@ -36,10 +39,16 @@ from keepaliveD.model.actions import (
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.events import BegunAtConnect, Done, Event, Loaded, Opened, Scanned, SettingsRead, Start
-from keepaliveD.model.reports import ReportOldServices, ReportRefused, ReportUnseenDeaths
+from keepaliveD.model.reports import (
+    ReportDrift,
+    ReportOldServices,
+    ReportRefused,
+    ReportRewriter,
+    ReportUnseenDeaths,
+)
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Rules, Watching
-from keepaliveD.model.snapshot import LastScan, Snapshot
+from keepaliveD.model.snapshot import LastScan, Snapshot, Totals, Tried
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.base import DeathWatch, Platform, Tuner
 from keepaliveD.platforms.requests import Open, Steps, find_owners, scan
@@ -47,6 +56,7 @@ from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connect import plan
 from keepaliveD.policy.decider import Decider
 from keepaliveD.policy.judge import judge
+from keepaliveD.policy.totals import totals
 from keepaliveD.records.both import Records
 from keepaliveD.records.settings import SettingsRecord
 
@@ -98,6 +108,8 @@ class Daemon:
         self._performer = Performer(platform, records)
         self._slept = outside.slept()
         self._began = outside.now()
+        self._tried = Tried()
+        self._totals = Totals()  # of the last scan, once somebody has asked
         self.decider = Decider(rules(config, platform), once=show is not None, dry_run=records is None)
 
     def run(self) -> None:
@@ -114,6 +126,7 @@ class Daemon:
 
     def log(self, outcome: Outcome) -> None:
         """Log this outcome."""
+        self._tried = self._tried._replace(drifts=self._tried.drifts + _drifts(outcome))
         for entry in entries.of(outcome):
             self._log(entry)
 
@@ -178,8 +191,10 @@ class Daemon:
         """Read all sockets and the system settings. Raises Refusal."""
         began = self._outside.now()
         table = yield from scan(began)
+        took = self._outside.now() - began
+        self._tried = self._tried._replace(scans=self._tried.scans + 1, scanning=self._tried.scanning + took)
         asleep, self._slept = self._outside.slept() - self._slept, self._outside.slept()
-        table = dataclasses.replace(table, reading=self._outside.now() - began, asleep=asleep)
+        table = dataclasses.replace(table, reading=took, asleep=asleep)
         damaged = self._keep_damaged_aside()
         return Scanned(table, self._performer.read_settings(cared_for=with_settings), damaged)
 
@@ -254,6 +269,8 @@ class Daemon:
     def snapshot(self) -> Snapshot:
         """Return how the daemon is now, for whoever asks. It waits for nothing."""
         now, table, status = self._outside.now(), self.decider.judgement.table, self.decider.status
+        if self._totals.taken_at != table.taken_at:
+            self._totals = totals(self.decider.judgement)
         rules, age = self.decider.rules, now - self.decider.judgement.forecast.now
         scan = LastScan(now - table.read_by, table.reading, rules.interval) if table.engine_description else None
         return Snapshot(
@@ -270,10 +287,26 @@ class Daemon:
             paths=tuple(rules.paths),
             at_risk=tuple(dataclasses.replace(one, left=one.left - age) for one in self.decider.at_risk),
             restores=rules.restore_on_stop,
+            now=time.time(),
+            totals=self._totals,
+            tried=self._tried,
+            probes_sent=self._platform.probes_sent(),
         )
 
     def _status(self) -> str:
         return f"STATUS={entries.status_line(self.decider.status)}"
+
+
+def _drifts(outcome: Outcome) -> int:
+    """Return how many settings this outcome tells of that someone else has changed: each change counts once."""
+    match outcome.action:
+        case SetSystemKeepalive(found=found, because=Because.DRIFT) if outcome.refused is None:
+            return len(found)
+        case ReportDrift(found=found):
+            return len(found)
+        case ReportRewriter(repeats=repeats, reapplied=False):
+            return sum(repeat.count for repeat in repeats.values())
+    return 0
 
 
 def rules(config: Config, platform: Platform) -> Rules:

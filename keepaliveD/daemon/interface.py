@@ -8,10 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from keepaliveD import __version__
+from keepaliveD.daemon.metrics import of_daemon
 from keepaliveD.daemon.varlink import Method, Parameters, Service
 from keepaliveD.log.entries import Entry
 from keepaliveD.model.causes import Foretold
 from keepaliveD.model.connections import Verdict
+from keepaliveD.model.metric import Metric
 from keepaliveD.model.rules import Path
 from keepaliveD.model.snapshot import AtRisk, Snapshot
 from keepaliveD.places import INTERFACE
@@ -83,6 +85,15 @@ method Status() -> (
 # List the paths, the default one first
 method ListPaths() -> (paths: []Path)
 
+# A number of a metric; suffix goes on its name, such as _bucket
+type Sample (value: float, labels: [string]string, suffix: string)
+
+# A metric for Prometheus; kind is gauge, counter, summary or histogram
+type Metric (name: string, kind: string, help: string, samples: []Sample)
+
+# Return what there is to measure; see keepalivectl metrics
+method Metrics() -> (metrics: []Metric)
+
 # Send each entry of the log as it comes; call it with more. Fields are those that the journal gets.
 method Monitor() -> (event: string, priority: int, message: string, fields: object)
 """
@@ -99,6 +110,7 @@ def service(snapshot: Callable[[], Snapshot]) -> Service:
         methods={
             f"{INTERFACE}.Status": Method(lambda _: status(snapshot())),
             f"{INTERFACE}.ListPaths": Method(lambda _: {"paths": [path(each) for each in snapshot().paths]}),
+            f"{INTERFACE}.Metrics": Method(lambda _: {"metrics": [metric(each) for each in of_daemon(snapshot())]}),
             MONITOR: Method(lambda _: None, streams=True),
         },
     )
@@ -157,6 +169,12 @@ def path(one: Path) -> dict[str, object]:
         "ports": list(one.ports),
         "interface": one.interface,
     }
+
+
+def metric(one: Metric) -> dict[str, object]:
+    """Return a metric as Metrics answers it."""
+    samples = [sample._asdict() for sample in one.samples]
+    return {"name": one.name, "kind": one.kind, "help": one.help, "samples": samples}
 
 
 def entry(said: Entry) -> Parameters:

@@ -80,7 +80,7 @@ class Tally:
     idle timeout of its path.
     """
 
-    by_cause: Counter[Cause] = field(default_factory=Counter)
+    by_cause: Counter[tuple[Cause, Foretold]] = field(default_factory=Counter)
     foretold: Counter[tuple[str, str, Foretold]] = field(default_factory=Counter)
     saved: Counter[tuple[str, str]] = field(default_factory=Counter)
     ordinary: int = 0

@@ -10,8 +10,11 @@ from typing import NamedTuple
 
 from keepaliveD.model.autopsy import Tally
 from keepaliveD.model.connections import Counts, Verdict
+from keepaliveD.model.keepalive import Shown
 from keepaliveD.model.results import ArmingResult
 from keepaliveD.model.rules import Path
+
+LEFT = (0, 15, 60, 300, 900, 3600, 14400)  # seconds
 
 
 class Setting(NamedTuple):
@@ -51,11 +54,50 @@ class AtRisk:
         return dataclasses.replace(self, count=self.count + others.count, sure=self.sure and others.sure, left=left)
 
 
+class Kind(NamedTuple):
+    """What connections have in common that are counted together."""
+
+    path: str
+    verdict: Verdict
+    keepalive: Shown
+
+
+class Left(NamedTuple):
+    """How soon paths forget the connections at risk: how many `within` each time of LEFT, of `number` that have one.
+
+    `seconds` is the sum of their times.
+    """
+
+    within: tuple[int, ...] = (0,) * len(LEFT)
+    number: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The connections of the scan at `taken_at`; `complete` is false where it has not seen all of them."""
+
+    taken_at: float = 0.0
+    by_kind: Mapping[Kind, int] = field(default_factory=dict)
+    left: Left = field(default_factory=Left)
+    namespaces: int = 0
+    complete: bool = False
+
+
+class Tried(NamedTuple):
+    """What was done since the start: scans, the seconds that they took, and settings that someone else had changed."""
+
+    scans: int = 0
+    scanning: float = 0.0
+    drifts: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """How the daemon is. `running` is for how many seconds; `applied` whether the system's settings are in its care.
 
     `problems` are lines: what is wrong with the configuration, why connections are not watched, and the like.
+    `now` is in seconds since 1970. `probes_sent` is since the boot, None where the system does not count them.
     """
 
     pid: int
@@ -71,3 +113,7 @@ class Snapshot:
     tally: Tally = field(default_factory=Tally)
     at_risk: tuple[AtRisk, ...] = ()
     restores: bool = True  # whether a stop restores the settings
+    now: float = 0.0
+    totals: Totals = field(default_factory=Totals)
+    tried: Tried = field(default_factory=Tried)
+    probes_sent: int | None = None

@@ -177,6 +177,10 @@ class DeathWatch(NamedTuple):
     idle: float = 10.0
 
 
+def counts_no_probes() -> None:
+    """Return that the system does not count its keepalive probes."""
+
+
 def sees_no_deaths(_: DeathWatch) -> DeathReader:
     """Refuse, where the system does not show how connections end."""
     raise Unsupported("how connections end cannot be seen on this system")
@@ -214,3 +218,4 @@ class Platform:
     confine: Callable[[], object] = tuple  # keeps this process from what only workers have to do
     unreached: Callable[[], Sequence[str]] = tuple  # services that still use the old settings; raises Refusal
     watch_deaths: Callable[[DeathWatch], DeathReader] = sees_no_deaths  # raises Unsupported, NotPermitted
+    probes_sent: Callable[[], int | None] = counts_no_probes  # since the boot, in this network namespace

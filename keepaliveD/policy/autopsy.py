@@ -231,8 +231,8 @@ class Autopsy:
         return min((kind.since + kind.pause for kind in self._kinds.values() if kind.held), default=FOREVER)
 
     def _count(self, judged: Judged) -> None:
-        for cause, count in zip(*np.unique(judged.findings.cause, return_counts=True), strict=True):
-            self.tally.by_cause[Cause(int(cause))] += int(count)
+        for cause, foretold, count in _counts(judged.findings.cause, judged.foretold):
+            self.tally.by_cause[Cause(cause), Foretold(foretold)] += count
         for path, cgroup, foretold, count in _counts(judged.path, judged.ended["cgroup"], judged.foretold):
             name = self._rules.paths[path].name
             self.tally.foretold[name, self._unit(cgroup), Foretold(foretold)] += count

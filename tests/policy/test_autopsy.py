@@ -151,7 +151,10 @@ def test_a_unit_with_ends_of_many_kinds_hides_no_other() -> None:
 def test_causes_that_nobody_wants_to_read_about_are_only_counted() -> None:
     autopsy = Autopsy(rules(causes=frozenset({Cause.LOCAL_KILL})))
     assert len(autopsy.observe(died(KILLED, {"fin_first": 1, "silence": 0.1}, ordinary=7, lost=2), 1001.0)) == 1
-    assert autopsy.tally.by_cause == {Cause.LOCAL_KILL: 1, Cause.PEER_CLOSED: 1}
+    assert autopsy.tally.by_cause == {
+        (Cause.LOCAL_KILL, Foretold.NOT_FORESEEABLE): 1,
+        (Cause.PEER_CLOSED, Foretold.NOT_FORESEEABLE): 1,
+    }
     assert (autopsy.tally.ordinary, autopsy.tally.lost) == (7, 2)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keepaliveD.model.rules import Watching
 from keepaliveD.platforms.base import Platform, Session
-from keepaliveD.platforms.linux import capabilities, dmi, selection
+from keepaliveD.platforms.linux import capabilities, dmi, netstat, selection
 from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.deaths import reader
@@ -45,4 +45,5 @@ def linux(name: str = "linux", root: Path = Path("/")) -> Platform:
         watch_deaths=partial(reader.open_reader, root),
         cloud=lambda: dmi.cloud(root),
         confine=capabilities.keep_those_of_main_process,
+        probes_sent=lambda: netstat.probes_sent(root),
     )
