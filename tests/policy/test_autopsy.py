@@ -349,7 +349,7 @@ def test_only_ends_of_the_units_and_users_that_are_asked_for_are_reported_and_al
         1001.0,
     )
     assert [death.cookie for report in reports for death in report.examples] == [1]
-    assert autopsy.tally.by_cause == {Cause.LOCAL_KILL: 3}
+    assert autopsy.tally.by_cause == {(Cause.LOCAL_KILL, Foretold.NOT_FORESEEABLE): 3}
 
 
 def test_an_end_whose_unit_is_not_known_yet_is_reported_and_its_unit_asked_for() -> None:
