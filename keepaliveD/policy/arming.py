@@ -102,6 +102,12 @@ def planned(before: Activity, after: Activity) -> Bools:
     return new
 
 
+def are_left(activity: Activity) -> Bools:
+    """Return which sockets were considered and are left as they are; one that is tried again is not."""
+    left: Bools = (activity.arming != Considered.ARMED.value) & (activity.arming != Considered.TRYING.value)
+    return left
+
+
 def to_put_back(judgement: Judgement) -> tuple[list[Disarm], Activity]:
     """Return which armed sockets to disarm because a TCP_USER_TIMEOUT set since ends them sooner; and the memory of it.
 

@@ -275,7 +275,7 @@ class Decider:
             if self._life is Life.STARTING and outcome.refused and isinstance(action, SetSystemKeepalive):
                 return self._stop(now, error=outcome.refused)
         if isinstance(action, TidyArmingRecord):
-            actions += self._end_scan(now)
+            actions += [*self._scans.report_left(), *self._end_scan(now)]
         return actions
 
     def _is_news(self, outcome: Outcome) -> bool:

@@ -14,7 +14,7 @@ from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportRecord, ReportUnwatched
 from keepaliveD.model.results import RETRIED, ArmingResult, Outcome
 from keepaliveD.model.rules import Rules
-from keepaliveD.model.sockets import ALL_WATCHED, SocketTable
+from keepaliveD.model.sockets import ALL_WATCHED, Bools, SocketTable
 from keepaliveD.policy import activity, announce, arming, firewall, idle_times
 from keepaliveD.policy.activity import Activity
 from keepaliveD.policy.connections import connections
@@ -34,6 +34,7 @@ class ScanDecider:
         self._troubles: tuple[str, ...] = ()
         self.results: Counter[ArmingResult] = Counter()
         self._now = 0.0  # of the scan
+        self._withheld: tuple[Judgement, Bools] | None = None  # whose reports wait for what becomes of arming
         self.follow(rules)
 
     def follow(self, rules: Rules) -> None:
@@ -68,13 +69,21 @@ class ScanDecider:
         if table.unwatched != self._unwatched:
             self._unwatched = table.unwatched
             actions.append(ReportUnwatched(table.unwatched))
-        if len(news.rows):
-            before = tuple(Verdict(verdict) for verdict in news.before)
-            actions.append(
-                ReportConnections(connections(judgement, news.rows), before, tuple(news.unreported.tolist()))
-            )
+        actions += _report(judgement, news)
+        self._withheld = (judgement, being_armed) if being_armed is not None else None
         self.next_deadline = _next_deadline(judgement.forecast)
         return judgement, actions
+
+    def report_left(self) -> list[Action]:
+        """Return the report of those connections that were to be armed since the scan and are left as they are."""
+        if self._withheld is None:
+            return []
+        (judgement, being_armed), self._withheld = self._withheld, None
+        others = ~(being_armed & arming.are_left(self._memory))
+        news, self._memory = announce.select_news(
+            judgement.forecast, self._memory, judgement.table.sockets, self._rules.warn_before, others
+        )
+        return _report(judgement, news)
 
     @property
     def memory(self) -> Activity:
@@ -119,6 +128,14 @@ class ScanDecider:
             self._memory = firewall.learn(self._memory, outcome)
         if isinstance(outcome.action, AskFirewall | ReadIdleTimes) and outcome.action.urgent:
             self.next_deadline = self._memory.taken_at if outcome.looked is not None else self.next_deadline
+
+
+def _report(judgement: Judgement, news: announce.News) -> list[Action]:
+    """Return the report of this news, if there is any."""
+    if not len(news.rows):
+        return []
+    before = tuple(Verdict(verdict) for verdict in news.before)
+    return [ReportConnections(connections(judgement, news.rows), before, tuple(news.unreported.tolist()))]
 
 
 def _next_deadline(forecast: Forecast) -> float:

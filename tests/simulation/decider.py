@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -65,13 +66,16 @@ class Decider:
         self._decider.decide(self._event, table.taken_at)
         words: list[Word] = []
         done: list[Arming] = []
-        for action in self._decider.decide(Scanned(table), end):
+        queue = deque(self._decider.decide(Scanned(table), end))
+        while queue:
+            action = queue.popleft()
             if isinstance(action, AtOnce):
                 continue
             armings = arm(action) if isinstance(action, Arm) else ()
             done += armings
             looked = read(action.targets) if isinstance(action, ReadIdleTimes) else None
-            self._decider.decide(Done(action, (Outcome(action, armings=armings, looked=looked),)), end)
+            outcome = Outcome(action, armings=armings, looked=looked)
+            queue += self._decider.decide(Done(action, (outcome,)), end)
             if isinstance(action, ReportConnections):
                 words += [Word(one.cookie, one.verdict, one.confirmed) for one in action.connections]
         self._decider.decide(Idle(), end)
