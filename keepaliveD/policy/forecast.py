@@ -206,14 +206,16 @@ def _clocked(table: SocketTable, activity: Activity, timeout: Column) -> Bools:
     """Return of which sockets the kernel's clock of packets shows a probe of the peer's that no age shows.
 
     The clock also moves, a little later than the packets, when the program reads what came or the keepalive
-    timer checks; and with what we send to a peer that answers nothing any more.
+    timer checks; and with what we send to a peer that answers nothing any more. A timer that ends when the idle
+    time since the newest packet heard is over was set by such a check.
     """
     sockets = table.sockets
     answered = (sockets["retransmits"] == 0) & (sockets["probes"] == 0)
     seen_at = table.read_by - sockets["since_packet"].astype(np.float64)  # NaN, where it is not known, is no instant
     by_the_clock = np.abs(seen_at - activity.last_packet_by) < SAME_PACKET
     apart = activity.last_packet_by - activity.last_packet > timeout * APART
-    clocked: Bools = answered & by_the_clock & apart
+    checked = np.abs(activity.expires_at - heard_at(table) - activity.keepidle) < SAME_PACKET
+    clocked: Bools = answered & by_the_clock & apart & ~checked
     return clocked
 
 
