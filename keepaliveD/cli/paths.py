@@ -40,6 +40,7 @@ def add_paths(command: argparse.ArgumentParser) -> None:
 
 def add_presets(command: argparse.ArgumentParser) -> None:
     """The command line of `keepalivectl presets`."""
+    command.add_argument("preset", metavar="PRESET", nargs="?", choices=[*catalogue()], help="only this preset")
     command.add_argument("--json", action="store_true", help="print JSON, for programs")
     command.set_defaults(command=list_presets)
 
@@ -61,16 +62,17 @@ def list_paths(options: argparse.Namespace, root: Path) -> None:
 
 
 def list_presets(options: argparse.Namespace, _root: Path) -> None:
-    """Print the catalogue, the shortest idle timeout first."""
+    """Print the catalogue, the shortest idle timeout first, or one preset of it."""
+    wanted = {name: preset for name, preset in catalogue().items() if options.preset in (None, name)}
     if options.json:
         presets = [
-            {"preset": name, **preset._asdict(), "counts": preset.counts.value} for name, preset in catalogue().items()
+            {"preset": name, **preset._asdict(), "counts": preset.counts.value} for name, preset in wanted.items()
         ]
         print(json.dumps(presets, indent=1))
         return
     rows = [
         (name, exact(preset.timeout), preset.counts.value, preset.then, preset.product, preset.source)
-        for name, preset in catalogue().items()
+        for name, preset in wanted.items()
     ]
     print(table.columns(PRESETS, rows))
 

@@ -6,21 +6,27 @@ import argparse
 import time
 from pathlib import Path
 
+import numpy as np
+
 from keepaliveD.cli import overview, state
 from keepaliveD.cli.columns import Group, grouped
 from keepaliveD.cli.worker import in_worker
 from keepaliveD.config import Config, defaults, load
+from keepaliveD.daemon.metrics import of_scan, of_settings
 from keepaliveD.daemon.settings import settings
 from keepaliveD.model.errors import NotPermitted, Refusal
+from keepaliveD.model.metric import Metric
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.snapshot import AtRisk, Setting
 from keepaliveD.model.text import quoted
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
-from keepaliveD.platforms.requests import find_owners, scan
+from keepaliveD.platforms.requests import find_owners, find_units, scan
 from keepaliveD.policy.activity import nothing_known
-from keepaliveD.policy.connections import by_urgency
+from keepaliveD.policy.at_risk import at_risk
+from keepaliveD.policy.connections import by_urgency, order_of_urgency
 from keepaliveD.policy.judge import judge
+from keepaliveD.policy.totals import totals
 
 
 def look(options: argparse.Namespace, root: Path, why: str) -> overview.Host:
@@ -43,6 +49,22 @@ def look(options: argparse.Namespace, root: Path, why: str) -> overview.Host:
         pinned=_pinned(platform),
         problems=problems,
     )
+
+
+def metrics(options: argparse.Namespace, root: Path) -> list[Metric]:
+    """Return what one scan shows, and the system's settings. Raises Refusal."""
+    platform = detect(root=root)
+    config = load(options.config).within(platform.cloud())
+    watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, config.ignore)
+    with in_worker(platform.open, watching) as asking:
+        judgement = judge(asking(scan(time.monotonic())), nothing_known(), config.paths, config.ignore)
+        rows = order_of_urgency(judgement, at_risk_only=True)
+        units = asking(find_units(np.unique(judgement.table.sockets["cgroup"][rows]).tolist()))
+    wanted = platform.tuner.names(config.keepalive) if config.apply else {}
+    return [
+        *of_scan(totals(judgement), at_risk(judgement, units)),
+        *of_settings(settings(wanted, platform.tuner, None)),
+    ]
 
 
 def _configuration(options: argparse.Namespace) -> tuple[Config, tuple[str, ...]]:

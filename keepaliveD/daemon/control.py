@@ -49,7 +49,7 @@ class Control:
         self._wake, self._waking = socket.socketpair()
         for end in (self._wake, self._waking):
             end.setblocking(False)
-        self._listener = _listening(path)
+        self._listener = listening(path)
         self._inode = os.stat(path).st_ino
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(self._wake, selectors.EVENT_READ)
@@ -155,7 +155,7 @@ class Control:
         peer.socket.close()
 
 
-def _listening(path: Path) -> socket.socket:
+def listening(path: Path) -> socket.socket:
     """Return a socket that listens there. Raises Refusal."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

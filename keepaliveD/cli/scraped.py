@@ -1,0 +1,141 @@
+"""Serve the metrics of the daemon by HTTP/1.1.
+
+This is a process of its own, with a user of its own: no client of it comes near the daemon, which is asked at most once
+a second, whatever clients do. A client has a few seconds for all that it wants. If there are too many, the one that has
+been there for longest is let go, so that those that only hold their place shut nobody out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from keepaliveD.cli import exposition, listening
+from keepaliveD.cli.asking import ask
+from keepaliveD.log.complaint import complain
+from keepaliveD.model.errors import KernelError, NoInput, NotPermitted
+
+MOST_CLIENTS = 32
+PATIENCE = 5.0  # seconds for a request and its answer
+LONGEST = 1 << 13  # octets of a request
+FRESH = 1.0  # seconds for which what the daemon has answered is given to others, too
+END = b"\r\n\r\n"
+WELCOME = b"tcp-keepalived: metrics are at /metrics\n"
+
+
+def serve(place: listening.Where, control: Path) -> None:
+    """Serve until a signal ends it. Raises Misuse, StateError, KernelError."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(each) for each in listening.sockets(place)]
+        if isinstance(place, Path):
+            stack.callback(_remove, place, place.stat().st_ino)
+        asyncio.run(_serve(sockets, Answer(control)))
+
+
+def _remove(path: Path, inode: int) -> None:
+    """Remove our socket, unless another one has taken its place."""
+    with contextlib.suppress(OSError):
+        if os.stat(path).st_ino == inode:
+            path.unlink()
+
+
+async def _serve(sockets: Sequence[socket.socket], answer: Answer) -> None:
+    ended = asyncio.Event()
+    for by in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(by, ended.set)
+    door = Door(answer)
+    for each in sockets:
+        await asyncio.start_server(door.let_in, sock=each, limit=LONGEST)  # the loop keeps it
+    await ended.wait()
+
+
+class Answer:
+    """The newest metrics of the daemon, asked for by one thread."""
+
+    def __init__(self, control: Path) -> None:
+        self._control = control
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._asking = asyncio.Lock()
+        self._text = b""
+        self._stale_at = -math.inf
+        self._complaint = ""
+
+    async def text(self) -> bytes:
+        """Return them as Prometheus reads them."""
+        loop = asyncio.get_running_loop()
+        async with self._asking:
+            if loop.time() >= self._stale_at:
+                self._text = await loop.run_in_executor(self._thread, self._ask)
+                self._stale_at = loop.time() + FRESH
+            return self._text
+
+    def _ask(self) -> bytes:
+        """Ask the daemon; what keeps it from answering is said once, and that it does not is a metric as well."""
+        try:
+            metrics = exposition.answered(ask(self._control, "Metrics"))
+        except (NoInput, NotPermitted, KernelError) as refusal:
+            if str(refusal) != self._complaint:
+                self._complaint = str(refusal)
+                complain("keepalivectl metrics", refusal)
+            return exposition.text([exposition.up(answers=False)]).encode()
+        self._complaint = ""
+        return exposition.text([exposition.up(answers=True), *metrics]).encode()
+
+
+class Door:
+    """Lets clients in, and out again in time."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._clients: dict[asyncio.WriteTransport, None] = {}  # who came first is first
+
+    async def let_in(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one client."""
+        client = writer.transport
+        client.set_write_buffer_limits(0)  # so that drain() returns once all is written
+        if len(self._clients) >= MOST_CLIENTS:
+            self._let_go(next(iter(self._clients)))
+        self._clients[client] = None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                writer.write(await self._response(await reader.readuntil(END)))
+                await writer.drain()
+            writer.close()
+        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
+            pass
+        finally:
+            self._let_go(client)
+
+    def _let_go(self, client: asyncio.WriteTransport) -> None:
+        self._clients.pop(client, None)
+        client.abort()
+
+    async def _response(self, request: bytes) -> bytes:
+        match request.partition(b"\r\n")[0].split(b" "):
+            case [b"GET" | b"HEAD" as method, target, version] if version.startswith(b"HTTP/1."):
+                return await self._found(target.partition(b"?")[0], with_body=method == b"GET")
+            case [_, _, version] if version.startswith(b"HTTP/1."):
+                return _message("405 Method Not Allowed", b"only GET and HEAD are allowed\n", "Allow: GET, HEAD")
+        return _message("400 Bad Request", b"not a request of HTTP/1.1\n")
+
+    async def _found(self, path: bytes, *, with_body: bool) -> bytes:
+        if path == b"/metrics":
+            body = await self._answer.text()
+            return _message("200 OK", body, f"Content-Type: {exposition.CONTENT_TYPE}", with_body=with_body)
+        if path == b"/":
+            return _message("200 OK", WELCOME, with_body=with_body)
+        return _message("404 Not Found", WELCOME, with_body=with_body)
+
+
+def _message(status: str, body: bytes, header: str = "", *, with_body: bool = True) -> bytes:
+    kind = "" if header.startswith("Content-Type") else "Content-Type: text/plain; charset=utf-8"
+    headers = filter(None, (kind, header, f"Content-Length: {len(body)}", "Connection: close"))
+    head = "\r\n".join((f"HTTP/1.1 {status}", *headers)).encode() + END
+    return head + body if with_body else head
