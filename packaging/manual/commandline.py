@@ -19,10 +19,41 @@ class Kind(enum.Enum):
     FILE = enum.auto()
     DIRECTORY = enum.auto()
     WORD = enum.auto()  # that no shell can foresee
+    # what there is on the host at that moment:
+    UNIT = enum.auto()
+    PROCESS = enum.auto()  # by its name
+    USER = enum.auto()
+    PEER = enum.auto()  # the address of one
+    PORT = enum.auto()
+    ENDPOINT = enum.auto()  # address and port of a peer
+    PATH = enum.auto()
+    NAMESPACE = enum.auto()
+    UNIT_OR_PEER = enum.auto()
+    PROCESS_OR_ENDPOINT = enum.auto()  # a process by its id
+    ANYTHING = enum.auto()  # that may have connections: units, and processes by name or id, and endpoints
 
 
-WORDS = ("TARGET", "UNIT", "TIME", "NUMBER", "NAME", "NAMES", "USER", "NETWORK", "PORT", "PATH", "INODE", "TOKEN")
-KINDS = {"FILE": Kind.FILE, "DIR": Kind.DIRECTORY} | dict.fromkeys(WORDS, Kind.WORD)
+WORDS = ("TIME", "NUMBER", "NAMES", "TOKEN", "WHERE")
+KINDS = {
+    "FILE": Kind.FILE,
+    "DIR": Kind.DIRECTORY,
+    "UNIT": Kind.UNIT,
+    "USER": Kind.USER,
+    "NETWORK": Kind.PEER,
+    "PORT": Kind.PORT,
+    "PATH": Kind.PATH,
+    "INODE": Kind.NAMESPACE,
+    "TARGET": Kind.ANYTHING,
+    "PRESET": Kind.CHOICE,
+} | dict.fromkeys(WORDS, Kind.WORD)
+KINDS_OF = {  # where a command means something else by the same word
+    ("arm", "TARGET"): Kind.PROCESS_OR_ENDPOINT,
+    ("deaths", "TARGET"): Kind.UNIT_OR_PEER,
+    ("measure", "TARGET"): Kind.ENDPOINT,
+    ("measure", "PORT"): Kind.WORD,
+    ("measure", "NAME"): Kind.WORD,
+    ("sockets", "NAME"): Kind.PROCESS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +100,10 @@ def _command(parser: argparse.ArgumentParser, summary: str) -> Command:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> Iterator[Argument]:
+    name = parser.prog.split()[-1]
     for action in parser._actions:
         if not isinstance(action, argparse._SubParsersAction):
-            yield _argument(action)
+            yield _argument(name, action)
 
 
 def _commands(parser: argparse.ArgumentParser) -> Iterator[Command]:
@@ -81,13 +113,17 @@ def _commands(parser: argparse.ArgumentParser) -> Iterator[Command]:
             yield from (_command(command, summaries[name]) for name, command in action.choices.items())
 
 
-def _argument(action: argparse.Action) -> Argument:
+def _argument(command: str, action: argparse.Action) -> Argument:
     choices = tuple(map(str, action.choices or ()))
     metavar = str(action.metavar or "")
-    kind = Kind.NOTHING if action.nargs == 0 else Kind.CHOICE if choices else KINDS.get(metavar)
+    kind = Kind.NOTHING if action.nargs == 0 else Kind.CHOICE if choices else _kind(command, metavar)
     if kind is None:
         raise SystemExit(
             f"{action.dest}: its metavar {metavar!r} is not one of {', '.join(KINDS)}: how to complete it?"
         )
     help_ = (action.help or "") % {**vars(action), "prog": ""}
     return Argument(tuple(action.option_strings), kind, metavar or "|".join(choices), choices, action.required, help_)
+
+
+def _kind(command: str, metavar: str) -> Kind | None:
+    return KINDS_OF.get((command, metavar)) or KINDS.get(metavar)

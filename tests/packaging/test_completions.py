@@ -48,18 +48,17 @@ def options(line: str) -> set[str]:
 
 BASH = """
 source "$1"; shift
-function=$(complete -p "$1"); function=${function#*-F }; function=${function%% *}
-COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+function=$(complete -p "${1%% *}"); function=${function#*-F }; function=${function%% *}
+COMP_LINE=$1; COMP_POINT=${#COMP_LINE}
 "$function" 2> /dev/null   # compopt wants a real Tab
 printf '%s\\n' "${COMPREPLY[@]}"
 """
 
 
 def bash(scripts: Path, line: str) -> set[str]:
-    """Candidates for the last word; readline splits words at `=` too."""
-    words = re.findall(r"=|[^ =]+", line) + ([""] if line.endswith(" ") else [])
-    script = scripts / "bash" / words[0]
-    done = subprocess.run(["bash", "-c", BASH, "bash", script, *words], capture_output=True, text=True, check=True)
+    """Candidates for what readline takes for the last word."""
+    script = scripts / "bash" / line.split(maxsplit=1)[0]
+    done = subprocess.run(["bash", "-c", BASH, "bash", script, line], capture_output=True, text=True, check=True)
     assert not done.stderr
     return set(done.stdout.split())
 
@@ -72,6 +71,31 @@ def fish(scripts: Path, line: str) -> set[str]:
     )
     assert not done.stderr
     return {candidate.partition("\t")[0] for candidate in done.stdout.splitlines()}
+
+
+HOST = {  # what there is on a host, as its programs print it
+    "systemctl": "amanda@backup.service loaded active running Backup\\nssh.service      loaded active running SSH",
+    "ps": """case "$*" in *comm*) printf '%s\\n' 'amandad' 'a name' '$(touch forged)' ';touch forged' '-rf' ;;
+*) printf '%7d\\n' 1 812 ;; esac""",
+    "ss": "ESTAB 0 0 10.1.2.3:40000 10.20.0.9:5432\\nESTAB 0 0 [fd00::1]:40001 [fd00::9]:22",
+    "getent": "root:x:0:0:root:/root:/bin/sh\\ndaemon:x:1:1::/:/bin/false",
+    "lsns": "4026531840\\n4026532200",
+    "keepalivectl": "valid: f\\n\\npath office   forgets after 5min\\npath default  never",
+}
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Programs that print what there is on a host."""
+    directory = tmp_path_factory.mktemp("host")
+    for name, said in HOST.items():
+        script = said if "\n" in said else f"printf '%b\\n' '{said}'"
+        (directory / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        (directory / name).chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+        patch.chdir(directory)
+        yield directory
 
 
 Complete = Callable[[Path, str], set[str]]
@@ -118,6 +142,51 @@ def test_files_are_offered(scripts: Path, complete: Complete, line: str, place: 
 @pytest.mark.parametrize("line", ["keepalivectl restore --state-dir", "tcp-keepalived --state-dir"])
 def test_only_directories_are_offered(scripts: Path, complete: Complete, line: str, place: Path) -> None:
     assert {found.rstrip("/") for found in complete(scripts, f"{line} {place}/")} == {f"{place}/state"}
+
+
+UNITS = {"amanda@backup.service", "ssh.service"}
+ENDPOINTS = {"10.20.0.9:5432", "[fd00::9]:22"}
+ASKED = [
+    ("sockets --unit ", UNITS),
+    ("log --unit ", UNITS),
+    ("sockets --user ", {"root", "daemon"}),
+    ("sockets --process ama", {"amandad"}),
+    ("sockets --peer ", {"10.20.0.9", "fd00::9"}),
+    ("sockets --port ", {"40000", "40001", "5432", "22"}),
+    ("sockets --path ", {"office", "default"}),
+    ("sockets --namespace ", {"4026531840", "4026532200"}),
+    ("arm 8", {"812"}),
+    ("measure ", ENDPOINTS),
+    ("why ", UNITS | ENDPOINTS | {"1", "812", "amandad", "aname", "-rf"}),
+    ("deaths ", UNITS | {"10.20.0.9", "fd00::9"}),
+    ("presets aws-nl", {"aws-nlb"}),
+]
+
+
+@LISTING
+@pytest.mark.parametrize(("words", "offered"), ASKED)
+def test_what_there_is_on_the_host_is_offered(
+    scripts: Path, host: Path, complete: Complete, words: str, offered: set[str]
+) -> None:
+    del host
+    found = complete(scripts, f"keepalivectl {words}")
+    assert {each for each in found if not each.startswith("--")} == offered
+
+
+def test_bash_offers_what_readline_has_not_taken_yet(scripts: Path, host: Path) -> None:
+    """A colon ends a word for it."""
+    del host
+    assert bash(scripts, "keepalivectl measure 10.20.0.9:54") == {"5432"}
+    assert bash(scripts, "keepalivectl sockets --unit=ama") == {"amanda@backup.service"}
+    assert bash(scripts, "keepalivectl arm [fd00::9]:") == {"22"}
+
+
+@LISTING
+def test_the_name_of_a_process_is_no_command(scripts: Path, host: Path, complete: Complete) -> None:
+    """Anybody may call a program as he likes."""
+    complete(scripts, "keepalivectl sockets --process ")
+    complete(scripts, "keepalivectl why ")
+    assert not (host / "forged").exists()
 
 
 ZSHRC = """
@@ -175,6 +244,14 @@ def zsh(scripts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zsh
     shell.close()
 
 
+@pytest.fixture(scope="module")
+def zsh_of_host(scripts: Path, host: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zsh]:
+    del host
+    shell = Zsh(scripts, tmp_path_factory.mktemp("home"))
+    yield shell
+    shell.close()
+
+
 @pytest.mark.parametrize("line", LINES)
 def test_zsh_completes_every_option(zsh: Zsh, line: str) -> None:
     for option in options(line):
@@ -197,3 +274,17 @@ def test_zsh_completes_values(zsh: Zsh, place: Path) -> None:
     assert zsh.tab(f"keepalivectl check {place}/con") == f"check {place}/config.toml"
     assert zsh.tab(f"keepalivectl sockets --config {place}/con") == f"sockets --config {place}/config.toml"
     assert zsh.tab(f"tcp-keepalived --state-dir {place}/").rstrip("/") == f"--state-dir {place}/state"
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("sockets --unit=ama", "sockets --unit=amanda@backup.service"),
+        ("sockets --path of", "sockets --path office"),
+        ("measure 10.20", "measure 10.20.0.9:5432"),
+        ("arm 81", "arm 812"),
+        ("presets aws-nl", "presets aws-nlb"),
+    ],
+)
+def test_zsh_completes_what_there_is_on_the_host(zsh_of_host: Zsh, words: str, completed: str) -> None:
+    assert zsh_of_host.tab(f"keepalivectl {words}") == completed
