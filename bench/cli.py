@@ -1,4 +1,4 @@
-"""What `keepalivectl status` beside a daemon and `keepalivectl why` cost on a host with 10,000 connections."""
+"""What `keepalivectl status` beside a daemon, `keepalivectl why` and a scrape cost, with 10,000 connections."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path as File
 from statistics import median
@@ -16,16 +17,19 @@ from statistics import median
 from bench.daemon import CONFIGURATION, check
 from bench.hold import holding
 from bench.rows import Row, show
+from keepaliveD.cli.scraped import FRESH
 
 CONNECTIONS = 10_000
 RUNS = 9
+SCRAPE = 0.05  # seconds that one may take
+GET = b"GET /metrics HTTP/1.1\r\n\r\n"
 NAME = "bench-cli"  # of this process, which holds few connections
 CTL = "import sys; from keepaliveD.__main__ import ctl; sys.exit(ctl())"
 
 
 @contextlib.contextmanager
-def daemon(directory: str) -> Iterator[None]:
-    """One that answers on its control socket in this directory."""
+def daemon(directory: str) -> Iterator[int]:
+    """One that answers on its control socket in this directory; its process id."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"{directory}/notify")
         manager.settimeout(30)
@@ -37,9 +41,43 @@ def daemon(directory: str) -> Iterator[None]:
         ) as process:
             try:
                 check(manager.recv(4096).decode())
-                yield
+                yield process.pid
             finally:
                 process.terminate()
+
+
+@contextlib.contextmanager
+def exporter(directory: str) -> Iterator[int]:
+    """One that serves the daemon's metrics at a socket in this directory; its process id."""
+    command = [sys.executable, "-c", CTL, "metrics", "--listen", f"{directory}/metrics"]
+    environment = os.environ | {"RUNTIME_DIRECTORY": directory}
+    with subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], env=environment) as process:
+        try:
+            while not File(directory, "metrics").exists():
+                time.sleep(0.01)
+            yield process.pid
+        finally:
+            process.terminate()
+
+
+def scrape(directory: str, *processes: int) -> tuple[float, float]:
+    """Return the seconds of one scrape, and the seconds of processor time of these processes in it."""
+    time.sleep(FRESH)  # so that the daemon is asked
+    before, began = sum(map(served, processes)), time.monotonic()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(f"{directory}/metrics")
+        client.sendall(GET)
+        answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
+    took = time.monotonic() - began
+    if b"\ntcp_keepalive_up 1\n" not in answer:
+        raise SystemExit(f"a scrape says {answer!r}")
+    return took, sum(map(served, processes)) - before
+
+
+def served(pid: int) -> float:
+    """Seconds of processor time that the threads of a process have had."""
+    threads = File(f"/proc/{pid}/task").iterdir()
+    return sum(int((thread / "schedstat").read_text(encoding="ascii").split()[0]) for thread in threads) / 1e9
 
 
 def common(directory: str) -> list[str]:
@@ -76,14 +114,21 @@ def main() -> int:
                 "why HOST:PORT, beside a daemon": (["why", end], 0.3),
                 "why NAME, beside a daemon": (["why", NAME], 0.3),
             }
-            with daemon(directory):
+            with daemon(directory) as pid:
                 took = {
                     what: median(processor_time(directory, *typed) for _ in range(RUNS))
                     for what, (typed, _) in words.items()
                 }
+                with exporter(directory) as serving:
+                    scrapes = [scrape(directory, pid, serving) for _ in range(RUNS)]
+    walls, works = zip(*scrapes, strict=True)
     return show(
         f"keepalivectl at {CONNECTIONS:,} connections, processor time, medians of {RUNS} runs",
-        [Row(what, seconds * 1e3, "ms", at_most=words[what][1] * 1e3) for what, seconds in took.items()],
+        [
+            *(Row(what, seconds * 1e3, "ms", at_most=words[what][1] * 1e3) for what, seconds in took.items()),
+            Row("a scrape, of daemon and exporter", median(works) * 1e3, "ms", at_most=SCRAPE * 1e3),
+            Row("a scrape, from request to answer", median(walls) * 1e3, "ms", at_most=SCRAPE * 1e3),
+        ],
     )
 
 
