@@ -175,7 +175,8 @@ def test_what_is_heavy_or_optional_is_not_loaded_by_a_program_that_only_starts(p
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["--version"], ["status", "--help"], ["sokcets"], ["monitor", "--x"], []]
+    "words",
+    [["--help"], ["--version"], ["status", "--help"], ["sokcets"], ["monitor", "--x"], ["metrics", "--help"], []],
 )
 def test_a_command_line_that_starts_nothing_loads_nothing_heavy(words: list[str]) -> None:
     """A third of a second for a typing error is felt."""

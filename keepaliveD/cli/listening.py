@@ -13,7 +13,7 @@ from keepaliveD.model.text import shown
 
 PORT = 9272  # registered for nothing
 MAX_PORT = 65535
-WHERE = 'ADDRESS:PORT, the path of a Unix socket, or "systemd"'
+WHERE = f'ADDRESS:PORT such as 127.0.0.1:{PORT}, the path of a Unix socket, or "systemd"'
 SYSTEMD = "systemd"  # the sockets that a socket unit hands over
 FIRST = 3  # descriptor of these (sd_listen_fds(3))
 QUEUE = 128  # clients that wait to be let in

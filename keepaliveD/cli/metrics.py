@@ -8,7 +8,7 @@ from pathlib import Path
 
 from keepaliveD.cli import arguments, exposition, files
 from keepaliveD.cli.asking import ask, control_socket
-from keepaliveD.cli.listening import PORT, WHERE, where
+from keepaliveD.cli.listening import WHERE, where
 from keepaliveD.model.errors import KernelError, Misuse, NoInput
 from keepaliveD.model.metric import Metric
 
@@ -23,7 +23,7 @@ def add_metrics(command: argparse.ArgumentParser) -> None:
         "--listen",
         metavar="WHERE",
         type=where,
-        help=f"serve the metrics of the daemon by HTTP, at {WHERE}, such as 127.0.0.1:{PORT}",
+        help=f"serve the metrics of the daemon by HTTP; WHERE is {WHERE}",
     )
     arguments.add_config(command)
     command.set_defaults(command=print_metrics)

@@ -135,9 +135,9 @@ def test_a_file_that_cannot_be_written_is_one_line_and_status_74(
 @pytest.mark.parametrize(
     ("where", "said"),
     [
-        ("here", "'here' is no place to listen; write ADDRESS:PORT, the path of a Unix socket, or \"systemd\""),
+        ("here", "'here' is no place to listen; write ADDRESS:PORT such as 127.0.0.1:9272, the path of a Unix socket"),
         ("9272", "'' is not an address; write 127.0.0.1:9272 or [::1]:9272"),
-        ("127.0.0.1:0", "'127.0.0.1:0' is no place to listen; write ADDRESS:PORT, the path"),
+        ("127.0.0.1:0", "'127.0.0.1:0' is no place to listen; write ADDRESS:PORT such"),
         ("127.0.0.1:99999", "is no place to listen"),
         ("localhost:9272", "'localhost' is not an address; write 127.0.0.1:9272 or [::1]:9272"),
         ("0.0.0.0:9272", "0.0.0.0 is not a loopback address; for other hosts see docs/monitoring.md"),

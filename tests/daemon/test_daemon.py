@@ -2,7 +2,7 @@
 
 import dataclasses
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from keepaliveD.config import load
 from keepaliveD.model.errors import ConfigError, KernelError, NotPermitted, Unsupported
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.rules import OnDrift
+from keepaliveD.model.snapshot import Tried
 from keepaliveD.model.sockets import SocketTable
 from keepaliveD.platforms.base import Session
 from tests.support.fakes import KERNEL, OURS, FakeTuner, FakeWatcher, Stage
@@ -153,6 +154,23 @@ def test_what_is_left_to_somebody_else_stays_theirs_after_the_stop(stage: Stage,
     stage.script = [lambda: stage.tuner.values.update(time=300), None]
     stage.run()
     assert stage.tuner.values == KERNEL | {"time": 300}
+
+
+@pytest.mark.parametrize("on_drift", [OnDrift.REAPPLY, OnDrift.WARN])
+def test_each_change_by_somebody_else_counts_once_and_so_does_each_scan(stage: Stage, on_drift: OnDrift) -> None:
+    """Also one that is reported only later, together with others."""
+    stage.config = dataclasses.replace(stage.config, on_drift=on_drift)
+    seen: list[Tried] = []
+
+    def change(value: int) -> Callable[[], None]:
+        return lambda: stage.tuner.values.update(time=value)
+
+    daemon = stage.daemon()
+    stage.script = [change(300), None, change(400), *[None] * 10, lambda: seen.append(daemon.snapshot().tried)]
+    with stage.settings_record().locked():
+        daemon.run()
+    assert [tried.drifts for tried in seen] == [2]
+    assert seen[0].scans == len(stage.waits) - 1
 
 
 def test_a_failed_scan_is_reported_once_and_then_that_it_is_over(stage: Stage) -> None:
