@@ -94,28 +94,32 @@ class Door:
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
-        self._clients: dict[asyncio.WriteTransport, None] = {}  # who came first is first
+        self._serving: dict[asyncio.Task[None] | None, None] = {}  # the oldest is first
 
     async def let_in(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client."""
-        client = writer.transport
-        client.set_write_buffer_limits(0)  # so that drain() returns once all is written
-        if len(self._clients) >= MOST_CLIENTS:
-            self._let_go(next(iter(self._clients)))
-        self._clients[client] = None
+        writer.transport.set_write_buffer_limits(0)  # so that drain() returns once all is written
+        this = asyncio.current_task()
+        self._make_room()
+        self._serving[this] = None
         try:
             async with asyncio.timeout(PATIENCE):
                 writer.write(await self._response(await reader.readuntil(END)))
                 await writer.drain()
             writer.close()
-        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
+        except (TimeoutError, asyncio.CancelledError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
             pass
         finally:
-            self._let_go(client)
+            self._serving.pop(this, None)
+            writer.transport.abort()
 
-    def _let_go(self, client: asyncio.WriteTransport) -> None:
-        self._clients.pop(client, None)
-        client.abort()
+    def _make_room(self) -> None:
+        """Let the client go that has been there for longest, if there are too many."""
+        if len(self._serving) >= MOST_CLIENTS:
+            oldest = next(iter(self._serving))
+            del self._serving[oldest]
+            if oldest is not None:
+                oldest.cancel()
 
     async def _response(self, request: bytes) -> bytes:
         match request.partition(b"\r\n")[0].split(b" "):

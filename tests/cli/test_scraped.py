@@ -183,6 +183,20 @@ def test_without_a_daemon_that_is_what_is_told_and_said_once(tmp_path: Path, por
     assert said == [f"keepalivectl metrics: {why}"]
 
 
+def test_a_daemon_that_hangs_is_down_and_whoever_waits_for_it_shuts_nobody_out(tmp_path: Path, port: int) -> None:
+    with (
+        contextlib.closing(socket.socket(socket.AF_UNIX)) as hung,
+        exporter(tmp_path, f"{HOST}:{port}", (HOST, port)) as running,
+        contextlib.ExitStack() as stack,
+    ):
+        hung.bind(str(tmp_path / "control"))
+        hung.listen()
+        for _ in range(3 * MOST_CLIENTS):
+            stack.enter_context(running.connect()).sendall(GET)
+        assert parsed(running.answers()[2]) == {("tcp_keepalive_up", ""): "0"}
+        assert running.stop() == f"keepalivectl metrics: {tmp_path}/control: the daemon does not answer: timed out\n"
+
+
 def test_it_listens_on_a_unix_socket_for_its_user_and_group(tmp_path: Path) -> None:
     path = tmp_path / "metrics"
     with answering(tmp_path), exporter(tmp_path, str(path), str(path)) as running:
