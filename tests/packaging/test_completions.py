@@ -199,15 +199,27 @@ PS1='READY>'
 """
 
 
-class Zsh:
-    """An interactive zsh on a terminal, where each program prints its arguments."""
+BASHRC = """
+source "{scripts}/bash/keepalivectl"
+bind 'set enable-bracketed-paste off'
+keepalivectl() {{ printf 'GOT:%s:\n' "$*"; }}
+PS1='READY>'
+"""
+
+
+class Shell:
+    """An interactive shell on a terminal, where each program prints its arguments."""
+
+    COMMAND: tuple[str, ...] = ("zsh", "-d", "-i")
+    FILE = ".zshrc"
+    TEXT = ZSHRC
 
     def __init__(self, scripts: Path, home: Path) -> None:
-        (home / ".zshrc").write_text(ZSHRC.format(scripts=scripts), encoding="utf-8")
+        (home / self.FILE).write_text(self.TEXT.format(scripts=scripts), encoding="utf-8")
         environment = {"PATH": os.environ["PATH"], "HOME": str(home), "TERM": "dumb", "LANG": "C.UTF-8"}
         self._terminal, theirs = pty.openpty()
         self._process = subprocess.Popen(
-            ["setsid", "--ctty", "--wait", "zsh", "-d", "-i"],
+            ["setsid", "--ctty", "--wait", *self.COMMAND],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -237,38 +249,46 @@ class Zsh:
         return found[found.re.groups]
 
 
+class Bash(Shell):
+    """The same, of bash, with readline."""
+
+    COMMAND = ("bash", "--noprofile", "-i")
+    FILE = ".bashrc"
+    TEXT = BASHRC
+
+
 @pytest.fixture(scope="module")
-def zsh(scripts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zsh]:
-    shell = Zsh(scripts, tmp_path_factory.mktemp("home"))
+def zsh(scripts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    shell = Shell(scripts, tmp_path_factory.mktemp("home"))
     yield shell
     shell.close()
 
 
 @pytest.fixture(scope="module")
-def zsh_of_host(scripts: Path, host: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zsh]:
+def zsh_of_host(scripts: Path, host: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     del host
-    shell = Zsh(scripts, tmp_path_factory.mktemp("home"))
+    shell = Shell(scripts, tmp_path_factory.mktemp("home"))
     yield shell
     shell.close()
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_zsh_completes_every_option(zsh: Zsh, line: str) -> None:
+def test_zsh_completes_every_option(zsh: Shell, line: str) -> None:
     for option in options(line):
         if option.startswith("--"):
             assert zsh.tab(f"{line} {option[:-1]}").split()[-1] == option
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_zsh_completes_every_command(zsh: Zsh, command: str) -> None:
+def test_zsh_completes_every_command(zsh: Shell, command: str) -> None:
     assert zsh.tab(f"keepalivectl {command[:3]}") == command
 
 
-def test_zsh_offers_no_option_where_it_does_not_belong(zsh: Zsh) -> None:
+def test_zsh_offers_no_option_where_it_does_not_belong(zsh: Shell) -> None:
     assert zsh.tab("keepalivectl check --at-r") == "check --at-r"
 
 
-def test_zsh_completes_values(zsh: Zsh, place: Path) -> None:
+def test_zsh_completes_values(zsh: Shell, place: Path) -> None:
     assert zsh.tab("tcp-keepalived --log-format=jo") == "--log-format=journal"
     assert zsh.tab("tcp-keepalived --log-format jo") == "--log-format journal"
     assert zsh.tab(f"keepalivectl check {place}/con") == f"check {place}/config.toml"
@@ -276,15 +296,34 @@ def test_zsh_completes_values(zsh: Zsh, place: Path) -> None:
     assert zsh.tab(f"tcp-keepalived --state-dir {place}/").rstrip("/") == f"--state-dir {place}/state"
 
 
-@pytest.mark.parametrize(
+COMPLETED = pytest.mark.parametrize(
     ("words", "completed"),
     [
         ("sockets --unit=ama", "sockets --unit=amanda@backup.service"),
         ("sockets --path of", "sockets --path office"),
         ("measure 10.20", "measure 10.20.0.9:5432"),
+        ("measure 10.20.0.9:5", "measure 10.20.0.9:5432"),
         ("arm 81", "arm 812"),
         ("presets aws-nl", "presets aws-nlb"),
+        ("sockets --at-r", "sockets --at-risk"),
     ],
 )
-def test_zsh_completes_what_there_is_on_the_host(zsh_of_host: Zsh, words: str, completed: str) -> None:
+
+
+@COMPLETED
+def test_zsh_completes_what_there_is_on_the_host(zsh_of_host: Shell, words: str, completed: str) -> None:
     assert zsh_of_host.tab(f"keepalivectl {words}") == completed
+
+
+@pytest.fixture(scope="module")
+def bash_of_host(scripts: Path, host: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    del host
+    shell = Bash(scripts, tmp_path_factory.mktemp("home"))
+    yield shell
+    shell.close()
+
+
+@COMPLETED
+def test_bash_completes_what_there_is_on_the_host(bash_of_host: Shell, words: str, completed: str) -> None:
+    """On a terminal, where readline puts together what it has taken and what is offered."""
+    assert bash_of_host.tab(f"keepalivectl {words}") == completed
