@@ -15,6 +15,7 @@ CARRIED = {
     *("keepalived", "annotated_types", "pydantic", "pydantic_core", "pyroute2"),
     *("typing_extensions.py", "typing_inspection"),
 }
+METRICS = "tcp-keepalived-metrics.socket"
 AUTOPKGTEST = PROJECT / "packaging/debian/tests/service"
 COPYRIGHT = "/usr/share/doc/tcp-keepalived/copyright"
 BROKEN = "/etc/tcp-keepalived/config.d/broken.toml"
@@ -195,8 +196,10 @@ def test_it_can_be_installed_again_and_removal_stops_it(machine: Machine, packag
     assert machine.main_process()
     assert machine.keepalive == KEEPALIVE
     assert EDITED in machine.path(CONFIGURATION).read_text(encoding="utf-8")
+    machine.run("systemctl", "start", METRICS)
     machine.run("apt-get", "-qq", "-y", "remove", "tcp-keepalived")
     assert machine.show("LoadState") in ("not-found", "masked")
+    assert machine.says("inactive", "systemctl", "is-active", METRICS)
     assert machine.keepalive == UNTUNED
 
 

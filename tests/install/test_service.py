@@ -145,9 +145,9 @@ def test_systemd_has_nothing_to_say_against_the_unit(service: Machine) -> None:
     assert verified.stdout + verified.stderr == ""
 
 
-def exposure(service: Machine) -> float:
+def exposure(service: Machine, unit: str = UNIT) -> float:
     """What `systemd-analyze security` says of the unit."""
-    said = service.run("systemd-analyze", "security", "--no-pager", UNIT, check=False).stdout
+    said = service.run("systemd-analyze", "security", "--no-pager", unit, check=False).stdout
     return float(said.split("level for")[1].split(":")[1].split()[0])
 
 
@@ -163,6 +163,34 @@ def test_little_is_exposed(service: Machine, suite: str, capsys: pytest.CaptureF
     assert len(figures) == 3
     assert figures["the unit"] <= MOST_EXPOSED
     assert max(figures.values()) == figures["the unit"]
+
+
+SCRAPE = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9272/metrics', timeout=50).read().decode())"
+
+
+def test_metrics_are_served_once_their_socket_is_started_by_a_process_without_privileges(service: Machine) -> None:
+    """It has no capability, a user and a network of its own, and what the daemon says."""
+    socket, exporter = "tcp-keepalived-metrics.socket", "tcp-keepalived-metrics.service"
+    assert service.says("disabled", "systemctl", "is-enabled", socket)
+    assert service.says("inactive", "systemctl", "is-active", socket)
+    verified = service.run("systemd-analyze", "verify", socket, exporter)
+    assert verified.stdout + verified.stderr == ""
+    service.run("systemctl", "start", socket)
+    scraped = service.run("python3", "-c", SCRAPE).stdout
+    assert "\ntcp_keepalive_up 1\n" in scraped
+    assert "\ntcp_keepalive_scan_complete 1\n" in scraped
+    pid = service.run("systemctl", "show", "--value", "--property=MainPID", exporter).stdout.strip()
+    fields = dict(
+        line.split(":\t", 1) for line in service.path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    )
+    assert (int(fields["CapPrm"], 16), int(fields["CapBnd"], 16), fields["NoNewPrivs"]) == (0, 0, "1")
+    daemon = service.path(f"/proc/{service.main_process()}/status").read_text(encoding="ascii")
+    assert fields["Uid"] not in daemon
+    assert os.readlink(service.path(f"/proc/{pid}/ns/net")) != os.readlink(service.path("/proc/1/ns/net"))
+    assert exposure(service, exporter) <= 1.0
+    service.run("systemctl", "try-restart", exporter, socket)  # as an upgrade does
+    assert "\ntcp_keepalive_up 1\n" in service.run("python3", "-c", SCRAPE).stdout
+    service.run("systemctl", "stop", socket, exporter)
 
 
 def drop_ins(service: Machine) -> list[Path]:
