@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepaliveD.cli import exposition, without_daemon
+from keepaliveD.cli import exposition, metrics, without_daemon
 from keepaliveD.cli.ctl import main
 from keepaliveD.daemon import interface
 from keepaliveD.daemon.control import Control
+from keepaliveD.model.errors import NotPermitted
 from keepaliveD.model.metric import Metric, Sample
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Timer
@@ -112,6 +113,17 @@ def test_without_a_daemon_one_scan_is_told(desk: Path, capsys: pytest.CaptureFix
     assert series["tcp_keepalive_unit_connections_at_risk", 'unit="backup.service",verdict="bare"'] == "1"
     assert series["tcp_keepalive_connections", 'path="default",verdict="safe",keepalive="on"'] == "1"
     assert series["tcp_keepalive_setting", 'setting="time"'] == "7200"
+
+
+def test_a_daemon_that_may_not_be_asked_is_not_taken_for_none(
+    desk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise NotPermitted("control: Permission denied; run as root")
+
+    monkeypatch.setattr(metrics, "ask", refuse)
+    assert main(["metrics", "--config", str(desk / "config.toml")]) == 77
+    assert capsys.readouterr() == ("", "keepalivectl: control: Permission denied; run as root\n")
 
 
 def test_a_file_is_written_whole_and_for_everybody_to_read(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
