@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from keepaliveD.places import CONTROL, INTERFACE, RUNTIME_DIRECTORY
 PATIENCE = 2.0  # seconds for an answer
 LONGEST = 1 << 24  # octets of one
 END = b"\0"
+PERMISSION_DENIED = "org.varlink.service.PermissionDenied"
 
 
 def control_socket(root: Path) -> Path:
@@ -36,6 +37,19 @@ def listen(path: Path, method: str) -> Iterator[dict[str, Any]]:
     """Yield answer after answer of a method, until the daemon ends. Raises NoInput, NotPermitted, KernelError."""
     with _connected(path) as connection:
         _call(connection, method, more=True)
+        yield from _answers(connection, path, endless=True)
+
+
+def every(
+    path: Path, method: str, parameters: Mapping[str, Any], patience: float = PATIENCE
+) -> Iterator[dict[str, Any]]:
+    """Yield answer after answer of a method, up to the last one, waiting for each so many seconds at most.
+
+    Raises NoInput, NotPermitted, KernelError.
+    """
+    with _connected(path) as connection:
+        connection.settimeout(patience)
+        _call(connection, method, parameters, more=True)
         yield from _answers(connection, path)
 
 
@@ -56,12 +70,12 @@ def _connected(path: Path) -> Iterator[socket.socket]:
             raise KernelError(f"{path}: the daemon does not answer: {error.strerror or error}") from error
 
 
-def _call(connection: socket.socket, method: str, *, more: bool) -> None:
-    call = {"method": f"{INTERFACE}.{method}", "parameters": {}, "more": more}
+def _call(connection: socket.socket, method: str, parameters: Mapping[str, Any] | None = None, *, more: bool) -> None:
+    call = {"method": f"{INTERFACE}.{method}", "parameters": parameters or {}, "more": more}
     connection.sendall(json.dumps(call).encode() + END)
 
 
-def _answers(connection: socket.socket, path: Path) -> Iterator[dict[str, Any]]:
+def _answers(connection: socket.socket, path: Path, *, endless: bool = False) -> Iterator[dict[str, Any]]:
     received = b""
     while octets := connection.recv(1 << 16):
         *whole, received = (received + octets).split(END)
@@ -69,8 +83,12 @@ def _answers(connection: socket.socket, path: Path) -> Iterator[dict[str, Any]]:
             break
         for each in whole:
             answer = json.loads(each)
+            if answer.get("error") == PERMISSION_DENIED:
+                raise NotPermitted(f"{path}: only root may give orders there")
             if "error" in answer:
                 raise KernelError(f"{path}: {answer['error']}: {answer.get('parameters')}")
             yield answer["parameters"]
-    if received:
-        raise KernelError(f"{path}: half an answer")
+            if not answer.get("continues", False):
+                return
+    if received or not endless:
+        raise KernelError(f"{path}: the daemon ended before its answer did; try again")

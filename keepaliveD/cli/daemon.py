@@ -23,7 +23,7 @@ from keepaliveD.log.entries import WARNING, Entry
 from keepaliveD.log.journal import FORMATS, JournaldLog, Log, never_waiting, open_log
 from keepaliveD.log.kept import KeepingLog
 from keepaliveD.model.errors import Refusal
-from keepaliveD.model.snapshot import Snapshot
+from keepaliveD.model.questions import Asker
 from keepaliveD.places import CONTROL
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
@@ -89,7 +89,7 @@ def _log(options: argparse.Namespace) -> Log:
 
 def _run(options: argparse.Namespace, platform: Platform, records: Records | None, log: Log) -> None:
     with contextlib.ExitStack() as stack:
-        control = None if options.once or records is None else _control(lambda: daemon.snapshot(), log)  # noqa: PLW0108
+        control = None if options.once or records is None else _control(lambda: daemon, log)
         if control:
             stack.callback(control.close)
             log = _monitored(log, control)
@@ -101,17 +101,21 @@ def _run(options: argparse.Namespace, platform: Platform, records: Records | Non
             if records and config.apply and "netns" in platform.tuner.identity:
                 _warn_of_another(stack.enter_context(showing()), log)
             show = (lambda at_risk: print(table.for_people(at_risk))) if options.once else None
-            daemon = Daemon(config, platform, records, log, process, deaths=deaths, show=show)
+            daemon = Daemon(config, platform, records, log, process, deaths=deaths, show=show, answer=_answer(control))
         daemon.run()
 
 
-def _control(snapshot: Callable[[], Snapshot], log: Log) -> Control | None:
+def _answer(control: Control | None) -> Callable[[Asker, object], None]:
+    return control.settle if control else lambda *_: None
+
+
+def _control(host: Callable[[], Daemon], log: Log) -> Control | None:
     """Open the control socket in the directory that the service manager has made for it, if it has."""
     directory = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
     if not directory or not hasattr(selectors, "EpollSelector"):
         return None
     try:
-        return Control(Path(directory) / CONTROL, interface.service(snapshot))
+        return Control(Path(directory) / CONTROL, interface.service(host), now)
     except Refusal as refusal:
         log(Entry("doubtful", WARNING, f"nobody can ask this daemon: {refusal}"))
     return None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
 import os
 import shutil
 import sys
@@ -14,6 +12,7 @@ from typing import TypeVar
 from keepaliveD.cli.columns import EACH, GROUPS, MORE, Column, Group
 from keepaliveD.model.connections import Connection, Verdict
 from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.plain import plain
 
 HEADINGS = tuple(dict.fromkeys([each.heading for each in GROUPS] + [each.heading for each in (*EACH, *MORE)]))
 COLOURS = {Verdict.SAFE: "32", Verdict.LATE: "33", Verdict.BARE: "33", Verdict.CUT: "31"}
@@ -108,22 +107,3 @@ def _cut(text: str, width: float) -> str:
 def as_json(connections: Iterable[Connection]) -> str:
     """An object with the version and an array of objects; times are seconds, null is unknown or never."""
     return json.dumps({"version": FORMAT, "connections": [plain(connection) for connection in connections]}, indent=1)
-
-
-def plain(connection: Connection) -> dict[str, object]:
-    """A connection as JSON has it."""
-    values = dataclasses.asdict(connection)
-    values |= {
-        "verdict": connection.verdict.label,
-        "due": connection.due.label,
-        "keepalive": connection.keepalive.value,
-        "counts": connection.counts.value,
-        "origin": {"source": connection.origin.source.value, "detail": connection.origin.detail},
-    }
-    return {key: _number(value) for key, value in values.items()}
-
-
-def _number(value: object) -> object:
-    if isinstance(value, float):
-        return round(value, 3) if math.isfinite(value) and value != FOREVER else None
-    return value

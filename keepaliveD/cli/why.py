@@ -12,14 +12,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from keepaliveD.cli import arguments, files, page, running, state, targets
 from keepaliveD.cli.worker import Asking, in_worker, look
 from keepaliveD.config import Config, load
 from keepaliveD.config.drop_ins import drop_in, rules_before
 from keepaliveD.daemon.settings import SystemSettings
-from keepaliveD.model.arming import LOOKED
 from keepaliveD.model.connections import AT_RISK, Connection, Verdict
 from keepaliveD.model.errors import Misuse, NoInput, NotPermitted, Refusal, StateError, Unsupported
 from keepaliveD.model.results import Armed
@@ -29,9 +26,8 @@ from keepaliveD.model.text import printable
 from keepaliveD.places import DEFAULT_FILE
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
-from keepaliveD.platforms.requests import ReadSocketSettings, Steps, find_owners
+from keepaliveD.platforms.requests import find_owners, look_into
 from keepaliveD.policy.choices import Entry
-from keepaliveD.policy.choices import targets as wanted
 from keepaliveD.policy.connections import connections, order_of_urgency
 from keepaliveD.policy.explain import Explained, HelpfulRule, Surroundings, explain
 
@@ -116,17 +112,9 @@ def _host(options: argparse.Namespace, platform: Platform, *, runs: bool) -> pag
 def _read(ask: Asking, connections: Sequence[Connection]) -> Column | None:
     """Return what stands in these sockets; None where it cannot be read here."""
     try:
-        return ask(_reading(wanted(connections)))
+        return ask(look_into(connections))
     except (NotPermitted, Unsupported):
         return None
-
-
-def _reading(rest: Column) -> Steps[Column]:
-    looked = np.empty(0, LOOKED)
-    while len(rest):
-        some: Column = yield ReadSocketSettings(rest, closing=True)
-        looked, rest = np.concatenate([looked, some]), rest[len(some) :]
-    return looked
 
 
 def _entries(options: argparse.Namespace, platform: Platform) -> dict[int, Entry]:

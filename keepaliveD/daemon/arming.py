@@ -48,7 +48,7 @@ class SocketArming:
         for _ in range(ROUNDS):
             known = self._known()
             orders, left_alone = by_rules(action, connections, known)
-            if self._record is not None and self._learn_armed_at_connect(orders, known, self._record):
+            if self._record is not None and self._learn_armed_at_connect(orders.connections, known, self._record):
                 known = self._known()
             done, moved = yield from self._arm(orders, known, by_hand=action.by_hand)
             armings += [*left_alone, *done]
@@ -87,9 +87,9 @@ class SocketArming:
             again |= moved
         return armings, again
 
-    def _learn_armed_at_connect(self, orders: Orders, known: Recorded, record: ArmingRecord) -> bool:
+    def _learn_armed_at_connect(self, connections: Sequence[Connection], known: Recorded, record: ArmingRecord) -> bool:
         """Record as armed by us those of the sockets that were armed at connect; return whether there are any."""
-        unknown = {one.cookie for one in orders.connections} - known.entries.keys()
+        unknown = {one.cookie for one in connections} - known.entries.keys()
         if not unknown:
             return False
         with contextlib.suppress(Refusal):  # without BPF nobody can read what it has recorded
@@ -98,6 +98,16 @@ class SocketArming:
             record.write(mine, known.entries, Whose.EARLIER)
             return bool(mine)
         return False
+
+    def recorded(self, cookies: Collection[int]) -> dict[int, Entry]:
+        """Return what is recorded of these sockets, or was at connect."""
+        known = self._known().entries
+        entries = {cookie: known[cookie] for cookie in cookies if cookie in known}
+        if len(entries) < len(cookies):
+            with contextlib.suppress(Refusal):
+                found = self._at_connect.armed()
+                entries.update({cookie: found[cookie] for cookie in cookies if cookie in found and cookie not in known})
+        return entries
 
     def disarm(self, look: Judgement, *, only_mine: bool = False) -> Steps[Outcome]:
         """Disarm the recorded sockets that are in this judgement. Call it after the system settings are restored.
@@ -120,6 +130,7 @@ class SocketArming:
         """Disarm these sockets, as far as they are recorded."""
         if self._record is None:
             return Outcome(action, dry_run=True)
+        self._learn_armed_at_connect(action.connections, self._known(), self._record)
         armed = self._record.armed()
         found = yield from find_owners(tuple([one for one in action.connections if one.cookie in armed]))
         armings = yield from self._put_back(found, self._record, Mark.LEFT_ALONE)

@@ -1,7 +1,10 @@
 """The control socket: it serves many clients, a little of each at a turn, and never waits for one of them.
 
 A client that sends what is no Varlink, or that does not take its answers, is let go. As long as a client has not
-taken an answer, nothing more is read from it: so what is kept for it is bounded.
+taken an answer, nothing more is read from it, and no further reply is made: so what is kept for it is bounded.
+
+What only the decider can answer is handed to it as an event: one question at a time, those of root first. After a
+question of another user the others rest, so that they take a small share of the worker's time, however many ask.
 """
 
 from __future__ import annotations
@@ -12,44 +15,63 @@ import selectors
 import socket
 import stat
 import struct
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from keepaliveD.daemon.varlink import Broken, Client, Parameters, Service
+from keepaliveD.daemon.varlink import ROOT, Broken, Client, Parameters, Service, continued
 from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.errors import Refusal, StateError
-from keepaliveD.model.events import Event
+from keepaliveD.model.errors import Refusal, StateError, is_shortage
+from keepaliveD.model.events import Asked, Event
+from keepaliveD.model.questions import Asker
 
 MODE = 0o660  # root, and whoever is in the group of the daemon's user
 MOST_CLIENTS = 256
+KEPT_FOR_ROOT = 32  # of these
 MOST_OF_ONE_USER = 128  # of others than root
 CHUNK = 1 << 14  # octets that are read from one client in one turn
-BUDGET = 32  # calls that are answered in one turn
+BUDGET = 32  # replies that are made in one turn ...
+MOMENT = 0.002  # ... which begins no other one after so many seconds
+COSTS = 20  # users other than root ask nothing for so many times as long as an answer took ...
+LONGEST_REST = 10.0  # ... and so many seconds at most
 QUEUE = 128  # clients that wait to be let in
 CREDENTIALS = struct.Struct("3i")  # struct ucred (unix(7)): process, user, group
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Peer:
     socket: socket.socket
     client: Client
     user: int
+    process: int
+    waits_for: int = 0  # events of its socket; 0 while it is not waited for
+
+    @property
+    def is_here(self) -> bool:
+        """Return whether it has not been let go."""
+        return self.socket.fileno() >= 0
 
 
 class Control:
-    """A source of events (daemon/sources.py) that has none so far: all that is asked is answered at once."""
+    """A source of events (daemon/sources.py): the questions that only the decider can answer."""
 
-    def __init__(self, path: Path, service: Service) -> None:
+    def __init__(self, path: Path, service: Service, now: Callable[[], float]) -> None:
         """Listen there, in place of a socket that a killed daemon left. Raises Refusal."""
         self._path = path
         self._service = service
+        self._now = now
         self._peers: dict[int, _Peer] = {}
+        self._asking: _Peer | None = None  # whose question the decider has
+        self._asked = 0  # questions so far
+        self._asked_at = -FOREVER
+        self._rest_until = -FOREVER  # for users other than root
         self._selector = selectors.EpollSelector()
         self._wake, self._waking = socket.socketpair()
         for end in (self._wake, self._waking):
             end.setblocking(False)
         self._listener = listening(path)
+        self._spare: int | None = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)  # for a client that is turned away
         self._inode = os.stat(path).st_ino
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(self._wake, selectors.EVENT_READ)
@@ -59,16 +81,34 @@ class Control:
         return self._selector.fileno()
 
     def due(self) -> float:
-        """Return that nothing happens while the descriptor cannot be read."""
-        return FOREVER
+        """Return the instant at which a question that rests is to be asked."""
+        rests = self._asking is None and any(peer.client.question for peer in self._peers.values())
+        return self._rest_until if rests else FOREVER
 
     def events(self) -> Iterable[Event]:
-        """Serve whoever is ready, for a bounded time."""
+        """Serve whoever is ready, for a bounded time, and return a question if it is its turn."""
         self.turn()
-        return ()
+        peer = None if self._asking else self._next_to_ask()
+        if peer is not None and peer.client.question is not None:
+            self._asking, self._asked, self._asked_at = peer, self._asked + 1, self._now()
+            yield Asked(Asker(self._asked, peer.user, peer.process), peer.client.question.asks)
+
+    def settle(self, asker: Asker, answer: object) -> None:
+        """Reply to the question that was asked last."""
+        peer = self._asking
+        if peer is None or asker.ticket != self._asked:
+            return
+        self._asking = None
+        if peer.user != ROOT:
+            took = self._now() - self._asked_at
+            self._rest_until = self._now() + min(COSTS * took, LONGEST_REST)
+        with self._letting_go(peer):
+            peer.client.settle(answer)
+            self._write(peer)
+        self._wake_up()  # others may ask now
 
     def turn(self) -> None:
-        """Let clients in, read, answer at most BUDGET calls, and write, without waiting."""
+        """Let clients in, read, make at most BUDGET replies, and write, without waiting."""
         for key, ready in self._selector.select(0):
             if key.fileobj is self._listener:
                 self._let_in()
@@ -81,9 +121,11 @@ class Control:
 
     def publish(self, method: str, parameters: Parameters) -> None:
         """Send this to every client whose call of this method goes on."""
-        for peer in [peer for peer in self._peers.values() if peer.client.streaming == method]:
+        listening = [peer for peer in self._peers.values() if peer.client.streaming == method]
+        reply = continued(parameters) if listening else b""
+        for peer in listening:
             with self._letting_go(peer):
-                peer.client.go_on(parameters)
+                peer.client.go_on(reply)
                 self._write(peer)
 
     def close(self) -> None:
@@ -96,18 +138,43 @@ class Control:
         self._selector.close()
         for each in (self._listener, self._wake, self._waking):
             each.close()
+        self._close_spare()
 
     def _let_in(self) -> None:
-        with contextlib.suppress(OSError):  # gone already, or no descriptor is left
+        try:
             accepted, _ = self._listener.accept()
+        except OSError as error:
+            if is_shortage(error):
+                self._turn_away()
+            return
+        with contextlib.suppress(OSError):  # gone already
             accepted.setblocking(False)
-            user = CREDENTIALS.unpack(accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))[1]
-            theirs = sum(peer.user == user for peer in self._peers.values())
-            if len(self._peers) >= MOST_CLIENTS or (user and theirs >= MOST_OF_ONE_USER):
+            credentials = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+            process, user, _ = CREDENTIALS.unpack(credentials)
+            if not self._has_room_for(user):
                 accepted.close()
                 return
-            self._peers[accepted.fileno()] = _Peer(accepted, Client(self._service), user)
-            self._selector.register(accepted, selectors.EVENT_READ)
+            peer = self._peers[accepted.fileno()] = _Peer(accepted, Client(self._service, user), user, process)
+            self._wait_for(peer, selectors.EVENT_READ)
+
+    def _turn_away(self) -> None:
+        """Close the connection of a client for which no descriptor is left: as long as it waits, we cannot rest."""
+        self._close_spare()
+        with contextlib.suppress(OSError):
+            self._listener.accept()[0].close()
+        with contextlib.suppress(OSError):
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _close_spare(self) -> None:
+        if self._spare is not None:
+            os.close(self._spare)
+        self._spare = None
+
+    def _has_room_for(self, user: int) -> bool:
+        if user == ROOT:
+            return len(self._peers) < MOST_CLIENTS
+        theirs = sum(peer.user == user for peer in self._peers.values())
+        return len(self._peers) < MOST_CLIENTS - KEPT_FOR_ROOT and theirs < MOST_OF_ONE_USER
 
     def _serve(self, peer: _Peer, ready: int) -> None:
         with self._letting_go(peer):
@@ -120,24 +187,62 @@ class Control:
                 peer.client.receive(octets)
 
     def _answer(self) -> None:
-        """Answer one call of each client that has sent one; what is left over is answered in the next turn."""
-        waiting = [(number, peer) for number, peer in self._peers.items() if peer.client.is_waiting]
-        for number, peer in waiting[:BUDGET]:
-            self._peers[number] = self._peers.pop(number)  # the others come first in the next turn
+        """Make one reply to each client that waits for one, then another; what is left over is for the next turn."""
+        end = self._now() + MOMENT
+        waiting = deque(peer for peer in self._peers.values() if peer.client.is_waiting)
+        for _ in range(BUDGET if waiting else 0):
+            peer = waiting.popleft()
             with self._letting_go(peer):
+                self._last(peer)
                 peer.client.answer()
                 self._write(peer)
-        if any(peer.client.is_waiting for _, peer in waiting):
-            with contextlib.suppress(OSError):  # it is full, so that we wake in any case
-                self._waking.send(b"\0")
+            if peer.is_here and peer.client.is_waiting:
+                waiting.append(peer)
+            if not waiting or self._now() >= end:
+                break
+        if waiting:
+            self._wake_up()
+
+    def _last(self, peer: _Peer) -> None:
+        """Let the others come first from now on."""
+        number = peer.socket.fileno()
+        self._peers[number] = self._peers.pop(number)
+
+    def _next_to_ask(self) -> _Peer | None:
+        """Return whose question is next, if any may be asked now."""
+        asking = [peer for peer in self._peers.values() if peer.client.question]
+        by_root = next((peer for peer in asking if peer.user == ROOT), None)
+        if by_root or not asking or self._now() < self._rest_until:
+            return by_root
+        return asking[0]
+
+    def _wake_up(self) -> None:
+        """Have another turn, whatever else happens."""
+        with contextlib.suppress(OSError):  # it is full, so that we wake in any case
+            self._waking.send(b"\0")
 
     def _write(self, peer: _Peer) -> None:
-        """Write what the client takes, and wait for it only as long as it has not taken all."""
+        """Write what the client takes, and wait for it only as long as it has not taken all.
+
+        A client that has asked a question is not listened to before it is answered.
+        """
         if peer.client.outgoing:
             with contextlib.suppress(BlockingIOError):
                 peer.client.took(peer.socket.send(peer.client.outgoing))
-        wanted = selectors.EVENT_WRITE if peer.client.outgoing else selectors.EVENT_READ
-        self._selector.modify(peer.socket, wanted)
+        if peer.client.outgoing:
+            self._wait_for(peer, selectors.EVENT_WRITE)
+        else:
+            self._wait_for(peer, 0 if peer.client.question else selectors.EVENT_READ)
+
+    def _wait_for(self, peer: _Peer, events: int) -> None:
+        """Wait for these events of its socket, or for nothing."""
+        before, peer.waits_for = peer.waits_for, events
+        if events and before and events != before:
+            self._selector.modify(peer.socket, events)
+        elif events and not before:
+            self._selector.register(peer.socket, events)
+        elif before and not events:
+            self._selector.unregister(peer.socket)
 
     @contextlib.contextmanager
     def _letting_go(self, peer: _Peer) -> Iterator[None]:
@@ -150,9 +255,10 @@ class Control:
             self._let_go(peer)
 
     def _let_go(self, peer: _Peer) -> None:
-        del self._peers[peer.socket.fileno()]
-        self._selector.unregister(peer.socket)
-        peer.socket.close()
+        if peer.is_here:
+            del self._peers[peer.socket.fileno()]
+            self._wait_for(peer, 0)
+            peer.socket.close()
 
 
 def listening(path: Path) -> socket.socket:

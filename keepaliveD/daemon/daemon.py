@@ -18,6 +18,7 @@ from keepaliveD.daemon.settings import SystemSettings, settings
 from keepaliveD.log import entries
 from keepaliveD.log.journal import Log
 from keepaliveD.model.actions import (
+    Answer,
     ArmAtConnect,
     Because,
     DisarmAll,
@@ -36,9 +37,10 @@ from keepaliveD.model.actions import (
     TidyArmingRecord,
     WatchDeaths,
 )
-from keepaliveD.model.connections import Connection
+from keepaliveD.model.connections import Connection, Counts
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.events import BegunAtConnect, Done, Event, Loaded, Opened, Scanned, SettingsRead, Start
+from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import (
     ReportDrift,
     ReportOldServices,
@@ -48,7 +50,7 @@ from keepaliveD.model.reports import (
 )
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Rules, Watching
-from keepaliveD.model.snapshot import LastScan, Snapshot, Totals, Tried
+from keepaliveD.model.snapshot import Ended, LastScan, Snapshot, Totals, Tried
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.base import DeathWatch, Platform, Tuner
 from keepaliveD.platforms.requests import Open, Steps, find_owners, scan
@@ -56,6 +58,7 @@ from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connect import plan
 from keepaliveD.policy.decider import Decider
 from keepaliveD.policy.judge import judge
+from keepaliveD.policy.listing import Listed, Lister
 from keepaliveD.policy.totals import totals
 from keepaliveD.records.both import Records
 from keepaliveD.records.settings import SettingsRecord
@@ -98,6 +101,7 @@ class Daemon:
         *,
         deaths: DeathSource,
         show: Show | None = None,
+        answer: Callable[[Asker, object], None] = lambda *_: None,
     ) -> None:
         self._platform = platform
         self._records = records
@@ -105,6 +109,8 @@ class Daemon:
         self._outside = outside
         self._deaths = deaths
         self._show = show
+        self._answer = answer
+        self._lister = Lister()
         self._performer = Performer(platform, records)
         self._slept = outside.slept()
         self._began = outside.now()
@@ -156,6 +162,9 @@ class Daemon:
                 event = SettingsRead(self._performer.read_settings(cared_for=True))
             case ArmAtConnect(wanted):
                 event = self._arm_at_connect(wanted)
+            case Answer(asker, answer):
+                self._answer(asker, answer)
+                event = Done(action, ())
             case _:
                 event = Done(action, tuple((yield from self._outcomes(action))))
         return event
@@ -291,7 +300,21 @@ class Daemon:
             totals=self._totals,
             tried=self._tried,
             probes_sent=self._platform.probes_sent(),
+            unwatched=table.unwatched,
         )
+
+    def listed(self) -> Listed:
+        """Return the last scan, for whoever lists its connections. It waits for nothing."""
+        units = self.decider.units if self.decider.rules.autopsy else None
+        return self._lister.listed(self.decider.judgement, units, self._outside.now())
+
+    def namespaces(self) -> Sequence[tuple[int, Counts]]:
+        """Return the network namespaces of the last scan, by inode."""
+        return self._lister.namespaces(self.decider.judgement)
+
+    def ended(self) -> Ended:
+        """Return what is kept of connections that ended, for whoever asks."""
+        return Ended(self._outside.now(), self.decider.status.tally, tuple(self.decider.deaths))
 
     def _status(self) -> str:
         return f"STATUS={entries.status_line(self.decider.status)}"
@@ -328,6 +351,7 @@ def rules(config: Config, platform: Platform) -> Rules:
         survive_stop=config.survive_stop,
         doubts=tuple(doubts.warnings(config)),
         products=tuple(preset.timeout for preset in catalogue().values()),
+        configured=config.keepalive,
         autopsy=config.autopsy,
         logged_causes=config.logged_causes,
         logged_units=config.logged_units,

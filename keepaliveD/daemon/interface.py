@@ -1,106 +1,57 @@
-"""The interface of the control socket: its description, and the answers to its methods."""
+"""The interface of the control socket: its methods, and the answers that need nothing but a look.
+
+Values go in, plain objects come out; what they mean is in description.py.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from keepaliveD import __version__
+from keepaliveD.daemon import orders
+from keepaliveD.daemon.description import DESCRIPTION
 from keepaliveD.daemon.metrics import of_daemon
-from keepaliveD.daemon.varlink import Method, Parameters, Service
+from keepaliveD.daemon.selecting import FILTERS, selection
+from keepaliveD.daemon.varlink import Method, Parameters, Refused, Replies, Service
 from keepaliveD.log.entries import Entry
-from keepaliveD.model.causes import Foretold
-from keepaliveD.model.connections import Verdict
+from keepaliveD.model.autopsy import Death
+from keepaliveD.model.causes import Cause, Foretold
+from keepaliveD.model.connections import Counts, Verdict
 from keepaliveD.model.metric import Metric
+from keepaliveD.model.plain import from_now, known, plain, plain_endpoint, plain_origin, plain_owner
 from keepaliveD.model.rules import Path
-from keepaliveD.model.snapshot import AtRisk, Snapshot
+from keepaliveD.model.snapshot import AtRisk, Ended, Snapshot
+from keepaliveD.model.sockets import ALL_WATCHED, Unwatched
 from keepaliveD.places import INTERFACE
+from keepaliveD.policy.listing import Listed, page
 
 MOST_ENDS = 100  # paths and units whose ends are told
+FEW = 256  # namespaces in a reply
+MOST_NAMED = 100  # namespaces that are not watched and told by inode
 MONITOR = f"{INTERFACE}.Monitor"
 
-DESCRIPTION = """\
-# How tcp-keepalived is, and what it does. Durations are seconds; null means unknown or never.
-interface internal.tcp-keepalived
 
-# Connections by verdict; see keepalivectl(1)
-type Connections (
-  total: int,
-  namespaces: int,
-  unknown: int,
-  safe: int,
-  late: int,
-  bare: int,
-  cut: int
-)
+class Host(Protocol):
+    """Whoever says how things are at that moment: the daemon. None of it waits for anything."""
 
-# A setting of the system, by the kernel's name: what the configuration wants, what stands, and what stood before
-type Setting (name: string, wanted: int, stands: ?int, before: ?int)
+    def snapshot(self) -> Snapshot:
+        """Return how the daemon is."""
 
-# The last scan of all sockets: how long ago it ended, and how long it took
-type Scan (ago: float, took: float, interval: float)
+    def listed(self) -> Listed:
+        """Return the last scan."""
 
-# What became of sockets that were to be armed, since the start
-type Arming (result: string, count: int)
+    def namespaces(self) -> Sequence[tuple[int, Counts]]:
+        """Return the network namespaces of the last scan, by inode."""
 
-# Connections of a path and unit that ended since the start: foretold by a warning, not foretold, and not foreseeable;
-# and silences that armed connections survived although they were longer than the idle timeout of the path
-type Ends (path: string, unit: string, foretold: int, missed: int, unforeseeable: int, saved: int)
-
-# Connections at risk of a unit, or of a user where the unit is not known (then it is ""), by the last scan. The path
-# forgets the first in so many seconds, or did so if negative; sure is false where a packet may have gone by unseen.
-type AtRisk (unit: string, user: int, verdict: string, count: int, sure: bool, left: ?float)
-
-# The network between this host and peers, with its idle timeout; source is configured, measured, preset, guess, ...
-type Path (
-  name: string,
-  timeout: ?float,
-  source: string,
-  detail: string,
-  networks: []string,
-  ports: []int,
-  interface: string
-)
-
-# Say how the daemon is. Without a problem, problems is empty; at_risk begins with the most urgent; restores says
-# whether a stop restores the settings.
-method Status() -> (
-  version: string,
-  pid: int,
-  running: float,
-  applied: bool,
-  settings: []Setting,
-  engine: string,
-  connections: Connections,
-  scan: ?Scan,
-  arming: []Arming,
-  ends: []Ends,
-  at_risk: []AtRisk,
-  restores: bool,
-  problems: []string
-)
-
-# List the paths, the default one first
-method ListPaths() -> (paths: []Path)
-
-# A number of a metric; suffix goes on its name, such as _bucket
-type Sample (value: float, labels: [string]string, suffix: string)
-
-# A metric for Prometheus; kind is gauge, counter, summary or histogram
-type Metric (name: string, kind: string, help: string, samples: []Sample)
-
-# Return what there is to measure; see keepalivectl metrics
-method Metrics() -> (metrics: []Metric)
-
-# Send each entry of the log as it comes; call it with more. Fields are those that the journal gets.
-method Monitor() -> (event: string, priority: int, message: string, fields: object)
-"""
+    def ended(self) -> Ended:
+        """Return what is kept of connections that ended."""
 
 
-def service(snapshot: Callable[[], Snapshot]) -> Service:
-    """Return what the control socket offers; `snapshot` says how the daemon is at that moment."""
+def service(host: Callable[[], Host]) -> Service:
+    """Return what the control socket offers; `host` is asked how things are."""
     return Service(
         vendor="keepaliveD",
         product="tcp-keepalived",
@@ -108,19 +59,94 @@ def service(snapshot: Callable[[], Snapshot]) -> Service:
         url="man:tcp-keepalived(8)",
         descriptions={INTERFACE: DESCRIPTION},
         methods={
-            f"{INTERFACE}.Status": Method(lambda _: status(snapshot())),
-            f"{INTERFACE}.ListPaths": Method(lambda _: {"paths": [path(each) for each in snapshot().paths]}),
-            f"{INTERFACE}.Metrics": Method(lambda _: {"metrics": [metric(each) for each in of_daemon(snapshot())]}),
+            f"{INTERFACE}.Status": Method(lambda _: status(host().snapshot())),
+            f"{INTERFACE}.ListPaths": Method(lambda _: {"paths": [path(each) for each in host().snapshot().paths]}),
+            f"{INTERFACE}.ListConnections": Method(lambda given: connections(host, given), FILTERS, streams=True),
+            f"{INTERFACE}.ListNamespaces": Method(lambda _: namespaces(host), streams=True),
+            f"{INTERFACE}.ListDeaths": Method(lambda _: deaths(host().ended())),
+            f"{INTERFACE}.Metrics": Method(lambda _: metrics(host().snapshot())),
             MONITOR: Method(lambda _: None, streams=True),
+            **orders.METHODS,
         },
     )
 
 
+def connections(host: Callable[[], Host], parameters: Parameters) -> Replies:
+    """Yield the connections that are wanted, some at a time; None while there are none among those looked at."""
+    wanted, after = selection(parameters), None
+    while True:
+        listed = host().listed()
+        if wanted.rule.units and listed.units is None:
+            raise Refused(f"{INTERFACE}.UnitsNotKnown")
+        if not listed.judgement.table.engine_description:
+            return {"age": None, "connections": []}  # nothing was scanned yet
+        found, after = page(listed, wanted, after)
+        reply = {"age": round(listed.age, 3), "connections": [plain(from_now(one, listed.age)) for one in found]}
+        if after is None:
+            return reply
+        yield reply if found else None
+
+
+def namespaces(host: Callable[[], Host]) -> Replies:
+    """Yield the network namespaces, some at a time."""
+    after = -1
+    while True:
+        left = [each for each in host().namespaces() if each[0] > after]
+        reply = {"namespaces": [{"inode": inode, **by_verdict(counts)} for inode, counts in left[:FEW]]}
+        if len(left) <= FEW:
+            return reply
+        after = left[FEW - 1][0]
+        yield reply
+
+
+def by_verdict(counts: Counts) -> dict[str, int]:
+    """Return how many connections there are, by verdict."""
+    return {"total": counts.total, **{verdict.label: counts.by_verdict.get(verdict, 0) for verdict in Verdict}}
+
+
+def deaths(ended: Ended) -> dict[str, object]:
+    """Return the answer to ListDeaths."""
+    causes: Counter[Cause] = Counter()
+    for (cause, _), count in ended.tally.by_cause.items():
+        causes[cause] += count
+    return {
+        "causes": [{"cause": cause.key, "count": count} for cause, count in causes.most_common()],
+        "ordinary": ended.tally.ordinary,
+        "lost": ended.tally.lost,
+        "deaths": [death(one, count, ended.now) for count, one in reversed(ended.deaths)],
+    }
+
+
+def death(one: Death, count: int, now: float) -> dict[str, object]:
+    """Return a connection that ended as ListDeaths answers it."""
+    return {
+        "ago": round(now - one.ended_at, 3),
+        "count": count,
+        "cookie": one.cookie,
+        "netns": one.netns,
+        "uid": one.uid,
+        "local": plain_endpoint(one.local),
+        "remote": plain_endpoint(one.remote),
+        "owner": plain_owner(one.owner),
+        "cause": one.cause.key,
+        "confidence": one.confidence,
+        "others": [cause.key for cause in one.others],
+        "silence": known(one.silence),
+        "path": one.path,
+        "timeout": known(one.timeout),
+        "origin": plain_origin(one.origin),
+        "foretold": one.hindsight.foretold.key,
+        "warned": known(one.hindsight.warned_before),
+        "signal": one.signal,
+        "closer": one.closer,
+        "closer_pid": one.closer_pid,
+        "evidence": list(one.evidence),
+    }
+
+
 def status(snapshot: Snapshot) -> dict[str, object]:
     """Return the answer to Status."""
-    counts = snapshot.counts
-    by_verdict = {verdict.label: counts.by_verdict.get(verdict, 0) for verdict in Verdict}
-    scan = snapshot.scan
+    counts, scan = snapshot.counts, snapshot.scan
     return {
         "version": __version__,
         "pid": snapshot.pid,
@@ -131,12 +157,13 @@ def status(snapshot: Snapshot) -> dict[str, object]:
             for one in snapshot.settings
         ],
         "engine": snapshot.engine,
-        "connections": {"total": counts.total, "namespaces": counts.namespaces, **by_verdict},
+        "connections": {"namespaces": counts.namespaces, **by_verdict(counts)},
         "scan": scan and {name: round(value, 3) for name, value in scan._asdict().items()},
         "arming": [{"result": result.value, "count": count} for result, count in snapshot.results.items() if count],
         "ends": [ends(*one) for one in snapshot.tally.by_path_and_unit()[:MOST_ENDS]],
         "at_risk": [at_risk(one) for one in snapshot.at_risk],
         "restores": snapshot.restores,
+        "unwatched": unwatched(snapshot.unwatched or ALL_WATCHED),
         "problems": list(snapshot.problems),
     }
 
@@ -153,9 +180,9 @@ def at_risk(one: AtRisk) -> dict[str, object]:
     return {**dataclasses.asdict(one), "verdict": one.verdict.label, "left": known(one.left)}
 
 
-def known(seconds: float) -> float | None:
-    """Return a time as it is answered: null for what is not known, or never."""
-    return round(seconds, 3) if math.isfinite(seconds) else None
+def unwatched(those: Unwatched) -> dict[str, object]:
+    """Return which network namespaces are not watched, as Status answers it."""
+    return {**those._asdict(), "silent": those.silent[:MOST_NAMED], "crowded": those.crowded[:MOST_NAMED]}
 
 
 def path(one: Path) -> dict[str, object]:
@@ -169,6 +196,11 @@ def path(one: Path) -> dict[str, object]:
         "ports": list(one.ports),
         "interface": one.interface,
     }
+
+
+def metrics(snapshot: Snapshot) -> dict[str, object]:
+    """Return the answer to Metrics."""
+    return {"metrics": [metric(each) for each in of_daemon(snapshot)]}
 
 
 def metric(one: Metric) -> dict[str, object]:

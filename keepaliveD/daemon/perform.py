@@ -12,6 +12,7 @@ from keepaliveD.model.actions import (
     AskFirewall,
     Disarm,
     FoundSettings,
+    LookInto,
     NameUnits,
     Queued,
     ReadIdleTimes,
@@ -21,7 +22,7 @@ from keepaliveD.model.errors import NotPermitted, Refusal, Unsupported
 from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportDeaths, ReportDrift
 from keepaliveD.model.results import Outcome
 from keepaliveD.platforms.base import Platform
-from keepaliveD.platforms.requests import Steps, find_owners, find_owners_of_ended, find_units, look
+from keepaliveD.platforms.requests import Steps, find_owners, find_owners_of_ended, find_units, look, look_into
 from keepaliveD.policy.connect import ConnectPlan
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.records.both import Records
@@ -49,7 +50,7 @@ class Performer:
     def perform(self, action: Queued) -> Steps[Outcome]:
         """Carry out an action. A refusal is an outcome too."""
         try:
-            return (yield from self._perform(action))
+            return (yield from self._look_into(action) if isinstance(action, LookInto) else self._perform(action))
         except Refusal as refusal:
             return Outcome(action, refused=refusal)
 
@@ -137,6 +138,15 @@ class Performer:
             case ReportDrift(found=found, yielded=True):
                 self._settings.release(found)
         return Outcome(action)
+
+    def _look_into(self, action: LookInto) -> Steps[Outcome]:
+        """Read what stands in sockets, if that is possible here, and what the records say of them."""
+        found = yield from find_owners(action.connections)
+        looked = None
+        with contextlib.suppress(NotPermitted, Unsupported):
+            looked = yield from look_into(found)
+        recorded = self._sockets.recorded([one.cookie for one in found])
+        return Outcome(dataclasses.replace(action, connections=found, recorded=recorded), looked=looked)
 
     def disarm(self, look: Judgement, *, only_mine: bool = False) -> Steps[Outcome]:
         """Disarm the recorded sockets. Call it after the settings are restored."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 LONGEST = 1 << 16  # octets of a message
 MOST_WAITING = 1 << 20  # octets of answers that a client has not taken: a slower one is let go
@@ -42,12 +42,16 @@ error ExpectedMore ()
 """
 
 Parameters = Mapping[str, Any]
+Replies = Generator[
+    Parameters | None, None, Parameters
+]  # the last reply is returned; None: none yet, others come first
+ROOT = 0  # a user
 
 
 class Refused(Exception):
     """An answer that is an error: its name in the interface, and its parameters."""
 
-    def __init__(self, name: str, **parameters: str) -> None:
+    def __init__(self, name: str, **parameters: str | int) -> None:
         super().__init__(name)
         self.name = name
         self.parameters = parameters
@@ -55,6 +59,13 @@ class Refused(Exception):
 
 class Broken(Exception):
     """What a client has sent is no Varlink, or it does not take its answers: nothing can be said to it any more."""
+
+
+class Question(NamedTuple):
+    """What somebody else answers, later: what is asked, and how his answer becomes the reply, which may be Refused."""
+
+    asks: Any
+    reply: Callable[[Any], Parameters]
 
 
 def invalid(parameter: str) -> Refused:
@@ -66,12 +77,15 @@ def invalid(parameter: str) -> Refused:
 class Method:
     """A method: the parameters that it takes, with their types, and what answers. All of them may be left out.
 
-    `streams`: it answers again and again, to a client that asks for more; None is no answer yet.
+    It answers once; or by one reply after the other, each of which is made when the client has taken the one before;
+    or by a question to somebody else; or, with None, whenever there is something to say.
+    `streams`: it answers again and again, to a client that asks for more. `root_only`: it answers nobody else.
     """
 
-    answer: Callable[[Parameters], Parameters | None]
+    answer: Callable[[Parameters], Parameters | Replies | Question | None]
     takes: Mapping[str, type] | None = None
     streams: bool = False
+    root_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,22 +128,28 @@ class Service:
 class Client:
     """One client: what it has sent and not been answered, and what it has not taken yet."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, user: int = ROOT) -> None:
         self._service = service
+        self._user = user
         self._methods = {**service.standard(), **service.methods}
         self._received = bytearray()
+        self._wants_no_answer = False  # to the call that is being answered
+        self._replies: Replies | None = None  # that are still to come
         self.outgoing = bytearray()
         self.streaming = ""  # the method that goes on answering
+        self.question: Question | None = None  # that somebody else answers
 
     @property
     def is_listened_to(self) -> bool:
         """Return whether to read more of it: not before it has its answers to all that it has sent."""
-        return not (self.outgoing or self.is_waiting)
+        return not (self.outgoing or self.question or self.is_waiting)
 
     @property
     def is_waiting(self) -> bool:
-        """Return whether a whole message can be answered now."""
-        return not (self.outgoing or self.streaming) and END in self._received
+        """Return whether there is something to answer now."""
+        if self.outgoing or self.streaming or self.question:
+            return False
+        return self._replies is not None or END in self._received
 
     def receive(self, octets: bytes) -> None:
         """Take what has arrived. Raises Broken."""
@@ -138,34 +158,69 @@ class Client:
             raise Broken("a message is too long")
 
     def answer(self) -> None:
-        """Answer the next message. Raises Broken."""
+        """Answer the next message, or make the next reply to the one before. Raises Broken."""
+        if self._replies is not None:
+            self._continue(self._replies)
+            return
         message, _, rest = self._received.partition(END)
         self._received = rest
         if len(message) > LONGEST:
             raise Broken("a message is too long")
         call = _parsed(bytes(message))
-        self._reply(call, self._answered(call))
+        self._wants_no_answer = bool(call.get("oneway", False))
+        try:
+            self._take(call)
+        except Refused as refused:
+            self._reply(_error(refused))
 
-    def go_on(self, parameters: Parameters) -> None:
-        """Send one more answer of the method that goes on. Raises Broken."""
-        self._send({"parameters": parameters, "continues": True})
+    def settle(self, answer: Any) -> None:
+        """Reply what somebody else has answered to the question. Raises Broken."""
+        question, self.question = self.question, None
+        if question is not None:
+            try:
+                self._reply({"parameters": question.reply(answer)})
+            except Refused as refused:
+                self._reply(_error(refused))
+
+    def go_on(self, reply: bytes) -> None:
+        """Send one more reply of the method that goes on (`continued`). Raises Broken."""
+        self.outgoing += reply
+        if len(self.outgoing) > MOST_WAITING:
+            raise Broken("answers are not taken")
 
     def took(self, count: int) -> None:
         """Forget so many octets of the answers: the client has taken them."""
         del self.outgoing[:count]
 
-    def _answered(self, call: Parameters) -> dict[str, Any] | None:
+    def _take(self, call: Parameters) -> None:
+        method = self._find(call["method"])
+        if method.root_only and self._user != ROOT:
+            raise Refused(f"{STANDARD}.PermissionDenied")
+        if method.streams and not call.get("more", False):
+            raise Refused(f"{STANDARD}.ExpectedMore")
+        answer = method.answer(_checked(call.get("parameters") or {}, method.takes or {}))
+        match answer:
+            case Question():
+                self.question = answer
+            case Generator():
+                self._replies = None if self._wants_no_answer else answer
+            case None:
+                self.streaming = "" if self._wants_no_answer else call["method"]
+            case _:
+                self._reply({"parameters": answer})
+
+    def _continue(self, replies: Replies) -> None:
         try:
-            method = self._find(call["method"])
-            if method.streams and not call.get("more", False):
-                raise Refused(f"{STANDARD}.ExpectedMore")
-            parameters = method.answer(_checked(call.get("parameters") or {}, method.takes or {}))
+            reply = next(replies)
+        except StopIteration as end:
+            self._replies = None
+            self._reply({"parameters": end.value})
         except Refused as refused:
-            return {"error": refused.name, "parameters": refused.parameters}
-        if not method.streams:
-            return {"parameters": parameters}
-        self.streaming = call["method"]
-        return None if parameters is None else {"parameters": parameters, "continues": True}
+            self._replies = None
+            self._reply(_error(refused))
+        else:
+            if reply is not None:
+                self.go_on(continued(reply))
 
     def _find(self, name: str) -> Method:
         found = METHOD.fullmatch(name)
@@ -175,16 +230,22 @@ class Client:
             raise Refused(f"{STANDARD}.MethodNotFound", method=name)
         return method
 
-    def _reply(self, call: Parameters, reply: Mapping[str, Any] | None) -> None:
-        if call.get("oneway", False):
-            self.streaming = ""
-        elif reply is not None:
-            self._send(reply)
+    def _reply(self, reply: Mapping[str, Any]) -> None:
+        if not self._wants_no_answer:
+            self.go_on(_message(reply))
 
-    def _send(self, reply: Mapping[str, Any]) -> None:
-        self.outgoing += json.dumps(reply, separators=(",", ":"), allow_nan=False).encode() + END
-        if len(self.outgoing) > MOST_WAITING:
-            raise Broken("answers are not taken")
+
+def continued(parameters: Parameters) -> bytes:
+    """Return a reply after which others follow."""
+    return _message({"parameters": parameters, "continues": True})
+
+
+def _message(reply: Mapping[str, Any]) -> bytes:
+    return json.dumps(reply, separators=(",", ":"), allow_nan=False).encode() + END
+
+
+def _error(refused: Refused) -> dict[str, Any]:
+    return {"error": refused.name, "parameters": refused.parameters}
 
 
 def _parsed(message: bytes) -> dict[str, Any]:

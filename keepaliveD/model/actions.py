@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from keepaliveD.model.connections import Connection
+from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import Report
 from keepaliveD.model.rules import Rules, Watching, Wish
 from keepaliveD.model.sockets import Column, Indices
 
 if TYPE_CHECKING:
-    from keepaliveD.model.results import Outcome
+    from keepaliveD.model.results import Armed, Mark, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class SetSystemKeepalive:
 class Arm:
     """Give each of these connections the keepalive of the first of `wishes` that its owner suits.
 
-    By hand that is also done where somebody has set it since we armed it.
+    By hand that is also done where somebody has set it since we armed it; `asker` is who asked the daemon for it.
     `last` is false where those whose holders are not found will be asked for again.
     """
 
@@ -66,14 +67,36 @@ class Arm:
     wishes: tuple[Wish, ...]
     by_hand: bool = False
     last: bool = True
+    asker: Asker | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Disarm:
-    """Put back what stood in these sockets before they were armed; `because` is why, where nobody asked for it."""
+    """Put back what stood in these sockets before they were armed.
+
+    `because` is why, where nobody asked for it; `asker` is who asked the daemon for it.
+    """
 
     connections: tuple[Connection, ...]
     because: str = ""
+    asker: Asker | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LookInto:
+    """Read the sockets of these connections, for the sake of who asks; `recorded` is what the records say of them."""
+
+    connections: tuple[Connection, ...]
+    asker: Asker
+    recorded: Mapping[int, Armed | Mark] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Answer a question: `answer` is what came of it, or why nothing did."""
+
+    asker: Asker
+    answer: object
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -227,6 +250,8 @@ Queued = (
     SetSystemKeepalive
     | Arm
     | Disarm
+    | LookInto
+    | Answer
     | ReadIdleTimes
     | AskFirewall
     | LoadConfiguration

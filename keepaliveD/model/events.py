@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from keepaliveD.model.actions import NOT_CARED_FOR, FoundSettings, Queued
 from keepaliveD.model.deaths import Deaths
+from keepaliveD.model.questions import Asker, Question
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Rules
 from keepaliveD.model.sockets import SocketTable
@@ -38,6 +39,14 @@ class Died:
     """Connections have ended."""
 
     deaths: Deaths
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A client of the control socket has asked a question, and waits for its Answer."""
+
+    asker: Asker
+    question: Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,4 +114,4 @@ class Failed:
 
 
 Consequence = Loaded | Opened | Scanned | SettingsRead | BegunAtConnect | Done | Failed  # what comes of an action
-Event = Start | Stop | Reload | Died | Tick | Idle | Consequence
+Event = Start | Stop | Reload | Died | Asked | Tick | Idle | Consequence

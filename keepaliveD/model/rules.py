@@ -107,6 +107,7 @@ class Watching(NamedTuple):
 
 
 EVERYTHING = Watching()
+SHIPPED = Keepalive(180, 20, 31)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,7 @@ class Rules:
     survive_stop: bool = False
     doubts: tuple[str, ...] = ()
     products: tuple[float, ...] = ()
+    configured: Keepalive = SHIPPED  # applied or not
     autopsy: bool = False
     logged_causes: frozenset[Cause] = frozenset()
     logged_units: tuple[str, ...] = ()

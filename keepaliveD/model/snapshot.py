@@ -6,13 +6,16 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from keepaliveD.model.autopsy import Tally
+from keepaliveD.model.autopsy import Death, Tally
 from keepaliveD.model.connections import Counts, Verdict
 from keepaliveD.model.keepalive import Shown
 from keepaliveD.model.results import ArmingResult
 from keepaliveD.model.rules import Path
+
+if TYPE_CHECKING:
+    from keepaliveD.model.sockets import Unwatched  # which loads NumPy
 
 LEFT = (0, 15, 60, 300, 900, 3600, 14400)  # seconds
 
@@ -117,3 +120,16 @@ class Snapshot:
     totals: Totals = field(default_factory=Totals)
     tried: Tried = field(default_factory=Tried)
     probes_sent: int | None = None
+    unwatched: Unwatched | None = None  # network namespaces
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What is kept of connections that ended: counts since the start, and the last that were reported.
+
+    Each of `deaths` has the number of connections that ended like it in one report.
+    """
+
+    now: float
+    tally: Tally
+    deaths: tuple[tuple[int, Death], ...]

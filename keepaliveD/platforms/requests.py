@@ -23,6 +23,7 @@ from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Column, SocketTable
 from keepaliveD.platforms.base import Session
 from keepaliveD.policy import firewall
+from keepaliveD.policy.choices import targets
 from keepaliveD.policy.forecast import forecast
 from keepaliveD.policy.judge import Judgement
 
@@ -194,6 +195,15 @@ def look(action: ReadIdleTimes | AskFirewall) -> Steps[Column]:
     yield FindOwners(targets["inode"].astype(np.uint64), action.cgroups)  # by which an armer reaches the sockets
     while len(looked) < len(targets):
         looked = np.concatenate([looked, (yield ReadSocketSettings(targets[len(looked) :], closing=False))])
+    return looked
+
+
+def look_into(connections: Sequence[Connection]) -> Steps[Column]:
+    """Return what stands in the sockets of these connections, whose owners were found: rows of model.arming.LOOKED."""
+    rest, looked = targets(connections), np.zeros(0, LOOKED)
+    while len(rest):
+        some: Column = yield ReadSocketSettings(rest, closing=True)
+        looked, rest = np.concatenate([looked, some]), rest[len(some) :]
     return looked
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Mapping
 
 from keepaliveD.model.actions import (
     Abandon,
     Action,
+    Answer,
     Arm,
     ArmAtConnect,
     DisarmAll,
@@ -30,11 +32,12 @@ from keepaliveD.model.actions import (
     TidyArmingRecord,
     WatchDeaths,
 )
-from keepaliveD.model.autopsy import Alike
+from keepaliveD.model.autopsy import Alike, Death
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.errors import Refusal, unexpected
+from keepaliveD.model.errors import ConfigError, Refusal, unexpected
 from keepaliveD.model.events import (
+    Asked,
     BegunAtConnect,
     Consequence,
     Died,
@@ -51,6 +54,7 @@ from keepaliveD.model.events import (
     Stop,
     Tick,
 )
+from keepaliveD.model.questions import Asker, ReloadNow
 from keepaliveD.model.reports import (
     Report,
     ReportBlind,
@@ -70,6 +74,7 @@ from keepaliveD.model.rules import Rules
 from keepaliveD.model.snapshot import AtRisk
 from keepaliveD.model.sockets import Sockets, SocketTable
 from keepaliveD.model.status import Status
+from keepaliveD.policy import questions
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.at_risk import at_risk
 from keepaliveD.policy.autopsy import Autopsy, AutopsyRules
@@ -81,6 +86,7 @@ SHORTEST_PAUSE = 0.05  # seconds between two scans
 COSTS = 20  # a scan for the sake of a deadline waits so many times as long as the last one took
 NOTHING_SEEN = SocketTable(Sockets(), 0.0)
 LONGEST_STOP = 30.0  # seconds in which sockets are put back at the end, while the worker goes on
+MOST_DEATHS = 100  # that are kept for who asks
 
 
 class Life(enum.Enum):
@@ -113,6 +119,9 @@ class Decider:
         self._autopsy = Autopsy(_autopsy_rules(rules))
         self._life = Life.STARTING
         self._is_to_reload = False
+        self._ask_for_reload: list[Asker] = []  # who waits for a reload that has not begun ...
+        self._await_reload: list[Asker] = []  # ... and who waits for the one that has
+        self.deaths: deque[tuple[int, Death]] = deque(maxlen=MOST_DEATHS)  # those reported last, and how many each is
         self._began = 0.0  # when the last scan began
         self._next_scan = FOREVER
         self._has_failed = False  # whether anything did since then
@@ -141,6 +150,8 @@ class Decider:
                 actions = self._on_idle(now)
             case Died(deaths):
                 actions = self._on_died(deaths, now)
+            case Asked():
+                actions = self._on_asked(event)
             case _:
                 actions = self._on_consequence(event, now)
         return actions
@@ -182,6 +193,11 @@ class Decider:
         )
 
     @property
+    def units(self) -> Mapping[int, str]:
+        """Return the units that are known, by cgroup: none without an autopsy."""
+        return self._autopsy.units
+
+    @property
     def at_risk(self) -> tuple[AtRisk, ...]:
         """Return the units with connections at risk by the last scan; times are seconds from that scan."""
         if self._at_risk is None:
@@ -195,6 +211,19 @@ class Decider:
     def _on_reload(self) -> list[Action]:
         self._is_to_reload = True
         return self._reload_if_asked()
+
+    def _on_asked(self, asked: Asked) -> list[Action]:
+        """Return what a client of the control socket has asked for; its answer is among what comes of it."""
+        asker, question = asked.asker, asked.question
+        if self._life is Life.STOPPING:
+            return [Answer(asker, Refusal("the daemon is about to stop"))]
+        if isinstance(question, ReloadNow):
+            self._ask_for_reload.append(asker)
+            return self._on_reload()
+        try:
+            return [questions.follow(asker, question, self.judgement, self.rules)]
+        except Exception as error:  # a defect costs an answer, and not the daemon
+            return [Answer(asker, unexpected(error))]
 
     def _on_stop(self, now: float, *, handing_over: bool) -> list[Action]:
         return [] if self._life is Life.STOPPING else self._stop(now, handing_over=handing_over)
@@ -269,6 +298,10 @@ class Decider:
                 self._error = self._error or (outcome.refused if self._life is Life.STOPPING else None)
                 continue
             self._scans.record(outcome)
+            if answer := questions.answer(outcome, self.judgement, self.rules, now):
+                actions.append(answer)
+            if isinstance(outcome.action, ReportDeaths):
+                self._keep(outcome.action.reports)
             if isinstance(outcome.action, NameUnits):
                 self._autopsy.name(outcome.action.units)
                 self._at_risk = None
@@ -277,6 +310,11 @@ class Decider:
         if isinstance(action, TidyArmingRecord):
             actions += [*self._scans.report_left(), *self._end_scan(now)]
         return actions
+
+    def _keep(self, reports: Iterable[Alike]) -> None:
+        for alike in reports:
+            each = alike.count if alike.count != len(alike.examples) else 1
+            self.deaths += [(each, death) for death in alike.examples]
 
     def _is_news(self, outcome: Outcome) -> bool:
         """Return whether to log this outcome: what fails for the same reason again is logged once."""
@@ -310,6 +348,8 @@ class Decider:
         A scan that fails is reported once and tried again at the next interval. If a reload fails, for whatever
         reason, the old configuration stays.
         """
+        if isinstance(action, questions.Asking) and action.asker:
+            return [Answer(action.asker, unexpected(error))]
         reason = str(error if isinstance(error, Refusal) else unexpected(error))
         self._has_failed = True
         if self._life is Life.STOPPING:
@@ -338,7 +378,7 @@ class Decider:
             case Life.STARTING:
                 return [*self._report_started(), Notify(Phase.READY), *self._reload_if_asked()]
             case Life.RELOADING:
-                return [Notify(Phase.READY), *self._reload_if_asked()]
+                return [Notify(Phase.READY), *self._answer_reloads(), *self._reload_if_asked()]
             case Life.SHOWING:
                 return self._stop(now)
             case Life.STOPPING:
@@ -360,7 +400,14 @@ class Decider:
         if not (self._is_to_reload and self._life is Life.WAITING):
             return []
         self._is_to_reload, self._life, self.due = False, Life.RELOADING, FOREVER
+        self._await_reload, self._ask_for_reload = self._ask_for_reload, []
         return [Notify(Phase.RELOADING), LoadConfiguration()]
+
+    def _answer_reloads(self) -> list[Action]:
+        """Answer those who have asked for the reload that ends: with what was wrong, if anything was."""
+        askers, self._await_reload = self._await_reload, []
+        problem = ConfigError(self._complaint.removesuffix("; ")) if self._complaint else None
+        return [Answer(asker, problem) for asker in askers]
 
     def _follow(self) -> list[Action]:
         """Follow the rules of a reload, whose session is open."""

@@ -29,9 +29,11 @@ from keepaliveD.model.results import ArmingResult
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.snapshot import AtRisk, LastScan, Setting, Snapshot
 from keepaliveD.platforms.base import Opener, Platform, Session
+from keepaliveD.platforms.clock import now
 from keepaliveD.platforms.requests import Steps, directly
 from keepaliveD.records.settings import SettingsRecord
 from tests.support.fakes import IDENTITY, FakeArmer, FakeAtConnect, FakeOwners, FakeTuner, FakeWatcher
+from tests.support.host import FakeHost
 from tests.support.tables import idle
 
 SNAPSHOT = Snapshot(
@@ -80,7 +82,7 @@ class Desk:
     @contextlib.contextmanager
     def daemon(self, *entries: Entry) -> Iterator[None]:
         """One that answers, sends these entries to whoever monitors, and then ends."""
-        control = Control(self.directory / "control", interface.service(lambda: SNAPSHOT))
+        control = Control(self.directory / "control", interface.service(lambda: FakeHost(SNAPSHOT)), now)
         stop = threading.Event()
 
         def serve() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import resource
@@ -11,23 +12,31 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from keepaliveD.daemon import control as module
 from keepaliveD.daemon import interface
-from keepaliveD.daemon.control import BUDGET, MOST_CLIENTS, Control
+from keepaliveD.daemon.control import BUDGET, COSTS, CREDENTIALS, LONGEST_REST, MOST_CLIENTS, Control
 from keepaliveD.log.entries import Entry
 from keepaliveD.model.autopsy import Tally
 from keepaliveD.model.causes import Foretold
 from keepaliveD.model.connections import Counts, Verdict
 from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.errors import StateError
+from keepaliveD.model.errors import ConfigError, StateError
+from keepaliveD.model.events import Asked
 from keepaliveD.model.origin import Origin, Source
+from keepaliveD.model.questions import ExplainThis, ReloadNow
 from keepaliveD.model.results import ArmingResult
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.snapshot import LastScan, Setting, Snapshot
+from keepaliveD.policy.listing import FEW
+from tests.support.ends import FORGOTTEN_BY_REJECT, alike
+from tests.support.host import NOW, FakeHost
+from tests.support.tables import idle
 
 SNAPSHOT = Snapshot(
     pid=812,
@@ -50,13 +59,20 @@ SNAPSHOT = Snapshot(
     ),
     paths=(NetworkPath("default", FOREVER, Origin(Source.GUESS)),),
 )
+CONNECTIONS = 300
+
+
+HOST = FakeHost(SNAPSHOT, *(idle(10.0, cookie=2 * number + 1) for number in reversed(range(CONNECTIONS))))
 STATUS = b'{"method":"internal.tcp-keepalived.Status"}\0'
+LIST = b'{"method":"internal.tcp-keepalived.ListConnections","more":true}\0'
+RELOAD = b'{"method":"internal.tcp-keepalived.Reload"}\0'
+EXPLAIN = b'{"method":"internal.tcp-keepalived.Explain","parameters":{"cookie":1}}\0'
 MONITOR = b'{"method":"internal.tcp-keepalived.Monitor","more":true}\0'
 
 
 @pytest.fixture
 def control(tmp_path: Path) -> Iterator[Control]:
-    control = Control(tmp_path / "control", interface.service(lambda: SNAPSHOT))
+    control = Control(tmp_path / "control", interface.service(lambda: HOST), lambda: NOW)
     yield control
     control.close()
     assert not (tmp_path / "control").exists()
@@ -86,8 +102,11 @@ def said(its: socket.socket) -> bytes:
 
 
 def turns(control: Control, number: int = 5) -> None:
+    """Each question that is asked is answered at once."""
     for _ in range(number):
-        control.turn()
+        for asked in control.events():
+            assert isinstance(asked, Asked)
+            control.settle(asked.asker, ConfigError("no"))
 
 
 def test_the_status_is_answered(control: Control) -> None:
@@ -202,7 +221,289 @@ def test_a_client_that_is_gone_is_forgotten(control: Control) -> None:
     assert not control._peers
 
 
-SENT = st.lists(st.binary(min_size=1, max_size=3000) | st.sampled_from([STATUS, MONITOR, b"\0"]), max_size=20)
+def listed(control: Control, method: str, **parameters: object) -> list[dict[str, Any]]:
+    """All replies to a call with more."""
+    call = {"method": f"internal.tcp-keepalived.{method}", "parameters": parameters, "more": True}
+    with client(control) as its:
+        its.send(json.dumps(call).encode() + b"\0")
+        received = b""
+        while not received.endswith(b"\0") or json.loads(received[:-1].split(b"\0")[-1]).get("continues"):
+            assert not received.endswith(b"-"), "it was let go"
+            control.turn()
+            received += said(its)
+    return [json.loads(each) for each in received.split(b"\0")[:-1]]
+
+
+def listed_by(octets: bytes) -> list[dict[str, Any]]:
+    """All connections in these replies."""
+    return [one for reply in octets.split(b"\0")[:-1] for one in json.loads(reply)["parameters"]["connections"]]
+
+
+def cookies(replies: list[dict[str, Any]]) -> list[int]:
+    return [one["cookie"] for reply in replies for one in reply["parameters"]["connections"]]
+
+
+def test_connections_are_listed_some_at_a_time_in_the_order_of_their_cookies(control: Control) -> None:
+    replies = listed(control, "ListConnections")
+    assert cookies(replies) == list(range(1, 2 * CONNECTIONS, 2))
+    assert [reply.get("continues", False) for reply in replies] == [True] * (CONNECTIONS // FEW) + [False]
+    assert max(len(reply["parameters"]["connections"]) for reply in replies) == FEW
+
+
+def test_a_list_goes_on_by_the_newest_scan_and_times_are_from_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each connection that lives all the while is listed once, whatever comes and goes."""
+    monkeypatch.setattr(module, "BUDGET", 1)
+    host = FakeHost(SNAPSHOT, *(idle(10.0, cookie=number) for number in range(1, 201)))
+    control = Control(tmp_path / "control", interface.service(lambda: host), lambda: NOW)
+    with client(control) as its:
+        its.send(LIST)
+        turns(control, 2)
+        first = listed_by(said(its))
+        assert len(first) == FEW
+        host.now += 15
+        host.scan(*(idle(25.0, cookie=number) for number in (*range(50, 200), 500)))
+        host.now += 5
+        turns(control, 20)
+        rest = listed_by(said(its))
+    control.close()
+    assert [one["cookie"] for one in first + rest] == [*range(1, 200), 500]
+    assert (first[0]["idle"], first[0]["left"]) == (10.0, pytest.approx(290.0, abs=1))
+    assert (rest[-1]["idle"], rest[-1]["left"]) == (30.0, pytest.approx(270.0, abs=1))
+
+
+SOME = (
+    idle(10.0, cookie=1, cgroup=7, remote="10.20.0.9", remote_port=10080),
+    idle(1000.0, cookie=2, cgroup=8, uid=0, remote="10.20.0.9", remote_port=5432),
+    idle(10.0, cookie=3, remote="fd00::9", local_port=22),
+    idle(10.0, cookie=3, remote="fd00::9", local_port=22),  # a dump may list a socket twice
+)
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ({}, [1, 2, 3]),
+        ({"units": ["amanda"]}, [1]),
+        ({"units": ["ssh*"]}, []),
+        ({"verdicts": ["cut"]}, [2]),
+        ({"verdicts": ["cut", "bare"], "users": [1000]}, [1, 3]),
+        ({"paths": ["fire*"]}, [1, 2, 3]),
+        ({"paths": ["x"]}, []),
+        ({"peers": ["10.20.0.0/16"]}, [1, 2]),
+        ({"peers": ["fd00::9"]}, [3]),
+        ({"ports": [22]}, [3]),
+        ({"ports": [10080, 5432]}, [1, 2]),
+        ({"users": [0]}, [2]),
+        ({"namespaces": [0]}, [1, 2, 3]),
+        ({"namespaces": [5]}, []),
+    ],
+)
+def test_connections_are_selected(tmp_path: Path, filters: dict[str, object], found: list[int]) -> None:
+    host = FakeHost(SNAPSHOT, *SOME)
+    control = Control(tmp_path / "control", interface.service(lambda: host), lambda: NOW)
+    assert cookies(listed(control, "ListConnections", **filters)) == found
+    control.close()
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"units": "ssh"},
+        {"units": [1]},
+        {"units": ["x" * 1000]},
+        {"verdicts": ["dead"]},
+        {"peers": ["10.20.0"]},
+        {"peers": ["10.0.0.1"] * 100},
+        {"ports": [70000]},
+        {"ports": [True]},
+        {"users": [-1]},
+        {"namespaces": [1.5]},
+        {"processes": []},
+    ],
+)
+def test_a_filter_that_is_wrong_is_named(control: Control, filters: dict[str, object]) -> None:
+    (reply,) = listed(control, "ListConnections", **filters)
+    assert reply == {
+        "error": "org.varlink.service.InvalidParameter",
+        "parameters": {"parameter": next(iter(filters))},
+    }
+
+
+def test_without_an_autopsy_nothing_is_selected_by_unit_and_that_is_said(tmp_path: Path) -> None:
+    host = FakeHost(SNAPSHOT, *SOME, units=None)
+    control = Control(tmp_path / "control", interface.service(lambda: host), lambda: NOW)
+    (reply,) = listed(control, "ListConnections", units=["amanda"])
+    assert reply["error"] == "internal.tcp-keepalived.UnitsNotKnown"
+    control.close()
+
+
+def test_namespaces_are_listed_with_their_connections(control: Control) -> None:
+    ((only,),) = [reply["parameters"]["namespaces"] for reply in listed(control, "ListNamespaces")]
+    assert only == {"inode": 0, "total": 300, "unknown": 0, "safe": 0, "late": 0, "bare": 300, "cut": 0}
+
+
+def test_what_ended_is_listed_the_newest_first(tmp_path: Path) -> None:
+    host = FakeHost(SNAPSHOT)
+    (death,) = alike(FORGOTTEN_BY_REJECT, 1, 0.0).examples
+    host.reported = ((1, death), (7, dataclasses.replace(death, ended_at=NOW - 5)))
+    control = Control(tmp_path / "control", interface.service(lambda: host), lambda: NOW)
+    with client(control) as its:
+        its.send(b'{"method":"internal.tcp-keepalived.ListDeaths"}\0')
+        turns(control)
+        answer = json.loads(said(its)[:-1])["parameters"]
+    control.close()
+    assert answer["causes"] == [{"cause": "path-died", "count": 2}]
+    assert (answer["ordinary"], answer["lost"]) == (5, 1)
+    assert [(one["count"], one["ago"]) for one in answer["deaths"]] == [(7, 5.0), (1, NOW - death.ended_at)]
+    assert answer["deaths"][0]["cause"] == "middlebox-idle"
+
+
+def test_a_client_that_lists_and_does_not_read_keeps_a_bounded_memory(tmp_path: Path) -> None:
+    """No reply is made before it has taken the one before, and it hinders nobody."""
+    host = FakeHost(SNAPSHOT, *(idle(10.0, cookie=number) for number in range(20_000)))
+    control = Control(tmp_path / "control", interface.service(lambda: host), lambda: NOW)
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(client(control)) for _ in range(10)]
+        for its in slow:
+            its.send(LIST)
+        turns(control, 500)
+        assert max(len(peer.client.outgoing) for peer in control._peers.values()) < 100_000
+        polite = stack.enter_context(client(control))
+        polite.send(STATUS)
+        turns(control)
+        assert said(polite).startswith(b'{"parameters":')
+    control.close()
+
+
+class Clock:
+    """Time that a test steps."""
+
+    now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def timed(tmp_path: Path, clock: Clock) -> Iterator[Control]:
+    control = Control(tmp_path / "control", interface.service(lambda: HOST), clock)
+    yield control
+    control.close()
+
+
+def ask(its: socket.socket, control: Control, call: bytes) -> list[Asked]:
+    """The questions that come of a call."""
+    its.send(call)
+    return [event for event in control.events() if isinstance(event, Asked)]
+
+
+def test_an_order_of_root_is_handed_to_the_decider_and_answered_to_who_asked(timed: Control) -> None:
+    """Others ask after that."""
+    with client(timed) as its, client(timed) as other:
+        (asked,) = ask(its, timed, RELOAD)
+        assert asked.question == ReloadNow()
+        assert (asked.asker.user, asked.asker.process) == (os.getuid(), os.getpid())
+        assert ask(other, timed, EXPLAIN) == []
+        timed.settle(asked.asker, None)
+        assert json.loads(said(its)[:-1]) == {"parameters": {}}
+        (later,) = timed.events()
+        assert isinstance(later, Asked)
+        assert later.question == ExplainThis(1)
+        timed.settle(asked.asker, None)
+        assert said(other) == b"", "that was the answer to another question"
+        timed.settle(later.asker, ConfigError("broken"))
+        assert json.loads(said(other)[:-1]) == {
+            "error": "internal.tcp-keepalived.Failed",
+            "parameters": {"reason": "broken"},
+        }
+
+
+def test_a_client_that_goes_before_its_answer_harms_nobody(timed: Control) -> None:
+    with client(timed) as its:
+        (asked,) = ask(its, timed, RELOAD)
+    assert list(timed.events()) == []
+    assert timed._selector.select(0) == [], "nobody spins until the answer is there"
+    with client(timed) as other:
+        timed.settle(asked.asker, None)
+        other.send(STATUS)
+        turns(timed)
+        assert said(other).endswith(b"\0")
+    turns(timed)
+    assert not timed._peers
+
+
+@pytest.fixture
+def stranger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever connects is user 1000."""
+
+    class Credentials:
+        size = CREDENTIALS.size
+
+        @staticmethod
+        def unpack(_: bytes) -> tuple[int, int, int]:
+            return 812, 1000, 1000
+
+    monkeypatch.setattr(module, "CREDENTIALS", Credentials)
+
+
+@pytest.mark.parametrize("method", ["Reload", "Arm", "Disarm"])
+@pytest.mark.usefixtures("stranger")
+def test_an_order_of_anybody_else_is_refused_as_varlink_says(timed: Control, method: str) -> None:
+    with client(timed) as its:
+        assert ask(its, timed, RELOAD.replace(b"Reload", method.encode())) == []
+        assert json.loads(said(its)[:-1]) == {"error": "org.varlink.service.PermissionDenied", "parameters": {}}
+
+
+def test_others_than_root_rest_after_each_question_and_root_does_not(
+    timed: Control, clock: Clock, request: pytest.FixtureRequest
+) -> None:
+    """So that they take a small share of the worker's time, however many of them ask."""
+    with client(timed) as root:
+        request.getfixturevalue("stranger")
+        with client(timed) as its, client(timed) as other:
+            (asked,) = ask(its, timed, EXPLAIN)
+            clock.now += 0.1
+            timed.settle(asked.asker, ConfigError("x"))
+            assert ask(other, timed, EXPLAIN) == []
+            assert timed.due() == pytest.approx(clock.now + COSTS * 0.1)
+            (order,) = ask(root, timed, RELOAD)
+            timed.settle(order.asker, None)
+            assert list(timed.events()) == []
+            clock.now = timed.due()
+            (later,) = timed.events()
+            assert isinstance(later, Asked)
+            clock.now += 1000
+            timed.settle(later.asker, ConfigError("x"))
+            ask(its, timed, EXPLAIN)
+            assert timed.due() == clock.now + LONGEST_REST
+
+
+def test_a_turn_ends_when_its_time_is_over(timed: Control, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left over is done in the next one."""
+
+    def slow() -> Snapshot:
+        clock.now += 1
+        return SNAPSHOT
+
+    monkeypatch.setattr(HOST, "snapshot", slow)
+    with client(timed) as its:
+        its.send(STATUS * 3)
+        for number in (1, 2, 3):
+            timed.turn()
+            assert said(its).count(b"\0") == 1, number
+
+
+SENT = st.lists(
+    st.binary(min_size=1, max_size=3000) | st.sampled_from([STATUS, MONITOR, LIST, RELOAD, EXPLAIN, LIST[:30], b"\0"]),
+    max_size=20,
+)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -215,23 +516,23 @@ def test_whatever_clients_send_nobody_gets_the_answer_of_another(control: Contro
             for chunk in sent:
                 with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
                     its.send(chunk)
-                control.turn()
+                turns(control, 1)
         with client(control) as polite:
             polite.send(STATUS)
             turns(control, 100)
             assert json.loads(said(polite)[:-1])["parameters"]["pid"] == 812
         for its, sent in peers:
-            answers = said(its).removesuffix(b"-").split(b"\0")[:-1]
-            assert len(answers) <= b"".join(sent).count(b"\0")
+            answers = [json.loads(each) for each in said(its).removesuffix(b"-").split(b"\0")[:-1]]
+            assert sum("continues" not in answer for answer in answers) <= b"".join(sent).count(b"\0")
     turns(control)
     assert not control._peers
 
 
 def test_a_defect_of_an_answer_costs_one_client_and_not_the_daemon(tmp_path: Path) -> None:
-    def defect() -> Snapshot:
+    def defect() -> FakeHost:
         raise ZeroDivisionError
 
-    control = Control(tmp_path / "control", interface.service(defect))
+    control = Control(tmp_path / "control", interface.service(defect), lambda: NOW)
     with client(control) as its:
         its.send(STATUS)
         turns(control)
@@ -240,8 +541,8 @@ def test_a_defect_of_an_answer_costs_one_client_and_not_the_daemon(tmp_path: Pat
 
 
 def test_it_takes_the_place_of_a_socket_that_a_killed_daemon_left(tmp_path: Path) -> None:
-    before = Control(tmp_path / "control", interface.service(lambda: SNAPSHOT))
-    after = Control(tmp_path / "control", interface.service(lambda: SNAPSHOT))
+    before = Control(tmp_path / "control", interface.service(lambda: HOST), lambda: NOW)
+    after = Control(tmp_path / "control", interface.service(lambda: HOST), lambda: NOW)
     before.close()
     with client(after) as its:
         its.send(STATUS)
@@ -254,21 +555,24 @@ def test_it_takes_the_place_of_a_socket_that_a_killed_daemon_left(tmp_path: Path
 def test_what_is_no_socket_is_not_removed(tmp_path: Path) -> None:
     (tmp_path / "control").write_text("precious")
     with pytest.raises(StateError, match="is no socket; remove it"):
-        Control(tmp_path / "control", interface.service(lambda: SNAPSHOT))
+        Control(tmp_path / "control", interface.service(lambda: HOST), lambda: NOW)
     assert (tmp_path / "control").read_text() == "precious"
 
 
 def test_without_descriptors_it_goes_on(control: Control) -> None:
-    """And serves again when there are some."""
+    """Turns away whom it has none for, and serves again when there are some."""
     with client(control) as its, socket.socket(socket.AF_UNIX) as late:
         late.connect(str(control._path))
+        late.setblocking(False)
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        used = max(map(int, os.listdir("/proc/self/fd")))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (used - 1, limits[1]))
+        os.close(lowest := os.dup(its.fileno()))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
         try:
             turns(control)
+            assert control._selector.select(0) == [], "it would spin until there are some"
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert said(late) == b"-"
         its.send(STATUS)
         turns(control)
         assert said(its).endswith(b"\0")

@@ -11,7 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keepaliveD.daemon import varlink
-from keepaliveD.daemon.varlink import LONGEST, Broken, Client, Method, Parameters, Refused, Service, invalid
+from keepaliveD.daemon.varlink import (
+    LONGEST,
+    Broken,
+    Client,
+    Method,
+    Parameters,
+    Question,
+    Refused,
+    Replies,
+    Service,
+    continued,
+    invalid,
+)
 
 INFO = {"vendor": "us", "product": "it", "version": "1", "url": "u", "interfaces": ["org.varlink.service", "a.b"]}
 
@@ -20,6 +32,22 @@ def echo(parameters: Parameters) -> Parameters:
     if parameters.get("text") == "wrong":
         raise invalid("text")
     return {"text": parameters.get("text", "nothing")}
+
+
+def count(parameters: Parameters) -> Replies:
+    """To the number that is asked for; at multiples of three there is nothing to say."""
+    most = parameters.get("count", 0)
+    if most < 0:
+        raise invalid("count")
+    for number in range(most):
+        yield {"number": number} if number % 3 else None
+    return {"number": most}
+
+
+def guess(answer: object) -> Parameters:
+    if answer == "no":
+        raise Refused("a.b.Wrong")
+    return {"answer": answer}
 
 
 def forbidden(_: Parameters) -> Parameters:
@@ -36,6 +64,9 @@ SERVICE = Service(
         "a.b.Echo": Method(echo, {"text": str, "count": int}),
         "a.b.Forbidden": Method(forbidden),
         "a.b.Watch": Method(lambda _: None, streams=True),
+        "a.b.Count": Method(count, {"count": int}, streams=True),
+        "a.b.Guess": Method(lambda given: Question(given["text"], guess), {"text": str}),
+        "a.b.Order": Method(echo, {"text": str}, root_only=True),
     },
 )
 
@@ -90,6 +121,10 @@ def error(name: str, **parameters: str) -> dict[str, object]:
         (call("Echo"), error("InterfaceNotFound", interface="")),
         (call("a.b.Forbidden"), error("PermissionDenied")),
         (call("a.b.Watch"), error("ExpectedMore")),
+        (call("a.b.Count"), error("ExpectedMore")),
+        (call("a.b.Count", more=True), {"parameters": {"number": 0}}),
+        (call("a.b.Count", more=True, parameters={"count": -1}), error("InvalidParameter", parameter="count")),
+        (call("a.b.Order"), {"parameters": {"text": "nothing"}}),
     ],
 )
 def test_a_call_is_answered_as_varlink_says(sent: bytes, answered: object) -> None:
@@ -113,8 +148,67 @@ def test_a_call_that_goes_on_is_answered_until_the_client_goes() -> None:
     client = Client(SERVICE)
     assert exchange(client, call("a.b.Watch", more=True)) == []
     assert client.streaming == "a.b.Watch"
-    client.go_on({"text": "one"})
+    client.go_on(continued({"text": "one"}))
     assert json.loads(client.outgoing[:-1]) == {"parameters": {"text": "one"}, "continues": True}
+
+
+def test_many_replies_are_made_one_by_one_as_the_client_takes_them() -> None:
+    """And the last one says that it is."""
+    client = Client(SERVICE)
+    client.receive(call("a.b.Count", more=True, parameters={"count": 3}) + call("a.b.Echo"))
+    client.answer()
+    assert client.outgoing == b""
+    client.answer()
+    assert client.is_waiting, "nothing was said yet"
+    client.answer()
+    assert client.outgoing == b'{"parameters":{"number":1},"continues":true}\0'
+    assert not client.is_waiting, "it has not taken that"
+    client.took(len(client.outgoing))
+    assert not client.is_listened_to
+    assert exchange(client) == [
+        {"parameters": {"number": 2}, "continues": True},
+        {"parameters": {"number": 3}},
+        {"parameters": {"text": "nothing"}},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "replied"),
+    [("yes", {"parameters": {"answer": "yes"}}), ("no", {"error": "a.b.Wrong", "parameters": {}})],
+)
+def test_a_question_to_somebody_else_is_answered_when_he_has(answer: str, replied: object) -> None:
+    """Until then the client is not listened to, and its next call waits."""
+    client = Client(SERVICE)
+    assert exchange(client, call("a.b.Guess", parameters={"text": "?"}) + call("a.b.Echo")) == []
+    assert client.question
+    assert client.question.asks == "?"
+    assert not client.is_listened_to
+    client.settle(answer)
+    assert json.loads(client.outgoing[:-1]) == replied
+    client.took(len(client.outgoing))
+    assert exchange(client) == [{"parameters": {"text": "nothing"}}]
+    client.settle("once more")
+    assert client.outgoing == b""
+
+
+def test_a_question_without_a_wish_for_an_answer_is_asked_all_the_same() -> None:
+    client = Client(SERVICE)
+    exchange(client, call("a.b.Guess", parameters={"text": "?"}, oneway=True))
+    assert client.question
+    client.settle("yes")
+    assert client.outgoing == b""
+    assert exchange(client, call("a.b.Count", oneway=True, more=True), call("a.b.Echo")) == [
+        {"parameters": {"text": "nothing"}}
+    ]
+
+
+def test_what_only_root_may_call_is_refused_to_others_whatever_they_send() -> None:
+    """Before their parameters are looked at."""
+    client = Client(SERVICE, user=1000)
+    assert exchange(client, call("a.b.Order", parameters={"what": 1}), call("a.b.Echo")) == [
+        error("PermissionDenied"),
+        {"parameters": {"text": "nothing"}},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +242,7 @@ def test_who_does_not_take_what_goes_on_is_let_go() -> None:
     exchange(client, call("a.b.Watch", more=True))
     with pytest.raises(Broken):  # noqa: PT012
         for _ in range(10_000):
-            client.go_on({"text": "x" * 1000})
+            client.go_on(continued({"text": "x" * 1000}))
     assert len(client.outgoing) < varlink.MOST_WAITING + 2000
 
 
@@ -157,7 +251,10 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-NAMES = st.sampled_from(["a.b.Echo", "a.b.Watch", "org.varlink.service.GetInfo", "a.b.Nothing"]) | st.text()
+NAMES = (
+    st.sampled_from(["a.b.Echo", "a.b.Watch", "a.b.Count", "a.b.Order", "org.varlink.service.GetInfo", "a.b.Nothing"])
+    | st.text()
+)
 CALLS = st.fixed_dictionaries(
     {"method": NAMES}, optional={"parameters": JSON, "more": JSON, "oneway": JSON, "upgrade": JSON}
 ).map(lambda made: json.dumps(made).encode() + b"\0")

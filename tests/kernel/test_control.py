@@ -14,15 +14,20 @@ from typing import Any
 
 import pytest
 
-from keepaliveD.cli.asking import ask, listen
-from keepaliveD.model.errors import NotPermitted
+from keepaliveD.cli.asking import ask, every, listen
+from keepaliveD.model.errors import KernelError, NotPermitted
 from tests.kernel.conftest import missing
 from tests.support.patience import SOON
-from tests.support.processes import CTL, SCAN, TUNED, Daemon, Home, configuration, program
+from tests.support.processes import CTL, SCAN, TUNED, Daemon, Home, Program, configuration, program
 from tests.support.rig import TIME, UNTUNED, Rig
 from tests.support.unprivileged import NOBODY, as_nobody, reachable_directory
 
 STATUS = b'{"method":"internal.tcp-keepalived.Status"}\0'
+LIST = b'{"method":"internal.tcp-keepalived.ListConnections","more":true}\0'
+EXPLAIN = b'{"method":"internal.tcp-keepalived.Explain","parameters":{"cookie":1}}\0'
+
+
+BAD = (STATUS * 50, STATUS[:20], b"\xff" * 4000 + b"\0", b"[" * 70_000, LIST * 50, EXPLAIN * 50)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +90,99 @@ def test_whoever_monitors_hears_what_the_log_gets(rig: Rig, tmp_path: Path) -> N
     assert "reloaded" in heard
 
 
+def listed(path: Path, **filters: object) -> list[dict[str, Any]]:
+    """All connections that the daemon lists."""
+    return [one for reply in every(path, "ListConnections", filters, SOON) for one in reply["connections"]]
+
+
+def its_own(path: Path, its: Program) -> dict[str, Any]:
+    """The connection of a program, once a scan has found it."""
+    until(path, lambda status: status["connections"]["total"] >= 1)
+    (one,) = [one for one in listed(path) if one["local"]["port"] == its.endpoints["KEEPALIVE_LOCAL_PORT"]]
+    return one
+
+
+def call(path: Path, method: str, **parameters: object) -> dict[str, Any]:
+    """Return the only answer."""
+    (answer,) = every(path, method, parameters, patience=SOON)
+    return answer
+
+
+def stands(rig: Rig, its: Program) -> str:
+    """What ss says of the keepalive of a program's connection."""
+    port = its.endpoints["KEEPALIVE_LOCAL_PORT"]
+    return rig.client.run("ss", "-tnoH", "sport", f"= :{port}").stdout
+
+
+def test_a_connection_is_listed_explained_armed_and_disarmed_by_its_cookie(rig: Rig, tmp_path: Path) -> None:
+    """Each of it held against what another tool says of the same socket; the log has who asked."""
+    with daemon(rig, tmp_path) as (running, path), program(rig) as its:
+        one = its_own(path, its)
+        assert (one["verdict"], one["path"], one["keepalive"]) == ("bare", "rig", "off")
+        assert [each["cookie"] for each in listed(path, verdicts=["bare"], ports=[one["local"]["port"]])] == [
+            one["cookie"]
+        ]
+        assert listed(path, verdicts=["safe"]) == []
+        (namespace,) = next(every(path, "ListNamespaces", {}, SOON))["namespaces"]
+        assert (namespace["inode"], namespace["bare"]) == (one["netns"], 1)
+
+        why = call(path, "Explain", cookie=one["cookie"])
+        assert (why["stands"]["on"], why["rule"], why["armed"]) == (False, "keepalive.arm", None)
+        assert why["connection"]["owner"]["pid"] == its.pid
+        assert {"key": "action", "value": "enable"} in why["remedy"]
+
+        assert "keepalive" not in stands(rig, its)
+        armed = call(path, "Arm", cookie=one["cookie"], idle=10)
+        assert (armed["result"], armed["after"]["on"], armed["after"]["idle"]) == ("armed", True, 10)
+        assert "timer:(keepalive," in stands(rig, its)
+        entry = running.expect("armed", KEEPALIVE_RULE="hand", KEEPALIVE_BY_UID=0, KEEPALIVE_BY_PID=os.getpid())
+        assert entry["MESSAGE"] == armed["message"]
+        why = call(path, "Explain", cookie=one["cookie"])
+        assert why["stands"] == why["armed"]["after"] == armed["after"]
+
+        disarmed = call(path, "Disarm", cookie=one["cookie"])
+        assert (disarmed["result"], disarmed["after"]["on"]) == ("disarmed", False)
+        assert "keepalive" not in stands(rig, its)
+        running.expect("disarmed", KEEPALIVE_BY_UID=0)
+        assert call(path, "Explain", cookie=one["cookie"])["left_alone"]
+        with pytest.raises(KernelError, match="NoSuchConnection"):
+            call(path, "Arm", cookie=1)
+        running.stop()
+
+
+def test_a_reload_is_answered_when_it_is_done_or_with_what_is_wrong(rig: Rig, tmp_path: Path) -> None:
+    with daemon(rig, tmp_path) as (running, path):
+        (tmp_path / "config.toml").write_text(configuration(idle=21, timeout=60))
+        assert call(path, "Reload") == {}
+        assert rig.client.sysctl(TIME) == 21
+        (tmp_path / "config.toml").write_text("[keepalive]\nidel = 1\n")
+        with pytest.raises(KernelError, match=r"Failed.*keepalive\.idel"):
+            call(path, "Reload")
+        assert rig.client.sysctl(TIME) == 21
+        running.stop()
+
+
+def test_the_group_may_ask_and_give_no_order(rig: Rig) -> None:
+    with reachable_directory() as directory, daemon(rig, directory) as (running, path), program(rig) as its:
+        cookie = its_own(path, its)["cookie"]
+        os.chown(path, -1, NOBODY)
+        groups = os.getgroups()
+        os.setgroups([])
+        os.setegid(NOBODY)
+        try:
+            with as_nobody():
+                assert ask(path, "Status")["pid"] == running.pid
+                assert call(path, "Explain", cookie=cookie)["connection"]["cookie"] == cookie
+                for method in ("Arm", "Disarm", "Reload"):
+                    with pytest.raises(NotPermitted, match="only root may"):
+                        call(path, method, **({} if method == "Reload" else {"cookie": cookie}))
+        finally:
+            os.setegid(0)
+            os.setgroups(groups)
+        assert not running.heard("armed")
+        running.stop()
+
+
 def test_clients_that_misbehave_delay_no_scan(rig: Rig, tmp_path: Path) -> None:
     """Those that flood, those that never read, those that send half a message, and those that send rubbish."""
     with daemon(rig, tmp_path) as (running, path), contextlib.ExitStack() as stack:
@@ -98,7 +196,7 @@ def test_clients_that_misbehave_delay_no_scan(rig: Rig, tmp_path: Path) -> None:
         while time.monotonic() < end:
             for number, client in enumerate(clients):
                 with contextlib.suppress(OSError):
-                    client.send((STATUS * 50, STATUS[:20], b"\xff" * 4000 + b"\0", b"[" * 70_000)[number % 4])
+                    client.send(BAD[number % len(BAD)])
             ages.append(ask(path, "Status")["scan"]["ago"])
         assert max(ages) < 20 * SCAN, "on a busy machine; else a fifth of that"
         assert resident(running.pid) < memory + 8 * 1024

@@ -10,13 +10,17 @@ import pytest
 from keepaliveD.model.actions import (
     Abandon,
     Action,
+    Answer,
+    Arm,
     ArmAtConnect,
+    Disarm,
     DisarmAll,
     EndAtConnect,
     EndDaemon,
     FoundSettings,
     LoadConfiguration,
     LogOutcome,
+    LookInto,
     Notify,
     OpenSession,
     Phase,
@@ -30,6 +34,7 @@ from keepaliveD.model.actions import (
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import ConfigError, KernelError, NotPermitted
 from keepaliveD.model.events import (
+    Asked,
     BegunAtConnect,
     Done,
     Event,
@@ -44,6 +49,7 @@ from keepaliveD.model.events import (
     Tick,
 )
 from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.questions import ArmThis, Asker, DisarmThis, ExplainThis, Question, ReloadNow
 from keepaliveD.model.reports import ReportBlind, ReportRefused, ReportReloaded, ReportReloadFailed
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import OnDrift, Path, Rules, Watching
@@ -266,3 +272,85 @@ def test_one_scan_for_a_person_undoes_what_it_did() -> None:
     assert DisarmAll(only_mine=True) in host.asked
     assert not any(isinstance(action, ArmAtConnect) for action in host.asked)
     assert host.asked[-1] == EndDaemon(None)
+
+
+ASKER = Asker(1, 0, 812)
+
+
+def asked(host: Host, question: Question, now: float = 1001.0) -> list[Action]:
+    return host.hand_in(Asked(ASKER, question), now)
+
+
+def test_a_reload_that_is_asked_for_is_answered_when_it_is_done() -> None:
+    """After a scan has applied it; and a second one that is asked for meanwhile is another one."""
+    host = started()
+    actions = asked(host, ReloadNow())
+    assert actions[-1] == Answer(ASKER, None)
+    assert [kind for kind in kinds(actions) if kind in (LoadConfiguration, ScanSockets, Answer)] == [
+        LoadConfiguration,
+        ScanSockets,
+        Answer,
+    ]
+    decider = Host(Decider(OLD)).decider
+    decider.decide(Start(), 1000.0)
+    decider.decide(Opened(""), 1000.0)
+    decider.decide(Idle(), 1000.0)
+    decider.decide(Asked(ASKER, ReloadNow()), 1001.0)
+    assert decider.decide(Asked(Asker(2, 0, 812), ReloadNow()), 1001.0) == []
+    ended = decider.decide(Idle(), 1002.0)
+    assert [action for action in ended if isinstance(action, Answer)] == [Answer(ASKER, None)]
+    assert LoadConfiguration() in ended
+
+
+def test_a_reload_that_fails_is_answered_with_what_is_wrong() -> None:
+    host = started()
+    host.decider.decide(Asked(ASKER, ReloadNow()), 1001.0)
+    for action in host.decider.decide(Failed(LoadConfiguration(), ConfigError("path[1]: no timeout")), 1001.0):
+        assert not isinstance(action, Answer)
+    (answer,) = [each for each in host.decider.decide(Idle(), 1002.0) if isinstance(each, Answer)]
+    assert str(answer.answer) == "reload failed, the old configuration stays: path[1]: no timeout"
+
+
+@pytest.mark.parametrize(("question", "kind"), [(ArmThis(1), Arm), (DisarmThis(1), Disarm), (ExplainThis(1), LookInto)])
+def test_what_is_asked_about_a_connection_is_done_for_who_asks_and_answered(
+    question: Question, kind: type[Arm | Disarm | LookInto]
+) -> None:
+    host = started(quiet_since=990.0)
+    (action,) = host.decider.decide(Asked(ASKER, question), 1001.0)
+    assert isinstance(action, kind)
+    assert action.asker == ASKER
+    assert [one.cookie for one in action.connections] == [1]
+    outcome = Outcome(action, refused=KernelError("no"))
+    answers = [each for each in host.decider.decide(Done(action, (outcome,)), 1002.0) if isinstance(each, Answer)]
+    assert answers == [Answer(ASKER, outcome.refused)]
+
+
+@pytest.mark.parametrize("question", [ArmThis(2), DisarmThis(2), ExplainThis(2)])
+def test_a_connection_that_the_last_scan_has_not_found_is_not_touched(question: Question) -> None:
+    (answer,) = asked(started(quiet_since=990.0), question)
+    assert isinstance(answer, Answer)
+    assert "no watched connection with this cookie" in str(answer.answer)
+
+
+def test_an_interval_that_does_not_fit_the_idle_time_is_refused() -> None:
+    (answer,) = asked(started(quiet_since=990.0), ArmThis(1, idle=10))
+    assert isinstance(answer, Answer)
+    assert "interval 20s is longer than idle 10s" in str(answer.answer)
+
+
+def test_an_order_that_fails_for_a_reason_that_nobody_foresaw_is_answered_and_the_watch_goes_on() -> None:
+    host = started(quiet_since=990.0)
+    (action,) = host.decider.decide(Asked(ASKER, ExplainThis(1)), 1001.0)
+    assert isinstance(action, LookInto)
+    (answer,) = host.decider.decide(Failed(action, ZeroDivisionError()), 1001.0)
+    assert isinstance(answer, Answer)
+    assert "a defect of the program" in str(answer.answer)
+    assert host.decider.status.blind == ""
+
+
+def test_while_the_daemon_stops_nothing_is_done_for_anybody() -> None:
+    host = started(quiet_since=990.0)
+    host.decider.decide(Stop(), 1001.0)
+    (answer,) = host.decider.decide(Asked(ASKER, ArmThis(1)), 1001.0)
+    assert isinstance(answer, Answer)
+    assert str(answer.answer) == "the daemon is about to stop"

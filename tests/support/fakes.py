@@ -24,8 +24,9 @@ from keepaliveD.model.arming import LOOKED, RESULT, Answer
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.deaths import DEATH, Deaths
 from keepaliveD.model.errors import Refusal, unexpected
-from keepaliveD.model.events import Died, Event, Reload, Start, Stop
+from keepaliveD.model.events import Asked, Died, Event, Reload, Start, Stop
 from keepaliveD.model.keepalive import ALL, Keepalive, Own, SocketKeepalive
+from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import Armed, Outcome
 from keepaliveD.model.rules import Roles, Watching
@@ -45,7 +46,7 @@ KERNEL = {"time": 7200, "intvl": 75, "probes": 9}
 ROLES = Roles("time", "intvl", "probes")
 OURS = {"time": 180, "intvl": 20, "probes": 31}
 
-Happening = signal.Signals | Died | Callable[[], None] | None
+Happening = signal.Signals | Died | Asked | Callable[[], None] | None
 
 
 @dataclass
@@ -303,6 +304,7 @@ class Stage:
     session: Session | None = None
     deaths: list[FakeDeaths] = field(default_factory=list)
     answer: Reply | None = None
+    answered: list[tuple[Asker, object]] = field(default_factory=list)
 
     def settings_record(self) -> SettingsRecord:
         """The record of this stage."""
@@ -332,7 +334,7 @@ class Stage:
         platform = Platform("fake", self.tuner, self.at_connect, self.open, watch_deaths=self.watch_deaths)
         records = None if self.dry_run else self.records()
         deaths = DeathSource(platform.watch_deaths, self.now)
-        return Daemon(self.config, platform, records, self.say, self, deaths=deaths, show=show)
+        return Daemon(self.config, platform, records, self.say, self, deaths=deaths, show=show, answer=self.answers)
 
     def run(self) -> None:
         """A whole life: the script, then SIGTERM."""
@@ -380,7 +382,7 @@ class Stage:
         event = self.script.pop(0) if self.script else signal.SIGTERM
         if isinstance(event, signal.Signals):
             return Reload() if event is signal.SIGHUP else Stop(self.successor)
-        if isinstance(event, Died):
+        if isinstance(event, Died | Asked):
             return event
         if event:
             event()
@@ -399,6 +401,9 @@ class Stage:
 
     def say(self, entry: Entry) -> None:
         self.said.append(entry)
+
+    def answers(self, asker: Asker, answer: object) -> None:
+        self.answered.append((asker, answer))
 
     def events(self) -> list[str]:
         """Names of everything said."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from keepaliveD.log.entries.connections import fields_of, forgetter, who
 from keepaliveD.log.entries.entry import HANDFUL, NOTICE, WARNING, Entry, Value
-from keepaliveD.model.actions import Arm, Disarm
+from keepaliveD.model.actions import Action, Arm, Disarm
 from keepaliveD.model.connections import Connection, Verdict
 from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
@@ -69,7 +69,8 @@ def of_arming(outcome: Outcome) -> Iterator[Entry]:
         else:
             said = [_summary(members, wish)]
         for entry in said:
-            yield dataclasses.replace(entry, message=f"{entry.message}, because {because}") if because else entry
+            told = dataclasses.replace(entry, message=f"{entry.message}, because {because}") if because else entry
+            yield _asked(told, outcome.action)
 
 
 def of_counted(counted: Counted) -> Entry:
@@ -226,6 +227,14 @@ def _fields(members: Sequence[Arming], wish: Wish | None) -> dict[str, Value]:
 
 def _settings(names: Sequence[str], keepalive: SocketKeepalive | None) -> dict[str, Value]:
     return dict(zip(names, (int(keepalive.on), *keepalive.times), strict=True)) if keepalive else {}
+
+
+def _asked(entry: Entry, action: Action) -> Entry:
+    """Return the entry with who has asked the daemon for it, if anybody has."""
+    if not isinstance(action, Arm | Disarm) or action.asker is None:
+        return entry
+    entry = by_hand(entry, action.asker.user)
+    return dataclasses.replace(entry, fields={**entry.fields, "KEEPALIVE_BY_PID": action.asker.process})
 
 
 def by_hand(entry: Entry, uid: int) -> Entry:

@@ -1,0 +1,233 @@
+"""The description of the interface of the control socket, as Varlink has it."""
+
+from __future__ import annotations
+
+DESCRIPTION = """\
+# How tcp-keepalived is, and what it does. Durations are seconds; null means unknown or never.
+interface internal.tcp-keepalived
+
+# Connections by verdict; see keepalivectl(1)
+type Connections (
+  total: int,
+  namespaces: int,
+  unknown: int,
+  safe: int,
+  late: int,
+  bare: int,
+  cut: int
+)
+
+# A setting of the system, by the kernel's name: what the configuration wants, what stands, and what stood before
+type Setting (name: string, wanted: int, stands: ?int, before: ?int)
+
+# The last scan of all sockets: how long ago it ended, and how long it took
+type Scan (ago: float, took: float, interval: float)
+
+# What became of sockets that were to be armed, since the start
+type Arming (result: string, count: int)
+
+# Connections of a path and unit that ended since the start: foretold by a warning, not foretold, and not foreseeable;
+# and silences that armed connections survived although they were longer than the idle timeout of the path
+type Ends (path: string, unit: string, foretold: int, missed: int, unforeseeable: int, saved: int)
+
+# Network namespaces that are not watched: those that may not be entered, those that are too many, those that do not
+# answer, and those of which sockets are missing, by inode; hidden: whether there are processes whose namespaces are
+# unknown
+type Unwatched (forbidden: int, surplus: int, hidden: bool, silent: []int, crowded: []int)
+
+# Connections at risk of a unit, or of a user where the unit is not known (then it is ""), by the last scan. The path
+# forgets the first in so many seconds, or did so if negative; sure is false where a packet may have gone by unseen.
+type AtRisk (unit: string, user: int, verdict: string, count: int, sure: bool, left: ?float)
+
+# The network between this host and peers, with its idle timeout; source is configured, measured, preset, guess, ...
+type Path (
+  name: string,
+  timeout: ?float,
+  source: string,
+  detail: string,
+  networks: []string,
+  ports: []int,
+  interface: string
+)
+
+# Say how the daemon is. Without a problem, problems is empty; at_risk begins with the most urgent; restores says
+# whether a stop restores the settings.
+method Status() -> (
+  version: string,
+  pid: int,
+  running: float,
+  applied: bool,
+  settings: []Setting,
+  engine: string,
+  connections: Connections,
+  scan: ?Scan,
+  arming: []Arming,
+  ends: []Ends,
+  at_risk: []AtRisk,
+  restores: bool,
+  unwatched: Unwatched,
+  problems: []string
+)
+
+# List the paths, the default one first
+method ListPaths() -> (paths: []Path)
+
+# One end of a connection
+type Endpoint (address: string, port: int)
+
+# Where an idle timeout comes from: configured, measured, firewall, preset, evidence, platform, guess
+type Origin (source: string, detail: string)
+
+# Who holds a socket; 0 and "" mean unknown
+type Owner (pid: int, process: string, unit: string, container: string)
+
+# A connection, as keepalivectl sockets --json has it. Times are from now, as if no packet had passed since the last
+# scan: due_in that of the next packet, left that after which the path forgets it, negative once it did. The
+# verdict, one of unknown, safe, late, bare, cut, is certain if confirmed. What keeps it counts as packets or data.
+type Connection (
+  cookie: int,
+  netns: int,
+  inode: int,
+  uid: int,
+  cgroup: int,
+  local: Endpoint,
+  remote: Endpoint,
+  state: string,
+  keepalive: string,
+  verdict: string,
+  due: string,
+  due_in: ?float,
+  idle: ?float,
+  left: ?float,
+  keepidle: ?float,
+  path: string,
+  timeout: ?float,
+  origin: Origin,
+  confirmed: bool,
+  counts: string,
+  subflow: bool,
+  owner: Owner
+)
+
+# List the connections of the last scan, which ended so many seconds ago; call it with more. Each reply has some of
+# them, in the order of their cookies, and the last one may have none. Of an owner only the unit is known here.
+# units and paths are patterns; peers are addresses or networks; of several values of one filter any counts.
+method ListConnections(
+  units: ?[]string,
+  verdicts: ?[]string,
+  paths: ?[]string,
+  peers: ?[]string,
+  ports: ?[]int,
+  users: ?[]int,
+  namespaces: ?[]int
+) -> (age: ?float, connections: []Connection)
+
+# A network namespace by its inode, with its connections by verdict
+type Namespace (inode: int, total: int, unknown: int, safe: int, late: int, bare: int, cut: int)
+
+# List the network namespaces in which the last scan found connections; call it with more. Each reply has some of them
+method ListNamespaces() -> (namespaces: []Namespace)
+
+# How many connections ended by a cause; docs/deaths.md explains each
+type Cause (cause: string, count: int)
+
+# Connections that ended: one, or count of them that ended like it. others are causes that one host cannot tell from
+# it, confidence goes up to 1, silence is the time without a packet before. foretold says whether a warning came
+# before, and warned how long before; signal and closer are what ended it on this host.
+type Death (
+  ago: float,
+  count: int,
+  cookie: int,
+  netns: int,
+  uid: int,
+  local: Endpoint,
+  remote: Endpoint,
+  owner: Owner,
+  cause: string,
+  confidence: float,
+  others: []string,
+  silence: ?float,
+  path: string,
+  timeout: ?float,
+  origin: Origin,
+  foretold: string,
+  warned: ?float,
+  signal: int,
+  closer: string,
+  closer_pid: int,
+  evidence: []string
+)
+
+# Return what is known of connections that ended since the start: counts by cause, how many ended in the ordinary
+# way, and of how many nothing is known; and the last ones that were reported, the newest first
+method ListDeaths() -> (causes: []Cause, ordinary: int, lost: int, deaths: []Death)
+
+# Keepalive of a socket, and the times that hold when it is on
+type Keepalive (on: bool, idle: int, interval: int, probes: int)
+
+# How a socket was armed: what stood there, and what was set
+type Armed (before: Keepalive, after: Keepalive)
+
+# A key of the configuration, with its value
+type Key (key: string, value: string)
+
+# Explain a connection of the last scan by its cookie, as keepalivectl why does. stands is what its socket has now,
+# null where it cannot be read, and unread says why; inherited are those of its times that follow its network
+# namespace; user_timeout is its TCP_USER_TIMEOUT. armed says how it was armed by us; left_alone whether it was
+# changed since and is left. rule is the one that matches; decision what it comes to for this socket, with the
+# keepalive that it would set, or "" where it is not at risk. remedy are the keys of an [[arm]] rule that would keep
+# it alive; hopeless why none would.
+method Explain(cookie: int) -> (
+  connection: Connection,
+  stands: ?Keepalive,
+  unread: string,
+  inherited: []string,
+  user_timeout: ?float,
+  armed: ?Armed,
+  left_alone: bool,
+  rule: string,
+  decision: string,
+  sets: ?Keepalive,
+  remedy: []Key,
+  hopeless: string
+)
+
+# Arm a connection of the last scan, as keepalivectl arm does; only root may. Without idle it is the longest that
+# fits the path, all else is as configured. result says what became of it: armed, already set, changed since, owner
+# not found, ... A result other than armed is no error. before and after are what its socket had, and has.
+method Arm(cookie: int, idle: ?int, interval: ?int, probes: ?int) -> (
+  result: string,
+  before: ?Keepalive,
+  after: ?Keepalive,
+  message: string
+)
+
+# Put back what stood in the socket of a connection before it was armed, as keepalivectl disarm does; only root may.
+# It is left alone from then on. result is disarmed, already set, changed since, ..., or "not armed"
+method Disarm(cookie: int) -> (result: string, before: ?Keepalive, after: ?Keepalive, message: string)
+
+# Follow the configuration as it is now, and answer when that is done; only root may. If it is wrong, the old one
+# stays
+method Reload() -> ()
+
+# A number of a metric; suffix goes on its name, such as _bucket
+type Sample (value: float, labels: [string]string, suffix: string)
+
+# A metric for Prometheus; kind is gauge, counter, summary or histogram
+type Metric (name: string, kind: string, help: string, samples: []Sample)
+
+# Return what there is to measure; see keepalivectl metrics
+method Metrics() -> (metrics: []Metric)
+
+# Send each entry of the log as it comes; call it with more. Fields are those that the journal gets.
+method Monitor() -> (event: string, priority: int, message: string, fields: object)
+
+# The last scan has not found this connection, or it is not watched
+error NoSuchConnection (cookie: int)
+
+# The daemon does not find out units, because of autopsy.enabled = false, so it cannot select by them
+error UnitsNotKnown ()
+
+# What was asked for was not done
+error Failed (reason: string)
+"""

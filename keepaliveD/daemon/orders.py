@@ -1,0 +1,121 @@
+"""The methods of the control socket that the decider answers: Explain, Arm, Disarm, Reload.
+
+A method makes a question of its parameters (model/questions.py), and a reply of what came of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from keepaliveD.daemon.varlink import Method, Parameters, Question, Refused, invalid
+from keepaliveD.log import entries
+from keepaliveD.model.errors import NoInput, Refusal
+from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES, Own, SocketKeepalive
+from keepaliveD.model.plain import plain
+from keepaliveD.model.questions import ArmThis, DisarmThis, ExplainThis, ReloadNow
+from keepaliveD.model.results import Armed, ArmingResult, Mark, Outcome
+from keepaliveD.places import INTERFACE
+from keepaliveD.policy.explain import Explained
+
+MAX_COOKIE = 2**64 - 1
+NOT_ARMED = "not armed"  # there is nothing to disarm
+TIMES = {"idle": MAX_IDLE, "interval": MAX_IDLE, "probes": MAX_PROBES}
+
+
+def _explain(parameters: Parameters) -> Question:
+    cookie = _cookie(parameters)
+    return Question(ExplainThis(cookie), _answering(cookie, explained))
+
+
+def _arm(parameters: Parameters) -> Question:
+    cookie = _cookie(parameters)
+    for name, most in TIMES.items():
+        if not 1 <= parameters.get(name, 1) <= most:
+            raise invalid(name)
+    times = (parameters.get(name) for name in TIMES)
+    return Question(ArmThis(cookie, *times), _answering(cookie, became))
+
+
+def _disarm(parameters: Parameters) -> Question:
+    cookie = _cookie(parameters)
+    return Question(DisarmThis(cookie), _answering(cookie, became))
+
+
+def _reload(_: Parameters) -> Question:
+    return Question(ReloadNow(), _answering(0, lambda _: {}))
+
+
+METHODS = {
+    f"{INTERFACE}.Explain": Method(_explain, {"cookie": int}),
+    f"{INTERFACE}.Arm": Method(_arm, {"cookie": int, **dict.fromkeys(TIMES, int)}, root_only=True),
+    f"{INTERFACE}.Disarm": Method(_disarm, {"cookie": int}, root_only=True),
+    f"{INTERFACE}.Reload": Method(_reload, root_only=True),
+}
+
+
+def _cookie(parameters: Parameters) -> int:
+    cookie: int = parameters.get("cookie", -1)
+    if not 0 <= cookie <= MAX_COOKIE:
+        raise invalid("cookie")
+    return cookie
+
+
+def _answering(cookie: int, words: Callable[[Any], Parameters]) -> Callable[[Any], Parameters]:
+    """Return what makes a reply of an answer, or raises Refused where the answer is a refusal."""
+
+    def reply(answer: object) -> Parameters:
+        if isinstance(answer, NoInput):
+            raise Refused(f"{INTERFACE}.NoSuchConnection", cookie=cookie)
+        if isinstance(answer, Refusal):
+            raise Refused(f"{INTERFACE}.Failed", reason=str(answer))
+        return words(answer)
+
+    return reply
+
+
+def became(outcome: Outcome) -> dict[str, object]:
+    """Return the answer to Arm and Disarm."""
+    arming = outcome.armings[-1] if outcome.armings else None
+    said = "; ".join(entry.message for entry in entries.of(outcome))
+    if arming is None:
+        return {"result": NOT_ARMED, "before": None, "after": None, "message": said}
+    return {
+        "result": arming.result.value,
+        "before": keepalive(arming.before),
+        "after": keepalive(arming.after),
+        "message": said,
+    }
+
+
+def keepalive(one: SocketKeepalive | None) -> dict[str, object] | None:
+    """Return the keepalive of a socket as it is answered."""
+    return {"on": one.on, **one.times._asdict()} if one else None
+
+
+def explained(its: Explained) -> dict[str, object]:
+    """Return the answer to Explain."""
+    found, decision, armed = its.found, its.decision, its.armed
+    return {
+        "connection": plain(its.connection),
+        "stands": keepalive(found.stands) if found else None,
+        "unread": its.hindrance.value if its.hindrance else "",
+        "inherited": [name for name, own in OWN.items() if found and found.inherited & own],
+        "user_timeout": found.user_timeout / 1000 if found and found.user_timeout else None,
+        "armed": {"before": keepalive(armed.before), "after": keepalive(armed.after)} if armed else None,
+        "left_alone": its.entry is Mark.LEFT_ALONE,
+        "rule": its.rule.name,
+        "decision": _decision(decision),
+        "sets": keepalive(decision.after) if isinstance(decision, Armed) else None,
+        "remedy": [{"key": key, "value": value} for key, value in its.remedy.settings] if its.remedy else [],
+        "hopeless": its.hopeless.value if its.hopeless else "",
+    }
+
+
+OWN = {"idle": Own.IDLE, "interval": Own.INTERVAL, "probes": Own.PROBES}
+
+
+def _decision(decision: Armed | ArmingResult | None) -> str:
+    if decision is None:
+        return ""
+    return ArmingResult.WOULD_BE_ARMED.value if isinstance(decision, Armed) else decision.value

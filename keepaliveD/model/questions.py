@@ -1,0 +1,46 @@
+"""What clients of the control socket ask of the decider, and who they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Asker(NamedTuple):
+    """Who asks, by the number of the question; `process` is the one that has connected."""
+
+    ticket: int
+    user: int
+    process: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArmThis:
+    """Arm the connection with this cookie, as a person does; what is None is as configured, idle as fits the path."""
+
+    cookie: int
+    idle: int | None = None
+    interval: int | None = None
+    probes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DisarmThis:
+    """Put back what stood in the socket with this cookie."""
+
+    cookie: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainThis:
+    """Explain the connection with this cookie."""
+
+    cookie: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadNow:
+    """Follow the configuration as it is now."""
+
+
+Question = ArmThis | DisarmThis | ExplainThis | ReloadNow

@@ -1,0 +1,99 @@
+"""List the connections of the last scan, a few at a time, by their cookies.
+
+Whoever lists them remembers only the last cookie: the scan may be followed by others before he goes on. Then each
+connection that lives all the while is still listed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from keepaliveD.model.connections import Connection, Counts, Owner, Verdict
+from keepaliveD.model.rules import ArmRule
+from keepaliveD.model.sockets import Indices
+from keepaliveD.policy.arming import concerned, matches_owner
+from keepaliveD.policy.connections import connections
+from keepaliveD.policy.judge import Judgement
+
+FEW = 64  # rows that are looked at in one go
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A judged scan, `age` seconds old, with its rows in the order of their cookies.
+
+    `units` are those of cgroups, None where the daemon does not find out units.
+    """
+
+    judgement: Judgement
+    order: Indices
+    units: Mapping[int, str] | None
+    age: float
+
+
+class Selection(NamedTuple):
+    """Which connections are wanted: those that a rule would match, in these network namespaces, or in any."""
+
+    rule: ArmRule
+    namespaces: Sequence[int] = ()
+
+
+class Page(NamedTuple):
+    """Some connections, and the cookie after which to go on, None at the end."""
+
+    connections: Sequence[Connection]
+    next_after: int | None
+
+
+class Lister:
+    """Puts the rows of a scan in order, and counts its namespaces: once for all who ask."""
+
+    def __init__(self) -> None:
+        self._order: tuple[float, Indices] | None = None  # the instant of the scan, and what came of it
+        self._namespaces: tuple[float, list[tuple[int, Counts]]] | None = None
+
+    def listed(self, judgement: Judgement, units: Mapping[int, str] | None, now: float) -> Listed:
+        """Return this judgement, to be listed."""
+        scan = judgement.forecast.now
+        if self._order is None or self._order[0] != scan:
+            self._order = scan, np.argsort(judgement.table.sockets["cookie"], kind="stable")
+        return Listed(judgement, self._order[1], units, now - scan)
+
+    def namespaces(self, judgement: Judgement) -> list[tuple[int, Counts]]:
+        """Return how many connections each network namespace has, by verdict, in the order of their inodes."""
+        scan = judgement.forecast.now
+        if self._namespaces is None or self._namespaces[0] != scan:
+            self._namespaces = scan, _namespaces(judgement)
+        return self._namespaces[1]
+
+
+def page(listed: Listed, wanted: Selection, after: int | None) -> Page:
+    """Look at the next few connections after this cookie, and return those that are wanted."""
+    judgement, cookies = listed.judgement, listed.judgement.table.sockets["cookie"]
+    start = 0 if after is None else int(np.searchsorted(cookies, np.uint64(after), "right", sorter=listed.order))
+    rows = listed.order[start : start + FEW]
+    if not len(rows):
+        return Page((), None)
+    last = int(cookies[rows[-1]])
+    chosen = np.diff(cookies[rows], prepend=~cookies[rows[:1]]) != 0  # a dump may list a socket twice
+    chosen &= concerned(judgement, wanted.rule, rows)
+    if wanted.namespaces:
+        chosen &= np.isin(judgement.table.sockets["netns"][rows], wanted.namespaces)
+    units = listed.units or {}
+    named = [one.with_owner(Owner(unit=units.get(one.cgroup, ""))) for one in connections(judgement, rows[chosen])]
+    found = [one for one in named if matches_owner(wanted.rule, one.owner)]
+    return Page(found, last if start + FEW < len(listed.order) else None)
+
+
+def _namespaces(judgement: Judgement) -> list[tuple[int, Counts]]:
+    inodes, which = np.unique(judgement.table.sockets["netns"], return_inverse=True)
+    kinds = which * len(Verdict) + judgement.forecast.verdict
+    counts = np.bincount(kinds, minlength=len(inodes) * len(Verdict)).reshape(-1, len(Verdict))
+    return [
+        (inode, Counts(sum(row), 1, dict(zip(Verdict, row, strict=True))))
+        for inode, row in zip(inodes.tolist(), counts.tolist(), strict=True)
+    ]

@@ -1,0 +1,112 @@
+"""What clients of the control socket ask of the daemon: it does as keepalivectl does, and says who asked."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keepaliveD.config import load
+from keepaliveD.daemon.orders import became, explained
+from keepaliveD.model.errors import NotPermitted
+from keepaliveD.model.events import Asked
+from keepaliveD.model.keepalive import ALL, Keepalive, SocketKeepalive
+from keepaliveD.model.questions import ArmThis, Asker, DisarmThis, ExplainThis, Question
+from keepaliveD.model.results import Armed, Outcome
+from keepaliveD.model.rules import ArmAction, ArmRule
+from keepaliveD.policy.explain import Explained
+from tests.support.fakes import OFF, FakeWatcher, Stage
+from tests.support.tables import FIREWALL, idle
+
+COOKIE = 1
+ON = {"on": True, "idle": 246, "interval": 20, "probes": 31}
+WAS = {"on": False, "idle": 7200, "interval": 75, "probes": 9}
+OBSERVE = ArmRule("arm[1]", ArmAction.OBSERVE, 180, 20, 31)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    """A daemon beside one bare connection that no rule arms."""
+    config = dataclasses.replace(load(), paths=(FIREWALL,), arm=(OBSERVE,), ignore=())
+    return Stage(tmp_path, config=config, watcher=FakeWatcher(lambda _: [idle(10.0, cookie=COOKIE)]))
+
+
+def asked(stage: Stage, *questions: Question) -> list[Any]:
+    """Answers, in their order, of a daemon that then stops."""
+    stage.script = [Asked(Asker(number, 0, 812), question) for number, question in enumerate(questions, start=1)]
+    stage.run()
+    assert [asker.ticket for asker, _ in stage.answered] == list(range(1, len(questions) + 1))
+    return [answer for _, answer in stage.answered]
+
+
+def test_arming_is_answered_recorded_and_logged_with_who_asked(stage: Stage) -> None:
+    (outcome,) = asked(stage, ArmThis(COOKIE))
+    assert isinstance(outcome, Outcome)
+    reply = became(outcome)
+    assert (reply["result"], reply["before"], reply["after"]) == ("armed", WAS, ON)
+    assert stage.armer.stands[COOKIE] == SocketKeepalive(True, Keepalive(246, 20, 31))
+    assert isinstance(stage.records().arming.entries()[COOKIE], Armed)
+    (entry,) = [entry for entry in stage.said if entry.event == "armed"]
+    assert {name: entry.fields[name] for name in ("KEEPALIVE_RULE", "KEEPALIVE_BY_UID", "KEEPALIVE_BY_PID")} == {
+        "KEEPALIVE_RULE": "hand",
+        "KEEPALIVE_BY_UID": 0,
+        "KEEPALIVE_BY_PID": 812,
+    }
+    assert reply["message"] == entry.message
+
+
+def test_the_times_that_are_asked_for_are_set(stage: Stage) -> None:
+    asked(stage, ArmThis(COOKIE, idle=60, interval=10, probes=80))
+    assert stage.armer.stands[COOKIE] == SocketKeepalive(True, Keepalive(60, 10, 80))
+
+
+def test_disarming_puts_back_what_stood_and_leaves_the_socket_alone(stage: Stage) -> None:
+    """As keepalivectl disarm does: no rule arms it again."""
+    stage.config = dataclasses.replace(
+        stage.config, arm=(dataclasses.replace(OBSERVE, action=ArmAction.ENABLE),), disarm_on_stop=False
+    )
+    (outcome,) = asked(stage, DisarmThis(COOKIE))
+    assert (became(outcome)["result"], became(outcome)["after"]) == ("disarmed", WAS)
+    assert stage.armer.stands[COOKIE] == OFF
+    (entry,) = [entry for entry in stage.said if entry.event == "disarmed"]
+    assert entry.fields["KEEPALIVE_BY_UID"] == 0
+
+
+def test_a_socket_that_was_armed_at_connect_is_disarmed_too(stage: Stage) -> None:
+    armed = SocketKeepalive(True, Keepalive(180, 20, 31))
+    stage.armer.stands[COOKIE] = armed
+    stage.at_connect.records[COOKIE] = Armed(OFF, armed, ALL)
+    (outcome,) = asked(stage, DisarmThis(COOKIE))
+    assert became(outcome)["result"] == "disarmed"
+
+
+def test_a_socket_that_is_not_armed_is_not_disarmed(stage: Stage) -> None:
+    (outcome,) = asked(stage, DisarmThis(COOKIE))
+    assert became(outcome) == {"result": "not armed", "before": None, "after": None, "message": ""}
+
+
+def test_a_connection_is_explained_as_keepalivectl_why_explains_it(stage: Stage) -> None:
+    (its,) = asked(stage, ExplainThis(COOKIE))
+    assert isinstance(its, Explained)
+    reply: dict[str, Any] = explained(its)
+    assert (reply["stands"], reply["inherited"]) == (WAS, ["idle", "interval", "probes"])
+    assert (reply["rule"], reply["decision"]) == ("arm[1]", "left alone by rule")
+    assert reply["remedy"] == [
+        {"key": "unit", "value": "backup.service"},
+        {"key": "action", "value": "enable"},
+    ]
+    assert reply["connection"]["owner"]["process"] == "backup"
+    assert (reply["armed"], reply["left_alone"], reply["hopeless"], reply["unread"]) == (None, False, "", "")
+
+
+def test_after_arming_the_explanation_says_so(stage: Stage) -> None:
+    _, its = asked(stage, ArmThis(COOKIE), ExplainThis(COOKIE))
+    assert explained(its)["armed"] == {"before": WAS, "after": ON}
+
+
+def test_where_a_socket_cannot_be_read_the_rest_is_explained(stage: Stage) -> None:
+    stage.armer.refusal = NotPermitted("requires CAP_SYS_PTRACE")
+    (its,) = asked(stage, ExplainThis(COOKIE))
+    assert (explained(its)["stands"], explained(its)["rule"]) == (None, "arm[1]")

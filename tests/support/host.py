@@ -1,0 +1,52 @@
+"""Whoever answers at a control socket: a daemon that is a few values."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from keepaliveD.model.autopsy import Death, Tally
+from keepaliveD.model.causes import Cause, Foretold
+from keepaliveD.model.connections import Counts
+from keepaliveD.model.snapshot import Ended, Snapshot
+from keepaliveD.policy.listing import Listed, Lister
+from tests.support.tables import Socket, table, watch
+
+NOW = 1000.0
+UNITS = {7: "amanda.service"}
+
+
+class FakeHost:
+    """A host with as many connections as a test wants, and a clock that stands still."""
+
+    def __init__(self, said: Snapshot, *sockets: Socket, units: Mapping[int, str] | None = UNITS) -> None:
+        self.said = said
+        self.now = NOW
+        self.units = units
+        self.lister = Lister()
+        self.reported: tuple[tuple[int, Death], ...] = ()
+        self.scan(*sockets)
+
+    def scan(self, *sockets: Socket) -> None:
+        """See these from now on."""
+        self.judgement = watch(dataclasses.replace(table(self.now, *sockets), engine_description="bpf engine"))
+
+    def snapshot(self) -> Snapshot:
+        return self.said
+
+    def listed(self) -> Listed:
+        return self.lister.listed(self.judgement, self.units, self.now)
+
+    def namespaces(self) -> Sequence[tuple[int, Counts]]:
+        return self.lister.namespaces(self.judgement)
+
+    def ended(self) -> Ended:
+        tally = Tally(
+            by_cause=Counter(
+                {(Cause.PATH_DIED, foretold): 1 for foretold in (Foretold.FORETOLD, Foretold.NOT_YET_DUE)}
+            ),
+            ordinary=5,
+            lost=1,
+        )
+        return Ended(self.now, tally, self.reported)
