@@ -11,12 +11,18 @@ from keepaliveD.places import DEFAULT_FILE, LOCK
 
 def note_running_daemon(directory: Path, root: Path, what: str) -> None:
     """Say on standard error whose view was printed, where a daemon has another; `what` was printed."""
+    if note := beside_daemon(directory, root, what):
+        print(f"note: {note}", file=sys.stderr)
+
+
+def beside_daemon(directory: Path, root: Path, what: str) -> str:
+    """Return whose view is printed, where a daemon has another, else ""; `what` is printed."""
     if pid := running(directory, root):
-        print(
-            f"note: tcp-keepalived is running (process {pid}) and may know more: {what}; "
-            "for the daemon's view see its log, or systemctl status tcp-keepalived",
-            file=sys.stderr,
+        return (
+            f"tcp-keepalived is running (process {pid}) and may know more: {what}; "
+            "for the daemon's view see its log, or systemctl status tcp-keepalived"
         )
+    return ""
 
 
 def running(directory: Path, root: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import ipaddress
 import pwd
 import sys
@@ -11,24 +12,25 @@ from pathlib import Path
 
 import numpy as np
 
-from keepaliveD.cli import arguments, running, table
+from keepaliveD.cli import arguments, daemons_view, running, table
 from keepaliveD.cli.columns import EACH, GROUPS, MORE, grouped
+from keepaliveD.cli.daemons_view import View
 from keepaliveD.cli.targets import number
 from keepaliveD.cli.worker import in_worker, look
 from keepaliveD.config import load
 from keepaliveD.config.units import with_suffix
 from keepaliveD.log import entries
 from keepaliveD.model.connections import AT_RISK, Connection, Verdict
-from keepaliveD.model.errors import Refusal
+from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Refusal
 from keepaliveD.model.reports import ReportUnwatched
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Watching
 from keepaliveD.model.text import printable
 from keepaliveD.platforms import detect
+from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.requests import find_owners
 from keepaliveD.policy.arming import concerned, matches_owner
 from keepaliveD.policy.connections import connections, order_of_urgency
-from keepaliveD.policy.judge import Judgement
 
 SUBFLOWS = 'connections marked (MPTCP) are subflows and cannot be armed: requires watch.engine = "bpf"'
 VERDICTS = tuple(verdict.label for verdict in Verdict)
@@ -43,6 +45,7 @@ def add_sockets(command: argparse.ArgumentParser) -> None:
     command.add_argument("--each", action="store_true", help="list each connection, not each unit and verdict")
     command.add_argument("--at-risk", action="store_true", help="list only connections at risk")
     command.add_argument("--all", action="store_true", help="also list connections to the networks in watch.ignore")
+    command.add_argument("--scan", action="store_true", help="scan now, instead of asking the daemon for its last scan")
     _add_filters(command)
     command.add_argument(
         "-o",
@@ -98,7 +101,7 @@ def list_sockets(options: argparse.Namespace, root: Path) -> int:
 
 
 def _print(options: argparse.Namespace, root: Path) -> None:
-    judgement, found = _look(options, root)
+    found, unwatched, whose = _look(options, root)
     if options.json:
         print(table.as_json(found))
     elif options.columns:
@@ -108,18 +111,17 @@ def _print(options: argparse.Namespace, root: Path) -> None:
         print(table.shown(found, (*EACH, *MORE) if options.wide else EACH, whole=options.wide))
     else:
         print(table.shown(grouped(found), GROUPS, whole=options.wide))
-    for entry in entries.of(Outcome(ReportUnwatched(judgement.table.unwatched))):
+    for entry in entries.of(Outcome(ReportUnwatched(unwatched))):
         print(f"warning: {entry.message}", file=sys.stderr)
     if any(connection.subflow and connection.verdict in AT_RISK for connection in found):
         print(f"warning: {SUBFLOWS}", file=sys.stderr)
-    running.note_running_daemon(
-        options.state_dir, root, f"this list is a single scan by keepalivectl ({judgement.table.engine_description})"
-    )
+    if whose:
+        print(f"note: {whose}", file=sys.stderr)
 
 
 def _check(options: argparse.Namespace, root: Path) -> int:
     """Print the state in one line, with numbers for a graph; return the status."""
-    _, found = _look(options, root)
+    found = _look(options, root).connections
     warn_before = load(options.config).warn_before
     counts = Counter(one.verdict for one in found)
     status = max((_badness(one, warn_before) for one in found), default=OK)
@@ -136,13 +138,40 @@ def _badness(one: Connection, warn_before: float) -> int:
     return CRITICAL if one.verdict is Verdict.CUT or one.left <= warn_before else WARNING
 
 
-def _look(options: argparse.Namespace, root: Path) -> tuple[Judgement, list[Connection]]:
-    """Scan, and return the connections that were asked for, the most urgent first, with their owners."""
-    platform = detect(options.platform, root)
+def _look(options: argparse.Namespace, root: Path) -> View:
+    """Return the connections that were asked for, the most urgent first: as the daemon sees them, if it can be asked.
+
+    It does not know those to networks in watch.ignore, and follows a configuration of its own.
+    """
+    platform, selector = detect(options.platform, root), _selector(options)
+    view, why = None, ""
+    if not (options.scan or options.all or options.config or options.platform):
+        try:
+            view = daemons_view.look(root, platform, _narrowed(selector, options), options.namespace)
+        except NoInput:
+            why = "no tcp-keepalived runs here"
+        except (NotPermitted, KernelError) as refusal:
+            why = str(refusal)
+    view = view or _scan(options, root, platform, selector, why)
+    wanted = [
+        one
+        for one in view.connections
+        if matches_owner(selector, one.owner) and not (options.at_risk and one.verdict not in AT_RISK)
+    ]
+    return view._replace(connections=wanted)
+
+
+def _narrowed(selector: ArmRule, options: argparse.Namespace) -> ArmRule:
+    if options.at_risk and not selector.verdicts:
+        return dataclasses.replace(selector, verdicts=tuple(AT_RISK))
+    return selector
+
+
+def _scan(options: argparse.Namespace, root: Path, platform: Platform, selector: ArmRule, why: str) -> View:
+    """Scan, and return the connections that may be wanted, with their owners."""
     config = load(options.config).within(platform.cloud())
     ignore = () if options.all else config.ignore
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, ignore)
-    selector = _selector(options)
     with in_worker(platform.open, watching) as ask:
         judgement = look(ask, config, ignore)
         rows = order_of_urgency(judgement, at_risk_only=options.at_risk)
@@ -150,7 +179,11 @@ def _look(options: argparse.Namespace, root: Path) -> tuple[Judgement, list[Conn
         if options.namespace:
             rows = rows[np.isin(judgement.table.sockets["netns"][rows], options.namespace)]
         named = ask(find_owners(connections(judgement, rows)))
-    return judgement, [one for one in named if matches_owner(selector, one.owner)]
+    said = f"this list is a single scan by keepalivectl ({judgement.table.engine_description})"
+    whose = ": ".join([why, said]) if why else ""  # nothing where a scan was asked for, and there is no daemon
+    return View(
+        named, judgement.table.unwatched, running.beside_daemon(options.state_dir, root, whose or said) or whose
+    )
 
 
 def _selector(options: argparse.Namespace) -> ArmRule:

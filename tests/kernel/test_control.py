@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -160,6 +161,19 @@ def test_a_reload_is_answered_when_it_is_done_or_with_what_is_wrong(rig: Rig, tm
             call(path, "Reload")
         assert rig.client.sysctl(TIME) == 21
         running.stop()
+
+
+def test_what_keepalivectl_lists_is_what_the_daemon_says(rig: Rig, tmp_path: Path) -> None:
+    """With the process, which the daemon does not know."""
+    with daemon(rig, tmp_path) as (running, path), program(rig) as its:
+        one = its_own(path, its)
+        said = rig.client.run("env", f"RUNTIME_DIRECTORY={tmp_path}", *CTL, "sockets", "--json")
+        found = {each["cookie"]: each for each in json.loads(said.stdout)["connections"]}[one["cookie"]]
+        assert (found["verdict"], found["owner"]["pid"]) == (one["verdict"], its.pid)
+        assert f"note: these are the connections as tcp-keepalived (process {running.pid}) saw them" in said.stderr
+        running.stop()
+    said = rig.client.run("env", f"RUNTIME_DIRECTORY={tmp_path}", *CTL, "sockets", "--json")
+    assert "note: no tcp-keepalived runs here: this list is a single scan by keepalivectl" in said.stderr
 
 
 def test_the_group_may_ask_and_give_no_order(rig: Rig) -> None:

@@ -1,0 +1,151 @@
+"""Beside a daemon keepalivectl sockets says what the daemon says; without one, or where it may not ask, it looks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keepaliveD.cli import daemons_view
+from keepaliveD.cli import sockets as command
+from keepaliveD.cli.ctl import main
+from keepaliveD.daemon import interface
+from keepaliveD.daemon.control import Control
+from keepaliveD.model.plain import plain, restored
+from keepaliveD.model.rules import Path as NetworkPath
+from keepaliveD.model.rules import Watching
+from keepaliveD.model.sockets import TcpState, Timer
+from keepaliveD.platforms.base import Opener, Platform, Session
+from keepaliveD.platforms.clock import now
+from keepaliveD.platforms.requests import Steps, directly
+from keepaliveD.policy.connections import by_urgency
+from tests.cli.test_sockets import Owners
+from tests.daemon.test_control import SNAPSHOT
+from tests.support.fakes import FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher
+from tests.support.host import FakeHost
+from tests.support.tables import CONFIGURED, FOREVER, PROXY, idle, table, watch
+
+SEEN = (
+    idle(10.0, cookie=1, inode=1, cgroup=7, remote="10.20.0.9", remote_port=10080),
+    idle(200.0, cookie=2, inode=2, cgroup=7, remote="10.20.0.9", remote_port=10080, uid=0),
+    idle(1.0, cookie=3, inode=3, remote="fd00::9", remote_port=22, timer=Timer.KEEPALIVE, expires=100.0),
+    idle(500.0, cookie=4, inode=4, remote="192.0.2.77", local_port=22),
+)
+NOW_HERE = [*SEEN, idle(1.0, cookie=9, inode=3, remote="fd00::9")]
+
+
+@contextlib.contextmanager
+def serving(directory: Path, host: FakeHost) -> Iterator[None]:
+    """A daemon's control socket, served by a thread."""
+    control = Control(directory / "control", interface.service(lambda: host), now)
+    ends = threading.Event()
+
+    def serve() -> None:
+        while not ends.is_set():
+            if select.select([control], [], [], 0.05)[0]:
+                control.turn()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        ends.set()
+        thread.join()
+        control.close()
+
+
+class Desk:
+    """What comes of a command line."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], directory: Path) -> None:
+        self._capsys = capsys
+        self._directory = directory
+
+    def types(self, *words: str) -> tuple[list[int], str]:
+        """Cookies that are listed, and the notes."""
+        assert main(["sockets", "--json", "--state-dir", str(self._directory), *words]) == 0
+        out, err = self._capsys.readouterr()
+        return [one["cookie"] for one in json.loads(out)["connections"]], err
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Desk:
+    @contextlib.contextmanager
+    def here(opener: Opener, watching: Watching) -> Iterator[Callable[[Steps[Any]], Any]]:
+        session = opener(watching)
+        yield lambda steps: directly(steps, session)
+
+    watcher = FakeWatcher(lambda _: list(NOW_HERE))
+    platform = Platform("fake", FakeTuner(), FakeAtConnect(), lambda _: Session(watcher, Owners(), FakeArmer()))
+    monkeypatch.setattr(command, "detect", lambda *_: platform)
+    monkeypatch.setattr(command, "in_worker", here)
+    monkeypatch.setattr(daemons_view, "in_worker", here)
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    return Desk(capsys, tmp_path / "state")
+
+
+@pytest.mark.parametrize(
+    ("words", "cookies"),
+    [
+        ([], [4, 2, 1, 3]),
+        (["--at-risk"], [4, 2, 1]),
+        (["--unit", "amanda"], [2, 1]),
+        (["--process", "program[34]"], [4, 3]),
+        (["--user", "0"], [2]),
+        (["--peer", "10.20.0.0/16", "--verdict", "bare"], [2, 1]),
+        (["--port", "22"], [4, 3]),
+        (["--path", "nowhere"], []),
+        (["--namespace", "7"], []),
+    ],
+)
+def test_beside_a_daemon_the_list_is_the_daemons(
+    desk: Desk, tmp_path: Path, words: list[str], cookies: list[int]
+) -> None:
+    """The most urgent first, with the processes that are found here."""
+    with serving(tmp_path, FakeHost(SNAPSHOT, *SEEN)):
+        found, notes = desk.types(*words)
+    assert found == cookies
+    assert "note: these are the connections as tcp-keepalived (process 812) saw them 0s ago" in notes
+
+
+def test_whoever_wants_a_scan_gets_one(desk: Desk, tmp_path: Path) -> None:
+    with serving(tmp_path, FakeHost(SNAPSHOT, *SEEN)):
+        assert 9 in desk.types("--scan")[0]
+        assert 9 in desk.types("--all")[0]
+        (tmp_path / "config.toml").touch()
+        assert 9 in desk.types("--config", str(tmp_path / "config.toml"))[0]
+
+
+def test_without_a_daemon_it_says_that_it_looks_itself(desk: Desk) -> None:
+    found, notes = desk.types()
+    assert 9 in found
+    assert notes == "note: no tcp-keepalived runs here: this list is a single scan by keepalivectl (fake engine)\n"
+
+
+def test_a_daemon_that_answers_something_else_is_not_believed(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be of another version, while a package is upgraded."""
+    monkeypatch.setattr(interface, "plain", lambda _: {"cookie": 1})
+    with serving(tmp_path, FakeHost(SNAPSHOT, *SEEN)):
+        found, notes = desk.types()
+    assert 9 in found
+    assert "the daemon is of another version" in notes
+
+
+@pytest.mark.parametrize("path", [PROXY, NetworkPath("endless", FOREVER, CONFIGURED)])
+def test_a_connection_is_the_same_after_the_wire(path: NetworkPath) -> None:
+    sockets = (*SEEN, idle(5.0, cookie=5, state=TcpState.CLOSE_WAIT), idle(float("nan"), cookie=6))
+    for one in by_urgency(watch(table(1000.0, *sockets), path=path), at_risk_only=False):
+        made = json.loads(json.dumps(plain(one)))
+        assert repr(restored(made)) == repr(restored(json.loads(json.dumps(plain(restored(made))))))
+        assert plain(restored(made)) == plain(one)
+        assert restored(made).timeout == pytest.approx(one.timeout, nan_ok=True)
+        assert restored(made).left == pytest.approx(one.left, nan_ok=True, abs=1e-3)
