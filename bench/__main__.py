@@ -21,6 +21,7 @@ BENCHES = (
     "deaths",
     "daemon",
     "cli",
+    "control",
     "evidence",
 )
 # loopback up, and a TMPDIR that vanishes with the mount namespace

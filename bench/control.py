@@ -1,0 +1,128 @@
+"""What clients of the control socket cost the daemon's scans: many that monitor, and many that list and stop reading.
+
+A connection is armed and disarmed all the time, so that there is something to monitor. Rounds without clients and
+with clients take turns, so that the ratios depend less on what else the machine does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path as File
+from statistics import median
+
+from bench.cli import daemon
+from bench.hold import holding
+from bench.rows import Row, show
+from keepaliveD.cli.asking import ask, every
+from keepaliveD.places import INTERFACE
+
+CONNECTIONS = 10_000
+CLIENTS = 100
+ROUNDS = 10
+SECONDS = 3.0  # of a round
+INTERVAL = 0.2  # seconds between scans
+CONFIGURATION = f"""
+[watch]
+ignore = []
+namespaces = "own"
+interval = "{INTERVAL}s"
+[keepalive]
+apply = false
+"""
+MOST_DISTURBED = 1.05  # of the median without clients
+WATCHERS = """
+import selectors, socket, sys
+path, count, call, reads = sys.argv[1], int(sys.argv[2]), sys.argv[3].encode() + bytes(1), sys.argv[4] == "reads"
+selector, kept = selectors.DefaultSelector(), []
+for _ in range(count):
+    its = socket.socket(socket.AF_UNIX)
+    its.connect(path)
+    its.sendall(call)
+    kept.append(its)
+    selector.register(its, selectors.EVENT_READ)
+print(count, flush=True)
+while reads:
+    for key, _ in selector.select():
+        if not key.fileobj.recv(1 << 20):
+            sys.exit("let go")
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def clients(path: File, method: str, *, reading: bool) -> Iterator[None]:
+    """Many clients in a process of their own that call this method, and read what comes or nothing."""
+    call = json.dumps({"method": f"{INTERFACE}.{method}", "more": True})
+    words = [str(path), str(CLIENTS), call, "reads" if reading else "stops"]
+    with subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", sys.executable, "-S", "-c", WATCHERS, *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        try:
+            if process.stdout and not process.stdout.readline():
+                raise SystemExit("the clients have failed")
+            yield
+            if process.poll() is not None:
+                raise SystemExit("the clients were let go")
+        finally:
+            process.kill()
+
+
+def scans(path: File, cookie: int) -> list[float]:
+    """Return how long each scan of a round took, while a connection is armed and disarmed."""
+    took, end = [], time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        next(every(path, "Arm", {"cookie": cookie}))
+        next(every(path, "Disarm", {"cookie": cookie}))
+        took.append(ask(path, "Status")["scan"]["took"])
+        time.sleep(INTERVAL / 2)
+    return took
+
+
+def listing(path: File) -> float:
+    """Return the seconds that one client takes to list all connections."""
+    began = time.monotonic()
+    found = sum(len(reply["connections"]) for reply in every(path, "ListConnections", {}))
+    if found < CONNECTIONS:
+        raise SystemExit(f"{found} connections are listed")
+    return time.monotonic() - began
+
+
+def main() -> int:
+    """Measure and show."""
+    alone: list[float] = []
+    monitored: list[float] = []
+    stalled: list[float] = []
+    with tempfile.TemporaryDirectory() as directory, holding(CONNECTIONS, bare=True):
+        File(directory, "config.toml").write_text(CONFIGURATION)
+        with daemon(directory):
+            path = File(directory, "control")
+            cookie = next(every(path, "ListConnections", {}))["connections"][0]["cookie"]
+            for _ in range(ROUNDS):
+                alone += scans(path, cookie)
+                with clients(path, "Monitor", reading=True):
+                    monitored += scans(path, cookie)
+                with clients(path, "ListConnections", reading=False):
+                    stalled += scans(path, cookie)
+            listed = median(listing(path) for _ in range(ROUNDS))
+    return show(
+        f"scans of {CONNECTIONS:,} connections, {INTERVAL} s apart, medians of {len(alone)}, {len(monitored)}, "
+        f"{len(stalled)}",
+        [
+            Row("scan without clients", median(alone) * 1e3, "ms"),
+            Row(f"with {CLIENTS} that monitor", median(monitored) / median(alone), "x", at_most=MOST_DISTURBED),
+            Row(f"with {CLIENTS} that stop reading", median(stalled) / median(alone), "x", at_most=MOST_DISTURBED),
+            Row("listing all connections", listed * 1e3, "ms"),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
