@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -516,6 +517,55 @@ def test_systemds_own_client_asks_the_daemon(service: Machine, suite: str) -> No
         assert status["pid"] == process
         assert {one["name"]: one["stands"] for one in status["settings"]} == service.keepalive
 
+
+def varlink(service: Machine, method: str, *options: str, **parameters: object) -> list[Any]:
+    """What systemd's client prints of the answers to a method."""
+    words = ("varlinkctl", "call", "--json=short", *options, CONTROL, f"internal.tcp-keepalived.{method}")
+    said = service.run(*words, json.dumps(parameters)).stdout
+    return [json.loads(line) for line in said.replace("\x1e", "").splitlines() if line.strip()]
+
+
+def test_systemds_own_client_calls_every_method(service: Machine, suite: str) -> None:
+    """As it is described, with more, and as somebody who may give no order."""
+    if suite == "bookworm":
+        pytest.skip("Debian 12 has no varlinkctl")
+    configure(service, QUICK)
+    holder = crowd(service, ADDRESS, "7410", "1", "1")
+    service.until(lambda: CROWD_UNIT in service.run("keepalivectl", "status").stdout)
+    described = service.run("varlinkctl", "introspect", CONTROL, "internal.tcp-keepalived").stdout
+    methods = re.findall(r"^method (\w+)", described, re.MULTILINE)
+    (paths,) = varlink(service, "ListPaths")
+    assert {one["name"] for one in paths["paths"]} >= {"default", "here"}
+    lists = varlink(service, "ListConnections", "--more", units=[CROWD_UNIT], ports=[7410])
+    listed = [one for reply in lists for one in reply["connections"]]
+    assert {one["verdict"] for one in listed} == {"bare"}
+    assert len(listed) == 2
+    cookie = listed[0]["cookie"]
+    assert sum(one["total"] for reply in varlink(service, "ListNamespaces", "--more") for one in reply["namespaces"])
+    (deaths,) = varlink(service, "ListDeaths")
+    assert deaths.keys() == {"causes", "ordinary", "lost", "deaths"}
+    (why,) = varlink(service, "Explain", cookie=cookie)
+    assert why["connection"]["owner"]["pid"] == holder
+    after = service.now()
+    service.run("systemd-run", "--quiet", "--unit=watching", "sh", "-c", MONITORING)
+    service.until(lambda: service.path("/run/watching").exists())
+    (armed_,) = varlink(service, "Arm", cookie=cookie)
+    assert armed_["result"] == "armed"
+    assert service.expect("armed", after, KEEPALIVE_RULE="hand")["KEEPALIVE_BY_UID"] == "0"
+    service.until(lambda: armed_["message"] in service.path("/run/watching").read_text(encoding="utf-8"))
+    service.run("systemctl", "stop", "watching")
+    (disarmed,) = varlink(service, "Disarm", cookie=cookie)
+    assert disarmed["result"] == "disarmed"
+    assert varlink(service, "Reload") == [{}]
+    group = ("setpriv", "--reuid=daemon", "--regid=tcp-keepalived", "--clear-groups")
+    refused = service.run(*group, "varlinkctl", "call", CONTROL, "internal.tcp-keepalived.Reload", "{}", check=False)
+    assert refused.returncode != 0
+    assert "org.varlink.service.PermissionDenied" in refused.stderr or "denied" in refused.stderr
+    called = {"Status", "ListPaths", "ListConnections", "ListNamespaces", "ListDeaths", "Explain", "Arm", "Disarm"}
+    assert set(methods) == called | {"Reload", "Monitor"}
+
+
+MONITORING = f"varlinkctl call --more --json=short {CONTROL} internal.tcp-keepalived.Monitor '{{}}' >/run/watching"
 
 ARMING = f"""
 {QUICK}
