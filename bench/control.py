@@ -27,6 +27,7 @@ CLIENTS = 100
 ROUNDS = 10
 SECONDS = 3.0  # of a round
 INTERVAL = 0.2  # seconds between scans
+PATIENCE = 60.0  # seconds for an answer
 CONFIGURATION = f"""
 [watch]
 ignore = []
@@ -79,8 +80,8 @@ def scans(path: File, cookie: int) -> list[float]:
     """Return how long each scan of a round took, while a connection is armed and disarmed."""
     took, end = [], time.monotonic() + SECONDS
     while time.monotonic() < end:
-        next(every(path, "Arm", {"cookie": cookie}))
-        next(every(path, "Disarm", {"cookie": cookie}))
+        next(every(path, "Arm", {"cookie": cookie}, PATIENCE))
+        next(every(path, "Disarm", {"cookie": cookie}, PATIENCE))
         took.append(ask(path, "Status")["scan"]["took"])
         time.sleep(INTERVAL / 2)
     return took
@@ -89,7 +90,7 @@ def scans(path: File, cookie: int) -> list[float]:
 def listing(path: File) -> float:
     """Return the seconds that one client takes to list all connections."""
     began = time.monotonic()
-    found = sum(len(reply["connections"]) for reply in every(path, "ListConnections", {}))
+    found = sum(len(reply["connections"]) for reply in every(path, "ListConnections", {}, PATIENCE))
     if found < CONNECTIONS:
         raise SystemExit(f"{found} connections are listed")
     return time.monotonic() - began
@@ -104,7 +105,7 @@ def main() -> int:
         File(directory, "config.toml").write_text(CONFIGURATION)
         with daemon(directory):
             path = File(directory, "control")
-            cookie = next(every(path, "ListConnections", {}))["connections"][0]["cookie"]
+            cookie = next(every(path, "ListConnections", {}, PATIENCE))["connections"][0]["cookie"]
             for _ in range(ROUNDS):
                 alone += scans(path, cookie)
                 with clients(path, "Monitor", reading=True):

@@ -32,7 +32,9 @@ KEPT_FOR_ROOT = 32  # of these
 MOST_OF_ONE_USER = 128  # of others than root
 CHUNK = 1 << 14  # octets that are read from one client in one turn
 BUDGET = 32  # replies that are made in one turn ...
-MOMENT = 0.002  # ... which begins no other one after so many seconds
+MOMENT = 0.002  # ... which begins no other one after so many seconds; then it pauses for as long as it took
+KEPT_BY_KERNEL = 1 << 15  # octets that it keeps for a client, about: SO_SNDBUF, which it doubles
+NOTHING = -1  # no descriptor is waited for
 COSTS = 20  # users other than root ask nothing for so many times as long as an answer took ...
 LONGEST_REST = 10.0  # ... and so many seconds at most
 QUEUE = 128  # clients that wait to be let in
@@ -65,6 +67,7 @@ class Control:
         self._asking: _Peer | None = None  # whose question the decider has
         self._asked = 0  # questions so far
         self._asked_at = -FOREVER
+        self._pauses_until = -FOREVER
         self._rest_until = -FOREVER  # for users other than root
         self._selector = selectors.EpollSelector()
         self._wake, self._waking = socket.socketpair()
@@ -77,16 +80,20 @@ class Control:
         self._selector.register(self._wake, selectors.EVENT_READ)
 
     def fileno(self) -> int:
-        """Return the descriptor that can be read once a client wants something."""
-        return self._selector.fileno()
+        """Return the descriptor that can be read once a client wants something; -1 while it pauses."""
+        return NOTHING if self._now() < self._pauses_until else self._selector.fileno()
 
     def due(self) -> float:
-        """Return the instant at which a question that rests is to be asked."""
+        """Return the instant at which a pause ends, or a question that rests is to be asked."""
+        if self._now() < self._pauses_until:
+            return self._pauses_until
         rests = self._asking is None and any(peer.client.question for peer in self._peers.values())
         return self._rest_until if rests else FOREVER
 
     def events(self) -> Iterable[Event]:
         """Serve whoever is ready, for a bounded time, and return a question if it is its turn."""
+        if self._now() < self._pauses_until:
+            return
         self.turn()
         peer = None if self._asking else self._next_to_ask()
         if peer is not None and peer.client.question is not None:
@@ -109,6 +116,7 @@ class Control:
 
     def turn(self) -> None:
         """Let clients in, read, make at most BUDGET replies, and write, without waiting."""
+        began = self._now()
         for key, ready in self._selector.select(0):
             if key.fileobj is self._listener:
                 self._let_in()
@@ -117,7 +125,9 @@ class Control:
                     self._wake.recv(CHUNK)
             elif peer := self._peers.get(key.fd):
                 self._serve(peer, ready)
-        self._answer()
+        self._answer(began + MOMENT)
+        if (now := self._now()) >= began + MOMENT:
+            self._pauses_until = 2 * now - began
 
     def publish(self, method: str, parameters: Parameters) -> None:
         """Send this to every client whose call of this method goes on."""
@@ -149,6 +159,7 @@ class Control:
             return
         with contextlib.suppress(OSError):  # gone already
             accepted.setblocking(False)
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KEPT_BY_KERNEL)
             credentials = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
             process, user, _ = CREDENTIALS.unpack(credentials)
             if not self._has_room_for(user):
@@ -186,9 +197,8 @@ class Control:
                     raise Broken("it has gone")
                 peer.client.receive(octets)
 
-    def _answer(self) -> None:
+    def _answer(self, end: float) -> None:
         """Make one reply to each client that waits for one, then another; what is left over is for the next turn."""
-        end = self._now() + MOMENT
         waiting = deque(peer for peer in self._peers.values() if peer.client.is_waiting)
         for _ in range(BUDGET if waiting else 0):
             peer = waiting.popleft()
