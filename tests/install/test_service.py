@@ -544,6 +544,8 @@ def test_systemds_own_client_calls_every_method(service: Machine, suite: str) ->
     assert sum(one["total"] for reply in varlink(service, "ListNamespaces", "--more") for one in reply["namespaces"])
     (deaths,) = varlink(service, "ListDeaths")
     assert deaths.keys() == {"causes", "ordinary", "lost", "deaths"}
+    (measured,) = varlink(service, "Metrics")
+    assert measured["metrics"]
     (why,) = varlink(service, "Explain", cookie=cookie)
     assert why["connection"]["owner"]["pid"] == holder
     after = service.now()
@@ -562,7 +564,7 @@ def test_systemds_own_client_calls_every_method(service: Machine, suite: str) ->
     assert refused.returncode != 0
     assert "org.varlink.service.PermissionDenied" in refused.stderr or "denied" in refused.stderr
     called = {"Status", "ListPaths", "ListConnections", "ListNamespaces", "ListDeaths", "Explain", "Arm", "Disarm"}
-    assert set(methods) == called | {"Reload", "Monitor"}
+    assert set(methods) == called | {"Metrics", "Reload", "Monitor"}
 
 
 MONITORING = f"varlinkctl call --more --json=short {CONTROL} internal.tcp-keepalived.Monitor '{{}}' >/run/watching"
