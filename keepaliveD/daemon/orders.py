@@ -19,6 +19,7 @@ from keepaliveD.places import INTERFACE
 from keepaliveD.policy.explain import Explained
 
 MAX_COOKIE = 2**64 - 1
+UNREADABLE = "cannot be read here"
 NOT_ARMED = "not armed"  # there is nothing to disarm
 TIMES = {"idle": MAX_IDLE, "interval": MAX_IDLE, "probes": MAX_PROBES}
 
@@ -99,7 +100,7 @@ def explained(its: Explained) -> dict[str, object]:
     return {
         "connection": plain(its.connection),
         "stands": keepalive(found.stands) if found else None,
-        "unread": its.hindrance.value if its.hindrance else "",
+        "unread": "" if found else its.hindrance.value if its.hindrance else UNREADABLE,
         "inherited": [name for name, own in OWN.items() if found and found.inherited & own],
         "user_timeout": found.user_timeout / 1000 if found and found.user_timeout else None,
         "armed": {"before": keepalive(armed.before), "after": keepalive(armed.after)} if armed else None,

@@ -109,4 +109,5 @@ def test_after_arming_the_explanation_says_so(stage: Stage) -> None:
 def test_where_a_socket_cannot_be_read_the_rest_is_explained(stage: Stage) -> None:
     stage.armer.refusal = NotPermitted("requires CAP_SYS_PTRACE")
     (its,) = asked(stage, ExplainThis(COOKIE))
-    assert (explained(its)["stands"], explained(its)["rule"]) == (None, "arm[1]")
+    reply = explained(its)
+    assert (reply["stands"], reply["unread"], reply["rule"]) == (None, "cannot be read here", "arm[1]")
