@@ -67,6 +67,7 @@ DEATH = np.dtype(
         ("reset_flags", "u1"),  # TCP flags of the reset
         ("reset_ttl", "u1"),  # its hop limit ...
         ("peer_ttl", "u1"),  # ... and that of the peer's packets, 0 unknown
+        ("syn_ttl", "u1"),  # hop limit of the SYN that came in the middle of the connection
         ("reset_timestamps", "u1"),  # 1 if it had TCP timestamps
         ("timestamps", "u1"),  # 1 if the connection has them
         ("reset_local", "u1"),  # 1 if it came over the loopback interface

@@ -18,7 +18,7 @@ from keepaliveD.model.deaths import Reset
 from keepaliveD.model.sockets import Bools, Column, TcpState
 
 IDLE_AFTER = 2.0  # seconds without a packet: a busy connection has shorter silences
-JUST_BEFORE = 3.0  # seconds: a SYN in the middle of the connection that the reset follows
+JUST_BEFORE = 1.0  # seconds from a SYN in the middle of the connection to the reset, which takes a round trip
 ANSWERED_LATER = 1.0  # seconds after the last data: an acknowledgement then answered a probe
 CERTAIN = 0.99  # of confidence
 START = (64, 128, 255)  # hop limits that packets leave with
@@ -150,7 +150,12 @@ def _resets(ended: Column, facts: _Facts) -> Iterator[Rule]:
     """Yield the rules about connections that a reset ended."""
     received = ended["reset"] == Reset.RECEIVED.value
     closing = ended["state"] == TcpState.CLOSE_WAIT.value
-    for rule in (*_local_resets(ended), *_live_resets(ended, facts), *_resets_of_others(ended, facts, closing)):
+    for rule in (
+        *_local_resets(ended),
+        *_live_resets(ended, facts),
+        *_came_back(ended, facts, closing),
+        *_resets_of_others(ended, facts, closing),
+    ):
         yield rule._replace(applies=received & rule.applies)
     unseen = ended["reset"] == Reset.UNSEEN.value
     yield from _by_silence(unseen & (ended["afterwards"] != 0), facts, 0.7, Cause.PEER_ABORTED)
@@ -166,13 +171,12 @@ def _by_silence(applies: Bools, facts: _Facts, confidence: float, *others: Cause
 
 
 def _local_resets(ended: Column) -> Iterator[Rule]:
-    """Yield the rules about resets that this host sent itself, or that a new SYN of the peer brought about.
+    """Yield the rules about resets that this host sent itself.
 
     A connection to an address of this host itself has no distance: there a reset over loopback says nothing.
     """
     elsewhere = (distance(ended["peer_ttl"]) > 0) | (ended["dropped_by_firewall"] != 0)
     yield Rule((ended["reset_local"] != 0) & elsewhere & ~_is_loopback(ended), Cause.LOCAL_FIREWALL, 0.99)
-    yield Rule(ended["since_syn"] <= JUST_BEFORE, Cause.PEER_RESTARTED, 0.95)
 
 
 def _is_loopback(ended: Column) -> Bools:
@@ -203,12 +207,33 @@ def _live_resets(ended: Column, facts: _Facts) -> Iterator[Rule]:
     yield Rule(doubtful, Cause.PEER_ABORTED, 0.6, (Cause.MIDDLEBOX_BUSY, Cause.PEER_GAVE_UP))
 
 
+def _came_back(ended: Column, facts: _Facts, closing: Bools) -> Iterator[Rule]:
+    """Yield the rules about a SYN in the middle of the connection, and the reset that followed (RFC 5961, 4.2).
+
+    This host asks the peer about the SYN. A peer that has lost its state answers with a reset, from where its SYN
+    came, and sends nothing more of this connection. Somebody else may send a SYN in the peer's name, and then
+    something else brought about the reset.
+    """
+    fits = (ended["since_syn"] <= JUST_BEFORE) & (distance(ended["syn_ttl"]) == distance(ended["reset_ttl"]))
+    fits &= ~facts.acknowledging & ~facts.nearer & ~facts.farther & (ended["afterwards"] == 0)
+    fits &= ~_unlabelled(ended) & ~(closing & (ended["unacked"] != 0))
+    others = (Cause.UNKNOWN_TO_PEER, Cause.NAT_FORGOT, Cause.PEER_FIREWALL)
+    yield Rule(fits & facts.idle, Cause.PEER_RESTARTED, 0.85, (*others, Cause.MIDDLEBOX_IDLE))
+    yield Rule(fits, Cause.PEER_RESTARTED, 0.85, (*others, Cause.MIDDLEBOX_BUSY))
+
+
+def _unlabelled(ended: Column) -> Bools:
+    """Return which resets lack the flow label that all packets of an IPv6 peer have."""
+    unlabelled: Bools = is_ipv6(ended) & (ended["reset_label"] == 0) & (ended["peer_label"] != 0)
+    return unlabelled
+
+
 def _resets_of_others(ended: Column, facts: _Facts, closing: Bools) -> Iterator[Rule]:
     """Yield the rules about resets of something that does not know the connection."""
-    another, unlabelled = facts.nearer & ~facts.unclear, is_ipv6(ended) & (ended["reset_label"] == 0)
+    another = facts.nearer & ~facts.unclear
     yield from _by_silence(another & ~facts.by_one_hop, facts, 0.95)
     yield from _by_silence(another, facts, 0.85, Cause.UNKNOWN_TO_PEER)
-    yield from _by_silence(unlabelled & (ended["peer_label"] != 0), facts, 0.85, Cause.UNKNOWN_TO_PEER)
+    yield from _by_silence(_unlabelled(ended), facts, 0.85, Cause.UNKNOWN_TO_PEER)
     yield from _by_silence(facts.nearer | facts.farther, facts, 0.6, Cause.UNKNOWN_TO_PEER)
     yield from _by_silence(ended["afterwards"] != 0, facts, 0.9)
     yield Rule(closing, Cause.WROTE_AFTER_CLOSE, 0.95)
@@ -281,6 +306,7 @@ def _closes(ended: Column, facts: _Facts) -> Iterator[Rule]:
 
 REPEATS = "the same idle time again and again at the end of other connections"
 AT_THE_PEER = "a tcp-keepalived at the peer sees whether its socket sent the reset"
+THE_SYN = "a new connection from the same port of the peer within seconds; there is none if somebody else sent the SYN"
 OWN_RULES = "the rules of this host that drop or reject these packets; a few that somebody forged are dropped as well"
 SIGNATURES = "a packet capture: whether all packets of the peer carry a TCP-MD5 signature, or one that was forged"
 OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
@@ -291,6 +317,11 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.UNKNOWN_TO_PEER, Cause.MIDDLEBOX_IDLE): AT_THE_PEER,
     (Cause.UNKNOWN_TO_PEER, Cause.MIDDLEBOX_BUSY): AT_THE_PEER,
     (Cause.UNKNOWN_TO_PEER, Cause.PEER_GAVE_UP): "the peer's own log: its program was told ETIMEDOUT",
+    (Cause.PEER_RESTARTED, Cause.UNKNOWN_TO_PEER): THE_SYN,
+    (Cause.PEER_RESTARTED, Cause.NAT_FORGOT): THE_SYN,
+    (Cause.PEER_RESTARTED, Cause.PEER_FIREWALL): THE_SYN,
+    (Cause.PEER_RESTARTED, Cause.MIDDLEBOX_IDLE): THE_SYN,
+    (Cause.PEER_RESTARTED, Cause.MIDDLEBOX_BUSY): THE_SYN,
     (Cause.MIDDLEBOX_IDLE, Cause.MIDDLEBOX_BUSY): "how long the connection was quiet before",
     (Cause.MIDDLEBOX_IDLE, Cause.UNKNOWN_TO_PEER): "the peer's socket is still open, if a middlebox sent the reset",
     (Cause.MIDDLEBOX_BUSY, Cause.UNKNOWN_TO_PEER): "the peer's socket is still open, if a middlebox sent the reset",

@@ -127,7 +127,8 @@ def _peer(row: dict[str, Any]) -> Iterator[str]:
         fin = float(row["since_fin"])
         yield "the peer closed first" + ("" if math.isnan(fin) else f", {span(fin)} before the end")
     if not math.isnan(row["since_syn"]):
-        yield f"a SYN came in the middle of the connection, {span(float(row['since_syn']))} before the end"
+        ago = span(float(row["since_syn"]))
+        yield f"a SYN came in the middle of the connection, with hop limit {row['syn_ttl']}, {ago} before the end"
     if row["peer_probes"]:
         last = float(row["since_peer_probe"])
         ago = "" if math.isnan(last) else f", the last one {span(last)} before the end"

@@ -12,7 +12,18 @@ from keepaliveD.model.causes import ONLY_BESIDE, Cause
 from keepaliveD.model.sockets import TcpState
 from keepaliveD.policy import deaths
 from keepaliveD.policy.deaths import CERTAIN, OBSERVATIONS, decide, distance
-from tests.support.ends import MEASURED, RST_ACK, Facts, end, ends, live, reset, timed_out
+from tests.support.ends import (
+    FORGOTTEN_BY_REJECT,
+    MEASURED,
+    RST_ACK,
+    V6,
+    Facts,
+    end,
+    ends,
+    live,
+    reset,
+    timed_out,
+)
 
 
 @pytest.mark.parametrize("name", MEASURED)
@@ -60,6 +71,10 @@ UNDECIDED: dict[str, tuple[Facts, set[Cause]]] = {
     "careful injector after idle, peer without a socket": (
         reset(silence=4.0),
         {Cause.MIDDLEBOX_IDLE, Cause.UNKNOWN_TO_PEER},
+    ),
+    "peer came back with the same port, somebody sent a SYN in its name": (
+        reset(since_syn=0.01, syn_ttl=61, silence=3.0, unacked=5),
+        {Cause.PEER_RESTARTED, Cause.UNKNOWN_TO_PEER, Cause.NAT_FORGOT, Cause.PEER_FIREWALL, Cause.MIDDLEBOX_IDLE},
     ),
     "perfect injector, peer aborted": (live(silence=0.0), {Cause.MIDDLEBOX_BUSY, Cause.PEER_ABORTED}),
     "proxy closes, service closes": (
@@ -145,6 +160,24 @@ def test_a_hop_limit_of_which_nothing_is_known_leaves_both() -> None:
 def test_a_peer_that_began_at_an_unusual_hop_limit_makes_no_middlebox_sure() -> None:
     found = decide(ends([reset(peer_ttl=29, reset_ttl=61, silence=4.0)]))
     assert found.confidence[0] <= 0.6
+
+
+STRANGERS_SYN: Facts = {"since_syn": 0.01, "syn_ttl": 61}
+RESETS: dict[str, tuple[Facts, Cause]] = {
+    "a firewall on the path": (FORGOTTEN_BY_REJECT, Cause.MIDDLEBOX_IDLE),
+    "a live peer": (live(silence=0.1), Cause.PEER_ABORTED),
+    "a careful box; the peer goes on": (reset(silence=0.1, afterwards=1), Cause.MIDDLEBOX_BUSY),
+    "a peer that had closed": (reset(state=8, error=32, unacked=5, fin_first=1), Cause.WROTE_AFTER_CLOSE),
+    "the peer, long after the SYN": (reset(silence=4.0, unacked=5, since_syn=2.0), Cause.UNKNOWN_TO_PEER),
+    "the peer, and the SYN came from elsewhere": (reset(silence=4.0, unacked=5, syn_ttl=50), Cause.UNKNOWN_TO_PEER),
+    "a firewall at the peer's distance, IPv6": ({**V6, **reset(silence=3.0, unacked=5)}, Cause.MIDDLEBOX_IDLE),
+}
+
+
+@pytest.mark.parametrize("name", RESETS)
+def test_a_syn_that_anybody_may_have_sent_does_not_hide_who_sent_the_reset(name: str) -> None:
+    facts, cause = RESETS[name]
+    assert Cause(decide(ends([{**STRANGERS_SYN, **facts}])).cause[0]) is cause
 
 
 def test_a_live_reset_from_another_distance_names_the_middlebox_too() -> None:

@@ -202,7 +202,11 @@ MEASURED: Mapping[str, tuple[Cause, float, Facts]] = {
     ),
     "link of this host down": (Cause.LOCAL_NETWORK, 0.9, timed_out(unsent=1, probes=3, silence=0.4)),
     "TCP-MD5 at one end": (Cause.MD5_MISMATCH, 0.6, timed_out(dropped_by_md5=6, unacked=5, silence=0.4)),
-    "client came back with the same port": (Cause.PEER_RESTARTED, 0.95, reset(since_syn=0.00003, silence=3.0)),
+    "client came back with the same port": (
+        Cause.PEER_RESTARTED,
+        0.85,
+        reset(since_syn=0.00003, syn_ttl=61, silence=3.0),
+    ),
     "backlog full": (
         Cause.LISTENER_OVERFLOW,
         0.7,

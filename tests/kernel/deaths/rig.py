@@ -22,7 +22,7 @@ SERVER = {AF_INET: "10.88.4.2", AF_INET6: "fd88:4::2"}
 FIREWALL = {AF_INET: "10.88.2.2", AF_INET6: "fd88:2::2"}  # on the client's side
 Place = Literal["client", "r1", "firewall", "r2", "server"]
 ROUTERS = ("r1", "firewall", "r2")
-RST, ACK = 0x04, 0x10  # of TCP flags
+SYN, RST, ACK = 0x02, 0x04, 0x10  # of TCP flags
 RETRIES = 3  # of a retransmission: 3 s until it gives up
 SHORTEST_RTO_MAX = 1000  # ms: on a busy machine a late answer would lengthen the retransmissions to minutes
 

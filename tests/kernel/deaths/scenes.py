@@ -31,7 +31,7 @@ from socket import (
 from typing import Literal
 
 from keepaliveD.model.causes import Cause
-from tests.kernel.deaths.rig import CLIENT, SERVER, Place, Rig, last_segment, vanish
+from tests.kernel.deaths.rig import CLIENT, SERVER, SYN, Place, Rig, Segment, last_segment, vanish
 from tests.support.memory import little_memory
 
 End = Literal["client", "server"]
@@ -77,6 +77,7 @@ class Play:
         client.connect((SERVER[family], self.port))
         server, _ = listener.accept()
         self.stack.enter_context(server)
+        self.stack.callback(client.close)  # first: it has been told of its end
         server.settimeout(30)
         self.opened(client)
         self.talk(client, server)
@@ -254,6 +255,16 @@ def forgotten_and_dropped_close(play: Play) -> None:
     play.fail("drop_there", "drop_back")
     stay_quiet()
     client.close()
+
+
+@scene(Cause.MIDDLEBOX_IDLE)
+def forgotten_and_rejected_while_a_stranger_sends_a_syn(play: Play) -> None:
+    """Whoever knows the ports can send one in the peer's name, with the peer's hop limit."""
+    client, _ = play.open()
+    play.fail("reject_there", "reject_back")
+    stay_quiet()
+    play.rig.forge(Segment(play.port, client.getsockname()[1], number=1, flags=SYN), hop_limit=62)
+    send(client)
 
 
 @scene(Cause.MIDDLEBOX_BUSY)

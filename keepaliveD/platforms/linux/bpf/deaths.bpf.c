@@ -71,6 +71,7 @@ struct death {
 	__u8 reset_flags;
 	__u8 reset_ttl;
 	__u8 peer_ttl;
+	__u8 syn_ttl;
 	__u8 reset_timestamps;
 	__u8 timestamps;
 	__u8 reset_local;
@@ -103,6 +104,7 @@ struct evidence {
 	__u8 reset_timestamps;
 	__u8 reset_local;
 	__u8 peer_ttl;
+	__u8 syn_ttl;
 	__u8 peer_probes;
 	__u8 signal;
 	__u8 out_of_memory;
@@ -289,12 +291,14 @@ static __always_inline void see_fin(const struct tcp_sock *tp, const struct segm
 	evidence->peer_ttl = segment->ttl;
 }
 
-static __always_inline void see_syn(const struct tcp_sock *tp)
+static __always_inline void see_syn(const struct tcp_sock *tp, const struct segment *segment)
 {
 	struct evidence *evidence = keep(tp);
 
-	if (evidence)
-		evidence->syn_at = now();
+	if (!evidence)
+		return;
+	evidence->syn_at = now();
+	evidence->syn_ttl = segment->ttl;
 }
 
 /* Of what bears no data: an acknowledgement of a young connection, a keepalive probe, or the answer to one. */
@@ -382,7 +386,7 @@ int see_packet(struct __sk_buff *skb)
 		else if (!(flags & SYN))
 			see_fin(tp, &segment);
 		else if (!(segment.tcp->flags & ACK)) /* or it is the answer to ours once more */
-			see_syn(tp);
+			see_syn(tp, &segment);
 	}
 	return PASS;
 }
@@ -612,6 +616,7 @@ static __always_inline void tell_evidence(struct death *death, const struct evid
 	death->fin_silence = evidence->fin_at ? evidence->fin_silence : NEVER;
 	death->peer_probes = evidence->peer_probes;
 	death->peer_ttl = evidence->peer_ttl;
+	death->syn_ttl = evidence->syn_ttl;
 	if (death->reset && evidence->reset_seen) {
 		death->reset = RESET_RECEIVED;
 		death->reset_flags = evidence->reset_flags;

@@ -34,7 +34,7 @@ RECORD = np.dtype(
         *((name, "u2") for name in ("dropped_by_firewall", "dropped_by_md5", "afterwards")),
         *((name, "u2") for name in ("local_port", "remote_port")),
         *((name, "u1") for name in ("state", "shutdown", "retransmits", "probes", "keepcnt", "keepalive")),
-        *((name, "u1") for name in ("peer_probes", "reset", "reset_flags", "reset_ttl", "peer_ttl")),
+        *((name, "u1") for name in ("peer_probes", "reset", "reset_flags", "reset_ttl", "peer_ttl", "syn_ttl")),
         *((name, "u1") for name in ("reset_timestamps", "timestamps", "reset_local", "sent_reset", "fin_first")),
         *((name, "u1") for name in ("signal", "exiting", "out_of_memory")),
         ("closer", "S16"),
@@ -46,7 +46,7 @@ COUNTS = np.dtype([("each", [("ordinary", "u8"), ("lost", "u8"), ("unused", "u8"
 OF_PACKETS = frozenset(
     {
         *("reset_flags", "reset_ttl", "reset_id", "reset_window", "reset_label", "reset_timestamps", "reset_local"),
-        *("peer_ttl", "peer_probes", "since_peer_probe", "since_syn", "since_fin"),
+        *("peer_ttl", "peer_probes", "since_peer_probe", "since_syn", "syn_ttl", "since_fin"),
     }
 )
 OF_DROPS = frozenset({"dropped_by_firewall", "dropped_by_md5", "afterwards"})
