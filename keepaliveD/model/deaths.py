@@ -89,6 +89,7 @@ class Reset(enum.IntEnum):
     NONE = 0
     RECEIVED = 1  # and accepted; its packet was seen
     UNSEEN = 2  # one was accepted, but its packet was not seen
+    UNCHECKED = 3  # its packet was seen, but not whether it was accepted
 
 
 @dataclass(frozen=True, slots=True)

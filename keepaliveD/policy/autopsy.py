@@ -183,7 +183,7 @@ class Autopsy:
         if not len(ended):
             return ()
         scans = (self._scan, *(known for _, known in self._gone))
-        judged = judge(ended, scans, self._rules.paths, self._units)
+        judged = judge(ended, scans, self._rules.paths, self._units, deaths.unknown)
         self._count(judged)
         self.advisor.died(ended, judged.path, FORESEEABLE[judged.findings.cause])
         wanted = np.isin(judged.findings.cause, [int(cause) for cause in self._rules.causes])
@@ -286,6 +286,7 @@ class Judged:
     warned_before: Column
     survived: Column
     units: Mapping[int, str]  # by cgroup, as far as they are known
+    unknown: frozenset[str]  # columns of `ended` that the engine cannot fill
 
     def key(self, row: int) -> Key:
         """Return what connections have in common that end alike: the cause first, then the unit."""
@@ -325,7 +326,7 @@ class Judged:
                 float(self.warned_before[row]),
                 float(self.survived[row]),
             ),
-            evidence=evidence(one),
+            evidence=evidence(one, self.unknown),
             signal=int(facts["signal"]),
             closer=closer_name(bytes(facts["closer"])),
             closer_pid=int(facts["closer_pid"]),
@@ -335,16 +336,25 @@ class Judged:
         )
 
 
-def judge(ended: Column, scans: Sequence[Remembered], paths: Sequence[Path], units: Mapping[int, str]) -> Judged:
-    """Judge ended connections: their path, what was known of them, the cause, whether it was foretold."""
+def judge(
+    ended: Column,
+    scans: Sequence[Remembered],
+    paths: Sequence[Path],
+    units: Mapping[int, str],
+    unknown: frozenset[str] = frozenset(),
+) -> Judged:
+    """Judge ended connections: their path, what was known of them, the cause, whether it was foretold.
+
+    `unknown` are the columns that the engine cannot fill.
+    """
     known = _recall(ended, scans)
     ended = _with_cgroups(ended, known)
     path = _paths(ended, paths, known)
-    findings = decide(ended, known.survived)
+    findings = decide(ended, known.survived, unknown)
     warned = known.seen & RISKY[known.reported] & (known.reported_at <= ended["ended_at"])
     foretold = _foretold(ended, findings, known, warned, np.array([each.timeout for each in paths])[path])
     warned_before = np.where(warned, ended["ended_at"] - known.reported_at, math.nan)
-    return Judged(ended, findings, paths, path, foretold, known.verdict, warned_before, known.survived, units)
+    return Judged(ended, findings, paths, path, foretold, known.verdict, warned_before, known.survived, units, unknown)
 
 
 class _Known(NamedTuple):

@@ -7,7 +7,7 @@ ends one host cannot tell two causes apart, so that a rule names the others, too
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ IDLE_AFTER = 2.0  # seconds without a packet: a busy connection has shorter sile
 JUST_BEFORE = 1.0  # seconds from a SYN in the middle of the connection to the reset, which takes a round trip
 ANSWERED_LATER = 1.0  # seconds after the last data: an acknowledgement then answered a probe
 CERTAIN = 0.99  # of confidence
+DOUBTFUL = 0.6  # ... at most, where something is not seen that would tell
 START = (64, 128, 255)  # hop limits that packets leave with
 LONG_WAY = 30  # hops between two hosts: a hop limit that says more began at another number
 ACK = 0x10  # of TCP flags
@@ -59,12 +60,30 @@ BY_A_MIDDLEBOX = (Cause.MIDDLEBOX_IDLE, Cause.MIDDLEBOX_BUSY)
 UNAWARE = (Cause.NAT_FORGOT, Cause.PEER_RESTARTED, Cause.PEER_FIREWALL)
 
 
-def decide(ended: Column, survived: Column | None = None) -> Findings:
+# By a column that is not known, what cannot be ruled out: where this host gave up, and where the peer seems to have
+# aborted the connection.
+BEHIND_A_TIMEOUT: Mapping[str, tuple[Cause, ...]] = {
+    "dropped_by_firewall": (Cause.LOCAL_FIREWALL,),
+    "dropped_by_md5": (Cause.MD5_MISMATCH,),
+    "user_timeout": (Cause.USER_TIMEOUT, Cause.PEER_NOT_READING),
+}
+BEHIND_AN_ABORT: Mapping[str, tuple[Cause, ...]] = {
+    "peer_probes": (Cause.PEER_KEEPALIVE,),
+    "state": (Cause.PEER_ABORTED_AFTER_CLOSE,),
+}
+
+
+def _not_ruled_out(table: Mapping[str, tuple[Cause, ...]], unknown: Collection[str]) -> tuple[Cause, ...]:
+    return tuple(cause for column, causes in table.items() if column in unknown for cause in causes)
+
+
+def decide(ended: Column, survived: Column | None = None, unknown: Collection[str] = ()) -> Findings:
     """Return what ended these connections, an array of DEATH.
 
     `survived`: the longest silence that each was known to survive, in seconds; NaN or 0 where none is known.
+    `unknown`: columns that the engine cannot fill.
     """
-    rules = tuple(_rules(ended, survived if survived is not None else np.zeros(len(ended))))
+    rules = tuple(_rules(ended, survived if survived is not None else np.zeros(len(ended)), unknown))
     last = len(rules)
     which = np.select([rule.applies for rule in rules], list(range(last)), last)
     causes = np.array([*(rule.cause for rule in rules), Cause.UNKNOWN], np.uint8)[which]
@@ -126,37 +145,50 @@ def is_ipv6(ended: Column) -> Bools:
     return ipv6
 
 
-def _rules(ended: Column, survived: Column) -> Iterator[Rule]:
+def _rules(ended: Column, survived: Column, unknown: Collection[str] = ()) -> Iterator[Rule]:
     """Yield every rule; of each row the first that applies counts."""
     facts, error = _facts(ended), ended["error"]
     yield Rule(error == errno.ECONNABORTED, Cause.LOCAL_KILL, 0.99)
-    yield from _resets(ended, facts)
+    yield from _resets(ended, facts, unknown)
     broken = error != 0
     undecided = (Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED)
     yield Rule(broken & (ended["dropped_by_firewall"] > 1), Cause.LOCAL_FIREWALL, 0.6, undecided)
     signed = broken & (ended["dropped_by_md5"] != 0)  # or somebody who knows the ports has forged a packet or two
     yield Rule(signed, Cause.MD5_MISMATCH, 0.6, undecided)
-    yield Rule(broken & _never_left(ended), Cause.LOCAL_NETWORK, 0.9)
+    own = () if "dropped_by_firewall" not in unknown else (Cause.LOCAL_FIREWALL,)
+    yield _beside(Rule(broken & _never_left(ended), Cause.LOCAL_NETWORK, 0.9), own)
     ordinary = np.isin(error, (0, errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE))
     yield Rule(~ordinary & (error == ended["soft_error"]), Cause.UNREACHABLE, 0.95)
     yield Rule(~ordinary, Cause.UNREACHABLE, 0.7)
+    timed_out, unseen = error == errno.ETIMEDOUT, _not_ruled_out(BEHIND_A_TIMEOUT, unknown)
+    yield Rule(timed_out & (ended["icmp_type"] != 0), Cause.UNREACHABLE, 0.7, (*undecided[::-1], *unseen))
     for rule in _timeouts(ended, facts, survived):
-        yield rule._replace(applies=rule.applies & (error == errno.ETIMEDOUT))
+        yield _beside(rule._replace(applies=timed_out & rule.applies), unseen)
     for rule in _closes(ended, facts):
         yield rule._replace(applies=rule.applies & ((error == 0) | (error == errno.EPIPE)))
 
 
-def _resets(ended: Column, facts: _Facts) -> Iterator[Rule]:
+def _beside(rule: Rule, others: tuple[Cause, ...]) -> Rule:
+    """Return the rule with these others, which make it doubtful."""
+    others = tuple(each for each in others if each is not rule.cause)
+    if not others:
+        return rule
+    return rule._replace(confidence=min(rule.confidence, DOUBTFUL), others=(*rule.others, *others))
+
+
+def _resets(ended: Column, facts: _Facts, unknown: Collection[str]) -> Iterator[Rule]:
     """Yield the rules about connections that a reset ended."""
-    received = ended["reset"] == Reset.RECEIVED.value
     closing = ended["state"] == TcpState.CLOSE_WAIT.value
-    for rule in (
+    rules = (
         *_local_resets(ended),
-        *_live_resets(ended, facts),
+        *_aborts(ended, facts, unknown),
         *_came_back(ended, facts, closing),
         *_resets_of_others(ended, facts, closing),
-    ):
-        yield rule._replace(applies=received & rule.applies)
+    )
+    received = ended["reset"] == Reset.RECEIVED.value
+    yield from (rule._replace(applies=received & rule.applies) for rule in rules)
+    unchecked = ended["reset"] == Reset.UNCHECKED.value
+    yield from (_beside(rule._replace(applies=unchecked & rule.applies), (Cause.UNKNOWN,)) for rule in rules)
     unseen = ended["reset"] == Reset.UNSEEN.value
     yield from _by_silence(unseen & (ended["afterwards"] != 0), facts, 0.7, Cause.PEER_ABORTED)
     yield Rule(unseen & closing, Cause.WROTE_AFTER_CLOSE, 0.8)
@@ -226,6 +258,22 @@ def _unlabelled(ended: Column) -> Bools:
     """Return which resets lack the flow label that all packets of an IPv6 peer have."""
     unlabelled: Bools = is_ipv6(ended) & (ended["reset_label"] == 0) & (ended["peer_label"] != 0)
     return unlabelled
+
+
+def _aborts(ended: Column, facts: _Facts, unknown: Collection[str]) -> Iterator[Rule]:
+    """Yield the rules about live resets, beside what else it may be as far as that is not seen.
+
+    Where nobody sees which error this host was told, it may have given up a peer that does not read before.
+    """
+    not_read = (Cause.PEER_NOT_READING,) if "user_timeout" in unknown else ()
+    unseen = _not_ruled_out(BEHIND_AN_ABORT, unknown)
+    closed = (ended["window"] == 0) & (ended["unsent"] != 0)
+    for rule in _live_resets(ended, facts):
+        if rule.cause is not Cause.PEER_ABORTED:
+            yield rule
+            continue
+        yield _beside(rule._replace(applies=rule.applies & closed), (*not_read, *unseen))
+        yield _beside(rule, unseen)
 
 
 def _resets_of_others(ended: Column, facts: _Facts, closing: Bools) -> Iterator[Rule]:
@@ -304,9 +352,31 @@ def _closes(ended: Column, facts: _Facts) -> Iterator[Rule]:
     yield Rule(~first, Cause.LOCAL_CLOSE, 0.9)
 
 
+OF_RESETS = (
+    *BY_A_MIDDLEBOX,
+    Cause.LOCAL_FIREWALL,
+    Cause.LISTENER_OVERFLOW,
+    Cause.PEER_ABORTED,
+    Cause.PEER_ABORTED_AFTER_CLOSE,
+    Cause.PEER_KEEPALIVE,
+    Cause.PEER_RESTARTED,
+    Cause.UNKNOWN_TO_PEER,
+    Cause.WROTE_AFTER_CLOSE,
+)
+OF_TIMEOUTS = (
+    Cause.KEEPALIVE_GAVE_UP,
+    Cause.PATH_DIED,
+    Cause.PEER_NOT_READING,
+    Cause.RETRANSMISSIONS_GAVE_UP,
+    Cause.SILENT_AFTER_IDLE,
+    Cause.UNREACHABLE,
+    Cause.USER_TIMEOUT,
+)
 REPEATS = "the same idle time again and again at the end of other connections"
 AT_THE_PEER = "a tcp-keepalived at the peer sees whether its socket sent the reset"
 THE_SYN = "a new connection from the same port of the peer within seconds; there is none if somebody else sent the SYN"
+BPF_SEES = "the bpf engine, which sees what became of the reset, and who closed the connection"
+BPF_COUNTS = "the bpf engine, which sees packets that this host drops, and what programs have set"
 OWN_RULES = "the rules of this host that drop or reject these packets; a few that somebody forged are dropped as well"
 SIGNATURES = "a packet capture: whether all packets of the peer carry a TCP-MD5 signature, or one that was forged"
 OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
@@ -337,6 +407,7 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.PEER_KEEPALIVE, Cause.PEER_GAVE_UP): "a packet capture at the peer: whether it sent data or only probes",
     (Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED): "a new connection to the same port at once: if it works, the path "
     f"forgot the old one; if it hangs, the path or the peer is down. Or {REPEATS}",
+    (Cause.LOCAL_NETWORK, Cause.LOCAL_FIREWALL): BPF_COUNTS,
     (Cause.LOCAL_FIREWALL, Cause.SILENT_AFTER_IDLE): OWN_RULES,
     (Cause.LOCAL_FIREWALL, Cause.PATH_DIED): OWN_RULES,
     (Cause.MD5_MISMATCH, Cause.SILENT_AFTER_IDLE): SIGNATURES,
@@ -349,6 +420,17 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.LISTENER_OVERFLOW, Cause.UNKNOWN_TO_PEER): "ListenOverflows at the peer (nstat); whether it happens again",
     (Cause.LISTENER_OVERFLOW, Cause.PEER_ABORTED): "ListenOverflows at the peer (nstat); a load balancer without a "
     "server behind it does the same",
+    (Cause.UNREACHABLE, Cause.PATH_DIED): "a new connection to the same port at once; the routes of the router",
+    (Cause.UNREACHABLE, Cause.SILENT_AFTER_IDLE): "a new connection to the same port at once",
+    **{(each, Cause.UNKNOWN): BPF_SEES for each in OF_RESETS},
+    **{
+        (each, other): BPF_COUNTS
+        for each in OF_TIMEOUTS
+        for other in _not_ruled_out(BEHIND_A_TIMEOUT, BEHIND_A_TIMEOUT)
+        if other is not each
+    },
+    **{(Cause.PEER_ABORTED, other): BPF_SEES for other in _not_ruled_out(BEHIND_AN_ABORT, BEHIND_AN_ABORT)},
+    (Cause.PEER_ABORTED, Cause.PEER_NOT_READING): BPF_SEES,
     (Cause.UNKNOWN, Cause.PEER_ABORTED): "the bpf engine, which sees the packet of the reset",
     (Cause.UNKNOWN, Cause.UNKNOWN_TO_PEER): "the bpf engine, which sees the packet of the reset",
     (Cause.UNKNOWN, Cause.MIDDLEBOX_IDLE): "the bpf engine, which sees the packet of the reset",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,25 @@ WHOLE = 3  # of shutdown: both directions
 UNREACHABLE = 3  # of ICMP types
 CODES = {0: "network unreachable", 1: "host unreachable", 3: "port unreachable", 9: "prohibited", 10: "prohibited"}
 CODES |= {13: "administratively prohibited"}
+UNSEEN = {  # by a column that is then unknown
+    "reset_flags": "the packet of a reset",
+    "dropped_by_firewall": "which packets this host dropped",
+    "closer": "who closed the connection",
+    "user_timeout": "TCP_USER_TIMEOUT",
+    "peer_probes": "keepalive probes of the peer",
+}
 SIGNALS = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE"}
 SIGNALS |= {9: "SIGKILL", 11: "SIGSEGV", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM", 24: "SIGXCPU", 31: "SIGSYS"}
 
 
-def evidence(ended: Column) -> tuple[str, ...]:
-    """Return a line for each thing that was seen of this connection, an array of one DEATH."""
+def evidence(ended: Column, unknown: Collection[str] = ()) -> tuple[str, ...]:
+    """Return a line for each thing that was seen of this connection, an array of one DEATH, and one for the rest.
+
+    `unknown` are the columns that the engine cannot fill.
+    """
     row = {name: ended[name][0] for name in ended.dtype.names or ()}
-    return tuple(_lines(row, ended))
+    unseen = [what for column, what in UNSEEN.items() if column in unknown]
+    return *_lines(row, ended), *([f"the engine does not see {', '.join(unseen)}"] if unseen else ())
 
 
 def signal_name(number: int) -> str:
@@ -67,7 +78,10 @@ def _reset(row: dict[str, Any], ended: Column) -> Iterator[str]:
         yield "a reset was accepted; its packet was not seen"
         return
     flags = "+".join(name for bit, name in FLAGS.items() if row["reset_flags"] & bit)
-    yield f"a reset was accepted: {flags}; {_whence(row, ended)}"
+    accepted = "a reset came, and whether it was accepted was not seen"
+    if row["reset"] == Reset.RECEIVED:
+        accepted = "a reset was accepted"
+    yield f"{accepted}: {flags}; {_whence(row, ended)}"
     yield _form(row, ended)
     if row["reset_local"]:
         yield "the reset came over the loopback interface"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from keepaliveD.model.causes import ONLY_BESIDE, Cause
+from keepaliveD.model.deaths import DEATH, Reset
 from keepaliveD.model.sockets import TcpState
 from keepaliveD.policy import deaths
 from keepaliveD.policy.deaths import CERTAIN, OBSERVATIONS, decide, distance
@@ -113,19 +114,17 @@ def test_two_causes_that_one_host_cannot_tell_apart_are_both_named(name: str) ->
 
 
 def test_certain_is_never_said_where_another_cause_may_be_true() -> None:
-    found = decide(ends([]))
-    rules = tuple(deaths._rules(ends([]), np.zeros(0)))
-    assert len(rules) == len(found.others) - 1
+    rules = tuple(deaths._rules(ends([]), np.zeros(0), DEATH.names or ()))
     assert all(rule.confidence < CERTAIN for rule in rules if rule.others)
 
 
 def test_every_pair_has_the_observation_that_would_tell() -> None:
-    rules = tuple(deaths._rules(ends([]), np.zeros(0)))
+    rules = tuple(deaths._rules(ends([]), np.zeros(0), DEATH.names or ()))
     assert {(rule.cause, other) for rule in rules for other in rule.others} == set(OBSERVATIONS)
 
 
 def test_every_cause_is_decided_or_named_beside_another() -> None:
-    rules = tuple(deaths._rules(ends([]), np.zeros(0)))
+    rules = tuple(deaths._rules(ends([]), np.zeros(0), DEATH.names or ()))
     assert {rule.cause for rule in rules} | ONLY_BESIDE == set(Cause)
 
 
@@ -238,3 +237,31 @@ def test_an_unknown_silence_leaves_idle_and_busy_open() -> None:
 def test_a_death_of_which_nothing_is_known_is_unknown_or_a_close() -> None:
     found = decide(ends([{"error": 104}]))
     assert (Cause(found.cause[0]), found.confidence[0]) == (Cause.UNKNOWN, 0)
+
+
+def test_a_reset_of_which_nobody_saw_that_it_was_accepted_is_doubtful() -> None:
+    sure, doubtful = FORGOTTEN_BY_REJECT, {**FORGOTTEN_BY_REJECT, "reset": Reset.UNCHECKED}
+    found = decide(ends([sure, doubtful]))
+    assert found.cause[0] == found.cause[1] == Cause.MIDDLEBOX_IDLE
+    assert found.confidence[1] == np.float32(0.6) < found.confidence[0]
+    assert found.candidates(1) == (Cause.MIDDLEBOX_IDLE, Cause.UNKNOWN)
+
+
+def test_what_an_engine_does_not_see_is_not_ruled_out() -> None:
+    """Without BPF nobody sees which packets this host dropped, nor what programs have set."""
+    rows = ends([timed_out(unacked=5, silence=4.0)])
+    blind = decide(rows, unknown=("dropped_by_firewall", "dropped_by_md5", "user_timeout"))
+    assert {Cause.LOCAL_FIREWALL, Cause.MD5_MISMATCH, Cause.USER_TIMEOUT} <= set(blind.candidates(0))
+    assert blind.confidence[0] <= np.float32(0.6)
+    assert decide(rows).candidates(0) == (Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED)
+
+
+def test_a_router_that_nobody_checked_leaves_open_that_the_path_was_silent() -> None:
+    found = decide(ends([timed_out(unacked=5, silence=0.2, icmp_type=3, icmp_code=1)]))
+    assert found.candidates(0) == (Cause.UNREACHABLE, Cause.PATH_DIED, Cause.SILENT_AFTER_IDLE)
+
+
+def test_without_the_peers_probes_its_keepalive_is_not_ruled_out() -> None:
+    found = decide(ends([live(silence=0.1)]), unknown=("peer_probes",))
+    assert found.candidates(0)[0] is Cause.PEER_ABORTED
+    assert Cause.PEER_KEEPALIVE in found.candidates(0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,6 +18,12 @@ from keepaliveD.policy.deaths import CERTAIN, decide
 from tests.kernel.deaths.rig import Rig
 from tests.kernel.deaths.scenes import FIRST_PORT, End, Play, Scene
 from tests.kernel.deaths.watching import Watch, watching
+
+ENDS: Mapping[str, frozenset[End]] = {  # that an engine sees from the client's namespace
+    "bpf": frozenset({"client", "server"}),
+    "netlink": frozenset({"client"}),
+}
+PATIENCE = 20.0  # seconds in which a busy machine shows what has ended
 
 
 @dataclass(frozen=True)
@@ -80,11 +88,11 @@ def play(scenes: Sequence[Scene], engine: str = "bpf", loss: int = 0) -> Played:
             stack.callback(each.stack.close)
         with ThreadPoolExecutor(max_workers=len(plays)) as threads:
             running = [threads.submit(_play, each, closes=engine != "bpf") for each in plays]
-            _await(watch, plays, running)
+            _await(watch, plays, running, ENDS[engine])
         namespaces: dict[End, int] = {"client": rig.client.inode, "server": rig.server.inode}
         errors = {each.scene.name: run.exception() for each, run in zip(plays, running, strict=True)}
         return Played(
-            list(_judge(watch.ended, plays, namespaces)),
+            list(_judge(watch, plays, namespaces)),
             {name: error for name, error in errors.items() if error},
         )
 
@@ -96,15 +104,16 @@ def _play(scene: Play, *, closes: bool) -> None:
         scene.stack.close()
 
 
-def _await(watch: Watch, plays: Sequence[Play], running: Sequence[Future[None]]) -> None:
-    """Until all are played, and all of their ends are a second old."""
-    ends = sum(len(each.scene.truth) for each in plays)
-
-    def all_seen(ended: Column) -> bool:
-        return all(each.done() for each in running) and len(_wanted(ended, plays)) >= ends
-
-    with contextlib.suppress(AssertionError):  # what is missing fails its own test
-        watch.until(all_seen, within=120)
+def _await(watch: Watch, plays: Sequence[Play], running: Sequence[Future[None]], ends: frozenset[End]) -> None:
+    """Until all are played, and all of their ends have been seen, or nothing more comes."""
+    wanted = sum(len(each.scene.truth.keys() & ends) for each in plays)
+    last, count = time.monotonic(), 0
+    while time.monotonic() < last + PATIENCE:
+        watch.wait(0.1)
+        if not all(each.done() for each in running) or len(watch.ended) != count:
+            last, count = time.monotonic(), len(watch.ended)
+        elif len(_wanted(watch.ended, plays)) >= wanted:
+            return
 
 
 def _wanted(ended: Column, plays: Sequence[Play]) -> set[tuple[int, int]]:
@@ -112,8 +121,8 @@ def _wanted(ended: Column, plays: Sequence[Play]) -> set[tuple[int, int]]:
     return seen & {each.ports[end] for each in plays if each.ports for end in each.scene.truth}
 
 
-def _judge(ended: Column, plays: Sequence[Play], namespaces: dict[End, int]) -> Iterator[Verdict]:
-    findings = decide(ended)
+def _judge(watch: Watch, plays: Sequence[Play], namespaces: dict[End, int]) -> Iterator[Verdict]:
+    ended, findings = watch.ended, decide(watch.ended, unknown=watch.unknown)
     for each in plays:
         for end in each.scene.truth if each.ports else ():
             local, remote = each.ports[end]
@@ -130,13 +139,20 @@ def _judge(ended: Column, plays: Sequence[Play], namespaces: dict[End, int]) -> 
                 )
 
 
-def matrix(verdicts: Sequence[Verdict]) -> str:
-    """Each true cause, and what its ends were called."""
-    lines = []
-    for truth in sorted({each.truth for each in verdicts}):
+def matrix(played: Played, scenes: Sequence[Scene], engine: str = "bpf") -> str:
+    """Each true cause, and what its ends were called that this engine may see."""
+    verdicts = [each for each in played.verdicts if each.end in ENDS[engine]]
+    lines, all_made = [f"{engine}: true cause, right, named at all, of all that were made; what they were called"], 0
+    for truth in sorted({truth for scene in scenes for truth in scene.truth.values()}):
+        made = sum(each is truth for scene in scenes for end, each in scene.truth.items() if end in ENDS[engine])
         called = [each for each in verdicts if each.truth == truth]
-        names = sorted({each.cause for each in called})
-        counts = ", ".join(f"{name.key} {sum(each.cause == name for each in called)}" for name in names)
-        lines.append(f"  {truth.key:<28}{sum(each.is_right for each in called):>3} of {len(called):<3} {counts}")
-    right = sum(each.is_right for each in verdicts)
-    return "\n".join([*lines, f"  right: {right} of {len(verdicts)}"])
+        counts = Counter(each.cause for each in called)
+        names = ", ".join(f"{name.key} {count}" for name, count in counts.most_common())
+        all_made += made
+        if made:
+            lines.append(f"  {truth.key:<28}{_counts(called)} of {made:<3} {names or 'not seen'}")
+    return "\n".join([*lines, f"  {'all':<28}{_counts(verdicts)} of {all_made}"])
+
+
+def _counts(called: Sequence[Verdict]) -> str:
+    return f"{sum(each.is_right for each in called):>3} {sum(each.truth in each.candidates for each in called):>3}"

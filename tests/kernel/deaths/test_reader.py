@@ -117,6 +117,47 @@ def test_forged_resets_that_tcp_refuses_end_nothing_and_hide_nothing() -> None:
     assert (ours["reset"], ours["reset_ttl"], ours["reset_timestamps"]) == (Reset.RECEIVED, 61, 1)
 
 
+def test_without_bpf_forged_resets_end_nothing_and_hide_nothing() -> None:
+    """Whoever knows the ports, and not the numbers, makes no end of an ordinary close, nor hides a reset."""
+    with contextlib.closing(Rig()) as rig, watching(rig.client, watch=DeathWatch("netlink")) as watch:
+        address = (SERVER[AF_INET], 5000)
+        with rig.server.inside(lambda: create_server(address)) as listener:
+            for aborts in (False, True):
+                with rig.client.inside(socket) as near:
+                    near.connect(address)
+                    far = listener.accept()[0]
+                    for ahead in (-1, 1, 1_000, 1 << 30):
+                        rig.forge_reset(near, address[1], hop_limit=63, ahead=ahead)
+                    rig.forge_reset(near, address[1] + 1, hop_limit=63)  # of a connection that there is not
+                    near.sendall(b"alive")
+                    assert far.recv(5) == b"alive"
+                    if aborts:
+                        far.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
+                    far.close()
+                    with contextlib.suppress(ConnectionResetError):
+                        assert near.recv(1) == b""
+            ended = watch.until(lambda ended: len(ended) > 0)
+    (ours,) = ended
+    assert (ours["reset"], ours["reset_ttl"], ours["peer_ttl"]) == (Reset.RECEIVED, 61, 61)
+    assert watch.ordinary == 1
+
+
+def test_without_bpf_a_reset_of_an_older_connection_is_not_sure() -> None:
+    with contextlib.closing(Rig()) as rig:
+        address = (SERVER[AF_INET], 5000)
+        with rig.server.inside(lambda: create_server(address)) as listener, rig.client.inside(socket) as near:
+            near.connect(address)
+            far = listener.accept()[0]
+            with watching(rig.client, watch=DeathWatch("netlink")) as watch:
+                far.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
+                far.close()
+                with contextlib.suppress(ConnectionResetError):
+                    near.recv(1)
+                near.close()
+                (ours,) = watch.until(lambda ended: len(ended) > 0)
+    assert (ours["reset"], ours["reset_ttl"], ours["peer_ttl"]) == (Reset.UNCHECKED, 61, 0)
+
+
 def test_a_stranger_cannot_teach_a_hop_limit_in_the_name_of_a_peer() -> None:
     with contextlib.closing(Rig()) as rig, watching(rig.client, rig.server) as watch:
         address, own = (SERVER[AF_INET], 5000), (CLIENT[AF_INET], 6000)

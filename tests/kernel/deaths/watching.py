@@ -25,6 +25,7 @@ class Watch:
         self._namespaces = list(namespaces)
         self.ended: Column = np.zeros(0, DEATH)
         self.ordinary = self.lost = 0
+        self.unknown: frozenset[str] = frozenset()
 
     def until(self, reached: Callable[[Column], bool], within: float = 30.0) -> Column:
         """Return the ends as soon as that is reached."""
@@ -46,6 +47,7 @@ class Watch:
         self.ended = np.concatenate([self.ended, deaths.ended[ours]])
         self.ordinary += deaths.ordinary
         self.lost += deaths.lost
+        self.unknown = deaths.unknown
 
 
 @contextlib.contextmanager

@@ -1,14 +1,18 @@
-"""Ends of connections that this host gave up, without BPF: sock_diag tells of sockets when they are destroyed.
+"""Ends of connections without BPF: sock_diag tells of sockets when they are destroyed.
 
-That is when their program has closed them, too, and no error comes with it. So only those are taken of which packets
-were lost at last: an ordinary close and a reset look alike. Only our own network namespace is seen.
+That is when their program has closed them, too, and no error comes with it. What this host gave up shows by its
+retransmissions and probes. For all else it takes the packets that came (packets.py), and ICMP errors (icmp.py): a
+reset that TCP accepted has the number that follows from the beginning of the connection and what was received since.
+Only our own network namespace is seen.
 Source: net/core/sock_diag.c, include/uapi/linux/inet_diag.h, tcp.h.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import select
 import socket
 import struct
 
@@ -17,14 +21,20 @@ import numpy as np
 from keepaliveD.model.deaths import DEATH, Deaths, Reset
 from keepaliveD.model.errors import NotPermitted, Unsupported
 from keepaliveD.model.sockets import Bools, Column
+from keepaliveD.platforms import clock
 from keepaliveD.platforms.linux.deaths import filters
+from keepaliveD.platforms.linux.deaths.icmp import IcmpErrors
+from keepaliveD.platforms.linux.deaths.packets import KEY, Key, Packets
+from keepaliveD.platforms.linux.deaths.resets import Span, fill_in_reset
 from keepaliveD.platforms.linux.reading.sock_diag import ATTRIBUTE, ATTRIBUTES, INET_DIAG_INFO, NETLINK_SOCK_DIAG
 
 GROUPS = 1 << 0 | 1 << 2  # SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY
 SOL_NETLINK, NETLINK_NO_ENOBUFS = 270, 5
 MOST = 4096  # that are read at once
-LENGTH = 512  # bytes of a message that are read
 GAVE_UP = 2  # this many retransmissions or probes without an answer: a reset may have answered the first
+LENGTH = 512  # bytes of a message that are read
+ROOM = 4 << 20  # bytes that may wait: every connection that ends in our namespace is one of some hundred
+SO_RCVBUFFORCE = 33  # include/uapi/asm-generic/socket.h
 
 MESSAGE = np.dtype(  # struct inet_diag_msg after struct nlmsghdr, with the first attribute, which is struct tcp_info
     {
@@ -37,6 +47,7 @@ MESSAGE = np.dtype(  # struct inet_diag_msg after struct nlmsghdr, with the firs
 INFO = {  # of struct tcp_info: type, offset
     "retransmits": ("u1", 2),
     "probes": ("u1", 3),
+    "options": ("u1", 5),
     "rto": ("u4", 8),
     "since_sent": ("u4", 44),
     "since_received": ("u4", 52),
@@ -48,36 +59,56 @@ INFO = {  # of struct tcp_info: type, offset
     "bytes_retransmitted": ("u8", 208),
     "window": ("u4", 228),
 }
+OPT_TIMESTAMPS = 1  # of tcpi_options
 ENDS_AT = 232  # bytes of struct tcp_info: Linux 5.4
-SEEN = frozenset(
+OF_SOCKETS = frozenset(
     {
         *("cookie", "local_high", "local_low", "remote_high", "remote_low", "ended_at", "netns", "uid"),
         *("bytes_received", "bytes_acked", "unacked", "unsent", "window", "timeout", "retransmits", "probes"),
         *("since_sent", "since_received", "since_acked", "silence", "local_port", "remote_port", "error"),
     }
 )
+OF_PACKETS = frozenset(
+    {
+        *("reset", "reset_flags", "reset_ttl", "reset_id", "reset_window", "reset_label", "reset_timestamps"),
+        *("reset_local", "peer_ttl", "timestamps", "since_syn", "syn_ttl", "since_fin", "fin_first"),
+    }
+)
+OF_ERRORS = frozenset({"router_high", "router_low", "icmp_type", "icmp_code"})
 NAN = ("since_lost", "since_fin", "since_peer_probe", "since_syn", "silence")
 V4_MAPPED = 0xFFFF << 32  # RFC 4291, 2.5.5.2
+NOTHING = np.zeros((0, LENGTH), np.uint8)
 
 
 class DestroyedReader:
-    """Tells at once of what is destroyed. It waits for nothing."""
+    """Returns at once what was destroyed. It waits for nothing."""
 
-    def __init__(self, hindered: str) -> None:
+    def __init__(self, hindered: str, *, packets: bool) -> None:
         """Listen; `hindered` is why BPF cannot be used. Raises Unsupported, NotPermitted."""
-        self.hindered = f"only what this host gave up, in its own network namespace, is seen: {hindered}"
         self._netns = os.stat("/proc/thread-self/ns/net").st_ino
-        self._lost = 0
+        self._packets = Packets(wanted=packets)
+        self._errors = IcmpErrors()
         try:
-            self._socket = _listen()
+            self._given_up = _listen(accept_without=0)
+            self._others = _listen(accept_without=LENGTH) if self._packets.sockets else None
         except PermissionError as error:
             raise NotPermitted(f"netlink: {error.strerror}: the sandbox must allow AF_NETLINK sockets") from error
         except OSError as error:
             raise Unsupported(f"netlink: {error.strerror}: ends of sockets cannot be seen") from error
+        seen = "resets and what this host gave up" if self._others else "what this host gave up"
+        reasons = filter(None, (hindered, self._packets.hindered, self._errors.hindered))
+        self.hindered = f"only {seen}, in its own network namespace, is seen: {'; '.join(reasons)}"
+        self._unknown = frozenset(DEATH.names or ()) - OF_SOCKETS
+        self._unknown -= OF_PACKETS if self._others else frozenset()
+        self._unknown -= frozenset() if self._errors.hindered else OF_ERRORS
+        self._taken_at = clock.now()
+        self._ready = select.epoll()
+        for each in filter(None, (self._given_up, self._others, *self._packets.sockets)):
+            self._ready.register(each, select.EPOLLIN)
 
     def fileno(self) -> int:
-        """Return the socket's descriptor."""
-        return self._socket.fileno()
+        """Return a descriptor that can be read from when there is something to take in."""
+        return self._ready.fileno()
 
     def due(self) -> float | None:
         """Return None: nothing waits here."""
@@ -85,39 +116,74 @@ class DestroyedReader:
 
     def take(self, now: float) -> Deaths:
         """Return the sockets that were destroyed since the last time."""
-        messages, lost = self._receive()
+        given_up, lost = _receive(self._given_up)
+        others, more_lost = _receive(self._others) if self._others else (NOTHING, 0)
+        self._packets.read()  # after the sockets: what ended one of them has come by now
+        self._errors.read(now)
+        rows, unacked = _decode(np.concatenate([given_up, others]), now, self._netns)
+        told = self._explain(rows, unacked, Span(self._taken_at, now))
+        self._taken_at = now
         return Deaths(
-            _decode(messages, now, self._netns),
-            lost=lost,
+            rows[told],
+            ordinary=len(rows) - int(told.sum()),
+            lost=lost + more_lost,
             seen_by="netlink",
-            unknown=frozenset(DEATH.names or ()) - SEEN,
+            unknown=self._unknown,
         )
 
     def close(self) -> None:
         """Listen no more."""
-        self._socket.close()
+        for each in (self._ready, self._given_up, self._others, self._packets, self._errors):
+            if each:
+                each.close()
 
-    def _receive(self) -> tuple[Column, int]:
-        """Return what has come, a row of octets each, and how often more came than there was room for."""
-        octets, lost, count = np.zeros((MOST, LENGTH), np.uint8), 0, 0
-        while count < MOST:
-            try:
-                self._socket.recv_into(memoryview(octets[count]))
-            except BlockingIOError:
-                break
-            except OSError:  # ENOBUFS
-                lost += 1
-                continue
-            count += 1
-        return octets[:count], lost
+    def _explain(self, rows: Column, unacked: Column, destroyed: Span) -> Bools:
+        """Fill in the reset or the ICMP error that ended each connection; return which did not end ordinarily."""
+        told: Bools = rows["error"] == errno.ETIMEDOUT
+        if not self._others:
+            told |= rows["error"] == errno.ECONNRESET  # one retransmission may have brought about a reset
+            return told
+        for number, key in enumerate(_keys(rows)):
+            found = self._packets.take(key)
+            if found.resets:
+                told[number] |= fill_in_reset(rows[number], found, destroyed, int(unacked[number]))
+        for number in np.flatnonzero(rows["error"] == errno.ETIMEDOUT).tolist():
+            self._fill_in_error(rows[number])
+        return told
+
+    def _fill_in_error(self, row: Column) -> None:
+        """Fill in the ICMP error that has come since the peer was heard for the last time."""
+        host = int(row["remote_high"]), int(row["remote_low"])
+        error = self._errors.about(host, int(row["remote_port"]))
+        if error and error.at >= row["ended_at"] - np.fmin(row["since_received"], row["since_acked"]):
+            row["router_high"], row["router_low"] = error.router
+            row["icmp_type"], row["icmp_code"] = error.type, error.code
 
 
-def _listen() -> socket.socket:
+def _receive(source: socket.socket) -> tuple[Column, int]:
+    """Return what has come, a row of octets each, and how often more came than there was room for."""
+    octets, lost, count = np.zeros((MOST, LENGTH), np.uint8), 0, 0
+    while count < MOST:
+        try:
+            source.recv_into(memoryview(octets[count]))
+        except BlockingIOError:
+            break
+        except OSError:  # ENOBUFS
+            lost += 1
+            continue
+        count += 1
+    return octets[:count], lost
+
+
+def _listen(*, accept_without: int) -> socket.socket:
+    """Return a socket for ends after losses, or with `accept_without` octets for those without any."""
     netlink = socket.socket(
         socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, NETLINK_SOCK_DIAG
     )
     try:
-        filters.attach(netlink, _with_losses())
+        with contextlib.suppress(PermissionError):  # then there is room for some hundred
+            netlink.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
+        filters.attach(netlink, _by_losses(LENGTH - accept_without, accept_without))
         netlink.bind((0, GROUPS))
     except OSError:
         netlink.close()
@@ -125,26 +191,35 @@ def _listen() -> socket.socket:
     return netlink
 
 
-def _with_losses() -> list[filters.Instruction]:
-    """Accept a message whose tcp_info has retransmissions or probes that were not answered."""
+def _by_losses(some: int, none: int) -> list[filters.Instruction]:
+    """Accept so many octets of a message whose tcp_info has retransmissions or probes without an answer, or none."""
     return [
         (filters.LOAD, 0, 0, ATTRIBUTES),
         (filters.LOAD_X, 0, 0, INET_DIAG_INFO),
         (filters.LOAD_WORD, 0, 0, filters.FIND_ATTRIBUTE),
-        (filters.JUMP_IF, 3, 0, 0),
+        (filters.JUMP_IF, 5, 0, 0),
         (filters.A_TO_X, 0, 0, 0),
         (filters.LOAD_HALF_AT, 0, 0, ATTRIBUTE.size + INFO["retransmits"][1]),
-        (filters.JUMP_IF, 0, 1, 0),
+        (filters.JUMP_IF, 1, 0, 0),
+        (filters.RETURN, 0, 0, some),
+        (filters.RETURN, 0, 0, none),
         (filters.RETURN, 0, 0, 0),
-        (filters.RETURN, 0, 0, LENGTH),
     ]
 
 
-def _decode(octets: Column, now: float, netns: int) -> Column:
-    """Return these messages as rows of DEATH."""
+def _keys(rows: Column) -> list[Key]:
+    columns = ("local_port", "remote_port", "local_high", "local_low", "remote_high", "remote_low")
+    return [KEY.pack(*each) for each in zip(*(rows[name].tolist() for name in columns), strict=True)]
+
+
+def _decode(octets: Column, now: float, netns: int) -> tuple[Column, Column]:
+    """Return these messages as rows of DEATH, and the bytes that were not acknowledged.
+
+    `error` says by the losses alone what may have ended each.
+    """
     starts = np.array([_find_info(row.tobytes()) for row in octets[:1]])
     if not len(starts) or not starts[0]:
-        return np.zeros(0, DEATH)
+        return np.zeros(0, DEATH), np.zeros(0, np.int64)
     info = int(starts[0])  # all are laid out alike: they are of one kernel, and no attribute comes before
     messages = octets.view(MESSAGE)[:, 0]
     of_info = {
@@ -160,15 +235,18 @@ def _decode(octets: Column, now: float, netns: int) -> Column:
         rows[name] = np.nan
     rows["netns"] = netns
     rows["cookie"] = messages["cookie"][:, 0] | messages["cookie"][:, 1].astype("u8") << np.uint64(32)
+    rows["timestamps"] = of_info["options"] & OPT_TIMESTAMPS
     _fill_addresses(rows, messages)
     sent = of_info["bytes_sent"].astype("i8") - of_info["bytes_retransmitted"].astype("i8")
     unacked = sent - of_info["bytes_acked"].astype("i8")  # one less where this host connected: the SYN counts there
-    rows["unacked"] = np.where(rows["retransmits"] != 0, np.maximum(unacked, 1), 0)
+    lossy = rows["retransmits"] != 0
+    rows["unacked"] = np.where(lossy, np.maximum(unacked, 1), 0)
     gave_up = (rows["retransmits"] >= GAVE_UP) | (rows["probes"] >= GAVE_UP)
-    rows["error"] = np.where(gave_up, errno.ETIMEDOUT, errno.ECONNRESET)
-    rows["reset"] = np.where(gave_up, Reset.NONE.value, Reset.UNSEEN.value)
+    lost_one = ~gave_up & (lossy | (rows["probes"] != 0))
+    rows["error"] = np.select([gave_up, lost_one], [errno.ETIMEDOUT, errno.ECONNRESET])
+    rows["reset"] = np.where(lost_one, Reset.UNSEEN.value, Reset.NONE.value)
     _fill_times(rows, of_info, now, unacked > 0)
-    return rows
+    return rows, np.maximum(unacked, 0)
 
 
 def _fill_times(rows: Column, info: dict[str, Column], now: float, had_data: Bools) -> None:
@@ -180,6 +258,7 @@ def _fill_times(rows: Column, info: dict[str, Column], now: float, had_data: Boo
     last = info["rto"] / 1e6
     data = rows["retransmits"] != 0
     closed_after = np.where(data & had_data, np.maximum(times["since_sent"] - last, 0), 0)
+    closed_after[rows["error"] != errno.ETIMEDOUT] = 0
     for name, ages in times.items():
         rows[name] = np.maximum(ages - closed_after, 0)
     first = last / 2.0 ** rows["retransmits"]

@@ -31,11 +31,12 @@ Host = tuple[int, int]  # an address in two halves
 
 @dataclass(frozen=True, slots=True)
 class IcmpError:
-    """Who sent it, and what it says."""
+    """Who sent it, what it says, and when it was read."""
 
     router: Host
     type: int
     code: int
+    at: float
 
 
 class IcmpErrors:
@@ -56,26 +57,26 @@ class IcmpErrors:
         """Return the last error about packets to this port of this host."""
         return self._last.get((host, port))
 
-    def read(self) -> None:
+    def read(self, now: float) -> None:
         """Take in what has come, up to as much as a socket keeps."""
         for each in self._sockets:
             with contextlib.suppress(OSError):  # nothing is there, or it is as if nothing were
                 for _ in range(MOST):
                     octets, address = each.recvfrom(LONGEST)
-                    self._keep(each.family, octets, address[0])
+                    self._keep(each.family, octets, address[0], now)
 
     def close(self) -> None:
         """Listen no more."""
         for each in self._sockets:
             each.close()
 
-    def _keep(self, family: int, octets: bytes, sender: str) -> None:
+    def _keep(self, family: int, octets: bytes, sender: str, now: float) -> None:
         try:
             target, kind, code = _v4(octets) if family == socket.AF_INET else _v6(octets)
         except (struct.error, IndexError):
             return
         router = _v4_mapped(socket.inet_aton(sender)) if family == socket.AF_INET else _halves(_packed(sender))
-        self._last[target] = IcmpError(router, kind, code)
+        self._last[target] = IcmpError(router, kind, code, now)
         self._last.move_to_end(target)
         if len(self._last) > MOST:
             self._last.popitem(last=False)

@@ -30,13 +30,13 @@ def open_reader(root: Path, watch: DeathWatch) -> DeathReader:
     Raises Unsupported, NotPermitted; if the engine must be BPF, also where only that cannot be used.
     """
     if watch.engine == NETLINK:
-        return DestroyedReader('watch.engine = "netlink"')
+        return DestroyedReader('watch.engine = "netlink"', packets=watch.packets)
     try:
         return _by_bpf(root, watch)
     except Refusal as refusal:
         if watch.engine == BPF:
             raise
-        return DestroyedReader(str(refusal))
+        return DestroyedReader(str(refusal), packets=watch.packets)
 
 
 @capabilities.for_bpf()
@@ -74,7 +74,7 @@ class BpfReader:
 
         While 32,768 wait, the oldest are returned at once.
         """
-        self._errors.read()
+        self._errors.read(now)
         self._receive()
         ripe = int(np.searchsorted(self._waiting["ended_at"], max(0, (now - AFTERWARDS) * 1e9), side="right"))
         ripe = max(ripe, len(self._waiting) - MOST)

@@ -1,0 +1,1 @@
+"""How connections end on Linux."""
