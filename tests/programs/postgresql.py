@@ -13,6 +13,11 @@ from tests.programs.stage import AS_USER, PLAIN, USER, serving
 from tests.support.rig import CLIENT_NETWORKS, SERVER, Rig
 
 PORT = 5432
+ON_A_SMALL_DISK = (  # moves a directory to one, and runs what follows
+    *("unshare", "--mount", "sh", "-ec"),
+    'mv "$1" "$1.large"; mkdir "$1"; mount -t tmpfs -o size=16m tmpfs "$1"; cp -a "$1.large/." "$1"; shift; exec "$@"',
+    "sh",
+)
 
 
 def binaries() -> Path | None:
@@ -36,8 +41,11 @@ class PostgreSQL:
         assert done.returncode == 0, done.stderr
 
     @contextlib.contextmanager
-    def served(self, rig: Rig, **more: str) -> Iterator[Popen[str]]:
-        """A server of a copy of the cluster, at the rig's, with more settings; it logs how long each statement took."""
+    def served(self, rig: Rig, *, little_room: bool = False, **more: str) -> Iterator[Popen[str]]:
+        """A server of a copy of the cluster, at the rig's, with more settings; it logs how long each statement took.
+
+        With `little_room` the disk of its write-ahead log is full after some megabytes.
+        """
         self._copies += 1
         copy = self._cluster.with_name(f"copy{self._copies}")
         subprocess.run(["cp", "-a", str(self._cluster), str(copy)], check=True)
@@ -51,13 +59,15 @@ class PostgreSQL:
             **more,
         }
         options = (f"--{key}={value}" for key, value in settings.items())
-        with serving(rig.server, _binary("postgres"), "-D", str(copy), *options, ready="ready to accept") as process:
+        through = (*ON_A_SMALL_DISK, str(copy / "pg_wal")) if little_room else ()
+        command = _binary("postgres"), "-D", str(copy), *options
+        with serving(rig.server, *command, ready="ready to accept", through=through) as process:
             yield process
 
     @contextlib.contextmanager
-    def query(self, rig: Rig, *commands: str) -> Iterator[Popen[str]]:
+    def query(self, rig: Rig, *commands: str, port: int = PORT) -> Iterator[Popen[str]]:
         """The client, with commands of psql or statements."""
-        target = f"host={SERVER[AF_INET]} port={PORT} user={USER} dbname=postgres sslmode=disable gssencmode=disable"
+        target = f"host={SERVER[AF_INET]} port={port} user={USER} dbname=postgres sslmode=disable gssencmode=disable"
         with rig.client.running(
             *PLAIN, _binary("psql"), "-XAt", *(f"--command={each}" for each in commands), target
         ) as process:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from subprocess import Popen
 from typing import IO
 
@@ -22,9 +22,12 @@ PLAIN = ("env", "--ignore-environment")  # no settings of whoever runs the tests
 
 
 @contextlib.contextmanager
-def serving(namespace: Namespace, *command: str, ready: str) -> Iterator[Popen[str]]:
-    """A server in there, from when its log says that it is ready to the end of the block; nothing of it is left."""
-    with namespace.running(*ALONE, *AS_USER, *command) as process:
+def serving(namespace: Namespace, *command: str, ready: str, through: Sequence[str] = ()) -> Iterator[Popen[str]]:
+    """A server in there, from when its log says that it is ready to the end of the block; nothing of it is left.
+
+    `through` is a command that root runs, which runs the server.
+    """
+    with namespace.running(*ALONE, *through, *AS_USER, *command) as process:
         try:
             assert process.stderr
             said = awaited(process.stderr, ready)

@@ -1,4 +1,7 @@
-"""OpenSSH and PostgreSQL, ended by a firewall, by the peer, by ss -K and by SIGKILL: the log names who it was."""
+"""OpenSSH and PostgreSQL, ended by a firewall, by the peer, by its full disk, by ss -K and by SIGKILL.
+
+The log names who it was.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from subprocess import Popen
 import psutil
 import pytest
 
+from tests.programs import postgresql
 from tests.programs.conftest import missing
 from tests.programs.openssh import OpenSSH
 from tests.programs.postgresql import PostgreSQL
@@ -33,6 +37,9 @@ ignore = []
 log = "all"
 """
 BEGUN = "begun"  # what a client prints once it is connected
+ROOMLESS = 5433  # port of the server whose disk is full soon
+UNFORGIVING = {"restart_after_crash": "off"}
+MUCH = "head --bytes=60000000 /dev/urandom | base64 --wrap=1000"  # that a client sends
 LONG = 60  # seconds that a command takes
 MARGIN = 4  # seconds by which the silence is longer: on a busy machine the last acknowledgement comes late
 ENOUGH = 3  # seconds in which a word arrives
@@ -73,9 +80,9 @@ class Place:
         """A client of OpenSSH that has said that it begins."""
         return self._begun(self.ssh.session(self.rig, f"echo {BEGUN}; {command}"))
 
-    def query(self, statement: str) -> Client:
+    def query(self, *statements: str, port: int = postgresql.PORT) -> Client:
         """A client of PostgreSQL, likewise."""
-        return self._begun(self.postgres.query(self.rig, rf"\echo {BEGUN}", statement))
+        return self._begun(self.postgres.query(self.rig, rf"\echo {BEGUN}", *statements, port=port))
 
     def _begun(self, program: AbstractContextManager[Popen[str]]) -> Client:
         before = self._ports()
@@ -112,6 +119,13 @@ class Place:
         client.type("unread")
         return {"ssh, peer": self.died(client)}
 
+    def ended_by_a_full_disk(self) -> dict[str, Entry]:
+        """What is said at both ends when the server cannot write what the client sends, and gives itself up."""
+        self.stack.enter_context(self.postgres.served(self.rig, little_room=True, port=str(ROOMLESS), **UNFORGIVING))
+        client = self.query("create table much (line text)", rf"\copy much from program '{MUCH}'", port=ROOMLESS)
+        at_server = self.at_server.expect("died", KEEPALIVE_REMOTE_PORT=client.port)
+        return {"postgresql, full disk": self.died(client), "postgresql, full disk, at the server": at_server}
+
     def ended_here(self) -> dict[str, Entry]:
         """What is said where ss destroys the connection, or a signal ends its program."""
         entries: dict[str, Entry] = {}
@@ -145,7 +159,8 @@ def entries() -> dict[str, Entry]:
         stack.enter_context(ssh.served(rig))
         stack.enter_context(postgres.served(rig))
         place = Place(rig, ssh, postgres, at_client, at_server, stack)
-        return place.ended_by_the_firewall() | place.ended_by_the_peer() | place.ended_here()
+        by_others = place.ended_by_the_firewall() | place.ended_by_the_peer() | place.ended_by_a_full_disk()
+        return by_others | place.ended_here()
 
 
 @pytest.mark.parametrize("program", ["ssh", "postgresql"])
@@ -158,6 +173,14 @@ def test_a_firewall_that_forgot_is_named_with_its_hop_and_a_remedy(program: str,
 
 def test_a_peer_that_was_killed_is_named(entries: dict[str, Entry]) -> None:
     assert entries["ssh, peer"]["KEEPALIVE_CAUSE"] == "peer-aborted", entries
+
+
+def test_a_peer_whose_disk_was_full_is_named_and_there_its_program(entries: dict[str, Entry]) -> None:
+    """PostgreSQL gives itself up. Its process that met the full disk aborts, and makes all others end."""
+    assert entries["postgresql, full disk"]["KEEPALIVE_CAUSE"] == "peer-aborted", entries
+    at_server = entries["postgresql, full disk, at the server"]
+    assert at_server["KEEPALIVE_CAUSE"] in ("program-killed", "program-ended"), entries
+    assert at_server["KEEPALIVE_ENDED_BY"] == "postgres"
 
 
 @pytest.mark.parametrize("program", ["ssh", "postgresql"])
