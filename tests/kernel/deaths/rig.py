@@ -6,14 +6,17 @@ What happens to a connection on the way is chosen by its server port, so that ma
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from socket import AF_INET, AF_INET6, AddressFamily
 from typing import Literal
 
+from tests.support.patience import SOON
 from tests.support.rig import Namespace
 from tests.support.versions import RTO_MAX, RUNNING
 
@@ -105,12 +108,15 @@ class Rig:
         self._ends.close()
 
     def _find_neighbours(self, family: AddressFamily) -> None:
-        """Connect once: a connection whose first packets are lost has a long retransmission timeout for ever."""
-        address = (SERVER[family], 9)
+        """Connect once: a connection whose first packets are lost has a long retransmission timeout for ever.
+
+        On a machine that stands still for seconds no neighbour answers at first.
+        """
+        address, deadline = (SERVER[family], 9), time.monotonic() + SOON
 
         def connect() -> None:
-            with socket.socket(family) as client:
-                client.connect(address)
+            while error := _try_to_connect(family, address):
+                assert time.monotonic() < deadline, os.strerror(error)
 
         with self.server.inside(lambda: socket.create_server(address, family=family)):
             self.client.inside(connect)
@@ -197,6 +203,11 @@ def last_segment(server: socket.socket) -> Segment:
         window=512,
         timestamps=(stamp, 0),
     )
+
+
+def _try_to_connect(family: AddressFamily, address: tuple[str, int]) -> int:
+    with socket.socket(family) as client:
+        return client.connect_ex(address)
 
 
 def vanish(connection: socket.socket) -> None:
