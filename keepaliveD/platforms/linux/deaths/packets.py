@@ -11,9 +11,9 @@ import contextlib
 import socket
 import struct
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from keepaliveD.platforms import clock
@@ -24,7 +24,7 @@ ETH_P_IP, ETH_P_IPV6 = 0x0800, 0x86DD
 IPV6, TCP = 40, 20  # octets of a header
 LONGEST = 128  # octets that are read of a packet: its headers, most of them
 MOST = 512  # packets that are read at once from each socket
-KEPT = 16_384  # connections of which a beginning is kept, and as many of which an end is
+KEPT = 8_192  # connections of which a beginning is kept, and as many of which an end is
 RESETS = 8  # of one connection that are kept, the newest
 V4_MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291, 2.5.5.2
 TIMESTAMPS = bytes((1, 1, 8, 10))  # how all common systems write their only option
@@ -79,7 +79,7 @@ class Begun(NamedTuple):
 class Ended:
     """What may have ended a connection."""
 
-    resets: deque[Packet] = field(default_factory=lambda: deque(maxlen=RESETS))
+    resets: tuple[Packet, ...] = ()
     fin: Packet | None = None
     syn: Packet | None = None  # in the middle of the connection
 
@@ -133,7 +133,7 @@ class Packets:
     def take(self, key: Key) -> Found:
         """Return what is known of this connection, and forget it."""
         ended = self._ended.pop(key, None) or Ended()
-        return Found(self._begun.pop(key, None), tuple(ended.resets), ended.fin, ended.syn)
+        return Found(self._begun.pop(key, None), ended.resets, ended.fin, ended.syn)
 
     def close(self) -> None:
         """Listen no more."""
@@ -143,7 +143,8 @@ class Packets:
 
     def _note(self, key: Key, packet: Packet) -> None:
         if packet.flags & RST:
-            self._end(key).resets.append(packet)
+            ended = self._end(key)
+            ended.resets = (*ended.resets, packet)[-RESETS:]
         elif packet.flags & FIN:
             self._end(key).fin = packet
         else:
