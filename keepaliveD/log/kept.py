@@ -21,13 +21,13 @@ class KeepingLog:
         self._has_begun = self._has_failed = False
 
     def __call__(self, entry: Entry) -> None:
-        """Pass it on, and keep it if it is about ended connections; the first one of any kind begins the history."""
-        self._log(entry)
+        """Keep it if it is about ended connections, and pass it on; the first one of any kind begins the history."""
         if not self._has_begun:
             self._has_begun = True
             self._keep(self._history.begin)
         if entry.event in ENDS:
             self._keep(lambda: self._history.add(as_object(entry, self._clock())))
+        self._log(entry)
 
     def _keep(self, write: Callable[[], None]) -> None:
         try:

@@ -10,10 +10,12 @@ from pathlib import Path
 from socket import AF_INET, AF_UNIX, SOCK_DGRAM, create_server, socket
 from typing import Any, Self
 
+import pytest
+
 from tests.kernel.deaths.rig import SERVER, Rig
 from tests.support import rig as forgetful
 from tests.support.patience import SOON
-from tests.support.processes import Daemon, Home, program
+from tests.support.processes import CTL, Daemon, Home, program
 
 CONFIGURATION = """
 [keepalive]
@@ -62,14 +64,25 @@ class Place:
         return entry
 
 
-def test_a_firewall_that_forgot_is_named_with_its_hop_and_the_lines_that_prevent_it(tmp_path: Path) -> None:
-    with contextlib.closing(Rig()) as rig, Home(tmp_path, CONFIGURATION).daemon(rig.client) as daemon:
+@pytest.mark.parametrize("engine", ["bpf", "netlink"])
+def test_a_firewall_that_forgot_is_named_with_its_hop_and_the_lines_that_prevent_it(
+    engine: str, tmp_path: Path
+) -> None:
+    """And it is in the history after the daemon was killed."""
+    home = Home(tmp_path, CONFIGURATION.replace("[watch]", f'[watch]\nengine = "{engine}"'))
+    with contextlib.closing(Rig()) as rig, home.daemon(rig.client) as daemon:
         place = Place(rig, daemon)
         with place.connection() as (client, _):
             time.sleep(QUIET)
             rig.treat("firewall", "reject_there", place.port)
             client.sendall(b"hello")
+            with contextlib.suppress(ConnectionResetError):
+                client.recv(1)
+            client.close()  # without BPF an end is seen only then
             entry = place.died()
+        daemon.kill()
+        listed = rig.client.run(*CTL, "deaths", f"--state-dir={home.state}")
+    assert "middlebox-idle at hop 2" in listed.stdout, listed
     assert entry["KEEPALIVE_CAUSE"] == "middlebox-idle", entry
     assert entry["KEEPALIVE_HOP"] == 2
     assert entry["KEEPALIVE_CONFIDENCE"] == 0.95

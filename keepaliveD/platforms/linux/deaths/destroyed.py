@@ -95,9 +95,9 @@ class DestroyedReader:
             raise NotPermitted(f"netlink: {error.strerror}: the sandbox must allow AF_NETLINK sockets") from error
         except OSError as error:
             raise Unsupported(f"netlink: {error.strerror}: ends of sockets cannot be seen") from error
-        seen = "resets and what this host gave up" if self._others else "what this host gave up"
+        seen = "resets and what this host gave up are" if self._others else "what this host gave up is"
         reasons = filter(None, (hindered, self._packets.hindered, self._errors.hindered))
-        self.hindered = f"only {seen}, in its own network namespace, is seen: {'; '.join(reasons)}"
+        self.hindered = f"only {seen} seen, in this network namespace: {'; '.join(reasons)}"
         self._unknown = frozenset(DEATH.names or ()) - OF_SOCKETS
         self._unknown -= OF_PACKETS if self._others else frozenset()
         self._unknown -= frozenset() if self._errors.hindered else OF_ERRORS

@@ -51,7 +51,7 @@ class IcmpErrors:
             try:
                 self._sockets.append(_listen(family))
             except OSError as error:
-                self.hindered = f"routers are not named: ICMP cannot be read: {error.strerror}; see docs/deaths.md"
+                self.hindered = f"routers are not named: {error.strerror}; see the drop-in packets.conf"
 
     def about(self, host: Host, port: int) -> IcmpError | None:
         """Return the last error about packets to this port of this host."""

@@ -112,7 +112,7 @@ class Packets:
                     self._sockets.append((parse, _listen(protocol, filters.accept_if(*before, *flags, octets=LONGEST))))
         except OSError as error:
             self.close()
-            self.hindered = f"packets cannot be read: {error.strerror}; see docs/deaths.md"
+            self.hindered = f"packets cannot be read: {error.strerror}"
 
     @property
     def sockets(self) -> list[socket.socket]:
