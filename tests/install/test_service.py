@@ -224,6 +224,29 @@ def test_what_a_feature_does_not_need_can_be_taken_away(
     assert not service.entries("unwatched", after)
 
 
+ABORTED = """
+import socket, struct
+with socket.create_server(("{address}", 0)) as listener, socket.create_connection(listener.getsockname()) as near:
+    far = listener.accept()[0]
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    far.close()
+"""
+
+
+def test_with_what_reading_packets_needs_a_reset_is_told_without_bpf(service: Machine) -> None:
+    """The unit as it is shipped allows no packets, and says so."""
+    configure(service, QUICK)
+    assert "packets cannot be read" in service.expect("started")["MESSAGE"]
+    (text,) = (file.read_text(encoding="utf-8") for file in drop_ins(service) if file.name == "packets.conf")
+    service.drop_in(text)
+    after = service.now()
+    service.systemctl("restart")
+    service.main_process()
+    service.run("python3", "-c", ABORTED.format(address=ADDRESS))
+    assert service.expect("died", after)["KEEPALIVE_CAUSE"] == "peer-aborted"
+    assert "packets cannot be read" not in service.expect("started", after)["MESSAGE"]
+
+
 def test_a_reload_puts_a_good_file_in_force(service: Machine) -> None:
     """At once, by the same process."""
     pid, after = service.main_process(), service.now()
