@@ -37,7 +37,8 @@ def _hierarchy() -> tuple[Path, tuple[str, str]]:
         if kind == "cgroup" and "memory" in options.split(","):
             return Path(where), V1
     for _, where, kind, *_ in mounts:
-        if kind == "cgroup2" and "memory" in (Path(where) / "cgroup.subtree_control").read_text("ascii").split():
+        if kind == "cgroup2" and "memory" in (Path(where) / "cgroup.controllers").read_text("ascii").split():
+            (Path(where) / "cgroup.subtree_control").write_text("+memory", encoding="ascii")  # as systemd does
             return Path(where), V2
     raise AssertionError("no cgroup here can limit memory")
 
