@@ -40,6 +40,7 @@ class Found:
     date: datetime.date
     hops: tuple[str, ...] = ()  # their addresses
     devices: tuple[Device, ...] = ()
+    stopped_by: tuple[int, ...] = ()  # hops of which one stops packets of forgotten connections; 0 is this host
 
     @property
     def timeout(self) -> int | None:
@@ -74,6 +75,16 @@ def _hop(found: Found, device: Device) -> str:
     return f"{name} > {_down(device.survived)}{' or hidden' if device.hidden else ''}"
 
 
+def _stopped_by(found: Found) -> str:
+    """Return which hop stops packets, or all of which one does."""
+    names = {0: "this host's own firewall", len(found.hops) + 1: "the peer's own firewall"}
+    return " or ".join(names.get(hop) or _name(found, hop) for hop in found.stopped_by)
+
+
+def _name(found: Found, hop: int) -> str:
+    return f"hop {hop} ({found.hops[hop - 1] or 'unknown address'})"
+
+
 def _timeout(finding: Finding) -> str:
     if finding.forgotten is None:
         if finding.survived is None:
@@ -95,6 +106,8 @@ def _details(found: Found) -> Iterator[tuple[str, str]]:
     if found.reset_by_peer is not None:
         where = "the peer, or a device as far away" if found.reset_by_peer else "a device nearer than the peer"
         yield "reset by", where
+    if found.stopped_by:
+        yield "stopped by", f"{_stopped_by(found)}: packets of a forgotten connection get no farther"
     if finding.several_devices and finding.longest_survivor is not None:
         longest = _down(finding.longest_survivor)
         yield "devices", f"several: some connections survived {longest}; the shortest timeout counts"
@@ -217,6 +230,7 @@ def as_json(found: Found, name: str = "") -> str:
                 }
                 for device in found.devices
             ],
+            "stopped_by": found.stopped_by or None,
             "path": as_toml(found, name) or None,
         },
         indent=1,

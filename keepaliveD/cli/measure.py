@@ -257,6 +257,7 @@ def _found(measurement: Measurement, tomography: Tomography) -> findings.Found:
         date=datetime.datetime.now().astimezone().date(),
         hops=tuple(tomography.map.names),
         devices=tuple(tomography.map.devices),
+        stopped_by=tomography.map.stopped_by,
     )
 
 

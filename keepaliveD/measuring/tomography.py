@@ -7,25 +7,31 @@ import contextlib
 import time
 from dataclasses import dataclass, field
 
-from keepaliveD.measuring.connection import Connection
+from keepaliveD.measuring.connection import MOST_HOPS, Connection
 from keepaliveD.measuring.greeting import Request
 from keepaliveD.measuring.hops import count_devices, name_devices
 from keepaliveD.measuring.measurement import RATE, TICK, Measurement, life
+from keepaliveD.measuring.post_mortem import end_within
 from keepaliveD.model.errors import Unreachable
 from keepaliveD.policy import tomography as policy
 from keepaliveD.policy.measurement import Outcome, Plan, meaning
-from keepaliveD.policy.tomography import Device, HopPlan, HopResult
+from keepaliveD.policy.tomography import Answer, Device, HopPlan, HopResult
 
+FORGOTTEN = 1.1  # of the silence that was fatal: after this one all connections are surely forgotten
 SETTLED = 1.0  # seconds before a test in which no other probe leaves: its answer would wake what must be old
 
 
 @dataclass(slots=True)
 class Map:
-    """What is known of the hops; `names` are their addresses, "" where unknown; `survived` is what the path has."""
+    """What is known of the hops; `names` are their addresses, "" where unknown; `survived` is what the path has.
+
+    `stopped_by`: the hops of which one stops packets of forgotten connections, as in policy.tomography.
+    """
 
     names: list[str] = field(default_factory=list)
     results: list[HopResult] = field(default_factory=list)
     survived: float = 0.0
+    stopped_by: tuple[int, ...] = ()
 
     @property
     def devices(self) -> list[Device]:
@@ -60,6 +66,7 @@ class Tomography:
         self._ends = time.monotonic() + len(plans) / RATE + max(each.quiet for each in plans)
         every = policy.keep_interval(finding.survived)
         tests = [asyncio.create_task(self._test(number, each, every)) for number, each in enumerate(plans)]
+        tests.append(asyncio.create_task(self._see_where_it_stops(finding.forgotten * FORGOTTEN, len(plans))))
         try:
             await asyncio.gather(*tests)
         finally:
@@ -76,6 +83,32 @@ class Tomography:
         finally:
             connection.close()
         self.map.names = await name_devices(self._measurement.target, count)
+
+    async def _see_where_it_stops(self, quiet: float, others: int) -> None:
+        """Let connections be forgotten, one for each hop and one for the peer, then see how far packets of them get."""
+        names = self.map.names
+        if not any(names):
+            return
+        allowed = [*range(1, len(names) + 1), MOST_HOPS]
+        answers = await asyncio.gather(
+            *(self._end(others + number, hops, quiet) for number, hops in enumerate(allowed))
+        )
+        self.map.stopped_by = policy.stopped_by(answers, [bool(name) for name in names])
+
+    async def _end(self, number: int, hops: int, quiet: float) -> Answer | None:
+        """Return what comes of the end of a forgotten connection; None where that is not known."""
+        await asyncio.sleep(number / RATE)
+        connection = await self._measurement.open(Request(life(quiet)))
+        if connection is None:
+            return None
+        try:
+            with contextlib.suppress(OSError):
+                return await end_within(connection, hops) if await self._wait(connection, quiet) else None
+            return None
+        finally:
+            with contextlib.suppress(OSError):
+                connection.set_hops(-1)
+            self._measurement.abandon(connection)
 
     async def _test(self, number: int, each: HopPlan, every: int) -> None:
         await asyncio.sleep(number / RATE)

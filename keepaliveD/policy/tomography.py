@@ -6,6 +6,7 @@ some hop on grow old, and two ends together a single one. Silences are seconds; 
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +35,14 @@ class HopResult:
 
     plan: HopPlan
     result: Result
+
+
+class Answer(enum.Enum):
+    """What came of a packet of a forgotten connection that may pass so many hops, and no more."""
+
+    EXPIRED = "expired"  # a hop reports that the packet got that far
+    REFUSED = "refused"  # a reset, or another report that it may not pass
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,28 @@ def conclude(tests: Sequence[HopResult], hops: int, survived: float = 0.0) -> li
     if any(test.plan.last != test.plan.first for test in tests):
         found = [_behind(one, found[number + 1 :]) for number, one in enumerate(found)]
     return _merged(found)
+
+
+def stopped_by(answers: Sequence[Answer | None], reports: Sequence[bool]) -> tuple[int, ...]:
+    """Return the hops of which one stops the packets of forgotten connections: 0 is this host; none if unknown.
+
+    `answers` are to packets that may pass 1, 2, 3 ... hops, the last of them to the peer, which is the hop after all
+    others; None is not known. `reports` says which hops report the packets of other connections. The last one that
+    reports stops what goes on: devices filter packets after they have routed them. At this host's end the first one
+    may also filter them before that.
+    """
+    devices = len(reports)
+    if None in answers or answers[devices] is Answer.EXPIRED or not any(reports):
+        return ()
+    last = max((hop for hop in range(1, devices + 1) if answers[hop - 1] is Answer.EXPIRED), default=0)
+    stopped = [
+        hop
+        for hop, answer in enumerate(answers, start=1)
+        if answer is Answer.REFUSED or (answer is Answer.NONE and (hop > devices or reports[hop - 1]))
+    ]
+    if stopped[0] < last:
+        return ()  # connections take several devices
+    return tuple(range(last, stopped[0] + (last == 0 or stopped[0] > devices)))
 
 
 def _bracket(tests: Sequence[HopResult], hop: int) -> Device:

@@ -87,6 +87,21 @@ def test_the_map_reads_from_this_host_to_the_peer() -> None:
     assert [hop["hops"] for hop in json.loads(as_json(mapped))["hops"]] == [[1], [2, 3], [4]]
 
 
+@pytest.mark.parametrize(
+    ("hops", "names"),
+    [
+        ((2,), "hop 2 (10.20.0.1)"),
+        ((2, 3), "hop 2 (10.20.0.1) or hop 3 (unknown address)"),
+        ((0, 1), "this host's own firewall or hop 1 (10.1.0.1)"),
+        ((3, 4), "hop 3 (unknown address) or the peer's own firewall"),
+    ],
+)
+def test_the_hop_that_drops_is_named_as_far_as_it_is_known(hops: tuple[int, ...], names: str) -> None:
+    mapped = replace(FOUND, hops=("10.1.0.1", "10.20.0.1", ""), stopped_by=hops)
+    assert f"stopped by   {names}: packets of a forgotten connection get no farther" in said(mapped)
+    assert json.loads(as_json(mapped))["stopped_by"] == list(hops)
+
+
 def test_json_says_unknown_as_null() -> None:
     told = json.loads(as_json(replace(FOUND, finding=Finding(), keepalive_helps=None)))
     assert (told["survived"], told["forgotten"], told["keepalive_helps"], told["path"]) == (None, None, None, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keepaliveD.policy.measurement import How, Outcome, Result
-from keepaliveD.policy.tomography import Device, HopPlan, HopResult, conclude, plan
+from keepaliveD.policy.tomography import Answer, Device, HopPlan, HopResult, conclude, plan, stopped_by
 
 NEVER = float("inf")
 
@@ -70,3 +70,25 @@ def test_no_device_forgets_before_what_the_whole_path_survived() -> None:
     tests = [outcome(HopPlan(1, 1, quiet), [12.0], set()) for quiet in (10.0, 12.6)]
     (device,) = conclude(tests, 1, survived=11.8)
     assert (device.survived, device.forgotten) == (11.8, 12.6 + 0.3)
+
+
+EXPIRED, REFUSED, NONE = Answer.EXPIRED, Answer.REFUSED, Answer.NONE
+ALL = (True, True, True)
+STOPS = {
+    "the last hop that answers drops": ((EXPIRED, NONE, NONE, NONE), ALL, (1,)),
+    "the last hop before a reset rejects": ((EXPIRED, EXPIRED, REFUSED, REFUSED), ALL, (2,)),
+    "a hop that reports nothing may be the one": ((EXPIRED, NONE, NONE, NONE), (True, False, True), (1, 2)),
+    "the last hop, or the peer": ((EXPIRED, EXPIRED, EXPIRED, NONE), ALL, (3, 4)),
+    "all hops behind the last one that reports": ((EXPIRED, NONE, NONE, REFUSED), (True, False, False), (1, 2, 3, 4)),
+    "this host, or a hop that filters before it routes": ((NONE, NONE, NONE, NONE), ALL, (0, 1)),
+    "a report after the last hop is no hop's": ((EXPIRED, EXPIRED, EXPIRED, EXPIRED), ALL, ()),
+    "connections that take several devices": ((EXPIRED, NONE, EXPIRED, NONE), ALL, ()),
+    "a connection that lives": ((EXPIRED, EXPIRED, EXPIRED, None), ALL, ()),
+    "no hop reports anything": ((NONE, NONE, NONE, NONE), (False, False, False), ()),
+}
+
+
+@pytest.mark.parametrize("name", STOPS)
+def test_a_hop_is_named_only_as_far_as_the_answers_say(name: str) -> None:
+    answers, reports, hops = STOPS[name]
+    assert stopped_by(answers, reports) == hops

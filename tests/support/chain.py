@@ -10,16 +10,28 @@ from typing import Literal, Self
 
 from tests.support.rig import Namespace
 
-Kind = Literal["none", "drop", "reject", "masquerade", "loose", "outbound", "data", "by port"]
+Kind = Literal["none", "mute", "drop", "reject", "masquerade", "loose", "outbound", "data", "by port"]
 
 KEY = "ip saddr . tcp sport . ip daddr . tcp dport"
 REVERSE = "ip daddr . tcp dport . ip saddr . tcp sport"
 FLOWS = "type ipv4_addr . inet_service . ipv4_addr . inet_service; flags dynamic,timeout; size 65535"
 
 
+MUTE = """
+    table ip mute {
+        chain out {
+            type filter hook output priority filter;
+            icmp type time-exceeded drop
+        }
+    }"""
+
+
 @dataclass(frozen=True)
 class Device:
-    """A router; one that is more than that forgets a connection `timeout` seconds after its last packet."""
+    """A router; one that is more than that forgets a connection `timeout` seconds after its last packet.
+
+    A "mute" one does not report packets that may pass no further hop.
+    """
 
     kind: Kind = "none"
     timeout: int = 0
@@ -75,6 +87,8 @@ def _guard(namespace: Namespace, device: Device) -> None:
     match device.kind:
         case "none":
             return
+        case "mute":
+            namespace.nft(MUTE)
         case "drop" | "reject" | "masquerade" | "loose":
             _track(namespace, device)
         case "outbound":

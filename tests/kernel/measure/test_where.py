@@ -17,6 +17,9 @@ CHAINS = {
     "four": [Device(), Device("drop", 24), Device(), Device("masquerade", 12)],
     "reject": [Device("masquerade", 12), Device(), Device("reject", 24)],
 }
+MUTE = "mute"
+STOPPED_BY = {"short, long": [1], "long, short": [2, 3], "four": [4, 5], "reject": [1], MUTE: [1, 2]}
+"""The hops of which one drops; after the last one comes the peer."""
 
 
 def found_over(devices: list[Device]) -> Found:
@@ -27,8 +30,9 @@ def found_over(devices: list[Device]) -> Found:
 @pytest.fixture(scope="module")
 def found() -> dict[str, Found]:
     """What was found over each chain, all at the same time."""
-    with ThreadPoolExecutor(len(CHAINS)) as threads:
-        return dict(zip(CHAINS, threads.map(found_over, CHAINS.values(), timeout=LONG), strict=True))
+    chains = CHAINS | {MUTE: [Device("drop", 12), Device("mute"), Device()]}
+    with ThreadPoolExecutor(len(chains)) as threads:
+        return dict(zip(chains, threads.map(found_over, chains.values(), timeout=LONG), strict=True))
 
 
 @pytest.mark.parametrize("name", CHAINS)
@@ -53,3 +57,12 @@ def test_each_device_has_its_address(found: dict[str, Found], name: str) -> None
 
 def test_it_says_how_each_device_forgets(found: dict[str, Found]) -> None:
     assert [hop["how"] for hop in found["reject"]["hops"]] == ["silence", None, "reset"]
+
+
+@pytest.mark.parametrize("name", STOPPED_BY)
+def test_a_packet_of_a_forgotten_connection_shows_where_it_stops(found: dict[str, Found], name: str) -> None:
+    assert found[name]["stopped_by"] == STOPPED_BY[name]
+
+
+def test_a_hop_that_reports_nothing_may_be_the_one(found: dict[str, Found]) -> None:
+    assert [hop["addresses"] for hop in found[MUTE]["hops"]] == [["10.98.0.2"], [None], ["10.98.2.2"]]
