@@ -6,15 +6,17 @@ import asyncio
 import contextlib
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from keepaliveD.measuring.connection import MOST_HOPS, Connection
 from keepaliveD.measuring.greeting import AGREED, LONGEST_LINE, Request, challenge, read_request
 from keepaliveD.model.errors import KernelError, Misuse, NotPermitted
 
-MOST_CONNECTIONS = 1000  # measured at the same time
+MOST_CONNECTIONS = 800  # measured at the same time: fewer than most systems allow descriptors
 MOST_STRANGERS = 64  # connections that have not proved that they have the token
-PATIENCE = 15.0  # seconds for that proof
+PATIENCE = 5.0  # seconds for that proof
+MOST_REPORTED = 10  # refusals that are reported: anybody may ask for more
 SPARE = 60.0  # seconds that a connection is kept longer than it was asked for
 LOOK = 1.0  # seconds between two looks whether the other end has closed
 
@@ -38,7 +40,8 @@ class Listener:
     def __init__(self, server: socket.socket, token: str, report: Callable[[str], None]) -> None:
         self._server, self._token, self._report = server, token, report
         self._tasks: set[asyncio.Task[None]] = set()
-        self._strangers = 0
+        self._strangers: dict[asyncio.Task[None], str] = {}  # their addresses, the oldest first
+        self._refused = 0
         self.served = 0
 
     async def serve(self, seconds: float, stop: asyncio.Event) -> None:
@@ -57,31 +60,49 @@ class Listener:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                sock, _ = await loop.sock_accept(self._server)
+                sock, (address, *_) = await loop.sock_accept(self._server)
             except OSError:  # it ended before it was accepted, or there are no descriptors left
                 await asyncio.sleep(LOOK)
                 continue
-            if self._strangers >= MOST_STRANGERS or len(self._tasks) >= MOST_CONNECTIONS:
+            if len(self._tasks) - len(self._strangers) >= MOST_CONNECTIONS:
                 sock.close()
                 continue
-            task = asyncio.create_task(self._meet(sock))
+            if len(self._strangers) >= MOST_STRANGERS:
+                self._make_room()
+            task = asyncio.create_task(self._meet(sock, address))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._strangers[task] = address
+            task.add_done_callback(self._forget)
 
-    async def _meet(self, sock: socket.socket) -> None:
+    def _make_room(self) -> None:
+        """Close the oldest connection without a proof, of the address that has most of them."""
+        address, _ = Counter(self._strangers.values()).most_common(1)[0]
+        oldest = next(task for task, its in self._strangers.items() if its == address)
+        del self._strangers[oldest]
+        oldest.cancel()
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._strangers.pop(task, None)
+
+    async def _meet(self, sock: socket.socket, address: str) -> None:
         with sock, contextlib.suppress(OSError, TimeoutError):
             sock.setblocking(False)
-            self._strangers += 1
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    request = await self._agree(sock)
-            finally:
-                self._strangers -= 1
+            async with asyncio.timeout(PATIENCE):
+                request = await self._agree(sock)
             if request is None:
-                self._report(f"refused {sock.getpeername()[0]}: it does not have the token")
+                self._report_refusal(address)
                 return
+            if task := asyncio.current_task():
+                self._strangers.pop(task, None)
             self.served += 1
             await self._keep(Connection(sock), request)
+
+    def _report_refusal(self, address: str) -> None:
+        self._refused += 1
+        if self._refused <= MOST_REPORTED:
+            last = "; more are not reported" if self._refused == MOST_REPORTED else ""
+            self._report(f"refused {address}: it does not have the token{last}")
 
     async def _agree(self, sock: socket.socket) -> Request | None:
         loop = asyncio.get_running_loop()

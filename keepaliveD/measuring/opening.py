@@ -104,6 +104,10 @@ async def _greet(sock: socket.socket, target: Target, request: Request) -> None:
         if not (more := await loop.sock_recv(sock, LONGEST_LINE)):
             break
         line += more
+    if not line:
+        raise Unreachable(
+            f"{target.name}: it closes connections at once; does keepalivectl measure --listen run there?"
+        )
     if not is_challenge(line):
         raise Misuse(f"{target.name}: it is no keepalivectl measure --listen; leave out --token")
     await loop.sock_sendall(sock, request_line(request, line, target.token))
@@ -112,13 +116,17 @@ async def _greet(sock: socket.socket, target: Target, request: Request) -> None:
 
 
 async def _settle(connection: Connection, target: Target) -> None:
-    """Wait until what a service says first is over. Raises ConnectionError if it has closed by then."""
+    """Wait until what a service says first is over. Raises Unreachable if it has closed by then, and Misuse."""
     for _ in range(int(SETTLING / SETTLED)):
         await asyncio.sleep(SETTLED)
         if not target.is_listener and _peek(connection.sock).startswith(BANNER):
             raise Misuse(f"{target.name}: it is a keepalivectl measure --listen; give the --token that it shows")
         if connection.ended():
-            raise ConnectionAbortedError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
+            how = "resets" if connection.was_reset else "closes"
+            raise Unreachable(
+                f"{target.name}: it {how} a connection at once, so that no silence can be tried; measure to a service "
+                "that waits, or to keepalivectl measure --listen"
+            )
         if not connection.heard():
             break
         connection.restart()

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from socket import create_connection, create_server, socket
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepaliveD.measuring.greeting import LONGEST_LINE, MOST, Request, challenge, is_challenge, new_token, read_request
+from keepaliveD.measuring.greeting import (
+    AGREED,
+    LONGEST_LINE,
+    MOST,
+    Request,
+    challenge,
+    is_challenge,
+    new_token,
+    read_request,
+)
 from keepaliveD.measuring.greeting import request_line as line_of
+from keepaliveD.measuring.listener import MOST_STRANGERS
 from tests.kernel.measure.stage import token_of
 from tests.support.patience import SOON
 from tests.support.processes import CTL
+from tests.support.rig import OWN_NETWORK
 
 NUMBERS = st.integers(0, MOST)
 
@@ -93,6 +104,58 @@ def test_a_stranger_gets_nothing_but_a_challenge() -> None:
         assert is_challenge(stranger.recv(LONGEST_LINE))
         stranger.sendall(b"5000 0 0 0 0 none\n")
         assert everything(stranger) == b""
+
+
+MANY = 200  # silent connections
+CROWD = (f"{OWN_NETWORK}.9", 0)  # where they come from
+
+
+def agreed(connection: socket, nonce: bytes, token: str) -> bool:
+    """Whether the listener serves a connection that proves that it has the token."""
+    connection.settimeout(SOON)
+    connection.sendall(line_of(Request(1000), nonce, token))
+    return connection.recv(len(AGREED)) == AGREED
+
+
+@pytest.mark.parametrize("source", [CROWD, ("127.0.0.1", 0)])
+def test_silent_connections_keep_nobody_out_who_has_the_token(source: tuple[str, int]) -> None:
+    with listening() as (port, token), ExitStack() as stack:
+        for _ in range(MANY):
+            stack.enter_context(create_connection(("127.0.0.1", port), SOON, source))
+        honest = stack.enter_context(create_connection(("127.0.0.1", port), SOON))
+        nonce = honest.recv(LONGEST_LINE)
+        assert is_challenge(nonce)
+        assert agreed(honest, nonce, token)
+
+
+def test_silent_connections_of_one_address_take_the_place_of_no_other_address() -> None:
+    with listening() as (port, token), ExitStack() as stack:
+        honest = stack.enter_context(create_connection(("127.0.0.1", port), SOON))
+        nonce = honest.recv(LONGEST_LINE)
+        for _ in range(MOST_STRANGERS + 1):
+            stack.enter_context(create_connection(("127.0.0.1", port), SOON, CROWD))
+        assert agreed(honest, nonce, token)
+
+
+def test_a_connection_that_stays_silent_is_closed() -> None:
+    with listening() as (port, _), create_connection(("127.0.0.1", port), SOON) as stranger:
+        assert everything(stranger).count(b"\n") == 1
+
+
+def test_a_service_that_closes_at_once_is_an_error_in_plain_words() -> None:
+    with create_server(("127.0.0.1", 0)) as service:
+        service.settimeout(SOON)
+        target = f"127.0.0.1:{service.getsockname()[1]}"
+        for options, words in (
+            ((), "it closes a connection at once, so that no silence"),
+            (("--token", "x"), "run there?"),
+        ):
+            with subprocess.Popen([*CTL, "measure", target, *options], stderr=subprocess.PIPE, text=True) as process:
+                service.accept()[0].close()
+                assert process.stderr
+                error = process.stderr.read().splitlines()[-1]
+            assert process.returncode == 68
+            assert words in error
 
 
 def everything(connection: socket) -> bytes:
