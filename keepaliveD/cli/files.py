@@ -22,6 +22,8 @@ def write(file: Path, text: str) -> None:
     if file.exists() and not file.is_file():
         raise Misuse(f"{printable(str(file))}: is no plain file, and would be replaced by one; name a file")
     new = file.with_name(f"{file.name}.new")
+    if new.is_dir():
+        raise Misuse(f"{printable(str(new))}: is a directory, and in the way of a new {file.name}; remove it")
     try:
         with open(open_new(new), "w", encoding="utf-8") as out:
             os.fchmod(out.fileno(), FOR_ALL)

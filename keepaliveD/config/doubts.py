@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Sequence
 
 from keepaliveD.config import Config, rules
 from keepaliveD.model.connections import WhatCounts
 from keepaliveD.model.duration import span
+from keepaliveD.model.origin import Source
 from keepaliveD.model.rules import IPNetwork, Path
 from keepaliveD.model.text import quoted
 from keepaliveD.policy.meaning import ENOUGH, probes_before
 
+A_DAY = datetime.timedelta(days=1)  # by which the date in another time zone may differ
 
-def warnings(config: Config) -> Iterator[str]:
-    """Yield the warnings, a line each, for `keepalivectl check` and for the daemon's log at start and reload."""
+
+def warnings(config: Config, today: datetime.date | None = None) -> Iterator[str]:
+    """Yield the warnings, a line each, for `keepalivectl check` and for the daemon's log at start and reload.
+
+    `today` is the date, by default that of this host.
+    """
     yield from config.notes
     yield from _ignored(config.ignore)
     yield from _paths(config)
+    yield from _future(config.paths, today or datetime.datetime.now().astimezone().date())
     yield from _shadowed(config.paths)
     yield from rules.warnings(config)
 
@@ -44,6 +52,16 @@ def _paths(config: Config) -> Iterator[str]:
             yield (
                 f'path "{path.name}": forgets after {span(path.timeout)}, but sockets are scanned only every '
                 f"{span(config.interval)}, so a warning may come too late; choose a shorter watch.interval"
+            )
+
+
+def _future(paths: Sequence[Path], today: datetime.date) -> Iterator[str]:
+    """Yield a warning for each date in the future: no error, for this host's clock may be the one that is wrong."""
+    for path in paths:
+        if path.origin.source is Source.MEASURED and datetime.date.fromisoformat(path.origin.detail) > today + A_DAY:
+            yield (
+                f"path {quoted(path.name)}: measured = {path.origin.detail} is in the future, today is {today}; "
+                "correct the date, or the clock of this host"
             )
 
 

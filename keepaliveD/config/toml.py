@@ -15,6 +15,7 @@ PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 STATEMENT = re.compile(r"""\s*([\w."'-]{1,100}) *([=:]) *(.*?)\s*$""")
 BARE = re.compile(r"""[^\s"'\[\]{}#,=][^"'\[\]{}#,=]*$""")
 BARE_IN_LIST = re.compile(r"""[\[,]\s*((?![-+\d]\d*\s*[],]|true\b|false\b)[^\s"'\[\]{}#,][^"'\[\]{}#,]*)""")
+DATE = re.compile(r"\d{1,4}([-./])\d{1,2}\1\d{1,4}")  # in any order
 DIGITS = re.compile(r".*[0-9_]{1000}")
 UNCLOSED = re.compile(r"""[^#'"]*('[^']*|"([^"\\]|\\.)*)$""")
 SLANTED = "“”„‟«»‘’‚`´"  # noqa: RUF001
@@ -110,6 +111,8 @@ def _unquoted(key: str, value: str) -> str:
     """What is wrong with a value that may lack its quotes."""
     if value not in TRUTHS.values() and value.lower() in TRUTHS:
         return f"write {key} = {TRUTHS[value.lower()]}"
+    if DATE.fullmatch(value) and not _is_value(value):
+        return f"{value} is no date that exists; write one such as {key} = 2026-11-28, without quotes"
     if BARE.match(value) and not DIGITS.match(value) and not _is_value(value):
         return f'text needs quotes; write {key} = "{shortened(printable(value))}"'
     if value.startswith("[") and (entry := BARE_IN_LIST.search(value)):

@@ -157,6 +157,13 @@ def test_a_device_or_a_directory_is_not_replaced_by_a_file(special: str) -> None
         files.write(Path(special), "text")
 
 
+def test_what_is_in_the_way_of_a_new_file_is_named(tmp_path: Path) -> None:
+    new = tmp_path / "a.toml.new"
+    new.mkdir()
+    with pytest.raises(Misuse, match=re.escape(f"{new}: is a directory, and in the way of a new a.toml; remove it")):
+        files.write(tmp_path / "a.toml", "text")
+
+
 def test_of_a_link_the_file_it_leads_to_is_written(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "file")
     files.write(tmp_path / "link", "text")

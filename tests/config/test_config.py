@@ -772,12 +772,29 @@ def test_what_is_no_toml_is_refused_with_its_place(etc: Etc, text: str) -> None:
     assert re.fullmatch(rf"{etc.main}:\d+: not TOML: .+; .+", line)
 
 
+def test_a_date_in_the_future_is_a_warning_for_the_clock_may_be_wrong(etc: Etc) -> None:
+    """Tomorrow is today in another time zone."""
+    path = "[[path]]\nname = 'a'\ntimeout = '5min'\nnetworks = ['10.0.0.0/8']\nmeasured = 2026-11-28"
+    config = etc.load(path)
+    assert list(doubts.warnings(config, datetime.date(2026, 11, 27))) == []
+    (warning,) = doubts.warnings(config, datetime.date(2026, 11, 26))
+    assert warning == (
+        "path a: measured = 2026-11-28 is in the future, today is 2026-11-26; "
+        "correct the date, or the clock of this host"
+    )
+
+
 TYPED: dict[str, tuple[str | bytes, str]] = {
     # what is no TOML, what the line says of it
     "a time without quotes": ("[watch]\ninterval = 60s", '2: not TOML: text needs quotes; write interval = "60s"'),
     "two words": ("[watch]\ninterval = 1h 30min # often", '2: .* write interval = "1h 30min"'),
     "a word without quotes": ("[watch]\nengine = bpf", '2: .* write engine = "bpf"'),
     "a network without quotes": ("[watch]\n\nignore = [ 10.0.0.0/8 ]", '3: .* write "10.0.0.0/8" in the list'),
+    "a date that does not exist": (
+        "[[path]]\nmeasured = 2026-13-41",
+        "2: .*: 2026-13-41 is no date that exists; write ",
+    ),
+    "a date of another country": ("[[path]]\nmeasured = 28.11.2026 #", "2: .* write one such as measured = 2026-11-28"),
     "a truth of another language": ("[keepalive]\napply = True", "2: .* write apply = true"),
     "a yes": ("[keepalive]\napply = yes", "2: .* write apply = true"),
     "quotes of a word processor": ("[keepalive]\nidle = “180s”", r'2: .* wrong quotes; write idle = "\.\.\."'),
