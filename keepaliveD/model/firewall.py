@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 FLOW = np.dtype(  # columns of model.sockets, in the order of alignment
@@ -19,3 +21,11 @@ ENTRY = np.dtype(
         ("picks_up", "?"),  # whether a packet of an unknown connection makes it remember anew (tcp_loose)
     ]
 )
+
+
+class Tracked(NamedTuple):
+    """How many connections the firewall of a network namespace tracks, and can track; namespace 0 is our own."""
+
+    netns: int
+    connections: int
+    limit: int

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from keepaliveD.model.autopsy import Alike
 from keepaliveD.model.connections import Connection, Owner, Verdict
 from keepaliveD.model.findings import Finding
+from keepaliveD.model.firewall import Tracked
 from keepaliveD.model.rules import ArmRule
 from keepaliveD.model.sockets import Unwatched
 
@@ -82,6 +83,13 @@ class ReportUnwatched:
     """Report which network namespaces are not watched."""
 
     unwatched: Unwatched
+
+
+@dataclass(frozen=True, slots=True)
+class ReportNearlyFull:
+    """Report that this host's own firewall is nearly full, in these network namespaces."""
+
+    tracked: tuple[Tracked, ...]
 
 
 class Counted(NamedTuple):
@@ -198,6 +206,7 @@ Report = (
     | ReportNotRestored
     | ReportRecord
     | ReportUnwatched
+    | ReportNearlyFull
     | ReportArmed
     | ReportDeaths
     | ReportEvidence

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.firewall import Tracked
 
 Column = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -181,6 +182,7 @@ class SocketTable:
     `unwatched` says which network namespaces are missing.
     `engine_description` says how they were read, and what hinders a better way.
     `firewall_timeout` is the idle timeout of this host's own firewall; FOREVER if it tracks no connection.
+    `tracked` says how full this host's own firewall is, in each network namespace in which it was asked.
     """
 
     sockets: Sockets
@@ -193,6 +195,7 @@ class SocketTable:
     reading: float = 0.0
     asleep: float = 0.0
     firewall_timeout: float = FOREVER
+    tracked: tuple[Tracked, ...] = ()
 
     @property
     def read_by(self) -> float:

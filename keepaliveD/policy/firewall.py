@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from keepaliveD.model.actions import AskFirewall
 from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.firewall import FLOW
+from keepaliveD.model.firewall import FLOW, Tracked
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.sockets import Column, Indices
 from keepaliveD.policy.activity import Activity, Between, put
@@ -24,6 +26,9 @@ from keepaliveD.policy.judge import Judgement
 LEADS = 2  # before the cut: as many times the lead of a warning, so that a scan comes in between
 FEW, PART = 32, 2000  # at one scan: so many connections, or one of so many: at most 5 % of what the scan costs
 ROOM = 8  # times as many are looked at, the most urgent
+
+FULL, RECOVERED = 0.9, 0.8  # shares of what it can track: from one on it is nearly full, below the other no more
+PAUSE = 3600.0  # seconds between reports of other network namespaces, of which anybody may make some that are full
 
 
 class Consulted(enum.IntEnum):
@@ -110,3 +115,24 @@ def learn(memory: Activity, outcome: Outcome) -> Activity:
         firewall_forgets_at=put(memory.firewall_forgets_at, rows, np.where(found, forgets_at, np.nan)),
         picks_up=put(memory.picks_up, rows, found & answers["picks_up"]),
     )
+
+
+class NearlyFull(NamedTuple):
+    """The network namespaces whose firewall was reported nearly full, 0 for our own, and when others last were."""
+
+    netns: frozenset[int] = frozenset()
+    others_at: float = -FOREVER
+
+
+def nearly_full(tracked: Sequence[Tracked], before: NearlyFull, now: float) -> tuple[tuple[Tracked, ...], NearlyFull]:
+    """Return which firewalls to report as nearly full, each once until it has recovered, and what is reported then."""
+    full = {each.netns for each in tracked if each.connections >= each.limit * _limit(each, before) > 0}
+    still = before.netns - {each.netns for each in tracked if each.netns not in full}
+    waits = now - before.others_at < PAUSE
+    news = tuple(each for each in tracked if each.netns in full - before.netns and not (each.netns and waits))
+    others_at = now if any(each.netns for each in news) else before.others_at
+    return news, NearlyFull(still | {each.netns for each in news}, others_at)
+
+
+def _limit(each: Tracked, before: NearlyFull) -> float:
+    return RECOVERED if each.netns in before.netns else FULL

@@ -11,7 +11,7 @@ import numpy as np
 from keepaliveD.model.actions import NOT_CARED_FOR, Action, Arm, AskFirewall, FoundSettings, ReadIdleTimes
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportRecord, ReportUnwatched
+from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportNearlyFull, ReportRecord, ReportUnwatched
 from keepaliveD.model.results import RETRIED, ArmingResult, Outcome
 from keepaliveD.model.rules import Rules
 from keepaliveD.model.sockets import ALL_WATCHED, Bools, SocketTable
@@ -30,6 +30,7 @@ class ScanDecider:
     def __init__(self, rules: Rules) -> None:
         self._memory = activity.nothing_known()
         self._unwatched = ALL_WATCHED
+        self._nearly_full = firewall.NearlyFull()
         self.next_deadline = FOREVER  # instant at which a scan would make a verdict certain
         self._troubles: tuple[str, ...] = ()
         self.results: Counter[ArmingResult] = Counter()
@@ -69,6 +70,9 @@ class ScanDecider:
         if table.unwatched != self._unwatched:
             self._unwatched = table.unwatched
             actions.append(ReportUnwatched(table.unwatched))
+        full, self._nearly_full = firewall.nearly_full(table.tracked, self._nearly_full, table.taken_at)
+        if full:
+            actions.append(ReportNearlyFull(full))
         actions += _report(judgement, news)
         self._withheld = (judgement, being_armed) if being_armed is not None else None
         self.next_deadline = _next_deadline(judgement.forecast)

@@ -13,9 +13,10 @@ from keepaliveD.log.entries.entry import HANDFUL
 from keepaliveD.model.actions import Arm, Because, Disarm, SetSystemKeepalive
 from keepaliveD.model.connections import Connection, Counts, Due, Owner, Verdict, WhatCounts
 from keepaliveD.model.errors import NotPermitted
+from keepaliveD.model.firewall import Tracked
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.origin import Origin, Source
-from keepaliveD.model.reports import ReportConnections, ReportDrift, ReportUnwatched
+from keepaliveD.model.reports import ReportConnections, ReportDrift, ReportNearlyFull, ReportUnwatched
 from keepaliveD.model.results import Arming, ArmingResult, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.sockets import Unwatched
@@ -239,6 +240,24 @@ def test_a_crowded_namespace_is_named_and_of_many_the_rest_is_counted() -> None:
     assert first.message.startswith("network namespace 11 is not watched completely: ")
     assert [entry.fields for entry in (first, *others)] == [{"KEEPALIVE_NETNS": netns} for netns in (11, 12, 13)]
     assert last.message.startswith("2 more network namespaces are not watched completely")
+
+
+def test_a_firewall_that_is_nearly_full_is_reported_with_what_to_raise() -> None:
+    (own,) = entries.of(Outcome(ReportNearlyFull((Tracked(0, 240_000, 262_144),))))
+    assert (own.event, own.priority) == ("nearly-full", entries.WARNING)
+    assert own.message == (
+        "this host's own firewall is nearly full: it tracks 240000 of at most 262144 connections; "
+        "when it is full, new connections are dropped; raise net.netfilter.nf_conntrack_max"
+    )
+    assert own.fields == {"KEEPALIVE_COUNT": 240_000, "KEEPALIVE_LIMIT": 262_144}
+
+
+def test_of_many_firewalls_that_are_nearly_full_the_rest_is_counted() -> None:
+    full = tuple(Tracked(netns, 99, 100) for netns in range(11, 16))
+    named = list(entries.of(Outcome(ReportNearlyFull(full))))
+    assert [entry.fields["KEEPALIVE_NETNS"] for entry in named] == [11, 12, 13]
+    assert "firewall in network namespace 13 is nearly full" in named[-1].message
+    assert [entry.message.endswith("; 2 more are") for entry in named] == [False, False, True]
 
 
 def documented(kind: str) -> set[str]:

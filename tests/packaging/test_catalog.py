@@ -16,6 +16,7 @@ from keepaliveD.model.connections import Connection, Due, Owner, Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import NotPermitted
 from keepaliveD.model.findings import Finding
+from keepaliveD.model.firewall import Tracked
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.reports import (
@@ -23,6 +24,7 @@ from keepaliveD.model.reports import (
     ReportDeaths,
     ReportDrift,
     ReportEvidence,
+    ReportNearlyFull,
     ReportNotRestored,
     ReportRecord,
     ReportRewriter,
@@ -143,6 +145,7 @@ def said() -> list[Entry]:
         *entries.of(Outcome(ReportRecord(()))),
         *entries.of(Outcome(ReportDrift({"x": 1}, {"x": 2}, yielded=True))),
         *entries.of(Outcome(ReportUnwatched(Unwatched(3, 2, hidden=True, crowded=(1, 2, 3, 4))))),
+        *entries.of(Outcome(ReportNearlyFull((Tracked(0, 9, 10), Tracked(7, 9, 10))))),
         *entries.of(Outcome(SetSystemKeepalive({}, {}, Because.DRIFT), refused=NotPermitted("no"))),
         *(entry for result in ArmingResult for entry in armings(result, stranger)),
         *(entry for result in ArmingResult for entry in armings(result, *[stranger] * (HANDFUL + 1))),

@@ -9,14 +9,14 @@ import pytest
 
 from keepaliveD.model.actions import AskFirewall
 from keepaliveD.model.connections import Verdict
-from keepaliveD.model.firewall import ENTRY
+from keepaliveD.model.firewall import ENTRY, Tracked
 from keepaliveD.model.origin import Source
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import SocketTable
 from keepaliveD.policy.activity import Activity, nothing_known
 from keepaliveD.policy.connections import connections
-from keepaliveD.policy.firewall import learn, to_ask
+from keepaliveD.policy.firewall import PAUSE, NearlyFull, learn, nearly_full, to_ask
 from keepaliveD.policy.judge import Judgement, judge
 from tests.support.tables import CONFIGURED, Socket, idle, table
 
@@ -152,3 +152,44 @@ def test_the_most_urgent_are_asked_about_and_the_others_later() -> None:
 def test_nothing_is_asked_where_nothing_is_tracked() -> None:
     seen = judge(table(1000.0, idle(3590.0)), nothing_known(), [HOUR], [])
     assert to_ask(seen, seen.activity, WARN_BEFORE)[0] == []
+
+
+OWN = 0
+
+
+class Watched:
+    """The firewalls that are watched, from one scan to the next."""
+
+    def __init__(self) -> None:
+        self._reported = NearlyFull()
+
+    def scan(self, now: float, **counts: int) -> list[int]:
+        """Return the network namespaces that are reported; each can track 1,000 connections."""
+        tracked = [Tracked(int(name[1:]), count, 1000) for name, count in counts.items()]
+        news, self._reported = nearly_full(tracked, self._reported, now)
+        return [each.netns for each in news]
+
+
+def test_a_firewall_that_is_nearly_full_is_reported_once_until_it_has_recovered() -> None:
+    counts = (899, 900, 1000, 850, 950, 799, 899, 900)
+    watched = Watched()
+    reported = [watched.scan(float(now), n0=count) for now, count in enumerate(counts)]
+    assert reported == [[], [OWN], [], [], [], [], [], [OWN]]
+
+
+def test_a_namespace_that_was_not_asked_this_time_is_not_reported_again() -> None:
+    watched = Watched()
+    assert watched.scan(0.0, n0=10, n7=990) == [7]
+    assert watched.scan(1.0, n0=10) == []
+    assert watched.scan(2 * PAUSE, n0=10, n7=990) == []
+
+
+def test_nobody_fills_the_log_by_making_namespaces_that_are_full() -> None:
+    watched = Watched()
+    assert watched.scan(0.0, n7=990) == [7]
+    assert watched.scan(1.0, n7=990, n8=990, n0=990) == [OWN]
+    assert watched.scan(PAUSE, n7=990, n8=990, n0=990) == [8]
+
+
+def test_where_it_is_not_known_how_many_can_be_tracked_nothing_is_reported() -> None:
+    assert nearly_full([Tracked(OWN, 5, 0)], NearlyFull(), 0.0)[0] == ()

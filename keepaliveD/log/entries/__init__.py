@@ -13,6 +13,7 @@ from keepaliveD.log.entries.daemon import DaemonReports, counts_line, of_daemon,
 from keepaliveD.log.entries.deaths import of_deaths
 from keepaliveD.log.entries.entry import ERROR, INFO, MESSAGE_IDS, NOTICE, WARNING, Entry, Value
 from keepaliveD.log.entries.evidence import of_evidence
+from keepaliveD.log.entries.firewall import of_nearly_full
 from keepaliveD.log.entries.namespaces import of_hang, of_unwatched
 from keepaliveD.log.entries.settings import Reports, of_settings, of_settings_report
 from keepaliveD.model.actions import Action, Arm, AskFirewall, Disarm, ReadIdleTimes, SetSystemKeepalive
@@ -22,6 +23,7 @@ from keepaliveD.model.reports import (
     ReportConnections,
     ReportDeaths,
     ReportEvidence,
+    ReportNearlyFull,
     ReportUnwatched,
 )
 from keepaliveD.model.results import Outcome
@@ -67,6 +69,8 @@ def _of_report(report: Report) -> Iterator[Entry]:
             yield from of_deaths(reports)
         case ReportEvidence(findings):
             yield from of_evidence(findings)
+        case ReportNearlyFull(tracked):
+            yield from of_nearly_full(tracked)
         case ReportUnwatched(unwatched):
             yield from of_unwatched(unwatched)
         case other if isinstance(other, DaemonReports):

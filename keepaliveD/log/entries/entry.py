@@ -24,6 +24,7 @@ MESSAGE_IDS = {
     "record": "e84c81bbe90241e5b4ff6376b8121133",
     "refused": "c09fa3436aea4a8dac043e0049a3efb9",
     "unwatched": "d91d02da8ed44756b9b4fd2af751d319",
+    "nearly-full": "a44005925c794fe0abf0a5839af1dc08",
     "hung": "ca42c1a0cfff4282a3e9b9492010fbfb",
     "started": "7a869b3fd7264f249d922b9a57013906",
     "reloaded": "785b2006b216426f8856e72c4fe56341",

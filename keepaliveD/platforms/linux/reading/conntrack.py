@@ -17,7 +17,7 @@ from io import FileIO
 import numpy as np
 
 from keepaliveD.model.errors import KernelError
-from keepaliveD.model.firewall import ENTRY
+from keepaliveD.model.firewall import ENTRY, Tracked
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms import touching
 from keepaliveD.platforms.clock import now
@@ -81,6 +81,12 @@ class Conntrack:
             self._settings = self._settings or Settings()
         return self._settings.timeout if self._settings and self._settings.tracks else float("inf")
 
+    def tracked(self) -> tuple[Tracked, ...]:
+        """Return how many connections are tracked in our own namespace, and in those that were asked."""
+        others = ((netns, tracker.settings) for netns, tracker in self._trackers.items() if tracker)
+        known = [(0, self._settings), *((netns, settings) for netns, settings in others if netns != self._own)]
+        return tuple(Tracked(netns, settings.count, settings.most) for netns, settings in known if settings)
+
     def leave(self, netns: int) -> None:
         """Let go of the namespace, which an open socket keeps alive."""
         if tracker := self._trackers.pop(netns, None):
@@ -118,9 +124,9 @@ class Settings:
     def __init__(self) -> None:
         """Raises OSError: the kernel tracks no connections."""
         with contextlib.ExitStack() as stack:
-            self._count, self._timeout, self._loose = (
+            self._count, self._most, self._timeout, self._loose = (
                 stack.enter_context(FileIO(f"{SETTINGS}{name}"))
-                for name in ("count", "tcp_timeout_established", "tcp_loose")
+                for name in ("count", "max", "tcp_timeout_established", "tcp_loose")
             )
             self._files = stack.pop_all()
 
@@ -131,7 +137,17 @@ class Settings:
     @property
     def tracks(self) -> bool:
         """Whether there is any connection that it tracks."""
-        return _number(self._count) > 0
+        return self.count > 0
+
+    @property
+    def count(self) -> int:
+        """How many connections it tracks."""
+        return _number(self._count)
+
+    @property
+    def most(self) -> int:
+        """How many it can track; 0 if that is not known."""
+        return _number(self._most)
 
     @property
     def timeout(self) -> float:
@@ -177,23 +193,24 @@ class Tracker:
                 touching.on()
                 answers["asked_at"][start : start + AT_ONCE] = now()
                 for _ in some:
-                    self._take(self._socket.recv(ANSWER), answers)
+                    take(self._socket.recv(ANSWER), answers)
         except OSError as error:
             raise KernelError(f"conntrack: {error.strerror}") from error
         return answers
 
-    def _take(self, message: bytes, answers: Column) -> None:
-        """Put an answer into its row; an error is none: there is no such entry."""
-        length, kind, _, row, _ = HEADER.unpack_from(message)
-        if kind != CT_NEW:
-            return
-        found = dict(_attributes(memoryview(message)[BODY:length]))
-        if TIMEOUT not in found:  # the entry of a connection whose packets pass it by: it says nothing
-            return
-        answers["found"][row] = True
-        answers["forgets_in"][row] = int.from_bytes(found[TIMEOUT], "big")
-        if _state(found) != ESTABLISHED or answers["forgets_in"][row] > answers["timeout"][row]:
-            answers["timeout"][row] = np.nan  # another timeout applies: by a policy, or while data is not acknowledged
+
+def take(message: bytes, answers: Column) -> None:
+    """Put an answer into its row; an error is none: there is no such entry."""
+    length, kind, _, row, _ = HEADER.unpack_from(message)
+    if kind != CT_NEW:
+        return
+    found = dict(_attributes(memoryview(message)[BODY:length]))
+    if TIMEOUT not in found:  # its packets pass conntrack by (IPS_OFFLOAD): the entry says nothing
+        return
+    answers["found"][row] = True
+    answers["forgets_in"][row] = int.from_bytes(found[TIMEOUT], "big")
+    if _state(found) != ESTABLISHED or answers["forgets_in"][row] > answers["timeout"][row]:
+        answers["timeout"][row] = np.nan  # another timeout applies: by a policy, or while data is not acknowledged
 
 
 def _state(found: Mapping[int, memoryview]) -> int:

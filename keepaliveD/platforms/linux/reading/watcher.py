@@ -104,6 +104,7 @@ class SocketWatcher:
             unwatched,
             self.engine_description,
             firewall_timeout=self._conntrack.timeout(),
+            tracked=self._conntrack.tracked(),
         )
 
     def close(self) -> None:

@@ -1,0 +1,53 @@
+"""What an answer of conntrack says, from messages made by hand."""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import numpy as np
+import pytest
+
+from keepaliveD.model.firewall import ENTRY
+from keepaliveD.platforms.linux.reading.conntrack import CT_NEW, ESTABLISHED, PROTOINFO, TIMEOUT, take
+from tests.platforms.linux.reading.netlink import attribute, error, message
+
+NESTED = 0x8000
+FAMILY = struct.pack("=BBH", 2, 0, 0)
+SYSCTL = 20.0  # seconds
+CLOSE_WAIT = 5
+
+
+def answered(answer: bytes) -> np.ndarray:
+    answers = np.zeros(2, ENTRY)
+    answers["timeout"] = SYSCTL
+    take(answer, answers)
+    return answers
+
+
+def entry(*, left: int | None, state: int = ESTABLISHED) -> bytes:
+    """The answer about the second connection; an offloaded one has neither a timeout nor a state."""
+    tcp = attribute(PROTOINFO | NESTED, attribute(1 | NESTED, attribute(1, bytes([state]))))
+    body = b"" if left is None else attribute(TIMEOUT, struct.pack(">I", left)) + tcp
+    return message(CT_NEW, FAMILY + body, flags=0)
+
+
+def test_an_entry_says_when_it_ends() -> None:
+    answers = answered(entry(left=12))
+    assert answers["found"].tolist() == [False, True]
+    assert (answers["forgets_in"][1], answers["timeout"][1]) == (12.0, SYSCTL)
+
+
+@pytest.mark.parametrize(("left", "state"), [(300, ESTABLISHED), (12, CLOSE_WAIT)])
+def test_where_another_timeout_applies_none_is_claimed(left: int, state: int) -> None:
+    answers = answered(entry(left=left, state=state))
+    assert answers["forgets_in"][1] == left
+    assert math.isnan(answers["timeout"][1])
+
+
+def test_the_entry_of_an_offloaded_connection_says_nothing() -> None:
+    assert not answered(entry(left=None))["found"].any()
+
+
+def test_no_entry_is_no_answer() -> None:
+    assert not answered(error(-2))["found"].any()
