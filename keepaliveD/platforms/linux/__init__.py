@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keepaliveD.model.rules import Watching
 from keepaliveD.platforms.base import Platform, Session
-from keepaliveD.platforms.linux import capabilities, dmi, netstat, selection
+from keepaliveD.platforms.linux import capabilities, dmi, ipvs, netstat, selection
 from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.deaths import reader
@@ -42,6 +42,7 @@ def linux(name: str = "linux", root: Path = Path("/")) -> Platform:
         ProcSys(root),
         at_connect,
         open_session,
+        ipvs.notes(root),
         watch_deaths=partial(reader.open_reader, root),
         cloud=lambda: dmi.cloud(root),
         confine=capabilities.keep_those_of_main_process,
