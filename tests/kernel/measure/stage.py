@@ -29,7 +29,7 @@ def listening(chain: Chain) -> Iterator[str]:
 def token_of(listener: Popen[str]) -> str:
     """The token that a listener shows once it listens."""
     assert listener.stderr
-    (token,) = re.findall(r"--token (\S+)", awaited(listener.stderr, "THIS_HOST"))
+    (token,) = re.findall(r"--token (\S+)", awaited(listener.stderr, "THIS_HOST", LONG))
     return str(token)
 
 
@@ -39,7 +39,7 @@ def measure(chain: Chain, *options: str, port: str = PORT, during: Callable[[Pop
     with chain.client.running(*command) as process:
         if during is not None:
             assert process.stderr
-            awaited(process.stderr, "round 1")
+            awaited(process.stderr, "round 1", LONG)
             during(process)
         told, complaints = process.communicate(timeout=LONG)
     assert told, complaints
