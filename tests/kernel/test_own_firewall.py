@@ -157,3 +157,12 @@ def test_a_connection_is_armed_by_the_timeout_of_this_hosts_own_firewall(engine:
         assert "this host's own firewall forgets it in" in armed["MESSAGE"]
         assert not daemon.heard("cut", within=2 * TIMEOUT)
         assert quiet.speak() == "answered"
+
+
+def test_a_firewall_that_remembers_anew_is_warned_of_and_never_called_expired(tmp_path: Path) -> None:
+    """A packet of this end heals; one of the peer's would be lost."""
+    home = Home(tmp_path, by("netlink", configuration("apply = false", timeout=LONG)))
+    with guarded(picks_up=1) as rig, home.daemon(rig.client) as daemon, program(rig) as quiet:
+        daemon.expect("bare", 2 * TIMEOUT, **quiet.endpoints)
+        assert not daemon.heard("cut", within=TIMEOUT, **quiet.endpoints)
+        assert quiet.speak() == "answered"
