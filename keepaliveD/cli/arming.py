@@ -8,7 +8,8 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -24,12 +25,12 @@ from keepaliveD.daemon.perform import Performer
 from keepaliveD.log import entries
 from keepaliveD.log.journal import JournaldLog, Log, never_waiting
 from keepaliveD.model import duration
-from keepaliveD.model.actions import Arm
+from keepaliveD.model.actions import Arm, Disarm
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, RecordDamaged, Refusal, Unsupported
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES
 from keepaliveD.model.origin import Origin, Source
-from keepaliveD.model.results import ArmingResult, Outcome
+from keepaliveD.model.results import Armed, ArmingResult, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, Watching
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.sockets import ALL_WATCHED, Indices, TcpState
@@ -39,6 +40,7 @@ from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.requests import scan
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.arming import by_hand
+from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.policy.meaning import ENOUGH
 from keepaliveD.records.both import Records
@@ -162,12 +164,43 @@ def _warn_of_interval(action: Arm, wanted: int | None) -> None:
 def disarm_connections(options: argparse.Namespace, root: Path) -> None:
     """Put back what stood in all sockets that were armed, by hand, by a daemon, or at connect."""
     no_record = state.missing(options.state_dir)
+    disarm(options, root).finish(": ".join(filter(None, ("nothing to disarm", no_record))))
+
+
+@dataclass(frozen=True, slots=True)
+class Disarmed:
+    """What came of disarming. `armed` is how the sockets were armed before, by cookie."""
+
+    armed: Mapping[int, Armed]
+    outcome: Outcome
+    report: Results
+    damaged: tuple[str, ...]  # what is wrong with the record
+    is_at_connect_ended: bool
+
+    def finish(self, nothing: str) -> None:
+        """Raise the reason where not all could be done; say `nothing` where there was nothing to do."""
+        if self.damaged:
+            for line in self.damaged[1:]:
+                print(f"warning: {line}", file=sys.stderr)
+            raise RecordDamaged(self.damaged[0])
+        if nothing and not (self.report.entries or self.is_at_connect_ended):
+            print(nothing)
+        self.report.raise_failure()
+
+
+def disarm(options: argparse.Namespace, root: Path, target: str | None = None) -> Disarmed:
+    """Disarm all recorded sockets, or those that a word means (targets.of_anything), and say so. Raises Refusal.
+
+    Without a daemon, arming at connect ends with all sockets.
+    """
     platform = detect(root=root)
     records = state.records(options, platform)
     beside_daemon = running(options.state_dir, root)
-    at_connect = "" if beside_daemon else _end_at_connect(platform)
+    at_connect = "" if beside_daemon or target is not None else _end_at_connect(platform)
     with in_worker(platform.open, Watching()) as ask:
         look = _scan(ask, ANYWHERE)
+        seen = set(look.table.sockets["cookie"].tolist())
+        named = seen if target is None else _meant(target, ask, look)
         take_over(platform.at_connect, records.arming)
         armed = records.arming.armed()
         damaged = records.arming.damaged()
@@ -177,20 +210,26 @@ def disarm_connections(options: argparse.Namespace, root: Path) -> None:
             print(at_connect)
         if armed:
             _check_settings(records)
-        disarmed = ask(Performer(platform, records).disarm(look))
+        action = Disarm(with_cookies(look, armed.keys() & named))
+        outcome = ask(Performer(platform, records).perform(action))
     with Results() as report:
-        report.add(disarmed)
+        report.add(outcome)
     whole = look.table.complete and look.table.unwatched == ALL_WATCHED
-    if not whole and (missing := armed.keys() - set(look.table.sockets["cookie"].tolist())):
+    if target is None and not whole and (missing := armed.keys() - seen):
         lost = f"{_connections(len(missing))} on record not found: ended since, or not visible from here"
         print(f"warning: {lost}", file=sys.stderr)
-    if damaged:
-        for line in damaged[1:]:
-            print(f"warning: {line}", file=sys.stderr)
-        raise RecordDamaged(damaged[0])
-    if not (report.entries or at_connect):
-        print(": ".join(filter(None, ("nothing to disarm", no_record))))
-    report.raise_failure()
+    return Disarmed(armed, outcome, report, damaged, bool(at_connect))
+
+
+def _meant(target: str, ask: Asking, look: Judgement) -> set[int]:
+    """Return the cookies of the connections that a word means. Raises NoInput where there are none."""
+    sockets = look.table.sockets
+    rows = targets.of_anything(target, ask, sockets, np.arange(len(sockets)))
+    if not len(rows):
+        raise NoInput(
+            f"{printable(targets.described(target))} has no connection; keepalivectl sockets --all lists connections"
+        )
+    return set(sockets["cookie"][rows].tolist())
 
 
 def _check_settings(records: Records) -> None:

@@ -21,6 +21,7 @@ COMMANDS = {  # what each does, and the module that does it, which is loaded for
     "engine": ("engine", "show which engine reads the sockets on this machine, and why"),
     "arm": ("arming", "switch keepalive on, or shorten it, in open connections"),
     "disarm": ("arming", "restore all sockets armed since boot, unless they were changed since"),
+    "undo": ("undo", "undo what the daemon or a person changed: settings and sockets, all or some"),
     "measure": ("measure", "measure when a path forgets a quiet connection, by connections of its own"),
     "log": ("changes", "list what was changed, when and by whom"),
     "deaths": ("deaths", "list connections that ended, with the cause of each"),

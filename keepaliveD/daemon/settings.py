@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from keepaliveD.model.actions import Because, FoundSettings, SetSystemKeepalive
 from keepaliveD.model.errors import KernelError, Refusal
@@ -13,7 +13,7 @@ from keepaliveD.model.reports import ReportNotRestored
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.snapshot import Setting
 from keepaliveD.platforms.base import Tuner
-from keepaliveD.records.settings import SettingsRecord
+from keepaliveD.records.settings import DueBack, SettingsRecord
 
 TRIES = 10  # to record what somebody else has just written, and to overwrite it before it changes again
 
@@ -67,19 +67,33 @@ class SystemSettings:
         if self._record:
             self._record.release(keys)
 
-    def restore(self) -> list[Outcome]:
+    def restore(self, only: Collection[str] | None = None, *, beside_daemon: bool = False) -> list[Outcome]:
         """Write the values found back where ours still stand, then remove the record.
 
+        `only`: of these settings; the others stay in the record. `beside_daemon`: leave the record to a daemon.
         A setting that cannot be written does not hinder the others, and stays in the record for another try.
         Without a record the kernel is not even read. Raises Refusal where nothing is done.
         """
         if self._record is None:
             return []
         if not self._record.holds_any():
-            self._record.close()
+            if not beside_daemon:
+                self._record.close()
             return []
-        stands = self._tuner.read()
-        due = self._record.due_back(stands)
+        due = self._record.due_back(self._tuner.read())
+        if only is not None:
+            due = _only(due, only)
+        restored, left, refused = self._write_back(due)
+        outcomes = [Outcome(SetSystemKeepalive(restored, due.stands, Because.RESTORE))] if restored else []
+        if left:
+            outcomes.append(Outcome(ReportNotRestored(left)))
+        if beside_daemon:
+            return [*outcomes, *refused]
+        all_done = only is None and not refused
+        return [*outcomes, *refused, *self._forget(restored, left, self._record, all_done=all_done)]
+
+    def _write_back(self, due: DueBack) -> tuple[dict[str, int], dict[str, int], list[Outcome]]:
+        """Return the settings restored, those that somebody else has set, and those that could not be written."""
         restored: dict[str, int] = {}
         left, refused = dict(due.left_alone), []
         for key, value in due.values.items():
@@ -93,10 +107,7 @@ class SystemSettings:
                 restored[key] = value
             elif stood != value:
                 left[key] = stood
-        outcomes = [Outcome(SetSystemKeepalive(restored, due.stands, Because.RESTORE))] if restored else []
-        if left:
-            outcomes.append(Outcome(ReportNotRestored(left)))
-        return [*outcomes, *refused, *self._forget(restored, left, self._record, all_done=not refused)]
+        return restored, left, refused
 
     def _troubles(self) -> tuple[str, ...]:
         if self._record is None:
@@ -147,6 +158,14 @@ class SystemSettings:
             problem = type(refusal)(f"{refusal}; all settings are restored: remove the file as soon as you can")
             return [Outcome(SetSystemKeepalive({}, {}, Because.RESTORE), refused=problem)]
         return []
+
+
+def _only(due: DueBack, keys: Collection[str]) -> DueBack:
+    """Return what is to be restored of these settings."""
+    values, stands, left = (
+        {key: value for key, value in part.items() if key in keys} for part in (due.values, due.stands, due.left_alone)
+    )
+    return DueBack(values, stands, left)
 
 
 def settings(wanted: Mapping[str, int], tuner: Tuner, record: SettingsRecord | None) -> tuple[Setting, ...]:

@@ -12,6 +12,7 @@ COMMANDS = (
     "engine",
     "arm",
     "disarm",
+    "undo",
     "measure",
     "log",
     "deaths",

@@ -1,0 +1,170 @@
+"""keepalivectl undo: restore what the daemon or a person has changed, all of it or a part."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+from keepaliveD.cli import arguments, arming, running, state
+from keepaliveD.config import Config, load
+from keepaliveD.daemon.settings import SystemSettings
+from keepaliveD.model.connections import Connection
+from keepaliveD.model.errors import Busy, RecordDamaged
+from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.results import Armed, ArmingResult, Outcome
+from keepaliveD.model.rules import OnDrift
+from keepaliveD.model.text import printable
+from keepaliveD.places import DEFAULT_FILE
+from keepaliveD.platforms import detect
+from keepaliveD.platforms.base import Platform
+from keepaliveD.records.settings import SettingsRecord
+
+ALL = "all"
+FEW = 8  # commands that are shown
+ROLES = ("keepalive.idle", "keepalive.interval", "keepalive.probes")  # what configures them, in the order of Roles
+UNITS = ("s", "s", "")
+
+
+def add_undo(command: argparse.ArgumentParser) -> None:
+    """The command line of `keepalivectl undo`."""
+    command.add_argument(
+        "target",
+        metavar="TARGET",
+        help="all, a setting of the system, a unit or a process by its name, a process id, the HOST:PORT of either "
+        "end, or a cookie",
+    )
+    arguments.add_state(command)
+    command.set_defaults(command=undo)
+
+
+def undo(options: argparse.Namespace, root: Path) -> None:
+    """Restore what was named, and say how to do it again. Raises Refusal."""
+    no_record = state.missing(options.state_dir)
+    platform = detect(root=root)
+    setting = _setting(options.target, platform)
+    if setting:
+        if not _undo_settings(options, root, platform, {setting}):
+            print(f"nothing to undo: {setting} has the value that was found there")
+        return
+    is_all = options.target == ALL
+    restored = is_all and _undo_settings(options, root, platform, None)
+    disarmed = arming.disarm(options, root, None if is_all else options.target)
+    for line in redo(disarmed.outcome, disarmed.armed):
+        print(line)
+    if is_all:
+        disarmed.finish("" if restored else ": ".join(filter(None, ("nothing to undo", no_record))))
+        return
+    if not running.running(options.state_dir, root) and (pin := platform.at_connect.pinned()):
+        print(f"{pin} still arms new connections without a daemon; keepalivectl undo all removes it")
+    disarmed.finish(f"nothing to undo: no connection of {printable(options.target)} is armed")
+
+
+# settings of the system
+
+
+def _setting(target: str, platform: Platform) -> str:
+    """Return the kernel's name of the setting that a word names: in full, its last part, or the configuration's key."""
+    names = {name: name for name in platform.tuner.ranges}
+    names |= {name.rpartition(".")[2]: name for name in names}
+    names |= dict(zip(ROLES, platform.tuner.roles, strict=True))
+    return names.get(target, "")
+
+
+def _undo_settings(
+    options: argparse.Namespace, root: Path, platform: Platform, only: Collection[str] | None
+) -> list[Outcome]:
+    """Restore these settings, and say so; return what was done. Raises Refusal, having done nothing."""
+    record = state.records(options, platform).settings
+    if not record.can_exist():
+        return []
+    daemon = running.running(options.state_dir, root)
+    settings = SystemSettings(platform.tuner, record)
+    if daemon:
+        config = _configuration(daemon, root)
+        _check_it_stays(config, daemon, _due(platform, record, only), platform)
+        outcomes = settings.restore(only, beside_daemon=True)
+        after = _what_the_daemon_does(config)
+    else:
+        with record.locked():
+            if damaged := record.damaged():
+                raise RecordDamaged(damaged[0])
+            outcomes = settings.restore(only)
+        after = "redo: systemctl start tcp-keepalived, which sets it again"
+    with arming.Results() as report:
+        for outcome in sorted(outcomes, key=lambda outcome: outcome.refused is not None):
+            report.add(outcome)
+    if outcomes:
+        print(after)
+    return outcomes
+
+
+def _due(platform: Platform, record: SettingsRecord, only: Collection[str] | None) -> dict[str, int]:
+    """Return the values to restore, by setting."""
+    due = record.due_back(platform.tuner.read()).values
+    return {name: value for name, value in due.items() if only is None or name in only}
+
+
+def _configuration(daemon: int, root: Path) -> Config:
+    """Return what a daemon reads. Raises ConfigError, NoInput."""
+    file = running.configuration(daemon, root)
+    return load(None if file == DEFAULT_FILE else file)
+
+
+def _check_it_stays(config: Config, daemon: int, due: Mapping[str, int], platform: Platform) -> None:
+    """Raise Busy where a daemon would set again at its next scan what is to be restored."""
+    if not due or not config.apply or config.on_drift is not OnDrift.REAPPLY:
+        return
+    written, alone = "keepalive.apply = false", "; keepalivectl disarm restores the sockets alone"
+    if len(due) == 1 and (configured := _as_configured(due, platform)):
+        written, alone = configured, ""
+    raise Busy(
+        f"{', '.join(due)}: not restored: tcp-keepalived (process {daemon}) would set it again at its next scan "
+        f'(keepalive.on_drift = "reapply"); write {written} into its configuration and reload it, '
+        f"or systemctl stop tcp-keepalived{alone}"
+    )
+
+
+def _as_configured(due: Mapping[str, int], platform: Platform) -> str:
+    """Return the line of configuration with which the daemon keeps this value itself."""
+    for key, name, unit in zip(ROLES, platform.tuner.roles, UNITS, strict=True):
+        if name in due:
+            return f'{key} = "{due[name]}{unit}"' if unit else f"{key} = {due[name]}"
+    return ""
+
+
+def _what_the_daemon_does(config: Config) -> str:
+    if not config.apply:
+        return "the daemon leaves it alone (keepalive.apply = false)"
+    until = "until its next reload or start"
+    drift = f'keepalive.on_drift = "{config.on_drift.value}"'
+    return f"the daemon leaves it so {until} ({drift}); redo: systemctl reload tcp-keepalived"
+
+
+# sockets
+
+
+def redo(outcome: Outcome, armed: Mapping[int, Armed]) -> Iterator[str]:
+    """Yield the commands that arm again what was disarmed, with the same times."""
+    done = [one for each in outcome.armings if each.result is ArmingResult.DISARMED for one in each.connections]
+    units = Counter((one.owner.unit, armed[one.cookie].after.times) for one in done)
+    commands = dict.fromkeys(_command(one, armed[one.cookie].after.times, units) for one in done)
+    for command in list(commands)[:FEW]:
+        yield f"redo: {command}"
+    if len(commands) > FEW:
+        yield f"redo: and {len(commands) - FEW} others"
+
+
+def _command(one: Connection, times: Keepalive, units: Mapping[tuple[str, Keepalive], int]) -> str:
+    """Return the command for a connection, or for all of its unit where several of them were disarmed."""
+    unit = one.owner.unit
+    target = f"--unit {shlex.quote(printable(unit))}" if unit and units[unit, times] > 1 else _end(one)
+    idle, interval, probes = times
+    return f"keepalivectl arm {target} --idle {idle}s --interval {interval}s --probes {probes}"
+
+
+def _end(one: Connection) -> str:
+    """Return the end whose port is the less likely to be a service's, which many connections share."""
+    return str(max(one.local, one.remote, key=lambda end: end.port))

@@ -1,0 +1,240 @@
+"""keepalivectl undo: what is restored, what is said, and what a running daemon has to do with it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from keepaliveD.cli import arming, running
+from keepaliveD.cli import undo as command
+from keepaliveD.cli.undo import redo
+from keepaliveD.model.actions import Disarm
+from keepaliveD.model.connections import Endpoint, Owner
+from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
+from keepaliveD.model.results import Armed, Arming, ArmingResult, Mark, Outcome
+from keepaliveD.platforms.base import Platform
+from keepaliveD.records.settings import SettingsRecord
+from tests.cli.test_arming import Desk, desk
+from tests.support.fakes import IDENTITY, OFF, FakeTuner
+from tests.support.samples import BARE
+
+__all__ = ["desk"]
+
+ON = SocketKeepalive(True, Keepalive(180, 20, 31))
+ARMED = Armed(OFF, ON)
+SETTING = "time"  # as the kernel of the tests calls it
+DAEMON = 812
+
+
+@pytest.fixture
+def tuner(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> FakeTuner:
+    """A system whose settings are ours, as the record says, and a desk from which they can be reached."""
+    tuner = FakeTuner()
+    record = SettingsRecord(desk.directory / "state", IDENTITY, tuner.ranges)
+    found = dict(tuner.read())
+    with record.locked():
+        record.record_found(found, dict.fromkeys(found, 42))
+    tuner.values.update(dict.fromkeys(found, 42))
+
+    def platform(**_: object) -> Platform:
+        return dataclasses.replace(desk.platform(), tuner=tuner)
+
+    monkeypatch.setattr(command, "detect", platform)
+    monkeypatch.setattr(arming, "detect", platform)
+    return tuner
+
+
+def daemon(monkeypatch: pytest.MonkeyPatch, desk: Desk, configuration: str) -> None:
+    """A daemon runs beside it, with this configuration."""
+    file = desk.directory / "config.toml"
+    file.write_text(configuration)
+    monkeypatch.setattr(running, "running", lambda *_: DAEMON)
+    monkeypatch.setattr(arming, "running", lambda *_: DAEMON)
+    monkeypatch.setattr(running, "configuration", lambda *_: file)
+
+
+def arm(desk: Desk, *cookies: int) -> None:
+    """These sockets are armed, and on record."""
+    desk.record.write(dict.fromkeys(cookies, ARMED))
+    desk.armer.stands.update(dict.fromkeys(cookies, ON))
+
+
+# sockets
+
+
+@pytest.mark.parametrize(
+    ("target", "cookies"),
+    [("amanda*", [1]), ("ssh", [2]), ("10.20.0.9:22", [1]), ("77", [1, 2]), ("sk:3", [3]), ("all", [1, 2, 3])],
+)
+def test_only_what_is_named_is_disarmed(desk: Desk, tuner: FakeTuner, target: str, cookies: list[int]) -> None:
+    arm(desk, 1, 2, 3)
+    status, _, _ = desk.types("undo", target)
+    assert status == 0
+    assert sorted(cookie for cookie, _ in desk.armer.changed) == cookies
+    assert sorted(desk.record.armed()) == sorted({1, 2, 3} - set(cookies))
+    assert desk.record.left_alone() == set(cookies)
+    assert (tuner.read()[SETTING] == 42) == (target != "all")
+
+
+def test_what_was_undone_is_said_with_the_command_that_does_it_again(desk: Desk, tuner: FakeTuner) -> None:
+    del tuner
+    arm(desk, 1)
+    status, out, err = desk.types("undo", "10.20.0.9:22")
+    assert (status, err) == (0, [])
+    disarmed, again = out
+    assert disarmed.startswith("program[71] (amanda@backup.service) 10.0.0.1:40001 -> 10.20.0.9:22: disarmed: off")
+    assert again == "redo: keepalivectl arm 10.0.0.1:40001 --idle 180s --interval 20s --probes 31"
+    desk.watcher.closed = 0
+    assert desk.types(*again.removeprefix("redo: keepalivectl ").split())[0] == 0
+    assert sorted(desk.record.armed()) == [1]
+
+
+def test_it_is_in_the_journal_with_the_user(desk: Desk, tuner: FakeTuner) -> None:
+    del tuner
+    arm(desk, 1)
+    desk.types("undo", "all")
+    assert sorted({entry.event for entry in desk.journal}) == ["disarmed", "restored"]
+    assert all("KEEPALIVE_BY_UID" in entry.fields for entry in desk.journal)
+
+
+def test_what_is_armed_no_more_is_nothing_to_undo(desk: Desk, tuner: FakeTuner) -> None:
+    del tuner
+    desk.record.write({1: Mark.LEFT_ALONE})
+    assert desk.types("undo", "10.20.0.9:22") == (
+        0,
+        ["nothing to undo: no connection of 10.20.0.9:22 is armed"],
+        [],
+    )
+    assert desk.armer.changed == []
+
+
+def test_what_is_not_there_is_one_line_and_status_66(desk: Desk, tuner: FakeTuner) -> None:
+    del tuner
+    status, out, (line,) = desk.types("undo", "cron")
+    assert (status, out) == (66, [])
+    assert line == "keepalivectl: cron has no connection; keepalivectl sockets --all lists connections"
+
+
+def test_what_arms_new_connections_stays_unless_all_is_undone(desk: Desk, tuner: FakeTuner) -> None:
+    """A part that was undone is said to be armed again at the next connect."""
+    del tuner
+    arm(desk, 1, 2)
+    desk.at_connect.pin = "/sys/fs/bpf/tcp-keepalived/connect"
+    _, out, _ = desk.types("undo", "10.20.0.9:22")
+    assert desk.at_connect.pin
+    assert out[-1] == (
+        f"{desk.at_connect.pin} still arms new connections without a daemon; keepalivectl undo all removes it"
+    )
+    desk.watcher.closed = 0
+    _, out, _ = desk.types("undo", "all")
+    assert not desk.at_connect.pin
+    assert any("new connections are no longer armed" in line for line in out)
+
+
+def test_many_of_a_unit_are_armed_again_by_one_command() -> None:
+    """A unit's name is a word for the shell, whatever is in it."""
+    owner = Owner(7, "amandad", r"a\x20b.service")
+    some = [dataclasses.replace(BARE, cookie=cookie, owner=owner) for cookie in range(3)]
+    others = [
+        dataclasses.replace(BARE, cookie=10 + number, owner=Owner(8), local=Endpoint("fd00::1", 50000 + number))
+        for number in range(20)
+    ]
+    every = (*some, *others)
+    outcome = Outcome(Disarm(every), armings=(Arming(every, ArmingResult.DISARMED, ON, OFF),))
+    lines = list(redo(outcome, dict.fromkeys([one.cookie for one in every], ARMED)))
+    times = "--idle 180s --interval 20s --probes 31"
+    assert lines[:2] == [
+        rf"redo: keepalivectl arm --unit 'a\x20b.service' {times}",
+        f"redo: keepalivectl arm [fd00::1]:50000 {times}",
+    ]
+    assert lines[-1] == "redo: and 13 others"
+
+
+# settings
+
+
+@pytest.mark.parametrize("name", [SETTING, "keepalive.idle"])
+def test_one_setting_is_restored_and_the_others_stay(desk: Desk, tuner: FakeTuner, name: str) -> None:
+    status, out, err = desk.types("undo", name)
+    assert (status, err) == (0, [])
+    assert out == [
+        f"{SETTING}: found 42, restored to 7200",
+        "redo: systemctl start tcp-keepalived, which sets it again",
+    ]
+    stands = dict(tuner.read())
+    assert stands.pop(SETTING) == 7200
+    assert set(stands.values()) == {42}
+    record = SettingsRecord(desk.directory / "state", IDENTITY, tuner.ranges)
+    assert SETTING not in record.due_back({**stands, SETTING: 42}).values
+    assert record.due_back(tuner.read()).values.keys() == stands.keys()
+
+
+def test_a_setting_that_is_as_it_was_found_is_nothing_to_undo(desk: Desk, tuner: FakeTuner) -> None:
+    desk.types("undo", SETTING)
+    assert desk.types("undo", SETTING) == (0, [f"nothing to undo: {SETTING} has the value that was found there"], [])
+    assert tuner.read()[SETTING] == 7200
+
+
+def test_a_setting_that_somebody_else_has_changed_since_stays(desk: Desk, tuner: FakeTuner) -> None:
+    tuner.values[SETTING] = 600
+    status, out, _ = desk.types("undo", SETTING)
+    assert status == 0
+    assert out[0] == f"{SETTING}: not restored: changed to 600 by someone else"
+    assert tuner.read()[SETTING] == 600
+
+
+def test_what_a_daemon_would_set_again_is_not_restored(
+    desk: Desk, tuner: FakeTuner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default it does; and what is told instead is what restores it."""
+    daemon(monkeypatch, desk, "")
+    arm(desk, 1)
+    status, out, (line,) = desk.types("undo", SETTING)
+    assert (status, out) == (75, [])
+    assert line == (
+        f"keepalivectl: {SETTING}: not restored: tcp-keepalived (process {DAEMON}) would set it again at its next scan "
+        '(keepalive.on_drift = "reapply"); write keepalive.idle = "7200s" into its configuration and reload it, '
+        "or systemctl stop tcp-keepalived"
+    )
+    status, out, (line,) = desk.types("undo", "all")
+    assert (status, out) == (75, [])
+    assert "write keepalive.apply = false into its configuration" in line
+    assert line.endswith("; keepalivectl disarm restores the sockets alone")
+    assert set(tuner.read().values()) == {42}
+    assert sorted(desk.record.armed()) == [1]
+
+
+@pytest.mark.parametrize("drift", ["yield", "warn"])
+def test_what_a_daemon_leaves_is_restored_with_its_record_untouched(
+    desk: Desk, tuner: FakeTuner, monkeypatch: pytest.MonkeyPatch, drift: str
+) -> None:
+    daemon(monkeypatch, desk, f'[keepalive]\non_drift = "{drift}"\n')
+    files = {file: file.read_bytes() for file in (desk.directory / "state").iterdir()}
+    status, out, err = desk.types("undo", SETTING)
+    assert (status, err) == (0, [])
+    assert out == [
+        f"{SETTING}: found 42, restored to 7200",
+        f'the daemon leaves it so until its next reload or start (keepalive.on_drift = "{drift}"); '
+        "redo: systemctl reload tcp-keepalived",
+    ]
+    assert tuner.read()[SETTING] == 7200
+    assert {file: file.read_bytes() for file in (desk.directory / "state").iterdir()} == files
+
+
+def test_a_damaged_record_is_one_line_and_nothing_is_undone(desk: Desk, tuner: FakeTuner) -> None:
+    arm(desk, 1)
+    (file,) = (desk.directory / "state").glob("found*")
+    file.write_text("{")
+    status, out, (line,) = desk.types("undo", "all")
+    assert (status, out) == (65, [])
+    assert "damaged settings record" in line
+    assert set(tuner.read().values()) == {42}
+    assert sorted(desk.record.armed()) == [1]
+
+
+def test_without_a_state_directory_there_is_nothing(desk: Desk, tmp_path: Path) -> None:
+    status, out, (line,) = desk.types("undo", "all")
+    assert (status, out) == (66, [])
+    assert line == f"keepalivectl: {tmp_path}/state: does not exist; name the --state-dir of the daemon"

@@ -1,0 +1,100 @@
+"""keepalivectl undo, on the real kernel: what it restores stays restored beside the daemon that had set it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.conftest import missing
+from tests.kernel.test_why import settings
+from tests.support.processes import CTL, ENABLE, TUNED, Home, arming, configuration, program
+from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED, Rig
+
+OFF, ON = 0, 1
+TIMEOUT = 600  # seconds without a packet after which the firewall forgets: none does so here
+
+
+@pytest.fixture(scope="module")
+def rig() -> Iterator[Rig]:
+    if reason := missing():
+        pytest.skip(reason)
+    with Rig(timeout=TIMEOUT) as rig:
+        yield rig
+
+
+def undo(rig: Rig, home: Home, target: object) -> tuple[int, str, str]:
+    """Status and output of `keepalivectl undo` there."""
+    done = rig.client.run(*CTL, "undo", str(target), f"--state-dir={home.state}")
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_an_armed_socket_that_was_undone_stays_so_beside_the_daemon(rig: Rig, tmp_path: Path) -> None:
+    """Others are armed meanwhile; and the command that is shown arms it again."""
+    home = Home(tmp_path, arming(ENABLE, timeout=TIMEOUT))
+    with home.daemon(rig.client) as daemon, program(rig) as asked:
+        daemon.expect("armed", **asked.endpoints)
+        armed = settings(asked)
+        assert armed[0] == ON
+        end = f"{asked.endpoints['KEEPALIVE_LOCAL_ADDRESS']}:{asked.endpoints['KEEPALIVE_LOCAL_PORT']}"
+        status, said, beside = undo(rig, home, end)
+        assert status == 0
+        assert "it does not arm these connections again" in beside
+        assert settings(asked)[0] == OFF
+        with program(rig) as other:
+            daemon.expect("armed", **other.endpoints)  # at a scan that has seen the first one, too
+        assert settings(asked)[0] == OFF
+        (again,) = re.findall("^redo: keepalivectl (.*)$", said, re.MULTILINE)
+        done = rig.client.run(*CTL, *again.split(), f"--state-dir={home.state}", f"--config={home.file}")
+        assert done.returncode == 0, done.stderr
+        assert settings(asked)[:3] == armed[:3]  # with as many probes as an outage requires
+        daemon.stop()
+
+
+def test_a_daemon_that_would_set_it_again_is_not_fought_with(rig: Rig, tmp_path: Path) -> None:
+    home = Home(tmp_path, configuration())
+    with home.daemon(rig.client) as daemon:
+        status, said, refused = undo(rig, home, TIME)
+        assert (status, said) == (75, "")
+        assert f"tcp-keepalived (process {daemon.pid}) would set it again at its next scan" in refused
+        assert rig.client.keepalive == TUNED
+        (line,) = re.findall("write (keepalive.idle = .*) into its configuration", refused)
+        daemon.reload(configuration().replace(f'idle = "{TUNED[TIME]}s"', line.removeprefix("keepalive.")))
+        daemon.expect("reloaded")
+        daemon.expect("applied", KEEPALIVE_SYSCTL=TIME, KEEPALIVE_VALUE=UNTUNED[TIME])
+        assert rig.client.keepalive == {**TUNED, TIME: UNTUNED[TIME]}
+        daemon.stop()
+    assert rig.client.keepalive == UNTUNED
+
+
+def test_a_setting_that_was_undone_stays_so_where_the_daemon_yields(rig: Rig, tmp_path: Path) -> None:
+    """Until it is told to reload, as the command says."""
+    home = Home(tmp_path, configuration('on_drift = "yield"'))
+    with home.daemon(rig.client) as daemon:
+        status, said, refused = undo(rig, home, TIME)
+        assert (status, refused) == (0, "")
+        assert "until its next reload or start" in said
+        daemon.expect("drift", KEEPALIVE_SYSCTL=TIME)
+        assert rig.client.keepalive == {**TUNED, TIME: UNTUNED[TIME]}
+        daemon.reload(configuration('on_drift = "yield"', idle=3))
+        daemon.expect("applied", KEEPALIVE_SYSCTL=TIME, KEEPALIVE_FOUND=UNTUNED[TIME], KEEPALIVE_VALUE=3)
+        assert rig.client.keepalive == {**TUNED, TIME: 3}
+        daemon.stop()
+    assert rig.client.keepalive == UNTUNED
+
+
+def test_after_a_kill_one_setting_is_restored_and_then_the_rest(rig: Rig, tmp_path: Path) -> None:
+    home = Home(tmp_path, configuration())
+    with home.daemon(rig.client) as daemon:
+        daemon.kill()
+    status, said, refused = undo(rig, home, "keepalive.idle")
+    assert (status, refused) == (0, "")
+    assert said.startswith(f"{TIME}: found {TUNED[TIME]}, restored to {UNTUNED[TIME]}\n")
+    assert rig.client.keepalive == {**TUNED, TIME: UNTUNED[TIME]}
+    status, said, refused = undo(rig, home, "all")
+    assert (status, refused) == (0, "")
+    assert [line.partition(":")[0] for line in said.splitlines()[:2]] == sorted([INTERVAL, PROBES])
+    assert rig.client.keepalive == UNTUNED
+    assert not list(home.state.glob("found*"))
