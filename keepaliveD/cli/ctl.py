@@ -13,6 +13,7 @@ COMMANDS = {  # what each does, and the module that does it, which is loaded for
     "status": ("status", "show how the daemon and this host are"),
     "monitor": ("monitor", "print what the daemon logs, as it comes"),
     "sockets": ("sockets", "list connections, with the verdict and the next packet of each"),
+    "watch": ("watch", "show connections live, the one with the fewest seconds left first"),
     "metrics": ("metrics", "print metrics for Prometheus"),
     "why": ("why", "explain connections: what becomes of each, why, and what would help"),
     "paths": ("paths", "list paths, with idle timeout and connections of each"),

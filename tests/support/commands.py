@@ -4,6 +4,7 @@ COMMANDS = (
     "status",
     "monitor",
     "sockets",
+    "watch",
     "metrics",
     "why",
     "paths",

@@ -113,15 +113,18 @@ class Program:
 
 
 @contextlib.contextmanager
-def program(rig: Rig, family: AddressFamily = AF_INET, keepalive: int | None = None) -> Iterator[Program]:
+def program(
+    rig: Rig, family: AddressFamily = AF_INET, keepalive: int | None = None, interpreter: str = sys.executable
+) -> Iterator[Program]:
     """A program that connects and then is quiet, until the end of the block.
 
-    With `keepalive` it asks for that: after so many seconds, or (0) when the system does.
+    With `keepalive` it asks for that: after so many seconds, or (0) when the system does. The kernel names the process
+    by the file of its interpreter.
     """
     with rig.server.inside(lambda: create_server((SERVER[family], 0), family=family)) as listener:
         listener.settimeout(SOON)
         host, port = listener.getsockname()[:2]
-        command = (sys.executable, "-S", TALKER, host, str(port), *([] if keepalive is None else [str(keepalive)]))
+        command = (interpreter, "-S", TALKER, host, str(port), *([] if keepalive is None else [str(keepalive)]))
         with rig.client.running(*command) as process, listener.accept()[0] as far:
             yield Program(process, far)
 

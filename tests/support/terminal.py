@@ -1,0 +1,116 @@
+"""A real terminal: tmux(1) shows what a person would see, and types what a person types."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from tests.support.patience import SOON
+from tests.support.rig import Namespace
+
+PROMPT = "ready> "
+TICK = 0.05  # seconds between two looks at the screen
+
+
+Found = TypeVar("Found")
+
+
+class Terminal:
+    """One pane of a tmux server that runs in a network namespace; a shell waits in it."""
+
+    def __init__(self, namespace: Namespace, socket: Path) -> None:
+        self._namespace = namespace
+        self._socket = str(socket)
+
+    def type(self, text: str) -> None:
+        """Type these characters."""
+        self.tmux("send-keys", "-l", "--", text)
+
+    def press(self, *keys: str) -> None:
+        """Press keys, by tmux's names for them."""
+        self.tmux("send-keys", *keys)
+
+    def run(self, *command: str) -> None:
+        """Have the shell run a command."""
+        self.type(shlex.join(command))
+        self.press("Enter")
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Give it another size."""
+        self.tmux("resize-window", "-x", str(columns), "-y", str(lines))
+
+    @property
+    def lines(self) -> list[str]:
+        """What is on the screen, without what is empty at the end of each line."""
+        return self.tmux("capture-pane", "-p").split("\n")
+
+    @property
+    def screen(self) -> str:
+        """The same in one piece."""
+        return "\n".join(self.lines)
+
+    def shows(self, pattern: str, within: float = SOON) -> re.Match[str]:
+        """Wait until a pattern is on the screen; fail without it."""
+        return self._wait(lambda: re.search(pattern, self.screen, re.MULTILINE), f"no {pattern!r}", within)
+
+    def is_rid_of(self, pattern: str) -> None:
+        """Wait until a pattern is no longer on the screen."""
+        self._wait(lambda: not re.search(pattern, self.screen, re.MULTILINE) or None, f"still {pattern!r}", SOON)
+
+    def about(self, what: str) -> str:
+        """What tmux knows of the pane, such as `alternate_on` or `pane_pid`."""
+        return self.tmux("display-message", "-p", f"#{{{what}}}").strip()
+
+    def is_as_before(self) -> None:
+        """Wait until the shell has its terminal back: its own screen, and a cursor."""
+        self._wait(
+            lambda: (self.about("alternate_on"), self.about("cursor_flag")) == ("0", "1") or None, "not as before", SOON
+        )
+
+    @property
+    def modes(self) -> str:
+        """How the terminal treats what is typed and written (termios(3)), by stty(1)."""
+        done = self._namespace.run("stty", "-F", self.about("pane_tty"), "-g")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def tmux(self, *words: str) -> str:
+        """What tmux answers."""
+        done = self._namespace.run("tmux", "-S", self._socket, *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def _wait(self, look: Callable[[], Found | None], failure: str, within: float) -> Found:
+        end = time.monotonic() + within
+        while (found := look()) is None:
+            assert time.monotonic() < end, f"{failure} within {within} s on\n{self.screen}"
+            time.sleep(TICK)
+        return found
+
+
+@contextlib.contextmanager
+def terminal(namespace: Namespace, directory: Path, columns: int, lines: int = 24) -> Iterator[Terminal]:
+    """A terminal of this size, until the end of the block; it dies with us, and with it what runs in it."""
+    socket = directory / "tmux"
+    settings = directory / "tmux.conf"
+    settings.write_text("set -g status off\nset -g default-terminal screen-256color\nset -g escape-time 0\n")
+    surroundings = ("env", "LANG=C.UTF-8", "TERM=xterm-256color")
+    with namespace.running(*surroundings, "tmux", "-u", "-S", str(socket), "-f", str(settings), "-D"):
+        shown = Terminal(namespace, socket)
+        _await(socket)
+        shell = ("env", f"PS1={PROMPT}", "sh", "-i")
+        shown.tmux("new-session", "-d", "-x", str(columns), "-y", str(lines), f"exec {shlex.join(shell)}")
+        shown.shows(PROMPT.strip())
+        yield shown
+
+
+def _await(socket: Path) -> None:
+    end = time.monotonic() + SOON
+    while not socket.exists():
+        assert time.monotonic() < end, "tmux does not start"
+        time.sleep(TICK)
