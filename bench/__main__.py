@@ -22,6 +22,7 @@ BENCHES = (
     "daemon",
     "cli",
     "control",
+    "watch",
     "evidence",
 )
 # loopback up, and a TMPDIR that vanishes with the mount namespace

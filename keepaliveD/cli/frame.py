@@ -20,6 +20,7 @@ from keepaliveD.model.text import printable
 HOUR = 3600.0  # seconds
 WORST = (Verdict.CUT, Verdict.BARE, Verdict.LATE, Verdict.UNKNOWN, Verdict.SAFE)
 BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"  # from nothing to the most
+OLD = 5.0  # seconds from which on the age of a scan is shown
 BARS = (10, 60)  # of the sparkline: at least and at most
 HELP = "type to filter, Esc clears it, arrows and pages scroll, Ctrl-C ends"
 ABOVE = 4  # lines above the connections: counts, the next hour, the filter, headings
@@ -32,7 +33,8 @@ JOINING = ((0x1160, 0x11FF), (0xD7B0, 0xD7FF))  # letters that a terminal draws 
 class View:
     """What is to be seen. `left` is the seconds that doomed connections have left; `first` is the row at the top.
 
-    `total` is all connections, `counts` those that match by verdict, `shown` those from `first` on.
+    `total` is all connections, `counts` those that match by verdict, `shown` those from `first` on. `age` is the time
+    since the scan, in seconds.
     """
 
     clock: str
@@ -40,6 +42,7 @@ class View:
     counts: Mapping[Verdict, int]
     left: Floats
     shown: Sequence[Connection]
+    age: float = 0.0
     first: int = 0
     filter: str = ""
     note: str = ""
@@ -108,7 +111,8 @@ def _counts(view: View) -> str:
     matching = f"{view.matching} of " if view.filter else ""
     by_verdict = ", ".join(f"{view.counts[verdict]} {verdict.label}" for verdict in WORST if view.counts.get(verdict))
     connections = f"{matching}{view.total} connection{'s' * (view.total != 1)}"
-    return f"{view.clock}  {connections}{': ' * bool(by_verdict)}{by_verdict}"
+    scanned = f" (scanned {span(view.age)} ago)" if view.age >= OLD else ""
+    return f"{view.clock}  {connections}{': ' * bool(by_verdict)}{by_verdict}{scanned}"
 
 
 def _next_hour(left: Floats, width: int, levels: str) -> str:

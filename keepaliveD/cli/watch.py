@@ -8,6 +8,7 @@ import dataclasses
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -33,8 +34,9 @@ from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connections import connections, endpoints, order_of_urgency
 from keepaliveD.policy.judge import Judgement, judge
 
-INTERVAL = 2.0  # seconds between two scans, at least
+INTERVAL, LONGEST_INTERVAL = 2.0, 60.0  # seconds between two scans, at least and at most
 SHARE = 0.05  # of the time may be spent on scans, at most
+RECENT = 5  # scans of which the shortest tells what one costs: a busy machine makes them longer
 FRAME = 1.0  # seconds for which what is shown stays, at most
 NOTED = 10.0  # seconds for which a note is shown
 LONGEST = 200  # characters of a filter
@@ -82,6 +84,7 @@ class Live:
         self._note, self._noted_until = "", 0.0
         self._unwatched = ALL_WATCHED
         self._next_scan = 0.0  # on the monotonic clock
+        self._costs: deque[float] = deque(maxlen=RECENT)  # seconds of the last scans
 
     def tell_of_hang(self, hang: Hang) -> None:
         """Show that something does not answer."""
@@ -133,8 +136,9 @@ class Live:
         alive = set(judgement.table.sockets["cookie"].tolist()) if len(self._owners) > 2 * len(seen.order) else None
         if alive is not None:
             self._owners = {cookie: owner for cookie, owner in self._owners.items() if cookie in alive}
-        cost = time.monotonic() - began
-        self._next_scan = time.monotonic() + max(INTERVAL, cost * (1 / SHARE - 1))
+        self._costs.append(time.monotonic() - began)
+        pause = min(LONGEST_INTERVAL, min(self._costs) * (1 / SHARE - 1))
+        self._next_scan = time.monotonic() + max(INTERVAL, pause)
 
     def _tell_of_unwatched(self, unwatched: Unwatched) -> None:
         before, self._unwatched = self._unwatched, unwatched
@@ -182,6 +186,7 @@ class Live:
             counts=seen.counts(self._filter, self._owners),
             left=seen.left(self._filter, self._owners) - seen.age(),
             shown=[self._aged(one, seen.age()) for one in connections(seen.judgement, visible)],
+            age=seen.age(),
             first=self._first,
             filter=self._filter,
             note=self._note if time.monotonic() < self._noted_until else "",
