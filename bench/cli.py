@@ -87,10 +87,12 @@ def common(directory: str) -> list[str]:
 
 def processor_time(directory: str, *words: str) -> float:
     """Seconds of processor time of one run, its worker's included."""
+    surroundings = os.environ | {"RUNTIME_DIRECTORY": directory}
+    surroundings.pop("PYTHONDONTWRITEBYTECODE", None)  # a package installs its modules compiled
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-c", CTL, *words, *common(directory)],
-        env=os.environ | {"RUNTIME_DIRECTORY": directory},
+        env=surroundings,
         capture_output=True,
         text=True,
         check=False,

@@ -188,3 +188,9 @@ def test_what_checks_the_configuration_does_not_stay_in_the_daemons_memory() -> 
     """It is loaded by the process that reads the files."""
     then = "assert keepaliveD.daemon.process.Process(None, None, print).load().paths"
     assert "pydantic" not in loaded_by("keepaliveD.daemon.process", then)
+
+
+def test_a_command_that_looks_at_sockets_loads_nothing_that_it_does_not_need() -> None:
+    """It starts anew each time that a person asks."""
+    loaded = loaded_by("keepaliveD.cli.why, keepaliveD.platforms.linux")
+    assert not {name for name in loaded if within(name, "psutil") or within(name, "keepaliveD.platforms.linux.deaths")}

@@ -44,8 +44,8 @@ def of_process_or_end(target: str, ask: Asking, sockets: Sockets, rows: Indices)
 
 
 def of_unit(pattern: str, ask: Asking, sockets: Sockets, rows: Indices) -> Indices:
-    """Return the rows of the units that match a pattern."""
-    owners, which = ask(owners_of(sockets["inode"][rows], sockets["cgroup"][rows]))
+    """Return the rows of the units that match a pattern: their cgroups tell, no process is looked at."""
+    owners, which = ask(owners_of(np.zeros(len(rows), np.uint64), sockets["cgroup"][rows]))
     return rows[_belong_to_unit(pattern, owners)[which]]
 
 
@@ -61,10 +61,10 @@ def of_anything(target: str, ask: Asking, sockets: Sockets, rows: Indices) -> In
         return _of_number_or_end(target, ask, sockets, rows)
     if not target:
         raise Misuse("TARGET is empty; name a unit, a process, a process id, HOST:PORT or a cookie")
-    owners, which = ask(owners_of(sockets["inode"][rows], sockets["cgroup"][rows]))
-    of_its_unit = rows[_belong_to_unit(with_suffix(target), owners)[which]]
+    of_its_unit = of_unit(with_suffix(target), ask, sockets, rows)
     if len(of_its_unit):
         return of_its_unit
+    owners, which = ask(owners_of(sockets["inode"][rows], sockets["cgroup"][rows]))
     named = [bool(owner.pid) and fnmatch.fnmatchcase(owner.process, target) for owner in owners]
     return rows[np.array(named, np.bool_)[which]]
 

@@ -36,10 +36,13 @@ UNITS = {1: "amanda@backup.service", 2: "ssh.service", 3: "", 4: "amanda.service
 
 
 class Owners:
-    """By inode, which is the cookie here; process 77 holds the first two."""
+    """Units by cgroup, processes by inode, which is the cookie here as well; process 77 holds the first two."""
 
-    def find(self, inodes: Sequence[int], _cgroups: Sequence[int]) -> list[Owner]:
-        return [Owner(70 + inode, "program", UNITS.get(inode, "")) for inode in inodes]
+    def find(self, inodes: Sequence[int], cgroups: Sequence[int]) -> list[Owner]:
+        return [
+            Owner(70 + inode if inode else 0, "program" if inode else "", UNITS.get(cgroup, ""))
+            for inode, cgroup in zip(inodes, cgroups, strict=True)
+        ]
 
     def held_by(self, pid: int) -> frozenset[int]:
         if pid == 78:
@@ -50,14 +53,15 @@ class Owners:
 
 
 SOCKETS: list[Socket] = [
-    idle(10.0, cookie=1, inode=1, local="10.0.0.1", local_port=40001, remote="10.20.0.9", remote_port=22),
-    idle(10.0, cookie=2, inode=2, local="10.0.0.1", local_port=22, remote="10.20.0.9", remote_port=40002),
-    idle(10.0, cookie=3, inode=3, local="fd00::1", local_port=40003, remote="fd00::9", remote_port=22),
-    idle(10.0, cookie=4, inode=4, local="127.0.0.1", local_port=40004, remote="127.0.0.1", remote_port=22),
+    idle(10.0, cookie=1, inode=1, cgroup=1, local="10.0.0.1", local_port=40001, remote="10.20.0.9", remote_port=22),
+    idle(10.0, cookie=2, inode=2, cgroup=2, local="10.0.0.1", local_port=22, remote="10.20.0.9", remote_port=40002),
+    idle(10.0, cookie=3, inode=3, cgroup=3, local="fd00::1", local_port=40003, remote="fd00::9", remote_port=22),
+    idle(10.0, cookie=4, inode=4, cgroup=4, local="127.0.0.1", local_port=40004, remote="127.0.0.1", remote_port=22),
     idle(
         10.0,
         cookie=5,
         inode=1,
+        cgroup=1,
         local="10.0.0.1",
         local_port=40005,
         remote="10.20.0.9",
@@ -445,7 +449,7 @@ def test_disarm_puts_back_what_is_on_record_and_says_so(desk: Desk) -> None:
 
 def test_disarm_names_no_path(desk: Desk) -> None:
     """It reads no configuration."""
-    same = [idle(10.0, cookie=number, inode=1, remote_port=number) for number in range(1, 8)]
+    same = [idle(10.0, cookie=number, inode=1, cgroup=1, remote_port=number) for number in range(1, 8)]
     desk.watcher.sockets = lambda _: same
     desk.record.write(dict.fromkeys(range(1, 8), Armed(OFF, ON)))
     desk.armer.stands = dict.fromkeys(range(1, 8), ON)

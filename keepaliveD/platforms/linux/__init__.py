@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 from keepaliveD.model.rules import Watching
-from keepaliveD.platforms.base import Platform, Session
+from keepaliveD.platforms.base import DeathReader, DeathWatch, Platform, Session
 from keepaliveD.platforms.linux import capabilities, dmi, ipvs, netstat, selection
 from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
-from keepaliveD.platforms.linux.deaths import reader
 from keepaliveD.platforms.linux.owners.holders import Holders
 from keepaliveD.platforms.linux.owners.proc import ProcOwners
 from keepaliveD.platforms.linux.reading.netlink import Netlink
@@ -43,8 +41,15 @@ def linux(name: str = "linux", root: Path = Path("/")) -> Platform:
         at_connect,
         open_session,
         ipvs.notes(root),
-        watch_deaths=partial(reader.open_reader, root),
+        watch_deaths=lambda watch: _open_reader(root, watch),
         cloud=lambda: dmi.cloud(root),
         confine=capabilities.keep_those_of_main_process,
         probes_sent=lambda: netstat.probes_sent(root),
     )
+
+
+def _open_reader(root: Path, watch: DeathWatch) -> DeathReader:
+    """Load what only a daemon needs, and see how connections end. Raises Unsupported, NotPermitted."""
+    from keepaliveD.platforms.linux.deaths import reader
+
+    return reader.open_reader(root, watch)

@@ -16,8 +16,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
-
 from keepaliveD.model.errors import NoInput, NotPermitted
 from keepaliveD.platforms.linux.owners import descriptors, processes
 
@@ -59,6 +57,8 @@ class Holders:
         if len(found) < len(wanted):
             self._seek(wanted, likely, found, self._likely)
         if len(found) < len(wanted):
+            import psutil  # not where those who are likely to hold them do
+
             self._seek(wanted, psutil.pids(), found, self._all)
         self._limit = LATER
         if len(self._known) + len(found) > MOST:
