@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 SHORTAGES = (  # what the dynamic loader says where memory or descriptors are short; it gives no number
     "failed to map segment",
@@ -21,9 +22,15 @@ def main() -> int:
     return _run("tcp-keepalived", "daemon", catching=True)
 
 
-def ctl() -> int:
-    """Run keepalivectl."""
-    return _run("keepalivectl", "ctl", catching=False)
+def ctl() -> NoReturn:
+    """Run keepalivectl, and end at once: to take down all that was loaded takes longer than many a command."""
+    status = _run("keepalivectl", "ctl", catching=False)
+    import contextlib
+
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # closed or unread: the command has reported it
+            stream.flush()
+    os._exit(status)
 
 
 def _run(name: str, module: str, *, catching: bool) -> int:

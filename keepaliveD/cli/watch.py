@@ -162,9 +162,13 @@ class Live:
 
     def _unnamed(self, seen: Seen) -> Indices:
         """Return the rows whose owners nobody has looked for: of all with a filter, else of those that are shown."""
+        if seen.are_named:
+            return seen.order[:0]
         rows = seen.order if self._filter else self._visible(seen)
         cookies = seen.judgement.table.sockets["cookie"][rows].tolist()
-        return rows[np.array([cookie not in self._owners for cookie in cookies], np.bool_)]
+        unnamed = rows[np.array([cookie not in self._owners for cookie in cookies], np.bool_)]
+        seen.are_named = bool(self._filter) and not len(unnamed)
+        return unnamed
 
     # what is shown
 
@@ -228,6 +232,7 @@ class Seen:
     def __init__(self, judgement: Judgement) -> None:
         self.judgement = judgement
         self.order = order_of_urgency(judgement, at_risk_only=False)
+        self.are_named = False  # whether somebody has looked for the owner of each
         self._texts: list[str] | None = None
         self._found: tuple[str, Indices] = ("", self.order)
 

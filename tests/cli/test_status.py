@@ -196,7 +196,7 @@ def test_a_daemon_is_asked_and_nothing_else_is_looked_at(desk: Desk) -> None:
     """Neither the configuration nor the sockets: the answer comes at once, also on a host with 10,000 connections."""
     (desk.directory / "config.toml").write_text("not TOML")
     script = (
-        "import sys; from keepaliveD.__main__ import ctl\nassert ctl() == 0\n"
+        "import sys; from keepaliveD.cli.ctl import main\nassert main() == 0\n"
         "assert not sys.modules.keys() & {'numpy', 'pydantic', 'keepaliveD.cli.worker'}"
     )
     with desk.daemon():

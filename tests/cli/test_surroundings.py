@@ -21,7 +21,7 @@ CHECK = ("check", str(SHIPPED))
 SOCKETS = ("sockets", "--config", str(SHIPPED))
 LONG = "x" * 300
 BUFFERING = pytest.mark.parametrize("unbuffered", ["", "1"])
-CONTROL = "from keepaliveD.__main__ import ctl; raise SystemExit(ctl())"
+CONTROL = "from keepaliveD.__main__ import ctl; ctl()"
 INCOMPLETE = "keepalivectl: standard output: cannot be written: {}; the output is incomplete\n"
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from keepaliveD.cli import running, why
+from keepaliveD.cli import running, targets, why
 from keepaliveD.cli.ctl import main
 from keepaliveD.config import files, load
 from keepaliveD.model.connections import Owner
@@ -160,6 +160,19 @@ def test_of_a_unit_only_its_own_sockets_are_looked_for_in_processes(desk: Desk) 
     """To look into every process takes longer than all else, and is not needed to tell units apart."""
     assert desk.types("ssh")[0] == 0
     assert desk.looked_for == [2]
+
+
+def test_of_a_process_only_its_own_sockets_are_read(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/proc names it, escapes included; the owner of every other socket is not looked for."""
+    for pid, name in ((70, b"a\x1bb"), (69, b"a\x1bb"), (71, b"other")):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "comm").write_bytes(name + b"\n")
+    monkeypatch.setattr(targets, "PROC", tmp_path)
+    status, out, _ = desk.types("a\\x1bb")
+    assert (status, desk.looked_for) == (0, [1])
+    assert "10.0.0.1:40001" in out
 
 
 def test_the_lines_that_would_help_are_ready_to_paste(desk: Desk) -> None:
