@@ -25,6 +25,7 @@ from keepaliveD.platforms.base import Opener, Platform, Session
 from keepaliveD.platforms.requests import Steps, directly
 from tests.daemon.test_metrics import SNAPSHOT
 from tests.support.fakes import FakeArmer, FakeAtConnect, FakeOwners, FakeTuner, FakeWatcher
+from tests.support.host import NOW, FakeHost
 from tests.support.tables import Socket, idle
 
 SERIES = re.compile(r'([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\\n]|\\[\\"n])*",?)*)\})? (\S+)')
@@ -60,7 +61,7 @@ def test_no_name_forges_a_series(name: str) -> None:
 @contextlib.contextmanager
 def answering(directory: Path) -> Iterator[None]:
     """A daemon that answers there."""
-    control = Control(directory / "control", interface.service(lambda: SNAPSHOT))
+    control = Control(directory / "control", interface.service(lambda: FakeHost(SNAPSHOT)), lambda: NOW)
     stop = threading.Event()
 
     def serve() -> None:
