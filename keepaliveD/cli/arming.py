@@ -24,7 +24,7 @@ from keepaliveD.daemon.arming import take_over
 from keepaliveD.daemon.perform import Performer
 from keepaliveD.log import entries
 from keepaliveD.log.journal import JournaldLog, Log, never_waiting
-from keepaliveD.model import duration
+from keepaliveD.model import duration, requirements
 from keepaliveD.model.actions import Arm, Disarm
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, RecordDamaged, Refusal, Unsupported
@@ -343,9 +343,7 @@ class Results:
             raise NoInput(f"{_connections(unheld)} not armed: owner not found")
 
     def _not_permitted(self, count: int) -> NotPermitted:
-        return NotPermitted(
-            f"{_connections(count)} not permitted: run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
-        )
+        return NotPermitted(f"{_connections(count)} not permitted: run as root, or with {requirements.ARM.named}")
 
 
 def _connections(count: int) -> str:

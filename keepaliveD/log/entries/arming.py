@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from keepaliveD.log.entries.connections import fields_of, forgetter, who
 from keepaliveD.log.entries.entry import HANDFUL, NOTICE, WARNING, Entry, Value
+from keepaliveD.model import requirements
 from keepaliveD.model.actions import Action, Arm, Disarm
 from keepaliveD.model.connections import Connection, Verdict
 from keepaliveD.model.duration import FOREVER, span
@@ -27,7 +28,7 @@ HELP = {
     ArmingResult.SUBFLOW: 'requires watch.engine = "bpf"',
     ArmingResult.OWNER_NOT_FOUND: "it may belong to the kernel, to a process outside this PID namespace, "
     "or to one that the search has not reached in time",
-    ArmingResult.OWNER_NOT_VISIBLE: "requires root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+    ArmingResult.OWNER_NOT_VISIBLE: f"requires root, or {requirements.OWNERS.named}",
     ArmingResult.NOT_PERMITTED: "requires root or CAP_SYS_PTRACE, and a kernel.yama.ptrace_scope below 3",
     ArmingResult.OTHER_USER_NAMESPACE: "requires CAP_SYS_PTRACE over that namespace: run in the host's own",
     ArmingResult.FAILED: "the kernel refused",

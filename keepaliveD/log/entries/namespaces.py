@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keepaliveD.log.entries.entry import WARNING, Entry, Value
-from keepaliveD.model import duration
+from keepaliveD.model import duration, requirements
 from keepaliveD.model.sockets import Unwatched
 from keepaliveD.platforms.touching import Kind, Touched
 
@@ -16,7 +16,7 @@ def of_unwatched(unwatched: Unwatched) -> Iterator[Entry]:
     """Return an entry for each reason."""
     if unwatched.forbidden:
         yield _entry(
-            f"{_not_watched(unwatched.forbidden)}: entering them requires CAP_SYS_ADMIN and CAP_SYS_PTRACE",
+            f"{_not_watched(unwatched.forbidden)}: entering them requires {requirements.NAMESPACES.named}",
             {"KEEPALIVE_NAMESPACES": unwatched.forbidden},
         )
     if unwatched.surplus:
@@ -32,7 +32,8 @@ def of_unwatched(unwatched: Unwatched) -> Iterator[Entry]:
         )
     if unwatched.hidden:
         yield _entry(
-            "network namespaces of other users' processes may not be watched: finding them requires CAP_SYS_PTRACE",
+            "network namespaces of other users' processes may not be watched: finding them requires "
+            f"{requirements.FIND_NAMESPACES.named}",
             {},
         )
     for netns in unwatched.crowded[:MOST_NAMED]:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from keepaliveD.model import requirements
 from keepaliveD.model.errors import KernelError, NotPermitted, Refusal, Unsupported
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.rules import Roles
@@ -32,8 +33,8 @@ RANGES = {  # whatever kernels of any HZ and age hold; 0 is at once, -1 never
 }
 
 REMEDIES = {
-    errno.EACCES: "run as root, or with CAP_NET_ADMIN",
-    errno.EPERM: "run as root, or with CAP_NET_ADMIN",
+    errno.EACCES: f"run as root, or with {requirements.TUNE.named}",
+    errno.EPERM: f"run as root, or with {requirements.TUNE.named}",
     errno.EROFS: "/proc/sys is read-only here: open it (ReadWritePaths=/proc/sys/net), or set keepalive.apply = false",
 }
 

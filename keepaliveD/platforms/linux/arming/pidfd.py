@@ -30,6 +30,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keepaliveD.model import requirements
 from keepaliveD.model.arming import LOOKED, RESULT, Answer
 from keepaliveD.model.errors import NotPermitted, Refusal, Unsupported
 from keepaliveD.model.keepalive import Own
@@ -282,7 +283,9 @@ def _probe() -> None:
     LIBC.syscall(SYS_PIDFD_GETFD, -1, 0, 0)
     code = ctypes.get_errno()
     if code == errno.ENOSYS:
-        raise Unsupported("sockets of other programs cannot be armed: pidfd_getfd requires Linux 5.6 or later")
+        raise Unsupported(
+            f"sockets of other programs cannot be armed: pidfd_getfd requires Linux {requirements.ARM.linux} or later"
+        )
     if code != errno.EBADF:
         raise NotPermitted(
             "sockets of other programs cannot be armed: the sandbox must allow SystemCallFilter=pidfd_getfd"

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
+from keepaliveD.model import requirements
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import Unsupported
 from keepaliveD.model.reports import Counted
@@ -31,8 +32,6 @@ ROUTES, RULES = ".rodata.routes", ".rodata.rules"
 OWNERS, COUNTS, ARMED = "owners", "counts", "armed"
 MOST_CGROUPS = 16384  # their max_entries
 MANY = MOST_CGROUPS // 4  # counts: with more of them, counting begins anew
-LINUX = "5.10"
-CAPABILITIES = "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
 
 ADDRESS = np.dtype([("high", "u8"), ("low", "u8")], align=True)
 TARGET = np.dtype([("network", ADDRESS), ("mask", ADDRESS), ("port", "u4")], align=True)
@@ -92,7 +91,7 @@ class ConnectArmer:
         self._bits = {number: bit for bit, number in enumerate(by_owner, 1)}
         self._known: dict[int, int] = {}  # the meaning of cgroups
         self._counted: dict[tuple[int, int], int] = {}  # by cgroup and rule
-        self._object = libbpf.Object(OBJECT, SHARED, linux=LINUX, capabilities=CAPABILITIES)
+        self._object = libbpf.Object(OBJECT, SHARED, requirements.CONNECT)
         try:
             self._object.preset(libbpf.CONSTANTS.tobytes())
             self._object.preset(b"".join(map(_route, plan.routes)), ROUTES)

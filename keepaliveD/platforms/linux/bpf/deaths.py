@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keepaliveD.model import requirements
 from keepaliveD.model.errors import NotPermitted, Unsupported
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.linux.bpf import libbpf, twins
@@ -16,8 +17,6 @@ OBJECT = Path(__file__).with_name("deaths.bpf.o")
 STATE, PACKET, DROP = "see_state", "see_packet", "see_drop"
 RING, ROOM = "ring", 4 << 20
 PROCESSORS = 64
-LINUX = "5.12"
-CAPABILITIES = "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
 
 NEVER = 0xFFFFFFFF  # there was none
 RECORD = np.dtype(
@@ -98,7 +97,7 @@ class BpfDeaths:
         self._object.close()
 
     def _open(self, cgroup: Path | None, idle: float, *, drops: bool) -> None:
-        self._object = libbpf.Object(OBJECT, SHARED, linux=LINUX, capabilities=CAPABILITIES)
+        self._object = libbpf.Object(OBJECT, SHARED, requirements.DEATHS)
         try:
             self._object.preset(np.array((round(idle * libbpf.JIFFIES), cgroup is not None), WANTED).tobytes())
             if not drops:

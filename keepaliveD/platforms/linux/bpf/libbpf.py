@@ -21,7 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from keepaliveD.model import requirements
 from keepaliveD.model.errors import KernelError, NotPermitted, Refusal, Unsupported, is_shortage
+from keepaliveD.model.requirements import Requirement
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.linux.bpf import twins
 
@@ -31,7 +33,6 @@ MULTI = 2  # BPF_F_ALLOW_MULTI
 MOST_PROGRAMS = 64  # in a cgroup, BPF_CGROUP_MAX_PROGS
 LINE = 1024  # bytes; a verifier's log is longer, but its first line says it
 
-CAPABILITIES = "CAP_BPF and CAP_PERFMON"
 COMPILE = "run packaging/compile-bpf"
 
 JIFFIES = round(1 / time.clock_getres(6))  # a second; the resolution of CLOCK_MONOTONIC_COARSE is one
@@ -123,16 +124,15 @@ class _IteratorOptions(ctypes.Structure):
 class Object:
     """The programs and maps of one object file, in the kernel from load() to close()."""
 
-    def __init__(self, file: Path, shared: twins.Twins, linux: str = "5.15", capabilities: str = CAPABILITIES) -> None:
-        """Open the file. It requires `linux` and `capabilities`; `shared` are its structures that Python knows.
+    def __init__(self, file: Path, shared: twins.Twins, required: Requirement = requirements.BPF) -> None:
+        """Open the file, whose programs require this; `shared` are its structures that Python knows.
 
         Raises Unsupported, also if one of these structures has another layout in the file.
         """
         self._library = _library()
         self._links: list[int] = []
         self._name = file.name
-        self._linux = linux
-        self._capabilities = capabilities
+        self._required = required
         if not file.exists():
             raise Unsupported(f"{file.name} is missing: clang was not installed when this was built")
         _said.clear()
@@ -299,7 +299,7 @@ class Object:
         try:
             yield
         except OSError as error:
-            raise _refusal(self._name, self._linux, self._capabilities, error) from error
+            raise _refusal(self._name, self._required, error) from error
 
 
 def open_iterator(link: int) -> int:
@@ -346,16 +346,18 @@ def _check(fine: object) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def _refusal(name: str, linux: str, capabilities: str, error: OSError) -> Refusal:
+def _refusal(name: str, required: Requirement, error: OSError) -> Refusal:
     if error.errno == errno.EPERM:
         return NotPermitted(
-            f"BPF is not permitted: requires {capabilities}, and a sandbox that allows bpf(2); "
+            f"BPF is not permitted: requires {required.named}, and a sandbox that allows bpf(2); "
             "the optional drop-in bpf.conf gives both to the unit"
         )
     if is_shortage(error):
         return KernelError(f"{name}: {error.strerror}")
     reason = _reason(error.errno)
-    return Unsupported(f"{name}: {reason}; requires Linux {linux} or later with its BTF (/sys/kernel/btf/vmlinux)")
+    return Unsupported(
+        f"{name}: {reason}; requires Linux {required.linux} or later with its BTF (/sys/kernel/btf/vmlinux)"
+    )
 
 
 def _unreadable(name: str, code: int) -> Refusal:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keepaliveD.model import requirements
 from keepaliveD.model.keepalive import Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed
 from keepaliveD.model.sockets import Column
@@ -62,7 +63,7 @@ def forget(records: int) -> None:
 
 @contextlib.contextmanager
 def _iterator(program: str, records: int) -> Iterator[int]:
-    programs = libbpf.Object(OBJECT, SHARED, linux="5.10")
+    programs = libbpf.Object(OBJECT, SHARED, requirements.RECALL)
     try:
         programs.load()
         yield libbpf.open_iterator(programs.attach_iterator(program, over=records))

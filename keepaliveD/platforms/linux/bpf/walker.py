@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keepaliveD.model import requirements
 from keepaliveD.model.errors import KernelError
 from keepaliveD.model.rules import IPNetwork
 from keepaliveD.model.sockets import Sockets
@@ -46,7 +47,7 @@ class BpfWalker:
         """Load them. Raises Unsupported, NotPermitted."""
         self.crowded: Set[int] = frozenset()
         self._entered: dict[int, tuple[Table, Cookies]] = {}
-        self._object = libbpf.Object(OBJECT, SHARED, linux="6.2")
+        self._object = libbpf.Object(OBJECT, SHARED, requirements.WALK)
         try:
             records.load(self._object, ignore)
             self._find, self._walk = self._object.program_fd(FIND), self._object.program_fd(WALK)

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from keepaliveD.model import requirements
 from keepaliveD.model.errors import NoInput, NotPermitted
 from keepaliveD.platforms.linux.owners import descriptors, processes
 
@@ -77,7 +78,7 @@ class Holders:
             raise NoInput(f"process {pid}: not asked: too many other processes hang; end these with SIGKILL")
         if isinstance(held, PermissionError):
             raise NotPermitted(
-                f"process {pid}: not permitted: run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+                f"process {pid}: not permitted: run as root, or with {requirements.OWNERS.named}"
             ) from held
         if isinstance(held, OSError):
             raise NoInput(f"process {pid}: does not exist") from held
