@@ -9,4 +9,5 @@ STATE_DIRECTORY = "/var/lib/tcp-keepalived"
 RUNTIME_DIRECTORY = "run/tcp-keepalived"  # below the root
 CONTROL = "control"  # the control socket, in the runtime directory
 INTERFACE = "internal.tcp-keepalived"  # of the control socket, as Varlink names it
+HANDBOOK = "/usr/share/doc/tcp-keepalived/docs"
 LOCK = "lock"  # in the state directory

@@ -23,16 +23,19 @@ from keepaliveD.config.catalogue import catalogue
 from keepaliveD.config.document import REPEATED
 from keepaliveD.daemon.signals import ALL
 from keepaliveD.log.entries import MESSAGE_IDS
-from keepaliveD.model import errors
+from keepaliveD.model import errors, requirements
 from keepaliveD.model.connections import Connection, Verdict, WhatCounts
 from keepaliveD.model.duration import exact
-from keepaliveD.places import DEFAULT_FILE, STATE_DIRECTORY
+from keepaliveD.places import DEFAULT_FILE, HANDBOOK, STATE_DIRECTORY
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 THEN = {"drop": ", then silence", "reset": ", then a reset", "close": ", then a close", "unknown": ""}
 COUNTS = {WhatCounts.PACKETS: "", WhatCounts.DATA: "; only data counts"}
 CELL = re.compile(r" \| ")
+ANCHOR = re.compile(r"<a id=\"[a-z-]+\"></a>")
+
+PLACES = {"CONFIG": DEFAULT_FILE, "STATE": STATE_DIRECTORY, "DOCS": HANDBOOK}
 
 Parts = dict[str, list[str]]
 
@@ -41,7 +44,7 @@ def pages(daemon: Command, control: Command) -> dict[str, str]:
     """Every page by the name of its file."""
     shared = {"verdicts": _verdicts(), "exits": _exits()}
     parts = {
-        "tcp-keepalived.8": _program(daemon) | shared | _signals() | _journal(),
+        "tcp-keepalived.8": _program(daemon) | shared | _signals() | _privileges() | _journal(),
         "keepalivectl.1": _program(control) | shared | _table(),
         "tcp-keepalived.toml.5": _settings(),
     }
@@ -63,7 +66,7 @@ def _date() -> str:
 
 def fill(template: str, name: str, parts: Mapping[str, list[str]]) -> str:
     """The template with its parts in place."""
-    values = {"CONFIG": roff.code(str(DEFAULT_FILE)), "STATE": roff.code(STATE_DIRECTORY)}
+    values = {name: roff.code(str(place)) for name, place in PLACES.items()}
     left = dict(parts)
     filled: list[str] = []
     for line in template.splitlines():
@@ -134,6 +137,16 @@ def _signals() -> Parts:
     return {f"signal {signal.name}": roff.item([roff.bold(signal.name)]) for signal in ALL}
 
 
+def _privileges() -> Parts:
+    """What each feature requires, as the messages have it."""
+    found: list[str] = []
+    for each in requirements.ALL:
+        linux = f"Linux {each.linux}" if each.linux else ""
+        body = "; ".join(filter(None, (each.privileges, linux, each.besides)))
+        found += roff.item([roff.text(roff.sentence(each.to))], *roff.lines(roff.text(roff.sentence(body))))
+    return {"privileges": found}
+
+
 def _exits() -> list[str]:
     """Each status with the refusals that end in it, as their docstrings explain them."""
     meanings: dict[int, str] = {errors.Exit.OK: "Success.", errors.Exit.USAGE: "The command line is wrong."}
@@ -146,10 +159,10 @@ def _exits() -> list[str]:
 
 
 def _verdicts() -> list[str]:
-    rows = _rows("README.md", "[a-z]+")
+    rows = _rows("docs/verdicts.md", "[a-z]+")
     known = {verdict.label for verdict in Verdict}
     if rows.keys() != known:
-        raise SystemExit(f"README.md: its table of verdicts is not that of the model: {rows.keys() ^ known}")
+        raise SystemExit(f"docs/verdicts.md: its table of verdicts is not that of the model: {rows.keys() ^ known}")
     return roff.table((verdict, roff.markdown(roff.sentence(meaning))) for verdict, (meaning,) in rows.items())
 
 
@@ -159,7 +172,7 @@ def _journal() -> Parts:
         raise SystemExit("docs/journal.md: its message ids are not those of keepaliveD.log.entries")
     parts: Parts = {"messages": [], "fields": []}
     for identity, (event, priority, what, _) in messages.items():
-        tag = rf"{roff.bold(event)} ({roff.text(priority)})"
+        tag = rf"{roff.bold(ANCHOR.sub('', event))} ({roff.text(priority)})"
         parts["messages"] += roff.item(
             [tag], *roff.lines(roff.markdown(roff.sentence(what))), ".br", roff.code(identity)
         )

@@ -35,6 +35,7 @@ from keepaliveD.model.results import Arming, ArmingResult, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.sockets import Unwatched
+from keepaliveD.places import HANDBOOK
 from keepaliveD.platforms.touching import Kind, Touched
 from tests.log.test_entries import cut, documented, late, say, settings
 from tests.support.ends import MEASURED, alike
@@ -96,7 +97,19 @@ USUAL = {
 def test_no_line_is_wider_than_a_terminal(catalog: Path) -> None:
     """With fields as they usually are, and the three columns that journalctl puts before each line."""
     shown = re.sub(r"@(\w+)@", lambda field: USUAL.get(field[1], field[1]), catalog.read_text(encoding="utf-8"))
-    assert max(map(len, shown.splitlines())) + 3 <= 80
+    lines = [line for line in shown.splitlines() if not line.startswith("Documentation: ")]  # a URI cannot be broken
+    assert max(map(len, lines)) + 3 <= 80
+
+
+def test_every_entry_leads_to_its_place_in_the_handbook(catalog: Path) -> None:
+    """The package has the handbook where the catalog says."""
+    events = {identity: event for event, identity in MESSAGE_IDS.items()}
+    places = set(re.findall(r'<a id="([a-z-]+)"></a>', (ROOT / "docs/journal.md").read_text(encoding="utf-8")))
+    for identity, text in explained(catalog).items():
+        assert f"Documentation: file://{HANDBOOK}/journal.md#{events[identity]}\n" in text
+        assert events[identity] in places
+    packaged = (ROOT / "packaging/debian/tcp-keepalived.docs").read_text(encoding="utf-8").split()
+    assert "docs" in packaged
 
 
 def test_placeholders_are_documented_fields(catalog: Path) -> None:

@@ -326,7 +326,7 @@ CHANGES = {
     "a key of a path": ("keepaliveD/config/document.py", '    interface: Interface = ""\n    t', "    t", "interface"),
     "a signal": ("keepaliveD/daemon/signals.py", "signal.SIGTERM, ", "signal.SIGUSR1, ", "SIGTERM"),
     "an exit status": ("keepaliveD/model/errors.py", "    OK = 0", "    OK = 0\n    OTHER = 1", "OTHER"),
-    "a verdict": ("README.md", "| `bare` |", "| `bald` |", "bald"),
+    "a verdict": ("docs/verdicts.md", "| `bare` |", "| `bald` |", "bald"),
     "a message": ("keepaliveD/log/entries/entry.py", '"late": "4e', '"late": "5e', "message ids"),
     "an event": ("packaging/manual/catalog.in", "-- late", "-- slow", "slow"),
     "a column": ("keepaliveD/cli/columns.py", '"idle", "IDLE"', '"idle", "AGE"', "column AGE"),
@@ -340,7 +340,6 @@ def test_a_change_that_is_documented_nowhere_stops_the_generator(tmp_path: Path,
     file, old, new, named = CHANGES[change]
     for part in ("keepaliveD", "packaging/manual", "etc", "docs"):
         shutil.copytree(ROOT / part, tmp_path / part)
-    shutil.copy(ROOT / "README.md", tmp_path)
     text = (tmp_path / file).read_text(encoding="utf-8")
     assert old in text
     (tmp_path / file).write_text(text.replace(old, new, 1), encoding="utf-8")
