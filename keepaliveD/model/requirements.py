@@ -22,9 +22,9 @@ class Requirement(NamedTuple):
 
     @property
     def privileges(self) -> str:
-        """Return the capabilities and what may replace them; "none" where there are none."""
+        """Return the capabilities and what may replace them; "no privilege" where there are none."""
         if not self.capabilities:
-            return "none"
+            return "no privilege"
         return f"{self.named}, or CAP_SYS_ADMIN" if self.or_admin else self.named
 
 

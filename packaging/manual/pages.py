@@ -143,7 +143,7 @@ def _privileges() -> Parts:
     for each in requirements.ALL:
         linux = f"Linux {each.linux}" if each.linux else ""
         body = "; ".join(filter(None, (each.privileges, linux, each.besides)))
-        found += roff.item([roff.text(roff.sentence(each.to))], *roff.lines(roff.text(roff.sentence(body))))
+        found += roff.item([roff.text(f"To {each.to}:")], *roff.lines(roff.text(roff.sentence(body))))
     return {"privileges": found}
 
 
