@@ -74,6 +74,7 @@ def main(arguments: list[str]) -> None:
         subprocess.run([sys.executable, ROOT / "packaging/manual/generate.py", work / "made"], check=True)
         stage(work / "made/man", work / "source")
         shutil.copy(HERE / "mkdocs.yml", work)
+        shutil.copy(HERE / "handbook.css", work / "source")
         command = [sys.executable, "-m", "mkdocs", "--quiet", "build", "--strict", f"--site-dir={work / 'site'}"]
         done = subprocess.run([*command, f"--config-file={work / 'mkdocs.yml'}"], check=False)
         if done.returncode:
