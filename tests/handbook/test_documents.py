@@ -143,6 +143,24 @@ def test_what_the_code_knows_stands_in_the_documents(tmp_path: Path) -> None:
         assert text(tmp_path / document.relative_to(ROOT)) == text(document), "run script/docs --write"
 
 
+SCREENS = {"status": "overview.py", "why": "page.py"}  # which module of the command line words it
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_a_screen_shows_the_facts_that_the_program_shows(screen: str) -> None:
+    """Of a label that is no more, or that is called otherwise now: script/docs --screens."""
+    (shown,) = re.findall(rf"<!-- screen: {screen} -->\n```\n(.*?)```", text(ROOT / "README.md"), re.DOTALL)
+    labels = set(re.findall(r"^ {0,2}([a-z]+(?: [a-z]+)?) {2,}\S", shown, re.MULTILINE))
+    source = text(ROOT / "keepaliveD/cli" / SCREENS[screen])
+    assert len(labels) > 4
+    assert {label for label in labels if f'"{label}"' not in source} == set()
+
+
+def test_the_readme_names_two_commands_to_begin_with() -> None:
+    first, *_ = blocks(text(ROOT / "README.md"), "sh")
+    assert [line.split()[0] for line in first.splitlines()] == ["script/run", "script/test"]
+
+
 def test_every_metric_that_is_named_exists() -> None:
     """A metric is the first argument where its value is made."""
     sources = [*(ROOT / "keepaliveD").rglob("exposition.py"), *(ROOT / "keepaliveD").rglob("metrics.py")]
