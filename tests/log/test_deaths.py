@@ -74,7 +74,8 @@ def test_every_cause_that_is_logged_is_explained() -> None:
 
 def test_the_documentation_lists_every_cause() -> None:
     text = (Path(__file__).parents[2] / "docs/deaths.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^\| <a id=\"([a-z0-9-]+)\"></a>`\1` \|", text, re.MULTILINE)) == {cause.key for cause in Cause}
+    listed = re.findall(r"^\| <a id=\"([a-z0-9-]+)\"></a>`\1` \|", text, re.MULTILINE)
+    assert set(listed) == {cause.key for cause in Cause}
     assert all(f"`{cause.key}`" in text for cause in Cause)
     counted = text.partition("By default these are only counted: ")[2].partition("\n")[0]
     assert set(re.findall(r"`([a-z0-9-]+)`", counted)) == {cause.key for cause in EXPECTED}

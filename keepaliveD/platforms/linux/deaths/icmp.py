@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from keepaliveD.model.requirements import ROUTERS
 from keepaliveD.platforms.linux.deaths import filters
 
-REQUIRED = f"{ROUTERS.named}, {ROUTERS.besides}"
+REQUIRED = f"{ROUTERS.named}, {ROUTERS.besides}; the drop-in packets.conf gives these to the unit"
 
 MOST = 1024  # ports of hosts that are remembered
 LONGEST = 576  # octets that are read of an error
@@ -54,7 +54,7 @@ class IcmpErrors:
             try:
                 self._sockets.append(_listen(family))
             except OSError as error:
-                self.hindered = f"routers are not named: ICMP cannot be read: {error.strerror}; requires {REQUIRED} (the drop-in packets.conf)"
+                self.hindered = f"routers are not named: ICMP cannot be read: {error.strerror}; requires {REQUIRED}"
 
     def about(self, host: Host, port: int) -> IcmpError | None:
         """Return the last error about packets to this port of this host."""
