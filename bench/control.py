@@ -24,8 +24,8 @@ from keepaliveD.places import INTERFACE
 
 CONNECTIONS = 10_000
 CLIENTS = 100
-ROUNDS = 10
-SECONDS = 3.0  # of a round
+ROUNDS = 24
+SECONDS = 1.5  # of a round
 INTERVAL = 0.2  # seconds between scans
 PATIENCE = 60.0  # seconds for an answer
 CONFIGURATION = f"""

@@ -65,6 +65,7 @@ class Control:
         self._now = now
         self._peers: dict[int, _Peer] = {}
         self._asking: _Peer | None = None  # whose question the decider has
+        self._replies = 0  # so far
         self._asked = 0  # questions so far
         self._asked_at = -FOREVER
         self._pauses_until = -FOREVER
@@ -198,19 +199,26 @@ class Control:
                 peer.client.receive(octets)
 
     def _answer(self, end: float) -> None:
-        """Make one reply to each client that waits for one, then another; what is left over is for the next turn."""
-        waiting = deque(peer for peer in self._peers.values() if peer.client.is_waiting)
-        for _ in range(BUDGET if waiting else 0):
-            peer = waiting.popleft()
+        """Make one reply to each client that waits for one, then another; what is left over is for the next turn.
+
+        A list that goes on and a call that is new take turns, so that nobody waits for the lists of all others.
+        """
+        waiting: tuple[deque[_Peer], deque[_Peer]] = deque(), deque()
+        for peer in self._peers.values():
+            if peer.client.is_waiting:
+                waiting[peer.client.goes_on].append(peer)
+        for _ in range(BUDGET if any(waiting) else 0):
+            self._replies += 1
+            peer = (waiting[self._replies % 2] or waiting[1 - self._replies % 2]).popleft()
             with self._letting_go(peer):
                 self._last(peer)
                 peer.client.answer()
                 self._write(peer)
             if peer.is_here and peer.client.is_waiting:
-                waiting.append(peer)
-            if not waiting or self._now() >= end:
+                waiting[peer.client.goes_on].append(peer)
+            if not any(waiting) or self._now() >= end:
                 break
-        if waiting:
+        if any(waiting):
             self._wake_up()
 
     def _last(self, peer: _Peer) -> None:

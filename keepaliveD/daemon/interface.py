@@ -158,7 +158,7 @@ def status(snapshot: Snapshot) -> dict[str, object]:
         ],
         "engine": snapshot.engine,
         "connections": {"namespaces": counts.namespaces, **by_verdict(counts)},
-        "scan": scan and {name: round(value, 3) for name, value in scan._asdict().items()},
+        "scan": scan and {name: round(value, 6) for name, value in scan._asdict().items()},
         "arming": [{"result": result.value, "count": count} for result, count in snapshot.results.items() if count],
         "ends": [ends(*one) for one in snapshot.tally.by_path_and_unit()[:MOST_ENDS]],
         "at_risk": [at_risk(one) for one in snapshot.at_risk],

@@ -151,6 +151,11 @@ class Client:
             return False
         return self._replies is not None or END in self._received
 
+    @property
+    def goes_on(self) -> bool:
+        """Return whether further replies to a call that was answered before are still to come."""
+        return self._replies is not None
+
     def receive(self, octets: bytes) -> None:
         """Take what has arrived. Raises Broken."""
         self._received += octets

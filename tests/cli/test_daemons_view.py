@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import select
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,8 +47,8 @@ def serving(directory: Path, host: FakeHost) -> Iterator[None]:
 
     def serve() -> None:
         while not ends.is_set():
-            if select.select([control], [], [], 0.05)[0]:
-                control.turn()
+            control._selector.select(0.05)
+            control.turn()
 
     thread = threading.Thread(target=serve)
     thread.start()

@@ -380,6 +380,21 @@ def test_a_client_that_lists_and_does_not_read_keeps_a_bounded_memory(tmp_path: 
     control.close()
 
 
+def test_a_call_waits_for_one_reply_to_a_list_and_not_for_those_to_all_lists(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many clients list all connections."""
+    monkeypatch.setattr(module, "BUDGET", 2)
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(client(control)).send(LIST)
+        turns(control, 10)
+        polite = stack.enter_context(client(control))
+        polite.send(STATUS)
+        turns(control, 1)
+        assert said(polite).startswith(b'{"parameters":')
+
+
 class Clock:
     """Time that a test steps."""
 
