@@ -55,6 +55,7 @@ def test_a_path_that_loses_packets_makes_no_verdict_falsely_certain_and_few_wron
     assert [str(each) for each in played.verdicts if each.is_falsely_certain] == []
 
 
+MAY_BE_UNSEEN = Cause.PEER_NOT_READING  # where no probe was lost, only what comes after the end shows it
 BY_THIS_HOST = {  # of this, packets tell nothing; and a peer that closes is no reset
     Cause.CLOSED_UNREAD,
     Cause.LOCAL_ABORT,
@@ -70,9 +71,10 @@ def test_netlink_names_every_cause_that_packets_tell_and_nothing_else() -> None:
     """It tells of no error, nor of a user timeout: what cannot be told apart without these is named beside."""
     played = play(SCENES, "netlink")
     assert not played.failures
-    seen = {scene.name: len(played.of(scene, "client")) for scene in SCENES if "client" in scene.truth}
-    told = {scene.name for scene in SCENES if scene.truth.get("client", Cause.LOCAL_ABORT) not in BY_THIS_HOST}
-    assert seen == {name: int(name in told) for name in seen}, matrix(played, SCENES, "netlink")
+    certain = [scene for scene in SCENES if scene.truth.get("client", MAY_BE_UNSEEN) is not MAY_BE_UNSEEN]
+    seen = {scene.name: len(played.of(scene, "client")) for scene in certain}
+    told = {scene.name: int(scene.truth["client"] not in BY_THIS_HOST) for scene in certain}
+    assert seen == told, matrix(played, SCENES, "netlink")
     wrong = [str(each) for each in played.verdicts if each.truth not in each.candidates]
     assert len(wrong) <= (1 - RIGHT) * len(played.verdicts), "\n".join([matrix(played, SCENES, "netlink"), *wrong])
     assert [str(each) for each in played.verdicts if each.is_falsely_certain] == []
