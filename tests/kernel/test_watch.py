@@ -102,7 +102,7 @@ def test_another_size_is_obeyed(rig: Rig, narrow: Terminal, tmp_path: Path, size
         assert all(len(line) <= width for line in narrow.lines)
         narrow.resize(80, 24)
         narrow.shows(HELP)
-        assert len([line for line in narrow.lines if line.startswith("VERDICT")]) == 1
+        narrow.shows_once("VERDICT")
 
 
 def test_a_name_forges_no_line_and_no_escape(rig: Rig, narrow: Terminal, tmp_path: Path) -> None:

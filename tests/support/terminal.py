@@ -58,6 +58,12 @@ class Terminal:
         """Wait until a pattern is on the screen; fail without it."""
         return self._wait(lambda: re.search(pattern, self.screen, re.MULTILINE), f"no {pattern!r}", within)
 
+    def shows_once(self, beginning: str) -> None:
+        """Wait until exactly one line begins so: between two frames there may be none."""
+        self._wait(
+            lambda: [line.startswith(beginning) for line in self.lines].count(True) == 1 or None, beginning, SOON
+        )
+
     def is_rid_of(self, pattern: str) -> None:
         """Wait until a pattern is no longer on the screen."""
         self._wait(lambda: not re.search(pattern, self.screen, re.MULTILINE) or None, f"still {pattern!r}", SOON)
