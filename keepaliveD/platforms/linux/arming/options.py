@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+from collections.abc import Sequence
 from socket import (
     IPPROTO_TCP,
     SO_KEEPALIVE,
@@ -39,45 +40,53 @@ class Brought(enum.Enum):
 
     ABOUT = "set and read back"
     NOT = "failed, and what stood there before stands again, as far as that could be set"
-    LATE = "not tried: something else stands there by now"
+    LATE = "something else stands there by now, which stays"
+
+
+# In the order in which they are set: level, option, place in Four. The idle time comes last: it arms the timer anew,
+# but only while SO_KEEPALIVE is on, and then less the time that the connection has been idle for
+# (tcp_sock_set_keepidle_locked, net/ipv4/tcp.c).
+OPTIONS = (
+    (IPPROTO_TCP, TCP_KEEPINTVL, 1),
+    (IPPROTO_TCP, TCP_KEEPCNT, 2),
+    (SOL_SOCKET, SO_KEEPALIVE, 3),
+    (IPPROTO_TCP, TCP_KEEPIDLE, 0),
+)
+TIMES = tuple(option for option in OPTIONS if option[1] != SO_KEEPALIVE)
 
 
 def bring_about(sock: SocketType, before: Four, after: Four) -> Brought:
-    """Set all of it and read it back, where what stood there `before` still does."""
+    """Set all of it and read it back, where what stood there `before` still does.
+
+    Linux cannot compare and set at once: what a program sets within the microsecond between the two is overwritten.
+    """
     try:
         if read(sock) != before:
             return Brought.LATE
-        _set(sock, after)
-        if read(sock) == after:
-            return Brought.ABOUT
+        if not _set(sock, before, after) or read(sock) != after:
+            _set_back(TIMES, sock, before, after)  # keepalive stays on: its program may just have switched it on
+            return Brought.LATE
     except OSError:
-        pass  # what was set of it is set back
-    _set_back(sock, before)
-    return Brought.NOT
+        _set_back(OPTIONS, sock, before, after)
+        return Brought.NOT
+    return Brought.ABOUT
 
 
-def _set(sock: SocketType, wanted: Four) -> None:
-    """Set all four, also those that stand already: a value that is not the socket's own follows its namespace.
+def _set(sock: SocketType, before: Four, after: Four) -> bool:
+    """Set all four, up to one that somebody else has set by now; return whether there was none.
 
-    The idle time comes last: it arms the timer anew, but only while SO_KEEPALIVE is on, and then less the
-    time that the connection has been idle for (tcp_sock_set_keepidle_locked, net/ipv4/tcp.c).
+    Also those that stand already: a value that is not the socket's own follows its namespace.
     """
-    idle, interval, probes, on = wanted
-    sock.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, interval)
-    sock.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, probes)
-    sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, on)
-    sock.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, idle)
+    for level, option, place in OPTIONS:
+        if sock.getsockopt(level, option) != before[place]:
+            return False
+        sock.setsockopt(level, option, after[place])
+    return True
 
 
-def _set_back(sock: SocketType, before: Four) -> None:
-    """Set each option that differs, as far as that is possible."""
-    idle, interval, probes, on = before
-    for level, option, value in (
-        (IPPROTO_TCP, TCP_KEEPINTVL, interval),
-        (IPPROTO_TCP, TCP_KEEPCNT, probes),
-        (SOL_SOCKET, SO_KEEPALIVE, on),
-        (IPPROTO_TCP, TCP_KEEPIDLE, idle),
-    ):
+def _set_back(options: Sequence[tuple[int, int, int]], sock: SocketType, before: Four, after: Four) -> None:
+    """Set each of these options back in which ours stands, as far as that is possible."""
+    for level, option, place in options:
         with contextlib.suppress(OSError):
-            if sock.getsockopt(level, option) != value:
-                sock.setsockopt(level, option, value)
+            if before[place] != after[place] == sock.getsockopt(level, option):
+                sock.setsockopt(level, option, before[place])
