@@ -73,6 +73,7 @@ class Played:
 
     verdicts: list[Verdict]
     failures: dict[str, BaseException]  # by the name of a scene that could not be played
+    lost: int  # ends for which there was no room: other tests on this machine may end thousands at once
 
     def of(self, scene: Scene, end: End) -> list[Verdict]:
         """What that end was called: once, if all is well."""
@@ -94,6 +95,7 @@ def play(scenes: Sequence[Scene], engine: str = "bpf", loss: int = 0) -> Played:
         return Played(
             list(_judge(watch, plays, namespaces)),
             {name: error for name, error in errors.items() if error},
+            watch.lost,
         )
 
 

@@ -35,8 +35,13 @@ ASKED = (
 
 @pytest.fixture(scope="module")
 def played() -> Played:
-    """All that is asked about, over IPv4 and IPv6."""
-    return play([scene for scene in SCENES if scene.play in ASKED])
+    """All that is asked about, over IPv4 and IPv6; once more where a very busy machine did not show an end."""
+    asked = [scene for scene in SCENES if scene.play in ASKED]
+    for _ in range(3):
+        played = play(asked)
+        if all(played.of(scene, end) for scene in asked for end in scene.truth):
+            break
+    return played
 
 
 def answers(played: Played, what: Callable[[Play], None], end: End = "client") -> list[Verdict]:
