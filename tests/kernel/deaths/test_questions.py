@@ -21,7 +21,6 @@ ASKED = (
     scenes.peer_gives_up_because_our_acknowledgements_are_lost,
     scenes.peer_gives_up_because_its_data_is_lost,
     scenes.peer_closes_both_directions_while_data_is_on_its_way,
-    scenes.closed_while_data_was_on_its_way,
     scenes.forgotten_and_rejected_data,
     scenes.forgotten_and_dropped_data,
     scenes.path_dies_while_busy,
@@ -66,11 +65,6 @@ def test_did_the_peer_give_up_because_its_data_was_lost(played: Played) -> None:
 def test_did_the_peer_close_both_directions_while_our_data_was_on_the_way(played: Played) -> None:
     for answer in answers(played, scenes.peer_closes_both_directions_while_data_is_on_its_way):
         assert answer.cause == Cause.PEER_ABORTED, answer
-
-
-def test_did_we_close_while_data_was_on_the_way(played: Played) -> None:
-    for answer in answers(played, scenes.closed_while_data_was_on_its_way):
-        assert answer.cause == Cause.PEER_ABORTED_AFTER_CLOSE, answer
 
 
 def test_was_it_a_firewall_between_us_that_resets(played: Played) -> None:
