@@ -132,7 +132,8 @@ class Live:
         self._memory = judgement.activity
         self._tell_of_unwatched(judgement.table.unwatched)
         self._seen = seen = Seen(judgement)
-        yield from self._name(seen, np.union1d(self._visible(seen), self._unnamed(seen)))
+        yield from self._name(seen, self._unnamed(seen) if self._filter else self._visible(seen))
+        self._visible(seen)  # a search is a part of what a scan costs
         alive = set(judgement.table.sockets["cookie"].tolist()) if len(self._owners) > 2 * len(seen.order) else None
         if alive is not None:
             self._owners = {cookie: owner for cookie, owner in self._owners.items() if cookie in alive}
@@ -158,7 +159,8 @@ class Live:
         owners, which = yield from owners_of(sockets["inode"][rows], sockets["cgroup"][rows])
         its = [owners[number] for number in which.tolist()]
         self._owners.update(zip(sockets["cookie"][rows].tolist(), its, strict=True))
-        seen.forget_texts()
+        if self._filter:
+            seen.search_anew()
 
     def _unnamed(self, seen: Seen) -> Indices:
         """Return the rows whose owners nobody has looked for: of all with a filter, else of those that are shown."""
@@ -259,8 +261,8 @@ class Seen:
         left: Floats = forecast.cut_at[rows[doomed]] - forecast.now
         return left
 
-    def forget_texts(self) -> None:
-        """Search anew: other owners are known."""
+    def search_anew(self) -> None:
+        """Forget what was found: other owners are known."""
         self._texts, self._found = None, ("", self.order)
 
     def _search(self, words: Sequence[str], owners: dict[int, Owner]) -> Indices:

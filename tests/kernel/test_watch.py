@@ -22,7 +22,7 @@ from tests.support.terminal import Terminal, terminal
 TIMEOUT = 600  # seconds without a packet after which the firewall forgets
 CONFIGURATION = configuration("apply = false", timeout=TIMEOUT)
 FORGED = 'cut\x1b[2J 0s  "'  # a process's name, 15 octets at most: it would clear the screen, and be a row
-HELP = "Ctrl-C ends"
+HELP = "Ctrl-C ends"  # the end of the last line
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,7 @@ def test_another_size_is_obeyed(rig: Rig, narrow: Terminal, tmp_path: Path, size
             narrow.shows(r"^bare\?? .*\d" if width >= 40 else r"^bare\?? ")
         assert all(len(line) <= width for line in narrow.lines)
         narrow.resize(80, 24)
+        narrow.shows(r"\A\S+  1 connection.*\nnext hour .*\nfilter: _\nVERDICT.*\nbare")
         narrow.shows(HELP)
         narrow.shows_once("VERDICT")
 
