@@ -77,7 +77,11 @@ def _facts(host: Host) -> Iterator[tuple[str, str]]:
     yield from _units(host.at_risk)
     if daemon:
         armed = ", ".join(f"{each['count']} {each['result']}" for each in daemon["arming"])
-        undo = "; keepalivectl disarm restores them" if any(each["result"] in SET for each in daemon["arming"]) else ""
+        undo = (
+            "; keepalivectl disarm restores those that are still armed"
+            if any(each["result"] in SET for each in daemon["arming"])
+            else ""
+        )
         yield "arming", f"{armed} (since the start){undo}" if armed else "no socket so far"
         yield from _ends(daemon.get("ends", ()))
     if host.pinned:

@@ -22,7 +22,7 @@ from keepaliveD.model.errors import Misuse
 INPUT, OUTPUT = 0, 1
 # ECMA-48 and xterm: another screen, no cursor, no wrapping, so that a line that is too long disturbs no other one
 BEGIN, END = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[H\x1b[J", "\x1b[?7h\x1b[?25h\x1b[?1049l"
-HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
+HOME, CLEAR_BELOW = "\x1b[H", "\x1b[J"
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 USUAL = (80, 24)  # of a terminal that does not know its size
 A_MOMENT = 0.05  # seconds in which the rest of a key's sequence arrives, and in which a terminal takes what is written
@@ -137,7 +137,7 @@ class Screen:
         if list(lines) == self._shown:
             return
         self._shown = list(lines)
-        _write(HOME + "\r\n".join(f"{line}{CLEAR_LINE}" for line in lines) + CLEAR_BELOW)
+        _write(HOME + CLEAR_BELOW + "\r\n".join(lines))  # not after a line: that would clear its last column
 
     def _read(self) -> None:
         try:

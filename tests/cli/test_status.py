@@ -136,7 +136,7 @@ def test_a_daemon_is_asked(desk: Desk) -> None:
         "at risk      backup.service: 1 bare, the first in 3min 50s; keepalivectl why backup.service",
         "             uid 1000: 2 cut?, the first 1min 5s ago; keepalivectl sockets --at-risk --user 1000",
         "             web.service: 1 late; keepalivectl why web.service",
-        "arming       3 armed (since the start); keepalivectl disarm restores them",
+        "arming       3 armed (since the start); keepalivectl disarm restores those that are still armed",
         "ended        ssh.service on path office: 3 foretold; 5 silences survived by arming",
         "             on path office: 1 not foretold",
         "             keepalivectl deaths lists what ended them",

@@ -106,6 +106,12 @@ def test_another_size_is_obeyed(rig: Rig, narrow: Terminal, tmp_path: Path, size
         narrow.shows_once("VERDICT")
 
 
+def test_a_line_as_wide_as_the_terminal_is_shown_to_its_end(rig: Rig, narrow: Terminal, tmp_path: Path) -> None:
+    with program(rig):
+        watch(narrow, tmp_path)
+        narrow.shows(r"^next hour .* 1 cut expected, in \d+(min|s)$")
+
+
 def test_a_name_forges_no_line_and_no_escape(rig: Rig, narrow: Terminal, tmp_path: Path) -> None:
     forged = tmp_path / FORGED
     forged.symlink_to(sys.executable)
