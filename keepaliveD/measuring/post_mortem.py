@@ -16,7 +16,7 @@ from keepaliveD.measuring.connection import Connection
 from keepaliveD.measuring.hops import IP_RECVERR, IPV6_RECVERR, POLL
 from keepaliveD.policy.tomography import Answer
 
-PATIENCE = 1.5  # seconds for an answer; longer where the round trip is
+PATIENCE = 3.5  # seconds for an answer, in which the kernel sends the end five times; longer where the round trip is
 ROUND_TRIPS = 8  # in which the kernel sends the end again, and an answer comes
 
 

@@ -11,7 +11,7 @@ from keepaliveD.measuring.connection import MOST_HOPS, Connection
 from keepaliveD.measuring.greeting import Request
 from keepaliveD.measuring.hops import count_devices, name_devices
 from keepaliveD.measuring.measurement import RATE, TICK, Measurement, life
-from keepaliveD.measuring.post_mortem import end_within
+from keepaliveD.measuring.post_mortem import PATIENCE, end_within
 from keepaliveD.model.errors import Unreachable
 from keepaliveD.policy import tomography as policy
 from keepaliveD.policy.measurement import Outcome, Plan, meaning
@@ -63,12 +63,13 @@ class Tomography:
         longest = min(self._longest, 4 * finding.forgotten)
         both_ends = self._measurement.target.is_listener
         plans = policy.plan(len(self.map.names), finding.survived, finding.forgotten, longest, both_ends=both_ends)
-        self._ends = time.monotonic() + len(plans) / RATE + max(each.quiet for each in plans)
+        forgotten = finding.forgotten * FORGOTTEN
+        self._ends = time.monotonic() + len(plans) / RATE + max(each.quiet for each in plans) + forgotten + PATIENCE
         every = policy.keep_interval(finding.survived)
         tests = [asyncio.create_task(self._test(number, each, every)) for number, each in enumerate(plans)]
-        tests.append(asyncio.create_task(self._see_where_it_stops(finding.forgotten * FORGOTTEN, len(plans))))
         try:
             await asyncio.gather(*tests)
+            await self._see_where_it_stops(forgotten)
         finally:
             for test in tests:
                 test.cancel()
@@ -84,15 +85,16 @@ class Tomography:
             connection.close()
         self.map.names = await name_devices(self._measurement.target, count)
 
-    async def _see_where_it_stops(self, quiet: float, others: int) -> None:
-        """Let connections be forgotten, one for each hop and one for the peer, then see how far packets of them get."""
+    async def _see_where_it_stops(self, quiet: float) -> None:
+        """Let connections be forgotten, one for each hop and one for the peer, then see how far packets of them get.
+
+        Nothing else may make hops report packets meanwhile: they report only about one a second.
+        """
         names = self.map.names
         if not any(names):
             return
         allowed = [*range(1, len(names) + 1), MOST_HOPS]
-        answers = await asyncio.gather(
-            *(self._end(others + number, hops, quiet) for number, hops in enumerate(allowed))
-        )
+        answers = await asyncio.gather(*(self._end(number, hops, quiet) for number, hops in enumerate(allowed)))
         self.map.stopped_by = policy.stopped_by(answers, [bool(name) for name in names])
 
     async def _end(self, number: int, hops: int, quiet: float) -> Answer | None:
