@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ipaddress
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -131,10 +133,11 @@ def _concerns(record: Record, target: str | None) -> bool:
 
 
 def _number_in(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0
+    """Return the number, 0 where a damaged entry has none."""
+    with contextlib.suppress(ValueError):
+        number = float(text)
+        return number if math.isfinite(number) else 0.0
+    return 0.0
 
 
 def _number(text: str) -> int:

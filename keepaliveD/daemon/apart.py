@@ -9,19 +9,29 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 from keepaliveD.daemon import messages
 from keepaliveD.daemon.fork import fork
 from keepaliveD.daemon.worker import Reply, sendable
+from keepaliveD.daemon.workers import Descriptor
 from keepaliveD.model.errors import KernelError
 
 Result = TypeVar("Result")
 
-PATIENCE = 30.0  # seconds
+PATIENCE = 10.0  # seconds
 
 
-def apart(work: Callable[[], Result], failure: str, patience: float = PATIENCE) -> Result:
+class Interruption(NamedTuple):
+    """What ends the waiting: `descriptor` can be read once something happens, `has_come` says whether it is that."""
+
+    descriptor: Descriptor
+    has_come: Callable[[], bool]
+
+
+def apart(
+    work: Callable[[], Result], failure: str, patience: float = PATIENCE, unless: Interruption | None = None
+) -> Result:
     """Return what the work returns. Raises the Refusal that it raises, and KernelError where it does not end in time.
 
     `failure` says what that means.
@@ -34,11 +44,11 @@ def apart(work: Callable[[], Result], failure: str, patience: float = PATIENCE) 
             except OSError as error:
                 raise KernelError(f"{failure}: no process can be started: {error.strerror}") from error
         try:
-            reply = _receive(ours, time.monotonic() + patience)
+            reply = _receive(ours, time.monotonic() + patience, unless)
         finally:
             _end(pid)
     if reply is None:
-        raise KernelError(f"{failure}: its process has ended, or does not answer within {patience:g} s")
+        raise KernelError(f"{failure}: its process was ended, or does not answer within {patience:g} s")
     if reply.error:
         raise reply.error
     return cast("Result", reply.value)
@@ -52,11 +62,14 @@ def _answer(daemon: socket.socket, work: Callable[[], object]) -> None:
     messages.send(daemon, reply)
 
 
-def _receive(sock: socket.socket, until: float) -> Reply | None:
-    """Return the reply; None where the process ends without one, or not in time."""
+def _receive(sock: socket.socket, until: float, unless: Interruption | None) -> Reply | None:
+    """Return the reply; None where the process ends without one, or not in time, or where there is an interruption."""
     receiver = messages.Receiver()
     with contextlib.closing(receiver):
-        while (left := until - time.monotonic()) > 0 and select.select([sock], [], [], left)[0]:
+        while (left := until - time.monotonic()) > 0 and not (unless and unless.has_come()):
+            ready, _, _ = select.select([sock, unless.descriptor] if unless else [sock], [], [], left)
+            if sock not in ready:
+                continue
             try:
                 if not receiver.receive(sock):
                     break

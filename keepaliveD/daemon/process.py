@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Self
 
 from keepaliveD.config import Config, load
-from keepaliveD.daemon.apart import apart
+from keepaliveD.daemon.apart import Interruption, apart
 from keepaliveD.daemon.notify import Manager, watchdog_period
 from keepaliveD.daemon.sources import EventSource, Signals
 from keepaliveD.daemon.worker import Reply
 from keepaliveD.daemon.workers import Workers
 from keepaliveD.log import entries
 from keepaliveD.log.journal import Log
-from keepaliveD.model.events import Event
+from keepaliveD.model.events import Event, Stop
 from keepaliveD.platforms.base import Opener
 from keepaliveD.platforms.clock import now
 from keepaliveD.platforms.requests import Request
@@ -31,7 +31,8 @@ class Process:
 
     def __init__(self, config: Path | None, opener: Opener, log: Log, sources: Sequence[EventSource] = ()) -> None:
         """Open sessions in workers by `opener`, and log each worker that hangs."""
-        self._sources = (Signals(), *sources)
+        self._signals = Signals()
+        self._sources = (self._signals, *sources)
         self._arrived: deque[Event] = deque()
         self._config = config
         self._manager = Manager()
@@ -89,7 +90,13 @@ class Process:
 
     def load(self) -> Config:
         """Read the configuration, in a process of its own: what checks it takes 14 MB, and files may hang."""
-        return apart(lambda: load(self._config), "the configuration cannot be read")
+        told = Interruption(self._signals, self._is_told_to_stop)
+        return apart(lambda: load(self._config), "the configuration cannot be read", unless=told)
+
+    def _is_told_to_stop(self) -> bool:
+        """Take in the signals that have come, and return whether one of them ends the daemon."""
+        self._arrived += self._signals.events()
+        return any(isinstance(event, Stop) for event in self._arrived)
 
 
 def raise_descriptor_limit() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pwd
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ DAEMON = "tcp-keepalived"  # its user
 NO_HISTORY = "the history is in the journal"
 ENDS = ("died",)
 CHANGES = ("applied", "drift", "stricter", "armed", "disarmed", "restored")  # of settings and sockets
+COUNT = re.compile("[0-9]{1,9}")  # of a damaged entry it may be anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Record:
     @property
     def count(self) -> int:
         """How many connections it is about."""
-        return int(self["COUNT"]) if self["COUNT"].isdigit() else 1
+        return int(self["COUNT"]) if COUNT.fullmatch(self["COUNT"]) else 1
 
 
 Entries = Iterable[Mapping[str, Any]]

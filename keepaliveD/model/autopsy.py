@@ -107,6 +107,8 @@ class Tally:
 
         The largest come first.
         """
-        keys = {(path, unit) for path, unit, _ in self.foretold} | set(self.saved)
-        rows = [(path, unit, self.foretold_by(path, unit), self.saved_by(path, unit)) for path, unit in keys]
+        foretold: dict[tuple[str, str], Counter[Foretold]] = {where: Counter() for where in self.saved}
+        for (path, unit, answer), count in self.foretold.items():
+            foretold.setdefault((path, unit), Counter())[answer] += count
+        rows = [(*where, counts, self.saved[where]) for where, counts in foretold.items()]
         return sorted(rows, key=lambda row: (-row[2].total() - row[3], row[:2]))

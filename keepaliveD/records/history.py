@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -103,5 +102,5 @@ def _entry(line: bytes) -> Fields | None:
     if not isinstance(fields, dict):
         return None
     when = fields.get(TIMESTAMP)
-    whole = isinstance(when, int | float) and math.isfinite(when) and 0 <= when < LATEST
+    whole = isinstance(when, int | float) and 0 <= when < LATEST
     return fields if whole else None

@@ -98,6 +98,18 @@ def test_what_would_tell_two_causes_apart_is_said(capsys: pytest.CaptureFixture[
     assert "  or: reset by a middlebox while busy; what would tell: a tcp-keepalived at the peer" in text
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [{"KEEPALIVE_COUNT": "\N{SUPERSCRIPT TWO}"}, {"KEEPALIVE_COUNT": "9" * 5000}, {"KEEPALIVE_WARNED_SEC": "nan"}],
+)
+@pytest.mark.parametrize("words", [(), ("--explain", "1")])
+def test_an_entry_with_a_damaged_number_is_shown_without_it(
+    damage: dict[str, str], words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = Entry(FORGOTTEN.event, FORGOTTEN.priority, FORGOTTEN.message, {**FORGOTTEN.fields, **damage})
+    assert "middlebox" in printed(capsys, journal(damaged), *words)
+
+
 def test_there_is_no_such_entry(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(NoInput, match="there are only 1 entries"):
         printed(capsys, journal(ABORTED), "--explain", "2")

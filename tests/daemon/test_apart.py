@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from keepaliveD.daemon.apart import apart
+from keepaliveD.daemon.apart import Interruption, apart
 from keepaliveD.model.errors import ConfigError, Defect, KernelError
 from tests.support.descriptors import open_descriptors
 
@@ -38,7 +38,7 @@ def test_a_mistake_of_ours_is_one_line() -> None:
 
 
 def test_a_process_that_is_killed_is_reported() -> None:
-    with pytest.raises(KernelError, match=f"^{FAILURE}: its process has ended"):
+    with pytest.raises(KernelError, match=f"^{FAILURE}: its process was ended"):
         apart(lambda: os.kill(os.getpid(), signal.SIGKILL), FAILURE)
 
 
@@ -46,6 +46,17 @@ def test_a_process_that_hangs_is_given_up() -> None:
     """A file of /etc may lie on a server that does not answer."""
     with pytest.raises(KernelError, match=r"does not answer within 0\.05 s"):
         apart(lambda: time.sleep(1000), FAILURE, patience=0.05)
+    assert psutil.Process().children() == []
+
+
+def test_whoever_is_interrupted_waits_no_longer() -> None:
+    """Told to end, say, while a file of /etc hangs."""
+    told, telling = os.pipe()
+    with open(told, "rb") as descriptor, open(telling, "wb", buffering=0) as sink:
+        sink.write(b".")
+        looks = iter([False, True])
+        with pytest.raises(KernelError, match=FAILURE):
+            apart(lambda: time.sleep(1000), FAILURE, unless=Interruption(descriptor, lambda: next(looks)))
     assert psutil.Process().children() == []
 
 

@@ -335,6 +335,10 @@ def test_units_are_known_before_their_connections_end_and_counted_apart() -> Non
     assert {report.owner.unit for report in first.examples} <= {"ssh.service", ""}
     assert autopsy.tally.foretold_by(unit="ssh.service") == {Foretold.NOT_FORESEEABLE: 1}
     assert autopsy.tally.foretold_by() == {Foretold.NOT_FORESEEABLE: 3}
+    assert autopsy.tally.by_path_and_unit() == [
+        ("default", "", {Foretold.NOT_FORESEEABLE: 2}, 0),
+        ("default", "ssh.service", {Foretold.NOT_FORESEEABLE: 1}, 0),
+    ]
 
 
 def test_only_ends_of_the_units_and_users_that_are_asked_for_are_reported_and_all_are_counted() -> None:

@@ -61,6 +61,7 @@ def test_the_oldest_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         b"[]",
         b"\n\n",
         b"\xff\xfe",
+        b'{"timestamp": ' + b"9" * 400 + b"}\n",
     ],
 )
 def test_what_is_damaged_is_left_out_and_harms_nothing_else(damage: bytes, tmp_path: Path) -> None:
