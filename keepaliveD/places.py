@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 DEFAULT_FILE = Path("/etc/tcp-keepalived/config.toml")
+UNIT = "tcp-keepalived.service"
 STATE_DIRECTORY = "/var/lib/tcp-keepalived"
 RUNTIME_DIRECTORY = "run/tcp-keepalived"  # below the root
 CONTROL = "control"  # the control socket, in the runtime directory

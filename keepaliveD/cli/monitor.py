@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from syslog import LOG_WARNING
+from typing import Any
 
+from keepaliveD.cli import running
+from keepaliveD.cli.arguments import state_directory
 from keepaliveD.cli.asking import control_socket, listen
+from keepaliveD.model.errors import NoInput
 from keepaliveD.model.text import printable
 
 
@@ -16,8 +21,18 @@ def add_monitor(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=monitor)
 
 
+def _entries(root: Path) -> Iterator[dict[str, Any]]:
+    """Yield what the daemon logs. Raises NoInput, NotPermitted, KernelError."""
+    try:
+        yield from listen(control_socket(root), "Monitor")
+    except NoInput as refusal:
+        if pid := running.running(state_directory(), root):
+            raise NoInput(running.why_not_asked(pid, root, refusal)) from refusal
+        raise
+
+
 def monitor(_options: argparse.Namespace, root: Path) -> None:
     """Print each entry of the daemon's log as it comes, until the daemon ends or Ctrl-C."""
-    for entry in listen(control_socket(root), "Monitor"):
+    for entry in _entries(root):
         mark = "warning: " if entry["priority"] <= LOG_WARNING else ""
         print(f"{time.strftime('%H:%M:%S')} {mark}{printable(entry['message'])}", flush=True)

@@ -23,6 +23,7 @@ FEW = 8  # units that are listed
 class Host:
     """What is known of a host. `daemon` is its answer to Status, None if none could be asked; `why` is why not.
 
+    `process` is one that runs and could not be asked, 0 if none does; `stop` is the command that stops the daemon.
     `settings` are those that the configuration wants, `pinned` what arms new connections without a daemon.
     `at_risk` are the connections at risk, the most urgent first.
     """
@@ -37,10 +38,12 @@ class Host:
     pinned: str = ""
     restores: bool = True  # whether a stop restores the settings
     problems: Sequence[str] = ()
+    process: int = 0
+    stop: str = ""
 
 
-def of_daemon(daemon: Mapping[str, Any]) -> Host:
-    """Return what a daemon answers; an older one leaves something out."""
+def of_daemon(daemon: Mapping[str, Any], stop: str) -> Host:
+    """Return what a daemon answers, and the command that stops it; an older one leaves something out."""
     return Host(
         daemon=daemon,
         why="",
@@ -50,6 +53,7 @@ def of_daemon(daemon: Mapping[str, Any]) -> Host:
         at_risk=[_at_risk(one) for one in daemon.get("at_risk", ())],
         total=daemon["connections"]["total"],
         restores=daemon.get("restores", True),
+        stop=stop,
     )
 
 
@@ -104,7 +108,7 @@ def _settings(host: Host) -> Iterator[tuple[str, str]]:
     width = max((len(one.name) for one in host.settings), default=0)
     label = "settings"
     for one in host.settings if host.applied else ():
-        yield label, f"{one.name.ljust(width)}  {_setting(one, runs=host.daemon is not None)}"
+        yield label, f"{one.name.ljust(width)}  {_setting(one, host)}"
         label = ""
     if any(one.before is not None for one in host.settings):
         yield "undo", _undo(host)
@@ -112,18 +116,18 @@ def _settings(host: Host) -> Iterator[tuple[str, str]]:
 
 def _undo(host: Host) -> str:
     """Return what restores the settings."""
-    if host.daemon is None:
+    if not host.stop:
         return "keepalivectl restore"
-    stop = "systemctl stop tcp-keepalived"
-    return stop if host.restores else f"{stop}; keepalivectl restore (keepalive.restore_on_stop = false)"
+    return host.stop if host.restores else f"{host.stop}; keepalivectl restore (keepalive.restore_on_stop = false)"
 
 
-def _setting(one: Setting, *, runs: bool) -> str:
+def _setting(one: Setting, host: Host) -> str:
     if one.stands is None:
         return f"unknown; the configuration wants {one.wanted}"
     words = [str(one.stands)]
     if one.before is not None:
-        words.append(f"{one.before} stood before" if runs else f"left behind by a daemon; {one.before} stood before")
+        by = f"set by process {host.process}" if host.process else "left behind by a daemon"
+        words += [f"{one.before} stood before"] if host.daemon is not None else [by, f"{one.before} stood before"]
     if one.stands != one.wanted:
         words.append(f"the configuration wants {one.wanted}")
     return "; ".join(words)

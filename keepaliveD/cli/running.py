@@ -6,7 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-from keepaliveD.places import DEFAULT_FILE, LOCK
+from keepaliveD.cli.asking import control_socket
+from keepaliveD.model.errors import NoInput, Refusal
+from keepaliveD.places import DEFAULT_FILE, LOCK, UNIT
 
 
 def note_running_daemon(directory: Path, root: Path, what: str) -> None:
@@ -54,6 +56,23 @@ def configuration(pid: int, root: Path) -> Path | None:
         elif word.startswith("--config="):
             found = Path(word.removeprefix("--config="))
     return Path(directory) / found
+
+
+def why_not_asked(pid: int, root: Path, refusal: Refusal) -> str:
+    """Return why a daemon that runs cannot be asked, and how it could be."""
+    path = control_socket(root)
+    why = f"{path}: it does not listen there; start it with RUNTIME_DIRECTORY={path.parent}"
+    return f"process {pid} runs, but cannot be asked: {why if isinstance(refusal, NoInput) else refusal}"
+
+
+def how_to_stop(pid: int, root: Path) -> str:
+    """Return the command that stops a daemon: its unit's, unless it is seen to run outside of one."""
+    try:
+        is_daemon = b"keepalive" in (root / f"proc/{pid}/cmdline").read_bytes().lower()
+        in_unit = f"/{UNIT}" in (root / f"proc/{pid}/cgroup").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        is_daemon = in_unit = False  # hidden from us, or numbered otherwise in its container
+    return f"kill {pid}, or Ctrl-C where it runs" if is_daemon and not in_unit else "systemctl stop tcp-keepalived"
 
 
 def _user(root: Path, pid: int) -> int | None:

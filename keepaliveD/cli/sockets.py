@@ -148,8 +148,9 @@ def _look(options: argparse.Namespace, root: Path) -> View:
     if not (options.scan or options.all or options.config or options.platform):
         try:
             view = daemons_view.look(root, platform, _narrowed(selector, options), options.namespace)
-        except NoInput:
-            why = "no tcp-keepalived runs here"
+        except NoInput as refusal:
+            pid = running.running(options.state_dir, root)
+            why = running.why_not_asked(pid, root, refusal) if pid else "no tcp-keepalived runs here"
         except (NotPermitted, KernelError) as refusal:
             why = str(refusal)
     view = view or _scan(options, root, platform, selector, why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from keepaliveD.cli import arguments, overview, running
@@ -26,14 +27,12 @@ def print_status(options: argparse.Namespace, root: Path) -> None:
 def _host(options: argparse.Namespace, root: Path) -> overview.Host:
     """Ask the daemon, which knows all of it; only where none answers, look."""
     try:
-        return overview.of_daemon(ask(control_socket(root), "Status"))
+        answer = ask(control_socket(root), "Status")
+        return overview.of_daemon(answer, running.how_to_stop(answer["pid"], root))
     except (NoInput, NotPermitted) as refusal:
         pid = running.running(options.state_dir, root)
-        why = (
-            f"process {pid} runs, but cannot be asked: {refusal}"
-            if pid
-            else "none runs here; systemctl start tcp-keepalived"
-        )
+        why = running.why_not_asked(pid, root, refusal) if pid else "none runs here; systemctl start tcp-keepalived"
     from keepaliveD.cli import without_daemon
 
-    return without_daemon.look(options, root, why)
+    host = without_daemon.look(options, root, why)
+    return dataclasses.replace(host, process=pid, stop=running.how_to_stop(pid, root)) if pid else host

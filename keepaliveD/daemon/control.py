@@ -26,6 +26,7 @@ from keepaliveD.model.errors import Refusal, StateError, is_shortage
 from keepaliveD.model.events import Asked, Event
 from keepaliveD.model.questions import Asker
 
+DIRECTORY_MODE = 0o755  # as systemd makes it for a service
 MODE = 0o660  # root, and whoever is in the group of the daemon's user
 MOST_CLIENTS = 256
 KEPT_FOR_ROOT = 32  # of these
@@ -59,7 +60,10 @@ class Control:
     """A source of events (daemon/sources.py): the questions that only the decider can answer."""
 
     def __init__(self, path: Path, service: Service, now: Callable[[], float]) -> None:
-        """Listen there, in place of a socket that a killed daemon left. Raises Refusal."""
+        """Listen there, in place of a socket that a killed daemon left.
+
+        Makes the directory if it is missing, and removes it at the end. Raises Refusal.
+        """
         self._path = path
         self._service = service
         self._now = now
@@ -74,6 +78,7 @@ class Control:
         self._wake, self._waking = socket.socketpair()
         for end in (self._wake, self._waking):
             end.setblocking(False)
+        self._made_directory = _make(path.parent)
         self._listener = listening(path)
         self._spare: int | None = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)  # for a client that is turned away
         self._inode = os.stat(path).st_ino
@@ -146,6 +151,8 @@ class Control:
         with contextlib.suppress(OSError):
             if os.stat(self._path).st_ino == self._inode:
                 self._path.unlink()
+            if self._made_directory:
+                self._path.parent.rmdir()
         self._selector.close()
         for each in (self._listener, self._wake, self._waking):
             each.close()
@@ -286,6 +293,8 @@ def listening(path: Path) -> socket.socket:
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISSOCK(os.lstat(path).st_mode):
                 raise StateError(f"{path}: is no socket; remove it")
+            if pid := _listens(path):
+                raise StateError(f"{path}: another daemon (process {pid}) listens there")
             path.unlink()
         listener.bind(str(path))
         path.chmod(MODE)
@@ -298,3 +307,26 @@ def listening(path: Path) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _make(directory: Path) -> bool:
+    """Make the directory where no service manager has, and return whether it is new. Raises StateError."""
+    try:
+        directory.mkdir()
+        directory.chmod(DIRECTORY_MODE)  # whatever the umask
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise StateError(f"{directory}: cannot be made: {error.strerror or error}") from error
+    return True
+
+
+def _listens(path: Path) -> int:
+    """Return the other process that listens at this socket; 0 where it has ended, or none does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as asking:
+        try:
+            asking.connect(str(path))
+            pid, *_ = CREDENTIALS.unpack(asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
+        except OSError:
+            return 0
+    return 0 if pid == os.getpid() else int(pid)

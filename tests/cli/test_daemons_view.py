@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from keepaliveD.platforms.base import Opener, Platform, Session
 from keepaliveD.platforms.clock import now
 from keepaliveD.platforms.requests import Steps, directly
 from keepaliveD.policy.connections import by_urgency
+from keepaliveD.records.settings import SettingsRecord
 from tests.cli.test_sockets import Owners
 from tests.daemon.test_control import SNAPSHOT
 from tests.support.fakes import FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher
@@ -126,6 +128,13 @@ def test_without_a_daemon_it_says_that_it_looks_itself(desk: Desk) -> None:
     found, notes = desk.types()
     assert 9 in found
     assert notes == "note: no tcp-keepalived runs here: this list is a single scan by keepalivectl (fake engine)\n"
+
+
+def test_beside_a_daemon_that_cannot_be_asked_nothing_says_that_none_runs(desk: Desk, tmp_path: Path) -> None:
+    with SettingsRecord(tmp_path / "state", {}, {}).locked():
+        _, notes = desk.types()
+    assert f"process {os.getpid()} runs, but cannot be asked: {tmp_path}/control: it does not listen there" in notes
+    assert "no tcp-keepalived runs" not in notes
 
 
 def test_a_daemon_that_answers_something_else_is_not_believed(

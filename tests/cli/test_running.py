@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.cli.ctl import main
-from keepaliveD.cli.running import running
+from keepaliveD.cli.running import how_to_stop, running
 from keepaliveD.records.settings import SettingsRecord
 
 SOMEBODY = 4711  # a user
@@ -69,3 +69,21 @@ def test_a_file_of_the_same_inode_that_somebody_else_locks_is_no_daemon(tmp_path
     inode = (tmp_path / "lock").stat().st_ino
     (tmp_path / "proc/locks").write_text(f"7: FLOCK  ADVISORY  WRITE 812 00:2d:{inode} 0 EOF\n")
     assert running(tmp_path, tmp_path) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "cgroup", "stop"),
+    [
+        ("python3\0-m\0keepaliveD\0", "0::/user.slice/session-1.scope\n", "kill 812, or Ctrl-C where it runs"),
+        ("/usr/bin/tcp-keepalived\0", "0::/system.slice/tcp-keepalived.service\n", "systemctl stop tcp-keepalived"),
+        ("/sbin/init\0", "0::/init.scope\n", "systemctl stop tcp-keepalived"),  # the daemon is in a container
+    ],
+)
+def test_a_daemon_outside_of_its_unit_is_stopped_by_a_signal(
+    tmp_path: Path, command: str, cgroup: str, stop: str
+) -> None:
+    assert how_to_stop(812, tmp_path) == "systemctl stop tcp-keepalived"
+    (tmp_path / "proc/812").mkdir(parents=True)
+    (tmp_path / "proc/812/cmdline").write_text(command)
+    (tmp_path / "proc/812/cgroup").write_text(cgroup)
+    assert how_to_stop(812, tmp_path) == stop

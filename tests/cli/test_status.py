@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import os
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from keepaliveD import __version__
-from keepaliveD.cli import overview, without_daemon
+from keepaliveD.cli import monitor, overview, running, without_daemon
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.overview import Host
 from keepaliveD.daemon import interface
@@ -36,6 +37,7 @@ from tests.support.fakes import IDENTITY, FakeArmer, FakeAtConnect, FakeOwners, 
 from tests.support.host import FakeHost
 from tests.support.tables import idle
 
+STOP = "systemctl stop tcp-keepalived"
 SNAPSHOT = Snapshot(
     pid=812,
     running=3723.0,
@@ -173,8 +175,23 @@ def test_what_a_killed_daemon_has_left_says_how_it_is_undone(desk: Desk) -> None
 def test_a_daemon_that_cannot_be_asked_is_named(desk: Desk) -> None:
     with SettingsRecord(desk.directory / "state", IDENTITY, {}).locked():
         _, (first, *_), _ = desk.types("status")
-    assert "runs, but cannot be asked: " in first
-    assert first.endswith("no daemon can be asked there; systemctl start tcp-keepalived")
+    assert first == (
+        f"daemon       process {os.getpid()} runs, but cannot be asked: {desk.directory}/control: "
+        f"it does not listen there; start it with RUNTIME_DIRECTORY={desk.directory}"
+    )
+
+
+def test_what_a_daemon_has_set_that_cannot_be_asked_is_undone_by_stopping_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "how_to_stop", lambda pid, _: f"kill {pid}")
+    record = SettingsRecord(desk.directory / "state", IDENTITY, desk.tuner.ranges)
+    with record.locked():
+        record.record_found({"time": 7200}, {"time": 180})
+        desk.tuner.values["time"] = 180
+        _, out, _ = desk.types("status")
+    assert f"settings     time    180; set by process {os.getpid()}; 7200 stood before" in out
+    assert f"undo         kill {os.getpid()}" in out
 
 
 def test_an_error_in_the_configuration_hides_nothing_else(desk: Desk) -> None:
@@ -186,9 +203,9 @@ def test_an_error_in_the_configuration_hides_nothing_else(desk: Desk) -> None:
 
 
 def test_where_a_stop_does_not_restore_the_undo_says_so() -> None:
-    host = dataclasses.replace(overview.of_daemon(interface.status(SNAPSHOT)), restores=False)
+    host = dataclasses.replace(overview.of_daemon(interface.status(SNAPSHOT), STOP), restores=False)
     out = list(overview.overview(host))
-    undo = "systemctl stop tcp-keepalived; keepalivectl restore (keepalive.restore_on_stop = false)"
+    undo = f"{STOP}; keepalivectl restore (keepalive.restore_on_stop = false)"
     assert f"undo         {undo}" in out
 
 
@@ -209,7 +226,7 @@ def test_a_daemon_of_an_earlier_version_is_asked_as_well() -> None:
     """Between the upgrade of the package and the restart."""
     answer = interface.status(SNAPSHOT)
     del answer["at_risk"], answer["restores"]
-    assert not any("at risk" in line for line in overview.overview(overview.of_daemon(answer)))
+    assert not any("at risk" in line for line in overview.overview(overview.of_daemon(answer, STOP)))
 
 
 def test_settings_that_are_left_alone_are_said_to_be() -> None:
@@ -237,3 +254,14 @@ def test_monitor_without_a_daemon_is_one_line_and_status_66(desk: Desk) -> None:
     assert line == (
         f"keepalivectl: {desk.directory}/control: no daemon can be asked there; systemctl start tcp-keepalived"
     )
+
+
+def test_monitor_says_of_a_daemon_without_a_control_socket_that_it_runs(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor, "state_directory", lambda: desk.directory / "state")
+    with SettingsRecord(desk.directory / "state", IDENTITY, {}).locked():
+        left, _, (line,) = desk.types("monitor")
+    assert left == 66
+    assert f"process {os.getpid()} runs, but cannot be asked: " in line
+    assert "start tcp-keepalived" not in line

@@ -8,6 +8,8 @@ import json
 import os
 import resource
 import socket
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -572,6 +574,35 @@ def test_it_takes_the_place_of_a_socket_that_a_killed_daemon_left(tmp_path: Path
         assert said(its).endswith(b"\0")
     assert (tmp_path / "control").stat().st_mode & 0o777 == 0o660
     after.close()
+
+
+def test_it_makes_a_directory_that_is_missing_and_removes_it(tmp_path: Path) -> None:
+    """Without a service manager, nobody else does."""
+    before = os.umask(0o077)
+    try:
+        control = Control(tmp_path / "run/control", interface.service(lambda: HOST), lambda: NOW)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "run").stat().st_mode & 0o777 == 0o755
+    control.close()
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(StateError, match="missing/run: cannot be made: No such file or directory"):
+        Control(tmp_path / "missing/run/control", interface.service(lambda: HOST), lambda: NOW)
+
+
+def test_it_does_not_take_the_place_of_a_daemon_that_runs(tmp_path: Path) -> None:
+    """One with another state directory: the service, for example."""
+    path = tmp_path / "control"
+    script = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print(flush=True)"
+    command = [sys.executable, "-c", f"{script}; sys.stdin.read()", str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        other.stdout.readline()
+        with pytest.raises(StateError, match=rf"another daemon \(process {other.pid}\) listens there"):
+            Control(path, interface.service(lambda: HOST), lambda: NOW)
+        assert path.is_socket()
+        other.kill()
+    Control(path, interface.service(lambda: HOST), lambda: NOW).close()
 
 
 def test_what_is_no_socket_is_not_removed(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from socket import AF_INET, create_server, socket
 
 from keepaliveD.places import DEFAULT_FILE
+from keepaliveD.places import UNIT as DAEMONS_UNIT
 from keepaliveD.platforms.linux.bpf.connect import cgroup_root
 from tests.handbook.documents import DOCUMENTS, ROOT
 from tests.support.patience import SOON
@@ -94,7 +95,9 @@ def screens() -> dict[str, str]:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         home = Home(directory, CONFIGURATION)
         rig = stack.enter_context(Rig(timeout=TIMEOUT))
-        daemon = stack.enter_context(home.daemon(rig.client, through=("env", f"RUNTIME_DIRECTORY={directory}")))
+        procs = stack.enter_context(cgroup(DAEMONS_UNIT)) / "cgroup.procs"
+        join = f'echo 0 > {procs} && exec env RUNTIME_DIRECTORY={directory} "$0" "$@"'
+        daemon = stack.enter_context(home.daemon(rig.client, through=("sh", "-c", join)))
         programs = [
             stack.enter_context(played(rig, unit, name, port, keepalive=keepalive))
             for unit, name, port, keepalive in PROGRAMS

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -77,6 +79,36 @@ def test_the_status_is_what_stands_in_the_kernel(rig: Rig, tmp_path: Path) -> No
         assert "1: 1 bare" in said
         running.stop()
     assert not path.exists()
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_daemon_of_script_run_is_asked_and_undone_as_one_of_no_unit(rig: Rig, tmp_path: Path) -> None:
+    """In a tree of its own, which is set up already, with a /run of its own."""
+    (tmp_path / "script").mkdir()
+    shutil.copy(ROOT / "script/run", tmp_path / "script/run")
+    (tmp_path / "script/setup").symlink_to("/bin/true")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    home = Home(tmp_path / "etc", configuration(idle=20, timeout=60))
+    (tmp_path / "etc/tcp-keepalived").mkdir()
+    shutil.move(home.file, tmp_path / "etc/tcp-keepalived/config.toml")
+    run = f'mount -t tmpfs none /run && exec {tmp_path}/script/run --log-format=json --state-dir={home.state} "$@"'
+    with rig.client.running("unshare", "--mount", "sh", "-c", run) as process:
+        daemon = Daemon(process, home)
+        daemon.expect("started")
+        inside = ("nsenter", f"--target={daemon.pid}", "--mount", *CTL)
+        said = rig.client.run(*inside, "status", f"--state-dir={home.state}")
+        assert f"(process {daemon.pid})" in said.stdout, said
+        assert f"{TIME}    20; 7200 stood before" in said.stdout
+        assert f"undo         kill {daemon.pid}, or Ctrl-C where it runs" in said.stdout
+        run_directory = Path(f"/proc/{daemon.pid}/root/run/tcp-keepalived")
+        assert run_directory.stat().st_mode & 0o777 == 0o755
+        handle = os.open(run_directory.parent, os.O_RDONLY)
+        daemon.stop(signal.SIGINT)
+        assert os.listdir(handle) == []
+        os.close(handle)
+    assert rig.client.sysctl(TIME) == UNTUNED[TIME]
 
 
 def test_whoever_monitors_hears_what_the_log_gets(rig: Rig, tmp_path: Path) -> None:
