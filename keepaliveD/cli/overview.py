@@ -144,16 +144,20 @@ def _connections(host: Host) -> str:
 
 
 def _units(groups: Sequence[AtRisk]) -> Iterator[tuple[str, str]]:
-    """Yield the units with connections at risk, the worst first."""
+    """Yield the units with connections at risk, the worst first; those of no unit are told apart by their user."""
+    units: dict[tuple[str, int], list[str]] = {}
+    for one in groups:
+        risk = f"{one.count} {one.verdict.label}{'' if one.sure else '?'}{_first(one.left)}"
+        units.setdefault((one.unit, 0 if one.unit else one.user), []).append(risk)
     label = "at risk"
-    for one in groups[:FEW]:
-        name, command = one.unit, f"keepalivectl why {one.unit}"
-        if not name:
-            name, command = f"uid {one.user}", f"keepalivectl sockets --at-risk --user {one.user}"
-        yield label, f"{name}: {one.count} {one.verdict.label}{'' if one.sure else '?'}{_first(one.left)}; {command}"
+    for (unit, user), risks in list(units.items())[:FEW]:
+        name, command = unit, f"keepalivectl why {unit}"
+        if not unit:
+            name, command = f"uid {user}", f"keepalivectl sockets --at-risk --user {user}"
+        yield label, "; ".join([f"{name}: {risks[0]}", *risks[1:], command])
         label = ""
-    if len(groups) > FEW:
-        yield "", f"and {len(groups) - FEW} others: keepalivectl sockets --at-risk"
+    if len(units) > FEW:
+        yield "", f"and {len(units) - FEW} others: keepalivectl sockets --at-risk"
 
 
 def _first(left: float) -> str:

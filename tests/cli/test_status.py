@@ -52,6 +52,8 @@ SNAPSHOT = Snapshot(
         AtRisk("backup.service", 0, Verdict.BARE, 1, True, 230.0),
         AtRisk("", 1000, Verdict.CUT, 2, False, -65.0),
         AtRisk("web.service", 0, Verdict.LATE, 1, True, math.nan),
+        AtRisk("", 1000, Verdict.BARE, 7, True, 300.0),
+        AtRisk("", 0, Verdict.BARE, 1, True, 310.0),
     ),
     tally=Tally(
         foretold=Counter({("office", "ssh.service", Foretold.FORETOLD): 3, ("office", "", Foretold.NEVER_SCANNED): 1}),
@@ -136,8 +138,10 @@ def test_a_daemon_is_asked(desk: Desk) -> None:
         "last scan    1.5s ago, took 43ms, at least one in 15s",
         "connections  42 in 3 namespaces: 2 bare, 40 safe",
         "at risk      backup.service: 1 bare, the first in 3min 50s; keepalivectl why backup.service",
-        "             uid 1000: 2 cut?, the first 1min 5s ago; keepalivectl sockets --at-risk --user 1000",
+        "             uid 1000: 2 cut?, the first 1min 5s ago; 7 bare, the first in 5min; "
+        "keepalivectl sockets --at-risk --user 1000",
         "             web.service: 1 late; keepalivectl why web.service",
+        "             uid 0: 1 bare, the first in 5min 10s; keepalivectl sockets --at-risk --user 0",
         "arming       3 armed (since the start); keepalivectl disarm restores those that are still armed",
         "ended        ssh.service on path office: 3 foretold; 5 silences survived by arming",
         "             on path office: 1 not foretold",
