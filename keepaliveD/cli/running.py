@@ -58,6 +58,13 @@ def configuration(pid: int, root: Path) -> Path | None:
     return Path(directory) / found
 
 
+def followed(directory: Path, root: Path) -> Path | None:
+    """Return the file that a running daemon reads, if it is another one than the usual, and can be read here."""
+    pid = running(directory, root)
+    file = configuration(pid, root) if pid else None
+    return file if file and file != DEFAULT_FILE and os.access(file, os.R_OK) else None
+
+
 def why_not_asked(pid: int, root: Path, refusal: Refusal) -> str:
     """Return why a daemon that runs cannot be asked, and how it could be."""
     path = control_socket(root)
@@ -66,13 +73,23 @@ def why_not_asked(pid: int, root: Path, refusal: Refusal) -> str:
 
 
 def how_to_stop(pid: int, root: Path) -> str:
-    """Return the command that stops a daemon: its unit's, unless it is seen to run outside of one."""
+    """Return the command that stops a daemon."""
+    return f"kill {pid}, or Ctrl-C where it runs" if _runs_outside_unit(pid, root) else "systemctl stop tcp-keepalived"
+
+
+def how_to_reload(pid: int, root: Path) -> str:
+    """Return the command with which a daemon reads its configuration again."""
+    return f"kill -HUP {pid}" if _runs_outside_unit(pid, root) else "systemctl reload tcp-keepalived"
+
+
+def _runs_outside_unit(pid: int, root: Path) -> bool:
+    """Return whether a process is seen to be a daemon that is not the unit's."""
     try:
         is_daemon = b"keepalive" in (root / f"proc/{pid}/cmdline").read_bytes().lower()
         in_unit = f"/{UNIT}" in (root / f"proc/{pid}/cgroup").read_text(encoding="utf-8", errors="replace")
     except OSError:
         is_daemon = in_unit = False  # hidden from us, or numbered otherwise in its container
-    return f"kill {pid}, or Ctrl-C where it runs" if is_daemon and not in_unit else "systemctl stop tcp-keepalived"
+    return is_daemon and not in_unit
 
 
 def _user(root: Path, pid: int) -> int | None:

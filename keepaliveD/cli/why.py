@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import time
@@ -66,6 +67,7 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
     if options.yes and not options.fix:
         raise Misuse("--yes only makes sense with --fix")
     platform = detect(root=root)
+    options.config = options.config or running.followed(options.state_dir, root)
     config = load(options.config).within(platform.cloud())
     view = _look(options, root, config, platform)
     _show(options, view)
@@ -74,7 +76,7 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
         _fix(options, root, platform, view, remedies)
         return
     if remedies:
-        _advise(options, view, remedies)
+        _advise(options, root, view, remedies)
     if path := page.assumed(view.explained):
         print("\nThe timeout is only assumed. If you know what lies between, write it down, or a preset:")
         _print_lines(path)
@@ -133,7 +135,7 @@ def _show(options: argparse.Namespace, view: View) -> None:
         print(line)
 
 
-def _advise(options: argparse.Namespace, view: View, remedies: Sequence[HelpfulRule]) -> None:
+def _advise(options: argparse.Namespace, root: Path, view: View, remedies: Sequence[HelpfulRule]) -> None:
     """Print the lines that would keep them alive, ready to paste."""
     file = _file(options, remedies)
     print()
@@ -143,7 +145,9 @@ def _advise(options: argparse.Namespace, view: View, remedies: Sequence[HelpfulR
         return
     print(f"To keep these connections alive, write this into {printable(str(file))}:")
     _print_lines(page.lines(remedies))
-    print("Then: keepalivectl check && systemctl reload tcp-keepalived. The same with --fix does all of it.")
+    check = shlex.join(["keepalivectl", "check", *(["--config", str(options.config)] if options.config else [])])
+    reload = running.how_to_reload(view.daemon, root) if view.daemon else "systemctl reload tcp-keepalived"
+    print(f"Then: {printable(check)} && {reload}. The same with --fix does all of it.")
 
 
 def _print_lines(lines: Sequence[str]) -> None:

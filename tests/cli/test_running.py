@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.cli.ctl import main
-from keepaliveD.cli.running import how_to_stop, running
+from keepaliveD.cli.running import how_to_reload, how_to_stop, running
 from keepaliveD.records.settings import SettingsRecord
 
 SOMEBODY = 4711  # a user
@@ -87,3 +87,4 @@ def test_a_daemon_outside_of_its_unit_is_stopped_by_a_signal(
     (tmp_path / "proc/812/cmdline").write_text(command)
     (tmp_path / "proc/812/cgroup").write_text(cgroup)
     assert how_to_stop(812, tmp_path) == stop
+    assert how_to_reload(812, tmp_path) == ("kill -HUP 812" if "kill" in stop else "systemctl reload tcp-keepalived")

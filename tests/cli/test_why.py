@@ -252,6 +252,26 @@ def test_fix_does_not_write_for_a_daemon_with_another_configuration(
     assert line.endswith("the daemon (process 4242) reads /etc/other.toml; give it as --config")
 
 
+@pytest.mark.parametrize("words", [(), ("--fix", "--yes")])
+def test_beside_a_daemon_with_another_configuration_that_one_is_meant(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """Unless one is given: what the page says, what it advises, and what --fix writes."""
+    monkeypatch.setattr(running, "running", lambda *_: 4242)
+    monkeypatch.setattr(running, "how_to_reload", lambda pid, _: f"kill -HUP {pid}")
+    desk.config.write_text('[[path]]\nname = "its own"\nnetworks = ["10.0.0.0/8"]\ntimeout = "5min"\n')
+    status = main(["why", "amanda@backup", *words, "--state-dir", str(desk.directory / "state")])
+    out, err = desk.capsys.readouterr()
+    assert (status, err) == (0, "")
+    assert '"its own"' in out
+    if words:
+        assert tomllib.loads(desk.written.read_text()) == {"arm": [RULE]}
+        assert desk.reloaded == [4242]
+        return
+    assert f"write this into {desk.written}:" in out
+    assert f"Then: keepalivectl check --config {desk.config} && kill -HUP 4242. " in out
+
+
 def test_where_no_rule_helps_fix_says_so(desk: Desk) -> None:
     desk.armer.user_timeouts = {1: 1000}
     status, out, (line,) = desk.types("amanda@backup", "--fix", "--yes")

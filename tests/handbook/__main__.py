@@ -120,6 +120,7 @@ def screens() -> dict[str, str]:
         log = [*daemon.heard("applied", "started"), warning, armed]
         daemon.stop()
         shown = {"log": "".join(map(line, log)), "status": status, "why": why, "fixed": fixed}
+        shown = {name: text.replace(f" --config {home.file}", "") for name, text in shown.items()}
         return {name: text.replace(str(directory), str(DEFAULT_FILE.parent)) for name, text in shown.items()}
 
 
