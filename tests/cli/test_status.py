@@ -260,6 +260,16 @@ def test_monitor_without_a_daemon_is_one_line_and_status_66(desk: Desk) -> None:
     )
 
 
+def test_what_the_configuration_wants_is_what_that_of_the_daemon_wants(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "its.toml").write_text('[keepalive]\nidle = "99s"\n')
+    monkeypatch.setattr(running, "configuration", lambda *_: tmp_path / "its.toml")
+    with SettingsRecord(desk.directory / "state", IDENTITY, {}).locked():
+        assert main(["status", "--state-dir", str(desk.directory / "state")]) == 0
+    assert "the configuration wants 99" in desk.capsys.readouterr().out
+
+
 def test_monitor_says_of_a_daemon_without_a_control_socket_that_it_runs(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
