@@ -2,7 +2,8 @@
 
 This is a process of its own, with a user of its own: no client of it comes near the daemon, which is asked at most once
 a second, whatever clients do. A client has a few seconds for all that it wants. If there are too many, the one that has
-been there for longest is let go, so that those that only hold their place shut nobody out.
+been there for longest is let go, so that those that only hold their place shut nobody out. A client that waits for the
+daemon does not only hold its place: it stays.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,11 +23,14 @@ from keepaliveD.cli.asking import ask
 from keepaliveD.log.complaint import complain
 from keepaliveD.model.errors import KernelError, NoInput, NotPermitted
 
-MOST_CLIENTS = 32
+MOST_CLIENTS = 32  # that have sent no request yet, or have not taken their answer
+MOST_WAITING = 256  # for the daemon, besides
+QUEUE = 128  # clients that wait to be let in
 PATIENCE = 5.0  # seconds for a request and its answer
 LONGEST = 1 << 13  # octets of a request
 FRESH = 1.0  # seconds for which what the daemon has answered is given to others, too
 END = b"\r\n\r\n"
+CROWDED = b"too many clients wait for the daemon\n"
 WELCOME = b"tcp-keepalived: metrics are at /metrics\n"
 
 
@@ -52,7 +56,9 @@ async def _serve(sockets: Sequence[socket.socket], answer: Answer) -> None:
         asyncio.get_running_loop().add_signal_handler(by, ended.set)
     door = Door(answer)
     for each in sockets:
-        await asyncio.start_server(door.let_in, sock=each, limit=LONGEST)  # the loop keeps it
+        # one at a turn, so that its request is read before too many others are let in
+        await asyncio.start_server(door.let_in, sock=each, limit=LONGEST, backlog=1)  # the loop keeps it
+        each.listen(QUEUE)
     await ended.wait()
 
 
@@ -62,19 +68,23 @@ class Answer:
     def __init__(self, control: Path) -> None:
         self._control = control
         self._thread = ThreadPoolExecutor(max_workers=1)
-        self._asking = asyncio.Lock()
-        self._text = b""
+        self._newest: asyncio.Task[bytes] | None = None
         self._stale_at = -math.inf
         self._complaint = ""
 
     async def text(self) -> bytes:
-        """Return them as Prometheus reads them."""
+        """Return them as Prometheus reads them; the client that asks may go without taking them from others."""
+        is_stale = asyncio.get_running_loop().time() >= self._stale_at
+        if self._newest is None or (self._newest.done() and is_stale):
+            self._newest = asyncio.create_task(self._renewed())
+        return await asyncio.shield(self._newest)
+
+    async def _renewed(self) -> bytes:
         loop = asyncio.get_running_loop()
-        async with self._asking:
-            if loop.time() >= self._stale_at:
-                self._text = await loop.run_in_executor(self._thread, self._ask)
-                self._stale_at = loop.time() + FRESH
-            return self._text
+        try:
+            return await loop.run_in_executor(self._thread, self._ask)
+        finally:
+            self._stale_at = loop.time() + FRESH
 
     def _ask(self) -> bytes:
         """Ask the daemon; what keeps it from answering is said once, and that it does not is a metric as well."""
@@ -94,7 +104,8 @@ class Door:
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
-        self._serving: dict[asyncio.Task[None] | None, None] = {}  # the oldest is first
+        self._serving: dict[asyncio.Task[None] | None, None] = {}  # the oldest is first; without those that wait
+        self._waiting = 0  # clients, for the daemon
 
     async def let_in(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client."""
@@ -121,6 +132,19 @@ class Door:
             if oldest is not None:
                 oldest.cancel()
 
+    @contextlib.contextmanager
+    def _staying(self) -> Iterator[None]:
+        """Let nobody else have the place of the client of this task meanwhile."""
+        this = asyncio.current_task()
+        self._serving.pop(this, None)
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            self._make_room()
+            self._serving[this] = None
+
     async def _response(self, request: bytes) -> bytes:
         match request.partition(b"\r\n")[0].split(b" "):
             case [b"GET" | b"HEAD" as method, target, version] if version.startswith(b"HTTP/1."):
@@ -131,7 +155,10 @@ class Door:
 
     async def _found(self, path: bytes, *, with_body: bool) -> bytes:
         if path == b"/metrics":
-            body = await self._answer.text()
+            if self._waiting >= MOST_WAITING:
+                return _message("503 Service Unavailable", CROWDED, with_body=with_body)
+            with self._staying():
+                body = await self._answer.text()
             return _message("200 OK", body, f"Content-Type: {exposition.CONTENT_TYPE}", with_body=with_body)
         if path == b"/":
             return _message("200 OK", WELCOME, with_body=with_body)

@@ -197,6 +197,52 @@ def test_a_daemon_that_hangs_is_down_and_whoever_waits_for_it_shuts_nobody_out(t
         assert running.stop() == f"keepalivectl metrics: {tmp_path}/control: the daemon does not answer: timed out\n"
 
 
+def test_a_client_that_was_first_is_answered_whoever_comes_after_it_and_the_daemon_is_asked_once(
+    tmp_path: Path, port: int
+) -> None:
+    """Neither silent clients nor those that ask, too, and go, take the answer from it while the daemon thinks."""
+    real = tmp_path / "real"
+    real.mkdir()
+    with (
+        contextlib.closing(socket.socket(socket.AF_UNIX)) as daemon,
+        answering(real),
+        exporter(tmp_path, f"{HOST}:{port}", (HOST, port)) as running,
+        contextlib.ExitStack() as stack,
+    ):
+        daemon.bind(str(tmp_path / "control"))
+        daemon.listen()
+        daemon.settimeout(SOON)
+        first = stack.enter_context(running.connect())
+        first.sendall(GET)
+        question = stack.enter_context(daemon.accept()[0])
+        asking = []
+        for _ in range(2 * MOST_CLIENTS):
+            asking.append(stack.enter_context(running.connect()))
+            asking[-1].sendall(GET)
+        silent = [stack.enter_context(running.connect()) for _ in range(2 * MOST_CLIENTS)]
+        assert everything(silent[0]) == b"", "let go for others"
+        for its in asking[1::2]:
+            its.close()
+        through(question, real / "control")
+        for its in (first, *asking[::2]):
+            assert parsed(split(everything(its))[2])["tcp_keepalive_up", ""] == "1"
+        daemon.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            daemon.accept()
+        assert running.stop() == ""
+
+
+def through(question: socket.socket, control: Path) -> None:
+    """Hand a question to a daemon, and its answer back."""
+    with socket.socket(socket.AF_UNIX) as real:
+        real.connect(str(control))
+        real.sendall(question.recv(1 << 16))
+        answer = b""
+        while not answer.endswith(b"\0"):
+            answer += real.recv(1 << 16)
+    question.sendall(answer)
+
+
 def test_it_listens_on_a_unix_socket_for_its_user_and_group(tmp_path: Path) -> None:
     path = tmp_path / "metrics"
     with answering(tmp_path), exporter(tmp_path, str(path), str(path)) as running:
