@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ipaddress
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,14 +11,15 @@ from pathlib import Path
 
 from keepaliveD.cli import arguments, table
 from keepaliveD.cli.history import add_options, as_json, nothing, when
-from keepaliveD.config.units import with_suffix
+from keepaliveD.cli.selected_deaths import concerning
+from keepaliveD.cli.targets import described
 from keepaliveD.log import history
 from keepaliveD.log.entries.deaths import EXPLANATIONS, confidence_words
 from keepaliveD.log.history import Record
 from keepaliveD.model import duration
 from keepaliveD.model.causes import BY_KEY, FORETOLD, Cause, Foretold
 from keepaliveD.model.errors import NoInput
-from keepaliveD.model.text import quoted, shown
+from keepaliveD.model.text import printable, quoted, shown
 from keepaliveD.policy.deaths import OBSERVATIONS
 from keepaliveD.records.history import History
 
@@ -36,7 +36,8 @@ def add_deaths(parser: argparse.ArgumentParser) -> None:
         "target",
         metavar="TARGET",
         nargs="?",
-        help="only connections of this systemd unit, or with this address of the peer",
+        help="only connections of this unit, process or process id, with this HOST or HOST:PORT at either end, or with "
+        "this cookie",
     )
     add_options(parser, "those that ended")
     parser.add_argument(
@@ -49,26 +50,40 @@ def add_deaths(parser: argparse.ArgumentParser) -> None:
 def show(options: argparse.Namespace, _root: Path, read: history.Reader | None = None) -> None:
     """Print what ended. Raises Unsupported, NotPermitted, StateError, NoInput."""
     ended = history.ended(options.since, read, History(options.state_dir))
-    records = [record for record in ended if _concerns(record, options.target)]
+    records = ended if options.target is None else concerning(options.target, ended)
     if options.explain is not None:
         if options.explain > len(records):
-            raise NoInput(
-                f"--explain {options.explain}: there are only {len(records)} entries; see keepalivectl deaths"
-            )
+            raise NoInput(f"--explain {options.explain}: {_only(records, options.target, ended)}")
         records = records[options.explain - 1 : options.explain]
     if options.json:
         print(as_json(records))
     elif options.explain is not None:
         print("\n".join(explanation(records[0])))
-    else:
+    elif records:
         print("\n".join(overview(records)))
+    else:
+        print(_nothing(options.target, ended))
+
+
+def _only(records: Sequence[Record], target: str | None, ended: Sequence[Record]) -> str:
+    """Return that there are not as many entries."""
+    if not records:
+        return _nothing(target, ended)
+    of_target = f" about {printable(described(target))}" if target is not None else ""
+    plural = "there is only 1 entry" if len(records) == 1 else f"there are only {len(records)} entries"
+    return f"{plural}{of_target}; see keepalivectl deaths"
+
+
+def _nothing(target: str | None, ended: Sequence[Record]) -> str:
+    """Return what to say where no entry is about the target, or where there is none at all."""
+    if target is None or not ended:
+        return nothing("ended connections")
+    others = "1 entry is" if len(ended) == 1 else f"{len(ended)} entries are"
+    return f"no entries about {printable(described(target))}; {others} about others, see keepalivectl deaths"
 
 
 def overview(records: Sequence[Record]) -> Iterator[str]:
     """Yield the groups of what ended alike, then the newest entries one by one."""
-    if not records:
-        yield nothing("ended connections")
-        return
     yield table.columns(GROUPS, _groups(records))
     yield ""
     rows = [(str(number), *_cells(record)) for number, record in enumerate(records[:NEWEST], start=1)]
@@ -121,15 +136,6 @@ def _cells(record: Record) -> tuple[str, ...]:
 def _end(record: Record, side: str) -> str:
     address, port = record[f"{side}_ADDRESS"], record[f"{side}_PORT"]
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def _concerns(record: Record, target: str | None) -> bool:
-    if target is None:
-        return True
-    try:
-        return record["REMOTE_ADDRESS"] == str(ipaddress.ip_address(target.strip("[]")))
-    except ValueError:
-        return record["UNIT"] == with_suffix(target)
 
 
 def _number_in(text: str) -> float:

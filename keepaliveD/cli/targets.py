@@ -44,7 +44,7 @@ def of_process_or_end(target: str, ask: Asking, sockets: Sockets, rows: Indices)
     if target.isdecimal():
         held = ask(sockets_of(number(target, MAX_PID)))
         return rows[np.isin(sockets["inode"][rows], np.fromiter(held, np.uint64, len(held)))]
-    host, port = _endpoint(target)
+    host, port = endpoint(target)
     return rows[_has_end(sockets, "local", host, port)[rows] | _has_end(sockets, "remote", host, port)[rows]]
 
 
@@ -125,8 +125,8 @@ def _has_end(sockets: Sockets, side: str, host: set[int], port: int) -> Bools:
     return found
 
 
-def _endpoint(text: str) -> tuple[set[int], int]:
-    """The addresses of a host, as columns have them, and a port."""
+def endpoint(text: str) -> tuple[set[int], int]:
+    """Return the addresses of a host, as columns have them, and a port. Raises Misuse, NoInput."""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdecimal() or host in ("", "[]"):
         raise Misuse(f"{text}: neither a process id nor HOST:PORT, such as 10.20.0.9:22 or [fd00::9]:22")
@@ -135,7 +135,7 @@ def _endpoint(text: str) -> tuple[set[int], int]:
     port_number = number(port, MAX_PORT)
     if not 1 <= port_number <= MAX_PORT:
         raise Misuse(f"{text}: {port} is not a port; write 1 to {MAX_PORT}")
-    return _addresses(host.removeprefix("[").removesuffix("]")), port_number
+    return addresses(host.removeprefix("[").removesuffix("]")), port_number
 
 
 def number(digits: str, most: int) -> int:
@@ -143,19 +143,20 @@ def number(digits: str, most: int) -> int:
     return int(digits) if len(digits) <= len(str(most)) + 1 else most + 1
 
 
-def _addresses(host: str) -> set[int]:
+def addresses(host: str) -> set[int]:
+    """Return those of a host, which is an address or a name. Raises NoInput."""
     try:
-        return {_number_of(host)}
+        return {number_of(host)}
     except ValueError:
         pass
     try:
-        return {_number_of(str(found[4][0])) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+        return {number_of(str(found[4][0])) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a host name"
         raise NoInput(f"{host}: cannot be resolved: {reason}") from None
 
 
-def _number_of(address: str) -> int:
+def number_of(address: str) -> int:
     """Return an address as columns have it: IPv4 mapped, and without the interface of a link-local one."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     return int(parsed) | (MAPPED if parsed.version == 4 else 0)

@@ -17,7 +17,7 @@ from keepaliveD.log import history
 from keepaliveD.log.entries import Entry, of
 from keepaliveD.log.kept import KeepingLog
 from keepaliveD.model.connections import Owner
-from keepaliveD.model.errors import NoInput, Unsupported
+from keepaliveD.model.errors import Misuse, NoInput, Unsupported
 from keepaliveD.model.reports import ReportDeaths
 from keepaliveD.model.results import Outcome
 from keepaliveD.records.history import History
@@ -86,6 +86,47 @@ def test_a_unit_or_an_address_selects(capsys: pytest.CaptureFixture[str]) -> Non
     assert printed(capsys, both, "10.71.3.3").startswith("no entries")
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "sshd",
+        "sshd*",
+        "812",
+        "10.71.3.2:5432",
+        "[::ffff:10.71.3.2]:5432",
+        "10.71.1.1:40000",
+        "10.71.1.1",
+        "sk:2a",
+        "42",
+    ],
+)
+def test_what_why_takes_selects(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """By either end, by the process and by the cookie."""
+    found = dataclasses.replace(FORGOTTEN, fields={**FORGOTTEN.fields, "KEEPALIVE_COOKIE": 42})
+    other: dict[str, str | int | float] = {
+        "KEEPALIVE_REMOTE_ADDRESS": "10.71.3.9",
+        "KEEPALIVE_LOCAL_ADDRESS": "10.71.1.9",
+    }
+    both = journal(found, dataclasses.replace(ABORTED, fields={**ABORTED.fields, **other}), MANY)
+    (one,) = json.loads(printed(capsys, both, target, "--json"))
+    assert one["cause"] == "middlebox-idle"
+
+
+@pytest.mark.parametrize("target", ["amandad", "4194304", "10.71.3.2:5433", "10.71.3.7", "nowhere.invalid"])
+def test_where_nothing_matches_the_answer_names_the_target(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = printed(capsys, journal(FORGOTTEN, ABORTED), target)
+    named = f"process {target}" if target.isdecimal() else target
+    assert answer == f"no entries about {named}; 2 entries are about others, see keepalivectl deaths\n"
+    with pytest.raises(NoInput, match=f"^--explain 1: no entries about {named}; "):
+        printed(capsys, journal(FORGOTTEN, ABORTED), target, "--explain", "1")
+
+
+@pytest.mark.parametrize("target", ["", "10.71.3.2:0", "fd00::1:70000"])
+def test_a_wrong_target_is_a_misuse(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Misuse):
+        printed(capsys, journal(FORGOTTEN), target)
+
+
 def test_one_end_is_explained_with_evidence_and_remedy(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(capsys, journal(FORGOTTEN, ABORTED), "--explain", "2")
     assert "cause: reset by a middlebox after idle (very likely)" in text
@@ -111,7 +152,7 @@ def test_an_entry_with_a_damaged_number_is_shown_without_it(
 
 
 def test_there_is_no_such_entry(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(NoInput, match="there are only 1 entries"):
+    with pytest.raises(NoInput, match="there is only 1 entry;"):
         printed(capsys, journal(ABORTED), "--explain", "2")
 
 
