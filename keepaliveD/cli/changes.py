@@ -10,8 +10,6 @@ from keepaliveD.config.units import with_suffix
 from keepaliveD.log import history
 from keepaliveD.log.history import Record
 
-NOTHING = nothing("changes")
-
 
 def add_log(command: argparse.ArgumentParser) -> None:
     """The command line of `keepalivectl log`."""
@@ -33,7 +31,7 @@ def print_log(options: argparse.Namespace, _root: Path, read: history.Reader | N
     for record in records:
         print(f"{when(record)} {' '.join(record.fields.get('MESSAGE', '').split())}{_by(record)}")
     if not records:
-        print(NOTHING)
+        print(nothing("changes"))
 
 
 def _by(record: Record) -> str:

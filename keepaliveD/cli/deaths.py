@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from keepaliveD.cli import arguments, table
+from keepaliveD.cli.asking import ask, control_socket
 from keepaliveD.cli.history import add_options, as_json, nothing, when
 from keepaliveD.cli.selected_deaths import concerning
 from keepaliveD.cli.targets import described
@@ -17,8 +18,9 @@ from keepaliveD.log import history
 from keepaliveD.log.entries.deaths import EXPLANATIONS, confidence_words
 from keepaliveD.log.history import Record
 from keepaliveD.model import duration
+from keepaliveD.model.autopsy import NOT_EXPLAINED
 from keepaliveD.model.causes import BY_KEY, FORETOLD, Cause, Foretold
-from keepaliveD.model.errors import NoInput
+from keepaliveD.model.errors import KernelError, NoInput, NotPermitted
 from keepaliveD.model.text import printable, quoted, shown
 from keepaliveD.policy.deaths import OBSERVATIONS
 from keepaliveD.records.history import History
@@ -27,6 +29,7 @@ NEWEST = 20  # entries that are listed one by one
 GROUPS = ("COUNT", "LAST", "CAUSE", "FORETOLD", "UNIT", "PATH")
 SINGLE = ("N", "WHEN", "CAUSE", "SURE", "LOCAL", "REMOTE", "PROCESS", "UNIT")
 OTHERS = {cause.key: cause for cause in Cause}
+DROP_INS = ("bpf.conf", "packets.conf")  # of the unit
 ANSWERS = {foretold.key: foretold for foretold in Foretold}
 
 
@@ -47,13 +50,14 @@ def add_deaths(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=show)
 
 
-def show(options: argparse.Namespace, _root: Path, read: history.Reader | None = None) -> None:
+def show(options: argparse.Namespace, root: Path, read: history.Reader | None = None) -> None:
     """Print what ended. Raises Unsupported, NotPermitted, StateError, NoInput."""
-    ended = history.ended(options.since, read, History(options.state_dir))
+    own = History(options.state_dir)
+    ended = history.ended(options.since, read, own)
     records = ended if options.target is None else concerning(options.target, ended)
     if options.explain is not None:
         if options.explain > len(records):
-            raise NoInput(f"--explain {options.explain}: {_only(records, options.target, ended)}")
+            raise NoInput(f"--explain {options.explain}: {_only(records, options.target, ended, own)}")
         records = records[options.explain - 1 : options.explain]
     if options.json:
         print(as_json(records))
@@ -62,24 +66,44 @@ def show(options: argparse.Namespace, _root: Path, read: history.Reader | None =
     elif records:
         print("\n".join(overview(records)))
     else:
-        print(_nothing(options.target, ended))
+        print(_nothing(options.target, ended, own) + _not_seen(_unseen(root)))
 
 
-def _only(records: Sequence[Record], target: str | None, ended: Sequence[Record]) -> str:
+def _only(records: Sequence[Record], target: str | None, ended: Sequence[Record], own: History) -> str:
     """Return that there are not as many entries."""
     if not records:
-        return _nothing(target, ended)
+        return _nothing(target, ended, own)
     of_target = f" about {printable(described(target))}" if target is not None else ""
     plural = "there is only 1 entry" if len(records) == 1 else f"there are only {len(records)} entries"
     return f"{plural}{of_target}; see keepalivectl deaths"
 
 
-def _nothing(target: str | None, ended: Sequence[Record]) -> str:
+def _nothing(target: str | None, ended: Sequence[Record], own: History) -> str:
     """Return what to say where no entry is about the target, or where there is none at all."""
     if target is None or not ended:
-        return nothing("ended connections")
+        return nothing("ended connections", of_journal=not own.exists())
     others = "1 entry is" if len(ended) == 1 else f"{len(ended)} entries are"
     return f"no entries about {printable(described(target))}; {others} about others, see keepalivectl deaths"
+
+
+def _unseen(root: Path) -> str:
+    """Return what the daemon cannot see of ends; where none tells, what the last one could not at its start."""
+    with contextlib.suppress(NoInput, NotPermitted, KernelError):
+        answer = ask(control_socket(root), "Status")
+        if "unseen" in answer:
+            return str(answer["unseen"])
+    return history.unseen()
+
+
+def _not_seen(unseen: str) -> str:
+    """Return what is not listed because the daemon does not see it, and what would help."""
+    what, _, why = unseen.partition(": ")
+    if what in ("", NOT_EXPLAINED):
+        return ""
+    helping = " or ".join(name for name in DROP_INS if name in why)
+    if not helping:
+        return f"; {printable(unseen)}"
+    return f"; {printable(what)}; the drop-in {helping} helps, see keepalivectl status"
 
 
 def overview(records: Sequence[Record]) -> Iterator[str]:

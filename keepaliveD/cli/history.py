@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import time
 from collections.abc import Sequence
 
@@ -41,9 +42,12 @@ def since(text: str) -> float:
         ) from None
 
 
-def nothing(about: str) -> str:
-    """Return what to print where there are no entries."""
-    return f"no entries about {about} (the journal of the system is read by root and systemd-journal)"
+def nothing(about: str, *, of_journal: bool = True) -> str:
+    """Return what to print where there are no entries, and who may read more if they are those of the journal."""
+    others = of_journal and os.geteuid() != 0
+    return f"no entries about {about}" + (
+        " (the journal of the system is read by root and systemd-journal)" if others else ""
+    )
 
 
 def when(record: Record) -> str:

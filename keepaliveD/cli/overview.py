@@ -40,6 +40,7 @@ class Host:
     problems: Sequence[str] = ()
     process: int = 0
     stop: str = ""
+    unseen: str = ""  # what the daemon cannot see of ends of connections
 
 
 def of_daemon(daemon: Mapping[str, Any], stop: str) -> Host:
@@ -54,6 +55,7 @@ def of_daemon(daemon: Mapping[str, Any], stop: str) -> Host:
         total=daemon["connections"]["total"],
         restores=daemon.get("restores", True),
         stop=stop,
+        unseen=daemon.get("unseen", ""),
     )
 
 
@@ -88,6 +90,8 @@ def _facts(host: Host) -> Iterator[tuple[str, str]]:
         )
         yield "arming", f"{armed} (since the start){undo}" if armed else "no socket so far"
         yield from _ends(daemon.get("ends", ()))
+    if host.unseen:
+        yield "ends", host.unseen
     if host.pinned:
         yield "at connect", f"{host.pinned} arms new connections without a daemon; keepalivectl disarm removes it"
     for problem in [*(daemon["problems"] if daemon else []), *host.problems]:

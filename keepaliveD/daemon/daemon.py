@@ -37,6 +37,7 @@ from keepaliveD.model.actions import (
     TidyArmingRecord,
     WatchDeaths,
 )
+from keepaliveD.model.autopsy import NOT_SEEN
 from keepaliveD.model.connections import Connection, Counts
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.events import BegunAtConnect, Done, Event, Loaded, Opened, Scanned, SettingsRead, Start
@@ -258,16 +259,14 @@ class Daemon:
 
     def _watch_deaths(self, wanted: Rules) -> list[Outcome]:
         """See ends, or stop seeing them; return what cannot be seen, "" if nothing."""
-        missing = ""
         if not wanted.autopsy:
             self._deaths.end()
-            return [Outcome(ReportUnseenDeaths(""))]
+            return [Outcome(ReportUnseenDeaths(f"{NOT_SEEN}: autopsy.enabled = false"))]
         try:
             watching = wanted.watching
-            if hindered := self._deaths.begin(DeathWatch(watching.engine), all_namespaces=watching.all_namespaces):
-                missing = f"ends of connections are not fully explained ({hindered})"
+            missing = self._deaths.begin(DeathWatch(watching.engine), all_namespaces=watching.all_namespaces)
         except Refusal as refusal:
-            missing = f"ends of connections are not explained ({refusal})"
+            missing = f"{NOT_SEEN}: {refusal}"
         return [Outcome(ReportUnseenDeaths(missing))]
 
     def _show_at_risk(self, connections: Sequence[Connection]) -> Steps[None]:
@@ -288,6 +287,7 @@ class Daemon:
             applied=rules.keepalive is not None,
             settings=settings(rules.wanted, self._platform.tuner, self._records.settings if self._records else None),
             engine=table.engine_description,
+            unseen=self.decider.unseen,
             counts=status.counts,
             scan=scan,
             results=status.results,

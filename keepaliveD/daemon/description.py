@@ -59,6 +59,7 @@ method Status() -> (
   applied: bool,
   settings: []Setting,
   engine: string,
+  unseen: string,
   connections: Connections,
   scan: ?Scan,
   arming: []Arming,

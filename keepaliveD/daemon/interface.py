@@ -157,6 +157,7 @@ def status(snapshot: Snapshot) -> dict[str, object]:
             for one in snapshot.settings
         ],
         "engine": snapshot.engine,
+        "unseen": snapshot.unseen,
         "connections": {"namespaces": counts.namespaces, **by_verdict(counts)},
         "scan": scan and {name: round(value, 6) for name, value in scan._asdict().items()},
         "arming": [{"result": result.value, "count": count} for result, count in snapshot.results.items() if count],

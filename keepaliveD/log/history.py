@@ -21,6 +21,7 @@ from keepaliveD.records.history import TIMESTAMP, History
 DAEMON = "tcp-keepalived"  # its user
 NO_HISTORY = "the history is in the journal"
 ENDS = ("died",)
+STARTS = ("started", "reloaded")
 CHANGES = ("applied", "drift", "stricter", "armed", "disarmed", "restored")  # of settings and sockets
 COUNT = re.compile("[0-9]{1,9}")  # of a damaged entry it may be anything
 
@@ -77,6 +78,15 @@ def changed(since: float, read: Reader | None = None) -> list[Record]:
     That is what the daemon and root have changed: anybody can write such an entry. Raises Unsupported, NotPermitted.
     """
     return _records(since, read or functools.partial(journal, events=CHANGES))
+
+
+def unseen(read: Reader | None = None) -> str:
+    """Return what a daemon could not see of ends of connections when it was last started or reloaded, and why."""
+    try:
+        records = _records(0.0, read or functools.partial(journal, events=STARTS))
+    except (Unsupported, NotPermitted):
+        return ""
+    return records[-1]["UNSEEN"] if records else ""
 
 
 def _records(since: float, read: Reader) -> list[Record]:

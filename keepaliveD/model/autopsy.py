@@ -10,6 +10,10 @@ from keepaliveD.model.causes import Cause, Foretold
 from keepaliveD.model.connections import Endpoint, Owner, Verdict
 from keepaliveD.model.origin import Origin
 
+# How it begins if something of ends of connections cannot be seen; the reasons follow after ": ".
+NOT_SEEN = "ends of connections are not seen"
+NOT_EXPLAINED = "ends of connections are not fully explained"  # they are all seen
+
 
 class Hindsight(NamedTuple):
     """What was last forecast of a connection that has ended. Times are seconds.

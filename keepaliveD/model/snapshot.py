@@ -121,6 +121,7 @@ class Snapshot:
     tried: Tried = field(default_factory=Tried)
     probes_sent: int | None = None
     unwatched: Unwatched | None = None  # network namespaces
+    unseen: str = ""  # what cannot be seen of ends of connections, and why
 
 
 @dataclass(frozen=True, slots=True)

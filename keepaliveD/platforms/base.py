@@ -146,7 +146,7 @@ class AtConnect(Protocol):
 class DeathReader(Protocol):
     """Reads how connections end. It never blocks: it reads what the kernel has already written."""
 
-    hindered: str  # why something cannot be seen, or ""
+    hindered: str  # what cannot be seen, ": " and why; or ""
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when connections have ended."""

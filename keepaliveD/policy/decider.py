@@ -129,7 +129,7 @@ class Decider:
         self._complaint = ""  # what is wrong with the configuration that a reload refused
         self._engine_description = ""
         self._at_connect = ""  # what to report about arming at connect
-        self._unseen = ""  # what cannot be seen of ends
+        self.unseen = ""  # what cannot be seen of ends
         self._damaged: tuple[str, ...] = ()  # what was reported of damaged records of armed sockets
         self._cannot_tidy = False
         self._arming_refused = ""  # why the last arming was
@@ -323,7 +323,7 @@ class Decider:
                 before, self._arming_refused = self._arming_refused, str(outcome.refused or "")
                 return not (outcome.refused and self._arming_refused == before)
             case ReportUnseenDeaths(missing):
-                self._unseen = missing
+                self.unseen = missing
                 return False
             case TidyArmingRecord():
                 failed_before, self._cannot_tidy = self._cannot_tidy, outcome.refused is not None
@@ -388,7 +388,7 @@ class Decider:
                 return self._reload_if_asked()
 
     def _report_started(self) -> list[Action]:
-        report = ReportStarted(self.status, self._engine_description, self._at_connect, self._unseen, self._notes)
+        report = ReportStarted(self.status, self._engine_description, self._at_connect, self.unseen, self._notes)
         return [*_log(report), *self._report_doubts()]
 
     def _report_doubts(self) -> list[Action]:
@@ -425,7 +425,7 @@ class Decider:
         self._at_connect = begun.report
         actions = _log(ReportRefused(begun.problem)) if begun.problem else []
         if self._life is Life.RELOADING:
-            report = ReportReloaded(self.status, begun.report, self._unseen)
+            report = ReportReloaded(self.status, begun.report, self.unseen)
             actions += [*_log(report), *self._report_doubts(), *self._scan(now)]
         return actions
 

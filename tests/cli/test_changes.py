@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from keepaliveD.cli import changes
+from keepaliveD.cli.history import nothing
 from keepaliveD.log import history
 from keepaliveD.log.entries import MESSAGE_IDS
 
@@ -47,11 +48,11 @@ def test_what_was_changed_is_printed_in_its_order(capsys: pytest.CaptureFixture[
 def test_a_unit_may_be_selected(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = printed(capsys, "--unit", "amanda").splitlines()
     assert "armed by hand" in line
-    assert printed(capsys, "--unit", "ssh") == f"{changes.NOTHING}\n"
+    assert printed(capsys, "--unit", "ssh") == f"{nothing('changes')}\n"
 
 
 def test_what_others_write_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    assert printed(capsys, uid=1000) == f"{changes.NOTHING}\n"
+    assert printed(capsys, uid=1000) == f"{nothing('changes')}\n"
 
 
 def test_json_has_the_fields_of_the_journal(capsys: pytest.CaptureFixture[str]) -> None:

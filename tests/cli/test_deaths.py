@@ -6,7 +6,8 @@ import argparse
 import dataclasses
 import datetime
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from keepaliveD.log import history
 from keepaliveD.log.entries import Entry, of
 from keepaliveD.log.kept import KeepingLog
 from keepaliveD.model.connections import Owner
-from keepaliveD.model.errors import Misuse, NoInput, Unsupported
+from keepaliveD.model.errors import Misuse, NoInput, NotPermitted, Refusal, Unsupported
 from keepaliveD.model.reports import ReportDeaths
 from keepaliveD.model.results import Outcome
 from keepaliveD.records.history import History
@@ -53,7 +54,7 @@ def journal(*said: Entry, uid: int = 0) -> history.Reader:
 def printed(capsys: pytest.CaptureFixture[str], read: history.Reader, *words: str) -> str:
     parser = argparse.ArgumentParser()
     deaths.add_deaths(parser)
-    deaths.show(parser.parse_args(["--state-dir=/nonexistent", *words]), Path("/"), read)
+    deaths.show(parser.parse_args(["--state-dir=/nonexistent", *words]), Path("/nonexistent"), read)
     return capsys.readouterr().out
 
 
@@ -179,6 +180,81 @@ def test_a_wrong_value_is_a_misuse(wrong: tuple[str, str], capsys: pytest.Captur
 @pytest.mark.parametrize("since", ["2h", "2026-11-28", "2026-11-28 14:00"])
 def test_a_date_or_a_time_span_is_taken(since: str, capsys: pytest.CaptureFixture[str]) -> None:
     printed(capsys, journal(), "--since", since)
+
+
+ONLY_NETLINK = (
+    "only ends that this host gave up are seen, in this network namespace: BPF is not permitted: requires CAP_BPF; "
+    "the optional drop-in bpf.conf gives it; packets cannot be read; the drop-in packets.conf gives this"
+)
+HELP = (
+    "; only ends that this host gave up are seen, in this network namespace; "
+    "the drop-in bpf.conf or packets.conf helps, see keepalivectl status\n"
+)
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, answer: dict[str, object] | Refusal) -> None:
+    """Have the daemon answer this to Status, or have it refuse."""
+
+    def ask(_path: Path, method: str) -> dict[str, object]:
+        assert method == "Status"
+        if isinstance(answer, Refusal):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(deaths, "ask", ask)
+
+
+def test_without_entries_a_daemon_that_does_not_see_all_ends_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answering(monkeypatch, {"unseen": ONLY_NETLINK})
+    assert printed(capsys, journal()).endswith(HELP)
+    assert printed(capsys, journal(FORGOTTEN), "amandad").endswith(HELP)
+    assert "see keepalivectl status" not in printed(capsys, journal(FORGOTTEN))
+    assert json.loads(printed(capsys, journal(), "--json")) == []
+
+
+@pytest.mark.parametrize(
+    "why", ["autopsy.enabled = false", 'watch.engine = "netlink"', "netlink: Permission denied: the sandbox"]
+)
+def test_what_no_drop_in_mends_is_said_with_its_reason(
+    why: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answering(monkeypatch, {"unseen": f"ends of connections are not seen: {why}"})
+    assert printed(capsys, journal()).endswith(f"; ends of connections are not seen: {why}\n")
+
+
+@pytest.mark.parametrize("unseen", ["", "ends of connections are not fully explained: routers are not named"])
+def test_a_daemon_that_sees_all_ends_needs_no_help(
+    unseen: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answering(monkeypatch, {"unseen": unseen})
+    assert ";" not in printed(capsys, journal())
+
+
+@pytest.mark.parametrize("answer", [{}, NoInput("no daemon"), NotPermitted("run as root")])
+def test_where_no_daemon_tells_the_newest_start_does(
+    answer: dict[str, object] | Refusal, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answering(monkeypatch, answer)
+    starts = [Entry("started", 6, "", {"KEEPALIVE_UNSEEN": each}) for each in ("something else: x", ONLY_NETLINK)]
+
+    def read(since: float, events: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        assert events == history.STARTS
+        return iter(journal(*starts)(since))
+
+    monkeypatch.setattr(history, "journal", read)
+    assert printed(capsys, journal()).endswith(HELP)
+
+
+@pytest.mark.parametrize(("uid", "is_told"), [(0, False), (1000, True)])
+def test_only_who_may_not_read_the_journal_is_told_who_reads_it(
+    uid: int, is_told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    assert ("the journal" in printed(capsys, journal())) == is_told
+    History(tmp_path).begin()
+    assert "the journal" not in printed(capsys, journal(), "--state-dir", str(tmp_path))
 
 
 def test_without_a_journal_the_history_of_the_state_directory_is_read(

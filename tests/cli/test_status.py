@@ -206,6 +206,12 @@ def test_an_error_in_the_configuration_hides_nothing_else(desk: Desk) -> None:
     assert any(line.startswith("settings") for line in out)
 
 
+def test_what_cannot_be_seen_of_ends_is_said() -> None:
+    unseen = "only ends that this host gave up are seen: the drop-in bpf.conf helps"
+    answer = interface.status(dataclasses.replace(SNAPSHOT, unseen=unseen))
+    assert f"ends         {unseen}" in list(overview.overview(overview.of_daemon(answer)))
+
+
 def test_where_a_stop_does_not_restore_the_undo_says_so() -> None:
     host = dataclasses.replace(overview.of_daemon(interface.status(SNAPSHOT), STOP), restores=False)
     out = list(overview.overview(host))

@@ -18,7 +18,7 @@ from keepaliveD.model.errors import KernelError, NotPermitted
 from keepaliveD.model.events import Died
 from keepaliveD.platforms.base import DeathReader, DeathWatch
 from tests.support.ends import FORGOTTEN_BY_REJECT, Facts, ends
-from tests.support.fakes import FakeDeaths, FakeOwners, Stage
+from tests.support.fakes import FakeDeaths, FakeOwners, FakeWatcher, Stage
 
 KILLED: Facts = {"error": 103, "closer": b"ss", "closer_pid": 77}
 
@@ -91,9 +91,34 @@ def test_where_ends_cannot_be_seen_that_is_reported_once(stage: Stage, monkeypat
     monkeypatch.setattr(stage, "watch_deaths", refuse)
     stage.script = [None, None]
     stage.run()
-    (said,) = [entry for entry in stage.said if "requires CAP_BPF" in entry.message]
+    (said,) = [entry for entry in stage.said if "KEEPALIVE_UNSEEN" in entry.fields]
     assert said.event == "started"
-    assert "; ends of connections are not explained (requires CAP_BPF)" in said.message
+    assert said.message.endswith("; ends of connections are not seen; see keepalivectl status")
+    assert said.fields["KEEPALIVE_UNSEEN"] == "ends of connections are not seen: requires CAP_BPF"
+
+
+def test_the_start_is_one_short_line_and_its_fields_have_the_reasons(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = FakeDeaths()
+    limited.hindered = "only ends that this host gave up are seen: requires CAP_BPF; the drop-in bpf.conf gives it"
+    monkeypatch.setattr(stage, "watch_deaths", lambda _: limited)
+    stage.watcher = FakeWatcher(engine_description="netlink engine (BPF is not permitted: requires CAP_BPF)")
+    stage.script = [None]
+    stage.run()
+    (said,) = [entry for entry in stage.said if entry.event == "started"]
+    assert said.message.endswith("; netlink engine; only ends that this host gave up are seen; see keepalivectl status")
+    assert said.fields == {
+        "KEEPALIVE_ENGINE": "netlink engine (BPF is not permitted: requires CAP_BPF)",
+        "KEEPALIVE_UNSEEN": limited.hindered,
+    }
+
+
+def test_an_autopsy_that_is_switched_off_is_why_no_end_is_seen(stage: Stage, tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("[autopsy]\nenabled = false")
+    stage.config = load(file)
+    assert stage.start().snapshot().unseen == "ends of connections are not seen: autopsy.enabled = false"
 
 
 class Clock:

@@ -236,7 +236,9 @@ with socket.create_server(("{address}", 0)) as listener, socket.create_connectio
 def test_with_what_reading_packets_needs_a_reset_is_told_without_bpf(service: Machine) -> None:
     """The unit as it is shipped allows no packets, and says so."""
     configure(service, QUICK)
-    assert "packets cannot be read" in service.expect("started")["MESSAGE"]
+    assert "packets cannot be read" in service.expect("started")["KEEPALIVE_UNSEEN"]
+    assert "the drop-in bpf.conf or packets.conf helps" in service.run("keepalivectl", "deaths").stdout
+    assert "\nends         only ends that this host gave up are seen" in service.run("keepalivectl", "status").stdout
     (text,) = (file.read_text(encoding="utf-8") for file in drop_ins(service) if file.name == "packets.conf")
     service.drop_in(text)
     after = service.now()
@@ -244,7 +246,7 @@ def test_with_what_reading_packets_needs_a_reset_is_told_without_bpf(service: Ma
     service.main_process()
     service.run("python3", "-c", ABORTED.format(address=ADDRESS))
     assert service.expect("died", after)["KEEPALIVE_CAUSE"] == "peer-aborted"
-    assert "packets cannot be read" not in service.expect("started", after)["MESSAGE"]
+    assert "packets cannot be read" not in service.expect("started", after)["KEEPALIVE_UNSEEN"]
 
 
 def test_a_reload_puts_a_good_file_in_force(service: Machine) -> None:
@@ -647,7 +649,7 @@ def start_with_bpf(service: Machine, configuration: str) -> int:
 def test_with_what_bpf_needs_sockets_are_read_and_armed_by_it(service: Machine) -> None:
     """Within the same sandbox."""
     after = start_with_bpf(service, ARMING)
-    said = str(service.expect("started", after)["MESSAGE"])
+    said = str(service.expect("started", after)["KEEPALIVE_ENGINE"])
     assert "bpf engine" in said
     assert "one namespace at a time" not in said, "as on kernels that are too old to be read in one pass"
     crowd(service, ADDRESS, "7402", "1", "1")

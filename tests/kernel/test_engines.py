@@ -518,13 +518,13 @@ def test_the_daemon_takes_bpf_where_it_may(tmp_path: Path) -> None:
     else:
         how = rf"netlink engine \(.+{needed(ITERATOR)}\)"
     with Namespace() as host, Home(tmp_path, configuration()).daemon(host) as daemon:
-        assert re.search(rf"; {how}$", daemon.expect("started")["MESSAGE"])
+        assert re.fullmatch(how, daemon.expect("started")["KEEPALIVE_ENGINE"])
 
 
 def test_where_the_kernel_refuses_bpf_the_daemon_watches_all_the_same(tmp_path: Path) -> None:
     """And says what is missing."""
     with Namespace() as host, Home(tmp_path, configuration()).daemon(host, through=WITHOUT_BPF) as daemon:
-        assert "netlink engine (BPF is not permitted: requires CAP_BPF" in daemon.expect("started")["MESSAGE"]
+        assert "netlink engine (BPF is not permitted: requires CAP_BPF" in daemon.expect("started")["KEEPALIVE_ENGINE"]
 
 
 def test_where_it_must_be_bpf_and_cannot_the_daemon_does_not_start(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keepaliveD import __version__
-from keepaliveD.log.entries.entry import ERROR, INFO, NOTICE, WARNING, Entry
+from keepaliveD.log.entries.entry import ERROR, INFO, NOTICE, WARNING, Entry, Value
 from keepaliveD.model.autopsy import Tally
 from keepaliveD.model.causes import Foretold
 from keepaliveD.model.connections import Counts, Verdict
@@ -34,7 +34,8 @@ def of_daemon(report: DaemonReports) -> Iterator[Entry]:
         case ReportStarted():
             yield from _of_started(report)
         case ReportReloaded(status, at_connect, unseen):
-            yield Entry("reloaded", NOTICE, _joined(f"configuration reloaded: {_summary(status)}", unseen, at_connect))
+            summary = f"configuration reloaded: {_summary(status)}"
+            yield Entry("reloaded", NOTICE, _joined(summary, *_short("", unseen), at_connect), _reasons("", unseen))
         case ReportReloadFailed(lines):
             yield from (Entry("reload-failed", ERROR, line) for line in lines)
         case ReportDoubts(lines):
@@ -62,7 +63,23 @@ def _of_scans(report: ScanReports) -> Iterator[Entry]:
 def _of_started(report: ReportStarted) -> Iterator[Entry]:
     yield from (Entry("started", NOTICE, note) for note in report.notes)
     summary = f"tcp-keepalived {__version__}: {_summary(report.status)}"
-    yield Entry("started", INFO, _joined(summary, report.engine_description, report.unseen, report.at_connect))
+    how = report.engine_description, report.unseen
+    yield Entry("started", INFO, _joined(summary, *_short(*how), report.at_connect), _reasons(*how))
+
+
+def _short(engine: str, unseen: str) -> Iterator[str]:
+    """Yield the engine and what cannot be seen of ends, without the reasons, and who tells these."""
+    name, _, hindered = engine.partition(" (")
+    yield name
+    yield unseen.partition(": ")[0]
+    if hindered or unseen:
+        yield "see keepalivectl status"
+
+
+def _reasons(engine: str, unseen: str) -> dict[str, Value]:
+    """Return the same with the reasons, as fields."""
+    fields: dict[str, Value] = {"KEEPALIVE_ENGINE": engine, "KEEPALIVE_UNSEEN": unseen}
+    return {name: value for name, value in fields.items() if value}
 
 
 def _of_old_services(report: ReportOldServices) -> Entry:

@@ -95,9 +95,12 @@ class DestroyedReader:
             raise NotPermitted(f"netlink: {error.strerror}: the sandbox must allow AF_NETLINK sockets") from error
         except OSError as error:
             raise Unsupported(f"netlink: {error.strerror}: ends of sockets cannot be seen") from error
-        seen = "resets and what this host gave up are" if self._others else "what this host gave up is"
-        reasons = filter(None, (hindered, self._packets.hindered, self._errors.hindered))
-        self.hindered = f"only {seen} seen, in this network namespace: {'; '.join(reasons)}"
+        seen = "resets and ends that this host gave up" if self._others else "ends that this host gave up"
+        unread = self._packets.hindered
+        if self._errors.hindered:  # for the same reason, which need not be said twice
+            unread = unread.partition(": ")[0]
+        reasons = filter(None, (hindered, unread, self._errors.hindered))
+        self.hindered = f"only {seen} are seen, in this network namespace: {'; '.join(reasons)}"
         self._unknown = frozenset(DEATH.names or ()) - OF_SOCKETS
         self._unknown -= OF_PACKETS if self._others else frozenset()
         self._unknown -= frozenset() if self._errors.hindered else OF_ERRORS

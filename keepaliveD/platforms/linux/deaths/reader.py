@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keepaliveD.model.autopsy import NOT_EXPLAINED
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.sockets import Column
@@ -57,7 +58,8 @@ class BpfReader:
         self._netns = os.stat("/proc/thread-self/ns/net").st_ino
         self._waiting = np.zeros(0, RECORD)  # in the order of their ends
         self._counted = source.counts()
-        self.hindered = "; ".join(filter(None, (source.hindered, errors.hindered)))
+        reasons = "; ".join(filter(None, (source.hindered, errors.hindered)))
+        self.hindered = f"{NOT_EXPLAINED}: {reasons}" if reasons else ""
         self._unknown = source.unknown | (ROUTER if errors.hindered else frozenset())
 
     def fileno(self) -> int:
