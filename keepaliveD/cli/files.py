@@ -16,8 +16,10 @@ DIRECTORY_FOR_ALL = 0o755
 def write(file: Path, text: str) -> None:
     """Put a file in its place that everybody may read, whatever the umask is. Of a link, the file it leads to.
 
+    A link of another user is not followed: as root, whoever owns the directory could name any file.
     Raises Misuse where a device, a pipe or a directory is there, NotPermitted, StateError.
     """
+    _follow_no_strangers(file)
     file = Path(os.path.realpath(file))
     if file.exists() and not file.is_file():
         raise Misuse(f"{printable(str(file))}: is no plain file, and would be replaced by one; name a file")
@@ -35,6 +37,15 @@ def write(file: Path, text: str) -> None:
         raise NotPermitted(f"{printable(str(file))}: cannot be written: {error.strerror}; run as root") from error
     except OSError as error:
         raise StateError(f"{printable(str(file))}: cannot be written: {error.strerror}") from error
+
+
+def _follow_no_strangers(file: Path) -> None:
+    """Raise NotPermitted where a link of another user is on the way to a file."""
+    absolute = Path(os.path.abspath(file))
+    for place in (*absolute.parents, absolute):
+        if place.is_symlink() and place.lstat().st_uid not in (0, os.geteuid()):
+            link = printable(str(place))
+            raise NotPermitted(f"{printable(str(file))}: {link} is a link of another user; name what it leads to")
 
 
 def make_directory(directory: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import re
 import signal
 import stat
@@ -19,7 +20,7 @@ from keepaliveD.cli import dropin, files, findings
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.findings import Found, as_json, as_toml, in_words
 from keepaliveD.config import load
-from keepaliveD.model.errors import ConfigError, Misuse, Refusal
+from keepaliveD.model.errors import ConfigError, Misuse, NotPermitted, Refusal
 from keepaliveD.model.origin import Source
 from keepaliveD.policy.measurement import Finding, How, Side
 from keepaliveD.policy.tomography import Device
@@ -169,6 +170,20 @@ def test_of_a_link_the_file_it_leads_to_is_written(tmp_path: Path) -> None:
     files.write(tmp_path / "link", "text")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "file").read_text(encoding="utf-8") == "text"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("planted", ["link", "directory"])
+def test_a_link_that_another_user_has_planted_is_not_followed(planted: str, tmp_path: Path) -> None:
+    """Whoever owns the directory of the textfile collector would have root replace any file."""
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious/file").write_text("precious")
+    place = tmp_path / planted
+    place.symlink_to(tmp_path / ("precious/file" if planted == "link" else "precious"))
+    os.chown(place, 4711, 4711, follow_symlinks=False)
+    with pytest.raises(NotPermitted, match="is a link of another user"):
+        files.write(place if planted == "link" else place / "file", "text")
+    assert (tmp_path / "precious/file").read_text() == "precious"
 
 
 def test_nothing_is_written_into_a_configuration_that_is_wrong(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def test_an_error_in_the_configuration_hides_nothing_else(desk: Desk) -> None:
 def test_what_cannot_be_seen_of_ends_is_said() -> None:
     unseen = "only ends that this host gave up are seen: the drop-in bpf.conf helps"
     answer = interface.status(dataclasses.replace(SNAPSHOT, unseen=unseen))
-    assert f"ends         {unseen}" in list(overview.overview(overview.of_daemon(answer)))
+    assert f"ends         {unseen}" in list(overview.overview(overview.of_daemon(answer, STOP)))
 
 
 def test_where_a_stop_does_not_restore_the_undo_says_so() -> None:
