@@ -11,11 +11,15 @@ import pytest
 
 from keepaliveD.config import load
 from keepaliveD.daemon.deaths import PAUSE, DeathSource
-from keepaliveD.model.connections import Owner
+from keepaliveD.log import entries
+from keepaliveD.model.connections import Counts, Owner
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import KernelError, NotPermitted
 from keepaliveD.model.events import Died
+from keepaliveD.model.reports import ReportStarted
+from keepaliveD.model.results import Outcome
+from keepaliveD.model.status import Status
 from keepaliveD.platforms.base import DeathReader, DeathWatch
 from tests.support.ends import FORGOTTEN_BY_REJECT, Facts, ends
 from tests.support.fakes import FakeDeaths, FakeOwners, FakeWatcher, Stage
@@ -112,6 +116,16 @@ def test_the_start_is_one_short_line_and_its_fields_have_the_reasons(
         "KEEPALIVE_ENGINE": "netlink engine (BPF is not permitted: requires CAP_BPF)",
         "KEEPALIVE_UNSEEN": limited.hindered,
     }
+
+
+def test_why_nothing_is_armed_at_connect_is_not_said_again_where_the_engine_has_the_reason() -> None:
+    reason = "BPF is not permitted: requires CAP_BPF"
+    status = Status(Counts(0, 1, {}), None, {})
+    cannot = "cannot arm at connect; new connections are armed at the next scan"
+    for why, message in ((f"{reason} and CAP_NET_ADMIN", cannot), ("in use", f"{cannot} (in use)")):
+        started = ReportStarted(status, f"netlink engine ({reason})", f"{cannot} ({why})", "", ())
+        (said,) = entries.of(Outcome(started))
+        assert said.message.endswith(f"; netlink engine; see keepalivectl status; {message}")
 
 
 def test_an_autopsy_that_is_switched_off_is_why_no_end_is_seen(stage: Stage, tmp_path: Path) -> None:

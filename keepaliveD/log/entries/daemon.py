@@ -64,7 +64,13 @@ def _of_started(report: ReportStarted) -> Iterator[Entry]:
     yield from (Entry("started", NOTICE, note) for note in report.notes)
     summary = f"tcp-keepalived {__version__}: {_summary(report.status)}"
     how = report.engine_description, report.unseen
-    yield Entry("started", INFO, _joined(summary, *_short(*how), report.at_connect), _reasons(*how))
+    yield Entry("started", INFO, _joined(summary, *_short(*how), _at_connect(report)), _reasons(*how))
+
+
+def _at_connect(report: ReportStarted) -> str:
+    """Return what is said of arming at connect, without a reason that the engine has as well."""
+    reason = report.engine_description.partition(" (")[2].partition(": ")[0]
+    return report.at_connect.partition(f" ({reason}: ")[0] if reason else report.at_connect
 
 
 def _short(engine: str, unseen: str) -> Iterator[str]:
