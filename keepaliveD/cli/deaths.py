@@ -80,8 +80,11 @@ def _only(records: Sequence[Record], target: str | None, ended: Sequence[Record]
 
 def _nothing(target: str | None, ended: Sequence[Record], own: History) -> str:
     """Return what to say where no entry is about the target, or where there is none at all."""
-    if target is None or not ended:
+    if target is None:
         return nothing("ended connections", of_journal=not own.exists())
+    if not ended:
+        about = f"{printable(described(target))}, nor about any other ended connection"
+        return nothing(about, of_journal=not own.exists())
     others = "1 entry is" if len(ended) == 1 else f"{len(ended)} entries are"
     return f"no entries about {printable(described(target))}; {others} about others, see keepalivectl deaths"
 

@@ -122,6 +122,11 @@ def test_where_nothing_matches_the_answer_names_the_target(target: str, capsys: 
         printed(capsys, journal(FORGOTTEN, ABORTED), target, "--explain", "1")
 
 
+def test_where_there_are_no_entries_at_all_the_answer_names_the_target(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = printed(capsys, journal(), "amandad")
+    assert answer.startswith("no entries about amandad, nor about any other ended connection")
+
+
 @pytest.mark.parametrize("target", ["", "10.71.3.2:0", "fd00::1:70000"])
 def test_a_wrong_target_is_a_misuse(target: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(Misuse):
