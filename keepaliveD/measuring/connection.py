@@ -19,6 +19,7 @@ SEGMENTS = struct.Struct("136xII")  # tcpi_segs_out, tcpi_segs_in
 RTT = struct.Struct("68xI")  # tcpi_rtt: microseconds
 MOST_PROBES = 127  # a smaller TCP_KEEPCNT would end the connection at once if as many probes were unanswered
 FOREVER_MS = 2**31 - 1  # TCP_USER_TIMEOUT: no number of unanswered probes ends the connection
+QUIET_MS = 30_000  # TCP_USER_TIMEOUT of a silence, in which nothing is sent: nobody arms a socket that it would end
 IP_MINTTL = 21  # include/uapi/linux/in.h
 IPV6_MINHOPCOUNT = 73  # include/uapi/linux/in6.h
 MOST_HOPS = 255
@@ -42,6 +43,7 @@ class Connection:
         self.started = time.monotonic()
         self._packets = 0
         self.error = 0  # the errno that ended it
+        self.stop_probing()
         self.restart()
 
     @property
@@ -106,8 +108,9 @@ class Connection:
         set_keepalive(self.sock, idle=interval, interval=interval)
 
     def stop_probing(self) -> None:
-        """Send no more probes. Raises OSError."""
+        """Send no probes, and let tcp-keepalived send none. Raises OSError."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 0)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, QUIET_MS)
 
     def set_hops(self, hops: int) -> None:
         """Let packets of this connection pass at most so many hops. Raises OSError."""

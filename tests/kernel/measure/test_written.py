@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from socket import AF_INET
 
 from tests.kernel.measure.stage import LONG, PORT, token_of
-from tests.support.processes import CTL, Home, program
+from tests.support.processes import CTL, ENABLE, Home, arming, program
 from tests.support.rig import SERVER, Rig
 
+TIMEOUT = 12  # seconds
 CONFIGURATION = """
     [keepalive]
     apply = false
@@ -34,3 +36,16 @@ def test_the_next_warning_says_that_the_timeout_was_measured_and_when(tmp_path: 
         with program(rig):
             warning = daemon.expect("bare", KEEPALIVE_PATH=f"to {SERVER[AF_INET]}")
     assert re.search(r"measured 20\d\d-\d\d-\d\d", warning["MESSAGE"])
+
+
+def test_a_daemon_that_arms_all_it_may_arms_no_connection_of_a_measurement(tmp_path: Path) -> None:
+    """Its probes would keep the path from forgetting what is measured."""
+    home = Home(tmp_path / "home", arming(ENABLE))
+    with Rig("drop", TIMEOUT) as rig, home.daemon(rig.client) as daemon:
+        with rig.server.running(*CTL, "measure", "--listen", PORT) as listener:
+            command = (*CTL, "measure", f"{SERVER[AF_INET]}:{PORT}", "--token", token_of(listener), "--json")
+            with rig.client.running(*command, "--shortest", "6s", "--longest", "30s") as measuring:
+                found, complaints = measuring.communicate(timeout=LONG)
+        assert found, complaints
+        assert json.loads(found)["survived"] < TIMEOUT < json.loads(found)["forgotten"]
+        assert not daemon.heard("armed")
