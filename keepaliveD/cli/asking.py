@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from keepaliveD.places import CONTROL, INTERFACE, RUNTIME_DIRECTORY
 
 PATIENCE = 2.0  # seconds for an answer
 LONGEST = 1 << 24  # octets of one
+TIME = struct.Struct("@2l")  # struct timeval (socket(7))
 END = b"\0"
 PERMISSION_DENIED = "org.varlink.service.PermissionDenied"
 
@@ -56,16 +58,18 @@ def every(
 @contextlib.contextmanager
 def _connected(path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(PATIENCE)
+        # a timeout of Python's would have connect(2) fail at once while many others wait to be let in
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TIME.pack(int(PATIENCE), int(PATIENCE % 1 * 1e6)))
         try:
             connection.connect(str(path))
-            connection.settimeout(None)
             yield connection
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise NoInput(f"{path}: no daemon can be asked there; systemctl start tcp-keepalived") from error
         except PermissionError as error:
             message = f"{path}: {error.strerror}; run as root, or as a member of the group tcp-keepalived"
             raise NotPermitted(message) from error
+        except BlockingIOError as error:
+            raise KernelError(f"{path}: the daemon does not answer: timed out") from error
         except OSError as error:
             raise KernelError(f"{path}: the daemon does not answer: {error.strerror or error}") from error
 

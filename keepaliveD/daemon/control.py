@@ -38,6 +38,7 @@ KEPT_BY_KERNEL = 1 << 15  # octets that it keeps for a client, about: SO_SNDBUF,
 NOTHING = -1  # no descriptor is waited for
 COSTS = 20  # users other than root ask nothing for so many times as long as an answer took ...
 LONGEST_REST = 10.0  # ... and so many seconds at most
+LET_IN = 32  # clients in one turn, so that those who connect and go again keep nobody out
 QUEUE = 128  # clients that wait to be let in
 CREDENTIALS = struct.Struct("3i")  # struct ucred (unix(7)): process, user, group
 
@@ -125,7 +126,7 @@ class Control:
         began = self._now()
         for key, ready in self._selector.select(0):
             if key.fileobj is self._listener:
-                self._let_in()
+                self._let_in_some()
             elif key.fileobj is self._wake:
                 with contextlib.suppress(OSError):
                     self._wake.recv(CHUNK)
@@ -158,13 +159,15 @@ class Control:
             each.close()
         self._close_spare()
 
-    def _let_in(self) -> None:
+    def _let_in_some(self) -> None:
         try:
-            accepted, _ = self._listener.accept()
+            for _ in range(LET_IN):
+                self._let_in(self._listener.accept()[0])
         except OSError as error:
             if is_shortage(error):
                 self._turn_away()
-            return
+
+    def _let_in(self, accepted: socket.socket) -> None:
         with contextlib.suppress(OSError):  # gone already
             accepted.setblocking(False)
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KEPT_BY_KERNEL)

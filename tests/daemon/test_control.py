@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from keepaliveD.daemon import control as module
 from keepaliveD.daemon import interface
-from keepaliveD.daemon.control import BUDGET, COSTS, CREDENTIALS, LONGEST_REST, MOST_CLIENTS, Control
+from keepaliveD.daemon.control import BUDGET, COSTS, CREDENTIALS, LET_IN, LONGEST_REST, MOST_CLIENTS, Control
 from keepaliveD.log.entries import Entry
 from keepaliveD.model.autopsy import Tally
 from keepaliveD.model.causes import Foretold
@@ -171,6 +171,19 @@ def test_more_clients_than_it_serves_are_turned_away_and_the_others_served(contr
         first[-1].send(STATUS)
         turns(control)
         assert said(first[-1]).startswith(b'{"parameters":')
+
+
+def test_those_who_connect_and_go_keep_nobody_out_for_long(control: Control) -> None:
+    """A turn lets in as many as it can serve, not one; those of one user have some of the places, not all."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(LET_IN - 1):
+            with client(control):
+                pass
+        polite = stack.enter_context(client(control))
+        polite.send(STATUS)
+        turns(control, 2)
+        assert said(polite).startswith(b'{"parameters":')
+        assert len(control._peers) == 1
 
 
 def test_those_who_flood_do_not_keep_others_waiting(control: Control) -> None:
