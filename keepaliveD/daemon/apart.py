@@ -20,6 +20,9 @@ from keepaliveD.model.errors import KernelError
 Result = TypeVar("Result")
 
 PATIENCE = 10.0  # seconds
+MOST_LEFT = 4  # processes that hang and cannot be ended; with so many, nothing more is begun
+
+_left: list[int] = []  # their ids
 
 
 class Interruption(NamedTuple):
@@ -36,6 +39,9 @@ def apart(
 
     `failure` says what that means.
     """
+    _left[:] = [pid for pid in _left if not _is_gone(pid)]
+    if len(_left) >= MOST_LEFT:
+        raise KernelError(f"{failure}: {len(_left)} earlier processes hang there, and cannot be ended")
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
@@ -84,6 +90,12 @@ def _end(pid: int) -> None:
     """Kill the process, whatever it does, and reap it unless it cannot die."""
     os.kill(pid, signal.SIGKILL)
     for _ in range(100):
-        if os.waitpid(pid, os.WNOHANG)[0]:
+        if _is_gone(pid):
             return
         time.sleep(0.001)
+    _left.append(pid)
+
+
+def _is_gone(pid: int) -> bool:
+    """Return whether the process has ended, and reap it then."""
+    return os.waitpid(pid, os.WNOHANG)[0] != 0

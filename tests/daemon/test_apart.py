@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from keepaliveD.daemon.apart import Interruption, apart
+from keepaliveD.daemon.apart import MOST_LEFT, Interruption, apart
 from keepaliveD.model.errors import ConfigError, Defect, KernelError
 from tests.support.descriptors import open_descriptors
+from tests.support.patience import SOON
 
 FAILURE = "the configuration cannot be read"
 
@@ -58,6 +60,31 @@ def test_whoever_is_interrupted_waits_no_longer() -> None:
         with pytest.raises(KernelError, match=FAILURE):
             apart(lambda: time.sleep(1000), FAILURE, unless=Interruption(descriptor, lambda: next(looks)))
     assert psutil.Process().children() == []
+
+
+def test_processes_that_cannot_be_ended_are_few_and_are_reaped_once_they_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a file system that does not answer, in which no signal ends them."""
+    with monkeypatch.context() as immortal:
+        immortal.setattr(os, "kill", lambda *_: None)
+        for _ in range(MOST_LEFT):
+            with pytest.raises(KernelError, match="does not answer"):
+                apart(lambda: time.sleep(1000), FAILURE, patience=0.0)
+        with pytest.raises(KernelError, match=f"^{FAILURE}: {MOST_LEFT} earlier processes hang there"):
+            apart(lambda: None, FAILURE)
+    children = psutil.Process().children()
+    assert len(children) == MOST_LEFT
+    for child in children:
+        child.kill()
+    wait_for(lambda: all(child.status() == psutil.STATUS_ZOMBIE for child in children))
+    assert apart(lambda: 7, FAILURE) == 7
+    assert psutil.Process().children() == []
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_it_has_nothing_open_of_ours(tmp_path: Path) -> None:
