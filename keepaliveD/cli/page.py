@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from keepaliveD.log.entries.arming import too_long
 from keepaliveD.model.connections import AT_RISK, Connection, Due, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.keepalive import Keepalive, Own, Shown
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction
 from keepaliveD.model.text import printable, quoted
+from keepaliveD.policy.arming import times
 from keepaliveD.policy.explain import Explained, HelpfulRule
 from keepaliveD.policy.socket_settings import FIELDS, Found
 
@@ -38,7 +40,6 @@ COVERS = {  # what a selector matches besides the connections that were asked fo
     "user": "  # covers every process of this user",
 }
 HOPELESS = {
-    ArmingResult.TOO_LONG: "no idle time in whole seconds is short enough for the path",
     ArmingResult.ONLY_DATA: "the path counts only data; let its program send some more often, or raise the idle "
     "timeout of the path",
     ArmingResult.USER_TIMEOUT: "its program has set a TCP_USER_TIMEOUT, with which keepalive would end the connection "
@@ -258,6 +259,8 @@ def _refused(its: Explained) -> str:
             said = 'says "rearm", which leaves sockets alone that have keepalive off'
         case ArmingResult.KEPT_BY_PROGRAM:
             said = 'says "rearm", which keeps the times that a program chose'
+        case ArmingResult.TOO_LONG:
+            said = f"would not arm it: {too_long(times(rule, its.connection.timeout), its.connection)}"
         case ArmingResult() as result:
             said = f"would not arm it: {HOPELESS.get(result, result.value)}"
         case _:
@@ -269,15 +272,8 @@ def _refused(its: Explained) -> str:
 
 
 def remedies(explained: Iterable[Explained]) -> list[HelpfulRule]:
-    """Return the rules that would help, each once, with the idle time that fits all it selects."""
-    by_selector: dict[tuple[str, str], HelpfulRule] = {}
-    for one in explained:
-        if one.remedy:
-            selector = one.remedy.settings[0]
-            before = by_selector.get(selector)
-            if before is None or len(before.settings) < len(one.remedy.settings):
-                by_selector[selector] = one.remedy
-    return list(by_selector.values())
+    """Return the rules that would help, each once."""
+    return list({one.remedy.settings: one.remedy for one in explained if one.remedy}.values())
 
 
 def lines(remedies: Iterable[HelpfulRule]) -> list[str]:

@@ -118,18 +118,14 @@ def _decide(its: Explained, found: Found, wish: Wish) -> Armed | ArmingResult:
 
 
 def _with_remedy(its: Explained, found: Found, keepalive: Keepalive, timeout: float) -> Explained:
-    """Return the same with a rule that would arm it: by the configured idle time, or else by one that fits the path."""
-    configured, fitting = (
-        ArmRule("", ArmAction.ENABLE, idle, keepalive.interval, keepalive.probes) for idle in (keepalive.idle, None)
-    )
-    settings: tuple[tuple[str, str], ...] = (
+    """Return the same with a rule that would arm it, by an idle time that fits the path."""
+    fitting = ArmRule("", ArmAction.ENABLE, None, keepalive.interval, keepalive.probes)
+    settings = (
         selecting(its.connection.owner, its.connection.uid),
         ("action", ArmAction.ENABLE.value),
+        ("idle", AUTO),
     )
-    decision = _decide(its, found, Wish(configured, times(configured, timeout)))
-    if not isinstance(decision, Armed):
-        decision = _decide(its, found, Wish(fitting, times(fitting, timeout)))
-        settings = (*settings, ("idle", AUTO))
+    decision = _decide(its, found, Wish(fitting, times(fitting, timeout)))
     if isinstance(decision, Armed):
         return dataclasses.replace(its, remedy=HelpfulRule(settings, decision))
     return dataclasses.replace(its, hopeless=decision)

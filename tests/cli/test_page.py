@@ -150,7 +150,11 @@ def test_what_was_armed_says_by_whom_and_how_it_is_undone() -> None:
         ({"decision": ARMED}, "no daemon runs; rule keepalive.arm would arm it: idle 180s, interval 20s, probes 31"),
         ({"decision": None}, "not known what a daemon does: the socket was not read"),
         ({"decision": ArmingResult.KEPT_BY_PROGRAM}, 'no: rule keepalive.arm says "rearm", which keeps the times'),
-        ({"decision": ArmingResult.TOO_LONG}, "no: rule keepalive.arm would not arm it: no idle time in whole seconds"),
+        (
+            {"decision": ArmingResult.TOO_LONG, "rule": dataclasses.replace(REARM, name="arm[1]", idle=400)},
+            'no: rule arm[1] would not arm it: idle 400s is too long: path "office firewall" forgets after 5min; '
+            'use idle = "auto", or at most 266s',
+        ),
         ({"decision": ArmingResult.USER_TIMEOUT}, "no: rule keepalive.arm would not arm it: its program has set a TCP"),
         (
             {"rule": dataclasses.replace(REARM, name="arm[1]", action=ArmAction.OBSERVE)},
@@ -204,12 +208,11 @@ def test_the_headline_counts_the_worst_first() -> None:
     assert more == "amanda\\x1b: 5 connections: 1 bare; the 1 most urgent are explained here"
 
 
-def test_a_rule_that_is_wanted_twice_is_written_once_with_the_idle_time_that_fits_all() -> None:
-    auto = HelpfulRule((*REMEDY.settings, ("idle", "auto")), ARMED)
+def test_a_rule_that_is_wanted_twice_is_written_once() -> None:
     other = HelpfulRule((("user", "1000"), ("action", "enable")), ARMED)
-    found = page.remedies([BARE, changed(BARE, remedy=auto), BARE, changed(BARE, remedy=other)])
+    found = page.remedies([BARE, BARE, changed(BARE, remedy=other)])
     assert tomllib.loads("\n".join(page.lines(found)))["arm"] == [
-        {"unit": "amanda@backup.service", "action": "enable", "idle": "auto"},
+        {"unit": "amanda@backup.service", "action": "enable"},
         {"user": 1000, "action": "enable"},
     ]
 

@@ -36,7 +36,7 @@ SOCKETS: list[Socket] = [
     ),
     idle(30.0, cookie=77, inode=3, cgroup=3, local="fd00::1", local_port=40003, remote="fd00::9", remote_port=22),
 ]
-RULE = {"unit": "amanda@backup.service", "action": "enable"}
+RULE = {"unit": "amanda@backup.service", "action": "enable", "idle": "auto"}
 
 
 class Owners:

@@ -64,11 +64,11 @@ def test_a_connection_that_no_rule_helps_gets_the_rule_that_would() -> None:
     its = explained(looked(OFF))
     assert (its.rule, its.decision) == (REARM, ArmingResult.LEFT_BY_RULE)
     assert its.remedy
-    assert its.remedy.settings == (("unit", "amanda.service"), ("action", "enable"))
-    assert its.remedy.armed.after == SocketKeepalive(True, Keepalive(180, 20, 31))
+    assert its.remedy.settings == (("unit", "amanda.service"), ("action", "enable"), ("idle", "auto"))
+    assert its.remedy.armed.after == SocketKeepalive(True, Keepalive(246, 20, 31))
 
 
-def test_where_the_configured_idle_time_is_too_long_for_the_path_the_rule_says_auto() -> None:
+def test_the_rule_that_would_help_fits_a_short_path_as_well() -> None:
     its = explained(looked(OFF), path=Path("near", 60.0, CONFIGURED))
     assert its.remedy
     assert its.remedy.settings[-1] == ("idle", "auto")
@@ -96,7 +96,7 @@ def test_times_that_the_program_chose_are_kept_by_rearm_and_the_remedy_shortens_
     its = explained(looked(ON, inherited=Own(0)), socket=late)
     assert its.decision is ArmingResult.KEPT_BY_PROGRAM
     assert its.remedy
-    assert its.remedy.armed.after.times.idle == 180
+    assert its.remedy.armed.after.times.idle == 246
 
 
 def test_a_short_user_timeout_is_hopeless() -> None:

@@ -170,14 +170,14 @@ def _what(members: Sequence[Arming], wish: Wish | None, connection: Connection) 
         case ArmingResult.DISARMED:
             said = f"disarmed: {after} (before: {before})"
         case ArmingResult.TOO_LONG if wish:
-            said = f"not armed by {rule}: {_too_long(wish.times, connection)}"
+            said = f"not armed by {rule}: {too_long(wish.times, connection)}"
         case _:
             why = WHY.get(result, "") if wish else ""
             said = f"not {wanted}: {result.value}{why}" + (f" ({after})" if after else "")
     return said
 
 
-def _too_long(times: Keepalive, connection: Connection) -> str:
+def too_long(times: Keepalive, connection: Connection) -> str:
     """Return which time is too long for the path, and what would be right."""
     name, time = ("idle", times.idle) if times.idle >= times.interval else ("interval", times.interval)
     most = longest(connection.timeout)
