@@ -38,12 +38,15 @@ def _ignored(ignore: Sequence[IPNetwork]) -> Iterator[str]:
 
 
 def _paths(config: Config) -> Iterator[str]:
-    remedy = "choose a shorter keepalive.idle or keepalive.interval"
+    remedy = (
+        'write an [[arm]] entry for the path with action = "enable" and idle = "auto", '
+        "or choose a shorter keepalive.idle or keepalive.interval"
+    )
     if config.keepalive.probes < ENOUGH:
         remedy = f"write keepalive.probes = {ENOUGH} or more"
     for path in config.paths:
         probes = probes_before(config.keepalive, path.timeout)
-        if probes < ENOUGH and path.counts is WhatCounts.PACKETS:
+        if probes < ENOUGH and path.counts is WhatCounts.PACKETS and not rules.keeps(config, path):
             yield (
                 f'path "{path.name}": only {probes:.0f} of at least {ENOUGH} probes can leave before it forgets after '
                 f"{span(path.timeout)}; {remedy}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import fnmatch
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from keepaliveD.config.units import SUFFIXES
 from keepaliveD.model.connections import AT_RISK, WhatCounts
 from keepaliveD.model.duration import span
 from keepaliveD.model.keepalive import Keepalive
-from keepaliveD.model.rules import ArmAction, ArmRule, Path
+from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Path
 from keepaliveD.model.text import quoted
 from keepaliveD.policy.arming import times
 from keepaliveD.policy.connect import ConnectPlan, plan
@@ -198,6 +199,30 @@ def _too_late(rule: ArmRule, config: Config) -> Iterator[str]:
                 f"rule {rule.name}: only {probes:.0f} of at least {ENOUGH} probes can leave before path "
                 f"{quoted(path.name)} forgets after {span(path.timeout)}; {_remedy(rule)}"
             )
+
+
+def keeps(config: Config, path: Path) -> bool:
+    """Return whether the rules surely arm every connection at risk on this path in time, as far as they show it."""
+    everything = ArmRule("", ArmAction.ENABLE, None, 1, 1)
+    for rule in config.arm:
+        if not _may_concern(rule, path):
+            continue
+        fits = probes_before(times(rule, path.timeout), path.timeout) >= ENOUGH
+        if rule.action is not ArmAction.ENABLE or not fits:
+            return False
+        if _takes_all_of(dataclasses.replace(rule, paths=(), networks=_beyond(rule, path)), everything):
+            return True
+    return False
+
+
+def _beyond(rule: ArmRule, path: Path) -> tuple[IPNetwork, ...]:
+    """Return the networks of a rule, if one of the path's is in none of them."""
+    within = path.networks and all(_is_within(each, rule.networks) for each in path.networks)
+    return () if within else rule.networks
+
+
+def _is_within(network: IPNetwork, others: Sequence[IPNetwork]) -> bool:
+    return any(each.overlaps(network) and each.prefixlen <= network.prefixlen for each in others)
 
 
 def _in_vain(rule: ArmRule, paths: Sequence[Path]) -> Iterator[str]:

@@ -111,7 +111,8 @@ def test_every_path_is_reported_with_its_origin_and_the_probes_that_fit(
     ]
     assert err == [
         'warning: path "office firewall": only 1 of at least 2 probes can leave before it forgets after 3min 25s; '
-        "choose a shorter keepalive.idle or keepalive.interval"
+        'write an [[arm]] entry for the path with action = "enable" and idle = "auto", '
+        "or choose a shorter keepalive.idle or keepalive.interval"
     ]
 
 
@@ -405,6 +406,29 @@ def test_a_single_probe_is_a_warning_with_the_cure(file: Path, capsys: pytest.Ca
         'warning: path "default": only 1 of at least 2 probes can leave before it forgets after 4min; '
         "write keepalive.probes = 2 or more"
     ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "warned"),
+    [
+        ('path = "office"\naction = "enable"\nidle = "auto"', False),
+        ('action = "enable"\nidle = "auto"', False),
+        ('networks = ["192.0.2.0/24"]\naction = "enable"\nidle = "auto"', False),
+        ('action = "enable"\nidle = "5s"\ninterval = "5s"', False),
+        ('path = "other"\naction = "enable"\nidle = "auto"', True),
+        ('networks = ["192.0.2.64/27"]\naction = "enable"\nidle = "auto"', True),
+        ('path = "office"\nunit = "amanda*"\naction = "enable"\nidle = "auto"', True),
+        ('path = "office"\nverdict = "bare"\naction = "enable"\nidle = "auto"', True),
+        ('path = "office"\naction = "rearm"\nidle = "auto"', True),
+        ('unit = "amanda*"\naction = "observe"\n[[arm]]\naction = "enable"\nidle = "auto"', True),
+    ],
+)
+def test_a_path_on_which_the_rules_arm_everything_in_time_is_no_warning(
+    file: Path, capsys: pytest.CaptureFixture[str], rule: str, *, warned: bool
+) -> None:
+    office = '[[path]]\nname = "office"\nnetworks = ["192.0.2.0/25"]\ntimeout = "45s"\n'
+    _, _, err = check(file, f"{office}[[arm]]\n{rule}\n", capsys)
+    assert any(line.startswith('warning: path "office": only 0 of') for line in err) == warned, err
 
 
 def test_an_empty_list_that_matches_everything_is_a_warning(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
