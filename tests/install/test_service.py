@@ -552,9 +552,10 @@ def varlink(service: Machine, method: str, *options: str, **parameters: object) 
 
 
 def test_systemds_own_client_calls_every_method(service: Machine, suite: str) -> None:
-    """As it is described, with more, and as somebody who may give no order."""
+    """As it is described, with more, and as somebody who may give no order. Debian 12 has no such client."""
     if suite == "bookworm":
-        pytest.skip("Debian 12 has no varlinkctl")
+        assert service.run("sh", "-c", "command -v varlinkctl", check=False).returncode != 0
+        return
     configure(service, QUICK)
     holder = crowd(service, ADDRESS, "7410", "1", "1")
     service.until(lambda: CROWD_UNIT in service.run("keepalivectl", "status").stdout)
