@@ -97,7 +97,12 @@ def _run(options: argparse.Namespace, platform: Platform, records: Records | Non
         sources: list[EventSource] = [deaths, control] if control else [deaths]
         process = stack.enter_context(Process(options.config, platform.open, log, sources))
         with restoring(platform.tuner, records.settings if records else None, log):
-            config = process.load()
+            try:
+                config = process.load()
+            except Refusal:
+                if process.is_told_to_stop():  # before anything was changed
+                    return
+                raise
             if records and config.apply and "netns" in platform.tuner.identity:
                 _warn_of_another(stack.enter_context(showing()), log)
             show = (lambda at_risk: print(table.for_people(at_risk))) if options.once else None

@@ -90,10 +90,10 @@ class Process:
 
     def load(self) -> Config:
         """Read the configuration, in a process of its own: what checks it takes 14 MB, and files may hang."""
-        told = Interruption(self._signals, self._is_told_to_stop)
+        told = Interruption(self._signals, self.is_told_to_stop)
         return apart(lambda: load(self._config), "the configuration cannot be read", unless=told)
 
-    def _is_told_to_stop(self) -> bool:
+    def is_told_to_stop(self) -> bool:
         """Take in the signals that have come, and return whether one of them ends the daemon."""
         self._arrived += self._signals.events()
         return any(isinstance(event, Stop) for event in self._arrived)
