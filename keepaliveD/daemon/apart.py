@@ -87,13 +87,21 @@ def _receive(sock: socket.socket, until: float, unless: Interruption | None) -> 
 
 
 def _end(pid: int) -> None:
-    """Kill the process, whatever it does, and reap it unless it cannot die."""
+    """Reap the process; kill it unless it ends by itself at once, and leave it where it cannot die."""
+    if _ends(pid):
+        return
     os.kill(pid, signal.SIGKILL)
+    if not _ends(pid):
+        _left.append(pid)
+
+
+def _ends(pid: int) -> bool:
+    """Return whether the process ends within a moment."""
     for _ in range(100):
         if _is_gone(pid):
-            return
+            return True
         time.sleep(0.001)
-    _left.append(pid)
+    return False
 
 
 def _is_gone(pid: int) -> bool:
