@@ -96,17 +96,19 @@ def _run(options: argparse.Namespace, platform: Platform, records: Records | Non
         deaths = stack.enter_context(contextlib.closing(DeathSource(platform.watch_deaths, now)))
         sources: list[EventSource] = [deaths, control] if control else [deaths]
         process = stack.enter_context(Process(options.config, platform.open, log, sources))
-        with restoring(platform.tuner, records.settings if records else None, log):
-            try:
+        config = None
+        try:
+            with restoring(platform.tuner, records.settings if records else None, log):
                 config = process.load()
-            except Refusal:
-                if process.is_told_to_stop():  # before anything was changed
-                    return
-                raise
-            if records and config.apply and "netns" in platform.tuner.identity:
-                _warn_of_another(stack.enter_context(showing()), log)
-            show = (lambda at_risk: print(table.for_people(at_risk))) if options.once else None
-            daemon = Daemon(config, platform, records, log, process, deaths=deaths, show=show, answer=_answer(control))
+                if records and config.apply and "netns" in platform.tuner.identity:
+                    _warn_of_another(stack.enter_context(showing()), log)
+                show = (lambda at_risk: print(table.for_people(at_risk))) if options.once else None
+                answer = _answer(control)
+                daemon = Daemon(config, platform, records, log, process, deaths=deaths, show=show, answer=answer)
+        except Refusal:
+            if config is None and process.is_told_to_stop():
+                return  # what an earlier daemon left is restored, and nothing else was changed
+            raise
         daemon.run()
 
 

@@ -20,6 +20,7 @@ from keepaliveD.model.errors import KernelError
 Result = TypeVar("Result")
 
 PATIENCE = 10.0  # seconds
+A_MOMENT = 1.0  # seconds for which it may go on after an interruption
 MOST_LEFT = 4  # processes that hang and cannot be ended; with so many, nothing more is begun
 
 _left: list[int] = []  # their ids
@@ -72,18 +73,22 @@ def _receive(sock: socket.socket, until: float, unless: Interruption | None) -> 
     """Return the reply; None where the process ends without one, or not in time, or where there is an interruption."""
     receiver = messages.Receiver()
     with contextlib.closing(receiver):
-        while (left := until - time.monotonic()) > 0 and not (unless and unless.has_come()):
+        while True:
+            if unless and unless.has_come():
+                until, unless = min(until, time.monotonic() + A_MOMENT), None
+            left = until - time.monotonic()
+            if left <= 0:
+                return None
             ready, _, _ = select.select([sock, unless.descriptor] if unless else [sock], [], [], left)
             if sock not in ready:
                 continue
             try:
                 if not receiver.receive(sock):
-                    break
+                    return None
             except ConnectionError:
-                break
+                return None
             if (reply := receiver.message()) is not None:
                 return cast("Reply", reply)
-    return None
 
 
 def _end(pid: int) -> None:

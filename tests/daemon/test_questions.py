@@ -96,6 +96,7 @@ def test_a_connection_is_explained_as_keepalivectl_why_explains_it(stage: Stage)
     assert reply["remedy"] == [
         {"key": "unit", "value": "backup.service"},
         {"key": "action", "value": "enable"},
+        {"key": "idle", "value": "auto"},
     ]
     assert reply["connection"]["owner"]["process"] == "backup"
     assert (reply["armed"], reply["left_alone"], reply["hopeless"], reply["unread"]) == (None, False, "", "")
