@@ -459,7 +459,7 @@ def test_nothing_stays_in_the_kernel(engine: Callable[..., Engine]) -> None:
     before = open_descriptors()
     with contextlib.closing(SocketWatcher(engine=engine())) as watcher:
         watcher.scan(0.0)
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 @since(LASTING)

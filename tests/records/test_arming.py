@@ -323,7 +323,7 @@ def test_a_descriptor_is_never_left_open(tmp_path: Path) -> None:
     for _ in range(3):
         with pytest.raises(StateError):
             keeper.write(armed(1))
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 # what cannot be written

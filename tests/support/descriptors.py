@@ -7,6 +7,6 @@ import os
 
 
 def open_descriptors() -> set[str]:
-    """Return their numbers; garbage of earlier tests is collected first, which may hold some, and ends at any time."""
+    """Return their numbers, without those that only garbage of earlier tests holds; threads of these may close more."""
     gc.collect()
     return set(os.listdir("/proc/self/fd"))
