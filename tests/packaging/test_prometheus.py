@@ -72,7 +72,7 @@ def test_the_expressions_of_the_dashboard_are_valid(tmp_path: Path) -> None:
     "text", ["\n".join(expressions()), RULES.read_text(encoding="utf-8")], ids=["dashboard", "rules"]
 )
 def test_nothing_is_asked_that_is_not_exported(text: str) -> None:
-    exported = {METRIC.match(line)[0] for line in METRICS.splitlines() if METRIC.match(line)}  # type: ignore[index]
+    exported = {found[0] for line in METRICS.splitlines() if (found := METRIC.match(line))}
     assert set(METRIC.findall(text)) <= exported
 
 
