@@ -186,7 +186,7 @@ def test_a_command_line_that_starts_nothing_loads_nothing_heavy(words: list[str]
 
 def test_what_checks_the_configuration_does_not_stay_in_the_daemons_memory() -> None:
     """It is loaded by the process that reads the files."""
-    then = "assert keepaliveD.daemon.process.Process(None, None, print).load().paths"
+    then = "assert keepaliveD.daemon.process.Process(None, None, print).load_first().paths"
     assert "pydantic" not in loaded_by("keepaliveD.daemon.process", then)
 
 

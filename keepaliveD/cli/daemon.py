@@ -99,7 +99,7 @@ def _run(options: argparse.Namespace, platform: Platform, records: Records | Non
         config = None
         try:
             with restoring(platform.tuner, records.settings if records else None, log):
-                config = process.load()
+                config = process.load_first()
                 if records and config.apply and "netns" in platform.tuner.identity:
                     _warn_of_another(stack.enter_context(showing()), log)
                 show = (lambda at_risk: print(table.for_people(at_risk))) if options.once else None

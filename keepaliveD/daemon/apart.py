@@ -2,63 +2,107 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import select
 import signal
 import socket
 import time
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar, cast
 
 from keepaliveD.daemon import messages
 from keepaliveD.daemon.fork import fork
 from keepaliveD.daemon.worker import Reply, sendable
-from keepaliveD.daemon.workers import Descriptor
+from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import KernelError
 
-Result = TypeVar("Result")
-
 PATIENCE = 10.0  # seconds
-A_MOMENT = 1.0  # seconds for which it may go on after an interruption
 MOST_LEFT = 4  # processes that hang and cannot be ended; with so many, nothing more is begun
 
-_left: list[int] = []  # their ids
 
+class Apart:
+    """Begins work in a process of its own, one piece at a time, and has its reply once it has come.
 
-class Interruption(NamedTuple):
-    """What ends the waiting: `descriptor` can be read once something happens, `has_come` says whether it is that."""
-
-    descriptor: Descriptor
-    has_come: Callable[[], bool]
-
-
-def apart(
-    work: Callable[[], Result], failure: str, patience: float = PATIENCE, unless: Interruption | None = None
-) -> Result:
-    """Return what the work returns. Raises the Refusal that it raises, and KernelError where it does not end in time.
-
-    `failure` says what that means.
+    It waits for nothing: whoever waits does so for `fileno`, until `due` at the latest.
     """
-    _left[:] = [pid for pid in _left if not _is_gone(pid)]
-    if len(_left) >= MOST_LEFT:
-        raise KernelError(f"{failure}: {len(_left)} earlier processes hang there, and cannot be ended")
-    ours, theirs = socket.socketpair()
-    with ours:
+
+    def __init__(self, failure: str, clock: Callable[[], float], patience: float = PATIENCE) -> None:
+        """`failure` says what it means if there is no answer in time, in seconds of this clock."""
+        self._failure = failure
+        self._clock = clock
+        self._patience = patience
+        self._until = FOREVER
+        self._pid = 0
+        self._socket: socket.socket | None = None
+        self._receiver = messages.Receiver()
+        self._reply: Reply | None = None
+        self._left: list[int] = []  # processes that were killed, and have not ended
+
+    def begin(self, work: Callable[[], object]) -> None:
+        """Begin this work; reply() returns what comes of it."""
+        self._left = [pid for pid in self._left if not _is_gone(pid)]
+        if len(self._left) >= MOST_LEFT:
+            self._fail(f"{len(self._left)} earlier processes hang there, and cannot be ended")
+            return
+        ours, theirs = socket.socketpair()
         with theirs:
             try:
-                pid = fork(lambda: _answer(theirs, work), keeping=theirs.fileno())
+                self._pid = fork(lambda: _answer(theirs, work), keeping=theirs.fileno())
             except OSError as error:
-                raise KernelError(f"{failure}: no process can be started: {error.strerror}") from error
+                ours.close()
+                self._fail(f"no process can be started: {error.strerror}")
+                return
+        ours.setblocking(False)
+        self._socket, self._until = ours, self._clock() + self._patience
+
+    def fileno(self) -> int:
+        """Return the descriptor that can be read once there may be a reply; -1 where nothing was begun."""
+        return self._socket.fileno() if self._socket else -1
+
+    def due(self) -> float:
+        """Return the instant at which there is a reply at the latest; FOREVER where nothing was begun."""
+        return self._until
+
+    def hasten(self, patience: float) -> None:
+        """Wait for the reply to what was begun for so many seconds more at the most."""
+        if self._socket:
+            self._until = min(self._until, self._clock() + patience)
+
+    def reply(self) -> Reply | None:
+        """Return the reply, once; None where it has not come, or nothing was begun."""
+        if self._socket and (self._receive(self._socket) or self._clock() >= self._until):
+            self.abandon()
+            if self._reply is None:
+                self._fail(f"its process was ended, or does not answer within {self._patience:g} s")
+        reply, self._reply = self._reply, None
+        if reply:
+            self._until = FOREVER
+        return reply
+
+    def abandon(self) -> None:
+        """Give up what was begun, and end its process unless it has replied; leave it where it cannot die."""
+        if self._socket is None:
+            return
+        self._socket.close()
+        self._receiver.close()
+        self._socket, self._receiver, self._until = None, messages.Receiver(), FOREVER
+        if self._reply is None:
+            os.kill(self._pid, signal.SIGKILL)
+        if not _ends(self._pid):
+            self._left.append(self._pid)
+
+    def _receive(self, sock: socket.socket) -> bool:
+        """Receive what has arrived; return whether no more will."""
         try:
-            reply = _receive(ours, time.monotonic() + patience, unless)
-        finally:
-            _end(pid)
-    if reply is None:
-        raise KernelError(f"{failure}: its process was ended, or does not answer within {patience:g} s")
-    if reply.error:
-        raise reply.error
-    return cast("Result", reply.value)
+            is_open = self._receiver.receive(sock)
+            self._reply = self._receiver.message()
+        except BlockingIOError:
+            return False
+        except OSError:  # its end, or no descriptor is left for what it sends
+            return True
+        return self._reply is not None or not is_open
+
+    def _fail(self, reason: str) -> None:
+        self._reply = Reply(error=KernelError(f"{self._failure}: {reason}"))
+        self._until = self._clock()  # there is nothing to wait for
 
 
 def _answer(daemon: socket.socket, work: Callable[[], object]) -> None:
@@ -67,37 +111,6 @@ def _answer(daemon: socket.socket, work: Callable[[], object]) -> None:
     except BaseException as error:
         reply = Reply(error=sendable(error))
     messages.send(daemon, reply)
-
-
-def _receive(sock: socket.socket, until: float, unless: Interruption | None) -> Reply | None:
-    """Return the reply; None where the process ends without one, or not in time, or where there is an interruption."""
-    receiver = messages.Receiver()
-    with contextlib.closing(receiver):
-        while True:
-            if unless and unless.has_come():
-                until, unless = min(until, time.monotonic() + A_MOMENT), None
-            left = until - time.monotonic()
-            if left <= 0:
-                return None
-            ready, _, _ = select.select([sock, unless.descriptor] if unless else [sock], [], [], left)
-            if sock not in ready:
-                continue
-            try:
-                if not receiver.receive(sock):
-                    return None
-            except ConnectionError:
-                return None
-            if (reply := receiver.message()) is not None:
-                return cast("Reply", reply)
-
-
-def _end(pid: int) -> None:
-    """Reap the process; kill it unless it ends by itself at once, and leave it where it cannot die."""
-    if _ends(pid):
-        return
-    os.kill(pid, signal.SIGKILL)
-    if not _ends(pid):
-        _left.append(pid)
 
 
 def _ends(pid: int) -> bool:

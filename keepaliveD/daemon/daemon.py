@@ -82,7 +82,7 @@ class Surroundings(Waits, Protocol):
     def reloading(self) -> None:
         """Tell the service manager that a reload begins."""
 
-    def load(self) -> Config:
+    def load(self) -> Steps[Config]:
         """Read the configuration again. Raises ConfigError, NoInput."""
 
 
@@ -154,7 +154,7 @@ class Daemon:
         """Carry out an action, and return the event that comes of it. Raises Refusal, and whatever nobody foresaw."""
         match action:
             case LoadConfiguration():
-                event: Event = Loaded(rules(self._outside.load(), self._platform))
+                event: Event = Loaded(rules((yield from self._outside.load()), self._platform))
             case OpenSession(watching):
                 event = Opened((yield Open(watching)))
             case ScanSockets(with_settings):

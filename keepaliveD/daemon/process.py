@@ -7,23 +7,37 @@ import resource
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from keepaliveD.config import Config, load
-from keepaliveD.daemon.apart import Interruption, apart
+from keepaliveD.daemon.apart import Apart
 from keepaliveD.daemon.notify import Manager, watchdog_period
-from keepaliveD.daemon.sources import EventSource, Signals
+from keepaliveD.daemon.sources import Awaited, EventSource, Signals
 from keepaliveD.daemon.worker import Reply
 from keepaliveD.daemon.workers import Workers
 from keepaliveD.log import entries
 from keepaliveD.log.journal import Log
 from keepaliveD.model.events import Event, Stop
-from keepaliveD.platforms.base import Opener
+from keepaliveD.platforms.base import Opener, Session
 from keepaliveD.platforms.clock import now
-from keepaliveD.platforms.requests import Request
+from keepaliveD.platforms.requests import Request, Steps
 
 LONGEST = 86400.0  # seconds of one wait; what is not due by then is waited for again
+A_MOMENT = 1.0  # seconds for which the configuration is still waited for after a signal to stop
+
+
+@dataclass(frozen=True, slots=True)
+class ReadConfiguration:
+    """Read the configuration. No worker does that: what checks it takes 14 MB, which end with a process of its own."""
+
+    file: Path | None
+    repeatable = True
+
+    def carry_out(self, _: Session | None = None) -> Config:
+        """Return the configuration. Raises ConfigError, NoInput."""
+        return load(self.file)
 
 
 class Process:
@@ -34,7 +48,8 @@ class Process:
         self._signals = Signals()
         self._sources = (self._signals, *sources)
         self._arrived: deque[Event] = deque()
-        self._config = config
+        self._reading = ReadConfiguration(config)
+        self._apart = Apart("the configuration cannot be read", self.now)
         self._manager = Manager()
         self._workers = Workers(opener, self.now, lambda hang: log(entries.of_hang(hang.touched, hang.pause)))
         self.watchdog = watchdog_period()
@@ -61,19 +76,26 @@ class Process:
                 self._arrived += source.events()
             if self._arrived:
                 return self._arrived.popleft()
+            if reply := self._apart.reply():
+                return reply
             if self.now() >= deadline:
                 return None
-            left = max(0.0, min(deadline, *(source.due() for source in self._sources)) - self.now())
-            waiting = [source for source in self._sources if source.fileno() >= 0]
+            others: tuple[Awaited, ...] = (*self._sources, self._apart)
+            left = max(0.0, min(deadline, *(other.due() for other in others)) - self.now())
+            waiting = [other for other in others if other.fileno() >= 0]
             if answer := self._workers.wait(left, *waiting):
                 return answer
 
     def ask(self, request: Request) -> None:
-        """Begin a request in a worker; wait() returns the answer."""
-        self._workers.ask(request)
+        """Begin a request in a worker or a process of its own; wait() returns the answer."""
+        if isinstance(request, ReadConfiguration):
+            self._apart.begin(request.carry_out)
+        else:
+            self._workers.ask(request)
 
     def abandon(self) -> None:
-        """Give up the request that was begun, and end the worker that has it."""
+        """Give up the request that was begun, and end the process that has it."""
+        self._apart.abandon()
         self._workers.abandon()
 
     def hurry(self) -> None:
@@ -88,13 +110,30 @@ class Process:
         """Tell the service manager that a reload begins; it compares the instant with when it asked for one."""
         self._manager.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
-    def load(self) -> Config:
-        """Read the configuration, in a process of its own: what checks it takes 14 MB, and files may hang."""
-        told = Interruption(self._signals, self.is_told_to_stop)
-        return apart(lambda: load(self._config), "the configuration cannot be read", unless=told)
+    def load(self) -> Steps[Config]:
+        """Read the configuration, while the loop goes on: files in /etc may hang. Raises ConfigError, NoInput."""
+        config: Config = yield self._reading
+        return config
+
+    def load_first(self) -> Config:
+        """Read the configuration before there is a loop; keep what happens meanwhile for it.
+
+        Raises ConfigError, NoInput; KernelError where files hang.
+        """
+        self.ask(self._reading)
+        happened: list[Event] = []
+        while not isinstance(arrived := self.wait(LONGEST), Reply):
+            happened += [arrived] if arrived else []
+            if isinstance(arrived, Stop):
+                self._apart.hasten(A_MOMENT)
+        self._arrived.extend(happened)
+        if arrived.error:
+            raise arrived.error
+        config: Config = arrived.value
+        return config
 
     def is_told_to_stop(self) -> bool:
-        """Take in the signals that have come, and return whether one of them ends the daemon."""
+        """Return whether what has happened by now ends the daemon."""
         self._arrived += self._signals.events()
         return any(isinstance(event, Stop) for event in self._arrived)
 

@@ -18,14 +18,18 @@ from keepaliveD.model.events import Event, Reload, Stop
 HANDOVER = "handover"  # a file in systemd's RuntimeDirectory=; packages make it when they upgrade
 
 
-class EventSource(Protocol):
-    """Something that events come from."""
+class Awaited(Protocol):
+    """Something to wait for."""
 
     def fileno(self) -> int:
-        """Return the descriptor that can be read once there are events; -1 where there is none to wait for now."""
+        """Return the descriptor that can be read once there is something; -1 where there is none to wait for now."""
 
     def due(self) -> float:
-        """Return the instant at which there may be events although the descriptor cannot be read; FOREVER for never."""
+        """Return the instant at which there may be something although it cannot be read; FOREVER for never."""
+
+
+class EventSource(Awaited, Protocol):
+    """Something that events come from."""
 
     def events(self) -> Iterable[Event]:
         """Return what has happened since the last time. Waits for nothing, and raises nothing."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from keepaliveD.daemon.apart import MOST_LEFT, Interruption, apart
+from keepaliveD.daemon.apart import MOST_LEFT, PATIENCE, Apart
+from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import ConfigError, Defect, KernelError
 from tests.support.descriptors import open_descriptors
 from tests.support.patience import SOON
@@ -19,9 +22,25 @@ from tests.support.patience import SOON
 FAILURE = "the configuration cannot be read"
 
 
+def apart(patience: float = PATIENCE) -> Apart:
+    return Apart(FAILURE, time.monotonic, patience)
+
+
+def result(apart: Apart, work: Callable[[], object]) -> Any:
+    """Return what comes of this work, or raise it."""
+    apart.begin(work)
+    while not (reply := apart.reply()):
+        waiting = [apart] if apart.fileno() >= 0 else []
+        select.select(waiting, [], [], max(0.0, min(SOON, apart.due() - time.monotonic())))
+    assert (apart.fileno(), apart.due(), apart.reply()) == (-1, FOREVER, None)
+    if reply.error:
+        raise reply.error
+    return reply.value
+
+
 def test_what_it_returns_is_returned_and_nothing_is_left_behind() -> None:
     before = open_descriptors()
-    assert apart(lambda: (os.getppid(), os.getpid() == os.getppid()), FAILURE) == (os.getpid(), False)
+    assert result(apart(), lambda: (os.getppid(), os.getpid() == os.getppid())) == (os.getpid(), False)
     assert open_descriptors() <= before
     assert psutil.Process().children() == []
 
@@ -31,52 +50,74 @@ def test_its_refusal_is_raised() -> None:
         raise ConfigError("config.toml:3: idle: not a number")
 
     with pytest.raises(ConfigError, match=r"^config\.toml:3: idle: not a number$"):
-        apart(refuse, FAILURE)
+        result(apart(), refuse)
 
 
 def test_a_mistake_of_ours_is_one_line() -> None:
     with pytest.raises(Defect, match="ZeroDivisionError"):
-        apart(lambda: 1 // 0, FAILURE)
+        result(apart(), lambda: 1 // 0)
 
 
 def test_a_process_that_is_killed_is_reported() -> None:
     with pytest.raises(KernelError, match=f"^{FAILURE}: its process was ended"):
-        apart(lambda: os.kill(os.getpid(), signal.SIGKILL), FAILURE)
+        result(apart(), lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
 def test_a_process_that_hangs_is_given_up() -> None:
     """A file of /etc may lie on a server that does not answer."""
     with pytest.raises(KernelError, match=r"does not answer within 0\.05 s"):
-        apart(lambda: time.sleep(1000), FAILURE, patience=0.05)
+        result(apart(0.05), lambda: time.sleep(1000))
     assert psutil.Process().children() == []
 
 
-def test_whoever_is_interrupted_waits_no_longer() -> None:
+def test_a_reply_that_came_in_time_counts_however_late_it_is_read() -> None:
+    """The daemon may have been suspended meanwhile."""
+    late = apart(0.0)
+    late.begin(lambda: 7)
+    select.select([late], [], [], SOON)
+    assert (reply := late.reply())
+    assert reply.value == 7
+
+
+def test_whoever_is_in_a_hurry_waits_no_longer() -> None:
     """Told to end, say, while a file of /etc hangs."""
-    told, telling = os.pipe()
-    with open(told, "rb") as descriptor, open(telling, "wb", buffering=0) as sink:
-        sink.write(b".")
-        looks = iter([False, True])
-        with pytest.raises(KernelError, match=FAILURE):
-            apart(lambda: time.sleep(1000), FAILURE, unless=Interruption(descriptor, lambda: next(looks)))
+    begun = apart()
+    begun.begin(lambda: time.sleep(1000))
+    assert begun.reply() is None
+    begun.hasten(0.0)
+    assert (reply := begun.reply())
+    assert isinstance(reply.error, KernelError)
     assert psutil.Process().children() == []
+
+
+def test_what_is_abandoned_has_no_reply_and_no_process() -> None:
+    before = open_descriptors()
+    begun = apart()
+    begun.begin(lambda: time.sleep(1000))
+    begun.abandon()
+    assert (begun.fileno(), begun.due(), begun.reply()) == (-1, FOREVER, None)
+    assert open_descriptors() <= before
+    assert psutil.Process().children() == []
+    assert result(begun, lambda: 7) == 7
 
 
 def test_processes_that_cannot_be_ended_are_few_and_are_reaped_once_they_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a file system that does not answer, in which no signal ends them."""
+    hanging = apart(0.0)
     with monkeypatch.context() as immortal:
         immortal.setattr(os, "kill", lambda *_: None)
         for _ in range(MOST_LEFT):
             with pytest.raises(KernelError, match="does not answer"):
-                apart(lambda: time.sleep(1000), FAILURE, patience=0.0)
+                result(hanging, lambda: time.sleep(1000))
         with pytest.raises(KernelError, match=f"^{FAILURE}: {MOST_LEFT} earlier processes hang there"):
-            apart(lambda: None, FAILURE)
+            result(hanging, lambda: None)
     children = psutil.Process().children()
     assert len(children) == MOST_LEFT
     for child in children:
         child.kill()
     wait_for(lambda: all(child.status() == psutil.STATUS_ZOMBIE for child in children))
-    assert apart(lambda: 7, FAILURE) == 7
+    hanging.begin(lambda: None)
+    hanging.abandon()
     assert psutil.Process().children() == []
 
 
@@ -89,7 +130,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def test_it_has_nothing_open_of_ours(tmp_path: Path) -> None:
     with (tmp_path / "lock").open("w"):
-        links = apart(lambda: [os.readlink(f"/proc/self/fd/{n}") for n in range(3, 20) if _is_open(n)], FAILURE)
+        links = result(apart(), lambda: [os.readlink(f"/proc/self/fd/{n}") for n in range(3, 20) if _is_open(n)])
     assert [link.partition(":")[0] for link in links] == ["socket"]
 
 

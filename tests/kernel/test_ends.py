@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from keepaliveD.daemon.apart import PATIENCE
 from keepaliveD.model.errors import Exit
 from tests.support.patience import SOON, ending
-from tests.support.processes import DAEMON, SCAN, TUNED, Home, configuration
+from tests.support.processes import CTL, DAEMON, SCAN, TUNED, Home, configuration
 from tests.support.rig import DIE_WITH_US, UNTUNED, Namespace
 
 AT_ONCE = 2.0  # seconds in which a daemon that is told to end must have ended, whatever it waits for
@@ -175,6 +176,71 @@ def test_a_daemon_that_cannot_start_restores_what_a_killed_one_left(home: Home) 
         done = host.run(*home.command)
         assert done.returncode == Exit.CONFIG
         assert host.keepalive == UNTUNED
+
+
+HANGING = """
+import time
+from pathlib import Path
+from keepaliveD.daemon import process
+load = process.load
+def hang(file):
+    if Path({signal!r}).exists():
+        Path({signal!r}).unlink()
+        time.sleep(1000)
+    return load(file)
+process.load = hang
+"""
+
+
+@pytest.fixture
+def hang(tmp_path: Path) -> Path:
+    """Once this file is there, the configuration hangs for whoever reads it next; then the file is gone."""
+    return tmp_path / "hang"
+
+
+@pytest.fixture
+def hanging(home: Home, hang: Path) -> tuple[str, ...]:
+    """What starts a daemon whose configuration may hang, as on a file server that does not answer."""
+    return broken(home, "OSError()", scans="()", more=HANGING.format(signal=str(hang)))
+
+
+def test_a_configuration_that_hangs_at_the_start_does_not_make_it_deaf(hang: Path, hanging: tuple[str, ...]) -> None:
+    hang.touch()
+    with Namespace() as host, host.running(*hanging) as process:
+        until(lambda: not hang.exists())
+        ends_at_once(process)
+        assert host.keepalive == UNTUNED
+
+
+def test_a_configuration_that_hangs_at_a_reload_does_not_make_it_deaf(hang: Path, hanging: tuple[str, ...]) -> None:
+    """The reload is given up at once."""
+    with Namespace() as host, host.running(*hanging) as process:
+        until(lambda: host.keepalive == TUNED)
+        hang.touch()
+        process.send_signal(signal.SIGHUP)
+        until(lambda: not hang.exists())
+        ends_at_once(process)
+        _, said = process.communicate()
+        assert "reload failed" not in said
+        assert host.keepalive == UNTUNED
+
+
+def test_a_daemon_answers_while_its_configuration_hangs(
+    hang: Path, hanging: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks how it is does not wait for a file server."""
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    with Namespace() as host, host.running(*hanging) as process:
+        until(lambda: host.keepalive == TUNED)
+        hang.touch()
+        process.send_signal(signal.SIGHUP)
+        until(lambda: not hang.exists())
+        begin = time.monotonic()
+        done = host.run(*CTL, "status")
+        assert time.monotonic() - begin < PATIENCE
+        assert (done.returncode, "last scan" in done.stdout) == (0, True), done
+        process.send_signal(signal.SIGTERM)
+        process.wait(SOON)
 
 
 def test_more_namespaces_than_descriptors_are_no_failure(home: Home) -> None:

@@ -32,7 +32,7 @@ from keepaliveD.model.results import Armed, Outcome
 from keepaliveD.model.rules import Roles, Watching
 from keepaliveD.model.sockets import Column, SocketTable
 from keepaliveD.platforms.base import DeathWatch, Platform, Session
-from keepaliveD.platforms.requests import Open, Request, directly
+from keepaliveD.platforms.requests import Open, Request, Steps, directly
 from keepaliveD.policy.choices import keepalive
 from keepaliveD.policy.connect import ConnectPlan
 from keepaliveD.policy.judge import Judgement
@@ -394,7 +394,8 @@ class Stage:
     def reloading(self) -> None:
         self.notified.append(("RELOADING=1",))
 
-    def load(self) -> Config:
+    def load(self) -> Steps[Config]:
+        yield from ()
         if isinstance(self.reloads, Refusal):
             raise self.reloads
         return self.reloads or self.config
