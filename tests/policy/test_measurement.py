@@ -46,6 +46,7 @@ class Path:
     lost: float = 0.0  # share of packets
     dies: float = 0.0  # share of connections that end for another reason
     lazy: float = 1.0  # each entry lives up to this much longer
+    late: float = 0.0  # seconds by which the listener may probe late
     chance: random.Random = field(default_factory=random.Random)
 
     def is_down(self, now: float) -> bool:
@@ -67,10 +68,11 @@ class Connection:
         self._path, self.plan, self.start, self._last = path, plan, start, start
         self._timeout = timeout * path.chance.uniform(1.0, path.lazy)
         self._dead = path.chance.random() < path.dies
+        self._late = path.chance.uniform(0.0, path.late) if plan.prober is Side.THERE and path.late else 0.0
 
     @property
     def due(self) -> float:
-        return self.start + min(self.plan.quiet, self._path.closes)
+        return self.start + min(self.plan.quiet + self._late, self._path.closes)
 
     def test(self, now: float) -> Seen:
         """What the host sees of it when it is tested now, as it would see it of a real one."""
@@ -78,6 +80,8 @@ class Connection:
         if quiet >= self._path.closes <= self._timeout:
             return Seen(self.plan, self._path.closes, closed=True)
         answer = self._send(now)
+        if answer == "silence" and self.plan.prober is Side.THERE:
+            quiet = self.plan.quiet  # when the listener really probed is known only if the probe arrives
         if answer != "silence":
             return Seen(self.plan, quiet, answered=answer == "answer", reset=answer == "reset")
         stands = self._path.fresh(now + PATIENCE)
@@ -184,6 +188,16 @@ def test_probes_of_this_host_revive_what_a_loose_firewall_forgot_and_the_peers_s
         path.loose = True
         finding, _ = measure(path, LISTENER)
         assert finding.revived_by is Side.HERE
+        assert finding.survived is not None
+        assert finding.survived <= timeout <= (finding.forgotten or 0.0)
+
+
+def test_a_listener_that_probes_late_does_not_hide_that_the_firewall_is_loose() -> None:
+    for seed in range(200):
+        path, timeout = paths("plain", seed)
+        path.loose, path.late = True, 0.9
+        finding, _ = measure(path, LISTENER)
+        assert (finding.revived_by, finding.several_devices) == (Side.HERE, False)
         assert finding.survived is not None
         assert finding.survived <= timeout <= (finding.forgotten or 0.0)
 
