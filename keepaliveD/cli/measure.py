@@ -241,18 +241,18 @@ async def _until(stop: asyncio.Event, work: Coroutine[None, None, None], progres
 
 
 def _found(measurement: Measurement, tomography: Tomography) -> findings.Found:
-    known = measurement.known
+    circumstances = measurement.circumstances
     return findings.Found(
         name=measurement.target.name,
         address=measurement.target.address[0],
         finding=measurement.finding,
-        keepalive_helps=known.keepalive_helps,
-        reset_by_peer=known.reset_by_peer,
-        outages=known.outages,
-        speaks=known.speaks,
-        left_open=known.left_open,
+        keepalive_helps=circumstances.keepalive_helps,
+        reset_by_peer=circumstances.reset_by_peer,
+        outages=circumstances.outages,
+        speaks=circumstances.speaks,
+        left_open=circumstances.left_open,
         connections=measurement.opened,
-        gone=known.gone,
+        gone=circumstances.gone,
         by_listener=measurement.target.is_listener,
         date=datetime.datetime.now().astimezone().date(),
         hops=tuple(tomography.map.names),

@@ -13,7 +13,7 @@ from keepaliveD.measuring.opening import Target, open_connection, stands
 from keepaliveD.measuring.sweep import sweep
 from keepaliveD.model.errors import Refusal
 from keepaliveD.policy import measurement as policy
-from keepaliveD.policy.measurement import Finding, How, Limits, Outcome, Plan, Result, Seen, Side
+from keepaliveD.policy.measurement import EndOfSilence, Finding, How, Limits, PlannedTest, Result, Seen, Side
 
 RATE = 20.0  # new connections a second
 TICK = 1.0  # seconds between two looks at a quiet connection
@@ -30,7 +30,7 @@ AFTER_SPEECH = 1.2  # seconds after which the next probe of the kernel leaves
 
 
 @dataclass(slots=True)
-class Known:
+class Circumstances:
     """What is known besides the tests; None is unknown."""
 
     keepalive_helps: bool | None = None
@@ -48,10 +48,10 @@ class Measurement:
     def __init__(self, target: Target, limits: Limits) -> None:
         self.target, self.limits = target, limits
         self.tests: list[Result] = []
-        self.known = Known()
+        self.circumstances = Circumstances()
         self.rounds = 0
         self.opened = 0
-        self._round: list[Plan] = []
+        self._round: list[PlannedTest] = []
         self._round_ends = 0.0
         self._death: Result | None = None
         self._waiting: set[asyncio.Future[None]] = set()
@@ -81,11 +81,11 @@ class Measurement:
                 before = len(self.tests)
                 await self._make(plans)
                 self.rounds += 1
-                if self.known.gone or len(self.tests) == before:
-                    self.known.gone = self.known.gone or self.known.refused
+                if self.circumstances.gone or len(self.tests) == before:
+                    self.circumstances.gone = self.circumstances.gone or self.circumstances.refused
                     break
-                if self.known.keepalive_helps is None:
-                    self.known.keepalive_helps = await self._is_kept(kept)
+                if self.circumstances.keepalive_helps is None:
+                    self.circumstances.keepalive_helps = await self._is_kept(kept)
         finally:
             keeping.cancel()
             self.abandon(kept)
@@ -98,10 +98,10 @@ class Measurement:
     async def free(self) -> None:
         """Free the sockets that a service may still hold; a listener frees its own."""
         if not self.target.is_listener and self._dead:
-            self.known.left_open = await sweep(self.target, self._dead)
+            self.circumstances.left_open = await sweep(self.target, self._dead)
             self._dead = []
 
-    async def _make(self, plans: list[Plan]) -> None:
+    async def _make(self, plans: list[PlannedTest]) -> None:
         """Make the tests of one round, all at the same time."""
         self._round, self._death, self._to_attribute = plans, None, ATTRIBUTED
         self._round_ends = time.monotonic() + len(plans) / RATE + policy.duration(plans)
@@ -113,7 +113,7 @@ class Measurement:
                 test.cancel()
             await asyncio.gather(*tests, return_exceptions=True)
 
-    async def _test(self, number: int, plan: Plan) -> None:
+    async def _test(self, number: int, plan: PlannedTest) -> None:
         await asyncio.sleep(number / RATE)
         probe_after = round(plan.quiet * 1000) if plan.prober is Side.THERE else 0
         connection = await self.open(Request(life(plan.quiet), probe_after))
@@ -124,7 +124,7 @@ class Measurement:
             seen = await self._watch(connection, plan)
             if seen is not None:
                 result = policy.meaning(seen, never_closes=self.target.is_listener)
-                known = result.outcome in (Outcome.SURVIVED, Outcome.CLOSED)
+                known = result.end in (EndOfSilence.SURVIVED, EndOfSilence.CLOSED)
                 self._take(result)
         finally:
             if known:
@@ -141,12 +141,12 @@ class Measurement:
             except Refusal as refusal:
                 reason = str(refusal)
             await asyncio.sleep(TICK * 2**number)
-        self.known.refused = reason
+        self.circumstances.refused = reason
         return None
 
     def _take(self, result: Result) -> None:
         self.tests.append(result)
-        if result.outcome is not Outcome.FORGOTTEN:
+        if result.end is not EndOfSilence.FORGOTTEN:
             return
         if self._death is None and not self.finding.uneven:
             self._death = result
@@ -154,7 +154,7 @@ class Measurement:
             for woken in self._waiting:
                 _wake(woken)
 
-    async def _watch(self, connection: Connection, plan: Plan) -> Seen | None:
+    async def _watch(self, connection: Connection, plan: PlannedTest) -> Seen | None:
         """Leave a connection quiet, then see whether it is still known; None if that became unneeded."""
         restarts = 0
         early = EARLY * plan.quiet if plan.prober is Side.THERE else 0.0
@@ -169,7 +169,7 @@ class Measurement:
                 return Seen(plan, connection.quiet, closed=True, reset=connection.was_reset)
             if connection.heard():
                 restarts += 1
-                self.known.speaks += restarts == 1
+                self.circumstances.speaks += restarts == 1
                 if restarts > RESTARTS or plan.prober is Side.THERE:
                     return Seen(plan, connection.quiet, spoke=True)
                 connection.restart()
@@ -192,7 +192,7 @@ class Measurement:
             loop.remove_reader(connection.sock)
             self._waiting.discard(woken)
 
-    async def answer(self, connection: Connection, plan: Plan, asked: float) -> Seen:
+    async def answer(self, connection: Connection, plan: PlannedTest, asked: float) -> Seen:
         """See what becomes of a probe: after silence first a fresh connection, then two more tries."""
         patience = max(PATIENCE, ROUND_TRIPS * connection.state().rtt)
         again = None
@@ -234,22 +234,22 @@ class Measurement:
             began = time.monotonic()
             if await stands(self.target):
                 return True
-            self.known.outages += tries == 1
+            self.circumstances.outages += tries == 1
             await asyncio.sleep(max(0.0, began + TICK - time.monotonic()))
-        self.known.gone = self.known.gone or f"{self.target.name}: takes no connections any more"
+        self.circumstances.gone = self.circumstances.gone or f"{self.target.name}: takes no connections any more"
         return False
 
     # Who resets: a device on the path is nearer than the peer, so more hops are left to its packets
 
-    def _is_to_attribute(self, plan: Plan) -> bool:
+    def _is_to_attribute(self, plan: PlannedTest) -> bool:
         if self._death is None or self._death.how is not How.RESET or plan.prober is not Side.HERE:
             return False
-        if not self._hops_left or self.known.reset_by_peer is not None or not self._to_attribute:
+        if not self._hops_left or self.circumstances.reset_by_peer is not None or not self._to_attribute:
             return False
         self._to_attribute -= 1
         return True
 
-    async def _attribute(self, connection: Connection, plan: Plan) -> Seen:
+    async def _attribute(self, connection: Connection, plan: PlannedTest) -> Seen:
         """Probe a forgotten connection in a way that only a device nearer than the peer can answer."""
         asked = connection.quiet
         connection.refuse_from_afar(min(self._hops_left + 1, MOST_HOPS))
@@ -261,7 +261,7 @@ class Measurement:
             connection.probe()
             await self._responds(connection, TRIES)
         if connection.was_reset:
-            self.known.reset_by_peer = not nearer
+            self.circumstances.reset_by_peer = not nearer
         return Seen(plan, asked, answered=connection.heard() and not connection.was_reset, reset=connection.was_reset)
 
     async def _keep(self, kept: Connection) -> None:

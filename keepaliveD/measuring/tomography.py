@@ -14,7 +14,7 @@ from keepaliveD.measuring.measurement import RATE, TICK, Measurement, life
 from keepaliveD.measuring.post_mortem import PATIENCE, end_within
 from keepaliveD.model.errors import Unreachable
 from keepaliveD.policy import tomography as policy
-from keepaliveD.policy.measurement import Outcome, Plan, meaning
+from keepaliveD.policy.measurement import EndOfSilence, PlannedTest, meaning
 from keepaliveD.policy.tomography import Answer, Device, HopPlan, HopResult
 
 FORGOTTEN = 1.1  # of the silence that was fatal: after this one all connections are surely forgotten
@@ -78,7 +78,7 @@ class Tomography:
     async def _count(self) -> None:
         connection = await self._measurement.open(Request(life(0)))
         if connection is None:
-            raise Unreachable(self._measurement.known.refused)
+            raise Unreachable(self._measurement.circumstances.refused)
         try:
             count = await count_devices(connection)
         finally:
@@ -128,7 +128,7 @@ class Tomography:
                 result = await self._grow_old(connection, each, every, until)
                 if result is not None:
                     self.map.results.append(result)
-                    known = result.result.outcome is Outcome.SURVIVED
+                    known = result.result.end is EndOfSilence.SURVIVED
         finally:
             if known:
                 connection.close()
@@ -147,7 +147,7 @@ class Tomography:
             return None
         asked = connection.quiet
         connection.probe()
-        seen = await self._measurement.answer(connection, Plan(each.quiet), asked)
+        seen = await self._measurement.answer(connection, PlannedTest(each.quiet), asked)
         return HopResult(each, meaning(seen, never_closes=self._measurement.target.is_listener))
 
     async def _wait(self, connection: Connection, quiet: float) -> bool:

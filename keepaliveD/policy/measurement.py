@@ -1,4 +1,4 @@
-"""Plan a measurement of a path's idle timeout, and conclude from what came of it.
+"""PlannedTest a measurement of a path's idle timeout, and conclude from what came of it.
 
 Each test is one connection: it is left quiet for a planned time, then one probe shows whether the path still knows it.
 Nothing here knows a socket or a clock; silences are seconds.
@@ -32,8 +32,8 @@ class Side(enum.Enum):
     THERE = "the peer"
 
 
-class Outcome(enum.Enum):
-    """What came of one test."""
+class EndOfSilence(enum.Enum):
+    """What became of a connection that was left quiet."""
 
     SURVIVED = "survived"
     FORGOTTEN = "forgotten"
@@ -51,7 +51,7 @@ class How(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PlannedTest:
     """One test to make: leave a connection quiet, then have one side send a probe."""
 
     quiet: float
@@ -80,7 +80,7 @@ class Seen:
     `again`: the silence when the next try left, after a fresh connection stood; None if none stood, or none was needed.
     """
 
-    plan: Plan
+    plan: PlannedTest
     asked: float
     answered: bool = False
     reset: bool = False
@@ -94,7 +94,7 @@ class Result:
     """What one test shows: `quiet` is the silence tested; `by` the one by which a connection was surely forgotten."""
 
     quiet: float
-    outcome: Outcome
+    end: EndOfSilence
     prober: Side = Side.HERE
     how: How | None = None
     by: float = math.nan
@@ -141,33 +141,33 @@ def meaning(seen: Seen, *, never_closes: bool) -> Result:
     """
     side = seen.plan.prober
     if seen.spoke:
-        return Result(seen.asked, Outcome.VOID, side)
+        return Result(seen.asked, EndOfSilence.VOID, side)
     if seen.closed:
         if never_closes:
             how = How.RESET_UNASKED if seen.reset else How.CLOSED_UNASKED
-            return Result(seen.asked, Outcome.FORGOTTEN, side, how, by=seen.asked)
-        return Result(seen.asked, Outcome.CLOSED, side)
+            return Result(seen.asked, EndOfSilence.FORGOTTEN, side, how, by=seen.asked)
+        return Result(seen.asked, EndOfSilence.CLOSED, side)
     if seen.answered:
-        return Result(seen.asked, Outcome.SURVIVED, side)
+        return Result(seen.asked, EndOfSilence.SURVIVED, side)
     again = seen.again
     if seen.reset:
         again = seen.asked if again is None else again
     elif again is None:
-        return Result(seen.asked, Outcome.VOID, side)
+        return Result(seen.asked, EndOfSilence.VOID, side)
     quiet = seen.asked if again - seen.asked < PROMPT else again
-    return Result(quiet, Outcome.FORGOTTEN, side, How.RESET if seen.reset else How.SILENCE, by=again)
+    return Result(quiet, EndOfSilence.FORGOTTEN, side, How.RESET if seen.reset else How.SILENCE, by=again)
 
 
 def conclude(tests: Sequence[Result]) -> Finding:
     """Return what all tests so far show together."""
-    closes = min((test.quiet for test in tests if test.outcome is Outcome.CLOSED), default=None)
-    known = _by_time(tests, Outcome.SURVIVED, Outcome.FORGOTTEN)
+    closes = min((test.quiet for test in tests if test.end is EndOfSilence.CLOSED), default=None)
+    known = _by_time(tests, EndOfSilence.SURVIVED, EndOfSilence.FORGOTTEN)
     known, unexplained = _without_noise(known)
     finding = replace(
         _bracket(known),
         closes=closes,
         unexplained=unexplained,
-        void=sum(test.outcome is Outcome.VOID for test in tests),
+        void=sum(test.end is EndOfSilence.VOID for test in tests),
         tests=len(tests),
     )
     strict = _strict_side(known)
@@ -185,8 +185,8 @@ def conclude(tests: Sequence[Result]) -> Finding:
     )
 
 
-def _by_time(tests: Sequence[Result], *outcomes: Outcome) -> list[Result]:
-    return sorted((test for test in tests if test.outcome in outcomes), key=lambda test: test.quiet)
+def _by_time(tests: Sequence[Result], *ends: EndOfSilence) -> list[Result]:
+    return sorted((test for test in tests if test.end in ends), key=lambda test: test.quiet)
 
 
 def _without_noise(known: list[Result]) -> tuple[list[Result], int]:
@@ -199,10 +199,10 @@ def _without_noise(known: list[Result]) -> tuple[list[Result], int]:
 
 
 def _noise(known: Sequence[Result]) -> Iterator[Result]:
-    longest = max((test.quiet for test in known if test.outcome is Outcome.SURVIVED), default=0.0)
-    contradicted = [test for test in known if test.outcome is Outcome.FORGOTTEN and test.quiet * CLOSE <= longest]
+    longest = max((test.quiet for test in known if test.end is EndOfSilence.SURVIVED), default=0.0)
+    contradicted = [test for test in known if test.end is EndOfSilence.FORGOTTEN and test.quiet * CLOSE <= longest]
     for number, death in enumerate(contradicted):
-        alive = sum(test.outcome is Outcome.SURVIVED and test.quiet >= death.quiet * CLOSE for test in known)
+        alive = sum(test.end is EndOfSilence.SURVIVED and test.quiet >= death.quiet * CLOSE for test in known)
         dead = len(contradicted) - number
         if alive < MANY or dead >= NOISE * (alive + dead):
             break
@@ -211,8 +211,8 @@ def _noise(known: Sequence[Result]) -> Iterator[Result]:
 
 def _bracket(known: Sequence[Result]) -> Finding:
     """Enclose the shortest timeout, whatever device a connection takes."""
-    dead = [test for test in known if test.outcome is Outcome.FORGOTTEN]
-    alive = [test.quiet for test in known if test.outcome is Outcome.SURVIVED]
+    dead = [test for test in known if test.end is EndOfSilence.FORGOTTEN]
+    alive = [test.quiet for test in known if test.end is EndOfSilence.SURVIVED]
     if not dead:
         longest = max(alive, default=None)
         return Finding(longest, survivors=sum(quiet >= (longest or 0.0) * CLOSE for quiet in alive))
@@ -254,24 +254,24 @@ def _strict_side(known: Sequence[Result]) -> Side | None:
     the peer probed later than it was asked to, which shows only where its probe arrives.
     """
     for strict in Side:
-        dead = [test.quiet for test in known if test.prober is strict and test.outcome is Outcome.FORGOTTEN]
+        dead = [test.quiet for test in known if test.prober is strict and test.end is EndOfSilence.FORGOTTEN]
         if not dead:
             continue
         end = max([dead[0], *(test.quiet for test in known if test.prober is strict and _survived(test, dead[0]))])
         if end > dead[0] * LAZY + PROMPT:
             continue
         revived = [test.quiet for test in known if test.prober is not strict and _survived(test, end * CLEARLY)]
-        others = (test for test in known if test.prober is not strict and test.outcome is Outcome.FORGOTTEN)
+        others = (test for test in known if test.prober is not strict and test.end is EndOfSilence.FORGOTTEN)
         if len(revived) > 1 and all(test.quiet > max(revived) for test in others):
             return strict
     return None
 
 
 def _survived(test: Result, quiet: float) -> bool:
-    return test.outcome is Outcome.SURVIVED and test.quiet >= quiet
+    return test.end is EndOfSilence.SURVIVED and test.quiet >= quiet
 
 
-def next_round(tests: Sequence[Result], limits: Limits, rounds: int) -> list[Plan]:
+def next_round(tests: Sequence[Result], limits: Limits, rounds: int) -> list[PlannedTest]:
     """Return the tests to make next, all at the same time, or none if enough is known; `rounds` were made so far."""
     if not rounds:
         return _ladder(limits)
@@ -295,7 +295,7 @@ def _sides(limits: Limits, finding: Finding) -> tuple[Side, ...]:
     return (Side.HERE, Side.THERE) if limits.both_sides else (Side.HERE,)
 
 
-def _ladder(limits: Limits) -> list[Plan]:
+def _ladder(limits: Limits) -> list[PlannedTest]:
     """Return silences from the shortest to the longest, by equal quotients, and some more of the longest."""
     census = limits.connections // CENSUS
     steps = _steps(limits.shortest, limits.longest, limits.connections - census, limits.ratio)
@@ -310,7 +310,7 @@ def _steps(low: float, high: float, most: int, ratio: float) -> int:
     return max(1, min(wanted, most - 1))
 
 
-def _between(low: float, high: float, limits: Limits, sides: Sequence[Side]) -> Iterator[Plan]:
+def _between(low: float, high: float, limits: Limits, sides: Sequence[Side]) -> Iterator[PlannedTest]:
     """Yield silences between the ends of a bracket, and longer ones, which only help to count devices."""
     census = max(2, limits.connections // 4)
     steps = _steps(low, high, limits.connections - census + 1, (1 + limits.ratio) / 2)
@@ -321,7 +321,7 @@ def _between(low: float, high: float, limits: Limits, sides: Sequence[Side]) -> 
     yield from _alternating(sorted(times), sides)
 
 
-def _uneven(low: float, high: float, limits: Limits, sides: Sequence[Side]) -> Iterator[Plan]:
+def _uneven(low: float, high: float, limits: Limits, sides: Sequence[Side]) -> Iterator[PlannedTest]:
     """Yield the same few silences for many connections each: they may take different devices."""
     each = max(2, limits.connections // 8)
     above = [high * factor for factor in ABOVE for _ in range(each)]
@@ -332,12 +332,12 @@ def _uneven(low: float, high: float, limits: Limits, sides: Sequence[Side]) -> I
     yield from _alternating([*times, *above][: limits.connections], sides)
 
 
-def _alternating(times: Sequence[float], sides: Sequence[Side]) -> Iterator[Plan]:
+def _alternating(times: Sequence[float], sides: Sequence[Side]) -> Iterator[PlannedTest]:
     for number, quiet in enumerate(times):
-        yield Plan(round(quiet, 3), sides[number % len(sides)])
+        yield PlannedTest(round(quiet, 3), sides[number % len(sides)])
 
 
-def cut_short(plan: Plan, death: float) -> float | None:
+def cut_short(plan: PlannedTest, death: float) -> float | None:
     """Return the silence after which a test is worth making once another one died of `death`; None if it is not.
 
     Those that this host probes are all probed after the same silence: they count the devices. The peer probes when it
@@ -348,6 +348,6 @@ def cut_short(plan: Plan, death: float) -> float | None:
     return plan.quiet if plan.quiet <= death else None
 
 
-def duration(plans: Sequence[Plan]) -> float:
+def duration(plans: Sequence[PlannedTest]) -> float:
     """How long a round takes at most."""
     return max((plan.quiet for plan in plans), default=0.0)

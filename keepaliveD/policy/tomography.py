@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from keepaliveD.policy.measurement import How, Outcome, Result
+from keepaliveD.policy.measurement import EndOfSilence, How, Result
 
 RATIO = 1.25  # of one silence to the next one
 MOST = 160  # connections
@@ -106,10 +106,10 @@ def _bracket(tests: Sequence[HopResult], hop: int) -> Device:
     """Enclose the shortest timeout of the devices that aged together with this hop, the nearest of them."""
     mine = [test for test in tests if test.plan.first == hop]
     dead = sorted(
-        (test.result for test in mine if test.result.outcome is Outcome.FORGOTTEN), key=lambda result: result.quiet
+        (test.result for test in mine if test.result.end is EndOfSilence.FORGOTTEN), key=lambda result: result.quiet
     )
     limit = dead[0].quiet if dead else math.inf
-    alive = [test.result.quiet for test in mine if test.result.outcome is Outcome.SURVIVED]
+    alive = [test.result.quiet for test in mine if test.result.end is EndOfSilence.SURVIVED]
     return Device(
         (hop,),
         survived=max((quiet for quiet in alive if quiet < limit), default=None),

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from keepaliveD.policy.measurement import (
+    EndOfSilence,
     Finding,
     How,
     Limits,
-    Outcome,
-    Plan,
+    PlannedTest,
     Result,
     Seen,
     Side,
@@ -63,7 +63,7 @@ class Path:
 class Connection:
     """One that is left quiet over a path."""
 
-    def __init__(self, path: Path, plan: Plan, start: float) -> None:
+    def __init__(self, path: Path, plan: PlannedTest, start: float) -> None:
         (timeout,) = path.chance.choices(path.timeouts, path.shares)
         self._path, self.plan, self.start, self._last = path, plan, start, start
         self._timeout = timeout * path.chance.uniform(1.0, path.lazy)
@@ -111,7 +111,9 @@ def measure(path: Path, limits: Limits, *, never_closes: bool = True) -> tuple[F
     return conclude(tests), now
 
 
-def one_round(path: Path, plans: list[Plan], now: float, tests: list[Result], *, census: bool, closes: bool) -> float:
+def one_round(
+    path: Path, plans: list[PlannedTest], now: float, tests: list[Result], *, census: bool, closes: bool
+) -> float:
     made = [Connection(path, plan, now + number * SPACING) for number, plan in enumerate(plans)]
     waiting = [(each.due, number, each) for number, each in enumerate(made)]
     heapq.heapify(waiting)
@@ -119,7 +121,7 @@ def one_round(path: Path, plans: list[Plan], now: float, tests: list[Result], *,
         now, _, each = heapq.heappop(waiting)
         result = meaning(each.test(now), never_closes=closes)
         tests.append(result)
-        if census and result.outcome is Outcome.FORGOTTEN:
+        if census and result.end is EndOfSilence.FORGOTTEN:
             census = False
             waiting = [
                 (each.start + min(quiet, path.closes), number, each)
@@ -230,24 +232,32 @@ def test_the_plan_against_a_foreign_service_opens_few_connections_at_a_time() ->
 @pytest.mark.parametrize(
     ("seen", "never_closes", "result"),
     [
-        (Seen(Plan(20), 20.0, answered=True), False, Result(20.0, Outcome.SURVIVED)),
-        (Seen(Plan(20), 20.0, answered=True, again=35.0), False, Result(20.0, Outcome.SURVIVED)),
-        (Seen(Plan(20), 20.0), False, Result(20.0, Outcome.VOID)),
-        (Seen(Plan(20), 20.0, again=20.3), False, Result(20.0, Outcome.FORGOTTEN, how=How.SILENCE, by=20.3)),
-        (Seen(Plan(20), 20.0, again=35.0), False, Result(35.0, Outcome.FORGOTTEN, how=How.SILENCE, by=35.0)),
-        (Seen(Plan(20), 20.0, reset=True), False, Result(20.0, Outcome.FORGOTTEN, how=How.RESET, by=20.0)),
-        (Seen(Plan(20), 9.0, closed=True), False, Result(9.0, Outcome.CLOSED)),
+        (Seen(PlannedTest(20), 20.0, answered=True), False, Result(20.0, EndOfSilence.SURVIVED)),
+        (Seen(PlannedTest(20), 20.0, answered=True, again=35.0), False, Result(20.0, EndOfSilence.SURVIVED)),
+        (Seen(PlannedTest(20), 20.0), False, Result(20.0, EndOfSilence.VOID)),
         (
-            Seen(Plan(20), 9.0, closed=True),
-            True,
-            Result(9.0, Outcome.FORGOTTEN, how=How.CLOSED_UNASKED, by=9.0),
+            Seen(PlannedTest(20), 20.0, again=20.3),
+            False,
+            Result(20.0, EndOfSilence.FORGOTTEN, how=How.SILENCE, by=20.3),
         ),
         (
-            Seen(Plan(20), 9.0, closed=True, reset=True),
-            True,
-            Result(9.0, Outcome.FORGOTTEN, how=How.RESET_UNASKED, by=9.0),
+            Seen(PlannedTest(20), 20.0, again=35.0),
+            False,
+            Result(35.0, EndOfSilence.FORGOTTEN, how=How.SILENCE, by=35.0),
         ),
-        (Seen(Plan(20), 9.0, spoke=True), False, Result(9.0, Outcome.VOID)),
+        (Seen(PlannedTest(20), 20.0, reset=True), False, Result(20.0, EndOfSilence.FORGOTTEN, how=How.RESET, by=20.0)),
+        (Seen(PlannedTest(20), 9.0, closed=True), False, Result(9.0, EndOfSilence.CLOSED)),
+        (
+            Seen(PlannedTest(20), 9.0, closed=True),
+            True,
+            Result(9.0, EndOfSilence.FORGOTTEN, how=How.CLOSED_UNASKED, by=9.0),
+        ),
+        (
+            Seen(PlannedTest(20), 9.0, closed=True, reset=True),
+            True,
+            Result(9.0, EndOfSilence.FORGOTTEN, how=How.RESET_UNASKED, by=9.0),
+        ),
+        (Seen(PlannedTest(20), 9.0, spoke=True), False, Result(9.0, EndOfSilence.VOID)),
     ],
 )
 def test_what_is_seen_of_a_connection_has_one_meaning(seen: Seen, never_closes: bool, result: Result) -> None:

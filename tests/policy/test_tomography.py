@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keepaliveD.policy.measurement import How, Outcome, Result
+from keepaliveD.policy.measurement import EndOfSilence, How, Result
 from keepaliveD.policy.tomography import Answer, Device, HopPlan, HopResult, conclude, plan, stopped_by
 
 NEVER = float("inf")
@@ -16,8 +16,8 @@ def outcome(each: HopPlan, timeouts: list[float], late: set[int]) -> HopResult:
         spare = 1 if hop in late else 0
         is_kept = hop + spare < each.first or hop - spare > each.last
         if not is_kept and each.quiet > timeout:
-            return HopResult(each, Result(each.quiet, Outcome.FORGOTTEN, how=How.SILENCE, by=each.quiet + 0.3))
-    return HopResult(each, Result(each.quiet, Outcome.SURVIVED))
+            return HopResult(each, Result(each.quiet, EndOfSilence.FORGOTTEN, how=How.SILENCE, by=each.quiet + 0.3))
+    return HopResult(each, Result(each.quiet, EndOfSilence.SURVIVED))
 
 
 def found(timeouts: list[float], *, both_ends: bool, late: frozenset[int] = frozenset()) -> list[Device]:
