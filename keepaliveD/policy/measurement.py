@@ -1,4 +1,4 @@
-"""PlannedTest a measurement of a path's idle timeout, and conclude from what came of it.
+"""Plan a measurement of a path's idle timeout, and conclude from what came of it.
 
 Each test is one connection: it is left quiet for a planned time, then one probe shows whether the path still knows it.
 Nothing here knows a socket or a clock; silences are seconds.
