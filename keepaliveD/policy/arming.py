@@ -130,14 +130,16 @@ def to_put_back(judgement: Judgement) -> tuple[list[Disarm], Activity]:
 def _candidates(judgement: Judgement) -> Indices:
     """Return the rows at risk that keepalive would help and that were not yet considered with this verdict.
 
-    An orphan, whose inode is 0, has no program that could be helped.
+    An orphan, whose inode is 0, has no program that could be helped. A socket whose probe is not answered yet has
+    been helped: of more probes at a shorter interval some have been sent already, and to restart its timer would send
+    the next one at once, or end it.
     """
     forecast, activity = judgement.forecast, judgement.activity
     verdict, arming = forecast.verdict, activity.arming
     news = RISKY[verdict] & (arming != UNWANTED[verdict]) & ~DONE[arming]
     news &= (arming != Considered.TRYING.value) | (activity.tries < LAST_TRY)
     news &= (arming != Considered.ARMED.value) | (verdict != Verdict.CUT.value)
-    news &= HELPFUL[forecast.due] & (judgement.table.sockets["inode"] != 0)
+    news &= HELPFUL[forecast.due] & (judgement.table.sockets["inode"] != 0) & (judgement.table.sockets["probes"] == 0)
     if judgement.table.firewall_timeout != FOREVER:  # whose answer decides by which timeout
         idle = forecast.now - activity.last_packet
         news &= ~(_may_be_forgotten_here(judgement) & (idle < judgement.table.firewall_timeout / 2))

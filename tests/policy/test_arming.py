@@ -184,6 +184,7 @@ def test_a_rule_to_rearm_shadows_one_to_enable() -> None:
         pytest.param(BARE | {"inode": 0}, id="an orphan: no program is left"),
         pytest.param(BARE | {"timer": Timer.RETRANSMIT, "expires": 400.0}, id="a retransmit is pending"),
         pytest.param(BARE | {"timer": Timer.ZERO_WINDOW, "expires": 400.0}, id="a zero-window probe is pending"),
+        pytest.param(BARE | {"timer": Timer.KEEPALIVE, "expires": 7000.0, "probes": 1}, id="an unanswered probe"),
         pytest.param(BARE | {"state": 8}, id="CLOSE_WAIT: no timeout is known"),
         pytest.param(BARE | {"state": 5}, id="FIN_WAIT2"),
     ],
