@@ -15,6 +15,7 @@ from keepaliveD.log.entries.arming import too_long
 from keepaliveD.model.connections import AT_RISK, Connection, Due, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.keepalive import Keepalive, Own, Shown
+from keepaliveD.model.origin import Source
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction
 from keepaliveD.model.text import printable, quoted
@@ -242,6 +243,8 @@ def _foreseen(its: Explained, *, daemon: bool) -> str:
     """Return what a daemon does with a connection at risk."""
     if not its.connection.inode:
         return "no: no program holds it any more"
+    if its.found is not None and its.decision is None and its.connection.origin.source is Source.EVIDENCE:
+        return "no: nothing is armed by evidence; write the idle timeout into a [[path]]"
     if not isinstance(its.decision, Armed):
         return _refused(its)
     if daemon:

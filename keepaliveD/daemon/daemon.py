@@ -293,7 +293,7 @@ class Daemon:
             results=status.results,
             tally=status.tally,
             problems=tuple(filter(None, (status.complaint.removesuffix("; "), status.blind, *rules.doubts))),
-            paths=tuple(rules.paths),
+            paths=tuple(self.decider.paths),
             at_risk=tuple(dataclasses.replace(one, left=one.left - age) for one in self.decider.at_risk),
             restores=rules.restore_on_stop,
             now=time.time(),

@@ -25,6 +25,11 @@ class Finding:
     is_shorter: bool
 
     @property
+    def shortens(self) -> bool:
+        """Whether verdicts follow it: it is shorter than a guess. What a person has said is never overruled."""
+        return self.is_shorter and self.path.origin.guessed
+
+    @property
     def timeout(self) -> float:
         """Return the timeout that is safe to assume, in whole seconds."""
         return float(math.floor(self.at_least))

@@ -10,7 +10,7 @@ from keepaliveD.model.findings import Finding
 from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import Bools, Column, Indices
 from keepaliveD.policy.activity import Activity, find
-from keepaliveD.policy.path_evidence import Events, findings, nothing_known, observe, to_advise
+from keepaliveD.policy.path_evidence import Events, findings, nothing_known, observe, shortened, to_advise
 
 MOST_PATHS = 256  # the first ones, that evidence is kept of: 9 KB each
 MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: no two addresses of one family come to the same number
@@ -23,15 +23,20 @@ class Advisor:
         self._cookie = np.empty(0, np.uint64)
         self._survived = np.empty(0)  # of these sockets, the longest silence so far
         self._paths: Sequence[Path] = ()
+        self._shorter: Mapping[str, Path] = {}  # by name, where evidence has shortened a guess
         self._advised: Mapping[str, float] = {}  # when, by the name of the path
         self.follow(paths, products)
 
     def follow(self, paths: Sequence[Path], products: Sequence[float]) -> None:
         """Advise about these paths from now on; what was counted for others is forgotten."""
         if paths[:MOST_PATHS] != self._paths:
-            self._paths = paths[:MOST_PATHS]
+            self._paths, self._shorter = paths[:MOST_PATHS], {}
             self._evidence, self._has_news = nothing_known(len(self._paths)), False
         self._products = products
+
+    def with_evidence(self, paths: Sequence[Path]) -> Sequence[Path]:
+        """Return the same paths, with the timeouts that evidence has shortened; the very same where it has none."""
+        return [self._shorter.get(path.name, path) for path in paths] if self._shorter else paths
 
     def scanned(self, memory: Activity, path: Indices) -> None:
         """Count the silences of connections that were longer than any that they had survived before."""
@@ -59,10 +64,10 @@ class Advisor:
         if not self._has_news:
             return ()
         self._has_news = False
-        found, self._advised = to_advise(
-            list(findings(self._paths, self._evidence, self._products)), self._advised, now
-        )
-        return tuple(found)
+        found = list(findings(self._paths, self._evidence, self._products))
+        self._shorter = shortened(found, self._shorter)
+        to_report, self._advised = to_advise(found, self._advised, now)
+        return tuple(to_report)
 
     def _count(self, events: Events) -> None:
         known = events.path < len(self._paths)

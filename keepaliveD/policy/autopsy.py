@@ -135,7 +135,7 @@ class Autopsy:
         """Keep what a scan has found, and count the silences that armed connections have survived."""
         self._keep_what_is_gone(remember(memory, judgement.table), judgement.table.taken_at)
         self.advisor.scanned(memory, judgement.assigned.index)
-        sockets, rows = judgement.table.sockets, self._saves.observe(judgement, self._rules.arm)
+        sockets, rows = judgement.table.sockets, self._saves.observe(judgement.to_arm_by, self._rules.arm)
         for path, cgroup, count in _counts(judgement.assigned.index[rows], sockets["cgroup"][rows]):
             self.tally.saved[self._rules.paths[path].name, self._unit(cgroup)] += count
 

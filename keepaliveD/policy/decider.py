@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from keepaliveD.model.actions import (
     Abandon,
@@ -70,7 +70,7 @@ from keepaliveD.model.reports import (
     ReportUnseenDeaths,
 )
 from keepaliveD.model.results import Outcome
-from keepaliveD.model.rules import Rules
+from keepaliveD.model.rules import Path, Rules
 from keepaliveD.model.snapshot import AtRisk
 from keepaliveD.model.sockets import Sockets, SocketTable
 from keepaliveD.model.status import Status
@@ -271,7 +271,7 @@ class Decider:
             if news := [line for line in scanned.damaged if line not in before]:
                 actions += _log(ReportDamaged(news))
         self._at_risk = None
-        self.judgement, decided = self._scans.observe(table, scanned.found)
+        self.judgement, decided = self._scans.observe(table, scanned.found, self.paths)
         actions += decided
         if self.rules.autopsy:
             self._autopsy.remember(self.judgement, self._scans.memory)
@@ -310,6 +310,12 @@ class Decider:
         if isinstance(action, TidyArmingRecord):
             actions += [*self._scans.report_left(), *self._end_scan(now)]
         return actions
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """Return the paths with the timeouts that verdicts follow: evidence may have shortened some."""
+        paths = self.rules.paths
+        return self._autopsy.advisor.with_evidence(paths) if self.rules.autopsy else paths
 
     def _keep(self, reports: Iterable[Alike]) -> None:
         for alike in reports:

@@ -19,6 +19,7 @@ from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Wish
 from keepaliveD.model.sockets import Column
 from keepaliveD.policy.arming import first_matching, times, wishes
 from keepaliveD.policy.choices import RESULTS, Entry, read_from
+from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.paths import ignored
 from keepaliveD.policy.socket_settings import Found, Wanted, decide_arming
@@ -74,16 +75,23 @@ class Explained:
 def explain(
     judgement: Judgement, connections: Sequence[Connection], looked: Column | None, around: Surroundings
 ) -> list[Explained]:
-    """Explain these connections, whose owners are known; `looked` is what an armer has read of the first ones."""
-    sockets, timeouts = judgement.table.sockets, {path.name: path.timeout for path in judgement.assigned.paths}
+    """Explain these connections, whose owners are known; `looked` is what an armer has read of the first ones.
+
+    What the rules come to is decided without evidence, which arming does not follow.
+    """
+    sockets, to_arm_by = judgement.table.sockets, judgement.to_arm_by
+    timeouts = {path.name: path.timeout for path in to_arm_by.assigned.paths}
     unwatched = set(sockets["cookie"][ignored(sockets, around.ignore)].tolist())
-    matching = wishes(judgement, [one.cookie for one in connections], around.rules)
+    ruled = {one.cookie: one for one in with_cookies(to_arm_by, [one.cookie for one in connections])}
+    matching = wishes(to_arm_by, [one.cookie for one in connections], around.rules)
     explained = []
     for row, one in enumerate(connections):
         read = looked[row] if looked is not None and row < len(looked) else None
         wish = first_matching(matching[one.cookie], one.owner) or matching[one.cookie][-1]
-        its = _read(one, read, wish, around.entries.get(one.cookie), watched=one.cookie not in unwatched)
-        explained.append(_helped(its, wish, around, timeouts[one.path]))
+        by_rules = dataclasses.replace(ruled[one.cookie], owner=one.owner)
+        its = _read(by_rules, read, wish, around.entries.get(one.cookie), watched=one.cookie not in unwatched)
+        its = _helped(its, wish, around, timeouts[one.path])
+        explained.append(dataclasses.replace(its, connection=one))
     return explained
 
 

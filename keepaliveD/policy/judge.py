@@ -13,27 +13,52 @@ from keepaliveD.model.rules import IPNetwork, Path
 from keepaliveD.model.sockets import SocketTable
 from keepaliveD.policy.activity import Activity, observe
 from keepaliveD.policy.forecast import Forecast, forecast
-from keepaliveD.policy.paths import Assigned, assign, ignored
+from keepaliveD.policy.paths import Assigned, assign, ignored, shown_as
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """All that is known of one scan; every column has the rows of `table`."""
+    """All that is known of one scan; every column has the rows of `table`.
+
+    `without_evidence` is what the configuration alone comes to, where evidence has shortened a guessed timeout.
+    """
 
     table: SocketTable
     assigned: Assigned
     activity: Activity
     forecast: Forecast
+    without_evidence: tuple[Assigned, Forecast] | None = None
+
+    @property
+    def to_arm_by(self) -> Judgement:
+        """Return the judgement that arming follows: evidence never changes what is armed, nor with which times."""
+        if self.without_evidence is None:
+            return self
+        assigned, outlook = self.without_evidence
+        return Judgement(self.table, assigned, self.activity, outlook)
 
 
-def judge(table: SocketTable, before: Activity, paths: Sequence[Path], ignore: Sequence[IPNetwork]) -> Judgement:
-    """Judge every socket of the table, except those whose peers are in `ignore`."""
+def judge(
+    table: SocketTable,
+    before: Activity,
+    paths: Sequence[Path],
+    ignore: Sequence[IPNetwork],
+    with_evidence: Sequence[Path] | None = None,
+) -> Judgement:
+    """Judge every socket of the table, except those whose peers are in `ignore`.
+
+    `with_evidence` are the same paths with the timeouts that verdicts follow, where evidence has shortened some.
+    """
     passed_over = ignored(table.sockets, ignore)
     if passed_over.any():
         table = dataclasses.replace(table, sockets=table.sockets.select(~passed_over))
     assigned = assign(table, paths)
     activity = observe(before, table, assigned.timeout, assigned.only_data)
-    return Judgement(table, assigned, activity, forecast(table, activity, assigned))
+    outlook = forecast(table, activity, assigned)
+    if with_evidence is None or with_evidence is paths:
+        return Judgement(table, assigned, activity, outlook)
+    shown = shown_as(assigned, with_evidence)
+    return Judgement(table, shown, activity, forecast(table, activity, shown), (assigned, outlook))
 
 
 def count_by_path(judgement: Judgement) -> list[Counts]:

@@ -4,14 +4,15 @@ Each path has two counters in logarithmic bins. With one timeout, deaths are rar
 above: a change point, whose probability follows from the counters. Both ends of the interval are honest: devices
 scan lazily, and bins have a width.
 
-It only advises. No verdict changes by it, and no keepalive interval follows from it.
+It advises. A timeout that is a mere guess becomes shorter by it, never longer, and verdicts follow that; what is
+armed does not: no keepalive interval follows from evidence.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -126,6 +127,19 @@ def findings(paths: Sequence[Path], evidence: Evidence, products: Sequence[float
             yield Finding(path, at_least, at_most, deaths, survived, is_shorter=True)
         elif survived >= SILENCES and at_least > path.timeout:
             yield Finding(path, at_least, at_most, deaths, survived, is_shorter=False)
+
+
+def shortened(found: Sequence[Finding], before: Mapping[str, Path]) -> Mapping[str, Path]:
+    """Return by name the guessed paths whose timeouts these findings shorten; one stays as long as it still fits."""
+    shorter = {}
+    for one in found:
+        if not one.shortens:
+            continue
+        known = before.get(one.path.name)
+        if known is None or not one.at_least / LAZY <= known.timeout <= one.at_most:
+            known = replace(one.path, timeout=one.timeout, origin=one.origin)
+        shorter[known.name] = known
+    return shorter
 
 
 def to_advise(

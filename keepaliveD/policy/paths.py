@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -51,6 +51,12 @@ def assign(table: SocketTable, paths: Sequence[Path]) -> Assigned:
     timeout[table.sockets["state"] != TcpState.ESTABLISHED.value] = np.nan
     by_data = np.array([path.counts is WhatCounts.DATA for path in paths])
     return Assigned(paths, index, timeout, by_data[index] if by_data.any() else None)
+
+
+def shown_as(assigned: Assigned, paths: Sequence[Path]) -> Assigned:
+    """Return the same with other timeouts and origins: `paths` are the same paths in the same order."""
+    timeout = np.where(np.isnan(assigned.timeout), np.nan, np.array([path.timeout for path in paths])[assigned.index])
+    return replace(assigned, paths=paths, timeout=timeout)
 
 
 def by_specificity(paths: Sequence[Path]) -> list[tuple[int, IPNetwork | None]]:

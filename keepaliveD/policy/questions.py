@@ -56,7 +56,7 @@ def _arm(asker: Asker, question: ArmThis, judgement: Judgement, rules: Rules) ->
     if question.idle is not None and interval > question.idle:
         return Answer(asker, Misuse(f"interval {interval}s is longer than idle {question.idle}s; give a shorter one"))
     rule = ArmRule("hand", ArmAction.ENABLE, question.idle, interval, question.probes or rules.configured.probes)
-    (action,) = by_hand(judgement, [question.cookie], rule)
+    (action,) = by_hand(judgement.to_arm_by, [question.cookie], rule)
     if any(one.state != TcpState.ESTABLISHED.name for one in action.connections):
         return Answer(asker, Misuse("the connection is being closed, and cannot be armed"))
     return dataclasses.replace(action, asker=asker)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportNearlyFull, ReportRecord, ReportUnwatched
 from keepaliveD.model.results import RETRIED, ArmingResult, Outcome
-from keepaliveD.model.rules import Rules
+from keepaliveD.model.rules import Path, Rules
 from keepaliveD.model.sockets import ALL_WATCHED, Bools, SocketTable
 from keepaliveD.policy import activity, announce, arming, firewall, idle_times
 from keepaliveD.policy.activity import Activity
@@ -46,14 +46,19 @@ class ScanDecider:
         self._cannot_read = False
         self._settings = SystemKeepalive(rules.wanted, rules.on_drift, rules.roles)
 
-    def observe(self, table: SocketTable, found: FoundSettings = NOT_CARED_FOR) -> tuple[Judgement, list[Action]]:
-        """Judge this scan, and decide what to do about it and about these system settings."""
+    def observe(
+        self, table: SocketTable, found: FoundSettings = NOT_CARED_FOR, with_evidence: Sequence[Path] | None = None
+    ) -> tuple[Judgement, list[Action]]:
+        """Judge this scan, and decide what to do about it and about these system settings.
+
+        `with_evidence` are the paths by which to warn, where they are not those by which to arm.
+        """
         self._now = table.taken_at
-        judgement = judge(table, self._memory, self._rules.paths, self._rules.ignore)
+        judgement = judge(table, self._memory, self._rules.paths, self._rules.ignore, with_evidence)
         to_put_back, memory = arming.to_put_back(judgement)
         judgement = replace(judgement, activity=memory)
         suspended = self._suspension is not None and table.taken_at < self._suspension.until
-        to_arm, memory = arming.plan(judgement, () if suspended else self._rules.arm)
+        to_arm, memory = arming.plan(judgement.to_arm_by, () if suspended else self._rules.arm)
         being_armed = arming.planned(judgement.activity, memory) if to_arm else None
         to_read, memory = idle_times.to_read(judgement, memory, self._rules.warn_before)
         to_ask, memory = firewall.to_ask(judgement, memory, self._rules.warn_before)

@@ -66,6 +66,13 @@ def test_a_bare_connection_is_explained_in_full() -> None:
     ]
 
 
+def test_a_connection_at_risk_only_by_evidence_is_not_armed_and_the_page_says_what_to_do() -> None:
+    evidence: dict[str, object] = {"origin": Origin(Source.EVIDENCE, "3 connections died in silences of 5min or more")}
+    its = changed(BARE, evidence, decision=None, remedy=None)
+    assert fact(its, "armed") == "no: nothing is armed by evidence; write the idle timeout into a [[path]]"
+    assert "(evidence: 3 connections died in silences of 5min or more)" in fact(its, "path")
+
+
 @pytest.mark.parametrize(
     ("connection", "said"),
     [

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+import pytest
 
 from keepaliveD.log import entries
+from keepaliveD.model.actions import Arm
+from keepaliveD.model.arming import LOOKED
+from keepaliveD.model.connections import Verdict
+from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.origin import Origin, Source
+from keepaliveD.model.questions import ArmThis, Asker
 from keepaliveD.model.reports import ReportEvidence
-from keepaliveD.model.results import Outcome
-from keepaliveD.model.rules import Path
+from keepaliveD.model.results import Armed, Outcome
+from keepaliveD.model.rules import ArmAction, ArmRule, OnDrift, Path, Rules
+from keepaliveD.model.sockets import Switch, Timer
 from keepaliveD.policy.activity import Activity, nothing_known
 from keepaliveD.policy.advice import MOST_PATHS, Advisor
+from keepaliveD.policy.connections import by_urgency
+from keepaliveD.policy.explain import Surroundings, explain
 from keepaliveD.policy.judge import judge
+from keepaliveD.policy.questions import follow
+from keepaliveD.policy.scans import ScanDecider
 from tests.support.tables import CONFIGURED, Socket, idle, table
 
 GUESS = Path("default", 600.0, Origin(Source.GUESS))
@@ -38,6 +51,15 @@ def die(advisor: Advisor, *silences: float, peers: int = 9) -> None:
     ended["silence"] = silences
     ended["remote_low"] = np.arange(len(silences)) % peers
     advisor.died(ended, np.zeros(len(silences), np.uint32), np.ones(len(silences), np.bool_))
+
+
+def shortened(*paths: Path) -> Advisor:
+    """Three connections at three peers have died in silences that are shorter than the timeout of the first path."""
+    advisor = Advisor(paths, PRODUCTS)
+    survive(advisor, paths[0], 300.0, connections=30)
+    die(advisor, 400.0, 420.0, 500.0)
+    advisor.due(2000.0)
+    return advisor
 
 
 def test_nothing_is_advised_before_anything_has_happened() -> None:
@@ -114,3 +136,96 @@ def test_the_entry_says_what_to_write() -> None:
     assert ', or watch.default_timeout = "' in entry.message
     assert entry.fields["KEEPALIVE_TIMEOUT_SOURCE"] == "guess"
     assert entry.fields["KEEPALIVE_COUNT"] == 3
+
+
+@pytest.mark.parametrize("origin", [Origin(Source.GUESS), Origin(Source.PLATFORM, "Google Compute Engine")])
+def test_a_guess_is_shortened_and_says_that_it_is_evidence(origin: Origin) -> None:
+    guess, other = dataclasses.replace(GUESS, origin=origin), Path("office", 240.0, CONFIGURED)
+    shorter, same = shortened(guess, other).with_evidence([guess, other])
+    assert 200 < shorter.timeout <= 350
+    assert str(shorter.origin).startswith("evidence: 3 connections died in silences of ")
+    assert same is other
+
+
+@pytest.mark.parametrize(
+    "origin", [CONFIGURED, Origin(Source.MEASURED, "2026-11-28"), Origin(Source.PRESET, "gcp-vpc")], ids=str
+)
+def test_what_a_person_has_said_is_never_shortened(origin: Origin) -> None:
+    paths = [dataclasses.replace(GUESS, origin=origin)]
+    assert shortened(*paths).with_evidence(paths) is paths
+
+
+def test_deaths_at_one_peer_and_fewer_than_three_shorten_nothing() -> None:
+    for silences, peers in (((400.0, 420.0, 500.0), 1), ((400.0, 500.0), 2)):
+        advisor, paths = Advisor([GUESS], PRODUCTS), [GUESS]
+        survive(advisor, GUESS, 300.0, connections=30)
+        die(advisor, *silences, peers=peers)
+        advisor.due(2000.0)
+        assert advisor.with_evidence(paths) is paths
+
+
+def test_no_guess_is_lengthened() -> None:
+    advisor, paths = Advisor([GUESS], PRODUCTS), [GUESS]
+    survive(advisor, GUESS, 900.0, connections=40)
+    (found,) = advisor.due(2000.0)
+    assert not found.is_shorter
+    assert advisor.with_evidence(paths) is paths
+
+
+def test_a_shortened_guess_stays_the_same_as_long_as_the_evidence_allows_it_and_goes_with_it() -> None:
+    advisor = shortened(GUESS)
+    (before,) = advisor.with_evidence([GUESS])
+    die(advisor, 410.0, 430.0)
+    advisor.due(3000.0)
+    assert advisor.with_evidence([GUESS])[0] is before
+    survive(advisor, GUESS, 900.0, connections=200)
+    advisor.due(4000.0)
+    assert advisor.with_evidence([GUESS]) == [GUESS]
+
+
+def test_the_entry_says_that_verdicts_follow_it_and_arming_does_not() -> None:
+    for path, said in ((GUESS, True), (dataclasses.replace(GUESS, origin=CONFIGURED), False)):
+        advisor = Advisor([path], PRODUCTS)
+        survive(advisor, path, 300.0, connections=30)
+        die(advisor, 400.0, 420.0, 500.0)
+        (entry,) = entries.of(Outcome(ReportEvidence(advisor.due(2000.0))))
+        assert entry.message.endswith("; until then verdicts follow it, and arming keeps to 10min") is said
+
+
+KEPT = idle(10.0, cookie=2, timer=Timer.KEEPALIVE, keepalive=Switch.ON, keepidle=400, expires=390.0)
+BARE = idle(10.0, cookie=3, timer=Timer.OFF, keepalive=Switch.OFF)
+ARM = ArmRule("all", ArmAction.ENABLE, idle=None, interval=20, probes=31)
+RULES = Rules({}, OnDrift.REAPPLY, [GUESS], [], 60.0, arm=[ARM])
+
+
+def test_evidence_changes_verdicts_and_nothing_that_is_armed() -> None:
+    scan = table(1000.0, KEPT, BARE)
+    by_guess, actions = ScanDecider(RULES).observe(scan)
+    told, same = ScanDecider(RULES).observe(scan, with_evidence=shortened(GUESS).with_evidence([GUESS]))
+    assert [Verdict(each) for each in by_guess.forecast.verdict] == [Verdict.SAFE, Verdict.BARE]
+    assert [Verdict(each) for each in told.forecast.verdict] == [Verdict.LATE, Verdict.BARE]
+    assert {one.origin.source for one in by_urgency(told, at_risk_only=True)} == {Source.EVIDENCE}
+    (armed,), (armed_by_guess,) = ([each for each in all_ if isinstance(each, Arm)] for all_ in (same, actions))
+    assert repr(armed) == repr(armed_by_guess)  # nan is not equal to itself
+    assert ([one.cookie for one in armed.connections], armed.wishes[0].times.idle > 350) == ([3], True)
+
+
+def test_what_a_person_arms_by_hand_gets_no_times_by_evidence_either() -> None:
+    told, _ = ScanDecider(RULES).observe(table(1000.0, BARE), with_evidence=shortened(GUESS).with_evidence([GUESS]))
+    action = follow(Asker(1, 0, 1), ArmThis(3, None, None, None), told, RULES)
+    assert isinstance(action, Arm)
+    assert action.wishes[0].times.idle > 350
+
+
+def test_why_decides_without_evidence_what_the_rules_do() -> None:
+    told, _ = ScanDecider(RULES).observe(
+        table(1000.0, KEPT, BARE), with_evidence=shortened(GUESS).with_evidence([GUESS])
+    )
+    around = Surroundings(Keepalive(180, 20, 31), [ARM], [], {})
+    read = np.zeros(2, LOOKED)
+    read["stands"], read["system"] = [(7200, 75, 9, False)] * 2, [(7200, 75, 9, True)] * 2
+    kept, bare = explain(told, by_urgency(told, at_risk_only=True), read, around)
+    assert {one.connection.origin.source for one in (bare, kept)} == {Source.EVIDENCE}
+    assert (kept.connection.verdict, kept.decision, kept.remedy) == (Verdict.LATE, None, None)
+    assert isinstance(bare.decision, Armed)
+    assert bare.decision.after.times.idle > 350

@@ -37,9 +37,15 @@ def _advice(one: Finding) -> Entry:
         "advice",
         NOTICE,
         f"path {quoted(path.name)}: idle timeout {span(path.timeout)} ({path.origin}) is probably too {wrong}: "
-        f"{one.origin.detail}, so it is presumably {between}; {_remedy(one)}",
+        f"{one.origin.detail}, so it is presumably {between}; {_remedy(one)}{_until_then(one)}",
         fields,
     )
+
+
+def _until_then(one: Finding) -> str:
+    if not one.shortens:
+        return ""
+    return f"; until then verdicts follow it, and arming keeps to {span(one.path.timeout)}"
 
 
 def _remedy(one: Finding) -> str:
