@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 
 from keepaliveD.cli import arguments, state, targets
-from keepaliveD.cli.running import running
+from keepaliveD.cli.running import running, show_it
 from keepaliveD.cli.worker import Asking, in_worker
 from keepaliveD.config import Config, load
 from keepaliveD.config.units import with_suffix
@@ -135,6 +135,8 @@ def arm_connections(options: argparse.Namespace, root: Path) -> None:
             for action in by_hand(look, look.table.sockets["cookie"][chosen].tolist(), rule):
                 _warn_of_interval(action, options.interval)
                 report.add(ask(performer.perform(action)))
+    if records and (daemon := running(options.state_dir, root)):
+        show_it(daemon, root)
     for line in records.arming.damaged() if records else ():
         print(f"warning: {line}", file=sys.stderr)
     if not report.entries:
@@ -214,6 +216,8 @@ def disarm(options: argparse.Namespace, root: Path, target: str | None = None) -
         outcome = ask(Performer(platform, records).perform(action))
     with Results() as report:
         report.add(outcome)
+    if beside_daemon and outcome.armings:
+        show_it(beside_daemon, root)
     whole = look.table.complete and look.table.unwatched == ALL_WATCHED
     if target is None and not whole and (missing := armed.keys() - seen):
         lost = f"{_connections(len(missing))} on record not found: ended since, or not visible from here"

@@ -17,7 +17,9 @@ from keepaliveD.places import CONTROL, INTERFACE, RUNTIME_DIRECTORY
 PATIENCE = 2.0  # seconds for an answer
 LONGEST = 1 << 24  # octets of one
 TIME = struct.Struct("@2l")  # struct timeval (socket(7))
+CREDENTIALS = struct.Struct("3i")  # struct ucred (unix(7)): process, user, group
 END = b"\0"
+FAILED = f"{INTERFACE}.Failed"
 PERMISSION_DENIED = "org.varlink.service.PermissionDenied"
 
 
@@ -27,12 +29,21 @@ def control_socket(root: Path) -> Path:
     return (Path(directory) if directory else root / RUNTIME_DIRECTORY) / CONTROL
 
 
-def ask(path: Path, method: str) -> dict[str, Any]:
-    """Return the answer to a method without parameters. Raises NoInput, NotPermitted, KernelError."""
+def ask(
+    path: Path, method: str, parameters: Mapping[str, Any] | None = None, patience: float = PATIENCE
+) -> dict[str, Any]:
+    """Return the answer to a method, within so many seconds. Raises NoInput, NotPermitted, KernelError."""
     with _connected(path) as connection:
-        connection.settimeout(PATIENCE)
-        _call(connection, method, more=False)
+        connection.settimeout(patience)
+        _call(connection, method, parameters, more=False)
         return next(_answers(connection, path))
+
+
+def listens(path: Path) -> int:
+    """Return the process that listens there. Raises NoInput, NotPermitted, KernelError."""
+    with _connected(path) as connection:
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+        return int(CREDENTIALS.unpack(credentials)[0])
 
 
 def listen(path: Path, method: str) -> Iterator[dict[str, Any]]:
@@ -89,6 +100,8 @@ def _answers(connection: socket.socket, path: Path, *, endless: bool = False) ->
             answer = json.loads(each)
             if answer.get("error") == PERMISSION_DENIED:
                 raise NotPermitted(f"{path}: only root may give orders there")
+            if answer.get("error") == FAILED:
+                raise KernelError(f"the daemon has not done it: {answer['parameters']['reason']}")
             if "error" in answer:
                 raise KernelError(f"{path}: {answer['error']}: {answer.get('parameters')}")
             yield answer["parameters"]

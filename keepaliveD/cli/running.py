@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
 
-from keepaliveD.cli.asking import control_socket
-from keepaliveD.model.errors import NoInput, Refusal
+from keepaliveD.cli.asking import ask, control_socket, listens
+from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Refusal
 from keepaliveD.places import DEFAULT_FILE, LOCK, UNIT
+
+PATIENCE = 10.0  # seconds for what a daemon does after a scan that is going on
 
 
 def note_running_daemon(directory: Path, root: Path, what: str) -> None:
@@ -70,6 +73,22 @@ def why_not_asked(pid: int, root: Path, refusal: Refusal) -> str:
     path = control_socket(root)
     why = f"{path}: it does not listen there; start it with RUNTIME_DIRECTORY={path.parent}"
     return f"process {pid} runs, but cannot be asked: {why if isinstance(refusal, NoInput) else refusal}"
+
+
+def control_of(pid: int, root: Path) -> Path | None:
+    """Return the control socket of this daemon; None where another one listens, or none."""
+    path = control_socket(root)
+    try:
+        return path if listens(path) == pid else None
+    except (NoInput, KernelError):
+        return None
+
+
+def show_it(pid: int, root: Path) -> None:
+    """Have a daemon scan, so that it shows what was changed; if it cannot be asked, it does so at its next scan."""
+    with contextlib.suppress(NoInput, NotPermitted, KernelError):
+        if path := control_of(pid, root):
+            ask(path, "Scan", patience=PATIENCE)
 
 
 def how_to_stop(pid: int, root: Path) -> str:

@@ -9,10 +9,11 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from keepaliveD.cli import arguments, arming, running, state
+from keepaliveD.cli.asking import ask
 from keepaliveD.config import Config, load
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model.connections import Connection
-from keepaliveD.model.errors import Busy, RecordDamaged
+from keepaliveD.model.errors import Busy, KernelError, RecordDamaged
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.results import Armed, ArmingResult, Outcome
 from keepaliveD.model.rules import OnDrift
@@ -73,20 +74,20 @@ def _setting(target: str, platform: Platform) -> str:
     return names.get(target, "")
 
 
-def _undo_settings(
-    options: argparse.Namespace, root: Path, platform: Platform, only: Collection[str] | None
-) -> list[Outcome]:
-    """Restore these settings, and say so; return what was done. Raises Refusal, having done nothing."""
+def _undo_settings(options: argparse.Namespace, root: Path, platform: Platform, only: Collection[str] | None) -> bool:
+    """Restore these settings, and say so; return whether there was anything to do. Raises Refusal."""
     record = state.records(options, platform).settings
     if not record.can_exist():
-        return []
+        return False
     daemon = running.running(options.state_dir, root)
+    if daemon and (control := running.control_of(daemon, root)):
+        return _have_them_restored(daemon, control, root, only)
     settings = SystemSettings(platform.tuner, record)
     if daemon:
         config = _configuration(daemon, root)
-        _check_it_stays(config, daemon, _due(platform, record, only), platform)
+        _check_it_stays(config, daemon, root, _due(platform, record, only), platform)
         outcomes = settings.restore(only, beside_daemon=True)
-        after = _what_the_daemon_does(config)
+        after = _what_the_daemon_does(config, running.how_to_reload(daemon, root))
     else:
         with record.locked():
             if damaged := record.damaged():
@@ -98,7 +99,22 @@ def _undo_settings(
             report.add(outcome)
     if outcomes:
         print(after)
-    return outcomes
+    return bool(outcomes)
+
+
+def _have_them_restored(daemon: int, control: Path, root: Path, only: Collection[str] | None) -> bool:
+    """Have the daemon restore these settings and leave them so: it would take anybody else for someone who interferes.
+
+    Raises NotPermitted, KernelError.
+    """
+    answer = ask(control, "Restore", {} if only is None else {"settings": sorted(only)}, running.PATIENCE)
+    for message in answer["messages"]:
+        print(printable(message))
+    if answer["restored"]:
+        print(f"the daemon leaves it so until its next reload or start; redo: {running.how_to_reload(daemon, root)}")
+    if answer["refused"]:
+        raise KernelError(answer["refused"])
+    return bool(answer["messages"])
 
 
 def _due(platform: Platform, record: SettingsRecord, only: Collection[str] | None) -> dict[str, int]:
@@ -113,7 +129,7 @@ def _configuration(daemon: int, root: Path) -> Config:
     return load(None if file == DEFAULT_FILE else file)
 
 
-def _check_it_stays(config: Config, daemon: int, due: Mapping[str, int], platform: Platform) -> None:
+def _check_it_stays(config: Config, daemon: int, root: Path, due: Mapping[str, int], platform: Platform) -> None:
     """Raise Busy where a daemon would set again at its next scan what is to be restored."""
     if not due or not config.apply or config.on_drift is not OnDrift.REAPPLY:
         return
@@ -122,8 +138,8 @@ def _check_it_stays(config: Config, daemon: int, due: Mapping[str, int], platfor
         written, alone = configured, ""
     raise Busy(
         f"{', '.join(due)}: not restored: tcp-keepalived (process {daemon}) would set it again at its next scan "
-        f'(keepalive.on_drift = "reapply"); write {written} into its configuration and reload it, '
-        f"or systemctl stop tcp-keepalived{alone}"
+        f'(keepalive.on_drift = "reapply"), and cannot be asked not to; write {written} into its configuration and '
+        f"type {running.how_to_reload(daemon, root)}, or type {running.how_to_stop(daemon, root)}{alone}"
     )
 
 
@@ -135,12 +151,12 @@ def _as_configured(due: Mapping[str, int], platform: Platform) -> str:
     return ""
 
 
-def _what_the_daemon_does(config: Config) -> str:
+def _what_the_daemon_does(config: Config, reload: str) -> str:
     if not config.apply:
         return "the daemon leaves it alone (keepalive.apply = false)"
     until = "until its next reload or start"
     drift = f'keepalive.on_drift = "{config.on_drift.value}"'
-    return f"the daemon leaves it so {until} ({drift}); redo: systemctl reload tcp-keepalived"
+    return f"the daemon leaves it so {until} ({drift}); redo: {reload}"
 
 
 # sockets

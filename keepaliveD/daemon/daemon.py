@@ -184,7 +184,7 @@ class Daemon:
                 case TidyArmingRecord(cookies):
                     outcomes = self._tidy(action, cookies)
                 case RestoreSettings():
-                    outcomes = self._performer.restore()
+                    outcomes = self._performer.restore(action)
                 case DisarmAll(only_mine):
                     outcomes = yield from self._disarm_all(only_mine=only_mine)
                 case ListOldServices():

@@ -211,6 +211,14 @@ method Disarm(cookie: int) -> (result: string, before: ?Keepalive, after: ?Keepa
 # stays
 method Reload() -> ()
 
+# Scan now, and answer when that is done; only root may. A change is seen then, and not at the next interval
+method Scan() -> ()
+
+# Restore these settings of the system, or all: write the values that were found before the daemon set them, as
+# keepalivectl undo does; only root may. The daemon leaves these settings as they are until the next Reload or start.
+# restored names those that were written, messages say what became of each, refused why one could not be written.
+method Restore(settings: ?[]string) -> (restored: []string, messages: []string, refused: string)
+
 # A number of a metric; suffix goes on its name, such as _bucket
 type Sample (value: float, labels: [string]string, suffix: string)
 

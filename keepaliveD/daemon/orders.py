@@ -1,19 +1,20 @@
-"""The methods of the control socket that the decider answers: Explain, Arm, Disarm, Reload.
+"""The methods of the control socket that the decider answers: Explain, Arm, Disarm, Reload, Scan, Restore.
 
 A method makes a question of its parameters (model/questions.py), and a reply of what came of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from keepaliveD.daemon.varlink import Method, Parameters, Question, Refused, invalid
 from keepaliveD.log import entries
+from keepaliveD.model.actions import SetSystemKeepalive
 from keepaliveD.model.errors import NoInput, Refusal
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES, Own, SocketKeepalive
 from keepaliveD.model.plain import plain
-from keepaliveD.model.questions import ArmThis, DisarmThis, ExplainThis, ReloadNow
+from keepaliveD.model.questions import ArmThis, DisarmThis, ExplainThis, ReloadNow, RestoreThese, ScanNow
 from keepaliveD.model.results import Armed, ArmingResult, Mark, Outcome
 from keepaliveD.places import INTERFACE
 from keepaliveD.policy.explain import Explained
@@ -47,11 +48,24 @@ def _reload(_: Parameters) -> Question:
     return Question(ReloadNow(), _answering(0, lambda _: {}))
 
 
+def _scan(_: Parameters) -> Question:
+    return Question(ScanNow(), _answering(0, lambda _: {}))
+
+
+def _restore(parameters: Parameters) -> Question:
+    names = parameters.get("settings")
+    if names is not None and not all(isinstance(name, str) for name in names):
+        raise invalid("settings")
+    return Question(RestoreThese(None if names is None else frozenset(names)), _answering(0, restored))
+
+
 METHODS = {
     f"{INTERFACE}.Explain": Method(_explain, {"cookie": int}),
     f"{INTERFACE}.Arm": Method(_arm, {"cookie": int, **dict.fromkeys(TIMES, int)}, root_only=True),
     f"{INTERFACE}.Disarm": Method(_disarm, {"cookie": int}, root_only=True),
     f"{INTERFACE}.Reload": Method(_reload, root_only=True),
+    f"{INTERFACE}.Scan": Method(_scan, root_only=True),
+    f"{INTERFACE}.Restore": Method(_restore, {"settings": list}, root_only=True),
 }
 
 
@@ -87,6 +101,19 @@ def became(outcome: Outcome) -> dict[str, object]:
         "after": keepalive(arming.after),
         "message": said,
     }
+
+
+def restored(outcomes: Sequence[Outcome]) -> dict[str, object]:
+    """Return the answer to Restore."""
+    said = [entry.message for outcome in outcomes if not outcome.refused for entry in entries.of(outcome)]
+    refused = next((str(outcome.refused) for outcome in outcomes if outcome.refused), "")
+    done = [
+        name
+        for one in outcomes
+        if isinstance(one.action, SetSystemKeepalive) and not one.refused
+        for name in one.action.values
+    ]
+    return {"restored": done, "messages": said, "refused": refused}
 
 
 def keepalive(one: SocketKeepalive | None) -> dict[str, object] | None:

@@ -8,6 +8,7 @@ import dataclasses
 from keepaliveD.daemon.arming import SocketArming, take_over
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model.actions import (
+    Action,
     Arm,
     AskFirewall,
     Disarm,
@@ -16,9 +17,11 @@ from keepaliveD.model.actions import (
     NameUnits,
     Queued,
     ReadIdleTimes,
+    RestoreSettings,
     SetSystemKeepalive,
 )
 from keepaliveD.model.errors import NotPermitted, Refusal, Unsupported
+from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportDeaths, ReportDrift
 from keepaliveD.model.results import Outcome
 from keepaliveD.platforms.base import Platform
@@ -43,9 +46,10 @@ class Performer:
         """Read the system settings, if we apply any, and what is wrong with their record. Raises Refusal."""
         return self._settings.read(cared_for=cared_for)
 
-    def restore(self) -> list[Outcome]:
-        """Restore the system settings, and return the outcomes."""
-        return self._settings.restore()
+    def restore(self, action: RestoreSettings) -> list[Outcome]:
+        """Restore the system settings, and return the outcomes. Raises Refusal where nothing is done."""
+        outcomes = self._settings.restore(action.only)
+        return [dataclasses.replace(one, action=_asked(one.action, action.asker)) for one in outcomes]
 
     def perform(self, action: Queued) -> Steps[Outcome]:
         """Carry out an action. A refusal is an outcome too."""
@@ -151,6 +155,11 @@ class Performer:
     def disarm(self, look: Judgement, *, only_mine: bool = False) -> Steps[Outcome]:
         """Disarm the recorded sockets. Call it after the settings are restored."""
         return (yield from self._sockets.disarm(look, only_mine=only_mine))
+
+
+def _asked(action: Action, asker: Asker | None) -> Action:
+    """Return what was done to settings with who has asked for it."""
+    return dataclasses.replace(action, asker=asker) if isinstance(action, SetSystemKeepalive) else action
 
 
 def _with_owners(action: ReportConnections | ReportDeaths | NameUnits) -> Steps[Queued]:

@@ -45,7 +45,8 @@ class Because(enum.Enum):
 class SetSystemKeepalive:
     """Write these sysctls; `found` is what stands there now. Keys are the kernel's names.
 
-    Nothing is said of those in `quiet`, nor of a refusal with one of the texts in `refused_before`.
+    Nothing is said of those in `quiet`, nor of a refusal with one of the texts in `refused_before`. `asker` is who
+    asked the daemon for it.
     """
 
     values: Mapping[str, int]
@@ -53,6 +54,7 @@ class SetSystemKeepalive:
     because: Because
     quiet: frozenset[str] = frozenset()
     refused_before: frozenset[str] = frozenset()
+    asker: Asker | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,10 @@ class TidyArmingRecord:
 
 @dataclass(frozen=True, slots=True)
 class RestoreSettings:
-    """Write the system settings back that were found."""
+    """Write the system settings back that were found: all, or `only` these. `asker` is who asked the daemon for it."""
+
+    only: frozenset[str] | None = None
+    asker: Asker | None = None
 
 
 @dataclass(frozen=True, slots=True)

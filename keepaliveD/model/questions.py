@@ -43,4 +43,16 @@ class ReloadNow:
     """Follow the configuration as it is now."""
 
 
-Question = ArmThis | DisarmThis | ExplainThis | ReloadNow
+@dataclass(frozen=True, slots=True)
+class ScanNow:
+    """Scan, so that what was changed is seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreThese:
+    """Restore these settings of the system, or all, and leave them so until the next reload."""
+
+    settings: frozenset[str] | None = None
+
+
+Question = ArmThis | DisarmThis | ExplainThis | ReloadNow | ScanNow | RestoreThese

@@ -18,6 +18,7 @@ from keepaliveD.model.actions import (
     ListOldServices,
     LoadConfiguration,
     LogOutcome,
+    LookInto,
     NameUnits,
     Notify,
     OpenSession,
@@ -54,7 +55,7 @@ from keepaliveD.model.events import (
     Stop,
     Tick,
 )
-from keepaliveD.model.questions import Asker, ReloadNow
+from keepaliveD.model.questions import Asker, ReloadNow, RestoreThese, ScanNow
 from keepaliveD.model.reports import (
     Report,
     ReportBlind,
@@ -121,6 +122,9 @@ class Decider:
         self._is_to_reload = False
         self._ask_for_reload: list[Asker] = []  # who waits for a reload that has not begun ...
         self._await_reload: list[Asker] = []  # ... and who waits for the one that has
+        self._ask_for_scan: list[Asker] = []  # likewise
+        self._await_scan: list[Asker] = []
+        self._is_to_scan = False  # soon: something was changed since the last scan began, and somebody has ordered it
         self.deaths: deque[tuple[int, Death]] = deque(maxlen=MOST_DEATHS)  # those reported last, and how many each is
         self._began = 0.0  # when the last scan began
         self._next_scan = FOREVER
@@ -151,7 +155,7 @@ class Decider:
             case Died(deaths):
                 actions = self._on_died(deaths, now)
             case Asked():
-                actions = self._on_asked(event)
+                actions = self._on_asked(event, now)
             case _:
                 actions = self._on_consequence(event, now)
         return actions
@@ -212,14 +216,21 @@ class Decider:
         self._is_to_reload = True
         return self._reload_if_asked()
 
-    def _on_asked(self, asked: Asked) -> list[Action]:
+    def _on_asked(self, asked: Asked, now: float) -> list[Action]:
         """Return what a client of the control socket has asked for; its answer is among what comes of it."""
         asker, question = asked.asker, asked.question
         if self._life is Life.STOPPING:
             return [Answer(asker, Refusal("the daemon is about to stop"))]
-        if isinstance(question, ReloadNow):
-            self._ask_for_reload.append(asker)
-            return self._on_reload()
+        match question:
+            case ReloadNow():
+                self._ask_for_reload.append(asker)
+                return self._on_reload()
+            case ScanNow():
+                self._ask_for_scan.append(asker)
+                self._scan_soon(now)
+                return []
+            case RestoreThese(settings):
+                return [RestoreSettings(settings, asker)]
         try:
             return [questions.follow(asker, question, self.judgement, self.rules)]
         except Exception as error:  # a defect costs an answer, and not the daemon
@@ -255,8 +266,17 @@ class Decider:
     def _report_deaths(self, reports: tuple[Alike, ...]) -> list[Action]:
         return [ReportDeaths(reports)] if reports else []
 
+    def _scan_soon(self, now: float) -> None:
+        """Ask for a scan that shows what was just changed: at once, or as soon as what goes on has ended."""
+        self._is_to_scan, self._next_scan = True, now
+        if self._life is Life.WAITING:
+            self._wait()
+
     def _scan(self, now: float) -> list[Action]:
         self._began, self._has_failed, self.due = now, False, FOREVER
+        self._is_to_scan = False
+        self._await_scan += self._ask_for_scan
+        self._ask_for_scan = []
         return [ScanSockets(with_settings=self.rules.keepalive is not None)]
 
     def _on_scan(self, scanned: Scanned) -> list[Action]:
@@ -298,8 +318,7 @@ class Decider:
                 self._error = self._error or (outcome.refused if self._life is Life.STOPPING else None)
                 continue
             self._scans.record(outcome)
-            if answer := questions.answer(outcome, self.judgement, self.rules, now):
-                actions.append(answer)
+            actions += self._answer(outcome, now)
             if isinstance(outcome.action, ReportDeaths):
                 self._keep(outcome.action.reports)
             if isinstance(outcome.action, NameUnits):
@@ -307,6 +326,8 @@ class Decider:
                 self._at_risk = None
             if self._life is Life.STARTING and outcome.refused and isinstance(action, SetSystemKeepalive):
                 return self._stop(now, error=outcome.refused)
+        if isinstance(action, RestoreSettings) and action.asker:
+            actions.append(self._answer_restore(action, action.asker, tuple(outcomes)))
         if isinstance(action, TidyArmingRecord):
             actions += [*self._scans.report_left(), *self._end_scan(now)]
         return actions
@@ -316,6 +337,20 @@ class Decider:
         """Return the paths with the timeouts that verdicts follow: evidence may have shortened some."""
         paths = self.rules.paths
         return self._autopsy.advisor.with_evidence(paths) if self.rules.autopsy else paths
+
+    def _answer(self, outcome: Outcome, now: float) -> list[Action]:
+        """Return the answer to who has asked for what was done, if anybody has; a change is to be seen soon."""
+        answer = questions.answer(outcome, self.judgement, self.rules, now)
+        if answer and not isinstance(outcome.action, LookInto):
+            self._scan_soon(now)
+        return [answer] if answer else []
+
+    def _answer_restore(self, action: RestoreSettings, asker: Asker, outcomes: tuple[Outcome, ...]) -> Answer:
+        """Leave the settings that were restored on demand as they are from now on, and answer what came of them."""
+        refusal = next((one.refused for one in outcomes if one.action is action), None)
+        if refusal is None:
+            self._scans.leave_settings(action.only)
+        return Answer(asker, refusal or outcomes)
 
     def _keep(self, reports: Iterable[Alike]) -> None:
         for alike in reports:
@@ -342,11 +377,13 @@ class Decider:
         That is at the interval, or sooner at a deadline, as far as scans are cheap.
         """
         earliest = now + max(SHORTEST_PAUSE, COSTS * (now - self._began))
-        self._next_scan = min(now + self.rules.interval, max(self._scans.next_deadline, earliest))
+        wanted = earliest if self._is_to_scan else max(self._scans.next_deadline, earliest)
+        self._next_scan = min(now + self.rules.interval, wanted)
+        answers = self._answer_scans(None)
         if not self._blind or self._has_failed:
-            return []
+            return answers
         self._blind = ""
-        return _log(ReportBlind(""))
+        return [*answers, *_log(ReportBlind(""))]
 
     def _on_failed(self, action: Queued, error: Exception, now: float) -> list[Action]:
         """Keep the daemon going, whatever failed, unless it is about to start.
@@ -354,7 +391,7 @@ class Decider:
         A scan that fails is reported once and tried again at the next interval. If a reload fails, for whatever
         reason, the old configuration stays.
         """
-        if isinstance(action, questions.Asking) and action.asker:
+        if isinstance(action, questions.Asking | RestoreSettings) and action.asker:
             return [Answer(action.asker, unexpected(error))]
         reason = str(error if isinstance(error, Refusal) else unexpected(error))
         self._has_failed = True
@@ -370,7 +407,8 @@ class Decider:
         if isinstance(action, ReadSettings):
             return []  # the scan that failed before is reported
         before, self._blind = self._blind, f"scan failed; connections are not being watched: {reason}"
-        actions = [] if before else _log(ReportBlind(self._blind))
+        actions = self._answer_scans(Refusal(reason)) if isinstance(action, ScanSockets) else []
+        actions += [] if before else _log(ReportBlind(self._blind))
         return [*actions, ReadSettings()] if isinstance(action, ScanSockets) and self.rules.keepalive else actions
 
     def _on_idle(self, now: float) -> list[Action]:
@@ -408,6 +446,11 @@ class Decider:
         self._is_to_reload, self._life, self.due = False, Life.RELOADING, FOREVER
         self._await_reload, self._ask_for_reload = self._ask_for_reload, []
         return [Notify(Phase.RELOADING), LoadConfiguration()]
+
+    def _answer_scans(self, problem: Refusal | None) -> list[Action]:
+        """Answer those who have asked for the scan that ends: with what it failed for, if it did."""
+        askers, self._await_scan = self._await_scan, []
+        return [Answer(asker, problem) for asker in askers]
 
     def _answer_reloads(self) -> list[Action]:
         """Answer those who have asked for the reload that ends: with what was wrong, if anything was."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -102,6 +102,10 @@ class ScanDecider:
     def observe_settings(self, found: FoundSettings, now: float) -> list[Action]:
         """Decide what to do about these system settings alone."""
         return [*self._report_record(found.troubles), *self._settings.observe(found, now)]
+
+    def leave_settings(self, keys: Iterable[str] | None) -> None:
+        """Leave these settings of the system, or all, as they are from now on, until other rules apply."""
+        self._settings.leave(keys)
 
     @property
     def kept(self) -> Mapping[str, int]:

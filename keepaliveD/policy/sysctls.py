@@ -63,6 +63,10 @@ class SystemKeepalive:
         missing = {key: value for key, value in off.items() if key not in drifted}
         return [*actions, *self._set(missing, Because.CONFIGURED), *self._on_drifted(drifted)]
 
+    def leave(self, keys: Iterable[str] | None) -> None:
+        """Leave these settings, or all, to whoever sets them."""
+        self._yielded |= set(self._wanted if keys is None else keys)
+
     def record(self, outcome: Outcome) -> None:
         """Learn the outcome of an action. A refused setting is tried again after a while, or once it changes."""
         action = outcome.action

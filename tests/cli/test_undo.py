@@ -195,8 +195,8 @@ def test_what_a_daemon_would_set_again_is_not_restored(
     assert (status, out) == (75, [])
     assert line == (
         f"keepalivectl: {SETTING}: not restored: tcp-keepalived (process {DAEMON}) would set it again at its next scan "
-        '(keepalive.on_drift = "reapply"); write keepalive.idle = "7200s" into its configuration and reload it, '
-        "or systemctl stop tcp-keepalived"
+        '(keepalive.on_drift = "reapply"), and cannot be asked not to; write keepalive.idle = "7200s" into its '
+        "configuration and type systemctl reload tcp-keepalived, or type systemctl stop tcp-keepalived"
     )
     status, out, (line,) = desk.types("undo", "all")
     assert (status, out) == (75, [])

@@ -585,13 +585,16 @@ def test_systemds_own_client_calls_every_method(service: Machine, suite: str) ->
     service.run("systemctl", "stop", "watching")
     (disarmed,) = varlink(service, "Disarm", cookie=cookie)
     assert disarmed["result"] == "disarmed"
+    assert varlink(service, "Scan") == [{}]
+    (undone,) = varlink(service, "Restore")
+    assert undone["restored"] == sorted(service.keepalive)
     assert varlink(service, "Reload") == [{}]
     group = ("setpriv", "--reuid=daemon", "--regid=tcp-keepalived", "--clear-groups")
     refused = service.run(*group, "varlinkctl", "call", CONTROL, "internal.tcp-keepalived.Reload", "{}", check=False)
     assert refused.returncode != 0
     assert "org.varlink.service.PermissionDenied" in refused.stderr or "denied" in refused.stderr
     called = {"Status", "ListPaths", "ListConnections", "ListNamespaces", "ListDeaths", "Explain", "Arm", "Disarm"}
-    assert set(methods) == called | {"Metrics", "Reload", "Monitor"}
+    assert set(methods) == called | {"Metrics", "Reload", "Monitor", "Scan", "Restore"}
 
 
 MONITORING = f"varlinkctl call --more --json=short {CONTROL} internal.tcp-keepalived.Monitor '{{}}' >/run/watching"

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from keepaliveD.cli.asking import ask
 from tests.kernel.conftest import missing
 from tests.kernel.test_why import settings
-from tests.support.processes import CTL, ENABLE, TUNED, Home, arming, configuration, program
+from tests.support.patience import SOON
+from tests.support.processes import CTL, ENABLE, SCAN, TUNED, WARNING_TIME, Home, arming, configuration, program
 from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED, Rig
 
 OFF, ON = 0, 1
@@ -25,9 +27,10 @@ def rig() -> Iterator[Rig]:
         yield rig
 
 
-def undo(rig: Rig, home: Home, target: object) -> tuple[int, str, str]:
-    """Status and output of `keepalivectl undo` there."""
-    done = rig.client.run(*CTL, "undo", str(target), f"--state-dir={home.state}")
+def undo(rig: Rig, home: Home, target: object, *, asked: Path | None = None) -> tuple[int, str, str]:
+    """Status and output of `keepalivectl undo` there; `asked` is the runtime directory of the daemon."""
+    through = ("env", f"RUNTIME_DIRECTORY={asked}") if asked else ()
+    done = rig.client.run(*through, *CTL, "undo", str(target), f"--state-dir={home.state}")
     return done.returncode, done.stdout, done.stderr
 
 
@@ -67,6 +70,42 @@ def test_a_daemon_that_would_set_it_again_is_not_fought_with(rig: Rig, tmp_path:
         assert rig.client.keepalive == {**TUNED, TIME: UNTUNED[TIME]}
         daemon.stop()
     assert rig.client.keepalive == UNTUNED
+
+
+@pytest.mark.parametrize("drift", ["reapply", "yield", "warn"])
+def test_all_is_undone_by_the_daemon_itself_and_it_leaves_it_so(rig: Rig, tmp_path: Path, drift: str) -> None:
+    """Whatever it does about others who set them: it says who has asked for it, and speaks of nobody else."""
+    home = Home(tmp_path, configuration(f'on_drift = "{drift}"'))
+    with home.daemon(rig.client, through=("env", f"RUNTIME_DIRECTORY={tmp_path}")) as daemon:
+        assert rig.client.keepalive == TUNED
+        status, said, refused = undo(rig, home, TIME, asked=tmp_path)
+        assert (status, refused) == (0, "")
+        assert rig.client.keepalive == {**TUNED, TIME: UNTUNED[TIME]}
+        status, said, _ = undo(rig, home, "all", asked=tmp_path)
+        assert status == 0, said
+        assert said.endswith(f"the daemon leaves it so until its next reload or start; redo: kill -HUP {daemon.pid}\n")
+        assert ask(tmp_path / "control", "Scan", patience=SOON) == {}  # with a look at what stands
+        assert rig.client.keepalive == UNTUNED
+        assert daemon.expect("restored", KEEPALIVE_SYSCTL=INTERVAL)["KEEPALIVE_BY_UID"] == 0
+        assert not daemon.heard("drift")
+        assert ask(tmp_path / "control", "Reload", patience=SOON) == {}
+        assert rig.client.keepalive == TUNED
+        daemon.stop()
+    assert rig.client.keepalive == UNTUNED
+
+
+def test_what_was_undone_by_hand_is_seen_at_once(rig: Rig, tmp_path: Path) -> None:
+    """Although the daemon would scan a minute later."""
+    slow = arming(ENABLE, timeout=TIMEOUT).replace(f'"{SCAN}s"', '"60s"').replace(f'"{WARNING_TIME}s"', '"60s"')
+    home = Home(tmp_path, slow)
+    with program(rig) as asked, home.daemon(rig.client, through=("env", f"RUNTIME_DIRECTORY={tmp_path}")) as daemon:
+        daemon.expect("armed", **asked.endpoints)
+        ask(tmp_path / "control", "Scan", patience=SOON)
+        assert ask(tmp_path / "control", "Status")["connections"]["safe"] == 1
+        status, *_ = undo(rig, home, asked.pid, asked=tmp_path)
+        assert status == 0
+        assert ask(tmp_path / "control", "Status")["connections"]["bare"] == 1
+        daemon.stop()
 
 
 def test_a_setting_that_was_undone_stays_so_where_the_daemon_yields(rig: Rig, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from keepaliveD.model.actions import (
     Answer,
     Arm,
     ArmAtConnect,
+    Because,
     Disarm,
     DisarmAll,
     EndAtConnect,
@@ -49,7 +50,16 @@ from keepaliveD.model.events import (
     Tick,
 )
 from keepaliveD.model.keepalive import Keepalive
-from keepaliveD.model.questions import ArmThis, Asker, DisarmThis, ExplainThis, Question, ReloadNow
+from keepaliveD.model.questions import (
+    ArmThis,
+    Asker,
+    DisarmThis,
+    ExplainThis,
+    Question,
+    ReloadNow,
+    RestoreThese,
+    ScanNow,
+)
 from keepaliveD.model.reports import ReportBlind, ReportRefused, ReportReloaded, ReportReloadFailed
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import OnDrift, Path, Rules, Watching
@@ -300,6 +310,72 @@ def test_a_reload_that_is_asked_for_is_answered_when_it_is_done() -> None:
     ended = decider.decide(Idle(), 1002.0)
     assert [action for action in ended if isinstance(action, Answer)] == [Answer(ASKER, None)]
     assert LoadConfiguration() in ended
+
+
+def test_a_scan_that_is_asked_for_comes_at_once_and_is_answered_when_all_is_done() -> None:
+    host = started()
+    assert asked(host, ScanNow()) == []
+    assert host.decider.due == 1001.0
+    actions = host.hand_in(Tick(), 1001.0)
+    assert actions[-1] == Answer(ASKER, None)
+    assert kinds(actions) == [ScanSockets, RefreshAtConnect, TidyArmingRecord, Answer]
+    assert host.hand_in(Tick(), 1002.0) == []
+
+
+def test_a_scan_that_is_asked_for_during_another_one_is_another_one() -> None:
+    """The one that goes on may have seen the sockets before they were changed."""
+    host = started()
+    host.decider.decide(Tick(), 1015.0)
+    host.decider.decide(Asked(ASKER, ScanNow()), 1015.0)
+    tidied = Done(TidyArmingRecord(None), ())
+    assert not any(isinstance(action, Answer) for action in host.decider.decide(tidied, 1015.1))
+    host.decider.decide(Idle(), 1015.1)
+    assert 1015.1 < host.decider.due < 1018.0
+    assert host.hand_in(Tick(), host.decider.due)[-1] == Answer(ASKER, None)
+
+
+def test_a_scan_that_is_asked_for_and_fails_is_answered_with_the_reason() -> None:
+    host = started()
+    asked(host, ScanNow())
+    host.decider.decide(Tick(), 1001.0)
+    failed = host.decider.decide(Failed(ScanSockets(with_settings=False), KernelError("no memory")), 1001.0)
+    (answer,) = [action for action in failed if isinstance(action, Answer)]
+    assert str(answer.answer) == "no memory"
+
+
+def test_settings_that_a_person_had_restored_are_left_so_until_a_reload() -> None:
+    host = started(RULES)
+    restore = RestoreSettings(asker=ASKER)
+    assert host.decider.decide(Asked(ASKER, RestoreThese()), 1001.0) == [restore]
+    restored = Outcome(SetSystemKeepalive(FOUND, {"time": 180}, Because.RESTORE, asker=ASKER))
+    assert host.decider.decide(Done(restore, (restored,)), 1001.0) == [
+        LogOutcome(restored),
+        Answer(ASKER, (restored,)),
+    ]
+    assert not any(isinstance(action, SetSystemKeepalive) for action in host.hand_in(Tick(), 1015.0))
+
+
+def test_settings_that_could_not_be_restored_at_all_stay_in_the_daemons_care() -> None:
+    host = started(RULES)
+    restore = RestoreSettings(asker=ASKER)
+    refused = Outcome(restore, refused=KernelError("damaged"))
+    assert host.decider.decide(Done(restore, (refused,)), 1001.0)[-1] == Answer(ASKER, refused.refused)
+    assert any(isinstance(action, SetSystemKeepalive) for action in host.hand_in(Tick(), 1015.0))
+
+
+def test_a_restore_that_breaks_is_answered() -> None:
+    host = started(RULES)
+    (answer,) = host.decider.decide(Failed(RestoreSettings(asker=ASKER), ValueError("?")), 1001.0)
+    assert isinstance(answer, Answer)
+
+
+def test_what_was_armed_for_who_asked_is_seen_by_a_scan_at_once() -> None:
+    host = started(quiet_since=990.0)
+    (action,) = host.decider.decide(Asked(ASKER, ArmThis(1)), 1001.0)
+    assert not isinstance(action, LogOutcome | Notify | Abandon | EndDaemon)
+    host.decider.decide(Done(action, (Outcome(action),)), 1001.0)
+    host.decider.decide(Idle(), 1001.0)
+    assert host.decider.due == 1001.0
 
 
 def test_a_reload_that_fails_is_answered_with_what_is_wrong() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from keepaliveD.log.entries.arming import by_hand, of_arming, of_counted
+from keepaliveD.log.entries.arming import asked, by_hand, of_arming, of_counted
 from keepaliveD.log.entries.connections import of_report
 from keepaliveD.log.entries.daemon import DaemonReports, counts_line, of_daemon, status_line
 from keepaliveD.log.entries.deaths import of_deaths
@@ -51,7 +51,7 @@ def of(outcome: Outcome) -> Iterator[Entry]:
         return
     match outcome.action:
         case SetSystemKeepalive() as action:
-            yield from of_settings(action, dry_run=outcome.dry_run)
+            yield from (asked(entry, action.asker) for entry in of_settings(action, dry_run=outcome.dry_run))
         case Arm() | Disarm():
             yield from of_arming(outcome)
         case other if isinstance(other, Report):

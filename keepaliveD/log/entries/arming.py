@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from keepaliveD.log.entries.connections import fields_of, forgetter, who
 from keepaliveD.log.entries.entry import HANDFUL, NOTICE, WARNING, Entry, Value
 from keepaliveD.model import requirements
-from keepaliveD.model.actions import Action, Arm, Disarm
+from keepaliveD.model.actions import Arm, Disarm
 from keepaliveD.model.connections import Connection, Verdict
 from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
+from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import RETRIED, Arming, ArmingResult, Outcome
 from keepaliveD.model.rules import Wish
@@ -71,7 +72,7 @@ def of_arming(outcome: Outcome) -> Iterator[Entry]:
             said = [_summary(members, wish)]
         for entry in said:
             told = dataclasses.replace(entry, message=f"{entry.message}, because {because}") if because else entry
-            yield _asked(told, outcome.action)
+            yield asked(told, outcome.action.asker) if isinstance(outcome.action, Arm | Disarm) else told
 
 
 def of_counted(counted: Counted) -> Entry:
@@ -230,12 +231,12 @@ def _settings(names: Sequence[str], keepalive: SocketKeepalive | None) -> dict[s
     return dict(zip(names, (int(keepalive.on), *keepalive.times), strict=True)) if keepalive else {}
 
 
-def _asked(entry: Entry, action: Action) -> Entry:
+def asked(entry: Entry, asker: Asker | None) -> Entry:
     """Return the entry with who has asked the daemon for it, if anybody has."""
-    if not isinstance(action, Arm | Disarm) or action.asker is None:
+    if asker is None:
         return entry
-    entry = by_hand(entry, action.asker.user)
-    return dataclasses.replace(entry, fields={**entry.fields, "KEEPALIVE_BY_PID": action.asker.process})
+    entry = by_hand(entry, asker.user)
+    return dataclasses.replace(entry, fields={**entry.fields, "KEEPALIVE_BY_PID": asker.process})
 
 
 def by_hand(entry: Entry, uid: int) -> Entry:
