@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.sockets import Bools, Column, Indices, SocketTable, Switch, Timer
+from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTable, Switch, Timer
 
 EARLIER = np.uint8(1)  # Consulted (policy/firewall.py): in a silence before this one
 SAME_TIMER = 0.5  # seconds by which two readings of one expiry may differ
@@ -42,8 +42,10 @@ class Activity:
     keepidle: Column  # idle time after which it probes; as far as the timer has shown where that is not known
     knows_keepidle: Column  # whether it is known
     asked: Column  # whether it was to be read from the socket itself since its program last set the timer
-    peer_period: Column  # seconds between the peer's probes, at most; FOREVER if no two were seen in one silence
-    probed: Column  # whether the newest packet was a probe of the peer's
+    peer_period: Column  # seconds between the peer's probes, at most; FOREVER if no two were seen without data between
+    beat: Column  # instant after which the newest packet passed that the peer's next probe counts from, or at it
+    beat_by: Column  # instant before which it passed, or at it
+    probed: Column  # whether it was a probe of the peer's, not data
     consulted: Column  # whether this host's own firewall was asked: Consulted (policy/firewall.py)
     firewall_timeout: Column  # its idle timeout; FOREVER if it does not track the connection, NaN if that is not known
     firewall_forgets_at: Column  # instant at which it forgets in this silence, or up to a second later; NaN not known
@@ -88,6 +90,8 @@ def nothing_known() -> Activity:
         knows_keepidle=np.empty(0, np.bool_),
         asked=np.empty(0, np.bool_),
         peer_period=none,
+        beat=none,
+        beat_by=none,
         probed=np.empty(0, np.bool_),
         consulted=marks,
         firewall_timeout=none,
@@ -133,7 +137,7 @@ def _recall(before: Activity, table: SocketTable) -> Activity:
     if isinstance(row, slice):
         return before
     nothing = {"last_packet": np.nan, "last_packet_by": np.nan, "expires_at": np.nan, "keepidle": np.nan}
-    nothing |= {"set_at": np.nan}
+    nothing |= {"set_at": np.nan, "beat": np.nan, "beat_by": np.nan}
     nothing |= {"firewall_timeout": np.nan, "firewall_forgets_at": np.nan}
     nothing |= {"peer_period": FOREVER, "reported_at": -FOREVER, "withdrawn_at": -FOREVER}
     columns: dict[str, Any] = {}
@@ -162,6 +166,8 @@ def _learn_packets(memory: Activity, table: SocketTable, timeout: Column) -> Act
         firewall_forgets_at=put(memory.firewall_forgets_at + table.asleep, rows, np.nan),
         survived=put(memory.survived, rows, _survived(moves)),
         peer_period=put(memory.peer_period, rows, probes.period),
+        beat=put(memory.beat, rows, probes.beat.earliest),
+        beat_by=_passing_unseen(put(memory.beat_by, rows, probes.beat.latest), table),
         probed=put(memory.probed, rows, probes.probed),
     )
 
@@ -207,7 +213,9 @@ class _Moves(NamedTuple):
     answered: Bools  # whether the peer sent anything
     unanswered: Bools  # whether we sent, and the peer did not
     shows_probes: Bools  # whether the counters move with probes
+    data_at: Column  # instant of the newest data, by its age
     last_packet: Between  # what was known of these: columns of Activity
+    beat: Between
     peer_period: Column
     probed: Bools
     survived: Column
@@ -232,7 +240,9 @@ def _moves(memory: Activity, table: SocketTable) -> _Moves:
         answered=heard[rows],
         unanswered=(moved & ~heard)[rows],
         shows_probes=sockets["timer"][rows] != Timer.UNSEEN.value,
+        data_at=table.taken_at - table.asleep - _since_data(sockets, rows),
         last_packet=Between(memory.last_packet[rows], memory.last_packet_by[rows]),
+        beat=Between(memory.beat[rows], memory.beat_by[rows]),
         peer_period=memory.peer_period[rows],
         probed=memory.probed[rows],
         survived=memory.survived[rows],
@@ -242,10 +252,12 @@ def _moves(memory: Activity, table: SocketTable) -> _Moves:
 def _shown(table: SocketTable, moves: _Moves) -> Between:
     """Return the instants between which the newest packet passed, by what this table alone shows of these rows.
 
-    At a first look at a socket whose peer answers nothing, what we sent proves nothing.
+    What we sent since the peer was heard proves nothing while it is not acknowledged.
     """
     sockets, rows = table.sockets, moves.rows
-    silent = ~moves.known & ((sockets["retransmits"][rows] != 0) | (sockets["probes"][rows] != 0))
+    silent = (sockets["retransmits"][rows] != 0) | (sockets["probes"][rows] != 0)
+    silent |= sockets["timer"][rows] == Timer.RETRANSMIT.value
+    silent &= ~moves.unanswered  # see _let_through
     sent = np.where(silent, np.float32(np.nan), sockets["since_sent"][rows])
     ages = np.fmin(np.fmin(sockets["since_received"][rows], sockets["since_acked"][rows]), sent)
     earliest = table.taken_at - table.asleep - ages.astype(np.float64)
@@ -254,25 +266,37 @@ def _shown(table: SocketTable, moves: _Moves) -> Between:
 
 
 class _Probes(NamedTuple):
-    """The peer's probes among the newest packets."""
+    """The peer's probes among the newest packets: see the columns of Activity."""
 
-    probed: Bools  # whether the newest packet is one
-    period: Column  # see Activity.peer_period
+    probed: Bools
+    period: Column
+    beat: Between
     earliest: Column  # instant after which the newest packet passed, whether a probe or not
 
 
 def _probes(moves: _Moves, shown: Between) -> _Probes:
-    """Find the peer's probes, which no age shows, and learn how often they come from every one but the first."""
+    """Find the peer's probes, which no age shows, and learn how often they come from every one but the first.
+
+    Our own probes, and the answers to them, do not change when a peer that is Linux probes next: only data does, and
+    the answers to its own probes. Where one of ours was answered, one of the peer's may have come meanwhile.
+    """
     hidden = (moves.answered | moves.unanswered) & ~(shown.earliest > moves.start)
     probed = hidden & moves.answered & moves.shows_probes
+    data = ~moves.known | (moves.data_at > moves.start)
     rhythmic = probed & (moves.probed | (moves.received > 1))  # the first comes after another time than the next
     rhythm = _rhythm(moves, shown.latest)
     earliest = np.where(hidden, moves.start, shown.earliest)
     by_rhythm = np.fmax(earliest, shown.latest - rhythm * (1 + TIMER_SLACK))
+    earliest = np.where(rhythmic, by_rhythm, earliest)
+    perhaps = moves.answered & ~hidden & (moves.received > 1)
     return _Probes(
-        probed,
+        probed=np.where(data, False, probed | moves.probed),
         period=np.where(rhythmic, rhythm, moves.peer_period),
-        earliest=np.where(rhythmic, by_rhythm, earliest),
+        beat=Between(
+            np.where(data, moves.data_at, np.where(probed, earliest, moves.beat.earliest)),
+            np.where(data | probed | perhaps, shown.latest, moves.beat.latest),
+        ),
+        earliest=earliest,
     )
 
 
@@ -283,12 +307,18 @@ def _rhythm(moves: _Moves, latest: Column) -> Column:
     probe before. A silence that is longer than the known rhythm ends it. The first probe after data comes
     sooner, or after the same time: the period is the longer of the peer's idle time and interval.
     """
-    before, known, count = moves.last_packet, moves.peer_period, moves.received
+    before, known, count = moves.beat, moves.peer_period, moves.received
     several = (latest - moves.start) / np.maximum(count.astype(np.float64) - 1, 1)
     at_most = np.where(count > 1, several, latest - before.earliest)
     ended = moves.start - before.latest > known * (1 + TIMER_SLACK)
     period: Column = np.where(ended, at_most, np.fmin(known, at_most))
     return np.fmin(period, FOREVER)
+
+
+def _since_data(sockets: Sockets, rows: Indices) -> Column:
+    """Return the age of the newest data of these rows, sent or received."""
+    age: Column = np.fmin(sockets["since_sent"][rows], sockets["since_received"][rows])
+    return age.astype(np.float64)
 
 
 def _survived(moves: _Moves) -> Column:

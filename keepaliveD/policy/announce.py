@@ -10,7 +10,7 @@ import numpy as np
 from keepaliveD.model.connections import AT_RISK, Due, Verdict
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets
 from keepaliveD.policy.activity import Activity
-from keepaliveD.policy.forecast import Forecast
+from keepaliveD.policy.forecast import TIMER_SLACK, Forecast
 
 AGAIN_AFTER = 3600.0  # seconds until a connection that recovered by itself is warned of once more
 PARTS = ("high", "low", "port")  # of an end, as it sorts
@@ -42,11 +42,12 @@ def select_news(
 
     A connection that is being armed now is not reported: the result of arming is.
     A warning is due when the cut is near and this verdict was not yet reported, or long ago. It is not due if the
-    peer probes, as long as it is uncertain whether in time: the peer has, as often as it was heard. Nor is it
-    due if the connection has not yet answered what was sent.
+    peer probes, as long as it may be in time: the peer has, as often as it was heard. Nor is it due if the connection
+    has not yet answered what was sent.
     A cut is reported once: as soon as it is certain, or presumed and what was sent since is not answered.
-    A recovery is reported once an hour at most: when a packet passed after all, or when something now
-    keeps the connection alive for good. A connection that goes to and fro is then reported no more.
+    A recovery is reported once an hour at most: when a packet passed after all, or when probes now keep the connection
+    alive for good: their period is shorter than the timeout, however late their timer fires. A connection that goes to
+    and fro is then reported no more.
     If both ends of a connection are on this host and have the same news, one end is reported.
     """
     now = forecast.now
@@ -54,7 +55,8 @@ def select_news(
     rows = np.flatnonzero((forecast.cut_at <= now + warn_before) | (activity.reported != 0))  # nobody else can be news
     verdict, reported, reported_at = forecast.verdict[rows], activity.reported[rows], activity.reported_at[rows]
     at_risk = (verdict == Verdict.LATE.value) | (verdict == Verdict.BARE.value)
-    at_risk &= forecast.confirmed[rows] | ~MAY_YET_PASS[forecast.due[rows]]
+    in_time = (forecast.due[rows] != Due.PEER.value) | (forecast.due_at[rows] < forecast.cut_by[rows])
+    at_risk &= forecast.confirmed[rows] | ~(MAY_YET_PASS[forecast.due[rows]] & in_time)
     near = forecast.cut_at[rows] - now <= lead(forecast.timeout[rows], warn_before)
     stale = (now - reported_at >= AGAIN_AFTER) & (activity.last_packet[rows] > reported_at)
     warn = at_risk & near & ((reported != verdict) | stale)
@@ -62,7 +64,10 @@ def select_news(
     unanswered = (sockets["retransmits"][rows] != 0) | (sockets["probes"][rows] != 0)
     cut = (verdict == Verdict.CUT.value) & (forecast.confirmed[rows] | unanswered) & (reported != Verdict.CUT.value)
 
-    lasting = (forecast.due[rows] == Due.KEEPALIVE.value) | (forecast.due[rows] == Due.PEER.value)
+    own = forecast.due[rows] == Due.KEEPALIVE.value
+    lasting = own | (forecast.due[rows] == Due.PEER.value)
+    period = np.where(own, np.fmax(activity.keepidle[rows], sockets["keepintvl"][rows]), activity.peer_period[rows])
+    lasting &= period * (1 + TIMER_SLACK) < forecast.timeout[rows]
     kept = (
         (verdict == Verdict.SAFE.value)
         & lasting

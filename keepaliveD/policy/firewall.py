@@ -106,11 +106,14 @@ def learn(memory: Activity, outcome: Outcome) -> Activity:
     fits = found & (earliest <= before.latest) & (earliest + ROUNDED >= before.earliest)
     newest = np.where(fits, np.fmax(before.earliest, earliest), before.earliest)
     newest_by = np.where(fits, np.fmin(before.latest, earliest + ROUNDED), before.latest)
+    is_beat = memory.beat[rows] >= before.earliest
     timeout = np.where(fits, answers["timeout"], np.where(found, np.nan, FOREVER))
     return dataclasses.replace(
         memory,
         last_packet=put(memory.last_packet, rows, newest),
         last_packet_by=put(memory.last_packet_by, rows, newest_by),
+        beat=put(memory.beat, rows, np.where(is_beat, newest, memory.beat[rows])),
+        beat_by=put(memory.beat_by, rows, np.where(is_beat, newest_by, memory.beat_by[rows])),
         firewall_timeout=put(memory.firewall_timeout, rows, timeout),
         firewall_forgets_at=put(memory.firewall_forgets_at, rows, np.where(found, forgets_at, np.nan)),
         picks_up=put(memory.picks_up, rows, found & answers["picks_up"]),

@@ -6,6 +6,7 @@ certain (`confirmed`) if it holds for all values in between; else it is what is 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ SAME_PACKET = 0.5  # seconds by which two readings of one instant may differ
 APART = 1 / 4  # of a timeout: what the clock shows so much later than the ages do was a packet
 
 ROUNDED = 1.0  # seconds by which this host's own firewall may forget later than it says
+
+ANSWERED = 1.0  # seconds in which an answer comes, as a rule
 
 JIFFY = 0.01  # seconds, at most: the kernel counts silences in these
 FIRST_WAIT = (
@@ -55,6 +58,7 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
     the peer's rhythm promises.
     A packet that may be due just when the path forgets may come too late, and so may one whose timer may
     fire late.
+    A probe of ours that has only just left, and in time, is presumed to be answered.
     What the kernel is to give up is not safe, and it is never certain that the peer does not answer before.
     Where a system shows neither timers nor probes, a connection is neither bare nor cut unless its
     keepalive is known to be off; and the peer may still probe, so that such a cut is never certain.
@@ -62,13 +66,13 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
     """
     sockets, now = table.sockets, table.taken_at
     cut_at, cut_by, timeout, by_firewall = _cut(activity, assigned)
-    ends = np.where(_clocked(table, activity, timeout), cut_by, cut_at)
+    ends = np.where(_clocked(table, activity, timeout) | _just_probed(table, cut_at), cut_by, cut_at)
 
     own_at, own_by = _own_probe(table, activity)
     if assigned.only_data is not None:
         own_at, own_by = (np.where(assigned.only_data, np.nan, instant) for instant in (own_at, own_by))
-    peer_at = activity.last_packet + activity.peer_period
-    peer_by = activity.last_packet_by + activity.peer_period * (1 + TIMER_SLACK)
+    peer_at = activity.beat + activity.peer_period
+    peer_by = activity.beat_by + activity.peer_period * (1 + TIMER_SLACK)
     peer_probes = (peer_by >= now) & (activity.peer_period < FOREVER)
     peer_at, peer_by = np.where(peer_probes, peer_at, FOREVER), np.where(peer_probes, peer_by, FOREVER)
     due_at, due_by = np.fmin(peer_at, own_at), np.fmin(peer_by, own_by)  # which pass over NaN
@@ -207,7 +211,8 @@ def _clocked(table: SocketTable, activity: Activity, timeout: Column) -> Bools:
 
     The clock also moves, a little later than the packets, when the program reads what came or the keepalive
     timer checks; and with what we send to a peer that answers nothing any more. A timer that ends when the idle
-    time since the newest packet heard is over was set by such a check.
+    time since the newest packet heard is over was set by such a check. It stands still with the ages while the
+    machine sleeps: only what it shows later than they do was a packet.
     """
     sockets = table.sockets
     answered = (sockets["retransmits"] == 0) & (sockets["probes"] == 0)
@@ -215,8 +220,25 @@ def _clocked(table: SocketTable, activity: Activity, timeout: Column) -> Bools:
     by_the_clock = np.abs(seen_at - activity.last_packet_by) < SAME_PACKET
     apart = activity.last_packet_by - activity.last_packet > timeout * APART
     checked = np.abs(activity.expires_at - heard_at(table) - activity.keepidle) < SAME_PACKET
-    clocked: Bools = answered & by_the_clock & apart & ~checked
+    rows = np.flatnonzero(answered & by_the_clock & apart & ~checked)
+    ages = (sockets[name][rows] for name in ("since_sent", "since_received", "since_acked"))
+    later = functools.reduce(np.fmin, ages) - sockets["since_packet"][rows] > timeout[rows] * APART
+    clocked = np.zeros(len(sockets), np.bool_)
+    clocked[rows[later]] = True
     return clocked
+
+
+def _just_probed(table: SocketTable, cut_at: Column) -> Bools:
+    """Return which sockets have sent their first probe in time, and so lately that an answer may be on its way.
+
+    The timer that sent it was set to the interval then, which not every engine reads.
+    """
+    sockets = table.sockets
+    first: Bools = (sockets["probes"] == 1) & (sockets["timer"] == Timer.KEEPALIVE.value)
+    rows = np.flatnonzero(first)
+    age = sockets["keepintvl"][rows] - sockets["expires"][rows].astype(np.float64)
+    first[rows] = (age < ANSWERED) & (table.taken_at - age < cut_at[rows]) & (sockets["keepintvl"][rows] != 0)
+    return first
 
 
 def _put(column: Column, value: int, where: Bools) -> None:

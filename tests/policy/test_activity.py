@@ -46,6 +46,13 @@ def test_a_packet_of_ours_after_the_cut_proves_nothing() -> None:
     assert last_packet(first, sent) == 710.0
 
 
+def test_what_we_sent_since_the_peer_was_heard_proves_nothing_while_it_is_sent_again() -> None:
+    """Both since the scan before: the peer answered a probe, and then the network failed."""
+    first = table(1000.0, idle(10.0))
+    resent = idle(20.0, timer=Timer.RETRANSMIT, expires=3.0, retransmits=4, segments_in=11, segments_out=18)
+    assert last_packet(first, table(1010.0, resent | {"since_acked": 9.0, "since_sent": 2.0})) == 1001.0
+
+
 def test_a_packet_of_the_peer_after_the_cut_proves_that_it_lives() -> None:
     first = table(1000.0, idle(290.0))
     heard = table(1020.0, idle(310.0, segments_in=11) | {"since_received": 5.0})
@@ -111,6 +118,33 @@ def test_the_peers_rhythm_is_learnt_from_a_probe() -> None:
     assert watch(*scans).activity.peer_period[0] == FOREVER
     scans += [table(1075.0, idle(75.0, segments_in=11)), table(1090.0, idle(90.0, segments_in=12))]
     assert watch(*scans).activity.peer_period[0] == 75.0
+
+
+def test_the_peers_rhythm_is_learnt_from_a_probe_in_each_silence_between_our_own() -> None:
+    """Our probe, and the answer to it, do not change when the peer probes next: no data passed since its last probe."""
+    first = [table(1000.0, idle(0.0)), table(1015.0, idle(15.0)), table(1030.0, idle(30.0, segments_in=11))]
+    ours = table(1060.0, idle(60.0, segments_in=12) | {"since_acked": 10.0})
+    second = table(1075.0, idle(75.0, segments_in=13) | {"since_acked": 25.0})
+    assert watch(*first, ours).activity.peer_period[0] == FOREVER
+    activity = watch(*first, ours, second).activity
+    assert activity.peer_period[0] == 1075.0 - 1015.0
+    assert (activity.beat[0], activity.beat_by[0]) == (1060.0, 1075.0)
+
+
+def test_data_between_two_probes_of_the_peer_is_no_rhythm() -> None:
+    """The peer counts from it."""
+    first = [table(1000.0, idle(0.0)), table(1015.0, idle(15.0)), table(1030.0, idle(30.0, segments_in=11))]
+    said = table(1060.0, idle(60.0, segments_in=12, segments_out=11) | {"since_acked": 10.0, "since_sent": 10.1})
+    second = table(1090.0, idle(90.0, segments_in=13, segments_out=11) | {"since_acked": 40.0, "since_sent": 40.1})
+    assert watch(*first, said, second).activity.peer_period[0] == FOREVER
+
+
+def test_a_probe_of_the_peer_that_the_answer_to_ours_hides_may_have_passed() -> None:
+    """Two packets came, and one of them was the answer."""
+    first = [table(1000.0, idle(0.0)), table(1015.0, idle(15.0)), table(1030.0, idle(30.0, segments_in=11))]
+    both = table(1060.0, idle(60.0, segments_in=13) | {"since_acked": 10.0})
+    activity = watch(*first, both).activity
+    assert (activity.beat[0], activity.beat_by[0]) == (1015.0, 1060.0)
 
 
 def test_data_from_the_peer_is_no_rhythm() -> None:

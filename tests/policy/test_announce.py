@@ -99,6 +99,22 @@ def test_a_presumed_cut_is_reported_as_soon_as_what_was_sent_since_is_not_answer
     assert told(judge, table(1325.0, sent | {"segments_out": 14, "retransmits": 3})) == []
 
 
+@pytest.mark.parametrize(("keepidle", "news"), [(280, []), (260, [("safe", "late")])])
+def test_keepalive_that_may_come_too_late_next_time_is_no_recovery(keepidle: int, news: list[tuple[str, str]]) -> None:
+    """This time its timer is known to fire early enough; the next one may fire up to 8/63 later."""
+    judge = decider()
+    on: Socket = {
+        "timer": Timer.KEEPALIVE,
+        "keepalive": Switch.ON,
+        "keepintvl": 75,
+        "slack": 0.0,
+        "since_packet": 250.0,
+    }
+    late = idle(250.0, expires=6950.0, keepidle=7200) | on
+    assert told(judge, table(1250.0, late)) == [("late", "unknown")]
+    assert told(judge, table(1251.0, idle(251.0, expires=keepidle - 251.0, keepidle=keepidle) | on)) == news
+
+
 def test_a_retransmit_is_no_recovery() -> None:
     """It keeps the connection known for now, but promises nothing."""
     judge = decider()
@@ -133,6 +149,22 @@ def test_a_connection_whose_peer_probes_is_never_reported() -> None:
     for scan in range(7200):
         probes = (scan * 15) // 120
         assert told(judge, table(1000.0 + scan * 15, idle(scan * 15.0, segments_in=10 + probes))) == []
+
+
+def test_a_peer_whose_probe_is_due_only_after_the_cut_is_no_reason_to_be_quiet() -> None:
+    """It probes every 310 s, and was heard because our own probe came in between."""
+    judge = decider()
+    scans = [
+        table(1000.0, idle(0.0)),
+        table(1100.0, idle(100.0, segments_in=11)),
+        table(1101.0, idle(101.0, segments_in=11)),
+        table(1300.0, idle(300.0, segments_in=12) | {"since_acked": 10.0}),
+        table(1410.0, idle(410.0, segments_in=12) | {"since_acked": 120.0}),
+        table(1411.0, idle(411.0, segments_in=13) | {"since_acked": 121.0}),
+    ]
+    assert [told(judge, scan) for scan in scans] == [[]] * len(scans)
+    quiet = table(1650.0, idle(650.0, segments_in=13) | {"since_acked": 360.0})
+    assert told(judge, quiet) == [("late", "unknown")]
 
 
 def test_the_rules_may_change_and_the_memory_stays() -> None:

@@ -1,5 +1,6 @@
 """Which comes first: the next packet, or the cut."""
 
+import dataclasses
 import ipaddress
 import math
 from typing import Unpack
@@ -171,6 +172,34 @@ def test_with_the_kernels_clock_of_packets_a_first_scan_is_certain() -> None:
     assert (quiet.verdict[0], bool(quiet.confirmed[0])) == (Verdict.CUT, True)
     probed = watch(table(1000.0, idle(5000.0, since_packet=20.0, keepalive=Switch.OFF))).forecast
     assert probed.verdict[0] == Verdict.BARE
+
+
+def just_probed(age: float, heard: float = 260.0) -> tuple[Verdict, bool]:
+    """A socket that has sent its first probe so many seconds ago, with the interval of 75 s."""
+    keepalive: Socket = {"timer": Timer.KEEPALIVE, "keepalive": Switch.ON, "keepidle": 260, "keepintvl": 75}
+    socket = idle(heard + age, probes=1, expires=75.0 - age, slack=0.0, since_packet=age) | keepalive
+    forecast = watch(table(1000.0, socket)).forecast
+    return Verdict(forecast.verdict[0]), bool(forecast.confirmed[0])
+
+
+def test_a_probe_that_has_just_left_is_presumed_to_be_answered() -> None:
+    """The next one would be too late, but the answer to this one is on its way."""
+    assert just_probed(0.01) == (Verdict.SAFE, False)
+    assert just_probed(5.0) == (Verdict.LATE, False)
+
+
+def test_a_probe_that_left_too_late_saves_nobody() -> None:
+    assert just_probed(0.01, heard=301.0)[0] == Verdict.CUT
+
+
+def test_a_clock_that_stood_still_while_the_machine_slept_shows_no_packet() -> None:
+    """The newest packet passed just before; the peer may have sent another one meanwhile, or none."""
+    on: Socket = {"timer": Timer.KEEPALIVE, "keepalive": Switch.ON, "keepidle": 200, "keepintvl": 75, "slack": 0.0}
+    before = table(1000.0, idle(0.1, since_packet=0.1, expires=74.9) | on)
+    woken = dataclasses.replace(table(1400.0, idle(0.2, since_packet=0.2, expires=74.8) | on), asleep=399.9)
+    later = table(1402.0, idle(2.2, since_packet=2.2, expires=72.8) | on)
+    assert Verdict(watch(before, woken).forecast.verdict[0]) is Verdict.CUT
+    assert Verdict(watch(before, woken, later).forecast.verdict[0]) is Verdict.CUT
 
 
 def test_one_scan_of_a_connection_whose_peer_answers_nothing_does_not_call_it_safe() -> None:
