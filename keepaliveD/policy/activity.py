@@ -207,6 +207,7 @@ class _Moves(NamedTuple):
 
     rows: Indices
     start: float  # instant of the scan before
+    slept: bool  # whether the machine did since then
     known: Bools  # whether that scan saw the socket
     received: Column  # segments since then
     sent: Column
@@ -234,6 +235,7 @@ def _moves(memory: Activity, table: SocketTable) -> _Moves:
     return _Moves(
         rows,
         start=memory.taken_at,
+        slept=table.asleep > 0,
         known=known[rows],
         received=sockets["segments_in"][rows] - memory.segments_in[rows].astype(np.uint32),
         sent=sockets["segments_out"][rows] - memory.segments_out[rows].astype(np.uint32),
@@ -286,8 +288,9 @@ def _probes(moves: _Moves, shown: Between) -> _Probes:
     rhythmic = probed & (moves.probed | (moves.received > 1))  # the first comes after another time than the next
     rhythm = _rhythm(moves, shown.latest)
     earliest = np.where(hidden, moves.start, shown.earliest)
-    by_rhythm = np.fmax(earliest, shown.latest - rhythm * (1 + TIMER_SLACK))
-    earliest = np.where(rhythmic, by_rhythm, earliest)
+    if not moves.slept:  # a peer whose probes are not answered meanwhile gives up
+        by_rhythm = np.fmax(earliest, shown.latest - rhythm * (1 + TIMER_SLACK))
+        earliest = np.where(rhythmic, by_rhythm, earliest)
     perhaps = moves.answered & ~hidden & (moves.received > 1)
     return _Probes(
         probed=np.where(data, False, probed | moves.probed),

@@ -131,6 +131,15 @@ def test_the_peers_rhythm_is_learnt_from_a_probe_in_each_silence_between_our_own
     assert (activity.beat[0], activity.beat_by[0]) == (1060.0, 1075.0)
 
 
+def test_a_rhythm_does_not_date_a_probe_while_the_machine_slept() -> None:
+    """The peer, which got no answers, may have given up."""
+    scans = [table(1000.0, idle(0.0)), table(1015.0, idle(15.0)), table(1030.0, idle(30.0, segments_in=12))]
+    after = table(1330.0, idle(330.0, segments_in=13))
+    assert last_packet(*scans, after) > 1300.0
+    slept = table(1330.0, idle(40.0, segments_in=13))
+    assert last_packet(*scans, dataclasses.replace(slept, asleep=290.0)) == 1030.0
+
+
 def test_data_between_two_probes_of_the_peer_is_no_rhythm() -> None:
     """The peer counts from it."""
     first = [table(1000.0, idle(0.0)), table(1015.0, idle(15.0)), table(1030.0, idle(30.0, segments_in=11))]
