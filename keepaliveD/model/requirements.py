@@ -40,6 +40,9 @@ BPF = Requirement(
     "read and arm sockets by BPF", ("CAP_BPF", "CAP_PERFMON"), or_admin=True, linux="5.15", besides="libbpf 1"
 )
 WALK = BPF._replace(to="read all network namespaces by BPF in one pass", linux="6.2")
+CONSULT = BPF._replace(
+    to="ask this host's own firewall by BPF", capabilities=("CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"), linux="5.18"
+)
 CONNECT = Requirement(
     "arm at connect",
     ("CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"),

@@ -7,6 +7,7 @@ import pytest
 
 # Linux since which ...
 WALK, ITERATOR = (6, 2), (5, 15)  # BPF can read sockets so
+CONSULT = (5, 18)  # BPF can ask connection tracking
 OWN_TABLES = (6, 1)  # a namespace can have a table of sockets of its own
 SHOWS_ULP = (6, 18)  # at the latest: sock_diag shows a subflow as such without CAP_NET_ADMIN
 LASTING = (5, 19)  # what is loaded is used without a capability, whatever kernel.unprivileged_bpf_disabled says

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from keepaliveD.model.rules import Watching
@@ -29,6 +30,7 @@ def linux(name: str = "linux", root: Path = Path("/")) -> Platform:
             spare=Netlink() if watching.engine == selection.AUTO else None,
             all_namespaces=watching.all_namespaces,
             with_interfaces=watching.with_interfaces,
+            load_conntrack=partial(selection.load_conntrack, engine, root),
         )
         holders = Holders(root)
         armer = selection.SelectedArmer(watching.engine, BpfArmer(root), PidfdArmer(root, holders))

@@ -18,6 +18,7 @@ from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.bpf import libbpf, recall
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.bpf.connect import ConnectArmer, cgroup_root
+from keepaliveD.platforms.linux.bpf.conntrack import BpfConntrack
 from keepaliveD.platforms.linux.bpf.pins import DIRECTORY, Pins
 from keepaliveD.platforms.linux.bpf.reader import BpfIterator
 from keepaliveD.platforms.linux.bpf.walker import BpfWalker
@@ -50,6 +51,16 @@ def _bpf(root: Path, ignore: Sequence[IPNetwork]) -> tuple[Engine, str]:
         return BpfWalker(ignore), ""
     except Unsupported as refusal:
         return BpfIterator(root, ignore), f"one namespace at a time: {refusal}"
+
+
+def load_conntrack(engine: Engine, root: Path) -> BpfConntrack | None:
+    """Return the faster way to ask this host's own firewall; None beside an engine without BPF, or where it cannot."""
+    if engine.name != BPF:
+        return None
+    try:
+        return BpfConntrack(root)
+    except Refusal:
+        return None
 
 
 class SelectedArmer:

@@ -33,6 +33,8 @@ MULTI = 2  # BPF_F_ALLOW_MULTI
 MOST_PROGRAMS = 64  # in a cgroup, BPF_CGROUP_MAX_PROGS
 LINE = 1024  # bytes; a verifier's log is longer, but its first line says it
 
+PACKET = bytes(64)  # the kernel runs no program without an Ethernet header
+
 COMPILE = "run packaging/compile-bpf"
 
 JIFFIES = round(1 / time.clock_getres(6))  # a second; the resolution of CLOCK_MONOTONIC_COARSE is one
@@ -119,6 +121,12 @@ class _IteratorOptions(ctypes.Structure):
     """struct bpf_iter_attach_opts."""
 
     _fields_ = (("size", c_size_t), ("info", POINTER(_MapInfo)), ("length", c_uint32))
+
+
+class _RunOptions(ctypes.Structure):
+    """The start of struct bpf_test_run_opts; `data_out` is nothing: the packet is as it was."""
+
+    _fields_ = (("size", c_size_t), ("data", c_char_p), ("data_out", c_void_p), ("length", c_uint32))
 
 
 class Object:
@@ -316,6 +324,14 @@ def open_iterator(link: int) -> int:
 def run(program: int) -> None:
     """Run a program of type raw_tp once, here and now. Raises KernelError."""
     result = int(_library().bpf_prog_test_run_opts(program, None))
+    if result:
+        raise KernelError(f"BPF: a program cannot be run: {os.strerror(-result)}")
+
+
+def run_with_packet(program: int) -> None:
+    """Run a program of type tc once, with an empty packet of the calling thread's namespace. Raises KernelError."""
+    options = _RunOptions(ctypes.sizeof(_RunOptions), PACKET, None, len(PACKET))
+    result = int(_library().bpf_prog_test_run_opts(program, byref(options)))
     if result:
         raise KernelError(f"BPF: a program cannot be run: {os.strerror(-result)}")
 

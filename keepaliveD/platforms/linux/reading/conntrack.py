@@ -11,7 +11,8 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from io import FileIO
 
 import numpy as np
@@ -22,6 +23,7 @@ from keepaliveD.model.sockets import Column
 from keepaliveD.platforms import touching
 from keepaliveD.platforms.clock import now
 from keepaliveD.platforms.linux import namespaces
+from keepaliveD.platforms.linux.bpf.conntrack import BpfConntrack
 from keepaliveD.platforms.touching import Kind
 
 NETLINK_NETFILTER = 12
@@ -49,12 +51,21 @@ LARGEST = 32  # bytes of a number there
 MOST = 64  # namespaces kept open
 
 
+def nothing_faster() -> None:
+    """Ask by netlink alone."""
+
+
 class Conntrack:
     """Asks the connection tracking of network namespaces, each through a netlink socket of its own."""
 
-    def __init__(self, own: int) -> None:
-        """`own` is the namespace of the calling thread, which may translate addresses for the others."""
+    def __init__(self, own: int, load: Callable[[], BpfConntrack | None] = nothing_faster) -> None:
+        """`own` is the namespace of the calling thread, which may translate addresses for the others.
+
+        What `load` returns at the first question is asked in place of netlink, as long as it works.
+        """
         self._own = own
+        self._load = load
+        self._bpf: BpfConntrack | None = None
         self._settings: Settings | None = None
         self._trackers: dict[int, Tracker | None] = {}  # None: it cannot be asked
 
@@ -70,7 +81,7 @@ class Conntrack:
                 tracker = self._tracker(where, paths)
                 if tracker and tracker.settings.tracks:
                     with contextlib.suppress(KernelError):
-                        _keep_sooner(answers, rows, tracker.ask(flows[rows]))
+                        _keep_sooner(answers, rows, self._ask(tracker, where, flows[rows], paths))
         if len(self._trackers) > MOST:
             self.close()
         return answers
@@ -99,6 +110,33 @@ class Conntrack:
         if self._settings:
             self._settings.close()
         self._settings = None
+
+    def end(self) -> None:
+        """Let go of everything, also of what the kernel keeps for us."""
+        self.close()
+        if self._bpf:
+            self._bpf.close()
+        self._bpf, self._load = None, nothing_faster
+
+    def _ask(self, tracker: Tracker, where: int, flows: Column, paths: Mapping[int, str]) -> Column:
+        """Return an ENTRY for each of these connections, by the faster way that works. Raises KernelError."""
+        self._bpf, self._load = self._bpf or self._load(), nothing_faster
+        if self._bpf is None:
+            return tracker.ask(flows)
+        answers = tracker.nothing_found(len(flows))
+        try:
+            if where == self._own:
+                self._bpf.ask(flows, answers)
+            else:
+                touching.now(Kind.NAMESPACE, where)
+                namespaces.inside(paths[where], where, partial(self._bpf.ask, flows, answers))
+        except KernelError:
+            self._bpf.close()
+            self._bpf = None
+            return tracker.ask(flows)
+        except (OSError, KeyError):  # the namespace is gone
+            return tracker.nothing_found(len(flows))
+        return answers
 
     def _tracker(self, netns: int, paths: Mapping[int, str]) -> Tracker | None:
         """Return that of this namespace, which is entered the first time."""
@@ -181,10 +219,15 @@ class Tracker:
         """Let go of the namespace."""
         self._open.close()
 
+    def nothing_found(self, count: int) -> Column:
+        """Return so many ENTRYs, in which an answer is still to be filled in."""
+        answers = np.zeros(count, ENTRY)
+        answers["timeout"], answers["picks_up"] = self.settings.timeout, self.settings.picks_up
+        return answers
+
     def ask(self, flows: Column) -> Column:
         """Return an ENTRY for each of these connections. Raises KernelError."""
-        answers = np.zeros(len(flows), ENTRY)
-        answers["timeout"], answers["picks_up"] = self.settings.timeout, self.settings.picks_up
+        answers = self.nothing_found(len(flows))
         requests = [_request(number, flow) for number, flow in enumerate(flows.tolist())]
         try:
             for start in range(0, len(requests), AT_ONCE):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from keepaliveD.model.errors import KernelError, Refusal
 from keepaliveD.model.sockets import Column, Sockets, SocketTable, Unwatched
 from keepaliveD.platforms import touching
 from keepaliveD.platforms.linux import namespaces
+from keepaliveD.platforms.linux.bpf.conntrack import BpfConntrack
 from keepaliveD.platforms.linux.reading import interfaces
-from keepaliveD.platforms.linux.reading.conntrack import Conntrack
+from keepaliveD.platforms.linux.reading.conntrack import Conntrack, nothing_faster
 from keepaliveD.platforms.linux.reading.engine import Engine, Gaps, Silent
 from keepaliveD.platforms.linux.reading.netlink import Netlink
 from keepaliveD.platforms.touching import Kind
@@ -38,6 +40,7 @@ class SocketWatcher:
         spare: Engine | None = None,
         all_namespaces: bool = True,
         with_interfaces: bool = False,
+        load_conntrack: Callable[[], BpfConntrack | None] = nothing_faster,
     ) -> None:
         self._root = root
         self._engine = engine or Netlink()
@@ -51,7 +54,7 @@ class SocketWatcher:
         self._engine.enter(self._own)
         self._unwatched = Unwatched()
         self._expected = 0
-        self._conntrack = Conntrack(self._own)
+        self._conntrack = Conntrack(self._own, load_conntrack)
         self._interfaces = interfaces.KnownInterfaces()
 
     @property
@@ -110,7 +113,7 @@ class SocketWatcher:
     def close(self) -> None:
         """Leave every network namespace."""
         self._engine.close()
-        self._conntrack.close()
+        self._conntrack.end()
 
     def _number_interfaces(self, sockets: Sockets, gaps: Gaps) -> dict[str, int]:
         """Put our numbers in place of the kernel's indices; leave out a namespace whose interfaces cannot be read."""

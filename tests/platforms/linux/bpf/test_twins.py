@@ -13,7 +13,7 @@ import pytest
 
 from keepaliveD.model.errors import Unsupported
 from keepaliveD.platforms.linux import selection
-from keepaliveD.platforms.linux.bpf import armer, connect, libbpf, reader, recall, records, twins, walker
+from keepaliveD.platforms.linux.bpf import armer, connect, conntrack, libbpf, reader, recall, records, twins, walker
 
 SOURCES = Path(twins.__file__).parent
 HEADERS = Path("/usr/include")
@@ -24,6 +24,7 @@ OBJECTS: Mapping[Path, twins.Twins] = {
     armer.OBJECT: armer.SHARED,
     connect.OBJECT: connect.SHARED,
     recall.OBJECT: recall.SHARED,
+    conntrack.OBJECT: conntrack.SHARED,
 }
 
 
