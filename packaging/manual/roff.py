@@ -8,6 +8,7 @@ from collections.abc import Iterable
 SPECIAL = {"\\": r"\e", "^": r"\(ha", "~": r"\(ti", "`": r"\(ga"}
 WORD = re.compile(r"[a-z]+(?:-[a-z0-9]+)+[,.:;]?")  # joined by hyphens; all other dashes are code's
 NAME_FIRST = re.compile(r"`|(?:true|false)\b")
+LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 SENTENCE_END = re.compile(r"(?<=[.?]) (?=[A-Z\"])")
 
 
@@ -33,8 +34,9 @@ def italic(words: str) -> str:
 
 
 def markdown(words: str) -> str:
-    """One paragraph with `code` in it."""
-    return "".join(bold(part) if number % 2 else text(part) for number, part in enumerate(words.split("`")))
+    """One paragraph with `code` in it; of a link, which leads nowhere on a manual page, its words."""
+    parts = LINK.sub(r"\1", words).split("`")
+    return "".join(bold(part) if number % 2 else text(part) for number, part in enumerate(parts))
 
 
 def lines(paragraph: str) -> list[str]:

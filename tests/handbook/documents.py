@@ -21,3 +21,19 @@ def blocks(text: str, language: str) -> Iterator[str]:
 def spans(text: str) -> list[str]:
     """Return what stands as code within a line."""
     return re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
+
+
+def text(document: Path) -> str:
+    """Return what stands in the document."""
+    return document.read_text(encoding="utf-8")
+
+
+def anchors(document: Path) -> set[str]:
+    """Return the anchors of a document: its headings', as GitHub and MkDocs make them alike, and its own."""
+    found = set(re.findall(r'<a id="([^"]+)"></a>', text(document)))
+    for heading in re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text(document), flags=re.DOTALL), re.MULTILINE):
+        plain = re.sub(r"[^\w\s-]", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)).strip().lower()
+        by_github, by_mkdocs = re.sub(r"\s", "-", plain), re.sub(r"[-\s]+", "-", plain)
+        if by_github == by_mkdocs:
+            found.add(by_github)
+    return found

@@ -17,7 +17,7 @@ from keepaliveD.cli import ctl, daemon
 from keepaliveD.log.entries import MESSAGE_IDS
 from keepaliveD.model.causes import Cause
 from keepaliveD.model.connections import Verdict
-from tests.handbook.documents import DOCUMENTS, ROOT, blocks, spans
+from tests.handbook.documents import DOCUMENTS, ROOT, anchors, blocks, spans, text
 
 OTHERS = ("CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md", "packaging/README.md")
 ALL = (*DOCUMENTS, *sorted((ROOT / "docs/decisions").glob("*.md")), *(ROOT / other for other in OTHERS))
@@ -28,10 +28,6 @@ PROGRAMS = ("keepalivectl", "tcp-keepalived")
 
 def name(document: Path) -> str:
     return str(document.relative_to(ROOT))
-
-
-def text(document: Path) -> str:
-    return document.read_text(encoding="utf-8")
 
 
 CONFIGURATIONS = [
@@ -95,17 +91,6 @@ def test_every_command_that_is_named_exists_with_its_options(span: str) -> None:
 def test_every_script_that_is_named_exists() -> None:
     named = {found for document in ALL for found in re.findall(r"\bscript/[a-z-]+", text(document))}
     assert [each for each in sorted(named) if not (ROOT / each).exists()] == []
-
-
-def anchors(document: Path) -> set[str]:
-    """Return the anchors of a document: its headings', as GitHub and MkDocs make them alike, and its own."""
-    found = set(re.findall(r'<a id="([^"]+)"></a>', text(document)))
-    for heading in re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text(document), flags=re.DOTALL), re.MULTILINE):
-        plain = re.sub(r"[^\w\s-]", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)).strip().lower()
-        by_github, by_mkdocs = re.sub(r"\s", "-", plain), re.sub(r"[-\s]+", "-", plain)
-        if by_github == by_mkdocs:
-            found.add(by_github)
-    return found
 
 
 @pytest.mark.parametrize("document", ALL, ids=name)

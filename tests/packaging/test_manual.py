@@ -284,6 +284,12 @@ def test_mandoc_has_no_complaint(man: Path, page: str) -> None:
 
 
 @ANY_PAGE
+def test_no_page_has_a_link_of_markdown(man: Path, page: str) -> None:
+    """Which leads nowhere there."""
+    assert "](" not in (man / page).read_text(encoding="utf-8")
+
+
+@ANY_PAGE
 def test_no_paragraph_stands_twice(man: Path, page: str) -> None:
     told = [part.partition("\n.SH")[0].strip() for part in plain(man, page).split("\n.PP\n")[1:]]
     assert [each for each in sorted(set(told)) if told.count(each) > 1] == []
