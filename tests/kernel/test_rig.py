@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import select
 import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.support.patience import SOON
+from tests.support.patience import has_ended
 from tests.support.processes import program
 from tests.support.rig import Rig
 
@@ -46,12 +45,5 @@ def test_a_killed_pytest_leaves_nothing_behind() -> None:
         pids = [int(pid) for pid in pytest.stdout.readline().split()]
         ends = [os.pidfd_open(pid) for pid in pids]
         pytest.kill()
-    for end in ends:
-        assert ended(end)
-        os.close(end)
+    assert all(map(has_ended, ends))
     assert len(pids) == 4
-
-
-def ended(process: int) -> bool:
-    """Whether the process behind this pidfd ends soon."""
-    return bool(select.select([process], [], [], SOON)[0])

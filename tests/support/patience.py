@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import time
 from pathlib import Path
 
@@ -31,6 +32,14 @@ def ending(pid: int) -> tuple[float, float]:
         after |= unserved(pid)
         time.sleep(TICK)
     return time.monotonic() - begin, sum(after.values()) - sum(before.values())
+
+
+def has_ended(process: int) -> bool:
+    """Whether the process behind this pidfd ends soon; the descriptor is closed."""
+    try:
+        return bool(select.select([process], [], [], SOON)[0])
+    finally:
+        os.close(process)
 
 
 def unserved(pid: int) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import time
@@ -10,7 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from tests.support.patience import SOON
+import psutil
+
+from tests.support.patience import SOON, has_ended
 from tests.support.rig import Namespace
 
 PROMPT = "ready> "
@@ -101,18 +104,26 @@ class Terminal:
 
 @contextlib.contextmanager
 def terminal(namespace: Namespace, directory: Path, columns: int, lines: int = 24) -> Iterator[Terminal]:
-    """A terminal of this size, until the end of the block; it dies with us, and with it what runs in it."""
+    """A terminal of this size, until the end of the block, and of what runs in it; it dies with us."""
     socket = directory / "tmux"
     settings = directory / "tmux.conf"
     settings.write_text("set -g status off\nset -g default-terminal screen-256color\nset -g escape-time 0\n")
     surroundings = ("env", "LANG=C.UTF-8", "TERM=xterm-256color")
-    with namespace.running(*surroundings, "tmux", "-u", "-S", str(socket), "-f", str(settings), "-D"):
+    with (
+        contextlib.ExitStack() as afterwards,
+        namespace.running(*surroundings, "tmux", "-u", "-S", str(socket), "-f", str(settings), "-D") as server,
+    ):
         shown = Terminal(namespace, socket)
         _await(socket)
         shell = ("env", f"PS1={PROMPT}", "sh", "-i")
         shown.tmux("new-session", "-d", "-x", str(columns), "-y", str(lines), f"exec {shlex.join(shell)}")
         shown.shows(PROMPT.strip())
-        yield shown
+        try:
+            yield shown
+        finally:
+            for child in psutil.Process(server.pid).children(recursive=True):
+                with contextlib.suppress(ProcessLookupError):
+                    afterwards.callback(has_ended, os.pidfd_open(child.pid))
 
 
 def _await(socket: Path) -> None:
