@@ -66,7 +66,7 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
     """
     sockets, now = table.sockets, table.taken_at
     cut_at, cut_by, timeout, by_firewall = _cut(activity, assigned)
-    ends = np.where(_clocked(table, activity, timeout) | _just_probed(table, cut_at), cut_by, cut_at)
+    ends = np.where(_clocked(table, activity, timeout) | _just_probed(table, activity, cut_at), cut_by, cut_at)
 
     own_at, own_by = _own_probe(table, activity)
     if assigned.only_data is not None:
@@ -228,16 +228,19 @@ def _clocked(table: SocketTable, activity: Activity, timeout: Column) -> Bools:
     return clocked
 
 
-def _just_probed(table: SocketTable, cut_at: Column) -> Bools:
+def _just_probed(table: SocketTable, activity: Activity, cut_at: Column) -> Bools:
     """Return which sockets have sent their first probe in time, and so lately that an answer may be on its way.
 
-    The timer that sent it was set to the interval then, which not every engine reads.
+    The timer that sent it was set to the interval then, which not every engine reads; else it left after the instant
+    at which that timer was due, and at now at the latest.
     """
-    sockets = table.sockets
+    sockets, now = table.sockets, table.taken_at
     first: Bools = (sockets["probes"] == 1) & (sockets["timer"] == Timer.KEEPALIVE.value)
     rows = np.flatnonzero(first)
-    age = sockets["keepintvl"][rows] - sockets["expires"][rows].astype(np.float64)
-    first[rows] = (age < ANSWERED) & (table.taken_at - age < cut_at[rows]) & (sockets["keepintvl"][rows] != 0)
+    interval = sockets["keepintvl"][rows]
+    known, age = interval != 0, interval - sockets["expires"][rows].astype(np.float64)
+    at_most, at_least = np.where(known, age, now - activity.set_at[rows]), np.where(known, age, 0.0)
+    first[rows] = (at_most < ANSWERED) & (now - at_least < cut_at[rows])
     return first
 
 

@@ -188,6 +188,14 @@ def test_a_probe_that_has_just_left_is_presumed_to_be_answered() -> None:
     assert just_probed(5.0) == (Verdict.LATE, False)
 
 
+def test_a_probe_whose_timer_was_due_just_now_is_presumed_to_be_answered() -> None:
+    """Where the interval is not known: the timer was due at 1200 s."""
+    waiting = table(1199.0, idle(259.0, timer=Timer.KEEPALIVE, expires=1.0))
+    for now, likely in ((1200.5, Verdict.SAFE), (1203.0, Verdict.LATE)):
+        left = idle(now - 940.0, timer=Timer.KEEPALIVE, expires=75.0, probes=1, segments_out=11)
+        assert Verdict(watch(waiting, table(now, left)).forecast.verdict[0]) is likely
+
+
 def test_a_probe_that_left_too_late_saves_nobody() -> None:
     assert just_probed(0.01, heard=301.0)[0] == Verdict.CUT
 
