@@ -71,9 +71,10 @@ class Armer:
             return Arming((row,), ArmingResult.CLOSED)
         before = keepalive(end, self.now)
         system = end.system(self.now)
+        user_timeout = int(end.options.user_timeout * 1000)
         earlier = self._earlier.get(row.cookie)
         decided = decide_arming(
-            Found(before, _inherited(end), Keepalive(system.idle, system.interval, system.probes)),
+            Found(before, _inherited(end), Keepalive(system.idle, system.interval, system.probes), user_timeout),
             Wanted(wish, row.timeout, row.verdict, earlier, action.by_hand, earlier is not None),
         )
         if isinstance(decided, ArmingResult):

@@ -145,7 +145,8 @@ class End:
         "acked", "acks_after", "clock", "died_at", "expires", "fast", "fires", "first_rto", "last_ack",
         "last_received", "last_sent", "name", "options", "probe_first", "probes_out", "question", "rcv_nxt",
         "retransmits", "retransmitted_at", "rto", "rto_expires", "rto_fires", "rtt", "segments_in", "segments_out",
-        "slack", "snd_nxt", "snd_una", "stamp", "state", "sysctls", "tried_at", "vanished", "why", "wire",
+        "slack", "snd_nxt", "snd_una", "stamp", "state", "sysctls", "tried_at", "unanswered_since", "vanished",
+        "why", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -180,6 +181,7 @@ class End:
         self.retransmits = 0
         self.retransmitted_at = 0.0
         self.tried_at = NEVER  # when it last sent a probe or data
+        self.unanswered_since = NEVER  # when it sent the first of the probes that nobody has answered
         self.question = 0  # the sequence of what wants an answer
 
     def opened(self, now: float) -> None:
@@ -264,6 +266,7 @@ class End:
             self.die(now, "keepalive got no answer")
             return
         self.segments_out += 1
+        self.unanswered_since = self.unanswered_since if self.probes_out else now
         self.probes_out += 1
         self.tried_at = now
         self.wire.transmit(now, self, Kind.PROBE, self.snd_una - 1, self.rcv_nxt)
@@ -415,6 +418,10 @@ class End:
         self.wire.note(now, self, why)
 
     # what can be read
+
+    def silence(self, now: float) -> float:
+        """For how long it had heard nothing then but probes of the peer, in seconds while its machine was awake."""
+        return self._elapsed(self.clock.jiffies(now)) / HZ
 
     @property
     def listed(self) -> bool:

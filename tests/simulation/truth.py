@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import bisect
 import enum
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from keepaliveD.model.connections import AT_RISK, Verdict, WhatCounts
+from tests.simulation.armer import ArmedAt
 from tests.simulation.connection import Connection
 from tests.simulation.decider import CERTAIN, Word
-from tests.simulation.kernel import NEVER, Kind
+from tests.simulation.kernel import CARRIES, NEVER, End, Kind
 from tests.simulation.path import IN
 from tests.simulation.run import Run
 from tests.simulation.world import plan
@@ -43,8 +45,10 @@ class Wrong(enum.Enum):
     UNLUCKY_LATE = "(late logged, the probe came in time though it need not have)"
     CUT_UNSEEN = "(cut (certain), too early: packets were lost on this side of the path)"
     TURNS = "(verdict turned to safe more than once, no fact changed)"
+    MISLED = "(safe (certain) at death, or not judged cut: what was lost here had refreshed it)"
+    OUTLASTED = "(armed, died in an outage longer than its own probes last)"
     UNCERTAIN_AT_DEATH = "(safe, but presumed, at death)"
-    UNWARNED_PRESUMED = "(no warning in time: it was presumed safe)"
+    UNWARNED_PRESUMED = "(no warning in time: it was presumed safe, or forgotten already)"
     TOO_QUICK = "(dead before any scan could see the cut)"
     NOT_AS_CONFIGURED = "(safe at death, on a path that counts not every packet)"
 
@@ -86,6 +90,19 @@ def life(connection: Connection, until: float) -> Life:
     ended = min(connection.closed_at, until)
     gone = connection.forgotten_at() if connection.plan.born < until else NEVER
     return Life(connection, gone if gone < ended else NEVER, ended, tolerance)
+
+
+def waited_longer(here: End, twin: End, until: float) -> bool:
+    """Whether this end waited longer for a packet than the one that was not armed did before keepalive gave it up.
+
+    Both waits count from the newest packet heard, as the kernel's does: when it came, and whether a path or the
+    peer was the reason of the silence, differs between the two histories. Either may have been late by SLACK.
+    While data is not acknowledged, retransmissions decide: keepalive is not sent.
+    """
+    if twin.why != NO_ANSWER[0] or here.snd_nxt != here.snd_una:
+        return False
+    longest = twin.silence(twin.died_at) * (1 + SLACK) + 1
+    return here.silence(min(here.died_at, until)) > longest
 
 
 class Judge:
@@ -203,21 +220,24 @@ class Judge:
     def _death(self, each: Life) -> Iterator[tuple[Wrong, float]]:
         connection, gone = each.connection, each.gone_at
         after = self._seen_between(each, gone + each.tolerance, each.ended_at)
+        misled = self._misled(connection, gone)
         unforeseen = self._disturbed(connection, gone)
         last = self._last(each, gone)
-        if last == Verdict.SAFE | CERTAIN and not unforeseen and not self._spoke_since(each, gone):
+        if misled and last == Verdict.SAFE | CERTAIN:
+            yield Wrong.MISLED, gone
+        elif last == Verdict.SAFE | CERTAIN and not unforeseen and not self._passed_since(each, gone):
             yield Wrong.SAFE_AT_DEATH, gone
         elif last == Verdict.SAFE:
             yield Wrong.UNCERTAIN_AT_DEATH, gone
         if after:
             verdicts = [self._last(each, self._read(each, scan) + 1e-9) for scan in after]
             if not any(verdict is not None and verdict & ~CERTAIN == Verdict.CUT for verdict in verdicts):
-                yield Wrong.NEVER_CUT, gone
+                yield Wrong.MISLED if misled else Wrong.NEVER_CUT, gone
             if verdicts[-1] == Verdict.SAFE | CERTAIN:
-                yield Wrong.SAFE_AFTER, self._read(each, after[-1])
+                yield Wrong.MISLED if misled else Wrong.SAFE_AFTER, self._read(each, after[-1])
         else:
             yield Wrong.TOO_QUICK, gone
-        if not unforeseen and not connection.peer.vanished:
+        if not unforeseen and not misled and not connection.peer.vanished:
             yield from self._warning(each)
 
     def _disturbed(self, connection: Connection, gone: float) -> bool:
@@ -229,14 +249,22 @@ class Judge:
             gone - timeout - 2 * world.interval <= when <= gone for when in seen
         )
 
-    def _spoke_since(self, each: Life, gone: float) -> bool:
-        """Whether a program spoke after the last scan that could have seen it: the verdict was of another silence."""
+    def _misled(self, connection: Connection, gone: float) -> bool:
+        """Whether it outlived, as far as this host saw, a silence longer than its timeout: the path seems longer."""
+        passed = [when for when, _, _ in connection.passed if when < gone]
+        return any(after - before > connection.plan.timeout for before, after in itertools.pairwise(passed))
+
+    def _passed_since(self, each: Life, gone: float) -> bool:
+        """Whether a packet passed in time after the last scan: the verdict was of the silence before, and came true."""
         scan = self._last_scan(each, gone)
-        data = each.connection.data_at
-        return bool(data) and scan >= 0 and data[-1] > self._read(each, scan) - each.tolerance
+        passed = [when for when, _, _ in each.connection.passed if when < gone]
+        return scan >= 0 and passed[-1] > self._read(each, scan) - each.tolerance
 
     def _warning(self, each: Life) -> Iterator[tuple[Wrong, float]]:
-        """At least min(warn_before, T/2) less one interval before each death that was foreseeable."""
+        """At least min(warn_before, T/2) less one interval before each death that was foreseeable.
+
+        None is where the facts allow that the path has forgotten the connection already.
+        """
         world, gone = self._run.world, each.gone_at
         lead = min(world.warn_before, each.connection.plan.timeout / 2)
         longest = world.interval + world.jitter + 2 * world.takes
@@ -251,8 +279,25 @@ class Judge:
         words = [word for scan, word in self._run.words.get(number, ()) if scan <= scans[-1]]
         armed = any(one.when <= self._run.scans[scans[-1]].end + IN_TIME for one in self._run.armed.get(number, ()))
         if not armed and not (words and words[-1].verdict in AT_RISK):
-            presumed = self._last(each, self._read(each, scans[-1]) + 1e-9) == Verdict.SAFE
+            last = self._last(each, self._read(each, scans[-1]) + 1e-9)
+            presumed = last == Verdict.SAFE or (last == Verdict.CUT and self._may_be_forgotten(each, scans[-1]))
             yield Wrong.UNWARNED_PRESUMED if presumed else Wrong.UNWARNED, gone
+
+    def _may_be_forgotten(self, each: Life, scan: int) -> bool:
+        """Whether the facts allow that the path had forgotten it by this scan.
+
+        Ages show data and the answers to our probes; of a peer's probe a host knows only before which scan it came.
+        """
+        connection, now = each.connection, self._read(each, scan)
+        shown = [
+            when
+            for when, kind, direction in connection.passed
+            if when < now and (kind in CARRIES or (kind is Kind.PROBE and direction != IN))
+        ]
+        heard = [when for when in connection.probes_heard if when < now]
+        before = self._last_scan(each, heard[-1]) if heard else -1
+        earliest = [*shown[-1:], *([self._read(each, before)] if before >= 0 else []), connection.plan.born]
+        return now - max(earliest) > connection.plan.timeout - IN_TIME
 
     # what was logged
 
@@ -297,7 +342,9 @@ class Judge:
         """Its probes, two at least, were heard while the daemon watched, and nothing has changed since."""
         connection = each.connection
         first = self._run.verdicts[connection.plan.number][0][0]
-        since = max([self._read(each, first), *(when for when in connection.data_at if when < now)])
+        spoke = max((when for when in connection.data_at if when < now), default=-NEVER)
+        after = bisect.bisect_left(self._starts, spoke)  # the first scan since, to which data hides probes
+        since = max(self._read(each, first), self._starts[after] if after < len(self._starts) else now)
         heard = [when for when in connection.probes_heard if since < when < now]
         end = connection.peer
         period = max(end.idle(now), end.interval(now)) * (1 + SLACK) + 2 * self._run.world.interval + 1
@@ -349,14 +396,31 @@ class Judge:
             yield Wrong.ARMED_DIED, each.gone_at
         twin = Connection(plan(self._run.world, connection.plan.number))
         twin.advance(self._run.world.until)
+        if any(when > first.when for when in twin.changed):
+            return  # which the one that was armed did not see
         ended = connection.here.died_at
         killed = connection.here.why in NO_ANSWER
-        if killed and not connection.peer.vanished and self._lived_on(twin, ended):
-            yield Wrong.WEAKENED, ended
-        if twin.peer.vanished and twin.here.why in NO_ANSWER and twin.here.died_at < ended - 1:
+        if killed and not connection.peer.vanished and self._lived_on(twin, ended, NEVER):
+            lasts = self._lived_on(twin, ended, self._would_last(connection, first))
+            yield Wrong.WEAKENED if lasts else Wrong.OUTLASTED, ended
+        if waited_longer(connection.here, twin.here, self._run.world.until):
             yield Wrong.NOTICED_LATER, ended
 
-    def _lived_on(self, twin: Connection, died: float) -> bool:
-        """Whether both ends of the one that was not armed spoke later through the path."""
-        later = {direction for when, kind, direction in twin.passed if when > died and kind is not Kind.RESET}
+    def _would_last(self, connection: Connection, first: ArmedAt) -> float:
+        """Until when its own probes would have lasted, had they begun with the first that nobody answered.
+
+        When they begin is luck: an outage ends a connection only where probes fall in it. Without keepalive of its own
+        the rule's number counts.
+        """
+        here, before, after = connection.here, first.before, first.after
+        if here.why != NO_ANSWER[0]:
+            return NEVER
+        interval, probes = before.times.interval, before.times.probes
+        if not before.on:
+            interval, probes = after.times.interval, max(after.times.probes, self._run.world.arm[0].probes)
+        return here.unanswered_since + probes * interval
+
+    def _lived_on(self, twin: Connection, died: float, until: float) -> bool:
+        """Whether both ends of the one that was not armed spoke later through the path, but before `until`."""
+        later = {direction for when, kind, direction in twin.passed if died < when < until and kind is not Kind.RESET}
         return len(later) == 2

@@ -1,0 +1,151 @@
+"""What counts as wrong: small worlds of one connection each, whose end is known."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
+from keepaliveD.model.results import Armed
+from keepaliveD.model.rules import ArmAction, ArmRule, Path
+from tests.simulation import armer, truth
+from tests.simulation import run as running
+from tests.simulation.connection import Connection, Plan, Step
+from tests.simulation.kernel import NEVER, Clock, Options
+from tests.simulation.path import Firewall, Outage
+from tests.simulation.run import run
+from tests.simulation.scans import EngineName
+from tests.simulation.truth import Judge, Wrong, waited_longer
+from tests.simulation.world import KERNELS_OWN, World
+from tests.support.tables import CONFIGURED
+
+UNTIL = 4000.0
+
+
+def host(timeout: float, **others: Any) -> World:
+    """One that is scanned every 5 s, with one connection."""
+    drawn = World(
+        seed="truth",
+        command="",
+        size=1,
+        until=UNTIL,
+        interval=5.0,
+        jitter=0.05,
+        takes=0.001,
+        warn_before=30.0,
+        paths=(Path("path", timeout, CONFIGURED),),
+        arm=(),
+        pauses=(),
+        asleep=(),
+        outages=(),
+        sysctls=(KERNELS_OWN,),
+        clock=Clock(0),
+    )
+    return dataclasses.replace(drawn, **others)
+
+
+def drawn(world: World, here: Options, peer: Options, *steps: Step, **others: Any) -> Plan:
+    """Its connection, which is opened at 10 s; the steps are its program's."""
+    timeout = world.paths[0].timeout
+    plan = Plan(
+        number=0,
+        born=10.0,
+        ends=UNTIL,
+        timeout=timeout,
+        path=0,
+        firewalls=[Firewall(timeout, rejects=False)],
+        honest=True,
+        latency=0.0002,
+        here=here,
+        peer=peer,
+        here_sysctls=world.sysctls,
+        peer_sysctls=world.sysctls,
+        here_clock=world.clock,
+        peer_clock=Clock(5),
+        program=iter(steps),
+        thinks=0.005,
+        delays_acks=False,
+        outages=world.outages,
+        vanishes=NEVER,
+    )
+    return dataclasses.replace(plan, **others)
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What is wrong in a world with this connection."""
+
+    def look(world: World, engine: EngineName, here: Options, peer: Options, *steps: Step, **others: Any) -> set[Wrong]:
+        def plan(world: World, number: int) -> Plan:
+            del number
+            return drawn(world, here, peer, *steps, **others)
+
+        monkeypatch.setattr(running, "plan", plan)
+        monkeypatch.setattr(truth, "plan", plan)
+        return {finding.wrong for finding in Judge(run(world, engine)).findings()}
+
+    return look
+
+
+def ended(timeout: float, here: Options, *steps: Step, **others: Any) -> Connection:
+    """Such a connection, as it ended."""
+    connection = Connection(drawn(host(timeout), here, Options(), *steps, **others))
+    connection.advance(UNTIL)
+    return connection
+
+
+def test_to_wait_longer_for_a_dead_peer_is_to_notice_it_later() -> None:
+    patient, other = (ended(900.0, Options(True, 60, 10, probes), vanishes=100.0) for probes in (20, 3))
+    assert waited_longer(patient.here, other.here, UNTIL)
+    assert not waited_longer(other.here, patient.here, UNTIL)
+
+
+def test_a_later_silence_is_not_a_longer_one() -> None:
+    """The path forgot the one; the other lived on until its peer was gone."""
+    kept = ended(100.0, Options(True, 60, 10, 3), vanishes=1000.0)
+    forgotten = ended(100.0, Options(True, 120, 10, 3), vanishes=1000.0)
+    assert forgotten.here.died_at < 1000.0 < kept.here.died_at
+    assert not waited_longer(kept.here, forgotten.here, UNTIL)
+
+
+def test_data_that_is_not_acknowledged_is_waited_for_whatever_keepalive_says() -> None:
+    other = ended(900.0, Options(True, 60, 10, 3), vanishes=100.0)
+    sent = ended(900.0, Options(True, 60, 10, 3), (95.0, "here", "say"), vanishes=100.0)
+    assert sent.here.died_at > other.here.died_at + 500
+    assert not waited_longer(sent.here, other.here, UNTIL)
+
+
+def test_a_verdict_is_of_the_silence_in_which_it_was_said(found: Any) -> None:
+    """The probe that it foretold came in time; the daemon stood still in the next silence, and its timer was longer."""
+    paused = host(96.0, pauses=((53.0, 221.0),))
+    assert found(paused, EngineName.BPF, Options(True, 74, 144, 5), Options()) == set()
+
+
+def test_a_peer_that_probed_before_the_first_scan_may_as_well_have_not(found: Any) -> None:
+    """Its connection may be forgotten already, as far as the ages show: nobody could have warned in time."""
+    wrong = found(host(100.0), EngineName.NETLINK, Options(), Options(True, 80, 200, 9), born=-120.0)
+    assert wrong == {Wrong.UNWARNED_PRESUMED}
+
+
+def test_what_is_lost_on_this_side_makes_the_path_look_longer(found: Any) -> None:
+    """The firewall saw what the peer sent, again and again, and this host did not."""
+    outage = host(100.0, outages=(Outage(80.0, 170.0, 0),))
+    steps = [(60.0, "peer", "say"), (40.0, "peer", "say")]
+    wrong = found(outage, EngineName.BPF, Options(), Options(), *steps, ends=340.0)
+    assert Wrong.MISLED in wrong
+    assert not wrong & {Wrong.NEVER_CUT, Wrong.SAFE_AFTER, Wrong.SAFE_AT_DEATH, Wrong.UNWARNED}
+
+
+@pytest.mark.parametrize(("probes", "wrong"), [(9, Wrong.OUTLASTED), (40, Wrong.WEAKENED)])
+def test_an_outage_counts_from_the_first_probe_that_is_not_answered(
+    found: Any, probes: int, wrong: Wrong, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the peer says arrives 800 s after that: longer than 9 probes at 75 s last, and shorter than 40."""
+    weak = SocketKeepalive(True, Keepalive(300, 12, 1))
+    monkeypatch.setattr(armer, "decide_arming", lambda its, _: Armed(its.stands, weak, its.inherited))
+    rule = ArmRule("arm[1]", ArmAction.ENABLE, 300, 12, 9)
+    outage = host(900.0, arm=(rule,), outages=(Outage(100.0, 1100.0, 0),))
+    steps = [(20.0, "peer", "say"), (670.0, "peer", "say")]
+    assert wrong in found(outage, EngineName.BPF, Options(True, 7200, 75, probes), Options(), *steps)
