@@ -27,7 +27,8 @@ from keepaliveD.policy.choices import Entry, Orders, Recorded, how_to_arm, how_t
 from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.socket_settings import as_chosen
-from keepaliveD.records.arming import ArmingRecord, Whose
+from keepaliveD.records.arming import ArmingRecord
+from keepaliveD.records.entries import Whose
 
 BY_PROCESS = operator.attrgetter("owner.pid")
 ROUNDS = 3  # at most, while other processes arm and disarm the same sockets
@@ -46,10 +47,10 @@ class SocketArming:
         connections = _each_once((yield from find_owners(action.connections)))
         armings: list[Arming] = []
         for _ in range(ROUNDS):
-            known = self._known()
+            known = self._known(connections)
             orders, left_alone = by_rules(action, connections, known)
             if self._record is not None and self._learn_armed_at_connect(orders.connections, known, self._record):
-                known = self._known()
+                known = self._known(connections)
             done, moved = yield from self._arm(orders, known, by_hand=action.by_hand)
             armings += [*left_alone, *done]
             if not moved:
@@ -57,8 +58,8 @@ class SocketArming:
             connections = [one for one in connections if one.cookie in moved]
         return (*armings, Arming(tuple(connections), ArmingResult.CHANGED_MEANWHILE))
 
-    def _known(self) -> Recorded:
-        return Recorded(self._record.entries(), self._record.armed_here()) if self._record is not None else Recorded({})
+    def _known(self, connections: Iterable[Connection]) -> Recorded:
+        return self._record.known([one.cookie for one in connections]) if self._record is not None else Recorded({})
 
     def _arm(self, orders: Orders, known: Recorded, *, by_hand: bool) -> Steps[tuple[list[Arming], set[int]]]:
         """Return the results, and the cookies of the sockets to read once more."""
@@ -74,15 +75,15 @@ class SocketArming:
                 armings += choices.foretold()
                 continue
             ours = choices.to_set()
-            moved = self._record.write(ours, known.entries)
+            moved, since = self._record.write(ours, known.turn), self._record.turn
             rows, changes = choices.changes(moved)
             if not len(changes):
                 again |= moved
                 continue
             results = yield from _change(changes, closing=False)
             done = choices.results(rows, results, ArmingResult.ARMED)
-            moved |= _correct(done, ours, known.entries, self._record)
-            yield from _record_again(done, ours, self._record)
+            moved |= _correct(done, ours, known.entries, self._record, since)
+            yield from _record_again(done, ours, self._record, since)
             armings += _without(done, moved)
             again |= moved
         return armings, again
@@ -95,14 +96,14 @@ class SocketArming:
         with contextlib.suppress(Refusal):  # without BPF nobody can read what it has recorded
             found = self._at_connect.armed()
             mine = {cookie: found[cookie] for cookie in unknown if cookie in found}
-            record.write(mine, known.entries, Whose.EARLIER)
+            record.write(mine, known.turn, Whose.EARLIER)
             return bool(mine)
         return False
 
     def recorded(self, cookies: Collection[int]) -> dict[int, Entry]:
         """Return what is recorded of these sockets, or was at connect."""
-        known = self._known().entries
-        entries = {cookie: known[cookie] for cookie in cookies if cookie in known}
+        known = self._record.known(cookies).entries if self._record is not None else {}
+        entries = dict(known)
         if len(entries) < len(cookies):
             with contextlib.suppress(Refusal):
                 found = self._at_connect.armed()
@@ -130,9 +131,9 @@ class SocketArming:
         """Disarm these sockets, as far as they are recorded."""
         if self._record is None:
             return Outcome(action, dry_run=True)
-        self._learn_armed_at_connect(action.connections, self._known(), self._record)
-        armed = self._record.armed()
-        found = yield from find_owners(tuple([one for one in action.connections if one.cookie in armed]))
+        self._learn_armed_at_connect(action.connections, self._known(action.connections), self._record)
+        known = self._known(action.connections)
+        found = yield from find_owners(tuple([one for one in action.connections if known.armed(one.cookie)]))
         armings = yield from self._put_back(found, self._record, Mark.LEFT_ALONE)
         return Outcome(dataclasses.replace(action, connections=found), armings=armings)
 
@@ -141,20 +142,20 @@ class SocketArming:
     ) -> Steps[tuple[Arming, ...]]:
         armings: list[Arming] = []
         for _ in range(ROUNDS):
-            entries = record.entries()
-            connections = [one for one in connections if isinstance(entries.get(one.cookie), Armed)]
+            known = self._known(connections)
+            connections = [one for one in connections if known.armed(one.cookie)]
             if not connections:
                 return tuple(armings)
-            done, moved = yield from self._disarm(connections, entries, record, undone)
+            done, moved = yield from self._disarm(connections, known, record, undone)
             armings += done
             connections = [one for one in connections if one.cookie in moved]
         return (*armings, Arming(tuple(connections), ArmingResult.CHANGED_MEANWHILE)) if connections else tuple(armings)
 
     def _disarm(
-        self, connections: Sequence[Connection], entries: Mapping[int, Entry], record: ArmingRecord, undone: Mark
+        self, connections: Sequence[Connection], known: Recorded, record: ArmingRecord, undone: Mark
     ) -> Steps[tuple[list[Arming], set[int]]]:
         """Return the results, and the cookies of the sockets to read once more, as others have armed them since."""
-        armed = self._without_us(connections, entries)
+        armed = self._without_us(connections, known.entries)
         armings: list[Arming] = []
         again: set[int] = set()
         wanted = targets(connections)
@@ -171,7 +172,7 @@ class SocketArming:
                 | dict.fromkeys(
                     _cookies(done, ArmingResult.CHANGED_SINCE, ArmingResult.CHANGED_MEANWHILE), Mark.LEFT_ALONE
                 ),
-                entries,
+                known.turn,
             )
             armings += _without(done, moved, unless=ArmingResult.DISARMED)
             again |= moved
@@ -205,13 +206,18 @@ def take_over(at_connect: AtConnect, record: ArmingRecord) -> None:
     """Record the sockets armed at connect in the arming record, so that disarming finds them. Raises Refusal."""
     found = at_connect.armed()
     if found:
-        known = record.entries()
-        record.write({cookie: found[cookie] for cookie in found if cookie not in known}, known, Whose.EARLIER)
+        known = record.known(found)
+        new = {cookie: armed for cookie, armed in found.items() if cookie not in known.entries}
+        record.write(new, known.turn, Whose.EARLIER)
     at_connect.forget()
 
 
 def _correct(
-    armings: Sequence[Arming], ours: Mapping[int, Armed], before: Mapping[int, Entry], record: ArmingRecord
+    armings: Sequence[Arming],
+    ours: Mapping[int, Armed],
+    before: Mapping[int, Entry],
+    record: ArmingRecord,
+    since: int,
 ) -> set[int]:
     """Record what stands in sockets that were not set; return the cookies of the sockets to read once more.
 
@@ -227,26 +233,28 @@ def _correct(
                     stands[cookie] = ours[cookie]._replace(after=arming.after)
                 else:
                     restored[cookie] = before.get(cookie, Mark.NOT_ARMED)
-    moved = record.write(restored, ours, Whose.OTHERS) | record.write(stands, ours)
+    moved = record.write(restored, since, Whose.OTHERS) | record.write(stands, since)
     return moved | set(_cookies(armings, ArmingResult.CHANGED_MEANWHILE))
 
 
-def _record_again(armings: Iterable[Arming], ours: Mapping[int, Armed], record: ArmingRecord) -> Steps[None]:
+def _record_again(
+    armings: Iterable[Arming], ours: Mapping[int, Armed], record: ArmingRecord, since: int
+) -> Steps[None]:
     """Record sockets again that we set after another process had read them and recorded them as not armed."""
-    replaced = record.replaced(ours)
-    if not replaced:
+    replaced = record.changed(ours, since)
+    if not replaced.entries:
         return
     lost = [
         one
         for arming in armings
         for one in (arming.connections if arming.result is ArmingResult.ARMED else ())
-        if isinstance(replaced.get(one.cookie), Mark)
+        if isinstance(replaced.entries.get(one.cookie), Mark)
     ]
     if lost:
         wanted = targets(lost)
         looked = yield ReadSocketSettings(wanted, closing=True)
         choices = how_to_disarm(lost, wanted, looked, {one.cookie: ours[one.cookie] for one in lost})
-        record.write({cookie: ours[cookie] for cookie in choices.to_set()}, replaced)
+        record.write({cookie: ours[cookie] for cookie in choices.to_set()}, replaced.turn)
 
 
 def _each_once(connections: Iterable[Connection]) -> list[Connection]:

@@ -27,10 +27,11 @@ FEW = 4  # kinds of sockets
 
 
 class Recorded(NamedTuple):
-    """The recorded entries, by cookie; and which of these sockets this very process has armed."""
+    """The recorded entries, by cookie; which of these sockets this very process has armed; and the turn of the look."""
 
     entries: Mapping[int, Entry]
     armed_here: Collection[int] = ()
+    turn: int = 0
 
     def armed(self, cookie: int) -> Armed | None:
         """Return how the socket was armed, or None if it is not armed."""

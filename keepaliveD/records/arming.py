@@ -17,7 +17,6 @@ The record ends with the boot, as the sockets do; so it is written, but not forc
 from __future__ import annotations
 
 import contextlib
-import enum
 import errno
 import fcntl
 import functools
@@ -25,14 +24,20 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import islice, takewhile
 from pathlib import Path
+from typing import TextIO
+
+import numpy as np
 
 from keepaliveD.model.errors import NotPermitted, Refusal, StateError
 from keepaliveD.model.keepalive import Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, Mark
-from keepaliveD.model.sockets import Column
+from keepaliveD.model.sockets import Bools, Column
+from keepaliveD.policy.choices import Recorded
 from keepaliveD.records.directory import StateDirectory
+from keepaliveD.records.entries import LEFT_ALONE, NOTHING, PART, Entries, Entry, Whose
 from keepaliveD.records.files import open_new, open_own
 
 FILE = "armed"
@@ -45,17 +50,7 @@ START = "tcp-keepalived armed "  # of the heading, in every format
 ANY_HEADING = re.compile(START + r"[0-9]+ ([0-9A-Za-z-]+)\n")
 CUT_HEADING = re.compile(START + r"[0-9]+( [0-9A-Za-z-]*)?")
 
-
-Entry = Armed | Mark
 MARKS = {mark.value: mark for mark in Mark}
-
-
-class Whose(enum.Enum):
-    """Who armed the sockets that are recorded."""
-
-    OURS = "this process"
-    EARLIER = "a program of ours, at connect"
-    OTHERS = "whoever had recorded it before: it is put back"
 
 
 class ArmingRecord:
@@ -71,14 +66,13 @@ class ArmingRecord:
         self._outdated = False  # whether the file has another heading, and is to be rewritten
         self._is_no_record = False  # whether it has neither heading nor lines
         self._damaged_lines = 0
-        self._entries: dict[int, Entry] = {}
-        self._ours: dict[int, bool] = {}  # what this object recorded as armed: whether nobody had armed it before
+        self._entries = Entries()
         self._read_from = (0, 0)  # inode of the file, and how much of it is known
 
     def entries(self) -> dict[int, Entry]:
         """What is recorded, by cookie, whoever did it. Raises StateError."""
         self._look()
-        return dict(self._entries)
+        return self._entries.by_cookie(self._entries.rows[self._entries.rows["entry"] != NOTHING])
 
     def armed(self) -> dict[int, Armed]:
         """Those that are armed. Raises StateError."""
@@ -86,36 +80,48 @@ class ArmingRecord:
 
     def left_alone(self) -> set[int]:
         """Cookies of those that were put back, or that somebody has set since. Raises StateError."""
-        return {cookie for cookie, entry in self.entries().items() if entry is Mark.LEFT_ALONE}
-
-    def armed_here(self) -> Mapping[int, bool]:
-        """What was armed through this object, by cookie: whether nobody had armed it before."""
-        return self._ours
-
-    def replaced(self, written: Mapping[int, Entry]) -> dict[int, Entry]:
-        """What others have recorded in place of what was written, by cookie. Raises StateError."""
         self._look()
-        stands = self._entries.get
-        return {
-            cookie: stands(cookie, Mark.NOT_ARMED) for cookie, entry in written.items() if stands(cookie) is not entry
-        }
+        rows = self._entries.rows
+        return set(rows["cookie"][rows["entry"] == LEFT_ALONE].tolist())
 
-    def write(
-        self, new: Mapping[int, Entry], expected: Mapping[int, Entry] | None = None, whose: Whose = Whose.OURS
-    ) -> set[int]:
-        """Record these, by cookie, and return those that were left out: they are not as `expected` any more.
+    def armed_here(self) -> dict[int, bool]:
+        """What was armed through this object, by cookie: whether nobody had armed it before."""
+        rows = self._entries.rows[self._entries.rows["here"]]
+        return dict(zip(rows["cookie"].tolist(), rows["first"].tolist(), strict=True))
 
-        What is expected are the very objects that entries() returned or that were written: an equal entry of
-        another process is another one. Without it nothing is left out. Raises StateError, NotPermitted.
+    def known(self, cookies: Collection[int]) -> Recorded:
+        """What is recorded of these sockets. Raises StateError."""
+        self._look()
+        rows = self._entries.of(cookies)
+        return self._recorded(rows[rows["entry"] != NOTHING])
+
+    def changed(self, cookies: Collection[int], since: int) -> Recorded:
+        """What was recorded of these sockets since that turn, NOT_ARMED where that is nothing. Raises StateError."""
+        self._look()
+        return self._recorded(self._entries.changed(cookies, since))
+
+    def _recorded(self, rows: Column) -> Recorded:
+        here = set(rows["cookie"][rows["here"]].tolist())
+        return Recorded(self._entries.by_cookie(rows), here, self.turn)
+
+    @property
+    def turn(self) -> int:
+        """When this is, for write(): it grows with whatever is recorded."""
+        return self._entries.turn
+
+    def write(self, new: Mapping[int, Entry], since: int | None = None, whose: Whose = Whose.OURS) -> set[int]:
+        """Record these, by cookie, and return those that were left out: others have recorded them `since` that turn.
+
+        Without it nothing is left out. Raises StateError, NotPermitted.
         """
         if not new:
             return set()
         with self._locked() as file:
-            moved = self._moved(new, expected) if expected is not None else set()
+            moved = set() if since is None else set(self._entries.changed(new, since)["cookie"].tolist())
             if moved:
                 new = {cookie: entry for cookie, entry in new.items() if cookie not in moved}
-            self._append(file, self._lines(new))
-            self._remember(new, whose)
+            self._append(file, "".join(self._lines(new)))
+            self._entries.put(new, whose)
         return moved
 
     def damaged(self) -> tuple[str, ...]:
@@ -139,7 +145,7 @@ class ArmingRecord:
         """Whoever comes next may arm them again. Raises StateError."""
         if self.left_alone():
             with self._locked():
-                self._entries = {cookie: each for cookie, each in self._entries.items() if each is not Mark.LEFT_ALONE}
+                self._entries.keep(self._entries.rows["entry"] != LEFT_ALONE)
                 self._rewrite()
 
     def tidy(self, alive: Column) -> None:
@@ -147,13 +153,17 @@ class ArmingRecord:
 
         What others recorded may be about sockets that we do not look at.
         """
-        if len(self._ours) <= 2 * len(alive) + SPARE:
+        if np.count_nonzero(self._are_ours()) <= 2 * len(alive) + SPARE:
             return
         with self._locked():
-            for cookie in self._ours.keys() - set(alive.tolist()):
-                del self._ours[cookie]
-                self._entries.pop(cookie, None)
+            self._entries.keep(~self._are_ours() | np.isin(self._entries.rows["cookie"], alive))
             self._rewrite()
+
+    def _are_ours(self) -> Bools:
+        """Which rows are about what we recorded, or about nothing any more."""
+        rows = self._entries.rows
+        ours: Bools = rows["here"] | (rows["entry"] == NOTHING)
+        return ours
 
     @property
     def _reason(self) -> str:
@@ -185,31 +195,10 @@ class ArmingRecord:
             self._copy_aside()
         new = self._file.with_suffix(".new")
         with open(open_new(new), "w", encoding="ascii") as file:
-            file.write(self._heading + self._lines(self._entries))
+            file.write(self._heading)
+            for part in self._entries.parts():
+                file.writelines(self._lines(self._entries.by_cookie(part)))
         new.replace(self._file)
-
-    def _moved(self, new: Iterable[int], expected: Mapping[int, Entry]) -> set[int]:
-        """Those of which something else is recorded than expected; no word is the same as NOT_ARMED."""
-        stands, before = self._entries.get, expected.get
-        return {cookie for cookie in new if stands(cookie, Mark.NOT_ARMED) is not before(cookie, Mark.NOT_ARMED)}
-
-    def _remember(self, new: Mapping[int, Entry], whose: Whose) -> None:
-        if whose is Whose.OTHERS:
-            for cookie in new:
-                self._ours.pop(cookie, None)
-        else:
-            before, ours, first = self._entries.get, self._ours.get, whose is Whose.OURS
-            self._ours.update(
-                {
-                    cookie: ours(cookie, False) or (first and not isinstance(before(cookie), Armed))
-                    for cookie, entry in new.items()
-                    if isinstance(entry, Armed)
-                }
-            )
-        self._entries.update(new)
-        for cookie in [cookie for cookie, entry in new.items() if entry is Mark.NOT_ARMED]:
-            self._entries.pop(cookie)
-            self._ours.pop(cookie, None)
 
     def _append(self, file: int, text: str) -> None:
         """All of it or nothing, in place of what is no whole line, or of another boot; the caller learns it."""
@@ -256,48 +245,54 @@ class ArmingRecord:
         if status.st_size > LARGEST:
             raise OSError(errno.EFBIG, f"it has {status.st_size} octets, more than this program writes; remove it")
         if status.st_ino != inode or status.st_size < known:
-            self._entries, self._outdated, self._damaged_lines, known = {}, False, 0, 0
-        text = os.pread(file, status.st_size - known, known).decode("ascii", "replace")  # a letter for each octet
-        whole = text[: text.rfind("\n") + 1]  # the rest is read once it is a line
-        lines = whole.split("\n")[:-1]
-        heading = f"{lines.pop(0)}\n" if lines and not known else self._heading
-        earlier = heading == self._earlier_heading
-        strange = heading != self._heading and not earlier and not any(map(self._checks.hold, lines[:SAMPLE]))
-        if not known:
-            self._is_no_record = not (self._is_of_another_boot(heading) if strange else whole or _is_begun(text))
-        if strange:
-            lines, whole = [], ""
-        for line in lines:
-            try:
-                cookie, words = _earlier_words(line) if earlier else self._checks.words(line)
-                self._learn(cookie, MARKS.get(words) or _read(words))
-            except ValueError:
-                self._damaged_lines += 1
-        self._outdated = self._outdated or (heading != self._heading and bool(whole))
-        self._read_from = (status.st_ino, known + len(whole))
+            self._entries.take_back()
+            self._outdated, self._damaged_lines, known = False, 0, 0
+        if status.st_size > known:
+            with open(file, encoding="ascii", errors="replace", newline="\n", closefd=False) as reader:
+                known = self._learn_all(reader) if not known else self._learn(reader, known, self._checks.words)
+        self._read_from = (status.st_ino, known)
+
+    def _learn_all(self, reader: TextIO) -> int:
+        """Learn the file from its heading on, if it is ours; return how much of it is known."""
+        heading = reader.readline()
+        is_whole, earlier = heading.endswith("\n"), heading == self._earlier_heading
+        ours = heading == self._heading or earlier or any(map(self._checks.hold, islice(reader, SAMPLE)))
+        self._is_no_record = not (ours or (self._is_of_another_boot(heading) if is_whole else _is_begun(heading)))
+        if not ours:
+            return 0
+        self._outdated = heading != self._heading
+        return self._learn(reader, len(heading), _earlier_words if earlier else self._checks.words)
+
+    def _learn(self, reader: TextIO, start: int, words_of: Callable[[str], tuple[int, str]]) -> int:
+        """Learn the lines from there on; return where the last whole one ends: the rest is read once it is a line."""
+        reader.seek(start)
+        whole = takewhile(lambda line: line.endswith("\n"), reader)
+        while lines := list(islice(whole, PART)):
+            new: dict[int, Entry] = {}
+            for line in lines:
+                start += len(line)  # it has a letter for each octet
+                try:
+                    cookie, words = words_of(line)
+                    new[cookie] = MARKS.get(words) or _read(words)
+                except ValueError:
+                    self._damaged_lines += 1
+            self._entries.put(new)
+        return start
 
     def _is_of_another_boot(self, heading: str) -> bool:
         """Whether all that this heading stands above is of sockets that are gone, whatever its format."""
         found = ANY_HEADING.fullmatch(heading)
         return found is not None and found[1] != self._boot
 
-    def _learn(self, cookie: int, entry: Entry) -> None:
-        """No word of a socket is the same as NOT_ARMED."""
-        if entry is Mark.NOT_ARMED:
-            self._entries.pop(cookie, None)
-        else:
-            self._entries[cookie] = entry
-
-    def _lines(self, entries: Mapping[int, Entry]) -> str:
+    def _lines(self, entries: Mapping[int, Entry]) -> Iterator[str]:
         """A line each. Most sockets share one object: to compare what these hold would take longer."""
         shared = {id(each): each for each in entries.values()}
         alike: dict[int, list[int]] = {one: [] for one in shared}
         for cookie, each in entries.items():
             alike[id(each)].append(cookie)
-        return "".join([self._lines_of(cookies, _words(shared[one])) for one, cookies in alike.items()])
-
-    def _lines_of(self, cookies: Iterable[int], words: str) -> str:
-        return "".join(_lines(cookies, words, self._checks.of(words)))
+        for one, cookies in alike.items():
+            words = _words(shared[one])
+            yield from _lines(cookies, words, self._checks.of(words))
 
     @contextlib.contextmanager
     def _reporting(self, verb: str) -> Iterator[None]:
@@ -333,8 +328,8 @@ class _Checks:
         """The cookie and the words of a line. Raises ValueError where its checksum is another."""
         first, _, rest = line.partition(" ")
         words = rest.rpartition(" ")[0]
-        cookie = int(first)
-        if [f"{line}\n"] != _lines([cookie], words, self.of(words)):
+        cookie = _cookie(first)
+        if [line] != _lines([cookie], words, self.of(words)):
             raise ValueError(line)
         return cookie, words
 
@@ -351,11 +346,16 @@ def _is_begun(text: str) -> bool:
 
 def _earlier_words(line: str) -> tuple[int, str]:
     """The same of format 1, which did not tell what was inherited. Raises ValueError."""
-    first, _, words = line.partition(" ")
-    cookie = int(first)
+    first, _, words = line.removesuffix("\n").partition(" ")
+    return _cookie(first), words if words == Mark.LEFT_ALONE.value else f"{words} {Own.UNTOLD:d}"
+
+
+def _cookie(word: str) -> int:
+    """The cookie that this word is. Raises ValueError."""
+    cookie = int(word)
     if not 0 <= cookie < 1 << 64:
-        raise ValueError(line)
-    return cookie, words if words == Mark.LEFT_ALONE.value else f"{words} {Own.UNTOLD:d}"
+        raise ValueError(word)
+    return cookie
 
 
 def _words(entry: Entry) -> str:

@@ -20,7 +20,8 @@ from keepaliveD.model.errors import NotPermitted, StateError
 from keepaliveD.model.keepalive import ALL, Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, Mark
 from keepaliveD.model.sockets import Column
-from keepaliveD.records.arming import FILE, SPARE, ArmingRecord, Whose
+from keepaliveD.records.arming import FILE, SPARE, ArmingRecord
+from keepaliveD.records.entries import Whose
 from tests.support.descriptors import open_descriptors
 from tests.support.unprivileged import as_nobody, reachable_directory
 
@@ -244,13 +245,13 @@ def test_what_another_process_has_recorded_since_it_was_looked_at_stays(
 ) -> None:
     """Also an entry that reads the same: it is the other's, who sets or has set what it says."""
     daemon, by_hand = recorder(tmp_path), recorder(tmp_path)
-    known = daemon.entries()
+    looked_at = daemon.known([1, 2]).turn
     by_hand.write(since)
     new = {1: Armed(ON, ON), 2: Armed(OFF, ON)}
-    assert daemon.write(new, known) == {1}
+    assert daemon.write(new, looked_at) == {1}
     for record in (daemon, by_hand, recorder(tmp_path)):
         assert record.entries() == {**since, 2: Armed(OFF, ON)}
-    assert daemon.write({1: Armed(ON, ON)}, daemon.entries()) == set()
+    assert daemon.write({1: Armed(ON, ON)}, daemon.known([1]).turn) == set()
 
 
 def test_what_is_left_from_an_older_reading_does_not_cover_a_newer_arming(tmp_path: Path) -> None:
@@ -258,9 +259,21 @@ def test_what_is_left_from_an_older_reading_does_not_cover_a_newer_arming(tmp_pa
     daemon, by_hand = recorder(tmp_path), recorder(tmp_path)
     mine = {1: Armed(OFF, ON)}
     daemon.write(mine)
+    written = daemon.turn
     by_hand.write({1: Armed(OFF, ON)})
-    assert daemon.write({1: Mark.LEFT_ALONE}, mine) == {1}
+    assert daemon.write({1: Mark.LEFT_ALONE}, written) == {1}
     assert recorder(tmp_path).armed() == mine
+
+
+def test_what_another_process_took_out_of_the_file_since_it_was_looked_at_has_changed(tmp_path: Path) -> None:
+    """A new file says nothing of a socket that the file before named; of others it says nothing new."""
+    daemon, by_hand = recorder(tmp_path), recorder(tmp_path)
+    by_hand.write(dict.fromkeys([1], Mark.LEFT_ALONE))
+    looked_at = daemon.known([1, 2]).turn
+    by_hand.forget_left_alone()
+    assert daemon.changed([1, 2], looked_at).entries == {1: Mark.NOT_ARMED}
+    assert daemon.write(armed(1, 2), looked_at) == {1}
+    assert known(tmp_path) == [2]
 
 
 def test_what_was_armed_here_is_known_and_whether_somebody_had_armed_it_before(tmp_path: Path) -> None:

@@ -1,0 +1,117 @@
+"""What is recorded of many sockets, as columns: 18 octets a socket, where objects would take more than a hundred."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Iterator, Mapping
+
+import numpy as np
+
+from keepaliveD.model.results import Armed, Mark
+from keepaliveD.model.sockets import Bools, Column
+
+Entry = Armed | Mark
+
+ROW = np.dtype(
+    [
+        ("cookie", "u8"),
+        ("entry", "u4"),  # its number: most sockets share a few
+        ("turn", "u4"),  # of its last change
+        ("here", "?"),  # whether this process has armed the socket ...
+        ("first", "?"),  # ... and nobody before it
+    ]
+)
+NOTHING, LEFT_ALONE = range(2)  # numbers; those above are of armed sockets
+PART = 10_000  # sockets of which objects are made at a time
+
+
+class Whose(enum.Enum):
+    """Who armed the sockets that are recorded."""
+
+    OURS = "this process"
+    EARLIER = "a program of ours, at connect"
+    OTHERS = "whoever had recorded it before: it is put back"
+
+
+class Entries:
+    """The entry of each socket. Whatever changes at once is a turn, so that it is known what has changed since.
+
+    A socket without an entry has one that says so (NOT_ARMED), if it had another one before.
+    """
+
+    def __init__(self) -> None:
+        self.turn = 0
+        self.rows: Column = np.empty(0, ROW)  # in the order of their cookies
+        self._forget_numbers()
+
+    def of(self, cookies: Collection[int]) -> Column:
+        """Return the rows of these sockets, in this order."""
+        wanted = np.fromiter(cookies, np.uint64, len(cookies))
+        rows = np.zeros(len(wanted), ROW)
+        known, places = self._find(wanted)
+        rows[known], rows["cookie"] = self.rows[places[known]], wanted
+        return rows
+
+    def changed(self, cookies: Collection[int], since: int) -> Column:
+        """Return the rows of those of these sockets that have changed since that turn."""
+        rows = self.of(cookies)
+        return rows[rows["turn"] > since]
+
+    def by_cookie(self, rows: Column) -> dict[int, Entry]:
+        """Return the entries in these rows."""
+        entries = [self._entries[number] for number in rows["entry"].tolist()]
+        return dict(zip(rows["cookie"].tolist(), entries, strict=True))
+
+    def parts(self) -> Iterator[Column]:
+        """Yield the rows of sockets that have an entry, not too many at a time."""
+        rows = self.rows[self.rows["entry"] != NOTHING]
+        for start in range(0, len(rows), PART):
+            yield rows[start : start + PART]
+
+    def put(self, new: Mapping[int, Entry], whose: Whose | None = None) -> None:
+        """Put these entries in place of those before. Without `whose` they were read from the file."""
+        rows = self.of(new)
+        before, entry = rows["entry"] > LEFT_ALONE, self._numbers_of(new)
+        armed = entry > LEFT_ALONE
+        if whose is not None:
+            stays = (entry != NOTHING) & (whose is not Whose.OTHERS)
+            rows["here"] = stays & (rows["here"] | armed)
+            rows["first"] = stays & (rows["first"] | (armed & ~before & (whose is Whose.OURS)))
+        self.turn += 1
+        rows["entry"], rows["turn"] = entry, self.turn
+        rows.sort(order="cookie")
+        known, places = self._find(rows["cookie"])
+        self.rows[places[known]] = rows[known]
+        self.rows = np.insert(self.rows, places[~known], rows[~known])
+
+    def take_back(self) -> None:
+        """Take back all entries, which are about to be read anew."""
+        self.keep(self.rows["entry"] != NOTHING)
+        self.turn += 1
+        self.rows["entry"], self.rows["turn"] = NOTHING, self.turn
+        self._forget_numbers()
+
+    def keep(self, these: Bools) -> None:
+        """Forget all rows but these."""
+        self.rows = self.rows[these]
+
+    def _find(self, cookies: Column) -> tuple[Bools, Column]:
+        """Return whether there is a row of each of these sockets, and its place, or where it is to be put."""
+        places = np.searchsorted(self.rows["cookie"], cookies)
+        known = np.zeros(len(cookies), np.bool_)
+        within = places < len(self.rows)
+        known[within] = self.rows["cookie"][places[within]] == cookies[within]
+        return known, places
+
+    def _numbers_of(self, entries: Mapping[int, Entry]) -> Column:
+        """Return their numbers. Most sockets share one object: to compare what these hold would take longer."""
+        shared = {id(each): each for each in entries.values()}
+        for each in shared.values():
+            if self._numbers.setdefault(each, len(self._entries)) == len(self._entries):
+                self._entries.append(each)
+        numbers = {one: self._numbers[each] for one, each in shared.items()}
+        return np.array([numbers[id(each)] for each in entries.values()], np.uint32)
+
+    def _forget_numbers(self) -> None:
+        self._entries: list[Entry] = [Mark.NOT_ARMED, Mark.LEFT_ALONE]
+        self._numbers: dict[Entry, int] = {entry: number for number, entry in enumerate(self._entries)}
