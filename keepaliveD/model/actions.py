@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -65,7 +65,7 @@ class Arm:
     `last` is false where those whose holders are not found will be asked for again.
     """
 
-    connections: tuple[Connection, ...]
+    connections: Sequence[Connection]
     wishes: tuple[Wish, ...]
     by_hand: bool = False
     last: bool = True

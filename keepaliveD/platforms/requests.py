@@ -110,6 +110,7 @@ def find_owners(connections: Sequence[Connection]) -> Steps[tuple[Connection, ..
 
     Only numbers go there and back: to send 100,000 connections takes seconds.
     """
+    connections = tuple(connections)
     inodes = np.array([one.inode for one in connections], np.uint64)
     owners, which = yield from owners_of(inodes, np.array([one.cgroup for one in connections], np.uint64))
     known = {one.owner: one.owner for one in connections[:1]}  # most have the same, which is then the same object

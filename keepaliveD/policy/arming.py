@@ -24,7 +24,7 @@ from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, Switch, Timer
 from keepaliveD.policy.activity import Activity
 from keepaliveD.policy.choices import Orders, Recorded
-from keepaliveD.policy.connections import connections
+from keepaliveD.policy.connections import Selected, connections
 from keepaliveD.policy.firewall import Consulted
 from keepaliveD.policy.forecast import TIMER_SLACK
 from keepaliveD.policy.judge import Judgement
@@ -47,6 +47,7 @@ class Considered(enum.IntEnum):
 
 USER_TIMEOUT = "its program has set a TCP_USER_TIMEOUT, with which keepalive would end it sooner in an outage"
 
+AT_ONCE = 100_000  # sockets of an action: more would take hundreds of megabytes
 TRIES = np.array([0, 1, 3, 7, 15])  # scans of TRYING at which it is asked for; the kernel's own are never found
 LAST_TRY = int(TRIES[-1])
 
@@ -203,7 +204,7 @@ def concerned(judgement: Judgement, rule: ArmRule, rows: Indices) -> Bools:
 def _grouped(
     judgement: Judgement, rules: Sequence[ArmRule], rows: Indices, chances: Bools, last: Bools
 ) -> Iterator[Arm]:
-    """Yield one action for all sockets of one path to which the same rules may apply.
+    """Yield one action for all sockets of one path to which the same rules may apply, or one for each AT_ONCE of them.
 
     Where this host's own firewall forgets before the path does, or may do so, its idle timeout counts, in whole
     seconds.
@@ -215,9 +216,11 @@ def _grouped(
     here = np.floor(np.where(outlook.by_firewall[rows], outlook.timeout[rows], here))
     kinds, kind_of = np.unique(np.column_stack([path, here, last, chances]), axis=0, return_inverse=True)
     for kind, (path_number, timeout_here, is_last, *these) in enumerate(kinds.tolist()):
+        alike = rows[kind_of.ravel() == kind]
         timeout = timeout_here or judgement.assigned.paths[int(path_number)].timeout
         wishes = tuple(Wish(rule, times(rule, timeout)) for rule, this in zip(rules, these, strict=True) if this)
-        yield Arm(connections(judgement, rows[kind_of.ravel() == kind]), wishes, last=bool(is_last))
+        for start in range(0, len(alike), AT_ONCE):
+            yield Arm(Selected(judgement, alike[start : start + AT_ONCE]), wishes, last=bool(is_last))
 
 
 def _may_be_forgotten_here(judgement: Judgement) -> Bools:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,23 @@ SURVIVED = Origin(Source.EVIDENCE, "longest silence it survived")
 STATES = {state.value: state.name for state in TcpState}
 SHOWN = {Timer.KEEPALIVE.value: Shown.ON, Timer.OFF.value: Shown.OFF}
 KNOWN = {Switch.ON.value: Shown.ON, Switch.OFF.value: Shown.OFF}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selected(Sequence[Connection]):
+    """The connections in these rows, made anew for each that iterates: a million of them take a gigabyte."""
+
+    judgement: Judgement
+    rows: Indices
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(connections(self.judgement, self.rows))
+
+    def __getitem__(self, which: Any) -> Any:
+        return connections(self.judgement, self.rows)[which]
 
 
 def connections(judgement: Judgement, rows: Indices) -> tuple[Connection, ...]:

@@ -222,6 +222,16 @@ def test_connections_of_one_path_and_the_same_rules_are_one_action() -> None:
     assert not any(action.by_hand for action in actions)
 
 
+def test_an_action_is_about_so_many_connections_as_there_is_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million connections as objects take a gigabyte."""
+    monkeypatch.setattr("keepaliveD.policy.arming.AT_ONCE", 2)
+    scan = judged(table(1000.0, *(BARE | {"cookie": number} for number in range(5))))
+    actions, _ = plan(scan, [rule(ENABLE, "a")])
+    assert [[one.cookie for one in action.connections] for action in actions] == [[0, 1], [2, 3], [4]]
+    assert [len(action.connections) for action in actions] == [2, 2, 1]
+    assert actions[0].connections[1].cookie == 1
+
+
 def test_by_hand_takes_those_named_whatever_their_outlook() -> None:
     scan = table(1000.0, *(each | {"cookie": number} for number, each in enumerate([BARE, LATE, SAFE, BARE])))
     hand = rule(ENABLE, "hand")
@@ -352,7 +362,7 @@ class Life:
         for action in actions:
             if isinstance(action, Arm):
                 asked += [one.cookie for one in action.connections]
-                armings = (Arming(action.connections, self.result),)
+                armings = (Arming(tuple(action.connections), self.result),)
                 self.decider.record(Outcome(action, armings=armings))
             elif isinstance(action, ReportConnections):
                 self.reported += [one.cookie for one in action.connections]
@@ -506,7 +516,7 @@ def test_a_scan_in_which_nothing_changed_costs_nothing(rules: list[ArmRule], mon
     """The memory is the same object, and no rule is even looked at."""
     sockets = [quiet(1000.0, cookie=1), LATE | {"cookie": 2}, SAFE | {"cookie": 3}]
     asked, memory = plan(judged(table(1000.0, *sockets)), rules)
-    refused = [Arming(action.connections, ArmingResult.NOT_PERMITTED) for action in asked]
+    refused = [Arming(tuple(action.connections), ArmingResult.NOT_PERMITTED) for action in asked]
     memory = arming.remember(memory, refused)
     monkeypatch.setattr(arming, "_chances", lambda *_: pytest.fail("looked at the rules"))
     again = judged(table(1000.0, *sockets), memory)
