@@ -299,14 +299,12 @@ def test_nothing_is_set_where_the_record_cannot_be_written(place: Place) -> None
     assert place.arm(place.seen(near))[0].result is ArmingResult.ARMED  # it can go on
 
 
-def test_once_closed_it_has_nothing_of_the_kernels_mapped(place: Place) -> None:
-    """A mapping would keep the array in the kernel."""
+def test_between_two_passes_it_has_nothing_of_the_kernels_mapped(place: Place) -> None:
+    """A mapping would count as ours, and once the armer is closed keep the array in the kernel."""
 
     def mapped() -> int:
         return Path("/proc/self/maps").read_text().count("bpf-map")
 
     before = mapped()
     place.arm(place.seen(place.connect()[0]))
-    assert mapped() > before
-    place.armer.close()
     assert mapped() == before

@@ -48,7 +48,6 @@ class BpfArmer:
         self._root = root
         self._object: libbpf.Object | None = None
         self._link = -1
-        self._slots: Column = np.empty(0, SLOT)
         self._wanted: Column = np.empty(0, np.uint64)  # cookies in the kernel's map, in the order of their slots
 
     def read(self, targets: Column, *, closing: bool) -> Column:
@@ -79,7 +78,7 @@ class BpfArmer:
         """Remove the program from the kernel."""
         if self._object:
             self._object.close()
-        self._object, self._slots, self._wanted = None, np.empty(0, SLOT), np.empty(0, np.uint64)
+        self._object, self._wanted = None, np.empty(0, np.uint64)
 
     def load(self) -> libbpf.Object:
         """Load the program, unless it is in the kernel already; return it. Raises Unsupported, NotPermitted."""
@@ -89,7 +88,7 @@ class BpfArmer:
                 programs.preset(libbpf.CONSTANTS.tobytes())
                 programs.load()
                 self._link = programs.attach_iterator(PROGRAM)
-                self._slots = programs.shared(SLOTS, SLOT, MOST)
+                programs.shared(SLOTS, SLOT, MOST)  # to see that there is room
             except BaseException:
                 programs.close()
                 raise
@@ -97,7 +96,10 @@ class BpfArmer:
         return self._object
 
     def _slots_for(self, cookies: Column, state: int, *, closing: bool) -> Column:
-        """Return the slots of these sockets, in this state. Most of them were wanted in the last pass, too."""
+        """Return the slots of these sockets, in this state. Most of them were wanted in the last pass, too.
+
+        The kernel's memory of these slots alone counts as ours, and only as long as the caller has them.
+        """
         programs = self.load()
         if not np.array_equal(cookies, self._wanted):
             try:
@@ -105,7 +107,7 @@ class BpfArmer:
             except BaseException:
                 self.close()  # a cookie that is left in the map would stand for another one's slot
                 raise
-        slots = self._slots[: len(cookies)]
+        slots = programs.shared(SLOTS, SLOT, len(cookies))
         slots["state"], slots["states"] = state, CLOSING if closing else OPEN
         return slots
 
