@@ -13,6 +13,7 @@ from keepaliveD.config import Config, doubts
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.daemon.deaths import DeathSource
 from keepaliveD.daemon.loop import Loop, Waits
+from keepaliveD.daemon.memory import give_back
 from keepaliveD.daemon.perform import Performer
 from keepaliveD.daemon.settings import SystemSettings, settings
 from keepaliveD.log import entries
@@ -236,7 +237,11 @@ class Daemon:
         return [Outcome(ReportOldServices(ends))] if ends else []
 
     def _tidy(self, action: TidyArmingRecord, cookies: Column | None) -> list[Outcome]:
-        """Remove closed sockets from the arming record. If that fails, the record only grows."""
+        """Remove closed sockets from the arming record. If that fails, the record only grows.
+
+        It is what a scan ends with, so memory that the scan has freed is given back as well.
+        """
+        give_back()
         if self._records is not None and cookies is not None:
             self._records.arming.tidy(cookies)
         return [Outcome(action)]

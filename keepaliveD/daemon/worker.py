@@ -18,6 +18,7 @@ from typing import Any
 
 from keepaliveD.daemon import messages
 from keepaliveD.daemon.fork import fork
+from keepaliveD.daemon.memory import give_back
 from keepaliveD.model.errors import Refusal, unexpected
 from keepaliveD.model.rules import Watching
 from keepaliveD.platforms import touching
@@ -137,6 +138,8 @@ def _work(opener: Opener, watching: Watching, daemon: socket.socket, memory: mma
                 answer = Reply(error=sendable(error))
             touching.now(touching.Kind.NOTHING)
             _send(daemon, answer)
+            del message, request, answer
+            give_back()
 
 
 def _send(daemon: socket.socket, reply: Reply) -> None:
