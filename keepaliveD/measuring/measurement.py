@@ -194,21 +194,26 @@ class Measurement:
 
     async def answer(self, connection: Connection, plan: PlannedTest, asked: float) -> Seen:
         """See what becomes of a probe: after silence first a fresh connection, then two more tries."""
+        until = connection.quiet  # a busy machine may have waited between looking at the clock and sending
         patience = max(PATIENCE, ROUND_TRIPS * connection.state().rtt)
         again = None
         responds = await self._responds(connection, max(0.0, plan.quiet - asked) + patience)
         if plan.prober is Side.THERE:
-            asked = connection.quiet if responds else plan.quiet
+            asked = until = connection.quiet if responds else plan.quiet
         if not responds:
             if not await self._path_is_up():
                 return Seen(plan, asked)
             again = connection.quiet
             if plan.prober is Side.HERE:
                 connection.probe()
+                until = connection.quiet
             await self._responds(connection, TRIES + patience)
+            if plan.prober is Side.THERE:
+                until = connection.quiet
         reset = connection.was_reset
         closed = connection.ended() and not connection.error
-        return Seen(plan, asked, answered=connection.heard() and not reset, reset=reset, closed=closed, again=again)
+        answered = connection.heard() and not reset
+        return Seen(plan, asked, answered=answered, reset=reset, closed=closed, again=again, until=until)
 
     async def _responds(self, connection: Connection, within: float) -> bool:
         """Whether a packet arrives, a reset included."""
@@ -254,15 +259,18 @@ class Measurement:
         asked = connection.quiet
         connection.refuse_from_afar(min(self._hops_left + 1, MOST_HOPS))
         connection.probe()
+        until = connection.quiet
         await self._responds(connection, TRIES)
         nearer = connection.was_reset
         if not nearer:
             connection.refuse_from_afar(0)
             connection.probe()
+            until = connection.quiet
             await self._responds(connection, TRIES)
         if connection.was_reset:
             self.circumstances.reset_by_peer = not nearer
-        return Seen(plan, asked, answered=connection.heard() and not connection.was_reset, reset=connection.was_reset)
+        reset = connection.was_reset
+        return Seen(plan, asked, answered=connection.heard() and not reset, reset=reset, until=until)
 
     async def _keep(self, kept: Connection) -> None:
         """Keep a connection alive from the start, after it has shown how far away the peer is."""

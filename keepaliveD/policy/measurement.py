@@ -78,6 +78,7 @@ class Seen:
 
     `asked`: the silence when the first probe left, or when the connection ended unasked.
     `again`: the silence when the next try left, after a fresh connection stood; None if none stood, or none was needed.
+    `until`: the silence by which the last try surely had left, where that is later: nobody knows when the peer probes.
     """
 
     plan: PlannedTest
@@ -87,6 +88,7 @@ class Seen:
     closed: bool = False
     spoke: bool = False
     again: float | None = None
+    until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,8 @@ def meaning(seen: Seen, *, never_closes: bool) -> Result:
     elif again is None:
         return Result(seen.asked, EndOfSilence.VOID, side)
     quiet = seen.asked if again - seen.asked < PROMPT else again
-    return Result(quiet, EndOfSilence.FORGOTTEN, side, How.RESET if seen.reset else How.SILENCE, by=again)
+    by = again if seen.until is None else seen.until
+    return Result(quiet, EndOfSilence.FORGOTTEN, side, How.RESET if seen.reset else How.SILENCE, by=by)
 
 
 def conclude(tests: Sequence[Result]) -> Finding:
@@ -216,7 +219,8 @@ def _bracket(known: Sequence[Result]) -> Finding:
     if not dead:
         longest = max(alive, default=None)
         return Finding(longest, survivors=sum(quiet >= (longest or 0.0) * CLOSE for quiet in alive))
-    first, second = dead[0], dead[:2][-1]  # the first one may have ended for another reason
+    first = dead[0]
+    forgotten = sorted(test.by for test in dead)[:2][-1]  # the first one may have ended for another reason
     beyond = [quiet for quiet in alive if quiet >= first.quiet]
     if len(beyond) * FEW <= len(dead) and all(quiet < first.quiet + PROMPT for quiet in beyond):
         beyond = []  # a busy machine was late
@@ -225,10 +229,10 @@ def _bracket(known: Sequence[Result]) -> Finding:
     survived = below[needed - 1] if len(below) >= needed else None
     return Finding(
         survived=survived,
-        forgotten=max(first.by, second.by),
+        forgotten=forgotten,
         how=next((test.how for test in dead if test.how is not How.SILENCE), How.SILENCE),
         survivors=sum(quiet >= survived * CLOSE for quiet in below) if survived is not None else 0,
-        several_devices=any(quiet > first.quiet * LAZY for quiet in beyond),
+        several_devices=any(quiet > forgotten * LAZY for quiet in beyond),
         longest_survivor=max(beyond, default=None),
     )
 

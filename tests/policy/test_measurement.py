@@ -26,6 +26,7 @@ from keepaliveD.policy.measurement import (
 
 PATIENCE = 0.3  # seconds until a probe counts as unanswered
 RETRIES = (0.0, 1.0, 3.0, 7.0, 15.0, 31.0)  # when a kernel sends a SYN again
+TRIES = 2.6  # seconds that are then left to a probe of the peer's
 SPACING = 0.05  # seconds between two new connections
 
 LISTENER = Limits(both_sides=True)
@@ -80,15 +81,29 @@ class Connection:
         if quiet >= self._path.closes <= self._timeout:
             return Seen(self.plan, self._path.closes, closed=True)
         answer = self._send(now)
-        if answer == "silence" and self.plan.prober is Side.THERE:
-            quiet = self.plan.quiet  # when the listener really probed is known only if the probe arrives
         if answer != "silence":
             return Seen(self.plan, quiet, answered=answer == "answer", reset=answer == "reset")
+        if self.plan.prober is Side.THERE:
+            return self._silent_listener(now)
         stands = self._path.fresh(now + PATIENCE)
         if stands is None:
             return Seen(self.plan, quiet)
         answers = {self._send(stands), self._send(stands + 1)}
         return Seen(self.plan, quiet, "answer" in answers, "reset" in answers, again=stands - self.start)
+
+    def _silent_listener(self, now: float) -> Seen:
+        """What the host sees that heard no probe when it was planned: how late the listener was is not known to it."""
+        planned = self.start + self.plan.quiet
+        stands = self._path.fresh(planned + PATIENCE)
+        if stands is None:
+            return Seen(self.plan, self.plan.quiet)
+        until = stands + TRIES
+        # the kernel goes on every second
+        answers = [
+            self._send(now + second) for second in range(1, 1 + int(max(0.0, until - now)))
+        ]  # the kernel goes on
+        answered = "answer" in answers
+        return Seen(self.plan, self.plan.quiet, answered, again=stands - self.start, until=until - self.start)
 
     def _send(self, now: float) -> str:
         path = self._path
@@ -202,6 +217,17 @@ def test_a_listener_that_probes_late_does_not_hide_that_the_firewall_is_loose() 
         assert (finding.revived_by, finding.several_devices) == (Side.HERE, False)
         assert finding.survived is not None
         assert finding.survived <= timeout <= (finding.forgotten or 0.0)
+
+
+@pytest.mark.parametrize("loose", [False, True])
+def test_a_listener_that_probes_late_makes_no_bracket_end_too_early(loose: bool) -> None:
+    for seed in range(200):
+        path, timeout = paths("plain", seed)
+        path.loose, path.late = loose, 2.0
+        finding, _ = measure(path, LISTENER)
+        assert finding.survived is not None
+        assert finding.survived <= timeout <= (finding.forgotten or 0.0)
+        assert not finding.several_devices
 
 
 def test_from_one_side_a_loose_firewall_seems_never_to_forget() -> None:
