@@ -10,5 +10,6 @@ STATE_DIRECTORY = "/var/lib/tcp-keepalived"
 RUNTIME_DIRECTORY = "run/tcp-keepalived"  # below the root
 CONTROL = "control"  # the control socket, in the runtime directory
 INTERFACE = "internal.tcp-keepalived"  # of the control socket, as Varlink names it
+MEASURES = "keepalivectl"  # the name of a process that measures a path
 HANDBOOK = "/usr/share/doc/tcp-keepalived/docs"
 LOCK = "lock"  # in the state directory

@@ -77,7 +77,10 @@ def _connected(path: Path) -> Iterator[socket.socket]:
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise NoInput(f"{path}: no daemon can be asked there; systemctl start tcp-keepalived") from error
         except PermissionError as error:
-            message = f"{path}: {error.strerror}; run as root, or as a member of the group tcp-keepalived"
+            message = (
+                f"{path}: {error.strerror}; run as root, or as a member of the group tcp-keepalived, "
+                'or write readers = "everyone" into [watch]'
+            )
             raise NotPermitted(message) from error
         except BlockingIOError as error:
             raise KernelError(f"{path}: the daemon does not answer: timed out") from error

@@ -23,7 +23,6 @@ from keepaliveD.log.entries import WARNING, Entry
 from keepaliveD.log.journal import FORMATS, JournaldLog, Log, never_waiting, open_log
 from keepaliveD.log.kept import KeepingLog
 from keepaliveD.model.errors import Refusal
-from keepaliveD.model.questions import Asker
 from keepaliveD.places import CONTROL
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
@@ -103,17 +102,12 @@ def _run(options: argparse.Namespace, platform: Platform, records: Records | Non
                 if records and config.apply and "netns" in platform.tuner.identity:
                     _warn_of_another(stack.enter_context(showing()), log)
                 show = (lambda at_risk: print(table.for_people(at_risk))) if options.once else None
-                answer = _answer(control)
-                daemon = Daemon(config, platform, records, log, process, deaths=deaths, show=show, answer=answer)
+                daemon = Daemon(config, platform, records, log, process, deaths=deaths, show=show, clients=control)
         except Refusal:
             if config is None and process.is_told_to_stop():
                 return  # what an earlier daemon left is restored, and nothing else was changed
             raise
         daemon.run()
-
-
-def _answer(control: Control | None) -> Callable[[Asker, object], None]:
-    return control.settle if control else lambda *_: None
 
 
 def _control(host: Callable[[], Daemon], log: Log) -> Control | None:

@@ -17,7 +17,7 @@ from keepaliveD.model import duration
 from keepaliveD.model.duration import span
 from keepaliveD.model.errors import Misuse, NoInput
 from keepaliveD.model.text import printable, shown
-from keepaliveD.places import DEFAULT_FILE
+from keepaliveD.places import DEFAULT_FILE, MEASURES
 from keepaliveD.platforms import detect
 from keepaliveD.policy.measurement import Limits, next_round
 
@@ -123,6 +123,8 @@ def measure(options: argparse.Namespace, root: Path) -> None:
         raise Misuse("name TARGET (the HOST:PORT to measure to), or --listen, not both")
     import asyncio
 
+    if not options.dry_run:
+        _be_known()
     if options.listen is not None:
         asyncio.run(_listen(options.listen, options.listening))
         return
@@ -164,6 +166,12 @@ def _limits(options: argparse.Namespace, target: Target) -> Limits:
         raise Misuse(f"--longest {span(options.longest)} is too short; write at least twice --shortest")
     connections = options.connections or (MOST if target.is_listener else FEW)
     return Limits(options.shortest, options.longest, connections, both_sides=target.is_listener)
+
+
+def _be_known() -> None:
+    """Take the name by which a daemon knows whose connections are quiet on purpose, whatever started this program."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(MEASURES, encoding="ascii")
 
 
 def _plan(target: Target, limits: Limits) -> Iterator[str]:

@@ -47,6 +47,7 @@ class Config:
     logged_causes: frozenset[Cause]
     logged_units: tuple[str, ...]
     logged_users: tuple[int, ...]
+    everyone_reads: bool  # whether every user may ask the daemon
     enables: bool  # keepalive.arm = "enable", also where it is not in force for want of `apply`
     files: tuple[File, ...] = ()
     notes: tuple[str, ...] = ()  # what the files hold that has no effect, or another than it seems

@@ -75,6 +75,7 @@ def _config(document: Document, merged: Merged) -> Config:
         logged_causes=frozenset(_causes(document.autopsy.log)),
         logged_units=tuple(document.autopsy.unit),
         logged_users=tuple(document.autopsy.user),
+        everyone_reads=watch.readers == "everyone",
         enables=keepalive.arm == "enable",
         files=tuple(merged.files),
         notes=tuple(notes(document, merged)),

@@ -165,6 +165,7 @@ AtRisk = Literal["late", "bare", "cut"]
 Verdicts = Annotated[list[AtRisk], BeforeValidator(_several)]
 Ends = Annotated[list[Annotated[str, AfterValidator(_ends)]], BeforeValidator(_several)]
 Counted = Literal["packets", "data"]
+Readers = Literal["group", "everyone"]
 Action = Literal["observe", "rearm", "enable"]
 
 
@@ -198,6 +199,7 @@ class WatchSection(Section):
     namespaces: Literal["all", "own"] = "all"
     ignore: list[Network] = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")]
     default_timeout: Timeout = 240.0
+    readers: Readers = "group"
 
 
 class AutopsySection(Section):

@@ -17,6 +17,7 @@ from keepaliveD.model.text import quoted
 from keepaliveD.policy.arming import times
 from keepaliveD.policy.connect import ConnectPlan, plan
 from keepaliveD.policy.meaning import ENOUGH, probes_before
+from keepaliveD.policy.socket_settings import fits
 
 EFFECTS = {
     ArmAction.OBSERVE: "changes nothing",
@@ -30,6 +31,7 @@ AT_A_SCAN = "new connections are armed at the next scan"
 NAME_LENGTH = 15  # bytes of a process name (TASK_COMM_LEN - 1, include/linux/sched.h)
 WITHOUT_PROCESSES = (".timer", ".target", ".path", ".device", ".automount")  # units (systemd.unit(5))
 TEMPLATE = "@.service"
+EVERY_OTHER = "keepalive.arm"  # the rule for what no other one matches: each path is warned of its times
 LIKENESS = 0.8  # of a mistyped suffix to the right one (difflib.SequenceMatcher.ratio)
 
 
@@ -106,7 +108,7 @@ def warnings(config: Config) -> Iterator[str]:
         yield from _units_without_processes(rule)
         if rule.action is not ArmAction.OBSERVE:
             yield from _without_effect(rule, config)
-            yield from _too_late(rule, config)
+            yield from _nowhere(rule, config.paths) or _too_late(rule, config)
             yield from _in_vain(rule, config.paths)
 
 
@@ -185,6 +187,21 @@ def _without_effect(rule: ArmRule, config: Config) -> Iterator[str]:
             f"rule {rule.name}: idle {rule.idle}s is longer than keepalive.idle ({config.keepalive.idle}s), "
             "so it has no effect on sockets that use the system's settings; write at most that"
         )
+
+
+def _nowhere(rule: ArmRule, paths: Sequence[Path]) -> list[str]:
+    """Return a warning of a rule whose own times are too long for every path that it may concern."""
+    concerned = [path for path in paths if path.counts is WhatCounts.PACKETS and _may_concern(rule, path)]
+    if rule.name == EVERY_OTHER or rule.idle is None or not concerned:
+        return []
+    if any(fits(times(rule, path.timeout), path.timeout) for path in concerned):
+        return []
+    most = max(concerned, key=lambda path: path.timeout)
+    which = f"path {quoted(most.name)}" if len(concerned) == 1 else f"each path, also for {quoted(most.name)}"
+    return [
+        f"rule {rule.name}: arms nothing: idle {rule.idle}s, interval {rule.interval}s is too long for {which}, which "
+        f"forgets after {span(most.timeout)}; {_remedy(rule)}"
+    ]
 
 
 def _too_late(rule: ArmRule, config: Config) -> Iterator[str]:

@@ -27,7 +27,8 @@ from keepaliveD.model.events import Asked, Event
 from keepaliveD.model.questions import Asker
 
 DIRECTORY_MODE = 0o755  # as systemd makes it for a service
-MODE = 0o660  # root, and whoever is in the group of the daemon's user
+MODE = 0o660  # root, and whoever is in the group of the daemon's user ...
+EVERYONE = 0o666  # ... or every user
 MOST_CLIENTS = 256
 KEPT_FOR_ROOT = 32  # of these
 MOST_OF_ONE_USER = 128  # of others than root
@@ -75,6 +76,7 @@ class Control:
         self._asked_at = -FOREVER
         self._pauses_until = -FOREVER
         self._rest_until = -FOREVER  # for users other than root
+        self._is_for_everyone = False
         self._selector = selectors.EpollSelector()
         self._wake, self._waking = socket.socketpair()
         for end in (self._wake, self._waking):
@@ -106,6 +108,16 @@ class Control:
         if peer is not None and peer.client.question is not None:
             self._asking, self._asked, self._asked_at = peer, self._asked + 1, self._now()
             yield Asked(Asker(self._asked, peer.user, peer.process), peer.client.question.asks)
+
+    def admit(self, *, everyone: bool) -> None:
+        """Let every user ask, or the group of the daemon's user alone; then others than root must come in again."""
+        with contextlib.suppress(OSError):  # it was removed
+            if os.stat(self._path).st_ino == self._inode:
+                self._path.chmod(EVERYONE if everyone else MODE)
+        if self._is_for_everyone and not everyone:
+            for peer in [each for each in self._peers.values() if each.user != ROOT]:
+                self._let_go(peer)
+        self._is_for_everyone = everyone
 
     def settle(self, asker: Asker, answer: object) -> None:
         """Reply to the question that was asked last."""

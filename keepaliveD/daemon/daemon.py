@@ -19,6 +19,7 @@ from keepaliveD.daemon.settings import SystemSettings, settings
 from keepaliveD.log import entries
 from keepaliveD.log.journal import Log
 from keepaliveD.model.actions import (
+    AdmitReaders,
     Answer,
     ArmAtConnect,
     Because,
@@ -87,6 +88,26 @@ class Surroundings(Waits, Protocol):
         """Read the configuration again. Raises ConfigError, NoInput."""
 
 
+class Clients(Protocol):
+    """Who asks the daemon: the control socket."""
+
+    def settle(self, asker: Asker, answer: object) -> None:
+        """Answer a question."""
+
+    def admit(self, *, everyone: bool) -> None:
+        """Let every user ask, or the group of the daemon's user alone."""
+
+
+class Nobody:
+    """Clients of a daemon without a control socket."""
+
+    def settle(self, asker: Asker, answer: object) -> None:
+        """There is nobody who could have asked."""
+
+    def admit(self, *, everyone: bool) -> None:
+        """There is nothing to be let in to."""
+
+
 class Daemon:
     """One run of the daemon. Without `records` it is a dry run, which writes nothing to the kernel.
 
@@ -103,7 +124,7 @@ class Daemon:
         *,
         deaths: DeathSource,
         show: Show | None = None,
-        answer: Callable[[Asker, object], None] = lambda *_: None,
+        clients: Clients | None = None,
     ) -> None:
         self._platform = platform
         self._records = records
@@ -111,7 +132,7 @@ class Daemon:
         self._outside = outside
         self._deaths = deaths
         self._show = show
-        self._answer = answer
+        self._clients = clients or Nobody()
         self._lister = Lister()
         self._performer = Performer(platform, records)
         self._slept = outside.slept()
@@ -164,8 +185,11 @@ class Daemon:
                 event = SettingsRead(self._performer.read_settings(cared_for=True))
             case ArmAtConnect(wanted):
                 event = self._arm_at_connect(wanted)
+            case AdmitReaders(everyone):
+                self._clients.admit(everyone=everyone)
+                event = Done(action, ())
             case Answer(asker, answer):
-                self._answer(asker, answer)
+                self._clients.settle(asker, answer)
                 event = Done(action, ())
             case _:
                 event = Done(action, tuple((yield from self._outcomes(action))))
@@ -361,6 +385,7 @@ def rules(config: Config, platform: Platform) -> Rules:
         logged_causes=config.logged_causes,
         logged_units=config.logged_units,
         logged_users=config.logged_users,
+        everyone_reads=config.everyone_reads,
     )
 
 

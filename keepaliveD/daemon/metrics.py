@@ -110,11 +110,14 @@ def _connections(by_kind: Mapping[Kind, int]) -> Iterator[Sample]:
 
 
 def _units(by_kind: Mapping[Kind, int], at_risk: Sequence[AtRisk]) -> Iterator[Sample]:
-    """Yield the units with the most connections at risk; what the daemon has not named is "other" as well."""
-    sizes: Counter[str] = Counter()
+    """Yield the units with the most connections at risk; what the daemon has not named is "other" as well.
+
+    Users, of whom there may be any number, get the room that units leave.
+    """
+    sizes: tuple[Counter[str], Counter[str]] = Counter(), Counter()
     for one in at_risk:
-        sizes[_whose(one)] += one.count
-    named = {unit for unit, _ in sizes.most_common(MOST)}
+        sizes[not one.unit][_whose(one)] += one.count
+    named = set([whose for each in sizes for whose, _ in each.most_common(MOST)][:MOST])
     rows: Counter[tuple[str, Verdict]] = Counter()
     for one in at_risk:
         rows[_whose(one) if _whose(one) in named else OTHER, one.verdict] += one.count

@@ -158,6 +158,13 @@ class ArmAtConnect:
 
 
 @dataclass(frozen=True, slots=True)
+class AdmitReaders:
+    """Let every user ask how things are, or the group of the daemon's user alone."""
+
+    everyone: bool
+
+
+@dataclass(frozen=True, slots=True)
 class WatchDeaths:
     """See how connections end from now on, or see it no more, as these rules say."""
 
@@ -264,6 +271,7 @@ Queued = (
     | ScanSockets
     | ReadSettings
     | ArmAtConnect
+    | AdmitReaders
     | WatchDeaths
     | NameUnits
     | RefreshAtConnect

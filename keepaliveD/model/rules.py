@@ -120,6 +120,7 @@ class Rules:
     `doubts` are warnings about the configuration, a line each; `products` are usual idle timeouts. `autopsy`: whether
     to find out what ended connections; all ends are counted, and those are reported that have one of
     `logged_causes` and belong to one of `logged_units` (patterns) and `logged_users`, which match all if empty.
+    `everyone_reads`: whether every user may ask the daemon how things are, and not only its group.
     """
 
     wanted: Mapping[str, int]
@@ -142,3 +143,4 @@ class Rules:
     logged_causes: frozenset[Cause] = frozenset()
     logged_units: tuple[str, ...] = ()
     logged_users: tuple[int, ...] = ()
+    everyone_reads: bool = False

@@ -35,4 +35,6 @@ def at_risk(judgement: Judgement, units: Mapping[int, str]) -> tuple[AtRisk, ...
         one = AtRisk(*key[:2], Verdict(key[2]), int(counts[each]), bool(sure[each]), float(left[row]))
         before = found.get(key)
         found[key] = one if before is None else before.with_others(one)
-    return tuple(found.values())[:MOST]
+    units_first = sorted(found, key=lambda key: not key[0])  # of users there may be any number
+    kept = set(units_first[:MOST])
+    return tuple(one for key, one in found.items() if key in kept)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from keepaliveD.model.actions import (
     Abandon,
     Action,
+    AdmitReaders,
     Answer,
     Arm,
     ArmAtConnect,
@@ -81,6 +82,7 @@ from keepaliveD.policy.at_risk import at_risk
 from keepaliveD.policy.autopsy import Autopsy, AutopsyRules
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.judge import count, judge
+from keepaliveD.policy.measured import without_measured
 from keepaliveD.policy.scans import ScanDecider
 
 SHORTEST_PAUSE = 0.05  # seconds between two scans
@@ -305,7 +307,7 @@ class Decider:
                 actions.append(ListOldServices())
             actions += self._restore_if_not_applied()
             if not self._once:
-                actions += [ArmAtConnect(self.rules), *self._watch_deaths()]
+                actions += [AdmitReaders(self.rules.everyone_reads), ArmAtConnect(self.rules), *self._watch_deaths()]
         return actions
 
     def _on_done(self, action: Queued, outcomes: Iterable[Outcome], now: float) -> list[Action]:
@@ -313,7 +315,7 @@ class Decider:
         actions: list[Action] = []
         for outcome in outcomes:
             if self._is_news(outcome):
-                actions.append(LogOutcome(outcome))
+                actions.append(LogOutcome(without_measured(outcome)))
             if isinstance(action, RestoreSettings):
                 self._error = self._error or (outcome.refused if self._life is Life.STOPPING else None)
                 continue
@@ -463,7 +465,8 @@ class Decider:
         self.rules, self._complaint = self._next_rules, ""
         self._scans.follow(self.rules)
         self._autopsy.follow(_autopsy_rules(self.rules))
-        return [*self._restore_if_not_applied(), *self._watch_deaths(), ArmAtConnect(self.rules)]
+        admit = AdmitReaders(self.rules.everyone_reads)
+        return [*self._restore_if_not_applied(), admit, *self._watch_deaths(), ArmAtConnect(self.rules)]
 
     def _watch_deaths(self) -> list[Action]:
         """See ends, or stop seeing them, as the rules say; a dry run attaches nothing to the kernel."""

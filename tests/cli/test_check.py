@@ -286,9 +286,22 @@ DOUBTFUL = {
     "too late for every path": (
         OFFICE + "[keepalive]\napply = false\n" + ENABLE + "idle = '10min'\n",
         [
-            f"arm[1]: only 0 of at least 2 probes can leave before path {path}; "
+            "arm[1]: arms nothing: idle 600s, interval 20s is too long for each path, also for office, which forgets "
+            'after 5min; choose a shorter idle or interval, or idle = "auto"'
+        ],
+    ),
+    "the system's own times, where a rule writes them": (
+        "[watch]\ndefault_timeout = '2min'\n" + ENABLE + "idle = '180s'\nunit = 'x'\n",
+        [
+            "arm[1]: arms nothing: idle 180s, interval 20s is too long for path default, which forgets after 2min; "
             'choose a shorter idle or interval, or idle = "auto"'
-            for path in ("default forgets after 4min", "office forgets after 5min")
+        ],
+    ),
+    "too late for one path of two": (
+        OFFICE + "[keepalive]\napply = false\n" + ENABLE + "idle = '200s'\n",
+        [
+            "arm[1]: only 1 of at least 2 probes can leave before path default forgets after 4min; "
+            'choose a shorter idle or interval, or idle = "auto"'
         ],
     ),
     "one probe": (

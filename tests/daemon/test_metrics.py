@@ -145,6 +145,16 @@ def test_units_and_paths_are_bounded_and_the_rest_is_other() -> None:
     assert number(found, "connections", "other", "bare", "off") == 100 + 1 - 2 - (MOST - 2)
 
 
+def test_no_number_of_users_crowds_a_unit_out() -> None:
+    """Whoever may make users, or runs programs under many, has more connections than the unit that matters."""
+    users = tuple(AtRisk("", 1000 + each, Verdict.BARE, 100, True, 1.0) for each in range(25))
+    unit = AtRisk("backup.service", 0, Verdict.BARE, 1, True, 2.0)
+    found = series(dataclasses.replace(SNAPSHOT, at_risk=(*users, unit), totals=Totals(1.0, more(2501))))
+    assert number(found, "unit_connections_at_risk", "backup.service", "bare") == 1
+    assert sum(name == "unit_connections_at_risk" for name, _ in found) == MOST + 1
+    assert number(found, "unit_connections_at_risk", "other", "bare") == 100 * (25 - (MOST - 1))
+
+
 def more(count: int) -> dict[Kind, int]:
     return {Kind("more", Verdict.BARE, Shown.OFF): count}
 

@@ -212,19 +212,12 @@ def test_the_group_may_ask_and_give_no_order(rig: Rig) -> None:
     with reachable_directory() as directory, daemon(rig, directory) as (running, path), program(rig) as its:
         cookie = its_own(path, its)["cookie"]
         os.chown(path, -1, NOBODY)
-        groups = os.getgroups()
-        os.setgroups([])
-        os.setegid(NOBODY)
-        try:
-            with as_nobody():
-                assert ask(path, "Status")["pid"] == running.pid
-                assert call(path, "Explain", cookie=cookie)["connection"]["cookie"] == cookie
-                for method in ("Arm", "Disarm", "Reload"):
-                    with pytest.raises(NotPermitted, match="only root may"):
-                        call(path, method, **({} if method == "Reload" else {"cookie": cookie}))
-        finally:
-            os.setegid(0)
-            os.setgroups(groups)
+        with as_a_stranger():
+            assert ask(path, "Status")["pid"] == running.pid
+            assert call(path, "Explain", cookie=cookie)["connection"]["cookie"] == cookie
+            for method in ("Arm", "Disarm", "Reload", "Scan", "Restore"):
+                with pytest.raises(NotPermitted, match="only root may"):
+                    call(path, method, **({"cookie": cookie} if method in ("Arm", "Disarm") else {}))
         assert not running.heard("armed")
         running.stop()
 
@@ -255,16 +248,43 @@ def resident(pid: int) -> int:
     return int(text.partition("VmRSS:")[2].split()[0])
 
 
+@contextlib.contextmanager
+def as_a_stranger() -> Iterator[None]:
+    """As a user who is in no group."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(NOBODY)
+    try:
+        with as_nobody():
+            yield
+    finally:
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+def test_everyone_may_ask_where_the_configuration_says_so_and_give_no_order(rig: Rig) -> None:
+    """From a reload on, and until one that says something else."""
+    everyone = configuration(idle=20, timeout=60).replace("[watch]", '[watch]\nreaders = "everyone"')
+    with reachable_directory() as directory, daemon(rig, directory) as (running, path):
+        running.reload(everyone)
+        running.expect("reloaded")
+        with socket.socket(socket.AF_UNIX) as staying:
+            staying.settimeout(SOON)
+            with as_a_stranger():
+                assert ask(path, "Status")["pid"] == running.pid
+                with pytest.raises(NotPermitted, match="only root may"):
+                    ask(path, "Scan")
+                staying.connect(str(path))
+            running.reload(configuration(idle=20, timeout=60))
+            assert staying.recv(1) == b""  # let go
+        with as_a_stranger(), pytest.raises(NotPermitted, match="readers"):
+            ask(path, "Status")
+        running.stop()
+
+
 def test_only_the_daemons_user_and_group_may_ask(rig: Rig) -> None:
     with reachable_directory() as directory, daemon(rig, directory) as (running, path):
         assert path.stat().st_mode & 0o777 == 0o660
-        groups = os.getgroups()
-        os.setgroups([])
-        os.setegid(NOBODY)
-        try:
-            with as_nobody(), pytest.raises(NotPermitted, match="run as root, or as a member of the group tcp-keep"):
-                ask(path, "Status")
-        finally:
-            os.setegid(0)
-            os.setgroups(groups)
+        with as_a_stranger(), pytest.raises(NotPermitted, match="run as root, or as a member of the group tcp-keep"):
+            ask(path, "Status")
         running.stop()

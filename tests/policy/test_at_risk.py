@@ -41,6 +41,12 @@ def test_no_more_are_listed_than_fit_into_an_answer() -> None:
     assert len(at_risk(looks, UNITS)) == MOST
 
 
+def test_no_number_of_users_crowds_a_unit_out() -> None:
+    users = (idle(20.0 + number, cookie=number, uid=number) for number in range(2, MOST + 50))
+    looks = watch(table(1000.0, *users, idle(10.0, cookie=1, cgroup=7)))
+    assert at_risk(looks, UNITS)[-1].unit == "backup.service"
+
+
 def test_where_nothing_is_at_risk_there_is_nothing() -> None:
     looks = watch(table(1000.0))
     found: tuple[AtRisk, ...] = at_risk(looks, UNITS)

@@ -305,6 +305,7 @@ class Stage:
     deaths: list[FakeDeaths] = field(default_factory=list)
     answer: Reply | None = None
     answered: list[tuple[Asker, object]] = field(default_factory=list)
+    admitted: list[bool] = field(default_factory=list)
 
     def settings_record(self) -> SettingsRecord:
         """The record of this stage."""
@@ -334,7 +335,7 @@ class Stage:
         platform = Platform("fake", self.tuner, self.at_connect, self.open, watch_deaths=self.watch_deaths)
         records = None if self.dry_run else self.records()
         deaths = DeathSource(platform.watch_deaths, self.now)
-        return Daemon(self.config, platform, records, self.say, self, deaths=deaths, show=show, answer=self.answers)
+        return Daemon(self.config, platform, records, self.say, self, deaths=deaths, show=show, clients=self)
 
     def run(self) -> None:
         """A whole life: the script, then SIGTERM."""
@@ -403,8 +404,11 @@ class Stage:
     def say(self, entry: Entry) -> None:
         self.said.append(entry)
 
-    def answers(self, asker: Asker, answer: object) -> None:
+    def settle(self, asker: Asker, answer: object) -> None:
         self.answered.append((asker, answer))
+
+    def admit(self, *, everyone: bool) -> None:
+        self.admitted.append(everyone)
 
     def events(self) -> list[str]:
         """Names of everything said."""
