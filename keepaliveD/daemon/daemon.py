@@ -330,6 +330,7 @@ class Daemon:
             tried=self._tried,
             probes_sent=self._platform.probes_sent(),
             unwatched=table.unwatched,
+            netns=self._performer.netns,
         )
 
     def listed(self) -> Listed:

@@ -55,6 +55,7 @@ type Path (
 method Status() -> (
   version: string,
   pid: int,
+  netns: int,
   running: float,
   applied: bool,
   settings: []Setting,
@@ -172,26 +173,43 @@ type Armed (before: Keepalive, after: Keepalive)
 # A key of the configuration, with its value
 type Key (key: string, value: string)
 
-# Explain a connection of the last scan by its cookie, as keepalivectl why does. stands is what its socket has now,
-# null where it cannot be read, and unread says why; inherited are those of its times that follow its network
-# namespace; user_timeout is its TCP_USER_TIMEOUT. armed says how it was armed by us; left_alone whether it was
-# changed since and is left. rule is the one that matches; decision what it comes to for this socket, with the
-# keepalive that it would set, or "" where it is not at risk. remedy are the keys of an [[arm]] rule that would keep
-# it alive; hopeless why none would.
-method Explain(cookie: int) -> (
+# The three times of keepalive
+type Times (idle: int, interval: int, probes: int)
+
+# A connection, and why it is as it is. stands is what its socket has now, null where it cannot be read, and unread
+# says why; inherited are those of its times that follow its network namespace, whose times are system; user_timeout
+# is its TCP_USER_TIMEOUT. armed says how it was armed by us, recorded the same although its program may have changed
+# it since; left_alone whether it was changed since and is left. rule is the one that matches, with its action and the
+# times that it would set on this path; decision what it comes to for this socket, with the keepalive that it would
+# set, or "" where it is not at risk. remedy are the keys of an [[arm]] rule that would keep it alive; hopeless why
+# none would.
+type Explanation (
   connection: Connection,
   stands: ?Keepalive,
   unread: string,
   inherited: []string,
   user_timeout: ?float,
+  system: ?Times,
   armed: ?Armed,
+  recorded: ?Armed,
   left_alone: bool,
   rule: string,
+  action: string,
+  times: ?Times,
   decision: string,
   sets: ?Keepalive,
   remedy: []Key,
   hopeless: string
 )
+
+# Explain connections of the last scan, as keepalivectl why does: those with one of these cookies or inodes, of these
+# units (patterns), or with one of these ends. The most urgent come first; more counts others that are not explained.
+method Explain(
+  cookies: ?[]int,
+  inodes: ?[]int,
+  units: ?[]string,
+  ends: ?[]Endpoint
+) -> (explained: []Explanation, more: int)
 
 # Arm a connection of the last scan, as keepalivectl arm does; only root may. Without idle it is the longest that
 # fits the path, all else is as configured. result says what became of it: armed, already set, changed since, owner

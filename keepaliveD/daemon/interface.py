@@ -150,6 +150,7 @@ def status(snapshot: Snapshot) -> dict[str, object]:
     return {
         "version": __version__,
         "pid": snapshot.pid,
+        "netns": snapshot.netns,
         "running": round(snapshot.running, 3),
         "applied": snapshot.applied,
         "settings": [

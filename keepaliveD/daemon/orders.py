@@ -5,29 +5,63 @@ A method makes a question of its parameters (model/questions.py), and a reply of
 
 from __future__ import annotations
 
+import ipaddress
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from keepaliveD.config.units import with_suffix
 from keepaliveD.daemon.varlink import Method, Parameters, Question, Refused, invalid
 from keepaliveD.log import entries
 from keepaliveD.model.actions import SetSystemKeepalive
 from keepaliveD.model.errors import NoInput, Refusal
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES, Own, SocketKeepalive
 from keepaliveD.model.plain import plain
-from keepaliveD.model.questions import ArmThis, DisarmThis, ExplainThis, ReloadNow, RestoreThese, ScanNow
+from keepaliveD.model.questions import ArmThis, DisarmThis, ExplainThese, ReloadNow, RestoreThese, ScanNow
 from keepaliveD.model.results import Armed, ArmingResult, Mark, Outcome
 from keepaliveD.places import INTERFACE
+from keepaliveD.policy.arming import times
 from keepaliveD.policy.explain import Explained
+from keepaliveD.policy.questions import Answers
 
 MAX_COOKIE = 2**64 - 1
+MAX_PORT = 65535
+MAPPED = 0xFFFF << 32  # an IPv4 address as one of IPv6: ::ffff:0:0/96
+MOST_VALUES = 1024  # of a parameter of Explain: the sockets of a process
+LONGEST = 256  # characters of one
 UNREADABLE = "cannot be read here"
 NOT_ARMED = "not armed"  # there is nothing to disarm
 TIMES = {"idle": MAX_IDLE, "interval": MAX_IDLE, "probes": MAX_PROBES}
 
 
 def _explain(parameters: Parameters) -> Question:
-    cookie = _cookie(parameters)
-    return Question(ExplainThis(cookie), _answering(cookie, explained))
+    numbers = {name: _values(parameters, name, int) for name in ("cookies", "inodes")}
+    for name, values in numbers.items():
+        if not all(0 <= value <= MAX_COOKIE for value in values):
+            raise invalid(name)
+    units = tuple(map(with_suffix, _values(parameters, "units", str)))
+    question = ExplainThese(**numbers, units=units, ends=tuple(map(_end, _values(parameters, "ends", dict))))
+    first = next(iter(question.cookies), 0)
+    return Question(question, _answering(first, answers))
+
+
+def _values(parameters: Parameters, name: str, kind: type) -> tuple[Any, ...]:
+    values = parameters.get(name, [])
+    if len(values) > MOST_VALUES or not all(type(value) is kind and len(str(value)) <= LONGEST for value in values):
+        raise invalid(name)
+    return tuple(values)
+
+
+def _end(given: dict[str, Any]) -> tuple[int, int]:
+    """Return an end as columns have it. Raises Refused."""
+    try:
+        address = ipaddress.ip_address(given["address"])
+        port = given["port"]
+    except (KeyError, ValueError):
+        raise invalid("ends") from None
+    if type(given["address"]) is not str or type(port) is not int or not 0 < port <= MAX_PORT:
+        raise invalid("ends")
+    return int(address) | (MAPPED if address.version == 4 else 0), port
 
 
 def _arm(parameters: Parameters) -> Question:
@@ -60,7 +94,7 @@ def _restore(parameters: Parameters) -> Question:
 
 
 METHODS = {
-    f"{INTERFACE}.Explain": Method(_explain, {"cookie": int}),
+    f"{INTERFACE}.Explain": Method(_explain, dict.fromkeys(("cookies", "inodes", "units", "ends"), list)),
     f"{INTERFACE}.Arm": Method(_arm, {"cookie": int, **dict.fromkeys(TIMES, int)}, root_only=True),
     f"{INTERFACE}.Disarm": Method(_disarm, {"cookie": int}, root_only=True),
     f"{INTERFACE}.Reload": Method(_reload, root_only=True),
@@ -121,23 +155,38 @@ def keepalive(one: SocketKeepalive | None) -> dict[str, object] | None:
     return {"on": one.on, **one.times._asdict()} if one else None
 
 
-def explained(its: Explained) -> dict[str, object]:
+def answers(given: Answers) -> dict[str, object]:
     """Return the answer to Explain."""
+    return {"explained": [explained(its) for its in given.explained], "more": given.more}
+
+
+def explained(its: Explained) -> dict[str, object]:
+    """Return one connection as Explain answers it."""
     found, decision, armed = its.found, its.decision, its.armed
+    timeout = its.connection.timeout
+    wanted = None if math.isnan(timeout) else times(its.rule, timeout)._asdict()
     return {
         "connection": plain(its.connection),
         "stands": keepalive(found.stands) if found else None,
         "unread": "" if found else its.hindrance.value if its.hindrance else UNREADABLE,
         "inherited": [name for name, own in OWN.items() if found and found.inherited & own],
         "user_timeout": found.user_timeout / 1000 if found and found.user_timeout else None,
-        "armed": {"before": keepalive(armed.before), "after": keepalive(armed.after)} if armed else None,
+        "system": dict(zip(TIMES, found.system, strict=True)) if found and found.system else None,
+        "armed": _armed(armed),
+        "recorded": _armed(its.entry),
         "left_alone": its.entry is Mark.LEFT_ALONE,
         "rule": its.rule.name,
+        "action": its.rule.action.value,
+        "times": wanted,
         "decision": _decision(decision),
         "sets": keepalive(decision.after) if isinstance(decision, Armed) else None,
         "remedy": [{"key": key, "value": value} for key, value in its.remedy.settings] if its.remedy else [],
         "hopeless": its.hopeless.value if its.hopeless else "",
     }
+
+
+def _armed(entry: object) -> dict[str, object] | None:
+    return {"before": keepalive(entry.before), "after": keepalive(entry.after)} if isinstance(entry, Armed) else None
 
 
 OWN = {"idle": Own.IDLE, "interval": Own.INTERVAL, "probes": Own.PROBES}

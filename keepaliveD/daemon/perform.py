@@ -42,6 +42,11 @@ class Performer:
         self._begun = False  # whether connections are armed at connect
         self._lasting = False  # whether the program that does so outlives us
 
+    @property
+    def netns(self) -> int:
+        """Return the inode of the network namespace whose settings these are; 0 where there are none."""
+        return self._settings.netns
+
     def read_settings(self, *, cared_for: bool) -> FoundSettings:
         """Read the system settings, if we apply any, and what is wrong with their record. Raises Refusal."""
         return self._settings.read(cared_for=cared_for)

@@ -50,6 +50,11 @@ class SystemSettings:
         self._record.confirm_set(action.values)
         return Outcome(dataclasses.replace(action, found=replaced))
 
+    @property
+    def netns(self) -> int:
+        """Return the inode of our network namespace; 0 where there are none."""
+        return int("".join(filter(str.isdecimal, self._tuner.identity.get("netns", ""))) or "0")
+
     def without_us(self) -> tuple[int, Keepalive] | None:
         """Return the inode of our network namespace and its settings without us; None if no value of ours stands.
 
@@ -59,8 +64,7 @@ class SystemSettings:
         if self._record is None or not all(roles) or not self._record.holds_any():
             return None
         values = self._record.without_us(self._tuner.read())
-        namespace = "".join(filter(str.isdecimal, self._tuner.identity.get("netns", ""))) or "0"
-        return int(namespace), Keepalive(*(values[key] for key in roles))
+        return self.netns, Keepalive(*(values[key] for key in roles))
 
     def release(self, keys: Mapping[str, int]) -> None:
         """Leave these settings to somebody else, for good."""

@@ -86,10 +86,14 @@ class Disarm:
 
 @dataclass(frozen=True, slots=True)
 class LookInto:
-    """Read the sockets of these connections, for the sake of who asks; `recorded` is what the records say of them."""
+    """Read the sockets of these connections, for the sake of who asks; `recorded` is what the records say of them.
+
+    `more` are others that were asked about.
+    """
 
     connections: tuple[Connection, ...]
     asker: Asker
+    more: int = 0
     recorded: Mapping[int, Armed | Mark] = field(default_factory=dict)
 
 

@@ -32,10 +32,16 @@ class DisarmThis:
 
 
 @dataclass(frozen=True, slots=True)
-class ExplainThis:
-    """Explain the connection with this cookie."""
+class ExplainThese:
+    """Explain the connections with one of these cookies, inodes, units (patterns as in fnmatch(3)) or ends.
 
-    cookie: int
+    An end is an address as columns have it, IPv4 mapped, and a port.
+    """
+
+    cookies: tuple[int, ...] = ()
+    inodes: tuple[int, ...] = ()
+    units: tuple[str, ...] = ()
+    ends: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,4 +61,4 @@ class RestoreThese:
     settings: frozenset[str] | None = None
 
 
-Question = ArmThis | DisarmThis | ExplainThis | ReloadNow | ScanNow | RestoreThese
+Question = ArmThis | DisarmThis | ExplainThese | ReloadNow | ScanNow | RestoreThese

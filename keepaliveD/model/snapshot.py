@@ -122,6 +122,7 @@ class Snapshot:
     probes_sent: int | None = None
     unwatched: Unwatched | None = None  # network namespaces
     unseen: str = ""  # what cannot be seen of ends of connections, and why
+    netns: int = 0  # the inode of the network namespace whose settings these are
 
 
 @dataclass(frozen=True, slots=True)

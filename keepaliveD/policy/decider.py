@@ -234,7 +234,7 @@ class Decider:
             case RestoreThese(settings):
                 return [RestoreSettings(settings, asker)]
         try:
-            return [questions.follow(asker, question, self.judgement, self.rules)]
+            return [questions.follow(asker, question, self.judgement, self.rules, self._autopsy.units)]
         except Exception as error:  # a defect costs an answer, and not the daemon
             return [Answer(asker, unexpected(error))]
 

@@ -3,26 +3,54 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
 
 from keepaliveD.model.actions import Answer, Arm, Disarm, LookInto, Queued
 from keepaliveD.model.errors import Misuse, NoInput
 from keepaliveD.model.plain import from_now
-from keepaliveD.model.questions import ArmThis, Asker, DisarmThis, ExplainThis
+from keepaliveD.model.questions import ArmThis, Asker, DisarmThis, ExplainThese
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, Rules
-from keepaliveD.model.sockets import TcpState
+from keepaliveD.model.sockets import Indices, TcpState
 from keepaliveD.policy.arming import by_hand
-from keepaliveD.policy.connections import with_cookies
-from keepaliveD.policy.explain import Surroundings, explain
+from keepaliveD.policy.connections import connections, order_of_urgency, with_cookies
+from keepaliveD.policy.explain import Explained, Surroundings, explain
 from keepaliveD.policy.judge import Judgement
 
 Asking = Arm | Disarm | LookInto  # actions that are carried out for who asks
 
 GONE = NoInput("the last scan has no watched connection with this cookie")
+MOST_EXPLAINED = 256  # connections in one answer: they are the most urgent
+HALF = 2**64 - 1
 
 
-def follow(asker: Asker, question: ArmThis | DisarmThis | ExplainThis, judgement: Judgement, rules: Rules) -> Queued:
-    """Return what to do about a connection of the last scan; an Answer where nothing is to be done."""
+class Answers(NamedTuple):
+    """The answer to ExplainThese: the most urgent connections, and how many there are besides."""
+
+    explained: tuple[Explained, ...]
+    more: int
+
+
+def follow(
+    asker: Asker,
+    question: ArmThis | DisarmThis | ExplainThese,
+    judgement: Judgement,
+    rules: Rules,
+    units: Mapping[int, str],
+) -> Queued:
+    """Return what to do about connections of the last scan; an Answer where nothing is to be done.
+
+    `units` are those of cgroups, as far as they are known.
+    """
+    if isinstance(question, ExplainThese):
+        rows = _asked_for(question, judgement, units)
+        if not len(rows):
+            return Answer(asker, GONE)
+        return LookInto(connections(judgement, rows[:MOST_EXPLAINED]), asker, max(0, len(rows) - MOST_EXPLAINED))
     found = with_cookies(judgement, [question.cookie])[:1]
     if not found:
         return Answer(asker, GONE)
@@ -31,8 +59,23 @@ def follow(asker: Asker, question: ArmThis | DisarmThis | ExplainThis, judgement
             return _arm(asker, question, judgement, rules)
         case DisarmThis():
             return Disarm(found, asker=asker)
-        case ExplainThis():
-            return LookInto(found, asker)
+
+
+def _asked_for(question: ExplainThese, judgement: Judgement, units: Mapping[int, str]) -> Indices:
+    """Return the rows that are to be explained, the most urgent first."""
+    sockets, rows = judgement.table.sockets, order_of_urgency(judgement, at_risk_only=False)
+    named = [cgroup for cgroup, unit in units.items() if any(fnmatch.fnmatchcase(unit, one) for one in question.units)]
+    found = np.zeros(len(sockets), np.bool_)
+    for column, values in (("cookie", question.cookies), ("inode", question.inodes), ("cgroup", named)):
+        found |= np.isin(sockets[column], np.array(values, np.uint64))
+    for side in ("local", "remote"):
+        for address, port in question.ends:
+            found |= (
+                (sockets[f"{side}_high"] == address >> 64)
+                & (sockets[f"{side}_low"] == address & HALF)
+                & (sockets[f"{side}_port"] == port)
+            )
+    return rows[found[rows]]
 
 
 def answer(outcome: Outcome, judgement: Judgement, rules: Rules, now: float) -> Answer | None:
@@ -42,13 +85,17 @@ def answer(outcome: Outcome, judgement: Judgement, rules: Rules, now: float) -> 
         return None
     if outcome.refused or not isinstance(action, LookInto):
         return Answer(action.asker, outcome.refused or outcome)
-    found = with_cookies(judgement, [action.connections[0].cookie])[:1]
-    if not found:  # a scan that was on its way has not found it any more
+    now_there = {one.cookie: one for one in with_cookies(judgement, [one.cookie for one in action.connections])}
+    rows = [row for row, one in enumerate(action.connections) if one.cookie in now_there]
+    if not rows:  # a scan that was on its way has not found them any more
         return Answer(action.asker, GONE)
-    connection = found[0].with_owner(action.connections[0].owner)
+    found = [now_there[one.cookie].with_owner(one.owner) for one in (action.connections[row] for row in rows)]
     around = Surroundings(rules.configured, rules.arm, rules.ignore, action.recorded)
-    (its,) = explain(judgement, [connection], outcome.looked, around)
-    return Answer(action.asker, dataclasses.replace(its, connection=from_now(connection, now - judgement.forecast.now)))
+    looked = None if outcome.looked is None else outcome.looked[rows]
+    age = now - judgement.forecast.now
+    explained = explain(judgement, found, looked, around)
+    aged = (dataclasses.replace(its, connection=from_now(its.connection, age)) for its in explained)
+    return Answer(action.asker, Answers(tuple(aged), action.more))
 
 
 def _arm(asker: Asker, question: ArmThis, judgement: Judgement, rules: Rules) -> Queued:

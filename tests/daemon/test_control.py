@@ -31,7 +31,7 @@ from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import ConfigError, StateError
 from keepaliveD.model.events import Asked
 from keepaliveD.model.origin import Origin, Source
-from keepaliveD.model.questions import ExplainThis, ReloadNow
+from keepaliveD.model.questions import ExplainThese, ReloadNow
 from keepaliveD.model.results import ArmingResult
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.snapshot import LastScan, Setting, Snapshot
@@ -68,7 +68,7 @@ HOST = FakeHost(SNAPSHOT, *(idle(10.0, cookie=2 * number + 1) for number in reve
 STATUS = b'{"method":"internal.tcp-keepalived.Status"}\0'
 LIST = b'{"method":"internal.tcp-keepalived.ListConnections","more":true}\0'
 RELOAD = b'{"method":"internal.tcp-keepalived.Reload"}\0'
-EXPLAIN = b'{"method":"internal.tcp-keepalived.Explain","parameters":{"cookie":1}}\0'
+EXPLAIN = b'{"method":"internal.tcp-keepalived.Explain","parameters":{"cookies":[1]}}\0'
 MONITOR = b'{"method":"internal.tcp-keepalived.Monitor","more":true}\0'
 
 
@@ -448,7 +448,7 @@ def test_an_order_of_root_is_handed_to_the_decider_and_answered_to_who_asked(tim
         assert json.loads(said(its)[:-1]) == {"parameters": {}}
         (later,) = timed.events()
         assert isinstance(later, Asked)
-        assert later.question == ExplainThis(1)
+        assert later.question == ExplainThese((1,))
         timed.settle(asked.asker, None)
         assert said(other) == b"", "that was the answer to another question"
         timed.settle(later.asker, ConfigError("broken"))

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from keepaliveD.config import load
-from keepaliveD.daemon.orders import became, explained
-from keepaliveD.model.errors import NotPermitted
+from keepaliveD.daemon.orders import answers, became
+from keepaliveD.model.errors import NoInput, NotPermitted
 from keepaliveD.model.events import Asked
 from keepaliveD.model.keepalive import ALL, Keepalive, SocketKeepalive
-from keepaliveD.model.questions import ArmThis, Asker, DisarmThis, ExplainThis, Question
+from keepaliveD.model.questions import ArmThis, Asker, DisarmThis, ExplainThese, Question
 from keepaliveD.model.results import Armed, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule
-from keepaliveD.policy.explain import Explained
+from keepaliveD.policy.questions import MOST_EXPLAINED, Answers
 from tests.support.fakes import OFF, FakeWatcher, Stage
 from tests.support.tables import FIREWALL, idle
 
@@ -39,6 +40,14 @@ def asked(stage: Stage, *questions: Question) -> list[Any]:
     stage.run()
     assert [asker.ticket for asker, _ in stage.answered] == list(range(1, len(questions) + 1))
     return [answer for _, answer in stage.answered]
+
+
+def only(answer: Answers) -> dict[str, Any]:
+    """The only connection of an answer, as a client gets it."""
+    reply: Any = answers(answer)
+    assert reply["more"] == 0
+    (its,) = reply["explained"]
+    return dict(its)
 
 
 def test_arming_is_answered_recorded_and_logged_with_who_asked(stage: Stage) -> None:
@@ -88,9 +97,7 @@ def test_a_socket_that_is_not_armed_is_not_disarmed(stage: Stage) -> None:
 
 
 def test_a_connection_is_explained_as_keepalivectl_why_explains_it(stage: Stage) -> None:
-    (its,) = asked(stage, ExplainThis(COOKIE))
-    assert isinstance(its, Explained)
-    reply: dict[str, Any] = explained(its)
+    reply = only(*asked(stage, ExplainThese((COOKIE,))))
     assert (reply["stands"], reply["inherited"]) == (WAS, ["idle", "interval", "probes"])
     assert (reply["rule"], reply["decision"]) == ("arm[1]", "left alone by rule")
     assert reply["remedy"] == [
@@ -103,12 +110,26 @@ def test_a_connection_is_explained_as_keepalivectl_why_explains_it(stage: Stage)
 
 
 def test_after_arming_the_explanation_says_so(stage: Stage) -> None:
-    _, its = asked(stage, ArmThis(COOKIE), ExplainThis(COOKIE))
-    assert explained(its)["armed"] == {"before": WAS, "after": ON}
+    _, its = asked(stage, ArmThis(COOKIE), ExplainThese((COOKIE,)))
+    assert only(its)["armed"] == only(its)["recorded"] == {"before": WAS, "after": ON}
+
+
+def test_connections_are_explained_by_their_units_inodes_and_ends(stage: Stage) -> None:
+    """All that match, the most urgent first, and each once."""
+    stage.watcher = FakeWatcher(lambda _: [idle(10.0, cookie=number, inode=70 + number) for number in range(1, 600)])
+    (few,) = asked(stage, ExplainThese(inodes=(72, 74), cookies=(2, 5)))
+    assert sorted(its.connection.cookie for its in few.explained) == [2, 4, 5]
+    remote = few.explained[0].connection.remote
+    end = int(ipaddress.ip_address(remote.address)) | (0xFFFF << 32), remote.port
+    stage.answered.clear()
+    (most,) = asked(stage, ExplainThese(ends=(end,)))
+    assert (len(most.explained), most.more) == (MOST_EXPLAINED, 599 - MOST_EXPLAINED)
+    stage.answered.clear()
+    (none,) = asked(stage, ExplainThese(ends=((end[0], 1),), units=("nobody*",)))
+    assert isinstance(none, NoInput)
 
 
 def test_where_a_socket_cannot_be_read_the_rest_is_explained(stage: Stage) -> None:
     stage.armer.refusal = NotPermitted("requires CAP_SYS_PTRACE")
-    (its,) = asked(stage, ExplainThis(COOKIE))
-    reply = explained(its)
+    reply = only(*asked(stage, ExplainThese((COOKIE,))))
     assert (reply["stands"], reply["unread"], reply["rule"]) == (None, "cannot be read here", "arm[1]")

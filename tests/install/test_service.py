@@ -573,8 +573,8 @@ def test_systemds_own_client_calls_every_method(service: Machine, suite: str) ->
     assert deaths.keys() == {"causes", "ordinary", "lost", "deaths"}
     (measured,) = varlink(service, "Metrics")
     assert measured["metrics"]
-    (why,) = varlink(service, "Explain", cookie=cookie)
-    assert why["connection"]["owner"]["pid"] == holder
+    (why,) = varlink(service, "Explain", cookies=[cookie])
+    assert why["explained"][0]["connection"]["owner"]["pid"] == holder
     after = service.now()
     service.run("systemd-run", "--quiet", "--unit=watching", "sh", "-c", MONITORING)
     service.until(lambda: service.path("/run/watching").exists())

@@ -27,7 +27,7 @@ from tests.support.unprivileged import NOBODY, as_nobody, reachable_directory
 
 STATUS = b'{"method":"internal.tcp-keepalived.Status"}\0'
 LIST = b'{"method":"internal.tcp-keepalived.ListConnections","more":true}\0'
-EXPLAIN = b'{"method":"internal.tcp-keepalived.Explain","parameters":{"cookie":1}}\0'
+EXPLAIN = b'{"method":"internal.tcp-keepalived.Explain","parameters":{"cookies":[1]}}\0'
 
 
 BAD = (STATUS * 50, STATUS[:20], b"\xff" * 4000 + b"\0", b"[" * 70_000, LIST * 50, EXPLAIN * 50)
@@ -159,7 +159,7 @@ def test_a_connection_is_listed_explained_armed_and_disarmed_by_its_cookie(rig: 
         (namespace,) = next(every(path, "ListNamespaces", {}, SOON))["namespaces"]
         assert (namespace["inode"], namespace["bare"]) == (one["netns"], 1)
 
-        why = call(path, "Explain", cookie=one["cookie"])
+        why = call(path, "Explain", cookies=[one["cookie"]])["explained"][0]
         assert (why["stands"]["on"], why["rule"], why["armed"]) == (False, "keepalive.arm", None)
         assert why["connection"]["owner"]["pid"] == its.pid
         assert {"key": "action", "value": "enable"} in why["remedy"]
@@ -170,14 +170,14 @@ def test_a_connection_is_listed_explained_armed_and_disarmed_by_its_cookie(rig: 
         assert "timer:(keepalive," in stands(rig, its)
         entry = running.expect("armed", KEEPALIVE_RULE="hand", KEEPALIVE_BY_UID=0, KEEPALIVE_BY_PID=os.getpid())
         assert entry["MESSAGE"] == armed["message"]
-        why = call(path, "Explain", cookie=one["cookie"])
+        why = call(path, "Explain", cookies=[one["cookie"]])["explained"][0]
         assert why["stands"] == why["armed"]["after"] == armed["after"]
 
         disarmed = call(path, "Disarm", cookie=one["cookie"])
         assert (disarmed["result"], disarmed["after"]["on"]) == ("disarmed", False)
         assert "keepalive" not in stands(rig, its)
         running.expect("disarmed", KEEPALIVE_BY_UID=0)
-        assert call(path, "Explain", cookie=one["cookie"])["left_alone"]
+        assert call(path, "Explain", cookies=[one["cookie"]])["explained"][0]["left_alone"]
         with pytest.raises(KernelError, match="NoSuchConnection"):
             call(path, "Arm", cookie=1)
         running.stop()
@@ -214,7 +214,7 @@ def test_the_group_may_ask_and_give_no_order(rig: Rig) -> None:
         os.chown(path, -1, NOBODY)
         with as_a_stranger():
             assert ask(path, "Status")["pid"] == running.pid
-            assert call(path, "Explain", cookie=cookie)["connection"]["cookie"] == cookie
+            assert call(path, "Explain", cookies=[cookie])["explained"][0]["connection"]["cookie"] == cookie
             for method in ("Arm", "Disarm", "Reload", "Scan", "Restore"):
                 with pytest.raises(NotPermitted, match="only root may"):
                     call(path, method, **({"cookie": cookie} if method in ("Arm", "Disarm") else {}))

@@ -54,7 +54,7 @@ from keepaliveD.model.questions import (
     ArmThis,
     Asker,
     DisarmThis,
-    ExplainThis,
+    ExplainThese,
     Question,
     ReloadNow,
     RestoreThese,
@@ -387,7 +387,9 @@ def test_a_reload_that_fails_is_answered_with_what_is_wrong() -> None:
     assert str(answer.answer) == "reload failed, the old configuration stays: path[1]: no timeout"
 
 
-@pytest.mark.parametrize(("question", "kind"), [(ArmThis(1), Arm), (DisarmThis(1), Disarm), (ExplainThis(1), LookInto)])
+@pytest.mark.parametrize(
+    ("question", "kind"), [(ArmThis(1), Arm), (DisarmThis(1), Disarm), (ExplainThese((1,)), LookInto)]
+)
 def test_what_is_asked_about_a_connection_is_done_for_who_asks_and_answered(
     question: Question, kind: type[Arm | Disarm | LookInto]
 ) -> None:
@@ -401,7 +403,7 @@ def test_what_is_asked_about_a_connection_is_done_for_who_asks_and_answered(
     assert answers == [Answer(ASKER, outcome.refused)]
 
 
-@pytest.mark.parametrize("question", [ArmThis(2), DisarmThis(2), ExplainThis(2)])
+@pytest.mark.parametrize("question", [ArmThis(2), DisarmThis(2), ExplainThese((2,))])
 def test_a_connection_that_the_last_scan_has_not_found_is_not_touched(question: Question) -> None:
     (answer,) = asked(started(quiet_since=990.0), question)
     assert isinstance(answer, Answer)
@@ -416,7 +418,7 @@ def test_an_interval_that_does_not_fit_the_idle_time_is_refused() -> None:
 
 def test_an_order_that_fails_for_a_reason_that_nobody_foresaw_is_answered_and_the_watch_goes_on() -> None:
     host = started(quiet_since=990.0)
-    (action,) = host.decider.decide(Asked(ASKER, ExplainThis(1)), 1001.0)
+    (action,) = host.decider.decide(Asked(ASKER, ExplainThese((1,))), 1001.0)
     assert isinstance(action, LookInto)
     (answer,) = host.decider.decide(Failed(action, ZeroDivisionError()), 1001.0)
     assert isinstance(answer, Answer)
