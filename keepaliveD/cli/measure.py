@@ -178,9 +178,10 @@ def _plan(target: Target, limits: Limits) -> Iterator[str]:
     """Yield the plan, before anything is done."""
     first = next_round([], limits, 0)
     times = ", ".join(span(plan.quiet) for plan in first[:: max(1, len(first) // 8)])
+    proved = " once they have proved the token" if target.is_listener else ""
     yield (
         f"measuring the path to {printable(target.name)} ({target.address[0]}), "
-        f"by {len(first) + 1} connections at a time, which send no data"
+        f"by {len(first) + 1} connections at a time, which send no data{proved}"
     )
     yield f"silences of the first round: {times}; {STAYS}"
     if not target.is_listener:

@@ -240,6 +240,10 @@ def test_a_dry_run_shows_the_plan_and_opens_nothing(capsys: pytest.CaptureFixtur
     assert main(["measure", "127.0.0.1:1", "--dry-run"]) == 0
     told = capsys.readouterr()
     assert told.out == ""
-    assert "by 9 connections at a time, which send no data" in told.err
+    assert "by 9 connections at a time, which send no data\n" in told.err
     assert "silences of the first round: 5s" in told.err
+    assert main(["measure", "127.0.0.1:1", "--token", "secret", "--dry-run"]) == 0
+    assert (
+        "by 78 connections at a time, which send no data once they have proved the token\n" in capsys.readouterr().err
+    )
     assert findings.default_name("[fd00::9]:22") == "to fd00::9"
