@@ -137,9 +137,9 @@ def measure(options: argparse.Namespace, root: Path) -> None:
         dropin.check(options.config or DEFAULT_FILE)  # before hours pass
     found, stopped = asyncio.run(_measure(target, limits, where=options.where))
     toml = findings.as_toml(found, options.name or "")
+    _print(options, found)
     if options.write and toml and not stopped:
         _write(options, found, toml)
-    _print(options, found)
     if stopped:
         raise KeyboardInterrupt
     if options.write and not toml:

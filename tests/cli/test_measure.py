@@ -44,6 +44,10 @@ FOUND = Found(
 )
 
 
+async def measured(*_: object, **__: object) -> tuple[Found, bool]:
+    return FOUND, False
+
+
 def said(found: Found) -> str:
     return "\n".join(in_words(found))
 
@@ -116,6 +120,17 @@ def test_the_path_to_paste_is_shorter_than_what_was_survived() -> None:
         "timeout": "300s",
         "measured": datetime.date(2026, 11, 28),
     }
+
+
+def test_what_was_measured_for_hours_is_printed_also_where_it_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keepaliveD.cli.measure._measure", measured)
+    missing = str(tmp_path / "missing/config.toml")
+    assert main(["measure", "127.0.0.1:1", "--write", "--config", missing]) == 74
+    told = capsys.readouterr()
+    assert said(FOUND) in told.out
+    assert "missing/config.d: cannot be made" in told.err
 
 
 def test_the_path_that_is_written_is_a_measured_one(tmp_path: Path) -> None:
