@@ -27,13 +27,14 @@ LABEL = 13  # columns of what a line is about
 INDENT = "  "
 UNKNOWN = "unknown"
 FEW = 4  # peers that are listed
+REQUIRES_ROOT = "requires root"
 NOT_READ = {
-    None: "requires root",
+    None: REQUIRES_ROOT,
     ArmingResult.CLOSED: "the connection was closed meanwhile",
     ArmingResult.SUBFLOW: 'an MPTCP subflow; requires watch.engine = "bpf"',
     ArmingResult.OWNER_NOT_FOUND: "no process was found that holds the socket",
-    ArmingResult.OWNER_NOT_VISIBLE: "requires root",
-    ArmingResult.NOT_PERMITTED: "requires root",
+    ArmingResult.OWNER_NOT_VISIBLE: REQUIRES_ROOT,
+    ArmingResult.NOT_PERMITTED: REQUIRES_ROOT,
     ArmingResult.OTHER_USER_NAMESPACE: "its process is in another user namespace",
 }
 COVERS = {  # what a selector matches besides the connections that were asked for

@@ -18,6 +18,7 @@ from keepaliveD.cli.worker import Asking, in_worker, look
 from keepaliveD.config import Config, load
 from keepaliveD.config.drop_ins import drop_in, rules_before
 from keepaliveD.daemon.settings import SystemSettings
+from keepaliveD.model import requirements
 from keepaliveD.model.connections import AT_RISK, Connection, Verdict
 from keepaliveD.model.errors import Misuse, NoInput, NotPermitted, Refusal, StateError, Unsupported
 from keepaliveD.model.results import Armed
@@ -169,8 +170,7 @@ def _fix(
 ) -> None:
     """Write the rules, check them, have a daemon read them, and show what came of it."""
     if not remedies:
-        if any(one.connection.verdict in AT_RISK and not isinstance(one.decision, Armed) for one in view.explained):
-            raise Unsupported("no rule would help the connections at risk; see above")
+        _raise_if_at_risk(view)
         armed = {one.connection.cookie for one in view.explained if isinstance(one.decision, Armed)}
         if not armed or not view.daemon:
             print("\nNothing to fix.")
@@ -201,6 +201,18 @@ def _fix(
     _reload(view.daemon)
     print("Reloaded the daemon.\n")
     _show_result(options, root, config, platform, {one.connection.cookie for one in view.explained if one.remedy})
+
+
+def _raise_if_at_risk(view: View) -> None:
+    """Raise NotPermitted or Unsupported where no rule is offered for a connection at risk, and none arms it."""
+    at_risk = [one for one in view.explained if one.connection.verdict in AT_RISK]
+    if any(one.found is None and page.NOT_READ.get(one.hindrance) == page.REQUIRES_ROOT for one in at_risk):
+        raise NotPermitted(
+            "what would help is not known, because a socket cannot be read: "
+            f"run as root, or with {requirements.ARM.named}"
+        )
+    if any(not isinstance(one.decision, Armed) for one in at_risk):
+        raise Unsupported("no rule would help the connections at risk; see above")
 
 
 def _take_back(file: Path, before: str | None) -> None:

@@ -18,6 +18,7 @@ import pytest
 from keepaliveD.cli import running, targets, why
 from keepaliveD.cli.ctl import main
 from keepaliveD.config import files, load
+from keepaliveD.model.arming import Answer
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import ConfigError, NoInput, NotPermitted
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
@@ -277,6 +278,22 @@ def test_where_no_rule_helps_fix_says_so(desk: Desk) -> None:
     status, out, (line,) = desk.types("amanda@backup", "--fix", "--yes")
     assert (status, line) == (69, "keepalivectl: no rule would help the connections at risk; see above")
     assert "TCP_USER_TIMEOUT is 1s, set by its program" in out
+
+
+@pytest.mark.parametrize("hindrance", ["who may arm", "who owns it"])
+def test_fix_without_privilege_says_that_it_requires_root(desk: Desk, hindrance: str) -> None:
+    """Not that no rule would help: that is not known."""
+    if hindrance == "who may arm":
+        desk.armer.refusal = NotPermitted("no")
+    else:
+        desk.armer.looks = Answer.OWNER_NOT_VISIBLE
+    status, _, (line,) = desk.types("amanda@backup", "--fix", "--yes")
+    assert (status, line) == (
+        77,
+        "keepalivectl: what would help is not known, because a socket cannot be read: run as root, or with "
+        "CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+    )
+    assert not desk.written.exists()
 
 
 def test_fix_has_a_daemon_read_a_rule_that_it_may_not_have_read(desk: Desk) -> None:
