@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,11 +21,10 @@ from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import TcpState, Unwatched
-from keepaliveD.platforms.base import Opener, Platform, Session
-from keepaliveD.platforms.requests import Steps, directly
+from keepaliveD.platforms.base import Platform, Session
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.settings import SettingsRecord, file_name
-from tests.support.fakes import IDENTITY, OFF, FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher
+from tests.support.fakes import IDENTITY, OFF, FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher, here
 from tests.support.tables import Socket, idle
 
 ON = SocketKeepalive(True, Keepalive(180, 20, 31))
@@ -110,13 +107,6 @@ class Desk:
         status, _, err = self.types("arm", *words)
         assert (status, err) == (0, [])
         return sorted(self.armer.looked)
-
-
-@contextlib.contextmanager
-def here(opener: Opener, watching: Watching) -> Iterator[Callable[[Steps[Any]], Any]]:
-    """In place of a worker: what it does to the desk would be done to a copy."""
-    session = opener(watching)
-    yield lambda steps: directly(steps, session)
 
 
 @pytest.fixture

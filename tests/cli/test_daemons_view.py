@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,20 +12,16 @@ from keepaliveD.cli import daemons_view
 from keepaliveD.cli import sockets as command
 from keepaliveD.cli.ctl import main
 from keepaliveD.daemon import interface
-from keepaliveD.daemon.control import Control
 from keepaliveD.model.plain import plain, restored
 from keepaliveD.model.rules import Path as NetworkPath
-from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import TcpState, Timer
-from keepaliveD.platforms.base import Opener, Platform, Session
-from keepaliveD.platforms.clock import now
-from keepaliveD.platforms.requests import Steps, directly
+from keepaliveD.platforms.base import Platform, Session
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.records.settings import SettingsRecord
 from tests.cli.test_sockets import Owners
 from tests.daemon.test_control import SNAPSHOT
-from tests.support.fakes import FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher
-from tests.support.host import FakeHost
+from tests.support.fakes import FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher, here
+from tests.support.host import FakeHost, serving
 from tests.support.tables import CONFIGURED, FOREVER, PROXY, idle, table, watch
 
 SEEN = (
@@ -39,27 +31,6 @@ SEEN = (
     idle(500.0, cookie=4, inode=4, remote="192.0.2.77", local_port=22),
 )
 NOW_HERE = [*SEEN, idle(1.0, cookie=9, inode=3, remote="fd00::9")]
-
-
-@contextlib.contextmanager
-def serving(directory: Path, host: FakeHost) -> Iterator[None]:
-    """A daemon's control socket, served by a thread."""
-    control = Control(directory / "control", interface.service(lambda: host), now)
-    ends = threading.Event()
-
-    def serve() -> None:
-        while not ends.is_set():
-            control._selector.select(0.05)
-            control.turn()
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield
-    finally:
-        ends.set()
-        thread.join()
-        control.close()
 
 
 class Desk:
@@ -78,11 +49,6 @@ class Desk:
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Desk:
-    @contextlib.contextmanager
-    def here(opener: Opener, watching: Watching) -> Iterator[Callable[[Steps[Any]], Any]]:
-        session = opener(watching)
-        yield lambda steps: directly(steps, session)
-
     watcher = FakeWatcher(lambda _: list(NOW_HERE))
     platform = Platform("fake", FakeTuner(), FakeAtConnect(), lambda _: Session(watcher, Owners(), FakeArmer()))
     monkeypatch.setattr(command, "detect", lambda *_: platform)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import threading
-from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,17 +12,13 @@ from hypothesis import strategies as st
 
 from keepaliveD.cli import exposition, metrics, without_daemon
 from keepaliveD.cli.ctl import main
-from keepaliveD.daemon import interface
-from keepaliveD.daemon.control import Control
 from keepaliveD.model.errors import NotPermitted
 from keepaliveD.model.metric import Metric, Sample
-from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Timer
-from keepaliveD.platforms.base import Opener, Platform, Session
-from keepaliveD.platforms.requests import Steps, directly
+from keepaliveD.platforms.base import Platform, Session
 from tests.daemon.test_metrics import SNAPSHOT
-from tests.support.fakes import FakeArmer, FakeAtConnect, FakeOwners, FakeTuner, FakeWatcher
-from tests.support.host import NOW, FakeHost
+from tests.support.fakes import FakeArmer, FakeAtConnect, FakeOwners, FakeTuner, FakeWatcher, here
+from tests.support.host import NOW, FakeHost, serving
 from tests.support.tables import Socket, idle
 
 SERIES = re.compile(r'([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\\n]|\\[\\"n])*",?)*)\})? (\S+)')
@@ -58,25 +51,9 @@ def test_no_name_forges_a_series(name: str) -> None:
     assert line.encode("utf-8")
 
 
-@contextlib.contextmanager
-def answering(directory: Path) -> Iterator[None]:
+def answering(directory: Path) -> AbstractContextManager[None]:
     """A daemon that answers there."""
-    control = Control(directory / "control", interface.service(lambda: FakeHost(SNAPSHOT)), lambda: NOW)
-    stop = threading.Event()
-
-    def serve() -> None:
-        while not stop.is_set():
-            control._selector.select(0.05)
-            control.turn()
-        control.close()
-
-    serving = threading.Thread(target=serve)
-    serving.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        serving.join()
+    return serving(directory, FakeHost(SNAPSHOT), lambda: NOW)
 
 
 @pytest.fixture
@@ -84,11 +61,6 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     watcher = FakeWatcher(lambda _: SOCKETS)
     session = Session(watcher, FakeOwners(), FakeArmer())
     platform = Platform("fake", FakeTuner(), FakeAtConnect(), lambda _: session)
-
-    @contextlib.contextmanager
-    def here(opener: Opener, watching: Watching) -> Iterator[Callable[[Steps[Any]], Any]]:
-        session = opener(watching)
-        yield lambda steps: directly(steps, session)
 
     monkeypatch.setattr(without_daemon, "detect", lambda **_: platform)
     monkeypatch.setattr(without_daemon, "in_worker", here)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,9 +13,8 @@ from keepaliveD.config.catalogue import catalogue
 from keepaliveD.model.errors import Exit
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Timer
-from keepaliveD.platforms.base import Opener, Platform, Session
-from keepaliveD.platforms.requests import Steps, directly
-from tests.support.fakes import FakeArmer, FakeAtConnect, FakeOwners, FakeTuner, FakeWatcher
+from keepaliveD.platforms.base import Platform, Session
+from tests.support.fakes import FakeArmer, FakeAtConnect, FakeOwners, FakeTuner, FakeWatcher, here
 from tests.support.tables import Socket, idle
 
 CONFIGURATION = """
@@ -44,12 +40,6 @@ SOCKETS: list[Socket] = [
     idle(10.0, cookie=4, remote="198.51.100.1") | ON,
     idle(10.0, cookie=5, remote="203.0.113.1") | ON,
 ]
-
-
-@contextlib.contextmanager
-def here(opener: Opener, watching: Watching) -> Iterator[Callable[[Steps[Any]], Any]]:
-    session = opener(watching)
-    yield lambda steps: directly(steps, session)
 
 
 @dataclasses.dataclass

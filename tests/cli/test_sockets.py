@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,11 +13,9 @@ from keepaliveD.cli import sockets as command
 from keepaliveD.cli.ctl import main
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import KernelError
-from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import TcpState, Timer
-from keepaliveD.platforms.base import Opener, Platform, Session
-from keepaliveD.platforms.requests import Steps, directly
-from tests.support.fakes import FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher
+from keepaliveD.platforms.base import Platform, Session
+from tests.support.fakes import FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher, here
 from tests.support.tables import Socket, idle
 
 UNITS = {1: "amanda.service", 2: "amanda.service", 3: "ssh.service", 4: ""}
@@ -73,11 +69,6 @@ class Desk:
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Desk:
     desk = Desk(tmp_path, capsys)
-
-    @contextlib.contextmanager
-    def here(opener: Opener, watching: Watching) -> Iterator[Callable[[Steps[Any]], Any]]:
-        session = opener(watching)
-        yield lambda steps: directly(steps, session)
 
     monkeypatch.setattr(command, "detect", desk.platform)
     monkeypatch.setattr(command, "in_worker", here)

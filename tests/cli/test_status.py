@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import os
 import subprocess
 import sys
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -27,14 +24,11 @@ from keepaliveD.model.autopsy import Tally
 from keepaliveD.model.causes import Foretold
 from keepaliveD.model.connections import Counts, Verdict
 from keepaliveD.model.results import ArmingResult
-from keepaliveD.model.rules import Watching
 from keepaliveD.model.snapshot import AtRisk, LastScan, Setting, Snapshot
-from keepaliveD.platforms.base import Opener, Platform, Session
-from keepaliveD.platforms.clock import now
-from keepaliveD.platforms.requests import Steps, directly
+from keepaliveD.platforms.base import Platform, Session
 from keepaliveD.records.settings import SettingsRecord
-from tests.support.fakes import IDENTITY, FakeArmer, FakeAtConnect, FakeOwners, FakeTuner, FakeWatcher
-from tests.support.host import FakeHost
+from tests.support.fakes import IDENTITY, FakeArmer, FakeAtConnect, FakeOwners, FakeTuner, FakeWatcher, here
+from tests.support.host import FakeHost, serving
 from tests.support.tables import idle
 
 STOP = "systemctl stop tcp-keepalived"
@@ -83,39 +77,21 @@ class Desk:
         out, err = self.capsys.readouterr()
         return left, out.splitlines(), err.splitlines()
 
-    @contextlib.contextmanager
-    def daemon(self, *entries: Entry) -> Iterator[None]:
+    def daemon(self, *entries: Entry) -> AbstractContextManager[None]:
         """One that answers, sends these entries to whoever monitors, and then ends."""
-        control = Control(self.directory / "control", interface.service(lambda: FakeHost(SNAPSHOT)), now)
-        stop = threading.Event()
 
-        def serve() -> None:
-            while not stop.is_set():
-                control._selector.select(0.05)
-                control.turn()
-                if entries and any(peer.client.streaming for peer in control._peers.values()):
-                    for entry in entries:
-                        control.publish(interface.MONITOR, interface.entry(entry))
-                    break
-            control.close()
+        def sent(control: Control) -> bool:
+            monitored = bool(entries) and any(peer.client.streaming for peer in control._peers.values())
+            for entry in entries if monitored else ():
+                control.publish(interface.MONITOR, interface.entry(entry))
+            return monitored
 
-        serving = threading.Thread(target=serve)
-        serving.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            serving.join()
+        return serving(self.directory, FakeHost(SNAPSHOT), ended=sent)
 
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Desk:
     desk = Desk(tmp_path, capsys)
-
-    @contextlib.contextmanager
-    def here(opener: Opener, watching: Watching) -> Iterator[Callable[[Steps[Any]], Any]]:
-        session = opener(watching)
-        yield lambda steps: directly(steps, session)
 
     monkeypatch.setattr(without_daemon, "detect", desk.platform)
     monkeypatch.setattr(without_daemon, "in_worker", here)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import io
 import os
 import signal
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,8 @@ from keepaliveD.model.errors import ConfigError, NoInput, NotPermitted
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Timer
-from keepaliveD.platforms.base import Opener, Platform, Session
-from keepaliveD.platforms.requests import Steps, directly
-from tests.support.fakes import FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher
+from keepaliveD.platforms.base import Platform, Session
+from tests.support.fakes import FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher, here
 from tests.support.tables import Socket, idle
 
 UNITS = {1: "amanda@backup.service", 2: "ssh.service", 3: ""}
@@ -98,12 +96,6 @@ class Desk:
         status = main(["why", *words, "--config", str(self.config), "--state-dir", str(self.directory / "state")])
         out, err = self.capsys.readouterr()
         return status, out, err.splitlines()
-
-
-@contextlib.contextmanager
-def here(opener: Opener, watching: Watching) -> Iterator[Callable[[Steps[Any]], Any]]:
-    session = opener(watching)
-    yield lambda steps: directly(steps, session)
 
 
 @pytest.fixture

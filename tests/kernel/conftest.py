@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from tests.support.rig import Rig
 from tests.support.versions import RUNNING
 
 TOOLS = ("ip", "nft", "nsenter", "setpriv", "ss", "strace", "unshare")
@@ -50,6 +51,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="module")
+def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    """One network for all tests of a module, whose firewall forgets after as many seconds as its TIMEOUT says."""
+    if reason := missing():
+        pytest.skip(reason)
+    with Rig(timeout=request.module.TIMEOUT) as rig:
+        yield rig
 
 
 @pytest.fixture(autouse=True)

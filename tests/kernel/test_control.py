@@ -19,12 +19,12 @@ import pytest
 
 from keepaliveD.cli.asking import ask, every, listen
 from keepaliveD.model.errors import KernelError, NotPermitted
-from tests.kernel.conftest import missing
 from tests.support.patience import SOON
 from tests.support.processes import CTL, SCAN, TUNED, Daemon, Home, Program, configuration, program
 from tests.support.rig import TIME, UNTUNED, Rig
 from tests.support.unprivileged import NOBODY, as_nobody, reachable_directory
 
+TIMEOUT = 60  # seconds without a packet after which the firewall forgets
 STATUS = b'{"method":"internal.tcp-keepalived.Status"}\0'
 LIST = b'{"method":"internal.tcp-keepalived.ListConnections","more":true}\0'
 EXPLAIN = b'{"method":"internal.tcp-keepalived.Explain","parameters":{"cookies":[1]}}\0'
@@ -33,18 +33,10 @@ EXPLAIN = b'{"method":"internal.tcp-keepalived.Explain","parameters":{"cookies":
 BAD = (STATUS * 50, STATUS[:20], b"\xff" * 4000 + b"\0", b"[" * 70_000, LIST * 50, EXPLAIN * 50)
 
 
-@pytest.fixture(scope="module")
-def rig() -> Iterator[Rig]:
-    if reason := missing():
-        pytest.skip(reason)
-    with Rig(timeout=60) as rig:
-        yield rig
-
-
 @contextlib.contextmanager
 def daemon(rig: Rig, directory: Path) -> Iterator[tuple[Daemon, Path]]:
     """A daemon with a runtime directory, and its control socket."""
-    home = Home(directory, configuration(idle=20, timeout=60))
+    home = Home(directory, configuration(idle=20, timeout=TIMEOUT))
     with home.daemon(rig.client, through=("env", f"RUNTIME_DIRECTORY={directory}")) as running:
         yield running, directory / "control"
 
@@ -71,7 +63,7 @@ def test_the_status_is_what_stands_in_the_kernel(rig: Rig, tmp_path: Path) -> No
         assert status["problems"] == []
         (at_risk,) = status["at_risk"]
         assert (at_risk["verdict"], at_risk["count"]) == ("bare", 1)
-        assert 0 < at_risk["left"] <= 60
+        assert 0 < at_risk["left"] <= TIMEOUT
         options = (f"--config={tmp_path}/config.toml", f"--state-dir={tmp_path}/state")
         said = rig.client.run("env", f"RUNTIME_DIRECTORY={tmp_path}", *CTL, "status", *options).stdout
         assert f"(process {running.pid})" in said
@@ -90,7 +82,7 @@ def test_a_daemon_of_script_run_is_asked_and_undone_as_one_of_no_unit(rig: Rig, 
     shutil.copy(ROOT / "script/run", tmp_path / "script/run")
     (tmp_path / "script/setup").symlink_to("/bin/true")
     (tmp_path / ".venv").symlink_to(sys.prefix)
-    home = Home(tmp_path / "etc", configuration(idle=20, timeout=60))
+    home = Home(tmp_path / "etc", configuration(idle=20, timeout=TIMEOUT))
     (tmp_path / "etc/tcp-keepalived").mkdir()
     shutil.move(home.file, tmp_path / "etc/tcp-keepalived/config.toml")
     run = f'mount -t tmpfs none /run && exec {tmp_path}/script/run --log-format=json --state-dir={home.state} "$@"'
@@ -185,7 +177,7 @@ def test_a_connection_is_listed_explained_armed_and_disarmed_by_its_cookie(rig: 
 
 def test_a_reload_is_answered_when_it_is_done_or_with_what_is_wrong(rig: Rig, tmp_path: Path) -> None:
     with daemon(rig, tmp_path) as (running, path):
-        (tmp_path / "config.toml").write_text(configuration(idle=21, timeout=60))
+        (tmp_path / "config.toml").write_text(configuration(idle=21, timeout=TIMEOUT))
         assert call(path, "Reload") == {}
         assert rig.client.sysctl(TIME) == 21
         (tmp_path / "config.toml").write_text("[keepalive]\nidel = 1\n")

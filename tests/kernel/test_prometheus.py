@@ -13,15 +13,13 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 from urllib.request import urlopen
 
-import pytest
-
 from keepaliveD.cli.asking import ask
-from tests.kernel.conftest import missing
 from tests.packaging.test_prometheus import RULES
 from tests.support.patience import SOON
 from tests.support.processes import CTL, ENABLE, SCAN, Home, arming, configuration, program
 from tests.support.rig import Namespace, Rig
 
+TIMEOUT = 120  # seconds without a packet after which the firewall forgets
 EXPORTER, PROMETHEUS = "127.0.0.1:9272", "127.0.0.1:9090"
 CONFIGURATION = f"""
 global: {{scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}}
@@ -34,14 +32,6 @@ scrape_configs:
 UNTOUCHED = "apply = false"
 
 Seen = TypeVar("Seen")
-
-
-@pytest.fixture(scope="module")
-def rig() -> Iterator[Rig]:
-    if reason := missing():
-        pytest.skip(reason)
-    with Rig(timeout=120) as rig:
-        yield rig
 
 
 class Prometheus:
@@ -94,7 +84,7 @@ def prometheus(namespace: Namespace, directory: Path) -> Iterator[Prometheus]:
 
 
 def test_an_alert_fires_when_a_connection_goes_bare_and_resolves_when_it_is_armed(rig: Rig, tmp_path: Path) -> None:
-    home = Home(tmp_path, configuration(UNTOUCHED, timeout=120))
+    home = Home(tmp_path, configuration(UNTOUCHED, timeout=TIMEOUT))
     runtime = ("env", f"RUNTIME_DIRECTORY={tmp_path}")
     with (
         home.daemon(rig.client, through=runtime) as daemon,
@@ -109,7 +99,7 @@ def test_an_alert_fires_when_a_connection_goes_bare_and_resolves_when_it_is_arme
             alert = watching.alerts()["TcpKeepaliveConnectionsAtRisk"]
             assert (alert["job"], alert["instance"]) == ("keepalive", EXPORTER)
             assert alert["unit"]
-            daemon.reload(arming(ENABLE, timeout=120))
+            daemon.reload(arming(ENABLE, timeout=TIMEOUT))
             daemon.expect("armed")
             until(lambda: "TcpKeepaliveConnectionsAtRisk" not in watching.alerts())
             assert until(lambda: watching.value('sum(tcp_keepalive_armings_total{result="armed"})')) == 1
@@ -123,7 +113,7 @@ def test_an_alert_fires_when_a_connection_goes_bare_and_resolves_when_it_is_arme
 
 def test_clients_of_the_exporter_delay_no_scan(rig: Rig, tmp_path: Path) -> None:
     """Those that flood it: the daemon is asked at most once a second, and goes on scanning."""
-    home = Home(tmp_path, configuration(UNTOUCHED, timeout=120))
+    home = Home(tmp_path, configuration(UNTOUCHED, timeout=TIMEOUT))
     runtime = ("env", f"RUNTIME_DIRECTORY={tmp_path}")
     flood = "import sys, urllib.request as u\nwhile True:\n try: u.urlopen(sys.argv[1]).read()\n except OSError: pass"
     with (

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from keepaliveD.cli.asking import ask
-from tests.kernel.conftest import missing
 from tests.kernel.test_why import settings
 from tests.support.patience import SOON
 from tests.support.processes import CTL, ENABLE, SCAN, TUNED, WARNING_TIME, Home, arming, configuration, program
@@ -17,14 +15,6 @@ from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED, Rig
 
 OFF, ON = 0, 1
 TIMEOUT = 600  # seconds without a packet after which the firewall forgets: none does so here
-
-
-@pytest.fixture(scope="module")
-def rig() -> Iterator[Rig]:
-    if reason := missing():
-        pytest.skip(reason)
-    with Rig(timeout=TIMEOUT) as rig:
-        yield rig
 
 
 def undo(rig: Rig, home: Home, target: object, *, asked: Path | None = None) -> tuple[int, str, str]:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.conftest import missing
 from tests.support.patience import has_ended
 from tests.support.processes import CTL, Home, configuration, program
 from tests.support.rig import Rig
@@ -22,14 +21,6 @@ TIMEOUT = 600  # seconds without a packet after which the firewall forgets
 CONFIGURATION = configuration("apply = false", timeout=TIMEOUT)
 FORGED = 'cut\x1b[2J 0s  "'  # a process's name, 15 octets at most: it would clear the screen, and be a row
 HELP = "Ctrl-C ends"  # the end of the last line
-
-
-@pytest.fixture(scope="module")
-def rig() -> Iterator[Rig]:
-    if reason := missing():
-        pytest.skip(reason)
-    with Rig(timeout=TIMEOUT) as rig:
-        yield rig
 
 
 @pytest.fixture(params=[80, 160])

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from keepaliveD.model import duration
-from tests.kernel.conftest import missing
 from tests.support.processes import CTL, TUNED, Home, Program, configuration, program
 from tests.support.rig import INTERVAL, LIBC, PROBES, SERVER, TIME, Rig
 
@@ -20,14 +18,6 @@ PIDFD_GETFD = 438  # pidfd_getfd(2), on every machine
 CONFIGURATION = configuration(idle=20, timeout=TIMEOUT)
 ATTEMPTS = 10  # on a busy machine
 SPANS = re.compile(r"keepalive in (.*)$", re.MULTILINE)
-
-
-@pytest.fixture(scope="module")
-def rig() -> Iterator[Rig]:
-    if reason := missing():
-        pytest.skip(reason)
-    with Rig(timeout=TIMEOUT) as rig:
-        yield rig
 
 
 def why(rig: Rig, home: Home, target: object, *words: str) -> str:

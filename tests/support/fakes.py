@@ -6,9 +6,10 @@ import contextlib
 import dataclasses
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import Armed, Outcome
 from keepaliveD.model.rules import Roles, Watching
 from keepaliveD.model.sockets import Column, SocketTable
-from keepaliveD.platforms.base import DeathWatch, Platform, Session
+from keepaliveD.platforms.base import DeathWatch, Opener, Platform, Session
 from keepaliveD.platforms.requests import Open, Request, Steps, directly
 from keepaliveD.policy.choices import keepalive
 from keepaliveD.policy.connect import ConnectPlan
@@ -235,6 +236,13 @@ class Direct:
 
     def disarm(self, look: Judgement, *, only_mine: bool = False) -> Outcome:
         return directly(self._performer.disarm(look, only_mine=only_mine), self._session)
+
+
+@contextlib.contextmanager
+def here(opener: Opener, watching: Watching) -> Iterator[Callable[[Steps[Any]], Any]]:
+    """In place of a worker, in which whatever is done would be done to a copy of the fakes."""
+    session = opener(watching)
+    yield lambda steps: directly(steps, session)
 
 
 class Killed(BaseException):

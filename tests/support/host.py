@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
+from keepaliveD.daemon import interface
+from keepaliveD.daemon.control import Control
 from keepaliveD.model.autopsy import Death, Tally
 from keepaliveD.model.causes import Cause, Foretold
 from keepaliveD.model.connections import Counts
 from keepaliveD.model.snapshot import Ended, Snapshot
+from keepaliveD.platforms.clock import now
 from keepaliveD.policy.listing import Listed, Lister
 from tests.support.tables import Socket, table, watch
 
@@ -50,3 +56,29 @@ class FakeHost:
             lost=1,
         )
         return Ended(self.now, tally, self.reported)
+
+
+@contextlib.contextmanager
+def serving(
+    directory: Path,
+    host: FakeHost,
+    clock: Callable[[], float] = now,
+    ended: Callable[[Control], bool] = lambda _: False,
+) -> Iterator[None]:
+    """A daemon's control socket there, served by a thread until the end of the block, or until it has `ended`."""
+    control = Control(directory / "control", interface.service(lambda: host), clock)
+    stop = threading.Event()
+
+    def serve() -> None:
+        while not stop.is_set() and not ended(control):
+            control._selector.select(0.05)
+            control.turn()
+        control.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
