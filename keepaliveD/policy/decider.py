@@ -83,6 +83,7 @@ from keepaliveD.policy.autopsy import Autopsy, AutopsyRules
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.judge import count, judge
 from keepaliveD.policy.measured import without_measured
+from keepaliveD.policy.questions import Waiters
 from keepaliveD.policy.scans import ScanDecider
 
 SHORTEST_PAUSE = 0.05  # seconds between two scans
@@ -122,10 +123,8 @@ class Decider:
         self._autopsy = Autopsy(_autopsy_rules(rules))
         self._life = Life.STARTING
         self._is_to_reload = False
-        self._ask_for_reload: list[Asker] = []  # who waits for a reload that has not begun ...
-        self._await_reload: list[Asker] = []  # ... and who waits for the one that has
-        self._ask_for_scan: list[Asker] = []  # likewise
-        self._await_scan: list[Asker] = []
+        self._await_reload = Waiters()
+        self._await_scan = Waiters()
         self._is_to_scan = False  # soon: something was changed since the last scan began, and somebody has ordered it
         self.deaths: deque[tuple[int, Death]] = deque(maxlen=MOST_DEATHS)  # those reported last, and how many each is
         self._began = 0.0  # when the last scan began
@@ -225,10 +224,10 @@ class Decider:
             return [Answer(asker, Refusal("the daemon is about to stop"))]
         match question:
             case ReloadNow():
-                self._ask_for_reload.append(asker)
+                self._await_reload.add(asker)
                 return self._on_reload()
             case ScanNow():
-                self._ask_for_scan.append(asker)
+                self._await_scan.add(asker)
                 self._scan_soon(now)
                 return []
             case RestoreThese(settings):
@@ -277,8 +276,7 @@ class Decider:
     def _scan(self, now: float) -> list[Action]:
         self._began, self._has_failed, self.due = now, False, FOREVER
         self._is_to_scan = False
-        self._await_scan += self._ask_for_scan
-        self._ask_for_scan = []
+        self._await_scan.begin()
         return [ScanSockets(with_settings=self.rules.keepalive is not None)]
 
     def _on_scan(self, scanned: Scanned) -> list[Action]:
@@ -381,7 +379,7 @@ class Decider:
         earliest = now + max(SHORTEST_PAUSE, COSTS * (now - self._began))
         wanted = earliest if self._is_to_scan else max(self._scans.next_deadline, earliest)
         self._next_scan = min(now + self.rules.interval, wanted)
-        answers = self._answer_scans(None)
+        answers = self._await_scan.end(None)
         if not self._blind or self._has_failed:
             return answers
         self._blind = ""
@@ -409,7 +407,7 @@ class Decider:
         if isinstance(action, ReadSettings):
             return []  # the scan that failed before is reported
         before, self._blind = self._blind, f"scan failed; connections are not being watched: {reason}"
-        actions = self._answer_scans(Refusal(reason)) if isinstance(action, ScanSockets) else []
+        actions = self._await_scan.end(Refusal(reason)) if isinstance(action, ScanSockets) else []
         actions += [] if before else _log(ReportBlind(self._blind))
         return [*actions, ReadSettings()] if isinstance(action, ScanSockets) and self.rules.keepalive else actions
 
@@ -446,19 +444,13 @@ class Decider:
         if not (self._is_to_reload and self._life is Life.WAITING):
             return []
         self._is_to_reload, self._life, self.due = False, Life.RELOADING, FOREVER
-        self._await_reload, self._ask_for_reload = self._ask_for_reload, []
+        self._await_reload.begin()
         return [Notify(Phase.RELOADING), LoadConfiguration()]
-
-    def _answer_scans(self, problem: Refusal | None) -> list[Action]:
-        """Answer those who have asked for the scan that ends: with what it failed for, if it did."""
-        askers, self._await_scan = self._await_scan, []
-        return [Answer(asker, problem) for asker in askers]
 
     def _answer_reloads(self) -> list[Action]:
         """Answer those who have asked for the reload that ends: with what was wrong, if anything was."""
-        askers, self._await_reload = self._await_reload, []
         problem = ConfigError(self._complaint.removesuffix("; ")) if self._complaint else None
-        return [Answer(asker, problem) for asker in askers]
+        return self._await_reload.end(problem)
 
     def _follow(self) -> list[Action]:
         """Follow the rules of a reload, whose session is open."""
