@@ -22,6 +22,7 @@ from keepaliveD.platforms.linux.bpf.connect import cgroup_root
 from keepaliveD.platforms.linux.bpf.deaths import DROP, PACKET, STATE, BpfDeaths
 from keepaliveD.platforms.linux.deaths.icmp import IcmpErrors
 from keepaliveD.platforms.linux.deaths.reader import BpfReader
+from keepaliveD.platforms.linux.netstat import OpenEnds
 
 STATISTICS = 51  # ns that they take themselves of each run: the least that empty programs took
 ROUNDS = 5
@@ -133,7 +134,7 @@ class Burst(NamedTuple):
 
 def burst() -> Burst:
     """Abort many connections as fast as possible, while the reader takes what it is due."""
-    reader = BpfReader(BpfDeaths(cgroup_root(File("/")), 10.0), IcmpErrors())
+    reader = BpfReader(BpfDeaths(cgroup_root(File("/")), 10.0), IcmpErrors(), OpenEnds(File("/")))
     seen = lost = ended = 0
     longest, before = 0.0, _memory()
     own = os.stat("/proc/self/ns/net").st_ino

@@ -9,8 +9,12 @@ from socket import AF_INET, SO_LINGER, SOL_SOCKET, create_connection, create_ser
 
 from keepaliveD.model.deaths import Reset
 from keepaliveD.platforms.base import DeathWatch
+from keepaliveD.platforms.linux.bpf.deaths import BpfDeaths
+from keepaliveD.platforms.linux.deaths.icmp import IcmpErrors
+from keepaliveD.platforms.linux.deaths.reader import BpfReader
+from keepaliveD.platforms.linux.netstat import OpenEnds
 from tests.kernel.deaths.rig import ACK, CLIENT, SERVER, Rig, Segment, vanish
-from tests.kernel.deaths.watching import watching
+from tests.kernel.deaths.watching import now, watching
 from tests.support.rig import Namespace
 
 NO_LINGER = struct.pack("ii", 1, 0)
@@ -79,6 +83,22 @@ def test_ends_for_which_there_is_no_room_are_counted() -> None:
             seen = len(watch.ended)
             watch.wait(2)
     assert len(watch.ended) + watch.lost >= 2 * MORE_THAN_FIT
+
+
+class Blind(BpfDeaths):
+    """Programs that do not see what ends."""
+
+    def seen_open(self) -> int:
+        return 0
+
+
+def test_ends_that_only_the_kernel_has_counted_are_counted() -> None:
+    with Namespace() as host:
+        reader = host.inside(lambda: BpfReader(Blind(None, 0), IcmpErrors(), OpenEnds(Path("/"))))
+        with contextlib.closing(reader):
+            assert reader.take(now()).lost == 0
+            _abort(host, 3)
+            assert sum(reader.take(now()).lost for _ in range(3)) == 6
 
 
 MORE_THAN_FIT = 12_000  # connections: 4 MB have room for 18,724 ends

@@ -19,6 +19,7 @@ enum { NOT_RESET, RESET_RECEIVED, RESET_UNSEEN }; /* model.deaths.Reset */
 const volatile struct {
 	__u32 idle; /* jiffies of silence after which it is told that the peer closed */
 	__u32 packets; /* whether see_packet is attached */
+	__u32 netns; /* in which ends of open connections are counted */
 } wanted;
 
 /* deaths.RECORD is its twin. Times are in jiffies, unless they say otherwise; NEVER where there is none. */
@@ -164,7 +165,8 @@ struct {
 	struct {
 		__u64 ordinary;
 		__u64 lost;
-		__u64 unused[6];
+		__u64 open; /* ended while open in wanted.netns: the kernel counts these, too (EstabResets) */
+		__u64 unused[5];
 	} each[PROCESSORS];
 	struct death none[0]; /* or the object would not say how it is laid out */
 } counts;
@@ -742,9 +744,12 @@ int see_state(__u64 *ctx)
 		return 0;
 	if (sk->sk_protocol != IPPROTO_TCP || !ONE_OF(before & 31, CONNECTED))
 		return 0;
-	if (after == TCP_CLOSE)
-		see_end(sk, before);
-	else
+	if (after != TCP_CLOSE) {
 		see_close(sk);
+		return 0;
+	}
+	if (ONE_OF(before & 31, OPEN) && sk->__sk_common.skc_net.net->ns.inum == wanted.netns)
+		COUNT(open);
+	see_end(sk, before);
 	return 0;
 }

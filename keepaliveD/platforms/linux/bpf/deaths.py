@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,10 @@ RECORD = np.dtype(
     ],
     align=True,
 )
-WANTED = np.dtype([("idle", "u4"), ("packets", "u4")])
-COUNTS = np.dtype([("each", [("ordinary", "u8"), ("lost", "u8"), ("unused", "u8", 6)], PROCESSORS)])
+WANTED = np.dtype([("idle", "u4"), ("packets", "u4"), ("netns", "u4")])
+COUNTS = np.dtype(
+    [("each", [*((name, "u8") for name in ("ordinary", "lost", "open")), ("unused", "u8", 5)], PROCESSORS)]
+)
 OF_PACKETS = frozenset(
     {
         *("reset_flags", "reset_ttl", "reset_id", "reset_window", "reset_label", "reset_timestamps", "reset_local"),
@@ -91,6 +94,10 @@ class BpfDeaths:
         """Return how many ended ordinarily, and how many otherwise for which there was no room, since the start."""
         return int(self._counts["ordinary"].sum()), int(self._counts["lost"].sum())
 
+    def seen_open(self) -> int:
+        """Return how many they saw end while open in this network namespace, since the start."""
+        return int(self._counts["open"].sum())
+
     def close(self) -> None:
         """Take them out of the kernel."""
         del self._ring, self._counts  # they hold the maps
@@ -99,7 +106,9 @@ class BpfDeaths:
     def _open(self, cgroup: Path | None, idle: float, *, drops: bool) -> None:
         self._object = libbpf.Object(OBJECT, SHARED, requirements.DEATHS)
         try:
-            self._object.preset(np.array((round(idle * libbpf.JIFFIES), cgroup is not None), WANTED).tobytes())
+            netns = os.stat("/proc/thread-self/ns/net").st_ino
+            wanted = round(idle * libbpf.JIFFIES), cgroup is not None, netns
+            self._object.preset(np.array(wanted, WANTED).tobytes())
             if not drops:
                 self._object.leave_out(DROP)
             if cgroup is None:

@@ -18,6 +18,8 @@ from keepaliveD.platforms.linux.bpf.deaths import RECORD, BpfDeaths
 from keepaliveD.platforms.linux.deaths.decode import decode
 from keepaliveD.platforms.linux.deaths.destroyed import DestroyedReader
 from keepaliveD.platforms.linux.deaths.icmp import IcmpErrors
+from keepaliveD.platforms.linux.deaths.unseen import Unseen
+from keepaliveD.platforms.linux.netstat import OpenEnds
 from keepaliveD.platforms.linux.selection import BPF, NETLINK
 
 AFTERWARDS = 1.0  # seconds in which packets may come that tell more of an end
@@ -42,7 +44,8 @@ def open_reader(root: Path, watch: DeathWatch) -> DeathReader:
 
 @capabilities.for_bpf()
 def _by_bpf(root: Path, watch: DeathWatch) -> DeathReader:
-    return BpfReader(BpfDeaths(cgroup_root(root) if watch.packets else None, watch.idle), IcmpErrors())
+    source = BpfDeaths(cgroup_root(root) if watch.packets else None, watch.idle)
+    return BpfReader(source, IcmpErrors(), OpenEnds(root))
 
 
 class BpfReader:
@@ -51,13 +54,15 @@ class BpfReader:
     `hindered` says what cannot be seen and why, or "".
     """
 
-    def __init__(self, source: BpfDeaths, errors: IcmpErrors) -> None:
-        """Take what these two see."""
+    def __init__(self, source: BpfDeaths, errors: IcmpErrors, ends: OpenEnds) -> None:
+        """Take what the first two see; `ends` is what they should have seen."""
         self._source = source
         self._errors = errors
+        self._ends = ends
+        self._unseen = Unseen(ends.count, source.seen_open)
         self._netns = os.stat("/proc/thread-self/ns/net").st_ino
         self._waiting = np.zeros(0, RECORD)  # in the order of their ends
-        self._counted = source.counts()
+        self._counted = self._counts()
         reasons = "; ".join(filter(None, (source.hindered, errors.hindered)))
         self.hindered = f"{NOT_EXPLAINED}: {reasons}" if reasons else ""
         self._unknown = source.unknown | (ROUTER if errors.hindered else frozenset())
@@ -81,7 +86,7 @@ class BpfReader:
         ripe = int(np.searchsorted(self._waiting["ended_at"], max(0, (now - AFTERWARDS) * 1e9), side="right"))
         ripe = max(ripe, len(self._waiting) - MOST)
         ended, self._waiting = self._waiting[:ripe], self._waiting[ripe:].copy()
-        ordinary, lost = self._source.counts()
+        ordinary, lost = self._counts()
         before_ordinary, before_lost = self._counted
         self._counted = ordinary, lost
         return Deaths(
@@ -95,6 +100,12 @@ class BpfReader:
         """See nothing any more."""
         self._source.close()
         self._errors.close()
+        self._ends.close()
+
+    def _counts(self) -> tuple[int, int]:
+        """Return how many ended ordinarily, and how many otherwise without a record, since the start."""
+        ordinary, lost = self._source.counts()
+        return ordinary, lost + self._unseen.count()
 
     def _receive(self) -> None:
         """Take in what the programs have told, and what of it concerns ends that wait."""
