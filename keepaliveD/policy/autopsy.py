@@ -1,33 +1,28 @@
 """The autopsy: ended connections and the time go in, what to report of them comes out.
 
-Many that ended alike are one report. Each end is held against what was last forecast of the connection.
+Many that ended alike are one report.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
-from keepaliveD.model.autopsy import Alike, Death, Hindsight, Tally
+from keepaliveD.model.autopsy import Alike, Death, Tally
 from keepaliveD.model.causes import Cause, Foretold
-from keepaliveD.model.connections import AT_RISK, Owner, Verdict, WhatCounts
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.rules import ArmRule, IPNetwork, Path
-from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTable, TcpState
+from keepaliveD.model.sockets import Bools, Column, Indices
 from keepaliveD.policy.activity import Activity, find
 from keepaliveD.policy.advice import Advisor
-from keepaliveD.policy.connections import endpoints
-from keepaliveD.policy.deaths import IDLE_AFTER, Findings, decide
-from keepaliveD.policy.evidence import closer_name, evidence
+from keepaliveD.policy.hindsight import FORESEEABLE, NOTHING, Judged, Key, Remembered, judge, remember
 from keepaliveD.policy.judge import Judgement
-from keepaliveD.policy.paths import assign, ignored
+from keepaliveD.policy.paths import ignored
 from keepaliveD.policy.saves import Saves
 
 AT_ONCE = 5  # of connections that ended alike, reported one by one; more are reported in summaries
@@ -40,11 +35,6 @@ KINDS_OF_UNIT = 32  # ... and of one unit; then only its causes are
 KEPT = 5.0  # seconds for which a connection that is gone is remembered: it is judged a second after its end
 MOST_UNITS = 1024  # units that are counted apart
 MOST_CGROUPS = 4096  # whose unit is remembered: a cgroup may be gone when a connection of it has ended
-
-FORESEEABLE = np.zeros(256, np.bool_)  # by Cause: ends that silence brings about
-FORESEEABLE[[Cause.MIDDLEBOX_IDLE, Cause.SILENT_AFTER_IDLE]] = True
-RISKY = np.zeros(256, np.bool_)  # by Verdict
-RISKY[[int(verdict) for verdict in AT_RISK]] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,37 +53,6 @@ class AutopsyRules:
     users: Sequence[int] = ()
 
 
-class Remembered(NamedTuple):
-    """What is kept of one scan, to hold ends against; columns are those of Activity and Sockets."""
-
-    cookie: Column
-    verdict: Column  # Activity.judged
-    reported: Column
-    reported_at: Column
-    survived: Column
-    interface: Column
-    cgroup: Column
-    interfaces: tuple[str, ...] = ("",)
-
-    def select(self, rows: Bools) -> Remembered:
-        """Return what is kept of these sockets."""
-        return self._replace(**{name: getattr(self, name)[rows] for name in REMEMBERED})
-
-
-REMEMBERED = ("cookie", "verdict", "reported", "reported_at", "survived", "interface", "cgroup")
-RECALLED = ("verdict", "reported", "reported_at", "survived", "interface", "cgroup")
-EMPTY = np.zeros(0, np.uint64)
-NOTHING = Remembered(EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY)
-
-
-def remember(activity: Activity, table: SocketTable) -> Remembered:
-    """Return what to keep of a scan."""
-    of_sockets = table.sockets["interface"], table.sockets["cgroup"], table.interfaces
-    return Remembered(
-        activity.cookie, activity.judged, activity.reported, activity.reported_at, activity.survived, *of_sockets
-    )
-
-
 @dataclass
 class _Kind:
     """Ends that are alike: when they were last reported, and what was not reported since."""
@@ -103,10 +62,6 @@ class _Kind:
     said: int = 0
     held: int = 0
     example: Death | None = None
-
-
-Key = tuple[int | str, ...]  # a cause, and more of what is alike: a unit, a path, a hop
-FIRST = np.zeros(1, np.intp)
 
 
 class Autopsy:
@@ -271,174 +226,6 @@ class Autopsy:
         if kind is None or (not kind.held and now >= kind.since + kind.pause):
             kind = self._kinds[key] = _Kind(now)
         return kind
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """All that is known of some ends; every column has the rows of `ended`."""
-
-    ended: Column
-    findings: Findings
-    paths: Sequence[Path]
-    path: Column  # index into `paths`
-    foretold: Column  # Foretold
-    verdict: Column  # Verdict
-    warned_before: Column
-    survived: Column
-    units: Mapping[int, str]  # by cgroup, as far as they are known
-    unknown: frozenset[str]  # columns of `ended` that the engine cannot fill
-
-    def key(self, row: int) -> Key:
-        """Return what connections have in common that end alike: the cause first, then the unit."""
-        cause, path, hop = (int(column[row]) for column in (self.findings.cause, self.path, self.findings.hop))
-        return cause, self.unit(row), path, hop
-
-    def unit(self, row: int) -> str:
-        """Return its unit, "" where it is not known: whoever is in a unit may make cgroups below it, and many."""
-        return self.units.get(int(self.ended["cgroup"][row]), "")
-
-    def death(self, row: int) -> Death:
-        """Return one of them, with its evidence."""
-        one, path = self.ended[row : row + 1], self.paths[int(self.path[row])]
-        named = self.findings.candidates(row)
-        facts = one[0]
-        return Death(
-            cookie=int(facts["cookie"]),
-            netns=int(facts["netns"]),
-            inode=int(facts["inode"]),
-            uid=int(facts["uid"]),
-            cgroup=int(facts["cgroup"]),
-            local=endpoints(one, "local", FIRST)[0],
-            remote=endpoints(one, "remote", FIRST)[0],
-            cause=named[0],
-            confidence=round(float(self.findings.confidence[row]), 2),
-            others=named[1:],
-            hop=int(self.findings.hop[row]),
-            peer_hop=int(self.findings.peer_hop[row]),
-            silence=float(facts["silence"]),
-            ended_at=float(facts["ended_at"]),
-            path=path.name,
-            timeout=path.timeout,
-            origin=path.origin,
-            hindsight=Hindsight(
-                Foretold(int(self.foretold[row])),
-                Verdict(int(self.verdict[row])),
-                float(self.warned_before[row]),
-                float(self.survived[row]),
-            ),
-            evidence=evidence(one, self.unknown),
-            signal=int(facts["signal"]),
-            closer=closer_name(bytes(facts["closer"])),
-            closer_pid=int(facts["closer_pid"]),
-            owner=Owner(unit=self.unit(row)),
-            only_data_counts=path.counts is WhatCounts.DATA,
-            is_held=bool(facts["error"]),
-        )
-
-
-def judge(
-    ended: Column,
-    scans: Sequence[Remembered],
-    paths: Sequence[Path],
-    units: Mapping[int, str],
-    unknown: frozenset[str] = frozenset(),
-) -> Judged:
-    """Judge ended connections: their path, what was known of them, the cause, whether it was foretold.
-
-    `unknown` are the columns that the engine cannot fill.
-    """
-    known = _recall(ended, scans)
-    ended = _with_cgroups(ended, known)
-    path = _paths(ended, paths, known)
-    findings = decide(ended, known.survived, unknown)
-    warned = known.seen & RISKY[known.reported] & (known.reported_at <= ended["ended_at"])
-    foretold = _foretold(ended, findings, known, warned, np.array([each.timeout for each in paths])[path])
-    warned_before = np.where(warned, ended["ended_at"] - known.reported_at, math.nan)
-    return Judged(ended, findings, paths, path, foretold, known.verdict, warned_before, known.survived, units, unknown)
-
-
-class _Known(NamedTuple):
-    """What the newest scan that saw each connection knew of it; interfaces are those of the newest scan."""
-
-    seen: Bools
-    verdict: Column
-    reported: Column
-    reported_at: Column
-    survived: Column
-    interface: Column
-    cgroup: Column
-    interfaces: tuple[str, ...]
-
-
-def _recall(ended: Column, scans: Sequence[Remembered]) -> _Known:
-    size = len(ended)
-    marks, times = np.zeros((2, size), np.uint8), np.zeros((2, size))
-    known = _Known(
-        seen=np.zeros(size, np.bool_),
-        verdict=marks[0],
-        reported=marks[1],
-        reported_at=times[0],
-        survived=times[1],
-        interface=np.zeros(size, np.uint32),
-        cgroup=np.zeros(size, np.uint64),
-        interfaces=scans[0].interfaces,
-    )
-    for scan in (scan for scan in reversed(scans) if len(scan.cookie)):
-        row, here = find(scan.cookie, ended["cookie"])
-        known.seen[here] = True
-        for name in RECALLED:
-            getattr(known, name)[here] = getattr(scan, name)[row][here]
-    return known
-
-
-def _with_cgroups(ended: Column, known: _Known) -> Column:
-    """Return the ends with the cgroup that a scan saw where the end itself does not tell."""
-    if ended["cgroup"].all():
-        return ended
-    filled = ended.copy()
-    filled["cgroup"] = np.where(ended["cgroup"] != 0, ended["cgroup"], known.cgroup)
-    return filled
-
-
-def _paths(ended: Column, paths: Sequence[Path], known: _Known) -> Column:
-    """Return the path of each connection."""
-    sockets = Sockets()
-    columns = sockets.extend(len(ended))
-    for name in ("remote_high", "remote_low", "local_port", "remote_port"):
-        columns[name][:] = ended[name]
-    columns["interface"][:] = known.interface
-    columns["state"][:] = TcpState.ESTABLISHED.value
-    return assign(SocketTable(sockets, 0.0, interfaces=known.interfaces), paths).index
-
-
-def _foretold(ended: Column, findings: Findings, known: _Known, warned: Bools, timeout: Column) -> Column:
-    """Return whether a warning came before each end, and if not, why.
-
-    A peer that does not know a connection after idle may stand for a NAT that forgot it: so a warning was right.
-    """
-    by_silence = FORESEEABLE[findings.cause]
-    perhaps = (findings.cause == Cause.UNKNOWN_TO_PEER.value) & (ended["silence"] >= IDLE_AFTER)
-    return np.select(
-        [
-            ~by_silence & ~perhaps,
-            warned,
-            ~by_silence,
-            ~known.seen,
-            known.verdict == Verdict.UNKNOWN.value,
-            ended["silence"] < timeout,
-            RISKY[known.verdict],
-        ],
-        [
-            Foretold.NOT_FORESEEABLE,
-            Foretold.FORETOLD,
-            Foretold.NOT_FORESEEABLE,
-            Foretold.NEVER_SCANNED,
-            Foretold.UNKNOWN_VERDICT,
-            Foretold.EARLIER_THAN_EXPECTED,
-            Foretold.NOT_YET_DUE,
-        ],
-        Foretold.PRESUMED_SAFE,
-    ).astype(np.uint8)
 
 
 def _counts(*columns: Column) -> list[tuple[int, ...]]:
