@@ -73,7 +73,7 @@ class Played:
 
     verdicts: list[Verdict]
     failures: dict[str, BaseException]  # by the name of a scene that could not be played
-    lost: int  # ends for which there was no room: other tests on this machine may end thousands at once
+    lost: Mapping[End, int]  # ends that were counted and not reported: other tests may end thousands at once
 
     def of(self, scene: Scene, end: End) -> list[Verdict]:
         """What that end was called: once, if all is well."""
@@ -84,18 +84,21 @@ def play(scenes: Sequence[Scene], engine: str = "bpf", loss: int = 0) -> Played:
     """Play these at once, over a path of this loss; return the ends that were seen by this engine, judged."""
     with contextlib.closing(Rig(loss)) as rig, contextlib.ExitStack() as stack:
         watch = stack.enter_context(watching(rig.client, rig.server, watch=DeathWatch(engine, idle=1.0)))
+        there = stack.enter_context(
+            watching(rig.server, watch=DeathWatch(engine, idle=1.0))
+        )  # counts what is lost there
         plays = [Play(rig, scene, FIRST_PORT + number) for number, scene in enumerate(scenes)]
         for each in plays:
             stack.callback(each.stack.close)
         with ThreadPoolExecutor(max_workers=len(plays)) as threads:
             running = [threads.submit(_play, each, closes=engine != "bpf") for each in plays]
-            _await(watch, plays, running, ENDS[engine])
+            _await(watch, there, plays, running, ENDS[engine])
         namespaces: dict[End, int] = {"client": rig.client.inode, "server": rig.server.inode}
         errors = {each.scene.name: run.exception() for each, run in zip(plays, running, strict=True)}
         return Played(
             list(_judge(watch, plays, namespaces)),
             {name: error for name, error in errors.items() if error},
-            watch.lost,
+            {"client": watch.lost, "server": there.lost},
         )
 
 
@@ -106,12 +109,15 @@ def _play(scene: Play, *, closes: bool) -> None:
         scene.stack.close()
 
 
-def _await(watch: Watch, plays: Sequence[Play], running: Sequence[Future[None]], ends: frozenset[End]) -> None:
+def _await(
+    watch: Watch, there: Watch, plays: Sequence[Play], running: Sequence[Future[None]], ends: frozenset[End]
+) -> None:
     """Until all are played, and all of their ends have been seen, or nothing more comes."""
     wanted = sum(len(each.scene.truth.keys() & ends) for each in plays)
     last, count = time.monotonic(), 0
     while time.monotonic() < last + PATIENCE:
         watch.wait(0.1)
+        there.wait(0)
         if not all(each.done() for each in running) or len(watch.ended) != count:
             last, count = time.monotonic(), len(watch.ended)
         elif len(_wanted(watch.ended, plays)) >= wanted:

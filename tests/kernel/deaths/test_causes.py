@@ -8,6 +8,7 @@ from socket import AF_INET, AF_INET6
 import pytest
 
 from keepaliveD.model.causes import Cause
+from tests.kernel.deaths import scenes
 from tests.kernel.deaths.played import Played, Verdict, matrix, play
 from tests.kernel.deaths.rig import FIREWALL
 from tests.kernel.deaths.scenes import SCENES
@@ -15,6 +16,7 @@ from tests.kernel.deaths.scenes import SCENES
 RIGHT = 0.95  # of the ends that one host can tell apart
 RIGHT_WITH_LOSS = 0.9
 LOSS = 3  # packets of a hundred
+CLOSED_BEFORE = (scenes.forgotten_and_dropped_close, scenes.closed_while_data_was_on_its_way)
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +30,19 @@ def test_there_are_forty_causes_of_ends_at_least() -> None:
 
 
 def test_every_end_is_seen_once(played: Played) -> None:
-    """But for few on a very busy machine, for which the reason is not known yet."""
+    """Or it is counted: on a very busy machine the kernel does not run the programs for each one.
+
+    It does not count those whose program had closed them before: these are made once more.
+    """
     assert not played.failures
     seen = {(scene.name, end): len(played.of(scene, end)) for scene in SCENES for end in scene.truth}
     assert {key: count for key, count in seen.items() if count > 1} == {}
     unseen = [key for key, count in seen.items() if count == 0]
-    assert len(unseen) <= played.lost + (1 - RIGHT) * len(seen), unseen
+    closed = [scene for scene in SCENES if (scene.name, "client") in unseen and scene.play in CLOSED_BEFORE]
+    assert not closed or all(play(closed).of(scene, "client") for scene in closed)
+    for which, lost in played.lost.items():
+        open_ones = [name for name, end in unseen if end == which and name not in {scene.name for scene in closed}]
+        assert len(open_ones) <= lost, open_ones
 
 
 def test_the_cause_of_an_end_is_right(played: Played) -> None:
