@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from socket import AF_INET, AF_INET6
 
+from tests.support.patience import SOON
 from tests.support.processes import Home, configuration, program
 from tests.support.rig import Rig
 from tests.support.versions import ITERATOR, since
@@ -19,24 +20,41 @@ SHORT = 3  # seconds of a silence that every connection survives
 TALKERS = 5  # at each of two addresses
 
 
-def test_deaths_in_shorter_silences_are_advised_about(tmp_path: Path) -> None:
-    """At two peers, by connections that had survived still shorter ones."""
-    home = Home(tmp_path, configuration("apply = false", 'arm = "observe"', timeout=BELIEVED))
-    with (
-        Rig("reject", timeout=FORGETS) as rig,
-        home.daemon(rig.client) as daemon,
-        contextlib.ExitStack() as stack,
-    ):
+def die(rig: Rig) -> None:
+    """Connections to two peers survive short silences, and die in a longer one."""
+    with contextlib.ExitStack() as stack:
         talkers = [stack.enter_context(program(rig, family)) for family in (AF_INET, AF_INET6) for _ in range(TALKERS)]
         for _ in range(2):
             time.sleep(SHORT)  # the silence is what is counted
             assert {talker.speak() for talker in talkers} == {"answered"}
         time.sleep(FORGETS + 2)
         assert {talker.speak() for talker in talkers} == {"ECONNRESET"}
-        advice = daemon.expect("advice", 30)
+
+
+def test_deaths_in_shorter_silences_are_advised_about(tmp_path: Path) -> None:
+    """At two peers, by connections that had survived still shorter ones."""
+    home = Home(tmp_path, configuration("apply = false", 'arm = "observe"', timeout=BELIEVED))
+    with Rig("reject", timeout=FORGETS) as rig, home.daemon(rig.client) as daemon:
+        die(rig)
+        advice = daemon.expect("advice", SOON)
         assert advice["KEEPALIVE_PATH"] == "rig"
         assert advice["KEEPALIVE_COUNT"] >= 3
         assert "is probably too long: " in advice["MESSAGE"]
+        assert "until then" not in advice["MESSAGE"]
         assert 1 <= advice["KEEPALIVE_AT_LEAST_SEC"] <= FORGETS
         assert FORGETS <= advice["KEEPALIVE_AT_MOST_SEC"] < BELIEVED
-        print(advice["MESSAGE"])
+
+
+def test_deaths_shorten_a_guess_and_the_next_warning_says_that_it_is_evidence(tmp_path: Path) -> None:
+    """By the guess the warning would come after minutes."""
+    without_path, _, _ = configuration("apply = false", 'arm = "observe"').partition("[[path]]")
+    with Rig("reject", timeout=FORGETS) as rig, Home(tmp_path, without_path).daemon(rig.client) as daemon:
+        die(rig)
+        advice = daemon.expect("advice", SOON)
+        assert "(guess: watch.default_timeout) is probably too long: " in advice["MESSAGE"]
+        assert advice["MESSAGE"].endswith("until then verdicts follow it, and arming keeps to 4min")
+        with program(rig) as quiet:
+            warning = daemon.expect("bare", SOON, **quiet.endpoints)
+        assert warning["KEEPALIVE_TIMEOUT_SOURCE"] == "evidence"
+        assert 1 <= warning["KEEPALIVE_TIMEOUT_SEC"] <= FORGETS
+        assert "evidence: " in warning["MESSAGE"]

@@ -98,10 +98,8 @@ class Connection:
         if stands is None:
             return Seen(self.plan, self.plan.quiet)
         until = stands + TRIES
-        # the kernel goes on every second
-        answers = [
-            self._send(now + second) for second in range(1, 1 + int(max(0.0, until - now)))
-        ]  # the kernel goes on
+        seconds = range(1, 1 + int(max(0.0, until - now)))  # after which the listener's kernel probes again
+        answers = [self._send(now + second) for second in seconds]
         answered = "answer" in answers
         return Seen(self.plan, self.plan.quiet, answered, again=stands - self.start, until=until - self.start)
 
