@@ -141,6 +141,13 @@ def test_a_screen_shows_the_facts_that_the_program_shows(screen: str) -> None:
     assert {label for label in labels if f'"{label}"' not in source} == set()
 
 
+def test_every_fact_of_a_measurement_is_explained() -> None:
+    """A fact of `keepalivectl measure` begins with its label."""
+    labels = set(re.findall(r'yield "([a-z ]+)", ', text(ROOT / "keepaliveD/cli/findings.py")))
+    assert len(labels) > 8
+    assert labels <= set(spans(text(ROOT / "docs/paths.md"))) | {"stopped by"}  # which is in a block there
+
+
 def test_the_readme_names_two_commands_to_begin_with() -> None:
     first, *_ = blocks(text(ROOT / "README.md"), "sh")
     assert [line.split()[0] for line in first.splitlines()] == ["script/run", "script/test"]
