@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.model import requirements
 from keepaliveD.model.connections import WhatCounts
-from keepaliveD.model.duration import span
+from keepaliveD.model.duration import exact
 
 DOCUMENTS = ("README.md", "docs/*.md", "docs/recipes/*.md")
 THEN = {"drop": "silence", "reset": "a reset", "close": "a close", "unknown": "not known"}
@@ -48,7 +48,7 @@ def _products() -> str:
         (
             f'<a id="{name}"></a>`{name}`',
             preset.product,
-            span(preset.timeout),
+            exact(preset.timeout),
             "only data" if preset.counts is WhatCounts.DATA else "packets",
             THEN[preset.then],
             preset.source,
