@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +12,8 @@ import pytest
 from keepaliveD.model.errors import Exit
 from tests.hostile.test_holders import next_line
 from tests.support.loopback import BARE, Host, forgetful, near_end, settings
-from tests.support.processes import CTL, ENABLE
-from tests.support.rig import DIE_WITH_US, UNTUNED
-
-HUNG = str(Path(__file__).with_name("hung.py"))
+from tests.support.processes import CTL, ENABLE, MUTE
+from tests.support.rig import UNTUNED
 
 
 @pytest.fixture
@@ -37,8 +34,7 @@ def hanging(host: Host, number: int) -> Iterator[int]:
     """As many processes that hang; the id of the last."""
     directory = host.directory / f"fuse-{number}"
     directory.mkdir()
-    command = ("unshare", "--mount", *DIE_WITH_US, sys.executable, "-S", HUNG, str(directory), str(number))
-    with host.namespace.running(*command) as server:
+    with host.namespace.running(*MUTE, str(directory), "executing", str(number)) as server:
         yield [int(next_line(server)) for _ in range(number)][-1]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +15,9 @@ import pytest
 from keepaliveD.platforms.linux import capabilities
 from tests.hostile.test_holders import next_line
 from tests.support.loopback import FORGOTTEN, Host, forgetful, near_end
-from tests.support.processes import ENABLE, TUNED, Daemon
-from tests.support.rig import DIE_WITH_US, UNTUNED, Namespace
+from tests.support.processes import ENABLE, MUTE, TUNED, Daemon
+from tests.support.rig import UNTUNED, Namespace
 
-STUCK = str(Path(__file__).with_name("stuck.py"))
 AT_ONCE = 2.0  # seconds in which a daemon that is told to end must have ended
 SOON = 40.0
 THEIRS = 1 << capabilities.SYS_ADMIN | 1 << 19  # and CAP_SYS_PTRACE
@@ -104,7 +102,7 @@ def test_a_locked_socket_costs_its_own_namespace_and_nothing_else(host: Host) ->
     directory.mkdir()
     text = forgetful(ENABLE, apply=True).replace('namespaces = "own"', 'namespaces = "all"')
     with Namespace() as guest, Namespace() as other:
-        command = ("unshare", "--mount", *DIE_WITH_US, sys.executable, "-S", STUCK, str(directory), "127.0.0.1")
+        command = (*MUTE, str(directory), "sending", "127.0.0.1")
         with host.daemon(text) as daemon, guest.running(*command) as server:
             next_line(server)
             daemon.expect("hung", within=SOON, KEEPALIVE_NETNS=guest.inode)

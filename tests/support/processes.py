@@ -18,11 +18,23 @@ from typing import Any
 
 from keepaliveD.log.entries import MESSAGE_IDS
 from tests.support.patience import SOON
-from tests.support.rig import CLIENT_NETWORKS, INTERVAL, PROBES, SERVER, SERVER_NETWORKS, TIME, TIMEOUT, Namespace, Rig
+from tests.support.rig import (
+    CLIENT_NETWORKS,
+    DIE_WITH_US,
+    INTERVAL,
+    PROBES,
+    SERVER,
+    SERVER_NETWORKS,
+    TIME,
+    TIMEOUT,
+    Namespace,
+    Rig,
+)
 
 Entry = dict[str, Any]  # one line of the daemon's JSON log
 
 TALKER = str(Path(__file__).with_name("talker.py"))
+MUTE = ("unshare", "--mount", *DIE_WITH_US, sys.executable, "-S", str(Path(__file__).with_name("mute.py")))
 DAEMON = (sys.executable, "-m", "keepaliveD")
 CTL = (sys.executable, "-c", "import sys; from keepaliveD.cli.ctl import main; sys.exit(main())")
 

@@ -1,8 +1,11 @@
-"""A program that locks a socket for as long as it lives: usage: unshare --mount stuck.py DIRECTORY ADDRESS.
+"""Processes that wait for ever for a file whose server does not answer, as for one of a file server that died.
 
-It sends from a file that is mapped into its memory, of a FUSE file system mounted there whose server takes the
-call that reads it and never answers: as from a file of a file server that died. The kernel keeps the socket
-locked meanwhile, and whoever asks for it waits. The program prints its process id once it does so.
+usage: unshare --mount mute.py DIRECTORY executing NUMBER    NUMBER processes hang while they execute a program
+       unshare --mount mute.py DIRECTORY sending ADDRESS     a process locks a socket for as long as it lives
+
+The file is in a FUSE file system, mounted there. To execute a program closes it; to send it from memory reads it,
+while the kernel keeps the socket locked, so that whoever asks for that waits. The id of each process is printed when
+it waits; all go on when this process ends.
 """
 
 import ctypes
@@ -13,7 +16,7 @@ import socket
 import struct
 import sys
 
-LOOKUP, GETATTR, OPEN, READ, INIT = 1, 3, 14, 15, 26  # include/uapi/linux/fuse.h
+LOOKUP, GETATTR, OPEN, READ, FLUSH, INIT = 1, 3, 14, 15, 25, 26  # include/uapi/linux/fuse.h
 DIRECTORY, FILE = 0o40755, 0o100644
 ENOSYS = 38
 PAGE = 4096
@@ -40,10 +43,10 @@ def answer(call: int, node: int) -> bytes | None:
 
 
 def serve(fuse: int, child: int) -> None:
-    """Answer all calls but that one."""
+    """Answer all calls but those two."""
     while True:
         _, call, number, node = struct.unpack_from("<2I2Q", os.read(fuse, 1 << 18))
-        if call == READ:
+        if call in (READ, FLUSH):
             print(child, flush=True)
             continue
         data = answer(call, node)
@@ -51,22 +54,38 @@ def serve(fuse: int, child: int) -> None:
         os.write(fuse, struct.pack("<IiQ", 16 + len(data or b""), error, number) + (data or b""))
 
 
-def main(directory: str, address: str) -> None:
-    """Mount, serve, and have a child send."""
+def execute(file: str) -> None:
+    """Hang in execve(2), which closes the file."""
+    os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    os.execv("/bin/sleep", ["sleep", "60"])
+
+
+def send(file: str, address: str) -> None:
+    """Hang in sendmsg(2), which reads the file."""
+    listener = socket.create_server((address, 0))
+    near = socket.create_connection(listener.getsockname())
+    near.send(mmap.mmap(os.open(file, os.O_RDONLY), PAGE, mmap.MAP_PRIVATE, mmap.PROT_READ))
+
+
+def main(directory: str, what: str, how: str) -> None:
+    """Mount, serve, and have children hang."""
     libc = ctypes.CDLL(None, use_errno=True)
     fuse = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     options = f"fd={fuse},rootmode=40000,user_id=0,group_id=0"
     if libc.mount(b"x", directory.encode(), b"fuse", 0, options.encode()):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    child = os.fork()
-    if child:
+    for _ in range(int(how) if what == "executing" else 1):
+        child = os.fork()
+        if not child:
+            break
+    else:
         serve(fuse, child)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.close(fuse)
-    listener = socket.create_server((address, 0))
-    near = socket.create_connection(listener.getsockname())
-    file = os.open(f"{directory}/file", os.O_RDONLY)
-    near.send(mmap.mmap(file, PAGE, mmap.MAP_PRIVATE, mmap.PROT_READ))
+    if what == "executing":
+        execute(f"{directory}/file")
+    else:
+        send(f"{directory}/file", how)
 
 
 main(*sys.argv[1:])
