@@ -347,7 +347,8 @@ def _closes(ended: Column, facts: _Facts) -> Iterator[Rule]:
     yield Rule(ended["out_of_memory"] != 0, Cause.OUT_OF_MEMORY, 0.95)
     yield Rule(ended["signal"] != 0, Cause.PROGRAM_KILLED, 0.99)
     yield Rule(ended["exiting"] != 0, Cause.PROGRAM_ENDED, 0.95)
-    yield Rule(at_once & (ended["unread"] != 0), Cause.CLOSED_UNREAD, 0.99)
+    half_closed = ended["state"] == TcpState.FIN_WAIT2.value
+    yield Rule((at_once | half_closed) & (ended["unread"] != 0), Cause.CLOSED_UNREAD, 0.99)
     yield Rule(at_once & (ended["shutdown"] == 3), Cause.LOCAL_ABORT, 0.9)
     yield Rule(~first, Cause.LOCAL_CLOSE, 0.9)
 

@@ -632,6 +632,26 @@ def program_closes_with_unread_data(play: Play) -> None:
     client.close()
 
 
+@scene(Cause.CLOSED_UNREAD, Cause.PEER_ABORTED)
+def program_closes_both_directions_one_after_the_other_with_unread_data(play: Play) -> None:
+    client, server = play.open()
+    client.shutdown(SHUT_WR)
+    assert server.recv(1) == b""
+    server.sendall(b"unread")
+    client.recv(1)
+    client.close()
+
+
+@scene(Cause.PROGRAM_KILLED, Cause.PEER_ABORTED)
+def program_is_killed_that_had_closed_one_direction(play: Play) -> None:
+    client, server = play.open()
+    client.shutdown(SHUT_WR)
+    assert server.recv(1) == b""
+    server.sendall(b"unread")
+    play.hold(client, *HOLD).kill()
+    wait_for_end(server)
+
+
 @scene(Cause.LOCAL_ABORT)
 def program_aborts(play: Play) -> None:
     client, _ = play.open()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from pathlib import Path
-from socket import AF_INET, SO_LINGER, SOL_SOCKET, create_connection, create_server, socket
+from socket import AF_INET, MSG_PEEK, SHUT_WR, SO_LINGER, SOL_SOCKET, create_connection, create_server, socket
 
 from keepaliveD.model.deaths import Reset
 from keepaliveD.platforms.base import DeathWatch
@@ -54,13 +54,19 @@ def test_an_ordinary_close_is_only_counted() -> None:
             near, far = pair(host)
             near.close()
             far.close()
+        late, far = pair(host)
+        late.shutdown(SHUT_WR)
+        far.sendall(b"read after the end")
+        far.close()
+        assert late.recv(1, MSG_PEEK)
         near, far = pair(host)  # ends last: all others have been told of by then
         far.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
         far.close()
         watch.until(lambda ended: len(ended) == 2)
         near.close()
+        late.close()
     assert len(watch.ended) == 2
-    assert watch.ordinary >= 40
+    assert watch.ordinary >= 42
 
 
 def test_without_packets_a_reset_is_reported_as_unseen() -> None:

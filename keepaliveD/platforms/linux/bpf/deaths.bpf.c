@@ -675,10 +675,22 @@ static __always_inline bool is_data_after_close(const struct death *death)
 	       ONE_OF(death->state, 1 << TCP_FIN_WAIT1 | 1 << TCP_FIN_WAIT2);
 }
 
+/* After its own FIN a program may still close at once, with data that it has not read; else the peer's FIN came. */
+static __always_inline bool closes_unread(const struct sock *sk, int before)
+{
+	const struct tcp_sock *tp;
+
+	if (before != TCP_FIN_WAIT2 || sk->sk_err || sk->__sk_common.skc_flags & 1UL << SOCK_DONE)
+		return false;
+	tp = bpf_skc_to_tcp_sock((void *)sk);
+	return tp && tp->rcv_nxt != tp->copied_seq;
+}
+
 static __always_inline void tell_death(struct death *death, const struct tcp_sock *tp, int before,
 				       const struct evidence *evidence)
 {
 	__u16 error = ((const struct sock *)tp)->sk_err;
+	bool closes = false;
 
 	__builtin_memset(death, 0, sizeof(*death));
 	death->fin_first = !!ONE_OF(before, 1 << TCP_CLOSE_WAIT | 1 << TCP_LAST_ACK);
@@ -695,7 +707,9 @@ static __always_inline void tell_death(struct death *death, const struct tcp_soc
 	if (error == ECONNABORTED || (!error && ONE_OF(before, ABORTED)) ||
 	    (error == ETIMEDOUT && death->probes && !death->unsent))
 		death->sent_reset = 1;
-	if (error == ECONNABORTED || (!error && ONE_OF(before, OPEN))) {
+	if (closes_unread((const struct sock *)tp, before))
+		closes = death->sent_reset = 1;
+	if (error == ECONNABORTED || (!error && ONE_OF(before, OPEN)) || closes) {
 		struct closer closer = {};
 
 		tell_closer(&closer);
@@ -716,7 +730,8 @@ static __always_inline void see_end(const struct sock *sk, int before)
 
 	if (sk->sk_bpf_storage)
 		evidence = bpf_sk_storage_get(&evidences, (void *)sk, NULL, 0);
-	if (!sk->sk_err && !ONE_OF(before, ABORTED) && !(evidence && (evidence->signal || evidence->fin_at))) {
+	if (!sk->sk_err && !ONE_OF(before, ABORTED) && !closes_unread(sk, before) &&
+	    !(evidence && (evidence->signal || evidence->fin_at))) {
 		COUNT(ordinary);
 		return;
 	}

@@ -264,7 +264,7 @@ struct bpf_iter__bpf_sk_storage_map {
 	void *value;
 };
 
-enum sock_flags { SOCK_KEEPOPEN = 3 };
+enum sock_flags { SOCK_DONE = 1, SOCK_KEEPOPEN = 3 };
 
 /* their numbers differ between kernels */
 enum skb_drop_reason {
