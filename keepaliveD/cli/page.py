@@ -11,17 +11,15 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from keepaliveD.log.entries.arming import too_long
+from keepaliveD.log.words import too_long
 from keepaliveD.model.connections import AT_RISK, Connection, Due, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER, span
-from keepaliveD.model.keepalive import Keepalive, Own, Shown
+from keepaliveD.model.explained import Explained, HelpfulRule
+from keepaliveD.model.keepalive import FIELDS, Found, Keepalive, Own, Shown
 from keepaliveD.model.origin import Source
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction
 from keepaliveD.model.text import printable, quoted
-from keepaliveD.policy.arming import times
-from keepaliveD.policy.explain import Explained, HelpfulRule
-from keepaliveD.policy.socket_settings import FIELDS, Found
 
 LABEL = 13  # columns of what a line is about
 INDENT = "  "
@@ -263,8 +261,8 @@ def _refused(its: Explained) -> str:
             said = 'says "rearm", which leaves sockets alone that have keepalive off'
         case ArmingResult.KEPT_BY_PROGRAM:
             said = 'says "rearm", which keeps the times that a program chose'
-        case ArmingResult.TOO_LONG:
-            said = f"would not arm it: {too_long(times(rule, its.connection.timeout), its.connection)}"
+        case ArmingResult.TOO_LONG if its.times:
+            said = f"would not arm it: {too_long(its.times, its.connection)}"
         case ArmingResult() as result:
             said = f"would not arm it: {HOPELESS.get(result, result.value)}"
         case _:

@@ -22,7 +22,7 @@ from keepaliveD.model.rules import Watching
 from keepaliveD.model.text import printable
 from keepaliveD.platforms import detect
 from keepaliveD.policy.judge import count_by_path
-from keepaliveD.policy.socket_settings import longest
+from keepaliveD.policy.meaning import longest
 
 VERDICTS = (Verdict.CUT, Verdict.BARE, Verdict.LATE, Verdict.UNKNOWN, Verdict.SAFE)  # the worst first
 PATHS = ("PATH", "TIMEOUT", "COUNTS", "KEEPALIVE", *(verdict.name for verdict in VERDICTS), "ORIGIN")

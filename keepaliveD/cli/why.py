@@ -21,6 +21,7 @@ from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model import requirements
 from keepaliveD.model.connections import AT_RISK, Connection, Verdict
 from keepaliveD.model.errors import Misuse, NoInput, NotPermitted, Refusal, StateError, Unsupported
+from keepaliveD.model.explained import Explained, HelpfulRule
 from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Column
@@ -31,7 +32,7 @@ from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.requests import find_owners, look_into
 from keepaliveD.policy.choices import Entry
 from keepaliveD.policy.connections import connections, order_of_urgency
-from keepaliveD.policy.explain import Explained, HelpfulRule, Surroundings, explain
+from keepaliveD.policy.explain import Surroundings, explain
 
 EXPLAINED = 500  # connections whose sockets are read at most; the others are only counted
 PATIENCE = 10.0  # seconds for a daemon to reload, scan and arm

@@ -16,8 +16,7 @@ from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Path
 from keepaliveD.model.text import quoted
 from keepaliveD.policy.arming import times
 from keepaliveD.policy.connect import ConnectPlan, plan
-from keepaliveD.policy.meaning import ENOUGH, probes_before
-from keepaliveD.policy.socket_settings import fits
+from keepaliveD.policy.meaning import ENOUGH, fits, probes_before
 
 EFFECTS = {
     ArmAction.OBSERVE: "changes nothing",

@@ -6,7 +6,6 @@ A method makes a question of its parameters (model/questions.py), and a reply of
 from __future__ import annotations
 
 import ipaddress
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,13 +14,12 @@ from keepaliveD.daemon.varlink import Method, Parameters, Question, Refused, inv
 from keepaliveD.log import entries
 from keepaliveD.model.actions import SetSystemKeepalive
 from keepaliveD.model.errors import NoInput, Refusal
+from keepaliveD.model.explained import Explained
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES, Own, SocketKeepalive
 from keepaliveD.model.plain import plain
 from keepaliveD.model.questions import ArmThis, DisarmThis, ExplainThese, ReloadNow, RestoreThese, ScanNow
 from keepaliveD.model.results import Armed, ArmingResult, Mark, Outcome
 from keepaliveD.places import INTERFACE
-from keepaliveD.policy.arming import times
-from keepaliveD.policy.explain import Explained
 from keepaliveD.policy.questions import Answers
 
 MAX_COOKIE = 2**64 - 1
@@ -163,8 +161,6 @@ def answers(given: Answers) -> dict[str, object]:
 def explained(its: Explained) -> dict[str, object]:
     """Return one connection as Explain answers it."""
     found, decision, armed = its.found, its.decision, its.armed
-    timeout = its.connection.timeout
-    wanted = None if math.isnan(timeout) else times(its.rule, timeout)._asdict()
     return {
         "connection": plain(its.connection),
         "stands": keepalive(found.stands) if found else None,
@@ -177,7 +173,7 @@ def explained(its: Explained) -> dict[str, object]:
         "left_alone": its.entry is Mark.LEFT_ALONE,
         "rule": its.rule.name,
         "action": its.rule.action.value,
-        "times": wanted,
+        "times": its.times and its.times._asdict(),
         "decision": _decision(decision),
         "sets": keepalive(decision.after) if isinstance(decision, Armed) else None,
         "remedy": [{"key": key, "value": value} for key, value in its.remedy.settings] if its.remedy else [],

@@ -6,9 +6,8 @@ import enum
 from typing import NamedTuple
 
 MAX_IDLE = 32767  # seconds, TCP_KEEPIDLE and TCP_KEEPINTVL (MAX_TCP_KEEPIDLE, include/net/tcp.h)
-
-
 MAX_PROBES = 127  # TCP_KEEPCNT (MAX_TCP_KEEPCNT)
+TIMER_SLACK = 8 / 63  # a timer may fire later by this part of its length: of a level's first bucket, its width
 
 
 class Shown(enum.Enum):
@@ -50,6 +49,19 @@ class Own(enum.IntFlag):
 
 
 ALL = Own.IDLE | Own.INTERVAL | Own.PROBES
-
-
 NONE = Own(0)
+FIELDS = (Own.IDLE, Own.INTERVAL, Own.PROBES)  # in the order of Keepalive
+
+
+class Found(NamedTuple):
+    """What stands in a socket.
+
+    Those of its times that are `inherited` follow its network namespace, whose values are `system`;
+    None where these cannot be read, and then nothing is known to be inherited.
+    `user_timeout` is its TCP_USER_TIMEOUT in milliseconds, 0 for none.
+    """
+
+    stands: SocketKeepalive
+    inherited: Own
+    system: Keepalive | None
+    user_timeout: int = 0

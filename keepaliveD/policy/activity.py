@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.keepalive import TIMER_SLACK
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTable, Switch, Timer
 
 EARLIER = np.uint8(1)  # Consulted (policy/firewall.py): in a silence before this one
 SAME_TIMER = 0.5  # seconds by which two readings of one expiry may differ
-TIMER_SLACK = 8 / 63  # a timer may fire later by this part of its length: of a level's first bucket, its width
 ON_THE_WAY = 0.1  # seconds that a packet takes between this host and what forgets connections
 
 

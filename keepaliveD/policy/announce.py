@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from keepaliveD.model.connections import AT_RISK, Due, Verdict
+from keepaliveD.model.keepalive import TIMER_SLACK
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets
 from keepaliveD.policy.activity import Activity
-from keepaliveD.policy.forecast import TIMER_SLACK, Forecast
+from keepaliveD.policy.forecast import Forecast
 
 AGAIN_AFTER = 3600.0  # seconds until a connection that recovered by itself is warned of once more
 PARTS = ("high", "low", "port")  # of an end, as it sorts

@@ -18,7 +18,7 @@ import numpy as np
 from keepaliveD.model.actions import Arm, Disarm
 from keepaliveD.model.connections import AT_RISK, Connection, Due, Owner, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.keepalive import MAX_IDLE, Keepalive, Shown
+from keepaliveD.model.keepalive import MAX_IDLE, TIMER_SLACK, Keepalive, Shown
 from keepaliveD.model.results import RETRIED, Arming, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, Switch, Timer
@@ -26,7 +26,6 @@ from keepaliveD.policy.activity import Activity
 from keepaliveD.policy.choices import Orders, Recorded
 from keepaliveD.policy.connections import Selected, connections
 from keepaliveD.policy.firewall import Consulted
-from keepaliveD.policy.forecast import TIMER_SLACK
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.meaning import ENOUGH
 from keepaliveD.policy.paths import in_network

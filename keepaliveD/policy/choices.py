@@ -14,11 +14,11 @@ import numpy as np
 
 from keepaliveD.model.arming import CHANGE, RESULT, TARGET, Answer
 from keepaliveD.model.connections import Connection
-from keepaliveD.model.keepalive import Keepalive, Own, SocketKeepalive
+from keepaliveD.model.keepalive import Found, Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult, Mark
 from keepaliveD.model.rules import Wish
 from keepaliveD.model.sockets import Column, Indices
-from keepaliveD.policy.socket_settings import Found, Wanted, decide_arming, decide_disarming
+from keepaliveD.policy.socket_settings import Wanted, decide_arming, decide_disarming
 
 RESULTS = {answer.value: ArmingResult[answer.name] for answer in Answer if answer is not Answer.DONE}
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from keepaliveD.model.connections import Owner, WhatCounts
 from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.keepalive import TIMER_SLACK
 from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Path
 from keepaliveD.model.text import quoted
 from keepaliveD.policy.arming import matches_owner
-from keepaliveD.policy.forecast import TIMER_SLACK
 from keepaliveD.policy.meaning import ENOUGH
 from keepaliveD.policy.paths import by_specificity
 

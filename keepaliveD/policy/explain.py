@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from keepaliveD.model.arming import Answer
 from keepaliveD.model.connections import AT_RISK, Connection, Due, Owner, WhatCounts
-from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.explained import Explained, HelpfulRule
+from keepaliveD.model.keepalive import Found, Keepalive
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Wish
 from keepaliveD.model.sockets import Column
@@ -22,7 +23,7 @@ from keepaliveD.policy.choices import RESULTS, Entry, read_from
 from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.paths import ignored
-from keepaliveD.policy.socket_settings import Found, Wanted, decide_arming
+from keepaliveD.policy.socket_settings import Wanted, decide_arming
 
 AUTO = "auto"
 HELPFUL = (Due.NOTHING, Due.KEEPALIVE)  # keepalive is sent only while nothing else is pending
@@ -35,41 +36,6 @@ class Surroundings(NamedTuple):
     rules: Sequence[ArmRule]
     ignore: Sequence[IPNetwork]
     entries: Mapping[int, Entry]
-
-
-class HelpfulRule(NamedTuple):
-    """A rule that would arm a connection: its settings by key, as the configuration has them, and the result."""
-
-    settings: tuple[tuple[str, str], ...]
-    armed: Armed
-
-
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """One connection, and what the rules come to for its socket.
-
-    `found` is what stands in the socket, None if it was not read; `hindrance` is why, if that is known.
-    `entry` is what the arming record says of it. `rule` is the first rule that matches it.
-    `decision` is how that rule arms the socket, or why it leaves it alone; None if that is not known.
-    `remedy` is a rule that would help a connection at risk where no rule does; `hopeless` is why none would.
-    """
-
-    connection: Connection
-    watched: bool
-    found: Found | None
-    hindrance: ArmingResult | None
-    entry: Entry | None
-    rule: ArmRule
-    decision: Armed | ArmingResult | None = None
-    remedy: HelpfulRule | None = None
-    hopeless: ArmingResult | None = None
-
-    @property
-    def armed(self) -> Armed | None:
-        """Return how we armed the socket, if what we set stands in it as far as is known."""
-        if not isinstance(self.entry, Armed):
-            return None
-        return self.entry if self.found is None or self.found.stands == self.entry.after else None
 
 
 def explain(
@@ -91,7 +57,8 @@ def explain(
         by_rules = dataclasses.replace(ruled[one.cookie], owner=one.owner)
         its = _read(by_rules, read, wish, around.entries.get(one.cookie), watched=one.cookie not in unwatched)
         its = _helped(its, wish, around, timeouts[one.path])
-        explained.append(dataclasses.replace(its, connection=one))
+        wanted = None if math.isnan(one.timeout) else wish.times
+        explained.append(dataclasses.replace(its, connection=one, times=wanted))
     return explained
 
 

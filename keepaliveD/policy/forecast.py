@@ -14,8 +14,9 @@ import numpy as np
 
 from keepaliveD.model.connections import Due, Verdict
 from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.keepalive import TIMER_SLACK
 from keepaliveD.model.sockets import Bools, Column, Indices, SocketTable, Switch, Timer
-from keepaliveD.policy.activity import ON_THE_WAY, TIMER_SLACK, Activity, Between, heard_at
+from keepaliveD.policy.activity import ON_THE_WAY, Activity, Between, heard_at
 from keepaliveD.policy.paths import Assigned
 
 SAME_PACKET = 0.5  # seconds by which two readings of one instant may differ
@@ -32,8 +33,6 @@ FIRST_WAIT = (
 )
 MOST_DOUBLED = 9  # of these waits: then one would exceed TCP_RTO_MAX
 NEARLY = 0.9  # of a user timeout: retransmissions that began so long ago, at least, presumably began earlier
-
-__all__ = ["TIMER_SLACK", "Forecast", "forecast"]
 
 
 @dataclass(frozen=True, slots=True)

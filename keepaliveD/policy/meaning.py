@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 
 from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.keepalive import Keepalive
-from keepaliveD.policy.forecast import TIMER_SLACK
+from keepaliveD.model.keepalive import MAX_IDLE, TIMER_SLACK, Keepalive
 
 PROBE_BYTES = 54 + 12  # Ethernet, IPv4 and TCP headers, and TCP timestamps; an answer has as many
 ENOUGH = 2  # probes that should fit before a path forgets, so that one may be lost
@@ -49,6 +48,20 @@ def probes_before(keepalive: Keepalive, timeout: float) -> float:
         return FOREVER
     room = timeout / (1 + TIMER_SLACK) - keepalive.idle
     return min(keepalive.probes, math.ceil(room / keepalive.interval)) if room > 0 else 0
+
+
+def fits(times: Keepalive, timeout: float) -> bool:
+    """Return whether a path with this timeout sees a probe in time, each as late as its timer allows.
+
+    Answered probes come at the longer of idle time and interval (net/ipv4/tcp_timer.c).
+    """
+    return timeout == FOREVER or max(times.idle, times.interval) * (1 + TIMER_SLACK) < timeout
+
+
+def longest(timeout: float) -> int:
+    """Return the longest time in whole seconds that fits a path with this timeout; 0 where none does."""
+    bound = min(timeout / (1 + TIMER_SLACK), 2.0 * MAX_IDLE)
+    return max(0, int(bound) - (bound == int(bound)))
 
 
 def traffic(keepalive: Keepalive, sockets: int) -> tuple[float, float]:

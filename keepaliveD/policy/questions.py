@@ -11,6 +11,7 @@ import numpy as np
 
 from keepaliveD.model.actions import Action, Answer, Arm, Disarm, LookInto, Queued
 from keepaliveD.model.errors import Misuse, NoInput, Refusal
+from keepaliveD.model.explained import Explained
 from keepaliveD.model.plain import from_now
 from keepaliveD.model.questions import ArmThis, Asker, DisarmThis, ExplainThese
 from keepaliveD.model.results import Outcome
@@ -18,7 +19,7 @@ from keepaliveD.model.rules import ArmAction, ArmRule, Rules
 from keepaliveD.model.sockets import Indices, TcpState
 from keepaliveD.policy.arming import by_hand
 from keepaliveD.policy.connections import connections, order_of_urgency, with_cookies
-from keepaliveD.policy.explain import Explained, Surroundings, explain
+from keepaliveD.policy.explain import Surroundings, explain
 from keepaliveD.policy.judge import Judgement
 
 Asking = Arm | Disarm | LookInto  # actions that are carried out for who asks

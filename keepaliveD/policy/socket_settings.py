@@ -6,28 +6,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from keepaliveD.model.connections import Verdict
-from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES, Keepalive, Own, SocketKeepalive
+from keepaliveD.model.keepalive import FIELDS, MAX_IDLE, MAX_PROBES, Found, Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, ArmingResult
 from keepaliveD.model.rules import ArmAction, Wish
-from keepaliveD.policy.forecast import TIMER_SLACK
+from keepaliveD.policy.meaning import fits, longest
 from keepaliveD.policy.strictness import strictest
-
-FIELDS = (Own.IDLE, Own.INTERVAL, Own.PROBES)  # in the order of Keepalive
-
-
-class Found(NamedTuple):
-    """What stands in a socket.
-
-    Those of its times that are `inherited` follow its network namespace, whose values are `system`;
-    None where these cannot be read, and then nothing is known to be inherited.
-    `user_timeout` is its TCP_USER_TIMEOUT in milliseconds, 0 for none.
-    """
-
-    stands: SocketKeepalive
-    inherited: Own
-    system: Keepalive | None
-    user_timeout: int = 0
 
 
 class Wanted(NamedTuple):
@@ -106,20 +89,6 @@ def without_arming(found: Found, armed: Armed) -> SocketKeepalive:
         its if armed.inherited & field else chosen for field, its, chosen in zip(FIELDS, system, stood, strict=True)
     ]
     return SocketKeepalive(armed.before.on, Keepalive(*mixed))
-
-
-def fits(times: Keepalive, timeout: float) -> bool:
-    """Return whether a path with this timeout sees a probe in time, each as late as its timer allows.
-
-    Answered probes come at the longer of idle time and interval (net/ipv4/tcp_timer.c).
-    """
-    return timeout == FOREVER or max(times.idle, times.interval) * (1 + TIMER_SLACK) < timeout
-
-
-def longest(timeout: float) -> int:
-    """Return the longest time in whole seconds that fits a path with this timeout; 0 where none does."""
-    bound = min(timeout / (1 + TIMER_SLACK), 2.0 * MAX_IDLE)
-    return max(0, int(bound) - (bound == int(bound)))
 
 
 def _columns(found: Found, armed: Armed) -> Sequence[tuple[int, int, int]]:

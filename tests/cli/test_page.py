@@ -15,13 +15,12 @@ from keepaliveD.cli import page
 from keepaliveD.cli.page import Host
 from keepaliveD.model.connections import Due, Endpoint, Owner, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.keepalive import ALL, Keepalive, Own, Shown, SocketKeepalive
+from keepaliveD.model.explained import Explained, HelpfulRule
+from keepaliveD.model.keepalive import ALL, Found, Keepalive, Own, Shown, SocketKeepalive
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule
 from keepaliveD.model.text import printable
-from keepaliveD.policy.explain import Explained, HelpfulRule
-from keepaliveD.policy.socket_settings import Found
 from tests.support import samples
 
 SYSTEM = Keepalive(7200, 75, 9)
@@ -158,7 +157,11 @@ def test_what_was_armed_says_by_whom_and_how_it_is_undone() -> None:
         ({"decision": None}, "not known what a daemon does: the socket was not read"),
         ({"decision": ArmingResult.KEPT_BY_PROGRAM}, 'no: rule keepalive.arm says "rearm", which keeps the times'),
         (
-            {"decision": ArmingResult.TOO_LONG, "rule": dataclasses.replace(REARM, name="arm[1]", idle=400)},
+            {
+                "decision": ArmingResult.TOO_LONG,
+                "rule": dataclasses.replace(REARM, name="arm[1]", idle=400),
+                "times": Keepalive(400, 20, 31),
+            },
             'no: rule arm[1] would not arm it: idle 400s is too long: path "office firewall" forgets after 5min; '
             'use idle = "auto", or at most 266s',
         ),

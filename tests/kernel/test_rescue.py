@@ -15,7 +15,7 @@ from subprocess import Popen
 
 import pytest
 
-from keepaliveD.policy.forecast import TIMER_SLACK
+from keepaliveD.model.keepalive import TIMER_SLACK
 from tests.kernel.conftest import missing
 from tests.support.patience import SOON, STALL
 from tests.support.processes import ENABLE, REARM, Daemon, Home, Program, arming, program

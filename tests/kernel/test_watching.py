@@ -27,7 +27,7 @@ from socket import (
 
 import pytest
 
-from keepaliveD.policy.forecast import TIMER_SLACK
+from keepaliveD.model.keepalive import TIMER_SLACK
 from tests.kernel.test_rescue import by
 from tests.support.processes import CTL, TUNED, WARNING_TIME, Home, configuration, program, sockets
 from tests.support.rig import TIME, TIMEOUT, UNTUNED, Mode, Rig

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.keepalive import TIMER_SLACK
 from keepaliveD.model.sockets import SocketTable, Timer
-from keepaliveD.policy.activity import TIMER_SLACK, find
+from keepaliveD.policy.activity import find
 from tests.support.tables import idle, table, watch
 
 

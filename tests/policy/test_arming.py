@@ -17,7 +17,7 @@ from keepaliveD.model.actions import Arm
 from keepaliveD.model.connections import Owner, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import NotPermitted
-from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES, Keepalive
+from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES, TIMER_SLACK, Keepalive
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.reports import ReportConnections
 from keepaliveD.model.results import Arming, ArmingResult, Outcome
@@ -27,7 +27,6 @@ from keepaliveD.policy import arming
 from keepaliveD.policy.activity import Activity, nothing_known
 from keepaliveD.policy.arming import by_hand, by_rules, first_matching, plan, times
 from keepaliveD.policy.choices import Recorded
-from keepaliveD.policy.forecast import TIMER_SLACK
 from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.policy.meaning import ENOUGH, probes_before
 from keepaliveD.policy.scans import ScanDecider

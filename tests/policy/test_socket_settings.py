@@ -12,19 +12,11 @@ from hypothesis import strategies as st
 
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.keepalive import ALL, MAX_IDLE, MAX_PROBES, NONE, Keepalive, Own, SocketKeepalive
+from keepaliveD.model.keepalive import ALL, FIELDS, MAX_IDLE, MAX_PROBES, NONE, Found, Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, ArmingResult
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
-from keepaliveD.policy.socket_settings import (
-    FIELDS,
-    Found,
-    Wanted,
-    decide_arming,
-    decide_disarming,
-    fits,
-    longest,
-    without_arming,
-)
+from keepaliveD.policy.meaning import fits, longest
+from keepaliveD.policy.socket_settings import Wanted, decide_arming, decide_disarming, without_arming
 from tests.support.armed_at_connect import TABLE, Line, by_scan
 
 KERNEL = Keepalive(7200, 75, 9)

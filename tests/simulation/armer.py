@@ -11,12 +11,12 @@ from keepaliveD.model.actions import Arm
 from keepaliveD.model.arming import LOOKED, Answer
 from keepaliveD.model.connections import Connection as Row
 from keepaliveD.model.connections import Owner
-from keepaliveD.model.keepalive import Keepalive, Own, Shown, SocketKeepalive
+from keepaliveD.model.keepalive import Found, Keepalive, Own, Shown, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import ArmAction
 from keepaliveD.model.sockets import Column, TcpState
 from keepaliveD.policy.arming import first_matching
-from keepaliveD.policy.socket_settings import Found, Wanted, decide_arming
+from keepaliveD.policy.socket_settings import Wanted, decide_arming
 from tests.simulation.connection import Connection
 from tests.simulation.kernel import End
 

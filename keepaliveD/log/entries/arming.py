@@ -8,18 +8,18 @@ from collections.abc import Iterator, Sequence
 
 from keepaliveD.log.entries.connections import fields_of, forgetter, who
 from keepaliveD.log.entries.entry import HANDFUL, NOTICE, WARNING, Entry, Value
+from keepaliveD.log.words import too_long
 from keepaliveD.model import requirements
 from keepaliveD.model.actions import Arm, Disarm
 from keepaliveD.model.connections import Connection, Verdict
 from keepaliveD.model.duration import FOREVER, span
-from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
+from keepaliveD.model.keepalive import SocketKeepalive
 from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import RETRIED, Arming, ArmingResult, Outcome
 from keepaliveD.model.rules import Wish
 from keepaliveD.model.text import quoted
 from keepaliveD.policy.arming import first_matching
-from keepaliveD.policy.socket_settings import longest
 
 UNREPORTED = frozenset(
     {ArmingResult.CLOSED, ArmingResult.LEFT_BY_RULE, ArmingResult.ALREADY_SET}
@@ -176,15 +176,6 @@ def _what(members: Sequence[Arming], wish: Wish | None, connection: Connection) 
             why = WHY.get(result, "") if wish else ""
             said = f"not {wanted}: {result.value}{why}" + (f" ({after})" if after else "")
     return said
-
-
-def too_long(times: Keepalive, connection: Connection) -> str:
-    """Return which time is too long for the path, and what would be right."""
-    name, time = ("idle", times.idle) if times.idle >= times.interval else ("interval", times.interval)
-    most = longest(connection.timeout)
-    remedy = f'use idle = "auto", or at most {most}s' if most else "no idle time in whole seconds is short enough"
-    forgets = f"path {quoted(connection.path)} forgets after {span(connection.timeout)}"
-    return f"{name} {time}s is too long: {forgets}; {remedy}"
 
 
 def _listed(members: Sequence[Arming], which: str) -> str:

@@ -1,0 +1,18 @@
+"""Words that the log and keepalivectl have in common."""
+
+from __future__ import annotations
+
+from keepaliveD.model.connections import Connection
+from keepaliveD.model.duration import span
+from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.text import quoted
+from keepaliveD.policy.meaning import longest
+
+
+def too_long(times: Keepalive, connection: Connection) -> str:
+    """Return which time is too long for the path, and what would be right."""
+    name, time = ("idle", times.idle) if times.idle >= times.interval else ("interval", times.interval)
+    most = longest(connection.timeout)
+    remedy = f'use idle = "auto", or at most {most}s' if most else "no idle time in whole seconds is short enough"
+    forgets = f"path {quoted(connection.path)} forgets after {span(connection.timeout)}"
+    return f"{name} {time}s is too long: {forgets}; {remedy}"
