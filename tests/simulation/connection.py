@@ -46,7 +46,7 @@ class Connection:
 
     __slots__ = (
         "_heap", "_serial", "armed_at", "changed", "closed_at", "data_at", "disturbed", "here", "passed", "peer",
-        "plan", "probes_heard", "story", "unseen",
+        "peer_changed", "plan", "probes_heard", "story", "unseen",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, *, story: bool = False) -> None:
@@ -59,6 +59,7 @@ class Connection:
         self.disturbed: list[float] = []  # instants of what nobody here could see
         self.unseen: list[float] = []  # instants of packets that passed all firewalls and were lost on this side
         self.changed: list[float] = []  # instants at which the program here set its socket anew
+        self.peer_changed: list[float] = []  # instants at which the program there did
         self.probes_heard: list[float] = []  # of the peer, here
         self.closed_at = NEVER  # it is no longer established, or its program closed it
         self.armed_at: list[float] = []
@@ -126,7 +127,7 @@ class Connection:
             return
         if self.armed_at and who == "here":
             return  # a program that sets its socket anew after we did is not this simulation's subject
-        (self.changed if end is self.here else self.disturbed).append(now)
+        (self.changed if end is self.here else self.peer_changed).append(now)
         end.options.interval, end.options.probes = options.interval, options.probes
         end.set_keepalive(now, options.on)
         if options.idle:

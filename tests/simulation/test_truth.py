@@ -129,6 +129,14 @@ def test_a_peer_that_probed_before_the_first_scan_may_as_well_have_not(found: An
     assert wrong == {Wrong.UNWARNED_PRESUMED}
 
 
+def test_that_a_peer_probes_no_more_shows_only_where_its_next_probe_is_due(found: Any) -> None:
+    """Its program had switched keepalive off in a busy hour long before the silence in which the path forgets."""
+    steps = [(1.0, "peer", "say"), (600.0, "here", "ask"), *[(100.0, "here", "ask")] * 20]
+    change = [(900.0, "peer", Options())]
+    seldom = host(300.0, interval=60.0)
+    assert found(seldom, EngineName.BPF, Options(), Options(True, 230, 20, 9), *steps, changes=change) == set()
+
+
 def test_what_is_lost_on_this_side_makes_the_path_look_longer(found: Any) -> None:
     """The firewall saw what the peer sent, again and again, and this host did not."""
     outage = host(100.0, outages=(Outage(80.0, 170.0, 0),))

@@ -243,10 +243,13 @@ class Judge:
     def _disturbed(self, connection: Connection, gone: float) -> bool:
         """Whether something that nobody could foresee had a part in it."""
         world, timeout = self._run.world, connection.plan.timeout
-        unseen = [*connection.disturbed, *(edge for gap in world.asleep for edge in gap)]
+        unseen = [*connection.disturbed, *connection.peer_changed, *(edge for gap in world.asleep for edge in gap)]
         seen = [*connection.changed, *(each.since for each in world.sysctls)]
-        return any(gone - 3 * (timeout + world.interval) <= when <= gone for when in unseen) or any(
-            gone - timeout - 2 * world.interval <= when <= gone for when in seen
+        heard = [when for when in connection.probes_heard if when < gone]
+        return (
+            any(gone - 3 * (timeout + world.interval) <= when <= gone for when in unseen)
+            or any(gone - timeout - 2 * world.interval <= when <= gone for when in seen)
+            or any(heard[-1] < when <= gone for when in connection.peer_changed if heard)  # it may probe no more
         )
 
     def _misled(self, connection: Connection, gone: float) -> bool:
@@ -354,6 +357,7 @@ class Judge:
         """Instants at which something changed, other than by a rhythm."""
         world = self._run.world
         facts = [*connection.data_at, *connection.disturbed, *connection.changed, *connection.armed_at]
+        facts += connection.peer_changed
         facts += [edge for gap in (*world.asleep, *world.pauses) for edge in gap]
         facts += [system.since for system in world.sysctls]
         return sorted(facts)
