@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from keepaliveD.cli import arguments, running, table
+from keepaliveD.cli.asking import ask as ask_daemon
+from keepaliveD.cli.asking import control_socket
 from keepaliveD.cli.worker import in_worker, look
 from keepaliveD.config import load
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.log import entries
 from keepaliveD.model.connections import Counts, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER, exact, span
+from keepaliveD.model.errors import Refusal
+from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.reports import ReportUnwatched
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Path as NetworkPath
@@ -49,6 +54,7 @@ def list_paths(options: argparse.Namespace, root: Path) -> None:
     """One look at the sockets, by path."""
     platform = detect(options.platform, root)
     config = load(options.config).within(platform.cloud())
+    config = dataclasses.replace(config, paths=_with_evidence(config.paths, root))
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, config.ignore)
     with in_worker(platform.open, watching) as ask:
         judgement = look(ask, config, config.ignore)
@@ -58,6 +64,21 @@ def list_paths(options: argparse.Namespace, root: Path) -> None:
         print(f"warning: {entry.message}", file=sys.stderr)
     running.note_running_daemon(
         options.state_dir, root, f"this list is a single scan by keepalivectl ({judgement.table.engine_description})"
+    )
+
+
+def _with_evidence(paths: Sequence[NetworkPath], root: Path) -> tuple[NetworkPath, ...]:
+    """Return the paths with the timeouts that a running daemon has shortened by evidence, where they are guesses."""
+    try:
+        listed = ask_daemon(control_socket(root), "ListPaths")["paths"]
+    except Refusal:  # no daemon runs, or it may not be asked
+        return tuple(paths)
+    shorter = {one["name"]: one for one in listed if one["source"] == Source.EVIDENCE.value}
+    return tuple(
+        dataclasses.replace(path, timeout=one["timeout"], origin=Origin(Source.EVIDENCE, one["detail"]))
+        if path.origin.guessed and (one := shorter.get(path.name))
+        else path
+        for path in paths
     )
 
 
@@ -95,13 +116,19 @@ def _for_people(paths: Sequence[NetworkPath], counts: Sequence[Counts]) -> str:
 def _keepalive(path: NetworkPath) -> str:
     if path.counts is WhatCounts.DATA:
         return "no help"
+    if path.origin.source is Source.EVIDENCE:
+        return "measure first"
     within = _within(path)
     return "not needed" if within is None else f"<= {within}s" if within else "too short"
 
 
 def _within(path: NetworkPath) -> int | None:
-    """Return the longest idle time and interval of a keepalive, in whole seconds, that keeps connections there."""
-    return None if path.timeout == FOREVER or path.counts is WhatCounts.DATA else longest(path.timeout)
+    """Return the longest idle time and interval of a keepalive, in whole seconds, that keeps connections there.
+
+    None is derived from evidence.
+    """
+    none = path.timeout == FOREVER or path.counts is WhatCounts.DATA or path.origin.source is Source.EVIDENCE
+    return None if none else longest(path.timeout)
 
 
 def _as_json(paths: Sequence[NetworkPath], counts: Sequence[Counts]) -> str:

@@ -77,6 +77,20 @@ def test_each_path_is_shown_with_the_origin_of_its_timeout_and_its_connections(d
     ]
 
 
+def test_a_guess_that_the_daemon_has_shortened_is_shown_with_its_evidence_and_no_keepalive(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A timeout that somebody wrote stays, whatever a daemon says that has another configuration."""
+    evidence = {"timeout": 120.0, "source": "evidence", "detail": "3 connections died in silences of 2min or more"}
+    listed = {"paths": [{"name": name, **evidence} for name in ("default", "office")]}
+    monkeypatch.setattr(paths, "ask_daemon", lambda *_: listed)
+    default, office, *_ = (" ".join(line.split()) for line in desk.types("paths").splitlines()[1:])
+    assert default.startswith("default 2min packets measure first 0 0 0 0 1 evidence: 3 connections died")
+    assert office.endswith("measured 2026-11-28")
+    (shown, *_) = json.loads(desk.types("paths", "--json"))
+    assert (shown["timeout"], shown["keepalive_within"], shown["origin"]["source"]) == (120.0, None, "evidence")
+
+
 def test_json_of_paths_has_numbers_and_words_for_programs(desk: Desk) -> None:
     default, office, proxy, cable = json.loads(desk.types("paths", "--json"))
     assert default["origin"] == {"source": "platform", "detail": "Google Compute Engine"}
