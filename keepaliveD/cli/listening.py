@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import ipaddress
 import os
 import socket
 from pathlib import Path
 
-from keepaliveD.model.errors import KernelError, Misuse
+from keepaliveD.model.errors import KernelError, Misuse, StateError
 from keepaliveD.model.text import shown
 
 PORT = 9272  # registered for nothing
@@ -16,6 +17,7 @@ MAX_PORT = 65535
 WHERE = f'ADDRESS:PORT such as 127.0.0.1:{PORT}, the path of a Unix socket, or "systemd"'
 SYSTEMD = "systemd"  # the sockets that a socket unit hands over
 FIRST = 3  # descriptor of these (sd_listen_fds(3))
+TAKEN = (errno.EAGAIN, errno.EPROTOTYPE)  # many wait to be let in; a socket of another kind, such as /dev/log
 QUEUE = 128  # clients that wait to be let in
 
 Where = str | Path | tuple[str, int]
@@ -47,6 +49,7 @@ def sockets(place: Where) -> list[socket.socket]:
     if isinstance(place, Path):
         from keepaliveD.daemon.control import listening
 
+        _check_that_nobody_listens(place)
         return [listening(place)]
     if isinstance(place, str):
         return _handed_over()
@@ -60,6 +63,17 @@ def sockets(place: Where) -> list[socket.socket]:
         listener.close()
         raise KernelError(f"{place[0]}:{place[1]}: cannot listen there: {error.strerror or error}") from error
     return [listener]
+
+
+def _check_that_nobody_listens(path: Path) -> None:
+    """Raise StateError where a process listens there: its socket is not ours to replace, unlike one that it left."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as asking:
+        try:
+            asking.connect(str(path))
+        except OSError as error:
+            if error.errno not in TAKEN:
+                return  # nothing is there, or what an ended process left, or no socket
+    raise StateError(f"{path}: another process listens there; choose another path, or stop that process")
 
 
 def _handed_over() -> list[socket.socket]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keepaliveD.cli import arguments, daemons_view, running, table
+from keepaliveD.cli import arguments, daemons_view, running, table, units
 from keepaliveD.cli.columns import EACH, GROUPS, MORE, grouped
 from keepaliveD.cli.daemons_view import View
 from keepaliveD.cli.targets import number
@@ -122,6 +122,8 @@ def _print(options: argparse.Namespace, root: Path) -> None:
 def _check(options: argparse.Namespace, root: Path) -> int:
     """Print the state in one line, with numbers for a graph; return the status."""
     found = _look(options, root).connections
+    if not found and (wrong := next(filter(units.is_missing, options.unit), "")):
+        raise NoInput(f"{wrong}: this host has no such unit; systemctl list-units --all lists them")
     warn_before = load(options.config).warn_before
     counts = Counter(one.verdict for one in found)
     status = max((_badness(one, warn_before) for one in found), default=OK)

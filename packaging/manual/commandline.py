@@ -30,6 +30,7 @@ class Kind(enum.Enum):
     NAMESPACE = enum.auto()
     UNIT_OR_PEER = enum.auto()
     PROCESS_OR_ENDPOINT = enum.auto()  # a process by its id
+    UNDOABLE = enum.auto()  # the same, settings of the system, and all
     ANYTHING = enum.auto()  # that may have connections: units, and processes by name or id, and endpoints
 
 
@@ -52,6 +53,7 @@ KINDS_OF = {  # where a command means something else by the same word
     ("measure", "TARGET"): Kind.ENDPOINT,
     ("measure", "PORT"): Kind.WORD,
     ("measure", "NAME"): Kind.WORD,
+    ("undo", "TARGET"): Kind.UNDOABLE,
     ("sockets", "NAME"): Kind.PROCESS,
 }
 

@@ -19,6 +19,8 @@ NAMES = "ps -A -o comm="
 ENDPOINTS = "ss -Htn 2> /dev/null | awk '{ print $5 }'"
 PEERS = "ss -Htn 2> /dev/null | awk '{ sub(/:[0-9]+$/, \"\", $5); print $5 }' | tr -d '[]'"
 PORTS = 'ss -Htn 2> /dev/null | awk \'{ sub(/.*:/, "", $4); print $4; sub(/.*:/, "", $5); print $5 }\''
+SYSCTLS = tuple(f"net.ipv4.tcp_keepalive_{each}" for each in ("time", "intvl", "probes"))
+SETTINGS = " ".join(("all", "keepalive.idle", "keepalive.interval", "keepalive.probes", *SYSCTLS))
 # Anybody may name a process: only what no shell reads as more than a word is offered.
 WORDS_ONLY = "tr -d ' ' | grep -xE '[][[:alnum:]@._:/%+-]+' | sort -u"
 ASKED = {
@@ -32,6 +34,7 @@ ASKED = {
     Kind.NAMESPACE: ("lsns --noheadings --type net --output NS 2> /dev/null",),
     Kind.UNIT_OR_PEER: (UNITS, PEERS),
     Kind.PROCESS_OR_ENDPOINT: (IDS, ENDPOINTS),
+    Kind.UNDOABLE: (f"printf '%s\\n' {SETTINGS}", UNITS, NAMES, IDS, ENDPOINTS),
     Kind.ANYTHING: (UNITS, NAMES, IDS, ENDPOINTS),
 }
 

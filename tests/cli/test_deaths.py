@@ -182,7 +182,21 @@ def test_a_wrong_value_is_a_misuse(wrong: tuple[str, str], capsys: pytest.Captur
         printed(capsys, journal(), *wrong)
 
 
-@pytest.mark.parametrize("since", ["2h", "2026-11-28", "2026-11-28 14:00"])
+@pytest.mark.parametrize(
+    "since",
+    [
+        "2h",
+        "-2h",
+        "2 hours ago",
+        "1h 30min ago",
+        "2026-11-28",
+        "2026-11-28 14:00",
+        "14:00",
+        "today",
+        "yesterday",
+        "now",
+    ],
+)
 def test_a_date_or_a_time_span_is_taken(since: str, capsys: pytest.CaptureFixture[str]) -> None:
     printed(capsys, journal(), "--since", since)
 

@@ -252,6 +252,28 @@ def test_it_listens_on_a_unix_socket_for_its_user_and_group(tmp_path: Path) -> N
     assert not path.exists()
 
 
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=["stream", "datagrams"])
+def test_the_socket_of_another_process_is_not_taken_over(tmp_path: Path, kind: socket.SocketKind) -> None:
+    """Also where it is of another kind, such as that of syslog; what an ended process left is in nobody's way."""
+    path = tmp_path / "metrics"
+    with answering(tmp_path), socket.socket(socket.AF_UNIX, kind) as taken:
+        taken.bind(str(path))
+        if kind is socket.SOCK_STREAM:
+            taken.listen()
+        inode = path.stat().st_ino
+        with exporter(tmp_path, str(path), str(path)) as running:
+            out, err = running.process.communicate(timeout=SOON)
+        assert (running.process.returncode, out) == (74, "")
+        assert (
+            err == f"keepalivectl: {path}: another process listens there; choose another path, or stop that process\n"
+        )
+        assert path.stat().st_ino == inode
+        taken.close()
+        with exporter(tmp_path, str(path), str(path)) as running:
+            assert running.answers()[0] == "HTTP/1.1 200 OK"
+            assert running.stop() == ""
+
+
 def test_it_takes_the_socket_that_a_socket_unit_hands_over(tmp_path: Path) -> None:
     with socket.create_server((HOST, 0)) as listener:
         os.set_inheritable(listener.fileno(), True)

@@ -186,3 +186,38 @@ def test_it_works_for_anybody_on_the_real_system(tmp_path: Path, capsys: pytest.
         pytest.skip("no /proc")
     assert main(["sockets", "--check", "--config", str(tmp_path / "config.toml")]) in (0, 1, 2)
     assert capsys.readouterr().out.startswith("KEEPALIVE ")
+
+
+SYSTEMCTL = """#!/bin/sh
+for word; do last=$word; done
+case "$1 $last" in
+show*ssh.service | show*idle.service) echo loaded ;;
+show*) echo not-found ;;
+list-units*idle*) echo "idle.service loaded inactive dead Idle" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("unit", "status"), [("idle", 0), ("idle*", 0), ("sshd", 3), ("ssshd*", 3), ("ssh", 0)], ids=str
+)
+def test_a_mistyped_unit_is_not_ok_for_a_monitoring_system(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, unit: str, status: int
+) -> None:
+    """A unit without a connection is: a backup runs at night."""
+    (tmp_path / "systemctl").write_text(SYSTEMCTL, encoding="utf-8")
+    (tmp_path / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    found, out = desk.types("--check", "--unit", unit)
+    assert found == status
+    if status:
+        name = unit if unit.endswith("*") else f"{unit}.service"
+        assert out.startswith(f"KEEPALIVE UNKNOWN: {name}: this host has no such unit; ")
+        assert len(out.splitlines()) == 1
+
+
+def test_where_no_systemd_runs_a_unit_is_not_said_to_be_missing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert desk.types("--check", "--unit", "sshd")[0] == 0

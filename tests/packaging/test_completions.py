@@ -158,6 +158,9 @@ ASKED = [
     ("arm 8", {"812"}),
     ("measure ", ENDPOINTS),
     ("why ", UNITS | ENDPOINTS | {"1", "812", "amandad", "aname", "-rf"}),
+    ("undo net", {f"net.ipv4.tcp_keepalive_{each}" for each in ("time", "intvl", "probes")}),
+    ("undo a", {"all", "amandad", "aname", "amanda@backup.service"}),
+    ("undo keepalive.i", {"keepalive.idle", "keepalive.interval"}),
     ("deaths ", UNITS | {"10.20.0.9", "fd00::9"}),
     ("presets aws-nl", {"aws-nlb"}),
 ]
