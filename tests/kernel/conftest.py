@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from tests.support.patience import wait_for
 from tests.support.rig import Rig
 from tests.support.versions import RUNNING
 
@@ -64,11 +65,13 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
 
 @pytest.fixture(autouse=True)
 def _leaves_nothing_behind() -> Iterator[None]:
-    """Skip where the test cannot run; afterwards no process or thread of it may be there."""
+    """Skip where the test cannot run; afterwards no process or thread of it may be there, but one that is just dying."""
     if reason := missing():
         pytest.skip(reason)
     threads, children = set(threading.enumerate()), set(psutil.Process().children(recursive=True))
     yield
     left = set(psutil.Process().children(recursive=True)) - children  # the others are those of the whole module ...
-    assert not [child for child in left if running(child) and not children & ancestors(child)]  # ... and their own
+    its_own = [child for child in left if not children & ancestors(child)]  # ... and their own
+    wait_for(lambda: not any(map(running, its_own)))
+    assert not [child for child in its_own if running(child)]
     assert set(threading.enumerate()) <= threads

@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 SOON = 60.0  # seconds in which a busy machine manages what takes an idle one a moment
@@ -32,6 +33,13 @@ def ending(pid: int) -> tuple[float, float]:
         after |= unserved(pid)
         time.sleep(TICK)
     return time.monotonic() - begin, sum(after.values()) - sum(before.values())
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until it is so, or is not soon."""
+    begin = time.monotonic()
+    while not condition() and time.monotonic() < begin + SOON:
+        time.sleep(TICK)
 
 
 def has_ended(process: int) -> bool:
