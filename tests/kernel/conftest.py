@@ -65,7 +65,7 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
 
 @pytest.fixture(autouse=True)
 def _leaves_nothing_behind() -> Iterator[None]:
-    """Skip where the test cannot run; afterwards no process or thread of it may be there, but one that is just dying."""
+    """Skip where the test cannot run; afterwards no process or thread of it may stay."""
     if reason := missing():
         pytest.skip(reason)
     threads, children = set(threading.enumerate()), set(psutil.Process().children(recursive=True))
