@@ -68,6 +68,7 @@ class Argument:
     choices: tuple[str, ...]
     required: bool
     help: str
+    may_lack_value: bool = False  # of an option that may stand alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,9 @@ def _argument(command: str, action: argparse.Action) -> Argument:
             f"{action.dest}: its metavar {metavar!r} is not one of {', '.join(KINDS)}: how to complete it?"
         )
     help_ = (action.help or "") % {**vars(action), "prog": ""}
-    return Argument(tuple(action.option_strings), kind, metavar or "|".join(choices), choices, action.required, help_)
+    flags, value = tuple(action.option_strings), metavar or "|".join(choices)
+    alone = bool(flags) and action.nargs == "?"
+    return Argument(flags, kind, value, choices, action.required, help_, alone)
 
 
 def _kind(command: str, metavar: str) -> Kind | None:

@@ -130,6 +130,7 @@ def _call(option: Argument) -> str:
     """The option as it is typed: a choice without a name of its own as it stands, other values are the reader's."""
     as_it_stands = option.value == "|".join(option.choices)
     value = "|".join(map(roff.bold, option.choices)) if as_it_stands else roff.italic(option.value)
+    value = f"[{value}]" if option.may_lack_value else value
     return roff.bold(option.flags[-1]) + (f"\\ {value}" if option.value else "")
 
 

@@ -111,6 +111,10 @@ def test_the_synopsis_shows_every_option(man: Path, page: str) -> None:
     assert flags(section(man, page, "SYNOPSIS")) == long - {"--help", "--version"}
 
 
+def test_the_synopsis_shows_which_value_may_be_left_out(man: Path) -> None:
+    assert "[--listen [PORT]]" in " ".join(section(man, CONTROL, "SYNOPSIS").split())
+
+
 @ANY_PAGE
 def test_no_page_names_an_option_that_is_not(man: Path, page: str) -> None:
     every = options(DAEMON).union(options(CONTROL), *(options(CONTROL, command) for command in COMMANDS))
