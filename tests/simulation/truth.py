@@ -56,12 +56,15 @@ class Wrong(enum.Enum):
 INVARIANTS = tuple(wrong for wrong in Wrong if not wrong.value.startswith("("))
 UNBROKEN = (  # invariants of which not one breach is known; script/simulate counts those of the others
     Wrong.SAFE_AT_DEATH,
+    Wrong.SAFE_AFTER,
     Wrong.SAFE_AT_END,
     Wrong.CUT_THEN_PACKET,
     Wrong.CUT_LOGGED_THEN_PACKET,
     Wrong.CUT_EARLY,
+    Wrong.FLIPS,
     Wrong.FALSE_BARE,
     Wrong.ARMED_IN_VAIN,
+    Wrong.ARMED_DIED,
 )
 
 
@@ -219,7 +222,11 @@ class Judge:
 
     def _death(self, each: Life) -> Iterator[tuple[Wrong, float]]:
         connection, gone = each.connection, each.gone_at
-        after = self._seen_between(each, gone + each.tolerance, each.ended_at)
+        after = [  # a verdict is of the instant at which its scan began
+            scan
+            for scan in self._seen_between(each, gone + each.tolerance, each.ended_at)
+            if self._starts[scan] >= gone + each.tolerance
+        ]
         misled = self._misled(connection, gone)
         unforeseen = self._disturbed(connection, gone)
         last = self._last(each, gone)
