@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 DEFAULT_FILE = Path("/etc/tcp-keepalived/config.toml")
+DROP_INS = "config.d"  # beside the file
+SUFFIX = ".toml"  # of the files in it that are read
 UNIT = "tcp-keepalived.service"
 STATE_DIRECTORY = "/var/lib/tcp-keepalived"
 RUNTIME_DIRECTORY = "run/tcp-keepalived"  # below the root

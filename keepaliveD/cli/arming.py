@@ -15,7 +15,7 @@ from typing import Self
 
 import numpy as np
 
-from keepaliveD.cli import arguments, state, targets
+from keepaliveD.cli import arguments, named, state, targets
 from keepaliveD.cli.running import running, show_it
 from keepaliveD.cli.worker import Asking, in_worker
 from keepaliveD.config import Config, load
@@ -113,7 +113,7 @@ def _idle(text: str) -> int | str:
 def _probes(text: str) -> int:
     if not text.removeprefix("-").isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number; write 1 to {MAX_PROBES}")
-    if not 1 <= (number := targets.number(text, MAX_PROBES)) <= MAX_PROBES:
+    if not 1 <= (number := named.number(text, MAX_PROBES)) <= MAX_PROBES:
         raise argparse.ArgumentTypeError(f"{text!r} is out of range; write 1 to {MAX_PROBES}")
     return number
 
@@ -148,7 +148,7 @@ def _target(options: argparse.Namespace) -> str:
     """Return the words for what the command line names."""
     if options.unit is not None:
         return f"unit {options.unit}"
-    return targets.described(options.target)
+    return named.described(options.target)
 
 
 def _warn_of_interval(action: Arm, wanted: int | None) -> None:
@@ -231,7 +231,7 @@ def _meant(target: str, ask: Asking, look: Judgement) -> set[int]:
     rows = targets.of_anything(target, ask, sockets, np.arange(len(sockets)))
     if not len(rows):
         raise NoInput(
-            f"{printable(targets.described(target))} has no connection; keepalivectl sockets --all lists connections"
+            f"{printable(named.described(target))} has no connection; keepalivectl sockets --all lists connections"
         )
     return set(sockets["cookie"][rows].tolist())
 

@@ -16,7 +16,7 @@ COMMANDS = {  # what each does, and the module that does it, which is loaded for
     "sockets": ("sockets", "list connections, with the verdict and the next packet of each"),
     "watch": ("watch", "show connections live, the one with the fewest seconds left first"),
     "metrics": ("metrics", "print metrics for Prometheus"),
-    "why": ("why", "explain connections: what becomes of each, why, and what would help"),
+    "why": ("explanation", "explain connections: what becomes of each, why, and what would help"),
     "paths": ("paths", "list paths, with idle timeout and connections of each"),
     "presets": ("paths", "list products with their factory-default idle timeouts"),
     "check": ("check", "check the configuration and explain what it means"),

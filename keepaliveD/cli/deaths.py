@@ -12,8 +12,8 @@ from pathlib import Path
 from keepaliveD.cli import arguments, table
 from keepaliveD.cli.asking import ask, control_socket
 from keepaliveD.cli.history import add_options, as_json, nothing, when
+from keepaliveD.cli.named import described
 from keepaliveD.cli.selected_deaths import concerning
-from keepaliveD.cli.targets import described
 from keepaliveD.log import history
 from keepaliveD.log.entries.deaths import EXPLANATIONS, confidence_words
 from keepaliveD.log.history import Record

@@ -8,9 +8,8 @@ from pathlib import Path
 from keepaliveD.cli import files
 from keepaliveD.config import load
 from keepaliveD.config.drop_ins import escaped
-from keepaliveD.config.files import DROP_INS, SUFFIX
 from keepaliveD.model.errors import ConfigError, NoInput, StateError
-from keepaliveD.places import DEFAULT_FILE
+from keepaliveD.places import DEFAULT_FILE, DROP_INS, SUFFIX
 
 
 def write(config: Path | None, stem: str, text: str) -> Path:

@@ -6,7 +6,7 @@ import contextlib
 import fnmatch
 from collections.abc import Collection, Sequence
 
-from keepaliveD.cli import targets
+from keepaliveD.cli import named
 from keepaliveD.config.units import with_suffix
 from keepaliveD.log.history import Record
 from keepaliveD.model.errors import Misuse, NoInput
@@ -22,14 +22,14 @@ def concerning(target: str, records: Sequence[Record]) -> list[Record]:
     """
     if not target:
         raise Misuse("TARGET is empty; name a unit, a process, a process id, HOST, HOST:PORT or a cookie")
-    if cookie := targets.COOKIE.fullmatch(target):
+    if cookie := named.COOKIE.fullmatch(target):
         return _having("COOKIE", str(int(cookie[1], 16)), records)
     if target.isdecimal():
         return _having("PID", target, records) or _having("COOKIE", target, records)
     with contextlib.suppress(ValueError):
-        return _with_end({targets.number_of(target.removeprefix("[").removesuffix("]"))}, "", records)
-    if targets.PORT.search(target):
-        host, port = targets.endpoint(target)
+        return _with_end({named.number_of(target.removeprefix("[").removesuffix("]"))}, "", records)
+    if named.PORT.search(target):
+        host, port = named.endpoint(target)
         return _with_end(host, str(port), records)
     return (
         _having("UNIT", with_suffix(target), records)
@@ -47,7 +47,7 @@ def _of_host(name: str, records: Sequence[Record]) -> list[Record]:
     if "." not in name or with_suffix(name) == name:
         return []
     with contextlib.suppress(NoInput):
-        return _with_end(targets.addresses(name), "", records)
+        return _with_end(named.addresses(name), "", records)
     return []
 
 
@@ -58,6 +58,6 @@ def _with_end(host: Collection[int], port: str, records: Sequence[Record]) -> li
 
 def _is_end(record: Record, side: str, host: Collection[int], port: str) -> bool:
     try:
-        return targets.number_of(record[f"{side}_ADDRESS"]) in host and port in ("", record[f"{side}_PORT"])
+        return named.number_of(record[f"{side}_ADDRESS"]) in host and port in ("", record[f"{side}_PORT"])
     except ValueError:  # a summary has no ends
         return False

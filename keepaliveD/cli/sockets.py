@@ -15,7 +15,7 @@ import numpy as np
 from keepaliveD.cli import arguments, daemons_view, running, table, units
 from keepaliveD.cli.columns import EACH, GROUPS, MORE, grouped
 from keepaliveD.cli.daemons_view import View
-from keepaliveD.cli.targets import number
+from keepaliveD.cli.named import number
 from keepaliveD.cli.worker import in_worker, look
 from keepaliveD.config import load
 from keepaliveD.config.units import with_suffix

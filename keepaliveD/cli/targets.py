@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import ipaddress
 import os
-import re
-import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from keepaliveD.cli.named import COOKIE, LONGEST_COOKIE, MAX_COOKIE, MAX_PID, PORT, endpoint, number
 from keepaliveD.cli.worker import Asking
 from keepaliveD.config.units import with_suffix
 from keepaliveD.model.connections import Owner
@@ -25,18 +23,7 @@ from keepaliveD.model.text import printable
 from keepaliveD.platforms.requests import owners_of, sockets_of
 
 PROC = Path("/proc")
-MAX_PID = 4194304  # pid_max, proc(5)
-MAX_PORT = 65535
-COOKIE = re.compile(r"(?:sk:|0x)([0-9a-fA-F]{1,16})")  # as ss --extended shows it
-PORT = re.compile(r":[0-9]+$")
-LONGEST_COOKIE = 20  # digits of 64 bits
-MAX_COOKIE = HALF = 2**64 - 1
-MAPPED = 0xFFFF << 32  # an IPv4 address as one of IPv6: ::ffff:0:0/96
-
-
-def described(target: str) -> str:
-    """Return the words for what the command line names."""
-    return f"process {target}" if target.isdecimal() else target
+HALF = 2**64 - 1
 
 
 def of_process_or_end(target: str, ask: Asking, sockets: Sockets, rows: Indices) -> Indices:
@@ -80,10 +67,21 @@ def of_anything(target: str, ask: Asking, sockets: Sockets, rows: Indices) -> In
 def _of_processes(pattern: str, ask: Asking, sockets: Sockets, rows: Indices) -> Indices:
     """Return the rows of the processes that /proc names so: to find the owner of each socket takes much longer."""
     held: set[int] = set()
+    hidden: list[int] = []
     for pid in _named(pattern):
-        with contextlib.suppress(NoInput, NotPermitted):  # it has ended, or is none of ours
+        try:
             held |= ask(sockets_of(pid))
-    return rows[np.isin(sockets["inode"][rows], np.fromiter(held, np.uint64, len(held)))]
+        except NoInput:
+            pass  # it has ended
+        except NotPermitted:
+            hidden.append(pid)
+    found = rows[np.isin(sockets["inode"][rows], np.fromiter(held, np.uint64, len(held)))]
+    if hidden and not len(found):
+        raise NotPermitted(
+            f"{printable(pattern)}: which connections process {hidden[0]} has is not shown to this user; run as root, or name "
+            "HOST:PORT of a connection"
+        )
+    return found
 
 
 def _named(pattern: str) -> Iterator[int]:
@@ -123,40 +121,3 @@ def _has_end(sockets: Sockets, side: str, host: set[int], port: int) -> Bools:
         found |= (sockets[f"{side}_high"] == address >> 64) & (sockets[f"{side}_low"] == address & HALF)
     found &= sockets[f"{side}_port"] == port
     return found
-
-
-def endpoint(text: str) -> tuple[set[int], int]:
-    """Return the addresses of a host, as columns have them, and a port. Raises Misuse, NoInput."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or host in ("", "[]"):
-        raise Misuse(f"{text}: neither a process id nor HOST:PORT, such as 10.20.0.9:22 or [fd00::9]:22")
-    if ":" in host and not (host.startswith("[") and host.endswith("]")):
-        raise Misuse(f"{text}: is {port} the port? write [{host}]:{port} if so")
-    port_number = number(port, MAX_PORT)
-    if not 1 <= port_number <= MAX_PORT:
-        raise Misuse(f"{text}: {port} is not a port; write 1 to {MAX_PORT}")
-    return addresses(host.removeprefix("[").removesuffix("]")), port_number
-
-
-def number(digits: str, most: int) -> int:
-    """That many, or one more than the most that makes sense: Python reads no numbers of thousands of digits."""
-    return int(digits) if len(digits) <= len(str(most)) + 1 else most + 1
-
-
-def addresses(host: str) -> set[int]:
-    """Return those of a host, which is an address or a name. Raises NoInput."""
-    try:
-        return {number_of(host)}
-    except ValueError:
-        pass
-    try:
-        return {number_of(str(found[4][0])) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a host name"
-        raise NoInput(f"{host}: cannot be resolved: {reason}") from None
-
-
-def number_of(address: str) -> int:
-    """Return an address as columns have it: IPv4 mapped, and without the interface of a link-local one."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    return int(parsed) | (MAPPED if parsed.version == 4 else 0)

@@ -11,16 +11,18 @@ from pathlib import Path
 from keepaliveD.cli import arguments, arming, running, state
 from keepaliveD.cli.asking import ask
 from keepaliveD.config import Config, load
+from keepaliveD.config.files import read
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model.connections import Connection
-from keepaliveD.model.errors import Busy, KernelError, RecordDamaged
+from keepaliveD.model.errors import Busy, KernelError, RecordDamaged, Refusal
 from keepaliveD.model.keepalive import Keepalive
-from keepaliveD.model.results import Armed, ArmingResult, Outcome
-from keepaliveD.model.rules import OnDrift
+from keepaliveD.model.results import Armed, Arming, ArmingResult, Outcome
+from keepaliveD.model.rules import ArmAction, OnDrift
 from keepaliveD.model.text import printable
 from keepaliveD.places import DEFAULT_FILE
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
+from keepaliveD.policy.arming import matches_owner
 from keepaliveD.records.settings import SettingsRecord
 
 ALL = "all"
@@ -54,6 +56,8 @@ def undo(options: argparse.Namespace, root: Path) -> None:
     restored = is_all and _undo_settings(options, root, platform, None)
     disarmed = arming.disarm(options, root, None if is_all else options.target)
     for line in redo(disarmed.outcome, disarmed.armed):
+        print(line)
+    for line in _arming_again(options, root, disarmed.outcome):
         print(line)
     if is_all:
         disarmed.finish("" if restored else ": ".join(filter(None, ("nothing to undo", no_record))))
@@ -164,13 +168,35 @@ def _what_the_daemon_does(config: Config, reload: str) -> str:
 
 def redo(outcome: Outcome, armed: Mapping[int, Armed]) -> Iterator[str]:
     """Yield the commands that arm again what was disarmed, with the same times."""
-    done = [one for each in outcome.armings if each.result is ArmingResult.DISARMED for one in each.connections]
+    done = [one for each in _disarmed(outcome) for one in each.connections]
     units = Counter((one.owner.unit, armed[one.cookie].after.times) for one in done)
     commands = dict.fromkeys(_command(one, armed[one.cookie].after.times, units) for one in done)
     for command in list(commands)[:FEW]:
         yield f"redo: {command}"
     if len(commands) > FEW:
         yield f"redo: and {len(commands) - FEW} others"
+
+
+def _arming_again(options: argparse.Namespace, root: Path, outcome: Outcome) -> Iterator[str]:
+    """Yield the rules, with their places, that arm later connections of those whose connections were disarmed."""
+    daemon = running.running(options.state_dir, root)
+    file = running.configuration(daemon, root) if daemon else None
+    owners = [one.owner for each in _disarmed(outcome) for one in each.connections]
+    try:
+        rules, merged = load(None if file == DEFAULT_FILE else file).arm, read(file)
+    except Refusal:  # whoever undoes something need not have a valid configuration
+        return
+    for number, rule in enumerate(rules[:-1]):
+        if rule.action is not ArmAction.OBSERVE and any(matches_owner(rule, owner) for owner in owners):
+            reload = running.how_to_reload(daemon, root) if daemon else "systemctl start tcp-keepalived"
+            yield (
+                f"{merged.place(('arm', number))}: this rule may arm their later connections; "
+                f"to prevent that, remove it, then {reload}"
+            )
+
+
+def _disarmed(outcome: Outcome) -> Iterator[Arming]:
+    return (each for each in outcome.armings if each.result is ArmingResult.DISARMED)
 
 
 def _command(one: Connection, times: Keepalive, units: Mapping[tuple[str, Keepalive], int]) -> str:

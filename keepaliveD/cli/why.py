@@ -1,22 +1,20 @@
-"""keepalivectl why: explain connections in plain words, and write the configuration that keeps them alive."""
+"""keepalivectl why by a scan of its own, and --fix: write the configuration that keeps connections alive."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import os
-import shlex
 import signal
 import sys
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from keepaliveD.cli import arguments, files, page, running, state, targets
+from keepaliveD.cli import files, named, page, running, state, targets
+from keepaliveD.cli.explanation import View, file_for, first_rules, print_lines, show
 from keepaliveD.cli.worker import Asking, in_worker, look
 from keepaliveD.config import Config, load
-from keepaliveD.config.drop_ins import drop_in, rules_before
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model import requirements
 from keepaliveD.model.connections import AT_RISK, Connection, Verdict
@@ -39,49 +37,16 @@ PATIENCE = 10.0  # seconds for a daemon to reload, scan and arm
 PAUSE = 0.2  # seconds between two looks at what a daemon has done: it says it to nobody but its log
 
 
-def add_why(command: argparse.ArgumentParser) -> None:
-    """The command line of `keepalivectl why`."""
-    command.add_argument(
-        "target",
-        metavar="TARGET",
-        help="a unit or a process by its name, a process id, the HOST:PORT of either end, or a cookie",
-    )
-    command.add_argument(
-        "--fix", action="store_true", help="write a rule that keeps these connections alive, and reload the daemon"
-    )
-    command.add_argument("--yes", action="store_true", help="with --fix, ask no question")
-    arguments.add_config(command)
-    arguments.add_state(command)
-    command.set_defaults(command=explain_connections)
-
-
-class View(NamedTuple):
-    """What is known of the connections that were asked for; `more` are counted only."""
-
-    explained: Sequence[Explained]
-    more: int
-    daemon: int  # its process id, 0 if none runs
-    host: page.Host
-
-
-def explain_connections(options: argparse.Namespace, root: Path) -> None:
-    """Explain the connections that were named; with --fix, write what helps and show what came of it."""
-    if options.yes and not options.fix:
-        raise Misuse("--yes only makes sense with --fix")
+def scanned(options: argparse.Namespace, root: Path) -> View:
+    """Scan, and explain the connections that were named; with --fix, write what helps and show what came of it."""
     platform = detect(root=root)
     options.config = options.config or running.followed(options.state_dir, root)
     config = load(options.config).within(platform.cloud())
     view = _look(options, root, config, platform)
-    _show(options, view)
-    remedies = page.remedies(view.explained)
     if options.fix:
-        _fix(options, root, platform, view, remedies)
-        return
-    if remedies:
-        _advise(options, root, view, remedies)
-    if path := page.assumed(view.explained):
-        print("\nThe timeout is only assumed. If you know what lies between, write it down, or a preset:")
-        _print_lines(path)
+        show(options, view)
+        _fix(options, root, platform, view, page.remedies(view.explained))
+    return view
 
 
 def _look(options: argparse.Namespace, root: Path, config: Config, platform: Platform) -> View:
@@ -93,7 +58,7 @@ def _look(options: argparse.Namespace, root: Path, config: Config, platform: Pla
         chosen = targets.of_anything(options.target, ask, judgement.table.sockets, urgent)
         if not len(chosen):
             raise NoInput(
-                f"{printable(targets.described(options.target))} has no connection; "
+                f"{printable(named.described(options.target))} has no connection; "
                 "keepalivectl sockets --all lists connections"
             )
         some = ask(find_owners(connections(judgement, chosen[:EXPLAINED])))
@@ -131,41 +96,6 @@ def _entries(options: argparse.Namespace, platform: Platform) -> dict[int, Entry
     return entries
 
 
-def _show(options: argparse.Namespace, view: View) -> None:
-    print(page.headline(targets.described(options.target), view.explained, view.more))
-    for line in page.page(view.explained, view.host):
-        print(line)
-
-
-def _advise(options: argparse.Namespace, root: Path, view: View, remedies: Sequence[HelpfulRule]) -> None:
-    """Print the lines that would keep them alive, ready to paste."""
-    file = _file(options, remedies)
-    print()
-    if first := _first(options, view, file):
-        print(f"To keep these connections alive, change the rule that matches them ({first}), or write before it:")
-        _print_lines(page.lines(remedies))
-        return
-    print(f"To keep these connections alive, write this into {printable(str(file))}:")
-    _print_lines(page.lines(remedies))
-    check = shlex.join(["keepalivectl", "check", *(["--config", str(options.config)] if options.config else [])])
-    reload = running.how_to_reload(view.daemon, root) if view.daemon else "systemctl reload tcp-keepalived"
-    print(f"Then: {printable(check)} && {reload}. The same with --fix does all of it.")
-
-
-def _print_lines(lines: Sequence[str]) -> None:
-    print("\n" + "".join(f"    {line}\n" for line in lines))
-
-
-def _file(options: argparse.Namespace, remedies: Sequence[HelpfulRule]) -> Path:
-    return drop_in(options.config, "-".join(remedy.settings[0][1] for remedy in remedies))
-
-
-def _first(options: argparse.Namespace, view: View, file: Path) -> str:
-    """Return the rules that match before a new file is read, with their places; nothing if there are none."""
-    names = sorted({one.rule.name for one in view.explained if one.remedy})
-    return ", ".join(f"{name} in {place}" for name, place in rules_before(options.config, file, names).items())
-
-
 def _fix(
     options: argparse.Namespace, root: Path, platform: Platform, view: View, remedies: Sequence[HelpfulRule]
 ) -> None:
@@ -181,9 +111,9 @@ def _fix(
         print("\nA rule arms them. Reloaded the daemon.\n")
         _show_result(options, root, load(options.config).within(platform.cloud()), platform, armed)
         return
-    file = _file(options, remedies)
+    file = file_for(options, remedies)
     _check_daemon(options, view.daemon, root)
-    if first := _first(options, view, file):
+    if first := first_rules(options, view, file):
         raise Misuse(f"a rule matches before a new one would: {first}; change it there")
     text = "\n".join(page.lines(remedies)) + "\n"
     _ask(options, file, text)
@@ -236,7 +166,7 @@ def _check_daemon(options: argparse.Namespace, daemon: int, root: Path) -> None:
 def _ask(options: argparse.Namespace, file: Path, text: str) -> None:
     """Show what is to be written and ask. Raises Misuse where there is nobody to answer, or the answer is no."""
     print(f"\nThis goes into {printable(str(file))}{' in place of what is there' if file.exists() else ''}:")
-    _print_lines(text.splitlines())
+    print_lines(text.splitlines())
     if options.yes:
         return
     if not sys.stdin.isatty():
@@ -268,7 +198,7 @@ def _show_result(
         if not waiting or time.monotonic() > end:
             break
         time.sleep(PAUSE)
-    _show(options, view)
+    show(options, view)
     if waiting:
         raise StateError(f"the daemon has not armed all of them within {PATIENCE:.0f} s; see its log")
 

@@ -7,8 +7,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path as File
 
-from keepaliveD.config.files import DROP_INS, SUFFIX, read
-from keepaliveD.places import DEFAULT_FILE
+from keepaliveD.places import DEFAULT_FILE, DROP_INS, SUFFIX
 
 FIRST = "00-why-"  # sorts before what people write there, because the first rule that matches counts
 PLAIN = frozenset(string.ascii_letters + string.digits + "@.-")
@@ -36,11 +35,16 @@ def rules_before(file: File | None, new: File, names: Sequence[str]) -> dict[str
 
     Raises ConfigError, NoInput.
     """
-    merged, main, places = read(file), file or DEFAULT_FILE, {}
-    for name in names:
-        number = name.removeprefix("arm[").removesuffix("]")
-        if number.isdecimal():
-            place = merged.place(("arm", int(number) - 1))
-            if place.file == main or (place.file != new and place.file < new):
-                places[name] = str(place)
+    main, places = file or DEFAULT_FILE, {}
+    numbers = {name: name.removeprefix("arm[").removesuffix("]") for name in names}
+    written = {name: int(number) - 1 for name, number in numbers.items() if number.isdecimal()}
+    if not written:
+        return {}
+    from keepaliveD.config.files import read  # with pydantic
+
+    merged = read(file)
+    for name, number in written.items():
+        place = merged.place(("arm", number))
+        if place.file == main or (place.file != new and place.file < new):
+            places[name] = str(place)
     return places

@@ -19,10 +19,8 @@ from keepaliveD.config.lines import Key
 from keepaliveD.config.toml import NotToml, parse
 from keepaliveD.model.errors import ConfigError, NoInput
 from keepaliveD.model.text import printable, quoted, shortened
-from keepaliveD.places import DEFAULT_FILE
+from keepaliveD.places import DEFAULT_FILE, DROP_INS, SUFFIX
 
-DROP_INS = "config.d"  # beside the file
-SUFFIX = ".toml"  # of the files in it that are read
 LARGEST = 2**20  # bytes of a file
 
 

@@ -10,10 +10,11 @@ from pydantic_core import ErrorDetails
 
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.config.document import LONGEST_PATTERN, SECTIONS, Document, beginning
-from keepaliveD.config.files import SUFFIX, Merged, Place
+from keepaliveD.config.files import Merged, Place
 from keepaliveD.config.lines import Key
 from keepaliveD.model.keepalive import MAX_PROBES
 from keepaliveD.model.text import printable, shortened, shown
+from keepaliveD.places import SUFFIX
 
 MOST = 50  # lines about one configuration
 LIKENESS = 0.7  # of a mistyped key to the right one (difflib.SequenceMatcher.ratio)

@@ -91,6 +91,24 @@ def test_what_was_undone_is_said_with_the_command_that_does_it_again(desk: Desk,
     assert sorted(desk.record.armed()) == [1]
 
 
+def test_the_rule_that_arms_it_again_is_named_with_its_place(
+    desk: Desk, tuner: FakeTuner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `why --fix` has written it; not those of others, nor those that arm nothing."""
+    del tuner
+    daemon(monkeypatch, desk, '[[arm]]\naction = "enable"\nunit = "ssh"\n')
+    (desk.directory / "config.d").mkdir()
+    file = desk.directory / "config.d/00-why-amanda@backup.service.toml"
+    file.write_text('# of why\n[[arm]]\nunit = "amanda@backup.service"\naction = "enable"\nidle = "auto"\n')
+    arm(desk, 1)
+    _, out, _ = desk.types("undo", "10.20.0.9:22")
+    (named,) = [line for line in out if "this rule" in line]
+    assert named == (
+        f"{file}:2: this rule may arm their later connections; to prevent that, remove it, then "
+        "systemctl reload tcp-keepalived"
+    )
+
+
 def test_it_is_in_the_journal_with_the_user(desk: Desk, tuner: FakeTuner) -> None:
     del tuner
     arm(desk, 1)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 
+from keepaliveD.cli.asking import ask
 from keepaliveD.model import duration
+from tests.support.patience import SOON
 from tests.support.processes import CTL, TUNED, Home, Program, configuration, program
 from tests.support.rig import INTERVAL, LIBC, PROBES, SERVER, TIME, Rig
 
@@ -100,6 +103,33 @@ def test_what_is_said_is_what_getsockopt_and_ss_say(rig: Rig, tmp_path: Path, ke
         assert f"path         {origin}" in said
         verdict = {None: "BARE", 0: "LATE", 7: "SAFE"}[keepalive]
         assert f"\n  {verdict}: " in said
+
+
+CHANGING = re.compile(r"[0-9.]+(h|min|s)\b( [0-9]+s)?| \(Likely, not certain: this was a single scan.\)")
+TRACED = (sys.executable, "-X", "importtime", *CTL[1:])
+
+
+def test_the_daemon_says_the_same_without_a_scan_of_ones_own(rig: Rig, tmp_path: Path) -> None:
+    """By each word that names the connection; and nothing is loaded that only a scan requires."""
+    home = Home(tmp_path, configuration(idle=20, timeout=600))
+    running = home.daemon(rig.client, through=("env", f"RUNTIME_DIRECTORY={tmp_path}"))
+    with program(rig, keepalive=7) as one, program(rig) as other, running as daemon:
+        ask(tmp_path / "control", "Scan", patience=SOON)
+        for asked in (one, other):
+            local = asked.endpoints["KEEPALIVE_LOCAL_ADDRESS"], asked.endpoints["KEEPALIVE_LOCAL_PORT"]
+            shown = rig.client.run("ss", "-tneH", "sport", "=", f":{local[1]}").stdout
+            (cookie,) = re.findall(r"sk:[0-9a-f]+", shown)
+            for target in (asked.pid, cookie, f"{local[0]}:{local[1]}"):
+                words = ("why", str(target), f"--state-dir={home.state}")
+                done = rig.client.run("env", f"RUNTIME_DIRECTORY={tmp_path}", *TRACED, *words)
+                assert done.returncode == 0, done.stderr
+                assert not re.search(r"\| +(numpy|pydantic)$", done.stderr, re.MULTILINE)
+                held_by_getsockopt(done.stdout, asked)
+                if target not in (asked.pid, cookie):
+                    continue  # a scan also finds the far end, in a namespace that this daemon does not watch
+                by_scan = why(rig, home, target).replace(f" --config {home.file}", "")
+                assert CHANGING.sub("", done.stdout) == CHANGING.sub("", by_scan)
+        daemon.stop()
 
 
 def test_who_set_the_systems_settings_is_said(rig: Rig, tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from keepaliveD.cli.table import HEADINGS
 from keepaliveD.config import document, load
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.config.document import SECTIONS
-from keepaliveD.config.files import DROP_INS
 from keepaliveD.daemon.signals import ALL
 from keepaliveD.log import entries
 from keepaliveD.log.entries.entry import HANDFUL
@@ -27,7 +26,7 @@ from keepaliveD.model import keepalive
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import exact
 from keepaliveD.model.errors import Exit
-from keepaliveD.places import DEFAULT_FILE, STATE_DIRECTORY
+from keepaliveD.places import DEFAULT_FILE, DROP_INS, STATE_DIRECTORY
 from tests.support.commands import COMMANDS
 
 ROOT = Path(__file__).parents[2]

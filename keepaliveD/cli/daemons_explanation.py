@@ -1,0 +1,159 @@
+"""What a running daemon explains of connections: it has watched for longer, and has their sockets read."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fnmatch
+import ipaddress
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from keepaliveD.cli import named, page, running
+from keepaliveD.cli.asking import ask, control_socket, listens
+from keepaliveD.model.errors import KernelError, NoInput, NotPermitted
+from keepaliveD.model.explained import Explained, HelpfulRule
+from keepaliveD.model.keepalive import FIELDS, NONE, Found, Keepalive, SocketKeepalive
+from keepaliveD.model.plain import restored
+from keepaliveD.model.results import Armed, ArmingResult, Mark
+from keepaliveD.model.rules import ArmAction, ArmRule
+from keepaliveD.model.text import printable
+from keepaliveD.threads import Task
+
+PATIENCE = 10.0  # seconds: it may be scanning
+MOMENT = 2.0  # seconds for a look into /proc: a process that hangs in execve(2) holds whoever looks for ever
+MOST_INODES = 1024  # that can be asked about
+SOCKET = "socket:["  # proc(5)
+ROLES = ("_time", "_intvl", "_probes")  # in the order of Keepalive: how Linux ends the names of its settings
+
+
+class Answered(NamedTuple):
+    """What the daemon says: the most urgent connections, how many others there are, its process, and the host."""
+
+    explained: Sequence[Explained]
+    more: int
+    daemon: int
+    host: page.Host
+
+
+def ask_for(options: argparse.Namespace, root: Path) -> Answered | None:
+    """Ask the daemon for the connections that a word names; None where it cannot be asked, or knows none of them."""
+    with contextlib.suppress(NoInput, NotPermitted, KernelError, KeyError, TypeError, ValueError):
+        control = control_socket(root)
+        pid = running.running(options.state_dir, root)
+        if pid and listens(control) != pid:
+            return None
+        for wanted in _wanted(options.target, root):
+            if not any(wanted.values()):
+                continue
+            with contextlib.suppress(KernelError):  # it knows none: the next meaning of the word
+                answer = ask(control, "Explain", wanted, PATIENCE)
+                status = ask(control, "Status")
+                explained = [_explained(one) for one in answer["explained"]]
+                return Answered(explained, answer["more"], status["pid"], _host(status))
+    return None
+
+
+def _wanted(target: str, root: Path) -> Iterator[dict[str, Any]]:
+    """Yield what the word may mean, the likeliest first, as the daemon is asked for it. Raises Misuse, NoInput."""
+    if cookie := named.COOKIE.fullmatch(target):
+        yield {"cookies": [int(cookie[1], 16)]}
+    elif target.isdecimal():
+        yield {"inodes": _sockets(root, [target])}
+        if len(target) <= named.LONGEST_COOKIE and int(target) <= named.MAX_COOKIE:
+            yield {"cookies": [int(target)]}
+    elif named.PORT.search(target):
+        addresses, port = named.endpoint(target)
+        yield {"ends": [{"address": str(ipaddress.IPv6Address(each)), "port": port} for each in addresses]}
+    elif target:
+        yield {"units": [target]}
+        yield {"inodes": _sockets(root, _processes(root, target))}
+
+
+def _processes(root: Path, pattern: str) -> Iterator[str]:
+    """Yield the ids of the processes with this name."""
+    for file in (root / "proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):
+            if fnmatch.fnmatchcase(printable(os.fsdecode(file.read_bytes().removesuffix(b"\n"))), pattern):
+                yield file.parent.name
+
+
+def _sockets(root: Path, pids: Iterable[str]) -> list[int]:
+    """Return the inodes of the sockets that these processes hold; none if that takes too long, or of too many."""
+    try:
+        inodes = Task(lambda: list(_held(root, pids))).result(MOMENT)
+    except (OSError, TimeoutError):
+        return []
+    return inodes if len(inodes) <= MOST_INODES else []
+
+
+def _held(root: Path, pids: Iterable[str]) -> Iterator[int]:
+    for pid in pids:
+        directory = root / f"proc/{pid}/fd"
+        with contextlib.suppress(OSError):
+            for name in os.listdir(directory):
+                with contextlib.suppress(OSError):
+                    link = os.readlink(directory / name)
+                    if link.startswith(SOCKET):
+                        yield int(link[len(SOCKET) : -1])
+
+
+# what it answers, as the page takes it
+
+
+def _explained(one: Mapping[str, Any]) -> Explained:
+    """Return what the daemon explains. Raises KeyError, TypeError, ValueError where it is of another version."""
+    found, stands = None, _keepalive(one["stands"])
+    if stands:
+        inherited = sum((own for name, own in OWN.items() if name in one["inherited"]), NONE)
+        system = Keepalive(**one["system"]) if one["system"] else None
+        found = Found(stands, inherited, system, round(1000 * (one["user_timeout"] or 0.0)))
+    return Explained(
+        connection=restored(one["connection"]),
+        watched=True,
+        found=found,
+        hindrance=HINDRANCES.get(one["unread"]),
+        entry=Mark.LEFT_ALONE if one["left_alone"] else _armed(one["recorded"]),
+        rule=ArmRule(one["rule"], ArmAction(one["action"]), None, 1, 1),
+        decision=_decision(one, stands),
+        remedy=_remedy(one, stands),
+        hopeless=ArmingResult(one["hopeless"]) if one["hopeless"] else None,
+        times=Keepalive(**one["times"]) if one["times"] else None,
+    )
+
+
+OWN = dict(zip(Keepalive._fields, FIELDS, strict=True))
+HINDRANCES = {result.value: result for result in ArmingResult}
+
+
+def _keepalive(one: Mapping[str, Any] | None) -> SocketKeepalive | None:
+    return SocketKeepalive(one["on"], Keepalive(*(one[name] for name in Keepalive._fields))) if one else None
+
+
+def _armed(one: Mapping[str, Any] | None) -> Armed | None:
+    before, after = (_keepalive(one[name]) for name in ("before", "after")) if one else (None, None)
+    return Armed(before, after) if before and after else None
+
+
+def _decision(one: Mapping[str, Any], stands: SocketKeepalive | None) -> Armed | ArmingResult | None:
+    after = _keepalive(one["sets"])
+    if after and stands:
+        return Armed(stands, after)
+    return ArmingResult(one["decision"]) if one["decision"] else None
+
+
+def _remedy(one: Mapping[str, Any], stands: SocketKeepalive | None) -> HelpfulRule | None:
+    """Return the rule that would help; what it would set is not told, and nobody asks for it."""
+    settings = tuple((key["key"], key["value"]) for key in one["remedy"])
+    return HelpfulRule(settings, Armed(stands, stands)) if settings and stands else None
+
+
+def _host(status: Mapping[str, Any]) -> page.Host:
+    """Return what is known of the host: which settings the daemon has replaced, if any."""
+    settings = [one for role in ROLES for one in status["settings"] if one["name"].endswith(role)]
+    if len(settings) != len(ROLES) or all(one["before"] is None for one in settings):
+        return page.Host(daemon=True)
+    before = (one["stands"] if one["before"] is None else one["before"] for one in settings)
+    return page.Host(True, status["netns"], Keepalive(*before))

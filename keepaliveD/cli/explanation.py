@@ -1,0 +1,107 @@
+"""keepalivectl why: explain connections in plain words, as the daemon explains them, or else as a scan shows them.
+
+It loads NumPy and pydantic only where it must look for itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from keepaliveD.cli import arguments, daemons_explanation, named, page, running
+from keepaliveD.config.drop_ins import drop_in, rules_before
+from keepaliveD.model.errors import Misuse
+from keepaliveD.model.explained import Explained, HelpfulRule
+from keepaliveD.model.text import printable
+
+
+def add_why(command: argparse.ArgumentParser) -> None:
+    """The command line of `keepalivectl why`."""
+    command.add_argument(
+        "target",
+        metavar="TARGET",
+        help="a unit or a process by its name, a process id, the HOST:PORT of either end, or a cookie",
+    )
+    command.add_argument(
+        "--fix", action="store_true", help="write a rule that keeps these connections alive, and reload the daemon"
+    )
+    command.add_argument("--yes", action="store_true", help="with --fix, ask no question")
+    arguments.add_config(command)
+    arguments.add_state(command)
+    command.set_defaults(command=explain_connections)
+
+
+class View(NamedTuple):
+    """What is known of the connections that were asked for; `more` are counted only."""
+
+    explained: Sequence[Explained]
+    more: int
+    daemon: int  # its process id, 0 if none runs
+    host: page.Host
+
+
+def explain_connections(options: argparse.Namespace, root: Path) -> None:
+    """Explain the connections that were named; with --fix, write what helps and show what came of it."""
+    if options.yes and not options.fix:
+        raise Misuse("--yes only makes sense with --fix")
+    asked = None if options.config or options.fix else daemons_explanation.ask_for(options, root)
+    if asked is None:
+        from keepaliveD.cli import why
+
+        view = why.scanned(options, root)
+        if options.fix:
+            return
+        if view.daemon and not options.config:
+            print("note: tcp-keepalived could not be asked: this is a single scan by keepalivectl", file=sys.stderr)
+    else:
+        view = View(asked.explained, asked.more, asked.daemon, asked.host)
+        options.config = running.followed(options.state_dir, root)
+    show(options, view)
+    remedies = page.remedies(view.explained)
+    if remedies:
+        advise(options, root, view, remedies)
+    if path := page.assumed(view.explained):
+        print("\nThe timeout is only assumed. If you know what lies between, write it down, or a preset:")
+        print_lines(path)
+
+
+def show(options: argparse.Namespace, view: View) -> None:
+    """Print the page."""
+    print(page.headline(named.described(options.target), view.explained, view.more))
+    for line in page.page(view.explained, view.host):
+        print(line)
+
+
+def advise(options: argparse.Namespace, root: Path, view: View, remedies: Sequence[HelpfulRule]) -> None:
+    """Print the lines that would keep them alive, ready to paste."""
+    file = file_for(options, remedies)
+    print()
+    if first := first_rules(options, view, file):
+        print(f"To keep these connections alive, change the rule that matches them ({first}), or write before it:")
+        print_lines(page.lines(remedies))
+        return
+    print(f"To keep these connections alive, write this into {printable(str(file))}:")
+    print_lines(page.lines(remedies))
+    check = shlex.join(["keepalivectl", "check", *(["--config", str(options.config)] if options.config else [])])
+    reload = running.how_to_reload(view.daemon, root) if view.daemon else "systemctl reload tcp-keepalived"
+    print(f"Then: {printable(check)} && {reload}. The same with --fix does all of it.")
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Print lines of configuration, ready to paste."""
+    print("\n" + "".join(f"    {line}\n" for line in lines))
+
+
+def file_for(options: argparse.Namespace, remedies: Sequence[HelpfulRule]) -> Path:
+    """Return the file into which --fix writes these rules."""
+    return drop_in(options.config, "-".join(remedy.settings[0][1] for remedy in remedies))
+
+
+def first_rules(options: argparse.Namespace, view: View, file: Path) -> str:
+    """Return the rules that match before a new file is read, with their places; nothing if there are none."""
+    names = sorted({one.rule.name for one in view.explained if one.remedy})
+    return ", ".join(f"{name} in {place}" for name, place in rules_before(options.config, file, names).items())

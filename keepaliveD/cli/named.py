@@ -1,0 +1,59 @@
+"""What a word on the command line names: a process, an end, a cookie, or else something by its name."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+
+from keepaliveD.model.errors import Misuse, NoInput
+
+MAX_PID = 4194304  # pid_max, proc(5)
+MAX_COOKIE = 2**64 - 1
+MAX_PORT = 65535
+COOKIE = re.compile(r"(?:sk:|0x)([0-9a-fA-F]{1,16})")  # as ss --extended shows it
+PORT = re.compile(r":[0-9]+$")
+LONGEST_COOKIE = 20  # digits of 64 bits
+MAPPED = 0xFFFF << 32  # an IPv4 address as one of IPv6: ::ffff:0:0/96
+
+
+def described(target: str) -> str:
+    """Return the words for what the command line names."""
+    return f"process {target}" if target.isdecimal() else target
+
+
+def endpoint(text: str) -> tuple[set[int], int]:
+    """Return the addresses of a host, as columns have them, and a port. Raises Misuse, NoInput."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or host in ("", "[]"):
+        raise Misuse(f"{text}: neither a process id nor HOST:PORT, such as 10.20.0.9:22 or [fd00::9]:22")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise Misuse(f"{text}: is {port} the port? write [{host}]:{port} if so")
+    port_number = number(port, MAX_PORT)
+    if not 1 <= port_number <= MAX_PORT:
+        raise Misuse(f"{text}: {port} is not a port; write 1 to {MAX_PORT}")
+    return addresses(host.removeprefix("[").removesuffix("]")), port_number
+
+
+def number(digits: str, most: int) -> int:
+    """That many, or one more than the most that makes sense: Python reads no numbers of thousands of digits."""
+    return int(digits) if len(digits) <= len(str(most)) + 1 else most + 1
+
+
+def addresses(host: str) -> set[int]:
+    """Return those of a host, which is an address or a name. Raises NoInput."""
+    try:
+        return {number_of(host)}
+    except ValueError:
+        pass
+    try:
+        return {number_of(str(found[4][0])) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a host name"
+        raise NoInput(f"{host}: cannot be resolved: {reason}") from None
+
+
+def number_of(address: str) -> int:
+    """Return an address as columns have it: IPv4 mapped, and without the interface of a link-local one."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    return int(parsed) | (MAPPED if parsed.version == 4 else 0)
