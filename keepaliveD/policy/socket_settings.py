@@ -129,8 +129,9 @@ def _arm_again(found: Found, armed: Armed, request: Wanted) -> Armed | ArmingRes
 def _wanted(found: Found, request: Wanted) -> Keepalive | ArmingResult:
     """Return the times to set, whether or not they help, or why there are none.
 
-    The shorter idle time and interval hold. The number of probes is the rule's, or the program's if it
-    chose one, as far as no outage ends the connection sooner than before.
+    The shorter idle time and interval hold. The number of probes is the rule's, or the program's if it chose a higher
+    one, as far as a dead peer is noticed no later than before and no outage ends the connection sooner: with shorter
+    times, a low number would end it in an outage of seconds.
     `rearm` leaves alone whatever its program chose, and so does everybody else where that is safe.
     """
     stands, wanted = found.stands.times, request.wish.times
@@ -148,7 +149,7 @@ def _wanted(found: Found, request: Wanted) -> Keepalive | ArmingResult:
             return ArmingResult.KEPT_BY_PROGRAM
         wanted = wanted._replace(interval=stands.interval)
     if not found.inherited & Own.PROBES and 1 <= stands.probes <= MAX_PROBES:
-        wanted = wanted._replace(probes=stands.probes)
+        wanted = wanted._replace(probes=max(stands.probes, wanted.probes))
     return _bearable(stands, strictest(stands, wanted), request.timeout)
 
 

@@ -136,12 +136,13 @@ def test_times_that_the_system_shortened_already_are_set_on_the_socket_too() -> 
         (Keepalive(3600, 75, 9), Keepalive(180, 20, 31)),
         (Keepalive(7200, 5, 9), Keepalive(180, 5, 31)),
         (Keepalive(7200, 300, 9), Keepalive(180, 20, 121)),
-        (Keepalive(7200, 75, 3), Keepalive(180, 20, 9)),
+        (Keepalive(7200, 75, 3), Keepalive(180, 20, 31)),
         (Keepalive(7200, 75, 31), Keepalive(180, 20, 114)),
         (Keepalive(10, 1, 1), Keepalive(10, 1, 1)),
+        (Keepalive(7200, 1, 1), Keepalive(180, 1, 31)),
         (Keepalive(60, 10, 3), Keepalive(60, 10, 3)),
         (Keepalive(200, 15, 10), Keepalive(200, 15, 10)),
-        (Keepalive(250, 15, 10), Keepalive(180, 15, 10)),
+        (Keepalive(250, 15, 10), Keepalive(180, 15, 14)),
     ],
 )
 def test_no_respect_in_which_a_programs_own_is_stricter_is_weakened(own: Keepalive, result: Keepalive) -> None:

@@ -279,7 +279,7 @@ static __always_inline void enable(struct bpf_sock_ops *ctx, struct bpf_sock *sk
 		return; /* may end the connection before its probes do: left to the scan */
 	if (is_safe(&stands, route) && (stands.on || !(inherited & FOLLOWS_IDLE)))
 		return; /* not at risk, or the program chose times that are safe: its own to switch on, or the scan's */
-	if (!(inherited & FOLLOWS_PROBES))
+	if (!(inherited & FOLLOWS_PROBES) && wish.probes < stands.probes)
 		wish.probes = stands.probes;
 	times = times_to_set(&stands, &wish, route);
 	if (!is_safe(&times, route))
