@@ -6,18 +6,19 @@ What happens to a connection on the way is chosen by its server port, so that ma
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from socket import AF_INET, AF_INET6, AddressFamily
 from typing import Literal
 
 from tests.support.patience import SOON
-from tests.support.rig import Namespace
+from tests.support.rig import LIBC, Namespace
 from tests.support.versions import RTO_MAX, RUNNING
 
 CLIENT = {AF_INET: "10.88.1.1", AF_INET6: "fd88:1::1"}
@@ -129,29 +130,33 @@ class Rig:
         self, victim: socket.socket, server_port: int, hop_limit: int, flags: int = RST, ahead: int = 0
     ) -> None:
         """Send the client's socket a reset in the server's name, so far `ahead` of the number that it expects."""
-        number = (_number(victim, RECEIVED) + ahead) & 0xFFFFFFFF
+        number = (sequence_number(victim, RECEIVED) + ahead) & 0xFFFFFFFF
         self.forge(Segment(server_port, victim.getsockname()[1], number, flags), hop_limit)
 
     def forge(self, segment: Segment, hop_limit: int) -> None:
         """Send the client a segment in the server's name, from the firewall. IPv4 only."""
-        self._send(self.firewall, segment, hop_limit)
+        self.flood([segment], hop_limit)
+
+    def flood(self, segments: Iterable[Segment], hop_limit: int) -> None:
+        """Send the client many of these, one after the other."""
+        self._send(self.firewall, segments, hop_limit)
 
     def reset_as_bsd_does(self, last: Segment) -> None:
         """Have the server's machine send the reset with which BSD and Solaris give a connection up. IPv4 only.
 
         It begins where their data ends, whether or not that has arrived: tcp_drop() of FreeBSD.
         """
-        self._send(self.server, last, hop_limit=64)
+        self._send(self.server, [last], hop_limit=64)
 
-    def _send(self, host: Namespace, segment: Segment, hop_limit: int) -> None:
+    def _send(self, host: Namespace, segments: Iterable[Segment], hop_limit: int) -> None:
         source, target = (socket.inet_aton(each[AF_INET]) for each in (SERVER, CLIENT))
-        octets = segment.packed(source + target)
-        length = 20 + len(octets)
-        packet = struct.pack("!BBHHHBBH", 0x45, 0, length, 0, 0, hop_limit, socket.IPPROTO_TCP, 0) + source + target
 
         def send() -> None:
             with socket.socket(AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
-                raw.sendto(packet + octets, (CLIENT[AF_INET], 0))
+                for segment in segments:
+                    octets = segment.packed(source + target)
+                    start = 0x45, 0, 20 + len(octets), 0, 0, hop_limit, socket.IPPROTO_TCP, 0
+                    raw.sendto(struct.pack("!BBHHHBBH", *start) + source + target + octets, (CLIENT[AF_INET], 0))
 
         host.inside(send)
 
@@ -182,7 +187,7 @@ TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_TIMESTAMP = 19, 20, 21, 24  # i
 RECEIVED, SENT, REPAIR_OFF_QUIETLY = 1, 2, -1
 
 
-def _number(connection: socket.socket, queue: int) -> int:
+def sequence_number(connection: socket.socket, queue: int) -> int:
     """The sequence number at the end of a queue: what it expects next, or what it sends next."""
     connection.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
     connection.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR_QUEUE, queue)
@@ -197,9 +202,9 @@ def last_segment(server: socket.socket) -> Segment:
     return Segment(
         server_port=server.getsockname()[1],
         port=server.getpeername()[1],
-        number=_number(server, SENT),
+        number=sequence_number(server, SENT),
         flags=RST | ACK,
-        acknowledged=_number(server, RECEIVED),
+        acknowledged=sequence_number(server, RECEIVED),
         window=512,
         timestamps=(stamp, 0),
     )
@@ -214,6 +219,21 @@ def vanish(connection: socket.socket) -> None:
     """Close it without a packet, as a machine does that loses its power."""
     connection.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
     connection.close()
+
+
+def set_timestamp_back(connection: socket.socket) -> None:
+    """Have all of its further packets say that they are an hour older than the last one."""
+    connection.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+    stamp = connection.getsockopt(socket.IPPROTO_TCP, TCP_TIMESTAMP) - 3_600_000
+    connection.setsockopt(socket.IPPROTO_TCP, TCP_TIMESTAMP, struct.pack("I", stamp & 0xFFFFFFFF))
+    connection.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, REPAIR_OFF_QUIETLY)
+
+
+def disconnect(connection: socket.socket) -> None:
+    """End the connection and keep the socket: connect(2) to AF_UNSPEC."""
+    nowhere = struct.pack("H14x", socket.AF_UNSPEC)
+    if LIBC.connect(connection.fileno(), nowhere, len(nowhere)):
+        raise OSError(ctypes.get_errno(), "connect")
 
 
 def _checksum(octets: bytes) -> int:

@@ -16,6 +16,7 @@ from socket import (
     IP_TTL,
     IPPROTO_IP,
     IPPROTO_TCP,
+    SHUT_RD,
     SHUT_WR,
     SO_KEEPALIVE,
     SO_LINGER,
@@ -31,7 +32,18 @@ from socket import (
 from typing import Literal
 
 from keepaliveD.model.causes import Cause
-from tests.kernel.deaths.rig import CLIENT, SERVER, SYN, Place, Rig, Segment, last_segment, vanish
+from tests.kernel.deaths.rig import (
+    CLIENT,
+    SERVER,
+    SYN,
+    Place,
+    Rig,
+    Segment,
+    disconnect,
+    last_segment,
+    set_timestamp_back,
+    vanish,
+)
 from tests.support.memory import little_memory
 
 End = Literal["client", "server"]
@@ -39,6 +51,7 @@ End = Literal["client", "server"]
 QUIET = 3.0  # seconds: longer than a busy connection is silent
 FIRST_PORT = 5_000
 NO_LINGER = struct.pack("ii", 1, 0)
+SECOND = "10.88.1.77"  # an address of the client
 TCP_USER_TIMEOUT, TCP_MD5SIG = 18, 14  # include/uapi/linux/tcp.h
 MD5_KEY = struct.pack("=BBHI80s", 0, 0, 3, 0, b"key")  # the end of struct tcp_md5sig, after the peer's address
 DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL")
@@ -68,12 +81,14 @@ class Play:
     ports: dict[End, tuple[int, int]] = field(default_factory=dict)  # local, remote
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
-    def open(self, backlog: int = 5) -> tuple[socket, socket]:
+    def open(self, backlog: int = 5, source: str = "") -> tuple[socket, socket]:
         """Both ends of a new connection that has carried a word each way: the client's, the server's."""
         family = self.scene.family
         listener = self.listen(backlog)
         client = self.stack.enter_context(self.rig.client.inside(lambda: socket(family)))
         client.settimeout(30)
+        if source:
+            client.bind((source, 0))
         client.connect((SERVER[family], self.port))
         server, _ = listener.accept()
         self.stack.enter_context(server)
@@ -550,6 +565,24 @@ def peer_does_not_read(play: Play) -> None:
     wait_for_end(client)
 
 
+@scene(Cause.PATH_DIED)
+def large_packets_do_not_pass(play: Play) -> None:
+    """And nothing says so: a black hole for the path MTU."""
+    client, _ = play.open()
+    play.rig.firewall.nft(f"add rule inet t through tcp dport {play.port} meta length > 600 drop")
+    send(client, b"x" * 20_000)
+    wait_for_end(client)
+
+
+@scene(Cause.PATH_DIED)
+def peer_refuses_timestamps_of_the_past(play: Play) -> None:
+    """It takes the packets for old ones (PAWS) and answers each with an acknowledgement."""
+    client, _ = play.open()
+    set_timestamp_back(client)
+    send(client)
+    wait_for_end(client)
+
+
 @scene(Cause.UNREACHABLE)
 @scene(Cause.UNREACHABLE, family=AF_INET6)
 def router_finds_no_host(play: Play) -> None:
@@ -690,6 +723,49 @@ def own_firewall_rejects_what_comes(play: Play) -> None:
     play.rig.treat("client", "reject_in", play.port)
     send(client)
     wait_for_end(server)
+    wait_for_end(client)
+
+
+@scene(Cause.PROGRAM_KILLED)
+def program_is_frozen_and_then_killed(play: Play) -> None:
+    client, server = play.open()
+    program = play.hold(client, *HOLD)
+    program.send_signal(signal.SIGSTOP)
+    server.sendall(b"unread")
+    program.kill()
+
+
+@scene(Cause.CLOSED_UNREAD)
+def program_shuts_reading_and_closes_with_unread_data(play: Play) -> None:
+    client, server = play.open()
+    client.shutdown(SHUT_RD)
+    server.sendall(b"unread")
+    client.recv(1)
+    client.close()
+
+
+@scene(Cause.CLOSED_UNREAD)
+def program_disconnects_with_unread_data(play: Play) -> None:
+    client, server = play.open()
+    server.sendall(b"unread")
+    client.recv(1)
+    disconnect(client)
+
+
+@scene(Cause.LOCAL_FIREWALL)
+def own_firewall_answers_with_an_error(play: Play) -> None:
+    client, _ = play.open()
+    play.rig.client.nft(f"add rule inet t out tcp dport {play.port} reject with icmpx admin-prohibited")
+    send(client)
+    wait_for_end(client)
+
+
+@scene(Cause.LOCAL_NETWORK)
+def own_address_is_gone(play: Play) -> None:
+    play.rig.client.ip(f"address add {SECOND}/24 dev right")
+    client, _ = play.open(source=SECOND)
+    play.rig.client.ip(f"address del {SECOND}/24 dev right")
+    send(client)
     wait_for_end(client)
 
 
