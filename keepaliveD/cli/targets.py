@@ -78,8 +78,8 @@ def _of_processes(pattern: str, ask: Asking, sockets: Sockets, rows: Indices) ->
     found = rows[np.isin(sockets["inode"][rows], np.fromiter(held, np.uint64, len(held)))]
     if hidden and not len(found):
         raise NotPermitted(
-            f"{printable(pattern)}: which connections process {hidden[0]} has is not shown to this user; run as root, or name "
-            "HOST:PORT of a connection"
+            f"{printable(pattern)}: which connections process {hidden[0]} has is not shown to this user; run as root, "
+            "or name HOST:PORT of a connection"
         )
     return found
 
