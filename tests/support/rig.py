@@ -109,6 +109,11 @@ class Namespace:
         """Set it, as somebody else would."""
         self.inside(lambda: _file(key).write_text(f"{value}\n", encoding="ascii"))
 
+    def use_addresses_at_once(self) -> None:
+        """Let no interface try out its link-local address (RFC 4862): IPv6 asks no neighbour for seconds meanwhile."""
+        for interfaces in ("all", "default"):
+            self.set_sysctl(f"net.ipv6.conf.{interfaces}.accept_dad", 0)
+
     @property
     def keepalive(self) -> dict[str, int]:
         """The keepalive settings that stand in here."""
@@ -154,6 +159,8 @@ class Rig:
         self._ends.close()
 
     def _wire(self) -> None:
+        for each in (self.client, self.firewall, self.server):
+            each.use_addresses_at_once()
         ends = {1: self.client, 2: self.server}
         for net, end in ends.items():
             self.firewall.ip(

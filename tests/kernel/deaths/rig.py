@@ -79,6 +79,8 @@ class Rig:
         with contextlib.ExitStack() as stack:
             hosts = [stack.enter_context(Namespace()) for _ in range(5)]
             self.client, self.r1, self.firewall, self.r2, self.server = hosts
+            for host in hosts:
+                host.use_addresses_at_once()
             for number, (near, far) in enumerate(pairwise(hosts), 1):
                 near.ip(f"link add right type veth peer name left netns {far.pid}", *_addresses(number, 1, "right"))
                 far.ip(*_addresses(number, 2, "left"))
