@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import socket
 import struct
 import time
@@ -111,18 +110,29 @@ class Rig:
         self._ends.close()
 
     def _find_neighbours(self, family: AddressFamily) -> None:
-        """Connect once: a connection whose first packets are lost has a long retransmission timeout for ever.
+        """Have one packet go there and one come back: a connection whose first are lost is slow for ever.
 
-        On a machine that stands still for seconds no neighbour answers at first.
+        On a machine that stands still for seconds no neighbour answers at first. The packets are of no connection,
+        whose end might be seen by a test: the kernel keeps a socket for a second after its end.
         """
-        address, deadline = (SERVER[family], 9), time.monotonic() + SOON
 
-        def connect() -> None:
-            while error := _try_to_connect(family, address):
-                assert time.monotonic() < deadline, os.strerror(error)
+        deadline = time.monotonic() + SOON
 
-        with self.server.inside(lambda: socket.create_server(address, family=family)):
-            self.client.inside(connect)
+        def ask() -> None:
+            with socket.socket(family, socket.SOCK_DGRAM) as client:
+                client.connect((SERVER[family], 9))
+                client.settimeout(1.0)
+                while True:
+                    try:
+                        client.send(b"?")
+                        client.recv(1)
+                    except ConnectionRefusedError:  # by the server's host: nobody serves there
+                        return
+                    except OSError:
+                        if time.monotonic() > deadline:
+                            raise
+
+        self.client.inside(ask)
 
     def treat(self, place: Place, how: str, port: int, do: Literal["add", "delete"] = "add") -> None:
         """From now on, do that there to packets of connections to this port of the server; or no longer."""
@@ -210,11 +220,6 @@ def last_segment(server: socket.socket) -> Segment:
         window=512,
         timestamps=(stamp, 0),
     )
-
-
-def _try_to_connect(family: AddressFamily, address: tuple[str, int]) -> int:
-    with socket.socket(family) as client:
-        return client.connect_ex(address)
 
 
 def vanish(connection: socket.socket) -> None:
