@@ -34,6 +34,8 @@ from typing import Literal
 from keepaliveD.model.causes import Cause
 from tests.kernel.deaths.rig import (
     CLIENT,
+    RECEIVED,
+    RST,
     SERVER,
     SYN,
     Place,
@@ -41,6 +43,7 @@ from tests.kernel.deaths.rig import (
     Segment,
     disconnect,
     last_segment,
+    sequence_number,
     set_timestamp_back,
     vanish,
 )
@@ -344,6 +347,18 @@ def peer_lost_its_state_while_busy(play: Play) -> None:
     play.talk(client, server)
     vanish(server)
     send(client)
+
+
+@scene(Cause.UNKNOWN_TO_PEER)
+def peer_lost_its_state_while_several_packets_are_on_their_way(play: Play) -> None:
+    """It answers each of them: what comes after the first reset are resets."""
+    client, server = play.open()
+    port, expected = client.getsockname()[1], sequence_number(client, RECEIVED)
+    vanish(server)
+    send(client)
+    wait_for_end(client)
+    for _ in range(3):
+        play.rig.forge(Segment(play.port, port, expected, RST), hop_limit=62)
 
 
 @scene(Cause.UNKNOWN_TO_PEER)

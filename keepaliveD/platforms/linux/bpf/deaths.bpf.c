@@ -492,7 +492,7 @@ int see_drop(__u64 *ctx)
 		return 0;
 	fate = bpf_map_lookup_elem(&flows, &flow);
 	if (kind == NO_SOCKET) {
-		if (fate && fate->cookie)
+		if (fate && fate->cookie && !(flags & RST)) /* which whoever has lost its state sends for each packet */
 			tell_of_afterwards(fate);
 		return 0;
 	}
