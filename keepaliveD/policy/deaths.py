@@ -57,6 +57,7 @@ class Findings:
 
 
 BY_A_MIDDLEBOX = (Cause.MIDDLEBOX_IDLE, Cause.MIDDLEBOX_BUSY)
+DEAF = (Cause.PEER_NOT_READING, Cause.PATH_DIED)
 UNAWARE = (Cause.NAT_FORGOT, Cause.PEER_RESTARTED, Cause.PEER_FIREWALL)
 
 
@@ -170,7 +171,7 @@ def _rules(ended: Column, survived: Column, unknown: Collection[str] = ()) -> It
 
 def _beside(rule: Rule, others: tuple[Cause, ...]) -> Rule:
     """Return the rule with these others, which make it doubtful."""
-    others = tuple(each for each in others if each is not rule.cause)
+    others = tuple(each for each in others if each not in {rule.cause, *rule.others})
     if not others:
         return rule
     return rule._replace(confidence=min(rule.confidence, DOUBTFUL), others=(*rule.others, *others))
@@ -314,7 +315,10 @@ def _timeouts(ended: Column, facts: _Facts, survived: Column) -> Iterator[Rule]:
     Silence as long as the connection has survived before does not make a path forget it.
     """
     unacked, unsent = ended["unacked"] != 0, ended["unsent"] != 0
-    yield Rule((ended["window"] == 0) & unsent, Cause.PEER_NOT_READING, 0.9)
+    closed = (ended["window"] == 0) & unsent
+    # a peer that answers the probes of its closed window is not given up, but for TCP_USER_TIMEOUT
+    yield Rule(closed & (ended["probes"] != 0) & (ended["user_timeout"] == 0), Cause.PATH_DIED, 0.8, DEAF[:1])
+    yield Rule(closed, Cause.PEER_NOT_READING, 0.8, DEAF[1:])
     yield Rule(_outlasted(ended, unacked), Cause.USER_TIMEOUT, 0.9)
     data = unacked | (ended["retransmits"] != 0)
     heard, exchanged = ended["since_acked"], np.fmin(ended["since_sent"], ended["since_received"])
@@ -373,6 +377,7 @@ OF_TIMEOUTS = (
     Cause.UNREACHABLE,
     Cause.USER_TIMEOUT,
 )
+WINDOW = "a new connection to the same port at once: if it hangs, the path or the peer is down"
 REPEATS = "the same idle time again and again at the end of other connections"
 AT_THE_PEER = "a tcp-keepalived at the peer sees whether its socket sent the reset"
 THE_SYN = "a new connection from the same port of the peer within seconds; there is none if somebody else sent the SYN"
@@ -430,6 +435,8 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
         for other in _not_ruled_out(BEHIND_A_TIMEOUT, BEHIND_A_TIMEOUT)
         if other is not each
     },
+    DEAF: WINDOW,
+    DEAF[::-1]: WINDOW,
     **{(Cause.PEER_ABORTED, other): BPF_SEES for other in _not_ruled_out(BEHIND_AN_ABORT, BEHIND_AN_ABORT)},
     (Cause.PEER_ABORTED, Cause.PEER_NOT_READING): BPF_SEES,
     (Cause.UNKNOWN, Cause.PEER_ABORTED): "the bpf engine, which sees the packet of the reset",

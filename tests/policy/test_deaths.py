@@ -202,6 +202,16 @@ def test_a_connection_to_an_address_of_this_host_is_not_reset_by_its_firewall() 
     assert Cause(decide(rows).cause[0]) is Cause.PEER_ABORTED
 
 
+def test_a_peer_with_a_closed_window_that_answers_no_probe_is_gone() -> None:
+    found = decide(ends([timed_out(window=0, unsent=583_512, probes=3, silence=4.0)]))
+    assert found.candidates(0) == (Cause.PATH_DIED, Cause.PEER_NOT_READING)
+
+
+def test_a_user_timeout_at_a_closed_window_leaves_both() -> None:
+    found = decide(ends([timed_out(window=0, unsent=583_512, probes=1, silence=4.0, user_timeout=3000)]))
+    assert found.candidates(0) == (Cause.PEER_NOT_READING, Cause.PATH_DIED)
+
+
 def test_what_never_left_this_host_is_no_fault_of_a_router() -> None:
     facts = {"error": errno.ENETUNREACH, "soft_error": errno.ENETUNREACH, "unsent": 4, "window": 64512}
     assert Cause(decide(ends([facts])).cause[0]) is Cause.LOCAL_NETWORK

@@ -176,7 +176,7 @@ MEASURED: Mapping[str, tuple[Cause, float, Facts]] = {
     ),
     "peer reads nothing": (
         Cause.PEER_NOT_READING,
-        0.9,
+        0.8,
         timed_out(window=0, unsent=583_512, since_acked=0.7, user_timeout=1500, silence=0.7),
     ),
     "ss -K": (Cause.LOCAL_KILL, 0.99, {"error": errno.ECONNABORTED, "closer": b"ss", "closer_pid": 77}),

@@ -598,6 +598,18 @@ def peer_refuses_timestamps_of_the_past(play: Play) -> None:
     wait_for_end(client)
 
 
+@scene(Cause.PATH_DIED)
+def path_dies_while_the_peer_does_not_read(play: Play) -> None:
+    client, _ = play.open()
+    client.settimeout(0.5)
+    with contextlib.suppress(TimeoutError):
+        while True:
+            client.send(b"x" * 65536)
+    play.fail("drop_there", "drop_back")
+    client.settimeout(60)
+    wait_for_end(client)
+
+
 @scene(Cause.UNREACHABLE)
 @scene(Cause.UNREACHABLE, family=AF_INET6)
 def router_finds_no_host(play: Play) -> None:
