@@ -10,9 +10,12 @@ from pathlib import Path as File
 from statistics import median
 from typing import TypeVar
 
+import psutil
+
 from bench.arm import PATH, RULE, Bench, scan
 from bench.hold import holding
 from bench.rows import Row, show
+from keepaliveD.daemon.memory import give_back
 from keepaliveD.model.actions import Arm
 from keepaliveD.model.results import ArmingResult
 from keepaliveD.model.rules import OnDrift, Rules
@@ -45,6 +48,12 @@ class Watch:
         return timed
 
 
+def held() -> float:
+    """Bytes of memory that are this process's alone, once what is free was given back."""
+    give_back()
+    return float(psutil.Process().memory_full_info().uss)
+
+
 def main() -> int:
     """Measure and show."""
     rules = Rules(wanted={}, on_drift=OnDrift.WARN, paths=(PATH,), ignore=(), warn_before=60.0, arm=(RULE,))
@@ -59,19 +68,24 @@ def main() -> int:
         armer._pass = kernel.over(armer._pass)  # type: ignore[method-assign]
         in_kernel: list[float] = []
         armed: list[float] = []
+        left: list[float] = []
         for number in range(ROUNDS):
             bench, whole, kernel.seconds = Bench(armer, File(directory) / str(number)), Watch(), 0.0
+            before = held()
             armings = whole.over(bench.arm)(action)
             armed.append(whole.seconds)
             in_kernel.append(kernel.seconds)
             if [(arming.result, len(arming.connections)) for arming in armings] != [(ArmingResult.ARMED, SOCKETS)]:
                 raise SystemExit(f"not armed: { {arming.result.value for arming in armings} }")
+            del armings
+            left.append(held() - before)
             bench.disarm(judgement)
     return show(
         f"arming {SOCKETS:,} bare sockets by BPF, medians of {ROUNDS} rounds",
         [
             Row("looking and setting, a socket", median(in_kernel) / SOCKETS * 1e6, "us", at_most=4),
             Row("with rules, owners and the record", median(armed) / SOCKETS * 1e6, "us", at_most=4),
+            Row("memory that stays, a socket", left[0] / SOCKETS, "B", at_most=100),
             Row("loading, once", loading.seconds * 1e3, "ms"),
         ],
     )
