@@ -6,7 +6,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from socket import AF_UNIX, send_fds, socket
 from subprocess import Popen
 
@@ -14,34 +13,16 @@ import pytest
 
 from tests.support.loopback import A_FEW_SCANS, FORGOTTEN, LASTING, SAFE, Host, far_end, forgetful, near_end, settings
 from tests.support.patience import SOON
-from tests.support.processes import ENABLE, OBSERVE, SCAN
+from tests.support.processes import ENABLE, OBSERVE, SCAN, next_line, tell
 
 USER_NAMESPACE = ("unshare", "--user", "--map-root-user")
 BALLS = 8
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[Host]:
-    """Whose connections are forgotten."""
-    with Host(tmp_path) as host:
-        yield host
 
 
 def with_keepalive(program: Popen[str]) -> list[bool]:
     """Which of its connections have it, as it says."""
     tell(program)
     return [word == "1" for word in next_line(program).split()]
-
-
-def tell(program: Popen[str]) -> None:
-    """Give it a line of input."""
-    print(file=program.stdin, flush=True)
-
-
-def next_line(program: Popen[str]) -> str:
-    """What it says next."""
-    assert program.stdout
-    return program.stdout.readline()
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,9 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.model.errors import Exit
-from tests.hostile.test_holders import next_line
 from tests.support.loopback import BARE, Host, forgetful, near_end, settings
-from tests.support.processes import CTL, ENABLE, MUTE
+from tests.support.processes import CTL, ENABLE, MUTE, next_line
 from tests.support.rig import UNTUNED
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[Host]:
-    with Host(tmp_path) as host:
-        yield host
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from tests.hostile.test_holders import tell
-from tests.kernel.test_worker import ends_at_once
-from tests.support.loopback import Host, forgetful, near_end
+from tests.support.loopback import Host, ends_at_once, forgetful, near_end
 from tests.support.patience import SOON
-from tests.support.processes import ENABLE
+from tests.support.processes import ENABLE, tell
 
 COUNT = 100  # sockets: some of them are still to be set when the first has keepalive
 NO_GOODBYE = "table ip lost { chain out { type filter hook output priority 0; tcp flags & fin == fin drop; }; }"

@@ -13,12 +13,10 @@ import psutil
 import pytest
 
 from keepaliveD.platforms.linux import capabilities
-from tests.hostile.test_holders import next_line
-from tests.support.loopback import FORGOTTEN, Host, forgetful, near_end
-from tests.support.processes import ENABLE, MUTE, TUNED, Daemon
-from tests.support.rig import UNTUNED, Namespace
+from tests.support.loopback import FORGOTTEN, Host, ends_at_once, forgetful, near_end
+from tests.support.processes import ENABLE, MUTE, TUNED, Daemon, next_line
+from tests.support.rig import Namespace
 
-AT_ONCE = 2.0  # seconds in which a daemon that is told to end must have ended
 SOON = 40.0
 THEIRS = 1 << capabilities.SYS_ADMIN | 1 << 19  # and CAP_SYS_PTRACE
 
@@ -37,15 +35,6 @@ def worker_of(daemon: Daemon) -> int:
         assert time.monotonic() < end
         time.sleep(0.01)
     return int(found[-1])
-
-
-def ends_at_once(host: Host, daemon: Daemon) -> None:
-    """Told to end, it does, with the settings restored."""
-    start = time.monotonic()
-    daemon.send(signal.SIGTERM)
-    assert daemon.wait() == 0
-    assert time.monotonic() - start < AT_ONCE
-    assert host.namespace.keepalive == UNTUNED
 
 
 def effective(task: Path) -> int:

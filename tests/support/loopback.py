@@ -6,7 +6,9 @@ Nothing is forgotten really, so that there is nothing to wait for.
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from socket import (
     IPPROTO_TCP,
@@ -23,16 +25,18 @@ from subprocess import Popen
 from typing import NamedTuple, Self
 
 from keepaliveD.model.keepalive import MAX_PROBES
-from tests.support.patience import SOON
+from tests.support.patience import SOON, ending
 from tests.support.processes import SCAN, TUNED, Daemon, Entry, Home
 from tests.support.rig import INTERVAL, OWN_NETWORK, PROBES, TIME, UNTUNED, Namespace
 
 HOSTILE = str(Path(__file__).with_name("hostile.py"))
+ATTACKS = str(Path(__file__).with_name("attacks.py"))
 FORGOTTEN = f"{OWN_NETWORK}.1"  # as peers are
 LASTING = f"{OWN_NETWORK}.2"  # as peers are not
 SOON_FORGOTTEN = 20  # seconds: longer than a busy machine takes until a daemon first reads the sockets
 DEAF = 9  # the port where nobody answers
 A_FEW_SCANS = 3 * SCAN
+AT_ONCE = 2.0  # seconds in which a daemon that is told to end must have ended
 
 
 def forgetful(rule: str = "", timeout: float = SOON_FORGOTTEN, *, apply: bool = False) -> str:
@@ -96,6 +100,16 @@ def far_end(sock: socket) -> Entry:
     return {"KEEPALIVE_LOCAL_PORT": sock.getpeername()[1], "KEEPALIVE_REMOTE_PORT": sock.getsockname()[1]}
 
 
+def everywhere(configuration: str) -> str:
+    """The same for all network namespaces."""
+    return configuration.replace('namespaces = "own"', 'namespaces = "all"')
+
+
+def by(engine: str, configuration: str) -> str:
+    """The same by this engine."""
+    return configuration.replace('engine = "netlink"', f'engine = "{engine}"')
+
+
 class Host:
     """A namespace that listens on both addresses; what is made here ends with it."""
 
@@ -148,7 +162,25 @@ class Host:
         """The daemon, running and ready."""
         return Home(self.directory, configuration).daemon(self.namespace, *options, through=through)
 
+    @contextlib.contextmanager
+    def attacked(self, attack: str, *arguments: str, through: tuple[str, ...] = ()) -> Iterator[Popen[str]]:
+        """One of the attacks in attacks.py by a user without privileges; `through` a command that runs it."""
+        with self.namespace.running(*through, sys.executable, "-S", ATTACKS, attack, *arguments) as process:
+            try:
+                yield process
+            finally:
+                process.communicate()  # the end of its input is its own
+
     def _listen(self, address: str) -> socket:
         listener = self.namespace.inside(lambda: create_server((address, 0), backlog=100))
         listener.settimeout(SOON)
         return listener
+
+
+def ends_at_once(host: Host, daemon: Daemon) -> None:
+    """Told to end, it does, with the settings restored."""
+    daemon.send(signal.SIGTERM)
+    seconds, unserved = ending(daemon.pid)
+    assert daemon.wait() == 0
+    assert seconds - unserved < AT_ONCE
+    assert host.namespace.keepalive == UNTUNED

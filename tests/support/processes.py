@@ -71,6 +71,17 @@ def configuration(*keepalive: str, idle: int = TUNED[TIME], namespaces: str = "o
     """
 
 
+def tell(program: subprocess.Popen[str]) -> None:
+    """Give it a line of input."""
+    print(file=program.stdin, flush=True)
+
+
+def next_line(program: subprocess.Popen[str]) -> str:
+    """What it says next."""
+    assert program.stdout
+    return program.stdout.readline()
+
+
 @dataclass(frozen=True)
 class Program:
     """A program at the client with a connection to the server; `far` is the server's end of it."""

@@ -1,0 +1,57 @@
+"""Nothing that belongs to a stranger blocks the daemon, or a daemon after it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+
+import psutil
+import pytest
+
+from tests.support.loopback import FORGOTTEN, Host, by, ends_at_once, everywhere, forgetful, near_end
+from tests.support.patience import SOON, family
+from tests.support.processes import ENABLE, next_line
+from tests.support.versions import ITERATOR, since
+
+ENGINES = ["netlink", pytest.param("bpf", marks=since(ITERATOR))]
+SLOTS = 20  # descriptors that change
+
+
+def await_end(pids: Iterable[int]) -> None:
+    """Wait until these processes have ended: one in uninterruptible sleep does once what it waits for is given up."""
+    deadline = time.monotonic() + SOON
+    for pid in pids:
+        while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_locked_socket_costs_its_owner_and_nobody_else(host: Host, engine: str) -> None:
+    """A program sends from a file whose server died; whoever asks for its socket waits, SIGKILL or not."""
+    text = by(engine, everywhere(forgetful(ENABLE, apply=True)))
+    left = ExitStack()  # workers, which end once the attack does
+    with left, host.attacked("locked_socket", FORGOTTEN) as attacker:
+        assert next_line(attacker) == "locked\n"
+        for _ in range(2):  # what hung has kept no lock of the first one
+            sock = host.connection()
+            with host.daemon(text) as daemon:
+                daemon.expect("hung", within=SOON)
+                daemon.expect("armed", within=SOON, **near_end(sock))
+                left.callback(await_end, family(daemon.pid)[1:])
+                ends_at_once(host, daemon)
+
+
+def test_a_duplicate_whose_close_never_ends_hangs_nobody(host: Host) -> None:
+    """It was a socket when it was found, and is a file by the time it is duplicated."""
+    with (
+        ExitStack() as left,
+        host.daemon(forgetful(ENABLE, apply=True)) as daemon,
+        host.attacked("closing_never_ends", FORGOTTEN, str(SLOTS)) as attacker,
+    ):
+        assert daemon.expect("unarmed", within=SOON)["KEEPALIVE_RESULT"] == "failed"
+        assert next_line(attacker) == "hung\n"
+        daemon.expect("armed", within=SOON, **near_end(host.connection()))
+        left.callback(await_end, family(daemon.pid)[1:])
+        ends_at_once(host, daemon)

@@ -1,0 +1,52 @@
+"""Whoever tries to make others' connections disappear hides nothing but his own, and not silently."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.loopback import FORGOTTEN, LASTING, Host, by, everywhere, forgetful, near_end
+from tests.support.patience import SOON
+from tests.support.processes import ENABLE, next_line
+from tests.support.versions import WALK, since
+
+CONNECTIONS = 40
+FEW = 4  # connections
+SOCKETS_OF_BUCKET = 1_100  # connections; both ends are more than a bucket may have
+PLACES = 4  # network namespaces: of more, one entry tells about several
+HOPPERS = 4  # processes
+
+
+def test_sockets_with_more_keys_than_fit_a_message_hide_no_others(host: Host) -> None:
+    """The kernel shows the keys to CAP_NET_ADMIN, and ends a dump where they do not fit, as if it were complete."""
+    first = [host.connection() for _ in range(CONNECTIONS)]
+    with host.attacked("many_keys", FORGOTTEN, str(FEW)) as attacker:
+        assert next_line(attacker) == "keys\n"
+        later = [host.connection() for _ in range(CONNECTIONS)]
+        with host.daemon(forgetful(ENABLE)) as daemon:
+            armed = daemon.expect("armed", within=SOON)
+            assert armed["KEEPALIVE_COUNT"] >= len(first) + len(later)
+            daemon.stop()
+
+
+@pytest.mark.parametrize("engine", [pytest.param("bpf", marks=since(WALK))])
+def test_a_table_with_one_bucket_costs_its_owner_and_nobody_else(host: Host, engine: str) -> None:
+    """The engine goes on, without that namespace, and says so."""
+    with host.attacked("one_bucket", LASTING, str(SOCKETS_OF_BUCKET)) as attacker:
+        namespace = int(next_line(attacker))
+        sock = host.connection()
+        with host.daemon(by(engine, everywhere(forgetful(ENABLE)))) as daemon:
+            daemon.expect("armed", within=SOON, **near_end(sock))
+            daemon.expect("unwatched", within=SOON, KEEPALIVE_NETNS=namespace)
+            assert f"{engine} engine" in daemon.expect("started")["MESSAGE"]
+            daemon.stop()
+
+
+def test_a_process_that_hops_between_namespaces_neither_hides_nor_mislabels_its_neighbours(host: Host) -> None:
+    """It is the first process by which a namespace is found, and may be in another one by the time it is entered."""
+    with host.attacked("hoppers", FORGOTTEN, str(HOPPERS), str(PLACES)) as attacker:
+        places = [tuple(map(int, next_line(attacker).split())) for _ in range(PLACES)]
+        with host.daemon(everywhere(forgetful(ENABLE))) as daemon:
+            for namespace, local, remote in places:
+                ports = {"KEEPALIVE_LOCAL_PORT": local, "KEEPALIVE_REMOTE_PORT": remote}
+                assert daemon.expect("armed", within=SOON, **ports)["KEEPALIVE_NETNS"] == namespace
+            daemon.stop()
