@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from socket import SHUT_RDWR, create_connection, create_server, socket
 
 import psutil
 import pytest
 
 from tests.kernel.test_rescue import UNDER
-from tests.support.loopback import FORGOTTEN, Host, forgetful, near_end
+from tests.support.attacks import LONG_NAME
+from tests.support.loopback import FORGOTTEN, Host, everywhere, forgetful, near_end
 from tests.support.patience import family
-from tests.support.processes import ENABLE, SCAN, Daemon
-from tests.support.rig import OWN_NETWORK, Stranger
+from tests.support.processes import ENABLE, SCAN, Daemon, next_line
+from tests.support.rig import DIE_WITH_US, OWN_NETWORK, Stranger
 from tests.support.versions import ITERATOR, since
 
 ADDRESSES = 10_000
@@ -55,7 +58,8 @@ sys.stdin.readline()
 HIDDEN = "network namespaces of other users' processes may not be watched: finding them requires CAP_SYS_PTRACE"
 A_QUARTER = 0.25  # of a core
 SOME_SCANS = 20 * SCAN
-EVERYWHERE = ('namespaces = "own"', 'namespaces = "all"')
+MUCH = 400 << 20  # octets
+SHARING, DESCRIPTORS = 20, 19_800
 BY_INTERFACE = '[[path]]\nname = "nowhere"\ninterface = "nowhere0"\ntimeout = "5min"\n'
 
 
@@ -84,7 +88,7 @@ def _worked(daemon: Daemon) -> float:
 
 def test_whoever_has_ten_thousand_addresses_costs_nobody_any_time(host: Host) -> None:
     """They were all read at each scan, once a path had an interface: that took a second."""
-    text = forgetful().replace(*EVERYWHERE) + BY_INTERFACE
+    text = everywhere(forgetful()) + BY_INTERFACE
     with Stranger() as stranger, ExitStack() as stack:
         own = OWN_NETWORK.replace("127", "10", 1).split(".")[1]
         stranger.ip(*(f"address add 10.{own}.{n // 250}.{n % 250}/32 dev lo" for n in range(ADDRESSES)))
@@ -123,7 +127,7 @@ def test_very_many_network_namespaces_are_watched_as_far_as_descriptors_are_allo
 ) -> None:
     """Each takes two; where there are not enough the daemon keeps some for itself, and says what is not watched."""
     limited = ("prlimit", f"--nofile={LIMIT}:{most}")
-    with namespaces(host, NUMBER), host.daemon(forgetful(ENABLE).replace(*EVERYWHERE), through=limited) as daemon:
+    with namespaces(host, NUMBER), host.daemon(everywhere(forgetful(ENABLE)), through=limited) as daemon:
         daemon.expect("armed", **near_end(host.connection()))
         said = [entry["MESSAGE"] for entry in daemon.heard("unwatched")]
         if is_watched:
@@ -131,6 +135,37 @@ def test_very_many_network_namespaces_are_watched_as_far_as_descriptors_are_allo
         else:
             assert "LimitNOFILE" in said[0]
         daemon.stop()
+
+
+def test_a_command_line_of_64_gib_is_not_read(host: Host) -> None:
+    """A name of 15 bytes may be cut off, and what is cut off is in the command line: whoever looks there reads all."""
+    with host.attacked("endless_command_line", FORGOTTEN) as attacker, host.daemon(forgetful(ENABLE)) as daemon:
+        assert next_line(attacker) == "long\n"
+        assert daemon.expect("armed", KEEPALIVE_PID=attacker.pid)["KEEPALIVE_PROCESS"] == LONG_NAME
+        assert max(map(peak, family(daemon.pid))) < MUCH
+        daemon.stop()
+
+
+def peak(pid: int) -> int:
+    """The most memory that a process ever had, in octets."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM:"))
+
+
+def test_descriptors_that_twenty_processes_share_are_read_once(host: Host) -> None:
+    """Whoever looks for the holder of a socket reads them: each time for each process that took seconds."""
+    with host.attacked("shared_table", str(SHARING), str(DESCRIPTORS)) as attacker:
+        assert next_line(attacker) == "shared\n"
+        trace = host.directory / "trace"
+        strace = ("strace", "-f", "-qq", "--seccomp-bpf", "-e", "trace=readlinkat", f"--output={trace}", *DIE_WITH_US)
+        sock = host.connection()
+        with host.daemon(forgetful(ENABLE), through=strace) as daemon:
+            daemon.expect("armed", **near_end(sock))
+            (traced,) = family(daemon.pid)[1:]
+            os.kill(traced, signal.SIGTERM)
+            daemon.ended()
+        with trace.open("rb") as lines:
+            assert sum(1 for _ in lines) < 2 * DESCRIPTORS
 
 
 @pytest.mark.parametrize("engine", ["netlink", pytest.param("bpf", marks=since(ITERATOR))])

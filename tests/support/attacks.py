@@ -242,17 +242,6 @@ def shared_table(count: str, descriptors: str) -> None:
     say("shared")
 
 
-def very_many_namespaces(address: str, count: str, seconds: str) -> None:
-    """As many network namespaces as can be made in so many seconds; prints their number, and ports in the last one."""
-    become_stranger()
-    until = time.monotonic() + float(seconds)
-    made = 0
-    while made < int(count) and time.monotonic() < until:
-        _, ports = _new_namespace(address)
-        made += 1
-    say(f"{made} {ports}")
-
-
 def _new_namespace(address: str) -> tuple[int, str]:
     """Start a process with a connection in a network namespace of its own; return its id, and the ports."""
     reading, writing = os.pipe()
@@ -353,7 +342,7 @@ held: list[socket.socket] = []  # as long as the program lives
 ATTACKS: dict[str, Callable[..., None]] = {
     each.__name__: each
     for each in (
-        *(locked_socket, closing_never_ends, endless_command_line, shared_table, very_many_namespaces),
+        *(locked_socket, closing_never_ends, endless_command_line, shared_table),
         *(many_keys, one_bucket, hoppers, full_disk),
     )
 }
