@@ -61,10 +61,8 @@ UNBROKEN = (  # invariants of which not one breach is known; script/simulate cou
     Wrong.CUT_THEN_PACKET,
     Wrong.CUT_LOGGED_THEN_PACKET,
     Wrong.CUT_EARLY,
-    Wrong.FLIPS,
     Wrong.FALSE_BARE,
     Wrong.ARMED_IN_VAIN,
-    Wrong.ARMED_DIED,
 )
 
 
