@@ -86,7 +86,7 @@ def advise(options: argparse.Namespace, root: Path, view: View, remedies: Sequen
         return
     print(f"To keep these connections alive, write this into {printable(str(file))}:")
     print_lines(page.lines(remedies))
-    check = shlex.join(["keepalivectl", "check", *(["--config", str(options.config)] if options.config else [])])
+    check = shlex.join(["keepalivectl", "check", *([str(options.config)] if options.config else [])])
     reload = running.how_to_reload(view.daemon, root) if view.daemon else "systemctl reload tcp-keepalived"
     print(f"Then: {printable(check)} && {reload}. The same with --fix does all of it.")
 

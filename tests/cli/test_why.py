@@ -262,7 +262,7 @@ def test_beside_a_daemon_with_another_configuration_that_one_is_meant(
         assert desk.reloaded == [4242]
         return
     assert f"write this into {desk.written}:" in out
-    assert f"Then: keepalivectl check --config {desk.config} && kill -HUP 4242. " in out
+    assert f"Then: keepalivectl check {desk.config} && kill -HUP 4242. " in out
 
 
 def test_where_no_rule_helps_fix_says_so(desk: Desk) -> None:
