@@ -23,6 +23,7 @@ import functools
 import os
 import re
 import shutil
+import weakref
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice, takewhile
@@ -68,6 +69,7 @@ class ArmingRecord:
         self._damaged_lines = 0
         self._entries = Entries()
         self._read_from = (0, 0)  # inode of the file, and how much of it is known
+        self._let_go: Callable[[], object] = lambda: None  # of that file
 
     def entries(self) -> dict[int, Entry]:
         """What is recorded, by cookie, whoever did it. Raises StateError."""
@@ -236,6 +238,8 @@ class ArmingRecord:
                     yield file
                     return
                 finally:
+                    with contextlib.suppress(OSError):
+                        fcntl.flock(file, fcntl.LOCK_UN)  # what is held open (_hold) would keep it locked
                     os.close(file)
 
     def _catch_up(self, file: int) -> None:
@@ -245,12 +249,20 @@ class ArmingRecord:
         if status.st_size > LARGEST:
             raise OSError(errno.EFBIG, f"it has {status.st_size} octets, more than this program writes; remove it")
         if status.st_ino != inode or status.st_size < known:
+            self._hold(file)
             self._entries.take_back()
             self._outdated, self._damaged_lines, known = False, 0, 0
         if status.st_size > known:
             with open(file, encoding="ascii", errors="replace", newline="\n", closefd=False) as reader:
                 known = self._learn_all(reader) if not known else self._learn(reader, known, self._checks.words)
         self._read_from = (status.st_ino, known)
+
+    def _hold(self, file: int) -> None:
+        """Keep this file open: as long as it is, no other file gets its inode number, by which it is known."""
+        held = os.dup(file)
+        self._let_go()
+        self._let_go = let_go = weakref.finalize(self, os.close, held)
+        let_go.atexit = False  # a process that was forked has closed it
 
     def _learn_all(self, reader: TextIO) -> int:
         """Learn the file from its heading on, if it is ours; return how much of it is known."""

@@ -323,6 +323,29 @@ def test_a_file_that_was_replaced_and_grew_is_read_from_its_beginning(tmp_path: 
     assert sorted(reader.armed()) == [5, *range(5000, 5000 + 2 * SPARE)]
 
 
+def test_a_file_that_took_the_place_of_one_that_was_removed_is_read_from_its_beginning(tmp_path: Path) -> None:
+    """As ext4 does: a new file gets the number of one that is gone, and it may be longer by then."""
+    ours = recorder(tmp_path)
+    ours.write(armed(1, 2))
+    (tmp_path / FILE).unlink()
+    recorder(tmp_path).write(armed(*range(100, 120)))
+    assert set(ours.armed()) == set(range(100, 120))
+    ours.write(armed(3))
+    assert known(tmp_path) == [3, *range(100, 120)]
+
+
+def test_a_file_that_was_replaced_twice_is_read_from_its_beginning(tmp_path: Path) -> None:
+    ours, other = recorder(tmp_path), recorder(tmp_path)
+    other.write(armed(1, 2))
+    assert set(ours.armed()) == {1, 2}
+    for cookie in (10, 20):
+        other.write({cookie: Mark.LEFT_ALONE})
+        other.forget_left_alone()
+        other.write(armed(*range(cookie * 10, cookie * 10 + 9)))
+    assert set(ours.armed()) == set(known(tmp_path)) == {1, 2, *range(100, 109), *range(200, 209)}
+    assert ours.damaged() == ()
+
+
 def test_a_descriptor_is_never_left_open(tmp_path: Path) -> None:
     """The daemon lives for months."""
     keeper = recorder(tmp_path)
