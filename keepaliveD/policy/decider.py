@@ -231,6 +231,7 @@ class Decider:
                 self._scan_soon(now)
                 return []
             case RestoreThese(settings):
+                self._scans.leave_settings(settings)  # also what a scan finds that goes on
                 return [RestoreSettings(settings, asker)]
         try:
             return [questions.follow(asker, question, self.judgement, self.rules, self._autopsy.units)]
@@ -346,10 +347,10 @@ class Decider:
         return [answer] if answer else []
 
     def _answer_restore(self, action: RestoreSettings, asker: Asker, outcomes: tuple[Outcome, ...]) -> Answer:
-        """Leave the settings that were restored on demand as they are from now on, and answer what came of them."""
+        """Answer what came of the settings that were to be restored on demand; where nothing did, care again."""
         refusal = next((one.refused for one in outcomes if one.action is action), None)
-        if refusal is None:
-            self._scans.leave_settings(action.only)
+        if refusal:
+            self._scans.care_for_settings(action.only)
         return Answer(asker, refusal or outcomes)
 
     def _keep(self, reports: Iterable[Alike]) -> None:
@@ -392,6 +393,8 @@ class Decider:
         reason, the old configuration stays.
         """
         if isinstance(action, questions.Asking | RestoreSettings) and action.asker:
+            if isinstance(action, RestoreSettings):
+                self._scans.care_for_settings(action.only)
             return [Answer(action.asker, unexpected(error))]
         reason = str(error if isinstance(error, Refusal) else unexpected(error))
         self._has_failed = True

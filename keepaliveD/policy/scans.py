@@ -107,6 +107,10 @@ class ScanDecider:
         """Leave these settings of the system, or all, as they are from now on, until other rules apply."""
         self._settings.leave(keys)
 
+    def care_for_settings(self, keys: Iterable[str] | None) -> None:
+        """Care for these settings of the system, or all, again."""
+        self._settings.care_for(keys)
+
     @property
     def kept(self) -> Mapping[str, int]:
         """Return the settings that stand in place of the wanted ones, because they are stricter."""

@@ -67,6 +67,10 @@ class SystemKeepalive:
         """Leave these settings, or all, to whoever sets them."""
         self._yielded |= set(self._wanted if keys is None else keys)
 
+    def care_for(self, keys: Iterable[str] | None) -> None:
+        """Leave these settings, or all, to nobody else any more."""
+        self._yielded -= set(self._wanted if keys is None else keys)
+
     def record(self, outcome: Outcome) -> None:
         """Learn the outcome of an action. A refused setting is tried again after a while, or once it changes."""
         action = outcome.action

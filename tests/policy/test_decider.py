@@ -355,9 +355,19 @@ def test_settings_that_a_person_had_restored_are_left_so_until_a_reload() -> Non
     assert not any(isinstance(action, SetSystemKeepalive) for action in host.hand_in(Tick(), 1015.0))
 
 
+def test_settings_that_are_to_be_restored_while_a_scan_goes_on_are_not_set_by_what_it_finds() -> None:
+    """Someone else had set them before: the daemon has said that it leaves them so."""
+    host = started(RULES)
+    host.decider.decide(Tick(), 1015.0)
+    host.decider.decide(Asked(ASKER, RestoreThese()), 1015.0)
+    found = host.decider.decide(host.answer(ScanSockets(with_settings=True), 1015.1), 1015.1)
+    assert not any(isinstance(action, SetSystemKeepalive) for action in found)
+
+
 def test_settings_that_could_not_be_restored_at_all_stay_in_the_daemons_care() -> None:
     host = started(RULES)
     restore = RestoreSettings(asker=ASKER)
+    host.decider.decide(Asked(ASKER, RestoreThese()), 1001.0)
     refused = Outcome(restore, refused=KernelError("damaged"))
     assert host.decider.decide(Done(restore, (refused,)), 1001.0)[-1] == Answer(ASKER, refused.refused)
     assert any(isinstance(action, SetSystemKeepalive) for action in host.hand_in(Tick(), 1015.0))
