@@ -166,7 +166,7 @@ def test_descriptors_that_twenty_processes_share_are_read_once(host: Host) -> No
             os.kill(traced, signal.SIGTERM)
             daemon.ended()
         with trace.open("rb") as lines:
-            assert sum(1 for _ in lines) < DESCRIPTORS // 2  # a slice of each would be more
+            assert sum(1 for _ in lines) < 2 * DESCRIPTORS  # once, and some; for each process it would be more
 
 
 @pytest.mark.parametrize("engine", ["netlink", pytest.param("bpf", marks=since(ITERATOR))])
