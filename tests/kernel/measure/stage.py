@@ -29,7 +29,7 @@ def listening(chain: Chain) -> Iterator[str]:
 def token_of(listener: Popen[str]) -> str:
     """The token that a listener shows once it listens."""
     assert listener.stderr
-    (token,) = re.findall(r"--token (\S+)", awaited(listener.stderr, "THIS_HOST", LONG))
+    (token,) = re.findall(r"--token[ =](\S+)", awaited(listener.stderr, "THIS_HOST", LONG))
     return str(token)
 
 
