@@ -49,7 +49,7 @@ class Watch:
 
 
 def held() -> float:
-    """Bytes of memory that are this process's alone, once what is free was given back."""
+    """Give free memory back, and return how many bytes this process alone still has."""
     give_back()
     return float(psutil.Process().memory_full_info().uss)
 

@@ -148,7 +148,7 @@ def _connections(host: Host) -> str:
 
 
 def _units(groups: Sequence[AtRisk]) -> Iterator[tuple[str, str]]:
-    """Yield the units with connections at risk, the worst first; those of no unit are told apart by their user."""
+    """Yield the units with connections at risk, the worst first. Connections of no unit are grouped by their user."""
     units: dict[tuple[str, int], list[str]] = {}
     for one in groups:
         risk = f"{one.count} {one.verdict.label}{'' if one.sure else '?'}{_first(one.left)}"

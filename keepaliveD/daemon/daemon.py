@@ -263,7 +263,7 @@ class Daemon:
     def _tidy(self, action: TidyArmingRecord, cookies: Column | None) -> list[Outcome]:
         """Remove closed sockets from the arming record. If that fails, the record only grows.
 
-        It is what a scan ends with, so memory that the scan has freed is given back as well.
+        A scan ends with this, so it also gives back the memory that the scan has freed.
         """
         give_back()
         if self._records is not None and cookies is not None:

@@ -112,7 +112,7 @@ def _connections(by_kind: Mapping[Kind, int]) -> Iterator[Sample]:
 def _units(by_kind: Mapping[Kind, int], at_risk: Sequence[AtRisk]) -> Iterator[Sample]:
     """Yield the units with the most connections at risk; what the daemon has not named is "other" as well.
 
-    Users, of whom there may be any number, get the room that units leave.
+    Users get the room that units leave: there may be any number of users.
     """
     sizes: tuple[Counter[str], Counter[str]] = Counter(), Counter()
     for one in at_risk:
