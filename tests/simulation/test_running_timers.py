@@ -7,8 +7,6 @@ import random
 import pytest
 
 from keepaliveD.model.connections import Verdict
-from keepaliveD.model.origin import Origin, Source
-from keepaliveD.model.rules import Path
 from tests.simulation import run as running
 from tests.simulation.connection import Plan
 from tests.simulation.kernel import NEVER, Clock, Options
@@ -16,33 +14,16 @@ from tests.simulation.path import Firewall
 from tests.simulation.run import run
 from tests.simulation.scans import EngineName
 from tests.simulation.truth import Judge, Wrong
-from tests.simulation.world import KERNELS_OWN, World
+from tests.simulation.world import World, quiet_host
 
 SIZE = 120
 IDLE = 60  # seconds, of every timer
-CONFIGURED = Origin(Source.CONFIGURED, "a test")
 UNFORETOLD = (Wrong.UNWARNED, Wrong.UNWARNED_PRESUMED, Wrong.UNCERTAIN_AT_DEATH, Wrong.SAFE_AT_DEATH, Wrong.NEVER_CUT)
 
 
 def host(timeout: float, interval: float) -> World:
     """One that is scanned every so often, on whose path everything is forgotten after `timeout`."""
-    return World(
-        seed="running",
-        command="",
-        size=SIZE,
-        until=5.0 * IDLE,
-        interval=interval,
-        jitter=0.05,
-        takes=0.001,
-        warn_before=60.0,
-        paths=(Path("path", timeout, CONFIGURED),),
-        arm=(),
-        pauses=(),
-        asleep=(),
-        outages=(),
-        sysctls=(KERNELS_OWN,),
-        clock=Clock(0),
-    )
+    return quiet_host("running", timeout, until=5.0 * IDLE, size=SIZE, interval=interval, warn_before=60.0)
 
 
 def opened_before(world: World, number: int) -> Plan:

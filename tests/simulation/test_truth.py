@@ -9,7 +9,7 @@ import pytest
 
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed
-from keepaliveD.model.rules import ArmAction, ArmRule, Path
+from keepaliveD.model.rules import ArmAction, ArmRule
 from tests.simulation import armer, truth
 from tests.simulation import run as running
 from tests.simulation.connection import Connection, Plan, Step
@@ -18,32 +18,14 @@ from tests.simulation.path import Firewall, Outage
 from tests.simulation.run import run
 from tests.simulation.scans import EngineName
 from tests.simulation.truth import Judge, Wrong, waited_longer
-from tests.simulation.world import KERNELS_OWN, World
-from tests.support.tables import CONFIGURED
+from tests.simulation.world import World, quiet_host
 
 UNTIL = 4000.0
 
 
 def host(timeout: float, **others: Any) -> World:
     """One that is scanned every 5 s, with one connection."""
-    drawn = World(
-        seed="truth",
-        command="",
-        size=1,
-        until=UNTIL,
-        interval=5.0,
-        jitter=0.05,
-        takes=0.001,
-        warn_before=30.0,
-        paths=(Path("path", timeout, CONFIGURED),),
-        arm=(),
-        pauses=(),
-        asleep=(),
-        outages=(),
-        sysctls=(KERNELS_OWN,),
-        clock=Clock(0),
-    )
-    return dataclasses.replace(drawn, **others)
+    return quiet_host("truth", timeout, until=UNTIL, **others)
 
 
 def drawn(world: World, here: Options, peer: Options, *steps: Step, **others: Any) -> Plan:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import random
 from dataclasses import dataclass
+from typing import Any
 
 from keepaliveD.model.connections import WhatCounts
 from keepaliveD.model.rules import ArmAction, ArmRule, Path
@@ -37,6 +39,28 @@ class World:
     outages: tuple[Outage, ...]
     sysctls: tuple[Sysctls, ...]
     clock: Clock
+
+
+def quiet_host(seed: str, timeout: float, until: float, **others: Any) -> World:
+    """Return one that is scanned every 5 s, with one connection, and to which nothing happens but what is given."""
+    quiet = World(
+        seed=seed,
+        command="",
+        size=1,
+        until=until,
+        interval=5.0,
+        jitter=0.05,
+        takes=0.001,
+        warn_before=30.0,
+        paths=(Path("path", timeout, CONFIGURED),),
+        arm=(),
+        pauses=(),
+        asleep=(),
+        outages=(),
+        sysctls=(KERNELS_OWN,),
+        clock=Clock(0),
+    )
+    return dataclasses.replace(quiet, **others)
 
 
 def network(number: int) -> ipaddress.IPv4Network:
