@@ -1,6 +1,6 @@
 """What the connection tracking of a network namespace remembers of many connections, by conntrack.bpf.c.
 
-It takes 0.5 us for each, where a question by netlink takes 11 us (bench firewall). Only a kernel that has conntrack built in is asked
+It takes 0.5 us for each, where a question by netlink takes 11 us. Only a kernel that has conntrack built in is asked
 so: a program in the kernel would keep the module from being unloaded, and to find it there takes CAP_SYS_ADMIN.
 """
 
