@@ -53,8 +53,12 @@ def test_deaths_shorten_a_guess_and_the_next_warning_says_that_it_is_evidence(tm
         advice = daemon.expect("advice", SOON)
         assert "(guess: watch.default_timeout) is probably too long: " in advice["MESSAGE"]
         assert advice["MESSAGE"].endswith("until then verdicts follow it, and arming keeps to 4min")
-        with program(rig) as quiet:
-            warning = daemon.expect("bare", SOON, **quiet.endpoints)
+        for _ in range(TALKERS):  # a busy machine may look at one only when its time is over
+            with program(rig) as quiet:
+                warnings = daemon.heard("bare", within=FORGETS, **quiet.endpoints)
+            if warnings:
+                break
+        warning = warnings[0]
         assert warning["KEEPALIVE_TIMEOUT_SOURCE"] == "evidence"
         assert 1 <= warning["KEEPALIVE_TIMEOUT_SEC"] <= FORGETS
         assert "evidence: " in warning["MESSAGE"]
