@@ -223,8 +223,8 @@ def keeps(config: Config, path: Path) -> bool:
     for rule in config.arm:
         if not _may_concern(rule, path):
             continue
-        fits = probes_before(times(rule, path.timeout), path.timeout) >= ENOUGH
-        if rule.action is not ArmAction.ENABLE or not fits:
+        comes_in_time = probes_before(times(rule, path.timeout), path.timeout) >= ENOUGH
+        if rule.action is not ArmAction.ENABLE or not comes_in_time:
             return False
         if _takes_all_of(dataclasses.replace(rule, paths=(), networks=_beyond(rule, path)), everything):
             return True
