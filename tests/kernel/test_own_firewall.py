@@ -90,7 +90,7 @@ def test_a_warning_names_this_hosts_own_firewall_and_is_exact(
 
 def test_a_container_whose_addresses_the_host_translates_is_known_to_the_hosts_firewall(tmp_path: Path) -> None:
     """The host is the one in the middle; in the container nothing is tracked."""
-    quiet_daemon = configuration("apply = false", 'arm = "observe"', namespaces="all", timeout=LONG)
+    quiet_daemon = configuration("apply = false", namespaces="all", timeout=LONG)
     with Rig("drop", timeout=TIMEOUT) as rig:
         rig.firewall.nft(
             "table inet nat {\nchain out {\ntype nat hook postrouting priority srcnat\noifname side2 masquerade\n}\n}"

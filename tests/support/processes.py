@@ -52,8 +52,8 @@ def arming(rule: str, timeout: float = TIMEOUT) -> str:
 
 
 def configuration(*keepalive: str, idle: int = TUNED[TIME], namespaces: str = "own", timeout: float = TIMEOUT) -> str:
-    """The daemon's, for a rig, with more lines for [keepalive]."""
-    more = "\n".join(keepalive)
+    """The daemon's, for a rig, with more lines for [keepalive]; in all namespaces it arms nothing: rigs are alike."""
+    more = "\n".join((*keepalive, *(['arm = "observe"'] if namespaces == "all" else [])))
     return f"""
         [keepalive]
         idle = "{idle}s"
