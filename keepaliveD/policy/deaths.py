@@ -297,7 +297,8 @@ def _resets_of_others(ended: Column, facts: _Facts, closing: Bools) -> Iterator[
         0.6,
         (Cause.UNKNOWN_TO_PEER, Cause.PEER_FIREWALL, Cause.PEER_GAVE_UP),
     )
-    yield Rule(told, Cause.UNKNOWN_TO_PEER, 0.9, (*UNAWARE, Cause.MIDDLEBOX_BUSY, Cause.PEER_GAVE_UP))
+    busy = (*UNAWARE, Cause.MIDDLEBOX_BUSY, Cause.PEER_GAVE_UP, Cause.PEER_ABORTED)
+    yield Rule(told, Cause.UNKNOWN_TO_PEER, 0.9, busy)
     yield Rule(facts.idle, Cause.UNKNOWN_TO_PEER, 0.5, (Cause.MIDDLEBOX_IDLE, *UNAWARE, Cause.PEER_GAVE_UP))
     yield Rule(~facts.idle, Cause.UNKNOWN_TO_PEER, 0.5, (Cause.MIDDLEBOX_BUSY, *UNAWARE, Cause.PEER_GAVE_UP))
 
@@ -393,6 +394,8 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.UNKNOWN_TO_PEER, Cause.MIDDLEBOX_IDLE): AT_THE_PEER,
     (Cause.UNKNOWN_TO_PEER, Cause.MIDDLEBOX_BUSY): AT_THE_PEER,
     (Cause.UNKNOWN_TO_PEER, Cause.PEER_GAVE_UP): "the peer's own log: its program was told ETIMEDOUT",
+    (Cause.UNKNOWN_TO_PEER, Cause.PEER_ABORTED): "the peer's own log: its program ended just then; the reset that it "
+    "sent itself was lost, or another overtook it",
     (Cause.PEER_RESTARTED, Cause.UNKNOWN_TO_PEER): THE_SYN,
     (Cause.PEER_RESTARTED, Cause.NAT_FORGOT): THE_SYN,
     (Cause.PEER_RESTARTED, Cause.PEER_FIREWALL): THE_SYN,

@@ -91,6 +91,10 @@ UNDECIDED: dict[str, tuple[Facts, set[Cause]]] = {
         reset(silence=8.0, unacked=5),
         {Cause.PEER_GAVE_UP, Cause.UNKNOWN_TO_PEER},
     ),
+    "peer aborted while data was on the way, and its reset was lost": (
+        reset(silence=0.0, unacked=5),
+        {Cause.PEER_ABORTED, Cause.UNKNOWN_TO_PEER},
+    ),
     "listener overflow, accept and abort": (
         reset(bytes_received=0, bytes_acked=1, silence=0.0, unacked=5),
         {Cause.LISTENER_OVERFLOW, Cause.PEER_ABORTED, Cause.UNKNOWN_TO_PEER},
