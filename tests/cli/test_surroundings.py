@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.cli.ctl import main
+from keepaliveD.cli.ctl import main, parser
 from keepaliveD.daemon.sources import handing_over
 from keepaliveD.platforms import detect
 from tests.support.unprivileged import as_nobody, reachable_directory
@@ -177,7 +177,8 @@ def test_a_state_directory_that_may_not_be_searched_is_one_line_and_status_77(
     locked: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing to restore would be a lie."""
-    detect()  # imports what nobody may not read, where Python is root's
+    parser(["restore"])  # imports what nobody may not read, where Python or the checkout is root's
+    detect()
     codecs.lookup("ascii")
     with as_nobody():
         assert main(["restore", "--state-dir", str(locked / "state")]) == 77
