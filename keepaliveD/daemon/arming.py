@@ -90,14 +90,14 @@ class SocketArming:
 
     def _learn_armed_at_connect(self, connections: Sequence[Connection], known: Recorded, record: ArmingRecord) -> bool:
         """Record as armed by us those of the sockets that were armed at connect; return whether there are any."""
-        unknown = {one.cookie for one in connections} - known.entries.keys()
-        if not unknown:
+        if len(known.entries) == len(connections):
             return False
         with contextlib.suppress(Refusal):  # without BPF nobody can read what it has recorded
-            found = self._at_connect.armed()
-            mine = {cookie: found[cookie] for cookie in unknown if cookie in found}
-            record.write(mine, known.turn, Whose.EARLIER)
-            return bool(mine)
+            if found := self._at_connect.armed():
+                cookies = [one.cookie for one in connections if one.cookie in found and one.cookie not in known.entries]
+                mine = {cookie: found[cookie] for cookie in cookies}
+                record.write(mine, known.turn, Whose.EARLIER)
+                return bool(mine)
         return False
 
     def recorded(self, cookies: Collection[int]) -> dict[int, Entry]:

@@ -7,6 +7,7 @@ that the request raised. The daemon has a worker carry requests out; keepalivect
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -27,6 +28,7 @@ from keepaliveD.policy.choices import targets
 from keepaliveD.policy.forecast import forecast
 from keepaliveD.policy.judge import Judgement
 
+INODE, CGROUP = map(operator.attrgetter, ("inode", "cgroup"))
 Result = TypeVar("Result")
 
 
@@ -94,9 +96,9 @@ class FindOwners:
     def carry_out(self, session: Session) -> tuple[list[Owner], Column]:
         """Return the owners, and which of them is that of each socket."""
         found = session.owners.find(self.inodes.tolist(), self.cgroups.tolist())
-        objects = {id(owner): owner for owner in found}  # most sockets share theirs: to compare them takes longer
-        numbers = {one: number for number, one in enumerate(objects)}
-        return list(objects.values()), np.array([numbers[id(owner)] for owner in found], np.int64)
+        objects = dict(zip(map(id, found), found, strict=True))  # most share theirs: to compare them takes longer
+        number = {one: number for number, one in enumerate(objects)}.__getitem__
+        return list(objects.values()), np.fromiter(map(number, map(id, found)), np.int64, len(found))
 
 
 def owners_of(inodes: Column, cgroups: Column) -> Steps[tuple[list[Owner], Column]]:
@@ -111,8 +113,8 @@ def find_owners(connections: Sequence[Connection]) -> Steps[tuple[Connection, ..
     Only numbers go there and back: to send 100,000 connections takes seconds.
     """
     connections = tuple(connections)
-    inodes = np.array([one.inode for one in connections], np.uint64)
-    owners, which = yield from owners_of(inodes, np.array([one.cgroup for one in connections], np.uint64))
+    inodes, cgroups = (np.fromiter(map(each, connections), np.uint64, len(connections)) for each in (INODE, CGROUP))
+    owners, which = yield from owners_of(inodes, cgroups)
     known = {one.owner: one.owner for one in connections[:1]}  # most have the same, which is then the same object
     its = [known.get(owner, owner) for owner in owners]
     return tuple(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import fnmatch
+import operator
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -49,6 +50,7 @@ USER_TIMEOUT = "its program has set a TCP_USER_TIMEOUT, with which keepalive wou
 AT_ONCE = 100_000  # sockets of an action: more would take hundreds of megabytes
 TRIES = np.array([0, 1, 3, 7, 15])  # scans of TRYING at which it is asked for; the kernel's own are never found
 LAST_TRY = int(TRIES[-1])
+COUNTS = operator.attrgetter("counts")
 
 UNWANTED = np.zeros(256, np.uint8)  # by Verdict
 UNWANTED[[Verdict.LATE, Verdict.BARE, Verdict.CUT]] = (
@@ -268,14 +270,9 @@ def by_rules(action: Arm, connections: Sequence[Connection], known: Recorded) ->
     """Return how to arm each connection by the first rule that matches its owner, and those that are left alone."""
     entries = {} if action.by_hand else known.entries
     anybodys = first_matching(action.wishes[:1], Owner())  # whoever the owner is
-    if anybodys and anybodys.rule.action is ArmAction.ENABLE:  # nearly always for all: one after the other takes longer
-        wanted = [
-            one
-            for one in connections
-            if one.counts is not WhatCounts.DATA and entries.get(one.cookie) is not Mark.LEFT_ALONE
-        ]
-        if len(wanted) == len(connections):
-            return Orders(wanted, [anybodys] * len(wanted)), []
+    for_all = WhatCounts.DATA not in map(COUNTS, connections) and Mark.LEFT_ALONE not in entries.values()
+    if for_all and anybodys and anybodys.rule.action is ArmAction.ENABLE:  # nearly always: one by one takes longer
+        return Orders(connections, [anybodys] * len(connections)), []
     wanted, wishes, left = [], list[Wish](), list[Arming]()
     for connection in connections:
         wish = anybodys or first_matching(action.wishes, connection.owner)

@@ -5,8 +5,9 @@ Every armer uses this, so does a dry run, and both arming and disarming.
 
 from __future__ import annotations
 
+import operator
 from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ RESULTS = {answer.value: ArmingResult[answer.name] for answer in Answer if answe
 
 Entry = Armed | Mark
 FEW = 4  # kinds of sockets
+TIMEOUT, VERDICT = map(operator.attrgetter, ("timeout", "verdict"))
 
 
 class Recorded(NamedTuple):
@@ -86,7 +88,7 @@ class Choices:
         """Return by cookie how the others are to be set."""
         record: dict[int, Armed] = {}
         for rows, _, armed in self._set():
-            record.update(dict.fromkeys([self.connections[row].cookie for row in rows.tolist()], armed))
+            record.update(dict.fromkeys(self.targets["cookie"][rows].tolist(), armed))
         return record
 
     def changes(self, without: Collection[int] = ()) -> tuple[Indices, Column]:
@@ -123,7 +125,7 @@ class Choices:
         return [(rows, stands, choice) for rows, stands, choice in self.alike if isinstance(choice, Armed)]
 
     def _of(self, rows: Indices) -> tuple[Connection, ...]:
-        return tuple([self.connections[row] for row in rows.tolist()])
+        return tuple(map(self.connections.__getitem__, rows.tolist()))
 
 
 def what_became(changes: Column, looked: Column) -> Column:
@@ -141,9 +143,8 @@ def what_became(changes: Column, looked: Column) -> Column:
 def targets(connections: Sequence[Connection]) -> Column:
     """Return what an armer needs to find these sockets."""
     found = np.empty(len(connections), TARGET)
-    found["cookie"] = [one.cookie for one in connections]
-    found["netns"] = [one.netns for one in connections]
-    found["inode"] = [one.inode for one in connections]
+    for name in TARGET.names or ():
+        found[name] = np.fromiter(map(operator.attrgetter(name), connections), np.uint64, len(found))
     return found
 
 
@@ -151,11 +152,13 @@ def how_to_arm(orders: Orders, targets: Column, looked: Column, known: Recorded,
     """Decide how to arm each socket that was read, which are the first ones, or why it is left alone."""
     connections, wishes = orders.part(None, len(looked))
     entry, armed_here = known.entries.get, known.armed_here
-    numbers: dict[tuple[Hashable, ...], int] = {}  # to compare what they stand for would cost more than all the rest
-    number = numbers.setdefault
-    keys = [
-        number((id(wish), id(entry(one.cookie)), one.timeout, id(one.verdict), one.cookie in armed_here), len(numbers))
-        for one, wish in zip(connections, wishes, strict=True)
+    cookies = targets["cookie"][: len(looked)].tolist()
+    keys = [  # objects by their identity: to compare what they hold would cost more than all the rest
+        _identities(wishes),
+        _identities(map(entry, cookies)),
+        _identities(map(VERDICT, connections)),
+        np.fromiter(map(TIMEOUT, connections), np.float64).view(np.int64),
+        np.fromiter(map(armed_here.__contains__, cookies), np.int64),
     ]
 
     def decide(row: int, found: Found) -> Armed | ArmingResult:
@@ -178,7 +181,8 @@ def how_to_disarm(
         back = decide_disarming(found, armed[connections[row].cookie])
         return back if isinstance(back, ArmingResult) else Armed(found.stands, back)
 
-    return _choices(connections, targets, looked, [id(armed[one.cookie]) for one in connections], decide)
+    keys = [_identities([armed[one.cookie] for one in connections])]
+    return _choices(connections, targets, looked, keys, decide)
 
 
 def keepalive(numbers: Column) -> SocketKeepalive:
@@ -191,7 +195,7 @@ def _choices(
     connections: Sequence[Connection],
     targets: Column,
     looked: Column,
-    keys: Sequence[int],
+    keys: Sequence[Column],
     decide: Callable[[int, Found], Armed | ArmingResult],
 ) -> Choices:
     alike = []
@@ -205,12 +209,16 @@ def _choices(
     return Choices(connections, targets[: len(looked)], looked, alike)
 
 
-def _equal(keys: Sequence[int], looked: Column) -> Iterator[Indices]:
+def _identities(objects: Iterable[object]) -> Column:
+    return np.fromiter(map(id, objects), np.int64)
+
+
+def _equal(keys: Sequence[Column], looked: Column) -> Iterator[Indices]:
     """Yield the rows of each group of sockets with equal keys and equal settings.
 
     Most sockets are of a few kinds, which are found one after the other in all rows at once; the rest one by one.
     """
-    kinds = np.column_stack([np.array(keys), looked.view(np.int32).reshape(len(looked), -1)])
+    kinds = np.column_stack([*keys, looked.view(np.int32).reshape(len(looked), -1)])
     rows = np.arange(len(kinds))
     for _ in range(FEW):
         if not len(rows):

@@ -26,7 +26,7 @@ import shutil
 import weakref
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from itertools import islice, takewhile
+from itertools import groupby, islice, takewhile
 from pathlib import Path
 from typing import TextIO
 
@@ -297,14 +297,10 @@ class ArmingRecord:
         return found is not None and found[1] != self._boot
 
     def _lines(self, entries: Mapping[int, Entry]) -> Iterator[str]:
-        """A line each. Most sockets share one object: to compare what these hold would take longer."""
-        shared = {id(each): each for each in entries.values()}
-        alike: dict[int, list[int]] = {one: [] for one in shared}
-        for cookie, each in entries.items():
-            alike[id(each)].append(cookie)
-        for one, cookies in alike.items():
-            words = _words(shared[one])
-            yield from _lines(cookies, words, self._checks.of(words))
+        """Lines, those of equal sockets that follow one another at once."""
+        for entry, cookies in groupby(entries, entries.__getitem__):
+            words = _words(entry)
+            yield "".join(_lines(cookies, words, self._checks.of(words)))
 
     @contextlib.contextmanager
     def _reporting(self, verb: str) -> Iterator[None]:

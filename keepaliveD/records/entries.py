@@ -79,7 +79,7 @@ class Entries:
             rows["first"] = stays & (rows["first"] | (armed & ~before & (whose is Whose.OURS)))
         self.turn += 1
         rows["entry"], rows["turn"] = entry, self.turn
-        rows.sort(order="cookie")
+        rows = rows[np.argsort(rows["cookie"])]  # to sort the rows themselves takes five times as long
         known, places = self._find(rows["cookie"])
         self.rows[places[known]] = rows[known]
         self.rows = np.insert(self.rows, places[~known], rows[~known])
@@ -105,12 +105,12 @@ class Entries:
 
     def _numbers_of(self, entries: Mapping[int, Entry]) -> Column:
         """Return their numbers. Most sockets share one object: to compare what these hold would take longer."""
-        shared = {id(each): each for each in entries.values()}
+        shared = dict(zip(map(id, entries.values()), entries.values(), strict=True))
         for each in shared.values():
             if self._numbers.setdefault(each, len(self._entries)) == len(self._entries):
                 self._entries.append(each)
-        numbers = {one: self._numbers[each] for one, each in shared.items()}
-        return np.array([numbers[id(each)] for each in entries.values()], np.uint32)
+        number = {one: self._numbers[each] for one, each in shared.items()}.__getitem__
+        return np.fromiter(map(number, map(id, entries.values())), np.uint32, len(entries))
 
     def _forget_numbers(self) -> None:
         self._entries: list[Entry] = [Mark.NOT_ARMED, Mark.LEFT_ALONE]
