@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -34,7 +35,7 @@ class Apart:
         self._socket: socket.socket | None = None
         self._receiver = messages.Receiver()
         self._reply: Reply | None = None
-        self._left: list[int] = []  # processes that were killed, and have not ended
+        self._left: list[int] = []  # processes that have not ended when they should
 
     def begin(self, work: Callable[[], object]) -> None:
         """Begin this work; reply() returns what comes of it."""
@@ -42,16 +43,24 @@ class Apart:
         if len(self._left) >= MOST_LEFT:
             self._fail(f"{len(self._left)} earlier processes hang there, and cannot be ended")
             return
+        try:
+            self._socket = self._start(work)
+        except OSError as error:
+            self._fail(f"no process can be started: {error.strerror}")
+        else:
+            self._until = self._clock() + self._patience
+
+    def _start(self, work: Callable[[], object]) -> socket.socket:
+        """Return the socket on which a new process will answer. Raises OSError."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
                 self._pid = fork(lambda: _answer(theirs, work), keeping=theirs.fileno())
-            except OSError as error:
+            except OSError:
                 ours.close()
-                self._fail(f"no process can be started: {error.strerror}")
-                return
+                raise
         ours.setblocking(False)
-        self._socket, self._until = ours, self._clock() + self._patience
+        return ours
 
     def fileno(self) -> int:
         """Return the descriptor that can be read once there may be a reply; -1 where nothing was begun."""
@@ -69,7 +78,7 @@ class Apart:
     def reply(self) -> Reply | None:
         """Return the reply, once; None where it has not come, or nothing was begun."""
         if self._socket and (self._receive(self._socket) or self._clock() >= self._until):
-            self.abandon()
+            self._end(self._socket)
             if self._reply is None:
                 self._fail(f"its process was ended, or does not answer within {self._patience:g} s")
         reply, self._reply = self._reply, None
@@ -78,14 +87,19 @@ class Apart:
         return reply
 
     def abandon(self) -> None:
-        """Give up what was begun, and end its process unless it has replied; leave it where it cannot die."""
-        if self._socket is None:
-            return
-        self._socket.close()
+        """Give up what was begun: there will be no reply to it."""
+        if self._socket:
+            self._end(self._socket)
+        self._reply, self._until = None, FOREVER
+
+    def _end(self, sock: socket.socket) -> None:
+        """End the process unless it has replied, and so ends by itself; leave it where it cannot die."""
+        sock.close()
         self._receiver.close()
         self._socket, self._receiver, self._until = None, messages.Receiver(), FOREVER
         if self._reply is None:
-            os.kill(self._pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # whoever started us may have had the kernel reap for us
+                os.kill(self._pid, signal.SIGKILL)
         if not _ends(self._pid):
             self._left.append(self._pid)
 
@@ -124,4 +138,7 @@ def _ends(pid: int) -> bool:
 
 def _is_gone(pid: int) -> bool:
     """Return whether the process has ended, and reap it then."""
-    return os.waitpid(pid, os.WNOHANG)[0] != 0
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return True

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import resource
 import select
 import signal
 import time
@@ -127,6 +129,46 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def test_without_descriptors_it_says_so() -> None:
+    """Else the daemon, which reads its configuration so, would end."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.close(lowest := os.dup(0))
+    begun = apart()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    try:
+        begun.begin(lambda: None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert (reply := begun.reply())
+    assert str(reply.error) == f"{FAILURE}: no process can be started: Too many open files"
+    assert result(begun, lambda: 7) == 7
+
+
+def test_what_could_not_be_begun_and_is_abandoned_is_nobodys_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal to stop comes first: the reply would be taken for that to what is asked next."""
+    begun = apart()
+    with monkeypatch.context() as crowded:
+        crowded.setattr(os, "fork", _no_process)
+        begun.begin(lambda: None)
+    begun.abandon()
+    assert (begun.fileno(), begun.due(), begun.reply()) == (-1, FOREVER, None)
+
+
+def _no_process() -> int:
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+def test_a_process_that_the_kernel_reaps_has_ended() -> None:
+    """As it does for a program whose starter ignores SIGCHLD."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert result(apart(), lambda: 7) == 7
+        with pytest.raises(KernelError, match="its process was ended"):
+            result(apart(), lambda: os.kill(os.getpid(), signal.SIGKILL))
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_it_has_nothing_open_of_ours(tmp_path: Path) -> None:
