@@ -69,15 +69,18 @@ class Process:
         return round(now() - time.clock_gettime(time.CLOCK_MONOTONIC), 1)
 
     def wait(self, seconds: float) -> Event | Reply | None:
-        """Return the next event, or the answer to the request; None after so many seconds at the latest."""
+        """Return the answer to the request, or the next event; None after so many seconds at the latest.
+
+        An answer comes first, so that no number of events keeps it waiting: there is one to a request.
+        """
         deadline = self.now() + min(seconds, LONGEST)
         while True:
             for source in self._sources:
                 self._arrived += source.events()
-            if self._arrived:
-                return self._arrived.popleft()
             if reply := self._apart.reply():
                 return reply
+            if self._arrived:
+                return self._workers.wait(0.0) or self._arrived.popleft()
             if self.now() >= deadline:
                 return None
             others: tuple[Awaited, ...] = (*self._sources, self._apart)

@@ -15,7 +15,6 @@ import functools
 import signal
 import socket
 import sys
-from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ STOP = frozenset({signal.SIGTERM, signal.SIGINT})
 RELOAD = signal.SIGHUP
 ALL = STOP | {RELOAD}
 
-_caught: deque[signal.Signals] = deque()
+_caught: set[signal.Signals] = set()
 
 
 def catch() -> None:
@@ -33,7 +32,7 @@ def catch() -> None:
     _, sink = _ends()
     signal.set_wakeup_fd(sink.fileno(), warn_on_full_buffer=False)
     for each in ALL:
-        signal.signal(each, lambda number, _: _caught.append(signal.Signals(number)))
+        signal.signal(each, lambda number, _: _caught.add(signal.Signals(number)))
     sys.unraisablehook = _ignore
 
 
@@ -51,11 +50,13 @@ def events() -> socket.socket:
     return _ends()[0]
 
 
-def caught() -> signal.Signals | None:
-    """Return the next signal that was caught, or None. This empties the socket, so call it until None."""
+def caught() -> frozenset[signal.Signals]:
+    """Return the signals that were caught since the last time, each once, however often it came."""
     with contextlib.suppress(OSError):  # nothing in there, or the note of a signal that was taken long ago
-        events().recv(1024)
-    return _caught.popleft() if _caught else None
+        events().recv(1 << 16)
+    taken = frozenset(_caught)
+    _caught.difference_update(taken)  # one that comes again in between is acted upon after it came, all the same
+    return taken
 
 
 def _ignore(what: UnraisableHookArgs) -> None:

@@ -47,9 +47,12 @@ class Signals:
         return FOREVER
 
     def events(self) -> Iterable[Event]:
-        """Return an event for each signal that was caught."""
-        while caught := signals.caught():
-            yield Reload() if caught is signals.RELOAD else Stop(handing_over())
+        """Return an event for each kind of signal that was caught: of many reloads, one is to be done."""
+        caught = signals.caught()
+        if signals.RELOAD in caught:
+            yield Reload()
+        if caught & signals.STOP:
+            yield Stop(handing_over())
 
 
 def handing_over() -> bool:

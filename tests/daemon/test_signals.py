@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.support.patience import SOON
+
 SCRIPT = """
 import os, signal, time
 from keepaliveD.daemon import signals
@@ -21,6 +23,45 @@ print(sorted([str(wait(60.0)), str(wait(60.0))]))
 start = time.monotonic()
 print(wait(0.2), 0.2 <= time.monotonic() - start < 30)
 print(wait(0.0))
+"""
+STORM = """
+import os, signal, time
+from pathlib import Path
+from types import SimpleNamespace
+from keepaliveD.daemon import signals
+from keepaliveD.daemon.process import Process
+from keepaliveD.daemon.worker import Reply
+from keepaliveD.model.duration import FOREVER
+from keepaliveD.model.rules import Watching
+from keepaliveD.platforms.requests import Open
+class Storm:
+    def fileno(self):
+        return -1
+    def due(self):
+        return FOREVER
+    def events(self):
+        os.kill(os.getpid(), signal.SIGHUP)
+        return ()
+def session(_):
+    return SimpleNamespace(watcher=SimpleNamespace(engine_description="an engine"))
+signals.catch()
+with Process(Path("/missing"), session, print, [Storm()]) as process:
+    for request in (process._reading, Open(Watching())):
+        process.ask(request)
+        end = time.monotonic() + float(input())
+        while not isinstance(arrived := process.wait(60.0), Reply) and time.monotonic() < end:
+            pass
+        print(arrived.error or arrived.value if isinstance(arrived, Reply) else arrived)
+"""
+OFTEN = """
+import os, signal
+from keepaliveD.daemon import signals
+from keepaliveD.daemon.process import Process
+signals.catch()
+wait = Process(None, None, print).wait
+for _ in range(1000):
+    os.kill(os.getpid(), signal.SIGHUP)
+print(wait(60.0), wait(0.0))
 """
 PAUSED = """
 from keepaliveD.daemon import signals
@@ -53,6 +94,24 @@ def test_the_next_signal_comes_or_the_time_is_over() -> None:
     run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=False)
     assert run.stderr == ""
     assert run.stdout.splitlines() == ["None None", "['Reload()', 'Stop(handing_over=False)']", "None True", "None"]
+
+
+def test_a_signal_that_came_often_is_one() -> None:
+    run = subprocess.run([sys.executable, "-c", OFTEN], capture_output=True, text=True, timeout=60, check=False)
+    assert (run.stdout, run.stderr) == ("Reload() None\n", "")
+
+
+def test_no_storm_of_signals_keeps_an_answer_waiting() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", STORM],
+        input=f"{SOON}\n" * 2,
+        capture_output=True,
+        text=True,
+        timeout=3 * SOON,
+        check=False,
+    )
+    assert run.stderr == ""
+    assert run.stdout.splitlines() == ["/missing: cannot be read: No such file or directory", "an engine"]
 
 
 def test_a_process_that_was_paused_beyond_its_wait_waits_on() -> None:
