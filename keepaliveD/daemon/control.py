@@ -134,16 +134,21 @@ class Control:
         self._wake_up()  # others may ask now
 
     def turn(self) -> None:
-        """Let clients in, read, make at most BUDGET replies, and write, without waiting."""
-        began = self._now()
+        """Read, let clients in, make at most BUDGET replies, and write, without waiting.
+
+        Those who have gone make room before others are let in.
+        """
+        began, is_knocked = self._now(), False
         for key, ready in self._selector.select(0):
             if key.fileobj is self._listener:
-                self._let_in_some()
+                is_knocked = True
             elif key.fileobj is self._wake:
                 with contextlib.suppress(OSError):
                     self._wake.recv(CHUNK)
             elif peer := self._peers.get(key.fd):
                 self._serve(peer, ready)
+        if is_knocked:
+            self._let_in_some()
         self._answer(began + MOMENT)
         if (now := self._now()) >= began + MOMENT:
             self._pauses_until = 2 * now - began
@@ -189,7 +194,8 @@ class Control:
                 accepted.close()
                 return
             peer = self._peers[accepted.fileno()] = _Peer(accepted, Client(self._service, user), user, process)
-            self._wait_for(peer, selectors.EVENT_READ)
+            with self._letting_go(peer):
+                self._wait_for(peer, selectors.EVENT_READ)
 
     def _turn_away(self) -> None:
         """Close the connection of a client for which no descriptor is left: as long as it waits, we cannot rest."""
@@ -297,7 +303,8 @@ class Control:
     def _let_go(self, peer: _Peer) -> None:
         if peer.is_here:
             del self._peers[peer.socket.fileno()]
-            self._wait_for(peer, 0)
+            with contextlib.suppress(KeyError):  # the kernel could not wait for it
+                self._wait_for(peer, 0)
             peer.socket.close()
 
 
@@ -308,8 +315,8 @@ def listening(path: Path) -> socket.socket:
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISSOCK(os.lstat(path).st_mode):
                 raise StateError(f"{path}: is no socket; remove it")
-            if pid := _listens(path):
-                raise StateError(f"{path}: another daemon (process {pid}) listens there")
+            if other := _listens(path):
+                raise StateError(f"{path}: {other} listens there")
             path.unlink()
         listener.bind(str(path))
         path.chmod(MODE)
@@ -336,12 +343,14 @@ def _make(directory: Path) -> bool:
     return True
 
 
-def _listens(path: Path) -> int:
-    """Return the other process that listens at this socket; 0 where it has ended, or none does."""
+def _listens(path: Path) -> str:
+    """Return the other daemon that listens at this socket; "" where it has ended, or none does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as asking:
         try:
             asking.connect(str(path))
             pid, *_ = CREDENTIALS.unpack(asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
+        except BlockingIOError:  # so many wait to be let in that there is no room for one more
+            return "another daemon"
         except OSError:
-            return 0
-    return 0 if pid == os.getpid() else int(pid)
+            return ""
+    return "" if pid == os.getpid() else f"another daemon (process {pid})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import resource
@@ -184,6 +185,19 @@ def test_those_who_connect_and_go_keep_nobody_out_for_long(control: Control) -> 
         turns(control, 2)
         assert said(polite).startswith(b'{"parameters":')
         assert len(control._peers) == 1
+
+
+def test_those_who_have_gone_keep_nobody_out(control: Control) -> None:
+    """Not even one who comes in the turn in which their going is seen."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(MOST_CLIENTS):
+            stack.enter_context(client(control))
+        assert len(control._peers) == MOST_CLIENTS
+        stack.close()
+        with client(control) as polite:
+            polite.send(STATUS)
+            turns(control, 2)
+            assert said(polite).startswith(b'{"parameters":')
 
 
 def test_those_who_flood_do_not_keep_others_waiting(control: Control) -> None:
@@ -616,6 +630,58 @@ def test_it_does_not_take_the_place_of_a_daemon_that_runs(tmp_path: Path) -> Non
         assert path.is_socket()
         other.kill()
     Control(path, interface.service(lambda: HOST), lambda: NOW).close()
+
+
+def test_it_does_not_take_the_place_of_a_daemon_that_is_busy(tmp_path: Path) -> None:
+    """So many wait to be let in that there is no room for one more."""
+    path = tmp_path / "control"
+    with socket.socket(socket.AF_UNIX) as busy, contextlib.ExitStack() as stack:
+        busy.bind(str(path))
+        busy.listen(0)
+        for _ in range(2):  # one more than are let wait: the kernel counts so
+            waiting = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
+            with contextlib.suppress(BlockingIOError):
+                waiting.connect(str(path))
+        with pytest.raises(StateError, match="another daemon listens there"):
+            Control(path, interface.service(lambda: HOST), lambda: NOW)
+        assert path.is_socket()
+
+
+@pytest.mark.parametrize("call", ["register", "modify"])
+def test_a_client_that_cannot_be_waited_for_is_let_go(
+    control: Control, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel has no memory for that, or no more places (epoll_ctl(2))."""
+    with client(control) as before:
+        with monkeypatch.context() as short:
+            selector: Any = control._selector
+            short.setattr(selector, "_selector", Short(selector._selector, call))
+            with client(control) as one:
+                with contextlib.suppress(BrokenPipeError):  # let go at once
+                    one.send(MONITOR)
+                turns(control)
+                for _ in range(100):  # until it takes no more, and would be waited for
+                    control.publish(interface.MONITOR, {"message": "x" * 4096})
+                assert said(one).endswith(b"-")
+        before.send(STATUS)
+        turns(control)
+        assert said(before).startswith(b'{"parameters":')
+    turns(control)
+    assert not control._peers
+
+
+class Short:
+    """An epoll without room for one of its calls."""
+
+    def __init__(self, epoll: Any, call: str) -> None:
+        self._epoll = epoll
+        setattr(self, call, self._refuse)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._epoll, name)
+
+    def _refuse(self, *_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_what_is_no_socket_is_not_removed(tmp_path: Path) -> None:
