@@ -119,20 +119,18 @@ class Process:
         return config
 
     def load_first(self) -> Config:
-        """Read the configuration before there is a loop; keep what happens meanwhile for it.
+        """Read the configuration before there is a loop; keep signals for it, and let everybody else wait.
 
         Raises ConfigError, NoInput; KernelError where files hang.
         """
         self.ask(self._reading)
-        happened: list[Event] = []
-        while not isinstance(arrived := self.wait(LONGEST), Reply):
-            happened += [arrived] if arrived else []
-            if isinstance(arrived, Stop):
+        while not (reply := self._apart.reply()):
+            if self.is_told_to_stop():
                 self._apart.hasten(A_MOMENT)
-        self._arrived.extend(happened)
-        if arrived.error:
-            raise arrived.error
-        config: Config = arrived.value
+            self._workers.wait(max(0.0, self._apart.due() - self.now()), self._signals, self._apart)
+        if reply.error:
+            raise reply.error
+        config: Config = reply.value
         return config
 
     def is_told_to_stop(self) -> bool:

@@ -73,6 +73,24 @@ def test_the_status_is_what_stands_in_the_kernel(rig: Rig, tmp_path: Path) -> No
     assert not path.exists()
 
 
+def test_whoever_asks_while_it_starts_is_answered_once_it_has(rig: Rig, tmp_path: Path) -> None:
+    """It reads its configuration meanwhile."""
+    home = Home(tmp_path, configuration(idle=20, timeout=TIMEOUT))
+    with (
+        home.starting(rig.client, through=("env", f"RUNTIME_DIRECTORY={tmp_path}")) as starting,
+        socket.socket(socket.AF_UNIX) as early,
+    ):
+        early.settimeout(SOON)
+        end = time.monotonic() + SOON
+        while early.connect_ex(str(tmp_path / "control")):
+            assert time.monotonic() < end
+            time.sleep(0.001)
+        early.send(STATUS)
+        assert early.recv(1 << 20).startswith(b'{"parameters":{"version":')
+        starting.expect("started")
+        starting.stop()
+
+
 ROOT = Path(__file__).parents[2]
 
 
