@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from keepaliveD.model.plain import from_now
 from keepaliveD.model.questions import ArmThis, Asker, DisarmThis, ExplainThese
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, Rules
-from keepaliveD.model.sockets import Indices, TcpState
+from keepaliveD.model.sockets import Indices, Sockets, TcpState
 from keepaliveD.policy.arming import by_hand
 from keepaliveD.policy.connections import connections, order_of_urgency, with_cookies
 from keepaliveD.policy.explain import Surroundings, explain
@@ -94,14 +94,28 @@ def _asked_for(question: ExplainThese, judgement: Judgement, units: Mapping[int,
     found = np.zeros(len(sockets), np.bool_)
     for column, values in (("cookie", question.cookies), ("inode", question.inodes), ("cgroup", named)):
         found |= np.isin(sockets[column], np.array(values, np.uint64))
-    for side in ("local", "remote"):
-        for address, port in question.ends:
-            found |= (
-                (sockets[f"{side}_high"] == address >> 64)
-                & (sockets[f"{side}_low"] == address & HALF)
-                & (sockets[f"{side}_port"] == port)
-            )
+    if question.ends:
+        for side in ("local", "remote"):
+            found[_with_ends(sockets, side, question.ends)] = True
     return rows[found[rows]]
+
+
+def _with_ends(sockets: Sockets, side: str, ends: Sequence[tuple[int, int]]) -> Indices:
+    """Return the rows with one of these ends on that side: a look at each column, however many ends there are."""
+    rows, codes, wanted = np.arange(len(sockets)), np.zeros(len(sockets), np.int64), np.zeros(len(ends), np.int64)
+    columns = {
+        "low": [address & HALF for address, _ in ends],
+        "port": [port for _, port in ends],
+        "high": [address >> 64 for address, _ in ends],
+    }
+    for name, values in columns.items():
+        few, numbers = np.unique(np.array(values, np.uint64), return_inverse=True)
+        column = sockets[f"{side}_{name}"][rows]
+        places = np.minimum(np.searchsorted(few, column), len(few) - 1)
+        same = few[places] == column
+        rows, codes = rows[same], codes[same] * len(few) + places[same]
+        wanted = wanted * len(few) + numbers
+    return rows[np.isin(codes, wanted)]
 
 
 def answer(outcome: Outcome, judgement: Judgement, rules: Rules, now: float) -> Answer | None:

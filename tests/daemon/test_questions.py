@@ -129,6 +129,21 @@ def test_connections_are_explained_by_their_units_inodes_and_ends(stage: Stage) 
     assert isinstance(none, NoInput)
 
 
+def test_an_end_is_an_address_with_its_own_port(stage: Stage) -> None:
+    """Not the address of one end, and the port of another; also where many ends are asked for."""
+    ports = range(1, 41)
+    stage.watcher = FakeWatcher(
+        lambda _: [
+            idle(10.0, cookie=100 * last + port, remote=f"192.0.2.{last}", remote_port=port)
+            for last in (1, 2)
+            for port in ports
+        ]
+    )
+    ends = [(int(ipaddress.ip_address(f"192.0.2.{1 + port % 2}")) | (0xFFFF << 32), port) for port in ports]
+    (found,) = asked(stage, ExplainThese(ends=(*ends, (1, 1), (1 << 64, 5))))
+    assert {its.connection.cookie for its in found.explained} == {100 * (1 + port % 2) + port for port in ports}
+
+
 def test_where_a_socket_cannot_be_read_the_rest_is_explained(stage: Stage) -> None:
     stage.armer.refusal = NotPermitted("requires CAP_SYS_PTRACE")
     reply = only(*asked(stage, ExplainThese((COOKIE,))))
