@@ -125,7 +125,7 @@ def is_any_process_hidden() -> bool:
 def test_very_many_network_namespaces_are_watched_as_far_as_descriptors_are_allowed(
     host: Host, most: int, is_watched: bool
 ) -> None:
-    """Each takes two; where there are not enough the daemon keeps some for itself, and says what is not watched."""
+    """Each takes some; where there are not enough the daemon keeps some for itself, and says what is not watched."""
     limited = ("prlimit", f"--nofile={LIMIT}:{most}")
     with namespaces(host, NUMBER), host.daemon(everywhere(forgetful(ENABLE)), through=limited) as daemon:
         daemon.expect("armed", **near_end(host.connection()))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 from pyroute2 import DiagSocket
 
-from keepaliveD.model.sockets import TcpState
+from keepaliveD.model.sockets import SocketTable, TcpState
 from keepaliveD.platforms.linux import capabilities
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
 from tests.support import seccomp
@@ -163,6 +163,26 @@ def test_sockets_with_more_keys_than_fit_a_message_hide_no_others() -> None:
         ours = seen_by_us(host)
         assert ours == seen_by_ss(host)
         assert len(ours) == 2 * CONNECTIONS
+
+
+def test_a_dump_that_ends_early_is_not_called_complete() -> None:
+    """Where the capability cannot be given up, as in a sandbox, keys hide others; the kernel's count tells of them."""
+
+    def scan() -> SocketTable:
+        seccomp.refuse(seccomp.CAPSET)
+        watcher = SocketWatcher(all_namespaces=False)
+        stack.callback(watcher.close)
+        return watcher.scan(0.0)
+
+    with Namespace() as host, ExitStack() as stack:
+        pairs = [[stack.enter_context(end) for end in connect(host, AF_INET, "127.0.0.1")] for _ in range(CONNECTIONS)]
+        stack.enter_context(host.inside(lambda: create_server(("127.0.0.1", 0))))
+        assert host.inside(scan).complete
+        for near, _ in pairs[::10]:
+            add_keys(near)
+        blinded = host.inside(scan)
+        assert len(blinded) < 2 * CONNECTIONS
+        assert not blinded.complete
 
 
 @pytest.mark.parametrize("sandboxed", [False, True])

@@ -10,10 +10,12 @@ read through it as a NumPy array; what is laid out otherwise becomes a batch of 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import FileIO
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -75,17 +77,28 @@ LOOK_AHEAD = 16  # messages
 ATTEMPTS = 3  # at a dump that changes keep interrupting
 MAX_ERRNO = 4095  # include/linux/err.h
 
-SOCKSTAT6 = "/proc/thread-self/net/sockstat6"  # of the namespace in which it is opened (net/ipv6/proc.c)
-SOCKSTAT_SIZE = 1024  # bytes; it has some 100
-NO_IPV6 = b"TCP6: inuse 0\n"  # v4-mapped sockets count as IPv6, as in sock_diag
+COUNTS = "/proc/thread-self/net"  # of the namespace in which they are opened (net/ipv4/proc.c, net/ipv6/proc.c)
+COUNTS_OF: dict[int, str] = {socket.AF_INET: "sockstat", socket.AF_INET6: "sockstat6"}
+COUNTS_SIZE = 1024  # bytes; they have some 200
+IN_USE = re.compile(rb"^TCP6?: inuse (\d+)", re.MULTILINE)
+FEW, ONE_IN = 16, 64  # that many, and one of so many, may be missing where sockets come and go meanwhile
 
-STATES = sum(1 << state for state in TcpState)
-ASKED_FOR = np.isin(np.arange(256), list(TcpState))  # by the number of a state
+SYN_SENT, LAST_ACK, LISTEN, CLOSING = 2, 9, 10, 11  # include/net/tcp_states.h: others that the kernel counts
+STATES = sum(1 << state for state in (*TcpState, SYN_SENT, LAST_ACK, LISTEN, CLOSING))
+WANTED = np.isin(np.arange(256), list(TcpState))  # by the number of a state
 MPTCP = b"mptcp"
 V4_MAPPED = 0xFFFF_0000_0000  # RFC 4291, 2.5.5.2
 KERNEL = (0, 0)  # netlink port id, multicast groups
 
 Messages = npt.NDArray[np.uint8]  # (messages, length of each)
+
+
+class Tally(NamedTuple):
+    """How many sockets a dump has met, and how many the kernel counted before and after it; None if unknown."""
+
+    before: int | None
+    met: int
+    after: int | None
 
 
 class Malformed(KernelError):
@@ -116,23 +129,22 @@ def connect() -> socket.socket:
 class SockDiag:
     """A netlink socket that sees one network namespace: that of the thread which opened it.
 
-    `sockstat6` is the kernel's count of IPv6 sockets there. Where it says that there are none, they
-    are not asked for: a dump walks the sockets of all families and namespaces.
+    The kernel's own counts of the sockets there say which families need not be asked for (a dump walks the sockets
+    of all families and namespaces), and whether a dump has told of all: it ends without an error at a socket that
+    does not fit into a message.
     """
 
-    def __init__(self, sockstat6: str = SOCKSTAT6) -> None:
+    def __init__(self, counts: str = COUNTS) -> None:
+        """Find the counts in that directory. Raises NotPermitted, Unsupported, KernelError."""
         self._socket = connect()
         self._sequence = 0
-        try:
-            self._sockstat6: FileIO | None = FileIO(sockstat6)
-        except OSError:
-            self._sockstat6 = None  # hidden by a sandbox, perhaps
+        self._counts = {family: _opened(f"{counts}/{name}") for family, name in COUNTS_OF.items()}
 
     def close(self) -> None:
         """Let go of the namespace, which an open socket keeps alive."""
         self._socket.close()
-        if self._sockstat6:
-            self._sockstat6.close()
+        for file in filter(None, self._counts.values()):
+            file.close()
 
     def dump(self, netns: int, sockets: Sockets, scratch: bytearray) -> bool:
         """Append all TCP sockets of both families; false where the kernel may have left some out.
@@ -140,24 +152,29 @@ class SockDiag:
         `netns` goes into the column of that name; `scratch`, of BATCH bytes, is overwritten.
         Raises KernelError where the kernel refuses, Malformed where its answer makes no sense.
         """
-        families = (socket.AF_INET, socket.AF_INET6) if self._may_have_ipv6() else (socket.AF_INET,)
+        families = [family for family in COUNTS_OF if self._count(family) != 0]
         whole = [self._dump_family(family, netns, sockets, scratch) for family in families]
         return all(whole)
 
-    def _may_have_ipv6(self) -> bool:
-        if self._sockstat6 is None:
-            return True
+    def _count(self, family: int) -> int | None:
+        """Return how many sockets the kernel counts, in every state but SYN_RECV and TIME_WAIT; None if unknown."""
+        file = self._counts[family]
         try:
-            return NO_IPV6 not in os.pread(self._sockstat6.fileno(), SOCKSTAT_SIZE, 0)
+            found = IN_USE.search(os.pread(file.fileno(), COUNTS_SIZE, 0)) if file else None
         except OSError:
-            return True
+            return None
+        return int(found[1]) if found else None
 
     def _dump_family(self, family: int, netns: int, sockets: Sockets, scratch: bytearray) -> bool:
         start = len(sockets)
+        tallies: list[Tally] = []
         for _ in range(ATTEMPTS):
             sockets.truncate(start)
+            before = self._count(family)
             self._request(family)
-            if self._receive_dump(netns, sockets, memoryview(scratch)):
+            met, undisturbed = self._receive_dump(netns, sockets, memoryview(scratch))
+            tallies.append(Tally(before, met, self._count(family)))
+            if undisturbed and are_all(tallies):
                 return True
         return False
 
@@ -171,17 +188,17 @@ class SockDiag:
         except OSError as error:
             raise KernelError(f"sock_diag: {error.strerror}") from error
 
-    def _receive_dump(self, netns: int, sockets: Sockets, scratch: memoryview) -> bool:
-        """Receive until the dump is done; false where it raced with changes."""
-        done, whole = False, True
+    def _receive_dump(self, netns: int, sockets: Sockets, scratch: memoryview) -> tuple[int, bool]:
+        """Receive until the dump is done; return how many sockets it told of, and false where it raced with changes."""
+        met, done, whole = 0, False, True
         while not done:
             filled = self._fill(scratch)
             if not filled:
                 raise KernelError("sock_diag: the dump is incomplete")
             messages, done, undisturbed = survey(scratch[:filled])
-            decode(messages, netns, sockets)
+            met += decode(messages, netns, sockets)
             whole = whole and undisturbed
-        return whole
+        return met, whole
 
     def _fill(self, scratch: memoryview) -> int:
         """Receive until `scratch` is full or nothing is left; how many bytes that are.
@@ -207,6 +224,26 @@ class SockDiag:
         if not HEADER.size <= size <= len(space):
             raise Malformed(f"sock_diag: a datagram of {size} bytes")
         return size
+
+
+def _opened(path: str) -> FileIO | None:
+    try:
+        return FileIO(path)
+    except OSError:
+        return None  # hidden by a sandbox, perhaps
+
+
+def are_all(tallies: Sequence[Tally]) -> bool:
+    """Return whether the last of these dumps has told of all sockets: of as many as there were before or after it.
+
+    Some that come or go meanwhile may be missing. Nobody comes or goes where nothing differs between the dumps.
+    """
+    last = tallies[-1]
+    if last.before is None or last.after is None:
+        return True
+    fewer = min(last.before, last.after)
+    at_rest = last.before == last.after and len(set(tallies)) == 1
+    return last.met >= fewer - (0 if at_rest else FEW + fewer // ONE_IN)
 
 
 def survey(data: memoryview) -> tuple[memoryview, bool, bool]:
@@ -268,22 +305,28 @@ def _alike(data: memoryview) -> int:
         ahead *= LOOK_AHEAD
 
 
-def decode(data: memoryview, netns: int, sockets: Sockets) -> None:
-    """Append the sockets in whole messages of type SOCK_DIAG_BY_FAMILY.
+def decode(data: memoryview, netns: int, sockets: Sockets) -> int:
+    """Append the sockets in whole messages of type SOCK_DIAG_BY_FAMILY, and return how many the kernel counts of them.
 
-    The kernel chooses by their state and reads it again to tell it, without a lock: some have gone on.
+    Those in other states than TcpState are counted only. The kernel chooses by their state and reads it again to
+    tell it, without a lock: some have gone on.
     """
-    start = len(sockets)
+    met = 0
     for messages in _by_length(data):
-        rest = _without_timewait(messages)
+        full = _without_timewait(messages)
+        met += len(full)
+        rest = _in_wanted_states(full)
         while len(rest):
             attributes = _attributes(rest[0].data)
             same = _same_layout(rest, attributes)
             _append(rest if same.all() else rest[same], attributes, netns, sockets)
             rest = rest[~same]
-    fitting = ASKED_FOR[sockets["state"][start:]]
-    if not fitting.all():
-        sockets.retain(np.concatenate([np.ones(start, np.bool_), fitting]))
+    return met
+
+
+def _in_wanted_states(messages: Messages) -> Messages:
+    wanted = WANTED[messages[:, BODY + 1]]
+    return messages if wanted.all() else messages[wanted]
 
 
 def _without_timewait(messages: Messages) -> Messages:

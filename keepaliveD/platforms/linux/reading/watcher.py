@@ -20,7 +20,7 @@ from keepaliveD.platforms.linux.reading.engine import Engine, Gaps, Silent
 from keepaliveD.platforms.linux.reading.netlink import Netlink
 from keepaliveD.platforms.touching import Kind
 
-DESCRIPTORS = 2  # that the dearest engine keeps open in a network namespace
+DESCRIPTORS = 3  # that the dearest engine keeps open in a network namespace
 RESERVE = 512  # for everything else; at most half of what is allowed
 
 

@@ -151,10 +151,10 @@ class Kernel:
 
 
 @contextmanager
-def talking_to(kernel: Kernel, sockstat6: str = "/nonexistent") -> Iterator[SockDiag]:
+def talking_to(kernel: Kernel, counts: str = "/nonexistent") -> Iterator[SockDiag]:
     """A SockDiag whose socket is this kernel's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("keepaliveD.platforms.linux.reading.sock_diag.socket.socket", lambda *_: kernel)
-        diag = SockDiag(sockstat6)
+        diag = SockDiag(counts)
     yield diag
     diag.close()

@@ -17,7 +17,17 @@ from hypothesis import strategies as st
 
 from keepaliveD.model.errors import KernelError, NotPermitted, Unsupported
 from keepaliveD.model.sockets import Sockets, TcpState, Timer
-from keepaliveD.platforms.linux.reading.sock_diag import ATTEMPTS, BATCH, DATAGRAM, Malformed, SockDiag, decode, survey
+from keepaliveD.platforms.linux.reading.sock_diag import (
+    ATTEMPTS,
+    BATCH,
+    DATAGRAM,
+    Malformed,
+    SockDiag,
+    Tally,
+    are_all,
+    decode,
+    survey,
+)
 from tests.platforms.linux.reading import netlink
 from tests.platforms.linux.reading.netlink import (
     DUMP_INTR,
@@ -32,6 +42,7 @@ from tests.platforms.linux.reading.netlink import (
     error,
     info,
     talking_to,
+    timewait,
 )
 
 DATA = Path(__file__).parent / "data"
@@ -268,8 +279,8 @@ def test_a_socket_in_timewait_is_no_connection() -> None:
 # the dump
 
 
-def test_a_dump_asks_for_both_families_and_the_states_in_which_packets_may_flow() -> None:
-    """A listening socket has no peer, and asking for it costs as much as a connection."""
+def test_a_dump_asks_for_both_families_and_the_states_that_the_kernel_counts() -> None:
+    """Those in which no packet flows are counted only: there are few. SYN_RECV is another kind of socket."""
     kernel = Kernel()
     dump(kernel)
     assert [request[16] for request in kernel.requests] == [socket.AF_INET, socket.AF_INET6]
@@ -277,7 +288,7 @@ def test_a_dump_asks_for_both_families_and_the_states_in_which_packets_may_flow(
         length, kind, flags = struct.unpack_from("=IHH", request)
         assert (length, kind, flags) == (len(request), 20, 0x301)
         assert (request[17], request[18]) == (socket.IPPROTO_TCP, 1 << (netlink.INFO - 1))
-        assert struct.unpack_from("=I", request, 20) == (1 << 1 | 1 << 4 | 1 << 5 | 1 << 8,)
+        assert struct.unpack_from("=I", request, 20) == (sum(1 << state for state in (1, 2, 4, 5, 8, 9, 10, 11)),)
 
 
 def test_a_dump_joins_its_datagrams_and_families() -> None:
@@ -597,26 +608,86 @@ def test_a_recorded_dump_says_what_the_programs_themselves_knew() -> None:
         assert 0.5 <= row["since_acked"] < 2
 
 
-# which families are asked for
+# the kernel's own counts
 
 
-@pytest.mark.parametrize(("inuse", "families"), [("0", [V4]), ("1", [V4, V6]), ("10", [V4, V6]), ("", [V4, V6])])
-def test_ipv6_is_not_asked_for_where_the_kernel_counts_none(tmp_path: Path, inuse: str, families: list[int]) -> None:
+def count(directory: Path, v4: str, v6: str) -> None:
+    """Have the kernel count so many sockets in use."""
+    (directory / "sockstat").write_text(f"sockets: used 9\nTCP: inuse {v4} orphan 8 tw 7 alloc 6 mem 5\nUDP: inuse 4\n")
+    (directory / "sockstat6").write_text(f"TCP6: inuse {v6}\nUDP6: inuse 4\n")
+
+
+@pytest.mark.parametrize(
+    ("v4", "v6", "families"),
+    [("0", "0", []), ("1", "0", [V4]), ("0", "10", [V6]), ("10", "1", [V4, V6]), ("", "", [V4, V6])],
+)
+def test_a_family_is_not_asked_for_where_the_kernel_counts_none(
+    tmp_path: Path, v4: str, v6: str, families: list[int]
+) -> None:
     """Each dump walks the sockets of all families and namespaces; what is not understood is no reason to leave it."""
-    sockstat6 = tmp_path / "sockstat6"
-    sockstat6.write_text(f"TCP6: inuse {inuse}\nUDP6: inuse 0\n")
+    count(tmp_path, v4, v6)
     kernel = Kernel()
-    with talking_to(kernel, str(sockstat6)) as diag:
+    with talking_to(kernel, str(tmp_path)) as diag:
         diag.dump(1, Sockets(), bytearray(BATCH))
-    assert [request[16] for request in kernel.requests] == families
+    assert list(dict.fromkeys(request[16] for request in kernel.requests)) == families
 
 
 def test_the_count_is_read_anew_for_every_dump(tmp_path: Path) -> None:
-    sockstat6 = tmp_path / "sockstat6"
-    sockstat6.write_text("TCP6: inuse 0\n")
+    count(tmp_path, "0", "0")
     kernel = Kernel()
-    with talking_to(kernel, str(sockstat6)) as diag:
+    with talking_to(kernel, str(tmp_path)) as diag:
         diag.dump(1, Sockets(), bytearray(BATCH))
-        sockstat6.write_text("TCP6: inuse 2\n")
+        assert not kernel.requests
+        count(tmp_path, "0", "2")
         diag.dump(1, Sockets(), bytearray(BATCH))
-    assert [request[16] for request in kernel.requests] == [V4, V4, V6]
+    assert {request[16] for request in kernel.requests} == {V6}
+
+
+LISTEN, LAST_ACK = 10, 9
+SHORT: list[bytes] = [connection(cookie=1), done()]
+WHOLE: list[bytes] = [*SHORT[:1], connection(cookie=2), connection(state=LISTEN), connection(state=LAST_ACK), done()]
+
+
+@pytest.mark.parametrize(
+    ("answers", "rows", "complete"),
+    [([WHOLE], 2, True), ([SHORT, WHOLE], 2, True), ([SHORT, SHORT, WHOLE], 2, True), ([SHORT] * 3, 1, False)],
+)
+def test_a_dump_of_fewer_than_the_kernel_counts_is_repeated_and_not_called_complete(
+    tmp_path: Path, answers: list[list[bytes]], rows: int, complete: bool
+) -> None:
+    """The kernel ends a dump without an error at a socket that does not fit into a message."""
+    count(tmp_path, "4", "0")
+    kernel = Kernel(v4=answers)
+    sockets = Sockets()
+    with talking_to(kernel, str(tmp_path)) as diag:
+        assert diag.dump(1, sockets, bytearray(BATCH)) == complete
+    assert len(sockets) == rows
+    assert len(kernel.requests) == len(answers)
+
+
+def test_what_is_left_of_a_closed_socket_is_none_that_the_kernel_counts(tmp_path: Path) -> None:
+    count(tmp_path, "2", "0")
+    with talking_to(Kernel(v4=[[connection(), timewait(), done()]] * 3), str(tmp_path)) as diag:
+        assert not diag.dump(1, Sockets(), bytearray(BATCH))
+
+
+@pytest.mark.parametrize(
+    ("tallies", "complete"),
+    [
+        ([(None, 0, 5)], True),
+        ([(5, 0, None)], True),
+        ([(640, 640, 640)], True),
+        ([(640, 639, 640)], False),
+        ([(640, 639, 640)] * 3, False),
+        ([(640, 639, 640), (640, 638, 640)], True),  # somebody comes and goes
+        ([(640, 613, 641)], False),
+        ([(640, 614, 641)], True),
+        ([(641, 614, 640)], True),
+        ([(100, 100, 200)], True),
+    ],
+)
+def test_few_may_be_missing_while_sockets_come_and_go(
+    tallies: list[tuple[int | None, int, int | None]], complete: bool
+) -> None:
+    """The kernel's counts are read a moment before and after; where nothing differs, nobody comes or goes."""
+    assert are_all([Tally(*each) for each in tallies]) == complete

@@ -171,7 +171,7 @@ def test_namespaces_beyond_the_limit_of_open_files_are_left_out_and_counted(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is kept in reserve serves records, owners and arming; those that were entered stay."""
-    monkeypatch.setattr("resource.getrlimit", lambda _: (12, 12))  # half is the reserve, and each takes two
+    monkeypatch.setattr("resource.getrlimit", lambda _: (18, 18))  # half is the reserve, and each takes three
     for number in range(5):
         host.namespace(f"proc/{100 + number}/ns/net", 2 + number)
     watcher = SocketWatcher(host.root, host)
