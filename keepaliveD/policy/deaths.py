@@ -206,10 +206,17 @@ def _by_silence(applies: Bools, facts: _Facts, confidence: float, *others: Cause
 def _local_resets(ended: Column) -> Iterator[Rule]:
     """Yield the rules about resets that this host sent itself.
 
+    A firewall of this host drops the packet to which it answers with a reset. Where it has dropped none, a program of
+    this host may have forged the reset, or a proxy of this host may be the peer.
     A connection to an address of this host itself has no distance: there a reset over loopback says nothing.
     """
-    elsewhere = (distance(ended["peer_ttl"]) > 0) | (ended["dropped_by_firewall"] != 0)
-    yield Rule((ended["reset_local"] != 0) & elsewhere & ~_is_loopback(ended), Cause.LOCAL_FIREWALL, 0.99)
+    dropped, own = ended["dropped_by_firewall"] != 0, _is_loopback(ended)
+    unaware = (ended["reset_flags"] & ACK) == 0  # a firewall answers packets, it has no socket
+    here = (ended["reset_local"] != 0) & ~own
+    yield Rule(here & dropped & unaware, Cause.LOCAL_FIREWALL, 0.99)
+    yield Rule(own & dropped & unaware, Cause.LOCAL_FIREWALL, 0.9)
+    elsewhere = here & (distance(ended["peer_ttl"]) > 0)
+    yield Rule(elsewhere & unaware, Cause.LOCAL_FIREWALL, 0.6, (Cause.LOCAL_KILL, Cause.UNKNOWN_TO_PEER))
 
 
 def _is_loopback(ended: Column) -> Bools:
@@ -352,9 +359,13 @@ def _closes(ended: Column, facts: _Facts) -> Iterator[Rule]:
     yield Rule(ended["out_of_memory"] != 0, Cause.OUT_OF_MEMORY, 0.95)
     yield Rule(ended["signal"] != 0, Cause.PROGRAM_KILLED, 0.99)
     yield Rule(ended["exiting"] != 0, Cause.PROGRAM_ENDED, 0.95)
-    half_closed = ended["state"] == TcpState.FIN_WAIT2.value
-    yield Rule((at_once | half_closed) & (ended["unread"] != 0), Cause.CLOSED_UNREAD, 0.99)
+    half_closed = np.isin(ended["state"], (TcpState.FIN_WAIT1.value, TcpState.FIN_WAIT2.value))
+    unread, by_kernel = (at_once | half_closed) & (ended["unread"] != 0), ended["by_kernel"] != 0
+    yield Rule(unread & by_kernel, Cause.CLOSED_UNREAD, 0.6, (Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED))
+    yield Rule(unread, Cause.CLOSED_UNREAD, 0.99)
+    yield Rule(at_once & by_kernel, Cause.LOCAL_ABORT, 0.6, (Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED))
     yield Rule(at_once & (ended["shutdown"] == 3), Cause.LOCAL_ABORT, 0.9)
+    yield Rule(at_once & ~first, Cause.LOCAL_ABORT, 0.6, (Cause.CLOSED_UNREAD,))
     yield Rule(~first, Cause.LOCAL_CLOSE, 0.9)
 
 
@@ -386,7 +397,17 @@ BPF_SEES = "the bpf engine, which sees what became of the reset, and who closed 
 BPF_COUNTS = "the bpf engine, which sees packets that this host drops, and what programs have set"
 OWN_RULES = "the rules of this host that drop or reject these packets; a few that somebody forged are dropped as well"
 SIGNATURES = "a packet capture: whether all packets of the peer carry a TCP-MD5 signature, or one that was forged"
+WHO_FORGES = "programs of this host that forge resets, as tcpkill and killcx do"
+FATE = "what became of the program that held the socket (systemctl status, coredumpctl): it left closing to the kernel"
 OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
+    (Cause.LOCAL_FIREWALL, Cause.LOCAL_KILL): WHO_FORGES,
+    (Cause.LOCAL_FIREWALL, Cause.UNKNOWN_TO_PEER): "the log of a proxy on this host, if connections are led to one",
+    **{
+        (each, other): FATE
+        for each in (Cause.CLOSED_UNREAD, Cause.LOCAL_ABORT)
+        for other in (Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED)
+    },
+    (Cause.LOCAL_ABORT, Cause.CLOSED_UNREAD): "the program's own log: whether it had read all that had come",
     (Cause.UNKNOWN_TO_PEER, Cause.NAT_FORGOT): "other connections to this peer that are alive rule out a restart; "
     "several that end after the same idle time are a NAT's; at the peer, a reset to a port that it never saw",
     (Cause.UNKNOWN_TO_PEER, Cause.PEER_RESTARTED): "the peer's uptime; no connection to it is older",

@@ -165,7 +165,8 @@ def _icmp(row: dict[str, Any]) -> str:
 def _this_host(row: dict[str, Any]) -> Iterator[str]:
     """Yield what this host did."""
     if row["dropped_by_firewall"]:
-        yield f"packets of this connection that a firewall of this host dropped: {row['dropped_by_firewall']}"
+        dropped = row["dropped_by_firewall"]
+        yield f"packets of this connection that a firewall or filter of this host dropped: {dropped}"
     if row["dropped_by_md5"]:
         yield f"packets that lacked the TCP-MD5 signature, or had one unexpectedly: {row['dropped_by_md5']}"
     yield from _program(row)
@@ -180,7 +181,8 @@ def _this_host(row: dict[str, Any]) -> Iterator[str]:
 def _program(row: dict[str, Any]) -> Iterator[str]:
     """Yield who ended the connection on this host, and how."""
     if name := closer_name(bytes(row["closer"])):
-        yield f"ended on this host by {name}[{row['closer_pid']}]"
+        thread = ", a thread of the kernel" if row["by_kernel"] else ""
+        yield f"ended on this host by {name}[{row['closer_pid']}]{thread}"
     yield from _how_it_closed(row)
 
 

@@ -206,6 +206,38 @@ def test_a_connection_to_an_address_of_this_host_is_not_reset_by_its_firewall() 
     assert Cause(decide(rows).cause[0]) is Cause.PEER_ABORTED
 
 
+def test_a_reset_over_loopback_is_of_the_own_firewall_for_certain_only_where_it_dropped_a_packet() -> None:
+    """A program may have forged it (tcpkill), or a proxy of this host may have sent it."""
+    here = reset(reset_ttl=64, reset_local=1, silence=0.1)
+    found = decide(ends([{**here, "dropped_by_firewall": 1}, here]))
+    assert list(map(Cause, found.cause)) == [Cause.LOCAL_FIREWALL, Cause.LOCAL_FIREWALL]
+    assert list(found.confidence >= np.float32(CERTAIN)) == [True, False]
+    assert Cause.LOCAL_KILL in found.candidates(1)
+    by_a_socket = decide(ends([live(peer_ttl=61, reset_ttl=64, reset_local=1, silence=0.1)]))
+    assert Cause(by_a_socket.cause[0]) is Cause.PEER_ABORTED
+
+
+def test_of_what_a_thread_of_the_kernel_closed_it_is_not_certain_that_the_program_did() -> None:
+    """Sockets that only io_uring holds are closed so when their program is killed."""
+    closed = {"state": TcpState.ESTABLISHED, "shutdown": 3, "sent_reset": 1, "by_kernel": 1}
+    found = decide(ends([{**closed, "unread": 6}, closed]))
+    assert list(map(Cause, found.cause)) == [Cause.CLOSED_UNREAD, Cause.LOCAL_ABORT]
+    for row in (0, 1):
+        assert {Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED} <= set(found.candidates(row))
+    assert (found.confidence < np.float32(CERTAIN)).all()
+
+
+def test_a_program_that_closes_with_unread_data_after_its_own_fin_has_ended_it() -> None:
+    half_closed = {"shutdown": 3, "sent_reset": 1, "unread": 6}
+    found = decide(ends([{**half_closed, "state": state} for state in (TcpState.FIN_WAIT1, TcpState.FIN_WAIT2)]))
+    assert list(map(Cause, found.cause)) == [Cause.CLOSED_UNREAD, Cause.CLOSED_UNREAD]
+
+
+def test_a_disconnect_is_an_abort_or_a_close_with_unread_data() -> None:
+    found = decide(ends([{"state": TcpState.ESTABLISHED, "sent_reset": 1}]))
+    assert found.candidates(0) == (Cause.LOCAL_ABORT, Cause.CLOSED_UNREAD)
+
+
 def test_a_peer_with_a_closed_window_that_answers_no_probe_is_gone() -> None:
     found = decide(ends([timed_out(window=0, unsent=583_512, probes=3, silence=4.0)]))
     assert found.candidates(0) == (Cause.PATH_DIED, Cause.PEER_NOT_READING)

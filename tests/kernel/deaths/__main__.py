@@ -6,10 +6,11 @@ import sys
 
 from tests.kernel.deaths.played import ENDS, matrix, play
 from tests.kernel.deaths.scenes import SCENES
+from tests.kernel.deaths.strange import STRANGE
 
 names = [name for name in sys.argv[1:] if not name.startswith("--")]
 engines = [engine for engine in ENDS if f"--{engine}" in sys.argv] or list(ENDS)
-wanted = [scene for scene in SCENES if not names or scene.name in names]
+wanted = [scene for scene in (*SCENES, *STRANGE) if not names or scene.name in names]
 for engine in engines:
     played = play(wanted, engine)
     for name, error in played.failures.items():
@@ -21,3 +22,5 @@ for engine in engines:
             if len(verdicts) != 1:
                 print(f"{scene.name} at the {end}: seen {len(verdicts)} times")
     print(matrix(played, wanted, engine))
+    if any(played.lost.values()):
+        print(f"  counted and not reported: {sum(played.lost.values())}")

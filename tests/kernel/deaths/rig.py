@@ -153,6 +153,10 @@ class Rig:
         """Send the client many of these, one after the other."""
         self._send(self.firewall, segments, hop_limit)
 
+    def forge_at_the_client(self, segment: Segment) -> None:
+        """Send the client a segment in the server's name, from the client itself, as killcx does. IPv4 only."""
+        self._send(self.client, [segment], hop_limit=64)
+
     def reset_as_bsd_does(self, last: Segment) -> None:
         """Have the server's machine send the reset with which BSD and Solaris give a connection up. IPv4 only.
 
@@ -184,13 +188,14 @@ class Segment:
     acknowledged: int = 0
     window: int = 0
     timestamps: tuple[int, int] | None = None
+    data: bytes = b""  # an even number of octets
 
     def packed(self, addresses: bytes) -> bytes:
         """Return its octets; the checksum is that between these addresses."""
         options = struct.pack("!BBBBII", 1, 1, 8, 10, *self.timestamps) if self.timestamps else b""
         offset = (20 + len(options)) // 4 << 4
         numbers = self.server_port, self.port, self.number, self.acknowledged, offset, self.flags, self.window, 0, 0
-        segment = struct.pack("!HHIIBBHHH", *numbers) + options
+        segment = struct.pack("!HHIIBBHHH", *numbers) + options + self.data
         pseudo = addresses + struct.pack("!BBH", 0, socket.IPPROTO_TCP, len(segment))
         return segment[:16] + struct.pack("!H", _checksum(pseudo + segment)) + segment[18:]
 

@@ -154,6 +154,7 @@ def scene(
     family: AddressFamily = AF_INET,
     *,
     untold: bool = False,
+    among: list[Scene] = SCENES,
 ) -> Callable[[Callable[[Play], None]], Callable[[Play], None]]:
     """Add a scene."""
     truth: dict[End, Cause] = {}
@@ -164,7 +165,7 @@ def scene(
 
     def add(play: Callable[[Play], None]) -> Callable[[Play], None]:
         name = play.__name__ + ("_ipv6" if family == AF_INET6 else "")
-        SCENES.append(Scene(name, truth, play, family, untold))
+        among.append(Scene(name, truth, play, family, untold))
         return play
 
     return add

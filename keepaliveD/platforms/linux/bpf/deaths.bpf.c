@@ -81,6 +81,7 @@ struct death {
 	__u8 signal;
 	__u8 exiting;
 	__u8 out_of_memory;
+	__u8 by_kernel;
 	char closer[NAME];
 };
 
@@ -197,6 +198,7 @@ struct segment {
 	__u32 payload;
 	__u16 id;
 	__u8 ttl;
+	bool by_loopback;
 };
 
 /* Of a network namespace that anybody may have made nothing is kept: he could drive out what is kept of others. */
@@ -205,23 +207,31 @@ static __always_inline bool is_anybodys(const struct net *net)
 	return net->user_ns->level > 0;
 }
 
-static __always_inline void learn(const struct sock_common *sk, const struct segment *segment)
-{
-	struct host host = { .address = segment->source, .netns = sk->skc_net.net->ns.inum };
-	const __u8 *known;
-
-	if (is_anybodys(sk->skc_net.net))
-		return;
-	known = bpf_map_lookup_elem(&hosts, &host);
-	if (!known || *known != segment->ttl)
-		bpf_map_update_elem(&hosts, &host, &segment->ttl, BPF_ANY);
-}
-
 static __always_inline bool is_local(const struct sock *sk)
 {
 	const struct dst_entry *route = sk->sk_dst_cache;
 
 	return route && route->dev->ifindex == LOOPBACK;
+}
+
+/* Then its packets have come over loopback so far, although its route says otherwise. */
+static __always_inline bool is_led_to_a_proxy(const struct sock *sk)
+{
+	const struct sock___v5_17 *newer = (const void *)sk;
+
+	return bpf_core_field_exists(newer->sk_rx_dst_ifindex) && newer->sk_rx_dst_ifindex == LOOPBACK;
+}
+
+static __always_inline void learn(const struct sock_common *sk, const struct segment *segment)
+{
+	struct host host = { .address = segment->source, .netns = sk->skc_net.net->ns.inum };
+	const __u8 *known;
+
+	if (is_anybodys(sk->skc_net.net) || (segment->by_loopback && !is_local((const struct sock *)sk)))
+		return;
+	known = bpf_map_lookup_elem(&hosts, &host);
+	if (!known || *known != segment->ttl)
+		bpf_map_update_elem(&hosts, &host, &segment->ttl, BPF_ANY);
 }
 
 /* TCP takes a reset at exactly rcv_nxt, or a little further on where that is not processed yet: RFC 5961, 3.2. */
@@ -245,7 +255,11 @@ static __always_inline void see_reset(struct __sk_buff *skb, const struct tcp_so
 	evidence->reset_ttl = segment->ttl;
 	evidence->reset_id = segment->id;
 	evidence->reset_label = segment->label;
-	evidence->reset_local = skb->ingress_ifindex == LOOPBACK && !is_local(sk);
+	evidence->reset_local = segment->by_loopback && !is_local(sk);
+	if (evidence->reset_local && is_led_to_a_proxy(sk)) {
+		evidence->reset_local = 0;
+		evidence->peer_ttl = segment->ttl; /* of a connection of the proxy's own another one may be known */
+	}
 	if (tcp->offset >> 4 >= 8) {
 		void *end = (void *)(long)skb->data_end;
 		const __be32 *options = (const void *)(tcp + 1);
@@ -351,6 +365,7 @@ static __always_inline bool read_headers(struct __sk_buff *skb, struct segment *
 	} else {
 		return false;
 	}
+	segment->by_loopback = skb->ingress_ifindex == LOOPBACK;
 	segment->tcp = data + start;
 	if ((void *)(segment->tcp + 1) > end)
 		return false;
@@ -471,7 +486,7 @@ static __always_inline enum kind kind_of(__u64 reason)
 {
 	if (IS(NO_SOCKET))
 		return NO_SOCKET;
-	if (IS(NETFILTER_DROP))
+	if (IS(NETFILTER_DROP) || IS(SOCKET_FILTER) || IS(BPF_CGROUP_EGRESS) || IS(TC_EGRESS) || IS(TC_INGRESS))
 		return BY_FIREWALL;
 	if (IS(TCP_MD5UNEXPECTED) || IS(TCP_MD5NOTFOUND) || IS(TCP_MD5FAILURE))
 		return BY_MD5;
@@ -518,6 +533,7 @@ struct closer {
 	__u8 signal;
 	__u8 exiting;
 	__u8 out_of_memory;
+	__u8 by_kernel;
 	char name[NAME];
 };
 
@@ -529,6 +545,7 @@ static __always_inline void tell_closer(struct closer *closer)
 	closer->exiting = !!(task->flags & PF_EXITING);
 	closer->signal = closer->exiting ? task->exit_code & 127 : 0;
 	closer->out_of_memory = task->signal->oom_mm != NULL;
+	closer->by_kernel = !!(task->flags & PF_KTHREAD);
 	bpf_probe_read_kernel_str(closer->name, NAME, task->group_leader->comm);
 }
 
@@ -680,7 +697,8 @@ static __always_inline bool closes_unread(const struct sock *sk, int before)
 {
 	const struct tcp_sock *tp;
 
-	if (before != TCP_FIN_WAIT2 || sk->sk_err || sk->__sk_common.skc_flags & 1UL << SOCK_DONE)
+	if (!ONE_OF(before, 1 << TCP_FIN_WAIT1 | 1 << TCP_FIN_WAIT2) || sk->sk_err ||
+	    sk->__sk_common.skc_flags & 1UL << SOCK_DONE)
 		return false;
 	tp = bpf_skc_to_tcp_sock((void *)sk);
 	return tp && tp->rcv_nxt != tp->copied_seq;
@@ -717,6 +735,7 @@ static __always_inline void tell_death(struct death *death, const struct tcp_soc
 		death->signal = closer.signal;
 		death->exiting = closer.exiting;
 		death->out_of_memory = closer.out_of_memory;
+		death->by_kernel = closer.by_kernel;
 		__builtin_memcpy(death->closer, closer.name, NAME);
 	}
 	tell_surroundings(death, ((const struct sock_common *)tp)->skc_net.net);

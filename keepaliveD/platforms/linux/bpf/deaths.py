@@ -36,7 +36,7 @@ RECORD = np.dtype(
         *((name, "u1") for name in ("state", "shutdown", "retransmits", "probes", "keepcnt", "keepalive")),
         *((name, "u1") for name in ("peer_probes", "reset", "reset_flags", "reset_ttl", "peer_ttl", "syn_ttl")),
         *((name, "u1") for name in ("reset_timestamps", "timestamps", "reset_local", "sent_reset", "fin_first")),
-        *((name, "u1") for name in ("signal", "exiting", "out_of_memory")),
+        *((name, "u1") for name in ("signal", "exiting", "out_of_memory", "by_kernel")),
         ("closer", "S16"),
     ],
     align=True,

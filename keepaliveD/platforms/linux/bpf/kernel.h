@@ -161,6 +161,10 @@ struct sock {
 	struct timer_list sk_timer; /* of keepalive; 6.19 moved it */
 };
 
+struct sock___v5_17 {
+	int sk_rx_dst_ifindex; /* the interface over which its packets come */
+};
+
 struct sock___v6_18 {
 	unsigned long sk_ino; /* before: in sk_socket */
 };
@@ -269,10 +273,14 @@ enum sock_flags { SOCK_DONE = 1, SOCK_KEEPOPEN = 3 };
 /* their numbers differ between kernels */
 enum skb_drop_reason {
 	SKB_DROP_REASON_NO_SOCKET = 3,
+	SKB_DROP_REASON_SOCKET_FILTER = 6,
 	SKB_DROP_REASON_NETFILTER_DROP = 8,
+	SKB_DROP_REASON_BPF_CGROUP_EGRESS = 11,
 	SKB_DROP_REASON_TCP_MD5NOTFOUND = 16,
 	SKB_DROP_REASON_TCP_MD5UNEXPECTED = 17,
 	SKB_DROP_REASON_TCP_MD5FAILURE = 18,
+	SKB_DROP_REASON_TC_EGRESS = 51,
+	SKB_DROP_REASON_TC_INGRESS = 54,
 };
 
 #pragma clang attribute pop
@@ -295,6 +303,7 @@ enum {
 	TCP_LISTEN = 10,
 	TCP_CLOSING = 11,
 	PF_EXITING = 4,
+	PF_KTHREAD = 0x200000,
 	ICSK_TIME_RETRANS = 1,
 	ICSK_TIME_PROBE0 = 3,
 	ICSK_TIME_LOSS_PROBE = 5,

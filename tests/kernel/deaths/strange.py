@@ -1,0 +1,476 @@
+"""Further ends: those in which something unusual of this host or of the path looks like something else."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import signal
+import struct
+import sys
+from select import select
+from socket import (
+    AF_INET,
+    IPPROTO_TCP,
+    MSG_FASTOPEN,
+    SHUT_WR,
+    SOL_SOCKET,
+    TCP_FASTOPEN,
+    TCP_LINGER2,
+    create_server,
+    socket,
+)
+
+from keepaliveD.model.causes import Cause
+from tests.kernel.deaths import scenes
+from tests.kernel.deaths.rig import ACK, CLIENT, RECEIVED, RST, SENT, SERVER, Segment, sequence_number, vanish
+from tests.kernel.deaths.scenes import (
+    HOLD,
+    MD5_KEY,
+    TCP_MD5SIG,
+    Play,
+    Scene,
+    abort,
+    keepalive,
+    send,
+    stay_quiet,
+    wait_for_end,
+)
+
+STRANGE: list[Scene] = []
+scene = functools.partial(scenes.scene, among=STRANGE)
+
+IPPROTO_MPTCP = 262  # include/uapi/linux/in.h
+SO_ATTACH_FILTER = 26  # include/uapi/asm-generic/socket.h
+OTHER_KEY = struct.pack("=BBHI80s", 0, 0, 5, 0, b"other")
+NOTHING = struct.pack("=HBBI", 0x06, 0, 0, 0)  # a classic filter that takes no packet: BPF_RET
+TO_THE_PROXY = 10_000  # ports on
+
+
+# Proxies on this host, as those of a service mesh: packets to a peer go to a program beside
+
+
+def through_a_proxy(play: Play) -> tuple[socket, socket]:
+    """Both ends of a connection to the server that this host leads to a program of its own."""
+    own = play.port + TO_THE_PROXY
+    play.rig.client.nft(
+        f"table ip proxy {{ chain to{play.port} {{ type nat hook output priority -100; "
+        f"tcp dport {play.port} redirect to :{own}\n}}\n}}"
+    )
+    proxy = play.stack.enter_context(play.rig.client.inside(lambda: create_server(("0.0.0.0", own))))
+    client = play.stack.enter_context(play.rig.client.inside(socket))
+    client.settimeout(30)
+    client.connect((SERVER[AF_INET], play.port))
+    far, _ = proxy.accept()
+    play.stack.enter_context(far)
+    far.settimeout(30)
+    play.opened(client)
+    play.talk(client, far)
+    directly(play)
+    return client, far
+
+
+def directly(play: Play) -> None:
+    """Open another connection to the server, of which its hop limit is learnt."""
+    port = play.port + 2 * TO_THE_PROXY
+    listener = play.rig.server.inside(lambda: create_server((SERVER[AF_INET], port)))
+    client = play.stack.enter_context(play.rig.client.inside(socket))
+    client.settimeout(30)
+    with listener:
+        client.connect((SERVER[AF_INET], port))
+
+
+@scene(Cause.PEER_ABORTED)
+def a_proxy_on_this_host_aborts(play: Play) -> None:
+    client, proxy = through_a_proxy(play)
+    abort(proxy)
+    wait_for_end(client)
+
+
+@scene(Cause.WROTE_AFTER_CLOSE)
+def wrote_after_a_proxy_on_this_host_had_closed(play: Play) -> None:
+    client, proxy = through_a_proxy(play)
+    proxy.close()
+    assert client.recv(1) == b""
+    send(client)
+
+
+@scene(Cause.UNKNOWN_TO_PEER, untold=True)
+def a_proxy_on_this_host_lost_its_state(play: Play) -> None:
+    client, proxy = through_a_proxy(play)
+    vanish(proxy)
+    send(client)
+
+
+# Who ended it on this host
+
+
+@scene(Cause.LOCAL_KILL, untold=True)
+def somebody_on_this_host_forges_a_reset(play: Play) -> None:
+    """As killcx and tcpkill do."""
+    client, _ = play.open()
+    expected = sequence_number(client, RECEIVED)
+    play.rig.forge_at_the_client(Segment(play.port, client.getsockname()[1], expected, RST))
+    wait_for_end(client)
+
+
+IO_URING = """
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+ring = libc.syscall(425, 4, ctypes.create_string_buffer(120))
+assert ring >= 0, os.strerror(ctypes.get_errno())
+descriptor = int(sys.argv[1])
+assert libc.syscall(427, ring, 2, struct.pack("i", descriptor), 1) == 0, os.strerror(ctypes.get_errno())
+os.close(descriptor)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@scene(Cause.PROGRAM_KILLED, untold=True)
+def program_is_killed_whose_sockets_only_io_uring_holds(play: Play) -> None:
+    """The kernel closes them later, in a process of its own."""
+    client, server = play.open()
+    program = play.hold(client, sys.executable, "-c", IO_URING, str(client.fileno()))
+    server.sendall(b"unread")
+    program.kill()
+    wait_for_end(server)
+
+
+@scene(Cause.CLOSED_UNREAD)
+def program_runs_another_one_that_does_not_get_the_socket(play: Play) -> None:
+    client, server = play.open()
+    command = f"import fcntl, os, sys; fcntl.fcntl({client.fileno()}, fcntl.F_SETFD, 1); print(flush=True); "
+    program = play.hold(client, sys.executable, "-c", command + "sys.stdin.read(); os.execv('/bin/cat', ['cat'])")
+    server.sendall(b"unread")
+    assert program.stdin
+    program.stdin.close()
+    wait_for_end(server)
+
+
+@scene(Cause.LOCAL_KILL)
+def somebody_kills_a_socket_whose_peer_has_closed(play: Play) -> None:
+    client, server = play.open()
+    server.close()
+    assert client.recv(1) == b""
+    done = play.rig.client.run("ss", "--kill", "--tcp", "state", "all", f"sport = :{client.getsockname()[1]}")
+    assert done.returncode == 0, done.stderr
+
+
+@scene(Cause.CLOSED_UNREAD)
+def program_closes_with_unread_data_before_its_fin_is_acknowledged(play: Play) -> None:
+    client, server = play.open()
+    play.fail("drop_there")
+    client.shutdown(SHUT_WR)
+    server.sendall(b"unread")
+    client.recv(1)
+    client.close()
+
+
+@scene(Cause.PEER_ABORTED, Cause.CLOSED_UNREAD)
+def listener_is_closed_before_it_accepts(play: Play) -> None:
+    listener = play.listen()
+    client = play.stack.enter_context(play.rig.client.inside(socket))
+    client.settimeout(30)
+    client.connect((SERVER[AF_INET], play.port))
+    play.opened(client)
+    client.sendall(b"in the queue")
+    select([listener], [], [], 30)
+    stay_quiet()  # until its data has come
+    listener.close()
+    wait_for_end(client)
+
+
+@scene(Cause.PEER_ABORTED, Cause.PROGRAM_KILLED)
+def listeners_program_is_killed_before_it_accepts(play: Play) -> None:
+    listener = play.listen()
+    client = play.stack.enter_context(play.rig.client.inside(socket))
+    client.settimeout(30)
+    client.connect((SERVER[AF_INET], play.port))
+    play.opened(client)
+    client.sendall(b"in the queue")
+    play.hold(listener, *HOLD).kill()
+    wait_for_end(client)
+
+
+@scene(Cause.LOCAL_ABORT, Cause.PEER_ABORTED)
+def peer_aborts_before_it_is_accepted(play: Play) -> None:
+    play.listen()
+    client = play.stack.enter_context(play.rig.client.inside(socket))
+    client.settimeout(30)
+    client.connect((SERVER[AF_INET], play.port))
+    play.opened(client)
+    abort(client)
+
+
+@scene(Cause.LOCAL_FIREWALL)
+def own_firewall_rejects_a_connection_to_this_host(play: Play) -> None:
+    listener = play.stack.enter_context(play.rig.client.inside(lambda: create_server(("127.0.0.1", play.port))))
+    client = play.stack.enter_context(play.rig.client.inside(socket))
+    client.settimeout(30)
+    client.connect(("127.0.0.1", play.port))
+    server, _ = listener.accept()
+    play.stack.enter_context(server)
+    play.opened(client)
+    play.talk(client, server)
+    play.rig.treat("client", "reject_out", play.port)
+    send(client)
+
+
+@scene(Cause.LOCAL_FIREWALL)
+def own_filter_of_packets_takes_none(play: Play) -> None:
+    """As a program of a cgroup does (systemd's IPAddressDeny=)."""
+    client, _ = play.open()
+    program = ctypes.create_string_buffer(NOTHING)
+    client.setsockopt(SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(program)))
+    send(client)
+    wait_for_end(client)
+
+
+@scene(Cause.MD5_MISMATCH)
+def the_peer_changes_its_key(play: Play) -> None:
+    client, server = play.open()
+    for end, peer, key in ((client, SERVER, MD5_KEY), (server, CLIENT, MD5_KEY), (server, CLIENT, OTHER_KEY)):
+        address = struct.pack("=HH4s", AF_INET, 0, bytes(map(int, peer[AF_INET].split("."))))
+        end.setsockopt(IPPROTO_TCP, TCP_MD5SIG, address.ljust(128, b"\0") + key)
+    send(server)
+    send(client)
+    wait_for_end(client)
+
+
+# This host's network
+
+
+def over_a_link_of_its_own(play: Play) -> tuple[socket, socket]:
+    """Both ends of a connection over another link to the first router."""
+    net = 100 + play.port % 100
+    rig, near, far = play.rig, f"10.88.{net}.1", f"10.88.{net}.2"
+    rig.client.ip(f"link add near{net} type veth peer name far{net} netns {rig.r1.pid}")
+    rig.client.ip(f"address add {near}/24 dev near{net}", f"link set near{net} up")
+    rig.r1.ip(f"address add {far}/24 dev far{net}", f"link set far{net} up")
+    for place, host in ((2, rig.firewall), (3, rig.r2), (4, rig.server)):
+        host.ip(f"route add 10.88.{net}.0/24 via 10.88.{place}.1")
+    rig.client.ip(
+        f"route add 10.88.4.0/24 via {far} table {net}",
+        f"route add unreachable default metric 1000 table {net}",
+        f"rule add from {near} lookup {net}",
+    )
+    return play.open(source=near)
+
+
+@scene(Cause.LOCAL_NETWORK)
+def own_link_is_taken_down(play: Play) -> None:
+    client, _ = over_a_link_of_its_own(play)
+    play.rig.client.ip(f"link set near{100 + play.port % 100} down")
+    send(client)
+    wait_for_end(client)
+
+
+@scene(Cause.LOCAL_NETWORK)
+def own_link_is_removed(play: Play) -> None:
+    client, _ = over_a_link_of_its_own(play)
+    play.rig.client.ip(f"link delete near{100 + play.port % 100}")
+    send(client)
+    wait_for_end(client)
+
+
+@scene(Cause.PATH_DIED)
+def cable_is_pulled_at_the_other_end(play: Play) -> None:
+    client, _ = over_a_link_of_its_own(play)
+    play.rig.r1.ip(f"link set far{100 + play.port % 100} down")
+    send(client)
+    wait_for_end(client)
+
+
+@scene(Cause.LOCAL_NETWORK)
+def own_route_is_a_black_hole(play: Play) -> None:
+    client, _ = play.open()
+    play.rig.client.ip(f"rule add ipproto tcp dport {play.port} blackhole")
+    send(client)
+    wait_for_end(client)
+
+
+@scene(Cause.LOCAL_NETWORK)
+def own_route_is_prohibited(play: Play) -> None:
+    client, _ = play.open()
+    play.rig.client.ip(f"rule add ipproto tcp dport {play.port} prohibit")
+    send(client)
+    wait_for_end(client)
+
+
+# The path
+
+
+@scene(Cause.PATH_DIED)
+def route_of_a_router_is_a_black_hole(play: Play) -> None:
+    client, server = play.open()
+    play.rig.r2.ip(f"rule add ipproto tcp dport {play.port} blackhole")
+    server.sendall(b"more")
+    assert client.recv(4) == b"more"
+    send(client)
+    wait_for_end(client)
+
+
+@scene(Cause.UNREACHABLE)
+def route_of_a_router_is_prohibited(play: Play) -> None:
+    client, _ = play.open()
+    play.rig.r2.ip(f"rule add ipproto tcp dport {play.port} prohibit")
+    send(client)
+    wait_for_end(client)
+
+
+@scene(Cause.NAT_FORGOT)
+def nat_gives_it_another_port(play: Play) -> None:
+    play.rig.firewall.nft(
+        f"table ip nat {{ chain from{play.port} {{ type nat hook postrouting priority 100; "
+        f"tcp dport {play.port} masquerade fully-random\n}}\n}}"
+    )
+    play.rig.firewall.set_sysctl("net.netfilter.nf_conntrack_tcp_timeout_established", 1)
+    client, _ = play.open()
+    stay_quiet()
+    send(client)
+    wait_for_end(client)
+
+
+@scene(Cause.MIDDLEBOX_BUSY)
+def reset_has_data(play: Play) -> None:
+    """As some devices send it, with the reason in words."""
+    client, server = play.open()
+    play.talk(client, server)
+    expected = sequence_number(client, RECEIVED)
+    reset = Segment(play.port, client.getsockname()[1], expected, RST, data=b"blocked by policy!")
+    play.rig.forge(reset, hop_limit=64)
+    wait_for_end(client)
+
+
+@scene(Cause.MIDDLEBOX_BUSY, untold=True)
+def reset_of_a_device_looks_like_that_of_a_socket(play: Play) -> None:
+    client, server = play.open()
+    play.talk(client, server)
+    expected, sent = (sequence_number(client, queue) for queue in (RECEIVED, SENT))
+    forged = Segment(play.port, client.getsockname()[1], expected, RST | ACK, sent, 512, (1, 1))
+    play.rig.forge(forged, hop_limit=64)
+    wait_for_end(client)
+
+
+@scene(Cause.MIDDLEBOX_IDLE, Cause.MIDDLEBOX_IDLE)
+def device_answers_the_peers_probe_and_tells_both_ends(play: Play) -> None:
+    client, server = play.open()
+    play.fail("reject_there", "reject_back")
+    keepalive(server, 3)
+    wait_for_end(server)
+    play.rig.forge_reset(client, play.port, hop_limit=64)
+    wait_for_end(client)
+
+
+@scene(Cause.MIDDLEBOX_IDLE, untold=True)
+def device_that_sets_the_hop_limit_of_all_packets_rejects(play: Play) -> None:
+    play.rig.firewall.nft(
+        f"table ip ttl {{ chain to{play.port} {{ type filter hook forward priority -150; "
+        f"tcp sport {play.port} ip ttl set 64\n}}\n}}"
+    )
+    client, _ = play.open()
+    play.fail("reject_there", "reject_back")
+    stay_quiet()
+    send(client)
+
+
+# Peers
+
+
+@scene(Cause.PEER_ABORTED)
+def peer_does_not_linger_after_its_fin(play: Play) -> None:
+    client, server = play.open()
+    server.shutdown(SHUT_WR)
+    assert client.recv(1) == b""
+    stay_quiet()  # until its FIN is acknowledged
+    server.setsockopt(IPPROTO_TCP, TCP_LINGER2, -1)
+    server.close()
+    wait_for_end(client)
+
+
+@scene(Cause.PEER_ABORTED)
+def peer_aborts_a_fast_open_connection(play: Play) -> None:
+    for host in (play.rig.client, play.rig.server):
+        host.set_sysctl("net.ipv4.tcp_fastopen", 0x207)
+    listener = play.listen()
+    listener.setsockopt(IPPROTO_TCP, TCP_FASTOPEN, 5)
+    client = play.stack.enter_context(play.rig.client.inside(socket))
+    client.settimeout(30)
+    client.sendto(b"first", MSG_FASTOPEN, (SERVER[AF_INET], play.port))
+    play.opened(client)
+    server, _ = listener.accept()
+    server.recv(5)
+    server.sendall(b"answer")
+    assert client.recv(6)
+    abort(server)
+    wait_for_end(client)
+
+
+# MPTCP
+
+
+def by_several_paths(play: Play) -> tuple[socket, socket]:
+    """Both ends of an MPTCP connection."""
+    listener = play.stack.enter_context(play.rig.server.inside(lambda: socket(AF_INET, proto=IPPROTO_MPTCP)))
+    listener.bind((SERVER[AF_INET], play.port))
+    listener.listen(5)
+    listener.settimeout(30)
+    client = play.stack.enter_context(play.rig.client.inside(lambda: socket(AF_INET, proto=IPPROTO_MPTCP)))
+    client.settimeout(30)
+    client.connect((SERVER[AF_INET], play.port))
+    server, _ = listener.accept()
+    play.stack.enter_context(server)
+    server.settimeout(30)
+    play.opened(client)
+    play.talk(client, server)
+    return client, server
+
+
+@scene(Cause.PEER_ABORTED)
+def mptcp_peer_aborts(play: Play) -> None:
+    client, server = by_several_paths(play)
+    abort(server)
+    wait_for_end(client)
+
+
+@scene(Cause.PROGRAM_KILLED)
+def mptcp_program_is_killed_with_unread_data(play: Play) -> None:
+    client, server = by_several_paths(play)
+    server.sendall(b"unread")
+    play.hold(client, *HOLD).kill()
+    wait_for_end(server)
+
+
+@scene(Cause.CLOSED_UNREAD, untold=True)
+def mptcp_program_closes_with_unread_data(play: Play) -> None:
+    client, server = by_several_paths(play)
+    server.sendall(b"unread")
+    client.recv(1)
+    client.close()
+    wait_for_end(server)
+
+
+@scene(Cause.LOCAL_KILL)
+def mptcp_connection_is_killed(play: Play) -> None:
+    client, _ = by_several_paths(play)
+    done = play.rig.client.run("ss", "--kill", "--tcp", f"sport = :{client.getsockname()[1]}")
+    assert done.returncode == 0, done.stderr
+
+
+@scene(Cause.MIDDLEBOX_IDLE)
+def mptcp_path_is_forgotten_and_rejected(play: Play) -> None:
+    client, _ = by_several_paths(play)
+    play.fail("reject_there", "reject_back")
+    stay_quiet()
+    send(client)
+    wait_for_end(client)
+
+
+@scene(Cause.PROGRAM_KILLED)
+def program_is_told_to_end_and_has_unread_data(play: Play) -> None:
+    """As a service manager does."""
+    client, server = play.open()
+    program = play.hold(client, *HOLD)
+    server.sendall(b"unread")
+    program.send_signal(signal.SIGTERM)
+    program.wait(30)
