@@ -323,6 +323,7 @@ class Daemon:
             tally=status.tally,
             problems=tuple(filter(None, (status.complaint.removesuffix("; "), status.blind, *rules.doubts))),
             paths=tuple(self.decider.paths),
+            findings=tuple(self.decider.findings),
             at_risk=tuple(dataclasses.replace(one, left=one.left - age) for one in self.decider.at_risk),
             restores=rules.restore_on_stop,
             now=time.time(),

@@ -40,6 +40,8 @@ type Unwatched (forbidden: int, surplus: int, hidden: bool, silent: []int, crowd
 type AtRisk (unit: string, user: int, verdict: string, count: int, sure: bool, left: ?float)
 
 # The network between this host and peers, with its idle timeout; source is configured, measured, preset, guess, ...
+# Since the start so many of its connections ended otherwise than by an ordinary close, and armed ones survived saved
+# silences that were longer than the timeout. advice says what contradicts the timeout, and what to write, or "".
 type Path (
   name: string,
   timeout: ?float,
@@ -47,7 +49,10 @@ type Path (
   detail: string,
   networks: []string,
   ports: []int,
-  interface: string
+  interface: string,
+  ended: int,
+  saved: int,
+  advice: string
 )
 
 # Say how the daemon is. Without a problem, problems is empty; at_risk begins with the most urgent; restores says

@@ -17,6 +17,7 @@ from keepaliveD.daemon.metrics import of_daemon
 from keepaliveD.daemon.selecting import FILTERS, selection
 from keepaliveD.daemon.varlink import Method, Parameters, Refused, Replies, Service
 from keepaliveD.log.entries import Entry
+from keepaliveD.log.entries.evidence import of_evidence
 from keepaliveD.model.autopsy import Death
 from keepaliveD.model.causes import Cause, Foretold
 from keepaliveD.model.connections import Counts, Verdict
@@ -60,7 +61,7 @@ def service(host: Callable[[], Host]) -> Service:
         descriptions={INTERFACE: DESCRIPTION},
         methods={
             f"{INTERFACE}.Status": Method(lambda _: status(host().snapshot())),
-            f"{INTERFACE}.ListPaths": Method(lambda _: {"paths": [path(each) for each in host().snapshot().paths]}),
+            f"{INTERFACE}.ListPaths": Method(lambda _: paths(host().snapshot())),
             f"{INTERFACE}.ListConnections": Method(lambda given: connections(host, given), FILTERS, streams=True),
             f"{INTERFACE}.ListNamespaces": Method(lambda _: namespaces(host), streams=True),
             f"{INTERFACE}.ListDeaths": Method(lambda _: deaths(host().ended())),
@@ -187,8 +188,20 @@ def unwatched(those: Unwatched) -> dict[str, object]:
     return {**those._asdict(), "silent": those.silent[:MOST_NAMED], "crowded": those.crowded[:MOST_NAMED]}
 
 
+def paths(snapshot: Snapshot) -> dict[str, object]:
+    """Return the answer to ListPaths."""
+    ended, saved = snapshot.tally.by_path()
+    advice = {each.path.name: said.message for each in snapshot.findings for said in of_evidence((each,))}
+    return {
+        "paths": [
+            {**path(one), "ended": ended[one.name], "saved": saved[one.name], "advice": advice.get(one.name, "")}
+            for one in snapshot.paths
+        ]
+    }
+
+
 def path(one: Path) -> dict[str, object]:
-    """Return a path as ListPaths answers it."""
+    """Return a path as ListPaths answers it, without what became of its connections."""
     return {
         "name": one.name,
         "timeout": known(one.timeout),

@@ -106,6 +106,15 @@ class Tally:
             if path in (None, on_path) and unit in (None, of_unit)
         )
 
+    def by_path(self) -> tuple[Counter[str], Counter[str]]:
+        """Return how many connections of each path ended, and how many silences were survived."""
+        ended, saved = Counter[str](), Counter[str]()
+        for (path, _, _), count in self.foretold.items():
+            ended[path] += count
+        for (path, _), count in self.saved.items():
+            saved[path] += count
+        return ended, saved
+
     def by_path_and_unit(self) -> list[tuple[str, str, Counter[Foretold], int]]:
         """Return for each path and unit how many ends were foretold and how many not, and how many silences survived.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from keepaliveD.model.autopsy import Death, Tally
 from keepaliveD.model.connections import Counts, Verdict
+from keepaliveD.model.findings import Finding
 from keepaliveD.model.keepalive import Shown
 from keepaliveD.model.results import ArmingResult
 from keepaliveD.model.rules import Path
@@ -113,6 +114,7 @@ class Snapshot:
     results: Mapping[ArmingResult, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     paths: tuple[Path, ...] = ()
+    findings: tuple[Finding, ...] = ()  # against their timeouts
     tally: Tally = field(default_factory=Tally)
     at_risk: tuple[AtRisk, ...] = ()
     restores: bool = True  # whether a stop restores the settings

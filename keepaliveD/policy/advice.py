@@ -25,12 +25,13 @@ class Advisor:
         self._paths: Sequence[Path] = ()
         self._shorter: Mapping[str, Path] = {}  # by name, where evidence has shortened a guess
         self._advised: Mapping[str, float] = {}  # when, by the name of the path
+        self.findings: Sequence[Finding] = ()  # what contradicts the timeouts now, whether it was reported or not
         self.follow(paths, products)
 
     def follow(self, paths: Sequence[Path], products: Sequence[float]) -> None:
         """Advise about these paths from now on; what was counted for others is forgotten."""
         if paths[:MOST_PATHS] != self._paths:
-            self._paths, self._shorter = paths[:MOST_PATHS], {}
+            self._paths, self._shorter, self.findings = paths[:MOST_PATHS], {}, ()
             self._evidence, self._has_news = nothing_known(len(self._paths)), False
         self._products = products
 
@@ -64,9 +65,9 @@ class Advisor:
         if not self._has_news:
             return ()
         self._has_news = False
-        found = list(findings(self._paths, self._evidence, self._products))
-        self._shorter = shortened(found, self._shorter)
-        to_report, self._advised = to_advise(found, self._advised, now)
+        self.findings = list(findings(self._paths, self._evidence, self._products))
+        self._shorter = shortened(self.findings, self._shorter)
+        to_report, self._advised = to_advise(self.findings, self._advised, now)
         return tuple(to_report)
 
     def _count(self, events: Events) -> None:

@@ -56,6 +56,7 @@ from keepaliveD.model.events import (
     Stop,
     Tick,
 )
+from keepaliveD.model.findings import Finding
 from keepaliveD.model.questions import Asker, ReloadNow, RestoreThese, ScanNow
 from keepaliveD.model.reports import (
     Report,
@@ -338,6 +339,11 @@ class Decider:
         """Return the paths with the timeouts that verdicts follow: evidence may have shortened some."""
         paths = self.rules.paths
         return self._autopsy.advisor.with_evidence(paths) if self.rules.autopsy else paths
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """Return what evidence says against the timeouts of paths."""
+        return self._autopsy.advisor.findings if self.rules.autopsy else ()
 
     def _answer(self, outcome: Outcome, now: float) -> list[Action]:
         """Return the answer to who has asked for what was done, if anybody has; a change is to be seen soon."""

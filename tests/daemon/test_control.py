@@ -31,6 +31,7 @@ from keepaliveD.model.connections import Counts, Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import ConfigError, StateError
 from keepaliveD.model.events import Asked
+from keepaliveD.model.findings import Finding
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.questions import ExplainThese, ReloadNow
 from keepaliveD.model.results import ArmingResult
@@ -134,6 +135,22 @@ def test_the_paths_are_listed(control: Control) -> None:
         turns(control)
         (path,) = json.loads(said(its)[:-1])["parameters"]["paths"]
     assert (path["name"], path["timeout"], path["source"]) == ("default", None, "guess")
+
+
+def test_a_path_is_listed_with_what_became_of_its_connections_and_with_advice(tmp_path: Path) -> None:
+    office = NetworkPath("office", 600.0, Origin(Source.CONFIGURED, "config.toml"))
+    finding = Finding(office, 300.0, 400.0, deaths=3, survived=0, is_shorter=True)
+    host = FakeHost(dataclasses.replace(SNAPSHOT, paths=(*SNAPSHOT.paths, office), findings=(finding,)))
+    control = Control(tmp_path / "control", interface.service(lambda: host), lambda: NOW)
+    with client(control) as its:
+        its.send(b'{"method":"internal.tcp-keepalived.ListPaths"}\0')
+        turns(control)
+        default, listed = json.loads(said(its)[:-1])["parameters"]["paths"]
+    assert (default["ended"], default["saved"], default["advice"]) == (0, 0, "")
+    assert (listed["ended"], listed["saved"]) == (5, 5)
+    assert "3 connections died in silences of 5min or more" in listed["advice"]
+    assert listed["advice"].endswith('write timeout = "5min" into its [[path]]')
+    control.close()
 
 
 def test_whoever_monitors_gets_each_entry(control: Control) -> None:

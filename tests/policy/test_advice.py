@@ -75,6 +75,13 @@ def test_deaths_in_silences_that_are_shorter_than_the_timeout_are_advised_about_
     assert 200 < found.timeout <= 350
     die(advisor, 410.0)
     assert advisor.due(3000.0) == ()
+    (known,) = advisor.findings
+    assert (known.path, known.deaths) == (GUESS, 4), "and still told to whoever asks"
+    advisor.follow([GUESS, dataclasses.replace(GUESS, name="office")], PRODUCTS)
+    assert advisor.findings == (), "what was counted for other paths is forgotten"
+    advisor.follow([GUESS], PRODUCTS)
+    survive(advisor, GUESS, 300.0, connections=30)
+    die(advisor, 400.0, 420.0, 500.0)
     die(advisor, 410.0)
     assert len(advisor.due(2000.0 + 86400.0)) == 1
 
