@@ -122,11 +122,22 @@ def findings(paths: Sequence[Path], evidence: Evidence, products: Sequence[float
             continue  # a person has said that silences do not matter there, or that keepalive does not
         at_least, at_most = float(found.at_least[number]), float(found.at_most[number])
         deaths, several = int(found.deaths[number]), bool(found.several_peers[number])
-        survived = int(evidence.lived[number, int(bin_of(np.array([path.timeout]))[0]) + 1 :].sum())
+        timeout_bin, least_bin = bin_of(np.array([path.timeout, at_least])).tolist()
+        survived = int(evidence.lived[number, timeout_bin + 1 :].sum())
         if deaths >= DEATHS and several and at_most < path.timeout and at_least >= SHORTEST:
             yield Finding(path, at_least, at_most, deaths, survived, is_shorter=True)
-        elif survived >= SILENCES and at_least > path.timeout:
+        elif (
+            survived >= SILENCES
+            and at_least > path.timeout
+            and not _agree(evidence, number, slice(timeout_bin + 1, least_bin))
+        ):
             yield Finding(path, at_least, at_most, deaths, survived, is_shorter=False)
+
+
+def _agree(evidence: Evidence, path: int, bins: slice) -> bool:
+    """Whether enough connections died there: some of the path's connections may take a device with that timeout."""
+    lowest, highest = evidence.lowest_peer[path, bins], evidence.highest_peer[path, bins]
+    return bool(evidence.died[path, bins].sum() >= DEATHS and lowest.min() < highest.max())
 
 
 def shortened(found: Sequence[Finding], before: Mapping[str, Path]) -> Mapping[str, Path]:

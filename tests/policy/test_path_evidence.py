@@ -127,6 +127,15 @@ def test_forty_longer_silences_contradict_a_shorter_timeout() -> None:
     assert str(one.origin) == "evidence: connections survived 40 silences longer than 4min"
 
 
+def test_nothing_is_called_too_short_where_some_connections_take_a_device_that_forgets_sooner() -> None:
+    """One in ten dies after 350 s. The longer timeout would call silences safe in which these die."""
+    silences, short = lived(*[700.0, 1000.0, 3000.0] * 30), dataclasses.replace(GUESS, timeout=240.0)
+    assert [one.is_shorter for one in found(counted(*silences, *died(400.0, 700.0)), short)] == [False]
+    assert found(counted(*silences, *died(400.0, 700.0, 1000.0)), short) == []
+    one_peer = [(silence, True, 7) for silence in (400.0, 700.0, 1000.0)]
+    assert [one.is_shorter for one in found(counted(*silences, *one_peer), short)] == [False], "it may have restarted"
+
+
 def test_deaths_above_the_timeout_say_what_was_known() -> None:
     evidence = counted(*lived(*[100.0, 300.0, 500.0] * 20), *died(700.0, 800.0, 900.0, 1000.0))
     assert found(evidence) == []
