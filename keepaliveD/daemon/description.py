@@ -40,6 +40,7 @@ type Unwatched (forbidden: int, surplus: int, hidden: bool, silent: []int, crowd
 type AtRisk (unit: string, user: int, verdict: string, count: int, sure: bool, left: ?float)
 
 # The network between this host and peers, with its idle timeout; source is configured, measured, preset, guess, ...
+# What keeps connections there counts as packets or data.
 # Since the start so many of its connections ended otherwise than by an ordinary close, and armed ones survived saved
 # silences that were longer than the timeout. advice says what contradicts the timeout, and what to write, or "".
 type Path (
@@ -50,6 +51,7 @@ type Path (
   networks: []string,
   ports: []int,
   interface: string,
+  counts: string,
   ended: int,
   saved: int,
   advice: string

@@ -210,6 +210,7 @@ def path(one: Path) -> dict[str, object]:
         "networks": [str(network) for network in one.networks],
         "ports": list(one.ports),
         "interface": one.interface,
+        "counts": one.counts.value,
     }
 
 

@@ -147,6 +147,7 @@ def test_a_path_is_listed_with_what_became_of_its_connections_and_with_advice(tm
         turns(control)
         default, listed = json.loads(said(its)[:-1])["parameters"]["paths"]
     assert (default["ended"], default["saved"], default["advice"]) == (0, 0, "")
+    assert default["counts"] == "packets"
     assert (listed["ended"], listed["saved"]) == (5, 5)
     assert "3 connections died in silences of 5min or more" in listed["advice"]
     assert listed["advice"].endswith('write timeout = "5min" into its [[path]]')
