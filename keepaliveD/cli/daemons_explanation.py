@@ -7,7 +7,7 @@ import contextlib
 import fnmatch
 import ipaddress
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from keepaliveD.cli import named, page, running
 from keepaliveD.cli.asking import ask, control_socket, listens
 from keepaliveD.model.errors import KernelError, NoInput, NotPermitted
 from keepaliveD.model.explained import Explained, HelpfulRule
-from keepaliveD.model.keepalive import FIELDS, NONE, Found, Keepalive, SocketKeepalive
+from keepaliveD.model.keepalive import FIELDS, NONE, Found, Keepalive, Own, SocketKeepalive
 from keepaliveD.model.plain import restored
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule
@@ -107,9 +107,8 @@ def _explained(one: Mapping[str, Any]) -> Explained:
     """Return what the daemon explains. Raises KeyError, TypeError, ValueError where it is of another version."""
     found, stands = None, _keepalive(one["stands"])
     if stands:
-        inherited = sum((own for name, own in OWN.items() if name in one["inherited"]), NONE)
         system = Keepalive(**one["system"]) if one["system"] else None
-        found = Found(stands, inherited, system, round(1000 * (one["user_timeout"] or 0.0)))
+        found = Found(stands, _own(one["inherited"]), system, round(1000 * (one["user_timeout"] or 0.0)))
     return Explained(
         connection=restored(one["connection"]),
         watched=True,
@@ -132,9 +131,13 @@ def _keepalive(one: Mapping[str, Any] | None) -> SocketKeepalive | None:
     return SocketKeepalive(one["on"], Keepalive(*(one[name] for name in Keepalive._fields))) if one else None
 
 
+def _own(names: Collection[str] | None) -> Own:
+    return Own.UNTOLD if names is None else sum((own for name, own in OWN.items() if name in names), NONE)
+
+
 def _armed(one: Mapping[str, Any] | None) -> Armed | None:
     before, after = (_keepalive(one[name]) for name in ("before", "after")) if one else (None, None)
-    return Armed(before, after) if before and after else None
+    return Armed(before, after, _own(one["inherited"])) if one and before and after else None
 
 
 def _decision(one: Mapping[str, Any], stands: SocketKeepalive | None) -> Armed | ArmingResult | None:

@@ -15,11 +15,12 @@ from keepaliveD.log.words import too_long
 from keepaliveD.model.connections import AT_RISK, Connection, Due, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.explained import Explained, HelpfulRule
-from keepaliveD.model.keepalive import FIELDS, Found, Keepalive, Own, Shown
+from keepaliveD.model.keepalive import FIELDS, Found, Keepalive, Own, Shown, SocketKeepalive
 from keepaliveD.model.origin import Source
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction
 from keepaliveD.model.text import printable, quoted
+from keepaliveD.policy.socket_settings import as_chosen, decide_disarming
 
 LABEL = 13  # columns of what a line is about
 INDENT = "  "
@@ -168,7 +169,7 @@ def _facts(its: Explained, host: Host) -> Iterator[tuple[str, str]]:
     quiet = UNKNOWN if math.isnan(one.idle) else f"{span(one.idle)} ago"
     yield "last packet", quiet
     yield "path", _path(one)
-    if done := _done(its, daemon=host.daemon):
+    if done := _done(its, host):
         yield "armed", done
 
 
@@ -203,39 +204,52 @@ def _keepalive(its: Explained) -> str:
         return f"on, armed by keepaliveD: {found.stands.times}; {how}"
     if not found.stands.on:
         return "off: its program has not switched it on"
-    return f"on, switched on by its program: {_times(found)}"
+    return f"on, switched on by its program: {_times(found, its.entry)}"
 
 
-def _times(found: Found) -> str:
+def _times(found: Found, entry: Armed | Mark | None) -> str:
     """Return the times with whose they are."""
     stands = found.stands.times
     named = zip(("idle", "interval", "probes"), stands, ("s", "s", ""), FIELDS, strict=True)
     by_owner: dict[str, list[str]] = {}
     for name, value, unit, field in named:
-        whose = "the system's" if found.inherited & field else _whose_own(found, field, value)
+        whose = "the system's" if found.inherited & field else _whose_own(found, field, value, entry)
         by_owner.setdefault(whose, []).append(f"{name} {value}{unit}")
     return "; ".join(f"{', '.join(words)} ({whose})" for whose, words in by_owner.items())
 
 
-def _whose_own(found: Found, field: Own, value: int) -> str:
+def _whose_own(found: Found, field: Own, value: int, entry: Armed | Mark | None) -> str:
+    """Return whose a time is that the socket has of its own; disarming leaves such times as well."""
     if found.system is None:
         return "its own or the system's"
-    equal = found.system[FIELDS.index(field)] == value
-    return "its own, the same as the system's" if equal else "its program's"
+    if found.system[FIELDS.index(field)] == value:
+        return "its own, the same as the system's"
+    return "its own, set by keepalivectl disarm or by its program" if entry is Mark.LEFT_ALONE else "its program's"
 
 
 # what was done, and what a daemon does
 
 
-def _done(its: Explained, *, daemon: bool) -> str:
+def _done(its: Explained, host: Host) -> str:
     if its.armed:
-        return f"yes; keepalivectl disarm restores what stood there: {its.armed.before}"
+        return f"yes; keepalivectl disarm {_restores(its, its.armed, host)}"
     if isinstance(its.entry, Armed):
         return f"it was, with {its.entry.after}; its program has changed that since"
     if its.entry is Mark.LEFT_ALONE:
         return HOPELESS[ArmingResult.CHANGED_SINCE]
     at_risk = its.connection.verdict in AT_RISK and its.watched
-    return _foreseen(its, daemon=daemon) if at_risk else ""
+    return _foreseen(its, daemon=host.daemon) if at_risk else ""
+
+
+def _restores(its: Explained, armed: Armed, host: Host) -> str:
+    """Return what disarming does, as it is decided then: what was inherited is what it would be without us."""
+    system = host.replaced(its.connection)
+    without_us = as_chosen(armed, system) if system else armed
+    back = decide_disarming(its.found, without_us) if its.found else without_us.before
+    if not isinstance(back, SocketKeepalive):
+        return "changes nothing: these times would stand there as well"
+    stood = "what stood there" if back == armed.before else "what would stand there without keepaliveD"
+    return f"restores {stood}: {back}"
 
 
 def _foreseen(its: Explained, *, daemon: bool) -> str:

@@ -174,8 +174,9 @@ method ListDeaths() -> (causes: []Cause, ordinary: int, lost: int, deaths: []Dea
 # Keepalive of a socket, and the times that hold when it is on
 type Keepalive (on: bool, idle: int, interval: int, probes: int)
 
-# How a socket was armed: what stood there, and what was set
-type Armed (before: Keepalive, after: Keepalive)
+# How a socket was armed: what stood there, and what was set. Of the times before, the socket took those that were
+# inherited from its network namespace; null where that is not known.
+type Armed (before: Keepalive, after: Keepalive, inherited: ?[]string)
 
 # A key of the configuration, with its value
 type Key (key: string, value: string)

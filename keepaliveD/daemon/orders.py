@@ -165,7 +165,7 @@ def explained(its: Explained) -> dict[str, object]:
         "connection": plain(its.connection),
         "stands": keepalive(found.stands) if found else None,
         "unread": "" if found else its.hindrance.value if its.hindrance else UNREADABLE,
-        "inherited": [name for name, own in OWN.items() if found and found.inherited & own],
+        "inherited": _names(found.inherited) if found else [],
         "user_timeout": found.user_timeout / 1000 if found and found.user_timeout else None,
         "system": dict(zip(TIMES, found.system, strict=True)) if found and found.system else None,
         "armed": _armed(armed),
@@ -182,10 +182,17 @@ def explained(its: Explained) -> dict[str, object]:
 
 
 def _armed(entry: object) -> dict[str, object] | None:
-    return {"before": keepalive(entry.before), "after": keepalive(entry.after)} if isinstance(entry, Armed) else None
+    if not isinstance(entry, Armed):
+        return None
+    inherited = None if entry.inherited & Own.UNTOLD else _names(entry.inherited)
+    return {"before": keepalive(entry.before), "after": keepalive(entry.after), "inherited": inherited}
 
 
 OWN = {"idle": Own.IDLE, "interval": Own.INTERVAL, "probes": Own.PROBES}
+
+
+def _names(times: Own) -> list[str]:
+    return [name for name, own in OWN.items() if times & own]
 
 
 def _decision(decision: Armed | ArmingResult | None) -> str:

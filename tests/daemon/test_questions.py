@@ -111,7 +111,8 @@ def test_a_connection_is_explained_as_keepalivectl_why_explains_it(stage: Stage)
 
 def test_after_arming_the_explanation_says_so(stage: Stage) -> None:
     _, its = asked(stage, ArmThis(COOKIE), ExplainThese((COOKIE,)))
-    assert only(its)["armed"] == only(its)["recorded"] == {"before": WAS, "after": ON}
+    inherited = ["idle", "interval", "probes"]
+    assert only(its)["armed"] == only(its)["recorded"] == {"before": WAS, "after": ON, "inherited": inherited}
 
 
 def test_connections_are_explained_by_their_units_inodes_and_ends(stage: Stage) -> None:

@@ -10,7 +10,7 @@ import pytest
 from keepaliveD.cli.asking import ask
 from tests.kernel.test_why import settings
 from tests.support.patience import SOON
-from tests.support.processes import CTL, ENABLE, SCAN, TUNED, WARNING_TIME, Home, arming, configuration, program
+from tests.support.processes import CTL, ENABLE, REARM, SCAN, TUNED, WARNING_TIME, Home, arming, configuration, program
 from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED, Rig
 
 OFF, ON = 0, 1
@@ -82,6 +82,30 @@ def test_all_is_undone_by_the_daemon_itself_and_it_leaves_it_so(rig: Rig, tmp_pa
         assert rig.client.keepalive == TUNED
         daemon.stop()
     assert rig.client.keepalive == UNTUNED
+
+
+def test_why_says_what_undo_restores(rig: Rig, tmp_path: Path) -> None:
+    """Also where a setting of the system was undone since: what stood in the socket then is not what it gets now."""
+    home = Home(tmp_path, configuration(timeout=TIMEOUT) + f"\n[[arm]]\n{REARM}\n")
+    with home.daemon(rig.client, through=("env", f"RUNTIME_DIRECTORY={tmp_path}")) as daemon:
+        assert undo(rig, home, TIME, asked=tmp_path)[0] == 0
+        assert rig.client.keepalive == {**TUNED, TIME: UNTUNED[TIME]}
+        with program(rig, keepalive=0) as asked:
+            daemon.expect("armed", **asked.endpoints)
+            for through in (("env", f"RUNTIME_DIRECTORY={tmp_path}"), ()):  # by the daemon, and by a scan
+                options = (
+                    (f"--state-dir={home.state}",) if through else ("--config", home.file, "--state-dir", home.state)
+                )
+                said = rig.client.run(*through, *CTL, "why", str(asked.pid), *map(str, options)).stdout
+                (promised,) = re.findall(
+                    r"^  armed +yes; keepalivectl disarm restores [^:]*: (.*)$", said, re.MULTILINE
+                )
+                assert promised == f"idle {UNTUNED[TIME]}s, interval {UNTUNED[INTERVAL]}s, probes {UNTUNED[PROBES]}"
+            assert undo(rig, home, asked.pid, asked=tmp_path)[0] == 0
+            assert settings(asked) == (ON, UNTUNED[TIME], UNTUNED[INTERVAL], UNTUNED[PROBES])
+            said = rig.client.run(*through, *CTL, "why", str(asked.pid), *map(str, options)).stdout
+            assert "(its program's)" not in said  # which has chosen none of them
+        daemon.stop()
 
 
 def test_what_was_undone_by_hand_is_seen_at_once(rig: Rig, tmp_path: Path) -> None:
