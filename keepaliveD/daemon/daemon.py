@@ -293,7 +293,7 @@ class Daemon:
             return [Outcome(ReportUnseenDeaths(f"{NOT_SEEN}: autopsy.enabled = false"))]
         try:
             watching = wanted.watching
-            missing = self._deaths.begin(DeathWatch(watching.engine), all_namespaces=watching.all_namespaces)
+            missing = self._deaths.begin(DeathWatch(watching.engine, everywhere=watching.all_namespaces))
         except Refusal as refusal:
             missing = f"{NOT_SEEN}: {refusal}"
         return [Outcome(ReportUnseenDeaths(missing))]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
 import select
 from collections.abc import Callable, Iterable
 
-from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.events import Died, Event
 from keepaliveD.platforms.base import DeathReader, DeathWatch
@@ -24,7 +21,6 @@ class DeathSource:
         self._now = now
         self._reader: DeathReader | None = None
         self._watching = DeathWatch()  # what the reader was opened for
-        self._own_namespace = 0  # to which what is seen is limited, 0 where it is not
         self._rests_until = -FOREVER
 
     def fileno(self) -> int:
@@ -48,16 +44,15 @@ class DeathSource:
         if now < self.due() and not select.select([reader], [], [], 0)[0]:
             return
         self._rests_until = now + PAUSE
-        deaths = self._own(reader.take(now))
+        deaths = reader.take(now)
         if len(deaths.ended) or deaths.ordinary or deaths.lost:
             yield Died(deaths)
 
-    def begin(self, watch: DeathWatch, *, all_namespaces: bool) -> str:
+    def begin(self, watch: DeathWatch) -> str:
         """See ends in this way from now on; return what cannot be seen and why, or "".
 
         Raises Refusal where none can be seen; then what was seen before still is.
         """
-        self._own_namespace = 0 if all_namespaces else os.stat("/proc/self/ns/net").st_ino
         if self._reader is None or watch != self._watching:
             reader = self._watch(watch)
             self.end()
@@ -73,8 +68,3 @@ class DeathSource:
     def close(self) -> None:
         """Close everything that is open."""
         self.end()
-
-    def _own(self, deaths: Deaths) -> Deaths:
-        if not self._own_namespace:
-            return deaths
-        return dataclasses.replace(deaths, ended=deaths.ended[deaths.ended["netns"] == self._own_namespace])

@@ -170,11 +170,13 @@ class DeathWatch(NamedTuple):
     `engine` is as in Watching.
     `packets` reads the headers of each received TCP packet, which costs most, and tells most about a reset.
     `idle` is the seconds of silence after which an ordinary close by the peer is returned, too; 0 for never.
+    `everywhere` sees ends in all network namespaces, as far as the engine can, and not in the daemon's own alone.
     """
 
     engine: str = "auto"
     packets: bool = True
     idle: float = 10.0
+    everywhere: bool = True
 
 
 def counts_no_probes() -> None:

@@ -82,6 +82,15 @@ def _is_open(stage: Stage) -> None:
     assert [each.closed for each in stage.deaths] == [False]
 
 
+def test_ends_are_seen_in_the_namespaces_that_are_watched(stage: Stage, tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[watch]\nnamespaces = "own"')
+    stage.reloads = load(file)
+    stage.script = [signal.SIGHUP, None]
+    stage.run()
+    assert [each.watch and each.watch.everywhere for each in stage.deaths] == [True, False]
+
+
 def test_a_dry_run_and_a_run_without_an_autopsy_see_no_ends(stage: Stage) -> None:
     stage.dry_run = True
     stage.start()
@@ -157,7 +166,7 @@ def kernel() -> FakeDeaths:
 @pytest.fixture
 def source(kernel: FakeDeaths, clock: Clock) -> Iterator[DeathSource]:
     source = DeathSource(lambda _: kernel, clock)
-    source.begin(DeathWatch(), all_namespaces=True)
+    source.begin(DeathWatch())
     yield source
     source.close()
     assert kernel.closed
@@ -205,17 +214,6 @@ def test_an_end_that_ripens_is_due(source: DeathSource, kernel: FakeDeaths, cloc
     assert can_be_read(source)
 
 
-def test_ends_in_other_namespaces_are_left_out_where_only_ours_is_watched(
-    source: DeathSource, kernel: FakeDeaths
-) -> None:
-    source.begin(DeathWatch(), all_namespaces=False)
-    ours = Path("/proc/self/ns/net").stat().st_ino
-    kernel.end(Deaths(ends([KILLED, {**KILLED, "netns": ours}])))
-    (event,) = source.events()
-    assert isinstance(event, Died)
-    assert event.deaths.ended["netns"].tolist() == [ours]
-
-
 def test_another_engine_takes_over_where_it_can_be_had(clock: Clock) -> None:
     kernels: list[FakeDeaths] = []
 
@@ -226,12 +224,12 @@ def test_another_engine_takes_over_where_it_can_be_had(clock: Clock) -> None:
         return kernels[-1]
 
     source = DeathSource(watch, clock)
-    source.begin(DeathWatch("auto"), all_namespaces=True)
-    source.begin(DeathWatch("auto"), all_namespaces=True)
+    source.begin(DeathWatch("auto"))
+    source.begin(DeathWatch("auto"))
     with pytest.raises(NotPermitted):
-        source.begin(DeathWatch("bpf"), all_namespaces=True)
+        source.begin(DeathWatch("bpf"))
     assert [kernel.closed for kernel in kernels] == [False]
-    source.begin(DeathWatch("netlink"), all_namespaces=True)
+    source.begin(DeathWatch("netlink"))
     assert [kernel.closed for kernel in kernels] == [True, False]
     kernels[1].end(Deaths(ends([KILLED])))
     assert len(list(source.events())) == 1

@@ -256,7 +256,8 @@ def _die() -> None:
 class FakeDeaths:
     """A kernel in which connections end when a test says so: they can be taken once `ready`."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: DeathWatch | None = None) -> None:
+        self.watch = watch
         self.hindered = ""
         self.ended: list[Deaths] = []
         self.ripe_at: float | None = None
@@ -321,8 +322,7 @@ class Stage:
 
     def watch_deaths(self, watch: DeathWatch) -> FakeDeaths:
         """Nothing is seen by itself: the script has the ends."""
-        del watch
-        self.deaths.append(FakeDeaths())
+        self.deaths.append(FakeDeaths(watch))
         return self.deaths[-1]
 
     def records(self) -> Records:

@@ -71,6 +71,22 @@ def test_an_ordinary_close_is_only_counted() -> None:
     assert watch.ordinary >= 42
 
 
+def test_where_only_its_own_namespace_is_watched_the_ends_of_others_are_in_no_number() -> None:
+    with (
+        Namespace() as host,
+        Namespace() as other,
+        watching(host, other, watch=DeathWatch("bpf", everywhere=False)) as watch,
+    ):
+        _abort(other, 3)
+        for _ in range(20):
+            for each in pair(other):
+                each.close()
+        _abort(host, 1)
+        watch.until(lambda ended: len(ended) == 2)
+    assert set(watch.ended["netns"].tolist()) == {host.inode}
+    assert (watch.ordinary, watch.lost) == (0, 0)
+
+
 def test_without_packets_a_reset_is_reported_as_unseen() -> None:
     with Namespace() as host, watching(host, watch=DeathWatch("bpf", packets=False)) as watch:
         near, far = pair(host)

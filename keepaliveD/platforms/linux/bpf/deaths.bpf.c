@@ -20,6 +20,7 @@ const volatile struct {
 	__u32 idle; /* jiffies of silence after which it is told that the peer closed */
 	__u32 packets; /* whether see_packet is attached */
 	__u32 netns; /* in which ends of open connections are counted */
+	__u32 own; /* whether no other ends than those in netns are seen */
 } wanted;
 
 /* deaths.RECORD is its twin. Times are in jiffies, unless they say otherwise; NEVER where there is none. */
@@ -777,6 +778,8 @@ int see_state(__u64 *ctx)
 	if (after != TCP_CLOSE && after != TCP_FIN_WAIT1 && after != TCP_LAST_ACK)
 		return 0;
 	if (sk->sk_protocol != IPPROTO_TCP || !ONE_OF(before & 31, CONNECTED))
+		return 0;
+	if (wanted.own && sk->__sk_common.skc_net.net->ns.inum != wanted.netns)
 		return 0;
 	if (after != TCP_CLOSE) {
 		see_close(sk);

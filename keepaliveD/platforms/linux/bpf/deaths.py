@@ -41,7 +41,7 @@ RECORD = np.dtype(
     ],
     align=True,
 )
-WANTED = np.dtype([("idle", "u4"), ("packets", "u4"), ("netns", "u4")])
+WANTED = np.dtype([("idle", "u4"), ("packets", "u4"), ("netns", "u4"), ("own", "u4")])
 COUNTS = np.dtype(
     [("each", [*((name, "u8") for name in ("ordinary", "lost", "open")), ("unused", "u8", 5)], PROCESSORS)]
 )
@@ -63,20 +63,22 @@ class BpfDeaths:
     therefore empty.
     """
 
-    def __init__(self, cgroup: Path | None, idle: float) -> None:
+    def __init__(self, cgroup: Path | None, idle: float, *, everywhere: bool = True) -> None:
         """Load and attach them.
 
         `cgroup`: those whose packets are read, which tells much more of a reset; None reads none. `idle`: seconds of
-        silence after which the peer's close is told of, 0 for never. Raises Unsupported, NotPermitted.
+        silence after which the peer's close is told of, 0 for never. `everywhere`: in all network namespaces, or in
+        this one alone. Raises Unsupported, NotPermitted.
         """
         self.hindered = ""
         self.unknown = frozenset() if cgroup else OF_PACKETS
         try:
-            self._open(cgroup, idle, drops=True)
+            self._open(cgroup, idle, everywhere=everywhere, drops=True)
         except Unsupported as refusal:
             self.hindered = str(refusal)
             self.unknown |= OF_DROPS
-            self._open(cgroup, idle, drops=False)  # before Linux 5.17 packets were dropped without a reason
+            # before Linux 5.17 packets were dropped without a reason
+            self._open(cgroup, idle, everywhere=everywhere, drops=False)
 
     def fileno(self) -> int:
         """Return a descriptor that can be read from when there are records."""
@@ -103,11 +105,11 @@ class BpfDeaths:
         del self._ring, self._counts  # they hold the maps
         self._object.close()
 
-    def _open(self, cgroup: Path | None, idle: float, *, drops: bool) -> None:
+    def _open(self, cgroup: Path | None, idle: float, *, everywhere: bool, drops: bool) -> None:
         self._object = libbpf.Object(OBJECT, SHARED, requirements.DEATHS)
         try:
             netns = os.stat("/proc/thread-self/ns/net").st_ino
-            wanted = round(idle * libbpf.JIFFIES), cgroup is not None, netns
+            wanted = round(idle * libbpf.JIFFIES), cgroup is not None, netns, not everywhere
             self._object.preset(np.array(wanted, WANTED).tobytes())
             if not drops:
                 self._object.leave_out(DROP)

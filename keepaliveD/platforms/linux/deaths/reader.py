@@ -28,7 +28,7 @@ ROUTER = frozenset({"router_high", "router_low", "icmp_type", "icmp_code"})
 
 
 def open_reader(root: Path, watch: DeathWatch) -> DeathReader:
-    """Begin to see how connections end: by BPF in all network namespaces, or else what netlink tells of our own.
+    """Begin to see how connections end: by BPF where `watch` says, or else what netlink tells of our own namespace.
 
     Raises Unsupported, NotPermitted; if the engine must be BPF, also where only that cannot be used.
     """
@@ -44,7 +44,7 @@ def open_reader(root: Path, watch: DeathWatch) -> DeathReader:
 
 @capabilities.for_bpf()
 def _by_bpf(root: Path, watch: DeathWatch) -> DeathReader:
-    source = BpfDeaths(cgroup_root(root) if watch.packets else None, watch.idle)
+    source = BpfDeaths(cgroup_root(root) if watch.packets else None, watch.idle, everywhere=watch.everywhere)
     return BpfReader(source, IcmpErrors(), OpenEnds(root))
 
 
