@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from keepaliveD.daemon.credentials import credentials
 from keepaliveD.model.errors import KernelError, NoInput, NotPermitted
 from keepaliveD.places import CONTROL, INTERFACE, RUNTIME_DIRECTORY
 
 PATIENCE = 2.0  # seconds for an answer
 LONGEST = 1 << 24  # octets of one
 TIME = struct.Struct("@2l")  # struct timeval (socket(7))
-CREDENTIALS = struct.Struct("3i")  # struct ucred (unix(7)): process, user, group
 END = b"\0"
 FAILED = f"{INTERFACE}.Failed"
 PERMISSION_DENIED = "org.varlink.service.PermissionDenied"
@@ -42,8 +42,7 @@ def ask(
 def listens(path: Path) -> int:
     """Return the process that listens there. Raises NoInput, NotPermitted, KernelError."""
     with _connected(path) as connection:
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-        return int(CREDENTIALS.unpack(credentials)[0])
+        return credentials(connection).process
 
 
 def listen(path: Path, method: str) -> Iterator[dict[str, Any]]:

@@ -14,12 +14,12 @@ import os
 import selectors
 import socket
 import stat
-import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from keepaliveD.daemon.credentials import credentials
 from keepaliveD.daemon.varlink import ROOT, Broken, Client, Parameters, Service, continued
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import Refusal, StateError, is_shortage
@@ -41,7 +41,6 @@ COSTS = 20  # users other than root ask nothing for so many times as long as an 
 LONGEST_REST = 10.0  # ... and so many seconds at most
 LET_IN = 32  # clients in one turn, so that those who connect and go again keep nobody out
 QUEUE = 128  # clients that wait to be let in
-CREDENTIALS = struct.Struct("3i")  # struct ucred (unix(7)): process, user, group
 
 
 @dataclass(slots=True, eq=False)
@@ -188,8 +187,7 @@ class Control:
         with contextlib.suppress(OSError):  # gone already
             accepted.setblocking(False)
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KEPT_BY_KERNEL)
-            credentials = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-            process, user, _ = CREDENTIALS.unpack(credentials)
+            process, user, _ = credentials(accepted)
             if not self._has_room_for(user):
                 accepted.close()
                 return
@@ -315,7 +313,7 @@ def listening(path: Path) -> socket.socket:
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISSOCK(os.lstat(path).st_mode):
                 raise StateError(f"{path}: is no socket; remove it")
-            if other := _listens(path):
+            if other := _other_daemon(path):
                 raise StateError(f"{path}: {other} listens there")
             path.unlink()
         listener.bind(str(path))
@@ -343,12 +341,12 @@ def _make(directory: Path) -> bool:
     return True
 
 
-def _listens(path: Path) -> str:
+def _other_daemon(path: Path) -> str:
     """Return the other daemon that listens at this socket; "" where it has ended, or none does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as asking:
         try:
             asking.connect(str(path))
-            pid, *_ = CREDENTIALS.unpack(asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
+            pid = credentials(asking).process
         except BlockingIOError:  # so many wait to be let in that there is no room for one more
             return "another daemon"
         except OSError:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-import struct
 from collections.abc import Iterator
+
+from keepaliveD.daemon.credentials import credentials
 
 NAME = "\0tcp-keepalived"
 QUEUE = 128  # daemons that may ask who is here while this one runs: they are told by the kernel alone
-CREDENTIALS = struct.Struct("3i")  # struct ucred: process, user, group, as they were at listen(2)
 
 
 @contextlib.contextmanager
@@ -39,8 +39,7 @@ def _who() -> str:
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.setblocking(False)
         client.connect(NAME)
-        octets = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-        process, user, _ = CREDENTIALS.unpack(octets)
-        if process:  # else it is in another PID namespace
-            return f"process {process} of user {user}"
+        daemon = credentials(client)
+        if daemon.process:
+            return f"process {daemon.process} of user {daemon.user}"
     return "an unknown process"

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 from keepaliveD.daemon import control as module
 from keepaliveD.daemon import interface
-from keepaliveD.daemon.control import BUDGET, COSTS, CREDENTIALS, LET_IN, LONGEST_REST, MOST_CLIENTS, Control
+from keepaliveD.daemon.control import BUDGET, COSTS, LET_IN, LONGEST_REST, MOST_CLIENTS, Control
+from keepaliveD.daemon.credentials import Credentials
 from keepaliveD.log.entries import Entry
 from keepaliveD.model.autopsy import Tally
 from keepaliveD.model.causes import Foretold
@@ -508,14 +509,7 @@ def test_a_client_that_goes_before_its_answer_harms_nobody(timed: Control) -> No
 def stranger(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever connects is user 1000."""
 
-    class Credentials:
-        size = CREDENTIALS.size
-
-        @staticmethod
-        def unpack(_: bytes) -> tuple[int, int, int]:
-            return 812, 1000, 1000
-
-    monkeypatch.setattr(module, "CREDENTIALS", Credentials)
+    monkeypatch.setattr(module, "credentials", lambda _: Credentials(812, 1000, 1000))
 
 
 @pytest.mark.parametrize("method", ["Reload", "Arm", "Disarm"])
