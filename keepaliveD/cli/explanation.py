@@ -49,6 +49,9 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
     if options.yes and not options.fix:
         raise Misuse("--yes only makes sense with --fix")
     asked = None if options.config or options.fix else daemons_explanation.ask_for(options, root)
+    if asked and any(map(page.outdated, asked.explained)):
+        running.show_it(asked.daemon, root)  # only root may order that
+        asked = daemons_explanation.ask_for(options, root) or asked
     if asked is None:
         from keepaliveD.cli import why
 

@@ -20,11 +20,13 @@ from keepaliveD.model.origin import Source
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction
 from keepaliveD.model.text import printable, quoted
+from keepaliveD.policy.meaning import fits
 from keepaliveD.policy.socket_settings import as_chosen, decide_disarming
 
 LABEL = 13  # columns of what a line is about
 INDENT = "  "
 UNKNOWN = "unknown"
+NO_PACKET = "none, until its program or the peer sends data"
 FEW = 4  # peers that are listed
 REQUIRES_ROOT = "requires root"
 NOT_READ = {
@@ -52,11 +54,27 @@ HOPELESS = {
 
 def headline(target: str, explained: Sequence[Explained], more: int = 0) -> str:
     """Return the first line: how many connections the target has, by verdict; `more` are not explained."""
-    counts = Counter(one.connection.verdict for one in explained)
-    by_verdict = ", ".join(f"{counts[verdict]} {verdict.label}" for verdict in sorted(counts, key=_badness))
+    counts = Counter(one.connection.verdict for one in explained if not outdated(one))
+    said = [f"{counts[verdict]} {verdict.label}" for verdict in sorted(counts, key=_badness)]
+    if changed := len(explained) - counts.total():
+        said.append(f"{changed} changed since the last scan")
     total = len(explained) + more
     not_shown = f"; the {len(explained)} most urgent are explained here" if more else ""
-    return f"{printable(target)}: {total} connection{'s' * (total != 1)}: {by_verdict}{not_shown}"
+    return f"{printable(target)}: {total} connection{'s' * (total != 1)}: {', '.join(said)}{not_shown}"
+
+
+def outdated(its: Explained) -> bool:
+    """Return whether keepalive was changed since the scan by which the connection was judged.
+
+    A connection that is late or bare at a scan and has times that fit its path was armed after that scan.
+    """
+    if its.found is None:
+        return False
+    one, stands = its.connection, its.found.stands
+    if one.keepalive is (Shown.OFF if stands.on else Shown.ON):
+        return True
+    is_saved = its.armed is not None and one.due in (Due.NOTHING, Due.KEEPALIVE) and fits(stands.times, one.timeout)
+    return is_saved and one.verdict in (Verdict.LATE, Verdict.BARE)
 
 
 def _badness(verdict: Verdict) -> int:
@@ -130,6 +148,8 @@ def _fate(its: Explained) -> str:
     one = its.connection
     if not its.watched:
         return f"Not watched: watch.ignore has a network with its peer. By itself it would be {one.verdict.label}."
+    if outdated(its):
+        return f"{one.verdict.label.upper()} at the last scan; its keepalive was changed since: see the next scan."
     sure = "" if one.confirmed or one.verdict is Verdict.UNKNOWN else " (Likely, not certain: this was a single scan.)"
     return f"{one.verdict.label.upper()}: {_what_happens(one)}{sure}"
 
@@ -165,7 +185,7 @@ def _facts(its: Explained, host: Host) -> Iterator[tuple[str, str]]:
         yield "", f"the daemon has set the system's; before: {before}"
     if its.found and its.found.user_timeout:
         yield "", f"TCP_USER_TIMEOUT is {span(its.found.user_timeout / 1000)}, set by its program"
-    yield "next packet", _next_packet(one)
+    yield "next packet", _next_packet(its)
     quiet = UNKNOWN if math.isnan(one.idle) else f"{span(one.idle)} ago"
     yield "last packet", quiet
     yield "path", _path(one)
@@ -173,9 +193,12 @@ def _facts(its: Explained, host: Host) -> Iterator[tuple[str, str]]:
         yield "armed", done
 
 
-def _next_packet(one: Connection) -> str:
-    if one.due is Due.NOTHING:
-        return "none, until its program or the peer sends data"
+def _next_packet(its: Explained) -> str:
+    one, found = its.connection, its.found
+    if found and found.stands.on and outdated(its):
+        return f"keepalive in {span(found.stands.times.idle)} at most"
+    if one.due is Due.NOTHING or (one.due is Due.KEEPALIVE and outdated(its)):
+        return NO_PACKET
     if one.due is Due.END:
         return f"none: the connection ends in {span(max(0.0, one.due_in))}"
     return f"{one.due.label} in {span(max(0.0, one.due_in))}"

@@ -176,6 +176,36 @@ def test_why_it_is_not_armed(others: dict[str, Any], said: str) -> None:
     assert fact(dataclasses.replace(BARE, **others), "armed").startswith(said)
 
 
+def test_a_verdict_from_before_an_arming_is_not_shown_as_the_present_one() -> None:
+    """The daemon answers from its last scan, and reads the socket as it is now."""
+    late: dict[str, object] = {"verdict": Verdict.LATE, "due": Due.KEEPALIVE, "due_in": 7140.0, "keepalive": Shown.ON}
+    armed = Found(ARMED.after, Own(0), SYSTEM)
+    for before in ({}, late):
+        its = changed(BARE, before, found=armed, entry=ARMED, decision=ARMED)
+        verdict = its.connection.verdict.label
+        assert page.outdated(its)
+        assert fate(its) == f"{verdict.upper()} at the last scan; its keepalive was changed since: see the next scan."
+        assert fact(its, "next packet") == "keepalive in 3min at most"
+        assert page.headline("amanda", [its]) == "amanda: 1 connection: 1 changed since the last scan"
+    off = changed(BARE, {"verdict": Verdict.SAFE, "due": Due.KEEPALIVE, "keepalive": Shown.ON}, entry=Mark.LEFT_ALONE)
+    assert page.outdated(off)
+    assert fact(off, "next packet") == "none, until its program or the peer sends data"
+
+
+@pytest.mark.parametrize(
+    ("connection", "found"),
+    [
+        ({}, OFF),
+        ({"verdict": Verdict.LATE, "due": Due.KEEPALIVE, "keepalive": Shown.ON}, ON),
+        ({"verdict": Verdict.CUT, "keepalive": Shown.ON}, Found(ARMED.after, Own(0), SYSTEM)),
+        ({"verdict": Verdict.SAFE, "keepalive": Shown.HIDDEN}, ON),
+        ({"keepalive": Shown.ON}, None),
+    ],
+)
+def test_a_verdict_holds_as_long_as_nobody_changes_the_socket(connection: dict[str, object], found: Found) -> None:
+    assert not page.outdated(changed(BARE, connection, found=found, entry=ARMED))
+
+
 def test_a_daemon_that_runs_arms_at_its_next_scan() -> None:
     said = fact(changed(BARE, decision=ARMED), "armed", Host(True))
     assert said == "rule keepalive.arm arms it at the next scan: idle 180s, interval 20s, probes 31"

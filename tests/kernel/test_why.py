@@ -13,8 +13,20 @@ import pytest
 from keepaliveD.cli.asking import ask
 from keepaliveD.model import duration
 from tests.support.patience import SOON
-from tests.support.processes import CTL, TUNED, Home, Program, configuration, program
+from tests.support.processes import (
+    CTL,
+    ENABLE,
+    SCAN,
+    TUNED,
+    WARNING_TIME,
+    Home,
+    Program,
+    arming,
+    configuration,
+    program,
+)
 from tests.support.rig import INTERVAL, LIBC, PROBES, SERVER, TIME, Rig
+from tests.support.unprivileged import reachable_directory
 
 TIMEOUT = 60  # seconds without a packet after which the firewall forgets
 PIDFD_GETFD = 438  # pidfd_getfd(2), on every machine
@@ -159,6 +171,24 @@ def test_fix_makes_a_connection_at_risk_safe_in_one_command(rig: Rig, tmp_path: 
         assert daemon.heard("armed", **asked.endpoints)
         assert timer(rig, asked) <= duration.parse(SPANS.findall(after)[0]) + 1
         daemon.stop()
+
+
+def test_after_an_arming_the_page_shows_the_new_forecast(rig: Rig) -> None:
+    """To root, who may have the daemon scan; to others it says that the verdict is older than what stands there."""
+    slow = arming(ENABLE, timeout=600).replace(f'"{SCAN}s"', '"60s"').replace(f'"{WARNING_TIME}s"', '"60s"')
+    with reachable_directory() as directory, program(rig) as asked:
+        home = Home(directory, slow.replace("namespaces =", 'readers = "everyone"\n        namespaces ='))
+        with home.daemon(rig.client, through=("env", f"RUNTIME_DIRECTORY={directory}")) as daemon:
+            daemon.expect("armed", **asked.endpoints)
+            end = f"{asked.endpoints['KEEPALIVE_LOCAL_ADDRESS']}:{asked.endpoints['KEEPALIVE_LOCAL_PORT']}"
+            words = (*CTL, "why", end, f"--state-dir={home.state}")
+            nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+            said = rig.client.run("env", f"RUNTIME_DIRECTORY={directory}", *nobody, *words)
+            assert "  BARE at the last scan; its keepalive was changed since: see the next scan.\n" in said.stdout
+            said = rig.client.run("env", f"RUNTIME_DIRECTORY={directory}", *words)
+            assert "1 connection: 1 safe" in said.stdout
+            assert timer(rig, asked) <= duration.parse(SPANS.findall(said.stdout)[0]) + 1
+            daemon.stop()
 
 
 def test_who_is_asked_is_found_by_its_end_and_by_its_cookie(rig: Rig, tmp_path: Path) -> None:
