@@ -55,6 +55,7 @@ from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Rules, Watching
 from keepaliveD.model.snapshot import Ended, LastScan, Snapshot, Totals, Tried
 from keepaliveD.model.sockets import Column
+from keepaliveD.model.status import Status
 from keepaliveD.platforms.base import DeathWatch, Platform, Tuner
 from keepaliveD.platforms.requests import Open, Steps, find_owners, scan
 from keepaliveD.policy.activity import nothing_known
@@ -321,7 +322,7 @@ class Daemon:
             scan=scan,
             results=status.results,
             tally=status.tally,
-            problems=tuple(filter(None, (status.complaint.removesuffix("; "), status.blind, *rules.doubts))),
+            problems=_problems(status, rules),
             paths=tuple(self.decider.paths),
             findings=tuple(self.decider.findings),
             at_risk=tuple(dataclasses.replace(one, left=one.left - age) for one in self.decider.at_risk),
@@ -349,6 +350,11 @@ class Daemon:
 
     def _status(self) -> str:
         return f"STATUS={entries.status_line(self.decider.status)}"
+
+
+def _problems(status: Status, rules: Rules) -> tuple[str, ...]:
+    complaint = status.complaint.removesuffix("; ")
+    return tuple(filter(None, (complaint, status.blind, status.suspended, *status.troubles, *rules.doubts)))
 
 
 def _drifts(outcome: Outcome) -> int:

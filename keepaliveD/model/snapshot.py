@@ -100,7 +100,8 @@ class Tried(NamedTuple):
 class Snapshot:
     """How the daemon is. `running` is for how many seconds; `applied` whether the system's settings are in its care.
 
-    `problems` are lines: what is wrong with the configuration, why connections are not watched, and the like.
+    `problems` are lines: what is wrong with the configuration and the records, why connections are not watched, why
+    arming is suspended.
     `now` is in seconds since 1970. `probes_sent` is since the boot, None where the system does not count them.
     """
 

@@ -17,7 +17,7 @@ class Status:
 
     `kept` are stricter settings that stand in place of some that were to be applied.
     `complaint`: what is wrong with the configuration that a reload refused. `blind`: why connections are not watched.
-    `suspended`: for how long arming has been suspended, and why.
+    `suspended`: for how long arming has been suspended, and why. `troubles`: what is wrong with the records.
     """
 
     counts: Counts
@@ -29,3 +29,4 @@ class Status:
     suspended: str = ""
     results: Mapping[ArmingResult, int] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
+    troubles: tuple[str, ...] = ()

@@ -196,6 +196,7 @@ class Decider:
             self._scans.suspended,
             dict(self._scans.results),
             self._autopsy.tally,
+            (*self._scans.troubles, *self._damaged),
         )
 
     @property

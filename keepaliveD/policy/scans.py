@@ -117,6 +117,11 @@ class ScanDecider:
         return self._settings.kept
 
     @property
+    def troubles(self) -> tuple[str, ...]:
+        """Return what is wrong with the settings record, by the last look at it."""
+        return self._troubles
+
+    @property
     def suspended(self) -> str:
         """Return for how long arming had been suspended when the last scan began, and why; nothing where it is not."""
         return self._suspension.describe(self._now) if self._suspension else ""

@@ -26,6 +26,7 @@ from keepaliveD.platforms.base import Platform, Session
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.records.arming import ArmingRecord
+from keepaliveD.records.settings import file_name
 from tests.support.fakes import (
     IDENTITY,
     KERNEL,
@@ -232,8 +233,11 @@ def test_arming_that_was_refused_is_tried_again_and_meanwhile_the_status_says_so
 
     stage.armer.refusal = refusal
     stage.config = dataclasses.replace(stage.config, interval=15.0)
-    stage.script = [allow, *[None] * pauses]
-    stage.run()
+    problems: list[tuple[str, ...]] = []
+    daemon = stage.daemon()
+    stage.script = [lambda: problems.append(daemon.snapshot().problems), allow, *[None] * pauses]
+    daemon.run()
+    assert f"arming suspended for 0s: {refusal}" in problems[0]
     assert stage.events().count("refused") == 1
     assert "armed" in stage.events()
     statuses = [each for line in stage.notified for each in line if each.startswith("STATUS=")]
@@ -709,6 +713,18 @@ def test_a_damaged_record_is_kept_aside_and_reported_once_a_start(stage: Stage) 
         assert "started" in stage.events()
     assert (stage.directory / "armed.damaged").read_bytes() == b"\xff\n" * 100
     assert recorded(stage) == [1]
+
+
+def test_damaged_records_are_problems_that_the_status_shows(stage: Stage) -> None:
+    """Those of sockets and those of settings: whoever asks for the status has not read the log of the start."""
+    (stage.directory / "armed.damaged").write_bytes(b"\xff\n")
+    settings = stage.directory / f"{file_name(IDENTITY)}.damaged"
+    settings.write_bytes(b"\xff\n")
+    seen: list[tuple[str, ...]] = []
+    daemon = stage.daemon()
+    stage.script = [lambda: seen.append(daemon.snapshot().problems)]
+    daemon.run()
+    assert [line.partition(": ")[0] for line in seen[0]] == [str(settings), f"{stage.directory}/armed.damaged"]
 
 
 def test_a_record_that_is_damaged_while_the_daemon_runs_is_reported_at_the_next_scan(stage: Stage) -> None:
