@@ -307,13 +307,17 @@ def _rhythm(moves: _Moves, latest: Column) -> Column:
     """Return the time between the peer's probes, at most, by how many came since the scan before.
 
     Between the first and the last of several there were that many less one; a single one came after the
-    probe before. A silence that is longer than the known rhythm ends it. The first probe after data comes
-    sooner, or after the same time: the period is the longer of the peer's idle time and interval.
+    probe before. A silence that is longer than the known rhythm ends it, and so do fewer probes than it promises,
+    unless this machine slept. The first probe after data comes sooner, or after the same time: the period is the
+    longer of the peer's idle time and interval.
     """
-    before, known, count = moves.beat, moves.peer_period, moves.received
-    several = (latest - moves.start) / np.maximum(count.astype(np.float64) - 1, 1)
+    before, known, count = moves.beat, moves.peer_period, moves.received.astype(np.float64)
+    several = (latest - moves.start) / np.maximum(count - 1, 1)
     at_most = np.where(count > 1, several, latest - before.earliest)
-    ended = moves.start - before.latest > known * (1 + TIMER_SLACK)
+    longest = known * (1 + TIMER_SLACK)
+    ended = moves.start - before.latest > longest
+    if not moves.slept:
+        ended |= latest - before.latest > (count + 1) * longest
     period: Column = np.where(ended, at_most, np.fmin(known, at_most))
     return np.fmin(period, FOREVER)
 

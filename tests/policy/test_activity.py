@@ -8,9 +8,10 @@ import pytest
 
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import TIMER_SLACK
+from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import SocketTable, Timer
 from keepaliveD.policy.activity import find
-from tests.support.tables import idle, table, watch
+from tests.support.tables import CONFIGURED, idle, table, watch
 
 
 def last_packet(*tables: SocketTable) -> float:
@@ -135,7 +136,7 @@ def test_the_peers_rhythm_is_learnt_from_a_probe_in_each_silence_between_our_own
 def test_a_rhythm_does_not_date_a_probe_while_the_machine_slept() -> None:
     """The peer, which got no answers, may have given up."""
     scans = [table(1000.0, idle(0.0)), table(1015.0, idle(15.0)), table(1030.0, idle(30.0, segments_in=12))]
-    after = table(1330.0, idle(330.0, segments_in=13))
+    after = table(1330.0, idle(330.0, segments_in=32))
     assert last_packet(*scans, after) > 1300.0
     slept = table(1330.0, idle(40.0, segments_in=13))
     assert last_packet(*scans, dataclasses.replace(slept, asleep=290.0)) == 1030.0
@@ -250,6 +251,16 @@ def test_a_peer_that_changed_its_rhythm_has_the_new_one() -> None:
     assert watch(*scans).activity.peer_period[0] == 7.5
     scans += [table(1100.0, idle(100.0, segments_in=13)), table(1115.0, idle(115.0, segments_in=14))]
     assert watch(*scans).activity.peer_period[0] == 1115.0 - (1015.0 - 7.5 * (1 + TIMER_SLACK))
+
+
+def test_a_rhythm_ends_where_fewer_probes_came_than_it_promises() -> None:
+    """One in a minute, where one was to come every 20 s: the newest may have passed just after the scan before."""
+    scans = [table(1000.0, idle(0.0)), table(1060.0, idle(60.0, segments_in=14))]
+    assert watch(*scans).activity.peer_period[0] == 20.0
+    judgement = watch(*scans, table(1120.0, idle(120.0, segments_in=15)), path=Path("path", 90.0, CONFIGURED))
+    assert judgement.activity.last_packet[0] == 1060.0
+    assert judgement.activity.peer_period[0] == pytest.approx(1120.0 - (1060.0 - 20.0 * (1 + TIMER_SLACK)))
+    assert not judgement.forecast.confirmed[0]
 
 
 def test_an_idle_time_is_known_once_a_check_has_found_nothing_new() -> None:
