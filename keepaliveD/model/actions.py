@@ -202,10 +202,14 @@ class TidyArmingRecord:
 
 @dataclass(frozen=True, slots=True)
 class RestoreSettings:
-    """Write the system settings back that were found: all, or `only` these. `asker` is who asked the daemon for it."""
+    """Write the system settings back that were found: all, or `only` these.
+
+    `asker` is who asked the daemon for it, which had `cared_for` these until then.
+    """
 
     only: frozenset[str] | None = None
     asker: Asker | None = None
+    cared_for: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

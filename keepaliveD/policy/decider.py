@@ -233,8 +233,8 @@ class Decider:
                 self._scan_soon(now)
                 return []
             case RestoreThese(settings):
-                self._scans.leave_settings(settings)  # also what a scan finds that goes on
-                return [RestoreSettings(settings, asker)]
+                cared_for = self._scans.leave_settings(settings)  # also what a scan finds that goes on
+                return [RestoreSettings(settings, asker, cared_for)]
         try:
             return [questions.follow(asker, question, self.judgement, self.rules, self._autopsy.units)]
         except Exception as error:  # a defect costs an answer, and not the daemon
@@ -354,10 +354,15 @@ class Decider:
         return [answer] if answer else []
 
     def _answer_restore(self, action: RestoreSettings, asker: Asker, outcomes: tuple[Outcome, ...]) -> Answer:
-        """Answer what came of the settings that were to be restored on demand; where nothing did, care again."""
+        """Answer what came of the settings that were to be restored on demand; where nothing did, care again.
+
+        They are left once more: a reload may have begun since, or somebody else have been refused the same.
+        """
         refusal = next((one.refused for one in outcomes if one.action is action), None)
         if refusal:
-            self._scans.care_for_settings(action.only)
+            self._scans.care_for_settings(action.cared_for)
+        else:
+            self._scans.leave_settings(action.only)
         return Answer(asker, refusal or outcomes)
 
     def _keep(self, reports: Iterable[Alike]) -> None:
@@ -401,7 +406,7 @@ class Decider:
         """
         if isinstance(action, questions.Asking | RestoreSettings) and action.asker:
             if isinstance(action, RestoreSettings):
-                self._scans.care_for_settings(action.only)
+                self._scans.care_for_settings(action.cared_for)
             return [Answer(action.asker, unexpected(error))]
         reason = str(error if isinstance(error, Refusal) else unexpected(error))
         self._has_failed = True

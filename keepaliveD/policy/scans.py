@@ -103,12 +103,15 @@ class ScanDecider:
         """Decide what to do about these system settings alone."""
         return [*self._report_record(found.troubles), *self._settings.observe(found, now)]
 
-    def leave_settings(self, keys: Iterable[str] | None) -> None:
-        """Leave these settings of the system, or all, as they are from now on, until other rules apply."""
-        self._settings.leave(keys)
+    def leave_settings(self, keys: Iterable[str] | None) -> frozenset[str]:
+        """Leave these settings of the system, or all, as they are from now on, until other rules apply.
 
-    def care_for_settings(self, keys: Iterable[str] | None) -> None:
-        """Care for these settings of the system, or all, again."""
+        Return those that were cared for until now.
+        """
+        return self._settings.leave(keys)
+
+    def care_for_settings(self, keys: Iterable[str]) -> None:
+        """Care for these settings of the system again."""
         self._settings.care_for(keys)
 
     @property

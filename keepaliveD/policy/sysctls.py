@@ -63,13 +63,15 @@ class SystemKeepalive:
         missing = {key: value for key, value in off.items() if key not in drifted}
         return [*actions, *self._set(missing, Because.CONFIGURED), *self._on_drifted(drifted)]
 
-    def leave(self, keys: Iterable[str] | None) -> None:
-        """Leave these settings, or all, to whoever sets them."""
-        self._yielded |= set(self._wanted if keys is None else keys)
+    def leave(self, keys: Iterable[str] | None) -> frozenset[str]:
+        """Leave these settings, or all, to whoever sets them; return those that were cared for until now."""
+        before = frozenset(self._wanted if keys is None else keys) - self._yielded
+        self._yielded |= before
+        return before
 
-    def care_for(self, keys: Iterable[str] | None) -> None:
-        """Leave these settings, or all, to nobody else any more."""
-        self._yielded -= set(self._wanted if keys is None else keys)
+    def care_for(self, keys: Iterable[str]) -> None:
+        """Leave these settings to nobody else any more."""
+        self._yielded -= set(keys)
 
     def record(self, outcome: Outcome) -> None:
         """Learn the outcome of an action. A refused setting is tried again after a while, or once it changes."""

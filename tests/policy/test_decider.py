@@ -345,8 +345,8 @@ def test_a_scan_that_is_asked_for_and_fails_is_answered_with_the_reason() -> Non
 
 def test_settings_that_a_person_had_restored_are_left_so_until_a_reload() -> None:
     host = started(RULES)
-    restore = RestoreSettings(asker=ASKER)
-    assert host.decider.decide(Asked(ASKER, RestoreThese()), 1001.0) == [restore]
+    (restore,) = host.decider.decide(Asked(ASKER, RestoreThese()), 1001.0)
+    assert restore == RestoreSettings(asker=ASKER, cared_for=frozenset(RULES.wanted))
     restored = Outcome(SetSystemKeepalive(FOUND, {"time": 180}, Because.RESTORE, asker=ASKER))
     assert host.decider.decide(Done(restore, (restored,)), 1001.0) == [
         LogOutcome(restored),
@@ -366,11 +366,34 @@ def test_settings_that_are_to_be_restored_while_a_scan_goes_on_are_not_set_by_wh
 
 def test_settings_that_could_not_be_restored_at_all_stay_in_the_daemons_care() -> None:
     host = started(RULES)
-    restore = RestoreSettings(asker=ASKER)
-    host.decider.decide(Asked(ASKER, RestoreThese()), 1001.0)
+    (restore,) = host.decider.decide(Asked(ASKER, RestoreThese()), 1001.0)
+    assert isinstance(restore, RestoreSettings)
     refused = Outcome(restore, refused=KernelError("damaged"))
     assert host.decider.decide(Done(restore, (refused,)), 1001.0)[-1] == Answer(ASKER, refused.refused)
     assert any(isinstance(action, SetSystemKeepalive) for action in host.hand_in(Tick(), 1015.0))
+
+
+def test_settings_that_were_left_before_stay_so_when_to_restore_them_again_is_refused() -> None:
+    """Their owner has been told that the daemon leaves them so until the next reload."""
+    host = started(RULES)
+    (first,) = host.decider.decide(Asked(ASKER, RestoreThese()), 1001.0)
+    assert isinstance(first, RestoreSettings)
+    host.decider.decide(Done(first, ()), 1001.0)
+    (again,) = host.decider.decide(Asked(ASKER, RestoreThese()), 1002.0)
+    assert isinstance(again, RestoreSettings)
+    host.decider.decide(Done(again, (Outcome(again, refused=KernelError("damaged")),)), 1002.0)
+    assert not any(isinstance(action, SetSystemKeepalive) for action in host.hand_in(Tick(), 1015.0))
+
+
+def test_of_two_who_restore_at_once_the_one_who_succeeds_has_the_settings_left() -> None:
+    host = started(RULES)
+    (first,) = host.decider.decide(Asked(ASKER, RestoreThese()), 1001.0)
+    (second,) = host.decider.decide(Asked(Asker(2, 0, 812), RestoreThese()), 1001.0)
+    assert isinstance(first, RestoreSettings)
+    assert isinstance(second, RestoreSettings)
+    host.decider.decide(Failed(first, ValueError("?")), 1001.0)
+    host.decider.decide(Done(second, ()), 1001.0)
+    assert not any(isinstance(action, SetSystemKeepalive) for action in host.hand_in(Tick(), 1015.0))
 
 
 def test_a_restore_that_breaks_is_answered() -> None:
