@@ -418,11 +418,13 @@ class Decider:
                 return self._stop(now, error=error)
             if not isinstance(action, ScanSockets):
                 return self._on_reload_failed(reason, now)
-            self._next_scan = now + self.rules.interval
         if isinstance(action, ReadSettings):
             return []  # the scan that failed before is reported
         before, self._blind = self._blind, f"scan failed; connections are not being watched: {reason}"
-        actions = self._await_scan.end(Refusal(reason)) if isinstance(action, ScanSockets) else []
+        actions: list[Action] = []
+        if isinstance(action, ScanSockets | TidyArmingRecord):  # with which a scan begins and ends
+            self._next_scan = now + self.rules.interval
+            actions += self._await_scan.end(Refusal(reason))
         actions += [] if before else _log(ReportBlind(self._blind))
         return [*actions, ReadSettings()] if isinstance(action, ScanSockets) and self.rules.keepalive else actions
 

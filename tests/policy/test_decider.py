@@ -195,6 +195,18 @@ def test_what_fails_in_a_scan_does_not_keep_the_rest_from_being_done() -> None:
     assert host.decider.status.blind
 
 
+def test_a_scan_whose_end_fails_is_followed_by_another_one_at_the_interval_and_answered() -> None:
+    host = started()
+    asked(host, ScanNow())
+    host.decider.decide(Tick(), 1001.0)
+    _, tidy = host.decider.decide(Scanned(table(1001.0)), 1001.0)
+    assert isinstance(tidy, TidyArmingRecord)
+    failed = host.decider.decide(Failed(tidy, RuntimeError("what")), 1001.0)
+    assert [action.asker for action in failed if isinstance(action, Answer)] == [ASKER]
+    host.decider.decide(Idle(), 1001.0)
+    assert host.decider.due == 1016.0
+
+
 def test_a_start_that_fails_restores_and_ends_with_the_error() -> None:
     decider = Decider(RULES)
     decider.decide(Opened(""), 1000.0)
