@@ -138,7 +138,9 @@ class Autopsy:
         if not len(ended):
             return ()
         scans = (self._scan, *(known for _, known in self._gone))
-        judged = judge(ended, scans, self._rules.paths, self._units, deaths.unknown)
+        paths = self._rules.paths
+        with_evidence = self.advisor.with_evidence(paths)
+        judged = judge(ended, scans, paths, self._units, deaths.unknown, with_evidence=with_evidence)
         self._count(judged)
         self.advisor.died(ended, judged.path, FORESEEABLE[judged.findings.cause])
         wanted = np.isin(judged.findings.cause, [int(cause) for cause in self._rules.causes])

@@ -131,17 +131,21 @@ def judge(
     paths: Sequence[Path],
     units: Mapping[int, str],
     unknown: frozenset[str] = frozenset(),
+    *,
+    with_evidence: Sequence[Path] | None = None,
 ) -> Judged:
     """Judge ended connections: their path, what was known of them, the cause, whether it was foretold.
 
-    `unknown` are the columns that the engine cannot fill.
+    `unknown` are the columns that the engine cannot fill. `with_evidence` are the same paths with the timeouts that
+    verdicts follow, where evidence has shortened some: what was foretold is held against these.
     """
     known = _recall(ended, scans)
     ended = _with_cgroups(ended, known)
     path = _paths(ended, paths, known)
     findings = decide(ended, known.survived, unknown)
     warned = known.seen & RISKY[known.reported] & (known.reported_at <= ended["ended_at"])
-    foretold = _foretold(ended, findings, known, warned, np.array([each.timeout for each in paths])[path])
+    expected = np.array([each.timeout for each in with_evidence or paths])[path]
+    foretold = _foretold(ended, findings, known, warned, expected)
     warned_before = np.where(warned, ended["ended_at"] - known.reported_at, math.nan)
     return Judged(ended, findings, paths, path, foretold, known.verdict, warned_before, known.survived, units, unknown)
 

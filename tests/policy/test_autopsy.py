@@ -205,6 +205,22 @@ def test_an_end_that_was_not_foretold_says_why(name: str) -> None:
     assert math.isnan(death.hindsight.warned_before)
 
 
+def test_an_end_is_held_against_the_timeout_that_verdicts_followed() -> None:
+    """Evidence had shortened it. Arming does not follow evidence, and so the remedy writes a timeout as before."""
+    autopsy = Autopsy(rules(GUESS))
+    memory = dataclasses.replace(nothing_known(), cookie=np.arange(30, dtype=np.uint64), survived=np.zeros(30))
+    for survived in (0.0, 80.0):
+        autopsy.advisor.scanned(dataclasses.replace(memory, survived=np.full(30, survived)), np.zeros(30, np.intp))
+    autopsy.observe(died(*({"remote_low": peer, **reset(reset_ttl=63, silence=110.0)} for peer in range(3))), 800.0)
+    autopsy.advisor.due(900.0)
+    (shorter,) = autopsy.advisor.with_evidence([GUESS])
+    assert shorter.timeout < 110.0
+    watched(autopsy, idle=50.0)
+    death = only(autopsy.observe(died(reset(reset_ttl=63, silence=110.0)), 1001.0))
+    assert death.hindsight.foretold is Foretold.NOT_YET_DUE
+    assert (death.timeout, remedy(death).lines[0]) == (240.0, "[[path]]")
+
+
 def test_a_connection_that_ended_before_the_last_scans_is_still_known() -> None:
     autopsy = Autopsy(rules(GUESS, OFFICE))
     watched(autopsy, idle=290.0, warn=True)
