@@ -52,6 +52,7 @@ DEATH = np.dtype(
         ("reset_id", "u2"),  # of the reset: IPv4 identification ...
         ("reset_window", "u2"),  # ... and window
         ("dropped_by_firewall", "u2"),  # packets of this connection that this host dropped
+        ("dropped_leaving", "u2"),  # of these, those that were to leave it
         ("dropped_by_md5", "u2"),
         ("afterwards", "u2"),  # packets that came from the peer within a second after the end
         ("local_port", "u2"),

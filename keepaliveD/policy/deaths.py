@@ -206,11 +206,11 @@ def _by_silence(applies: Bools, facts: _Facts, confidence: float, *others: Cause
 def _local_resets(ended: Column) -> Iterator[Rule]:
     """Yield the rules about resets that this host sent itself.
 
-    A firewall of this host drops the packet to which it answers with a reset. Where it has dropped none, a program of
-    this host may have forged the reset, or a proxy of this host may be the peer.
+    A firewall of this host drops the leaving packet to which it answers with a reset. Where it has dropped none, a
+    program of this host may have forged the reset, or a proxy of this host may be the peer.
     A connection to an address of this host itself has no distance: there a reset over loopback says nothing.
     """
-    dropped, own = ended["dropped_by_firewall"] != 0, _is_loopback(ended)
+    dropped, own = ended["dropped_leaving"] != 0, _is_loopback(ended)
     unaware = (ended["reset_flags"] & ACK) == 0  # a firewall answers packets, it has no socket
     here = (ended["reset_local"] != 0) & ~own
     yield Rule(here & dropped & unaware, Cause.LOCAL_FIREWALL, 0.99)

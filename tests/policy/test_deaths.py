@@ -209,9 +209,10 @@ def test_a_connection_to_an_address_of_this_host_is_not_reset_by_its_firewall() 
 def test_a_reset_over_loopback_is_of_the_own_firewall_for_certain_only_where_it_dropped_a_packet() -> None:
     """A program may have forged it (tcpkill), or a proxy of this host may have sent it."""
     here = reset(reset_ttl=64, reset_local=1, silence=0.1)
-    found = decide(ends([{**here, "dropped_by_firewall": 1}, here]))
-    assert list(map(Cause, found.cause)) == [Cause.LOCAL_FIREWALL, Cause.LOCAL_FIREWALL]
-    assert list(found.confidence >= np.float32(CERTAIN)) == [True, False]
+    dropped = {**here, "dropped_by_firewall": 1}
+    found = decide(ends([{**dropped, "dropped_leaving": 1}, here, dropped]))
+    assert list(map(Cause, found.cause)) == [Cause.LOCAL_FIREWALL] * 3
+    assert list(found.confidence >= np.float32(CERTAIN)) == [True, False, False]
     assert Cause.LOCAL_KILL in found.candidates(1)
     by_a_socket = decide(ends([live(peer_ttl=61, reset_ttl=64, reset_local=1, silence=0.1)]))
     assert Cause(by_a_socket.cause[0]) is Cause.PEER_ABORTED

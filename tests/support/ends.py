@@ -188,7 +188,7 @@ MEASURED: Mapping[str, tuple[Cause, float, Facts]] = {
     "our firewall rejects what leaves": (
         Cause.LOCAL_FIREWALL,
         0.99,
-        reset(reset_ttl=64, reset_local=1, dropped_by_firewall=1, unacked=5, silence=0.4),
+        reset(reset_ttl=64, reset_local=1, dropped_by_firewall=1, dropped_leaving=1, unacked=5, silence=0.4),
     ),
     "our firewall drops what leaves": (
         Cause.LOCAL_FIREWALL,

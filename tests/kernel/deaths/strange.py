@@ -113,6 +113,17 @@ def somebody_on_this_host_forges_a_reset(play: Play) -> None:
     wait_for_end(client)
 
 
+@scene(Cause.LOCAL_KILL, untold=True)
+def somebody_on_this_host_tries_to_forge_a_reset_until_it_fits(play: Play) -> None:
+    """As tcpkill does; the own firewall drops those that do not."""
+    client, _ = play.open()
+    play.rig.client.nft(f"add rule inet t in tcp sport {play.port} tcp flags & rst == rst tcp window 1 drop")
+    expected, port = sequence_number(client, RECEIVED), client.getsockname()[1]
+    for window in (1, 0):
+        play.rig.forge_at_the_client(Segment(play.port, port, expected, RST, window=window))
+    wait_for_end(client)
+
+
 IO_URING = """
 import ctypes, os, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)

@@ -58,6 +58,7 @@ struct death {
 	__u16 reset_id;
 	__u16 reset_window;
 	__u16 dropped_by_firewall;
+	__u16 dropped_leaving; /* of these, those that were to leave this host */
 	__u16 dropped_by_md5;
 	__u16 afterwards;
 	__u16 local_port;
@@ -147,7 +148,7 @@ struct fate {
 	__u16 dropped_by_firewall;
 	__u16 dropped_by_md5;
 	__u16 afterwards;
-	__u16 unused;
+	__u16 dropped_leaving;
 };
 
 struct {
@@ -522,6 +523,8 @@ int see_drop(__u64 *ctx)
 	}
 	if (kind == BY_FIREWALL && fate->dropped_by_firewall < 0xffff)
 		fate->dropped_by_firewall++;
+	if (kind == BY_FIREWALL && !skb->skb_iif && fate->dropped_leaving < 0xffff)
+		fate->dropped_leaving++;
 	if (kind == BY_MD5 && fate->dropped_by_md5 < 0xffff)
 		fate->dropped_by_md5++;
 	return 0;
@@ -675,6 +678,7 @@ static __always_inline void tell_surroundings(struct death *death, const struct 
 		death->peer_ttl = *ttl;
 	if (before && !before->cookie) {
 		death->dropped_by_firewall = before->dropped_by_firewall;
+		death->dropped_leaving = before->dropped_leaving;
 		death->dropped_by_md5 = before->dropped_by_md5;
 	}
 	if (death->reset && !is_anybodys(net))
