@@ -80,6 +80,8 @@ def _facts(host: Host) -> Iterator[tuple[str, str]]:
         took, interval = f"{1000 * scan['took']:.0f}ms", span(scan["interval"])
         yield "last scan", f"{span(scan['ago'])} ago, took {took}, at least one in {interval}"
     yield "connections", _connections(host)
+    if daemon and (unwatched := _unwatched(daemon["unwatched"])):
+        yield "not watched", f"{unwatched}; keepalivectl sockets says why"
     yield from _units(host.at_risk)
     if daemon:
         armed = ", ".join(f"{each['count']} {each['result']}" for each in daemon["arming"])
@@ -145,6 +147,17 @@ def _connections(host: Host) -> str:
     by_verdict = ", ".join(f"{counts[verdict]} {verdict}" for verdict in WORST if counts[verdict])
     namespaces = f" in {counts['namespaces']} namespaces" if counts["namespaces"] > 1 else ""
     return f"{counts['total']}{namespaces}: {by_verdict}" if by_verdict else str(counts["total"])
+
+
+def _unwatched(told: Mapping[str, Any]) -> str:
+    """Return which network namespaces the daemon does not watch, "" if it watches all."""
+    number, crowded = told["forbidden"] + told["surplus"] + len(told["silent"]), len(told["crowded"])
+    parts = (
+        f"{number} network namespace{'s' * (number != 1)}" if number else "",
+        "those of hidden processes" if told["hidden"] else "",
+        f"some sockets of {crowded} others" if crowded else "",
+    )
+    return ", ".join(filter(None, parts))
 
 
 def _units(groups: Sequence[AtRisk]) -> Iterator[tuple[str, str]]:

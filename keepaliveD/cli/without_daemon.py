@@ -47,7 +47,7 @@ def look(options: argparse.Namespace, root: Path, why: str) -> overview.Host:
         at_risk=[_at_risk(group) for group in grouped(at_risk)],
         total=len(judgement.table),
         pinned=_pinned(platform),
-        problems=problems,
+        problems=(*problems, *_damaged(options, platform)),
     )
 
 
@@ -81,6 +81,15 @@ def _settings(options: argparse.Namespace, config: Config, platform: Platform) -
     except Refusal:
         return ()
     return settings(wanted, platform.tuner, state.records(options, platform).settings)
+
+
+def _damaged(options: argparse.Namespace, platform: Platform) -> tuple[str, ...]:
+    """Return what is wrong with the records, as far as they may be read here."""
+    records = state.records(options, platform)
+    try:
+        return (*records.settings.damaged(), *records.arming.damaged()) if records.settings.can_exist() else ()
+    except Refusal:
+        return ()
 
 
 def _at_risk(group: Group) -> AtRisk:

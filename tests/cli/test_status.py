@@ -25,8 +25,9 @@ from keepaliveD.model.causes import Foretold
 from keepaliveD.model.connections import Counts, Verdict
 from keepaliveD.model.results import ArmingResult
 from keepaliveD.model.snapshot import AtRisk, LastScan, Setting, Snapshot
+from keepaliveD.model.sockets import Unwatched
 from keepaliveD.platforms.base import Platform, Session
-from keepaliveD.records.settings import SettingsRecord
+from keepaliveD.records.settings import SettingsRecord, file_name
 from tests.support.fakes import IDENTITY, FakeArmer, FakeAtConnect, FakeOwners, FakeTuner, FakeWatcher, here
 from tests.support.host import FakeHost, serving
 from tests.support.tables import idle
@@ -124,6 +125,28 @@ def test_a_daemon_is_asked(desk: Desk) -> None:
         "             keepalivectl deaths lists what ended them",
         "problem      reload failed: \\x1b[2J",
     ]
+
+
+def test_namespaces_that_are_not_watched_are_counted(desk: Desk) -> None:
+    blind = dataclasses.replace(SNAPSHOT, unwatched=Unwatched(1, 2, hidden=True, silent=(7,), crowded=(8, 9)))
+    with serving(desk.directory, FakeHost(blind), ended=lambda _: False):
+        _, out, _ = desk.types("status")
+    (line,) = (line for line in out if line.startswith("not watched "))
+    assert line.endswith(
+        "4 network namespaces, those of hidden processes, some sockets of 2 others; keepalivectl sockets says why"
+    )
+
+
+@pytest.mark.parametrize("name", ["armed.damaged", f"{file_name(IDENTITY)}.damaged", file_name(IDENTITY)])
+def test_without_a_daemon_damaged_records_are_problems(desk: Desk, name: str) -> None:
+    """They are in the log of the daemon's starts; but who asks for the status may not know of that."""
+    state = desk.directory / "state"
+    state.mkdir()
+    (state / name).write_bytes(b"\xff\n")
+    _, out, _ = desk.types("status")
+    (problem,) = (line for line in out if line.startswith("problem "))
+    assert f"{state / name}: damaged " in problem
+    assert problem.endswith("remove the file")
 
 
 def test_without_a_daemon_the_kernel_is_read(desk: Desk) -> None:
