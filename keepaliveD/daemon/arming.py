@@ -90,7 +90,7 @@ class SocketArming:
 
     def _learn_armed_at_connect(self, connections: Sequence[Connection], known: Recorded, record: ArmingRecord) -> bool:
         """Record as armed by us those of the sockets that were armed at connect; return whether there are any."""
-        if len(known.entries) == len(connections):
+        if all(one.cookie in known.entries for one in connections):
             return False
         with contextlib.suppress(Refusal):  # without BPF nobody can read what it has recorded
             if found := self._at_connect.armed():

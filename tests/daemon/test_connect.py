@@ -14,7 +14,7 @@ from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import KernelError, NotPermitted, StateError, Unsupported
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.reports import Counted
-from keepaliveD.model.results import Armed
+from keepaliveD.model.results import Armed, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule
 from keepaliveD.policy.connect import Opening
 from tests.support.fakes import Stage
@@ -245,3 +245,11 @@ def test_records_that_cannot_be_read_do_not_keep_sockets_from_being_armed(
     stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=5, remote_port=10080)]
     stage.run()
     assert len(stage.armer.changed) == 1
+
+
+def test_it_is_known_also_beside_one_that_is_left_alone(stage: Stage) -> None:
+    stage.records().arming.write({6: Mark.LEFT_ALONE})
+    stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=cookie, remote_port=10080) for cookie in (5, 6)]
+    stage.at_connect.records[5] = MINE
+    stage.run()
+    assert (stage.armer.looked, stage.armer.changed) == ([5], [])
