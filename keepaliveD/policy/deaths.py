@@ -26,6 +26,10 @@ START = (64, 128, 255)  # hop limits that packets leave with
 LONG_WAY = 30  # hops between two hosts: a hop limit that says more began at another number
 ACK = 0x10  # of TCP flags
 HALF_CLOSED = (TcpState.FIN_WAIT1.value, TcpState.FIN_WAIT2.value, 9, 11)  # LAST_ACK, CLOSING: this end has closed
+OF_ICMP = (  # what an ICMP error makes of a connection (icmp_err_convert, net/ipv4/icmp.c; net/ipv6/icmp.c)
+    *(errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENONET, errno.ECONNREFUSED, errno.ENOPROTOOPT),
+    *(errno.EOPNOTSUPP, errno.EPROTO, errno.EACCES, errno.EMSGSIZE),
+)
 IPV4 = 0xFFFF  # beginning of the lower half of a v4-mapped address
 LOOPBACK = 127  # first octet
 
@@ -160,7 +164,7 @@ def _rules(ended: Column, survived: Column, unknown: Collection[str] = ()) -> It
     yield _beside(Rule(broken & _never_left(ended), Cause.LOCAL_NETWORK, 0.9), own)
     ordinary = np.isin(error, (0, errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE))
     yield Rule(~ordinary & (error == ended["soft_error"]), Cause.UNREACHABLE, 0.95)
-    yield Rule(~ordinary, Cause.UNREACHABLE, 0.7)
+    yield Rule(np.isin(error, OF_ICMP), Cause.UNREACHABLE, 0.7)
     timed_out, unseen = error == errno.ETIMEDOUT, _not_ruled_out(BEHIND_A_TIMEOUT, unknown)
     yield Rule(timed_out & (ended["icmp_type"] != 0), Cause.UNREACHABLE, 0.7, (*undecided[::-1], *unseen))
     for rule in _timeouts(ended, facts, survived):

@@ -254,6 +254,12 @@ def test_what_never_left_this_host_is_no_fault_of_a_router() -> None:
     assert Cause(decide(ends([facts])).cause[0]) is Cause.LOCAL_NETWORK
 
 
+def test_an_error_that_no_router_brings_about_is_not_called_unreachable() -> None:
+    """TLS in the kernel and MPTCP end a connection so where its data was altered."""
+    found = decide(ends([{"error": errno.EBADMSG}, {"error": errno.ENETUNREACH}]))
+    assert list(map(Cause, found.cause)) == [Cause.UNKNOWN, Cause.UNREACHABLE]
+
+
 def test_a_program_that_aborts_after_the_peer_closed_has_ended_it_itself() -> None:
     aborted = {"state": TcpState.CLOSE_WAIT, "fin_first": 1, "shutdown": 3, "sent_reset": 1}
     found = decide(ends([{**aborted, "unread": 39_999}, aborted]))
