@@ -6,8 +6,9 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from keepaliveD.cli import arguments, running, table
 from keepaliveD.cli.asking import ask as ask_daemon
@@ -30,7 +31,10 @@ from keepaliveD.policy.judge import count_by_path
 from keepaliveD.policy.meaning import longest
 
 VERDICTS = (Verdict.CUT, Verdict.BARE, Verdict.LATE, Verdict.UNKNOWN, Verdict.SAFE)  # the worst first
-PATHS = ("PATH", "TIMEOUT", "COUNTS", "KEEPALIVE", *(verdict.name for verdict in VERDICTS), "ORIGIN")
+OF_SCAN = ("PATH", "TIMEOUT", "COUNTS", "KEEPALIVE", *(verdict.name for verdict in VERDICTS))
+PATHS = (*OF_SCAN, "DEATHS", "SAVES", "ORIGIN")
+Told = Mapping[str, Mapping[str, Any]]  # what a running daemon tells of each path, by name
+UNKNOWN = "-"  # without a daemon that counts
 PRESETS = ("PRESET", "TIMEOUT", "COUNTS", "THEN", "PRODUCT", "SOURCE")
 
 
@@ -51,15 +55,16 @@ def add_presets(command: argparse.ArgumentParser) -> None:
 
 
 def list_paths(options: argparse.Namespace, root: Path) -> None:
-    """One look at the sockets, by path."""
+    """One look at the sockets, by path, and what a running daemon has seen of each."""
     platform = detect(options.platform, root)
     config = load(options.config).within(platform.cloud())
-    config = dataclasses.replace(config, paths=_with_evidence(config.paths, root))
+    told = _told(root)
+    config = dataclasses.replace(config, paths=_with_evidence(config.paths, told))
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, config.ignore)
     with in_worker(platform.open, watching) as ask:
         judgement = look(ask, config, config.ignore)
     counts = count_by_path(judgement)
-    print(_as_json(config.paths, counts) if options.json else _for_people(config.paths, counts))
+    print((_as_json if options.json else _for_people)(config.paths, counts, told))
     for entry in entries.of(Outcome(ReportUnwatched(judgement.table.unwatched))):
         print(f"warning: {entry.message}", file=sys.stderr)
     running.note_running_daemon(
@@ -67,16 +72,19 @@ def list_paths(options: argparse.Namespace, root: Path) -> None:
     )
 
 
-def _with_evidence(paths: Sequence[NetworkPath], root: Path) -> tuple[NetworkPath, ...]:
-    """Return the paths with the timeouts that a running daemon has shortened by evidence, where they are guesses."""
+def _told(root: Path) -> Told:
+    """Return what a running daemon tells; nothing where none runs, or it may not be asked."""
     try:
-        listed = ask_daemon(control_socket(root), "ListPaths")["paths"]
-    except Refusal:  # no daemon runs, or it may not be asked
-        return tuple(paths)
-    shorter = {one["name"]: one for one in listed if one["source"] == Source.EVIDENCE.value}
+        return {one["name"]: one for one in ask_daemon(control_socket(root), "ListPaths")["paths"]}
+    except Refusal:
+        return {}
+
+
+def _with_evidence(paths: Sequence[NetworkPath], told: Told) -> tuple[NetworkPath, ...]:
+    """Return the paths with the timeouts that a running daemon has shortened by evidence, where they are guesses."""
     return tuple(
         dataclasses.replace(path, timeout=one["timeout"], origin=Origin(Source.EVIDENCE, one["detail"]))
-        if path.origin.guessed and (one := shorter.get(path.name))
+        if path.origin.guessed and (one := told.get(path.name)) and one["source"] == Source.EVIDENCE.value
         else path
         for path in paths
     )
@@ -98,7 +106,9 @@ def list_presets(options: argparse.Namespace, _root: Path) -> None:
     print(table.columns(PRESETS, rows))
 
 
-def _for_people(paths: Sequence[NetworkPath], counts: Sequence[Counts]) -> str:
+def _for_people(paths: Sequence[NetworkPath], counts: Sequence[Counts], told: Told) -> str:
+    """The table, and below it what evidence says against a timeout, with what to write."""
+    seen = [told.get(path.name, {}) for path in paths]
     rows = [
         (
             printable(path.name),
@@ -106,11 +116,13 @@ def _for_people(paths: Sequence[NetworkPath], counts: Sequence[Counts]) -> str:
             path.counts.value,
             _keepalive(path),
             *(str(of_path.by_verdict[verdict]) for verdict in VERDICTS),
+            *(str(its.get(count, UNKNOWN)) for count in ("ended", "saved")),
             str(path.origin),
         )
-        for path, of_path in zip(paths, counts, strict=True)
+        for path, of_path, its in zip(paths, counts, seen, strict=True)
     ]
-    return table.columns(PATHS, rows)
+    advice = [f"advice: {printable(its['advice'])}" for its in seen if its.get("advice")]
+    return "\n".join([table.columns(PATHS, rows), *advice])
 
 
 def _keepalive(path: NetworkPath) -> str:
@@ -131,8 +143,8 @@ def _within(path: NetworkPath) -> int | None:
     return None if none else longest(path.timeout)
 
 
-def _as_json(paths: Sequence[NetworkPath], counts: Sequence[Counts]) -> str:
-    """An array of objects; times are seconds, null is never, or no keepalive."""
+def _as_json(paths: Sequence[NetworkPath], counts: Sequence[Counts], told: Told) -> str:
+    """An array of objects; times are seconds, null is never, no keepalive, or not known without a daemon."""
     return json.dumps(
         [
             {
@@ -145,6 +157,7 @@ def _as_json(paths: Sequence[NetworkPath], counts: Sequence[Counts]) -> str:
                 "ports": list(path.ports),
                 "interface": path.interface,
                 "connections": {verdict.label: of_path.by_verdict[verdict] for verdict in VERDICTS},
+                **{key: told.get(path.name, {}).get(key) for key in ("ended", "saved", "advice")},
             }
             for path, of_path in zip(paths, counts, strict=True)
         ],

@@ -67,13 +67,14 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 def test_each_path_is_shown_with_the_origin_of_its_timeout_and_its_connections(desk: Desk) -> None:
-    heading, *rows = [line.split(maxsplit=10) for line in desk.types("paths").splitlines()]
-    assert heading == ["PATH", "TIMEOUT", "COUNTS", "KEEPALIVE", "CUT", "BARE", "LATE", "UNKNOWN", "SAFE", "ORIGIN"]
+    heading, *rows = [line.split(maxsplit=12) for line in desk.types("paths").splitlines()]
+    verdicts = ["CUT", "BARE", "LATE", "UNKNOWN", "SAFE"]
+    assert heading == ["PATH", "TIMEOUT", "COUNTS", "KEEPALIVE", *verdicts, "DEATHS", "SAVES", "ORIGIN"]
     assert [" ".join(row) for row in rows] == [
-        "default 10min packets <= 532s 0 0 0 0 1 guess: Google Compute Engine",
-        "office 5min packets <= 266s 1 1 0 0 1 measured 2026-11-28",
-        "proxy 1min data no help 0 1 0 0 0 preset aws-alb",
-        f"cable never packets not needed 0 0 0 0 0 configured in {desk.file}",
+        "default 10min packets <= 532s 0 0 0 0 1 - - guess: Google Compute Engine",
+        "office 5min packets <= 266s 1 1 0 0 1 - - measured 2026-11-28",
+        "proxy 1min data no help 0 1 0 0 0 - - preset aws-alb",
+        f"cable never packets not needed 0 0 0 0 0 - - configured in {desk.file}",
     ]
 
 
@@ -85,10 +86,28 @@ def test_a_guess_that_the_daemon_has_shortened_is_shown_with_its_evidence_and_no
     listed = {"paths": [{"name": name, **evidence} for name in ("default", "office")]}
     monkeypatch.setattr(paths, "ask_daemon", lambda *_: listed)
     default, office, *_ = (" ".join(line.split()) for line in desk.types("paths").splitlines()[1:])
-    assert default.startswith("default 2min packets measure first 0 0 0 0 1 evidence: 3 connections died")
+    assert default.startswith("default 2min packets measure first 0 0 0 0 1 - - evidence: 3 connections died")
     assert office.endswith("measured 2026-11-28")
     (shown, *_) = json.loads(desk.types("paths", "--json"))
     assert (shown["timeout"], shown["keepalive_within"], shown["origin"]["source"]) == (120.0, None, "evidence")
+
+
+def test_what_a_daemon_has_seen_of_a_path_is_shown_with_its_advice(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon may have another configuration: a path that it does not have is not known to it."""
+    advice = 'path "office": idle timeout 5min is probably too long; write timeout = "2min" into its [[path]]'
+    office = {"name": "office", "source": "measured", "ended": 3, "saved": 12, "advice": advice}
+    default = {"name": "default", "source": "platform", "ended": 0, "saved": 0, "advice": ""}
+    monkeypatch.setattr(paths, "ask_daemon", lambda *_: {"paths": [default, office]})
+    *rows, last = desk.types("paths").splitlines()[1:]
+    default_row, office_row, proxy_row, _ = (" ".join(row.split()) for row in rows)
+    assert default_row.endswith(" 0 0 guess: Google Compute Engine")
+    assert office_row.endswith(" 3 12 measured 2026-11-28")
+    assert proxy_row.endswith(" - - preset aws-alb")
+    assert last == f"advice: {advice}"
+    default, office, proxy, _ = json.loads(desk.types("paths", "--json"))
+    assert (office["ended"], office["saved"], office["advice"]) == (3, 12, advice)
+    assert (default["ended"], default["saved"], default["advice"]) == (0, 0, "")
+    assert (proxy["ended"], proxy["saved"], proxy["advice"]) == (None, None, None)
 
 
 def test_json_of_paths_has_numbers_and_words_for_programs(desk: Desk) -> None:
