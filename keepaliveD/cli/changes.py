@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from keepaliveD.cli.history import add_options, as_json, nothing, when
+from keepaliveD.cli.history import add_options, as_json, when
 from keepaliveD.config.units import with_suffix
 from keepaliveD.log import history
 from keepaliveD.log.history import Record
+from keepaliveD.model.text import printable
+
+ELSEWHERE = "a daemon that logs elsewhere writes none there: see keepalivectl status, or its log"
 
 
 def add_log(command: argparse.ArgumentParser) -> None:
@@ -31,7 +34,8 @@ def print_log(options: argparse.Namespace, _root: Path, read: history.Reader | N
     for record in records:
         print(f"{when(record)} {' '.join(record.fields.get('MESSAGE', '').split())}{_by(record)}")
     if not records:
-        print(nothing("changes"))
+        of_unit = f" of {printable(options.unit)}" if options.unit else ""
+        print(f"no entries about changes{of_unit} in the journal; {ELSEWHERE}")
 
 
 def _by(record: Record) -> str:

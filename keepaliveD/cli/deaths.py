@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from keepaliveD.cli import arguments, table
 from keepaliveD.cli.asking import ask, control_socket
-from keepaliveD.cli.history import add_options, as_json, nothing, when
+from keepaliveD.cli.history import add_options, as_json, when
 from keepaliveD.cli.named import described
 from keepaliveD.cli.selected_deaths import concerning
 from keepaliveD.log import history
@@ -52,12 +53,13 @@ def add_deaths(parser: argparse.ArgumentParser) -> None:
 
 def show(options: argparse.Namespace, root: Path, read: history.Reader | None = None) -> None:
     """Print what ended. Raises Unsupported, NotPermitted, StateError, NoInput."""
-    own = History(options.state_dir)
-    ended = history.ended(options.since, read, own)
+    ended, hidden = history.ended(options.since, read, History(options.state_dir))
+    if hidden:
+        print(f"note: not all is listed: {hidden}", file=sys.stderr)
     records = ended if options.target is None else concerning(options.target, ended)
     if options.explain is not None:
         if options.explain > len(records):
-            raise NoInput(f"--explain {options.explain}: {_only(records, options.target, ended, own)}")
+            raise NoInput(f"--explain {options.explain}: {_only(records, options.target, ended)}")
         records = records[options.explain - 1 : options.explain]
     if options.json:
         print(as_json(records))
@@ -66,25 +68,24 @@ def show(options: argparse.Namespace, root: Path, read: history.Reader | None = 
     elif records:
         print("\n".join(overview(records)))
     else:
-        print(_nothing(options.target, ended, own) + _not_seen(_unseen(root)))
+        print(_nothing(options.target, ended) + _not_seen(_unseen(root)))
 
 
-def _only(records: Sequence[Record], target: str | None, ended: Sequence[Record], own: History) -> str:
+def _only(records: Sequence[Record], target: str | None, ended: Sequence[Record]) -> str:
     """Return that there are not as many entries."""
     if not records:
-        return _nothing(target, ended, own)
+        return _nothing(target, ended)
     of_target = f" about {printable(described(target))}" if target is not None else ""
     plural = "there is only 1 entry" if len(records) == 1 else f"there are only {len(records)} entries"
     return f"{plural}{of_target}; see keepalivectl deaths"
 
 
-def _nothing(target: str | None, ended: Sequence[Record], own: History) -> str:
+def _nothing(target: str | None, ended: Sequence[Record]) -> str:
     """Return what to say where no entry is about the target, or where there is none at all."""
     if target is None:
-        return nothing("ended connections", of_journal=not own.exists())
+        return "no entries about ended connections"
     if not ended:
-        about = f"{printable(described(target))}, nor about any other ended connection"
-        return nothing(about, of_journal=not own.exists())
+        return f"no entries about {printable(described(target))}, nor about any other ended connection"
     others = "1 entry is" if len(ended) == 1 else f"{len(ended)} entries are"
     return f"no entries about {printable(described(target))}; {others} about others, see keepalivectl deaths"
 

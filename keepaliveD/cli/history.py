@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
 import re
 import time
 from collections.abc import Sequence
@@ -69,14 +68,6 @@ def _instant(text: str) -> float:
 def _at(day: datetime.date, clock: datetime.time = MIDNIGHT) -> datetime.datetime:
     """Return that time of a day by the clock of this host."""
     return datetime.datetime.combine(day, clock).astimezone()
-
-
-def nothing(about: str, *, of_journal: bool = True) -> str:
-    """Return what to print where there are no entries, and who may read more if they are those of the journal."""
-    others = of_journal and os.geteuid() != 0
-    return f"no entries about {about}" + (
-        " (the journal of the system is read by root and systemd-journal)" if others else ""
-    )
 
 
 def when(record: Record) -> str:

@@ -5,13 +5,16 @@ Where there is none, a file in the state directory has the history of ended conn
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+import os
 import pwd
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from keepaliveD.log.entries import MESSAGE_IDS
 from keepaliveD.model.errors import NotPermitted, Unsupported
@@ -20,6 +23,7 @@ from keepaliveD.records.history import TIMESTAMP, History
 
 DAEMON = "tcp-keepalived"  # its user
 NO_HISTORY = "the history is in the journal"
+JOURNALS = Path("/var/log/journal"), Path("/run/log/journal")  # systemd-journald.service(8)
 ENDS = ("died",)
 STARTS = ("started", "reloaded")
 CHANGES = ("applied", "drift", "stricter", "armed", "disarmed", "restored")  # of settings and sockets
@@ -47,29 +51,36 @@ Entries = Iterable[Mapping[str, Any]]
 Reader = Callable[[float], Entries]  # entries since an instant of the epoch, in their order
 
 
-def ended(since: float, read: Reader | None = None, own: History | None = None) -> list[Record]:
-    """Return what the daemon has logged of ended connections since this instant, newest first.
+class Ended(NamedTuple):
+    """What the daemon has logged of ended connections, newest first; and why there may be more, "" if there is not."""
+
+    records: list[Record]
+    hidden: str = ""
+
+
+def ended(since: float, read: Reader | None = None, own: History | None = None) -> Ended:
+    """Return what the daemon has logged of ended connections since this instant.
 
     Anybody can write into the journal, so entries of other users than the daemon's are left out.
-    Raises Unsupported where there is neither a journal nor a history of our own; NotPermitted, StateError.
+    Raises Unsupported where there is neither a journal nor a history of our own; NotPermitted where nothing was found
+    and not all may be read; StateError.
     """
-    kept, not_permitted = _kept(since, own)
+    found: list[Record] = []
+    hidden: NotPermitted | None = None
     try:
-        kept += _records(since, read or journal)
-    except Unsupported as unsupported:
-        if not_permitted:
-            raise not_permitted from unsupported
-        if not own or not own.exists():
-            raise
-    return sorted(kept, key=lambda record: record.when)[::-1]
-
-
-def _kept(since: float, own: History | None) -> tuple[list[Record], NotPermitted | None]:
-    """Return what is in the history of our own; or why it may not be read, which matters only without a journal."""
-    try:
-        return [_record(fields[TIMESTAMP], fields) for fields in own.since(since)] if own else [], None
+        found += [_record(fields[TIMESTAMP], fields) for fields in own.since(since)] if own else []
     except NotPermitted as refusal:
-        return [], refusal
+        hidden = refusal
+    try:
+        found += _records(since, read or journal)
+    except NotPermitted as refusal:
+        hidden = hidden or refusal
+    except Unsupported:
+        if not hidden and not (own and own.exists()):
+            raise
+    if hidden and not found:
+        raise hidden
+    return Ended(sorted(found, key=lambda record: record.when)[::-1], str(hidden or ""))
 
 
 def changed(since: float, read: Reader | None = None) -> list[Record]:
@@ -99,7 +110,10 @@ def _records(since: float, read: Reader) -> list[Record]:
 
 
 def journal(since: float, events: Sequence[str] = ENDS) -> Iterator[Mapping[str, Any]]:
-    """Yield the entries of the system's journal about these events. Raises Unsupported, NotPermitted."""
+    """Yield the entries of the system's journal about these events.
+
+    Raises Unsupported where no journal is kept, NotPermitted where there is none of the entries and not all are shown.
+    """
     try:
         systemd = importlib.import_module("systemd.journal")
     except ImportError as error:
@@ -114,7 +128,33 @@ def journal(since: float, events: Sequence[str] = ENDS) -> Iterator[Mapping[str,
         for event in events:  # matches of one field are alternatives, sd_journal_add_match(3)
             reader.add_match(MESSAGE_ID=MESSAGE_IDS[event])
         reader.seek_realtime(since)
-        yield from reader
+        is_empty = True
+        for entry in reader:
+            is_empty = False
+            yield entry
+    if is_empty:
+        _check_that_it_is_read()
+
+
+def _check_that_it_is_read() -> None:
+    """Raise Unsupported where this host keeps no journal, NotPermitted where that of the system may not be read."""
+    files = list(_journals_of_the_system())
+    if not files:
+        places = " or ".join(map(str, JOURNALS))
+        raise Unsupported(f"{NO_HISTORY}, and this host keeps none, in {places}; read the daemon's own log")
+    if not any(os.access(file, os.R_OK, effective_ids=True) for file in files):
+        raise NotPermitted(f"{NO_HISTORY}: not permitted: run as root, or in the group systemd-journal")
+
+
+def _journals_of_the_system() -> Iterator[Path]:
+    """Yield the files that hold it; the directory where these may not be listed."""
+    for directory in JOURNALS:
+        with contextlib.suppress(OSError):
+            for host in directory.iterdir():
+                try:
+                    yield from (host / name for name in os.listdir(host) if name.startswith("system"))
+                except PermissionError:
+                    yield host
 
 
 def _trusted() -> set[str]:

@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import datetime
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,10 +51,14 @@ def journal(*said: Entry, uid: int = 0) -> history.Reader:
 
 
 def printed(capsys: pytest.CaptureFixture[str], read: history.Reader, *words: str) -> str:
+    deaths.show(parsed(*words), Path("/nonexistent"), read)
+    return capsys.readouterr().out
+
+
+def parsed(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     deaths.add_deaths(parser)
-    deaths.show(parser.parse_args(["--state-dir=/nonexistent", *words]), Path("/nonexistent"), read)
-    return capsys.readouterr().out
+    return parser.parse_args(["--state-dir=/nonexistent", *words])
 
 
 def test_what_ended_is_grouped_and_the_newest_come_first(capsys: pytest.CaptureFixture[str]) -> None:
@@ -266,14 +269,32 @@ def test_where_no_daemon_tells_the_newest_start_does(
     assert printed(capsys, journal()).endswith(HELP)
 
 
-@pytest.mark.parametrize(("uid", "is_told"), [(0, False), (1000, True)])
-def test_only_who_may_not_read_the_journal_is_told_who_reads_it(
-    uid: int, is_told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def forbidden(_: float) -> Iterator[Mapping[str, Any]]:
+    """A journal that may not be read."""
+    raise NotPermitted("the history is in the journal: not permitted: run as root")
+
+
+def test_who_may_not_read_the_history_is_told_so_and_not_that_nothing_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: uid)
-    assert ("the journal" in printed(capsys, journal())) == is_told
-    History(tmp_path).begin()
-    assert "the journal" not in printed(capsys, journal(), "--state-dir", str(tmp_path))
+    """Neither that of the state directory, nor that of the journal; and some of it is no reason to hide the rest."""
+    words = "--state-dir", str(tmp_path)
+    log = KeepingLog(lambda _: None, History(tmp_path), EPOCH.timestamp)
+    log(FORGOTTEN)
+    assert "middlebox-idle" in printed(capsys, forbidden, *words)
+    deaths.show(parsed(*words), tmp_path, forbidden)
+    assert capsys.readouterr().err == (
+        "note: not all is listed: the history is in the journal: not permitted: run as root\n"
+    )
+    monkeypatch.setattr(History, "since", forbidden_file)
+    for read in (journal(), forbidden):
+        for more in ((), ("--json",), ("--explain", "1"), ("amandad",)):
+            with pytest.raises(NotPermitted, match="run as root"):
+                printed(capsys, read, *words, *more)
+
+
+def forbidden_file(own: History, _: float) -> Iterator[Mapping[str, Any]]:
+    raise NotPermitted(f"{own}: not permitted: run as root")
 
 
 def test_without_a_journal_the_history_of_the_state_directory_is_read(

@@ -23,7 +23,7 @@ from keepaliveD.model.errors import KernelError, NotPermitted
 from tests.support.patience import SOON
 from tests.support.processes import CTL, SCAN, TUNED, Daemon, Home, Program, configuration, program
 from tests.support.rig import TIME, UNTUNED, Rig
-from tests.support.unprivileged import NOBODY, as_nobody, reachable_directory
+from tests.support.unprivileged import NOBODY, as_a_stranger, reachable_directory
 
 TIMEOUT = 60  # seconds without a packet after which the firewall forgets
 STATUS = b'{"method":"internal.tcp-keepalived.Status"}\0'
@@ -257,20 +257,6 @@ def resident(pid: int) -> int:
     """KiB of memory that a process holds."""
     text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     return int(text.partition("VmRSS:")[2].split()[0])
-
-
-@contextlib.contextmanager
-def as_a_stranger() -> Iterator[None]:
-    """As a user who is in no group."""
-    groups = os.getgroups()
-    os.setgroups([])
-    os.setegid(NOBODY)
-    try:
-        with as_nobody():
-            yield
-    finally:
-        os.setegid(0)
-        os.setgroups(groups)
 
 
 def test_everyone_may_ask_where_the_configuration_says_so_and_give_no_order(rig: Rig) -> None:

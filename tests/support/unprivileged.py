@@ -26,6 +26,20 @@ def as_nobody() -> Iterator[None]:
 
 
 @contextmanager
+def as_a_stranger() -> Iterator[None]:
+    """As a user who is in no group."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(NOBODY)
+    try:
+        with as_nobody():
+            yield
+    finally:
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+@contextmanager
 def reachable_directory() -> Iterator[Path]:
     """A directory that anybody can reach and read: pytest's tmp_path is its owner's alone."""
     directory = Path(tempfile.mkdtemp(prefix="keepaliveD-"))
