@@ -42,7 +42,7 @@ class Misuse(Refusal):
 
 
 class NoInput(Refusal):
-    """A file, process or connection does not exist, or a file cannot be read."""
+    """A file, process, connection or host name does not exist, or a file cannot be read."""
 
     status = Exit.NOINPUT
 
