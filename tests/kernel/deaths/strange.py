@@ -6,7 +6,10 @@ import ctypes
 import functools
 import signal
 import struct
+import subprocess
 import sys
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 from select import select
 from socket import (
     AF_INET,
@@ -17,7 +20,10 @@ from socket import (
     TCP_FASTOPEN,
     TCP_LINGER2,
     create_server,
+    if_nametoindex,
+    recv_fds,
     socket,
+    socketpair,
 )
 
 from keepaliveD.model.causes import Cause
@@ -35,6 +41,7 @@ from tests.kernel.deaths.scenes import (
     stay_quiet,
     wait_for_end,
 )
+from tests.support.dropping import Where, dropping_in, dropping_on, own_cgroup
 
 STRANGE: list[Scene] = []
 scene = functools.partial(scenes.scene, among=STRANGE)
@@ -237,6 +244,53 @@ def own_filter_of_packets_takes_none(play: Play) -> None:
     wait_for_end(client)
 
 
+SOCKET_OF_A_CGROUP = """
+import os, socket, sys
+with open(sys.argv[1] + "/cgroup.procs", "w") as processes:
+    processes.write(str(os.getpid()))
+connection = socket.create_connection((sys.argv[2], int(sys.argv[3])))
+socket.send_fds(socket.socket(fileno=int(sys.argv[4])), [b"!"], [connection.fileno()])
+"""
+
+
+def of_a_cgroup(play: Play) -> tuple[socket, Path]:
+    """The client's end of a connection that is in a cgroup of its own, and that cgroup."""
+    listener, cgroup = play.listen(), play.stack.enter_context(own_cgroup())
+    ours, theirs = socketpair()
+    command = [sys.executable, "-c", SOCKET_OF_A_CGROUP, str(cgroup), SERVER[AF_INET], str(play.port)]
+    with ours, theirs:
+        maker = play.rig.client.inside(
+            lambda: subprocess.Popen([*command, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+        )
+        _, (descriptor,), _, _ = recv_fds(ours, 1, 1)
+        maker.wait(30)
+    client = play.stack.enter_context(socket(fileno=descriptor))
+    client.settimeout(30)
+    server, _ = listener.accept()
+    play.stack.enter_context(server)
+    server.settimeout(30)
+    play.opened(client)
+    play.talk(client, server)
+    return client, cgroup
+
+
+@scene(Cause.LOCAL_FIREWALL)
+def own_cgroup_lets_nothing_leave(play: Play) -> None:
+    client, cgroup = of_a_cgroup(play)
+    play.stack.enter_context(dropping_in(cgroup, Where.LEAVING_CGROUP))
+    send(client)
+    wait_for_end(client)
+
+
+@scene(Cause.LOCAL_FIREWALL)
+def own_cgroup_lets_nothing_arrive(play: Play) -> None:
+    """As systemd's IPAddressDeny= does."""
+    client, cgroup = of_a_cgroup(play)
+    play.stack.enter_context(dropping_in(cgroup, Where.ARRIVING_IN_CGROUP))
+    send(client)
+    wait_for_end(client)
+
+
 @scene(Cause.MD5_MISMATCH)
 def the_peer_changes_its_key(play: Play) -> None:
     client, server = play.open()
@@ -274,6 +328,35 @@ def own_link_is_taken_down(play: Play) -> None:
     play.rig.client.ip(f"link set near{100 + play.port % 100} down")
     send(client)
     wait_for_end(client)
+
+
+@scene(Cause.LOCAL_FIREWALL)
+def own_traffic_control_lets_nothing_leave(play: Play) -> None:
+    client, _ = over_a_link_of_its_own(play)
+    drop_on_own_link(play, Where.LEAVING_ON_DEVICE)
+    send(client)
+    wait_for_end(client)
+
+
+@scene(Cause.LOCAL_FIREWALL)
+def own_traffic_control_lets_nothing_arrive(play: Play) -> None:
+    client, _ = over_a_link_of_its_own(play)
+    drop_on_own_link(play, Where.ARRIVING_ON_DEVICE)
+    send(client)
+    wait_for_end(client)
+
+
+def drop_on_own_link(play: Play, where: Where) -> None:
+    """From now on, drop all packets of the link over which it goes."""
+    name = f"near{100 + play.port % 100}"
+    play.stack.enter_context(play.rig.client.inside(lambda: entered(dropping_on(if_nametoindex(name), where))))
+
+
+def entered(context: AbstractContextManager[None]) -> ExitStack:
+    """It is entered, in this thread; whoever closes the result leaves it."""
+    stack = ExitStack()
+    stack.enter_context(context)
+    return stack
 
 
 @scene(Cause.LOCAL_NETWORK)
