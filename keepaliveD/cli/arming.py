@@ -47,10 +47,8 @@ from keepaliveD.records.both import Records
 
 AUTO = "auto"
 NOBODY_LOGGED_IN = 2**32 - 1  # loginuid, proc(5)
-BESIDE_DAEMON = (
-    "note: tcp-keepalived is running: it does not arm these connections again, but it may arm others; "
-    "to prevent that, stop it, or change its arming rules and reload it"
-)
+NOT_AGAIN = "does not arm these connections again, but it may arm others"
+MAY_ARM = "may arm connections"
 ANYWHERE = [NetworkPath("", FOREVER, Origin(Source.GUESS))]  # what was armed is put back wherever it leads
 
 
@@ -206,14 +204,14 @@ def disarm(options: argparse.Namespace, root: Path, target: str | None = None) -
         take_over(platform.at_connect, records.arming)
         armed = records.arming.armed()
         damaged = records.arming.damaged()
-        if beside_daemon:
-            print(BESIDE_DAEMON, file=sys.stderr)
         if at_connect:
             print(at_connect)
         if armed:
             _check_settings(records)
         action = Disarm(with_cookies(look, armed.keys() & named))
         outcome = ask(Performer(platform, records).perform(action))
+    if beside_daemon and (outcome.armings or target is None):
+        print(_beside_daemon(NOT_AGAIN if outcome.armings else MAY_ARM), file=sys.stderr)
     with Results() as report:
         report.add(outcome)
     if beside_daemon and outcome.armings:
@@ -223,6 +221,11 @@ def disarm(options: argparse.Namespace, root: Path, target: str | None = None) -
         lost = f"{_connections(len(missing))} on record not found: ended since, or not visible from here"
         print(f"warning: {lost}", file=sys.stderr)
     return Disarmed(armed, outcome, report, damaged, bool(at_connect))
+
+
+def _beside_daemon(does: str) -> str:
+    how = "to prevent that, stop it, or change its arming rules and reload it"
+    return f"note: tcp-keepalived is running: it {does}; {how}"
 
 
 def _meant(target: str, ask: Asking, look: Judgement) -> set[int]:

@@ -577,5 +577,5 @@ def test_disarm_beside_a_daemon_says_that_the_daemon_goes_on(desk: Desk) -> None
     with SettingsRecord(desk.directory / "state", IDENTITY, {}).locked():
         _, out, (line,) = desk.types("disarm")
     assert out == ["nothing to disarm"]
-    assert line.startswith("note: tcp-keepalived is running: it does not arm these connections again, but it may arm")
+    assert line.startswith("note: tcp-keepalived is running: it may arm connections; to prevent that, stop it, or")
     assert desk.at_connect.pin == "/pin"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from keepaliveD.cli import running
 from keepaliveD.cli.ctl import main
 from keepaliveD.model.errors import Exit
 
@@ -527,3 +528,38 @@ def test_what_the_kernel_has_no_room_for_or_cannot_know_is_said(
     assert second.endswith("; new connections are armed at the next scan")
     assert "new connections on path w are armed at the next scan: an interface selects it" in out
     assert any(line.startswith("new connections that rule arm[2] or a later one matches are armed at") for line in out)
+
+
+@pytest.fixture
+def daemons(file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a daemon that runs."""
+    file.write_text('[[path]]\nname = "office"\nnetworks = ["10.0.0.0/8"]\ntimeout = "10min"\n')
+    monkeypatch.setattr(running, "running", lambda *_: 812)
+    monkeypatch.setattr(running, "configuration", lambda *_: file)
+    return file
+
+
+def test_without_a_file_it_checks_what_the_running_daemon_reads(
+    daemons: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever has started it by script/run has another file than the one in /etc."""
+    assert main(["check"]) == Exit.OK
+    out, err = capsys.readouterr()
+    assert out.startswith(f"valid: {daemons}\n")
+    assert "path office " in out
+    assert err == "note: this is the file of the running daemon (process 812); to check another, name it\n"
+    assert main(["check", "--quiet"]) == Exit.OK
+    assert capsys.readouterr() == ("", "")
+    assert main(["check", str(SHIPPED)]) == Exit.OK
+    out, err = capsys.readouterr()
+    assert (out.startswith(f"valid: {SHIPPED}\n"), err) == (True, "")
+
+
+def test_a_file_of_the_running_daemon_that_cannot_be_read_is_named(
+    daemons: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    main(["check"])
+    assert f"note: the running daemon (process 812) reads {daemons}, which cannot be read here\n" in (
+        capsys.readouterr().err
+    )

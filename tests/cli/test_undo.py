@@ -12,6 +12,7 @@ from keepaliveD.cli import undo as command
 from keepaliveD.cli.undo import redo
 from keepaliveD.model.actions import Disarm
 from keepaliveD.model.connections import Endpoint, Owner
+from keepaliveD.model.errors import Exit
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult, Mark, Outcome
 from keepaliveD.platforms.base import Platform
@@ -132,7 +133,7 @@ def test_what_is_not_there_is_one_line_and_status_66(desk: Desk, tuner: FakeTune
     del tuner
     status, out, (line,) = desk.types("undo", "cron")
     assert (status, out) == (66, [])
-    assert line == "keepalivectl: cron has no connection; keepalivectl sockets --all lists connections"
+    assert line.startswith("keepalivectl: cron has no connection; keepalivectl sockets --all lists connections; ")
 
 
 def test_what_arms_new_connections_stays_unless_all_is_undone(desk: Desk, tuner: FakeTuner) -> None:
@@ -168,6 +169,40 @@ def test_many_of_a_unit_are_armed_again_by_one_command() -> None:
         f"redo: keepalivectl arm [fd00::1]:50000 {times}",
     ]
     assert lines[-1] == "redo: and 13 others"
+
+
+@pytest.mark.parametrize(
+    ("target", "meant"),
+    [("al", "all"), ("ALL", "all"), ("intvvl", "intvl"), ("keepalive.idel", "keepalive.idle"), ("amnda", "")],
+)
+@pytest.mark.usefixtures("tuner")
+def test_a_mistyped_target_names_the_settings_that_there_are(
+    desk: Desk, target: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing is said beside a daemon about what was not done."""
+    daemon(monkeypatch, desk, "")
+    arm(desk, 1)
+    status, _, (said,) = desk.types("undo", target)
+    assert status == Exit.NOINPUT
+    assert "all, time (keepalive.idle), intvl (keepalive.interval), probes (keepalive.probes)" in said
+    assert said.endswith(f"; did you mean {meant}?") == bool(meant)
+    assert ("did you mean" in said) == bool(meant)
+
+
+@pytest.mark.parametrize("target", ["10.20.0.9:99", "sk:99", "99"])
+@pytest.mark.usefixtures("tuner")
+def test_who_names_a_connection_reads_nothing_of_settings(desk: Desk, target: str) -> None:
+    status, _, (said,) = desk.types("undo", target)
+    assert status == Exit.NOINPUT
+    assert "keepalive.idle" not in said
+
+
+@pytest.mark.usefixtures("tuner")
+def test_beside_a_daemon_nothing_is_noted_where_nothing_is_disarmed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon(monkeypatch, desk, "")
+    assert desk.types("undo", "ssh")[2] == []
 
 
 # settings
