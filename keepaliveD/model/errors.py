@@ -36,7 +36,7 @@ class ConfigError(Refusal):
 
 
 class Misuse(Refusal):
-    """The command line is wrong."""
+    """The command line is wrong, or what it asks for would keep no connection alive."""
 
     status = Exit.USAGE
 

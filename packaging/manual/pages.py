@@ -150,7 +150,7 @@ def _privileges() -> Parts:
 
 def _exits() -> list[str]:
     """Each status with the refusals that end in it, as their docstrings explain them."""
-    meanings: dict[int, str] = {errors.Exit.OK: "Success.", errors.Exit.USAGE: "The command line is wrong."}
+    meanings: dict[int, str] = {errors.Exit.OK: "Success."}
     for refusal in errors.Refusal.__subclasses__():
         meanings[refusal.status] = (refusal.__doc__ or "").partition("\n")[0]
     if meanings.keys() != set(errors.Exit):
