@@ -294,7 +294,7 @@ def _probes(moves: _Moves, shown: Between) -> _Probes:
     perhaps = moves.answered & ~hidden & (moves.received > 1)
     return _Probes(
         probed=np.where(data, False, probed | moves.probed),
-        period=np.where(rhythmic, rhythm, moves.peer_period),
+        period=np.where(rhythmic, rhythm, np.where(_overdue(moves), FOREVER, moves.peer_period)),
         beat=Between(
             np.where(data, moves.data_at, np.where(probed, earliest, moves.beat.earliest)),
             np.where(data | probed | perhaps, shown.latest, moves.beat.latest),
@@ -314,12 +314,17 @@ def _rhythm(moves: _Moves, latest: Column) -> Column:
     before, known, count = moves.beat, moves.peer_period, moves.received.astype(np.float64)
     several = (latest - moves.start) / np.maximum(count - 1, 1)
     at_most = np.where(count > 1, several, latest - before.earliest)
-    longest = known * (1 + TIMER_SLACK)
-    ended = moves.start - before.latest > longest
+    ended = _overdue(moves)
     if not moves.slept:
-        ended |= latest - before.latest > (count + 1) * longest
+        ended |= latest - before.latest > (count + 1) * known * (1 + TIMER_SLACK)
     period: Column = np.where(ended, at_most, np.fmin(known, at_most))
     return np.fmin(period, FOREVER)
+
+
+def _overdue(moves: _Moves) -> Bools:
+    """Return whether the peer's next probe had not come by the scan before, as late as its timer may fire."""
+    overdue: Bools = moves.start - moves.beat.latest > moves.peer_period * (1 + TIMER_SLACK)
+    return overdue
 
 
 def _since_data(sockets: Sockets, rows: Indices) -> Column:

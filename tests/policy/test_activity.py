@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import TIMER_SLACK
 from keepaliveD.model.rules import Path
@@ -261,6 +262,24 @@ def test_a_rhythm_ends_where_fewer_probes_came_than_it_promises() -> None:
     assert judgement.activity.last_packet[0] == 1060.0
     assert judgement.activity.peer_period[0] == pytest.approx(1120.0 - (1060.0 - 20.0 * (1 + TIMER_SLACK)))
     assert not judgement.forecast.confirmed[0]
+
+
+def test_a_rhythm_that_has_ended_promises_nothing_in_the_next_silence() -> None:
+    """The peer, which had probed every 20 s, was silent for a minute, and then spoke."""
+    scans = [table(1000.0, idle(0.0)), table(1060.0, idle(60.0, segments_in=14))]
+    scans += [table(1120.0, idle(120.0, segments_in=14))]
+    spoken = watch(*scans, table(1130.0, idle(2.0, segments_in=15)))
+    assert spoken.activity.peer_period[0] == FOREVER
+    assert Verdict(spoken.forecast.verdict[0]) is Verdict.BARE
+
+
+def test_a_rhythm_outlasts_data_that_comes_before_the_next_probe_is_overdue() -> None:
+    scans = [
+        table(1000.0, idle(0.0)),
+        table(1060.0, idle(60.0, segments_in=14)),
+        table(1065.0, idle(2.0, segments_in=15)),
+    ]
+    assert watch(*scans).activity.peer_period[0] == 20.0
 
 
 def test_an_idle_time_is_known_once_a_check_has_found_nothing_new() -> None:
