@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from typing import NamedTuple
 
 from keepaliveD.model.deaths import Reset
@@ -17,6 +18,7 @@ class Span(NamedTuple):
     latest: float
 
 
+AGES = ("since_sent", "since_received", "since_acked")
 NUMBERS = 1 << 32  # of TCP: they begin again
 MOSTLY = 0.2  # seconds within which it is seen that a socket was destroyed, unless the machine is busy
 CLOCK = 0.01  # seconds by which the kernel's times may be wrong
@@ -109,11 +111,18 @@ def _fill_in_others(row: Column, found: Found, packet: Packet, *, is_sure: bool)
 
 
 def _fill_in_times(row: Column, packet: Packet, destroyed: Span) -> None:
-    """Make the reset the instant from which times count, and tell how long it was quiet before."""
-    gap = max(destroyed.latest - packet.at, 0)
-    for name in ("since_sent", "since_received", "since_acked"):
-        row[name] = max(row[name] - gap, 0)
+    """Make the reset the instant from which times count, and tell how long it was quiet before.
+
+    A busy machine shows late what was destroyed. All that was exchanged came before the reset, which limits by how
+    much; after data of ours the reset came at once, and else it is not known how long it was quiet.
+    """
+    gap, last = max(destroyed.latest - packet.at, 0), min(float(row[name]) for name in AGES)
+    is_late, longest = gap > last + CLOCK, min(row["since_received"], row["since_acked"])
+    gap = min(gap, last)
+    for name in AGES:
+        row[name] -= gap
     retransmitting = row["timeout"] * (2.0 ** int(row["retransmits"]) - 1)
     unanswered = row["since_sent"] + retransmitting if row["unacked"] else 0
-    row["silence"] = max(min(row["since_received"], row["since_acked"]) - unanswered, 0)
+    silence = max(min(row["since_received"], row["since_acked"]) - unanswered, 0)
+    row["silence"] = math.nan if is_late and longest > MOSTLY and not row["unacked"] else silence
     row["ended_at"] = packet.at

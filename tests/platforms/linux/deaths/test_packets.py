@@ -121,6 +121,20 @@ def test_retransmissions_before_the_reset_do_not_count_as_silence() -> None:
     assert row["silence"] == pytest.approx(4.0)
 
 
+def test_an_end_that_a_busy_machine_shows_late_is_not_taken_for_one_of_a_busy_connection() -> None:
+    """It was destroyed 3 s before it was seen, at once after the reset: what was sent brought the reset about."""
+    late = Span(NOW - 5, NOW + 2)
+    row = destroyed(since_sent=0.0, since_received=4.0, since_acked=4.0)
+    assert fill_in_reset(row, found(RESET), late, unacked=5)
+    assert row["silence"] == pytest.approx(4.0)
+    probed = destroyed(since_sent=2.5, since_received=2.5, since_acked=2.5)
+    assert fill_in_reset(probed, found(RESET), late, unacked=0)
+    assert math.isnan(probed["silence"])
+    busy = destroyed(since_sent=0.1, since_received=0.1, since_acked=0.1)
+    assert fill_in_reset(busy, found(RESET), late, unacked=0)
+    assert busy["silence"] < 0.2
+
+
 def over_ipv4(flags: int, number: int = 7, data: bytes = b"", ttl: int = 61) -> bytes:
     segment = struct.pack("!HHIIBBHHH", 22, 40000, number, 0, 8 << 4, flags, 512, 0, 0) + packets.TIMESTAMPS + bytes(8)
     addresses = socket.inet_aton("10.0.0.2") + socket.inet_aton("10.0.0.1")
