@@ -39,6 +39,11 @@ def _no_skip(report: Report) -> Report:
 
 # whose daemons arm at connect what is not of their own network: those of one would arm what another one watches
 ARM_EVERYWHERE = ("kernel/test_connect.py", "kernel/test_why.py", "kernel/deaths/test_daemon.py")
+# whose attackers lock very many sockets, or whose daemons are to hang at none but their own
+LOCK_SOCKETS = (
+    *("hostile/test_blocking.py", "hostile/test_hiding.py", "hostile/test_numbers.py"),
+    "kernel/test_worker.py",
+)
 KERNEL = ("hostile", "install", "kernel", "programs", "torture")  # directories whose tests need root on a real kernel
 
 
@@ -87,6 +92,8 @@ def _group(item: pytest.Item) -> str:
     scopes = {name: definitions[-1].scope for name, definitions in item._fixtureinfo.name2fixturedefs.items()}
     if str(item.path.relative_to(TESTS)) in ARM_EVERYWHERE:
         return "arm at connect"
+    if str(item.path.relative_to(TESTS)) in LOCK_SOCKETS:
+        return "locked sockets"
     if "module" not in scopes.values():
         return ""
     indices = item.callspec.indices if hasattr(item, "callspec") else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ MOST = 4096
 class _Pause:
     until: float
     seconds: float
+    is_tried: bool = False  # again, since it was over
 
 
 class Avoided:
@@ -42,13 +44,20 @@ class Avoided:
         if not again:
             return frozenset(self._pauses)
         over = [what for what, pause in self._pauses.items() if pause.until <= now]
-        namespaces = [what for what in over if what[0] is Kind.NAMESPACE]
-        first = min(namespaces, key=lambda what: self._pauses[what].until, default=None)
-        tried = {what for what in over if what[0] is not Kind.NAMESPACE} | {first}
-        return frozenset(self._pauses.keys() - tried)
+        waiting = {what for what in over if what[0] is Kind.NAMESPACE and not self._pauses[what].is_tried}
+        first = min(waiting, key=lambda what: self._pauses[what].until, default=None)
+        return frozenset(self._pauses.keys() - (set(over) - waiting | {first}))
 
-    def keep_namespaces(self, silent: Collection[int]) -> None:
-        """Forget the other ones: they were read, and answered, or have ended, and their numbers are given anew."""
-        for kind, number in list(self._pauses):
-            if kind is Kind.NAMESPACE and number not in silent:
-                del self._pauses[kind, number]
+    def keep_namespaces(self, silent: Collection[int], now: float) -> None:
+        """Learn which namespaces were not read. Of the other ones those are gone whose pause is not over.
+
+        The rest was tried again, and has answered; in BPF's way, which waits for no lock. Whoever hangs again within
+        an hour, as somebody arms there, is left out for twice as long.
+        """
+        for what, pause in list(self._pauses.items()):
+            if what[0] is not Kind.NAMESPACE or what[1] in silent:
+                continue
+            if not pause.until <= now < pause.until + LONGEST_PAUSE:
+                del self._pauses[what]
+            elif not pause.is_tried:
+                self._pauses[what] = dataclasses.replace(pause, is_tried=True)

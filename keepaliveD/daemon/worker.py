@@ -58,10 +58,10 @@ class Worker:
         """Return whether a part of a request is still to be sent."""
         return bool(self._unsent)
 
-    def ask(self, request: Request, avoided: frozenset[Touchable]) -> None:
-        """Begin to send a request; the worker must not touch what is `avoided`."""
+    def ask(self, request: Request, avoided: frozenset[Touchable], *, careful: bool) -> None:
+        """Begin to send a request; the worker must not touch what is `avoided`; `careful`: see touching.avoid."""
         self.asked = request
-        self._unsent = memoryview(messages.pack((request, avoided)))
+        self._unsent = memoryview(messages.pack((request, avoided, careful)))
         self._ticks = 0
         self.send()
 
@@ -130,8 +130,8 @@ def _work(opener: Opener, watching: Watching, daemon: socket.socket, memory: mma
     receiver = messages.Receiver()
     while receiver.receive(daemon):
         while message := receiver.message():
-            request, avoided = message
-            touching.avoid(avoided)
+            request, avoided, careful = message
+            touching.avoid(avoided, careful=careful)
             try:
                 answer = Reply(request.carry_out(session))
             except BaseException as error:

@@ -25,8 +25,8 @@ PATIENCE = 6  # ticks, which are turns of our own: we may have been stopped toge
 HURRY = 2  # ticks: for a worker after one that hung, and at the end
 ATTEMPTS = 4  # workers that one request may cost where nothing tells why they are lost
 A_MOMENT = 0.3  # seconds
-MOST_AGAIN = 8  # workers that cannot die; with more of them nothing that hung is tried again ...
-MOST_LEFT = 64  # ... and no other one is started
+MOST_RISKED = 8  # workers that cannot die; with more of them nothing that hung is tried again, ...
+MOST_LEFT = 64  # ... sockets are locked in our own network namespace alone, and at last no other worker is started
 
 
 class Descriptor(Protocol):
@@ -127,8 +127,8 @@ class Workers:
             return self._successor
         self._current = self._current or self._start(self._watching)
         if self._current.asked is not request:
-            again = len(self._ended) < MOST_AGAIN
-            self._current.ask(request, self._avoided.at(self._clock(), again=again))
+            careful = len(self._ended) >= MOST_RISKED
+            self._current.ask(request, self._avoided.at(self._clock(), again=not careful), careful=careful)
         return self._current
 
     def _start(self, watching: Watching) -> Worker:
@@ -155,7 +155,7 @@ class Workers:
             else:  # it takes the place of one that was lost
                 answer = worker.answer()
         if answer and answer.error is None and isinstance(request, Scan):
-            self._avoided.keep_namespaces(answer.value.unwatched.silent)
+            self._avoided.keep_namespaces(answer.value.unwatched.silent, self._clock())
         return self._done(answer) if answer else None
 
     def _retry(self, worker: Worker, request: Request, problem: str) -> Reply | None:

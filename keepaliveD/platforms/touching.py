@@ -62,14 +62,20 @@ class _Here:
         self._memory: mmap.mmap | None = None
         self._turn = 0
         self._avoided: Set[Touchable] = frozenset()
+        self._at_home: Touchable | None = None
+        self._careful = False
 
     def write_to(self, memory: mmap.mmap) -> None:
         """Write what is touched into this memory from now on."""
         self._memory = memory
 
-    def avoid(self, what: Set[Touchable]) -> None:
-        """Have now() refuse these objects, and no others."""
-        self._avoided = what
+    def be_at_home(self, netns: int) -> None:
+        """Have await_locks() never refuse this network namespace for its own sake."""
+        self._at_home = (Kind.NAMESPACE, netns)
+
+    def avoid(self, what: Set[Touchable], *, careful: bool = False) -> None:
+        """Have now() refuse these objects, and no others; if `careful`, await_locks() refuses all but what is ours."""
+        self._avoided, self._careful = what, careful
 
     def now(self, kind: Kind, number: int = 0) -> None:
         """Write down what is touched next. Raises MustNotTouch if it must not be touched."""
@@ -79,6 +85,15 @@ class _Here:
             self._turn += 1
             TOUCHED.pack_into(self._memory, 0, self._turn, kind, number)
 
+    def await_locks(self, netns: int) -> None:
+        """Write down a network namespace whose sockets are locked next, one after the other: that may take for ever.
+
+        Raises MustNotTouch if it must not be touched.
+        """
+        if self._careful and (Kind.NAMESPACE, netns) != self._at_home:
+            raise MustNotTouch
+        self.now(Kind.NAMESPACE, netns)
+
     def on(self) -> None:
         """Write down that work on the last object goes on."""
         if self._memory is not None:
@@ -87,4 +102,5 @@ class _Here:
 
 
 _here = _Here()
-write_to, avoid, now, on = _here.write_to, _here.avoid, _here.now, _here.on
+write_to, avoid, be_at_home = _here.write_to, _here.avoid, _here.be_at_home
+now, await_locks, on = _here.now, _here.await_locks, _here.on

@@ -34,13 +34,34 @@ def test_one_namespace_is_tried_again_at_a_time() -> None:
     assert avoided.at(1.0 + PAUSE) == {OTHER}
 
 
-def test_a_namespace_that_answered_or_has_ended_is_forgotten() -> None:
+def test_a_namespace_that_has_ended_is_forgotten() -> None:
+    """Its number is given anew."""
     avoided = Avoided()
     avoided.add(ONE, 0.0)
     avoided.add(OTHER, 1.0)
-    avoided.keep_namespaces({2})
+    avoided.keep_namespaces({2}, 2.0)
     assert avoided.at(2.0) == {OTHER}
     assert avoided.add(ONE, 50.0) == PAUSE
+
+
+def test_a_namespace_that_was_read_and_hangs_again_is_left_out_for_longer() -> None:
+    """By BPF it is read while a socket in it is locked; who arms there waits for the lock, each time."""
+    avoided = Avoided()
+    avoided.add(ONE, 0.0)
+    avoided.keep_namespaces((), PAUSE)
+    assert avoided.at(PAUSE) == frozenset()
+    assert avoided.add(ONE, PAUSE + 1) == 2 * PAUSE
+    avoided.keep_namespaces((), 3 * PAUSE + 1)
+    avoided.keep_namespaces((), 3 * PAUSE + 1 + LONGEST_PAUSE)
+    assert avoided.add(ONE, 1e6) == PAUSE
+
+
+def test_a_namespace_that_was_tried_again_leaves_the_turn_to_another() -> None:
+    avoided = Avoided()
+    avoided.add(ONE, 0.0)
+    avoided.add(OTHER, 1.0)
+    avoided.keep_namespaces({2}, 1.0 + PAUSE)
+    assert avoided.at(1.0 + PAUSE) == frozenset()
 
 
 def test_processes_and_sockets_are_all_tried_again() -> None:

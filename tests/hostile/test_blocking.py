@@ -9,12 +9,14 @@ from contextlib import ExitStack
 import psutil
 import pytest
 
+from keepaliveD.daemon.workers import MOST_LEFT, MOST_RISKED
 from tests.support.loopback import FORGOTTEN, Host, by, ends_at_once, everywhere, forgetful, near_end
 from tests.support.patience import SOON, family
 from tests.support.processes import ENABLE, next_line
 from tests.support.versions import ITERATOR, since
 
 ENGINES = ["netlink", pytest.param("bpf", marks=since(ITERATOR))]
+AT_CONNECT = {"KEEPALIVE_RESULT": "armed-at-connect"}
 SLOTS = 20  # descriptors that change
 
 
@@ -32,7 +34,7 @@ def test_a_locked_socket_costs_its_owner_and_nobody_else(host: Host, engine: str
     """A program sends from a file whose server died; whoever asks for its socket waits, SIGKILL or not."""
     text = by(engine, everywhere(forgetful(ENABLE, apply=True)))
     left = ExitStack()  # workers, which end once the attack does
-    with left, host.attacked("locked_socket", FORGOTTEN) as attacker:
+    with left, host.attacked("locked_sockets", FORGOTTEN) as attacker:
         assert next_line(attacker) == "locked\n"
         for _ in range(2):  # what hung has kept no lock of the first one
             sock = host.connection()
@@ -41,6 +43,22 @@ def test_a_locked_socket_costs_its_owner_and_nobody_else(host: Host, engine: str
                 daemon.expect("armed", within=SOON, **near_end(sock))
                 left.callback(await_end, family(daemon.pid)[1:])
                 ends_at_once(host, daemon)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_very_many_locked_sockets_leave_a_worker_that_watches_and_arms(host: Host, engine: str) -> None:
+    """Each takes a worker that cannot die; those that may be left behind would all be in one stranger's hands."""
+    text = by(engine, everywhere(forgetful(ENABLE, apply=True)))
+    with ExitStack() as left, host.attacked("locked_sockets", FORGOTTEN, str(MOST_LEFT)) as attacker:
+        assert [next_line(attacker) for _ in range(MOST_LEFT)] == MOST_LEFT * ["locked\n"]
+        first = host.connection()
+        with host.daemon(text) as daemon:
+            daemon.expect("armed", within=SOON, **near_end(first))
+            later = host.connection()  # which BPF arms at connect, as the next scan reports
+            daemon.expect("armed", within=SOON, **(near_end(later) if engine == "netlink" else AT_CONNECT))
+            assert len(family(daemon.pid)) <= 1 + 1 + MOST_RISKED
+            left.callback(await_end, family(daemon.pid)[1:])
+            ends_at_once(host, daemon)
 
 
 def test_a_duplicate_whose_close_never_ends_hangs_nobody(host: Host) -> None:

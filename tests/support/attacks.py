@@ -153,21 +153,26 @@ def _attributes(node: int) -> bytes:
     return struct.pack("<6Q10I", node, SIZE, 8, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, PAGE, 0)
 
 
-def locked_socket(address: str) -> None:
-    """A socket that is locked for as long as this lives, in a network namespace of its own.
+def locked_sockets(address: str, count: str = "1") -> None:
+    """So many sockets that are locked for as long as this lives, each in a network namespace of its own.
 
-    The program sends from a page of that file: the kernel holds the lock of the socket until the page comes.
+    Each program sends from a page of that file: the kernel holds the lock of the socket until the page comes.
     """
     device = fuse_device()
-    become_stranger(CLONE_NEWNS | CLONE_NEWNET)
-    file = mounted(device, READ, on_call=lambda: say("locked"))
+    become_stranger(CLONE_NEWNS)
+    file = os.open(mounted(device, READ, on_call=lambda: say("locked")), os.O_RDONLY)
 
-    def send() -> None:
+    def send(page: int) -> None:
+        must(LIBC.unshare(CLONE_NEWNET))
+        bring_loopback_up()
         near, far = connected(address)
-        near.send(mmap.mmap(os.open(file, os.O_RDONLY), PAGE, mmap.MAP_PRIVATE, mmap.PROT_READ))
+        memory = mmap.mmap(file, SIZE, mmap.MAP_PRIVATE, mmap.PROT_READ)
+        memory.madvise(mmap.MADV_RANDOM)  # each page is a call of its own
+        near.send(memoryview(memory)[page * PAGE : (page + 1) * PAGE])
         far.close()
 
-    started(send)
+    for number in range(int(count)):
+        started(partial(send, number))
 
 
 def closing_never_ends(address: str, count: str) -> None:
@@ -342,7 +347,7 @@ held: list[socket.socket] = []  # as long as the program lives
 ATTACKS: dict[str, Callable[..., None]] = {
     each.__name__: each
     for each in (
-        *(locked_socket, closing_never_ends, endless_command_line, shared_table),
+        *(locked_sockets, closing_never_ends, endless_command_line, shared_table),
         *(many_keys, one_bucket, hoppers, full_disk),
     )
 }

@@ -18,7 +18,6 @@ from keepaliveD.platforms import touching
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.bpf import libbpf, twins
 from keepaliveD.platforms.linux.bpf.iterator import exhaust
-from keepaliveD.platforms.touching import Kind
 
 OBJECT = Path(__file__).with_name("arm.bpf.o")
 PROGRAM = "arm_sockets"
@@ -128,7 +127,7 @@ class BpfArmer:
         paths = own if netns <= own.keys() else namespaces.everywhere(self._root)
         for one in netns & paths.keys():
             with contextlib.suppress(OSError):  # it has ended, may not be entered, or did not answer before
-                touching.now(Kind.NAMESPACE, one)
+                touching.await_locks(one)
                 if one in own:
                     yield libbpf.open_iterator(self._link)
                 else:

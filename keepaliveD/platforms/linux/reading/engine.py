@@ -9,7 +9,6 @@ from typing import Protocol
 from keepaliveD.model.errors import KernelError
 from keepaliveD.model.sockets import Sockets
 from keepaliveD.platforms import touching
-from keepaliveD.platforms.touching import Kind
 
 Gaps = dict[int, KernelError | None]  # namespaces of which sockets may be missing, and why if they were not read at all
 
@@ -80,7 +79,7 @@ class OneByOne(ABC):
         for netns, reader in self._readers.items():
             start = len(sockets)
             try:
-                touching.now(Kind.NAMESPACE, netns)
+                touching.await_locks(netns)
                 if not reader.dump(netns, sockets, self._scratch):
                     gaps[netns] = None
             except touching.MustNotTouch:

@@ -50,6 +50,7 @@ class SocketWatcher:
         self._with_interfaces = with_interfaces
         self._paths = namespaces.only_here(root)
         (self._own,) = self._paths
+        touching.be_at_home(self._own)
         self._entered = {self._own}
         self._engine.enter(self._own)
         self._unwatched = Unwatched()
