@@ -30,7 +30,7 @@ def test_there_are_forty_causes_of_ends_at_least() -> None:
 
 
 def test_every_end_is_seen_once(played: Played) -> None:
-    """Or it is counted: on a very busy machine the kernel does not run the programs for each one.
+    """Or it is counted: a kernel may not run the programs for each one (linux/deaths/unseen.py).
 
     It does not count those whose program had closed them before: these are made once more.
     """
