@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from socket import AF_INET, AF_INET6
+from threading import Lock
 from typing import Literal, Self, TypeVar
 
 Result = TypeVar("Result")
@@ -37,6 +38,7 @@ OWN_NETWORK = "127.{}.{}".format(*os.urandom(2))
 DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
 LIBC = ctypes.CDLL(None, use_errno=True)
+FORKING = Lock()  # held while a program starts, which until then has a copy of all descriptors that are open here
 
 
 class Namespace:
@@ -47,11 +49,10 @@ class Namespace:
 
     def __init__(self, maker: Namespace | None = None) -> None:
         inside = maker._enter() if maker else DIE_WITH_US
-        self._holder = subprocess.Popen(
-            [*inside, *self.UNSHARE, *DIE_WITH_US, "sh", "-c", "echo; exec cat"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+        pipe = subprocess.PIPE
+        command = [*inside, *self.UNSHARE, *DIE_WITH_US, "sh", "-c", "echo; exec cat"]
+        with FORKING:
+            self._holder = subprocess.Popen(command, stdin=pipe, stdout=pipe)
         assert self._holder.stdout
         assert self._holder.stdout.readline(), "no network namespace can be made here"
         self.pid = self._holder.pid
@@ -81,7 +82,9 @@ class Namespace:
     def running(self, *command: str) -> Iterator[subprocess.Popen[str]]:
         """A program that runs in here, under the process id of the Popen, until the end of the block."""
         pipe = subprocess.PIPE
-        with subprocess.Popen(self._enter(*command), stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        with FORKING:
+            process = subprocess.Popen(self._enter(*command), stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        with process:
             try:
                 yield process
             finally:
@@ -89,9 +92,9 @@ class Namespace:
 
     def run(self, *command: str, given: str = "") -> subprocess.CompletedProcess[str]:
         """What came of a program that ran in here until it ended."""
-        return subprocess.run(
-            self._enter(*command), input=given, capture_output=True, text=True, timeout=120, check=False
-        )
+        with self.running(*command) as process:
+            output, errors = process.communicate(given, timeout=120)
+        return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
     def ip(self, *commands: str) -> None:
         """Have ip(8) do all of this in here."""

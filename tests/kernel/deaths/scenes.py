@@ -48,6 +48,7 @@ from tests.kernel.deaths.rig import (
     vanish,
 )
 from tests.support.memory import little_memory
+from tests.support.rig import FORKING
 
 End = Literal["client", "server"]
 
@@ -133,7 +134,7 @@ class Play:
 
     def hold(self, connection: socket, *command: str) -> subprocess.Popen[bytes]:
         """A program that has it, and nobody else."""
-        with connection:
+        with FORKING, connection:
             pipe = subprocess.PIPE
             program = subprocess.Popen(
                 [*DIE_WITH_US, *command], stdin=pipe, stdout=pipe, pass_fds=[connection.fileno()]

@@ -42,6 +42,7 @@ from tests.kernel.deaths.scenes import (
     wait_for_end,
 )
 from tests.support.dropping import Where, dropping_in, dropping_on, own_cgroup
+from tests.support.rig import FORKING
 
 STRANGE: list[Scene] = []
 scene = functools.partial(scenes.scene, among=STRANGE)
@@ -258,10 +259,13 @@ def of_a_cgroup(play: Play) -> tuple[socket, Path]:
     listener, cgroup = play.listen(), play.stack.enter_context(own_cgroup())
     ours, theirs = socketpair()
     command = [sys.executable, "-c", SOCKET_OF_A_CGROUP, str(cgroup), SERVER[AF_INET], str(play.port)]
+
+    def start() -> subprocess.Popen[bytes]:
+        with FORKING:
+            return subprocess.Popen([*command, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+
     with ours, theirs:
-        maker = play.rig.client.inside(
-            lambda: subprocess.Popen([*command, str(theirs.fileno())], pass_fds=[theirs.fileno()])
-        )
+        maker = play.rig.client.inside(start)
         _, (descriptor,), _, _ = recv_fds(ours, 1, 1)
         maker.wait(30)
     client = play.stack.enter_context(socket(fileno=descriptor))
