@@ -21,6 +21,7 @@ MANY = 14  # survivors without which no death is called noise
 ROUNDS = 12  # after which a path counts as too uneven to be measured
 FEW = 10  # so many times as many deaths show that survivors of nearly the same silence were only measured late
 CLEARLY = 1.05  # what one side survived and was fatal for the other: more than a busy machine is late
+REVIVED = 6  # connections that one side's probes revived: fewer may all have taken a device with a longer timeout
 CLOSE = 0.995  # silences that differ by less count as the same
 CENSUS = 10  # one of so many connections only helps to count devices
 ABOVE = (1.3, 2.0)  # how much longer than the shortest death an uneven path is tested
@@ -268,7 +269,7 @@ def _strict_side(known: Sequence[Result]) -> Side | None:
             continue
         revived = [test.quiet for test in known if test.prober is not strict and _survived(test, end * CLEARLY)]
         others = (test for test in known if test.prober is not strict and test.end is EndOfSilence.FORGOTTEN)
-        if len(revived) > 1 and all(test.quiet > max(revived) for test in others):
+        if len(revived) >= REVIVED and all(test.quiet > max(revived) for test in others):
             return strict
     return None
 
@@ -302,9 +303,13 @@ def _sides(limits: Limits, finding: Finding) -> tuple[Side, ...]:
 
 
 def _ladder(limits: Limits) -> list[PlannedTest]:
-    """Return silences from the shortest to the longest, by equal quotients, and some more of the longest."""
+    """Return silences from the shortest to the longest, by equal quotients, and some more of the longest.
+
+    These count the devices; where the silences leave room there are enough of them to see even a device that few take.
+    """
     census = limits.connections // CENSUS
     steps = _steps(limits.shortest, limits.longest, limits.connections - census, limits.ratio)
+    census = max(census, min(SURE, limits.connections - steps - 2))  # one more is kept alive from the start
     factor = (limits.longest / limits.shortest) ** (1 / steps)
     times = [limits.shortest * factor**number for number in range(steps + 1)] + [limits.longest] * census
     return list(_alternating(times, _sides(limits, Finding())))

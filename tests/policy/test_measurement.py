@@ -185,6 +185,14 @@ def test_no_bracket_of_200_runs_misses_the_timeout(kind: str, limits: Limits) ->
     assert narrow >= KINDS[kind]
 
 
+def test_two_devices_are_seen_also_where_few_silences_are_tried() -> None:
+    """Half of the connections take each; those that are left quiet the longest must not all take one by chance."""
+    for seed in range(200):
+        path = Path([20.0, 32.0], [0.5, 0.5], chance=random.Random(seed))
+        finding, _ = measure(path, Limits(8.0, 40.0, both_sides=True))
+        assert (finding.several_devices, finding.revived_by) == (True, None), seed
+
+
 def test_one_round_to_a_listener_finds_the_timeout_to_5_percent_while_it_passes_once() -> None:
     for seed in range(200):
         path, timeout = paths("plain", seed)
