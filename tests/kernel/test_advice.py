@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from pathlib import Path
 from socket import AF_INET, AF_INET6
 
 from tests.support.patience import SOON
-from tests.support.processes import Home, configuration, program
+from tests.support.processes import CTL, Home, configuration, program
 from tests.support.rig import Rig
 from tests.support.versions import ITERATOR, since
 
@@ -34,7 +35,8 @@ def die(rig: Rig) -> None:
 def test_deaths_in_shorter_silences_are_advised_about(tmp_path: Path) -> None:
     """At two peers, by connections that had survived still shorter ones."""
     home = Home(tmp_path, configuration("apply = false", 'arm = "observe"', timeout=BELIEVED))
-    with Rig("reject", timeout=FORGETS) as rig, home.daemon(rig.client) as daemon:
+    asking = ("env", f"RUNTIME_DIRECTORY={tmp_path}")
+    with Rig("reject", timeout=FORGETS) as rig, home.daemon(rig.client, through=asking) as daemon:
         die(rig)
         advice = daemon.expect("advice", SOON)
         assert advice["KEEPALIVE_PATH"] == "rig"
@@ -43,6 +45,10 @@ def test_deaths_in_shorter_silences_are_advised_about(tmp_path: Path) -> None:
         assert "until then" not in advice["MESSAGE"]
         assert 1 <= advice["KEEPALIVE_AT_LEAST_SEC"] <= FORGETS
         assert FORGETS <= advice["KEEPALIVE_AT_MOST_SEC"] < BELIEVED
+        listed = rig.client.run(*asking, *CTL, "paths", "--json", *home.options[:2])
+        (path,) = [one for one in json.loads(listed.stdout) if one["name"] == "rig"]
+        assert path["ended"] == 2 * TALKERS
+        assert path["advice"].startswith("path rig: idle timeout 1min 40s ")
 
 
 def test_deaths_shorten_a_guess_and_the_next_warning_says_that_it_is_evidence(tmp_path: Path) -> None:
