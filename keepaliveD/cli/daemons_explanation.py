@@ -19,7 +19,6 @@ from keepaliveD.model.keepalive import FIELDS, NONE, Found, Keepalive, Own, Sock
 from keepaliveD.model.plain import restored
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule
-from keepaliveD.model.text import printable
 from keepaliveD.threads import Task
 
 PATIENCE = 10.0  # seconds: it may be scanning
@@ -67,6 +66,8 @@ def _wanted(target: str, root: Path) -> Iterator[dict[str, Any]]:
     elif named.PORT.search(target):
         addresses, port = named.endpoint(target)
         yield {"ends": [{"address": str(ipaddress.IPv6Address(each)), "port": port} for each in addresses]}
+    elif pid := named.pid_of(target, root / "proc"):
+        yield {"inodes": _sockets(root, [pid])}
     elif target:
         yield {"units": [target]}
         yield {"inodes": _sockets(root, _processes(root, target))}
@@ -75,9 +76,8 @@ def _wanted(target: str, root: Path) -> Iterator[dict[str, Any]]:
 def _processes(root: Path, pattern: str) -> Iterator[str]:
     """Yield the ids of the processes with this name."""
     for file in (root / "proc").glob("[0-9]*/comm"):
-        with contextlib.suppress(OSError):
-            if fnmatch.fnmatchcase(printable(os.fsdecode(file.read_bytes().removesuffix(b"\n"))), pattern):
-                yield file.parent.name
+        if fnmatch.fnmatchcase(named.process_name(file), pattern):
+            yield file.parent.name
 
 
 def _sockets(root: Path, pids: Iterable[str]) -> list[int]:

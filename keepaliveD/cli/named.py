@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import socket
+from pathlib import Path
 
 from keepaliveD.model.errors import Misuse, NoInput
+from keepaliveD.model.text import printable
 
 MAX_PID = 4194304  # pid_max, proc(5)
 MAX_COOKIE = 2**64 - 1
 MAX_PORT = 65535
 COOKIE = re.compile(r"(?:sk:|0x)([0-9a-fA-F]{1,16})")  # as ss --extended shows it
 PORT = re.compile(r":[0-9]+$")
+PROCESS = re.compile(r"(.+)\[([0-9]{1,7})\]")
 LONGEST_COOKIE = 20  # digits of 64 bits
 MAPPED = 0xFFFF << 32  # an IPv4 address as one of IPv6: ::ffff:0:0/96
 
@@ -20,6 +24,31 @@ MAPPED = 0xFFFF << 32  # an IPv4 address as one of IPv6: ::ffff:0:0/96
 def described(target: str) -> str:
     """Return the words for what the command line names."""
     return f"process {target}" if target.isdecimal() else target
+
+
+def printed(target: str) -> tuple[str, str]:
+    """Return name and id of a process that is named as the journal prints it (sshd[812]), else nothing twice."""
+    found = PROCESS.fullmatch(target)
+    return (_unquoted(found[1]), found[2]) if found else ("", "")
+
+
+def _unquoted(name: str) -> str:
+    is_quoted = len(name) > 2 and name.startswith('"') and name.endswith('"')
+    return re.sub(r"\\(.)", r"\1", name[1:-1]) if is_quoted else name
+
+
+def pid_of(target: str, proc: Path) -> str:
+    """Return the id of a process that is named as the journal prints it; "" where none with this id is called so."""
+    name, pid = printed(target)
+    return pid if name and process_name(proc / pid / "comm") == name else ""
+
+
+def process_name(comm: Path) -> str:
+    """Return the printable name of the process with this file, proc_pid_comm(5); "" where it has ended."""
+    try:
+        return printable(os.fsdecode(comm.read_bytes().removesuffix(b"\n")))
+    except OSError:
+        return ""
 
 
 def endpoint(text: str) -> tuple[set[int], int]:

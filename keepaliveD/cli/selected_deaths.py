@@ -31,6 +31,9 @@ def concerning(target: str, records: Sequence[Record]) -> list[Record]:
     if named.PORT.search(target):
         host, port = named.endpoint(target)
         return _with_end(host, str(port), records)
+    name, pid = named.printed(target)
+    if its := [record for record in records if name and (record["PROCESS"], record["PID"]) == (name, pid)]:
+        return its
     return (
         _having("UNIT", with_suffix(target), records)
         or _having("PROCESS", target, records)

@@ -5,15 +5,23 @@ They are rows of a scan: to make objects of 10,000 connections takes longer than
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from keepaliveD.cli.named import COOKIE, LONGEST_COOKIE, MAX_COOKIE, MAX_PID, PORT, endpoint, number
+from keepaliveD.cli.named import (
+    COOKIE,
+    LONGEST_COOKIE,
+    MAX_COOKIE,
+    MAX_PID,
+    PORT,
+    endpoint,
+    number,
+    pid_of,
+    process_name,
+)
 from keepaliveD.cli.worker import Asking
 from keepaliveD.config.units import with_suffix
 from keepaliveD.model.connections import Owner
@@ -27,7 +35,11 @@ HALF = 2**64 - 1
 
 
 def of_process_or_end(target: str, ask: Asking, sockets: Sockets, rows: Indices) -> Indices:
-    """Return the rows of a process id, or with this HOST:PORT. Raises Misuse, NoInput, NotPermitted."""
+    """Return the rows of a process by its id, or as the journal prints it, or with this HOST:PORT.
+
+    Raises Misuse, NoInput, NotPermitted.
+    """
+    target = pid_of(target, PROC) or target
     if target.isdecimal():
         held = ask(sockets_of(number(target, MAX_PID)))
         return rows[np.isin(sockets["inode"][rows], np.fromiter(held, np.uint64, len(held)))]
@@ -49,6 +61,8 @@ def of_anything(target: str, ask: Asking, sockets: Sockets, rows: Indices) -> In
     """
     if cookie := COOKIE.fullmatch(target):
         return _with_cookie(int(cookie[1], 16), sockets, rows)
+    if pid := pid_of(target, PROC):
+        return of_process_or_end(pid, ask, sockets, rows)
     if target.isdecimal() or PORT.search(target):
         return _of_number_or_end(target, ask, sockets, rows)
     if not target:
@@ -87,10 +101,8 @@ def _of_processes(pattern: str, ask: Asking, sockets: Sockets, rows: Indices) ->
 def _named(pattern: str) -> Iterator[int]:
     """Yield the processes with this name, where a system has such files."""
     for file in PROC.glob("[0-9]*/comm"):
-        with contextlib.suppress(OSError):
-            name = printable(os.fsdecode(file.read_bytes().removesuffix(b"\n")))
-            if fnmatch.fnmatchcase(name, pattern):
-                yield int(file.parent.name)
+        if fnmatch.fnmatchcase(process_name(file), pattern):
+            yield int(file.parent.name)
 
 
 def _belong_to_unit(pattern: str, owners: Sequence[Owner]) -> Bools:

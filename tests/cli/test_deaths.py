@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import datetime
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,7 @@ def test_a_unit_or_an_address_selects(capsys: pytest.CaptureFixture[str]) -> Non
     [
         "sshd",
         "sshd*",
+        "sshd[812]",
         "812",
         "10.71.3.2:5432",
         "[::ffff:10.71.3.2]:5432",
@@ -116,12 +118,14 @@ def test_what_why_takes_selects(target: str, capsys: pytest.CaptureFixture[str])
     assert one["cause"] == "middlebox-idle"
 
 
-@pytest.mark.parametrize("target", ["amandad", "4194304", "10.71.3.2:5433", "10.71.3.7", "nowhere.invalid"])
+@pytest.mark.parametrize(
+    "target", ["amandad", "sshd[813]", "ssh[812]", "4194304", "10.71.3.2:5433", "10.71.3.7", "nowhere.invalid"]
+)
 def test_where_nothing_matches_the_answer_names_the_target(target: str, capsys: pytest.CaptureFixture[str]) -> None:
     answer = printed(capsys, journal(FORGOTTEN, ABORTED), target)
     named = f"process {target}" if target.isdecimal() else target
     assert answer == f"no entries about {named}; 2 entries are about others, see keepalivectl deaths\n"
-    with pytest.raises(NoInput, match=f"^--explain 1: no entries about {named}; "):
+    with pytest.raises(NoInput, match=f"^--explain 1: no entries about {re.escape(named)}; "):
         printed(capsys, journal(FORGOTTEN, ABORTED), target, "--explain", "1")
 
 

@@ -155,6 +155,31 @@ def test_of_a_unit_only_its_own_sockets_are_looked_for_in_processes(desk: Desk) 
     assert desk.looked_for == [2]
 
 
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        ("amandad[70]", True),
+        ('"a \\"b\\" c"[69]', True),
+        ('a "b" c[69]', True),
+        ("amandad[71]", False),  # another process has this id by now
+        ("amandad[4194305]", False),
+        ("p[qr]ogram2", True),
+        ("program[2]", True),  # patterns, as before
+    ],
+)
+def test_a_process_is_named_as_the_journal_prints_it(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, found: bool
+) -> None:
+    for pid, name in ((70, "amandad"), (69, 'a "b" c'), (71, "other")):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "comm").write_text(f"{name}\n")
+    monkeypatch.setattr(targets, "PROC", tmp_path)
+    monkeypatch.setattr(Owners, "held_by", lambda _, pid: frozenset({pid - 68}))
+    status, out, err = desk.types(target)
+    assert (status == 0) == found, err
+    assert (" -> " in out) == found
+
+
 def test_of_a_process_only_its_own_sockets_are_read(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -131,7 +131,7 @@ def test_the_daemon_says_the_same_without_a_scan_of_ones_own(rig: Rig, tmp_path:
             local = asked.endpoints["KEEPALIVE_LOCAL_ADDRESS"], asked.endpoints["KEEPALIVE_LOCAL_PORT"]
             shown = rig.client.run("ss", "-tneH", "sport", "=", f":{local[1]}").stdout
             (cookie,) = re.findall(r"sk:[0-9a-f]+", shown)
-            for target in (asked.pid, cookie, f"{local[0]}:{local[1]}"):
+            for target in (asked.pid, cookie, f"{asked.name}[{asked.pid}]", f"{local[0]}:{local[1]}"):
                 words = ("why", str(target), f"--state-dir={home.state}")
                 done = rig.client.run("env", f"RUNTIME_DIRECTORY={tmp_path}", *TRACED, *words)
                 assert done.returncode == 0, done.stderr
