@@ -33,7 +33,7 @@ def daemon(directory: str) -> Iterator[int]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"{directory}/notify")
         manager.settimeout(30)
-        command = [sys.executable, "-m", "keepaliveD", *common(directory)]
+        command = [sys.executable, "-m", "keepaliveD", "--config", f"{directory}/config.toml", *state(directory)]
         with subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *command],
             env=os.environ | {"NOTIFY_SOCKET": f"{directory}/notify", "RUNTIME_DIRECTORY": directory},
@@ -80,9 +80,9 @@ def served(pid: int) -> float:
     return sum(int((thread / "schedstat").read_text(encoding="ascii").split()[0]) for thread in threads) / 1e9
 
 
-def common(directory: str) -> list[str]:
-    """Return the options that both programs have."""
-    return ["--config", f"{directory}/config.toml", "--state-dir", f"{directory}/state"]
+def state(directory: str) -> list[str]:
+    """Return the option that both programs get: with --config, keepalivectl would not ask the daemon."""
+    return ["--state-dir", f"{directory}/state"]
 
 
 def processor_time(directory: str, *words: str) -> float:
@@ -91,7 +91,7 @@ def processor_time(directory: str, *words: str) -> float:
     surroundings.pop("PYTHONDONTWRITEBYTECODE", None)  # a package installs its modules compiled
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        [sys.executable, "-c", CTL, *words, *common(directory)],
+        [sys.executable, "-c", CTL, *words, *state(directory)],
         env=surroundings,
         capture_output=True,
         text=True,
@@ -112,9 +112,9 @@ def main() -> int:
             end = f"127.0.0.1:{one.getsockname()[1]}"
             words = {
                 "status, beside a daemon": (["status"], 0.15),
-                "why PROCESS, beside a daemon": (["why", str(os.getpid())], 0.3),
-                "why HOST:PORT, beside a daemon": (["why", end], 0.3),
-                "why NAME, beside a daemon": (["why", NAME], 0.3),
+                "why PROCESS, beside a daemon": (["why", str(os.getpid())], 0.15),
+                "why HOST:PORT, beside a daemon": (["why", end], 0.15),
+                "why NAME, beside a daemon": (["why", NAME], 0.15),
             }
             with daemon(directory) as pid:
                 took = {
