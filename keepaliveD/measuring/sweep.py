@@ -18,14 +18,26 @@ AT_ONCE = 8
 
 
 async def sweep(target: Target, ends: Sequence[tuple[str, int]]) -> int:
-    """Free what the peer holds of connections from these ports. Return how many could not be freed."""
+    """Free what the peer holds of connections from these ports. Return how many could not be freed.
+
+    Where some are freed and others not, these get a second try: the machine or the path may have been busy.
+    """
+    left = await _sweep(target, ends)
+    if 0 < len(left) < len(ends):
+        left = await _sweep(target, left)
+    return len(left)
+
+
+async def _sweep(target: Target, ends: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Return those that could not be freed."""
     room = asyncio.Semaphore(AT_ONCE)
 
     async def free(end: tuple[str, int]) -> bool:
         async with room:
             return await _free(target, end)
 
-    return (await asyncio.gather(*(free(end) for end in ends))).count(False)
+    freed = await asyncio.gather(*(free(end) for end in ends))
+    return [end for end, done in zip(ends, freed, strict=True) if not done]
 
 
 async def _free(target: Target, end: tuple[str, int]) -> bool:
