@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 
 from keepaliveD.cli import arguments, named, state, targets
-from keepaliveD.cli.running import running, show_it
+from keepaliveD.cli.running import its_file, running, show_it
 from keepaliveD.cli.worker import Asking, in_worker
 from keepaliveD.config import Config, load
 from keepaliveD.config.units import with_suffix
@@ -119,7 +119,7 @@ def _probes(text: str) -> int:
 def arm_connections(options: argparse.Namespace, root: Path) -> None:
     """Switch keepalive on in the connections that were named."""
     platform = detect(root=root)
-    config = load(options.config).within(platform.cloud())
+    config = load(its_file(options, root)).within(platform.cloud())
     with in_worker(platform.open, Watching(with_interfaces=config.selects_by_interface)) as ask:
         look = _scan(ask, config.paths)
         chosen = _named(options, ask, look)

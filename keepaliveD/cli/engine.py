@@ -24,7 +24,7 @@ def add_engine(command: argparse.ArgumentParser) -> None:
 
 def print_engine(options: argparse.Namespace, root: Path) -> None:
     """Print which engine a daemon would use here, and what an earlier one has left in the kernel."""
-    config = load(options.config)
+    config = load(running.its_file(options, root))
     platform = detect(options.platform, root)
     session = platform.open(Watching(config.engine, all_namespaces=False))
     try:

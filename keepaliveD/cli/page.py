@@ -271,7 +271,7 @@ def _restores(its: Explained, armed: Armed, host: Host) -> str:
     back = decide_disarming(its.found, without_us) if its.found else without_us.before
     if not isinstance(back, SocketKeepalive):
         return "changes nothing: these times would stand there as well"
-    stood = "what stood there" if back == armed.before else "what would stand there without keepaliveD"
+    stood = "what stood there" if str(back) == str(armed.before) else "what would stand there without keepaliveD"
     return f"restores {stood}: {back}"
 
 

@@ -57,7 +57,7 @@ def add_presets(command: argparse.ArgumentParser) -> None:
 def list_paths(options: argparse.Namespace, root: Path) -> None:
     """One look at the sockets, by path, and what a running daemon has seen of each."""
     platform = detect(options.platform, root)
-    config = load(options.config).within(platform.cloud())
+    config = load(running.its_file(options, root)).within(platform.cloud())
     told = _told(root)
     config = dataclasses.replace(config, paths=_with_evidence(config.paths, told))
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, config.ignore)

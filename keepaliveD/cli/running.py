@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import sys
 from pathlib import Path
 
+from keepaliveD.cli.arguments import state_directory
 from keepaliveD.cli.asking import ask, control_socket, listens
 from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Refusal
 from keepaliveD.places import DEFAULT_FILE, LOCK, UNIT
@@ -66,6 +68,12 @@ def followed(directory: Path, root: Path) -> Path | None:
     pid = running(directory, root)
     file = configuration(pid, root) if pid else None
     return file if file and file != DEFAULT_FILE and os.access(file, os.R_OK) else None
+
+
+def its_file(options: argparse.Namespace, root: Path) -> Path | None:
+    """Return the file of --config, or else what a running daemon reads; None is the usual one."""
+    given: Path | None = options.config
+    return given or followed(getattr(options, "state_dir", state_directory()), root)
 
 
 def why_not_asked(pid: int, root: Path, refusal: Refusal) -> str:

@@ -124,7 +124,7 @@ def _check(options: argparse.Namespace, root: Path) -> int:
     found = _look(options, root).connections
     if not found and (wrong := next(filter(units.is_missing, options.unit), "")):
         raise NoInput(f"{wrong}: this host has no such unit; systemctl list-units --all lists them")
-    warn_before = load(options.config).warn_before
+    warn_before = load(running.its_file(options, root)).warn_before
     counts = Counter(one.verdict for one in found)
     status = max((_badness(one, warn_before) for one in found), default=OK)
     risks = ", ".join(f"{counts[verdict]} {verdict.label}" for verdict in sorted(AT_RISK, reverse=True))
@@ -172,7 +172,7 @@ def _narrowed(selector: ArmRule, options: argparse.Namespace) -> ArmRule:
 
 def _scan(options: argparse.Namespace, root: Path, platform: Platform, selector: ArmRule, why: str) -> View:
     """Scan, and return the connections that may be wanted, with their owners."""
-    config = load(options.config).within(platform.cloud())
+    config = load(running.its_file(options, root)).within(platform.cloud())
     ignore = () if options.all else config.ignore
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, ignore)
     with in_worker(platform.open, watching) as ask:

@@ -34,6 +34,6 @@ def _host(options: argparse.Namespace, root: Path) -> overview.Host:
         why = running.why_not_asked(pid, root, refusal) if pid else "none runs here; systemctl start tcp-keepalived"
     from keepaliveD.cli import without_daemon
 
-    options.config = options.config or running.followed(options.state_dir, root)
+    options.config = running.its_file(options, root)
     host = without_daemon.look(options, root, why)
     return dataclasses.replace(host, process=pid, stop=running.how_to_stop(pid, root)) if pid else host

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keepaliveD.cli import arguments, frame
+from keepaliveD.cli import arguments, frame, running
 from keepaliveD.cli.screen import Keyboard, Screen, check_terminal, ending_by_signal
 from keepaliveD.config import Config, load
 from keepaliveD.daemon.worker import Reply
@@ -54,7 +54,7 @@ def watch(options: argparse.Namespace, root: Path) -> None:
     """Show the connections until Ctrl-C, or until the terminal is gone. Raises Refusal."""
     check_terminal()
     platform = detect(root=root)
-    config = load(options.config).within(platform.cloud())
+    config = load(running.its_file(options, root)).within(platform.cloud())
     ignore = () if options.all else config.ignore
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, ignore)
     with ending_by_signal(), contextlib.suppress(EOFError), Screen() as screen:

@@ -40,7 +40,7 @@ PAUSE = 0.2  # seconds between two looks at what a daemon has done: it says it t
 def scanned(options: argparse.Namespace, root: Path) -> View:
     """Scan, and explain the connections that were named; with --fix, write what helps and show what came of it."""
     platform = detect(root=root)
-    options.config = options.config or running.followed(options.state_dir, root)
+    options.config = running.its_file(options, root)
     config = load(options.config).within(platform.cloud())
     view = _look(options, root, config, platform)
     if options.fix:

@@ -144,6 +144,8 @@ def test_what_was_armed_says_by_whom_and_how_it_is_undone() -> None:
     ours = changed(BARE, {"verdict": Verdict.SAFE}, found=Found(ARMED.after, Own(0), SYSTEM), entry=ARMED)
     assert fact(ours, "keepalive") == "on, armed by keepaliveD: idle 180s, interval 20s, probes 31; before: off"
     assert fact(ours, "armed") == "yes; keepalivectl disarm restores what stood there: off"
+    times = ARMED.before._replace(times=Keepalive(100, 1, 5))  # of the system, while the daemon had set it
+    assert fact(changed(ours, entry=ARMED._replace(before=times)), "armed").endswith("what stood there: off")
     again = Armed(ARMED.after, ARMED.after)
     assert fact(changed(ours, entry=again), "keepalive").endswith("its timer was restarted")
 

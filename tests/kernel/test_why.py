@@ -144,6 +144,19 @@ def test_the_daemon_says_the_same_without_a_scan_of_ones_own(rig: Rig, tmp_path:
         daemon.stop()
 
 
+def test_beside_a_daemon_its_configuration_counts(rig: Rig, tmp_path: Path) -> None:
+    """Also where a command looks for itself: the timeouts of another file would make it promise what does not hold."""
+    home = Home(tmp_path, CONFIGURATION)
+    state = f"--state-dir={home.state}"
+    with program(rig) as asked, home.daemon(rig.client) as daemon:
+        assert re.search(r"^rig +1min ", rig.client.run(*CTL, "paths", state).stdout, re.MULTILINE)
+        assert " rig" in rig.client.run(*CTL, "sockets", "--scan", "--each", state).stdout
+        armed = rig.client.run(*CTL, "arm", str(asked.pid), "--dry-run", state).stdout
+        (idle,) = re.findall(r"would be armed[^:]*: idle ([0-9]+)s", armed)
+        assert int(idle) < TIMEOUT
+        daemon.stop()
+
+
 def test_who_set_the_systems_settings_is_said(rig: Rig, tmp_path: Path) -> None:
     home = Home(tmp_path, CONFIGURATION)
     before = ", ".join(
