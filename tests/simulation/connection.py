@@ -59,7 +59,7 @@ class Connection:
         self.disturbed: list[float] = []  # instants of what nobody here could see
         self.unseen: list[float] = []  # instants of packets that passed all firewalls and were lost on this side
         self.changed: list[float] = []  # instants at which the program here set its socket anew
-        self.peer_changed: list[float] = []  # instants at which the program there did
+        self.peer_changed: dict[float, float] = {}  # when the program there did, and how often it had probed before
         self.probes_heard: list[float] = []  # of the peer, here
         self.closed_at = NEVER  # it is no longer established, or its program closed it
         self.armed_at: list[float] = []
@@ -127,7 +127,10 @@ class Connection:
             return
         if self.armed_at and who == "here":
             return  # a program that sets its socket anew after we did is not this simulation's subject
-        (self.changed if end is self.here else self.peer_changed).append(now)
+        if end is self.here:
+            self.changed.append(now)
+        else:
+            self.peer_changed[now] = float(max(end.idle(now), end.interval(now)))
         end.options.interval, end.options.probes = options.interval, options.probes
         end.set_keepalive(now, options.on)
         if options.idle:

@@ -145,8 +145,8 @@ class End:
         "acked", "acks_after", "clock", "died_at", "expires", "fast", "fires", "first_rto", "last_ack",
         "last_received", "last_sent", "name", "options", "probe_first", "probes_out", "question", "rcv_nxt",
         "retransmits", "retransmitted_at", "rto", "rto_expires", "rto_fires", "rtt", "segments_in", "segments_out",
-        "slack", "snd_nxt", "snd_una", "stamp", "state", "sysctls", "tried_at", "unanswered_since", "vanished",
-        "why", "wire",
+        "slack", "snd_nxt", "snd_una", "stamp", "state", "sysctls", "tried_at", "unacknowledged_since",
+        "unanswered_since", "vanished", "why", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -182,6 +182,7 @@ class End:
         self.retransmitted_at = 0.0
         self.tried_at = NEVER  # when it last sent a probe or data
         self.unanswered_since = NEVER  # when it sent the first of the probes that nobody has answered
+        self.unacknowledged_since = NEVER  # when it sent the first of the data that nobody has acknowledged
         self.question = 0  # the sequence of what wants an answer
 
     def opened(self, now: float) -> None:
@@ -320,6 +321,7 @@ class End:
             self.state = TcpState.FIN_WAIT1 if self.state == TcpState.ESTABLISHED else TIME_WAIT
         self._send_carrying(now, Kind.FIN if fin else Kind.DATA, self.snd_nxt - 1)
         if first:
+            self.unacknowledged_since = now
             self.retransmits = 0
             self.rto = self.first_rto
             self.probe_first = not fin

@@ -14,7 +14,7 @@ from tests.simulation.kernel import HZ, fires
 from tests.simulation.run import run
 from tests.simulation.scans import EngineName
 from tests.simulation.story import tell
-from tests.simulation.truth import UNBROKEN, Judge, Wrong
+from tests.simulation.truth import HELD, Judge, Wrong
 from tests.simulation.world import World, world
 
 SIZE = 400  # connections in a world
@@ -43,7 +43,7 @@ def test_what_is_said_for_certain_is_true(seed: str, engine: EngineName) -> None
     arming = int(seed.rpartition("-")[2]) % 2 == 1
     drawn = world(seed, SIZE, arming=arming, timeout=timeout, interval=interval, only_data=seed in DATA)
     done = run(drawn, engine)
-    broken = [finding for finding in Judge(done).findings() if finding.wrong in UNBROKEN]
+    broken = [finding for finding in Judge(done).findings() if finding.wrong in HELD]
     told = {finding.wrong: finding for finding in broken}  # one of a kind
     stories = [tell(done, finding) for finding in list(told.values())[:TOLD]]
     counts = Counter(finding.wrong.value for finding in broken)

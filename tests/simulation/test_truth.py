@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from keepaliveD.model.connections import Verdict
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import ArmAction, ArmRule
@@ -17,6 +18,7 @@ from tests.simulation.kernel import NEVER, Clock, Options
 from tests.simulation.path import Firewall, Outage
 from tests.simulation.run import run
 from tests.simulation.scans import EngineName
+from tests.simulation.test_simulation import Always
 from tests.simulation.truth import Judge, Wrong, waited_longer
 from tests.simulation.world import World, quiet_host
 
@@ -99,6 +101,12 @@ def test_data_that_is_not_acknowledged_is_waited_for_whatever_keepalive_says() -
     assert not waited_longer(sent.here, other.here, UNTIL)
 
 
+def test_who_was_still_probing_when_data_was_sent_has_waited_until_then() -> None:
+    other = ended(900.0, Options(True, 60, 10, 3), vanishes=100.0)
+    patient = ended(900.0, Options(True, 60, 10, 60), (400.0, "here", "say"), vanishes=100.0)
+    assert waited_longer(patient.here, other.here, UNTIL)
+
+
 def test_a_verdict_is_of_the_silence_in_which_it_was_said(found: Any) -> None:
     """The probe that it foretold came in time; the daemon stood still in the next silence, and its timer was longer."""
     paused = host(96.0, pauses=((53.0, 221.0),))
@@ -119,6 +127,21 @@ def test_that_a_peer_probes_no_more_shows_only_where_its_next_probe_is_due(found
     assert found(seldom, EngineName.BPF, Options(), Options(True, 230, 20, 9), *steps, changes=change) == set()
 
 
+def test_a_probe_that_came_after_a_scan_had_read_its_row_is_not_known_to_it(found: Any) -> None:
+    """A rhythm is known by two probes: the second one came before the scan ended, and after what it had read."""
+    slow = host(8.0, warn_before=4.0, interval=1.0, takes=0.5)
+    wrong = found(slow, EngineName.BPF, Options(), Options(True, 2, 4, 9), (1.0, "peer", "say"), ends=60.0)
+    assert wrong == set()
+
+
+def test_that_a_peer_probes_no_more_is_known_once_a_silence_has_shown_it(found: Any) -> None:
+    """It was quiet for longer than it had ever been between two probes; then both spoke once more."""
+    steps = [(1.0, "peer", "say"), (800.0, "here", "ask"), (250.0, "here", "ask")]
+    change = [(800.0, "peer", Options())]
+    often = host(300.0, warn_before=110.0)
+    assert found(often, EngineName.BPF, Options(), Options(True, 180, 20, 9), *steps, changes=change) == set()
+
+
 def test_what_is_lost_on_this_side_makes_the_path_look_longer(found: Any) -> None:
     """The firewall saw what the peer sent, again and again, and this host did not."""
     outage = host(100.0, outages=(Outage(80.0, 170.0, 0),))
@@ -126,6 +149,14 @@ def test_what_is_lost_on_this_side_makes_the_path_look_longer(found: Any) -> Non
     wrong = found(outage, EngineName.BPF, Options(), Options(), *steps, ends=340.0)
     assert Wrong.MISLED in wrong
     assert not wrong & {Wrong.NEVER_CUT, Wrong.SAFE_AFTER, Wrong.SAFE_AT_DEATH, Wrong.UNWARNED}
+
+
+def test_what_makes_the_path_look_longer_excuses_nothing_beyond_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    outage = host(100.0, outages=(Outage(80.0, 170.0, 0),))
+    steps: list[Step] = [(60.0, "peer", "say"), (40.0, "peer", "say")]
+    monkeypatch.setattr(running, "plan", lambda world, _: drawn(world, Options(), Options(), *steps))
+    done = run(outage, EngineName.BPF, decide=lambda _: Always(Verdict.SAFE, certain=True))
+    assert {finding.wrong for finding in Judge(done).findings()} >= {Wrong.NEVER_CUT, Wrong.SAFE_AFTER}
 
 
 @pytest.mark.parametrize(("probes", "wrong"), [(9, Wrong.OUTLASTED), (40, Wrong.WEAKENED)])

@@ -54,15 +54,17 @@ class Wrong(enum.Enum):
 
 
 INVARIANTS = tuple(wrong for wrong in Wrong if not wrong.value.startswith("("))
-UNBROKEN = (  # invariants of which not one breach is known; script/simulate counts those of the others
+HELD = (  # invariants that the simulations of the tests hold; docs/verdicts.md has the breaches that others have shown
     Wrong.SAFE_AT_DEATH,
     Wrong.SAFE_AFTER,
     Wrong.SAFE_AT_END,
     Wrong.CUT_THEN_PACKET,
     Wrong.CUT_LOGGED_THEN_PACKET,
     Wrong.CUT_EARLY,
+    Wrong.FLIPS,
     Wrong.FALSE_BARE,
     Wrong.ARMED_IN_VAIN,
+    Wrong.ARMED_DIED,
 )
 
 
@@ -98,12 +100,12 @@ def waited_longer(here: End, twin: End, until: float) -> bool:
 
     Both waits count from the newest packet heard, as the kernel's does: when it came, and whether a path or the
     peer was the reason of the silence, differs between the two histories. Either may have been late by SLACK.
-    While data is not acknowledged, retransmissions decide: keepalive is not sent.
+    From the instant on at which data is sent that nobody acknowledges, retransmissions decide, and not keepalive.
     """
-    if twin.why != NO_ANSWER[0] or here.snd_nxt != here.snd_una:
+    if twin.why != NO_ANSWER[0]:
         return False
-    longest = twin.silence(twin.died_at) * (1 + SLACK) + 1
-    return here.silence(min(here.died_at, until)) > longest
+    sent = here.unacknowledged_since if here.snd_nxt != here.snd_una else NEVER
+    return here.silence(min(here.died_at, until, sent)) > twin.silence(twin.died_at) * (1 + SLACK) + 1
 
 
 class Judge:
@@ -225,7 +227,9 @@ class Judge:
             for scan in self._seen_between(each, gone + each.tolerance, each.ended_at)
             if self._starts[scan] >= gone + each.tolerance
         ]
-        misled = self._misled(connection, gone)
+        passed = [when for when, _, _ in connection.passed if when < gone]
+        survived = max((after - before for before, after in itertools.pairwise(passed)), default=0.0)
+        misled = survived > connection.plan.timeout  # as far as this host saw: the path seems longer
         unforeseen = self._disturbed(connection, gone)
         last = self._last(each, gone)
         if misled and last == Verdict.SAFE | CERTAIN:
@@ -235,11 +239,13 @@ class Judge:
         elif last == Verdict.SAFE:
             yield Wrong.UNCERTAIN_AT_DEATH, gone
         if after:
+            seems_gone = passed[-1] + survived + each.tolerance
+            still = Wrong.MISLED if misled and self._starts[after[-1]] < seems_gone else None
             verdicts = [self._last(each, self._read(each, scan) + 1e-9) for scan in after]
             if not any(verdict is not None and verdict & ~CERTAIN == Verdict.CUT for verdict in verdicts):
-                yield Wrong.MISLED if misled else Wrong.NEVER_CUT, gone
+                yield still or Wrong.NEVER_CUT, gone
             if verdicts[-1] == Verdict.SAFE | CERTAIN:
-                yield Wrong.MISLED if misled else Wrong.SAFE_AFTER, self._read(each, after[-1])
+                yield still or Wrong.SAFE_AFTER, self._read(each, after[-1])
         else:
             yield Wrong.TOO_QUICK, gone
         if not unforeseen and not misled and not connection.peer.vanished:
@@ -248,19 +254,27 @@ class Judge:
     def _disturbed(self, connection: Connection, gone: float) -> bool:
         """Whether something that nobody could foresee had a part in it."""
         world, timeout = self._run.world, connection.plan.timeout
-        unseen = [*connection.disturbed, *connection.peer_changed, *(edge for gap in world.asleep for edge in gap)]
+        heard = max((when for when in connection.probes_heard if when < gone), default=NEVER)
+        unseen = [*connection.disturbed, *(edge for gap in world.asleep for edge in gap)]
+        unseen += [when for when in connection.peer_changed if when <= heard]
         seen = [*connection.changed, *(each.since for each in world.sysctls)]
-        heard = [when for when in connection.probes_heard if when < gone]
         return (
             any(gone - 3 * (timeout + world.interval) <= when <= gone for when in unseen)
             or any(gone - timeout - 2 * world.interval <= when <= gone for when in seen)
-            or any(heard[-1] < when <= gone for when in connection.peer_changed if heard)  # it may probe no more
+            or any(
+                self._is_unnoticed(connection, when, gone) for when in connection.peer_changed if heard < when <= gone
+            )
         )
 
-    def _misled(self, connection: Connection, gone: float) -> bool:
-        """Whether it outlived, as far as this host saw, a silence longer than its timeout: the path seems longer."""
-        passed = [when for when, _, _ in connection.passed if when < gone]
-        return any(after - before > connection.plan.timeout for before, after in itertools.pairwise(passed))
+    def _is_unnoticed(self, connection: Connection, when: float, gone: float) -> bool:
+        """Whether no silence but the last one has shown that the peer probes no more, as its program had set then.
+
+        One shows it that lasts until a probe would surely have come, as far as scans can tell how often they came.
+        """
+        longest = max((after - before for before, after in itertools.pairwise(self._starts)), default=NEVER)
+        enough = (connection.peer_changed[when] + 2 * longest) * (1 + SLACK) + 2 * longest
+        spoken = [at for at in connection.data_at if when <= at < gone]
+        return not any(after - before > enough for before, after in itertools.pairwise(spoken))
 
     def _passed_since(self, each: Life, gone: float) -> bool:
         """Whether a packet passed in time after the last scan: the verdict was of the silence before, and came true."""
@@ -333,7 +347,7 @@ class Judge:
         if self._disturbed(connection, connection.passed[after][0]):
             return None
         ours = connection.passed[after][2] != IN
-        sure = self._sure_of_own(connection, end) if ours else self._sure_of_peer(each, end)
+        sure = self._sure_of_own(connection, end) if ours else self._sure_of_peer(each, self._read(each, scan))
         if sure:
             return Wrong.FALSE_BARE if word.verdict is Verdict.BARE else Wrong.FALSE_LATE
         return Wrong.UNLUCKY_LATE if word.verdict is Verdict.LATE else None
@@ -352,7 +366,7 @@ class Judge:
         first = self._run.verdicts[connection.plan.number][0][0]
         spoke = max((when for when in connection.data_at if when < now), default=-NEVER)
         after = bisect.bisect_left(self._starts, spoke)  # the first scan since, to which data hides probes
-        since = max(self._read(each, first), self._starts[after] if after < len(self._starts) else now)
+        since = max(self._read(each, first), self._read(each, after) if after < len(self._starts) else now)
         heard = [when for when in connection.probes_heard if since < when < now]
         end = connection.peer
         period = max(end.idle(now), end.interval(now)) * (1 + SLACK) + 2 * self._run.world.interval + 1
