@@ -38,7 +38,10 @@ def _no_skip(report: Report) -> Report:
 # ------------------------------------------------------------- what needs a kernel, and who runs what
 
 # whose daemons arm at connect what is not of their own network: those of one would arm what another one watches
-ARM_EVERYWHERE = ("kernel/test_connect.py", "kernel/test_why.py", "kernel/deaths/test_daemon.py")
+ARM_EVERYWHERE = (
+    *("kernel/test_connect.py", "kernel/test_why.py", "kernel/deaths/test_daemon.py"),
+    "hostile/test_cgroups.py",
+)
 # whose attackers lock very many sockets, or whose daemons are to hang at none but their own
 LOCK_SOCKETS = (
     *("hostile/test_blocking.py", "hostile/test_hiding.py", "hostile/test_numbers.py"),

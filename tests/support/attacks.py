@@ -270,6 +270,18 @@ def allow_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def cgroups(directory: str, many: str, deep: str) -> None:
+    """So many cgroups beside each other below one's own, and so many below each other."""
+    become_stranger()
+    os.chdir(directory)
+    for number in range(int(many)):
+        os.mkdir(f"{number}.service")
+    for _ in range(int(deep)):
+        os.mkdir("d")
+        os.chdir("d")
+    say("made")
+
+
 # ---------------------------------------------------------------------------------------- what hides somebody else
 
 
@@ -325,6 +337,18 @@ def _hop(reading: int) -> None:
             time.sleep(MOMENT)
 
 
+def false_unit(directory: str, name: str, address: str) -> None:
+    """Connect from a cgroup of this name below one's own; print whether keepalive is on, now and for each line."""
+    become_stranger()
+    cgroup = Path(directory, name)
+    cgroup.mkdir()
+    (cgroup / "cgroup.procs").write_bytes(b"0")
+    held.extend(connected(address))
+    say(str(bool(held[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))))
+    while sys.stdin.buffer.readline():
+        say(str(bool(held[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))))
+
+
 def full_disk(directory: str) -> None:
     """No space is left on the file system of this directory, until a line is read."""
     public = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -348,7 +372,7 @@ ATTACKS: dict[str, Callable[..., None]] = {
     each.__name__: each
     for each in (
         *(locked_sockets, closing_never_ends, endless_command_line, shared_table),
-        *(many_keys, one_bucket, hoppers, full_disk),
+        *(many_keys, one_bucket, hoppers, full_disk, cgroups, false_unit),
     )
 }
 
