@@ -21,6 +21,8 @@ from keepaliveD.cli.scraped import FRESH
 
 CONNECTIONS = 10_000
 RUNS = 9
+MOST = {"status": 0.15, "why": 0.3}  # seconds from start to end
+WORK = 0.15  # seconds of processor time for either
 SCRAPE = 0.05  # seconds that one may take
 GET = b"GET /metrics HTTP/1.1\r\n\r\n"
 NAME = "bench-cli"  # of this process, which holds few connections
@@ -85,11 +87,11 @@ def state(directory: str) -> list[str]:
     return ["--state-dir", f"{directory}/state"]
 
 
-def processor_time(directory: str, *words: str) -> float:
-    """Seconds of processor time of one run, its worker's included."""
+def run(directory: str, *words: str) -> tuple[float, float]:
+    """Seconds of one run, and its seconds of processor time, its worker's included."""
     surroundings = os.environ | {"RUNTIME_DIRECTORY": directory}
     surroundings.pop("PYTHONDONTWRITEBYTECODE", None)  # a package installs its modules compiled
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", CTL, *words, *state(directory)],
         env=surroundings,
@@ -97,10 +99,10 @@ def processor_time(directory: str, *words: str) -> float:
         text=True,
         check=False,
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    took, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode or not done.stdout:
         raise SystemExit(f"keepalivectl {' '.join(words)} says {done.stdout!r} {done.stderr!r}")
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return took, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> int:
@@ -111,25 +113,32 @@ def main() -> int:
         with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as one:
             end = f"127.0.0.1:{one.getsockname()[1]}"
             words = {
-                "status, beside a daemon": (["status"], 0.15),
-                "why PROCESS, beside a daemon": (["why", str(os.getpid())], 0.15),
-                "why HOST:PORT, beside a daemon": (["why", end], 0.15),
-                "why NAME, beside a daemon": (["why", NAME], 0.15),
+                "status": ["status"],
+                "why PROCESS": ["why", str(os.getpid())],
+                "why HOST:PORT": ["why", end],
+                "why NAME": ["why", NAME],
             }
             with daemon(directory) as pid:
                 took = {
-                    what: median(processor_time(directory, *typed) for _ in range(RUNS))
-                    for what, (typed, _) in words.items()
+                    what: [median(each) for each in zip(*(run(directory, *typed) for _ in range(RUNS)), strict=True)]
+                    for what, typed in words.items()
                 }
                 with exporter(directory) as serving:
                     scrapes = [scrape(directory, pid, serving) for _ in range(RUNS)]
     walls, works = zip(*scrapes, strict=True)
     return show(
-        f"keepalivectl at {CONNECTIONS:,} connections, processor time, medians of {RUNS} runs",
+        f"keepalivectl beside a daemon, {CONNECTIONS:,} connections, medians of {RUNS} runs",
         [
-            *(Row(what, seconds * 1e3, "ms", at_most=words[what][1] * 1e3) for what, seconds in took.items()),
-            Row("a scrape, of daemon and exporter", median(works) * 1e3, "ms", at_most=SCRAPE * 1e3),
-            Row("a scrape, from request to answer", median(walls) * 1e3, "ms", at_most=SCRAPE * 1e3),
+            *(
+                row
+                for what, (wall, work) in took.items()
+                for row in (
+                    Row(f"{what}, wall time", wall * 1e3, "ms", at_most=MOST["why" if "why" in what else what] * 1e3),
+                    Row(f"{what}, processor time", work * 1e3, "ms", at_most=WORK * 1e3),
+                )
+            ),
+            Row("a scrape, wall time", median(walls) * 1e3, "ms", at_most=SCRAPE * 1e3),
+            Row("a scrape, both processes' time", median(works) * 1e3, "ms", at_most=SCRAPE * 1e3),
         ],
     )
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path as File
 from statistics import median
 
-from bench.cli import daemon
+from bench.cli import daemon, served
 from bench.hold import holding
 from bench.rows import Row, show
 from keepaliveD.cli.asking import ask, every
@@ -76,6 +76,32 @@ def clients(path: File, method: str, *, reading: bool) -> Iterator[None]:
             process.kill()
 
 
+class Measured:
+    """What scans took: the wall time of each, and of each round the mean processor time of the worker in one."""
+
+    def __init__(self) -> None:
+        self.took: list[float] = []
+        self.used: list[float] = []
+
+    def round(self, path: File, cookie: int, daemon: int) -> None:
+        """Measure for a while."""
+        before, scanned = used(daemon), number(path)
+        self.took += scans(path, cookie)
+        self.used.append((used(daemon) - before) / max(1, number(path) - scanned))
+
+
+def used(daemon: int) -> float:
+    """Seconds of processor time that the daemon's worker has had."""
+    children = File(f"/proc/{daemon}/task/{daemon}/children").read_text(encoding="ascii").split()
+    return sum(served(int(child)) for child in children)
+
+
+def number(path: File) -> int:
+    """Return how many scans the daemon has made."""
+    metrics = {each["name"]: each["samples"] for each in ask(path, "Metrics")["metrics"]}
+    return int(metrics["tcp_keepalive_scan_duration_seconds"][1]["value"])
+
+
 def scans(path: File, cookie: int) -> list[float]:
     """Return how long each scan of a round took, while a connection is armed and disarmed."""
     took, end = [], time.monotonic() + SECONDS
@@ -85,6 +111,11 @@ def scans(path: File, cookie: int) -> list[float]:
         took.append(ask(path, "Status")["scan"]["took"])
         time.sleep(INTERVAL / 2)
     return took
+
+
+def ratio(these: list[float], those: list[float]) -> float:
+    """Return how many times as long these took, by their medians."""
+    return median(these) / median(those)
 
 
 def listing(path: File) -> float:
@@ -98,28 +129,29 @@ def listing(path: File) -> float:
 
 def main() -> int:
     """Measure and show."""
-    alone: list[float] = []
-    monitored: list[float] = []
-    stalled: list[float] = []
+    alone, monitored, stalled = Measured(), Measured(), Measured()
     with tempfile.TemporaryDirectory() as directory, holding(CONNECTIONS, bare=True):
         File(directory, "config.toml").write_text(CONFIGURATION)
-        with daemon(directory):
+        with daemon(directory) as pid:
             path = File(directory, "control")
             cookie = next(every(path, "ListConnections", {}, PATIENCE))["connections"][0]["cookie"]
             for _ in range(ROUNDS):
-                alone += scans(path, cookie)
+                alone.round(path, cookie, pid)
                 with clients(path, "Monitor", reading=True):
-                    monitored += scans(path, cookie)
+                    monitored.round(path, cookie, pid)
                 with clients(path, "ListConnections", reading=False):
-                    stalled += scans(path, cookie)
+                    stalled.round(path, cookie, pid)
             listed = median(listing(path) for _ in range(ROUNDS))
     return show(
-        f"scans of {CONNECTIONS:,} connections, {INTERVAL} s apart, medians of {len(alone)}, {len(monitored)}, "
-        f"{len(stalled)}",
+        f"scans of {CONNECTIONS:,} connections, {INTERVAL} s apart, medians of {len(alone.took)}, "
+        f"{len(monitored.took)}, {len(stalled.took)}; processor time of the worker, medians of {ROUNDS} rounds",
         [
-            Row("scan without clients", median(alone) * 1e3, "ms"),
-            Row(f"with {CLIENTS} that monitor", median(monitored) / median(alone), "x", at_most=MOST_DISTURBED),
-            Row(f"with {CLIENTS} that stop reading", median(stalled) / median(alone), "x"),
+            Row("scan without clients", median(alone.took) * 1e3, "ms"),
+            Row(f"with {CLIENTS} that monitor", ratio(monitored.took, alone.took), "x", at_most=MOST_DISTURBED),
+            Row(f"with {CLIENTS} that stop reading", ratio(stalled.took, alone.took), "x"),
+            Row("without clients, processor time", median(alone.used) * 1e3, "ms"),
+            Row(f"with {CLIENTS} that monitor", ratio(monitored.used, alone.used), "x", at_most=MOST_DISTURBED),
+            Row(f"with {CLIENTS} that stop reading", ratio(stalled.used, alone.used), "x"),
             Row("listing all connections", listed * 1e3, "ms"),
         ],
     )
