@@ -23,6 +23,17 @@ def spans(text: str) -> list[str]:
     return re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
 
 
+def journal_queries() -> list[list[str]]:
+    """Return the arguments of each journalctl in the handbook and the manual that asks for entries of the daemon."""
+    manual = ROOT / "packaging/manual/tcp-keepalived.8.in"
+    found = [line for document in DOCUMENTS for line in re.findall(r"journalctl ([^`\n]*)", text(document))]
+    found += [
+        line.replace("\\e\n", "").replace("\\-", "-")
+        for line in re.findall(r"\\fBjournalctl (.*?)\\fR", text(manual), re.DOTALL)
+    ]
+    return [line.split() for line in found if re.search("KEEPALIVE|keepalive|MESSAGE_ID", line)]
+
+
 def text(document: Path) -> str:
     """Return what stands in the document."""
     return document.read_text(encoding="utf-8")

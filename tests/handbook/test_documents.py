@@ -17,7 +17,7 @@ from keepaliveD.cli import ctl, daemon
 from keepaliveD.log.entries import MESSAGE_IDS
 from keepaliveD.model.causes import Cause
 from keepaliveD.model.connections import Verdict
-from tests.handbook.documents import DOCUMENTS, ROOT, anchors, blocks, spans, text
+from tests.handbook.documents import DOCUMENTS, ROOT, anchors, blocks, journal_queries, spans, text
 
 OTHERS = ("CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md", "packaging/README.md")
 ALL = (*DOCUMENTS, *sorted((ROOT / "docs/decisions").glob("*.md")), *(ROOT / other for other in OTHERS))
@@ -175,3 +175,13 @@ def test_the_site_is_made_without_a_warning(tmp_path: Path) -> None:
     index = (tmp_path / "search/search_index.json").read_text(encoding="utf-8")
     for word in ("man/keepalivectl.1.html", "docs/deaths.html#which-are-logged", "docs/recipes/amanda.html"):
         assert word in index
+
+
+def test_no_query_of_the_journal_finds_what_somebody_else_has_written() -> None:
+    """Anybody may write entries with our message ids and fields; only journald says of which unit they are."""
+    assert len(journal_queries()) >= 4
+    for query in journal_queries():
+        for alternative in " ".join(query).split(" + "):
+            assert "_SYSTEMD_UNIT=" in alternative, query
+            if "KEEPALIVE_" in alternative or "MESSAGE_ID=" in alternative:
+                assert "_SYSTEMD_UNIT=tcp-keepalived.service" in alternative.split(), query

@@ -25,19 +25,8 @@ NOT_NEEDED = {
 }
 DANGEROUS = {
     *("ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "perf_event_open", "userfaultfd", "bpf"),
-    *(
-        "io_uring_setup",
-        "io_uring_enter",
-        "io_uring_register",
-        "io_setup",
-        "add_key",
-        "keyctl",
-        "mount",
-        "unshare",
-        "open_by_handle_at",
-        "setuid",
-        "mknod",
-    ),
+    *("io_uring_setup", "io_uring_enter", "io_uring_register", "io_setup", "add_key", "keyctl", "mount", "unshare"),
+    *("open_by_handle_at", "setuid", "mknod"),
 }
 BY_INTERFACE = '[[path]]\nname = "nowhere"\ninterface = "nowhere0"\ntimeout = "5min"\n'
 
