@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -20,7 +21,7 @@ import pytest
 from tests.kernel.test_rescue import UNDER
 from tests.support.attacks import LONG_NAME
 from tests.support.loopback import FORGOTTEN, Host, everywhere, far_end, forgetful, near_end
-from tests.support.patience import family
+from tests.support.patience import SOON, family
 from tests.support.processes import ENABLE, SCAN, Daemon, next_line
 from tests.support.rig import DIE_WITH_US, OWN_NETWORK, Stranger
 from tests.support.versions import ITERATOR, since
@@ -31,7 +32,8 @@ A_WHILE = 12.0  # seconds
 MOST_WHILES = 6
 A_LITTLE = 4 << 20  # octets
 LIMIT = 64  # open files
-NUMBER = 40  # network namespaces: to make one takes 0.2 s on a busy machine
+SOFT, HARD = 1024, 8192  # open files that are allowed, and what each process may have
+MANY, SOME = 2000, 40  # network namespaces
 NAMESPACES = """
 import ctypes, os, sys
 CLONE_NEWNET, CLONE_NEWUSER, PR_SET_PDEATHSIG, SIGKILL = 0x40000000, 0x10000000, 1, 9
@@ -40,18 +42,22 @@ os.setgroups([])
 os.setresgid(4711, 4711, 4711)
 os.setresuid(4711, 4711, 4711)
 assert libc.unshare(CLONE_NEWUSER) == 0
-for _ in range(int(sys.argv[1])):
-    reading, writing = os.pipe()
+reading, writing = os.pipe()
+count, made, makers = int(sys.argv[1]), 0, 4
+for _ in range(makers):
     if not os.fork():
         libc.prctl(PR_SET_PDEATHSIG, SIGKILL)
-        assert libc.unshare(CLONE_NEWNET) == 0
-        os.write(writing, b"x")
-        os.closerange(0, 100)
+        for _ in range(count // makers):
+            if not os.fork():
+                libc.prctl(PR_SET_PDEATHSIG, SIGKILL)
+                assert libc.unshare(CLONE_NEWNET) == 0
+                os.write(writing, b"x")
+                os.closerange(0, 100)
+                break
         while True:
             libc.pause()
-    os.read(reading, 1)
-    os.close(reading)
-    os.close(writing)
+while made < count:
+    made += len(os.read(reading, count))
 print("made", flush=True)
 sys.stdin.readline()
 """
@@ -121,14 +127,25 @@ def is_any_process_hidden() -> bool:
     return False
 
 
-@pytest.mark.parametrize(("most", "is_watched"), [(2000, True), (LIMIT, False)], ids=["allowed", "too many"])
+def watched_namespaces(daemon: Daemon) -> int:
+    """Return in how many the daemon says that it watches connections."""
+    found = re.search(r"in (\d+) namespaces", daemon.expect("started")["MESSAGE"])
+    return int(found[1]) if found else 1
+
+
+@pytest.mark.parametrize(
+    ("number", "soft", "hard", "is_watched"),
+    [(MANY, SOFT, HARD, True), (SOME, LIMIT, LIMIT, False)],
+    ids=["allowed", "too many"],
+)
 def test_very_many_network_namespaces_are_watched_as_far_as_descriptors_are_allowed(
-    host: Host, most: int, is_watched: bool
+    host: Host, number: int, soft: int, hard: int, is_watched: bool
 ) -> None:
     """Each takes some; where there are not enough the daemon keeps some for itself, and says what is not watched."""
-    limited = ("prlimit", f"--nofile={LIMIT}:{most}")
-    with namespaces(host, NUMBER), host.daemon(everywhere(forgetful(ENABLE)), through=limited) as daemon:
-        daemon.expect("armed", **near_end(host.connection()))
+    limited = ("prlimit", f"--nofile={soft}:{hard}")
+    with namespaces(host, number), host.daemon(everywhere(forgetful(ENABLE)), through=limited) as daemon:
+        daemon.expect("armed", within=SOON, **near_end(host.connection()))
+        assert not is_watched or watched_namespaces(daemon) > number
         said = [entry["MESSAGE"] for entry in daemon.heard("unwatched")]
         if is_watched:
             assert said == ([HIDDEN] if is_any_process_hidden() else [])
