@@ -297,8 +297,10 @@ def _resets_of_others(ended: Column, facts: _Facts, closing: Bools) -> Iterator[
     yield from _by_silence(facts.nearer | facts.farther, facts, 0.6, Cause.UNKNOWN_TO_PEER)
     yield from _by_silence(ended["afterwards"] != 0, facts, 0.9)
     yield Rule(closing, Cause.WROTE_AFTER_CLOSE, 0.95)
-    newborn = (ended["bytes_received"] == 0) & (ended["bytes_acked"] <= 1) & ~facts.idle
-    yield Rule(newborn, Cause.LISTENER_OVERFLOW, 0.7, (Cause.UNKNOWN_TO_PEER, Cause.PEER_ABORTED))
+    newborn = (ended["bytes_received"] == 0) & (ended["bytes_acked"] <= 1)
+    yield Rule(newborn & ~facts.idle, Cause.LISTENER_OVERFLOW, 0.7, (Cause.UNKNOWN_TO_PEER, Cause.PEER_ABORTED))
+    late = (*UNAWARE, Cause.MIDDLEBOX_IDLE, Cause.LISTENER_OVERFLOW)  # where the first packets were lost
+    yield Rule(newborn, Cause.UNKNOWN_TO_PEER, 0.6, late)
     told = ~facts.unclear
     yield Rule(told & facts.idle, Cause.UNKNOWN_TO_PEER, 0.9, (*UNAWARE, Cause.MIDDLEBOX_IDLE, Cause.PEER_GAVE_UP))
     unprovoked = told & facts.quiet_known & (ended["unacked"] == 0) & (ended["probes"] == 0)
@@ -418,6 +420,7 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.UNKNOWN_TO_PEER, Cause.PEER_FIREWALL): "the rules of the peer's own firewall, and its counters of rejects",
     (Cause.UNKNOWN_TO_PEER, Cause.MIDDLEBOX_IDLE): AT_THE_PEER,
     (Cause.UNKNOWN_TO_PEER, Cause.MIDDLEBOX_BUSY): AT_THE_PEER,
+    (Cause.UNKNOWN_TO_PEER, Cause.LISTENER_OVERFLOW): "ListenOverflows at the peer (nstat); whether it happens again",
     (Cause.UNKNOWN_TO_PEER, Cause.PEER_GAVE_UP): "the peer's own log: its program was told ETIMEDOUT",
     (Cause.UNKNOWN_TO_PEER, Cause.PEER_ABORTED): "the peer's own log: its program ended just then; the reset that it "
     "sent itself was lost, or another overtook it",

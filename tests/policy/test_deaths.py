@@ -189,6 +189,13 @@ def test_a_live_reset_from_another_distance_names_the_middlebox_too() -> None:
     assert found.confidence[0] == np.float32(0.6)
 
 
+def test_a_listener_that_overflows_on_a_path_that_loses_packets_is_named() -> None:
+    """Its reset comes seconds later, when the peer asks once more."""
+    found = decide(ends([reset(silence=3.2, bytes_received=0, bytes_acked=1)]))
+    assert {Cause.LISTENER_OVERFLOW, Cause.UNKNOWN_TO_PEER} <= set(found.candidates(0))
+    assert found.confidence[0] == np.float32(0.6)
+
+
 def test_a_reset_of_neither_form_lowers_the_confidence() -> None:
     found = decide(ends([reset(reset_flags=RST_ACK, silence=4.0)]))
     assert set(found.candidates(0)) == {Cause.PEER_ABORTED, Cause.MIDDLEBOX_IDLE, Cause.PEER_GAVE_UP}
