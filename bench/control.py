@@ -98,7 +98,7 @@ def used(daemon: int) -> float:
 
 def number(path: File) -> int:
     """Return how many scans the daemon has made."""
-    metrics = {each["name"]: each["samples"] for each in ask(path, "Metrics")["metrics"]}
+    metrics = {each["name"]: each["samples"] for each in ask(path, "Metrics", patience=PATIENCE)["metrics"]}
     return int(metrics["tcp_keepalive_scan_duration_seconds"][1]["value"])
 
 
@@ -108,7 +108,7 @@ def scans(path: File, cookie: int) -> list[float]:
     while time.monotonic() < end:
         next(every(path, "Arm", {"cookie": cookie}, PATIENCE))
         next(every(path, "Disarm", {"cookie": cookie}, PATIENCE))
-        took.append(ask(path, "Status")["scan"]["took"])
+        took.append(ask(path, "Status", patience=PATIENCE)["scan"]["took"])
         time.sleep(INTERVAL / 2)
     return took
 
