@@ -15,6 +15,7 @@ import pytest
 
 from keepaliveD.log.entries import ERROR, MESSAGE_IDS
 from keepaliveD.model.errors import Exit
+from tests.handbook.documents import journal_queries
 from tests.install.conftest import install
 from tests.install.machine import KEEPALIVE, UNIT, UNTUNED, Machine
 from tests.install.packages import Package
@@ -405,6 +406,29 @@ def test_a_warning_stands_beside_the_lines_of_the_unit_that_it_is_about(service:
     ).stdout
     assert "connected" in both
     assert f"{ADDRESS}:7000" in both
+
+
+FORGED = """MESSAGE=forged
+MESSAGE_ID={message_id}
+KEEPALIVE_UNIT={unit}
+SYSLOG_IDENTIFIER=tcp-keepalived
+"""
+
+
+def test_no_query_of_the_handbook_finds_entries_that_a_user_has_forged(service: Machine) -> None:
+    """They have everything that a user may give them."""
+    units = ("X.service", "amanda@backup.service", "backup.service")
+    forged = [FORGED.format(message_id=MESSAGE_IDS[event], unit=unit) for unit in units for event in ("armed", "died")]
+    service.write("/tmp/forged", "\n".join(forged))
+    service.run("sh", "-c", "setpriv --reuid=65534 --regid=65534 --clear-groups logger --journald < /tmp/forged")
+    service.run("journalctl", "--sync")
+    by_identity = f"MESSAGE_ID={MESSAGE_IDS['armed']}"
+    assert "forged" in service.run("journalctl", "--quiet", by_identity).stdout
+    for query in journal_queries():
+        words = [by_identity if word.startswith("MESSAGE_ID=") else word for word in query]
+        assert "forged" not in service.run("journalctl", "--quiet", *words).stdout, query
+    for listed in ("log", "deaths"):
+        assert "forged" not in service.run("keepalivectl", listed, "--json").stdout
 
 
 def test_other_network_namespaces_are_watched(service: Machine) -> None:
