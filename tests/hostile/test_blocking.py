@@ -68,7 +68,8 @@ def test_a_duplicate_whose_close_never_ends_hangs_nobody(host: Host) -> None:
         host.daemon(forgetful(ENABLE, apply=True)) as daemon,
         host.attacked("closing_never_ends", FORGOTTEN, str(SLOTS)) as attacker,
     ):
-        assert daemon.expect("unarmed", within=SOON)["KEEPALIVE_RESULT"] == "failed"
+        unarmed = daemon.expect("unarmed", within=SOON)
+        assert unarmed["KEEPALIVE_RESULT"] in ("failed", "owner-not-visible")  # the latter while it changes hands
         assert next_line(attacker) == "hung\n"
         daemon.expect("armed", within=SOON, **near_end(host.connection()))
         left.callback(await_end, family(daemon.pid)[1:])

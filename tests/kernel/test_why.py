@@ -195,7 +195,11 @@ def test_after_an_arming_the_page_shows_the_new_forecast(rig: Rig) -> None:
             daemon.expect("armed", **asked.endpoints)
             end = f"{asked.endpoints['KEEPALIVE_LOCAL_ADDRESS']}:{asked.endpoints['KEEPALIVE_LOCAL_PORT']}"
             words = (*CTL, "why", end, f"--state-dir={home.state}")
-            nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+            reading = (
+                "--inh-caps=+dac_read_search",
+                "--ambient-caps=+dac_read_search",
+            )  # of a checkout of root's alone
+            nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *reading)
             said = rig.client.run("env", f"RUNTIME_DIRECTORY={directory}", *nobody, *words)
             assert "  BARE at the last scan; its keepalive was changed since: see the next scan.\n" in said.stdout
             said = rig.client.run("env", f"RUNTIME_DIRECTORY={directory}", *words)
