@@ -264,7 +264,7 @@ class Daemon:
     def _tidy(self, action: TidyArmingRecord, cookies: Column | None) -> list[Outcome]:
         """Remove closed sockets from the arming record. If that fails, the record only grows.
 
-        A scan ends with this, so it also gives back the memory that the scan has freed.
+        This is the last step of a scan, so it also returns the memory that the scan has freed to the system.
         """
         give_back()
         if self._records is not None and cookies is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -38,8 +39,8 @@ class EmptyReader:
 def journals(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The directory of the journals of a host."""
     module = ModuleType("systemd.journal")
-    module.Reader = EmptyReader  # type: ignore[attr-defined]
-    monkeypatch.setitem(__import__("sys").modules, "systemd.journal", module)
+    monkeypatch.setattr(module, "Reader", EmptyReader, raising=False)
+    monkeypatch.setitem(sys.modules, "systemd.journal", module)
     with reachable_directory() as directory:
         monkeypatch.setattr(history, "JOURNALS", (directory, directory / "nothing"))
         yield directory

@@ -66,8 +66,8 @@ class BpfDeaths:
     def __init__(self, cgroup: Path | None, idle: float, *, everywhere: bool = True) -> None:
         """Load and attach them.
 
-        `cgroup`: those whose packets are read, which tells much more of a reset; None reads none. `idle`: seconds of
-        silence after which the peer's close is told of, 0 for never. `everywhere`: in all network namespaces, or in
+        `cgroup`: those whose packets are read, which tells much more of a reset; None reads none. `idle`: report
+        a peer's close after so many seconds of silence; 0 is never. `everywhere`: watch all network namespaces, not
         this one alone. Raises Unsupported, NotPermitted.
         """
         self.hindered = ""

@@ -129,9 +129,9 @@ def connect() -> socket.socket:
 class SockDiag:
     """A netlink socket that sees one network namespace: that of the thread which opened it.
 
-    The kernel's own counts of the sockets there say which families need not be asked for (a dump walks the sockets
-    of all families and namespaces), and whether a dump has told of all: it ends without an error at a socket that
-    does not fit into a message.
+    The kernel counts the sockets there by family. A family without sockets is not dumped, because a dump walks the
+    sockets of all families and namespaces. The counts also show whether a dump was whole: if a socket does not fit
+    into a message, the kernel ends the dump there, without an error.
     """
 
     def __init__(self, counts: str = COUNTS) -> None:
