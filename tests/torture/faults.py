@@ -296,7 +296,7 @@ def made_faulty(place: Place, fault: Fault, log: Path) -> tuple[int, str]:
             traced = Listener(tracer)
             try:
                 for pid in pids:
-                    await_traced(pid)
+                    await_traced(pid, traced)
                 go_on(place, process)
                 return listener.end(), listener.said
             finally:
@@ -304,13 +304,19 @@ def made_faulty(place: Place, fault: Fault, log: Path) -> tuple[int, str]:
                 traced.end()
 
 
-def await_traced(pid: int) -> None:
+def await_traced(pid: int, tracer: Listener) -> None:
     """Until strace has it, or it has ended: the fault may meet the worker at once."""
     deadline = time.monotonic() + 60
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        while "TracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text(encoding="ascii"):
+        while "TracerPid:\t0\n" in (status := Path(f"/proc/{pid}/status").read_text(encoding="ascii")):
+            state = status.partition("State:\t")[2].partition("\n")[0]
+            if state.startswith("Z"):
+                return
             if time.monotonic() > deadline:
-                raise TimeoutError("strace does not come")
+                ended = tracer.process.poll()
+                raise TimeoutError(
+                    f"strace does not come to {pid} ({state}); it ended with {ended}, and said: {tracer.last_words}"
+                )
             time.sleep(0.005)
 
 
