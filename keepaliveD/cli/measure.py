@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keepaliveD.cli import arguments, dropin, findings
+from keepaliveD.cli import arguments, dropin, measured
 from keepaliveD.config.document import LONGEST_NAME
 from keepaliveD.model import duration
 from keepaliveD.model.duration import span
@@ -136,7 +136,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
     if options.write:
         dropin.check(options.config or DEFAULT_FILE)  # before hours pass
     found, stopped = asyncio.run(_measure(target, limits, where=options.where))
-    toml = findings.as_toml(found, options.name or "")
+    toml = measured.as_toml(found, options.name or "")
     _print(options, found)
     if options.write and toml and not stopped:
         _write(options, found, toml)
@@ -212,7 +212,7 @@ def _interruptible(stop: asyncio.Event) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def _measure(target: Target, limits: Limits, *, where: bool) -> tuple[findings.Found, bool]:
+async def _measure(target: Target, limits: Limits, *, where: bool) -> tuple[measured.Found, bool]:
     """Measure until enough is known, or until Ctrl-C. Return what was found, and whether it was Ctrl-C."""
     import asyncio
 
@@ -249,12 +249,12 @@ async def _until(stop: asyncio.Event, work: Coroutine[None, None, None], progres
         await asyncio.gather(working, return_exceptions=True)
 
 
-def _found(measurement: Measurement, tomography: Tomography) -> findings.Found:
+def _found(measurement: Measurement, tomography: Tomography) -> measured.Found:
     circumstances = measurement.circumstances
-    return findings.Found(
+    return measured.Found(
         name=measurement.target.name,
         address=measurement.target.address[0],
-        finding=measurement.finding,
+        bracket=measurement.bracket,
         keepalive_helps=circumstances.keepalive_helps,
         reset_by_peer=circumstances.reset_by_peer,
         outages=circumstances.outages,
@@ -301,26 +301,26 @@ class Progress:
         line = "which hop forgets" if tomography else f"round {measurement.rounds + 1}"
         if left := (tomography or measurement).left:
             line += f", at most {span(left)} left"
-        finding = measurement.finding
-        if finding.survived is not None:
-            line += f"; survived {span(finding.survived)}"
-        if finding.forgotten is not None:
-            line += f"; forgotten by {span(finding.forgotten)}"
+        bracket = measurement.bracket
+        if bracket.survived is not None:
+            line += f"; survived {span(bracket.survived)}"
+        if bracket.forgotten is not None:
+            line += f"; forgotten by {span(bracket.forgotten)}"
         return line
 
 
-def _print(options: argparse.Namespace, found: findings.Found) -> None:
+def _print(options: argparse.Namespace, found: measured.Found) -> None:
     if options.json:
-        print(findings.as_json(found, options.name or ""))
+        print(measured.as_json(found, options.name or ""))
         return
-    for line in findings.in_words(found):
+    for line in measured.in_words(found):
         print(line)
-    if toml := findings.as_toml(found, options.name or ""):
+    if toml := measured.as_toml(found, options.name or ""):
         print(f"\n{toml}", end="")
 
 
-def _write(options: argparse.Namespace, found: findings.Found, toml: str) -> None:
-    name = options.name or findings.default_name(found.name)
+def _write(options: argparse.Namespace, found: measured.Found, toml: str) -> None:
+    name = options.name or measured.default_name(found.name)
     file = dropin.write(options.config, f"measured {name}", toml)
     _say(f"wrote {printable(str(file))}; systemctl reload tcp-keepalived puts it in force")
 

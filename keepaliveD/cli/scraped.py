@@ -40,7 +40,7 @@ def serve(place: listening.Where, control: Path) -> None:
         sockets = [stack.enter_context(each) for each in listening.sockets(place)]
         if isinstance(place, Path):
             stack.callback(_remove, place, place.stat().st_ino)
-        asyncio.run(_serve(sockets, Answer(control)))
+        asyncio.run(_serve(sockets, NewestMetrics(control)))
 
 
 def _remove(path: Path, inode: int) -> None:
@@ -50,11 +50,11 @@ def _remove(path: Path, inode: int) -> None:
             path.unlink()
 
 
-async def _serve(sockets: Sequence[socket.socket], answer: Answer) -> None:
+async def _serve(sockets: Sequence[socket.socket], newest: NewestMetrics) -> None:
     ended = asyncio.Event()
     for by in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(by, ended.set)
-    door = Door(answer)
+    door = Door(newest)
     for each in sockets:
         # one at a turn, so that its request is read before too many others are let in
         await asyncio.start_server(door.let_in, sock=each, limit=LONGEST, backlog=1)  # the loop keeps it
@@ -62,7 +62,7 @@ async def _serve(sockets: Sequence[socket.socket], answer: Answer) -> None:
     await ended.wait()
 
 
-class Answer:
+class NewestMetrics:
     """The newest metrics of the daemon, asked for by one thread."""
 
     def __init__(self, control: Path) -> None:
@@ -102,8 +102,8 @@ class Answer:
 class Door:
     """Lets clients in, and out again in time."""
 
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
+    def __init__(self, newest: NewestMetrics) -> None:
+        self._newest = newest
         self._serving: dict[asyncio.Task[None] | None, None] = {}  # the oldest is first; without those that wait
         self._waiting = 0  # clients, for the daemon
 
@@ -158,7 +158,7 @@ class Door:
             if self._waiting >= MOST_WAITING:
                 return _message("503 Service Unavailable", CROWDED, with_body=with_body)
             with self._staying():
-                body = await self._answer.text()
+                body = await self._newest.text()
             return _message("200 OK", body, f"Content-Type: {exposition.CONTENT_TYPE}", with_body=with_body)
         if path == b"/":
             return _message("200 OK", WELCOME, with_body=with_body)

@@ -20,7 +20,7 @@ from keepaliveD.model.plain import plain
 from keepaliveD.model.questions import ArmThis, DisarmThis, ExplainThese, ReloadNow, RestoreThese, ScanNow
 from keepaliveD.model.results import Armed, ArmingResult, Mark, Outcome
 from keepaliveD.places import INTERFACE
-from keepaliveD.policy.questions import Answers
+from keepaliveD.policy.questions import Explanation
 
 MAX_COOKIE = 2**64 - 1
 MAX_PORT = 65535
@@ -40,7 +40,7 @@ def _explain(parameters: Parameters) -> Question:
     units = tuple(map(with_suffix, _values(parameters, "units", str)))
     question = ExplainThese(**numbers, units=units, ends=tuple(map(_end, _values(parameters, "ends", dict))))
     first = next(iter(question.cookies), 0)
-    return Question(question, _answering(first, answers))
+    return Question(question, _answering(first, explanation))
 
 
 def _values(parameters: Parameters, name: str, kind: type) -> tuple[Any, ...]:
@@ -153,7 +153,7 @@ def keepalive(one: SocketKeepalive | None) -> dict[str, object] | None:
     return {"on": one.on, **one.times._asdict()} if one else None
 
 
-def answers(given: Answers) -> dict[str, object]:
+def explanation(given: Explanation) -> dict[str, object]:
     """Return the answer to Explain."""
     return {"explained": [explained(its) for its in given.explained], "more": given.more}
 

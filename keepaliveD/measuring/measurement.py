@@ -13,7 +13,7 @@ from keepaliveD.measuring.opening import Target, open_connection, stands
 from keepaliveD.measuring.sweep import sweep
 from keepaliveD.model.errors import Refusal
 from keepaliveD.policy import measurement as policy
-from keepaliveD.policy.measurement import EndOfSilence, Finding, How, Limits, PlannedTest, Result, Seen, Side
+from keepaliveD.policy.measurement import Bracket, EndOfSilence, How, Limits, PlannedTest, Result, Seen, Side
 
 RATE = 20.0  # new connections a second
 TICK = 1.0  # seconds between two looks at a quiet connection
@@ -62,7 +62,7 @@ class Measurement:
         self._kept_since = 0.0
 
     @property
-    def finding(self) -> Finding:
+    def bracket(self) -> Bracket:
         """Return what is known of the path so far."""
         return policy.conclude(self.tests)
 
@@ -148,7 +148,7 @@ class Measurement:
         self.tests.append(result)
         if result.end is not EndOfSilence.FORGOTTEN:
             return
-        if self._death is None and not self.finding.uneven:
+        if self._death is None and not self.bracket.uneven:
             self._death = result
             self._round_ends = min(self._round_ends, time.monotonic() + len(self._round) / RATE + TRIES)
             for woken in self._waiting:
@@ -296,9 +296,9 @@ class Measurement:
 
     async def _is_kept(self, kept: Connection) -> bool | None:
         """Whether the connection that was kept alive from the start has outlived the timeout; None if too young."""
-        finding = self.finding
+        bracket = self.bracket
         age = time.monotonic() - self._kept_since
-        if finding.forgotten is None or age < finding.forgotten:
+        if bracket.forgotten is None or age < bracket.forgotten:
             return None
         with contextlib.suppress(OSError):
             kept.restart()

@@ -14,13 +14,13 @@ import time
 
 from keepaliveD.measuring.connection import Connection
 from keepaliveD.measuring.hops import IP_RECVERR, IPV6_RECVERR, POLL
-from keepaliveD.policy.tomography import Answer
+from keepaliveD.policy.tomography import HopAnswer
 
 PATIENCE = 3.5  # seconds for an answer, in which the kernel sends the end five times; longer where the round trip is
 ROUND_TRIPS = 8  # in which the kernel sends the end again, and an answer comes
 
 
-async def end_within(connection: Connection, hops: int) -> Answer | None:
+async def end_within(connection: Connection, hops: int) -> HopAnswer | None:
     """Return what comes of the connection's end, which may pass so many hops; None where the connection lives."""
     sock = connection.sock
     patience = max(PATIENCE, ROUND_TRIPS * connection.state().rtt)
@@ -34,8 +34,8 @@ async def end_within(connection: Connection, hops: int) -> Answer | None:
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         if error := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            return Answer.EXPIRED if error == errno.EHOSTUNREACH else Answer.REFUSED
+            return HopAnswer.EXPIRED if error == errno.EHOSTUNREACH else HopAnswer.REFUSED
         if connection.heard():
             return None
         await asyncio.sleep(POLL)
-    return Answer.NONE
+    return HopAnswer.NONE

@@ -15,7 +15,7 @@ from keepaliveD.measuring.post_mortem import PATIENCE, end_within
 from keepaliveD.model.errors import Unreachable
 from keepaliveD.policy import tomography as policy
 from keepaliveD.policy.measurement import EndOfSilence, PlannedTest, meaning
-from keepaliveD.policy.tomography import Answer, Device, HopPlan, HopResult
+from keepaliveD.policy.tomography import Device, HopAnswer, HopPlan, HopResult
 
 FORGOTTEN = 1.1  # of the silence that was fatal: after this one all connections are surely forgotten
 SETTLED = 1.0  # seconds before a test in which no other probe leaves: its answer would wake what must be old
@@ -55,17 +55,17 @@ class Tomography:
 
     async def run(self) -> None:
         """Test all hops at the same time. Raises Unreachable where the hops cannot be counted."""
-        finding = self._measurement.finding
-        if finding.survived is None or finding.forgotten is None:
+        bracket = self._measurement.bracket
+        if bracket.survived is None or bracket.forgotten is None:
             return
         await self._count()
-        self.map.survived = finding.survived
-        longest = min(self._longest, 4 * finding.forgotten)
+        self.map.survived = bracket.survived
+        longest = min(self._longest, 4 * bracket.forgotten)
         both_ends = self._measurement.target.is_listener
-        plans = policy.plan(len(self.map.names), finding.survived, finding.forgotten, longest, both_ends=both_ends)
-        forgotten = finding.forgotten * FORGOTTEN
+        plans = policy.plan(len(self.map.names), bracket.survived, bracket.forgotten, longest, both_ends=both_ends)
+        forgotten = bracket.forgotten * FORGOTTEN
         self._ends = time.monotonic() + len(plans) / RATE + max(each.quiet for each in plans) + forgotten + PATIENCE
-        every = policy.keep_interval(finding.survived)
+        every = policy.keep_interval(bracket.survived)
         tests = [asyncio.create_task(self._test(number, each, every)) for number, each in enumerate(plans)]
         try:
             await asyncio.gather(*tests)
@@ -97,7 +97,7 @@ class Tomography:
         answers = await asyncio.gather(*(self._end(number, hops, quiet) for number, hops in enumerate(allowed)))
         self.map.stopped_by = policy.stopped_by(answers, [bool(name) for name in names])
 
-    async def _end(self, number: int, hops: int, quiet: float) -> Answer | None:
+    async def _end(self, number: int, hops: int, quiet: float) -> HopAnswer | None:
         """Return what comes of the end of a forgotten connection; None where that is not known."""
         await asyncio.sleep(number / RATE)
         connection = await self._measurement.open(Request(life(quiet)))

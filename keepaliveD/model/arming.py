@@ -14,7 +14,7 @@ FOUR = ("i4", 4)
 TARGET = np.dtype([("cookie", "u8"), ("netns", "u4"), ("inode", "u4")])
 LOOKED = np.dtype(
     [
-        ("answer", "i4"),  # Answer; the rest is zero where the socket was not reached
+        ("access", "i4"),  # Access; the rest is zero where the socket was not reached
         ("stands", *FOUR),
         ("system", *FOUR),  # of its network namespace; the last number is whether they are known
         ("inherited", "i4"),  # Own: which of `stands` follow the namespace
@@ -22,10 +22,10 @@ LOOKED = np.dtype(
     ]
 )
 CHANGE = np.dtype([*TARGET.descr, ("expected", *FOUR), ("inherited", "i4"), ("after", *FOUR)])
-RESULT = np.dtype([("answer", "i4"), ("stands", *FOUR)])  # what stands in the socket now
+RESULT = np.dtype([("access", "i4"), ("stands", *FOUR)])  # what stands in the socket now
 
 
-class Answer(enum.IntEnum):
+class Access(enum.IntEnum):
     """What came of a look into a socket, or of setting it."""
 
     DONE = 0  # looked at; or set, and read back

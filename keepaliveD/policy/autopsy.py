@@ -20,7 +20,7 @@ from keepaliveD.model.rules import ArmRule, IPNetwork, Path
 from keepaliveD.model.sockets import Bools, Column, Indices
 from keepaliveD.policy.activity import Activity, find
 from keepaliveD.policy.advice import Advisor
-from keepaliveD.policy.hindsight import FORESEEABLE, NOTHING, Judged, Key, Remembered, judge, remember
+from keepaliveD.policy.hindsight import FORESEEABLE, NOTHING, Examined, Key, Remembered, examine, remember
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.paths import ignored
 from keepaliveD.policy.saves import Saves
@@ -32,7 +32,7 @@ FIRST_PAUSE = 60.0  # seconds between two reports of connections that ended alik
 LONGEST_PAUSE = 3600.0  # ... and at most
 MOST_KINDS = 512  # of ends that are kept apart; then only causes are
 KINDS_OF_UNIT = 32  # ... and of one unit; then only its causes are
-KEPT = 5.0  # seconds for which a connection that is gone is remembered: it is judged a second after its end
+KEPT = 5.0  # seconds for which a connection that is gone is remembered: it is examined a second after its end
 MOST_UNITS = 1024  # units that are counted apart
 MOST_CGROUPS = 4096  # whose unit is remembered: a cgroup may be gone when a connection of it has ended
 
@@ -65,7 +65,7 @@ class _Kind:
 
 
 class Autopsy:
-    """Judges ends against what the scans knew: the last one, and of connections that are gone since, for a while."""
+    """Examines ends against what the scans knew: the last one, and of connections that are gone since, for a while."""
 
     def __init__(self, rules: AutopsyRules) -> None:
         self.tally = Tally()
@@ -131,7 +131,7 @@ class Autopsy:
         return unit
 
     def observe(self, deaths: Deaths, now: float) -> tuple[Alike, ...]:
-        """Judge these ends; return what to report at once."""
+        """Examine these ends; return what to report at once."""
         ended = deaths.ended[~ignored(deaths.ended, self._rules.ignore)]
         self.tally.ordinary += deaths.ordinary
         self.tally.lost += deaths.lost
@@ -140,12 +140,12 @@ class Autopsy:
         scans = (self._scan, *(known for _, known in self._gone))
         paths = self._rules.paths
         with_evidence = self.advisor.with_evidence(paths)
-        judged = judge(ended, scans, paths, self._units, deaths.unknown, with_evidence=with_evidence)
-        self._count(judged)
-        self.advisor.died(ended, judged.path, FORESEEABLE[judged.findings.cause])
-        wanted = np.isin(judged.findings.cause, [int(cause) for cause in self._rules.causes])
-        wanted &= self._is_of_users(judged.ended) & self._is_of_units(judged.ended)
-        return tuple(filter(None, (self._report(judged, rows, now) for rows in _alike(judged, wanted))))
+        examined = examine(ended, scans, paths, self._units, deaths.unknown, with_evidence=with_evidence)
+        self._count(examined)
+        self.advisor.died(ended, examined.path, FORESEEABLE[examined.causes.cause])
+        wanted = np.isin(examined.causes.cause, [int(cause) for cause in self._rules.causes])
+        wanted &= self._is_of_users(examined.ended) & self._is_of_units(examined.ended)
+        return tuple(filter(None, (self._report(examined, rows, now) for rows in _alike(examined, wanted))))
 
     def _is_of_users(self, ended: Column) -> Bools:
         """Return which ends are of the users whose ends are reported."""
@@ -187,24 +187,24 @@ class Autopsy:
         """Return the instant at which something that was held back is to be reported."""
         return min((kind.since + kind.pause for kind in self._kinds.values() if kind.held), default=FOREVER)
 
-    def _count(self, judged: Judged) -> None:
-        for cause, foretold, count in _counts(judged.findings.cause, judged.foretold):
+    def _count(self, examined: Examined) -> None:
+        for cause, foretold, count in _counts(examined.causes.cause, examined.foretold):
             self.tally.by_cause[Cause(cause), Foretold(foretold)] += count
-        for path, cgroup, foretold, count in _counts(judged.path, judged.ended["cgroup"], judged.foretold):
+        for path, cgroup, foretold, count in _counts(examined.path, examined.ended["cgroup"], examined.foretold):
             name = self._rules.paths[path].name
             self.tally.foretold[name, self._unit(cgroup), Foretold(foretold)] += count
 
-    def _report(self, judged: Judged, rows: Indices, now: float) -> Alike | None:
+    def _report(self, examined: Examined, rows: Indices, now: float) -> Alike | None:
         """Return the report of ends that are alike, or None where it is held back."""
-        kind = self._kind(judged, int(rows[0]), now)
+        kind = self._kind(examined, int(rows[0]), now)
         if kind.said == 0 and len(rows) > AT_ONCE:
             kind.said = AT_ONCE
-            return Alike(len(rows), (judged.death(int(rows[0])),))
-        if kind.said + len(rows) <= AT_ONCE and self._may_report_singly(judged.unit(int(rows[0])), len(rows), now):
+            return Alike(len(rows), (examined.death(int(rows[0])),))
+        if kind.said + len(rows) <= AT_ONCE and self._may_report_singly(examined.unit(int(rows[0])), len(rows), now):
             kind.said += len(rows)
-            return Alike(len(rows), tuple(judged.death(row) for row in rows.tolist()))
+            return Alike(len(rows), tuple(examined.death(row) for row in rows.tolist()))
         kind.held += len(rows)
-        kind.example = judged.death(int(rows[-1]))
+        kind.example = examined.death(int(rows[-1]))
         return None
 
     def _may_report_singly(self, unit: str, count: int, now: float) -> bool:
@@ -216,8 +216,8 @@ class Autopsy:
         self._singles[unit] += count if may else 0
         return may
 
-    def _kind(self, judged: Judged, row: int, now: float) -> _Kind:
-        key = judged.key(row)
+    def _kind(self, examined: Examined, row: int, now: float) -> _Kind:
+        key = examined.key(row)
         if key not in self._kinds:
             cause, unit, *_ = key
             if len(self._kinds) >= MOST_KINDS:
@@ -238,13 +238,13 @@ def _counts(*columns: Column) -> list[tuple[int, ...]]:
     return list(zip(*found.tolist(), counts.tolist(), strict=True))
 
 
-def _alike(judged: Judged, wanted: Bools) -> list[Indices]:
+def _alike(examined: Examined, wanted: Bools) -> list[Indices]:
     """Return the rows that are wanted, in groups that ended alike."""
     rows = np.flatnonzero(wanted)
     if not len(rows):
         return []
     keys = [
-        column[rows] for column in (judged.findings.hop, judged.path, judged.ended["cgroup"], judged.findings.cause)
+        column[rows] for column in (examined.causes.hop, examined.path, examined.ended["cgroup"], examined.causes.cause)
     ]
     order = np.lexsort(keys)
     starts = np.zeros(len(rows), np.bool_)

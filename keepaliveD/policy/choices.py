@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keepaliveD.model.arming import CHANGE, RESULT, TARGET, Answer
+from keepaliveD.model.arming import CHANGE, RESULT, TARGET, Access
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.keepalive import Found, Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult, Mark
@@ -21,7 +21,7 @@ from keepaliveD.model.rules import Wish
 from keepaliveD.model.sockets import Column, Indices
 from keepaliveD.policy.socket_settings import Wanted, decide_arming, decide_disarming
 
-RESULTS = {answer.value: ArmingResult[answer.name] for answer in Answer if answer is not Answer.DONE}
+RESULTS = {access.value: ArmingResult[access.name] for access in Access if access is not Access.DONE}
 
 Entry = Armed | Mark
 FEW = 4  # kinds of sockets
@@ -112,13 +112,13 @@ class Choices:
         armings: list[Arming] = []
         for these, stood, armed in self._set():
             its = these[row_of[these] >= 0]
-            done = results["answer"][row_of[its]] == Answer.DONE.value
+            done = results["access"][row_of[its]] == Access.DONE.value
             if done.any():
                 armings.append(Arming(self._of(its[done]), success, stood, armed.after))
             for row in its[~done].tolist():
                 result = results[row_of[row]]
                 stands = keepalive(result["stands"])
-                armings.append(Arming((self.connections[row],), RESULTS[int(result["answer"])], stood, stands))
+                armings.append(Arming((self.connections[row],), RESULTS[int(result["access"])], stood, stands))
         return armings
 
     def _set(self) -> Iterable[tuple[Indices, SocketKeepalive | None, Armed]]:
@@ -131,12 +131,12 @@ class Choices:
 def what_became(changes: Column, looked: Column) -> Column:
     """Return the results of changes that nobody has reported, by what stands in the sockets now."""
     results = np.zeros(len(changes), RESULT)
-    results["answer"], results["stands"] = looked["answer"], looked["stands"]
-    reached = looked["answer"] == Answer.DONE.value
+    results["access"], results["stands"] = looked["access"], looked["stands"]
+    reached = looked["access"] == Access.DONE.value
     as_before = (looked["stands"] == changes["expected"]).all(axis=1)
     as_wanted = (looked["stands"] == changes["after"]).all(axis=1)
-    results["answer"][reached & ~as_wanted] = Answer.CHANGED_MEANWHILE.value
-    results["answer"][reached & ~as_wanted & as_before] = Answer.FAILED.value
+    results["access"][reached & ~as_wanted] = Access.CHANGED_MEANWHILE.value
+    results["access"][reached & ~as_wanted & as_before] = Access.FAILED.value
     return results
 
 
@@ -201,8 +201,8 @@ def _choices(
     alike = []
     for rows in _equal(keys, looked):
         row, found = int(rows[0]), looked[rows[0]]
-        if found["answer"]:
-            alike.append(Choice(rows, None, RESULTS[int(found["answer"])]))
+        if found["access"]:
+            alike.append(Choice(rows, None, RESULTS[int(found["access"])]))
         else:
             its = read_from(found)
             alike.append(Choice(rows, its.stands, decide(row, its)))

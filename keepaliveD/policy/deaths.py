@@ -44,7 +44,7 @@ class Rule(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class Causes:
     """What ended each of these connections, in the order of model.deaths.DEATH rows."""
 
     cause: Column  # Cause
@@ -82,7 +82,7 @@ def _not_ruled_out(table: Mapping[str, tuple[Cause, ...]], unknown: Collection[s
     return tuple(cause for column, causes in table.items() if column in unknown for cause in causes)
 
 
-def decide(ended: Column, survived: Column | None = None, unknown: Collection[str] = ()) -> Findings:
+def decide(ended: Column, survived: Column | None = None, unknown: Collection[str] = ()) -> Causes:
     """Return what ended these connections, an array of DEATH.
 
     `survived`: the longest silence that each was known to survive, in seconds; NaN or 0 where none is known.
@@ -97,7 +97,7 @@ def decide(ended: Column, survived: Column | None = None, unknown: Collection[st
     by_middlebox = np.isin(causes, BY_A_MIDDLEBOX)
     peers, resets = distance(ended["peer_ttl"]), distance(ended["reset_ttl"])
     hop = np.where(by_middlebox & (resets >= 0) & ((resets < peers) | (peers < 0)), resets + 1, 0)
-    return Findings(causes, confidence, first, hop, peers + 1, which, (*(rule.others for rule in rules), ()))
+    return Causes(causes, confidence, first, hop, peers + 1, which, (*(rule.others for rule in rules), ()))
 
 
 def distance(hop_limit: Column) -> Column:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from keepaliveD.model.arming import Answer
+from keepaliveD.model.arming import Access
 from keepaliveD.model.connections import AT_RISK, Connection, Due, Owner, WhatCounts
 from keepaliveD.model.explained import Explained, HelpfulRule
 from keepaliveD.model.keepalive import Found, Keepalive
@@ -63,8 +63,8 @@ def explain(
 
 
 def _read(one: Connection, read: Column | None, wish: Wish, entry: Entry | None, *, watched: bool) -> Explained:
-    if read is None or read["answer"] != Answer.DONE.value:
-        hindrance = None if read is None else RESULTS[int(read["answer"])]
+    if read is None or read["access"] != Access.DONE.value:
+        hindrance = None if read is None else RESULTS[int(read["access"])]
         return Explained(one, watched, None, hindrance, entry, wish.rule)
     return Explained(one, watched, read_from(read), None, entry, wish.rule)
 

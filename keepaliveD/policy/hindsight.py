@@ -1,4 +1,4 @@
-"""Judges ended connections: the cause of each, and what the scans knew of it before.
+"""Examine ended connections: the cause of each, and what the scans knew of it before.
 
 What was last forecast of a connection tells whether its end was foretold.
 """
@@ -19,7 +19,7 @@ from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import Bools, Column, Sockets, SocketTable, TcpState
 from keepaliveD.policy.activity import Activity, find
 from keepaliveD.policy.connections import endpoints
-from keepaliveD.policy.deaths import IDLE_AFTER, Findings, decide
+from keepaliveD.policy.deaths import IDLE_AFTER, Causes, decide
 from keepaliveD.policy.evidence import closer_name, evidence
 from keepaliveD.policy.paths import assign
 
@@ -63,11 +63,11 @@ def remember(activity: Activity, table: SocketTable) -> Remembered:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Examined:
     """All that is known of some ends; every column has the rows of `ended`."""
 
     ended: Column
-    findings: Findings
+    causes: Causes
     paths: Sequence[Path]
     path: Column  # index into `paths`
     foretold: Column  # Foretold
@@ -79,7 +79,7 @@ class Judged:
 
     def key(self, row: int) -> Key:
         """Return what connections have in common that end alike: the cause first, then the unit."""
-        cause, path, hop = (int(column[row]) for column in (self.findings.cause, self.path, self.findings.hop))
+        cause, path, hop = (int(column[row]) for column in (self.causes.cause, self.path, self.causes.hop))
         return cause, self.unit(row), path, hop
 
     def unit(self, row: int) -> str:
@@ -89,7 +89,7 @@ class Judged:
     def death(self, row: int) -> Death:
         """Return one of them, with its evidence."""
         one, path = self.ended[row : row + 1], self.paths[int(self.path[row])]
-        named = self.findings.candidates(row)
+        named = self.causes.candidates(row)
         facts = one[0]
         return Death(
             cookie=int(facts["cookie"]),
@@ -100,10 +100,10 @@ class Judged:
             local=endpoints(one, "local", FIRST)[0],
             remote=endpoints(one, "remote", FIRST)[0],
             cause=named[0],
-            confidence=round(float(self.findings.confidence[row]), 2),
+            confidence=round(float(self.causes.confidence[row]), 2),
             others=named[1:],
-            hop=int(self.findings.hop[row]),
-            peer_hop=int(self.findings.peer_hop[row]),
+            hop=int(self.causes.hop[row]),
+            peer_hop=int(self.causes.peer_hop[row]),
             silence=float(facts["silence"]),
             ended_at=float(facts["ended_at"]),
             path=path.name,
@@ -125,7 +125,7 @@ class Judged:
         )
 
 
-def judge(
+def examine(
     ended: Column,
     scans: Sequence[Remembered],
     paths: Sequence[Path],
@@ -133,8 +133,8 @@ def judge(
     unknown: frozenset[str] = frozenset(),
     *,
     with_evidence: Sequence[Path] | None = None,
-) -> Judged:
-    """Judge ended connections: their path, what was known of them, the cause, whether it was foretold.
+) -> Examined:
+    """Examine ended connections: their path, what was known of them, the cause, whether it was foretold.
 
     `unknown` are the columns that the engine cannot fill. `with_evidence` are the same paths with the timeouts that
     verdicts follow, where evidence has shortened some: what was foretold is held against these.
@@ -142,12 +142,12 @@ def judge(
     known = _recall(ended, scans)
     ended = _with_cgroups(ended, known)
     path = _paths(ended, paths, known)
-    findings = decide(ended, known.survived, unknown)
+    causes = decide(ended, known.survived, unknown)
     warned = known.seen & RISKY[known.reported] & (known.reported_at <= ended["ended_at"])
     expected = np.array([each.timeout for each in with_evidence or paths])[path]
-    foretold = _foretold(ended, findings, known, warned, expected)
+    foretold = _foretold(ended, causes, known, warned, expected)
     warned_before = np.where(warned, ended["ended_at"] - known.reported_at, math.nan)
-    return Judged(ended, findings, paths, path, foretold, known.verdict, warned_before, known.survived, units, unknown)
+    return Examined(ended, causes, paths, path, foretold, known.verdict, warned_before, known.survived, units, unknown)
 
 
 class _Known(NamedTuple):
@@ -204,13 +204,13 @@ def _paths(ended: Column, paths: Sequence[Path], known: _Known) -> Column:
     return assign(SocketTable(sockets, 0.0, interfaces=known.interfaces), paths).index
 
 
-def _foretold(ended: Column, findings: Findings, known: _Known, warned: Bools, timeout: Column) -> Column:
+def _foretold(ended: Column, causes: Causes, known: _Known, warned: Bools, timeout: Column) -> Column:
     """Return whether a warning came before each end, and if not, why.
 
     A peer that does not know a connection after idle may stand for a NAT that forgot it: so a warning was right.
     """
-    by_silence = FORESEEABLE[findings.cause]
-    perhaps = (findings.cause == Cause.UNKNOWN_TO_PEER.value) & (ended["silence"] >= IDLE_AFTER)
+    by_silence = FORESEEABLE[causes.cause]
+    perhaps = (causes.cause == Cause.UNKNOWN_TO_PEER.value) & (ended["silence"] >= IDLE_AFTER)
     return np.select(
         [
             ~by_silence & ~perhaps,

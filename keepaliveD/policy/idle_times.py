@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from keepaliveD.model.actions import ReadIdleTimes
-from keepaliveD.model.arming import TARGET, Answer
+from keepaliveD.model.arming import TARGET, Access
 from keepaliveD.model.connections import Due
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.sockets import Indices, Timer
@@ -51,7 +51,7 @@ def learn(memory: Activity, outcome: Outcome) -> Activity:
     action, looked = outcome.action, outcome.looked
     if not isinstance(action, ReadIdleTimes) or looked is None:
         return memory
-    read = (looked["answer"] == Answer.DONE.value) & (looked["stands"][:, 3] != 0)
+    read = (looked["access"] == Access.DONE.value) & (looked["stands"][:, 3] != 0)
     if not read.any():
         return memory
     place, known = find(action.targets["cookie"][read], memory.cookie)

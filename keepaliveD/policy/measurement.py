@@ -105,7 +105,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Bracket:
     """What is known of a path. None is unknown; `survived` and `forgotten` enclose the idle timeout.
 
     `survivors` is how many connections survived at least the silence `survived`, and less than `forgotten`.
@@ -164,12 +164,12 @@ def meaning(seen: Seen, *, never_closes: bool) -> Result:
     return Result(quiet, EndOfSilence.FORGOTTEN, side, How.RESET if seen.reset else How.SILENCE, by=by)
 
 
-def conclude(tests: Sequence[Result]) -> Finding:
+def conclude(tests: Sequence[Result]) -> Bracket:
     """Return what all tests so far show together."""
     closes = min((test.quiet for test in tests if test.end is EndOfSilence.CLOSED), default=None)
     known = _by_time(tests, EndOfSilence.SURVIVED, EndOfSilence.FORGOTTEN)
     known, unexplained = _without_noise(known)
-    finding = replace(
+    bracket = replace(
         _bracket(known),
         closes=closes,
         unexplained=unexplained,
@@ -178,10 +178,10 @@ def conclude(tests: Sequence[Result]) -> Finding:
     )
     strict = _strict_side(known)
     if strict is None:
-        return finding
+        return bracket
     one_sided = _bracket([test for test in known if test.prober is strict])
     return replace(
-        finding,
+        bracket,
         survived=one_sided.survived,
         forgotten=one_sided.forgotten,
         how=one_sided.how,
@@ -215,13 +215,13 @@ def _noise(known: Sequence[Result]) -> Iterator[Result]:
         yield death
 
 
-def _bracket(known: Sequence[Result]) -> Finding:
+def _bracket(known: Sequence[Result]) -> Bracket:
     """Enclose the shortest timeout, whatever device a connection takes."""
     dead = [test for test in known if test.end is EndOfSilence.FORGOTTEN]
     alive = [test.quiet for test in known if test.end is EndOfSilence.SURVIVED]
     if not dead:
         longest = max(alive, default=None)
-        return Finding(longest, survivors=sum(quiet >= (longest or 0.0) * CLOSE for quiet in alive))
+        return Bracket(longest, survivors=sum(quiet >= (longest or 0.0) * CLOSE for quiet in alive))
     first = dead[0]
     forgotten = sorted(test.by for test in dead)[:2][-1]  # the first one may have ended for another reason
     beyond = [quiet for quiet in alive if quiet >= first.quiet]
@@ -230,7 +230,7 @@ def _bracket(known: Sequence[Result]) -> Finding:
     below = sorted((quiet for quiet in alive if quiet < first.quiet), reverse=True)
     needed = _survivors_needed(len(dead), len(beyond)) if beyond else 1
     survived = below[needed - 1] if len(below) >= needed else None
-    return Finding(
+    return Bracket(
         survived=survived,
         forgotten=forgotten,
         how=next((test.how for test in dead if test.how is not How.SILENCE), How.SILENCE),
@@ -282,23 +282,23 @@ def next_round(tests: Sequence[Result], limits: Limits, rounds: int) -> list[Pla
     """Return the tests to make next, all at the same time, or none if enough is known; `rounds` were made so far."""
     if not rounds:
         return _ladder(limits)
-    finding = conclude(tests)
-    sides = _sides(limits, finding)
+    bracket = conclude(tests)
+    sides = _sides(limits, bracket)
     if rounds >= ROUNDS:
         return []
-    low = finding.survived or limits.shortest
-    high = finding.forgotten or min(limits.longest, finding.closes or limits.longest)
-    if not finding.narrow(limits.ratio) and high > low * limits.ratio:
-        return list((_uneven if finding.uneven else _between)(low, high, limits, sides))
-    closes = finding.forgotten is None and finding.closes is not None
-    if finding.survived is not None and not closes and finding.survivors < min(SURE, 2 * limits.connections):
+    low = bracket.survived or limits.shortest
+    high = bracket.forgotten or min(limits.longest, bracket.closes or limits.longest)
+    if not bracket.narrow(limits.ratio) and high > low * limits.ratio:
+        return list((_uneven if bracket.uneven else _between)(low, high, limits, sides))
+    closes = bracket.forgotten is None and bracket.closes is not None
+    if bracket.survived is not None and not closes and bracket.survivors < min(SURE, 2 * limits.connections):
         return list(_alternating([low] * limits.connections, sides))
     return []
 
 
-def _sides(limits: Limits, finding: Finding) -> tuple[Side, ...]:
-    if finding.revived_by is not None:
-        return (Side.HERE,) if finding.revived_by is Side.THERE else (Side.THERE,)
+def _sides(limits: Limits, bracket: Bracket) -> tuple[Side, ...]:
+    if bracket.revived_by is not None:
+        return (Side.HERE,) if bracket.revived_by is Side.THERE else (Side.THERE,)
     return (Side.HERE, Side.THERE) if limits.both_sides else (Side.HERE,)
 
 
@@ -312,7 +312,7 @@ def _ladder(limits: Limits) -> list[PlannedTest]:
     census = max(census, min(SURE, limits.connections - steps - 2))  # one more is kept alive from the start
     factor = (limits.longest / limits.shortest) ** (1 / steps)
     times = [limits.shortest * factor**number for number in range(steps + 1)] + [limits.longest] * census
-    return list(_alternating(times, _sides(limits, Finding())))
+    return list(_alternating(times, _sides(limits, Bracket())))
 
 
 def _steps(low: float, high: float, most: int, ratio: float) -> int:

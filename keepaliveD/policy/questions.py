@@ -29,7 +29,7 @@ MOST_EXPLAINED = 256  # connections in one answer: they are the most urgent
 HALF = 2**64 - 1
 
 
-class Answers(NamedTuple):
+class Explanation(NamedTuple):
     """The answer to ExplainThese: the most urgent connections, and how many there are besides."""
 
     explained: tuple[Explained, ...]
@@ -135,7 +135,7 @@ def answer(outcome: Outcome, judgement: Judgement, rules: Rules, now: float) -> 
     age = now - judgement.forecast.now
     explained = explain(judgement, found, looked, around)
     aged = (dataclasses.replace(its, connection=from_now(its.connection, age)) for its in explained)
-    return Answer(action.asker, Answers(tuple(aged), action.more))
+    return Answer(action.asker, Explanation(tuple(aged), action.more))
 
 
 def _arm(asker: Asker, question: ArmThis, judgement: Judgement, rules: Rules) -> Queued:

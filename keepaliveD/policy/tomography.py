@@ -37,7 +37,7 @@ class HopResult:
     result: Result
 
 
-class Answer(enum.Enum):
+class HopAnswer(enum.Enum):
     """What came of a packet of a forgotten connection that may pass so many hops, and no more."""
 
     EXPIRED = "expired"  # a hop reports that the packet got that far
@@ -80,7 +80,7 @@ def conclude(tests: Sequence[HopResult], hops: int, survived: float = 0.0) -> li
     return _merged(found)
 
 
-def stopped_by(answers: Sequence[Answer | None], reports: Sequence[bool]) -> tuple[int, ...]:
+def stopped_by(answers: Sequence[HopAnswer | None], reports: Sequence[bool]) -> tuple[int, ...]:
     """Return the hops of which one stops the packets of forgotten connections: 0 is this host; none if unknown.
 
     `answers` are to packets that may pass 1, 2, 3 ... hops, the last of them to the peer, which is the hop after all
@@ -89,13 +89,13 @@ def stopped_by(answers: Sequence[Answer | None], reports: Sequence[bool]) -> tup
     may also filter them before that.
     """
     devices = len(reports)
-    if None in answers or answers[devices] is Answer.EXPIRED or not any(reports):
+    if None in answers or answers[devices] is HopAnswer.EXPIRED or not any(reports):
         return ()
-    last = max((hop for hop in range(1, devices + 1) if answers[hop - 1] is Answer.EXPIRED), default=0)
+    last = max((hop for hop in range(1, devices + 1) if answers[hop - 1] is HopAnswer.EXPIRED), default=0)
     stopped = [
         hop
         for hop, answer in enumerate(answers, start=1)
-        if answer is Answer.REFUSED or (answer is Answer.NONE and (hop > devices or reports[hop - 1]))
+        if answer is HopAnswer.REFUSED or (answer is HopAnswer.NONE and (hop > devices or reports[hop - 1]))
     ]
     if stopped[0] < last:
         return ()  # connections take several devices

@@ -14,7 +14,7 @@ from keepaliveD.cli import arming as command
 from keepaliveD.cli.ctl import main
 from keepaliveD.config import files
 from keepaliveD.log.entries import Entry
-from keepaliveD.model.arming import Answer
+from keepaliveD.model.arming import Access
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import NoInput, Unsupported
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
@@ -308,7 +308,7 @@ NOT_PERMITTED = "2 connections not permitted: run as root, or with CAP_SYS_PTRAC
 
 
 def test_what_was_not_permitted_is_said_and_status_77(desk: Desk) -> None:
-    desk.armer.looks = Answer.NOT_PERMITTED
+    desk.armer.looks = Access.NOT_PERMITTED
     status, out, err = desk.types("arm", "77")
     assert (status, out) == (77, [])
     assert len(err) == 3
@@ -318,16 +318,16 @@ def test_what_was_not_permitted_is_said_and_status_77(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("armer", "words", "status", "said"),
     [
-        (FakeArmer(changes=Answer.FAILED), (), 71, "2 connections failed: the kernel refused"),
+        (FakeArmer(changes=Access.FAILED), (), 71, "2 connections failed: the kernel refused"),
         (
-            FakeArmer(looks=Answer.SUBFLOW),
+            FakeArmer(looks=Access.SUBFLOW),
             (),
             69,
             '2 connections not armed: MPTCP subflow; requires watch.engine = "bpf"',
         ),
-        (FakeArmer(looks=Answer.OWNER_NOT_FOUND), (), 66, "2 connections not armed: owner not found"),
+        (FakeArmer(looks=Access.OWNER_NOT_FOUND), (), 66, "2 connections not armed: owner not found"),
         (
-            FakeArmer(looks=Answer.OWNER_NOT_VISIBLE),
+            FakeArmer(looks=Access.OWNER_NOT_VISIBLE),
             (),
             77,
             NOT_PERMITTED,

@@ -1,4 +1,4 @@
-"""keepalivectl measure: its command line, the words of its findings, and the [[path]] that it writes."""
+"""keepalivectl measure: its command line, the words of what it finds, and the [[path]] that it writes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from socket import AF_INET, create_server, socket
 
 import pytest
 
-from keepaliveD.cli import dropin, files, findings
+from keepaliveD.cli import dropin, files
 from keepaliveD.cli.ctl import main
-from keepaliveD.cli.findings import Found, as_json, as_toml, in_words
+from keepaliveD.cli.measured import Found, as_json, as_toml, default_name, in_words
 from keepaliveD.config import load
 from keepaliveD.model.errors import ConfigError, Misuse, NotPermitted, Refusal
 from keepaliveD.model.origin import Source
-from keepaliveD.policy.measurement import Finding, How, Side
+from keepaliveD.policy.measurement import Bracket, How, Side
 from keepaliveD.policy.tomography import Device
 from tests.programs.stage import awaited
 from tests.support.patience import SOON
@@ -31,7 +31,7 @@ from tests.support.processes import CTL
 FOUND = Found(
     name="db.example.net:5432",
     address="10.20.0.9",
-    finding=Finding(300.4, 311.2, How.SILENCE, survivors=78, tests=155),
+    bracket=Bracket(300.4, 311.2, How.SILENCE, survivors=78, tests=155),
     keepalive_helps=True,
     reset_by_peer=None,
     outages=0,
@@ -68,13 +68,13 @@ def test_a_path_that_counts_only_data_is_named() -> None:
 
 
 def test_a_server_that_closes_first_is_named_with_what_to_do() -> None:
-    closing = replace(FOUND, finding=Finding(110.0, closes=120.0, survivors=8), by_listener=False)
+    closing = replace(FOUND, bracket=Bracket(110.0, closes=120.0, survivors=8), by_listener=False)
     assert "server       closes after 2min; to find longer timeouts, run keepalivectl measure --listen" in said(closing)
     assert as_toml(closing) == ""
 
 
 def test_one_side_that_revives_is_named() -> None:
-    revived = replace(FOUND, finding=replace(FOUND.finding, revived_by=Side.HERE))
+    revived = replace(FOUND, bracket=replace(FOUND.bracket, revived_by=Side.HERE))
     assert "revived      by a packet of this host; until then packets of the peer are lost" in said(revived)
 
 
@@ -108,7 +108,7 @@ def test_the_hop_that_drops_is_named_as_far_as_it_is_known(hops: tuple[int, ...]
 
 
 def test_json_says_unknown_as_null() -> None:
-    told = json.loads(as_json(replace(FOUND, finding=Finding(), keepalive_helps=None)))
+    told = json.loads(as_json(replace(FOUND, bracket=Bracket(), keepalive_helps=None)))
     assert (told["survived"], told["forgotten"], told["keepalive_helps"], told["path"]) == (None, None, None, None)
 
 
@@ -148,7 +148,7 @@ def test_the_path_that_is_written_is_a_measured_one(tmp_path: Path) -> None:
 def test_a_second_measurement_replaces_the_first(tmp_path: Path) -> None:
     main_file = tmp_path / "config.toml"
     dropin.write(main_file, "measured to db", as_toml(FOUND))
-    dropin.write(main_file, "measured to db", as_toml(replace(FOUND, finding=replace(FOUND.finding, survived=200.0))))
+    dropin.write(main_file, "measured to db", as_toml(replace(FOUND, bracket=replace(FOUND.bracket, survived=200.0))))
     assert [file.name for file in (tmp_path / "config.d").iterdir()] == ["measured_to_db.toml"]
 
 
@@ -261,4 +261,4 @@ def test_a_dry_run_shows_the_plan_and_opens_nothing(capsys: pytest.CaptureFixtur
     assert (
         "by 78 connections at a time, which send no data once they have proved the token\n" in capsys.readouterr().err
     )
-    assert findings.default_name("[fd00::9]:22") == "to fd00::9"
+    assert default_name("[fd00::9]:22") == "to fd00::9"

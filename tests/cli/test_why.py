@@ -17,7 +17,7 @@ import pytest
 from keepaliveD.cli import running, targets, why
 from keepaliveD.cli.ctl import main
 from keepaliveD.config import files, load
-from keepaliveD.model.arming import Answer
+from keepaliveD.model.arming import Access
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import ConfigError, NoInput, NotPermitted
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
@@ -303,7 +303,7 @@ def test_fix_without_privilege_says_that_it_requires_root(desk: Desk, hindrance:
     if hindrance == "who may arm":
         desk.armer.refusal = NotPermitted("no")
     else:
-        desk.armer.looks = Answer.OWNER_NOT_VISIBLE
+        desk.armer.looks = Access.OWNER_NOT_VISIBLE
     status, _, (line,) = desk.types("amanda@backup", "--fix", "--yes")
     assert (status, line) == (
         77,

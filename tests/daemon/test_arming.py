@@ -14,7 +14,7 @@ import pytest
 from keepaliveD.daemon.perform import Performer
 from keepaliveD.log.entries import ERROR
 from keepaliveD.model.actions import Arm
-from keepaliveD.model.arming import Answer
+from keepaliveD.model.arming import Access
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import KernelError, NotPermitted, Refusal, StateError, Unsupported
 from keepaliveD.model.keepalive import ALL, Keepalive, Shown, SocketKeepalive
@@ -128,7 +128,7 @@ def test_nobody_is_warned_of_what_is_armed_in_time(stage: Stage) -> None:
 
 
 def test_what_cannot_be_armed_is_reported_once_and_warned_of_like_any_other(stage: Stage) -> None:
-    stage.armer.looks = Answer.NOT_PERMITTED
+    stage.armer.looks = Access.NOT_PERMITTED
     stage.script = [None] * 8
     stage.run()
     assert stage.armer.looked == [1]
@@ -139,7 +139,7 @@ def test_every_result_is_counted(stage: Stage) -> None:
     stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=cookie) for cookie in range(1, 8)]
 
     def go_on() -> None:
-        stage.armer.looks = Answer.NOT_PERMITTED
+        stage.armer.looks = Access.NOT_PERMITTED
         stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=cookie) for cookie in range(5, 11)]
 
     stage.script = [go_on, None]
@@ -361,7 +361,7 @@ def test_what_somebody_has_set_since_is_armed_by_hand_alone(stage: Stage) -> Non
 
 
 def test_a_socket_that_the_kernel_refused_is_not_on_record(stage: Stage) -> None:
-    stage.armer.changes = Answer.FAILED
+    stage.armer.changes = Access.FAILED
     outcome = performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
     assert [each.result for each in outcome.armings] == [ArmingResult.FAILED]
     assert recorded(stage) == []
@@ -371,7 +371,7 @@ def test_a_failure_is_nobodys_choice_and_is_tried_again_with_growing_pauses(stag
     """Then it is reported, once; what succeeds before that is not worth a word."""
 
     tried: list[int] = []
-    stage.armer = FakeArmer(changes=Answer.FAILED, between=lambda: tried.append(len(stage.waits)))
+    stage.armer = FakeArmer(changes=Access.FAILED, between=lambda: tried.append(len(stage.waits)))
     stage.script = [None] * 25
     stage.run()
     assert tried == [0, 1, 3, 7, 15]
@@ -380,8 +380,8 @@ def test_a_failure_is_nobodys_choice_and_is_tried_again_with_growing_pauses(stag
 
 
 def test_what_failed_and_succeeds_later_is_armed_and_nothing_else_is_said(stage: Stage) -> None:
-    stage.armer.changes = Answer.FAILED
-    stage.script = [lambda: setattr(stage.armer, "changes", Answer.DONE), None]
+    stage.armer.changes = Access.FAILED
+    stage.script = [lambda: setattr(stage.armer, "changes", Access.DONE), None]
     stage.run()
     assert "armed" in stage.events()
     assert "unarmed" not in stage.events()
@@ -392,7 +392,7 @@ def test_what_failed_midway_stays_on_record_as_it_stands(stage: Stage) -> None:
     """So that it can be disarmed."""
     midway = SocketKeepalive(False, Keepalive(7200, 20, 9))
 
-    stage.armer = FakeArmer(changes=Answer.FAILED, midway=midway)
+    stage.armer = FakeArmer(changes=Access.FAILED, midway=midway)
     performer(stage).perform(Arm((BARE,), wishes(ENABLE)))
     assert stage.records().arming.armed() == {BARE.cookie: Armed(OFF, midway, ALL)}
 
@@ -528,7 +528,7 @@ def test_a_second_arming_that_fails_leaves_the_first_on_record(stage: Stage) -> 
     """Its settings stand as before, which are ours."""
     first = Armed(SocketKeepalive(False, Keepalive(7200, 75, 8)), OFF)
     stage.records().arming.write({BARE.cookie: first})
-    stage.armer.changes = Answer.FAILED
+    stage.armer.changes = Access.FAILED
     performer(stage).perform(Arm((BARE,), wishes(ENABLE), by_hand=True))
     assert stage.records().arming.armed() == {BARE.cookie: first}
 
@@ -554,14 +554,14 @@ def test_a_dry_run_that_may_not_read_sockets_is_refused_as_arming_would_be(stage
 @pytest.mark.parametrize(
     ("answer", "result", "forgotten"),
     [
-        (Answer.DONE, ArmingResult.DISARMED, True),
-        (Answer.CHANGED_MEANWHILE, ArmingResult.CHANGED_MEANWHILE, True),
-        (Answer.FAILED, ArmingResult.FAILED, False),
-        (Answer.CLOSED, ArmingResult.CLOSED, False),
+        (Access.DONE, ArmingResult.DISARMED, True),
+        (Access.CHANGED_MEANWHILE, ArmingResult.CHANGED_MEANWHILE, True),
+        (Access.FAILED, ArmingResult.FAILED, False),
+        (Access.CLOSED, ArmingResult.CLOSED, False),
     ],
 )
 def test_what_could_not_be_disarmed_stays_on_record_for_another_try(
-    stage: Stage, answer: Answer, result: ArmingResult, forgotten: bool
+    stage: Stage, answer: Access, result: ArmingResult, forgotten: bool
 ) -> None:
     """What is somebody else's by now is not ours to put back."""
     stage.records().arming.write(dict.fromkeys((BARE.cookie, 5), Armed(OFF, ON)))
@@ -572,9 +572,9 @@ def test_what_could_not_be_disarmed_stays_on_record_for_another_try(
 
 
 @pytest.mark.parametrize(
-    "answer", [Answer.NOT_PERMITTED, Answer.OTHER_USER_NAMESPACE, Answer.OWNER_NOT_FOUND, Answer.CLOSED]
+    "answer", [Access.NOT_PERMITTED, Access.OTHER_USER_NAMESPACE, Access.OWNER_NOT_FOUND, Access.CLOSED]
 )
-def test_what_could_not_be_read_stays_on_record_for_another_try(stage: Stage, answer: Answer) -> None:
+def test_what_could_not_be_read_stays_on_record_for_another_try(stage: Stage, answer: Access) -> None:
     """With more privilege, say."""
     stage.records().arming.write({BARE.cookie: Armed(OFF, ON)})
     stage.armer = FakeArmer(stands={BARE.cookie: ON}, looks=answer)

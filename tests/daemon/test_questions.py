@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from keepaliveD.config import load
-from keepaliveD.daemon.orders import answers, became
+from keepaliveD.daemon.orders import became, explanation
 from keepaliveD.model.errors import NoInput, NotPermitted
 from keepaliveD.model.events import Asked
 from keepaliveD.model.keepalive import ALL, Keepalive, SocketKeepalive
 from keepaliveD.model.questions import ArmThis, Asker, DisarmThis, ExplainThese, Question
 from keepaliveD.model.results import Armed, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule
-from keepaliveD.policy.questions import MOST_EXPLAINED, Answers
+from keepaliveD.policy.questions import MOST_EXPLAINED, Explanation
 from tests.support.fakes import OFF, FakeWatcher, Stage
 from tests.support.tables import FIREWALL, idle
 
@@ -42,9 +42,9 @@ def asked(stage: Stage, *questions: Question) -> list[Any]:
     return [answer for _, answer in stage.answered]
 
 
-def only(answer: Answers) -> dict[str, Any]:
+def only(answer: Explanation) -> dict[str, Any]:
     """The only connection of an answer, as a client gets it."""
-    reply: Any = answers(answer)
+    reply: Any = explanation(answer)
     assert reply["more"] == 0
     (its,) = reply["explained"]
     return dict(its)

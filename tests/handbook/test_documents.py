@@ -143,7 +143,7 @@ def test_a_screen_shows_the_facts_that_the_program_shows(screen: str) -> None:
 
 def test_every_fact_of_a_measurement_is_explained() -> None:
     """A fact of `keepalivectl measure` begins with its label."""
-    labels = set(re.findall(r'yield "([a-z ]+)", ', text(ROOT / "keepaliveD/cli/findings.py")))
+    labels = set(re.findall(r'yield "([a-z ]+)", ', text(ROOT / "keepaliveD/cli/measured.py")))
     assert len(labels) > 8
     assert labels <= set(spans(text(ROOT / "docs/paths.md"))) | {"stopped by"}  # which is in a block there
 

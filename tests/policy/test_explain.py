@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from keepaliveD.model.arming import LOOKED, Answer
+from keepaliveD.model.arming import LOOKED, Access
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.explained import Explained
@@ -143,7 +143,7 @@ def test_what_we_armed_is_ours_as_long_as_it_stands() -> None:
 
 def test_a_socket_that_cannot_be_reached_says_why() -> None:
     read = looked(OFF)
-    read["answer"] = Answer.NOT_PERMITTED
+    read["access"] = Access.NOT_PERMITTED
     its = explained(read)
     assert (its.found, its.hindrance, its.decision) == (None, ArmingResult.NOT_PERMITTED, None)
 

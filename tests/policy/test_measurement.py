@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from keepaliveD.policy.measurement import (
+    Bracket,
     EndOfSilence,
-    Finding,
     How,
     Limits,
     PlannedTest,
@@ -114,7 +114,7 @@ class Connection:
         return "silence" if path.is_down(now) or path.chance.random() < path.lost / 2 else "answer"
 
 
-def measure(path: Path, limits: Limits, *, never_closes: bool = True) -> tuple[Finding, float]:
+def measure(path: Path, limits: Limits, *, never_closes: bool = True) -> tuple[Bracket, float]:
     """Carry out all rounds; return what was found, and how long it took."""
     now, rounds = 0.0, 0
     tests: list[Result] = []
@@ -176,11 +176,11 @@ def test_no_bracket_of_200_runs_misses_the_timeout(kind: str, limits: Limits) ->
     wrong, narrow = [], 0
     for seed in range(200):
         path, timeout = paths(kind, seed, many=limits is LISTENER)
-        finding, _ = measure(path, limits)
-        low, high = finding.survived, finding.forgotten
+        bracket, _ = measure(path, limits)
+        low, high = bracket.survived, bracket.forgotten
         if (low is not None and low > timeout * path.lazy) or (high is not None and high < timeout):
-            wrong.append((seed, timeout, finding))
-        narrow += finding.narrow(limits.ratio)
+            wrong.append((seed, timeout, bracket))
+        narrow += bracket.narrow(limits.ratio)
     assert not wrong
     assert narrow >= KINDS[kind]
 
@@ -189,8 +189,8 @@ def test_two_devices_are_seen_also_where_few_silences_are_tried() -> None:
     """Half of the connections take each; those that are left quiet the longest must not all take one by chance."""
     for seed in range(200):
         path = Path([20.0, 32.0], [0.5, 0.5], chance=random.Random(seed))
-        finding, _ = measure(path, Limits(8.0, 40.0, both_sides=True))
-        assert (finding.several_devices, finding.revived_by) == (True, None), seed
+        bracket, _ = measure(path, Limits(8.0, 40.0, both_sides=True))
+        assert (bracket.several_devices, bracket.revived_by) == (True, None), seed
 
 
 def test_one_round_to_a_listener_finds_the_timeout_to_5_percent_while_it_passes_once() -> None:
@@ -198,31 +198,31 @@ def test_one_round_to_a_listener_finds_the_timeout_to_5_percent_while_it_passes_
         path, timeout = paths("plain", seed)
         tests: list[Result] = []
         took = one_round(path, next_round([], LISTENER, 0), 0.0, tests, census=True, closes=True)
-        finding = conclude(tests)
+        bracket = conclude(tests)
         assert took <= 1.2 * timeout + SPACING * LISTENER.connections
-        assert finding.survived is not None
-        assert finding.survived <= timeout <= (finding.forgotten or 0.0)
-        assert finding.narrow(LISTENER.ratio)
+        assert bracket.survived is not None
+        assert bracket.survived <= timeout <= (bracket.forgotten or 0.0)
+        assert bracket.narrow(LISTENER.ratio)
 
 
 def test_probes_of_this_host_revive_what_a_loose_firewall_forgot_and_the_peers_show_it() -> None:
     for seed in range(20):
         path, timeout = paths("plain", seed)
         path.loose = True
-        finding, _ = measure(path, LISTENER)
-        assert finding.revived_by is Side.HERE
-        assert finding.survived is not None
-        assert finding.survived <= timeout <= (finding.forgotten or 0.0)
+        bracket, _ = measure(path, LISTENER)
+        assert bracket.revived_by is Side.HERE
+        assert bracket.survived is not None
+        assert bracket.survived <= timeout <= (bracket.forgotten or 0.0)
 
 
 def test_a_listener_that_probes_late_does_not_hide_that_the_firewall_is_loose() -> None:
     for seed in range(200):
         path, timeout = paths("plain", seed)
         path.loose, path.late = True, 0.9
-        finding, _ = measure(path, LISTENER)
-        assert (finding.revived_by, finding.several_devices) == (Side.HERE, False)
-        assert finding.survived is not None
-        assert finding.survived <= timeout <= (finding.forgotten or 0.0)
+        bracket, _ = measure(path, LISTENER)
+        assert (bracket.revived_by, bracket.several_devices) == (Side.HERE, False)
+        assert bracket.survived is not None
+        assert bracket.survived <= timeout <= (bracket.forgotten or 0.0)
 
 
 @pytest.mark.parametrize("loose", [False, True])
@@ -230,30 +230,30 @@ def test_a_listener_that_probes_late_makes_no_bracket_end_too_early(loose: bool)
     for seed in range(200):
         path, timeout = paths("plain", seed)
         path.loose, path.late = loose, 2.0
-        finding, _ = measure(path, LISTENER)
-        assert finding.survived is not None
-        assert finding.survived <= timeout <= (finding.forgotten or 0.0)
-        assert not finding.several_devices
+        bracket, _ = measure(path, LISTENER)
+        assert bracket.survived is not None
+        assert bracket.survived <= timeout <= (bracket.forgotten or 0.0)
+        assert not bracket.several_devices
 
 
 def test_from_one_side_a_loose_firewall_seems_never_to_forget() -> None:
-    finding, _ = measure(Path([30.0], loose=True), FOREIGN)
-    assert finding.survived == pytest.approx(FOREIGN.longest)
-    assert finding.forgotten is None
+    bracket, _ = measure(Path([30.0], loose=True), FOREIGN)
+    assert bracket.survived == pytest.approx(FOREIGN.longest)
+    assert bracket.forgotten is None
 
 
 def test_a_server_that_closes_first_hides_a_longer_timeout() -> None:
-    finding, took = measure(Path([900.0], closes=120.0), FOREIGN, never_closes=False)
-    assert (finding.closes, finding.forgotten) == (120.0, None)
-    assert finding.survived is not None
-    assert 120 / FOREIGN.ratio <= finding.survived <= 120
+    bracket, took = measure(Path([900.0], closes=120.0), FOREIGN, never_closes=False)
+    assert (bracket.closes, bracket.forgotten) == (120.0, None)
+    assert bracket.survived is not None
+    assert 120 / FOREIGN.ratio <= bracket.survived <= 120
     assert took < 600
 
 
 def test_a_server_that_closes_later_does_not_hide_a_timeout() -> None:
-    finding, _ = measure(Path([60.0], closes=120.0), FOREIGN, never_closes=False)
-    assert finding.survived is not None
-    assert finding.survived <= 60 <= (finding.forgotten or 0.0) <= 70
+    bracket, _ = measure(Path([60.0], closes=120.0), FOREIGN, never_closes=False)
+    assert bracket.survived is not None
+    assert bracket.survived <= 60 <= (bracket.forgotten or 0.0) <= 70
 
 
 def test_the_plan_against_a_foreign_service_opens_few_connections_at_a_time() -> None:

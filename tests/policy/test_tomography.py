@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keepaliveD.policy.measurement import EndOfSilence, How, Result
-from keepaliveD.policy.tomography import Answer, Device, HopPlan, HopResult, conclude, plan, stopped_by
+from keepaliveD.policy.tomography import Device, HopAnswer, HopPlan, HopResult, conclude, plan, stopped_by
 
 NEVER = float("inf")
 
@@ -72,7 +72,7 @@ def test_no_device_forgets_before_what_the_whole_path_survived() -> None:
     assert (device.survived, device.forgotten) == (11.8, 12.6 + 0.3)
 
 
-EXPIRED, REFUSED, NONE = Answer.EXPIRED, Answer.REFUSED, Answer.NONE
+EXPIRED, REFUSED, NONE = HopAnswer.EXPIRED, HopAnswer.REFUSED, HopAnswer.NONE
 ALL = (True, True, True)
 STOPS = {
     "the last hop that answers drops": ((EXPIRED, NONE, NONE, NONE), ALL, (1,)),

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from tests.simulation.run import Run, run
 from tests.simulation.scans import EngineName
 from tests.simulation.story import tell
-from tests.simulation.truth import INVARIANTS, Finding, Judge, Wrong
+from tests.simulation.truth import INVARIANTS, Breach, Judge, Wrong
 from tests.simulation.world import world
 
 
@@ -26,8 +26,8 @@ class Tally:
     def add(self, done: Run, stories: int, only: int | None) -> None:
         """One run, or one connection of it."""
         judge = Judge(done)
-        findings = [finding for finding in judge.findings() if only is None or finding.number == only]
-        self.wrong[done.engine].update(finding.wrong for finding in findings)
+        breaches = [breach for breach in judge.breaches() if only is None or breach.number == only]
+        self.wrong[done.engine].update(breach.wrong for breach in breaches)
         self.sizes[done.engine].update(
             {
                 "firewall hours": done.hours,
@@ -38,14 +38,14 @@ class Tally:
                 "rows judged": done.rows,
             }
         )
-        for finding in findings:
-            if finding.wrong in INVARIANTS:
-                self._keep(done, finding, stories)
+        for breach in breaches:
+            if breach.wrong in INVARIANTS:
+                self._keep(done, breach, stories)
 
-    def _keep(self, done: Run, finding: Finding, stories: int) -> None:
-        kept = self.stories.setdefault(finding.wrong, [])
+    def _keep(self, done: Run, breach: Breach, stories: int) -> None:
+        kept = self.stories.setdefault(breach.wrong, [])
         if len(kept) < stories:
-            kept.append(tell(done, finding))
+            kept.append(tell(done, breach))
 
     def lines(self) -> Iterator[str]:
         """The table."""

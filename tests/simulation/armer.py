@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keepaliveD.model.actions import Arm
-from keepaliveD.model.arming import LOOKED, Answer
+from keepaliveD.model.arming import LOOKED, Access
 from keepaliveD.model.connections import Connection as Row
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.keepalive import Found, Keepalive, Own, Shown, SocketKeepalive
@@ -52,7 +52,7 @@ class Armer:
             connection.advance(self.now)
             end = connection.here
             is_open = end.state == TcpState.ESTABLISHED
-            row["answer"] = Answer.DONE if is_open else Answer.CLOSED
+            row["access"] = Access.DONE if is_open else Access.CLOSED
             row["stands"] = (end.idle(self.now), end.interval(self.now), end.probes(self.now), end.options.on)
         return looked
 

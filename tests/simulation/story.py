@@ -12,7 +12,7 @@ from tests.simulation.connection import Plan
 from tests.simulation.decider import CERTAIN
 from tests.simulation.kernel import Options
 from tests.simulation.run import Run, run
-from tests.simulation.truth import Finding, Judge
+from tests.simulation.truth import Breach, Judge
 from tests.simulation.world import World
 
 BEFORE, AFTER = 2.5, 1.2  # timeouts around what is wrong
@@ -27,24 +27,24 @@ class Line(NamedTuple):
     kind: str
 
 
-def tell(done: Run, finding: Finding) -> str:
+def tell(done: Run, breach: Breach) -> str:
     """Play that connection alone, at the same scans, and tell the part that matters."""
-    alone = run(done.world, done.engine, only=finding.number, at=done.scans)
-    found = {(each.wrong, each.number) for each in Judge(alone).findings()}
-    connection = alone.connections[finding.number]
+    alone = run(done.world, done.engine, only=breach.number, at=done.scans)
+    found = {(each.wrong, each.number) for each in Judge(alone).breaches()}
+    connection = alone.connections[breach.number]
     plan = connection.plan
     lines = [Line(when, what, what) for when, what in connection.story or ()]
-    lines += _scans(alone, finding.number)
+    lines += _scans(alone, breach.number)
     gone = connection.forgotten_at()
     if gone < done.world.until:
         lines.append(Line(gone, "=== THE PATH HAS FORGOTTEN IT ===", "gone"))
     head = [
-        finding.wrong.value + ("" if (finding.wrong, finding.number) in found else " (not when played alone)"),
-        f"  {done.engine.value}, at {finding.when:.3f}: script/simulate {done.world.command} --only {finding.number}",
+        breach.wrong.value + ("" if (breach.wrong, breach.number) in found else " (not when played alone)"),
+        f"  {done.engine.value}, at {breach.when:.3f}: script/simulate {done.world.command} --only {breach.number}",
         *_about(done.world, plan),
     ]
-    chosen = [line for line in sorted(lines) if _near(line.when, finding.when, plan.timeout + done.world.interval)]
-    return "\n".join([*head, *_folded(chosen, finding.when)])
+    chosen = [line for line in sorted(lines) if _near(line.when, breach.when, plan.timeout + done.world.interval)]
+    return "\n".join([*head, *_folded(chosen, breach.when)])
 
 
 def _near(when: float, middle: float, timeout: float) -> bool:

@@ -64,6 +64,6 @@ def test_no_death_goes_unforetold(timeout: float, interval: float, monkeypatch: 
     gone = {each.plan.number: each.forgotten_at() for each in done.connections}
     deaths = {number for number, when in gone.items() if foreseeable < when < done.world.until}
     assert len(deaths) > SIZE / 6
-    unforetold = [finding for finding in Judge(done).findings() if finding.wrong in UNFORETOLD]
-    assert not [finding for finding in unforetold if finding.when > foreseeable]
+    unforetold = [breach for breach in Judge(done).breaches() if breach.wrong in UNFORETOLD]
+    assert not [breach for breach in unforetold if breach.when > foreseeable]
     assert {done.words[number][0][1].verdict for number in deaths} == {Verdict.LATE}

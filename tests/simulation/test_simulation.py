@@ -43,10 +43,10 @@ def test_what_is_said_for_certain_is_true(seed: str, engine: EngineName) -> None
     arming = int(seed.rpartition("-")[2]) % 2 == 1
     drawn = world(seed, SIZE, arming=arming, timeout=timeout, interval=interval, only_data=seed in DATA)
     done = run(drawn, engine)
-    broken = [finding for finding in Judge(done).findings() if finding.wrong in HELD]
-    told = {finding.wrong: finding for finding in broken}  # one of a kind
-    stories = [tell(done, finding) for finding in list(told.values())[:TOLD]]
-    counts = Counter(finding.wrong.value for finding in broken)
+    broken = [breach for breach in Judge(done).breaches() if breach.wrong in HELD]
+    told = {breach.wrong: breach for breach in broken}  # one of a kind
+    stories = [tell(done, breach) for breach in list(told.values())[:TOLD]]
+    counts = Counter(breach.wrong.value for breach in broken)
     assert not broken, "\n\n".join([str(dict(counts)), *stories])
 
 
@@ -69,7 +69,7 @@ class Always:
 def wrongs(verdict: Verdict, *, certain: bool) -> set[Wrong]:
     drawn = world("always", SIZE, arming=False, timeout=8.0, interval=1.0)
     done = run(drawn, EngineName.BPF, decide=lambda _: Always(verdict, certain=certain))
-    return {finding.wrong for finding in Judge(done).findings()}
+    return {breach.wrong for breach in Judge(done).breaches()}
 
 
 def test_a_decider_that_always_says_safe_is_found_out() -> None:

@@ -68,7 +68,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> Any:
 
         monkeypatch.setattr(running, "plan", plan)
         monkeypatch.setattr(truth, "plan", plan)
-        return {finding.wrong for finding in Judge(run(world, engine)).findings()}
+        return {breach.wrong for breach in Judge(run(world, engine)).breaches()}
 
     return look
 
@@ -156,7 +156,7 @@ def test_what_makes_the_path_look_longer_excuses_nothing_beyond_that(monkeypatch
     steps: list[Step] = [(60.0, "peer", "say"), (40.0, "peer", "say")]
     monkeypatch.setattr(running, "plan", lambda world, _: drawn(world, Options(), Options(), *steps))
     done = run(outage, EngineName.BPF, decide=lambda _: Always(Verdict.SAFE, certain=True))
-    assert {finding.wrong for finding in Judge(done).findings()} >= {Wrong.NEVER_CUT, Wrong.SAFE_AFTER}
+    assert {breach.wrong for breach in Judge(done).breaches()} >= {Wrong.NEVER_CUT, Wrong.SAFE_AFTER}
 
 
 @pytest.mark.parametrize(("probes", "wrong"), [(9, Wrong.OUTLASTED), (40, Wrong.WEAKENED)])

@@ -69,7 +69,7 @@ HELD = (  # invariants that the simulations of the tests hold; docs/verdicts.md 
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Breach:
     """One thing that is wrong with one connection, and when."""
 
     wrong: Wrong
@@ -126,14 +126,14 @@ class Judge:
         """How many were watched at all."""
         return len(self._run.verdicts)
 
-    def findings(self) -> Iterator[Finding]:
+    def breaches(self) -> Iterator[Breach]:
         """All that is wrong."""
         for each in self._lives:
             number = each.connection.plan.number
             if number not in self._run.verdicts:
                 continue
             for wrong, when in self._each(each):
-                yield Finding(wrong, number, when)
+                yield Breach(wrong, number, when)
 
     def _each(self, each: Life) -> Iterator[tuple[Wrong, float]]:
         yield from self._cuts(each)

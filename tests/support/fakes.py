@@ -21,7 +21,7 @@ from keepaliveD.daemon.perform import Performer
 from keepaliveD.daemon.worker import Reply
 from keepaliveD.log.entries import Entry
 from keepaliveD.model.actions import Queued
-from keepaliveD.model.arming import LOOKED, RESULT, Answer
+from keepaliveD.model.arming import LOOKED, RESULT, Access
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.deaths import DEATH, Deaths
 from keepaliveD.model.errors import Refusal, unexpected
@@ -170,8 +170,8 @@ class FakeArmer:
     others: SocketKeepalive = OFF
     user_timeouts: dict[int, int] = field(default_factory=dict)
     inherited: Own = ALL
-    looks: Answer = Answer.DONE
-    changes: Answer = Answer.DONE
+    looks: Access = Access.DONE
+    changes: Access = Access.DONE
     midway: SocketKeepalive | None = None
     looked_into: Callable[[], object] = lambda: None
     between: Callable[[], object] = lambda: None
@@ -186,8 +186,8 @@ class FakeArmer:
         cookies = targets["cookie"].tolist()[: self.most]
         self.looked += cookies
         looked = np.zeros(len(cookies), LOOKED)
-        looked["answer"] = self.looks
-        if self.looks is Answer.DONE:
+        looked["access"] = self.looks
+        if self.looks is Access.DONE:
             looked["stands"] = [_numbers(self.stands.get(cookie, self.others)) for cookie in cookies]
             looked["system"], looked["inherited"] = (*self.others.times, 1), self.inherited
             looked["user_timeout"] = [self.user_timeouts.get(cookie, 0) for cookie in cookies]
@@ -202,19 +202,19 @@ class FakeArmer:
         results = np.zeros(len(changes), RESULT)
         for change, result in zip(changes, results, strict=True):
             cookie, after = int(change["cookie"]), keepalive(change["after"])
-            result["answer"] = self._change(cookie, keepalive(change["expected"]), after)
+            result["access"] = self._change(cookie, keepalive(change["expected"]), after)
             result["stands"] = _numbers(self.stands.get(cookie, self.others))
         return results
 
-    def _change(self, cookie: int, expected: SocketKeepalive, after: SocketKeepalive) -> Answer:
+    def _change(self, cookie: int, expected: SocketKeepalive, after: SocketKeepalive) -> Access:
         if self.stands.get(cookie, self.others) != expected:
-            return Answer.CHANGED_MEANWHILE
-        if self.changes is not Answer.DONE:
+            return Access.CHANGED_MEANWHILE
+        if self.changes is not Access.DONE:
             self.stands[cookie] = self.midway or expected
             return self.changes
         self.stands[cookie] = after
         self.changed.append((cookie, after))
-        return Answer.DONE
+        return Access.DONE
 
     def close(self) -> None:
         """Holds nothing."""

@@ -81,7 +81,7 @@ class Played:
 
 
 def play(scenes: Sequence[Scene], engine: str = "bpf", loss: int = 0) -> Played:
-    """Play these at once, over a path of this loss; return the ends that were seen by this engine, judged."""
+    """Play these at once, over a path of this loss; return the ends that were seen by this engine, examined."""
     with contextlib.closing(Rig(loss)) as rig, contextlib.ExitStack() as stack:
         watch = stack.enter_context(watching(rig.client, rig.server, watch=DeathWatch(engine, idle=1.0)))
         there = stack.enter_context(
@@ -130,7 +130,7 @@ def _wanted(ended: Column, plays: Sequence[Play]) -> set[tuple[int, int]]:
 
 
 def _judge(watch: Watch, plays: Sequence[Play], namespaces: dict[End, int]) -> Iterator[Verdict]:
-    ended, findings = watch.ended, decide(watch.ended, unknown=watch.unknown)
+    ended, causes = watch.ended, decide(watch.ended, unknown=watch.unknown)
     for each in plays:
         for end in each.scene.truth if each.ports else ():
             local, remote = each.ports[end]
@@ -140,10 +140,10 @@ def _judge(watch: Watch, plays: Sequence[Play], namespaces: dict[End, int]) -> I
                     each.scene,
                     end,
                     ended[row],
-                    Cause(int(findings.cause[row])),
-                    float(findings.confidence[row]),
-                    findings.candidates(row),
-                    int(findings.hop[row]),
+                    Cause(int(causes.cause[row])),
+                    float(causes.confidence[row]),
+                    causes.candidates(row),
+                    int(causes.hop[row]),
                 )
 
 

@@ -31,7 +31,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keepaliveD.model import requirements
-from keepaliveD.model.arming import LOOKED, RESULT, Answer
+from keepaliveD.model.arming import LOOKED, RESULT, Access
 from keepaliveD.model.errors import NotPermitted, Refusal, Unsupported
 from keepaliveD.model.keepalive import Own
 from keepaliveD.model.sockets import Column, TcpState
@@ -53,8 +53,8 @@ MOST = 256  # sockets open at once; a service may have 1024 descriptors
 OPEN = (TcpState.ESTABLISHED,)  # states in which a socket is armed ...
 CLOSING = (*OPEN, TcpState.FIN_WAIT1, TcpState.FIN_WAIT2, TcpState.CLOSE_WAIT)  # ... and may be disarmed
 
-ANSWERS = {Brought.ABOUT: Answer.DONE, Brought.NOT: Answer.FAILED, Brought.LATE: Answer.CHANGED_MEANWHILE}
-DONE = Answer.DONE.value
+ACCESS = {Brought.ABOUT: Access.DONE, Brought.NOT: Access.FAILED, Brought.LATE: Access.CHANGED_MEANWHILE}
+DONE = Access.DONE.value
 OF_EACH = np.array([Own.IDLE, Own.INTERVAL, Own.PROBES], np.int32)
 NOT_REACHED = (0, 0, 0, 0)
 
@@ -101,7 +101,7 @@ class PidfdArmer:
         states = CLOSING if closing else OPEN
         wanted = [_Target(*each) for each in zip(*(targets[name].tolist() for name in _Target._fields), strict=True)]
         self._duplicates.reach(wanted, self._holders, states)
-        lost = [target for target in wanted if self._duplicates.of(target.cookie) is Answer.CLOSED]
+        lost = [target for target in wanted if self._duplicates.of(target.cookie) is Access.CLOSED]
         if lost:
             self._holders.find(target.inode for target in lost)
             self._duplicates.reach(lost, self._holders, states)
@@ -109,27 +109,27 @@ class PidfdArmer:
     def _look(self, cookie: int, netns: int) -> tuple[int, Four, Four, int, int]:
         """Return a row of LOOKED, but for what is inherited: the kernel tells only what the times are."""
         sock = self._duplicates.of(cookie)
-        if isinstance(sock, Answer):
+        if isinstance(sock, Access):
             return sock.value, NOT_REACHED, NOT_REACHED, 0, 0
         touching.now(Kind.SOCKET, cookie)
         try:
             stands, timeout = options.read(sock), options.user_timeout(sock)
         except OSError:  # getsockopt may be forbidden, or fail for want of memory
-            return Answer.FAILED.value, NOT_REACHED, NOT_REACHED, 0, 0
+            return Access.FAILED.value, NOT_REACHED, NOT_REACHED, 0, 0
         return DONE, stands, self._systems.of(netns), 0, timeout
 
     def _set(self, cookie: int, before: Four, after: Four) -> tuple[int, Four]:
         """Return a row of RESULT."""
         sock = self._duplicates.of(cookie)
-        if isinstance(sock, Answer):
+        if isinstance(sock, Access):
             return sock.value, before
         touching.now(Kind.SOCKET, cookie)
         brought = options.bring_about(sock, before, after)
         if brought is Brought.ABOUT:
             return DONE, after
         with contextlib.suppress(OSError):
-            return ANSWERS[brought].value, options.read(sock)
-        return ANSWERS[brought].value, before
+            return ACCESS[brought].value, options.read(sock)
+        return ACCESS[brought].value, before
 
 
 class _Target(NamedTuple):
@@ -145,9 +145,9 @@ class _Duplicates:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._reached: dict[int, SocketType | Answer] = {}
+        self._reached: dict[int, SocketType | Access] = {}
 
-    def of(self, cookie: int) -> SocketType | Answer:
+    def of(self, cookie: int) -> SocketType | Access:
         """Return the socket, or why it was not reached."""
         return self._reached[cookie]
 
@@ -159,7 +159,7 @@ class _Duplicates:
         """Close all of them."""
         reached, self._reached = self._reached, {}
         for cookie, sock in reached.items():
-            if not isinstance(sock, Answer):
+            if not isinstance(sock, Access):
                 touching.now(Kind.SOCKET, cookie)
                 sock.close()
 
@@ -169,22 +169,22 @@ class _Duplicates:
         for target in targets:
             if holder := holders.known(target.inode):
                 by_pid[holder.pid].append((target, holder.fd))
-                self._reached[target.cookie] = Answer.FAILED  # unless its process answers
+                self._reached[target.cookie] = Access.FAILED  # unless its process answers
             else:
-                self._reached[target.cookie] = Answer.OWNER_NOT_VISIBLE if holders.barred else Answer.OWNER_NOT_FOUND
+                self._reached[target.cookie] = Access.OWNER_NOT_VISIBLE if holders.barred else Access.OWNER_NOT_FOUND
         answers = processes.ask(by_pid, lambda pid: self._reach_in(pid, by_pid[pid], states))
         for its in answers.values():
             self._reached.update(its)
 
     def _reach_in(
         self, pid: int, wanted: Iterable[tuple[_Target, int]], states: Collection[int]
-    ) -> dict[int, SocketType | Answer]:
+    ) -> dict[int, SocketType | Access]:
         """Duplicate sockets of one process."""
         touching.now(Kind.PROCESS, pid)
         try:
             pidfd = os.pidfd_open(pid)
         except OSError as error:
-            reason = Answer.CLOSED if error.errno == errno.ESRCH else Answer.FAILED
+            reason = Access.CLOSED if error.errno == errno.ESRCH else Access.FAILED
             return {target.cookie: reason for target, _ in wanted}
         try:
             return {target.cookie: self._duplicate(pid, pidfd, number, target, states) for target, number in wanted}
@@ -193,7 +193,7 @@ class _Duplicates:
 
     def _duplicate(
         self, pid: int, pidfd: int, number: int, target: _Target, states: Collection[int]
-    ) -> SocketType | Answer:
+    ) -> SocketType | Access:
         touching.now(Kind.PROCESS, pid)
         fd = LIBC.syscall(SYS_PIDFD_GETFD, pidfd, number, 0)
         if fd < 0:
@@ -203,25 +203,25 @@ class _Duplicates:
             sock = SocketType(AF_INET, SOCK_STREAM, IPPROTO_TCP, fd)
         except OSError:
             os.close(fd)
-            return Answer.CLOSED  # no socket: the number is something else's by now
+            return Access.CLOSED  # no socket: the number is something else's by now
         reason = _mistaken(sock, target, states)
         if reason is None:
             return sock
         sock.close()
         return reason
 
-    def _reason(self, pid: int, code: int) -> Answer:
+    def _reason(self, pid: int, code: int) -> Access:
         if code in (errno.EBADF, errno.ESRCH):
-            return Answer.CLOSED
+            return Access.CLOSED
         if code not in (errno.EPERM, errno.EACCES):
-            return Answer.FAILED
+            return Access.FAILED
         with contextlib.suppress(OSError):
             if os.stat(f"{self._root}/proc/{pid}/ns/user").st_ino != os.stat(f"{self._root}/proc/self/ns/user").st_ino:
-                return Answer.OTHER_USER_NAMESPACE
-        return Answer.NOT_PERMITTED
+                return Access.OTHER_USER_NAMESPACE
+        return Access.NOT_PERMITTED
 
 
-def _mistaken(sock: SocketType, target: _Target, states: Collection[int]) -> Answer | None:
+def _mistaken(sock: SocketType, target: _Target, states: Collection[int]) -> Access | None:
     """Return why this is not the socket that is wanted, in one of these states; None where it is."""
     try:
         cookie = int.from_bytes(sock.getsockopt(SOL_SOCKET, SO_COOKIE, 8), sys.byteorder)
@@ -229,10 +229,10 @@ def _mistaken(sock: SocketType, target: _Target, states: Collection[int]) -> Ans
             return None
         same_inode = os.fstat(sock.fileno()).st_ino == target.inode
         if same_inode and sock.getsockopt(SOL_SOCKET, SO_PROTOCOL) == IPPROTO_MPTCP:
-            return Answer.SUBFLOW
+            return Access.SUBFLOW
     except OSError:
         pass  # of another family, which knows neither
-    return Answer.CLOSED
+    return Access.CLOSED
 
 
 def _inherited(stands: Column, system: Column) -> Column:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keepaliveD.model.arming import LOOKED, RESULT, Answer
+from keepaliveD.model.arming import LOOKED, RESULT, Access
 from keepaliveD.model.sockets import Column, TcpState
 from keepaliveD.platforms import touching
 from keepaliveD.platforms.linux import namespaces
@@ -32,8 +32,8 @@ SLOT = np.dtype(
 )
 SHARED: twins.Twins = {**libbpf.SHARED, "slot": SLOT}
 LOOK, SET, STANDS, DONE, CHANGED, FAILED = range(6)
-ANSWERS = np.array(
-    [Answer.CLOSED, Answer.CLOSED, Answer.DONE, Answer.DONE, Answer.CHANGED_MEANWHILE, Answer.FAILED], np.int32
+ACCESS = np.array(
+    [Access.CLOSED, Access.CLOSED, Access.DONE, Access.DONE, Access.CHANGED_MEANWHILE, Access.FAILED], np.int32
 )
 
 OPEN = 1 << TcpState.ESTABLISHED  # states in which a socket is armed ...
@@ -55,7 +55,7 @@ class BpfArmer:
         slots = self._slots_for(targets["cookie"], LOOK, closing=closing)
         self._pass(targets["netns"])
         looked = np.zeros(len(targets), LOOKED)
-        looked["answer"] = ANSWERS[slots["state"]]
+        looked["access"] = ACCESS[slots["state"]]
         reached = slots["state"] == STANDS
         for name in ("stands", "system", "inherited", "user_timeout"):
             looked[name][reached] = slots[name][reached]
@@ -70,7 +70,7 @@ class BpfArmer:
         )
         self._pass(changes["netns"])
         results = np.empty(len(changes), RESULT)
-        results["answer"], results["stands"] = ANSWERS[slots["state"]], slots["stands"]
+        results["access"], results["stands"] = ACCESS[slots["state"]], slots["stands"]
         return results
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from keepaliveD.platforms import touching
 from keepaliveD.threads import Task
 
-Answer = TypeVar("Answer")
+Told = TypeVar("Told")
 
 PATIENCE = 1.0  # seconds without progress after which a process hangs: a step takes some microseconds
 BESIDE = 0.05  # seconds without progress after which others are asked by another thread
@@ -42,7 +42,7 @@ _avoided: set[int] = set()  # processes at which a worker hung before this one
 _thread = threading.local()  # the _Asker of this thread
 
 
-def ask(pids: Iterable[int], question: Callable[[int], Answer], patience: float = BESIDE) -> dict[int, Answer]:
+def ask(pids: Iterable[int], question: Callable[[int], Told], patience: float = BESIDE) -> dict[int, Told]:
     """Return the answer of each process; those that hang are left out, and not asked again until they go on.
 
     So are, after so many seconds of `patience`, those that execute a program.
@@ -114,11 +114,11 @@ class _Asker:
         return now - self._since
 
 
-class _Asking(Generic[Answer]):
+class _Asking(Generic[Told]):
     """One question to many processes; `executing` are those that execute a program."""
 
-    def __init__(self, pids: Iterable[int], question: Callable[[int], Answer]) -> None:
-        self.answers: dict[int, Answer] = {}
+    def __init__(self, pids: Iterable[int], question: Callable[[int], Told]) -> None:
+        self.answers: dict[int, Told] = {}
         self.executing: list[int] = []
         self._left = deque(pids)
         self._question = question

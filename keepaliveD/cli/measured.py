@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from keepaliveD.model.duration import span
 from keepaliveD.model.text import printable
-from keepaliveD.policy.measurement import SURE, Finding, How, Side
+from keepaliveD.policy.measurement import SURE, Bracket, How, Side
 from keepaliveD.policy.tomography import Device
 
 HOW = {
@@ -28,7 +28,7 @@ class Found:
 
     name: str
     address: str
-    finding: Finding
+    bracket: Bracket
     keepalive_helps: bool | None
     reset_by_peer: bool | None
     outages: int
@@ -45,16 +45,16 @@ class Found:
     @property
     def timeout(self) -> int | None:
         """Return the timeout that is safe to configure, in whole seconds; None where none was found."""
-        survived = self.finding.survived
-        if survived is None or self.finding.forgotten is None or survived < 1:
+        survived = self.bracket.survived
+        if survived is None or self.bracket.forgotten is None or survived < 1:
             return None
         return math.floor(survived)
 
 
 def in_words(found: Found) -> Iterator[str]:
     """Yield the result line by line."""
-    finding = found.finding
-    yield f"path to {printable(found.name)}: {_timeout(finding)}"
+    bracket = found.bracket
+    yield f"path to {printable(found.name)}: {_timeout(bracket)}"
     for label, text in _details(found):
         yield f"  {label.ljust(13)}{text}"
     if found.devices:
@@ -85,50 +85,50 @@ def _name(found: Found, hop: int) -> str:
     return f"hop {hop} ({found.hops[hop - 1] or 'unknown address'})"
 
 
-def _timeout(finding: Finding) -> str:
-    if finding.forgotten is None:
-        if finding.survived is None:
+def _timeout(bracket: Bracket) -> str:
+    if bracket.forgotten is None:
+        if bracket.survived is None:
             return "nothing is known"
-        if finding.closes is not None:
-            return f"does not forget within {_down(finding.survived)}: the server closes before more can be known"
-        return f"does not forget within {_down(finding.survived)}"
-    if finding.survived is None:
-        return f"forgets within {_up(finding.forgotten)}"
-    return f"forgets after {_down(finding.survived)} to {_up(finding.forgotten)} without a packet"
+        if bracket.closes is not None:
+            return f"does not forget within {_down(bracket.survived)}: the server closes before more can be known"
+        return f"does not forget within {_down(bracket.survived)}"
+    if bracket.survived is None:
+        return f"forgets within {_up(bracket.forgotten)}"
+    return f"forgets after {_down(bracket.survived)} to {_up(bracket.forgotten)} without a packet"
 
 
 def _details(found: Found) -> Iterator[tuple[str, str]]:
-    finding = found.finding
-    if finding.survived is not None:
-        yield "survived", f"{_down(finding.survived)}, by {_connections(finding.survivors)}{_doubt(found)}"
-    if finding.forgotten is not None and finding.how is not None:
-        yield "forgotten", f"after {_up(finding.forgotten)}: {HOW[finding.how]}"
+    bracket = found.bracket
+    if bracket.survived is not None:
+        yield "survived", f"{_down(bracket.survived)}, by {_connections(bracket.survivors)}{_doubt(found)}"
+    if bracket.forgotten is not None and bracket.how is not None:
+        yield "forgotten", f"after {_up(bracket.forgotten)}: {HOW[bracket.how]}"
     if found.reset_by_peer is not None:
         where = "the peer, or a device as far away" if found.reset_by_peer else "a device nearer than the peer"
         yield "reset by", where
     if found.stopped_by:
         yield "stopped by", f"{_stopped_by(found)}: packets of a forgotten connection get no farther"
-    if finding.several_devices and finding.longest_survivor is not None:
-        longest = _down(finding.longest_survivor)
+    if bracket.several_devices and bracket.longest_survivor is not None:
+        longest = _down(bracket.longest_survivor)
         yield "devices", f"several: some connections survived {longest}; the shortest timeout counts"
-    if finding.revived_by is not None:
-        one, other = ("this host", "the peer") if finding.revived_by is Side.HERE else ("the peer", "this host")
+    if bracket.revived_by is not None:
+        one, other = ("this host", "the peer") if bracket.revived_by is Side.HERE else ("the peer", "this host")
         yield "revived", f"by a packet of {one}; until then packets of {other} are lost"
     yield from _keepalive(found)
     yield from _circumstances(found)
-    yield "made", f"{found.connections} connections, of which {finding.tests} were left quiet"
+    yield "made", f"{found.connections} connections, of which {bracket.tests} were left quiet"
 
 
 def _circumstances(found: Found) -> Iterator[tuple[str, str]]:
-    finding = found.finding
-    if finding.closes is not None:
-        yield "server", f"closes after {span(finding.closes)}{_recommendation(found)}"
+    bracket = found.bracket
+    if bracket.closes is not None:
+        yield "server", f"closes after {span(bracket.closes)}{_recommendation(found)}"
     if found.speaks:
         yield "server", f"sent packets by itself on {_connections(found.speaks)}: longer silences do not happen there"
     if found.outages:
         yield "outages", f"{found.outages}; what they touched was not counted"
-    if finding.unexplained:
-        yield "unexplained", f"{_connections(finding.unexplained)} ended early, without a pattern: not counted"
+    if bracket.unexplained:
+        yield "unexplained", f"{_connections(bracket.unexplained)} ended early, without a pattern: not counted"
     if found.left_open:
         yield "left open", f"the peer still holds {_connections(found.left_open)} that could not be freed"
     if found.gone:
@@ -144,7 +144,7 @@ def _keepalive(found: Found) -> Iterator[tuple[str, str]]:
 
 def _doubt(found: Found) -> str:
     """Say what so few connections leave open."""
-    if found.finding.survivors >= SURE or found.finding.several_devices:
+    if found.bracket.survivors >= SURE or found.bracket.several_devices:
         return ""
     return f" (fewer than {SURE}: a device that few connections take may forget earlier)"
 
@@ -167,7 +167,7 @@ def _up(seconds: float) -> str:
 
 def as_toml(found: Found, name: str = "") -> str:
     """Return the [[path]] for the configuration; nothing where no timeout was found."""
-    if found.timeout is None or found.finding.forgotten is None:
+    if found.timeout is None or found.bracket.forgotten is None:
         return ""
     network = ipaddress.ip_network(found.address.partition("%")[0])
     note = ""
@@ -175,7 +175,7 @@ def as_toml(found: Found, name: str = "") -> str:
         note = "# keepalive does not help here: only data counts\n"
     return (
         f"# keepalivectl measure {printable(found.name)}: "
-        f"survived {found.timeout}s, forgotten by {math.ceil(found.finding.forgotten)}s\n{note}"
+        f"survived {found.timeout}s, forgotten by {math.ceil(found.bracket.forgotten)}s\n{note}"
         "[[path]]\n"
         f"name = {_string(name or default_name(found.name))}\n"
         f'networks = ["{network}"]  # widen it to all peers behind the same firewall\n'
@@ -196,26 +196,26 @@ def _string(text: str) -> str:
 
 def as_json(found: Found, name: str = "") -> str:
     """Return an object; times are seconds, null is unknown."""
-    finding = found.finding
+    bracket = found.bracket
     return json.dumps(
         {
             "target": found.name,
             "address": found.address,
-            "survived": _number(finding.survived),
-            "forgotten": _number(finding.forgotten),
-            "how": finding.how.value if finding.how else None,
+            "survived": _number(bracket.survived),
+            "forgotten": _number(bracket.forgotten),
+            "how": bracket.how.value if bracket.how else None,
             "reset_by": None if found.reset_by_peer is None else "peer" if found.reset_by_peer else "device",
-            "survivors": finding.survivors,
-            "several_devices": finding.several_devices,
-            "longest_survivor": _number(finding.longest_survivor),
-            "revived_by": finding.revived_by.value if finding.revived_by else None,
+            "survivors": bracket.survivors,
+            "several_devices": bracket.several_devices,
+            "longest_survivor": _number(bracket.longest_survivor),
+            "revived_by": bracket.revived_by.value if bracket.revived_by else None,
             "keepalive_helps": found.keepalive_helps,
-            "server_closes": _number(finding.closes),
+            "server_closes": _number(bracket.closes),
             "outages": found.outages,
-            "void": finding.void,
-            "unexplained": finding.unexplained,
+            "void": bracket.void,
+            "unexplained": bracket.unexplained,
             "left_open": found.left_open,
-            "tests": finding.tests,
+            "tests": bracket.tests,
             "connections": found.connections,
             "ended_early": found.gone or None,
             "date": found.date.isoformat(),
