@@ -23,7 +23,7 @@ from keepaliveD.model.autopsy import NOT_EXPLAINED
 from keepaliveD.model.causes import BY_KEY, FORETOLD, Cause, Foretold
 from keepaliveD.model.errors import KernelError, NoInput, NotPermitted
 from keepaliveD.model.text import printable, quoted, shown
-from keepaliveD.policy.deaths import OBSERVATIONS
+from keepaliveD.policy.observations import OBSERVATIONS
 from keepaliveD.records.history import History
 
 NEWEST = 20  # entries that are listed one by one

@@ -16,22 +16,25 @@ import numpy as np
 from keepaliveD.model.causes import Cause
 from keepaliveD.model.deaths import Reset
 from keepaliveD.model.sockets import Bools, Column, TcpState
+from keepaliveD.policy.facts import (
+    ACK,
+    ANSWERED_LATER,
+    Facts,
+    distance,
+    facts_of,
+    is_loopback,
+    never_left,
+    outlasted_user_timeout,
+    unlabelled,
+)
 
-IDLE_AFTER = 2.0  # seconds without a packet: a busy connection has shorter silences
 JUST_BEFORE = 1.0  # seconds from a SYN in the middle of the connection to the reset, which takes a round trip
-ANSWERED_LATER = 1.0  # seconds after the last data: an acknowledgement then answered a probe
 CERTAIN = 0.99  # of confidence
 DOUBTFUL = 0.6  # ... at most, where something is not seen that would tell
-START = (64, 128, 255)  # hop limits that packets leave with
-LONG_WAY = 30  # hops between two hosts: a hop limit that says more began at another number
-ACK = 0x10  # of TCP flags
-HALF_CLOSED = (TcpState.FIN_WAIT1.value, TcpState.FIN_WAIT2.value, 9, 11)  # LAST_ACK, CLOSING: this end has closed
 OF_ICMP = (  # what an ICMP error makes of a connection (icmp_err_convert, net/ipv4/icmp.c; net/ipv6/icmp.c)
     *(errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENONET, errno.ECONNREFUSED, errno.ENOPROTOOPT),
     *(errno.EOPNOTSUPP, errno.EPROTO, errno.EACCES, errno.EMSGSIZE),
 )
-IPV4 = 0xFFFF  # beginning of the lower half of a v4-mapped address
-LOOPBACK = 127  # first octet
 
 
 class Rule(NamedTuple):
@@ -78,7 +81,8 @@ BEHIND_AN_ABORT: Mapping[str, tuple[Cause, ...]] = {
 }
 
 
-def _not_ruled_out(table: Mapping[str, tuple[Cause, ...]], unknown: Collection[str]) -> tuple[Cause, ...]:
+def not_ruled_out(table: Mapping[str, tuple[Cause, ...]], unknown: Collection[str]) -> tuple[Cause, ...]:
+    """Return the causes that a table has for columns that are not known."""
     return tuple(cause for column, causes in table.items() if column in unknown for cause in causes)
 
 
@@ -100,59 +104,9 @@ def decide(ended: Column, survived: Column | None = None, unknown: Collection[st
     return Causes(causes, confidence, first, hop, peers + 1, which, (*(rule.others for rule in rules), ()))
 
 
-def distance(hop_limit: Column) -> Column:
-    """Return how many routers decremented these hop limits, -1 where the hop limit is unknown (0).
-
-    The number that a packet left with is the least usual one that is not smaller.
-    """
-    seen = hop_limit.astype(np.int16)
-    start = np.select([seen <= START[0], seen <= START[1]], START[:2], START[2])
-    return np.where(seen == 0, -1, start - seen)
-
-
-class _Facts(NamedTuple):
-    """What the rules ask of every row."""
-
-    idle: Bools  # quiet before the first lost packet, the reset or the FIN
-    quiet_known: Bools
-    live: Bools  # the reset has the form of one from a socket that knows the connection
-    acknowledging: Bools  # the reset has the ACK flag
-    nearer: Bools  # it came from another distance than the peer's packets ...
-    by_one_hop: Bools
-    farther: Bools
-    unclear: Bools  # ... or that is not known
-    after_close: Bools  # this end had closed before
-
-
-def _facts(ended: Column) -> _Facts:
-    silence = ended["silence"]
-    peers, resets = distance(ended["peer_ttl"]), distance(ended["reset_ttl"])
-    known = (peers >= 0) & (resets >= 0)
-    acknowledging = (ended["reset_flags"] & ACK) != 0
-    running = (ended["reset_id"] != 0) | (ended["reset_window"] != 0)
-    running |= is_ipv6(ended) & (ended["reset_label"] != 0) & (ended["reset_label"] == ended["peer_label"])
-    return _Facts(
-        idle=silence >= IDLE_AFTER,
-        quiet_known=~np.isnan(silence),
-        live=acknowledging & running & (ended["reset_timestamps"] >= ended["timestamps"]),
-        acknowledging=acknowledging,
-        nearer=known & (resets < peers),
-        by_one_hop=known & (np.abs(resets - peers) == 1),
-        farther=known & (resets > peers),
-        unclear=~known | (peers > LONG_WAY),
-        after_close=np.isin(ended["state"], HALF_CLOSED),
-    )
-
-
-def is_ipv6(ended: Column) -> Bools:
-    """Return which connections are IPv6."""
-    ipv6: Bools = (ended["remote_high"] != 0) | (ended["remote_low"] >> np.uint64(32) != IPV4)
-    return ipv6
-
-
 def _rules(ended: Column, survived: Column, unknown: Collection[str] = ()) -> Iterator[Rule]:
     """Yield every rule; of each row the first that applies counts."""
-    facts, error = _facts(ended), ended["error"]
+    facts, error = facts_of(ended), ended["error"]
     yield Rule(error == errno.ECONNABORTED, Cause.LOCAL_KILL, 0.99)
     yield from _resets(ended, facts, unknown)
     broken = error != 0
@@ -161,11 +115,11 @@ def _rules(ended: Column, survived: Column, unknown: Collection[str] = ()) -> It
     signed = broken & (ended["dropped_by_md5"] != 0)  # or somebody who knows the ports has forged a packet or two
     yield Rule(signed, Cause.MD5_MISMATCH, 0.6, undecided)
     own = () if "dropped_by_firewall" not in unknown else (Cause.LOCAL_FIREWALL,)
-    yield _beside(Rule(broken & _never_left(ended), Cause.LOCAL_NETWORK, 0.9), own)
+    yield _beside(Rule(broken & never_left(ended), Cause.LOCAL_NETWORK, 0.9), own)
     ordinary = np.isin(error, (0, errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE))
     yield Rule(~ordinary & (error == ended["soft_error"]), Cause.UNREACHABLE, 0.95)
     yield Rule(np.isin(error, OF_ICMP), Cause.UNREACHABLE, 0.7)
-    timed_out, unseen = error == errno.ETIMEDOUT, _not_ruled_out(BEHIND_A_TIMEOUT, unknown)
+    timed_out, unseen = error == errno.ETIMEDOUT, not_ruled_out(BEHIND_A_TIMEOUT, unknown)
     yield Rule(timed_out & (ended["icmp_type"] != 0), Cause.UNREACHABLE, 0.7, (*undecided[::-1], *unseen))
     for rule in _timeouts(ended, facts, survived):
         yield _beside(rule._replace(applies=timed_out & rule.applies), unseen)
@@ -181,7 +135,7 @@ def _beside(rule: Rule, others: tuple[Cause, ...]) -> Rule:
     return rule._replace(confidence=min(rule.confidence, DOUBTFUL), others=(*rule.others, *others))
 
 
-def _resets(ended: Column, facts: _Facts, unknown: Collection[str]) -> Iterator[Rule]:
+def _resets(ended: Column, facts: Facts, unknown: Collection[str]) -> Iterator[Rule]:
     """Yield the rules about connections that a reset ended."""
     closing = ended["state"] == TcpState.CLOSE_WAIT.value
     rules = (
@@ -200,7 +154,7 @@ def _resets(ended: Column, facts: _Facts, unknown: Collection[str]) -> Iterator[
     yield Rule(unseen, Cause.UNKNOWN, 0.3, (Cause.PEER_ABORTED, Cause.UNKNOWN_TO_PEER, *BY_A_MIDDLEBOX))
 
 
-def _by_silence(applies: Bools, facts: _Facts, confidence: float, *others: Cause) -> Iterator[Rule]:
+def _by_silence(applies: Bools, facts: Facts, confidence: float, *others: Cause) -> Iterator[Rule]:
     """Yield the rules about a middlebox: after idle, while busy, and where the silence is not known."""
     yield Rule(applies & facts.idle, Cause.MIDDLEBOX_IDLE, confidence, others)
     yield Rule(applies & facts.quiet_known, Cause.MIDDLEBOX_BUSY, confidence, others)
@@ -214,7 +168,7 @@ def _local_resets(ended: Column) -> Iterator[Rule]:
     program of this host may have forged the reset, or a proxy of this host may be the peer.
     A connection to an address of this host itself has no distance: there a reset over loopback says nothing.
     """
-    dropped, own = ended["dropped_leaving"] != 0, _is_loopback(ended)
+    dropped, own = ended["dropped_leaving"] != 0, is_loopback(ended)
     unaware = (ended["reset_flags"] & ACK) == 0  # a firewall answers packets, it has no socket
     here = (ended["reset_local"] != 0) & ~own
     yield Rule(here & dropped & unaware, Cause.LOCAL_FIREWALL, 0.99)
@@ -223,13 +177,7 @@ def _local_resets(ended: Column) -> Iterator[Rule]:
     yield Rule(elsewhere & unaware, Cause.LOCAL_FIREWALL, 0.6, (Cause.LOCAL_KILL, Cause.UNKNOWN_TO_PEER))
 
 
-def _is_loopback(ended: Column) -> Bools:
-    loopback: Bools = ~is_ipv6(ended) & (ended["remote_low"] >> np.uint64(24) & np.uint64(0xFF) == LOOPBACK)
-    loopback |= (ended["remote_low"] == ended["local_low"]) & (ended["remote_high"] == ended["local_high"])
-    return loopback
-
-
-def _live_resets(ended: Column, facts: _Facts) -> Iterator[Rule]:
+def _live_resets(ended: Column, facts: Facts) -> Iterator[Rule]:
     """Yield the rules about resets of a socket that knows the connection, or of a good forger.
 
     A reset with the ACK flag and without timestamps, where the connection has them, is of another stack or forged.
@@ -251,7 +199,7 @@ def _live_resets(ended: Column, facts: _Facts) -> Iterator[Rule]:
     yield Rule(doubtful, Cause.PEER_ABORTED, 0.6, (Cause.MIDDLEBOX_BUSY, Cause.PEER_GAVE_UP))
 
 
-def _came_back(ended: Column, facts: _Facts, closing: Bools) -> Iterator[Rule]:
+def _came_back(ended: Column, facts: Facts, closing: Bools) -> Iterator[Rule]:
     """Yield the rules about a SYN in the middle of the connection, and the reset that followed (RFC 5961, 4.2).
 
     This host asks the peer about the SYN. A peer that has lost its state answers with a reset, from where its SYN
@@ -260,25 +208,19 @@ def _came_back(ended: Column, facts: _Facts, closing: Bools) -> Iterator[Rule]:
     """
     fits = (ended["since_syn"] <= JUST_BEFORE) & (distance(ended["syn_ttl"]) == distance(ended["reset_ttl"]))
     fits &= ~facts.acknowledging & ~facts.nearer & ~facts.farther & (ended["afterwards"] == 0)
-    fits &= ~_unlabelled(ended) & ~(closing & (ended["unacked"] != 0))
+    fits &= ~unlabelled(ended) & ~(closing & (ended["unacked"] != 0))
     others = (Cause.UNKNOWN_TO_PEER, Cause.NAT_FORGOT, Cause.PEER_FIREWALL)
     yield Rule(fits & facts.idle, Cause.PEER_RESTARTED, 0.85, (*others, Cause.MIDDLEBOX_IDLE))
     yield Rule(fits, Cause.PEER_RESTARTED, 0.85, (*others, Cause.MIDDLEBOX_BUSY))
 
 
-def _unlabelled(ended: Column) -> Bools:
-    """Return which resets lack the flow label that all packets of an IPv6 peer have."""
-    unlabelled: Bools = is_ipv6(ended) & (ended["reset_label"] == 0) & (ended["peer_label"] != 0)
-    return unlabelled
-
-
-def _aborts(ended: Column, facts: _Facts, unknown: Collection[str]) -> Iterator[Rule]:
+def _aborts(ended: Column, facts: Facts, unknown: Collection[str]) -> Iterator[Rule]:
     """Yield the rules about live resets, beside what else it may be as far as that is not seen.
 
     Where nobody sees which error this host was told, it may have given up a peer that does not read before.
     """
     not_read = (Cause.PEER_NOT_READING,) if "user_timeout" in unknown else ()
-    unseen = _not_ruled_out(BEHIND_AN_ABORT, unknown)
+    unseen = not_ruled_out(BEHIND_AN_ABORT, unknown)
     closed = (ended["window"] == 0) & (ended["unsent"] != 0)
     for rule in _live_resets(ended, facts):
         if rule.cause is not Cause.PEER_ABORTED:
@@ -288,12 +230,12 @@ def _aborts(ended: Column, facts: _Facts, unknown: Collection[str]) -> Iterator[
         yield _beside(rule, unseen)
 
 
-def _resets_of_others(ended: Column, facts: _Facts, closing: Bools) -> Iterator[Rule]:
+def _resets_of_others(ended: Column, facts: Facts, closing: Bools) -> Iterator[Rule]:
     """Yield the rules about resets of something that does not know the connection."""
     another = facts.nearer & ~facts.unclear
     yield from _by_silence(another & ~facts.by_one_hop, facts, 0.95)
     yield from _by_silence(another, facts, 0.85, Cause.UNKNOWN_TO_PEER)
-    yield from _by_silence(_unlabelled(ended), facts, 0.85, Cause.UNKNOWN_TO_PEER)
+    yield from _by_silence(unlabelled(ended), facts, 0.85, Cause.UNKNOWN_TO_PEER)
     yield from _by_silence(facts.nearer | facts.farther, facts, 0.6, Cause.UNKNOWN_TO_PEER)
     yield from _by_silence(ended["afterwards"] != 0, facts, 0.9)
     yield Rule(closing, Cause.WROTE_AFTER_CLOSE, 0.95)
@@ -316,14 +258,7 @@ def _resets_of_others(ended: Column, facts: _Facts, closing: Bools) -> Iterator[
     yield Rule(~facts.idle, Cause.UNKNOWN_TO_PEER, 0.5, (Cause.MIDDLEBOX_BUSY, *UNAWARE, Cause.PEER_GAVE_UP))
 
 
-def _never_left(ended: Column) -> Bools:
-    """Return which connections had data that the peer would have taken, and of which nothing left this host."""
-    never: Bools = (ended["unsent"] != 0) & (ended["unacked"] == 0) & (ended["window"] != 0)
-    never &= ended["reset"] == Reset.NONE.value
-    return never
-
-
-def _timeouts(ended: Column, facts: _Facts, survived: Column) -> Iterator[Rule]:
+def _timeouts(ended: Column, facts: Facts, survived: Column) -> Iterator[Rule]:
     """Yield the rules about connections that this host gave up.
 
     Silence as long as the connection has survived before does not make a path forget it.
@@ -333,7 +268,7 @@ def _timeouts(ended: Column, facts: _Facts, survived: Column) -> Iterator[Rule]:
     # a peer that answers the probes of its closed window is not given up, but for TCP_USER_TIMEOUT
     yield Rule(closed & (ended["probes"] != 0) & (ended["user_timeout"] == 0), Cause.PATH_DIED, 0.8, DEAF[:1])
     yield Rule(closed, Cause.PEER_NOT_READING, 0.8, DEAF[1:])
-    yield Rule(_outlasted(ended, unacked), Cause.USER_TIMEOUT, 0.9)
+    yield Rule(outlasted_user_timeout(ended, unacked), Cause.USER_TIMEOUT, 0.9)
     data = unacked | (ended["retransmits"] != 0)
     heard, exchanged = ended["since_acked"], np.fmin(ended["since_sent"], ended["since_received"])
     kept_up = ~data & (ended["probes"] != 0) & (exchanged - heard > ANSWERED_LATER)
@@ -347,16 +282,7 @@ def _timeouts(ended: Column, facts: _Facts, survived: Column) -> Iterator[Rule]:
     yield Rule(~data, Cause.KEEPALIVE_GAVE_UP, 0.6, undecided)
 
 
-def _outlasted(ended: Column, unacked: Bools) -> Bools:
-    """Return which connections their TCP_USER_TIMEOUT ended, and not the number of probes."""
-    limit = ended["user_timeout"].astype(np.float64) / 1000
-    silent = np.fmin(ended["since_received"], ended["since_acked"])
-    probed = ~unacked & (ended["probes"] != 0) & (ended["probes"] < ended["keepcnt"])
-    outlasted: Bools = (limit > 0) & ((ended["since_lost"] >= limit) | (probed & (silent >= limit)))
-    return outlasted
-
-
-def _closes(ended: Column, facts: _Facts) -> Iterator[Rule]:
+def _closes(ended: Column, facts: Facts) -> Iterator[Rule]:
     """Yield the rules about connections that one of the two ends closed."""
     at_once = np.isin(ended["state"], (TcpState.ESTABLISHED.value, TcpState.CLOSE_WAIT.value))
     first = (ended["fin_first"] != 0) & ~(at_once & (ended["shutdown"] == 3))
@@ -373,110 +299,3 @@ def _closes(ended: Column, facts: _Facts) -> Iterator[Rule]:
     yield Rule(at_once & (ended["shutdown"] == 3), Cause.LOCAL_ABORT, 0.9)
     yield Rule(at_once & ~first, Cause.LOCAL_ABORT, 0.6, (Cause.CLOSED_UNREAD,))
     yield Rule(~first, Cause.LOCAL_CLOSE, 0.9)
-
-
-OF_RESETS = (
-    *BY_A_MIDDLEBOX,
-    Cause.LOCAL_FIREWALL,
-    Cause.LISTENER_OVERFLOW,
-    Cause.PEER_ABORTED,
-    Cause.PEER_ABORTED_AFTER_CLOSE,
-    Cause.PEER_KEEPALIVE,
-    Cause.PEER_RESTARTED,
-    Cause.UNKNOWN_TO_PEER,
-    Cause.WROTE_AFTER_CLOSE,
-)
-OF_TIMEOUTS = (
-    Cause.KEEPALIVE_GAVE_UP,
-    Cause.PATH_DIED,
-    Cause.PEER_NOT_READING,
-    Cause.RETRANSMISSIONS_GAVE_UP,
-    Cause.SILENT_AFTER_IDLE,
-    Cause.UNREACHABLE,
-    Cause.USER_TIMEOUT,
-)
-WINDOW = "a new connection to the same port at once: if it hangs, the path or the peer is down"
-REPEATS = "the same idle time again and again at the end of other connections"
-AT_THE_PEER = "a tcp-keepalived at the peer sees whether its socket sent the reset"
-THE_SYN = "a new connection from the same port of the peer within seconds; there is none if somebody else sent the SYN"
-BPF_SEES = "the bpf engine, which sees what became of the reset, and who closed the connection"
-BPF_COUNTS = "the bpf engine, which sees packets that this host drops, and what programs have set"
-OWN_RULES = "the rules of this host that drop or reject these packets; a few that somebody forged are dropped as well"
-SIGNATURES = "a packet capture: whether all packets of the peer carry a TCP-MD5 signature, or one that was forged"
-WHO_FORGES = "programs of this host that forge resets, as tcpkill and killcx do"
-FATE = "what became of the program that held the socket (systemctl status, coredumpctl): it left closing to the kernel"
-OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
-    (Cause.LOCAL_FIREWALL, Cause.LOCAL_KILL): WHO_FORGES,
-    (Cause.LOCAL_FIREWALL, Cause.UNKNOWN_TO_PEER): "the log of a proxy on this host, if connections are led to one",
-    **{
-        (each, other): FATE
-        for each in (Cause.CLOSED_UNREAD, Cause.LOCAL_ABORT)
-        for other in (Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED)
-    },
-    (Cause.LOCAL_ABORT, Cause.CLOSED_UNREAD): "the program's own log: whether it had read all that had come",
-    (Cause.UNKNOWN_TO_PEER, Cause.NAT_FORGOT): "other connections to this peer that are alive rule out a restart; "
-    "several that end after the same idle time are a NAT's; at the peer, a reset to a port that it never saw",
-    (Cause.UNKNOWN_TO_PEER, Cause.PEER_RESTARTED): "the peer's uptime; no connection to it is older",
-    (Cause.UNKNOWN_TO_PEER, Cause.PEER_FIREWALL): "the rules of the peer's own firewall, and its counters of rejects",
-    (Cause.UNKNOWN_TO_PEER, Cause.MIDDLEBOX_IDLE): AT_THE_PEER,
-    (Cause.UNKNOWN_TO_PEER, Cause.MIDDLEBOX_BUSY): AT_THE_PEER,
-    (Cause.UNKNOWN_TO_PEER, Cause.LISTENER_OVERFLOW): "ListenOverflows at the peer (nstat); whether it happens again",
-    (Cause.UNKNOWN_TO_PEER, Cause.PEER_GAVE_UP): "the peer's own log: its program was told ETIMEDOUT",
-    (Cause.UNKNOWN_TO_PEER, Cause.PEER_ABORTED): "the peer's own log: its program ended just then; the reset that it "
-    "sent itself was lost, or another overtook it",
-    (Cause.PEER_RESTARTED, Cause.UNKNOWN_TO_PEER): THE_SYN,
-    (Cause.PEER_RESTARTED, Cause.NAT_FORGOT): THE_SYN,
-    (Cause.PEER_RESTARTED, Cause.PEER_FIREWALL): THE_SYN,
-    (Cause.PEER_RESTARTED, Cause.MIDDLEBOX_IDLE): THE_SYN,
-    (Cause.PEER_RESTARTED, Cause.MIDDLEBOX_BUSY): THE_SYN,
-    (Cause.MIDDLEBOX_IDLE, Cause.MIDDLEBOX_BUSY): "how long the connection was quiet before",
-    (Cause.MIDDLEBOX_IDLE, Cause.UNKNOWN_TO_PEER): "the peer's socket is still open, if a middlebox sent the reset",
-    (Cause.MIDDLEBOX_BUSY, Cause.UNKNOWN_TO_PEER): "the peer's socket is still open, if a middlebox sent the reset",
-    (Cause.MIDDLEBOX_BUSY, Cause.PEER_FIREWALL): "the rules of the peer's own firewall, and its counters of rejects",
-    (Cause.MIDDLEBOX_BUSY, Cause.PEER_GAVE_UP): "the peer's own log: its program was told ETIMEDOUT",
-    (Cause.MIDDLEBOX_IDLE, Cause.PEER_ABORTED): AT_THE_PEER,
-    (Cause.MIDDLEBOX_BUSY, Cause.PEER_ABORTED): AT_THE_PEER,
-    (Cause.PEER_ABORTED, Cause.MIDDLEBOX_IDLE): AT_THE_PEER,
-    (Cause.PEER_ABORTED, Cause.MIDDLEBOX_BUSY): AT_THE_PEER,
-    (Cause.PEER_ABORTED, Cause.PEER_GAVE_UP): "the peer's own log: its program was told ETIMEDOUT",
-    (Cause.PEER_KEEPALIVE, Cause.PEER_ABORTED): "the peer's own log: its program was told ETIMEDOUT, if its keepalive "
-    "gave up",
-    (Cause.PEER_KEEPALIVE, Cause.PEER_GAVE_UP): "a packet capture at the peer: whether it sent data or only probes",
-    (Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED): "a new connection to the same port at once: if it works, the path "
-    f"forgot the old one; if it hangs, the path or the peer is down. Or {REPEATS}",
-    (Cause.LOCAL_NETWORK, Cause.LOCAL_FIREWALL): BPF_COUNTS,
-    (Cause.LOCAL_FIREWALL, Cause.SILENT_AFTER_IDLE): OWN_RULES,
-    (Cause.LOCAL_FIREWALL, Cause.PATH_DIED): OWN_RULES,
-    (Cause.MD5_MISMATCH, Cause.SILENT_AFTER_IDLE): SIGNATURES,
-    (Cause.MD5_MISMATCH, Cause.PATH_DIED): SIGNATURES,
-    (Cause.RETRANSMISSIONS_GAVE_UP, Cause.PATH_DIED): "a new connection to the same port at once",
-    (Cause.RETRANSMISSIONS_GAVE_UP, Cause.SILENT_AFTER_IDLE): "how long the connection was quiet before",
-    (Cause.KEEPALIVE_GAVE_UP, Cause.PATH_DIED): "a new connection to the same port at once",
-    (Cause.KEEPALIVE_GAVE_UP, Cause.SILENT_AFTER_IDLE): "how long the connection was quiet before",
-    (Cause.PEER_CLOSED_IDLE, Cause.PROXY_CLOSED): f"{REPEATS}; the log of the service, which did not close",
-    (Cause.LISTENER_OVERFLOW, Cause.UNKNOWN_TO_PEER): "ListenOverflows at the peer (nstat); whether it happens again",
-    (Cause.LISTENER_OVERFLOW, Cause.PEER_ABORTED): "ListenOverflows at the peer (nstat); a load balancer without a "
-    "server behind it does the same",
-    (Cause.UNREACHABLE, Cause.PATH_DIED): "a new connection to the same port at once; the routes of the router",
-    (Cause.UNREACHABLE, Cause.SILENT_AFTER_IDLE): "a new connection to the same port at once",
-    **{(each, Cause.UNKNOWN): BPF_SEES for each in OF_RESETS},
-    **{
-        (each, other): BPF_COUNTS
-        for each in OF_TIMEOUTS
-        for other in _not_ruled_out(BEHIND_A_TIMEOUT, BEHIND_A_TIMEOUT)
-        if other is not each
-    },
-    DEAF: WINDOW,
-    DEAF[::-1]: WINDOW,
-    **{(Cause.PEER_ABORTED, other): BPF_SEES for other in _not_ruled_out(BEHIND_AN_ABORT, BEHIND_AN_ABORT)},
-    (Cause.PEER_ABORTED, Cause.PEER_NOT_READING): BPF_SEES,
-    (Cause.UNKNOWN, Cause.PEER_ABORTED): "the bpf engine, which sees the packet of the reset",
-    (Cause.UNKNOWN, Cause.UNKNOWN_TO_PEER): "the bpf engine, which sees the packet of the reset",
-    (Cause.UNKNOWN, Cause.MIDDLEBOX_IDLE): "the bpf engine, which sees the packet of the reset",
-    (Cause.UNKNOWN, Cause.MIDDLEBOX_BUSY): "the bpf engine, which sees the packet of the reset",
-}
-
-
-def observation(cause: Cause, other: Cause) -> str:
-    """Return what would tell two causes apart that one host cannot tell apart."""
-    return OBSERVATIONS[cause, other]

@@ -14,7 +14,7 @@ from keepaliveD.model.deaths import Reset
 from keepaliveD.model.duration import span
 from keepaliveD.model.sockets import Column
 from keepaliveD.model.text import quoted
-from keepaliveD.policy.deaths import ACK, ANSWERED_LATER, HALF_CLOSED, IDLE_AFTER, distance, is_ipv6
+from keepaliveD.policy.facts import ACK, ANSWERED_LATER, HALF_CLOSED, IDLE_AFTER, distance, is_ipv6
 
 FLAGS = {0x01: "FIN", 0x02: "SYN", 0x04: "RST", 0x08: "PSH", 0x10: "ACK", 0x20: "URG"}
 CLOSE_WAIT = 8

@@ -19,8 +19,9 @@ from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import Bools, Column, Sockets, SocketTable, TcpState
 from keepaliveD.policy.activity import Activity, find
 from keepaliveD.policy.connections import endpoints
-from keepaliveD.policy.deaths import IDLE_AFTER, Causes, decide
+from keepaliveD.policy.deaths import Causes, decide
 from keepaliveD.policy.evidence import closer_name, evidence
+from keepaliveD.policy.facts import IDLE_AFTER
 from keepaliveD.policy.paths import assign
 
 FORESEEABLE = np.zeros(256, np.bool_)  # by Cause: ends that silence brings about

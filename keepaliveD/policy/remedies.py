@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from keepaliveD.model.autopsy import Death
 from keepaliveD.model.causes import Cause
-from keepaliveD.policy.deaths import IDLE_AFTER
+from keepaliveD.policy.facts import IDLE_AFTER
 
 SHORTEST_KNOWN = 240.0  # seconds: no product of the catalogue forgets an idle connection sooner
 DEFAULT = "default"  # name of the path where no [[path]] matches

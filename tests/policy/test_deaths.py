@@ -12,7 +12,9 @@ from keepaliveD.model.causes import ONLY_BESIDE, Cause
 from keepaliveD.model.deaths import DEATH, Reset
 from keepaliveD.model.sockets import TcpState
 from keepaliveD.policy import deaths
-from keepaliveD.policy.deaths import CERTAIN, OBSERVATIONS, decide, distance
+from keepaliveD.policy.deaths import CERTAIN, decide
+from keepaliveD.policy.facts import distance
+from keepaliveD.policy.observations import OBSERVATIONS
 from tests.support.ends import (
     FORGOTTEN_BY_REJECT,
     MEASURED,
@@ -114,7 +116,7 @@ def test_two_causes_that_one_host_cannot_tell_apart_are_both_named(name: str) ->
     assert candidates <= set(named)
     assert found.runner_up[0] == named[1]
     assert found.confidence[0] < CERTAIN
-    assert all(deaths.observation(named[0], other) for other in named[1:])
+    assert all(OBSERVATIONS[named[0], other] for other in named[1:])
 
 
 def test_certain_is_never_said_where_another_cause_may_be_true() -> None:

@@ -10,7 +10,8 @@ from keepaliveD.model.autopsy import Alike, Death
 from keepaliveD.model.causes import EXPECTED, Cause, Foretold
 from keepaliveD.model.duration import span
 from keepaliveD.model.text import quoted
-from keepaliveD.policy.deaths import CERTAIN, IDLE_AFTER
+from keepaliveD.policy.deaths import CERTAIN
+from keepaliveD.policy.facts import IDLE_AFTER
 from keepaliveD.policy.remedies import Remedy, remedy
 
 LIKELY = 0.8  # of confidence

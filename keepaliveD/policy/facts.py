@@ -1,0 +1,99 @@
+"""What the kernel's columns say of each ended connection by themselves, before any rule concludes from them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from keepaliveD.model.deaths import Reset
+from keepaliveD.model.sockets import Bools, Column, TcpState
+
+IDLE_AFTER = 2.0  # seconds without a packet: a busy connection has shorter silences
+ANSWERED_LATER = 1.0  # seconds after the last data: an acknowledgement then answered a probe
+START = (64, 128, 255)  # hop limits that packets leave with
+LONG_WAY = 30  # hops between two hosts: a hop limit that says more began at another number
+ACK = 0x10  # of TCP flags
+HALF_CLOSED = (TcpState.FIN_WAIT1.value, TcpState.FIN_WAIT2.value, 9, 11)  # LAST_ACK, CLOSING: this end has closed
+IPV4 = 0xFFFF  # beginning of the lower half of a v4-mapped address
+LOOPBACK = 127  # first octet
+
+
+class Facts(NamedTuple):
+    """What the rules ask of every row."""
+
+    idle: Bools  # quiet before the first lost packet, the reset or the FIN
+    quiet_known: Bools
+    live: Bools  # the reset has the form of one from a socket that knows the connection
+    acknowledging: Bools  # the reset has the ACK flag
+    nearer: Bools  # it came from another distance than the peer's packets ...
+    by_one_hop: Bools
+    farther: Bools
+    unclear: Bools  # ... or that is not known
+    after_close: Bools  # this end had closed before
+
+
+def facts_of(ended: Column) -> Facts:
+    """Return the facts of these ended connections, an array of DEATH."""
+    silence = ended["silence"]
+    peers, resets = distance(ended["peer_ttl"]), distance(ended["reset_ttl"])
+    known = (peers >= 0) & (resets >= 0)
+    acknowledging = (ended["reset_flags"] & ACK) != 0
+    running = (ended["reset_id"] != 0) | (ended["reset_window"] != 0)
+    running |= is_ipv6(ended) & (ended["reset_label"] != 0) & (ended["reset_label"] == ended["peer_label"])
+    return Facts(
+        idle=silence >= IDLE_AFTER,
+        quiet_known=~np.isnan(silence),
+        live=acknowledging & running & (ended["reset_timestamps"] >= ended["timestamps"]),
+        acknowledging=acknowledging,
+        nearer=known & (resets < peers),
+        by_one_hop=known & (np.abs(resets - peers) == 1),
+        farther=known & (resets > peers),
+        unclear=~known | (peers > LONG_WAY),
+        after_close=np.isin(ended["state"], HALF_CLOSED),
+    )
+
+
+def distance(hop_limit: Column) -> Column:
+    """Return how many routers decremented these hop limits, -1 where the hop limit is unknown (0).
+
+    The number that a packet left with is the least usual one that is not smaller.
+    """
+    seen = hop_limit.astype(np.int16)
+    start = np.select([seen <= START[0], seen <= START[1]], START[:2], START[2])
+    return np.where(seen == 0, -1, start - seen)
+
+
+def is_ipv6(ended: Column) -> Bools:
+    """Return which connections are IPv6."""
+    ipv6: Bools = (ended["remote_high"] != 0) | (ended["remote_low"] >> np.uint64(32) != IPV4)
+    return ipv6
+
+
+def is_loopback(ended: Column) -> Bools:
+    """Return which connections are to an address of this host itself."""
+    loopback: Bools = ~is_ipv6(ended) & (ended["remote_low"] >> np.uint64(24) & np.uint64(0xFF) == LOOPBACK)
+    loopback |= (ended["remote_low"] == ended["local_low"]) & (ended["remote_high"] == ended["local_high"])
+    return loopback
+
+
+def unlabelled(ended: Column) -> Bools:
+    """Return which resets lack the flow label that all packets of an IPv6 peer have."""
+    lacking: Bools = is_ipv6(ended) & (ended["reset_label"] == 0) & (ended["peer_label"] != 0)
+    return lacking
+
+
+def never_left(ended: Column) -> Bools:
+    """Return which connections had data that the peer would have taken, and of which nothing left this host."""
+    never: Bools = (ended["unsent"] != 0) & (ended["unacked"] == 0) & (ended["window"] != 0)
+    never &= ended["reset"] == Reset.NONE.value
+    return never
+
+
+def outlasted_user_timeout(ended: Column, unacked: Bools) -> Bools:
+    """Return which connections their TCP_USER_TIMEOUT ended, and not the number of probes."""
+    limit = ended["user_timeout"].astype(np.float64) / 1000
+    silent = np.fmin(ended["since_received"], ended["since_acked"])
+    probed = ~unacked & (ended["probes"] != 0) & (ended["probes"] < ended["keepcnt"])
+    outlasted: Bools = (limit > 0) & ((ended["since_lost"] >= limit) | (probed & (silent >= limit)))
+    return outlasted
