@@ -39,12 +39,16 @@ def of_process_or_end(target: str, ask: Asking, sockets: Sockets, rows: Indices)
 
     Raises Misuse, NoInput, NotPermitted.
     """
-    target = pid_of(target, PROC) or target
-    if target.isdecimal():
-        held = ask(sockets_of(number(target, MAX_PID)))
+    if pid := _process_id(target):
+        held = ask(sockets_of(number(pid, MAX_PID)))
         return rows[np.isin(sockets["inode"][rows], np.fromiter(held, np.uint64, len(held)))]
     host, port = endpoint(target)
     return rows[_has_end(sockets, "local", host, port)[rows] | _has_end(sockets, "remote", host, port)[rows]]
+
+
+def _process_id(target: str) -> str:
+    """Return the process id that a word is, or that of the process which it names; "" where it is no such word."""
+    return target if target.isdecimal() else pid_of(target, PROC)
 
 
 def of_unit(pattern: str, ask: Asking, sockets: Sockets, rows: Indices) -> Indices:
@@ -61,9 +65,7 @@ def of_anything(target: str, ask: Asking, sockets: Sockets, rows: Indices) -> In
     """
     if cookie := COOKIE.fullmatch(target):
         return _with_cookie(int(cookie[1], 16), sockets, rows)
-    if pid := pid_of(target, PROC):
-        return of_process_or_end(pid, ask, sockets, rows)
-    if target.isdecimal() or PORT.search(target):
+    if _process_id(target) or PORT.search(target):
         return _of_number_or_end(target, ask, sockets, rows)
     if not target:
         raise Misuse("TARGET is empty; name a unit, a process, a process id, HOST:PORT or a cookie")
