@@ -57,7 +57,7 @@ from keepaliveD.model.events import (
     Tick,
 )
 from keepaliveD.model.findings import Finding
-from keepaliveD.model.questions import Asker, ReloadNow, RestoreThese, ScanNow
+from keepaliveD.model.questions import ReloadNow, ScanNow
 from keepaliveD.model.reports import (
     Report,
     ReportBlind,
@@ -77,14 +77,13 @@ from keepaliveD.model.rules import Path, Rules
 from keepaliveD.model.snapshot import AtRisk
 from keepaliveD.model.sockets import Sockets, SocketTable
 from keepaliveD.model.status import Status
-from keepaliveD.policy import questions
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.at_risk import at_risk
 from keepaliveD.policy.autopsy import Autopsy, AutopsyRules
+from keepaliveD.policy.clients import Clients
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.judge import count, judge
 from keepaliveD.policy.measured import without_measured
-from keepaliveD.policy.questions import Waiters
 from keepaliveD.policy.scans import ScanDecider
 
 SHORTEST_PAUSE = 0.05  # seconds between two scans
@@ -124,8 +123,7 @@ class Decider:
         self._autopsy = Autopsy(_autopsy_rules(rules))
         self._life = Life.STARTING
         self._is_to_reload = False
-        self._await_reload = Waiters()
-        self._await_scan = Waiters()
+        self._clients = Clients(self._scans)
         self._is_to_scan = False  # soon: something was changed since the last scan began, and somebody has ordered it
         self.deaths: deque[tuple[int, Death]] = deque(maxlen=MOST_DEATHS)  # those reported last, and how many each is
         self._began = 0.0  # when the last scan began
@@ -220,25 +218,16 @@ class Decider:
         return self._reload_if_asked()
 
     def _on_asked(self, asked: Asked, now: float) -> list[Action]:
-        """Return what a client of the control socket has asked for; its answer is among what comes of it."""
-        asker, question = asked.asker, asked.question
+        """Return what follows for a client of the control socket; its answer is among what comes of that."""
         if self._life is Life.STOPPING:
-            return [Answer(asker, Refusal("the daemon is about to stop"))]
-        match question:
+            return [Answer(asked.asker, Refusal("the daemon is about to stop"))]
+        actions = self._clients.follow(asked, self.judgement, self.rules, self._autopsy.units)
+        match asked.question:
             case ReloadNow():
-                self._await_reload.add(asker)
-                return self._on_reload()
+                actions += self._on_reload()
             case ScanNow():
-                self._await_scan.add(asker)
                 self._scan_soon(now)
-                return []
-            case RestoreThese(settings):
-                cared_for = self._scans.leave_settings(settings)  # also what a scan finds that goes on
-                return [RestoreSettings(settings, asker, cared_for)]
-        try:
-            return [questions.follow(asker, question, self.judgement, self.rules, self._autopsy.units)]
-        except Exception as error:  # a defect costs an answer, and not the daemon
-            return [Answer(asker, unexpected(error))]
+        return actions
 
     def _on_stop(self, now: float, *, handing_over: bool) -> list[Action]:
         return [] if self._life is Life.STOPPING else self._stop(now, handing_over=handing_over)
@@ -279,7 +268,7 @@ class Decider:
     def _scan(self, now: float) -> list[Action]:
         self._began, self._has_failed, self.due = now, False, FOREVER
         self._is_to_scan = False
-        self._await_scan.begin()
+        self._clients.await_scan.begin()
         return [ScanSockets(with_settings=self.rules.keepalive is not None)]
 
     def _on_scan(self, scanned: Scanned) -> list[Action]:
@@ -311,7 +300,7 @@ class Decider:
                 actions += [AdmitReaders(self.rules.everyone_reads), ArmAtConnect(self.rules), *self._watch_deaths()]
         return actions
 
-    def _on_done(self, action: Queued, outcomes: Iterable[Outcome], now: float) -> list[Action]:
+    def _on_done(self, action: Queued, outcomes: Sequence[Outcome], now: float) -> list[Action]:
         """Learn what came of an action, and return what to log of it."""
         actions: list[Action] = []
         for outcome in outcomes:
@@ -321,7 +310,6 @@ class Decider:
                 self._error = self._error or (outcome.refused if self._life is Life.STOPPING else None)
                 continue
             self._scans.record(outcome)
-            actions += self._answer(outcome, now)
             if isinstance(outcome.action, ReportDeaths):
                 self._keep(outcome.action.reports)
             if isinstance(outcome.action, NameUnits):
@@ -329,8 +317,10 @@ class Decider:
                 self._at_risk = None
             if self._life is Life.STARTING and outcome.refused and isinstance(action, SetSystemKeepalive):
                 return self._stop(now, error=outcome.refused)
-        if isinstance(action, RestoreSettings) and action.asker:
-            actions.append(self._answer_restore(action, action.asker, tuple(outcomes)))
+        answers = self._clients.answer_done(action, outcomes, self.judgement, self.rules, now)
+        if answers and not isinstance(action, LookInto | RestoreSettings):
+            self._scan_soon(now)  # so that what was changed is seen
+        actions += answers
         if isinstance(action, TidyArmingRecord):
             actions += [*self._scans.report_left(), *self._end_scan(now)]
         return actions
@@ -345,25 +335,6 @@ class Decider:
     def findings(self) -> Sequence[Finding]:
         """Return what evidence says against the timeouts of paths."""
         return self._autopsy.advisor.findings if self.rules.autopsy else ()
-
-    def _answer(self, outcome: Outcome, now: float) -> list[Action]:
-        """Return the answer to who has asked for what was done, if anybody has; a change is to be seen soon."""
-        answer = questions.answer(outcome, self.judgement, self.rules, now)
-        if answer and not isinstance(outcome.action, LookInto):
-            self._scan_soon(now)
-        return [answer] if answer else []
-
-    def _answer_restore(self, action: RestoreSettings, asker: Asker, outcomes: tuple[Outcome, ...]) -> Answer:
-        """Answer what came of the settings that were to be restored on demand; where nothing did, care again.
-
-        They are left once more: a reload may have begun since, or somebody else have been refused the same.
-        """
-        refusal = next((one.refused for one in outcomes if one.action is action), None)
-        if refusal:
-            self._scans.care_for_settings(action.cared_for)
-        else:
-            self._scans.leave_settings(action.only)
-        return Answer(asker, refusal or outcomes)
 
     def _keep(self, reports: Iterable[Alike]) -> None:
         for alike in reports:
@@ -392,7 +363,7 @@ class Decider:
         earliest = now + max(SHORTEST_PAUSE, COSTS * (now - self._began))
         wanted = earliest if self._is_to_scan else max(self._scans.next_deadline, earliest)
         self._next_scan = min(now + self.rules.interval, wanted)
-        answers = self._await_scan.end(None)
+        answers = self._clients.await_scan.end(None)
         if not self._blind or self._has_failed:
             return answers
         self._blind = ""
@@ -404,10 +375,8 @@ class Decider:
         A scan that fails is reported once and tried again at the next interval. If a reload fails, for whatever
         reason, the old configuration stays.
         """
-        if isinstance(action, questions.Asking | RestoreSettings) and action.asker:
-            if isinstance(action, RestoreSettings):
-                self._scans.care_for_settings(action.cared_for)
-            return [Answer(action.asker, unexpected(error))]
+        if answers := self._clients.answer_failed(action, error):
+            return answers
         reason = str(error if isinstance(error, Refusal) else unexpected(error))
         self._has_failed = True
         if self._life is Life.STOPPING:
@@ -424,7 +393,7 @@ class Decider:
         actions: list[Action] = []
         if isinstance(action, ScanSockets | TidyArmingRecord):  # with which a scan begins and ends
             self._next_scan = now + self.rules.interval
-            actions += self._await_scan.end(Refusal(reason))
+            actions += self._clients.await_scan.end(Refusal(reason))
         actions += [] if before else _log(ReportBlind(self._blind))
         return [*actions, ReadSettings()] if isinstance(action, ScanSockets) and self.rules.keepalive else actions
 
@@ -461,13 +430,13 @@ class Decider:
         if not (self._is_to_reload and self._life is Life.WAITING):
             return []
         self._is_to_reload, self._life, self.due = False, Life.RELOADING, FOREVER
-        self._await_reload.begin()
+        self._clients.await_reload.begin()
         return [Notify(Phase.RELOADING), LoadConfiguration()]
 
     def _answer_reloads(self) -> list[Action]:
         """Answer those who have asked for the reload that ends: with what was wrong, if anything was."""
         problem = ConfigError(self._complaint.removesuffix("; ")) if self._complaint else None
-        return self._await_reload.end(problem)
+        return self._clients.await_reload.end(problem)
 
     def _follow(self) -> list[Action]:
         """Follow the rules of a reload, whose session is open."""

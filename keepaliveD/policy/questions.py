@@ -1,4 +1,4 @@
-"""Decide what follows from a question of a client of the control socket, and what it is answered."""
+"""Decide what follows from a question about connections of the last scan, and what it is answered."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keepaliveD.model.actions import Action, Answer, Arm, Disarm, LookInto, Queued
-from keepaliveD.model.errors import Misuse, NoInput, Refusal
+from keepaliveD.model.actions import Answer, Arm, Disarm, LookInto, Queued
+from keepaliveD.model.errors import Misuse, NoInput
 from keepaliveD.model.explained import Explained
 from keepaliveD.model.plain import from_now
 from keepaliveD.model.questions import ArmThis, Asker, DisarmThis, ExplainThese
@@ -34,31 +34,6 @@ class Explanation(NamedTuple):
 
     explained: tuple[Explained, ...]
     more: int
-
-
-class Waiters:
-    """Those who wait for a thing that is done once for all of them, such as a scan.
-
-    What had begun before they asked is not what they wait for.
-    """
-
-    def __init__(self) -> None:
-        self._asked: list[Asker] = []
-        self._await: list[Asker] = []
-
-    def add(self, asker: Asker) -> None:
-        """Let one more wait for what begins next."""
-        self._asked.append(asker)
-
-    def begin(self) -> None:
-        """Take note that it begins."""
-        self._await += self._asked
-        self._asked = []
-
-    def end(self, problem: Refusal | None) -> list[Action]:
-        """Return the answers to those who waited for what ends now: what it failed for, None if it did not."""
-        askers, self._await = self._await, []
-        return [Answer(asker, problem) for asker in askers]
 
 
 def follow(
