@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import operator
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -24,13 +23,12 @@ from keepaliveD.platforms.base import AtConnect
 from keepaliveD.platforms.requests import ChangeSocketSettings, ReadSocketSettings, Steps, find_owners
 from keepaliveD.policy.arming import by_rules
 from keepaliveD.policy.choices import Entry, Orders, Recorded, how_to_arm, how_to_disarm, targets, what_became
-from keepaliveD.policy.connections import with_cookies
+from keepaliveD.policy.connections import column, part, with_cookies
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.socket_settings import as_chosen
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.entries import Whose
 
-BY_PROCESS = operator.attrgetter("owner.pid")
 ROUNDS = 3  # at most, while other processes arm and disarm the same sockets
 
 
@@ -55,11 +53,12 @@ class SocketArming:
             armings += [*left_alone, *done]
             if not moved:
                 return tuple(armings)
-            connections = [one for one in connections if one.cookie in moved]
-        return (*armings, Arming(tuple(connections), ArmingResult.CHANGED_MEANWHILE))
+            connections = _among(connections, moved)
+        return (*armings, Arming(connections, ArmingResult.CHANGED_MEANWHILE))
 
-    def _known(self, connections: Iterable[Connection]) -> Recorded:
-        return self._record.known([one.cookie for one in connections]) if self._record is not None else Recorded({})
+    def _known(self, connections: Sequence[Connection]) -> Recorded:
+        cookies = column(connections, "cookie").tolist()
+        return self._record.known(cookies) if self._record is not None else Recorded({})
 
     def _arm(self, orders: Orders, known: Recorded, *, by_hand: bool) -> Steps[tuple[list[Arming], set[int]]]:
         """Return the results, and the cookies of the sockets to read once more."""
@@ -90,12 +89,12 @@ class SocketArming:
 
     def _learn_armed_at_connect(self, connections: Sequence[Connection], known: Recorded, record: ArmingRecord) -> bool:
         """Record as armed by us those of the sockets that were armed at connect; return whether there are any."""
-        if all(one.cookie in known.entries for one in connections):
+        new = [cookie for cookie in column(connections, "cookie").tolist() if cookie not in known.entries]
+        if not new:
             return False
         with contextlib.suppress(Refusal):  # without BPF nobody can read what it has recorded
             if found := self._at_connect.armed():
-                cookies = [one.cookie for one in connections if one.cookie in found and one.cookie not in known.entries]
-                mine = {cookie: found[cookie] for cookie in cookies}
+                mine = {cookie: found[cookie] for cookie in new if cookie in found}
                 record.write(mine, known.turn, Whose.EARLIER)
                 return bool(mine)
         return False
@@ -135,7 +134,7 @@ class SocketArming:
         known = self._known(action.connections)
         found = yield from find_owners(tuple([one for one in action.connections if known.armed(one.cookie)]))
         armings = yield from self._put_back(found, self._record, Mark.LEFT_ALONE)
-        return Outcome(dataclasses.replace(action, connections=found), armings=armings)
+        return Outcome(dataclasses.replace(action, connections=tuple(found)), armings=armings)
 
     def _put_back(
         self, connections: Sequence[Connection], record: ArmingRecord, undone: Mark
@@ -228,7 +227,7 @@ def _correct(
     for arming in armings:
         is_failure = arming.result is ArmingResult.FAILED
         if is_failure or arming.result is ArmingResult.CHANGED_MEANWHILE:
-            for cookie in [one.cookie for one in arming.connections]:
+            for cookie in column(arming.connections, "cookie").tolist():
                 if is_failure and arming.after and arming.after != arming.before:
                     stands[cookie] = ours[cookie]._replace(after=arming.after)
                 else:
@@ -257,22 +256,32 @@ def _record_again(
         record.write({cookie: ours[cookie] for cookie in choices.to_set()}, replaced.turn)
 
 
-def _each_once(connections: Iterable[Connection]) -> list[Connection]:
+def _each_once(connections: Sequence[Connection]) -> Sequence[Connection]:
     """Return each connection once, sorted by process: a dump may list a socket twice."""
-    return sorted({one.cookie: one for one in connections}.values(), key=BY_PROCESS)
+    _, first = np.unique(column(connections, "cookie"), return_index=True)
+    first.sort()
+    return part(connections, first[np.argsort(column(connections, "pid")[first], kind="stable")])
+
+
+def _among(connections: Sequence[Connection], cookies: Collection[int]) -> Sequence[Connection]:
+    """Return those of the connections that have one of these cookies."""
+    return part(connections, np.isin(column(connections, "cookie"), np.fromiter(cookies, np.uint64, len(cookies))))
 
 
 def _without(armings: Iterable[Arming], cookies: Collection[int], unless: ArmingResult | None = None) -> list[Arming]:
     """Return the armings without sockets that have these cookies, except those whose result is `unless`."""
     if not cookies:
         return list(armings)
-    left = [
-        (arming, tuple([one for one in arming.connections if arming.result is unless or one.cookie not in cookies]))
-        for arming in armings
-    ]
-    return [dataclasses.replace(arming, connections=others) for arming, others in left if others]
+    left = [arming if arming.result is unless else _others(arming, cookies) for arming in armings]
+    return [arming for arming in left if len(arming.connections)]
+
+
+def _others(arming: Arming, cookies: Collection[int]) -> Arming:
+    others = ~np.isin(column(arming.connections, "cookie"), np.fromiter(cookies, np.uint64, len(cookies)))
+    return dataclasses.replace(arming, connections=part(arming.connections, others))
 
 
 def _cookies(armings: Iterable[Arming], *results: ArmingResult) -> set[int]:
     """Return the cookies of the sockets that have one of these results."""
-    return {one.cookie for arming in armings if arming.result in results for one in arming.connections}
+    chosen = [arming for arming in armings if arming.result in results]
+    return {cookie for arming in chosen for cookie in column(arming.connections, "cookie").tolist()}

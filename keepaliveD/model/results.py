@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -56,7 +57,7 @@ RETRIED = frozenset(
 class Arming:
     """What became of these sockets, of all the same: `after` is what stands there now, as it was read back."""
 
-    connections: tuple[Connection, ...]
+    connections: Sequence[Connection]
     result: ArmingResult
     before: SocketKeepalive | None = None
     after: SocketKeepalive | None = None

@@ -7,10 +7,9 @@ that the request raised. The daemon has a worker carry requests out; keepalivect
 from __future__ import annotations
 
 import dataclasses
-import operator
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, overload
 
 import numpy as np
 
@@ -25,10 +24,10 @@ from keepaliveD.model.sockets import Column, SocketTable
 from keepaliveD.platforms.base import Session
 from keepaliveD.policy import firewall
 from keepaliveD.policy.choices import targets
+from keepaliveD.policy.connections import column, with_owners
 from keepaliveD.policy.forecast import forecast
 from keepaliveD.policy.judge import Judgement
 
-INODE, CGROUP = map(operator.attrgetter, ("inode", "cgroup"))
 Result = TypeVar("Result")
 
 
@@ -107,22 +106,17 @@ def owners_of(inodes: Column, cgroups: Column) -> Steps[tuple[list[Owner], Colum
     return found
 
 
-def find_owners(connections: Sequence[Connection]) -> Steps[tuple[Connection, ...]]:
+@overload
+def find_owners(connections: tuple[Connection, ...]) -> Steps[tuple[Connection, ...]]: ...
+@overload
+def find_owners(connections: Sequence[Connection]) -> Steps[Sequence[Connection]]: ...
+def find_owners(connections: Sequence[Connection]) -> Steps[Sequence[Connection]]:
     """Return the same connections with their owners, as far as this process may look.
 
     Only numbers go there and back: to send 100,000 connections takes seconds.
     """
-    connections = tuple(connections)
-    inodes, cgroups = (np.fromiter(map(each, connections), np.uint64, len(connections)) for each in (INODE, CGROUP))
-    owners, which = yield from owners_of(inodes, cgroups)
-    known = {one.owner: one.owner for one in connections[:1]}  # most have the same, which is then the same object
-    its = [known.get(owner, owner) for owner in owners]
-    return tuple(
-        [
-            one if one.owner is (owner := its[number]) or one.owner == owner else one.with_owner(owner)
-            for one, number in zip(connections, which.tolist(), strict=True)
-        ]
-    )
+    owners, which = yield from owners_of(column(connections, "inode"), column(connections, "cgroup"))
+    return with_owners(connections, owners, which)
 
 
 def find_owners_of_ended(reports: Sequence[Alike]) -> Steps[tuple[Alike, ...]]:

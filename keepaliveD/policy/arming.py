@@ -11,21 +11,20 @@ from __future__ import annotations
 import dataclasses
 import enum
 import fnmatch
-import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from keepaliveD.model.actions import Arm, Disarm
-from keepaliveD.model.connections import AT_RISK, Connection, Due, Owner, Verdict, WhatCounts
+from keepaliveD.model.connections import AT_RISK, Connection, Due, Owner, Verdict
 from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.keepalive import MAX_IDLE, TIMER_SLACK, Keepalive, Shown
+from keepaliveD.model.keepalive import MAX_IDLE, TIMER_SLACK, Keepalive
 from keepaliveD.model.results import RETRIED, Arming, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, Switch, Timer
-from keepaliveD.policy.activity import Activity
-from keepaliveD.policy.choices import Orders, Recorded
-from keepaliveD.policy.connections import Selected, connections
+from keepaliveD.policy.activity import Activity, find
+from keepaliveD.policy.choices import Entry, Orders, Recorded
+from keepaliveD.policy.connections import column, connections, owners_of, part, select
 from keepaliveD.policy.firewall import Consulted
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.meaning import ENOUGH
@@ -50,7 +49,6 @@ USER_TIMEOUT = "its program has set a TCP_USER_TIMEOUT, with which keepalive wou
 AT_ONCE = 100_000  # sockets of an action: more would take hundreds of megabytes
 TRIES = np.array([0, 1, 3, 7, 15])  # scans of TRYING at which it is asked for; the kernel's own are never found
 LAST_TRY = int(TRIES[-1])
-COUNTS = operator.attrgetter("counts")
 
 UNWANTED = np.zeros(256, np.uint8)  # by Verdict
 UNWANTED[[Verdict.LATE, Verdict.BARE, Verdict.CUT]] = (
@@ -221,7 +219,7 @@ def _grouped(
         timeout = timeout_here or judgement.assigned.paths[int(path_number)].timeout
         wishes = tuple(Wish(rule, times(rule, timeout)) for rule, this in zip(rules, these, strict=True) if this)
         for start in range(0, len(alike), AT_ONCE):
-            yield Arm(Selected(judgement, alike[start : start + AT_ONCE]), wishes, last=bool(is_last))
+            yield Arm(select(judgement, alike[start : start + AT_ONCE]), wishes, last=bool(is_last))
 
 
 def _may_be_forgotten_here(judgement: Judgement) -> Bools:
@@ -268,30 +266,38 @@ def _below(bound: float) -> int:
 
 def by_rules(action: Arm, connections: Sequence[Connection], known: Recorded) -> tuple[Orders, list[Arming]]:
     """Return how to arm each connection by the first rule that matches its owner, and those that are left alone."""
-    entries = {} if action.by_hand else known.entries
-    anybodys = first_matching(action.wishes[:1], Owner())  # whoever the owner is
-    for_all = WhatCounts.DATA not in map(COUNTS, connections) and Mark.LEFT_ALONE not in entries.values()
-    if for_all and anybodys and anybodys.rule.action is ArmAction.ENABLE:  # nearly always: one by one takes longer
-        return Orders(connections, [anybodys] * len(connections)), []
-    wanted, wishes, left = [], list[Wish](), list[Arming]()
-    for connection in connections:
-        wish = anybodys or first_matching(action.wishes, connection.owner)
-        if connection.counts is WhatCounts.DATA:
-            left.append(Arming((connection,), ArmingResult.ONLY_DATA))
-        elif wish is None or (wish.rule.action is not ArmAction.ENABLE and _has_no_use(wish, connection)):
-            left.append(Arming((connection,), ArmingResult.LEFT_BY_RULE))
-        elif entries.get(connection.cookie) is Mark.LEFT_ALONE:
-            left.append(Arming((connection,), ArmingResult.CHANGED_SINCE))
-        else:
-            wanted.append(connection)
-            wishes.append(wish)
-    return Orders(wanted, wishes), left
+    owners, owner_of = owners_of(connections)
+    wishes = [first_matching(action.wishes, owner) for owner in owners]
+    only_data, by_rule = column(connections, "counts_data"), _have_no_use(wishes, owner_of, connections)
+    changed = _were_left_alone(connections, {} if action.by_hand else known.entries)
+    left = [
+        Arming(part(connections, rows), result)
+        for rows, result in (
+            (only_data, ArmingResult.ONLY_DATA),
+            (by_rule & ~only_data, ArmingResult.LEFT_BY_RULE),
+            (changed & ~by_rule & ~only_data, ArmingResult.CHANGED_SINCE),
+        )
+        if rows.any()
+    ]
+    wanted = ~(only_data | by_rule | changed)
+    its = [wish for number in owner_of[wanted].tolist() if (wish := wishes[number])]
+    return Orders(part(connections, wanted), its), left
 
 
-def _has_no_use(wish: Wish, connection: Connection) -> bool:
-    """Return whether the rule leaves this socket alone; `rearm` applies only if keepalive is on already."""
-    action = wish.rule.action
-    return action is ArmAction.OBSERVE or (action is ArmAction.REARM and connection.keepalive is Shown.OFF)
+def _have_no_use(wishes: Sequence[Wish | None], owner_of: Column, connections: Sequence[Connection]) -> Bools:
+    """Return which sockets no rule or their rule leaves alone; `rearm` applies only if keepalive is on already."""
+    actions = [wish.rule.action if wish else ArmAction.OBSERVE for wish in wishes]
+    useless: Bools = np.array([action is ArmAction.OBSERVE for action in actions], np.bool_)[owner_of]
+    if ArmAction.REARM in actions:
+        rearm = np.array([action is ArmAction.REARM for action in actions], np.bool_)[owner_of]
+        useless |= rearm & column(connections, "is_off")
+    return useless
+
+
+def _were_left_alone(connections: Sequence[Connection], entries: Mapping[int, Entry]) -> Bools:
+    """Return which sockets are recorded as put back, or as changed by somebody since they were armed."""
+    left = [cookie for cookie, entry in entries.items() if entry is Mark.LEFT_ALONE]
+    return np.isin(column(connections, "cookie"), np.array(left, np.uint64))
 
 
 def first_matching(wishes: Sequence[Wish], owner: Owner) -> Wish | None:
@@ -311,19 +317,21 @@ def _suits(name: str, patterns: Sequence[str]) -> bool:
 
 def remember(memory: Activity, armings: Sequence[Arming]) -> Activity:
     """Return the memory of the results; a socket that its owner's rule left alone was considered, not refused."""
-    marks: dict[int, list[int]] = {}
-    for arming in armings:
-        for connection in arming.connections if arming.result not in RETRIED else ():
-            considered = (
-                int(UNWANTED[connection.verdict]) if arming.result is ArmingResult.LEFT_BY_RULE else Considered.REFUSED
-            )
-            marks.setdefault(LASTING.get(arming.result, considered), []).append(connection.cookie)
-    if not marks:
+    final = [arming for arming in armings if arming.connections and arming.result not in RETRIED]
+    if not final:
         return memory
-    column = memory.arming.copy()
-    for mark, cookies in marks.items():
-        column[np.isin(memory.cookie, np.array(cookies, np.uint64))] = mark
-    return dataclasses.replace(memory, arming=column)
+    cookies = np.concatenate([column(arming.connections, "cookie") for arming in final])
+    place, known = find(cookies, memory.cookie)
+    marks = np.concatenate([_marks(arming) for arming in final])[place]
+    return dataclasses.replace(memory, arming=np.where(known, marks, memory.arming))
+
+
+def _marks(arming: Arming) -> Column:
+    """Return what to remember of each of these sockets."""
+    if arming.result is ArmingResult.LEFT_BY_RULE:
+        return UNWANTED[column(arming.connections, "verdict")]
+    mark = LASTING.get(arming.result, Considered.REFUSED)
+    return np.full(len(arming.connections), mark, np.uint8)
 
 
 def reconsider(memory: Activity) -> Activity:

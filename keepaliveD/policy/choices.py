@@ -5,7 +5,6 @@ Every armer uses this, so does a dry run, and both arming and disarming.
 
 from __future__ import annotations
 
-import operator
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ from keepaliveD.model.keepalive import Found, Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult, Mark
 from keepaliveD.model.rules import Wish
 from keepaliveD.model.sockets import Column, Indices
+from keepaliveD.policy.connections import column, part
 from keepaliveD.policy.socket_settings import Wanted, decide_arming, decide_disarming
 
 RESULTS = {access.value: ArmingResult[access.name] for access in Access if access is not Access.DONE}
 
 Entry = Armed | Mark
 FEW = 4  # kinds of sockets
-TIMEOUT, VERDICT = map(operator.attrgetter, ("timeout", "verdict"))
 
 
 class Recorded(NamedTuple):
@@ -99,7 +98,7 @@ class Choices:
             chosen[rows] = True
             changes["after"][rows] = *armed.after.times, armed.after.on
         if without:
-            chosen &= [connection.cookie not in without for connection in self.connections]
+            chosen &= ~np.isin(self.targets["cookie"], np.fromiter(without, np.uint64, len(without)))
         for name in TARGET.names or ():
             changes[name] = self.targets[name]
         changes["expected"], changes["inherited"] = self.looked["stands"], self.looked["inherited"]
@@ -124,8 +123,8 @@ class Choices:
     def _set(self) -> Iterable[tuple[Indices, SocketKeepalive | None, Armed]]:
         return [(rows, stands, choice) for rows, stands, choice in self.alike if isinstance(choice, Armed)]
 
-    def _of(self, rows: Indices) -> tuple[Connection, ...]:
-        return tuple(map(self.connections.__getitem__, rows.tolist()))
+    def _of(self, rows: Indices) -> Sequence[Connection]:
+        return part(self.connections, rows)
 
 
 def what_became(changes: Column, looked: Column) -> Column:
@@ -144,7 +143,7 @@ def targets(connections: Sequence[Connection]) -> Column:
     """Return what an armer needs to find these sockets."""
     found = np.empty(len(connections), TARGET)
     for name in TARGET.names or ():
-        found[name] = np.fromiter(map(operator.attrgetter(name), connections), np.uint64, len(found))
+        found[name] = column(connections, name)
     return found
 
 
@@ -156,8 +155,8 @@ def how_to_arm(orders: Orders, targets: Column, looked: Column, known: Recorded,
     keys = [  # objects by their identity: to compare what they hold would cost more than all the rest
         _identities(wishes),
         _identities(map(entry, cookies)),
-        _identities(map(VERDICT, connections)),
-        np.fromiter(map(TIMEOUT, connections), np.float64).view(np.int64),
+        column(connections, "verdict"),
+        column(connections, "timeout").view(np.int64),
         np.fromiter(map(armed_here.__contains__, cookies), np.int64),
     ]
 
@@ -218,17 +217,20 @@ def _equal(keys: Sequence[Column], looked: Column) -> Iterator[Indices]:
 
     Most sockets are of a few kinds, which are found one after the other in all rows at once; the rest one by one.
     """
-    kinds = np.column_stack([*keys, looked.view(np.int32).reshape(len(looked), -1)])
-    rows = np.arange(len(kinds))
+    settings = looked.view(np.int32).reshape(len(looked), -1)
+    rows = np.arange(len(looked))
     for _ in range(FEW):
         if not len(rows):
             return
-        equal = (kinds[rows] == kinds[rows[0]]).all(axis=1)
+        equal = (settings[rows] == settings[rows[0]]).all(axis=1)
+        for key in keys:
+            equal &= key[rows] == key[rows[0]]
         yield rows[equal]
         rows = rows[~equal]
+    kinds = np.column_stack([*(key[rows] for key in keys), settings[rows]])
     rows_of: dict[bytes, list[int]] = defaultdict(list)
-    for row in rows.tolist():
-        rows_of[kinds[row].tobytes()].append(row)
+    for row, kind in zip(rows.tolist(), kinds, strict=True):
+        rows_of[kind.tobytes()].append(row)
     yield from map(np.array, rows_of.values())
 
 

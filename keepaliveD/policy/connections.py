@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-from collections.abc import Collection, Iterator, Sequence
+import operator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from keepaliveD.model.connections import AT_RISK, Connection, Due, Endpoint, Verdict
+from keepaliveD.model.connections import AT_RISK, Connection, Due, Endpoint, Owner, Verdict, WhatCounts
 from keepaliveD.model.keepalive import Shown
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.sockets import Column, Indices, Sockets, Switch, TcpState, Timer
@@ -19,6 +20,8 @@ from keepaliveD.policy.judge import Judgement
 OWN_FIREWALL = Origin(Source.FIREWALL, "conntrack")
 SURVIVED = Origin(Source.EVIDENCE, "longest silence it survived")
 
+PART = 10_000  # connections of which objects are made at a time
+
 STATES = {state.value: state.name for state in TcpState}
 SHOWN = {Timer.KEEPALIVE.value: Shown.ON, Timer.OFF.value: Shown.OFF}
 KNOWN = {Switch.ON.value: Shown.ON, Switch.OFF.value: Shown.OFF}
@@ -26,23 +29,118 @@ KNOWN = {Switch.ON.value: Shown.ON, Switch.OFF.value: Shown.OFF}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selected(Sequence[Connection]):
-    """The connections in these rows, made anew for each that iterates: a million of them take a gigabyte."""
+    """The connections in these rows. Objects are made anew for each that iterates: a million of them take a gigabyte.
+
+    `owners` are all owners that were found, `owner_of` is the number of each connection's.
+    """
 
     judgement: Judgement
     rows: Indices
+    owners: Sequence[Owner]
+    owner_of: Column
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __iter__(self) -> Iterator[Connection]:
-        return iter(connections(self.judgement, self.rows))
+        for start in range(0, len(self), PART):
+            part = self[start : start + PART]
+            yield from connections(self.judgement, part.rows, [self.owners[one] for one in part.owner_of.tolist()])
 
     def __getitem__(self, which: Any) -> Any:
-        return connections(self.judgement, self.rows)[which]
+        if isinstance(which, int):
+            return connections(self.judgement, self.rows[[which]], [self.owners[self.owner_of[which]]])[0]
+        return Selected(self.judgement, self.rows[which], self.owners, self.owner_of[which])
+
+    def column(self, name: str) -> Column:
+        """Return one of COLUMNS."""
+        rows, outlook, assigned = self.rows, self.judgement.forecast, self.judgement.assigned
+        sockets = self.judgement.table.sockets
+        match name:
+            case "timeout" | "verdict":
+                return getattr(outlook, name)[rows]  # type: ignore[no-any-return]
+            case "left":
+                return outlook.cut_at[rows] - outlook.now
+            case "counts_data":
+                return _each([path.counts is WhatCounts.DATA for path in assigned.paths], assigned.index[rows])
+            case "is_off":
+                switch, timer = sockets["keepalive"][rows], sockets["timer"][rows]
+                unknown = (switch == Switch.UNKNOWN.value) & (timer == Timer.OFF.value)
+                return (switch == Switch.OFF.value) | unknown  # type: ignore[no-any-return]
+            case "pid":
+                return _each([owner.pid for owner in self.owners], self.owner_of)
+        return sockets[name][rows]
 
 
-def connections(judgement: Judgement, rows: Indices) -> tuple[Connection, ...]:
-    """Return the connections in these rows."""
+COLUMNS: dict[str, tuple[type, Callable[[Connection], Any]]] = {
+    **{name: (np.uint64, operator.attrgetter(name)) for name in ("cookie", "netns", "inode", "cgroup")},
+    **{name: (np.float64, operator.attrgetter(name)) for name in ("timeout", "left")},
+    "verdict": (np.uint8, operator.attrgetter("verdict")),
+    "pid": (np.int64, operator.attrgetter("owner.pid")),
+    "counts_data": (np.bool_, lambda one: one.counts is WhatCounts.DATA),
+    "is_off": (np.bool_, lambda one: one.keepalive is Shown.OFF),
+}
+
+
+def select(judgement: Judgement, rows: Indices) -> Selected:
+    """Return the connections in these rows, whose owners nobody has looked for."""
+    return Selected(judgement, rows, (Owner(),), np.zeros(len(rows), np.intp))
+
+
+def column(connections: Sequence[Connection], name: str) -> Column:
+    """Return what these connections have under this name, one of COLUMNS."""
+    if isinstance(connections, Selected):
+        return connections.column(name)
+    kind, of = COLUMNS[name]
+    return np.fromiter(map(of, connections), kind, len(connections))
+
+
+def part(connections: Sequence[Connection], rows: Column) -> Sequence[Connection]:
+    """Return the connections in these places, which are numbers or a mask."""
+    if isinstance(connections, Selected):
+        chosen: Selected = connections[rows]
+        return chosen
+    places = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+    return tuple(map(connections.__getitem__, places.tolist()))
+
+
+def owners_of(connections: Sequence[Connection]) -> tuple[Sequence[Owner], Column]:
+    """Return the owners of these connections, and the number of each connection's."""
+    if isinstance(connections, Selected):
+        return connections.owners, connections.owner_of
+    return [one.owner for one in connections], np.arange(len(connections))
+
+
+def paths_of(connections: Sequence[Connection]) -> tuple[Sequence[str], Column]:
+    """Return the names of the paths of these connections, and the number of each connection's."""
+    if isinstance(connections, Selected):
+        assigned = connections.judgement.assigned
+        return [path.name for path in assigned.paths], assigned.index[connections.rows]
+    return [one.path for one in connections], np.arange(len(connections))
+
+
+def with_owners(connections: Sequence[Connection], owners: Sequence[Owner], which: Column) -> Sequence[Connection]:
+    """Return the same connections with these owners, of which each has the one with this number."""
+    if isinstance(connections, Selected):
+        return Selected(connections.judgement, connections.rows, owners, which)
+    known = {one.owner: one.owner for one in connections[:1]}  # most have the same, which is then the same object
+    its = [known.get(owner, owner) for owner in owners]
+    return tuple(
+        [
+            one if one.owner is (owner := its[number]) or one.owner == owner else one.with_owner(owner)
+            for one, number in zip(connections, which.tolist(), strict=True)
+        ]
+    )
+
+
+def _each(values: Sequence[Any], numbers: Column) -> Column:
+    """Return the value that each of these numbers stands for."""
+    each: Column = np.array(values)[numbers]
+    return each
+
+
+def connections(judgement: Judgement, rows: Indices, owners: Iterable[Owner] = ()) -> tuple[Connection, ...]:
+    """Return the connections in these rows, with these owners if they are known."""
     sockets, activity, forecast = judgement.table.sockets, judgement.activity, judgement.forecast
     timeouts = forecast.timeout[rows].tolist()
     paths = [judgement.assigned.paths[index] for index in judgement.assigned.index[rows].tolist()]
@@ -68,7 +166,8 @@ def connections(judgement: Judgement, rows: Indices) -> tuple[Connection, ...]:
         [path.counts for path in paths],
         (sockets["subflow"][rows] != 0).tolist(),
     )
-    return tuple(Connection(*fields) for fields in zip(*columns, strict=True))
+    known = [owners] if owners else []
+    return tuple(Connection(*fields) for fields in zip(*columns, *known, strict=True))
 
 
 def with_cookies(judgement: Judgement, cookies: Collection[int]) -> tuple[Connection, ...]:

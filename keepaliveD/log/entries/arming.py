@@ -6,6 +6,8 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from keepaliveD.log.entries.connections import fields_of, forgetter, who
 from keepaliveD.log.entries.entry import HANDFUL, NOTICE, WARNING, Entry, Value
 from keepaliveD.log.words import too_long
@@ -18,8 +20,10 @@ from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import RETRIED, Arming, ArmingResult, Outcome
 from keepaliveD.model.rules import Wish
+from keepaliveD.model.sockets import Column
 from keepaliveD.model.text import quoted
 from keepaliveD.policy.arming import first_matching
+from keepaliveD.policy.connections import column, owners_of, part, paths_of
 
 UNREPORTED = frozenset(
     {ArmingResult.CLOSED, ArmingResult.LEFT_BY_RULE, ArmingResult.ALREADY_SET}
@@ -62,7 +66,7 @@ def of_arming(outcome: Outcome) -> Iterator[Entry]:
     groups: dict[tuple[ArmingResult, str, str, Wish | None], list[Arming]] = {}
     for arming in reported:
         for (unit, path, wish), connections in _apart(arming.connections, outcome).items():
-            alike = Arming(tuple(connections), arming.result, arming.before, arming.after)
+            alike = Arming(connections, arming.result, arming.before, arming.after)
             groups.setdefault((arming.result, unit, path, wish), []).append(alike)
     because = outcome.action.because if isinstance(outcome.action, Disarm) else ""
     for (_, _, _, wish), members in groups.items():
@@ -99,18 +103,19 @@ def of_counted(counted: Counted) -> Entry:
 Kind = tuple[str, str, Wish | None]
 
 
-def _apart(connections: Sequence[Connection], outcome: Outcome) -> dict[Kind, list[Connection]]:
+def _apart(connections: Sequence[Connection], outcome: Outcome) -> dict[Kind, Sequence[Connection]]:
     """Group connections by unit or process, path, and the rule that matched; disarming has no rule."""
     wishes = outcome.action.wishes if isinstance(outcome.action, Arm) else ()
-    same = not any(wish.rule.asks_for_owner for wish in wishes)
-    groups: dict[tuple[str, str, str], list[Connection]] = {}
-    for one in connections:
-        owner = one.owner
-        groups.setdefault((owner.unit or owner.process, one.path, "" if same else owner.process), []).append(one)
-    by_kind: dict[Kind, list[Connection]] = {}
-    for (unit, path, _), members in groups.items():
-        by_kind.setdefault((unit, path, first_matching(wishes, members[0].owner)), []).extend(members)
-    return by_kind
+    (owners, owner_of), (paths, path_of) = owners_of(connections), paths_of(connections)
+    numbers, kind_of = np.unique(owner_of.astype(np.int64) * len(paths) + path_of, return_inverse=True)
+    order, end = np.argsort(kind_of, kind="stable"), 0
+    by_kind: dict[Kind, list[Column]] = {}
+    for number, count in zip(numbers.tolist(), np.bincount(kind_of).tolist(), strict=True):
+        start, end = end, end + count
+        owner, path = owners[number // len(paths)], paths[number % len(paths)]
+        kind = owner.unit or owner.process, path, first_matching(wishes, owner)
+        by_kind.setdefault(kind, []).append(order[start:end])
+    return {kind: part(connections, np.concatenate(rows)) for kind, rows in by_kind.items()}
 
 
 def _count(armings: Sequence[Arming]) -> int:
@@ -129,12 +134,12 @@ def _single(connection: Connection, arming: Arming, wish: Wish | None) -> Entry:
 
 def _summary(members: Sequence[Arming], wish: Wish | None) -> Entry:
     """Return one entry for many connections of one unit and path with the same result; it names one of them."""
-    every = [connection for arming in members for connection in arming.connections]
-    urgent = min(every, key=lambda connection: connection.left)
+    urgent = min(map(_most_urgent, members), key=lambda connection: connection.left)
     unit = urgent.owner.unit or urgent.owner.process
     of_unit = f" of {quoted(unit)}" if unit else ""
     on_path = f" on path {quoted(urgent.path)}" if urgent.path else ""
-    fields: dict[str, Value] = {"KEEPALIVE_COUNT": len(every)}
+    count = _count(members)
+    fields: dict[str, Value] = {"KEEPALIVE_COUNT": count}
     if urgent.path:
         fields["KEEPALIVE_PATH"] = urgent.path
     if urgent.owner.unit:
@@ -143,10 +148,16 @@ def _summary(members: Sequence[Arming], wish: Wish | None) -> Entry:
     return Entry(
         EVENTS.get(members[0].result, "unarmed"),
         _priority(members[0].result),
-        f"{len(every)} connections{of_unit}{on_path}: {_what(members, wish, urgent)}; "
+        f"{count} connections{of_unit}{on_path}: {_what(members, wish, urgent)}; "
         f"for example {urgent.local} -> {urgent.remote}{because}",
         fields | _fields(members, wish),
     )
+
+
+def _most_urgent(arming: Arming) -> Connection:
+    """Return the connection that is forgotten soonest; where that is not known, any."""
+    left = column(arming.connections, "left")
+    return arming.connections[int(np.argmin(np.where(np.isnan(left), np.inf, left)))]
 
 
 def _priority(result: ArmingResult) -> int:
