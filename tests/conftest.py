@@ -9,6 +9,9 @@ from typing import TypeVar
 
 import hypothesis
 import pytest
+from xdist.remote import Producer
+
+from tests.support.lanes import WAITS, Lanes
 
 TESTS = Path(__file__).parent
 
@@ -47,6 +50,14 @@ LOCK_SOCKETS = (
     *("hostile/test_blocking.py", "hostile/test_hiding.py", "hostile/test_numbers.py"),
     "kernel/test_worker.py",
 )
+# whose tests wait for firewalls to forget, and leave the processors to others: those first that wait longest
+WAITING = (
+    *("kernel/measure/test_measure.py", "kernel/measure/test_where.py", "kernel/test_rescue.py"),
+    *("kernel/test_verdicts.py", "kernel/measure/test_written.py", "programs/test_silence.py"),
+    *("simulation/test_model.py", "kernel/deaths/test_strange.py", "kernel/test_watching.py"),
+    *("kernel/deaths/test_causes.py", "programs/test_measured.py", "kernel/test_own_firewall.py"),
+)
+SHARED = ("module", "session")  # scopes of fixtures that several tests use
 KERNEL = ("hostile", "install", "kernel", "programs", "torture")  # directories whose tests need root on a real kernel
 
 
@@ -62,7 +73,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what needs a kernel, and keep tests together that share a fixture of their module.
 
-    Workers begin with the long ones, and those on the kernel, which mostly wait.
+    Workers begin with those that wait longest, then with the long ones.
     """
     for item in items:
         if _needs_kernel(item.path):
@@ -70,7 +81,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if group := _group(item):
             item.add_marker(pytest.mark.xdist_group(group))
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: [item.get_closest_marker(mark) is None for mark in ("long", "kernel")])
+        items.sort(key=_turn)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Lanes | None:
+    """Let workers of their own run the tests that wait."""
+    return Lanes(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
@@ -88,17 +104,28 @@ def _needs_kernel(path: Path) -> bool:
     return first in KERNEL or (first == "platforms" and rest[0] != "linux")
 
 
+def _turn(item: pytest.Item) -> tuple[int, ...]:
+    """What orders tests that have no group, and groups that have equally many; xdist begins with the largest."""
+    file = str(item.path.relative_to(TESTS))
+    waits = WAITING.index(file) if file in WAITING else len(WAITING)
+    return (waits, *(item.get_closest_marker(mark) is None for mark in ("long", "kernel")))
+
+
 def _group(item: pytest.Item) -> str:
     """The name of the tests that share a fixture of their module (a booted machine, a night) with this one, if any."""
     if not isinstance(item, pytest.Function):
         return ""
+    file = str(item.path.relative_to(TESTS))
     scopes = {name: definitions[-1].scope for name, definitions in item._fixtureinfo.name2fixturedefs.items()}
-    if str(item.path.relative_to(TESTS)) in ARM_EVERYWHERE:
-        return "arm at connect"
-    if str(item.path.relative_to(TESTS)) in LOCK_SOCKETS:
-        return "locked sockets"
-    if "module" not in scopes.values():
-        return ""
     indices = item.callspec.indices if hasattr(item, "callspec") else {}
-    variants = [f"{name}-{index}" for name, index in indices.items() if scopes.get(name) in ("module", "session")]
-    return " ".join([str(item.path.relative_to(TESTS)), *variants])
+    if file in ARM_EVERYWHERE:
+        return "arm at connect"
+    if file in LOCK_SOCKETS:
+        return "locked sockets"
+    if "module" in scopes.values():
+        words = [file, *(f"{name}-{index}" for name, index in indices.items() if scopes.get(name) in SHARED)]
+    elif file in WAITING:  # a group of its own
+        words = [file, item.originalname, *(f"{name}-{index}" for name, index in indices.items())]
+    else:
+        return ""
+    return " ".join([WAITS, *words] if file in WAITING else words)

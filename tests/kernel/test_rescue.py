@@ -171,7 +171,6 @@ def crowds() -> Iterator[tuple[Rig, list[Popen[str]]]]:
         yield rig, crowds
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("engine", BY_EACH)
 def test_2000_that_never_asked_are_left_by_rearm_and_saved_by_enable(
     crowds: tuple[Rig, list[Popen[str]]], engine: str, tmp_path: Path

@@ -33,8 +33,6 @@ from tests.support.processes import CTL, TUNED, WARNING_TIME, Home, configuratio
 from tests.support.rig import TIME, TIMEOUT, UNTUNED, Mode, Rig
 from tests.support.versions import ITERATOR, SHOWS_ULP, since
 
-pytestmark = pytest.mark.long  # each waits for a firewall that forgets
-
 PATIENCE = TIMEOUT + 30  # seconds in which whatever happens to a quiet connection has happened
 BY_SYSTEM = 0  # the idle time of a program that sets nothing but SO_KEEPALIVE
 WORRIES = ("late", "bare", "cut")

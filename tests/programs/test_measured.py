@@ -18,8 +18,6 @@ from tests.support.processes import CTL
 from tests.support.rig import SERVER, Rig
 from tests.support.unprivileged import reachable_directory
 
-pytestmark = pytest.mark.long  # each waits for a service that closes
-
 GRACE = 12  # seconds; by default 120 (sshd) and 60 (PostgreSQL)
 LATE = 3.0  # seconds by which a busy machine may be late
 

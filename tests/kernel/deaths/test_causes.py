@@ -59,7 +59,6 @@ def test_what_is_called_certain_is_right(played: Played) -> None:
     assert [str(each) for each in played.verdicts if each.is_falsely_certain] == []
 
 
-@pytest.mark.long
 def test_a_path_that_loses_packets_makes_no_verdict_falsely_certain_and_few_wrong() -> None:
     """The packet that would tell may be lost, too, and then it is another end: a reset that never came."""
     played = play(SCENES, loss=LOSS)

@@ -7,13 +7,9 @@ import re
 from pathlib import Path
 from socket import AF_INET
 
-import pytest
-
 from tests.kernel.measure.stage import LONG, PORT, token_of
 from tests.support.processes import CTL, ENABLE, Home, arming, program
 from tests.support.rig import SERVER, Rig
-
-pytestmark = pytest.mark.long  # each waits for a firewall that forgets
 
 TIMEOUT = 12  # seconds
 CONFIGURATION = """

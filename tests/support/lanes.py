@@ -1,0 +1,46 @@
+"""Which of pytest-xdist's workers runs which tests: a few run only those that wait, for others to work meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadGroupScheduling
+from xdist.workermanage import WorkerController
+
+WAITS = "waits:"  # what the name of a group begins with whose tests wait most of the time
+
+
+class Lanes(LoadGroupScheduling):
+    """Groups of tests are handed out as ever, but those that wait to workers of their own.
+
+    Were these handed to any worker, too, most workers would wait at one time, and all want a processor at another.
+    """
+
+    def __init__(self, config: pytest.Config, log: Producer) -> None:
+        super().__init__(config, log)
+        self._waiters: set[WorkerController] = set()
+
+    def schedule(self) -> None:
+        """Begin, or go on with a worker that takes the place of one that crashed."""
+        if self.collection is None:
+            tests = next(iter(self.registered_collections.values()))
+            waiting = {group for group in map(self._split_scope, tests) if group.startswith(WAITS)}
+            self._waiters = set(self.nodes[: min(len(waiting), len(self.nodes) // 2)])
+        super().schedule()
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        """Hand out the next group of this worker's kind, or of the other kind when there is none left."""
+        for group in self.workqueue:
+            if group.startswith(WAITS) is (node in self._waiters):
+                self.workqueue.move_to_end(group, last=False)
+                break
+        super()._assign_work_unit(node)
+
+    def _reschedule(self, node: WorkerController) -> None:
+        """End a worker for waiting tests after the last of these: more than the others are not to work at a time."""
+        if node not in self._waiters or node.shutting_down:
+            super()._reschedule(node)
+        elif not any(group.startswith(WAITS) for group in self.workqueue):
+            node.shutdown()
+        elif self._pending_of(self.assigned_work[node]) < 2:  # it has to know the next one, and each takes long
+            self._assign_work_unit(node)
