@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,8 +48,13 @@ def look(root: Path, platform: Platform, selector: ArmRule, namespaces: Sequence
     with in_worker(platform.open, ONLY_OWNERS) as asking:
         named = asking(find_owners(found))
     with_units = [_with_unit(one, before.owner.unit) for one, before in zip(named, found, strict=True)]
-    whose = f"these are the connections as tcp-keepalived (process {status['pid']}) saw them {span(age)} ago"
-    return View(sorted(with_units, key=_urgency), _unwatched(status["unwatched"]), whose)
+    said = whose(status, age, "connections")
+    return View(sorted(with_units, key=_urgency), unwatched(status["unwatched"]), said)
+
+
+def whose(status: Mapping[str, Any], age: float, what: str) -> str:
+    """Return whose view is printed: of what, by which daemon, and how many seconds old."""
+    return f"these are the {what} as tcp-keepalived (process {status['pid']}) saw them {span(age)} ago"
 
 
 def _filters(selector: ArmRule, namespaces: Sequence[int]) -> dict[str, Any]:
@@ -74,5 +79,6 @@ def _urgency(one: Connection) -> tuple[bool, float]:
     return one.verdict not in AT_RISK, math.inf if math.isnan(one.left) else one.left
 
 
-def _unwatched(told: dict[str, Any]) -> Unwatched:
+def unwatched(told: Mapping[str, Any]) -> Unwatched:
+    """Return which network namespaces a daemon does not watch, of its answer to Status."""
     return Unwatched(**{**told, "silent": tuple(told["silent"]), "crowded": tuple(told["crowded"])})

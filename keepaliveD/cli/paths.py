@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import ipaddress
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from keepaliveD.cli import arguments, running, table
+from keepaliveD.cli import arguments, daemons_view, running, table
 from keepaliveD.cli.asking import ask as ask_daemon
 from keepaliveD.cli.asking import control_socket
 from keepaliveD.cli.worker import in_worker, look
 from keepaliveD.config import load
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.log import entries
-from keepaliveD.model.connections import Counts, Verdict, WhatCounts
+from keepaliveD.model.connections import Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER, exact, span
-from keepaliveD.model.errors import Refusal
+from keepaliveD.model.errors import KernelError
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.reports import ReportUnwatched
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.rules import Watching
+from keepaliveD.model.sockets import Unwatched
 from keepaliveD.model.text import printable
 from keepaliveD.platforms import detect
 from keepaliveD.policy.judge import count_by_path
@@ -33,9 +34,25 @@ from keepaliveD.policy.meaning import longest
 VERDICTS = (Verdict.CUT, Verdict.BARE, Verdict.LATE, Verdict.UNKNOWN, Verdict.SAFE)  # the worst first
 OF_SCAN = ("PATH", "TIMEOUT", "COUNTS", "KEEPALIVE", *(verdict.name for verdict in VERDICTS))
 PATHS = (*OF_SCAN, "DEATHS", "SAVES", "ORIGIN")
-Told = Mapping[str, Mapping[str, Any]]  # what a running daemon tells of each path, by name
+SEEN = ("ended", "saved", "advice")  # what only a daemon knows, which has watched
 UNKNOWN = "-"  # without a daemon that counts
 PRESETS = ("PRESET", "TIMEOUT", "COUNTS", "THEN", "PRODUCT", "SOURCE")
+
+
+class Row(NamedTuple):
+    """A path with its connections, and what a daemon has seen of it: values of SEEN, without a daemon nothing."""
+
+    path: NetworkPath
+    connections: Mapping[Verdict, int]
+    seen: Mapping[str, Any]
+
+
+class View(NamedTuple):
+    """All paths, what is not watched, and whose view that is, or ""."""
+
+    rows: Sequence[Row]
+    unwatched: Unwatched
+    whose: str
 
 
 def add_paths(command: argparse.ArgumentParser) -> None:
@@ -55,39 +72,63 @@ def add_presets(command: argparse.ArgumentParser) -> None:
 
 
 def list_paths(options: argparse.Namespace, root: Path) -> None:
-    """One look at the sockets, by path, and what a running daemon has seen of each."""
+    """Print the paths: as a daemon sees them, if it can be asked, or else by a scan."""
+    view, why = None, ""
+    if not (options.config or options.platform):
+        view, why = running.answer_or_why(lambda: _daemons_view(root), options.state_dir, root)
+    rows, unwatched, whose = view or _scan(options, root, why)
+    print((_as_json if options.json else _for_people)(rows))
+    for entry in entries.of(Outcome(ReportUnwatched(unwatched))):
+        print(f"warning: {entry.message}", file=sys.stderr)
+    if whose:
+        print(f"note: {whose}", file=sys.stderr)
+
+
+def _daemons_view(root: Path) -> View:
+    """Ask the daemon. Raises NoInput where none can be asked, NotPermitted, KernelError."""
+    control = control_socket(root)
+    status, listed = ask_daemon(control, "Status"), ask_daemon(control, "ListPaths")
+    try:
+        rows = [_told(one) for one in listed["paths"]]
+        return View(
+            rows, daemons_view.unwatched(status["unwatched"]), daemons_view.whose(status, _age(status), "paths")
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise KernelError(f"{control}: the daemon is of another version: {error}") from error
+
+
+def _told(one: Mapping[str, Any]) -> Row:
+    """Return what a daemon says of a path. Raises KeyError, TypeError, ValueError where it is of another version."""
+    path = NetworkPath(
+        name=one["name"],
+        timeout=FOREVER if one["timeout"] is None else one["timeout"],
+        origin=Origin(Source(one["source"]), one["detail"]),
+        networks=tuple(map(ipaddress.ip_network, one["networks"])),
+        ports=tuple(one["ports"]),
+        interface=one["interface"],
+        counts=WhatCounts(one["counts"]),
+    )
+    return Row(
+        path, {verdict: one["connections"][verdict.label] for verdict in Verdict}, {key: one[key] for key in SEEN}
+    )
+
+
+def _age(status: Mapping[str, Any]) -> float:
+    """Return how many seconds ago the last scan of a daemon ended."""
+    return status["scan"]["ago"] if status["scan"] else 0.0
+
+
+def _scan(options: argparse.Namespace, root: Path, why: str) -> View:
+    """Scan; `why` no daemon was asked, "" where nobody wanted that."""
     platform = detect(options.platform, root)
     config = load(running.its_file(options, root)).within(platform.cloud())
-    told = _told(root)
-    config = dataclasses.replace(config, paths=_with_evidence(config.paths, told))
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, config.ignore)
     with in_worker(platform.open, watching) as ask:
         judgement = look(ask, config, config.ignore)
     counts = count_by_path(judgement)
-    print((_as_json if options.json else _for_people)(config.paths, counts, told))
-    for entry in entries.of(Outcome(ReportUnwatched(judgement.table.unwatched))):
-        print(f"warning: {entry.message}", file=sys.stderr)
-    running.note_running_daemon(
-        options.state_dir, root, f"this list is a single scan by keepalivectl ({judgement.table.engine_description})"
-    )
-
-
-def _told(root: Path) -> Told:
-    """Return what a running daemon tells; nothing where none runs, or it may not be asked."""
-    try:
-        return {one["name"]: one for one in ask_daemon(control_socket(root), "ListPaths")["paths"]}
-    except Refusal:
-        return {}
-
-
-def _with_evidence(paths: Sequence[NetworkPath], told: Told) -> tuple[NetworkPath, ...]:
-    """Return the paths with the timeouts that a running daemon has shortened by evidence, where they are guesses."""
-    return tuple(
-        dataclasses.replace(path, timeout=one["timeout"], origin=Origin(Source.EVIDENCE, one["detail"]))
-        if path.origin.guessed and (one := told.get(path.name)) and one["source"] == Source.EVIDENCE.value
-        else path
-        for path in paths
-    )
+    rows = [Row(path, of_path.by_verdict, {}) for path, of_path in zip(config.paths, counts, strict=True)]
+    said = f"this list is a single scan by keepalivectl ({judgement.table.engine_description})"
+    return View(rows, judgement.table.unwatched, running.whose_scan(options.state_dir, root, why, said))
 
 
 def list_presets(options: argparse.Namespace, _root: Path) -> None:
@@ -106,23 +147,22 @@ def list_presets(options: argparse.Namespace, _root: Path) -> None:
     print(table.columns(PRESETS, rows))
 
 
-def _for_people(paths: Sequence[NetworkPath], counts: Sequence[Counts], told: Told) -> str:
+def _for_people(rows: Sequence[Row]) -> str:
     """The table, and below it what evidence says against a timeout, with what to write."""
-    seen = [told.get(path.name, {}) for path in paths]
-    rows = [
+    cells = [
         (
             printable(path.name),
             "never" if path.timeout == FOREVER else span(path.timeout),
             path.counts.value,
             _keepalive(path),
-            *(str(of_path.by_verdict[verdict]) for verdict in VERDICTS),
-            *(str(its.get(count, UNKNOWN)) for count in ("ended", "saved")),
+            *(str(connections[verdict]) for verdict in VERDICTS),
+            *(str(seen.get(count, UNKNOWN)) for count in ("ended", "saved")),
             str(path.origin),
         )
-        for path, of_path, its in zip(paths, counts, seen, strict=True)
+        for path, connections, seen in rows
     ]
-    advice = [f"advice: {printable(its['advice'])}" for its in seen if its.get("advice")]
-    return "\n".join([table.columns(PATHS, rows), *advice])
+    advice = [f"advice: {printable(row.seen['advice'])}" for row in rows if row.seen.get("advice")]
+    return "\n".join([table.columns(PATHS, cells), *advice])
 
 
 def _keepalive(path: NetworkPath) -> str:
@@ -143,7 +183,7 @@ def _within(path: NetworkPath) -> int | None:
     return None if none else longest(path.timeout)
 
 
-def _as_json(paths: Sequence[NetworkPath], counts: Sequence[Counts], told: Told) -> str:
+def _as_json(rows: Sequence[Row]) -> str:
     """An array of objects; times are seconds, null is never, no keepalive, or not known without a daemon."""
     return json.dumps(
         [
@@ -156,10 +196,10 @@ def _as_json(paths: Sequence[NetworkPath], counts: Sequence[Counts], told: Told)
                 "networks": [str(network) for network in path.networks],
                 "ports": list(path.ports),
                 "interface": path.interface,
-                "connections": {verdict.label: of_path.by_verdict[verdict] for verdict in VERDICTS},
-                **{key: told.get(path.name, {}).get(key) for key in ("ended", "saved", "advice")},
+                "connections": {verdict.label: connections[verdict] for verdict in VERDICTS},
+                **{key: seen.get(key) for key in SEEN},
             }
-            for path, of_path in zip(paths, counts, strict=True)
+            for path, connections, seen in rows
         ],
         indent=1,
     )

@@ -6,12 +6,16 @@ import argparse
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from keepaliveD.cli.arguments import state_directory
 from keepaliveD.cli.asking import ask, control_socket, listens
 from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Refusal
 from keepaliveD.places import DEFAULT_FILE, LOCK, UNIT
+
+Answer = TypeVar("Answer")
 
 PATIENCE = 10.0  # seconds for what a daemon does after a scan that is going on
 
@@ -74,6 +78,23 @@ def its_file(options: argparse.Namespace, root: Path) -> Path | None:
     """Return the file of --config, or else what a running daemon reads; None is the usual one."""
     given: Path | None = options.config
     return given or followed(getattr(options, "state_dir", state_directory()), root)
+
+
+def answer_or_why(ask: Callable[[], Answer], directory: Path, root: Path) -> tuple[Answer | None, str]:
+    """Return what a daemon answers, or why it cannot be asked: then a command looks for itself."""
+    try:
+        return ask(), ""
+    except NoInput as refusal:
+        pid = running(directory, root)
+        return None, why_not_asked(pid, root, refusal) if pid else "no tcp-keepalived runs here"
+    except (NotPermitted, KernelError) as refusal:
+        return None, str(refusal)
+
+
+def whose_scan(directory: Path, root: Path, why: str, said: str) -> str:
+    """Return whose view is printed: `said`, after `why` no daemon was asked; "" without both a daemon and a reason."""
+    whose = f"{why}: {said}" if why else ""  # nothing where a scan was asked for, and there is no daemon
+    return beside_daemon(directory, root, whose or said) or whose
 
 
 def why_not_asked(pid: int, root: Path, refusal: Refusal) -> str:

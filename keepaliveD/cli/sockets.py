@@ -21,7 +21,7 @@ from keepaliveD.config import load
 from keepaliveD.config.units import with_suffix
 from keepaliveD.log import entries
 from keepaliveD.model.connections import AT_RISK, Connection, Verdict
-from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Refusal
+from keepaliveD.model.errors import NoInput, Refusal
 from keepaliveD.model.reports import ReportUnwatched
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Watching
@@ -148,13 +148,11 @@ def _look(options: argparse.Namespace, root: Path) -> View:
     platform, selector = detect(options.platform, root), _selector(options)
     view, why = None, ""
     if not (options.scan or options.all or options.config or options.platform):
-        try:
-            view = daemons_view.look(root, platform, _narrowed(selector, options), options.namespace)
-        except NoInput as refusal:
-            pid = running.running(options.state_dir, root)
-            why = running.why_not_asked(pid, root, refusal) if pid else "no tcp-keepalived runs here"
-        except (NotPermitted, KernelError) as refusal:
-            why = str(refusal)
+        view, why = running.answer_or_why(
+            lambda: daemons_view.look(root, platform, _narrowed(selector, options), options.namespace),
+            options.state_dir,
+            root,
+        )
     view = view or _scan(options, root, platform, selector, why)
     wanted = [
         one
@@ -183,10 +181,7 @@ def _scan(options: argparse.Namespace, root: Path, platform: Platform, selector:
             rows = rows[np.isin(judgement.table.sockets["netns"][rows], options.namespace)]
         named = ask(find_owners(connections(judgement, rows)))
     said = f"this list is a single scan by keepalivectl ({judgement.table.engine_description})"
-    whose = ": ".join([why, said]) if why else ""  # nothing where a scan was asked for, and there is no daemon
-    return View(
-        named, judgement.table.unwatched, running.beside_daemon(options.state_dir, root, whose or said) or whose
-    )
+    return View(named, judgement.table.unwatched, running.whose_scan(options.state_dir, root, why, said))
 
 
 def _selector(options: argparse.Namespace) -> ArmRule:

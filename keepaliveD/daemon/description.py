@@ -39,8 +39,11 @@ type Unwatched (forbidden: int, surplus: int, hidden: bool, silent: []int, crowd
 # forgets the first in so many seconds, or did so if negative; sure is false where a packet may have gone by unseen.
 type AtRisk (unit: string, user: int, verdict: string, count: int, sure: bool, left: ?float)
 
+# Connections by verdict
+type Verdicts (unknown: int, safe: int, late: int, bare: int, cut: int)
+
 # The network between this host and peers, with its idle timeout; source is configured, measured, preset, guess, ...
-# What keeps connections there counts as packets or data.
+# What keeps connections there counts as packets or data. connections are those of the last scan.
 # Since the start so many of its connections ended otherwise than by an ordinary close, and armed ones survived saved
 # silences that were longer than the timeout. advice says what contradicts the timeout, and what to write, or "".
 type Path (
@@ -52,6 +55,7 @@ type Path (
   ports: []int,
   interface: string,
   counts: string,
+  connections: Verdicts,
   ended: int,
   saved: int,
   advice: string

@@ -102,7 +102,12 @@ def namespaces(host: Callable[[], Host]) -> Replies:
 
 def by_verdict(counts: Counts) -> dict[str, int]:
     """Return how many connections there are, by verdict."""
-    return {"total": counts.total, **{verdict.label: counts.by_verdict.get(verdict, 0) for verdict in Verdict}}
+    return {"total": counts.total, **verdicts(counts.by_verdict)}
+
+
+def verdicts(counts: Mapping[Verdict, int]) -> dict[str, int]:
+    """Return how many connections there are of each verdict."""
+    return {verdict.label: counts.get(verdict, 0) for verdict in Verdict}
 
 
 def deaths(ended: Ended) -> dict[str, object]:
@@ -190,18 +195,24 @@ def unwatched(those: Unwatched) -> dict[str, object]:
 
 def paths(snapshot: Snapshot) -> dict[str, object]:
     """Return the answer to ListPaths."""
-    ended, saved = snapshot.tally.by_path()
+    counts, (ended, saved) = snapshot.totals.by_path(), snapshot.tally.by_path()
     advice = {each.path.name: said.message for each in snapshot.findings for said in of_evidence((each,))}
     return {
         "paths": [
-            {**path(one), "ended": ended[one.name], "saved": saved[one.name], "advice": advice.get(one.name, "")}
+            {
+                **path(one),
+                "connections": verdicts(counts.get(one.name, Counter())),
+                "ended": ended[one.name],
+                "saved": saved[one.name],
+                "advice": advice.get(one.name, ""),
+            }
             for one in snapshot.paths
         ]
     }
 
 
 def path(one: Path) -> dict[str, object]:
-    """Return a path as ListPaths answers it, without what became of its connections."""
+    """Return a path as ListPaths answers it, without its connections."""
     return {
         "name": one.name,
         "timeout": known(one.timeout),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -86,6 +87,13 @@ class Totals:
     left: Left = field(default_factory=Left)
     namespaces: int = 0
     complete: bool = False
+
+    def by_path(self) -> dict[str, Counter[Verdict]]:
+        """Return how many connections each path has by verdict, by its name."""
+        found: dict[str, Counter[Verdict]] = {}
+        for kind, number in self.by_kind.items():
+            found.setdefault(kind.path, Counter())[kind.verdict] += number
+        return found
 
 
 class Tried(NamedTuple):

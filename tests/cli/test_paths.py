@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import json
 from pathlib import Path
 
 import pytest
 
 from keepaliveD.cli import ctl, paths
+from keepaliveD.config import load
 from keepaliveD.config.catalogue import catalogue
+from keepaliveD.daemon import interface
+from keepaliveD.model.connections import Verdict
+from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import Exit
+from keepaliveD.model.origin import Origin, Source
+from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Timer
 from keepaliveD.platforms.base import Platform, Session
@@ -78,36 +85,75 @@ def test_each_path_is_shown_with_the_origin_of_its_timeout_and_its_connections(d
     ]
 
 
-def test_a_guess_that_the_daemon_has_shortened_is_shown_with_its_evidence_and_no_keepalive(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+STATUS = {
+    "pid": 812,
+    "scan": {"ago": 3.0, "took": 0.1, "interval": 15.0},
+    "unwatched": {"forbidden": 1, "surplus": 0, "hidden": False, "silent": [], "crowded": []},
+}
+ADVICE = 'path "office": idle timeout 5min is probably too long; write timeout = "2min" into its [[path]]'
+PATHS = (
+    NetworkPath("default", 120.0, Origin(Source.EVIDENCE, "3 connections died in silences of 2min or more")),
+    NetworkPath("office", FOREVER, Origin(Source.CONFIGURED, "/etc/x"), (ipaddress.ip_network("fd00::/8"),), (22,)),
+)
+
+
+def told(path: NetworkPath, **seen: object) -> dict[str, object]:
+    """What a daemon answers of a path, all of whose connections are late."""
+    connections = {verdict.label: 7 * (verdict is Verdict.LATE) for verdict in Verdict}
+    return {**interface.path(path), "connections": connections, "ended": 0, "saved": 0, "advice": "", **seen}
+
+
+def test_beside_a_daemon_its_view_is_shown_and_nothing_is_scanned(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A timeout that somebody wrote stays, whatever a daemon says that has another configuration."""
-    evidence = {"timeout": 120.0, "source": "evidence", "detail": "3 connections died in silences of 2min or more"}
-    listed = {"paths": [{"name": name, **evidence} for name in ("default", "office")]}
-    monkeypatch.setattr(paths, "ask_daemon", lambda *_: listed)
-    default, office, *_ = (" ".join(line.split()) for line in desk.types("paths").splitlines()[1:])
-    assert default.startswith("default 2min packets measure first 0 0 0 0 1 - - evidence: 3 connections died")
-    assert office.endswith("measured 2026-11-28")
-    (shown, *_) = json.loads(desk.types("paths", "--json"))
-    assert (shown["timeout"], shown["keepalive_within"], shown["origin"]["source"]) == (120.0, None, "evidence")
+    """It has watched for longer: more of its verdicts are certain, and it has seen deaths, saves and evidence."""
+    listed = {"paths": [told(PATHS[0]), told(PATHS[1], ended=3, saved=12, advice=ADVICE)]}
+    monkeypatch.setattr(paths, "ask_daemon", lambda _, method: STATUS if method == "Status" else listed)
+    monkeypatch.delattr(paths, "in_worker")
+    assert ctl.main(["paths", "--state-dir", str(desk.file.parent)]) == Exit.OK
+    said = capsys.readouterr()
+    default, office, last = (" ".join(line.split()) for line in said.out.splitlines()[1:])
+    assert default == "default 2min packets measure first 0 0 7 0 0 0 0 evidence: " + PATHS[0].origin.detail
+    assert office == "office never packets not needed 0 0 7 0 0 3 12 configured in /etc/x"
+    assert last == f"advice: {ADVICE}"
+    warning, note = said.err.splitlines()
+    assert warning.startswith("warning: ")
+    assert note == "note: these are the paths as tcp-keepalived (process 812) saw them 3s ago"
+    assert ctl.main(["paths", "--json", "--state-dir", str(desk.file.parent)]) == Exit.OK
+    shortened, other = json.loads(capsys.readouterr().out)
+    assert (shortened["timeout"], shortened["keepalive_within"]) == (120.0, None)
+    assert shortened["origin"]["source"] == "evidence"
+    assert (other["networks"], other["ports"], other["connections"]["late"]) == (["fd00::/8"], [22], 7)
+    assert (other["ended"], other["saved"], other["advice"]) == (3, 12, ADVICE)
 
 
-def test_what_a_daemon_has_seen_of_a_path_is_shown_with_its_advice(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A daemon may have another configuration: a path that it does not have is not known to it."""
-    advice = 'path "office": idle timeout 5min is probably too long; write timeout = "2min" into its [[path]]'
-    office = {"name": "office", "source": "measured", "ended": 3, "saved": 12, "advice": advice}
-    default = {"name": "default", "source": "platform", "ended": 0, "saved": 0, "advice": ""}
-    monkeypatch.setattr(paths, "ask_daemon", lambda *_: {"paths": [default, office]})
-    *rows, last = desk.types("paths").splitlines()[1:]
-    default_row, office_row, proxy_row, _ = (" ".join(row.split()) for row in rows)
-    assert default_row.endswith(" 0 0 guess: Google Compute Engine")
-    assert office_row.endswith(" 3 12 measured 2026-11-28")
-    assert proxy_row.endswith(" - - preset aws-alb")
-    assert last == f"advice: {advice}"
-    default, office, proxy, _ = json.loads(desk.types("paths", "--json"))
-    assert (office["ended"], office["saved"], office["advice"]) == (3, 12, advice)
-    assert (default["ended"], default["saved"], default["advice"]) == (0, 0, "")
-    assert (proxy["ended"], proxy["saved"], proxy["advice"]) == (None, None, None)
+def test_without_a_daemon_it_says_so_and_scans(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(desk.file.parent))
+    monkeypatch.setattr(paths, "load", lambda _: load(desk.file))
+    assert ctl.main(["paths", "--state-dir", str(desk.file.parent)]) == Exit.OK
+    said = capsys.readouterr()
+    assert " ".join(said.out.splitlines()[2].split()) == "office 5min packets <= 266s 1 1 0 0 1 - - measured 2026-11-28"
+    assert said.err == "note: no tcp-keepalived runs here: this list is a single scan by keepalivectl (fake engine)\n"
+
+
+def test_a_daemon_of_another_version_is_not_believed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older = told(PATHS[0])
+    del older["connections"]
+    monkeypatch.setattr(paths, "ask_daemon", lambda _, method: STATUS if method == "Status" else {"paths": [older]})
+    monkeypatch.setattr(paths, "load", lambda _: load(desk.file))
+    assert ctl.main(["paths", "--state-dir", str(desk.file.parent)]) == Exit.OK
+    said = capsys.readouterr()
+    assert "measured 2026-11-28" in said.out
+    assert "the daemon is of another version: 'connections': this list is a single scan" in said.err
+
+
+def test_with_a_configuration_of_its_own_no_daemon_is_asked(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(paths, "ask_daemon")
+    assert "measured 2026-11-28" in desk.types("paths")
 
 
 def test_json_of_paths_has_numbers_and_words_for_programs(desk: Desk) -> None:

@@ -33,11 +33,12 @@ from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import ConfigError, StateError
 from keepaliveD.model.events import Asked
 from keepaliveD.model.findings import Finding
+from keepaliveD.model.keepalive import Shown
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.questions import ExplainThese, ReloadNow
 from keepaliveD.model.results import ArmingResult
 from keepaliveD.model.rules import Path as NetworkPath
-from keepaliveD.model.snapshot import LastScan, Setting, Snapshot
+from keepaliveD.model.snapshot import Kind, LastScan, Setting, Snapshot, Totals
 from keepaliveD.policy.listing import FEW
 from tests.support.ends import FORGOTTEN_BY_REJECT, alike
 from tests.support.host import NOW, FakeHost
@@ -141,7 +142,12 @@ def test_the_paths_are_listed(control: Control) -> None:
 def test_a_path_is_listed_with_what_became_of_its_connections_and_with_advice(tmp_path: Path) -> None:
     office = NetworkPath("office", 600.0, Origin(Source.CONFIGURED, "config.toml"))
     finding = Finding(office, 300.0, 400.0, deaths=3, survived=0, is_shorter=True)
-    host = FakeHost(dataclasses.replace(SNAPSHOT, paths=(*SNAPSHOT.paths, office), findings=(finding,)))
+    by_kind = {Kind("office", Verdict.SAFE, Shown.ON): 4, Kind("office", Verdict.SAFE, Shown.HIDDEN): 1}
+    host = FakeHost(
+        dataclasses.replace(
+            SNAPSHOT, paths=(*SNAPSHOT.paths, office), findings=(finding,), totals=Totals(by_kind=by_kind)
+        )
+    )
     control = Control(tmp_path / "control", interface.service(lambda: host), lambda: NOW)
     with client(control) as its:
         its.send(b'{"method":"internal.tcp-keepalived.ListPaths"}\0')
@@ -149,6 +155,8 @@ def test_a_path_is_listed_with_what_became_of_its_connections_and_with_advice(tm
         default, listed = json.loads(said(its)[:-1])["parameters"]["paths"]
     assert (default["ended"], default["saved"], default["advice"]) == (0, 0, "")
     assert default["counts"] == "packets"
+    assert not any(default["connections"].values())
+    assert listed["connections"] == {"unknown": 0, "safe": 5, "late": 0, "bare": 0, "cut": 0}
     assert (listed["ended"], listed["saved"]) == (5, 5)
     assert "3 connections died in silences of 5min or more" in listed["advice"]
     assert listed["advice"].endswith('write timeout = "5min" into its [[path]]')
