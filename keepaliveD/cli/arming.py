@@ -16,6 +16,7 @@ from typing import Self
 import numpy as np
 
 from keepaliveD.cli import arguments, named, state, targets
+from keepaliveD.cli.nearest import LISTS, NOTHING, Besides
 from keepaliveD.cli.running import its_file, running, show_it
 from keepaliveD.cli.worker import Asking, in_worker
 from keepaliveD.config import Config, load
@@ -124,8 +125,7 @@ def arm_connections(options: argparse.Namespace, root: Path) -> None:
         look = _scan(ask, config.paths)
         chosen = _named(options, ask, look)
         if not len(chosen):
-            target = _target(options)
-            raise NoInput(f"{target} has no established connection; keepalivectl sockets --all lists connections")
+            raise _nothing(options, ask, look)
         records = None if options.dry_run else state.records(options, platform)
         performer = Performer(platform, records)
         rule = _rule(options, config)
@@ -142,11 +142,13 @@ def arm_connections(options: argparse.Namespace, root: Path) -> None:
     report.raise_failure()
 
 
-def _target(options: argparse.Namespace) -> str:
-    """Return the words for what the command line names."""
+def _nothing(options: argparse.Namespace, ask: Asking, look: Judgement) -> NoInput:
+    """Return what to raise where what the command line names has no connection to arm."""
     if options.unit is not None:
-        return f"unit {options.unit}"
-    return named.described(options.target)
+        sockets = look.table.sockets
+        return targets.no_unit(options.unit, ask, sockets, np.arange(len(sockets)))
+    target = printable(named.described(options.target))
+    return NoInput(f"{target} has no established connection; {LISTS}")
 
 
 def _warn_of_interval(action: Arm, wanted: int | None) -> None:
@@ -188,9 +190,10 @@ class Disarmed:
         self.report.raise_failure()
 
 
-def disarm(options: argparse.Namespace, root: Path, target: str | None = None) -> Disarmed:
+def disarm(options: argparse.Namespace, root: Path, target: str | None = None, besides: Besides = NOTHING) -> Disarmed:
     """Disarm all recorded sockets, or those that a word means (targets.of_anything), and say so. Raises Refusal.
 
+    `besides` is what else the word could have named.
     Without a daemon, arming at connect ends with all sockets.
     """
     platform = detect(root=root)
@@ -200,7 +203,7 @@ def disarm(options: argparse.Namespace, root: Path, target: str | None = None) -
     with in_worker(platform.open, Watching()) as ask:
         look = _scan(ask, ANYWHERE)
         seen = set(look.table.sockets["cookie"].tolist())
-        named = seen if target is None else _meant(target, ask, look)
+        named = seen if target is None else _meant(target, ask, look, besides)
         take_over(platform.at_connect, records.arming)
         armed = records.arming.armed()
         damaged = records.arming.damaged()
@@ -228,14 +231,13 @@ def _beside_daemon(does: str) -> str:
     return f"note: tcp-keepalived is running: it {does}; {how}"
 
 
-def _meant(target: str, ask: Asking, look: Judgement) -> set[int]:
+def _meant(target: str, ask: Asking, look: Judgement, besides: Besides) -> set[int]:
     """Return the cookies of the connections that a word means. Raises NoInput where there are none."""
     sockets = look.table.sockets
-    rows = targets.of_anything(target, ask, sockets, np.arange(len(sockets)))
+    everything = np.arange(len(sockets))
+    rows = targets.of_anything(target, ask, sockets, everything)
     if not len(rows):
-        raise NoInput(
-            f"{printable(named.described(target))} has no connection; keepalivectl sockets --all lists connections"
-        )
+        raise targets.nothing(target, ask, sockets, everything, besides)
     return set(sockets["cookie"][rows].tolist())
 
 
@@ -272,7 +274,12 @@ def _named(options: argparse.Namespace, ask: Asking, look: Judgement) -> Indices
     established = np.flatnonzero(sockets["state"] == TcpState.ESTABLISHED.value)
     if options.unit is not None:
         return targets.of_unit(options.unit, ask, sockets, established)
-    return targets.of_process_or_end(options.target, ask, sockets, established)
+    try:
+        return targets.of_process_or_end(options.target, ask, sockets, established)
+    except Misuse as misuse:
+        if not named.is_name(options.target):
+            raise
+        raise Misuse(f"{misuse}; --unit takes the name of a unit") from misuse
 
 
 def _rule(options: argparse.Namespace, config: Config) -> ArmRule:

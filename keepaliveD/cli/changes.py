@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from keepaliveD.cli.history import add_options, as_json, when
+from keepaliveD.cli.nearest import did_you_mean
 from keepaliveD.config.units import with_suffix
 from keepaliveD.log import history
 from keepaliveD.log.history import Record
@@ -25,9 +26,8 @@ def add_log(command: argparse.ArgumentParser) -> None:
 
 def print_log(options: argparse.Namespace, _root: Path, read: history.Reader | None = None) -> None:
     """Print what was changed. Raises Unsupported, NotPermitted."""
-    records = history.changed(options.since, read)
-    if options.unit:
-        records = [record for record in records if record["UNIT"] == options.unit]
+    changed = history.changed(options.since, read)
+    records = [record for record in changed if options.unit in (None, record["UNIT"])]
     if options.json:
         print(as_json(records))
         return
@@ -35,7 +35,8 @@ def print_log(options: argparse.Namespace, _root: Path, read: history.Reader | N
         print(f"{when(record)} {' '.join(record.fields.get('MESSAGE', '').split())}{_by(record)}")
     if not records:
         of_unit = f" of {printable(options.unit)}" if options.unit else ""
-        print(f"no entries about changes{of_unit} in the journal; {ELSEWHERE}")
+        near = did_you_mean(options.unit, [record["UNIT"] for record in changed]) if options.unit else ""
+        print(f"no entries about changes{of_unit} in the journal; {ELSEWHERE}{near}")
 
 
 def _by(record: Record) -> str:

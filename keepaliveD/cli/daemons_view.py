@@ -23,11 +23,15 @@ ONLY_OWNERS = Watching("netlink", all_namespaces=False)  # a session that opens 
 
 
 class View(NamedTuple):
-    """Connections, the most urgent first, with their owners; what is not watched; and whose view that is, or ""."""
+    """Connections, the most urgent first, with their owners; what is not watched; and whose view that is, or "".
+
+    Where none is selected by its owner, `near` is the end of a sentence that offers what may have been meant, or "".
+    """
 
     connections: Sequence[Connection]
     unwatched: Unwatched
     whose: str
+    near: str = ""
 
 
 def look(root: Path, platform: Platform, selector: ArmRule, namespaces: Sequence[int]) -> View:

@@ -13,7 +13,8 @@ from pathlib import Path
 from keepaliveD.cli import arguments, table
 from keepaliveD.cli.asking import ask, control_socket
 from keepaliveD.cli.history import add_options, as_json, when
-from keepaliveD.cli.named import described
+from keepaliveD.cli.named import described, is_name
+from keepaliveD.cli.nearest import did_you_mean
 from keepaliveD.cli.selected_deaths import concerning
 from keepaliveD.log import history
 from keepaliveD.log.entries.deaths import EXPLANATIONS, confidence_words
@@ -68,13 +69,13 @@ def show(options: argparse.Namespace, root: Path, read: history.Reader | None = 
     elif records:
         print("\n".join(overview(records)))
     else:
-        print(_nothing(options.target, ended) + _not_seen(_unseen(root)))
+        print(_nothing(options.target, ended) + _not_seen(_unseen(root)) + _near(options.target, ended))
 
 
 def _only(records: Sequence[Record], target: str | None, ended: Sequence[Record]) -> str:
     """Return that there are not as many entries."""
     if not records:
-        return _nothing(target, ended)
+        return _nothing(target, ended) + _near(target, ended)
     of_target = f" about {printable(described(target))}" if target is not None else ""
     plural = "there is only 1 entry" if len(records) == 1 else f"there are only {len(records)} entries"
     return f"{plural}{of_target}; see keepalivectl deaths"
@@ -88,6 +89,13 @@ def _nothing(target: str | None, ended: Sequence[Record]) -> str:
         return f"no entries about {printable(described(target))}, nor about any other ended connection"
     others = "1 entry is" if len(ended) == 1 else f"{len(ended)} entries are"
     return f"no entries about {printable(described(target))}; {others} about others, see keepalivectl deaths"
+
+
+def _near(target: str | None, ended: Sequence[Record]) -> str:
+    """Return the end of a sentence that offers the units and processes of entries that may have been meant."""
+    if target is None or not is_name(target):
+        return ""
+    return did_you_mean(target, [record[field] for record in ended for field in ("UNIT", "PROCESS")])
 
 
 def _unseen(root: Path) -> str:

@@ -26,6 +26,11 @@ def described(target: str) -> str:
     return f"process {target}" if target.isdecimal() else target
 
 
+def is_name(target: str) -> bool:
+    """Return whether a word is the name of something: neither a number, nor a cookie, nor an end."""
+    return not (target.isdecimal() or COOKIE.fullmatch(target) or PORT.search(target))
+
+
 def printed(target: str) -> tuple[str, str]:
     """Return name and id of a process that is named as the journal prints it (sshd[812]), else nothing twice."""
     found = PROCESS.fullmatch(target)

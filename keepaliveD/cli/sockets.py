@@ -8,6 +8,7 @@ import ipaddress
 import pwd
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from keepaliveD.cli import arguments, daemons_view, running, table, units
 from keepaliveD.cli.columns import EACH, GROUPS, MORE, grouped
 from keepaliveD.cli.daemons_view import View
 from keepaliveD.cli.named import number
+from keepaliveD.cli.nearest import did_you_mean, processes
+from keepaliveD.cli.targets import PROC
 from keepaliveD.cli.worker import in_worker, look
 from keepaliveD.config import load
 from keepaliveD.config.units import with_suffix
@@ -101,7 +104,7 @@ def list_sockets(options: argparse.Namespace, root: Path) -> int:
 
 
 def _print(options: argparse.Namespace, root: Path) -> None:
-    found, unwatched, whose = _look(options, root)
+    found, unwatched, whose, near = _look(options, root)
     if options.json:
         print(table.as_json(found))
     elif options.columns:
@@ -115,15 +118,19 @@ def _print(options: argparse.Namespace, root: Path) -> None:
         print(f"warning: {entry.message}", file=sys.stderr)
     if any(connection.subflow and connection.verdict in AT_RISK for connection in found):
         print(f"warning: {SUBFLOWS}", file=sys.stderr)
+    if near:
+        print(f"note: no connection is selected{near}", file=sys.stderr)
     if whose:
         print(f"note: {whose}", file=sys.stderr)
 
 
 def _check(options: argparse.Namespace, root: Path) -> int:
     """Print the state in one line, with numbers for a graph; return the status."""
-    found = _look(options, root).connections
+    view = _look(options, root)
+    found = view.connections
     if not found and (wrong := next(filter(units.is_missing, options.unit), "")):
-        raise NoInput(f"{wrong}: this host has no such unit; systemctl list-units --all lists them")
+        near = view.near or "; systemctl list-units --all lists them"
+        raise NoInput(f"{wrong}: this host has no such unit{near}")
     warn_before = load(running.its_file(options, root)).warn_before
     counts = Counter(one.verdict for one in found)
     status = max((_badness(one, warn_before) for one in found), default=OK)
@@ -159,7 +166,17 @@ def _look(options: argparse.Namespace, root: Path) -> View:
         for one in view.connections
         if matches_owner(selector, one.owner) and not (options.at_risk and one.verdict not in AT_RISK)
     ]
-    return view._replace(connections=wanted)
+    return view._replace(connections=wanted, near="" if wanted else _near(options, view.connections))
+
+
+def _near(options: argparse.Namespace, connections: Sequence[Connection]) -> str:
+    """Return the end of a sentence that offers the unit or process that may have been meant, "" where none is near."""
+    owners = [one.owner for one in connections]
+    hints = (
+        *(did_you_mean(unit, [owner.unit for owner in owners], units.names()) for unit in options.unit),
+        *(did_you_mean(name, [owner.process for owner in owners], processes(PROC)) for name in options.process),
+    )
+    return next(filter(None, hints), "")
 
 
 def _narrowed(selector: ArmRule, options: argparse.Namespace) -> ArmRule:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keepaliveD.cli import named, nearest
 from keepaliveD.cli.named import (
     COOKIE,
     LONGEST_COOKIE,
@@ -22,6 +23,7 @@ from keepaliveD.cli.named import (
     pid_of,
     process_name,
 )
+from keepaliveD.cli.nearest import NOTHING, Besides
 from keepaliveD.cli.worker import Asking
 from keepaliveD.config.units import with_suffix
 from keepaliveD.model.connections import Owner
@@ -78,6 +80,22 @@ def of_anything(target: str, ask: Asking, sockets: Sockets, rows: Indices) -> In
     owners, which = ask(owners_of(sockets["inode"][rows], sockets["cgroup"][rows]))
     named = [bool(owner.pid) and fnmatch.fnmatchcase(owner.process, target) for owner in owners]
     return rows[np.array(named, np.bool_)[which]]
+
+
+def nothing(target: str, ask: Asking, sockets: Sockets, rows: Indices, besides: Besides = NOTHING) -> NoInput:
+    """Return what to raise where a word means no connection; `besides` is what else it could have named."""
+    if not named.is_name(target):
+        return NoInput(f"{printable(named.described(target))} has no connection; {nearest.LISTS}")
+    owners, _ = ask(owners_of(sockets["inode"][rows], sockets["cgroup"][rows]))
+    held = [name for owner in owners for name in (owner.unit, owner.process)]
+    return NoInput(nearest.nothing_called(target, held, PROC, besides))
+
+
+def no_unit(pattern: str, ask: Asking, sockets: Sockets, rows: Indices) -> NoInput:
+    """Return what to raise where no unit that matches a pattern has an established connection."""
+    owners, _ = ask(owners_of(np.zeros(len(rows), np.uint64), sockets["cgroup"][rows]))
+    near = nearest.did_you_mean(pattern, [owner.unit for owner in owners])
+    return NoInput(f"unit {printable(pattern)} has no established connection{near or f'; {nearest.LISTS}'}")
 
 
 def _of_processes(pattern: str, ask: Asking, sockets: Sockets, rows: Indices) -> Indices:

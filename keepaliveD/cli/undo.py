@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from keepaliveD.cli import arguments, arming, named, running, state
+from keepaliveD.cli import arguments, arming, running, state
 from keepaliveD.cli.asking import ask
+from keepaliveD.cli.nearest import Besides
 from keepaliveD.config import Config, load
 from keepaliveD.config.files import read
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model.connections import Connection
-from keepaliveD.model.errors import Busy, KernelError, NoInput, RecordDamaged, Refusal
+from keepaliveD.model.errors import Busy, KernelError, RecordDamaged, Refusal
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult, Outcome
 from keepaliveD.model.rules import ArmAction, OnDrift
@@ -28,7 +28,6 @@ from keepaliveD.records.settings import SettingsRecord
 
 ALL = "all"
 FEW = 8  # commands that are shown
-ALIKE = 0.75  # how alike a mistyped name is, by difflib
 ROLES = ("keepalive.idle", "keepalive.interval", "keepalive.probes")  # what configures them, in the order of Roles
 UNITS = ("s", "s", "")
 
@@ -56,10 +55,7 @@ def undo(options: argparse.Namespace, root: Path) -> None:
         return
     is_all = options.target == ALL
     restored = is_all and _undo_settings(options, root, platform, None)
-    try:
-        disarmed = arming.disarm(options, root, None if is_all else options.target)
-    except NoInput as refusal:
-        raise NoInput(f"{refusal}{_settings_to_name(options.target, platform)}") from refusal
+    disarmed = arming.disarm(options, root, None if is_all else options.target, _settings_to_name(platform))
     for line in redo(disarmed.outcome, disarmed.armed):
         print(line)
     for line in _arming_again(options, root, disarmed.outcome):
@@ -87,14 +83,10 @@ def _names(platform: Platform) -> dict[str, str]:
     return names | dict(zip(ROLES, platform.tuner.roles, strict=True))
 
 
-def _settings_to_name(target: str, platform: Platform) -> str:
-    """Return what else can be named, for a word that may be a mistyped setting; "" for one that cannot."""
-    if target.isdecimal() or named.COOKIE.fullmatch(target) or named.PORT.search(target):
-        return ""
+def _settings_to_name(platform: Platform) -> Besides:
+    """Return what else than connections can be named."""
     settings = (f"{name} ({role})" for name, role in zip(platform.tuner.roles, ROLES, strict=True) if name)
-    close = difflib.get_close_matches(target.lower(), [ALL, *_names(platform)], n=1, cutoff=ALIKE)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return f"; of settings, name one of {', '.join([ALL, *settings])}{hint}"
+    return Besides(f"; of settings, name one of {', '.join([ALL, *settings])}", [ALL, *_names(platform)])
 
 
 def _undo_settings(options: argparse.Namespace, root: Path, platform: Platform, only: Collection[str] | None) -> bool:

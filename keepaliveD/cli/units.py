@@ -1,4 +1,4 @@
-"""Whether a unit exists: asked of systemd itself, where it runs."""
+"""Which units exist: asked of systemd itself, where it runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ ASKS = (  # what prints nothing for a pattern that fits no unit
     ("systemctl", "list-units", "--all", "--full", "--plain", "--no-legend", "--no-pager", "--"),
     ("systemctl", "list-unit-files", "--full", "--no-legend", "--no-pager", "--"),
 )
+WITH_PROCESSES = ("systemctl", "list-units", "--all", "--full", "--plain", "--no-legend", "--type=service,scope")
 NOT_FOUND = "not-found"
 
 
@@ -20,6 +21,12 @@ def is_missing(pattern: str) -> bool:
     if any(wildcard in pattern for wildcard in "*?["):
         return all(_said(*command, pattern) == "" for command in ASKS)
     return _said("systemctl", "show", "--property=LoadState", "--value", "--", pattern) == NOT_FOUND
+
+
+def names() -> list[str]:
+    """Return the units that can have processes; none where systemd cannot be asked."""
+    lines = (_said(*WITH_PROCESSES) or "").splitlines()
+    return [words[0] for line in lines if (words := line.split())]
 
 
 def _said(*command: str) -> str | None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from keepaliveD.cli import files, named, page, running, state, targets
+from keepaliveD.cli import files, page, running, state, targets
 from keepaliveD.cli.explanation import View, file_for, first_rules, print_lines, show
 from keepaliveD.cli.worker import Asking, in_worker, look
 from keepaliveD.config import Config, load
@@ -57,10 +57,7 @@ def _look(options: argparse.Namespace, root: Path, config: Config, platform: Pla
         urgent = order_of_urgency(judgement, at_risk_only=False)
         chosen = targets.of_anything(options.target, ask, judgement.table.sockets, urgent)
         if not len(chosen):
-            raise NoInput(
-                f"{printable(named.described(options.target))} has no connection; "
-                "keepalivectl sockets --all lists connections"
-            )
+            raise targets.nothing(options.target, ask, judgement.table.sockets, urgent)
         some = ask(find_owners(connections(judgement, chosen[:EXPLAINED])))
         looked = _read(ask, some)
     entries = _entries(options, platform)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.cli import arming as command
+from keepaliveD.cli import targets
 from keepaliveD.cli.ctl import main
 from keepaliveD.config import files
 from keepaliveD.log.entries import Entry
@@ -116,6 +117,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setattr(command, "in_worker", here)
     monkeypatch.setattr(command, "open_journal", lambda: desk.journal.append)
     monkeypatch.setattr(files, "DEFAULT_FILE", tmp_path / "nothing-installed/config.toml")
+    monkeypatch.setattr(targets, "PROC", tmp_path / "no-process-of-this-machine")
     return desk
 
 
@@ -226,6 +228,7 @@ def test_an_option_that_is_wrong_is_one_line_and_status_64(desk: Desk, words: li
         (["78"], "process 78 has no established connection; keepalivectl sockets --all lists connections"),
         (["10.20.0.9:80"], "10.20.0.9:80 has no established connection; keepalivectl sockets --all lists"),
         (["--unit", "cron.service"], "unit cron.service has no established connection; keepalivectl sockets --all"),
+        (["--unit", "aman"], "unit aman.service has no established connection; did you mean amanda@backup.service or"),
         (["no-such-host.invalid:22"], "no-such-host.invalid: cannot be resolved: "),
     ],
 )

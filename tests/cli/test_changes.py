@@ -55,6 +55,7 @@ def test_a_unit_may_be_selected(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = printed(capsys, "--unit", "amanda").splitlines()
     assert "armed by hand" in line
     assert printed(capsys, "--unit", "ssh").startswith("no entries about changes of ssh.service in the journal; ")
+    assert printed(capsys, "--unit", "amand").endswith("; did you mean amanda.service?\n")
 
 
 def test_what_others_write_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:

@@ -129,6 +129,11 @@ def test_where_nothing_matches_the_answer_names_the_target(target: str, capsys: 
         printed(capsys, journal(FORGOTTEN, ABORTED), target, "--explain", "1")
 
 
+def test_half_a_name_offers_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = printed(capsys, journal(FORGOTTEN, ABORTED), "shd")
+    assert answer.endswith(", see keepalivectl deaths; did you mean sshd?\n")
+
+
 def test_where_there_are_no_entries_at_all_the_answer_names_the_target(capsys: pytest.CaptureFixture[str]) -> None:
     answer = printed(capsys, journal(), "amandad")
     assert answer.startswith("no entries about amandad, nor about any other ended connection")

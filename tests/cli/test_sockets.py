@@ -213,7 +213,17 @@ def test_a_mistyped_unit_is_not_ok_for_a_monitoring_system(
     if status:
         name = unit if unit.endswith("*") else f"{unit}.service"
         assert out.startswith(f"KEEPALIVE UNKNOWN: {name}: this host has no such unit; ")
+        assert ("did you mean ssh.service?" in out) == (unit == "sshd")
         assert len(out.splitlines()) == 1
+
+
+def test_half_a_name_that_selects_nothing_offers_the_whole(desk: Desk) -> None:
+    """On standard error: a list for people is only its headings then."""
+    for words, meant in ((["--unit", "amand"], "amanda.service"), (["--process", "prog"], "program")):
+        assert main(["sockets", *words, "--config", str(desk.file), "--state-dir", str(desk.file.parent)]) == 0
+        said = desk.capsys.readouterr()
+        assert len(said.out.splitlines()) == 1
+        assert said.err.startswith(f"note: no connection is selected; did you mean {meant}")
 
 
 def test_where_no_systemd_runs_a_unit_is_not_said_to_be_missing(

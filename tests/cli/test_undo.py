@@ -134,6 +134,7 @@ def test_what_is_not_there_is_one_line_and_status_66(desk: Desk, tuner: FakeTune
     status, out, (line,) = desk.types("undo", "cron")
     assert (status, out) == (66, [])
     assert line.startswith("keepalivectl: cron has no connection; keepalivectl sockets --all lists connections; ")
+    assert "; of settings, name one of all, time (keepalive.idle), " in line
 
 
 def test_what_arms_new_connections_stays_unless_all_is_undone(desk: Desk, tuner: FakeTuner) -> None:
@@ -173,7 +174,14 @@ def test_many_of_a_unit_are_armed_again_by_one_command() -> None:
 
 @pytest.mark.parametrize(
     ("target", "meant"),
-    [("al", "all"), ("ALL", "all"), ("intvvl", "intvl"), ("keepalive.idel", "keepalive.idle"), ("amnda", "")],
+    [
+        ("al", "all"),
+        ("ALL", "all"),
+        ("intvvl", "intvl"),
+        ("keepalive.idel", "keepalive.idle"),
+        ("amnda", "amanda.service"),
+        ("xyz", ""),
+    ],
 )
 @pytest.mark.usefixtures("tuner")
 def test_a_mistyped_target_names_the_settings_that_there_are(

@@ -108,6 +108,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setattr(running, "configuration", lambda *_: desk.config)
     monkeypatch.setattr(os, "kill", desk.reload)
     monkeypatch.setattr(files, "DEFAULT_FILE", tmp_path / "nothing-installed/config.toml")
+    monkeypatch.setattr(targets, "PROC", tmp_path / "no-process-of-this-machine")
     return desk
 
 
@@ -136,6 +137,9 @@ def test_a_target_is_a_unit_a_process_an_end_or_a_cookie(desk: Desk, target: str
     [
         ("nobody", 66, "nobody has no connection; keepalivectl sockets --all lists connections"),
         ("71", 66, "process 71: does not exist"),
+        ("amanda", 66, "amanda has no connection; did you mean amanda@backup.service?"),
+        ("sshd", 66, "sshd has no connection; did you mean ssh.service?"),
+        ("progam2", 66, "progam2 has no connection; did you mean program2"),
         ("sk:1234", 66, "sk:1234 has no connection"),
         ("\x1b[2J", 66, "\\x1b[2J has no connection"),
         ("", 64, "TARGET is empty; name a unit, a process, a process id, HOST:PORT or a cookie"),
