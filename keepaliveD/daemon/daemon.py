@@ -34,6 +34,7 @@ from keepaliveD.model.actions import (
     RefreshAtConnect,
     RestoreSettings,
     ScanSockets,
+    SeeLastDeaths,
     SetSystemKeepalive,
     ShowAtRisk,
     TidyArmingRecord,
@@ -189,6 +190,9 @@ class Daemon:
             case AdmitReaders(everyone):
                 self._clients.admit(everyone=everyone)
                 event = Done(action, ())
+            case SeeLastDeaths():
+                self._deaths.end()
+                event = next(iter(self._deaths.events()), Done(action, ()))
             case Answer(asker, answer):
                 self._clients.settle(asker, answer)
                 event = Done(action, ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 from collections.abc import Callable, Iterable
 
+from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.events import Died, Event
 from keepaliveD.platforms.base import DeathReader, DeathWatch
@@ -22,6 +23,7 @@ class DeathSource:
         self._reader: DeathReader | None = None
         self._watching = DeathWatch()  # what the reader was opened for
         self._rests_until = -FOREVER
+        self._left: list[Deaths] = []  # what a reader that is closed had not returned yet
 
     def fileno(self) -> int:
         """Return the descriptor that can be read once connections have ended; -1 where none is to be waited for."""
@@ -29,6 +31,8 @@ class DeathSource:
 
     def due(self) -> float:
         """Return the instant at which there may be events, or the descriptor counts again."""
+        if self._left:
+            return -FOREVER
         if self._reader is None:
             return FOREVER
         if self._now() < self._rests_until:
@@ -38,6 +42,8 @@ class DeathSource:
 
     def events(self) -> Iterable[Event]:
         """Return the connections that ended a second ago or earlier."""
+        while self._left:
+            yield Died(self._left.pop(0))
         now, reader = self._now(), self._reader
         if reader is None or now < self._rests_until:
             return
@@ -45,7 +51,7 @@ class DeathSource:
             return
         self._rests_until = now + PAUSE
         deaths = reader.take(now)
-        if len(deaths.ended) or deaths.ordinary or deaths.lost:
+        if _tells(deaths):
             yield Died(deaths)
 
     def begin(self, watch: DeathWatch) -> str:
@@ -60,11 +66,19 @@ class DeathSource:
         return self._reader.hindered
 
     def end(self) -> None:
-        """See nothing any more."""
+        """See nothing any more; what was seen until now are the last events."""
+        if self._reader is not None:
+            last = self._reader.take(self._now(), early=True)
+            self._left += [last] if _tells(last) else []
+            self.close()
+
+    def close(self) -> None:
+        """Close everything that is open."""
         if self._reader is not None:
             self._reader.close()
             self._reader = None
 
-    def close(self) -> None:
-        """Close everything that is open."""
-        self.end()
+
+def _tells(deaths: Deaths) -> bool:
+    """Return whether anything has ended."""
+    return bool(len(deaths.ended) or deaths.ordinary or deaths.lost)

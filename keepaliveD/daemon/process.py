@@ -46,7 +46,7 @@ class Process:
     def __init__(self, config: Path | None, opener: Opener, log: Log, sources: Sequence[EventSource] = ()) -> None:
         """Open sessions in workers by `opener`, and log each worker that hangs."""
         self._signals = Signals()
-        self._sources = (self._signals, *sources)
+        self._sources = (*sources, self._signals)  # what has happened by then comes before the signal to stop
         self._arrived: deque[Event] = deque()
         self._reading = ReadConfiguration(config)
         self._apart = Apart("the configuration cannot be read", self.now)
@@ -75,8 +75,9 @@ class Process:
         """
         deadline = self.now() + min(seconds, LONGEST)
         while True:
-            for source in self._sources:
-                self._arrived += source.events()
+            if not self._arrived:
+                for source in self._sources:
+                    self._arrived += source.events()
             if reply := self._apart.reply():
                 return reply
             if self._arrived:

@@ -176,6 +176,11 @@ class WatchDeaths:
 
 
 @dataclass(frozen=True, slots=True)
+class SeeLastDeaths:
+    """Hand in the ends that are not a second old yet, and see how connections end no more."""
+
+
+@dataclass(frozen=True, slots=True)
 class NameUnits:
     """Find the systemd units of these cgroups; `units` are those found, by cgroup."""
 
@@ -281,6 +286,7 @@ Queued = (
     | ArmAtConnect
     | AdmitReaders
     | WatchDeaths
+    | SeeLastDeaths
     | NameUnits
     | RefreshAtConnect
     | EndAtConnect

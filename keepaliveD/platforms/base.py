@@ -154,10 +154,11 @@ class DeathReader(Protocol):
     def due(self) -> float | None:
         """Return the instant at which take() will return the next end; None if nothing waits."""
 
-    def take(self, now: float) -> Deaths:
+    def take(self, now: float, *, early: bool = False) -> Deaths:
         """Return the connections that ended a second ago or earlier, and what was counted since the last call.
 
-        Call it when the descriptor is readable, and when it is due. Raises nothing.
+        With `early`, return those that ended later, too. Call it when the descriptor is readable, and when it is due.
+        Raises nothing.
         """
 
     def close(self) -> None:

@@ -182,6 +182,15 @@ class Autopsy:
             kind.since, kind.pause, kind.held, kind.example = now, min(2 * kind.pause, LONGEST_PAUSE), 0, None
         return tuple(reports)
 
+    def held_back(self, now: float) -> tuple[Alike, ...]:
+        """Return all that has been held back, because nobody will report it later."""
+        reports = []
+        for kind in self._kinds.values():
+            if kind.example is not None:
+                reports.append(Alike(kind.held, (kind.example,), now - kind.since))
+                kind.held, kind.example = 0, None
+        return tuple(reports)
+
     @property
     def next_due(self) -> float:
         """Return the instant at which something that was held back is to be reported."""

@@ -29,6 +29,7 @@ from keepaliveD.model.actions import (
     RefreshAtConnect,
     RestoreSettings,
     ScanSockets,
+    SeeLastDeaths,
     SetSystemKeepalive,
     ShowAtRisk,
     TidyArmingRecord,
@@ -121,6 +122,7 @@ class Decider:
         self._notes: tuple[str, ...] = ()
         self._scans = ScanDecider(rules)
         self._autopsy = Autopsy(_autopsy_rules(rules))
+        self._reporting: list[ReportDeaths] = []  # whose owners are being looked for
         self._life = Life.STARTING
         self._is_to_reload = False
         self._clients = Clients(self._scans)
@@ -239,7 +241,7 @@ class Decider:
             self.due = FOREVER
             reason = "cannot disarm, sockets stay armed: no answer; run keepalivectl disarm"
             return [Abandon(), *_log(ReportRefused(reason)), EndAtConnect()]
-        held = self._report_deaths(self._autopsy.due(now))
+        held = self._report_deaths(self._autopsy.due(now), now)
         if now < self._next_scan:
             self._wait()
             return held
@@ -251,13 +253,21 @@ class Decider:
         self.due = min(self._next_scan, self._autopsy.next_due)
 
     def _on_died(self, deaths: Deaths, now: float) -> list[Action]:
-        actions = self._report_deaths(self._autopsy.observe(deaths, now))
+        actions = self._report_deaths(self._autopsy.observe(deaths, now), now)
         if self._life is Life.WAITING:
             self._wait()
         return actions
 
-    def _report_deaths(self, reports: tuple[Alike, ...]) -> list[Action]:
-        return [ReportDeaths(reports)] if reports else []
+    def _report_deaths(self, reports: Iterable[Alike], now: float) -> list[Action]:
+        """Report ends once their owners are found; while the daemon stops, log them and all that is held back."""
+        is_last = self._life is Life.STOPPING
+        action = ReportDeaths((*reports, *(self._autopsy.held_back(now) if is_last else ())))
+        if not action.reports:
+            return []
+        if is_last:
+            return _log(action)
+        self._reporting.append(action)
+        return [action]
 
     def _scan_soon(self, now: float) -> None:
         """Ask for a scan that shows what was just changed: at once, or as soon as what goes on has ended."""
@@ -303,6 +313,7 @@ class Decider:
     def _on_done(self, action: Queued, outcomes: Sequence[Outcome], now: float) -> list[Action]:
         """Learn what came of an action, and return what to log of it."""
         actions: list[Action] = []
+        self._reporting = [report for report in self._reporting if report is not action]
         for outcome in outcomes:
             if self._is_news(outcome):
                 actions.append(LogOutcome(without_measured(outcome)))
@@ -480,11 +491,13 @@ class Decider:
             actions.append(Notify(Phase.STOPPING))
         if self.rules.restore_on_stop and not handing_over:
             actions.append(RestoreSettings())
+        actions.append(SeeLastDeaths())
         disarms_all = self.rules.disarm_on_stop and not handing_over
         if self._once or (disarms_all and has_started):
             actions.append(DisarmAll(only_mine=not disarms_all))
         self._life, self._error, self.due = Life.STOPPING, error, now + LONGEST_STOP
-        return [*actions, EndAtConnect()]
+        unreported = (alike for report in self._reporting for alike in report.reports)
+        return [*actions, *self._report_deaths(unreported, now), EndAtConnect()]
 
 
 def _autopsy_rules(rules: Rules) -> AutopsyRules:

@@ -80,8 +80,8 @@ class Examined:
 
     def key(self, row: int) -> Key:
         """Return what connections have in common that end alike: the cause first, then the unit."""
-        cause, path, hop = (int(column[row]) for column in (self.causes.cause, self.path, self.causes.hop))
-        return cause, self.unit(row), path, hop
+        path = self.paths[int(self.path[row])].name  # a reload may number the paths otherwise
+        return int(self.causes.cause[row]), self.unit(row), path, int(self.causes.hop[row])
 
     def unit(self, row: int) -> str:
         """Return its unit, "" where it is not known: whoever is in a unit may make cgroups below it, and many."""

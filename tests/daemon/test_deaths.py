@@ -21,6 +21,7 @@ from keepaliveD.model.reports import ReportStarted
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.status import Status
 from keepaliveD.platforms.base import DeathReader, DeathWatch
+from keepaliveD.platforms.requests import FindOwners
 from tests.support.ends import FORGOTTEN_BY_REJECT, Facts, ends
 from tests.support.fakes import FakeDeaths, FakeOwners, FakeWatcher, Stage
 
@@ -61,6 +62,34 @@ def test_what_was_held_back_is_logged_when_its_time_has_come(stage: Stage) -> No
     stage.run()
     counts = [entry.fields.get("KEEPALIVE_COUNT") for entry in stage.said if entry.event == "died"]
     assert counts == [100, 2]
+
+
+def counts(stage: Stage) -> list[object]:
+    """How many connections each entry is about, in the order of the entries."""
+    return [entry.fields.get("KEEPALIVE_COUNT", 1) for entry in stage.said if entry.event == "died"]
+
+
+def test_what_is_held_back_is_logged_when_the_daemon_stops(stage: Stage) -> None:
+    stage.script = [died(*[KILLED] * 100), died(KILLED, KILLED)]
+    stage.run()
+    assert counts(stage) == [100, 2]
+
+
+def test_a_report_that_waits_for_a_worker_is_logged_when_the_daemon_stops(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = stage.ask
+    monkeypatch.setattr(stage, "ask", lambda request: isinstance(request, FindOwners) or ask(request))
+    stage.script = [died(FORGOTTEN_BY_REJECT)]
+    stage.run()
+    assert counts(stage) == [1]
+
+
+def test_an_end_just_before_the_stop_is_logged(stage: Stage) -> None:
+    stage.script = [lambda: setattr(stage.deaths[0], "young", Deaths(ends([KILLED])))]
+    stage.run()
+    assert counts(stage) == [1]
+    assert stage.deaths[0].closed
 
 
 def test_the_status_counts_what_ended(stage: Stage) -> None:
@@ -165,7 +194,8 @@ def kernel() -> FakeDeaths:
 
 @pytest.fixture
 def source(kernel: FakeDeaths, clock: Clock) -> Iterator[DeathSource]:
-    source = DeathSource(lambda _: kernel, clock)
+    first = [kernel]
+    source = DeathSource(lambda _: first.pop() if first else FakeDeaths(), clock)
     source.begin(DeathWatch())
     yield source
     source.close()
@@ -234,6 +264,16 @@ def test_another_engine_takes_over_where_it_can_be_had(clock: Clock) -> None:
     kernels[1].end(Deaths(ends([KILLED])))
     assert len(list(source.events())) == 1
     source.close()
+
+
+def test_what_ended_just_before_another_engine_takes_over_is_an_event(source: DeathSource, kernel: FakeDeaths) -> None:
+    kernel.young = Deaths(ends([KILLED]))
+    source.begin(DeathWatch(everywhere=False))
+    assert source.due() <= 100.0
+    (event,) = source.events()
+    assert isinstance(event, Died)
+    assert len(event.deaths.ended) == 1
+    assert list(source.events()) == []
 
 
 def test_nothing_is_seen_after_the_end(source: DeathSource) -> None:

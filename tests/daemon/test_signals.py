@@ -63,6 +63,23 @@ for _ in range(1000):
     os.kill(os.getpid(), signal.SIGHUP)
 print(wait(60.0), wait(0.0))
 """
+ENDS = """
+import os, signal
+from keepaliveD.daemon import signals
+from keepaliveD.daemon.process import Process
+from keepaliveD.model.duration import FOREVER
+class Ends:
+    def fileno(self):
+        return -1
+    def due(self):
+        return FOREVER
+    def events(self):
+        yield "a connection ended"
+signals.catch()
+wait = Process(None, None, print, [Ends()]).wait
+os.kill(os.getpid(), signal.SIGTERM)
+print(wait(60.0), wait(60.0), sep="\\n")
+"""
 PAUSED = """
 from keepaliveD.daemon import signals
 from keepaliveD.daemon.process import Process
@@ -99,6 +116,13 @@ def test_the_next_signal_comes_or_the_time_is_over() -> None:
 def test_a_signal_that_came_often_is_one() -> None:
     run = subprocess.run([sys.executable, "-c", OFTEN], capture_output=True, text=True, timeout=60, check=False)
     assert (run.stdout, run.stderr) == ("Reload() None\n", "")
+
+
+def test_what_has_happened_by_then_comes_before_the_signal_to_stop() -> None:
+    """Nothing comes after it."""
+    run = subprocess.run([sys.executable, "-c", ENDS], capture_output=True, text=True, timeout=60, check=False)
+    assert run.stderr == ""
+    assert run.stdout.splitlines() == ["a connection ended", "Stop(handing_over=False)"]
 
 
 def test_no_storm_of_signals_keeps_an_answer_waiting() -> None:

@@ -104,6 +104,27 @@ def test_a_few_are_reported_one_by_one_and_more_at_growing_intervals() -> None:
     assert autopsy.next_due == 1060.0 + 2 * FIRST_PAUSE
 
 
+def test_what_is_held_back_can_be_had_at_once_and_is_not_reported_again() -> None:
+    autopsy = Autopsy(rules())
+    autopsy.observe(died(*[KILLED] * 10, *[FORGOTTEN_BY_REJECT] * 10), 1000.0)
+    autopsy.observe(died(*[KILLED] * 3, FORGOTTEN_BY_REJECT), 1010.0)
+    held = {report.examples[0].cause: (report.count, report.seconds) for report in autopsy.held_back(1020.0)}
+    assert held == {Cause.LOCAL_KILL: (3, 20.0), Cause.MIDDLEBOX_IDLE: (1, 20.0)}
+    assert autopsy.held_back(1030.0) == ()
+    assert autopsy.next_due == math.inf
+
+
+def test_what_is_held_back_stays_apart_where_a_reload_numbers_the_paths_otherwise() -> None:
+    autopsy = Autopsy(rules(GUESS, OFFICE))
+    autopsy.observe(died(*[FORGOTTEN_BY_REJECT] * 10), 1000.0)
+    autopsy.observe(died(FORGOTTEN_BY_REJECT), 1001.0)
+    other = Path("other", 300.0, OFFICE.origin, OFFICE.networks)
+    autopsy.follow(rules(GUESS, other))
+    (report,) = autopsy.observe(died(FORGOTTEN_BY_REJECT), 1002.0)
+    assert report.examples[0].path == "other"
+    assert [report.examples[0].path for report in autopsy.held_back(1003.0)] == ["office"]
+
+
 def test_after_a_pause_without_any_they_are_reported_one_by_one_again() -> None:
     autopsy = Autopsy(rules())
     autopsy.observe(died(*[KILLED] * 100), 1000.0)

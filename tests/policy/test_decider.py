@@ -29,6 +29,7 @@ from keepaliveD.model.actions import (
     RefreshAtConnect,
     RestoreSettings,
     ScanSockets,
+    SeeLastDeaths,
     SetSystemKeepalive,
     TidyArmingRecord,
 )
@@ -214,7 +215,7 @@ def test_a_start_that_fails_restores_and_ends_with_the_error() -> None:
     assert isinstance(action, SetSystemKeepalive)
     refusal = NotPermitted("time: cannot be set: run as root")
     ending = decider.decide(Done(action, (Outcome(action, refused=refusal),)), 1000.0)
-    assert kinds(ending) == [Abandon, RestoreSettings, EndAtConnect], "whoever catches the error logs it"
+    assert kinds(ending) == [Abandon, RestoreSettings, SeeLastDeaths, EndAtConnect], "whoever catches the error logs it"
     assert decider.decide(Idle(), 1000.0) == [EndDaemon(refusal)]
 
 
@@ -259,14 +260,15 @@ def test_a_stop_gives_up_what_is_going_on_and_puts_everything_back() -> None:
     host = started(rules)
     host.decider.decide(Tick(), 1015.0)
     actions = host.decider.decide(Stop(), 1016.0)
-    assert actions == [Abandon(), Notify(Phase.STOPPING), RestoreSettings(), DisarmAll(), EndAtConnect()]
+    undone = [RestoreSettings(), SeeLastDeaths(), DisarmAll(), EndAtConnect()]
+    assert actions == [Abandon(), Notify(Phase.STOPPING), *undone]
     assert host.decider.decide(Stop(), 1017.0) == []
     assert host.decider.decide(Idle(), 1018.0) == [EndDaemon(None)]
 
 
 def test_a_successor_finds_everything_as_it_is() -> None:
     host = started(dataclasses.replace(RULES, disarm_on_stop=True))
-    assert kinds(host.decider.decide(Stop(handing_over=True), 1016.0)) == [Abandon, Notify, EndAtConnect]
+    assert kinds(host.decider.decide(Stop(handing_over=True), 1016.0)) == [Abandon, Notify, SeeLastDeaths, EndAtConnect]
 
 
 def test_sockets_that_cannot_be_disarmed_in_time_stay_armed() -> None:

@@ -260,6 +260,7 @@ class FakeDeaths:
         self.watch = watch
         self.hindered = ""
         self.ended: list[Deaths] = []
+        self.young: Deaths | None = None  # what ended too short a time ago
         self.ripe_at: float | None = None
         self.closed = False
         self._ready, self._told = os.pipe()
@@ -275,9 +276,11 @@ class FakeDeaths:
     def due(self) -> float | None:
         return self.ripe_at
 
-    def take(self, now: float) -> Deaths:
+    def take(self, now: float, *, early: bool = False) -> Deaths:
         """Everything that has ended, whenever that was."""
         del now
+        if early and self.young:
+            return self.young
         if not self.ended:
             return Deaths(np.zeros(0, DEATH))
         os.read(self._ready, 1)

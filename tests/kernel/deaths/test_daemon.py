@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from socket import AF_INET, AF_UNIX, SOCK_DGRAM, create_server, socket
+from socket import AF_INET, AF_UNIX, SO_LINGER, SOCK_DGRAM, SOL_SOCKET, create_server, socket
 from typing import Any, Self
 
 import pytest
@@ -89,6 +90,30 @@ def test_a_firewall_that_forgot_is_named_with_its_hop_and_the_lines_that_prevent
     assert "[[path]]" in entry["KEEPALIVE_REMEDY"]
     assert "at hop 2 of 4" in entry["MESSAGE"]
     assert entry["KEEPALIVE_FORETOLD"] == "earlier-than-expected"
+
+
+def test_at_a_stop_nothing_that_has_ended_stays_unsaid(tmp_path: Path) -> None:
+    """Neither what is alike and held back, nor what ended within the last second."""
+    home = Home(tmp_path, CONFIGURATION)
+    with contextlib.closing(Rig()) as rig, home.daemon(rig.client) as daemon:
+        place = Place(rig, daemon)
+        for _ in range(ALIKE):
+            _abort(place)
+        daemon.expect("died")
+        _abort(place)
+        daemon.stop()
+    entries = daemon.heard("died", KEEPALIVE_CAUSE="local-abort")
+    assert sum(entry.get("KEEPALIVE_COUNT", 1) for entry in entries) == ALIKE + 1, entries
+    assert len(entries) < ALIKE
+
+
+ALIKE = 12  # connections: more than are reported one by one
+
+
+def _abort(place: Place) -> None:
+    with place.connection() as (client, _):
+        client.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
 
 
 FORGETFUL = 8  # seconds without a packet after which the firewall forgets

@@ -117,8 +117,9 @@ class DestroyedReader:
         """Return None: nothing waits here."""
         return None
 
-    def take(self, now: float) -> Deaths:
+    def take(self, now: float, *, early: bool = False) -> Deaths:
         """Return the sockets that were destroyed since the last time."""
+        del early  # nothing waits here
         given_up, lost = _receive(self._given_up)
         others, more_lost = _receive(self._others) if self._others else (NOTHING, 0)
         self._packets.read()  # after the sockets: what ended one of them has come by now

@@ -76,15 +76,15 @@ class BpfReader:
         return float(self._waiting["ended_at"][0]) * 1e-9 + AFTERWARDS if len(self._waiting) else None
 
     @capabilities.for_bpf()
-    def take(self, now: float) -> Deaths:
+    def take(self, now: float, *, early: bool = False) -> Deaths:
         """Return the connections that ended a second before `now` or earlier, and what was counted since the last time.
 
-        While 32,768 wait, the oldest are returned at once.
+        While 32,768 wait, the oldest are returned at once; with `early`, all are.
         """
         self._errors.read(now)
         self._receive()
         ripe = int(np.searchsorted(self._waiting["ended_at"], max(0, (now - AFTERWARDS) * 1e9), side="right"))
-        ripe = max(ripe, len(self._waiting) - MOST)
+        ripe = max(ripe, len(self._waiting) - (0 if early else MOST))
         ended, self._waiting = self._waiting[:ripe], self._waiting[ripe:].copy()
         ordinary, lost = self._counts()
         before_ordinary, before_lost = self._counted
