@@ -247,6 +247,7 @@ method Scan() -> ()
 # Restore these settings of the system, or all: write the values that were found before the daemon set them, as
 # keepalivectl undo does; only root may. The daemon leaves these settings as they are until the next Reload or start.
 # restored names those that were written, messages say what became of each, refused why one could not be written.
+# With the name of a setting that does not exist it restores nothing, and Failed names it.
 method Restore(settings: ?[]string) -> (restored: []string, messages: []string, refused: string)
 
 # A number of a metric; suffix goes on its name, such as _bucket

@@ -7,11 +7,12 @@ import dataclasses
 from collections.abc import Collection, Mapping
 
 from keepaliveD.model.actions import Because, FoundSettings, SetSystemKeepalive
-from keepaliveD.model.errors import KernelError, Refusal
+from keepaliveD.model.errors import KernelError, Misuse, Refusal
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.reports import ReportNotRestored
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.snapshot import Setting
+from keepaliveD.model.text import quoted, shortened
 from keepaliveD.platforms.base import Tuner
 from keepaliveD.records.settings import DueBack, SettingsRecord
 
@@ -78,6 +79,9 @@ class SystemSettings:
         A setting that cannot be written does not hinder the others, and stays in the record for another try.
         Without a record the kernel is not even read. Raises Refusal where nothing is done.
         """
+        if unknown := sorted(set(only or ()) - self._tuner.ranges.keys()):
+            names = ", ".join(self._tuner.ranges)
+            raise Misuse(f"{quoted(shortened(unknown[0]))}: not a setting that is restored; name one of {names}")
         if self._record is None:
             return []
         if not self._record.holds_any():

@@ -275,6 +275,12 @@ class Decider:
         if self._life is Life.WAITING:
             self._wait()
 
+    def _scan_again(self, now: float, deadline: float = FOREVER) -> None:
+        """Decide when to scan next: at the interval, or at a deadline or for who asks, as far as scans are cheap."""
+        earliest = now + max(SHORTEST_PAUSE, COSTS * (now - self._began))
+        wanted = earliest if self._is_to_scan else max(deadline, earliest)
+        self._next_scan = min(now + self.rules.interval, wanted)
+
     def _scan(self, now: float) -> list[Action]:
         self._began, self._has_failed, self.due = now, False, FOREVER
         self._is_to_scan = False
@@ -367,13 +373,8 @@ class Decider:
         return True
 
     def _end_scan(self, now: float) -> list[Action]:
-        """Return that connections are watched again, if they were not, and decide when to scan next.
-
-        That is at the interval, or sooner at a deadline, as far as scans are cheap.
-        """
-        earliest = now + max(SHORTEST_PAUSE, COSTS * (now - self._began))
-        wanted = earliest if self._is_to_scan else max(self._scans.next_deadline, earliest)
-        self._next_scan = min(now + self.rules.interval, wanted)
+        """Return that connections are watched again, if they were not, and decide when to scan next."""
+        self._scan_again(now, self._scans.next_deadline)
         answers = self._clients.await_scan.end(None)
         if not self._blind or self._has_failed:
             return answers
@@ -383,8 +384,8 @@ class Decider:
     def _on_failed(self, action: Queued, error: Exception, now: float) -> list[Action]:
         """Keep the daemon going, whatever failed, unless it is about to start.
 
-        A scan that fails is reported once and tried again at the next interval. If a reload fails, for whatever
-        reason, the old configuration stays.
+        A scan that fails is reported once and tried again at the next interval, or sooner for who asks. If a reload
+        fails, for whatever reason, the old configuration stays.
         """
         if answers := self._clients.answer_failed(action, error):
             return answers
@@ -403,7 +404,7 @@ class Decider:
         before, self._blind = self._blind, f"scan failed; connections are not being watched: {reason}"
         actions: list[Action] = []
         if isinstance(action, ScanSockets | TidyArmingRecord):  # with which a scan begins and ends
-            self._next_scan = now + self.rules.interval
+            self._scan_again(now)
             actions += self._clients.await_scan.end(Refusal(reason))
         actions += [] if before else _log(ReportBlind(self._blind))
         return [*actions, ReadSettings()] if isinstance(action, ScanSockets) and self.rules.keepalive else actions

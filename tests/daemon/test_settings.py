@@ -9,7 +9,7 @@ import pytest
 
 from keepaliveD.daemon.settings import TRIES, SystemSettings
 from keepaliveD.model.actions import Because, SetSystemKeepalive
-from keepaliveD.model.errors import KernelError, NotPermitted, StateError, Unsupported
+from keepaliveD.model.errors import KernelError, Misuse, NotPermitted, StateError, Unsupported
 from keepaliveD.model.reports import ReportNotRestored
 from keepaliveD.model.results import Outcome
 from keepaliveD.records.settings import SettingsRecord
@@ -177,6 +177,17 @@ def test_a_setting_that_cannot_be_restored_hinders_no_other(
     settings.restore()
     assert kernel.values == KERNEL
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_dry_run", [False, True])
+def test_a_setting_that_does_not_exist_is_named_and_none_is_restored(
+    kernel: Kernel, record: SettingsRecord, *, is_dry_run: bool
+) -> None:
+    SystemSettings(kernel, record).apply(APPLY)
+    settings = SystemSettings(kernel, None if is_dry_run else record)
+    with pytest.raises(Misuse, match=r'^"ti\\\\nme": not a setting that is restored; name one of time, intvl, probes$'):
+        settings.restore({"time", "ti\nme"})
+    assert kernel.values == OURS
 
 
 def test_what_others_write_while_ours_is_restored_stays(kernel: Kernel, settings: SystemSettings) -> None:

@@ -206,6 +206,18 @@ def test_a_reload_is_answered_when_it_is_done_or_with_what_is_wrong(rig: Rig, tm
         running.stop()
 
 
+def test_an_order_to_restore_a_setting_that_does_not_exist_is_refused_and_names_it(rig: Rig, tmp_path: Path) -> None:
+    """Nothing is restored then, and the daemon goes on to care for the settings that were named with it."""
+    with daemon(rig, tmp_path) as (running, path):
+        was = rig.client.sysctl(TIME)
+        with pytest.raises(
+            KernelError, match=r"net\.ipv4\.tcp_keepalive_tyme: not a setting .*net\.ipv4\.tcp_keepalive_time"
+        ):
+            call(path, "Restore", settings=[TIME, "net.ipv4.tcp_keepalive_tyme"])
+        assert rig.client.sysctl(TIME) == was
+        running.stop()
+
+
 def test_what_keepalivectl_lists_is_what_the_daemon_says(rig: Rig, tmp_path: Path) -> None:
     """With the process, which the daemon does not know."""
     with daemon(rig, tmp_path) as (running, path), program(rig) as its:

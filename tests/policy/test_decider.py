@@ -357,6 +357,23 @@ def test_a_scan_that_is_asked_for_and_fails_is_answered_with_the_reason() -> Non
     assert str(answer.answer) == "no memory"
 
 
+@pytest.mark.parametrize("fails_at", ["its beginning", "its end"])
+def test_a_scan_that_is_asked_for_while_another_one_fails_comes_soon(fails_at: str) -> None:
+    """Whoever asks waits for the next one, as long as scans are cheap, and not for the interval."""
+    host = started()
+    (action,) = host.decider.decide(Tick(), 1015.0)
+    host.decider.decide(Asked(ASKER, ScanNow()), 1015.0)
+    if fails_at == "its end":
+        _, action = host.decider.decide(Scanned(table(1015.0)), 1015.1)
+    assert isinstance(action, ScanSockets | TidyArmingRecord)
+    failed = host.decider.decide(Failed(action, KernelError("no memory")), 1015.1)
+    assert not any(isinstance(each, Answer) for each in failed)
+    host.decider.decide(Idle(), 1015.1)
+    assert 1015.1 < host.decider.due < 1018.0
+    assert host.hand_in(Tick(), host.decider.due)[-1] == LogOutcome(Outcome(ReportBlind("")))
+    assert Answer(ASKER, None) in host.asked
+
+
 def test_settings_that_a_person_had_restored_are_left_so_until_a_reload() -> None:
     host = started(RULES)
     (restore,) = host.decider.decide(Asked(ASKER, RestoreThese()), 1001.0)
