@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from keepaliveD.model.connections import Verdict
+from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import FIELDS, MAX_IDLE, MAX_PROBES, Found, Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, ArmingResult
 from keepaliveD.model.rules import ArmAction, Wish
 from keepaliveD.policy.meaning import fits, longest
-from keepaliveD.policy.strictness import strictest
+from keepaliveD.policy.strictness import Promise, number_of_probes, outage, promise_of, shorter_times, strictest
 
 
 class Wanted(NamedTuple):
@@ -132,13 +133,15 @@ def _wanted(found: Found, request: Wanted) -> Keepalive | ArmingResult:
     The shorter idle time and interval hold. The number of probes is the rule's, or the program's if it chose a higher
     one, as far as a dead peer is noticed no later than before and no outage ends the connection sooner: with shorter
     times, a low number would end it in an outage of seconds.
-    `rearm` leaves alone whatever its program chose, and so does everybody else where that is safe.
+    Where keepalive is off no outage ended it, and a dead peer was never noticed: no outage ends it then that the rule's
+    own times would survive, however low a number stands there that was never in force.
+    `rearm` leaves alone whatever its program chose, and so does everybody else where that is on and safe.
     """
     stands, wanted = found.stands.times, request.wish.times
     rearm = request.wish.rule.action is ArmAction.REARM
     if rearm and not found.stands.on:
         return ArmingResult.LEFT_BY_RULE
-    if not found.inherited & Own.IDLE:
+    if found.stands.on and not found.inherited & Own.IDLE:
         if rearm:
             return ArmingResult.KEPT_BY_PROGRAM
         if not request.by_hand and fits(stands, request.timeout) and _settable(stands, wanted) == stands:
@@ -150,23 +153,35 @@ def _wanted(found: Found, request: Wanted) -> Keepalive | ArmingResult:
         wanted = wanted._replace(interval=stands.interval)
     if not found.inherited & Own.PROBES and 1 <= stands.probes <= MAX_PROBES:
         wanted = wanted._replace(probes=max(stands.probes, wanted.probes))
-    return _bearable(stands, strictest(stands, wanted), request.timeout)
+    return _never_weaker(found.stands, wanted, request.timeout)
 
 
-def _bearable(stands: Keepalive, times: Keepalive, timeout: float) -> Keepalive:
-    """Return the times, with a longer interval if a socket takes too few probes to survive as long an outage as before.
+def _never_weaker(stands: SocketKeepalive, wanted: Keepalive, timeout: float) -> Keepalive:
+    """Return the times wanted, as far as they are no weaker than what stands, or than nothing where that is off.
 
-    The idle time then is so short that two probes leave before the path forgets, and no shorter than the
-    interval, so that the steady period does not grow.
+    If a socket takes too few probes to survive as long an outage, the interval is longer. The idle time then is so
+    short that two probes leave before the path forgets, and no shorter than the interval, so that the steady period
+    does not grow.
     """
-    if min(stands) <= 0 or times.probes < MAX_PROBES:
-        return times
-    outage = (stands.probes - 1) * stands.interval
+    stood = stands.times
+    if min(stood) <= 0:
+        return strictest(stood, wanted)
+    kept, most = promise_of(stood), stood.interval
+    if not stands.on:
+        kept = Promise(max(outage(stood), outage(wanted)), FOREVER)
+        most = max(stood.interval, wanted.interval)
+    idle, interval = shorter_times(stood, wanted)
+    probes = number_of_probes(idle, interval, wanted.probes, kept)
+    if stands.on and (idle, interval) == (stood.idle, stood.interval):
+        probes = stood.probes
+    if probes < MAX_PROBES:
+        return Keepalive(idle, interval, probes)
     room = longest(timeout)
-    interval = min(-(-outage // (MAX_PROBES - 1)), stands.interval, times.idle, room // 2)
-    if interval <= times.interval:
-        return Keepalive(times.idle, times.interval, MAX_PROBES)
-    return Keepalive(min(times.idle, room - interval), interval, MAX_PROBES)
+    longer = min(-(-kept.outage // (MAX_PROBES - 1)), most, idle, room // 2)
+    if longer <= interval:
+        return Keepalive(idle, interval, MAX_PROBES)
+    idle = min(idle, room - longer)
+    return Keepalive(idle, longer, min(number_of_probes(idle, longer, wanted.probes, kept), MAX_PROBES))
 
 
 def _helps(times: Keepalive, request: Wanted) -> bool:

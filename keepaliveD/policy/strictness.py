@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from keepaliveD.model.keepalive import MAX_PROBES, Keepalive
 from keepaliveD.model.rules import Roles
@@ -38,11 +39,10 @@ def _with_enough_probes(stands: Keepalive, times: Keepalive) -> Keepalive:
 
     The steady period of answered probes, the longer of idle time and interval, grows beyond neither.
     """
-    outage = (stands.probes - 1) * stands.interval
-    if min(stands) <= 0 or (times.probes - 1) * times.interval >= outage:
+    if min(stands) <= 0 or outage(times) >= outage(stands):
         return times
     longest = max(times.idle, stands.interval if times.idle == stands.idle else 0)
-    needed = -(-outage // (times.probes - 1))
+    needed = -(-outage(stands) // (times.probes - 1))
     return times._replace(interval=max(times.interval, min(needed, stands.interval, longest)))
 
 
@@ -54,18 +54,47 @@ def strictest(stands: Keepalive, wanted: Keepalive) -> Keepalive:
     survived with `stands` is survived still. Where not both are possible, the outage is survived.
     Times need one unit, whichever. Zero and less, which a kernel may hold, are no times and no number.
     """
-    idle = _shorter(stands.idle, wanted.idle)
-    interval = _shorter(stands.interval, wanted.interval)
+    idle, interval = shorter_times(stands, wanted)
     if min(stands) <= 0:
         return Keepalive(idle, interval, wanted.probes)
     if (idle, interval) == (stands.idle, stands.interval):
         return stands
-    outage = (stands.probes - 1) * stands.interval
-    dead_after = stands.idle + stands.probes * stands.interval
-    fewest = -(-outage // interval) + 1
-    most = (dead_after - idle) // interval
-    probes = max(fewest, min(wanted.probes, most))
+    probes = number_of_probes(idle, interval, wanted.probes, promise_of(stands))
     return Keepalive(idle, interval, min(probes, max(MAX_PROBES, wanted.probes)))
+
+
+class Promise(NamedTuple):
+    """What new settings have to keep, in seconds: which outage is survived, and when a dead peer is noticed.
+
+    The first probe leaves once the idle time is over, or at once where the connection has been silent for longer;
+    `silent` says for how long it may have been.
+    """
+
+    outage: int
+    noticed: float
+    silent: int = 0
+
+
+def promise_of(stands: Keepalive, silent: int = 0) -> Promise:
+    """Return what these settings promise to a connection that is silent for up to so long, and not probed yet."""
+    return Promise(outage(stands), stands.idle + stands.probes * stands.interval, min(silent, stands.idle))
+
+
+def number_of_probes(idle: int, interval: int, wanted: int, promise: Promise) -> int:
+    """Return the number of probes wanted, as far as it keeps the promise; the outage counts most."""
+    fewest = -(-promise.outage // interval) + 1
+    most = (promise.noticed - max(idle, promise.silent)) // interval
+    return max(fewest, int(min(wanted, most)))
+
+
+def shorter_times(stands: Keepalive, wanted: Keepalive) -> tuple[int, int]:
+    """Return the shorter idle time and the shorter interval."""
+    return _shorter(stands.idle, wanted.idle), _shorter(stands.interval, wanted.interval)
+
+
+def outage(times: Keepalive) -> int:
+    """Return the longest outage that an idle connection survives for certain."""
+    return (times.probes - 1) * times.interval
 
 
 def _shorter(stands: int, wanted: int) -> int:

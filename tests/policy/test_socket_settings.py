@@ -149,7 +149,25 @@ def test_no_respect_in_which_a_programs_own_is_stricter_is_weakened(own: Keepali
     """Times stay where they are shorter, a number of probes as far as no outage ends the connection sooner."""
     stands = Found(on(own), inherited(own, KERNEL), KERNEL)
     assert after(decide_arming(stands, request(ArmAction.ENABLE))) == on(result)
-    assert after(decide_arming(stands._replace(stands=off(own)), request(ArmAction.ENABLE))) == on(result)
+
+
+@pytest.mark.parametrize(
+    ("own", "result"),
+    [
+        (Keepalive(200, 75, 9), Keepalive(180, 20, 31)),
+        (Keepalive(7200, 5, 9), Keepalive(180, 5, 121)),
+        (Keepalive(250, 15, 10), Keepalive(180, 15, 41)),
+        (Keepalive(10, 1, 1), Keepalive(10, 5, 121)),
+        (Keepalive(7200, 75, 31), Keepalive(180, 20, 114)),
+        (Keepalive(7200, 300, 9), Keepalive(180, 20, 121)),
+    ],
+)
+def test_where_keepalive_was_off_no_outage_ends_it_that_the_rule_would_survive(
+    own: Keepalive, result: Keepalive
+) -> None:
+    """Nothing ended it before: a dead peer can be noticed no later, and a program's low number was never in force."""
+    stands = Found(off(own), inherited(own, KERNEL), KERNEL)
+    assert after(decide_arming(stands, request(ArmAction.ENABLE))) == on(result)
 
 
 @pytest.mark.parametrize("stricter", [Keepalive(60, 10, 3), Keepalive(60, 10, 5)])
@@ -163,6 +181,13 @@ def test_an_outage_that_needs_too_many_probes_gets_a_longer_interval() -> None:
     many = found(on(Keepalive(7200, 75, 100)))
     assert after(decide_arming(many, request(ArmAction.ENABLE, timeout=300.0))) == on(Keepalive(180, 59, MAX_PROBES))
     assert after(decide_arming(many, request(ArmAction.ENABLE, timeout=240.0))) == on(Keepalive(153, 59, MAX_PROBES))
+
+
+def test_with_a_longer_interval_no_more_probes_are_set_than_notice_a_dead_peer_as_early() -> None:
+    """At 1 s there would be 145 of them for an outage of 144 s, at 2 s 127 would notice it a minute later."""
+    stands = found(on(Keepalive(196, 18, 9)))
+    answer = decide_arming(stands, request(ArmAction.ENABLE, Keepalive(159, 1, 31), timeout=180.0))
+    assert after(answer) == on(Keepalive(157, 2, 73))
 
 
 def test_what_a_program_chose_and_is_safe_stays_as_it_is() -> None:
@@ -279,9 +304,12 @@ def test_whatever_stands_there_it_never_gets_weaker_can_be_set_and_helps(
     assert settable(result)
     assert verdict is Verdict.CUT or fits(result, timeout)
     assert before.idle <= 0 or result.idle <= before.idle
-    assert before.interval <= 0 or result.interval <= before.interval
+    stood = before.interval if case.on else max(before.interval, wanted.interval)
+    assert before.interval <= 0 or result.interval <= stood
     if min(before) > 0 and result.probes < MAX_PROBES:
         assert outage(result) >= outage(before)
+        assert case.on or outage(result) >= outage(wanted)
+    assert case.on or result.probes >= wanted.probes
     if action is ArmAction.REARM and not case.found.inherited & Own.INTERVAL:
         assert result.interval == before.interval
 

@@ -95,6 +95,7 @@ def by_scan(case: Case, rule: Rule) -> SocketKeepalive:
 OURS = Rule(180, 20, 31, 240.0)
 AUTO = Rule(None, 20, 31, 240.0)
 SHORT = Rule(None, 75, 3, 20.0)
+QUICK = Rule(None, 1, 31, 180.0)
 MANY = Rule(5, 5, 127, 9.5)
 LATE = Rule(180, 20, 31, 90.0)
 
@@ -102,20 +103,23 @@ TABLE = (
     Line("nothing was chosen", OURS, Case(), (180, 20, 31)),
     Line("nothing was chosen, but switched on", OURS, Case(on=True), (180, 20, 31)),
     Line("what is set is the socket's own, also where it equals the sysctls", OURS, Case((180, 20, 31)), (180, 20, 31)),
-    Line("stricter sysctls stay", OURS, Case((60, 5, 3)), (60, 5, 3)),
+    Line("an outage of 600 s, as the rule has it, is survived", OURS, Case((60, 5, 3)), (60, 5, 121)),
     Line("an outage of 600 s is survived still", OURS, Case(chosen=(0, 0, 9)), (180, 20, 31)),
     Line("a low number of probes that was chosen is raised", OURS, Case(chosen=(900, 0, 3)), (180, 20, 31)),
     Line("more probes would notice a dead peer later", OURS, Case(chosen=(250, 15, 10), on=True), (180, 15, 14)),
-    Line("an interval that was chosen stays where it is shorter", OURS, Case(chosen=(0, 5, 0)), (180, 5, 31)),
+    Line("an interval that was chosen stays where it is shorter", OURS, Case(chosen=(0, 5, 0)), (180, 5, 121)),
+    Line("the same, and on", OURS, Case(chosen=(0, 5, 0), on=True), (180, 5, 31)),
+    Line("off, and too short for the rule's outage: the interval grows", OURS, Case(chosen=(300, 1, 1)), (180, 5, 121)),
     Line("a long interval needs more probes", OURS, Case(chosen=(0, 300, 0)), (180, 20, 121)),
     Line("too many probes: the interval grows", OURS, Case(chosen=(0, 3600, 9)), (106, 106, 127)),
+    Line("no more probes than the longer interval needs", QUICK, Case(chosen=(196, 18, 9), on=True), (157, 2, 73)),
     Line("the longest idle time that fits", AUTO, Case(), (192, 20, 31)),
     Line("as short as a path", SHORT, Case(), (12, 5, 121)),
     Line("as many probes as a socket takes", MANY, Case(), (5, 5, 127)),
     Line("a user timeout that ends it sooner", OURS, Case(user_timeout=1500), None, at_connect=False),
     Line("a user timeout that does not", OURS, Case(user_timeout=900_000), (180, 20, 31), at_connect=False),
     Line("times that would come too late", LATE, Case(), None),
-    Line("what was chosen is safe, and off", OURS, Case(chosen=(60, 0, 0)), (60, 75, 9), at_connect=False),
+    Line("what was chosen is safe, and off", OURS, Case(chosen=(60, 0, 0)), (60, 20, 31), at_connect=False),
     Line("what was chosen is safe, and on", OURS, Case(chosen=(200, 15, 10), on=True), None),
     Line(
         "sysctls that are safe, and on",

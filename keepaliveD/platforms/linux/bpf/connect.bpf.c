@@ -218,31 +218,59 @@ static __always_inline __s64 least(__s64 one, __s64 other)
 	return one < other ? one : other;
 }
 
+/* What is kept, in seconds: strictness.Promise (policy) is its twin. */
+struct promise {
+	__u64 outage; /* that is survived */
+	__u64 noticed; /* when a dead peer is; 0 for never */
+};
+
+static __always_inline __u64 outage_of(const struct settings *times)
+{
+	return (__u64)(times->probes - 1) * times->interval;
+}
+
+/* strictness.number_of_probes (policy) */
+static __always_inline __u64 probes_to_set(__u64 idle, __u64 interval, __s32 wanted, const struct promise *kept)
+{
+	__u64 fewest = (kept->outage + interval - 1) / interval + 1, probes = wanted;
+
+	if (kept->noticed)
+		probes = least(probes, (kept->noticed - idle) / interval);
+	return probes < fewest ? fewest : probes;
+}
+
 /* What decide_arming (policy) sets where this stands: nothing gets laxer, a dead peer is noticed no later, and no
- * outage is survived for less long, which counts most. What stands is longer than nothing. */
+ * outage is survived for less long, which counts most. What stands is longer than nothing. Where it is off, a dead
+ * peer was never noticed, and the outage that the rule's own times survive is survived too. */
 static __always_inline struct settings times_to_set(const struct settings *stands, const struct settings *wish,
 						const struct route *route)
 {
-	__u64 outage = (__u64)(stands->probes - 1) * stands->interval;
-	__u64 dead_after = stands->idle + (__u64)stands->probes * stands->interval;
-	__u64 idle = least(stands->idle, wish->idle), interval = least(stands->interval, wish->interval);
-	__u64 probes = stands->probes, fewest;
+	struct promise kept = {
+		.outage = outage_of(stands),
+		.noticed = stands->idle + (__u64)stands->probes * stands->interval,
+	};
+	__u64 idle = least(stands->idle, wish->idle), interval = least(stands->interval, wish->interval), probes;
+	__s64 most = stands->interval, longer;
 
-	if (idle < (__u64)stands->idle || interval < (__u64)stands->interval) {
-		probes = least(wish->probes, (dead_after - idle) / interval);
-		fewest = (outage + interval - 1) / interval + 1;
-		if (probes < fewest)
-			probes = fewest;
+	if (!stands->on) {
+		kept.noticed = 0;
+		if (kept.outage < outage_of(wish))
+			kept.outage = outage_of(wish);
+		if (most < wish->interval)
+			most = wish->interval;
 	}
+	probes = probes_to_set(idle, interval, wish->probes, &kept);
+	if (stands->on && idle == (__u64)stands->idle && interval == (__u64)stands->interval)
+		probes = stands->probes;
 	if (probes >= MAX_KEEPCNT) {
-		__s64 longer = (outage + MAX_KEEPCNT - 2) / (MAX_KEEPCNT - 1);
-
-		longer = least(least(longer, stands->interval), least(idle, route->below >> 1));
-		probes = MAX_KEEPCNT;
+		longer = (kept.outage + MAX_KEEPCNT - 2) / (MAX_KEEPCNT - 1);
+		longer = least(least(longer, most), least(idle, route->below >> 1));
 		if ((__s64)interval < longer) {
 			interval = longer;
 			idle = least(idle, route->below - longer);
+			probes = probes_to_set(idle, interval, wish->probes, &kept);
 		}
+		probes = least(probes, MAX_KEEPCNT);
 	}
 	return (struct settings){ .idle = idle, .interval = interval, .probes = probes, .on = 1 };
 }
