@@ -379,12 +379,15 @@ def _learn_timers(memory: Activity, table: SocketTable) -> Activity:
     BPF reads it. Else the timer shows it in time: the longest distance from the last packet heard to the
     expiry, while that is the same; and exactly where a check has just found nothing new and set the timer
     to the rest. What is known stays known while only the kernel sets the timer, which it does when it fires.
+    Since when a timer is overdue, only the memory knows; if that one must have fired since, nobody does.
     """
     sockets, earlier = table.sockets, memory.expires_at + table.asleep  # no timer runs while the machine sleeps
+    set_at = memory.set_at + table.asleep
     ends = table.taken_at + sockets["expires"].astype(np.float64)
     ticking = np.where(sockets["timer"] == Timer.KEEPALIVE.value, ends, np.nan)
-    overdue = (sockets["expires"] == 0) & (earlier <= ticking)  # since when, only the memory knows
-    ticking = np.where(overdue, earlier, ticking)
+    overdue = (sockets["expires"] == 0) & (earlier <= ticking)
+    slack = np.where(np.isnan(sockets["slack"]), (earlier - set_at) * TIMER_SLACK, sockets["slack"])
+    ticking = np.where(overdue & ~(earlier + slack < table.taken_at), earlier, ticking)
     if sockets["keepidle"].any():
         on = sockets["keepalive"] == Switch.ON.value
         keepidle = np.where(on, sockets["keepidle"], np.nan)
@@ -392,16 +395,16 @@ def _learn_timers(memory: Activity, table: SocketTable) -> Activity:
     heard = heard_at(table)
     length = ticking - heard
     same = np.abs(ticking - earlier) < SAME_TIMER
-    checked = ~same & (heard <= earlier) & (sockets["probes"] == 0) & ~np.isnan(ticking)
+    checked = ~same & ~overdue & (heard <= earlier) & (sockets["probes"] == 0) & ~np.isnan(ticking)
     hidden = (sockets["timer"] == Timer.RETRANSMIT.value) | (sockets["timer"] == Timer.ZERO_WINDOW.value)
     fired = (earlier <= table.read_by) & ~np.isnan(ticking)
     by_kernel = same | hidden | fired
     known = memory.knows_keepidle & by_kernel & ~checked
-    shown = np.where(same, np.fmax(memory.keepidle, length), length)
+    shown = np.where(overdue, memory.keepidle, np.where(same, np.fmax(memory.keepidle, length), length))
     return replace(
         memory,
         expires_at=np.where(hidden, earlier, ticking),
-        set_at=np.where(same | hidden, memory.set_at + table.asleep, np.where(fired, earlier, np.nan)),
+        set_at=np.where(same | hidden, set_at, np.where(fired, earlier, np.nan)),
         keepidle=np.where(known | hidden, memory.keepidle, shown),
         knows_keepidle=known | checked,
         asked=memory.asked & by_kernel,

@@ -153,14 +153,15 @@ def _own_probe(table: SocketTable, activity: Activity) -> Between:
     """Return the instants between which the next keepalive probe of this end leaves; NaN without keepalive.
 
     The timer checks when it fires: a probe leaves if the peer was not heard for the idle time, else the
-    timer is set to the rest (tcp_keepalive_timer, net/ipv4/tcp_timer.c). Each may fire late.
+    timer is set to the rest (tcp_keepalive_timer, net/ipv4/tcp_timer.c). Each may fire late, and one that is
+    overdue fires from now on.
     """
     heard, checks = heard_at(table), activity.expires_at
     idle_over = heard + activity.keepidle
     slack = table.sockets["slack"].astype(np.float64)
     length = np.fmin(np.fmax(activity.keepidle, checks - heard), checks - activity.set_at)  # of the timer, at most
     slack = np.where(np.isnan(slack), length * TIMER_SLACK, slack)
-    rest = np.fmax(idle_over - checks, 0.0)
+    rest = np.fmax(idle_over - np.fmax(checks, table.taken_at), 0.0)
     at = np.fmax(idle_over, checks)
     by = np.fmax(idle_over, checks + slack) + np.where(np.isnan(rest), 0.0, rest) * TIMER_SLACK
     return Between(at, by)

@@ -298,6 +298,16 @@ def test_a_timer_that_is_overdue_says_nothing_about_its_length() -> None:
     assert watch(first, overdue).activity.keepidle[0] == pytest.approx(7.0)
 
 
+def test_a_timer_that_is_overdue_is_not_the_one_that_must_have_fired_since() -> None:
+    """The one of the scan before was due at 1107 s, and an eighth of its 107 s later it had fired."""
+    first = table(900.0, idle(0.0, timer=Timer.KEEPALIVE, expires=100.0))
+    checked = table(1007.0, idle(107.0, timer=Timer.KEEPALIVE, expires=100.0, segments_in=11))
+    overdue = table(1125.0, idle(15.0, timer=Timer.KEEPALIVE, expires=0.0, segments_in=12))
+    assert watch(first, checked, overdue).activity.expires_at[0] == pytest.approx(1125.0)
+    soon = table(1110.0, idle(15.0, timer=Timer.KEEPALIVE, expires=0.0, segments_in=12))
+    assert watch(first, checked, soon).activity.expires_at[0] == pytest.approx(1107.0)
+
+
 def test_a_timer_that_another_hides_is_not_forgotten() -> None:
     first = table(1000.0, idle(0.0, timer=Timer.KEEPALIVE, expires=180.0))
     hidden = table(1015.0, idle(0.1, timer=Timer.RETRANSMIT, expires=0.2, segments_out=11))

@@ -237,6 +237,14 @@ def test_a_timer_that_was_armed_long_ago_may_fire_as_late_as_its_length_allows()
     assert watch(table(1000.0, idle(0.0, slack=16.0) | ours)).forecast.verdict[0] == Verdict.SAFE
 
 
+def test_a_check_that_is_overdue_sets_the_timer_to_no_more_than_is_left_from_now_on() -> None:
+    """The timer of the scan before fired since, as late as it may: what is overdue now was set then, and checks yet."""
+    ours: Socket = {"timer": Timer.KEEPALIVE, "keepalive": Switch.ON, "keepidle": 265, "slack": 33.0}
+    before = table(1000.0, idle(0.0, expires=50.0) | ours)
+    overdue = table(1250.0, idle(150.0, expires=0.0, segments_in=11, segments_out=11) | ours)
+    assert said(before, overdue) == (Verdict.SAFE, Due.KEEPALIVE, 115.0, True)
+
+
 def test_an_empty_table_is_no_trouble() -> None:
     assert len(watch(table(1000.0)).forecast.verdict) == 0
     assert np.array_equal(watch(table(1000.0, idle(1.0)), table(1015.0)).activity.cookie, [])
