@@ -29,6 +29,7 @@ from keepaliveD.policy.socket_settings import as_chosen
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.entries import Whose
 
+MANY = 20_000  # sockets; of more at once, processes are looked for only if a rule or the armer asks for them
 ROUNDS = 3  # at most, while other processes arm and disarm the same sockets
 
 
@@ -42,7 +43,8 @@ class SocketArming:
 
     def arm(self, action: Arm) -> Steps[tuple[Arming, ...]]:
         """Arm these connections as their wishes say; return what became of each."""
-        connections = _each_once((yield from find_owners(action.connections)))
+        are_many = len(action.connections) > MANY and not any(wish.rule.processes for wish in action.wishes)
+        connections = _each_once((yield from find_owners(action.connections, units_suffice=are_many)))
         armings: list[Arming] = []
         for _ in range(ROUNDS):
             known = self._known(connections)

@@ -79,6 +79,10 @@ class Armer(Protocol):
     read() and change() raise Unsupported or NotPermitted if that is impossible here.
     """
 
+    @property
+    def by_cookie(self) -> bool:
+        """Return whether it finds sockets by their cookies alone, so that nobody needs to look for their owners."""
+
     def read(self, targets: Column, *, closing: bool) -> Column:
         """Return what stands in these sockets: in the first of them, if they are too many to be read at once.
 

@@ -86,36 +86,48 @@ class FindSocketsOf:
 
 @dataclass(frozen=True, slots=True)
 class FindOwners:
-    """Find process, unit and container of sockets; both are columns."""
+    """Find process, unit and container of sockets; both are columns.
+
+    `units_suffice`: of no process, unless the armer reaches the sockets by their processes.
+    """
 
     inodes: Column
     cgroups: Column
+    units_suffice: bool = False
     repeatable = True
 
     def carry_out(self, session: Session) -> tuple[list[Owner], Column]:
         """Return the owners, and which of them is that of each socket."""
+        if self.units_suffice and session.armer.by_cookie:
+            cgroups, which = np.unique(self.cgroups, return_inverse=True)
+            return session.owners.find([0] * len(cgroups), cgroups.tolist()), which
         found = session.owners.find(self.inodes.tolist(), self.cgroups.tolist())
         objects = dict(zip(map(id, found), found, strict=True))  # most share theirs: to compare them takes longer
         number = {one: number for number, one in enumerate(objects)}.__getitem__
         return list(objects.values()), np.fromiter(map(number, map(id, found)), np.int64, len(found))
 
 
-def owners_of(inodes: Column, cgroups: Column) -> Steps[tuple[list[Owner], Column]]:
+def owners_of(inodes: Column, cgroups: Column, *, units_suffice: bool = False) -> Steps[tuple[list[Owner], Column]]:
     """Return the owners of sockets, and which of them is that of each socket."""
-    found: tuple[list[Owner], Column] = yield FindOwners(inodes.astype(np.uint64), cgroups.astype(np.uint64))
+    found: tuple[list[Owner], Column] = yield FindOwners(
+        inodes.astype(np.uint64), cgroups.astype(np.uint64), units_suffice
+    )
     return found
 
 
 @overload
-def find_owners(connections: tuple[Connection, ...]) -> Steps[tuple[Connection, ...]]: ...
+def find_owners(
+    connections: tuple[Connection, ...], *, units_suffice: bool = False
+) -> Steps[tuple[Connection, ...]]: ...
 @overload
-def find_owners(connections: Sequence[Connection]) -> Steps[Sequence[Connection]]: ...
-def find_owners(connections: Sequence[Connection]) -> Steps[Sequence[Connection]]:
-    """Return the same connections with their owners, as far as this process may look.
+def find_owners(connections: Sequence[Connection], *, units_suffice: bool = False) -> Steps[Sequence[Connection]]: ...
+def find_owners(connections: Sequence[Connection], *, units_suffice: bool = False) -> Steps[Sequence[Connection]]:
+    """Return the same connections with their owners, as far as this process may look; see FindOwners.
 
     Only numbers go there and back: to send 100,000 connections takes seconds.
     """
-    owners, which = yield from owners_of(column(connections, "inode"), column(connections, "cgroup"))
+    inodes, cgroups = column(connections, "inode"), column(connections, "cgroup")
+    owners, which = yield from owners_of(inodes, cgroups, units_suffice=units_suffice)
     return with_owners(connections, owners, which)
 
 

@@ -35,6 +35,8 @@ class NoOwners:
 class NoArmer:
     """Refuses to touch sockets of other programs."""
 
+    by_cookie = False
+
     def read(self, targets: Column, *, closing: bool) -> NoReturn:
         """Refuse."""
         del targets, closing

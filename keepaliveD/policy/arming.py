@@ -46,7 +46,8 @@ class Considered(enum.IntEnum):
 
 USER_TIMEOUT = "its program has set a TCP_USER_TIMEOUT, with which keepalive would end it sooner in an outage"
 
-AT_ONCE = 100_000  # sockets of an action: more would take hundreds of megabytes
+AT_ONCE = 250_000  # sockets of an action: more would take hundreds of megabytes
+FEW = 8  # kinds of sockets that are to be armed: by path, timeout and the rules that may apply
 TRIES = np.array([0, 1, 3, 7, 15])  # scans of TRYING at which it is asked for; the kernel's own are never found
 LAST_TRY = int(TRIES[-1])
 
@@ -213,13 +214,25 @@ def _grouped(
     path, outlook = judgement.assigned.index[rows], judgement.forecast
     here = np.where(_may_be_forgotten_here(judgement)[rows], judgement.table.firewall_timeout, 0.0)
     here = np.floor(np.where(outlook.by_firewall[rows], outlook.timeout[rows], here))
-    kinds, kind_of = np.unique(np.column_stack([path, here, last, chances]), axis=0, return_inverse=True)
-    for kind, (path_number, timeout_here, is_last, *these) in enumerate(kinds.tolist()):
-        alike = rows[kind_of.ravel() == kind]
+    kinds = np.column_stack([path, here, last, chances])
+    for alike, (path_number, timeout_here, is_last, *these) in _alike(kinds, rows):
         timeout = timeout_here or judgement.assigned.paths[int(path_number)].timeout
         wishes = tuple(Wish(rule, times(rule, timeout)) for rule, this in zip(rules, these, strict=True) if this)
         for start in range(0, len(alike), AT_ONCE):
             yield Arm(select(judgement, alike[start : start + AT_ONCE]), wishes, last=bool(is_last))
+
+
+def _alike(kinds: Column, rows: Indices) -> Iterator[tuple[Indices, list[float]]]:
+    """Yield the rows of each kind, and what makes it one. Nearly always there are a few; to sort takes far longer."""
+    for _ in range(FEW):
+        if not len(rows):
+            return
+        equal = (kinds == kinds[0]).all(axis=1)
+        yield rows[equal], kinds[0].tolist()
+        rows, kinds = rows[~equal], kinds[~equal]
+    others, kind_of = np.unique(kinds, axis=0, return_inverse=True)
+    for number, kind in enumerate(others.tolist()):
+        yield rows[kind_of.ravel() == number], kind
 
 
 def _may_be_forgotten_here(judgement: Judgement) -> Bools:

@@ -276,6 +276,16 @@ def test_more_than_the_kernel_takes_at_once_are_armed_too(place: Place, monkeypa
     assert {stands(end) for end in ends} == {(True, 180)}
 
 
+def test_there_is_room_for_many_while_they_are_armed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then for few again: the kernel's memory is not kept."""
+    monkeypatch.setattr(armer, "FEW", 3)
+    ends = [end for _ in range(5) for end in place.connect()]
+    assert results(place.arm(place.seen(*ends))) == dict.fromkeys(map(cookie, ends), ArmingResult.ARMED)
+    near, far = place.connect()
+    assert results(place.arm(place.seen(near, far))) == dict.fromkeys(map(cookie, (near, far)), ArmingResult.ARMED)
+    assert {stands(end) for end in (*ends, near, far)} == {(True, 180)}
+
+
 def test_what_the_kernel_refuses_is_put_back(place: Place) -> None:
     near, other = place.connect()
     impossible = Wish(RULE, Keepalive(0, 20, 31))

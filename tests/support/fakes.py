@@ -176,6 +176,7 @@ class FakeArmer:
     looked_into: Callable[[], object] = lambda: None
     between: Callable[[], object] = lambda: None
     most: int = 1000
+    by_cookie: bool = False
     looked: list[int] = field(default_factory=list)
     changed: list[tuple[int, SocketKeepalive]] = field(default_factory=list)
 

@@ -71,6 +71,11 @@ class SelectedArmer:
         self._bpf = bpf
         self._pidfd = pidfd
 
+    @property
+    def by_cookie(self) -> bool:
+        """Return whether sockets are found by their cookies."""
+        return self._selected().by_cookie
+
     def read(self, targets: Column, *, closing: bool) -> Column:
         """Return what stands in the first of these sockets."""
         return self._selected().read(targets, closing=closing)

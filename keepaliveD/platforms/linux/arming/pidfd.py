@@ -62,6 +62,8 @@ NOT_REACHED = (0, 0, 0, 0)
 class PidfdArmer:
     """Arms sockets whose owners are known."""
 
+    by_cookie = False
+
     def __init__(self, root: Path, holders: Holders) -> None:
         self._root = root
         self._holders = holders

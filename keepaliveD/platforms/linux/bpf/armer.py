@@ -22,7 +22,8 @@ from keepaliveD.platforms.linux.bpf.iterator import exhaust
 OBJECT = Path(__file__).with_name("arm.bpf.o")
 PROGRAM = "arm_sockets"
 WANTED, SLOTS = "wanted", "slots"
-MOST = 100_000  # sockets at a time: less than their max_entries
+FEW = 100_000  # sockets for which there is always room: less than their max_entries
+MOST = 250_000  # sockets at a time: the kernel needs 40 MB for them meanwhile; each pass visits all that are there
 
 SLOT = np.dtype(
     [
@@ -43,10 +44,13 @@ CLOSING = OPEN | 1 << TcpState.FIN_WAIT1 | 1 << TcpState.FIN_WAIT2 | 1 << TcpSta
 class BpfArmer:
     """Arms sockets in all network namespaces that can be entered."""
 
+    by_cookie = True
+
     def __init__(self, root: Path) -> None:
         self._root = root
         self._object: libbpf.Object | None = None
         self._link = -1
+        self._room = FEW
         self._wanted: Column = np.empty(0, np.uint64)  # cookies in the kernel's map, in the order of their slots
 
     def read(self, targets: Column, *, closing: bool) -> Column:
@@ -85,9 +89,12 @@ class BpfArmer:
             programs = libbpf.Object(OBJECT, SHARED)
             try:
                 programs.preset(libbpf.CONSTANTS.tobytes())
+                if self._room > FEW:
+                    programs.make_room(WANTED, self._room)
+                    programs.make_room(SLOTS, self._room)
                 programs.load()
                 self._link = programs.attach_iterator(PROGRAM)
-                programs.shared(SLOTS, SLOT, MOST)  # to see that there is room
+                programs.shared(SLOTS, SLOT, self._room)  # to see that there is room
             except BaseException:
                 programs.close()
                 raise
@@ -99,7 +106,7 @@ class BpfArmer:
 
         The kernel's memory of these slots alone counts as ours, and only as long as the caller has them.
         """
-        programs = self.load()
+        programs = self._load_for(len(cookies))
         if not np.array_equal(cookies, self._wanted):
             try:
                 self._want(programs, np.array(cookies))
@@ -109,6 +116,14 @@ class BpfArmer:
         slots = programs.shared(SLOTS, SLOT, len(cookies))
         slots["state"], slots["states"] = state, CLOSING if closing else OPEN
         return slots
+
+    def _load_for(self, count: int) -> libbpf.Object:
+        """Load the program with room for so many sockets. Few are the rule, and then the kernel keeps room for few."""
+        room = FEW if count <= FEW else MOST
+        if room != self._room:
+            self.close()
+            self._room = room
+        return self.load()
 
     def _want(self, programs: libbpf.Object, cookies: Column) -> None:
         if len(self._wanted):

@@ -54,6 +54,7 @@ SIGNATURES = {  # result, arguments
     "bpf_map__fd": (c_int, [c_void_p]),
     "bpf_map__reuse_fd": (c_int, [c_void_p, c_int]),
     "bpf_map__max_entries": (c_uint32, [c_void_p]),
+    "bpf_map__set_max_entries": (c_int, [c_void_p, c_uint32]),
     "bpf_map__initial_value": (c_void_p, [c_void_p, POINTER(c_size_t)]),
     "bpf_map_update_elem": (c_int, [c_int, c_void_p, c_void_p, c_uint64]),
     "bpf_map_update_batch": (c_int, [c_int, c_void_p, c_void_p, POINTER(c_uint32), c_void_p]),
@@ -158,6 +159,11 @@ class Object:
         if len(values) > size.value:
             raise self._outdated(section)
         ctypes.memmove(memory, values, len(values))
+
+    def make_room(self, name: str, count: int) -> None:
+        """Let the map of that name have room for so many; before load(). Raises Unsupported."""
+        with self._attempt():
+            _check(self._library.bpf_map__set_max_entries(self._map(name), count) == 0)
 
     def leave_out(self, program: str) -> None:
         """Do without this program; before load()."""
