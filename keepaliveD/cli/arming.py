@@ -28,7 +28,16 @@ from keepaliveD.log.journal import JournaldLog, Log, never_waiting
 from keepaliveD.model import duration, requirements
 from keepaliveD.model.actions import Arm, Disarm
 from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, RecordDamaged, Refusal, Unsupported
+from keepaliveD.model.errors import (
+    Busy,
+    KernelError,
+    Misuse,
+    NoInput,
+    NotPermitted,
+    RecordDamaged,
+    Refusal,
+    Unsupported,
+)
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.results import Armed, ArmingResult, Outcome
@@ -345,6 +354,9 @@ class Results:
             )
         ):
             return
+        if unanswered := self._results[ArmingResult.PROBE_UNANSWERED]:
+            left = f"{_connections(unanswered)} left as before: keepalive probe unanswered"
+            raise Busy(f"{left}; try again once the peer has answered")
         if too_long := self._results[ArmingResult.TOO_LONG]:
             raise Misuse(f"{_connections(too_long)} not armed: {ArmingResult.TOO_LONG.value}")
         if only_data := self._results[ArmingResult.ONLY_DATA]:

@@ -47,6 +47,8 @@ HOPELESS = {
     "timeout of the path",
     ArmingResult.USER_TIMEOUT: "its program has set a TCP_USER_TIMEOUT, with which keepalive would end the connection "
     "sooner in an outage; only the program can change that",
+    ArmingResult.PROBE_UNANSWERED: "to arm it while a keepalive probe is unanswered could end it; try again once the "
+    "peer has answered",
     ArmingResult.CHANGED_SINCE: "it was armed, and then changed by its program or by keepalivectl disarm; "
     "keepalivectl arm arms it again",
 }
@@ -268,7 +270,7 @@ def _restores(its: Explained, armed: Armed, host: Host) -> str:
     """Return what disarming does, as it is decided then: what was inherited is what it would be without us."""
     system = host.replaced(its.connection)
     without_us = as_chosen(armed, system) if system else armed
-    back = decide_disarming(its.found, without_us) if its.found else without_us.before
+    back = decide_disarming(its.found._replace(unanswered=0), without_us) if its.found else without_us.before
     if not isinstance(back, SocketKeepalive):
         return "changes nothing: these times would stand there as well"
     stood = "what stood there" if str(back) == str(armed.before) else "what would stand there without keepaliveD"

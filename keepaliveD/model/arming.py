@@ -19,6 +19,7 @@ LOOKED = np.dtype(
         ("system", *FOUR),  # of its network namespace; the last number is whether they are known
         ("inherited", "i4"),  # Own: which of `stands` follow the namespace
         ("user_timeout", "i4"),  # TCP_USER_TIMEOUT in milliseconds, 0 for none
+        ("unanswered", "i4"),  # probes that the peer has not answered yet
     ]
 )
 CHANGE = np.dtype([*TARGET.descr, ("expected", *FOUR), ("inherited", "i4"), ("after", *FOUR)])

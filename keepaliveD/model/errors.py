@@ -72,7 +72,7 @@ class KernelError(Refusal):
 
 
 class Busy(Refusal):
-    """Another daemon uses the state directory: stop it, or try later."""
+    """Another daemon uses the state directory, or a keepalive probe is unanswered: stop it, or try later."""
 
     status = Exit.TEMPFAIL
 

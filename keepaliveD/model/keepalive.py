@@ -58,10 +58,11 @@ class Found(NamedTuple):
 
     Those of its times that are `inherited` follow its network namespace, whose values are `system`;
     None where these cannot be read, and then nothing is known to be inherited.
-    `user_timeout` is its TCP_USER_TIMEOUT in milliseconds, 0 for none.
+    `user_timeout` is its TCP_USER_TIMEOUT in milliseconds, 0 for none. Of its probes, so many are `unanswered` yet.
     """
 
     stands: SocketKeepalive
     inherited: Own
     system: Keepalive | None
     user_timeout: int = 0
+    unanswered: int = 0

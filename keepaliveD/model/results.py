@@ -29,6 +29,7 @@ class ArmingResult(enum.Enum):
     TOO_LONG = "too long for path"
     ONLY_DATA = "path counts only data"  # keepalive would not keep it
     USER_TIMEOUT = "user timeout too short"
+    PROBE_UNANSWERED = "keepalive probe unanswered"  # its timer would be restarted, which may end it at once
     CHANGED_SINCE = "changed since"
     CHANGED_MEANWHILE = "changed meanwhile"
     CLOSED = "closed"
@@ -41,13 +42,14 @@ class ArmingResult(enum.Enum):
 
 
 # Worth another try: a socket may be on its way from one process to another, its program may just be setting it,
-# and a failure may pass.
+# its peer may answer, and a failure may pass.
 RETRIED = frozenset(
     {
         ArmingResult.CLOSED,
         ArmingResult.OWNER_NOT_FOUND,
         ArmingResult.OWNER_NOT_VISIBLE,
         ArmingResult.CHANGED_MEANWHILE,
+        ArmingResult.PROBE_UNANSWERED,
         ArmingResult.FAILED,
     }
 )

@@ -242,4 +242,5 @@ def read_from(looked: Column) -> Found:
         Own(int(looked["inherited"])),
         system.times if system.on else None,
         int(looked["user_timeout"]),
+        int(looked["unanswered"]),
     )

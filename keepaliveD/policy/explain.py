@@ -75,7 +75,9 @@ def _helped(its: Explained, wish: Wish, around: Surroundings, timeout: float) ->
         return its
     found = its.found
     its = dataclasses.replace(its, decision=_decide(its, found, wish))
-    if isinstance(its.decision, Armed) or its.connection.due not in HELPFUL or not its.connection.inode:
+    if isinstance(its.decision, Armed) or its.decision is ArmingResult.PROBE_UNANSWERED:
+        return its
+    if its.connection.due not in HELPFUL or not its.connection.inode:
         return its
     return _with_remedy(its, found, around.keepalive, timeout)
 
@@ -100,7 +102,7 @@ def _with_remedy(its: Explained, found: Found, keepalive: Keepalive, timeout: fl
         ("action", ArmAction.ENABLE.value),
         ("idle", AUTO),
     )
-    decision = _decide(its, found, Wish(fitting, times(fitting, timeout)))
+    decision = _decide(its, found._replace(unanswered=0), Wish(fitting, times(fitting, timeout)))
     if isinstance(decision, Armed):
         return dataclasses.replace(its, remedy=HelpfulRule(settings, decision))
     return dataclasses.replace(its, hopeless=decision)

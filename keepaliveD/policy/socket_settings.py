@@ -54,9 +54,7 @@ def _arm_with(after: SocketKeepalive, found: Found, request: Wanted) -> Armed | 
     """
     if after == found.stands and not found.inherited and request.verdict is Verdict.SAFE:
         return ArmingResult.ALREADY_SET
-    if _ends_sooner(after.times, found.user_timeout):
-        return ArmingResult.USER_TIMEOUT
-    return Armed(found.stands, after, found.inherited)
+    return _forbidden(after.times, found) or Armed(found.stands, after, found.inherited)
 
 
 def decide_disarming(found: Found, armed: Armed) -> SocketKeepalive | ArmingResult:
@@ -65,7 +63,10 @@ def decide_disarming(found: Found, armed: Armed) -> SocketKeepalive | ArmingResu
     back = SocketKeepalive(earlier.on, _settable(earlier.times, found.stands.times))
     if found.stands in (earlier, back):
         return ArmingResult.ALREADY_SET
-    return back if _stands_as_armed(found, armed) else ArmingResult.CHANGED_SINCE
+    if not _stands_as_armed(found, armed):
+        return ArmingResult.CHANGED_SINCE
+    is_ended = back.on and found.unanswered >= back.times.probes
+    return ArmingResult.PROBE_UNANSWERED if is_ended else back
 
 
 def as_chosen(armed: Armed, system: Keepalive) -> Armed:
@@ -122,9 +123,7 @@ def _arm_again(found: Found, armed: Armed, request: Wanted) -> Armed | ArmingRes
         return ArmingResult.TOO_LONG
     if times == ours and (request.again or request.verdict is not Verdict.LATE):
         return ArmingResult.ALREADY_SET  # late under such times means that its timer was never set
-    if _ends_sooner(times, found.user_timeout):
-        return ArmingResult.USER_TIMEOUT
-    return Armed(before, SocketKeepalive(True, times), armed.inherited & ~Own.UNTOLD)
+    return _forbidden(times, found) or Armed(before, SocketKeepalive(True, times), armed.inherited & ~Own.UNTOLD)
 
 
 def _wanted(found: Found, request: Wanted) -> Keepalive | ArmingResult:
@@ -187,6 +186,17 @@ def _never_weaker(stands: SocketKeepalive, wanted: Keepalive, timeout: float) ->
 def _helps(times: Keepalive, request: Wanted) -> bool:
     """Return whether the times help: they keep the connection, or show its program that the connection is cut."""
     return request.verdict is Verdict.CUT or fits(times, request.timeout)
+
+
+def _forbidden(times: Keepalive, found: Found) -> ArmingResult | None:
+    """Return why these times must not be set now, though they would help; None where they may be.
+
+    A socket whose probe is not answered yet has been helped. To set it restarts its timer: if as many probes are
+    unanswered as it has then, that ends the connection at once (tcp_keepalive_timer, net/ipv4/tcp_timer.c).
+    """
+    if _ends_sooner(times, found.user_timeout):
+        return ArmingResult.USER_TIMEOUT
+    return ArmingResult.PROBE_UNANSWERED if found.unanswered else None
 
 
 def _ends_sooner(times: Keepalive, user_timeout: int) -> bool:

@@ -328,6 +328,12 @@ def test_what_was_not_permitted_is_said_and_status_77(desk: Desk) -> None:
             69,
             '2 connections not armed: MPTCP subflow; requires watch.engine = "bpf"',
         ),
+        (
+            FakeArmer(unanswered=1),
+            (),
+            75,
+            "2 connections left as before: keepalive probe unanswered; try again once the peer has answered",
+        ),
         (FakeArmer(looks=Access.OWNER_NOT_FOUND), (), 66, "2 connections not armed: owner not found"),
         (
             FakeArmer(looks=Access.OWNER_NOT_VISIBLE),

@@ -167,6 +167,10 @@ def test_what_was_armed_says_by_whom_and_how_it_is_undone() -> None:
             'no: rule arm[1] would not arm it: idle 400s is too long: path "office firewall" forgets after 5min; '
             'use idle = "auto", or at most 266s',
         ),
+        (
+            {"decision": ArmingResult.PROBE_UNANSWERED},
+            "no: rule keepalive.arm would not arm it: to arm it while a keepalive probe is unanswered could end",
+        ),
         ({"decision": ArmingResult.USER_TIMEOUT}, "no: rule keepalive.arm would not arm it: its program has set a TCP"),
         (
             {"rule": dataclasses.replace(REARM, name="arm[1]", action=ArmAction.OBSERVE)},

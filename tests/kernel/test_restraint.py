@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,14 +18,19 @@ from socket import (
     SOCK_DGRAM,
     SOL_SOCKET,
     TCP_INFO,
+    TCP_KEEPCNT,
     TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
     socket,
     socketpair,
 )
 
 import pytest
 
+from keepaliveD.cli.asking import ask, every
 from keepaliveD.model.sockets import TcpState
+from keepaliveD.platforms.linux.arming.pidfd import SO_COOKIE
+from tests.kernel.test_rescue import BY_EACH, UNDER
 from tests.support.loopback import (
     A_FEW_SCANS,
     BARE,
@@ -37,12 +43,13 @@ from tests.support.loopback import (
     near_end,
     settings,
 )
-from tests.support.patience import SOON
+from tests.support.patience import SOON, wait_for
 from tests.support.processes import CTL, ENABLE, OBSERVE, REARM, TUNED
 from tests.support.rig import INTERVAL, PROBES, TIME, UNTUNED
 
 SYN_SENT, LISTEN = 2, 10  # include/net/tcp_states.h
 OWN = 60  # seconds
+WITH_ONLY = {"netlink": ("setpriv", "--bounding-set=-bpf,-sys_admin"), "bpf": UNDER["bpf"]}  # what an engine requires
 BRIEF = 12  # seconds: a timeout of which half, when the warning is due, is soon over, and the rest lasts
 
 
@@ -262,3 +269,97 @@ def test_of_all_descriptors_only_that_of_the_connection_is_touched(host: Host) -
         assert (trace.touched, set(trace.taken), trace.harm) == (4, {sock.fileno()}, [])
         assert len(trace.taken) <= len(("armed", "read"))
     assert settings(sock) == SAFE
+
+
+def with_a_probe_out(host: Host) -> tuple[socket, str]:
+    """A socket whose only probe is not answered yet, and the options by which it is named to keepalivectl.
+
+    Its connection ends once SOON is over, unless the peer is heard of before that.
+    """
+    sock = host.connection()
+    for option, value in ((TCP_KEEPIDLE, 1), (TCP_KEEPINTVL, int(SOON)), (TCP_KEEPCNT, 1)):
+        sock.setsockopt(IPPROTO_TCP, option, value)
+    cut(host, sock)
+    on(sock)
+    wait_for(lambda: unanswered(sock) == 1)
+    return sock, "{}:{}".format(*sock.getsockname())
+
+
+def cut(host: Host, sock: socket) -> None:
+    """Drop each packet of this connection."""
+    ports = f"{{ {sock.getsockname()[1]}, {sock.getpeername()[1]} }}"
+    lost = f"tcp sport {ports} tcp dport {ports} drop"
+    host.namespace.nft(f"table ip cut {{ chain out {{ type filter hook output priority 0; {lost}; }}; }}")
+
+
+def unanswered(sock: socket) -> int:
+    """The number of probes that the peer has not answered yet (tcpi_probes)."""
+    return sock.getsockopt(IPPROTO_TCP, TCP_INFO, 4)[3]
+
+
+def lives(sock: socket) -> bool:
+    """Whether the kernel has not given it up."""
+    return sock.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] == TcpState.ESTABLISHED
+
+
+FASTER = ("--idle=1s", "--interval=1s", "--probes=1")
+
+
+@pytest.mark.parametrize("engine", BY_EACH)
+def test_a_socket_with_an_unanswered_probe_is_not_armed_by_hand(host: Host, engine: str) -> None:
+    """Its timer would be restarted, find that as many probes are unanswered as it has, and end the connection."""
+    sock, end = with_a_probe_out(host)
+    before = settings(sock)
+    (host.directory / "config.toml").write_text(forgetful(), encoding="utf-8")
+    places = (f"--config={host.directory}/config.toml", f"--state-dir={host.directory}/state")
+    done = host.namespace.run(*WITH_ONLY[engine], *CTL, "arm", end, *FASTER, *places)
+    assert (lives(sock), settings(sock)) == (True, before), done
+    assert f"-> {FORGOTTEN}:{sock.getpeername()[1]}: not armed: keepalive probe unanswered: " in done.stderr, done
+
+
+@pytest.mark.parametrize("engine", BY_EACH)
+def test_the_daemon_leaves_a_socket_with_an_unanswered_probe_alone_even_when_root_orders_to_arm_it(
+    host: Host, engine: str
+) -> None:
+    """The order is refused, and says why."""
+    sock, _ = with_a_probe_out(host)
+    before, path = settings(sock), host.directory / "control"
+    cookie = int.from_bytes(sock.getsockopt(SOL_SOCKET, SO_COOKIE, 8), sys.byteorder)
+    through = ("env", f"RUNTIME_DIRECTORY={host.directory}", *UNDER[engine])
+    with host.daemon(forgetful().replace('"netlink"', f'"{engine}"'), through=through) as daemon:
+        wait_for(lambda: sock.getsockname()[1] in local_ports(path))
+        answer = ask(path, "Arm", {"cookie": cookie, "idle": 1, "interval": 1, "probes": 1}, SOON)
+        assert (lives(sock), settings(sock)) == (True, before), answer
+        assert answer["result"] == "keepalive probe unanswered"
+        assert daemon.expect("unarmed", **near_end(sock))["KEEPALIVE_RESULT"] == "keepalive-probe-unanswered"
+        daemon.stop()
+
+
+def local_ports(path: Path) -> set[int]:
+    """Those of all connections that the daemon lists."""
+    return {one["local"]["port"] for reply in every(path, "ListConnections", {}, SOON) for one in reply["connections"]}
+
+
+@pytest.mark.parametrize("engine", BY_EACH)
+def test_a_socket_with_more_unanswered_probes_than_it_had_before_is_not_disarmed_until_the_peer_answers(
+    host: Host, engine: str
+) -> None:
+    """It would be ended at once."""
+    sock = on(host.connection(), 1)
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, int(SOON))
+    sock.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, 2)
+    before = settings(sock)
+    (host.directory / "config.toml").write_text(forgetful(), encoding="utf-8")
+    state = f"--state-dir={host.directory}/state"
+    armed = ("arm", "{}:{}".format(*sock.getsockname()), "--interval=1s", "--probes=100", "--idle=1s")
+    done = host.namespace.run(*WITH_ONLY[engine], *CTL, *armed, f"--config={host.directory}/config.toml", state)
+    assert (ours := settings(sock)) != before, done
+    cut(host, sock)
+    wait_for(lambda: unanswered(sock) > before.probes)
+    done = host.namespace.run(*WITH_ONLY[engine], *CTL, "disarm", state)
+    assert (lives(sock), settings(sock)) == (True, ours), done
+    assert f"-> {FORGOTTEN}:{sock.getpeername()[1]}: not disarmed: keepalive probe unanswered" in done.stderr, done
+    host.namespace.nft("delete table ip cut")
+    wait_for(lambda: not unanswered(sock))
+    done = host.namespace.run(*WITH_ONLY[engine], *CTL, "disarm", state)
+    assert settings(sock) == before, done

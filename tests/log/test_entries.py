@@ -329,6 +329,13 @@ AT_RISK = '; at risk: no packet is due, and path "office firewall" forgets it in
         ),
         (ArmingResult.CHANGED_MEANWHILE, "unarmed", NOTICE, "not armed: changed meanwhile (off)"),
         (
+            ArmingResult.PROBE_UNANSWERED,
+            "unarmed",
+            WARNING,
+            "not armed: keepalive probe unanswered: to arm it now may end it at once; arm it again once the peer has "
+            "answered (off)",
+        ),
+        (
             ArmingResult.SUBFLOW,
             "unarmed",
             WARNING,
@@ -587,6 +594,11 @@ def test_a_process_cannot_forge_an_entry_by_its_name(name: str, count: int) -> N
         (ArmingResult.FAILED, "cannot be disarmed: failed: the kernel refused"),
         (ArmingResult.CHANGED_SINCE, "not disarmed: changed since (off)"),
         (ArmingResult.CHANGED_MEANWHILE, "not disarmed: changed meanwhile (off)"),
+        (
+            ArmingResult.PROBE_UNANSWERED,
+            "not disarmed: keepalive probe unanswered: to disarm it now would end it; disarm it again once the peer "
+            "has answered (off)",
+        ),
     ],
 )
 def test_what_cannot_be_disarmed_is_not_said_to_be_unarmed(result: ArmingResult, said: str, count: int) -> None:

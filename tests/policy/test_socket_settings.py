@@ -513,3 +513,36 @@ def test_what_was_armed_before_is_not_set_again_where_its_program_has_a_user_tim
     ask = request(ArmAction.ENABLE, stricter)._replace(armed=armed, again=again, verdict=Verdict.LATE)
     assert after(decide_arming(Found(on(OURS), NONE, KERNEL), ask)) is not None
     assert decide_arming(Found(on(OURS), NONE, KERNEL, 1500), ask) is ArmingResult.USER_TIMEOUT
+
+
+# unanswered probes
+
+
+@pytest.mark.parametrize("armed", [None, Armed(off(), on(OURS), ALL)])
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_socket_with_an_unanswered_probe_is_not_set(armed: Armed | None, by_hand: bool) -> None:
+    """Its timer would be restarted, and might find as many probes unanswered as it has."""
+    stands = on(OURS) if armed else on()
+    ask = request(ArmAction.ENABLE, OURS._replace(idle=60))._replace(armed=armed, by_hand=by_hand)
+    assert isinstance(decide_arming(Found(stands, NONE, KERNEL), ask), Armed)
+    assert decide_arming(Found(stands, NONE, KERNEL, unanswered=1), ask) is ArmingResult.PROBE_UNANSWERED
+
+
+def test_an_unanswered_probe_hides_no_other_reason_and_nothing_that_stands_already() -> None:
+    rearm = request(ArmAction.REARM)
+    assert decide_arming(found(off())._replace(unanswered=1), rearm) is ArmingResult.LEFT_BY_RULE
+    safe = request(ArmAction.ENABLE)._replace(verdict=Verdict.SAFE)
+    assert decide_arming(Found(on(OURS), NONE, KERNEL, unanswered=1), safe) is ArmingResult.ALREADY_SET
+
+
+@pytest.mark.parametrize(
+    ("before", "unanswered", "is_left"),
+    [(off(), 31, False), (on(), 8, False), (on(), 9, True)],
+    ids=["its keepalive was off", "fewer than it had", "as many as it had"],
+)
+def test_a_socket_is_not_disarmed_where_its_unanswered_probes_would_end_it(
+    before: SocketKeepalive, unanswered: int, is_left: bool
+) -> None:
+    armed = Armed(before, on(OURS), ALL)
+    answer = decide_disarming(Found(on(OURS), NONE, KERNEL, unanswered=unanswered), armed)
+    assert answer == (ArmingResult.PROBE_UNANSWERED if is_left else before)

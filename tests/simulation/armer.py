@@ -54,6 +54,7 @@ class Armer:
             is_open = end.state == TcpState.ESTABLISHED
             row["access"] = Access.DONE if is_open else Access.CLOSED
             row["stands"] = (end.idle(self.now), end.interval(self.now), end.probes(self.now), end.options.on)
+            row["unanswered"] = end.probes_out
         return looked
 
     def _one(self, action: Arm, row: Row) -> Arming:
@@ -74,7 +75,13 @@ class Armer:
         user_timeout = int(end.options.user_timeout * 1000)
         earlier = self._earlier.get(row.cookie)
         decided = decide_arming(
-            Found(before, _inherited(end), Keepalive(system.idle, system.interval, system.probes), user_timeout),
+            Found(
+                before,
+                _inherited(end),
+                Keepalive(system.idle, system.interval, system.probes),
+                user_timeout,
+                end.probes_out,
+            ),
             Wanted(wish, row.timeout, row.verdict, earlier, action.by_hand, earlier is not None),
         )
         if isinstance(decided, ArmingResult):

@@ -169,6 +169,7 @@ class FakeArmer:
     stands: dict[int, SocketKeepalive] = field(default_factory=dict)
     others: SocketKeepalive = OFF
     user_timeouts: dict[int, int] = field(default_factory=dict)
+    unanswered: int = 0
     inherited: Own = ALL
     looks: Access = Access.DONE
     changes: Access = Access.DONE
@@ -191,6 +192,7 @@ class FakeArmer:
         if self.looks is Access.DONE:
             looked["stands"] = [_numbers(self.stands.get(cookie, self.others)) for cookie in cookies]
             looked["system"], looked["inherited"] = (*self.others.times, 1), self.inherited
+            looked["unanswered"] = self.unanswered
             looked["user_timeout"] = [self.user_timeouts.get(cookie, 0) for cookie in cookies]
         self.looked_into()
         return looked

@@ -40,9 +40,14 @@ HELP = {
 }
 WHY = {  # a socket that was not armed on purpose, and needs more than the name of the result
     ArmingResult.USER_TIMEOUT: ": in an outage its TCP_USER_TIMEOUT would end it sooner than before",
+    ArmingResult.PROBE_UNANSWERED: ": to arm it now may end it at once; arm it again once the peer has answered",
     ArmingResult.ONLY_DATA: ": keepalive would not keep the connection; let its program send data more often",
     ArmingResult.CHANGED_SINCE: " by its program or by keepalivectl disarm",
 }
+WHY_NOT_DISARMED = {
+    ArmingResult.PROBE_UNANSWERED: ": to disarm it now would end it; disarm it again once the peer has answered",
+}
+WARNED = {*HELP, ArmingResult.TOO_LONG, ArmingResult.USER_TIMEOUT, ArmingResult.PROBE_UNANSWERED}
 KINDS = 3  # different settings that a summary lists
 BEFORE = (
     "KEEPALIVE_BEFORE_ON",
@@ -161,7 +166,7 @@ def _most_urgent(arming: Arming) -> Connection:
 
 
 def _priority(result: ArmingResult) -> int:
-    return WARNING if result in HELP or result in (ArmingResult.TOO_LONG, ArmingResult.USER_TIMEOUT) else NOTICE
+    return WARNING if result in WARNED else NOTICE
 
 
 def _what(members: Sequence[Arming], wish: Wish | None, connection: Connection) -> str:
@@ -184,7 +189,7 @@ def _what(members: Sequence[Arming], wish: Wish | None, connection: Connection) 
         case ArmingResult.TOO_LONG if wish:
             said = f"not armed by {rule}: {too_long(wish.times, connection)}"
         case _:
-            why = WHY.get(result, "") if wish else ""
+            why = (WHY if wish else WHY_NOT_DISARMED).get(result, "")
             said = f"not {wanted}: {result.value}{why}" + (f" ({after})" if after else "")
     return said
 

@@ -9,6 +9,7 @@ from socket import (
     IPPROTO_TCP,
     SO_KEEPALIVE,
     SOL_SOCKET,
+    TCP_INFO,
     TCP_KEEPCNT,
     TCP_KEEPIDLE,
     TCP_KEEPINTVL,
@@ -16,6 +17,7 @@ from socket import (
     SocketType,
 )
 
+TCPI_PROBES = 3  # where it is in struct tcp_info (include/uapi/linux/tcp.h)
 Four = tuple[int, int, int, int]  # idle time, interval, probes, whether keepalive is on
 
 
@@ -33,6 +35,11 @@ def read(sock: SocketType) -> Four:
 def user_timeout(sock: SocketType) -> int:
     """Return its TCP_USER_TIMEOUT in milliseconds, 0 for none. Raises OSError."""
     return sock.getsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT)
+
+
+def unanswered(sock: SocketType) -> int:
+    """Return how many of its probes the peer has not answered yet. Raises OSError."""
+    return sock.getsockopt(IPPROTO_TCP, TCP_INFO, TCPI_PROBES + 1)[TCPI_PROBES]
 
 
 class Brought(enum.Enum):

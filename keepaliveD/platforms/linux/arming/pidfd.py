@@ -108,17 +108,17 @@ class PidfdArmer:
             self._holders.find(target.inode for target in lost)
             self._duplicates.reach(lost, self._holders, states)
 
-    def _look(self, cookie: int, netns: int) -> tuple[int, Four, Four, int, int]:
+    def _look(self, cookie: int, netns: int) -> tuple[int, Four, Four, int, int, int]:
         """Return a row of LOOKED, but for what is inherited: the kernel tells only what the times are."""
         sock = self._duplicates.of(cookie)
         if isinstance(sock, Access):
-            return sock.value, NOT_REACHED, NOT_REACHED, 0, 0
+            return sock.value, NOT_REACHED, NOT_REACHED, 0, 0, 0
         touching.now(Kind.SOCKET, cookie)
         try:
-            stands, timeout = options.read(sock), options.user_timeout(sock)
+            stands, timeout, unanswered = options.read(sock), options.user_timeout(sock), options.unanswered(sock)
         except OSError:  # getsockopt may be forbidden, or fail for want of memory
-            return Access.FAILED.value, NOT_REACHED, NOT_REACHED, 0, 0
-        return DONE, stands, self._systems.of(netns), 0, timeout
+            return Access.FAILED.value, NOT_REACHED, NOT_REACHED, 0, 0, 0
+        return DONE, stands, self._systems.of(netns), 0, timeout, unanswered
 
     def _set(self, cookie: int, before: Four, after: Four) -> tuple[int, Four]:
         """Return a row of RESULT."""

@@ -17,9 +17,11 @@ struct slot {
 	struct settings after;
 	__s32 state;
 	__s32 inherited; /* which of stands follow the namespace; read and expected as stands is */
-	__s32 states; /* 1 << TCP state, of those in which this may be done */
+	__u16 states; /* 1 << TCP state, of those in which this may be done */
+	__u16 unanswered; /* probes; read by LOOK */
 	__s32 user_timeout; /* ms; read by LOOK */
 };
+_Static_assert(sizeof(struct slot) % 8 == 0, "the kernel places the values of an array so");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -100,6 +102,7 @@ int arm_sockets(struct bpf_iter__tcp *ctx)
 		slot->stands = stands;
 		slot->inherited = inherited_by(tp);
 		slot->user_timeout = tp->inet_conn.icsk_user_timeout;
+		slot->unanswered = tp->inet_conn.icsk_probes_out;
 		slot->state = STANDS;
 	} else if (slot->state == SET) { /* once: a bucket that changes may be walked twice */
 		slot->state = CHANGED;

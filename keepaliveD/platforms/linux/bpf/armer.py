@@ -28,7 +28,9 @@ MOST = 250_000  # sockets at a time: the kernel needs 40 MB for them meanwhile; 
 SLOT = np.dtype(
     [
         *((name, "i4", 4) for name in ("stands", "system", "after")),
-        *((name, "i4") for name in ("state", "inherited", "states", "user_timeout")),
+        *((name, "i4") for name in ("state", "inherited")),
+        *((name, "u2") for name in ("states", "unanswered")),
+        ("user_timeout", "i4"),
     ]
 )
 SHARED: twins.Twins = {**libbpf.SHARED, "slot": SLOT}
@@ -61,7 +63,7 @@ class BpfArmer:
         looked = np.zeros(len(targets), LOOKED)
         looked["access"] = ACCESS[slots["state"]]
         reached = slots["state"] == STANDS
-        for name in ("stands", "system", "inherited", "user_timeout"):
+        for name in ("stands", "system", "inherited", "user_timeout", "unanswered"):
             looked[name][reached] = slots[name][reached]
         looked["system"][reached, 3] = 1
         return looked
