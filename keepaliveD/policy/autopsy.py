@@ -132,7 +132,9 @@ class Autopsy:
 
     def observe(self, deaths: Deaths, now: float) -> tuple[Alike, ...]:
         """Examine these ends; return what to report at once."""
-        ended = deaths.ended[~ignored(deaths.ended, self._rules.ignore)]
+        ended, left_out = deaths.ended, ignored(deaths.ended, self._rules.ignore)
+        if left_out.any():
+            ended = ended[~left_out]
         self.tally.ordinary += deaths.ordinary
         self.tally.lost += deaths.lost
         if not len(ended):
@@ -213,7 +215,8 @@ class Autopsy:
             kind.said += len(rows)
             return Alike(len(rows), tuple(examined.death(row) for row in rows.tolist()))
         kind.held += len(rows)
-        kind.example = examined.death(int(rows[-1]))
+        if kind.example is None:
+            kind.example = examined.death(int(rows[-1]))
         return None
 
     def _may_report_singly(self, unit: str, count: int, now: float) -> bool:
@@ -243,8 +246,15 @@ def _counts(*columns: Column) -> list[tuple[int, ...]]:
     """Return each combination of values in the rows of these columns, with how often it occurs."""
     if not len(columns[0]):
         return []
-    found, counts = np.unique(np.stack([column.astype(np.uint64) for column in columns]), axis=1, return_counts=True)
-    return list(zip(*found.tolist(), counts.tolist(), strict=True))
+    number, values = np.zeros(len(columns[0]), np.intp), []
+    for column in columns:  # number each combination so far: rows are sorted as numbers, not as tuples
+        found, which = np.unique(column, return_inverse=True)
+        values.append(found.tolist())
+        number = number * len(found) + which
+    found, counts = np.unique(number, return_counts=True)
+    places = np.unravel_index(found, [len(each) for each in values])
+    parts = [[each[n] for n in place.tolist()] for each, place in zip(values, places, strict=True)]
+    return list(zip(*parts, counts.tolist(), strict=True))
 
 
 def _alike(examined: Examined, wanted: Bools) -> list[Indices]:

@@ -50,6 +50,6 @@ class Ring:
         if (busy := lengths & BUSY != 0).any():
             lengths = lengths[: int(busy.argmax())]
         entries = entries[: len(lengths)]
-        records: Column = entries["record"][lengths & DISCARDED == 0].copy()
+        records: Column = entries["record"][lengths & DISCARDED == 0]
         self._consumer[0] = start + len(lengths) * self._entry.itemsize
         return records

@@ -8,22 +8,24 @@ from pathlib import Path
 import numpy as np
 
 from keepaliveD.model.autopsy import NOT_EXPLAINED
-from keepaliveD.model.deaths import Deaths
+from keepaliveD.model.deaths import DEATH, Deaths
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.base import DeathReader, DeathWatch
 from keepaliveD.platforms.linux import capabilities
 from keepaliveD.platforms.linux.bpf.connect import cgroup_root
-from keepaliveD.platforms.linux.bpf.deaths import RECORD, BpfDeaths
+from keepaliveD.platforms.linux.bpf.deaths import BpfDeaths
 from keepaliveD.platforms.linux.deaths.decode import decode
 from keepaliveD.platforms.linux.deaths.destroyed import DestroyedReader
 from keepaliveD.platforms.linux.deaths.icmp import IcmpErrors
 from keepaliveD.platforms.linux.deaths.unseen import Unseen
+from keepaliveD.platforms.linux.deaths.waiting import Waiting
 from keepaliveD.platforms.linux.netstat import OpenEnds
 from keepaliveD.platforms.linux.selection import BPF, NETLINK
 
 AFTERWARDS = 1.0  # seconds in which packets may come that tell more of an end
 MOST = 32_768  # ends that wait so long; of more than these the oldest are returned early
+NONE = np.zeros(0, DEATH)
 ROUTER = frozenset({"router_high", "router_low", "icmp_type", "icmp_code"})
 
 
@@ -61,7 +63,7 @@ class BpfReader:
         self._ends = ends
         self._unseen = Unseen(ends.count, source.seen_open)
         self._netns = os.stat("/proc/thread-self/ns/net").st_ino
-        self._waiting = np.zeros(0, RECORD)  # in the order of their ends
+        self._waiting = Waiting()
         self._counted = self._counts()
         reasons = "; ".join(filter(None, (source.hindered, errors.hindered)))
         self.hindered = f"{NOT_EXPLAINED}: {reasons}" if reasons else ""
@@ -73,7 +75,8 @@ class BpfReader:
 
     def due(self) -> float | None:
         """Return the instant at which take() returns the next end, by CLOCK_BOOTTIME; None if none waits."""
-        return float(self._waiting["ended_at"][0]) * 1e-9 + AFTERWARDS if len(self._waiting) else None
+        first = self._waiting.first
+        return None if first is None else first * 1e-9 + AFTERWARDS
 
     @capabilities.for_bpf()
     def take(self, now: float, *, early: bool = False) -> Deaths:
@@ -83,14 +86,13 @@ class BpfReader:
         """
         self._errors.read(now)
         self._receive()
-        ripe = int(np.searchsorted(self._waiting["ended_at"], max(0, (now - AFTERWARDS) * 1e9), side="right"))
-        ripe = max(ripe, len(self._waiting) - (0 if early else MOST))
-        ended, self._waiting = self._waiting[:ripe], self._waiting[ripe:].copy()
+        pieces = self._waiting.take(max(0, (now - AFTERWARDS) * 1e9), 0 if early else MOST)
+        rows = [decode(piece) for piece in pieces]
         ordinary, lost = self._counts()
         before_ordinary, before_lost = self._counted
         self._counted = ordinary, lost
         return Deaths(
-            self._with_router(decode(ended)),
+            self._with_router(rows[0] if len(rows) == 1 else np.concatenate([NONE, *rows])),
             ordinary - before_ordinary,
             lost - before_lost,
             unknown=self._unknown,
@@ -110,19 +112,12 @@ class BpfReader:
     def _receive(self) -> None:
         """Take in what the programs have told, and what of it concerns ends that wait."""
         records = self._source.read()
-        if not len(records):
-            return
         deaths = records["state"] != 0
-        together = np.concatenate([self._waiting, records[deaths]])
-        self._waiting = together[np.argsort(together["ended_at"], kind="stable")]
-        self._note(records[~deaths])
-
-    def _note(self, notes: Column) -> None:
-        """Add how many packets came afterwards: each note has a larger number than the one before."""
-        latest = dict(zip(notes["cookie"].tolist(), notes["afterwards"].tolist(), strict=True))
-        if latest:
-            rows = np.flatnonzero(np.isin(self._waiting["cookie"], list(latest)))
-            self._waiting["afterwards"][rows] = [latest[cookie] for cookie in self._waiting["cookie"][rows].tolist()]
+        if deaths.all():
+            return self._waiting.add(records)
+        self._waiting.add(records[deaths])
+        notes = records[~deaths]  # each has a larger number than the one before
+        return self._waiting.note(dict(zip(notes["cookie"].tolist(), notes["afterwards"].tolist(), strict=True)))
 
     def _with_router(self, rows: Column) -> Column:
         """Fill in who said that packets do not arrive, where the kernel was told so."""
