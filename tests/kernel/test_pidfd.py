@@ -24,6 +24,7 @@ from socket import (
 import numpy as np
 import pytest
 
+from keepaliveD.model.arming import Access
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.keepalive import ALL, Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult
@@ -33,10 +34,12 @@ from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.owners.holders import Holder, Holders
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
 from keepaliveD.policy.activity import nothing_known
+from keepaliveD.policy.choices import targets
 from keepaliveD.policy.connections import connections
 from keepaliveD.policy.judge import judge
 from tests.support import walk
 from tests.support.descriptors import open_descriptors
+from tests.support.patience import SOON
 from tests.support.rig import Namespace
 from tests.support.tables import CONFIGURED
 from tests.support.versions import SHOWS_ULP, since
@@ -55,7 +58,7 @@ class Place:
     """Connections of this process to itself in a namespace of their own, and how to arm them."""
 
     def __init__(self, namespace: Namespace) -> None:
-        self._namespace = namespace
+        self.namespace = namespace
         self.listener = namespace.inside(lambda: create_server(("127.0.0.1", 0)))
         self.holders = Holders(ROOT)
         self.kept: dict[int, Armed] = {}
@@ -63,7 +66,7 @@ class Place:
 
     def connect(self) -> tuple[socket, socket]:
         """Both ends of a new connection."""
-        near = self._namespace.inside(lambda: create_connection(self.listener.getsockname()))
+        near = self.namespace.inside(lambda: create_connection(self.listener.getsockname()))
         far = self.listener.accept()[0]
         self._ends += near, far  # a test that drops one does not close it
         return near, far
@@ -79,13 +82,13 @@ class Place:
                 near.connect(listener.getsockname())
                 return near, listener.accept()[0]
 
-        self._ends += self._namespace.inside(make)
+        self._ends += self.namespace.inside(make)
         return self._ends[-2]
 
     def seen(self, sock: socket) -> Connection:
         """What the watcher sees of it."""
-        watcher = self._namespace.inside(lambda: SocketWatcher(all_namespaces=False))
-        table = self._namespace.inside(lambda: watcher.scan(1.0))
+        watcher = self.namespace.inside(lambda: SocketWatcher(all_namespaces=False))
+        table = self.namespace.inside(lambda: watcher.scan(1.0))
         watcher.close()
         look = judge(table, nothing_known(), [NetworkPath("default", 300.0, CONFIGURED)], [])
         every = connections(look, np.arange(len(look.table)))
@@ -102,7 +105,7 @@ class Place:
         rule = ArmRule("test", action, OURS.times.idle, OURS.times.interval, OURS.times.probes)
         orders = [Order(connection, Wish(rule, OURS.times)) for connection in wanted]
         with contextlib.closing(PidfdArmer(ROOT, self.holders)) as armer:
-            return self._namespace.inside(lambda: walk.arm(armer, orders, earlier or {}, keep or self.kept.update))
+            return self.namespace.inside(lambda: walk.arm(armer, orders, earlier or {}, keep or self.kept.update))
 
 
 @pytest.fixture
@@ -243,6 +246,19 @@ def test_no_descriptor_stays_open_however_many_sockets_there_are(place: Place) -
     assert open_descriptors() <= before
 
 
+def test_a_socket_that_was_only_looked_into_is_its_programs_alone(place: Place) -> None:
+    """Its program's close is the last one, and tells the peer so at once."""
+    near, far = place.connect()
+    wanted = targets([place.seen(near)])
+    place.holders.find(wanted["inode"].tolist())
+    with contextlib.closing(PidfdArmer(ROOT, place.holders)) as armer:
+        looked = place.namespace.inside(lambda: armer.read(wanted, closing=False))
+        assert looked["access"].tolist() == [Access.DONE.value]
+        near.close()
+        far.settimeout(SOON)
+        assert far.recv(1) == b""
+
+
 def test_what_somebody_set_after_it_was_armed_is_left(place: Place) -> None:
     near, _ = place.connect()
     connection = place.seen(near)
@@ -308,7 +324,7 @@ def test_the_timer_is_credited_the_time_that_the_connection_was_quiet_for(place:
     connection = place.seen(near)
     place.holders.find([connection.inode])
     place.arm(connection)
-    table = place._namespace.inside(lambda: SocketWatcher(all_namespaces=False).scan(2.0))
+    table = place.namespace.inside(lambda: SocketWatcher(all_namespaces=False).scan(2.0))
     row = table.sockets["cookie"].tolist().index(connection.cookie)
     quiet = float(table.sockets["since_received"][row])
     assert 180 - quiet - 1 < float(table.sockets["expires"][row]) <= 180

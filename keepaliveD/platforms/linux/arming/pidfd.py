@@ -4,6 +4,7 @@ pidfd_getfd(2), Linux 5.6, gives a descriptor of the same socket: setsockopt(2) 
 real one, while its program neither stops nor notices. It asks for PTRACE_MODE_ATTACH_REALCREDS:
 CAP_SYS_PTRACE, whoever the user is.
 Pids and descriptors are reused, so nothing is touched before the cookie was compared.
+A duplicate keeps the connection open when its program closes it, so none outlives the request that it was made for.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import errno
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from socket import (
     AF_INET,
@@ -58,6 +59,8 @@ DONE = Access.DONE.value
 OF_EACH = np.array([Own.IDLE, Own.INTERVAL, Own.PROBES], np.int32)
 NOT_REACHED = (0, 0, 0, 0)
 
+_Reached = dict[int, SocketType | Access]  # by cookie: a duplicate, or why the socket could not be reached
+
 
 class PidfdArmer:
     """Arms sockets whose owners are known."""
@@ -68,15 +71,14 @@ class PidfdArmer:
         self._root = root
         self._holders = holders
         self._systems = _Systems(root)
-        self._duplicates = _Duplicates(root)  # of the last look: what is set next
 
     def read(self, targets: Column, *, closing: bool) -> Column:
         """Return what stands in the first of these sockets. Raises Unsupported, NotPermitted."""
         _probe()
         targets = targets[:MOST]
-        self._reach(targets, closing=closing)
         self._systems.forget()
-        rows = [self._look(cookie, netns) for cookie, netns, _ in targets.tolist()]
+        with self._reached(targets, closing=closing) as reached:
+            rows = [self._look(reached[cookie], cookie, netns) for cookie, netns, _ in targets.tolist()]
         looked = np.array(rows, LOOKED)
         looked["inherited"] = _inherited(looked["stands"], looked["system"])
         return looked
@@ -84,33 +86,37 @@ class PidfdArmer:
     def change(self, changes: Column, *, closing: bool) -> Column:
         """Set each socket in which there still stands what is expected. Raises the same."""
         _probe()
-        if not self._duplicates.cover(changes["cookie"].tolist()):
-            self._reach(changes, closing=closing)
         columns = (changes[name].tolist() for name in ("cookie", "expected", "after"))
-        results = [
-            self._set(cookie, tuple(before), tuple(after)) for cookie, before, after in zip(*columns, strict=True)
-        ]
-        self._duplicates.close()
+        with self._reached(changes, closing=closing) as reached:
+            results = [
+                _set(reached[cookie], cookie, tuple(before), tuple(after))
+                for cookie, before, after in zip(*columns, strict=True)
+            ]
         return np.array(results, RESULT)
 
     def close(self) -> None:
-        """Close the duplicates of the last look."""
-        self._duplicates.close()
+        """Do nothing: nothing stays open."""
 
-    def _reach(self, targets: Column, *, closing: bool) -> None:
-        """Duplicate these sockets. If a process has closed one meanwhile, look for another owner, once."""
-        self._duplicates.close()
+    @contextlib.contextmanager
+    def _reached(self, targets: Column, *, closing: bool) -> Iterator[_Reached]:
+        """Duplicate these sockets for a moment. While we hold one, it does not end when its program closes it.
+
+        If a process has closed one meanwhile, look for another owner, once.
+        """
         states = CLOSING if closing else OPEN
         wanted = [_Target(*each) for each in zip(*(targets[name].tolist() for name in _Target._fields), strict=True)]
-        self._duplicates.reach(wanted, self._holders, states)
-        lost = [target for target in wanted if self._duplicates.of(target.cookie) is Access.CLOSED]
-        if lost:
-            self._holders.find(target.inode for target in lost)
-            self._duplicates.reach(lost, self._holders, states)
+        duplicates = _Duplicates(self._root)
+        try:
+            duplicates.reach(wanted, self._holders, states)
+            if lost := [target for target in wanted if duplicates.reached[target.cookie] is Access.CLOSED]:
+                self._holders.find(target.inode for target in lost)
+                duplicates.reach(lost, self._holders, states)
+            yield duplicates.reached
+        finally:
+            duplicates.close()
 
-    def _look(self, cookie: int, netns: int) -> tuple[int, Four, Four, int, int, int]:
+    def _look(self, sock: SocketType | Access, cookie: int, netns: int) -> tuple[int, Four, Four, int, int, int]:
         """Return a row of LOOKED, but for what is inherited: the kernel tells only what the times are."""
-        sock = self._duplicates.of(cookie)
         if isinstance(sock, Access):
             return sock.value, NOT_REACHED, NOT_REACHED, 0, 0, 0
         touching.now(Kind.SOCKET, cookie)
@@ -120,18 +126,18 @@ class PidfdArmer:
             return Access.FAILED.value, NOT_REACHED, NOT_REACHED, 0, 0, 0
         return DONE, stands, self._systems.of(netns), 0, timeout, unanswered
 
-    def _set(self, cookie: int, before: Four, after: Four) -> tuple[int, Four]:
-        """Return a row of RESULT."""
-        sock = self._duplicates.of(cookie)
-        if isinstance(sock, Access):
-            return sock.value, before
-        touching.now(Kind.SOCKET, cookie)
-        brought = options.bring_about(sock, before, after)
-        if brought is Brought.ABOUT:
-            return DONE, after
-        with contextlib.suppress(OSError):
-            return ACCESS[brought].value, options.read(sock)
-        return ACCESS[brought].value, before
+
+def _set(sock: SocketType | Access, cookie: int, before: Four, after: Four) -> tuple[int, Four]:
+    """Return a row of RESULT."""
+    if isinstance(sock, Access):
+        return sock.value, before
+    touching.now(Kind.SOCKET, cookie)
+    brought = options.bring_about(sock, before, after)
+    if brought is Brought.ABOUT:
+        return DONE, after
+    with contextlib.suppress(OSError):
+        return ACCESS[brought].value, options.read(sock)
+    return ACCESS[brought].value, before
 
 
 class _Target(NamedTuple):
@@ -143,23 +149,15 @@ class _Target(NamedTuple):
 
 
 class _Duplicates:
-    """Duplicates of sockets, by cookie, or why a socket could not be reached."""
+    """Duplicates of sockets, which are closed together."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._reached: dict[int, SocketType | Access] = {}
-
-    def of(self, cookie: int) -> SocketType | Access:
-        """Return the socket, or why it was not reached."""
-        return self._reached[cookie]
-
-    def cover(self, cookies: Iterable[int]) -> bool:
-        """Return whether all of these were tried."""
-        return all(cookie in self._reached for cookie in cookies)
+        self.reached: _Reached = {}
 
     def close(self) -> None:
         """Close all of them."""
-        reached, self._reached = self._reached, {}
+        reached, self.reached = self.reached, {}
         for cookie, sock in reached.items():
             if not isinstance(sock, Access):
                 touching.now(Kind.SOCKET, cookie)
@@ -171,16 +169,14 @@ class _Duplicates:
         for target in targets:
             if holder := holders.known(target.inode):
                 by_pid[holder.pid].append((target, holder.fd))
-                self._reached[target.cookie] = Access.FAILED  # unless its process answers
+                self.reached[target.cookie] = Access.FAILED  # unless its process answers
             else:
-                self._reached[target.cookie] = Access.OWNER_NOT_VISIBLE if holders.barred else Access.OWNER_NOT_FOUND
+                self.reached[target.cookie] = Access.OWNER_NOT_VISIBLE if holders.barred else Access.OWNER_NOT_FOUND
         answers = processes.ask(by_pid, lambda pid: self._reach_in(pid, by_pid[pid], states))
         for its in answers.values():
-            self._reached.update(its)
+            self.reached.update(its)
 
-    def _reach_in(
-        self, pid: int, wanted: Iterable[tuple[_Target, int]], states: Collection[int]
-    ) -> dict[int, SocketType | Access]:
+    def _reach_in(self, pid: int, wanted: Iterable[tuple[_Target, int]], states: Collection[int]) -> _Reached:
         """Duplicate sockets of one process."""
         touching.now(Kind.PROCESS, pid)
         try:
