@@ -46,6 +46,7 @@ class Activity:
     beat: Column  # instant after which the newest packet passed that the peer's next probe counts from, or at it
     beat_by: Column  # instant before which it passed, or at it
     probed: Column  # whether it was a probe of the peer's, not data
+    bridged: Column  # whether nothing but these probes has kept the connection for a whole period
     consulted: Column  # whether this host's own firewall was asked: Consulted (policy/firewall.py)
     firewall_timeout: Column  # its idle timeout; FOREVER if it does not track the connection, NaN if that is not known
     firewall_forgets_at: Column  # instant at which it forgets in this silence, or up to a second later; NaN not known
@@ -53,7 +54,7 @@ class Activity:
     survived: Column  # longest idle time, at least, after which the peer was still heard
     reported: Column  # Verdict last announced, 0 for none
     reported_at: Column  # instant
-    withdrawn_at: Column  # instant at which a warning was last taken back
+    withdrawn_at: Column  # instant at which a warning was last taken back, or it was last at risk after that
     judged: Column  # Verdict of the scan before
     unreported: Column  # how often it went to and fro between at risk and not since then, without a word
     arming: Column  # what was considered about arming it: Considered (policy/arming.py)
@@ -93,6 +94,7 @@ def nothing_known() -> Activity:
         beat=none,
         beat_by=none,
         probed=np.empty(0, np.bool_),
+        bridged=np.empty(0, np.bool_),
         consulted=marks,
         firewall_timeout=none,
         firewall_forgets_at=none,
@@ -169,6 +171,7 @@ def _learn_packets(memory: Activity, table: SocketTable, timeout: Column) -> Act
         beat=put(memory.beat, rows, probes.beat.earliest),
         beat_by=_passing_unseen(put(memory.beat_by, rows, probes.beat.latest), table),
         probed=put(memory.probed, rows, probes.probed),
+        bridged=put(memory.bridged, rows, probes.bridged),
     )
 
 
@@ -219,6 +222,7 @@ class _Moves(NamedTuple):
     beat: Between
     peer_period: Column
     probed: Bools
+    bridged: Bools
     survived: Column
 
 
@@ -247,6 +251,7 @@ def _moves(memory: Activity, table: SocketTable) -> _Moves:
         beat=Between(memory.beat[rows], memory.beat_by[rows]),
         peer_period=memory.peer_period[rows],
         probed=memory.probed[rows],
+        bridged=memory.bridged[rows],
         survived=memory.survived[rows],
     )
 
@@ -271,6 +276,7 @@ class _Probes(NamedTuple):
     """The peer's probes among the newest packets: see the columns of Activity."""
 
     probed: Bools
+    bridged: Bools
     period: Column
     beat: Between
     earliest: Column  # instant after which the newest packet passed, whether a probe or not
@@ -286,7 +292,8 @@ def _probes(moves: _Moves, shown: Between) -> _Probes:
     probed = hidden & moves.answered & moves.shows_probes
     data = ~moves.known | (moves.data_at > moves.start)
     rhythmic = probed & (moves.probed | (moves.received > 1))  # the first comes after another time than the next
-    rhythm = _rhythm(moves, shown.latest)
+    rhythm, overdue = _rhythm(moves, shown.latest), _overdue(moves)
+    alone = (moves.received > 1) | (moves.last_packet.earliest <= moves.beat.earliest)
     earliest = np.where(hidden, moves.start, shown.earliest)
     if not moves.slept:  # a peer whose probes are not answered meanwhile gives up
         by_rhythm = np.fmax(earliest, shown.latest - rhythm * (1 + TIMER_SLACK))
@@ -294,7 +301,8 @@ def _probes(moves: _Moves, shown: Between) -> _Probes:
     perhaps = moves.answered & ~hidden & (moves.received > 1)
     return _Probes(
         probed=np.where(data, False, probed | moves.probed),
-        period=np.where(rhythmic, rhythm, np.where(_overdue(moves), FOREVER, moves.peer_period)),
+        bridged=np.where(rhythmic, alone | (moves.bridged & ~overdue), moves.bridged),
+        period=np.where(rhythmic, rhythm, np.where(overdue, FOREVER, moves.peer_period)),
         beat=Between(
             np.where(data, moves.data_at, np.where(probed, earliest, moves.beat.earliest)),
             np.where(data | probed | perhaps, shown.latest, moves.beat.latest),

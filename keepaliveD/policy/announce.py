@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keepaliveD.model.connections import AT_RISK, Due, Verdict
+from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import TIMER_SLACK
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets
 from keepaliveD.policy.activity import Activity
@@ -42,60 +43,90 @@ def select_news(
     """Return what to report, and the memory that it was reported.
 
     A connection that is being armed now is not reported: the result of arming is.
-    A warning is due when the cut is near and this verdict was not yet reported, or long ago. It is not due if the
-    peer probes, as long as it may be in time: the peer has, as often as it was heard. Nor is it due if the connection
-    has not yet answered what was sent.
-    A cut is reported once: as soon as it is certain, or presumed and what was sent since is not answered.
-    A recovery is reported once an hour at most: when a packet passed after all, or when probes now keep the connection
-    alive for good: their period is shorter than the timeout, however late their timer fires. A connection that goes to
-    and fro is then reported no more.
     If both ends of a connection are on this host and have the same news, one end is reported.
     """
-    now = forecast.now
     activity = _count_changes(forecast, activity)
-    rows = np.flatnonzero((forecast.cut_at <= now + warn_before) | (activity.reported != 0))  # nobody else can be news
-    verdict, reported, reported_at = forecast.verdict[rows], activity.reported[rows], activity.reported_at[rows]
+    rows = np.flatnonzero(
+        (forecast.cut_at <= forecast.now + warn_before) | (activity.reported != 0)
+    )  # no other is news
+    verdict, reported = forecast.verdict[rows], activity.reported[rows]
+    at_risk = _at_risk(forecast, activity, rows)
+    kept = _kept_for_good(forecast, activity, sockets, rows)
+    risen = (reported == Verdict.CUT.value) & (at_risk | (verdict == Verdict.SAFE.value))
+    news = (
+        kept
+        | risen
+        | _to_warn(forecast, activity, rows, at_risk, warn_before)
+        | _cut(forecast, activity, sockets, rows)
+    )
+    if being_armed is not None:
+        news &= ~being_armed[rows]
+    memory = _remember(forecast, activity, rows, news)
+    rows = _one_end(rows[news], sockets, forecast.verdict)
+    return News(rows, activity.reported[rows], activity.unreported[rows]), memory
+
+
+def _at_risk(forecast: Forecast, activity: Activity, rows: Indices) -> Bools:
+    """Return which of these rows are late or bare, and may be warned of.
+
+    That is not so if the peer probes, as long as it may be in time and was before, when nothing else kept the
+    connection. Nor is it so if the connection has not yet answered what was sent.
+    """
+    verdict, due = forecast.verdict[rows], forecast.due[rows]
     at_risk = (verdict == Verdict.LATE.value) | (verdict == Verdict.BARE.value)
-    in_time = (forecast.due[rows] != Due.PEER.value) | (forecast.due_at[rows] < forecast.cut_by[rows])
-    at_risk &= forecast.confirmed[rows] | ~(MAY_YET_PASS[forecast.due[rows]] & in_time)
-    near = forecast.cut_at[rows] - now <= lead(forecast.timeout[rows], warn_before)
-    stale = (now - reported_at >= AGAIN_AFTER) & (activity.last_packet[rows] > reported_at)
-    warn = at_risk & near & ((reported != verdict) | stale)
+    in_time = activity.bridged[rows] & (forecast.due_at[rows] < forecast.cut_by[rows])
+    may_yet_pass = MAY_YET_PASS[due] & ((due != Due.PEER.value) | in_time)
+    risky: Bools = at_risk & (forecast.confirmed[rows] | ~may_yet_pass)
+    return risky
 
+
+def _to_warn(forecast: Forecast, activity: Activity, rows: Indices, at_risk: Bools, warn_before: float) -> Bools:
+    """Return where a warning is due: the cut is near, and this verdict was not yet reported, or long ago."""
+    reported_at = activity.reported_at[rows]
+    near = forecast.cut_at[rows] - forecast.now <= lead(forecast.timeout[rows], warn_before)
+    stale = (forecast.now - reported_at >= AGAIN_AFTER) & (activity.last_packet[rows] > reported_at)
+    warn: Bools = at_risk & near & ((activity.reported[rows] != forecast.verdict[rows]) | stale)
+    return warn
+
+
+def _cut(forecast: Forecast, activity: Activity, sockets: Sockets, rows: Indices) -> Bools:
+    """Return which are cut and not reported yet: certainly, or presumably and what was sent since is not answered."""
     unanswered = (sockets["retransmits"][rows] != 0) | (sockets["probes"][rows] != 0)
-    cut = (verdict == Verdict.CUT.value) & (forecast.confirmed[rows] | unanswered) & (reported != Verdict.CUT.value)
+    cut: Bools = (forecast.verdict[rows] == Verdict.CUT.value) & (forecast.confirmed[rows] | unanswered)
+    cut &= activity.reported[rows] != Verdict.CUT.value
+    return cut
 
+
+def _kept_for_good(forecast: Forecast, activity: Activity, sockets: Sockets, rows: Indices) -> Bools:
+    """Return where a warning is to be taken back because probes now keep the connection alive for good.
+
+    Their period then is shorter than the timeout, however late their timer fires. After the first time it has to have
+    settled: for an hour it was not at risk. What goes to and fro is reported no more.
+    """
+    reported = activity.reported[rows]
     own = forecast.due[rows] == Due.KEEPALIVE.value
     lasting = own | (forecast.due[rows] == Due.PEER.value)
     period = np.where(own, np.fmax(activity.keepidle[rows], sockets["keepintvl"][rows]), activity.peer_period[rows])
     lasting &= period * (1 + TIMER_SLACK) < forecast.timeout[rows]
-    kept = (
-        (verdict == Verdict.SAFE.value)
-        & lasting
-        & (reported != Verdict.SAFE.value)
-        & (reported != Verdict.UNKNOWN.value)
-    )
-    kept &= forecast.confirmed[rows]
-    kept &= (now - activity.withdrawn_at[rows] >= AGAIN_AFTER) | (reported == Verdict.CUT.value)
-    risen = (reported == Verdict.CUT.value) & (at_risk | (verdict == Verdict.SAFE.value))
+    settled = forecast.now - activity.withdrawn_at[rows] >= AGAIN_AFTER
+    kept: Bools = (forecast.verdict[rows] == Verdict.SAFE.value) & forecast.confirmed[rows] & lasting
+    kept &= (reported != Verdict.SAFE.value) & (reported != Verdict.UNKNOWN.value)
+    kept &= settled | (reported == Verdict.CUT.value)
+    return kept
 
-    news = warn | cut | kept | risen
-    if being_armed is not None:
-        news &= ~being_armed[rows]
-    withdrawn = rows[news & kept]
-    rows = rows[news]
-    reported, reported_at, withdrawn_at = (
-        activity.reported.copy(),
-        activity.reported_at.copy(),
-        activity.withdrawn_at.copy(),
-    )
-    unreported = activity.unreported.copy()
-    reported[rows], reported_at[rows], withdrawn_at[withdrawn], unreported[rows] = forecast.verdict[rows], now, now, 0
-    memory = dataclasses.replace(
+
+def _remember(forecast: Forecast, activity: Activity, rows: Indices, news: Bools) -> Activity:
+    """Return the memory that these rows were reported where they are news, and what else was seen of them."""
+    verdict, now = forecast.verdict[rows], forecast.now
+    names = ("reported", "reported_at", "withdrawn_at", "unreported")
+    reported, reported_at, withdrawn_at, unreported = (getattr(activity, name).copy() for name in names)
+    told = rows[news]
+    reported[told], reported_at[told], unreported[told] = forecast.verdict[told], now, 0
+    unsettled = (RISKY[verdict] & (withdrawn_at[rows] > -FOREVER)) | (news & (verdict == Verdict.SAFE.value))
+    withdrawn_at[rows[unsettled]] = now
+    return dataclasses.replace(
         activity, reported=reported, reported_at=reported_at, withdrawn_at=withdrawn_at, unreported=unreported
     )
-    rows = _one_end(rows, sockets, forecast.verdict)
-    return News(rows, activity.reported[rows], activity.unreported[rows]), memory
 
 
 def _count_changes(forecast: Forecast, activity: Activity) -> Activity:

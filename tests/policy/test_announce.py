@@ -167,6 +167,26 @@ def test_a_peer_whose_probe_is_due_only_after_the_cut_is_no_reason_to_be_quiet()
     assert told(judge, quiet) == [("late", "unknown")]
 
 
+def rhythm(judge: ScanDecider, *, own: bool) -> list[tuple[str, str]]:
+    """What is told around two probes of a peer, 300 s apart, and 250 s after; our own probe may come in between."""
+    acked: Socket = {"since_acked": 10.0} if own else {}
+    later: Socket = {"since_acked": 129.0} if own else {}
+    seen = 12 if own else 11
+    told(judge, table(1000.0, idle(0.0)))
+    told(judge, table(1099.0, idle(99.0)))
+    told(judge, table(1100.0, idle(100.0, segments_in=11)))
+    told(judge, table(1280.0, idle(280.0, segments_in=seen) | acked))
+    told(judge, table(1399.0, idle(399.0, segments_in=seen) | later))
+    told(judge, table(1400.0, idle(400.0, segments_in=seen + 1) | later))
+    return told(judge, table(1650.0, idle(650.0, segments_in=seen + 1) | {"since_acked": 380.0 if own else 650.0}))
+
+
+def test_a_peer_whose_probe_may_be_in_time_is_a_reason_to_be_quiet_only_once_it_was() -> None:
+    """Its period is as long as the timeout, as far as scans can tell: with our probe between, that was never tried."""
+    assert rhythm(decider(), own=True) == [("late", "unknown")]
+    assert rhythm(decider(), own=False) == []
+
+
 def test_the_rules_may_change_and_the_memory_stays() -> None:
     judge = decider()
     told(judge, table(1000.0, idle(0.0)))
@@ -189,6 +209,31 @@ def test_a_connection_that_goes_to_and_fro_is_taken_back_once_an_hour_and_its_ch
     _, actions = judge.observe(table(5000.0, idle(250.0, segments_in=11)))
     (report,) = (action for action in actions if isinstance(action, ReportConnections))
     assert report.unreported == (38,)
+
+
+def test_a_connection_that_goes_to_and_fro_is_taken_back_again_once_it_has_settled() -> None:
+    """That is an hour after it was last at risk, however long ago it was taken back."""
+    judge = decider()
+    told(judge, table(1000.0, idle(0.0)))
+    on: Socket = {"timer": Timer.KEEPALIVE, "keepalive": Switch.ON, "keepidle": 200, "expires": 5.0, "slack": 0.1}
+    for now in (1250.0, 1270.0, 1285.0):
+        told(judge, table(now, idle(now - 1000)))
+        told(judge, table(now + 1, idle(now - 999) | on))
+    kept = idle(1.0, segments_in=11) | on | {"expires": 199.0}
+    assert told(judge, table(4884.0, kept)) == [], "an hour after it was taken back"
+    assert told(judge, table(4886.0, kept)) == [("safe", "bare")]
+
+
+def test_a_cut_that_was_not_one_counts_as_taken_back() -> None:
+    """Whoever was told that the connection lives is not told an hour later that it is safe, to and fro."""
+    judge = decider()
+    told(judge, table(1000.0, idle(0.0)))
+    on: Socket = {"timer": Timer.KEEPALIVE, "keepalive": Switch.ON, "slack": 0.1}
+    assert told(judge, table(1300.2, idle(300.2))) == [("cut", "unknown")]
+    once = idle(0.1, segments_in=11, expires=279.0, keepidle=280) | on
+    assert told(judge, table(1301.0, once)) == [("safe", "cut")], "but the next probe may come too late"
+    assert told(judge, table(1550.0, idle(249.0, segments_in=11))) == [("bare", "safe")]
+    assert told(judge, table(1551.0, idle(0.1, segments_in=12, expires=199.0, keepidle=200) | on)) == []
 
 
 def test_of_a_connection_within_this_host_one_end_is_reported() -> None:
