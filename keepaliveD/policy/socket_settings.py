@@ -152,12 +152,14 @@ def _wanted(found: Found, request: Wanted) -> Keepalive | ArmingResult:
         wanted = wanted._replace(interval=stands.interval)
     if not found.inherited & Own.PROBES and 1 <= stands.probes <= MAX_PROBES:
         wanted = wanted._replace(probes=max(stands.probes, wanted.probes))
-    return _never_weaker(found.stands, wanted, request.timeout)
+    return _never_weaker(found.stands, wanted, request)
 
 
-def _never_weaker(stands: SocketKeepalive, wanted: Keepalive, timeout: float) -> Keepalive:
+def _never_weaker(stands: SocketKeepalive, wanted: Keepalive, request: Wanted) -> Keepalive:
     """Return the times wanted, as far as they are no weaker than what stands, or than nothing where that is off.
 
+    The connection may have been silent for longer than the idle time wanted: for as long as the path waits, or if it
+    is cut, until its own first probe is due.
     If a socket takes too few probes to survive as long an outage, the interval is longer. The idle time then is so
     short that two probes leave before the path forgets, and no shorter than the interval, so that the steady period
     does not grow.
@@ -165,7 +167,8 @@ def _never_weaker(stands: SocketKeepalive, wanted: Keepalive, timeout: float) ->
     stood = stands.times
     if min(stood) <= 0:
         return strictest(stood, wanted)
-    kept, most = promise_of(stood), stood.interval
+    room = longest(request.timeout)
+    kept, most = promise_of(stood, stood.idle if request.verdict is Verdict.CUT else room), stood.interval
     if not stands.on:
         kept = Promise(max(outage(stood), outage(wanted)), FOREVER)
         most = max(stood.interval, wanted.interval)
@@ -175,7 +178,6 @@ def _never_weaker(stands: SocketKeepalive, wanted: Keepalive, timeout: float) ->
         probes = stood.probes
     if probes < MAX_PROBES:
         return Keepalive(idle, interval, probes)
-    room = longest(timeout)
     longer = min(-(-kept.outage // (MAX_PROBES - 1)), most, idle, room // 2)
     if longer <= interval:
         return Keepalive(idle, interval, MAX_PROBES)

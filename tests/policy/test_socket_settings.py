@@ -142,7 +142,7 @@ def test_times_that_the_system_shortened_already_are_set_on_the_socket_too() -> 
         (Keepalive(7200, 1, 1), Keepalive(180, 1, 31)),
         (Keepalive(60, 10, 3), Keepalive(60, 10, 3)),
         (Keepalive(200, 15, 10), Keepalive(200, 15, 10)),
-        (Keepalive(250, 15, 10), Keepalive(180, 15, 14)),
+        (Keepalive(250, 15, 10), Keepalive(180, 15, 12)),
     ],
 )
 def test_no_respect_in_which_a_programs_own_is_stricter_is_weakened(own: Keepalive, result: Keepalive) -> None:
@@ -181,6 +181,19 @@ def test_an_outage_that_needs_too_many_probes_gets_a_longer_interval() -> None:
     many = found(on(Keepalive(7200, 75, 100)))
     assert after(decide_arming(many, request(ArmAction.ENABLE, timeout=300.0))) == on(Keepalive(180, 59, MAX_PROBES))
     assert after(decide_arming(many, request(ArmAction.ENABLE, timeout=240.0))) == on(Keepalive(153, 59, MAX_PROBES))
+
+
+def test_a_silence_that_is_longer_than_the_new_idle_time_leaves_time_for_fewer_probes() -> None:
+    """The first then leaves at once: up to 34 s after the last packet, and a dead peer is noticed after 52 s still."""
+    stands = Found(on(Keepalive(34, 2, 9)), NONE, KERNEL)
+    wanted = Keepalive(12, 5, 31)
+    late, cut = (request(ArmAction.ENABLE, wanted, 20.0, verdict) for verdict in (Verdict.LATE, Verdict.CUT))
+    assert after(decide_arming(stands, late)) == on(Keepalive(12, 2, 17))
+    assert after(decide_arming(stands, cut)) == on(Keepalive(12, 2, 9))
+    armed = decide_arming(stands, late)
+    assert isinstance(armed, Armed)
+    again = cut._replace(armed=armed, again=True)
+    assert decide_arming(Found(armed.after, NONE, KERNEL), again) is ArmingResult.ALREADY_SET
 
 
 def test_with_a_longer_interval_no_more_probes_are_set_than_notice_a_dead_peer_as_early() -> None:

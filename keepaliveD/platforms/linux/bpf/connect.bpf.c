@@ -222,6 +222,7 @@ static __always_inline __s64 least(__s64 one, __s64 other)
 struct promise {
 	__u64 outage; /* that is survived */
 	__u64 noticed; /* when a dead peer is; 0 for never */
+	__u64 silent; /* for how long a scan may find the connection */
 };
 
 static __always_inline __u64 outage_of(const struct settings *times)
@@ -234,6 +235,8 @@ static __always_inline __u64 probes_to_set(__u64 idle, __u64 interval, __s32 wan
 {
 	__u64 fewest = (kept->outage + interval - 1) / interval + 1, probes = wanted;
 
+	if (idle < kept->silent)
+		idle = kept->silent;
 	if (kept->noticed)
 		probes = least(probes, (kept->noticed - idle) / interval);
 	return probes < fewest ? fewest : probes;
@@ -248,6 +251,7 @@ static __always_inline struct settings times_to_set(const struct settings *stand
 	struct promise kept = {
 		.outage = outage_of(stands),
 		.noticed = stands->idle + (__u64)stands->probes * stands->interval,
+		.silent = least(stands->idle, route->below),
 	};
 	__u64 idle = least(stands->idle, wish->idle), interval = least(stands->interval, wish->interval), probes;
 	__s64 most = stands->interval, longer;
