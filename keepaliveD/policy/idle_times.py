@@ -1,15 +1,19 @@
-"""Which idle times to read from the sockets themselves, once each: sock_diag shows when a timer ends, and no more."""
+"""Which idle times to read from the sockets themselves, once each: sock_diag shows when a timer ends, and no more.
+
+Those of sockets that were armed are known, because they were set.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from keepaliveD.model.actions import ReadIdleTimes
 from keepaliveD.model.arming import TARGET, Access
 from keepaliveD.model.connections import Due
-from keepaliveD.model.results import Outcome
+from keepaliveD.model.results import Arming, ArmingResult, Outcome
 from keepaliveD.model.sockets import Indices, Timer
 from keepaliveD.policy.activity import Activity, find
 from keepaliveD.policy.announce import lead
@@ -57,3 +61,21 @@ def learn(memory: Activity, outcome: Outcome) -> Activity:
     place, known = find(action.targets["cookie"][read], memory.cookie)
     keepidle = np.where(known, looked["stands"][read, 0][place], memory.keepidle)
     return dataclasses.replace(memory, keepidle=keepidle, knows_keepidle=memory.knows_keepidle | known)
+
+
+def learn_armed(memory: Activity, armings: Sequence[Arming]) -> Activity:
+    """Return the memory with the idle times that were set; setting one has set the timer since the scan."""
+    done = [(arming.connections, arming.after) for arming in armings if arming.result is ArmingResult.ARMED]
+    idle = {one.cookie: after.times.idle for connections, after in done if after for one in connections}
+    if not idle:
+        return memory
+    cookies = np.fromiter(idle, np.uint64, len(idle))
+    place, known = find(cookies, memory.cookie)
+    set_to = np.fromiter(idle.values(), np.float64, len(idle))[place]
+    return dataclasses.replace(
+        memory,
+        keepidle=np.where(known, set_to, memory.keepidle),
+        knows_keepidle=memory.knows_keepidle | known,
+        expires_at=np.where(known, memory.taken_at, memory.expires_at),
+        set_at=np.where(known, memory.taken_at, memory.set_at),
+    )

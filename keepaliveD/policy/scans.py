@@ -145,7 +145,7 @@ class ScanDecider:
             for each in outcome.armings:
                 if outcome.action.last or each.result not in RETRIED:
                     self.results[each.result] += len(each.connections)
-            self._memory = arming.remember(self._memory, outcome.armings)
+            self._memory = arming.remember(idle_times.learn_armed(self._memory, outcome.armings), outcome.armings)
         if isinstance(outcome.action, ReadIdleTimes):
             self._cannot_read = self._cannot_read or isinstance(outcome.refused, LASTING)
             self._memory = idle_times.learn(self._memory, outcome)
