@@ -14,6 +14,7 @@ from keepaliveD.daemon.fork import fork
 from keepaliveD.daemon.worker import Reply, sendable
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import KernelError
+from keepaliveD.platforms.clock import worked
 
 PATIENCE = 10.0  # seconds
 MOST_LEFT = 4  # processes that hang and cannot be ended; with so many, nothing more is begun
@@ -32,6 +33,7 @@ class Apart:
         self._patience = patience
         self._until = FOREVER
         self._pid = 0
+        self._worked = 0.0  # seconds for which its process has had the processor
         self._socket: socket.socket | None = None
         self._receiver = messages.Receiver()
         self._reply: Reply | None = None
@@ -48,7 +50,7 @@ class Apart:
         except OSError as error:
             self._fail(f"no process can be started: {error.strerror}")
         else:
-            self._until = self._clock() + self._patience
+            self._until, self._worked = self._clock() + self._patience, 0.0
 
     def _start(self, work: Callable[[], object]) -> socket.socket:
         """Return the socket on which a new process will answer. Raises OSError."""
@@ -74,6 +76,17 @@ class Apart:
         """Wait for the reply to what was begun for so many seconds more at the most."""
         if self._socket:
             self._until = min(self._until, self._clock() + patience)
+
+    def prolong(self) -> bool:
+        """Wait for the reply as long as at first if its process has worked since this was last asked; return whether.
+
+        Whoever asks often waits for one that is slow, and not for one that hangs.
+        """
+        before, self._worked = self._worked, worked(self._pid) if self._socket else 0.0
+        if self._worked <= before:
+            return False
+        self._until = self._clock() + self._patience
+        return True
 
     def reply(self) -> Reply | None:
         """Return the reply, once; None where it has not come, or nothing was begun."""

@@ -10,7 +10,7 @@ import socket
 from collections import deque
 
 MOST = 16  # messages kept for a manager that does not read
-PASSING = ("WATCHDOG=", "STATUS=")  # a later message says it again
+PASSING = ("WATCHDOG=", "STATUS=", "EXTEND_TIMEOUT_USEC=")  # a later message says it again
 
 
 class Manager:

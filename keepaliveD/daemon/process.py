@@ -25,6 +25,9 @@ from keepaliveD.platforms.clock import now
 from keepaliveD.platforms.requests import Request, Steps
 
 LONGEST = 86400.0  # seconds of one wait; what is not due by then is waited for again
+TICK = 1.0  # seconds between two looks at whether what reads the first configuration works
+LONGEST_START = 300.0  # seconds for which that may be slow
+START = 60.0  # seconds that the service manager is asked for at each look: all that follows is to have that much
 A_MOMENT = 1.0  # seconds for which the configuration is still waited for after a signal to stop
 
 
@@ -122,17 +125,26 @@ class Process:
     def load_first(self) -> Config:
         """Read the configuration before there is a loop; keep signals for it, and let everybody else wait.
 
-        Raises ConfigError, NoInput; KernelError where files hang.
+        A machine that boots may be busy: what reads is waited for as long as it works. Raises ConfigError, NoInput;
+        KernelError where files hang.
         """
         self.ask(self._reading)
+        self._bear(give_up := self.now() + LONGEST_START)
         while not (reply := self._apart.reply()):
-            if self.is_told_to_stop():
-                self._apart.hasten(A_MOMENT)
-            self._workers.wait(max(0.0, self._apart.due() - self.now()), self._signals, self._apart)
+            left = min(TICK, self._apart.due() - self.now())
+            self._workers.wait(max(0.0, left), self._signals, self._apart)
+            self._bear(give_up)
         if reply.error:
             raise reply.error
         config: Config = reply.value
         return config
+
+    def _bear(self, give_up: float) -> None:
+        """Wait on for the first configuration while its process works, up to an instant; hurry where told to stop."""
+        if self.is_told_to_stop():
+            self._apart.hasten(A_MOMENT)
+        elif self.now() < give_up and self._apart.prolong():
+            self._manager.notify(f"EXTEND_TIMEOUT_USEC={START * 1e6:.0f}", "STATUS=reading the configuration")
 
     def is_told_to_stop(self) -> bool:
         """Return whether what has happened by now ends the daemon."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import resource
 import select
@@ -71,6 +72,32 @@ def test_a_process_that_hangs_is_given_up() -> None:
     with pytest.raises(KernelError, match=r"does not answer within 0\.05 s"):
         result(apart(0.05), lambda: time.sleep(1000))
     assert psutil.Process().children() == []
+
+
+def test_a_process_that_works_is_waited_for_as_long_as_it_does() -> None:
+    """On a busy machine it works a little now and then; what hangs does not."""
+    instant, is_to_hang, before = [1000.0], mmap.mmap(-1, 1), psutil.Process().children()
+
+    def work() -> None:
+        while not is_to_hang[0]:
+            pass
+        time.sleep(1000)
+
+    begun = Apart(FAILURE, lambda: instant[0], 10.0)
+    begun.begin(work)
+    (process,) = (each for each in psutil.Process().children() if each not in before)
+    for _ in range(3):
+        wait_for(begun.prolong)
+        instant[0] += 10.0
+        wait_for(begun.prolong)
+        assert begun.reply() is None
+    is_to_hang[0] = 1
+    wait_for(lambda: process.status() == psutil.STATUS_SLEEPING)
+    begun.prolong()
+    instant[0] += 10.0
+    assert not begun.prolong()
+    assert (reply := begun.reply())
+    assert str(reply.error) == f"{FAILURE}: its process was ended, or does not answer within 10 s"
 
 
 def test_a_reply_that_came_in_time_counts_however_late_it_is_read() -> None:

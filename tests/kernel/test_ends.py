@@ -212,6 +212,71 @@ def test_a_configuration_that_hangs_at_the_start_does_not_make_it_deaf(hang: Pat
         assert host.keepalive == UNTUNED
 
 
+LONGEST_START = 8 * int(PATIENCE)  # seconds in place of 300, for the sake of the test
+BUSY = """
+import psutil
+from pathlib import Path
+from keepaliveD.daemon import process
+load, first, clock, instant = process.load, process.Process.load_first, process.now, [process.now()]
+read_at = instant[0] + {seconds}
+def slow(file):
+    while not Path({signal!r}).exists():
+        pass
+    return load(file)
+def worked(reader):
+    return sum(reader.cpu_times()[:2])
+def busy():
+    for reader in psutil.Process().children():
+        before = worked(reader)
+        while worked(reader) == before and reader.status() != psutil.STATUS_ZOMBIE:
+            pass
+        instant[0] += 1
+    if instant[0] > read_at:
+        Path({signal!r}).touch()
+    return instant[0]
+def load_first(self):
+    process.now = busy
+    try:
+        return first(self)
+    finally:
+        process.now = clock
+process.load, process.Process.load_first, process.TICK = slow, load_first, 0.01
+"""
+
+
+def busy(home: Home, seconds: int) -> tuple[str, ...]:
+    """What starts a daemon on a machine so busy that it takes so many seconds to read the configuration.
+
+    Its clock goes on by a second whenever the process that reads has had the processor for a moment.
+    """
+    more = BUSY.format(signal=str(home.file.parent / "read"), seconds=seconds)
+    return broken(home, "OSError()", scans="()", more=f"{more}\nprocess.LONGEST_START = {LONGEST_START}")
+
+
+def test_a_machine_that_is_busy_at_the_start_is_waited_for_as_the_service_manager_is_told(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while a host boots: what reads the configuration is slow, and does not hang."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, Namespace() as host:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(SOON)
+        with host.running(*busy(home, 6 * int(PATIENCE))) as process:
+            assert manager.recv(4096).startswith(b"EXTEND_TIMEOUT_USEC=")
+            until(lambda: host.keepalive == TUNED)
+            ends_at_once(process)
+        assert host.keepalive == UNTUNED
+
+
+def test_a_configuration_that_is_never_read_is_not_waited_for_for_ever(home: Home) -> None:
+    """The host's network comes up after this daemon."""
+    with Namespace() as host:
+        done = host.run(*busy(home, 100 * int(PATIENCE)))
+    assert done.returncode == Exit.OSERR
+    assert "the configuration cannot be read: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_configuration_that_hangs_at_a_reload_does_not_make_it_deaf(hang: Path, hanging: tuple[str, ...]) -> None:
     """The reload is given up at once."""
     with Namespace() as host, host.running(*hanging) as process:
