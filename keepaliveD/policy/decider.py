@@ -11,7 +11,6 @@ from keepaliveD.model.actions import (
     Action,
     AdmitReaders,
     Answer,
-    Arm,
     ArmAtConnect,
     DisarmAll,
     EndAtConnect,
@@ -60,18 +59,13 @@ from keepaliveD.model.events import (
 from keepaliveD.model.findings import Finding
 from keepaliveD.model.questions import ReloadNow, ScanNow
 from keepaliveD.model.reports import (
-    Report,
-    ReportBlind,
-    ReportDamaged,
     ReportDeaths,
     ReportDoubts,
-    ReportEngine,
     ReportEvidence,
     ReportRefused,
     ReportReloaded,
     ReportReloadFailed,
     ReportStarted,
-    ReportUnseenDeaths,
 )
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Path, Rules
@@ -84,6 +78,7 @@ from keepaliveD.policy.autopsy import Autopsy, AutopsyRules
 from keepaliveD.policy.clients import Clients
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.judge import count, judge
+from keepaliveD.policy.logged import Logged, log
 from keepaliveD.policy.measured import without_measured
 from keepaliveD.policy.scans import ScanDecider
 
@@ -130,15 +125,9 @@ class Decider:
         self.deaths: deque[tuple[int, Death]] = deque(maxlen=MOST_DEATHS)  # those reported last, and how many each is
         self._began = 0.0  # when the last scan began
         self._next_scan = FOREVER
-        self._has_failed = False  # whether anything did since then
-        self._blind = ""  # why connections are not being watched
         self._complaint = ""  # what is wrong with the configuration that a reload refused
-        self._engine_description = ""
+        self._logged = Logged()
         self._at_connect = ""  # what to report about arming at connect
-        self.unseen = ""  # what cannot be seen of ends
-        self._damaged: tuple[str, ...] = ()  # what was reported of damaged records of armed sockets
-        self._cannot_tidy = False
-        self._arming_refused = ""  # why the last arming was
         self._error: Exception | None = None  # with which the daemon ends
 
     def decide(self, event: Event, now: float) -> list[Action]:
@@ -169,7 +158,7 @@ class Decider:
                 self._next_rules = rules
                 actions: list[Action] = [OpenSession(rules.watching)]
             case Opened(description):
-                self._engine_description = description
+                self._logged.engine_description = description
                 actions = self._scan(now) if self._life is Life.STARTING else self._follow()
             case Scanned():
                 actions = self._on_scan(event)
@@ -192,12 +181,17 @@ class Decider:
             self._scans.kept,
             self._dry_run,
             self._complaint,
-            self._blind,
+            self._logged.blind,
             self._scans.suspended,
             dict(self._scans.results),
             self._autopsy.tally,
-            (*self._scans.troubles, *self._damaged),
+            (*self._scans.troubles, *self._logged.damaged),
         )
+
+    @property
+    def unseen(self) -> str:
+        """Return what cannot be seen of ends of connections."""
+        return self._logged.unseen
 
     @property
     def units(self) -> Mapping[int, str]:
@@ -240,7 +234,7 @@ class Decider:
         if self._life is Life.STOPPING:
             self.due = FOREVER
             reason = "cannot disarm, sockets stay armed: no answer; run keepalivectl disarm"
-            return [Abandon(), *_log(ReportRefused(reason)), EndAtConnect()]
+            return [Abandon(), *log(ReportRefused(reason)), EndAtConnect()]
         held = self._report_deaths(self._autopsy.due(now), now)
         if now < self._next_scan:
             self._wait()
@@ -265,7 +259,7 @@ class Decider:
         if not action.reports:
             return []
         if is_last:
-            return _log(action)
+            return log(action)
         self._reporting.append(action)
         return [action]
 
@@ -282,7 +276,8 @@ class Decider:
         self._next_scan = min(now + self.rules.interval, wanted)
 
     def _scan(self, now: float) -> list[Action]:
-        self._began, self._has_failed, self.due = now, False, FOREVER
+        self._began, self.due = now, FOREVER
+        self._logged.begin_scan()
         self._is_to_scan = False
         self._clients.await_scan.begin()
         return [ScanSockets(with_settings=self.rules.keepalive is not None)]
@@ -290,21 +285,14 @@ class Decider:
     def _on_scan(self, scanned: Scanned) -> list[Action]:
         """Return what a scan leads to, in the order in which it is to be done."""
         table = scanned.table
-        actions: list[Action] = []
-        if table.engine_description != self._engine_description:
-            self._engine_description = table.engine_description
-            actions += _log(ReportEngine(table.engine_description))
-        if scanned.damaged is not None:
-            before, self._damaged = self._damaged, scanned.damaged
-            if news := [line for line in scanned.damaged if line not in before]:
-                actions += _log(ReportDamaged(news))
+        actions = self._logged.observe(table.engine_description, scanned.damaged)
         self._at_risk = None
         self.judgement, decided = self._scans.observe(table, scanned.found, self.paths)
         actions += decided
         if self.rules.autopsy:
             self._autopsy.remember(self.judgement, self._scans.memory)
             if found := self._autopsy.advisor.due(table.taken_at):
-                actions += _log(ReportEvidence(found))
+                actions += log(ReportEvidence(found))
             if unnamed := self._autopsy.unnamed():
                 actions.append(NameUnits(unnamed))
         actions += [RefreshAtConnect(), TidyArmingRecord(table.sockets["cookie"] if table.complete else None)]
@@ -321,7 +309,7 @@ class Decider:
         actions: list[Action] = []
         self._reporting = [report for report in self._reporting if report is not action]
         for outcome in outcomes:
-            if self._is_news(outcome):
+            if self._logged.is_news(outcome):
                 actions.append(LogOutcome(without_measured(outcome)))
             if isinstance(action, RestoreSettings):
                 self._error = self._error or (outcome.refused if self._life is Life.STOPPING else None)
@@ -358,28 +346,10 @@ class Decider:
             each = alike.count if alike.count != len(alike.examples) else 1
             self.deaths += [(each, death) for death in alike.examples]
 
-    def _is_news(self, outcome: Outcome) -> bool:
-        """Return whether to log this outcome: what fails for the same reason again is logged once."""
-        match outcome.action:
-            case Arm():
-                before, self._arming_refused = self._arming_refused, str(outcome.refused or "")
-                return not (outcome.refused and self._arming_refused == before)
-            case ReportUnseenDeaths(missing):
-                self.unseen = missing
-                return False
-            case TidyArmingRecord():
-                failed_before, self._cannot_tidy = self._cannot_tidy, outcome.refused is not None
-                return self._cannot_tidy and not failed_before
-        return True
-
     def _end_scan(self, now: float) -> list[Action]:
         """Return that connections are watched again, if they were not, and decide when to scan next."""
         self._scan_again(now, self._scans.next_deadline)
-        answers = self._clients.await_scan.end(None)
-        if not self._blind or self._has_failed:
-            return answers
-        self._blind = ""
-        return [*answers, *_log(ReportBlind(""))]
+        return [*self._clients.await_scan.end(None), *self._logged.end_scan()]
 
     def _on_failed(self, action: Queued, error: Exception, now: float) -> list[Action]:
         """Keep the daemon going, whatever failed, unless it is about to start.
@@ -390,10 +360,10 @@ class Decider:
         if answers := self._clients.answer_failed(action, error):
             return answers
         reason = str(error if isinstance(error, Refusal) else unexpected(error))
-        self._has_failed = True
+        self._logged.fail()
         if self._life is Life.STOPPING:
             self._error = self._error or error
-            return _log(ReportRefused(reason))
+            return log(ReportRefused(reason))
         if isinstance(action, LoadConfiguration | OpenSession | ScanSockets | ShowAtRisk):
             if self._life in (Life.STARTING, Life.SHOWING):
                 return self._stop(now, error=error)
@@ -401,12 +371,11 @@ class Decider:
                 return self._on_reload_failed(reason, now)
         if isinstance(action, ReadSettings):
             return []  # the scan that failed before is reported
-        before, self._blind = self._blind, f"scan failed; connections are not being watched: {reason}"
         actions: list[Action] = []
         if isinstance(action, ScanSockets | TidyArmingRecord):  # with which a scan begins and ends
             self._scan_again(now)
             actions += self._clients.await_scan.end(Refusal(reason))
-        actions += [] if before else _log(ReportBlind(self._blind))
+        actions += self._logged.go_blind(reason)
         return [*actions, ReadSettings()] if isinstance(action, ScanSockets) and self.rules.keepalive else actions
 
     def _on_idle(self, now: float) -> list[Action]:
@@ -430,12 +399,12 @@ class Decider:
                 return self._reload_if_asked()
 
     def _report_started(self) -> list[Action]:
-        report = ReportStarted(self.status, self._engine_description, self._at_connect, self.unseen, self._notes)
-        return [*_log(report), *self._report_doubts()]
+        report = ReportStarted(self.status, self._logged.engine_description, self._at_connect, self.unseen, self._notes)
+        return [*log(report), *self._report_doubts()]
 
     def _report_doubts(self) -> list[Action]:
         """Report the warnings of `keepalivectl check`: whoever reloads by systemctl does not see them otherwise."""
-        return _log(ReportDoubts(self.rules.doubts)) if self.rules.doubts else []
+        return log(ReportDoubts(self.rules.doubts)) if self.rules.doubts else []
 
     def _reload_if_asked(self) -> list[Action]:
         """Begin a reload that was asked for, unless something else is going on: that ends first."""
@@ -465,16 +434,16 @@ class Decider:
     def _on_begun_at_connect(self, begun: BegunAtConnect, now: float) -> list[Action]:
         """Return the report of a reload; it is complete once a scan has applied it. A start is reported later."""
         self._at_connect = begun.report
-        actions = _log(ReportRefused(begun.problem)) if begun.problem else []
+        actions = log(ReportRefused(begun.problem)) if begun.problem else []
         if self._life is Life.RELOADING:
             report = ReportReloaded(self.status, begun.report, self.unseen)
-            actions += [*_log(report), *self._report_doubts(), *self._scan(now)]
+            actions += [*log(report), *self._report_doubts(), *self._scan(now)]
         return actions
 
     def _on_reload_failed(self, reason: str, now: float) -> list[Action]:
         lines = [f"reload failed, the old configuration stays: {line}" for line in reason.splitlines()]
         self._complaint = f"{lines[0]}; "
-        return [*_log(ReportReloadFailed(lines)), *self._scan(now)]
+        return [*log(ReportReloadFailed(lines)), *self._scan(now)]
 
     def _restore_if_not_applied(self) -> list[Action]:
         """Restore the settings at once if the configuration does not apply any."""
@@ -504,7 +473,3 @@ class Decider:
 def _autopsy_rules(rules: Rules) -> AutopsyRules:
     logged = rules.logged_causes, rules.paths, rules.ignore, rules.arm, rules.products
     return AutopsyRules(*logged, rules.logged_units, rules.logged_users)
-
-
-def _log(report: Report) -> list[Action]:
-    return [LogOutcome(Outcome(report))]
