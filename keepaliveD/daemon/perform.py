@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 
 from keepaliveD.daemon.arming import SocketArming, take_over
+from keepaliveD.daemon.memory import give_back
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model.actions import (
     Action,
@@ -137,6 +138,7 @@ class Performer:
             case SetSystemKeepalive():
                 return self._settings.apply(action)
             case Arm():
+                give_back()  # what judging has freed, before arming needs as much again
                 return Outcome(action, dry_run=self._records is None, armings=(yield from self._sockets.arm(action)))
             case Disarm():
                 return (yield from self._sockets.put_back(action))

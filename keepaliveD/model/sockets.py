@@ -68,6 +68,17 @@ def _columns(capacity: int) -> dict[str, Column]:
     return columns
 
 
+def _are_equal(column: Column) -> bool:
+    """Return whether a column holds one value in all rows, bit by bit: NaN does not equal itself."""
+    bits = column.view(f"u{column.itemsize}")
+    return bool(len(bits)) and bool(bits[0] == bits[-1]) and bool((bits == bits[0]).all())
+
+
+def shrunk(column: Column) -> Column:
+    """Return the same column; if it holds one value in all rows, in the memory of that value, and read-only."""
+    return np.broadcast_to(column[:1].copy(), len(column)) if _are_equal(column) else column
+
+
 class Sockets:
     """Sockets as columns: `sockets["cookie"]` is an array with one element a socket.
 
@@ -84,19 +95,26 @@ class Sockets:
     def __getitem__(self, name: str) -> Column:
         return self._columns[name][: self._size]
 
-    def __getstate__(self) -> dict[str, Column]:
-        """The rows alone, for another process."""
-        return {name: self[name] for name in SOCKET}
+    def __getstate__(self) -> tuple[int, dict[str, Column]]:
+        """The rows alone, for another process: of a column of equal values, one value."""
+        columns = {name: self[name] for name in SOCKET}
+        return self._size, {name: each[:1] if _are_equal(each) else each for name, each in columns.items()}
 
-    def __setstate__(self, columns: dict[str, Column]) -> None:
-        self._columns = columns
-        self._size = len(columns["cookie"])
+    def __setstate__(self, state: tuple[int, dict[str, Column]]) -> None:
+        self._size, columns = state
+        self._columns = {
+            name: each if len(each) == self._size else np.broadcast_to(each, self._size)
+            for name, each in columns.items()
+        }
 
     def select(self, rows: Bools | Indices) -> Sockets:
         """These, given by number or as a mask."""
         chosen = Sockets()
-        chosen._columns = {name: self[name][rows] for name in SOCKET}
-        chosen._size = len(chosen._columns["cookie"])
+        chosen._size = len(self["cookie"][rows])
+        chosen._columns = {
+            name: np.broadcast_to(each[: chosen._size][:1], chosen._size) if each.strides == (0,) else each[rows]
+            for name, each in ((name, self[name]) for name in SOCKET)
+        }
         return chosen
 
     def extend(self, count: int) -> dict[str, Column]:

@@ -146,7 +146,7 @@ def _recall(before: Activity, table: SocketTable) -> Activity:
     for name in COLUMNS:
         column: Column = getattr(before, name)
         default = column.dtype.type(nothing.get(name, 0))
-        columns[name] = np.where(known, column[row], default) if len(column) else np.full(len(cookies), default)
+        columns[name] = np.where(known, column[row], default) if len(column) else np.broadcast_to(default, len(cookies))
     return replace(before, **columns)
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
 from keepaliveD.model.connections import Counts, Verdict
 from keepaliveD.model.rules import IPNetwork, Path
-from keepaliveD.model.sockets import SocketTable
+from keepaliveD.model.sockets import SocketTable, shrunk
 from keepaliveD.policy.activity import Activity, observe
 from keepaliveD.policy.forecast import Forecast, forecast
 from keepaliveD.policy.paths import Assigned, assign, ignored, shown_as
+
+Columns = TypeVar("Columns", Assigned, Activity, Forecast)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +55,20 @@ def judge(
     passed_over = ignored(table.sockets, ignore)
     if passed_over.any():
         table = dataclasses.replace(table, sockets=table.sockets.select(~passed_over))
-    assigned = assign(table, paths)
-    activity = observe(before, table, assigned.timeout, assigned.only_data)
-    outlook = forecast(table, activity, assigned)
+    assigned = _shrunk(assign(table, paths))
+    activity = _shrunk(observe(before, table, assigned.timeout, assigned.only_data))
+    outlook = _shrunk(forecast(table, activity, assigned))
     if with_evidence is None or with_evidence is paths:
         return Judgement(table, assigned, activity, outlook)
     shown = shown_as(assigned, with_evidence)
-    return Judgement(table, shown, activity, forecast(table, activity, shown), (assigned, outlook))
+    return Judgement(table, shown, activity, _shrunk(forecast(table, activity, shown)), (assigned, outlook))
+
+
+def _shrunk(columns: Columns) -> Columns:
+    """Return the same with less memory: most of what is remembered of a socket is remembered of none."""
+    each = {field.name: getattr(columns, field.name) for field in dataclasses.fields(columns)}
+    arrays: dict[str, Any] = {name: shrunk(one) for name, one in each.items() if isinstance(one, np.ndarray)}
+    return dataclasses.replace(columns, **arrays)
 
 
 def count_by_path(judgement: Judgement) -> list[Counts]:

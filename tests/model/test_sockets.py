@@ -1,10 +1,13 @@
 """Columns that grow."""
 
+import pickle
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepaliveD.model.sockets import SOCKET, Sockets
+from keepaliveD.model.sockets import SOCKET, Sockets, shrunk
 
 
 def numbered(*cookies: int) -> Sockets:
@@ -96,3 +99,32 @@ def test_columns_behave_like_a_list(steps: list[int]) -> None:
             sockets.extend(step)["cookie"][:] = new
             model += new
         assert sockets["cookie"].tolist() == model
+
+
+def test_sockets_arrive_in_another_process_as_they_were_sent() -> None:
+    """Of a column of equal values one value is sent, NaN too; 0.0 and -0.0 are not equal."""
+    sockets = numbered(5, 6, 7)
+    sockets["netns"][:], sockets["since_acked"][:], sockets["since_sent"][:] = 8, np.nan, [0.0, -0.0, 0.0]
+    sent = pickle.loads(pickle.dumps(sockets))
+    assert len(sent) == 3
+    for name in SOCKET:
+        assert sent[name].tobytes() == sockets[name].tobytes(), name
+    assert (sent["netns"].strides, sent["since_sent"].strides) == ((0,), (4,))
+    chosen = sent.select(np.array([True, False, True]))
+    assert (chosen["cookie"].tolist(), chosen["netns"].tolist(), len(chosen)) == ([5, 7], [8, 8], 2)
+    assert chosen["netns"].strides == (0,)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_few_sockets_arrive_too(count: int) -> None:
+    sent = pickle.loads(pickle.dumps(numbered(*range(count))))
+    assert (len(sent), sent["cookie"].tolist(), len(sent["netns"])) == (count, list(range(count)), count)
+    assert len(sent.select(np.zeros(0, np.intp))) == 0
+
+
+def test_a_column_of_equal_values_takes_the_memory_of_one() -> None:
+    alike = shrunk(np.full(1000, np.nan))
+    assert (alike.strides, np.isnan(alike).all(), len(alike)) == ((0,), True, 1000)
+    other = np.arange(3.0)
+    assert shrunk(other) is other
+    assert len(shrunk(np.empty(0))) == 0
