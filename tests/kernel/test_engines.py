@@ -370,8 +370,17 @@ def test_more_sockets_than_are_read_at_once_are_all_read(engine: Callable[..., E
 
 
 @by_each
-def test_a_socket_that_nobody_has_asked_for_has_its_cookie_all_the_same(engine: Callable[..., Engine]) -> None:
-    """The kernel gives one only to those that are asked for, and by it a socket is known from scan to scan."""
+@pytest.mark.parametrize("are_many", [False, True])
+def test_a_socket_that_nobody_has_asked_for_has_its_cookie_all_the_same(
+    engine: Callable[..., Engine], are_many: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel gives one only to those that are asked for, and by it a socket is known from scan to scan.
+
+    Where many have none, a dump asks for all at once.
+    """
+    monkeypatch.setattr("keepaliveD.platforms.linux.bpf.walker.MANY", 0 if are_many else 10_000)
+    if are_many:
+        monkeypatch.setattr(BpfWalker, "_name", lambda *_: {})
     with ExitStack() as stack:
         host = Host(stack)
         home = host.namespace()

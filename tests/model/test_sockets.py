@@ -124,7 +124,8 @@ def test_few_sockets_arrive_too(count: int) -> None:
 
 def test_a_column_of_equal_values_takes_the_memory_of_one() -> None:
     alike = shrunk(np.full(1000, np.nan))
-    assert (alike.strides, np.isnan(alike).all(), len(alike)) == ((0,), True, 1000)
+    assert (alike.strides, len(alike)) == ((0,), 1000)
+    assert np.isnan(alike).all()
     other = np.arange(3.0)
     assert shrunk(other) is other
     assert len(shrunk(np.empty(0))) == 0

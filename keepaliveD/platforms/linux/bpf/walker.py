@@ -5,6 +5,7 @@ Namespaces share that table, unless they were made with one of their own (net.ip
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ STEPS = 2048  # most records of one step, one for each socket
 
 PLACE = np.dtype([(name, "u8") for name in ("table", "mask", "only", "bucket", "whole", "node", "met", "now")])
 SHARED: twins.Twins = {**records.SHARED, "place": PLACE}
+MANY = 10_000  # sockets without a cookie in a namespace: the kernel gives one to all sockets there at once
 ATTEMPTS = 100  # to get on, at a bucket that keeps changing; one of more than STEPS sockets is never passed
 
 
@@ -78,6 +80,16 @@ class BpfWalker:
 
         Only a bucket without end is left out: where namespaces have a table of their own, it may have one bucket.
         """
+        start = len(sockets)
+        crowded = self._read_tables(sockets)
+        if self._name_many(sockets):
+            sockets.truncate(start)
+            crowded = self._read_tables(sockets)
+        self.crowded = crowded
+        return dict.fromkeys(crowded) | self._name(sockets)
+
+    def _read_tables(self, sockets: Sockets) -> set[int]:
+        """Append all sockets of all tables, and return the namespaces of which some are missing."""
         only = next(iter(self._entered)) if len(self._entered) == 1 else 0
         crowded: set[int] = set()
         for table in {table for table, _ in self._entered.values()}:
@@ -88,8 +100,7 @@ class BpfWalker:
                     records.decode(self._records[:count], sockets)
         if not only:
             self._drop_strangers(sockets)
-        self.crowded = crowded
-        return dict.fromkeys(crowded) | self._name(sockets)
+        return crowded
 
     def close(self) -> None:
         """Take them out of the kernel."""
@@ -126,6 +137,15 @@ class BpfWalker:
         known = np.isin(sockets["netns"], list(self._entered))
         if not known.all():
             sockets.retain(known)
+
+    def _name_many(self, sockets: Sockets) -> bool:
+        """Have the kernel give cookies at once where many sockets have none; return whether to read all tables anew."""
+        namespaces, counts = np.unique(sockets["netns"][sockets["cookie"] == 0], return_counts=True)
+        crowds = namespaces[counts > MANY].tolist()
+        for netns in crowds:
+            with contextlib.suppress(KernelError):  # then each is asked for
+                self._entered[netns][1].give_to_all()
+        return bool(crowds)
 
     def _name(self, sockets: Sockets) -> Gaps:
         """Have the kernel give cookies to sockets without one; leave out sockets that have closed meanwhile."""

@@ -7,20 +7,24 @@ Asked for one socket instead of all, NETLINK_SOCK_DIAG looks it up by its addres
 from __future__ import annotations
 
 import socket
+import struct
 import sys
 
 import numpy as np
 
 from keepaliveD.model.errors import KernelError
 from keepaliveD.model.sockets import Column, Sockets, Timer
+from keepaliveD.platforms import touching
 from keepaliveD.platforms.linux.reading.sock_diag import (
     BODY,
     COOKIE,
     DATAGRAM,
     HEADER,
     MESSAGE_FIELDS,
+    NLM_F_DUMP,
     NLM_F_REQUEST,
     SOCK_DIAG_BY_FAMILY,
+    STATES,
     V4_MAPPED,
     connect,
 )
@@ -50,6 +54,25 @@ class Cookies:
         """Let go of the namespace."""
         self._socket.close()
 
+    def give_to_all(self) -> None:
+        """Have the kernel give a cookie to each socket of the namespace, by a dump that is thrown away.
+
+        For many that is ten times as fast as asking for each. A dump that asks for no attribute waits for no
+        socket's lock. Some may be left out. Raises KernelError.
+        """
+        for family in (socket.AF_INET, socket.AF_INET6):
+            body = struct.pack("=BBBxI48x", family, socket.IPPROTO_TCP, 0, STATES)
+            flags = NLM_F_REQUEST | NLM_F_DUMP
+            try:
+                self._socket.send(HEADER.pack(HEADER.size + len(body), SOCK_DIAG_BY_FAMILY, flags, 0, 0) + body)
+                while self._socket.recv_into(self._space):  # something is left until the dump is done
+                    touching.on()
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                self._forget_answers()
+                raise KernelError(f"sock_diag: {error.strerror}") from error
+
     def of(self, sockets: Sockets) -> Column:
         """One a row, 0 where that socket is gone; interfaces are the kernel's indices. Raises KernelError."""
         requests = _requests(sockets)
@@ -57,6 +80,7 @@ class Cookies:
         cookies = np.zeros(len(sockets), np.uint64)
         try:
             for start in range(0, len(requests), AT_ONCE):
+                touching.on()
                 some = requests[start : start + AT_ONCE]
                 self._socket.send(some.tobytes())
                 for _ in some:
