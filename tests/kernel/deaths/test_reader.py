@@ -9,9 +9,12 @@ from pathlib import Path
 from random import Random
 from socket import AF_INET, MSG_PEEK, SHUT_WR, SO_LINGER, SOL_SOCKET, create_connection, create_server, socket
 
+import pytest
+
 from keepaliveD.model.deaths import Reset
 from keepaliveD.platforms.base import DeathWatch
 from keepaliveD.platforms.linux.bpf.deaths import BpfDeaths
+from keepaliveD.platforms.linux.deaths import destroyed
 from keepaliveD.platforms.linux.deaths.icmp import IcmpErrors
 from keepaliveD.platforms.linux.deaths.reader import BpfReader
 from keepaliveD.platforms.linux.netstat import OpenEnds
@@ -220,6 +223,72 @@ def test_without_bpf_forged_resets_end_nothing_and_hide_nothing() -> None:
     (ours,) = ended
     assert (ours["reset"], ours["reset_ttl"], ours["peer_ttl"]) == (Reset.RECEIVED, 61, 61)
     assert watch.ordinary >= 1  # the connection that the rig made before may end late
+
+
+MANY = 1_500  # more packets than wait for a reader
+
+
+def _be_refused(host: Namespace, count: int) -> None:
+    """Connect so often to a port of this host that nobody listens at: each is a SYN and a reset."""
+
+    def work() -> None:
+        for port in range(count):
+            with socket() as one:
+                one.bind(("127.0.0.1", 20_000 + port))
+                one.connect_ex(("127.0.0.1", 1))
+
+    host.inside(work)
+
+
+def _open_and_close(host: Namespace, count: int) -> None:
+    def work() -> None:
+        with create_server(("127.0.0.1", 0)) as listener:
+            for _ in range(count):
+                with create_connection(listener.getsockname()):
+                    listener.accept()[0].close()
+
+    host.inside(work)
+
+
+@pytest.mark.parametrize("flood", [_be_refused, _open_and_close, _abort])
+def test_without_bpf_a_flood_over_loopback_hides_no_reset_of_the_network(
+    flood: Callable[[Namespace, int], None],
+) -> None:
+    """Any user may do that: it takes no privilege."""
+    with contextlib.closing(Rig()) as rig, watching(rig.client, watch=DeathWatch("netlink")) as watch:
+        address = (SERVER[AF_INET], 5000)
+        with rig.server.inside(lambda: create_server(address)) as listener, rig.client.inside(socket) as near:
+            near.connect(address)
+            far = listener.accept()[0]
+            port = near.getsockname()[1]
+            for _ in range(3):
+                flood(rig.client, MANY)
+                watch.wait(0)
+            flood(rig.client, MANY)
+            far.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
+            far.close()
+            with contextlib.suppress(ConnectionResetError):
+                near.recv(1)
+        ended = watch.until(lambda ended: port in ended["local_port"])
+    (ours,) = ended[ended["local_port"] == port]
+    assert (ours["reset"], ours["reset_ttl"], ours["peer_ttl"]) == (Reset.RECEIVED, 61, 61)
+
+
+def test_without_bpf_ends_whose_reset_was_not_read_in_time_are_counted() -> None:
+    with Namespace() as host, watching(host, watch=DeathWatch("netlink")) as watch:
+        _open_and_close(host, MANY)
+        _abort(host, MANY)
+        watch.until(lambda _: watch.ordinary + len(watch.ended) + watch.lost >= 4 * MANY)
+    assert MANY <= len(watch.ended) + watch.lost < MANY + 100, "an ordinary close is none of them"
+
+
+def test_without_bpf_each_end_for_which_there_is_no_room_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(destroyed, "ROOM", 1 << 12)
+    with Namespace() as host, watching(host, watch=DeathWatch("netlink")) as watch:
+        _abort(host, MANY)
+        _open_and_close(host, 1)  # an overflow shows with the next one
+        watch.until(lambda _: watch.ordinary + len(watch.ended) + watch.lost >= 2 * MANY)
+    assert watch.lost > 0
 
 
 def test_without_bpf_a_reset_of_an_older_connection_is_not_sure() -> None:

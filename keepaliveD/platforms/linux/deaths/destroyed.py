@@ -29,7 +29,8 @@ from keepaliveD.platforms.linux.deaths.resets import Span, fill_in_reset
 from keepaliveD.platforms.linux.reading.sock_diag import ATTRIBUTE, ATTRIBUTES, INET_DIAG_INFO, NETLINK_SOCK_DIAG
 
 GROUPS = 1 << 0 | 1 << 2  # SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY
-SOL_NETLINK, NETLINK_NO_ENOBUFS = 270, 5
+SO_MEMINFO = 55  # include/uapi/asm-generic/socket.h
+MEMORY, DROPS = struct.Struct("=9I"), 8  # SK_MEMINFO_VARS and SK_MEMINFO_DROPS of include/uapi/linux/sock_diag.h
 MOST = 4096  # that are read at once
 GAVE_UP = 2  # this many retransmissions or probes without an answer: a reset may have answered the first
 LENGTH = 512  # bytes of a message that are read
@@ -105,6 +106,8 @@ class DestroyedReader:
         self._unknown -= OF_PACKETS if self._others else frozenset()
         self._unknown -= frozenset() if self._errors.hindered else OF_ERRORS
         self._taken_at = clock.now()
+        self._unread = 0  # packets for which there was no room: each may have ended one of those still to come
+        self._dropped = self._count_dropped()
         self._ready = select.epoll()
         for each in filter(None, (self._given_up, self._others, *self._packets.sockets)):
             self._ready.register(each, select.EPOLLIN)
@@ -120,17 +123,21 @@ class DestroyedReader:
     def take(self, now: float, *, early: bool = False) -> Deaths:
         """Return the sockets that were destroyed since the last time."""
         del early  # nothing waits here
-        given_up, lost = _receive(self._given_up)
-        others, more_lost = _receive(self._others) if self._others else (NOTHING, 0)
-        self._packets.read()  # after the sockets: what ended one of them has come by now
+        given_up = _receive(self._given_up)
+        others = _receive(self._others) if self._others else NOTHING
+        dropped_before, self._dropped = self._dropped, self._count_dropped()
+        self._unread += self._packets.read()  # after the sockets: what ended one of them has come by now
         self._errors.read(now)
         rows, unacked = _decode(np.concatenate([given_up, others]), now, self._netns)
-        told = self._explain(rows, unacked, Span(self._taken_at, now))
+        told, uncertain = self._explain(rows, unacked, Span(self._taken_at, now))
         self._taken_at = now
+        dropped = self._dropped - dropped_before
+        unexplained = min(max(0, self._unread - dropped), int(uncertain.sum()))
+        self._unread = max(0, self._unread - dropped - unexplained)
         return Deaths(
             rows[told],
-            ordinary=len(rows) - int(told.sum()),
-            lost=lost + more_lost,
+            ordinary=len(rows) - int(told.sum()) - unexplained,
+            lost=dropped + unexplained,
             seen_by="netlink",
             unknown=self._unknown,
         )
@@ -141,19 +148,28 @@ class DestroyedReader:
             if each:
                 each.close()
 
-    def _explain(self, rows: Column, unacked: Column, destroyed: Span) -> Bools:
-        """Fill in the reset or the ICMP error that ended each connection; return which did not end ordinarily."""
+    def _count_dropped(self) -> int:
+        """Return of how many ends nothing is known because there was no room, since the start."""
+        return sum(_dropped(each) for each in (self._given_up, self._others) if each)
+
+    def _explain(self, rows: Column, unacked: Column, destroyed: Span) -> tuple[Bools, Bools]:
+        """Fill in the reset or the ICMP error that ended each connection.
+
+        Return which did not end ordinarily, and of which nothing is known that ended it.
+        """
         told: Bools = rows["error"] == errno.ETIMEDOUT
         if not self._others:
             told |= rows["error"] == errno.ECONNRESET  # one retransmission may have brought about a reset
-            return told
+            return told, np.zeros(len(rows), np.bool_)
+        uncertain: Bools = (rows["bytes_acked"] != 0) | (rows["bytes_received"] != 0)  # others were never established
         for number, key in enumerate(_keys(rows)):
             found = self._packets.take(key)
             if found.resets:
                 told[number] |= fill_in_reset(rows[number], found, destroyed, int(unacked[number]))
+            uncertain[number] &= found.fin is None and not found.resets
         for number in np.flatnonzero(rows["error"] == errno.ETIMEDOUT).tolist():
             self._fill_in_error(rows[number])
-        return told
+        return told, uncertain & ~told
 
     def _fill_in_error(self, row: Column) -> None:
         """Fill in the ICMP error that has come since the peer was heard for the last time."""
@@ -164,19 +180,24 @@ class DestroyedReader:
             row["icmp_type"], row["icmp_code"] = error.type, error.code
 
 
-def _receive(source: socket.socket) -> tuple[Column, int]:
-    """Return what has come, a row of octets each, and how often more came than there was room for."""
-    octets, lost, count = np.zeros((MOST, LENGTH), np.uint8), 0, 0
+def _receive(source: socket.socket) -> Column:
+    """Return what has come, a row of octets each."""
+    octets, count = np.zeros((MOST, LENGTH), np.uint8), 0
     while count < MOST:
         try:
             source.recv_into(memoryview(octets[count]))
         except BlockingIOError:
             break
-        except OSError:  # ENOBUFS
-            lost += 1
+        except OSError:  # ENOBUFS: more came than there was room for, which the kernel counts
             continue
         count += 1
-    return octets[:count], lost
+    return octets[:count]
+
+
+def _dropped(source: socket.socket) -> int:
+    """Return how many messages found no room since the socket was opened."""
+    numbers: tuple[int, ...] = MEMORY.unpack(source.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMORY.size))
+    return numbers[DROPS]
 
 
 def _listen(*, accept_without: int) -> socket.socket:

@@ -27,6 +27,7 @@ LOAD, LOAD_X, A_TO_X = 0x00, 0x01, 0x07
 LOAD_WORD, LOAD_HALF, LOAD_BYTE, LOAD_HALF_AT, LOAD_BYTE_AT = 0x20, 0x28, 0x30, 0x48, 0x50  # _AT: from X on
 LOAD_IHL = 0xB1  # X is the length of an IPv4 header
 JUMP_IF, JUMP_IF_ANY, AND, RETURN = 0x15, 0x45, 0x54, 0x06  # JUMP_IF_ANY: of these bits
+INTERFACE = 0xFFFFF000 + 8  # loads the number of the interface
 FIND_ATTRIBUTE = 0xFFFFF000 + 12  # loads where the netlink attribute of type X is, searched for from A on; or 0
 
 

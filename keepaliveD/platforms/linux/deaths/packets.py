@@ -33,6 +33,9 @@ SO_TIMESTAMPNS = 35  # include/uapi/asm-generic/socket.h
 STAMP = struct.Struct("@ll")  # struct timespec
 ROOM_FOR_STAMP = socket.CMSG_SPACE(STAMP.size)
 TO_US = 0  # PACKET_HOST
+SOL_PACKET, PACKET_STATISTICS = 263, 6
+STATISTICS = struct.Struct("=II")  # struct tpacket_stats
+LOOPBACK_NUMBER = 1  # of the interface, in every network namespace
 
 TCP_OVER_IPV4: filters.Tests = (
     filters.Test(((filters.LOAD_BYTE, 9),), filters.JUMP_IF, socket.IPPROTO_TCP),
@@ -43,9 +46,13 @@ TCP_OVER_IPV6: filters.Tests = (
     filters.Test(((filters.LOAD_BYTE, 6),), filters.JUMP_IF, socket.IPPROTO_TCP),
     filters.Test(((filters.LOAD_BYTE, IPV6 + 13),), filters.JUMP_IF_ANY, FIN | SYN | RST),
 )
+OVER_NETWORK: filters.Tests = (
+    filters.Test(((filters.LOAD_WORD, filters.INTERFACE),), filters.JUMP_IF, LOOPBACK_NUMBER, wanted=False),
+)
 # after these the accumulator has the flags
 BEGINNING: filters.Tests = (filters.Test(((filters.AND, FIN | SYN | RST),), filters.JUMP_IF, SYN),)
-ENDING: filters.Tests = (filters.Test((), filters.JUMP_IF_ANY, FIN | RST),)
+CLOSING: filters.Tests = (filters.Test(((filters.AND, FIN | RST),), filters.JUMP_IF, FIN),)
+RESETTING: filters.Tests = (filters.Test((), filters.JUMP_IF_ANY, RST),)
 
 Key = bytes
 KEY = struct.Struct("!HHQQQQ")  # the port of this end, that of the other end, and the addresses likewise
@@ -98,18 +105,20 @@ Parse = Callable[[bytes, float, bool], tuple[Key, Packet]]
 
 
 class Packets:
-    """What began and what may have ended each connection. `hindered` says why this is not known, or ""."""
+    """What began and what may have ended each connection. `hindered` says why this is not known, or "".
+
+    What any user of this host can make over loopback waits and is remembered apart: no flood of it hides a packet of
+    the network.
+    """
 
     def __init__(self, *, wanted: bool = True) -> None:
         """Listen, if that is wanted and as far as this process may."""
         self.hindered = "" if wanted else "packets are not read"
-        self._sockets: list[tuple[Parse, socket.socket]] = []
-        self._begun: OrderedDict[Key, Begun] = OrderedDict()
-        self._ended: OrderedDict[Key, Ended] = OrderedDict()
+        self._links = (Link(), Link())  # the network and loopback
         try:
-            for protocol, before, parse in KINDS if wanted else ():
-                for flags in (BEGINNING, ENDING):
-                    self._sockets.append((parse, _listen(protocol, filters.accept_if(*before, *flags, octets=LONGEST))))
+            for link, interface in zip(self._links, ("", LOOPBACK), strict=True):
+                if wanted:
+                    link.listen(interface)
         except OSError as error:
             self.close()
             self.hindered = f"packets cannot be read: {error.strerror}"
@@ -117,31 +126,62 @@ class Packets:
     @property
     def sockets(self) -> list[socket.socket]:
         """Return those that can be read from once something has come."""
-        return [each for _, each in self._sockets]
+        return [each for link in self._links for each in link.sockets]
 
-    def read(self) -> None:
-        """Take in what has come since, up to as much as a socket keeps."""
+    def read(self) -> int:
+        """Take in what has come since; return how many resets found no room."""
+        return sum(link.read() for link in self._links)
+
+    def take(self, key: Key) -> Found:
+        """Return what is known of this connection, and forget it: a reset may come over loopback all the same."""
+        network, loopback = (link.take(key) for link in self._links)
+        resets = sorted((*network.resets, *loopback.resets), key=lambda packet: packet.at)
+        begun, fin, syn = network.begun or loopback.begun, network.fin or loopback.fin, network.syn or loopback.syn
+        return Found(begun, tuple(resets), fin, syn)
+
+    def close(self) -> None:
+        """Listen no more."""
+        for link in self._links:
+            link.close()
+
+
+class Link:
+    """What began and what may have ended connections over some of the interfaces."""
+
+    def __init__(self) -> None:
+        self.begun: OrderedDict[Key, Begun] = OrderedDict()
+        self.ended: OrderedDict[Key, Ended] = OrderedDict()
+        self._open: list[tuple[Parse, socket.socket]] = []
+        self._of_resets: list[socket.socket] = []
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """Return those that can be read from once something has come."""
+        return [each for _, each in self._open]
+
+    def listen(self, interface: str) -> None:
+        """Receive what comes over this interface, or over all but loopback. Raises OSError."""
+        over = () if interface else OVER_NETWORK
+        for protocol, before, parse in KINDS:
+            for flags in (BEGINNING, CLOSING, RESETTING):  # so that none of these takes the room of another
+                program = filters.accept_if(*over, *before, *flags, octets=LONGEST)
+                self._open.append((parse, _listen(protocol, program, interface)))
+            self._of_resets.append(self._open[-1][1])
+
+    def read(self) -> int:
+        """Take in what has come since, up to as much as a socket keeps; return how many resets found no room."""
         before = time.time() - clock.now()  # the kernel's stamps are of the first of these clocks
-        for parse, each in self._sockets:
+        for parse, each in self._open:
             with contextlib.suppress(OSError):  # nothing is there, or it is as if nothing were
                 for _ in range(MOST):
                     octets, stamps, _, (interface, _, kind, *_) = each.recvmsg(LONGEST, ROOM_FOR_STAMP)
                     with contextlib.suppress(struct.error, IndexError):
                         if kind == TO_US:
-                            self._note(*parse(octets, _seconds(stamps) - before, interface == LOOPBACK))
+                            self.note(*parse(octets, _seconds(stamps) - before, interface == LOOPBACK))
+        return sum(map(_dropped, self._of_resets))
 
-    def take(self, key: Key) -> Found:
-        """Return what is known of this connection, and forget it."""
-        ended = self._ended.pop(key, None) or Ended()
-        return Found(self._begun.pop(key, None), ended.resets, ended.fin, ended.syn)
-
-    def close(self) -> None:
-        """Listen no more."""
-        for each in self.sockets:
-            each.close()
-        self._sockets.clear()
-
-    def _note(self, key: Key, packet: Packet) -> None:
+    def note(self, key: Key, packet: Packet) -> None:
+        """Keep what this packet tells of a connection."""
         if packet.flags & RST:
             ended = self._end(key)
             ended.resets = (*ended.resets, packet)[-RESETS:]
@@ -150,19 +190,39 @@ class Packets:
         else:
             self._note_syn(key, packet)
 
+    def take(self, key: Key) -> Found:
+        """Return what is known of this connection, and forget it."""
+        ended = self.ended.pop(key, None) or Ended()
+        return Found(self.begun.pop(key, None), ended.resets, ended.fin, ended.syn)
+
+    def close(self) -> None:
+        """Listen no more."""
+        for each in self.sockets:
+            each.close()
+        self._open.clear()
+        self._of_resets.clear()
+
     def _note_syn(self, key: Key, packet: Packet) -> None:
         """Note a SYN: the first one begins a connection, another one comes in the middle of it."""
-        known = self._begun.get(key)
+        known = self.begun.get(key)
         if known is None:
             connects = bool(packet.flags & ACK)
-            _keep(self._begun, key, Begun(packet.number, packet.ttl, connects, packet.at))
+            _keep(self.begun, key, Begun(packet.number, packet.ttl, connects, packet.at))
         elif known.number != packet.number and not packet.flags & ACK:
             self._end(key).syn = packet
 
     def _end(self, key: Key) -> Ended:
-        ended = self._ended.get(key) or Ended()
-        _keep(self._ended, key, ended)
+        ended = self.ended.get(key) or Ended()
+        _keep(self.ended, key, ended)
         return ended
+
+
+def _dropped(packets: socket.socket) -> int:
+    """Return how many packets found no room since the last time."""
+    with contextlib.suppress(OSError):
+        _, dropped = STATISTICS.unpack(packets.getsockopt(SOL_PACKET, PACKET_STATISTICS, STATISTICS.size))
+        return int(dropped)
+    return 0
 
 
 def _seconds(stamps: list[tuple[int, int, bytes]]) -> float:
@@ -178,13 +238,18 @@ def _keep(table: OrderedDict[Key, Value], key: Key, value: Value) -> None:
         table.popitem(last=False)
 
 
-def _listen(protocol: int, program: list[filters.Instruction]) -> socket.socket:
-    """Return a socket that receives those packets of a protocol from all interfaces that the program accepts."""
+def _listen(protocol: int, program: list[filters.Instruction], interface: str) -> socket.socket:
+    """Return a socket that receives those packets of a protocol that the program accepts.
+
+    They come over this interface, or over any one if it is "".
+    """
     flags = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     packets = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | flags, socket.htons(protocol))
     try:
         packets.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         filters.attach(packets, program)
+        if interface:
+            packets.bind((interface, protocol))
         with contextlib.suppress(BlockingIOError):
             while True:
                 packets.recv(1)  # came before the program could refuse it

@@ -13,7 +13,7 @@ import pytest
 
 from keepaliveD.model.deaths import DEATH, Reset
 from keepaliveD.platforms.linux.deaths import packets
-from keepaliveD.platforms.linux.deaths.packets import ACK, FIN, KEY, RST, SYN, Begun, Found, Packet, Packets
+from keepaliveD.platforms.linux.deaths.packets import ACK, FIN, KEY, RST, SYN, Begun, Found, Link, Packet
 from keepaliveD.platforms.linux.deaths.resets import Span, fill_in_reset
 
 NOW = 1000.0
@@ -167,9 +167,9 @@ def test_half_a_packet_harms_nothing(octets: bytes) -> None:
 
 
 def test_the_first_syn_begins_a_connection_and_another_one_comes_in_its_middle() -> None:
-    seen = Packets(wanted=False)
+    seen = Link()
     for number, flags in ((7, SYN | ACK), (7, SYN | ACK), (9, SYN)):
-        seen._note(*packets._v4(over_ipv4(flags, number), NOW, local=False))
+        seen.note(*packets._v4(over_ipv4(flags, number), NOW, local=False))
     known = seen.take(KEY_OF_IT)
     assert known.begun == Begun(7, 61, connects=True, at=NOW)
     assert known.syn
@@ -178,12 +178,12 @@ def test_the_first_syn_begins_a_connection_and_another_one_comes_in_its_middle()
 
 
 def test_memory_is_bounded_whatever_comes() -> None:
-    seen = Packets(wanted=False)
+    seen = Link()
     for port in range(packets.KEPT + 100):
         for flags in (SYN, RST, FIN):
             packet = Packet(port, port, flags, 0, timestamps=False, at=NOW)
-            seen._note(KEY.pack(port % 65536, 22, port, 1, 2, 3), packet)
-    assert len(seen._begun) == len(seen._ended) == packets.KEPT
+            seen.note(KEY.pack(port % 65536, 22, port, 1, 2, 3), packet)
+    assert len(seen.begun) == len(seen.ended) == packets.KEPT
     for _ in range(100):
-        seen._note(KEY_OF_IT, RESET)
+        seen.note(KEY_OF_IT, RESET)
     assert len(seen.take(KEY_OF_IT).resets) == packets.RESETS
