@@ -13,10 +13,12 @@ from typing import Any, Self
 
 import pytest
 
+from keepaliveD.cli.asking import ask
 from tests.kernel.deaths.rig import SERVER, Rig
 from tests.support import rig as forgetful
 from tests.support.patience import SOON
 from tests.support.processes import CTL, Daemon, Home, program
+from tests.support.rig import OWN_NETWORK, Namespace
 
 CONFIGURATION = """
 [keepalive]
@@ -114,6 +116,41 @@ def _abort(place: Place) -> None:
     with place.connection() as (client, _):
         client.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
+
+
+IN_A_CONTAINER = (
+    CONFIGURATION.replace('"own"', '"all"')
+    + f"""
+[[path]]
+name = "of the container"
+networks = ["{OWN_NETWORK}.7"]
+timeout = "1h"
+"""
+)
+
+
+def test_ends_in_another_network_namespace_are_in_the_status_and_in_the_metrics(tmp_path: Path) -> None:
+    """As those of a container are."""
+    home, control = Home(tmp_path, IN_A_CONTAINER), tmp_path / "control"
+    with Namespace() as host, Namespace() as container:
+        container.ip("link set lo up")
+        with home.daemon(host, through=("env", f"RUNTIME_DIRECTORY={tmp_path}")) as daemon:
+            container.inside(_abort_over_loopback)
+            daemon.expect("died", KEEPALIVE_PATH="of the container", KEEPALIVE_NETNS=container.inode)
+            ends = [each for each in ask(control, "Status")["ends"] if each["path"] == "of the container"]
+            metrics = {each["name"]: each["samples"] for each in ask(control, "Metrics")["metrics"]}
+    assert sum(each["unforeseeable"] for each in ends) == 2
+    by_path = metrics["tcp_keepalive_path_deaths_total"]
+    (counted,) = [each for each in by_path if each["labels"]["path"] == "of the container" and each["value"]]
+    assert counted["value"] == 2
+
+
+def _abort_over_loopback() -> None:
+    with create_server((f"{OWN_NETWORK}.7", 0)) as listener, socket() as near:
+        near.bind((f"{OWN_NETWORK}.7", 0))
+        near.connect(listener.getsockname())
+        with listener.accept()[0] as far:
+            far.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
 
 
 FORGETFUL = 8  # seconds without a packet after which the firewall forgets
