@@ -79,8 +79,8 @@ def _stem(name: str) -> str:
 
 
 def processes(proc: Path) -> set[str]:
-    """Return the names of the processes of this host."""
-    return {process_name(file) for file in proc.glob("[0-9]*/comm")}
+    """Return the names of the processes of this host, but for our own."""
+    return {process_name(file) for file in proc.glob("[0-9]*/comm")} - {process_name(proc / "self/comm")}
 
 
 def nothing_called(word: str, held: Iterable[str], proc: Path, besides: Besides = NOTHING) -> str:

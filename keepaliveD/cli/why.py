@@ -11,6 +11,8 @@ import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from keepaliveD.cli import files, page, running, state, targets
 from keepaliveD.cli.explanation import View, file_for, first_rules, print_lines, show
 from keepaliveD.cli.worker import Asking, in_worker, look
@@ -27,7 +29,7 @@ from keepaliveD.model.text import printable
 from keepaliveD.places import DEFAULT_FILE
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
-from keepaliveD.platforms.requests import find_owners, look_into
+from keepaliveD.platforms.requests import find_owners, look_into, with_firewall_about
 from keepaliveD.policy.choices import Entry
 from keepaliveD.policy.connections import connections, order_of_urgency
 from keepaliveD.policy.explain import Surroundings, explain
@@ -58,6 +60,9 @@ def _look(options: argparse.Namespace, root: Path, config: Config, platform: Pla
         chosen = targets.of_anything(options.target, ask, judgement.table.sockets, urgent)
         if not len(chosen):
             raise targets.nothing(options.target, ask, judgement.table.sockets, urgent)
+        judgement = ask(with_firewall_about(judgement, connections(judgement, chosen[:EXPLAINED])))
+        urgent = order_of_urgency(judgement, at_risk_only=False)
+        chosen = urgent[np.isin(urgent, chosen)]
         some = ask(find_owners(connections(judgement, chosen[:EXPLAINED])))
         looked = _read(ask, some)
     entries = _entries(options, platform)

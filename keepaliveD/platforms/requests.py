@@ -23,10 +23,10 @@ from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Column, SocketTable
 from keepaliveD.platforms.base import Session
 from keepaliveD.policy import firewall
+from keepaliveD.policy.activity import Activity
 from keepaliveD.policy.choices import targets
 from keepaliveD.policy.connections import column, with_owners
-from keepaliveD.policy.forecast import forecast
-from keepaliveD.policy.judge import Judgement
+from keepaliveD.policy.judge import Judgement, judged_anew
 
 Result = TypeVar("Result")
 
@@ -218,11 +218,18 @@ def look_into(connections: Sequence[Connection]) -> Steps[Column]:
 
 def with_firewall(judgement: Judgement, warn_before: float) -> Steps[Judgement]:
     """Return the same judgement, made with what this host's own firewall says of the most urgent connections."""
-    actions, memory = firewall.to_ask(judgement, judgement.activity, warn_before)
+    return (yield from _learning(judgement, *firewall.to_ask(judgement, judgement.activity, warn_before)))
+
+
+def with_firewall_about(judgement: Judgement, connections: Sequence[Connection]) -> Steps[Judgement]:
+    """Return the same judgement, made with what this host's own firewall says of these connections."""
+    return (yield from _learning(judgement, *firewall.to_ask_about(judgement, judgement.activity, connections)))
+
+
+def _learning(judgement: Judgement, actions: Sequence[AskFirewall], memory: Activity) -> Steps[Judgement]:
     for action in actions:
         memory = firewall.learn(memory, Outcome(action, looked=(yield from look(action))))
-    outlook = forecast(judgement.table, memory, judgement.assigned)
-    return dataclasses.replace(judgement, activity=memory, forecast=outlook)
+    return judged_anew(judgement, memory)
 
 
 def scan(now: float) -> Steps[SocketTable]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from keepaliveD.model.actions import Action, Answer, Queued, RestoreSettings
+from keepaliveD.model.actions import Action, Answer, LookInto, Queued, RestoreSettings
 from keepaliveD.model.errors import Refusal, unexpected
 from keepaliveD.model.events import Asked
 from keepaliveD.model.questions import Asker, ReloadNow, RestoreThese, ScanNow
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Rules
 from keepaliveD.policy import questions
-from keepaliveD.policy.judge import Judgement
+from keepaliveD.policy.judge import Judgement, judged_anew
 from keepaliveD.policy.scans import ScanDecider
 
 
@@ -62,7 +62,9 @@ class Clients:
                 cared_for = self._scans.leave_settings(settings)  # also what a scan finds that goes on
                 return [RestoreSettings(settings, asker, cared_for)]
         try:
-            return [questions.follow(asker, question, judgement, rules, units)]
+            action = questions.follow(asker, question, judgement, rules, units)
+            looked_into = action.connections if isinstance(action, LookInto) else ()
+            return [*self._scans.consult_firewall(judgement, looked_into), action]
         except Exception as error:  # a defect costs an answer, and not the daemon
             return [Answer(asker, unexpected(error))]
 
@@ -72,6 +74,8 @@ class Clients:
         """Return the answers to who has asked for what was done."""
         if isinstance(action, RestoreSettings):
             return [self._answer_restore(action, action.asker, tuple(outcomes))] if action.asker else []
+        if isinstance(action, LookInto):  # with what this host's own firewall has said meanwhile
+            judgement = judged_anew(judgement, self._scans.memory)
         return [answer for one in outcomes if (answer := questions.answer(one, judgement, rules, now))]
 
     def answer_failed(self, action: Queued, error: Exception) -> list[Action]:

@@ -1,7 +1,7 @@
 """Whom to ask this host's own firewall about, and what its answers prove.
 
 It says exactly when it forgets a connection, and so when the newest packet passed: a peer's probe shows there, which
-no age of the socket does. It is asked once in a silence, and only where a warning is near.
+no age of the socket does. It is asked once in a silence, and only where a warning is near or somebody wants to know.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from keepaliveD.model.actions import AskFirewall
+from keepaliveD.model.connections import Connection
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.firewall import FLOW, Tracked
 from keepaliveD.model.results import Outcome
-from keepaliveD.model.sockets import Column, Indices
+from keepaliveD.model.sockets import Bools, Column, Indices
 from keepaliveD.policy.activity import Activity, Between, put
 from keepaliveD.policy.announce import lead
 from keepaliveD.policy.forecast import ROUNDED
@@ -47,6 +48,23 @@ def to_ask(judgement: Judgement, activity: Activity, warn_before: float) -> tupl
     if not len(rows):
         return [], activity
     urgent = bool((left <= lead(judgement.forecast.timeout[rows], warn_before)).any())
+    return _ask(judgement, activity, rows, urgent=urgent)
+
+
+def to_ask_about(
+    judgement: Judgement, activity: Activity, connections: Sequence[Connection]
+) -> tuple[list[AskFirewall], Activity]:
+    """Return the same about connections that somebody wants to have explained, however far their cut is."""
+    if judgement.table.firewall_timeout == FOREVER or not connections:
+        return [], activity
+    wanted = np.array([one.cookie for one in connections], np.uint64)
+    rows = np.flatnonzero(_may_be_asked(judgement, activity) & np.isin(judgement.table.sockets["cookie"], wanted))
+    return _ask(judgement, activity, rows, urgent=False) if len(rows) else ([], activity)
+
+
+def _ask(
+    judgement: Judgement, activity: Activity, rows: Indices, *, urgent: bool
+) -> tuple[list[AskFirewall], Activity]:
     sockets = judgement.table.sockets
     flows = np.zeros(len(rows), FLOW)
     for name in FLOW.names or ():
@@ -58,21 +76,30 @@ def to_ask(judgement: Judgement, activity: Activity, warn_before: float) -> tupl
     )
 
 
+def _may_be_asked(judgement: Judgement, activity: Activity) -> Bools:
+    """Return which connections a question is worth: once in a silence, and not while packets are not answered.
+
+    Those that this host sends then refresh its own firewall, and perhaps nothing else.
+    """
+    sockets = judgement.table.sockets
+    may_be: Bools = (sockets["retransmits"] == 0) & (sockets["probes"] == 0)
+    may_be &= activity.consulted != Consulted.NOW.value
+    if judgement.assigned.only_data is not None:  # there is more that passes here than counts there
+        may_be &= ~judgement.assigned.only_data
+    return may_be
+
+
 def _candidates(judgement: Judgement, activity: Activity, warn_before: float) -> tuple[Indices, Column]:
     """Return the rows to ask about, the most urgent first, and the seconds left of each.
 
     Before the first answer the timeout of this host's firewall may be that of any connection. After it, only a
-    newest packet that is not known to a second is worth a question. While packets are not answered none is:
-    those that this host sends refresh its own firewall, and perhaps nothing else.
+    newest packet that is not known to a second is worth a question.
     """
     table, forecast = judgement.table, judgement.forecast
-    sockets, latest = table.sockets, forecast.now + LEADS * warn_before
+    latest = forecast.now + LEADS * warn_before
     new = activity.consulted == Consulted.NEVER.value
     may_be_near = (forecast.cut_at <= latest) | (new & (activity.last_packet <= latest - table.firewall_timeout))
-    may_be_near &= activity.consulted != Consulted.NOW.value
-    may_be_near &= (sockets["retransmits"] == 0) & (sockets["probes"] == 0)
-    if judgement.assigned.only_data is not None:  # there is more that passes here than counts there
-        may_be_near &= ~judgement.assigned.only_data
+    may_be_near &= _may_be_asked(judgement, activity)
     rows, most = np.flatnonzero(may_be_near), max(FEW, len(table) // PART)
     if not len(rows):
         return rows, forecast.cut_at[rows]

@@ -71,6 +71,17 @@ def _shrunk(columns: Columns) -> Columns:
     return dataclasses.replace(columns, **arrays)
 
 
+def judged_anew(judgement: Judgement, activity: Activity) -> Judgement:
+    """Return the judgement of the same scan with what was learned of its sockets since."""
+    before = judgement.without_evidence
+    return dataclasses.replace(
+        judgement,
+        activity=activity,
+        forecast=forecast(judgement.table, activity, judgement.assigned),
+        without_evidence=before and (before[0], forecast(judgement.table, activity, before[0])),
+    )
+
+
 def count_by_path(judgement: Judgement) -> list[Counts]:
     """Count the connections of each path by verdict."""
     kinds = judgement.assigned.index.astype(np.intp) * len(Verdict) + judgement.forecast.verdict

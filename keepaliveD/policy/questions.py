@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -104,6 +104,8 @@ def answer(outcome: Outcome, judgement: Judgement, rules: Rules, now: float) -> 
     rows = [row for row, one in enumerate(action.connections) if one.cookie in now_there]
     if not rows:  # a scan that was on its way has not found them any more
         return Answer(action.asker, GONE)
+    rank = _ranks(judgement, now_there)
+    rows.sort(key=lambda row: rank[action.connections[row].cookie])
     found = [now_there[one.cookie].with_owner(one.owner) for one in (action.connections[row] for row in rows)]
     around = Surroundings(rules.configured, rules.arm, rules.ignore, action.recorded)
     looked = None if outcome.looked is None else outcome.looked[rows]
@@ -111,6 +113,13 @@ def answer(outcome: Outcome, judgement: Judgement, rules: Rules, now: float) -> 
     explained = explain(judgement, found, looked, around)
     aged = (dataclasses.replace(its, connection=from_now(its.connection, age)) for its in explained)
     return Answer(action.asker, Explanation(tuple(aged), action.more))
+
+
+def _ranks(judgement: Judgement, wanted: Collection[int]) -> dict[int, int]:
+    """Return the place of each of these connections, by its cookie, among them: the most urgent come first."""
+    cookies = judgement.table.sockets["cookie"][order_of_urgency(judgement, at_risk_only=False)]
+    found = cookies[np.isin(cookies, np.fromiter(wanted, np.uint64, len(wanted)))]
+    return {cookie: place for place, cookie in enumerate(found.tolist())}
 
 
 def _arm(asker: Asker, question: ArmThis, judgement: Judgement, rules: Rules) -> Queued:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from keepaliveD.model.actions import NOT_CARED_FOR, Action, Arm, AskFirewall, FoundSettings, ReadIdleTimes
-from keepaliveD.model.connections import Verdict
+from keepaliveD.model.connections import Connection, Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportNearlyFull, ReportRecord, ReportUnwatched
 from keepaliveD.model.results import RETRIED, ArmingResult, Outcome
@@ -93,6 +93,11 @@ class ScanDecider:
             judgement.forecast, self._memory, judgement.table.sockets, self._rules.warn_before, others
         )
         return _report(judgement, news)
+
+    def consult_firewall(self, judgement: Judgement, connections: Sequence[Connection]) -> list[AskFirewall]:
+        """Return the question to this host's own firewall about connections of the last scan, if it is worth one."""
+        actions, self._memory = firewall.to_ask_about(judgement, self._memory, connections)
+        return actions
 
     @property
     def memory(self) -> Activity:

@@ -70,6 +70,11 @@ def test_what_runs_without_a_connection_is_not_said_to_be_missing(proc: Path) ->
     assert nothing_called("nginx", [], proc) == f"nginx has no connection; {nearest.LISTS}"
 
 
+def test_keepalivectl_itself_is_not_offered(proc: Path) -> None:
+    (proc / "self").symlink_to("812")
+    assert nothing_called("shd", [], proc) == f"no unit or process is called shd; {nearest.LISTS}"
+
+
 def test_where_systemd_cannot_be_asked_no_unit_is_said_to_be_missing(
     proc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -551,6 +551,16 @@ def test_the_control_program_works_without_root(service: Machine) -> None:
 CONTROL = "/run/tcp-keepalived/control"
 
 
+def test_half_the_name_of_a_unit_that_systemd_knows_offers_the_whole(service: Machine) -> None:
+    """And what is there is not said to be missing for want of a connection."""
+    done = service.run("keepalivectl", "why", "tcp-keepaliv", check=False)
+    assert done.returncode == 66
+    assert "no unit or process is called tcp-keepaliv; did you mean " in done.stderr
+    assert UNIT in done.stderr
+    done = service.run("keepalivectl", "why", UNIT, check=False)
+    assert done.stderr.startswith(f"keepalivectl: {UNIT} has no connection; ")
+
+
 def test_systemds_own_client_asks_the_daemon(service: Machine, suite: str) -> None:
     """Debian 12 has no varlinkctl yet; there keepalivectl asks. Others than root and the group may not."""
     process = service.main_process()

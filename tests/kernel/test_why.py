@@ -1,4 +1,4 @@
-"""keepalivectl why: what it says is what getsockopt and ss say of the same socket; and --fix makes it safe."""
+"""keepalivectl why says what getsockopt, ss and conntrack say of the same socket; and --fix makes it safe."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import os
 import re
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from keepaliveD.cli.asking import ask
 from keepaliveD.model import duration
+from tests.kernel.test_own_firewall import FORGETS as ESTABLISHED
+from tests.kernel.test_own_firewall import guarded
+from tests.kernel.test_rescue import by
 from tests.support.patience import SOON
 from tests.support.processes import (
     CTL,
@@ -25,14 +29,16 @@ from tests.support.processes import (
     configuration,
     program,
 )
-from tests.support.rig import INTERVAL, LIBC, PROBES, SERVER, TIME, Rig
+from tests.support.rig import INTERVAL, LIBC, PROBES, SERVER, TIME, Namespace, Rig
 from tests.support.unprivileged import reachable_directory
+from tests.support.versions import ITERATOR, since
 
 TIMEOUT = 60  # seconds without a packet after which the firewall forgets
 PIDFD_GETFD = 438  # pidfd_getfd(2), on every machine
 CONFIGURATION = configuration(idle=20, timeout=TIMEOUT)
 ATTEMPTS = 10  # on a busy machine
 SPANS = re.compile(r"keepalive in (.*)$", re.MULTILINE)
+FORGETS = re.compile(r"the path (?:forgets|would forget) this connection in ([^,.]*)[,.]")
 
 
 def why(rig: Rig, home: Home, target: object, *words: str) -> str:
@@ -101,6 +107,81 @@ def while_the_timer_runs(rig: Rig, home: Home, asked: Program) -> tuple[str, flo
 def rounded(seconds: float) -> float:
     """By how much a time may be rounded where minutes are shown."""
     return 0.0 if seconds == float("inf") else max(1.0, seconds / 60)
+
+
+def remembered(firewall: Namespace, asked: Program) -> float:
+    """For how many seconds a firewall still remembers the connection, as conntrack(8) shows it."""
+    shown = firewall.run("conntrack", "-L", "-p", "tcp", "--sport", str(asked.endpoints["KEEPALIVE_LOCAL_PORT"]))
+    found = re.search(r"^tcp +6 ([0-9]+) ESTABLISHED ", shown.stdout, re.MULTILINE)
+    assert found, shown
+    return float(found[1])
+
+
+def held_by_conntrack(asked: Program, firewall: Namespace, look: Callable[[], str]) -> str:
+    """What `why` prints between two looks of conntrack at a connection that stays quiet.
+
+    Fail unless the time until the path forgets it is between what the two looks show, which are whole seconds.
+    """
+    for _ in range(ATTEMPTS):
+        before = remembered(firewall, asked)
+        said = look()
+        after = remembered(firewall, asked)
+        if after <= before:
+            (shown,) = FORGETS.findall(said)
+            assert after - 1 <= duration.parse(shown) <= before + 1
+            return said
+    raise AssertionError("packets pass all the time")
+
+
+def held_by_its_own_firewall(asked: Program, firewall: Namespace, look: Callable[[], str]) -> None:
+    """Fail unless `why` names this host's own firewall, and says the same as conntrack.
+
+    A busy machine may answer so late that the timeout contradicts the age of the last packet: then `why` counts only
+    the end of the entry, and keeps to the idle timeout of the path, until another packet.
+    """
+    for _ in range(ATTEMPTS):
+        assert asked.speak() == "answered"
+        if "without a packet (this host's own firewall " in (said := held_by_conntrack(asked, firewall, look)):
+            assert f"forgets after {duration.span(TIMEOUT)} without" in said
+            return
+    raise AssertionError(said)
+
+
+@pytest.mark.parametrize("keepalive", [None, 0, 50], ids=["bare", "late", "safe"])
+def test_when_the_path_forgets_is_what_conntrack_says_at_the_firewall(
+    rig: Rig, tmp_path: Path, keepalive: int | None
+) -> None:
+    """`why` looks at this end only, and knows the idle timeout from the configuration."""
+    rig.firewall.set_sysctl(ESTABLISHED, TIMEOUT)
+    home = Home(tmp_path, CONFIGURATION)
+    with program(rig, keepalive=keepalive) as asked:
+        assert asked.speak() == "answered"
+        said = held_by_conntrack(asked, rig.firewall, lambda: why(rig, home, asked.pid))
+        held_by_getsockopt(said, asked)
+        assert (timer(rig, asked) == float("inf")) == (keepalive is None)
+        verdict = {None: "BARE", 0: "LATE", 50: "SAFE"}[keepalive]
+        assert f"\n  {verdict}: " in said
+
+
+@pytest.mark.parametrize("engine", ["netlink", pytest.param("bpf", marks=since(ITERATOR))])
+def test_when_this_hosts_own_firewall_forgets_is_what_conntrack_says_here(engine: str, tmp_path: Path) -> None:
+    """It is asked about what is to be explained, however far the cut is, by keepalivectl and by the daemon."""
+    home = Home(tmp_path, by(engine, configuration(idle=20, timeout=3600)))
+    asking = ("env", f"RUNTIME_DIRECTORY={tmp_path}")
+    with guarded() as rig:
+        rig.client.set_sysctl(ESTABLISHED, TIMEOUT)
+        with program(rig) as asked:
+            held_by_its_own_firewall(asked, rig.client, lambda: why(rig, home, asked.pid))
+            with home.daemon(rig.client, through=asking) as daemon:
+
+                def told() -> str:
+                    ask(tmp_path / "control", "Scan", patience=SOON)
+                    done = rig.client.run(*asking, *CTL, "why", str(asked.pid), f"--state-dir={home.state}")
+                    assert (done.returncode, done.stderr) == (0, "")
+                    return done.stdout
+
+                held_by_its_own_firewall(asked, rig.client, told)
+                daemon.stop()
 
 
 @pytest.mark.parametrize("keepalive", [None, 0, 7], ids=["off", "by the system", "its own"])

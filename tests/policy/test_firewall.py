@@ -16,7 +16,7 @@ from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import SocketTable
 from keepaliveD.policy.activity import Activity, nothing_known
 from keepaliveD.policy.connections import connections
-from keepaliveD.policy.firewall import PAUSE, NearlyFull, learn, nearly_full, to_ask
+from keepaliveD.policy.firewall import PAUSE, NearlyFull, learn, nearly_full, to_ask, to_ask_about
 from keepaliveD.policy.judge import Judgement, judge
 from tests.support.tables import CONFIGURED, Socket, idle, table
 
@@ -147,6 +147,19 @@ def test_the_most_urgent_are_asked_about_and_the_others_later() -> None:
     assert sorted(host.asked) == list(range(69, 101))
     host.scan(1000.1, *sockets, forgets_in=15.0)
     assert sorted(host.asked) == list(range(37, 101))
+
+
+def test_what_is_to_be_explained_is_asked_about_however_far_its_cut_is() -> None:
+    """Once in a silence as well, and nothing about other connections."""
+    sockets = idle(1.0, cookie=1), idle(1.0, cookie=2), idle(1.0, cookie=3, retransmits=1)
+    near_nothing = judge(scanned(1000.0, *sockets), nothing_known(), [HOUR], [])
+    wanted = connections(near_nothing, np.array([1, 2]))
+    (action,), memory = to_ask_about(near_nothing, near_nothing.activity, wanted)
+    assert (action.rows.tolist(), action.cookies.tolist(), action.urgent) == ([1], [2], False)
+    assert to_ask_about(near_nothing, memory, wanted)[0] == []
+    untracked = judge(table(1000.0, *sockets), nothing_known(), [HOUR], [])
+    assert to_ask_about(untracked, near_nothing.activity, wanted)[0] == []
+    assert to_ask_about(near_nothing, near_nothing.activity, ())[0] == []
 
 
 def test_nothing_is_asked_where_nothing_is_tracked() -> None:
