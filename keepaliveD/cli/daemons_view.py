@@ -85,4 +85,5 @@ def _urgency(one: Connection) -> tuple[bool, float]:
 
 def unwatched(told: Mapping[str, Any]) -> Unwatched:
     """Return which network namespaces a daemon does not watch, of its answer to Status."""
-    return Unwatched(**{**told, "silent": tuple(told["silent"]), "crowded": tuple(told["crowded"])})
+    listed = {name: tuple(told[name]) for name in ("silent", "crowded", "incomplete")}
+    return Unwatched(**{**told, **listed})

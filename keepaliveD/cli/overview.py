@@ -151,11 +151,12 @@ def _connections(host: Host) -> str:
 
 def _unwatched(told: Mapping[str, Any]) -> str:
     """Return which network namespaces the daemon does not watch, "" if it watches all."""
-    number, crowded = told["forbidden"] + told["surplus"] + len(told["silent"]), len(told["crowded"])
+    number = told["forbidden"] + told["surplus"] + len(told["silent"])
+    partly = len(told["crowded"]) + len(told["incomplete"])
     parts = (
         f"{number} network namespace{'s' * (number != 1)}" if number else "",
         "those of hidden processes" if told["hidden"] else "",
-        f"some sockets of {crowded} others" if crowded else "",
+        f"some sockets of {partly} others" if partly else "",
     )
     return ", ".join(filter(None, parts))
 

@@ -190,7 +190,8 @@ def at_risk(one: AtRisk) -> dict[str, object]:
 
 def unwatched(those: Unwatched) -> dict[str, object]:
     """Return which network namespaces are not watched, as Status answers it."""
-    return {**those._asdict(), "silent": those.silent[:MOST_NAMED], "crowded": those.crowded[:MOST_NAMED]}
+    named = ("silent", "crowded", "incomplete")
+    return {**those._asdict(), **{name: getattr(those, name)[:MOST_NAMED] for name in named}}
 
 
 def paths(snapshot: Snapshot) -> dict[str, object]:

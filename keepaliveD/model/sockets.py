@@ -173,11 +173,16 @@ class Switch(enum.IntEnum):
     ON = 2
 
 
+OWN = 0  # stands for our own network namespace where only others are named by inode
+
+
 class Unwatched(NamedTuple):
     """The network namespaces that are not watched: some may not be entered, some are too many, some do not answer.
 
     `hidden`: there are processes of which not even the namespace can be seen.
     `crowded`: those, by inode, of which sockets are missing because too many share a bucket of the kernel's table.
+    `incomplete`: those, by inode or OWN, of which sockets are missing because the kernel told of fewer than it counts,
+    or refused.
     """
 
     forbidden: int = 0
@@ -185,6 +190,7 @@ class Unwatched(NamedTuple):
     hidden: bool = False
     silent: tuple[int, ...] = ()
     crowded: tuple[int, ...] = ()
+    incomplete: tuple[int, ...] = ()
 
 
 ALL_WATCHED = Unwatched()

@@ -15,7 +15,7 @@ from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportNearl
 from keepaliveD.model.results import RETRIED, ArmingResult, Outcome
 from keepaliveD.model.rules import Path, Rules
 from keepaliveD.model.sockets import ALL_WATCHED, Bools, SocketTable
-from keepaliveD.policy import activity, announce, arming, firewall, idle_times
+from keepaliveD.policy import activity, announce, arming, firewall, gaps, idle_times
 from keepaliveD.policy.activity import Activity
 from keepaliveD.policy.connections import connections
 from keepaliveD.policy.forecast import Forecast
@@ -30,6 +30,7 @@ class ScanDecider:
     def __init__(self, rules: Rules) -> None:
         self._memory = activity.nothing_known()
         self._unwatched = ALL_WATCHED
+        self._gaps = gaps.Reported()
         self._nearly_full = firewall.NearlyFull()
         self.next_deadline = FOREVER  # instant at which a scan would make a verdict certain
         self._troubles: tuple[str, ...] = ()
@@ -72,9 +73,7 @@ class ScanDecider:
             *([] if self._cannot_read else to_read),
             *to_ask,
         ]
-        if table.unwatched != self._unwatched:
-            self._unwatched = table.unwatched
-            actions.append(ReportUnwatched(table.unwatched))
+        actions += self._report_unwatched(table)
         full, self._nearly_full = firewall.nearly_full(table.tracked, self._nearly_full, table.taken_at)
         if full:
             actions.append(ReportNearlyFull(full))
@@ -133,6 +132,13 @@ class ScanDecider:
     def suspended(self) -> str:
         """Return for how long arming had been suspended when the last scan began, and why; nothing where it is not."""
         return self._suspension.describe(self._now) if self._suspension else ""
+
+    def _report_unwatched(self, table: SocketTable) -> list[Action]:
+        """Return the report of network namespaces that are not watched, or not completely, if that is news."""
+        before, self._unwatched = self._unwatched, table.unwatched._replace(incomplete=())
+        incomplete, self._gaps = gaps.to_report(table.unwatched.incomplete, self._gaps, table.taken_at)
+        news = (self._unwatched if self._unwatched != before else ALL_WATCHED)._replace(incomplete=incomplete)
+        return [ReportUnwatched(news)] if news != ALL_WATCHED or self._unwatched != before else []
 
     def _report_record(self, troubles: tuple[str, ...]) -> list[Action]:
         """Return the report of what is new about the settings record, if anything is."""

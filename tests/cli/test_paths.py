@@ -88,7 +88,7 @@ def test_each_path_is_shown_with_the_origin_of_its_timeout_and_its_connections(d
 STATUS = {
     "pid": 812,
     "scan": {"ago": 3.0, "took": 0.1, "interval": 15.0},
-    "unwatched": {"forbidden": 1, "surplus": 0, "hidden": False, "silent": [], "crowded": []},
+    "unwatched": {"forbidden": 1, "surplus": 0, "hidden": False, "silent": [], "crowded": [], "incomplete": []},
 }
 ADVICE = 'path "office": idle timeout 5min is probably too long; write timeout = "2min" into its [[path]]'
 PATHS = (

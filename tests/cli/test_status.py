@@ -128,12 +128,14 @@ def test_a_daemon_is_asked(desk: Desk) -> None:
 
 
 def test_namespaces_that_are_not_watched_are_counted(desk: Desk) -> None:
-    blind = dataclasses.replace(SNAPSHOT, unwatched=Unwatched(1, 2, hidden=True, silent=(7,), crowded=(8, 9)))
+    blind = dataclasses.replace(
+        SNAPSHOT, unwatched=Unwatched(1, 2, hidden=True, silent=(7,), crowded=(8, 9), incomplete=(0,))
+    )
     with serving(desk.directory, FakeHost(blind), ended=lambda _: False):
         _, out, _ = desk.types("status")
     (line,) = (line for line in out if line.startswith("not watched "))
     assert line.endswith(
-        "4 network namespaces, those of hidden processes, some sockets of 2 others; keepalivectl sockets says why"
+        "4 network namespaces, those of hidden processes, some sockets of 3 others; keepalivectl sockets says why"
     )
 
 

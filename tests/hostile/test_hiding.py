@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
+from keepaliveD.cli.asking import ask
+from keepaliveD.model.sockets import OWN
 from tests.support.loopback import FORGOTTEN, LASTING, Host, by, everywhere, forgetful, near_end
 from tests.support.patience import SOON
 from tests.support.processes import ENABLE, next_line
@@ -25,6 +29,25 @@ def test_sockets_with_more_keys_than_fit_a_message_hide_no_others(host: Host) ->
         with host.daemon(forgetful(ENABLE)) as daemon:
             armed = daemon.expect("armed", within=SOON)
             assert armed["KEEPALIVE_COUNT"] >= len(first) + len(later)
+            daemon.stop()
+
+
+def test_where_keys_hide_others_all_the_same_that_is_said_once(host: Host) -> None:
+    """A sandbox that forbids capset(2) keeps us from hiding the keys; the kernel's count tells of the others."""
+    through = (sys.executable, "-m", "tests.support.without_capset")
+    control = host.directory / "control"
+    with host.attacked("many_keys", FORGOTTEN, str(FEW)) as attacker:
+        assert next_line(attacker) == "keys\n"
+        for _ in range(CONNECTIONS):
+            host.connection()
+        runtime = ("env", f"RUNTIME_DIRECTORY={host.directory}")
+        with host.daemon(forgetful(ENABLE), through=(*runtime, *through)) as daemon:
+            told = daemon.expect("unwatched", within=SOON)
+            assert "fewer sockets than it counts" in told["MESSAGE"]
+            for _ in range(FEW):
+                ask(control, "Scan", patience=SOON)
+            assert daemon.heard("unwatched") == [told]
+            assert ask(control, "Status", patience=SOON)["unwatched"]["incomplete"] == [OWN]
             daemon.stop()
 
 

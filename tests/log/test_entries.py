@@ -19,7 +19,7 @@ from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.reports import ReportConnections, ReportDrift, ReportNearlyFull, ReportUnwatched
 from keepaliveD.model.results import Arming, ArmingResult, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
-from keepaliveD.model.sockets import Unwatched
+from keepaliveD.model.sockets import OWN, Unwatched
 from tests.support.samples import BARE
 
 
@@ -239,6 +239,13 @@ def test_a_crowded_namespace_is_named_and_of_many_the_rest_is_counted() -> None:
     first, *others, last = entries.of(Outcome(ReportUnwatched(Unwatched(crowded=tuple(range(11, 16))))))
     assert first.message.startswith("network namespace 11 is not watched completely: ")
     assert [entry.fields for entry in (first, *others)] == [{"KEEPALIVE_NETNS": netns} for netns in (11, 12, 13)]
+    assert last.message.startswith("2 more network namespaces are not watched completely")
+
+
+def test_a_namespace_of_which_sockets_are_missing_is_named_and_of_many_the_rest_is_counted() -> None:
+    own, *others, last = entries.of(Outcome(ReportUnwatched(Unwatched(incomplete=(OWN, *range(11, 15))))))
+    assert own.message.startswith("this network namespace is not watched completely: the kernel told of fewer sockets")
+    assert [entry.fields for entry in (own, *others)] == [{}, {"KEEPALIVE_NETNS": 11}, {"KEEPALIVE_NETNS": 12}]
     assert last.message.startswith("2 more network namespaces are not watched completely")
 
 

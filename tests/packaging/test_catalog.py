@@ -157,7 +157,9 @@ def said() -> list[Entry]:
         *entries.of(Outcome(ReportRecord(("damaged",)))),
         *entries.of(Outcome(ReportRecord(()))),
         *entries.of(Outcome(ReportDrift({"x": 1}, {"x": 2}, yielded=True))),
-        *entries.of(Outcome(ReportUnwatched(Unwatched(3, 2, hidden=True, crowded=(1, 2, 3, 4))))),
+        *entries.of(
+            Outcome(ReportUnwatched(Unwatched(3, 2, hidden=True, crowded=(1, 2, 3, 4), incomplete=(0, 1, 2, 3))))
+        ),
         *entries.of(Outcome(ReportNearlyFull((Tracked(0, 9, 10), Tracked(7, 9, 10))))),
         *entries.of(Outcome(SetSystemKeepalive({}, {}, Because.DRIFT), refused=NotPermitted("no"))),
         *(entry for result in ArmingResult for entry in armings(result, stranger)),

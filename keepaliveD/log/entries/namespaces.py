@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from keepaliveD.log.entries.entry import WARNING, Entry, Value
 from keepaliveD.model import duration, requirements
-from keepaliveD.model.sockets import Unwatched
+from keepaliveD.model.sockets import OWN, Unwatched
 from keepaliveD.platforms.touching import Kind, Touched
 
 MOST_NAMED = 3  # anybody can make as many of these as he likes
@@ -43,6 +43,18 @@ def of_unwatched(unwatched: Unwatched) -> Iterator[Entry]:
             {"KEEPALIVE_NETNS": netns},
         )
     if more := len(unwatched.crowded[MOST_NAMED:]):
+        yield _entry(
+            f"{more} more network namespaces are not watched completely, for the same reason",
+            {"KEEPALIVE_NAMESPACES": more},
+        )
+    for netns in unwatched.incomplete[:MOST_NAMED]:
+        where = "this network namespace" if netns == OWN else f"network namespace {netns}"
+        yield _entry(
+            f"{where} is not watched completely: the kernel told of fewer sockets than it counts, or refused; "
+            'tries again at each scan; watch.engine = "bpf" reads them in another way',
+            {} if netns == OWN else {"KEEPALIVE_NETNS": netns},
+        )
+    if more := len(unwatched.incomplete[MOST_NAMED:]):
         yield _entry(
             f"{more} more network namespaces are not watched completely, for the same reason",
             {"KEEPALIVE_NAMESPACES": more},

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from keepaliveD.model.errors import KernelError, Refusal
-from keepaliveD.model.sockets import Column, Sockets, SocketTable, Unwatched
+from keepaliveD.model.sockets import OWN, Column, Sockets, SocketTable, Unwatched
 from keepaliveD.platforms import touching
 from keepaliveD.platforms.linux import namespaces
 from keepaliveD.platforms.linux.bpf.conntrack import BpfConntrack
@@ -54,6 +54,7 @@ class SocketWatcher:
         self._entered = {self._own}
         self._engine.enter(self._own)
         self._unwatched = Unwatched()
+        self._failed: set[int] = set()  # namespaces that the last scan could not read
         self._expected = 0
         self._conntrack = Conntrack(self._own, load_conntrack)
         self._interfaces = interfaces.KnownInterfaces()
@@ -98,7 +99,9 @@ class SocketWatcher:
             elif error:
                 self._leave(netns)  # entered anew at the next scan
         self._expected = len(sockets)
-        unwatched = self._unwatched._replace(crowded=tuple(sorted(self._engine.crowded)))
+        unwatched = self._unwatched._replace(
+            crowded=tuple(sorted(self._engine.crowded)), incomplete=tuple(sorted(self._incomplete(gaps)))
+        )
         return SocketTable(
             sockets,
             now,
@@ -110,6 +113,15 @@ class SocketWatcher:
             firewall_timeout=self._conntrack.timeout(),
             tracked=self._conntrack.tracked(),
         )
+
+    def _incomplete(self, gaps: Gaps) -> set[int]:
+        """Return the namespaces of which a part is missing, or that failed twice: one may just have ended."""
+        before, self._failed = (
+            self._failed,
+            {netns for netns, error in gaps.items() if error and not isinstance(error, Silent)},
+        )
+        part = {netns for netns, error in gaps.items() if error is None} - self._engine.crowded
+        return {OWN if netns == self._own else netns for netns in part | (self._failed & before)}
 
     def close(self) -> None:
         """Leave every network namespace."""

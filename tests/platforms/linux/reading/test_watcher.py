@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 
 from keepaliveD.model.errors import KernelError, NotPermitted
-from keepaliveD.model.sockets import Sockets, SocketTable, Unwatched
+from keepaliveD.model.sockets import OWN, Sockets, SocketTable, Unwatched
 from keepaliveD.platforms.linux.reading.engine import OneByOne
 from keepaliveD.platforms.linux.reading.interfaces import Interfaces
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
@@ -165,6 +165,24 @@ def test_a_namespace_of_which_sockets_are_left_out_at_every_scan_is_named(host: 
     assert watcher.scan(0.0).unwatched == Unwatched(crowded=(container,))
     host.crowded = set()
     assert watcher.scan(1.0).unwatched == Unwatched()
+
+
+def test_a_namespace_of_which_the_kernel_tells_only_a_part_is_named(host: Host) -> None:
+    """Our own by another number, as everywhere."""
+    container = host.namespace("proc/100/ns/net", 2)
+    watcher = SocketWatcher(host.root, host)
+    host.racing = {host.own, container}
+    assert watcher.scan(0.0).unwatched == Unwatched(incomplete=(OWN, container))
+    host.racing = set()
+    assert watcher.scan(1.0).unwatched == Unwatched()
+
+
+def test_a_namespace_that_cannot_be_read_twice_is_named(host: Host) -> None:
+    """One that could not be read once may just have ended."""
+    container = host.namespace("proc/100/ns/net", 2)
+    watcher = SocketWatcher(host.root, host)
+    host.failing = {container}
+    assert [watcher.scan(float(now)).unwatched for now in range(2)] == [Unwatched(), Unwatched(incomplete=(container,))]
 
 
 def test_namespaces_beyond_the_limit_of_open_files_are_left_out_and_counted(
