@@ -17,6 +17,7 @@ from keepaliveD.model.results import Arming, ArmingResult, Outcome
 from keepaliveD.model.sockets import Indices, Timer
 from keepaliveD.policy.activity import Activity, find
 from keepaliveD.policy.announce import lead
+from keepaliveD.policy.connections import column
 from keepaliveD.policy.judge import Judgement
 
 LEADS = 2  # before the cut: as many times the lead of a warning, so that a scan comes in between
@@ -65,13 +66,13 @@ def learn(memory: Activity, outcome: Outcome) -> Activity:
 
 def learn_armed(memory: Activity, armings: Sequence[Arming]) -> Activity:
     """Return the memory with the idle times that were set; setting one has set the timer since the scan."""
-    done = [(arming.connections, arming.after) for arming in armings if arming.result is ArmingResult.ARMED]
-    idle = {one.cookie: after.times.idle for connections, after in done if after for one in connections}
-    if not idle:
+    armed = [arming for arming in armings if arming.result is ArmingResult.ARMED and arming.after]
+    if not armed:
         return memory
-    cookies = np.fromiter(idle, np.uint64, len(idle))
+    cookies = np.concatenate([column(arming.connections, "cookie") for arming in armed])
+    idle = [arming.after.times.idle for arming in armed if arming.after]
     place, known = find(cookies, memory.cookie)
-    set_to = np.fromiter(idle.values(), np.float64, len(idle))[place]
+    set_to = np.repeat(np.array(idle, np.float64), [len(arming.connections) for arming in armed])[place]
     return dataclasses.replace(
         memory,
         keepidle=np.where(known, set_to, memory.keepidle),
