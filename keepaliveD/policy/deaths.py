@@ -68,13 +68,14 @@ DEAF = (Cause.PEER_NOT_READING, Cause.PATH_DIED)
 UNAWARE = (Cause.NAT_FORGOT, Cause.PEER_RESTARTED, Cause.PEER_FIREWALL)
 
 
-# By a column that is not known, what cannot be ruled out: where this host gave up, and where the peer seems to have
-# aborted the connection.
+# By a column that is not known, what cannot be ruled out: where this host gave up, where something that does not know the
+# connection reset it, and where the peer seems to have aborted it.
 BEHIND_A_TIMEOUT: Mapping[str, tuple[Cause, ...]] = {
     "dropped_by_firewall": (Cause.LOCAL_FIREWALL,),
     "dropped_by_md5": (Cause.MD5_MISMATCH,),
     "user_timeout": (Cause.USER_TIMEOUT, Cause.PEER_NOT_READING),
 }
+BEHIND_A_RESET: Mapping[str, tuple[Cause, ...]] = {"dropped_leaving": (Cause.LOCAL_FIREWALL,)}
 BEHIND_AN_ABORT: Mapping[str, tuple[Cause, ...]] = {
     "peer_probes": (Cause.PEER_KEEPALIVE,),
     "state": (Cause.PEER_ABORTED_AFTER_CLOSE,),
@@ -142,7 +143,7 @@ def _resets(ended: Column, facts: Facts, unknown: Collection[str]) -> Iterator[R
         *_local_resets(ended),
         *_aborts(ended, facts, unknown),
         *_came_back(ended, facts, closing),
-        *_resets_of_others(ended, facts, closing),
+        *_resets_of_strangers(ended, facts, closing, unknown),
     )
     received = ended["reset"] == Reset.RECEIVED.value
     yield from (rule._replace(applies=received & rule.applies) for rule in rules)
@@ -228,6 +229,19 @@ def _aborts(ended: Column, facts: Facts, unknown: Collection[str]) -> Iterator[R
             continue
         yield _beside(rule._replace(applies=rule.applies & closed), (*not_read, *unseen))
         yield _beside(rule, unseen)
+
+
+def _resets_of_strangers(ended: Column, facts: Facts, closing: Bools, unknown: Collection[str]) -> Iterator[Rule]:
+    """Yield the rules about resets of something that does not know the connection.
+
+    In a connection to this host itself that may be its own firewall, where nobody sees which packets that drops.
+    """
+    unseen = not_ruled_out(BEHIND_A_RESET, unknown)
+    own = is_loopback(ended)
+    for rule in _resets_of_others(ended, facts, closing):
+        if unseen and rule.cause in (*BY_A_MIDDLEBOX, Cause.UNKNOWN_TO_PEER):
+            yield _beside(rule._replace(applies=rule.applies & own), unseen)
+        yield rule
 
 
 def _resets_of_others(ended: Column, facts: Facts, closing: Bools) -> Iterator[Rule]:

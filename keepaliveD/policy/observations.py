@@ -100,6 +100,7 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     },
     DEAF: WINDOW,
     DEAF[::-1]: WINDOW,
+    **{(each, Cause.LOCAL_FIREWALL): BPF_COUNTS for each in (*BY_A_MIDDLEBOX, Cause.UNKNOWN_TO_PEER)},
     **{(Cause.PEER_ABORTED, other): BPF_SEES for other in not_ruled_out(BEHIND_AN_ABORT, BEHIND_AN_ABORT)},
     (Cause.PEER_ABORTED, Cause.PEER_NOT_READING): BPF_SEES,
     (Cause.UNKNOWN, Cause.PEER_ABORTED): "the bpf engine, which sees the packet of the reset",

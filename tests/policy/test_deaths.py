@@ -227,6 +227,19 @@ def test_a_reset_over_loopback_is_of_the_own_firewall_for_certain_only_where_it_
     assert Cause(by_a_socket.cause[0]) is Cause.PEER_ABORTED
 
 
+@pytest.mark.parametrize("silence", [0.1, 5.0])
+@pytest.mark.parametrize("unacked", [0, 5])
+def test_where_dropped_packets_are_not_seen_the_own_firewall_is_named_beside_in_a_connection_to_this_host(
+    silence: float, unacked: int
+) -> None:
+    here = end(**reset(peer_ttl=64, reset_ttl=64, reset_local=1, silence=silence, unacked=unacked))
+    here["remote_low"] = here["local_low"]
+    blind = decide(here, unknown=("dropped_leaving",))
+    assert Cause.LOCAL_FIREWALL in blind.candidates(0)
+    assert blind.confidence[0] <= np.float32(0.6)
+    assert Cause.LOCAL_FIREWALL not in decide(here).candidates(0)
+
+
 def test_of_what_a_thread_of_the_kernel_closed_it_is_not_certain_that_the_program_did() -> None:
     """Sockets that only io_uring holds are closed so when their program is killed."""
     closed = {"state": TcpState.ESTABLISHED, "shutdown": 3, "sent_reset": 1, "by_kernel": 1}
