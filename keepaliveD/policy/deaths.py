@@ -68,8 +68,8 @@ DEAF = (Cause.PEER_NOT_READING, Cause.PATH_DIED)
 UNAWARE = (Cause.NAT_FORGOT, Cause.PEER_RESTARTED, Cause.PEER_FIREWALL)
 
 
-# By a column that is not known, what cannot be ruled out: where this host gave up, where something that does not know the
-# connection reset it, and where the peer seems to have aborted it.
+# By a column that is not known, what cannot be ruled out: where this host gave up, where something that does not
+# know the connection reset it, and where the peer seems to have aborted it.
 BEHIND_A_TIMEOUT: Mapping[str, tuple[Cause, ...]] = {
     "dropped_by_firewall": (Cause.LOCAL_FIREWALL,),
     "dropped_by_md5": (Cause.MD5_MISMATCH,),
