@@ -14,6 +14,9 @@ from xdist.remote import Producer
 from tests.support.lanes import WAITS, Lanes
 
 TESTS = Path(__file__).parent
+PATIENT = hypothesis.settings(deadline=None)
+hypothesis.settings.register_profile("patient", PATIENT)
+hypothesis.settings.register_profile("quick", PATIENT, max_examples=20)  # for script/test --quick
 
 
 @pytest.hookimpl(wrapper=True)
@@ -63,8 +66,7 @@ KERNEL = ("hostile", "install", "kernel", "programs", "torture")  # directories 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Name our marks, and let no example fail because the machine is busy."""
-    hypothesis.settings.register_profile("patient", deadline=None)
-    hypothesis.settings.load_profile("patient")
+    hypothesis.settings.load_profile(config.getoption("--hypothesis-profile") or "patient")
     config.addinivalue_line("markers", "long: alone or with its like; begun with, and left out by script/test --quick")
     config.addinivalue_line("markers", "kernel: on a real or emulated kernel; script/test --quick leaves it out")
 
