@@ -65,7 +65,10 @@ ANYWHERE = [NetworkPath("", FOREVER, Origin(Source.GUESS))]  # what was armed is
 def add_arm(command: argparse.ArgumentParser) -> None:
     """The command line of `keepalivectl arm`."""
     command.add_argument(
-        "target", metavar="TARGET", nargs="?", help="a process id, or the HOST:PORT of either end of a connection"
+        "target",
+        metavar="TARGET",
+        nargs="?",
+        help="a process id, the HOST:PORT of either end of a connection, or its cookie",
     )
     command.add_argument(
         "--unit",
@@ -278,7 +281,7 @@ def _named(options: argparse.Namespace, ask: Asking, look: Judgement) -> Indices
     if options.target is not None and options.unit is not None:
         raise Misuse("name TARGET or --unit, not both")
     if options.target is None and options.unit is None:
-        raise Misuse("name TARGET (a process id or HOST:PORT) or --unit")
+        raise Misuse("name TARGET (a process id, HOST:PORT or a cookie) or --unit")
     sockets = look.table.sockets
     established = np.flatnonzero(sockets["state"] == TcpState.ESTABLISHED.value)
     if options.unit is not None:

@@ -37,10 +37,12 @@ HALF = 2**64 - 1
 
 
 def of_process_or_end(target: str, ask: Asking, sockets: Sockets, rows: Indices) -> Indices:
-    """Return the rows of a process by its id, or as the journal prints it, or with this HOST:PORT.
+    """Return the rows of a process by its id, or as the journal prints it, with this HOST:PORT, or with a cookie.
 
     Raises Misuse, NoInput, NotPermitted.
     """
+    if cookie := COOKIE.fullmatch(target):
+        return _with_cookie(int(cookie[1], 16), sockets, rows)
     if pid := _process_id(target):
         held = ask(sockets_of(number(pid, MAX_PID)))
         return rows[np.isin(sockets["inode"][rows], np.fromiter(held, np.uint64, len(held)))]

@@ -181,7 +181,9 @@ def redo(outcome: Outcome, armed: Mapping[int, Armed]) -> Iterator[str]:
     """Yield the commands that arm again what was disarmed, with the same times."""
     done = [one for each in _disarmed(outcome) for one in each.connections]
     units = Counter((one.owner.unit, armed[one.cookie].after.times) for one in done)
-    commands = dict.fromkeys(_command(one, armed[one.cookie].after.times, units) for one in done)
+    times = {one.cookie: armed[one.cookie].after.times for one in done}
+    ends = Counter(end for end, _ in {(_end(one), times[one.cookie]) for one in done})
+    commands = dict.fromkeys(_command(one, times[one.cookie], units, ends) for one in done)
     for command in list(commands)[:FEW]:
         yield f"redo: {command}"
     if len(commands) > FEW:
@@ -210,10 +212,16 @@ def _disarmed(outcome: Outcome) -> Iterator[Arming]:
     return (each for each in outcome.armings if each.result is ArmingResult.DISARMED)
 
 
-def _command(one: Connection, times: Keepalive, units: Mapping[tuple[str, Keepalive], int]) -> str:
-    """Return the command for a connection, or for all of its unit where several of them were disarmed."""
+def _command(
+    one: Connection, times: Keepalive, units: Mapping[tuple[str, Keepalive], int], ends: Mapping[str, int]
+) -> str:
+    """Return the command for a connection, or for all of its unit where several of them were disarmed.
+
+    A connection is named by an end, or by its cookie where others with that end had other times.
+    """
     unit = one.owner.unit
-    target = f"--unit {shlex.quote(printable(unit))}" if unit and units[unit, times] > 1 else _end(one)
+    target = f"sk:{one.cookie:x}" if ends[_end(one)] > 1 else _end(one)
+    target = f"--unit {shlex.quote(printable(unit))}" if unit and units[unit, times] > 1 else target
     idle, interval, probes = times
     return f"keepalivectl arm {target} --idle {idle}s --interval {interval}s --probes {probes}"
 

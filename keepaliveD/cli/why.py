@@ -53,7 +53,7 @@ def scanned(options: argparse.Namespace, root: Path) -> View:
 
 def _look(options: argparse.Namespace, root: Path, config: Config, platform: Platform) -> View:
     """Scan, find the connections and read what stands in their sockets. Raises NoInput where there are none."""
-    watching = Watching(config.engine_by_hand, with_interfaces=config.selects_by_interface)
+    watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface)
     with in_worker(platform.open, watching) as ask:
         judgement = look(ask, config, ())
         urgent = order_of_urgency(judgement, at_risk_only=False)

@@ -107,18 +107,19 @@ def _files(file: File | None) -> Iterator[File]:
 
 
 def _unread(file: File | None) -> Iterator[File]:
-    """Yield files such as zz.conf; not README, hidden files, or old copies such as a.toml.dpkg-old."""
+    """Yield files such as zz.conf; not README, or old copies such as a.toml.dpkg-old."""
     for each in _drop_ins(file or DEFAULT_FILE):
-        if SUFFIX not in each.name and not each.name.startswith((".", "README")):
+        if SUFFIX not in each.name and not each.name.startswith("README"):
             yield each
 
 
 def _drop_ins(main: File) -> list[File]:
+    """Return what lies in config.d, but for what is hidden, as a shell's *.toml leaves it out: an editor's, mostly."""
     drop_ins = main.parent / DROP_INS
     if not _is_there(drop_ins):
         return []
     with _reading(drop_ins):
-        return sorted(drop_ins.iterdir())
+        return sorted(each for each in drop_ins.iterdir() if not each.name.startswith("."))
 
 
 def _is_there(file: File) -> bool:

@@ -167,7 +167,7 @@ def test_a_unit_may_be_a_pattern(desk: Desk, pattern: str, cookies: list[int]) -
     ("words", "said"),
     [
         (["77", "--unit", "a"], "name TARGET or --unit, not both"),
-        ([], "name TARGET (a process id or HOST:PORT) or --unit"),
+        ([], "name TARGET (a process id, HOST:PORT or a cookie) or --unit"),
         (["sshd"], "sshd: neither a process id nor HOST:PORT, such as 10.20.0.9:22 or [fd00::9]:22"),
         (["10.20.0.9"], "10.20.0.9: neither a process id nor HOST:PORT"),
         (["10.20.0.9:"], "10.20.0.9:: neither a process id nor HOST:PORT"),

@@ -153,6 +153,20 @@ def test_what_arms_new_connections_stays_unless_all_is_undone(desk: Desk, tuner:
     assert any("new connections are no longer armed" in line for line in out)
 
 
+def test_both_ends_of_a_connection_get_back_the_times_that_each_had(desk: Desk) -> None:
+    """Both are named by the same end, so their cookies tell them apart."""
+    ends = [dataclasses.replace(BARE, cookie=cookie, owner=Owner(cookie)) for cookie in (0xA1, 0xA2)]
+    ends[1] = dataclasses.replace(ends[1], local=BARE.remote, remote=BARE.local)
+    more = ARMED._replace(after=SocketKeepalive(True, Keepalive(180, 20, 121)))
+    outcome = Outcome(Disarm(tuple(ends)), armings=(Arming(tuple(ends), ArmingResult.DISARMED, ON, OFF),))
+    assert list(redo(outcome, {0xA1: ARMED, 0xA2: more})) == [
+        "redo: keepalivectl arm sk:a1 --idle 180s --interval 20s --probes 31",
+        "redo: keepalivectl arm sk:a2 --idle 180s --interval 20s --probes 121",
+    ]
+    assert desk.types("arm", "sk:1", "--idle", "180s")[0] == 0
+    assert [cookie for cookie, _ in desk.armer.changed] == [1]
+
+
 def test_many_of_a_unit_are_armed_again_by_one_command() -> None:
     """A unit's name is a word for the shell, whatever is in it."""
     owner = Owner(7, "amandad", r"a\x20b.service")

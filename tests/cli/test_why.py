@@ -68,6 +68,7 @@ class Desk:
     daemon: int = 0
     reloaded: list[int] = dataclasses.field(default_factory=list)
     looked_for: list[int] = dataclasses.field(default_factory=list)
+    opened: list[Watching] = dataclasses.field(default_factory=list)
 
     @property
     def config(self) -> Path:
@@ -79,7 +80,7 @@ class Desk:
 
     def platform(self, **_: object) -> Platform:
         def open_session(watching: Watching) -> Session:
-            assert watching.all_namespaces
+            self.opened.append(watching)
             return Session(FakeWatcher(lambda _: self.sockets), Owners(self.looked_for), self.armer)
 
         return Platform("fake", FakeTuner(), FakeAtConnect(), open_session)
@@ -110,6 +111,14 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setattr(files, "DEFAULT_FILE", tmp_path / "nothing-installed/config.toml")
     monkeypatch.setattr(targets, "PROC", tmp_path / "no-process-of-this-machine")
     return desk
+
+
+@pytest.mark.parametrize("namespaces", ["own", "all"])
+def test_it_looks_into_the_namespaces_that_a_daemon_watches(desk: Desk, namespaces: str) -> None:
+    """What the daemon does not see, no rule arms."""
+    desk.config.write_text(f'[watch]\nnamespaces = "{namespaces}"\n')
+    assert desk.types("amanda*")[0] == 0
+    assert {each.all_namespaces for each in desk.opened} == {namespaces == "all"}
 
 
 @pytest.mark.parametrize(

@@ -288,8 +288,8 @@ def test_a_list_of_networks_is_a_single_value(etc: Etc) -> None:
 
 
 def test_only_toml_files_are_read_from_config_d(etc: Etc) -> None:
-    """A backup copy or a README beside them is none."""
-    for name in ("README", "a.toml~", "a.toml.dpkg-old", "b.conf"):
+    """A backup copy or a README beside them is none, nor what an editor hides there."""
+    for name in ("README", "a.toml~", "a.toml.dpkg-old", "b.conf", ".#a.toml", ".a.toml.swp"):
         (etc.drop_ins / name).write_text("this is no TOML")
     assert etc.load().files == (etc.main,)
 
