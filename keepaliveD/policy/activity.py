@@ -387,7 +387,8 @@ def _learn_timers(memory: Activity, table: SocketTable) -> Activity:
     BPF reads it. Else the timer shows it in time: the longest distance from the last packet heard to the
     expiry, while that is the same; and exactly where a check has just found nothing new and set the timer
     to the rest. What is known stays known while only the kernel sets the timer, which it does when it fires.
-    Since when a timer is overdue, only the memory knows; if that one must have fired since, nobody does.
+    Since when a timer is overdue, only the memory knows. If that one must have fired since, nobody does; then it ended
+    when the idle time was over, at the latest.
     """
     sockets, earlier = table.sockets, memory.expires_at + table.asleep  # no timer runs while the machine sleeps
     set_at = memory.set_at + table.asleep
@@ -395,12 +396,14 @@ def _learn_timers(memory: Activity, table: SocketTable) -> Activity:
     ticking = np.where(sockets["timer"] == Timer.KEEPALIVE.value, ends, np.nan)
     overdue = (sockets["expires"] == 0) & (earlier <= ticking)
     slack = np.where(np.isnan(sockets["slack"]), (earlier - set_at) * TIMER_SLACK, sockets["slack"])
-    ticking = np.where(overdue & ~(earlier + slack < table.taken_at), earlier, ticking)
+    fired_since = overdue & (earlier + slack < table.taken_at)
+    ticking = np.where(overdue & ~fired_since, earlier, ticking)
     if sockets["keepidle"].any():
         on = sockets["keepalive"] == Switch.ON.value
         keepidle = np.where(on, sockets["keepidle"], np.nan)
         return replace(memory, expires_at=ticking, keepidle=keepidle, knows_keepidle=on)
     heard = heard_at(table)
+    ticking = np.where(fired_since & memory.knows_keepidle, np.fmin(ticking, heard + memory.keepidle), ticking)
     length = ticking - heard
     same = np.abs(ticking - earlier) < SAME_TIMER
     checked = ~same & ~overdue & (heard <= earlier) & (sockets["probes"] == 0) & ~np.isnan(ticking)

@@ -232,14 +232,16 @@ def _just_probed(table: SocketTable, activity: Activity, cut_at: Column) -> Bool
     """Return which sockets have sent their first probe in time, and so lately that an answer may be on its way.
 
     The timer that sent it was set to the interval then, which not every engine reads; else it left after the instant
-    at which that timer was due, and at now at the latest.
+    at which that timer was due, and after the idle time was over, and at now at the latest.
     """
     sockets, now = table.sockets, table.taken_at
     first: Bools = (sockets["probes"] == 1) & (sockets["timer"] == Timer.KEEPALIVE.value)
     rows = np.flatnonzero(first)
     interval = sockets["keepintvl"][rows]
     known, age = interval != 0, interval - sockets["expires"][rows].astype(np.float64)
-    at_most, at_least = np.where(known, age, now - activity.set_at[rows]), np.where(known, age, 0.0)
+    idle_over = heard_at(table)[rows] + activity.keepidle[rows]
+    left_after = np.fmax(activity.set_at[rows], np.where(activity.knows_keepidle[rows], idle_over, np.nan))
+    at_most, at_least = np.where(known, age, now - left_after), np.where(known, age, 0.0)
     first[rows] = (at_most < ANSWERED) & (now - at_least < cut_at[rows])
     return first
 

@@ -304,6 +304,8 @@ def test_a_timer_that_is_overdue_is_not_the_one_that_must_have_fired_since() -> 
     checked = table(1007.0, idle(107.0, timer=Timer.KEEPALIVE, expires=100.0, segments_in=11))
     overdue = table(1125.0, idle(15.0, timer=Timer.KEEPALIVE, expires=0.0, segments_in=12))
     assert watch(first, checked, overdue).activity.expires_at[0] == pytest.approx(1125.0)
+    probing = table(1340.0, idle(240.0, timer=Timer.KEEPALIVE, expires=0.0, segments_in=12))
+    assert watch(first, checked, probing).activity.expires_at[0] == pytest.approx(1100.0 + 207.0), "its idle time"
     soon = table(1110.0, idle(15.0, timer=Timer.KEEPALIVE, expires=0.0, segments_in=12))
     assert watch(first, checked, soon).activity.expires_at[0] == pytest.approx(1107.0)
 

@@ -196,6 +196,15 @@ def test_a_probe_whose_timer_was_due_just_now_is_presumed_to_be_answered() -> No
         assert Verdict(watch(waiting, table(now, left)).forecast.verdict[0]) is likely
 
 
+def test_a_probe_of_an_idle_time_that_was_over_just_now_is_presumed_to_be_answered() -> None:
+    """Where neither the interval is known nor when the timer was set: it cannot have left before."""
+    waiting = table(1000.0, idle(0.0, timer=Timer.KEEPALIVE, expires=20.0))
+    checked = table(1030.0, idle(30.0, timer=Timer.KEEPALIVE, expires=230.0))  # a packet passes at 1050 s
+    for now, likely in ((1310.9, Verdict.SAFE), (1313.0, Verdict.LATE)):
+        left = idle(now - 1050.0, timer=Timer.KEEPALIVE, expires=75.0, probes=1, segments_in=11, segments_out=12)
+        assert Verdict(watch(waiting, checked, table(now, left)).forecast.verdict[0]) is likely
+
+
 def test_a_probe_that_left_too_late_saves_nobody() -> None:
     assert just_probed(0.01, heard=301.0)[0] == Verdict.CUT
 
