@@ -16,6 +16,8 @@ from keepaliveD.daemon.sources import handing_over
 from keepaliveD.platforms import detect
 from tests.support.unprivileged import as_nobody, reachable_directory
 
+pytestmark = pytest.mark.long  # most start the program
+
 SHIPPED = Path(__file__).parents[2] / "etc/tcp-keepalived/config.toml"
 CHECK = ("check", str(SHIPPED))
 SOCKETS = ("sockets", "--config", str(SHIPPED))
