@@ -13,13 +13,16 @@ from pathlib import Path
 from select import select
 from socket import (
     AF_INET,
+    AF_PACKET,
     IPPROTO_TCP,
     MSG_FASTOPEN,
     SHUT_WR,
+    SOCK_DGRAM,
     SOL_SOCKET,
     TCP_FASTOPEN,
     TCP_LINGER2,
     create_server,
+    htons,
     if_nametoindex,
     recv_fds,
     socket,
@@ -28,7 +31,7 @@ from socket import (
 
 from keepaliveD.model.causes import Cause
 from tests.kernel.deaths import scenes
-from tests.kernel.deaths.rig import ACK, CLIENT, RECEIVED, RST, SENT, SERVER, Segment, sequence_number, vanish
+from tests.kernel.deaths.rig import ACK, CLIENT, RECEIVED, RST, SENT, SERVER, SYN, Segment, sequence_number, vanish
 from tests.kernel.deaths.scenes import (
     HOLD,
     MD5_KEY,
@@ -47,6 +50,7 @@ from tests.support.rig import FORKING
 STRANGE: list[Scene] = []
 scene = functools.partial(scenes.scene, among=STRANGE)
 
+ETH_P_ALL = 0x0003  # include/uapi/linux/if_ether.h: also what this host sends
 IPPROTO_MPTCP = 262  # include/uapi/linux/in.h
 SO_ATTACH_FILTER = 26  # include/uapi/asm-generic/socket.h
 OTHER_KEY = struct.pack("=BBHI80s", 0, 0, 5, 0, b"other")
@@ -130,6 +134,38 @@ def somebody_on_this_host_tries_to_forge_a_reset_until_it_fits(play: Play) -> No
     for window in (1, 0):
         play.rig.forge_at_the_client(Segment(play.port, port, expected, RST, window=window))
     wait_for_end(client)
+
+
+@scene(Cause.LOCAL_KILL, untold=True)
+def somebody_on_this_host_forges_a_wrong_reset_before_the_right_one(play: Play) -> None:
+    """As tcpkill does; the kernel answers the wrong one, and goes on."""
+    client, _ = play.open()
+    expected, port = sequence_number(client, RECEIVED), client.getsockname()[1]
+    for ahead in (1000, 0):
+        play.rig.forge_at_the_client(Segment(play.port, port, expected + ahead & 0xFFFFFFFF, RST))
+    wait_for_end(client)
+
+
+@scene(Cause.LOCAL_KILL, untold=True)
+def somebody_on_this_host_learns_the_number_by_a_forged_syn_and_forges_a_reset(play: Play) -> None:
+    """As killcx does: the kernel answers the SYN with the numbers that it expects (RFC 5961)."""
+    client, _ = play.open()
+    port = client.getsockname()[1]
+    with play.rig.client.inside(lambda: socket(AF_PACKET, SOCK_DGRAM, htons(ETH_P_ALL))) as seen:
+        seen.settimeout(30)
+        play.rig.forge_at_the_client(Segment(play.port, port, number=10, flags=SYN))
+        expected = number_acknowledged(seen, port, play.port)
+    play.rig.forge_at_the_client(Segment(play.port, port, expected, RST))
+    wait_for_end(client)
+
+
+def number_acknowledged(seen: socket, port: int, server_port: int) -> int:
+    """The number that the next packet between these ports acknowledges."""
+    while True:
+        packet = seen.recv(60)
+        if len(packet) >= 40 and struct.unpack_from("!HH", packet, 20) == (port, server_port):
+            (number,) = struct.unpack_from("!I", packet, 28)
+            return int(number)
 
 
 IO_URING = """

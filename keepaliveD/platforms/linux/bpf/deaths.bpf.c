@@ -110,6 +110,7 @@ struct evidence {
 	__u8 peer_ttl;
 	__u8 syn_ttl;
 	__u8 peer_probes;
+	__u8 forged_here; /* a packet came over loopback, and those before it from the network */
 	__u8 signal;
 	__u8 out_of_memory;
 	char closer[NAME];
@@ -224,6 +225,19 @@ static __always_inline bool is_led_to_a_proxy(const struct sock *sk)
 	return bpf_core_field_exists(newer->sk_rx_dst_ifindex) && newer->sk_rx_dst_ifindex == LOOPBACK;
 }
 
+/* From then on the socket's packets seem to come over loopback: see_reset() must not take this for a proxy. */
+static __always_inline void see_forger(const struct tcp_sock *tp, const struct segment *segment)
+{
+	const struct sock *sk = (const struct sock *)tp;
+	struct evidence *evidence;
+
+	if (!segment->by_loopback || is_local(sk) || is_led_to_a_proxy(sk))
+		return;
+	evidence = keep(tp);
+	if (evidence)
+		evidence->forged_here = 1;
+}
+
 static __always_inline void learn(const struct sock_common *sk, const struct segment *segment)
 {
 	struct host host = { .address = segment->source, .netns = sk->skc_net.net->ns.inum };
@@ -258,7 +272,7 @@ static __always_inline void see_reset(struct __sk_buff *skb, const struct tcp_so
 	evidence->reset_id = segment->id;
 	evidence->reset_label = segment->label;
 	evidence->reset_local = segment->by_loopback && !is_local(sk);
-	if (evidence->reset_local && is_led_to_a_proxy(sk)) {
+	if (evidence->reset_local && !evidence->forged_here && is_led_to_a_proxy(sk)) {
 		evidence->reset_local = 0;
 		evidence->peer_ttl = segment->ttl; /* of a connection of the proxy's own another one may be known */
 	}
@@ -400,6 +414,7 @@ int see_packet(struct __sk_buff *skb)
 		if (flags == SYN && answers(tp, &segment))
 			learn((const struct sock_common *)tp, &segment);
 	} else {
+		see_forger(tp, &segment);
 		if (flags & RST)
 			see_reset(skb, tp, &segment);
 		else if (!(flags & SYN))
