@@ -20,11 +20,13 @@ from pathlib import Path as File
 from bench.daemon import CONFIGURATION
 from bench.hold import holding
 from bench.rows import Row, show
+from keepaliveD.cli.watch import LONGEST_INTERVAL
 
 CONNECTIONS = 100_000
 SIZE = (50, 160)  # lines and columns
-SECONDS = 40.0
-SETTLING = 20.0  # seconds in which the owner of each is looked for, once, because a filter searches all of them
+TICK = 0.1  # seconds between two looks at what the worker has used
+QUIET, WORK = 2.0, 0.05  # seconds in which less than so many are computed when a scan and what follows has ended
+LONGEST = LONGEST_INTERVAL + 30.0  # seconds, from a scan to the end of the next one
 SHARE = 10.0  # percent of a core
 FILTER = "127.0."  # which all of them match: the longest search
 CTL = "from keepaliveD.__main__ import ctl; ctl()"
@@ -61,8 +63,11 @@ def read(terminal: int, seconds: float, until: bytes = b"\0") -> bytes:
 
 def processor_time(process: int) -> float:
     """Seconds that it and its workers have used."""
-    children = File(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii").split()
-    return sum(map(_used, [process, *map(int, children)]))
+    return sum(map(_used, [process, *_workers(process)]))
+
+
+def _workers(process: int) -> list[int]:
+    return list(map(int, File(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii").split()))
 
 
 def _used(process: int) -> float:
@@ -70,11 +75,54 @@ def _used(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def share(process: int, terminal: int) -> float:
-    """Percent of a core, over a minute."""
-    began, before = time.monotonic(), processor_time(process)
-    read(terminal, SECONDS)
-    return 100 * (processor_time(process) - before) / (time.monotonic() - began)
+def settle(process: int, terminal: int, *, after_work: bool) -> None:
+    """Wait until little is done, if need be after the worker has worked: a scan and what follows from it have ended.
+
+    Whose connections they are, for which a filter asks, is a part of that.
+    """
+    end, idle = time.monotonic() + LONGEST, worked(process)
+    while after_work and worked(process) - idle < WORK:
+        _check(end)
+        read(terminal, TICK)
+    before, used = -WORK, processor_time(process)
+    while used - before >= WORK:
+        _check(end)
+        read(terminal, QUIET)
+        before, used = used, processor_time(process)
+
+
+def _check(end: float) -> None:
+    if time.monotonic() > end:
+        raise SystemExit("watch does not scan, or does not end a scan")
+
+
+def worked(process: int) -> float:
+    """Seconds that the workers alone have used."""
+    return sum(map(_used, _workers(process)))
+
+
+class Meter:
+    """What the command uses from the end of one scan to that of the next one."""
+
+    def __init__(self, process: int, terminal: int) -> None:
+        self._process, self._terminal = process, terminal
+        settle(process, terminal, after_work=False)
+        self._ended, self._used, self._once = time.monotonic(), processor_time(process), 0.0
+
+    def type(self, text: str) -> float:
+        """Type this, and return how many seconds of processor time it costs once, which a share does not count."""
+        before = processor_time(self._process)
+        os.write(self._terminal, text.encode())
+        settle(self._process, self._terminal, after_work=True)
+        self._once = processor_time(self._process) - before
+        return self._once
+
+    def share(self) -> tuple[float, float]:
+        """Return percent of a core, and the seconds between the ends of both scans."""
+        settle(self._process, self._terminal, after_work=True)
+        took, used = time.monotonic() - self._ended, processor_time(self._process) - self._used - self._once
+        self._ended, self._used, self._once = self._ended + took, self._used + used + self._once, 0.0
+        return 100 * used / took, took
 
 
 def main() -> int:
@@ -84,19 +132,19 @@ def main() -> int:
         with watching(directory) as (process, terminal):
             if b"connections: " not in read(terminal, 60.0, until=b"connections: "):
                 raise SystemExit("watch shows nothing")
-            plain = share(process, terminal)
-            before = processor_time(process)
-            os.write(terminal, FILTER.encode())
-            read(terminal, SETTLING)
-            first = processor_time(process) - before
-            filtered = share(process, terminal)
+            meter = Meter(process, terminal)
+            plain, between = meter.share()
+            first = meter.type(FILTER)
+            filtered, between_filtered = meter.share()
             memory = resource.getpagesize() * int(File(f"/proc/{process}/statm").read_text().split()[1]) / 1e6
     return show(
-        f"keepalivectl watch at {CONNECTIONS:,} sockets, {SECONDS:.0f} s each",
+        f"keepalivectl watch at {CONNECTIONS:,} sockets, from the end of a scan to that of the next one",
         [
             Row("processor time", plain, "%", at_most=SHARE),
-            Row("in the first 20 s of a filter", first, "s"),
+            Row("time between these scans", between, "s"),
+            Row("the first time with a filter", first, "s"),
             Row("with a filter that all match", filtered, "%", at_most=SHARE),
+            Row("time between these scans", between_filtered, "s"),
             Row("memory of the command", memory, "MB"),
         ],
     )

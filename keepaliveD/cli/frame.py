@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keepaliveD.cli.columns import EACH, Column
-from keepaliveD.cli.table import CUT, render
+from keepaliveD.cli.table import CUT, GAP, render
 from keepaliveD.model.connections import Connection, Verdict
 from keepaliveD.model.duration import span
 from keepaliveD.model.sockets import Floats
@@ -34,7 +34,7 @@ class View:
     """What is to be seen. `left` is the seconds that doomed connections have left; `first` is the row at the top.
 
     `total` is all connections, `counts` those that match by verdict, `shown` those from `first` on. `age` is the time
-    since the scan, in seconds.
+    since the scan, in seconds. `whose` says who has scanned, "" where that is plain.
     """
 
     clock: str
@@ -45,6 +45,7 @@ class View:
     age: float = 0.0
     first: int = 0
     filter: str = ""
+    whose: str = ""
     note: str = ""
 
     @property
@@ -65,7 +66,7 @@ def frame(view: View, width: int, height: int, *, colour: bool, blocks: bool) ->
         table[0] = f"{INVERSE}{table[0].ljust(width)}{PLAIN}"
     if not view.shown:
         table.append(_cut("no connection matches the filter" if view.filter else "no connections", width))
-    above = [_counts(view), _next_hour(view.left, width, BLOCKS if blocks else ASCII), f"filter: {view.filter}_"]
+    above = [_counts(view), _next_hour(view.left, width, BLOCKS if blocks else ASCII), _filter(view, width)]
     lines = [*(_cut(line, width) for line in above), *table][:height]
     if height < FEWEST:
         return lines
@@ -123,6 +124,13 @@ def _next_hour(left: Floats, width: int, levels: str) -> str:
     words = long if width - len(label) - len(long) >= BARS[0] else f" {number}"
     bars = min(BARS[1], width - len(label) - len(words))
     return f"{label}{sparkline(soon, bars, levels)}{words}" if bars >= BARS[0] else f"{label}{number}"
+
+
+def _filter(view: View, width: int) -> str:
+    """Return what was typed, and at the right end who has scanned, where there is room for both."""
+    typed, whose = f"filter: {view.filter}_", narrow(view.whose)
+    room = width - len(typed) - len(GAP)
+    return f"{typed}{GAP}{whose.rjust(room)}" if whose and len(whose) <= room else typed
 
 
 def _below(view: View) -> str:

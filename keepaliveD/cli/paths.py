@@ -86,13 +86,17 @@ def list_paths(options: argparse.Namespace, root: Path) -> None:
 
 def _daemons_view(root: Path) -> View:
     """Ask the daemon. Raises NoInput where none can be asked, NotPermitted, KernelError."""
+    status, rows = told(root)
+    age = status["scan"]["ago"] if status["scan"] else 0.0
+    return View(rows, daemons_view.unwatched(status["unwatched"]), daemons_view.whose(status, age, "paths"))
+
+
+def told(root: Path) -> tuple[Mapping[str, Any], Sequence[Row]]:
+    """Return how the daemon is, and what it says of the paths. Raises NoInput, NotPermitted, KernelError."""
     control = control_socket(root)
     status, listed = ask_daemon(control, "Status"), ask_daemon(control, "ListPaths")
     try:
-        rows = [_told(one) for one in listed["paths"]]
-        return View(
-            rows, daemons_view.unwatched(status["unwatched"]), daemons_view.whose(status, _age(status), "paths")
-        )
+        return status, [_told(one) for one in listed["paths"]]
     except (KeyError, TypeError, ValueError) as error:
         raise KernelError(f"{control}: the daemon is of another version: {error}") from error
 
@@ -111,11 +115,6 @@ def _told(one: Mapping[str, Any]) -> Row:
     return Row(
         path, {verdict: one["connections"][verdict.label] for verdict in Verdict}, {key: one[key] for key in SEEN}
     )
-
-
-def _age(status: Mapping[str, Any]) -> float:
-    """Return how many seconds ago the last scan of a daemon ended."""
-    return status["scan"]["ago"] if status["scan"] else 0.0
 
 
 def _scan(options: argparse.Namespace, root: Path, why: str) -> View:

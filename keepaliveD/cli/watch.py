@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from keepaliveD.cli import arguments, frame, running
+from keepaliveD.cli.paths import told
 from keepaliveD.cli.screen import Keyboard, Screen, check_terminal, ending_by_signal
 from keepaliveD.config import Config, load
 from keepaliveD.daemon.worker import Reply
@@ -51,14 +52,18 @@ def add_watch(command: argparse.ArgumentParser) -> None:
 
 
 def watch(options: argparse.Namespace, root: Path) -> None:
-    """Show the connections until Ctrl-C, or until the terminal is gone. Raises Refusal."""
+    """Show the connections until Ctrl-C, or until the terminal is gone. Raises Refusal.
+
+    Scans are our own, also beside a daemon: its last one may be older than what a person takes for live.
+    """
     check_terminal()
     platform = detect(root=root)
     config = load(running.its_file(options, root)).within(platform.cloud())
+    config, whose = (config, "") if options.config else _as_the_daemon_judges(config, root)
     ignore = () if options.all else config.ignore
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, ignore)
     with ending_by_signal(), contextlib.suppress(EOFError), Screen() as screen:
-        live = Live(screen, config, ignore)
+        live = Live(screen, config, ignore, whose)
         workers = Workers(platform.open, time.monotonic, live.tell_of_hang)
         try:
             live.run(workers, watching)
@@ -66,11 +71,25 @@ def watch(options: argparse.Namespace, root: Path) -> None:
             workers.close()
 
 
+def _as_the_daemon_judges(config: Config, root: Path) -> tuple[Config, str]:
+    """Return the configuration with the timeouts that a daemon has shortened by evidence, and whose view this is."""
+    answer, why = running.answer_or_why(lambda: told(root), arguments.state_directory(), root)
+    if answer is None:
+        return config, f"own scans; {why}"
+    status, rows = answer
+    paths = tuple(row.path for row in rows)
+    return (
+        dataclasses.replace(config, paths=paths),
+        f"own scans; tcp-keepalived (process {status['pid']}) has watched for longer",
+    )
+
+
 class Live:
     """The view, and what is known of the connections."""
 
-    def __init__(self, screen: Screen, config: Config, ignore: Sequence[IPNetwork]) -> None:
+    def __init__(self, screen: Screen, config: Config, ignore: Sequence[IPNetwork], whose: str) -> None:
         self._screen = screen
+        self._whose = whose
         self._config = config
         self._ignore = ignore
         self._colour = "NO_COLOR" not in os.environ
@@ -122,9 +141,9 @@ class Live:
 
     def _look(self, first: Request | None = None) -> Steps[None]:
         """Scan, and judge with what the scans before have shown, as a daemon does."""
-        began = time.monotonic()
         if first:
             yield first
+        began = time.monotonic()
         judgement = yield from with_firewall(
             judge(self._since_before((yield from scan(now()))), self._memory, self._config.paths, self._ignore),
             self._config.warn_before,
@@ -195,6 +214,7 @@ class Live:
             age=seen.age(),
             first=self._first,
             filter=self._filter,
+            whose=self._whose,
             note=self._note if time.monotonic() < self._noted_until else "",
         )
         self._screen.show(frame.frame(view, width, height, colour=self._colour, blocks=self._blocks))

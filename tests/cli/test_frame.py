@@ -78,6 +78,16 @@ def test_the_next_hour_says_how_many_and_when_the_first() -> None:
     assert line.endswith("2 cuts expected, the first in 1min 5s")
 
 
+def test_who_has_scanned_is_said_where_there_is_room() -> None:
+    whose = "own scans; no tcp-keepalived runs here"
+    wide, narrow = (
+        frame.frame(view("amanda", filter=":22", whose=whose), width, 10, colour=False, blocks=True)[2]
+        for width in (80, 40)
+    )
+    assert wide == f"filter: :22_{whose.rjust(68)}"
+    assert narrow == "filter: :22_"
+
+
 def test_what_is_not_shown_is_counted() -> None:
     shown = frame.View("12:00:00", 500, {Verdict.SAFE: 400}, NONE, view("a", "b").shown, first=7, filter="s")
     lines = frame.frame(shown, 100, 10, colour=False, blocks=True)

@@ -59,6 +59,23 @@ def test_each_connection_is_a_line_with_its_seconds_left(rig: Rig, shown: Termin
         assert all(len(line) <= int(shown.about("pane_width")) for line in shown.lines)
 
 
+def test_it_says_whose_scans_these_are(rig: Rig, shown: Terminal, tmp_path: Path) -> None:
+    """Also beside a daemon they are its own: a verdict may be less certain than the daemon's."""
+    home = Home(tmp_path, CONFIGURATION)
+    directories = f"RUNTIME_DIRECTORY={tmp_path}", f"STATE_DIRECTORY={home.state}"
+    with program(rig):
+        shown.run("env", *directories, *CTL, "watch")
+        shown.shows("^filter: _ .* own scans; no tcp-keepalived runs here$")
+        shown.press("C-c")
+        shown.is_as_before()
+        with home.daemon(rig.client, through=("env", *directories)) as daemon:
+            shown.run("env", *directories, *CTL, "watch")
+            shown.shows(f"^filter: _ .* own scans; tcp-keepalived .process {daemon.pid}. has watched for longer$")
+            shown.shows(r"^bare\?? .* rig")
+            shown.press("C-c")
+            daemon.stop()
+
+
 def test_what_is_typed_filters_at_once(rig: Rig, shown: Terminal, tmp_path: Path) -> None:
     with program(rig) as one, program(rig, keepalive=7):
         watch(shown, tmp_path)
