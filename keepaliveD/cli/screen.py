@@ -1,7 +1,7 @@
 """A whole terminal for a live view: keys come in, lines go out, and the terminal is as before at the end.
 
 It is put back whatever ends the view: the end of the block, an error, or a signal. Only SIGKILL leaves it as it is.
-rich and curses are not needed for this: rich reads no keys, and curses refuses a terminal that its database lacks.
+No library does this here: rich reads no keys, and curses refuses a terminal that its database lacks.
 """
 
 from __future__ import annotations
