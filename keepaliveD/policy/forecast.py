@@ -51,74 +51,121 @@ class Forecast:
 
 
 def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Forecast:
-    """Judge every socket.
+    """Judge every socket: what comes next, when its path forgets it, and what comes first."""
+    cut = _cut(activity, assigned)
+    ends = np.where(_clocked(table, activity, cut.timeout) | _just_probed(table, activity, cut.at), cut.by, cut.at)
+    coming = _probe(table, activity, assigned)
+    _put_pending(coming, table, assigned)
+    given_up = _given_up(table)
+    _put_end(coming, table, given_up)
+    verdict = _verdict(table.taken_at, cut, ends, coming, given_up)
+    _put_unseen(verdict, table, assigned, cut, coming)
+    unsure = _unsure(table.taken_at, verdict, cut, coming)
+    if assigned.only_data is not None:  # what is sent again may have counted already
+        unsure |= (verdict == Verdict.SAFE.value) & assigned.only_data & (cut.timeout != FOREVER)
+    unsure |= cut.by_firewall & activity.picks_up & (verdict >= Verdict.LATE.value) & (verdict != Verdict.BARE.value)
+    return Forecast(
+        table.taken_at, verdict, coming.due, coming.at, cut.at, cut.by, cut.timeout, cut.by_firewall, ~unsure
+    )
 
-    The next packet is a pending retransmit or zero-window probe; else what the keepalive timer or
-    the peer's rhythm promises.
-    A packet that may be due just when the path forgets may come too late, and so may one whose timer may
-    fire late.
-    A probe of ours that has only just left, and in time, is presumed to be answered.
-    What the kernel is to give up is not safe, and it is never certain that the peer does not answer before.
-    Where a system shows neither timers nor probes, a connection is neither bare nor cut unless its
-    keepalive is known to be off; and the peer may still probe, so that such a cut is never certain.
+
+class _Coming(NamedTuple):
+    """The next packet of each connection; its columns are filled one after the other."""
+
+    due: Column  # Due
+    at: Column  # instant, at the earliest; FOREVER if nothing is due
+    by: Column  # instant, at the latest
+    likely_by: Column
+    sure: Bools  # whether it is known
+
+
+def _probe(table: SocketTable, activity: Activity, assigned: Assigned) -> _Coming:
+    """Return what the keepalive timer or the peer's rhythm promises.
+
     On a path that counts only data no probe counts, whoever sends it.
     """
-    sockets, now = table.sockets, table.taken_at
-    cut_at, cut_by, timeout, by_firewall = _cut(activity, assigned)
-    ends = np.where(_clocked(table, activity, timeout) | _just_probed(table, activity, cut_at), cut_by, cut_at)
-
     own_at, own_by = _own_probe(table, activity)
     if assigned.only_data is not None:
         own_at, own_by = (np.where(assigned.only_data, np.nan, instant) for instant in (own_at, own_by))
     peer_at = activity.beat + activity.peer_period
     peer_by = activity.beat_by + activity.peer_period * (1 + TIMER_SLACK)
-    peer_probes = (peer_by >= now) & (activity.peer_period < FOREVER)
+    peer_probes = (peer_by >= table.taken_at) & (activity.peer_period < FOREVER)
     peer_at, peer_by = np.where(peer_probes, peer_at, FOREVER), np.where(peer_probes, peer_by, FOREVER)
-    due_at, due_by = np.fmin(peer_at, own_at), np.fmin(peer_by, own_by)  # which pass over NaN
-    likely_by = np.fmin(peer_at, own_by)  # a probe came through after such a silence before
 
-    due = np.full(len(sockets), Due.NOTHING, np.uint8)
+    due = np.full(len(table.sockets), Due.NOTHING, np.uint8)
     _put(due, Due.PEER, peer_probes)
     _put(due, Due.KEEPALIVE, own_at < peer_at)
-    sure = (due != Due.KEEPALIVE.value) | activity.knows_keepidle
+    return _Coming(
+        due,
+        at=np.fmin(peer_at, own_at),  # which pass over NaN
+        by=np.fmin(peer_by, own_by),
+        likely_by=np.fmin(peer_at, own_by),  # a probe came through after such a silence before
+        sure=(due != Due.KEEPALIVE.value) | activity.knows_keepidle,
+    )
 
+
+def _put_pending(coming: _Coming, table: SocketTable, assigned: Assigned) -> None:
+    """Put a pending retransmit or zero-window probe in the place of what else is promised."""
+    sockets = table.sockets
     for timer, what in ((Timer.RETRANSMIT, Due.RETRANSMIT), (Timer.ZERO_WINDOW, Due.ZERO_WINDOW)):
         pending = sockets["timer"] == timer
         if timer is Timer.ZERO_WINDOW and assigned.only_data is not None:
             pending &= ~assigned.only_data  # which carries none
         if pending.any():
-            due[pending], sure[pending] = what, True
-            due_at[pending] = due_by[pending] = now + sockets["expires"][pending].astype(np.float64)
-            likely_by[pending] = due_by[pending]
+            coming.due[pending], coming.sure[pending] = what, True
+            coming.at[pending] = table.taken_at + sockets["expires"][pending].astype(np.float64)
+            coming.by[pending] = coming.likely_by[pending] = coming.at[pending]
 
-    given_up = _given_up(table)
-    due[given_up.likely] = Due.END
-    due_at[given_up.likely] = now + sockets["expires"][given_up.likely].astype(np.float64)
-    sure[given_up.perhaps] = False
 
-    verdict = np.full(len(sockets), Verdict.BARE, np.uint8)
-    _put(verdict, Verdict.LATE, due != Due.NOTHING.value)
-    _put(verdict, Verdict.SAFE, (likely_by < ends) | (timeout == FOREVER))
+def _put_end(coming: _Coming, table: SocketTable, given_up: _GivenUp) -> None:
+    """Put the end in the place of the next packet where the kernel gives a connection up."""
+    likely = given_up.likely
+    coming.due[likely] = Due.END
+    coming.at[likely] = table.taken_at + table.sockets["expires"][likely].astype(np.float64)
+    coming.sure[given_up.perhaps] = False
+
+
+def _verdict(now: float, cut: _Cut, ends: Column, coming: _Coming, given_up: _GivenUp) -> Column:
+    """Return the likely verdict.
+
+    A packet that may be due just when the path forgets may come too late, and so may one whose timer may fire late.
+    A probe of ours that has only just left, and in time, is presumed to be answered. What the kernel is to give up is
+    not safe.
+    """
+    verdict = np.full(len(ends), Verdict.BARE, np.uint8)
+    _put(verdict, Verdict.LATE, coming.due != Due.NOTHING.value)
+    _put(verdict, Verdict.SAFE, (coming.likely_by < ends) | (cut.timeout == FOREVER))
     verdict[given_up.likely] = Verdict.LATE
     _put(verdict, Verdict.CUT, now >= ends)
-    _put(verdict, Verdict.UNKNOWN, np.isnan(cut_at) & (timeout != FOREVER))
+    _put(verdict, Verdict.UNKNOWN, np.isnan(cut.at) & (cut.timeout != FOREVER))
+    return verdict
 
-    unseen = sockets["timer"] == Timer.UNSEEN.value
-    if unseen.any():
-        nothing = (sockets["keepalive"] != Switch.OFF.value) & (due == Due.NOTHING.value) & (timeout != FOREVER)
-        if assigned.only_data is not None:
-            nothing &= ~assigned.only_data
-        _put(verdict, Verdict.UNKNOWN, unseen & nothing)
 
-    unsure = (verdict == Verdict.CUT.value) & ~(now >= cut_by)
-    unsure |= (verdict == Verdict.SAFE.value) & ~(sure & (due_by < cut_at)) & (timeout != FOREVER)
-    unsure |= (verdict == Verdict.LATE.value) & ~(
-        sure & (due_at >= cut_by) & (due != Due.PEER.value) & (due != Due.END.value)
-    )  # at most so late
-    if assigned.only_data is not None:  # what is sent again may have counted already
-        unsure |= (verdict == Verdict.SAFE.value) & assigned.only_data & (timeout != FOREVER)
-    unsure |= by_firewall & activity.picks_up & (verdict >= Verdict.LATE.value) & (verdict != Verdict.BARE.value)
-    return Forecast(now, verdict, due, due_at, cut_at, cut_by, timeout, by_firewall, ~unsure)
+def _put_unseen(verdict: Column, table: SocketTable, assigned: Assigned, cut: _Cut, coming: _Coming) -> None:
+    """Leave open what a system shows neither timers nor probes of, unless its keepalive is known to be off.
+
+    It is neither bare nor cut then; and the peer may still probe, so that such a cut is never certain.
+    """
+    unseen = table.sockets["timer"] == Timer.UNSEEN.value
+    if not unseen.any():
+        return
+    nothing = (table.sockets["keepalive"] != Switch.OFF.value) & (coming.due == Due.NOTHING.value)
+    nothing &= cut.timeout != FOREVER
+    if assigned.only_data is not None:
+        nothing &= ~assigned.only_data
+    _put(verdict, Verdict.UNKNOWN, unseen & nothing)
+
+
+def _unsure(now: float, verdict: Column, cut: _Cut, coming: _Coming) -> Bools:
+    """Return which verdicts do not hold for all values that the facts allow.
+
+    A peer may always probe sooner, and answer before its connection is given up: it is at most so late.
+    """
+    unsure: Bools = (verdict == Verdict.CUT.value) & ~(now >= cut.by)
+    unsure |= (verdict == Verdict.SAFE.value) & ~(coming.sure & (coming.by < cut.at)) & (cut.timeout != FOREVER)
+    certain = coming.sure & (coming.at >= cut.by) & (coming.due != Due.PEER.value) & (coming.due != Due.END.value)
+    unsure |= (verdict == Verdict.LATE.value) & ~certain
+    return unsure
 
 
 class _Cut(NamedTuple):
