@@ -387,39 +387,52 @@ def _learn_timers(memory: Activity, table: SocketTable) -> Activity:
     BPF reads it. Else the timer shows it in time: the longest distance from the last packet heard to the
     expiry, while that is the same; and exactly where a check has just found nothing new and set the timer
     to the rest. What is known stays known while only the kernel sets the timer, which it does when it fires.
-    Since when a timer is overdue, only the memory knows. If that one must have fired since, nobody does; then it ended
-    when the idle time was over, at the latest.
     """
     sockets, earlier = table.sockets, memory.expires_at + table.asleep  # no timer runs while the machine sleeps
-    set_at = memory.set_at + table.asleep
     ends = table.taken_at + sockets["expires"].astype(np.float64)
     ticking = np.where(sockets["timer"] == Timer.KEEPALIVE.value, ends, np.nan)
-    overdue = (sockets["expires"] == 0) & (earlier <= ticking)
-    slack = np.where(np.isnan(sockets["slack"]), (earlier - set_at) * TIMER_SLACK, sockets["slack"])
-    fired_since = overdue & (earlier + slack < table.taken_at)
-    ticking = np.where(overdue & ~fired_since, earlier, ticking)
+    overdue = np.flatnonzero((sockets["expires"] == 0) & (earlier <= ticking))
+    ticking[overdue] = _overdue_since(memory, table, overdue)
     if sockets["keepidle"].any():
         on = sockets["keepalive"] == Switch.ON.value
         keepidle = np.where(on, sockets["keepidle"], np.nan)
         return replace(memory, expires_at=ticking, keepidle=keepidle, knows_keepidle=on)
     heard = heard_at(table)
-    ticking = np.where(fired_since & memory.knows_keepidle, np.fmin(ticking, heard + memory.keepidle), ticking)
     length = ticking - heard
     same = np.abs(ticking - earlier) < SAME_TIMER
-    checked = ~same & ~overdue & (heard <= earlier) & (sockets["probes"] == 0) & ~np.isnan(ticking)
+    checked = ~same & (heard <= earlier) & (sockets["probes"] == 0) & ~np.isnan(ticking)
+    checked[overdue] = False
     hidden = (sockets["timer"] == Timer.RETRANSMIT.value) | (sockets["timer"] == Timer.ZERO_WINDOW.value)
     fired = (earlier <= table.read_by) & ~np.isnan(ticking)
     by_kernel = same | hidden | fired
     known = memory.knows_keepidle & by_kernel & ~checked
-    shown = np.where(overdue, memory.keepidle, np.where(same, np.fmax(memory.keepidle, length), length))
+    shown = np.where(same, np.fmax(memory.keepidle, length), length)
+    shown[overdue] = memory.keepidle[overdue]
     return replace(
         memory,
         expires_at=np.where(hidden, earlier, ticking),
-        set_at=np.where(same | hidden, set_at, np.where(fired, earlier, np.nan)),
+        set_at=np.where(same | hidden, memory.set_at + table.asleep, np.where(fired, earlier, np.nan)),
         keepidle=np.where(known | hidden, memory.keepidle, shown),
         knows_keepidle=known | checked,
         asked=memory.asked & by_kernel,
     )
+
+
+def _overdue_since(memory: Activity, table: SocketTable, rows: Indices) -> Column:
+    """Return when the timers of these rows ended, which were due but have not fired: only the memory knows.
+
+    If the one that it knows must have fired since, nobody does; then it ended now, at the latest, or when the idle time
+    was over, unless it was set to a longer interval.
+    """
+    earlier, set_at = memory.expires_at[rows] + table.asleep, memory.set_at[rows] + table.asleep
+    slack = table.sockets["slack"][rows].astype(np.float64)
+    slack = np.where(np.isnan(slack), (earlier - set_at) * TIMER_SLACK, slack)
+    keepidle = memory.keepidle[rows]
+    known = memory.knows_keepidle[rows] & (table.sockets["keepintvl"][rows] <= keepidle)
+    idle_over = heard_at(table)[rows] + np.where(known, keepidle, np.nan)
+    at_the_latest = np.fmin(table.taken_at, idle_over)
+    since: Column = np.where(earlier + slack < table.taken_at, at_the_latest, earlier)
+    return since
 
 
 def find(haystack: Column, needles: Column) -> tuple[Indices | slice, Column]:
