@@ -215,6 +215,7 @@ def test_probes_of_this_host_revive_what_a_loose_firewall_forgot_and_the_peers_s
         assert bracket.survived <= timeout <= (bracket.forgotten or 0.0)
 
 
+@pytest.mark.long
 def test_a_listener_that_probes_late_does_not_hide_that_the_firewall_is_loose() -> None:
     for seed in range(200):
         path, timeout = paths("plain", seed)
@@ -225,6 +226,7 @@ def test_a_listener_that_probes_late_does_not_hide_that_the_firewall_is_loose() 
         assert bracket.survived <= timeout <= (bracket.forgotten or 0.0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loose", [False, True])
 def test_a_listener_that_probes_late_makes_no_bracket_end_too_early(loose: bool) -> None:
     for seed in range(200):
