@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keepaliveD.cli import arguments, daemons_explanation, named, page, running
+from keepaliveD.cli.fitting import terminal_width, wrapped
 from keepaliveD.config.drop_ins import drop_in, rules_before
 from keepaliveD.model.errors import Misuse
 from keepaliveD.model.explained import Explained, HelpfulRule
@@ -75,7 +76,7 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
 def show(options: argparse.Namespace, view: View) -> None:
     """Print the page."""
     print(page.headline(named.described(options.target), view.explained, view.more))
-    for line in page.page(view.explained, view.host):
+    for line in wrapped(page.page(view.explained, view.host), terminal_width(), len(page.INDENT) + page.LABEL):
         print(line)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from keepaliveD.cli import arguments, overview, running
 from keepaliveD.cli.asking import ask, control_socket
+from keepaliveD.cli.fitting import terminal_width, wrapped
 from keepaliveD.model.errors import NoInput, NotPermitted
 
 
@@ -20,7 +21,7 @@ def add_status(command: argparse.ArgumentParser) -> None:
 
 def print_status(options: argparse.Namespace, root: Path) -> None:
     """Print how the daemon is, or what its records and the kernel say where none can be asked."""
-    for line in overview.overview(_host(options, root)):
+    for line in wrapped(overview.overview(_host(options, root)), terminal_width(), overview.LABEL):
         print(line)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from keepaliveD.cli.columns import EACH, GROUPS, MORE, Column, Group
+from keepaliveD.cli.fitting import terminal_width
 from keepaliveD.model.connections import Connection, Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.plain import plain
@@ -24,11 +24,6 @@ FORMAT = 1  # of the JSON; another number means that a key has another meaning, 
 Shown = TypeVar("Shown", bound=Connection | Group)
 
 
-def terminal_width() -> float:
-    """Return the columns of the terminal that standard output is; without bound if it is none."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else FOREVER
-
-
 def for_people(connections: Iterable[Connection]) -> str:
     """The table of connections as it suits standard output: a terminal has a width, and colours."""
     return shown(list(connections), EACH)
@@ -36,7 +31,7 @@ def for_people(connections: Iterable[Connection]) -> str:
 
 def columns(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Any table as it suits standard output."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else float("inf")
+    width = terminal_width()
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     return "\n".join(_line(row, widths, width) for row in (headings, *rows))
 

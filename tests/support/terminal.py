@@ -108,7 +108,8 @@ def terminal(namespace: Namespace, directory: Path, columns: int, lines: int = 2
     socket = directory / "tmux"
     settings = directory / "tmux.conf"
     settings.write_text("set -g status off\nset -g default-terminal screen-256color\nset -g escape-time 0\n")
-    surroundings = ("env", "LANG=C.UTF-8", "TERM=xterm-256color")
+    forgotten = ("-u", "COLUMNS", "-u", "LINES")  # which Python's readline sets, where pytest has loaded it
+    surroundings = ("env", *forgotten, "LANG=C.UTF-8", "TERM=xterm-256color")
     with (
         contextlib.ExitStack() as afterwards,
         namespace.running(*surroundings, "tmux", "-u", "-S", str(socket), "-f", str(settings), "-D") as server,

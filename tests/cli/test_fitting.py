@@ -1,0 +1,40 @@
+"""Lines for people fit the terminal, and a command in them can be copied whole."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keepaliveD.cli.fitting import LEAST, wrapped
+from keepaliveD.model.duration import FOREVER
+
+AT_RISK = "at risk      uid 0: 1 bare, the first in 9min 58s; keepalivectl sockets --at-risk --user 0"
+LINES = st.text(st.sampled_from("ab ;,"), max_size=200)
+
+
+def test_a_line_goes_on_below_between_words() -> None:
+    line = "  BARE: the path forgets this connection in 9min 55s, and no packet is due before its program sends data."
+    assert list(wrapped([line, "short"], 80, 15)) == [
+        "  BARE: the path forgets this connection in 9min 55s, and no packet is due",
+        "               before its program sends data.",
+        "short",
+    ]
+
+
+def test_a_command_stays_in_one_piece() -> None:
+    assert list(wrapped([AT_RISK], 80, 13)) == [
+        "at risk      uid 0: 1 bare, the first in 9min 58s;",
+        "             keepalivectl sockets --at-risk --user 0",
+    ]
+
+
+def test_outside_of_a_terminal_and_in_a_very_narrow_one_lines_stay_as_they_are() -> None:
+    for width in (FOREVER, LEAST - 1):
+        assert list(wrapped([AT_RISK], width, 13)) == [AT_RISK]
+
+
+@given(LINES, st.integers(LEAST, 120))
+def test_nothing_is_lost_but_the_spaces_between_lines(line: str, width: int) -> None:
+    parts = list(wrapped([line], width, 13))
+    assert "".join(parts).replace(" ", "") == line.replace(" ", "")
+    assert all(len(part) <= width or " " not in part.strip() for part in parts)
