@@ -10,7 +10,6 @@ from keepaliveD.platforms.base import DeathReader, DeathWatch, Platform, Session
 from keepaliveD.platforms.linux import capabilities, dmi, ipvs, netstat, selection
 from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
-from keepaliveD.platforms.linux.owners.holders import Holders
 from keepaliveD.platforms.linux.owners.proc import ProcOwners
 from keepaliveD.platforms.linux.reading.netlink import Netlink
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
@@ -32,7 +31,7 @@ def linux(name: str = "linux", root: Path = Path("/")) -> Platform:
             with_interfaces=watching.with_interfaces,
             load_conntrack=partial(selection.load_conntrack, engine, root),
         )
-        holders = Holders(root)
+        holders = selection.holders(engine, root)
         armer = selection.SelectedArmer(watching.engine, BpfArmer(root), PidfdArmer(root, holders))
         return Session(watcher, ProcOwners(root, holders), armer, watcher)
 

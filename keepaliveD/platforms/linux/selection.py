@@ -19,10 +19,12 @@ from keepaliveD.platforms.linux.bpf import libbpf, recall
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.bpf.connect import ConnectArmer, cgroup_root
 from keepaliveD.platforms.linux.bpf.conntrack import BpfConntrack
+from keepaliveD.platforms.linux.bpf.holders import BpfHolders
 from keepaliveD.platforms.linux.bpf.pins import DIRECTORY, Pins
 from keepaliveD.platforms.linux.bpf.reader import BpfIterator
 from keepaliveD.platforms.linux.bpf.walker import BpfWalker
 from keepaliveD.platforms.linux.owners.cgroups import Cgroups
+from keepaliveD.platforms.linux.owners.holders import Holders
 from keepaliveD.platforms.linux.reading.engine import Engine
 from keepaliveD.platforms.linux.reading.netlink import Netlink
 from keepaliveD.policy.connect import ConnectPlan
@@ -61,6 +63,11 @@ def load_conntrack(engine: Engine, root: Path) -> BpfConntrack | None:
         return BpfConntrack(root)
     except Refusal:
         return None
+
+
+def holders(engine: Engine, root: Path) -> Holders:
+    """Return who finds the processes that have sockets open: by BPF beside an engine that uses it."""
+    return Holders(root, BpfHolders().find if engine.name == BPF else None)
 
 
 class SelectedArmer:

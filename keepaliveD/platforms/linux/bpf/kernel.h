@@ -102,8 +102,20 @@ struct signal_struct {
 	struct mm_struct *oom_mm; /* once it is chosen to die for memory */
 };
 
+struct upid {
+	int nr;
+};
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[1]; /* one for each namespace, from the outermost to that of its own level */
+};
+
 struct task_struct {
 	struct nsproxy *nsproxy;
+	int pid;
+	int tgid;
+	struct pid *thread_pid;
 	struct signal_struct *signal;
 	struct task_struct *group_leader;
 	unsigned int flags;
@@ -243,6 +255,10 @@ struct inode {
 	unsigned long i_ino;
 };
 
+struct file {
+	struct inode *f_inode;
+};
+
 struct socket_alloc {
 	struct inode vfs_inode;
 };
@@ -257,6 +273,13 @@ struct bpf_iter__tcp {
 	struct bpf_iter_meta *meta;
 	struct sock_common *sk_common;
 	__u32 uid;
+};
+
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	__u32 fd;
+	struct file *file;
 };
 
 struct bpf_map;

@@ -4,6 +4,8 @@ The kernel knows no way from a socket to its holders. Reading every process's de
 dearer than the netlink dump itself, so it is done only for the sockets that are asked for, in one
 pass for all of them, and what was found is remembered. A pass ends when its time is up: the next one
 goes on where it ended, so that nobody's descriptors keep others from being read.
+Where BPF may be used, likely holders are read for a moment, and then the kernel goes over all open files: in 0.4 us
+each, where /proc takes 4.5. However many there are, that takes a twentieth of the time at most.
 """
 
 from __future__ import annotations
@@ -12,16 +14,18 @@ import bisect
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from keepaliveD.model import requirements
-from keepaliveD.model.errors import NoInput, NotPermitted
+from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Refusal
 from keepaliveD.platforms.linux.owners import descriptors, processes
 
 MOST = 20_000  # holders remembered; then all are forgotten, some 3 MB
 FIRST, LATER = 1.0, 0.25  # seconds for likely holders, and as many for all others; the first pass finds the most
+MOMENT = 0.05  # seconds for likely holders where the kernel goes over all open files, which may take as long
+REST = 19  # times as long as the kernel took it is not asked again
 SLICE = 4  # parts of a process's descriptors that are read at a time
 
 
@@ -33,10 +37,19 @@ class Holder(NamedTuple):
 
 
 class Holders:
-    """Finds the processes that own sockets, below `root`."""
+    """Finds the processes that own sockets, below `root`.
 
-    def __init__(self, root: Path = Path("/")) -> None:
+    `in_kernel` finds processes and their numbers for sockets by their inodes; it raises Refusal.
+    """
+
+    def __init__(
+        self,
+        root: Path = Path("/"),
+        in_kernel: Callable[[Collection[int]], Mapping[int, tuple[int, int]]] | None = None,
+    ) -> None:
         self._root = root
+        self._in_kernel = in_kernel
+        self._rests_until = 0.0
         self._known: dict[int, Holder] = {}
         self._limit = FIRST
         self._likely, self._all = _Turns(), _Turns()
@@ -56,11 +69,11 @@ class Holders:
         wanted = {inode for inode in inodes if inode}  # an orphan has inode 0
         found = self._still_held(wanted)
         if len(found) < len(wanted):
-            self._seek(wanted, likely, found, self._likely)
-        if len(found) < len(wanted):
+            self._seek(wanted, likely, found, self._likely, MOMENT if self._in_kernel else self._limit)
+        if len(found) < len(wanted) and not self._find_in_kernel(wanted, found):
             import psutil  # not where those who are likely to hold them do
 
-            self._seek(wanted, psutil.pids(), found, self._all)
+            self._seek(wanted, psutil.pids(), found, self._all, self._limit)
         self._limit = LATER
         if len(self._known) + len(found) > MOST:
             self._known.clear()
@@ -96,9 +109,29 @@ class Holders:
             return error
         return held
 
-    def _seek(self, wanted: set[int], pids: Iterable[int], found: dict[int, Holder], turns: _Turns) -> None:
-        """Add the wanted sockets among the descriptors of these processes, until the time is up."""
-        until = time.monotonic() + self._limit
+    def _find_in_kernel(self, wanted: set[int], found: dict[int, Holder]) -> bool:
+        """Add the wanted sockets that any process has open; return whether the kernel could be asked."""
+        began = time.monotonic()
+        if self._in_kernel is None or began < self._rests_until:
+            return False
+        try:
+            held = self._in_kernel(wanted - found.keys())
+        except KernelError:
+            return False
+        except Refusal:
+            self._in_kernel = None
+            return False
+        now = time.monotonic()
+        self._rests_until = now + REST * (now - began)
+        found |= {inode: Holder(*holder) for inode, holder in held.items()}
+        self.barred = False
+        return True
+
+    def _seek(
+        self, wanted: set[int], pids: Iterable[int], found: dict[int, Holder], turns: _Turns, limit: float
+    ) -> None:
+        """Add the wanted sockets among the descriptors of these processes, for at most so many seconds."""
+        until = time.monotonic() + limit
         order = turns.begin(pids)
         while order and len(found) < len(wanted) and not turns.are_over:
             search = _Round(wanted, found, turns, until, self._root)

@@ -6,14 +6,14 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import psutil
 import pytest
 
-from keepaliveD.model.errors import NoInput, NotPermitted
+from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Refusal
 from keepaliveD.platforms.linux.owners import descriptors, processes
 from keepaliveD.platforms.linux.owners import holders as module
 from keepaliveD.platforms.linux.owners.holders import Holder, Holders
@@ -64,6 +64,55 @@ def test_the_owner_is_a_process_and_its_number_for_the_socket(host: Host) -> Non
     """Which is what pidfd_getfd(2) asks for."""
     host.process(7, "/dev/null", "pipe:[5]", "socket:[5]")
     assert Holders(host.root).find([5]) == {5: Holder(7, 2)}
+
+
+def test_where_the_kernel_finds_holders_no_other_process_is_read(host: Host) -> None:
+    """But those that are likely to hold them, which is cheaper where they do."""
+    for pid in range(2, 50):
+        host.process(pid, f"socket:[{pid}]")
+    asked: list[set[int]] = []
+
+    def in_kernel(inodes: Collection[int]) -> dict[int, tuple[int, int]]:
+        asked.append(set(inodes))
+        return {7: (7, 0)}
+
+    holders = Holders(host.root, in_kernel)
+    assert holders.find([5, 7], likely=[5]) == {5: Holder(5, 0), 7: Holder(7, 0)}
+    assert (asked, host.listed, holders.barred) == ([{7}], [5], False)
+
+
+@pytest.mark.parametrize(("rest", "asked"), [(0, 2), (10**9, 1)])
+def test_the_kernel_rests_after_it_went_over_all_files(
+    host: Host, monkeypatch: pytest.MonkeyPatch, rest: int, asked: int
+) -> None:
+    """Anybody may open very many; meanwhile processes are read, for as long as they may be."""
+    monkeypatch.setattr(module, "REST", rest)
+    host.process(7, "socket:[5]")
+    times = []
+
+    def in_kernel(inodes: Collection[int]) -> dict[int, tuple[int, int]]:
+        times.append(inodes)
+        return {}
+
+    holders = Holders(host.root, in_kernel)
+    assert [holders.find([5]), holders.find([5])] == [{}, {} if asked > 1 else {5: Holder(7, 0)}]
+    assert len(times) == asked
+
+
+@pytest.mark.parametrize(("refusal", "again"), [(KernelError("no memory"), True), (NotPermitted("no"), False)])
+def test_where_the_kernel_refuses_processes_are_read(host: Host, refusal: Refusal, again: bool) -> None:
+    """For good where that will not change."""
+    host.process(7, "socket:[5]")
+    asked = []
+
+    def in_kernel(inodes: Collection[int]) -> dict[int, tuple[int, int]]:
+        asked.append(inodes)
+        raise refusal
+
+    holders = Holders(host.root, in_kernel)
+    for _ in range(2):
+        assert holders.find([5, 6]) == {5: Holder(7, 0)}
+    assert len(asked) == 1 + again
 
 
 def test_what_nobody_holds_is_not_found(host: Host) -> None:
