@@ -24,7 +24,6 @@ from socket import (
 from subprocess import Popen
 from typing import NamedTuple, Self
 
-from keepaliveD.model.keepalive import MAX_PROBES
 from tests.support.patience import SOON, ending
 from tests.support.processes import SCAN, TUNED, Daemon, Entry, Home
 from tests.support.rig import INTERVAL, OWN_NETWORK, PROBES, TIME, UNTUNED, Namespace
@@ -76,8 +75,8 @@ class Settings(NamedTuple):
 
 
 BARE = Settings(False, UNTUNED[TIME], UNTUNED[INTERVAL], UNTUNED[PROBES])
-# What "auto" makes of BARE: two probes fit into 20 s, late ones, and an outage is borne as long as 127 of them bear it.
-SAFE = Settings(True, 12, 5, MAX_PROBES)
+# What "auto" makes of BARE: two probes fit into 20 s, late ones, and an outage of 8 times 75 s is borne as before.
+SAFE = Settings(True, 12, 5, 121)
 
 
 def settings(sock: socket) -> Settings:
