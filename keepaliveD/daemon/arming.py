@@ -29,7 +29,7 @@ from keepaliveD.policy.socket_settings import as_chosen
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.entries import Whose
 
-MANY = 20_000  # sockets; of more at once, processes are looked for only if a rule or the armer asks for them
+MANY = 1000  # sockets; of more at once, processes are looked for only if a rule or the armer asks for them
 ROUNDS = 3  # at most, while other processes arm and disarm the same sockets
 
 

@@ -122,7 +122,7 @@ class ArmingRecord:
             moved = set() if since is None else set(self._entries.changed(new, since)["cookie"].tolist())
             if moved:
                 new = {cookie: entry for cookie, entry in new.items() if cookie not in moved}
-            self._append(file, "".join(self._lines(new)))
+            self._append(file, b"".join(line.encode("ascii") for line in self._lines(new)))
             self._entries.put(new, whose)
         return moved
 
@@ -202,10 +202,10 @@ class ArmingRecord:
                 file.writelines(self._lines(self._entries.by_cookie(part)))
         new.replace(self._file)
 
-    def _append(self, file: int, text: str) -> None:
+    def _append(self, file: int, lines: bytes) -> None:
         """All of it or nothing, in place of what is no whole line, or of another boot; the caller learns it."""
         inode, known = self._read_from
-        octets = (text if known else self._heading + text).encode("ascii")
+        octets = lines if known else self._heading.encode("ascii") + lines
         os.ftruncate(file, known)
         if os.write(file, octets) < len(octets):
             os.ftruncate(file, known)
@@ -297,10 +297,11 @@ class ArmingRecord:
         return found is not None and found[1] != self._boot
 
     def _lines(self, entries: Mapping[int, Entry]) -> Iterator[str]:
-        """Lines, those of equal sockets that follow one another at once."""
+        """Lines, those of equal sockets that follow one another at once, if they are not too many."""
         for entry, cookies in groupby(entries, entries.__getitem__):
             words = _words(entry)
-            yield "".join(_lines(cookies, words, self._checks.of(words)))
+            while lines := _lines(islice(cookies, PART), words, self._checks.of(words)):
+                yield "".join(lines)
 
     @contextlib.contextmanager
     def _reporting(self, verb: str) -> Iterator[None]:

@@ -735,3 +735,32 @@ def test_a_record_that_is_damaged_while_the_daemon_runs_is_reported_at_the_next_
     stage.run()
     assert stage.events().index("record") > stage.events().index("started")
     assert stage.events().count("record") == 1
+
+
+class Asked(FakeOwners):
+    """Keeps the inodes by which processes were looked for."""
+
+    def __init__(self) -> None:
+        self.inodes: list[int] = []
+
+    def find(self, inodes: Sequence[int], cgroups: Sequence[int]) -> list[Owner]:
+        self.inodes += filter(None, inodes)
+        return super().find(inodes, cgroups)
+
+
+@pytest.mark.parametrize(
+    ("by_cookie", "processes", "sought"), [(True, (), False), (True, ("backup",), True), (False, (), True)]
+)
+def test_processes_of_many_sockets_are_looked_for_only_if_they_matter(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, by_cookie: bool, processes: tuple[str, ...], sought: bool
+) -> None:
+    """To look into every process takes seconds, and the units are known without it."""
+    monkeypatch.setattr("keepaliveD.daemon.arming.MANY", 1)
+    several = [dataclasses.replace(BARE, cookie=cookie, inode=cookie) for cookie in (1, 2)]
+    stage.armer.by_cookie = by_cookie
+    asked = Asked()
+    rule = dataclasses.replace(ENABLE, processes=processes)
+    outcome = performer(stage, asked).perform(Arm(tuple(several), (Wish(rule, TIMES),)))
+    assert [(each.result, len(each.connections)) for each in outcome.armings] == [(ArmingResult.ARMED, 2)]
+    assert {one.owner.unit for each in outcome.armings for one in each.connections} == {"backup.service"}
+    assert asked.inodes == ([1, 2] if sought else [])

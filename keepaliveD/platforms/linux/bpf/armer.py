@@ -7,6 +7,7 @@ it. One pass over all sockets of a namespace reads the settings of those that ar
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ OBJECT = Path(__file__).with_name("arm.bpf.o")
 PROGRAM = "arm_sockets"
 WANTED, SLOTS = "wanted", "slots"
 FEW = 100_000  # sockets for which there is always room: less than their max_entries
-MOST = 250_000  # sockets at a time: the kernel needs 40 MB for them meanwhile; each pass visits all that are there
+MOST = 500_000  # sockets at a time: the kernel needs 70 MB for them meanwhile; each pass visits all that are there
 
 SLOT = np.dtype(
     [
@@ -77,6 +78,8 @@ class BpfArmer:
         self._pass(changes["netns"])
         results = np.empty(len(changes), RESULT)
         results["access"], results["stands"] = ACCESS[slots["state"]], slots["stands"]
+        if self._room > FEW:
+            self.close()  # so that the kernel does not keep room for as many
         return results
 
     def close(self) -> None:
@@ -121,7 +124,7 @@ class BpfArmer:
 
     def _load_for(self, count: int) -> libbpf.Object:
         """Load the program with room for so many sockets. Few are the rule, and then the kernel keeps room for few."""
-        room = FEW if count <= FEW else MOST
+        room = FEW * max(1, math.ceil(count / FEW))
         if room != self._room:
             self.close()
             self._room = room
