@@ -114,10 +114,11 @@ class Choices:
             done = results["access"][row_of[its]] == Access.DONE.value
             if done.any():
                 armings.append(Arming(self._of(its[done]), success, stood, armed.after))
-            for row in its[~done].tolist():
-                result = results[row_of[row]]
+            rest = its[~done]
+            for alike in _equal([], results[row_of[rest]]) if len(rest) else ():
+                result = results[row_of[rest[alike[0]]]]
                 stands = keepalive(result["stands"])
-                armings.append(Arming((self.connections[row],), RESULTS[int(result["access"])], stood, stands))
+                armings.append(Arming(self._of(rest[alike]), RESULTS[int(result["access"])], stood, stands))
         return armings
 
     def _set(self) -> Iterable[tuple[Indices, SocketKeepalive | None, Armed]]:

@@ -764,3 +764,11 @@ def test_processes_of_many_sockets_are_looked_for_only_if_they_matter(
     assert [(each.result, len(each.connections)) for each in outcome.armings] == [(ArmingResult.ARMED, 2)]
     assert {one.owner.unit for each in outcome.armings for one in each.connections} == {"backup.service"}
     assert asked.inodes == ([1, 2] if sought else [])
+
+
+def test_many_that_fail_alike_are_one_result(stage: Stage) -> None:
+    """A host with a million sockets may not make a million objects, even if the kernel refuses each."""
+    several = tuple(dataclasses.replace(BARE, cookie=cookie) for cookie in (1, 2, 3))
+    stage.armer.changes = Answer.FAILED
+    outcome = performer(stage).perform(Arm(several, (Wish(ENABLE, TIMES),)))
+    assert [(each.result, len(each.connections)) for each in outcome.armings] == [(ArmingResult.FAILED, 3)]

@@ -36,9 +36,10 @@ def records(iterator: int, kind: np.dtype[np.void], scratch: memoryview) -> Iter
 
 
 def exhaust(iterator: int) -> None:
-    """Have an iterator that writes no records visit everything. Raises KernelError."""
+    """Have an iterator visit everything that writes no records, but an octet now and then. Raises KernelError."""
     try:
-        _read(iterator, memoryview(bytearray(1)))
+        while _read(iterator, memoryview(bytearray(1))):
+            continue
     finally:
         os.close(iterator)
 
