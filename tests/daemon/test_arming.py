@@ -769,6 +769,6 @@ def test_processes_of_many_sockets_are_looked_for_only_if_they_matter(
 def test_many_that_fail_alike_are_one_result(stage: Stage) -> None:
     """A host with a million sockets may not make a million objects, even if the kernel refuses each."""
     several = tuple(dataclasses.replace(BARE, cookie=cookie) for cookie in (1, 2, 3))
-    stage.armer.changes = Answer.FAILED
+    stage.armer.changes = Access.FAILED
     outcome = performer(stage).perform(Arm(several, (Wish(ENABLE, TIMES),)))
     assert [(each.result, len(each.connections)) for each in outcome.armings] == [(ArmingResult.FAILED, 3)]
