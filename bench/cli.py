@@ -30,19 +30,20 @@ CTL = "from keepaliveD.__main__ import ctl; ctl()"
 
 
 @contextlib.contextmanager
-def daemon(directory: str) -> Iterator[int]:
-    """One that answers on its control socket in this directory; its process id."""
+def daemon(directory: str, **environment: str) -> Iterator[int]:
+    """One that answers on its control socket in this directory, unless the environment says otherwise; its id."""
+    File(directory, "notify").unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"{directory}/notify")
         manager.settimeout(30)
         command = [sys.executable, "-m", "keepaliveD", "--config", f"{directory}/config.toml", *state(directory)]
         with subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *command],
-            env=os.environ | {"NOTIFY_SOCKET": f"{directory}/notify", "RUNTIME_DIRECTORY": directory},
+            env=os.environ | {"NOTIFY_SOCKET": f"{directory}/notify", "RUNTIME_DIRECTORY": directory} | environment,
             stderr=subprocess.DEVNULL,
         ) as process:
             try:
-                check(manager.recv(4096).decode())
+                check(manager)
                 yield process.pid
             finally:
                 process.terminate()

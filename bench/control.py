@@ -16,7 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path as File
 from statistics import median
 
+import psutil
+
 from bench.cli import daemon, served
+from bench.daemon import held
 from bench.hold import holding
 from bench.rows import Row, show
 from keepaliveD.cli.asking import ask, every
@@ -37,6 +40,8 @@ interval = "{INTERVAL}s"
 apply = false
 """
 MOST_DISTURBED = 1.05  # of the median without clients
+MOST_MEMORY = 3.0  # MB
+STARTS = 3  # of a daemon with a control socket, and of one without
 WATCHERS = """
 import selectors, socket, sys
 path, count, call, reads = sys.argv[1], int(sys.argv[2]), sys.argv[3].encode() + bytes(1), sys.argv[4] == "reads"
@@ -127,14 +132,42 @@ def listing(path: File) -> float:
     return time.monotonic() - began
 
 
+def memory(daemon: int) -> float:
+    """MB of the daemon and its worker, after another scan."""
+    process = psutil.Process(daemon)
+    time.sleep(2 * INTERVAL)
+    return held([process, *process.children()]) / 1e6
+
+
+def of_socket(directory: str) -> float:
+    """MB that a daemon with a control socket has more than one without, once somebody has asked for everything."""
+    with_it, without = [], []
+    for _ in range(STARTS):
+        with daemon(directory, RUNTIME_DIRECTORY="") as pid:
+            without.append(memory(pid))
+        with daemon(directory) as pid:
+            path = File(directory, "control")
+            for method in ("Status", "ListPaths", "ListDeaths", "Metrics"):
+                ask(path, method, patience=PATIENCE)
+            listing(path)
+            with_it.append(memory(pid))
+    return median(with_it) - median(without)
+
+
 def main() -> int:
     """Measure and show."""
     alone, monitored, stalled = Measured(), Measured(), Measured()
     with tempfile.TemporaryDirectory() as directory, holding(CONNECTIONS, bare=True):
         File(directory, "config.toml").write_text(CONFIGURATION)
+        of_itself = of_socket(directory)
         with daemon(directory) as pid:
             path = File(directory, "control")
             cookie = next(every(path, "ListConnections", {}, PATIENCE))["connections"][0]["cookie"]
+            alone.round(path, cookie, pid)
+            before = memory(pid)
+            with clients(path, "Monitor", reading=True):
+                monitored.round(path, cookie, pid)
+                of_clients = memory(pid) - before
             for _ in range(ROUNDS):
                 alone.round(path, cookie, pid)
                 with clients(path, "Monitor", reading=True):
@@ -153,6 +186,8 @@ def main() -> int:
             Row(f"with {CLIENTS} that monitor", ratio(monitored.used, alone.used), "x", at_most=MOST_DISTURBED),
             Row(f"with {CLIENTS} that stop reading", ratio(stalled.used, alone.used), "x"),
             Row("listing all connections", listed * 1e3, "ms"),
+            Row("memory for the socket, asked all", of_itself, "MB", at_most=MOST_MEMORY),
+            Row(f"memory for {CLIENTS} that monitor", of_clients, "MB", at_most=MOST_MEMORY),
         ],
     )
 

@@ -44,18 +44,19 @@ def started(rules: str = "") -> Iterator[tuple[psutil.Process, float]]:
             stderr=subprocess.DEVNULL,
         ) as process:
             try:
-                message = manager.recv(4096).decode()
+                check(manager)
                 seconds = time.perf_counter() - start
-                check(message)
                 yield psutil.Process(process.pid), seconds
             finally:
                 process.terminate()
 
 
-def check(message: str) -> None:
-    """It is ready, and sees what it is to watch."""
+def check(manager: socket.socket) -> None:
+    """Wait until it is ready; fail unless it sees what it is to watch."""
+    while "READY=1" not in (message := manager.recv(4096).decode()):
+        pass  # it reads its configuration
     watched = re.search(r"Watching (\d+) connections", message)
-    if "READY=1" not in message or not watched or int(watched[1]) < SOCKETS:
+    if not watched or int(watched[1]) < SOCKETS:
         raise SystemExit(f"the daemon says {message!r}")
 
 

@@ -36,8 +36,8 @@ def bare(rig: Rig, shown: Terminal, tmp_path: Path) -> Iterator[Program]:
 
 
 def reaching(directory: Path) -> tuple[str, ...]:
-    """How a command reaches the control socket in this directory, and asks the terminal how wide it is."""
-    return "env", "--unset=COLUMNS", f"RUNTIME_DIRECTORY={directory}"
+    """How a command reaches the control socket in this directory."""
+    return "env", f"RUNTIME_DIRECTORY={directory}"
 
 
 def test_status_shows_what_is_at_risk(shown: Terminal, bare: Program, tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_status_shows_what_is_at_risk(shown: Terminal, bare: Program, tmp_path: 
     shown.shows(r"^engine       \S")
     shown.shows(r"^last scan    \S+ ago, took ")
     shown.shows(r"^connections  2: 1 bare, 1 safe$")
-    shown.shows(r"^at risk      .*1 bare, the first in ")
+    shown.shows(r"^at risk      .*1 bare, the first in [^;]*;(\n {12})? keepalivectl sockets --at-risk --user 0$")
     assert bare.process.poll() is None
 
 
@@ -56,11 +56,23 @@ def test_why_shows_what_becomes_of_a_connection_and_what_would_help(
 ) -> None:
     shown.run(*reaching(tmp_path), *CTL, "why", str(bare.pid), f"--state-dir={tmp_path}/state")
     shown.shows(rf"^process {bare.pid}: 1 connection: 1 bare$")
-    shown.shows(r"^  BARE: the path forgets this connection in \S")
+    shown.shows(
+        r"^  BARE: the path forgets this connection in [^,]*, and no packet is due(\n {14})? before its program"
+    )
     shown.shows(r"^  keepalive    off: its program has not switched it on$")
     shown.shows(r"^  next packet  none, until its program or the peer sends data$")
-    shown.shows(r"^  path         rig, forgets after 10min without a packet \(configured in ")
+    shown.shows(r"^  path         rig, forgets after 10min without a packet \(configured in\b")
     shown.shows(r"^    \[\[arm\]\]\n    process = .*\n    action = \"enable\"\n    idle = \"auto\"$")
+
+
+def test_paths_count_what_status_counts(shown: Terminal, bare: Program, tmp_path: Path) -> None:
+    shown.run(*reaching(tmp_path), *CTL, "paths", f"--state-dir={tmp_path}/state")
+    head = shown.shows(r"^PATH +TIMEOUT +COUNTS +KEEPALIVE +CUT +BARE +LATE +UNKNOWN +SAFE .*$")[0]
+    shown.shows(r"^rig +10min +packets +<= 532s +0 +1 +0 +0 +1 ")
+    shown.shows(r"^note: these are the paths as tcp-keepalived \(process ")
+    assert len(head) <= int(shown.about("pane_width"))
+    assert ("ORIGIN" in head) == (int(shown.about("pane_width")) == max(WIDTHS))
+    assert bare.process.poll() is None
 
 
 def test_a_table_of_connections_fits_the_terminal(shown: Terminal, bare: Program, tmp_path: Path) -> None:
