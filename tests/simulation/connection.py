@@ -58,7 +58,7 @@ class Connection:
         self.data_at: list[float] = []  # instants at which data was sent by either
         self.disturbed: list[float] = []  # instants of what nobody here could see
         self.unseen: list[float] = []  # instants of packets that passed all firewalls and were lost on this side
-        self.changed: list[float] = []  # instants at which the program here set its socket anew
+        self.changed: dict[float, Options] = {}  # when the program here set its socket anew, and what it had before
         self.peer_changed: dict[float, float] = {}  # when the program there did, and how often it had probed before
         self.probes_heard: list[float] = []  # of the peer, here
         self.closed_at = NEVER  # it is no longer established, or its program closed it
@@ -128,7 +128,7 @@ class Connection:
         if self.armed_at and who == "here":
             return  # a program that sets its socket anew after we did is not this simulation's subject
         if end is self.here:
-            self.changed.append(now)
+            self.changed[now] = end.options.copy()
         else:
             self.peer_changed[now] = float(max(end.idle(now), end.interval(now)))
         end.options.interval, end.options.probes = options.interval, options.probes

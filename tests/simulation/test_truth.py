@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import ArmAction, ArmRule
+from keepaliveD.model.sockets import SocketTable
 from tests.simulation import armer, truth
 from tests.simulation import run as running
 from tests.simulation.connection import Connection, Plan, Step
+from tests.simulation.decider import Armer, Reader, Said, Word
 from tests.simulation.kernel import NEVER, Clock, Options
 from tests.simulation.path import Firewall, Outage
 from tests.simulation.run import run
@@ -27,7 +31,7 @@ UNTIL = 4000.0
 
 def host(timeout: float, **others: Any) -> World:
     """One that is scanned every 5 s, with one connection."""
-    return quiet_host("truth", timeout, until=UNTIL, **others)
+    return quiet_host("truth", timeout, **{"until": UNTIL} | others)
 
 
 def drawn(world: World, here: Options, peer: Options, *steps: Step, **others: Any) -> Plan:
@@ -71,6 +75,31 @@ def found(monkeypatch: pytest.MonkeyPatch) -> Any:
         return {breach.wrong for breach in Judge(run(world, engine)).breaches()}
 
     return look
+
+
+SET = SocketKeepalive(True, Keepalive(60, 20, 9))
+
+
+class Says:
+    """Logs these verdicts at the first scans from these instants on, and says them until the next; nothing is a word.
+
+    Without a verdict there it says `safe`, and logs nothing.
+    """
+
+    def __init__(self, script: Mapping[float, Verdict | None]) -> None:
+        self._left = sorted(script.items())
+        self._verdict = Verdict.SAFE
+
+    def scan(self, table: SocketTable, end: float, arm: Armer, read: Reader) -> Said:
+        """Judge one."""
+        del end, arm, read
+        cookies = table.sockets["cookie"]
+        words: tuple[Word, ...] = ()
+        if self._left and self._left[0][0] <= table.taken_at:
+            _, verdict = self._left.pop(0)
+            self._verdict = verdict or Verdict.SAFE
+            words = tuple(Word(cookie, verdict, certain=False) for cookie in cookies.tolist() if verdict)
+        return Said(cookies, np.full(len(cookies), self._verdict, np.uint8), words, ())
 
 
 def ended(timeout: float, here: Options, *steps: Step, **others: Any) -> Connection:
@@ -157,6 +186,53 @@ def test_what_makes_the_path_look_longer_excuses_nothing_beyond_that(monkeypatch
     monkeypatch.setattr(running, "plan", lambda world, _: drawn(world, Options(), Options(), *steps))
     done = run(outage, EngineName.BPF, decide=lambda _: Always(Verdict.SAFE, certain=True))
     assert {breach.wrong for breach in Judge(done).breaches()} >= {Wrong.NEVER_CUT, Wrong.SAFE_AFTER}
+
+
+PEER_PROBES = Options(True, 60, 60, 9)
+
+
+@pytest.mark.parametrize(("idle", "known"), [(60, False), (20, True)])
+def test_a_rhythm_is_known_by_two_probes_in_a_row_that_no_answer_to_our_own_hides(
+    monkeypatch: pytest.MonkeyPatch, idle: int, *, known: bool
+) -> None:
+    """Our first probe leaves with the peer's first one: no scan tells that and an answer from two answers.
+
+    The warning comes before the peer's third.
+    """
+    here = Options(True, idle, 500, 9)
+    monkeypatch.setattr(running, "plan", lambda world, _: drawn(world, here, PEER_PROBES, (1.0, "peer", "say")))
+    done = run(host(100.0), EngineName.BPF, decide=lambda _: Says({170.0: Verdict.LATE}))
+    assert [
+        breach.wrong for breach in Judge(done).breaches() if breach.wrong in {Wrong.FALSE_LATE, Wrong.UNLUCKY_LATE}
+    ] == [Wrong.FALSE_LATE if known else Wrong.UNLUCKY_LATE]
+
+
+def test_a_probe_is_surely_in_time_only_by_the_times_that_stood_there_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was on its way when the scan ended; the times that make the next one early enough were set later."""
+    monkeypatch.setattr(armer, "decide_arming", lambda its, _: Armed(its.stands, SET, its.inherited))
+    rule = ArmRule("arm[1]", ArmAction.ENABLE, 60, 20, 9)
+    quick = host(100.0, warn_before=50.0, interval=1.0, arm=(rule,))
+    here = Options(True, 60, 200, 9)
+    monkeypatch.setattr(
+        running, "plan", lambda world, _: drawn(world, here, Options(), (1.0, "peer", "say"), latency=2.0)
+    )
+    done = run(quick, EngineName.BPF)
+    assert done.armed[0]
+    wrong = {breach.wrong for breach in Judge(done).breaches()}
+    assert Wrong.UNLUCKY_LATE in wrong
+    assert Wrong.FALSE_LATE not in wrong
+
+
+@pytest.mark.parametrize(("settled", "flips"), [(5000.0, False), (1500.0, True)])
+def test_what_has_settled_may_be_taken_back_again(
+    monkeypatch: pytest.MonkeyPatch, settled: float, *, flips: bool
+) -> None:
+    """That is an hour after the last verdict of a risk: one entry then says how often it changed."""
+    monkeypatch.setattr(running, "plan", lambda world, _: drawn(world, Options(), Options(), ends=6000.0))
+    late, safe = Verdict.LATE, Verdict.SAFE
+    script = {100.0: late, 200.0: safe, 300.0: late, 1000.0: None, settled: safe}
+    done = run(host(9000.0, until=6000.0), EngineName.BPF, decide=lambda _: Says(script))
+    assert (Wrong.FLIPS in {breach.wrong for breach in Judge(done).breaches()}) == flips
 
 
 @pytest.mark.parametrize(("probes", "wrong"), [(9, Wrong.OUTLASTED), (40, Wrong.WEAKENED)])

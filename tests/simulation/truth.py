@@ -5,15 +5,16 @@ from __future__ import annotations
 import bisect
 import enum
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from keepaliveD.model.connections import AT_RISK, Verdict, WhatCounts
+from keepaliveD.policy.announce import AGAIN_AFTER
 from tests.simulation.armer import ArmedAt
 from tests.simulation.connection import Connection
 from tests.simulation.decider import CERTAIN, Word
 from tests.simulation.kernel import CARRIES, NEVER, End, Kind
-from tests.simulation.path import IN
+from tests.simulation.path import IN, OUT
 from tests.simulation.run import Run
 from tests.simulation.world import plan
 
@@ -356,12 +357,25 @@ class Judge:
         return self._run.world.paths[each.connection.plan.path].counts is WhatCounts.DATA
 
     def _sure_of_own(self, connection: Connection, now: float) -> bool:
+        return self._period(connection, now) * (1 + SLACK) + 1 < connection.plan.timeout
+
+    def _period(self, connection: Connection, now: float) -> float:
+        """Seconds between answered probes of its own, by what stood in its socket then; NEVER without keepalive."""
         end = connection.here
-        timeout = connection.plan.timeout
-        return end.options.on and max(end.idle(now), end.interval(now)) * (1 + SLACK) + 1 < timeout
+        options = next((before for when, before in sorted(connection.changed.items()) if when > now), None)
+        armed = next((one for one in self._run.armed.get(connection.plan.number, ()) if one.when > now), None)
+        if options is None and armed is not None:
+            before = armed.before
+            return float(max(before.times.idle, before.times.interval)) if before.on else NEVER
+        options, system = options or end.options, end.system(now)
+        longer = max(options.idle or system.idle, options.interval or system.interval)
+        return float(longer) if options.on else NEVER
 
     def _sure_of_peer(self, each: Life, now: float) -> bool:
-        """Its probes, two at least, were heard while the daemon watched, and nothing has changed since."""
+        """Two of its probes in a row were heard while the daemon watched, and nothing has changed since.
+
+        The answer to a probe of this end hides one that came in the same scan: it might be another answer.
+        """
         connection = each.connection
         first = self._run.verdicts[connection.plan.number][0][0]
         spoke = max((when for when in connection.data_at if when < now), default=-NEVER)
@@ -370,7 +384,19 @@ class Judge:
         heard = [when for when in connection.probes_heard if since < when < now]
         end = connection.peer
         period = max(end.idle(now), end.interval(now)) * (1 + SLACK) + 2 * self._run.world.interval + 1
-        return len(heard) >= 2 and period < connection.plan.timeout
+        hidden = [self._is_hidden(each, when) for when in heard]
+        shown = any(not one and not other for one, other in itertools.pairwise(hidden))
+        return shown and period < connection.plan.timeout
+
+    def _is_hidden(self, each: Life, heard: float) -> bool:
+        """Whether an answer to a probe or to data of this end came in the same scan as this probe of the peer."""
+        before = self._last_scan(each, heard)
+        start = self._read(each, before) if before >= 0 else -NEVER
+        end = self._read(each, before + 1) if before + 1 < len(self._starts) else NEVER
+        passed, latency = each.connection.passed, each.connection.here.rtt
+        first = bisect.bisect_left(passed, (start - latency, Kind.DATA, OUT))
+        near = itertools.takewhile(lambda one: one[0] < end, passed[first:])
+        return any(kind is Kind.ACK and direction == IN for _, kind, direction in near)
 
     def _facts(self, connection: Connection) -> list[float]:
         """Instants at which something changed, other than by a rhythm."""
@@ -381,14 +407,16 @@ class Judge:
         facts += [system.since for system in world.sysctls]
         return sorted(facts)
 
-    def _turned(self, facts: list[float], said: list[tuple[int, Verdict]]) -> float | None:
-        """When a warning was taken back for the second time while no fact changed."""
+    def _turned(
+        self, facts: list[float], said: list[tuple[int, Verdict]], settled: Callable[[int], bool]
+    ) -> float | None:
+        """When a warning was taken back for the second time while no fact changed; what has settled does not count."""
         at_risk, taken_back, epoch = False, 0, -1
         for scan, verdict in said:
             now = bisect.bisect(facts, self._run.scans[scan].end)
             if now != epoch:
                 taken_back, epoch = 0, now
-            taken_back += at_risk and verdict not in AT_RISK
+            taken_back += at_risk and verdict not in AT_RISK and not settled(scan)
             if taken_back > 1:
                 return self._run.scans[scan].end
             at_risk = verdict in AT_RISK
@@ -399,8 +427,15 @@ class Judge:
         facts = self._facts(each.connection)
         words = [(scan, word.verdict) for scan, word in self._run.words.get(number, ())]
         verdicts = [(scan, Verdict(verdict & ~CERTAIN)) for scan, verdict in self._run.verdicts[number]]
-        for wrong, said in ((Wrong.FLIPS, words), (Wrong.TURNS, verdicts)):
-            when = self._turned(facts, said)
+
+        def has_settled(scan: int) -> bool:
+            """Whether it was not at risk for an hour."""
+            before = [(at, verdict) for at, verdict in verdicts if at < scan]
+            ends = [at for (_, verdict), (at, _) in itertools.pairwise([*before, (scan, None)]) if verdict in AT_RISK]
+            return bool(ends) and self._read(each, scan) - self._read(each, ends[-1] - 1) >= AGAIN_AFTER
+
+        for wrong, said, settled in ((Wrong.FLIPS, words, has_settled), (Wrong.TURNS, verdicts, lambda _: False)):
+            when = self._turned(facts, said, settled)
             if when is not None:
                 yield wrong, when
 
