@@ -10,7 +10,7 @@ from keepaliveD.model.events import Asked
 from keepaliveD.model.questions import Asker, ReloadNow, RestoreThese, ScanNow
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Rules
-from keepaliveD.policy import questions
+from keepaliveD.policy import firewall, questions
 from keepaliveD.policy.judge import Judgement, judged_anew
 from keepaliveD.policy.scans import ScanDecider
 
@@ -74,8 +74,8 @@ class Clients:
         """Return the answers to who has asked for what was done."""
         if isinstance(action, RestoreSettings):
             return [self._answer_restore(action, action.asker, tuple(outcomes))] if action.asker else []
-        if isinstance(action, LookInto):  # with what this host's own firewall has said meanwhile
-            judgement = judged_anew(judgement, self._scans.memory)
+        if isinstance(action, LookInto):
+            judgement = judged_anew(judgement, firewall.with_answers(judgement.activity, self._scans.memory))
         return [answer for one in outcomes if (answer := questions.answer(one, judgement, rules, now))]
 
     def answer_failed(self, action: Queued, error: Exception) -> list[Action]:

@@ -147,6 +147,17 @@ def learn(memory: Activity, outcome: Outcome) -> Activity:
     )
 
 
+LEARNED = (
+    *("last_packet", "last_packet_by", "beat", "beat_by"),
+    *("firewall_timeout", "firewall_forgets_at", "picks_up"),
+)
+
+
+def with_answers(before: Activity, memory: Activity) -> Activity:
+    """Return what was remembered at a scan with nothing of what was learned since but the answers of the firewall."""
+    return dataclasses.replace(before, **{name: getattr(memory, name) for name in LEARNED})
+
+
 class NearlyFull(NamedTuple):
     """The network namespaces whose firewall was reported nearly full, 0 for our own, and when others last were."""
 

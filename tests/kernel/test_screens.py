@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,10 @@ def bare(rig: Rig, shown: Terminal, tmp_path: Path) -> Iterator[Program]:
     """A program without keepalive, beside one that has it; the daemon has seen both."""
     del shown
     with program(rig) as bare, program(rig, keepalive=7):
-        ask(tmp_path / "control", "Scan", patience=SOON)
+        end = time.monotonic() + SOON  # the second one connects first, and then switches keepalive on
+        while ask(tmp_path / "control", "Status")["connections"]["safe"] != 1:
+            assert time.monotonic() < end
+            ask(tmp_path / "control", "Scan", patience=SOON)
         yield bare
 
 
