@@ -16,7 +16,6 @@ from bench.arm import PATH, RULE, Bench, scan
 from bench.hold import holding
 from bench.rows import Row, show
 from keepaliveD.daemon.memory import give_back
-from keepaliveD.model.actions import Arm
 from keepaliveD.model.results import ArmingResult
 from keepaliveD.model.rules import OnDrift, Rules
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
@@ -59,8 +58,7 @@ def main() -> int:
     rules = Rules(wanted={}, on_drift=OnDrift.WARN, paths=(PATH,), ignore=(), warn_before=60.0, arm=(RULE,))
     with holding(SOCKETS, PROCESSES, bare=True), tempfile.TemporaryDirectory() as directory:
         actions, _, judgement = scan(SocketWatcher(all_namespaces=False), ScanDecider(rules))
-        connections = tuple(one for action in actions for one in action.connections)
-        action = Arm(connections, actions[0].wishes)
+        (action,) = actions
         armer, loading, kernel = BpfArmer(File("/")), Watch(), Watch()
         programs = loading.over(armer.load)()
         programs.put_all = kernel.over(programs.put_all)  # type: ignore[method-assign]
