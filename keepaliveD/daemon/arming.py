@@ -67,8 +67,10 @@ class SocketArming:
         armings: list[Arming] = []
         again: set[int] = set()
         wanted = targets(orders.connections)
+        at_once = len(wanted)
         while len(wanted):
-            looked = yield ReadSocketSettings(wanted, closing=False)
+            looked = yield ReadSocketSettings(wanted[:at_once], closing=False)
+            at_once = len(looked)  # an armer that reads a few at a time is not sent all each time
             choices = how_to_arm(orders, wanted, looked, known, by_hand=by_hand)
             orders, wanted = orders.part(len(looked)), wanted[len(looked) :]
             armings += choices.left_alone()

@@ -772,3 +772,24 @@ def test_many_that_fail_alike_are_one_result(stage: Stage) -> None:
     stage.armer.changes = Access.FAILED
     outcome = performer(stage).perform(Arm(several, (Wish(ENABLE, TIMES),)))
     assert [(each.result, len(each.connections)) for each in outcome.armings] == [(ArmingResult.FAILED, 3)]
+
+
+class OneByOne(FakeArmer):
+    """Reads one socket at a time, and keeps of how many it was told."""
+
+    def __init__(self) -> None:
+        super().__init__(most=1)
+        self.told: list[int] = []
+
+    def read(self, targets: Column, *, closing: bool) -> Column:
+        self.told.append(len(targets))
+        return super().read(targets, closing=closing)
+
+
+def test_an_armer_that_reads_few_at_a_time_is_not_sent_all_each_time(stage: Stage) -> None:
+    """Half a million sockets in each of 2,000 requests would take longer than arming them."""
+    stage.armer = armer = OneByOne()
+    several = tuple(dataclasses.replace(BARE, cookie=cookie) for cookie in range(1, 5))
+    outcome = performer(stage).perform(Arm(several, (Wish(ENABLE, TIMES),)))
+    assert sum(len(each.connections) for each in outcome.armings) == 4
+    assert armer.told == [4, 1, 1, 1]
