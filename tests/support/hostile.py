@@ -124,17 +124,24 @@ def lingerer(count: str) -> None:
 
     If that is this program, it tries again with others.
     """
-    ended = False
-    while not ended:
+    is_last = True
+    while is_last:
+        reading, writing = os.pipe()
         child = os.fork()
         if not child:
-            _close_at_once(int(count))
-        ended = bool(select.select([0], [], [], A_WHILE)[0])
+            _close_at_once(int(count), writing)
+        os.close(writing)
+        with open(reading, "rb", buffering=0) as steps:
+            steps.read(1)
+            is_last = not select.select([reading, 0], [], [], A_WHILE)[0]
+        if not is_last:
+            sys.stdin.read(1)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 
 
-def _close_at_once(count: int) -> None:
+def _close_at_once(count: int, steps: int) -> None:
+    """Write a byte to `steps` before the sockets are closed, and one after that, which never comes if this lingers."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     listener = socket.create_server((FORGOTTEN[0], 0), backlog=count)
     connections = [socket.create_connection(listener.getsockname()) for _ in range(count)]
@@ -142,7 +149,9 @@ def _close_at_once(count: int) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, A_FORTNIGHT))
     while not any(each.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) for each in connections):
         pass
+    os.write(steps, b"x")
     os.closerange(connections[0].fileno(), connections[-1].fileno() + 1)
+    os.write(steps, b"x")
     time.sleep(A_FORTNIGHT)
 
 
