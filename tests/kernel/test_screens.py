@@ -33,7 +33,7 @@ def bare(rig: Rig, shown: Terminal, tmp_path: Path) -> Iterator[Program]:
     del shown
     with program(rig) as bare, program(rig, keepalive=7):
         end = time.monotonic() + SOON  # the second one connects first, and then switches keepalive on
-        while ask(tmp_path / "control", "Status")["connections"]["safe"] != 1:
+        while ask(tmp_path / "control", "Status", patience=SOON)["connections"]["safe"] != 1:
             assert time.monotonic() < end
             ask(tmp_path / "control", "Scan", patience=SOON)
         yield bare
