@@ -30,6 +30,7 @@ from keepaliveD.model.keepalive import ALL, Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.rules import Path as NetworkPath
+from keepaliveD.platforms.linux.arming import options
 from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.owners.holders import Holder, Holders
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
@@ -257,6 +258,30 @@ def test_a_socket_that_was_only_looked_into_is_its_programs_alone(place: Place) 
         near.close()
         far.settimeout(SOON)
         assert far.recv(1) == b""
+
+
+def test_one_socket_is_held_at_a_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has locked one of his own keeps us waiting, and must not keep another one open by that."""
+    every = [place.seen(place.connect()[0]) for _ in range(3)]
+    place.holders.find([one.inode for one in every])
+    before, held = open_descriptors(), []
+
+    def read(sock: socket) -> tuple[int, int, int, int]:
+        held.append({number for number in open_descriptors() - before if is_socket(number)})
+        return options_read(sock)
+
+    options_read = options.read
+    monkeypatch.setattr(options, "read", read)
+    place.arm(*every)
+    assert len(held) >= 2 * len(every)
+    assert {len(each) for each in held} == {1}
+
+
+def is_socket(number: str) -> bool:
+    """Whether that descriptor is a socket, and not gone: it may have served to list them."""
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/self/fd/{number}").startswith("socket:")
+    return False
 
 
 def test_what_somebody_set_after_it_was_armed_is_left(place: Place) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from socket import (
     IPPROTO_TCP,
     SO_KEEPALIVE,
@@ -62,29 +62,34 @@ OPTIONS = (
 TIMES = tuple(option for option in OPTIONS if option[1] != SO_KEEPALIVE)
 
 
-def bring_about(sock: SocketType, before: Four, after: Four) -> Brought:
+def bring_about(sock: SocketType, before: Four, after: Four, go_on: Callable[[], None] = lambda: None) -> Brought:
     """Set all of it and read it back, where what stood there `before` still does.
 
     Linux cannot compare and set at once: what a program sets within the microsecond between the two is overwritten.
+    `go_on` is called before each option, and may raise: then what stood there is set back.
     """
     try:
         if read(sock) != before:
             return Brought.LATE
-        if not _set(sock, before, after) or read(sock) != after:
+        if not _set(sock, before, after, go_on) or read(sock) != after:
             _set_back(TIMES, sock, before, after)  # keepalive stays on: its program may just have switched it on
             return Brought.LATE
     except OSError:
         _set_back(OPTIONS, sock, before, after)
         return Brought.NOT
+    except BaseException:
+        _set_back(OPTIONS, sock, before, after)
+        raise
     return Brought.ABOUT
 
 
-def _set(sock: SocketType, before: Four, after: Four) -> bool:
+def _set(sock: SocketType, before: Four, after: Four, go_on: Callable[[], None]) -> bool:
     """Set all four, up to one that somebody else has set by now; return whether there was none.
 
     Also those that stand already: a value that is not the socket's own follows its namespace.
     """
     for level, option, place in OPTIONS:
+        go_on()
         if sock.getsockopt(level, option) != before[place]:
             return False
         sock.setsockopt(level, option, after[place])

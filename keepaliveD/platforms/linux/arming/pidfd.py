@@ -4,7 +4,7 @@ pidfd_getfd(2), Linux 5.6, gives a descriptor of the same socket: setsockopt(2) 
 real one, while its program neither stops nor notices. It asks for PTRACE_MODE_ATTACH_REALCREDS:
 CAP_SYS_PTRACE, whoever the user is.
 Pids and descriptors are reused, so nothing is touched before the cookie was compared.
-A duplicate keeps the connection open when its program closes it, so none outlives the request that it was made for.
+A duplicate keeps the connection open when its program closes it, so one is held at a time, as briefly as possible.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import errno
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from socket import (
     AF_INET,
@@ -27,13 +27,13 @@ from socket import (
     TCP_INFO,
     SocketType,
 )
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from keepaliveD.model import requirements
 from keepaliveD.model.arming import LOOKED, RESULT, Access
-from keepaliveD.model.errors import NotPermitted, Refusal, Unsupported
+from keepaliveD.model.errors import KernelError, NotPermitted, Refusal, Unsupported
 from keepaliveD.model.keepalive import Own
 from keepaliveD.model.sockets import Column, TcpState
 from keepaliveD.platforms import touching
@@ -59,7 +59,7 @@ DONE = Access.DONE.value
 OF_EACH = np.array([Own.IDLE, Own.INTERVAL, Own.PROBES], np.int32)
 NOT_REACHED = (0, 0, 0, 0)
 
-_Reached = dict[int, SocketType | Access]  # by cookie: a duplicate, or why the socket could not be reached
+Done = TypeVar("Done")
 
 
 class PidfdArmer:
@@ -77,67 +77,80 @@ class PidfdArmer:
         _probe()
         targets = targets[:MOST]
         self._systems.forget()
-        with self._reached(targets, closing=closing) as reached:
-            rows = [self._look(reached[cookie], cookie, netns) for cookie, netns, _ in targets.tolist()]
+        looks = self._each(targets, lambda sock, _: _look(sock), closing=closing)
+        rows = [self._row(looks.get(cookie, Access.FAILED), netns) for cookie, netns, _ in targets.tolist()]
         looked = np.array(rows, LOOKED)
         looked["inherited"] = _inherited(looked["stands"], looked["system"])
         return looked
 
     def change(self, changes: Column, *, closing: bool) -> Column:
-        """Set each socket in which there still stands what is expected. Raises the same."""
+        """Set each socket in which there still stands what is expected.
+
+        Raises the same, and KernelError if a process hangs: then it is not known what stands in its sockets.
+        """
         _probe()
         columns = (changes[name].tolist() for name in ("cookie", "expected", "after"))
-        with self._reached(changes, closing=closing) as reached:
-            results = [
-                _set(reached[cookie], cookie, tuple(before), tuple(after))
-                for cookie, before, after in zip(*columns, strict=True)
-            ]
-        return np.array(results, RESULT)
+        orders = {cookie: (tuple(before), tuple(after)) for cookie, before, after in zip(*columns, strict=True)}
+        results = self._each(changes, lambda sock, cookie: _set(sock, *orders[cookie]), closing=closing)
+        rows = [_result(results.get(cookie), before) for cookie, (before, _) in orders.items()]
+        return np.array(rows, RESULT)
 
     def close(self) -> None:
         """Do nothing: nothing stays open."""
 
-    @contextlib.contextmanager
-    def _reached(self, targets: Column, *, closing: bool) -> Iterator[_Reached]:
-        """Duplicate these sockets for a moment. While we hold one, it does not end when its program closes it.
+    def _each(
+        self, targets: Column, do: Callable[[SocketType, int], Done], *, closing: bool
+    ) -> Mapping[int, Done | Access]:
+        """Do this to each socket; return by cookie what it returned, or why the socket was not reached.
 
-        If a process has closed one meanwhile, look for another owner, once.
+        If a process has closed one meanwhile, look for another owner, once. Sockets of a process that hangs are left
+        out.
         """
-        states = CLOSING if closing else OPEN
         wanted = [_Target(*each) for each in zip(*(targets[name].tolist() for name in _Target._fields), strict=True)]
-        duplicates = _Duplicates(self._root)
-        try:
-            duplicates.reach(wanted, self._holders, states)
-            if lost := [target for target in wanted if duplicates.reached[target.cookie] is Access.CLOSED]:
-                self._holders.find(target.inode for target in lost)
-                duplicates.reach(lost, self._holders, states)
-            yield duplicates.reached
-        finally:
-            duplicates.close()
+        visit = _Visit(self._root, CLOSING if closing else OPEN, do)
+        visit.ask_holders(wanted, self._holders)
+        if lost := [target for target in wanted if visit.done.get(target.cookie) is Access.CLOSED]:
+            self._holders.find(target.inode for target in lost)
+            visit.ask_holders(lost, self._holders)
+        return visit.done
 
-    def _look(self, sock: SocketType | Access, cookie: int, netns: int) -> tuple[int, Four, Four, int, int, int]:
+    def _row(self, look: _Look | Access, netns: int) -> tuple[int, Four, Four, int, int, int]:
         """Return a row of LOOKED, but for what is inherited: the kernel tells only what the times are."""
-        if isinstance(sock, Access):
-            return sock.value, NOT_REACHED, NOT_REACHED, 0, 0, 0
-        touching.now(Kind.SOCKET, cookie)
-        try:
-            stands, timeout, unanswered = options.read(sock), options.user_timeout(sock), options.unanswered(sock)
-        except OSError:  # getsockopt may be forbidden, or fail for want of memory
-            return Access.FAILED.value, NOT_REACHED, NOT_REACHED, 0, 0, 0
-        return DONE, stands, self._systems.of(netns), 0, timeout, unanswered
+        if isinstance(look, Access):
+            return look.value, NOT_REACHED, NOT_REACHED, 0, 0, 0
+        return DONE, look.stands, self._systems.of(netns), 0, look.user_timeout, look.unanswered
 
 
-def _set(sock: SocketType | Access, cookie: int, before: Four, after: Four) -> tuple[int, Four]:
+class _Look(NamedTuple):
+    """What stands in a socket."""
+
+    stands: Four
+    user_timeout: int
+    unanswered: int
+
+
+def _look(sock: SocketType) -> _Look | Access:
+    try:
+        return _Look(options.read(sock), options.user_timeout(sock), options.unanswered(sock))
+    except OSError:  # getsockopt may be forbidden, or fail for want of memory
+        return Access.FAILED
+
+
+def _set(sock: SocketType, before: Four, after: Four) -> tuple[int, Four]:
     """Return a row of RESULT."""
-    if isinstance(sock, Access):
-        return sock.value, before
-    touching.now(Kind.SOCKET, cookie)
-    brought = options.bring_about(sock, before, after)
+    brought = options.bring_about(sock, before, after, processes.go_on)
     if brought is Brought.ABOUT:
         return DONE, after
     with contextlib.suppress(OSError):
         return ACCESS[brought].value, options.read(sock)
     return ACCESS[brought].value, before
+
+
+def _result(result: tuple[int, Four] | Access | None, before: Four) -> tuple[int, Four]:
+    """Return a row of RESULT for a socket that may not have been reached. Raises KernelError."""
+    if result is None:
+        raise KernelError("a process hangs while its sockets are set")
+    return (result.value, before) if isinstance(result, Access) else result
 
 
 class _Target(NamedTuple):
@@ -148,65 +161,59 @@ class _Target(NamedTuple):
     inode: int
 
 
-class _Duplicates:
-    """Duplicates of sockets, which are closed together."""
+class _Visit(Generic[Done]):
+    """Does something to sockets of other programs, by one duplicate at a time.
 
-    def __init__(self, root: Path) -> None:
+    Anybody can lock a socket of his own for as long as he likes, so that whoever touches it waits: he must not hold
+    another one meanwhile, which then would not end when its program closes it.
+    """
+
+    def __init__(self, root: Path, states: Collection[int], do: Callable[[SocketType, int], Done | Access]) -> None:
         self._root = root
-        self.reached: _Reached = {}
+        self._states = states
+        self._do = do
+        self.done: dict[int, Done | Access] = {}  # by cookie
 
-    def close(self) -> None:
-        """Close all of them."""
-        reached, self.reached = self.reached, {}
-        for cookie, sock in reached.items():
-            if not isinstance(sock, Access):
-                touching.now(Kind.SOCKET, cookie)
-                sock.close()
-
-    def reach(self, targets: Iterable[_Target], holders: Holders, states: Collection[int]) -> None:
-        """Duplicate these sockets, unless the descriptor is another socket by now or in another state."""
+    def ask_holders(self, targets: Iterable[_Target], holders: Holders) -> None:
+        """Visit these sockets, as far as it is known who holds them."""
         by_pid: dict[int, list[tuple[_Target, int]]] = defaultdict(list)
         for target in targets:
             if holder := holders.known(target.inode):
                 by_pid[holder.pid].append((target, holder.fd))
-                self.reached[target.cookie] = Access.FAILED  # unless its process answers
+                self.done.pop(target.cookie, None)
             else:
-                self.reached[target.cookie] = Access.OWNER_NOT_VISIBLE if holders.barred else Access.OWNER_NOT_FOUND
-        answers = processes.ask(by_pid, lambda pid: self._reach_in(pid, by_pid[pid], states))
-        for its in answers.values():
-            self.reached.update(its)
+                self.done[target.cookie] = Access.OWNER_NOT_VISIBLE if holders.barred else Access.OWNER_NOT_FOUND
+        processes.ask(by_pid, lambda pid: self._ask(pid, by_pid[pid]))
 
-    def _reach_in(self, pid: int, wanted: Iterable[tuple[_Target, int]], states: Collection[int]) -> _Reached:
-        """Duplicate sockets of one process."""
-        touching.now(Kind.PROCESS, pid)
+    def _ask(self, pid: int, wanted: Iterable[tuple[_Target, int]]) -> None:
+        """Visit sockets of one process."""
         try:
             pidfd = os.pidfd_open(pid)
         except OSError as error:
             reason = Access.CLOSED if error.errno == errno.ESRCH else Access.FAILED
-            return {target.cookie: reason for target, _ in wanted}
+            self.done.update((target.cookie, reason) for target, _ in wanted)
+            return
         try:
-            return {target.cookie: self._duplicate(pid, pidfd, number, target, states) for target, number in wanted}
+            for target, number in wanted:
+                processes.go_on()
+                self.done[target.cookie] = self._visit(pid, pidfd, number, target)
         finally:
             os.close(pidfd)
 
-    def _duplicate(
-        self, pid: int, pidfd: int, number: int, target: _Target, states: Collection[int]
-    ) -> SocketType | Access:
-        touching.now(Kind.PROCESS, pid)
+    def _visit(self, pid: int, pidfd: int, number: int, target: _Target) -> Done | Access:
+        """Do it, unless the descriptor is another socket by now or in another state."""
         fd = LIBC.syscall(SYS_PIDFD_GETFD, pidfd, number, 0)
         if fd < 0:
             return self._reason(pid, ctypes.get_errno())
-        touching.now(Kind.SOCKET, target.cookie)
         try:
             sock = SocketType(AF_INET, SOCK_STREAM, IPPROTO_TCP, fd)
         except OSError:
             os.close(fd)
             return Access.CLOSED  # no socket: the number is something else's by now
-        reason = _mistaken(sock, target, states)
-        if reason is None:
-            return sock
-        sock.close()
-        return reason
+        try:
+            return _mistaken(sock, target, self._states) or self._do(sock, target.cookie)
+        finally:
+            sock.close()
 
     def _reason(self, pid: int, code: int) -> Access:
         if code in (errno.EBADF, errno.ESRCH):

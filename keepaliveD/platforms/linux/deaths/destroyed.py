@@ -181,9 +181,9 @@ class DestroyedReader:
 
 
 def _receive(source: socket.socket) -> Column:
-    """Return what has come, a row of octets each."""
+    """Return what has come, a row of octets each; an error may be told each time."""
     octets, count = np.zeros((MOST, LENGTH), np.uint8), 0
-    while count < MOST:
+    for _ in range(MOST):
         try:
             source.recv_into(memoryview(octets[count]))
         except BlockingIOError:
