@@ -46,6 +46,7 @@ from keepaliveD.model.errors import Refusal
 from keepaliveD.model.events import BegunAtConnect, Done, Event, Loaded, Opened, Scanned, SettingsRead, Start
 from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import (
+    ReportDamaged,
     ReportDrift,
     ReportOldServices,
     ReportRefused,
@@ -266,14 +267,18 @@ class Daemon:
         return [Outcome(ReportOldServices(ends))] if ends else []
 
     def _tidy(self, action: TidyArmingRecord, cookies: Column | None) -> list[Outcome]:
-        """Remove closed sockets from the arming record. If that fails, the record only grows.
+        """Write the arming record again if it was removed, and remove closed sockets from it, or it only grows.
 
         This is the last step of a scan, so it also returns the memory that the scan has freed to the system.
         """
         give_back()
-        if self._records is not None and cookies is not None:
+        if self._records is None:
+            return [Outcome(action)]
+        was_removed = self._records.arming.tend()
+        if cookies is not None:
             self._records.arming.tidy(cookies)
-        return [Outcome(action)]
+        report = [Outcome(ReportDamaged(["the arming record was removed; wrote it again"]))] if was_removed else []
+        return [Outcome(action), *report]
 
     def _disarm_all(self, *, only_mine: bool) -> Steps[list[Outcome]]:
         """Disarm the recorded sockets that still exist, without waiting for anybody who does not go on."""

@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 STANDARD = 3  # descriptors from here on are not for the new process
 PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
-IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # a service manager sends them to all processes of a unit
+# a service manager or a terminal sends them to all processes of a unit or a job
+IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
 def fork(work: Callable[[], None], keeping: int) -> int:

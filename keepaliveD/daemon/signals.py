@@ -2,7 +2,7 @@
 
 A handler notes each signal, and the interpreter writes to a socket that the loop watches, for one that
 comes just before the wait: so no signal interrupts a write to a record. They must be caught before
-anything else is imported: the default action of all three ends the process, settings changed.
+anything else is imported: the default action of all of them ends the process, settings changed.
 
 sigtimedwait(2) would be less code, but CPython 3.6 to 3.13 takes the EINTR of a process that was
 stopped and continued for a signal, and returns memory that nobody has written.
@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-STOP = frozenset({signal.SIGTERM, signal.SIGINT})
+STOP = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 RELOAD = signal.SIGHUP
 ALL = STOP | {RELOAD}
+MEANINGLESS = ("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGPWR", "SIGSTKFLT")
 
 _caught: set[signal.Signals] = set()
 
@@ -33,6 +34,9 @@ def catch() -> None:
     signal.set_wakeup_fd(sink.fileno(), warn_on_full_buffer=False)
     for each in ALL:
         signal.signal(each, lambda number, _: _caught.add(signal.Signals(number)))
+    for name in MEANINGLESS:  # they would end the process, settings changed; some are not on every system
+        if number := getattr(signal, name, None):
+            signal.signal(number, signal.SIG_IGN)
     sys.unraisablehook = _ignore
 
 

@@ -66,6 +66,7 @@ class ArmingRecord:
         self._checks = _Checks(boot)
         self._outdated = False  # whether the file has another heading, and is to be rewritten
         self._is_no_record = False  # whether it has neither heading nor lines
+        self._is_removed = False  # whether it is a new one that somebody made us begin, or was emptied
         self._damaged_lines = 0
         self._entries = Entries()
         self._read_from = (0, 0)  # inode of the file, and how much of it is known
@@ -150,6 +151,25 @@ class ArmingRecord:
                 self._entries.keep(self._entries.rows["entry"] != LEFT_ALONE)
                 self._rewrite()
 
+    def tend(self) -> bool:
+        """Write the file again if it was removed, or all that was in it; return whether it was. Raises StateError."""
+        if not self._knows_any() or self._holds_something():
+            return False
+        with self._locked():
+            return True
+
+    def _holds_something(self) -> bool:
+        """Return whether there is a file that is not empty, or something else in its place."""
+        try:
+            return self._file.lstat().st_size > 0
+        except FileNotFoundError:
+            return False
+        except OSError:  # whoever reads or writes it says so
+            return True
+
+    def _knows_any(self) -> bool:
+        return bool((self._entries.rows["entry"] != NOTHING).any())
+
     def tidy(self, alive: Column) -> None:
         """Clear away what we recorded about none of these cookies (an array), once it is much. Raises StateError.
 
@@ -232,7 +252,7 @@ class ArmingRecord:
                     if os.fstat(file).st_ino != os.lstat(self._file).st_ino:
                         continue  # replaced while we waited
                     self._catch_up(file)
-                    if self._outdated or self._reason:
+                    if self._outdated or self._reason or self._is_removed:
                         self._rewrite()
                         continue
                     yield file
@@ -248,9 +268,11 @@ class ArmingRecord:
         status = os.fstat(file)
         if status.st_size > LARGEST:
             raise OSError(errno.EFBIG, f"it has {status.st_size} octets, more than this program writes; remove it")
+        self._is_removed = not status.st_size and self._knows_any()  # nobody of us leaves it empty
         if status.st_ino != inode or status.st_size < known:
             self._hold(file)
-            self._entries.take_back()
+            if not self._is_removed:
+                self._entries.take_back()
             self._outdated, self._damaged_lines, known = False, 0, 0
         if status.st_size > known:
             with open(file, encoding="ascii", errors="replace", newline="\n", closefd=False) as reader:

@@ -72,6 +72,17 @@ def test_a_pause_of_any_length_is_survived(home: Home, seconds: float) -> None:
         assert "drift" not in said
 
 
+def test_no_signal_but_kill_leaves_the_settings_changed(home: Home) -> None:
+    """Those that mean nothing to it change nothing; Ctrl-\\ is a stop."""
+    with Namespace() as host, host.running(*home.command) as process:
+        until(lambda: host.keepalive == TUNED)
+        for meaningless in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGIO, signal.SIGPROF):
+            process.send_signal(meaningless)
+        process.send_signal(signal.SIGQUIT)
+        assert process.wait(SOON) == 0
+        assert host.keepalive == UNTUNED
+
+
 def test_a_log_that_nobody_reads_does_not_make_it_deaf(home: Home) -> None:
     """Neither before the signal nor after it."""
     read, write = os.pipe()

@@ -334,6 +334,23 @@ def test_a_file_that_took_the_place_of_one_that_was_removed_is_read_from_its_beg
     assert known(tmp_path) == [3, *range(100, 120)]
 
 
+@pytest.mark.parametrize("empty", [False, True])
+def test_what_was_removed_while_it_is_known_is_written_again(tmp_path: Path, empty: bool) -> None:
+    """Sockets stay armed when their record is gone, and nothing else could disarm them."""
+    ours = recorder(tmp_path)
+    ours.write(armed(1, 2))
+    assert not ours.tend()
+    (tmp_path / FILE).unlink()
+    if empty:
+        (tmp_path / FILE).touch(mode=0o600)
+    ours.write(armed(3))
+    assert known(tmp_path) == [1, 2, 3]
+    shutil.rmtree(tmp_path)
+    assert ours.tend()
+    assert known(tmp_path) == [1, 2, 3]
+    assert not ours.tend()
+
+
 def test_a_file_that_was_replaced_twice_is_read_from_its_beginning(tmp_path: Path) -> None:
     ours, other = recorder(tmp_path), recorder(tmp_path)
     other.write(armed(1, 2))
