@@ -223,6 +223,32 @@ def test_a_probe_is_surely_in_time_only_by_the_times_that_stood_there_then(monke
     assert Wrong.FALSE_LATE not in wrong
 
 
+@pytest.mark.parametrize(
+    ("engine", "wrong"), [(EngineName.NETLINK, Wrong.UNLUCKY_LATE), (EngineName.BPF, Wrong.FALSE_LATE)]
+)
+def test_netlink_does_not_show_since_when_a_probe_is_on_its_way(
+    monkeypatch: pytest.MonkeyPatch, engine: EngineName, wrong: Wrong
+) -> None:
+    """It is sent at 75 s, passes the path at 77 s, and its answer comes at 83 s; the next one leaves a minute later."""
+    here, step = Options(True, 60, 20, 9), (1.0, "peer", "say")
+    monkeypatch.setattr(running, "plan", lambda world, _: drawn(world, here, Options(), step, latency=2.0))
+    done = run(host(100.0, interval=1.0), engine, decide=lambda _: Says({75.5: Verdict.LATE}))
+    assert wrong in {breach.wrong for breach in Judge(done).breaches()}
+
+
+def test_an_outage_that_ended_the_one_that_was_not_armed_too_was_not_survived(
+    monkeypatch: pytest.MonkeyPatch, found: Any
+) -> None:
+    """Its only probe was lost, so that it ended when its interval was over, although the peer was heard meanwhile."""
+    weak = SocketKeepalive(True, Keepalive(300, 5, 31))
+    monkeypatch.setattr(armer, "decide_arming", lambda its, _: Armed(its.stands, weak, its.inherited))
+    rule = ArmRule("arm[1]", ArmAction.ENABLE, 300, 5, 31)
+    outage = host(1000.0, arm=(rule,), outages=(Outage(100.0, 1400.0, 0),))
+    here, peer = Options(True, 1200, 1800, 1), Options(True, 300, 300, 31)
+    wrong = found(outage, EngineName.BPF, here, peer, (20.0, "peer", "say"))
+    assert not wrong & {Wrong.WEAKENED, Wrong.OUTLASTED}
+
+
 @pytest.mark.parametrize(("settled", "flips"), [(5000.0, False), (1500.0, True)])
 def test_what_has_settled_may_be_taken_back_again(
     monkeypatch: pytest.MonkeyPatch, settled: float, *, flips: bool

@@ -16,6 +16,7 @@ from tests.simulation.decider import CERTAIN, Word
 from tests.simulation.kernel import CARRIES, NEVER, End, Kind
 from tests.simulation.path import IN, OUT
 from tests.simulation.run import Run
+from tests.simulation.scans import EngineName
 from tests.simulation.world import plan
 
 SLACK = 8 / 63  # by which a timer may be late: a level of the wheel begins at 63 grains of the one below
@@ -107,6 +108,16 @@ def waited_longer(here: End, twin: End, until: float) -> bool:
         return False
     sent = here.unacknowledged_since if here.snd_nxt != here.snd_una else NEVER
     return here.silence(min(here.died_at, until, sent)) > twin.silence(twin.died_at) * (1 + SLACK) + 1
+
+
+def both_ended(armed: Connection, twin: Connection) -> bool:
+    """Whether the outage that ended this one ended the one that was not armed as well, only later.
+
+    A number of probes is not more than an outage of so many intervals, less one: what was lost is not answered later.
+    """
+    since = armed.here.unanswered_since, twin.here.unanswered_since
+    in_one = any(all(outage.start <= when < outage.end for when in since) for outage in armed.plan.outages)
+    return in_one and twin.here.why == armed.here.why == NO_ANSWER[0]
 
 
 class Judge:
@@ -349,9 +360,15 @@ class Judge:
             return None
         ours = connection.passed[after][2] != IN
         sure = self._sure_of_own(connection, end) if ours else self._sure_of_peer(each, self._read(each, scan))
-        if sure:
+        if sure and not self._is_on_its_way(each, scan):
             return Wrong.FALSE_BARE if word.verdict is Verdict.BARE else Wrong.FALSE_LATE
         return Wrong.UNLUCKY_LATE if word.verdict is Verdict.LATE else None
+
+    def _is_on_its_way(self, each: Life, scan: int) -> bool:
+        """Whether the scan read while a probe of its own was not answered yet, and the engine shows not since when."""
+        read, near = self._read(each, scan), each.connection.here.rtt + TICKS
+        probes = (when for when, kind, way in each.connection.passed if kind is Kind.PROBE and way == OUT)
+        return self._run.engine is EngineName.NETLINK and any(abs(when - read) < near for when in probes)
 
     def _only_data(self, each: Life) -> bool:
         return self._run.world.paths[each.connection.plan.path].counts is WhatCounts.DATA
@@ -458,7 +475,8 @@ class Judge:
             return  # which the one that was armed did not see
         ended = connection.here.died_at
         killed = connection.here.why in NO_ANSWER
-        if killed and not connection.peer.vanished and self._lived_on(twin, ended, NEVER):
+        survived = self._lived_on(twin, ended, NEVER) and not both_ended(connection, twin)
+        if killed and not connection.peer.vanished and survived:
             lasts = self._lived_on(twin, ended, self._would_last(connection, first))
             yield Wrong.WEAKENED if lasts else Wrong.OUTLASTED, ended
         if waited_longer(connection.here, twin.here, self._run.world.until):
