@@ -139,6 +139,8 @@ def arm_connections(options: argparse.Namespace, root: Path) -> None:
         if not len(chosen):
             raise _nothing(options, ask, look)
         records = None if options.dry_run else state.records(options, platform)
+        if records:
+            state.unrecorded(platform, running(options.state_dir, root), root)
         performer = Performer(platform, records)
         rule = _rule(options, config)
         with Results(log=not options.dry_run) as report:
@@ -189,6 +191,7 @@ class Disarmed:
     outcome: Outcome
     report: Results
     damaged: tuple[str, ...]  # what is wrong with the record
+    unrecorded: str  # why it may lack what a daemon has armed at connect
     is_at_connect_ended: bool
 
     def finish(self, nothing: str) -> None:
@@ -197,6 +200,10 @@ class Disarmed:
             for line in self.damaged[1:]:
                 print(f"warning: {line}", file=sys.stderr)
             raise RecordDamaged(self.damaged[0])
+        if self.unrecorded:
+            raise Busy(
+                f"what tcp-keepalived has armed at connect may be armed still, as it cannot be seen: {self.unrecorded}"
+            )
         if nothing and not (self.report.entries or self.is_at_connect_ended):
             print(nothing)
         self.report.raise_failure()
@@ -216,6 +223,7 @@ def disarm(options: argparse.Namespace, root: Path, target: str | None = None, b
         look = _scan(ask, ANYWHERE)
         seen = set(look.table.sockets["cookie"].tolist())
         named = seen if target is None else _meant(target, ask, look, besides)
+        unrecorded = state.unrecorded(platform, beside_daemon, root)
         take_over(platform.at_connect, records.arming)
         armed = records.arming.armed()
         damaged = records.arming.damaged()
@@ -235,7 +243,7 @@ def disarm(options: argparse.Namespace, root: Path, target: str | None = None, b
     if target is None and not whole and (missing := armed.keys() - seen):
         lost = f"{_connections(len(missing))} on record not found: ended since, or not visible from here"
         print(f"warning: {lost}", file=sys.stderr)
-    return Disarmed(armed, outcome, report, damaged, bool(at_connect))
+    return Disarmed(armed, outcome, report, damaged, unrecorded, bool(at_connect))
 
 
 def _beside_daemon(does: str) -> str:

@@ -43,6 +43,7 @@ class View(NamedTuple):
     more: int
     daemon: int  # its process id, 0 if none runs
     host: page.Host
+    unrecorded: str = ""  # why it is not known what a daemon has armed at connect
 
 
 def explain_connections(options: argparse.Namespace, root: Path) -> None:

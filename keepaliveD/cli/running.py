@@ -120,6 +120,20 @@ def show_it(pid: int, root: Path) -> None:
             ask(path, "Scan", patience=PATIENCE)
 
 
+def have_recorded(pid: int, root: Path) -> str:
+    """Have a daemon write into the arming record what it has armed at connect; return why it has not, or ""."""
+    path = control_socket(root)
+    try:
+        if listens(path) == pid:
+            ask(path, "Record", patience=PATIENCE)
+            return ""
+    except NoInput as refusal:
+        return why_not_asked(pid, root, refusal)
+    except (NotPermitted, KernelError) as refusal:
+        return str(refusal)
+    return why_not_asked(pid, root, NoInput(""))
+
+
 def how_to_stop(pid: int, root: Path) -> str:
     """Return the command that stops a daemon."""
     return f"kill {pid}, or Ctrl-C where it runs" if _runs_outside_unit(pid, root) else "systemctl stop tcp-keepalived"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from keepaliveD.cli import arguments
+from keepaliveD.cli import arguments, running
 from keepaliveD.model.errors import NoInput
 from keepaliveD.platforms.base import Platform
 from keepaliveD.records.arming import ArmingRecord
@@ -21,6 +21,15 @@ def records(options: argparse.Namespace, platform: Platform) -> Records:
         SettingsRecord(options.state_dir, identity, platform.tuner.ranges),
         ArmingRecord(options.state_dir, identity["boot"]),
     )
+
+
+def unrecorded(platform: Platform, daemon: int, root: Path) -> str:
+    """Have a daemon record what it has armed at connect; return why that may be missing here, or "".
+
+    Call it after a scan: whatever is armed in the sockets that were found is on record then. `daemon` is 0 if none
+    runs. Where its records can be read here, it need not be asked.
+    """
+    return "" if not daemon or platform.at_connect.shared() else running.have_recorded(daemon, root)
 
 
 def missing(directory: Path) -> str:

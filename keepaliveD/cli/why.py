@@ -45,6 +45,12 @@ def scanned(options: argparse.Namespace, root: Path) -> View:
     options.config = running.its_file(options, root)
     config = load(options.config).within(platform.cloud())
     view = _look(options, root, config, platform)
+    if view.unrecorded and any(one.found and one.found.stands.on and one.entry is None for one in view.explained):
+        print(
+            "note: what is said to be its program's may be the daemon's, which may have armed it at connect: "
+            f"{view.unrecorded}",
+            file=sys.stderr,
+        )
     if options.fix:
         show(options, view)
         _fix(options, root, platform, view, page.remedies(view.explained))
@@ -65,11 +71,13 @@ def _look(options: argparse.Namespace, root: Path, config: Config, platform: Pla
         chosen = urgent[np.isin(urgent, chosen)]
         some = ask(find_owners(connections(judgement, chosen[:EXPLAINED])))
         looked = _read(ask, some)
+    daemon = running.running(options.state_dir, root)
+    unrecorded = state.unrecorded(platform, daemon, root)
     entries = _entries(options, platform)
     around = Surroundings(config.keepalive, config.arm, config.ignore, entries)
     explained = explain(judgement, some, looked, around)
-    daemon = running.running(options.state_dir, root)
-    return View(explained, len(chosen) - len(some), daemon, _host(options, platform, runs=bool(daemon)))
+    host = _host(options, platform, runs=bool(daemon))
+    return View(explained, len(chosen) - len(some), daemon, host, unrecorded)
 
 
 def _host(options: argparse.Namespace, platform: Platform, *, runs: bool) -> page.Host:

@@ -237,6 +237,9 @@ method Arm(cookie: int, idle: ?int, interval: ?int, probes: ?int) -> (
 # It is left alone from then on. result is disarmed, already set, changed since, ..., or "not armed"
 method Disarm(cookie: int) -> (result: string, before: ?Keepalive, after: ?Keepalive, message: string)
 
+# Write into the arming record what was armed at connect, so that others find it there; only root may
+method Record() -> ()
+
 # Follow the configuration as it is now, and answer when that is done; only root may. If it is wrong, the old one
 # stays
 method Reload() -> ()

@@ -1,4 +1,4 @@
-"""The methods of the control socket that the decider answers: Explain, Arm, Disarm, Reload, Scan, Restore.
+"""The methods of the control socket that the decider answers: Explain, Arm, Disarm, Record, Reload, Scan, Restore.
 
 A method makes a question of its parameters (model/questions.py), and a reply of what came of it.
 """
@@ -17,7 +17,7 @@ from keepaliveD.model.errors import NoInput, Refusal
 from keepaliveD.model.explained import Explained
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES, Own, SocketKeepalive
 from keepaliveD.model.plain import plain
-from keepaliveD.model.questions import ArmThis, DisarmThis, ExplainThese, ReloadNow, RestoreThese, ScanNow
+from keepaliveD.model.questions import ArmThis, DisarmThis, ExplainThese, RecordNow, ReloadNow, RestoreThese, ScanNow
 from keepaliveD.model.results import Armed, ArmingResult, Mark, Outcome
 from keepaliveD.places import INTERFACE
 from keepaliveD.policy.questions import Explanation
@@ -76,6 +76,10 @@ def _disarm(parameters: Parameters) -> Question:
     return Question(DisarmThis(cookie), _answering(cookie, became))
 
 
+def _record(_: Parameters) -> Question:
+    return Question(RecordNow(), _answering(0, lambda _: {}))
+
+
 def _reload(_: Parameters) -> Question:
     return Question(ReloadNow(), _answering(0, lambda _: {}))
 
@@ -95,6 +99,7 @@ METHODS = {
     f"{INTERFACE}.Explain": Method(_explain, dict.fromkeys(("cookies", "inodes", "units", "ends"), list)),
     f"{INTERFACE}.Arm": Method(_arm, {"cookie": int, **dict.fromkeys(TIMES, int)}, root_only=True),
     f"{INTERFACE}.Disarm": Method(_disarm, {"cookie": int}, root_only=True),
+    f"{INTERFACE}.Record": Method(_record, root_only=True),
     f"{INTERFACE}.Reload": Method(_reload, root_only=True),
     f"{INTERFACE}.Scan": Method(_scan, root_only=True),
     f"{INTERFACE}.Restore": Method(_restore, {"settings": list}, root_only=True),

@@ -18,6 +18,7 @@ from keepaliveD.model.actions import (
     NameUnits,
     Queued,
     ReadIdleTimes,
+    RecordArmed,
     RestoreSettings,
     SetSystemKeepalive,
 )
@@ -142,6 +143,8 @@ class Performer:
                 return Outcome(action, dry_run=self._records is None, armings=(yield from self._sockets.arm(action)))
             case Disarm():
                 return (yield from self._sockets.put_back(action))
+            case RecordArmed():
+                self.take_over()
             case ReadIdleTimes() | AskFirewall():
                 return Outcome(action, looked=(yield from look(action)))
             case ReportConnections() | ReportDeaths() | NameUnits():

@@ -85,6 +85,13 @@ class Disarm:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordArmed:
+    """Write into the arming record what was armed at connect, for the sake of who asks."""
+
+    asker: Asker
+
+
+@dataclass(frozen=True, slots=True)
 class LookInto:
     """Read the sockets of these connections, for the sake of who asks; `recorded` is what the records say of them.
 
@@ -275,6 +282,7 @@ Queued = (
     SetSystemKeepalive
     | Arm
     | Disarm
+    | RecordArmed
     | LookInto
     | Answer
     | ReadIdleTimes

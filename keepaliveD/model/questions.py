@@ -55,10 +55,15 @@ class ScanNow:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordNow:
+    """Write into the arming record what was armed at connect, so that others find it there."""
+
+
+@dataclass(frozen=True, slots=True)
 class RestoreThese:
     """Restore these settings of the system, or all, and leave them so until the next reload."""
 
     settings: frozenset[str] | None = None
 
 
-Question = ArmThis | DisarmThis | ExplainThese | ReloadNow | ScanNow | RestoreThese
+Question = ArmThis | DisarmThis | ExplainThese | ReloadNow | ScanNow | RecordNow | RestoreThese

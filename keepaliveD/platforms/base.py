@@ -134,6 +134,9 @@ class AtConnect(Protocol):
     def armed(self) -> Mapping[int, Armed]:
         """Return by cookie how open sockets were armed at connect, by us or an earlier daemon. Raises Refusal."""
 
+    def shared(self) -> bool:
+        """Return whether armed() also returns what a daemon that runs now arms in another process."""
+
     def forget(self) -> None:
         """Forget what armed() has returned: the caller has recorded it. Raises Refusal."""
 

@@ -67,6 +67,10 @@ class NoAtConnect:
         """Return no sockets, as none is armed."""
         return {}
 
+    def shared(self) -> bool:
+        """Return True: no daemon arms at connect."""
+        return True
+
     def forget(self) -> None:
         """Do nothing."""
 

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keepaliveD.model.actions import Answer, Arm, Disarm, LookInto, Queued
+from keepaliveD.model.actions import Answer, Arm, Disarm, LookInto, Queued, RecordArmed
 from keepaliveD.model.errors import Misuse, NoInput
 from keepaliveD.model.explained import Explained
 from keepaliveD.model.plain import from_now
-from keepaliveD.model.questions import ArmThis, Asker, DisarmThis, ExplainThese
+from keepaliveD.model.questions import ArmThis, Asker, DisarmThis, ExplainThese, RecordNow
 from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, Rules
 from keepaliveD.model.sockets import Indices, Sockets, TcpState
@@ -22,7 +22,7 @@ from keepaliveD.policy.connections import connections, order_of_urgency, with_co
 from keepaliveD.policy.explain import Surroundings, explain
 from keepaliveD.policy.judge import Judgement
 
-Asking = Arm | Disarm | LookInto  # actions that are carried out for who asks
+Asking = Arm | Disarm | RecordArmed | LookInto  # actions that are carried out for who asks
 
 GONE = NoInput("the last scan has no watched connection with this cookie")
 MOST_EXPLAINED = 256  # connections in one answer: they are the most urgent
@@ -38,7 +38,7 @@ class Explanation(NamedTuple):
 
 def follow(
     asker: Asker,
-    question: ArmThis | DisarmThis | ExplainThese,
+    question: ArmThis | DisarmThis | ExplainThese | RecordNow,
     judgement: Judgement,
     rules: Rules,
     units: Mapping[int, str],
@@ -47,6 +47,8 @@ def follow(
 
     `units` are those of cgroups, as far as they are known.
     """
+    if isinstance(question, RecordNow):
+        return RecordArmed(asker)
     if isinstance(question, ExplainThese):
         rows = _asked_for(question, judgement, units)
         if not len(rows):

@@ -620,6 +620,7 @@ def test_systemds_own_client_calls_every_method(service: Machine, suite: str) ->
     (disarmed,) = varlink(service, "Disarm", cookie=cookie)
     assert disarmed["result"] == "disarmed"
     assert varlink(service, "Scan") == [{}]
+    assert varlink(service, "Record") == [{}]
     (undone,) = varlink(service, "Restore")
     assert undone["restored"] == sorted(service.keepalive)
     assert varlink(service, "Reload") == [{}]
@@ -628,7 +629,7 @@ def test_systemds_own_client_calls_every_method(service: Machine, suite: str) ->
     assert refused.returncode != 0
     assert "org.varlink.service.PermissionDenied" in refused.stderr or "denied" in refused.stderr
     called = {"Status", "ListPaths", "ListConnections", "ListNamespaces", "ListDeaths", "Explain", "Arm", "Disarm"}
-    assert set(methods) == called | {"Metrics", "Reload", "Monitor", "Scan", "Restore"}
+    assert set(methods) == called | {"Metrics", "Reload", "Monitor", "Scan", "Record", "Restore"}
 
 
 MONITORING = f"varlinkctl call --more --json=short {CONTROL} internal.tcp-keepalived.Monitor '{{}}' >/run/watching"

@@ -578,10 +578,14 @@ class Guest:
 
     def disarm(self) -> list[str]:
         """What keepalivectl says."""
-        command = self.command(*CTL, "disarm", f"--state-dir={self.home.state}")
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = self.typed("disarm")
         assert done.returncode == 0, done.stderr
         return [*done.stderr.splitlines(), *done.stdout.splitlines()]
+
+    def typed(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """What comes of a command of keepalivectl."""
+        command = self.command(*CTL, *words, f"--state-dir={self.home.state}")
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
     @contextlib.contextmanager
     def daemon(self, *options: str, event: str = "started", through: Sequence[str] = ()) -> Iterator[Daemon]:
@@ -708,6 +712,57 @@ def test_sockets_armed_at_connect_are_disarmed_by_hand_beside_the_daemon(guest: 
         assert any("disarmed" in line for line in said[1:])
         assert held.tell() == UNTOUCHED
         assert guest.opened() == [ARMED, ARMED]
+        assert held.tell() == UNTOUCHED
+
+
+@pytest.fixture
+def unpinned(guest: Guest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Guest:
+    """A host without a BPF file system, as in a container: only the daemon knows what it has armed at connect."""
+    guest.run("umount", "/sys/fs/bpf")
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))  # where it is asked
+    return guest
+
+
+@pytest.mark.parametrize("words", [("disarm",), ("undo", "all"), ("undo", MINE)])
+def test_without_a_bpf_file_system_too_what_a_daemon_armed_at_connect_is_disarmed(
+    unpinned: Guest, words: tuple[str, ...]
+) -> None:
+    with unpinned.daemon(), unpinned.holding() as held:
+        assert held.tell() == ARMED
+        end = held.tell("print(*near.getsockname(), sep=':', end=' ')").split()[0]
+        said = unpinned.typed(*(end if word == MINE else word for word in words))
+        assert said.returncode == 0, said.stderr
+        assert ": disarmed: off" in said.stdout
+        assert held.tell() == UNTOUCHED
+        with unpinned.holding() as later:
+            assert later.tell() == ARMED
+
+
+def test_without_a_bpf_file_system_too_a_scan_knows_who_switched_keepalive_on(unpinned: Guest) -> None:
+    with unpinned.daemon(), unpinned.holding() as held:
+        end = held.tell("print(*near.getsockname(), sep=':', end=' ')").split()[0]
+        for words in ((), (f"--config={unpinned.home.file}",), ("--fix", "--yes")):
+            said = unpinned.typed("why", end, *words)
+            assert said.returncode == 0, said.stderr
+            assert "on, armed by keepaliveD: idle 180s" in said.stdout
+            assert "its program" not in said.stdout
+
+
+def test_what_a_daemon_that_cannot_be_asked_has_armed_at_connect_is_not_denied(
+    unpinned: Guest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with unpinned.daemon() as daemon, unpinned.holding() as held:
+        assert held.tell() == ARMED
+        end = held.tell("print(*near.getsockname(), sep=':', end=' ')").split()[0]
+        monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "elsewhere"))
+        for words in (("disarm",), ("undo", "all"), ("undo", end)):
+            said = unpinned.typed(*words)
+            assert (said.returncode, "nothing to" in said.stdout) == (75, False)
+            assert "what tcp-keepalived has armed at connect may be armed still" in said.stderr
+            assert f"process {daemon.pid} runs, but cannot be asked" in said.stderr
+        assert "may be the daemon's" in unpinned.typed("why", end, f"--config={unpinned.home.file}").stderr
+        daemon.stop()
+        assert any(": disarmed: off" in line for line in unpinned.disarm())
         assert held.tell() == UNTOUCHED
 
 

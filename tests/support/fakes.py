@@ -121,6 +121,7 @@ class FakeAtConnect:
     stuck: Refusal | None = None
     counted: list[Counted] = field(default_factory=list)
     records: dict[int, Armed] = field(default_factory=dict)
+    is_shared: bool = True
 
     def begin(self, *, engine: str, plan: ConnectPlan, survive: bool) -> str:
         if self.refusal:
@@ -138,6 +139,9 @@ class FakeAtConnect:
 
     def armed(self) -> dict[int, Armed]:
         return dict(self.records)
+
+    def shared(self) -> bool:
+        return self.is_shared
 
     def forget(self) -> None:
         self.records.clear()

@@ -149,6 +149,13 @@ class BpfAtConnect:
         with self._records(self._armer) as records:
             return {} if records is None else recall.read(records)
 
+    def shared(self) -> bool:
+        """Return whether a daemon that runs now has pinned its records, and they can be read here."""
+        try:
+            return self._pins.records.exists() and self._pins.claimed_by_another()
+        except PermissionError:
+            return False
+
     @capabilities.for_bpf()
     def forget(self) -> None:
         """Forget what armed() has returned. Raises Refusal."""
