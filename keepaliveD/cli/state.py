@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from keepaliveD.cli import arguments, running
-from keepaliveD.model.errors import NoInput
+from keepaliveD.model.errors import NoInput, Refusal
+from keepaliveD.places import DEFAULT_FILE
 from keepaliveD.platforms.base import Platform
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.both import Records
@@ -29,7 +30,24 @@ def unrecorded(platform: Platform, daemon: int, root: Path) -> str:
     Call it after a scan: whatever is armed in the sockets that were found is on record then. `daemon` is 0 if none
     runs. Where its records can be read here, it need not be asked.
     """
-    return "" if not daemon or platform.at_connect.shared() else running.have_recorded(daemon, root)
+    if not daemon or platform.at_connect.shared():
+        return ""
+    why = running.have_recorded(daemon, root)
+    return why if why and _may_arm_at_connect(daemon, root) else ""
+
+
+def _may_arm_at_connect(daemon: int, root: Path) -> bool:
+    """Return whether a daemon may arm at connect, as it is configured; True where that cannot be told."""
+    from keepaliveD.config import load  # with pydantic
+    from keepaliveD.policy.connect import plan
+
+    file = running.configuration(daemon, root)
+    try:
+        config = load(None if file == DEFAULT_FILE else file)
+    except Refusal:
+        return True
+    follows = plan(config.arm, config.ignore, config.paths).openings
+    return bool(follows) and config.all_namespaces and config.engine != "netlink"
 
 
 def missing(directory: Path) -> str:
