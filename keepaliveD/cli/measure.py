@@ -15,7 +15,7 @@ from keepaliveD.cli import arguments, dropin, measured
 from keepaliveD.config.document import LONGEST_NAME
 from keepaliveD.model import duration
 from keepaliveD.model.duration import span
-from keepaliveD.model.errors import Misuse, NoInput
+from keepaliveD.model.errors import Misuse, NoInput, Unreachable
 from keepaliveD.model.text import printable, shown
 from keepaliveD.places import DEFAULT_FILE, MEASURES
 from keepaliveD.platforms import detect
@@ -138,12 +138,19 @@ def measure(options: argparse.Namespace, root: Path) -> None:
     found, stopped = asyncio.run(_measure(target, limits, where=options.where))
     toml = measured.as_toml(found, options.name or "")
     _print(options, found)
-    if options.write and toml and not stopped:
+    _check_completed(found, stopped=stopped)
+    if options.write and toml:
         _write(options, found, toml)
+    elif options.write:
+        raise NoInput(f"{printable(found.name)}: no idle timeout was found, so nothing was written")
+
+
+def _check_completed(found: measured.Found, *, stopped: bool) -> None:
+    """Raise what ended a measurement early: KeyboardInterrupt, or Unreachable."""
     if stopped:
         raise KeyboardInterrupt
-    if options.write and not toml:
-        raise NoInput(f"{printable(found.name)}: no idle timeout was found, so nothing was written")
+    if found.gone:
+        raise Unreachable(printable(found.gone))
 
 
 def _target(text: str, token: str) -> Target:
@@ -224,7 +231,7 @@ async def _measure(target: Target, limits: Limits, *, where: bool) -> tuple[meas
     stop = asyncio.Event()
     with _interruptible(stop):
         await _until(stop, measurement.run(), Progress(measurement))
-        if where and not stop.is_set():
+        if where and not stop.is_set() and not measurement.circumstances.gone:
             await _until(stop, tomography.run(), Progress(measurement, tomography))
     await measurement.free()
     return _found(measurement, tomography), stop.is_set()

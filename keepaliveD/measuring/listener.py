@@ -45,16 +45,21 @@ class Listener:
         self.served = 0
 
     async def serve(self, seconds: float, stop: asyncio.Event) -> None:
-        """Serve for so long, or until `stop`; then close everything."""
+        """Serve for so long, or until `stop`; then close everything.
+
+        The port is closed first: whoever sees a connection end can tell by a new one that the listener has ended.
+        """
         self._server.setblocking(False)
         accepting = asyncio.create_task(self._accept())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await stop.wait()
-        for task in (accepting, *self._tasks):
-            task.cancel()
-        await asyncio.gather(accepting, *self._tasks, return_exceptions=True)
+        accepting.cancel()
+        await asyncio.gather(accepting, return_exceptions=True)
         self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from keepaliveD.measuring.connection import MOST_HOPS, Connection
 from keepaliveD.measuring.greeting import Request
-from keepaliveD.measuring.opening import Target, open_connection, stands
+from keepaliveD.measuring.opening import Refused, Target, absence, open_connection
 from keepaliveD.measuring.sweep import sweep
-from keepaliveD.model.errors import Refusal
+from keepaliveD.model.errors import NotPermitted, Refusal
 from keepaliveD.policy import measurement as policy
 from keepaliveD.policy.measurement import Bracket, EndOfSilence, How, Limits, PlannedTest, Result, Seen, Side
 
@@ -25,6 +26,7 @@ EARLY = 0.1  # share of the planned time before its end in which a packet counts
 OPENINGS = 3  # tries to open a connection
 RESTARTS = 3  # silences that a talkative peer may break
 OUTAGE = 300.0  # seconds until the far end counts as gone
+REFUSING = 10.0  # ... where it refuses connections: a service that restarts is back sooner
 ATTRIBUTED = 2  # connections whose reset is looked at more closely
 AFTER_SPEECH = 1.2  # seconds after which the next probe of the kernel leaves
 
@@ -56,6 +58,7 @@ class Measurement:
         self._death: Result | None = None
         self._waiting: set[asyncio.Future[None]] = set()
         self._fresh: asyncio.Task[bool] | None = None
+        self._stood = self._absent = -math.inf  # when the last fresh connection was begun that stood, and that did not
         self._dead: list[tuple[str, int]] = []
         self._to_attribute = 0
         self._hops_left = 0
@@ -81,8 +84,9 @@ class Measurement:
                 before = len(self.tests)
                 await self._make(plans)
                 self.rounds += 1
-                if self.circumstances.gone or len(self.tests) == before:
-                    self.circumstances.gone = self.circumstances.gone or self.circumstances.refused
+                if len(self.tests) == before and await self._path_is_up():
+                    self.circumstances.gone = self.circumstances.refused
+                if self.circumstances.gone:
                     break
                 if self.circumstances.keepalive_helps is None:
                     self.circumstances.keepalive_helps = await self._is_kept(kept)
@@ -123,7 +127,7 @@ class Measurement:
         try:
             seen = await self._watch(connection, plan)
             if seen is not None:
-                result = policy.meaning(seen, never_closes=self.target.is_listener)
+                result = await self.meaning(seen)
                 known = result.end in (EndOfSilence.SURVIVED, EndOfSilence.CLOSED)
                 self._take(result)
         finally:
@@ -134,7 +138,8 @@ class Measurement:
 
     async def open(self, request: Request) -> Connection | None:
         """Return a connection; None where a few tries fail."""
-        for number in range(OPENINGS):
+        reason = self.circumstances.gone
+        for number in range(0 if reason else OPENINGS):
             self.opened += 1
             try:
                 return await open_connection(self.target, request)
@@ -160,7 +165,7 @@ class Measurement:
         early = EARLY * plan.quiet if plan.prober is Side.THERE else 0.0
         while True:
             quiet = plan.quiet if self._death is None else policy.cut_short(plan, self._death.quiet)
-            if quiet is None:
+            if quiet is None or self.circumstances.gone:
                 return None
             if (left := quiet - early - connection.quiet) <= 0:
                 break
@@ -215,6 +220,25 @@ class Measurement:
         answered = connection.heard() and not reset
         return Seen(plan, asked, answered=answered, reset=reset, closed=closed, again=again, until=until)
 
+    async def meaning(self, seen: Seen) -> Result:
+        """Return what a connection shows; of one that ended, once it is known whether the far end is still there."""
+        never_closes = self.target.is_listener
+        result = policy.meaning(seen, never_closes=never_closes)
+        if result.end not in policy.OVER:
+            return result
+        return policy.meaning(replace(seen, there=await self._is_there(seen)), never_closes=never_closes)
+
+    async def _is_there(self, seen: Seen) -> bool:
+        """Whether all fresh connections from now on stand, of which there is one at least."""
+        now = time.monotonic()
+        if seen.closed:
+            await asyncio.sleep(TICK)  # a service that ends may close its port last
+        since = time.monotonic()
+        while self._stood < since:
+            if not await self._path_is_up():
+                return False
+        return self._absent < now
+
     async def _responds(self, connection: Connection, within: float) -> bool:
         """Whether a packet arrives, a reset included."""
         deadline = time.monotonic() + within
@@ -231,18 +255,35 @@ class Measurement:
         return await asyncio.shield(self._fresh)
 
     async def _wait_for_path(self) -> bool:
-        deadline = time.monotonic() + OUTAGE
+        first, clock = time.monotonic(), time.strftime("%H:%M:%S")
+        refusing = math.inf  # since when
         tries = 0
-        while time.monotonic() < deadline:
+        while not self.circumstances.gone:
             self.opened += 1
             tries += 1
             began = time.monotonic()
-            if await stands(self.target):
+            refusal = await absence(self.target)
+            if refusal is None:
+                self._stood = began
                 return True
+            self._absent = began
             self.circumstances.outages += tries == 1
+            refusing = min(refusing, began) if isinstance(refusal, Refused | NotPermitted) else math.inf
+            if time.monotonic() > min(first + OUTAGE, refusing + REFUSING):
+                self._end(f"{self._end_of(refusal)} at {clock}; what ended then is not counted")
             await asyncio.sleep(max(0.0, began + TICK - time.monotonic()))
-        self.circumstances.gone = self.circumstances.gone or f"{self.target.name}: takes no connections any more"
         return False
+
+    def _end_of(self, refusal: Refusal) -> str:
+        if self.target.is_listener and isinstance(refusal, Refused | NotPermitted):
+            return f"{self.target.name}: the listener ended"
+        return f"{self.target.name}: it stopped taking connections"
+
+    def _end(self, gone: str) -> None:
+        """Give up all connections that are still quiet."""
+        self.circumstances.gone = gone
+        for woken in self._waiting:
+            _wake(woken)
 
     # Who resets: a device on the path is nearer than the peer, so more hops are left to its packets
 
@@ -267,10 +308,11 @@ class Measurement:
             connection.probe()
             until = connection.quiet
             await self._responds(connection, TRIES)
-        if connection.was_reset:
-            self.circumstances.reset_by_peer = not nearer
         reset = connection.was_reset
-        return Seen(plan, asked, answered=connection.heard() and not reset, reset=reset, until=until)
+        seen = Seen(plan, asked, answered=connection.heard() and not reset, reset=reset, until=until)
+        if reset and await self._is_there(seen):
+            self.circumstances.reset_by_peer = not nearer
+        return seen
 
     async def _keep(self, kept: Connection) -> None:
         """Keep a connection alive from the start, after it has shown how far away the peer is."""
@@ -303,9 +345,10 @@ class Measurement:
         with contextlib.suppress(OSError):
             kept.restart()
             kept.probe()
-            if not await self._responds(kept, AFTER_SPEECH + TRIES):
-                return False if await self._path_is_up() else None
-        return not kept.ended()
+            if await self._responds(kept, AFTER_SPEECH + TRIES) and not kept.ended():
+                return True
+        ended = Seen(PlannedTest(age), age, closed=kept.ended())
+        return False if await self._is_there(ended) else None
 
 
 def life(quiet: float) -> int:

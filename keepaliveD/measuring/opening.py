@@ -20,6 +20,10 @@ SETTLING = 3.0  # seconds after which a talkative service is left alone
 BRIEF = 3.0  # seconds for a connection that only shows that the path is up
 
 
+class Refused(Unreachable):
+    """The host is there, and nobody listens."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """The far end: what a person called it, its address, and the token of a listener of ours."""
@@ -53,6 +57,10 @@ async def open_connection(target: Target, request: Request) -> Connection:
             await _greet(sock, target, request)
         connection = Connection(sock)
         await _settle(connection, target)
+    except NotPermitted:
+        sock.close()
+        (await _connected(target, CONNECTING)).close()  # a listener that ends closes its port first
+        raise
     except TimeoutError:
         sock.close()
         raise Misuse(f"{target.name}: nothing that keepalivectl knows listens there; leave out --token") from None
@@ -65,13 +73,19 @@ async def open_connection(target: Target, request: Request) -> Connection:
     return connection
 
 
-async def stands(target: Target) -> bool:
-    """Whether a new connection stands at once."""
+async def absence(target: Target) -> Refusal | None:
+    """Return why no new connection stands at once; None where one does, and a listener accepts the token."""
     try:
-        (await _connected(target, BRIEF)).close()
-    except Refusal:
-        return False
-    return True
+        with await _connected(target, BRIEF) as sock:
+            async with asyncio.timeout(BRIEF):
+                await _greet(sock, target, Request(life=0))
+    except TimeoutError:
+        return Unreachable(f"{target.name}: does not answer")
+    except OSError as error:
+        return Unreachable(f"{target.name}: ended the connection: {error.strerror}")
+    except Refusal as refusal:
+        return refusal
+    return None
 
 
 async def _connected(target: Target, within: float) -> socket.socket:
@@ -88,7 +102,8 @@ async def _connected(target: Target, within: float) -> socket.socket:
         sock.close()
         if error.errno in (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL):
             raise KernelError(f"{target.name}: no connection can be opened: {os.strerror(error.errno)}") from None
-        raise Unreachable(f"{target.name}: {os.strerror(error.errno or errno.EIO)}") from None
+        kind = Refused if error.errno == errno.ECONNREFUSED else Unreachable
+        raise kind(f"{target.name}: {os.strerror(error.errno or errno.EIO)}") from None
     except asyncio.CancelledError:
         sock.close()
         raise

@@ -48,6 +48,8 @@ async def _free(target: Target, end: tuple[str, int]) -> bool:
             sock.bind(end)
             async with asyncio.timeout(PATIENCE):
                 await asyncio.get_running_loop().sock_connect(sock, target.address)
+        except ConnectionRefusedError:  # the host answers for it: nothing is left there
+            return True
         except (OSError, TimeoutError):
             return False
     return True

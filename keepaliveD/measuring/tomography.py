@@ -12,9 +12,8 @@ from keepaliveD.measuring.greeting import Request
 from keepaliveD.measuring.hops import count_devices, name_devices
 from keepaliveD.measuring.measurement import RATE, TICK, Measurement, life
 from keepaliveD.measuring.post_mortem import PATIENCE, end_within
-from keepaliveD.model.errors import Unreachable
 from keepaliveD.policy import tomography as policy
-from keepaliveD.policy.measurement import EndOfSilence, PlannedTest, meaning
+from keepaliveD.policy.measurement import EndOfSilence, PlannedTest
 from keepaliveD.policy.tomography import Device, HopAnswer, HopPlan, HopResult
 
 FORGOTTEN = 1.1  # of the silence that was fatal: after this one all connections are surely forgotten
@@ -54,11 +53,12 @@ class Tomography:
         return max(0.0, self._ends - time.monotonic())
 
     async def run(self) -> None:
-        """Test all hops at the same time. Raises Unreachable where the hops cannot be counted."""
+        """Test all hops at the same time."""
         bracket = self._measurement.bracket
         if bracket.survived is None or bracket.forgotten is None:
             return
-        await self._count()
+        if not await self._count():
+            return
         self.map.survived = bracket.survived
         longest = min(self._longest, 4 * bracket.forgotten)
         both_ends = self._measurement.target.is_listener
@@ -75,15 +75,19 @@ class Tomography:
                 test.cancel()
             await asyncio.gather(*tests, return_exceptions=True)
 
-    async def _count(self) -> None:
+    async def _count(self) -> bool:
+        """Count the hops; return False where the far end takes no connection any more."""
         connection = await self._measurement.open(Request(life(0)))
         if connection is None:
-            raise Unreachable(self._measurement.circumstances.refused)
+            circumstances = self._measurement.circumstances
+            circumstances.gone = circumstances.gone or circumstances.refused
+            return False
         try:
             count = await count_devices(connection)
         finally:
             connection.close()
         self.map.names = await name_devices(self._measurement.target, count)
+        return True
 
     async def _see_where_it_stops(self, quiet: float) -> None:
         """Let connections be forgotten, one for each hop and one for the peer, then see how far packets of them get.
@@ -148,7 +152,7 @@ class Tomography:
         asked = connection.quiet
         connection.probe()
         seen = await self._measurement.answer(connection, PlannedTest(each.quiet), asked)
-        return HopResult(each, meaning(seen, never_closes=self._measurement.target.is_listener))
+        return HopResult(each, await self._measurement.meaning(seen))
 
     async def _wait(self, connection: Connection, quiet: float) -> bool:
         """Wait until the silence is so long; return whether it was not broken."""

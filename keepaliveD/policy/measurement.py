@@ -40,7 +40,10 @@ class EndOfSilence(enum.Enum):
     SURVIVED = "survived"
     FORGOTTEN = "forgotten"
     CLOSED = "closed"  # by the far end, unasked
-    VOID = "void"  # it shows nothing: the path was down, or the peer spoke
+    VOID = "void"  # it shows nothing: the path was down, the far end was not there any more, or the peer spoke
+
+
+OVER = frozenset({EndOfSilence.FORGOTTEN, EndOfSilence.CLOSED})  # also what comes of it when the far end goes away
 
 
 class How(enum.Enum):
@@ -81,6 +84,7 @@ class Seen:
     `asked`: the silence when the first probe left, or when the connection ended unasked.
     `again`: the silence when the next try left, after a fresh connection stood; None if none stood, or none was needed.
     `until`: the silence by which the last try surely had left, where that is later: nobody knows when the peer probes.
+    `there`: whether the far end took a fresh connection at once after all that.
     """
 
     plan: PlannedTest
@@ -91,6 +95,7 @@ class Seen:
     spoke: bool = False
     again: float | None = None
     until: float | None = None
+    there: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +147,17 @@ def meaning(seen: Seen, *, never_closes: bool) -> Result:
     An answer, however late, proves that the path knew the connection when the first probe left. Silence proves nothing
     until a fresh connection stands: a probe lost in an outage left the devices before the break to age on, so the
     connection is known to be forgotten only by the try after that.
+    A far end that goes away ends all its connections, whatever the path knows: what ended is evidence only where the
+    far end was there afterwards.
     `never_closes`: the far end is a listener of ours, so whoever ends a connection is on the path.
     """
+    result = _meaning(seen, never_closes=never_closes)
+    if result.end in OVER and not seen.there:
+        return Result(result.quiet, EndOfSilence.VOID, result.prober)
+    return result
+
+
+def _meaning(seen: Seen, *, never_closes: bool) -> Result:
     side = seen.plan.prober
     if seen.spoke:
         return Result(seen.asked, EndOfSilence.VOID, side)

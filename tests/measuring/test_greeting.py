@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,6 +25,7 @@ from keepaliveD.measuring.greeting import (
 from keepaliveD.measuring.greeting import request_line as line_of
 from keepaliveD.measuring.listener import MOST_STRANGERS
 from tests.kernel.measure.stage import token_of
+from tests.programs.stage import awaited
 from tests.support.patience import SOON
 from tests.support.processes import CTL
 from tests.support.rig import OWN_NETWORK
@@ -59,13 +61,13 @@ def test_no_line_of_a_stranger_is_taken_for_a_request(line: bytes) -> None:
 
 
 @contextmanager
-def listening() -> Iterator[tuple[int, str]]:
-    """A listener on this machine: its port, and its token."""
+def listening() -> Iterator[tuple[int, str, subprocess.Popen[str]]]:
+    """A listener on this machine: its port, its token, and its process."""
     with create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     with subprocess.Popen([*CTL, "measure", "--listen", str(port)], stderr=subprocess.PIPE, text=True) as process:
         try:
-            yield port, token_of(process)
+            yield port, token_of(process), process
         finally:
             process.terminate()
 
@@ -77,13 +79,49 @@ def refused(*options: str) -> tuple[int, str]:
 
 
 def test_the_wrong_token_and_none_at_all_are_errors() -> None:
-    with listening() as (port, _):
+    with listening() as (port, _, _):
         status, error = refused(f"127.0.0.1:{port}", "--token", "wrong")
         assert status == 77
         assert "refuses the token; use the one that keepalivectl measure --listen shows" in error
         status, error = refused(f"127.0.0.1:{port}")
         assert status == 64
         assert "it is a keepalivectl measure --listen; give the --token that it shows" in error
+
+
+def test_a_listener_that_ends_during_the_proof_is_not_said_to_refuse_the_token() -> None:
+    with create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(SOON)
+        command = [*CTL, "measure", f"127.0.0.1:{listener.getsockname()[1]}", "--token", "any"]
+        with (
+            subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process,
+            listener.accept()[0] as connection,
+        ):
+            connection.sendall(challenge())
+            connection.recv(LONGEST_LINE)
+            listener.close()
+            connection.close()
+            assert process.stderr
+            error = process.stderr.read().splitlines()[-1]
+    assert process.returncode == 68
+    assert error.endswith("Connection refused")
+
+
+def test_a_listener_that_ends_is_not_taken_for_a_path_that_forgets() -> None:
+    """What the first round has shown stays known."""
+    with listening() as (port, token, listener):
+        command = [*CTL, "measure", f"127.0.0.1:{port}", "--token", token, "--shortest=2s", "--longest=6s"]
+        measuring = [*command, "--connections=8", "--json"]
+        with subprocess.Popen(measuring, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr
+            awaited(process.stderr, "round 2")
+            listener.terminate()
+            told, complaints = process.communicate(timeout=SOON)
+    found = json.loads(told)
+    assert process.returncode == 68, complaints
+    assert (found["forgotten"], found["path"], found["keepalive_helps"]) == (None, None, None)
+    assert found["survived"] >= 6
+    assert "the listener ended at " in complaints.splitlines()[-1]
+    assert found["ended_early"] in complaints.splitlines()[-1]
 
 
 def test_a_token_for_another_service_is_an_error() -> None:
@@ -99,7 +137,7 @@ def test_a_token_for_another_service_is_an_error() -> None:
 
 
 def test_a_stranger_gets_nothing_but_a_challenge() -> None:
-    with listening() as (port, _), create_connection(("127.0.0.1", port)) as stranger:
+    with listening() as (port, _, _), create_connection(("127.0.0.1", port)) as stranger:
         stranger.settimeout(SOON)
         assert is_challenge(stranger.recv(LONGEST_LINE))
         stranger.sendall(b"5000 0 0 0 0 none\n")
@@ -119,7 +157,7 @@ def agreed(connection: socket, nonce: bytes, token: str) -> bool:
 
 @pytest.mark.parametrize("source", [CROWD, ("127.0.0.1", 0)])
 def test_silent_connections_keep_nobody_out_who_has_the_token(source: tuple[str, int]) -> None:
-    with listening() as (port, token), ExitStack() as stack:
+    with listening() as (port, token, _), ExitStack() as stack:
         for _ in range(MANY):
             stack.enter_context(create_connection(("127.0.0.1", port), SOON, source))
         honest = stack.enter_context(create_connection(("127.0.0.1", port), SOON))
@@ -129,7 +167,7 @@ def test_silent_connections_keep_nobody_out_who_has_the_token(source: tuple[str,
 
 
 def test_silent_connections_of_one_address_take_the_place_of_no_other_address() -> None:
-    with listening() as (port, token), ExitStack() as stack:
+    with listening() as (port, token, _), ExitStack() as stack:
         honest = stack.enter_context(create_connection(("127.0.0.1", port), SOON))
         nonce = honest.recv(LONGEST_LINE)
         for _ in range(MOST_STRANGERS + 1):
@@ -138,7 +176,7 @@ def test_silent_connections_of_one_address_take_the_place_of_no_other_address() 
 
 
 def test_a_connection_that_stays_silent_is_closed() -> None:
-    with listening() as (port, _), create_connection(("127.0.0.1", port), SOON) as stranger:
+    with listening() as (port, _, _), create_connection(("127.0.0.1", port), SOON) as stranger:
         assert everything(stranger).count(b"\n") == 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -48,6 +48,8 @@ class Path:
     dies: float = 0.0  # share of connections that end for another reason
     lazy: float = 1.0  # each entry lives up to this much longer
     late: float = 0.0  # seconds by which the listener may probe late
+    ends: float = float("inf")  # when the far end goes away
+    silently: bool = False  # it closes no connection when it goes
     chance: random.Random = field(default_factory=random.Random)
 
     def is_down(self, now: float) -> bool:
@@ -56,7 +58,7 @@ class Path:
     def fresh(self, now: float) -> float | None:
         """When a connection that is begun now stands."""
         for retry in RETRIES:
-            if not self.is_down(now + retry) and self.chance.random() >= self.lost:
+            if now + retry < self.ends and not self.is_down(now + retry) and self.chance.random() >= self.lost:
                 return now + retry
         return None
 
@@ -73,10 +75,18 @@ class Connection:
 
     @property
     def due(self) -> float:
-        return self.start + min(self.plan.quiet + self._late, self._path.closes)
+        due = self.start + min(self.plan.quiet + self._late, self._path.closes)
+        return due if self._path.silently else min(due, max(self.start, self._path.ends))
 
     def test(self, now: float) -> Seen:
         """What the host sees of it when it is tested now, as it would see it of a real one."""
+        if now >= self._path.ends and not self._path.silently:
+            return Seen(self.plan, now - self.start, closed=True, there=False)
+        seen = self._seen(now)
+        ended = self.start + max(seen.asked, seen.again or 0.0, seen.until or 0.0)
+        return replace(seen, there=ended < self._path.ends)
+
+    def _seen(self, now: float) -> Seen:
         quiet = now - self.start
         if quiet >= self._path.closes <= self._timeout:
             return Seen(self.plan, self._path.closes, closed=True)
@@ -105,7 +115,7 @@ class Connection:
 
     def _send(self, now: float) -> str:
         path = self._path
-        if self._dead or (path.is_down(now) and path.near) or path.chance.random() < path.lost / 2:
+        if self._dead or now >= path.ends or (path.is_down(now) and path.near) or path.chance.random() < path.lost / 2:
             return "silence"
         if now - self._last > self._timeout and not (path.loose and self.plan.prober is Side.HERE):
             self._last = float("-inf")
@@ -118,7 +128,7 @@ def measure(path: Path, limits: Limits, *, never_closes: bool = True) -> tuple[B
     """Carry out all rounds; return what was found, and how long it took."""
     now, rounds = 0.0, 0
     tests: list[Result] = []
-    while plans := next_round(tests, limits, rounds):
+    while now < path.ends and (plans := next_round(tests, limits, rounds)):
         now = one_round(path, plans, now, tests, census=conclude(tests).longest_survivor is None, closes=never_closes)
         rounds += 1
     return conclude(tests), now
@@ -238,6 +248,20 @@ def test_a_listener_that_probes_late_makes_no_bracket_end_too_early(loose: bool)
         assert not bracket.several_devices
 
 
+@pytest.mark.parametrize("silently", [False, True])
+@pytest.mark.parametrize("limits", [LISTENER, FOREIGN], ids=["listener", "foreign"])
+def test_a_far_end_that_goes_away_makes_no_bracket(limits: Limits, silently: bool) -> None:
+    """Whatever was proven before stays known."""
+    for seed in range(100):
+        path, timeout = paths("plain", seed)
+        path.ends, path.silently = timeout * path.chance.uniform(0.1, 4), silently
+        bracket, _ = measure(path, limits, never_closes=limits is LISTENER)
+        assert (bracket.survived or 0.0) <= timeout <= (bracket.forgotten or timeout), (seed, timeout, bracket)
+        assert (bracket.several_devices, bracket.closes) == (False, None), (seed, timeout, bracket)
+        if path.ends > 1.2 * timeout + SPACING * LISTENER.connections and limits is LISTENER:
+            assert bracket.narrow(LISTENER.ratio), (seed, timeout, bracket)
+
+
 def test_from_one_side_a_loose_firewall_seems_never_to_forget() -> None:
     bracket, _ = measure(Path([30.0], loose=True), FOREIGN)
     assert bracket.survived == pytest.approx(FOREIGN.longest)
@@ -292,6 +316,10 @@ def test_the_plan_against_a_foreign_service_opens_few_connections_at_a_time() ->
             Result(9.0, EndOfSilence.FORGOTTEN, how=How.RESET_UNASKED, by=9.0),
         ),
         (Seen(PlannedTest(20), 9.0, spoke=True), False, Result(9.0, EndOfSilence.VOID)),
+        (Seen(PlannedTest(20), 9.0, closed=True, there=False), True, Result(9.0, EndOfSilence.VOID)),
+        (Seen(PlannedTest(20), 9.0, closed=True, there=False), False, Result(9.0, EndOfSilence.VOID)),
+        (Seen(PlannedTest(20), 20.0, reset=True, there=False), False, Result(20.0, EndOfSilence.VOID)),
+        (Seen(PlannedTest(20), 20.0, answered=True, there=False), False, Result(20.0, EndOfSilence.SURVIVED)),
     ],
 )
 def test_what_is_seen_of_a_connection_has_one_meaning(seen: Seen, never_closes: bool, result: Result) -> None:
