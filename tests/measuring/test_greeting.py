@@ -88,7 +88,7 @@ def test_the_wrong_token_and_none_at_all_are_errors() -> None:
         assert "it is a keepalivectl measure --listen; give the --token that it shows" in error
 
 
-def test_a_listener_that_ends_during_the_proof_is_not_said_to_refuse_the_token() -> None:
+def test_a_listener_that_ends_early_does_not_refuse_the_token() -> None:
     with create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(SOON)
         command = [*CTL, "measure", f"127.0.0.1:{listener.getsockname()[1]}", "--token", "any"]
