@@ -25,12 +25,14 @@ ONLY_OWNERS = Watching("netlink", all_namespaces=False)  # a session that opens 
 class View(NamedTuple):
     """Connections, the most urgent first, with their owners; what is not watched; and whose view that is, or "".
 
+    `netns` is the network namespace of who has scanned.
     Where none is selected by its owner, `near` is the end of a sentence that offers what may have been meant, or "".
     """
 
     connections: Sequence[Connection]
     unwatched: Unwatched
     whose: str
+    netns: int
     near: str = ""
 
 
@@ -53,7 +55,7 @@ def look(root: Path, platform: Platform, selector: ArmRule, namespaces: Sequence
         named = asking(find_owners(found))
     with_units = [_with_unit(one, before.owner.unit) for one, before in zip(named, found, strict=True)]
     said = whose(status, age, "connections")
-    return View(sorted(with_units, key=_urgency), unwatched(status["unwatched"]), said)
+    return View(sorted(with_units, key=_urgency), unwatched(status["unwatched"]), said, status["netns"])
 
 
 def whose(status: Mapping[str, Any], age: float, what: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from keepaliveD.cli import unwatched
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import span
 from keepaliveD.model.results import ArmingResult
@@ -80,8 +81,8 @@ def _facts(host: Host) -> Iterator[tuple[str, str]]:
         took, interval = f"{1000 * scan['took']:.0f}ms", span(scan["interval"])
         yield "last scan", f"{span(scan['ago'])} ago, took {took}, at least one in {interval}"
     yield "connections", _connections(host)
-    if daemon and (unwatched := _unwatched(daemon["unwatched"])):
-        yield "not watched", f"{unwatched}; keepalivectl sockets says why"
+    if daemon and (missing := unwatched.summary(daemon["unwatched"], daemon["netns"])):
+        yield "not watched", f"{missing}; keepalivectl sockets says why"
     yield from _units(host.at_risk)
     if daemon:
         armed = ", ".join(f"{each['count']} {each['result']}" for each in daemon["arming"])
@@ -146,19 +147,9 @@ def _connections(host: Host) -> str:
     counts = host.daemon["connections"]
     by_verdict = ", ".join(f"{counts[verdict]} {verdict}" for verdict in WORST if counts[verdict])
     namespaces = f" in {counts['namespaces']} namespaces" if counts["namespaces"] > 1 else ""
-    return f"{counts['total']}{namespaces}: {by_verdict}" if by_verdict else str(counts["total"])
-
-
-def _unwatched(told: Mapping[str, Any]) -> str:
-    """Return which network namespaces the daemon does not watch, "" if it watches all."""
-    number = told["forbidden"] + told["surplus"] + len(told["silent"])
-    partly = len(told["crowded"]) + len(told["incomplete"])
-    parts = (
-        f"{number} network namespace{'s' * (number != 1)}" if number else "",
-        "those of hidden processes" if told["hidden"] else "",
-        f"some sockets of {partly} others" if partly else "",
-    )
-    return ", ".join(filter(None, parts))
+    hidden = " that were seen" if unwatched.blind(host.daemon["unwatched"], host.daemon["netns"]) else ""
+    said = f"{counts['total']}{namespaces}{hidden}"
+    return f"{said}: {by_verdict}" if by_verdict else said
 
 
 def _units(groups: Sequence[AtRisk]) -> Iterator[tuple[str, str]]:

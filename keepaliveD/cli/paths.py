@@ -17,12 +17,11 @@ from keepaliveD.cli.worker import in_worker, look
 from keepaliveD.config import load
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.log import entries
+from keepaliveD.log.words import own_namespace
 from keepaliveD.model.connections import Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER, exact, span
 from keepaliveD.model.errors import KernelError
 from keepaliveD.model.origin import Origin, Source
-from keepaliveD.model.reports import ReportUnwatched
-from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Unwatched
@@ -48,11 +47,12 @@ class Row(NamedTuple):
 
 
 class View(NamedTuple):
-    """All paths, what is not watched, and whose view that is, or ""."""
+    """All paths, what is not watched, whose view that is, or "", and the network namespace of who has scanned."""
 
     rows: Sequence[Row]
     unwatched: Unwatched
     whose: str
+    netns: int
 
 
 def add_paths(command: argparse.ArgumentParser) -> None:
@@ -76,9 +76,9 @@ def list_paths(options: argparse.Namespace, root: Path) -> None:
     view, why = None, ""
     if not (options.config or options.platform):
         view, why = running.answer_or_why(lambda: _daemons_view(root), options.state_dir, root)
-    rows, unwatched, whose = view or _scan(options, root, why)
+    rows, unwatched, whose, netns = view or _scan(options, root, why)
     print((_as_json if options.json else _for_people)(rows))
-    for entry in entries.of(Outcome(ReportUnwatched(unwatched))):
+    for entry in entries.of_unwatched(unwatched, netns):
         print(f"warning: {entry.message}", file=sys.stderr)
     if whose:
         print(f"note: {whose}", file=sys.stderr)
@@ -88,7 +88,9 @@ def _daemons_view(root: Path) -> View:
     """Ask the daemon. Raises NoInput where none can be asked, NotPermitted, KernelError."""
     status, rows = told(root)
     age = status["scan"]["ago"] if status["scan"] else 0.0
-    return View(rows, daemons_view.unwatched(status["unwatched"]), daemons_view.whose(status, age, "paths"))
+    return View(
+        rows, daemons_view.unwatched(status["unwatched"]), daemons_view.whose(status, age, "paths"), status["netns"]
+    )
 
 
 def told(root: Path) -> tuple[Mapping[str, Any], Sequence[Row]]:
@@ -127,7 +129,8 @@ def _scan(options: argparse.Namespace, root: Path, why: str) -> View:
     counts = count_by_path(judgement)
     rows = [Row(path, of_path.by_verdict, {}) for path, of_path in zip(config.paths, counts, strict=True)]
     said = f"this list is a single scan by keepalivectl ({judgement.table.engine_description})"
-    return View(rows, judgement.table.unwatched, running.whose_scan(options.state_dir, root, why, said))
+    whose = running.whose_scan(options.state_dir, root, why, said)
+    return View(rows, judgement.table.unwatched, whose, own_namespace())
 
 
 def list_presets(options: argparse.Namespace, _root: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keepaliveD.cli import arguments, daemons_view, running, table, units
+from keepaliveD.cli import arguments, daemons_view, running, table, units, unwatched
 from keepaliveD.cli.columns import EACH, GROUPS, MORE, grouped
 from keepaliveD.cli.daemons_view import View
 from keepaliveD.cli.named import number
@@ -23,10 +23,9 @@ from keepaliveD.cli.worker import in_worker, look
 from keepaliveD.config import load
 from keepaliveD.config.units import with_suffix
 from keepaliveD.log import entries
+from keepaliveD.log.words import own_namespace
 from keepaliveD.model.connections import AT_RISK, Connection, Verdict
 from keepaliveD.model.errors import NoInput, Refusal
-from keepaliveD.model.reports import ReportUnwatched
-from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Watching
 from keepaliveD.model.text import printable
 from keepaliveD.platforms import detect
@@ -104,7 +103,7 @@ def list_sockets(options: argparse.Namespace, root: Path) -> int:
 
 
 def _print(options: argparse.Namespace, root: Path) -> None:
-    found, unwatched, whose, near = _look(options, root)
+    found, missing, whose, netns, near = _look(options, root)
     if options.json:
         print(table.as_json(found))
     elif options.columns:
@@ -114,7 +113,7 @@ def _print(options: argparse.Namespace, root: Path) -> None:
         print(table.shown(found, (*EACH, *MORE) if options.wide else EACH, whole=options.wide))
     else:
         print(table.shown(grouped(found), GROUPS, whole=options.wide))
-    for entry in entries.of(Outcome(ReportUnwatched(unwatched))):
+    for entry in entries.of_unwatched(missing, netns):
         print(f"warning: {entry.message}", file=sys.stderr)
     if any(connection.subflow and connection.verdict in AT_RISK for connection in found):
         print(f"warning: {SUBFLOWS}", file=sys.stderr)
@@ -136,7 +135,13 @@ def _check(options: argparse.Namespace, root: Path) -> int:
     status = max((_badness(one, warn_before) for one in found), default=OK)
     risks = ", ".join(f"{counts[verdict]} {verdict.label}" for verdict in sorted(AT_RISK, reverse=True))
     numbers = " ".join(f"{verdict.label}={counts[verdict]}" for verdict in Verdict)
-    print(f"KEEPALIVE {STATUS[status]}: {risks} of {len(found)} connections | {numbers}")
+    told = view.unwatched._asdict()
+    blind, others = unwatched.blind(told, view.netns, options.namespace), unwatched.summary(told, view.netns)
+    if blind and status != CRITICAL:  # what is known to be critical stays so
+        status = UNKNOWN
+    why = f"{blind}; " if blind else ""
+    more = f"; not watched: {others}" if others and not blind else ""
+    print(f"KEEPALIVE {STATUS[status]}: {why}{risks} of {len(found)} connections{more} | {numbers}")
     return status
 
 
@@ -198,7 +203,8 @@ def _scan(options: argparse.Namespace, root: Path, platform: Platform, selector:
             rows = rows[np.isin(judgement.table.sockets["netns"][rows], options.namespace)]
         named = ask(find_owners(connections(judgement, rows)))
     said = f"this list is a single scan by keepalivectl ({judgement.table.engine_description})"
-    return View(named, judgement.table.unwatched, running.whose_scan(options.state_dir, root, why, said))
+    whose = running.whose_scan(options.state_dir, root, why, said)
+    return View(named, judgement.table.unwatched, whose, own_namespace())
 
 
 def _selector(options: argparse.Namespace) -> ArmRule:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import os
+
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.duration import span
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.text import quoted
 from keepaliveD.policy.meaning import longest
+
+THIS_NAMESPACE = "this network namespace"  # of who has scanned
+
+
+def own_namespace() -> int:
+    """Return the network namespace of this process, as its inode; -1 where that cannot be told."""
+    try:
+        return os.stat("/proc/self/ns/net").st_ino
+    except OSError:
+        return -1
 
 
 def too_long(times: Keepalive, connection: Connection) -> str:

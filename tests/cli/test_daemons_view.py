@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ from keepaliveD.cli.ctl import main
 from keepaliveD.daemon import interface
 from keepaliveD.model.plain import plain, restored
 from keepaliveD.model.rules import Path as NetworkPath
-from keepaliveD.model.sockets import TcpState, Timer
+from keepaliveD.model.sockets import TcpState, Timer, Unwatched
 from keepaliveD.platforms.base import Platform, Session
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.records.settings import SettingsRecord
@@ -30,6 +32,7 @@ SEEN = (
     idle(1.0, cookie=3, inode=3, remote="fd00::9", remote_port=22, timer=Timer.KEEPALIVE, expires=100.0),
     idle(500.0, cookie=4, inode=4, remote="192.0.2.77", local_port=22),
 )
+OWN_INODE = 4026532000
 NOW_HERE = [*SEEN, idle(1.0, cookie=9, inode=3, remote="fd00::9")]
 
 
@@ -45,6 +48,11 @@ class Desk:
         assert main(["sockets", "--json", "--state-dir", str(self._directory), *words]) == 0
         out, err = self._capsys.readouterr()
         return [one["cookie"] for one in json.loads(out)["connections"]], err
+
+    def checks(self, *words: str) -> tuple[int, str]:
+        """Status, and the line."""
+        status = main(["sockets", "--check", "--state-dir", str(self._directory), *words])
+        return status, self._capsys.readouterr().out
 
 
 @pytest.fixture
@@ -80,6 +88,62 @@ def test_beside_a_daemon_the_list_is_the_daemons(
         found, notes = desk.types(*words)
     assert found == cookies
     assert "note: these are the connections as tcp-keepalived (process 812) saw them 0s ago" in notes
+
+
+@pytest.mark.parametrize(
+    ("words", "missing", "expected"),
+    [
+        (
+            [],
+            {"silent": (OWN_INODE, 9)},
+            (3, "UNKNOWN: this network namespace is not watched: no answer; "),
+        ),
+        ([], {"incomplete": (0,)}, (3, "UNKNOWN: this network namespace is not watched completely: ")),
+        ([], {"crowded": (OWN_INODE,)}, (3, "UNKNOWN: this network namespace is not watched completely: ")),
+        (
+            ["--namespace", "9"],
+            {"silent": (OWN_INODE, 9)},
+            (3, "UNKNOWN: network namespace 9 is not watched: no answer"),
+        ),
+        (
+            ["--namespace", "8"],
+            {"silent": (OWN_INODE, 9)},
+            (0, "OK: 0 cut, 0 bare, 0 late of 0 connections; not watch"),
+        ),
+        (
+            ["--namespace", "8"],
+            {"incomplete": (8,)},
+            (3, "UNKNOWN: network namespace 8 is not watched completely: "),
+        ),
+        (
+            [],
+            {"silent": (9,), "forbidden": 2},
+            (0, "OK: 0 cut, 0 bare, 0 late of 1 connections; not watched: 3 "),
+        ),
+        (
+            [],
+            {"crowded": (8,)},
+            (0, "OK: 0 cut, 0 bare, 0 late of 1 connections; not watched: some sockets "),
+        ),
+    ],
+)
+def test_a_monitoring_system_learns_that_connections_are_not_seen(
+    desk: Desk, tmp_path: Path, words: list[str], missing: dict[str, Any], expected: tuple[int, str]
+) -> None:
+    """Nothing at risk is no good news where nobody looks."""
+    blind = dataclasses.replace(SNAPSHOT, netns=OWN_INODE, unwatched=Unwatched(**missing))
+    with serving(tmp_path, FakeHost(blind, SEEN[2])):
+        status, out = desk.checks(*words)
+    assert (status, out.removeprefix("KEEPALIVE ")[: len(expected[1])]) == expected
+
+
+def test_what_is_known_to_be_critical_stays_so_where_others_are_not_seen(desk: Desk, tmp_path: Path) -> None:
+    blind = dataclasses.replace(SNAPSHOT, netns=OWN_INODE, unwatched=Unwatched(silent=(OWN_INODE,)))
+    with serving(tmp_path, FakeHost(blind, *SEEN)):
+        status, out = desk.checks()
+        _, notes = desk.types()
+    assert (status, out.partition(": no answer")[0]) == (2, "KEEPALIVE CRITICAL: this network namespace is not watched")
+    assert "warning: this network namespace is not watched: no answer; " in notes
 
 
 def test_whoever_wants_a_scan_gets_one(desk: Desk, tmp_path: Path) -> None:

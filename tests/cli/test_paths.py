@@ -87,6 +87,7 @@ def test_each_path_is_shown_with_the_origin_of_its_timeout_and_its_connections(d
 
 STATUS = {
     "pid": 812,
+    "netns": 4026532000,
     "scan": {"ago": 3.0, "took": 0.1, "interval": 15.0},
     "unwatched": {"forbidden": 1, "surplus": 0, "hidden": False, "silent": [], "crowded": [], "incomplete": []},
 }

@@ -135,8 +135,17 @@ def test_namespaces_that_are_not_watched_are_counted(desk: Desk) -> None:
         _, out, _ = desk.types("status")
     (line,) = (line for line in out if line.startswith("not watched "))
     assert line.endswith(
-        "4 network namespaces, those of hidden processes, some sockets of 3 others; keepalivectl sockets says why"
+        "some sockets of this network namespace, 4 other network namespaces, those of hidden processes, "
+        "some sockets of 2 others; keepalivectl sockets says why"
     )
+
+
+def test_a_host_that_is_not_seen_does_not_look_idle(desk: Desk) -> None:
+    blind = dataclasses.replace(SNAPSHOT, netns=4026532000, unwatched=Unwatched(silent=(4026532000,)))
+    with serving(desk.directory, FakeHost(blind), ended=lambda _: False):
+        _, out, _ = desk.types("status")
+    assert "not watched  this network namespace; keepalivectl sockets says why" in out
+    assert "connections  42 in 3 namespaces that were seen: 2 bare, 40 safe" in out
 
 
 @pytest.mark.parametrize("name", ["armed.damaged", f"{file_name(IDENTITY)}.damaged", file_name(IDENTITY)])

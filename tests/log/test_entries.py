@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import re
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from keepaliveD.model.reports import ReportConnections, ReportDrift, ReportNearl
 from keepaliveD.model.results import Arming, ArmingResult, Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.sockets import OWN, Unwatched
+from keepaliveD.platforms.touching import Kind, Touched
 from tests.support.samples import BARE
 
 
@@ -232,6 +234,20 @@ def test_namespaces_that_cannot_be_entered_are_reported_and_their_end_is_not() -
         "network namespaces of other users' processes may not be watched",
     ]
     assert list(entries.of(Outcome(ReportUnwatched(Unwatched())))) == []
+
+
+def test_the_own_network_namespace_is_called_so() -> None:
+    """It is the whole host as a rule; an inode tells nobody."""
+    own = os.stat("/proc/self/ns/net").st_ino
+    first, second = entries.of(Outcome(ReportUnwatched(Unwatched(silent=(7, own)))))
+    assert first.message.startswith("this network namespace is not watched: no answer; its connections are not seen; ")
+    assert first.fields == {"KEEPALIVE_NETNS": own}
+    assert second.message.startswith("1 network namespace is not watched: no answer")
+    (crowded,) = entries.of(Outcome(ReportUnwatched(Unwatched(crowded=(own,)))))
+    assert crowded.message.startswith("this network namespace is not watched completely: ")
+    hung = entries.of_hang(Touched(1, Kind.NAMESPACE, own), 80.0)
+    assert hung.message == f"no answer from this network namespace ({own}): left out for 1min 20s, then tried again"
+    assert hung.fields == {"KEEPALIVE_NETNS": own}
 
 
 def test_a_crowded_namespace_is_named_and_of_many_the_rest_is_counted() -> None:

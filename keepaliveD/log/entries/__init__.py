@@ -16,6 +16,7 @@ from keepaliveD.log.entries.evidence import of_evidence
 from keepaliveD.log.entries.firewall import of_nearly_full
 from keepaliveD.log.entries.namespaces import of_hang, of_unwatched
 from keepaliveD.log.entries.settings import Reports, of_settings, of_settings_report
+from keepaliveD.log.words import own_namespace
 from keepaliveD.model.actions import Action, Arm, AskFirewall, Disarm, ReadIdleTimes, SetSystemKeepalive
 from keepaliveD.model.reports import (
     Report,
@@ -40,6 +41,7 @@ __all__ = [
     "counts_line",
     "of",
     "of_hang",
+    "of_unwatched",
     "status_line",
 ]
 
@@ -72,7 +74,7 @@ def _of_report(report: Report) -> Iterator[Entry]:
         case ReportNearlyFull(tracked):
             yield from of_nearly_full(tracked)
         case ReportUnwatched(unwatched):
-            yield from of_unwatched(unwatched)
+            yield from of_unwatched(unwatched, own_namespace())
         case other if isinstance(other, DaemonReports):
             yield from of_daemon(other)
         case other if isinstance(other, Reports):

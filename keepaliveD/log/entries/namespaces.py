@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keepaliveD.log.entries.entry import WARNING, Entry, Value
+from keepaliveD.log.words import THIS_NAMESPACE, own_namespace
 from keepaliveD.model import duration, requirements
 from keepaliveD.model.sockets import OWN, Unwatched
 from keepaliveD.platforms.touching import Kind, Touched
@@ -12,8 +13,8 @@ from keepaliveD.platforms.touching import Kind, Touched
 MOST_NAMED = 3  # anybody can make as many of these as he likes
 
 
-def of_unwatched(unwatched: Unwatched) -> Iterator[Entry]:
-    """Return an entry for each reason."""
+def of_unwatched(unwatched: Unwatched, own: int) -> Iterator[Entry]:
+    """Return an entry for each reason; `own` is the network namespace of who has scanned."""
     if unwatched.forbidden:
         yield _entry(
             f"{_not_watched(unwatched.forbidden)}: entering them requires {requirements.NAMESPACES.named}",
@@ -25,10 +26,16 @@ def of_unwatched(unwatched: Unwatched) -> Iterator[Entry]:
             "raise it (LimitNOFILE=, ulimit -n)",
             {"KEEPALIVE_NAMESPACES": unwatched.surplus},
         )
-    if unwatched.silent:
+    if own in unwatched.silent:
         yield _entry(
-            f"{_not_watched(len(unwatched.silent))}: no answer; tries again after growing pauses",
-            {"KEEPALIVE_NAMESPACES": len(unwatched.silent)},
+            f"{THIS_NAMESPACE} is not watched: no answer; its connections are not seen; "
+            "tries again after growing pauses",
+            {"KEEPALIVE_NETNS": own},
+        )
+    if others := len(set(unwatched.silent) - {own}):
+        yield _entry(
+            f"{_not_watched(others)}: no answer; tries again after growing pauses",
+            {"KEEPALIVE_NAMESPACES": others},
         )
     if unwatched.hidden:
         yield _entry(
@@ -38,7 +45,7 @@ def of_unwatched(unwatched: Unwatched) -> Iterator[Entry]:
         )
     for netns in unwatched.crowded[:MOST_NAMED]:
         yield _entry(
-            f"network namespace {netns} is not watched completely: too many of its sockets share a bucket of the "
+            f"{_named(netns, own)} is not watched completely: too many of its sockets share a bucket of the "
             'kernel\'s table (net.ipv4.tcp_child_ehash_entries is small there); watch.engine = "netlink" reads them',
             {"KEEPALIVE_NETNS": netns},
         )
@@ -48,9 +55,9 @@ def of_unwatched(unwatched: Unwatched) -> Iterator[Entry]:
             {"KEEPALIVE_NAMESPACES": more},
         )
     for netns in unwatched.incomplete[:MOST_NAMED]:
-        where = "this network namespace" if netns == OWN else f"network namespace {netns}"
         yield _entry(
-            f"{where} is not watched completely: the kernel told of fewer sockets than it counts, or refused; "
+            f"{_named(netns, own)} is not watched completely: "
+            "the kernel told of fewer sockets than it counts, or refused; "
             'tries again at each scan; watch.engine = "bpf" reads them in another way',
             {} if netns == OWN else {"KEEPALIVE_NETNS": netns},
         )
@@ -59,6 +66,10 @@ def of_unwatched(unwatched: Unwatched) -> Iterator[Entry]:
             f"{more} more network namespaces are not watched completely, for the same reason",
             {"KEEPALIVE_NAMESPACES": more},
         )
+
+
+def _named(netns: int, own: int) -> str:
+    return THIS_NAMESPACE if netns in (OWN, own) else f"network namespace {netns}"
 
 
 def _not_watched(count: int) -> str:
@@ -78,7 +89,10 @@ def of_hang(touched: Touched, pause: float) -> Entry:
     what, name = HUNG[touched.kind]
     if not name:
         return Entry("hung", WARNING, f"no answer from {what}; started another worker process")
-    message = f"no answer from {what} {touched.number}: left out for {duration.span(pause)}, then tried again"
+    whom = f"{what} {touched.number}"
+    if touched.kind is Kind.NAMESPACE and touched.number == own_namespace():
+        whom = f"{THIS_NAMESPACE} ({touched.number})"
+    message = f"no answer from {whom}: left out for {duration.span(pause)}, then tried again"
     return Entry("hung", WARNING, message, {name: touched.number})
 
 
