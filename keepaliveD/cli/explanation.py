@@ -70,8 +70,21 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
     if remedies:
         advise(options, root, view, remedies)
     if path := page.assumed(view.explained):
-        print("\nThe timeout is only assumed. If you know what lies between, write it down, or a preset:")
+        print()
+        for line in wrapped([assumed(view.explained)], terminal_width(), 0):
+            print(line)
         print_lines(path)
+
+
+def assumed(explained: Sequence[Explained]) -> str:
+    """Return what to do where a timeout is only assumed."""
+    unit = next((one.connection.owner.unit for one in explained if one.connection.owner.unit), "")
+    deaths = printable(shlex.join(["keepalivectl", "deaths", *([unit] if unit else [])]))
+    return (
+        "The timeout is only assumed. The true one may be shorter, also where a connection is SAFE: "
+        f"see {deaths}; find it with keepalivectl measure HOST:PORT; "
+        "if you know what lies between, write it down, or a preset:"
+    )
 
 
 def show(options: argparse.Namespace, view: View) -> None:

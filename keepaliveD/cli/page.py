@@ -327,11 +327,14 @@ def lines(remedies: Iterable[HelpfulRule]) -> list[str]:
 
 
 def assumed(explained: Iterable[Explained]) -> list[str]:
-    """Return a path as configuration, for peers at risk whose timeout is only assumed: each one, or the first few."""
+    """Return a path as configuration, for peers whose timeout is only assumed: each one, or the first few.
+
+    A connection that is safe by a guess may be at risk.
+    """
     peers = {
         one.connection.remote.address: ":" in one.connection.remote.address
         for one in explained
-        if one.connection.origin.guessed and one.connection.verdict in AT_RISK and one.watched
+        if one.connection.origin.guessed and one.connection.verdict in {*AT_RISK, Verdict.SAFE} and one.watched
     }
     if not peers:
         return []

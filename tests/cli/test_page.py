@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepaliveD.cli import page
+from keepaliveD.cli import explanation, page
 from keepaliveD.cli.page import Host
 from keepaliveD.model.connections import Due, Endpoint, Owner, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER
@@ -236,6 +236,9 @@ def test_a_timeout_that_nobody_knows_is_called_a_guess() -> None:
     assert section == "[[path]]"
     assert tomllib.loads("\n".join(page.assumed([its])))["path"][0]["networks"] == ["10.20.0.9/32"]
     assert page.assumed([BARE]) == []
+    safe = changed(BARE, {"verdict": Verdict.SAFE, "origin": Origin(Source.GUESS)})
+    assert page.assumed([safe])[0] == "[[path]]"
+    assert "keepalivectl deaths" in explanation.assumed([safe])
 
 
 def test_connections_that_are_alike_are_explained_once() -> None:
