@@ -244,6 +244,8 @@ class Live:
             self._filter, self._first = "", 0
         elif key == "backspace":
             self._filter, self._first = self._filter[:-1], 0
+        elif key == "/" and not self._filter:
+            self._first = 0  # begins a filter in less and top
         elif len(key) == 1 and len(self._filter) < LONGEST and frame.narrow(key) == key:
             self._filter, self._first = self._filter + key, 0
 

@@ -80,7 +80,8 @@ def test_what_is_typed_filters_at_once(rig: Rig, shown: Terminal, tmp_path: Path
     with program(rig) as one, program(rig, keepalive=7):
         watch(shown, tmp_path)
         shown.shows(r"^safe\?? ")
-        shown.type(f":{one.endpoints['KEEPALIVE_LOCAL_PORT']}")
+        shown.type(f"/:{one.endpoints['KEEPALIVE_LOCAL_PORT']}")  # the slash as in less
+        shown.shows(rf"^filter: :{one.endpoints['KEEPALIVE_LOCAL_PORT']}_")
         shown.is_rid_of(r"^safe\?? ")
         shown.shows("1 of 2 connections: 1 bare")
         shown.press("Escape")
