@@ -413,8 +413,8 @@ def test_no_socket_that_stays_is_missed_while_others_come_and_go(engine: Callabl
             looks = [watcher.scan(0.0) for _ in range(100)]
         assert all(other.poll() is None for other in others)
         for look in looks:
-            elsewhere = set(look.unwatched.crowded) - host.namespaces.keys()  # one of another test
-            assert look.complete or elsewhere
+            # not look.complete: a namespace of another test may end while it is read
+            assert home.inode not in {*look.unwatched.crowded, *look.unwatched.incomplete}
             seen = of_host(host, look.sockets)["cookie"].tolist()
             assert set(host.held) <= set(seen)
             assert len(seen) == len(set(seen))
