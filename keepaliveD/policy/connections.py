@@ -58,7 +58,8 @@ class Selected(Sequence[Connection]):
         sockets = self.judgement.table.sockets
         match name:
             case "timeout" | "verdict":
-                return getattr(outlook, name)[rows]  # type: ignore[no-any-return]
+                foreseen: Column = getattr(outlook, name)[rows]
+                return foreseen
             case "left":
                 return outlook.cut_at[rows] - outlook.now
             case "counts_data":
@@ -66,7 +67,8 @@ class Selected(Sequence[Connection]):
             case "is_off":
                 switch, timer = sockets["keepalive"][rows], sockets["timer"][rows]
                 unknown = (switch == Switch.UNKNOWN.value) & (timer == Timer.OFF.value)
-                return (switch == Switch.OFF.value) | unknown  # type: ignore[no-any-return]
+                off: Column = (switch == Switch.OFF.value) | unknown
+                return off
             case "pid":
                 return _each([owner.pid for owner in self.owners], self.owner_of)
         return sockets[name][rows]
