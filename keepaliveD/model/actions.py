@@ -260,7 +260,7 @@ class Notify:
 
 @dataclass(frozen=True, slots=True)
 class LogOutcome:
-    """LogOutcome this outcome."""
+    """Log what came of an action."""
 
     outcome: Outcome
 
@@ -272,7 +272,7 @@ class Abandon:
 
 @dataclass(frozen=True, slots=True)
 class EndDaemon:
-    """EndDaemon the daemon, with this error if there is one."""
+    """End the daemon, with this error if there is one."""
 
     error: Exception | None = None
 
