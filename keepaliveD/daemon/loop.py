@@ -50,7 +50,7 @@ class Performs(Protocol):
         """Carry out an action, and return the event that comes of it."""
 
     def log(self, outcome: Outcome) -> None:
-        """LogOutcome this outcome."""
+        """Log what came of an action."""
 
     def notify(self, phase: Phase) -> None:
         """Notify the service manager."""
