@@ -13,9 +13,9 @@ import numpy as np
 from bench.hold import holding
 from bench.rows import Row, show
 from bench.scan import ROUNDS, SOCKETS, in_turns, ours
+from keepaliveD.model.actions import Outcome
 from keepaliveD.model.firewall import ENTRY, FLOW
 from keepaliveD.model.origin import Origin, Source
-from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Path
 from keepaliveD.platforms.linux import selection
 from keepaliveD.platforms.linux.bpf.conntrack import BpfConntrack

@@ -26,7 +26,7 @@ from keepaliveD.daemon.perform import Performer
 from keepaliveD.log import entries
 from keepaliveD.log.journal import JournaldLog, Log, never_waiting
 from keepaliveD.model import duration, requirements
-from keepaliveD.model.actions import Arm, Disarm
+from keepaliveD.model.actions import Arm, Disarm, Outcome
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import (
     Busy,
@@ -40,7 +40,7 @@ from keepaliveD.model.errors import (
 )
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES
 from keepaliveD.model.origin import Origin, Source
-from keepaliveD.model.results import Armed, ArmingResult, Outcome
+from keepaliveD.model.results import Armed, ArmingResult
 from keepaliveD.model.rules import ArmAction, ArmRule, Watching
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.sockets import ALL_WATCHED, Indices, TcpState

@@ -8,8 +8,8 @@ from pathlib import Path
 from keepaliveD.cli import arguments, state
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.log import entries
+from keepaliveD.model.actions import Outcome
 from keepaliveD.model.errors import RecordDamaged
-from keepaliveD.model.results import Outcome
 from keepaliveD.model.text import printable
 from keepaliveD.platforms import detect
 

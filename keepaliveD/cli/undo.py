@@ -14,10 +14,11 @@ from keepaliveD.cli.nearest import Besides
 from keepaliveD.config import Config, load
 from keepaliveD.config.files import read
 from keepaliveD.daemon.settings import SystemSettings
+from keepaliveD.model.actions import Outcome
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import Busy, KernelError, RecordDamaged, Refusal
 from keepaliveD.model.keepalive import Keepalive
-from keepaliveD.model.results import Armed, Arming, ArmingResult, Outcome
+from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import ArmAction, OnDrift
 from keepaliveD.model.text import printable
 from keepaliveD.places import DEFAULT_FILE

@@ -21,10 +21,10 @@ from keepaliveD.config import Config, load
 from keepaliveD.daemon.worker import Reply
 from keepaliveD.daemon.workers import Hang, Workers
 from keepaliveD.log import entries
+from keepaliveD.model.actions import Outcome
 from keepaliveD.model.connections import AT_RISK, Connection, Owner, Verdict
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.reports import ReportUnwatched
-from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import IPNetwork, Watching
 from keepaliveD.model.sockets import ALL_WATCHED, Floats, Indices, SocketTable, Unwatched
 from keepaliveD.model.text import printable

@@ -13,11 +13,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import numpy as np
 
 from keepaliveD.daemon.settings import SystemSettings
-from keepaliveD.model.actions import Arm, Disarm
+from keepaliveD.model.actions import Arm, Disarm, Outcome
 from keepaliveD.model.arming import RESULT, TARGET
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import KernelError, Refusal
-from keepaliveD.model.results import Armed, Arming, ArmingResult, Mark, Outcome
+from keepaliveD.model.results import Armed, Arming, ArmingResult, Mark
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.base import AtConnect
 from keepaliveD.platforms.requests import ChangeSocketSettings, ReadSocketSettings, Steps, find_owners

@@ -28,6 +28,7 @@ from keepaliveD.model.actions import (
     ListOldServices,
     LoadConfiguration,
     OpenSession,
+    Outcome,
     Phase,
     Queued,
     ReadSettings,
@@ -53,7 +54,6 @@ from keepaliveD.model.reports import (
     ReportRewriter,
     ReportUnseenDeaths,
 )
-from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Rules, Watching
 from keepaliveD.model.snapshot import Ended, LastScan, Snapshot, Totals, Tried
 from keepaliveD.model.sockets import Column

@@ -10,9 +10,8 @@ from collections import deque
 from typing import Protocol
 
 from keepaliveD.daemon.worker import Reply
-from keepaliveD.model.actions import Abandon, Action, AtOnce, EndDaemon, LogOutcome, Notify, Phase, Queued
+from keepaliveD.model.actions import Abandon, Action, AtOnce, EndDaemon, LogOutcome, Notify, Outcome, Phase, Queued
 from keepaliveD.model.events import Event, Failed, Idle, Start, Tick
-from keepaliveD.model.results import Outcome
 from keepaliveD.platforms.requests import Request, Steps
 
 

@@ -12,13 +12,13 @@ from typing import Any
 from keepaliveD.config.units import with_suffix
 from keepaliveD.daemon.varlink import Method, Parameters, Question, Refused, invalid
 from keepaliveD.log import entries
-from keepaliveD.model.actions import SetSystemKeepalive
+from keepaliveD.model.actions import Outcome, SetSystemKeepalive
 from keepaliveD.model.errors import NoInput, Refusal
 from keepaliveD.model.explained import Explained
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES, Own, SocketKeepalive
 from keepaliveD.model.plain import plain
 from keepaliveD.model.questions import ArmThis, DisarmThis, ExplainThese, RecordNow, ReloadNow, RestoreThese, ScanNow
-from keepaliveD.model.results import Armed, ArmingResult, Mark, Outcome
+from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.places import INTERFACE
 from keepaliveD.policy.questions import Explanation
 

@@ -16,6 +16,7 @@ from keepaliveD.model.actions import (
     FoundSettings,
     LookInto,
     NameUnits,
+    Outcome,
     Queued,
     ReadIdleTimes,
     RecordArmed,
@@ -25,7 +26,6 @@ from keepaliveD.model.actions import (
 from keepaliveD.model.errors import NotPermitted, Refusal, Unsupported
 from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportDeaths, ReportDrift
-from keepaliveD.model.results import Outcome
 from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.requests import Steps, find_owners, find_owners_of_ended, find_units, look, look_into
 from keepaliveD.policy.connect import ConnectPlan

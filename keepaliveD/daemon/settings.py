@@ -6,11 +6,10 @@ import contextlib
 import dataclasses
 from collections.abc import Collection, Mapping
 
-from keepaliveD.model.actions import Because, FoundSettings, SetSystemKeepalive
+from keepaliveD.model.actions import Because, FoundSettings, Outcome, SetSystemKeepalive
 from keepaliveD.model.errors import KernelError, Misuse, Refusal
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.reports import ReportNotRestored
-from keepaliveD.model.results import Outcome
 from keepaliveD.model.snapshot import Setting
 from keepaliveD.model.text import quoted, shortened
 from keepaliveD.platforms.base import Tuner

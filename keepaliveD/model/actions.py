@@ -1,20 +1,18 @@
-"""What the decider asks for: data that says what is to be done or reported."""
+"""What the decider asks for, and what came of it: data that says what is to be done or reported."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from keepaliveD.model.connections import Connection
+from keepaliveD.model.errors import Refusal
 from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import Report
+from keepaliveD.model.results import Armed, Arming, Mark
 from keepaliveD.model.rules import Rules, Watching, Wish
 from keepaliveD.model.sockets import Column, Indices
-
-if TYPE_CHECKING:
-    from keepaliveD.model.results import Armed, Mark, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,3 +304,17 @@ Queued = (
     | Report
 )
 Action = Queued | AtOnce
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an action; `refused` is the reason where it was not carried out.
+
+    `looked` is what was read for ReadIdleTimes (rows of model.arming.LOOKED) or AskFirewall (of model.firewall.ENTRY).
+    """
+
+    action: Action
+    refused: Refusal | None = None
+    dry_run: bool = False
+    armings: tuple[Arming, ...] = ()
+    looked: Column | None = None

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keepaliveD.model.actions import NOT_CARED_FOR, FoundSettings, Queued
+from keepaliveD.model.actions import NOT_CARED_FOR, FoundSettings, Outcome, Queued
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.questions import Asker, Question
-from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Rules
 from keepaliveD.model.sockets import SocketTable
 

@@ -1,19 +1,14 @@
-"""What came of an action."""
+"""What became of sockets that were to be armed or disarmed."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from keepaliveD.model.connections import Connection
-from keepaliveD.model.errors import Refusal
 from keepaliveD.model.keepalive import NONE, Own, SocketKeepalive
-
-if TYPE_CHECKING:
-    from keepaliveD.model.actions import Action
-    from keepaliveD.model.sockets import Column
 
 
 class ArmingResult(enum.Enum):
@@ -81,17 +76,3 @@ class Mark(enum.Enum):
 
     LEFT_ALONE = "-"  # it was put back, or somebody else has set it since
     NOT_ARMED = "0"  # it was not set after all: the same as no word about it
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of an action; `refused` is the reason where it was not carried out.
-
-    `looked` is what was read for ReadIdleTimes (rows of model.arming.LOOKED) or AskFirewall (of model.firewall.ENTRY).
-    """
-
-    action: Action
-    refused: Refusal | None = None
-    dry_run: bool = False
-    armings: tuple[Arming, ...] = ()
-    looked: Column | None = None

@@ -13,12 +13,11 @@ from typing import Any, Protocol, TypeVar, overload
 
 import numpy as np
 
-from keepaliveD.model.actions import AskFirewall, ReadIdleTimes
+from keepaliveD.model.actions import AskFirewall, Outcome, ReadIdleTimes
 from keepaliveD.model.arming import LOOKED
 from keepaliveD.model.autopsy import Alike, Death
 from keepaliveD.model.connections import Connection, Owner
 from keepaliveD.model.errors import Refusal
-from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Column, SocketTable
 from keepaliveD.platforms.base import Session

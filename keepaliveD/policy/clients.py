@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from keepaliveD.model.actions import Action, Answer, LookInto, Queued, RestoreSettings
+from keepaliveD.model.actions import Action, Answer, LookInto, Outcome, Queued, RestoreSettings
 from keepaliveD.model.errors import Refusal, unexpected
 from keepaliveD.model.events import Asked
 from keepaliveD.model.questions import Asker, ReloadNow, RestoreThese, ScanNow
-from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Rules
 from keepaliveD.policy import firewall, questions
 from keepaliveD.policy.judge import Judgement, judged_anew

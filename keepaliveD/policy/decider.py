@@ -22,6 +22,7 @@ from keepaliveD.model.actions import (
     NameUnits,
     Notify,
     OpenSession,
+    Outcome,
     Phase,
     Queued,
     ReadSettings,
@@ -67,7 +68,6 @@ from keepaliveD.model.reports import (
     ReportReloadFailed,
     ReportStarted,
 )
-from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Path, Rules
 from keepaliveD.model.snapshot import AtRisk
 from keepaliveD.model.sockets import Sockets, SocketTable

@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keepaliveD.model.actions import AskFirewall
+from keepaliveD.model.actions import AskFirewall, Outcome
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.firewall import FLOW, Tracked
-from keepaliveD.model.results import Outcome
 from keepaliveD.model.sockets import Bools, Column, Indices
 from keepaliveD.policy.activity import Activity, Between, put
 from keepaliveD.policy.announce import lead

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keepaliveD.model.actions import ReadIdleTimes
+from keepaliveD.model.actions import Outcome, ReadIdleTimes
 from keepaliveD.model.arming import TARGET, Access
 from keepaliveD.model.connections import Due
-from keepaliveD.model.results import Arming, ArmingResult, Outcome
+from keepaliveD.model.results import Arming, ArmingResult
 from keepaliveD.model.sockets import Indices, Timer
 from keepaliveD.policy.activity import Activity, find
 from keepaliveD.policy.announce import lead

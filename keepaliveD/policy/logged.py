@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from keepaliveD.model.actions import Action, Arm, LogOutcome, TidyArmingRecord
+from keepaliveD.model.actions import Action, Arm, LogOutcome, Outcome, TidyArmingRecord
 from keepaliveD.model.reports import Report, ReportBlind, ReportDamaged, ReportEngine, ReportUnseenDeaths
-from keepaliveD.model.results import Outcome
 
 
 class Logged:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
+from keepaliveD.model.actions import Outcome
 from keepaliveD.model.autopsy import Alike
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.reports import ReportConnections, ReportDeaths
-from keepaliveD.model.results import Outcome
 from keepaliveD.places import MEASURES
 
 

@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keepaliveD.model.actions import Answer, Arm, Disarm, LookInto, Queued, RecordArmed
+from keepaliveD.model.actions import Answer, Arm, Disarm, LookInto, Outcome, Queued, RecordArmed
 from keepaliveD.model.errors import Misuse, NoInput
 from keepaliveD.model.explained import Explained
 from keepaliveD.model.plain import from_now
 from keepaliveD.model.questions import ArmThis, Asker, DisarmThis, ExplainThese, RecordNow
-from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import ArmAction, ArmRule, Rules
 from keepaliveD.model.sockets import Indices, Sockets, TcpState
 from keepaliveD.policy.arming import by_hand

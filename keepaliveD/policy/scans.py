@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from keepaliveD.model.actions import NOT_CARED_FOR, Action, Arm, AskFirewall, FoundSettings, ReadIdleTimes
+from keepaliveD.model.actions import NOT_CARED_FOR, Action, Arm, AskFirewall, FoundSettings, Outcome, ReadIdleTimes
 from keepaliveD.model.connections import Connection, Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportNearlyFull, ReportRecord, ReportUnwatched
-from keepaliveD.model.results import RETRIED, ArmingResult, Outcome
+from keepaliveD.model.results import RETRIED, ArmingResult
 from keepaliveD.model.rules import Path, Rules
 from keepaliveD.model.sockets import ALL_WATCHED, Bools, SocketTable
 from keepaliveD.policy import activity, announce, arming, firewall, gaps, idle_times

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from keepaliveD.model.actions import Action, Because, FoundSettings, SetSystemKeepalive
+from keepaliveD.model.actions import Action, Because, FoundSettings, Outcome, SetSystemKeepalive
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.reports import ReportDrift, ReportRewriter, ReportStricter
-from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import OnDrift, Roles
 from keepaliveD.policy.repeats import Repeats
 from keepaliveD.policy.strictness import keep_stricter

@@ -17,10 +17,10 @@ from keepaliveD.cli import deaths
 from keepaliveD.log import history
 from keepaliveD.log.entries import Entry, of
 from keepaliveD.log.kept import KeepingLog
+from keepaliveD.model.actions import Outcome
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import Misuse, NoInput, NotPermitted, Refusal, Unsupported
 from keepaliveD.model.reports import ReportDeaths
-from keepaliveD.model.results import Outcome
 from keepaliveD.records.history import History
 from tests.support.ends import FORGOTTEN_BY_REJECT, Facts, alike, live
 

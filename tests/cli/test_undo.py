@@ -10,11 +10,11 @@ import pytest
 from keepaliveD.cli import arming, running
 from keepaliveD.cli import undo as command
 from keepaliveD.cli.undo import redo
-from keepaliveD.model.actions import Disarm
+from keepaliveD.model.actions import Disarm, Outcome
 from keepaliveD.model.connections import Endpoint, Owner
 from keepaliveD.model.errors import Exit
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
-from keepaliveD.model.results import Armed, Arming, ArmingResult, Mark, Outcome
+from keepaliveD.model.results import Armed, Arming, ArmingResult, Mark
 from keepaliveD.platforms.base import Platform
 from keepaliveD.records.settings import SettingsRecord
 from tests.cli.test_arming import Desk, desk

@@ -12,13 +12,13 @@ import pytest
 from keepaliveD.config import load
 from keepaliveD.daemon.deaths import PAUSE, DeathSource
 from keepaliveD.log import entries
+from keepaliveD.model.actions import Outcome
 from keepaliveD.model.connections import Counts, Owner
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import KernelError, NotPermitted
 from keepaliveD.model.events import Died
 from keepaliveD.model.reports import ReportStarted
-from keepaliveD.model.results import Outcome
 from keepaliveD.model.status import Status
 from keepaliveD.platforms.base import DeathReader, DeathWatch
 from keepaliveD.platforms.requests import FindOwners

@@ -11,11 +11,12 @@ import pytest
 
 from keepaliveD.config import load
 from keepaliveD.daemon.orders import became, explanation
+from keepaliveD.model.actions import Outcome
 from keepaliveD.model.errors import NoInput, NotPermitted
 from keepaliveD.model.events import Asked
 from keepaliveD.model.keepalive import ALL, Keepalive, SocketKeepalive
 from keepaliveD.model.questions import ArmThis, Asker, DisarmThis, ExplainThese, Question
-from keepaliveD.model.results import Armed, Outcome
+from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import ArmAction, ArmRule
 from keepaliveD.policy.questions import MOST_EXPLAINED, Explanation
 from tests.support.fakes import OFF, FakeWatcher, Stage

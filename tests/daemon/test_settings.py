@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.daemon.settings import TRIES, SystemSettings
-from keepaliveD.model.actions import Because, SetSystemKeepalive
+from keepaliveD.model.actions import Because, Outcome, SetSystemKeepalive
 from keepaliveD.model.errors import KernelError, Misuse, NotPermitted, StateError, Unsupported
 from keepaliveD.model.reports import ReportNotRestored
-from keepaliveD.model.results import Outcome
 from keepaliveD.records.settings import SettingsRecord
 from tests.support.fakes import IDENTITY, KERNEL, OURS, FakeTuner
 

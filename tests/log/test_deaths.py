@@ -7,10 +7,10 @@ from pathlib import Path
 
 from keepaliveD.log.entries import ERROR, INFO, NOTICE, WARNING, Entry, of
 from keepaliveD.log.entries.deaths import EXPLANATIONS
+from keepaliveD.model.actions import Outcome
 from keepaliveD.model.causes import BY_KEY, EXPECTED, Cause, Foretold
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.reports import ReportDeaths
-from keepaliveD.model.results import Outcome
 from tests.support.ends import FORGOTTEN_BY_REJECT, MEASURED, Facts, alike, live
 
 SSH = Owner(812, "sshd", "ssh.service")

@@ -11,14 +11,14 @@ import pytest
 from keepaliveD.log import entries
 from keepaliveD.log.entries import ERROR, INFO, NOTICE, WARNING, Entry
 from keepaliveD.log.entries.entry import HANDFUL
-from keepaliveD.model.actions import Arm, Because, Disarm, SetSystemKeepalive
+from keepaliveD.model.actions import Arm, Because, Disarm, Outcome, SetSystemKeepalive
 from keepaliveD.model.connections import Connection, Counts, Due, Owner, Verdict, WhatCounts
 from keepaliveD.model.errors import NotPermitted
 from keepaliveD.model.firewall import Tracked
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.reports import ReportConnections, ReportDrift, ReportNearlyFull, ReportUnwatched
-from keepaliveD.model.results import Arming, ArmingResult, Outcome
+from keepaliveD.model.results import Arming, ArmingResult
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.sockets import OWN, Unwatched
 from keepaliveD.platforms.touching import Kind, Touched

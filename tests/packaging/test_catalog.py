@@ -11,7 +11,7 @@ import pytest
 from keepaliveD.log import entries
 from keepaliveD.log.entries import MESSAGE_IDS, Entry
 from keepaliveD.log.entries.entry import HANDFUL
-from keepaliveD.model.actions import Arm, Because, SetSystemKeepalive
+from keepaliveD.model.actions import Arm, Because, Outcome, SetSystemKeepalive
 from keepaliveD.model.connections import Connection, Due, Owner, Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import NotPermitted
@@ -31,7 +31,7 @@ from keepaliveD.model.reports import (
     ReportStricter,
     ReportUnwatched,
 )
-from keepaliveD.model.results import Arming, ArmingResult, Outcome
+from keepaliveD.model.results import Arming, ArmingResult
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.sockets import Unwatched

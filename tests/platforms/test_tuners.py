@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.daemon.settings import SystemSettings
-from keepaliveD.model.actions import Because, FoundSettings, SetSystemKeepalive
+from keepaliveD.model.actions import Because, FoundSettings, Outcome, SetSystemKeepalive
 from keepaliveD.model.errors import KernelError, NotPermitted, Refusal
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.reports import ReportDrift, ReportNotRestored
-from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import OnDrift
 from keepaliveD.policy.sysctls import SystemKeepalive
 from keepaliveD.records.settings import SettingsRecord

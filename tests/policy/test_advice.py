@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from keepaliveD.log import entries
-from keepaliveD.model.actions import Arm
+from keepaliveD.model.actions import Arm, Outcome
 from keepaliveD.model.arming import LOOKED
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.questions import ArmThis, Asker
 from keepaliveD.model.reports import ReportEvidence
-from keepaliveD.model.results import Armed, Outcome
+from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import ArmAction, ArmRule, OnDrift, Path, Rules
 from keepaliveD.model.sockets import Switch, Timer
 from keepaliveD.policy.activity import Activity, nothing_known

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from keepaliveD.model.actions import Arm
+from keepaliveD.model.actions import Arm, Outcome
 from keepaliveD.model.connections import Owner, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import NotPermitted
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES, TIMER_SLACK, Keepalive
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.reports import ReportConnections
-from keepaliveD.model.results import Arming, ArmingResult, Outcome
+from keepaliveD.model.results import Arming, ArmingResult
 from keepaliveD.model.rules import ArmAction, ArmRule, OnDrift, Path, Rules, Wish
 from keepaliveD.model.sockets import SocketTable, Switch, Timer
 from keepaliveD.policy import arming

@@ -24,6 +24,7 @@ from keepaliveD.model.actions import (
     LookInto,
     Notify,
     OpenSession,
+    Outcome,
     Phase,
     Queued,
     RefreshAtConnect,
@@ -62,7 +63,6 @@ from keepaliveD.model.questions import (
     ScanNow,
 )
 from keepaliveD.model.reports import ReportBlind, ReportRefused, ReportReloaded, ReportReloadFailed
-from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import OnDrift, Path, Rules, Watching
 from keepaliveD.policy.decider import COSTS, LONGEST_STOP, Decider
 from tests.support.tables import CONFIGURED, idle, table

@@ -7,11 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from keepaliveD.model.actions import AskFirewall
+from keepaliveD.model.actions import AskFirewall, Outcome
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.firewall import ENTRY, Tracked
 from keepaliveD.model.origin import Source
-from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import SocketTable
 from keepaliveD.policy.activity import Activity, nothing_known

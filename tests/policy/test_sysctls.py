@@ -4,10 +4,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from keepaliveD.model.actions import Action, Because, FoundSettings, SetSystemKeepalive
+from keepaliveD.model.actions import Action, Because, FoundSettings, Outcome, SetSystemKeepalive
 from keepaliveD.model.errors import NotPermitted
 from keepaliveD.model.reports import Repeat, ReportDrift, ReportRewriter, ReportStricter
-from keepaliveD.model.results import Outcome
 from keepaliveD.model.rules import OnDrift, Roles
 from keepaliveD.policy.sysctls import SystemKeepalive
 

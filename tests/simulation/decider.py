@@ -9,12 +9,12 @@ from typing import Protocol
 
 import numpy as np
 
-from keepaliveD.model.actions import Arm, AtOnce, ReadIdleTimes
+from keepaliveD.model.actions import Arm, AtOnce, Outcome, ReadIdleTimes
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.events import Done, Event, Idle, Opened, Scanned, Start, Tick
 from keepaliveD.model.reports import ReportConnections
-from keepaliveD.model.results import Arming, Outcome
+from keepaliveD.model.results import Arming
 from keepaliveD.model.rules import OnDrift, Rules
 from keepaliveD.model.sockets import Column, SocketTable
 from keepaliveD.policy import decider

@@ -20,7 +20,7 @@ from keepaliveD.daemon.loop import Loop
 from keepaliveD.daemon.perform import Performer
 from keepaliveD.daemon.worker import Reply
 from keepaliveD.log.entries import Entry
-from keepaliveD.model.actions import Queued
+from keepaliveD.model.actions import Outcome, Queued
 from keepaliveD.model.arming import LOOKED, RESULT, Access
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.deaths import DEATH, Deaths
@@ -29,7 +29,7 @@ from keepaliveD.model.events import Asked, Died, Event, Reload, Start, Stop
 from keepaliveD.model.keepalive import ALL, Keepalive, Own, SocketKeepalive
 from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import Counted
-from keepaliveD.model.results import Armed, Outcome
+from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import Roles, Watching
 from keepaliveD.model.sockets import Column, SocketTable
 from keepaliveD.platforms.base import DeathWatch, Opener, Platform, Session

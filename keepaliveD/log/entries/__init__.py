@@ -17,7 +17,7 @@ from keepaliveD.log.entries.firewall import of_nearly_full
 from keepaliveD.log.entries.namespaces import of_hang, of_unwatched
 from keepaliveD.log.entries.settings import Reports, of_settings, of_settings_report
 from keepaliveD.log.words import own_namespace
-from keepaliveD.model.actions import Action, Arm, AskFirewall, Disarm, ReadIdleTimes, SetSystemKeepalive
+from keepaliveD.model.actions import Action, Arm, AskFirewall, Disarm, Outcome, ReadIdleTimes, SetSystemKeepalive
 from keepaliveD.model.reports import (
     Report,
     ReportArmed,
@@ -27,7 +27,6 @@ from keepaliveD.model.reports import (
     ReportNearlyFull,
     ReportUnwatched,
 )
-from keepaliveD.model.results import Outcome
 
 __all__ = [
     "ERROR",

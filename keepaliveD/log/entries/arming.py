@@ -12,13 +12,13 @@ from keepaliveD.log.entries.connections import fields_of, forgetter, who
 from keepaliveD.log.entries.entry import HANDFUL, NOTICE, WARNING, Entry, Value
 from keepaliveD.log.words import too_long
 from keepaliveD.model import requirements
-from keepaliveD.model.actions import Arm, Disarm
+from keepaliveD.model.actions import Arm, Disarm, Outcome
 from keepaliveD.model.connections import Connection, Verdict
 from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.keepalive import SocketKeepalive
 from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import Counted
-from keepaliveD.model.results import RETRIED, Arming, ArmingResult, Outcome
+from keepaliveD.model.results import RETRIED, Arming, ArmingResult
 from keepaliveD.model.rules import Wish
 from keepaliveD.model.sockets import Column
 from keepaliveD.model.text import quoted
