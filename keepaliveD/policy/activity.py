@@ -154,7 +154,8 @@ def _learn_packets(memory: Activity, table: SocketTable, timeout: Column) -> Act
     """Place the newest packet of each socket that is new or moved, and learn from the silence before it."""
     sockets, moves = table.sockets, _moves(memory, table)
     rows, shown = moves.rows, _shown(table, moves)
-    probes = _probes(moves, shown)
+    survived = _survived(moves)
+    probes = _probes(moves, shown, np.fmax(timeout[rows], survived))
     newest = _let_through(moves, Between(probes.earliest, shown.latest), timeout[rows])
     return replace(
         memory,
@@ -166,7 +167,7 @@ def _learn_packets(memory: Activity, table: SocketTable, timeout: Column) -> Act
         last_packet_by=_passing_unseen(put(memory.last_packet_by, rows, newest.latest), table),
         consulted=put(memory.consulted, rows, np.minimum(memory.consulted[rows], EARLIER)),
         firewall_forgets_at=put(memory.firewall_forgets_at + table.asleep, rows, np.nan),
-        survived=put(memory.survived, rows, _survived(moves)),
+        survived=put(memory.survived, rows, survived),
         peer_period=put(memory.peer_period, rows, probes.period),
         beat=put(memory.beat, rows, probes.beat.earliest),
         beat_by=_passing_unseen(put(memory.beat_by, rows, probes.beat.latest), table),
@@ -282,11 +283,12 @@ class _Probes(NamedTuple):
     earliest: Column  # instant after which the newest packet passed, whether a probe or not
 
 
-def _probes(moves: _Moves, shown: Between) -> _Probes:
+def _probes(moves: _Moves, shown: Between, timeout: Column) -> _Probes:
     """Find the peer's probes, which no age shows, and learn how often they come from every one but the first.
 
     Our own probes, and the answers to them, do not change when a peer that is Linux probes next: only data does, and
     the answers to its own probes. Where one of ours was answered, one of the peer's may have come meanwhile.
+    A probe that came later than the path waits shows that the peer alone does not keep the connection.
     """
     hidden = (moves.answered | moves.unanswered) & ~(shown.earliest > moves.start)
     probed = hidden & moves.answered & moves.shows_probes
@@ -294,6 +296,7 @@ def _probes(moves: _Moves, shown: Between) -> _Probes:
     rhythmic = probed & (moves.probed | (moves.received > 1))  # the first comes after another time than the next
     rhythm, overdue = _rhythm(moves, shown.latest), _overdue(moves)
     alone = (moves.received > 1) | (moves.last_packet.earliest <= moves.beat.earliest)
+    in_time = ~(moves.start - moves.beat.latest > timeout)
     earliest = np.where(hidden, moves.start, shown.earliest)
     if not moves.slept:  # a peer whose probes are not answered meanwhile gives up
         by_rhythm = np.fmax(earliest, shown.latest - rhythm * (1 + TIMER_SLACK))
@@ -301,7 +304,7 @@ def _probes(moves: _Moves, shown: Between) -> _Probes:
     perhaps = moves.answered & ~hidden & (moves.received > 1)
     return _Probes(
         probed=np.where(data, False, probed | moves.probed),
-        bridged=np.where(rhythmic, alone | (moves.bridged & ~overdue), moves.bridged),
+        bridged=np.where(rhythmic, in_time & (alone | (moves.bridged & ~overdue)), moves.bridged),
         period=np.where(rhythmic, rhythm, np.where(overdue, FOREVER, moves.peer_period)),
         beat=Between(
             np.where(data, moves.data_at, np.where(probed, earliest, moves.beat.earliest)),

@@ -99,6 +99,25 @@ def test_a_presumed_cut_is_reported_as_soon_as_what_was_sent_since_is_not_answer
     assert told(judge, table(1325.0, sent | {"segments_out": 14, "retransmits": 3})) == []
 
 
+def test_a_running_timer_that_is_longer_than_the_idle_time_is_no_recovery() -> None:
+    """It runs for the interval, 400 s, as all later ones will; netlink does not show that.
+
+    This time a probe of the peer keeps the connection.
+    """
+    judge = decider()
+    scans = [
+        table(1000.0, idle(0.0, timer=Timer.KEEPALIVE, expires=150.0)),
+        table(1020.0, idle(10.0, timer=Timer.KEEPALIVE, expires=130.0, segments_in=11)),
+        table(1151.0, idle(141.0, timer=Timer.KEEPALIVE, expires=9.0, segments_in=11)),
+        table(1170.0, idle(160.0, timer=Timer.KEEPALIVE, expires=391.0, segments_in=12) | {"since_acked": 9.0}),
+        table(1405.0, idle(395.0, timer=Timer.KEEPALIVE, expires=156.0, segments_in=12) | {"since_acked": 244.0}),
+    ]
+    assert [told(judge, scan) for scan in scans] == [[], [], [], [], [("late", "unknown")]]
+    probed = idle(400.0, timer=Timer.KEEPALIVE, expires=151.0, segments_in=13) | {"since_acked": 249.0}
+    judgement, actions = judge.observe(table(1410.0, probed))
+    assert (judgement.forecast.verdict[0], actions) == (Verdict.SAFE, [])
+
+
 @pytest.mark.parametrize(("keepidle", "news"), [(280, []), (260, [("safe", "late")])])
 def test_keepalive_that_may_come_too_late_next_time_is_no_recovery(keepidle: int, news: list[tuple[str, str]]) -> None:
     """This time its timer is known to fire early enough; the next one may fire up to 8/63 later."""
@@ -185,6 +204,16 @@ def test_a_peer_whose_probe_may_be_in_time_is_a_reason_to_be_quiet_only_once_it_
     """Its period is as long as the timeout, as far as scans can tell: with our probe between, that was never tried."""
     assert rhythm(decider(), own=True) == [("late", "unknown")]
     assert rhythm(decider(), own=False) == []
+
+
+def test_a_peer_whose_probe_once_came_after_more_than_the_timeout_is_no_reason_to_be_quiet() -> None:
+    """The peer had kept the connection alone before. Its next probe took 305 s: only our own probe was in time."""
+    judge = decider()
+    rhythm(judge, own=False)
+    told(judge, table(1660.0, idle(660.0, segments_in=13) | {"since_acked": 5.0}))
+    told(judge, table(1705.0, idle(705.0, segments_in=13) | {"since_acked": 50.0}))
+    told(judge, table(1710.0, idle(710.0, segments_in=14) | {"since_acked": 55.0}))
+    assert told(judge, table(1960.0, idle(960.0, segments_in=14) | {"since_acked": 305.0})) == [("late", "unknown")]
 
 
 def test_the_rules_may_change_and_the_memory_stays() -> None:
