@@ -18,13 +18,13 @@ from tests.simulation import armer, truth
 from tests.simulation import run as running
 from tests.simulation.connection import Connection, Plan, Step
 from tests.simulation.decider import Armer, Reader, Said, Word
-from tests.simulation.kernel import NEVER, Clock, Options
+from tests.simulation.kernel import NEVER, Clock, Options, Sysctls
 from tests.simulation.path import Firewall, Outage
 from tests.simulation.run import run
 from tests.simulation.scans import EngineName
 from tests.simulation.test_simulation import Always
 from tests.simulation.truth import Judge, Wrong, waited_longer
-from tests.simulation.world import World, quiet_host
+from tests.simulation.world import KERNELS_OWN, World, quiet_host
 
 UNTIL = 4000.0
 
@@ -247,6 +247,20 @@ def test_an_outage_that_ended_the_one_that_was_not_armed_too_was_not_survived(
     here, peer = Options(True, 1200, 1800, 1), Options(True, 300, 300, 31)
     wrong = found(outage, EngineName.BPF, here, peer, (20.0, "peer", "say"))
     assert not wrong & {Wrong.WEAKENED, Wrong.OUTLASTED}
+
+
+@pytest.mark.parametrize(("changed", "later"), [(5.0, True), (800.0, False)])
+def test_what_a_program_had_is_what_its_system_said_when_it_was_armed(
+    found: Any, changed: float, monkeypatch: pytest.MonkeyPatch, *, later: bool
+) -> None:
+    """Its own interval was the system's, 75 s; whoever makes that 28 s later changes nothing in an armed socket."""
+    patient = SocketKeepalive(True, Keepalive(192, 20, 31))
+    monkeypatch.setattr(armer, "decide_arming", lambda its, _: Armed(its.stands, patient, its.inherited))
+    systems = (KERNELS_OWN, Sysctls(7200, 28, 9, changed))
+    rule = ArmRule("arm[1]", ArmAction.ENABLE, 192, 20, 31)
+    tuned = host(240.0, arm=(rule,), sysctls=systems, warn_before=120.0)
+    wrong = found(tuned, EngineName.NETLINK, Options(True, 215), Options(), (1.0, "peer", "say"), vanishes=700.0)
+    assert (Wrong.NOTICED_LATER in wrong) == later
 
 
 @pytest.mark.parametrize(("settled", "flips"), [(5000.0, False), (1500.0, True)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import enum
 import itertools
 from collections.abc import Callable, Iterator
@@ -469,7 +470,7 @@ class Judge:
         died = in_time and each.gone_at < NEVER and connection.plan.honest
         if died and not connection.peer.vanished and not self._disturbed(connection, each.gone_at):
             yield Wrong.ARMED_DIED, each.gone_at
-        twin = Connection(plan(self._run.world, connection.plan.number))
+        twin = self._not_armed(connection.plan.number, armed[-1].when)
         twin.advance(self._run.world.until)
         if any(when > first.when for when in twin.changed):
             return  # which the one that was armed did not see
@@ -481,6 +482,16 @@ class Judge:
             yield Wrong.WEAKENED if lasts else Wrong.OUTLASTED, ended
         if waited_longer(connection.here, twin.here, self._run.world.until):
             yield Wrong.NOTICED_LATER, ended
+
+    def _not_armed(self, number: int, when: float) -> Connection:
+        """The same connection, had it not been armed, with the system's settings of the instant `when` it last was.
+
+        What its program had then is what arming must not weaken. Nobody could know what the system would say later,
+        and an armed socket does not follow it.
+        """
+        drawn = plan(self._run.world, number)
+        known = [each for each in drawn.here_sysctls if each.since <= when]
+        return Connection(dataclasses.replace(drawn, here_sysctls=known))
 
     def _would_last(self, connection: Connection, first: ArmedAt) -> float:
         """Until when its own probes would have lasted, had they begun with the first that nobody answered.
