@@ -149,6 +149,27 @@ def somebody_on_this_host_forges_a_wrong_reset_before_the_right_one(play: Play) 
 
 
 @scene(Cause.LOCAL_KILL, untold=True)
+def somebody_on_this_host_forges_data_before_the_reset(play: Play) -> None:
+    """From then on the packets of the peer seem to come over loopback, as those of a proxy do."""
+    forge_over_loopback_before_the_reset(play, flags=ACK, data=b"old data")
+
+
+@scene(Cause.LOCAL_KILL, untold=True)
+def somebody_on_this_host_forges_an_acknowledgement_before_the_reset(play: Play) -> None:
+    forge_over_loopback_before_the_reset(play, flags=ACK)
+
+
+def forge_over_loopback_before_the_reset(play: Play, flags: int, data: bytes = b"") -> None:
+    """Both from this host: a segment that changes nothing, then the reset."""
+    client, _ = play.open()
+    expected, sent = (sequence_number(client, queue) for queue in (RECEIVED, SENT))
+    old = Segment(play.port, client.getsockname()[1], expected - 1000 & 0xFFFFFFFF, flags, sent, 512, (1, 1), data)
+    play.rig.forge_at_the_client(old)
+    play.rig.forge_at_the_client(Segment(play.port, client.getsockname()[1], expected, RST))
+    wait_for_end(client)
+
+
+@scene(Cause.LOCAL_KILL, untold=True)
 def somebody_on_this_host_learns_the_number_by_a_forged_syn_and_forges_a_reset(play: Play) -> None:
     """As killcx does: the kernel answers the SYN with the numbers that it expects (RFC 5961)."""
     client, _ = play.open()

@@ -217,21 +217,24 @@ static __always_inline bool is_local(const struct sock *sk)
 	return route && route->dev->ifindex == LOOPBACK;
 }
 
-/* Then its packets have come over loopback so far, although its route says otherwise. */
-static __always_inline bool is_led_to_a_proxy(const struct sock *sk)
+/* Over which interface its last packet came, 0 unknown. */
+static __always_inline int came_over(const struct sock *sk)
 {
 	const struct sock___v5_17 *newer = (const void *)sk;
 
-	return bpf_core_field_exists(newer->sk_rx_dst_ifindex) && newer->sk_rx_dst_ifindex == LOOPBACK;
+	return bpf_core_field_exists(newer->sk_rx_dst_ifindex) ? newer->sk_rx_dst_ifindex : 0;
 }
 
-/* From then on the socket's packets seem to come over loopback: see_reset() must not take this for a proxy. */
-static __always_inline void see_forger(const struct tcp_sock *tp, const struct segment *segment)
+/* Somebody on this host has sent it something, in the name of the peer, whose own packets came from the network.
+ * From then on its packets seem to come over loopback: see_reset() must not take this for a proxy.
+ */
+static __always_inline void see_forger(const struct tcp_sock *tp)
 {
 	const struct sock *sk = (const struct sock *)tp;
+	int before = came_over(sk);
 	struct evidence *evidence;
 
-	if (!segment->by_loopback || is_local(sk) || is_led_to_a_proxy(sk))
+	if (!before || before == LOOPBACK || is_local(sk))
 		return;
 	evidence = keep(tp);
 	if (evidence)
@@ -272,7 +275,7 @@ static __always_inline void see_reset(struct __sk_buff *skb, const struct tcp_so
 	evidence->reset_id = segment->id;
 	evidence->reset_label = segment->label;
 	evidence->reset_local = segment->by_loopback && !is_local(sk);
-	if (evidence->reset_local && !evidence->forged_here && is_led_to_a_proxy(sk)) {
+	if (evidence->reset_local && !evidence->forged_here && came_over(sk) == LOOPBACK) {
 		evidence->reset_local = 0;
 		evidence->peer_ttl = segment->ttl; /* of a connection of the proxy's own another one may be known */
 	}
@@ -400,7 +403,7 @@ int see_packet(struct __sk_buff *skb)
 	if (!read_headers(skb, &segment))
 		return PASS;
 	flags = segment.tcp->flags & (FIN | SYN | RST);
-	if (!flags && segment.payload > 1)
+	if (!flags && segment.payload > 1 && !segment.by_loopback)
 		return PASS;
 	tp = skb->sk ? bpf_skc_to_tcp_sock(skb->sk) : NULL;
 	if (!tp)
@@ -408,19 +411,21 @@ int see_packet(struct __sk_buff *skb)
 	state = ((const struct sock_common *)tp)->skc_state;
 	if (state == TCP_LISTEN)
 		return PASS; /* anybody may send there, in anybody's name */
+	if (segment.by_loopback && state != TCP_SYN_SENT)
+		see_forger(tp);
+	if (!flags && segment.payload > 1)
+		return PASS;
 	if (!flags) {
 		see_bare(tp, &segment);
 	} else if (state == TCP_SYN_SENT) {
 		if (flags == SYN && answers(tp, &segment))
 			learn((const struct sock_common *)tp, &segment);
-	} else {
-		see_forger(tp, &segment);
-		if (flags & RST)
-			see_reset(skb, tp, &segment);
-		else if (!(flags & SYN))
-			see_fin(tp, &segment);
-		else if (!(segment.tcp->flags & ACK)) /* or it is the answer to ours once more */
-			see_syn(tp, &segment);
+	} else if (flags & RST) {
+		see_reset(skb, tp, &segment);
+	} else if (!(flags & SYN)) {
+		see_fin(tp, &segment);
+	} else if (!(segment.tcp->flags & ACK)) { /* or it is the answer to ours once more */
+		see_syn(tp, &segment);
 	}
 	return PASS;
 }
