@@ -120,6 +120,7 @@ def _explained(one: Mapping[str, Any]) -> Explained:
         remedy=_remedy(one, stands),
         hopeless=ArmingResult(one["hopeless"]) if one["hopeless"] else None,
         times=Keepalive(**one["times"]) if one["times"] else None,
+        left_until_reload=one["left_until_reload"],
     )
 
 

@@ -285,6 +285,9 @@ def _foreseen(its: Explained, *, daemon: bool) -> str:
         return "no: nothing is armed by evidence; write the idle timeout into a [[path]]"
     if not isinstance(its.decision, Armed):
         return _refused(its)
+    if its.left_until_reload:
+        times = its.decision.after.times
+        return f"no: the daemon tried it before, and left it; after a reload rule {its.rule.name} arms it: {times}"
     if daemon:
         return f"rule {its.rule.name} arms it at the next scan: {its.decision.after.times}"
     return f"no daemon runs; rule {its.rule.name} would arm it: {its.decision.after.times}"

@@ -194,7 +194,8 @@ type Times (idle: int, interval: int, probes: int)
 # it since; left_alone whether it was changed since and is left. rule is the one that matches, with its action and the
 # times that it would set on this path; decision what it comes to for this socket, with the keepalive that it would
 # set, or "" where it is not at risk. remedy are the keys of an [[arm]] rule that would keep it alive; hopeless why
-# none would.
+# none would. left_until_reload says that the daemon has considered the socket before, and does so again only after a
+# reload.
 type Explanation (
   connection: Connection,
   stands: ?Keepalive,
@@ -211,7 +212,8 @@ type Explanation (
   decision: string,
   sets: ?Keepalive,
   remedy: []Key,
-  hopeless: string
+  hopeless: string,
+  left_until_reload: bool
 )
 
 # Explain connections of the last scan, as keepalivectl why does: those with one of these cookies or inodes, of these

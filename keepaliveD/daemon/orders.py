@@ -183,6 +183,7 @@ def explained(its: Explained) -> dict[str, object]:
         "sets": keepalive(decision.after) if isinstance(decision, Armed) else None,
         "remedy": [{"key": key, "value": value} for key, value in its.remedy.settings] if its.remedy else [],
         "hopeless": its.hopeless.value if its.hopeless else "",
+        "left_until_reload": its.left_until_reload,
     }
 
 

@@ -27,6 +27,7 @@ class Explained:
     `decision` is how that rule arms the socket, or why it leaves it alone; None if that is not known.
     `remedy` is a rule that would help a connection at risk where no rule does; `hopeless` is why none would.
     `times` are those that `rule` sets on the path, None where its timeout is not known.
+    `left_until_reload` is whether the daemon has considered the socket before, and does not do so again until a reload.
     """
 
     connection: Connection
@@ -39,6 +40,7 @@ class Explained:
     remedy: HelpfulRule | None = None
     hopeless: ArmingResult | None = None
     times: Keepalive | None = None
+    left_until_reload: bool = False
 
     @property
     def armed(self) -> Armed | None:

@@ -136,10 +136,7 @@ def _candidates(judgement: Judgement) -> Indices:
     the next one at once, or end it.
     """
     forecast, activity = judgement.forecast, judgement.activity
-    verdict, arming = forecast.verdict, activity.arming
-    news = RISKY[verdict] & (arming != UNWANTED[verdict]) & ~DONE[arming]
-    news &= (arming != Considered.TRYING.value) | (activity.tries < LAST_TRY)
-    news &= (arming != Considered.ARMED.value) | (verdict != Verdict.CUT.value)
+    news = RISKY[forecast.verdict] & ~are_settled(judgement)
     news &= HELPFUL[forecast.due] & (judgement.table.sockets["inode"] != 0) & (judgement.table.sockets["probes"] == 0)
     if judgement.table.firewall_timeout != FOREVER:  # whose answer decides by which timeout
         idle = forecast.now - activity.last_packet
@@ -147,6 +144,16 @@ def _candidates(judgement: Judgement) -> Indices:
     if judgement.assigned.only_data is not None:
         news &= ~judgement.assigned.only_data
     return np.flatnonzero(news)
+
+
+def are_settled(judgement: Judgement) -> Bools:
+    """Return which sockets are not considered again with the verdict that they have, until other rules apply."""
+    verdict, activity = judgement.forecast.verdict, judgement.activity
+    arming = activity.arming
+    settled: Bools = DONE[arming] | (RISKY[verdict] & (arming == UNWANTED[verdict]))
+    settled |= (arming == Considered.TRYING.value) & (activity.tries >= LAST_TRY)
+    settled |= (arming == Considered.ARMED.value) & (verdict == Verdict.CUT.value)
+    return settled
 
 
 def _chances(judgement: Judgement, rules: Sequence[ArmRule], rows: Indices) -> Bools:

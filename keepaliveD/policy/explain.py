@@ -18,7 +18,7 @@ from keepaliveD.model.keepalive import Found, Keepalive
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Wish
 from keepaliveD.model.sockets import Column
-from keepaliveD.policy.arming import first_matching, times, wishes
+from keepaliveD.policy.arming import are_settled, first_matching, times, wishes
 from keepaliveD.policy.choices import RESULTS, Entry, read_from
 from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.judge import Judgement
@@ -49,6 +49,7 @@ def explain(
     timeouts = {path.name: path.timeout for path in to_arm_by.assigned.paths}
     unwatched = set(sockets["cookie"][ignored(sockets, around.ignore)].tolist())
     ruled = {one.cookie: one for one in with_cookies(to_arm_by, [one.cookie for one in connections])}
+    left = set(sockets["cookie"][are_settled(to_arm_by)].tolist())
     matching = wishes(to_arm_by, [one.cookie for one in connections], around.rules)
     explained = []
     for row, one in enumerate(connections):
@@ -58,7 +59,8 @@ def explain(
         its = _read(by_rules, read, wish, around.entries.get(one.cookie), watched=one.cookie not in unwatched)
         its = _helped(its, wish, around, timeouts[one.path])
         wanted = None if math.isnan(one.timeout) else wish.times
-        explained.append(dataclasses.replace(its, connection=one, times=wanted))
+        settled = one.cookie in left
+        explained.append(dataclasses.replace(its, connection=one, times=wanted, left_until_reload=settled))
     return explained
 
 

@@ -217,6 +217,14 @@ def test_a_daemon_that_runs_arms_at_its_next_scan() -> None:
     assert said == "rule keepalive.arm arms it at the next scan: idle 180s, interval 20s, probes 31"
 
 
+def test_what_the_daemon_has_tried_and_left_waits_for_a_reload() -> None:
+    said = fact(changed(BARE, decision=ARMED, left_until_reload=True), "armed", Host(True))
+    assert said == (
+        "no: the daemon tried it before, and left it; after a reload rule keepalive.arm arms it: "
+        "idle 180s, interval 20s, probes 31"
+    )
+
+
 def test_what_was_not_read_is_not_known() -> None:
     unread = changed(BARE, {"keepalive": Shown.ON}, found=None, hindrance=ArmingResult.OWNER_NOT_VISIBLE, decision=None)
     assert fact(unread, "keepalive") == "on; who set it is not known: requires root"

@@ -18,6 +18,7 @@ from keepaliveD.model.keepalive import ALL, Keepalive, SocketKeepalive
 from keepaliveD.model.questions import ArmThis, Asker, DisarmThis, ExplainThese, Question
 from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import ArmAction, ArmRule
+from keepaliveD.model.sockets import Timer
 from keepaliveD.policy.questions import MOST_EXPLAINED, Explanation
 from tests.support.fakes import OFF, FakeWatcher, Stage
 from tests.support.tables import FIREWALL, idle
@@ -150,3 +151,21 @@ def test_where_a_socket_cannot_be_read_the_rest_is_explained(stage: Stage) -> No
     stage.armer.refusal = NotPermitted("requires CAP_SYS_PTRACE")
     reply = only(*asked(stage, ExplainThese((COOKIE,))))
     assert (reply["stands"], reply["unread"], reply["rule"]) == (None, "cannot be read here", "arm[1]")
+
+
+def test_what_was_tried_and_left_is_not_said_to_be_armed_at_the_next_scan(stage: Stage) -> None:
+    """Its rule's times were too long for the path while it was late, and the daemon looks at it no more once it is cut.
+
+    After a reload it does.
+    """
+    rule = ArmRule("arm[1]", ArmAction.REARM, 400, 20, 31)
+    stage.config = dataclasses.replace(stage.config, arm=(rule,))
+    late: Any = {"timer": Timer.KEEPALIVE, "cookie": COOKIE}
+    stage.watcher = FakeWatcher(lambda now: [idle(now - 990.0, expires=7200.0 - (now - 990.0), **late)])
+    stage.armer.others = SocketKeepalive(True, Keepalive(7200, 75, 9))
+    stage.script = [*[None] * 20, Asked(Asker(1, 0, 812), ExplainThese((COOKIE,)))]
+    stage.run()
+    reply = only(stage.answered[0][1])  # type: ignore[arg-type]
+    assert (reply["connection"]["verdict"], reply["decision"]) == ("cut", "would be armed")
+    assert reply["left_until_reload"]
+    assert not stage.armer.changed

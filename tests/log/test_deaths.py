@@ -10,6 +10,7 @@ from keepaliveD.log.entries.deaths import EXPLANATIONS
 from keepaliveD.model.actions import Outcome
 from keepaliveD.model.causes import BY_KEY, EXPECTED, Cause, Foretold
 from keepaliveD.model.connections import Owner
+from keepaliveD.model.duration import span
 from keepaliveD.model.reports import ReportDeaths
 from tests.support.ends import FORGOTTEN_BY_REJECT, MEASURED, Facts, alike, live
 
@@ -35,6 +36,13 @@ def test_one_end_names_the_middlebox_and_the_remedy() -> None:
     assert said.fields["KEEPALIVE_HOP"] == 2
     assert said.fields["KEEPALIVE_SILENCE_SEC"] == 3.5
     assert str(said.fields["KEEPALIVE_REMEDY"]).splitlines()[0] == "[[path]]"
+
+
+def test_a_time_is_the_same_in_the_message_and_by_its_field() -> None:
+    """keepalivectl deaths --explain reads the field."""
+    said = entry({**FORGOTTEN_BY_REJECT, "silence": 84.52})
+    (quiet,) = re.findall(r"quiet for ([^(]*) \(", said.message)
+    assert quiet == span(float(str(said.fields["KEEPALIVE_SILENCE_SEC"]))) == "1min 24s"
 
 
 def test_what_cannot_be_told_apart_is_named_and_not_called_certain() -> None:

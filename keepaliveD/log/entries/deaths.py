@@ -124,7 +124,7 @@ def _who(death: Death) -> str:
 def _what(death: Death) -> str:
     """Return the cause, how sure it is, what else it may be, and whether it was foretold."""
     where = f" at hop {death.hop}" + (f" of {death.peer_hop}" if death.peer_hop else "") if death.hop else ""
-    quiet = f", quiet for {span(death.silence)}" if death.silence >= IDLE_AFTER else ""
+    quiet = f", quiet for {span(_rounded(death.silence))}" if death.silence >= IDLE_AFTER else ""
     killer = f" by {death.closer}[{death.closer_pid}]" if death.closer and death.cause is Cause.LOCAL_KILL else ""
     sure = confidence_words(death.confidence, death.others)
     perhaps = f", or {death.others[0].label}" if death.others else ""
@@ -133,8 +133,13 @@ def _what(death: Death) -> str:
 
 def _told(death: Death) -> str:
     foretold = death.hindsight.foretold
-    before = f" {span(death.hindsight.warned_before)} before" if foretold is Foretold.FORETOLD else ""
+    before = f" {span(_rounded(death.hindsight.warned_before))} before" if foretold is Foretold.FORETOLD else ""
     return foretold.label + before
+
+
+def _rounded(seconds: float) -> float:
+    """Return a time as a field has it, so that keepalivectl, which reads the field, says the same as the message."""
+    return round(seconds, 1)
 
 
 def _advice(found: Remedy) -> str:
@@ -184,9 +189,9 @@ def _forecast(death: Death) -> dict[str, Value]:
     """Return the fields about the silence, and about what was forecast."""
     fields: dict[str, Value] = {"KEEPALIVE_BEFORE": death.hindsight.verdict.label}
     if not math.isnan(death.silence):
-        fields["KEEPALIVE_SILENCE_SEC"] = round(death.silence, 1)
+        fields["KEEPALIVE_SILENCE_SEC"] = _rounded(death.silence)
     if not math.isnan(death.hindsight.warned_before):
-        fields["KEEPALIVE_WARNED_SEC"] = round(death.hindsight.warned_before, 1)
+        fields["KEEPALIVE_WARNED_SEC"] = _rounded(death.hindsight.warned_before)
     if math.isfinite(death.timeout):
         fields["KEEPALIVE_TIMEOUT_SEC"] = round(death.timeout, 1)
     return fields
