@@ -31,8 +31,8 @@ type Arming (result: string, count: int)
 type Ends (path: string, unit: string, foretold: int, missed: int, unforeseeable: int, saved: int)
 
 # Network namespaces that are not watched: those that may not be entered, those that are too many, those that do not
-# answer, and those of which sockets are missing, by inode (of incomplete, 0 is the daemon's own); hidden: whether there
-# are processes whose namespaces are unknown
+# answer, and those of which sockets are missing, by inode (of incomplete, 0 is the daemon's own). At most 100 of a kind
+# are named, the daemon's own first. hidden: whether there are processes whose namespaces are unknown
 type Unwatched (forbidden: int, surplus: int, hidden: bool, silent: []int, crowded: []int, incomplete: []int)
 
 # Connections at risk of a unit, or of a user where the unit is not known (then it is ""), by the last scan. The path

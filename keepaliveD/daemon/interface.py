@@ -25,7 +25,7 @@ from keepaliveD.model.metric import Metric
 from keepaliveD.model.plain import from_now, known, plain, plain_endpoint, plain_origin, plain_owner
 from keepaliveD.model.rules import Path
 from keepaliveD.model.snapshot import AtRisk, Ended, Snapshot
-from keepaliveD.model.sockets import ALL_WATCHED, Unwatched
+from keepaliveD.model.sockets import ALL_WATCHED, OWN, Unwatched
 from keepaliveD.places import INTERFACE
 from keepaliveD.policy.listing import Listed, page
 
@@ -171,7 +171,7 @@ def status(snapshot: Snapshot) -> dict[str, object]:
         "ends": [ends(*one) for one in snapshot.tally.by_path_and_unit()[:MOST_ENDS]],
         "at_risk": [at_risk(one) for one in snapshot.at_risk],
         "restores": snapshot.restores,
-        "unwatched": unwatched(snapshot.unwatched or ALL_WATCHED),
+        "unwatched": unwatched(snapshot.unwatched or ALL_WATCHED, snapshot.netns),
         "problems": list(snapshot.problems),
     }
 
@@ -188,10 +188,14 @@ def at_risk(one: AtRisk) -> dict[str, object]:
     return {**dataclasses.asdict(one), "verdict": one.verdict.label, "left": known(one.left)}
 
 
-def unwatched(those: Unwatched) -> dict[str, object]:
-    """Return which network namespaces are not watched, as Status answers it."""
+def unwatched(those: Unwatched, own: int) -> dict[str, object]:
+    """Return which network namespaces are not watched, as Status answers it.
+
+    `own` is the daemon's, and comes first: anybody can make so many others that not all are named.
+    """
     named = ("silent", "crowded", "incomplete")
-    return {**those._asdict(), **{name: getattr(those, name)[:MOST_NAMED] for name in named}}
+    own_first = {name: sorted(getattr(those, name), key=lambda netns: netns not in (own, OWN)) for name in named}
+    return {**those._asdict(), **{name: inodes[:MOST_NAMED] for name, inodes in own_first.items()}}
 
 
 def paths(snapshot: Snapshot) -> dict[str, object]:

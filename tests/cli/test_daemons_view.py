@@ -137,6 +137,23 @@ def test_a_monitoring_system_learns_that_connections_are_not_seen(
     assert (status, out.removeprefix("KEEPALIVE ")[: len(expected[1])]) == expected
 
 
+@pytest.mark.parametrize(
+    "missing",
+    [
+        {"silent": (*range(1, 500), OWN_INODE)},
+        {"crowded": (*range(1, 500), OWN_INODE)},
+        {"incomplete": (*range(1, 500), 0)},
+    ],
+)
+def test_nobody_can_hide_that_this_namespace_is_not_watched_behind_hundreds_of_his_own(
+    desk: Desk, tmp_path: Path, missing: dict[str, Any]
+) -> None:
+    blind = dataclasses.replace(SNAPSHOT, netns=OWN_INODE, unwatched=Unwatched(**missing))
+    with serving(tmp_path, FakeHost(blind, SEEN[2])):
+        status, out = desk.checks()
+    assert (status, out[:40]) == (3, "KEEPALIVE UNKNOWN: this network namespac")
+
+
 def test_what_is_known_to_be_critical_stays_so_where_others_are_not_seen(desk: Desk, tmp_path: Path) -> None:
     blind = dataclasses.replace(SNAPSHOT, netns=OWN_INODE, unwatched=Unwatched(silent=(OWN_INODE,)))
     with serving(tmp_path, FakeHost(blind, *SEEN)):
