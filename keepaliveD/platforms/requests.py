@@ -134,7 +134,7 @@ def find_owners_of_ended(reports: Sequence[Alike]) -> Steps[tuple[Alike, ...]]:
     """Return the same reports with the owners of their examples, as far as this process may look.
 
     A program that was told an error still holds the socket. One that closed it does not: nobody looks for that, nor
-    for the process of an example among many. A unit that was known before stays known when its cgroup is gone.
+    for the process of an example among many. What was known before stays known when process and cgroup are gone.
     """
     ended = [(death, alike.count == len(alike.examples)) for alike in reports for death in alike.examples]
     inodes = np.array([death.inode if is_single and death.is_held else 0 for death, is_single in ended], np.uint64)
@@ -147,7 +147,10 @@ def find_owners_of_ended(reports: Sequence[Alike]) -> Steps[tuple[Alike, ...]]:
 
 
 def _with_owner(death: Death, found: Owner) -> Death:
-    return dataclasses.replace(death, owner=dataclasses.replace(found, unit=found.unit or death.owner.unit))
+    before = death.owner
+    process = found if found.pid else before
+    named = found.unit or before.unit, found.container or before.container
+    return dataclasses.replace(death, owner=Owner(process.pid, process.process, *named))
 
 
 def find_units(cgroups: Sequence[int]) -> Steps[dict[int, str]]:

@@ -9,11 +9,13 @@ import fnmatch
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from keepaliveD.model.autopsy import Alike, Death, Tally
 from keepaliveD.model.causes import Cause, Foretold
+from keepaliveD.model.connections import Owner
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.rules import ArmRule, IPNetwork, Path
@@ -34,6 +36,7 @@ MOST_KINDS = 512  # of ends that are kept apart; then only causes are
 KINDS_OF_UNIT = 32  # ... and of one unit; then only its causes are
 KEPT = 5.0  # seconds for which a connection that is gone is remembered: it is examined a second after its end
 MOST_UNITS = 1024  # units that are counted apart
+MOST_OWNERS = 1024  # connections whose process is remembered
 MOST_CGROUPS = 4096  # whose unit is remembered: a cgroup may be gone when a connection of it has ended
 
 
@@ -72,6 +75,7 @@ class Autopsy:
         self._saves = Saves()
         self.advisor = Advisor(rules.paths, rules.products)
         self._units: dict[int, str] = {}  # by cgroup
+        self._owners: dict[int, Owner] = {}  # by cookie
         self._counted: set[str] = set()  # units
         self._unnamed: set[int] = set()  # cgroups whose unit is not known yet
         self._scan = NOTHING
@@ -114,8 +118,12 @@ class Autopsy:
         """Learn the units of cgroups; of too many the oldest are forgotten."""
         self._unnamed -= units.keys()
         self._units |= units
-        for cgroup in list(self._units)[: max(0, len(self._units) - MOST_CGROUPS)]:
-            del self._units[cgroup]
+        _forget_oldest(self._units, MOST_CGROUPS)
+
+    def learn_owners(self, owners: Mapping[int, Owner]) -> None:
+        """Learn who holds connections, by cookie: once one has ended, its program may have closed it already."""
+        self._owners |= {cookie: owner for cookie, owner in owners.items() if owner.pid}
+        _forget_oldest(self._owners, MOST_OWNERS)
 
     @property
     def units(self) -> Mapping[int, str]:
@@ -140,9 +148,9 @@ class Autopsy:
         if not len(ended):
             return ()
         scans = (self._scan, *(known for _, known in self._gone))
-        paths = self._rules.paths
-        with_evidence = self.advisor.with_evidence(paths)
-        examined = examine(ended, scans, paths, self._units, deaths.unknown, with_evidence=with_evidence)
+        with_evidence = self.advisor.with_evidence(self._rules.paths)
+        seen = (ended, scans, self._rules.paths, self._units, deaths.unknown)
+        examined = examine(*seen, owners=self._owners, with_evidence=with_evidence)
         self._count(examined)
         self.advisor.died(ended, examined.path, FORESEEABLE[examined.causes.cause])
         wanted = np.isin(examined.causes.cause, [int(cause) for cause in self._rules.causes])
@@ -240,6 +248,11 @@ class Autopsy:
         if kind is None or (not kind.held and now >= kind.since + kind.pause):
             kind = self._kinds[key] = _Kind(now)
         return kind
+
+
+def _forget_oldest(known: dict[int, Any], most: int) -> None:
+    for key in list(known)[: max(0, len(known) - most)]:
+        del known[key]
 
 
 def _counts(*columns: Column) -> list[tuple[int, ...]]:

@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from keepaliveD.model.actions import Arm
 from keepaliveD.model.connections import AT_RISK, Connection, Due, Endpoint, Owner, Verdict, WhatCounts
 from keepaliveD.model.keepalive import Shown
 from keepaliveD.model.origin import Origin, Source
+from keepaliveD.model.reports import ReportConnections
+from keepaliveD.model.results import Outcome
 from keepaliveD.model.sockets import Column, Indices, Sockets, Switch, TcpState, Timer
 from keepaliveD.policy.judge import Judgement
 
@@ -111,6 +114,22 @@ def owners_of(connections: Sequence[Connection]) -> tuple[Sequence[Owner], Colum
     if isinstance(connections, Selected):
         return connections.owners, connections.owner_of
     return [one.owner for one in connections], np.arange(len(connections))
+
+
+def owners_in(outcome: Outcome, most: int) -> dict[int, Owner]:
+    """Return by cookie who holds the connections that were reported or armed, of at most so many alike."""
+    found: dict[int, Owner] = {}
+    match outcome.action:
+        case ReportConnections(reported):
+            groups: list[Sequence[Connection]] = [reported]
+        case Arm():
+            groups = [arming.connections for arming in outcome.armings]
+        case _:
+            groups = []
+    for group in (each[:most] for each in groups):
+        owners, which = owners_of(group)
+        found |= zip(column(group, "cookie").tolist(), [owners[number] for number in which.tolist()], strict=True)
+    return found
 
 
 def paths_of(connections: Sequence[Connection]) -> tuple[Sequence[str], Column]:

@@ -76,7 +76,7 @@ from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.at_risk import at_risk
 from keepaliveD.policy.autopsy import Autopsy, AutopsyRules
 from keepaliveD.policy.clients import Clients
-from keepaliveD.policy.connections import by_urgency
+from keepaliveD.policy.connections import by_urgency, owners_in
 from keepaliveD.policy.judge import count, judge
 from keepaliveD.policy.logged import Logged, log
 from keepaliveD.policy.measured import without_measured
@@ -315,6 +315,7 @@ class Decider:
                 self._error = self._error or (outcome.refused if self._life is Life.STOPPING else None)
                 continue
             self._scans.record(outcome)
+            self._autopsy.learn_owners(owners_in(outcome, MOST_DEATHS))
             if isinstance(outcome.action, ReportDeaths):
                 self._keep(outcome.action.reports)
             if isinstance(outcome.action, NameUnits):

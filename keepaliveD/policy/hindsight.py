@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from keepaliveD.model.causes import Cause, Foretold
 from keepaliveD.model.connections import AT_RISK, Owner, Verdict, WhatCounts
 from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import Bools, Column, Sockets, SocketTable, TcpState
+from keepaliveD.model.text import printable
 from keepaliveD.policy.activity import Activity, find
 from keepaliveD.policy.connections import endpoints
 from keepaliveD.policy.deaths import Causes, decide
@@ -30,6 +31,7 @@ RISKY = np.zeros(256, np.bool_)  # by Verdict
 RISKY[[int(verdict) for verdict in AT_RISK]] = True
 Key = tuple[int | str, ...]  # a cause, and more of what is alike: a unit, a path, a hop
 FIRST = np.zeros(1, np.intp)
+NO_OWNERS: Mapping[int, Owner] = {}
 
 
 class Remembered(NamedTuple):
@@ -76,6 +78,7 @@ class Examined:
     warned_before: Column
     survived: Column
     units: Mapping[int, str]  # by cgroup, as far as they are known
+    owners: Mapping[int, Owner]  # by cookie, who held it when somebody last looked
     unknown: frozenset[str]  # columns of `ended` that the engine cannot fill
 
     def key(self, row: int) -> Key:
@@ -86,6 +89,15 @@ class Examined:
     def unit(self, row: int) -> str:
         """Return its unit, "" where it is not known: whoever is in a unit may make cgroups below it, and many."""
         return self.units.get(int(self.ended["cgroup"][row]), "")
+
+    def owner(self, row: int, cause: Cause) -> Owner:
+        """Return who held it: who ended it, unless that was somebody else by force, or who was seen to hold it."""
+        one = self.ended[row]
+        held = self.owners.get(int(one["cookie"]), Owner())
+        if one["closer_pid"] and cause is not Cause.LOCAL_KILL and not one["by_kernel"]:
+            name = printable(bytes(one["closer"]).split(b"\0")[0].decode(errors="backslashreplace"))
+            held = replace(held, pid=int(one["closer_pid"]), process=name)
+        return replace(held, unit=self.unit(row) or held.unit)
 
     def death(self, row: int) -> Death:
         """Return one of them, with its evidence."""
@@ -120,7 +132,7 @@ class Examined:
             signal=int(facts["signal"]),
             closer=closer_name(bytes(facts["closer"])),
             closer_pid=int(facts["closer_pid"]),
-            owner=Owner(unit=self.unit(row)),
+            owner=self.owner(row, named[0]),
             only_data_counts=path.counts is WhatCounts.DATA,
             is_held=bool(facts["error"]),
         )
@@ -133,12 +145,14 @@ def examine(
     units: Mapping[int, str],
     unknown: frozenset[str] = frozenset(),
     *,
+    owners: Mapping[int, Owner] = NO_OWNERS,
     with_evidence: Sequence[Path] | None = None,
 ) -> Examined:
     """Examine ended connections: their path, what was known of them, the cause, whether it was foretold.
 
-    `unknown` are the columns that the engine cannot fill. `with_evidence` are the same paths with the timeouts that
-    verdicts follow, where evidence has shortened some: what was foretold is held against these.
+    `unknown` are the columns that the engine cannot fill. `owners`, by cookie, are those found before. `with_evidence`
+    are the same paths with the timeouts that verdicts follow, where evidence has shortened some: what was foretold is
+    held against these.
     """
     known = _recall(ended, scans)
     ended = _with_cgroups(ended, known)
@@ -148,7 +162,9 @@ def examine(
     expected = np.array([each.timeout for each in with_evidence or paths])[path]
     foretold = _foretold(ended, causes, known, warned, expected)
     warned_before = np.where(warned, ended["ended_at"] - known.reported_at, math.nan)
-    return Examined(ended, causes, paths, path, foretold, known.verdict, warned_before, known.survived, units, unknown)
+    return Examined(
+        ended, causes, paths, path, foretold, known.verdict, warned_before, known.survived, units, owners, unknown
+    )
 
 
 class _Known(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import select
 import signal
 from collections.abc import Iterator
@@ -19,13 +20,16 @@ from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import KernelError, NotPermitted
 from keepaliveD.model.events import Died
 from keepaliveD.model.reports import ReportStarted
+from keepaliveD.model.rules import ArmAction, ArmRule
 from keepaliveD.model.status import Status
 from keepaliveD.platforms.base import DeathReader, DeathWatch
 from keepaliveD.platforms.requests import FindOwners
 from tests.support.ends import FORGOTTEN_BY_REJECT, Facts, ends
 from tests.support.fakes import FakeDeaths, FakeOwners, FakeWatcher, Stage
+from tests.support.tables import idle
 
 KILLED: Facts = {"error": 103, "closer": b"ss", "closer_pid": 77}
+ENABLE = ArmRule("arm[1]", ArmAction.ENABLE, 180, 20, 31)
 
 
 @pytest.fixture
@@ -55,6 +59,27 @@ def test_what_ended_a_connection_is_logged_even_if_its_owner_cannot_be_found(
     stage.run()
     assert "died" in stage.events()
     assert "refused" not in stage.events()
+
+
+def close(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on no process is found that holds the socket: its program has closed it."""
+    monkeypatch.setattr(FakeOwners, "find", lambda _, inodes, __: [Owner(unit="backup.service")] * len(inodes))
+    stage.watcher.sockets = lambda _: []
+
+
+@pytest.mark.parametrize("armed", [False, True])
+def test_a_program_that_has_closed_its_connection_is_named_if_it_was_named_before(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, *, armed: bool
+) -> None:
+    stage.watcher.sockets = lambda now: [idle(now - 780.0, cookie=1, inode=1)]
+    if armed:
+        stage.config = dataclasses.replace(stage.config, arm=(ENABLE,))
+    stage.script = [None, lambda: close(stage, monkeypatch), died(FORGOTTEN_BY_REJECT), None]
+    stage.run()
+    assert ("armed" in stage.events()) == armed
+    (entry,) = [entry for entry in stage.said if entry.event == "died"]
+    assert entry.message.startswith("backup[77] (backup.service) ")
+    assert (entry.fields["KEEPALIVE_PROCESS"], entry.fields["KEEPALIVE_PID"]) == ("backup", 77)
 
 
 def test_what_was_held_back_is_logged_when_its_time_has_come(stage: Stage) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from keepaliveD.model.autopsy import Alike, Death
 from keepaliveD.model.causes import ONLY_BESIDE, Cause, Foretold
-from keepaliveD.model.connections import Verdict, WhatCounts
+from keepaliveD.model.connections import Owner, Verdict, WhatCounts
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.rules import ArmAction, ArmRule, Path
@@ -26,6 +26,7 @@ from keepaliveD.policy.autopsy import (
     KINDS_OF_UNIT,
     MOST_CGROUPS,
     MOST_KINDS,
+    MOST_OWNERS,
     MOST_UNITS,
     SINGLES,
     Autopsy,
@@ -123,6 +124,28 @@ def test_what_is_held_back_stays_apart_where_a_reload_numbers_the_paths_otherwis
     (report,) = autopsy.observe(died(FORGOTTEN_BY_REJECT), 1002.0)
     assert report.examples[0].path == "other"
     assert [report.examples[0].path for report in autopsy.held_back(1003.0)] == ["office"]
+
+
+PROGRAM_ENDED: Facts = {"exiting": 1, "sent_reset": 1, "unread": 3, "closer": b"back up", "closer_pid": 812}
+
+
+def test_the_program_that_ended_its_own_connection_is_its_process() -> None:
+    death = only(Autopsy(rules()).observe(died(PROGRAM_ENDED), 1001.0))
+    assert (death.cause, death.owner) == (Cause.PROGRAM_ENDED, Owner(812, "back up"))
+
+
+@pytest.mark.parametrize("facts", [KILLED, {**PROGRAM_ENDED, "by_kernel": 1}])
+def test_whoever_killed_a_connection_is_not_its_process(facts: Facts) -> None:
+    assert only(Autopsy(rules()).observe(died(facts), 1001.0)).owner == Owner()
+
+
+def test_the_last_processes_are_remembered_and_not_more() -> None:
+    autopsy = Autopsy(rules())
+    for cookie in range(MOST_OWNERS + 1):
+        autopsy.learn_owners({cookie: Owner(7 + cookie, "backup")})
+    first, last = ({**FORGOTTEN_BY_REJECT, "cookie": cookie} for cookie in (0, MOST_OWNERS))
+    assert only(autopsy.observe(died(first), 1001.0)).owner == Owner()
+    assert only(autopsy.observe(died(last), 1001.0)).owner == Owner(7 + MOST_OWNERS, "backup")
 
 
 def test_after_a_pause_without_any_they_are_reported_one_by_one_again() -> None:
