@@ -133,7 +133,8 @@ def explanation(record: Record) -> Iterator[str]:
     """Yield all that is known of one entry, in plain lines."""
     cause = BY_KEY.get(record["CAUSE"], Cause.UNKNOWN)
     others = [OTHERS[key] for key in record["OTHER_CAUSES"].split() if key in OTHERS]
-    yield f"{when(record)} {record.fields.get('MESSAGE', '')}"
+    message, *_ = record.fields.get("MESSAGE", "").splitlines() or [""]  # the lines that follow it are the remedy
+    yield f"{when(record)} {message}"
     yield ""
     yield f"cause: {cause.label} ({confidence_words(_number_in(record['CONFIDENCE']), others)})"
     yield f"  {EXPLANATIONS[cause]}"

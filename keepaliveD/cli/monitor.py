@@ -35,4 +35,6 @@ def monitor(_options: argparse.Namespace, root: Path) -> None:
     """Print each entry of the daemon's log as it comes, until the daemon ends or Ctrl-C."""
     for entry in _entries(root):
         mark = "warning: " if entry["priority"] <= LOG_WARNING else ""
-        print(f"{time.strftime('%H:%M:%S')} {mark}{printable(entry['message'])}", flush=True)
+        now = f"{time.strftime('%H:%M:%S')} "
+        first, *below = map(printable, entry["message"].splitlines() or [""])
+        print("\n".join((f"{now}{mark}{first}", *(" " * len(now) + line for line in below))), flush=True)

@@ -264,7 +264,8 @@ type Metric (name: string, kind: string, help: string, samples: []Sample)
 # Return what there is to measure; see keepalivectl metrics
 method Metrics() -> (metrics: []Metric)
 
-# Send each entry of the log as it comes; call it with more. Fields are those that the journal gets.
+# Send each entry of the log as it comes; call it with more. Fields are those that the journal gets. A message has
+# several lines where configuration to paste follows it.
 method Monitor() -> (event: string, priority: int, message: string, fields: object)
 
 # The last scan has not found this connection, or it is not watched

@@ -244,4 +244,4 @@ def metric(one: Metric) -> dict[str, object]:
 def entry(said: Entry) -> Parameters:
     """Return an entry of the log as Monitor answers it."""
     fields: Mapping[str, object] = said.fields
-    return {"event": said.event, "priority": said.priority, "message": said.message, "fields": dict(fields)}
+    return {"event": said.event, "priority": said.priority, "message": said.text, "fields": dict(fields)}

@@ -142,7 +142,7 @@ class JournaldLog:
         while True:
             try:
                 self._send(
-                    entry.message,
+                    entry.text,
                     MESSAGE_ID=entry.message_id,
                     PRIORITY=str(entry.priority),
                     SYSLOG_IDENTIFIER=IDENTIFIER,
@@ -185,7 +185,10 @@ def _unblocked_socket(sendv: Callable[..., None]) -> socket.socket:
 
 
 class SyslogLog:
-    """One line an entry by syslog(3): the message, then MESSAGE_ID and the fields as key=value."""
+    """One line an entry by syslog(3): the message, then MESSAGE_ID and the fields as key=value.
+
+    Lines that follow the message are messages of their own.
+    """
 
     def __init__(self) -> None:
         import syslog
@@ -197,7 +200,8 @@ class SyslogLog:
         """Send one entry; its level is syslog's own. A value that is more than one word is in quotes."""
         fields = {"MESSAGE_ID": entry.message_id, **entry.fields}
         pairs = (f"{name}={quoted(str(value))}" for name, value in fields.items())
-        self._send(entry.priority, " ".join((printable(entry.message), *pairs)))
+        for line in (" ".join((printable(entry.message), *pairs)), *map(printable, entry.below)):
+            self._send(entry.priority, line)
 
 
 class JsonLog:
@@ -216,7 +220,7 @@ def as_object(entry: Entry, now: float) -> dict[str, Value]:
     """Return an entry with journald's names; `timestamp` is the time `now`, in seconds of the epoch."""
     return {
         "timestamp": round(now, 3),
-        "MESSAGE": entry.message,
+        "MESSAGE": entry.text,
         "MESSAGE_ID": entry.message_id,
         "PRIORITY": entry.priority,
         **entry.fields,
@@ -224,7 +228,7 @@ def as_object(entry: Entry, now: float) -> dict[str, Value]:
 
 
 class TextLog:
-    """One line an entry, for people; with `levels`, as sd-daemon(3) marks them instead."""
+    """One line an entry, for people, and the lines that follow it; with `levels`, as sd-daemon(3) marks them."""
 
     def __init__(self, write: Write, clock: Callable[[], time.struct_time], *, levels: bool = False) -> None:
         self._write = write
@@ -232,10 +236,11 @@ class TextLog:
         self._levels = levels
 
     def __call__(self, entry: Entry) -> None:
-        """Write one line, whatever the message holds."""
-        message = printable(entry.message)
+        """Write one line, whatever the message holds, and what follows it in lines of its own, all in one piece."""
+        first, below = printable(entry.message), map(printable, entry.below)
         if self._levels:
-            line = f"<{entry.priority}>{message}"
+            lines = [f"<{entry.priority}>{line}" for line in (first, *below)]
         else:
-            line = f"{time.strftime('%H:%M:%S', self._clock())} {LABELS.get(entry.priority, '')}{message}"
-        self._write(f"{line}\n")
+            now = f"{time.strftime('%H:%M:%S', self._clock())} "
+            lines = [f"{now}{LABELS.get(entry.priority, '')}{first}", *(" " * len(now) + line for line in below)]
+        self._write("".join(f"{line}\n" for line in lines))

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from keepaliveD.model.actions import Arm
+from keepaliveD.model.actions import Arm, Outcome
 from keepaliveD.model.connections import AT_RISK, Connection, Due, Endpoint, Owner, Verdict, WhatCounts
 from keepaliveD.model.keepalive import Shown
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.reports import ReportConnections
-from keepaliveD.model.results import Outcome
 from keepaliveD.model.sockets import Column, Indices, Sockets, Switch, TcpState, Timer
 from keepaliveD.policy.judge import Judgement
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from keepaliveD.model.autopsy import Death
 from keepaliveD.model.causes import Cause
+from keepaliveD.model.duration import span
 from keepaliveD.policy.facts import IDLE_AFTER
 
 SHORTEST_KNOWN = 240.0  # seconds: no product of the catalogue forgets an idle connection sooner
@@ -76,23 +77,28 @@ def _lines(death: Death) -> tuple[str, ...]:
     if death.timeout <= death.silence:  # the path is configured as it is: only arming was missing
         return tuple(_arm(death, death.path))
     if death.path != DEFAULT:
-        at_most = f'timeout = "{_timeout(death)}"'
+        at_most = _timeout(death)
         return (f"# in the [[path]] named {_text(death.path)}:", at_most, *_arm(death, death.path))
     name = f"to {death.remote.address}"
     host = ipaddress.ip_network(death.remote.address.partition("%")[0])
-    path = ("[[path]]", f"name = {_text(name)}", f'networks = ["{host}"]', f'timeout = "{_timeout(death)}"')
+    path = ("[[path]]", f"name = {_text(name)}", f'networks = ["{host}"]', _timeout(death))
     return (*path, "", *_arm(death, name))
 
 
 def _timeout(death: Death) -> str:
-    """Return an idle timeout after which the path surely still remembers.
+    """Return the line with an idle timeout after which the path surely still remembers, and why it is that.
 
     It forgot at some time in the silence, and not within one that the connection had survived.
     """
     if math.isnan(death.silence) or death.silence >= SHORTEST_KNOWN:
-        return f"{SHORTEST_KNOWN:.0f}s"
-    seconds = max(death.hindsight.survived, death.silence / 2)
-    return f"{int(seconds)}s" if seconds >= 1 else f"{max(seconds, 0.1):.1f}s"
+        seconds, why = SHORTEST_KNOWN, "no product that is known forgets a connection sooner"
+    elif death.hindsight.survived > death.silence / 2:
+        seconds, why = death.hindsight.survived, "the connection had survived such a silence"
+    else:
+        seconds = death.silence / 2
+        why = f"half of {span(death.silence)}, the silence after which the path had forgotten the connection"
+    figure = f"{int(seconds)}s" if seconds >= 1 else f"{max(seconds, 0.1):.1f}s"
+    return f'timeout = "{figure}"  # {why}'
 
 
 def _arm(death: Death, path: str) -> list[str]:
@@ -101,5 +107,6 @@ def _arm(death: Death, path: str) -> list[str]:
 
 
 def _text(value: str) -> str:
-    """Return a TOML string."""
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """Return a TOML string of printable characters."""
+    value = value.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in value) + '"'

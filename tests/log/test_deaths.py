@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
+import time
 from pathlib import Path
 
+import pytest
+
+from keepaliveD.config import Config, load
 from keepaliveD.log.entries import ERROR, INFO, NOTICE, WARNING, Entry, of
 from keepaliveD.log.entries.deaths import EXPLANATIONS
+from keepaliveD.log.journal import JournaldLog, JsonLog, TextLog
 from keepaliveD.model.actions import Outcome
 from keepaliveD.model.causes import BY_KEY, EXPECTED, Cause, Foretold
 from keepaliveD.model.connections import Owner
@@ -27,9 +34,18 @@ def test_one_end_names_the_middlebox_and_the_remedy() -> None:
     assert said.message == (
         "sshd[812] (ssh.service) 10.71.1.1:40000 -> 10.71.3.2:5432: ended: reset by a middlebox after idle at hop 2 of "
         "4, quiet for 3.5s (very likely; not foretold: no scan has seen it); "
-        "to prevent it (a probe in time would have kept the path from forgetting the connection): "
-        '[[path]] name = "to 10.71.3.2" networks = ["10.71.3.2/32"] timeout = "1s" '
-        '[[arm]] path = "to 10.71.3.2" unit = "ssh.service" action = "enable" idle = "auto"'
+        "to prevent it (a probe in time would have kept the path from forgetting the connection), configure:"
+    )
+    assert said.below == (
+        "[[path]]",
+        'name = "to 10.71.3.2"',
+        'networks = ["10.71.3.2/32"]',
+        'timeout = "1s"  # half of 3.5s, the silence after which the path had forgotten the connection',
+        "[[arm]]",
+        'path = "to 10.71.3.2"',
+        'unit = "ssh.service"',
+        'action = "enable"',
+        'idle = "auto"',
     )
     assert (said.event, said.priority) == ("died", WARNING)
     assert said.fields["KEEPALIVE_CAUSE"] == "middlebox-idle"
@@ -43,6 +59,33 @@ def test_a_time_is_the_same_in_the_message_and_by_its_field() -> None:
     said = entry({**FORGOTTEN_BY_REJECT, "silence": 84.52})
     (quiet,) = re.findall(r"quiet for ([^(]*) \(", said.message)
     assert quiet == span(float(str(said.fields["KEEPALIVE_SILENCE_SEC"]))) == "1min 24s"
+
+
+def pasted(lines: list[str], directory: Path) -> Config:
+    """The configuration of somebody who copies what follows the message."""
+    file = directory / "config.toml"
+    file.write_text("\n".join(lines[1:]), encoding="utf-8")
+    return load(file)
+
+
+@pytest.mark.parametrize("form", ["text", "journal", "json"])
+def test_what_prevents_it_can_be_pasted_from_the_log(form: str, tmp_path: Path) -> None:
+    strange = Owner(812, "sshd", 'strange "\\x2d\x85\x7f.service')
+    (said,) = of(Outcome(ReportDeaths((alike(FORGOTTEN_BY_REJECT, owner=strange),))))
+    written = io.StringIO()
+    match form:
+        case "text":
+            TextLog(written.write, time.gmtime)(said)
+        case "journal":
+            journal = JournaldLog()
+            journal._send = lambda message, **_: written.write(message)
+            journal(said)
+        case _:
+            JsonLog(written.write, time.time)(said)
+            written = io.StringIO(json.loads(written.getvalue())["MESSAGE"])
+    config = pasted(written.getvalue().splitlines(), tmp_path)
+    assert [path.name for path in config.paths] == ["default", "to 10.71.3.2"]
+    assert (config.arm[0].paths, config.arm[0].units) == (("to 10.71.3.2",), (strange.unit,))
 
 
 def test_what_cannot_be_told_apart_is_named_and_not_called_certain() -> None:
@@ -72,7 +115,7 @@ def test_what_was_held_back_says_in_which_time() -> None:
 def test_every_end_makes_one_printable_line() -> None:
     for _, _, facts in MEASURED.values():
         said = entry(facts)
-        assert said.message.isprintable()
+        assert all(line.isprintable() for line in (said.message, *said.below))
         assert ERROR < said.priority <= INFO
 
 

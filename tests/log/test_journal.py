@@ -44,6 +44,23 @@ def test_text_is_one_line_whatever_the_message_holds() -> None:
     assert text(Entry("bare", ERROR, "a\nb\x1b[2J")) == "12:00:00 error: a\\nb\\x1b[2J\n"
 
 
+TO_PASTE = Entry("died", WARNING, "it ended, configure:", {"KEEPALIVE_UID": 7}, ("[[path]]", 'name = "a\x1b"'))
+
+
+def test_what_follows_a_message_stands_below_it_in_lines_of_its_own() -> None:
+    assert text(TO_PASTE) == '12:00:00 warning: it ended, configure:\n         [[path]]\n         name = "a\\x1b"\n'
+    assert text(TO_PASTE, levels=True) == '<4>it ended, configure:\n<4>[[path]]\n<4>name = "a\\x1b"\n'
+
+
+def test_syslog_gets_what_follows_a_message_in_messages_of_its_own() -> None:
+    sent = [line for _, line in all_by_syslog(TO_PASTE)]
+    assert sent == [
+        f"it ended, configure: MESSAGE_ID={TO_PASTE.message_id} KEEPALIVE_UID=7",
+        "[[path]]",
+        'name = "a\\x1b"',
+    ]
+
+
 def test_json_is_one_object_a_line_with_the_journals_names() -> None:
     stream = io.StringIO()
     JsonLog(stream.write, lambda: 1234.56789)(ENTRY)
@@ -98,13 +115,19 @@ def test_journald_gets_text_for_every_field() -> None:
 
 
 def by_syslog(entry: Entry) -> tuple[int, str]:
+    """The one message that reaches syslog(3)."""
+    (sent,) = all_by_syslog(entry)
+    return sent
+
+
+def all_by_syslog(entry: Entry) -> list[tuple[int, str]]:
     """What reaches syslog(3)."""
     sent: list[tuple[int, str]] = []
     log = open_log("syslog", io.StringIO())
     assert isinstance(log, SyslogLog)
     log._send = lambda priority, line: sent.append((priority, line))  # type: ignore[assignment]
     log(entry)
-    return sent[0]
+    return sent
 
 
 def test_syslog_gets_the_message_and_every_field() -> None:

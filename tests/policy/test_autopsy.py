@@ -289,7 +289,7 @@ def test_the_remedy_for_a_path_that_is_not_configured_names_the_path_and_arms_it
         "[[path]]",
         'name = "to 10.71.3.2"',
         'networks = ["10.71.3.2/32"]',
-        'timeout = "1s"',
+        'timeout = "1s"  # half of 3.5s, the silence after which the path had forgotten the connection',
         "",
         "[[arm]]",
         'path = "to 10.71.3.2"',
@@ -313,7 +313,19 @@ def test_ends_that_silence_brought_about_are_evidence_about_their_path() -> None
 
 def test_the_remedy_for_a_path_with_too_long_a_timeout_shortens_it() -> None:
     death = only(Autopsy(rules(GUESS, OFFICE)).observe(died(reset(reset_ttl=63, silence=250.0)), 1001.0))
-    assert remedy(death).lines[:2] == ('# in the [[path]] named "office":', 'timeout = "240s"')
+    assert remedy(death).lines[:2] == (
+        '# in the [[path]] named "office":',
+        'timeout = "240s"  # no product that is known forgets a connection sooner',
+    )
+
+
+def test_the_remedy_says_that_a_connection_had_survived_as_long_a_silence() -> None:
+    autopsy = Autopsy(rules(GUESS, OFFICE))
+    watched(autopsy, idle=10.0)
+    survived = np.full(1, 61.7)
+    autopsy._scan = autopsy._scan._replace(survived=survived)
+    death = only(autopsy.observe(died(reset(reset_ttl=63, silence=100.0)), 1001.0))
+    assert remedy(death).lines[1] == 'timeout = "61s"  # the connection had survived such a silence'
 
 
 def test_keepalive_does_not_help_on_a_path_that_counts_only_data() -> None:

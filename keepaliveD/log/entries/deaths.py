@@ -95,6 +95,7 @@ def _single(death: Death) -> Entry:
             **_process(death),
             **_forecast(death),
         },
+        _below(found),
     )
 
 
@@ -110,6 +111,7 @@ def _summary(alike: Alike) -> Entry:
         f"{alike.count} {more}connection{plural}{of_unit} on path {quoted(death.path)} ended{within}: {_what(death)}; "
         f"for example {death.local} -> {death.remote}; {_advice(found)}",
         {"KEEPALIVE_COUNT": alike.count, **_shared(death, found)},
+        _below(found),
     )
 
 
@@ -143,10 +145,13 @@ def _rounded(seconds: float) -> float:
 
 
 def _advice(found: Remedy) -> str:
-    """Return the remedy in one line: configuration as in the file, its lines separated by commas."""
-    if not found.lines:
-        return found.because
-    return f"to prevent it ({found.because}): {' '.join(line for line in found.lines if line)}"
+    """Return the remedy, or what introduces the lines that are one."""
+    return f"to prevent it ({found.because}), configure:" if found.lines else found.because
+
+
+def _below(found: Remedy) -> tuple[str, ...]:
+    """Return the lines of configuration, none of them empty: to a log that is what ends an entry."""
+    return tuple(filter(None, found.lines))
 
 
 def _priority(death: Death) -> int:

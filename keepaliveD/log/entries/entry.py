@@ -41,12 +41,21 @@ Value = str | int | float
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One log entry. `message` is one printable line; `fields` have journald's kind of names."""
+    """One log entry. `message` is one printable line; `fields` have journald's kind of names.
+
+    `below` are printable lines that follow the message, such as configuration to paste.
+    """
 
     event: str
     priority: int
     message: str
     fields: Mapping[str, Value] = field(default_factory=dict)
+    below: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The message and the lines that follow it."""
+        return "\n".join((self.message, *self.below))
 
     @property
     def message_id(self) -> str:
