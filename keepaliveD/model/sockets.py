@@ -173,7 +173,7 @@ class Switch(enum.IntEnum):
     ON = 2
 
 
-OWN = 0  # stands for our own network namespace where only others are named by inode
+OWN = 0  # our own network namespace, where only others are named by inode, or where there are none
 
 
 class Unwatched(NamedTuple):
@@ -207,6 +207,7 @@ class SocketTable:
     `engine_description` says how they were read, and what hinders a better way.
     `firewall_timeout` is the idle timeout of this host's own firewall; FOREVER if it tracks no connection.
     `tracked` says how full this host's own firewall is, in each network namespace in which it was asked.
+    `netns` is our own network namespace, as its rows have it.
     """
 
     sockets: Sockets
@@ -220,6 +221,7 @@ class SocketTable:
     asleep: float = 0.0
     firewall_timeout: float = FOREVER
     tracked: tuple[Tracked, ...] = ()
+    netns: int = OWN
 
     @property
     def read_by(self) -> float:

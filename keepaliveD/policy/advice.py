@@ -14,10 +14,25 @@ from keepaliveD.policy.path_evidence import Events, findings, nothing_known, obs
 
 MOST_PATHS = 256  # the first ones, that evidence is kept of: 9 KB each
 MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: no two addresses of one family come to the same number
+FIRST_PERSON = 1000  # the users below are the system's own (login.defs(5), SYS_UID_MAX) ...
+OF_SERVICES = 61184, 65519  # ... and so are these, which systemd gives to services (systemd.exec(5), DynamicUser=)
+
+
+def of_the_system(netns: Column, uid: Column, ours: int) -> Bools:
+    """Return which connections show what holds for the host: those of its services, in its own network namespace.
+
+    In a namespace of his own anybody makes firewalls as he likes, and any user has peers elsewhere that fall silent.
+    """
+    is_service = (uid < FIRST_PERSON) | ((uid >= OF_SERVICES[0]) & (uid <= OF_SERVICES[1]))
+    counted: Bools = is_service & (netns == ours)
+    return counted
 
 
 class Advisor:
-    """Counts the silences that connections survived, and those in which they died. `products` are usual timeouts."""
+    """Counts the silences that connections survived, and those in which they died. `products` are usual timeouts.
+
+    Only rows that are `counted` do: see of_the_system.
+    """
 
     def __init__(self, paths: Sequence[Path], products: Sequence[float]) -> None:
         self._cookie = np.empty(0, np.uint64)
@@ -39,11 +54,11 @@ class Advisor:
         """Return the same paths, with the timeouts that evidence has shortened; the very same where it has none."""
         return [self._shorter.get(path.name, path) for path in paths] if self._shorter else paths
 
-    def scanned(self, memory: Activity, path: Indices) -> None:
+    def scanned(self, memory: Activity, path: Indices, counted: Bools) -> None:
         """Count the silences of connections that were longer than any that they had survived before."""
         row, known = find(self._cookie, memory.cookie)
         before = self._survived[row] if len(self._survived) else np.zeros(len(memory.cookie))
-        longer = np.flatnonzero(known & (memory.survived > before))
+        longer = np.flatnonzero(known & counted & (memory.survived > before))
         self._cookie, self._survived = memory.cookie, memory.survived
         if len(longer):
             none = np.zeros(len(longer), np.bool_)
@@ -51,9 +66,9 @@ class Advisor:
                 Events(path[longer].astype(np.intp), memory.survived[longer], none, np.zeros(len(longer), "u8"))
             )
 
-    def died(self, ended: Column, path: Column, of_silence: Bools) -> None:
+    def died(self, ended: Column, path: Column, counted: Bools) -> None:
         """Count the ends of connections that the path had forgotten."""
-        rows = np.flatnonzero(of_silence)
+        rows = np.flatnonzero(counted)
         if len(rows):
             one = ended[rows]
             peer = one["remote_low"] ^ (one["remote_high"] * MIX)

@@ -19,9 +19,9 @@ from keepaliveD.model.connections import Owner
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.rules import ArmRule, IPNetwork, Path
-from keepaliveD.model.sockets import Bools, Column, Indices
+from keepaliveD.model.sockets import OWN, Bools, Column, Indices
 from keepaliveD.policy.activity import Activity, find
-from keepaliveD.policy.advice import Advisor
+from keepaliveD.policy.advice import Advisor, of_the_system
 from keepaliveD.policy.hindsight import FORESEEABLE, NOTHING, Examined, Key, Remembered, examine, remember
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.paths import ignored
@@ -79,6 +79,7 @@ class Autopsy:
         self._counted: set[str] = set()  # units
         self._unnamed: set[int] = set()  # cgroups whose unit is not known yet
         self._scan = NOTHING
+        self._netns = OWN
         self._gone: tuple[tuple[float, Remembered], ...] = ()  # what was known of these, and until when to keep it
         self._kinds: dict[Key, _Kind] = {}
         self._singles: Counter[str] = Counter()  # by unit, what was reported one by one ...
@@ -93,8 +94,10 @@ class Autopsy:
     def remember(self, judgement: Judgement, memory: Activity) -> None:
         """Keep what a scan has found, and count the silences that armed connections have survived."""
         self._keep_what_is_gone(remember(memory, judgement.table), judgement.table.taken_at)
-        self.advisor.scanned(memory, judgement.assigned.index)
-        sockets, rows = judgement.table.sockets, self._saves.observe(judgement.to_arm_by, self._rules.arm)
+        self._netns, sockets = judgement.table.netns, judgement.table.sockets
+        counted = of_the_system(sockets["netns"], sockets["uid"], self._netns)
+        self.advisor.scanned(memory, judgement.assigned.index, counted)
+        rows = self._saves.observe(judgement.to_arm_by, self._rules.arm)
         for path, cgroup, count in _counts(judgement.assigned.index[rows], sockets["cgroup"][rows]):
             self.tally.saved[self._rules.paths[path].name, self._unit(cgroup)] += count
 
@@ -152,7 +155,8 @@ class Autopsy:
         seen = (ended, scans, self._rules.paths, self._units, deaths.unknown)
         examined = examine(*seen, owners=self._owners, with_evidence=with_evidence)
         self._count(examined)
-        self.advisor.died(ended, examined.path, FORESEEABLE[examined.causes.cause])
+        counted = of_the_system(ended["netns"], ended["uid"], self._netns)
+        self.advisor.died(ended, examined.path, FORESEEABLE[examined.causes.cause] & counted)
         wanted = np.isin(examined.causes.cause, [int(cause) for cause in self._rules.causes])
         wanted &= self._is_of_users(examined.ended) & self._is_of_units(examined.ended)
         return tuple(filter(None, (self._report(examined, rows, now) for rows in _alike(examined, wanted))))

@@ -43,7 +43,7 @@ def survive(advisor: Advisor, path: Path, silence: float, connections: int) -> N
         ]
         judgement = judge(table(now, *sockets), memory, [path], [])
         memory = judgement.activity
-        advisor.scanned(memory, judgement.assigned.index)
+        advisor.scanned(memory, judgement.assigned.index, np.ones(connections, np.bool_))
 
 
 def die(advisor: Advisor, *silences: float, peers: int = 9) -> None:

@@ -17,7 +17,7 @@ from keepaliveD.model.connections import Owner, Verdict, WhatCounts
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.rules import ArmAction, ArmRule, Path
-from keepaliveD.model.sockets import Switch, Timer
+from keepaliveD.model.sockets import OWN, Switch, Timer
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.arming import times
 from keepaliveD.policy.autopsy import (
@@ -38,6 +38,7 @@ from tests.support.ends import FORGOTTEN_BY_REJECT, GUESS, MEASURED, Facts, ends
 from tests.support.tables import Socket, table
 
 OFFICE = Path("office", 300.0, Origin(Source.CONFIGURED, "file"), (ipaddress.ip_network("10.71.3.0/24"),))
+OURS = 4026531840
 ALL = frozenset(Cause)
 KILLED: Facts = {"error": 103, "closer": b"ss", "closer_pid": 77}
 
@@ -254,8 +255,10 @@ def test_an_end_is_held_against_the_timeout_that_verdicts_followed() -> None:
     autopsy = Autopsy(rules(GUESS))
     memory = dataclasses.replace(nothing_known(), cookie=np.arange(30, dtype=np.uint64), survived=np.zeros(30))
     for survived in (0.0, 80.0):
-        autopsy.advisor.scanned(dataclasses.replace(memory, survived=np.full(30, survived)), np.zeros(30, np.intp))
-    autopsy.observe(died(*({"remote_low": peer, **reset(reset_ttl=63, silence=110.0)} for peer in range(3))), 800.0)
+        seen = dataclasses.replace(memory, survived=np.full(30, survived))
+        autopsy.advisor.scanned(seen, np.zeros(30, np.intp), np.ones(30, np.bool_))
+    forgot = reset(reset_ttl=63, silence=110.0, netns=OWN)
+    autopsy.observe(died(*({"remote_low": peer, **forgot} for peer in range(3))), 800.0)
     autopsy.advisor.due(900.0)
     (shorter,) = autopsy.advisor.with_evidence([GUESS])
     assert shorter.timeout < 110.0
@@ -306,9 +309,33 @@ def test_the_remedy_for_a_path_that_is_known_arms_it() -> None:
 def test_ends_that_silence_brought_about_are_evidence_about_their_path() -> None:
     """Others are not: whoever was killed says nothing about the path."""
     autopsy = Autopsy(rules(GUESS, OFFICE))
-    autopsy.observe(died(KILLED, FORGOT, FORGOT), 1001.0)
+    forgot = {**FORGOT, "netns": OWN}
+    autopsy.observe(died({**KILLED, "netns": OWN}, forgot, forgot), 1001.0)
     assert autopsy.advisor._evidence.died.sum(axis=1).tolist() == [0, 2]
     assert autopsy.advisor._evidence.lived.sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("netns", "uid", "counts"),
+    [
+        (OURS, 0, True),
+        (OURS, 113, True),
+        (OURS, 61184, True),
+        (OURS, 1000, False),
+        (OURS, 100_000, False),
+        (9, 0, False),
+    ],
+)
+def test_only_services_of_this_host_are_evidence(netns: int, uid: int, *, counts: bool) -> None:
+    """Whoever has a namespace of his own makes firewalls there; any user has peers elsewhere that fall silent."""
+    autopsy, one = Autopsy(rules(GUESS, OFFICE)), Socket(cookie=1, netns=netns, uid=uid)
+    for survived in (0.0, 80.0):
+        judgement = judge(dataclasses.replace(table(990.0, one), netns=OURS), nothing_known(), (GUESS, OFFICE), ())
+        memory = dataclasses.replace(judgement.activity, survived=np.full(1, survived))
+        autopsy.remember(judgement, memory)
+    autopsy.observe(died({**FORGOT, "netns": netns, "uid": uid}), 1001.0)
+    evidence = autopsy.advisor._evidence
+    assert (evidence.lived.sum(), evidence.died.sum()) == ((1, 1) if counts else (0, 0))
 
 
 def test_the_remedy_for_a_path_with_too_long_a_timeout_shortens_it() -> None:

@@ -26,6 +26,7 @@ class Socket(TypedDict, total=False):
     cookie: int
     inode: int
     uid: int
+    netns: int
     local: str
     remote: str
     local_port: int

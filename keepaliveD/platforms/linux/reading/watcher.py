@@ -112,6 +112,7 @@ class SocketWatcher:
             self.engine_description,
             firewall_timeout=self._conntrack.timeout(),
             tracked=self._conntrack.tracked(),
+            netns=self._own,
         )
 
     def _incomplete(self, gaps: Gaps) -> set[int]:
