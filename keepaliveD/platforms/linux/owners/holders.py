@@ -3,7 +3,8 @@
 The kernel knows no way from a socket to its holders. Reading every process's descriptors is far
 dearer than the netlink dump itself, so it is done only for the sockets that are asked for, in one
 pass for all of them, and what was found is remembered. A pass ends when its time is up: the next one
-goes on where it ended, so that nobody's descriptors keep others from being read.
+goes on where it ended, so that nobody's descriptors keep others from being read. The processes that are
+likely to hold sockets of one unit have a share of the time, so that no unit takes that of the others.
 Where BPF may be used, likely holders are read for a moment, and then the kernel goes over all open files: in 0.4 us
 each, where /proc takes 4.5. However many there are, that takes a twentieth of the time at most.
 """
@@ -15,6 +16,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +25,7 @@ from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Refusal
 from keepaliveD.platforms.linux.owners import descriptors, processes
 
 MOST = 20_000  # holders remembered; then all are forgotten, some 3 MB
+MOST_UNITS = 1_000  # whose turns are remembered; then all are forgotten
 FIRST, LATER = 1.0, 0.25  # seconds for likely holders, and as many for all others; the first pass finds the most
 MOMENT = 0.05  # seconds for likely holders where the kernel goes over all open files, which may take as long
 REST = 19  # times as long as the kernel took it is not asked again
@@ -34,6 +37,14 @@ class Holder(NamedTuple):
 
     pid: int
     fd: int
+
+
+class Likely(NamedTuple):
+    """Sockets of one unit, and the processes that are likely to hold them."""
+
+    unit: str
+    inodes: Collection[int]
+    pids: Collection[int]
 
 
 class Holders:
@@ -52,14 +63,15 @@ class Holders:
         self._rests_until = 0.0
         self._known: dict[int, Holder] = {}
         self._limit = FIRST
-        self._likely, self._all = _Turns(), _Turns()
+        self._of_unit: dict[str, _Turns] = {}
+        self._all = _Turns()
         self.barred = False  # whether the last search was kept from looking into some process
 
     def known(self, inode: int) -> Holder | None:
         """Return the holder last found: it may have closed the socket since, or ended."""
         return self._known.get(inode)
 
-    def find(self, inodes: Iterable[int], likely: Iterable[int] = ()) -> dict[int, Holder]:
+    def find(self, inodes: Iterable[int], likely: Collection[Likely] = ()) -> dict[int, Holder]:
         """Return the holder of each socket inode, as far as this process may look, and as time allows.
 
         Processes that are `likely` to hold them are looked at first, and the others only if that
@@ -68,12 +80,14 @@ class Holders:
         self.barred = False
         wanted = {inode for inode in inodes if inode}  # an orphan has inode 0
         found = self._still_held(wanted)
-        if len(found) < len(wanted):
-            self._seek(wanted, likely, found, self._likely, MOMENT if self._in_kernel else self._limit)
+        limit = MOMENT if self._in_kernel else self._limit
+        for unit, its, pids in likely:
+            if missing := {inode for inode in its if inode and inode not in found}:
+                self._seek(_Sought(wanted, missing, found), pids, self._turns_of(unit), limit / len(likely))
         if len(found) < len(wanted) and not self._find_in_kernel(wanted, found):
             import psutil  # not where those who are likely to hold them do
 
-            self._seek(wanted, psutil.pids(), found, self._all, self._limit)
+            self._seek(_Sought(wanted, wanted - found.keys(), found), psutil.pids(), self._all, self._limit)
         self._limit = LATER
         if len(self._known) + len(found) > MOST:
             self._known.clear()
@@ -127,14 +141,17 @@ class Holders:
         self.barred = False
         return True
 
-    def _seek(
-        self, wanted: set[int], pids: Iterable[int], found: dict[int, Holder], turns: _Turns, limit: float
-    ) -> None:
-        """Add the wanted sockets among the descriptors of these processes, for at most so many seconds."""
+    def _turns_of(self, unit: str) -> _Turns:
+        if len(self._of_unit) >= MOST_UNITS and unit not in self._of_unit:
+            self._of_unit.clear()
+        return self._of_unit.setdefault(unit, _Turns())
+
+    def _seek(self, sought: _Sought, pids: Iterable[int], turns: _Turns, limit: float) -> None:
+        """Seek among the descriptors of these processes until none is missing, for at most so many seconds."""
         until = time.monotonic() + limit
         order = turns.begin(pids)
-        while order and len(found) < len(wanted) and not turns.are_over:
-            search = _Round(wanted, found, turns, until, self._root)
+        while order and sought.missing and not turns.are_over:
+            search = _Round(sought, turns, until, self._root)
             processes.ask(order, search.read_descriptors)
             self.barred = self.barred or search.barred
             order = [pid for pid in search.begun if turns.goes_on_with(pid)]
@@ -157,6 +174,21 @@ class Holders:
             return os.readlink(f"{_descriptors(self._root, holder.pid)}/{holder.fd}") == f"socket:[{inode}]"
         except OSError:
             return False
+
+
+@dataclass(slots=True)
+class _Sought:
+    """Sockets by their inodes: those that are `wanted`, those that the search goes on for, and the holders `found`."""
+
+    wanted: set[int]
+    missing: set[int]
+    found: dict[int, Holder]
+
+    def see(self, inode: int, holder: Holder) -> None:
+        """Note that a process holds this socket, if it is wanted: the first one counts."""
+        if inode in self.wanted:
+            self.found.setdefault(inode, holder)
+            self.missing.discard(inode)
 
 
 class _Turns:
@@ -214,17 +246,17 @@ class _Turns:
 class _Round:
     """Reads a slice of the descriptors of each process."""
 
-    def __init__(self, wanted: set[int], found: dict[int, Holder], turns: _Turns, until: float, root: Path) -> None:
+    def __init__(self, sought: _Sought, turns: _Turns, until: float, root: Path) -> None:
         self.begun: list[int] = []
         self.barred = False
-        self._wanted, self._found = wanted, found
+        self._sought = sought
         self._turns = turns
         self._until = until
         self._root = root
 
     def read_descriptors(self, pid: int) -> None:
-        """Read a slice of this process, unless every wanted socket is found."""
-        if len(self._found) == len(self._wanted) or self._turns.are_over:
+        """Read a slice of this process, unless none is missing any more."""
+        if not self._sought.missing or self._turns.are_over:
             return
         self.begun.append(pid)
         try:
@@ -237,10 +269,9 @@ class _Round:
     def _read(self, pid: int, first: int) -> None:
         for number, part in enumerate(descriptors.parts(_descriptors(self._root, pid), first), 1):
             for fd, inode in part.sockets:
-                if inode in self._wanted:
-                    self._found.setdefault(inode, Holder(pid, fd))
+                self._sought.see(inode, Holder(pid, fd))
             processes.go_on()
-            if len(self._found) == len(self._wanted) or (part.after and self._turns.shares(pid)):
+            if not self._sought.missing or (part.after and self._turns.shares(pid)):
                 return
             if part.after and (number == SLICE or time.monotonic() > self._until):
                 self._turns.put_back(pid, part.after)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from keepaliveD.model.connections import Owner
 from keepaliveD.model.text import printable
 from keepaliveD.platforms.linux.owners import processes
 from keepaliveD.platforms.linux.owners.cgroups import Cgroup, Cgroups
-from keepaliveD.platforms.linux.owners.holders import Holders
+from keepaliveD.platforms.linux.owners.holders import Holders, Likely
 
 
 class ProcOwners:
@@ -24,9 +25,7 @@ class ProcOwners:
     def find(self, inodes: Sequence[int], cgroups: Sequence[int]) -> list[Owner]:
         """Return the owner of each socket, by its inode and its cgroup, as far as this process may look."""
         known = self._cgroups.of(cgroups)
-        paths = {cgroup.path for cgroup in known.values()} - {""}
-        likely = {pid for path in paths for pid in _processes(path)}
-        holders = self._holders.find(set(inodes), likely)
+        holders = self._holders.find(set(inodes), _likely(inodes, [known[cgroup] for cgroup in cgroups]))
         names = processes.ask({holder.pid for holder in holders.values()}, self._process_name)
         sockets = list(zip(inodes, cgroups, strict=True))
         owners = {
@@ -45,6 +44,20 @@ class ProcOwners:
             return printable(os.fsdecode((self._root / f"proc/{pid}/comm").read_bytes().removesuffix(b"\n")))
         except OSError:
             return ""
+
+
+def _likely(inodes: Sequence[int], cgroups: Sequence[Cgroup]) -> list[Likely]:
+    """Return by unit or container the processes in the cgroups of these sockets."""
+    sockets: dict[str, set[int]] = defaultdict(set)
+    paths: dict[str, set[str]] = defaultdict(set)
+    for inode, cgroup in zip(inodes, cgroups, strict=True):
+        if cgroup.path:
+            unit = cgroup.unit or cgroup.container or cgroup.path
+            sockets[unit].add(inode)
+            paths[unit].add(cgroup.path)
+    return [
+        Likely(unit, its, {pid for path in paths[unit] for pid in _processes(path)}) for unit, its in sockets.items()
+    ]
 
 
 def _owner(pid: int, names: dict[int, str], cgroup: Cgroup) -> Owner:

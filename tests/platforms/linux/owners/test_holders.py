@@ -16,7 +16,7 @@ import pytest
 from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Refusal
 from keepaliveD.platforms.linux.owners import descriptors, processes
 from keepaliveD.platforms.linux.owners import holders as module
-from keepaliveD.platforms.linux.owners.holders import Holder, Holders
+from keepaliveD.platforms.linux.owners.holders import Holder, Holders, Likely
 from tests.support.unprivileged import NOBODY, as_nobody, reachable_directory
 
 
@@ -77,7 +77,7 @@ def test_where_the_kernel_finds_holders_no_other_process_is_read(host: Host) -> 
         return {7: (7, 0)}
 
     holders = Holders(host.root, in_kernel)
-    assert holders.find([5, 7], likely=[5]) == {5: Holder(5, 0), 7: Holder(7, 0)}
+    assert holders.find([5, 7], [Likely("a.service", {5, 7}, {5})]) == {5: Holder(5, 0), 7: Holder(7, 0)}
     assert (asked, host.listed, holders.barred) == ([{7}], [5], False)
 
 
@@ -144,7 +144,7 @@ def test_likely_processes_are_looked_at_first_and_others_only_if_need_be(host: H
     for pid in range(2, 48):
         host.process(pid, "/dev/null")
     host.process(48, "/dev/null", "socket:[5]")
-    assert Holders(host.root).find([5], likely={48, 40, 9999}) == {5: Holder(48, 1)}
+    assert Holders(host.root).find([5], [Likely("a.service", {5}, {48, 40, 9999})]) == {5: Holder(48, 1)}
     assert host.listed == [40, 48]
 
 
@@ -152,7 +152,7 @@ def test_what_the_likely_do_not_hold_is_sought_among_all(host: Host) -> None:
     """A socket that was passed on by SCM_RIGHTS is in another cgroup than its holder."""
     host.process(2, "socket:[5]")
     host.process(40, "socket:[6]")
-    assert Holders(host.root).find([5, 6], likely=[40]) == {5: Holder(2, 0), 6: Holder(40, 0)}
+    assert Holders(host.root).find([5, 6], [Likely("a.service", {5, 6}, {40})]) == {5: Holder(2, 0), 6: Holder(40, 0)}
 
 
 # memory
@@ -311,7 +311,20 @@ def test_others_are_read_also_where_likely_owners_take_all_the_time(
         host.process(pid, "/dev/null")
     host.process(5, "socket:[5]")
     holders = Holders(host.root)
-    assert [holders.find([5, 6], likely=[2, 3]) for _ in range(4)][-1] == {5: Holder(5, 0)}
+    assert [holders.find([5, 6], [Likely("a.service", {5, 6}, {2, 3})]) for _ in range(4)][-1] == {5: Holder(5, 0)}
+
+
+def test_a_unit_with_sockets_that_nobody_holds_takes_no_time_of_the_others(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sockets that are passed by SCM_RIGHTS, and received by nobody: each search for them goes on to its end."""
+    monkeypatch.setattr(module, "FIRST", 0.0)
+    monkeypatch.setattr(module, "LATER", 0.0)
+    for pid in range(2, 40):
+        host.process(pid, "/dev/null")
+    host.process(40, "socket:[5]")
+    likely = [Likely("crowd.service", {6}, set(range(2, 40))), Likely("victim.service", {5}, {40})]
+    assert Holders(host.root).find([6, 5], likely) == {5: Holder(40, 0)}
 
 
 def test_who_has_few_descriptors_is_read_before_the_rest_of_those_who_have_many(
@@ -397,7 +410,9 @@ def test_a_real_socket_is_found_in_this_process_and_in_its_child() -> None:
     """Below the real /proc."""
     with socket.socket() as sock:
         inode = os.fstat(sock.fileno()).st_ino
-        assert Holders().find([inode], likely=[os.getpid()]) == {inode: Holder(os.getpid(), sock.fileno())}
+        assert Holders().find([inode], [Likely("a.service", {inode}, {os.getpid()})]) == {
+            inode: Holder(os.getpid(), sock.fileno())
+        }
         assert inode in Holders().held_by(os.getpid())
         holders = Holders()
         holders.find([inode])
