@@ -26,6 +26,7 @@ MAX_COOKIE = 2**64 - 1
 MAX_PORT = 65535
 MAPPED = 0xFFFF << 32  # an IPv4 address as one of IPv6: ::ffff:0:0/96
 MOST_VALUES = 1024  # of a parameter of Explain: the sockets of a process
+MOST_PATTERNS = 16  # ... of units: each is made into a regular expression, and held against thousands of names
 LONGEST = 256  # characters of one
 UNREADABLE = "cannot be read here"
 NOT_ARMED = "not armed"  # there is nothing to disarm
@@ -37,15 +38,15 @@ def _explain(parameters: Parameters) -> Question:
     for name, values in numbers.items():
         if not all(0 <= value <= MAX_COOKIE for value in values):
             raise invalid(name)
-    units = tuple(map(with_suffix, _values(parameters, "units", str)))
+    units = tuple(map(with_suffix, _values(parameters, "units", str, MOST_PATTERNS)))
     question = ExplainThese(**numbers, units=units, ends=tuple(map(_end, _values(parameters, "ends", dict))))
     first = next(iter(question.cookies), 0)
     return Question(question, _answering(first, explanation))
 
 
-def _values(parameters: Parameters, name: str, kind: type) -> tuple[Any, ...]:
+def _values(parameters: Parameters, name: str, kind: type, most: int = MOST_VALUES) -> tuple[Any, ...]:
     values = parameters.get(name, [])
-    if len(values) > MOST_VALUES or not all(type(value) is kind and len(str(value)) <= LONGEST for value in values):
+    if len(values) > most or not all(type(value) is kind and len(str(value)) <= LONGEST for value in values):
         raise invalid(name)
     return tuple(values)
 
