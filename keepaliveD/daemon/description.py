@@ -217,7 +217,7 @@ type Explanation (
 )
 
 # Explain connections of the last scan, as keepalivectl why does: those with one of these cookies or inodes, of these
-# units (16 patterns at most), or with one of these ends. The most urgent come first; more counts others that are not explained.
+# units (16 patterns at most), or with one of these ends. The most urgent come first; more counts the others.
 method Explain(
   cookies: ?[]int,
   inodes: ?[]int,
