@@ -57,7 +57,7 @@ class Wrong(enum.Enum):
 
 
 INVARIANTS = tuple(wrong for wrong in Wrong if not wrong.value.startswith("("))
-HELD = (  # invariants that the simulations of the tests hold; docs/verdicts.md has the breaches that others have shown
+HELD = (  # invariants that the simulations of the tests hold; docs/verdicts-measured.md tells of breaches elsewhere
     Wrong.SAFE_AT_DEATH,
     Wrong.SAFE_AFTER,
     Wrong.SAFE_AT_END,
