@@ -378,7 +378,9 @@ def _passing_unseen(last_packet_by: Column, table: SocketTable) -> Column:
 
 
 def put(column: Column, rows: Indices, values: Column | float) -> Column:
-    """Return the column with these values in these rows."""
+    """Return the column with these values in these rows; the same column where there are none."""
+    if not len(rows):
+        return column
     changed = column.copy()
     changed[rows] = values
     return changed
@@ -399,7 +401,8 @@ def _learn_timers(memory: Activity, table: SocketTable) -> Activity:
     if sockets["keepidle"].any():
         on = sockets["keepalive"] == Switch.ON.value
         keepidle = np.where(on, sockets["keepidle"], np.nan)
-        return replace(memory, expires_at=ticking, keepidle=keepidle, knows_keepidle=on)
+        never = np.broadcast_to(np.nan, len(sockets))  # nor asked for: the engine reads how late the timer may fire
+        return replace(memory, expires_at=ticking, set_at=never, keepidle=keepidle, knows_keepidle=on)
     heard = heard_at(table)
     length = ticking - heard
     same = np.abs(ticking - earlier) < SAME_TIMER

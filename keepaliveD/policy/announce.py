@@ -11,7 +11,7 @@ from keepaliveD.model.connections import AT_RISK, Due, Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import TIMER_SLACK
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets
-from keepaliveD.policy.activity import Activity
+from keepaliveD.policy.activity import Activity, put
 from keepaliveD.policy.forecast import Forecast
 
 AGAIN_AFTER = 3600.0  # seconds until a connection that recovered by itself is warned of once more
@@ -122,22 +122,24 @@ def _kept_for_good(forecast: Forecast, activity: Activity, sockets: Sockets, row
 def _remember(forecast: Forecast, activity: Activity, rows: Indices, news: Bools) -> Activity:
     """Return the memory that these rows were reported where they are news, and what else was seen of them."""
     verdict, now = forecast.verdict[rows], forecast.now
-    names = ("reported", "reported_at", "withdrawn_at", "unreported")
-    reported, reported_at, withdrawn_at, unreported = (getattr(activity, name).copy() for name in names)
+    unsettled = rows[
+        (RISKY[verdict] & (activity.withdrawn_at[rows] > -FOREVER)) | (news & (verdict == Verdict.SAFE.value))
+    ]
     told = rows[news]
-    reported[told], reported_at[told], unreported[told] = forecast.verdict[told], now, 0
-    unsettled = (RISKY[verdict] & (withdrawn_at[rows] > -FOREVER)) | (news & (verdict == Verdict.SAFE.value))
-    withdrawn_at[rows[unsettled]] = now
     return dataclasses.replace(
-        activity, reported=reported, reported_at=reported_at, withdrawn_at=withdrawn_at, unreported=unreported
+        activity,
+        reported=put(activity.reported, told, forecast.verdict[told]),
+        reported_at=put(activity.reported_at, told, now),
+        withdrawn_at=put(activity.withdrawn_at, unsettled, now),
+        unreported=put(activity.unreported, told, 0),
     )
 
 
 def _count_changes(forecast: Forecast, activity: Activity) -> Activity:
     """Return the memory with one more change for each reported connection that came to risk, or out of it."""
-    changed = (RISKY[activity.judged] != RISKY[forecast.verdict]) & (activity.reported != 0)
-    unreported = np.minimum(activity.unreported.astype(np.uint16) + changed, MOST_UNREPORTED).astype(np.uint8)
-    return dataclasses.replace(activity, judged=forecast.verdict, unreported=unreported)
+    changed = np.flatnonzero((RISKY[activity.judged] != RISKY[forecast.verdict]) & (activity.reported != 0))
+    counted = np.minimum(activity.unreported[changed].astype(np.uint16) + 1, MOST_UNREPORTED)
+    return dataclasses.replace(activity, judged=forecast.verdict, unreported=put(activity.unreported, changed, counted))
 
 
 def _one_end(rows: Indices, sockets: Sockets, verdict: Column) -> Indices:

@@ -293,3 +293,13 @@ def test_the_report_says_what_was_reported_before() -> None:
     connection = actions[0].connections[0]
     assert (str(connection.local), str(connection.remote)) == ("192.0.2.1:40000", "198.51.100.1:22")
     assert (connection.idle, round(connection.left, 1)) == (250.0, 49.9)
+
+
+def test_a_scan_without_news_takes_no_memory_for_what_was_reported() -> None:
+    """A million connections, of which none was ever reported, would take 18 MB more."""
+    judge = decider()
+    told(judge, table(1000.0, idle(0.0), idle(0.0)))
+    assert told(judge, table(1015.0, idle(15.0), idle(15.0))) == []
+    memory = judge.memory
+    reports = (memory.reported, memory.reported_at, memory.withdrawn_at, memory.unreported)
+    assert [column.strides for column in reports] == [(0,)] * len(reports), "one value for all rows"
