@@ -17,7 +17,7 @@ from keepaliveD.cli.named import described, is_name
 from keepaliveD.cli.nearest import did_you_mean
 from keepaliveD.cli.selected_deaths import concerning
 from keepaliveD.log import history
-from keepaliveD.log.entries.deaths import EXPLANATIONS, confidence_words
+from keepaliveD.log.entries.deaths import DIFFERS, EXPLANATIONS, confidence_words
 from keepaliveD.log.history import Record
 from keepaliveD.model import duration
 from keepaliveD.model.autopsy import NOT_EXPLAINED
@@ -142,12 +142,17 @@ def explanation(record: Record) -> Iterator[str]:
         yield f"  seen: {line}"
     for other in others:
         yield f"  or: {other.label}; what would tell: {OBSERVATIONS.get((cause, other), 'nothing on this host')}"
-    foretold = ANSWERS.get(record["FORETOLD"], Foretold.NOT_FORESEEABLE)
     warned = f", {duration.span(_number_in(record['WARNED_SEC']))} before" if record["WARNED_SEC"] else ""
-    yield f"forecast: {FORETOLD[foretold]}{warned}"
+    yield f"forecast: {_foretold(record)}{warned}"
     yield "remedy:"
     for line in record["REMEDY"].splitlines():
         yield f"  {line}".rstrip()
+
+
+def _foretold(record: Record) -> str:
+    if record["FORETOLD"] == DIFFERS:
+        return "not the same for all of them"
+    return FORETOLD[ANSWERS.get(record["FORETOLD"], Foretold.NOT_FORESEEABLE)]
 
 
 def _groups(records: Sequence[Record]) -> list[tuple[str, ...]]:
@@ -155,7 +160,7 @@ def _groups(records: Sequence[Record]) -> list[tuple[str, ...]]:
     counts: Counter[tuple[str, ...]] = Counter()
     newest: dict[tuple[str, ...], str] = {}
     for record in records:
-        key = record["CAUSE"], record["FORETOLD"], record["UNIT"] or "-", record["PATH"]
+        key = record["CAUSE"], record["FORETOLD"], record["UNIT"] or "-", record["PATH"] or "-"
         counts[key] += record.count
         newest.setdefault(key, when(record))
     return [(str(count), newest[key], *key) for key, count in counts.most_common()]

@@ -144,9 +144,10 @@ method ListNamespaces() -> (namespaces: []Namespace)
 # How many connections ended by a cause; docs/deaths.md explains each
 type Cause (cause: string, count: int)
 
-# Connections that ended: one, or count of them that ended like it. others are causes that one host cannot tell from
-# it, confidence goes up to 1, silence is the time without a packet before. foretold says whether a warning came
-# before, and warned how long before; signal and closer are what ended it on this host.
+# A connection that ended; or, with a count of more than one, an example of so many that the same cause ended: other
+# unit, path and foretold may differ among them. others are causes that one host cannot tell from it, confidence goes
+# up to 1, silence is the time without a packet before. foretold says whether a warning came before, and warned how
+# long before; signal and closer are what ended it on this host.
 type Death (
   ago: float,
   count: int,

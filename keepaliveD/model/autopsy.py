@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -64,16 +65,31 @@ class Death:
     is_held: bool = False  # whether its program may still hold the socket: it was told an error
 
 
+class Common(enum.Flag):
+    """What connections that the same cause ended have in common besides: where too many kinds of ends came, less."""
+
+    NOTHING = 0
+    UNIT = 1
+    PATH = 2  # and the hop of the middlebox, and whether they were foretold
+
+
 @dataclass(frozen=True, slots=True)
 class Alike:
-    """Connections of one unit and path that the same cause ended: how many, and some of them.
+    """Connections that the same cause ended: how many, and some of them.
 
-    `seconds` is the time in which they ended, 0 if all were reported at once.
+    `seconds` is the time in which they ended, 0 if all were reported at once. Where these are not all of them, it is
+    only what they have in `common` that the one example stands for; it is the one whose cause is the least sure.
     """
 
     count: int
     examples: tuple[Death, ...]
     seconds: float = 0.0
+    common: Common = Common.UNIT | Common.PATH
+
+    @property
+    def is_summary(self) -> bool:
+        """Whether there are more than the examples."""
+        return self.count != len(self.examples)
 
 
 @dataclass

@@ -136,7 +136,7 @@ def find_owners_of_ended(reports: Sequence[Alike]) -> Steps[tuple[Alike, ...]]:
     A program that was told an error still holds the socket. One that closed it does not: nobody looks for that, nor
     for the process of an example among many. What was known before stays known when process and cgroup are gone.
     """
-    ended = [(death, alike.count == len(alike.examples)) for alike in reports for death in alike.examples]
+    ended = [(death, not alike.is_summary) for alike in reports for death in alike.examples]
     inodes = np.array([death.inode if is_single and death.is_held else 0 for death, is_single in ended], np.uint64)
     owners, which = yield FindOwners(inodes, np.array([death.cgroup for death, _ in ended], np.uint64))
     found = iter([owners[number] for number in which.tolist()])

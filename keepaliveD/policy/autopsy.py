@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import fnmatch
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from keepaliveD.model.autopsy import Alike, Death, Tally
+from keepaliveD.model.autopsy import Alike, Common, Death, Tally
 from keepaliveD.model.causes import Cause, Foretold
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.deaths import Deaths
@@ -34,6 +34,7 @@ FIRST_PAUSE = 60.0  # seconds between two reports of connections that ended alik
 LONGEST_PAUSE = 3600.0  # ... and at most
 MOST_KINDS = 512  # of ends that are kept apart; then only causes are
 KINDS_OF_UNIT = 32  # ... and of one unit; then only its causes are
+OF_UNIT = 2  # parts of the key of ends that only have their cause and their unit in common
 KEPT = 5.0  # seconds for which a connection that is gone is remembered: it is examined a second after its end
 MOST_UNITS = 1024  # units that are counted apart
 MOST_OWNERS = 1024  # connections whose process is remembered
@@ -60,11 +61,25 @@ class AutopsyRules:
 class _Kind:
     """Ends that are alike: when they were last reported, and what was not reported since."""
 
+    common: Common
     since: float
     pause: float = FIRST_PAUSE
     said: int = 0
     held: int = 0
-    example: Death | None = None
+    example: Death | None = None  # of those held
+
+    def hold(self, examined: Examined, rows: Indices) -> None:
+        """Hold these back, and keep one of them."""
+        row = examined.least_sure(rows)
+        if self.example is None or examined.confidence(row) < self.example.confidence:
+            self.example = examined.death(row)
+        self.held += len(rows)
+
+    def report(self, now: float) -> Iterator[Alike]:
+        """Yield the report of those held back, if there are any, and hold none."""
+        if self.example is not None:
+            yield Alike(self.held, (self.example,), now - self.since, self.common)
+        self.held, self.example = 0, None
 
 
 class Autopsy:
@@ -82,6 +97,7 @@ class Autopsy:
         self._netns = OWN
         self._gone: tuple[tuple[float, Remembered], ...] = ()  # what was known of these, and until when to keep it
         self._kinds: dict[Key, _Kind] = {}
+        self._kinds_of: Counter[str] = Counter()  # how many there are of each unit
         self._singles: Counter[str] = Counter()  # by unit, what was reported one by one ...
         self._singles_since = -FOREVER  # ... since this instant
         self.follow(rules)
@@ -185,25 +201,20 @@ class Autopsy:
 
     def due(self, now: float) -> tuple[Alike, ...]:
         """Return what has been held back, if it is time to report it."""
-        reports = []
+        reports: list[Alike] = []
         for key, kind in list(self._kinds.items()):
             if now < kind.since + kind.pause:
                 continue
-            if kind.example is None:
-                del self._kinds[key]
+            if not kind.held:
+                self._forget(key)
                 continue
-            reports.append(Alike(kind.held, (kind.example,), now - kind.since))
-            kind.since, kind.pause, kind.held, kind.example = now, min(2 * kind.pause, LONGEST_PAUSE), 0, None
+            reports += kind.report(now)
+            kind.since, kind.pause = now, min(2 * kind.pause, LONGEST_PAUSE)
         return tuple(reports)
 
     def held_back(self, now: float) -> tuple[Alike, ...]:
         """Return all that has been held back, because nobody will report it later."""
-        reports = []
-        for kind in self._kinds.values():
-            if kind.example is not None:
-                reports.append(Alike(kind.held, (kind.example,), now - kind.since))
-                kind.held, kind.example = 0, None
-        return tuple(reports)
+        return tuple(report for kind in self._kinds.values() for report in kind.report(now))
 
     @property
     def next_due(self) -> float:
@@ -222,13 +233,11 @@ class Autopsy:
         kind = self._kind(examined, int(rows[0]), now)
         if kind.said == 0 and len(rows) > AT_ONCE:
             kind.said = AT_ONCE
-            return Alike(len(rows), (examined.death(int(rows[0])),))
+            return Alike(len(rows), (examined.death(examined.least_sure(rows)),))
         if kind.said + len(rows) <= AT_ONCE and self._may_report_singly(examined.unit(int(rows[0])), len(rows), now):
             kind.said += len(rows)
             return Alike(len(rows), tuple(examined.death(row) for row in rows.tolist()))
-        kind.held += len(rows)
-        if kind.example is None:
-            kind.example = examined.death(int(rows[-1]))
+        kind.hold(examined, rows)
         return None
 
     def _may_report_singly(self, unit: str, count: int, now: float) -> bool:
@@ -241,17 +250,37 @@ class Autopsy:
         return may
 
     def _kind(self, examined: Examined, row: int, now: float) -> _Kind:
-        key = examined.key(row)
-        if key not in self._kinds:
-            cause, unit, *_ = key
-            if len(self._kinds) >= MOST_KINDS:
-                key = (cause,)
-            elif sum(unit == other[1] for other in self._kinds if len(other) > 1) >= KINDS_OF_UNIT:
-                key = (cause, unit)
+        key = self._key(examined, row)
         kind = self._kinds.get(key)
+        if kind is None:
+            self._kinds_of[str(key[1])] += len(key) > OF_UNIT
         if kind is None or (not kind.held and now >= kind.since + kind.pause):
-            kind = self._kinds[key] = _Kind(now)
+            kind = self._kinds[key] = _Kind(_common(key), now)
         return kind
+
+    def _key(self, examined: Examined, row: int) -> Key:
+        """Return by what to keep this end apart from others: by less where there are too many kinds."""
+        key = examined.key(row)
+        if key in self._kinds:
+            return key
+        cause, unit, *_ = key
+        if len(self._kinds) >= MOST_KINDS:
+            return cause, ""
+        return (cause, unit) if self._kinds_of[str(unit)] >= KINDS_OF_UNIT else key
+
+    def _forget(self, key: Key) -> None:
+        """Forget a kind of ends."""
+        del self._kinds[key]
+        unit = str(key[1])
+        self._kinds_of[unit] -= len(key) > OF_UNIT
+        if not self._kinds_of[unit]:
+            del self._kinds_of[unit]
+
+
+def _common(key: Key) -> Common:
+    """Return what ends with this key have in common besides their cause; a unit that is not known may be any."""
+    unit = Common.UNIT if key[1] else Common.NOTHING
+    return unit | (Common.PATH if len(key) > OF_UNIT else Common.NOTHING)
 
 
 def _forget_oldest(known: dict[int, Any], most: int) -> None:
@@ -279,9 +308,9 @@ def _alike(examined: Examined, wanted: Bools) -> list[Indices]:
     rows = np.flatnonzero(wanted)
     if not len(rows):
         return []
-    keys = [
-        column[rows] for column in (examined.causes.hop, examined.path, examined.ended["cgroup"], examined.causes.cause)
-    ]
+    causes = examined.causes
+    columns = (causes.hop, examined.foretold, examined.path, examined.ended["cgroup"], causes.cause)
+    keys = [column[rows] for column in columns]
     order = np.lexsort(keys)
     starts = np.zeros(len(rows), np.bool_)
     starts[1:] = np.any([key[order[1:]] != key[order[:-1]] for key in keys], axis=0)

@@ -344,7 +344,7 @@ class Decider:
 
     def _keep(self, reports: Iterable[Alike]) -> None:
         for alike in reports:
-            each = alike.count if alike.count != len(alike.examples) else 1
+            each = alike.count if alike.is_summary else 1
             self.deaths += [(each, death) for death in alike.examples]
 
     def _end_scan(self, now: float) -> list[Action]:

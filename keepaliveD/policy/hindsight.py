@@ -16,7 +16,7 @@ from keepaliveD.model.autopsy import Death, Hindsight
 from keepaliveD.model.causes import Cause, Foretold
 from keepaliveD.model.connections import AT_RISK, Owner, Verdict, WhatCounts
 from keepaliveD.model.rules import Path
-from keepaliveD.model.sockets import Bools, Column, Sockets, SocketTable, TcpState
+from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTable, TcpState
 from keepaliveD.model.text import printable
 from keepaliveD.policy.activity import Activity, find
 from keepaliveD.policy.connections import endpoints
@@ -29,7 +29,7 @@ FORESEEABLE = np.zeros(256, np.bool_)  # by Cause: ends that silence brings abou
 FORESEEABLE[[Cause.MIDDLEBOX_IDLE, Cause.SILENT_AFTER_IDLE]] = True
 RISKY = np.zeros(256, np.bool_)  # by Verdict
 RISKY[[int(verdict) for verdict in AT_RISK]] = True
-Key = tuple[int | str, ...]  # a cause, and more of what is alike: a unit, a path, a hop
+Key = tuple[int | str, ...]  # a cause, and more of what is alike: a unit; a path, a hop, whether it was foretold
 FIRST = np.zeros(1, np.intp)
 NO_OWNERS: Mapping[int, Owner] = {}
 
@@ -84,7 +84,15 @@ class Examined:
     def key(self, row: int) -> Key:
         """Return what connections have in common that end alike: the cause first, then the unit."""
         path = self.paths[int(self.path[row])].name  # a reload may number the paths otherwise
-        return int(self.causes.cause[row]), self.unit(row), path, int(self.causes.hop[row])
+        return int(self.causes.cause[row]), self.unit(row), path, int(self.causes.hop[row]), int(self.foretold[row])
+
+    def confidence(self, row: int) -> float:
+        """Return how sure its cause is."""
+        return round(float(self.causes.confidence[row]), 2)
+
+    def least_sure(self, rows: Indices) -> int:
+        """Return the row of these whose cause is the least sure."""
+        return int(rows[np.argmin(self.causes.confidence[rows])])
 
     def unit(self, row: int) -> str:
         """Return its unit, "" where it is not known: whoever is in a unit may make cgroups below it, and many."""
@@ -113,7 +121,7 @@ class Examined:
             local=endpoints(one, "local", FIRST)[0],
             remote=endpoints(one, "remote", FIRST)[0],
             cause=named[0],
-            confidence=round(float(self.causes.confidence[row]), 2),
+            confidence=self.confidence(row),
             others=named[1:],
             hop=int(self.causes.hop[row]),
             peer_hop=int(self.causes.peer_hop[row]),

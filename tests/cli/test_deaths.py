@@ -18,6 +18,7 @@ from keepaliveD.log import history
 from keepaliveD.log.entries import Entry, of
 from keepaliveD.log.kept import KeepingLog
 from keepaliveD.model.actions import Outcome
+from keepaliveD.model.autopsy import Common
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import Misuse, NoInput, NotPermitted, Refusal, Unsupported
 from keepaliveD.model.reports import ReportDeaths
@@ -150,6 +151,16 @@ def test_one_end_is_explained_with_evidence_and_remedy(capsys: pytest.CaptureFix
     assert "cause: reset by a middlebox after idle (very likely)" in text
     assert "\n  seen: quiet for 3.5s before\n" in text
     assert "\n  [[arm]]\n" in text
+
+
+def test_what_many_ends_of_many_kinds_do_not_have_in_common_is_not_counted_for_all(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    together = dataclasses.replace(alike(FORGOTTEN_BY_REJECT, 500, 60.0, SSH), common=Common.NOTHING)
+    (said,) = of(Outcome(ReportDeaths((together,))))
+    group = printed(capsys, journal(said)).splitlines()[1].split()
+    assert (group[0], group[-3:]) == ("500", ["differs", "-", "-"])
+    assert "forecast: not the same for all of them" in printed(capsys, journal(said), "--explain", "1")
 
 
 def test_what_would_tell_two_causes_apart_is_said(capsys: pytest.CaptureFixture[str]) -> None:

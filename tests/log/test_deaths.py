@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -15,6 +16,7 @@ from keepaliveD.log.entries import ERROR, INFO, NOTICE, WARNING, Entry, of
 from keepaliveD.log.entries.deaths import EXPLANATIONS
 from keepaliveD.log.journal import JournaldLog, JsonLog, TextLog
 from keepaliveD.model.actions import Outcome
+from keepaliveD.model.autopsy import Common
 from keepaliveD.model.causes import BY_KEY, EXPECTED, Cause, Foretold
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.duration import span
@@ -102,7 +104,11 @@ def test_who_killed_the_connection_is_named() -> None:
 
 def test_many_are_one_entry_without_the_fields_of_one() -> None:
     said = entry(FORGOTTEN_BY_REJECT, count=100_000)
-    assert said.message.startswith("100000 connections of ssh.service on path default ended: reset by a middlebox")
+    assert said.message.startswith(
+        "100000 connections of ssh.service on path default ended: reset by a middlebox after idle at hop 2 "
+        "(not foretold: no scan has seen it); for example 10.71.1.1:40000 -> 10.71.3.2:5432, quiet for 3.5s "
+        "(very likely); to prevent it ("
+    )
     assert said.fields["KEEPALIVE_COUNT"] == 100_000
     assert not {"KEEPALIVE_COOKIE", "KEEPALIVE_LOCAL_PORT", "KEEPALIVE_PID"} & said.fields.keys()
 
@@ -110,6 +116,18 @@ def test_many_are_one_entry_without_the_fields_of_one() -> None:
 def test_what_was_held_back_says_in_which_time() -> None:
     said = entry(FORGOTTEN_BY_REJECT, count=7, seconds=60.0)
     assert said.message.startswith("7 more connections of ssh.service on path default ended within 1min: ")
+
+
+def test_of_kinds_that_are_not_kept_apart_only_the_example_has_a_unit_and_a_path() -> None:
+    together = dataclasses.replace(alike(FORGOTTEN_BY_REJECT, 500, 60.0, SSH), common=Common.NOTHING)
+    (said,) = of(Outcome(ReportDeaths((together,))))
+    assert said.message.startswith(
+        "500 more connections ended within 1min: reset by a middlebox after idle; for example sshd[812] "
+        "(ssh.service) 10.71.1.1:40000 -> 10.71.3.2:5432 on path default at hop 2 of 4, quiet for 3.5s (very likely; "
+        "not foretold: "
+    )
+    assert not {"KEEPALIVE_UNIT", "KEEPALIVE_PATH", "KEEPALIVE_HOP"} & said.fields.keys()
+    assert (said.fields["KEEPALIVE_COUNT"], said.fields["KEEPALIVE_FORETOLD"]) == (500, "differs")
 
 
 def test_every_end_makes_one_printable_line() -> None:

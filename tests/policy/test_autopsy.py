@@ -11,7 +11,7 @@ from typing import Unpack
 import numpy as np
 import pytest
 
-from keepaliveD.model.autopsy import Alike, Death
+from keepaliveD.model.autopsy import Alike, Common, Death
 from keepaliveD.model.causes import ONLY_BESIDE, Cause, Foretold
 from keepaliveD.model.connections import Owner, Verdict, WhatCounts
 from keepaliveD.model.deaths import Deaths
@@ -167,6 +167,60 @@ def test_memory_is_bounded_however_many_kinds_of_ends_there_are() -> None:
     many["cgroup"] = np.arange(10_000)
     autopsy.observe(Deaths(many), 1001.0)
     assert len(autopsy._kinds) <= MOST_KINDS + len(Cause)
+
+
+def test_what_more_kinds_than_are_kept_apart_do_not_have_in_common_is_not_said_of_all() -> None:
+    """Neither a unit nor a path is named for ends that are together only because there are too many kinds."""
+    autopsy = Autopsy(rules(GUESS, OFFICE))
+    autopsy.name({cgroup: f"{cgroup}.service" for cgroup in range(1, 1000)})
+    many = np.repeat(ends([FORGOTTEN_BY_REJECT]), 999)
+    many["cgroup"] = np.arange(1, 1000)
+    reports = autopsy.observe(Deaths(many), 1001.0)
+    held = autopsy.held_back(1002.0)
+    assert sum(each.count for each in (*reports, *held)) == 999
+    (rest,) = [each for each in held if each.count > 1]
+    assert (rest.count, rest.common) == (999 - MOST_KINDS, Common.NOTHING)
+    assert {each.common for each in held if each is not rest} == {Common.UNIT | Common.PATH}
+
+
+def test_what_many_kinds_of_one_unit_have_in_common_is_the_unit() -> None:
+    autopsy = Autopsy(rules(GUESS, OFFICE))
+    autopsy.name({7: "ssh.service"})
+    many = np.repeat(ends([{**FORGOTTEN_BY_REJECT, "cgroup": 7}]), 50)
+    many["peer_ttl"], many["reset_ttl"] = 1, 1 + np.arange(1, 51)
+    autopsy.observe(Deaths(many), 1001.0)
+    (rest,) = [each for each in autopsy.held_back(1002.0) if each.count > 1]
+    assert (rest.count, rest.common) == (50 - KINDS_OF_UNIT, Common.UNIT)
+
+
+def test_those_held_back_of_units_that_are_not_known_name_none() -> None:
+    autopsy = Autopsy(rules())
+    autopsy.observe(died(*[KILLED] * 10), 1000.0)
+    autopsy.observe(died({**KILLED, "cgroup": 7}, {**KILLED, "cgroup": 8}), 1001.0)
+    (report,) = autopsy.held_back(1002.0)
+    assert (report.count, report.common) == (2, Common.PATH)
+
+
+def test_ends_that_were_foretold_are_reported_apart_from_those_that_were_not() -> None:
+    autopsy = Autopsy(rules(GUESS, OFFICE))
+    watched(autopsy, idle=290.0, warn=True)
+    foretold = reset(reset_ttl=63, silence=301.0)
+    surprising = {**foretold, "cookie": 2}
+    reports = autopsy.observe(died(foretold, *[surprising] * 100), 1001.0)
+    told = {each.examples[0].hindsight.foretold: each.count for each in reports}
+    assert told == {Foretold.FORETOLD: 1, Foretold.NEVER_SCANNED: 100}
+
+
+def test_the_example_of_many_is_the_one_whose_cause_is_the_least_sure() -> None:
+    sure, doubtful = (reset(reset_ttl=63, peer_ttl=ttl, silence=3.5, unacked=5) for ttl in (61, 62))
+    autopsy = Autopsy(rules())
+    (report,) = autopsy.observe(died(sure, doubtful, *[sure] * 10), 1001.0)
+    assert (report.count, report.examples[0].confidence) == (12, 0.85)
+    autopsy.observe(died(sure), 1002.0)
+    autopsy.observe(died(doubtful), 1003.0)
+    autopsy.observe(died(sure), 1004.0)
+    (report,) = autopsy.held_back(1005.0)
+    assert (report.count, report.examples[0].confidence) == (3, 0.85)
 
 
 def test_however_many_kinds_there_are_few_owners_are_looked_for_in_a_minute() -> None:

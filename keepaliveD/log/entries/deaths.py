@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from keepaliveD.log.entries.entry import INFO, NOTICE, WARNING, Entry, Value
-from keepaliveD.model.autopsy import Alike, Death
+from keepaliveD.model.autopsy import Alike, Common, Death
 from keepaliveD.model.causes import EXPECTED, Cause, Foretold
 from keepaliveD.model.duration import span
 from keepaliveD.model.text import quoted
@@ -15,6 +15,7 @@ from keepaliveD.policy.facts import IDLE_AFTER
 from keepaliveD.policy.remedies import Remedy, remedy
 
 LIKELY = 0.8  # of confidence
+DIFFERS = "differs"  # whether many were foretold, where there are too many kinds of ends to keep them apart
 CHOSEN = {Cause.PEER_ABORTED_AFTER_CLOSE, Cause.WROTE_AFTER_CLOSE}
 ON_PURPOSE = CHOSEN | {Cause.PEER_ABORTED, Cause.LOCAL_KILL, Cause.PROGRAM_KILLED, Cause.OUT_OF_MEMORY}
 
@@ -61,10 +62,10 @@ EXPLANATIONS: Mapping[Cause, str] = {
 def of_deaths(reports: Iterable[Alike]) -> Iterator[Entry]:
     """Yield an entry for each connection, or one for many that ended alike."""
     for alike in reports:
-        if alike.count == len(alike.examples):
-            yield from map(_single, alike.examples)
-        else:
+        if alike.is_summary:
             yield _summary(alike)
+        else:
+            yield from map(_single, alike.examples)
 
 
 def confidence_words(confidence: float, others: Iterable[object] = ()) -> str:
@@ -83,7 +84,8 @@ def _single(death: Death) -> Entry:
         _priority(death),
         f"{_who(death)}{death.local} -> {death.remote}: ended: {_what(death)}; {_advice(found)}",
         {
-            **_shared(death, found),
+            **_cause(death, found),
+            **_place(death, Common.UNIT | Common.PATH),
             "KEEPALIVE_LOCAL_ADDRESS": death.local.address,
             "KEEPALIVE_LOCAL_PORT": death.local.port,
             "KEEPALIVE_REMOTE_ADDRESS": death.remote.address,
@@ -100,19 +102,33 @@ def _single(death: Death) -> Entry:
 
 
 def _summary(alike: Alike) -> Entry:
-    death = alike.examples[0]
+    """Return an entry for many: what it says before "for example" is true of all of them, what follows only of one."""
+    death, common = alike.examples[0], alike.common
     found = remedy(death)
-    of_unit = f" of {quoted(death.owner.unit)}" if death.owner.unit else ""
     more, within = ("more ", f" within {span(round(alike.seconds))}") if alike.seconds else ("", "")
     plural = "" if alike.count == 1 else "s"
+    of_unit = f" of {quoted(death.owner.unit)}" if Common.UNIT in common and death.owner.unit else ""
+    on_path, told = "", ""
+    if Common.PATH in common:
+        at_hop = f" at hop {death.hop}" if death.hop else ""
+        on_path, told = f" on path {quoted(death.path)}", f"{at_hop} ({death.hindsight.foretold.label})"
     return Entry(
         "died",
         _priority(death),
-        f"{alike.count} {more}connection{plural}{of_unit} on path {quoted(death.path)} ended{within}: {_what(death)}; "
-        f"for example {death.local} -> {death.remote}; {_advice(found)}",
-        {"KEEPALIVE_COUNT": alike.count, **_shared(death, found)},
+        f"{alike.count} {more}connection{plural}{of_unit}{on_path} ended{within}: {death.cause.label}{told}; "
+        f"for example {_example(death, common)}; {_advice(found)}",
+        {"KEEPALIVE_COUNT": alike.count, **_cause(death, found), **_place(death, common)},
         _below(found),
     )
+
+
+def _example(death: Death, common: Common) -> str:
+    """Return one of many, with what it need not have in common with the others."""
+    ends = f"{death.local} -> {death.remote}"
+    if Common.PATH in common:
+        return f"{ends}{_killer(death)}{_quiet(death)} ({_sure(death)})"
+    of_path = f" on path {quoted(death.path)}{_where(death)}"
+    return f"{_who(death)}{ends}{of_path}{_killer(death)}{_quiet(death)} ({_sure(death)}; {_told(death)})"
 
 
 def _who(death: Death) -> str:
@@ -125,12 +141,24 @@ def _who(death: Death) -> str:
 
 def _what(death: Death) -> str:
     """Return the cause, how sure it is, what else it may be, and whether it was foretold."""
-    where = f" at hop {death.hop}" + (f" of {death.peer_hop}" if death.peer_hop else "") if death.hop else ""
-    quiet = f", quiet for {span(_rounded(death.silence))}" if death.silence >= IDLE_AFTER else ""
-    killer = f" by {death.closer}[{death.closer_pid}]" if death.closer and death.cause is Cause.LOCAL_KILL else ""
-    sure = confidence_words(death.confidence, death.others)
+    return f"{death.cause.label}{_where(death)}{_killer(death)}{_quiet(death)} ({_sure(death)}; {_told(death)})"
+
+
+def _where(death: Death) -> str:
+    return f" at hop {death.hop}" + (f" of {death.peer_hop}" if death.peer_hop else "") if death.hop else ""
+
+
+def _killer(death: Death) -> str:
+    return f" by {death.closer}[{death.closer_pid}]" if death.closer and death.cause is Cause.LOCAL_KILL else ""
+
+
+def _quiet(death: Death) -> str:
+    return f", quiet for {span(_rounded(death.silence))}" if death.silence >= IDLE_AFTER else ""
+
+
+def _sure(death: Death) -> str:
     perhaps = f", or {death.others[0].label}" if death.others else ""
-    return f"{death.cause.label}{where}{killer}{quiet} ({sure}{perhaps}; {_told(death)})"
+    return confidence_words(death.confidence, death.others) + perhaps
 
 
 def _told(death: Death) -> str:
@@ -160,22 +188,28 @@ def _priority(death: Death) -> int:
     return NOTICE if death.cause in ON_PURPOSE else WARNING
 
 
-def _shared(death: Death, found: Remedy) -> dict[str, Value]:
-    """Return the fields that connections that ended alike have in common."""
+def _cause(death: Death, found: Remedy) -> dict[str, Value]:
+    """Return the fields about the cause."""
     fields: dict[str, Value] = {
         "KEEPALIVE_CAUSE": death.cause.key,
         "KEEPALIVE_CONFIDENCE": death.confidence,
         "KEEPALIVE_EXPLANATION": EXPLANATIONS[death.cause],
-        "KEEPALIVE_PATH": death.path,
         "KEEPALIVE_REMEDY": "\n".join(found.lines) or found.because,
-        "KEEPALIVE_FORETOLD": death.hindsight.foretold.key,
     }
     if death.others:
         fields["KEEPALIVE_OTHER_CAUSES"] = " ".join(other.key for other in death.others)
-    if death.hop:
-        fields["KEEPALIVE_HOP"] = death.hop
-    if death.owner.unit:
+    return fields
+
+
+def _place(death: Death, common: Common) -> dict[str, Value]:
+    """Return the fields of what many have in common; a catalog requires one of them in each entry."""
+    fields: dict[str, Value] = {"KEEPALIVE_FORETOLD": DIFFERS}
+    if Common.UNIT in common and death.owner.unit:
         fields["KEEPALIVE_UNIT"] = death.owner.unit
+    if Common.PATH in common:
+        fields |= {"KEEPALIVE_PATH": death.path, "KEEPALIVE_FORETOLD": death.hindsight.foretold.key}
+    if Common.PATH in common and death.hop:
+        fields["KEEPALIVE_HOP"] = death.hop
     return fields
 
 
