@@ -171,8 +171,9 @@ def _warn_of_interval(action: Arm, wanted: int | None) -> None:
         if wanted and wish.times.interval < wanted:
             path = action.connections[0]
             print(
-                f"warning: --interval {wanted}s is too long for path {quoted(path.path)}, which forgets after "
-                f"{duration.span(path.timeout)}: used {wish.times.interval}s, so that {ENOUGH} probes leave in time",
+                f"warning: --interval {duration.exact(wanted)} is too long for path {quoted(path.path)}, which forgets "
+                f"after {duration.span(path.timeout)}: used {duration.exact(wish.times.interval)}, so that {ENOUGH} "
+                "probes leave in time",
                 file=sys.stderr,
             )
 
@@ -309,7 +310,10 @@ def _rule(options: argparse.Namespace, config: Config) -> ArmRule:
     interval = options.interval or keepalive.interval
     if isinstance(idle, int) and interval > idle:
         name = "--interval" if options.interval else "keepalive.interval"
-        raise Misuse(f"{name} {interval}s is longer than --idle {idle}s; write --interval with at most {idle}s")
+        most = duration.exact(idle)
+        raise Misuse(
+            f"{name} {duration.exact(interval)} is longer than --idle {most}; write --interval with at most {most}"
+        )
     return ArmRule(
         "hand",
         ArmAction.ENABLE,

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from keepaliveD.model.duration import span
+from keepaliveD.model.duration import exact, span
 from keepaliveD.model.text import printable
 from keepaliveD.policy.measurement import SURE, Bracket, How, Side
 from keepaliveD.policy.tomography import Device
@@ -175,7 +175,7 @@ def as_toml(found: Found, name: str = "") -> str:
         note = "# keepalive does not help here: only data counts\n"
     return (
         f"# keepalivectl measure {printable(found.name)}: "
-        f"survived {found.timeout}s, forgotten by {math.ceil(found.bracket.forgotten)}s\n{note}"
+        f"survived {exact(found.timeout)}, forgotten by {exact(math.ceil(found.bracket.forgotten))}\n{note}"
         "[[path]]\n"
         f"name = {_string(name or default_name(found.name))}\n"
         f'networks = ["{network}"]  # widen it to all peers behind the same firewall\n'

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from keepaliveD.log.words import too_long
 from keepaliveD.model.connections import AT_RISK, Connection, Due, Verdict, WhatCounts
-from keepaliveD.model.duration import FOREVER, span
+from keepaliveD.model.duration import FOREVER, exact, span
 from keepaliveD.model.explained import Explained, HelpfulRule
 from keepaliveD.model.keepalive import FIELDS, Found, Keepalive, Own, Shown, SocketKeepalive
 from keepaliveD.model.origin import Source
@@ -235,11 +235,11 @@ def _keepalive(its: Explained) -> str:
 def _times(found: Found, entry: Armed | Mark | None) -> str:
     """Return the times with whose they are."""
     stands = found.stands.times
-    named = zip(("idle", "interval", "probes"), stands, ("s", "s", ""), FIELDS, strict=True)
+    words = exact(stands.idle), exact(stands.interval), str(stands.probes)
     by_owner: dict[str, list[str]] = {}
-    for name, value, unit, field in named:
+    for name, value, said, field in zip(("idle", "interval", "probes"), stands, words, FIELDS, strict=True):
         whose = "the system's" if found.inherited & field else _whose_own(found, field, value, entry)
-        by_owner.setdefault(whose, []).append(f"{name} {value}{unit}")
+        by_owner.setdefault(whose, []).append(f"{name} {said}")
     return "; ".join(f"{', '.join(words)} ({whose})" for whose, words in by_owner.items())
 
 

@@ -173,7 +173,7 @@ def _keepalive(path: NetworkPath) -> str:
     if path.origin.source is Source.EVIDENCE:
         return "measure first"
     within = _within(path)
-    return "not needed" if within is None else f"<= {within}s" if within else "too short"
+    return "not needed" if within is None else f"<= {exact(within)}" if within else "too short"
 
 
 def _within(path: NetworkPath) -> int | None:

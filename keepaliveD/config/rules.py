@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from keepaliveD.config import Config
 from keepaliveD.config.units import SUFFIXES
 from keepaliveD.model.connections import AT_RISK, WhatCounts
-from keepaliveD.model.duration import span
+from keepaliveD.model.duration import exact, span
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Path
 from keepaliveD.model.text import quoted
@@ -70,7 +70,7 @@ def _effect(rule: ArmRule) -> str:
     if rule.action is ArmAction.OBSERVE:
         return effect
     if rule.idle is None:
-        return f"{effect} (idle auto, interval {rule.interval}s, probes {rule.probes})"
+        return f"{effect} (idle auto, interval {exact(rule.interval)}, probes {rule.probes})"
     return f"{effect} ({Keepalive(rule.idle, rule.interval, rule.probes)})"
 
 
@@ -183,7 +183,8 @@ def _without_effect(rule: ArmRule, config: Config) -> Iterator[str]:
     """Where the system's idle time is shorter, it stays: nothing is ever weakened."""
     if config.apply and rule.idle is not None and rule.idle > config.keepalive.idle:
         yield (
-            f"rule {rule.name}: idle {rule.idle}s is longer than keepalive.idle ({config.keepalive.idle}s), "
+            f"rule {rule.name}: idle {exact(rule.idle)} is longer than keepalive.idle "
+            f"({exact(config.keepalive.idle)}), "
             "so it has no effect on sockets that use the system's settings; write at most that"
         )
 
@@ -198,8 +199,8 @@ def _nowhere(rule: ArmRule, paths: Sequence[Path]) -> list[str]:
     most = max(concerned, key=lambda path: path.timeout)
     which = f"path {quoted(most.name)}" if len(concerned) == 1 else f"each path, also for {quoted(most.name)}"
     return [
-        f"rule {rule.name}: arms nothing: idle {rule.idle}s, interval {rule.interval}s is too long for {which}, which "
-        f"forgets after {span(most.timeout)}; {_remedy(rule)}"
+        f"rule {rule.name}: arms nothing: idle {exact(rule.idle)}, interval {exact(rule.interval)} is too long for "
+        f"{which}, which forgets after {span(most.timeout)}; {_remedy(rule)}"
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from keepaliveD.model.connections import Connection
-from keepaliveD.model.duration import span
+from keepaliveD.model.duration import exact, span
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.text import quoted
 from keepaliveD.policy.meaning import longest
@@ -25,6 +25,6 @@ def too_long(times: Keepalive, connection: Connection) -> str:
     """Return which time is too long for the path, and what would be right."""
     name, time = ("idle", times.idle) if times.idle >= times.interval else ("interval", times.interval)
     most = longest(connection.timeout)
-    remedy = f'use idle = "auto", or at most {most}s' if most else "no idle time in whole seconds is short enough"
+    remedy = f'use idle = "auto", or at most {exact(most)}' if most else "no idle time in whole seconds is short enough"
     forgets = f"path {quoted(connection.path)} forgets after {span(connection.timeout)}"
-    return f"{name} {time}s is too long: {forgets}; {remedy}"
+    return f"{name} {exact(time)} is too long: {forgets}; {remedy}"

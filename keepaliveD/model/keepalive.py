@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
+from keepaliveD.model.duration import exact
+
 MAX_IDLE = 32767  # seconds, TCP_KEEPIDLE and TCP_KEEPINTVL (MAX_TCP_KEEPIDLE, include/net/tcp.h)
 MAX_PROBES = 127  # TCP_KEEPCNT (MAX_TCP_KEEPCNT)
 TIMER_SLACK = 8 / 63  # a timer may fire later by this part of its length: of a level's first bucket, its width
@@ -26,7 +28,7 @@ class Keepalive(NamedTuple):
     probes: int
 
     def __str__(self) -> str:
-        return f"idle {self.idle}s, interval {self.interval}s, probes {self.probes}"
+        return f"idle {exact(self.idle)}, interval {exact(self.interval)}, probes {self.probes}"
 
 
 class SocketKeepalive(NamedTuple):

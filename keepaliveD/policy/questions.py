@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keepaliveD.model.actions import Answer, Arm, Disarm, LookInto, Outcome, Queued, RecordArmed
+from keepaliveD.model.duration import exact
 from keepaliveD.model.errors import Misuse, NoInput
 from keepaliveD.model.explained import Explained
 from keepaliveD.model.plain import from_now
@@ -126,7 +127,9 @@ def _ranks(judgement: Judgement, wanted: Collection[int]) -> dict[int, int]:
 def _arm(asker: Asker, question: ArmThis, judgement: Judgement, rules: Rules) -> Queued:
     interval = question.interval or rules.configured.interval
     if question.idle is not None and interval > question.idle:
-        return Answer(asker, Misuse(f"interval {interval}s is longer than idle {question.idle}s; give a shorter one"))
+        return Answer(
+            asker, Misuse(f"interval {exact(interval)} is longer than idle {exact(question.idle)}; give a shorter one")
+        )
     rule = ArmRule("hand", ArmAction.ENABLE, question.idle, interval, question.probes or rules.configured.probes)
     (action,) = by_hand(judgement.to_arm_by, [question.cookie], rule)
     if any(one.state != TcpState.ESTABLISHED.name for one in action.connections):

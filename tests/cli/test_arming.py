@@ -178,7 +178,7 @@ def test_a_unit_may_be_a_pattern(desk: Desk, pattern: str, cookies: list[int]) -
         ([""], ": neither a process id nor HOST:PORT"),
         (
             ["77", "--idle", "3min", "--interval", "3min 1s"],
-            "--interval 181s is longer than --idle 180s; write --interval with at most 180s",
+            "--interval 3min 1s is longer than --idle 3min; write --interval with at most 3min",
         ),
         (
             ["77", "--idle", "10s"],
@@ -260,7 +260,7 @@ def test_what_was_armed_is_said_and_on_record(desk: Desk) -> None:
     assert (status, err) == (0, [])
     assert out == [
         "program[71] (amanda@backup.service) 10.0.0.1:40001 -> 10.20.0.9:22: armed by hand: "
-        "idle 192s, interval 20s, probes 31 (before: off), "
+        "idle 3min 12s, interval 20s, probes 31 (before: off), "
         "because no packet was due, and path default forgets it in 3min 50s"
     ]
     assert sorted(desk.record.armed()) == [1]
@@ -288,8 +288,8 @@ def test_an_interval_that_is_too_long_for_the_path_is_shortened_with_a_warning(d
     assert status == 0
     assert desk.armer.changed == [(1, SocketKeepalive(True, Keepalive(142, 70, 31)))]
     assert line == (
-        "warning: --interval 7200s is too long for path default, which forgets after 4min: "
-        "used 70s, so that 2 probes leave in time"
+        "warning: --interval 2h is too long for path default, which forgets after 4min: "
+        "used 1min 10s, so that 2 probes leave in time"
     )
 
 
@@ -303,7 +303,7 @@ def test_the_configuration_may_be_another(desk: Desk) -> None:
 def test_a_dry_run_says_what_it_would_and_touches_nothing(desk: Desk) -> None:
     status, out, err = desk.types("arm", "77", "--dry-run")
     assert (status, err, len(out)) == (0, [], 2)
-    assert all(": would be armed by hand: idle 192s" in line for line in out)
+    assert all(": would be armed by hand: idle 3min 12s" in line for line in out)
     assert not (desk.directory / "state").exists()
 
 
@@ -441,7 +441,7 @@ def test_disarm_puts_back_what_is_on_record_and_says_so(desk: Desk) -> None:
     status, out, err = desk.types("disarm")
     assert (status, err) == (0, [])
     assert [line.partition(": ")[2] for line in out] == [
-        "disarmed: off (before: idle 180s, interval 20s, probes 31)"
+        "disarmed: off (before: idle 3min, interval 20s, probes 31)"
     ] * 2
     assert desk.record.armed() == {}
 

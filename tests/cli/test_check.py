@@ -67,7 +67,7 @@ def test_the_shipped_file_is_valid_and_raises_no_doubts(capsys: pytest.CaptureFi
     assert out.splitlines() == [
         f"valid: {SHIPPED}",
         "",
-        "keepalive           idle 180s, interval 20s, probes 31",
+        "keepalive           idle 3min, interval 20s, probes 31",
         "first probe         after 3min without a packet, 3min 23s at the latest",
         "last probe          after 13min, if no probe is answered",
         "dead peer noticed   after 13min 20s",
@@ -77,7 +77,7 @@ def test_the_shipped_file_is_valid_and_raises_no_doubts(capsys: pytest.CaptureFi
         "",
         "path default  forgets after 4min (guess: watch.default_timeout): 2 probes before that",
         "",
-        "rule keepalive.arm  restarts timers where keepalive is on (idle 180s, interval 20s, probes 31): "
+        "rule keepalive.arm  restarts timers where keepalive is on (idle 3min, interval 20s, probes 31): "
         "all connections",
     ]
 
@@ -254,8 +254,8 @@ def test_every_rule_is_reported_in_words_in_the_order_in_which_they_are_tried(
         'unit "amanda*.service" or "b c.service", '
         'process amandad, container "*", user 0 or 34, peer in 10.20.0.0/16 or fd00::/8, port 10080 or 10081, '
         "path default, verdict late or bare; new connections are armed at the next scan",
-        "arm[3]         restarts timers where keepalive is on (idle 100s, interval 10s, probes 7): user 5",
-        "keepalive.arm  restarts timers where keepalive is on (idle 180s, interval 20s, probes 31): all others",
+        "arm[3]         restarts timers where keepalive is on (idle 1min 40s, interval 10s, probes 7): user 5",
+        "keepalive.arm  restarts timers where keepalive is on (idle 3min, interval 20s, probes 31): all others",
     ]
 
 
@@ -287,14 +287,14 @@ DOUBTFUL = {
     "too late for every path": (
         OFFICE + "[keepalive]\napply = false\n" + ENABLE + "idle = '10min'\n",
         [
-            "arm[1]: arms nothing: idle 600s, interval 20s is too long for each path, also for office, which forgets "
+            "arm[1]: arms nothing: idle 10min, interval 20s is too long for each path, also for office, which forgets "
             'after 5min; choose a shorter idle or interval, or idle = "auto"'
         ],
     ),
     "the system's own times, where a rule writes them": (
         "[watch]\ndefault_timeout = '2min'\n" + ENABLE + "idle = '180s'\nunit = 'x'\n",
         [
-            "arm[1]: arms nothing: idle 180s, interval 20s is too long for path default, which forgets after 2min; "
+            "arm[1]: arms nothing: idle 3min, interval 20s is too long for path default, which forgets after 2min; "
             'choose a shorter idle or interval, or idle = "auto"'
         ],
     ),
@@ -322,7 +322,7 @@ DOUBTFUL = {
     "longer than the system's": (
         "[watch]\ndefault_timeout = '1h'\n" + ENABLE + "idle = '181s'\n",
         [
-            "arm[1]: idle 181s is longer than keepalive.idle (180s), so it has no effect on sockets that use "
+            "arm[1]: idle 3min 1s is longer than keepalive.idle (3min), so it has no effect on sockets that use "
             "the system's settings; write at most that"
         ],
     ),

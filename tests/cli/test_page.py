@@ -114,18 +114,18 @@ def test_a_connection_that_nobody_watches_says_so_first() -> None:
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (ON, "on, switched on by its program: idle 7200s, interval 75s, probes 9 (the system's)"),
+        (ON, "on, switched on by its program: idle 2h, interval 1min 15s, probes 9 (the system's)"),
         (
             Found(SocketKeepalive(True, Keepalive(30, 75, 9)), ALL & ~Own.IDLE, SYSTEM),
-            "on, switched on by its program: idle 30s (its program's); interval 75s, probes 9 (the system's)",
+            "on, switched on by its program: idle 30s (its program's); interval 1min 15s, probes 9 (the system's)",
         ),
         (
             Found(ON.stands, Own(0), SYSTEM),
-            "on, switched on by its program: idle 7200s, interval 75s, probes 9 (its own, the same as the system's)",
+            "on, switched on by its program: idle 2h, interval 1min 15s, probes 9 (its own, the same as the system's)",
         ),
         (
             Found(ON.stands, Own(0), None),
-            "on, switched on by its program: idle 7200s, interval 75s, probes 9 (its own or the system's)",
+            "on, switched on by its program: idle 2h, interval 1min 15s, probes 9 (its own or the system's)",
         ),
     ],
 )
@@ -135,14 +135,14 @@ def test_each_time_says_who_set_it(found: Found, said: str) -> None:
 
 def test_what_the_daemon_has_set_in_the_system_is_reported_with_what_stood_before() -> None:
     host = Host(True, samples.BARE.netns, SYSTEM)
-    said = "               the daemon has set the system's; before: idle 7200s, interval 75s, probes 9"
+    said = "               the daemon has set the system's; before: idle 2h, interval 1min 15s, probes 9"
     assert said in lines(changed(BARE, found=ON), host=host)
     assert said not in lines(changed(BARE, {"netns": 1}, found=ON), host=host)
 
 
 def test_what_was_armed_says_by_whom_and_how_it_is_undone() -> None:
     ours = changed(BARE, {"verdict": Verdict.SAFE}, found=Found(ARMED.after, Own(0), SYSTEM), entry=ARMED)
-    assert fact(ours, "keepalive") == "on, armed by keepaliveD: idle 180s, interval 20s, probes 31; before: off"
+    assert fact(ours, "keepalive") == "on, armed by keepaliveD: idle 3min, interval 20s, probes 31; before: off"
     assert fact(ours, "armed") == "yes; keepalivectl disarm restores what stood there: off"
     times = ARMED.before._replace(times=Keepalive(100, 1, 5))  # of the system, while the daemon had set it
     assert fact(changed(ours, entry=ARMED._replace(before=times)), "armed").endswith("what stood there: off")
@@ -154,8 +154,8 @@ def test_what_was_armed_says_by_whom_and_how_it_is_undone() -> None:
     ("others", "said"),
     [
         ({"entry": Mark.LEFT_ALONE}, "it was armed, and then changed by its program or by keepalivectl disarm; "),
-        ({"entry": ARMED}, "it was, with idle 180s, interval 20s, probes 31; its program has changed that since"),
-        ({"decision": ARMED}, "no daemon runs; rule keepalive.arm would arm it: idle 180s, interval 20s, probes 31"),
+        ({"entry": ARMED}, "it was, with idle 3min, interval 20s, probes 31; its program has changed that since"),
+        ({"decision": ARMED}, "no daemon runs; rule keepalive.arm would arm it: idle 3min, interval 20s, probes 31"),
         ({"decision": None}, "not known what a daemon does: the socket was not read"),
         ({"decision": ArmingResult.KEPT_BY_PROGRAM}, 'no: rule keepalive.arm says "rearm", which keeps the times'),
         (
@@ -164,8 +164,8 @@ def test_what_was_armed_says_by_whom_and_how_it_is_undone() -> None:
                 "rule": dataclasses.replace(REARM, name="arm[1]", idle=400),
                 "times": Keepalive(400, 20, 31),
             },
-            'no: rule arm[1] would not arm it: idle 400s is too long: path "office firewall" forgets after 5min; '
-            'use idle = "auto", or at most 266s',
+            'no: rule arm[1] would not arm it: idle 6min 40s is too long: path "office firewall" forgets after 5min; '
+            'use idle = "auto", or at most 4min 26s',
         ),
         (
             {"decision": ArmingResult.PROBE_UNANSWERED},
@@ -214,14 +214,14 @@ def test_a_verdict_holds_as_long_as_nobody_changes_the_socket(connection: dict[s
 
 def test_a_daemon_that_runs_arms_at_its_next_scan() -> None:
     said = fact(changed(BARE, decision=ARMED), "armed", Host(True))
-    assert said == "rule keepalive.arm arms it at the next scan: idle 180s, interval 20s, probes 31"
+    assert said == "rule keepalive.arm arms it at the next scan: idle 3min, interval 20s, probes 31"
 
 
 def test_what_the_daemon_has_tried_and_left_waits_for_a_reload() -> None:
     said = fact(changed(BARE, decision=ARMED, left_until_reload=True), "armed", Host(True))
     assert said == (
         "no: the daemon tried it before, and left it; after a reload rule keepalive.arm arms it: "
-        "idle 180s, interval 20s, probes 31"
+        "idle 3min, interval 20s, probes 31"
     )
 
 

@@ -230,7 +230,7 @@ def test_fix_writes_the_rule_reloads_the_daemon_and_shows_what_came_of_it(desk: 
     assert desk.reloaded == [4242]
     before, after = out.split("Reloaded the daemon.")
     assert "keepalive    off" in before
-    assert "idle 180s, interval 20s, probes 31" in after
+    assert "idle 3min, interval 20s, probes 31" in after
 
 
 def test_fix_without_a_daemon_says_how_to_start_it(desk: Desk) -> None:

@@ -161,7 +161,7 @@ def test_what_gets_a_user_timeout_after_it_was_armed_is_put_back_and_left(stage:
     stage.run()
     assert stage.armer.changed == [(1, ON), (1, OFF)]
     (entry,) = [entry for entry in stage.said if entry.event == "disarmed"]
-    assert "disarmed: off (before: idle 180s, interval 20s, probes 31), because its program has set" in entry.message
+    assert "disarmed: off (before: idle 3min, interval 20s, probes 31), because its program has set" in entry.message
     assert stage.records().arming.left_alone() == {1}
 
 
@@ -271,7 +271,7 @@ def test_a_stop_puts_back_what_was_armed_if_the_configuration_says_so(stage: Sta
     stage.run()
     (entry,) = [entry for entry in stage.said if entry.event == "disarmed"]
     assert entry.message.endswith(
-        "192.0.2.1:40000 -> 198.51.100.1:22: disarmed: off (before: idle 180s, interval 20s, probes 31)"
+        "192.0.2.1:40000 -> 198.51.100.1:22: disarmed: off (before: idle 3min, interval 20s, probes 31)"
     )
     assert recorded(stage) == []
     assert stage.events()[-4:] == ["restored"] * 3 + ["disarmed"], "what a socket inherited is what stands then"

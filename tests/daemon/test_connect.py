@@ -152,8 +152,8 @@ def test_what_it_armed_is_one_entry_for_each_unit_and_rule_and_counted_in_the_st
     stage.run()
     armed = [entry for entry in stage.said if entry.event == "armed"]
     assert [entry.message for entry in armed] == [
-        "3 new connections of backup.service: armed at connect by arm[1]: idle 180s, interval 20s, probes 31",
-        "1 new connection: armed at connect by arm[1]: idle 180s, interval 20s, probes 31",
+        "3 new connections of backup.service: armed at connect by arm[1]: idle 3min, interval 20s, probes 31",
+        "1 new connection: armed at connect by arm[1]: idle 3min, interval 20s, probes 31",
     ]
     assert armed[0].fields == {
         "KEEPALIVE_RESULT": "armed-at-connect",

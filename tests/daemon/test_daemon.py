@@ -123,7 +123,7 @@ def test_it_tells_the_service_manager_its_state(stage: Stage) -> None:
     stage.run()
     states = [assignments[0] for assignments in stage.notified]
     assert states == ["READY=1", "WATCHDOG=1", "STOPPING=1"]
-    assert stage.notified[0][1].startswith("STATUS=Watching 0 connections; system keepalive idle 180s")
+    assert stage.notified[0][1].startswith("STATUS=Watching 0 connections; system keepalive idle 3min")
 
 
 def test_it_shows_life_more_often_than_it_scans(stage: Stage) -> None:

@@ -744,7 +744,7 @@ def test_without_a_bpf_file_system_too_a_scan_knows_who_switched_keepalive_on(un
         for words in ((), (f"--config={unpinned.home.file}",), ("--fix", "--yes")):
             said = unpinned.typed("why", end, *words)
             assert said.returncode == 0, said.stderr
-            assert "on, armed by keepaliveD: idle 180s" in said.stdout
+            assert "on, armed by keepaliveD: idle 3min" in said.stdout
             assert "its program" not in said.stdout
 
 

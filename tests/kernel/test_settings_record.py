@@ -408,7 +408,7 @@ def test_stricter_settings_that_stand_are_kept_and_said(tmp_path: Path, host: Na
         assert f"{TIME} = 60 (configured: 180)" in entry["MESSAGE"]
         assert "keepalive.keep_stricter = false" in entry["MESSAGE"]
         (started,) = daemon.heard("started")
-        assert f"system keepalive idle 180s, interval 20s, probes 31, but {TIME} = 60, " in started["MESSAGE"]
+        assert f"system keepalive idle 3min, interval 20s, probes 31, but {TIME} = 60, " in started["MESSAGE"]
         host.keepalive = UNTUNED
         assert awaited(lambda: host.keepalive == LOOSER)
         daemon.stop()

@@ -83,7 +83,9 @@ def held_by_getsockopt(said: str, asked: Program) -> None:
         return
     (line,) = re.findall(r"^  keepalive    on, ([^\n]*)", said, re.MULTILINE)
     said = line.partition("; before:")[0]
-    shown = {name: int(value) for name, value in re.findall(r"(idle|interval|probes) ([0-9]+)", said)}
+    shown = {name: int(value) for name, value in re.findall(r"(probes) ([0-9]+)", said)}
+    times = re.findall(r"(idle|interval) ([0-9][^,;(]*)", said)
+    shown |= {name: round(duration.parse(value)) for name, value in times}
     assert shown == {"idle": idle, "interval": interval, "probes": probes}
 
 
@@ -233,8 +235,8 @@ def test_beside_a_daemon_its_configuration_counts(rig: Rig, tmp_path: Path) -> N
         assert re.search(r"^rig +1min ", rig.client.run(*CTL, "paths", state).stdout, re.MULTILINE)
         assert " rig" in rig.client.run(*CTL, "sockets", "--scan", "--each", state).stdout
         armed = rig.client.run(*CTL, "arm", str(asked.pid), "--dry-run", state).stdout
-        (idle,) = re.findall(r"would be armed[^:]*: idle ([0-9]+)s", armed)
-        assert int(idle) < TIMEOUT
+        (idle,) = re.findall(r"would be armed[^:]*: idle ([^,]+)", armed)
+        assert duration.parse(idle) < TIMEOUT
         daemon.stop()
 
 
@@ -246,7 +248,7 @@ def test_who_set_the_systems_settings_is_said(rig: Rig, tmp_path: Path) -> None:
     with home.daemon(rig.client) as daemon, program(rig, keepalive=7) as asked:
         said = why(rig, home, asked.pid)
         assert f"idle 7s (its program's); interval {TUNED[INTERVAL]}s, probes {TUNED[PROBES]} (the system's)" in said
-        expected = before.replace("idle 7200", "idle 7200s").replace("interval 75", "interval 75s")
+        expected = before.replace("idle 7200", "idle 2h").replace("interval 75", "interval 1min 15s")
         assert f"the daemon has set the system's; before: {expected}" in said
         daemon.stop()
 

@@ -342,7 +342,7 @@ AT_RISK = '; at risk: no packet is due, and path "office firewall" forgets it in
 @pytest.mark.parametrize(
     ("result", "event", "priority", "said"),
     [
-        (ArmingResult.ARMED, "armed", NOTICE, "armed by arm[1]: idle 180s, interval 20s, probes 31 (before: off)"),
+        (ArmingResult.ARMED, "armed", NOTICE, "armed by arm[1]: idle 3min, interval 20s, probes 31 (before: off)"),
         (ArmingResult.KEPT_BY_PROGRAM, "unarmed", NOTICE, "not armed: kept by program (off)"),
         (
             ArmingResult.CHANGED_SINCE,
@@ -395,8 +395,8 @@ AT_RISK = '; at risk: no packet is due, and path "office firewall" forgets it in
             ArmingResult.TOO_LONG,
             "unarmed",
             WARNING,
-            'not armed by arm[1]: idle 180s is too long: path "office firewall" forgets after 5min; '
-            'use idle = "auto", or at most 266s',
+            'not armed by arm[1]: idle 3min is too long: path "office firewall" forgets after 5min; '
+            'use idle = "auto", or at most 4min 26s',
         ),
     ],
 )
@@ -435,13 +435,13 @@ def test_connections_of_one_result_are_reported_apart_where_their_units_or_paths
 
 def test_a_dry_run_says_would() -> None:
     (entry,) = told(Arming((BARE,), ArmingResult.WOULD_BE_ARMED, after=ON))
-    assert entry.message == LINE + "would be armed by arm[1]: idle 180s, interval 20s, probes 31" + BECAUSE
+    assert entry.message == LINE + "would be armed by arm[1]: idle 3min, interval 20s, probes 31" + BECAUSE
     assert entry.fields["KEEPALIVE_RESULT"] == "would-be-armed"
 
 
 def test_what_was_put_back_needs_no_reason() -> None:
     (entry,) = entries.of(Outcome(Disarm((BARE,)), armings=(arming(ArmingResult.DISARMED),)))
-    assert entry.message == LINE + "disarmed: off (before: idle 180s, interval 20s, probes 31)"
+    assert entry.message == LINE + "disarmed: off (before: idle 3min, interval 20s, probes 31)"
     assert (entry.event, entry.priority) == ("disarmed", NOTICE)
 
 
@@ -509,7 +509,7 @@ def test_more_armings_become_one_summary_a_unit_path_and_result() -> None:
     )
     assert [entry.message for entry in said] == [
         '2000 connections of amanda@backup.service on path "office firewall": '
-        "armed by arm[1]: idle 180s, interval 20s, probes 31 (before: off); "
+        "armed by arm[1]: idle 3min, interval 20s, probes 31 (before: off); "
         "for example 10.1.2.3:40000 -> 10.20.0.9:10080, because no packet was due, "
         'and path "office firewall" forgets it in 12s',
         '7 connections of pool.service on path "office firewall": '
@@ -527,7 +527,7 @@ def test_a_summary_says_what_stood_in_how_many_and_has_only_fields_that_all_shar
     was_on = SocketKeepalive(True, Keepalive(7200, 75, 9))
     (entry,) = told(*[arming(ArmingResult.ARMED)] * 6, *[Arming((BARE,), ArmingResult.ARMED, was_on, ON)] * 4)
     assert (
-        "armed by arm[1]: idle 180s, interval 20s, probes 31 (before: 6 off; 4 idle 7200s, interval 75s, probes 9); "
+        "armed by arm[1]: idle 3min, interval 20s, probes 31 (before: 6 off; 4 idle 2h, interval 1min 15s, probes 9); "
         in (entry.message)
     )
     assert "KEEPALIVE_BEFORE_ON" not in entry.fields
@@ -541,7 +541,7 @@ def test_a_summary_does_not_list_kinds_without_end() -> None:
         for number in range(1, 9)
     ]
     (entry,) = told(*each)
-    assert "; 1 idle 3s, interval 75s, probes 9; 5 others); for example" in entry.message
+    assert "; 1 idle 3s, interval 1min 15s, probes 9; 5 others); for example" in entry.message
 
 
 def test_a_summary_counts_what_reads_alike_once() -> None:
@@ -564,12 +564,12 @@ def test_a_summary_of_connections_whose_path_is_not_known_names_none() -> None:
 
 def test_a_timer_that_was_only_restarted_is_said_to_be() -> None:
     (entry,) = told(Arming((BARE,), ArmingResult.ARMED, ON, ON))
-    assert entry.message.startswith(LINE + "timer restarted by arm[1]: idle 180s, interval 20s, probes 31, because")
+    assert entry.message.startswith(LINE + "timer restarted by arm[1]: idle 3min, interval 20s, probes 31, because")
 
 
 def test_what_failed_midway_says_what_stands_there() -> None:
     (entry,) = told(Arming((BARE,), ArmingResult.FAILED, OFF, SocketKeepalive(True, Keepalive(7200, 20, 9))))
-    assert "failed: the kernel refused; it has idle 7200s, interval 20s, probes 9 now" in entry.message
+    assert "failed: the kernel refused; it has idle 2h, interval 20s, probes 9 now" in entry.message
 
 
 def test_what_was_done_by_hand_says_by_whom() -> None:

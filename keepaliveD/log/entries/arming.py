@@ -14,7 +14,7 @@ from keepaliveD.log.words import too_long
 from keepaliveD.model import requirements
 from keepaliveD.model.actions import Arm, Disarm, Outcome
 from keepaliveD.model.connections import Connection, Verdict
-from keepaliveD.model.duration import FOREVER, span
+from keepaliveD.model.duration import FOREVER, exact, span
 from keepaliveD.model.keepalive import SocketKeepalive
 from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import Counted
@@ -88,7 +88,7 @@ def of_counted(counted: Counted) -> Entry:
     """Return the entry about sockets of one owner that one rule armed at connect."""
     rule, owner, count = counted
     of_owner = f" of {quoted(owner.unit or owner.container)}" if owner.unit or owner.container else ""
-    idle = "auto" if rule.idle is None else f"{rule.idle}s"
+    idle = "auto" if rule.idle is None else exact(rule.idle)
     fields: dict[str, Value] = {
         "KEEPALIVE_RESULT": _label(ArmingResult.ARMED_AT_CONNECT),
         "KEEPALIVE_COUNT": count,
@@ -100,7 +100,7 @@ def of_counted(counted: Counted) -> Entry:
         "armed",
         NOTICE,
         f"{count} new connection{'s' * (count != 1)}{of_owner}: armed at connect by {rule.name}: "
-        f"idle {idle}, interval {rule.interval}s, probes {rule.probes}",
+        f"idle {idle}, interval {exact(rule.interval)}, probes {rule.probes}",
         fields,
     )
 
