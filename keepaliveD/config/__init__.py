@@ -49,6 +49,7 @@ class Config:
     logged_users: tuple[int, ...]
     everyone_reads: bool  # whether every user may ask the daemon
     enables: bool  # keepalive.arm = "enable", also where it is not in force for want of `apply`
+    warns_as_usual: bool = True  # whether warn_before is the default
     files: tuple[File, ...] = ()
     notes: tuple[str, ...] = ()  # what the files hold that has no effect, or another than it seems
 

@@ -20,7 +20,7 @@ from keepaliveD.config.document import (
     WatchSection,
 )
 from keepaliveD.config.files import Merged, read
-from keepaliveD.config.problems import as_lines, explain, notes, together
+from keepaliveD.config.problems import as_lines, explain, notes, of_paths, together
 from keepaliveD.model.causes import BY_KEY, EXPECTED, Cause
 from keepaliveD.model.connections import Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER
@@ -40,7 +40,8 @@ def load(file: File | None = None) -> Config:
     try:
         document = Document.model_validate(merged.data)
     except ValidationError as error:
-        raise ConfigError(as_lines(explain(details, merged) for details in error.errors())) from None
+        problems = [explain(details, merged) for details in error.errors()]
+        raise ConfigError(as_lines([*problems, *of_paths(merged)])) from None
     if problems := list(together(document, merged)):
         raise ConfigError(as_lines(problems))
     return _config(document, merged)
@@ -77,6 +78,7 @@ def _config(document: Document, merged: Merged) -> Config:
         logged_users=tuple(document.autopsy.user),
         everyone_reads=watch.readers == "everyone",
         enables=keepalive.arm == "enable",
+        warns_as_usual=watch.warn_before == WatchSection.model_fields["warn_before"].default,
         files=tuple(merged.files),
         notes=tuple(notes(document, merged)),
     )

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from keepaliveD.config.catalogue import catalogue
 from keepaliveD.config.units import with_suffix
 from keepaliveD.model import duration
 from keepaliveD.model.causes import BY_KEY
@@ -138,6 +139,14 @@ def _idle(text: object) -> object:
     return text if text == AUTO else _whole_seconds(text)
 
 
+def _preset(name: str) -> str:
+    if name not in catalogue():
+        close = difflib.get_close_matches(shortened(name).lower(), catalogue(), n=1)
+        hint = f"did you mean {close[0]}?" if close else "keepalivectl presets lists it"
+        raise ValueError(f"{shown(name)} is not in the catalogue; {hint}")
+    return name
+
+
 def _ends(text: str) -> str:
     """A cause of an end, or a name for several."""
     if text not in (ALL_CAUSES, UNEXPECTED, *BY_KEY):
@@ -164,6 +173,7 @@ Users = Annotated[list[Annotated[int, BeforeValidator(_uid)]], BeforeValidator(_
 AtRisk = Literal["late", "bare", "cut"]
 Verdicts = Annotated[list[AtRisk], BeforeValidator(_several)]
 Ends = Annotated[list[Annotated[str, AfterValidator(_ends)]], BeforeValidator(_several)]
+PresetName = Annotated[str, AfterValidator(_preset)]
 Counted = Literal["packets", "data"]
 Readers = Literal["group", "everyone"]
 Action = Literal["observe", "rearm", "enable"]
@@ -220,7 +230,7 @@ class PathSection(Section):
     interface: Interface = ""
     timeout: Timeout | None = None
     measured: Date | None = None
-    preset: str | None = None
+    preset: PresetName | None = None
     counts: Counted | None = None
 
 

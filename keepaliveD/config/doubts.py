@@ -24,6 +24,7 @@ def warnings(config: Config, today: datetime.date | None = None) -> Iterator[str
     yield from config.notes
     yield from _ignored(config.ignore)
     yield from _paths(config)
+    yield from _warned_late(config)
     yield from _future(config.paths, today or datetime.datetime.now().astimezone().date())
     yield from _shadowed(config.paths)
     yield from rules.warnings(config)
@@ -56,6 +57,23 @@ def _paths(config: Config) -> Iterator[str]:
                 f'path "{path.name}": forgets after {span(path.timeout)}, but sockets are scanned only every '
                 f"{span(config.interval)}, so a warning may come too late; choose a shorter watch.interval"
             )
+
+
+def _warned_late(config: Config) -> Iterator[str]:
+    """Yield a warning of a time before a cut that somebody chose, and that is more than half of an idle timeout.
+
+    Not where it is the default: that a hurried path is warned of later is as it should be.
+    """
+    hurried = [path for path in config.paths if path.timeout / 2 < config.warn_before]
+    if not hurried or config.warns_as_usual:
+        return
+    most = min(hurried, key=lambda path: path.timeout)
+    half = span(most.timeout / 2)
+    yield (
+        f"watch.warn_before: {span(config.warn_before)} is too long for {len(hurried)} path{'s' * (len(hurried) > 1)}: "
+        f"a warning comes half of the idle timeout before at most, of path {quoted(most.name)} ({span(most.timeout)}) "
+        f"{half} before; write at most {half}"
+    )
 
 
 def _future(paths: Sequence[Path], today: datetime.date) -> Iterator[str]:

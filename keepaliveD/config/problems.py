@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from pydantic_core import ErrorDetails
 
-from keepaliveD.config.catalogue import catalogue
 from keepaliveD.config.document import LONGEST_PATTERN, SECTIONS, Document, beginning
 from keepaliveD.config.files import Merged, Place
 from keepaliveD.config.lines import Key
@@ -109,7 +108,7 @@ def together(document: Document, merged: Merged) -> Iterator[Problem]:
     """Yield the problems of keys that are wrong only in combination."""
     yield from _keepalive(document, merged)
     yield from _watch(document, merged)
-    yield from _paths(document, merged)
+    yield from of_paths(merged)
     yield from _arm(document, merged)
 
 
@@ -150,29 +149,33 @@ def _watch(document: Document, merged: Merged) -> Iterator[Problem]:
         yield _disagreement(longer, shorter, "a connection could be forgotten between two scans", merged)
 
 
-def _paths(document: Document, merged: Merged) -> Iterator[Problem]:
+def of_paths(merged: Merged) -> Iterator[Problem]:
+    """Yield the problems of paths in which keys are missing or contradict each other, whatever their values are."""
     first: dict[str, int] = {}
-    for number, path in enumerate(document.path):
-        name = shown(path.name)
-        if path.name in first:
-            other = merged.place(("path", first[path.name], "name"))
-            yield Problem(merged.place(("path", number, "name")), f"{name} is already the name of the path in {other}")
-        first.setdefault(path.name, number)
-        if path.timeout is None and path.preset is None:
-            yield Problem(merged.place(("path", number)), f"{name} has neither a timeout nor a preset; write one")
-        elif path.timeout is not None and path.preset is not None:
-            yield Problem(merged.place(("path", number)), f"{name} has both a timeout and a preset; remove one")
-        elif path.measured is not None and path.timeout is None:
+    for number, path in enumerate(merged.data.get("path", ())):
+        if not isinstance(path, dict):
+            continue
+        name = path["name"] if isinstance(path.get("name"), str) else ""
+        if name in first:
+            other = merged.place(("path", first[name], "name"))
+            said = f"{shown(name)} is already the name of the path in {other}"
+            yield Problem(merged.place(("path", number, "name")), said)
+        if name:
+            first.setdefault(name, number)
+        if said := _of_timeout(path.keys()):
+            yield Problem(merged.place(("path", number)), f"{shown(name)} {said}" if name else said)
+        elif "measured" in path and "timeout" not in path:
             yield Problem(
                 merged.place(("path", number, "measured")),
                 "is the date of a timeout, and a preset was not measured; remove it, or write the measured timeout",
             )
-        elif path.preset is not None and path.preset not in catalogue():
-            close = difflib.get_close_matches(shortened(path.preset).lower(), catalogue(), n=1)
-            hint = f"did you mean {close[0]}?" if close else "keepalivectl presets lists it"
-            yield Problem(
-                merged.place(("path", number, "preset")), f"{shown(path.preset)} is not in the catalogue; {hint}"
-            )
+
+
+def _of_timeout(keys: Collection[str]) -> str:
+    """Return what is wrong where a path does not have exactly one of these two keys."""
+    if "timeout" in keys and "preset" in keys:
+        return "has both a timeout and a preset; remove one"
+    return "" if "timeout" in keys or "preset" in keys else "has neither a timeout nor a preset; write one"
 
 
 def _arm(document: Document, merged: Merged) -> Iterator[Problem]:

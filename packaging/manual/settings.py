@@ -38,7 +38,7 @@ KINDS: tuple[tuple[object, str], ...] = (
     (document.Counted | None, '"packets" or "data"'),
     (document.Interface, "the name of an interface"),
     (str, ""),  # as its value shows
-    (str | None, ""),
+    (document.PresetName | None, ""),
 )
 
 HEADER = re.compile(r"(?:# )?\[+(\w+)\]+$")

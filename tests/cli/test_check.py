@@ -165,6 +165,32 @@ def test_a_path_that_no_connection_takes_is_a_warning(
     ]
 
 
+def test_a_warning_time_that_a_path_does_not_allow_is_a_warning(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = """
+    [watch]
+    warn_before = "10min"
+    [[path]]
+    name = "office"
+    networks = ["10.0.0.0/8"]
+    timeout = "15min"
+    [[path]]
+    name = "home"
+    networks = ["192.168.0.0/16"]
+    timeout = "1h"
+    """
+    status, _, err = check(file, text, capsys)
+    assert (status, err) == (
+        Exit.OK,
+        [
+            "warning: watch.warn_before: 10min is too long for 2 paths: a warning comes half of the idle timeout "
+            "before at most, of path default (4min) 2min before; write at most 2min"
+        ],
+    )
+    assert check(file, text.replace('"10min"', '"2min"'), capsys)[2] == []
+    usual = check(file, text.replace('"10min"', '"60s"').replace("15min", "1min"), capsys)[2]
+    assert not any("warn_before" in line for line in usual)
+
+
 def test_a_unit_without_a_suffix_is_shown_with_it(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = check(file, "[[arm]]\naction = 'enable'\nunit = 'nightly-backup'\n", capsys)
     assert "unit nightly-backup.service" in rules(out)[0]

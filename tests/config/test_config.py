@@ -694,6 +694,42 @@ def test_mistakes_between_keys_are_reported_at_once_too(etc: Etc) -> None:
     assert len(etc.refused("[keepalive]\nidle = '5s'\n[watch]\nwarn_before = '1s'\n[[path]]\nname = 'a'\n")) == 3
 
 
+def test_a_mistake_in_a_path_hides_no_other_in_it_or_elsewhere(etc: Etc) -> None:
+    lines = etc.refused(
+        """
+        [keepalive]
+        probes = 0
+        [[path]]
+        name = "a"
+        preset = "cisco"
+        networks = ["10.0.0.1/8"]
+        ports = [0]
+        timeout = "5min"
+        measured = "yesterday"
+        [[path]]
+        nam = "b"
+        measured = 2026-11-28
+        [[path]]
+        name = "a"
+        preset = "aws-nlb"
+        measured = 2026-11-28
+        """
+    )
+    assert [line.removeprefix(f"{etc.main}:").split("; ")[0] for line in lines] == [
+        "3: keepalive.probes: 0 is out of range",
+        "4: path[1]: 'a' has both a timeout and a preset",
+        "6: path[1].preset: 'cisco' is not in the catalogue",
+        "7: path[1].networks[1]: '10.0.0.1/8' has bits beyond its prefix",
+        "8: path[1].ports[1]: 0 is out of range",
+        "10: path[1].measured: 'yesterday' is not a date",
+        "11: path[2].name: is missing",
+        "11: path[2]: has neither a timeout nor a preset",
+        "12: path[2].nam: unknown key",
+        f"15: path[3].name: 'a' is already the name of the path in {etc.main}:5",
+        "17: path[3].measured: is the date of a timeout, and a preset was not measured",
+    ]
+
+
 def test_the_file_that_wrote_the_value_is_named(etc: Etc) -> None:
     """Not the one that touched the section last."""
     lines = etc.refused("[keepalive]\nprobes = 0\n", a="[keepalive]\napply = true\n")
