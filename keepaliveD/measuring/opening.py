@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from keepaliveD.measuring.connection import Connection
 from keepaliveD.measuring.greeting import AGREED, BANNER, LONGEST_LINE, Request, is_challenge, request_line
+from keepaliveD.measuring.ports import take_any
 from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, Refusal, Unreachable
 from keepaliveD.model.text import printable
 
@@ -92,6 +93,7 @@ async def _connected(target: Target, within: float) -> socket.socket:
     sock = socket.socket(target.family, socket.SOCK_STREAM)
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)  # a late acknowledgement would break the silence
+    take_any(sock)
     try:
         async with asyncio.timeout(within):
             await asyncio.get_running_loop().sock_connect(sock, target.address)

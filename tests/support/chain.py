@@ -35,7 +35,8 @@ class Device:
 
     kind: Kind = "none"
     timeout: int = 0
-    other: int = 0  # the timeout of some ports
+    other: int = 0  # the timeout of some connections ...
+    some: str = "tcp PORT & 4 == 4"  # ... which this matches; of the client's end, whatever the direction
 
 
 class Chain:
@@ -97,8 +98,9 @@ def _guard(namespace: Namespace, device: Device) -> None:
             update = f"meta length > 60 {KEY} @flows update @flows {{ {KEY} }}"
             namespace.nft(_flows(device, update, update.replace(KEY, REVERSE)))
         case "by port":
-            some = f"tcp sport & 4 == 4 {KEY} @flows update @flows {{ {KEY} timeout {device.other}s }} accept"
-            back = f"tcp dport & 4 == 4 {REVERSE} @flows update @flows {{ {REVERSE} timeout {device.other}s }} accept"
+            out, in_ = (device.some.replace("PORT", f"{end}port").replace("ADDR", f"{end}addr") for end in "sd")
+            some = f"{out} {KEY} @flows update @flows {{ {KEY} timeout {device.other}s }} accept"
+            back = f"{in_} {REVERSE} @flows update @flows {{ {REVERSE} timeout {device.other}s }} accept"
             all_ = f"{KEY} @flows update @flows {{ {KEY} }} accept"
             namespace.nft(_flows(device, some, back, all_, all_.replace(KEY, REVERSE)))
 

@@ -33,6 +33,8 @@ TRUTHS = {
     "only data refreshes": Truth(TIMEOUT, helps=False),
     "two in a row": Truth(TIMEOUT, how="reset", reset_by="device"),
     "two by port": Truth(TIMEOUT, several_devices=True),
+    "two by every second port": Truth(TIMEOUT, several_devices=True),
+    "two by hash": Truth(TIMEOUT, several_devices=True),
     "outage": Truth(TIMEOUT),
     "foreign": Truth(TIMEOUT),
     "foreign, closes first": Truth(closes=TIMEOUT),

@@ -86,6 +86,8 @@ STORIES: dict[str, Story] = {
     "only data refreshes": listened(Device("data", TIMEOUT)),
     "two in a row": listened(Device("drop", 30), Device("reject", TIMEOUT)),
     "two by port": listened(Device("by port", 32, TIMEOUT)),
+    "two by every second port": listened(Device("by port", 32, TIMEOUT, "tcp PORT & 1 == 1")),
+    "two by hash": listened(Device("by port", 32, TIMEOUT, "jhash ip ADDR . tcp PORT mod 2 seed 0x5 == 0")),
     "outage": outage,
     "foreign": foreign(Device("drop", TIMEOUT)),
     "foreign, closes first": foreign(Device("drop", 60), "20"),
@@ -135,7 +137,8 @@ def test_it_says_whether_keepalive_helps(found: dict[str, Found]) -> None:
 
 
 def test_several_devices_are_seen(found: dict[str, Found]) -> None:
-    assert {name for name, each in found.items() if each["several_devices"]} == {"two by port"}
+    several = {name for name, each in found.items() if each["several_devices"]}
+    assert several == {"two by port", "two by every second port", "two by hash"}
 
 
 def test_an_outage_is_seen_and_not_taken_for_the_timeout(found: dict[str, Found]) -> None:
