@@ -24,7 +24,8 @@ CLEARLY = 1.05  # what one side survived and was fatal for the other: more than 
 REVIVED = 6  # connections that one side's probes revived: fewer may all have taken a device with a longer timeout
 CLOSE = 0.995  # silences that differ by less count as the same
 CENSUS = 10  # one of so many connections only helps to count devices
-ABOVE = (1.3, 2.0)  # how much longer than the shortest death an uneven path is tested
+ABOVE = (1.17, 2.0)  # how much longer than the shortest death an uneven path is tested: LAZY, and a little more
+OUTLIVING = 18  # of a large round that tries once more what was survived, so many try what was fatal: who outlives it?
 
 
 class Side(enum.Enum):
@@ -83,7 +84,8 @@ class Seen:
 
     `asked`: the silence when the first probe left, or when the connection ended unasked.
     `again`: the silence when the next try left, after a fresh connection stood; None if none stood, or none was needed.
-    `until`: the silence by which the last try surely had left, where that is later: nobody knows when the peer probes.
+    `until`: the silence by which the last try surely had left, or the connection had ended, where that is later: nobody
+    knows when the peer probes, or what happens while this program is stopped.
     `there`: whether the far end took a fresh connection at once after all that.
     """
 
@@ -164,7 +166,8 @@ def _meaning(seen: Seen, *, never_closes: bool) -> Result:
     if seen.closed:
         if never_closes:
             how = How.RESET_UNASKED if seen.reset else How.CLOSED_UNASKED
-            return Result(seen.asked, EndOfSilence.FORGOTTEN, side, how, by=seen.asked)
+            by = seen.asked if seen.until is None else seen.until
+            return Result(seen.asked, EndOfSilence.FORGOTTEN, side, how, by=by)
         return Result(seen.asked, EndOfSilence.CLOSED, side)
     if seen.answered:
         return Result(seen.asked, EndOfSilence.SURVIVED, side)
@@ -301,13 +304,22 @@ def next_round(tests: Sequence[Result], limits: Limits, rounds: int) -> list[Pla
     if rounds >= ROUNDS:
         return []
     low = bracket.survived or limits.shortest
-    high = bracket.forgotten or min(limits.longest, bracket.closes or limits.longest)
+    high = min(limits.longest, bracket.forgotten or bracket.closes or limits.longest)
     if not bracket.narrow(limits.ratio) and high > low * limits.ratio:
         return list((_uneven if bracket.uneven else _between)(low, high, limits, sides))
     closes = bracket.forgotten is None and bracket.closes is not None
     if bracket.survived is not None and not closes and bracket.survivors < min(SURE, 2 * limits.connections):
-        return list(_alternating([low] * limits.connections, sides))
+        return list(_again(low, high, limits, sides))
+    if bracket.uneven and not bracket.several_devices and not _tried_above(tests, bracket, limits):
+        return list(_uneven(low, high, limits, sides))
     return []
+
+
+def _tried_above(tests: Sequence[Result], bracket: Bracket, limits: Limits) -> bool:
+    """Whether it is known what becomes of silences just longer than those that a lazy device lets live."""
+    least, most = ((bracket.forgotten or math.inf) * factor for factor in (LAZY, ABOVE[0] * CLEARLY))
+    known = _by_time(tests, EndOfSilence.SURVIVED, EndOfSilence.FORGOTTEN)
+    return least >= limits.longest or sum(least < test.quiet <= most for test in known) >= _each(limits)
 
 
 def _sides(limits: Limits, bracket: Bracket) -> tuple[Side, ...]:
@@ -346,10 +358,21 @@ def _between(low: float, high: float, limits: Limits, sides: Sequence[Side]) -> 
     yield from _alternating(sorted(times), sides)
 
 
+def _again(low: float, high: float, limits: Limits, sides: Sequence[Side]) -> Iterator[PlannedTest]:
+    """Yield what was survived, for many connections: some may take a device with another timeout."""
+    outliving = max(0, min(OUTLIVING, limits.connections - 2 * SURE))
+    yield from _alternating([low] * (limits.connections - outliving) + [high] * outliving, sides)
+
+
+def _each(limits: Limits) -> int:
+    """How many connections try each silence where they may take different devices."""
+    return max(2, limits.connections // 8)
+
+
 def _uneven(low: float, high: float, limits: Limits, sides: Sequence[Side]) -> Iterator[PlannedTest]:
     """Yield the same few silences for many connections each: they may take different devices."""
-    each = max(2, limits.connections // 8)
-    above = [high * factor for factor in ABOVE for _ in range(each)]
+    each = _each(limits)
+    above = [min(high * factor, limits.longest) for factor in ABOVE for _ in range(each)]
     room = max(1, (limits.connections - len(above)) // each)
     steps = _steps(low, high, room + 1, (1 + limits.ratio) / 2)
     factor = (high / low) ** (1 / steps)

@@ -203,6 +203,25 @@ def test_two_devices_are_seen_also_where_few_silences_are_tried() -> None:
         assert (bracket.several_devices, bracket.revived_by) == (True, None), seed
 
 
+def test_two_devices_are_named_also_where_the_bracket_is_soon_narrow() -> None:
+    """A bracket that is narrow enough ends the search, but not before it is known why some connections outlived it."""
+    for seed in range(150):
+        path, _ = paths("several", seed)
+        bracket, _ = measure(path, LISTENER)
+        assert bracket.several_devices or bracket.forgotten is None, (seed, path.timeouts, bracket)
+
+
+def test_no_silence_is_tried_that_is_longer_than_was_asked_for() -> None:
+    limits = Limits(8.0, 40.0, both_sides=True)
+    for seed in range(50):
+        path = Path([30.0, 60.0], [0.5, 0.5], chance=random.Random(seed))
+        tests: list[Result] = []
+        for rounds in range(12):
+            plans = next_round(tests, limits, rounds)
+            assert max((plan.quiet for plan in plans), default=0.0) <= limits.longest
+            one_round(path, plans, 0.0, tests, census=conclude(tests).longest_survivor is None, closes=True)
+
+
 def test_one_round_to_a_listener_finds_the_timeout_to_5_percent_while_it_passes_once() -> None:
     for seed in range(200):
         path, timeout = paths("plain", seed)
