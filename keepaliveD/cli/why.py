@@ -30,9 +30,9 @@ from keepaliveD.places import DEFAULT_FILE
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.requests import find_owners, look_into, with_firewall_about
-from keepaliveD.policy.choices import Entry
 from keepaliveD.policy.connections import connections, order_of_urgency
 from keepaliveD.policy.explain import Surroundings, explain
+from keepaliveD.policy.shared import Entry
 
 EXPLAINED = 500  # connections whose sockets are read at most; the others are only counted
 PATIENCE = 10.0  # seconds for a daemon to reload, scan and arm

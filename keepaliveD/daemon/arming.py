@@ -22,9 +22,10 @@ from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.base import AtConnect
 from keepaliveD.platforms.requests import ChangeSocketSettings, ReadSocketSettings, Steps, find_owners
 from keepaliveD.policy.arming import by_rules
-from keepaliveD.policy.choices import Entry, Orders, Recorded, how_to_arm, how_to_disarm, targets, what_became
+from keepaliveD.policy.choices import Orders, Recorded, how_to_arm, how_to_disarm, targets, what_became
 from keepaliveD.policy.connections import column, part, with_cookies
 from keepaliveD.policy.judge import Judgement
+from keepaliveD.policy.shared import Entry, Shared, are_among
 from keepaliveD.policy.socket_settings import as_chosen
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.entries import Whose
@@ -59,8 +60,7 @@ class SocketArming:
         return (*armings, Arming(connections, ArmingResult.CHANGED_MEANWHILE))
 
     def _known(self, connections: Sequence[Connection]) -> Recorded:
-        cookies = column(connections, "cookie").tolist()
-        return self._record.known(cookies) if self._record is not None else Recorded({})
+        return self._record.known(column(connections, "cookie")) if self._record is not None else Recorded({})
 
     def _arm(self, orders: Orders, known: Recorded, *, by_hand: bool) -> Steps[tuple[list[Arming], set[int]]]:
         """Return the results, and the cookies of the sockets to read once more."""
@@ -93,12 +93,13 @@ class SocketArming:
 
     def _learn_armed_at_connect(self, connections: Sequence[Connection], known: Recorded, record: ArmingRecord) -> bool:
         """Record as armed by us those of the sockets that were armed at connect; return whether there are any."""
-        new = [cookie for cookie in column(connections, "cookie").tolist() if cookie not in known.entries]
-        if not new:
+        cookies = column(connections, "cookie")
+        new = cookies[~are_among(cookies, known.entries)]
+        if not len(new):
             return False
         with contextlib.suppress(Refusal):  # without BPF nobody can read what it has recorded
             if found := self._at_connect.armed():
-                mine = {cookie: found[cookie] for cookie in new if cookie in found}
+                mine = {cookie: found[cookie] for cookie in new[are_among(new, found)].tolist()}
                 record.write(mine, known.turn, Whose.EARLIER)
                 return bool(mine)
         return False
@@ -217,7 +218,7 @@ def take_over(at_connect: AtConnect, record: ArmingRecord) -> None:
 
 def _correct(
     armings: Sequence[Arming],
-    ours: Mapping[int, Armed],
+    ours: Shared[Armed],
     before: Mapping[int, Entry],
     record: ArmingRecord,
     since: int,
@@ -240,9 +241,7 @@ def _correct(
     return moved | set(_cookies(armings, ArmingResult.CHANGED_MEANWHILE))
 
 
-def _record_again(
-    armings: Iterable[Arming], ours: Mapping[int, Armed], record: ArmingRecord, since: int
-) -> Steps[None]:
+def _record_again(armings: Iterable[Arming], ours: Shared[Armed], record: ArmingRecord, since: int) -> Steps[None]:
     """Record sockets again that we set after another process had read them and recorded them as not armed."""
     replaced = record.changed(ours, since)
     if not replaced.entries:

@@ -23,12 +23,13 @@ from keepaliveD.model.results import RETRIED, Arming, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Path, Wish
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, Switch, Timer
 from keepaliveD.policy.activity import Activity, find
-from keepaliveD.policy.choices import Entry, Orders, Recorded
+from keepaliveD.policy.choices import Orders, Recorded
 from keepaliveD.policy.connections import column, connections, owners_of, part, select
 from keepaliveD.policy.firewall import Consulted
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.meaning import ENOUGH
 from keepaliveD.policy.paths import in_network
+from keepaliveD.policy.shared import Entry, are_among, with_entry
 
 
 class Considered(enum.IntEnum):
@@ -316,8 +317,7 @@ def _have_no_use(wishes: Sequence[Wish | None], owner_of: Column, connections: S
 
 def _were_left_alone(connections: Sequence[Connection], entries: Mapping[int, Entry]) -> Bools:
     """Return which sockets are recorded as put back, or as changed by somebody since they were armed."""
-    left = [cookie for cookie, entry in entries.items() if entry is Mark.LEFT_ALONE]
-    return np.isin(column(connections, "cookie"), np.array(left, np.uint64))
+    return are_among(column(connections, "cookie"), with_entry(entries, Mark.LEFT_ALONE))
 
 
 def first_matching(wishes: Sequence[Wish], owner: Owner) -> Wish | None:

@@ -15,15 +15,15 @@ import numpy as np
 from keepaliveD.model.arming import CHANGE, RESULT, TARGET, Access
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.keepalive import Found, Keepalive, Own, SocketKeepalive
-from keepaliveD.model.results import Armed, Arming, ArmingResult, Mark
+from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import Wish
 from keepaliveD.model.sockets import Column, Indices
 from keepaliveD.policy.connections import column, part
+from keepaliveD.policy.shared import NONE, Entry, Shared, are_among, shared
 from keepaliveD.policy.socket_settings import Wanted, decide_arming, decide_disarming
 
 RESULTS = {access.value: ArmingResult[access.name] for access in Access if access is not Access.DONE}
 
-Entry = Armed | Mark
 FEW = 4  # kinds of sockets
 
 
@@ -83,12 +83,12 @@ class Choices:
             for rows, stands, armed in self._set()
         ]
 
-    def to_set(self) -> dict[int, Armed]:
+    def to_set(self) -> Shared[Armed]:
         """Return by cookie how the others are to be set."""
-        record: dict[int, Armed] = {}
-        for rows, _, armed in self._set():
-            record.update(dict.fromkeys(self.targets["cookie"][rows].tolist(), armed))
-        return record
+        alike = list(self._set())
+        rows = np.concatenate([np.zeros(0, np.intp), *(rows for rows, _, _ in alike)])
+        numbers = np.repeat(np.arange(len(alike)), [len(rows) for rows, _, _ in alike])
+        return Shared(self.targets["cookie"][rows], numbers, [armed for _, _, armed in alike])
 
     def changes(self, without: Collection[int] = ()) -> tuple[Indices, Column]:
         """Return the rows of the sockets to set, and the changes; `without` those with one of these cookies."""
@@ -97,8 +97,7 @@ class Choices:
         for rows, _, armed in self._set():
             chosen[rows] = True
             changes["after"][rows] = *armed.after.times, armed.after.on
-        if without:
-            chosen &= ~np.isin(self.targets["cookie"], np.fromiter(without, np.uint64, len(without)))
+        chosen &= ~are_among(self.targets["cookie"], without)
         for name in TARGET.names or ():
             changes[name] = self.targets[name]
         changes["expected"], changes["inherited"] = self.looked["stands"], self.looked["inherited"]
@@ -151,22 +150,21 @@ def targets(connections: Sequence[Connection]) -> Column:
 def how_to_arm(orders: Orders, targets: Column, looked: Column, known: Recorded, *, by_hand: bool) -> Choices:
     """Decide how to arm each socket that was read, which are the first ones, or why it is left alone."""
     connections, wishes = orders.part(None, len(looked))
-    entry, armed_here = known.entries.get, known.armed_here
-    cookies = targets["cookie"][: len(looked)].tolist()
+    cookies = targets["cookie"][: len(looked)]
+    here, entries = are_among(cookies, known.armed_here), shared(known.entries)
+    number = entries.numbers_of(cookies)
     keys = [  # objects by their identity: to compare what they hold would cost more than all the rest
         _identities(wishes),
-        _identities(map(entry, cookies)),
+        number,
         column(connections, "verdict"),
         column(connections, "timeout").view(np.int64),
-        np.fromiter(map(armed_here.__contains__, cookies), np.int64),
+        here.astype(np.int64),
     ]
 
     def decide(row: int, found: Found) -> Armed | ArmingResult:
-        one = connections[row]
-        again = one.cookie in armed_here
-        return decide_arming(
-            found, Wanted(wishes[row], one.timeout, one.verdict, known.armed(one.cookie), by_hand, again)
-        )
+        one, entry = connections[row], entries.kinds[number[row]] if number[row] != NONE else None
+        armed = entry if isinstance(entry, Armed) else None
+        return decide_arming(found, Wanted(wishes[row], one.timeout, one.verdict, armed, by_hand, bool(here[row])))
 
     return _choices(connections, targets, looked, keys, decide)
 

@@ -19,10 +19,11 @@ from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Wish
 from keepaliveD.model.sockets import Column
 from keepaliveD.policy.arming import are_settled, first_matching, times, wishes
-from keepaliveD.policy.choices import RESULTS, Entry, read_from
+from keepaliveD.policy.choices import RESULTS, read_from
 from keepaliveD.policy.connections import with_cookies
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.paths import ignored
+from keepaliveD.policy.shared import Entry
 from keepaliveD.policy.socket_settings import Wanted, decide_arming
 
 AUTO = "auto"

@@ -26,7 +26,7 @@ import shutil
 import weakref
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from itertools import groupby, islice, takewhile
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import TextIO
 
@@ -37,11 +37,13 @@ from keepaliveD.model.keepalive import Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, Mark
 from keepaliveD.model.sockets import Bools, Column
 from keepaliveD.policy.choices import Recorded
+from keepaliveD.policy.shared import Entry, Shared, are_among, shared
 from keepaliveD.records.directory import StateDirectory
-from keepaliveD.records.entries import LEFT_ALONE, NOTHING, PART, Entries, Entry, Whose
+from keepaliveD.records.entries import LEFT_ALONE, NOTHING, Entries, Whose
 from keepaliveD.records.files import open_new, open_own
 
 FILE = "armed"
+PART = 10_000  # lines that are made or read at a time
 TIMES = 8  # words of what stood there and what was set
 SAMPLE = 8  # lines of which one is good enough to tell that a strange heading is a damaged one
 SPREAD = 0x9E3779B1  # odd, of about as many ones as zeros
@@ -75,7 +77,7 @@ class ArmingRecord:
     def entries(self) -> dict[int, Entry]:
         """What is recorded, by cookie, whoever did it. Raises StateError."""
         self._look()
-        return self._entries.by_cookie(self._entries.rows[self._entries.rows["entry"] != NOTHING])
+        return self._entries.all().by_cookie
 
     def armed(self) -> dict[int, Armed]:
         """Those that are armed. Raises StateError."""
@@ -104,8 +106,7 @@ class ArmingRecord:
         return self._recorded(self._entries.changed(cookies, since))
 
     def _recorded(self, rows: Column) -> Recorded:
-        here = set(rows["cookie"][rows["here"]].tolist())
-        return Recorded(self._entries.by_cookie(rows), here, self.turn)
+        return Recorded(self._entries.by_cookie(rows), rows["cookie"][rows["here"]], self.turn)
 
     @property
     def turn(self) -> int:
@@ -121,9 +122,10 @@ class ArmingRecord:
             return set()
         with self._locked() as file:
             moved = set() if since is None else set(self._entries.changed(new, since)["cookie"].tolist())
+            new = shared(new)
             if moved:
-                new = {cookie: entry for cookie, entry in new.items() if cookie not in moved}
-            self._append(file, b"".join(line.encode("ascii") for line in self._lines(new)))
+                new = new.part(~are_among(new.cookies, moved))
+            self._append(file, self._lines(new))
             self._entries.put(new, whose)
         return moved
 
@@ -218,19 +220,24 @@ class ArmingRecord:
         new = self._file.with_suffix(".new")
         with open(open_new(new), "w", encoding="ascii") as file:
             file.write(self._heading)
-            for part in self._entries.parts():
-                file.writelines(self._lines(self._entries.by_cookie(part)))
+            file.writelines(self._lines(self._entries.all()))
         new.replace(self._file)
 
-    def _append(self, file: int, lines: bytes) -> None:
+    def _append(self, file: int, parts: Iterable[str]) -> None:
         """All of it or nothing, in place of what is no whole line, or of another boot; the caller learns it."""
         inode, known = self._read_from
-        octets = lines if known else self._heading.encode("ascii") + lines
         os.ftruncate(file, known)
-        if os.write(file, octets) < len(octets):
+        end = known
+        try:
+            for part in parts if known else chain([self._heading], parts):
+                octets = part.encode("ascii")
+                if os.write(file, octets) < len(octets):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                end += len(octets)
+        except OSError:
             os.ftruncate(file, known)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._read_from = (inode, known + len(octets))
+            raise
+        self._read_from = (inode, end)
 
     def _look(self) -> None:
         with (
@@ -318,12 +325,14 @@ class ArmingRecord:
         found = ANY_HEADING.fullmatch(heading)
         return found is not None and found[1] != self._boot
 
-    def _lines(self, entries: Mapping[int, Entry]) -> Iterator[str]:
-        """Lines, those of equal sockets that follow one another at once, if they are not too many."""
-        for entry, cookies in groupby(entries, entries.__getitem__):
-            words = _words(entry)
-            while lines := _lines(islice(cookies, PART), words, self._checks.of(words)):
-                yield "".join(lines)
+    def _lines(self, entries: Shared[Entry]) -> Iterator[str]:
+        """Lines of some sockets at a time, in their order."""
+        kinds = {number: _words(entries.kinds[number]) for number in np.unique(entries.numbers).tolist()}
+        checks = {number: self._checks.of(words) for number, words in kinds.items()}
+        for start in range(0, len(entries), PART):
+            part = entries.part(slice(start, start + PART))
+            numbered = zip(part.cookies.tolist(), part.numbers.tolist(), strict=True)
+            yield "".join([_line(cookie, kinds[number], checks[number]) for cookie, number in numbered])
 
     @contextlib.contextmanager
     def _reporting(self, verb: str) -> Iterator[None]:
@@ -360,14 +369,14 @@ class _Checks:
         first, _, rest = line.partition(" ")
         words = rest.rpartition(" ")[0]
         cookie = _cookie(first)
-        if [line] != _lines([cookie], words, self.of(words)):
+        if line != _line(cookie, words, self.of(words)):
             raise ValueError(line)
         return cookie, words
 
 
-def _lines(cookies: Iterable[int], words: str, check: int) -> list[str]:
-    """A line each, with a checksum that also any change of the cookie's digits changes."""
-    return [f"{cookie} {words} {(cookie * SPREAD ^ check) & 0xFFFFFFFF:08x}\n" for cookie in cookies]
+def _line(cookie: int, words: str, check: int) -> str:
+    """A line, with a checksum that also any change of the cookie's digits changes."""
+    return f"{cookie} {words} {(cookie * SPREAD ^ check) & 0xFFFFFFFF:08x}\n"
 
 
 def _is_begun(text: str) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from keepaliveD.model.results import Armed, Mark
+from keepaliveD.model.results import Mark
 from keepaliveD.model.sockets import Bools, Column
-
-Entry = Armed | Mark
+from keepaliveD.policy.shared import Entry, Shared, cookies_of, shared
 
 ROW = np.dtype(
     [
@@ -22,7 +21,6 @@ ROW = np.dtype(
     ]
 )
 NOTHING, LEFT_ALONE = range(2)  # numbers; those above are of armed sockets
-PART = 10_000  # sockets of which objects are made at a time
 
 
 class Whose(enum.Enum):
@@ -46,7 +44,7 @@ class Entries:
 
     def of(self, cookies: Collection[int]) -> Column:
         """Return the rows of these sockets, in this order."""
-        wanted = np.fromiter(cookies, np.uint64, len(cookies))
+        wanted = cookies_of(cookies)
         rows = np.zeros(len(wanted), ROW)
         known, places = self._find(wanted)
         rows[known], rows["cookie"] = self.rows[places[known]], wanted
@@ -57,16 +55,13 @@ class Entries:
         rows = self.of(cookies)
         return rows[rows["turn"] > since]
 
-    def by_cookie(self, rows: Column) -> dict[int, Entry]:
+    def by_cookie(self, rows: Column) -> Shared[Entry]:
         """Return the entries in these rows."""
-        entries = [self._entries[number] for number in rows["entry"].tolist()]
-        return dict(zip(rows["cookie"].tolist(), entries, strict=True))
+        return Shared(rows["cookie"], rows["entry"], self._entries)
 
-    def parts(self) -> Iterator[Column]:
-        """Yield the rows of sockets that have an entry, not too many at a time."""
-        rows = self.rows[self.rows["entry"] != NOTHING]
-        for start in range(0, len(rows), PART):
-            yield rows[start : start + PART]
+    def all(self) -> Shared[Entry]:
+        """Return all entries."""
+        return self.by_cookie(self.rows[self.rows["entry"] != NOTHING])
 
     def put(self, new: Mapping[int, Entry], whose: Whose | None = None) -> None:
         """Put these entries in place of those before. Without `whose` they were read from the file."""
@@ -104,13 +99,16 @@ class Entries:
         return known, places
 
     def _numbers_of(self, entries: Mapping[int, Entry]) -> Column:
-        """Return their numbers. Most sockets share one object: to compare what these hold would take longer."""
-        shared = dict(zip(map(id, entries.values()), entries.values(), strict=True))
-        for each in shared.values():
+        """Return their numbers."""
+        new = shared(entries)
+        used = np.unique(new.numbers)
+        ours = np.zeros(len(new.kinds), np.uint32)
+        for number in used.tolist():
+            each = new.kinds[number]
             if self._numbers.setdefault(each, len(self._entries)) == len(self._entries):
                 self._entries.append(each)
-        number = {one: self._numbers[each] for one, each in shared.items()}.__getitem__
-        return np.fromiter(map(number, map(id, entries.values())), np.uint32, len(entries))
+            ours[number] = self._numbers[each]
+        return ours[new.numbers]
 
     def _forget_numbers(self) -> None:
         self._entries: list[Entry] = [Mark.NOT_ARMED, Mark.LEFT_ALONE]

@@ -17,9 +17,9 @@ from keepaliveD.model.keepalive import ALL, Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Path
 from keepaliveD.model.sockets import Column, Timer
-from keepaliveD.policy.choices import Entry
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.explain import Surroundings, explain, selecting
+from keepaliveD.policy.shared import Entry
 from tests.support.tables import CONFIGURED, FIREWALL, PROXY, Socket, idle, table, watch
 
 SYSTEM = Keepalive(7200, 75, 9)
