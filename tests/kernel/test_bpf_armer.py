@@ -23,11 +23,12 @@ import numpy as np
 import pytest
 
 from keepaliveD.model.connections import Connection
+from keepaliveD.model.errors import KernelError
 from keepaliveD.model.keepalive import ALL, Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import ArmAction, ArmRule, Wish
 from keepaliveD.model.rules import Path as NetworkPath
-from keepaliveD.platforms.linux.bpf import armer
+from keepaliveD.platforms.linux.bpf import armer, libbpf
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
 from keepaliveD.policy.activity import nothing_known
@@ -284,6 +285,17 @@ def test_there_is_room_for_many_while_they_are_armed(place: Place, monkeypatch: 
     near, far = place.connect()
     assert results(place.arm(place.seen(near, far))) == dict.fromkeys(map(cookie, (near, far)), ArmingResult.ARMED)
     assert {stands(end) for end in (*ends, near, far)} == {(True, 180)}
+
+
+def test_without_memory_for_many_at_once_few_are_armed_at_a_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise KernelError("arm.bpf.o: Cannot allocate memory")
+
+    monkeypatch.setattr(armer, "FEW", 3)
+    monkeypatch.setattr(libbpf.Object, "make_room", refuse)
+    ends = [end for _ in range(5) for end in place.connect()]
+    assert results(place.arm(place.seen(*ends))) == dict.fromkeys(map(cookie, ends), ArmingResult.ARMED)
+    assert {stands(end) for end in ends} == {(True, 180)}
 
 
 def test_what_the_kernel_refuses_is_put_back(place: Place) -> None:

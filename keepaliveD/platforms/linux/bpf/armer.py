@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from keepaliveD.model.arming import LOOKED, RESULT, Access
+from keepaliveD.model.errors import KernelError
 from keepaliveD.model.sockets import Column, TcpState
 from keepaliveD.platforms import touching
 from keepaliveD.platforms.linux import namespaces
@@ -58,7 +59,7 @@ class BpfArmer:
 
     def read(self, targets: Column, *, closing: bool) -> Column:
         """Return what stands in the first of these sockets. Raises Unsupported, NotPermitted, KernelError."""
-        targets = targets[:MOST]
+        targets = self._as_many_as_there_is_room_for(targets)
         slots = self._slots_for(targets["cookie"], LOOK, closing=closing)
         self._pass(targets["netns"])
         looked = np.zeros(len(targets), LOOKED)
@@ -121,6 +122,17 @@ class BpfArmer:
         slots = programs.shared(SLOTS, SLOT, len(cookies))
         slots["state"], slots["states"] = state, CLOSING if closing else OPEN
         return slots
+
+    def _as_many_as_there_is_room_for(self, targets: Column) -> Column:
+        """Return the first of these sockets. Raises the same as load()."""
+        targets = targets[:MOST]
+        try:
+            self._load_for(len(targets))
+        except KernelError:  # the kernel has no memory for so many
+            if len(targets) <= FEW:
+                raise
+            targets = targets[:FEW]
+        return targets
 
     def _load_for(self, count: int) -> libbpf.Object:
         """Load the program with room for so many sockets. Few are the rule, and then the kernel keeps room for few."""
