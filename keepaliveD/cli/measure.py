@@ -126,7 +126,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
     if not options.dry_run:
         _be_known()
     if options.listen is not None:
-        asyncio.run(_listen(options.listen, options.listening))
+        asyncio.run(_listen(options.listen, options.listening, root))
         return
     target = _target(options.target, options.token or "")
     limits = _limits(options, target)
@@ -135,7 +135,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
         return
     if options.write:
         dropin.check(options.config or DEFAULT_FILE)  # before hours pass
-    found, stopped = asyncio.run(_measure(target, limits, where=options.where))
+    found, stopped = asyncio.run(_measure(target, limits, root, where=options.where))
     toml = measured.as_toml(found, options.name or "")
     _print(options, found)
     _check_completed(found, stopped=stopped)
@@ -219,14 +219,15 @@ def _interruptible(stop: asyncio.Event) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def _measure(target: Target, limits: Limits, *, where: bool) -> tuple[measured.Found, bool]:
+async def _measure(target: Target, limits: Limits, root: Path, *, where: bool) -> tuple[measured.Found, bool]:
     """Measure until enough is known, or until Ctrl-C. Return what was found, and whether it was Ctrl-C."""
     import asyncio
 
+    from keepaliveD.cli.introduction import Introduction
     from keepaliveD.measuring.measurement import Measurement
     from keepaliveD.measuring.tomography import Tomography
 
-    measurement = Measurement(target, limits)
+    measurement = Measurement(target, limits, Introduction(root))
     tomography = Tomography(measurement, limits.longest)
     stop = asyncio.Event()
     with _interruptible(stop):
@@ -332,10 +333,11 @@ def _write(options: argparse.Namespace, found: measured.Found, toml: str) -> Non
     _say(f"wrote {printable(str(file))}; systemctl reload tcp-keepalived puts it in force")
 
 
-async def _listen(port: int, seconds: float) -> None:
+async def _listen(port: int, seconds: float, root: Path) -> None:
     """Serve measurements until the time is over, or until Ctrl-C."""
     import asyncio
 
+    from keepaliveD.cli.introduction import Introduction
     from keepaliveD.measuring.greeting import new_token
     from keepaliveD.measuring.listener import Listener, bound
 
@@ -347,6 +349,6 @@ async def _listen(port: int, seconds: float) -> None:
             f"listening on port {port} for {span(seconds)}, or until Ctrl-C; at the other end run:",
             f"  keepalivectl measure THIS_HOST:{port} --token {token}",
         )
-        listener = Listener(server, token, _say)
+        listener = Listener(server, token, _say, Introduction(root))
         await listener.serve(seconds, stop)
     _say(f"served {listener.served} connections")

@@ -173,8 +173,9 @@ type Death (
 )
 
 # Return what is known of connections that ended since the start: counts by cause, how many ended in the ordinary
-# way, and of how many nothing is known; and the last ones that were reported, the newest first
-method ListDeaths() -> (causes: []Cause, ordinary: int, lost: int, deaths: []Death)
+# way, how many of those that keepalivectl measure had opened ended otherwise, and of how many nothing is known; and
+# the last ones that were reported, the newest first
+method ListDeaths() -> (causes: []Cause, ordinary: int, measured: int, lost: int, deaths: []Death)
 
 # Keepalive of a socket, and the times that hold when it is on
 type Keepalive (on: bool, idle: int, interval: int, probes: int)
@@ -239,6 +240,11 @@ method Arm(cookie: int, idle: ?int, interval: ?int, probes: ?int) -> (
 # Put back what stood in the socket of a connection before it was armed, as keepalivectl disarm does; only root may.
 # It is left alone from then on. result is disarmed, already set, changed since, ..., or "not armed"
 method Disarm(cookie: int) -> (result: string, before: ?Keepalive, after: ?Keepalive, message: string)
+
+# Count the ends of connections with these cookies apart, as measured, and log none of them: they measure a path, and
+# exist to be forgotten. keepalivectl measure says so of each; only root may, so that nobody hides the end of another
+# connection. Of 16384 and more the oldest are forgotten
+method Measuring(cookies: []int) -> ()
 
 # Write into the arming record what was armed at connect, so that others find it there; only root may
 method Record() -> ()

@@ -118,6 +118,7 @@ def deaths(ended: Ended) -> dict[str, object]:
     return {
         "causes": [{"cause": cause.key, "count": count} for cause, count in causes.most_common()],
         "ordinary": ended.tally.ordinary,
+        "measured": ended.tally.measured,
         "lost": ended.tally.lost,
         "deaths": [death(one, count, ended.now) for count, one in reversed(ended.deaths)],
     }

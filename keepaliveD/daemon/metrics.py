@@ -183,6 +183,12 @@ def _ends(snapshot: Snapshot) -> list[Metric]:
             [Sample(number, {"path": path}) for path, number in _saves(tally, named).items()],
         ),
         _one("closes_total", "counter", "Connections that ended by an ordinary close.", tally.ordinary),
+        _one(
+            "measured_ends_total",
+            "counter",
+            "Connections of keepalivectl measure that ended otherwise; no other number has them.",
+            tally.measured,
+        ),
         _one("death_records_lost_total", "counter", "Ends of connections whose record was dropped.", tally.lost),
     ]
 

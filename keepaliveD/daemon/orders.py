@@ -1,4 +1,4 @@
-"""The methods of the control socket that the decider answers: Explain, Arm, Disarm, Record, Reload, Scan, Restore.
+"""The methods of the control socket that the decider answers: Explain, Arm, Disarm, Measuring, Record, Reload, ...
 
 A method makes a question of its parameters (model/questions.py), and a reply of what came of it.
 """
@@ -17,7 +17,16 @@ from keepaliveD.model.errors import NoInput, Refusal
 from keepaliveD.model.explained import Explained
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES, Own, SocketKeepalive
 from keepaliveD.model.plain import plain
-from keepaliveD.model.questions import ArmThis, DisarmThis, ExplainThese, RecordNow, ReloadNow, RestoreThese, ScanNow
+from keepaliveD.model.questions import (
+    ArmThis,
+    DisarmThis,
+    ExplainThese,
+    MeasuringThese,
+    RecordNow,
+    ReloadNow,
+    RestoreThese,
+    ScanNow,
+)
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.places import INTERFACE
 from keepaliveD.policy.questions import Explanation
@@ -34,14 +43,19 @@ TIMES = {"idle": MAX_IDLE, "interval": MAX_IDLE, "probes": MAX_PROBES}
 
 
 def _explain(parameters: Parameters) -> Question:
-    numbers = {name: _values(parameters, name, int) for name in ("cookies", "inodes")}
-    for name, values in numbers.items():
-        if not all(0 <= value <= MAX_COOKIE for value in values):
-            raise invalid(name)
+    numbers = {name: _numbers(parameters, name) for name in ("cookies", "inodes")}
     units = tuple(map(with_suffix, _values(parameters, "units", str, MOST_PATTERNS)))
     question = ExplainThese(**numbers, units=units, ends=tuple(map(_end, _values(parameters, "ends", dict))))
     first = next(iter(question.cookies), 0)
     return Question(question, _answering(first, explanation))
+
+
+def _numbers(parameters: Parameters, name: str) -> tuple[int, ...]:
+    """Return cookies or inodes. Raises Refused."""
+    numbers: tuple[int, ...] = _values(parameters, name, int)
+    if not all(0 <= number <= MAX_COOKIE for number in numbers):
+        raise invalid(name)
+    return numbers
 
 
 def _values(parameters: Parameters, name: str, kind: type, most: int = MOST_VALUES) -> tuple[Any, ...]:
@@ -77,6 +91,10 @@ def _disarm(parameters: Parameters) -> Question:
     return Question(DisarmThis(cookie), _answering(cookie, became))
 
 
+def _measuring(parameters: Parameters) -> Question:
+    return Question(MeasuringThese(_numbers(parameters, "cookies")), _answering(0, lambda _: {}))
+
+
 def _record(_: Parameters) -> Question:
     return Question(RecordNow(), _answering(0, lambda _: {}))
 
@@ -100,6 +118,7 @@ METHODS = {
     f"{INTERFACE}.Explain": Method(_explain, dict.fromkeys(("cookies", "inodes", "units", "ends"), list)),
     f"{INTERFACE}.Arm": Method(_arm, {"cookie": int, **dict.fromkeys(TIMES, int)}, root_only=True),
     f"{INTERFACE}.Disarm": Method(_disarm, {"cookie": int}, root_only=True),
+    f"{INTERFACE}.Measuring": Method(_measuring, {"cookies": list}, root_only=True),
     f"{INTERFACE}.Record": Method(_record, root_only=True),
     f"{INTERFACE}.Reload": Method(_reload, root_only=True),
     f"{INTERFACE}.Scan": Method(_scan, root_only=True),

@@ -9,7 +9,9 @@ import contextlib
 import errno
 import socket
 import struct
+import sys
 import time
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 ESTABLISHED = 1  # tcpi_state (include/net/tcp_states.h)
@@ -20,6 +22,7 @@ RTT = struct.Struct("68xI")  # tcpi_rtt: microseconds
 MOST_PROBES = 127  # a smaller TCP_KEEPCNT would end the connection at once if as many probes were unanswered
 FOREVER_MS = 2**31 - 1  # TCP_USER_TIMEOUT: no number of unanswered probes ends the connection
 QUIET_MS = 30_000  # TCP_USER_TIMEOUT of a silence, in which nothing is sent: nobody arms a socket that it would end
+SO_COOKIE = 57  # include/uapi/asm-generic/socket.h
 IP_MINTTL = 21  # include/uapi/linux/in.h
 IPV6_MINHOPCOUNT = 73  # include/uapi/linux/in6.h
 MOST_HOPS = 255
@@ -45,6 +48,11 @@ class Connection:
         self.error = 0  # the errno that ended it
         self.stop_probing()
         self.restart()
+
+    @property
+    def cookie(self) -> int:
+        """Return the socket's cookie, which is unique until the next boot."""
+        return int.from_bytes(self.sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8), sys.byteorder)
 
     @property
     def remote(self) -> tuple[str, int]:
@@ -131,6 +139,14 @@ class Connection:
             with contextlib.suppress(OSError):
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
+
+
+Introduce = Callable[[Connection], Awaitable[None]]  # what is done with each new one, before it is quiet
+
+
+async def to_nobody(connection: Connection) -> None:
+    """Introduce a connection to nobody."""
+    del connection
 
 
 def set_keepalive(sock: socket.socket, *, idle: int, interval: int) -> None:

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from keepaliveD.measuring.connection import MOST_HOPS, Connection
+from keepaliveD.measuring.connection import MOST_HOPS, Connection, Introduce, to_nobody
 from keepaliveD.measuring.greeting import AGREED, LONGEST_LINE, Request, challenge, read_request
 from keepaliveD.model.errors import KernelError, Misuse, NotPermitted
 
@@ -37,8 +37,10 @@ def bound(port: int) -> socket.socket:
 class Listener:
     """Serves whoever has the token, until its time is over."""
 
-    def __init__(self, server: socket.socket, token: str, report: Callable[[str], None]) -> None:
-        self._server, self._token, self._report = server, token, report
+    def __init__(
+        self, server: socket.socket, token: str, report: Callable[[str], None], introduce: Introduce = to_nobody
+    ) -> None:
+        self._server, self._token, self._report, self._introduce = server, token, report, introduce
         self._tasks: set[asyncio.Task[None]] = set()
         self._strangers: dict[asyncio.Task[None], str] = {}  # their addresses, the oldest first
         self._refused = 0
@@ -101,7 +103,9 @@ class Listener:
             if task := asyncio.current_task():
                 self._strangers.pop(task, None)
             self.served += 1
-            await self._keep(Connection(sock), request)
+            connection = Connection(sock)
+            await self._introduce(connection)
+            await self._keep(connection, request)
 
     def _report_refusal(self, address: str) -> None:
         self._refused += 1

@@ -8,7 +8,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 
-from keepaliveD.measuring.connection import MOST_HOPS, Connection
+from keepaliveD.measuring.connection import MOST_HOPS, Connection, Introduce, to_nobody
 from keepaliveD.measuring.greeting import Request
 from keepaliveD.measuring.opening import Refused, Target, absence, open_connection
 from keepaliveD.measuring.sweep import sweep
@@ -47,8 +47,9 @@ class Circumstances:
 class Measurement:
     """Measures until enough is known, or until stop()."""
 
-    def __init__(self, target: Target, limits: Limits) -> None:
+    def __init__(self, target: Target, limits: Limits, introduce: Introduce = to_nobody) -> None:
         self.target, self.limits = target, limits
+        self._introduce = introduce
         self.tests: list[Result] = []
         self.circumstances = Circumstances()
         self.rounds = 0
@@ -76,7 +77,7 @@ class Measurement:
 
     async def run(self) -> None:
         """Measure. Raises Refusal if not even one connection stands; may be cancelled at any time."""
-        kept = await open_connection(self.target, Request(life=life(self.limits.longest * 3)))
+        kept = await self._opened(Request(life=life(self.limits.longest * 3)))
         self.opened += 1
         keeping = asyncio.create_task(self._keep(kept))
         try:
@@ -136,13 +137,23 @@ class Measurement:
             else:
                 self.abandon(connection)
 
+    async def _opened(self, request: Request) -> Connection:
+        """Return a new connection. Raises Refusal."""
+        connection = await open_connection(self.target, request)
+        try:
+            await self._introduce(connection)
+        except asyncio.CancelledError:
+            self.abandon(connection)
+            raise
+        return connection
+
     async def open(self, request: Request) -> Connection | None:
         """Return a connection; None where a few tries fail."""
         reason = self.circumstances.gone
         for number in range(0 if reason else OPENINGS):
             self.opened += 1
             try:
-                return await open_connection(self.target, request)
+                return await self._opened(request)
             except Refusal as refusal:
                 reason = str(refusal)
             await asyncio.sleep(TICK * 2**number)

@@ -104,6 +104,7 @@ class Tally:
     foretold: Counter[tuple[str, str, Foretold]] = field(default_factory=Counter)
     saved: Counter[tuple[str, str]] = field(default_factory=Counter)
     ordinary: int = 0
+    measured: int = 0  # that ended otherwise, of connections that measure a path; no other number has them
     lost: int = 0  # of which nothing is known but that they ended
 
     def foretold_by(self, path: str | None = None, unit: str | None = None) -> Counter[Foretold]:

@@ -60,10 +60,17 @@ class RecordNow:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuringThese:
+    """Count the ends of connections with these cookies apart: they measure a path, and exist to be forgotten."""
+
+    cookies: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RestoreThese:
     """Restore these settings of the system, or all, and leave them so until the next reload."""
 
     settings: frozenset[str] | None = None
 
 
-Question = ArmThis | DisarmThis | ExplainThese | ReloadNow | ScanNow | RecordNow | RestoreThese
+Question = ArmThis | DisarmThis | ExplainThese | MeasuringThese | ReloadNow | ScanNow | RecordNow | RestoreThese

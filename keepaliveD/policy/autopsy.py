@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,7 @@ OF_UNIT = 2  # parts of the key of ends that only have their cause and their uni
 KEPT = 5.0  # seconds for which a connection that is gone is remembered: it is examined a second after its end
 MOST_UNITS = 1024  # units that are counted apart
 MOST_OWNERS = 1024  # connections whose process is remembered
+MOST_MEASURING = 16_384  # connections that are known to measure a path
 MOST_CGROUPS = 4096  # whose unit is remembered: a cgroup may be gone when a connection of it has ended
 
 
@@ -97,6 +98,7 @@ class Autopsy:
         self._netns = OWN
         self._gone: tuple[tuple[float, Remembered], ...] = ()  # what was known of these, and until when to keep it
         self._kinds: dict[Key, _Kind] = {}
+        self._measuring: dict[int, None] = {}  # cookies, in the order in which they came
         self._kinds_of: Counter[str] = Counter()  # how many there are of each unit
         self._singles: Counter[str] = Counter()  # by unit, what was reported one by one ...
         self._singles_since = -FOREVER  # ... since this instant
@@ -128,6 +130,11 @@ class Autopsy:
         _, seen = find(before.cookie, scan.cookie)
         if not seen.all():
             self._unnamed |= set(np.unique(scan.cgroup[~seen]).tolist()) - self._units.keys() - {0}
+
+    def count_apart(self, cookies: Iterable[int]) -> None:
+        """Learn which connections measure a path: their ends are counted apart, and not reported."""
+        self._measuring |= dict.fromkeys(cookies)
+        _forget_oldest(self._measuring, MOST_MEASURING)
 
     def unnamed(self) -> tuple[int, ...]:
         """Return the cgroups of sockets that are new, and whose unit is not known yet."""
@@ -170,12 +177,22 @@ class Autopsy:
         with_evidence = self.advisor.with_evidence(self._rules.paths)
         seen = (ended, scans, self._rules.paths, self._units, deaths.unknown)
         examined = examine(*seen, owners=self._owners, with_evidence=with_evidence)
-        self._count(examined)
+        others = ~self._measured(examined.ended)
+        self._count(examined, others)
         counted = of_the_system(ended["netns"], ended["uid"], self._netns)
         self.advisor.died(ended, examined.path, FORESEEABLE[examined.causes.cause] & counted)
-        wanted = np.isin(examined.causes.cause, [int(cause) for cause in self._rules.causes])
+        wanted = others & np.isin(examined.causes.cause, [int(cause) for cause in self._rules.causes])
         wanted &= self._is_of_users(examined.ended) & self._is_of_units(examined.ended)
         return tuple(filter(None, (self._report(examined, rows, now) for rows in _alike(examined, wanted))))
+
+    def _measured(self, ended: Column) -> Bools:
+        """Return which ends are of connections that measured a path, and forget these: a cookie ends once."""
+        if not self._measuring:
+            return np.zeros(len(ended), np.bool_)
+        measured: Bools = np.isin(ended["cookie"], np.array(list(self._measuring), np.uint64))
+        for cookie in ended["cookie"][measured].tolist():
+            self._measuring.pop(cookie, None)
+        return measured
 
     def _is_of_users(self, ended: Column) -> Bools:
         """Return which ends are of the users whose ends are reported."""
@@ -221,12 +238,14 @@ class Autopsy:
         """Return the instant at which something that was held back is to be reported."""
         return min((kind.since + kind.pause for kind in self._kinds.values() if kind.held), default=FOREVER)
 
-    def _count(self, examined: Examined) -> None:
-        for cause, foretold, count in _counts(examined.causes.cause, examined.foretold):
-            self.tally.by_cause[Cause(cause), Foretold(foretold)] += count
-        for path, cgroup, foretold, count in _counts(examined.path, examined.ended["cgroup"], examined.foretold):
+    def _count(self, examined: Examined, rows: Bools) -> None:
+        self.tally.measured += int((~rows).sum())
+        causes, foretold = examined.causes.cause[rows], examined.foretold[rows]
+        for cause, told, count in _counts(causes, foretold):
+            self.tally.by_cause[Cause(cause), Foretold(told)] += count
+        for path, cgroup, told, count in _counts(examined.path[rows], examined.ended["cgroup"][rows], foretold):
             name = self._rules.paths[path].name
-            self.tally.foretold[name, self._unit(cgroup), Foretold(foretold)] += count
+            self.tally.foretold[name, self._unit(cgroup), Foretold(told)] += count
 
     def _report(self, examined: Examined, rows: Indices, now: float) -> Alike | None:
         """Return the report of ends that are alike, or None where it is held back."""

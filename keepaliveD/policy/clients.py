@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from keepaliveD.model.actions import Action, Answer, LookInto, Outcome, Queued, RestoreSettings
 from keepaliveD.model.errors import Refusal, unexpected
 from keepaliveD.model.events import Asked
-from keepaliveD.model.questions import Asker, ReloadNow, RestoreThese, ScanNow
+from keepaliveD.model.questions import Asker, MeasuringThese, ReloadNow, RestoreThese, ScanNow
 from keepaliveD.model.rules import Rules
 from keepaliveD.policy import firewall, questions
 from keepaliveD.policy.judge import Judgement, judged_anew
@@ -57,6 +57,8 @@ class Clients:
             case ScanNow():
                 self.await_scan.add(asker)
                 return []
+            case MeasuringThese():
+                return [Answer(asker, None)]
             case RestoreThese(settings):
                 cared_for = self._scans.leave_settings(settings)  # also what a scan finds that goes on
                 return [RestoreSettings(settings, asker, cared_for)]

@@ -58,7 +58,7 @@ from keepaliveD.model.events import (
     Tick,
 )
 from keepaliveD.model.findings import Finding
-from keepaliveD.model.questions import ReloadNow, ScanNow
+from keepaliveD.model.questions import MeasuringThese, ReloadNow, ScanNow
 from keepaliveD.model.reports import (
     ReportDeaths,
     ReportDoubts,
@@ -223,6 +223,8 @@ class Decider:
                 actions += self._on_reload()
             case ScanNow():
                 self._scan_soon(now)
+            case MeasuringThese(cookies):
+                self._autopsy.count_apart(cookies)
         return actions
 
     def _on_stop(self, now: float, *, handing_over: bool) -> list[Action]:

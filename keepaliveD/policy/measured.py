@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 
 from keepaliveD.model.actions import Outcome
-from keepaliveD.model.autopsy import Alike
 from keepaliveD.model.connections import Owner
-from keepaliveD.model.reports import ReportConnections, ReportDeaths
+from keepaliveD.model.reports import ReportConnections
 from keepaliveD.places import MEASURES
 
 
 def without_measured(outcome: Outcome) -> Outcome:
     """Return what to log of an outcome: nobody is warned of connections that exist to be forgotten.
 
-    Whoever gives a process this name hides the connections of that process alone. All of them are counted.
+    Whoever gives a process this name hides warnings of the connections of that process alone, and no end of any.
     """
     match outcome.action:
         case ReportConnections(connections, before, unreported):
@@ -26,13 +24,7 @@ def without_measured(outcome: Outcome) -> Outcome:
                 tuple(unreported[row] for row in rows) if unreported else (),
             )
             return dataclasses.replace(outcome, action=left)
-        case ReportDeaths(reports):
-            return dataclasses.replace(outcome, action=ReportDeaths(tuple(_without_measured(reports))))
     return outcome
-
-
-def _without_measured(reports: Iterable[Alike]) -> Iterable[Alike]:
-    return (one for one in reports if not all(_measures(death.owner) for death in one.examples))
 
 
 def _measures(owner: Owner) -> bool:

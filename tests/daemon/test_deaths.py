@@ -22,6 +22,7 @@ from keepaliveD.model.events import Died
 from keepaliveD.model.reports import ReportStarted
 from keepaliveD.model.rules import ArmAction, ArmRule
 from keepaliveD.model.status import Status
+from keepaliveD.places import MEASURES
 from keepaliveD.platforms.base import DeathReader, DeathWatch
 from keepaliveD.platforms.requests import FindOwners
 from tests.support.ends import FORGOTTEN_BY_REJECT, Facts, ends
@@ -80,6 +81,15 @@ def test_a_program_that_has_closed_its_connection_is_named_if_it_was_named_befor
     (entry,) = [entry for entry in stage.said if entry.event == "died"]
     assert entry.message.startswith("backup[77] (backup.service) ")
     assert (entry.fields["KEEPALIVE_PROCESS"], entry.fields["KEEPALIVE_PID"]) == ("backup", 77)
+
+
+def test_the_name_of_a_program_hides_no_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any program may call itself as the one that measures paths does."""
+    named_alike = Owner(7, MEASURES, "evil.service")
+    monkeypatch.setattr(FakeOwners, "find", lambda _, inodes, *__: [named_alike] * len(inodes))
+    stage.script = [died(FORGOTTEN_BY_REJECT), None]
+    stage.run()
+    assert counts(stage) == [1]
 
 
 def test_what_was_held_back_is_logged_when_its_time_has_come(stage: Stage) -> None:

@@ -604,7 +604,7 @@ def test_systemds_own_client_calls_every_method(service: Machine, suite: str) ->
     cookie = listed[0]["cookie"]
     assert sum(one["total"] for reply in varlink(service, "ListNamespaces", "--more") for one in reply["namespaces"])
     (deaths,) = varlink(service, "ListDeaths")
-    assert deaths.keys() == {"causes", "ordinary", "lost", "deaths"}
+    assert deaths.keys() == {"causes", "ordinary", "measured", "lost", "deaths"}
     (measured,) = varlink(service, "Metrics")
     assert measured["metrics"]
     (why,) = varlink(service, "Explain", cookies=[cookie])
@@ -621,6 +621,7 @@ def test_systemds_own_client_calls_every_method(service: Machine, suite: str) ->
     assert disarmed["result"] == "disarmed"
     assert varlink(service, "Scan") == [{}]
     assert varlink(service, "Record") == [{}]
+    assert varlink(service, "Measuring", cookies=[cookie]) == [{}]
     (undone,) = varlink(service, "Restore")
     assert undone["restored"] == sorted(service.keepalive)
     assert varlink(service, "Reload") == [{}]
@@ -629,7 +630,7 @@ def test_systemds_own_client_calls_every_method(service: Machine, suite: str) ->
     assert refused.returncode != 0
     assert "org.varlink.service.PermissionDenied" in refused.stderr or "denied" in refused.stderr
     called = {"Status", "ListPaths", "ListConnections", "ListNamespaces", "ListDeaths", "Explain", "Arm", "Disarm"}
-    assert set(methods) == called | {"Metrics", "Reload", "Monitor", "Scan", "Record", "Restore"}
+    assert set(methods) == called | {"Metrics", "Reload", "Monitor", "Scan", "Record", "Restore", "Measuring"}
 
 
 MONITORING = f"varlinkctl call --more --json=short {CONTROL} internal.tcp-keepalived.Monitor '{{}}' >/run/watching"

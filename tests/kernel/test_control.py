@@ -238,7 +238,7 @@ def test_the_group_may_ask_and_give_no_order(rig: Rig) -> None:
         with as_a_stranger():
             assert ask(path, "Status")["pid"] == running.pid
             assert call(path, "Explain", cookies=[cookie])["explained"][0]["connection"]["cookie"] == cookie
-            for method in ("Arm", "Disarm", "Reload", "Scan", "Record", "Restore"):
+            for method in ("Arm", "Disarm", "Measuring", "Reload", "Scan", "Record", "Restore"):
                 with pytest.raises(NotPermitted, match="only root may"):
                     call(path, method, **({"cookie": cookie} if method in ("Arm", "Disarm") else {}))
         assert not running.heard("armed")

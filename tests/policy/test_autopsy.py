@@ -26,6 +26,7 @@ from keepaliveD.policy.autopsy import (
     KINDS_OF_UNIT,
     MOST_CGROUPS,
     MOST_KINDS,
+    MOST_MEASURING,
     MOST_OWNERS,
     MOST_UNITS,
     SINGLES,
@@ -255,6 +256,26 @@ def test_causes_that_nobody_wants_to_read_about_are_only_counted() -> None:
         (Cause.PEER_CLOSED, Foretold.NOT_FORESEEABLE): 1,
     }
     assert (autopsy.tally.ordinary, autopsy.tally.lost) == (7, 2)
+
+
+def test_ends_of_connections_that_measure_a_path_are_counted_apart_and_not_reported() -> None:
+    """The daemon knows them by their cookies, which root alone may tell it; each ends once."""
+    autopsy = Autopsy(rules(GUESS, OFFICE))
+    autopsy.count_apart((1, 2))
+    measuring = [{**FORGOT, "cookie": 1}, {**KILLED, "cookie": 2}]
+    (report,) = autopsy.observe(died(*measuring, {**KILLED, "cookie": 3}), 1001.0)
+    assert [death.cookie for death in report.examples] == [3]
+    assert autopsy.tally.measured == 2
+    assert sum(autopsy.tally.by_cause.values()) == sum(autopsy.tally.foretold_by().values()) == 1
+    assert autopsy.observe(died({**KILLED, "cookie": 2}), 1002.0)
+
+
+def test_of_too_many_connections_that_measure_a_path_the_oldest_are_forgotten() -> None:
+    autopsy = Autopsy(rules())
+    for first in range(0, MOST_MEASURING + 1, 1024):
+        autopsy.count_apart(range(first, first + 1024))
+    autopsy.observe(died({**KILLED, "cookie": 0}, {**KILLED, "cookie": MOST_MEASURING}), 1001.0)
+    assert autopsy.tally.measured == 1
 
 
 def test_ignored_networks_are_not_judged() -> None:

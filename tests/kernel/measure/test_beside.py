@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from socket import AF_INET, create_server
 
 import pytest
 
+from keepaliveD.cli.asking import ask
 from tests.kernel.conftest import missing
+from tests.kernel.measure.stage import LONG, PORT, token_of
 from tests.support.patience import SOON
 from tests.support.processes import CTL, WARNING_TIME, Home, configuration, program
 from tests.support.rig import SERVER, Rig
+
+FORGETFUL = 3  # seconds without a packet after which the firewall forgets
 
 
 @pytest.fixture
@@ -39,3 +45,44 @@ def test_the_daemon_does_not_warn_of_connections_that_are_quiet_on_purpose(rig: 
             warned = daemon.heard("bare", "late", "cut")
         assert [entry for entry in warned if entry["KEEPALIVE_REMOTE_PORT"] == port] == []
         daemon.stop()
+
+
+@pytest.mark.parametrize("engine", ["bpf", "netlink"])
+def test_the_ends_of_what_measures_are_counted_apart(engine: str, tmp_path: Path) -> None:
+    """Neither the status nor the log has them, and those of a service that is measured to are its own."""
+    if engine == "bpf" and (reason := missing()):
+        pytest.skip(reason)
+    home = Home(tmp_path, ENDS.replace("ENGINE", engine))
+    known = ("env", f"RUNTIME_DIRECTORY={tmp_path}")
+    with Rig("reject", FORGETFUL) as rig, home.daemon(rig.client, through=known) as daemon:
+        with rig.server.running(*CTL, "measure", "--listen", PORT) as listener:
+            command = (*known, *CTL, "measure", f"{SERVER[AF_INET]}:{PORT}", "--token", token_of(listener))
+            options = ("--shortest", "1s", "--longest", "6s", "--connections=8", "--json")
+            with rig.client.running(*command, *options) as measuring:
+                found, complaints = measuring.communicate(timeout=LONG)
+        assert json.loads(found)["forgotten"], complaints
+        with program(rig) as other:  # its end is seen after theirs
+            ends = other.endpoints
+            assert other.speak() == "answered"
+            time.sleep(2 * FORGETFUL)
+            assert other.speak() == "ECONNRESET"
+        daemon.expect("died", **ends)
+        answer, status = ask(tmp_path / "control", "ListDeaths"), ask(tmp_path / "control", "Status")
+        assert answer["measured"] > 0
+        assert sum(each["count"] for each in answer["causes"]) == 1, answer
+        assert [each["remote"]["port"] for each in answer["deaths"]] == [ends["KEEPALIVE_REMOTE_PORT"]]
+        assert len(status["ends"]) == 1
+        daemon.stop()
+
+
+ENDS = """
+[keepalive]
+apply = false
+[watch]
+engine = "ENGINE"
+namespaces = "own"
+interval = "500ms"
+ignore = []
+[autopsy]
+log = "all"
+"""

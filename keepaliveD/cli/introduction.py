@@ -1,0 +1,32 @@
+"""Tell a running daemon which connections measure a path: it counts the ends of these apart."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from keepaliveD.cli.asking import ask, control_socket
+from keepaliveD.measuring.connection import Connection
+from keepaliveD.model.errors import KernelError, NoInput, NotPermitted
+
+PATIENCE = 1.0  # seconds for the daemon's answer
+
+
+class Introduction:
+    """Introduces connections to the daemon, which believes root alone; where nobody listens, to nobody."""
+
+    def __init__(self, root: Path) -> None:
+        self._daemon = control_socket(root)
+        self._listens = True
+
+    async def __call__(self, connection: Connection) -> None:
+        """Introduce one. A daemon that does not answer, or may not be asked, is not asked again."""
+        if not self._listens:
+            return
+        try:
+            parameters = {"cookies": [connection.cookie]}
+            await asyncio.to_thread(ask, self._daemon, "Measuring", parameters, PATIENCE)
+        except NoInput:  # no daemon runs now
+            return
+        except (NotPermitted, KernelError):
+            self._listens = False
