@@ -8,7 +8,7 @@ import numpy as np
 
 from keepaliveD.model.findings import Finding
 from keepaliveD.model.rules import Path
-from keepaliveD.model.sockets import Bools, Column, Indices
+from keepaliveD.model.sockets import Bools, Column, Indices, Sockets
 from keepaliveD.policy.activity import Activity, find
 from keepaliveD.policy.path_evidence import Events, findings, nothing_known, observe, shortened, to_advise
 
@@ -16,22 +16,26 @@ MOST_PATHS = 256  # the first ones, that evidence is kept of: 9 KB each
 MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: no two addresses of one family come to the same number
 FIRST_PERSON = 1000  # the users below are the system's own (login.defs(5), SYS_UID_MAX) ...
 OF_SERVICES = 61184, 65519  # ... and so are these, which systemd gives to services (systemd.exec(5), DynamicUser=)
+FIRST_OF_CLIENTS = 32768  # whoever connects gets a port from here on, by default (net.ipv4.ip_local_port_range)
 
 
-def of_the_system(netns: Column, uid: Column, ours: int) -> Bools:
-    """Return which connections show what holds for the host: those of its services, in its own network namespace.
+def are_evidence(rows: Sockets | Column, netns: int) -> Bools:
+    """Return which connections show what holds for the host: those that its services opened, in its own `netns`.
 
-    In a namespace of his own anybody makes firewalls as he likes, and any user has peers elsewhere that fall silent.
+    In a namespace of his own anybody makes firewalls as he likes, any user has peers elsewhere that fall silent, and
+    whoever may connect to a service ends his connections as he likes. Who opened one is seen by its ports.
     """
-    is_service = (uid < FIRST_PERSON) | ((uid >= OF_SERVICES[0]) & (uid <= OF_SERVICES[1]))
-    counted: Bools = is_service & (netns == ours)
+    user = rows["uid"]
+    of_service = (user < FIRST_PERSON) | ((user >= OF_SERVICES[0]) & (user <= OF_SERVICES[1]))
+    opened_here = (rows["local_port"] >= FIRST_OF_CLIENTS) & (rows["remote_port"] < FIRST_OF_CLIENTS)
+    counted: Bools = of_service & opened_here & (rows["netns"] == netns)
     return counted
 
 
 class Advisor:
     """Counts the silences that connections survived, and those in which they died. `products` are usual timeouts.
 
-    Only rows that are `counted` do: see of_the_system.
+    Only rows that are `counted` do: see are_evidence.
     """
 
     def __init__(self, paths: Sequence[Path], products: Sequence[float]) -> None:

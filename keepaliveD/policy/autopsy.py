@@ -21,7 +21,7 @@ from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.rules import ArmRule, IPNetwork, Path
 from keepaliveD.model.sockets import OWN, Bools, Column, Indices
 from keepaliveD.policy.activity import Activity, find
-from keepaliveD.policy.advice import Advisor, of_the_system
+from keepaliveD.policy.advice import Advisor, are_evidence
 from keepaliveD.policy.hindsight import FORESEEABLE, NOTHING, Examined, Key, Remembered, examine, remember
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.paths import ignored
@@ -113,7 +113,7 @@ class Autopsy:
         """Keep what a scan has found, and count the silences that armed connections have survived."""
         self._keep_what_is_gone(remember(memory, judgement.table), judgement.table.taken_at)
         self._netns, sockets = judgement.table.netns, judgement.table.sockets
-        counted = of_the_system(sockets["netns"], sockets["uid"], self._netns)
+        counted = are_evidence(sockets, self._netns)
         self.advisor.scanned(memory, judgement.assigned.index, counted)
         rows = self._saves.observe(judgement.to_arm_by, self._rules.arm)
         for path, cgroup, count in _counts(judgement.assigned.index[rows], sockets["cgroup"][rows]):
@@ -179,8 +179,8 @@ class Autopsy:
         examined = examine(*seen, owners=self._owners, with_evidence=with_evidence)
         others = ~self._measured(examined.ended)
         self._count(examined, others)
-        counted = of_the_system(ended["netns"], ended["uid"], self._netns)
-        self.advisor.died(ended, examined.path, FORESEEABLE[examined.causes.cause] & counted)
+        counted = FORESEEABLE[examined.causes.cause] & are_evidence(ended, self._netns)
+        self.advisor.died(ended, examined.path, counted)
         wanted = others & np.isin(examined.causes.cause, [int(cause) for cause in self._rules.causes])
         wanted &= self._is_of_users(examined.ended) & self._is_of_units(examined.ended)
         return tuple(filter(None, (self._report(examined, rows, now) for rows in _alike(examined, wanted))))

@@ -391,24 +391,28 @@ def test_ends_that_silence_brought_about_are_evidence_about_their_path() -> None
 
 
 @pytest.mark.parametrize(
-    ("netns", "uid", "counts"),
+    ("other", "counts"),
     [
-        (OURS, 0, True),
-        (OURS, 113, True),
-        (OURS, 61184, True),
-        (OURS, 1000, False),
-        (OURS, 100_000, False),
-        (9, 0, False),
+        (Socket(), True),
+        (Socket(uid=113), True),
+        (Socket(uid=61184), True),
+        (Socket(uid=1000), False),
+        (Socket(uid=100_000), False),
+        (Socket(netns=9), False),
+        (Socket(local_port=5432, remote_port=40000), False),
+        (Socket(local_port=5432, remote_port=1023), False),
     ],
 )
-def test_only_services_of_this_host_are_evidence(netns: int, uid: int, *, counts: bool) -> None:
-    """Whoever has a namespace of his own makes firewalls there; any user has peers elsewhere that fall silent."""
-    autopsy, one = Autopsy(rules(GUESS, OFFICE)), Socket(cookie=1, netns=netns, uid=uid)
+def test_only_what_services_of_this_host_open_is_evidence(other: Socket, *, counts: bool) -> None:
+    """Namespaces have firewalls of their own; any user has peers that fall silent; who connects resets as he likes."""
+    autopsy = Autopsy(rules(GUESS, OFFICE))
+    facts = Socket(netns=OURS, uid=0, local_port=40000, remote_port=5432) | other
     for survived in (0.0, 80.0):
-        judgement = judge(dataclasses.replace(table(990.0, one), netns=OURS), nothing_known(), (GUESS, OFFICE), ())
+        scan = dataclasses.replace(table(990.0, Socket(cookie=1) | facts), netns=OURS)
+        judgement = judge(scan, nothing_known(), (GUESS, OFFICE), ())
         memory = dataclasses.replace(judgement.activity, survived=np.full(1, survived))
         autopsy.remember(judgement, memory)
-    autopsy.observe(died({**FORGOT, "netns": netns, "uid": uid}), 1001.0)
+    autopsy.observe(died({**FORGOT, **facts}), 1001.0)
     evidence = autopsy.advisor._evidence
     assert (evidence.lived.sum(), evidence.died.sum()) == ((1, 1) if counts else (0, 0))
 

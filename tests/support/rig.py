@@ -108,7 +108,7 @@ class Namespace:
         """What stands there."""
         return self.inside(lambda: int(_file(key).read_text(encoding="ascii")))
 
-    def set_sysctl(self, key: str, value: int) -> None:
+    def set_sysctl(self, key: str, value: int | str) -> None:
         """Set it, as somebody else would."""
         self.inside(lambda: _file(key).write_text(f"{value}\n", encoding="ascii"))
 
@@ -185,6 +185,7 @@ class Rig:
                     {"meta l4proto tcp reject with tcp reset" if mode == "reject" else ""}
                 }}
             }}""")
+        self.server.set_sysctl("net.ipv4.ip_local_port_range", "20000 29999")  # a service's are below those of clients
         self.firewall.set_sysctl("net.netfilter.nf_conntrack_tcp_timeout_established", timeout)
         self.firewall.set_sysctl("net.netfilter.nf_conntrack_tcp_loose", 0)  # no connection is picked up midway
         self.firewall.set_sysctl("net.ipv4.ip_forward", 1)
