@@ -6,6 +6,7 @@ Both ends are one program: whoever could forge a message here could do all that 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import pickle
 import socket
@@ -19,10 +20,14 @@ HEADER = struct.Struct("=QQ")  # octets of the pickle; how many arrays follow it
 SIZE = struct.Struct("=Q")
 
 
-def pack(message: object) -> bytes:
-    """Return a message in one piece, its arrays included."""
-    body = pickle.dumps(message, protocol=5)
-    return HEADER.pack(len(body), 0) + body
+def pack(message: object) -> memoryview:
+    """Return a message in one piece, its arrays included: they are copied once."""
+    whole = io.BytesIO()
+    whole.write(HEADER.pack(0, 0))
+    pickle.dump(message, whole, protocol=5)
+    packed = whole.getbuffer()
+    HEADER.pack_into(packed, 0, len(packed) - HEADER.size, 0)
+    return packed
 
 
 def send(sock: socket.socket, message: object) -> None:
@@ -83,9 +88,11 @@ class Receiver:
         if len(self._arrived) < start + length:
             return None
         sizes = [SIZE.unpack_from(self._arrived, HEADER.size + at * SIZE.size)[0] for at in range(count)]
-        body = bytes(self._arrived[start : start + length])
+        buffers = self._buffers(sizes)
+        with memoryview(self._arrived) as arrived, arrived[start : start + length] as body:
+            message = pickle.loads(body, buffers=buffers)  # noqa: S301  # by ourselves
         del self._arrived[: start + length]
-        return pickle.loads(body, buffers=self._buffers(sizes))  # noqa: S301  # by ourselves
+        return message
 
     def close(self) -> None:
         """Drop the pieces of a message that will not be complete."""

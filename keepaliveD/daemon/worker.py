@@ -61,7 +61,7 @@ class Worker:
     def ask(self, request: Request, avoided: frozenset[Touchable], *, careful: bool) -> None:
         """Begin to send a request; the worker must not touch what is `avoided`; `careful`: see touching.avoid."""
         self.asked = request
-        self._unsent = memoryview(messages.pack((request, avoided, careful)))
+        self._unsent = messages.pack((request, avoided, careful))
         self._ticks = 0
         self.send()
 
