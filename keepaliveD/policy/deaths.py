@@ -19,6 +19,7 @@ from keepaliveD.model.sockets import Bools, Column, TcpState
 from keepaliveD.policy.facts import (
     ACK,
     ANSWERED_LATER,
+    WHOLE,
     Facts,
     distance,
     facts_of,
@@ -110,7 +111,8 @@ def _rules(ended: Column, survived: Column, unknown: Collection[str] = ()) -> It
     facts, error = facts_of(ended), ended["error"]
     yield Rule(error == errno.ECONNABORTED, Cause.LOCAL_KILL, 0.99)
     yield from _resets(ended, facts, unknown)
-    broken = error != 0
+    closing = facts.at_once & (ended["shutdown"] == WHOLE)  # an error that came before had not ended it
+    broken = (error != 0) & ~closing
     undecided = (Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED)
     yield Rule(broken & (ended["dropped_by_firewall"] > 1), Cause.LOCAL_FIREWALL, 0.6, undecided)
     signed = broken & (ended["dropped_by_md5"] != 0)  # or somebody who knows the ports has forged a packet or two
@@ -118,14 +120,14 @@ def _rules(ended: Column, survived: Column, unknown: Collection[str] = ()) -> It
     own = () if "dropped_by_firewall" not in unknown else (Cause.LOCAL_FIREWALL,)
     yield _beside(Rule(broken & never_left(ended), Cause.LOCAL_NETWORK, 0.9), own)
     ordinary = np.isin(error, (0, errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE))
-    yield Rule(~ordinary & (error == ended["soft_error"]), Cause.UNREACHABLE, 0.95)
-    yield Rule(np.isin(error, OF_ICMP), Cause.UNREACHABLE, 0.7)
-    timed_out, unseen = error == errno.ETIMEDOUT, not_ruled_out(BEHIND_A_TIMEOUT, unknown)
+    yield Rule(broken & ~ordinary & (error == ended["soft_error"]), Cause.UNREACHABLE, 0.95)
+    yield Rule(broken & np.isin(error, OF_ICMP), Cause.UNREACHABLE, 0.7)
+    timed_out, unseen = broken & (error == errno.ETIMEDOUT), not_ruled_out(BEHIND_A_TIMEOUT, unknown)
     yield Rule(timed_out & (ended["icmp_type"] != 0), Cause.UNREACHABLE, 0.7, (*undecided[::-1], *unseen))
     for rule in _timeouts(ended, facts, survived):
         yield _beside(rule._replace(applies=timed_out & rule.applies), unseen)
     for rule in _closes(ended, facts):
-        yield rule._replace(applies=rule.applies & ((error == 0) | (error == errno.EPIPE)))
+        yield rule._replace(applies=rule.applies & (closing | (error == 0) | (error == errno.EPIPE)))
 
 
 def _beside(rule: Rule, others: tuple[Cause, ...]) -> Rule:
@@ -165,15 +167,15 @@ def _by_silence(applies: Bools, facts: Facts, confidence: float, *others: Cause)
 def _local_resets(ended: Column) -> Iterator[Rule]:
     """Yield the rules about resets that this host sent itself.
 
-    A firewall of this host drops the leaving packet to which it answers with a reset. Where it has dropped none, a
-    program of this host may have forged the reset, or a proxy of this host may be the peer.
+    A firewall of this host drops the leaving packet to which it answers with a reset. It may have dropped one before,
+    and a program of this host have forged the reset. Where it has dropped none, a proxy of this host may be the peer.
     A connection to an address of this host itself has no distance: there a reset over loopback says nothing.
     """
     dropped, own = ended["dropped_leaving"] != 0, is_loopback(ended)
     unaware = (ended["reset_flags"] & ACK) == 0  # a firewall answers packets, it has no socket
     here = (ended["reset_local"] != 0) & ~own
-    yield Rule(here & dropped & unaware, Cause.LOCAL_FIREWALL, 0.99)
-    yield Rule(own & dropped & unaware, Cause.LOCAL_FIREWALL, 0.9)
+    yield Rule(here & dropped & unaware, Cause.LOCAL_FIREWALL, 0.95, (Cause.LOCAL_KILL,))
+    yield Rule(own & dropped & unaware, Cause.LOCAL_FIREWALL, 0.9, (Cause.LOCAL_KILL,))
     elsewhere = here & (distance(ended["peer_ttl"]) > 0)
     yield Rule(elsewhere & unaware, Cause.LOCAL_FIREWALL, 0.6, (Cause.LOCAL_KILL, Cause.UNKNOWN_TO_PEER))
 
@@ -298,8 +300,8 @@ def _timeouts(ended: Column, facts: Facts, survived: Column) -> Iterator[Rule]:
 
 def _closes(ended: Column, facts: Facts) -> Iterator[Rule]:
     """Yield the rules about connections that one of the two ends closed."""
-    at_once = np.isin(ended["state"], (TcpState.ESTABLISHED.value, TcpState.CLOSE_WAIT.value))
-    first = (ended["fin_first"] != 0) & ~(at_once & (ended["shutdown"] == 3))
+    at_once = facts.at_once
+    first = (ended["fin_first"] != 0) & ~(at_once & (ended["shutdown"] == WHOLE))
     yield Rule(first & facts.idle, Cause.PEER_CLOSED_IDLE, 0.9, (Cause.PROXY_CLOSED,))
     yield Rule(first, Cause.PEER_CLOSED, 0.9)
     yield Rule(ended["out_of_memory"] != 0, Cause.OUT_OF_MEMORY, 0.95)
@@ -310,6 +312,6 @@ def _closes(ended: Column, facts: Facts) -> Iterator[Rule]:
     yield Rule(unread & by_kernel, Cause.CLOSED_UNREAD, 0.6, (Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED))
     yield Rule(unread, Cause.CLOSED_UNREAD, 0.99)
     yield Rule(at_once & by_kernel, Cause.LOCAL_ABORT, 0.6, (Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED))
-    yield Rule(at_once & (ended["shutdown"] == 3), Cause.LOCAL_ABORT, 0.9)
+    yield Rule(at_once & (ended["shutdown"] == WHOLE), Cause.LOCAL_ABORT, 0.9)
     yield Rule(at_once & ~first, Cause.LOCAL_ABORT, 0.6, (Cause.CLOSED_UNREAD,))
     yield Rule(~first, Cause.LOCAL_CLOSE, 0.9)

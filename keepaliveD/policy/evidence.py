@@ -14,11 +14,10 @@ from keepaliveD.model.deaths import Reset
 from keepaliveD.model.duration import span
 from keepaliveD.model.sockets import Column
 from keepaliveD.model.text import quoted
-from keepaliveD.policy.facts import ACK, ANSWERED_LATER, HALF_CLOSED, IDLE_AFTER, distance, is_ipv6
+from keepaliveD.policy.facts import ACK, ANSWERED_LATER, HALF_CLOSED, IDLE_AFTER, WHOLE, distance, is_ipv6
 
 FLAGS = {0x01: "FIN", 0x02: "SYN", 0x04: "RST", 0x08: "PSH", 0x10: "ACK", 0x20: "URG"}
 CLOSE_WAIT = 8
-WHOLE = 3  # of shutdown: both directions
 UNREACHABLE = 3  # of ICMP types
 CODES = {0: "network unreachable", 1: "host unreachable", 3: "port unreachable", 9: "prohibited", 10: "prohibited"}
 CODES |= {13: "administratively prohibited"}

@@ -15,6 +15,8 @@ START = (64, 128, 255)  # hop limits that packets leave with
 LONG_WAY = 30  # hops between two hosts: a hop limit that says more began at another number
 ACK = 0x10  # of TCP flags
 HALF_CLOSED = (TcpState.FIN_WAIT1.value, TcpState.FIN_WAIT2.value, 9, 11)  # LAST_ACK, CLOSING: this end has closed
+WHOLE = 3  # of shutdown: both directions
+OPEN = (TcpState.ESTABLISHED.value, TcpState.CLOSE_WAIT.value)
 IPV4 = 0xFFFF  # beginning of the lower half of a v4-mapped address
 LOOPBACK = 127  # first octet
 
@@ -31,6 +33,7 @@ class Facts(NamedTuple):
     farther: Bools
     unclear: Bools  # ... or that is not known
     after_close: Bools  # this end had closed before
+    at_once: Bools  # it was open until it ended
 
 
 def facts_of(ended: Column) -> Facts:
@@ -51,6 +54,7 @@ def facts_of(ended: Column) -> Facts:
         farther=known & (resets > peers),
         unclear=~known | (peers > LONG_WAY),
         after_close=np.isin(ended["state"], HALF_CLOSED),
+        at_once=np.isin(ended["state"], OPEN),
     )
 
 

@@ -187,7 +187,7 @@ MEASURED: Mapping[str, tuple[Cause, float, Facts]] = {
     "linger 0": (Cause.LOCAL_ABORT, 0.9, {"shutdown": 3}),
     "our firewall rejects what leaves": (
         Cause.LOCAL_FIREWALL,
-        0.99,
+        0.95,
         reset(reset_ttl=64, reset_local=1, dropped_by_firewall=1, dropped_leaving=1, unacked=5, silence=0.4),
     ),
     "our firewall drops what leaves": (

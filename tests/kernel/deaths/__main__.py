@@ -7,10 +7,11 @@ import sys
 from tests.kernel.deaths.played import ENDS, matrix, play
 from tests.kernel.deaths.scenes import SCENES
 from tests.kernel.deaths.strange import STRANGE
+from tests.kernel.deaths.stranger import STRANGER
 
 names = [name for name in sys.argv[1:] if not name.startswith("--")]
 engines = [engine for engine in ENDS if f"--{engine}" in sys.argv] or list(ENDS)
-wanted = [scene for scene in (*SCENES, *STRANGE) if not names or scene.name in names]
+wanted = [scene for scene in (*SCENES, *STRANGE, *STRANGER) if not names or scene.name in names]
 for engine in engines:
     played = play(wanted, engine)
     for name, error in played.failures.items():

@@ -6,20 +6,23 @@ import pytest
 
 from tests.kernel.deaths.played import Played, play
 from tests.kernel.deaths.strange import STRANGE
+from tests.kernel.deaths.stranger import STRANGER
 from tests.kernel.deaths.test_causes import RIGHT
+
+ALL = (*STRANGE, *STRANGER)
 
 
 @pytest.fixture(scope="module")
 def played() -> Played:
     """All of them, played once for all tests."""
-    return play(STRANGE)
+    return play(ALL)
 
 
 def test_the_cause_is_right(played: Played) -> None:
     """A machine that stands still for seconds makes a silence of what should have none."""
     assert not played.failures
     told = [each for each in played.verdicts if each.can_be_told]
-    assert len(told) > len(STRANGE) / 2
+    assert len(told) > len(ALL) / 2
     wrong = [str(each) for each in told if not each.is_right]
     assert len(wrong) <= (1 - RIGHT) * len(told), "\n".join(wrong)
 
@@ -33,6 +36,6 @@ def test_what_is_called_certain_is_right(played: Played) -> None:
 
 
 def test_without_bpf_nothing_is_called_certain_that_is_wrong() -> None:
-    played = play(STRANGE, "netlink")
+    played = play(ALL, "netlink")
     assert not played.failures
     assert [str(each) for each in played.verdicts if each.is_falsely_certain] == []

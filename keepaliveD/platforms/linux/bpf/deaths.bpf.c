@@ -717,6 +717,12 @@ static __always_inline bool is_data_after_close(const struct death *death)
 	       ONE_OF(death->state, 1 << TCP_FIN_WAIT1 | 1 << TCP_FIN_WAIT2);
 }
 
+/* Whoever closes shuts both directions first, and the state is left only then: an error may have come before. */
+static __always_inline bool closes_at_once(const struct sock *sk, int before)
+{
+	return ONE_OF(before, OPEN) && (!sk->sk_err || sk->sk_shutdown == 3);
+}
+
 /* After its own FIN a program may still close at once, with data that it has not read; else the peer's FIN came. */
 static __always_inline bool closes_unread(const struct sock *sk, int before)
 {
@@ -750,9 +756,9 @@ static __always_inline void tell_death(struct death *death, const struct tcp_soc
 	if (error == ECONNABORTED || (!error && ONE_OF(before, ABORTED)) ||
 	    (error == ETIMEDOUT && death->probes && !death->unsent))
 		death->sent_reset = 1;
-	if (closes_unread((const struct sock *)tp, before))
+	if (closes_at_once((const struct sock *)tp, before) || closes_unread((const struct sock *)tp, before))
 		closes = death->sent_reset = 1;
-	if (error == ECONNABORTED || (!error && ONE_OF(before, OPEN)) || closes) {
+	if (error == ECONNABORTED || closes) {
 		struct closer closer = {};
 
 		tell_closer(&closer);

@@ -1,0 +1,116 @@
+"""Further strange ends: where something that came before, or somebody beside the program, misleads."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from contextlib import suppress
+from select import POLLERR, poll
+from socket import IPPROTO_IP, socket
+
+from keepaliveD.model.causes import Cause
+from tests.kernel.deaths import scenes
+from tests.kernel.deaths.rig import RECEIVED, RST, Segment, sequence_number
+from tests.kernel.deaths.scenes import HOLD, Play, Scene, send, wait_for_end
+
+STRANGER: list[Scene] = []
+scene = functools.partial(scenes.scene, among=STRANGER)
+
+IP_RECVERR = 11  # include/uapi/linux/in.h
+
+# Who ended it on this host
+
+
+@scene(Cause.LOCAL_KILL, untold=True)
+def somebody_on_this_host_forges_a_reset_after_the_own_firewall_dropped_a_packet(play: Play) -> None:
+    """That has dropped one some time before, and drops nothing any more."""
+    client, server = play.open()
+    play.rig.treat("client", "drop_out", play.port)
+    send(client)
+    play.rig.treat("client", "drop_out", play.port, do="delete")
+    assert server.recv(4) == b"late"
+    client.sendall(b"more")
+    assert server.recv(4) == b"more"
+    expected = sequence_number(client, RECEIVED)
+    play.rig.forge_at_the_client(Segment(play.port, client.getsockname()[1], expected, RST))
+    wait_for_end(client)
+
+
+IN_FLIGHT = """
+import os, socket, sys
+near, far = socket.socketpair()
+descriptor = int(sys.argv[1])
+socket.send_fds(near, [b"!"], [descriptor])
+os.close(descriptor)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@scene(Cause.PROGRAM_KILLED)
+def program_is_killed_that_has_not_received_the_socket_yet(play: Play) -> None:
+    """Only a message between processes holds it (SCM_RIGHTS)."""
+    client, server = play.open()
+    server.sendall(b"unread")
+    client.recv(1)
+    play.hold(client, sys.executable, "-c", IN_FLIGHT, str(client.fileno())).kill()
+    wait_for_end(server)
+
+
+HELPER = """
+import os, signal, sys
+if os.fork():
+    os.kill(os.getpid(), signal.SIGKILL)
+os.setsid()
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@scene(Cause.PROGRAM_ENDED)
+def program_is_killed_and_its_helper_ends_later(play: Play) -> None:
+    """The helper has inherited the socket, and reads nothing either."""
+    client, server = play.open()
+    server.sendall(b"unread")
+    client.recv(1)
+    program = play.hold(client, sys.executable, "-c", HELPER)
+    program.wait(30)
+    assert program.stdin
+    program.stdin.close()
+    wait_for_end(server)
+
+
+@scene(Cause.PROGRAM_KILLED)
+def program_that_asks_for_icmp_errors_is_killed(play: Play) -> None:
+    """It was told that a router refused a packet, which had not ended the connection."""
+    client, server = play.open()
+    client.setsockopt(IPPROTO_IP, IP_RECVERR, 1)
+    play.fail("unreachable")
+    send(client)
+    has_error(client)
+    play.heal("unreachable")
+    server.sendall(b"unread")
+    play.hold(client, *HOLD).kill()
+    wait_for_end(server)
+
+
+def has_error(connection: socket) -> None:
+    """Wait until an ICMP error has come; it stays in the socket."""
+    waiting = poll()
+    waiting.register(connection, POLLERR)
+    assert waiting.poll(30_000)
+
+
+# Peers
+
+
+@scene(Cause.PEER_ABORTED, Cause.PROGRAM_KILLED)
+def peers_program_is_killed_that_has_not_read_for_long(play: Play) -> None:
+    client, server = play.open()
+    client.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            client.send(b"x" * 65536)
+    client.settimeout(30)
+    play.hold(server, *HOLD).kill()
+    wait_for_end(client)
