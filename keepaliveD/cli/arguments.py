@@ -8,15 +8,18 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn, TextIO, cast
+from typing import Any, NoReturn, TextIO, cast
 
 from keepaliveD import __version__
 from keepaliveD.log.complaint import complain
 from keepaliveD.model.errors import Exit, Refusal, StateError, unexpected
 from keepaliveD.places import DEFAULT_FILE, STATE_DIRECTORY
 from keepaliveD.platforms import NAMES
+
+FEW = 8  # choices that are listed where somebody has mistyped one
+LISTS_ALL = ", which lists all"
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,7 +29,28 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line, and where to read on."""
-        self.exit(Exit.USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+        help_ = "" if message.endswith(LISTS_ALL) else f"{_see(message)} {self.prog} --help"
+        self.exit(Exit.USAGE, f"{self.prog}: {message}{help_}\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse what this command does not know: the parser above it knows neither its options nor its help."""
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            of = self._option_string_actions if unknown[0].startswith("-") else ()
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{_near(unknown[0].partition('=')[0], of)}")
+        return options, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Offer what is near a word that is no choice, and list all choices only where they are few."""
+        if action.choices is None or value in action.choices:
+            return
+        choices, near = list(action.choices), _near(value, action.choices)
+        said = f"invalid choice: {value!r}{near}"
+        if not near and len(choices) <= FEW:
+            said += f" (choose from {', '.join(map(repr, choices))})"
+        elif not isinstance(action, argparse._SubParsersAction) and len(choices) > FEW:
+            said += f"{_see(said)} {self.prog}{LISTS_ALL}"
+        raise argparse.ArgumentError(action, said)
 
     def exit(self, status: int = Exit.OK, message: str | None = None) -> NoReturn:
         """Leave when all is written, such as the text of --help."""
@@ -38,6 +62,18 @@ class Parser(argparse.ArgumentParser):
         """Keep it for exit(): argparse says nothing of what cannot be written."""
         del file
         self._told += message
+
+
+def _see(message: str) -> str:
+    """Return how a message goes on to where to read on."""
+    return " See" if message.endswith("?") else "; see"
+
+
+def _near(word: str, names: Iterable[str]) -> str:
+    """Return the end of a sentence that offers the names nearest to a word."""
+    from keepaliveD.cli.nearest import did_you_mean  # loaded by a mistake alone
+
+    return did_you_mean(word, names)
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:

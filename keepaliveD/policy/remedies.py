@@ -96,7 +96,7 @@ def _timeout(death: Death) -> str:
         seconds, why = death.hindsight.survived, "the connection had survived such a silence"
     else:
         seconds = death.silence / 2
-        why = f"half of {span(death.silence)}, the silence after which the path had forgotten the connection"
+        why = f"half of {span(round(death.silence, 1))}, the silence after which the path had forgotten the connection"
     figure = f"{int(seconds)}s" if seconds >= 1 else f"{max(seconds, 0.1):.1f}s"
     return f'timeout = "{figure}"  # {why}'
 

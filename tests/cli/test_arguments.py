@@ -56,6 +56,32 @@ def test_a_command_line_that_is_wrong_is_one_line_and_status_64(
     assert line.endswith(" --help")
 
 
+MISTYPED = {
+    "stauts": "keepalivectl: argument COMMAND: invalid choice: 'stauts'; did you mean status? See keepalivectl --help",
+    "nosuch": "keepalivectl: argument COMMAND: invalid choice: 'nosuch'; see keepalivectl --help",
+    "sockets --atrisk": "keepalivectl sockets: unrecognized arguments: --atrisk; did you mean --at-risk? "
+    "See keepalivectl sockets --help",
+    "sockets --prot=80": "keepalivectl sockets: unrecognized arguments: --prot=80; did you mean --port? "
+    "See keepalivectl sockets --help",
+    "deaths --unit a": "keepalivectl deaths: unrecognized arguments: --unit; see keepalivectl deaths --help",
+    "check a b": "keepalivectl check: unrecognized arguments: b; see keepalivectl check --help",
+    "presets cisco": "keepalivectl presets: argument PRESET: invalid choice: 'cisco'; did you mean cisco-asa or "
+    "cisco-ios-nat? See keepalivectl presets, which lists all",
+    "presets nosuch": "keepalivectl presets: argument PRESET: invalid choice: 'nosuch'; "
+    "see keepalivectl presets, which lists all",
+    "sockets --verdict x": "keepalivectl sockets: argument --verdict: invalid choice: 'x' (choose from 'unknown', "
+    "'safe', 'late', 'bare', 'cut'); see keepalivectl sockets --help",
+}
+
+
+@pytest.mark.parametrize("words", MISTYPED)
+def test_what_is_mistyped_is_answered_with_what_may_be_meant_and_the_help_of_the_command(
+    words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert left_with(ctl.main, *words.split()) == 64
+    assert capsys.readouterr().err.splitlines() == [MISTYPED[words]]
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_each_program_tells_its_version_and_its_usage(program: str, capsys: pytest.CaptureFixture[str]) -> None:
     """On standard output, with success."""
