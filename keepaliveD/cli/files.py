@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def write(file: Path, text: str) -> None:
     except PermissionError as error:
         raise NotPermitted(f"{printable(str(file))}: cannot be written: {error.strerror}; run as root") from error
     except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink()  # part of a file, on a full disk
         raise StateError(f"{printable(str(file))}: cannot be written: {error.strerror}") from error
 
 

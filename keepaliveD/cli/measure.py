@@ -7,7 +7,7 @@ import contextlib
 import datetime
 import signal
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,14 +128,14 @@ def measure(options: argparse.Namespace, root: Path) -> None:
     if options.listen is not None:
         asyncio.run(_listen(options.listen, options.listening, root))
         return
-    target = _target(options.target, options.token or "")
-    limits = _limits(options, target)
-    _say(*_plan(target, limits))
+    targets = _targets(options.target, options.token or "")
+    limits = _limits(options, targets[0])
     if options.dry_run:
+        _say(*_plan(targets[0], limits))
         return
     if options.write:
         dropin.check(options.config or DEFAULT_FILE)  # before hours pass
-    found, stopped = asyncio.run(_measure(target, limits, root, where=options.where))
+    found, stopped = _measure_first(targets, limits, root, where=options.where)
     toml = measured.as_toml(found, options.name or "")
     _print(options, found)
     _check_completed(found, stopped=stopped)
@@ -143,6 +143,23 @@ def measure(options: argparse.Namespace, root: Path) -> None:
         _write(options, found, toml)
     elif options.write:
         raise NoInput(f"{printable(found.name)}: no idle timeout was found, so nothing was written")
+
+
+def _measure_first(
+    targets: Sequence[Target], limits: Limits, root: Path, *, where: bool
+) -> tuple[measured.Found, bool]:
+    """Measure to the first address that takes a connection. Raises what the last one raises."""
+    import asyncio
+
+    *others, last = targets
+    for target in others:
+        _say(*_plan(target, limits))
+        try:
+            return asyncio.run(_measure(target, limits, root, where=where))
+        except Unreachable as refusal:
+            _say(f"{printable(target.address[0])}: {printable(str(refusal))}; trying the next address")
+    _say(*_plan(last, limits))
+    return asyncio.run(_measure(last, limits, root, where=where))
 
 
 def _check_completed(found: measured.Found, *, stopped: bool) -> None:
@@ -153,7 +170,7 @@ def _check_completed(found: measured.Found, *, stopped: bool) -> None:
         raise Unreachable(printable(found.gone))
 
 
-def _target(text: str, token: str) -> Target:
+def _targets(text: str, token: str) -> list[Target]:
     from keepaliveD.measuring.opening import resolve
 
     if not token.isascii():
@@ -234,21 +251,35 @@ async def _measure(target: Target, limits: Limits, root: Path, *, where: bool) -
         await _until(stop, measurement.run(), Progress(measurement))
         if where and not stop.is_set() and not measurement.circumstances.gone:
             await _until(stop, tomography.run(), Progress(measurement, tomography))
-    await measurement.free()
+        await _free(measurement)
     return _found(measurement, tomography), stop.is_set()
 
 
-async def _until(stop: asyncio.Event, work: Coroutine[None, None, None], progress: Progress) -> None:
+async def _free(measurement: Measurement) -> None:
+    """Free what the service still holds; a further Ctrl-C leaves it there, and loses nothing that was found."""
+    import asyncio
+
+    if not measurement.held:
+        return
+    enough = asyncio.Event()
+    with _interruptible(enough):
+        _say(f"freeing {measured.connections(measurement.held)} that the service may still hold; Ctrl-C leaves them")
+        await _until(enough, measurement.free())
+
+
+async def _until(stop: asyncio.Event, work: Coroutine[None, None, None], progress: Progress | None = None) -> None:
     """Do the work, or as much of it as is done until `stop`. Raises what it raises."""
     import asyncio
 
     working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
     try:
         while not (working.done() or stop.is_set()):
-            progress.show()
+            if progress:
+                progress.show()
             await asyncio.wait([working, stopping], timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        progress.end()
+        if progress:
+            progress.end()
         stopping.cancel()
     if working.done():
         working.result()

@@ -100,7 +100,7 @@ def _timeout(bracket: Bracket) -> str:
 def _details(found: Found) -> Iterator[tuple[str, str]]:
     bracket = found.bracket
     if bracket.survived is not None:
-        yield "survived", f"{_down(bracket.survived)}, by {_connections(bracket.survivors)}{_doubt(found)}"
+        yield "survived", f"{_down(bracket.survived)}, by {connections(bracket.survivors)}{_doubt(found)}"
     if bracket.forgotten is not None and bracket.how is not None:
         yield "forgotten", f"after {_up(bracket.forgotten)}: {HOW[bracket.how]}"
     if found.reset_by_peer is not None:
@@ -124,13 +124,13 @@ def _circumstances(found: Found) -> Iterator[tuple[str, str]]:
     if bracket.closes is not None:
         yield "server", f"closes after {span(bracket.closes)}{_recommendation(found)}"
     if found.speaks:
-        yield "server", f"sent packets by itself on {_connections(found.speaks)}: longer silences do not happen there"
+        yield "server", f"sent packets by itself on {connections(found.speaks)}: longer silences do not happen there"
     if found.outages:
         yield "outages", f"{found.outages}; what they touched was not counted"
     if bracket.unexplained:
-        yield "unexplained", f"{_connections(bracket.unexplained)} ended early, without a pattern: not counted"
+        yield "unexplained", f"{connections(bracket.unexplained)} ended early, without a pattern: not counted"
     if found.left_open:
-        yield "left open", f"the peer still holds {_connections(found.left_open)} that could not be freed"
+        yield "left open", f"the peer still holds {connections(found.left_open)} that could not be freed"
     if found.gone:
         yield "ended early", printable(found.gone)
 
@@ -153,7 +153,8 @@ def _recommendation(found: Found) -> str:
     return "" if found.by_listener else "; to find longer timeouts, run keepalivectl measure --listen at the far end"
 
 
-def _connections(count: int) -> str:
+def connections(count: int) -> str:
+    """Return so many connections in words."""
     return f"{count} connection{'' if count == 1 else 's'}"
 
 

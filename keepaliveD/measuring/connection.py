@@ -26,6 +26,12 @@ SO_COOKIE = 57  # include/uapi/asm-generic/socket.h
 IP_MINTTL = 21  # include/uapi/linux/in.h
 IPV6_MINHOPCOUNT = 73  # include/uapi/linux/in6.h
 MOST_HOPS = 255
+READS = 64  # of arrived data at a time: a peer may send faster than it is read
+
+
+def clock() -> float:
+    """Return seconds of the clock that goes on while the machine sleeps, as a firewall's does."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class State(NamedTuple):
@@ -43,7 +49,8 @@ class Connection:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self._local, self._remote = sock.getsockname(), sock.getpeername()
-        self.started = time.monotonic()
+        self.started = clock()
+        self.unbroken = 0.0  # the silence at the last look that showed no packet
         self._packets = 0
         self.error = 0  # the errno that ended it
         self.stop_probing()
@@ -76,27 +83,32 @@ class Connection:
         """Begin the silence at the last packet that passed."""
         state = self.state()
         self._packets = state.packets
-        self.started = time.monotonic() - state.quiet
+        self.unbroken = state.quiet
+        self.started = clock() - state.quiet
 
     @property
     def quiet(self) -> float:
         """Return how long no packet has passed, unless one did since the last restart()."""
-        return time.monotonic() - self.started
+        return clock() - self.started
 
     def heard(self) -> bool:
         """Whether a packet has arrived since the last restart()."""
-        return self.state().packets != self._packets
+        quiet = self.quiet
+        if self.state().packets != self._packets:
+            return True
+        self.unbroken = quiet
+        return False
 
     def ended(self) -> bool:
         """Whether it is over: reset, timed out, or closed by the far end. Arrived data is thrown away."""
-        with contextlib.suppress(BlockingIOError):
-            try:
-                while octets := self.sock.recv(4096):
-                    del octets
-            except OSError as error:
-                if error.errno in (errno.EAGAIN, errno.EINTR):
-                    raise BlockingIOError from None
-                self.error = error.errno or errno.EIO
+        try:
+            for _ in range(READS):
+                if not self.sock.recv(4096):
+                    return True
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError as error:
+            self.error = error.errno or errno.EIO
             return True
         return not self.state().established
 

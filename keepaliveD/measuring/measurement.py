@@ -27,6 +27,7 @@ OPENINGS = 3  # tries to open a connection
 RESTARTS = 3  # silences that a talkative peer may break
 OUTAGE = 300.0  # seconds until the far end counts as gone
 REFUSING = 10.0  # ... where it refuses connections: a service that restarts is back sooner
+FEWEST = 3  # fresh connections before that: this program may have been stopped meanwhile
 ATTRIBUTED = 2  # connections whose reset is looked at more closely
 AFTER_SPEECH = 1.2  # seconds after which the next probe of the kernel leaves
 
@@ -64,6 +65,7 @@ class Measurement:
         self._to_attribute = 0
         self._hops_left = 0
         self._kept_since = 0.0
+        self._talked = 0  # tests of this round that the peer made void
 
     @property
     def bracket(self) -> Bracket:
@@ -87,7 +89,7 @@ class Measurement:
                 self.rounds += 1
                 if len(self.tests) == before and await self._path_is_up():
                     self.circumstances.gone = self.circumstances.refused
-                if self.circumstances.gone:
+                if self.circumstances.gone or 0 < self._talked == len(self.tests) - before:
                     break
                 if self.circumstances.keepalive_helps is None:
                     self.circumstances.keepalive_helps = await self._is_kept(kept)
@@ -100,15 +102,21 @@ class Measurement:
         self._dead.append(connection.local_address)
         connection.close(silently=True)
 
+    @property
+    def held(self) -> int:
+        """Return how many sockets a service may still hold; a listener frees its own."""
+        return 0 if self.target.is_listener else len(self._dead)
+
     async def free(self) -> None:
-        """Free the sockets that a service may still hold; a listener frees its own."""
-        if not self.target.is_listener and self._dead:
+        """Free these sockets; may be cancelled at any time."""
+        self.circumstances.left_open = self.held
+        if self.held:
             self.circumstances.left_open = await sweep(self.target, self._dead)
             self._dead = []
 
     async def _make(self, plans: list[PlannedTest]) -> None:
         """Make the tests of one round, all at the same time."""
-        self._round, self._death, self._to_attribute = plans, None, ATTRIBUTED
+        self._round, self._death, self._to_attribute, self._talked = plans, None, ATTRIBUTED, 0
         self._round_ends = time.monotonic() + len(plans) / RATE + policy.duration(plans)
         tests = [asyncio.create_task(self._test(number, plan)) for number, plan in enumerate(plans)]
         try:
@@ -128,6 +136,7 @@ class Measurement:
         try:
             seen = await self._watch(connection, plan)
             if seen is not None:
+                self._talked += seen.spoke
                 result = await self.meaning(seen)
                 known = result.end in (EndOfSilence.SURVIVED, EndOfSilence.CLOSED)
                 self._take(result)
@@ -182,7 +191,8 @@ class Measurement:
                 break
             await self._sleep(connection, min(left, TICK))
             if connection.ended():
-                return Seen(plan, connection.quiet, closed=True, reset=connection.was_reset)
+                asked = min(connection.quiet, connection.unbroken + TICK)  # this program may have been stopped
+                return Seen(plan, asked, closed=True, reset=connection.was_reset, until=connection.quiet)
             if connection.heard():
                 restarts += 1
                 self.circumstances.speaks += restarts == 1
@@ -215,7 +225,8 @@ class Measurement:
         again = None
         responds = await self._responds(connection, max(0.0, plan.quiet - asked) + patience)
         if plan.prober is Side.THERE:
-            asked = until = connection.quiet if responds else plan.quiet
+            until = connection.quiet if responds else plan.quiet
+            asked = min(until, connection.unbroken + 2 * POLL) if responds else until  # it may have been stopped
         if not responds:
             if not await self._path_is_up():
                 return Seen(plan, asked)
@@ -280,7 +291,7 @@ class Measurement:
             self._absent = began
             self.circumstances.outages += tries == 1
             refusing = min(refusing, began) if isinstance(refusal, Refused | NotPermitted) else math.inf
-            if time.monotonic() > min(first + OUTAGE, refusing + REFUSING):
+            if tries >= FEWEST and time.monotonic() > min(first + OUTAGE, refusing + REFUSING):
                 self._end(f"{self._end_of(refusal)} at {clock}; what ended then is not counted")
             await asyncio.sleep(max(0.0, began + TICK - time.monotonic()))
         return False

@@ -40,14 +40,18 @@ class Target:
         return bool(self.token)
 
 
-def resolve(name: str, host: str, port: int, token: str = "") -> Target:
-    """Return the target, at the first address of a host. Raises NoInput."""
+def resolve(name: str, host: str, port: int, token: str = "") -> list[Target]:
+    """Return the target at each address of a host, the best first; at least one. Raises NoInput."""
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a host name"
         raise NoInput(f"{printable(host)}: cannot be resolved: {reason}") from None
-    return Target(name, family, (str(address[0]), port) if len(address) == 2 else address, token)  # type: ignore[arg-type]
+    targets = [
+        Target(name, family, (str(address[0]), port) if len(address) == 2 else address, token)  # type: ignore[arg-type]
+        for family, *_, address in found
+    ]
+    return list(dict.fromkeys(targets))
 
 
 async def open_connection(target: Target, request: Request) -> Connection:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import json
 import os
 import re
 import signal
 import stat
 import subprocess
+import threading
 import tomllib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from socket import AF_INET, create_server, socket
+from socket import AF_INET, SOCK_STREAM, create_server, socket
+from subprocess import PIPE
 
 import pytest
 
@@ -20,7 +25,7 @@ from keepaliveD.cli import dropin, files
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.measured import Found, as_json, as_toml, default_name, in_words
 from keepaliveD.config import load
-from keepaliveD.model.errors import ConfigError, Misuse, NotPermitted, Refusal
+from keepaliveD.model.errors import ConfigError, Misuse, NotPermitted, Refusal, StateError
 from keepaliveD.model.origin import Source
 from keepaliveD.policy.measurement import Bracket, How, Side
 from keepaliveD.policy.tomography import Device
@@ -235,6 +240,93 @@ def test_a_port_where_nobody_listens_is_an_error(capsys: pytest.CaptureFixture[s
         bound.bind(("127.0.0.1", 0))
         assert main(["measure", f"127.0.0.1:{bound.getsockname()[1]}"]) == 68
     assert capsys.readouterr().err.endswith("Connection refused\n")
+
+
+def test_of_a_name_with_several_addresses_the_next_one_is_tried(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket(AF_INET) as bound:
+        bound.bind(("0.0.0.0", 0))
+        port = bound.getsockname()[1]
+        found = [(AF_INET, SOCK_STREAM, 0, "", (address, port)) for address in ("127.0.0.2", "127.0.0.3")]
+        monkeypatch.setattr("keepaliveD.measuring.opening.socket.getaddrinfo", lambda *_, **__: found)
+        assert main(["measure", f"db.example.net:{port}"]) == 68
+    told = capsys.readouterr().err.splitlines()
+    assert f"127.0.0.2: db.example.net:{port}: Connection refused; trying the next address" in told
+    assert [line for line in told if line.startswith("measuring")][-1].startswith(
+        f"measuring the path to db.example.net:{port} (127.0.0.3)"
+    )
+
+
+def test_a_second_ctrl_c_frees_nothing_more_and_loses_nothing() -> None:
+    """The service answers no SYN any more, for which each connection to free would wait 8 s."""
+    with create_server(("127.0.0.1", 0), backlog=1) as service, ExitStack() as stack:
+        target = f"127.0.0.1:{service.getsockname()[1]}"
+        command = [*CTL, "measure", target, "--shortest", "60s", "--longest", "1h", "--connections", "2"]
+        process = stack.enter_context(subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True))
+        service.settimeout(SOON)
+        for _ in range(3):
+            stack.enter_context(service.accept()[0])
+        _fill(service, stack)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr
+        awaited(process.stderr, "that the service may still hold; Ctrl-C leaves them")
+        process.send_signal(signal.SIGINT)
+        told, _ = process.communicate(timeout=SOON)
+    assert told.startswith(f"path to {target}: ")
+    assert "left open    the peer still holds" in told
+    assert process.returncode == 130
+
+
+def _fill(service: socket, stack: ExitStack) -> None:
+    """Let no more connections in."""
+    for _ in range(4):
+        waiting = stack.enter_context(socket(AF_INET))
+        waiting.setblocking(False)
+        waiting.connect_ex(service.getsockname())
+
+
+def test_a_service_that_speaks_on_each_connection_is_left_alone_after_one_round() -> None:
+    with create_server(("127.0.0.1", 0)) as service, speaking(service) as target:
+        command = [*CTL, "measure", target, "--shortest", "30s", "--longest", "60s", "--connections", "2", "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SOON, check=False)
+    found = json.loads(done.stdout)
+    assert (found["survived"], found["void"], found["connections"]) == (None, 2, 3)
+
+
+@contextmanager
+def speaking(service: socket) -> Iterator[str]:
+    """A service that says something again and again on all connections; its address."""
+    ended = threading.Event()
+
+    def serve() -> None:
+        service.setblocking(False)
+        with ExitStack() as stack:
+            open_ones: list[socket] = []
+            while not ended.wait(0.2):
+                with suppress(BlockingIOError):
+                    open_ones.append(stack.enter_context(service.accept()[0]))
+                for each in open_ones:
+                    with suppress(OSError):
+                        each.send(b"?")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{service.getsockname()[1]}"
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_a_full_disk_is_named_and_keeps_no_part_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("keepaliveD.cli.files.os.fsync", full)
+    with pytest.raises(StateError, match=r"a\.toml: cannot be written: No space left on device"):
+        files.write(tmp_path / "a.toml", "text")
+    assert not list(tmp_path.iterdir())
 
 
 def test_ctrl_c_prints_what_is_known_so_far() -> None:

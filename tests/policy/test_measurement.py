@@ -334,6 +334,11 @@ def test_the_plan_against_a_foreign_service_opens_few_connections_at_a_time() ->
             True,
             Result(9.0, EndOfSilence.FORGOTTEN, how=How.RESET_UNASKED, by=9.0),
         ),
+        (
+            Seen(PlannedTest(20), 9.0, closed=True, until=90.0),
+            True,
+            Result(9.0, EndOfSilence.FORGOTTEN, how=How.CLOSED_UNASKED, by=90.0),
+        ),
         (Seen(PlannedTest(20), 9.0, spoke=True), False, Result(9.0, EndOfSilence.VOID)),
         (Seen(PlannedTest(20), 9.0, closed=True, there=False), True, Result(9.0, EndOfSilence.VOID)),
         (Seen(PlannedTest(20), 9.0, closed=True, there=False), False, Result(9.0, EndOfSilence.VOID)),

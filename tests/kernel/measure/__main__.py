@@ -36,6 +36,7 @@ TRUTHS = {
     "two by every second port": Truth(TIMEOUT, several_devices=True),
     "two by hash": Truth(TIMEOUT, several_devices=True),
     "outage": Truth(TIMEOUT),
+    "stopped": Truth(TIMEOUT),
     "foreign": Truth(TIMEOUT),
     "foreign, closes first": Truth(closes=TIMEOUT),
 }

@@ -48,6 +48,19 @@ def outage(stack: ExitStack) -> Found:
     return measure(chain, "--token", stack.enter_context(listening(chain)), *QUICK, during=interrupt)
 
 
+def stopped(stack: ExitStack) -> Found:
+    """The program stands still (SIGSTOP) while the path forgets connections, and probes of the peer arrive."""
+    chain = stack.enter_context(Chain(Device("drop", TIMEOUT)))
+
+    def stop(measuring: Popen[str]) -> None:
+        time.sleep(13)
+        measuring.send_signal(signal.SIGSTOP)
+        time.sleep(12)
+        measuring.send_signal(signal.SIGCONT)
+
+    return measure(chain, "--token", stack.enter_context(listening(chain)), *QUICK, during=stop)
+
+
 def ctrl_c(measuring: Popen[str]) -> None:
     """Come when the path has forgotten connections that are still to be tested."""
     time.sleep(TIMEOUT + 3)
@@ -89,6 +102,7 @@ STORIES: dict[str, Story] = {
     "two by every second port": listened(Device("by port", 32, TIMEOUT, "tcp PORT & 1 == 1")),
     "two by hash": listened(Device("by port", 32, TIMEOUT, "jhash ip ADDR . tcp PORT mod 2 seed 0x5 == 0")),
     "outage": outage,
+    "stopped": stopped,
     "foreign": foreign(Device("drop", TIMEOUT)),
     "foreign, closes first": foreign(Device("drop", 60), "20"),
     "foreign, Ctrl-C": foreign(Device("drop", TIMEOUT), during=ctrl_c),
