@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keepaliveD.model.arming import CHANGE, RESULT, TARGET, Access
-from keepaliveD.model.connections import Connection
+from keepaliveD.model.connections import Connection, Verdict
 from keepaliveD.model.keepalive import Found, Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import Wish
@@ -153,10 +153,12 @@ def how_to_arm(orders: Orders, targets: Column, looked: Column, known: Recorded,
     cookies = targets["cookie"][: len(looked)]
     here, entries = are_among(cookies, known.armed_here), shared(known.entries)
     number = entries.numbers_of(cookies)
+    certain = column(connections, "confirmed") | (column(connections, "verdict") != Verdict.CUT.value)
     keys = [  # objects by their identity: to compare what they hold would cost more than all the rest
         _identities(wishes),
         number,
         column(connections, "verdict"),
+        certain,
         column(connections, "timeout").view(np.int64),
         here.astype(np.int64),
     ]
@@ -164,7 +166,9 @@ def how_to_arm(orders: Orders, targets: Column, looked: Column, known: Recorded,
     def decide(row: int, found: Found) -> Armed | ArmingResult:
         one, entry = connections[row], entries.kinds[number[row]] if number[row] != NONE else None
         armed = entry if isinstance(entry, Armed) else None
-        return decide_arming(found, Wanted(wishes[row], one.timeout, one.verdict, armed, by_hand, bool(here[row])))
+        again = bool(here[row])
+        wanted = Wanted(wishes[row], one.timeout, one.verdict, armed, by_hand, again, one.confirmed)
+        return decide_arming(found, wanted)
 
     return _choices(connections, targets, looked, keys, decide)
 

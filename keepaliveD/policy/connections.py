@@ -59,7 +59,7 @@ class Selected(Sequence[Connection]):
         rows, outlook, assigned = self.rows, self.judgement.forecast, self.judgement.assigned
         sockets = self.judgement.table.sockets
         match name:
-            case "timeout" | "verdict":
+            case "timeout" | "verdict" | "confirmed":
                 foreseen: Column = getattr(outlook, name)[rows]
                 return foreseen
             case "left":
@@ -81,6 +81,7 @@ COLUMNS: dict[str, tuple[type, Callable[[Connection], Any]]] = {
     **{name: (np.float64, operator.attrgetter(name)) for name in ("timeout", "left")},
     "verdict": (np.uint8, operator.attrgetter("verdict")),
     "pid": (np.int64, operator.attrgetter("owner.pid")),
+    "confirmed": (np.bool_, operator.attrgetter("confirmed")),
     "counts_data": (np.bool_, lambda one: one.counts is WhatCounts.DATA),
     "is_off": (np.bool_, lambda one: one.keepalive is Shown.OFF),
 }

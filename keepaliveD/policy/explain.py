@@ -94,7 +94,8 @@ def _decide(its: Explained, found: Found, wish: Wish) -> Armed | ArmingResult:
     if its.entry is Mark.LEFT_ALONE:
         return ArmingResult.CHANGED_SINCE
     armed = its.entry if isinstance(its.entry, Armed) else None
-    return decide_arming(found, Wanted(wish, its.connection.timeout, its.connection.verdict, armed))
+    one = its.connection
+    return decide_arming(found, Wanted(wish, one.timeout, one.verdict, armed, certain=one.confirmed))
 
 
 def _with_remedy(its: Explained, found: Found, keepalive: Keepalive, timeout: float) -> Explained:

@@ -17,7 +17,7 @@ from keepaliveD.policy.strictness import Promise, number_of_probes, outage, prom
 class Wanted(NamedTuple):
     """What is asked for of a socket, and what is known of its connection; `timeout` is the path's in seconds.
 
-    `armed` tells how it was armed earlier, `again` that this very process did.
+    `armed` tells how it was armed earlier, `again` that this very process did. `certain` is whether the verdict is.
     """
 
     wish: Wish
@@ -26,6 +26,7 @@ class Wanted(NamedTuple):
     armed: Armed | None = None
     by_hand: bool = False
     again: bool = False
+    certain: bool = True
 
 
 def decide_arming(found: Found, request: Wanted) -> Armed | ArmingResult:
@@ -186,8 +187,11 @@ def _never_weaker(stands: SocketKeepalive, wanted: Keepalive, request: Wanted) -
 
 
 def _helps(times: Keepalive, request: Wanted) -> bool:
-    """Return whether the times help: they keep the connection, or show its program that the connection is cut."""
-    return request.verdict is Verdict.CUT or fits(times, request.timeout)
+    """Return whether the times help: they keep the connection, or show its program that the connection is cut.
+
+    One that is presumed to be cut may live.
+    """
+    return (request.verdict is Verdict.CUT and request.certain) or fits(times, request.timeout)
 
 
 def _forbidden(times: Keepalive, found: Found) -> ArmingResult | None:

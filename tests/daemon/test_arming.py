@@ -127,6 +127,19 @@ def test_nobody_is_warned_of_what_is_armed_in_time(stage: Stage) -> None:
     assert [event for event in stage.events() if event in ("armed", "bare", "late", "cut")] == ["armed"]
 
 
+@pytest.mark.parametrize("quiet_since", [100.0, 900.0])
+def test_what_is_presumed_to_be_cut_is_not_armed_with_times_that_let_a_living_one_die(
+    stage: Stage, quiet_since: float
+) -> None:
+    """Its peer may have probed until the daemon came, and the rule's idle time is longer than the path waits."""
+    slow = dataclasses.replace(ENABLE, idle=1000)
+    stage.config = dataclasses.replace(stage.config, arm=(slow,))
+    stage.watcher = FakeWatcher(lambda now: [idle(now - quiet_since)])
+    stage.run()
+    assert stage.armer.changed == []
+    assert "armed" not in stage.events()
+
+
 def test_what_cannot_be_armed_is_reported_once_and_warned_of_like_any_other(stage: Stage) -> None:
     stage.armer.looks = Access.NOT_PERMITTED
     stage.script = [None] * 8

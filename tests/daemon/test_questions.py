@@ -163,9 +163,10 @@ def test_what_was_tried_and_left_is_not_said_to_be_armed_at_the_next_scan(stage:
     late: Any = {"timer": Timer.KEEPALIVE, "cookie": COOKIE}
     stage.watcher = FakeWatcher(lambda now: [idle(now - 990.0, expires=7200.0 - (now - 990.0), **late)])
     stage.armer.others = SocketKeepalive(True, Keepalive(7200, 75, 9))
-    stage.script = [*[None] * 20, Asked(Asker(1, 0, 812), ExplainThese((COOKIE,)))]
+    stage.script = [*[None] * 22, Asked(Asker(1, 0, 812), ExplainThese((COOKIE,)))]
     stage.run()
     reply = only(stage.answered[0][1])  # type: ignore[arg-type]
+    assert reply["connection"]["confirmed"]
     assert (reply["connection"]["verdict"], reply["decision"]) == ("cut", "would be armed")
     assert reply["left_until_reload"]
     assert not stage.armer.changed

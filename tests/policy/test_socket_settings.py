@@ -265,6 +265,24 @@ def test_a_connection_that_is_cut_is_armed_all_the_same() -> None:
     assert after(decide_arming(found(off()), cut)) == on(OURS)
 
 
+@pytest.mark.parametrize(
+    ("action", "stands", "wanted", "result"),
+    [
+        (ArmAction.ENABLE, off(), Keepalive(85, 20, 9), ArmingResult.TOO_LONG),
+        (ArmAction.REARM, on(Keepalive(7200, 100, 9)), OURS, ArmingResult.KEPT_BY_PROGRAM),
+    ],
+)
+def test_a_connection_that_is_only_presumed_to_be_cut_is_armed_with_times_that_keep_it(
+    action: ArmAction, stands: SocketKeepalive, wanted: Keepalive, result: ArmingResult
+) -> None:
+    """It may live, and the path, which waits 90 s, would forget it: that is not to arm it."""
+    cut = request(action, wanted, timeout=90.0, verdict=Verdict.CUT)
+    assert isinstance(decide_arming(found(stands), cut), Armed)
+    assert decide_arming(found(stands), cut._replace(certain=False)) is result
+    fitting = request(ArmAction.ENABLE, Keepalive(30, 10, 9), timeout=90.0, verdict=Verdict.CUT)
+    assert isinstance(decide_arming(found(off()), fitting._replace(certain=False)), Armed)
+
+
 def test_what_is_safe_as_it_is_needs_nothing() -> None:
     """By hand any connection may be meant; what follows the system may change with it."""
     safe = request(ArmAction.ENABLE, verdict=Verdict.SAFE)._replace(by_hand=True)

@@ -82,7 +82,7 @@ class Armer:
                 user_timeout,
                 end.probes_out,
             ),
-            Wanted(wish, row.timeout, row.verdict, earlier, action.by_hand, earlier is not None),
+            Wanted(wish, row.timeout, row.verdict, earlier, action.by_hand, earlier is not None, row.confirmed),
         )
         if isinstance(decided, ArmingResult):
             return Arming((row,), decided, before)
