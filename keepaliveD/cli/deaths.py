@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from keepaliveD.cli.nearest import did_you_mean
 from keepaliveD.cli.selected_deaths import concerning
 from keepaliveD.log import history
 from keepaliveD.log.entries.deaths import DIFFERS, EXPLANATIONS, confidence_words
-from keepaliveD.log.history import Record
+from keepaliveD.log.history import ID_LENGTH, Record
 from keepaliveD.model import duration
 from keepaliveD.model.autopsy import NOT_EXPLAINED
 from keepaliveD.model.causes import BY_KEY, FORETOLD, Cause, Foretold
@@ -29,7 +30,8 @@ from keepaliveD.records.history import History
 
 NEWEST = 20  # entries that are listed one by one
 GROUPS = ("COUNT", "LAST", "CAUSE", "FORETOLD", "UNIT", "PATH")
-SINGLE = ("N", "WHEN", "CAUSE", "SURE", "LOCAL", "REMOTE", "PROCESS", "UNIT")
+LAST = "last"  # the newest entry
+SINGLE = ("ID", "WHEN", "CAUSE", "SURE", "LOCAL", "REMOTE", "PROCESS", "UNIT")
 OTHERS = {cause.key: cause for cause in Cause}
 DROP_INS = ("bpf.conf", "packets.conf")  # of the unit
 ANSWERS = {foretold.key: foretold for foretold in Foretold}
@@ -46,7 +48,10 @@ def add_deaths(parser: argparse.ArgumentParser) -> None:
     )
     add_options(parser, "those that ended")
     parser.add_argument(
-        "--explain", metavar="NUMBER", type=_number, help="show all that was seen of the one with this number"
+        "--explain",
+        metavar="ID",
+        type=_id,
+        help="show all that was seen of the one with this identifier, or of the last",
     )
     arguments.add_state(parser)
     parser.set_defaults(command=show)
@@ -59,26 +64,28 @@ def show(options: argparse.Namespace, root: Path, read: history.Reader | None = 
         print(f"note: not all is listed: {hidden}", file=sys.stderr)
     records = ended if options.target is None else concerning(options.target, ended)
     if options.explain is not None:
-        if options.explain > len(records):
-            raise NoInput(f"--explain {options.explain}: {_only(records, options.target, ended)}")
-        records = records[options.explain - 1 : options.explain]
+        records = _called(options.explain, records, options.target, ended)
     if options.json:
         print(as_json(records))
     elif options.explain is not None:
-        print("\n".join(explanation(records[0])))
+        print("\n\n".join("\n".join(explanation(record)) for record in records))
     elif records:
         print("\n".join(overview(records)))
     else:
         print(_nothing(options.target, ended) + _not_seen(_unseen(root)) + _near(options.target, ended))
 
 
-def _only(records: Sequence[Record], target: str | None, ended: Sequence[Record]) -> str:
-    """Return that there are not as many entries."""
+def _called(identifier: str, records: list[Record], target: str | None, ended: Sequence[Record]) -> list[Record]:
+    """Return the entry with this identifier, or by a rare chance those with it, or the newest. Raises NoInput."""
+    found = records[:1] if identifier == LAST else [record for record in records if record.id == identifier]
+    if found:
+        return found
     if not records:
-        return _nothing(target, ended) + _near(target, ended)
+        raise NoInput(f"--explain {identifier}: {_nothing(target, ended)}{_near(target, ended)}")
     of_target = f" about {printable(described(target))}" if target is not None else ""
-    plural = "there is only 1 entry" if len(records) == 1 else f"there are only {len(records)} entries"
-    return f"{plural}{of_target}; see keepalivectl deaths"
+    raise NoInput(
+        f"--explain {identifier}: no entry{of_target} has this identifier; see keepalivectl deaths, or --since"
+    )
 
 
 def _nothing(target: str | None, ended: Sequence[Record]) -> str:
@@ -122,11 +129,11 @@ def overview(records: Sequence[Record]) -> Iterator[str]:
     """Yield the groups of what ended alike, then the newest entries one by one."""
     yield table.columns(GROUPS, _groups(records))
     yield ""
-    rows = [(str(number), *_cells(record)) for number, record in enumerate(records[:NEWEST], start=1)]
+    rows = [(record.id, *_cells(record)) for record in records[:NEWEST]]
     yield table.columns(SINGLE, rows)
     if len(records) > NEWEST:
         yield f"and {len(records) - NEWEST} older"
-    yield "keepalivectl deaths --explain N shows all that was seen of entry N"
+    yield "keepalivectl deaths --explain ID shows all that was seen of an entry"
 
 
 def explanation(record: Record) -> Iterator[str]:
@@ -188,7 +195,8 @@ def _number_in(text: str) -> float:
     return 0.0
 
 
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 10**9):
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not a number; write 1 for the newest entry")
-    return int(text)
+def _id(text: str) -> str:
+    if text != LAST and not re.fullmatch(f"[0-9a-f]{{{ID_LENGTH}}}", text):
+        right = f"one that keepalivectl deaths lists, or {LAST} for the newest entry"
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not an identifier; write {right}")
+    return text

@@ -76,10 +76,13 @@ def when(record: Record) -> str:
 
 
 def as_json(records: Sequence[Record]) -> str:
-    """Return an array of objects: the keys are those of the journal, in small letters and without the prefix."""
+    """Return an array of objects: the keys are those of the journal, in small letters and without the prefix.
+
+    Besides them `when` is in seconds of the epoch, and `id` names the entry.
+    """
     return json.dumps([_plain(record) for record in records], indent=1)
 
 
 def _plain(record: Record) -> dict[str, object]:
     names = {name: name.removeprefix("KEEPALIVE_").lower() for name in record.fields}
-    return {"when": record.when} | {names[name]: record.fields[name] for name in sorted(record.fields)}
+    return {"id": record.id, "when": record.when} | {names[name]: record.fields[name] for name in sorted(record.fields)}

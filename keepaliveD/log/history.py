@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import importlib
 import os
 import pwd
@@ -27,6 +28,7 @@ JOURNALS = Path("/var/log/journal"), Path("/run/log/journal")  # systemd-journal
 ENDS = ("died",)
 STARTS = ("started", "reloaded")
 CHANGES = ("applied", "drift", "stricter", "armed", "disarmed", "restored")  # of settings and sockets
+ID_LENGTH = 8  # hexadecimal digits
 COUNT = re.compile("[0-9]{1,9}")  # of a damaged entry it may be anything
 
 
@@ -40,6 +42,12 @@ class Record:
     def __getitem__(self, name: str) -> str:
         """Return a field of ours without its prefix, "" where the entry has none."""
         return self.fields.get(f"KEEPALIVE_{name}", "")
+
+    @property
+    def id(self) -> str:
+        """What names this entry: the same whenever it is read, and whatever comes after it."""
+        content = repr((self.when, sorted(self.fields.items())))
+        return hashlib.sha256(content.encode(errors="backslashreplace")).hexdigest()[:ID_LENGTH]
 
     @property
     def count(self) -> int:

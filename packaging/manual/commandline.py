@@ -34,7 +34,7 @@ class Kind(enum.Enum):
     ANYTHING = enum.auto()  # that may have connections: units, and processes by name or id, and endpoints
 
 
-WORDS = ("TIME", "NUMBER", "NAMES", "TOKEN", "WHERE")
+WORDS = ("TIME", "NUMBER", "ID", "NAMES", "TOKEN", "WHERE")
 KINDS = {
     "FILE": Kind.FILE,
     "DIR": Kind.DIRECTORY,

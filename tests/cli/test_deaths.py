@@ -67,10 +67,10 @@ def test_what_ended_is_grouped_and_the_newest_come_first(capsys: pytest.CaptureF
     lines = printed(capsys, journal(FORGOTTEN, ABORTED, MANY)).splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["COUNT", "100", "1", "1"]
     assert ["middlebox-idle" in line for line in lines[1:4]].count(True) == 1
-    first, second, third = lines[6:9]
+    first, second, third = (line.partition("  ")[2] for line in lines[6:9])
     assert "100 connections" in first
     assert "10.71.3.2:5432" in second
-    assert third.split()[3:7] == ["middlebox-idle", "at", "hop", "2"]
+    assert third.split()[2:6] == ["middlebox-idle", "at", "hop", "2"]
     assert "sshd[812]" in third
 
 
@@ -126,8 +126,8 @@ def test_where_nothing_matches_the_answer_names_the_target(target: str, capsys: 
     answer = printed(capsys, journal(FORGOTTEN, ABORTED), target)
     named = f"process {target}" if target.isdecimal() else target
     assert answer == f"no entries about {named}; 2 entries are about others, see keepalivectl deaths\n"
-    with pytest.raises(NoInput, match=f"^--explain 1: no entries about {re.escape(named)}; "):
-        printed(capsys, journal(FORGOTTEN, ABORTED), target, "--explain", "1")
+    with pytest.raises(NoInput, match=f"^--explain last: no entries about {re.escape(named)}; "):
+        printed(capsys, journal(FORGOTTEN, ABORTED), target, "--explain", "last")
 
 
 def test_half_a_name_offers_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,8 +146,38 @@ def test_a_wrong_target_is_a_misuse(target: str, capsys: pytest.CaptureFixture[s
         printed(capsys, journal(FORGOTTEN), target)
 
 
+def identifiers(capsys: pytest.CaptureFixture[str], read: history.Reader, *words: str) -> list[str]:
+    """The first word of each line about one entry, the newest first."""
+    _, _, listed = printed(capsys, read, *words).partition("\n\n")
+    return [line.split()[0] for line in listed.splitlines()[1:-1]]
+
+
+def test_an_identifier_means_the_same_entry_however_many_come_after_it(capsys: pytest.CaptureFixture[str]) -> None:
+    (before,) = identifiers(capsys, journal(FORGOTTEN))
+    afterwards = identifiers(capsys, journal(FORGOTTEN, ABORTED, ABORTED, MANY))
+    assert afterwards[-1] == before
+    assert len(set(afterwards)) == 4
+    assert identifiers(capsys, journal(FORGOTTEN, ABORTED), "ssh.service") == [before]
+    text = printed(capsys, journal(FORGOTTEN, ABORTED, ABORTED, MANY), "--explain", before)
+    assert "cause: reset by a middlebox after idle (very likely)" in text
+    (one,) = json.loads(printed(capsys, journal(FORGOTTEN, ABORTED), "--json", "--explain", before))
+    assert (one["id"], one["cause"]) == (before, "middlebox-idle")
+
+
+def test_the_newest_entry_needs_no_identifier(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "cause: peer aborted" in printed(capsys, journal(FORGOTTEN, ABORTED), "--explain", "last")
+    newest = printed(capsys, journal(FORGOTTEN, ABORTED), "ssh.service", "--explain=last")
+    assert "cause: reset by a middlebox after idle" in newest
+
+
+def test_a_number_that_each_new_entry_would_change_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        printed(capsys, journal(FORGOTTEN), "--explain", "1")
+    assert "'1' is not an identifier; write one that keepalivectl deaths lists, or last for" in capsys.readouterr().err
+
+
 def test_one_end_is_explained_with_evidence_and_remedy(capsys: pytest.CaptureFixture[str]) -> None:
-    text = printed(capsys, journal(FORGOTTEN, ABORTED), "--explain", "2")
+    text = printed(capsys, journal(ABORTED, FORGOTTEN), "--explain", "last")
     assert "cause: reset by a middlebox after idle (very likely)" in text
     assert "\n  seen: quiet for 3.5s before\n" in text
     assert "\n  [[arm]]\n" in text
@@ -164,7 +194,7 @@ def test_what_many_ends_of_many_kinds_do_not_have_in_common_is_not_counted_for_a
 
 
 def test_what_would_tell_two_causes_apart_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    text = printed(capsys, journal(ABORTED), "--explain", "1")
+    text = printed(capsys, journal(ABORTED), "--explain", "last")
     assert "  or: reset by a middlebox while busy; what would tell: a tcp-keepalived at the peer" in text
 
 
@@ -172,7 +202,7 @@ def test_what_would_tell_two_causes_apart_is_said(capsys: pytest.CaptureFixture[
     "damage",
     [{"KEEPALIVE_COUNT": "\N{SUPERSCRIPT TWO}"}, {"KEEPALIVE_COUNT": "9" * 5000}, {"KEEPALIVE_WARNED_SEC": "nan"}],
 )
-@pytest.mark.parametrize("words", [(), ("--explain", "1")])
+@pytest.mark.parametrize("words", [(), ("--explain", "last")])
 def test_an_entry_with_a_damaged_number_is_shown_without_it(
     damage: dict[str, str], words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -181,8 +211,10 @@ def test_an_entry_with_a_damaged_number_is_shown_without_it(
 
 
 def test_there_is_no_such_entry(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(NoInput, match="there is only 1 entry;"):
-        printed(capsys, journal(ABORTED), "--explain", "2")
+    with pytest.raises(NoInput, match="--explain 0123abcd: no entry has this identifier; see keepalivectl deaths"):
+        printed(capsys, journal(ABORTED), "--explain", "0123abcd")
+    with pytest.raises(NoInput, match="--explain last: no entries about ended connections"):
+        printed(capsys, journal(), "--explain", "last")
 
 
 def test_programs_read_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,10 +228,10 @@ def test_an_entry_that_somebody_else_wrote_is_left_out(capsys: pytest.CaptureFix
 
 def test_a_field_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
     evil = Entry("died", 4, "\x1b[2J", {**FORGOTTEN.fields, "KEEPALIVE_UNIT": "\x1b[31mx"})
-    assert "\x1b" not in printed(capsys, journal(evil)) + printed(capsys, journal(evil), "--explain", "1")
+    assert "\x1b" not in printed(capsys, journal(evil)) + printed(capsys, journal(evil), "--explain", "last")
 
 
-@pytest.mark.parametrize("wrong", [("--since", "yesterdayish"), ("--explain", "0"), ("--explain", "x")])
+@pytest.mark.parametrize("wrong", [("--since", "yesterdayish"), ("--explain", "0"), ("--explain", "0123ABCD")])
 def test_a_wrong_value_is_a_misuse(wrong: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         printed(capsys, journal(), *wrong)
@@ -308,7 +340,7 @@ def test_who_may_not_read_the_history_is_told_so_and_not_that_nothing_ended(
     )
     monkeypatch.setattr(History, "since", forbidden_file)
     for read in (journal(), forbidden):
-        for more in ((), ("--json",), ("--explain", "1"), ("amandad",)):
+        for more in ((), ("--json",), ("--explain", "last"), ("amandad",)):
             with pytest.raises(NotPermitted, match="run as root"):
                 printed(capsys, read, *words, *more)
 
@@ -326,8 +358,9 @@ def test_without_a_journal_the_history_of_the_state_directory_is_read(
         log(one)
     text = printed(capsys, history.journal, "--state-dir", str(tmp_path))
     assert ["middlebox-idle" in text, "peer-aborted" in text] == [True, True]
+    *_, oldest = identifiers(capsys, history.journal, "--state-dir", str(tmp_path))
     assert "cause: reset by a middlebox after idle" in printed(
-        capsys, history.journal, "--state-dir", str(tmp_path), "--explain", "2"
+        capsys, history.journal, "--state-dir", str(tmp_path), "--explain", oldest
     )
 
 
