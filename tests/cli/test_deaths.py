@@ -190,7 +190,7 @@ def test_what_many_ends_of_many_kinds_do_not_have_in_common_is_not_counted_for_a
     (said,) = of(Outcome(ReportDeaths((together,))))
     group = printed(capsys, journal(said)).splitlines()[1].split()
     assert (group[0], group[-3:]) == ("500", ["differs", "-", "-"])
-    assert "forecast: not the same for all of them" in printed(capsys, journal(said), "--explain", "1")
+    assert "forecast: not the same for all of them" in printed(capsys, journal(said), "--explain", "last")
 
 
 def test_what_would_tell_two_causes_apart_is_said(capsys: pytest.CaptureFixture[str]) -> None:
