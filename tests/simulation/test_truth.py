@@ -207,6 +207,19 @@ def test_a_rhythm_is_known_by_two_probes_in_a_row_that_no_answer_to_our_own_hide
     ] == [Wrong.FALSE_LATE if known else Wrong.UNLUCKY_LATE]
 
 
+@pytest.mark.parametrize(("pauses", "known"), [((), True), (((60.0, 190.0),), False)])
+def test_two_probes_between_two_scans_show_a_rhythm_no_shorter_than_the_time_between_these(
+    monkeypatch: pytest.MonkeyPatch, pauses: tuple[tuple[float, float], ...], *, known: bool
+) -> None:
+    """The daemon stood still for longer than the path waits; the warning comes before the peer's third probe."""
+    step = (1.0, "peer", "say")
+    monkeypatch.setattr(running, "plan", lambda world, _: drawn(world, Options(), PEER_PROBES, step))
+    done = run(host(100.0, pauses=pauses), EngineName.BPF, decide=lambda _: Says({192.0: Verdict.LATE}))
+    assert [
+        breach.wrong for breach in Judge(done).breaches() if breach.wrong in {Wrong.FALSE_LATE, Wrong.UNLUCKY_LATE}
+    ] == [Wrong.FALSE_LATE if known else Wrong.UNLUCKY_LATE]
+
+
 def test_a_probe_is_surely_in_time_only_by_the_times_that_stood_there_then(monkeypatch: pytest.MonkeyPatch) -> None:
     """It was on its way when the scan ended; the times that make the next one early enough were set later."""
     monkeypatch.setattr(armer, "decide_arming", lambda its, _: Armed(its.stands, SET, its.inherited))
@@ -275,11 +288,14 @@ def test_what_has_settled_may_be_taken_back_again(
     assert (Wrong.FLIPS in {breach.wrong for breach in Judge(done).breaches()}) == flips
 
 
-@pytest.mark.parametrize(("probes", "wrong"), [(9, Wrong.OUTLASTED), (40, Wrong.WEAKENED)])
-def test_an_outage_counts_from_the_first_probe_that_is_not_answered(
+@pytest.mark.parametrize(("probes", "wrong"), [(11, Wrong.OUTLASTED), (13, Wrong.WEAKENED)])
+def test_an_outage_counts_from_the_first_probe_that_is_not_answered_to_the_last(
     found: Any, probes: int, wrong: Wrong, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the peer says arrives 800 s after that: longer than 9 probes at 75 s last, and shorter than 40."""
+    """What the peer says arrives 800 s after the first: 11 probes at 75 s take 750 s, 13 take 900 s.
+
+    In the 75 s after the last probe only what the peer says by itself would keep it.
+    """
     weak = SocketKeepalive(True, Keepalive(300, 12, 1))
     monkeypatch.setattr(armer, "decide_arming", lambda its, _: Armed(its.stands, weak, its.inherited))
     rule = ArmRule("arm[1]", ArmAction.ENABLE, 300, 12, 9)

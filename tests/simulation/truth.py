@@ -393,6 +393,7 @@ class Judge:
         """Two of its probes in a row were heard while the daemon watched, and nothing has changed since.
 
         The answer to a probe of this end hides one that came in the same scan: it might be another answer.
+        How often they come is known up to the scans around both.
         """
         connection = each.connection
         first = self._run.verdicts[connection.plan.number][0][0]
@@ -402,15 +403,22 @@ class Judge:
         heard = [when for when in connection.probes_heard if since < when < now]
         end = connection.peer
         period = max(end.idle(now), end.interval(now)) * (1 + SLACK) + 2 * self._run.world.interval + 1
-        hidden = [self._is_hidden(each, when) for when in heard]
-        shown = any(not one and not other for one, other in itertools.pairwise(hidden))
+        shown = any(
+            self._scans_around(each, other)[1] - self._scans_around(each, one)[0] < connection.plan.timeout
+            for one, other in itertools.pairwise(heard)
+            if not self._is_hidden(each, one) and not self._is_hidden(each, other)
+        )
         return shown and period < connection.plan.timeout
+
+    def _scans_around(self, each: Life, when: float) -> tuple[float, float]:
+        """Return when it was read the last time before then, and the first time after."""
+        before = self._last_scan(each, when)
+        start = self._read(each, before) if before >= 0 else -NEVER
+        return start, self._read(each, before + 1) if before + 1 < len(self._starts) else NEVER
 
     def _is_hidden(self, each: Life, heard: float) -> bool:
         """Whether an answer to a probe or to data of this end came in the same scan as this probe of the peer."""
-        before = self._last_scan(each, heard)
-        start = self._read(each, before) if before >= 0 else -NEVER
-        end = self._read(each, before + 1) if before + 1 < len(self._starts) else NEVER
+        start, end = self._scans_around(each, heard)
         passed, latency = each.connection.passed, each.connection.here.rtt
         first = bisect.bisect_left(passed, (start - latency, Kind.DATA, OUT))
         near = itertools.takewhile(lambda one: one[0] < end, passed[first:])
@@ -494,10 +502,10 @@ class Judge:
         return Connection(dataclasses.replace(drawn, here_sysctls=known))
 
     def _would_last(self, connection: Connection, first: ArmedAt) -> float:
-        """Until when its own probes would have lasted, had they begun with the first that nobody answered.
+        """When its own last probe would have left, had they begun with the first that nobody answered.
 
-        When they begin is luck: an outage ends a connection only where probes fall in it. Without keepalive of its own
-        the rule's number counts.
+        When they begin is luck: an outage ends a connection only where probes fall in it. So is what the peer says
+        after the last one: that is all it then waits for. Without keepalive of its own the rule's number counts.
         """
         here, before, after = connection.here, first.before, first.after
         if here.why != NO_ANSWER[0]:
@@ -505,7 +513,7 @@ class Judge:
         interval, probes = before.times.interval, before.times.probes
         if not before.on:
             interval, probes = after.times.interval, max(after.times.probes, self._run.world.arm[0].probes)
-        return here.unanswered_since + probes * interval
+        return here.unanswered_since + (probes - 1) * interval
 
     def _lived_on(self, twin: Connection, died: float, until: float) -> bool:
         """Whether both ends of the one that was not armed spoke later through the path, but before `until`."""
