@@ -234,7 +234,7 @@ class ArmingRecord:
                 if os.write(file, octets) < len(octets):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 end += len(octets)
-        except OSError:
+        except BaseException:  # whatever it is: lines that stay would be about sockets that nobody sets
             os.ftruncate(file, known)
             raise
         self._read_from = (inode, end)

@@ -20,6 +20,7 @@ from keepaliveD.model.errors import NotPermitted, StateError
 from keepaliveD.model.keepalive import ALL, Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, Mark
 from keepaliveD.model.sockets import Column
+from keepaliveD.records import arming as arming_record
 from keepaliveD.records.arming import FILE, SPARE, ArmingRecord
 from keepaliveD.records.entries import Whose
 from tests.support.descriptors import open_descriptors
@@ -527,6 +528,28 @@ def test_a_full_disk_is_a_refusal_even_where_half_of_it_was_written(
     monkeypatch.setattr(os, "write", lambda file, text: really(file, text[: len(text) // 2]))
     with pytest.raises(StateError, match="cannot be written: No space left on device"):
         keeper.write(armed(2, 3, 4))
+    monkeypatch.undo()
+    assert known(tmp_path) == sorted(keeper.armed()) == [1]
+    keeper.write(armed(5))
+    assert known(tmp_path) == [1, 5]
+
+
+def test_of_many_lines_none_stays_where_the_disk_is_full_before_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are written some at a time."""
+    keeper, really, left = recorder(tmp_path), os.write, iter([True, True, False])
+    keeper.write(armed(1))
+
+    def write(file: int, text: bytes) -> int:
+        if not next(left):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return really(file, text)
+
+    monkeypatch.setattr(arming_record, "PART", 2)
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(StateError, match="cannot be written: No space left on device"):
+        keeper.write(armed(*range(2, 9)))
     monkeypatch.undo()
     assert known(tmp_path) == sorted(keeper.armed()) == [1]
     keeper.write(armed(5))
