@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from keepaliveD.daemon.memory import give_back
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model.actions import Arm, Disarm, Outcome
 from keepaliveD.model.arming import RESULT, TARGET
@@ -195,6 +196,7 @@ class SocketArming:
 
 def _change(changes: Column, *, closing: bool) -> Steps[Column]:
     """Change sockets and return the results; read them once more if the worker is lost before it has answered."""
+    give_back()  # what deciding and recording have freed, before as much again is sent
     try:
         results: Column = yield ChangeSocketSettings(changes, closing=closing)
     except KernelError:

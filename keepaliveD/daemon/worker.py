@@ -26,6 +26,8 @@ from keepaliveD.platforms.base import Opener
 from keepaliveD.platforms.requests import Request
 from keepaliveD.platforms.touching import Touchable
 
+NOTHING = memoryview(b"")  # an end of no length would keep all that was sent
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -48,7 +50,7 @@ class Worker:
             self._pid = fork(lambda: _work(opener, watching, theirs, self._memory), keeping=theirs.fileno())
         self.socket.setblocking(False)
         self._receiver = messages.Receiver()
-        self._unsent = memoryview(b"")
+        self._unsent = NOTHING
         self.touched = touching.read(self._memory)
         self._ticks = 0
         self._dismissed_at = 0.0  # on the monotonic clock; 0 where it is not, or was killed as well
@@ -68,7 +70,7 @@ class Worker:
     def send(self) -> None:
         """Send as much of the request as there is room for."""
         with contextlib.suppress(BlockingIOError, ConnectionError):  # that it has ended is seen in receive()
-            self._unsent = self._unsent[self.socket.send(self._unsent) :]
+            self._unsent = self._unsent[self.socket.send(self._unsent) :] or NOTHING
 
     def receive(self) -> None:
         """Receive what has arrived. Raises EOFError if the worker has ended."""
