@@ -149,9 +149,9 @@ class Rig:
         """Send the client a segment in the server's name, from the firewall. IPv4 only."""
         self.flood([segment], hop_limit)
 
-    def flood(self, segments: Iterable[Segment], hop_limit: int) -> None:
-        """Send the client many of these, one after the other."""
-        self._send(self.firewall, segments, hop_limit)
+    def flood(self, segments: Iterable[Segment], hop_limit: int, times: int = 1) -> None:
+        """Send the client all of these, one after the other, and again so often."""
+        self._send(self.firewall, segments, hop_limit, times)
 
     def forge_at_the_client(self, segment: Segment) -> None:
         """Send the client a segment in the server's name, from the client itself, as killcx does. IPv4 only."""
@@ -164,15 +164,21 @@ class Rig:
         """
         self._send(self.server, [last], hop_limit=64)
 
-    def _send(self, host: Namespace, segments: Iterable[Segment], hop_limit: int) -> None:
+    def _send(self, host: Namespace, segments: Iterable[Segment], hop_limit: int, times: int = 1) -> None:
         source, target = (socket.inet_aton(each[AF_INET]) for each in (SERVER, CLIENT))
+
+        def packet(segment: Segment) -> bytes:
+            octets = segment.packed(source + target)
+            start = 0x45, 0, 20 + len(octets), 0, 0, hop_limit, socket.IPPROTO_TCP, 0
+            return struct.pack("!BBHHHBBH", *start) + source + target + octets
+
+        packets = [packet(segment) for segment in segments]
 
         def send() -> None:
             with socket.socket(AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
-                for segment in segments:
-                    octets = segment.packed(source + target)
-                    start = 0x45, 0, 20 + len(octets), 0, 0, hop_limit, socket.IPPROTO_TCP, 0
-                    raw.sendto(struct.pack("!BBHHHBBH", *start) + source + target + octets, (CLIENT[AF_INET], 0))
+                for _ in range(times):
+                    for each in packets:
+                        raw.sendto(each, (CLIENT[AF_INET], 0))
 
         host.inside(send)
 

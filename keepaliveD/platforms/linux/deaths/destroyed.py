@@ -166,7 +166,7 @@ class DestroyedReader:
             found = self._packets.take(key)
             if found.resets:
                 told[number] |= fill_in_reset(rows[number], found, destroyed, int(unacked[number]))
-            uncertain[number] &= found.fin is None and not found.resets
+            uncertain[number] &= found.fin is None  # a reset that is known may be a forger's
         for number in np.flatnonzero(rows["error"] == errno.ETIMEDOUT).tolist():
             self._fill_in_error(rows[number])
         return told, uncertain & ~told
