@@ -29,14 +29,14 @@ class Where(IntEnum):
 
 
 @contextlib.contextmanager
-def own_cgroup() -> Iterator[Path]:
-    """Make an empty cgroup of version 2; in the end it is removed."""
+def own_cgroup(suffix: str = "") -> Iterator[Path]:
+    """Make an empty cgroup of version 2, whose name ends so; in the end it is removed."""
     (root,) = (
         Path(where)
         for _, where, kind, *_ in map(str.split, Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines())
         if kind == "cgroup2"
     )
-    cgroup = root / f"keepaliveD-test-{os.getpid()}-{os.urandom(4).hex()}"
+    cgroup = root / f"keepaliveD-test-{os.getpid()}-{os.urandom(4).hex()}{suffix}"
     cgroup.mkdir()
     try:
         yield cgroup

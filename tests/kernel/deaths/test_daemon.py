@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import pytest
 from keepaliveD.cli.asking import ask
 from tests.kernel.deaths.rig import SERVER, Rig
 from tests.support import rig as forgetful
+from tests.support.dropping import own_cgroup
 from tests.support.patience import SOON
 from tests.support.processes import CTL, Daemon, Home, program
 from tests.support.rig import OWN_NETWORK, Namespace
@@ -116,6 +118,41 @@ def _abort(place: Place) -> None:
     with place.connection() as (client, _):
         client.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
+
+
+IMPOSTOR = """
+import pathlib, socket, struct, sys
+pathlib.Path(sys.argv[1], "cgroup.procs").write_text("0")
+pathlib.Path("/proc/self/comm").write_bytes(b"sshd\\n<0>: root")
+with socket.create_connection((sys.argv[2], int(sys.argv[3]))) as connection:
+    connection.sendall(b"ask")
+    connection.recv(6)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+"""
+
+
+def test_a_program_that_names_itself_like_another_is_quoted_and_named_with_the_unit_of_its_cgroup(
+    tmp_path: Path,
+) -> None:
+    """What it calls itself is its own affair, and a cgroup that it makes below its own; its unit is not."""
+    home = Home(tmp_path, CONFIGURATION)
+    with contextlib.closing(Rig()) as rig, own_cgroup(".service") as cgroup, home.daemon(rig.client) as daemon:
+        below = cgroup / "sshd.service"
+        below.mkdir()
+        with rig.server.inside(lambda: create_server((SERVER[AF_INET], PORT))) as listener:
+            command = (sys.executable, "-c", IMPOSTOR, str(below), SERVER[AF_INET], str(PORT))
+            with rig.client.running(*command) as program, listener.accept()[0] as server:
+                assert server.recv(3) == b"ask"
+                server.sendall(b"answer")
+                _, complaints = program.communicate(timeout=SOON)
+                assert program.returncode == 0, complaints
+                entry = daemon.expect("died", KEEPALIVE_REMOTE_PORT=PORT)
+        below.rmdir()
+        daemon.stop()
+    assert (entry["KEEPALIVE_CAUSE"], entry["KEEPALIVE_UNIT"]) == ("local-abort", cgroup.name)
+    assert entry["KEEPALIVE_ENDED_BY"] == r'"sshd\\n<0>: root"'
+    assert f"({cgroup.name})" in entry["MESSAGE"]
+    assert entry["MESSAGE"].isprintable()
 
 
 IN_A_CONTAINER = (
