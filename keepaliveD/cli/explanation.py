@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from keepaliveD.cli import arguments, daemons_explanation, named, page, running
+from keepaliveD.cli import arguments, daemons_explanation, forgotten, named, page, running, solutions
 from keepaliveD.cli.fitting import terminal_width, wrapped
+from keepaliveD.cli.solutions import Solution
 from keepaliveD.config.drop_ins import drop_in, rules_before
 from keepaliveD.model.errors import Misuse
-from keepaliveD.model.explained import Explained, HelpfulRule
+from keepaliveD.model.explained import Explained
 from keepaliveD.model.text import printable
 
 
@@ -63,13 +64,14 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
         if view.daemon and not options.config:
             print("note: tcp-keepalived could not be asked: this is a single scan by keepalivectl", file=sys.stderr)
     else:
-        view = View(asked.explained, asked.more, asked.daemon, asked.host)
+        host = asked.host._replace(forgotten=forgotten.known(options.state_dir))
+        view = View(asked.explained, asked.more, asked.daemon, host)
         options.config = running.followed(options.state_dir, root)
     show(options, view)
-    remedies = page.remedies(view.explained)
-    if remedies:
-        advise(options, root, view, remedies)
-    if path := page.assumed(view.explained):
+    solution = solutions.of(view.explained, view.host)
+    if solution.rules:
+        advise(options, root, view, solution)
+    if path := solutions.assumed([one for one in view.explained if not solutions.contradicted(one, view.host)]):
         print()
         for line in wrapped([assumed(view.explained)], terminal_width(), 0):
             print(line)
@@ -79,10 +81,9 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
 def assumed(explained: Sequence[Explained]) -> str:
     """Return what to do where a timeout is only assumed."""
     unit = next((one.connection.owner.unit for one in explained if one.connection.owner.unit), "")
-    deaths = printable(shlex.join(["keepalivectl", "deaths", *([unit] if unit else [])]))
     return (
         "The timeout is only assumed. The true one may be shorter, also where a connection is SAFE: "
-        f"see {deaths}; find it with keepalivectl measure HOST:PORT; "
+        f"see {page.deaths_of(unit)}; find it with keepalivectl measure HOST:PORT; "
         "if you know what lies between, write it down, or a preset:"
     )
 
@@ -94,29 +95,24 @@ def show(options: argparse.Namespace, view: View) -> None:
         print(line)
 
 
-def advise(options: argparse.Namespace, root: Path, view: View, remedies: Sequence[HelpfulRule]) -> None:
+def advise(options: argparse.Namespace, root: Path, view: View, solution: Solution) -> None:
     """Print the lines that would keep them alive, ready to paste."""
-    file = file_for(options, remedies)
+    file = drop_in(options.config, solution.name)
     print()
     if first := first_rules(options, view, file):
         print(f"To keep these connections alive, change the rule that matches them ({first}), or write before it:")
-        print_lines(page.lines(remedies))
+        print_lines(solution.lines)
         return
     print(f"To keep these connections alive, write this into {printable(str(file))}:")
-    print_lines(page.lines(remedies))
+    print_lines(solution.lines)
     check = shlex.join(["keepalivectl", "check", *([str(options.config)] if options.config else [])])
-    reload = running.how_to_reload(view.daemon, root) if view.daemon else "systemctl reload tcp-keepalived"
+    reload = running.how_to_reload(view.daemon, root) if view.daemon else running.how_to_start(root, options.config)
     print(f"Then: {printable(check)} && {reload}. The same with --fix does all of it.")
 
 
 def print_lines(lines: Sequence[str]) -> None:
     """Print lines of configuration, ready to paste."""
     print("\n" + "".join(f"    {line}\n" for line in lines))
-
-
-def file_for(options: argparse.Namespace, remedies: Sequence[HelpfulRule]) -> Path:
-    """Return the file into which --fix writes these rules."""
-    return drop_in(options.config, "-".join(remedy.settings[0][1] for remedy in remedies))
 
 
 def first_rules(options: argparse.Namespace, view: View, file: Path) -> str:

@@ -5,16 +5,19 @@ Text of model values; it asks nobody.
 
 from __future__ import annotations
 
-import json
+import datetime
 import math
+import shlex
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import NamedTuple
 
+from keepaliveD.cli import forgotten
+from keepaliveD.cli.forgotten import Forgotten, Gone
 from keepaliveD.log.words import too_long
 from keepaliveD.model.connections import AT_RISK, Connection, Due, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER, exact, span
-from keepaliveD.model.explained import Explained, HelpfulRule
+from keepaliveD.model.explained import Explained
 from keepaliveD.model.keepalive import FIELDS, Found, Keepalive, Own, Shown, SocketKeepalive
 from keepaliveD.model.origin import Source
 from keepaliveD.model.results import Armed, ArmingResult, Mark
@@ -27,7 +30,7 @@ LABEL = 13  # columns of what a line is about
 INDENT = "  "
 UNKNOWN = "unknown"
 NO_PACKET = "none, until its program or the peer sends data"
-FEW = 4  # peers that are listed
+WHEN = "%Y-%m-%d %H:%M:%S"
 REQUIRES_ROOT = "requires root"
 NOT_READ = {
     None: REQUIRES_ROOT,
@@ -37,10 +40,6 @@ NOT_READ = {
     ArmingResult.OWNER_NOT_VISIBLE: REQUIRES_ROOT,
     ArmingResult.NOT_PERMITTED: REQUIRES_ROOT,
     ArmingResult.OTHER_USER_NAMESPACE: "its process is in another user namespace",
-}
-COVERS = {  # what a selector matches besides the connections that were asked for
-    "process": "  # covers every process of this name",
-    "user": "  # covers every process of this user",
 }
 HOPELESS = {
     ArmingResult.ONLY_DATA: "the path counts only data; let its program send some more often, or raise the idle "
@@ -58,6 +57,8 @@ def headline(target: str, explained: Sequence[Explained], more: int = 0) -> str:
     """Return the first line: how many connections the target has, by verdict; `more` are not explained."""
     counts = Counter(one.connection.verdict for one in explained if not outdated(one))
     said = [f"{counts[verdict]} {verdict.label}" for verdict in sorted(counts, key=_badness)]
+    if guessed := sum(rests_on_guess(one) for one in explained if not outdated(one)):
+        said[-1] += " by a guess" if guessed == counts[Verdict.SAFE] else f" ({guessed} by a guess)"
     if changed := len(explained) - counts.total():
         said.append(f"{changed} changed since the last scan")
     total = len(explained) + more
@@ -84,11 +85,15 @@ def _badness(verdict: Verdict) -> int:
 
 
 class Host(NamedTuple):
-    """What else is known of this host: whether a daemon runs, and which settings it has replaced, in its namespace."""
+    """What else is known of this host: whether a daemon runs, and which settings it has replaced, in its namespace.
+
+    `forgotten` are connections that paths forgot.
+    """
 
     daemon: bool = False
     netns: int = 0
     without_us: Keepalive | None = None
+    forgotten: Forgotten = forgotten.NOTHING
 
     def replaced(self, one: Connection) -> Keepalive | None:
         """Return the system's settings that ours have replaced for this connection, if any."""
@@ -99,7 +104,7 @@ def page(explained: Sequence[Explained], host: Host) -> Iterator[str]:
     """Yield the lines about these connections, the most urgent first; those alike are explained once."""
     alike: dict[Hashable, list[Explained]] = {}
     for one in explained:
-        alike.setdefault(_kind(one), []).append(one)
+        alike.setdefault((_kind(one), *_ended(one, host)), []).append(one)
     for members in alike.values():
         yield ""
         yield from _section(members, host)
@@ -115,10 +120,15 @@ def _kind(its: Explained) -> Hashable:
     )
 
 
+def _ended(its: Explained, host: Host) -> tuple[tuple[Gone, ...], tuple[Gone, ...]]:
+    """Return which connections like this one the path forgot, with the same peer and with others."""
+    return host.forgotten.with_peer(its.connection), host.forgotten.of_unit(its.connection)
+
+
 def _section(members: Sequence[Explained], host: Host) -> Iterator[str]:
     its, one = members[0], members[0].connection
     yield f"{_ends(one)}  {_who(one)}"
-    yield f"{INDENT}{_fate(its)}"
+    yield f"{INDENT}{_fate(its, host)}"
     for label, words in _facts(its, host):
         yield f"{INDENT}{label.ljust(LABEL)}{words}"
     if others := [member.connection for member in members[1:]]:
@@ -145,15 +155,35 @@ def _count(number: int) -> str:
     return f"{number} other{'s' * (number != 1)}"
 
 
-def _fate(its: Explained) -> str:
-    """Return what will happen, and how sure that is."""
+def rests_on_guess(its: Explained) -> bool:
+    """Return whether a connection is safe only if the timeout of its path is as long as it is guessed to be."""
     one = its.connection
+    return one.verdict is Verdict.SAFE and one.origin.guessed and one.timeout != FOREVER and its.watched
+
+
+def _fate(its: Explained, host: Host) -> str:
+    """Return what will happen, and how sure that is."""
+    one, against = its.connection, host.forgotten.against(its.connection)
     if not its.watched:
         return f"Not watched: watch.ignore has a network with its peer. By itself it would be {one.verdict.label}."
     if outdated(its):
         return f"{one.verdict.label.upper()} at the last scan; its keepalive was changed since: see the next scan."
     sure = "" if one.confirmed or one.verdict is Verdict.UNKNOWN else " (Likely, not certain: this was a single scan.)"
-    return f"{one.verdict.label.upper()}: {_what_happens(one)}{sure}"
+    if one.verdict is Verdict.SAFE and (against or rests_on_guess(its)):
+        return f"SAFE {_condition(one, against)}: {_what_happens(one)}{sure}"
+    sooner = f" It may be sooner: that timeout is contradicted, {_but(one, against)}." if against else ""
+    return f"{one.verdict.label.upper()}: {_what_happens(one)}{sooner}{sure}"
+
+
+def _condition(one: Connection, against: Sequence[Gone]) -> str:
+    """Return on which condition a connection is safe."""
+    if against:
+        return f"only if the path's timeout is {span(one.timeout)}, which is contradicted ({_but(one, against)})"
+    return f"if the path's timeout is {span(one.timeout)}, which is a guess"
+
+
+def _but(one: Connection, against: Sequence[Gone]) -> str:
+    return forgotten.ended_to(one, against)
 
 
 def _what_happens(one: Connection) -> str:
@@ -191,6 +221,7 @@ def _facts(its: Explained, host: Host) -> Iterator[tuple[str, str]]:
     quiet = UNKNOWN if math.isnan(one.idle) else f"{span(one.idle)} ago"
     yield "last packet", quiet
     yield "path", _path(one)
+    yield from zip(("died", ""), _died(its, host), strict=False)
     if done := _done(its, host):
         yield "armed", done
 
@@ -214,6 +245,32 @@ def _path(one: Connection) -> str:
     origin = f"{one.origin}; no [[path]] matches" if one.origin.guessed else str(one.origin)
     what, vain = ("data", "; keepalive does not help there") if one.counts is WhatCounts.DATA else ("a packet", "")
     return f"{quoted(one.path)}, forgets after {span(one.timeout)} without {what} ({origin}){vain}"
+
+
+def _died(its: Explained, host: Host) -> Iterator[str]:
+    """Yield which connections like this one the path forgot, and how to see them."""
+    one = its.connection
+    with_peer, others = _ended(its, host)
+    if with_peer:
+        last = datetime.datetime.fromtimestamp(with_peer[0].when).strftime(WHEN)  # noqa: DTZ006  # local
+        yield (
+            f"{forgotten.ended_to(one, with_peer)}, the last on {last}: the path had forgotten them; "
+            f"see {deaths_of(one.remote.address)}"
+        )
+    if others:
+        also = "also " if with_peer else ""
+        number = forgotten.count(others)
+        yield (
+            f"{also}{number} other{'s' * (number != 1)} of {printable(one.owner.unit)} {forgotten.after(others)}; "
+            f"see {deaths_of(one.owner.unit)}"
+        )
+    if host.forgotten.hidden and one.origin.guessed and not with_peer:
+        yield f"not known: {host.forgotten.hidden}"
+
+
+def deaths_of(target: str) -> str:
+    """Return the command that lists the ends of connections of a target; without one, all."""
+    return printable(shlex.join(["keepalivectl", "deaths", *([target] if target else [])]))
 
 
 # what stands in the socket, and who set it
@@ -310,41 +367,3 @@ def _refused(its: Explained) -> str:
         case _:
             return "not known what a daemon does: the socket was not read"
     return f"no: rule {rule.name} {said}"
-
-
-# what would help
-
-
-def remedies(explained: Iterable[Explained]) -> list[HelpfulRule]:
-    """Return the rules that would help, each once."""
-    return list({one.remedy.settings: one.remedy for one in explained if one.remedy}.values())
-
-
-def lines(remedies: Iterable[HelpfulRule]) -> list[str]:
-    """Return the rules as configuration."""
-    found: list[str] = []
-    for remedy in remedies:
-        found += ["", "[[arm]]"] if found else ["[[arm]]"]
-        found += [f"{key} = {literal(key, value)}{COVERS.get(key, '')}" for key, value in remedy.settings]
-    return found
-
-
-def assumed(explained: Iterable[Explained]) -> list[str]:
-    """Return a path as configuration, for peers whose timeout is only assumed: each one, or the first few.
-
-    A connection that is safe by a guess may be at risk.
-    """
-    peers = {
-        one.connection.remote.address: ":" in one.connection.remote.address
-        for one in explained
-        if one.connection.origin.guessed and one.connection.verdict in {*AT_RISK, Verdict.SAFE} and one.watched
-    }
-    if not peers:
-        return []
-    networks = [f"{address}/{128 if is_v6 else 32}" for address, is_v6 in list(peers.items())[:FEW]]
-    return ["[[path]]", 'name = "..."', f"networks = {json.dumps(networks)}", 'timeout = "..."']
-
-
-def literal(key: str, value: str) -> str:
-    """Return a value as TOML: a user is a number, all others are text, whose JSON is TOML as well."""
-    return value if key == "user" else json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

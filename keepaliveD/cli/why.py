@@ -13,19 +13,22 @@ from pathlib import Path
 
 import numpy as np
 
-from keepaliveD.cli import files, page, running, state, targets
-from keepaliveD.cli.explanation import View, file_for, first_rules, print_lines, show
+from keepaliveD.cli import files, forgotten, page, running, solutions, state, targets
+from keepaliveD.cli.explanation import View, first_rules, print_lines, show
+from keepaliveD.cli.solutions import Solution
 from keepaliveD.cli.worker import Asking, in_worker, look
 from keepaliveD.config import Config, load
+from keepaliveD.config.drop_ins import drop_in
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model import requirements
 from keepaliveD.model.connections import AT_RISK, Connection, Verdict
-from keepaliveD.model.errors import Misuse, NoInput, NotPermitted, Refusal, StateError, Unsupported
-from keepaliveD.model.explained import Explained, HelpfulRule
+from keepaliveD.model.duration import span
+from keepaliveD.model.errors import Doubtful, Misuse, NoInput, NotPermitted, Refusal, StateError, Unsupported
+from keepaliveD.model.explained import Explained
 from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Column
-from keepaliveD.model.text import printable
+from keepaliveD.model.text import printable, quoted
 from keepaliveD.places import DEFAULT_FILE
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
@@ -42,9 +45,13 @@ PAUSE = 0.2  # seconds between two looks at what a daemon has done: it says it t
 def scanned(options: argparse.Namespace, root: Path) -> View:
     """Scan, and explain the connections that were named; with --fix, write what helps and show what came of it."""
     platform = detect(root=root)
-    options.config = running.its_file(options, root)
-    config = load(options.config).within(platform.cloud())
-    view = _look(options, root, config, platform)
+    given, options.config = options.config, running.its_file(options, root)
+    if options.fix:
+        _raise_if_in_vain(options, root)
+    view = _look(options, root, load(options.config).within(platform.cloud()), platform)
+    if not given and options.config != (its := running.followed(options.state_dir, root)):
+        options.config = its  # of a daemon that has started since
+        view = _look(options, root, load(its).within(platform.cloud()), platform)
     if view.unrecorded and any(one.found and one.found.stands.on and one.entry is None for one in view.explained):
         print(
             "note: what is said to be its program's may be the daemon's, which may have armed it at connect: "
@@ -53,7 +60,7 @@ def scanned(options: argparse.Namespace, root: Path) -> View:
         )
     if options.fix:
         show(options, view)
-        _fix(options, root, platform, view, page.remedies(view.explained))
+        _fix(options, root, platform, view, solutions.of(view.explained, view.host))
     return view
 
 
@@ -82,10 +89,11 @@ def _look(options: argparse.Namespace, root: Path, config: Config, platform: Pla
 
 def _host(options: argparse.Namespace, platform: Platform, *, runs: bool) -> page.Host:
     """Return what is known of the host; of the settings record only as far as it may be read."""
+    ended = forgotten.known(options.state_dir)
     with contextlib.suppress(Refusal):
         if found := SystemSettings(platform.tuner, state.records(options, platform).settings).without_us():
-            return page.Host(runs, *found)
-    return page.Host(runs)
+            return page.Host(runs, *found, ended)
+    return page.Host(runs, forgotten=ended)
 
 
 def _read(ask: Asking, connections: Sequence[Connection]) -> Column | None:
@@ -106,26 +114,25 @@ def _entries(options: argparse.Namespace, platform: Platform) -> dict[int, Entry
     return entries
 
 
-def _fix(
-    options: argparse.Namespace, root: Path, platform: Platform, view: View, remedies: Sequence[HelpfulRule]
-) -> None:
-    """Write the rules, check them, have a daemon read them, and show what came of it."""
-    if not remedies:
+def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View, solution: Solution) -> None:
+    """Write what helps, check it, have a daemon read it, and show what came of it."""
+    if not solution.rules:
         _raise_if_at_risk(view)
         armed = {one.connection.cookie for one in view.explained if isinstance(one.decision, Armed)}
         if not armed or not view.daemon:
+            _raise_if_doubtful(view)
             print("\nNothing to fix.")
             return
         _check_daemon(options, view.daemon, root)
-        _reload(view.daemon)  # it may not have read a rule that is there already
+        _reload(view.daemon, root)  # it may not have read a rule that is there already
         print("\nA rule arms them. Reloaded the daemon.\n")
         _show_result(options, root, load(options.config).within(platform.cloud()), platform, armed)
         return
-    file = file_for(options, remedies)
+    file = drop_in(options.config, solution.name)
     _check_daemon(options, view.daemon, root)
     if first := first_rules(options, view, file):
         raise Misuse(f"a rule matches before a new one would: {first}; change it there")
-    text = "\n".join(page.lines(remedies)) + "\n"
+    text = "\n".join(solution.lines) + "\n"
     _ask(options, file, text)
     before = file.read_text(encoding="utf-8") if file.exists() else None
     files.make_directory(file.parent)
@@ -137,11 +144,21 @@ def _fix(
         _take_back(file, before)
         raise
     if not view.daemon:
-        print("No daemon runs that would read it: systemctl start tcp-keepalived")
+        print(f"No daemon runs that would read it: {running.how_to_start(root, options.config)}")
         return
-    _reload(view.daemon)
+    _reload(view.daemon, root)
     print("Reloaded the daemon.\n")
-    _show_result(options, root, config, platform, {one.connection.cookie for one in view.explained if one.remedy})
+    helped = {one.connection.cookie for one in view.explained if one.remedy or solutions.contradicted(one, view.host)}
+    _show_result(options, root, config, platform, helped)
+
+
+def _raise_if_in_vain(options: argparse.Namespace, root: Path) -> None:
+    """Raise Misuse or NotPermitted at once where nothing could be written that a daemon reads."""
+    _check_daemon(options, running.running(options.state_dir, root), root)
+    directory = drop_in(options.config, "").parent
+    there = next(each for each in (directory, *directory.parents) if each.exists())
+    if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
+        raise NotPermitted(f"{printable(str(directory))}: --fix cannot write there; run as root")
 
 
 def _raise_if_at_risk(view: View) -> None:
@@ -170,6 +187,8 @@ def _check_daemon(options: argparse.Namespace, daemon: int, root: Path) -> None:
     its = running.configuration(daemon, root) if daemon else None
     here = (options.config or DEFAULT_FILE).absolute()
     if its is not None and its != here:
+        if not options.config and not os.access(its, os.R_OK, effective_ids=True):
+            raise NotPermitted(f"{printable(str(its))}: the daemon (process {daemon}) reads it; run as root to read it")
         raise Misuse(f"the daemon (process {daemon}) reads {printable(str(its))}; give it as --config")
 
 
@@ -187,14 +206,14 @@ def _ask(options: argparse.Namespace, file: Path, text: str) -> None:
         raise Misuse("nothing was written")
 
 
-def _reload(daemon: int) -> None:
+def _reload(daemon: int, root: Path) -> None:
     """Have the daemon read its configuration. Raises NotPermitted, NoInput."""
     try:
         os.kill(daemon, signal.SIGHUP)
     except PermissionError as error:
         raise NotPermitted(f"process {daemon}: cannot be told to reload: {error.strerror}; run as root") from error
     except ProcessLookupError as error:
-        raise NoInput(f"process {daemon}: the daemon has ended; systemctl start tcp-keepalived") from error
+        raise NoInput(f"process {daemon}: the daemon has ended; {running.how_to_start(root)}") from error
 
 
 def _show_result(
@@ -211,6 +230,27 @@ def _show_result(
     show(options, view)
     if waiting:
         raise StateError(f"the daemon has not armed all of them within {PATIENCE:.0f} s; see its log")
+    _raise_if_doubtful(view)
+
+
+def _raise_if_doubtful(view: View) -> None:
+    """Raise Unsupported where deaths contradict what somebody has written down, which --fix leaves alone.
+
+    Raise Doubtful where a connection is safe only if a guess holds, so that nobody takes it for certain.
+    """
+    for one in (its.connection for its in view.explained):
+        if line := forgotten.shortest(view.host.forgotten.against(one)):
+            raise Unsupported(
+                f"deaths contradict the timeout of the [[path]] {quoted(one.path)}, and --fix changes no line of "
+                f"yours; write {line.partition('#')[0].rstrip()} there"
+            )
+    guessed = [one.connection for one in view.explained if page.rests_on_guess(one)]
+    if guessed:
+        timeout = span(min(one.timeout for one in guessed))
+        raise Doubtful(
+            f"nothing more to fix, but SAFE holds only if the path's timeout is {timeout}, which is a guess: "
+            "find it with keepalivectl measure HOST:PORT, and write it into a [[path]]"
+        )
 
 
 def _is_helped(one: Explained) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keepaliveD.log.entries import MESSAGE_IDS
+from keepaliveD.log.ids import MESSAGE_IDS
 from keepaliveD.model.errors import NotPermitted, Unsupported
 from keepaliveD.model.text import printable
 from keepaliveD.records.history import TIMESTAMP, History
@@ -117,8 +117,8 @@ def _records(since: float, read: Reader) -> list[Record]:
     ]
 
 
-def journal(since: float, events: Sequence[str] = ENDS) -> Iterator[Mapping[str, Any]]:
-    """Yield the entries of the system's journal about these events.
+def journal(since: float, events: Sequence[str] = ENDS, causes: Sequence[str] = ()) -> Iterator[Mapping[str, Any]]:
+    """Yield the entries of the system's journal about these events, or only those of these causes.
 
     Raises Unsupported where no journal is kept, NotPermitted where there is none of the entries and not all are shown.
     """
@@ -135,6 +135,8 @@ def journal(since: float, events: Sequence[str] = ENDS) -> Iterator[Mapping[str,
     with reader:
         for event in events:  # matches of one field are alternatives, sd_journal_add_match(3)
             reader.add_match(MESSAGE_ID=MESSAGE_IDS[event])
+        for cause in causes:
+            reader.add_match(KEEPALIVE_CAUSE=cause)
         reader.seek_realtime(since)
         is_empty = True
         for entry in reader:

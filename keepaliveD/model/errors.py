@@ -77,6 +77,12 @@ class Busy(Refusal):
     status = Exit.TEMPFAIL
 
 
+class Doubtful(Refusal):
+    """All was done, but the result rests on a guess: measure the path."""
+
+    status = Exit.TEMPFAIL
+
+
 class StateError(Refusal):
     """A record cannot be read or written, so nothing is changed; or standard output cannot be written."""
 
@@ -93,6 +99,14 @@ class Defect(Refusal):
     """The program has a defect: please report it."""
 
     status = Exit.SOFTWARE
+
+
+def meanings() -> dict[Exit, str]:
+    """Return what each status but OK means: the first lines of what the refusals that end in it say of themselves."""
+    found: dict[Exit, list[str]] = {}
+    for refusal in Refusal.__subclasses__():
+        found.setdefault(refusal.status, []).append((refusal.__doc__ or "").partition("\n")[0])
+    return {status: " ".join(lines) for status, lines in found.items()}
 
 
 def is_shortage(error: OSError) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepaliveD.cli import explanation, page
+from keepaliveD.cli import explanation, page, solutions
 from keepaliveD.cli.page import Host
 from keepaliveD.model.connections import Due, Endpoint, Owner, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER
@@ -240,12 +240,12 @@ def test_a_path_that_counts_only_data_is_said_to_be_beyond_help() -> None:
 def test_a_timeout_that_nobody_knows_is_called_a_guess() -> None:
     its = changed(BARE, {"path": "default", "origin": Origin(Source.GUESS)})
     assert fact(its, "path").endswith("(guess: watch.default_timeout; no [[path]] matches)")
-    (section, *_) = page.assumed([its])
+    (section, *_) = solutions.assumed([its])
     assert section == "[[path]]"
-    assert tomllib.loads("\n".join(page.assumed([its])))["path"][0]["networks"] == ["10.20.0.9/32"]
-    assert page.assumed([BARE]) == []
+    assert tomllib.loads("\n".join(solutions.assumed([its])))["path"][0]["networks"] == ["10.20.0.9/32"]
+    assert solutions.assumed([BARE]) == []
     safe = changed(BARE, {"verdict": Verdict.SAFE, "origin": Origin(Source.GUESS)})
-    assert page.assumed([safe])[0] == "[[path]]"
+    assert solutions.assumed([safe])[0] == "[[path]]"
     assert "keepalivectl deaths" in explanation.assumed([safe])
 
 
@@ -267,8 +267,8 @@ def test_the_headline_counts_the_worst_first() -> None:
 
 def test_a_rule_that_is_wanted_twice_is_written_once() -> None:
     other = HelpfulRule((("user", "1000"), ("action", "enable")), ARMED)
-    found = page.remedies([BARE, BARE, changed(BARE, remedy=other)])
-    assert tomllib.loads("\n".join(page.lines(found)))["arm"] == [
+    found = solutions.of([BARE, BARE, changed(BARE, remedy=other)], Host())
+    assert tomllib.loads("\n".join(found.lines))["arm"] == [
         {"unit": "amanda@backup.service", "action": "enable"},
         {"user": 1000, "action": "enable"},
     ]
@@ -284,7 +284,7 @@ def test_a_rule_that_is_wanted_twice_is_written_once() -> None:
 )
 def test_a_rule_that_covers_more_than_was_asked_for_says_so(key: str, value: str, line: str) -> None:
     """Whoever asks for one ssh of his own does not expect to arm everybody's."""
-    assert page.lines([HelpfulRule(((key, value), ("action", "enable")), ARMED)])[1] == line
+    assert solutions.rule_lines(((key, value), ("action", "enable")))[1] == line
 
 
 NAMES = st.text() | st.sampled_from(['"]\n[[arm]]', "\x1b[2J", "a\x7fb", "\u202e", "\ud800", "\\", '"'])
@@ -296,5 +296,5 @@ def test_no_name_forges_a_line_or_a_key(owner: Owner, verdict: Verdict) -> None:
     its = changed(BARE, {"owner": owner, "verdict": verdict})
     assert len(lines(its)) == len(lines(changed(BARE, {"verdict": verdict})))
     assert all(line.isprintable() for line in lines(its))
-    remedy = HelpfulRule((("process", owner.process), ("action", "enable")), ARMED)
-    assert tomllib.loads("\n".join(page.lines([remedy]))) == {"arm": [{"process": owner.process, "action": "enable"}]}
+    rule = solutions.rule_lines((("process", owner.process), ("action", "enable")))
+    assert tomllib.loads("\n".join(rule)) == {"arm": [{"process": owner.process, "action": "enable"}]}

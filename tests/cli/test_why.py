@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import re
 import signal
 import sys
+import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,24 @@ import pytest
 from keepaliveD.cli import running, targets, why
 from keepaliveD.cli.ctl import main
 from keepaliveD.config import files, load
+from keepaliveD.log import history
+from keepaliveD.log.entries import of
+from keepaliveD.log.journal import as_object
+from keepaliveD.model.actions import Outcome
 from keepaliveD.model.arming import Access
 from keepaliveD.model.connections import Owner
-from keepaliveD.model.errors import ConfigError, NoInput, NotPermitted
+from keepaliveD.model.errors import ConfigError, NoInput, NotPermitted, Unsupported
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
+from keepaliveD.model.reports import ReportDeaths
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Timer
 from keepaliveD.platforms.base import Platform, Session
+from keepaliveD.records.history import History
+from tests.support.ends import FORGOTTEN_BY_REJECT, alike
 from tests.support.fakes import FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher, here
-from tests.support.tables import Socket, idle
+from tests.support.tables import Socket, address, idle
+
+SCRIPT_RUN = Path(__file__).parents[2] / "script/run"
 
 UNITS = {1: "amanda@backup.service", 2: "ssh.service", 3: ""}
 SOCKETS: list[Socket] = [
@@ -35,6 +46,7 @@ SOCKETS: list[Socket] = [
     ),
     idle(30.0, cookie=77, inode=3, cgroup=3, local="fd00::1", local_port=40003, remote="fd00::9", remote_port=22),
 ]
+CONFIGURED = '[[path]]\nname = "office"\nnetworks = ["10.0.0.0/8", "fd00::/8"]\ntimeout = "4min"\n'
 RULE = {"unit": "amanda@backup.service", "action": "enable", "idle": "auto"}
 
 
@@ -99,10 +111,15 @@ class Desk:
         return status, out, err.splitlines()
 
 
+def no_journal(_: float, **__: object) -> Iterator[Mapping[str, Any]]:
+    raise Unsupported("no journal of this machine is read")
+
+
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Desk:
     desk = Desk(tmp_path, capsys)
-    desk.config.write_text("")
+    desk.config.write_text(CONFIGURED)
+    monkeypatch.setattr(history, "journal", no_journal)
     monkeypatch.setattr(why, "detect", desk.platform)
     monkeypatch.setattr(why, "in_worker", here)
     monkeypatch.setattr(running, "running", lambda *_: desk.daemon)
@@ -207,6 +224,7 @@ def test_of_a_process_only_its_own_sockets_are_read(
 
 
 def test_the_lines_that_would_help_are_ready_to_paste(desk: Desk) -> None:
+    desk.config.write_text("")
     _, out, _ = desk.types("amanda@backup")
     pasted = out.partition(f"write this into {desk.written}:")[2].partition("Then:")[0]
     assert tomllib.loads(pasted) == {"arm": [RULE]}
@@ -233,10 +251,134 @@ def test_fix_writes_the_rule_reloads_the_daemon_and_shows_what_came_of_it(desk: 
     assert "idle 3min, interval 20s, probes 31" in after
 
 
+def test_what_is_safe_by_a_guess_says_so_wherever_it_is_said(desk: Desk) -> None:
+    """In the verdict, in the first line, and at the end of --fix, whose exit status promises nothing."""
+    desk.config.write_text("")
+    desk.daemon = 4242
+    status, out, (line,) = desk.types("amanda@backup", "--fix", "--yes")
+    after = " ".join(out.partition("Reloaded the daemon.")[2].split())
+    assert "1 connection: 1 safe by a guess" in after
+    assert "SAFE if the path's timeout is 4min, which is a guess: the next packet leaves in " in after
+    assert (status, line) == (
+        75,
+        "keepalivectl: nothing more to fix, but SAFE holds only if the path's timeout is 4min, which is a guess: find "
+        "it with keepalivectl measure HOST:PORT, and write it into a [[path]]",
+    )
+    status, out, (again,) = desk.types("amanda@backup", "--fix", "--yes")
+    assert (status, again, "Nothing to fix" in out) == (75, line, False)
+    said = " ".join(desk.types("amanda@backup")[1].split())
+    assert "find it with keepalivectl measure HOST:PORT; if you know what lies between, write it down" in said
+
+
+def ended(desk: Desk, *silences: float, remote: str = "10.20.0.9") -> None:
+    """Let the history have connections of the unit that this path forgot."""
+    kept = History(desk.directory / "state")
+    (desk.directory / "state").mkdir(exist_ok=True)
+    peer = {"remote_high": address(remote) >> 64, "remote_low": address(remote) & (2**64 - 1)}
+    for silence in silences:
+        facts = {**FORGOTTEN_BY_REJECT, **peer, "silence": silence}
+        report = alike(facts, owner=Owner(70, "amandad", "amanda@backup.service"))
+        (entry,) = of(Outcome(ReportDeaths((report,))))
+        kept.add(as_object(entry, time.time()))
+
+
+def switch_on(desk: Desk) -> None:
+    """Let the program have keepalive on, as the guess requires it."""
+    desk.sockets = [{**SOCKETS[0], "timer": Timer.KEEPALIVE, "expires": 170.0}, *SOCKETS[1:]]
+    desk.armer.stands[1] = SocketKeepalive(True, Keepalive(180, 20, 31))
+
+
+def test_deaths_at_the_same_peer_contradict_a_guess(desk: Desk) -> None:
+    """They are named with their silence, and what they support is offered; it is not in force by itself."""
+    desk.config.write_text("")
+    switch_on(desk)
+    ended(desk, 100.0, 110.0)
+    ended(desk, 50.0, remote="10.99.0.1")
+    status, out, err = desk.types("amanda@backup")
+    said = " ".join(out.split())
+    assert (status, err) == (0, [])
+    assert (
+        "SAFE only if the path's timeout is 4min, which is contradicted (2 connections to 10.20.0.9 died after "
+        "1min 40s to 1min 50s without a packet): the next packet leaves in "
+    ) in said
+    assert "see keepalivectl deaths 10.20.0.9" in said
+    assert "also 1 other of amanda@backup.service after 50s without a packet; see keepalivectl deaths amanda@b" in said
+    file = desk.directory / "config.d/00-why-to_10.20.0.9.toml"
+    pasted = tomllib.loads(out.partition(f"write this into {file}:")[2].partition("Then:")[0])
+    assert pasted == {
+        "path": [{"name": "to 10.20.0.9", "networks": ["10.20.0.9/32"], "timeout": "50s"}],
+        "arm": [{**RULE, "path": "to 10.20.0.9"}],
+    }
+    assert "find it with keepalivectl measure" not in said
+
+
+def test_fix_writes_the_timeout_that_deaths_support_before_the_rule(desk: Desk) -> None:
+    """Whatever the guess makes of the connection; then it is no guess any more."""
+    desk.config.write_text("")
+    desk.daemon = 4242
+    ended(desk, 100.0)
+    status, out, err = desk.types("amanda@backup", "--fix", "--yes")
+    file = desk.directory / "config.d/00-why-to_10.20.0.9.toml"
+    assert list(tomllib.loads(file.read_text())) == ["path", "arm"]
+    assert (status, [line for line in err if "guess" in line]) == (74, [])  # the daemon of this test arms by the guess
+    assert "BARE: the path forgets this connection in 3min 50s" in (before := " ".join(out.split()))
+    assert "It may be sooner: that timeout is contradicted, 1 connection to 10.20.0.9 died after 1min 40s" in before
+    assert f'"to 10.20.0.9", forgets after 50s without a packet (configured in {file})' in before
+    assert [path.timeout for path in load(desk.config).paths] == [240.0, 50.0]
+
+
+def test_deaths_do_not_contradict_what_was_written_since(desk: Desk) -> None:
+    """Only what ended under the very timeout that is configured does."""
+    switch_on(desk)
+    desk.config.write_text(CONFIGURED.replace("4min", "5min"))
+    ended(desk, 100.0)
+    status, out, _ = desk.types("amanda@backup")
+    assert (status, "SAFE: " in out, "contradicted" in out) == (0, True, False)
+    assert "1 connection to 10.20.0.9 died after 1min 40s without a packet" in " ".join(out.split())
+    desk.config.write_text(CONFIGURED)
+    assert "4min, which is contradicted" in " ".join(desk.types("amanda@backup")[1].split())
+    status, out, (line,) = desk.types("amanda@backup", "--fix", "--yes")
+    assert (status, line) == (
+        69,
+        "keepalivectl: deaths contradict the timeout of the [[path]] office, and --fix changes no line of yours; "
+        'write timeout = "50s" there',
+    )
+
+
+def test_where_the_history_may_not_be_read_the_page_says_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden(_: float, **__: object) -> Iterator[Mapping[str, Any]]:
+        raise NotPermitted("the history is in the journal: not permitted: run as root")
+
+    monkeypatch.setattr(history, "journal", hidden)
+    desk.config.write_text("")
+    assert "died not known: the history is in the journal: not permitted" in " ".join(desk.types("ssh")[1].split())
+
+
+def test_a_daemon_that_starts_while_fix_scans_has_its_file_written(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    followed, pids = iter([None]), iter([0])
+    monkeypatch.setattr(running, "followed", lambda *_: next(followed, desk.config))
+    monkeypatch.setattr(running, "running", lambda *_: next(pids, 4242))
+    status = main(["why", "amanda@backup", "--fix", "--yes", "--state-dir", str(desk.directory / "state")])
+    assert (status, desk.written.exists()) == (0, True)
+    assert desk.reloaded == [4242]
+
+
+def test_where_fix_could_not_write_it_says_so_before_it_scans(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the daemon reads another file than the one that is given."""
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    status, out, (line,) = desk.types("amanda@backup", "--fix", "--yes")
+    assert (status, out) == (77, "")
+    assert line == f"keepalivectl: {desk.directory}/config.d: --fix cannot write there; run as root"
+    desk.daemon = 4242
+    monkeypatch.setattr(running, "configuration", lambda *_: Path("/etc/other.toml"))
+    assert desk.types("amanda@backup", "--fix", "--yes")[:2] == (64, "")
+
+
 def test_fix_without_a_daemon_says_how_to_start_it(desk: Desk) -> None:
     status, out, _ = desk.types("amanda@backup", "--fix", "--yes")
     assert (status, desk.reloaded) == (0, [])
-    assert out.endswith("No daemon runs that would read it: systemctl start tcp-keepalived\n")
+    (start,) = re.findall(r"\nNo daemon runs that would read it: (.*)\n$", out)
+    assert start == f"{SCRIPT_RUN} --config {desk.config}"
 
 
 @pytest.mark.parametrize(("answer", "written"), [("y\n", True), ("n\n", False), ("\n", False), ("", False)])

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from tests.support.processes import (
     program,
 )
 from tests.support.rig import INTERVAL, LIBC, PROBES, SERVER, TIME, Namespace, Rig
+from tests.support.rig import TIMEOUT as FIREWALL
 from tests.support.unprivileged import reachable_directory
 from tests.support.versions import ITERATOR, since
 
@@ -266,6 +268,56 @@ def test_fix_makes_a_connection_at_risk_safe_in_one_command(rig: Rig, tmp_path: 
         held_by_getsockopt(after, asked)
         assert daemon.heard("armed", **asked.endpoints)
         assert timer(rig, asked) <= duration.parse(SPANS.findall(after)[0]) + 1
+        daemon.stop()
+
+
+def test_a_death_below_the_guess_is_named_and_fix_writes_what_it_supports(tmp_path: Path) -> None:
+    """SAFE by a guess is no promise: that connection dies. After --fix with its death on record the next one lives.
+
+    The rule that --fix wrote first is not enough; the daemon's own timeout stays a guess until a person says otherwise.
+    """
+    without_path, _, _ = configuration("apply = false", 'arm = "observe"').partition("[[path]]")
+    home = Home(tmp_path, without_path)
+    asking = ("env", f"RUNTIME_DIRECTORY={tmp_path}")
+
+    def fix(rig: Rig, asked: Program) -> tuple[int, str, str]:
+        words = ("why", str(asked.pid), "--fix", "--yes", f"--state-dir={home.state}")
+        done = rig.client.run(*asking, *CTL, *words)
+        return done.returncode, " ".join(done.stdout.split()), done.stderr
+
+    def page(rig: Rig, asked: Program) -> str:
+        said = rig.client.run(*asking, *CTL, "why", str(asked.pid), f"--state-dir={home.state}")
+        assert (said.returncode, said.stderr) == (0, "")
+        return " ".join(said.stdout.split())
+
+    with Rig("reject") as rig, home.daemon(rig.client, through=asking) as daemon:
+        with program(rig) as asked:
+            assert asked.speak() == "answered"
+            status, said, doubt = fix(rig, asked)
+            assert status == os.EX_TEMPFAIL, said + doubt
+            assert "SAFE if the path's timeout is 4min, which is a guess: " in said
+            assert "SAFE holds only if the path's timeout is 4min, which is a guess: find it with" in doubt
+        for _ in range(ATTEMPTS):  # on a busy machine the silence may be so long that half of it is too long
+            with program(rig) as asked:
+                assert asked.speak() == "answered"
+                time.sleep(FIREWALL + 2)
+                assert asked.speak() == "ECONNRESET"
+                died = daemon.expect("died", **asked.endpoints)
+            if died["KEEPALIVE_SILENCE_SEC"] < 1.8 * FIREWALL:
+                break
+        with program(rig) as asked:
+            daemon.expect("armed", **asked.endpoints)
+            ask(tmp_path / "control", "Scan", patience=SOON)
+            assert "SAFE only if the path's timeout is 4min, which is contradicted (" in (said := page(rig, asked))
+            assert f"see keepalivectl deaths {asked.endpoints['KEEPALIVE_REMOTE_ADDRESS']}" in said
+            status, said, doubt = fix(rig, asked)
+            assert (status, doubt) == (0, ""), said
+            assert "SAFE: the next packet leaves in " in said
+            assert f"(configured in {tmp_path}/config.d/00-why-to_" in said
+        with program(rig) as asked:
+            daemon.expect("armed", **asked.endpoints)
+            time.sleep(2 * FIREWALL + 1)
+            assert asked.speak() == "answered"
         daemon.stop()
 
 

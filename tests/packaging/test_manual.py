@@ -336,7 +336,7 @@ CHANGES = {
     "a signal": ("keepaliveD/daemon/signals.py", "signal.SIGTERM, ", "signal.SIGUSR1, ", "SIGTERM"),
     "an exit status": ("keepaliveD/model/errors.py", "    OK = 0", "    OK = 0\n    OTHER = 1", "OTHER"),
     "a verdict": ("docs/verdicts.md", "| `bare` |", "| `bald` |", "bald"),
-    "a message": ("keepaliveD/log/entries/entry.py", '"late": "4e', '"late": "5e', "message ids"),
+    "a message": ("keepaliveD/log/ids.py", '"late": "4e', '"late": "5e', "message ids"),
     "an event": ("packaging/manual/catalog.in", "-- late", "-- slow", "slow"),
     "a column": ("keepaliveD/cli/columns.py", '"idle", "IDLE"', '"idle", "AGE"', "column AGE"),
     "a line of a template": ("packaging/manual/tcp-keepalived.8.in", "@option --once\n", "", "option --once"),

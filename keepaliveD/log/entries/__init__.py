@@ -11,11 +11,12 @@ from keepaliveD.log.entries.arming import asked, by_hand, of_arming, of_counted
 from keepaliveD.log.entries.connections import of_report
 from keepaliveD.log.entries.daemon import DaemonReports, counts_line, of_daemon, status_line
 from keepaliveD.log.entries.deaths import of_deaths
-from keepaliveD.log.entries.entry import ERROR, INFO, MESSAGE_IDS, NOTICE, WARNING, Entry, Value
+from keepaliveD.log.entries.entry import ERROR, INFO, NOTICE, WARNING, Entry, Value
 from keepaliveD.log.entries.evidence import of_evidence
 from keepaliveD.log.entries.firewall import of_nearly_full
 from keepaliveD.log.entries.namespaces import of_hang, of_unwatched
 from keepaliveD.log.entries.settings import Reports, of_settings, of_settings_report
+from keepaliveD.log.ids import MESSAGE_IDS
 from keepaliveD.log.words import own_namespace
 from keepaliveD.model.actions import Action, Arm, AskFirewall, Disarm, Outcome, ReadIdleTimes, SetSystemKeepalive
 from keepaliveD.model.reports import (

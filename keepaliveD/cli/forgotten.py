@@ -1,0 +1,174 @@
+"""Connections that a path forgot, by the daemon's history, and what they say of those that are there now.
+
+What ended at one peer changes no timeout by itself: it is said, and `why --fix` writes it for whoever wants that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import ipaddress
+import json
+import math
+import time
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from keepaliveD.log import history
+from keepaliveD.log.history import Record
+from keepaliveD.model import duration
+from keepaliveD.model.causes import Cause
+from keepaliveD.model.connections import Connection
+from keepaliveD.model.duration import span
+from keepaliveD.model.errors import NotPermitted, StateError, Unsupported
+from keepaliveD.model.origin import Source
+from keepaliveD.records.history import History
+
+CAUSES = (Cause.MIDDLEBOX_IDLE.key, Cause.SILENT_AFTER_IDLE.key)
+SINCE = 7 * 86400.0  # seconds: as far back as keepalivectl deaths looks
+KEY = "timeout"
+SAME = 0.1  # seconds: the history rounds
+
+
+class Gone(NamedTuple):
+    """Connections that ended alike: one, or those of a summary, whose `peer` is "". Times are seconds, NaN not known.
+
+    `timeout` is what was assumed of the path then. `supported` is the line of configuration with the timeout that the
+    end supports, where it came earlier; else "".
+    """
+
+    when: float
+    number: int
+    unit: str
+    peer: str
+    silence: float
+    timeout: float
+    supported: str
+
+
+class HelpfulPath(NamedTuple):
+    """A [[path]] for one peer: its name, its network, and the line with its timeout."""
+
+    name: str
+    network: str
+    timeout: str
+
+    @property
+    def lines(self) -> list[str]:
+        """The path as configuration."""
+        return ["[[path]]", f"name = {json.dumps(self.name)}", f'networks = ["{self.network}"]', self.timeout]
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What the history has, the newest first; `hidden` is why there may be more."""
+
+    gone: tuple[Gone, ...] = ()
+    hidden: str = ""
+
+    def with_peer(self, one: Connection) -> tuple[Gone, ...]:
+        """Return those that had the same peer."""
+        return tuple(gone for gone in self.gone if gone.peer == one.remote.address)
+
+    def of_unit(self, one: Connection) -> tuple[Gone, ...]:
+        """Return those of the same unit that had other peers, or of which the peer is not known."""
+        unit = one.owner.unit
+        return tuple(gone for gone in self.gone if unit and gone.unit == unit and gone.peer != one.remote.address)
+
+    def against(self, one: Connection) -> tuple[Gone, ...]:
+        """Return those that ended earlier than the path of a connection would forget it.
+
+        Against what somebody has written down, only those count that ended under the same timeout: what was written
+        since may be their remedy.
+        """
+        is_presumed = one.origin.guessed or one.origin.source is Source.EVIDENCE
+        return tuple(
+            gone
+            for gone in self.with_peer(one)
+            if gone.silence < one.timeout and (is_presumed or abs(gone.timeout - one.timeout) <= SAME)
+        )
+
+
+NOTHING = Forgotten()
+
+
+def known(state: Path, read: history.Reader | None = None) -> Forgotten:
+    """Return what the journal, or else the history in the state directory, has of the last week."""
+    read = read or functools.partial(history.journal, causes=CAUSES)
+    try:
+        records, hidden = history.ended(time.time() - SINCE, read, History(state))
+    except Unsupported:
+        return NOTHING  # no daemon has kept any
+    except (NotPermitted, StateError) as refusal:
+        return Forgotten((), str(refusal))
+    return Forgotten(tuple(_gone(record) for record in records if record["CAUSE"] in CAUSES), hidden)
+
+
+def _gone(record: Record) -> Gone:
+    return Gone(
+        record.when,
+        record.count,
+        record["UNIT"],
+        record["REMOTE_ADDRESS"],
+        _number(record["SILENCE_SEC"]),
+        _number(record["TIMEOUT_SEC"]),
+        _supported(record["REMEDY"].splitlines()),
+    )
+
+
+def _number(text: str) -> float:
+    """Return the number, NaN where a damaged entry has none."""
+    with contextlib.suppress(ValueError):
+        return float(text)
+    return math.nan
+
+
+def _supported(remedy: Sequence[str]) -> str:
+    """Return the line with a timeout, if there is one and it is whole."""
+    return next((line for line in remedy if not math.isnan(_timeout(line))), "")
+
+
+def _timeout(line: str) -> float:
+    """Return the timeout of a line of configuration; NaN where it has none."""
+    with contextlib.suppress(ValueError):  # also what is no TOML
+        if list(found := tomllib.loads(line)) == [KEY]:
+            return duration.parse(found[KEY])
+    return math.nan
+
+
+def shortest(gone: Iterable[Gone]) -> str:
+    """Return the line with the shortest timeout that these ends support; "" where they support none."""
+    return min((each.supported for each in gone if each.supported), key=_timeout, default="")
+
+
+def helpful_path(one: Connection, against: Sequence[Gone]) -> HelpfulPath | None:
+    """Return the [[path]] that these ends support for the peer of a connection whose timeout is only presumed."""
+    is_presumed = one.origin.guessed or one.origin.source is Source.EVIDENCE
+    line = shortest(against)
+    if not line or not is_presumed:
+        return None
+    address = one.remote.address
+    return HelpfulPath(f"to {address}", str(ipaddress.ip_network(address.partition("%")[0])), line)
+
+
+def count(gone: Iterable[Gone]) -> int:
+    """Return how many connections these are."""
+    return sum(each.number for each in gone)
+
+
+def after(gone: Iterable[Gone]) -> str:
+    """Return after which silence these ended."""
+    silences = [each.silence for each in gone if not math.isnan(each.silence)]
+    if not silences:
+        return "in silence"
+    least, most = span(min(silences)), span(max(silences))
+    return f"after {least if least == most else f'{least} to {most}'} without a packet"
+
+
+def ended_to(one: Connection, gone: Sequence[Gone]) -> str:
+    """Return how many connections to the peer of this one ended, and after which silence."""
+    number = count(gone)
+    return f"{number} connection{'s' * (number != 1)} to {one.remote.address} died {after(gone)}"
