@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from keepaliveD.cli import unwatched
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import span
+from keepaliveD.model.plain import known
 from keepaliveD.model.results import ArmingResult
 from keepaliveD.model.snapshot import AtRisk, Setting
 from keepaliveD.model.text import printable
@@ -18,6 +21,9 @@ LABEL = 13  # columns of what a line is about
 WORST = ("cut", "bare", "late", "unknown", "safe")
 SET = (ArmingResult.ARMED.value, ArmingResult.ARMED_AT_CONNECT.value)
 FEW = 8  # units that are listed
+FORMAT = 1  # of the JSON; another number means that a key has another meaning, or is gone
+OF_DAEMON = ("version", "pid", "running")
+KEPT_BY_DAEMON = ("scan", "arming", "ends")  # what only a daemon knows, by the names of its answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,9 @@ class Host:
     applied: bool
     engine: str
     at_risk: Sequence[AtRisk]
-    total: int
+    connections: Mapping[str, int]  # the total, the number of namespaces, and how many of each verdict
+    unwatched: Mapping[str, Any]  # as in the answer to Status
+    netns: int = 0  # of who has scanned
     pinned: str = ""
     restores: bool = True  # whether a stop restores the settings
     problems: Sequence[str] = ()
@@ -53,7 +61,9 @@ def of_daemon(daemon: Mapping[str, Any], stop: str) -> Host:
         applied=daemon["applied"],
         engine=daemon["engine"],
         at_risk=[_at_risk(one) for one in daemon.get("at_risk", ())],
-        total=daemon["connections"]["total"],
+        connections=daemon["connections"],
+        unwatched=daemon["unwatched"],
+        netns=daemon["netns"],
         restores=daemon.get("restores", True),
         stop=stop,
         unseen=daemon.get("unseen", ""),
@@ -71,6 +81,34 @@ def overview(host: Host) -> Iterator[str]:
         yield f"{label.ljust(LABEL)}{printable(words)}"
 
 
+def as_json(host: Host) -> str:
+    """Return the same as an object, for programs; what only a daemon knows is null without one."""
+    daemon = host.daemon
+    told = {
+        "version": FORMAT,
+        "daemon": daemon and {name: daemon[name] for name in OF_DAEMON},
+        "process": host.process or None,
+        "why": host.why,
+        "stop": host.stop,
+        "applied": host.applied,
+        "settings": [one._asdict() for one in host.settings],
+        "restores": host.restores,
+        "engine": host.engine,
+        "unseen": host.unseen,
+        "connections": dict(host.connections),
+        "unwatched": dict(host.unwatched),
+        "at_risk": [{**asdict(one), "verdict": one.verdict.label, "left": known(one.left)} for one in host.at_risk],
+        **{name: daemon and daemon.get(name) for name in KEPT_BY_DAEMON},
+        "pinned": host.pinned,
+        "problems": _problems(host),
+    }
+    return json.dumps(told, indent=1)
+
+
+def _problems(host: Host) -> list[str]:
+    return [*(host.daemon["problems"] if host.daemon else ()), *host.problems]
+
+
 def _facts(host: Host) -> Iterator[tuple[str, str]]:
     daemon = host.daemon
     yield "daemon", _daemon(host)
@@ -81,7 +119,7 @@ def _facts(host: Host) -> Iterator[tuple[str, str]]:
         took, interval = f"{1000 * scan['took']:.0f}ms", span(scan["interval"])
         yield "last scan", f"{span(scan['ago'])} ago, took {took}, at least one in {interval}"
     yield "connections", _connections(host)
-    if daemon and (missing := unwatched.summary(daemon["unwatched"], daemon["netns"])):
+    if missing := unwatched.summary(host.unwatched, host.netns):
         yield "not watched", f"{missing}; keepalivectl sockets says why"
     yield from _units(host.at_risk)
     if daemon:
@@ -97,7 +135,7 @@ def _facts(host: Host) -> Iterator[tuple[str, str]]:
         yield "ends", host.unseen
     if host.pinned:
         yield "at connect", f"{host.pinned} arms new connections without a daemon; keepalivectl disarm removes it"
-    for problem in [*(daemon["problems"] if daemon else []), *host.problems]:
+    for problem in _problems(host):
         yield "problem", problem
 
 
@@ -141,15 +179,13 @@ def _setting(one: Setting, host: Host) -> str:
 
 
 def _connections(host: Host) -> str:
-    if host.daemon is None:
-        number = sum(one.count for one in host.at_risk)
-        return f"{host.total}, {number} of them at risk (by a single scan)"
-    counts = host.daemon["connections"]
+    counts = Counter(host.connections)
     by_verdict = ", ".join(f"{counts[verdict]} {verdict}" for verdict in WORST if counts[verdict])
     namespaces = f" in {counts['namespaces']} namespaces" if counts["namespaces"] > 1 else ""
-    hidden = " that were seen" if unwatched.blind(host.daemon["unwatched"], host.daemon["netns"]) else ""
+    hidden = " that were seen" if unwatched.blind(host.unwatched, host.netns) else ""
+    once = " (by a single scan)" if host.daemon is None else ""
     said = f"{counts['total']}{namespaces}{hidden}"
-    return f"{said}: {by_verdict}" if by_verdict else said
+    return f"{said}: {by_verdict}{once}" if by_verdict else f"{said}{once}"
 
 
 def _units(groups: Sequence[AtRisk]) -> Iterator[tuple[str, str]]:

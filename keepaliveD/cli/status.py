@@ -9,32 +9,52 @@ from pathlib import Path
 from keepaliveD.cli import arguments, overview, running
 from keepaliveD.cli.asking import ask, control_socket
 from keepaliveD.cli.fitting import terminal_width, wrapped
-from keepaliveD.model.errors import NoInput, NotPermitted
+from keepaliveD.model.errors import Exit, NoInput, NotPermitted, Refusal
+
+NOT_RUNNING, NOT_KNOWN = 3, 4  # as the LSB has it for the status of a service, and systemctl(1)
 
 
 def add_status(command: argparse.ArgumentParser) -> None:
     """The command line of `keepalivectl status`."""
+    command.add_argument("--json", action="store_true", help="print JSON, for programs")
     arguments.add_config(command)
     arguments.add_state(command)
     command.set_defaults(command=print_status)
 
 
-def print_status(options: argparse.Namespace, root: Path) -> None:
-    """Print how the daemon is, or what its records and the kernel say where none can be asked."""
-    for line in wrapped(overview.overview(_host(options, root)), terminal_width(), overview.LABEL):
-        print(line)
+def print_status(options: argparse.Namespace, root: Path) -> int:
+    """Print how the daemon is, or what its records and the kernel say where none can be asked.
+
+    Return the exit status: that of systemctl status.
+    """
+    host, status = _host(options, root)
+    if options.json:
+        print(overview.as_json(host))
+    else:
+        for line in wrapped(overview.overview(host), terminal_width(), overview.LABEL):
+            print(line)
+    return status
 
 
-def _host(options: argparse.Namespace, root: Path) -> overview.Host:
-    """Ask the daemon, which knows all of it; only where none answers, look."""
+def _host(options: argparse.Namespace, root: Path) -> tuple[overview.Host, int]:
+    """Ask the daemon, which knows all of it; only where none answers, look. Return also the exit status."""
     try:
         answer = ask(control_socket(root), "Status")
-        return overview.of_daemon(answer, running.how_to_stop(answer["pid"], root))
+        return overview.of_daemon(answer, running.how_to_stop(answer["pid"], root)), Exit.OK
     except (NoInput, NotPermitted) as refusal:
         pid = running.running(options.state_dir, root)
-        why = running.why_not_asked(pid, root, refusal) if pid else "none runs here; systemctl start tcp-keepalived"
+        why, status = _without(pid, root, refusal)
     from keepaliveD.cli import without_daemon
 
     options.config = running.its_file(options, root)
     host = without_daemon.look(options, root, why)
-    return dataclasses.replace(host, process=pid, stop=running.how_to_stop(pid, root)) if pid else host
+    return dataclasses.replace(host, process=pid, stop=running.how_to_stop(pid, root)) if pid else host, status
+
+
+def _without(pid: int, root: Path, refusal: Refusal) -> tuple[str, int]:
+    """Return why no daemon was asked, and the exit status; `pid` is one that runs, 0 if none is seen."""
+    if pid:
+        return running.why_not_asked(pid, root, refusal), Exit.OK
+    if isinstance(refusal, NotPermitted):
+        return str(refusal), NOT_KNOWN
+    return "none runs here; systemctl start tcp-keepalived", NOT_RUNNING

@@ -12,8 +12,10 @@ from keepaliveD.cli import overview, state
 from keepaliveD.cli.columns import Group, grouped
 from keepaliveD.cli.worker import in_worker
 from keepaliveD.config import Config, defaults, load
+from keepaliveD.daemon.interface import by_verdict
 from keepaliveD.daemon.metrics import of_scan, of_settings
 from keepaliveD.daemon.settings import settings
+from keepaliveD.log.words import own_namespace
 from keepaliveD.model.errors import NotPermitted, Refusal
 from keepaliveD.model.metric import Metric
 from keepaliveD.model.rules import Watching
@@ -25,7 +27,7 @@ from keepaliveD.platforms.requests import find_owners, find_units, scan
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.at_risk import at_risk
 from keepaliveD.policy.connections import by_urgency, order_of_urgency
-from keepaliveD.policy.judge import judge
+from keepaliveD.policy.judge import count, judge
 from keepaliveD.policy.totals import totals
 
 
@@ -45,7 +47,9 @@ def look(options: argparse.Namespace, root: Path, why: str) -> overview.Host:
         applied=config.apply,
         engine=f"{judgement.table.engine_description} (of this scan by keepalivectl)",
         at_risk=[_at_risk(group) for group in grouped(at_risk)],
-        total=len(judgement.table),
+        connections=by_verdict(count(judgement)),
+        unwatched=judgement.table.unwatched._asdict(),
+        netns=own_namespace(),
         pinned=_pinned(platform),
         problems=(*problems, *_damaged(options, platform)),
     )

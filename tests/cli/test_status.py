@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from keepaliveD import __version__
-from keepaliveD.cli import monitor, overview, running, without_daemon
+from keepaliveD.cli import monitor, overview, running, status, without_daemon
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.overview import Host
 from keepaliveD.daemon import interface
@@ -23,9 +24,10 @@ from keepaliveD.log.entries import Entry
 from keepaliveD.model.autopsy import Tally
 from keepaliveD.model.causes import Foretold
 from keepaliveD.model.connections import Counts, Verdict
+from keepaliveD.model.errors import NotPermitted
 from keepaliveD.model.results import ArmingResult
 from keepaliveD.model.snapshot import AtRisk, LastScan, Setting, Snapshot
-from keepaliveD.model.sockets import Unwatched
+from keepaliveD.model.sockets import ALL_WATCHED, SocketTable, Unwatched
 from keepaliveD.platforms.base import Platform, Session
 from keepaliveD.records.settings import SettingsRecord, file_name
 from tests.support.fakes import IDENTITY, FakeArmer, FakeAtConnect, FakeOwners, FakeTuner, FakeWatcher, here
@@ -74,7 +76,7 @@ class Desk:
     def types(self, *words: str) -> tuple[int, list[str], list[str]]:
         """Status, lines on standard output, lines on standard error."""
         common = ["--config", str(self.directory / "config.toml"), "--state-dir", str(self.directory / "state")]
-        left = main([*words, *(common if words == ("status",) else [])])
+        left = main([*words, *(common if words[0] == "status" else [])])
         out, err = self.capsys.readouterr()
         return left, out.splitlines(), err.splitlines()
 
@@ -162,16 +164,63 @@ def test_without_a_daemon_damaged_records_are_problems(desk: Desk, name: str) ->
 
 def test_without_a_daemon_the_kernel_is_read(desk: Desk) -> None:
     left, out, err = desk.types("status")
-    assert (left, err) == (0, [])
+    assert (left, err) == (3, [])
     assert out == [
         "daemon       none runs here; systemctl start tcp-keepalived",
         "settings     time    7200; the configuration wants 180",
         "             intvl   75; the configuration wants 20",
         "             probes  9; the configuration wants 31",
         "engine       fake engine (of this scan by keepalivectl)",
-        "connections  1, 1 of them at risk (by a single scan)",
+        "connections  1: 1 bare (by a single scan)",
         "at risk      backup.service: 1 bare, the first in 3min 50s; keepalivectl why backup.service",
     ]
+
+
+def test_without_a_daemon_what_a_scan_does_not_see_is_not_called_safe(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without privileges a verdict may be unknown, and other namespaces are hidden."""
+    scan = FakeWatcher.scan
+
+    def seen(watcher: FakeWatcher, now: float) -> SocketTable:
+        watcher.sockets = lambda _: [idle(10.0, cookie=1), idle(math.nan, cookie=2)]
+        return dataclasses.replace(scan(watcher, now), unwatched=Unwatched(forbidden=2))
+
+    monkeypatch.setattr(FakeWatcher, "scan", seen)
+    _, out, _ = desk.types("status")
+    assert "connections  2: 1 bare, 1 unknown (by a single scan)" in out
+    assert "not watched  2 other network namespaces; keepalivectl sockets says why" in out
+
+
+KEYS = {
+    "version", "daemon", "process", "why", "stop", "applied", "settings", "restores", "engine", "unseen", "scan",
+    "connections", "unwatched", "at_risk", "arming", "ends", "pinned", "problems",
+}  # fmt: skip
+
+
+def test_programs_read_json_with_a_daemon_and_without(desk: Desk) -> None:
+    with desk.daemon():
+        left, out, err = desk.types("status", "--json")
+    asked = json.loads("\n".join(out))
+    assert (left, err, asked.keys()) == (0, [], KEYS)
+    assert (asked["version"], asked["daemon"]["pid"], asked["stop"]) == (1, 812, STOP)
+    assert asked["connections"]["bare"] == 2
+    assert asked["at_risk"][2] == {
+        "unit": "web.service", "user": 0, "verdict": "late", "count": 1, "sure": True, "left": None
+    }  # fmt: skip
+    left, out, err = desk.types("status", "--json")
+    alone = json.loads("\n".join(out))
+    assert (left, err, alone.keys()) == (3, [], KEYS)
+    assert (alone["daemon"], alone["process"], alone["scan"], alone["arming"], alone["ends"]) == (None,) * 5
+    assert alone["why"].startswith("none runs here")
+    assert (alone["connections"]["bare"], round(alone["at_risk"][0]["left"])) == (1, 230)
+    assert alone["settings"][0] == {"name": "time", "wanted": 180, "stands": 7200, "before": None}
+
+
+def test_the_manual_names_the_keys_of_the_json() -> None:
+    manual = (Path(__file__).parents[2] / "packaging/manual/keepalivectl.1.in").read_text(encoding="utf-8")
+    section = manual.partition("\n.SH JSON\n")[2].partition("\n.SH ")[0]
+    assert not [key for key in KEYS if f"\\fB{key}\\fP" not in section and f".B {key}\n" not in section]
 
 
 def test_what_a_killed_daemon_has_left_says_how_it_is_undone(desk: Desk) -> None:
@@ -188,11 +237,23 @@ def test_what_a_killed_daemon_has_left_says_how_it_is_undone(desk: Desk) -> None
 
 def test_a_daemon_that_cannot_be_asked_is_named(desk: Desk) -> None:
     with SettingsRecord(desk.directory / "state", IDENTITY, {}).locked():
-        _, (first, *_), _ = desk.types("status")
+        left, (first, *_), _ = desk.types("status")
+    assert left == 0
     assert first == (
         f"daemon       process {os.getpid()} runs, but cannot be asked: {desk.directory}/control: "
         f"it does not listen there; start it with RUNTIME_DIRECTORY={desk.directory}"
     )
+
+
+def test_whether_a_daemon_runs_may_stay_unknown(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where neither its control socket nor its lock may be looked at."""
+
+    def refuse(*_: object) -> dict[str, object]:
+        raise NotPermitted(f"{desk.directory}/control: Permission denied; run as root")
+
+    monkeypatch.setattr(status, "ask", refuse)
+    left, (first, *_), _ = desk.types("status")
+    assert (left, first) == (4, f"daemon       {desk.directory}/control: Permission denied; run as root")
 
 
 def test_what_a_daemon_has_set_that_cannot_be_asked_is_undone_by_stopping_it(
@@ -211,7 +272,7 @@ def test_what_a_daemon_has_set_that_cannot_be_asked_is_undone_by_stopping_it(
 def test_an_error_in_the_configuration_hides_nothing_else(desk: Desk) -> None:
     (desk.directory / "config.toml").write_text("x = 1")
     left, out, _ = desk.types("status")
-    assert left == 0
+    assert left == 3
     assert out[-1].startswith(f"problem      {desk.directory}/config.toml:1: x")
     assert any(line.startswith("settings") for line in out)
 
@@ -250,13 +311,13 @@ def test_a_daemon_of_an_earlier_version_is_asked_as_well() -> None:
 
 
 def test_settings_that_are_left_alone_are_said_to_be() -> None:
-    host = Host(None, "none runs", (Setting("time", 180, 7200),), False, "engine", [], 0)
+    host = Host(None, "none runs", (Setting("time", 180, 7200),), False, "engine", [], {}, ALL_WATCHED._asdict())
     assert "settings     left alone (keepalive.apply = false)" in list(overview.overview(host))
 
 
 def test_more_units_than_fit_are_counted() -> None:
     units = [AtRisk(f"{number}.service", 0, Verdict.BARE, 1, True, 5.0) for number in range(11)]
-    host = Host(None, "none runs", (), False, "engine", units, 11)
+    host = Host(None, "none runs", (), False, "engine", units, {}, ALL_WATCHED._asdict())
     assert list(overview.overview(host))[-1].strip() == "and 3 others: keepalivectl sockets --at-risk"
 
 
