@@ -172,8 +172,8 @@ def _warn_of_interval(action: Arm, wanted: int | None) -> None:
             path = action.connections[0]
             print(
                 f"warning: --interval {duration.exact(wanted)} is too long for path {quoted(path.path)}, which forgets "
-                f"after {duration.span(path.timeout)}: used {duration.exact(wish.times.interval)}, so that {ENOUGH} "
-                "probes leave in time",
+                f"after {duration.span(path.timeout)} ({path.origin}): used {duration.exact(wish.times.interval)}, "
+                f"so that {ENOUGH} probes leave in time",
                 file=sys.stderr,
             )
 

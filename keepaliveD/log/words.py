@@ -26,5 +26,5 @@ def too_long(times: Keepalive, connection: Connection) -> str:
     name, time = ("idle", times.idle) if times.idle >= times.interval else ("interval", times.interval)
     most = longest(connection.timeout)
     remedy = f'use idle = "auto", or at most {exact(most)}' if most else "no idle time in whole seconds is short enough"
-    forgets = f"path {quoted(connection.path)} forgets after {span(connection.timeout)}"
+    forgets = f"path {quoted(connection.path)} forgets after {span(connection.timeout)} ({connection.origin})"
     return f"{name} {exact(time)} is too long: {forgets}; {remedy}"

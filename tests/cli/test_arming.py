@@ -288,7 +288,7 @@ def test_an_interval_that_is_too_long_for_the_path_is_shortened_with_a_warning(d
     assert status == 0
     assert desk.armer.changed == [(1, SocketKeepalive(True, Keepalive(142, 70, 31)))]
     assert line == (
-        "warning: --interval 2h is too long for path default, which forgets after 4min: "
+        "warning: --interval 2h is too long for path default, which forgets after 4min (guess: watch.default_timeout): "
         "used 1min 10s, so that 2 probes leave in time"
     )
 

@@ -164,7 +164,8 @@ def test_what_was_armed_says_by_whom_and_how_it_is_undone() -> None:
                 "rule": dataclasses.replace(REARM, name="arm[1]", idle=400),
                 "times": Keepalive(400, 20, 31),
             },
-            'no: rule arm[1] would not arm it: idle 6min 40s is too long: path "office firewall" forgets after 5min; '
+            'no: rule arm[1] would not arm it: idle 6min 40s is too long: path "office firewall" forgets after 5min '
+            "(configured in /etc/tcp-keepalived/config.toml); "
             'use idle = "auto", or at most 4min 26s',
         ),
         (

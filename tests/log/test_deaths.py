@@ -53,6 +53,7 @@ def test_one_end_names_the_middlebox_and_the_remedy() -> None:
     assert said.fields["KEEPALIVE_CAUSE"] == "middlebox-idle"
     assert said.fields["KEEPALIVE_HOP"] == 2
     assert said.fields["KEEPALIVE_SILENCE_SEC"] == 3.5
+    assert said.fields["KEEPALIVE_TIMEOUT_SOURCE"] == "guess"
     assert str(said.fields["KEEPALIVE_REMEDY"]).splitlines()[0] == "[[path]]"
 
 

@@ -172,10 +172,12 @@ def test_more_become_one_summary_a_unit_and_path() -> None:
     said = say(*[BARE] * 7000, urgent, *[other] * 3000)
     assert [entry.message for entry in said] == [
         '7001 connections of amanda@backup.service on path "office firewall": at risk: no packet is due, '
-        "the path forgets the first in 12s; for example 10.1.2.3:40000 -> 10.20.0.9:10080; "
+        "the path forgets the first in 12s (idle timeout 5min, configured in /etc/tcp-keepalived/config.toml); "
+        "for example 10.1.2.3:40000 -> 10.20.0.9:10080; "
         "switch keepalive on in the program, or run keepalivectl arm",
         '3000 connections of pool.service on path "office firewall": at risk: no packet is due, '
-        "the path forgets the first in 58s; for example 10.1.2.3:40000 -> 10.20.0.9:10080; "
+        "the path forgets the first in 58s (idle timeout 5min, configured in /etc/tcp-keepalived/config.toml); "
+        "for example 10.1.2.3:40000 -> 10.20.0.9:10080; "
         "switch keepalive on in the program, or run keepalivectl arm",
     ]
     assert said[0].fields["KEEPALIVE_COUNT"] == 7001
@@ -395,7 +397,8 @@ AT_RISK = '; at risk: no packet is due, and path "office firewall" forgets it in
             ArmingResult.TOO_LONG,
             "unarmed",
             WARNING,
-            'not armed by arm[1]: idle 3min is too long: path "office firewall" forgets after 5min; '
+            'not armed by arm[1]: idle 3min is too long: path "office firewall" forgets after 5min '
+            "(configured in /etc/tcp-keepalived/config.toml); "
             'use idle = "auto", or at most 4min 26s',
         ),
     ],

@@ -191,10 +191,11 @@ def _summary(members: list[Connection], before: Verdict) -> Entry:
     """Return one entry for many connections of one unit, path and verdict; all of them were cut before, or none."""
     urgent = min(members, key=lambda connection: connection.left)
     quiet, packet = WORDS[urgent.counts]
+    first = f"the path forgets the first in {span(urgent.left)} (idle timeout {span(urgent.timeout)}, {urgent.origin})"
     what = {
-        Verdict.LATE: f"at risk: the next packet is due too late, the path forgets the first in {span(urgent.left)}",
-        Verdict.BARE: f"at risk: no {packet} is due, the path forgets the first in {span(urgent.left)}",
-        Verdict.CUT: f"expired: {quiet} for longer than {span(urgent.timeout)}, presumably forgotten",
+        Verdict.LATE: f"at risk: the next packet is due too late, {first}",
+        Verdict.BARE: f"at risk: no {packet} is due, {first}",
+        Verdict.CUT: f"expired: {quiet} for longer than {span(urgent.timeout)} ({urgent.origin}), presumably forgotten",
     }.get(urgent.verdict, "safe again")
     if before is Verdict.CUT:
         what = "still alive: packets passed"

@@ -233,4 +233,5 @@ def _forecast(death: Death) -> dict[str, Value]:
         fields["KEEPALIVE_WARNED_SEC"] = _rounded(death.hindsight.warned_before)
     if math.isfinite(death.timeout):
         fields["KEEPALIVE_TIMEOUT_SEC"] = round(death.timeout, 1)
+        fields |= {"KEEPALIVE_TIMEOUT_ORIGIN": str(death.origin), "KEEPALIVE_TIMEOUT_SOURCE": death.origin.source.value}
     return fields
