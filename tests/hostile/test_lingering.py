@@ -12,10 +12,10 @@ from tests.support.patience import SOON, family
 from tests.support.processes import ENABLE, tell
 from tests.support.rig import DIE_WITH_US
 
-COUNT = 10  # sockets: some of them are still to be set when the first has keepalive
-# Each option takes 10 ms to set, in place of microseconds: who waits for the first one is then quick enough to close
-# the sockets, however busy the machine is. With -D the daemon is our child, and not the tracer's.
-SLOWLY = ("strace", "-D", "-f", "-qq", "--seccomp-bpf", "--trace=setsockopt", "--inject=setsockopt:delay_exit=10000")
+# Each option takes 100 ms to set, in place of microseconds: who waits for keepalive is then quick enough to close the
+# socket before the worker has set the next option, however busy the machine is. With -D the daemon is our child, and
+# not the tracer's.
+SLOWLY = ("strace", "-D", "-f", "-qq", "--seccomp-bpf", "--trace=setsockopt", "--inject=setsockopt:delay_exit=100000")
 LINGERS = "wait_woken"  # of sk_stream_wait_close(), net/core/stream.c
 NO_GOODBYE = "table ip lost { chain out { type filter hook output priority 0; tcp flags & fin == fin drop; }; }"
 
@@ -43,7 +43,7 @@ def tasks(pid: int) -> Iterator[Path]:
 def test_a_close_that_lingers_for_days_delays_nobody_for_long(host: Host) -> None:
     """The peer never hears that they are closed, so the kernel lets whoever closes last wait for its answer."""
     host.namespace.nft(NO_GOODBYE)
-    program = host.program("lingerer", str(COUNT))
+    program = host.program("lingerer")
     slowly = (*SLOWLY, f"--output={host.directory}/trace", *DIE_WITH_US)
     with host.daemon(forgetful(ENABLE, apply=True), through=slowly) as daemon:
         await_lingering(daemon.pid)

@@ -22,6 +22,7 @@ FORGOTTEN, LASTING = ((address, int(port)) for address, port in (peer.split(":")
 MANY = 20_000  # descriptors
 A_FORTNIGHT = 1_000_000  # seconds
 A_WHILE = 5.0  # seconds: several scans
+A_MOMENT = 0.001  # seconds
 PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
 
@@ -119,17 +120,17 @@ def churner(count: str) -> None:
             print(opened, flush=True)
 
 
-def lingerer(count: str) -> None:
-    """So many connections, all closed as soon as the first has keepalive: whoever closes one last lingers.
+def lingerer() -> None:
+    """A connection that is closed as soon as it has keepalive: whoever closes it last lingers.
 
-    If that is this program, it tries again with others.
+    If that is this program, it tries again with another one.
     """
     is_last = True
     while is_last:
         reading, writing = os.pipe()
         child = os.fork()
         if not child:
-            _close_at_once(int(count), writing)
+            _close_at_once(writing)
         os.close(writing)
         with open(reading, "rb", buffering=0) as steps:
             steps.read(1)
@@ -140,19 +141,18 @@ def lingerer(count: str) -> None:
         os.waitpid(child, 0)
 
 
-def _close_at_once(count: int, steps: int) -> None:
-    """Write a byte to `steps` before the sockets are closed, and one after that, which never comes if this lingers."""
+def _close_at_once(steps: int) -> None:
+    """Write a byte to `steps` before the socket is closed, and one after that, which never comes if this lingers."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    listener = socket.create_server((FORGOTTEN[0], 0), backlog=count)
-    connections = [socket.create_connection(listener.getsockname()) for _ in range(count)]
-    for connection in connections:
+    with socket.create_server((FORGOTTEN[0], 0)) as listener:
+        connection = socket.create_connection(listener.getsockname())
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, A_FORTNIGHT))
-    while not any(each.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) for each in connections):
-        pass
-    os.write(steps, b"x")
-    os.closerange(connections[0].fileno(), connections[-1].fileno() + 1)
-    os.write(steps, b"x")
-    time.sleep(A_FORTNIGHT)
+        while not connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+            time.sleep(A_MOMENT)  # nothing tells of it; who sleeps is given a processor before those who work
+        os.write(steps, b"x")
+        connection.close()
+        os.write(steps, b"x")
+        time.sleep(A_FORTNIGHT)
 
 
 def moved(connection: socket.socket) -> socket.socket:

@@ -51,9 +51,9 @@ def has_ended(process: int) -> bool:
 
 
 def unserved(pid: int) -> dict[str, float]:
-    """How long each thread of it and its workers has waited for a processor, in seconds (schedstat)."""
+    """How long each thread of it, its workers and its tracer has waited for a processor, in seconds (schedstat)."""
     waited = {}
-    for process in family(pid):
+    for process in (*family(pid), *tracers(pid)):
         with contextlib.suppress(OSError):  # it has ended, or one of its threads has
             for thread in Path(f"/proc/{process}/task").iterdir():
                 waited[thread.name] = int((thread / "schedstat").read_text(encoding="ascii").split()[1]) / 1e9
@@ -65,3 +65,11 @@ def family(pid: int) -> list[int]:
     with contextlib.suppress(OSError):
         return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split())]
     return [pid]
+
+
+def tracers(pid: int) -> list[int]:
+    """Return who traces this process, without whom it does not go on (TracerPid, proc(5)); it may have ended."""
+    with contextlib.suppress(OSError):
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+        return [tracer for line in status.splitlines() if line.startswith("TracerPid:") and (tracer := int(line[10:]))]
+    return []
