@@ -61,6 +61,7 @@ WAITING = (
     *("kernel/deaths/test_causes.py", "programs/test_measured.py", "kernel/test_own_firewall.py"),
 )
 SHARED = ("module", "session")  # scopes of fixtures that several tests use
+WITHOUT_KERNEL = "not kernel"  # of the marks that script/test --quick asks for
 KERNEL = ("hostile", "install", "kernel", "programs", "torture")  # directories whose tests need root on a real kernel
 
 
@@ -100,10 +101,16 @@ def pytest_groups_are_kept(config: pytest.Config, items: list[pytest.Item]) -> N
             raise pytest.UsageError(f"pytest-xdist does not keep groups of tests together, as {torn[0]}'s")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Let script/test --quick not even import what needs a kernel."""
+    left_out = WITHOUT_KERNEL in config.getoption("markexpr") and collection_path.is_relative_to(TESTS)
+    return True if left_out and _needs_kernel(collection_path) else None
+
+
 def _needs_kernel(path: Path) -> bool:
-    """Whether the tests of this file need a kernel: the real one, as root, or one that programs emulate."""
-    first, *rest = path.relative_to(TESTS).parts
-    return first in KERNEL or (first == "platforms" and rest[0] != "linux")
+    """Whether the tests below this path need a kernel: the real one, as root, or one that programs emulate."""
+    first, second, *_ = (*path.relative_to(TESTS).parts, "", "")
+    return first in KERNEL or (first == "platforms" and second not in ("", "linux", "__init__.py"))
 
 
 def _turn(item: pytest.Item) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -72,13 +73,19 @@ def modules() -> dict[str, Path]:
     return names
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    """What is written there."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports_of(path: Path, name: str) -> Iterator[str]:
     """Everything a module imports, wherever in it the import stands.
 
     `from a import b` counts as a.b; importlib.import_module("a") counts too.
     """
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         match node:
             case ast.Import(names):
                 yield from (alias.name for alias in names)
@@ -148,8 +155,9 @@ def test_the_choice_by_operating_system_is_made_once() -> None:
     asking = {
         name
         for name, path in MODULES.items()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.platform", "os.name", "os.uname")
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Attribute) and node.attr in ("platform", "name", "uname")
+        if ast.unparse(node) in ("sys.platform", "os.name", "os.uname")
     }
     assert asking == {"keepaliveD.platforms"}
 

@@ -40,7 +40,7 @@ def drawn(world: World, here: Options, peer: Options, *steps: Step, **others: An
     plan = Plan(
         number=0,
         born=10.0,
-        ends=UNTIL,
+        ends=world.until,
         timeout=timeout,
         path=0,
         firewalls=[Firewall(timeout, rejects=False)],
@@ -158,7 +158,7 @@ def test_that_a_peer_probes_no_more_shows_only_where_its_next_probe_is_due(found
 
 def test_a_probe_that_came_after_a_scan_had_read_its_row_is_not_known_to_it(found: Any) -> None:
     """A rhythm is known by two probes: the second one came before the scan ended, and after what it had read."""
-    slow = host(8.0, warn_before=4.0, interval=1.0, takes=0.5)
+    slow = host(8.0, warn_before=4.0, interval=1.0, takes=0.5, until=120.0)
     wrong = found(slow, EngineName.BPF, Options(), Options(True, 2, 4, 9), (1.0, "peer", "say"), ends=60.0)
     assert wrong == set()
 
@@ -224,7 +224,7 @@ def test_a_probe_is_surely_in_time_only_by_the_times_that_stood_there_then(monke
     """It was on its way when the scan ended; the times that make the next one early enough were set later."""
     monkeypatch.setattr(armer, "decide_arming", lambda its, _: Armed(its.stands, SET, its.inherited))
     rule = ArmRule("arm[1]", ArmAction.ENABLE, 60, 20, 9)
-    quick = host(100.0, warn_before=50.0, interval=1.0, arm=(rule,))
+    quick = host(100.0, warn_before=50.0, interval=1.0, arm=(rule,), until=600.0)
     here = Options(True, 60, 200, 9)
     monkeypatch.setattr(
         running, "plan", lambda world, _: drawn(world, here, Options(), (1.0, "peer", "say"), latency=2.0)
