@@ -5,6 +5,7 @@ The log names who it was.
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from contextlib import AbstractContextManager, ExitStack, suppress
@@ -37,6 +38,7 @@ ignore = []
 log = "all"
 """
 BEGUN = "begun"  # what a client prints once it is connected
+FRAGILE = 5434  # port of the server whose process is killed
 ROOMLESS = 5433  # port of the server whose disk is full soon
 UNFORGIVING = {"restart_after_crash": "off"}
 MUCH = "head --bytes=60000000 /dev/urandom | base64 --wrap=1000"  # that a client sends
@@ -50,6 +52,18 @@ def is_stopped_server(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
         return process.status() == psutil.STATUS_STOPPED and process.name().startswith("sshd")
     return False
+
+
+def backend_of(client: Client) -> psutil.Process:
+    """Return the process of PostgreSQL that takes what a client sends."""
+    deadline = time.monotonic() + SOON
+    while time.monotonic() < deadline:
+        for process in psutil.process_iter():
+            with suppress(psutil.NoSuchProcess):
+                if re.search(rf"^postgres: .*\({client.port}\) COPY", " ".join(process.cmdline())):
+                    return process
+        time.sleep(TICK)
+    raise AssertionError("PostgreSQL has no process that takes what the client sends")
 
 
 @dataclass(frozen=True)
@@ -117,7 +131,17 @@ class Place:
             assert time.monotonic() < deadline
             time.sleep(TICK)
         client.type("unread")
-        return {"ssh, peer": self.died(client)}
+        return {"ssh, peer": self.died(client), "postgresql, peer": self.died(self._whose_backend_is_killed())}
+
+    def _whose_backend_is_killed(self) -> Client:
+        """A client that sends while the process that serves it is stopped, and then killed."""
+        self.stack.enter_context(self.postgres.served(self.rig, little_room=False, port=str(FRAGILE), **UNFORGIVING))
+        client = self.query("create table much (line text)", rf"\copy much from program '{MUCH}'", port=FRAGILE)
+        backend = backend_of(client)
+        backend.suspend()
+        time.sleep(ENOUGH)  # until it has sent what is not read
+        backend.kill()
+        return client
 
     def ended_by_a_full_disk(self) -> dict[str, Entry]:
         """What is said at both ends when the server cannot write what the client sends, and gives itself up."""
@@ -171,8 +195,9 @@ def test_a_firewall_that_forgot_is_named_with_its_hop_and_a_remedy(program: str,
     assert "[[arm]]" in entry["KEEPALIVE_REMEDY"]
 
 
-def test_a_peer_that_was_killed_is_named(entries: dict[str, Entry]) -> None:
-    assert entries["ssh, peer"]["KEEPALIVE_CAUSE"] == "peer-aborted", entries
+@pytest.mark.parametrize("program", ["ssh", "postgresql"])
+def test_a_peer_that_was_killed_is_named(program: str, entries: dict[str, Entry]) -> None:
+    assert entries[f"{program}, peer"]["KEEPALIVE_CAUSE"] == "peer-aborted", entries
 
 
 def test_a_peer_whose_disk_was_full_is_named_and_there_its_program(entries: dict[str, Entry]) -> None:
