@@ -218,7 +218,8 @@ def _ends(ends: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     label = "ended"
     for one in ends[:FEW]:
         ended = ", ".join(f"{one[key]} {words}" for key, words in kinds.items() if one[key])
-        saved = f"{one['saved']} silences survived by arming" if one["saved"] else ""
+        silences = "1 silence" if one["saved"] == 1 else f"{one['saved']} silences"
+        saved = f"{silences} survived by arming" if one["saved"] else ""
         unit = f"{one['unit']} " if one["unit"] else ""
         yield label, f"{unit}on path {one['path']}: {'; '.join(filter(None, (ended, saved)))}"
         label = ""

@@ -16,10 +16,9 @@ import pytest
 
 from keepaliveD.cli.asking import ask
 from tests.kernel.deaths.rig import SERVER, Rig
-from tests.support import rig as forgetful
 from tests.support.dropping import own_cgroup
 from tests.support.patience import SOON
-from tests.support.processes import CTL, Daemon, Home, program
+from tests.support.processes import CTL, Daemon, Home
 from tests.support.rig import OWN_NETWORK, Namespace
 
 CONFIGURATION = """
@@ -192,23 +191,47 @@ def _abort_over_loopback() -> None:
 
 FORGETFUL = 8  # seconds without a packet after which the firewall forgets
 SILENCE = FORGETFUL + 2
+GUARD = """
+    table inet guard {
+        chain through {
+            type filter hook forward priority filter; policy drop;
+            ct state established accept
+            tcp flags & (fin | syn | rst | ack) == syn ct state new accept
+            meta l4proto tcp reject with tcp reset
+        }
+    }"""
 
 
 def test_with_the_lines_that_the_entry_names_the_program_lives_and_the_status_counts_a_save(tmp_path: Path) -> None:
+    """The firewall is two hops away."""
     home = Home(tmp_path, CONFIGURATION)
-    with forgetful.Rig("reject", FORGETFUL) as rig:
-        with home.daemon(rig.client) as daemon, program(rig) as dying:
-            time.sleep(SILENCE)
-            assert dying.speak() == "ECONNRESET"
-            remedy = daemon.expect("died")["KEEPALIVE_REMEDY"]
-        home.configure(CONFIGURATION + remedy)
-        with Manager(tmp_path / "notify") as manager:
-            environment = ("env", f"NOTIFY_SOCKET={manager.path}")
-            with home.daemon(rig.client, through=environment) as daemon, program(rig) as living:
-                daemon.expect("armed")
+    with contextlib.closing(Rig()) as rig:
+        rig.firewall.nft(GUARD)
+        rig.firewall.set_sysctl("net.netfilter.nf_conntrack_tcp_timeout_established", FORGETFUL)
+        rig.firewall.set_sysctl("net.netfilter.nf_conntrack_tcp_loose", 0)
+        with home.daemon(rig.client) as daemon:
+            place = Place(rig, daemon)
+            with place.connection() as (client, _):
                 time.sleep(SILENCE)
-                assert manager.status("saved 1")
-                assert living.speak() == "answered"
+                client.sendall(b"late")
+                with pytest.raises(ConnectionResetError):
+                    client.recv(1)
+            entry = place.died()
+        named = entry["KEEPALIVE_CAUSE"], entry["KEEPALIVE_HOP"], entry["KEEPALIVE_CONFIDENCE"]
+        assert named == ("middlebox-idle", 2, 0.95)
+        home.configure(CONFIGURATION + entry["KEEPALIVE_REMEDY"])
+        with Manager(tmp_path / "notify") as manager:
+            environment = ("env", f"NOTIFY_SOCKET={manager.path}", f"RUNTIME_DIRECTORY={tmp_path}")
+            with home.daemon(rig.client, through=environment) as daemon:
+                place = Place(rig, daemon)
+                with place.connection() as (client, server):
+                    daemon.expect("armed")
+                    time.sleep(SILENCE)
+                    assert manager.status("saved 1")
+                    client.sendall(b"late")
+                    assert server.recv(4) == b"late"
+                shown = rig.client.run(*environment, *CTL, "status")
+    assert "1 silence survived by arming" in shown.stdout, shown
 
 
 class Manager:
