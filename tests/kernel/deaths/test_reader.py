@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,8 @@ import pytest
 
 from keepaliveD.model.deaths import Reset
 from keepaliveD.platforms.base import DeathWatch
+from keepaliveD.platforms.linux.bpf import libbpf
+from keepaliveD.platforms.linux.bpf.connect import cgroup_root
 from keepaliveD.platforms.linux.bpf.deaths import BpfDeaths
 from keepaliveD.platforms.linux.deaths import destroyed
 from keepaliveD.platforms.linux.deaths.icmp import IcmpErrors
@@ -126,6 +130,41 @@ def test_ends_that_only_the_kernel_has_counted_are_counted() -> None:
             assert reader.take(now()).lost == 0
             _abort(host, 3)
             assert sum(reader.take(now()).lost for _ in range(3)) == 6
+
+
+def test_a_connection_that_only_works_or_is_idle_costs_no_storage() -> None:
+    """Neither over the network nor over loopback; what may explain its end does."""
+    with contextlib.closing(Rig()) as rig, contextlib.closing(BpfDeaths(cgroup_root(Path("/")), 1.0)) as programs:
+        address = (SERVER[AF_INET], 5000)
+        with rig.server.inside(lambda: create_server(address)) as listener, rig.client.inside(socket) as near:
+            near.connect(address)
+            far, _ = listener.accept()
+            beside = pair(rig.client)
+            with far, beside[0], beside[1]:
+                for one, other in ((near, far), beside):
+                    for octets in (b"x", b"y" * 100_000, b"z"):
+                        one.sendall(octets)
+                        left = len(octets)
+                        while left:
+                            left -= len(other.recv(left))
+                        other.sendall(b"answer")
+                        assert one.recv(6)
+                connections = (near, far, *beside)
+                assert [has_storage(programs, each) for each in connections] == [False] * 4
+                rig.forge_reset(near, address[1], hop_limit=63, ahead=1)
+                near.sendall(b"alive")
+                assert far.recv(5) == b"alive"
+                assert [has_storage(programs, each) for each in connections] == [True, False, False, False]
+
+
+def has_storage(programs: BpfDeaths, connection: socket) -> bool:
+    """Whether the programs have kept something in this socket (BPF_MAP_TYPE_SK_STORAGE, by its descriptor)."""
+    key, value = ctypes.c_int(connection.fileno()), ctypes.create_string_buffer(256)
+    lookup = ctypes.CDLL(libbpf.LIBRARY, use_errno=True).bpf_map_lookup_elem
+    if lookup(programs._object.map_fd("evidences"), ctypes.byref(key), value) == 0:
+        return True
+    assert ctypes.get_errno() == errno.ENOENT
+    return False
 
 
 MORE_THAN_FIT = 12_000  # connections: 4 MB have room for 18,724 ends
