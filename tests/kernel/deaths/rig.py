@@ -153,9 +153,9 @@ class Rig:
         """Send the client all of these, one after the other, and again so often."""
         self._send(self.firewall, segments, hop_limit, times)
 
-    def forge_at_the_client(self, segment: Segment) -> None:
-        """Send the client a segment in the server's name, from the client itself, as killcx does. IPv4 only."""
-        self._send(self.client, [segment], hop_limit=64)
+    def forge_at_the_client(self, segment: Segment, family: AddressFamily = AF_INET) -> None:
+        """Send the client a segment in the server's name, from the client itself, as killcx does."""
+        self._send(self.client, [segment], hop_limit=64, family=family)
 
     def reset_as_bsd_does(self, last: Segment) -> None:
         """Have the server's machine send the reset with which BSD and Solaris give a connection up. IPv4 only.
@@ -164,21 +164,32 @@ class Rig:
         """
         self._send(self.server, [last], hop_limit=64)
 
-    def _send(self, host: Namespace, segments: Iterable[Segment], hop_limit: int, times: int = 1) -> None:
-        source, target = (socket.inet_aton(each[AF_INET]) for each in (SERVER, CLIENT))
+    def _send(
+        self,
+        host: Namespace,
+        segments: Iterable[Segment],
+        hop_limit: int,
+        times: int = 1,
+        family: AddressFamily = AF_INET,
+    ) -> None:
+        source, target = (socket.inet_pton(family, each[family]) for each in (SERVER, CLIENT))
 
         def packet(segment: Segment) -> bytes:
             octets = segment.packed(source + target)
-            start = 0x45, 0, 20 + len(octets), 0, 0, hop_limit, socket.IPPROTO_TCP, 0
-            return struct.pack("!BBHHHBBH", *start) + source + target + octets
+            if family == AF_INET6:
+                start = struct.pack("!IHBB", 6 << 28, len(octets), socket.IPPROTO_TCP, hop_limit)
+            else:
+                numbers = 0x45, 0, 20 + len(octets), 0, 0, hop_limit, socket.IPPROTO_TCP, 0
+                start = struct.pack("!BBHHHBBH", *numbers)
+            return start + source + target + octets
 
         packets = [packet(segment) for segment in segments]
 
         def send() -> None:
-            with socket.socket(AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+            with socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
                 for _ in range(times):
                     for each in packets:
-                        raw.sendto(each, (CLIENT[AF_INET], 0))
+                        raw.sendto(each, (CLIENT[family], 0))
 
         host.inside(send)
 
@@ -197,7 +208,7 @@ class Segment:
     data: bytes = b""  # an even number of octets
 
     def packed(self, addresses: bytes) -> bytes:
-        """Return its octets; the checksum is that between these addresses."""
+        """Return its octets; the checksum is that between these addresses, of IPv4 or IPv6."""
         options = struct.pack("!BBBBII", 1, 1, 8, 10, *self.timestamps) if self.timestamps else b""
         offset = (20 + len(options)) // 4 << 4
         numbers = self.server_port, self.port, self.number, self.acknowledged, offset, self.flags, self.window, 0, 0

@@ -13,6 +13,7 @@ from pathlib import Path
 from select import select
 from socket import (
     AF_INET,
+    AF_INET6,
     AF_PACKET,
     IPPROTO_TCP,
     MSG_FASTOPEN,
@@ -119,11 +120,12 @@ def a_proxy_on_this_host_lost_its_state(play: Play) -> None:
 
 
 @scene(Cause.LOCAL_KILL, untold=True)
+@scene(Cause.LOCAL_KILL, family=AF_INET6, untold=True)
 def somebody_on_this_host_forges_a_reset(play: Play) -> None:
     """As killcx and tcpkill do."""
     client, _ = play.open()
     expected = sequence_number(client, RECEIVED)
-    play.rig.forge_at_the_client(Segment(play.port, client.getsockname()[1], expected, RST))
+    play.rig.forge_at_the_client(Segment(play.port, client.getsockname()[1], expected, RST), play.scene.family)
     wait_for_end(client)
 
 
@@ -149,6 +151,7 @@ def somebody_on_this_host_forges_a_wrong_reset_before_the_right_one(play: Play) 
 
 
 @scene(Cause.LOCAL_KILL, untold=True)
+@scene(Cause.LOCAL_KILL, family=AF_INET6, untold=True)
 def somebody_on_this_host_forges_data_before_the_reset(play: Play) -> None:
     """From then on the packets of the peer seem to come over loopback, as those of a proxy do."""
     forge_over_loopback_before_the_reset(play, flags=ACK, data=b"old data")
@@ -164,8 +167,8 @@ def forge_over_loopback_before_the_reset(play: Play, flags: int, data: bytes = b
     client, _ = play.open()
     expected, sent = (sequence_number(client, queue) for queue in (RECEIVED, SENT))
     old = Segment(play.port, client.getsockname()[1], expected - 1000 & 0xFFFFFFFF, flags, sent, 512, (1, 1), data)
-    play.rig.forge_at_the_client(old)
-    play.rig.forge_at_the_client(Segment(play.port, client.getsockname()[1], expected, RST))
+    play.rig.forge_at_the_client(old, play.scene.family)
+    play.rig.forge_at_the_client(Segment(play.port, client.getsockname()[1], expected, RST), play.scene.family)
     wait_for_end(client)
 
 
