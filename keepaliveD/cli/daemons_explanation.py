@@ -29,12 +29,16 @@ ROLES = ("_time", "_intvl", "_probes")  # in the order of Keepalive: how Linux e
 
 
 class Answered(NamedTuple):
-    """What the daemon says: the most urgent connections, how many others there are, its process, and the host."""
+    """What the daemon says: the most urgent connections, how many others there are, its process, and the host.
+
+    `plain` is its very answer about each connection.
+    """
 
     explained: Sequence[Explained]
     more: int
     daemon: int
     host: page.Host
+    plain: Sequence[Mapping[str, Any]]
 
 
 def ask_for(options: argparse.Namespace, root: Path) -> Answered | None:
@@ -51,7 +55,7 @@ def ask_for(options: argparse.Namespace, root: Path) -> Answered | None:
                 answer = ask(control, "Explain", wanted, PATIENCE)
                 status = ask(control, "Status")
                 explained = [_explained(one) for one in answer["explained"]]
-                return Answered(explained, answer["more"], status["pid"], _host(status))
+                return Answered(explained, answer["more"], status["pid"], _host(status), answer["explained"])
     return None
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keepaliveD.cli import arguments, daemons_explanation, forgotten, named, page, running, solutions
 from keepaliveD.cli.fitting import terminal_width, wrapped
 from keepaliveD.cli.solutions import Solution
+from keepaliveD.cli.why_json import as_json
 from keepaliveD.config.drop_ins import drop_in, rules_before
 from keepaliveD.model.errors import Misuse
 from keepaliveD.model.explained import Explained
@@ -28,9 +29,11 @@ def add_why(command: argparse.ArgumentParser) -> None:
         metavar="TARGET",
         help="a unit or a process by its name, a process id, the HOST:PORT of either end, or a cookie",
     )
-    command.add_argument(
+    output = command.add_mutually_exclusive_group()
+    output.add_argument(
         "--fix", action="store_true", help="write a rule that keeps these connections alive, and reload the daemon"
     )
+    output.add_argument("--json", action="store_true", help="print JSON, for programs")
     command.add_argument("--yes", action="store_true", help="with --fix, ask no question")
     arguments.add_config(command)
     arguments.add_state(command)
@@ -45,6 +48,7 @@ class View(NamedTuple):
     daemon: int  # its process id, 0 if none runs
     host: page.Host
     unrecorded: str = ""  # why it is not known what a daemon has armed at connect
+    plain: Sequence[Mapping[str, Any]] = ()  # each of `explained` as the control socket answers it
 
 
 def explain_connections(options: argparse.Namespace, root: Path) -> None:
@@ -65,10 +69,15 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
             print("note: tcp-keepalived could not be asked: this is a single scan by keepalivectl", file=sys.stderr)
     else:
         host = asked.host._replace(forgotten=forgotten.known(options.state_dir))
-        view = View(asked.explained, asked.more, asked.daemon, host)
+        view = View(asked.explained, asked.more, asked.daemon, host, plain=asked.plain)
         options.config = running.followed(options.state_dir, root)
-    show(options, view)
     solution = solutions.of(view.explained, view.host)
+    if options.json:
+        file = drop_in(options.config, solution.name)
+        told = {"target": options.target, "daemon": view.daemon or None, "more": view.more}
+        print(as_json(view.explained, view.plain, view.host.forgotten, solution, file, **told))
+        return
+    show(options, view)
     if solution.rules:
         advise(options, root, view, solution)
     if path := solutions.assumed([one for one in view.explained if not solutions.contradicted(one, view.host)]):

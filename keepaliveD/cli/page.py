@@ -34,7 +34,7 @@ WHEN = "%Y-%m-%d %H:%M:%S"
 REQUIRES_ROOT = "requires root"
 NOT_READ = {
     None: REQUIRES_ROOT,
-    ArmingResult.CLOSED: "the connection was closed meanwhile",
+    ArmingResult.CLOSED: "the connection was closed meanwhile, or its network namespace cannot be entered from here",
     ArmingResult.SUBFLOW: 'an MPTCP subflow; requires watch.engine = "bpf"',
     ArmingResult.OWNER_NOT_FOUND: "no process was found that holds the socket",
     ArmingResult.OWNER_NOT_VISIBLE: REQUIRES_ROOT,

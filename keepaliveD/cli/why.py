@@ -19,6 +19,7 @@ from keepaliveD.cli.solutions import Solution
 from keepaliveD.cli.worker import Asking, in_worker, look
 from keepaliveD.config import Config, load
 from keepaliveD.config.drop_ins import drop_in
+from keepaliveD.daemon import orders
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model import requirements
 from keepaliveD.model.connections import AT_RISK, Connection, Verdict
@@ -84,7 +85,8 @@ def _look(options: argparse.Namespace, root: Path, config: Config, platform: Pla
     around = Surroundings(config.keepalive, config.arm, config.ignore, entries)
     explained = explain(judgement, some, looked, around)
     host = _host(options, platform, runs=bool(daemon))
-    return View(explained, len(chosen) - len(some), daemon, host, unrecorded)
+    plain = [orders.explained(one) for one in explained] if options.json else []
+    return View(explained, len(chosen) - len(some), daemon, host, unrecorded, plain)
 
 
 def _host(options: argparse.Namespace, platform: Platform, *, runs: bool) -> page.Host:

@@ -72,15 +72,13 @@ class KernelError(Refusal):
 
 
 class Busy(Refusal):
-    """Another daemon uses the state directory, or a keepalive probe is unanswered: stop it, or try later."""
+    """A daemon uses the state directory, a probe is unanswered, or a result is a guess: stop it, wait, or measure."""
 
     status = Exit.TEMPFAIL
 
 
-class Doubtful(Refusal):
+class Doubtful(Busy):
     """All was done, but the result rests on a guess: measure the path."""
-
-    status = Exit.TEMPFAIL
 
 
 class StateError(Refusal):
@@ -99,14 +97,6 @@ class Defect(Refusal):
     """The program has a defect: please report it."""
 
     status = Exit.SOFTWARE
-
-
-def meanings() -> dict[Exit, str]:
-    """Return what each status but OK means: the first lines of what the refusals that end in it say of themselves."""
-    found: dict[Exit, list[str]] = {}
-    for refusal in Refusal.__subclasses__():
-        found.setdefault(refusal.status, []).append((refusal.__doc__ or "").partition("\n")[0])
-    return {status: " ".join(lines) for status, lines in found.items()}
 
 
 def is_shortage(error: OSError) -> bool:

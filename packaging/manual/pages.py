@@ -150,7 +150,9 @@ def _privileges() -> Parts:
 
 def _exits() -> list[str]:
     """Each status with the refusals that end in it, as their docstrings explain them."""
-    meanings = {errors.Exit.OK: "Success.", **errors.meanings()}
+    meanings: dict[int, str] = {errors.Exit.OK: "Success."}
+    for refusal in errors.Refusal.__subclasses__():
+        meanings[refusal.status] = (refusal.__doc__ or "").partition("\n")[0]
     if meanings.keys() != set(errors.Exit):
         raise SystemExit(f"exit statuses without a meaning: {set(errors.Exit) - meanings.keys()}")
     rows = [(str(status.value), roff.text(meanings[status])) for status in errors.Exit]

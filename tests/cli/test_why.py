@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import os
 import re
 import signal
@@ -19,6 +20,7 @@ import pytest
 from keepaliveD.cli import running, targets, why
 from keepaliveD.cli.ctl import main
 from keepaliveD.config import files, load
+from keepaliveD.daemon.description import DESCRIPTION
 from keepaliveD.log import history
 from keepaliveD.log.entries import of
 from keepaliveD.log.journal import as_object
@@ -325,6 +327,35 @@ def test_fix_writes_the_timeout_that_deaths_support_before_the_rule(desk: Desk) 
     assert "It may be sooner: that timeout is contradicted, 1 connection to 10.20.0.9 died after 1min 40s" in before
     assert f'"to 10.20.0.9", forgets after 50s without a packet (configured in {file})' in before
     assert [path.timeout for path in load(desk.config).paths] == [240.0, 50.0]
+
+
+def test_json_has_all_that_the_page_says(desk: Desk) -> None:
+    """Every key is in the manual."""
+    desk.config.write_text("")
+    switch_on(desk)
+    ended(desk, 100.0)
+    status, out, err = desk.types("amanda@backup", "--json")
+    assert (status, err) == (0, [])
+    told = json.loads(out)
+    (its,) = told["connections"]
+    assert (told["version"], told["target"], told["daemon"], told["more"]) == (1, "amanda@backup", None, 0)
+    assert (its["connection"]["verdict"], its["safe_by_guess"], its["contradicted_by"]) == ("safe", True, 1)
+    assert its["stands"] == {"on": True, "idle": 180, "interval": 20, "probes": 31}
+    (death,) = told["deaths"]
+    assert (death["peer"], death["silence"], death["timeout"]) == ("10.20.0.9", 100.0, 240.0)
+    assert told["remedy"]["file"] == str(desk.directory / "config.d/00-why-to_10.20.0.9.toml")
+    assert list(tomllib.loads("\n".join(told["remedy"]["lines"]))) == ["path", "arm"]
+    manual = (SCRIPT_RUN.parents[1] / "packaging/manual/keepalivectl.1.in").read_text(encoding="utf-8")
+    besides = its.keys() - set(re.findall(r"^  ([a-z_]+): ", DESCRIPTION.partition("type Explanation (")[2], re.M))
+    for key in (*told, *told["remedy"], *death, *besides):
+        assert re.search(rf"\b{key}\b", manual), key
+
+
+def test_json_writes_nothing(desk: Desk) -> None:
+    with pytest.raises(SystemExit) as ends:
+        desk.types("amanda@backup", "--json", "--fix")
+    assert ends.value.code == 64
+    assert "not allowed with argument" in desk.capsys.readouterr().err
 
 
 def test_deaths_do_not_contradict_what_was_written_since(desk: Desk) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from keepaliveD.log.entries.arming import UNREPORTED
 from keepaliveD.model.causes import Foretold
-from keepaliveD.model.errors import Exit, meanings, unexpected
+from keepaliveD.model.errors import Exit, Refusal, unexpected
 from keepaliveD.model.results import ArmingResult
 from keepaliveD.records.settings import SettingsRecord
 from tests.handbook.documents import ROOT, anchors
@@ -26,7 +26,8 @@ WITHOUT_PRIVILEGE = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
 
 
 def test_every_exit_status_has_a_row_with_its_meaning() -> None:
-    assert {status: meaning for status, (meaning, _, _) in ROWS.items()} == meanings()
+    meanings = {each.status: (each.__doc__ or "").partition("\n")[0] for each in Refusal.__subclasses__()}
+    assert {status: meaning for status, (meaning, _, _) in ROWS.items()} == meanings
     assert {f"exit-{status}" for status in Exit if status} <= anchors(PAGE)
 
 

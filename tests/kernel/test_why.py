@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -224,6 +225,11 @@ def test_the_daemon_says_the_same_without_a_scan_of_ones_own(rig: Rig, tmp_path:
                 held_by_getsockopt(done.stdout, asked)
                 if target not in (asked.pid, cookie):
                     continue  # a scan also finds the far end, in a namespace that this daemon does not watch
+                plain = rig.client.run("env", f"RUNTIME_DIRECTORY={tmp_path}", *CTL, *words, "--json").stdout
+                (its,), (scanned,) = (
+                    json.loads(each)["connections"] for each in (plain, why(rig, home, target, "--json"))
+                )
+                assert (its.keys(), its["stands"]) == (scanned.keys(), scanned["stands"])
                 by_scan = why(rig, home, target)
                 assert CHANGING.sub("", done.stdout) == CHANGING.sub("", by_scan)
         daemon.stop()
