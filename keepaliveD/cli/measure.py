@@ -128,7 +128,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
     if options.listen is not None:
         asyncio.run(_listen(options.listen, options.listening, root))
         return
-    targets = _targets(options.target, options.token or "")
+    targets = _targets(options.target, options.token)
     limits = _limits(options, targets[0])
     if options.dry_run:
         _say(*_plan(targets[0], limits))
@@ -170,19 +170,19 @@ def _check_completed(found: measured.Found, *, stopped: bool) -> None:
         raise Unreachable(printable(found.gone))
 
 
-def _targets(text: str, token: str) -> list[Target]:
+def _targets(text: str, token: str | None) -> list[Target]:
     from keepaliveD.measuring.opening import resolve
 
-    if not token.isascii():
+    if token is not None and not (token and token.isascii()):
         raise Misuse(f"--token {shown(token)}: not a token that keepalivectl measure --listen shows")
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or host in ("", "[]"):
+    if not colon or not (port.isascii() and port.isdecimal()) or host in ("", "[]"):
         raise Misuse(f"{printable(text)}: not HOST:PORT, such as 10.20.0.9:22 or [fd00::9]:22")
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
-        raise Misuse(f"{printable(text)}: is {port} the port? write [{printable(host)}]:{port} if so")
+        raise Misuse(f"{printable(text)}: is {port} the port? write [{printable(host.strip('[]'))}]:{port} if so")
     if len(port) > len(str(MAX_PORT)) or not 1 <= int(port) <= MAX_PORT:
         raise Misuse(f"{printable(text)}: {port[:9]} is not a port; write 1 to {MAX_PORT}")
-    return resolve(text, host.removeprefix("[").removesuffix("]"), int(port), token)
+    return resolve(text, host.removeprefix("[").removesuffix("]"), int(port), token or "")
 
 
 def _limits(options: argparse.Namespace, target: Target) -> Limits:

@@ -49,7 +49,13 @@ async def _heard(connection: Connection, within: float) -> bool:
 
 async def name_devices(target: Target, count: int) -> list[str]:
     """Return the address of each router, "" for one that does not show it."""
-    return await asyncio.gather(*(_name(target, hop) for hop in range(1, count + 1)))
+    return await asyncio.gather(*(_name_or_none(target, hop) for hop in range(1, count + 1)))
+
+
+async def _name_or_none(target: Target, hops: int) -> str:
+    with contextlib.suppress(OSError):  # no descriptor is left, or a filter forbids it: only the name is missing
+        return await _name(target, hops)
+    return ""
 
 
 async def _name(target: Target, hops: int) -> str:

@@ -12,7 +12,7 @@ from keepaliveD.measuring.connection import MOST_HOPS, Connection, Introduce, to
 from keepaliveD.measuring.greeting import Request
 from keepaliveD.measuring.opening import Refused, Target, absence, open_connection
 from keepaliveD.measuring.sweep import sweep
-from keepaliveD.model.errors import NotPermitted, Refusal
+from keepaliveD.model.errors import KernelError, NotPermitted, Refusal
 from keepaliveD.policy import measurement as policy
 from keepaliveD.policy.measurement import Bracket, EndOfSilence, How, Limits, PlannedTest, Result, Seen, Side
 
@@ -289,6 +289,9 @@ class Measurement:
                 self._stood = began
                 return True
             self._absent = began
+            if isinstance(refusal, KernelError):
+                self._end(str(refusal))
+                break
             self.circumstances.outages += tries == 1
             refusing = min(refusing, began) if isinstance(refusal, Refused | NotPermitted) else math.inf
             if tries >= FEWEST and time.monotonic() > min(first + OUTAGE, refusing + REFUSING):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from keepaliveD.measuring.connection import Connection
 from keepaliveD.measuring.greeting import AGREED, BANNER, LONGEST_LINE, Request, is_challenge, request_line
 from keepaliveD.measuring.ports import take_any
-from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, Refusal, Unreachable
+from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, Refusal, Unreachable, is_shortage
 from keepaliveD.model.text import printable
 
 CONNECTING = 10.0  # seconds until a connection stands
@@ -94,7 +94,10 @@ async def absence(target: Target) -> Refusal | None:
 
 
 async def _connected(target: Target, within: float) -> socket.socket:
-    sock = socket.socket(target.family, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(target.family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _not_opened(target, error) from None
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)  # a late acknowledgement would break the silence
     take_any(sock)
@@ -106,14 +109,18 @@ async def _connected(target: Target, within: float) -> socket.socket:
         raise Unreachable(f"{target.name}: does not answer") from None
     except OSError as error:
         sock.close()
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL):
-            raise KernelError(f"{target.name}: no connection can be opened: {os.strerror(error.errno)}") from None
+        if is_shortage(error) or error.errno == errno.EADDRNOTAVAIL:
+            raise _not_opened(target, error) from None
         kind = Refused if error.errno == errno.ECONNREFUSED else Unreachable
         raise kind(f"{target.name}: {os.strerror(error.errno or errno.EIO)}") from None
     except asyncio.CancelledError:
         sock.close()
         raise
     return sock
+
+
+def _not_opened(target: Target, error: OSError) -> KernelError:
+    return KernelError(f"{target.name}: no connection can be opened: {os.strerror(error.errno or errno.EIO)}")
 
 
 async def _greet(sock: socket.socket, target: Target, request: Request) -> None:

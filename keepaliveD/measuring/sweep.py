@@ -41,15 +41,15 @@ async def _sweep(target: Target, ends: Sequence[tuple[str, int]]) -> list[tuple[
 
 
 async def _free(target: Target, end: tuple[str, int]) -> bool:
-    with socket.socket(target.family, socket.SOCK_STREAM) as sock:
-        sock.setblocking(False)
-        try:
+    try:
+        with socket.socket(target.family, socket.SOCK_STREAM) as sock:
+            sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(end)
             async with asyncio.timeout(PATIENCE):
                 await asyncio.get_running_loop().sock_connect(sock, target.address)
-        except ConnectionRefusedError:  # the host answers for it: nothing is left there
-            return True
-        except (OSError, TimeoutError):
-            return False
+    except ConnectionRefusedError:  # the host answers for it: nothing is left there
+        return True
+    except (OSError, TimeoutError):
+        return False
     return True

@@ -222,6 +222,9 @@ def test_nothing_is_written_into_a_configuration_that_is_wrong(tmp_path: Path) -
         (["measure", "10.0.0.1"], 64, "10.0.0.1: not HOST:PORT, such as 10.20.0.9:22 or [fd00::9]:22"),
         (["measure", "10.0.0.1:0"], 64, "0 is not a port"),
         (["measure", "::1:22"], 64, "is 22 the port? write [::1]:22 if so"),
+        (["measure", "[::1:22"], 64, "is 22 the port? write [::1]:22 if so"),
+        (["measure", "10.0.0.1:٢٢"], 64, "10.0.0.1:٢٢: not HOST:PORT"),
+        (["measure", "10.0.0.1:22", "--token", ""], 64, "--token '': not a token that keepalivectl measure --listen"),
         (["measure", "10.0.0.1:22", "--longest", "6s"], 64, "--longest 6s is too short"),
         (["measure", "no-such-host.invalid:22", "--dry-run"], 66, "no-such-host.invalid: cannot be resolved"),
     ],
@@ -284,6 +287,16 @@ def _fill(service: socket, stack: ExitStack) -> None:
         waiting = stack.enter_context(socket(AF_INET))
         waiting.setblocking(False)
         waiting.connect_ex(service.getsockname())
+
+
+def test_with_few_descriptors_it_measures_by_fewer_connections() -> None:
+    with create_server(("127.0.0.1", 0)) as service:
+        target = f"127.0.0.1:{service.getsockname()[1]}"
+        limited = ["sh", "-c", 'ulimit -n 12; exec "$@"', "sh", *CTL]
+        command = [*limited, "measure", target, "--shortest", "1s", "--longest", "3s"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SOON, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"path to {target}: ")
 
 
 def test_a_service_that_speaks_on_each_connection_is_left_alone_after_one_round() -> None:
