@@ -26,7 +26,7 @@ class Introduction:
         try:
             parameters = {"cookies": [connection.cookie]}
             await asyncio.to_thread(ask, self._daemon, "Measuring", parameters, PATIENCE)
-        except NoInput:  # no daemon runs now
+        except (NoInput, OSError):  # no daemon runs now, or no descriptor is left now
             return
         except (NotPermitted, KernelError):
             self._listens = False
