@@ -23,9 +23,14 @@ from keepaliveD.model.errors import Refusal, unexpected
 from keepaliveD.model.rules import Watching
 from keepaliveD.platforms import touching
 from keepaliveD.platforms.base import Opener
+from keepaliveD.platforms.clock import worked
 from keepaliveD.platforms.requests import Request
 from keepaliveD.platforms.touching import Touchable
 
+TICK = 0.5  # seconds between two looks at what a worker touches
+A_LITTLE = (
+    0.002  # seconds of the processor in a tick: who only waits, and looks now and then whether to go on, has less
+)
 NOTHING = memoryview(b"")  # an end of no length would keep all that was sent
 
 
@@ -53,6 +58,7 @@ class Worker:
         self._unsent = NOTHING
         self.touched = touching.read(self._memory)
         self._ticks = 0
+        self._worked = self._worked_before = 0.0  # seconds of the processor, now, and when it last touched something
         self._dismissed_at = 0.0  # on the monotonic clock; 0 where it is not, or was killed as well
 
     @property
@@ -88,9 +94,17 @@ class Worker:
         return answer
 
     def goes_on(self, ticks: int) -> bool:
-        """Count one tick; return whether the worker has touched something new in the last `ticks`."""
+        """Count one tick; return whether the worker has touched something new, or worked, in the last `ticks`.
+
+        On a busy machine it may wait for a processor most of the time. It may work so long as these ticks last.
+        """
         before, self.touched = self.touched, touching.read(self._memory)
-        self._ticks = self._ticks + 1 if before == self.touched else 0
+        last, self._worked = self._worked, worked(self._pid)
+        if before != self.touched:
+            self._ticks, self._worked_before = 0, self._worked
+        else:
+            works = self._worked - last >= A_LITTLE and self._worked - self._worked_before < ticks * TICK
+            self._ticks = 0 if works else self._ticks + 1
         return self._ticks < ticks
 
     def dismiss(self) -> None:

@@ -1,6 +1,6 @@
 """Send requests to a worker, and replace a worker that does not answer.
 
-A worker that touches nothing new for some seconds is killed, or left behind where it cannot die; another one
+A worker that touches nothing new for some seconds, and does not work either, is killed, or left behind where it cannot die; another one
 begins anew, without what the first one hung at (avoided.py).
 """
 
@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from keepaliveD.daemon.avoided import Avoided
-from keepaliveD.daemon.worker import Reply, Worker
+from keepaliveD.daemon.worker import TICK, Reply, Worker
 from keepaliveD.model.errors import KernelError
 from keepaliveD.model.rules import Watching
 from keepaliveD.platforms.base import Opener
 from keepaliveD.platforms.requests import Open, Request, Scan
 from keepaliveD.platforms.touching import Touched
 
-TICK = 0.5  # seconds between two looks at what a worker touches
 PATIENCE = 6  # ticks, which are turns of our own: we may have been stopped together with the worker
 HURRY = 2  # ticks: for a worker after one that hung, and at the end
 ATTEMPTS = 4  # workers that one request may cost where nothing tells why they are lost
