@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from keepaliveD.cli.starting import how_to_start
 from keepaliveD.daemon.credentials import credentials
 from keepaliveD.model.errors import KernelError, NoInput, NotPermitted
 from keepaliveD.places import CONTROL, INTERFACE, RUNTIME_DIRECTORY
@@ -74,7 +75,7 @@ def _connected(path: Path) -> Iterator[socket.socket]:
             connection.connect(str(path))
             yield connection
         except (FileNotFoundError, ConnectionRefusedError) as error:
-            raise NoInput(f"{path}: no daemon can be asked there; systemctl start tcp-keepalived") from error
+            raise NoInput(f"{path}: no daemon can be asked there; {how_to_start(Path('/'))}") from error
         except PermissionError as error:
             message = (
                 f"{path}: {error.strerror}; run as root, or as a member of the group tcp-keepalived, "

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from keepaliveD.cli import arguments, daemons_explanation, forgotten, named, page, running, solutions
 from keepaliveD.cli.fitting import terminal_width, wrapped
 from keepaliveD.cli.solutions import Solution
+from keepaliveD.cli.starting import how_to_start
 from keepaliveD.cli.why_json import as_json
 from keepaliveD.config.drop_ins import drop_in, rules_before
 from keepaliveD.model.errors import Misuse
@@ -115,7 +116,7 @@ def advise(options: argparse.Namespace, root: Path, view: View, solution: Soluti
     print(f"To keep these connections alive, write this into {printable(str(file))}:")
     print_lines(solution.lines)
     check = shlex.join(["keepalivectl", "check", *([str(options.config)] if options.config else [])])
-    reload = running.how_to_reload(view.daemon, root) if view.daemon else running.how_to_start(root, options.config)
+    reload = running.how_to_reload(view.daemon, root) if view.daemon else how_to_start(root, options.config)
     print(f"Then: {printable(check)} && {reload}. The same with --fix does all of it.")
 
 

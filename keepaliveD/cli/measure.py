@@ -11,7 +11,8 @@ from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keepaliveD.cli import arguments, dropin, measured
+from keepaliveD.cli import arguments, dropin, measured, running
+from keepaliveD.cli.starting import how_to_start
 from keepaliveD.config.document import LONGEST_NAME
 from keepaliveD.model import duration
 from keepaliveD.model.duration import span
@@ -140,7 +141,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
     _print(options, found)
     _check_completed(found, stopped=stopped)
     if options.write and toml:
-        _write(options, found, toml)
+        _write(options, root, found, toml)
     elif options.write:
         raise NoInput(f"{printable(found.name)}: no idle timeout was found, so nothing was written")
 
@@ -358,10 +359,12 @@ def _print(options: argparse.Namespace, found: measured.Found) -> None:
         print(f"\n{toml}", end="")
 
 
-def _write(options: argparse.Namespace, found: measured.Found, toml: str) -> None:
+def _write(options: argparse.Namespace, root: Path, found: measured.Found, toml: str) -> None:
     name = options.name or measured.default_name(found.name)
     file = dropin.write(options.config, f"measured {name}", toml)
-    _say(f"wrote {printable(str(file))}; systemctl reload tcp-keepalived puts it in force")
+    daemon = running.running(arguments.state_directory(), root)
+    command = running.how_to_reload(daemon, root) if daemon else how_to_start(root)
+    _say(f"wrote {printable(str(file))}; {command} puts it in force")
 
 
 async def _listen(port: int, seconds: float, root: Path) -> None:

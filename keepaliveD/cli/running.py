@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,6 @@ from keepaliveD.places import DEFAULT_FILE, LOCK, UNIT
 
 Answer = TypeVar("Answer")
 
-UNITS = ("etc/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 PATIENCE = 10.0  # seconds for what a daemon does after a scan that is going on
 
 
@@ -32,8 +30,8 @@ def beside_daemon(directory: Path, root: Path, what: str) -> str:
     """Return whose view is printed, where a daemon has another, else ""; `what` is printed."""
     if pid := running(directory, root):
         return (
-            f"tcp-keepalived is running (process {pid}) and may know more: {what}; "
-            "for the daemon's view see its log, or systemctl status tcp-keepalived"
+            f"tcp-keepalived is running (process {pid}) and may know more: {what}; for the daemon's view see its log"
+            f"{'' if _runs_outside_unit(pid, root) else ', or systemctl status tcp-keepalived'}"
         )
     return ""
 
@@ -134,17 +132,6 @@ def have_recorded(pid: int, root: Path) -> str:
     except (NotPermitted, KernelError) as refusal:
         return str(refusal)
     return why_not_asked(pid, root, NoInput(""))
-
-
-def how_to_start(root: Path, file: Path | None = None) -> str:
-    """Return the command that starts a daemon: that of the unit, or of a clone where there is no unit.
-
-    `file` is the configuration that it should read, if not the usual one; a unit names its own.
-    """
-    clone = Path(__file__).parents[2] / "script/run"
-    if not clone.exists() or any((root / directory / UNIT).exists() for directory in UNITS):
-        return "systemctl start tcp-keepalived"
-    return shlex.join([str(clone), *(["--config", str(file)] if file else [])])
 
 
 def how_to_stop(pid: int, root: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from keepaliveD.cli import arguments, overview, running
 from keepaliveD.cli.asking import ask, control_socket
 from keepaliveD.cli.fitting import terminal_width, wrapped
+from keepaliveD.cli.starting import how_to_start
 from keepaliveD.model.errors import Exit, NoInput, NotPermitted, Refusal
 
 NOT_RUNNING, NOT_KNOWN = 3, 4  # as the LSB has it for the status of a service, and systemctl(1)
@@ -57,4 +58,4 @@ def _without(pid: int, root: Path, refusal: Refusal) -> tuple[str, int]:
         return running.why_not_asked(pid, root, refusal), Exit.OK
     if isinstance(refusal, NotPermitted):
         return str(refusal), NOT_KNOWN
-    return "none runs here; systemctl start tcp-keepalived", NOT_RUNNING
+    return f"none runs here; {how_to_start(root)}", NOT_RUNNING

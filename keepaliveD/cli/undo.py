@@ -11,6 +11,7 @@ from pathlib import Path
 from keepaliveD.cli import arguments, arming, running, state
 from keepaliveD.cli.asking import ask
 from keepaliveD.cli.nearest import Besides
+from keepaliveD.cli.starting import how_to_start
 from keepaliveD.config import Config, load
 from keepaliveD.config.files import read
 from keepaliveD.daemon.settings import SystemSettings
@@ -109,7 +110,7 @@ def _undo_settings(options: argparse.Namespace, root: Path, platform: Platform, 
             if damaged := record.damaged():
                 raise RecordDamaged(damaged[0])
             outcomes = settings.restore(only)
-        after = "redo: systemctl start tcp-keepalived, which sets it again"
+        after = f"redo: {how_to_start(root)}, which sets it again"
     with arming.Results() as report:
         for outcome in sorted(outcomes, key=lambda outcome: outcome.refused is not None):
             report.add(outcome)
@@ -202,7 +203,7 @@ def _arming_again(options: argparse.Namespace, root: Path, outcome: Outcome) -> 
         return
     for number, rule in enumerate(rules[:-1]):
         if rule.action is not ArmAction.OBSERVE and any(matches_owner(rule, owner) for owner in owners):
-            reload = running.how_to_reload(daemon, root) if daemon else "systemctl start tcp-keepalived"
+            reload = running.how_to_reload(daemon, root) if daemon else how_to_start(root)
             yield (
                 f"{merged.place(('arm', number))}: this rule may arm their later connections; "
                 f"to prevent that, remove it, then {reload}"

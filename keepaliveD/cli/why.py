@@ -16,6 +16,7 @@ import numpy as np
 from keepaliveD.cli import files, forgotten, page, running, solutions, state, targets
 from keepaliveD.cli.explanation import View, first_rules, print_lines, show
 from keepaliveD.cli.solutions import Solution
+from keepaliveD.cli.starting import how_to_start
 from keepaliveD.cli.worker import Asking, in_worker, look
 from keepaliveD.config import Config, load
 from keepaliveD.config.drop_ins import drop_in
@@ -146,7 +147,7 @@ def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View
         _take_back(file, before)
         raise
     if not view.daemon:
-        print(f"No daemon runs that would read it: {running.how_to_start(root, options.config)}")
+        print(f"No daemon runs that would read it: {how_to_start(root, options.config)}")
         return
     _reload(view.daemon, root)
     print("Reloaded the daemon.\n")
@@ -215,7 +216,7 @@ def _reload(daemon: int, root: Path) -> None:
     except PermissionError as error:
         raise NotPermitted(f"process {daemon}: cannot be told to reload: {error.strerror}; run as root") from error
     except ProcessLookupError as error:
-        raise NoInput(f"process {daemon}: the daemon has ended; {running.how_to_start(root)}") from error
+        raise NoInput(f"process {daemon}: the daemon has ended; {how_to_start(root)}") from error
 
 
 def _show_result(

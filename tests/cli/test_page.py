@@ -266,6 +266,15 @@ def test_the_headline_counts_the_worst_first() -> None:
     assert more == "amanda\\x1b: 5 connections: 1 bare; the 1 most urgent are explained here"
 
 
+def test_the_headline_says_what_is_safe_only_by_a_guess() -> None:
+    safe = changed(BARE, {"verdict": Verdict.SAFE})
+    guessed = changed(safe, {"origin": Origin(Source.GUESS)})
+    assert page.headline("amanda", [BARE, guessed]) == "amanda: 2 connections: 1 bare, 1 safe by a guess"
+    assert page.headline("amanda", [safe, guessed]) == "amanda: 2 connections: 2 safe (1 by a guess)"
+    for sure in ({"timeout": FOREVER}, {"origin": Origin(Source.EVIDENCE, "3 died")}, {"verdict": Verdict.BARE}):
+        assert "guess" not in page.headline("amanda", [changed(guessed, dict(sure))])
+
+
 def test_a_rule_that_is_wanted_twice_is_written_once() -> None:
     other = HelpfulRule((("user", "1000"), ("action", "enable")), ARMED)
     found = solutions.of([BARE, BARE, changed(BARE, remedy=other)], Host())

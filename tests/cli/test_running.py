@@ -9,6 +9,7 @@ import pytest
 
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.running import how_to_reload, how_to_stop, running
+from keepaliveD.cli.starting import UNITS, how_to_start
 from keepaliveD.records.settings import SettingsRecord
 
 SOMEBODY = 4711  # a user
@@ -88,3 +89,14 @@ def test_a_daemon_outside_of_its_unit_is_stopped_by_a_signal(
     (tmp_path / "proc/812/cgroup").write_text(cgroup)
     assert how_to_stop(812, tmp_path) == stop
     assert how_to_reload(812, tmp_path) == ("kill -HUP 812" if "kill" in stop else "systemctl reload tcp-keepalived")
+
+
+@pytest.mark.parametrize("directory", UNITS)
+def test_where_a_unit_is_installed_it_is_started_and_else_the_clone(tmp_path: Path, directory: str) -> None:
+    """There is no unit of a program that runs from a clone: systemctl would only say so."""
+    run = str(Path(__file__).parents[2] / "script/run")
+    assert how_to_start(tmp_path) == run
+    assert how_to_start(tmp_path, Path("/srv/my own.toml")) == f"{run} --config '/srv/my own.toml'"
+    (tmp_path / directory).mkdir(parents=True)
+    (tmp_path / directory / "tcp-keepalived.service").touch()
+    assert how_to_start(tmp_path) == "systemctl start tcp-keepalived"

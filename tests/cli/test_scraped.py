@@ -17,6 +17,7 @@ from urllib.request import urlopen
 import pytest
 
 from keepaliveD.cli.scraped import LONGEST, MOST_CLIENTS
+from keepaliveD.cli.starting import how_to_start
 from tests.cli.test_metrics import answering, parsed
 from tests.support.patience import SOON
 from tests.support.processes import CTL
@@ -179,7 +180,7 @@ def test_without_a_daemon_that_is_what_is_told_and_said_once(tmp_path: Path, por
             while parsed(running.answers()[2])["tcp_keepalive_up", ""] != "1":
                 assert time.monotonic() < end
         said = running.stop().splitlines()
-    why = f"{tmp_path}/control: no daemon can be asked there; systemctl start tcp-keepalived"
+    why = f"{tmp_path}/control: no daemon can be asked there; {how_to_start(Path('/'))}"
     assert said == [f"keepalivectl metrics: {why}"]
 
 

@@ -18,6 +18,7 @@ from keepaliveD import __version__
 from keepaliveD.cli import monitor, overview, running, status, without_daemon
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.overview import Host
+from keepaliveD.cli.starting import how_to_start
 from keepaliveD.daemon import interface
 from keepaliveD.daemon.control import Control
 from keepaliveD.log.entries import Entry
@@ -166,7 +167,7 @@ def test_without_a_daemon_the_kernel_is_read(desk: Desk) -> None:
     left, out, err = desk.types("status")
     assert (left, err) == (3, [])
     assert out == [
-        "daemon       none runs here; systemctl start tcp-keepalived",
+        f"daemon       none runs here; {how_to_start(Path('/'))}",
         "settings     time    7200; the configuration wants 180",
         "             intvl   75; the configuration wants 20",
         "             probes  9; the configuration wants 31",
@@ -332,9 +333,7 @@ def test_monitor_prints_what_the_daemon_logs_until_the_daemon_ends(desk: Desk) -
 def test_monitor_without_a_daemon_is_one_line_and_status_66(desk: Desk) -> None:
     left, out, (line,) = desk.types("monitor")
     assert (left, out) == (66, [])
-    assert line == (
-        f"keepalivectl: {desk.directory}/control: no daemon can be asked there; systemctl start tcp-keepalived"
-    )
+    assert line == (f"keepalivectl: {desk.directory}/control: no daemon can be asked there; {how_to_start(Path('/'))}")
 
 
 def test_what_the_configuration_wants_is_what_that_of_the_daemon_wants(

@@ -9,6 +9,7 @@ import pytest
 
 from keepaliveD.cli import arming, running
 from keepaliveD.cli import undo as command
+from keepaliveD.cli.starting import how_to_start
 from keepaliveD.cli.undo import redo
 from keepaliveD.model.actions import Disarm, Outcome
 from keepaliveD.model.connections import Endpoint, Owner
@@ -236,7 +237,7 @@ def test_one_setting_is_restored_and_the_others_stay(desk: Desk, tuner: FakeTune
     assert (status, err) == (0, [])
     assert out == [
         f"{SETTING}: found 42, restored to 7200",
-        "redo: systemctl start tcp-keepalived, which sets it again",
+        f"redo: {how_to_start(Path('/'))}, which sets it again",
     ]
     stands = dict(tuner.read())
     assert stands.pop(SETTING) == 7200
