@@ -28,9 +28,7 @@ from keepaliveD.platforms.requests import Request
 from keepaliveD.platforms.touching import Touchable
 
 TICK = 0.5  # seconds between two looks at what a worker touches
-A_LITTLE = (
-    0.002  # seconds of the processor in a tick: who only waits, and looks now and then whether to go on, has less
-)
+A_LITTLE = 0.002  # seconds of the processor in a tick: who only waits, and now and then looks for how long, has less
 NOTHING = memoryview(b"")  # an end of no length would keep all that was sent
 
 

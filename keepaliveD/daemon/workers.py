@@ -1,7 +1,7 @@
 """Send requests to a worker, and replace a worker that does not answer.
 
-A worker that touches nothing new for some seconds, and does not work either, is killed, or left behind where it cannot die; another one
-begins anew, without what the first one hung at (avoided.py).
+A worker that touches nothing new for some seconds, and does not work either, is killed, or left behind where it
+cannot die; another one begins anew, without what the first one hung at (avoided.py).
 """
 
 from __future__ import annotations

@@ -22,8 +22,7 @@ def _wait_for_ever(_: Watching) -> NoReturn:
 @pytest.fixture
 def worker() -> Iterator[Worker]:
     """One that touches nothing."""
-    opener: module.Opener = _wait_for_ever
-    one = Worker(opener, Watching())
+    one = Worker(_wait_for_ever, Watching())
     yield one
     one.kill()
 
