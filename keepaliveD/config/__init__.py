@@ -52,6 +52,7 @@ class Config:
     warns_as_usual: bool = True  # whether warn_before is the default
     files: tuple[File, ...] = ()
     notes: tuple[str, ...] = ()  # what the files hold that has no effect, or another than it seems
+    doubts: tuple[str, ...] = ()  # all warnings about it (doubts.py), once somebody has looked for them
 
     @property
     def selects_by_interface(self) -> bool:

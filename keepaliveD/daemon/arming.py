@@ -171,6 +171,7 @@ class SocketArming:
             done = choices.left_alone()
             rows, changes = choices.changes()
             if len(changes):
+                record.check_writable()
                 done += choices.results(rows, (yield from _change(changes, closing=True)), ArmingResult.DISARMED)
             moved = record.write(
                 dict.fromkeys(_cookies(done, ArmingResult.DISARMED, ArmingResult.ALREADY_SET), undone)

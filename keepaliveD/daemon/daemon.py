@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from keepaliveD.config import Config, doubts
+from keepaliveD.config import Config
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.daemon.deaths import DeathSource
 from keepaliveD.daemon.loop import Loop, Waits
@@ -395,7 +395,7 @@ def rules(config: Config, platform: Platform) -> Rules:
         restore_on_stop=config.restore_on_stop,
         disarm_on_stop=config.disarm_on_stop,
         survive_stop=config.survive_stop,
-        doubts=tuple(doubts.warnings(config)),
+        doubts=config.doubts,
         products=tuple(preset.timeout for preset in catalogue().values()),
         configured=config.keepalive,
         autopsy=config.autopsy,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import resource
 import time
 from collections import deque
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from keepaliveD.config import Config, load
+from keepaliveD.config import Config, doubts, load
 from keepaliveD.daemon.apart import Apart
 from keepaliveD.daemon.notify import Manager, watchdog_period
 from keepaliveD.daemon.sources import Awaited, EventSource, Signals
@@ -39,8 +40,12 @@ class ReadConfiguration:
     repeatable = True
 
     def carry_out(self, _: Session | None = None) -> Config:
-        """Return the configuration. Raises ConfigError, NoInput."""
-        return load(self.file)
+        """Return the configuration, with the warnings about it. Raises ConfigError, NoInput.
+
+        What compares rules with rules, and paths with paths, takes seconds where there are thousands of them.
+        """
+        config = load(self.file)
+        return dataclasses.replace(config, doubts=tuple(doubts.warnings(config)))
 
 
 class Process:

@@ -7,6 +7,7 @@ and hands its events to the decider.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,7 @@ from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.events import Event, Reload, Stop
 
 HANDOVER = "handover"  # a file in systemd's RuntimeDirectory=; packages make it when they upgrade
+AT_ONCE = 600.0  # seconds in which an upgrade goes on from there: an older file is of one that failed
 
 
 class Awaited(Protocol):
@@ -56,9 +58,9 @@ class Signals:
 
 
 def handing_over() -> bool:
-    """Return whether a successor takes the settings over at once, as whoever stops us has said."""
+    """Return whether a successor takes the settings over at once, as whoever stops us has just said."""
     directory = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
     try:
-        return bool(directory) and (Path(directory) / HANDOVER).exists()
+        return bool(directory) and time.time() - (Path(directory) / HANDOVER).lstat().st_mtime < AT_ONCE
     except OSError:
         return False  # too long a name, or a directory that may not be searched

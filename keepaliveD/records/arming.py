@@ -129,6 +129,11 @@ class ArmingRecord:
             self._entries.put(new, whose)
         return moved
 
+    def check_writable(self) -> None:
+        """Raise StateError or NotPermitted where nothing could be recorded now."""
+        with self._locked():
+            pass
+
     def damaged(self) -> tuple[str, ...]:
         """A line for each damaged file: what it is, and what to do. Raises NotPermitted, StateError."""
         self._look()

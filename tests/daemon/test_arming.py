@@ -584,6 +584,21 @@ def test_what_could_not_be_disarmed_stays_on_record_for_another_try(
     assert recorded(stage) == ([5] if forgotten else [5, BARE.cookie])
 
 
+def test_what_cannot_be_recorded_as_disarmed_is_not_disarmed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a state directory that is read-only, say: the line that says so was true only of arming."""
+    stage.records().arming.write({BARE.cookie: Armed(OFF, ON)})
+    stage.armer = FakeArmer(stands={BARE.cookie: ON})
+    its = performer(stage)
+
+    def refuse(_: ArmingRecord) -> None:
+        raise StateError("armed: cannot be written: Read-only file system; no socket is touched")
+
+    monkeypatch.setattr(ArmingRecord, "check_writable", refuse)
+    outcome = its.disarm(look(BARE.cookie))
+    assert "Read-only" in str(outcome.refused)
+    assert (stage.armer.changed, recorded(stage)) == ([], [BARE.cookie])
+
+
 @pytest.mark.parametrize(
     "answer", [Access.NOT_PERMITTED, Access.OTHER_USER_NAMESPACE, Access.OWNER_NOT_FOUND, Access.CLOSED]
 )

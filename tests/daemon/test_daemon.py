@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.config import load
+from keepaliveD.daemon.process import ReadConfiguration
 from keepaliveD.model.errors import ConfigError, KernelError, NotPermitted, Unsupported
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.rules import OnDrift
@@ -222,7 +223,7 @@ def test_what_is_doubtful_about_a_configuration_is_logged_at_start_and_reload(st
     stage.run()
     assert "doubtful" not in stage.events()
     (tmp_path / "new.toml").write_text('[[path]]\nname = "hasty"\ntimeout = "60s"\n')
-    stage.reloads = load(tmp_path / "new.toml")
+    stage.reloads = ReadConfiguration(tmp_path / "new.toml").carry_out()
     stage.script = [signal.SIGHUP]
     stage.run()
     (doubt,) = [entry.message for entry in stage.said if entry.event == "doubtful"]

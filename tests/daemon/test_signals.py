@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from keepaliveD.daemon.sources import HANDOVER, handing_over
 from tests.support.patience import SOON
 
 SCRIPT = """
@@ -111,6 +115,19 @@ def test_the_next_signal_comes_or_the_time_is_over() -> None:
     run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=False)
     assert run.stderr == ""
     assert run.stdout.splitlines() == ["None None", "['Reload()', 'Stop(handing_over=False)']", "None True", "None"]
+
+
+@pytest.mark.parametrize(("age", "counts"), [(1.0, True), (86400.0, False)])
+def test_only_an_upgrade_that_goes_on_takes_the_settings_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, age: float, *, counts: bool
+) -> None:
+    """One that failed weeks ago may have left its file: a stop then restores the settings."""
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    assert not handing_over()
+    (tmp_path / HANDOVER).touch()
+    then = time.time() - age
+    os.utime(tmp_path / HANDOVER, (then, then))
+    assert handing_over() is counts
 
 
 def test_a_signal_that_came_often_is_one() -> None:
