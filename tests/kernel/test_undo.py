@@ -100,7 +100,7 @@ def test_why_says_what_undo_restores(rig: Rig, tmp_path: Path) -> None:
                 (promised,) = re.findall(
                     r"^  armed +yes; keepalivectl disarm restores [^:]*: (.*)$", said, re.MULTILINE
                 )
-                assert promised == f"idle {UNTUNED[TIME]}s, interval {UNTUNED[INTERVAL]}s, probes {UNTUNED[PROBES]}"
+                assert promised == "idle 2h, interval 1min 15s, probes 9"  # UNTUNED
             assert undo(rig, home, asked.pid, asked=tmp_path)[0] == 0
             assert settings(asked) == (ON, UNTUNED[TIME], UNTUNED[INTERVAL], UNTUNED[PROBES])
             said = rig.client.run(*through, *CTL, "why", str(asked.pid), *map(str, options)).stdout
