@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
+import select
 import sys
+import time
 from pathlib import Path
+from typing import NamedTuple
 
 from keepaliveD.cli import arguments, report, running
-from keepaliveD.config import doubts, load
-from keepaliveD.model.errors import Unsupported
+from keepaliveD.config import Config, doubts, load
+from keepaliveD.daemon.apart import Apart
+from keepaliveD.model.errors import Exit, Misuse, Refusal, Unsupported
 from keepaliveD.model.text import printable
 from keepaliveD.places import DEFAULT_FILE
 from keepaliveD.platforms import detect
+
+PATIENCE = 10.0  # seconds for files, which may be on a file server
+FORMAT = 1  # of the JSON; another number means that a key has another meaning, or is gone
 
 
 def add_check(command: argparse.ArgumentParser) -> None:
@@ -25,24 +33,91 @@ def add_check(command: argparse.ArgumentParser) -> None:
         type=Path,
         help="the configuration to check (default: what the running daemon reads, or else the one in /etc)",
     )
+    arguments.add_config(command)
     command.add_argument("--quiet", action="store_true", help="print only errors")
+    command.add_argument("--json", action="store_true", help="print JSON, for programs")
     command.set_defaults(command=check_configuration)
 
 
-def check_configuration(options: argparse.Namespace, root: Path) -> None:
-    """Say that it is valid, and what it means; warnings go to standard error."""
-    file, note = (options.file, "") if options.file else _file_of_daemon(root)
-    config = load(file)
-    if options.quiet:
-        return
+class Read(NamedTuple):
+    """What was read of a configuration: its file, if one was named, what to say of that, and what it is, or is not."""
+
+    file: Path | None
+    note: str
+    config: Config | Refusal
+
+
+def check_configuration(options: argparse.Namespace, root: Path) -> int:
+    """Say that it is valid, and what it means; warnings go to standard error. Return the exit status."""
+    if options.file and options.config:
+        raise Misuse("FILE and --config name one file each; name one of them")
+    named = options.file or options.config
+    file, note, config = _read_apart(named, root)
+    if isinstance(config, Refusal):
+        if not options.json:
+            raise config
+        print(_as_json(file, note, config))
+        return config.status
     with contextlib.suppress(Unsupported):  # a configuration can be checked anywhere
         config = config.within(detect(root=root).cloud())
+    if options.json:
+        print(_as_json(file, note, config))
+    elif not options.quiet:
+        _tell(config, note)
+    return Exit.OK
+
+
+def _read_apart(named: Path | None, root: Path) -> Read:
+    """Read the configuration in a process of its own: nothing ends one that a file server keeps waiting, not Ctrl-C.
+
+    Raises KernelError where it hangs.
+    """
+    apart = Apart(f"{printable(str(named or DEFAULT_FILE))}: cannot be read", time.monotonic, PATIENCE)
+    apart.begin(lambda: _read(named, root))
+    try:
+        while not (reply := apart.reply()):
+            select.select([apart], [], [], max(0.0, apart.due() - time.monotonic()))
+            apart.prolong()  # while it works, however slowly
+    finally:
+        apart.abandon()
+    if reply.error:
+        raise reply.error
+    read: Read = reply.value
+    return read
+
+
+def _read(named: Path | None, root: Path) -> Read:
+    """Read the configuration; what is wrong with it is returned."""
+    file, note = (named, "") if named else _file_of_daemon(root)
+    try:
+        return Read(file, note, load(file))
+    except Refusal as refusal:
+        return Read(file, note, refusal)
+
+
+def _tell(config: Config, note: str) -> None:
     for line in report.meaning(config):
         print(line)
     for line in doubts.warnings(config):
         print(f"warning: {line}", file=sys.stderr)
     if note:
         print(f"note: {note}", file=sys.stderr)
+
+
+def _as_json(file: Path | None, note: str, config: Config | Refusal) -> str:
+    """Return the same as an object, a line each."""
+    wrong = config if isinstance(config, Refusal) else None
+    valid = config if isinstance(config, Config) else None
+    told = {
+        "version": FORMAT,
+        "valid": valid is not None,
+        "files": [printable(str(each)) for each in (valid.files if valid else [file or DEFAULT_FILE])],
+        "errors": str(wrong).splitlines() if wrong else [],
+        "warnings": list(doubts.warnings(valid)) if valid else [],
+        "notes": [note] if note else [],
+        "meaning": list(filter(None, report.meaning(valid))) if valid else [],
+    }
+    return json.dumps(told, indent=1)
 
 
 def _file_of_daemon(root: Path) -> tuple[Path | None, str]:

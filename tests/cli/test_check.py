@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from pathlib import Path
 
 import pytest
 
+from keepaliveD.cli import check as check_module
 from keepaliveD.cli import running
 from keepaliveD.cli.ctl import main
 from keepaliveD.model.errors import Exit
@@ -225,6 +228,47 @@ def test_a_wrong_file_is_refused_a_line_for_each_mistake(file: Path, capsys: pyt
     assert status == 78
     assert out == []
     assert [line.split(": ")[1:3] for line in err] == [[f"{file}:2", "keepalive.idle"], [f"{file}:4", "watch.foo"]]
+
+
+def test_a_file_that_hangs_is_refused(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a file system whose server has died."""
+    monkeypatch.setattr(check_module, "PATIENCE", 0.01)
+    monkeypatch.setattr(check_module, "load", lambda _: threading.Event().wait())
+    status, out, (line,) = check(file, "", capsys)
+    assert (status, out) == (Exit.OSERR, [])
+    said = "its process was ended, or does not answer within 0.01 s"
+    assert line == f"keepalivectl: {file}: cannot be read: {said}"
+
+
+def test_the_file_may_be_named_as_elsewhere(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text("")
+    assert main(["check", "--config", str(file)]) == Exit.OK
+    assert f"valid: {file}" in capsys.readouterr().out
+    assert main(["check", str(file), f"--config={file}"]) == Exit.USAGE
+    assert capsys.readouterr().err == "keepalivectl: FILE and --config name one file each; name one of them\n"
+
+
+def test_programs_read_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text("[keepalive]\nidle = '5s'\ninterval = '2s'\n[watch]\nignore = ['0.0.0.0/0']\n")
+    assert main(["check", str(file), "--json"]) == Exit.OK
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert (told["version"], told["valid"], told["files"], told["errors"], err) == (1, True, [str(file)], [], "")
+    assert told["warnings"] == ["watch.ignore: 0.0.0.0/0 covers all IPv4 addresses, so no IPv4 connection is watched"]
+    assert told["meaning"][0] == f"valid: {file}"
+    file.write_text("[keepalive]\nidle = 5\nprobes = 0\n")
+    assert main(["check", str(file), "--json"]) == Exit.CONFIG
+    out, err = capsys.readouterr()
+    wrong = json.loads(out)
+    assert (wrong.keys(), err) == (told.keys(), "")
+    assert (wrong["valid"], [line.split(": ")[1] for line in wrong["errors"]]) == (
+        False,
+        ["keepalive.idle", "keepalive.probes"],
+    )
+    assert main(["check", "/nonexistent", "--json"]) == Exit.NOINPUT
+    assert json.loads(capsys.readouterr().out)["errors"][0].startswith("/nonexistent: cannot be read: ")
 
 
 def test_a_missing_file_is_refused(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

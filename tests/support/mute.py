@@ -2,6 +2,7 @@
 
 usage: unshare --mount mute.py DIRECTORY executing NUMBER    NUMBER processes hang while they execute a program
        unshare --mount mute.py DIRECTORY sending ADDRESS     a process locks a socket for as long as it lives
+       unshare --mount mute.py DIRECTORY running COMMAND     a shell runs this, which may read files there
 
 The file is in a FUSE file system, mounted there. To execute a program closes it; to send it from memory reads it,
 while the kernel keeps the socket locked, so that whoever asks for that waits. The id of each process is printed when
@@ -84,6 +85,8 @@ def main(directory: str, what: str, how: str) -> None:
     os.close(fuse)
     if what == "executing":
         execute(f"{directory}/file")
+    elif what == "running":
+        os.execv("/bin/sh", ["sh", "-c", how])
     else:
         send(f"{directory}/file", how)
 
