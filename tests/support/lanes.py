@@ -25,7 +25,7 @@ class Lanes(LoadGroupScheduling):
         if self.collection is None:
             tests = next(iter(self.registered_collections.values()))
             waiting = {group for group in map(self._split_scope, tests) if group.startswith(WAITS)}
-            self._waiters = set(self.nodes[: min(len(waiting), len(self.nodes) // 2)])
+            self._waiters = set(self.nodes[: min(len(waiting), len(self.nodes) * 2 // 5)])
         super().schedule()
 
     def _assign_work_unit(self, node: WorkerController) -> None:
@@ -37,10 +37,11 @@ class Lanes(LoadGroupScheduling):
         super()._assign_work_unit(node)
 
     def _reschedule(self, node: WorkerController) -> None:
-        """End a worker for waiting tests after the last of these: more than the others are not to work at a time."""
-        if node not in self._waiters or node.shutting_down:
+        """Hand out more; a worker for waiting tests has only the next one before it, for each takes long.
+
+        After the last of these it helps the others: many of their tests wait a little, too.
+        """
+        if node not in self._waiters or node.shutting_down or not self.workqueue:
             super()._reschedule(node)
-        elif not any(group.startswith(WAITS) for group in self.workqueue):
-            node.shutdown()
-        elif self._pending_of(self.assigned_work[node]) < 2:  # it has to know the next one, and each takes long
+        elif self._pending_of(self.assigned_work[node]) < 2:
             self._assign_work_unit(node)
