@@ -23,6 +23,7 @@ from keepaliveD.daemon.workers import Hang, Workers
 from keepaliveD.log import entries
 from keepaliveD.model.actions import Outcome
 from keepaliveD.model.connections import AT_RISK, Connection, Owner, Verdict
+from keepaliveD.model.duration import span
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.reports import ReportUnwatched
 from keepaliveD.model.rules import IPNetwork, Watching
@@ -78,10 +79,9 @@ def _as_the_daemon_judges(config: Config, root: Path) -> tuple[Config, str]:
         return config, f"own scans; {why}"
     status, rows = answer
     paths = tuple(row.path for row in rows)
-    return (
-        dataclasses.replace(config, paths=paths),
-        f"own scans; tcp-keepalived (process {status['pid']}) has watched for longer",
-    )
+    age = span(status["scan"]["interval"]) if status["scan"] else ""
+    said = f"are up to {age} old" if age else "have not begun"
+    return dataclasses.replace(config, paths=paths), f"own scans; those of the daemon (process {status['pid']}) {said}"
 
 
 class Live:
