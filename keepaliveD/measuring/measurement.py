@@ -118,6 +118,7 @@ class Measurement:
         """Make the tests of one round, all at the same time."""
         self._round, self._death, self._to_attribute, self._talked = plans, None, ATTRIBUTED, 0
         self._round_ends = time.monotonic() + len(plans) / RATE + policy.duration(plans)
+        before = len(self.tests)
         tests = [asyncio.create_task(self._test(number, plan)) for number, plan in enumerate(plans)]
         try:
             await asyncio.gather(*tests)
@@ -125,6 +126,7 @@ class Measurement:
             for test in tests:
                 test.cancel()
             await asyncio.gather(*tests, return_exceptions=True)
+            self.tests[before:] = policy.without_doubt(self.tests[before:])
 
     async def _test(self, number: int, plan: PlannedTest) -> None:
         await asyncio.sleep(number / RATE)

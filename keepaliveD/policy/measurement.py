@@ -41,7 +41,8 @@ class EndOfSilence(enum.Enum):
     SURVIVED = "survived"
     FORGOTTEN = "forgotten"
     CLOSED = "closed"  # by the far end, unasked
-    VOID = "void"  # it shows nothing: the path was down, the far end was not there any more, or the peer spoke
+    VOID = "void"  # it shows nothing: the path was down, or the peer spoke
+    DOUBTFUL = "doubtful"  # it is over, but the far end was not there then: it need not have been forgotten
 
 
 OVER = frozenset({EndOfSilence.FORGOTTEN, EndOfSilence.CLOSED})  # also what comes of it when the far end goes away
@@ -155,8 +156,25 @@ def meaning(seen: Seen, *, never_closes: bool) -> Result:
     """
     result = _meaning(seen, never_closes=never_closes)
     if result.end in OVER and not seen.there:
-        return Result(result.quiet, EndOfSilence.VOID, result.prober)
+        return Result(result.quiet, EndOfSilence.DOUBTFUL, result.prober)
     return result
+
+
+def without_doubt(made: Sequence[Result]) -> list[Result]:
+    """Return the results of one round without survivors that prove nothing, as others ended in doubt.
+
+    All of these may have taken one device, and what survived another one: to count survivors alone would hide the
+    device with the shorter timeout. So only the silence counts that was survived if all of these were forgotten.
+    """
+    doubtful = [replace(test, end=EndOfSilence.FORGOTTEN) for test in made if test.end is EndOfSilence.DOUBTFUL]
+    known, _ = _without_noise(_by_time([*made, *doubtful], EndOfSilence.SURVIVED, EndOfSilence.FORGOTTEN))
+    if not any(test is each for test in known for each in doubtful):
+        return list(made)
+    most = (_bracket(known).survived or 0.0) / CLOSE
+    return [
+        replace(test, end=EndOfSilence.VOID) if test.end is EndOfSilence.SURVIVED and test.quiet > most else test
+        for test in made
+    ]
 
 
 def _meaning(seen: Seen, *, never_closes: bool) -> Result:
@@ -190,7 +208,7 @@ def conclude(tests: Sequence[Result]) -> Bracket:
         _bracket(known),
         closes=closes,
         unexplained=unexplained,
-        void=sum(test.end is EndOfSilence.VOID for test in tests),
+        void=sum(test.end in (EndOfSilence.VOID, EndOfSilence.DOUBTFUL) for test in tests),
         tests=len(tests),
     )
     strict = _strict_side(known)
