@@ -36,7 +36,7 @@ Entry = dict[str, Any]  # one line of the daemon's JSON log
 TALKER = str(Path(__file__).with_name("talker.py"))
 MUTE = ("unshare", "--mount", *DIE_WITH_US, sys.executable, "-S", str(Path(__file__).with_name("mute.py")))
 DAEMON = (sys.executable, "-m", "keepaliveD")
-CTL = (sys.executable, "-c", "import sys; from keepaliveD.cli.ctl import main; sys.exit(main())")
+CTL = (sys.executable, "-c", "from keepaliveD.__main__ import ctl; ctl()")
 
 SCAN = 0.25  # seconds between the daemon's looks
 WARNING_TIME = 6  # seconds before the cut
