@@ -70,7 +70,9 @@ def test_it_says_whose_scans_these_are(rig: Rig, shown: Terminal, tmp_path: Path
         shown.is_as_before()
         with home.daemon(rig.client, through=("env", *directories)) as daemon:
             shown.run("env", *directories, *CTL, "watch")
-            shown.shows(f"^filter: _ .* own scans; those of the daemon .process {daemon.pid}. are up to [0-9.]+m?s old$")
+            shown.shows(
+                f"^filter: _ .* own scans; those of the daemon .process {daemon.pid}. are up to [0-9.]+m?s old$"
+            )
             shown.shows(r"^bare\?? .* rig")
             shown.press("C-c")
             daemon.stop()
