@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ import pytest
 from keepaliveD.cli.asking import ask
 from tests.kernel.conftest import missing
 from tests.kernel.measure.stage import LONG, PORT, token_of
-from tests.support.patience import SOON
+from tests.support.patience import SOON, wait_for
 from tests.support.processes import CTL, WARNING_TIME, Home, configuration, program
 from tests.support.rig import SERVER, Rig
 
@@ -57,10 +57,10 @@ def test_the_ends_of_what_measures_are_counted_apart(engine: str, tmp_path: Path
     with Rig("reject", FORGETFUL) as rig, home.daemon(rig.client, through=known) as daemon:
         with rig.server.running(*CTL, "measure", "--listen", PORT) as listener:
             command = (*known, *CTL, "measure", f"{SERVER[AF_INET]}:{PORT}", "--token", token_of(listener))
-            options = ("--shortest", "1s", "--longest", "6s", "--connections=8", "--json")
-            with rig.client.running(*command, *options) as measuring:
-                found, complaints = measuring.communicate(timeout=LONG)
-        assert json.loads(found)["forgotten"], complaints
+            with rig.client.running(*command, "--shortest=1s", "--longest=6s", "--connections=8") as measuring:
+                wait_for(lambda: ask(tmp_path / "control", "ListDeaths")["measured"])
+                measuring.send_signal(signal.SIGINT)
+                measuring.communicate(timeout=LONG)
         with program(rig) as other:  # its end is seen after theirs
             ends = other.endpoints
             assert other.speak() == "answered"
