@@ -121,7 +121,8 @@ def screens() -> dict[str, str]:
         log = [*daemon.heard("applied", "started"), warning, armed]
         daemon.stop()
         shown = {"log": "".join(map(line, log)), "status": status, "why": why, "fixed": fixed}
-        shown = {name: text.replace(f" --config {home.file}", "") for name, text in shown.items()}
+        for named, usual in ((f" --config {home.file}", ""), (f" check {home.file}", " check")):
+            shown = {name: text.replace(named, usual) for name, text in shown.items()}
         return {name: text.replace(str(directory), str(DEFAULT_FILE.parent)) for name, text in shown.items()}
 
 
