@@ -7,12 +7,12 @@ import contextlib
 import json
 import os
 import select
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 from keepaliveD.cli import arguments, report, running
+from keepaliveD.cli.fitting import tell
 from keepaliveD.config import Config, doubts, load
 from keepaliveD.daemon.apart import Apart
 from keepaliveD.model.errors import Exit, Misuse, Refusal, Unsupported
@@ -99,9 +99,9 @@ def _tell(config: Config, note: str) -> None:
     for line in report.meaning(config):
         print(line)
     for line in doubts.warnings(config):
-        print(f"warning: {line}", file=sys.stderr)
+        tell("warning", line)
     if note:
-        print(f"note: {note}", file=sys.stderr)
+        tell("note", note)
 
 
 def _as_json(file: Path | None, note: str, config: Config | Refusal) -> str:

@@ -6,13 +6,13 @@ import argparse
 import contextlib
 import math
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from keepaliveD.cli import arguments, table
 from keepaliveD.cli.asking import ask, control_socket
+from keepaliveD.cli.fitting import tell, terminal_width, wrapped
 from keepaliveD.cli.history import add_options, as_json, when
 from keepaliveD.cli.named import described, is_name
 from keepaliveD.cli.nearest import did_you_mean
@@ -61,7 +61,7 @@ def show(options: argparse.Namespace, root: Path, read: history.Reader | None = 
     """Print what ended. Raises Unsupported, NotPermitted, StateError, NoInput."""
     ended, hidden = history.ended(options.since, read, History(options.state_dir))
     if hidden:
-        print(f"note: not all is listed: {hidden}", file=sys.stderr)
+        tell("note", f"not all is listed: {hidden}")
     records = ended if options.target is None else concerning(options.target, ended)
     if options.explain is not None:
         records = _called(options.explain, records, options.target, ended)
@@ -133,7 +133,7 @@ def overview(records: Sequence[Record]) -> Iterator[str]:
     yield table.columns(SINGLE, rows)
     if len(records) > NEWEST:
         yield f"and {len(records) - NEWEST} older"
-    yield "keepalivectl deaths --explain ID shows all that was seen of an entry"
+    yield from wrapped(["keepalivectl deaths --explain ID shows all that was seen of an entry"], terminal_width(), 0)
 
 
 def explanation(record: Record) -> Iterator[str]:

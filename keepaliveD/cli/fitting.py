@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator
+from typing import TextIO
 
 from keepaliveD.model.duration import FOREVER
 
@@ -15,9 +17,17 @@ COMMAND = re.compile(r"(?:keepalivectl|systemctl|kill) [^;,]*")
 SOLID = "\N{NO-BREAK SPACE}"
 
 
-def terminal_width() -> float:
-    """Return the columns of the terminal that standard output is; without bound if it is none."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else FOREVER
+def terminal_width(stream: TextIO | None = None) -> float:
+    """Return the columns of the terminal that a stream is, by default standard output; without bound if it is none."""
+    if stream is None:
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() else FOREVER
+    return shutil.get_terminal_size(os.get_terminal_size(stream.fileno())).columns if stream.isatty() else FOREVER
+
+
+def tell(kind: str, text: str) -> None:
+    """Print a note or a warning on standard error, in lines that fit where that is a terminal."""
+    for line in wrapped([f"{kind}: {text}"], terminal_width(sys.stderr), len(kind) + 2):
+        print(line, file=sys.stderr)
 
 
 def wrapped(lines: Iterable[str], width: float, indent: int) -> Iterator[str]:
@@ -30,8 +40,13 @@ def wrapped(lines: Iterable[str], width: float, indent: int) -> Iterator[str]:
 
 
 def _broken(line: str, width: int, indent: int) -> Iterator[str]:
-    held = COMMAND.sub(lambda found: found[0].replace(" ", SOLID), line)
+    held = COMMAND.sub(lambda found: _solid(found[0], width - indent), line)
     parts = textwrap.wrap(
         held, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False, tabsize=1
     )
     yield from (part.replace(SOLID, " ") for part in parts)
+
+
+def _solid(command: str, width: int) -> str:
+    """Return a command that is not broken, unless it, or what is said after it, would not fit a line."""
+    return command.replace(" ", SOLID) if len(command) <= width else command

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 from keepaliveD.cli import arguments, daemons_view, running, table
 from keepaliveD.cli.asking import ask as ask_daemon
 from keepaliveD.cli.asking import control_socket
+from keepaliveD.cli.fitting import tell
 from keepaliveD.cli.worker import in_worker, look
 from keepaliveD.config import load
 from keepaliveD.config.catalogue import catalogue
@@ -79,9 +79,9 @@ def list_paths(options: argparse.Namespace, root: Path) -> None:
     rows, unwatched, whose, netns = view or _scan(options, root, why)
     print((_as_json if options.json else _for_people)(rows))
     for entry in entries.of_unwatched(unwatched, netns):
-        print(f"warning: {entry.message}", file=sys.stderr)
+        tell("warning", entry.message)
     if whose:
-        print(f"note: {whose}", file=sys.stderr)
+        tell("note", whose)
 
 
 def _daemons_view(root: Path) -> View:
@@ -128,8 +128,7 @@ def _scan(options: argparse.Namespace, root: Path, why: str) -> View:
         judgement = look(ask, config, config.ignore)
     counts = count_by_path(judgement)
     rows = [Row(path, of_path.by_verdict, {}) for path, of_path in zip(config.paths, counts, strict=True)]
-    said = f"this list is a single scan by keepalivectl ({judgement.table.engine_description})"
-    whose = running.whose_scan(options.state_dir, root, why, said)
+    whose = running.whose_scan(options.state_dir, root, why, judgement.table.engine_description)
     return View(rows, judgement.table.unwatched, whose, own_namespace())
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from keepaliveD.cli.arguments import state_directory
 from keepaliveD.cli.asking import ask, control_socket, listens
+from keepaliveD.cli.fitting import tell
 from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Refusal
 from keepaliveD.places import DEFAULT_FILE, LOCK, UNIT
 
@@ -23,7 +23,7 @@ PATIENCE = 10.0  # seconds for what a daemon does after a scan that is going on
 def note_running_daemon(directory: Path, root: Path, what: str) -> None:
     """Say on standard error whose view was printed, where a daemon has another; `what` was printed."""
     if note := beside_daemon(directory, root, what):
-        print(f"note: {note}", file=sys.stderr)
+        tell("note", note)
 
 
 def beside_daemon(directory: Path, root: Path, what: str) -> str:
@@ -88,13 +88,18 @@ def answer_or_why(ask: Callable[[], Answer], directory: Path, root: Path) -> tup
         pid = running(directory, root)
         return None, why_not_asked(pid, root, refusal) if pid else "no tcp-keepalived runs here"
     except (NotPermitted, KernelError) as refusal:
-        return None, str(refusal)
+        pid = running(directory, root)
+        return None, why_not_asked(pid, root, refusal) if pid else str(refusal)
 
 
-def whose_scan(directory: Path, root: Path, why: str, said: str) -> str:
-    """Return whose view is printed: `said`, after `why` no daemon was asked; "" without both a daemon and a reason."""
-    whose = f"{why}: {said}" if why else ""  # nothing where a scan was asked for, and there is no daemon
-    return beside_daemon(directory, root, whose or said) or whose
+def whose_scan(directory: Path, root: Path, why: str, engine: str) -> str:
+    """Return whose view is printed, after `why` no daemon was asked: a scan by this engine.
+
+    Nothing is said where a scan was asked for, and there is no daemon. Why the engine is not a better one is left to
+    keepalivectl engine.
+    """
+    said = f"this list is a single scan by keepalivectl ({engine.partition(' (')[0]})"
+    return f"{why}; {said}" if why else beside_daemon(directory, root, said)
 
 
 def why_not_asked(pid: int, root: Path, refusal: Refusal) -> str:

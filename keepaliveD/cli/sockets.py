@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import ipaddress
 import pwd
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from keepaliveD.cli import arguments, daemons_view, running, table, units, unwatched
 from keepaliveD.cli.columns import EACH, GROUPS, MORE, grouped
 from keepaliveD.cli.daemons_view import View
+from keepaliveD.cli.fitting import tell
 from keepaliveD.cli.named import number
 from keepaliveD.cli.nearest import did_you_mean, processes
 from keepaliveD.cli.targets import PROC
@@ -114,13 +114,13 @@ def _print(options: argparse.Namespace, root: Path) -> None:
     else:
         print(table.shown(grouped(found), GROUPS, whole=options.wide))
     for entry in entries.of_unwatched(missing, netns):
-        print(f"warning: {entry.message}", file=sys.stderr)
+        tell("warning", entry.message)
     if any(connection.subflow and connection.verdict in AT_RISK for connection in found):
-        print(f"warning: {SUBFLOWS}", file=sys.stderr)
+        tell("warning", SUBFLOWS)
     if near:
-        print(f"note: no connection is selected{near}", file=sys.stderr)
+        tell("note", f"no connection is selected{near}")
     if whose:
-        print(f"note: {whose}", file=sys.stderr)
+        tell("note", whose)
 
 
 def _check(options: argparse.Namespace, root: Path) -> int:
@@ -202,8 +202,7 @@ def _scan(options: argparse.Namespace, root: Path, platform: Platform, selector:
         if options.namespace:
             rows = rows[np.isin(judgement.table.sockets["netns"][rows], options.namespace)]
         named = ask(find_owners(connections(judgement, rows)))
-    said = f"this list is a single scan by keepalivectl ({judgement.table.engine_description})"
-    whose = running.whose_scan(options.state_dir, root, why, said)
+    whose = running.whose_scan(options.state_dir, root, why, judgement.table.engine_description)
     return View(named, judgement.table.unwatched, whose, own_namespace())
 
 

@@ -174,7 +174,7 @@ def test_whoever_wants_a_scan_gets_one(desk: Desk, tmp_path: Path) -> None:
 def test_without_a_daemon_it_says_that_it_looks_itself(desk: Desk) -> None:
     found, notes = desk.types()
     assert 9 in found
-    assert notes == "note: no tcp-keepalived runs here: this list is a single scan by keepalivectl (fake engine)\n"
+    assert notes == "note: no tcp-keepalived runs here; this list is a single scan by keepalivectl (fake engine)\n"
 
 
 def test_beside_a_daemon_that_cannot_be_asked_nothing_says_that_none_runs(desk: Desk, tmp_path: Path) -> None:

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +18,7 @@ from keepaliveD.cli.fitting import LEAST, wrapped
 from keepaliveD.model.duration import FOREVER
 
 AT_RISK = "at risk      uid 0: 1 bare, the first in 9min 58s; keepalivectl sockets --at-risk --user 0"
+NOTE = "these are the connections as tcp-keepalived (process 812) saw them 7.9s ago; --scan scans now"
 LINES = st.text(st.sampled_from("ab ;,"), max_size=200)
 
 
@@ -26,6 +36,28 @@ def test_a_command_stays_in_one_piece() -> None:
         "at risk      uid 0: 1 bare, the first in 9min 58s;",
         "             keepalivectl sockets --at-risk --user 0",
     ]
+
+
+def test_a_command_that_is_wider_than_the_terminal_is_broken_between_words() -> None:
+    assert list(wrapped(["keepalivectl deaths --explain ID shows all that was seen of an entry"], 40, 2)) == [
+        "keepalivectl deaths --explain ID shows",
+        "  all that was seen of an entry",
+    ]
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_a_note_fits_the_terminal(columns: int) -> None:
+    """Also where standard output leads elsewhere."""
+    ours, theirs = pty.openpty()
+    with open(ours, "rb", buffering=0) as screen, open(theirs, "w", encoding="utf-8") as terminal:
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
+        command = [sys.executable, "-c", f"from keepaliveD.cli.fitting import tell; tell('note', {NOTE!r})"]
+        unset = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=terminal, env=unset, timeout=60, check=True)
+        lines = screen.read(1 << 16).decode().splitlines()
+    assert len(lines) > 1
+    assert all(len(line) <= columns for line in lines)
+    assert " ".join(line.strip() for line in lines) == f"note: {NOTE}"
 
 
 def test_outside_of_a_terminal_and_in_a_very_narrow_one_lines_stay_as_they_are() -> None:

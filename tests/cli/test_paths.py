@@ -137,7 +137,7 @@ def test_without_a_daemon_it_says_so_and_scans(
     said = capsys.readouterr()
     row = " ".join(said.out.splitlines()[2].split())
     assert row == "office 5min packets <= 4min 26s 1 1 0 0 1 - - measured 2026-11-28"
-    assert said.err == "note: no tcp-keepalived runs here: this list is a single scan by keepalivectl (fake engine)\n"
+    assert said.err == "note: no tcp-keepalived runs here; this list is a single scan by keepalivectl (fake engine)\n"
 
 
 def test_a_daemon_of_another_version_is_not_believed(
@@ -150,7 +150,7 @@ def test_a_daemon_of_another_version_is_not_believed(
     assert ctl.main(["paths", "--state-dir", str(desk.file.parent)]) == Exit.OK
     said = capsys.readouterr()
     assert "measured 2026-11-28" in said.out
-    assert "the daemon is of another version: 'connections': this list is a single scan" in said.err
+    assert "the daemon is of another version: 'connections'; this list is a single scan" in said.err
 
 
 def test_with_a_configuration_of_its_own_no_daemon_is_asked(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

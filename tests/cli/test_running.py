@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
+from keepaliveD.cli import daemons_view, paths
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.running import how_to_reload, how_to_stop, running
 from keepaliveD.cli.starting import UNITS, how_to_start
+from keepaliveD.model.errors import NotPermitted
 from keepaliveD.records.settings import SettingsRecord
 
 SOMEBODY = 4711  # a user
@@ -35,6 +38,25 @@ def test_beside_a_daemon_it_is_said_whose_view_is_printed(
     assert f"tcp-keepalived is running (process {os.getpid()}) and may know more: this " in line
     assert "systemctl status tcp-keepalived" in line
     assert notes(words, tmp_path, capsys) == []
+
+
+@pytest.mark.parametrize("command", ["sockets", "paths"])
+def test_beside_a_daemon_that_may_not_be_asked_the_cure_is_named_once(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> dict[str, object]:
+        raise NotPermitted("/control: Permission denied; run as root")
+
+    monkeypatch.setattr(daemons_view, "ask", refuse)
+    monkeypatch.setattr(paths, "ask_daemon", refuse)
+    with SettingsRecord(tmp_path, {}, {}).locked():
+        assert main([command, "--state-dir", str(tmp_path)]) == 0
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("note: "))
+    assert re.fullmatch(
+        rf"note: process {os.getpid()} runs, but cannot be asked: /control: Permission denied; run as root; "
+        r"this list is a single scan by keepalivectl \(\w+ engine\)",
+        line,
+    )
 
 
 @LOOKING

@@ -228,7 +228,7 @@ def test_what_keepalivectl_lists_is_what_the_daemon_says(rig: Rig, tmp_path: Pat
         assert f"note: these are the connections as tcp-keepalived (process {running.pid}) saw them" in said.stderr
         running.stop()
     said = rig.client.run("env", f"RUNTIME_DIRECTORY={tmp_path}", *CTL, "sockets", "--json")
-    assert "note: no tcp-keepalived runs here: this list is a single scan by keepalivectl" in said.stderr
+    assert "note: no tcp-keepalived runs here; this list is a single scan by keepalivectl" in said.stderr
 
 
 def test_the_group_may_ask_and_give_no_order(rig: Rig) -> None:
