@@ -181,7 +181,10 @@ def _warn_of_interval(action: Arm, wanted: int | None) -> None:
 def disarm_connections(options: argparse.Namespace, root: Path) -> None:
     """Put back what stood in all sockets that were armed, by hand, by a daemon, or at connect."""
     no_record = state.missing(options.state_dir)
-    disarm(options, root).finish(": ".join(filter(None, ("nothing to disarm", no_record))))
+    done = disarm(options, root)
+    if not (no_record or done.armed):
+        no_record = f"no armed socket is on record in {printable(str(options.state_dir))}"
+    done.finish(": ".join(filter(None, ("nothing to disarm", no_record))))
 
 
 @dataclass(frozen=True, slots=True)

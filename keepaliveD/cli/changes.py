@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from keepaliveD.cli.arguments import state_directory
 from keepaliveD.cli.history import add_options, as_json, when
 from keepaliveD.cli.nearest import did_you_mean
+from keepaliveD.cli.running import its_log
 from keepaliveD.config.units import with_suffix
 from keepaliveD.log import history
 from keepaliveD.log.history import Record
+from keepaliveD.model.errors import Unsupported
 from keepaliveD.model.text import printable
 
 ELSEWHERE = "a daemon that logs elsewhere writes none there: see keepalivectl status, or its log"
@@ -24,9 +27,12 @@ def add_log(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=print_log)
 
 
-def print_log(options: argparse.Namespace, _root: Path, read: history.Reader | None = None) -> None:
-    """Print what was changed. Raises Unsupported, NotPermitted."""
-    changed = history.changed(options.since, read)
+def print_log(options: argparse.Namespace, root: Path, read: history.Reader | None = None) -> None:
+    """Print what was changed. Raises Unsupported, which names the log to read instead, and NotPermitted."""
+    try:
+        changed = history.changed(options.since, read)
+    except Unsupported as refusal:
+        raise Unsupported(f"{refusal}; {its_log(state_directory(), root)}") from refusal
     records = [record for record in changed if options.unit in (None, record["UNIT"])]
     if options.json:
         print(as_json(records))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from keepaliveD.cli.arguments import state_directory
 from keepaliveD.cli.asking import ask, control_socket, listens
 from keepaliveD.cli.fitting import tell
 from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Refusal
+from keepaliveD.model.text import printable
 from keepaliveD.places import DEFAULT_FILE, LOCK, UNIT
 
 Answer = TypeVar("Answer")
@@ -137,6 +139,23 @@ def have_recorded(pid: int, root: Path) -> str:
     except (NotPermitted, KernelError) as refusal:
         return str(refusal)
     return why_not_asked(pid, root, NoInput(""))
+
+
+def its_log(directory: Path, root: Path) -> str:
+    """Return where a running daemon writes its log, as far as that can be seen."""
+    pid = running(directory, root)
+    if not pid:
+        return "no daemon runs now whose own log could be read"
+    try:
+        words = (root / f"proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        leads_to = os.readlink(root / f"proc/{pid}/fd/2")
+    except OSError:
+        return f"root sees where the daemon (process {pid}) writes its own log"
+    if "--log-format=syslog" in words or ("--log-format", "syslog") in itertools.pairwise(words):
+        leads_to = "syslog"
+    elif not leads_to.startswith("/"):
+        leads_to = f"a {leads_to.partition(':')[0]}, to whatever started it"
+    return f"the daemon (process {pid}) writes its own log to {printable(leads_to)}"
 
 
 def how_to_stop(pid: int, root: Path) -> str:

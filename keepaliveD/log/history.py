@@ -151,7 +151,7 @@ def _check_that_it_is_read() -> None:
     files = list(_journals_of_the_system())
     if not files:
         places = " or ".join(map(str, JOURNALS))
-        raise Unsupported(f"{NO_HISTORY}, and this host keeps none, in {places}; read the daemon's own log")
+        raise Unsupported(f"{NO_HISTORY}, and this host keeps none, in {places}")
     if not any(os.access(file, os.R_OK, effective_ids=True) for file in files):
         raise NotPermitted(f"{NO_HISTORY}: not permitted: run as root, or in the group systemd-journal")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from keepaliveD.cli import changes
 from keepaliveD.log import history
 from keepaliveD.log.entries import MESSAGE_IDS
+from keepaliveD.model.errors import Unsupported
 
 EPOCH = datetime.datetime(2026, 11, 28, 7, 0, tzinfo=datetime.UTC)
 APPLIED: dict[str, Any] = {"MESSAGE": "net.ipv4.tcp_keepalive_time: found 7200, set to 180"}
@@ -49,6 +51,42 @@ def test_nothing_in_the_journal_is_not_said_of_other_logs(capsys: pytest.Capture
     said = printed(capsys, uid=1000)
     assert said.startswith("no entries about changes in the journal; ")
     assert "see keepalivectl status" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "leads_to", "said"),
+    [
+        (
+            "--log-format=text",
+            "/var/log/keepalive",
+            "the daemon (process 812) writes its own log to /var/log/keepalive",
+        ),
+        ("--log-format=syslog", "/dev/null", "the daemon (process 812) writes its own log to syslog"),
+        ("--log-format\0syslog", "/dev/null", "the daemon (process 812) writes its own log to syslog"),
+        ("", "pipe:[123]", "the daemon (process 812) writes its own log to a pipe, to whatever started it"),
+        ("", "", "root sees where the daemon (process 812) writes its own log"),
+        (None, "", "no daemon runs now whose own log could be read"),
+    ],
+)
+def test_without_a_journal_the_log_of_the_daemon_is_named(
+    words: str | None, leads_to: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(_: float) -> Iterator[Mapping[str, Any]]:
+        raise Unsupported("the history is in the journal, and this host keeps none")
+
+    (tmp_path / "lock").touch()
+    (tmp_path / "proc/812/fd").mkdir(parents=True)
+    inode = (tmp_path / "lock").stat().st_ino
+    holder = f"7: FLOCK  ADVISORY  WRITE 812 08:01:{inode} 0 EOF\n"
+    (tmp_path / "proc/locks").write_text(holder if words is not None else "")
+    (tmp_path / "proc/812/cmdline").write_text(f"tcp-keepalived\0{words}\0")
+    if leads_to:
+        (tmp_path / "proc/812/fd/2").symlink_to(leads_to)
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    parser = argparse.ArgumentParser()
+    changes.add_log(parser)
+    with pytest.raises(Unsupported, match=re.escape(f"and this host keeps none; {said}")):
+        changes.print_log(parser.parse_args([]), tmp_path, none)
 
 
 def test_a_unit_may_be_selected(capsys: pytest.CaptureFixture[str]) -> None:
