@@ -13,8 +13,8 @@ from keepaliveD.measuring.connection import Connection
 from keepaliveD.measuring.opening import Target
 
 MOST_HOPS = 30
-PATIENCE = 0.5  # seconds for an answer; longer where the round trip is
-REPLY = 1.5  # seconds for an ICMP message
+PATIENCE = 1.5  # seconds for an answer, also of a busy machine; longer where the round trip is
+REPLY = 3.0  # seconds for an ICMP message
 POLL = 0.02  # seconds
 TRIES = 2
 IP_RECVERR, IPV6_RECVERR = 11, 25  # include/uapi/linux/in.h, in6.h
