@@ -17,6 +17,7 @@ import pytest
 from keepaliveD.cli import ctl, daemon
 from keepaliveD.log.journal import FORMATS
 from tests.support.commands import COMMANDS
+from tests.support.patience import SOON
 
 ROOT = Path(__file__).parents[2]
 PARSERS = {"tcp-keepalived": daemon.parser, "keepalivectl": ctl.parser}
@@ -240,10 +241,10 @@ class Shell:
     def close(self) -> None:
         """A terminal that goes away ends it."""
         os.close(self._terminal)
-        self._process.wait(timeout=10)
+        self._process.wait(SOON)
 
     def _read(self, pattern: str) -> str:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + SOON
         while not (found := re.search(pattern, self._seen)):
             ready, _, _ = select.select([self._terminal], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, f"no {pattern} in {self._seen!r}"

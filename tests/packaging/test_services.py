@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from keepaliveD.cli import daemon
+from tests.support.patience import SOON
 
 pytestmark = pytest.mark.long  # each starts shells, and some the daemon
 ROOT = Path(__file__).parents[2]
@@ -88,7 +89,7 @@ class Installed:
             env={"PATH": os.environ["PATH"], "RC_CONF": str(self.root / "etc/rc.conf")},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=SOON,
             check=False,
         )
 
@@ -172,7 +173,7 @@ def test_freebsd_reloads_the_daemon_and_not_its_supervisor(freebsd: Installed) -
             freebsd.put("var/run/tcp-keepalived.pid", f"{child.pid}\n")
             freebsd.put("var/run/tcp-keepalived.supervisor.pid", "supervisor\n")
             assert freebsd.run("reload").returncode == 0
-            assert child.communicate(timeout=30)[0] == "SIGHUP\n"
+            assert child.communicate(timeout=SOON)[0] == "SIGHUP\n"
         finally:
             child.kill()
 
