@@ -59,6 +59,7 @@ WAITING = (
     *("kernel/test_verdicts.py", "kernel/measure/test_written.py", "programs/test_silence.py"),
     *("simulation/test_model.py", "kernel/deaths/test_strange.py", "kernel/test_watching.py"),
     *("kernel/deaths/test_causes.py", "programs/test_measured.py", "kernel/test_own_firewall.py"),
+    "measuring/test_greeting.py",
 )
 SHARED = ("module", "session")  # scopes of fixtures that several tests use
 WITHOUT_KERNEL = "not kernel"  # of the marks that script/test --quick asks for

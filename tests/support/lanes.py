@@ -25,7 +25,7 @@ class Lanes(LoadGroupScheduling):
         if self.collection is None:
             tests = next(iter(self.registered_collections.values()))
             waiting = {group for group in map(self._split_scope, tests) if group.startswith(WAITS)}
-            self._waiters = set(self.nodes[: min(len(waiting), len(self.nodes) * 2 // 5)])
+            self._waiters = set(self.nodes[: min(len(waiting), len(self.nodes) // 2)])
         super().schedule()
 
     def _assign_work_unit(self, node: WorkerController) -> None:
