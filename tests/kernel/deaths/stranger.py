@@ -11,7 +11,7 @@ from socket import IPPROTO_IP, socket
 from keepaliveD.model.causes import Cause
 from tests.kernel.deaths import scenes
 from tests.kernel.deaths.rig import RECEIVED, RST, Segment, sequence_number
-from tests.kernel.deaths.scenes import HOLD, Play, Scene, send, wait_for_end
+from tests.kernel.deaths.scenes import HOLD, Play, Scene, wait_for_end
 
 STRANGER: list[Scene] = []
 scene = functools.partial(scenes.scene, among=STRANGER)
@@ -82,10 +82,10 @@ def program_that_asks_for_icmp_errors_is_killed(play: Play) -> None:
     """It was told that a router refused a packet, which had not ended the connection."""
     client, server = play.open()
     client.setsockopt(IPPROTO_IP, IP_RECVERR, 1)
-    play.fail("unreachable")
-    send(client)
+    twice = "limit rate 1/day burst 2 packets reject with icmpx host-unreachable"  # the first finds the socket in use
+    play.rig.firewall.nft(f"add rule inet t through tcp dport {play.port} {twice}")
+    client.sendall(b"late")
     has_error(client)
-    play.heal("unreachable")
     server.sendall(b"unread")
     play.hold(client, *HOLD).kill()
     wait_for_end(server)
