@@ -81,7 +81,7 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
     show(options, view)
     if solution.rules:
         advise(options, root, view, solution)
-    if path := solutions.assumed([one for one in view.explained if not solutions.contradicted(one, view.host)]):
+    if path := solutions.assumed([one for one in view.explained if not solutions.supported_path(one, view.host)]):
         print()
         for line in wrapped([assumed(view.explained)], terminal_width(), 0):
             print(line)

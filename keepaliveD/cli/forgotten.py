@@ -91,6 +91,15 @@ class Forgotten:
             if gone.silence < one.timeout and (is_presumed or abs(gone.timeout - one.timeout) <= SAME)
         )
 
+    def supporting(self, one: Connection) -> tuple[Gone, ...]:
+        """Return those that support a shorter timeout for the peer of a connection, where nobody has written one down.
+
+        Evidence may have shortened the guess below their silence already; what is armed keeps to the guess.
+        """
+        if one.origin.source is Source.EVIDENCE:
+            return self.with_peer(one)
+        return self.against(one) if one.origin.guessed else ()
+
 
 NOTHING = Forgotten()
 
@@ -144,11 +153,10 @@ def shortest(gone: Iterable[Gone]) -> str:
     return min((each.supported for each in gone if each.supported), key=_timeout, default="")
 
 
-def helpful_path(one: Connection, against: Sequence[Gone]) -> HelpfulPath | None:
-    """Return the [[path]] that these ends support for the peer of a connection whose timeout is only presumed."""
-    is_presumed = one.origin.guessed or one.origin.source is Source.EVIDENCE
-    line = shortest(against)
-    if not line or not is_presumed:
+def helpful_path(one: Connection, ended: Forgotten) -> HelpfulPath | None:
+    """Return the [[path]] that ends of connections support for the peer of this one, if they do."""
+    line = shortest(ended.supporting(one))
+    if not line:
         return None
     address = one.remote.address
     return HelpfulPath(f"to {address}", str(ipaddress.ip_network(address.partition("%")[0])), line)

@@ -45,7 +45,7 @@ def of(explained: Iterable[Explained], host: Host) -> Solution:
     paths: dict[HelpfulPath, None] = {}
     rules: dict[Settings, None] = {}
     for its in explained:
-        path = contradicted(its, host)
+        path = supported_path(its, host)
         if path:
             paths[path] = None
         if its.remedy:
@@ -55,12 +55,12 @@ def of(explained: Iterable[Explained], host: Host) -> Solution:
     return Solution(tuple(paths), tuple(rules))
 
 
-def contradicted(its: Explained, host: Host) -> HelpfulPath | None:
-    """Return the path to write where ends of connections contradict a timeout that nobody has written down."""
+def supported_path(its: Explained, host: Host) -> HelpfulPath | None:
+    """Return the path to write where ends of connections say more of its timeout than anybody has written down."""
     one = its.connection
     if not its.watched or its.hopeless or one.counts is WhatCounts.DATA:
         return None
-    return forgotten.helpful_path(one, host.forgotten.against(one))
+    return forgotten.helpful_path(one, host.forgotten)
 
 
 def _arming(its: Explained, path: HelpfulPath) -> Settings:

@@ -151,7 +151,7 @@ def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View
         return
     _reload(view.daemon, root)
     print("Reloaded the daemon.\n")
-    helped = {one.connection.cookie for one in view.explained if one.remedy or solutions.contradicted(one, view.host)}
+    helped = {one.connection.cookie for one in view.explained if one.remedy or solutions.supported_path(one, view.host)}
     _show_result(options, root, config, platform, helped)
 
 
@@ -232,7 +232,7 @@ def _show_result(
         time.sleep(PAUSE)
     show(options, view)
     if waiting:
-        raise StateError(f"the daemon has not armed all of them within {PATIENCE:.0f} s; see its log")
+        raise StateError(f"the daemon has not armed all of them within {span(PATIENCE)}; see its log")
     _raise_if_doubtful(view)
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepaliveD.cli import explanation, page, solutions
+from keepaliveD.cli.forgotten import Forgotten, Gone
 from keepaliveD.cli.page import Host
 from keepaliveD.model.connections import Due, Endpoint, Owner, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER
@@ -273,6 +274,32 @@ def test_the_headline_says_what_is_safe_only_by_a_guess() -> None:
     assert page.headline("amanda", [safe, guessed]) == "amanda: 2 connections: 2 safe (1 by a guess)"
     for sure in ({"timeout": FOREVER}, {"origin": Origin(Source.EVIDENCE, "3 died")}, {"verdict": Verdict.BARE}):
         assert "guess" not in page.headline("amanda", [changed(guessed, dict(sure))])
+
+
+GONE = Gone(1.0, 1, "amanda@backup.service", "10.20.0.9", 100.0, 240.0, 'timeout = "50s"')
+
+
+@pytest.mark.parametrize(
+    ("source", "timeout", "offered"),
+    [
+        (Source.GUESS, 240.0, True),
+        (Source.PLATFORM, 600.0, True),
+        (Source.EVIDENCE, 80.0, True),  # which has shortened the guess already: nothing is armed by it
+        (Source.GUESS, 100.0, False),
+        (Source.CONFIGURED, 240.0, False),
+        (Source.MEASURED, 240.0, False),
+    ],
+)
+def test_ends_of_connections_offer_a_timeout_where_nobody_has_written_one_down(
+    source: Source, timeout: float, *, offered: bool
+) -> None:
+    host = Host(forgotten=Forgotten((GONE,)))
+    safe = changed(BARE, {"verdict": Verdict.SAFE, "timeout": timeout, "origin": Origin(source, "x")}, remedy=None)
+    found = solutions.of([safe], host)
+    assert [path.name for path in found.paths] == ["to 10.20.0.9"] * offered
+    assert found.name == "to 10.20.0.9" * offered
+    for helpless in ({"counts": WhatCounts.DATA}, {"remote": Endpoint("10.20.0.8", 1)}):
+        assert not solutions.of([changed(safe, dict(helpless))], host).lines
 
 
 def test_a_rule_that_is_wanted_twice_is_written_once() -> None:
