@@ -16,6 +16,7 @@ from typing import Self
 import numpy as np
 
 from keepaliveD.cli import arguments, named, state, targets
+from keepaliveD.cli.fitting import tell
 from keepaliveD.cli.nearest import LISTS, NOTHING, Besides
 from keepaliveD.cli.running import its_file, running, show_it
 from keepaliveD.cli.worker import Asking, in_worker
@@ -150,7 +151,7 @@ def arm_connections(options: argparse.Namespace, root: Path) -> None:
     if records and (daemon := running(options.state_dir, root)):
         show_it(daemon, root)
     for line in records.arming.damaged() if records else ():
-        print(f"warning: {line}", file=sys.stderr)
+        tell("warning", line)
     if not report.entries:
         print("nothing to arm: all connections are already set, or closed meanwhile")
     report.raise_failure()
@@ -170,11 +171,11 @@ def _warn_of_interval(action: Arm, wanted: int | None) -> None:
     for wish in action.wishes:
         if wanted and wish.times.interval < wanted:
             path = action.connections[0]
-            print(
-                f"warning: --interval {duration.exact(wanted)} is too long for path {quoted(path.path)}, which forgets "
+            tell(
+                "warning",
+                f"--interval {duration.exact(wanted)} is too long for path {quoted(path.path)}, which forgets "
                 f"after {duration.span(path.timeout)} ({path.origin}): used {duration.exact(wish.times.interval)}, "
                 f"so that {ENOUGH} probes leave in time",
-                file=sys.stderr,
             )
 
 
@@ -202,7 +203,7 @@ class Disarmed:
         """Raise the reason where not all could be done; say `nothing` where there was nothing to do."""
         if self.damaged:
             for line in self.damaged[1:]:
-                print(f"warning: {line}", file=sys.stderr)
+                tell("warning", line)
             raise RecordDamaged(self.damaged[0])
         if self.unrecorded:
             raise Busy(
@@ -238,7 +239,7 @@ def disarm(options: argparse.Namespace, root: Path, target: str | None = None, b
         action = Disarm(with_cookies(look, armed.keys() & named))
         outcome = ask(Performer(platform, records).perform(action))
     if beside_daemon and (outcome.armings or target is None):
-        print(_beside_daemon(NOT_AGAIN if outcome.armings else MAY_ARM), file=sys.stderr)
+        tell("note", _beside_daemon(NOT_AGAIN if outcome.armings else MAY_ARM))
     with Results() as report:
         report.add(outcome)
     if beside_daemon and outcome.armings:
@@ -246,13 +247,13 @@ def disarm(options: argparse.Namespace, root: Path, target: str | None = None, b
     whole = look.table.complete and look.table.unwatched == ALL_WATCHED
     if target is None and not whole and (missing := armed.keys() - seen):
         lost = f"{_connections(len(missing))} on record not found: ended since, or not visible from here"
-        print(f"warning: {lost}", file=sys.stderr)
+        tell("warning", lost)
     return Disarmed(armed, outcome, report, damaged, unrecorded, bool(at_connect))
 
 
 def _beside_daemon(does: str) -> str:
     how = "to prevent that, stop it, or change its arming rules and reload it"
-    return f"note: tcp-keepalived is running: it {does}; {how}"
+    return f"tcp-keepalived is running: it {does}; {how}"
 
 
 def _meant(target: str, ask: Asking, look: Judgement, besides: Besides) -> set[int]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Iterator, Sequence
 
+from keepaliveD.cli.fitting import tell
 from keepaliveD.config import Config
 from keepaliveD.daemon.workers import Hang, Workers
 from keepaliveD.model.rules import IPNetwork, Watching
@@ -62,4 +62,4 @@ def _open(watching: Watching) -> Steps[None]:
 def _warn(hang: Hang) -> None:
     from keepaliveD.log import entries
 
-    print(f"warning: {entries.of_hang(hang.touched, hang.pause).message}", file=sys.stderr)
+    tell("warning", entries.of_hang(hang.touched, hang.pause).message)
