@@ -13,7 +13,6 @@ import math
 import time
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +21,7 @@ from keepaliveD.log.history import Record
 from keepaliveD.model import duration
 from keepaliveD.model.causes import Cause
 from keepaliveD.model.connections import Connection
-from keepaliveD.model.duration import span
+from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.errors import NotPermitted, StateError, Unsupported
 from keepaliveD.model.origin import Source
 from keepaliveD.records.history import History
@@ -62,21 +61,25 @@ class HelpfulPath(NamedTuple):
         return ["[[path]]", f"name = {json.dumps(self.name)}", f'networks = ["{self.network}"]', self.timeout]
 
 
-@dataclass(frozen=True, slots=True)
 class Forgotten:
     """What the history has, the newest first; `hidden` is why there may be more."""
 
-    gone: tuple[Gone, ...] = ()
-    hidden: str = ""
+    def __init__(self, gone: Iterable[Gone] = (), hidden: str = "") -> None:
+        self.hidden = hidden
+        self._by_peer: dict[str, tuple[Gone, ...]] = {}
+        self._by_unit: dict[str, tuple[Gone, ...]] = {}
+        for each in gone:
+            self._by_peer[each.peer] = (*self._by_peer.get(each.peer, ()), each)
+            self._by_unit[each.unit] = (*self._by_unit.get(each.unit, ()), each)
 
     def with_peer(self, one: Connection) -> tuple[Gone, ...]:
         """Return those that had the same peer."""
-        return tuple(gone for gone in self.gone if gone.peer == one.remote.address)
+        return self._by_peer.get(one.remote.address, ())
 
     def of_unit(self, one: Connection) -> tuple[Gone, ...]:
         """Return those of the same unit that had other peers, or of which the peer is not known."""
-        unit = one.owner.unit
-        return tuple(gone for gone in self.gone if unit and gone.unit == unit and gone.peer != one.remote.address)
+        of_unit = self._by_unit.get(one.owner.unit, ()) if one.owner.unit else ()
+        return tuple(gone for gone in of_unit if gone.peer != one.remote.address)
 
     def against(self, one: Connection) -> tuple[Gone, ...]:
         """Return those that ended earlier than the path of a connection would forget it.
@@ -113,7 +116,7 @@ def known(state: Path, read: history.Reader | None = None) -> Forgotten:
         return NOTHING  # no daemon has kept any
     except (NotPermitted, StateError) as refusal:
         return Forgotten((), str(refusal))
-    return Forgotten(tuple(_gone(record) for record in records if record["CAUSE"] in CAUSES), hidden)
+    return Forgotten((_gone(record) for record in records if record["CAUSE"] in CAUSES), hidden)
 
 
 def _gone(record: Record) -> Gone:
@@ -129,9 +132,9 @@ def _gone(record: Record) -> Gone:
 
 
 def _number(text: str) -> float:
-    """Return the number, NaN where a damaged entry has none."""
+    """Return a time, NaN where a damaged entry has none."""
     with contextlib.suppress(ValueError):
-        return float(text)
+        return seconds if 0 <= (seconds := float(text)) < FOREVER else math.nan
     return math.nan
 
 
@@ -142,7 +145,7 @@ def _supported(remedy: Sequence[str]) -> str:
 
 def _timeout(line: str) -> float:
     """Return the timeout of a line of configuration; NaN where it has none."""
-    with contextlib.suppress(ValueError):  # also what is no TOML
+    with contextlib.suppress(ValueError, RecursionError):  # also what is no TOML
         if list(found := tomllib.loads(line)) == [KEY]:
             return duration.parse(found[KEY])
     return math.nan

@@ -376,6 +376,27 @@ def test_deaths_do_not_contradict_what_was_written_since(desk: Desk) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("remedy", "silence"),
+    [
+        *((damaged, "100.0") for damaged in ("timeout = " + "[" * 9000, 'timeout = "0', "timeout = 5", "", "x = 1")),
+        *(('timeout = "5s"', damaged) for damaged in ("nan", "9" * 5000, "-1", "x", "")),
+    ],
+)
+def test_a_damaged_history_offers_nothing_and_harms_nothing(desk: Desk, remedy: str, silence: str) -> None:
+    desk.config.write_text("")
+    ended(desk, 100.0)
+    kept = History(desk.directory / "state")
+    (fields,) = kept.since(0.0)
+    (desk.directory / "state/deaths").unlink()
+    kept.add({**fields, "KEEPALIVE_REMEDY": remedy, "KEEPALIVE_SILENCE_SEC": silence, "KEEPALIVE_TIMEOUT_SEC": "x"})
+    status, out, err = desk.types("amanda@backup")
+    assert (status, err) == (0, [])
+    assert "1 connection to 10.20.0.9 died" in " ".join(out.split())
+    assert desk.types("amanda@backup", "--fix", "--yes")[0] == 0
+    assert "[[path]]" not in desk.written.read_text()
+
+
 def test_where_the_history_may_not_be_read_the_page_says_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     def hidden(_: float, **__: object) -> Iterator[Mapping[str, Any]]:
         raise NotPermitted("the history is in the journal: not permitted: run as root")
