@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
-from socket import AF_INET
+from socket import AF_INET, create_server
 
-from tests.kernel.measure.stage import LONG, PORT, token_of
+from tests.kernel.measure.stage import LONG, PORT, listening, token_of
 from tests.kernel.measure.truth import DELAY
-from tests.support.processes import CTL, ENABLE, Home, arming, program
+from tests.support.chain import Chain, Device
+from tests.support.patience import SOON
+from tests.support.processes import CTL, ENABLE, TALKER, Home, arming
 from tests.support.rig import SERVER, Rig
 
 TIMEOUT = 12  # seconds
@@ -24,18 +27,24 @@ CONFIGURATION = """
 
 
 def test_the_next_warning_says_that_the_timeout_was_measured_and_when(tmp_path: Path) -> None:
+    """Over two firewalls in a row, of which the map shows each with its own timeout."""
     home = Home(tmp_path / "home", CONFIGURATION)
-    with Rig("drop", 12) as rig, home.daemon(rig.client) as daemon:
-        with rig.server.running(*CTL, "measure", "--listen", PORT) as listener:
-            command = (*CTL, "measure", f"{SERVER[AF_INET]}:{PORT}", "--token", token_of(listener), "--write")
-            options = ("--shortest", "6s", "--longest", "30s", f"--config={home.file}")
-            with rig.client.running(*command, *options) as measuring:
-                _, told = measuring.communicate(timeout=LONG)
+    with Chain(Device("drop", 2 * TIMEOUT), Device("drop", TIMEOUT)) as chain, home.daemon(chain.client) as daemon:
+        with listening(chain) as token:
+            command = (*CTL, "measure", f"{chain.address}:{PORT}", "--token", token, "--where", "--write")
+            options = ("--shortest", "6s", "--longest", "48s", f"--config={home.file}")
+            with chain.client.running(*command, *options) as measuring:
+                found, told = measuring.communicate(timeout=LONG)
         assert "puts it in force" in told
+        hops = [rf"hop {number} \(10\.98\.{number - 1}\.2\) forgets after \d+s \(drop\)" for number in (1, 2)]
+        assert re.search(" -- ".join(["this host", *hops, chain.address]), found), found
         daemon.reload(CONFIGURATION)
         daemon.expect("reloaded")
-        with program(rig):
-            warning = daemon.expect("bare", KEEPALIVE_PATH=f"to {SERVER[AF_INET]}")
+        with chain.server.inside(lambda: create_server((chain.address, 0))) as listener:
+            listener.settimeout(SOON)
+            talker = (sys.executable, "-S", TALKER, chain.address, str(listener.getsockname()[1]))
+            with chain.client.running(*talker), listener.accept()[0]:
+                warning = daemon.expect("bare", KEEPALIVE_PATH=f"to {chain.address}")
     assert re.search(r"measured 20\d\d-\d\d-\d\d", warning["MESSAGE"])
 
 
