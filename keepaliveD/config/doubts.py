@@ -47,7 +47,7 @@ def _paths(config: Config) -> Iterator[str]:
         remedy = f"write keepalive.probes = {ENOUGH} or more"
     for path in config.paths:
         probes = probes_before(config.keepalive, path.timeout)
-        if probes < ENOUGH and path.counts is WhatCounts.PACKETS and not rules.keeps(config, path):
+        if probes < ENOUGH and path.counts is WhatCounts.PACKETS and not rules.is_armed(config, path):
             yield (
                 f'path "{path.name}": only {probes:.0f} of at least {ENOUGH} probes can leave before it forgets after '
                 f"{span(path.timeout)}; {remedy}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import fnmatch
 from collections.abc import Iterator, Sequence
@@ -218,24 +217,14 @@ def _too_late(rule: ArmRule, config: Config) -> Iterator[str]:
             )
 
 
-def keeps(config: Config, path: Path) -> bool:
-    """Return whether the rules surely arm every connection at risk on this path in time, as far as they show it."""
-    everything = ArmRule("", ArmAction.ENABLE, None, 1, 1)
-    for rule in config.arm:
-        if not _may_concern(rule, path):
-            continue
-        comes_in_time = probes_before(times(rule, path.timeout), path.timeout) >= ENOUGH
-        if rule.action is not ArmAction.ENABLE or not comes_in_time:
-            return False
-        if _takes_all_of(dataclasses.replace(rule, paths=(), networks=_beyond(rule, path)), everything):
-            return True
-    return False
-
-
-def _beyond(rule: ArmRule, path: Path) -> tuple[IPNetwork, ...]:
-    """Return the networks of a rule, if one of the path's is in none of them."""
-    within = path.networks and all(_is_within(each, rule.networks) for each in path.networks)
-    return () if within else rule.networks
+def is_armed(config: Config, path: Path) -> bool:
+    """Return whether a rule arms connections at risk on this path in time: who wrote it has chosen which of them."""
+    return any(
+        rule.action is ArmAction.ENABLE
+        and _may_concern(rule, path)
+        and probes_before(times(rule, path.timeout), path.timeout) >= ENOUGH
+        for rule in config.arm
+    )
 
 
 def _is_within(network: IPNetwork, others: Sequence[IPNetwork]) -> bool:
