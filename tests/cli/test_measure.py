@@ -29,6 +29,7 @@ from keepaliveD.model.errors import ConfigError, Misuse, NotPermitted, Refusal, 
 from keepaliveD.model.origin import Source
 from keepaliveD.policy.measurement import Bracket, How, Side
 from keepaliveD.policy.tomography import Device
+from tests.kernel.measure.stage import LONG
 from tests.programs.stage import awaited
 from tests.support.patience import SOON
 from tests.support.processes import CTL
@@ -294,9 +295,13 @@ def test_with_few_descriptors_it_measures_by_fewer_connections() -> None:
         target = f"127.0.0.1:{service.getsockname()[1]}"
         limited = ["sh", "-c", 'ulimit -n 12; exec "$@"', "sh", *CTL]
         command = [*limited, "measure", target, "--shortest", "1s", "--longest", "3s"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SOON, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"path to {target}: ")
+        with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as process:
+            assert process.stderr
+            awaited(process.stderr, "round 2", LONG)
+            process.send_signal(signal.SIGINT)
+            told, complaints = process.communicate(timeout=LONG)
+    assert process.returncode == 130, complaints
+    assert told.startswith(f"path to {target}: ")
 
 
 def test_a_service_that_speaks_on_each_connection_is_left_alone_after_one_round() -> None:
