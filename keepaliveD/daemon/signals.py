@@ -65,7 +65,8 @@ def caught() -> frozenset[signal.Signals]:
 
 def _ignore(what: UnraisableHookArgs) -> None:
     """Print in one line an error that the interpreter could not raise, such as a failed write to the socket."""
-    print(f"ignored: {type(what.exc_value).__name__}: {what.exc_value}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # raised here, it would be printed as a traceback
+        print(f"ignored: {type(what.exc_value).__name__}: {what.exc_value}", file=sys.stderr)
 
 
 @functools.cache

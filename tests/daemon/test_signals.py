@@ -103,12 +103,42 @@ libc = ctypes.CDLL(None)
 libc.on_exit(libc.kill, ctypes.c_void_p(signal.SIGTERM))  # once the interpreter is no more: kill(0, SIGTERM)
 signals.release()
 """
+FULL = "/dev/full"
+UNRAISABLE = """
+import sys
+from keepaliveD.daemon import signals
+signals.catch()
+hook, raised = sys.unraisablehook, []
+class Fails:
+    def __del__(self):
+        1 / 0
+def guarded(what):
+    try:
+        hook(what)
+    except BaseException as error:
+        raised.append(error)
+sys.unraisablehook = guarded
+Fails()
+print(raised or "no error")
+"""
 UNLOADABLE = """
 import signal, sys
 sys.modules["keepaliveD.cli.daemon"] = None
 from keepaliveD.__main__ import main
 print(main(), signal.getsignal(signal.SIGTERM))
 """
+
+
+@pytest.mark.parametrize(
+    ("path", "said"), [("said", "ignored: ZeroDivisionError: division by zero\n"), ("/dev/full", "")]
+)
+def test_an_error_that_cannot_be_raised_is_one_line_or_none(tmp_path: Path, path: str, said: str) -> None:
+    """Where standard error fails as well, the interpreter would print a traceback of both."""
+    with (tmp_path / path).open("w+") as stderr:
+        command = (sys.executable, "-c", UNRAISABLE)
+        run = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=60, check=False)
+    assert (run.returncode, run.stdout) == (0, "no error\n")
+    assert path == "/dev/full" or (tmp_path / path).read_text() == "ignored: ZeroDivisionError: division by zero\n"
 
 
 def test_the_next_signal_comes_or_the_time_is_over() -> None:
