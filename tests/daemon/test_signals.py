@@ -129,10 +129,8 @@ print(main(), signal.getsignal(signal.SIGTERM))
 """
 
 
-@pytest.mark.parametrize(
-    ("path", "said"), [("said", "ignored: ZeroDivisionError: division by zero\n"), ("/dev/full", "")]
-)
-def test_an_error_that_cannot_be_raised_is_one_line_or_none(tmp_path: Path, path: str, said: str) -> None:
+@pytest.mark.parametrize("path", ["said", "/dev/full"])
+def test_an_error_that_cannot_be_raised_is_one_line_or_none(tmp_path: Path, path: str) -> None:
     """Where standard error fails as well, the interpreter would print a traceback of both."""
     with (tmp_path / path).open("w+") as stderr:
         command = (sys.executable, "-c", UNRAISABLE)
