@@ -8,13 +8,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from keepaliveD.cli import files, forgotten, page, running, solutions, state, targets
 from keepaliveD.cli.explanation import View, first_rules, print_lines, show
+from keepaliveD.cli.fitting import terminal_width, wrapped
 from keepaliveD.cli.solutions import Solution
 from keepaliveD.cli.starting import how_to_start
 from keepaliveD.cli.worker import Asking, in_worker, look
@@ -37,10 +38,12 @@ from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.requests import find_owners, look_into, with_firewall_about
 from keepaliveD.policy.connections import connections, order_of_urgency
 from keepaliveD.policy.explain import Surroundings, explain
+from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.shared import Entry
 
 EXPLAINED = 500  # connections whose sockets are read at most; the others are only counted
 PATIENCE = 10.0  # seconds for a daemon to reload, scan and arm
+NEXT = "The rule arms the next connection, at connect or at the next scan."
 PAUSE = 0.2  # seconds between two looks at what a daemon has done: it says it to nobody but its log
 
 
@@ -79,15 +82,33 @@ def _look(options: argparse.Namespace, root: Path, config: Config, platform: Pla
         urgent = order_of_urgency(judgement, at_risk_only=False)
         chosen = urgent[np.isin(urgent, chosen)]
         some = ask(find_owners(connections(judgement, chosen[:EXPLAINED])))
-        looked = _read(ask, some)
+        around = Surroundings(config.keepalive, config.arm, config.ignore, {})
+        explained = _explain(ask, judgement, some, around, lambda: _entries(options, platform))
     daemon = running.running(options.state_dir, root)
     unrecorded = state.unrecorded(platform, daemon, root)
-    entries = _entries(options, platform)
-    around = Surroundings(config.keepalive, config.arm, config.ignore, entries)
-    explained = explain(judgement, some, looked, around)
     host = _host(options, platform, runs=bool(daemon))
     plain = [orders.explained(one) for one in explained] if options.json else []
     return View(explained, len(chosen) - len(some), daemon, host, unrecorded, plain)
+
+
+def _explain(
+    ask: Asking,
+    judgement: Judgement,
+    some: Sequence[Connection],
+    around: Surroundings,
+    recorded: Callable[[], Mapping[int, Entry]],
+) -> list[Explained]:
+    """Explain these connections by what stands in their sockets, and by what is recorded of them.
+
+    A daemon may arm a socket between the two. What was armed with other times than were read is therefore read again,
+    so that nobody takes the daemon for the program.
+    """
+    looked = _read(ask, some)
+    around = around._replace(entries=recorded())
+    explained = explain(judgement, some, looked, around)
+    if any(isinstance(one.entry, Armed) and one.armed is None for one in explained):
+        explained = explain(judgement, some, _read(ask, some), around)
+    return explained
 
 
 def _host(options: argparse.Namespace, platform: Platform, *, runs: bool) -> page.Host:
@@ -121,7 +142,7 @@ def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View
     """Write what helps, check it, have a daemon read it, and show what came of it."""
     if not solution.rules:
         _raise_if_at_risk(view)
-        armed = {one.connection.cookie for one in view.explained if isinstance(one.decision, Armed)}
+        armed = [one for one in view.explained if isinstance(one.decision, Armed)]
         if not armed or not view.daemon:
             _raise_if_doubtful(view)
             print("\nNothing to fix.")
@@ -151,7 +172,7 @@ def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View
         return
     _reload(view.daemon, root)
     print("Reloaded the daemon.\n")
-    helped = {one.connection.cookie for one in view.explained if one.remedy or solutions.supported_path(one, view.host)}
+    helped = [one for one in view.explained if one.remedy or solutions.supported_path(one, view.host)]
     _show_result(options, root, config, platform, helped)
 
 
@@ -220,20 +241,51 @@ def _reload(daemon: int, root: Path) -> None:
 
 
 def _show_result(
-    options: argparse.Namespace, root: Path, config: Config, platform: Platform, helped: Collection[int]
+    options: argparse.Namespace, root: Path, config: Config, platform: Platform, helped: Sequence[Explained]
 ) -> None:
     """Show the connections once a daemon has armed those that a rule helps, or what stands when it has not in time."""
     end = time.monotonic() + PATIENCE
+    cookies = {one.connection.cookie for one in helped}
     while True:
-        view = _look(options, root, config, platform)
-        waiting = [one for one in view.explained if one.connection.cookie in helped and not _is_helped(one)]
+        view = _look_if_any(options, root, config, platform)
+        waiting = [one for one in view.explained if one.connection.cookie in cookies and not _is_helped(one)]
         if not waiting or time.monotonic() > end:
             break
         time.sleep(PAUSE)
-    show(options, view)
+    if view.explained:
+        show(options, view)
     if waiting:
         raise StateError(f"the daemon has not armed all of them within {span(PATIENCE)}; see its log")
+    if not view.more and (said := _too_late(helped, view.explained)):
+        print("\n" * bool(view.explained) + "\n".join(wrapped([said], terminal_width(), 0)))
     _raise_if_doubtful(view)
+
+
+def _look_if_any(options: argparse.Namespace, root: Path, config: Config, platform: Platform) -> View:
+    """Look again; connections that were there before may have ended."""
+    try:
+        return _look(options, root, config, platform)
+    except NoInput:
+        return View((), 0, 0, page.Host())
+
+
+def _too_late(helped: Sequence[Explained], now: Sequence[Explained]) -> str:
+    """Return what became of connections that no rule could help any more; "" where there are none."""
+    left = {one.connection.cookie: one.connection.verdict for one in now}
+    before = [(one.connection.verdict is Verdict.CUT, left.get(one.connection.cookie)) for one in helped]
+    ended = sum(verdict is None and was_cut for was_cut, verdict in before)
+    closed = sum(verdict is None and not was_cut for was_cut, verdict in before)
+    cut = sum(verdict is Verdict.CUT for _, verdict in before)
+    said = [
+        what.format(f"{number} connection{'s' * (number != 1)}")
+        for number, what in (
+            (ended, "The path had already forgotten {}, which ended."),
+            (closed, "{} ended meanwhile."),
+            (cut, "The path had already forgotten {}, whose program will get an error."),
+        )
+        if number
+    ]
+    return " ".join([*said, NEXT]) if said else ""
 
 
 def _raise_if_doubtful(view: View) -> None:

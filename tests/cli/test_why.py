@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,13 @@ from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import ConfigError, NoInput, NotPermitted, Unsupported
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.reports import ReportDeaths
+from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Timer
 from keepaliveD.platforms.base import Platform, Session
 from keepaliveD.records.history import History
 from tests.support.ends import FORGOTTEN_BY_REJECT, alike
-from tests.support.fakes import FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher, here
+from tests.support.fakes import OFF, FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher, here
 from tests.support.tables import Socket, address, idle
 
 SCRIPT_RUN = Path(__file__).parents[2] / "script/run"
@@ -78,11 +79,13 @@ class Desk:
     directory: Path
     capsys: pytest.CaptureFixture[str]
     armer: FakeArmer = dataclasses.field(default_factory=FakeArmer)
+    at_connect: FakeAtConnect = dataclasses.field(default_factory=FakeAtConnect)
     sockets: list[Socket] = dataclasses.field(default_factory=lambda: SOCKETS)
     daemon: int = 0
     reloaded: list[int] = dataclasses.field(default_factory=list)
     looked_for: list[int] = dataclasses.field(default_factory=list)
     opened: list[Watching] = dataclasses.field(default_factory=list)
+    to_reload: Callable[[], object] | None = None
 
     @property
     def config(self) -> Path:
@@ -97,12 +100,15 @@ class Desk:
             self.opened.append(watching)
             return Session(FakeWatcher(lambda _: self.sockets), Owners(self.looked_for), self.armer)
 
-        return Platform("fake", FakeTuner(), FakeAtConnect(), open_session)
+        return Platform("fake", FakeTuner(), self.at_connect, open_session)
 
     def reload(self, pid: int, by: int) -> None:
         """In place of a daemon: what it would do."""
         assert by == signal.SIGHUP
         self.reloaded.append(pid)
+        if self.to_reload:
+            self.to_reload()
+            return
         self.sockets = [{**SOCKETS[0], "timer": Timer.KEEPALIVE, "expires": 170.0}, *SOCKETS[1:]]
         self.armer.stands[1] = SocketKeepalive(True, Keepalive(180, 20, 31))
 
@@ -251,6 +257,46 @@ def test_fix_writes_the_rule_reloads_the_daemon_and_shows_what_came_of_it(desk: 
     before, after = out.split("Reloaded the daemon.")
     assert "keepalive    off" in before
     assert "idle 3min, interval 20s, probes 31" in after
+
+
+NEXT = "The rule arms the next connection, at connect or at the next scan."
+
+
+@pytest.mark.parametrize(
+    ("quiet", "said"),
+    [(300.0, "The path had already forgotten 1 connection, which ended."), (10.0, "1 connection ended meanwhile.")],
+)
+def test_fix_of_a_connection_that_ends_is_done_nevertheless(desk: Desk, quiet: float, said: str) -> None:
+    """To arm what the path has forgotten lets the program know, and its next connection is armed."""
+    desk.daemon = 4242
+    desk.sockets = [{**SOCKETS[0], **idle(quiet)}, *SOCKETS[1:]]
+    desk.to_reload = lambda: setattr(desk, "sockets", SOCKETS[1:])
+    status, out, err = desk.types("amanda@backup", "--fix", "--yes")
+    assert (status, err, desk.reloaded) == (0, [], [4242])
+    assert f"Wrote {desk.written}." in out
+    assert out.endswith(f"Reloaded the daemon.\n\n{said} {NEXT}\n")
+
+
+def test_fix_of_a_forgotten_connection_takes_the_daemon_for_no_program(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon arms it between the moment when its socket is read and the moment when the record is."""
+    desk.daemon = 4242
+    desk.sockets = [{**SOCKETS[0], **idle(300.0)}, *SOCKETS[1:]]
+    after = SocketKeepalive(True, Keepalive(30, 14, 44))
+
+    def arm_once_read() -> None:
+        desk.at_connect.records[1] = Armed(OFF, after)
+        desk.armer.stands[1] = after
+
+    monkeypatch.setattr(why, "PATIENCE", -1.0)  # this look is the last one
+    desk.to_reload = lambda: setattr(desk.armer, "looked_into", arm_once_read)
+    status, out, err = desk.types("amanda@backup", "--fix", "--yes")
+    assert (status, err) == (0, [])
+    assert "armed by keepaliveD: idle 30s, interval 14s, probes 44" in out
+    assert "its program has changed that since" not in out
+    said = "The path had already forgotten 1 connection, whose program will get an error."
+    assert out.endswith(f"\n\n{said} {NEXT}\n")
 
 
 def test_what_is_safe_by_a_guess_says_so_wherever_it_is_said(desk: Desk) -> None:
