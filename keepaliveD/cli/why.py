@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import time
@@ -17,7 +18,7 @@ from keepaliveD.cli import files, forgotten, page, running, solutions, state, ta
 from keepaliveD.cli.explanation import View, first_rules, print_lines, show
 from keepaliveD.cli.fitting import terminal_width, wrapped
 from keepaliveD.cli.solutions import Solution
-from keepaliveD.cli.starting import how_to_start
+from keepaliveD.cli.starting import file_to_be_read, how_to_start
 from keepaliveD.cli.worker import Asking, in_worker, look
 from keepaliveD.config import Config, load
 from keepaliveD.config.drop_ins import drop_in
@@ -50,11 +51,12 @@ PAUSE = 0.2  # seconds between two looks at what a daemon has done: it says it t
 def scanned(options: argparse.Namespace, root: Path) -> View:
     """Scan, and explain the connections that were named; with --fix, write what helps and show what came of it."""
     platform = detect(root=root)
-    given, options.config = options.config, running.its_file(options, root)
+    given = options.config
+    options.config = given or _file(options, root)
     if options.fix:
         _raise_if_in_vain(options, root)
     view = _look(options, root, load(options.config).within(platform.cloud()), platform)
-    if not given and options.config != (its := running.followed(options.state_dir, root)):
+    if not given and options.config != (its := _file(options, root)):
         options.config = its  # of a daemon that has started since
         view = _look(options, root, load(its).within(platform.cloud()), platform)
     if view.unrecorded and any(one.found and one.found.stands.on and one.entry is None for one in view.explained):
@@ -67,6 +69,13 @@ def scanned(options: argparse.Namespace, root: Path) -> View:
         show(options, view)
         _fix(options, root, platform, view, solutions.of(view.explained, view.host))
     return view
+
+
+def _file(options: argparse.Namespace, root: Path) -> Path | None:
+    """Return the file that a daemon reads, or will read once it is started; None is the usual one."""
+    if running.running(options.state_dir, root):
+        return running.followed(options.state_dir, root)
+    return file_to_be_read(root)
 
 
 def _look(options: argparse.Namespace, root: Path, config: Config, platform: Platform) -> View:
@@ -183,6 +192,9 @@ def _raise_if_in_vain(options: argparse.Namespace, root: Path) -> None:
     there = next(each for each in (directory, *directory.parents) if each.exists())
     if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
         raise NotPermitted(f"{printable(str(directory))}: --fix cannot write there; run as root")
+    if not directory.parent.exists():
+        missing = printable(shlex.quote(str(directory.parent)))
+        raise NoInput(f"{missing}: does not exist; --fix writes there once you have typed mkdir -p {missing}")
 
 
 def _raise_if_at_risk(view: View) -> None:

@@ -11,7 +11,7 @@ import pytest
 from keepaliveD.cli import daemons_view, paths
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.running import how_to_reload, how_to_stop, running
-from keepaliveD.cli.starting import UNITS, how_to_start
+from keepaliveD.cli.starting import UNITS, file_to_be_read, how_to_start
 from keepaliveD.model.errors import NotPermitted
 from keepaliveD.records.settings import SettingsRecord
 
@@ -122,3 +122,19 @@ def test_where_a_unit_is_installed_it_is_started_and_else_the_clone(tmp_path: Pa
     (tmp_path / directory).mkdir(parents=True)
     (tmp_path / directory / "tcp-keepalived.service").touch()
     assert how_to_start(tmp_path) == "systemctl start tcp-keepalived"
+    assert file_to_be_read(tmp_path) is None
+
+
+def test_the_daemon_of_a_clone_reads_the_clones_configuration_unless_etc_has_one(tmp_path: Path) -> None:
+    """Which one is said by what script/run passes."""
+    clone = Path(__file__).parents[2]
+    its = file_to_be_read(tmp_path)
+    assert its
+    assert its.exists()
+    run = clone / "script/run"
+    assert f" --config {its.relative_to(clone)} " in run.read_text(encoding="utf-8")
+    assert how_to_start(tmp_path, its) == str(run)
+    (tmp_path / "etc/tcp-keepalived").mkdir(parents=True)
+    (tmp_path / "etc/tcp-keepalived/config.toml").touch()
+    assert file_to_be_read(tmp_path) is None
+    assert how_to_start(tmp_path) == f"{run} --config /etc/tcp-keepalived/config.toml"

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from keepaliveD.cli import running, targets, why
+from keepaliveD.cli import running, starting, targets, why
 from keepaliveD.cli.ctl import main
 from keepaliveD.config import files, load
 from keepaliveD.daemon.description import DESCRIPTION
@@ -452,15 +452,6 @@ def test_where_the_history_may_not_be_read_the_page_says_so(desk: Desk, monkeypa
     assert "died not known: the history is in the journal: not permitted" in " ".join(desk.types("ssh")[1].split())
 
 
-def test_a_daemon_that_starts_while_fix_scans_has_its_file_written(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    followed, pids = iter([None]), iter([0])
-    monkeypatch.setattr(running, "followed", lambda *_: next(followed, desk.config))
-    monkeypatch.setattr(running, "running", lambda *_: next(pids, 4242))
-    status = main(["why", "amanda@backup", "--fix", "--yes", "--state-dir", str(desk.directory / "state")])
-    assert (status, desk.written.exists()) == (0, True)
-    assert desk.reloaded == [4242]
-
-
 def test_where_fix_could_not_write_it_says_so_before_it_scans(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the daemon reads another file than the one that is given."""
     monkeypatch.setattr(os, "access", lambda *_, **__: False)
@@ -477,6 +468,57 @@ def test_fix_without_a_daemon_says_how_to_start_it(desk: Desk) -> None:
     assert (status, desk.reloaded) == (0, [])
     (start,) = re.findall(r"\nNo daemon runs that would read it: (.*)\n$", out)
     assert start == f"{SCRIPT_RUN} --config {desk.config}"
+
+
+@pytest.fixture
+def clone(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone on a host where nothing is installed."""
+    (desk.directory / "clone/script").mkdir(parents=True)
+    (desk.directory / "clone/script/run").touch()
+    (desk.directory / "clone/etc/tcp-keepalived").mkdir(parents=True)
+    (desk.directory / "clone/etc/tcp-keepalived/config.toml").write_text(CONFIGURED)
+    monkeypatch.setattr(starting, "CLONE", desk.directory / "clone/script/run")
+    monkeypatch.setattr(starting, "UNITS", ())
+    monkeypatch.setattr(starting, "DEFAULT_FILE", Path("/nothing-installed/config.toml"))
+    return desk.directory / "clone"
+
+
+def test_without_a_daemon_fix_writes_where_the_daemon_of_a_clone_reads(desk: Desk, clone: Path) -> None:
+    config = clone / "etc/tcp-keepalived/config.toml"
+    written = config.parent / "config.d/00-why-amanda@backup.service.toml"
+    words = ["why", "amanda@backup", "--state-dir", str(desk.directory / "state")]
+    assert main(words) == 0
+    out, _ = desk.capsys.readouterr()
+    assert f"write this into {written}:" in out
+    assert f"Then: keepalivectl check {config} && {clone}/script/run. The same with --fix writes it.\n" in out
+    assert "office, forgets after 4min" in " ".join(out.split())
+    assert main([*words, "--fix", "--yes"]) == 0
+    assert tomllib.loads(written.read_text()) == {"arm": [RULE]}
+    assert desk.capsys.readouterr().out.endswith(
+        f"Wrote {written}.\nNo daemon runs that would read it: {clone}/script/run\n"
+    )
+
+
+def test_a_daemon_that_starts_while_fix_scans_has_its_file_written(
+    desk: Desk, clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may read another file than the daemon that would have been started."""
+    pids = iter([0, 0])
+    monkeypatch.setattr(running, "followed", lambda *_: desk.config)
+    monkeypatch.setattr(running, "running", lambda *_: next(pids, 4242))
+    status = main(["why", "amanda@backup", "--fix", "--yes", "--state-dir", str(desk.directory / "state")])
+    assert (status, desk.written.exists()) == (0, True)
+    assert not (clone / "etc/tcp-keepalived/config.d").exists()
+    assert desk.reloaded == [4242]
+
+
+def test_fix_names_the_directory_that_is_missing_before_it_scans(desk: Desk) -> None:
+    nowhere = desk.directory / "no where/config.toml"
+    status = main(["why", "amanda@backup", "--fix", "--yes", "--config", str(nowhere)])
+    out, err = desk.capsys.readouterr()
+    there = f"'{nowhere.parent}'"
+    said = f"keepalivectl: {there}: does not exist; --fix writes there once you have typed mkdir -p {there}\n"
+    assert (status, out, err) == (66, "", said)
 
 
 @pytest.mark.parametrize(("answer", "written"), [("y\n", True), ("n\n", False), ("\n", False), ("", False)])
