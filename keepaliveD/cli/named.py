@@ -8,6 +8,7 @@ import re
 import socket
 from pathlib import Path
 
+from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import Misuse, NoInput
 from keepaliveD.model.text import printable
 
@@ -24,6 +25,11 @@ MAPPED = 0xFFFF << 32  # an IPv4 address as one of IPv6: ::ffff:0:0/96
 def described(target: str) -> str:
     """Return the words for what the command line names."""
     return f"process {target}" if target.isdecimal() else target
+
+
+def rarer_end(one: Connection) -> str:
+    """Return the end whose port is the less likely to be a service's, which many connections share."""
+    return str(max(one.local, one.remote, key=lambda end: end.port))
 
 
 def is_name(target: str) -> bool:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from typing import NamedTuple
 
-from keepaliveD.cli import forgotten
+from keepaliveD.cli import forgotten, named
 from keepaliveD.cli.forgotten import Forgotten, Gone
 from keepaliveD.log.words import too_long
 from keepaliveD.model.connections import AT_RISK, Connection, Due, Verdict, WhatCounts
@@ -48,8 +48,6 @@ HOPELESS = {
     "sooner in an outage; only the program can change that",
     ArmingResult.PROBE_UNANSWERED: "to arm it while a keepalive probe is unanswered could end it; try again once the "
     "peer has answered",
-    ArmingResult.CHANGED_SINCE: "it was armed, and then changed by its program or by keepalivectl disarm; "
-    "keepalivectl arm arms it again",
 }
 
 
@@ -318,9 +316,17 @@ def _done(its: Explained, host: Host) -> str:
     if isinstance(its.entry, Armed):
         return f"it was, with {its.entry.after}; its program has changed that since"
     if its.entry is Mark.LEFT_ALONE:
-        return HOPELESS[ArmingResult.CHANGED_SINCE]
+        return (
+            "it was, until keepalivectl undo or disarm took that back, or its program changed it; no rule arms it "
+            f"again, but this does: {arming_again(its)}"
+        )
     at_risk = its.connection.verdict in AT_RISK and its.watched
     return _foreseen(its, daemon=host.daemon) if at_risk else ""
+
+
+def arming_again(its: Explained) -> str:
+    """Return the command that arms a connection again after somebody has undone that."""
+    return f"keepalivectl arm {named.rarer_end(its.connection)}"
 
 
 def _restores(its: Explained, armed: Armed, host: Host) -> str:

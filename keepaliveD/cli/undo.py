@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from keepaliveD.cli import arguments, arming, running, state
+from keepaliveD.cli import arguments, arming, named, running, state
 from keepaliveD.cli.asking import ask
 from keepaliveD.cli.nearest import Besides
 from keepaliveD.cli.starting import how_to_start
@@ -184,7 +184,7 @@ def redo(outcome: Outcome, armed: Mapping[int, Armed]) -> Iterator[str]:
     done = [one for each in _disarmed(outcome) for one in each.connections]
     units = Counter((one.owner.unit, armed[one.cookie].after.times) for one in done)
     times = {one.cookie: armed[one.cookie].after.times for one in done}
-    ends = Counter(end for end, _ in {(_end(one), times[one.cookie]) for one in done})
+    ends = Counter(end for end, _ in {(named.rarer_end(one), times[one.cookie]) for one in done})
     commands = dict.fromkeys(_command(one, times[one.cookie], units, ends) for one in done)
     for command in list(commands)[:FEW]:
         yield f"redo: {command}"
@@ -222,12 +222,7 @@ def _command(
     A connection is named by an end, or by its cookie where others with that end had other times.
     """
     unit = one.owner.unit
-    target = f"sk:{one.cookie:x}" if ends[_end(one)] > 1 else _end(one)
+    target = f"sk:{one.cookie:x}" if ends[named.rarer_end(one)] > 1 else named.rarer_end(one)
     target = f"--unit {shlex.quote(printable(unit))}" if unit and units[unit, times] > 1 else target
     idle, interval, probes = times
     return f"keepalivectl arm {target} --idle {idle}s --interval {interval}s --probes {probes}"
-
-
-def _end(one: Connection) -> str:
-    """Return the end whose port is the less likely to be a service's, which many connections share."""
-    return str(max(one.local, one.remote, key=lambda end: end.port))

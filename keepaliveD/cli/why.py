@@ -29,7 +29,7 @@ from keepaliveD.model.connections import AT_RISK, Connection, Verdict
 from keepaliveD.model.duration import span
 from keepaliveD.model.errors import Doubtful, Misuse, NoInput, NotPermitted, Refusal, StateError, Unsupported
 from keepaliveD.model.explained import Explained
-from keepaliveD.model.results import Armed
+from keepaliveD.model.results import Armed, Mark
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Column
 from keepaliveD.model.text import printable, quoted
@@ -198,14 +198,20 @@ def _raise_if_in_vain(options: argparse.Namespace, root: Path) -> None:
 
 
 def _raise_if_at_risk(view: View) -> None:
-    """Raise NotPermitted or Unsupported where no rule is offered for a connection at risk, and none arms it."""
+    """Raise NotPermitted, Misuse or Unsupported where no rule is offered for a connection at risk, and none arms it."""
     at_risk = [one for one in view.explained if one.connection.verdict in AT_RISK]
     if any(one.found is None and page.NOT_READ.get(one.hindrance) == page.REQUIRES_ROOT for one in at_risk):
         raise NotPermitted(
             "what would help is not known, because a socket cannot be read: "
             f"run as root, or with {requirements.ARM.named}"
         )
-    if any(not isinstance(one.decision, Armed) for one in at_risk):
+    left = [one for one in at_risk if not isinstance(one.decision, Armed)]
+    if undone := [one for one in left if one.entry is Mark.LEFT_ALONE]:
+        raise Misuse(
+            "keepalivectl undo or disarm, or the program itself, took back that a connection was armed, and no rule "
+            f"arms it again; type {page.arming_again(undone[0])}"
+        )
+    if left:
         raise Unsupported("no rule would help the connections at risk; see above")
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from keepaliveD.cli import explanation, page, solutions
 from keepaliveD.cli.forgotten import Forgotten, Gone
+from keepaliveD.cli.named import rarer_end
 from keepaliveD.cli.page import Host
 from keepaliveD.model.connections import Due, Endpoint, Owner, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER
@@ -154,7 +155,11 @@ def test_what_was_armed_says_by_whom_and_how_it_is_undone() -> None:
 @pytest.mark.parametrize(
     ("others", "said"),
     [
-        ({"entry": Mark.LEFT_ALONE}, "it was armed, and then changed by its program or by keepalivectl disarm; "),
+        (
+            {"entry": Mark.LEFT_ALONE},
+            "it was, until keepalivectl undo or disarm took that back, or its program changed it; no rule arms it "
+            f"again, but this does: keepalivectl arm {rarer_end(BARE.connection)}",
+        ),
         ({"entry": ARMED}, "it was, with idle 3min, interval 20s, probes 31; its program has changed that since"),
         ({"decision": ARMED}, "no daemon runs; rule keepalive.arm would arm it: idle 3min, interval 20s, probes 31"),
         ({"decision": None}, "not known what a daemon does: the socket was not read"),

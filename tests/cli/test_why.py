@@ -30,10 +30,11 @@ from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import ConfigError, NoInput, NotPermitted, Unsupported
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.reports import ReportDeaths
-from keepaliveD.model.results import Armed
+from keepaliveD.model.results import Armed, Mark
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Timer
 from keepaliveD.platforms.base import Platform, Session
+from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.history import History
 from tests.support.ends import FORGOTTEN_BY_REJECT, alike
 from tests.support.fakes import OFF, FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher, here
@@ -590,6 +591,19 @@ def test_where_no_rule_helps_fix_says_so(desk: Desk) -> None:
     status, out, (line,) = desk.types("amanda@backup", "--fix", "--yes")
     assert (status, line) == (69, "keepalivectl: no rule would help the connections at risk; see above")
     assert "TCP_USER_TIMEOUT is 1s, set by its program" in out
+
+
+def test_fix_names_the_command_that_arms_again_what_somebody_has_undone(desk: Desk) -> None:
+    """Its rule is there, and arms what connects later."""
+    desk.daemon = 4242
+    desk.config.write_text(CONFIGURED + '[[arm]]\nunit = "amanda*"\naction = "enable"\nidle = "auto"\n')
+    (desk.directory / "state").mkdir()
+    record = ArmingRecord(desk.directory / "state", FakeTuner().identity["boot"])
+    record.write({1: Mark.LEFT_ALONE})
+    status, out, (line,) = desk.types("amanda@backup", "--fix", "--yes")
+    assert (status, desk.reloaded) == (64, [])
+    assert line.endswith("and no rule arms it again; type keepalivectl arm 10.0.0.1:40001")
+    assert "but this does: keepalivectl arm 10.0.0.1:40001" in " ".join(out.split())
 
 
 @pytest.mark.parametrize("hindrance", ["who may arm", "who owns it"])
