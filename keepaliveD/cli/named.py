@@ -24,7 +24,9 @@ MAPPED = 0xFFFF << 32  # an IPv4 address as one of IPv6: ::ffff:0:0/96
 
 def described(target: str) -> str:
     """Return the words for what the command line names."""
-    return f"process {target}" if target.isdecimal() else target
+    if not target.isdecimal():
+        return target
+    return f"process {target}" if number(target, MAX_PID) <= MAX_PID else f"cookie {target}"
 
 
 def rarer_end(one: Connection) -> str:

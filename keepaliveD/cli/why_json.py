@@ -38,7 +38,7 @@ def as_json(
             "version": FORMAT,
             **told,
             "connections": connections,
-            "deaths": [_death(each) for each in concerned],
+            "deaths": [_death(each) for each in sorted(concerned, key=lambda gone: gone.when, reverse=True)],
             "deaths_hidden": ended.hidden,
             "remedy": remedy,
         },

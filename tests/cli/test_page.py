@@ -88,8 +88,7 @@ def test_a_connection_at_risk_only_by_evidence_is_not_armed_and_the_page_says_wh
         ),
         (
             {"verdict": Verdict.LATE, "due": Due.END, "due_in": 5.0, "confirmed": False},
-            "LATE: the peer answers nothing, and the kernel ends this connection in 5s. "
-            "(Likely, not certain: this was a single scan.)",
+            "LATE: the peer answers nothing, and the kernel ends this connection in 5s. (Likely, not certain.)",
         ),
         (
             {"verdict": Verdict.CUT, "left": -12.0},

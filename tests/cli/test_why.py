@@ -381,6 +381,7 @@ def test_json_has_all_that_the_page_says(desk: Desk) -> None:
     desk.config.write_text("")
     switch_on(desk)
     ended(desk, 100.0)
+    ended(desk, 90.0, remote="10.20.0.10")  # of the same unit, and newer
     status, out, err = desk.types("amanda@backup", "--json")
     assert (status, err) == (0, [])
     told = json.loads(out)
@@ -388,7 +389,8 @@ def test_json_has_all_that_the_page_says(desk: Desk) -> None:
     assert (told["version"], told["target"], told["daemon"], told["more"]) == (1, "amanda@backup", None, 0)
     assert (its["connection"]["verdict"], its["safe_by_guess"], its["contradicted_by"]) == ("safe", True, 1)
     assert its["stands"] == {"on": True, "idle": 180, "interval": 20, "probes": 31}
-    (death,) = told["deaths"]
+    newest, death = told["deaths"]
+    assert newest["peer"] == "10.20.0.10"
     assert (death["peer"], death["silence"], death["timeout"]) == ("10.20.0.9", 100.0, 240.0)
     assert told["remedy"]["file"] == str(desk.directory / "config.d/00-why-to_10.20.0.9.toml")
     assert list(tomllib.loads("\n".join(told["remedy"]["lines"]))) == ["path", "arm"]
