@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keepaliveD.cli import named, page, running
-from keepaliveD.cli.asking import ask, control_socket, listens
+from keepaliveD.cli.asking import ask, control_socket, every, listens
 from keepaliveD.model.errors import KernelError, NoInput, NotPermitted
 from keepaliveD.model.explained import Explained, HelpfulRule
 from keepaliveD.model.keepalive import FIELDS, NONE, Found, Keepalive, Own, SocketKeepalive
@@ -48,7 +48,7 @@ def ask_for(options: argparse.Namespace, root: Path) -> Answered | None:
         pid = running.running(options.state_dir, root)
         if pid and listens(control) != pid:
             return None
-        for wanted in _wanted(options.target, root):
+        for wanted in _wanted(options.target, root, control):
             if not any(wanted.values()):
                 continue
             with contextlib.suppress(KernelError):  # it knows none: the next meaning of the word
@@ -59,7 +59,7 @@ def ask_for(options: argparse.Namespace, root: Path) -> Answered | None:
     return None
 
 
-def _wanted(target: str, root: Path) -> Iterator[dict[str, Any]]:
+def _wanted(target: str, root: Path, control: Path) -> Iterator[dict[str, Any]]:
     """Yield what the word may mean, the likeliest first, as the daemon is asked for it. Raises Misuse, NoInput."""
     if cookie := named.COOKIE.fullmatch(target):
         yield {"cookies": [int(cookie[1], 16)]}
@@ -67,6 +67,8 @@ def _wanted(target: str, root: Path) -> Iterator[dict[str, Any]]:
         yield {"inodes": _sockets(root, [target])}
         if len(target) <= named.LONGEST_COOKIE and int(target) <= named.MAX_COOKIE:
             yield {"cookies": [int(target)]}
+    elif host := named.host(target):
+        yield {"cookies": _with_peer(host, control)}
     elif named.PORT.search(target):
         addresses, port = named.endpoint(target)
         yield {"ends": [{"address": str(ipaddress.IPv6Address(each)), "port": port} for each in addresses]}
@@ -75,6 +77,14 @@ def _wanted(target: str, root: Path) -> Iterator[dict[str, Any]]:
     elif target:
         yield {"units": [target]}
         yield {"inodes": _sockets(root, _processes(root, target))}
+
+
+def _with_peer(host: str, control: Path) -> list[int]:
+    """Return the cookies of the connections with this peer; none where there are too many. Raises as `every` does."""
+    peer = str(ipaddress.ip_network(host.partition("%")[0]))
+    answers = every(control, "ListConnections", {"peers": [peer]})
+    cookies = [one["cookie"] for answer in answers for one in answer["connections"]]
+    return cookies if len(cookies) <= MOST_INODES else []
 
 
 def _processes(root: Path, pattern: str) -> Iterator[str]:

@@ -35,8 +35,18 @@ def rarer_end(one: Connection) -> str:
 
 
 def is_name(target: str) -> bool:
-    """Return whether a word is the name of something: neither a number, nor a cookie, nor an end."""
-    return not (target.isdecimal() or COOKIE.fullmatch(target) or PORT.search(target))
+    """Return whether a word is the name of something: neither a number, nor a cookie, nor an end or its host."""
+    return not (target.isdecimal() or COOKIE.fullmatch(target) or PORT.search(target) or host(target))
+
+
+def host(target: str) -> str:
+    """Return the address that a word is, without a port; "" where it is something else."""
+    address = target.removeprefix("[").removesuffix("]")
+    try:
+        number_of(address)
+    except ValueError:
+        return ""
+    return address
 
 
 def printed(target: str) -> tuple[str, str]:

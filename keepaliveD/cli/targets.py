@@ -47,7 +47,7 @@ def of_process_or_end(target: str, ask: Asking, sockets: Sockets, rows: Indices)
         held = ask(sockets_of(number(pid, MAX_PID)))
         return rows[np.isin(sockets["inode"][rows], np.fromiter(held, np.uint64, len(held)))]
     host, port = endpoint(target)
-    return rows[_has_end(sockets, "local", host, port)[rows] | _has_end(sockets, "remote", host, port)[rows]]
+    return rows[_has_end(sockets, host, port)[rows]]
 
 
 def _process_id(target: str) -> str:
@@ -64,15 +64,18 @@ def of_unit(pattern: str, ask: Asking, sockets: Sockets, rows: Indices) -> Indic
 def of_anything(target: str, ask: Asking, sockets: Sockets, rows: Indices) -> Indices:
     """Return the rows that a word means.
 
-    A number is the process with this id, or, if there is none, the connection with this cookie. A name is that of
-    units, or, if there are none with a connection, that of processes. Raises Misuse, NoInput, NotPermitted.
+    A number is the process with this id, or, if there is none, the connection with this cookie. An address is that of
+    either end. A name is that of units, or, if there are none with a connection, that of processes.
+    Raises Misuse, NoInput, NotPermitted.
     """
     if cookie := COOKIE.fullmatch(target):
         return _with_cookie(int(cookie[1], 16), sockets, rows)
+    if host := named.host(target):
+        return rows[_has_end(sockets, {named.number_of(host)}, None)[rows]]
     if _process_id(target) or PORT.search(target):
         return _of_number_or_end(target, ask, sockets, rows)
     if not target:
-        raise Misuse("TARGET is empty; name a unit, a process, a process id, HOST:PORT or a cookie")
+        raise Misuse("TARGET is empty; name a unit, a process, a process id, HOST, HOST:PORT or a cookie")
     of_its_unit = of_unit(with_suffix(target), ask, sockets, rows)
     if len(of_its_unit):
         return of_its_unit
@@ -80,8 +83,8 @@ def of_anything(target: str, ask: Asking, sockets: Sockets, rows: Indices) -> In
     if len(of_its_processes):
         return of_its_processes
     owners, which = ask(owners_of(sockets["inode"][rows], sockets["cgroup"][rows]))
-    named = [bool(owner.pid) and fnmatch.fnmatchcase(owner.process, target) for owner in owners]
-    return rows[np.array(named, np.bool_)[which]]
+    so_called = [bool(owner.pid) and fnmatch.fnmatchcase(owner.process, target) for owner in owners]
+    return rows[np.array(so_called, np.bool_)[which]]
 
 
 def nothing(target: str, ask: Asking, sockets: Sockets, rows: Indices, besides: Besides = NOTHING) -> NoInput:
@@ -148,10 +151,12 @@ def _with_cookie(cookie: int, sockets: Sockets, rows: Indices) -> Indices:
     return rows[np.asarray(sockets["cookie"][rows] == cookie, np.bool_)]
 
 
-def _has_end(sockets: Sockets, side: str, host: set[int], port: int) -> Bools:
-    """Return which sockets have this port and one of these addresses at one end."""
+def _has_end(sockets: Sockets, host: set[int], port: int | None) -> Bools:
+    """Return which sockets have one of these addresses at an end, and this port there if one is given."""
     found = np.zeros(len(sockets), np.bool_)
-    for address in host:
-        found |= (sockets[f"{side}_high"] == address >> 64) & (sockets[f"{side}_low"] == address & HALF)
-    found &= sockets[f"{side}_port"] == port
+    for side in ("local", "remote"):
+        its = np.zeros(len(sockets), np.bool_)
+        for address in host:
+            its |= (sockets[f"{side}_high"] == address >> 64) & (sockets[f"{side}_low"] == address & HALF)
+        found |= its if port is None else its & (sockets[f"{side}_port"] == port)
     return found

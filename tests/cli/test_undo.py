@@ -68,7 +68,15 @@ def arm(desk: Desk, *cookies: int) -> None:
 
 @pytest.mark.parametrize(
     ("target", "cookies"),
-    [("amanda*", [1]), ("ssh", [2]), ("10.20.0.9:22", [1]), ("77", [1, 2]), ("sk:3", [3]), ("all", [1, 2, 3])],
+    [
+        ("amanda*", [1]),
+        ("ssh", [2]),
+        ("10.20.0.9:22", [1]),
+        ("10.20.0.9", [1, 2]),
+        ("77", [1, 2]),
+        ("sk:3", [3]),
+        ("all", [1, 2, 3]),
+    ],
 )
 def test_only_what_is_named_is_disarmed(desk: Desk, tuner: FakeTuner, target: str, cookies: list[int]) -> None:
     arm(desk, 1, 2, 3)

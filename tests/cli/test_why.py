@@ -156,6 +156,8 @@ def test_it_looks_into_the_namespaces_that_a_daemon_watches(desk: Desk, namespac
         ("70", "10.0.0.1:40001"),
         ("10.20.0.9:40002", "10.0.0.1:22"),
         ("[fd00::9]:22", "[fd00::1]:40003"),
+        ("fd00::9", "[fd00::1]:40003"),
+        ("[fd00::1]", "[fd00::1]:40003"),
         ("sk:beef", "10.0.0.1:22"),
         ("48879", "10.0.0.1:22"),
         ("77", "[fd00::1]:40003"),
@@ -177,7 +179,8 @@ def test_a_target_is_a_unit_a_process_an_end_or_a_cookie(desk: Desk, target: str
         ("progam2", 66, "progam2 has no connection; did you mean program2"),
         ("sk:1234", 66, "sk:1234 has no connection"),
         ("\x1b[2J", 66, "\\x1b[2J has no connection"),
-        ("", 64, "TARGET is empty; name a unit, a process, a process id, HOST:PORT or a cookie"),
+        ("", 64, "TARGET is empty; name a unit, a process, a process id, HOST, HOST:PORT or a cookie"),
+        ("10.20.0.8", 66, "10.20.0.8 has no connection; keepalivectl sockets --all lists connections"),
         ("10.0.0.1:99999", 64, "10.0.0.1:99999: 99999 is not a port"),
         ("9" * 5000, 66, f"process {4194304 + 1}: does not exist"),
     ],
@@ -186,6 +189,13 @@ def test_who_is_not_there_is_one_line(desk: Desk, target: str, status: int, said
     left, out, (line,) = desk.types(target)
     assert (left, out) == (status, "")
     assert line.startswith(f"keepalivectl: {said}")
+
+
+def test_a_host_is_all_its_connections(desk: Desk) -> None:
+    status, out, err = desk.types("10.20.0.9")
+    assert (status, err) == (0, [])
+    assert out.startswith("10.20.0.9: 2 connections: ")
+    assert ("10.0.0.1:40001 -> " in out, "10.0.0.1:22 -> " in out, "fd00::1" in out) == (True, True, False)
 
 
 def test_of_a_unit_only_its_own_sockets_are_looked_for_in_processes(desk: Desk) -> None:
