@@ -35,6 +35,8 @@ SINGLE = ("ID", "WHEN", "CAUSE", "SURE", "LOCAL", "REMOTE", "PROCESS", "UNIT")
 OTHERS = {cause.key: cause for cause in Cause}
 DROP_INS = ("bpf.conf", "packets.conf")  # of the unit
 ANSWERS = {foretold.key: foretold for foretold in Foretold}
+LINES_FOLLOW = re.compile(r", configure:$")  # to the log, whose next lines they are
+SEE_BELOW = "; see remedy"
 
 
 def add_deaths(parser: argparse.ArgumentParser) -> None:
@@ -140,8 +142,8 @@ def explanation(record: Record) -> Iterator[str]:
     """Yield all that is known of one entry, in plain lines."""
     cause = BY_KEY.get(record["CAUSE"], Cause.UNKNOWN)
     others = [OTHERS[key] for key in record["OTHER_CAUSES"].split() if key in OTHERS]
-    message, *_ = record.fields.get("MESSAGE", "").splitlines() or [""]  # the lines that follow it are the remedy
-    yield f"{when(record)} {message}"
+    message, *_ = record.fields.get("MESSAGE", "").splitlines() or [""]
+    yield f"{when(record)} {LINES_FOLLOW.sub(SEE_BELOW, message)}"
     yield ""
     yield f"cause: {cause.label} ({confidence_words(_number_in(record['CONFIDENCE']), others)})"
     yield f"  {EXPLANATIONS[cause]}"

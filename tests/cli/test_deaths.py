@@ -181,6 +181,8 @@ def test_one_end_is_explained_with_evidence_and_remedy(capsys: pytest.CaptureFix
     assert "cause: reset by a middlebox after idle (very likely)" in text
     assert "\n  seen: quiet for 3.5s before\n" in text
     assert "\n  [[arm]]\n" in text
+    first, *_ = text.splitlines()
+    assert first.endswith("would have kept the path from forgetting the connection); see remedy")
 
 
 def test_what_many_ends_of_many_kinds_do_not_have_in_common_is_not_counted_for_all(
