@@ -71,6 +71,11 @@ def _span(seconds: float) -> str:
     return "-" if math.isnan(seconds) else span(seconds)
 
 
+def _left(one: Connection) -> float:
+    """Return the time left: of a safe one none is over, however long ago the scan was after which a probe was due."""
+    return 0.0 if one.verdict is Verdict.SAFE and one.left < 0.0 else one.left
+
+
 def _next_packet(one: Connection) -> str:
     if one.due is Due.NOTHING:
         return "no data" if one.counts is WhatCounts.DATA else "none"
@@ -100,7 +105,7 @@ def _belongs_to(group: Group) -> str:
 
 EACH: tuple[Column[Connection], ...] = (
     Column("verdict", "VERDICT", _verdict, 100),
-    Column("left", "LEFT", lambda one: _span(one.left), 90),
+    Column("left", "LEFT", lambda one: _span(_left(one)), 90),
     Column("idle", "IDLE", lambda one: _span(one.idle), 20),
     Column("next", "NEXT PACKET", _next_packet, 30),
     Column("keepalive", "KEEPALIVE", _keepalive, 60),
@@ -160,7 +165,7 @@ def _group_next(group: Group) -> str:
 GROUPS: tuple[Column[Group], ...] = (
     Column("verdict", "VERDICT", _group_verdict, 100),
     Column("count", "COUNT", lambda group: str(len(group.connections)), 95),
-    Column("left", "LEFT", lambda group: _least(one.left for one in group.connections), 90),
+    Column("left", "LEFT", lambda group: _least(map(_left, group.connections)), 90),
     Column("idle", "IDLE", lambda group: _most(one.idle for one in group.connections), 10),
     Column("next", "NEXT PACKET", _group_next, 20),
     Column("unit", "UNIT", _belongs_to, 80, shortest=24),

@@ -185,7 +185,8 @@ def _but(one: Connection, against: Sequence[Gone]) -> str:
 
 
 def _what_happens(one: Connection) -> str:
-    due, left = span(max(0.0, one.due_in)), "" if math.isnan(one.left) else span(abs(one.left))
+    left = "" if math.isnan(one.left) else span(max(0.0, one.left) if one.verdict is Verdict.SAFE else abs(one.left))
+    due = span(max(0.0, one.due_in))
     match one.verdict:
         case Verdict.SAFE if one.timeout == FOREVER:
             said = "the path never forgets this connection."

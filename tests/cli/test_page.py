@@ -79,6 +79,10 @@ def test_a_connection_at_risk_only_by_evidence_is_not_armed_and_the_page_says_wh
     [
         ({"verdict": Verdict.SAFE, "timeout": FOREVER}, "SAFE: the path never forgets this connection."),
         (
+            {"verdict": Verdict.SAFE, "due": Due.KEEPALIVE, "due_in": -10.0, "left": -19.0},
+            "SAFE: the next packet leaves in 0s; without one the path would forget this connection in 0s.",
+        ),
+        (
             {"verdict": Verdict.SAFE, "due": Due.KEEPALIVE, "due_in": 20.0},
             "SAFE: the next packet leaves in 20s; without one the path would forget this connection in 58s.",
         ),

@@ -62,6 +62,14 @@ def test_a_connection_that_its_kernel_gives_up_shows_when_it_ends() -> None:
     assert json.loads(as_json([ending]))["connections"][0]["due"] == "end"
 
 
+@pytest.mark.parametrize(("verdict", "left"), [(Verdict.SAFE, "0s"), (Verdict.CUT, "-19s")])
+def test_only_what_is_lost_has_less_than_no_time_left(verdict: Verdict, left: str) -> None:
+    """A daemon knows of no packet that was sent since its last scan."""
+    old = dataclasses.replace(SAFE, verdict=verdict, left=-19.0, due_in=-10.0)
+    assert re.split("  +", plain(old)[1])[1] == left
+    assert re.split("  +", render(grouped([old]), GROUPS, FOREVER, colour=False).split("\n")[1])[2] == left
+
+
 def test_a_subflow_that_cannot_be_armed_is_marked() -> None:
     assert "off (MPTCP)" in plain(dataclasses.replace(BARE, subflow=True))[1]
 
