@@ -128,7 +128,7 @@ def _scan(options: argparse.Namespace, root: Path, why: str) -> View:
         judgement = look(ask, config, config.ignore)
     counts = count_by_path(judgement)
     rows = [Row(path, of_path.by_verdict, {}) for path, of_path in zip(config.paths, counts, strict=True)]
-    whose = running.whose_scan(options.state_dir, root, why, judgement.table.engine_description)
+    whose = running.whose_scan(options, root, why, judgement.table.engine_description)
     return View(rows, judgement.table.unwatched, whose, own_namespace())
 
 

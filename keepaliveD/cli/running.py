@@ -19,23 +19,20 @@ from keepaliveD.places import DEFAULT_FILE, LOCK, UNIT
 
 Answer = TypeVar("Answer")
 
+BY_ITSELF = ("scan", "all", "config", "platform")  # options with which a command does not ask the daemon
 PATIENCE = 10.0  # seconds for what a daemon does after a scan that is going on
 
 
 def note_running_daemon(directory: Path, root: Path, what: str) -> None:
     """Say on standard error whose view was printed, where a daemon has another; `what` was printed."""
-    if note := beside_daemon(directory, root, what):
-        tell("note", note)
-
-
-def beside_daemon(directory: Path, root: Path, what: str) -> str:
-    """Return whose view is printed, where a daemon has another, else ""; `what` is printed."""
     if pid := running(directory, root):
-        return (
-            f"tcp-keepalived is running (process {pid}) and may know more: {what}; for the daemon's view see its log"
-            f"{'' if _runs_outside_unit(pid, root) else ', or systemctl status tcp-keepalived'}"
-        )
-    return ""
+        unit = "" if _runs_outside_unit(pid, root) else ", or systemctl status tcp-keepalived"
+        tell("note", f"{_beside_daemon(pid, what)}; for the daemon's view see its log{unit}")
+
+
+def _beside_daemon(pid: int, what: str) -> str:
+    """Return whose view is printed, where a daemon has another; `what` is printed."""
+    return f"tcp-keepalived is running (process {pid}) and may know more: {what}"
 
 
 def running(directory: Path, root: Path) -> int:
@@ -94,14 +91,18 @@ def answer_or_why(ask: Callable[[], Answer], directory: Path, root: Path) -> tup
         return None, why_not_asked(pid, root, refusal) if pid else str(refusal)
 
 
-def whose_scan(directory: Path, root: Path, why: str, engine: str) -> str:
+def whose_scan(options: argparse.Namespace, root: Path, why: str, engine: str) -> str:
     """Return whose view is printed, after `why` no daemon was asked: a scan by this engine.
 
-    Nothing is said where a scan was asked for, and there is no daemon. Why the engine is not a better one is left to
-    keepalivectl engine.
+    Where a scan was asked for, the options that did so are named, or nothing if there is no daemon. Why the engine is
+    not a better one is left to keepalivectl engine.
     """
     said = f"this list is a single scan by keepalivectl ({engine.partition(' (')[0]})"
-    return f"{why}; {said}" if why else beside_daemon(directory, root, said)
+    if why:
+        return f"{why}; {said}"
+    given = " and ".join(f"--{name}" for name in BY_ITSELF if getattr(options, name, None))
+    pid = running(options.state_dir, root)
+    return f"{_beside_daemon(pid, said)}; for the daemon's view leave {given} out" if pid else ""
 
 
 def why_not_asked(pid: int, root: Path, refusal: Refusal) -> str:

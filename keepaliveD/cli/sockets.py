@@ -202,7 +202,7 @@ def _scan(options: argparse.Namespace, root: Path, platform: Platform, selector:
         if options.namespace:
             rows = rows[np.isin(judgement.table.sockets["netns"][rows], options.namespace)]
         named = ask(find_owners(connections(judgement, rows)))
-    whose = running.whose_scan(options.state_dir, root, why, judgement.table.engine_description)
+    whose = running.whose_scan(options, root, why, judgement.table.engine_description)
     return View(named, judgement.table.unwatched, whose, own_namespace())
 
 
