@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import datetime
 import signal
 import sys
@@ -250,10 +251,16 @@ async def _measure(target: Target, limits: Limits, root: Path, *, where: bool) -
     stop = asyncio.Event()
     with _interruptible(stop):
         await _until(stop, measurement.run(), Progress(measurement))
-        if where and not stop.is_set() and not measurement.circumstances.gone:
+        tried = where and not stop.is_set() and not measurement.circumstances.gone
+        if tried:
             await _until(stop, tomography.run(), Progress(measurement, tomography))
         await _free(measurement)
-    return _found(measurement, tomography), stop.is_set()
+        stopped = stop.is_set()
+    found = _found(measurement, tomography)
+    if stopped:
+        hops = "not every hop was done with" if tried else "no hop was tried"
+        found = dataclasses.replace(found, gone=f"stopped by a signal{f'; {hops}' if where else ''}")
+    return found, stopped
 
 
 async def _free(measurement: Measurement) -> None:

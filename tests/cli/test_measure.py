@@ -347,17 +347,24 @@ def test_a_full_disk_is_named_and_keeps_no_part_of_a_file(tmp_path: Path, monkey
     assert not list(tmp_path.iterdir())
 
 
-def test_ctrl_c_prints_what_is_known_so_far() -> None:
+@pytest.mark.parametrize(
+    ("words", "ended"), [([], "stopped by a signal"), (["--where"], "stopped by a signal; no hop was tried")]
+)
+def test_ctrl_c_prints_what_is_known_so_far(words: list[str], ended: str) -> None:
     with create_server(("127.0.0.1", 0)) as service:
         target = f"127.0.0.1:{service.getsockname()[1]}"
         with subprocess.Popen(
-            [*CTL, "measure", target, "--shortest", "1s"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*CTL, "measure", target, "--shortest", "1s", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         ) as process:
             assert process.stderr
             assert "round 2" not in awaited(process.stderr, "round 1")
             process.send_signal(signal.SIGINT)
             told, _ = process.communicate(timeout=SOON)
     assert told.startswith(f"path to {target}: ")
+    assert f"\n  ended early  {ended}\n" in told
     assert process.returncode == 130
 
 
