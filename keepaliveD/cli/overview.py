@@ -49,11 +49,12 @@ class Host:
     problems: Sequence[str] = ()
     process: int = 0
     stop: str = ""
+    reload: str = ""  # the command with which the daemon reads its configuration again
     unseen: str = ""  # what the daemon cannot see of ends of connections
 
 
-def of_daemon(daemon: Mapping[str, Any], stop: str) -> Host:
-    """Return what a daemon answers, and the command that stops it; an older one leaves something out."""
+def of_daemon(daemon: Mapping[str, Any], stop: str, reload: str = "") -> Host:
+    """Return what a daemon answers, and how to stop and reload it; an older one leaves something out."""
     return Host(
         daemon=daemon,
         why="",
@@ -66,6 +67,7 @@ def of_daemon(daemon: Mapping[str, Any], stop: str) -> Host:
         netns=daemon["netns"],
         restores=daemon.get("restores", True),
         stop=stop,
+        reload=reload,
         unseen=daemon.get("unseen", ""),
     )
 
@@ -157,6 +159,15 @@ def _settings(host: Host) -> Iterator[tuple[str, str]]:
         label = ""
     if any(one.before is not None for one in host.settings):
         yield "undo", _undo(host)
+    if host.applied and host.reload and any(map(_is_not_ours, host.settings)):
+        yield "redo", f"if keepalivectl undo restored a setting, this sets it again: {host.reload}"
+
+
+def _is_not_ours(one: Setting) -> bool:
+    """Return whether a daemon has left a setting that it would set: not because what stands is stricter."""
+    if one.before is not None or one.stands is None or one.stands == one.wanted:
+        return False
+    return one.stands > one.wanted or one.name.endswith("probes")
 
 
 def _undo(host: Host) -> str:

@@ -41,7 +41,8 @@ def _host(options: argparse.Namespace, root: Path) -> tuple[overview.Host, int]:
     """Ask the daemon, which knows all of it; only where none answers, look. Return also the exit status."""
     try:
         answer = ask(control_socket(root), "Status")
-        return overview.of_daemon(answer, running.how_to_stop(answer["pid"], root)), Exit.OK
+        stop, reload = (how(answer["pid"], root) for how in (running.how_to_stop, running.how_to_reload))
+        return overview.of_daemon(answer, stop, reload), Exit.OK
     except (NoInput, NotPermitted) as refusal:
         pid = running.running(options.state_dir, root)
         why, status = _without(pid, root, refusal)

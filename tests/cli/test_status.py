@@ -130,6 +130,20 @@ def test_a_daemon_is_asked(desk: Desk) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("stands", "before", "said"), [(7200, None, True), (7200, 7200, False), (99, None, False), (180, None, False)]
+)
+def test_a_setting_that_undo_restored_comes_with_the_command_that_sets_it_again(
+    desk: Desk, stands: int, before: int | None, *, said: bool
+) -> None:
+    """Not one that is stricter: that stands on purpose."""
+    snapshot = dataclasses.replace(SNAPSHOT, settings=(Setting("time", 180, stands, before),))
+    with serving(desk.directory, FakeHost(snapshot)):
+        _, out, _ = desk.types("status")
+    redo = "redo         if keepalivectl undo restored a setting, this sets it again: systemctl reload tcp-keepalived"
+    assert (redo in out) == said
+
+
 def test_namespaces_that_are_not_watched_are_counted(desk: Desk) -> None:
     blind = dataclasses.replace(
         SNAPSHOT, unwatched=Unwatched(1, 2, hidden=True, silent=(7,), crowded=(8, 9), incomplete=(0,))
