@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -25,6 +26,8 @@ def worker() -> Iterator[Worker]:
     one = Worker(_wait_for_ever, Watching())
     yield one
     one.kill()
+    while not one.is_gone():
+        time.sleep(0.001)
 
 
 def ticks(worker: Worker, patience: int, share: float, monkeypatch: pytest.MonkeyPatch) -> int:

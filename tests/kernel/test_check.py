@@ -15,7 +15,7 @@ from tests.support.rig import Namespace
 
 @pytest.mark.parametrize("option", ["", "--config="])
 def test_ctrl_c_is_heard_while_a_file_hangs(tmp_path: Path, option: str) -> None:
-    check = shlex.join([*CTL, "check", f"{option}{tmp_path}/config.toml"])
+    check = shlex.join(["env", "--default-signal=INT", *CTL, "check", f"{option}{tmp_path}/config.toml"])
     with Namespace() as place, place.running(*MUTE, str(tmp_path), "running", f"{check}; echo ended by $?") as server:
         shell = int(next_line(server))
         children = Path(f"/proc/{shell}/task/{shell}/children").read_text(encoding="ascii")

@@ -60,9 +60,7 @@ def test_why_shows_what_becomes_of_a_connection_and_what_would_help(
 ) -> None:
     shown.run(*reaching(tmp_path), *CTL, "why", str(bare.pid), f"--state-dir={tmp_path}/state")
     shown.shows(rf"^process {bare.pid}: 1 connection: 1 bare$")
-    shown.shows(
-        r"^  BARE: the path forgets this connection in [^,]*, and no packet is due(\n {14})? before its program"
-    )
+    shown.shows(r"^  BARE: the path forgets this connection in [^,]*, and no packet is due\s+before\s+its program")
     shown.shows(r"^  keepalive    off: its program has not switched it on$")
     shown.shows(r"^  next packet  none, until its program or the peer sends data$")
     shown.shows(r"^  path         rig, forgets after 10min without a packet \(configured in\b")
