@@ -91,10 +91,10 @@ def _look(options: argparse.Namespace, root: Path, config: Config, platform: Pla
         urgent = order_of_urgency(judgement, at_risk_only=False)
         chosen = urgent[np.isin(urgent, chosen)]
         some = ask(find_owners(connections(judgement, chosen[:EXPLAINED])))
+        daemon = running.running(options.state_dir, root)
+        unrecorded = state.unrecorded(platform, daemon, root)  # before the records are read
         around = Surroundings(config.keepalive, config.arm, config.ignore, {})
         explained = _explain(ask, judgement, some, around, lambda: _entries(options, platform))
-    daemon = running.running(options.state_dir, root)
-    unrecorded = state.unrecorded(platform, daemon, root)
     host = _host(options, platform, runs=bool(daemon))
     plain = [orders.explained(one) for one in explained] if options.json else []
     return View(explained, len(chosen) - len(some), daemon, host, unrecorded, plain)
