@@ -350,8 +350,11 @@ def _marks(arming: Arming) -> Column:
     """Return what to remember of each of these sockets."""
     if arming.result is ArmingResult.LEFT_BY_RULE:
         return UNWANTED[column(arming.connections, "verdict")]
-    mark = LASTING.get(arming.result, Considered.REFUSED)
-    return np.full(len(arming.connections), mark, np.uint8)
+    marks = np.full(len(arming.connections), LASTING.get(arming.result, Considered.REFUSED), np.uint8)
+    if arming.result is ArmingResult.TOO_LONG:  # once a cut is certain, any times show it to the program
+        is_cut = column(arming.connections, "verdict") == Verdict.CUT.value
+        marks[is_cut & ~column(arming.connections, "confirmed")] = Considered.TRYING
+    return marks
 
 
 def reconsider(memory: Activity) -> Activity:
