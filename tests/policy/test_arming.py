@@ -30,6 +30,7 @@ from keepaliveD.policy.choices import Recorded
 from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.policy.meaning import ENOUGH, probes_before
 from keepaliveD.policy.scans import ScanDecider
+from tests.support import samples
 from tests.support.tables import CONFIGURED, Socket, idle, table
 
 OBSERVE, REARM, ENABLE = ArmAction.OBSERVE, ArmAction.REARM, ArmAction.ENABLE
@@ -522,6 +523,17 @@ def test_a_scan_in_which_nothing_changed_costs_nothing(rules: list[ArmRule], mon
     actions, same = plan(again, rules)
     assert actions == []
     assert same is again.activity
+
+
+@pytest.mark.parametrize("certain", [False, True])
+def test_what_a_presumed_cut_was_refused_is_tried_again(*, certain: bool) -> None:
+    """Once the cut is certain, any times show it to the program."""
+    cut = dataclasses.replace(samples.BARE, verdict=Verdict.CUT, confirmed=certain)
+    memory = dataclasses.replace(
+        nothing_known(), cookie=np.array([cut.cookie], np.uint64), arming=np.array([arming.Considered.TRYING], np.uint8)
+    )
+    (mark,) = arming.remember(memory, [Arming((cut,), ArmingResult.TOO_LONG)]).arming.tolist()
+    assert mark == (arming.Considered.REFUSED if certain else arming.Considered.TRYING)
 
 
 def test_to_remember_nothing_is_to_change_nothing() -> None:
