@@ -103,14 +103,14 @@ class PidfdArmer:
     ) -> Mapping[int, Done | Access]:
         """Do this to each socket; return by cookie what it returned, or why the socket was not reached.
 
-        If a process has closed one meanwhile, look for another owner, once. Sockets of a process that hangs are left
+        If a process has closed one meanwhile, look for another holder, once. Sockets of a process that hangs are left
         out.
         """
         wanted = [_Target(*each) for each in zip(*(targets[name].tolist() for name in _Target._fields), strict=True)]
         visit = _Visit(self._root, CLOSING if closing else OPEN, do)
         visit.ask_holders(wanted, self._holders)
         if lost := [target for target in wanted if visit.done.get(target.cookie) is Access.CLOSED]:
-            self._holders.find(target.inode for target in lost)
+            self._holders.find_another([target.inode for target in lost])
             visit.ask_holders(lost, self._holders)
         return visit.done
 

@@ -16,7 +16,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,15 +84,27 @@ class Holders:
         for unit, its, pids in likely:
             if missing := {inode for inode in its if inode and inode not in found}:
                 self._seek(_Sought(wanted, missing, found), pids, self._turns_of(unit), limit / len(likely))
-        if len(found) < len(wanted) and not self._find_in_kernel(wanted, found):
-            import psutil  # not where those who are likely to hold them do
-
-            self._seek(_Sought(wanted, wanted - found.keys(), found), psutil.pids(), self._all, self._limit)
+        if len(found) < len(wanted):
+            self._seek_everywhere(_Sought(wanted, wanted - found.keys(), found))
         self._limit = LATER
         if len(self._known) + len(found) > MOST:
             self._known.clear()
         self._known |= found
         return found
+
+    def find_another(self, inodes: Collection[int]) -> None:
+        """Look for another holder of each of these sockets than the one last found, which may hold another one by now.
+
+        Where there is no other, the one last found stays known. A process that moves its connections to one descriptor
+        in turn is found under the one at which each of them stays.
+        """
+        past = {inode: holder for inode in inodes if (holder := self._known.get(inode))}
+        found: dict[int, Holder] = {}
+        sought = _Sought(set(past), set(past), found, past)
+        self._seek(sought, {holder.pid for holder in past.values()}, _Turns(), self._limit)
+        if sought.missing:
+            self._seek_everywhere(sought)
+        self._known |= found
 
     def held_by(self, pid: int) -> frozenset[int]:
         """Return the inodes of the sockets that a process holds, and remember them. Raises NoInput, NotPermitted."""
@@ -146,6 +158,13 @@ class Holders:
             self._of_unit.clear()
         return self._of_unit.setdefault(unit, _Turns())
 
+    def _seek_everywhere(self, sought: _Sought) -> None:
+        """Seek in the kernel where it may be asked, else in all processes."""
+        if not self._find_in_kernel(sought.wanted, sought.found):
+            import psutil  # not where those who are likely to hold them do
+
+            self._seek(sought, psutil.pids(), self._all, self._limit)
+
     def _seek(self, sought: _Sought, pids: Iterable[int], turns: _Turns, limit: float) -> None:
         """Seek among the descriptors of these processes until none is missing, for at most so many seconds."""
         until = time.monotonic() + limit
@@ -178,15 +197,19 @@ class Holders:
 
 @dataclass(slots=True)
 class _Sought:
-    """Sockets by their inodes: those that are `wanted`, those that the search goes on for, and the holders `found`."""
+    """Sockets by their inodes: those that are `wanted`, those that the search goes on for, and the holders `found`.
+
+    A holder that was found in the `past` does not count.
+    """
 
     wanted: set[int]
     missing: set[int]
     found: dict[int, Holder]
+    past: Mapping[int, Holder] = field(default_factory=dict)
 
     def see(self, inode: int, holder: Holder) -> None:
         """Note that a process holds this socket, if it is wanted: the first one counts."""
-        if inode in self.wanted:
+        if inode in self.wanted and self.past.get(inode) != holder:
             self.found.setdefault(inode, holder)
             self.missing.discard(inode)
 

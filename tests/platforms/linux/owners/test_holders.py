@@ -66,6 +66,37 @@ def test_the_owner_is_a_process_and_its_number_for_the_socket(host: Host) -> Non
     assert Holders(host.root).find([5]) == {5: Holder(7, 2)}
 
 
+def test_another_descriptor_counts_where_the_one_last_found_may_be_another_socket_by_now(host: Host) -> None:
+    """As of a program that moves its connections to one descriptor in turn; each of them stays open at another."""
+    host.process(7, "socket:[5]", "/dev/null", "socket:[5]")
+    holders = Holders(host.root)
+    first = holders.find([5])[5]
+    holders.find_another([5])
+    second = holders.known(5)
+    assert second
+    assert {first.fd, second.fd} == {0, 2}
+
+
+def test_where_no_other_descriptor_is_found_the_last_one_stays_known(host: Host) -> None:
+    host.process(7, "socket:[5]")
+    host.process(8, "socket:[6]")
+    holders = Holders(host.root)
+    holders.find([5])
+    holders.find_another([5])
+    assert holders.known(5) == Holder(7, 0)
+
+
+def test_another_process_counts_where_the_one_last_found_has_no_other_descriptor(host: Host) -> None:
+    host.process(7, "socket:[5]")
+    host.process(8, "socket:[5]")
+    holders = Holders(host.root)
+    first = holders.find([5])[5]
+    holders.find_another([5])
+    second = holders.known(5)
+    assert second
+    assert {first.pid, second.pid} == {7, 8}
+
+
 def test_where_the_kernel_finds_holders_no_other_process_is_read(host: Host) -> None:
     """But those that are likely to hold them, which is cheaper where they do."""
     for pid in range(2, 50):
