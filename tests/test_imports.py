@@ -6,7 +6,8 @@ import ast
 import functools
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,25 @@ def floor(name: str) -> int:
 MODULES = modules()
 
 
+def module_of(name: str) -> str:
+    """The module with this name, or the one in which it is defined."""
+    while name not in MODULES:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def circle(imports: Mapping[str, set[str]]) -> list[str]:
+    """Modules of which each imports the one before it, and the first is also the last; none where there is no circle.
+
+    Each module is given with those that it imports.
+    """
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
 def test_every_module_has_a_floor() -> None:
     """A new room must say where it stands, or no rule holds for it."""
     homeless = [
@@ -131,6 +151,20 @@ def test_a_room_imports_only_what_stands_on_its_floor_or_below(name: str) -> Non
         if within(imported, "keepaliveD") and floor(imported) > floor(name)
     ]
     assert upwards == [], f"{name} stands on floor {floor(name)} and imports from above: {', '.join(upwards)}"
+
+
+def test_no_module_imports_one_that_imports_it() -> None:
+    """Of two that import each other neither is read alone, or tested alone; what both need goes below both."""
+    imports = {
+        name: {module_of(imported) for imported in imports_of(path, name) if within(imported, "keepaliveD")} - {name}
+        for name, path in MODULES.items()
+    }
+    assert circle(imports) == []
+
+
+def test_a_circle_of_imports_is_found_through_a_module_between() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) in (list("acba"), list("bacb"), list("cbac"))
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if floor(name) <= 1])

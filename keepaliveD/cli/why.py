@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from keepaliveD.cli import files, forgotten, page, running, solutions, state, targets
-from keepaliveD.cli.explanation import View, first_rules, print_lines, show
 from keepaliveD.cli.fitting import terminal_width, wrapped
 from keepaliveD.cli.solutions import Solution
 from keepaliveD.cli.starting import file_to_be_read, how_to_start
+from keepaliveD.cli.why_text import View, first_rules, print_lines, show
 from keepaliveD.cli.worker import Asking, in_worker, look
 from keepaliveD.config import Config, load
 from keepaliveD.config.drop_ins import drop_in

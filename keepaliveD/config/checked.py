@@ -7,8 +7,8 @@ from pathlib import Path as File
 
 from pydantic import ValidationError
 
-from keepaliveD.config import Config
 from keepaliveD.config.catalogue import catalogue
+from keepaliveD.config.configuration import Config
 from keepaliveD.config.document import (
     ALL_CAUSES,
     DEFAULT_PATH,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Sequence
 
-from keepaliveD.config import Config, rules
+from keepaliveD.config import rules
+from keepaliveD.config.configuration import Config
 from keepaliveD.model.connections import WhatCounts
 from keepaliveD.model.duration import span
 from keepaliveD.model.origin import Source

@@ -6,7 +6,7 @@ import difflib
 import fnmatch
 from collections.abc import Iterator, Sequence
 
-from keepaliveD.config import Config
+from keepaliveD.config.configuration import Config
 from keepaliveD.config.units import SUFFIXES
 from keepaliveD.model.connections import AT_RISK, WhatCounts
 from keepaliveD.model.duration import exact, span

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepaliveD.cli import explanation, page, solutions
+from keepaliveD.cli import page, solutions, why_text
 from keepaliveD.cli.forgotten import Forgotten, Gone
 from keepaliveD.cli.named import rarer_end
 from keepaliveD.cli.page import Host
@@ -256,7 +256,7 @@ def test_a_timeout_that_nobody_knows_is_called_a_guess() -> None:
     assert solutions.assumed([BARE]) == []
     safe = changed(BARE, {"verdict": Verdict.SAFE, "origin": Origin(Source.GUESS)})
     assert solutions.assumed([safe])[0] == "[[path]]"
-    assert "keepalivectl deaths" in explanation.assumed([safe])
+    assert "keepalivectl deaths" in why_text.assumed([safe])
 
 
 def test_connections_that_are_alike_are_explained_once() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.config import CLOUDS
+from keepaliveD.config.configuration import CLOUDS
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.linux.dmi import CLOUDS as KNOWN
 from keepaliveD.platforms.linux.dmi import cloud

@@ -1,0 +1,73 @@
+"""What keepalivectl why prints for people: the page about connections, and lines of configuration that would help."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from keepaliveD.cli import named, page, running
+from keepaliveD.cli.fitting import terminal_width, wrapped
+from keepaliveD.cli.solutions import Solution
+from keepaliveD.cli.starting import how_to_start
+from keepaliveD.config.drop_ins import drop_in, rules_before
+from keepaliveD.model.explained import Explained
+from keepaliveD.model.text import printable
+
+
+class View(NamedTuple):
+    """What is known of the connections that were asked for; `more` are counted only."""
+
+    explained: Sequence[Explained]
+    more: int
+    daemon: int  # its process id, 0 if none runs
+    host: page.Host
+    unrecorded: str = ""  # why it is not known what a daemon has armed at connect
+    plain: Sequence[Mapping[str, Any]] = ()  # each of `explained` as the control socket answers it
+
+
+def assumed(explained: Sequence[Explained]) -> str:
+    """Return what to do where a timeout is only assumed."""
+    unit = next((one.connection.owner.unit for one in explained if one.connection.owner.unit), "")
+    return (
+        "The timeout is only assumed. The true one may be shorter, also where a connection is SAFE: "
+        f"see {page.deaths_of(unit)}; find it with keepalivectl measure HOST:PORT; "
+        "if you know what lies between, write it down, or a preset:"
+    )
+
+
+def show(options: argparse.Namespace, view: View) -> None:
+    """Print the page."""
+    print(page.headline(named.described(options.target), view.explained, view.more))
+    for line in wrapped(page.page(view.explained, view.host), terminal_width(), len(page.INDENT) + page.LABEL):
+        print(line)
+
+
+def advise(options: argparse.Namespace, root: Path, view: View, solution: Solution) -> None:
+    """Print the lines that would keep them alive, ready to paste."""
+    file = drop_in(options.config, solution.name)
+    print()
+    if first := first_rules(options, view, file):
+        print(f"To keep these connections alive, change the rule that matches them ({first}), or write before it:")
+        print_lines(solution.lines)
+        return
+    print(f"To keep these connections alive, write this into {printable(str(file))}:")
+    print_lines(solution.lines)
+    check = shlex.join(["keepalivectl", "check", *([str(options.config)] if options.config else [])])
+    reload = running.how_to_reload(view.daemon, root) if view.daemon else how_to_start(root, options.config)
+    print(
+        f"Then: {printable(check)} && {reload}. The same with --fix {'does all of it' if view.daemon else 'writes it'}."
+    )
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Print lines of configuration, ready to paste."""
+    print("\n" + "".join(f"    {line}\n" for line in lines))
+
+
+def first_rules(options: argparse.Namespace, view: View, file: Path) -> str:
+    """Return the rules that match before a new file is read, with their places; nothing if there are none."""
+    names = sorted({one.rule.name for one in view.explained if one.remedy})
+    return ", ".join(f"{name} in {place}" for name, place in rules_before(options.config, file, names).items())
