@@ -332,8 +332,8 @@ class Daemon:
             results=status.results,
             tally=status.tally,
             problems=_problems(status, rules),
-            paths=tuple(self.decider.paths),
-            findings=tuple(self.decider.findings),
+            paths=tuple(self.decider.ended.paths),
+            findings=tuple(self.decider.ended.findings),
             at_risk=tuple(dataclasses.replace(one, left=one.left - age) for one in self.decider.at_risk),
             restores=rules.restore_on_stop,
             now=time.time(),
@@ -346,7 +346,7 @@ class Daemon:
 
     def listed(self) -> Listed:
         """Return the last scan, for whoever lists its connections. It waits for nothing."""
-        units = self.decider.units if self.decider.rules.autopsy else None
+        units = self.decider.ended.units if self.decider.rules.autopsy else None
         return self._lister.listed(self.decider.judgement, units, self._outside.now())
 
     def namespaces(self) -> Sequence[tuple[int, Counts]]:
@@ -355,7 +355,7 @@ class Daemon:
 
     def ended(self) -> Ended:
         """Return what is kept of connections that ended, for whoever asks."""
-        return Ended(self._outside.now(), self.decider.status.tally, tuple(self.decider.deaths))
+        return Ended(self._outside.now(), self.decider.status.tally, tuple(self.decider.ended.latest))
 
     def _status(self) -> str:
         return f"STATUS={entries.status_line(self.decider.status)}"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 from keepaliveD.model.actions import (
     Abandon,
@@ -35,7 +34,6 @@ from keepaliveD.model.actions import (
     TidyArmingRecord,
     WatchDeaths,
 )
-from keepaliveD.model.autopsy import Alike, Death
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import ConfigError, Refusal, unexpected
@@ -57,36 +55,31 @@ from keepaliveD.model.events import (
     Stop,
     Tick,
 )
-from keepaliveD.model.findings import Finding
 from keepaliveD.model.questions import MeasuringThese, ReloadNow, ScanNow
 from keepaliveD.model.reports import (
-    ReportDeaths,
     ReportDoubts,
-    ReportEvidence,
     ReportRefused,
     ReportReloaded,
     ReportReloadFailed,
     ReportStarted,
 )
-from keepaliveD.model.rules import Path, Rules
+from keepaliveD.model.rules import Rules
 from keepaliveD.model.snapshot import AtRisk
 from keepaliveD.model.sockets import Sockets, SocketTable
 from keepaliveD.model.status import Status
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.at_risk import at_risk
-from keepaliveD.policy.autopsy import Autopsy, AutopsyRules
 from keepaliveD.policy.clients import Clients
-from keepaliveD.policy.connections import by_urgency, owners_in
+from keepaliveD.policy.connections import by_urgency
+from keepaliveD.policy.ended import EndedDecider
 from keepaliveD.policy.judge import count, judge
 from keepaliveD.policy.logged import Logged, log
 from keepaliveD.policy.measured import without_measured
+from keepaliveD.policy.scan_times import ScanTimes
 from keepaliveD.policy.scans import ScanDecider
 
-SHORTEST_PAUSE = 0.05  # seconds between two scans
-COSTS = 20  # a scan for the sake of a deadline waits so many times as long as the last one took
 NOTHING_SEEN = SocketTable(Sockets(), 0.0)
 LONGEST_STOP = 30.0  # seconds in which sockets are put back at the end, while the worker goes on
-MOST_DEATHS = 100  # that are kept for who asks
 
 
 class Life(enum.Enum):
@@ -116,15 +109,11 @@ class Decider:
         self._dry_run = dry_run
         self._notes: tuple[str, ...] = ()
         self._scans = ScanDecider(rules)
-        self._autopsy = Autopsy(_autopsy_rules(rules))
-        self._reporting: list[ReportDeaths] = []  # whose owners are being looked for
+        self._scan_times = ScanTimes()
+        self.ended = EndedDecider(rules)
         self._life = Life.STARTING
         self._is_to_reload = False
         self._clients = Clients(self._scans)
-        self._is_to_scan = False  # soon: something was changed since the last scan began, and somebody has ordered it
-        self.deaths: deque[tuple[int, Death]] = deque(maxlen=MOST_DEATHS)  # those reported last, and how many each is
-        self._began = 0.0  # when the last scan began
-        self._next_scan = FOREVER
         self._complaint = ""  # what is wrong with the configuration that a reload refused
         self._logged = Logged()
         self._at_connect = ""  # what to report about arming at connect
@@ -184,7 +173,7 @@ class Decider:
             self._logged.blind,
             self._scans.suspended,
             dict(self._scans.results),
-            self._autopsy.tally,
+            self.ended.tally,
             (*self._scans.troubles, *self._logged.damaged),
         )
 
@@ -194,15 +183,10 @@ class Decider:
         return self._logged.unseen
 
     @property
-    def units(self) -> Mapping[int, str]:
-        """Return the units that are known, by cgroup: none without an autopsy."""
-        return self._autopsy.units
-
-    @property
     def at_risk(self) -> tuple[AtRisk, ...]:
         """Return the units with connections at risk by the last scan; times are seconds from that scan."""
         if self._at_risk is None:
-            self._at_risk = at_risk(self.judgement, self._autopsy.units)
+            self._at_risk = at_risk(self.judgement, self.ended.units)
         return self._at_risk
 
     def _on_start(self, start: Start) -> list[Action]:
@@ -217,14 +201,14 @@ class Decider:
         """Return what follows for a client of the control socket; its answer is among what comes of that."""
         if self._life is Life.STOPPING:
             return [Answer(asked.asker, Refusal("the daemon is about to stop"))]
-        actions = self._clients.follow(asked, self.judgement, self.rules, self._autopsy.units)
+        actions = self._clients.follow(asked, self.judgement, self.rules, self.ended.units)
         match asked.question:
             case ReloadNow():
                 actions += self._on_reload()
             case ScanNow():
                 self._scan_soon(now)
             case MeasuringThese(cookies):
-                self._autopsy.count_apart(cookies)
+                self.ended.count_apart(cookies)
         return actions
 
     def _on_stop(self, now: float, *, handing_over: bool) -> list[Action]:
@@ -237,8 +221,8 @@ class Decider:
             self.due = FOREVER
             reason = "cannot disarm, sockets stay armed: no answer; run keepalivectl disarm"
             return [Abandon(), *log(ReportRefused(reason)), EndAtConnect()]
-        held = self._report_deaths(self._autopsy.due(now), now)
-        if now < self._next_scan:
+        held = self.ended.report_due(now)
+        if now < self._scan_times.next:
             self._wait()
             return held
         self._life = Life.SCANNING
@@ -246,41 +230,24 @@ class Decider:
 
     def _wait(self) -> None:
         """Ask for a Tick when the next scan is due, or ends that were held back are to be reported."""
-        self.due = min(self._next_scan, self._autopsy.next_due)
+        self.due = min(self._scan_times.next, self.ended.next_due)
 
     def _on_died(self, deaths: Deaths, now: float) -> list[Action]:
-        actions = self._report_deaths(self._autopsy.observe(deaths, now), now)
+        actions = self.ended.observe(deaths, now)
         if self._life is Life.WAITING:
             self._wait()
         return actions
 
-    def _report_deaths(self, reports: Iterable[Alike], now: float) -> list[Action]:
-        """Report ends once their owners are found; while the daemon stops, log them and all that is held back."""
-        is_last = self._life is Life.STOPPING
-        action = ReportDeaths((*reports, *(self._autopsy.held_back(now) if is_last else ())))
-        if not action.reports:
-            return []
-        if is_last:
-            return log(action)
-        self._reporting.append(action)
-        return [action]
-
     def _scan_soon(self, now: float) -> None:
         """Ask for a scan that shows what was just changed: at once, or as soon as what goes on has ended."""
-        self._is_to_scan, self._next_scan = True, now
+        self._scan_times.want(now)
         if self._life is Life.WAITING:
             self._wait()
 
-    def _scan_again(self, now: float, deadline: float = FOREVER) -> None:
-        """Decide when to scan next: at the interval, or at a deadline or for who asks, as far as scans are cheap."""
-        earliest = now + max(SHORTEST_PAUSE, COSTS * (now - self._began))
-        wanted = earliest if self._is_to_scan else max(deadline, earliest)
-        self._next_scan = min(now + self.rules.interval, wanted)
-
     def _scan(self, now: float) -> list[Action]:
-        self._began, self.due = now, FOREVER
+        self.due = FOREVER
+        self._scan_times.begin(now)
         self._logged.begin_scan()
-        self._is_to_scan = False
         self._clients.await_scan.begin()
         return [ScanSockets(with_settings=self.rules.keepalive is not None)]
 
@@ -289,14 +256,9 @@ class Decider:
         table = scanned.table
         actions = self._logged.observe(table.engine_description, scanned.damaged)
         self._at_risk = None
-        self.judgement, decided = self._scans.observe(table, scanned.found, self.paths)
+        self.judgement, decided = self._scans.observe(table, scanned.found, self.ended.paths)
         actions += decided
-        if self.rules.autopsy:
-            self._autopsy.remember(self.judgement, self._scans.memory)
-            if found := self._autopsy.advisor.due(table.taken_at):
-                actions += log(ReportEvidence(found))
-            if unnamed := self._autopsy.unnamed():
-                actions.append(NameUnits(unnamed))
+        actions += self.ended.remember(self.judgement, self._scans.memory)
         actions += [RefreshAtConnect(), TidyArmingRecord(table.sockets["cookie"] if table.complete else None)]
         if self._life is Life.STARTING:
             if any(isinstance(action, SetSystemKeepalive) for action in decided) and not self._dry_run:
@@ -309,7 +271,7 @@ class Decider:
     def _on_done(self, action: Queued, outcomes: Sequence[Outcome], now: float) -> list[Action]:
         """Learn what came of an action, and return what to log of it."""
         actions: list[Action] = []
-        self._reporting = [report for report in self._reporting if report is not action]
+        self.ended.end_report(action)
         for outcome in outcomes:
             if self._logged.is_news(outcome):
                 actions.append(LogOutcome(without_measured(outcome)))
@@ -317,11 +279,8 @@ class Decider:
                 self._error = self._error or (outcome.refused if self._life is Life.STOPPING else None)
                 continue
             self._scans.record(outcome)
-            self._autopsy.learn_owners(owners_in(outcome, MOST_DEATHS))
-            if isinstance(outcome.action, ReportDeaths):
-                self._keep(outcome.action.reports)
+            self.ended.learn(outcome)
             if isinstance(outcome.action, NameUnits):
-                self._autopsy.name(outcome.action.units)
                 self._at_risk = None
             if self._life is Life.STARTING and outcome.refused and isinstance(action, SetSystemKeepalive):
                 return self._stop(now, error=outcome.refused)
@@ -333,25 +292,9 @@ class Decider:
             actions += [*self._scans.report_left(), *self._end_scan(now)]
         return actions
 
-    @property
-    def paths(self) -> Sequence[Path]:
-        """Return the paths with the timeouts that verdicts follow: evidence may have shortened some."""
-        paths = self.rules.paths
-        return self._autopsy.advisor.with_evidence(paths) if self.rules.autopsy else paths
-
-    @property
-    def findings(self) -> Sequence[Finding]:
-        """Return what evidence says against the timeouts of paths."""
-        return self._autopsy.advisor.findings if self.rules.autopsy else ()
-
-    def _keep(self, reports: Iterable[Alike]) -> None:
-        for alike in reports:
-            each = alike.count if alike.is_summary else 1
-            self.deaths += [(each, death) for death in alike.examples]
-
     def _end_scan(self, now: float) -> list[Action]:
         """Return that connections are watched again, if they were not, and decide when to scan next."""
-        self._scan_again(now, self._scans.next_deadline)
+        self._scan_times.end(now, self.rules.interval, self._scans.next_deadline)
         return [*self._clients.await_scan.end(None), *self._logged.end_scan()]
 
     def _on_failed(self, action: Queued, error: Exception, now: float) -> list[Action]:
@@ -376,7 +319,7 @@ class Decider:
             return []  # the scan that failed before is reported
         actions: list[Action] = []
         if isinstance(action, ScanSockets | TidyArmingRecord):  # with which a scan begins and ends
-            self._scan_again(now)
+            self._scan_times.end(now, self.rules.interval)
             actions += self._clients.await_scan.end(Refusal(reason))
         actions += self._logged.go_blind(reason)
         return [*actions, ReadSettings()] if isinstance(action, ScanSockets) and self.rules.keepalive else actions
@@ -426,7 +369,7 @@ class Decider:
         """Follow the rules of a reload, whose session is open."""
         self.rules, self._complaint = self._next_rules, ""
         self._scans.follow(self.rules)
-        self._autopsy.follow(_autopsy_rules(self.rules))
+        self.ended.follow(self.rules)
         admit = AdmitReaders(self.rules.everyone_reads)
         return [*self._restore_if_not_applied(), admit, *self._watch_deaths(), ArmAtConnect(self.rules)]
 
@@ -469,10 +412,4 @@ class Decider:
         if self._once or (disarms_all and has_started):
             actions.append(DisarmAll(only_mine=not disarms_all))
         self._life, self._error, self.due = Life.STOPPING, error, now + LONGEST_STOP
-        unreported = (alike for report in self._reporting for alike in report.reports)
-        return [*actions, *self._report_deaths(unreported, now), EndAtConnect()]
-
-
-def _autopsy_rules(rules: Rules) -> AutopsyRules:
-    logged = rules.logged_causes, rules.paths, rules.ignore, rules.arm, rules.products
-    return AutopsyRules(*logged, rules.logged_units, rules.logged_users)
+        return [*actions, *self.ended.report_last(now), EndAtConnect()]

@@ -64,7 +64,8 @@ from keepaliveD.model.questions import (
 )
 from keepaliveD.model.reports import ReportBlind, ReportRefused, ReportReloaded, ReportReloadFailed
 from keepaliveD.model.rules import OnDrift, Path, Rules, Watching
-from keepaliveD.policy.decider import COSTS, LONGEST_STOP, Decider
+from keepaliveD.policy.decider import LONGEST_STOP, Decider
+from keepaliveD.policy.scan_times import COSTS
 from tests.support.tables import CONFIGURED, idle, table
 
 FOUND = {"time": 7200}
