@@ -112,7 +112,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadIdleTimes:
-    """Read the idle time of sockets whose engine does not show it: rows of model.arming.TARGET, and their cgroups.
+    """Read idle times and intervals that the engine does not show: of rows of model.arming.TARGET, and their cgroups.
 
     `urgent`: a warning of some of them may be due already.
     """

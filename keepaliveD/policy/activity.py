@@ -41,7 +41,8 @@ class Activity:
     set_at: Column  # instant at which it was set, at the earliest; NaN not known
     keepidle: Column  # idle time after which it probes; as far as the timer has shown where that is not known
     knows_keepidle: Column  # whether it is known
-    asked: Column  # whether it was to be read from the socket itself since its program last set the timer
+    keepintvl: Column  # seconds between its probes, 0 not known
+    asked: Column  # whether both were to be read from the socket itself since its program last set the timer
     peer_period: Column  # seconds between the peer's probes, at most; FOREVER if no two were seen without data between
     beat: Column  # instant after which the newest packet passed that the peer's next probe counts from, or at it
     beat_by: Column  # instant before which it passed, or at it
@@ -89,6 +90,7 @@ def nothing_known() -> Activity:
         set_at=none,
         keepidle=none,
         knows_keepidle=np.empty(0, np.bool_),
+        keepintvl=np.empty(0, np.uint32),
         asked=np.empty(0, np.bool_),
         peer_period=none,
         beat=none,
@@ -387,9 +389,9 @@ def put(column: Column, rows: Indices, values: Column | float) -> Column:
 
 
 def _learn_timers(memory: Activity, table: SocketTable) -> Activity:
-    """Learn the idle time after which each socket probes.
+    """Learn the idle time after which each socket probes, and keep the interval.
 
-    BPF reads it. Else the timer shows it in time: the longest distance from the last packet heard to the
+    BPF reads both. Else the timer shows it in time: the longest distance from the last packet heard to the
     expiry, while that is the same; and exactly where a check has just found nothing new and set the timer
     to the rest. What is known stays known while only the kernel sets the timer, which it does when it fires.
     """
@@ -402,7 +404,10 @@ def _learn_timers(memory: Activity, table: SocketTable) -> Activity:
         on = sockets["keepalive"] == Switch.ON.value
         keepidle = np.where(on, sockets["keepidle"], np.nan)
         never = np.broadcast_to(np.nan, len(sockets))  # nor asked for: the engine reads how late the timer may fire
-        return replace(memory, expires_at=ticking, set_at=never, keepidle=keepidle, knows_keepidle=on)
+        interval = sockets["keepintvl"]
+        return replace(
+            memory, expires_at=ticking, set_at=never, keepidle=keepidle, knows_keepidle=on, keepintvl=interval
+        )
     heard = heard_at(table)
     length = ticking - heard
     same = np.abs(ticking - earlier) < SAME_TIMER
@@ -420,6 +425,7 @@ def _learn_timers(memory: Activity, table: SocketTable) -> Activity:
         set_at=np.where(same | hidden, memory.set_at + table.asleep, np.where(fired, earlier, np.nan)),
         keepidle=np.where(known | hidden, memory.keepidle, shown),
         knows_keepidle=known | checked,
+        keepintvl=memory.keepintvl * by_kernel,
         asked=memory.asked & by_kernel,
     )
 
@@ -434,7 +440,8 @@ def _overdue_since(memory: Activity, table: SocketTable, rows: Indices) -> Colum
     slack = table.sockets["slack"][rows].astype(np.float64)
     slack = np.where(np.isnan(slack), (earlier - set_at) * TIMER_SLACK, slack)
     keepidle = memory.keepidle[rows]
-    known = memory.knows_keepidle[rows] & (table.sockets["keepintvl"][rows] <= keepidle)
+    interval = np.maximum(table.sockets["keepintvl"][rows], memory.keepintvl[rows])
+    known = memory.knows_keepidle[rows] & (interval <= keepidle)
     idle_over = heard_at(table)[rows] + np.where(known, keepidle, np.nan)
     at_the_latest = np.fmin(table.taken_at, idle_over)
     since: Column = np.where(earlier + slack < table.taken_at, at_the_latest, earlier)

@@ -102,14 +102,14 @@ def _kept_for_good(forecast: Forecast, activity: Activity, sockets: Sockets, row
 
     Their period then is shorter than the timeout, however late their timer fires. After the first time it has to have
     settled: for an hour it was not at risk. What goes to and fro is reported no more.
-    An interval that is not read and is longer than the idle time shows in the timer: it runs on past the idle time.
+    An interval that is not known and is longer than the idle time shows in the timer: it runs on past the idle time.
     """
     reported = activity.reported[rows]
     own = forecast.due[rows] == Due.KEEPALIVE.value
     lasting = own | (forecast.due[rows] == Due.PEER.value)
     heard = forecast.now - np.fmin(sockets["since_received"][rows], sockets["since_acked"][rows]).astype(np.float64)
     shown = activity.expires_at[rows] - heard
-    interval = np.where(sockets["keepintvl"][rows] != 0, sockets["keepintvl"][rows], shown)
+    interval = np.where(activity.keepintvl[rows] != 0, activity.keepintvl[rows], shown)
     period = np.where(own, np.fmax(activity.keepidle[rows], interval), activity.peer_period[rows])
     lasting &= period * (1 + TIMER_SLACK) < forecast.timeout[rows]
     settled = forecast.now - activity.withdrawn_at[rows] >= AGAIN_AFTER

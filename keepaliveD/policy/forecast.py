@@ -206,12 +206,23 @@ def _own_probe(table: SocketTable, activity: Activity) -> Between:
     heard, checks = heard_at(table), activity.expires_at
     idle_over = heard + activity.keepidle
     slack = table.sockets["slack"].astype(np.float64)
-    length = np.fmin(np.fmax(activity.keepidle, checks - heard), checks - activity.set_at)  # of the timer, at most
-    slack = np.where(np.isnan(slack), length * TIMER_SLACK, slack)
+    slack = np.where(np.isnan(slack), _length(activity, heard) * TIMER_SLACK, slack)
     rest = np.fmax(idle_over - np.fmax(checks, table.taken_at), 0.0)
     at = np.fmax(idle_over, checks)
     by = np.fmax(idle_over, checks + slack) + np.where(np.isnan(rest), 0.0, rest) * TIMER_SLACK
     return Between(at, by)
+
+
+def _length(activity: Activity, heard: Column) -> Column:
+    """Return how long each timer runs at most.
+
+    A probe sets it to the interval, a check to what is left of the idle time. What was heard since then makes it look
+    shorter than it is: where the interval is not known, only the instant at which it was set bounds it.
+    """
+    shown = np.fmax(activity.keepidle, activity.expires_at - heard)
+    since_set = activity.expires_at - activity.set_at
+    bounded = (activity.keepintvl != 0) | np.isnan(since_set)
+    return np.where(bounded, np.fmin(np.fmax(shown, activity.keepintvl), since_set), since_set)
 
 
 class _GivenUp(NamedTuple):
@@ -278,13 +289,13 @@ def _clocked(table: SocketTable, activity: Activity, timeout: Column) -> Bools:
 def _just_probed(table: SocketTable, activity: Activity, cut_at: Column) -> Bools:
     """Return which sockets have sent their first probe in time, and so lately that an answer may be on its way.
 
-    The timer that sent it was set to the interval then, which not every engine reads; else it left after the instant
+    The timer that sent it was set to the interval then, which is not always known; else it left after the instant
     at which that timer was due, and after the idle time was over, and at now at the latest.
     """
     sockets, now = table.sockets, table.taken_at
     first: Bools = (sockets["probes"] == 1) & (sockets["timer"] == Timer.KEEPALIVE.value)
     rows = np.flatnonzero(first)
-    interval = sockets["keepintvl"][rows]
+    interval = activity.keepintvl[rows]
     known, age = interval != 0, interval - sockets["expires"][rows].astype(np.float64)
     idle_over = heard_at(table)[rows] + activity.keepidle[rows]
     left_after = np.fmax(activity.set_at[rows], np.where(activity.knows_keepidle[rows], idle_over, np.nan))

@@ -1,4 +1,4 @@
-"""Which idle times to read from the sockets themselves, once each: sock_diag shows when a timer ends, and no more.
+"""Which idle times and intervals to read from the sockets, once each: sock_diag shows when a timer ends, and no more.
 
 Those of sockets that were armed are known, because they were set.
 """
@@ -25,7 +25,7 @@ MOST = 1024  # sockets at one scan, the most urgent first
 
 
 def to_read(judgement: Judgement, activity: Activity, warn_before: float) -> tuple[list[ReadIdleTimes], Activity]:
-    """Return whose idle time to read now, and the memory of it: where the verdict hangs on it and a warning is near."""
+    """Return whose settings to read now, and the memory of it: where the verdict hangs on it and a warning is near."""
     rows = _candidates(judgement, activity, warn_before)
     if not len(rows):
         return [], activity
@@ -42,8 +42,8 @@ def to_read(judgement: Judgement, activity: Activity, warn_before: float) -> tup
 
 def _candidates(judgement: Judgement, activity: Activity, warn_before: float) -> Indices:
     sockets, forecast = judgement.table.sockets, judgement.forecast
-    unknown = (sockets["timer"] == Timer.KEEPALIVE.value) & ~activity.knows_keepidle & ~activity.asked
-    rows = np.flatnonzero(unknown)
+    unknown = ~activity.knows_keepidle | ((activity.keepintvl == 0) & ~forecast.confirmed)
+    rows = np.flatnonzero((sockets["timer"] == Timer.KEEPALIVE.value) & unknown & ~activity.asked)
     left = forecast.cut_at[rows] - forecast.now
     near = left <= LEADS * lead(forecast.timeout[rows], warn_before)
     near &= (forecast.due[rows] == Due.KEEPALIVE.value) & (sockets["inode"][rows] != 0)
@@ -52,7 +52,7 @@ def _candidates(judgement: Judgement, activity: Activity, warn_before: float) ->
 
 
 def learn(memory: Activity, outcome: Outcome) -> Activity:
-    """Return the memory with the idle times that were read."""
+    """Return the memory with the idle times and intervals that were read."""
     action, looked = outcome.action, outcome.looked
     if not isinstance(action, ReadIdleTimes) or looked is None:
         return memory
@@ -60,23 +60,29 @@ def learn(memory: Activity, outcome: Outcome) -> Activity:
     if not read.any():
         return memory
     place, known = find(action.targets["cookie"][read], memory.cookie)
-    keepidle = np.where(known, looked["stands"][read, 0][place], memory.keepidle)
-    return dataclasses.replace(memory, keepidle=keepidle, knows_keepidle=memory.knows_keepidle | known)
+    stands = looked["stands"][read][place]
+    return dataclasses.replace(
+        memory,
+        keepidle=np.where(known, stands[:, 0], memory.keepidle),
+        knows_keepidle=memory.knows_keepidle | known,
+        keepintvl=np.where(known, stands[:, 1].astype(np.uint32), memory.keepintvl),
+    )
 
 
 def learn_armed(memory: Activity, armings: Sequence[Arming]) -> Activity:
-    """Return the memory with the idle times that were set; setting one has set the timer since the scan."""
+    """Return the memory with what was set; setting an idle time has set the timer since the scan."""
     armed = [arming for arming in armings if arming.result is ArmingResult.ARMED and arming.after]
     if not armed:
         return memory
     cookies = np.concatenate([column(arming.connections, "cookie") for arming in armed])
-    idle = [arming.after.times.idle for arming in armed if arming.after]
+    times = [(arming.after.times.idle, arming.after.times.interval) for arming in armed if arming.after]
     place, known = find(cookies, memory.cookie)
-    set_to = np.repeat(np.array(idle, np.float64), [len(arming.connections) for arming in armed])[place]
+    set_to = np.repeat(np.array(times, np.uint32), [len(arming.connections) for arming in armed], axis=0)[place]
     return dataclasses.replace(
         memory,
-        keepidle=np.where(known, set_to, memory.keepidle),
+        keepidle=np.where(known, set_to[:, 0].astype(np.float64), memory.keepidle),
         knows_keepidle=memory.knows_keepidle | known,
+        keepintvl=np.where(known, set_to[:, 1], memory.keepintvl),
         expires_at=np.where(known, memory.taken_at, memory.expires_at),
         set_at=np.where(known, memory.taken_at, memory.set_at),
     )

@@ -5,16 +5,33 @@ import dataclasses
 import numpy as np
 import pytest
 
+from keepaliveD.model.actions import Outcome, ReadIdleTimes
+from keepaliveD.model.arming import LOOKED, TARGET, Access
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Arming, ArmingResult
+from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import Timer
+from keepaliveD.policy.activity import Activity
 from keepaliveD.policy.connections import connections
-from keepaliveD.policy.idle_times import learn_armed
-from keepaliveD.policy.judge import judge
-from tests.support.tables import FIREWALL, idle, table, watch
+from keepaliveD.policy.idle_times import learn, learn_armed, to_read
+from keepaliveD.policy.judge import Judgement, judge
+from tests.support.tables import CONFIGURED, FIREWALL, Socket, idle, table, watch
 
 BEFORE = SocketKeepalive(True, Keepalive(280, 75, 9))
+TIMER: Socket = {"timer": Timer.KEEPALIVE, "cookie": 1}
+
+
+def said(judgement: Judgement) -> tuple[Verdict, bool]:
+    return Verdict(judgement.forecast.verdict[0]), bool(judgement.forecast.confirmed[0])
+
+
+def read(memory: Activity, keepidle: int, interval: int) -> Activity:
+    """The memory once the daemon has read the settings of the first socket."""
+    targets, looked = np.zeros(1, TARGET), np.zeros(1, LOOKED)
+    targets["cookie"] = 1
+    looked["access"], looked["stands"] = Access.DONE, (keepidle, interval, 9, 1)
+    return learn(memory, Outcome(ReadIdleTimes(targets, np.zeros(1, np.uint64)), looked=looked))
 
 
 @pytest.mark.parametrize("result", [ArmingResult.ARMED, ArmingResult.FAILED])
@@ -30,3 +47,51 @@ def test_a_socket_that_was_armed_has_the_idle_time_that_was_set(result: ArmingRe
     judgement = judge(later, memory, [FIREWALL], [])
     assert judgement.activity.knows_keepidle[0]
     assert Verdict(judgement.forecast.verdict[0]) is Verdict.SAFE
+
+
+@pytest.mark.parametrize(("interval", "verdict"), [(135, (Verdict.LATE, False)), (25, (Verdict.SAFE, True))])
+def test_a_timer_that_ran_before_the_first_scan_may_be_as_late_as_one_of_the_interval(
+    interval: int, verdict: tuple[Verdict, bool]
+) -> None:
+    """Data that came since it was set makes it look shorter: 96 s, which fire 12 s late at most, and 135 s do 17."""
+    path = Path("path", 110.0, CONFIGURED)
+    first = watch(table(1000.0, idle(10.0, expires=110.0) | TIMER), path=path)
+    memory = read(first.activity, 26, interval)
+    later = table(1015.0, idle(1.0, expires=95.0, segments_in=11, segments_out=11) | TIMER)
+    assert said(judge(later, memory, [path], [])) == verdict
+
+
+@pytest.mark.parametrize("interval", [0, 135])
+def test_a_timer_of_an_interval_that_nobody_has_read_may_be_as_late_as_its_length_since_the_one_before(
+    interval: int,
+) -> None:
+    """A probe left at 1036.5 s and set it to 135 s; the data of 1095 s makes it look like one of 76.5 s."""
+    path = Path("path", 90.0, CONFIGURED)
+    scans = [
+        table(1000.0, idle(0.0, expires=26.0) | TIMER),
+        table(1028.0, idle(18.0, expires=8.0, segments_in=11) | TIMER),
+        table(1040.0, idle(30.0, expires=131.5, segments_in=12, segments_out=11, since_acked=3.5) | TIMER),
+    ]
+    probed = watch(*scans, path=path)
+    assert (probed.activity.keepidle[0], bool(probed.activity.knows_keepidle[0])) == (26.0, True)
+    memory = read(probed.activity, 26, interval) if interval else probed.activity
+    spoken = table(1100.0, idle(5.0, expires=71.5, segments_in=13, segments_out=12) | TIMER)
+    assert said(judge(spoken, memory, [path], [])) == (Verdict.LATE, False)
+
+
+def test_an_interval_is_read_where_a_verdict_hangs_on_it() -> None:
+    """A check showed the idle time. Then the timer fired three times between two scans, or once."""
+    path = Path("path", 53.0, CONFIGURED)
+    scans = [
+        table(1000.0, idle(0.0, expires=40.0) | TIMER),
+        table(1035.0, idle(10.0, expires=5.0, segments_in=11) | TIMER),
+        table(1060.0, idle(35.0, expires=5.0, segments_in=11) | TIMER),
+        table(1150.0, idle(5.0, expires=35.0, segments_in=14, segments_out=13) | TIMER),
+    ]
+    judgement = watch(*scans, path=path)
+    assert judgement.activity.knows_keepidle[0]
+    assert said(judgement) == (Verdict.LATE, False)
+    actions, memory = to_read(judgement, judgement.activity, 30.0)
+    assert [one.targets["cookie"].tolist() for one in actions] == [[1]]
+    later = table(1151.0, idle(6.0, expires=34.0, segments_in=14, segments_out=13) | TIMER)
+    assert said(judge(later, read(memory, 40, 40), [path], [])) == (Verdict.SAFE, True)
