@@ -35,6 +35,7 @@ SAME = 0.1  # seconds: the history rounds
 class Gone(NamedTuple):
     """Connections that ended alike: one, or those of a summary, whose `peer` is "". Times are seconds, NaN not known.
 
+    `netns` is the inode of its network namespace and `uid` its user, "" where not known.
     `timeout` is what was assumed of the path then. `supported` is the line of configuration with the timeout that the
     end supports, where it came earlier; else "".
     """
@@ -46,6 +47,8 @@ class Gone(NamedTuple):
     silence: float
     timeout: float
     supported: str
+    netns: str
+    uid: str
 
 
 class HelpfulPath(NamedTuple):
@@ -73,8 +76,12 @@ class Forgotten:
             self._by_unit[each.unit] = (*self._by_unit.get(each.unit, ()), each)
 
     def with_peer(self, one: Connection) -> tuple[Gone, ...]:
-        """Return those that had the same peer."""
-        return self._by_peer.get(one.remote.address, ())
+        """Return those that had the same peer, of the same user in the same network namespace.
+
+        Anybody gives that address to a host of his own in a namespace of his own, and makes sockets that hear nothing.
+        """
+        whose = (str(one.netns), str(one.uid))
+        return tuple(gone for gone in self._by_peer.get(one.remote.address, ()) if (gone.netns, gone.uid) == whose)
 
     def of_unit(self, one: Connection) -> tuple[Gone, ...]:
         """Return those of the same unit that had other peers, or of which the peer is not known."""
@@ -128,6 +135,8 @@ def _gone(record: Record) -> Gone:
         _number(record["SILENCE_SEC"]),
         _number(record["TIMEOUT_SEC"]),
         _supported(record["REMEDY"].splitlines()),
+        record["NETNS"],
+        record["UID"],
     )
 
 

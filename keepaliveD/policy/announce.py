@@ -143,7 +143,10 @@ def _count_changes(forecast: Forecast, activity: Activity) -> Activity:
 
 
 def _one_end(rows: Indices, sockets: Sockets, verdict: Column) -> Indices:
-    """Return the rows without the second end of a connection whose two ends are both among them, judged alike."""
+    """Return the rows without the second end of a connection whose two ends are both among them, judged alike.
+
+    Both ends are in one network namespace: in one of his own anybody gives himself the addresses of others.
+    """
     if len(rows) < 2:
         return rows
     local, remote = ([sockets[f"{side}_{part}"][rows] for part in PARTS] for side in ("local", "remote"))
@@ -151,7 +154,7 @@ def _one_end(rows: Indices, sockets: Sockets, verdict: Column) -> Indices:
     for one, other in reversed(list(zip(local, remote, strict=True))):
         later = (one > other) | ((one == other) & later)
     pair = [np.where(later, other, one) for one, other in zip(local + remote, remote + local, strict=True)]
-    keys = [*pair, verdict[rows]]
+    keys = [*pair, verdict[rows], sockets["netns"][rows]]
     order = np.lexsort([later, *keys])
     starts = np.ones(len(rows), np.bool_)
     starts[1:] = np.any([key[order[1:]] != key[order[:-1]] for key in keys], axis=0)

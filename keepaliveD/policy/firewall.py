@@ -18,6 +18,7 @@ from keepaliveD.model.connections import Connection
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.firewall import FLOW, Tracked
 from keepaliveD.model.sockets import Bools, Column, Indices
+from keepaliveD.policy import turns
 from keepaliveD.policy.activity import Activity, Between, put
 from keepaliveD.policy.announce import lead
 from keepaliveD.policy.forecast import ROUNDED
@@ -25,7 +26,7 @@ from keepaliveD.policy.judge import Judgement
 
 LEADS = 2  # before the cut: as many times the lead of a warning, so that a scan comes in between
 FEW, PART = 32, 2000  # at one scan: so many connections, or one of so many: at most 5 % of what the scan costs
-ROOM = 8  # times as many are looked at, the most urgent
+ROOM = 8  # times as many are looked at, the most urgent of each user
 
 FULL, RECOVERED = 0.9, 0.8  # shares of what it can track: from one on it is nearly full, below the other no more
 PAUSE = 3600.0  # seconds between reports of other network namespaces, of which anybody may make some that are full
@@ -89,7 +90,7 @@ def _may_be_asked(judgement: Judgement, activity: Activity) -> Bools:
 
 
 def _candidates(judgement: Judgement, activity: Activity, warn_before: float) -> tuple[Indices, Column]:
-    """Return the rows to ask about, the most urgent first, and the seconds left of each.
+    """Return the rows to ask about, the most urgent of each user first, and the seconds left of each.
 
     Before the first answer the timeout of this host's firewall may be that of any connection. After it, only a
     newest packet that is not known to a second is worth a question.
@@ -105,15 +106,16 @@ def _candidates(judgement: Judgement, activity: Activity, warn_before: float) ->
     here = np.where(new[rows], activity.last_packet[rows] + table.firewall_timeout, FOREVER)
     left = np.fmin(forecast.cut_at[rows], here) - forecast.now
     if len(rows) > ROOM * most:
-        some = np.argpartition(left, ROOM * most)[: ROOM * most]
+        some = turns.first(left, turns.owners(table, rows), ROOM * most)
         rows, left = rows[some], left[some]
     new = new[rows]
     timeout = np.fmin(forecast.timeout[rows], table.firewall_timeout)
     near = left <= np.where(new, LEADS, 1) * lead(timeout, warn_before)
     vague = ~(activity.last_packet_by[rows] - activity.last_packet[rows] <= ROUNDED)
     near &= new | (vague & (activity.firewall_timeout[rows] != FOREVER))
-    order = np.argsort(left[near])[:most]
-    return rows[near][order], left[near][order]
+    rows, left = rows[near], left[near]
+    order = turns.first(left, turns.owners(table, rows), most)
+    return rows[order], left[order]
 
 
 def learn(memory: Activity, outcome: Outcome) -> Activity:

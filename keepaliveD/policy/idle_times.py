@@ -15,13 +15,14 @@ from keepaliveD.model.arming import TARGET, Access
 from keepaliveD.model.connections import Due
 from keepaliveD.model.results import Arming, ArmingResult
 from keepaliveD.model.sockets import Indices, Timer
+from keepaliveD.policy import turns
 from keepaliveD.policy.activity import Activity, find
 from keepaliveD.policy.announce import lead
 from keepaliveD.policy.connections import column
 from keepaliveD.policy.judge import Judgement
 
 LEADS = 2  # before the cut: as many times the lead of a warning, so that a scan comes in between
-MOST = 1024  # sockets at one scan, the most urgent first
+MOST = 1024  # sockets at one scan, the most urgent of each user first
 
 
 def to_read(judgement: Judgement, activity: Activity, warn_before: float) -> tuple[list[ReadIdleTimes], Activity]:
@@ -47,8 +48,8 @@ def _candidates(judgement: Judgement, activity: Activity, warn_before: float) ->
     left = forecast.cut_at[rows] - forecast.now
     near = left <= LEADS * lead(forecast.timeout[rows], warn_before)
     near &= (forecast.due[rows] == Due.KEEPALIVE.value) & (sockets["inode"][rows] != 0)
-    order = np.argsort(left[near])[:MOST]
-    return rows[near][order]
+    rows, left = rows[near], left[near]
+    return rows[turns.first(left, turns.owners(judgement.table, rows), MOST)]
 
 
 def learn(memory: Activity, outcome: Outcome) -> Activity:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepaliveD.cli import page, solutions, why_text
-from keepaliveD.cli.forgotten import Forgotten, Gone
+from keepaliveD.cli.forgotten import Forgotten, Gone, helpful_path
 from keepaliveD.cli.named import rarer_end
 from keepaliveD.cli.page import Host
 from keepaliveD.model.connections import Due, Endpoint, Owner, Verdict, WhatCounts
@@ -284,7 +284,17 @@ def test_the_headline_says_what_is_safe_only_by_a_guess() -> None:
         assert "guess" not in page.headline("amanda", [changed(guessed, dict(sure))])
 
 
-GONE = Gone(1.0, 1, "amanda@backup.service", "10.20.0.9", 100.0, 240.0, 'timeout = "50s"')
+GONE = Gone(1.0, 1, "amanda@backup.service", "10.20.0.9", 100.0, 240.0, 'timeout = "50s"', "4026531840", "1000")
+
+
+@pytest.mark.parametrize(
+    "strange", [GONE._replace(netns="4026532000"), GONE._replace(uid="65534"), GONE._replace(netns="", uid="")]
+)
+def test_what_ended_of_another_user_or_in_another_network_namespace_supports_nothing(strange: Gone) -> None:
+    """In one of his own anybody has that peer, and a firewall that forgets it when he likes."""
+    one = changed(BARE, {"origin": Origin(Source.GUESS), "timeout": 240.0}).connection
+    assert helpful_path(one, Forgotten([GONE]))
+    assert helpful_path(one, Forgotten([strange])) is None
 
 
 @pytest.mark.parametrize(

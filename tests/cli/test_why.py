@@ -335,7 +335,7 @@ def ended(desk: Desk, *silences: float, remote: str = "10.20.0.9") -> None:
     (desk.directory / "state").mkdir(exist_ok=True)
     peer = {"remote_high": address(remote) >> 64, "remote_low": address(remote) & (2**64 - 1)}
     for silence in silences:
-        facts = {**FORGOTTEN_BY_REJECT, **peer, "silence": silence}
+        facts = {**FORGOTTEN_BY_REJECT, **peer, "silence": silence, "netns": 0, "uid": 1000}
         report = alike(facts, owner=Owner(70, "amandad", "amanda@backup.service"))
         (entry,) = of(Outcome(ReportDeaths((report,))))
         kept.add(as_object(entry, time.time()))

@@ -273,6 +273,13 @@ def test_of_a_connection_within_this_host_one_end_is_reported() -> None:
     assert told(decider(), table(1250.0, other, one)) == [("bare", "unknown")]
 
 
+def test_whoever_has_the_same_addresses_in_a_namespace_of_his_own_is_not_its_other_end() -> None:
+    """He gives himself both, connects the other way round, and nobody would be warned of this connection."""
+    one = idle(250.0, cookie=1, local="10.0.0.2", remote="10.0.0.1", local_port=40000, remote_port=5432, netns=1)
+    twin = idle(250.0, cookie=2, local="10.0.0.1", remote="10.0.0.2", local_port=5432, remote_port=40000, netns=2)
+    assert len(told(decider(), table(1250.0, one, twin))) == 2
+
+
 def test_two_connections_with_the_same_ends_in_two_containers_are_two() -> None:
     assert len(told(decider(), table(1250.0, idle(250.0, cookie=1), idle(250.0, cookie=2)))) == 2
 

@@ -148,6 +148,18 @@ def test_the_most_urgent_are_asked_about_and_the_others_later() -> None:
     assert sorted(host.asked) == list(range(37, 101))
 
 
+def test_it_is_asked_about_the_connection_of_one_user_however_many_urgent_ones_another_has() -> None:
+    """And where both are root: about one of this host, however many there are in a container."""
+    of_a_user: Socket = {"uid": 65534}
+    of_a_container: Socket = {"uid": 0, "netns": 2}
+    for theirs in (of_a_user, of_a_container):
+        host = Host()
+        many = [idle(19.0, cookie=number + 2) | theirs for number in range(10_000)]
+        host.scan(1000.0, idle(10.0, cookie=1, uid=0), *many, forgets_in=5.0)
+        assert 1 in host.asked
+        assert len(host.asked) == 32
+
+
 def test_what_is_to_be_explained_is_asked_about_however_far_its_cut_is() -> None:
     """Once in a silence as well, and nothing about other connections."""
     sockets = idle(1.0, cookie=1), idle(1.0, cookie=2), idle(1.0, cookie=3, retransmits=1)

@@ -95,3 +95,12 @@ def test_an_interval_is_read_where_a_verdict_hangs_on_it() -> None:
     assert [one.targets["cookie"].tolist() for one in actions] == [[1]]
     later = table(1151.0, idle(6.0, expires=34.0, segments_in=14, segments_out=13) | TIMER)
     assert said(judge(later, read(memory, 40, 40), [path], [])) == (Verdict.SAFE, True)
+
+
+def test_the_settings_of_one_users_socket_are_read_however_many_urgent_ones_another_has() -> None:
+    path = Path("path", 110.0, CONFIGURED)
+    mine = idle(80.0, expires=40.0, timer=Timer.KEEPALIVE, cookie=1, uid=0)
+    many = [idle(100.0, expires=20.0, timer=Timer.KEEPALIVE, cookie=number + 2, uid=65534) for number in range(2000)]
+    first = watch(table(1000.0, *many, mine), path=path)
+    (action,), _ = to_read(first, first.activity, 60.0)
+    assert 1 in action.targets["cookie"]
