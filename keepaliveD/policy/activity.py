@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import TIMER_SLACK
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTable, Switch, Timer
@@ -183,13 +184,19 @@ def _learn_data(memory: Activity, learned: Activity, table: SocketTable, timeout
 
     What we sent proves nothing until the peer acknowledges it, and nothing at all if it left after the path had
     forgotten the connection. Of several packets since the scan before, only the first tells when.
+    What has counted at the scan before does not count again: where the machine has slept, its age is too low.
     """
     sockets, start = table.sockets, memory.taken_at
     earlier = Between(memory.last_packet[rows], memory.last_packet_by[rows])
-    sent, received = (sockets[name][rows].astype(np.float64) for name in ("since_sent", "since_received"))
+    ages = (sockets[name][rows].astype(np.float64) for name in ("since_sent", "since_received", "since_acked"))
+    sent, received, acked = ages
     acknowledged = (sockets["timer"][rows] != Timer.RETRANSMIT.value) & (sockets["retransmits"][rows] == 0)
     began = table.taken_at - table.asleep
-    earliest = np.fmax(earlier.earliest, began - np.fmin(received, np.where(acknowledged, sent, np.nan)))
+    counted = ~np.isnan(earlier.earliest)
+    heard = np.where(counted & (began - received <= start), np.nan, received)
+    resent = (memory.judged[rows] != Verdict.BARE.value) & (began - acked > start)
+    counted &= (began - sent <= start) & ~resent  # what was to be sent again had not, and is acknowledged now
+    earliest = np.fmax(earlier.earliest, began - np.fmin(heard, np.where(acknowledged & ~counted, sent, np.nan)))
     heard_by = np.fmax(earlier.latest, table.read_by - received)
     sent_by = table.read_by - sent
     several = sockets["segments_out"][rows] - memory.segments_out[rows].astype(np.uint32) > 1

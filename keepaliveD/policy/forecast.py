@@ -53,7 +53,10 @@ class Forecast:
 def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Forecast:
     """Judge every socket: what comes next, when its path forgets it, and what comes first."""
     cut = _cut(activity, assigned)
-    ends = np.where(_clocked(table, activity, cut.timeout) | _just_probed(table, activity, cut.at), cut.by, cut.at)
+    probed = _clocked(table, activity, cut.timeout) | _just_probed(table, activity, cut.at)
+    if assigned.only_data is not None:
+        probed &= ~assigned.only_data
+    ends = np.where(probed, cut.by, cut.at)
     coming = _probe(table, activity, assigned)
     _put_pending(coming, table, assigned)
     given_up = _given_up(table)

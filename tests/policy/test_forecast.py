@@ -13,7 +13,7 @@ from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import SocketTable, Switch, TcpState, Timer
 from keepaliveD.policy.activity import ON_THE_WAY, nothing_known
-from keepaliveD.policy.judge import judge
+from keepaliveD.policy.judge import Judgement, judge
 from tests.support.tables import CONFIGURED, PROXY, Socket, idle, table, watch
 
 
@@ -432,6 +432,49 @@ def test_data_heard_after_a_longer_silence_lengthens_the_timeout_of_a_path_that_
     heard = idle(2.0, segments_in=11) | {"since_sent": 420.0}
     judgement = watch(table(1000.0, idle(390.0)), table(1030.0, heard), path=PROXY)
     assert judgement.forecast.timeout[0] == pytest.approx(390.0)
+
+
+def remembered(*tables: SocketTable, path: Path) -> Judgement:
+    """The judgement of the last of several scans, each of which remembers what the one before said."""
+    memory = nothing_known()
+    for each in tables:
+        judgement = judge(each, memory, [path], [])
+        memory = dataclasses.replace(judgement.activity, judged=judgement.forecast.verdict)
+    return judgement
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_the_time_that_the_machine_slept_counts_on_a_path_that_counts_only_data(answered: bool) -> None:
+    """The ages stand still while it sleeps, and do not catch up: at 1200 s data of 990 s is 110 s old."""
+    woken = dataclasses.replace(table(1115.0, idle(25.0)), asleep=100.0)
+    probe: Socket = {"segments_in": 11, "segments_out": 11} if answered else {}
+    answer: Socket = {"since_acked": 1.0} if answered else {}
+    later = table(1130.0, idle(40.0) | probe | answer), table(1295.0, idle(205.0) | probe)
+    judgement = remembered(table(1000.0, idle(10.0)), woken, *later, path=PROXY)
+    assert judgement.activity.last_packet[0] == pytest.approx(990.0)
+    assert judgement.forecast.verdict[0] == Verdict.CUT
+
+
+def test_what_has_expired_while_the_machine_slept_stays_so_on_a_path_that_counts_only_data() -> None:
+    woken = dataclasses.replace(table(1415.0, idle(25.0)), asleep=400.0)
+    forecast = remembered(table(1000.0, idle(10.0)), woken, table(1430.0, idle(40.0)), path=PROXY).forecast
+    assert forecast.verdict[0] == Verdict.CUT
+
+
+def test_a_probe_that_the_kernels_clock_shows_keeps_nothing_where_only_data_counts() -> None:
+    """The peer's, which came just before the machine fell asleep."""
+    quiet = table(1000.0, idle(200.0, since_packet=200.0))
+    probed = table(1400.0, idle(220.0, since_packet=0.2, segments_in=11, segments_out=11))
+    woken = dataclasses.replace(probed, asleep=380.0)
+    assert remembered(quiet, woken, path=PROXY).forecast.verdict[0] == Verdict.CUT
+
+
+def test_data_of_before_that_the_peer_acknowledges_counts_on_a_path_that_counts_only_data() -> None:
+    """It was to be sent again at the scan before, and so had not counted."""
+    pending = idle(50.0, timer=Timer.RETRANSMIT, expires=1.0, retransmits=1) | {"since_sent": 20.0}
+    arrived = idle(65.0, segments_in=11) | {"since_sent": 35.0, "since_acked": 5.0}
+    judgement = remembered(table(1000.0, pending), table(1015.0, arrived), path=PROXY)
+    assert judgement.activity.last_packet[0] == pytest.approx(980.0)
 
 
 def test_other_paths_beside_one_that_counts_only_data_are_judged_as_before() -> None:
