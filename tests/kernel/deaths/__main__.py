@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
+from collections.abc import Sequence
 
 from tests.kernel.deaths.played import ENDS, matrix, play
-from tests.kernel.deaths.scenes import SCENES
+from tests.kernel.deaths.scenes import SCENES, Scene
 from tests.kernel.deaths.strange import STRANGE
 from tests.kernel.deaths.stranger import STRANGER
 
-names = [name for name in sys.argv[1:] if not name.startswith("--")]
-engines = [engine for engine in ENDS if f"--{engine}" in sys.argv] or list(ENDS)
-wanted = [scene for scene in (*SCENES, *STRANGE, *STRANGER) if not names or scene.name in names]
-for engine in engines:
-    played = play(wanted, engine)
+ALL = (*SCENES, *STRANGE, *STRANGER)
+
+
+def main() -> None:
+    """Play what is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.kernel.deaths", description=__doc__)
+    for engine in ENDS:
+        parser.add_argument(
+            f"--{engine}", action="append_const", const=engine, dest="engines", help="this engine; without any, all"
+        )
+    parser.add_argument("scenes", nargs="*", metavar="SCENE", help="as it is printed; without any, all")
+    asked = parser.parse_args()
+    unknown = set(asked.scenes) - {scene.name for scene in ALL}
+    if unknown:
+        parser.error(f"no such scene: {', '.join(sorted(unknown))}")
+    wanted = [scene for scene in ALL if not asked.scenes or scene.name in asked.scenes]
+    for engine in asked.engines or ENDS:
+        show(wanted, engine)
+
+
+def show(scenes: Sequence[Scene], engine: str) -> None:
+    """Print what their ends are called where that is wrong, which are not seen, and the matrix."""
+    played = play(scenes, engine)
     for name, error in played.failures.items():
         print(f"{name}: {error!r}")
-    for scene in wanted:
+    for scene in scenes:
         for end in scene.truth.keys() & ENDS[engine]:
             verdicts = played.of(scene, end)
-            print(*(each for each in verdicts if not each.is_right), sep="\n", end="\n" if verdicts else "")
+            for each in verdicts:
+                if not each.is_right:
+                    print(each)
             if len(verdicts) != 1:
                 print(f"{scene.name} at the {end}: seen {len(verdicts)} times")
-    print(matrix(played, wanted, engine))
+    print(matrix(played, scenes, engine))
     if any(played.lost.values()):
         print(f"  counted and not reported: {sum(played.lost.values())}")
+
+
+if __name__ == "__main__":
+    main()

@@ -203,6 +203,14 @@ def wait_for_end(connection: socket) -> None:
             pass
 
 
+def destroy(play: Play, *states: str) -> None:
+    """Have somebody destroy the client's socket, and no other: connections to other ports may have its local port."""
+    local, remote = play.ports["client"]
+    ports = "sport", "=", f":{local}", "and", "dport", "=", f":{remote}"
+    done = play.rig.client.run("ss", "--kill", "--tcp", *states, *ports)
+    assert done.returncode == 0, done.stderr
+
+
 # A firewall on the way
 
 
@@ -645,9 +653,8 @@ def only_the_peer_signs(play: Play) -> None:
 @scene(Cause.LOCAL_KILL)
 @scene(Cause.LOCAL_KILL, family=AF_INET6)
 def somebody_kills_the_socket(play: Play) -> None:
-    client, _ = play.open()
-    done = play.rig.client.run("ss", "--kill", "--tcp", f"sport = :{client.getsockname()[1]}")
-    assert done.returncode == 0, done.stderr
+    play.open()
+    destroy(play)
 
 
 @scene(Cause.PROGRAM_KILLED)
