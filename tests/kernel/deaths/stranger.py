@@ -6,12 +6,13 @@ import functools
 import sys
 from contextlib import suppress
 from select import POLLERR, poll
-from socket import IPPROTO_IP, socket
+from socket import AF_INET, IPPROTO_IP, create_server, socket
 
 from keepaliveD.model.causes import Cause
 from tests.kernel.deaths import scenes
-from tests.kernel.deaths.rig import RECEIVED, RST, Segment, sequence_number
-from tests.kernel.deaths.scenes import HOLD, Play, Scene, wait_for_end
+from tests.kernel.deaths.rig import RECEIVED, RST, SERVER, Segment, sequence_number, vanish
+from tests.kernel.deaths.scenes import HOLD, Play, Scene, send, stay_quiet, wait_for_end
+from tests.kernel.deaths.strange import TO_THE_PROXY
 
 STRANGER: list[Scene] = []
 scene = functools.partial(scenes.scene, among=STRANGER)
@@ -111,3 +112,35 @@ def peers_program_is_killed_that_has_not_read_for_long(play: Play) -> None:
     client.settimeout(30)
     play.hold(server, *HOLD).kill()
     wait_for_end(client)
+
+
+@scene(Cause.UNKNOWN_TO_PEER)
+def peer_is_nearer_than_what_serves_the_other_ports_of_its_address_and_lost_its_state(play: Play) -> None:
+    """The firewall leads one port of the address to itself, and the others to a host behind it."""
+    play.rig.firewall.nft(
+        f"table ip lead{play.port} {{ chain here {{ type nat hook prerouting priority -100; "
+        f"tcp dport {play.port} redirect\n}}\n}}"
+    )
+    listener = play.stack.enter_context(play.rig.firewall.inside(lambda: create_server(("0.0.0.0", play.port))))
+    client = play.stack.enter_context(play.rig.client.inside(socket))
+    client.settimeout(30)
+    client.connect((SERVER[AF_INET], play.port))
+    server, _ = listener.accept()
+    server.settimeout(30)
+    play.opened(client)
+    play.talk(client, server)
+    beside(play)
+    vanish(server)
+    stay_quiet()
+    send(client)
+
+
+def beside(play: Play) -> None:
+    """Open another connection to the server's address, of which a hop limit is learnt."""
+    port = play.port + TO_THE_PROXY
+    with (
+        play.rig.server.inside(lambda: create_server((SERVER[AF_INET], port))),
+        play.rig.client.inside(socket) as client,
+    ):
+        client.settimeout(30)
+        client.connect((SERVER[AF_INET], port))

@@ -123,10 +123,13 @@ struct {
 	__type(value, struct evidence);
 } evidences SEC(".maps");
 
-/* With which hop limit packets of a host arrive: of connections older than us it may be learnt from another one. */
+/* With which hop limit packets of a service arrive: of connections older than us it may be learnt from another one.
+ * A device may lead the ports of one address to several hosts, so that each port is a service; clients have none.
+ */
 struct host {
 	struct address address;
-	__u64 netns;
+	__u32 netns;
+	__u32 port; /* 0: a client of this host */
 };
 
 struct {
@@ -241,9 +244,20 @@ static __always_inline void see_forger(const struct tcp_sock *tp)
 		evidence->forged_here = 1;
 }
 
+/* Of the two ports, that of a service is the lower one, all but always. */
+static __always_inline __u32 port_of_service(__u16 local, __u16 remote)
+{
+	return remote < local ? remote : 0;
+}
+
 static __always_inline void learn(const struct sock_common *sk, const struct segment *segment)
 {
-	struct host host = { .address = segment->source, .netns = sk->skc_net.net->ns.inum };
+	const struct tcp *tcp = segment->tcp;
+	struct host host = {
+		.address = segment->source,
+		.netns = sk->skc_net.net->ns.inum,
+		.port = port_of_service(bpf_ntohs(tcp->target), bpf_ntohs(tcp->source)),
+	};
 	const __u8 *known;
 
 	if (is_anybodys(sk->skc_net.net) || (segment->by_loopback && !is_local((const struct sock *)sk)))
@@ -682,7 +696,11 @@ static __always_inline void tell_evidence(struct death *death, const struct evid
 /* What of other connections and packets concerns this one. */
 static __always_inline void tell_surroundings(struct death *death, const struct net *net)
 {
-	struct host host = { .address = death->remote, .netns = death->netns };
+	struct host host = {
+		.address = death->remote,
+		.netns = death->netns,
+		.port = port_of_service(death->local_port, death->remote_port),
+	};
 	struct flow flow = {
 		.local = death->local,
 		.remote = death->remote,
