@@ -26,6 +26,7 @@ from keepaliveD.policy.facts import (
     is_loopback,
     never_left,
     outlasted_user_timeout,
+    reached_since_probe,
     unlabelled,
 )
 
@@ -186,7 +187,7 @@ def _live_resets(ended: Column, facts: Facts) -> Iterator[Rule]:
     A reset with the ACK flag and without timestamps, where the connection has them, is of another stack or forged.
     """
     same = ~facts.nearer & ~facts.farther
-    probed = (ended["peer_probes"] > 1) & ~np.isnan(ended["since_peer_probe"])
+    probed = (ended["peer_probes"] > 1) & ~np.isnan(ended["since_peer_probe"]) & ~reached_since_probe(ended)
     quiet_after = ended["afterwards"] == 0
     yield Rule(facts.live & facts.after_close & same, Cause.PEER_ABORTED_AFTER_CLOSE, 0.95)
     yield Rule(facts.live & probed & same, Cause.PEER_KEEPALIVE, 0.85, (Cause.PEER_ABORTED, Cause.PEER_GAVE_UP))

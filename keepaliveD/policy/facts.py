@@ -94,6 +94,14 @@ def never_left(ended: Column) -> Bools:
     return never
 
 
+def reached_since_probe(ended: Column) -> Bools:
+    """Return which connections exchanged data after the last probe of the peer, whose keepalive then cannot give up."""
+    probe = ended["since_peer_probe"]
+    acknowledged = (ended["since_sent"] < probe) & (ended["unacked"] == 0) & (ended["unsent"] == 0)
+    reached: Bools = (ended["since_received"] < probe) | acknowledged
+    return reached
+
+
 def outlasted_user_timeout(ended: Column, unacked: Bools) -> Bools:
     """Return which connections their TCP_USER_TIMEOUT ended, and not the number of probes."""
     limit = ended["user_timeout"].astype(np.float64) / 1000

@@ -347,3 +347,19 @@ def test_without_the_peers_probes_its_keepalive_is_not_ruled_out() -> None:
     found = decide(ends([live(silence=0.1)]), unknown=("peer_probes",))
     assert found.candidates(0)[0] is Cause.PEER_ABORTED
     assert Cause.PEER_KEEPALIVE in found.candidates(0)
+
+
+@pytest.mark.parametrize(
+    ("exchanged", "cause"),
+    [
+        ({"since_received": 0.5}, Cause.PEER_ABORTED),
+        ({"since_sent": 0.5}, Cause.PEER_ABORTED),
+        ({"since_sent": 0.5, "unacked": 5}, Cause.PEER_KEEPALIVE),
+        ({"since_received": 9.0, "since_sent": 9.0}, Cause.PEER_KEEPALIVE),
+    ],
+)
+def test_a_peers_keepalive_does_not_give_up_after_data_that_arrived_since_its_last_probe(
+    exchanged: Facts, cause: Cause
+) -> None:
+    found = decide(ends([live(peer_probes=6, since_peer_probe=1.0, silence=1.0, **exchanged)]))
+    assert found.cause[0] == cause

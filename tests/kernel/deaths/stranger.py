@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
+import struct
 import sys
+import termios
+import time
 from contextlib import suppress
 from select import POLLERR, poll
 from socket import AF_INET, IPPROTO_IP, create_server, socket
@@ -11,8 +15,9 @@ from socket import AF_INET, IPPROTO_IP, create_server, socket
 from keepaliveD.model.causes import Cause
 from tests.kernel.deaths import scenes
 from tests.kernel.deaths.rig import RECEIVED, RST, SERVER, Segment, sequence_number, vanish
-from tests.kernel.deaths.scenes import HOLD, Play, Scene, send, stay_quiet, wait_for_end
-from tests.kernel.deaths.strange import TO_THE_PROXY
+from tests.kernel.deaths.scenes import HOLD, Play, Scene, abort, keepalive, send, stay_quiet, wait_for_end
+from tests.kernel.deaths.strange import TO_THE_PROXY, over_a_link_of_its_own
+from tests.support.patience import TICK
 
 STRANGER: list[Scene] = []
 scene = functools.partial(scenes.scene, among=STRANGER)
@@ -144,3 +149,47 @@ def beside(play: Play) -> None:
     ):
         client.settimeout(30)
         client.connect((SERVER[AF_INET], port))
+
+
+def probes_and_is_answered(play: Play) -> tuple[socket, socket]:
+    """Both ends of a connection whose peer has sent probes, which were answered."""
+    client, server = play.open()
+    keepalive(server, 1)
+    stay_quiet()
+    keepalive(server, 60)
+    return client, server
+
+
+@scene(Cause.PEER_ABORTED)
+def peer_that_had_probed_before_aborts_in_use(play: Play) -> None:
+    client, server = probes_and_is_answered(play)
+    play.talk(client, server)
+    abort(server)
+    wait_for_end(client)
+
+
+@scene(Cause.PEER_ABORTED, Cause.PROGRAM_KILLED)
+def peers_program_that_had_probed_before_is_killed_with_unread_data(play: Play) -> None:
+    client, server = probes_and_is_answered(play)
+    program = play.hold(server, *HOLD)
+    client.sendall(b"unread")
+    while unacknowledged(client):
+        time.sleep(TICK)
+    program.kill()
+    wait_for_end(client)
+
+
+def unacknowledged(connection: socket) -> int:
+    """How many bytes of it have not arrived yet, as far as is known."""
+    (octets,) = struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))
+    return int(octets)
+
+
+@scene(Cause.PATH_DIED)
+def peer_of_the_same_network_goes_down(play: Play) -> None:
+    """Nobody answers this host, which asks who has the address."""
+    client, _ = over_a_link_of_its_own(play)
+    play.rig.r1.ip(f"link set far{100 + play.port % 100} arp off")
+    play.rig.client.ip(f"neigh flush dev near{100 + play.port % 100}")
+    send(client)
+    wait_for_end(client)
