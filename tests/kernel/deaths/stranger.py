@@ -119,9 +119,8 @@ def peers_program_is_killed_that_has_not_read_for_long(play: Play) -> None:
     wait_for_end(client)
 
 
-@scene(Cause.UNKNOWN_TO_PEER)
-def peer_is_nearer_than_what_serves_the_other_ports_of_its_address_and_lost_its_state(play: Play) -> None:
-    """The firewall leads one port of the address to itself, and the others to a host behind it."""
+def at_the_firewall(play: Play) -> tuple[socket, socket]:
+    """Both ends of a connection to the server's address that the firewall leads to itself."""
     play.rig.firewall.nft(
         f"table ip lead{play.port} {{ chain here {{ type nat hook prerouting priority -100; "
         f"tcp dport {play.port} redirect\n}}\n}}"
@@ -131,24 +130,42 @@ def peer_is_nearer_than_what_serves_the_other_ports_of_its_address_and_lost_its_
     client.settimeout(30)
     client.connect((SERVER[AF_INET], play.port))
     server, _ = listener.accept()
+    play.stack.enter_context(server)
     server.settimeout(30)
     play.opened(client)
     play.talk(client, server)
-    beside(play)
-    vanish(server)
-    stay_quiet()
-    send(client)
+    return client, server
 
 
-def beside(play: Play) -> None:
+def beside(play: Play, port: int) -> None:
     """Open another connection to the server's address, of which a hop limit is learnt."""
-    port = play.port + TO_THE_PROXY
     with (
         play.rig.server.inside(lambda: create_server((SERVER[AF_INET], port))),
         play.rig.client.inside(socket) as client,
     ):
         client.settimeout(30)
         client.connect((SERVER[AF_INET], port))
+
+
+@scene(Cause.UNKNOWN_TO_PEER)
+def peer_is_nearer_than_what_serves_the_other_ports_of_its_address_and_lost_its_state(play: Play) -> None:
+    """The firewall leads one port of the address to itself, and the others to a host behind it."""
+    client, server = at_the_firewall(play)
+    beside(play, play.port + TO_THE_PROXY)
+    vanish(server)
+    stay_quiet()
+    send(client)
+
+
+@scene(Cause.UNKNOWN_TO_PEER)
+def peer_is_nearer_than_another_host_that_serves_its_port_and_lost_its_state(play: Play) -> None:
+    """A load balancer leads the connections to one port to several hosts."""
+    client, server = at_the_firewall(play)
+    play.rig.firewall.nft(f"flush chain ip lead{play.port} here")
+    beside(play, play.port)
+    vanish(server)
+    stay_quiet()
+    send(client)
 
 
 def probes_and_is_answered(play: Play) -> tuple[socket, socket]:

@@ -88,6 +88,7 @@ struct death {
 };
 
 #define NEVER (~0U)
+#define HOUR (3600ULL * 1000 * 1000 * 1000) /* ns */
 
 /* What a reset, a FIN, a probe, a SYN or a dying program leaves in a socket until it ends. Instants are in
  * jiffies, 0 where there was none.
@@ -132,11 +133,16 @@ struct host {
 	__u32 port; /* 0: a client of this host */
 };
 
+struct habit {
+	__u64 varied_at; /* ns of CLOCK_BOOTTIME, 0 never: when it came from another distance than the time before */
+	__u64 ttl;
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, HOSTS);
 	__type(key, struct host);
-	__type(value, __u8);
+	__type(value, struct habit);
 } hosts SEC(".maps");
 
 struct flow {
@@ -250,6 +256,18 @@ static __always_inline __u32 port_of_service(__u16 local, __u16 remote)
 	return remote < local ? remote : 0;
 }
 
+/* From how far it came, if it left with the least usual hop limit that is not smaller. */
+static __always_inline __u64 distance(__u64 ttl)
+{
+	return (ttl <= 64 ? 64 : ttl <= 128 ? 128 : 255) - ttl;
+}
+
+/* Several hosts behind one port, as behind a load balancer: then nobody knows which one a connection leads to. */
+static __always_inline bool varies(const struct habit *habit)
+{
+	return habit->varied_at && bpf_ktime_get_boot_ns() - habit->varied_at < HOUR;
+}
+
 static __always_inline void learn(const struct sock_common *sk, const struct segment *segment)
 {
 	const struct tcp *tcp = segment->tcp;
@@ -258,13 +276,17 @@ static __always_inline void learn(const struct sock_common *sk, const struct seg
 		.netns = sk->skc_net.net->ns.inum,
 		.port = port_of_service(bpf_ntohs(tcp->target), bpf_ntohs(tcp->source)),
 	};
-	const __u8 *known;
+	struct habit habit = { .ttl = segment->ttl };
+	const struct habit *known;
 
 	if (is_anybodys(sk->skc_net.net) || (segment->by_loopback && !is_local((const struct sock *)sk)))
 		return;
 	known = bpf_map_lookup_elem(&hosts, &host);
-	if (!known || *known != segment->ttl)
-		bpf_map_update_elem(&hosts, &host, &segment->ttl, BPF_ANY);
+	if (known && known->ttl == habit.ttl)
+		return;
+	if (known)
+		habit.varied_at = distance(known->ttl) == distance(habit.ttl) ? known->varied_at : bpf_ktime_get_boot_ns();
+	bpf_map_update_elem(&hosts, &host, &habit, BPF_ANY);
 }
 
 /* TCP takes a reset at exactly rcv_nxt, or a little further on where that is not processed yet: RFC 5961, 3.2. */
@@ -708,12 +730,12 @@ static __always_inline void tell_surroundings(struct death *death, const struct 
 		.local_port = death->local_port,
 		.remote_port = death->remote_port,
 	};
-	const __u8 *ttl = death->peer_ttl ? NULL : bpf_map_lookup_elem(&hosts, &host);
+	const struct habit *habit = death->peer_ttl ? NULL : bpf_map_lookup_elem(&hosts, &host);
 	const struct fate *before = bpf_map_lookup_elem(&flows, &flow);
 	struct fate fate = { .cookie = death->cookie };
 
-	if (ttl)
-		death->peer_ttl = *ttl;
+	if (habit && !varies(habit))
+		death->peer_ttl = habit->ttl;
 	if (before && !before->cookie) {
 		death->dropped_by_firewall = before->dropped_by_firewall;
 		death->dropped_leaving = before->dropped_leaving;
