@@ -76,6 +76,9 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.PEER_KEEPALIVE, Cause.PEER_GAVE_UP): "a packet capture at the peer: whether it sent data or only probes",
     (Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED): "a new connection to the same port at once: if it works, the path "
     f"forgot the old one; if it hangs, the path or the peer is down. Or {REPEATS}",
+    (Cause.USER_TIMEOUT, Cause.SILENT_AFTER_IDLE): "a new connection to the same port at once: if it works, the path "
+    f"forgot the old one. Or {REPEATS}",
+    (Cause.USER_TIMEOUT, Cause.PATH_DIED): WINDOW,
     (Cause.LOCAL_NETWORK, Cause.LOCAL_FIREWALL): BPF_COUNTS,
     (Cause.LOCAL_FIREWALL, Cause.SILENT_AFTER_IDLE): OWN_RULES,
     (Cause.LOCAL_FIREWALL, Cause.PATH_DIED): OWN_RULES,

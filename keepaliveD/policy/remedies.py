@@ -21,6 +21,10 @@ PERHAPS = (Cause.UNKNOWN_TO_PEER,)  # if the connection was idle, and what forgo
 NOT_IDLE = "the connection was not idle"
 BY_THE_PEER = "the peer ended the connection on purpose"
 BY_THIS_HOST = "this host ended the connection"
+FORGOTTEN_PERHAPS = (  # no rule arms a socket that a short TCP_USER_TIMEOUT would then end in an outage
+    "if the path forgot the connection, keepalive of the program's own would have helped "
+    "(SO_KEEPALIVE, TCP_KEEPIDLE); else let it set a longer TCP_USER_TIMEOUT"
+)
 WITHOUT_KEEPALIVE: Mapping[Cause, str] = {
     Cause.UNKNOWN: "the cause is not known",
     Cause.MIDDLEBOX_BUSY: f"{NOT_IDLE}; ask whoever runs the device why it resets",
@@ -70,6 +74,8 @@ def remedy(death: Death) -> Remedy:
         return Remedy(_lines(death), "a probe in time would have kept the path from forgetting the connection")
     if death.cause in PERHAPS and Cause.NAT_FORGOT in death.others and not death.silence < IDLE_AFTER:
         return Remedy(_lines(death), "helps if a NAT forgot the connection; not if the peer lost it")
+    if death.cause is Cause.USER_TIMEOUT and Cause.SILENT_AFTER_IDLE in death.others:
+        return Remedy((), FORGOTTEN_PERHAPS)
     return Remedy((), f"keepalive would not have helped: {WITHOUT_KEEPALIVE[death.cause]}")
 
 

@@ -34,7 +34,7 @@ from keepaliveD.policy.autopsy import (
     AutopsyRules,
 )
 from keepaliveD.policy.judge import judge
-from keepaliveD.policy.remedies import PREVENTABLE, WITHOUT_KEEPALIVE, remedy
+from keepaliveD.policy.remedies import FORGOTTEN_PERHAPS, PREVENTABLE, WITHOUT_KEEPALIVE, remedy
 from tests.support.ends import FORGOTTEN_BY_REJECT, GUESS, MEASURED, Facts, ends, live, reset, timed_out
 from tests.support.tables import Socket, table
 
@@ -374,6 +374,15 @@ def test_the_remedy_for_a_path_that_is_not_configured_names_the_path_and_arms_it
         'action = "enable"',
         'idle = "auto"',
     )
+
+
+def test_the_remedy_for_a_user_timeout_after_a_silence_is_keepalive_of_the_programs_own() -> None:
+    """No rule arms a socket with a short TCP_USER_TIMEOUT."""
+    outlasted = timed_out(unacked=5, silence=250.0, since_lost=20.1, user_timeout=20_000)
+    death = only(Autopsy(rules(GUESS, OFFICE)).observe(died(outlasted), 1001.0))
+    assert remedy(death) == ((), FORGOTTEN_PERHAPS)
+    busy = only(Autopsy(rules(GUESS, OFFICE)).observe(died({**outlasted, "silence": 0.1}), 1001.0))
+    assert remedy(busy).because.startswith("keepalive would not have helped")
 
 
 def test_the_remedy_for_a_path_that_is_known_arms_it() -> None:

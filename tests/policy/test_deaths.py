@@ -363,3 +363,12 @@ def test_a_peers_keepalive_does_not_give_up_after_data_that_arrived_since_its_la
 ) -> None:
     found = decide(ends([live(peer_probes=6, since_peer_probe=1.0, silence=1.0, **exchanged)]))
     assert found.cause[0] == cause
+
+
+@pytest.mark.parametrize(("silence", "others"), [(0.2, ()), (300.0, (Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED))])
+def test_a_user_timeout_after_a_long_silence_may_stand_for_a_path_that_forgot(
+    silence: float, others: tuple[Cause, ...]
+) -> None:
+    rows = ends([timed_out(unacked=5, silence=silence, since_lost=20.1, user_timeout=20_000)])
+    assert decide(rows).candidates(0) == (Cause.USER_TIMEOUT, *others)
+    assert decide(rows, np.full(1, 400.0)).candidates(0) == (Cause.USER_TIMEOUT,)

@@ -10,12 +10,22 @@ import termios
 import time
 from contextlib import suppress
 from select import POLLERR, poll
-from socket import AF_INET, IPPROTO_IP, create_server, socket
+from socket import AF_INET, IPPROTO_IP, IPPROTO_TCP, create_server, socket
 
 from keepaliveD.model.causes import Cause
 from tests.kernel.deaths import scenes
 from tests.kernel.deaths.rig import RECEIVED, RST, SERVER, Segment, sequence_number, vanish
-from tests.kernel.deaths.scenes import HOLD, Play, Scene, abort, keepalive, send, stay_quiet, wait_for_end
+from tests.kernel.deaths.scenes import (
+    HOLD,
+    TCP_USER_TIMEOUT,
+    Play,
+    Scene,
+    abort,
+    keepalive,
+    send,
+    stay_quiet,
+    wait_for_end,
+)
 from tests.kernel.deaths.strange import TO_THE_PROXY, over_a_link_of_its_own
 from tests.support.patience import TICK
 
@@ -208,5 +218,16 @@ def peer_of_the_same_network_goes_down(play: Play) -> None:
     client, _ = over_a_link_of_its_own(play)
     play.rig.r1.ip(f"link set far{100 + play.port % 100} arp off")
     play.rig.client.ip(f"neigh flush dev near{100 + play.port % 100}")
+    send(client)
+    wait_for_end(client)
+
+
+@scene(Cause.SILENT_AFTER_IDLE, untold=True)
+def forgotten_and_dropped_data_of_a_program_with_a_user_timeout(play: Play) -> None:
+    """As those of gRPC have: how long it waits for an answer says nothing of why there is none."""
+    client, _ = play.open()
+    client.setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, 1500)
+    play.fail("drop_there", "drop_back")
+    stay_quiet()
     send(client)
     wait_for_end(client)
