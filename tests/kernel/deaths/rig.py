@@ -80,6 +80,8 @@ class Rig:
             self.client, self.r1, self.firewall, self.r2, self.server = hosts
             for host in hosts:
                 host.use_addresses_at_once()
+                host.set_sysctl("net.ipv4.icmp_ratelimit", 0)  # or errors for one scene use up those for another
+                host.set_sysctl("net.ipv6.icmp.ratelimit", 0)
             for number, (near, far) in enumerate(pairwise(hosts), 1):
                 near.ip(f"link add right type veth peer name left netns {far.pid}", *_addresses(number, 1, "right"))
                 far.ip(*_addresses(number, 2, "left"))

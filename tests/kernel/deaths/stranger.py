@@ -14,7 +14,7 @@ from socket import AF_INET, IPPROTO_IP, IPPROTO_TCP, create_server, socket
 
 from keepaliveD.model.causes import Cause
 from tests.kernel.deaths import scenes
-from tests.kernel.deaths.rig import RECEIVED, RST, SERVER, Segment, sequence_number, vanish
+from tests.kernel.deaths.rig import CLIENT, RECEIVED, RST, SERVER, Segment, sequence_number, vanish
 from tests.kernel.deaths.scenes import (
     HOLD,
     TCP_USER_TIMEOUT,
@@ -129,15 +129,16 @@ def peers_program_is_killed_that_has_not_read_for_long(play: Play) -> None:
     wait_for_end(client)
 
 
-def at_the_firewall(play: Play) -> tuple[socket, socket]:
-    """Both ends of a connection to the server's address that the firewall leads to itself."""
-    play.rig.firewall.nft(
-        f"table ip lead{play.port} {{ chain here {{ type nat hook prerouting priority -100; "
-        f"tcp dport {play.port} redirect\n}}\n}}"
-    )
-    listener = play.stack.enter_context(play.rig.firewall.inside(lambda: create_server(("0.0.0.0", play.port))))
+def at_the_firewall(play: Play, *, alone: bool = False) -> tuple[socket, socket]:
+    """Both ends of a connection to the server's address that the firewall leads to itself; others too, or it alone."""
     client = play.stack.enter_context(play.rig.client.inside(socket))
     client.settimeout(30)
+    client.bind((CLIENT[AF_INET], 0))
+    which = f"tcp dport {play.port}" + f" tcp sport {client.getsockname()[1]}" * alone
+    play.rig.firewall.nft(
+        f"table ip lead{play.port} {{ chain here {{ type nat hook prerouting priority -100; {which} redirect\n}}\n}}"
+    )
+    listener = play.stack.enter_context(play.rig.firewall.inside(lambda: create_server(("0.0.0.0", play.port))))
     client.connect((SERVER[AF_INET], play.port))
     server, _ = listener.accept()
     play.stack.enter_context(server)
@@ -170,8 +171,7 @@ def peer_is_nearer_than_what_serves_the_other_ports_of_its_address_and_lost_its_
 @scene(Cause.UNKNOWN_TO_PEER)
 def peer_is_nearer_than_another_host_that_serves_its_port_and_lost_its_state(play: Play) -> None:
     """A load balancer leads the connections to one port to several hosts."""
-    client, server = at_the_firewall(play)
-    play.rig.firewall.nft(f"flush chain ip lead{play.port} here")
+    client, server = at_the_firewall(play, alone=True)
     beside(play, play.port)
     vanish(server)
     stay_quiet()
