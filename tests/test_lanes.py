@@ -76,6 +76,16 @@ def test_half_of_the_workers_run_what_waits_first_and_help_the_others_then() -> 
     assert lanes.tests_finished
 
 
+def test_what_waits_begins_in_the_order_in_which_it_is_collected_however_many_tests_it_has() -> None:
+    """What waits longest is collected first; begun last, it would be what all wait for at the end."""
+    many = [f"test_many.py::test_{number}@waits: many" for number in range(3)]
+    lanes, workers = scheduled([*WAIT, *many, *WORK], 4)
+    run(lanes, *workers[:2])
+    begun = [[test for test in worker.ran if test in (*WAIT, *many)] for worker in workers[:2]]
+    assert [each[0] for each in begun] == WAIT[:2]
+    assert [test for each in begun for test in each[-3:] if test in many] == many
+
+
 def test_the_others_help_with_what_waits_at_last() -> None:
     lanes, workers = scheduled(WORK + WAIT, 4)
     run(lanes, *workers[2:])
