@@ -80,11 +80,16 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def imports_of(path: Path, name: str) -> Iterator[str]:
+@functools.cache  # each of the tests below asks for all modules
+def imports_of(path: Path, name: str) -> tuple[str, ...]:
     """Everything a module imports, wherever in it the import stands.
 
     `from a import b` counts as a.b; importlib.import_module("a") counts too.
     """
+    return tuple(_imports_of(path, name))
+
+
+def _imports_of(path: Path, name: str) -> Iterator[str]:
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(parsed(path)):
         match node:
