@@ -9,7 +9,7 @@ import pytest
 from tests.kernel.measure.stage import LONG, Found, listening, measure
 from tests.support.chain import Chain, Device
 
-QUICK = ("--where", "--shortest", "6s", "--longest", "48s")
+QUICK = ("--where", "--shortest", "6s", "--longest", "32s")
 LATE = 1.5  # seconds by which a busy machine may be late
 CHAINS = {
     "short, long": [Device("drop", 12), Device("drop", 24)],

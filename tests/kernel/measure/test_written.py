@@ -32,7 +32,7 @@ def test_the_next_warning_says_that_the_timeout_was_measured_and_when(tmp_path: 
     with Chain(Device("drop", 2 * TIMEOUT), Device("drop", TIMEOUT)) as chain, home.daemon(chain.client) as daemon:
         with listening(chain) as token:
             command = (*CTL, "measure", f"{chain.address}:{PORT}", "--token", token, "--where", "--write")
-            options = ("--shortest", "6s", "--longest", "48s", f"--config={home.file}")
+            options = ("--shortest", "6s", "--longest", "32s", f"--config={home.file}")
             with chain.client.running(*command, *options) as measuring:
                 found, told = measuring.communicate(timeout=LONG)
         assert "puts it in force" in told
