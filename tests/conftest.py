@@ -56,10 +56,10 @@ LOCK_SOCKETS = (
 )
 # whose tests wait for firewalls to forget, and leave the processors to others: those first that wait longest
 WAITING = (
-    *("kernel/measure/test_measure.py", "kernel/measure/test_where.py", "kernel/test_rescue.py"),
-    *("kernel/test_verdicts.py", "kernel/measure/test_written.py", "programs/test_silence.py"),
-    *("simulation/test_model.py", "kernel/deaths/test_strange.py", "kernel/test_watching.py"),
-    *("kernel/deaths/test_causes.py", "programs/test_measured.py", "kernel/test_own_firewall.py"),
+    *("kernel/measure/test_measure.py", "kernel/test_verdicts.py", "kernel/measure/test_where.py"),
+    *("kernel/measure/test_written.py", "kernel/test_rescue.py", "programs/test_silence.py"),
+    *("kernel/deaths/test_strange.py", "programs/test_measured.py", "kernel/deaths/test_causes.py"),
+    *("simulation/test_model.py", "kernel/test_watching.py", "kernel/test_own_firewall.py"),
     "measuring/test_greeting.py",
 )
 SHARED = ("module", "session")  # scopes of fixtures that several tests use
