@@ -60,7 +60,6 @@ WAITING = (
     *("kernel/measure/test_written.py", "kernel/test_rescue.py", "programs/test_silence.py"),
     *("kernel/deaths/test_strange.py", "programs/test_measured.py", "kernel/deaths/test_causes.py"),
     *("simulation/test_model.py", "kernel/test_watching.py", "kernel/test_own_firewall.py"),
-    "measuring/test_greeting.py",
 )
 SHARED = ("module", "session")  # scopes of fixtures that several tests use
 WITHOUT_KERNEL = "not kernel"  # of the marks that script/test --quick asks for
