@@ -15,7 +15,7 @@ from keepaliveD.model.duration import span
 from keepaliveD.model.plain import known
 from keepaliveD.model.results import ArmingResult
 from keepaliveD.model.snapshot import AtRisk, Setting
-from keepaliveD.model.text import printable
+from keepaliveD.model.text import printable, quoted
 
 LABEL = 13  # columns of what a line is about
 WORST = ("cut", "bare", "late", "unknown", "safe")
@@ -232,7 +232,7 @@ def _ends(ends: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
         silences = "1 silence" if one["saved"] == 1 else f"{one['saved']} silences"
         saved = f"{silences} survived by arming" if one["saved"] else ""
         unit = f"{one['unit']} " if one["unit"] else ""
-        yield label, f"{unit}on path {one['path']}: {'; '.join(filter(None, (ended, saved)))}"
+        yield label, f"{unit}on path {quoted(one['path'])}: {'; '.join(filter(None, (ended, saved)))}"
         label = ""
     if ends:
         more = f"and {len(ends) - FEW} others; " if len(ends) > FEW else ""

@@ -50,12 +50,12 @@ def _paths(config: Config) -> Iterator[str]:
         probes = probes_before(config.keepalive, path.timeout)
         if probes < ENOUGH and path.counts is WhatCounts.PACKETS and not rules.is_armed(config, path):
             yield (
-                f'path "{path.name}": only {probes:.0f} of at least {ENOUGH} probes can leave before it forgets after '
-                f"{span(path.timeout)}; {remedy}"
+                f"path {quoted(path.name)}: only {probes:.0f} of at least {ENOUGH} probes can leave before it forgets "
+                f"after {span(path.timeout)}; {remedy}"
             )
         if path.timeout / 2 < config.interval:
             yield (
-                f'path "{path.name}": forgets after {span(path.timeout)}, but sockets are scanned only every '
+                f"path {quoted(path.name)}: forgets after {span(path.timeout)}, but sockets are scanned only every "
                 f"{span(config.interval)}, so a warning may come too late; choose a shorter watch.interval"
             )
 

@@ -131,7 +131,7 @@ def test_a_path_that_is_more_hurried_than_the_watch_is_a_warning(
     )
     assert status == Exit.OK
     assert err == [
-        'warning: path "hasty": forgets after 20s, but sockets are scanned only every 15s, '
+        "warning: path hasty: forgets after 20s, but sockets are scanned only every 15s, "
         "so a warning may come too late; choose a shorter watch.interval"
     ]
 
@@ -487,7 +487,7 @@ def test_a_single_probe_is_a_warning_with_the_cure(file: Path, capsys: pytest.Ca
     """No shorter time would help."""
     _, _, err = check(file, "[keepalive]\nprobes = 1\nidle = '30s'\n", capsys)
     assert err == [
-        'warning: path "default": only 1 of at least 2 probes can leave before it forgets after 4min; '
+        "warning: path default: only 1 of at least 2 probes can leave before it forgets after 4min; "
         "write keepalive.probes = 2 or more"
     ]
 
@@ -515,7 +515,7 @@ def test_a_path_on_which_a_rule_arms_in_time_is_no_warning(
     """Also of some connections: who follows `keepalivectl why` writes one for a unit, and would be warned for ever."""
     office = '[[path]]\nname = "office"\nnetworks = ["192.0.2.0/25"]\ntimeout = "45s"\n'
     _, _, err = check(file, f"{office}[[arm]]\n{rule}\n", capsys)
-    assert any(line.startswith('warning: path "office": only 0 of') for line in err) == warned, err
+    assert any(line.startswith("warning: path office: only 0 of") for line in err) == warned, err
 
 
 def test_an_empty_list_that_matches_everything_is_a_warning(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
