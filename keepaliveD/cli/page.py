@@ -166,11 +166,16 @@ def _fate(its: Explained, host: Host) -> str:
         return f"Not watched: watch.ignore has a network with its peer. By itself it would be {one.verdict.label}."
     if outdated(its):
         return f"{one.verdict.label.upper()} at the last scan; its keepalive was changed since: see the next scan."
-    sure = "" if one.confirmed or one.verdict is Verdict.UNKNOWN else " (Likely, not certain.)"
+    sure = "" if one.confirmed or one.verdict is Verdict.UNKNOWN else f" (Likely, not certain{_unseen(one)}.)"
     if one.verdict is Verdict.SAFE and (against or rests_on_guess(its)):
         return f"SAFE {_condition(one, against)}: {_what_happens(one)}{sure}"
     sooner = f" It may be sooner: that timeout is contradicted, {_but(one, against)}." if against else ""
     return f"{one.verdict.label.upper()}: {_what_happens(one)}{sooner}{sure}"
+
+
+def _unseen(one: Connection) -> str:
+    """Return what no single scan sees, which alone presumes `bare`."""
+    return ": a single scan does not see a peer's keepalive probes" if one.verdict is Verdict.BARE else ""
 
 
 def _condition(one: Connection, against: Sequence[Gone]) -> str:

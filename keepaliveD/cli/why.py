@@ -19,7 +19,7 @@ from keepaliveD.cli.fitting import terminal_width, wrapped
 from keepaliveD.cli.solutions import Solution
 from keepaliveD.cli.starting import file_to_be_read, how_to_start
 from keepaliveD.cli.why_text import View, first_rules, print_lines, show
-from keepaliveD.cli.worker import Asking, in_worker, look
+from keepaliveD.cli.worker import Asking, by_single_scan, in_worker, look
 from keepaliveD.config import Config, load
 from keepaliveD.config.drop_ins import drop_in
 from keepaliveD.daemon import orders
@@ -87,7 +87,7 @@ def _look(options: argparse.Namespace, root: Path, config: Config, platform: Pla
         chosen = targets.of_anything(options.target, ask, judgement.table.sockets, urgent)
         if not len(chosen):
             raise targets.nothing(options.target, ask, judgement.table.sockets, urgent)
-        judgement = ask(with_firewall_about(judgement, connections(judgement, chosen[:EXPLAINED])))
+        judgement = by_single_scan(ask(with_firewall_about(judgement, connections(judgement, chosen[:EXPLAINED]))))
         urgent = order_of_urgency(judgement, at_risk_only=False)
         chosen = urgent[np.isin(urgent, chosen)]
         some = ask(find_owners(connections(judgement, chosen[:EXPLAINED])))

@@ -10,7 +10,7 @@ import numpy as np
 
 from keepaliveD.cli import overview, state
 from keepaliveD.cli.columns import Group, grouped
-from keepaliveD.cli.worker import in_worker
+from keepaliveD.cli.worker import by_single_scan, in_worker
 from keepaliveD.config import Config, defaults, load
 from keepaliveD.daemon.interface import by_verdict
 from keepaliveD.daemon.metrics import of_scan, of_settings
@@ -38,7 +38,7 @@ def look(options: argparse.Namespace, root: Path, why: str) -> overview.Host:
     config = config.within(platform.cloud())
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, config.ignore)
     with in_worker(platform.open, watching) as asking:
-        judgement = judge(asking(scan(time.monotonic())), nothing_known(), config.paths, config.ignore)
+        judgement = by_single_scan(judge(asking(scan(time.monotonic())), nothing_known(), config.paths, config.ignore))
         at_risk = asking(find_owners(by_urgency(judgement, at_risk_only=True)))
     return overview.Host(
         daemon=None,

@@ -14,7 +14,7 @@ from keepaliveD.platforms.base import Opener
 from keepaliveD.platforms.clock import now
 from keepaliveD.platforms.requests import Open, Result, Steps, scan, with_firewall
 from keepaliveD.policy.activity import nothing_known
-from keepaliveD.policy.judge import Judgement, judge
+from keepaliveD.policy.judge import Judgement, judge, with_bare_presumed
 
 
 class Asking:
@@ -52,7 +52,13 @@ def in_worker(opener: Opener, watching: Watching) -> Iterator[Asking]:
 def look(ask: Asking, config: Config, ignore: Sequence[IPNetwork]) -> Judgement:
     """Scan once, and judge the connections, with what this host's own firewall says of those near their cut."""
     table = ask(scan(now()))
-    return ask(with_firewall(judge(table, nothing_known(), config.paths, ignore), config.warn_before))
+    judgement = ask(with_firewall(judge(table, nothing_known(), config.paths, ignore), config.warn_before))
+    return by_single_scan(judgement)
+
+
+def by_single_scan(judgement: Judgement) -> Judgement:
+    """Return the judgement with `bare` as presumed: no single scan sees a peer's keepalive probes."""
+    return with_bare_presumed(judgement, judgement.forecast.now)
 
 
 def _open(watching: Watching) -> Steps[None]:

@@ -82,6 +82,20 @@ def judged_anew(judgement: Judgement, activity: Activity) -> Judgement:
     )
 
 
+def with_bare_presumed(judgement: Judgement, since: float) -> Judgement:
+    """Return the judgement of scans since an instant, with `bare` as presumed where these may have missed a rhythm.
+
+    A peer that keeps a connection probes once in each idle timeout, at least: scans for less may not have seen it.
+    """
+    forecast, only_data = judgement.forecast, judgement.assigned.only_data
+    presumed = (forecast.verdict == Verdict.BARE.value) & (forecast.now - since < forecast.timeout)
+    if only_data is not None:
+        presumed &= ~only_data  # no probe counts there
+    return dataclasses.replace(
+        judgement, forecast=dataclasses.replace(forecast, confirmed=forecast.confirmed & ~presumed)
+    )
+
+
 def count_by_path(judgement: Judgement) -> list[Counts]:
     """Count the connections of each path by verdict."""
     kinds = judgement.assigned.index.astype(np.intp) * len(Verdict) + judgement.forecast.verdict

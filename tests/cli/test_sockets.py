@@ -129,7 +129,7 @@ def test_by_default_each_unit_and_verdict_is_one_line(desk: Desk) -> None:
     assert [line.split()[:2] for line in out.splitlines()] == [
         ["VERDICT", "COUNT"],
         ["cut?", "1"],
-        ["bare", "2"],
+        ["bare?", "2"],
         ["safe?", "1"],
         ["unknown", "1"],
     ]

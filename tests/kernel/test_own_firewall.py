@@ -56,14 +56,14 @@ def let_peer_probe(served: Program) -> None:
     served.far.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, PROBES_AFTER)
 
 
-def test_one_look_is_certain_of_a_connection_whose_peer_probes(tmp_path: Path) -> None:
-    """No age of the socket shows a probe of the peer's; the firewall does."""
+def test_one_look_sees_the_newest_probe_of_a_peer_but_no_rhythm(tmp_path: Path) -> None:
+    """No age of the socket shows a probe of the peer's; the firewall does, but not that another one comes."""
     home = Home(tmp_path, by("netlink", configuration(timeout=TIMEOUT)))
     with guarded() as rig, program(rig) as served:
         let_peer_probe(served)
         time.sleep(TIMEOUT + 1)  # it would be forgotten without the probes
         (seen,) = sockets(rig.client, home)
-        assert (seen["verdict"], seen["confirmed"]) == ("bare", True)
+        assert (seen["verdict"], seen["confirmed"]) == ("bare", False)
         assert TIMEOUT - PROBES_AFTER - 2 <= seen["left"] <= TIMEOUT
         assert served.speak() == "answered"
 

@@ -13,8 +13,8 @@ from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import SocketTable, Switch, TcpState, Timer
 from keepaliveD.policy.activity import ON_THE_WAY, nothing_known
-from keepaliveD.policy.judge import Judgement, judge
-from tests.support.tables import CONFIGURED, PROXY, Socket, idle, table, watch
+from keepaliveD.policy.judge import Judgement, judge, with_bare_presumed
+from tests.support.tables import CONFIGURED, FIREWALL, PROXY, Socket, idle, table, watch
 
 
 def verdict(socket: Socket, timeout: float = 300.0) -> Verdict:
@@ -484,3 +484,15 @@ def test_other_paths_beside_one_that_counts_only_data_are_judged_as_before() -> 
     scan = table(1000.0, on | {"cookie": 1, "remote": "10.0.0.1"}, on | {"cookie": 2})
     forecast = judge(scan, nothing_known(), [PROXY, office], []).forecast
     assert forecast.verdict.tolist() == [Verdict.SAFE, Verdict.BARE]
+
+
+@pytest.mark.parametrize(
+    ("path", "since", "certain"),
+    [(FIREWALL, 1000.0, False), (FIREWALL, 700.1, False), (FIREWALL, 700.0, True), (PROXY, 1000.0, True)],
+)
+def test_a_peer_that_may_have_probed_unseen_makes_bare_presumed(path: Path, since: float, certain: bool) -> None:
+    """It must have probed within one idle timeout, if it keeps the connection; where only data counts, none does."""
+    judgement = with_bare_presumed(watch(table(1000.0, idle(10.0), idle(400.0)), path=path), since)
+    assert judgement.forecast.verdict.tolist() == [Verdict.BARE, Verdict.CUT]
+    assert judgement.forecast.confirmed[0] == certain
+    assert judgement.forecast.confirmed[1] == watch(table(1000.0, idle(400.0)), path=path).forecast.confirmed[0]
