@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import select
 import time
 from pathlib import Path
@@ -121,11 +120,10 @@ def _as_json(file: Path | None, note: str, config: Config | Refusal) -> str:
 
 
 def _file_of_daemon(root: Path) -> tuple[Path | None, str]:
-    """Return the file that a running daemon reads, None if it is the usual one or none runs; and what to say of it."""
-    pid = running.running(arguments.state_directory(), root)
-    file = running.configuration(pid, root) if pid else None
-    if file is None or file == DEFAULT_FILE:
-        return None, ""
-    if not os.access(file, os.R_OK):
-        return None, f"the running daemon (process {pid}) reads {printable(str(file))}, which cannot be read here"
-    return file, f"this is the file of the running daemon (process {pid}); to check another, name it"
+    """Return the file that a daemon reads, or will read; None is the usual one. Return also what to say of it."""
+    directory = arguments.state_directory()
+    file, pid = running.file_for(directory, root), running.running(directory, root)
+    if file is None:
+        return None, running.not_followed(directory, root)
+    whose = f"of the running daemon (process {pid})" if pid else "that script/run reads"
+    return file, f"this is the file {whose}; to check another, name it"

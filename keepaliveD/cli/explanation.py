@@ -6,11 +6,10 @@ It loads NumPy and pydantic only where it must look for itself.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from keepaliveD.cli import arguments, daemons_explanation, forgotten, page, running, solutions
-from keepaliveD.cli.fitting import terminal_width, wrapped
+from keepaliveD.cli.fitting import tell, terminal_width, wrapped
 from keepaliveD.cli.why_json import as_json
 from keepaliveD.cli.why_text import View, advise, assumed, print_lines, show
 from keepaliveD.config.drop_ins import drop_in
@@ -39,7 +38,8 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
     """Explain the connections that were named; with --fix, write what helps and show what came of it."""
     if options.yes and not options.fix:
         raise Misuse("--yes only makes sense with --fix")
-    asked = None if options.config or options.fix else daemons_explanation.ask_for(options, root)
+    given = options.config
+    asked = None if given or options.fix else daemons_explanation.ask_for(options, root)
     if asked and any(map(page.outdated, asked.explained)):
         running.show_it(asked.daemon, root)  # only root may order that
         asked = daemons_explanation.ask_for(options, root) or asked
@@ -49,8 +49,10 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
         view = why.scanned(options, root)
         if options.fix:
             return
-        if view.daemon and not options.config:
-            print("note: tcp-keepalived could not be asked: this is a single scan by keepalivectl", file=sys.stderr)
+        if view.daemon and not given:
+            other = running.not_followed(options.state_dir, root)
+            said = "tcp-keepalived could not be asked: this is a single scan by keepalivectl"
+            tell("note", "; ".join(filter(None, (said, other))))
     else:
         host = asked.host._replace(forgotten=forgotten.known(options.state_dir))
         view = View(asked.explained, asked.more, asked.daemon, host, plain=asked.plain)

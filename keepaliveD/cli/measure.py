@@ -136,7 +136,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
         _say(*_plan(targets[0], limits))
         return
     if options.write:
-        dropin.check(options.config or DEFAULT_FILE)  # before hours pass
+        dropin.check(running.its_file(options, root) or DEFAULT_FILE)  # before hours pass
     found, stopped = _measure_first(targets, limits, root, where=options.where)
     toml = measured.as_toml(found, options.name or "")
     _print(options, found)
@@ -368,9 +368,10 @@ def _print(options: argparse.Namespace, found: measured.Found) -> None:
 
 def _write(options: argparse.Namespace, root: Path, found: measured.Found, toml: str) -> None:
     name = options.name or measured.default_name(found.name)
-    file = dropin.write(options.config, f"measured {name}", toml)
+    main = running.its_file(options, root)
+    file = dropin.write(main, f"measured {name}", toml)
     daemon = running.running(arguments.state_directory(), root)
-    command = running.how_to_reload(daemon, root) if daemon else how_to_start(root)
+    command = running.how_to_reload(daemon, root) if daemon else how_to_start(root, main)
     _say(f"wrote {printable(str(file))}; {command} puts it in force")
 
 

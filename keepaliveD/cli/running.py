@@ -13,6 +13,7 @@ from typing import TypeVar
 from keepaliveD.cli.arguments import state_directory
 from keepaliveD.cli.asking import ask, control_socket, listens
 from keepaliveD.cli.fitting import tell
+from keepaliveD.cli.starting import file_to_be_read
 from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Refusal
 from keepaliveD.model.text import printable
 from keepaliveD.places import DEFAULT_FILE, LOCK, UNIT
@@ -54,16 +55,17 @@ def configuration(pid: int, root: Path) -> Path | None:
     """Return the file that a daemon reads, by its command line; None where that cannot be told."""
     try:
         words = (root / f"proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
-        directory = os.readlink(root / f"proc/{pid}/cwd") if "--config" in " ".join(words) else "/"
+        found = DEFAULT_FILE
+        for word, following in zip(words, [*words[1:], ""], strict=True):
+            if word == "--config":
+                found = Path(following)
+            elif word.startswith("--config="):
+                found = Path(word.removeprefix("--config="))
+        if found.is_absolute():
+            return found
+        return Path(os.readlink(root / f"proc/{pid}/cwd")) / found  # which only root sees of others' processes
     except OSError:
         return None
-    found = DEFAULT_FILE
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        if word == "--config":
-            found = Path(following)
-        elif word.startswith("--config="):
-            found = Path(word.removeprefix("--config="))
-    return Path(directory) / found
 
 
 def followed(directory: Path, root: Path) -> Path | None:
@@ -73,10 +75,29 @@ def followed(directory: Path, root: Path) -> Path | None:
     return file if file and file != DEFAULT_FILE and os.access(file, os.R_OK) else None
 
 
+def file_for(directory: Path, root: Path) -> Path | None:
+    """Return the file that a daemon reads, or will read once it is started; None is the usual one."""
+    return followed(directory, root) if running(directory, root) else file_to_be_read(root)
+
+
 def its_file(options: argparse.Namespace, root: Path) -> Path | None:
-    """Return the file of --config, or else what a running daemon reads; None is the usual one."""
+    """Return the file of --config, or else what a daemon reads, or will read; None is the usual one."""
     given: Path | None = options.config
-    return given or followed(getattr(options, "state_dir", state_directory()), root)
+    return given or file_for(getattr(options, "state_dir", state_directory()), root)
+
+
+def not_followed(directory: Path, root: Path) -> str:
+    """Return that a running daemon reads another configuration than is read here, or may; "" where it is the same."""
+    pid = running(directory, root)
+    file = configuration(pid, root) if pid else DEFAULT_FILE
+    if file == DEFAULT_FILE:
+        return ""
+    here = DEFAULT_FILE if (root / DEFAULT_FILE.relative_to("/")).exists() else "the built-in defaults"
+    if file is None:
+        return f"this follows {here}, but the daemon (process {pid}) may read another file; run as root to see which"
+    if os.access(file, os.R_OK):
+        return ""
+    return f"this follows {here}, but the daemon (process {pid}) reads {printable(str(file))}; run as root to read it"
 
 
 def answer_or_why(ask: Callable[[], Answer], directory: Path, root: Path) -> tuple[Answer | None, str]:
@@ -99,7 +120,8 @@ def whose_scan(options: argparse.Namespace, root: Path, why: str, engine: str) -
     """
     said = f"this list is a single scan by keepalivectl ({engine.partition(' (')[0]})"
     if why:
-        return f"{why}; {said}"
+        other = "" if options.config else not_followed(options.state_dir, root)
+        return "; ".join(filter(None, (why, said, other)))
     given = " and ".join(f"--{name}" for name in BY_ITSELF if getattr(options, name, None))
     pid = running(options.state_dir, root)
     return f"{_beside_daemon(pid, said)}; for the daemon's view leave {given} out" if pid else ""

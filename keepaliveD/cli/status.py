@@ -48,8 +48,10 @@ def _host(options: argparse.Namespace, root: Path) -> tuple[overview.Host, int]:
         why, status = _without(pid, root, refusal)
     from keepaliveD.cli import without_daemon
 
+    other = "" if options.config else running.not_followed(options.state_dir, root)
     options.config = running.its_file(options, root)
     host = without_daemon.look(options, root, why)
+    host = dataclasses.replace(host, problems=(*filter(None, [other]), *host.problems))
     return dataclasses.replace(host, process=pid, stop=running.how_to_stop(pid, root)) if pid else host, status
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from keepaliveD.cli import files, forgotten, page, running, solutions, state, targets
 from keepaliveD.cli.fitting import terminal_width, wrapped
 from keepaliveD.cli.solutions import Solution
-from keepaliveD.cli.starting import file_to_be_read, how_to_start
+from keepaliveD.cli.starting import how_to_start
 from keepaliveD.cli.why_text import View, first_rules, print_lines, show
 from keepaliveD.cli.worker import Asking, by_single_scan, in_worker, look
 from keepaliveD.config import Config, load
@@ -52,11 +52,11 @@ def scanned(options: argparse.Namespace, root: Path) -> View:
     """Scan, and explain the connections that were named; with --fix, write what helps and show what came of it."""
     platform = detect(root=root)
     given = options.config
-    options.config = given or _file(options, root)
+    options.config = running.its_file(options, root)
     if options.fix:
         _raise_if_in_vain(options, root)
     view = _look(options, root, load(options.config).within(platform.cloud()), platform)
-    if not given and options.config != (its := _file(options, root)):
+    if not given and options.config != (its := running.file_for(options.state_dir, root)):
         options.config = its  # of a daemon that has started since
         view = _look(options, root, load(its).within(platform.cloud()), platform)
     if view.unrecorded and any(one.found and one.found.stands.on and one.entry is None for one in view.explained):
@@ -69,13 +69,6 @@ def scanned(options: argparse.Namespace, root: Path) -> View:
         show(options, view)
         _fix(options, root, platform, view, solutions.of(view.explained, view.host))
     return view
-
-
-def _file(options: argparse.Namespace, root: Path) -> Path | None:
-    """Return the file that a daemon reads, or will read once it is started; None is the usual one."""
-    if running.running(options.state_dir, root):
-        return running.followed(options.state_dir, root)
-    return file_to_be_read(root)
 
 
 def _look(options: argparse.Namespace, root: Path, config: Config, platform: Platform) -> View:

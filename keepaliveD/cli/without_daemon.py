@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keepaliveD.cli import overview, state
+from keepaliveD.cli import overview, running, state
 from keepaliveD.cli.columns import Group, grouped
 from keepaliveD.cli.worker import by_single_scan, in_worker
 from keepaliveD.config import Config, defaults, load
@@ -58,7 +58,7 @@ def look(options: argparse.Namespace, root: Path, why: str) -> overview.Host:
 def metrics(options: argparse.Namespace, root: Path) -> list[Metric]:
     """Return what one scan shows, and the system's settings. Raises Refusal."""
     platform = detect(root=root)
-    config = load(options.config).within(platform.cloud())
+    config = load(running.its_file(options, root)).within(platform.cloud())
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, config.ignore)
     with in_worker(platform.open, watching) as asking:
         judgement = judge(asking(scan(time.monotonic())), nothing_known(), config.paths, config.ignore)

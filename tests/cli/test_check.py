@@ -218,6 +218,7 @@ def test_without_any_file_the_defaults_are_explained(
 ) -> None:
     """They are a configuration as well."""
     monkeypatch.setattr("keepaliveD.config.files.DEFAULT_FILE", tmp_path / "config.toml")
+    monkeypatch.setattr(running, "file_to_be_read", lambda _: None)  # as where it is installed
     assert main(["check"]) == Exit.OK
     assert capsys.readouterr().out.startswith("valid: the built-in defaults\n")
 
@@ -628,11 +629,27 @@ def test_without_a_file_it_checks_what_the_running_daemon_reads(
     assert (out.startswith(f"valid: {SHIPPED}\n"), err) == (True, "")
 
 
-def test_a_file_of_the_running_daemon_that_cannot_be_read_is_named(
-    daemons: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_that_the_running_daemon_reads_another_file_is_said(
+    daemons: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, is_seen: bool
 ) -> None:
+    """Where it cannot be read, or, without root, cannot even be seen."""
     monkeypatch.setattr("os.access", lambda *_: False)
+    monkeypatch.setattr(running, "configuration", lambda *_: daemons if is_seen else None)
     main(["check"])
-    assert f"note: the running daemon (process 812) reads {daemons}, which cannot be read here\n" in (
-        capsys.readouterr().err
-    )
+    (note,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("note: "))
+    other = f"reads {daemons}; run as root to read it" if is_seen else "may read another file; run as root to see which"
+    assert note.startswith("note: this follows ")
+    assert note.endswith(f", but the daemon (process 812) {other}")
+
+
+def test_without_a_daemon_a_clone_checks_the_file_that_its_daemon_will_read(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text('[[path]]\nname = "office"\nnetworks = ["10.0.0.0/8"]\ntimeout = "10min"\n')
+    monkeypatch.setattr(running, "running", lambda *_: 0)
+    monkeypatch.setattr(running, "file_to_be_read", lambda _: file)
+    assert main(["check"]) == Exit.OK
+    out, err = capsys.readouterr()
+    assert (out.startswith(f"valid: {file}\n"), "path office " in out) == (True, True)
+    assert err == "note: this is the file that script/run reads; to check another, name it\n"

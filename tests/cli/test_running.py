@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-from keepaliveD.cli import daemons_view, paths
+from keepaliveD.cli import daemons_view, paths, status
+from keepaliveD.cli import running as commands
 from keepaliveD.cli.ctl import main
-from keepaliveD.cli.running import how_to_reload, how_to_stop, running
+from keepaliveD.cli.running import configuration, how_to_reload, how_to_stop, its_file, running
 from keepaliveD.cli.starting import UNITS, file_to_be_read, how_to_start
 from keepaliveD.model.errors import NotPermitted
 from keepaliveD.records.settings import SettingsRecord
@@ -139,3 +141,44 @@ def test_the_daemon_of_a_clone_reads_the_clones_configuration_unless_etc_has_one
     (tmp_path / "etc/tcp-keepalived/config.toml").touch()
     assert file_to_be_read(tmp_path) is None
     assert how_to_start(tmp_path) == f"{run} --config /etc/tcp-keepalived/config.toml"
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        (["--config", "/srv/its.toml"], Path("/srv/its.toml")),
+        (["--config=/srv/its.toml"], Path("/srv/its.toml")),
+        ([], Path("/etc/tcp-keepalived/config.toml")),
+        (["--config", "its.toml"], None),
+    ],
+)
+def test_only_a_relative_name_hides_the_configuration_of_a_daemon(
+    tmp_path: Path, words: list[str], file: Path | None
+) -> None:
+    """Where a process works, only root sees; what it was called with, everybody."""
+    (tmp_path / "proc/812").mkdir(parents=True)
+    (tmp_path / "proc/812/cmdline").write_bytes(b"".join(f"{word}\0".encode() for word in ["tcp-keepalived", *words]))
+    assert configuration(812, tmp_path) == file
+
+
+def test_without_a_daemon_every_command_of_a_clone_reads_what_its_daemon_will_read(tmp_path: Path) -> None:
+    options = Namespace(config=None, state_dir=tmp_path)
+    assert its_file(options, tmp_path) == file_to_be_read(tmp_path)
+    assert its_file(Namespace(config=SHIPPED, state_dir=tmp_path), tmp_path) == SHIPPED
+
+
+@pytest.mark.parametrize("command", ["sockets", "paths", "status"])
+def test_without_root_it_is_said_that_the_daemon_may_follow_another_configuration(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> dict[str, object]:
+        raise NotPermitted("/control: Permission denied; run as root")
+
+    for module in (daemons_view, status):
+        monkeypatch.setattr(module, "ask", refuse)
+    monkeypatch.setattr(paths, "ask_daemon", refuse)
+    monkeypatch.setattr(commands, "configuration", lambda *_: None)
+    with SettingsRecord(tmp_path, {}, {}).locked():
+        main([command, "--state-dir", str(tmp_path)])
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert f", but the daemon (process {os.getpid()}) may read another file; run as root to see which" in said

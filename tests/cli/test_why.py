@@ -525,6 +525,17 @@ def test_a_daemon_that_starts_while_fix_scans_has_its_file_written(
     assert desk.reloaded == [4242]
 
 
+def test_beside_a_daemon_that_cannot_be_asked_it_says_whose_configuration_it_follows(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.daemon = 812
+    monkeypatch.setattr(running, "configuration", lambda *_: None)
+    assert main(["why", "amanda@backup", "--state-dir", str(desk.directory / "state")]) == 0
+    err = " ".join(desk.capsys.readouterr().err.split())
+    assert "this is a single scan by keepalivectl; this follows " in err
+    assert err.endswith("but the daemon (process 812) may read another file; run as root to see which")
+
+
 def test_fix_names_the_directory_that_is_missing_before_it_scans(desk: Desk) -> None:
     nowhere = desk.directory / "no where/config.toml"
     status = main(["why", "amanda@backup", "--fix", "--yes", "--config", str(nowhere)])
@@ -588,7 +599,8 @@ def test_beside_a_daemon_with_another_configuration_that_one_is_meant(
     desk.config.write_text('[[path]]\nname = "its own"\nnetworks = ["10.0.0.0/8"]\ntimeout = "5min"\n')
     status = main(["why", "amanda@backup", *words, "--state-dir", str(desk.directory / "state")])
     out, err = desk.capsys.readouterr()
-    assert (status, err) == (0, "")
+    note = "note: tcp-keepalived could not be asked: this is a single scan by keepalivectl\n"
+    assert (status, err) == (0, "" if words else note)
     assert '"its own"' in out
     if words:
         assert tomllib.loads(desk.written.read_text()) == {"arm": [RULE]}
