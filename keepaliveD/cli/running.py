@@ -164,6 +164,20 @@ def have_recorded(pid: int, root: Path) -> str:
     return why_not_asked(pid, root, NoInput(""))
 
 
+def set_by_reload(pid: int, root: Path) -> str:
+    """Return which settings a daemon leaves alone that it sets again at a reload; "" where none, or not known."""
+    with contextlib.suppress(NoInput, NotPermitted, KernelError, KeyError, TypeError):
+        if path := control_of(pid, root):
+            status = ask(path, "Status", patience=PATIENCE)
+            differ = [one for one in status["settings"] if one["stands"] not in (None, one["wanted"])]
+            if status["applied"] and differ:
+                words = (f"{one['name']} {one['wanted']} (now {one['stands']})" for one in differ)
+                return (
+                    f"the daemon leaves settings as somebody restored or changed them; a reload sets {', '.join(words)}"
+                )
+    return ""
+
+
 def its_log(directory: Path, root: Path) -> str:
     """Return where a running daemon writes its log, as far as that can be seen."""
     pid = running(directory, root)

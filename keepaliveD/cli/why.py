@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from keepaliveD.cli import files, forgotten, page, running, solutions, state, targets
-from keepaliveD.cli.fitting import terminal_width, wrapped
+from keepaliveD.cli.fitting import tell, terminal_width, wrapped
 from keepaliveD.cli.solutions import Solution
 from keepaliveD.cli.starting import how_to_start
 from keepaliveD.cli.why_text import View, first_rules, print_lines, show
@@ -150,6 +150,9 @@ def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View
             print("\nNothing to fix.")
             return
         _check_daemon(options, view.daemon, root)
+        if settings := running.set_by_reload(view.daemon, root):
+            print("\nA rule arms them once the daemon has reloaded.")
+            _confirm(options, settings, "Reload the daemon?", "the daemon was not reloaded")
         _reload(view.daemon, root)  # it may not have read a rule that is there already
         print("\nA rule arms them. Reloaded the daemon.\n")
         _show_result(options, root, load(options.config).within(platform.cloud()), platform, armed)
@@ -159,7 +162,7 @@ def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View
     if first := first_rules(options, view, file):
         raise Misuse(f"a rule matches before a new one would: {first}; change it there")
     text = "\n".join(solution.lines) + "\n"
-    _ask(options, file, text)
+    _ask(options, file, text, running.set_by_reload(view.daemon, root) if view.daemon else "")
     before = file.read_text(encoding="utf-8") if file.exists() else None
     files.make_directory(file.parent)
     files.write(file, text)
@@ -227,18 +230,25 @@ def _check_daemon(options: argparse.Namespace, daemon: int, root: Path) -> None:
         raise Misuse(f"the daemon (process {daemon}) reads {printable(str(its))}; give it as --config")
 
 
-def _ask(options: argparse.Namespace, file: Path, text: str) -> None:
+def _ask(options: argparse.Namespace, file: Path, text: str, settings: str) -> None:
     """Show what is to be written and ask. Raises Misuse where there is nobody to answer, or the answer is no."""
     print(f"\nThis goes into {printable(str(file))}{' in place of what is there' if file.exists() else ''}:")
     print_lines(text.splitlines())
+    _confirm(options, settings, "Write it and reload the daemon?", "nothing was written")
+
+
+def _confirm(options: argparse.Namespace, settings: str, question: str, refused: str) -> None:
+    """Say which settings a reload sets, and ask. Raises Misuse where there is nobody to answer, or the answer is no."""
+    if settings:
+        tell("note", settings)
     if options.yes:
         return
     if not sys.stdin.isatty():
         raise Misuse("--fix asks before it writes, and standard input is no terminal; add --yes")
-    print("Write it and reload the daemon? [y/N] ", end="")
+    print(f"{question} [y/N] ", end="")
     sys.stdout.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise Misuse("nothing was written")
+        raise Misuse(refused)
 
 
 def _reload(daemon: int, root: Path) -> None:

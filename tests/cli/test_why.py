@@ -655,6 +655,31 @@ def test_fix_has_a_daemon_read_a_rule_that_it_may_not_have_read(desk: Desk) -> N
     assert "A rule arms them. Reloaded the daemon." in out
 
 
+@pytest.mark.parametrize("is_written", [False, True], ids=["write", "only reload"])
+def test_fix_says_before_it_asks_that_a_reload_sets_again_what_was_undone(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, *, is_written: bool
+) -> None:
+    if is_written:
+        assert desk.types("amanda@backup", "--fix", "--yes")[0] == 0
+    desk.daemon = 4242
+    setting = {"name": "net.ipv4.tcp_keepalive_time", "wanted": 180, "stands": 7200, "before": None}
+    as_wanted = {"name": "net.ipv4.tcp_keepalive_intvl", "wanted": 20, "stands": 20, "before": 75}
+    monkeypatch.setattr(running, "control_of", lambda *_: Path("/control"))
+    monkeypatch.setattr(running, "ask", lambda *_, **__: {"applied": True, "settings": [setting, as_wanted]})
+    terminal = io.StringIO("n\n")
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    status, out, err = desk.types("amanda@backup", "--fix")
+    assert (status, desk.reloaded) == (64, [])
+    assert err[0] == (
+        "note: the daemon leaves settings as somebody restored or changed them; a reload sets "
+        "net.ipv4.tcp_keepalive_time 180 (now 7200)"
+    )
+    assert out.endswith("Reload the daemon? [y/N] " if is_written else "Write it and reload the daemon? [y/N] ")
+    status, _, err = desk.types("amanda@backup", "--fix", "--yes")
+    assert (status, desk.reloaded, len(err)) == (0, [4242], 1)
+
+
 def test_what_is_well_needs_no_fix(desk: Desk) -> None:
     desk.config.write_text('[watch]\ndefault_timeout = "infinity"\n')
     status, out, err = desk.types("amanda@backup", "--fix", "--yes")
