@@ -81,13 +81,15 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
+def add_config(
+    parser: argparse.ArgumentParser, default: str = f"what a running daemon reads, or else {DEFAULT_FILE}"
+) -> None:
     """Where the configuration is."""
     parser.add_argument(
         "--config",
         metavar="FILE",
         type=Path,
-        help=f"read FILE and the directory config.d beside it (default: {DEFAULT_FILE})",
+        help=f"read FILE and the directory config.d beside it (default: {default})",
     )
 
 

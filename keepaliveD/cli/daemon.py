@@ -23,7 +23,7 @@ from keepaliveD.log.entries import WARNING, Entry
 from keepaliveD.log.journal import FORMATS, JournaldLog, Log, never_waiting, open_log
 from keepaliveD.log.kept import KeepingLog
 from keepaliveD.model.errors import Refusal
-from keepaliveD.places import CONTROL
+from keepaliveD.places import CONTROL, DEFAULT_FILE
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.clock import now
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
         "watch every TCP socket, and warn before a connection expires.",
         epilog="SIGHUP reloads the configuration; SIGTERM and SIGINT stop the daemon and restore the settings found.",
     )
-    arguments.add_config(parser)
+    arguments.add_config(parser, str(DEFAULT_FILE))
     arguments.add_state(parser)
     parser.add_argument(
         "--log-format",

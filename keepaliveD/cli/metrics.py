@@ -11,6 +11,7 @@ from keepaliveD.cli.asking import ask, control_socket
 from keepaliveD.cli.listening import WHERE, where
 from keepaliveD.model.errors import KernelError, Misuse, NoInput
 from keepaliveD.model.metric import Metric
+from keepaliveD.places import DEFAULT_FILE
 
 
 def add_metrics(command: argparse.ArgumentParser) -> None:
@@ -25,7 +26,7 @@ def add_metrics(command: argparse.ArgumentParser) -> None:
         type=where,
         help=f"serve the metrics of the daemon by HTTP; WHERE is {WHERE}",
     )
-    arguments.add_config(command)
+    arguments.add_config(command, str(DEFAULT_FILE))
     command.set_defaults(command=print_metrics)
 
 

@@ -21,7 +21,7 @@ from subprocess import PIPE
 
 import pytest
 
-from keepaliveD.cli import dropin, files
+from keepaliveD.cli import dropin, files, running, starting
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.measured import Found, as_json, as_toml, default_name, in_words
 from keepaliveD.config import load
@@ -137,6 +137,37 @@ def test_what_was_measured_for_hours_is_printed_also_where_it_cannot_be_written(
     told = capsys.readouterr()
     assert said(FOUND) in told.out
     assert "missing/config.d: cannot be made" in told.err
+
+
+def test_a_measurement_in_a_clone_is_written_where_the_daemon_of_the_clone_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is installed there, so the line about what puts it in force names the clone's daemon."""
+    clone = tmp_path / "clone"
+    for name in ("script/run", "etc/tcp-keepalived/config.toml"):
+        (clone / name).parent.mkdir(parents=True)
+        (clone / name).touch()
+    monkeypatch.setattr(starting, "CLONE", clone / "script/run")
+    monkeypatch.setattr(starting, "UNITS", ())
+    monkeypatch.setattr(starting, "DEFAULT_FILE", Path("/nothing-installed/config.toml"))
+    monkeypatch.setattr(dropin, "DEFAULT_FILE", tmp_path / "usual/config.toml")
+    monkeypatch.setattr("keepaliveD.cli.measure._measure", measured)
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    assert main(["measure", "127.0.0.1:1", "--write"]) == 0
+    written = clone / "etc/tcp-keepalived/config.d/measured_to_db.example.net.toml"
+    assert f"wrote {written}; {clone}/script/run puts it in force" in capsys.readouterr().err
+    assert tomllib.loads(written.read_text(encoding="utf-8"))["path"][0]["timeout"] == "300s"
+
+
+def test_a_measurement_is_written_where_a_running_daemon_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "its").mkdir()
+    (tmp_path / "its/config.toml").touch()
+    monkeypatch.setattr(dropin, "DEFAULT_FILE", tmp_path / "usual/config.toml")
+    monkeypatch.setattr("keepaliveD.cli.measure._measure", measured)
+    monkeypatch.setattr(running, "running", lambda *_: 4242)
+    monkeypatch.setattr(running, "followed", lambda *_: tmp_path / "its/config.toml")
+    assert main(["measure", "127.0.0.1:1", "--write"]) == 0
+    assert (tmp_path / "its/config.d/measured_to_db.example.net.toml").exists()
 
 
 def test_the_path_that_is_written_is_a_measured_one(tmp_path: Path) -> None:
