@@ -10,7 +10,7 @@ from keepaliveD.cli import arguments, overview, running
 from keepaliveD.cli.asking import ask, control_socket
 from keepaliveD.cli.fitting import terminal_width, wrapped
 from keepaliveD.cli.starting import how_to_start
-from keepaliveD.model.errors import Exit, NoInput, NotPermitted, Refusal
+from keepaliveD.model.errors import Exit, KernelError, NoInput, NotPermitted, Refusal
 
 NOT_RUNNING, NOT_KNOWN = 3, 4  # as the LSB has it for the status of a service, and systemctl(1)
 
@@ -43,7 +43,7 @@ def _host(options: argparse.Namespace, root: Path) -> tuple[overview.Host, int]:
         answer = ask(control_socket(root), "Status")
         stop, reload = (how(answer["pid"], root) for how in (running.how_to_stop, running.how_to_reload))
         return overview.of_daemon(answer, stop, reload), Exit.OK
-    except (NoInput, NotPermitted) as refusal:
+    except (NoInput, NotPermitted, KernelError) as refusal:
         pid = running.running(options.state_dir, root)
         why, status = _without(pid, root, refusal)
     from keepaliveD.cli import without_daemon
@@ -57,8 +57,9 @@ def _host(options: argparse.Namespace, root: Path) -> tuple[overview.Host, int]:
 
 def _without(pid: int, root: Path, refusal: Refusal) -> tuple[str, int]:
     """Return why no daemon was asked, and the exit status; `pid` is one that runs, 0 if none is seen."""
+    hangs = isinstance(refusal, KernelError)
     if pid:
-        return running.why_not_asked(pid, root, refusal), Exit.OK
-    if isinstance(refusal, NotPermitted):
+        return running.why_not_asked(pid, root, refusal), NOT_KNOWN if hangs else Exit.OK
+    if hangs or isinstance(refusal, NotPermitted):
         return str(refusal), NOT_KNOWN
     return f"none runs here; {how_to_start(root)}", NOT_RUNNING

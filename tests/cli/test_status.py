@@ -25,7 +25,7 @@ from keepaliveD.log.entries import Entry
 from keepaliveD.model.autopsy import Tally
 from keepaliveD.model.causes import Foretold
 from keepaliveD.model.connections import Counts, Verdict
-from keepaliveD.model.errors import NotPermitted
+from keepaliveD.model.errors import KernelError, NotPermitted
 from keepaliveD.model.results import ArmingResult
 from keepaliveD.model.snapshot import AtRisk, LastScan, Setting, Snapshot
 from keepaliveD.model.sockets import ALL_WATCHED, SocketTable, Unwatched
@@ -269,6 +269,20 @@ def test_whether_a_daemon_runs_may_stay_unknown(desk: Desk, monkeypatch: pytest.
     monkeypatch.setattr(status, "ask", refuse)
     left, (first, *_), _ = desk.types("status")
     assert (left, first) == (4, f"daemon       {desk.directory}/control: Permission denied; run as root")
+
+
+def test_beside_a_daemon_that_does_not_answer_the_page_shows_what_else_there_is(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def time_out(*_: object) -> dict[str, object]:
+        raise KernelError(f"{desk.directory}/control: the daemon does not answer: timed out")
+
+    monkeypatch.setattr(status, "ask", time_out)
+    with SettingsRecord(desk.directory / "state", IDENTITY, desk.tuner.ranges).locked():
+        left, (first, *rest), _ = desk.types("status")
+    why = f"{desk.directory}/control: the daemon does not answer: timed out"
+    assert (left, first) == (4, f"daemon       process {os.getpid()} runs, but cannot be asked: {why}")
+    assert any(line.startswith("settings ") for line in rest)
 
 
 def test_what_a_daemon_has_set_that_cannot_be_asked_is_undone_by_stopping_it(
