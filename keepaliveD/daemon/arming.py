@@ -24,9 +24,9 @@ from keepaliveD.platforms.base import AtConnect
 from keepaliveD.platforms.requests import ChangeSocketSettings, ReadSocketSettings, Steps, find_owners
 from keepaliveD.policy.arming import by_rules
 from keepaliveD.policy.choices import Orders, Recorded, how_to_arm, how_to_disarm, targets, what_became
-from keepaliveD.policy.connections import column, part, with_cookies
+from keepaliveD.policy.connections import column, part, select
 from keepaliveD.policy.judge import Judgement
-from keepaliveD.policy.shared import Entry, Shared, are_among
+from keepaliveD.policy.shared import Entry, Shared, are_among, are_armed, shared
 from keepaliveD.policy.socket_settings import as_chosen
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.entries import Whose
@@ -45,8 +45,8 @@ class SocketArming:
 
     def arm(self, action: Arm) -> Steps[tuple[Arming, ...]]:
         """Arm these connections as their wishes say; return what became of each."""
-        are_many = len(action.connections) > MANY and not any(wish.rule.processes for wish in action.wishes)
-        connections = _each_once((yield from find_owners(action.connections, units_suffice=are_many)))
+        by_process = any(wish.rule.processes for wish in action.wishes)
+        connections = yield from _with_owners(action.connections, by_process=by_process)
         armings: list[Arming] = []
         for _ in range(ROUNDS):
             known = self._known(connections)
@@ -124,10 +124,11 @@ class SocketArming:
             return Outcome(Disarm(()), dry_run=True)
         action, undone = Disarm(()), Mark.NOT_ARMED if only_mine else Mark.LEFT_ALONE
         try:
-            armed = set(self._record.armed())
+            cookies = look.table.sockets["cookie"]
+            rows = are_armed(cookies, self._record.known(cookies).entries)
             if only_mine:
-                armed &= {cookie for cookie, first in self._record.armed_here().items() if first}
-            action = Disarm((yield from find_owners(with_cookies(look, armed))))
+                rows &= are_among(cookies, self._record.armed_here(first=True))
+            action = Disarm((yield from _with_owners(select(look, np.flatnonzero(rows)))))
             return Outcome(action, armings=(yield from self._put_back(action.connections, self._record, undone)))
         except Refusal as refusal:
             return Outcome(action, refused=refusal)
@@ -137,10 +138,9 @@ class SocketArming:
         if self._record is None:
             return Outcome(action, dry_run=True)
         self._learn_armed_at_connect(action.connections, self._known(action.connections), self._record)
-        known = self._known(action.connections)
-        found = yield from find_owners(tuple([one for one in action.connections if known.armed(one.cookie)]))
+        found = yield from _with_owners(_armed(action.connections, self._known(action.connections)))
         armings = yield from self._put_back(found, self._record, Mark.LEFT_ALONE)
-        return Outcome(dataclasses.replace(action, connections=tuple(found)), armings=armings)
+        return Outcome(dataclasses.replace(action, connections=found), armings=armings)
 
     def _put_back(
         self, connections: Sequence[Connection], record: ArmingRecord, undone: Mark
@@ -148,13 +148,13 @@ class SocketArming:
         armings: list[Arming] = []
         for _ in range(ROUNDS):
             known = self._known(connections)
-            connections = [one for one in connections if known.armed(one.cookie)]
+            connections = _armed(connections, known)
             if not connections:
                 return tuple(armings)
             done, moved = yield from self._disarm(connections, known, record, undone)
             armings += done
-            connections = [one for one in connections if one.cookie in moved]
-        return (*armings, Arming(tuple(connections), ArmingResult.CHANGED_MEANWHILE)) if connections else tuple(armings)
+            connections = _among(connections, moved)
+        return (*armings, Arming(connections, ArmingResult.CHANGED_MEANWHILE)) if connections else tuple(armings)
 
     def _disarm(
         self, connections: Sequence[Connection], known: Recorded, record: ArmingRecord, undone: Mark
@@ -164,8 +164,10 @@ class SocketArming:
         armings: list[Arming] = []
         again: set[int] = set()
         wanted = targets(connections)
+        at_once = len(wanted)
         while len(wanted):
-            looked = yield ReadSocketSettings(wanted, closing=True)
+            looked = yield ReadSocketSettings(wanted[:at_once], closing=True)
+            at_once = len(looked)
             choices = how_to_disarm(connections, wanted, looked, armed)
             connections, wanted = connections[len(looked) :], wanted[len(looked) :]
             done = choices.left_alone()
@@ -173,26 +175,24 @@ class SocketArming:
             if len(changes):
                 record.check_writable()
                 done += choices.results(rows, (yield from _change(changes, closing=True)), ArmingResult.DISARMED)
-            moved = record.write(
-                dict.fromkeys(_cookies(done, ArmingResult.DISARMED, ArmingResult.ALREADY_SET), undone)
-                | dict.fromkeys(
-                    _cookies(done, ArmingResult.CHANGED_SINCE, ArmingResult.CHANGED_MEANWHILE), Mark.LEFT_ALONE
-                ),
-                known.turn,
-            )
+            moved = record.write(_marked(done, undone), known.turn)
             armings += _without(done, moved, unless=ArmingResult.DISARMED)
             again |= moved
         return armings, again
 
-    def _without_us(self, connections: Iterable[Connection], entries: Mapping[int, Entry]) -> dict[int, Armed]:
-        """Return how the sockets were armed, with inherited times as they would be if we had set no system setting."""
-        armed = {one.cookie: entry for one in connections if isinstance(entry := entries[one.cookie], Armed)}
+    def _without_us(self, connections: Sequence[Connection], entries: Mapping[int, Entry]) -> Shared[Armed]:
+        """Return how these armed sockets were armed.
+
+        Inherited times are as they would be if we had set no system setting.
+        """
+        cookies, known = column(connections, "cookie"), shared(entries)
+        used, numbers = np.unique(known.numbers_of(cookies), return_inverse=True)
+        kinds = [kind for number in used.tolist() if isinstance(kind := known.kinds[number], Armed)]
         if found := self._settings.without_us():
             namespace, system = found
-            alike = {each: as_chosen(each, system) for each in set(armed.values())}
-            here = {one.cookie for one in connections if one.netns == namespace}
-            armed = {cookie: alike[each] if cookie in here else each for cookie, each in armed.items()}
-        return armed
+            numbers = numbers + len(kinds) * (column(connections, "netns") == namespace)
+            kinds += [as_chosen(kind, system) for kind in kinds]
+        return Shared(cookies, numbers, kinds)
 
 
 def _change(changes: Column, *, closing: bool) -> Steps[Column]:
@@ -241,7 +241,7 @@ def _correct(
                 else:
                     restored[cookie] = before.get(cookie, Mark.NOT_ARMED)
     moved = record.write(restored, since, Whose.OTHERS) | record.write(stands, since)
-    return moved | set(_cookies(armings, ArmingResult.CHANGED_MEANWHILE))
+    return moved | set(_cookies(armings, ArmingResult.CHANGED_MEANWHILE).tolist())
 
 
 def _record_again(armings: Iterable[Arming], ours: Shared[Armed], record: ArmingRecord, since: int) -> Steps[None]:
@@ -260,6 +260,24 @@ def _record_again(armings: Iterable[Arming], ours: Shared[Armed], record: Arming
         looked = yield ReadSocketSettings(wanted, closing=True)
         choices = how_to_disarm(lost, wanted, looked, {one.cookie: ours[one.cookie] for one in lost})
         record.write({cookie: ours[cookie] for cookie in choices.to_set()}, replaced.turn)
+
+
+def _marked(armings: Sequence[Arming], undone: Mark) -> Shared[Mark]:
+    """Return what to record of sockets after disarming: `undone`, or that somebody has set them since."""
+    back = _cookies(armings, ArmingResult.DISARMED, ArmingResult.ALREADY_SET)
+    left = _cookies(armings, ArmingResult.CHANGED_SINCE, ArmingResult.CHANGED_MEANWHILE)
+    return Shared(np.concatenate([back, left]), np.repeat([0, 1], [len(back), len(left)]), (undone, Mark.LEFT_ALONE))
+
+
+def _with_owners(connections: Sequence[Connection], *, by_process: bool = False) -> Steps[Sequence[Connection]]:
+    """Return each connection once, with its owner: its unit alone where they are many, unless `by_process`."""
+    are_many = len(connections) > MANY and not by_process
+    return _each_once((yield from find_owners(connections, units_suffice=are_many)))
+
+
+def _armed(connections: Sequence[Connection], known: Recorded) -> Sequence[Connection]:
+    """Return those of the connections that are recorded as armed."""
+    return part(connections, are_armed(column(connections, "cookie"), known.entries))
 
 
 def _each_once(connections: Sequence[Connection]) -> Sequence[Connection]:
@@ -287,7 +305,7 @@ def _others(arming: Arming, cookies: Collection[int]) -> Arming:
     return dataclasses.replace(arming, connections=part(arming.connections, others))
 
 
-def _cookies(armings: Iterable[Arming], *results: ArmingResult) -> set[int]:
+def _cookies(armings: Iterable[Arming], *results: ArmingResult) -> Column:
     """Return the cookies of the sockets that have one of these results."""
-    chosen = [arming for arming in armings if arming.result in results]
-    return {cookie for arming in chosen for cookie in column(arming.connections, "cookie").tolist()}
+    chosen = [column(arming.connections, "cookie") for arming in armings if arming.result in results]
+    return np.concatenate([np.zeros(0, np.uint64), *chosen])

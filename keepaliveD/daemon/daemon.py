@@ -282,7 +282,7 @@ class Daemon:
 
     def _disarm_all(self, *, only_mine: bool) -> Steps[list[Outcome]]:
         """Disarm the recorded sockets that still exist, without waiting for anybody who does not go on."""
-        if self._records is None or (only_mine and not self._records.arming.armed_here()):
+        if self._records is None or (only_mine and not len(self._records.arming.armed_here())):
             return []
         self._outside.hurry()
         try:

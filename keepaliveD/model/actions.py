@@ -77,7 +77,7 @@ class Disarm:
     `because` is why, where nobody asked for it; `asker` is who asked the daemon for it.
     """
 
-    connections: tuple[Connection, ...]
+    connections: Sequence[Connection]
     because: str = ""
     asker: Asker | None = None
 

@@ -177,14 +177,14 @@ def how_to_disarm(
     connections: Sequence[Connection], targets: Column, looked: Column, armed: Mapping[int, Armed]
 ) -> Choices:
     """Decide what to put back in each socket that was read, which are the first ones, or why it is left alone."""
-    connections = connections[: len(looked)]
+    connections, entries = connections[: len(looked)], shared(armed)
+    number = entries.numbers_of(targets["cookie"][: len(looked)])
 
     def decide(row: int, found: Found) -> Armed | ArmingResult:
-        back = decide_disarming(found, armed[connections[row].cookie])
+        back = decide_disarming(found, entries.kinds[number[row]])
         return back if isinstance(back, ArmingResult) else Armed(found.stands, back)
 
-    keys = [_identities([armed[one.cookie] for one in connections])]
-    return _choices(connections, targets, looked, keys, decide)
+    return _choices(connections, targets, looked, [number], decide)
 
 
 def keepalive(numbers: Column) -> SocketKeepalive:

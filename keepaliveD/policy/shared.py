@@ -77,6 +77,13 @@ def are_among(cookies: Column, others: Collection[int] | Column) -> Bools:
     return np.isin(cookies, cookies_of(others)) if len(others) else np.zeros(len(cookies), np.bool_)
 
 
+def are_armed(cookies: Column, entries: Mapping[int, Entry]) -> Bools:
+    """Return which of these sockets are armed by their entries."""
+    known = shared(entries)
+    armed: Bools = np.array([*(isinstance(kind, Armed) for kind in known.kinds), False])[known.numbers_of(cookies)]
+    return armed  # NONE is the number of the last one
+
+
 def with_entry(entries: Mapping[int, Entry], entry: Entry) -> Column:
     """Return the cookies of the sockets that have this entry."""
     known = shared(entries)

@@ -47,6 +47,7 @@ PART = 10_000  # lines that are made or read at a time
 TIMES = 8  # words of what stood there and what was set
 SAMPLE = 8  # lines of which one is good enough to tell that a strange heading is a damaged one
 SPREAD = 0x9E3779B1  # odd, of about as many ones as zeros
+LOW = 0xFFFFFFFF  # the bits of a checksum
 LARGEST = 1 << 27  # octets, of some two million sockets
 SPARE = 1000  # lines about sockets that are gone, before they are cleared away
 START = "tcp-keepalived armed "  # of the heading, in every format
@@ -89,10 +90,11 @@ class ArmingRecord:
         rows = self._entries.rows
         return set(rows["cookie"][rows["entry"] == LEFT_ALONE].tolist())
 
-    def armed_here(self) -> dict[int, bool]:
-        """What was armed through this object, by cookie: whether nobody had armed it before."""
-        rows = self._entries.rows[self._entries.rows["here"]]
-        return dict(zip(rows["cookie"].tolist(), rows["first"].tolist(), strict=True))
+    def armed_here(self, *, first: bool = False) -> Column:
+        """Cookies of what was armed through this object; `first`: of what nobody had armed before."""
+        rows = self._entries.rows
+        cookies: Column = rows["cookie"][rows["here"] & (rows["first"] | (not first))]
+        return cookies
 
     def known(self, cookies: Collection[int]) -> Recorded:
         """What is recorded of these sockets. Raises StateError."""
@@ -332,12 +334,14 @@ class ArmingRecord:
 
     def _lines(self, entries: Shared[Entry]) -> Iterator[str]:
         """Lines of some sockets at a time, in their order."""
-        kinds = {number: _words(entries.kinds[number]) for number in np.unique(entries.numbers).tolist()}
-        checks = {number: self._checks.of(words) for number, words in kinds.items()}
+        used, number_of = np.unique(entries.numbers, return_inverse=True)
+        kinds = [_words(entries.kinds[number]) for number in used.tolist()]
+        lines = [f"%d {words} %08x\n" for words in kinds]  # filled in at once: a call for each takes longer
+        checks = np.array([self._checks.of(words) for words in kinds], np.uint64)
         for start in range(0, len(entries), PART):
-            part = entries.part(slice(start, start + PART))
-            numbered = zip(part.cookies.tolist(), part.numbers.tolist(), strict=True)
-            yield "".join([_line(cookie, kinds[number], checks[number]) for cookie, number in numbered])
+            cookies, numbers = entries.cookies[start : start + PART], number_of[start : start + PART]
+            filled = np.column_stack([cookies, (cookies * np.uint64(SPREAD) ^ checks[numbers]) & np.uint64(LOW)])
+            yield "".join([lines[number] for number in numbers.tolist()]) % tuple(filled.ravel().tolist())
 
     @contextlib.contextmanager
     def _reporting(self, verb: str) -> Iterator[None]:
@@ -381,7 +385,7 @@ class _Checks:
 
 def _line(cookie: int, words: str, check: int) -> str:
     """A line, with a checksum that also any change of the cookie's digits changes."""
-    return f"{cookie} {words} {(cookie * SPREAD ^ check) & 0xFFFFFFFF:08x}\n"
+    return f"{cookie} {words} {(cookie * SPREAD ^ check) & LOW:08x}\n"
 
 
 def _is_begun(text: str) -> bool:

@@ -821,3 +821,17 @@ def test_an_armer_that_reads_few_at_a_time_is_not_sent_all_each_time(stage: Stag
     outcome = performer(stage).perform(Arm(several, (Wish(ENABLE, TIMES),)))
     assert sum(len(each.connections) for each in outcome.armings) == 4
     assert armer.told == [4, 1, 1, 1]
+    armer.told.clear()
+    performer(stage).disarm(look(1, 2, 3, 4))
+    assert set(armer.stands.values()) == {OFF}
+    assert armer.told == [4, 1, 1, 1]
+
+
+def test_to_disarm_many_no_object_is_made_of_each(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million of them take a gigabyte and several seconds, in which the daemon is to end."""
+    three = tuple(dataclasses.replace(BARE, cookie=cookie) for cookie in (1, 2, 3))
+    performer(stage).perform(Arm(three, wishes(ENABLE)))
+    monkeypatch.setattr("keepaliveD.policy.connections.connections", None)
+    outcome = performer(stage).disarm(look(1, 2, 3, 4))
+    assert [(each.result, len(each.connections)) for each in outcome.armings] == [(ArmingResult.DISARMED, 3)]
+    assert set(stage.armer.stands.values()) == {OFF}

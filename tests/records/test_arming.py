@@ -284,7 +284,8 @@ def test_what_was_armed_here_is_known_and_whether_somebody_had_armed_it_before(t
     keeper.write(armed(5), whose=Whose.EARLIER)
     keeper.write({3: Mark.NOT_ARMED})
     keeper.write({4: Armed(ON, OFF)}, whose=Whose.OTHERS)
-    assert keeper.armed_here() == {1: False, 2: True, 5: False}
+    assert keeper.armed_here().tolist() == [1, 2, 5]
+    assert keeper.armed_here(first=True).tolist() == [2]
 
 
 def test_what_another_process_arms_again_is_no_longer_left(tmp_path: Path) -> None:
