@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 
 from keepaliveD.model.firewall import ENTRY
-from keepaliveD.platforms.linux.reading.conntrack import CT_NEW, ESTABLISHED, PROTOINFO, TIMEOUT, take
+from keepaliveD.platforms.linux.reading.conntrack import (
+    BODY,
+    CT_NEW,
+    ESTABLISHED,
+    HEADER,
+    PROTOINFO,
+    TIMEOUT,
+    _attributes,
+    _request,
+    take,
+)
 from tests.platforms.linux.reading.netlink import attribute, error, message
 
 NESTED = 0x8000
@@ -51,3 +61,25 @@ def test_the_entry_of_an_offloaded_connection_says_nothing() -> None:
 
 def test_no_entry_is_no_answer() -> None:
     assert not answered(error(-2))["found"].any()
+
+
+@pytest.mark.parametrize(
+    ("flow", "family", "addresses"),
+    [
+        ((0, 0xFFFF_7F00_0001, 0, 0xFFFF_0A01_0203, 1, 0x1234, 443), 2, {1: "7f000001", 2: "0a010203"}),
+        (
+            (0x2001_0DB8 << 32, 1, 0xFE80 << 48, 2, 1, 0x1234, 443),
+            10,
+            {3: "20010db8000000000000000000000001", 4: "fe800000000000000000000000000002"},
+        ),
+    ],
+)
+def test_a_question_has_the_addresses_and_ports_of_its_flow(
+    flow: tuple[int, ...], family: int, addresses: dict[int, str]
+) -> None:
+    question = memoryview(_request(7, flow))
+    length, _, _, number, _ = HEADER.unpack_from(question)
+    assert (length, number, question[HEADER.size]) == (len(question), 7, family)
+    parts = dict(_attributes(dict(_attributes(question[BODY:]))[1]))
+    assert {kind: value.hex() for kind, value in _attributes(parts[1])} == addresses
+    assert {kind: value.hex() for kind, value in _attributes(parts[2])} == {1: "06", 2: "1234", 3: "01bb"}
