@@ -301,8 +301,9 @@ def by_rules(action: Arm, connections: Sequence[Connection], known: Recorded) ->
         if rows.any()
     ]
     wanted = ~(only_data | by_rule | changed)
-    its = [wish for number in owner_of[wanted].tolist() if (wish := wishes[number])]
-    return Orders(part(connections, wanted), its), left
+    number = {id(wish): number for number, wish in enumerate(action.wishes)}
+    its = np.array([number.get(id(wish), 0) for wish in wishes], np.intp)[owner_of[wanted]]
+    return Orders(part(connections, wanted), action.wishes, its), left
 
 
 def _have_no_use(wishes: Sequence[Wish | None], owner_of: Column, connections: Sequence[Connection]) -> Bools:

@@ -41,14 +41,15 @@ class Recorded(NamedTuple):
 
 
 class Orders(NamedTuple):
-    """The sockets to arm, each by the wish in the same place."""
+    """The sockets to arm, each by the one of these wishes with its number."""
 
     connections: Sequence[Connection]
     wishes: Sequence[Wish]
+    wish_of: Column
 
     def part(self, start: int | None, end: int | None = None) -> Orders:
         """Return the orders from `start` to `end`."""
-        return Orders(self.connections[start:end], self.wishes[start:end])
+        return Orders(self.connections[start:end], self.wishes, self.wish_of[start:end])
 
 
 class Choice(NamedTuple):
@@ -149,13 +150,13 @@ def targets(connections: Sequence[Connection]) -> Column:
 
 def how_to_arm(orders: Orders, targets: Column, looked: Column, known: Recorded, *, by_hand: bool) -> Choices:
     """Decide how to arm each socket that was read, which are the first ones, or why it is left alone."""
-    connections, wishes = orders.part(None, len(looked))
+    connections, wishes, wish_of = orders.part(None, len(looked))
     cookies = targets["cookie"][: len(looked)]
     here, entries = are_among(cookies, known.armed_here), shared(known.entries)
     number = entries.numbers_of(cookies)
     certain = column(connections, "confirmed") | (column(connections, "verdict") != Verdict.CUT.value)
-    keys = [  # objects by their identity: to compare what they hold would cost more than all the rest
-        _identities(wishes),
+    keys = [
+        wish_of,
         number,
         column(connections, "verdict"),
         certain,
@@ -167,7 +168,7 @@ def how_to_arm(orders: Orders, targets: Column, looked: Column, known: Recorded,
         one, entry = connections[row], entries.kinds[number[row]] if number[row] != NONE else None
         armed = entry if isinstance(entry, Armed) else None
         again = bool(here[row])
-        wanted = Wanted(wishes[row], one.timeout, one.verdict, armed, by_hand, again, one.confirmed)
+        wanted = Wanted(wishes[wish_of[row]], one.timeout, one.verdict, armed, by_hand, again, one.confirmed)
         return decide_arming(found, wanted)
 
     return _choices(connections, targets, looked, keys, decide)
@@ -209,10 +210,6 @@ def _choices(
             its = read_from(found)
             alike.append(Choice(rows, its.stands, decide(row, its)))
     return Choices(connections, targets[: len(looked)], looked, alike)
-
-
-def _identities(objects: Iterable[object]) -> Column:
-    return np.fromiter(map(id, objects), np.int64)
 
 
 def _equal(keys: Sequence[Column], looked: Column) -> Iterator[Indices]:

@@ -85,6 +85,7 @@ def test_rules_choose_the_same_whether_the_connections_are_columns_or_objects(
     both = [by_rules(Arm((), (wish,)), each, Recorded(entries)) for each in (selected(), tuple(selected()))]
     (orders, left), (as_objects, left_as_objects) = both
     assert (said(orders.connections), orders.wishes) == (said(as_objects.connections), as_objects.wishes)
+    assert orders.wish_of.tolist() == as_objects.wish_of.tolist()
     assert [(one.result, said(one.connections)) for one in left] == [
         (one.result, said(one.connections)) for one in left_as_objects
     ]

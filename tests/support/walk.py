@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import Wish
@@ -33,7 +35,9 @@ def arm(
     """What became of each; `keep` is told how they are set before that."""
     known = Recorded(earlier, set(again))
     armings: list[Arming] = []
-    left = Orders([order.connection for order in orders], [order.wish for order in orders])
+    wishes = list(dict.fromkeys(order.wish for order in orders))
+    wish_of = np.array([wishes.index(order.wish) for order in orders], np.intp)
+    left = Orders([order.connection for order in orders], wishes, wish_of)
     while left.connections:
         wanted = targets(left.connections)
         looked = armer.read(wanted, closing=False)

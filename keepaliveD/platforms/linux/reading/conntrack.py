@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from io import FileIO
@@ -45,6 +46,28 @@ ANSWER = 4096  # bytes, more than one entry has
 AT_ONCE = 64  # answers that a socket's buffer surely holds
 V4_MAPPED = 0xFFFF
 NOTHING = memoryview(b"")
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    length = ATTRIBUTE.size + len(value)
+    return ATTRIBUTE.pack(length, kind) + value + bytes(-length % 4)
+
+
+def _question(family: int, source: int, destination: int, address: bytes) -> bytes:
+    """Return a question in which number, addresses and ports are to be filled in: to make each anew takes longer."""
+    addresses = _attribute(source, address) + _attribute(destination, address)
+    ports = _attribute(NUMBER, bytes([socket.IPPROTO_TCP]))
+    ports += _attribute(SOURCE_PORT, bytes(2)) + _attribute(DESTINATION_PORT, bytes(2))
+    tuple_ = _attribute(TUPLE_IP | NESTED, addresses) + _attribute(TUPLE_PROTO | NESTED, ports)
+    body = FAMILY.pack(family, 0, 0) + _attribute(TUPLE_ORIG | NESTED, tuple_)
+    return HEADER.pack(HEADER.size + len(body), CT_GET, NLM_F_REQUEST, 0, 0) + body
+
+
+V4 = _question(socket.AF_INET, V4_SOURCE, V4_DESTINATION, bytes(4))
+V6 = _question(socket.AF_INET6, V6_SOURCE, V6_DESTINATION, bytes(16))
+SEQUENCE = slice(8, 12)  # where the number is in a question
+ADDRESS = BODY + 3 * ATTRIBUTE.size  # where the first address begins; the second one is an attribute after it
+SOURCE, DESTINATION = slice(-12, -10), slice(-4, -2)  # where the ports are
 
 SETTINGS = "/proc/sys/net/netfilter/nf_conntrack_"  # of the namespace in which a file is opened
 LARGEST = 32  # bytes of a number there
@@ -274,23 +297,16 @@ def _request(number: int, flow: tuple[int, ...]) -> bytes:
     """Return the question for the entry of this flow, in whichever direction."""
     local_high, local_low, remote_high, remote_low, _, local_port, remote_port = flow
     if local_high == 0 and local_low >> 32 == V4_MAPPED:
-        family, source, destination = socket.AF_INET, V4_SOURCE, V4_DESTINATION
-        local, remote = (struct.pack(">I", low & 0xFFFF_FFFF) for low in (local_low, remote_low))
+        question, size = bytearray(V4), 4
+        local, remote = local_low & 0xFFFF_FFFF, remote_low & 0xFFFF_FFFF
     else:
-        family, source, destination = socket.AF_INET6, V6_SOURCE, V6_DESTINATION
-        local, remote = struct.pack(">QQ", local_high, local_low), struct.pack(">QQ", remote_high, remote_low)
-    addresses = _attribute(source, local) + _attribute(destination, remote)
-    ports = _attribute(NUMBER, bytes([socket.IPPROTO_TCP]))
-    ports += _attribute(SOURCE_PORT, struct.pack(">H", local_port))
-    ports += _attribute(DESTINATION_PORT, struct.pack(">H", remote_port))
-    tuple_ = _attribute(TUPLE_IP | NESTED, addresses) + _attribute(TUPLE_PROTO | NESTED, ports)
-    body = FAMILY.pack(family, 0, 0) + _attribute(TUPLE_ORIG | NESTED, tuple_)
-    return HEADER.pack(HEADER.size + len(body), CT_GET, NLM_F_REQUEST, number, 0) + body
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    length = ATTRIBUTE.size + len(value)
-    return ATTRIBUTE.pack(length, kind) + value + bytes(-length % 4)
+        question, size = bytearray(V6), 16
+        local, remote = local_high << 64 | local_low, remote_high << 64 | remote_low
+    question[SEQUENCE] = number.to_bytes(4, sys.byteorder)
+    question[ADDRESS : ADDRESS + size] = local.to_bytes(size, "big")
+    question[ADDRESS + size + ATTRIBUTE.size : ADDRESS + size + ATTRIBUTE.size + size] = remote.to_bytes(size, "big")
+    question[SOURCE], question[DESTINATION] = local_port.to_bytes(2, "big"), remote_port.to_bytes(2, "big")
+    return bytes(question)
 
 
 def _attributes(data: memoryview) -> Iterator[tuple[int, memoryview]]:
