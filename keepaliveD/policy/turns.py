@@ -9,6 +9,8 @@ import numpy as np
 
 from keepaliveD.model.sockets import Column, Indices, SocketTable
 
+FEW = 64  # users: with more of them all their connections are sorted
+
 
 def owners(table: SocketTable, rows: Indices) -> Column:
     """Return a number for whoever has his turn: a user, here or in the network namespaces of others."""
@@ -23,13 +25,26 @@ def first(left: Column, owner: Column, most: int) -> Indices:
 
     Those that are in the same turn are in the order of their urgency.
     """
-    if len(left) > most and (owner == owner[0]).all():  # nearly always, and far cheaper
-        some = np.argpartition(left, most)[:most]
-        return some[np.argsort(left[some])]
+    rows = _most_urgent(left, owner, most)
+    left, owner = left[rows], owner[rows]
     by_owner = np.lexsort([left, owner])
     begins = np.ones(len(left), np.bool_)
     begins[1:] = owner[by_owner[1:]] != owner[by_owner[:-1]]
     place = np.arange(len(left))
     turn = np.empty(len(left), np.intp)
     turn[by_owner] = place - np.maximum.accumulate(np.where(begins, place, 0))
-    return np.lexsort([left, turn])[:most]
+    chosen: Indices = rows[np.lexsort([left, turn])[:most]]
+    return chosen
+
+
+def _most_urgent(left: Column, owner: Column, most: int) -> Indices:
+    """Return the positions without those of whoever has more urgent ones enough: to sort them all takes far longer."""
+    if len(left) <= most:
+        return np.arange(len(left))
+    owners = owner[:1] if (owner == owner[0]).all() else np.unique(owner)
+    if len(owners) > FEW:
+        return np.arange(len(left))
+    parts = [np.flatnonzero(owner == each) for each in owners]
+    return np.concatenate(
+        [part[np.argpartition(left[part], most)[:most]] if len(part) > most else part for part in parts]
+    )
