@@ -23,7 +23,7 @@ from keepaliveD.daemon.workers import Hang, Workers
 from keepaliveD.log import entries
 from keepaliveD.model.actions import Outcome
 from keepaliveD.model.connections import AT_RISK, Connection, Owner, Verdict
-from keepaliveD.model.duration import span
+from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.reports import ReportUnwatched
 from keepaliveD.model.rules import IPNetwork, Watching
@@ -34,7 +34,7 @@ from keepaliveD.platforms.clock import now
 from keepaliveD.platforms.requests import Open, Request, Steps, owners_of, scan, with_firewall
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.connections import connections, endpoints, order_of_urgency
-from keepaliveD.policy.judge import Judgement, judge
+from keepaliveD.policy.judge import Judgement, judge, with_bare_presumed
 
 INTERVAL, LONGEST_INTERVAL = 2.0, 60.0  # seconds between two scans, at least and at most
 SHARE = 0.05  # of the time may be spent on scans, at most
@@ -95,6 +95,7 @@ class Live:
         self._colour = "NO_COLOR" not in os.environ
         self._blocks = (getattr(sys.__stdout__, "encoding", None) or "").lower().replace("-", "") == "utf8"
         self._memory = nothing_known()
+        self._began = FOREVER  # instant of the first scan
         self._slept = _slept()
         self._seen: Seen | None = None
         self._owners: dict[int, Owner] = {}  # by cookie, as far as they were looked for
@@ -149,6 +150,8 @@ class Live:
             self._config.warn_before,
         )
         self._memory = judgement.activity
+        self._began = min(self._began, judgement.forecast.now)
+        judgement = with_bare_presumed(judgement, self._began)
         self._tell_of_unwatched(judgement.table.unwatched)
         self._seen = seen = Seen(judgement)
         yield from self._name(seen, self._unnamed(seen) if self._filter else self._visible(seen))

@@ -43,11 +43,14 @@ def watch(shown: Terminal, directory: Path) -> None:
 
 
 def test_each_connection_is_a_line_with_its_seconds_left(rig: Rig, shown: Terminal, tmp_path: Path) -> None:
-    """The seconds become fewer; what is about to be cut is at the top, and in the next hour's bars."""
+    """The seconds become fewer; what is about to be cut is at the top, and in the next hour's bars.
+
+    No rhythm of the peer can have shown yet, so that bare is not certain.
+    """
     with program(rig) as bare, program(rig, keepalive=7) as safe:
         watch(shown, tmp_path)
         port, other = (asked.endpoints["KEEPALIVE_REMOTE_PORT"] for asked in (bare, safe))
-        first = shown.shows(rf"^bare\?? +(\S+(?: \S+)?)  .*10\.99\.2\.2:{port}\b")
+        first = shown.shows(rf"^bare\? +(\S+(?: \S+)?)  .*10\.99\.2\.2:{port}\b")
         shown.shows(r"^\d\d:\d\d:\d\d  2 connections: 1 bare, 1 safe")
         shown.shows(r"^next hour \S*█\S* 1 cut expected")
         lines = shown.lines
