@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 
 from keepaliveD.model.actions import Because, FoundSettings, Outcome, SetSystemKeepalive
-from keepaliveD.model.errors import KernelError, Misuse, Refusal
+from keepaliveD.model.errors import KernelError, LaterRecord, Misuse, Refusal
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.reports import ReportNotRestored
 from keepaliveD.model.snapshot import Setting
@@ -30,7 +30,10 @@ class SystemSettings:
         """Read what stands, if the settings are in our care, and see to the record. Raises Refusal."""
         troubles = self._troubles()
         stands = self._tuner.read() if cared_for else {}
-        return FoundSettings(stands, self._record.without_us(stands) if self._record else stands, troubles)
+        without_us = stands
+        with contextlib.suppress(LaterRecord):  # it is among the troubles; connections are watched all the same
+            without_us = self._record.without_us(stands) if self._record else stands
+        return FoundSettings(stands, without_us, troubles)
 
     def apply(self, action: SetSystemKeepalive) -> Outcome:
         """Record the values found, then write all new values, or leave all settings as they were.
@@ -123,6 +126,8 @@ class SystemSettings:
             self._damaged = self._record.set_aside()
         try:
             removed = self._record.tend()
+        except LaterRecord as refusal:
+            return (*self._damaged, str(refusal))
         except Refusal as refusal:
             return (*self._damaged, f"{refusal}; each scan tries again to write the settings record")
         return (*self._damaged, "the settings record was removed; wrote it again") if removed else self._damaged

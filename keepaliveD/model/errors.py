@@ -87,6 +87,10 @@ class StateError(Refusal):
     status = Exit.IOERR
 
 
+class LaterRecord(StateError):
+    """A record was written by a later version of this program: nothing is changed, and the record stays."""
+
+
 class RecordDamaged(Refusal):
     """A record is damaged: the message says what to do."""
 

@@ -57,6 +57,20 @@ def parse(octets: bytes, ranges: Ranges) -> Record:
     return record
 
 
+def later_format(octets: bytes) -> int:
+    """Return the format of a record that a later version wrote, or 0 for anything else.
+
+    Its checksum must hold: one flipped bit makes a 3 of a 2.
+    """
+    try:
+        body = json.loads(octets.decode("ascii"))
+        number, checksum = body["format"], body.pop("checksum")
+        is_later = type(number) is int and number > FORMAT and checksum == _checksum(body)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return 0
+    return number if is_later else 0
+
+
 def check(key: str, values: tuple[int, ...], ranges: Ranges) -> None:
     """Raise ValueError where this system has no such setting, or can hold no such value."""
     if key not in ranges:

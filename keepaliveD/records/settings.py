@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from keepaliveD.model.errors import RecordDamaged, Refusal, StateError
+from keepaliveD.model.errors import LaterRecord, RecordDamaged, Refusal, StateError
 from keepaliveD.records.directory import StateDirectory
-from keepaliveD.records.format import Held, Ranges, Record, check, parse, serialise
+from keepaliveD.records.format import Held, Ranges, Record, check, later_format, parse, serialise
 
 EARLIER = "found.json"  # one file for all identities, as earlier versions wrote it
 
@@ -121,7 +121,7 @@ class SettingsRecord:
         self._drop_earlier()
 
     def holds_any(self) -> bool:
-        """Whether anything is recorded. Raises RecordDamaged, NotPermitted, StateError."""
+        """Whether anything is recorded. Raises LaterRecord, RecordDamaged, NotPermitted, StateError."""
         return bool(self._known())
 
     def due_back(self, stands: Mapping[str, int]) -> DueBack:
@@ -175,6 +175,11 @@ class SettingsRecord:
             octets = self._directory.read(name)
             if octets is None:
                 continue
+            if number := later_format(octets):
+                raise LaterRecord(
+                    f"{self._directory.path / name}: settings record written by a later version (format {number}), so "
+                    "nothing is changed; install that version again, or remove the file after a reboot"
+                )
             try:
                 record = self._parse(name, octets)
             except ValueError as error:
@@ -192,10 +197,10 @@ class SettingsRecord:
         return record
 
     def _reason(self, name: str) -> str:
-        """Why the file is no record, or nothing."""
+        """Why the file is no record, or nothing. One of a later version is a record."""
         octets = self._directory.read(name)
         try:
-            if octets is not None:
+            if octets is not None and not later_format(octets):
                 self._parse(name, octets)
         except ValueError as error:
             return str(error) or "it is empty"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from keepaliveD.daemon.settings import TRIES, SystemSettings
 from keepaliveD.model.actions import Because, Outcome, SetSystemKeepalive
-from keepaliveD.model.errors import KernelError, Misuse, NotPermitted, StateError, Unsupported
+from keepaliveD.model.errors import KernelError, LaterRecord, Misuse, NotPermitted, StateError, Unsupported
 from keepaliveD.model.reports import ReportNotRestored
 from keepaliveD.records.settings import SettingsRecord
 from tests.support.fakes import IDENTITY, KERNEL, OURS, FakeTuner
@@ -217,3 +219,22 @@ def test_a_record_that_cannot_be_removed_is_reported_after_what_was_restored(
     assert not restored.refused
     assert "all settings are restored" in str(refused.refused)
     assert kernel.values == KERNEL
+
+
+def test_beside_a_record_of_a_later_version_settings_are_read_and_none_is_changed(
+    tmp_path: Path, kernel: Kernel, record: SettingsRecord
+) -> None:
+    """Connections are watched all the same, and the reason is one line."""
+    record.record_found(KERNEL, OURS)
+    (file,) = tmp_path.glob("found*.json")
+    body = {**json.loads(file.read_bytes()), "format": 3}
+    del body["checksum"]
+    file.write_text(json.dumps({**body, "checksum": hashlib.sha256(json.dumps(body).encode()).hexdigest()}))
+    settings = SystemSettings(kernel, SettingsRecord(tmp_path, IDENTITY, kernel.ranges))
+    found = settings.read(cared_for=True)
+    assert found.stands == KERNEL
+    assert ["written by a later version" in trouble for trouble in found.troubles] == [True]
+    with pytest.raises(LaterRecord):
+        settings.apply(APPLY)
+    assert kernel.values == KERNEL
+    assert file.exists()

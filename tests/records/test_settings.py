@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import tempfile
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from keepaliveD.model.errors import Busy, NotPermitted, RecordDamaged, StateError
+from keepaliveD.model.errors import Busy, LaterRecord, NotPermitted, RecordDamaged, StateError
 from keepaliveD.records.format import parse
 from keepaliveD.records.settings import DueBack, SettingsRecord
 from tests.support.unprivileged import as_nobody, reachable_directory
@@ -479,6 +480,38 @@ def test_a_record_under_the_name_of_another_namespace_is_damaged(tmp_path: Path)
     (tmp_path / NAME).rename(tmp_path / "found-net-2.json")
     with pytest.raises(RecordDamaged, match="it belongs to"):
         a_record(tmp_path, HERE | {"netns": "net:[2]"}).holds_any()
+
+
+def of_a_later_version(directory: Path) -> bytes:
+    """Write the settings record of a later version, whole, and return it."""
+    body = {"format": 3, "identity": dict(HERE), "settings": {"time": {"before": 7200}}, "new": True}
+    checksum = hashlib.sha256(json.dumps(body).encode("ascii")).hexdigest()
+    octets = json.dumps({**body, "checksum": checksum}, indent=1).encode("ascii")
+    (directory / NAME).write_bytes(octets)
+    return octets
+
+
+def test_a_record_of_a_later_version_is_whole_and_stays_where_it_is(tmp_path: Path) -> None:
+    """It says what to restore to whoever can read it: nothing of it is lost, and nothing is changed meanwhile."""
+    octets = of_a_later_version(tmp_path)
+    assert a_record(tmp_path).set_aside() == ()
+    for use in (a_record(tmp_path).holds_any, a_record(tmp_path).close, a_record(tmp_path).tend):
+        with pytest.raises(LaterRecord, match="written by a later version"):
+            use()
+    with pytest.raises(LaterRecord, match="nothing is changed"):
+        a_record(tmp_path).record_found(FOUND, OURS)
+    assert (tmp_path / NAME).read_bytes() == octets
+
+
+def test_a_record_of_a_later_version_with_a_flipped_bit_is_damaged(tmp_path: Path) -> None:
+    """As is our own where one bit makes another format of it."""
+    octets = of_a_later_version(tmp_path)
+    (tmp_path / NAME).write_bytes(octets.replace(b"7200", b"7201"))
+    assert len(a_record(tmp_path).damaged()) == 1
+    (tmp_path / NAME).unlink()
+    a_record(tmp_path).record_found(FOUND, OURS)
+    (tmp_path / NAME).write_bytes((tmp_path / NAME).read_bytes().replace(b'"format": 2', b'"format": 3'))
+    assert len(a_record(tmp_path).damaged()) == 1
 
 
 def test_damaged_files_are_kept_aside_under_names_of_their_own(tmp_path: Path) -> None:
