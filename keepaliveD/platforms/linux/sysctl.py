@@ -55,13 +55,16 @@ class ProcSys:
         boot_id, namespace = proc / "sys/kernel/random/boot_id", proc / "thread-self/ns/net"
         try:
             boot = boot_id.read_text(encoding="ascii").strip()
-            return {"boot": boot, "netns": os.readlink(namespace)}
+            netns = os.readlink(namespace)
         except FileNotFoundError as error:
             raise Unsupported(f"{error.filename}: cannot be read: {error.strerror}; is /proc mounted?") from error
         except OSError as error:
             raise _refusal(error, f"{error.filename or boot_id}: cannot be read") from error
         except UnicodeDecodeError as error:
             raise KernelError(f"{boot_id}: cannot be read: {error}") from error
+        if not boot:  # two boots without a name would be taken for one
+            raise Unsupported(f"{boot_id}: is empty, so records of this boot cannot be told from those of another")
+        return {"boot": boot, "netns": netns}
 
     def names(self, keepalive: Keepalive) -> Mapping[str, int]:
         """The sysctls that bring about this keepalive."""

@@ -207,3 +207,10 @@ def test_a_system_that_cannot_be_told_from_another_is_unsupported(proc: Proc, mi
     (proc.root / missing).unlink()
     with pytest.raises(Unsupported, match=missing.rpartition("/")[2]):
         _ = ProcSys(proc.root).identity
+
+
+def test_an_empty_boot_id_names_no_boot(proc: Proc) -> None:
+    """All boots of such a system would be one, and records of the last one would be restored in the next."""
+    (proc.root / "proc/sys/kernel/random/boot_id").write_text("\n")
+    with pytest.raises(Unsupported, match="boot_id: is empty"):
+        _ = ProcSys(proc.root).identity
