@@ -281,7 +281,10 @@ class Daemon:
         return [Outcome(action), *report]
 
     def _disarm_all(self, *, only_mine: bool) -> Steps[list[Outcome]]:
-        """Disarm the recorded sockets that still exist, without waiting for anybody who does not go on."""
+        """Disarm the recorded sockets that still exist, without waiting for anybody who does not go on.
+
+        Raises Refusal where sockets stay armed.
+        """
         if self._records is None or (only_mine and not len(self._records.arming.armed_here())):
             return []
         self._outside.hurry()
@@ -293,7 +296,7 @@ class Daemon:
             if not only_mine:
                 self._records.arming.forget_left_alone()
         except Refusal as refusal:
-            return [Outcome(ReportRefused(f"cannot disarm, sockets stay armed: {refusal}"))]
+            raise type(refusal)(f"cannot disarm, sockets stay armed: {refusal}") from refusal
         return [outcome]
 
     def _watch_deaths(self, wanted: Rules) -> list[Outcome]:

@@ -36,7 +36,7 @@ from keepaliveD.model.actions import (
 )
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.errors import ConfigError, Refusal, unexpected
+from keepaliveD.model.errors import ConfigError, KernelError, Refusal, unexpected
 from keepaliveD.model.events import (
     Asked,
     BegunAtConnect,
@@ -220,6 +220,7 @@ class Decider:
         if self._life is Life.STOPPING:
             self.due = FOREVER
             reason = "cannot disarm, sockets stay armed: no answer; run keepalivectl disarm"
+            self._error = self._error or KernelError(reason)
             return [Abandon(), *log(ReportRefused(reason)), EndAtConnect()]
         held = self.ended.report_due(now)
         if now < self._scan_times.next:
@@ -275,8 +276,9 @@ class Decider:
         for outcome in outcomes:
             if self._logged.is_news(outcome):
                 actions.append(LogOutcome(without_measured(outcome)))
-            if isinstance(action, RestoreSettings):
+            if isinstance(action, RestoreSettings | DisarmAll):
                 self._error = self._error or (outcome.refused if self._life is Life.STOPPING else None)
+            if isinstance(action, RestoreSettings):
                 continue
             self._scans.record(outcome)
             self.ended.learn(outcome)

@@ -304,7 +304,8 @@ def test_a_stop_that_cannot_disarm_says_so_and_restores_the_settings(stage: Stag
 
     stage.config = dataclasses.replace(stage.config, disarm_on_stop=True)
     stage.script = [fail, signal.SIGTERM]
-    stage.run()
+    with pytest.raises(NotPermitted, match="cannot disarm, sockets stay armed"):
+        stage.run()
     assert "cannot disarm, sockets stay armed: sock_diag: no" in [entry.message for entry in stage.said]
     assert stage.events().count("restored") == 3
     assert recorded(stage) == [1]

@@ -281,6 +281,10 @@ def test_sockets_that_cannot_be_disarmed_in_time_stay_armed() -> None:
     (report,) = reports(actions)
     assert report == ReportRefused("cannot disarm, sockets stay armed: no answer; run keepalivectl disarm")
     assert host.decider.due == FOREVER
+    (end,) = host.decider.decide(Idle(), 1016.0 + LONGEST_STOP)
+    assert isinstance(end, EndDaemon)
+    assert isinstance(end.error, KernelError), "whoever stopped the daemon learns it from the exit status"
+    assert str(end.error) == report.reason
 
 
 def test_what_cannot_be_restored_is_logged_and_the_error_at_the_end() -> None:
