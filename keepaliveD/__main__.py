@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
 
+TYPE_CHECKING = False  # typing's own would be loaded before anything is guarded
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+INTERRUPTED = 128 + 2  # as a shell reports SIGINT
 SHORTAGES = (  # what the dynamic loader says where memory or descriptors are short; it gives no number
     "failed to map segment",
     "cannot map zero-fill pages",
@@ -43,6 +47,8 @@ def _run(name: str, module: str, *, catching: bool) -> int:
         os.environ.update(OPENBLAS_NUM_THREADS="1")  # NumPy's; each thread would take memory, for nothing here
         if catching:
             signals.catch()
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except Exception as error:  # of the system: no memory, no descriptors, a file that cannot be read
         return _complain(name, error)
     try:
@@ -50,7 +56,7 @@ def _run(name: str, module: str, *, catching: bool) -> int:
     except SystemExit:
         raise
     except KeyboardInterrupt:  # while it was being loaded
-        status = 128 + 2  # as a shell reports SIGINT
+        status = INTERRUPTED
     except BaseException as error:  # the same; a panic of pydantic's Rust is no Exception
         status = _complain(name, error)
     signals.release()

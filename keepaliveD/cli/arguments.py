@@ -128,8 +128,8 @@ def add_platform(parser: argparse.ArgumentParser) -> None:
 def run(program: str, work: Callable[[], int | None]) -> int:
     """The exit status of `work`: what it refuses, or what fails below it, becomes one line and a number."""
     status: int | None = Exit.OK
-    _occupy_standard_descriptors()
     try:
+        _occupy_standard_descriptors()
         with contextlib.redirect_stdout(cast(TextIO, Output(sys.stdout))):
             status = work()
             sys.stdout.flush()

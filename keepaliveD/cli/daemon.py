@@ -67,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
 
 def live(options: argparse.Namespace, root: Path = Path("/")) -> None:
     """One run of the daemon."""
+    os.close(os.open(os.devnull, os.O_RDWR))  # without it no worker process can begin
     raise_descriptor_limit()
     platform = detect(options.platform, root)
     platform.confine()  # before the log's thread starts

@@ -3,6 +3,7 @@
 import enum
 import errno
 
+NULL = "/dev/null"
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -108,11 +109,20 @@ def is_shortage(error: OSError) -> bool:
     return error.errno in SHORTAGES
 
 
+def _remedy(error: OSError | MemoryError) -> str:
+    """Return what to do about an error of the system, where that is known."""
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        return "; raise the limit of file sizes (LimitFSIZE=, ulimit -f)"
+    if isinstance(error, FileNotFoundError) and error.filename == NULL:
+        return f"; make it: mknod -m 666 {NULL} c 1 3"
+    return ""
+
+
 def unexpected(error: BaseException) -> Refusal:
     """Return an unexpected error as one line: a failure of the system, or a defect of this program."""
     what = f"{type(error).__name__}: {error}".removesuffix(": ")
     if isinstance(error, OSError | MemoryError):
-        return KernelError(what)
+        return KernelError(what + _remedy(error))
     if "can't start new thread" in str(error):
         return KernelError(f"{error}: raise the limit of processes (TasksMax=, ulimit -u)")
     return Defect(f"{what}: this is a defect of the program; please report it")

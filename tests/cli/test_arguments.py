@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -139,6 +140,55 @@ def test_ctrl_c_leaves_as_a_shell_expects() -> None:
         raise KeyboardInterrupt
 
     assert arguments.run("keepalivectl", work) == 130
+
+
+INTERRUPTING = """
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+from keepaliveD import __main__
+sys.argv[1:] = ["--version"]
+sys.exit(__main__.{program}())
+"""
+
+
+@pytest.mark.parametrize("program", ["main", "ctl"])
+def test_ctrl_c_while_a_program_is_loaded_prints_nothing(program: str) -> None:
+    """Not Python's traceback, before the daemon catches its signals."""
+    script = INTERRUPTING.format(program=program, module="keepaliveD.daemon.signals")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_a_daemon_without_the_null_device_says_so_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a container without /dev: no worker process can begin there, and that was all it said, 10 s later."""
+    monkeypatch.setattr(os, "devnull", str(tmp_path / "null"))
+    assert daemon.main(["--once", "--state-dir", str(tmp_path)]) == Exit.OSERR
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"No such file or directory: '{tmp_path / 'null'}'")
+
+
+@pytest.mark.parametrize(
+    ("number", "file", "remedy"),
+    [
+        (errno.EFBIG, None, "raise the limit of file sizes (LimitFSIZE=, ulimit -f)"),
+        (errno.ENOENT, "/dev/null", "make it: mknod -m 666 /dev/null c 1 3"),
+    ],
+)
+def test_an_error_of_the_system_comes_with_its_remedy(
+    number: int, file: str | None, remedy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        raise error
+
+    error = OSError(number, os.strerror(number), file)
+    assert arguments.run("tcp-keepalived", work) == Exit.OSERR
+    assert capsys.readouterr().err == f"tcp-keepalived: {type(error).__name__}: {error}; {remedy}\n"
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
