@@ -216,7 +216,7 @@ class Segment:
         numbers = self.server_port, self.port, self.number, self.acknowledged, offset, self.flags, self.window, 0, 0
         segment = struct.pack("!HHIIBBHHH", *numbers) + options + self.data
         pseudo = addresses + struct.pack("!BBH", 0, socket.IPPROTO_TCP, len(segment))
-        return segment[:16] + struct.pack("!H", _checksum(pseudo + segment)) + segment[18:]
+        return segment[:16] + struct.pack("!H", checksum(pseudo + segment)) + segment[18:]
 
 
 TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_TIMESTAMP = 19, 20, 21, 24  # include/uapi/linux/tcp.h
@@ -267,7 +267,7 @@ def disconnect(connection: socket.socket) -> None:
         raise OSError(ctypes.get_errno(), "connect")
 
 
-def _checksum(octets: bytes) -> int:
+def checksum(octets: bytes) -> int:
     total: int = sum(struct.unpack(f"!{len(octets) // 2}H", octets))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)

@@ -53,6 +53,7 @@ struct death {
 	__u32 since_peer_probe;
 	__u32 since_syn;
 	__u32 fin_silence;
+	__u32 first_unacked; /* its sequence number */
 	__u16 error;
 	__u16 soft_error;
 	__u16 reset_id;
@@ -652,6 +653,7 @@ static __always_inline void tell_socket(struct death *death, const struct tcp_so
 	death->keepalive = common->skc_flags & 1UL << SOCK_KEEPOPEN ? SWITCH_ON : SWITCH_OFF;
 	death->user_timeout = icsk->icsk_user_timeout;
 	death->unacked = tp->snd_nxt - tp->snd_una;
+	death->first_unacked = tp->snd_una;
 	death->unsent = tp->write_seq - tp->snd_nxt;
 	death->unread = tp->rcv_nxt - tp->copied_seq;
 	if (death->fin_first && death->unread)

@@ -30,6 +30,7 @@ RECORD = np.dtype(
         *((name, "u4") for name in ("closer_pid", "reset_label", "peer_label")),
         *((name, "u4") for name in ("since_sent", "since_received", "since_acked", "since_lost", "timeout")),
         *((name, "u4") for name in ("since_fin", "since_peer_probe", "since_syn", "fin_silence")),
+        ("first_unacked", "u4"),
         *((name, "u2") for name in ("error", "soft_error", "reset_id", "reset_window")),
         *((name, "u2") for name in ("dropped_by_firewall", "dropped_leaving", "dropped_by_md5", "afterwards")),
         *((name, "u2") for name in ("local_port", "remote_port")),

@@ -23,9 +23,9 @@ from keepaliveD.model.errors import NotPermitted, Unsupported
 from keepaliveD.model.sockets import Bools, Column
 from keepaliveD.platforms import clock
 from keepaliveD.platforms.linux.deaths import filters
-from keepaliveD.platforms.linux.deaths.icmp import IcmpErrors
-from keepaliveD.platforms.linux.deaths.packets import KEY, Key, Packets
-from keepaliveD.platforms.linux.deaths.resets import Span, fill_in_reset
+from keepaliveD.platforms.linux.deaths.icmp import IcmpErrors, Unacked
+from keepaliveD.platforms.linux.deaths.packets import KEY, Begun, Key, Packets
+from keepaliveD.platforms.linux.deaths.resets import NUMBERS, Span, fill_in_reset
 from keepaliveD.platforms.linux.reading.sock_diag import ATTRIBUTE, ATTRIBUTES, INET_DIAG_INFO, NETLINK_SOCK_DIAG
 
 GROUPS = 1 << 0 | 1 << 2  # SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY
@@ -127,7 +127,7 @@ class DestroyedReader:
         others = _receive(self._others) if self._others else NOTHING
         dropped_before, self._dropped = self._dropped, self._count_dropped()
         self._unread += self._packets.read()  # after the sockets: what ended one of them has come by now
-        self._errors.read(now)
+        self._errors.read()
         rows, unacked = _decode(np.concatenate([given_up, others]), now, self._netns)
         told, uncertain = self._explain(rows, unacked, Span(self._taken_at, now))
         self._taken_at = now
@@ -167,17 +167,20 @@ class DestroyedReader:
             if found.resets:
                 told[number] |= fill_in_reset(rows[number], found, destroyed, int(unacked[number]))
             uncertain[number] &= found.fin is None  # a reset that is known may be a forger's
-        for number in np.flatnonzero(rows["error"] == errno.ETIMEDOUT).tolist():
-            self._fill_in_error(rows[number])
+            if rows["error"][number] == errno.ETIMEDOUT:
+                self._errors.fill_in(rows[number], _unacked(rows[number], found.begun, int(unacked[number])))
         return told, uncertain & ~told
 
-    def _fill_in_error(self, row: Column) -> None:
-        """Fill in the ICMP error that has come since the peer was heard for the last time."""
-        host = int(row["remote_high"]), int(row["remote_low"])
-        error = self._errors.about(host, int(row["remote_port"]))
-        if error and error.at >= row["ended_at"] - np.fmin(row["since_received"], row["since_acked"]):
-            row["router_high"], row["router_low"] = error.router
-            row["icmp_type"], row["icmp_code"] = error.type, error.code
+
+def _unacked(row: Column, begun: Begun | None, count: int) -> Unacked | None:
+    """Return which numbers the peer had not acknowledged, a keepalive probe's and a FIN's among them.
+
+    They follow from the peer's answer to the SYN of this host; None where that was not seen.
+    """
+    if not begun or not begun.connects:
+        return None
+    first = begun.acknowledged - 1 + int(row["bytes_acked"])  # which counts the SYN, too
+    return Unacked((first - 1) % NUMBERS, count + 2)
 
 
 def _receive(source: socket.socket) -> Column:

@@ -1,6 +1,8 @@
 """ICMP errors about TCP packets, which name the router that sent them; of our own network namespace only.
 
-Source: RFC 792, 1812, 4443; include/uapi/linux/icmp.h, icmpv6.h.
+Anybody can send one about a connection that he does not see. So an error counts only if it quotes a packet of that
+connection: its addresses and ports, and where that is known a sequence number that was not acknowledged, as TCP asks.
+Source: RFC 5927, 4; 792, 1812, 4443; include/uapi/linux/icmp.h, icmpv6.h.
 """
 
 from __future__ import annotations
@@ -8,15 +10,24 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
 
 from keepaliveD.model.requirements import ROUTERS
+from keepaliveD.model.sockets import Column
+from keepaliveD.platforms import clock
 from keepaliveD.platforms.linux.deaths import filters
+from keepaliveD.platforms.linux.deaths.packets import ROOM_FOR_STAMP, SO_TIMESTAMPNS, seconds
+from keepaliveD.platforms.linux.deaths.resets import CLOCK, NUMBERS
 
 REQUIRED = f"{ROUTERS.named}, {ROUTERS.besides}; the drop-in packets.conf gives these to the unit"
 
-MOST = 1024  # ports of hosts that are remembered
+MOST = 1024  # connections that are remembered
+EACH = 8  # errors about each that are remembered, the newest
 LONGEST = 576  # octets that are read of an error
 
 SOL_RAW, ICMP_FILTER = 255, 1
@@ -32,63 +43,103 @@ ICMP = 8
 Host = tuple[int, int]  # an address in two halves
 
 
+class Flow(NamedTuple):
+    """Both ends of a connection."""
+
+    local: Host
+    local_port: int
+    remote: Host
+    remote_port: int
+
+
+class Unacked(NamedTuple):
+    """The sequence numbers that the peer had not acknowledged when a connection ended."""
+
+    first: int
+    length: int
+
+    def holds(self, number: int) -> bool:
+        """Return whether this is one of them, or the one that comes next."""
+        return (number - self.first) % NUMBERS <= self.length
+
+
 @dataclass(frozen=True, slots=True)
 class IcmpError:
-    """Who sent it, what it says, and when it was read."""
+    """Who sent it, what it says, the sequence number that it quotes, and when it came."""
 
     router: Host
     type: int
     code: int
+    number: int
     at: float
 
 
 class IcmpErrors:
-    """The last error about packets to each port of each host. `hindered` says why there are none, or ""."""
+    """The last errors about packets of each connection. `hindered` says why there are none, or ""."""
 
     def __init__(self) -> None:
         """Listen, as far as this process may."""
         self.hindered = ""
         self._sockets: list[socket.socket] = []
-        self._last: OrderedDict[tuple[Host, int], IcmpError] = OrderedDict()
+        self._last: OrderedDict[Flow, tuple[IcmpError, ...]] = OrderedDict()
         for family in (socket.AF_INET, socket.AF_INET6):
             try:
                 self._sockets.append(_listen(family))
             except OSError as error:
                 self.hindered = f"routers are not named: ICMP cannot be read: {error.strerror}; requires {REQUIRED}"
 
-    def about(self, host: Host, port: int) -> IcmpError | None:
-        """Return the last error about packets to this port of this host."""
-        return self._last.get((host, port))
+    def fill_in(self, row: Column, unacked: Unacked | None) -> None:
+        """Fill in the last error about this connection, a row of DEATH, that came while the peer was silent.
 
-    def read(self, now: float) -> None:
+        Without `unacked` any sequence number will do.
+        """
+        silent_for = np.fmin(row["since_received"], row["since_acked"])
+        earliest, latest = row["ended_at"] - silent_for - CLOCK, row["ended_at"] + CLOCK
+        for error in reversed(self._last.get(_flow(row), ())):
+            if earliest <= error.at <= latest and (unacked is None or unacked.holds(error.number)):
+                row["router_high"], row["router_low"] = error.router
+                row["icmp_type"], row["icmp_code"] = error.type, error.code
+                return
+
+    def read(self) -> None:
         """Take in what has come, up to as much as a socket keeps."""
+        before = time.time() - clock.now()  # the kernel's stamps are of the first of these clocks
         for each in self._sockets:
             with contextlib.suppress(OSError):  # nothing is there, or it is as if nothing were
                 for _ in range(MOST):
-                    octets, address = each.recvfrom(LONGEST)
-                    self._keep(each.family, octets, address[0], now)
+                    octets, stamps, _, address = each.recvmsg(LONGEST, ROOM_FOR_STAMP)
+                    self.note(each.family, octets, address[0], seconds(stamps) - before)
 
     def close(self) -> None:
         """Listen no more."""
         for each in self._sockets:
             each.close()
 
-    def _keep(self, family: int, octets: bytes, sender: str, now: float) -> None:
+    def note(self, family: int, octets: bytes, sender: str, at: float) -> None:
+        """Keep what this error tells."""
         try:
-            target, kind, code = _v4(octets) if family == socket.AF_INET else _v6(octets)
+            flow, number, kind, code = _v4(octets) if family == socket.AF_INET else _v6(octets)
         except (struct.error, IndexError):
             return
         router = _v4_mapped(socket.inet_aton(sender)) if family == socket.AF_INET else _halves(_packed(sender))
-        self._last[target] = IcmpError(router, kind, code, now)
-        self._last.move_to_end(target)
+        error = IcmpError(router, kind, code, number, at)
+        self._last[flow] = (*self._last.get(flow, ()), error)[-EACH:]
+        self._last.move_to_end(flow)
         if len(self._last) > MOST:
             self._last.popitem(last=False)
+
+
+def _flow(row: Column) -> Flow:
+    """Return the ends of a connection, a row of DEATH."""
+    local, remote = ((int(row[f"{end}_high"]), int(row[f"{end}_low"])) for end in ("local", "remote"))
+    return Flow(local, int(row["local_port"]), remote, int(row["remote_port"]))
 
 
 def _listen(family: int) -> socket.socket:
     protocol = socket.IPPROTO_ICMP if family == socket.AF_INET else socket.IPPROTO_ICMPV6
     raw = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
     try:
+        raw.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         if family == socket.AF_INET:
             wanted = 1 << UNREACHABLE | 1 << TIME_EXCEEDED | 1 << PARAMETER_PROBLEM
             raw.setsockopt(SOL_RAW, ICMP_FILTER, struct.pack("=I", ~wanted & 0xFFFFFFFF))
@@ -110,21 +161,21 @@ def _quoting_tcp(before: list[filters.Instruction]) -> list[filters.Instruction]
     return [*before, (filters.JUMP_IF, 0, 1, TCP), (filters.RETURN, 0, 0, LONGEST), (filters.RETURN, 0, 0, 0)]
 
 
-def _v4(octets: bytes) -> tuple[tuple[Host, int], int, int]:
-    """Where the quoted packet was sent, and what the error says."""
+def _v4(octets: bytes) -> tuple[Flow, int, int, int]:
+    """Return whose packet is quoted, with which sequence number, and what the error says."""
     start = (octets[0] & 15) * 4
     kind, code = octets[start], octets[start + 1]
     if kind == UNREACHABLE and code == FRAGMENTATION_NEEDED:
         raise IndexError  # says how large packets may be, not that they do not arrive
     quoted = octets[start + ICMP :]
-    (target,) = struct.unpack_from("4s", quoted, 16)
-    (port,) = struct.unpack_from("!H", quoted, (quoted[0] & 15) * 4 + 2)
-    return (_v4_mapped(target), port), kind, code
+    source, target = struct.unpack_from("4s4s", quoted, 12)
+    source_port, target_port, number = struct.unpack_from("!HHI", quoted, (quoted[0] & 15) * 4)
+    return Flow(_v4_mapped(source), source_port, _v4_mapped(target), target_port), number, kind, code
 
 
-def _v6(octets: bytes) -> tuple[tuple[Host, int], int, int]:
-    target, _, port = struct.unpack_from("!16sHH", octets, ICMP + 24)
-    return (_halves(target), port), octets[0], octets[1]
+def _v6(octets: bytes) -> tuple[Flow, int, int, int]:
+    source, target, source_port, target_port, number = struct.unpack_from("!16s16sHHI", octets, ICMP + 8)
+    return Flow(_halves(source), source_port, _halves(target), target_port), number, octets[0], octets[1]
 
 
 def _packed(address: str) -> bytes:

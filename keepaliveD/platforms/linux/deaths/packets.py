@@ -71,6 +71,7 @@ class Packet(NamedTuple):
     id: int = 0
     label: int = 0
     local: bool = False  # it came over the loopback interface
+    acknowledged: int = 0  # the number of this end that it expects next
 
 
 class Begun(NamedTuple):
@@ -80,6 +81,7 @@ class Begun(NamedTuple):
     ttl: int
     connects: bool  # whether this host connected
     at: float
+    acknowledged: int = 0  # the number of this end that it expects next, if this host connected
 
 
 @dataclass(slots=True)
@@ -177,7 +179,7 @@ class Link:
                     octets, stamps, _, (interface, _, kind, *_) = each.recvmsg(LONGEST, ROOM_FOR_STAMP)
                     with contextlib.suppress(struct.error, IndexError):
                         if kind == TO_US:
-                            self.note(*parse(octets, _seconds(stamps) - before, interface == LOOPBACK))
+                            self.note(*parse(octets, seconds(stamps) - before, interface == LOOPBACK))
         return sum(map(_dropped, self._of_resets))
 
     def note(self, key: Key, packet: Packet) -> None:
@@ -207,7 +209,7 @@ class Link:
         known = self.begun.get(key)
         if known is None:
             connects = bool(packet.flags & ACK)
-            _keep(self.begun, key, Begun(packet.number, packet.ttl, connects, packet.at))
+            _keep(self.begun, key, Begun(packet.number, packet.ttl, connects, packet.at, packet.acknowledged))
         elif known.number != packet.number and not packet.flags & ACK:
             self._end(key).syn = packet
 
@@ -225,10 +227,10 @@ def _dropped(packets: socket.socket) -> int:
     return 0
 
 
-def _seconds(stamps: list[tuple[int, int, bytes]]) -> float:
+def seconds(stamps: list[tuple[int, int, bytes]]) -> float:
     """Return when a packet came, in seconds of the epoch."""
-    seconds, nanoseconds = map(float, STAMP.unpack_from(stamps[0][2]))
-    return seconds + nanoseconds * 1e-9
+    whole, nanoseconds = map(float, STAMP.unpack_from(stamps[0][2]))
+    return whole + nanoseconds * 1e-9
 
 
 def _keep(table: OrderedDict[Key, Value], key: Key, value: Value) -> None:
@@ -280,11 +282,11 @@ def _key(octets: bytes, start: int, source: bytes, target: bytes) -> Key:
 
 def _segment(octets: bytes, start: int, length: int) -> Packet:
     """Return the TCP header that begins at `start`; `length` counts it and the data behind it."""
-    number, offset, flags, window = struct.unpack_from("!4xI4xBBH", octets, start)
+    number, acknowledged, offset, flags, window = struct.unpack_from("!4xIIBBH", octets, start)
     data = max(0, length - (offset >> 4) * 4)
     behind = (number + data + bool(flags & SYN) + bool(flags & FIN)) & 0xFFFFFFFF
     timestamps = offset >> 4 >= 8 and octets[start + TCP : start + TCP + 4] == TIMESTAMPS
-    return Packet(number, behind, flags, window, timestamps)
+    return Packet(number, behind, flags, window, timestamps, acknowledged=acknowledged)
 
 
 KINDS: tuple[tuple[int, filters.Tests, Parse], ...] = (

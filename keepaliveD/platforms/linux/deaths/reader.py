@@ -17,7 +17,7 @@ from keepaliveD.platforms.linux.bpf.connect import cgroup_root
 from keepaliveD.platforms.linux.bpf.deaths import BpfDeaths
 from keepaliveD.platforms.linux.deaths.decode import decode
 from keepaliveD.platforms.linux.deaths.destroyed import DestroyedReader
-from keepaliveD.platforms.linux.deaths.icmp import IcmpErrors
+from keepaliveD.platforms.linux.deaths.icmp import IcmpErrors, Unacked
 from keepaliveD.platforms.linux.deaths.unseen import Unseen
 from keepaliveD.platforms.linux.deaths.waiting import Waiting
 from keepaliveD.platforms.linux.netstat import OpenEnds
@@ -84,15 +84,15 @@ class BpfReader:
 
         While 32,768 wait, the oldest are returned at once; with `early`, all are.
         """
-        self._errors.read(now)
+        self._errors.read()
         self._receive()
         pieces = self._waiting.take(max(0, (now - AFTERWARDS) * 1e9), 0 if early else MOST)
-        rows = [decode(piece) for piece in pieces]
+        rows = [self._with_router(decode(piece), piece) for piece in pieces]
         ordinary, lost = self._counts()
         before_ordinary, before_lost = self._counted
         self._counted = ordinary, lost
         return Deaths(
-            self._with_router(rows[0] if len(rows) == 1 else np.concatenate([NONE, *rows])),
+            rows[0] if len(rows) == 1 else np.concatenate([NONE, *rows]),
             ordinary - before_ordinary,
             lost - before_lost,
             unknown=self._unknown,
@@ -119,11 +119,9 @@ class BpfReader:
         notes = records[~deaths]  # each has a larger number than the one before
         return self._waiting.note(dict(zip(notes["cookie"].tolist(), notes["afterwards"].tolist(), strict=True)))
 
-    def _with_router(self, rows: Column) -> Column:
-        """Fill in who said that packets do not arrive, where the kernel was told so."""
+    def _with_router(self, rows: Column, records: Column) -> Column:
+        """Fill in who said that packets do not arrive, where TCP has taken that for true and nothing came since."""
         for row in np.flatnonzero((rows["soft_error"] != 0) & (rows["netns"] == self._netns)).tolist():
-            host = int(rows["remote_high"][row]), int(rows["remote_low"][row])
-            if error := self._errors.about(host, int(rows["remote_port"][row])):
-                rows["router_high"][row], rows["router_low"][row] = error.router
-                rows["icmp_type"][row], rows["icmp_code"][row] = error.type, error.code
+            unacked = Unacked(int(records["first_unacked"][row]), int(rows["unacked"][row]))
+            self._errors.fill_in(rows[row], unacked)
         return rows
