@@ -3,7 +3,7 @@
  *
  * A connection ends at its one change to TCP_CLOSE. What the kernel forgets before is kept until then: of a
  * connection in its socket (`evidence`, which only few sockets get), of a peer in `hosts`, and what concerns
- * no socket in `flows`. The programs run for the whole machine: each first drops what is none of its business.
+ * no socket in `flows`; of loopback and of other network namespaces elsewhere, since any user can fill these. The programs run for the whole machine: each first drops what is none of its business.
  */
 #include "packet.h"
 #include "record.h"
@@ -11,7 +11,7 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 enum { EARLY = 8 }; /* packets of a connection from which a hop limit may be learnt; later it is known */
-enum { PASS = 1, HOSTS = 16384, FLOWS = 16384, ROOM = 4 << 20, PROCESSORS = 64, LOOPBACK = 1, NAME = 16 };
+enum { PASS = 1, HOSTS = 8192, FLOWS = 8192, ROOM = 4 << 20, PROCESSORS = 64, LOOPBACK = 1, NAME = 16 };
 enum { ECONNABORTED = 103, ECONNRESET = 104, EPIPE = 32, ETIMEDOUT = 110 };
 enum { NOT_RESET, RESET_RECEIVED, RESET_UNSEEN }; /* model.deaths.Reset */
 
@@ -144,7 +144,7 @@ struct {
 	__uint(max_entries, HOSTS);
 	__type(key, struct host);
 	__type(value, struct habit);
-} hosts SEC(".maps");
+} hosts SEC(".maps"), hosts_elsewhere SEC(".maps");
 
 struct flow {
 	struct address local, remote;
@@ -167,7 +167,7 @@ struct {
 	__uint(max_entries, FLOWS);
 	__type(key, struct flow);
 	__type(value, struct fate);
-} flows SEC(".maps");
+} flows SEC(".maps"), flows_elsewhere SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -227,12 +227,24 @@ static __always_inline bool is_local(const struct sock *sk)
 	return route && route->dev->ifindex == LOOPBACK;
 }
 
+/* Whether it goes over the network from our own network namespace: of all else any user can make as much as he likes. */
+static __always_inline bool is_ours(const struct net *net, bool by_loopback)
+{
+	return net->ns.inum == wanted.netns && !by_loopback;
+}
+
 /* Over which interface its last packet came, 0 unknown. */
 static __always_inline int came_over(const struct sock *sk)
 {
 	const struct sock___v5_17 *newer = (const void *)sk;
 
 	return bpf_core_field_exists(newer->sk_rx_dst_ifindex) ? newer->sk_rx_dst_ifindex : 0;
+}
+
+/* Any program may take its socket's route away. */
+static __always_inline bool was_by_loopback(const struct sock *sk)
+{
+	return sk->sk_dst_cache ? is_local(sk) : came_over(sk) == LOOPBACK;
 }
 
 /* Somebody on this host has sent it something, in the name of the peer, whose own packets came from the network.
@@ -269,6 +281,17 @@ static __always_inline bool varies(const struct habit *habit)
 	return habit->varied_at && bpf_ktime_get_boot_ns() - habit->varied_at < HOUR;
 }
 
+static __always_inline void learn_in(void *map, const struct host *host, struct habit *habit)
+{
+	const struct habit *known = bpf_map_lookup_elem(map, host);
+
+	if (known && known->ttl == habit->ttl)
+		return;
+	if (known)
+		habit->varied_at = distance(known->ttl) == distance(habit->ttl) ? known->varied_at : bpf_ktime_get_boot_ns();
+	bpf_map_update_elem(map, host, habit, BPF_ANY);
+}
+
 static __always_inline void learn(const struct sock_common *sk, const struct segment *segment)
 {
 	const struct tcp *tcp = segment->tcp;
@@ -278,16 +301,15 @@ static __always_inline void learn(const struct sock_common *sk, const struct seg
 		.port = port_of_service(bpf_ntohs(tcp->target), bpf_ntohs(tcp->source)),
 	};
 	struct habit habit = { .ttl = segment->ttl };
-	const struct habit *known;
 
 	if (is_anybodys(sk->skc_net.net) || (segment->by_loopback && !is_local((const struct sock *)sk)))
 		return;
-	known = bpf_map_lookup_elem(&hosts, &host);
-	if (known && known->ttl == habit.ttl)
-		return;
-	if (known)
-		habit.varied_at = distance(known->ttl) == distance(habit.ttl) ? known->varied_at : bpf_ktime_get_boot_ns();
-	bpf_map_update_elem(&hosts, &host, &habit, BPF_ANY);
+	if (is_ours(sk->skc_net.net, segment->by_loopback)) {
+		learn_in(&hosts, &host, &habit);
+	} else {
+		asm volatile(""); /* or both become one, and the kernel does not inline the look-up */
+		learn_in(&hosts_elsewhere, &host, &habit);
+	}
 }
 
 /* TCP takes a reset at exactly rcv_nxt, or a little further on where that is not processed yet: RFC 5961, 3.2. */
@@ -469,12 +491,13 @@ int see_packet(struct __sk_buff *skb)
 
 /* Packets that were dropped */
 
-static __always_inline bool flow_of(const struct sk_buff *skb, struct flow *flow, __u8 *flags)
+/* Return the map of this flow, NULL if nothing is to be kept of it. */
+static __always_inline void *flow_of(const struct sk_buff *skb, struct flow *flow, __u8 *flags)
 {
 	const void *ip = skb->head + skb->network_header;
 	const struct net_device *device = skb->dev;
 	const struct sock *sk = skb->sk;
-	bool leaves = !skb->skb_iif;
+	bool leaves = !skb->skb_iif, by_loopback;
 	struct address source, target;
 	const struct net *net;
 	struct ipv4 v4;
@@ -482,10 +505,10 @@ static __always_inline bool flow_of(const struct sk_buff *skb, struct flow *flow
 	__u32 start;
 
 	if (bpf_probe_read_kernel(&v4, sizeof(v4), ip))
-		return false;
+		return NULL;
 	if (v4.version_length >> 4 == 4) {
 		if (v4.protocol != IPPROTO_TCP)
-			return false;
+			return NULL;
 		source = from_v4(v4.source);
 		target = from_v4(v4.target);
 		start = (v4.version_length & 15) * 4;
@@ -493,26 +516,31 @@ static __always_inline bool flow_of(const struct sk_buff *skb, struct flow *flow
 		struct ipv6 v6;
 
 		if (bpf_probe_read_kernel(&v6, sizeof(v6), ip) || v6.protocol != IPPROTO_TCP)
-			return false;
+			return NULL;
 		source = from_v6(v6.source);
 		target = from_v6(v6.target);
 		start = sizeof(v6);
 	}
 	if (bpf_probe_read_kernel(&tcp, sizeof(tcp), ip + start))
-		return false;
+		return NULL;
 	*flags = tcp.flags;
 	flow->local = leaves ? source : target;
 	flow->remote = leaves ? target : source;
 	flow->local_port = bpf_ntohs(leaves ? tcp.source : tcp.target);
 	flow->remote_port = bpf_ntohs(leaves ? tcp.target : tcp.source);
-	if (device)
+	if (device) {
 		net = device->nd_net.net;
-	else if (sk)
+		by_loopback = device->ifindex == LOOPBACK;
+	} else if (sk) {
 		net = sk->__sk_common.skc_net.net;
-	else
-		return false;
+		by_loopback = is_local(sk);
+	} else {
+		return NULL;
+	}
 	flow->netns = net->ns.inum;
-	return !is_anybodys(net);
+	if (is_anybodys(net))
+		return NULL;
+	return is_ours(net, by_loopback) ? (void *)&flows : (void *)&flows_elsewhere;
 }
 
 /* Once, twice, four times and so on: a flood is not worth telling of. */
@@ -561,10 +589,14 @@ int see_drop(__u64 *ctx)
 	struct flow flow = {};
 	struct fate *fate;
 	__u8 flags;
+	void *map;
 
-	if (kind == NO_MATTER || !flow_of(skb, &flow, &flags) || flags & SYN)
+	if (kind == NO_MATTER)
 		return 0;
-	fate = bpf_map_lookup_elem(&flows, &flow);
+	map = flow_of(skb, &flow, &flags);
+	if (!map || flags & SYN)
+		return 0;
+	fate = bpf_map_lookup_elem(map, &flow);
 	if (kind == NO_SOCKET) {
 		if (fate && fate->cookie && !(flags & RST)) /* which whoever has lost its state sends for each packet */
 			tell_of_afterwards(fate);
@@ -573,8 +605,8 @@ int see_drop(__u64 *ctx)
 	if (!fate || fate->cookie) {
 		struct fate first = {};
 
-		bpf_map_update_elem(&flows, &flow, &first, BPF_ANY);
-		fate = bpf_map_lookup_elem(&flows, &flow);
+		bpf_map_update_elem(map, &flow, &first, BPF_ANY);
+		fate = bpf_map_lookup_elem(map, &flow);
 		if (!fate)
 			return 0;
 	}
@@ -718,8 +750,10 @@ static __always_inline void tell_evidence(struct death *death, const struct evid
 }
 
 /* What of other connections and packets concerns this one. */
-static __always_inline void tell_surroundings(struct death *death, const struct net *net)
+static __always_inline void tell_surroundings(struct death *death, const struct sock *sk)
 {
+	const struct net *net = sk->__sk_common.skc_net.net;
+
 	struct host host = {
 		.address = death->remote,
 		.netns = death->netns,
@@ -732,19 +766,23 @@ static __always_inline void tell_surroundings(struct death *death, const struct 
 		.local_port = death->local_port,
 		.remote_port = death->remote_port,
 	};
-	const struct habit *habit = death->peer_ttl ? NULL : bpf_map_lookup_elem(&hosts, &host);
-	const struct fate *before = bpf_map_lookup_elem(&flows, &flow);
+	const struct fate *before = bpf_map_lookup_elem(&flows, &flow) ?: bpf_map_lookup_elem(&flows_elsewhere, &flow);
+	const struct habit *habit = bpf_map_lookup_elem(&hosts, &host) ?: bpf_map_lookup_elem(&hosts_elsewhere, &host);
 	struct fate fate = { .cookie = death->cookie };
 
-	if (habit && !varies(habit))
+	if (habit && !death->peer_ttl && !varies(habit))
 		death->peer_ttl = habit->ttl;
 	if (before && !before->cookie) {
 		death->dropped_by_firewall = before->dropped_by_firewall;
 		death->dropped_leaving = before->dropped_leaving;
 		death->dropped_by_md5 = before->dropped_by_md5;
 	}
-	if (death->reset && !is_anybodys(net))
+	if (!death->reset || is_anybodys(net))
+		return;
+	if (is_ours(net, was_by_loopback(sk)))
 		bpf_map_update_elem(&flows, &flow, &fate, BPF_ANY);
+	else
+		bpf_map_update_elem(&flows_elsewhere, &flow, &fate, BPF_ANY);
 }
 
 #define ONE_OF(state, states) (1U << (state) & (states))
@@ -811,7 +849,7 @@ static __always_inline void tell_death(struct death *death, const struct tcp_soc
 		death->by_kernel = closer.by_kernel;
 		__builtin_memcpy(death->closer, closer.name, NAME);
 	}
-	tell_surroundings(death, ((const struct sock_common *)tp)->skc_net.net);
+	tell_surroundings(death, (const struct sock *)tp);
 }
 
 static __always_inline void see_end(const struct sock *sk, int before)
