@@ -29,11 +29,11 @@ def main() -> int:
 def ctl() -> NoReturn:
     """Run keepalivectl, and end at once: to take down all that was loaded takes longer than many a command."""
     status = _run("keepalivectl", "ctl", catching=False)
-    import contextlib
-
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, OSError, ValueError):  # closed or unread: the command has reported it
+        try:  # noqa: SIM105  # an import may fail here, unguarded
             stream.flush()
+        except (AttributeError, OSError, ValueError):  # closed or unread: the command has reported it
+            pass
     os._exit(status)
 
 

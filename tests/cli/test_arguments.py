@@ -148,6 +148,7 @@ class Interrupt:
     def find_spec(self, name, *_):
         if name == {module!r}:
             os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 sys.meta_path.insert(0, Interrupt())
 from keepaliveD import __main__
 sys.argv[1:] = ["--version"]

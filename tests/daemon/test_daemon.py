@@ -227,7 +227,7 @@ def test_what_is_doubtful_about_a_configuration_is_logged_at_start_and_reload(st
     stage.script = [signal.SIGHUP]
     stage.run()
     (doubt,) = [entry.message for entry in stage.said if entry.event == "doubtful"]
-    assert doubt.startswith('configuration: path "hasty": only 0 of at least 2 probes can leave before it forgets')
+    assert doubt.startswith("configuration: path hasty: only 0 of at least 2 probes can leave before it forgets")
 
 
 def test_a_wrong_configuration_is_reported_and_the_old_one_stays(stage: Stage) -> None:
