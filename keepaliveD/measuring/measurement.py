@@ -225,7 +225,8 @@ class Measurement:
         until = connection.quiet  # a busy machine may have waited between looking at the clock and sending
         patience = max(PATIENCE, ROUND_TRIPS * connection.state().rtt)
         again = None
-        responds = await self._responds(connection, max(0.0, plan.quiet - asked) + patience)
+        due = max(0.0, plan.quiet - asked) if plan.prober is Side.THERE else 0.0  # only the peer has yet to probe
+        responds = await self._responds(connection, due + patience)
         if plan.prober is Side.THERE:
             until = connection.quiet if responds else plan.quiet
             asked = min(until, connection.unbroken + 2 * POLL) if responds else until  # it may have been stopped

@@ -1,0 +1,152 @@
+"""How long the rounds of a measurement take, on a clock that does not make anybody wait."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from socket import AF_INET
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from keepaliveD.measuring import measurement as module
+from keepaliveD.measuring.connection import Connection, State
+from keepaliveD.measuring.greeting import Request
+from keepaliveD.measuring.measurement import Measurement
+from keepaliveD.measuring.opening import Target
+from keepaliveD.policy.measurement import How, Limits
+
+PEER = Target("peer", AF_INET, ("198.51.100.1", 7272), token="any")
+RTT = 0.02  # seconds
+TURN = 1e-6  # seconds that each turn of the event loop takes
+LATER = 1.105  # a silence of the ladder, divided by the one before
+TRYING = 15.0  # seconds to open the connections, and to try twice more what was silent
+
+
+class Hurried(asyncio.SelectorEventLoop):
+    """An event loop that does not wait: its clock goes on to the next thing that is due."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        selector = selectors.DefaultSelector()
+        select: Callable[[float | None], list[Any]] = selector.select
+
+        def hurry(timeout: float | None = None) -> list[Any]:
+            self.now += max(timeout or 0.0, TURN)
+            return select(0)
+
+        selector.select = hurry  # type: ignore[method-assign]
+        super().__init__(selector)
+
+    def time(self) -> float:
+        return self.now
+
+    def add_reader(self, *_: object) -> None:
+        """Have nothing to read: what arrives is found by looking."""
+
+    def remove_reader(self, *_: object) -> bool:
+        return True
+
+
+@dataclass
+class Quiet:
+    """A connection over a device that forgets it `timeout` seconds after its last packet.
+
+    The device then drops or rejects what comes. `awake`: keepalive keeps the connection known.
+    """
+
+    clock: Callable[[], float]
+    timeout: float
+    rejects: bool
+    request: Request
+    unbroken = 0.0
+    sock = None
+    local_address = ("192.0.2.1", 50000)
+    started: float = field(init=False)
+    answered: bool = False
+    was_reset: bool = False
+    awake: bool = False
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
+
+    @property
+    def quiet(self) -> float:
+        return self.clock() - self.started
+
+    @property
+    def error(self) -> int:
+        return int(self.was_reset)
+
+    def state(self) -> State:
+        return State(not self.was_reset, 0, self.quiet, RTT)
+
+    def probe(self) -> None:
+        known = self.awake or self.quiet < self.timeout
+        self.answered |= known
+        self.was_reset |= not known and self.rejects
+
+    def heard(self) -> bool:
+        probed = self.request.probe_after / 1000
+        return self.answered or self.was_reset or (0 < probed <= self.quiet and probed < self.timeout)
+
+    def ended(self) -> bool:
+        return self.was_reset
+
+    def restart(self) -> None:
+        self.started, self.answered = self.clock(), False
+
+    def keep(self, _: int) -> None:
+        self.awake = True
+
+    def refuse_from_afar(self, _: int) -> None:
+        pass
+
+    def close(self, *, silently: bool = False) -> None:
+        del silently
+
+
+def measured(within: float, timeout: float, *, rejects: bool, monkeypatch: pytest.MonkeyPatch) -> Measurement:
+    """A measurement with the defaults after its first round, or after so many seconds if that takes longer."""
+    loop = Hurried()
+
+    async def opened(_: Target, request: Request) -> Connection:
+        return cast(Connection, Quiet(loop.time, timeout, rejects, request))
+
+    async def absence(_: Target) -> None:
+        await asyncio.sleep(RTT)
+
+    monkeypatch.setattr(module, "open_connection", opened)
+    monkeypatch.setattr(module, "absence", absence)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=loop.time, strftime=lambda _: "12:00:00"))
+
+    async def tell() -> Measurement:
+        measurement = Measurement(PEER, Limits(both_sides=True))
+        late = loop.time() + within
+        running = asyncio.create_task(measurement.run())
+        while not measurement.rounds and loop.time() < late:
+            await asyncio.sleep(1)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        return measurement
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        return runner.run(tell())
+
+
+@pytest.mark.parametrize("rejects", [False, True], ids=["drops", "rejects"])
+@pytest.mark.parametrize("timeout", [20.0, 350.0])
+def test_a_round_is_over_soon_after_a_connection_was_forgotten(
+    timeout: float, rejects: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waited for the planned end of the longest test, 80 minutes, where the device drops."""
+    measurement = measured(timeout * LATER + TRYING, timeout, rejects=rejects, monkeypatch=monkeypatch)
+    assert measurement.rounds == 1
+    bracket = measurement.bracket
+    assert bracket.survived is not None
+    assert bracket.forgotten is not None
+    assert bracket.survived < timeout <= bracket.forgotten
+    assert bracket.how is (How.RESET if rejects else How.SILENCE)
