@@ -19,6 +19,7 @@ from keepaliveD.places import DEFAULT_FILE, STATE_DIRECTORY
 from keepaliveD.platforms import NAMES
 
 FEW = 8  # choices that are listed where somebody has mistyped one
+ITS_STATE = f"that of a running daemon, or else {STATE_DIRECTORY}"
 LISTS_ALL = ", which lists all"
 
 
@@ -93,14 +94,14 @@ def add_config(
     )
 
 
-def add_state(parser: argparse.ArgumentParser) -> None:
-    """Where the record of found values is."""
+def add_state(parser: argparse.ArgumentParser, default: Path | None = None, said: str = ITS_STATE) -> None:
+    """Where the record of found values is; None becomes running.state_directory() once the command is known."""
     parser.add_argument(
         "--state-dir",
         metavar="DIR",
         type=_directory,
-        default=state_directory(),
-        help="directory of the settings and arming records (default: %(default)s)",
+        default=default,
+        help=f"directory of the settings and arming records (default: {said})",
     )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from keepaliveD.cli import arguments, named, state, targets
 from keepaliveD.cli.fitting import tell
 from keepaliveD.cli.nearest import LISTS, NOTHING, Besides
-from keepaliveD.cli.running import its_file, running, show_it
+from keepaliveD.cli.running import elsewhere, its_file, running, show_it
 from keepaliveD.cli.worker import Asking, in_worker
 from keepaliveD.config import Config, load
 from keepaliveD.config.units import with_suffix
@@ -198,6 +198,7 @@ class Disarmed:
     damaged: tuple[str, ...]  # what is wrong with the record
     unrecorded: str  # why it may lack what a daemon has armed at connect
     is_at_connect_ended: bool
+    elsewhere: Refusal | None  # the daemon may keep its records in another directory
 
     def finish(self, nothing: str) -> None:
         """Raise the reason where not all could be done; say `nothing` where there was nothing to do."""
@@ -210,6 +211,8 @@ class Disarmed:
                 f"what tcp-keepalived has armed at connect may be armed still, as it cannot be seen: {self.unrecorded}"
             )
         if nothing and not (self.report.entries or self.is_at_connect_ended):
+            if self.elsewhere:
+                raise self.elsewhere
             print(nothing)
         self.report.raise_failure()
 
@@ -248,7 +251,8 @@ def disarm(options: argparse.Namespace, root: Path, target: str | None = None, b
     if target is None and not whole and (missing := armed.keys() - seen):
         lost = f"{_connections(len(missing))} on record not found: ended since, or not visible from here"
         tell("warning", lost)
-    return Disarmed(armed, outcome, report, damaged, unrecorded, bool(at_connect))
+    other = elsewhere(options.state_dir, root)
+    return Disarmed(armed, outcome, report, damaged, unrecorded, bool(at_connect), other)
 
 
 def _beside_daemon(does: str) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from keepaliveD.cli.arguments import state_directory
 from keepaliveD.cli.history import add_options, as_json, when
 from keepaliveD.cli.nearest import did_you_mean
-from keepaliveD.cli.running import its_log
+from keepaliveD.cli.running import its_log, state_directory
 from keepaliveD.config.units import with_suffix
 from keepaliveD.log import history
 from keepaliveD.log.history import Record
@@ -32,7 +31,7 @@ def print_log(options: argparse.Namespace, root: Path, read: history.Reader | No
     try:
         changed = history.changed(options.since, read)
     except Unsupported as refusal:
-        raise Unsupported(f"{refusal}; {its_log(state_directory(), root)}") from refusal
+        raise Unsupported(f"{refusal}; {its_log(state_directory(root), root)}") from refusal
     records = [record for record in changed if options.unit in (None, record["UNIT"])]
     if options.json:
         print(as_json(records))

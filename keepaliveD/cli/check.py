@@ -121,7 +121,7 @@ def _as_json(file: Path | None, note: str, config: Config | Refusal) -> str:
 
 def _file_of_daemon(root: Path) -> tuple[Path | None, str]:
     """Return the file that a daemon reads, or will read; None is the usual one. Return also what to say of it."""
-    directory = arguments.state_directory()
+    directory = running.state_directory(root)
     file, pid = running.file_for(directory, root), running.running(directory, root)
     if file is None:
         return None, running.not_followed(directory, root)

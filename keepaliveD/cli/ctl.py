@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import gc
 import importlib
 import sys
@@ -39,7 +40,17 @@ def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
     gc.freeze()
     gc.enable()
     options = command.parse_args(words)
-    return arguments.run(command.prog, lambda: options.command(options, root))
+    return arguments.run(command.prog, lambda: _do(options, root))
+
+
+def _do(options: argparse.Namespace, root: Path) -> int | None:
+    """Run the command, where need be in the state directory of the daemon that answers."""
+    if getattr(options, "state_dir", root) is None:
+        from keepaliveD.cli import running  # these commands load it in any case
+
+        options.state_dir = running.state_directory(root)
+    status: int | None = options.command(options, root)
+    return status
 
 
 def parser(words: Container[str] = COMMANDS) -> arguments.Parser:

@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="SIGHUP reloads the configuration; SIGTERM and SIGINT stop the daemon and restore the settings found.",
     )
     arguments.add_config(parser, str(DEFAULT_FILE))
-    arguments.add_state(parser)
+    arguments.add_state(parser, arguments.state_directory(), "%(default)s")
     parser.add_argument(
         "--log-format",
         choices=FORMATS,

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from keepaliveD.cli import arguments, table
+from keepaliveD.cli import arguments, running, table
 from keepaliveD.cli.asking import ask, control_socket
 from keepaliveD.cli.fitting import tell, terminal_width, wrapped
 from keepaliveD.cli.history import add_options, as_json, when
@@ -23,7 +23,7 @@ from keepaliveD.log.history import ID_LENGTH, Record
 from keepaliveD.model import duration
 from keepaliveD.model.autopsy import NOT_EXPLAINED
 from keepaliveD.model.causes import BY_KEY, FORETOLD, Cause, Foretold
-from keepaliveD.model.errors import KernelError, NoInput, NotPermitted
+from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Unsupported
 from keepaliveD.model.text import printable, quoted, shown
 from keepaliveD.policy.observations import OBSERVATIONS
 from keepaliveD.records.history import History
@@ -61,7 +61,10 @@ def add_deaths(parser: argparse.ArgumentParser) -> None:
 
 def show(options: argparse.Namespace, root: Path, read: history.Reader | None = None) -> None:
     """Print what ended. Raises Unsupported, NotPermitted, StateError, NoInput."""
-    ended, hidden = history.ended(options.since, read, History(options.state_dir))
+    try:
+        ended, hidden = history.ended(options.since, read, History(options.state_dir))
+    except Unsupported as refusal:
+        raise running.elsewhere(options.state_dir, root) or refusal from refusal
     if hidden:
         tell("note", f"not all is listed: {hidden}")
     records = ended if options.target is None else concerning(options.target, ended)

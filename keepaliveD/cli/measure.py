@@ -370,7 +370,7 @@ def _write(options: argparse.Namespace, root: Path, found: measured.Found, toml:
     name = options.name or measured.default_name(found.name)
     main = running.its_file(options, root)
     file = dropin.write(main, f"measured {name}", toml)
-    daemon = running.running(arguments.state_directory(), root)
+    daemon = running.running(running.state_directory(root), root)
     command = running.how_to_reload(daemon, root) if daemon else how_to_start(root, main)
     _say(f"wrote {printable(str(file))}; {command} puts it in force")
 

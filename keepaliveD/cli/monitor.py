@@ -10,7 +10,6 @@ from syslog import LOG_WARNING
 from typing import Any
 
 from keepaliveD.cli import running
-from keepaliveD.cli.arguments import state_directory
 from keepaliveD.cli.asking import control_socket, listen
 from keepaliveD.model.errors import NoInput
 from keepaliveD.model.text import printable
@@ -26,7 +25,7 @@ def _entries(root: Path) -> Iterator[dict[str, Any]]:
     try:
         yield from listen(control_socket(root), "Monitor")
     except NoInput as refusal:
-        if pid := running.running(state_directory(), root):
+        if pid := running.running(running.state_directory(root), root):
             raise NoInput(running.why_not_asked(pid, root, refusal)) from refusal
         raise
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from keepaliveD.cli import arguments, state
+from keepaliveD.cli.running import elsewhere
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.log import entries
 from keepaliveD.model.actions import Outcome
@@ -39,6 +40,8 @@ def restore_settings(options: argparse.Namespace, root: Path) -> None:
     for refused in (outcome.refused for outcome in outcomes if outcome.refused):
         raise refused
     if not outcomes:
+        if refusal := elsewhere(options.state_dir, root):
+            raise refusal
         print(_nothing_to_restore(others, no_record))
 
 

@@ -10,16 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from keepaliveD.cli.arguments import state_directory
+from keepaliveD.cli import arguments
 from keepaliveD.cli.asking import ask, control_socket, listens
 from keepaliveD.cli.fitting import tell
 from keepaliveD.cli.starting import file_to_be_read
-from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Refusal
+from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, Refusal
 from keepaliveD.model.text import printable
-from keepaliveD.places import DEFAULT_FILE, LOCK, UNIT
+from keepaliveD.places import DEFAULT_FILE, LOCK, STATE_DIRECTORY, UNIT
 
 Answer = TypeVar("Answer")
 
+STATE_VARIABLE = "STATE_DIRECTORY"  # systemd's
 BY_ITSELF = ("scan", "all", "config", "platform")  # options with which a command does not ask the daemon
 PATIENCE = 10.0  # seconds for what a daemon does after a scan that is going on
 
@@ -54,18 +55,74 @@ def running(directory: Path, root: Path) -> int:
 def configuration(pid: int, root: Path) -> Path | None:
     """Return the file that a daemon reads, by its command line; None where that cannot be told."""
     try:
-        words = (root / f"proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
-        found = DEFAULT_FILE
-        for word, following in zip(words, [*words[1:], ""], strict=True):
-            if word == "--config":
-                found = Path(following)
-            elif word.startswith("--config="):
-                found = Path(word.removeprefix("--config="))
-        if found.is_absolute():
-            return found
-        return Path(os.readlink(root / f"proc/{pid}/cwd")) / found  # which only root sees of others' processes
+        return _absolute(pid, root, Path(_given(pid, root, "--config") or DEFAULT_FILE))
     except OSError:
         return None
+
+
+def state_directory(root: Path) -> Path:
+    """Return the directory of the records by default: that of the daemon that answers, if it can be told.
+
+    Without such a daemon, and where STATE_DIRECTORY is set, it is the same as the daemon's own default.
+    """
+    usual = arguments.state_directory()
+    if os.environ.get(STATE_VARIABLE):
+        return usual
+    with contextlib.suppress(NoInput, NotPermitted, KernelError):
+        return directory_of(listens(control_socket(root)), root) or usual
+    return usual
+
+
+def directory_of(pid: int, root: Path) -> Path | None:
+    """Return the state directory of a daemon, by its command line and environment; None where that cannot be told."""
+    try:
+        if given := _given(pid, root, "--state-dir"):
+            return _absolute(pid, root, Path(given))
+        for each in (root / f"proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0"):
+            name, _, value = each.partition("=")
+            if name == STATE_VARIABLE and value:
+                return Path(value.split(":")[0])
+    except OSError:
+        return None
+    return Path(STATE_DIRECTORY)
+
+
+def elsewhere(directory: Path, root: Path) -> Refusal | None:
+    """Return what to refuse where the daemon that answers keeps its records elsewhere, or may; None where it does not.
+
+    Whoever finds nothing in a directory must not say that there is nothing, if a daemon keeps it in another one.
+    """
+    if running(directory, root):
+        return None
+    try:
+        pid = listens(control_socket(root))
+    except NoInput:
+        return None
+    except (NotPermitted, KernelError) as refusal:
+        return refusal
+    its = directory_of(pid, root) if pid else None
+    if its is None:
+        what = f"the state directory of the daemon (process {pid or 'of another PID namespace'})"
+        return NotPermitted(f"{what} cannot be told here, and it may not be {printable(str(directory))}: run as root")
+    if its.resolve() == directory.resolve():
+        return None
+    return Misuse(f"the daemon (process {pid}) uses another state directory: give --state-dir {printable(str(its))}")
+
+
+def _given(pid: int, root: Path, option: str) -> str:
+    """Return the last value of an option on the command line of a process, or of its beginning. Raises OSError."""
+    words = (root / f"proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+    found = ""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if len(name) > len("--") and option.startswith(name):  # argparse takes the beginning of a name as well
+            found = value if equals else following
+    return found
+
+
+def _absolute(pid: int, root: Path, path: Path) -> Path:
+    """Return the path as a process means it. Raises OSError: only root sees where others' processes work."""
+    return path if path.is_absolute() else Path(os.readlink(root / f"proc/{pid}/cwd")) / path
 
 
 def followed(directory: Path, root: Path) -> Path | None:
@@ -83,7 +140,7 @@ def file_for(directory: Path, root: Path) -> Path | None:
 def its_file(options: argparse.Namespace, root: Path) -> Path | None:
     """Return the file of --config, or else what a daemon reads, or will read; None is the usual one."""
     given: Path | None = options.config
-    return given or file_for(getattr(options, "state_dir", state_directory()), root)
+    return given or file_for(getattr(options, "state_dir", None) or state_directory(root), root)
 
 
 def not_followed(directory: Path, root: Path) -> str:

@@ -53,6 +53,8 @@ def undo(options: argparse.Namespace, root: Path) -> None:
     setting = _setting(options.target, platform)
     if setting:
         if not _undo_settings(options, root, platform, {setting}):
+            if refusal := running.elsewhere(options.state_dir, root):
+                raise refusal
             print(f"nothing to undo: {setting} has the value that was found there")
         return
     is_all = options.target == ALL

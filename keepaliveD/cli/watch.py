@@ -74,7 +74,7 @@ def watch(options: argparse.Namespace, root: Path) -> None:
 
 def _as_the_daemon_judges(config: Config, root: Path) -> tuple[Config, str]:
     """Return the configuration with the timeouts that a daemon has shortened by evidence, and whose view this is."""
-    answer, why = running.answer_or_why(lambda: told(root), arguments.state_directory(), root)
+    answer, why = running.answer_or_why(lambda: told(root), running.state_directory(root), root)
     if answer is None:
         return config, f"own scans; {why}"
     status, rows = answer

@@ -183,7 +183,10 @@ def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View
 
 def _raise_if_in_vain(options: argparse.Namespace, root: Path) -> None:
     """Raise Misuse or NotPermitted at once where nothing could be written that a daemon reads."""
-    _check_daemon(options, running.running(options.state_dir, root), root)
+    daemon = running.running(options.state_dir, root)
+    if not daemon and (refusal := running.elsewhere(options.state_dir, root)):
+        raise refusal
+    _check_daemon(options, daemon, root)
     directory = drop_in(options.config, "").parent
     there = next(each for each in (directory, *directory.parents) if each.exists())
     if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):

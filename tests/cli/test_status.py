@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from keepaliveD import __version__
-from keepaliveD.cli import monitor, overview, running, status, without_daemon
+from keepaliveD.cli import overview, running, status, without_daemon
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.overview import Host
 from keepaliveD.cli.starting import how_to_start
@@ -377,7 +377,7 @@ def test_what_the_configuration_wants_is_what_that_of_the_daemon_wants(
 def test_monitor_says_of_a_daemon_without_a_control_socket_that_it_runs(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(monitor, "state_directory", lambda: desk.directory / "state")
+    monkeypatch.setenv("STATE_DIRECTORY", str(desk.directory / "state"))
     with SettingsRecord(desk.directory / "state", IDENTITY, {}).locked():
         left, _, (line,) = desk.types("monitor")
     assert left == 66
