@@ -85,13 +85,14 @@ def _badness(verdict: Verdict) -> int:
 class Host(NamedTuple):
     """What else is known of this host: whether a daemon runs, and which settings it has replaced, in its namespace.
 
-    `forgotten` are connections that paths forgot.
+    `forgotten` are connections that paths forgot. `hidden` is why the arming record cannot be read, "" where it can.
     """
 
     daemon: bool = False
     netns: int = 0
     without_us: Keepalive | None = None
     forgotten: Forgotten = forgotten.NOTHING
+    hidden: str = ""
 
     def replaced(self, one: Connection) -> Keepalive | None:
         """Return the system's settings that ours have replaced for this connection, if any."""
@@ -216,7 +217,7 @@ def _what_happens(one: Connection) -> str:
 
 def _facts(its: Explained, host: Host) -> Iterator[tuple[str, str]]:
     one = its.connection
-    yield "keepalive", _keepalive(its)
+    yield "keepalive", _keepalive(its, host)
     if its.found and its.found.stands.on and its.found.inherited and not its.armed and (before := host.replaced(one)):
         yield "", f"the daemon has set the system's; before: {before}"
     if its.found and its.found.user_timeout:
@@ -280,7 +281,7 @@ def deaths_of(target: str) -> str:
 # what stands in the socket, and who set it
 
 
-def _keepalive(its: Explained) -> str:
+def _keepalive(its: Explained, host: Host) -> str:
     found, one = its.found, its.connection
     if found is None:
         shown = "not shown while another timer runs" if one.keepalive is Shown.HIDDEN else one.keepalive.value
@@ -290,6 +291,8 @@ def _keepalive(its: Explained) -> str:
         return f"on, armed by keepaliveD: {found.stands.times}; {how}"
     if not found.stands.on:
         return "off: its program has not switched it on"
+    if its.entry is None and host.hidden:
+        return f"on: {found.stands.times}; who set it is not known: {host.hidden}"
     return f"on, switched on by its program: {_times(found, its.entry)}"
 
 

@@ -59,7 +59,7 @@ def scanned(options: argparse.Namespace, root: Path) -> View:
     if not given and options.config != (its := running.file_for(options.state_dir, root)):
         options.config = its  # of a daemon that has started since
         view = _look(options, root, load(its).within(platform.cloud()), platform)
-    if view.unrecorded and any(one.found and one.found.stands.on and one.entry is None for one in view.explained):
+    if view.unrecorded and not view.host.hidden and _says_whose(view.explained):
         print(
             "note: what is said to be its program's may be the daemon's, which may have armed it at connect: "
             f"{view.unrecorded}",
@@ -89,6 +89,8 @@ def _look(options: argparse.Namespace, root: Path, config: Config, platform: Pla
         around = Surroundings(config.keepalive, config.arm, config.ignore, {})
         explained = _explain(ask, judgement, some, around, lambda: _entries(options, platform))
     host = _host(options, platform, runs=bool(daemon))
+    if _says_whose(explained):
+        host = host._replace(hidden=_hidden(options, platform, root))
     plain = [orders.explained(one) for one in explained] if options.json else []
     return View(explained, len(chosen) - len(some), daemon, host, unrecorded, plain)
 
@@ -138,6 +140,21 @@ def _entries(options: argparse.Namespace, platform: Platform) -> dict[int, Entry
     with contextlib.suppress(Refusal):
         entries.update(state.records(options, platform).arming.entries())
     return entries
+
+
+def _says_whose(explained: Sequence[Explained]) -> bool:
+    """Return whether the page says of a connection that its program switched keepalive on."""
+    return any(one.found and one.found.stands.on and one.entry is None for one in explained)
+
+
+def _hidden(options: argparse.Namespace, platform: Platform, root: Path) -> str:
+    """Return why what is recorded of armed sockets cannot be read here; "" where it can."""
+    refusal = running.elsewhere(options.state_dir, root)
+    try:
+        state.records(options, platform).arming.entries()
+    except Refusal as error:
+        refusal = error
+    return page.REQUIRES_ROOT if isinstance(refusal, NotPermitted) else str(refusal or "")
 
 
 def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View, solution: Solution) -> None:

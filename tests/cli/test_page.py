@@ -138,6 +138,17 @@ def test_each_time_says_who_set_it(found: Found, said: str) -> None:
     assert fact(changed(BARE, {"verdict": Verdict.SAFE}, found=found), "keepalive") == said
 
 
+def test_where_the_arming_record_cannot_be_read_nobody_is_said_to_have_switched_it_on() -> None:
+    """The daemon may have armed it; of what is off it has not."""
+    host = Host(hidden="requires root")
+    said = "on: idle 2h, interval 1min 15s, probes 9; who set it is not known: requires root"
+    assert fact(changed(BARE, {"verdict": Verdict.SAFE}, found=ON), "keepalive", host) == said
+    assert fact(BARE, "keepalive", host) == "off: its program has not switched it on"
+    assert "armed by keepaliveD" in fact(
+        changed(BARE, found=Found(ARMED.after, ALL, SYSTEM), entry=ARMED), "keepalive", host
+    )
+
+
 def test_what_the_daemon_has_set_in_the_system_is_reported_with_what_stood_before() -> None:
     host = Host(True, samples.BARE.netns, SYSTEM)
     said = "               the daemon has set the system's; before: idle 2h, interval 1min 15s, probes 9"

@@ -258,6 +258,20 @@ def test_without_privilege_the_page_says_what_is_not_known(desk: Desk) -> None:
     assert "[[arm]]" not in out
 
 
+def test_where_the_record_may_not_be_read_it_is_not_known_who_switched_keepalive_on(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon has, but only root sees that."""
+    switch_on(desk)
+    _, out, _ = desk.types("amanda@backup")
+    assert "on, switched on by its program" in out
+    monkeypatch.setattr(ArmingRecord, "entries", lambda _: (_ for _ in ()).throw(NotPermitted("no")))
+    _, out, _ = desk.types("amanda@backup")
+    assert "who set it is not known: requires root" in " ".join(out.split())
+    assert "its program's" not in out
+    assert "switched on by its program" not in out
+
+
 def test_fix_writes_the_rule_reloads_the_daemon_and_shows_what_came_of_it(desk: Desk) -> None:
     desk.daemon = 4242
     status, out, err = desk.types("amanda@backup", "--fix", "--yes")
