@@ -19,11 +19,13 @@ from keepaliveD.model.keepalive import FIELDS, NONE, Found, Keepalive, Own, Sock
 from keepaliveD.model.plain import restored
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule
+from keepaliveD.places import INTERFACE
 from keepaliveD.threads import Task
 
 PATIENCE = 10.0  # seconds: it may be scanning
 MOMENT = 2.0  # seconds for a look into /proc: a process that hangs in execve(2) holds whoever looks for ever
 MOST_INODES = 1024  # that can be asked about
+UNKNOWN = f"{INTERFACE}.NoSuchConnection"  # the daemon's error
 SOCKET = "socket:["  # proc(5)
 ROLES = ("_time", "_intvl", "_probes")  # in the order of Keepalive: how Linux ends the names of its settings
 
@@ -31,7 +33,7 @@ ROLES = ("_time", "_intvl", "_probes")  # in the order of Keepalive: how Linux e
 class Answered(NamedTuple):
     """What the daemon says: the most urgent connections, how many others there are, its process, and the host.
 
-    `plain` is its very answer about each connection.
+    `plain` is its very answer about each connection. `interval` is within how many seconds it scans, None if not known.
     """
 
     explained: Sequence[Explained]
@@ -39,10 +41,15 @@ class Answered(NamedTuple):
     daemon: int
     host: page.Host
     plain: Sequence[Mapping[str, Any]]
+    interval: float | None
 
 
 def ask_for(options: argparse.Namespace, root: Path) -> Answered | None:
-    """Ask the daemon for the connections that a word names; None where it cannot be asked, or knows none of them."""
+    """Ask the daemon for the connections that a word names; None where it cannot be asked, or what to ask is not known.
+
+    Nothing is explained where it knows none of them.
+    """
+    is_asked = False
     with contextlib.suppress(NoInput, NotPermitted, KernelError, KeyError, TypeError, ValueError):
         control = control_socket(root)
         pid = running.running(options.state_dir, root)
@@ -51,12 +58,22 @@ def ask_for(options: argparse.Namespace, root: Path) -> Answered | None:
         for wanted in _wanted(options.target, root, control):
             if not any(wanted.values()):
                 continue
-            with contextlib.suppress(KernelError):  # it knows none: the next meaning of the word
+            try:
                 answer = ask(control, "Explain", wanted, PATIENCE)
-                status = ask(control, "Status")
-                explained = [_explained(one) for one in answer["explained"]]
-                return Answered(explained, answer["more"], status["pid"], _host(status), answer["explained"])
+            except KernelError as error:
+                is_asked = is_asked or UNKNOWN in str(error)  # the next meaning of the word
+                continue
+            return _answered(answer, ask(control, "Status"))
+        if is_asked:
+            return _answered({"explained": [], "more": 0}, ask(control, "Status"))
     return None
+
+
+def _answered(answer: Mapping[str, Any], status: Mapping[str, Any]) -> Answered:
+    """Return what the daemon says. Raises KeyError, TypeError, ValueError where it is of another version."""
+    explained = [_explained(one) for one in answer["explained"]]
+    interval = status["scan"]["interval"] if status.get("scan") else None
+    return Answered(explained, answer["more"], status["pid"], _host(status), answer["explained"], interval)
 
 
 def _wanted(target: str, root: Path, control: Path) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ from keepaliveD.cli.fitting import tell, terminal_width, wrapped
 from keepaliveD.cli.why_json import as_json
 from keepaliveD.cli.why_text import View, advise, assumed, print_lines, show
 from keepaliveD.config.drop_ins import drop_in
+from keepaliveD.model.duration import span
 from keepaliveD.model.errors import Misuse
 
 
@@ -38,25 +39,15 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
     """Explain the connections that were named; with --fix, write what helps and show what came of it."""
     if options.yes and not options.fix:
         raise Misuse("--yes only makes sense with --fix")
-    given = options.config
-    asked = None if given or options.fix else daemons_explanation.ask_for(options, root)
-    if asked and any(map(page.outdated, asked.explained)):
-        running.show_it(asked.daemon, root)  # only root may order that
-        asked = daemons_explanation.ask_for(options, root) or asked
-    if asked is None:
-        from keepaliveD.cli import why
-
-        view = why.scanned(options, root)
-        if options.fix:
-            return
-        if view.daemon and not given:
-            other = running.not_followed(options.state_dir, root)
-            said = "tcp-keepalived could not be asked: this is a single scan by keepalivectl"
-            tell("note", "; ".join(filter(None, (said, other))))
-    else:
+    asked = None if options.config or options.fix else _ask(options, root)
+    if asked and asked.explained:
         host = asked.host._replace(forgotten=forgotten.known(options.state_dir))
         view = View(asked.explained, asked.more, asked.daemon, host, plain=asked.plain)
         options.config = running.followed(options.state_dir, root)
+    else:
+        view = _scanned(options, root, asked)
+        if options.fix:
+            return
     solution = solutions.of(view.explained, view.host)
     if options.json:
         file = drop_in(options.config, solution.name)
@@ -71,3 +62,33 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
         for line in wrapped([assumed(view.explained)], terminal_width(), 0):
             print(line)
         print_lines(path)
+
+
+def _ask(options: argparse.Namespace, root: Path) -> daemons_explanation.Answered | None:
+    """Ask the daemon, after another scan where its last one is too old for these connections."""
+    asked = daemons_explanation.ask_for(options, root)
+    if asked and (not asked.explained or any(map(page.outdated, asked.explained))):
+        running.show_it(asked.daemon, root)  # only root may order that
+        asked = daemons_explanation.ask_for(options, root) or asked
+    return asked
+
+
+def _scanned(options: argparse.Namespace, root: Path, asked: daemons_explanation.Answered | None) -> View:
+    """Scan, and say why; `asked` is what a daemon has answered that knows none of the connections, if one has."""
+    from keepaliveD.cli import why
+
+    given = options.config
+    view = why.scanned(options, root)
+    if asked:  # it runs, also where its lock cannot be seen here
+        view = view._replace(daemon=asked.daemon, host=view.host._replace(daemon=True))
+    if view.daemon and not given and not options.fix:
+        other = running.not_followed(options.state_dir, root)
+        said = _not_seen(asked) if asked else "tcp-keepalived could not be asked"
+        tell("note", "; ".join(filter(None, (f"{said}: this is a single scan by keepalivectl", other))))
+    return view
+
+
+def _not_seen(asked: daemons_explanation.Answered) -> str:
+    """Return that the daemon knows none of the connections: they are newer than its last scan."""
+    often = f" (it scans every {span(asked.interval)})" if asked.interval else ""
+    return f"the daemon has not seen these connections yet{often}"

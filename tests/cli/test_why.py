@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from keepaliveD.cli import running, starting, targets, why
+from keepaliveD.cli import daemons_explanation, page, running, starting, targets, why
 from keepaliveD.cli.ctl import main
 from keepaliveD.config import files, load
 from keepaliveD.daemon.description import DESCRIPTION
@@ -27,15 +27,17 @@ from keepaliveD.log.journal import as_object
 from keepaliveD.model.actions import Outcome
 from keepaliveD.model.arming import Access
 from keepaliveD.model.connections import Owner
-from keepaliveD.model.errors import ConfigError, NoInput, NotPermitted, Unsupported
+from keepaliveD.model.errors import ConfigError, KernelError, NoInput, NotPermitted, Unsupported
+from keepaliveD.model.explained import Explained
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.reports import ReportDeaths
 from keepaliveD.model.results import Armed, Mark
-from keepaliveD.model.rules import Watching
+from keepaliveD.model.rules import ArmAction, ArmRule, Watching
 from keepaliveD.model.sockets import Timer
 from keepaliveD.platforms.base import Platform, Session
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.history import History
+from tests.support import samples
 from tests.support.ends import FORGOTTEN_BY_REJECT, alike
 from tests.support.fakes import OFF, FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher, here
 from tests.support.tables import Socket, address, idle
@@ -548,6 +550,37 @@ def test_beside_a_daemon_that_cannot_be_asked_it_says_whose_configuration_it_fol
     err = " ".join(desk.capsys.readouterr().err.split())
     assert "this is a single scan by keepalivectl; this follows " in err
     assert err.endswith("but the daemon (process 812) may read another file; run as root to see which")
+
+
+@pytest.mark.parametrize("is_root", [True, False])
+def test_a_connection_that_the_daemon_has_not_seen_yet_is_no_daemon_that_cannot_be_asked(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, *, is_root: bool
+) -> None:
+    """Whoever may order a scan has it scan, and asks again."""
+    asked: list[str] = []
+    rule = ArmRule("keepalive.arm", ArmAction.REARM, 180, 20, 31)
+    seen = Explained(samples.BARE, True, None, None, None, rule)
+    known = daemons_explanation.Answered([seen], 0, 812, page.Host(True), [], 15.0)
+
+    def ask(_path: Path, method: str, *_: object) -> dict[str, object]:
+        asked.append(method)
+        if method == "Explain":
+            raise KernelError("/control: internal.tcp-keepalived.NoSuchConnection: {'cookie': 0}")
+        return {"pid": 812, "scan": {"interval": 15.0}, "settings": []}
+
+    def scan(*_: object) -> None:
+        if is_root:
+            monkeypatch.setattr(daemons_explanation, "ask_for", lambda *_: known)
+
+    monkeypatch.setattr(daemons_explanation, "ask", ask)
+    monkeypatch.setattr(daemons_explanation, "listens", lambda _: 812)
+    monkeypatch.setattr(running, "show_it", scan)
+    assert main(["why", "amanda@backup", "--state-dir", str(desk.directory / "state")]) == 0
+    out, err = desk.capsys.readouterr()
+    said = "note: the daemon has not seen these connections yet (it scans every 15s): this is a single scan by "
+    assert " ".join(err.split()).startswith("" if is_root else said)
+    assert (err == "", asked[0]) == (is_root, "Explain")
+    assert ("amandad" in out) == is_root  # as the daemon knows it
 
 
 def test_fix_names_the_directory_that_is_missing_before_it_scans(desk: Desk) -> None:
