@@ -46,9 +46,8 @@ HOPELESS = {
     "timeout of the path",
     ArmingResult.USER_TIMEOUT: "its program has set a TCP_USER_TIMEOUT, with which keepalive would end the connection "
     "sooner in an outage; only the program can change that",
-    ArmingResult.PROBE_UNANSWERED: "to arm it while a keepalive probe is unanswered could end it; try again once the "
-    "peer has answered",
 }
+UNANSWERED = {Due.RETRANSMIT: "data is being sent again", Due.ZERO_WINDOW: "a zero-window probe is unanswered"}
 
 
 def headline(target: str, explained: Sequence[Explained], more: int = 0) -> str:
@@ -377,6 +376,9 @@ def _refused(its: Explained) -> str:
             said = 'says "rearm", which keeps the times that a program chose'
         case ArmingResult.TOO_LONG if its.times:
             said = f"would not arm it: {too_long(its.times, its.connection)}"
+        case ArmingResult.PROBE_UNANSWERED:
+            sent = UNANSWERED.get(its.connection.due, f"a {'packet' if off else 'keepalive probe'} is unanswered")
+            said = f"would not arm it: to arm it while {sent} could end it; try again once the peer has answered"
         case ArmingResult() as result:
             said = f"would not arm it: {HOPELESS.get(result, result.value)}"
         case _:

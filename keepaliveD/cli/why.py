@@ -172,7 +172,9 @@ def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View
             _confirm(options, settings, "Reload the daemon?", "the daemon was not reloaded")
         _reload(view.daemon, root)  # it may not have read a rule that is there already
         print("\nA rule arms them. Reloaded the daemon.\n")
-        _show_result(options, root, load(options.config).within(platform.cloud()), platform, armed)
+        _show_result(
+            options, root, load(options.config).within(platform.cloud()), platform, armed, before=view.explained
+        )
         return
     file = drop_in(options.config, solution.name)
     _check_daemon(options, view.daemon, root)
@@ -195,7 +197,7 @@ def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View
     _reload(view.daemon, root)
     print("Reloaded the daemon.\n")
     helped = [one for one in view.explained if one.remedy or solutions.supported_path(one, view.host)]
-    _show_result(options, root, config, platform, helped)
+    _show_result(options, root, config, platform, helped, before=view.explained)
 
 
 def _raise_if_in_vain(options: argparse.Namespace, root: Path) -> None:
@@ -282,9 +284,18 @@ def _reload(daemon: int, root: Path) -> None:
 
 
 def _show_result(
-    options: argparse.Namespace, root: Path, config: Config, platform: Platform, helped: Sequence[Explained]
+    options: argparse.Namespace,
+    root: Path,
+    config: Config,
+    platform: Platform,
+    helped: Sequence[Explained],
+    *,
+    before: Sequence[Explained],
 ) -> None:
-    """Show the connections once a daemon has armed those that a rule helps, or what stands when it has not in time."""
+    """Show the connections once a daemon has armed those that a rule helps, or what stands when it has not in time.
+
+    `before` are all that were explained before that.
+    """
     end = time.monotonic() + PATIENCE
     cookies = {one.connection.cookie for one in helped}
     while True:
@@ -297,7 +308,8 @@ def _show_result(
         show(options, view)
     if waiting:
         raise StateError(f"the daemon has not armed all of them within {span(PATIENCE)}; see its log")
-    if not view.more and (said := _too_late(helped, view.explained)):
+    concerned = [one for one in before if one.connection.cookie in cookies or one.connection.verdict is Verdict.CUT]
+    if not view.more and (said := _too_late(concerned, view.explained)):
         print("\n" * bool(view.explained) + "\n".join(wrapped([said], terminal_width(), 0)))
     _raise_if_doubtful(view)
 
@@ -310,10 +322,10 @@ def _look_if_any(options: argparse.Namespace, root: Path, config: Config, platfo
         return View((), 0, 0, page.Host())
 
 
-def _too_late(helped: Sequence[Explained], now: Sequence[Explained]) -> str:
-    """Return what became of connections that no rule could help any more; "" where there are none."""
+def _too_late(concerned: Sequence[Explained], now: Sequence[Explained]) -> str:
+    """Return what became of these connections where no rule could help any more; "" where there are none."""
     left = {one.connection.cookie: one.connection.verdict for one in now}
-    before = [(one.connection.verdict is Verdict.CUT, left.get(one.connection.cookie)) for one in helped]
+    before = [(one.connection.verdict is Verdict.CUT, left.get(one.connection.cookie)) for one in concerned]
     ended = sum(verdict is None and was_cut for was_cut, verdict in before)
     closed = sum(verdict is None and not was_cut for was_cut, verdict in before)
     cut = sum(verdict is Verdict.CUT for _, verdict in before)

@@ -31,6 +31,7 @@ ON = Found(SocketKeepalive(True, SYSTEM), ALL, SYSTEM)
 REARM = ArmRule("keepalive.arm", ArmAction.REARM, 180, 20, 31)
 ARMED = Armed(OFF.stands, SocketKeepalive(True, Keepalive(180, 20, 31)))
 REMEDY = HelpfulRule((("unit", "amanda@backup.service"), ("action", "enable")), ARMED)
+RESENDING = dataclasses.replace(samples.BARE, verdict=Verdict.CUT, due=Due.RETRANSMIT, due_in=3.0)
 BARE = Explained(samples.BARE, True, OFF, None, None, REARM, ArmingResult.LEFT_BY_RULE, REMEDY)
 
 
@@ -189,8 +190,16 @@ def test_what_was_armed_says_by_whom_and_how_it_is_undone() -> None:
             'use idle = "auto", or at most 4min 26s',
         ),
         (
-            {"decision": ArmingResult.PROBE_UNANSWERED},
+            {"decision": ArmingResult.PROBE_UNANSWERED, "found": ON},
             "no: rule keepalive.arm would not arm it: to arm it while a keepalive probe is unanswered could end",
+        ),
+        (
+            {"decision": ArmingResult.PROBE_UNANSWERED, "connection": dataclasses.replace(RESENDING, idle=1.0)},
+            "no: rule keepalive.arm would not arm it: to arm it while data is being sent again could end",
+        ),
+        (
+            {"decision": ArmingResult.PROBE_UNANSWERED},
+            "no: rule keepalive.arm would not arm it: to arm it while a packet is unanswered could end",
         ),
         ({"decision": ArmingResult.USER_TIMEOUT}, "no: rule keepalive.arm would not arm it: its program has set a TCP"),
         (

@@ -304,6 +304,26 @@ def test_fix_of_a_connection_that_ends_is_done_nevertheless(desk: Desk, quiet: f
     assert out.endswith(f"Reloaded the daemon.\n\n{said} {NEXT}\n")
 
 
+def test_fix_counts_every_connection_that_the_path_had_forgotten(desk: Desk) -> None:
+    """No rule helps one whose data is being sent again, but the path had forgotten that one as well."""
+    desk.daemon = 4242
+    forgotten: Socket = {**SOCKETS[0], **idle(300.0)}
+    again: Socket = {**forgotten, "timer": Timer.RETRANSMIT, "expires": 9.0, "retransmits": 3}
+    desk.sockets = [forgotten, {**again, "cookie": 8, "local_port": 8}, {**again, "cookie": 9, "local_port": 9}]
+    after = SocketKeepalive(True, Keepalive(180, 20, 31))
+
+    def arm() -> None:
+        desk.at_connect.records[1] = Armed(OFF, after)
+        desk.armer.stands[1] = after
+
+    desk.to_reload = arm
+    status, out, _ = desk.types("amanda@backup", "--fix", "--yes")
+    assert status == 0
+    assert "3 connections: 3 cut" in out
+    said = " ".join(out.split())
+    assert said.endswith(f"The path had already forgotten 3 connections, whose program will get an error. {NEXT}")
+
+
 def test_fix_of_a_forgotten_connection_takes_the_daemon_for_no_program(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
