@@ -6,6 +6,7 @@ It loads NumPy and pydantic only where it must look for itself.
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from keepaliveD.cli import arguments, daemons_explanation, forgotten, page, running, solutions
@@ -13,8 +14,10 @@ from keepaliveD.cli.fitting import tell, terminal_width, wrapped
 from keepaliveD.cli.why_json import as_json
 from keepaliveD.cli.why_text import View, advise, assumed, print_lines, show
 from keepaliveD.config.drop_ins import drop_in
+from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import span
 from keepaliveD.model.errors import Misuse
+from keepaliveD.model.text import printable
 
 
 def add_why(command: argparse.ArgumentParser) -> None:
@@ -49,12 +52,16 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
         if options.fix:
             return
     solution = solutions.of(view.explained, view.host)
+    file = drop_in(options.config, solution.name)
+    if is_fixed := bool(solution.rules) and _is_fixed(view, file):
+        solution = solutions.Solution()
     if options.json:
-        file = drop_in(options.config, solution.name)
         told = {"target": options.target, "daemon": view.daemon or None, "more": view.more}
         print(as_json(view.explained, view.plain, view.host.forgotten, solution, file, **told))
         return
     show(options, view)
+    if is_fixed:
+        print(f"\nNothing to fix: {printable(str(file))} keeps these connections alive.")
     if solution.rules:
         advise(options, root, view, solution)
     if path := solutions.assumed([one for one in view.explained if not solutions.supported_path(one, view.host)]):
@@ -62,6 +69,15 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
         for line in wrapped([assumed(view.explained)], terminal_width(), 0):
             print(line)
         print_lines(path)
+
+
+def _is_fixed(view: View, file: Path) -> bool:
+    """Return whether the file that would help is written already, and has armed all that it helps.
+
+    A connection that has survived for longer than was written then has that as its timeout, with older deaths below.
+    """
+    helped = [one for one in view.explained if one.remedy or solutions.supported_path(one, view.host)]
+    return os.path.exists(file) and all(one.armed and one.connection.verdict is Verdict.SAFE for one in helped)
 
 
 def _ask(options: argparse.Namespace, root: Path) -> daemons_explanation.Answered | None:

@@ -26,10 +26,11 @@ from keepaliveD.log.entries import of
 from keepaliveD.log.journal import as_object
 from keepaliveD.model.actions import Outcome
 from keepaliveD.model.arming import Access
-from keepaliveD.model.connections import Owner
+from keepaliveD.model.connections import Owner, Verdict
 from keepaliveD.model.errors import ConfigError, KernelError, NoInput, NotPermitted, Unsupported
 from keepaliveD.model.explained import Explained
-from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
+from keepaliveD.model.keepalive import ALL, Found, Keepalive, SocketKeepalive
+from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.reports import ReportDeaths
 from keepaliveD.model.results import Armed, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Watching
@@ -601,6 +602,32 @@ def test_a_connection_that_the_daemon_has_not_seen_yet_is_no_daemon_that_cannot_
     assert " ".join(err.split()).startswith("" if is_root else said)
     assert (err == "", asked[0]) == (is_root, "Explain")
     assert ("amandad" in out) == is_root  # as the daemon knows it
+
+
+@pytest.mark.parametrize("is_written", [True, False])
+def test_a_connection_that_its_file_has_armed_is_told_to_write_no_file(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, *, is_written: bool
+) -> None:
+    """It has survived longer silences since, and the daemon takes the longest for its timeout."""
+    ended(desk, 100.0)
+    survived = Origin(Source.EVIDENCE, "longest silence it survived")
+    armed = Armed(OFF, SocketKeepalive(True, Keepalive(60, 20, 31)))
+    one = dataclasses.replace(samples.BARE, verdict=Verdict.SAFE, origin=survived, netns=0, uid=1000)
+    rule = ArmRule("arm[1]", ArmAction.ENABLE, None, 20, 31)
+    found = Found(armed.after, ALL, None)
+    answer = [Explained(one, True, found, None, armed, rule)]
+    known = daemons_explanation.Answered(answer, 0, 812, page.Host(True), [], 15.0)
+    monkeypatch.setattr(daemons_explanation, "ask_for", lambda *_: known)
+    monkeypatch.setattr(running, "followed", lambda *_: desk.config)
+    file = desk.directory / f"config.d/00-why-to_{one.remote.address}.toml"
+    if is_written:
+        file.parent.mkdir()
+        file.touch()
+    assert main(["why", "amanda@backup", "--state-dir", str(desk.directory / "state")]) == 0
+    out = " ".join(desk.capsys.readouterr().out.split())
+    assert "1 connection to 10.20.0.9 died" in out
+    assert (f"write this into {file}" in out) != is_written
+    assert (f"Nothing to fix: {file} keeps these connections alive." in out) == is_written
 
 
 def test_fix_names_the_directory_that_is_missing_before_it_scans(desk: Desk) -> None:
