@@ -75,7 +75,8 @@ def _connected(path: Path) -> Iterator[socket.socket]:
             connection.connect(str(path))
             yield connection
         except (FileNotFoundError, ConnectionRefusedError) as error:
-            raise NoInput(f"{path}: no daemon can be asked there; {how_to_start(Path('/'))}") from error
+            start = how_to_start(Path("/"))
+            raise NoInput(f"{path}: no daemon can be asked there; start it with {start}") from error
         except PermissionError as error:
             message = (
                 f"{path}: {error.strerror}; run as root, or as a member of the group tcp-keepalived, "

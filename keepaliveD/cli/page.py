@@ -169,8 +169,10 @@ def _fate(its: Explained, host: Host) -> str:
     sure = "" if one.confirmed or one.verdict is Verdict.UNKNOWN else f" (Likely, not certain{_unseen(one)}.)"
     if one.verdict is Verdict.SAFE and (against or rests_on_guess(its)):
         return f"SAFE {_condition(one, against)}: {_what_happens(one)}{sure}"
-    sooner = f" It may be sooner: that timeout is contradicted, {_but(one, against)}." if against else ""
-    return f"{one.verdict.label.upper()}: {_what_happens(one)}{sooner}{sure}"
+    seen = ""
+    if against:
+        seen = f"{_but(one, against)}, sooner than the timeout of {span(one.timeout)} says. By that timeout "
+    return f"{one.verdict.label.upper()}: {seen}{_what_happens(one)}{sure}"
 
 
 def _unseen(one: Connection) -> str:
@@ -256,9 +258,10 @@ def _died(its: Explained, host: Host) -> Iterator[str]:
     one = its.connection
     with_peer, others = _ended(its, host)
     if with_peer:
+        them = "it" if forgotten.count(with_peer) == 1 else "them"
         last = datetime.datetime.fromtimestamp(with_peer[0].when).strftime(WHEN)  # noqa: DTZ006  # local
         yield (
-            f"{forgotten.ended_to(one, with_peer)}, the last on {last}: the path had forgotten them; "
+            f"{forgotten.ended_to(one, with_peer)}, the last on {last}: the path had forgotten {them}; "
             f"see {deaths_of(one.remote.address)}"
         )
     if others:

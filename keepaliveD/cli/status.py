@@ -62,4 +62,4 @@ def _without(pid: int, root: Path, refusal: Refusal) -> tuple[str, int]:
         return running.why_not_asked(pid, root, refusal), NOT_KNOWN if hangs else Exit.OK
     if hangs or isinstance(refusal, NotPermitted):
         return str(refusal), NOT_KNOWN
-    return f"none runs here; {how_to_start(root)}", NOT_RUNNING
+    return f"none runs here; start it with {how_to_start(root)}", NOT_RUNNING

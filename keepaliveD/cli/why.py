@@ -192,7 +192,7 @@ def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View
         _take_back(file, before)
         raise
     if not view.daemon:
-        print(f"No daemon runs that would read it: {how_to_start(root, options.config)}")
+        print(f"No daemon runs that would read it; start it with {how_to_start(root, options.config)}")
         return
     _reload(view.daemon, root)
     print("Reloaded the daemon.\n")
@@ -280,7 +280,7 @@ def _reload(daemon: int, root: Path) -> None:
     except PermissionError as error:
         raise NotPermitted(f"process {daemon}: cannot be told to reload: {error.strerror}; run as root") from error
     except ProcessLookupError as error:
-        raise NoInput(f"process {daemon}: the daemon has ended; {how_to_start(root)}") from error
+        raise NoInput(f"process {daemon}: the daemon has ended; start it with {how_to_start(root)}") from error
 
 
 def _show_result(

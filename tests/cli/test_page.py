@@ -307,6 +307,12 @@ def test_the_headline_says_what_is_safe_only_by_a_guess() -> None:
 GONE = Gone(1.0, 1, "amanda@backup.service", "10.20.0.9", 100.0, 240.0, 'timeout = "50s"', "4026531840", "1000")
 
 
+@pytest.mark.parametrize(("number", "forgot"), [(1, "it"), (2, "them")])
+def test_the_path_had_forgotten_as_many_as_died(number: int, forgot: str) -> None:
+    died = fact(BARE, "died", Host(forgotten=Forgotten((GONE._replace(number=number),))))
+    assert f"the path had forgotten {forgot}; see keepalivectl deaths 10.20.0.9" in died
+
+
 @pytest.mark.parametrize(
     "strange", [GONE._replace(netns="4026532000"), GONE._replace(uid="65534"), GONE._replace(netns="", uid="")]
 )

@@ -180,7 +180,7 @@ def test_without_a_daemon_that_is_what_is_told_and_said_once(tmp_path: Path, por
             while parsed(running.answers()[2])["tcp_keepalive_up", ""] != "1":
                 assert time.monotonic() < end
         said = running.stop().splitlines()
-    why = f"{tmp_path}/control: no daemon can be asked there; {how_to_start(Path('/'))}"
+    why = f"{tmp_path}/control: no daemon can be asked there; start it with {how_to_start(Path('/'))}"
     assert said == [f"keepalivectl metrics: {why}"]
 
 

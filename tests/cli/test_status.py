@@ -181,7 +181,7 @@ def test_without_a_daemon_the_kernel_is_read(desk: Desk) -> None:
     left, out, err = desk.types("status")
     assert (left, err) == (3, [])
     assert out == [
-        f"daemon       none runs here; {how_to_start(Path('/'))}",
+        f"daemon       none runs here; start it with {how_to_start(Path('/'))}",
         "settings     time    7200; the configuration wants 180",
         "             intvl   75; the configuration wants 20",
         "             probes  9; the configuration wants 31",
@@ -361,7 +361,9 @@ def test_monitor_prints_what_the_daemon_logs_until_the_daemon_ends(desk: Desk) -
 def test_monitor_without_a_daemon_is_one_line_and_status_66(desk: Desk) -> None:
     left, out, (line,) = desk.types("monitor")
     assert (left, out) == (66, [])
-    assert line == (f"keepalivectl: {desk.directory}/control: no daemon can be asked there; {how_to_start(Path('/'))}")
+    assert line == (
+        f"keepalivectl: {desk.directory}/control: no daemon can be asked there; start it with {how_to_start(Path('/'))}"
+    )
 
 
 def test_what_the_configuration_wants_is_what_that_of_the_daemon_wants(

@@ -417,8 +417,10 @@ def test_fix_writes_the_timeout_that_deaths_support_before_the_rule(desk: Desk) 
     file = desk.directory / "config.d/00-why-to_10.20.0.9.toml"
     assert list(tomllib.loads(file.read_text())) == ["path", "arm"]
     assert (status, [line for line in err if "guess" in line]) == (74, [])  # the daemon of this test arms by the guess
-    assert "BARE: the path forgets this connection in 3min 50s" in (before := " ".join(out.split()))
-    assert "It may be sooner: that timeout is contradicted, 1 connection to 10.20.0.9 died after 1min 40s" in before
+    assert (
+        "BARE: 1 connection to 10.20.0.9 died after 1min 40s without a packet, sooner than the timeout of 4min says. "
+        "By that timeout the path forgets this connection in 3min 50s, and no packet is due"
+    ) in (before := " ".join(out.split()))
     assert f'"to 10.20.0.9", forgets after 50s without a packet (configured in {file})' in before
     assert [path.timeout for path in load(desk.config).paths] == [240.0, 50.0]
 
@@ -516,7 +518,7 @@ def test_where_fix_could_not_write_it_says_so_before_it_scans(desk: Desk, monkey
 def test_fix_without_a_daemon_says_how_to_start_it(desk: Desk) -> None:
     status, out, _ = desk.types("amanda@backup", "--fix", "--yes")
     assert (status, desk.reloaded) == (0, [])
-    (start,) = re.findall(r"\nNo daemon runs that would read it: (.*)\n$", out)
+    (start,) = re.findall(r"\nNo daemon runs that would read it; start it with (.*)\n$", out)
     assert start == f"{SCRIPT_RUN} --config {desk.config}"
 
 
@@ -545,7 +547,7 @@ def test_without_a_daemon_fix_writes_where_the_daemon_of_a_clone_reads(desk: Des
     assert main([*words, "--fix", "--yes"]) == 0
     assert tomllib.loads(written.read_text()) == {"arm": [RULE]}
     assert desk.capsys.readouterr().out.endswith(
-        f"Wrote {written}.\nNo daemon runs that would read it: {clone}/script/run\n"
+        f"Wrote {written}.\nNo daemon runs that would read it; start it with {clone}/script/run\n"
     )
 
 
