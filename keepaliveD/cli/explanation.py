@@ -99,12 +99,14 @@ def _scanned(options: argparse.Namespace, root: Path, asked: daemons_explanation
         view = view._replace(daemon=asked.daemon, host=view.host._replace(daemon=True))
     if view.daemon and not given and not options.fix:
         other = running.not_followed(options.state_dir, root)
-        said = _not_seen(asked) if asked else "tcp-keepalived could not be asked"
+        said = _not_seen(asked, view) if asked else "tcp-keepalived could not be asked"
         tell("note", "; ".join(filter(None, (f"{said}: this is a single scan by keepalivectl", other))))
     return view
 
 
-def _not_seen(asked: daemons_explanation.Answered) -> str:
-    """Return that the daemon knows none of the connections: they are newer than its last scan."""
+def _not_seen(asked: daemons_explanation.Answered, view: View) -> str:
+    """Return why the daemon knows none of the connections: it ignores them, or they are newer than its last scan."""
+    if not any(one.watched for one in view.explained):
+        return "the daemon does not watch these connections"
     often = f" (it scans every {span(asked.interval)})" if asked.interval else ""
     return f"the daemon has not seen these connections yet{often}"

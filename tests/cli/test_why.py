@@ -575,6 +575,20 @@ def test_beside_a_daemon_that_cannot_be_asked_it_says_whose_configuration_it_fol
     assert err.endswith("but the daemon (process 812) may read another file; run as root to see which")
 
 
+def test_a_connection_that_the_daemon_ignores_is_not_one_that_it_will_see(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = daemons_explanation.Answered([], 0, 812, page.Host(True), [], 15.0)
+    monkeypatch.setattr(daemons_explanation, "ask_for", lambda *_: known)
+    desk.daemon = 812
+    desk.config.write_text('[watch]\nignore = ["10.0.0.0/8"]\n')
+    assert main(["why", "amanda@backup", "--state-dir", str(desk.directory / "state")]) == 0
+    out, err = desk.capsys.readouterr()
+    assert "Not watched: " in out
+    said = "note: the daemon does not watch these connections: this is a single scan by keepalivectl"
+    assert " ".join(err.split()) == said
+
+
 @pytest.mark.parametrize("is_root", [True, False])
 def test_a_connection_that_the_daemon_has_not_seen_yet_is_no_daemon_that_cannot_be_asked(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, *, is_root: bool
