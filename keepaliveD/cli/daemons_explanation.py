@@ -26,6 +26,7 @@ PATIENCE = 10.0  # seconds: it may be scanning
 MOMENT = 2.0  # seconds for a look into /proc: a process that hangs in execve(2) holds whoever looks for ever
 MOST_INODES = 1024  # that can be asked about
 UNKNOWN = f"{INTERFACE}.NoSuchConnection"  # the daemon's error
+NO_SOCKET = 0  # no socket has this cookie
 SOCKET = "socket:["  # proc(5)
 ROLES = ("_time", "_intvl", "_probes")  # in the order of Keepalive: how Linux ends the names of its settings
 
@@ -97,11 +98,14 @@ def _wanted(target: str, root: Path, control: Path) -> Iterator[dict[str, Any]]:
 
 
 def _with_peer(host: str, control: Path) -> list[int]:
-    """Return the cookies of the connections with this peer; none where there are too many. Raises as `every` does."""
+    """Return the cookies of the connections with this peer, that of no socket where there are none.
+
+    Return nothing where there are too many. Raises as `every` does.
+    """
     peer = str(ipaddress.ip_network(host.partition("%")[0]))
     answers = every(control, "ListConnections", {"peers": [peer]})
     cookies = [one["cookie"] for answer in answers for one in answer["connections"]]
-    return cookies if len(cookies) <= MOST_INODES else []
+    return (cookies or [NO_SOCKET]) if len(cookies) <= MOST_INODES else []
 
 
 def _processes(root: Path, pattern: str) -> Iterator[str]:

@@ -589,9 +589,10 @@ def test_a_connection_that_the_daemon_ignores_is_not_one_that_it_will_see(
     assert " ".join(err.split()) == said
 
 
+@pytest.mark.parametrize("target", ["amanda@backup", "10.20.0.9"])
 @pytest.mark.parametrize("is_root", [True, False])
 def test_a_connection_that_the_daemon_has_not_seen_yet_is_no_daemon_that_cannot_be_asked(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, *, is_root: bool
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, target: str, *, is_root: bool
 ) -> None:
     """Whoever may order a scan has it scan, and asks again."""
     asked: list[str] = []
@@ -610,9 +611,10 @@ def test_a_connection_that_the_daemon_has_not_seen_yet_is_no_daemon_that_cannot_
             monkeypatch.setattr(daemons_explanation, "ask_for", lambda *_: known)
 
     monkeypatch.setattr(daemons_explanation, "ask", ask)
+    monkeypatch.setattr(daemons_explanation, "every", lambda *_: iter([{"connections": []}]))
     monkeypatch.setattr(daemons_explanation, "listens", lambda _: 812)
     monkeypatch.setattr(running, "show_it", scan)
-    assert main(["why", "amanda@backup", "--state-dir", str(desk.directory / "state")]) == 0
+    assert main(["why", target, "--state-dir", str(desk.directory / "state")]) == 0
     out, err = desk.capsys.readouterr()
     said = "note: the daemon has not seen these connections yet (it scans every 15s): this is a single scan by "
     assert " ".join(err.split()).startswith("" if is_root else said)
