@@ -30,7 +30,7 @@ class Solution(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Return the name for its file: the peers of its paths, or else whom its rules select."""
+        """Return the name of the file that holds it: its paths, or where it has none, what its rules arm."""
         return "-".join([path.name for path in self.paths] or [rule[0][1] for rule in self.rules])
 
     @property

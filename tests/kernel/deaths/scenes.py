@@ -94,12 +94,8 @@ class Play:
         if source:
             client.bind((source, 0))
         client.connect((SERVER[family], self.port))
-        server, _ = listener.accept()
-        self.stack.enter_context(server)
+        server = self.accept(client, listener)
         self.stack.callback(client.close)  # first: it has been told of its end
-        server.settimeout(30)
-        self.opened(client)
-        self.talk(client, server)
         return client, server
 
     def listen(self, backlog: int = 5) -> socket:
@@ -109,6 +105,15 @@ class Play:
         listener = self.rig.server.inside(lambda: create_server(address, family=family, backlog=backlog))
         listener.settimeout(30)
         return self.stack.enter_context(listener)
+
+    def accept(self, client: socket, listener: socket) -> socket:
+        """Return the far end of a client that has connected, once each has said a word."""
+        server, _ = listener.accept()
+        self.stack.enter_context(server)
+        server.settimeout(30)
+        self.opened(client)
+        self.talk(client, server)
+        return server
 
     def opened(self, client: socket) -> None:
         """Remember which one it is."""

@@ -340,11 +340,7 @@ def of_a_cgroup(play: Play) -> tuple[socket, Path]:
         maker.wait(30)
     client = play.stack.enter_context(socket(fileno=descriptor))
     client.settimeout(30)
-    server, _ = listener.accept()
-    play.stack.enter_context(server)
-    server.settimeout(30)
-    play.opened(client)
-    play.talk(client, server)
+    play.accept(client, listener)
     return client, cgroup
 
 
@@ -586,12 +582,7 @@ def by_several_paths(play: Play) -> tuple[socket, socket]:
     client = play.stack.enter_context(play.rig.client.inside(lambda: socket(AF_INET, proto=IPPROTO_MPTCP)))
     client.settimeout(30)
     client.connect((SERVER[AF_INET], play.port))
-    server, _ = listener.accept()
-    play.stack.enter_context(server)
-    server.settimeout(30)
-    play.opened(client)
-    play.talk(client, server)
-    return client, server
+    return client, play.accept(client, listener)
 
 
 @scene(Cause.PEER_ABORTED)

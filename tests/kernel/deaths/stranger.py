@@ -140,12 +140,7 @@ def at_the_firewall(play: Play, *, alone: bool = False) -> tuple[socket, socket]
     )
     listener = play.stack.enter_context(play.rig.firewall.inside(lambda: create_server(("0.0.0.0", play.port))))
     client.connect((SERVER[AF_INET], play.port))
-    server, _ = listener.accept()
-    play.stack.enter_context(server)
-    server.settimeout(30)
-    play.opened(client)
-    play.talk(client, server)
-    return client, server
+    return client, play.accept(client, listener)
 
 
 def beside(play: Play, port: int) -> None:

@@ -3,7 +3,8 @@
  *
  * A connection ends at its one change to TCP_CLOSE. What the kernel forgets before is kept until then: of a
  * connection in its socket (`evidence`, which only few sockets get), of a peer in `hosts`, and what concerns
- * no socket in `flows`; of loopback and of other network namespaces elsewhere, since any user can fill these. The programs run for the whole machine: each first drops what is none of its business.
+ * no socket in `flows`; of loopback and of other network namespaces elsewhere, since any user can fill these. The
+ * programs run for the whole machine: each first drops what is none of its business.
  */
 #include "packet.h"
 #include "record.h"
