@@ -28,7 +28,7 @@ MOST = 20_000  # holders remembered; then all are forgotten, some 3 MB
 MOST_UNITS = 1_000  # whose turns are remembered; then all are forgotten
 FIRST, LATER = 1.0, 0.25  # seconds for likely holders, and as many for all others; the first pass finds the most
 MOMENT = 0.05  # seconds for likely holders where the kernel goes over all open files, which may take as long
-REST = 19  # times as long as the kernel took it is not asked again
+REST = 19  # times as long as the kernel worked it is not asked again
 SLICE = 4  # parts of a process's descriptors that are read at a time
 
 
@@ -137,9 +137,9 @@ class Holders:
 
     def _find_in_kernel(self, wanted: set[int], found: dict[int, Holder]) -> bool:
         """Add the wanted sockets that any process has open; return whether the kernel could be asked."""
-        began = time.monotonic()
-        if self._in_kernel is None or began < self._rests_until:
+        if self._in_kernel is None or time.monotonic() < self._rests_until:
             return False
+        began = time.thread_time()  # on a busy machine a pass lasts as long as others have their turn
         try:
             held = self._in_kernel(wanted - found.keys())
         except KernelError:
@@ -147,8 +147,7 @@ class Holders:
         except Refusal:
             self._in_kernel = None
             return False
-        now = time.monotonic()
-        self._rests_until = now + REST * (now - began)
+        self._rests_until = time.monotonic() + REST * (time.thread_time() - began)
         found |= {inode: Holder(*holder) for inode, holder in held.items()}
         self.barred = False
         return True
