@@ -17,6 +17,7 @@ from typing import Literal
 
 import pytest
 
+from tests.programs import openssh, postgresql
 from tests.programs.conftest import missing
 from tests.programs.openssh import OpenSSH
 from tests.programs.postgresql import PostgreSQL
@@ -52,7 +53,7 @@ class Night:
     """What the silence brought about."""
 
     fates: dict[tuple[Kind, Mode, Help], Fate]
-    armed: dict[tuple[Mode, Help], Counter[str]]  # how often the daemon there said so, by process
+    armed: dict[tuple[Mode, Help], list[Entry]]  # what the daemon there said of it
 
 
 @dataclass(frozen=True)
@@ -135,13 +136,19 @@ def night() -> Night:
         time.sleep(PATIENCE)
         return Night(
             {case: client.fate() for case, client in clients.items()},
-            {where: Counter(map(program, each.heard("armed"))) for where, each in daemons.items()},
+            {where: each.heard("armed") for where, each in daemons.items()},
         )
 
 
-def program(entry: Entry) -> str:
-    """Which one it is about; sshd-session is sshd's since OpenSSH 9.8."""
-    return str(entry["KEEPALIVE_PROCESS"]).partition("-")[0]
+def server_port(entry: Entry) -> int:
+    """Of the connection that an entry is about."""
+    ports: tuple[int, int] = entry["KEEPALIVE_LOCAL_PORT"], entry["KEEPALIVE_REMOTE_PORT"]
+    return min(ports)
+
+
+def process(entry: Entry) -> str:
+    """The one it names, if it was found in time; sshd-session is sshd's since OpenSSH 9.8."""
+    return str(entry.get("KEEPALIVE_PROCESS", "")).partition("-")[0]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -171,9 +178,9 @@ def test_a_daemon_at_either_end_alone_keeps_it_alive(kind: Kind, end: Help, mode
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(
-    ("end", "processes"), [("client", {"ssh": 2, "psql": 1}), ("server", {"sshd": 2, "postgres": 1})]
-)
-def test_each_is_armed_once(end: Help, processes: dict[str, int], mode: Mode, night: Night) -> None:
-    """Though two processes of sshd hold the same socket."""
-    assert night.armed[mode, end] == processes
+@pytest.mark.parametrize(("end", "processes"), [("client", {"ssh", "psql"}), ("server", {"sshd", "postgres"})])
+def test_each_is_armed_once(end: Help, processes: set[str], mode: Mode, night: Night) -> None:
+    """Though two processes of sshd hold the same socket. On a busy machine a search for processes may end too early."""
+    entries = night.armed[mode, end]
+    assert Counter(map(server_port, entries)) == {openssh.PORT: 2, postgresql.PORT: 1}
+    assert set(map(process, entries)) <= processes | {""}
