@@ -59,7 +59,12 @@ WAITING = (
     *("kernel/measure/test_measure.py", "kernel/test_verdicts.py", "kernel/measure/test_where.py"),
     *("kernel/measure/test_written.py", "kernel/test_rescue.py", "programs/test_silence.py"),
     *("kernel/deaths/test_strange.py", "programs/test_measured.py", "kernel/deaths/test_causes.py"),
-    *("simulation/test_model.py", "kernel/test_watching.py", "kernel/test_own_firewall.py"),
+    *(
+        "simulation/test_model.py",
+        "kernel/test_watching.py",
+        "kernel/test_own_firewall.py",
+        "kernel/test_unanswered.py",
+    ),
 )
 SHARED = ("module", "session")  # scopes of fixtures that several tests use
 WITHOUT_KERNEL = "not kernel"  # of the marks that script/test --quick asks for

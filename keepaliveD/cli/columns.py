@@ -80,7 +80,7 @@ def _next_packet(one: Connection) -> str:
     if one.due is Due.NOTHING:
         return "no data" if one.counts is WhatCounts.DATA else "none"
     if one.due is Due.END:
-        return f"none: ends in {span(max(0.0, one.due_in))}"
+        return f"unanswered: ends in {span(max(0.0, one.due_in))}"
     return f"{one.due.label} in {span(max(0.0, one.due_in))}"
 
 

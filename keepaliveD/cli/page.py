@@ -200,7 +200,8 @@ def _what_happens(one: Connection) -> str:
         case Verdict.SAFE:
             said = f"the next packet leaves in {due}; without one the path would forget this connection in {left}."
         case Verdict.LATE if one.due is Due.END:
-            said = f"the peer answers nothing, and the kernel ends this connection in {due}."
+            gone = "it is gone, or the path has forgotten this connection"
+            said = f"the peer answers nothing: {gone}. It ends in {due}."
         case Verdict.LATE:
             said = f"the path forgets this connection in {left}, before the next packet leaves, in {due}."
         case Verdict.BARE if one.counts is WhatCounts.DATA:
@@ -239,7 +240,7 @@ def _next_packet(its: Explained) -> str:
     if one.due is Due.NOTHING or (one.due is Due.KEEPALIVE and outdated(its)):
         return NO_PACKET
     if one.due is Due.END:
-        return f"none: the connection ends in {span(max(0.0, one.due_in))}"
+        return f"none that is answered: the connection ends in {span(max(0.0, one.due_in))}"
     return f"{one.due.label} in {span(max(0.0, one.due_in))}"
 
 

@@ -21,7 +21,7 @@ class Due(enum.IntEnum):
     RETRANSMIT = 2
     ZERO_WINDOW = 3
     PEER = 4  # the peer probes: foretold from its rhythm
-    END = 5  # no packet: the peer answers nothing, and the user timeout or the number of probes ends the connection
+    END = 5  # no packet that matters: the peer answers nothing, and the kernel ends the connection unless it does
 
     @property
     def label(self) -> str:

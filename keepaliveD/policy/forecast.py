@@ -15,7 +15,7 @@ import numpy as np
 from keepaliveD.model.connections import Due, Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import TIMER_SLACK
-from keepaliveD.model.sockets import Bools, Column, Indices, SocketTable, Switch, Timer
+from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTable, Switch, Timer
 from keepaliveD.policy.activity import ON_THE_WAY, Activity, Between, heard_at
 from keepaliveD.policy.paths import Assigned
 
@@ -33,6 +33,8 @@ FIRST_WAIT = (
 )
 MOST_DOUBLED = 9  # of these waits: then one would exceed TCP_RTO_MAX
 NEARLY = 0.9  # of a user timeout: retransmissions that began so long ago, at least, presumably began earlier
+HANGS_AFTER = 20.0  # seconds without an answer: losses and changes of routes are over by then, as a rule
+RESENT_FOR = 924.6  # seconds for which data is sent again as shipped (tcp_retries2 = 15, tcp_model_timeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
     ends = np.where(probed, cut.by, cut.at)
     coming = _probe(table, activity, assigned)
     _put_pending(coming, table, assigned)
-    given_up = _given_up(table)
+    given_up = _given_up(table, activity)
     _put_end(coming, table, given_up)
     verdict = _verdict(table.taken_at, cut, ends, coming, given_up)
     _put_unseen(verdict, table, assigned, cut, coming)
@@ -124,7 +126,7 @@ def _put_end(coming: _Coming, table: SocketTable, given_up: _GivenUp) -> None:
     """Put the end in the place of the next packet where the kernel gives a connection up."""
     likely = given_up.likely
     coming.due[likely] = Due.END
-    coming.at[likely] = table.taken_at + table.sockets["expires"][likely].astype(np.float64)
+    coming.at[likely] = table.taken_at + given_up.within
     coming.sure[given_up.perhaps] = False
 
 
@@ -229,14 +231,18 @@ def _length(activity: Activity, heard: Column) -> Column:
 
 
 class _GivenUp(NamedTuple):
-    """The rows of connections that the kernel ends when their timer next fires, unless the peer answers before."""
+    """The rows of connections that the kernel ends unless the peer answers before, and within how many seconds.
+
+    Either when their timer next fires, or later, because what is sent has not been answered for so long.
+    """
 
     likely: Indices
+    within: Column
     perhaps: Indices  # these, and others
 
 
-def _given_up(table: SocketTable) -> _GivenUp:
-    """Find the connections that their TCP_USER_TIMEOUT ends next, or their number of probes.
+def _given_up(table: SocketTable, activity: Activity) -> _GivenUp:
+    """Find the connections that their TCP_USER_TIMEOUT ends next, or their number of probes; and those that hang.
 
     Of keepalive probes, TCP_USER_TIMEOUT counts from the newest packet of the peer's; of retransmissions and
     zero-window probes, from the first of them, which is not shown. Not every engine reads it.
@@ -246,7 +252,7 @@ def _given_up(table: SocketTable) -> _GivenUp:
     closed = sockets["timer"] == Timer.ZERO_WINDOW.value
     rows = np.flatnonzero((sockets["retransmits"] != 0) | (sockets["probes"] != 0) | closed)
     if not len(rows):
-        return _GivenUp(rows, rows)
+        return _GivenUp(rows, np.zeros(0), rows)
     those = sockets.select(rows)
     probing = (those["timer"] == Timer.KEEPALIVE.value) & (those["probes"] != 0)
     resending = (those["timer"] == Timer.RETRANSMIT.value) & (those["retransmits"] != 0)
@@ -261,10 +267,41 @@ def _given_up(table: SocketTable) -> _GivenUp:
     resent_for = FIRST_WAIT * (2.0 ** np.minimum(those["retransmits"], MOST_DOUBLED) - 2)
     over = resent_for + those["since_sent"] + expires >= limit * NEARLY
 
-    likely = (probing & gives_up) | (resending & limited & over)
+    next_time = (probing & gives_up) | (resending & limited & over)
+    unanswered = _unanswered_for(those, activity.keepintvl[rows])
+    likely = next_time | (unanswered >= HANGS_AFTER)
+    within = np.where(next_time, expires, np.fmax(expires, _left_until_end(those, unanswered)))
     perhaps = likely | (probing & late) | ((resending | closed[rows]) & limited)
     perhaps |= (probing | resending | closed[rows]) & (those["keepidle"] == 0)  # its settings are not read
-    return _GivenUp(rows[likely], rows[perhaps])
+    return _GivenUp(rows[likely], within[likely], rows[perhaps])
+
+
+def _unanswered_for(sockets: Sockets, keepintvl: Column) -> Column:
+    """Return for how many seconds at least the peer has answered nothing, 0 where that is not known.
+
+    Each wait for an answer to data is twice the one before; those for answers to keepalive probes are equal. Of
+    zero-window probes, the answer to the last one may be on its way.
+    """
+    heard = np.fmin(sockets["since_received"], sockets["since_acked"]).astype(np.float64)
+    since_sent, expires = sockets["since_sent"].astype(np.float64), sockets["expires"].astype(np.float64)
+    waited = (since_sent + expires) * (1 - 0.5 ** sockets["retransmits"].astype(np.float64))
+    resending = (sockets["timer"] == Timer.RETRANSMIT.value) & (sockets["retransmits"] != 0)
+    probing = (sockets["timer"] == Timer.KEEPALIVE.value) & (sockets["probes"] != 0)
+    closed = (sockets["timer"] == Timer.ZERO_WINDOW.value) & (sockets["probes"] > 1)
+    unanswered = np.zeros(len(sockets))
+    np.copyto(unanswered, since_sent + waited, where=resending)
+    np.copyto(unanswered, sockets["probes"] * keepintvl - expires, where=probing)
+    np.copyto(unanswered, heard, where=closed)
+    return np.clip(unanswered, 0.0, heard)
+
+
+def _left_until_end(sockets: Sockets, unanswered: Column) -> Column:
+    """Return in how many seconds the kernel ends what hangs, if nobody has changed how long data is sent again."""
+    probing = sockets["timer"] == Timer.KEEPALIVE.value
+    more = np.fmax(sockets["keepcnt"].astype(np.float64) - sockets["probes"], 0.0)
+    probed = sockets["expires"] + more * sockets["keepintvl"]
+    left: Column = np.where(probing, probed, RESENT_FOR - unanswered)
+    return left
 
 
 def _clocked(table: SocketTable, activity: Activity, timeout: Column) -> Bools:

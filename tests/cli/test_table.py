@@ -58,7 +58,7 @@ def plain(*connections: Connection, width: float = FOREVER) -> list[str]:
 
 def test_a_connection_that_its_kernel_gives_up_shows_when_it_ends() -> None:
     ending = dataclasses.replace(SAFE, verdict=Verdict.LATE, due=Due.END, due_in=3.0, confirmed=False)
-    assert "none: ends in 3s" in plain(ending)[1]
+    assert "unanswered: ends in 3s" in plain(ending)[1]
     assert json.loads(as_json([ending]))["connections"][0]["due"] == "end"
 
 

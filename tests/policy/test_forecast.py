@@ -346,8 +346,8 @@ def test_a_user_timeout_ends_nothing_while_probes_are_answered() -> None:
 
 
 def test_the_last_of_a_sockets_probes_is_not_followed_by_another() -> None:
-    assert unanswered(**idle(47.0, probes=8)) == (Verdict.SAFE, Due.KEEPALIVE, 3.0, True)
-    assert unanswered(**idle(47.0, probes=9)) == (Verdict.LATE, Due.END, 3.0, False)
+    assert unanswered(**idle(17.0, probes=2, keepcnt=3)) == (Verdict.SAFE, Due.KEEPALIVE, 3.0, True)
+    assert unanswered(**idle(22.0, probes=3, keepcnt=3)) == (Verdict.LATE, Due.END, 3.0, False)
 
 
 def test_a_connection_that_its_kernel_gives_up_is_not_safe_because_its_path_never_forgets() -> None:
@@ -389,6 +389,64 @@ def test_a_window_that_stays_closed_for_the_user_timeout_ends_the_connection() -
     assert [bool(watch(scan).forecast.confirmed[0]) for scan in scans] == [True, False]
 
 
+# what is not answered
+
+
+@pytest.mark.parametrize(
+    ("silent", "since_sent", "expires", "retransmits", "ends_in"),
+    [
+        (30.0, 6.0, 6.8, 6, None),  # the first one left 18.6 s ago
+        (30.0, 8.0, 4.8, 6, 904.0),  # 20.6 s ago
+        (300.0, 25.0, 26.2, 8, 848.6),  # 51.2 - 0.2 + 25 s ago
+        (2000.0, 100.0, 20.0, 15, 704.6),  # the waits before are not known: at least 220 s ago
+    ],
+)
+def test_data_that_is_not_answered_for_twenty_seconds_makes_no_connection_safe(
+    silent: float, since_sent: float, expires: float, retransmits: int, ends_in: float | None
+) -> None:
+    """However long the path waits. It is sent again for 924.6 s as shipped, with twice the wait each time."""
+    hung = idle(silent, since_sent=since_sent, timer=Timer.RETRANSMIT, expires=expires, retransmits=retransmits)
+    outlook = watch(table(1000.0, hung), path=Path("patient", 3000.0, CONFIGURED)).forecast
+    found = Verdict(outlook.verdict[0]), Due(outlook.due[0]), bool(outlook.confirmed[0])
+    if ends_in is None:
+        assert found[:2] == (Verdict.SAFE, Due.RETRANSMIT)
+        return
+    assert found == (Verdict.LATE, Due.END, False)
+    assert outlook.due_at[0] - 1000.0 == pytest.approx(ends_in, abs=0.5)
+    assert verdict(hung, timeout=FOREVER) is Verdict.LATE
+
+
+def test_an_answer_before_the_data_was_sent_again_counts_for_nothing() -> None:
+    """What is not answered for longer than the peer was silent has been answered in part."""
+    busy = idle(9.0, since_sent=8.0, timer=Timer.RETRANSMIT, expires=40.0, retransmits=6)
+    assert verdict(busy) is Verdict.SAFE
+
+
+@pytest.mark.parametrize(("probes", "silent", "then"), [(1, 60.0, Verdict.SAFE), (2, 60.0, Verdict.LATE)])
+def test_a_closed_window_whose_probes_are_not_answered_makes_no_connection_safe(
+    probes: int, silent: float, then: Verdict
+) -> None:
+    """The answer to the last one may be on its way."""
+    assert verdict(idle(silent, timer=Timer.ZERO_WINDOW, expires=30.0, probes=probes)) is then
+
+
+@pytest.mark.parametrize(
+    ("probes", "expires", "then"),
+    [
+        (1, 12.0, (Verdict.SAFE, Due.KEEPALIVE, 12.0, True)),  # 19 s ago
+        (1, 10.0, (Verdict.LATE, Due.END, 10.0 + 8 * 31, False)),  # 21 s ago
+        (4, 10.0, (Verdict.LATE, Due.END, 10.0 + 5 * 31, False)),
+    ],
+)
+def test_keepalive_that_is_not_answered_for_twenty_seconds_makes_no_connection_safe(
+    probes: int, expires: float, then: tuple[Verdict, Due, float, bool]
+) -> None:
+    """It is known when the last of its probes is over."""
+    left: Socket = {"keepidle": 60, "keepintvl": 31, "keepcnt": 9, "timer": Timer.KEEPALIVE, "keepalive": Switch.ON}
+    silent = 60 + 31.0 * probes - expires
+    assert said(table(1000.0, idle(silent, probes=probes, expires=expires, since_packet=31.0 - expires) | left)) == then
+
+
 # paths that count only data
 
 
@@ -418,7 +476,7 @@ def test_only_data_refreshes_a_path_that_counts_only_data() -> None:
 
 def test_data_to_be_sent_again_may_keep_a_path_that_counts_only_data() -> None:
     """It is never certain: the proxy may have read it, and its acknowledgement be lost."""
-    pending = idle(290.0, timer=Timer.RETRANSMIT, expires=5.0, retransmits=2)
+    pending = idle(290.0, since_sent=1.0, timer=Timer.RETRANSMIT, expires=5.0, retransmits=2)
     assert by_proxy(table(1000.0, pending)) == (Verdict.SAFE, Due.RETRANSMIT, False)
 
 

@@ -14,7 +14,7 @@ from keepaliveD.policy.announce import AGAIN_AFTER
 from tests.simulation.armer import ArmedAt
 from tests.simulation.connection import Connection
 from tests.simulation.decider import CERTAIN, Word
-from tests.simulation.kernel import CARRIES, NEVER, End, Kind
+from tests.simulation.kernel import CARRIES, HZ, NEVER, End, Kind
 from tests.simulation.path import IN, OUT
 from tests.simulation.run import Run
 from tests.simulation.scans import EngineName
@@ -25,6 +25,7 @@ TICKS = 0.012  # seconds: three jiffies
 IN_TIME = 0.1  # seconds before the cut at which arming still helps: the probe has to get there
 
 NO_ANSWER = ("keepalive got no answer", "data was not acknowledged")  # why a kernel gives up
+A_MINUTE = 60.0  # seconds without an answer: longer than most losses and changes of routes last
 
 
 class Wrong(enum.Enum):
@@ -33,6 +34,7 @@ class Wrong(enum.Enum):
     SAFE_AT_DEATH = "safe (certain) at death"
     SAFE_AFTER = "safe (certain) after death"
     SAFE_AT_END = "safe (certain), and its kernel gives it up next"
+    SAFE_UNANSWERED = "safe, and the peer has answered nothing for a minute"
     CUT_THEN_PACKET = "cut (certain), a packet passed later"
     CUT_LOGGED_THEN_PACKET = "cut logged as certain, a packet passed later"
     CUT_EARLY = "cut (certain) before the cut, no packet passed later"
@@ -144,6 +146,7 @@ class Judge:
         yield from self._words(each)
         yield from self._arming(each)
         yield from self._end(each)
+        yield from self._unanswered(each)
         if self._starts[0] < each.gone_at < NEVER:
             if not each.connection.plan.honest:
                 if self._last(each, each.gone_at) == Verdict.SAFE | CERTAIN:
@@ -220,6 +223,26 @@ class Judge:
         for scan in self._seen_between(each, end.tried_at + TICKS, end.died_at):
             if self._last(each, self._read(each, scan) + 1e-9) == Verdict.SAFE | CERTAIN:
                 yield Wrong.SAFE_AT_END, end.died_at
+                return
+
+    def _unanswered(self, each: Life) -> Iterator[tuple[Wrong, float]]:
+        """No `safe`, not even a presumed one, while what is sent is not answered.
+
+        Of probes only where their settings are read: elsewhere nothing tells how long they are sent already.
+        """
+        end = each.connection.here
+        if end.why == NO_ANSWER[0] and self._run.engine is EngineName.BPF:
+            since = end.clock.jiffies(end.unanswered_since)
+        elif end.snd_nxt != end.snd_una:
+            since = max(end.clock.jiffies(end.unacknowledged_since), end.last_ack)
+        else:
+            return
+        for scan in self._seen_between(each, end.clock.real(since), min(end.died_at, each.ended_at)):
+            read = self._read(each, scan)
+            said = self._last(each, read + 1e-9)
+            late = end.clock.jiffies(read) - since > A_MINUTE * HZ
+            if late and said is not None and said & ~CERTAIN == Verdict.SAFE:
+                yield Wrong.SAFE_UNANSWERED, read
                 return
 
     # death
