@@ -7,6 +7,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -15,12 +16,14 @@ from typing import Any, NoReturn, TextIO, cast
 from keepaliveD import __version__
 from keepaliveD.log.complaint import complain
 from keepaliveD.model.errors import Exit, Refusal, StateError, unexpected
+from keepaliveD.model.text import shortened
 from keepaliveD.places import DEFAULT_FILE, STATE_DIRECTORY
 from keepaliveD.platforms import NAMES
 
 FEW = 8  # choices that are listed where somebody has mistyped one
 ITS_STATE = f"that of a running daemon, or else {STATE_DIRECTORY}"
 LISTS_ALL = ", which lists all"
+LONG_WORD = re.compile(r"\S{100,}")
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,6 +33,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line, and where to read on."""
+        message = LONG_WORD.sub(lambda word: shortened(word[0]), message)
         help_ = "" if message.endswith(LISTS_ALL) else f"{_see(message)} {self.prog} --help"
         self.exit(Exit.USAGE, f"{self.prog}: {message}{help_}\n")
 

@@ -83,6 +83,13 @@ def test_what_is_mistyped_is_answered_with_what_may_be_meant_and_the_help_of_the
     assert capsys.readouterr().err.splitlines() == [MISTYPED[words]]
 
 
+@pytest.mark.parametrize("words", ["sockets --port=", "sockets --", "why --fix --", "no-such-", "sockets -o "])
+def test_a_long_value_is_not_repeated_whole(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert left_with(ctl.main, *f"{words}{'x' * 5000}".split()) == 64
+    (line,) = capsys.readouterr().err.splitlines()
+    assert len(line) < 500
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_each_program_tells_its_version_and_its_usage(program: str, capsys: pytest.CaptureFixture[str]) -> None:
     """On standard output, with success."""
