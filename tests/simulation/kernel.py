@@ -319,7 +319,8 @@ class End:
             self.question = self.snd_nxt - 1
         if fin:
             self.state = TcpState.FIN_WAIT1 if self.state == TcpState.ESTABLISHED else TIME_WAIT
-        self._send_carrying(now, Kind.FIN if fin else Kind.DATA, self.snd_nxt - 1)
+        if first or not self.retransmits:  # else the congestion window is one packet, which is not acknowledged
+            self._send_carrying(now, Kind.FIN if fin else Kind.DATA, self.snd_nxt - 1)
         if first:
             self.unacknowledged_since = now
             self.retransmits = 0

@@ -228,12 +228,14 @@ class Judge:
     def _unanswered(self, each: Life) -> Iterator[tuple[Wrong, float]]:
         """No `safe`, not even a presumed one, while what is sent is not answered.
 
-        Of probes only where their settings are read: elsewhere nothing tells how long they are sent already.
+        Only where the socket's settings are read: elsewhere nothing tells since when probes are sent, nor data that
+        TCP_USER_TIMEOUT sends again sooner.
         """
         end = each.connection.here
-        if end.why == NO_ANSWER[0] and self._run.engine is EngineName.BPF:
+        are_read = self._run.engine is EngineName.BPF
+        if end.why == NO_ANSWER[0] and are_read:
             since = end.clock.jiffies(end.unanswered_since)
-        elif end.snd_nxt != end.snd_una:
+        elif end.snd_nxt != end.snd_una and (are_read or not end.options.user_timeout):
             since = max(end.clock.jiffies(end.unacknowledged_since), end.last_ack)
         else:
             return
