@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import errno
 import ipaddress
 import json
 import os
@@ -422,6 +423,47 @@ def test_a_new_program_takes_the_pin_of_the_one_before(cgroup: Path, pins: Pins)
     assert opened(cgroup)[0] == UNTOUCHED
 
 
+def test_a_program_that_cannot_take_its_place_is_not_left_beside_it(
+    cgroup: Path, pins: Pins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with arming(cgroup, ENABLE, pins=pins, survive=True) as held:
+        assert held.unpinned.startswith(f"{pins.program}: Input/output error")
+        assert opened(cgroup)[0] == ARMED
+    assert opened(cgroup)[0] == UNTOUCHED
+
+
+def test_the_records_are_pinned_before_the_first_connection_is_armed(
+    cgroup: Path, pins: Pins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what is armed before a kill -9 could be disarmed by nobody."""
+    were_pinned = []
+    attach = libbpf.Object.attach_cgroup
+
+    def attach_and_look(programs: libbpf.Object, name: str, where: Path) -> int:
+        were_pinned.append(pins.records.exists())
+        return attach(programs, name, where)
+
+    monkeypatch.setattr(libbpf.Object, "attach_cgroup", attach_and_look)
+    with arming(cgroup, ENABLE, pins=pins):
+        assert were_pinned == [True]
+
+
+def test_records_of_a_program_that_could_not_be_attached_are_not_left(
+    cgroup: Path, pins: Pins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> int:
+        raise Unsupported("no")
+
+    monkeypatch.setattr(libbpf.Object, "attach_cgroup", fail)
+    with pytest.raises(Unsupported), arming(cgroup, ENABLE, pins=pins):
+        pass
+    assert not pins.records.exists()
+
+
 def test_a_second_daemon_does_not_take_the_pin_of_the_first(cgroup: Path, pins: Pins) -> None:
     second = Pins(pins.program.parent)
     with arming(cgroup, ENABLE, pins=pins, survive=True):
@@ -674,6 +716,30 @@ def test_protection_that_is_to_survive_does_until_it_is_disarmed(guest: Guest) -
     assert guest.disarm() == [f"removed {PIN}; new connections are no longer armed"]
     assert guest.opened() == SYSTEM
     assert guest.run(*CTL, "engine").splitlines()[-1] == "pinned: nothing"
+
+
+@pytest.mark.parametrize("by", ["disarm", "undo", "the next daemon"])
+def test_a_program_whose_daemon_was_killed_before_it_had_its_place_is_found_and_removed(guest: Guest, by: str) -> None:
+    """It is pinned under another name first; that of the daemon before may be in its place."""
+    guest.home.configure(RULES.format(survive="true"))
+    with guest.daemon() as daemon:
+        daemon.kill()
+    guest.run("mv", PIN, f"{PIN}_new")
+    with guest.holding() as held:
+        assert held.tell() == ARMED
+        assert f"{PIN}_new arms new connections" in guest.run(*CTL, "engine")
+        if by == "the next daemon":
+            guest.home.configure(RULES.format(survive="false"))
+            with guest.daemon() as daemon:
+                daemon.stop()
+            assert guest.opened() == SYSTEM
+            guest.disarm()
+        elif by == "undo":
+            assert guest.typed("undo", "all").returncode == 0
+        else:
+            assert f"removed {PIN}_new; new connections are no longer armed" in guest.disarm()
+        assert held.tell() == UNTOUCHED
+    assert guest.opened() == SYSTEM
 
 
 SWITCHED_OFF = "near.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 0)"

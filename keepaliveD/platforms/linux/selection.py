@@ -170,7 +170,7 @@ class BpfAtConnect:
     def pinned(self) -> str:
         """Return the pin that keeps a program attached, or "". Raises NotPermitted if that cannot be seen."""
         try:
-            return str(self._pins.program) if self._pins.program.exists() else ""
+            return str(self._pins.pinned() or "")
         except PermissionError as error:
             raise NotPermitted(f"{self._pins.program}: cannot be checked: {error.strerror}; run as root") from error
 
@@ -178,7 +178,7 @@ class BpfAtConnect:
         """Remove the pin, unless another daemon has it. Raises NotPermitted."""
         try:
             if not self._pins.claimed_by_another():
-                self._pins.program.unlink(missing_ok=True)
+                self._pins.drop_program()
                 self._pins.remove_directory()
         except OSError as error:
             raise NotPermitted(

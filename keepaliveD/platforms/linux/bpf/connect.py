@@ -100,9 +100,10 @@ class ConnectArmer:
                 self._object.reuse(ARMED, records)
             self._object.load()
             self._learn_owners()
-            link = self._object.attach_cgroup(PROGRAM, cgroup)
             self.records = self._object.map_fd(ARMED)
-            self.unpinned = self._pin(link, pins, survive=survive) if pins else ""
+            lost = self._pin_records(pins) if pins else ""
+            link = self._attach(cgroup, pins if records is None else None)
+            self.unpinned = lost or self._pin_program(link, pins) if pins and survive else ""
         except BaseException:
             self._object.close()
             raise
@@ -154,22 +155,30 @@ class ConnectArmer:
         meant = {opening.number for opening in self._plan.openings if opening.owner and opening.matches_owner(owner)}
         return KNOWN | (ALL_BELOW if cgroup.whole else 0) | sum(1 << self._bits[number] for number in meant)
 
-    def _pin(self, link: int, pins: Pins, *, survive: bool) -> str:
-        """Pin the records, and the program if it is to outlive us; return why that is not possible, or ""."""
+    def _pin_records(self, pins: Pins) -> str:
+        """Pin the records, before the first connection is armed; return why that is not possible, or ""."""
         try:
             pins.claim()
             pins.pin_records(self.records)
-            if survive:
-                pins.pin_program(self._object, link)
         except OSError as error:
-            if not survive:
-                return ""
-            if error.errno == errno.EBUSY:
-                return f"{pins.program}: {error.strerror}"
-            return (
-                f"{pins.program}: {error.strerror}; "
-                "requires a BPF file system that may be written to, see the drop-in bpf.conf"
-            )
+            return _why_unpinned(pins, error)
+        return ""
+
+    def _attach(self, cgroup: Path, new: Pins | None) -> int:
+        """Attach the program. If that fails, its `new` pin of records is removed. Raises Unsupported, NotPermitted."""
+        try:
+            return self._object.attach_cgroup(PROGRAM, cgroup)
+        except BaseException:
+            if new:
+                new.drop_records()
+            raise
+
+    def _pin_program(self, link: int, pins: Pins) -> str:
+        """Pin the attached program; return why that is not possible, or ""."""
+        try:
+            pins.pin_program(self._object, link)
+        except OSError as error:
+            return _why_unpinned(pins, error)
         return ""
 
     def _rule(self, opening: Opening) -> bytes:
@@ -181,6 +190,14 @@ class ConnectArmer:
         if opening.rule:
             rule["wish"] = (opening.rule.idle or 0, opening.rule.interval, opening.rule.probes, 1)
         return rule.tobytes()
+
+
+def _why_unpinned(pins: Pins, error: OSError) -> str:
+    if error.errno == errno.EBUSY:
+        return f"{pins.program}: {error.strerror}"
+    return (
+        f"{pins.program}: {error.strerror}; requires a BPF file system that may be written to, see the drop-in bpf.conf"
+    )
 
 
 def cgroup_root(root: Path) -> Path:

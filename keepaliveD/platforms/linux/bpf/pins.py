@@ -59,18 +59,32 @@ class Pins:
         """Pin the records of the program, so that they outlive us. Raises OSError."""
         self._replace(self.records, lambda new: libbpf.pin_map(descriptor, new))
 
+    def pinned(self) -> Path | None:
+        """Return where a program is pinned, if any is. Raises OSError."""
+        return next((each for each in (self.program, _new(self.program)) if each.exists()), None)
+
+    def drop_program(self) -> None:
+        """Remove the pin of the program, and one that did not take its place. Raises OSError."""
+        self.program.unlink(missing_ok=True)
+        _new(self.program).unlink(missing_ok=True)
+
     def drop_records(self) -> None:
         """Remove the pin of the records, unless a program is pinned that goes on recording."""
         with contextlib.suppress(OSError):
-            if not self.program.exists():
+            if not self.pinned():
                 self.records.unlink(missing_ok=True)
+                _new(self.records).unlink(missing_ok=True)
 
     def _replace(self, path: Path, pin: Callable[[Path], None]) -> None:
-        """Replace a pin, without a moment in which neither pin exists."""
-        new = path.with_name(f"{path.name}_new")  # a name with a dot is not allowed there
+        """Replace a pin, without a moment in which neither pin exists. Who is killed meanwhile leaves the new one."""
+        new = _new(path)
         new.unlink(missing_ok=True)
         pin(new)
-        new.replace(path)
+        try:
+            new.replace(path)
+        except OSError:
+            new.unlink(missing_ok=True)
+            raise
 
     def remove_directory(self) -> None:
         """Remove the directory if nothing is pinned in it.
@@ -89,3 +103,7 @@ class Pins:
         if self._made:
             self.remove_directory()
             self._made = False
+
+
+def _new(path: Path) -> Path:
+    return path.with_name(f"{path.name}_new")  # a name with a dot is not allowed there
