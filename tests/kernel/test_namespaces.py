@@ -18,6 +18,9 @@ from socket import (
     if_nameindex,
 )
 
+import pytest
+
+from keepaliveD.platforms.linux.reading.interfaces import NONE, read_few
 from tests.support.patience import SOON
 from tests.support.processes import Home, configuration, program, sockets
 from tests.support.rig import OWN_NETWORK, Namespace, Rig
@@ -106,3 +109,17 @@ def eventually(condition: Callable[[], bool]) -> bool:
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.02)
     return condition()
+
+
+@pytest.mark.parametrize("family", ["inet", "inet6", "link"])
+def test_in_a_namespace_with_very_many_interfaces_or_addresses_none_are_known(family: str) -> None:
+    """To list ten thousand takes seconds."""
+    many = {
+        "inet": "\n".join(f"addr add 10.0.{n >> 8}.{n & 255}/32 dev lo" for n in range(2000)),
+        "inet6": "\n".join(f"addr add 2001:db8::{n:x}/128 dev lo nodad" for n in range(2000)),
+        "link": "\n".join(f"link add d{n} type dummy" for n in range(1000)),
+    }
+    with Namespace() as namespace:
+        assert namespace.inside(read_few) is not NONE
+        namespace.run("ip", "-batch", "-", given=f"link set lo up\n{many[family]}")
+        assert namespace.inside(read_few) is NONE

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
@@ -14,7 +16,16 @@ from keepaliveD.model.sockets import Column, Sockets
 
 LOW_HALF = (1 << 64) - 1
 SPREAD = np.uint64(0x9E3779B97F4A7C15)  # odd, of about as many ones as zeros
-COSTS = 20  # times as long as reading all interfaces took, until they are read again
+COSTS = 20  # times as long as reading interfaces took, until they are read again
+AT_ONCE = 0.25  # seconds for which those of others are read without a pause
+CROWDED = 1 << 16  # octets of a list below /proc: some hundreds of interfaces or addresses, which take a moment
+LISTS = ("dev", "if_inet6", "fib_trie")
+
+
+def _keys(high: Column, low: Column) -> Column:
+    """A number for each address, the same for hardly any two: 128 bits cannot be sorted at once."""
+    keys: Column = high * SPREAD ^ low
+    return keys
 
 
 class Interfaces:
@@ -51,6 +62,9 @@ class Interfaces:
         return np.where((self._high[at] == high) & (self._low[at] == low), self._index[at], 0)
 
 
+NONE = Interfaces({}, {})
+
+
 class Reading(NamedTuple):
     """What was read of one namespace, when, and how long that took."""
 
@@ -62,26 +76,58 @@ class Reading(NamedTuple):
 class KnownInterfaces:
     """The interfaces of all namespaces, read again as often as that is cheap.
 
-    Reading them takes a twentieth of the time at most, however many addresses others have in theirs.
+    Reading ours takes a twentieth of the time at most, and as much those of all others, however many there are.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, own: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._own = own
         self._clock = clock
         self._known: dict[int, Reading] = {}
+        self._paid_at = -math.inf  # when the time that others have taken will be a twentieth
+        self._next = self._denied = 0  # the first one that there was no time for, in the last round and in this one
 
     def of(self, netns: int, read: Callable[[], Interfaces]) -> Interfaces:
-        """Return those of a namespace, by `read` where that is due. Raises what `read` raises."""
+        """Return those of a namespace, by `read` where that is due and there is time. Raises what `read` raises.
+
+        Of one that there has been no time for yet, none are known. Ask for all of them in ascending order.
+        """
         began, known = self._clock(), self._known.get(netns)
-        if known and began < known.at + COSTS * sum(each.took for each in self._known.values()):
+        if known and began < known.at + COSTS * self._takes(netns):
             return known.interfaces
+        if netns != self._own and (netns < self._next or began < self._paid_at - COSTS * AT_ONCE):
+            self._denied = self._denied or (netns if netns >= self._next else 0)
+            return known.interfaces if known else NONE
         interfaces = read()
-        self._known[netns] = Reading(interfaces, began, self._clock() - began)
+        took = self._clock() - began
+        self._known[netns] = Reading(interfaces, began, took)
+        if netns != self._own:
+            self._paid_at = max(self._paid_at, began) + COSTS * took
         return interfaces
 
+    def _takes(self, netns: int) -> float:
+        """Return how long it took to read ours, or those of all others."""
+        ours = netns == self._own
+        return sum(each.took for of, each in self._known.items() if (of == self._own) == ours)
+
     def keep(self, namespaces: Collection[int]) -> None:
-        """Forget all other namespaces."""
+        """Forget all other namespaces, and begin a round with the first one that there was no time for."""
+        self._next, self._denied = self._denied, 0
         for gone in self._known.keys() - set(namespaces):
             del self._known[gone]
+
+
+def read_few() -> Interfaces:
+    """Return the interfaces of the calling thread's namespace, none where it has very many. Raises KernelError."""
+    try:
+        return NONE if any(map(_is_long, LISTS)) else read()
+    except OSError as error:
+        raise KernelError(f"interfaces: {error}") from error
+
+
+def _is_long(name: str) -> bool:
+    with contextlib.suppress(FileNotFoundError), open(f"/proc/thread-self/net/{name}", "rb") as file:
+        return len(file.read(CROWDED)) == CROWDED
+    return False
 
 
 def read() -> Interfaces:
@@ -104,9 +150,3 @@ def read() -> Interfaces:
 def _number(text: str) -> int:
     """Return an address as a number, IPv4 as v4-mapped."""
     return int(ipaddress.IPv6Address(text if ":" in text else f"::ffff:{text}"))
-
-
-def _keys(high: Column, low: Column) -> Column:
-    """A number for each address, the same for hardly any two: 128 bits cannot be sorted at once."""
-    keys: Column = high * SPREAD ^ low
-    return keys

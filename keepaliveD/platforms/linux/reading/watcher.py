@@ -57,7 +57,7 @@ class SocketWatcher:
         self._failed: set[int] = set()  # namespaces that the last scan could not read
         self._expected = 0
         self._conntrack = Conntrack(self._own, load_conntrack)
-        self._interfaces = interfaces.KnownInterfaces()
+        self._interfaces = interfaces.KnownInterfaces(self._own)
 
     @property
     def engine_description(self) -> str:
@@ -151,7 +151,7 @@ class SocketWatcher:
     def _read_in(self, netns: int) -> interfaces.Interfaces:
         try:
             touching.now(Kind.NAMESPACE, netns)
-            return namespaces.inside(self._paths[netns], netns, interfaces.read)
+            return namespaces.inside(self._paths[netns], netns, interfaces.read_few)
         except OSError as error:
             raise KernelError(f"interfaces: {error.strerror}") from error
 

@@ -112,20 +112,21 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.takes = 1.0
         self.readings: list[int] = []
 
     def __call__(self) -> float:
         return self.now
 
     def read(self, netns: int) -> Interfaces:
-        self.now += 1
+        self.now += self.takes
         self.readings.append(netns)
         return HOST
 
 
 def test_interfaces_are_read_again_once_twenty_times_as_long_has_passed_as_it_takes() -> None:
     clock = Clock()
-    known = interfaces.KnownInterfaces(clock)
+    known = interfaces.KnownInterfaces(own=7, clock=clock)
     for now, due in ((0, True), (1, False), (19.9, False), (20, True), (21, False)):
         clock.now, clock.readings = now, []
         assert known.of(7, lambda: clock.read(7)) is HOST
@@ -134,9 +135,29 @@ def test_interfaces_are_read_again_once_twenty_times_as_long_has_passed_as_it_ta
 
 def test_a_namespace_that_is_new_is_read_at_once_and_one_that_is_gone_is_forgotten() -> None:
     clock = Clock()
-    known = interfaces.KnownInterfaces(clock)
+    known = interfaces.KnownInterfaces(own=7, clock=clock)
     for netns in (7, 8, 7):
         known.of(netns, functools.partial(clock.read, netns))
     known.keep({8})
     known.of(7, lambda: clock.read(7))
     assert clock.readings == [7, 8, 7]
+
+
+def test_what_others_have_in_large_numbers_takes_no_time_from_ours_and_little_from_a_scan() -> None:
+    """Each of theirs takes a second: so one is read, and another twenty seconds later. Ours are as often as before."""
+    clock = Clock()
+    known = interfaces.KnownInterfaces(own=7, clock=clock)
+    for now, due in ((0, [7, 100]), (15.5, []), (22, [7, 101]), (60, [7, 102]), (900, [7, 103])):
+        clock.now, clock.readings = now, []
+        known.keep({7, *range(100, 120)})
+        for netns in (7, *range(100, 120)):
+            known.of(netns, functools.partial(clock.read, netns))
+        assert clock.readings == due
+
+
+def test_those_of_many_others_are_read_at_once_where_that_is_quick() -> None:
+    clock = Clock()
+    known = interfaces.KnownInterfaces(own=7, clock=clock)
+    clock.takes = 0.001
+    found = [known.of(netns, functools.partial(clock.read, netns)) for netns in range(100, 300)]
+    assert found == [HOST] * 200
