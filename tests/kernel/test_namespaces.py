@@ -117,7 +117,7 @@ def test_in_a_namespace_with_very_many_interfaces_or_addresses_none_are_known(fa
     many = {
         "inet": "\n".join(f"addr add 10.0.{n >> 8}.{n & 255}/32 dev lo" for n in range(2000)),
         "inet6": "\n".join(f"addr add 2001:db8::{n:x}/128 dev lo nodad" for n in range(2000)),
-        "link": "\n".join(f"link add d{n} type dummy" for n in range(1000)),
+        "link": "\n".join(f"link add v{n} type veth peer name w{n}" for n in range(400)),
     }
     with Namespace() as namespace:
         assert namespace.inside(read_few) is not NONE
