@@ -18,6 +18,8 @@ from keepaliveD.records.directory import StateDirectory
 from keepaliveD.records.format import Held, Ranges, Record, check, later_format, parse, serialise
 
 EARLIER = "found.json"  # one file for all identities, as earlier versions wrote it
+COOKIE = "cookie"  # of a network namespace
+PASSING = ("boot", COOKIE)  # parts of an identity that no other system ever has
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,7 @@ class SettingsRecord:
                 raise RecordDamaged(self._advice(name, str(error))) from error
             if name == self._name:
                 self._written = octets
-            if record.identity == self._identity:
+            if _are_one(record.identity, self._identity):
                 return dict(record.settings)
         return {}
 
@@ -245,5 +247,10 @@ def file_name(identity: Mapping[str, str]) -> str:
 
 
 def _place(identity: Mapping[str, str]) -> dict[str, str]:
-    """The part of an identity that outlasts the boot."""
-    return {name: value for name, value in identity.items() if name != "boot"}
+    """The part of an identity that may be the same for another system."""
+    return {name: value for name, value in identity.items() if name not in PASSING}
+
+
+def _are_one(recorded: Mapping[str, str], identity: Mapping[str, str]) -> bool:
+    """Whether a record speaks of this system. An earlier version recorded no cookie."""
+    return dict(recorded) == {name: value for name, value in identity.items() if name in recorded or name != COOKIE}

@@ -176,6 +176,19 @@ def test_a_failed_reload_does_not_forget_what_was_found_at_the_start(keeper: Set
     assert keeper.due_back(OURS).values == FOUND
 
 
+def test_a_namespace_that_has_got_the_inode_of_an_earlier_one_is_another_system(tmp_path: Path) -> None:
+    """What stood in the earlier one never stood here."""
+    a_record(tmp_path, HERE | {"cookie": "7"}).record_found(FOUND, OURS)
+    assert a_record(tmp_path, HERE | {"cookie": "7"}).holds_any()
+    later = a_record(tmp_path, HERE | {"cookie": "8"})
+    assert (later.holds_any(), later.damaged()) == (False, ())
+
+
+@pytest.mark.usefixtures("keeper")
+def test_a_record_of_an_earlier_version_has_no_cookie_and_still_counts(tmp_path: Path) -> None:
+    assert a_record(tmp_path, HERE | {"cookie": "7"}).holds_any()
+
+
 @pytest.mark.usefixtures("keeper")
 def test_a_record_of_another_boot_is_obsolete(tmp_path: Path) -> None:
     """It speaks of settings that no longer exist; today's are found anew, and take its place."""

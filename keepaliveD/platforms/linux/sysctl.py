@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import socket
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -26,6 +28,7 @@ KEYS = (INTERVAL, PROBES, TIME)
 INT_MAX = 2**31 - 1
 
 LONGEST = 64  # octets of a number
+SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h, since Linux 5.14
 RANGES = {  # whatever kernels of any HZ and age hold; 0 is at once, -1 never
     INTERVAL: range(-1, INT_MAX // 100 + 1),
     PROBES: range(INT_MAX + 1),
@@ -50,7 +53,10 @@ class ProcSys:
 
     @property
     def identity(self) -> Mapping[str, str]:
-        """Settings live as long as boot and network namespace. Raises Unsupported, NotPermitted, KernelError."""
+        """Settings live as long as boot and network namespace. Raises Unsupported, NotPermitted, KernelError.
+
+        The kernel gives the inode of a namespace that is gone to a new one; its cookie it gives once.
+        """
         proc = self._root / "proc"
         boot_id, namespace = proc / "sys/kernel/random/boot_id", proc / "thread-self/ns/net"
         try:
@@ -64,7 +70,7 @@ class ProcSys:
             raise KernelError(f"{boot_id}: cannot be read: {error}") from error
         if not boot:  # two boots without a name would be taken for one
             raise Unsupported(f"{boot_id}: is empty, so records of this boot cannot be told from those of another")
-        return {"boot": boot, "netns": netns}
+        return {"boot": boot, "netns": netns, **_cookie()}
 
     def names(self, keepalive: Keepalive) -> Mapping[str, int]:
         """The sysctls that bring about this keepalive."""
@@ -127,3 +133,11 @@ def _refusal(error: OSError, problem: str) -> Refusal:
     if error.errno in REMEDIES:
         return NotPermitted(f"{problem}: {REMEDIES[error.errno]}")
     return KernelError(problem)
+
+
+def _cookie() -> dict[str, str]:
+    """Return the cookie of this network namespace, nothing where the kernel shows none."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as any_socket:
+        octets = any_socket.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
+        return {"cookie": str(int.from_bytes(octets, sys.byteorder))}
+    return {}
