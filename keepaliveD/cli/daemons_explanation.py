@@ -191,8 +191,9 @@ def _remedy(one: Mapping[str, Any], stands: SocketKeepalive | None) -> HelpfulRu
 
 def _host(status: Mapping[str, Any]) -> page.Host:
     """Return what is known of the host: which settings the daemon has replaced, if any."""
+    interval = status["scan"]["interval"] if status.get("scan") else 0.0
     settings = [one for role in ROLES for one in status["settings"] if one["name"].endswith(role)]
     if len(settings) != len(ROLES) or all(one["before"] is None for one in settings):
-        return page.Host(daemon=True)
+        return page.Host(daemon=True, interval=interval)
     before = (one["stands"] if one["before"] is None else one["before"] for one in settings)
-    return page.Host(True, status["netns"], Keepalive(*before))
+    return page.Host(True, status["netns"], Keepalive(*before), interval=interval)

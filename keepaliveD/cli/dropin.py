@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from keepaliveD.cli import files
-from keepaliveD.config import load
+from keepaliveD.config import doubts, load
 from keepaliveD.config.drop_ins import escaped
 from keepaliveD.model.errors import ConfigError, NoInput, StateError
 from keepaliveD.places import DEFAULT_FILE, DROP_INS, SUFFIX
@@ -25,18 +25,18 @@ def write(config: Path | None, stem: str, text: str) -> Path:
     return file
 
 
-def check(main: Path, name: str = "", text: str = "") -> None:
-    """Read the whole configuration as it would be: in a directory of links to its files, with the new one.
+def check(main: Path, name: str = "", text: str = "") -> list[str]:
+    """Return the warnings of `keepalivectl check` for the whole configuration as it would be with the new file.
 
-    Raises ConfigError, NoInput, StateError.
+    It is read in a directory of links to its files. Raises ConfigError, NoInput, StateError.
     """
     try:
-        _check(main, name or f"new{SUFFIX}", text)
+        return _check(main, name or f"new{SUFFIX}", text)
     except OSError as error:
         raise StateError(f"the configuration cannot be checked: {error.strerror or error}") from error
 
 
-def _check(main: Path, name: str, text: str) -> None:
+def _check(main: Path, name: str, text: str) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="tcp-keepalived-") as scratch:
         there = Path(scratch)
         (there / DROP_INS).mkdir()
@@ -50,6 +50,7 @@ def _check(main: Path, name: str, text: str) -> None:
                     (there / DROP_INS / each.name).symlink_to(each.absolute())
         (there / DROP_INS / name).write_text(text, encoding="utf-8")
         try:
-            load(there / main.name)
+            warnings = list(doubts.warnings(load(there / main.name)))
         except (ConfigError, NoInput) as error:
             raise type(error)(str(error).replace(scratch, str(main.parent))) from None
+    return [each.replace(scratch, str(main.parent)) for each in warnings]

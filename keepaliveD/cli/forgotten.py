@@ -59,6 +59,11 @@ class HelpfulPath(NamedTuple):
     timeout: str
 
     @property
+    def seconds(self) -> float:
+        """Return its idle timeout."""
+        return _timeout(self.timeout)
+
+    @property
     def lines(self) -> list[str]:
         """The path as configuration."""
         return ["[[path]]", f"name = {json.dumps(self.name)}", f'networks = ["{self.network}"]', self.timeout]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from keepaliveD.cli import forgotten
 from keepaliveD.cli.forgotten import HelpfulPath
 from keepaliveD.cli.page import Host
 from keepaliveD.model.connections import AT_RISK, Verdict, WhatCounts
+from keepaliveD.model.duration import FOREVER, exact
 from keepaliveD.model.explained import Explained
 
 Settings = tuple[tuple[str, str], ...]  # of a rule, by key
@@ -23,10 +25,14 @@ COVERS = {  # what a selector matches besides the connections that were asked fo
 
 
 class Solution(NamedTuple):
-    """What would keep connections alive: paths whose timeouts their ends support, and rules, by their settings."""
+    """What would keep connections alive: paths whose timeouts their ends support, and rules, by their settings.
+
+    `interval` is the line with which sockets are scanned as often as these paths require; "" where they are already.
+    """
 
     paths: tuple[HelpfulPath, ...] = ()
     rules: tuple[Settings, ...] = ()
+    interval: str = ""
 
     @property
     def name(self) -> str:
@@ -36,7 +42,8 @@ class Solution(NamedTuple):
     @property
     def lines(self) -> list[str]:
         """It, as configuration: the paths before the rules that arm by them."""
-        parts = [path.lines for path in self.paths] + [rule_lines(rule) for rule in self.rules]
+        parts = [["[watch]", self.interval]] if self.interval else []
+        parts += [path.lines for path in self.paths] + [rule_lines(rule) for rule in self.rules]
         return [line for part in parts for line in ("", *part)][1:]
 
 
@@ -52,7 +59,19 @@ def of(explained: Iterable[Explained], host: Host) -> Solution:
             rules[its.remedy.settings] = None
         elif path:
             rules[_arming(its, path)] = None
-    return Solution(tuple(paths), tuple(rules))
+    return Solution(tuple(paths), tuple(rules), _interval(paths, host.interval))
+
+
+def _interval(paths: Iterable[HelpfulPath], now: float) -> str:
+    """Return the line that keeps `keepalivectl check` from warning of these paths; "" where it does not warn.
+
+    `now` is the seconds between two scans at most.
+    """
+    most = min((path.seconds / 2 for path in paths), default=FOREVER)
+    if now <= most:
+        return ""
+    figure = exact(math.floor(most)) if most >= 1 else f"{math.floor(1000 * most)}ms"
+    return f'interval = "{figure}"  # at most half of the idle timeout'
 
 
 def supported_path(its: Explained, host: Host) -> HelpfulPath | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keepaliveD.cli import files, forgotten, page, running, solutions, state, targets
+from keepaliveD.cli import dropin, files, forgotten, page, running, solutions, state, targets
 from keepaliveD.cli.fitting import tell, terminal_width, wrapped
 from keepaliveD.cli.solutions import Solution
 from keepaliveD.cli.starting import how_to_start
@@ -88,7 +88,7 @@ def _look(options: argparse.Namespace, root: Path, config: Config, platform: Pla
         unrecorded = state.unrecorded(platform, daemon, root)  # before the records are read
         around = Surroundings(config.keepalive, config.arm, config.ignore, {})
         explained = _explain(ask, judgement, some, around, lambda: _entries(options, platform))
-    host = _host(options, platform, runs=bool(daemon))
+    host = _host(options, platform, runs=bool(daemon))._replace(interval=config.interval)
     if _says_whose(explained):
         host = host._replace(hidden=_hidden(options, platform, root))
     plain = [orders.explained(one) for one in explained] if options.json else []
@@ -181,23 +181,27 @@ def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View
     if first := first_rules(options, view, file):
         raise Misuse(f"a rule matches before a new one would: {first}; change it there")
     text = "\n".join(solution.lines) + "\n"
+    _warn(options.config or DEFAULT_FILE, file, text)
     _ask(options, file, text, running.set_by_reload(view.daemon, root) if view.daemon else "")
-    before = file.read_text(encoding="utf-8") if file.exists() else None
     files.make_directory(file.parent)
     files.write(file, text)
     print(f"Wrote {printable(str(file))}.")
-    try:
-        config = load(options.config).within(platform.cloud())
-    except Refusal:
-        _take_back(file, before)
-        raise
     if not view.daemon:
         print(f"No daemon runs that would read it; start it with {how_to_start(root, options.config)}")
         return
     _reload(view.daemon, root)
     print("Reloaded the daemon.\n")
+    config = load(options.config).within(platform.cloud())
     helped = [one for one in view.explained if one.remedy or solutions.supported_path(one, view.host)]
     _show_result(options, root, config, platform, helped, before=view.explained)
+
+
+def _warn(main: Path, file: Path, text: str) -> None:
+    """Say what `keepalivectl check` will warn of once the file is written, and does not now. Raises ConfigError."""
+    now = dropin.check(main)
+    for line in dropin.check(main, file.name, text):
+        if line not in now:
+            tell("warning", line)
 
 
 def _raise_if_in_vain(options: argparse.Namespace, root: Path) -> None:
@@ -231,15 +235,6 @@ def _raise_if_at_risk(view: View) -> None:
         )
     if left:
         raise Unsupported("no rule would help the connections at risk; see above")
-
-
-def _take_back(file: Path, before: str | None) -> None:
-    """Leave the file as it was before. Raises NotPermitted, StateError."""
-    if before is None:
-        file.unlink(missing_ok=True)
-    else:
-        files.write(file, before)
-    print(f"Took {printable(str(file))} back.")
 
 
 def _check_daemon(options: argparse.Namespace, daemon: int, root: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from keepaliveD.cli import daemons_explanation, page, running, starting, targets, why
+from keepaliveD.cli import daemons_explanation, dropin, page, running, starting, targets, why
 from keepaliveD.cli.ctl import main
 from keepaliveD.config import files, load
 from keepaliveD.daemon.description import DESCRIPTION
@@ -425,6 +425,47 @@ def test_fix_writes_the_timeout_that_deaths_support_before_the_rule(desk: Desk) 
     assert [path.timeout for path in load(desk.config).paths] == [240.0, 50.0]
 
 
+def check(desk: Desk) -> list[str]:
+    """What `keepalivectl check` says of the configuration on standard error."""
+    assert main(["check", str(desk.config)]) == 0
+    return desk.capsys.readouterr().err.splitlines()
+
+
+def test_after_fix_check_has_nothing_to_say(desk: Desk) -> None:
+    """A path that forgets soon wants its sockets scanned as often, and the lines that are offered say so."""
+    desk.config.write_text("")
+    desk.daemon = 4242
+    ended(desk, 21.0)
+    lines = ["[watch]", 'interval = "5s"  # at most half of the idle timeout', ""]
+    assert "".join(f"    {line}\n" for line in lines) in desk.types("amanda@backup")[1]
+    assert json.loads(desk.types("amanda@backup", "--json")[1])["remedy"]["lines"][:3] == lines
+    desk.types("amanda@backup", "--fix", "--yes")
+    assert [path.timeout for path in load(desk.config).paths] == [240.0, 10.0]
+    assert load(desk.config).interval == 5.0
+    assert check(desk) == []
+
+
+def test_what_check_would_warn_of_is_said_before_fix_asks(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written in a later file counts, and --fix changes no line of that."""
+    later = desk.directory / "config.d/50-mine.toml"
+    later.parent.mkdir()
+    later.write_text('[watch]\ninterval = "14s"\nwarn_before = "2min"\n')
+    desk.config.write_text("")
+    desk.daemon = 4242
+    ended(desk, 21.0)
+    terminal = io.StringIO("n\n")
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    status, _, err = desk.types("amanda@backup", "--fix")
+    assert status == 64
+    *warned, refused = err
+    assert refused == "keepalivectl: nothing was written"
+    assert [line for line in warned if "14s" in line]
+    assert [line for line in warned if "watch.warn_before: 2min is too long for 1 path" in line]
+    desk.types("amanda@backup", "--fix", "--yes")
+    assert check(desk) == warned
+
+
 def test_json_has_all_that_the_page_says(desk: Desk) -> None:
     """Every key is in the manual."""
     desk.config.write_text("")
@@ -812,22 +853,22 @@ def test_fix_twice_is_fix_once(desk: Desk) -> None:
     assert "Nothing to fix." in desk.types("amanda@backup", "--fix", "--yes")[1]
 
 
-def test_where_the_configuration_would_be_wrong_the_file_is_taken_back(
+def test_where_the_configuration_would_be_wrong_nothing_is_asked_or_written(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To what stood there before, if there was anything."""
+    """What stood there before stays."""
     desk.written.parent.mkdir()
     desk.written.write_text("# mine\n")
 
-    def fail_once_written(file: Path) -> Any:
-        if desk.written.read_text() != "# mine\n":
+    def wrong_with_it(_: Path, *new: str) -> list[str]:
+        if new:
             raise ConfigError("wrong")
-        return load(file)
+        return []
 
-    monkeypatch.setattr(why, "load", fail_once_written)
-    status, out, err = desk.types("amanda@backup", "--fix", "--yes")
+    monkeypatch.setattr(dropin, "check", wrong_with_it)
+    status, out, err = desk.types("amanda@backup", "--fix")
     assert (status, err) == (78, ["keepalivectl: wrong"])
-    assert out.endswith("back.\n")
+    assert "[y/N]" not in out
     assert desk.written.read_text() == "# mine\n"
 
 
