@@ -6,7 +6,9 @@ import argparse
 import contextlib
 import fnmatch
 import ipaddress
+import math
 import os
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +36,8 @@ ROLES = ("_time", "_intvl", "_probes")  # in the order of Keepalive: how Linux e
 class Answered(NamedTuple):
     """What the daemon says: the most urgent connections, how many others there are, its process, and the host.
 
-    `plain` is its very answer about each connection. `interval` is within how many seconds it scans, None if not known.
+    `plain` is its very answer about each connection. `age` is how many seconds ago its last scan ended, NaN before the
+    first.
     """
 
     explained: Sequence[Explained]
@@ -42,7 +45,7 @@ class Answered(NamedTuple):
     daemon: int
     host: page.Host
     plain: Sequence[Mapping[str, Any]]
-    interval: float | None
+    age: float
 
 
 def ask_for(options: argparse.Namespace, root: Path) -> Answered | None:
@@ -56,6 +59,7 @@ def ask_for(options: argparse.Namespace, root: Path) -> Answered | None:
         pid = running.running(options.state_dir, root)
         if pid and listens(control) != pid:
             return None
+        asked_at, status = time.monotonic(), ask(control, "Status")  # first: the figures are as old as this, or newer
         for wanted in _wanted(options.target, root, control):
             if not any(wanted.values()):
                 continue
@@ -64,17 +68,20 @@ def ask_for(options: argparse.Namespace, root: Path) -> Answered | None:
             except KernelError as error:
                 is_asked = is_asked or UNKNOWN in str(error)  # the next meaning of the word
                 continue
-            return _answered(answer, ask(control, "Status"))
+            return _answered(answer, status, time.monotonic() - asked_at)
         if is_asked:
-            return _answered({"explained": [], "more": 0}, ask(control, "Status"))
+            return _answered({"explained": [], "more": 0}, status, time.monotonic() - asked_at)
     return None
 
 
-def _answered(answer: Mapping[str, Any], status: Mapping[str, Any]) -> Answered:
-    """Return what the daemon says. Raises KeyError, TypeError, ValueError where it is of another version."""
+def _answered(answer: Mapping[str, Any], status: Mapping[str, Any], since: float) -> Answered:
+    """Return what the daemon says, `since` so many seconds after it said its status.
+
+    Raises KeyError, TypeError, ValueError where it is of another version.
+    """
     explained = [_explained(one) for one in answer["explained"]]
-    interval = status["scan"]["interval"] if status.get("scan") else None
-    return Answered(explained, answer["more"], status["pid"], _host(status), answer["explained"], interval)
+    age = status["scan"]["ago"] + since if status.get("scan") else math.nan
+    return Answered(explained, answer["more"], status["pid"], _host(status), answer["explained"], age)
 
 
 def _wanted(target: str, root: Path, control: Path) -> Iterator[dict[str, Any]]:

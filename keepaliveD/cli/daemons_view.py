@@ -43,6 +43,7 @@ def look(root: Path, platform: Platform, selector: ArmRule, namespaces: Sequence
     """
     path = control_socket(root)
     status = ask(path, "Status")
+    last_scan(status)
     found: list[Connection] = []
     age = 0.0
     for answer in every(path, "ListConnections", _filters(selector, namespaces)):
@@ -54,13 +55,20 @@ def look(root: Path, platform: Platform, selector: ArmRule, namespaces: Sequence
     with in_worker(platform.open, ONLY_OWNERS) as asking:
         named = asking(find_owners(found))
     with_units = [_with_unit(one, before.owner.unit) for one, before in zip(named, found, strict=True)]
-    said = whose(status, age, "connections")
+    said = f"{whose(status, age, 'connections')}; packets since then are not counted"
     return View(sorted(with_units, key=_urgency), unwatched(status["unwatched"]), said, status["netns"])
+
+
+def last_scan(status: Mapping[str, Any]) -> float:
+    """Return how many seconds ago the daemon scanned. Raises KernelError where it has not yet: it knows nothing."""
+    if not status["scan"]:
+        raise KernelError("the daemon has not scanned yet")
+    return float(status["scan"]["ago"])
 
 
 def whose(status: Mapping[str, Any], age: float, what: str) -> str:
     """Return whose view is printed: of what, by which daemon, and how many seconds old."""
-    return f"these are the {what} as tcp-keepalived (process {status['pid']}) saw them {span(age)} ago"
+    return f"these are the {what} as of the last scan by tcp-keepalived (process {status['pid']}), {span(age)} ago"
 
 
 def _filters(selector: ArmRule, namespaces: Sequence[int]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from keepaliveD.config.drop_ins import drop_in
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import span
 from keepaliveD.model.errors import Misuse
+from keepaliveD.model.plain import known
 from keepaliveD.model.text import printable
 
 
@@ -45,7 +46,7 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
     asked = None if options.config or options.fix else _ask(options, root)
     if asked and asked.explained:
         host = asked.host._replace(forgotten=forgotten.known(options.state_dir))
-        view = View(asked.explained, asked.more, asked.daemon, host, plain=asked.plain)
+        view = View(asked.explained, asked.more, asked.daemon, host, plain=asked.plain, age=asked.age)
         options.config = running.followed(options.state_dir, root)
     else:
         view = _scanned(options, root, asked)
@@ -56,7 +57,7 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
     if is_fixed := bool(solution.rules) and _is_fixed(view, file):
         solution = solutions.Solution()
     if options.json:
-        told = {"target": options.target, "daemon": view.daemon or None, "more": view.more}
+        told = {"target": options.target, "daemon": view.daemon or None, "age": known(view.age), "more": view.more}
         print(as_json(view.explained, view.plain, view.host.forgotten, solution, file, **told))
         return
     show(options, view)
@@ -81,12 +82,24 @@ def _is_fixed(view: View, file: Path) -> bool:
 
 
 def _ask(options: argparse.Namespace, root: Path) -> daemons_explanation.Answered | None:
-    """Ask the daemon, after another scan where its last one is too old for these connections."""
+    """Ask the daemon, after another scan where its last one is too old for these connections.
+
+    That scan may find a connection, and arm it: then it is too old as well.
+    """
     asked = daemons_explanation.ask_for(options, root)
-    if asked and (not asked.explained or any(map(page.outdated, asked.explained))):
-        running.show_it(asked.daemon, root)  # only root may order that
-        asked = daemons_explanation.ask_for(options, root) or asked
+    if asked and not asked.explained:
+        asked = _ask_again(asked, options, root)
+    if asked and any(map(page.outdated, asked.explained)):
+        asked = _ask_again(asked, options, root)
     return asked
+
+
+def _ask_again(
+    asked: daemons_explanation.Answered, options: argparse.Namespace, root: Path
+) -> daemons_explanation.Answered:
+    """Ask the daemon after another scan, if we may order one: only root may."""
+    running.show_it(asked.daemon, root)
+    return daemons_explanation.ask_for(options, root) or asked
 
 
 def _scanned(options: argparse.Namespace, root: Path, asked: daemons_explanation.Answered | None) -> View:
@@ -108,5 +121,5 @@ def _not_seen(asked: daemons_explanation.Answered, view: View) -> str:
     """Return why the daemon knows none of the connections: it ignores them, or they are newer than its last scan."""
     if not any(one.watched for one in view.explained):
         return "the daemon does not watch these connections"
-    often = f" (it scans every {span(asked.interval)})" if asked.interval else ""
+    often = f" (it scans every {span(asked.host.interval)})" if asked.host.interval else ""
     return f"the daemon has not seen these connections yet{often}"

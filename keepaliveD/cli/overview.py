@@ -22,6 +22,7 @@ WORST = ("cut", "bare", "late", "unknown", "safe")
 SET = (ArmingResult.ARMED.value, ArmingResult.ARMED_AT_CONNECT.value)
 FEW = 8  # units that are listed
 FORMAT = 1  # of the JSON; another number means that a key has another meaning, or is gone
+NO_ARMING = "no socket by the daemon since its start"
 OF_DAEMON = ("version", "pid", "running")
 KEPT_BY_DAEMON = ("scan", "arming", "ends")  # what only a daemon knows, by the names of its answer
 
@@ -115,12 +116,16 @@ def _facts(host: Host) -> Iterator[tuple[str, str]]:
     daemon = host.daemon
     yield "daemon", _daemon(host)
     yield from _settings(host)
-    yield "engine", host.engine
-    if daemon and daemon.get("scan"):
-        scan = daemon["scan"]
+    if host.engine:
+        yield "engine", host.engine
+    scan = daemon.get("scan") if daemon else None
+    if scan:
         took, interval = f"{1000 * scan['took']:.0f}ms", span(scan["interval"])
-        yield "last scan", f"{span(scan['ago'])} ago, took {took}, at least one in {interval}"
-    yield "connections", _connections(host)
+        yield "last scan", f"{span(scan['ago'])} ago, took {took}; one every {interval} or sooner"
+    if daemon and not scan:
+        yield "connections", "not known before the first scan"
+    else:
+        yield "connections", _connections(host)
     if missing := unwatched.summary(host.unwatched, host.netns):
         yield "not watched", f"{missing}; keepalivectl sockets says why"
     yield from _units(host.at_risk)
@@ -131,7 +136,7 @@ def _facts(host: Host) -> Iterator[tuple[str, str]]:
             if any(each["result"] in SET for each in daemon["arming"])
             else ""
         )
-        yield "arming", f"{armed} (since the start){undo}" if armed else "no socket so far"
+        yield "arming", f"{armed} (by the daemon since its start){undo}" if armed else NO_ARMING
         yield from _ends(daemon.get("ends", ()))
     if host.unseen:
         yield "ends", host.unseen
@@ -145,7 +150,7 @@ def _daemon(host: Host) -> str:
     if host.daemon is None:
         return host.why
     version, pid, running = (host.daemon[key] for key in ("version", "pid", "running"))
-    return f"tcp-keepalived {version} runs since {span(running)} (process {pid})"
+    return f"tcp-keepalived {version}, running for {span(running)} (process {pid})"
 
 
 def _settings(host: Host) -> Iterator[tuple[str, str]]:

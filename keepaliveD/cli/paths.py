@@ -87,7 +87,7 @@ def list_paths(options: argparse.Namespace, root: Path) -> None:
 def _daemons_view(root: Path) -> View:
     """Ask the daemon. Raises NoInput where none can be asked, NotPermitted, KernelError."""
     status, rows = told(root)
-    age = status["scan"]["ago"] if status["scan"] else 0.0
+    age = daemons_view.last_scan(status)
     return View(
         rows, daemons_view.unwatched(status["unwatched"]), daemons_view.whose(status, age, "paths"), status["netns"]
     )

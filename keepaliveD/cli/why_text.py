@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from keepaliveD.cli.fitting import terminal_width, wrapped
 from keepaliveD.cli.solutions import Solution
 from keepaliveD.cli.starting import how_to_start
 from keepaliveD.config.drop_ins import drop_in, rules_before
+from keepaliveD.model.duration import span
 from keepaliveD.model.explained import Explained
 from keepaliveD.model.text import printable
 
@@ -26,6 +28,7 @@ class View(NamedTuple):
     host: page.Host
     unrecorded: str = ""  # why it is not known what a daemon has armed at connect
     plain: Sequence[Mapping[str, Any]] = ()  # each of `explained` as the control socket answers it
+    age: float = math.nan  # seconds since the daemon's last scan; NaN of a scan by keepalivectl, which is new
 
 
 def assumed(explained: Sequence[Explained]) -> str:
@@ -41,6 +44,9 @@ def assumed(explained: Sequence[Explained]) -> str:
 def show(options: argparse.Namespace, view: View) -> None:
     """Print the page."""
     print(page.headline(named.described(options.target), view.explained, view.more))
+    if not math.isnan(view.age):
+        age = f"As of the daemon's last scan, {span(view.age)} ago: packets since then are not counted."
+        print("\n".join(wrapped([age], terminal_width(), 0)))
     for line in wrapped(page.page(view.explained, view.host), terminal_width(), len(page.INDENT) + page.LABEL):
         print(line)
 

@@ -87,7 +87,18 @@ def test_beside_a_daemon_the_list_is_the_daemons(
     with serving(tmp_path, FakeHost(SNAPSHOT, *SEEN)):
         found, notes = desk.types(*words)
     assert found == cookies
-    assert "note: these are the connections as tcp-keepalived (process 812) saw them 0s ago" in notes
+    assert (
+        "note: these are the connections as of the last scan by tcp-keepalived (process 812), 0s ago; "
+        "packets since then are not counted"
+    ) in notes
+
+
+def test_before_its_first_scan_a_daemon_knows_nothing_and_the_command_scans(desk: Desk, tmp_path: Path) -> None:
+    """An empty list would say that all is well, to a monitoring system as well."""
+    with serving(tmp_path, FakeHost(dataclasses.replace(SNAPSHOT, engine="", scan=None), *SEEN)):
+        found, notes = desk.types()
+    assert 9 in found
+    assert "the daemon has not scanned yet; this list is a single scan by keepalivectl" in notes
 
 
 @pytest.mark.parametrize(

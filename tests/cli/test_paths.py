@@ -119,7 +119,7 @@ def test_beside_a_daemon_its_view_is_shown_and_nothing_is_scanned(
     assert last == f"advice: {ADVICE}"
     warning, note = said.err.splitlines()
     assert warning.startswith("warning: ")
-    assert note == "note: these are the paths as tcp-keepalived (process 812) saw them 3s ago"
+    assert note == "note: these are the paths as of the last scan by tcp-keepalived (process 812), 3s ago"
     assert ctl.main(["paths", "--json", "--state-dir", str(desk.file.parent)]) == Exit.OK
     shortened, other = json.loads(capsys.readouterr().out)
     assert (shortened["timeout"], shortened["keepalive_within"]) == (120.0, None)

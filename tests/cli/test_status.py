@@ -109,20 +109,20 @@ def test_a_daemon_is_asked(desk: Desk) -> None:
         left, out, err = desk.types("status")
     assert (left, err) == (0, [])
     assert out == [
-        f"daemon       tcp-keepalived {__version__} runs since 1h 2min (process 812)",
+        f"daemon       tcp-keepalived {__version__}, running for 1h 2min (process 812)",
         "settings     time    99; 7200 stood before; the configuration wants 180",
         "             intvl   20",
         "             probes  31; 9 stood before",
         "undo         systemctl stop tcp-keepalived",
         "engine       bpf engine",
-        "last scan    1.5s ago, took 43ms, at least one in 15s",
+        "last scan    1.5s ago, took 43ms; one every 15s or sooner",
         "connections  42 in 3 namespaces: 2 bare, 40 safe",
         "at risk      backup.service: 1 bare, the first in 3min 50s; keepalivectl why backup.service",
         "             uid 1000: 2 cut?, the first 1min 5s ago; 7 bare, the first in 5min; "
         "keepalivectl sockets --at-risk --user 1000",
         "             web.service: 1 late; keepalivectl why web.service",
         "             uid 0: 1 bare, the first in 5min 10s; keepalivectl sockets --at-risk --user 0",
-        "arming       3 armed (since the start); keepalivectl disarm restores those that are still armed",
+        "arming       3 armed (by the daemon since its start); keepalivectl disarm restores those that are still armed",
         "ended        ssh.service on path office: 3 foretold; 5 silences survived by arming",
         "             on path office: 1 not foretold",
         "             keepalivectl deaths lists what ended them",
@@ -310,6 +310,14 @@ def test_what_cannot_be_seen_of_ends_is_said() -> None:
     unseen = "only ends that this host gave up are seen: the drop-in bpf.conf helps"
     answer = interface.status(dataclasses.replace(SNAPSHOT, unseen=unseen))
     assert f"ends         {unseen}" in list(overview.overview(overview.of_daemon(answer, STOP)))
+
+
+def test_before_its_first_scan_a_daemon_does_not_know_of_any_connection() -> None:
+    """None is not the same as no connection."""
+    answer = interface.status(dataclasses.replace(SNAPSHOT, engine="", scan=None, counts=Counts(0, 1, {}), at_risk=()))
+    out = list(overview.overview(overview.of_daemon(answer, STOP)))
+    assert "connections  not known before the first scan" in out
+    assert not [line for line in out if line.startswith(("engine", "last scan", "at risk"))]
 
 
 def test_where_a_stop_does_not_restore_the_undo_says_so() -> None:

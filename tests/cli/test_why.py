@@ -477,6 +477,7 @@ def test_json_has_all_that_the_page_says(desk: Desk) -> None:
     told = json.loads(out)
     (its,) = told["connections"]
     assert (told["version"], told["target"], told["daemon"], told["more"]) == (1, "amanda@backup", None, 0)
+    assert told["age"] is None  # nobody else has scanned
     assert (its["connection"]["verdict"], its["safe_by_guess"], its["contradicted_by"]) == ("safe", True, 1)
     assert its["stands"] == {"on": True, "idle": 180, "interval": 20, "probes": 31}
     newest, death = told["deaths"]
@@ -645,7 +646,7 @@ def test_a_connection_that_the_daemon_has_not_seen_yet_is_no_daemon_that_cannot_
         asked.append(method)
         if method == "Explain":
             raise KernelError("/control: internal.tcp-keepalived.NoSuchConnection: {'cookie': 0}")
-        return {"pid": 812, "scan": {"interval": 15.0}, "settings": []}
+        return {"pid": 812, "scan": {"ago": 7.0, "interval": 15.0}, "settings": []}
 
     def scan(*_: object) -> None:
         if is_root:
@@ -659,7 +660,7 @@ def test_a_connection_that_the_daemon_has_not_seen_yet_is_no_daemon_that_cannot_
     out, err = desk.capsys.readouterr()
     said = "note: the daemon has not seen these connections yet (it scans every 15s): this is a single scan by "
     assert " ".join(err.split()).startswith("" if is_root else said)
-    assert (err == "", asked[0]) == (is_root, "Explain")
+    assert (err == "", asked[:2]) == (is_root, ["Status", "Explain"])
     assert ("amandad" in out) == is_root  # as the daemon knows it
 
 

@@ -46,7 +46,7 @@ def test_deaths_in_shorter_silences_are_advised_about(tmp_path: Path) -> None:
         assert 1 <= advice["KEEPALIVE_AT_LEAST_SEC"] <= FORGETS
         assert FORGETS <= advice["KEEPALIVE_AT_MOST_SEC"] < BELIEVED
         listed = rig.client.run(*asking, *CTL, "paths", "--json", home.options[1])
-        assert f"as tcp-keepalived (process {daemon.pid}) saw them" in listed.stderr
+        assert f"as of the last scan by tcp-keepalived (process {daemon.pid}), " in listed.stderr
         (path,) = [one for one in json.loads(listed.stdout) if one["name"] == "rig"]
         assert path["ended"] == 2 * TALKERS
         assert path["timeout"] == BELIEVED

@@ -46,7 +46,7 @@ def reaching(directory: Path) -> tuple[str, ...]:
 
 def test_status_shows_what_is_at_risk(shown: Terminal, bare: Program, tmp_path: Path) -> None:
     shown.run(*reaching(tmp_path), *CTL, "status", f"--state-dir={tmp_path}/state")
-    shown.shows(r"^daemon       tcp-keepalived \S+ runs since ")
+    shown.shows(r"^daemon       tcp-keepalived \S+, running for ")
     shown.shows(r"^settings     left alone \(keepalive.apply = false\)$")
     shown.shows(r"^engine       \S")
     shown.shows(r"^last scan    \S+ ago, took ")
@@ -71,7 +71,7 @@ def test_paths_count_what_status_counts(shown: Terminal, bare: Program, tmp_path
     shown.run(*reaching(tmp_path), *CTL, "paths", f"--state-dir={tmp_path}/state")
     head = shown.shows(r"^PATH +TIMEOUT +COUNTS +KEEPALIVE +CUT +BARE +LATE +UNKNOWN +SAFE .*$")[0]
     shown.shows(r"^rig +10min +packets +<= 8min 52s +0 +1 +0 +0 +1 ")
-    shown.shows(r"^note: these are the paths as tcp-keepalived \(process ")
+    shown.shows(r"^note: these are the paths as of the last scan by tcp-keepalived \(process ")
     assert len(head) <= int(shown.about("pane_width"))
     assert ("ORIGIN" in head) == (int(shown.about("pane_width")) == max(WIDTHS))
     assert bare.process.poll() is None
