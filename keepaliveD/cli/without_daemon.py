@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from keepaliveD.cli import overview, running, state
-from keepaliveD.cli.columns import Group, grouped
-from keepaliveD.cli.worker import by_single_scan, in_worker
+from keepaliveD.cli.worker import Asking, by_single_scan, in_worker
 from keepaliveD.config import Config, defaults, load
 from keepaliveD.daemon.interface import by_verdict
 from keepaliveD.daemon.metrics import of_scan, of_settings
@@ -19,15 +19,14 @@ from keepaliveD.log.words import own_namespace
 from keepaliveD.model.errors import NotPermitted, Refusal
 from keepaliveD.model.metric import Metric
 from keepaliveD.model.rules import Watching
-from keepaliveD.model.snapshot import AtRisk, Setting
-from keepaliveD.model.text import quoted
+from keepaliveD.model.snapshot import Setting
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
-from keepaliveD.platforms.requests import find_owners, find_units, scan
+from keepaliveD.platforms.requests import find_units, scan
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.at_risk import at_risk
-from keepaliveD.policy.connections import by_urgency, order_of_urgency
-from keepaliveD.policy.judge import count, judge
+from keepaliveD.policy.connections import order_of_urgency
+from keepaliveD.policy.judge import Judgement, count, judge
 from keepaliveD.policy.totals import totals
 
 
@@ -39,14 +38,14 @@ def look(options: argparse.Namespace, root: Path, why: str) -> overview.Host:
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, config.ignore)
     with in_worker(platform.open, watching) as asking:
         judgement = by_single_scan(judge(asking(scan(time.monotonic())), nothing_known(), config.paths, config.ignore))
-        at_risk = asking(find_owners(by_urgency(judgement, at_risk_only=True)))
+        units = _units(judgement, asking)
     return overview.Host(
         daemon=None,
         why=why,
         settings=_settings(options, config, platform),
         applied=config.apply,
         engine=f"{judgement.table.engine_description} (of this scan by keepalivectl)",
-        at_risk=[_at_risk(group) for group in grouped(at_risk)],
+        at_risk=at_risk(judgement, units),
         connections=by_verdict(count(judgement)),
         unwatched=judgement.table.unwatched._asdict(),
         netns=own_namespace(),
@@ -62,8 +61,7 @@ def metrics(options: argparse.Namespace, root: Path) -> list[Metric]:
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, config.ignore)
     with in_worker(platform.open, watching) as asking:
         judgement = judge(asking(scan(time.monotonic())), nothing_known(), config.paths, config.ignore)
-        rows = order_of_urgency(judgement, at_risk_only=True)
-        units = asking(find_units(np.unique(judgement.table.sockets["cgroup"][rows]).tolist()))
+        units = _units(judgement, asking)
     wanted = platform.tuner.names(config.keepalive) if config.apply else {}
     return [
         *of_scan(totals(judgement), at_risk(judgement, units)),
@@ -96,17 +94,10 @@ def _damaged(options: argparse.Namespace, platform: Platform) -> tuple[str, ...]
         return ()
 
 
-def _at_risk(group: Group) -> AtRisk:
-    one, owner = group.first, group.first.owner
-    name = owner.container or owner.process  # anybody may choose these
-    return AtRisk(
-        owner.unit or (quoted(name) if name else ""),
-        one.uid,
-        group.verdict,
-        len(group.connections),
-        all(each.confirmed for each in group.connections),
-        one.left,
-    )
+def _units(judgement: Judgement, asking: Asking) -> Mapping[int, str]:
+    """Return the units of the cgroups with connections at risk."""
+    rows = order_of_urgency(judgement, at_risk_only=True)
+    return asking(find_units(np.unique(judgement.table.sockets["cgroup"][rows]).tolist()))
 
 
 def _pinned(platform: Platform) -> str:

@@ -24,7 +24,7 @@ from keepaliveD.daemon.control import Control
 from keepaliveD.log.entries import Entry
 from keepaliveD.model.autopsy import Tally
 from keepaliveD.model.causes import Foretold
-from keepaliveD.model.connections import Counts, Verdict
+from keepaliveD.model.connections import Counts, Owner, Verdict
 from keepaliveD.model.errors import KernelError, NotPermitted
 from keepaliveD.model.results import ArmingResult
 from keepaliveD.model.snapshot import AtRisk, LastScan, Setting, Snapshot
@@ -205,6 +205,17 @@ def test_without_a_daemon_what_a_scan_does_not_see_is_not_called_safe(
     _, out, _ = desk.types("status")
     assert "connections  2: 1 bare, 1 unknown (by a single scan)" in out
     assert "not watched  2 other network namespaces; keepalivectl sockets says why" in out
+
+
+def test_connections_without_a_unit_are_those_of_a_user_with_a_daemon_and_without(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process is no unit, least of all in JSON."""
+    monkeypatch.setattr(FakeOwners, "find", lambda _, inodes, __: [Owner(7, "program") for _ in inodes])
+    _, out, _ = desk.types("status")
+    assert "at risk      uid 1000: 1 bare?, the first in 3min 50s; keepalivectl sockets --at-risk --user 1000" in out
+    (one,) = json.loads("\n".join(desk.types("status", "--json")[1]))["at_risk"]
+    assert (one["unit"], one["user"]) == ("", 1000)
 
 
 KEYS = {
