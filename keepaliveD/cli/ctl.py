@@ -12,7 +12,7 @@ from pathlib import Path
 from keepaliveD.cli import arguments
 
 COMMANDS = {  # what each does, and the module that does it, which is loaded for this command alone
-    "status": ("status", "show how the daemon and this host are"),
+    "status": ("status", "show the settings, the units at risk, and what is wrong"),
     "monitor": ("monitor", "print what the daemon logs, as it comes"),
     "sockets": ("sockets", "list connections, with the verdict and the next packet of each"),
     "watch": ("watch", "show connections live, the one with the fewest seconds left first"),

@@ -35,8 +35,8 @@ SINGLE = ("ID", "WHEN", "CAUSE", "SURE", "LOCAL", "REMOTE", "PROCESS", "UNIT")
 OTHERS = {cause.key: cause for cause in Cause}
 DROP_INS = ("bpf.conf", "packets.conf")  # of the unit
 ANSWERS = {foretold.key: foretold for foretold in Foretold}
-LINES_FOLLOW = re.compile(r", configure:$")  # to the log, whose next lines they are
-SEE_BELOW = "; see remedy"
+LINES_FOLLOW = re.compile(r"to prevent it \((.*)\), configure:$")  # to the log, whose next lines they are
+SEE_BELOW = r"\1; see remedy below"
 
 
 def add_deaths(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +53,7 @@ def add_deaths(parser: argparse.ArgumentParser) -> None:
         "--explain",
         metavar="ID",
         type=_id,
-        help="show all that was seen of the one with this identifier, or of the last",
+        help=f"show all that was seen of the entry with this ID, or of the newest entry ({LAST})",
     )
     arguments.add_state(parser)
     parser.set_defaults(command=show)

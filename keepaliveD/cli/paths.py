@@ -1,4 +1,4 @@
-"""keepalivectl paths and presets: what lies between this host and its peers, and what products do there."""
+"""keepalivectl paths and presets: list the networks between this host and its peers, and the timeouts of products."""
 
 from __future__ import annotations
 

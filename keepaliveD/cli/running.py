@@ -28,8 +28,7 @@ PATIENCE = 10.0  # seconds for what a daemon does after a scan that is going on
 def note_running_daemon(directory: Path, root: Path, what: str) -> None:
     """Say on standard error whose view was printed, where a daemon has another; `what` was printed."""
     if pid := running(directory, root):
-        unit = "" if _runs_outside_unit(pid, root) else ", or systemctl status tcp-keepalived"
-        tell("note", f"{_beside_daemon(pid, what)}; for the daemon's view see its log{unit}")
+        tell("note", f"{_beside_daemon(pid, what)}; keepalivectl status shows what the daemon uses")
 
 
 def _beside_daemon(pid: int, what: str) -> str:
@@ -248,7 +247,7 @@ def its_log(directory: Path, root: Path) -> str:
     if "--log-format=syslog" in words or ("--log-format", "syslog") in itertools.pairwise(words):
         leads_to = "syslog"
     elif not leads_to.startswith("/"):
-        leads_to = f"a {leads_to.partition(':')[0]}, to whatever started it"
+        leads_to = f"a {leads_to.partition(':')[0]} of the program that started it"
     return f"the daemon (process {pid}) writes its own log to {printable(leads_to)}"
 
 

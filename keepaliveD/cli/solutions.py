@@ -99,7 +99,7 @@ def rule_lines(settings: Settings) -> list[str]:
 
 
 def assumed(explained: Iterable[Explained]) -> list[str]:
-    """Return a path as configuration, for peers whose timeout is only assumed: each one, or the first few.
+    """Return a path as configuration, for peers whose timeout is a guess: each one, or the first few.
 
     A connection that is safe by a guess may be at risk.
     """

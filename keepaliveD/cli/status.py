@@ -1,4 +1,4 @@
-"""keepalivectl status: how the daemon and this host are, from the daemon or without one."""
+"""keepalivectl status: show the settings, the units at risk, and what is wrong, from the daemon or without one."""
 
 from __future__ import annotations
 

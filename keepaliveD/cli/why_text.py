@@ -32,12 +32,12 @@ class View(NamedTuple):
 
 
 def assumed(explained: Sequence[Explained]) -> str:
-    """Return what to do where a timeout is only assumed."""
+    """Return what to do where a timeout is a guess."""
     unit = next((one.connection.owner.unit for one in explained if one.connection.owner.unit), "")
     return (
-        "The timeout is only assumed. The true one may be shorter, also where a connection is SAFE: "
-        f"see {page.deaths_of(unit)}; find it with keepalivectl measure HOST:PORT; "
-        "if you know what lies between, write it down, or a preset:"
+        "The timeout is a guess. The true one may be shorter, also where a connection is SAFE: "
+        f"see {page.deaths_of(unit)}; measure it with keepalivectl measure HOST:PORT; "
+        "if you know the firewall, write its timeout down, or a preset:"
     )
 
 

@@ -222,7 +222,7 @@ class AutopsySection(Section):
 
 
 class PathSection(Section):
-    """[[path]]: what lies between this host and others."""
+    """[[path]]: the network between this host and others."""
 
     name: Annotated[str, AfterValidator(_name)]
     networks: list[Network] = []

@@ -63,7 +63,7 @@ def test_nothing_in_the_journal_is_not_said_of_other_logs(capsys: pytest.Capture
         ),
         ("--log-format=syslog", "/dev/null", "the daemon (process 812) writes its own log to syslog"),
         ("--log-format\0syslog", "/dev/null", "the daemon (process 812) writes its own log to syslog"),
-        ("", "pipe:[123]", "the daemon (process 812) writes its own log to a pipe, to whatever started it"),
+        ("", "pipe:[123]", "the daemon (process 812) writes its own log to a pipe of the program that started it"),
         ("", "", "root sees where the daemon (process 812) writes its own log"),
         (None, "", "no daemon runs now whose own log could be read"),
     ],

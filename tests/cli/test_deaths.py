@@ -182,7 +182,7 @@ def test_one_end_is_explained_with_evidence_and_remedy(capsys: pytest.CaptureFix
     assert "\n  seen: quiet for 3.5s before\n" in text
     assert "\n  [[arm]]\n" in text
     first, *_ = text.splitlines()
-    assert first.endswith("would have kept the path from forgetting the connection); see remedy")
+    assert first.endswith("would have kept the path from forgetting the connection; see remedy below")
 
 
 def test_what_many_ends_of_many_kinds_do_not_have_in_common_is_not_counted_for_all(

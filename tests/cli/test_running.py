@@ -57,7 +57,7 @@ def test_beside_a_daemon_it_is_said_whose_view_is_printed(
     with SettingsRecord(tmp_path, {}, {}).locked():
         (line,) = notes(words, tmp_path, capsys)
     assert f"tcp-keepalived is running (process {os.getpid()}) and may know more: this " in line
-    assert ("systemctl status tcp-keepalived" in line) == (words == ["engine"])
+    assert ("; keepalivectl status shows what the daemon uses" in line) == (words == ["engine"])
     assert line.endswith("; for the daemon's view leave --config out") == (words != ["engine"])
     assert notes(words, tmp_path, capsys) == []
 

@@ -250,7 +250,7 @@ def test_the_lines_that_would_help_are_ready_to_paste(desk: Desk) -> None:
     _, out, _ = desk.types("amanda@backup")
     pasted = out.partition(f"write this into {desk.written}:")[2].partition("Then:")[0]
     assert tomllib.loads(pasted) == {"arm": [RULE]}
-    assert "The timeout is only assumed." in out
+    assert "The timeout is a guess." in out
 
 
 def test_without_privilege_the_page_says_what_is_not_known(desk: Desk) -> None:
@@ -363,7 +363,7 @@ def test_what_is_safe_by_a_guess_says_so_wherever_it_is_said(desk: Desk) -> None
     status, out, (again,) = desk.types("amanda@backup", "--fix", "--yes")
     assert (status, again, "Nothing to fix" in out) == (75, line, False)
     said = " ".join(desk.types("amanda@backup")[1].split())
-    assert "find it with keepalivectl measure HOST:PORT; if you know what lies between, write it down" in said
+    assert "measure it with keepalivectl measure HOST:PORT; if you know the firewall, write its timeout down" in said
 
 
 def ended(desk: Desk, *silences: float, remote: str = "10.20.0.9") -> None:
