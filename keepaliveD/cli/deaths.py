@@ -203,5 +203,5 @@ def _number_in(text: str) -> float:
 def _id(text: str) -> str:
     if text != LAST and not re.fullmatch(f"[0-9a-f]{{{ID_LENGTH}}}", text):
         right = f"one that keepalivectl deaths lists, or {LAST} for the newest entry"
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not an identifier; write {right}")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not an ID; write {right}")
     return text

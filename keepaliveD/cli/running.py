@@ -253,7 +253,7 @@ def its_log(directory: Path, root: Path) -> str:
 
 def how_to_stop(pid: int, root: Path) -> str:
     """Return the command that stops a daemon."""
-    return f"kill {pid}, or Ctrl-C where it runs" if _runs_outside_unit(pid, root) else "systemctl stop tcp-keepalived"
+    return f"kill {pid}" if _runs_outside_unit(pid, root) else "systemctl stop tcp-keepalived"
 
 
 def how_to_reload(pid: int, root: Path) -> str:

@@ -130,7 +130,8 @@ def _have_them_restored(daemon: int, control: Path, root: Path, only: Collection
     for message in answer["messages"]:
         print(printable(message))
     if answer["restored"]:
-        print(f"the daemon leaves it so until its next reload or start; redo: {running.how_to_reload(daemon, root)}")
+        redo = running.how_to_reload(daemon, root)
+        print(f"the daemon leaves what was restored until its next reload or start; redo: {redo}")
     if answer["refused"]:
         raise KernelError(answer["refused"])
     return bool(answer["messages"])
@@ -172,10 +173,10 @@ def _as_configured(due: Mapping[str, int], platform: Platform) -> str:
 
 def _what_the_daemon_does(config: Config, reload: str) -> str:
     if not config.apply:
-        return "the daemon leaves it alone (keepalive.apply = false)"
+        return "the daemon leaves the settings alone (keepalive.apply = false)"
     until = "until its next reload or start"
     drift = f'keepalive.on_drift = "{config.on_drift.value}"'
-    return f"the daemon leaves it so {until} ({drift}); redo: {reload}"
+    return f"the daemon leaves what was restored {until} ({drift}); redo: {reload}"
 
 
 # sockets

@@ -173,7 +173,7 @@ def test_the_newest_entry_needs_no_identifier(capsys: pytest.CaptureFixture[str]
 def test_a_number_that_each_new_entry_would_change_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         printed(capsys, journal(FORGOTTEN), "--explain", "1")
-    assert "'1' is not an identifier; write one that keepalivectl deaths lists, or last for" in capsys.readouterr().err
+    assert "'1' is not an ID; write one that keepalivectl deaths lists, or last for" in capsys.readouterr().err
 
 
 def test_one_end_is_explained_with_evidence_and_remedy(capsys: pytest.CaptureFixture[str]) -> None:

@@ -300,7 +300,7 @@ def test_what_a_daemon_leaves_is_restored_with_its_record_untouched(
     assert (status, err) == (0, [])
     assert out == [
         f"{SETTING}: found 42, restored to 7200",
-        f'the daemon leaves it so until its next reload or start (keepalive.on_drift = "{drift}"); '
+        f'the daemon leaves what was restored until its next reload or start (keepalive.on_drift = "{drift}"); '
         "redo: systemctl reload tcp-keepalived",
     ]
     assert tuner.read()[SETTING] == 7200

@@ -73,7 +73,8 @@ def test_all_is_undone_by_the_daemon_itself_and_it_leaves_it_so(rig: Rig, tmp_pa
         assert rig.client.keepalive == {**TUNED, TIME: UNTUNED[TIME]}
         status, said, _ = undo(rig, home, "all", asked=tmp_path)
         assert status == 0, said
-        assert said.endswith(f"the daemon leaves it so until its next reload or start; redo: kill -HUP {daemon.pid}\n")
+        until = "until its next reload or start"
+        assert said.endswith(f"the daemon leaves what was restored {until}; redo: kill -HUP {daemon.pid}\n")
         assert ask(tmp_path / "control", "Scan", patience=SOON) == {}  # with a look at what stands
         assert rig.client.keepalive == UNTUNED
         assert daemon.expect("restored", KEEPALIVE_SYSCTL=INTERVAL)["KEEPALIVE_BY_UID"] == 0
