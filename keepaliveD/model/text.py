@@ -16,6 +16,8 @@ def printable(text: str) -> str:
 
     Line breaks, escapes, bidirectional overrides, and surrogates from undecodable bytes.
     """
+    if text.isprintable():
+        return text  # as nearly all is
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
