@@ -106,7 +106,7 @@ def screens() -> dict[str, str]:
         assert {each.speak() for each in programs} == {"answered"}
 
         def asked(*words: str) -> str:
-            options = (f"--config={home.file}", f"--state-dir={home.state}")
+            options = (f"--state-dir={home.state}",)  # the daemon is asked, as by a reader
             done = rig.client.run("env", f"RUNTIME_DIRECTORY={directory}", *CTL, *words, *options)
             assert done.returncode == 0, done.stderr
             return f"$ keepalivectl {' '.join(words)}\n{done.stdout}"
