@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from keepaliveD.cli import files
+from keepaliveD.cli.fitting import tell
 from keepaliveD.config import doubts, load
 from keepaliveD.config.drop_ins import escaped
 from keepaliveD.model.errors import ConfigError, NoInput, StateError
@@ -15,14 +16,26 @@ from keepaliveD.places import DEFAULT_FILE, DROP_INS, SUFFIX
 def write(config: Path | None, stem: str, text: str) -> Path:
     """Write it into the config.d beside `config`, in place of what an earlier call wrote; return the file.
 
-    Raises ConfigError where the configuration would not be valid with it, NotPermitted, StateError, NoInput.
+    Say what `keepalivectl check` will warn of. Raises ConfigError where the configuration would not be valid with it,
+    NotPermitted, StateError, NoInput.
     """
     main = config or DEFAULT_FILE
     file = main.parent / DROP_INS / f"{escaped(stem)}{SUFFIX}"
-    check(main, file.name, text)
+    warn(main, file.name, text)
     files.make_directory(file.parent)
     files.write(file, text)
     return file
+
+
+def warn(main: Path, name: str, text: str) -> None:
+    """Say what `keepalivectl check` will warn of once the file is written, and does not now.
+
+    Raises ConfigError, NoInput, StateError.
+    """
+    now = check(main)
+    for line in check(main, name, text):
+        if line not in now:
+            tell("warning", line)
 
 
 def check(main: Path, name: str = "", text: str = "") -> list[str]:

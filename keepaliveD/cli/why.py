@@ -181,7 +181,7 @@ def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View
     if first := first_rules(options, view, file):
         raise Misuse(f"a rule matches before a new one would: {first}; change it there")
     text = "\n".join(solution.lines) + "\n"
-    _warn(options.config or DEFAULT_FILE, file, text)
+    dropin.warn(options.config or DEFAULT_FILE, file.name, text)
     _ask(options, file, text, running.set_by_reload(view.daemon, root) if view.daemon else "")
     files.make_directory(file.parent)
     files.write(file, text)
@@ -194,14 +194,6 @@ def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View
     config = load(options.config).within(platform.cloud())
     helped = [one for one in view.explained if one.remedy or solutions.supported_path(one, view.host)]
     _show_result(options, root, config, platform, helped, before=view.explained)
-
-
-def _warn(main: Path, file: Path, text: str) -> None:
-    """Say what `keepalivectl check` will warn of once the file is written, and does not now. Raises ConfigError."""
-    now = dropin.check(main)
-    for line in dropin.check(main, file.name, text):
-        if line not in now:
-            tell("warning", line)
 
 
 def _raise_if_in_vain(options: argparse.Namespace, root: Path) -> None:

@@ -182,6 +182,18 @@ def test_the_path_that_is_written_is_a_measured_one(tmp_path: Path) -> None:
     assert "2026-11-28" in str(path.origin)
 
 
+def test_what_check_would_warn_of_is_said_when_the_path_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main_file = tmp_path / "config.toml"
+    main_file.touch()
+    dropin.write(main_file, "to db", as_toml(replace(FOUND, bracket=replace(FOUND.bracket, survived=20.0))))
+    said = capsys.readouterr().err
+    assert main(["check", str(main_file)]) == 0
+    assert said == capsys.readouterr().err
+    assert "forgets after 20s, but sockets are scanned only every 15s" in said
+
+
 def test_a_second_measurement_replaces_the_first(tmp_path: Path) -> None:
     main_file = tmp_path / "config.toml"
     dropin.write(main_file, "measured to db", as_toml(FOUND))
