@@ -37,6 +37,8 @@ def catch() -> None:
     for name in MEANINGLESS:  # they would end the process, settings changed; some are not on every system
         if number := getattr(signal, name, None):
             signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ALL)  # whoever started us may have blocked them for us, too
     sys.unraisablehook = _ignore
 
 

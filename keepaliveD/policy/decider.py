@@ -276,8 +276,10 @@ class Decider:
         for outcome in outcomes:
             if self._logged.is_news(outcome):
                 actions.append(LogOutcome(without_measured(outcome)))
-            if isinstance(action, RestoreSettings | DisarmAll):
-                self._error = self._error or (outcome.refused if self._life is Life.STOPPING else None)
+            if isinstance(action, ShowAtRisk) or (
+                isinstance(action, RestoreSettings | DisarmAll) and self._life is Life.STOPPING
+            ):
+                self._error = self._error or outcome.refused
             if isinstance(action, RestoreSettings):
                 continue
             self._scans.record(outcome)
@@ -413,5 +415,5 @@ class Decider:
         disarms_all = self.rules.disarm_on_stop and not handing_over
         if self._once or (disarms_all and has_started):
             actions.append(DisarmAll(only_mine=not disarms_all))
-        self._life, self._error, self.due = Life.STOPPING, error, now + LONGEST_STOP
+        self._life, self._error, self.due = Life.STOPPING, self._error or error, now + LONGEST_STOP
         return [*actions, *self.ended.report_last(now), EndAtConnect()]

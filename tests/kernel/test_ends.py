@@ -83,6 +83,28 @@ def test_no_signal_but_kill_leaves_the_settings_changed(home: Home) -> None:
         assert host.keepalive == UNTUNED
 
 
+def test_signals_that_its_starter_has_blocked_end_it_all_the_same(home: Home) -> None:
+    """A supervisor, or a thread of one, passes its mask on."""
+    blocked = ("env", "--block-signal=TERM", "--block-signal=HUP")
+    with Namespace() as host, host.running(*blocked, *home.command) as process:
+        until(lambda: host.keepalive == TUNED)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SOON) == 0
+        assert host.keepalive == UNTUNED
+
+
+def test_a_single_scan_that_cannot_be_shown_is_a_failure_and_leaves_no_setting(home: Home) -> None:
+    with Namespace() as host, open("/dev/full", "w", encoding="ascii") as full:
+        done = host.inside(
+            lambda: subprocess.run(
+                [*home.command, "--once"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=SOON, check=False
+            )
+        )
+        assert done.returncode == 74
+        assert "standard output: cannot be written: No space left on device" in done.stderr
+        assert host.keepalive == UNTUNED
+
+
 def test_a_log_that_nobody_reads_does_not_make_it_deaf(home: Home) -> None:
     """Neither before the signal nor after it."""
     read, write = os.pipe()
