@@ -46,7 +46,7 @@ def test_what_it_returns_is_returned_and_nothing_is_left_behind() -> None:
     before, children = open_descriptors(), psutil.Process().children()
     assert result(apart(), lambda: (os.getppid(), os.getpid() == os.getppid())) == (os.getpid(), False)
     assert open_descriptors() <= before
-    assert psutil.Process().children() == children
+    assert_all_end_but(children)
 
 
 def test_its_refusal_is_raised() -> None:
@@ -72,7 +72,7 @@ def test_a_process_that_hangs_is_given_up() -> None:
     children = psutil.Process().children()
     with pytest.raises(KernelError, match=r"does not answer within 0\.05 s"):
         result(apart(0.05), lambda: time.sleep(1000))
-    assert psutil.Process().children() == children
+    assert_all_end_but(children)
 
 
 def test_a_process_that_works_is_waited_for_as_long_as_it_does() -> None:
@@ -118,7 +118,7 @@ def test_whoever_is_in_a_hurry_waits_no_longer() -> None:
     begun.hasten(0.0)
     assert (reply := begun.reply())
     assert isinstance(reply.error, KernelError)
-    assert psutil.Process().children() == children
+    assert_all_end_but(children)
 
 
 def test_what_is_abandoned_has_no_reply_and_no_process() -> None:
@@ -128,7 +128,7 @@ def test_what_is_abandoned_has_no_reply_and_no_process() -> None:
     begun.abandon()
     assert (begun.fileno(), begun.due(), begun.reply()) == (-1, FOREVER, None)
     assert open_descriptors() <= before
-    assert psutil.Process().children() == children
+    assert_all_end_but(children)
     assert result(begun, lambda: 7) == 7
 
 
@@ -149,7 +149,13 @@ def test_processes_that_cannot_be_ended_are_few_and_are_reaped_once_they_end(mon
     wait_for(lambda: all(child.status() == psutil.STATUS_ZOMBIE for child in children))
     hanging.begin(lambda: None)
     hanging.abandon()
-    assert psutil.Process().children() == before
+    assert not set(children) & set(psutil.Process().children())
+
+
+def assert_all_end_but(children: list[psutil.Process]) -> None:
+    """Await the end of all other children of ours: on a busy machine one that was killed does not end at once."""
+    psutil.wait_procs(others := [each for each in psutil.Process().children() if each not in children], SOON)
+    assert not [each for each in others if each.is_running()]
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

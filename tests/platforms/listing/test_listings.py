@@ -6,8 +6,8 @@ import builtins
 import dataclasses
 import json
 import math
+import os
 import socket
-import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -218,9 +218,14 @@ def test_ten_thousand_connections_are_listed_in_seconds(system: System, tmp_path
         Connection(f"10.1.{number >> 8}.{number & 255}", 40000, block=number, generation=number)
         for number in range(10_000)
     ]
-    start = time.monotonic()
+    before = worked()
     assert len(watched.look(NOW, *many)) == 10_000
-    assert time.monotonic() - start < 10
+    assert worked() - before < 5
+
+
+def worked() -> float:
+    """For how many seconds this process and those of its children that have ended had a processor."""
+    return sum(os.times()[:4])
 
 
 def test_a_complaint_beside_a_list_is_no_failure(tmp_path: Path) -> None:
