@@ -12,9 +12,10 @@ import io
 import random
 import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
+from unittest import mock
 
 from keepaliveD.cli import ctl
 from keepaliveD.config import Config, document, load
@@ -282,9 +283,12 @@ def lived_by_program(home: Home) -> None:
             raise Failure(f"{host.keepalive} stands instead of {FOUND}")
 
 
-def begin() -> contextlib.AbstractContextManager[Cases]:
-    """There is nothing to share."""
-    return contextlib.nullcontext(Cases(lambda: map(str, range(ROUNDS)), lambda: map(str, range(SHORT)), one_round))
+@contextlib.contextmanager
+def begin() -> Iterator[Cases]:
+    """The command line is the same each time: to make its parser takes as long as to check a configuration."""
+    parser = ctl.parser(("check",))
+    with mock.patch.object(ctl, "parser", lambda _words: parser):
+        yield Cases(lambda: map(str, range(ROUNDS)), lambda: map(str, range(SHORT)), one_round)
 
 
 KIND = Kind("configurations", "check says a line for each problem; what it accepts the daemon takes", begin)
