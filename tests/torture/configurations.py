@@ -287,7 +287,7 @@ def lived_by_program(home: Home) -> None:
 def begin() -> Iterator[Cases]:
     """The command line is the same each time: to make its parser takes as long as to check a configuration."""
     parser = ctl.parser(("check",))
-    with mock.patch.object(ctl, "parser", lambda _words: parser):
+    with mock.patch.object(ctl, "parser", return_value=parser):
         yield Cases(lambda: map(str, range(ROUNDS)), lambda: map(str, range(SHORT)), one_round)
 
 
