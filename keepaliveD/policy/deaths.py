@@ -24,6 +24,7 @@ from keepaliveD.policy.facts import (
     distance,
     facts_of,
     is_loopback,
+    is_said_here,
     never_left,
     outlasted_user_timeout,
     reached_since_probe,
@@ -71,7 +72,7 @@ UNAWARE = (Cause.NAT_FORGOT, Cause.PEER_RESTARTED, Cause.PEER_FIREWALL)
 
 
 # By a column that is not known, what cannot be ruled out: where this host gave up, where something that does not
-# know the connection reset it, and where the peer seems to have aborted it.
+# know the connection reset it, where the peer seems to have aborted it, and where this host did.
 BEHIND_A_TIMEOUT: Mapping[str, tuple[Cause, ...]] = {
     "dropped_by_firewall": (Cause.LOCAL_FIREWALL,),
     "dropped_by_md5": (Cause.MD5_MISMATCH,),
@@ -81,6 +82,10 @@ BEHIND_A_RESET: Mapping[str, tuple[Cause, ...]] = {"dropped_leaving": (Cause.LOC
 BEHIND_AN_ABORT: Mapping[str, tuple[Cause, ...]] = {
     "peer_probes": (Cause.PEER_KEEPALIVE,),
     "state": (Cause.PEER_ABORTED_AFTER_CLOSE,),
+}
+BEHIND_A_KILL: Mapping[str, tuple[Cause, ...]] = {"closer": (Cause.UNKNOWN,)}
+BEHIND_A_CLOSE: Mapping[str, tuple[Cause, ...]] = {
+    "closer": (Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED, Cause.OUT_OF_MEMORY, Cause.LOCAL_KILL)
 }
 
 
@@ -110,7 +115,8 @@ def decide(ended: Column, survived: Column | None = None, unknown: Collection[st
 def _rules(ended: Column, survived: Column, unknown: Collection[str] = ()) -> Iterator[Rule]:
     """Yield every rule; of each row the first that applies counts."""
     facts, error = facts_of(ended), ended["error"]
-    yield Rule(error == errno.ECONNABORTED, Cause.LOCAL_KILL, 0.99)
+    killed = Rule(error == errno.ECONNABORTED, Cause.LOCAL_KILL, 0.99)
+    yield _beside(killed, not_ruled_out(BEHIND_A_KILL, unknown))
     yield from _resets(ended, facts, unknown)
     closing = facts.at_once & (ended["shutdown"] == WHOLE)  # an error that came before had not ended it
     broken = (error != 0) & ~closing
@@ -124,10 +130,11 @@ def _rules(ended: Column, survived: Column, unknown: Collection[str] = ()) -> It
     yield Rule(broken & ~ordinary & (error == ended["soft_error"]), Cause.UNREACHABLE, 0.95)
     yield Rule(broken & np.isin(error, OF_ICMP), Cause.UNREACHABLE, 0.7)
     timed_out, unseen = broken & (error == errno.ETIMEDOUT), not_ruled_out(BEHIND_A_TIMEOUT, unknown)
-    yield Rule(timed_out & (ended["icmp_type"] != 0), Cause.UNREACHABLE, 0.7, (*undecided[::-1], *unseen))
+    by_router = (ended["icmp_type"] != 0) & ~is_said_here(ended)
+    yield Rule(timed_out & by_router, Cause.UNREACHABLE, 0.7, (*undecided[::-1], *unseen))
     for rule in _timeouts(ended, facts, survived):
         yield _beside(rule._replace(applies=timed_out & rule.applies), unseen)
-    for rule in _closes(ended, facts):
+    for rule in _closes(ended, facts, unknown):
         yield rule._replace(applies=rule.applies & (closing | (error == 0) | (error == errno.EPIPE)))
 
 
@@ -302,7 +309,7 @@ def _timeouts(ended: Column, facts: Facts, survived: Column) -> Iterator[Rule]:
     yield Rule(~data, Cause.KEEPALIVE_GAVE_UP, 0.6, undecided)
 
 
-def _closes(ended: Column, facts: Facts) -> Iterator[Rule]:
+def _closes(ended: Column, facts: Facts, unknown: Collection[str]) -> Iterator[Rule]:
     """Yield the rules about connections that one of the two ends closed."""
     at_once = facts.at_once
     first = (ended["fin_first"] != 0) & ~(at_once & (ended["shutdown"] == WHOLE))
@@ -314,7 +321,7 @@ def _closes(ended: Column, facts: Facts) -> Iterator[Rule]:
     half_closed = np.isin(ended["state"], (TcpState.FIN_WAIT1.value, TcpState.FIN_WAIT2.value))
     unread, by_kernel = (at_once | half_closed) & (ended["unread"] != 0), ended["by_kernel"] != 0
     yield Rule(unread & by_kernel, Cause.CLOSED_UNREAD, 0.6, (Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED))
-    yield Rule(unread, Cause.CLOSED_UNREAD, 0.99)
+    yield _beside(Rule(unread, Cause.CLOSED_UNREAD, 0.99), not_ruled_out(BEHIND_A_CLOSE, unknown))
     yield Rule(at_once & by_kernel, Cause.LOCAL_ABORT, 0.6, (Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED))
     yield Rule(at_once & (ended["shutdown"] == WHOLE), Cause.LOCAL_ABORT, 0.9)
     yield Rule(at_once & ~first, Cause.LOCAL_ABORT, 0.6, (Cause.CLOSED_UNREAD,))

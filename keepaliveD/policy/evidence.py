@@ -169,6 +169,8 @@ def _this_host(row: dict[str, Any]) -> Iterator[str]:
     if row["dropped_by_md5"]:
         yield f"packets that lacked the TCP-MD5 signature, or had one unexpectedly: {row['dropped_by_md5']}"
     yield from _program(row)
+    if row["error"] == errno.ECONNABORTED:
+        yield "this host sent a reset, and no FIN"
     if row["unread"]:
         yield f"bytes that the program had not read: {row['unread']}"
     if row["state"] in HALF_CLOSED:

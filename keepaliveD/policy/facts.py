@@ -81,6 +81,13 @@ def is_loopback(ended: Column) -> Bools:
     return loopback
 
 
+def is_said_here(ended: Column) -> Bools:
+    """Return which ICMP errors this host sent itself, because no neighbour answered: no router has refused a packet."""
+    here: Bools = (ended["icmp_type"] != 0) & (ended["router_low"] == ended["local_low"])
+    here &= ended["router_high"] == ended["local_high"]
+    return here
+
+
 def unlabelled(ended: Column) -> Bools:
     """Return which resets lack the flow label that all packets of an IPv6 peer have."""
     lacking: Bools = is_ipv6(ended) & (ended["reset_label"] == 0) & (ended["peer_label"] != 0)

@@ -343,6 +343,29 @@ def test_a_router_that_nobody_checked_leaves_open_that_the_path_was_silent() -> 
     assert found.candidates(0) == (Cause.UNREACHABLE, Cause.PATH_DIED, Cause.SILENT_AFTER_IDLE)
 
 
+def test_an_error_of_this_host_itself_is_not_that_of_a_router() -> None:
+    """No neighbour has answered it, as when a cable is pulled at the other end."""
+    row = end(**timed_out(unacked=5, silence=0.2, icmp_type=3, icmp_code=1))
+    row["local_low"] = row["router_low"] = 0xFFFF0A000001
+    assert Cause(decide(row).cause[0]) is Cause.PATH_DIED
+
+
+def test_where_nobody_sees_who_closed_a_socket_with_unread_data_all_who_may_have_are_named() -> None:
+    closed = {"state": TcpState.ESTABLISHED, "shutdown": 3, "sent_reset": 1, "unread": 6}
+    found = decide(ends([closed]), unknown=("closer",))
+    assert found.candidates(0)[0] is Cause.CLOSED_UNREAD
+    assert {Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED, Cause.OUT_OF_MEMORY, Cause.LOCAL_KILL} <= set(
+        found.candidates(0)
+    )
+    assert found.confidence[0] == np.float32(0.6)
+
+
+def test_where_nobody_sees_who_destroyed_a_socket_it_is_not_certain_that_somebody_did() -> None:
+    found = decide(ends([{"error": errno.ECONNABORTED, "state": TcpState.ESTABLISHED}]), unknown=("closer",))
+    assert found.candidates(0) == (Cause.LOCAL_KILL, Cause.UNKNOWN)
+    assert found.confidence[0] == np.float32(0.6)
+
+
 def test_without_the_peers_probes_its_keepalive_is_not_ruled_out() -> None:
     found = decide(ends([live(silence=0.1)]), unknown=("peer_probes",))
     assert found.candidates(0)[0] is Cause.PEER_ABORTED

@@ -35,7 +35,9 @@ def test_what_is_called_certain_is_right(played: Played) -> None:
     assert [str(each) for each in played.verdicts if each.is_falsely_certain] == []
 
 
-def test_without_bpf_nothing_is_called_certain_that_is_wrong() -> None:
+def test_without_bpf_what_is_seen_is_named_and_nothing_is_called_certain_that_is_wrong() -> None:
     played = play(ALL, "netlink")
     assert not played.failures
+    unnamed = [str(each) for each in played.verdicts if each.truth not in each.candidates]
+    assert len(unnamed) <= (1 - RIGHT) * len(played.verdicts), "\n".join(unnamed)
     assert [str(each) for each in played.verdicts if each.is_falsely_certain] == []

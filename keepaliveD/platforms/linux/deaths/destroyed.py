@@ -3,6 +3,7 @@
 That is when their program has closed them, too, and no error comes with it. What this host gave up shows by its
 retransmissions and probes. For all else it takes the packets that came (packets.py), and ICMP errors (icmp.py): a
 reset that TCP accepted has the number that follows from the beginning of the connection and what was received since.
+Whether this end sent a FIN shows by the numbers that it used (closes.py).
 Only our own network namespace is seen.
 Source: net/core/sock_diag.c, include/uapi/linux/inet_diag.h, tcp.h.
 """
@@ -20,11 +21,12 @@ import numpy as np
 
 from keepaliveD.model.deaths import DEATH, Deaths, Reset
 from keepaliveD.model.errors import NotPermitted, Unsupported
-from keepaliveD.model.sockets import Bools, Column
+from keepaliveD.model.sockets import Bools, Column, TcpState
 from keepaliveD.platforms import clock
-from keepaliveD.platforms.linux.deaths import filters
+from keepaliveD.platforms.linux.deaths import closes, filters
+from keepaliveD.platforms.linux.deaths.closes import Sent
 from keepaliveD.platforms.linux.deaths.icmp import IcmpErrors, Unacked
-from keepaliveD.platforms.linux.deaths.packets import KEY, Begun, Key, Packets
+from keepaliveD.platforms.linux.deaths.packets import KEY, Begun, Found, Key, Packets
 from keepaliveD.platforms.linux.deaths.resets import NUMBERS, Span, fill_in_reset
 from keepaliveD.platforms.linux.reading.sock_diag import ATTRIBUTE, ATTRIBUTES, INET_DIAG_INFO, NETLINK_SOCK_DIAG
 
@@ -39,9 +41,9 @@ SO_RCVBUFFORCE = 33  # include/uapi/asm-generic/socket.h
 
 MESSAGE = np.dtype(  # struct inet_diag_msg after struct nlmsghdr, with the first attribute, which is struct tcp_info
     {
-        "names": ["family", "local_port", "remote_port", "local", "remote", "cookie", "uid"],
-        "formats": ["u1", ">u2", ">u2", (">u4", 4), (">u4", 4), ("u4", 2), "u4"],
-        "offsets": [16, 20, 22, 24, 40, 60, 80],
+        "names": ["family", "local_port", "remote_port", "local", "remote", "cookie", "unread", "waiting", "uid"],
+        "formats": ["u1", ">u2", ">u2", (">u4", 4), (">u4", 4), ("u4", 2), "u4", "u4", "u4"],
+        "offsets": [16, 20, 22, 24, 40, 60, 72, 76, 80],
         "itemsize": LENGTH,
     }
 )
@@ -66,7 +68,7 @@ OF_SOCKETS = frozenset(
     {
         *("cookie", "local_high", "local_low", "remote_high", "remote_low", "ended_at", "netns", "uid"),
         *("bytes_received", "bytes_acked", "unacked", "unsent", "window", "timeout", "retransmits", "probes"),
-        *("since_sent", "since_received", "since_acked", "silence", "local_port", "remote_port", "error"),
+        *("since_sent", "since_received", "since_acked", "silence", "local_port", "remote_port", "error", "unread"),
     }
 )
 OF_PACKETS = frozenset(
@@ -79,13 +81,15 @@ OF_ERRORS = frozenset({"router_high", "router_low", "icmp_type", "icmp_code"})
 NAN = ("since_lost", "since_fin", "since_peer_probe", "since_syn", "silence")
 V4_MAPPED = 0xFFFF << 32  # RFC 4291, 2.5.5.2
 NOTHING = np.zeros((0, LENGTH), np.uint8)
+SENT = np.dtype([(name, "i8") for name in Sent._fields])
 
 
 class DestroyedReader:
     """Returns at once what was destroyed. It waits for nothing."""
 
-    def __init__(self, hindered: str, *, packets: bool) -> None:
-        """Listen; `hindered` is why BPF cannot be used. Raises Unsupported, NotPermitted."""
+    def __init__(self, hindered: str, *, packets: bool, idle: float = 0.0) -> None:
+        """Listen; `hindered` is why BPF cannot be used, `idle` as in DeathWatch. Raises Unsupported, NotPermitted."""
+        self._idle = idle
         self._netns = os.stat("/proc/thread-self/ns/net").st_ino
         self._packets = Packets(wanted=packets)
         self._errors = IcmpErrors()
@@ -128,8 +132,8 @@ class DestroyedReader:
         dropped_before, self._dropped = self._dropped, self._count_dropped()
         self._unread += self._packets.read()  # after the sockets: what ended one of them has come by now
         self._errors.read()
-        rows, unacked = _decode(np.concatenate([given_up, others]), now, self._netns)
-        told, uncertain = self._explain(rows, unacked, Span(self._taken_at, now))
+        rows, sent = _decode(np.concatenate([given_up, others]), now, self._netns)
+        told, uncertain = self._explain(rows, sent, Span(self._taken_at, now))
         self._taken_at = now
         dropped = self._dropped - dropped_before
         unexplained = min(max(0, self._unread - dropped), int(uncertain.sum()))
@@ -152,24 +156,41 @@ class DestroyedReader:
         """Return of how many ends nothing is known because there was no room, since the start."""
         return sum(_dropped(each) for each in (self._given_up, self._others) if each)
 
-    def _explain(self, rows: Column, unacked: Column, destroyed: Span) -> tuple[Bools, Bools]:
-        """Fill in the reset or the ICMP error that ended each connection.
+    def _explain(self, rows: Column, sent: Column, destroyed: Span) -> tuple[Bools, Bools]:
+        """Fill in what ended each connection, as far as packets tell.
 
         Return which did not end ordinarily, and of which nothing is known that ended it.
         """
         told: Bools = rows["error"] == errno.ETIMEDOUT
         if not self._others:
+            rows["unread"][rows["unread"] == 1] = 0  # it may be the peer's FIN
             told |= rows["error"] == errno.ECONNRESET  # one retransmission may have brought about a reset
             return told, np.zeros(len(rows), np.bool_)
         uncertain: Bools = (rows["bytes_acked"] != 0) | (rows["bytes_received"] != 0)  # others were never established
-        for number, key in enumerate(_keys(rows)):
+        each = map(Sent._make, sent.tolist())
+        for number, (key, numbers) in enumerate(zip(_keys(rows), each, strict=True)):
             found = self._packets.take(key)
-            if found.resets:
-                told[number] |= fill_in_reset(rows[number], found, destroyed, int(unacked[number]))
+            told[number] |= self._fill_in(rows[number], found, numbers, destroyed)
             uncertain[number] &= found.fin is None  # a reset that is known may be a forger's
-            if rows["error"][number] == errno.ETIMEDOUT:
-                self._errors.fill_in(rows[number], _unacked(rows[number], found.begun, int(unacked[number])))
         return told, uncertain & ~told
+
+    def _fill_in(self, row: Column, found: Found, sent: Sent, destroyed: Span) -> bool:
+        """Fill in the reset, the ICMP error or the close that ended a connection, a row of DEATH; return if any did.
+
+        A close without a FIN may be a reset for which there was no room.
+        """
+        row["unread"] = closes.unread(row, found)
+        timed_out = row["error"] == errno.ETIMEDOUT
+        told = False
+        if found.resets and not closes.had_closed(row, found, sent):
+            told = fill_in_reset(row, found, destroyed, sent.unacked)
+            if told and not found.fin and closes.sent_fin(found, sent):
+                row["state"] = TcpState.FIN_WAIT1.value
+        elif not timed_out and not self._unread:
+            told = closes.fill_in_close(row, found, sent, destroyed, self._idle)
+        if row["error"] == errno.ETIMEDOUT:
+            self._errors.fill_in(row, _unacked(row, found.begun, sent.unacked))
+        return told
 
 
 def _unacked(row: Column, begun: Begun | None, count: int) -> Unacked | None:
@@ -241,13 +262,13 @@ def _keys(rows: Column) -> list[Key]:
 
 
 def _decode(octets: Column, now: float, netns: int) -> tuple[Column, Column]:
-    """Return these messages as rows of DEATH, and the bytes that were not acknowledged.
+    """Return these messages as rows of DEATH, and what had become of what was sent, in rows of SENT.
 
     `error` says by the losses alone what may have ended each.
     """
     starts = np.array([_find_info(row.tobytes()) for row in octets[:1]])
     if not len(starts) or not starts[0]:
-        return np.zeros(0, DEATH), np.zeros(0, np.int64)
+        return np.zeros(0, DEATH), np.zeros(0, SENT)
     info = int(starts[0])  # all are laid out alike: they are of one kernel, and no attribute comes before
     messages = octets.view(MESSAGE)[:, 0]
     of_info = {
@@ -255,7 +276,7 @@ def _decode(octets: Column, now: float, netns: int) -> tuple[Column, Column]:
         for name, (kind, offset) in INFO.items()
     }
     rows = np.zeros(len(octets), DEATH)
-    for name in ("local_port", "remote_port", "uid"):
+    for name in ("local_port", "remote_port", "uid", "unread"):
         rows[name] = messages[name]
     for name in ("retransmits", "probes", "bytes_acked", "bytes_received", "unsent", "window"):
         rows[name] = of_info[name]
@@ -265,8 +286,8 @@ def _decode(octets: Column, now: float, netns: int) -> tuple[Column, Column]:
     rows["cookie"] = messages["cookie"][:, 0] | messages["cookie"][:, 1].astype("u8") << np.uint64(32)
     rows["timestamps"] = of_info["options"] & OPT_TIMESTAMPS
     _fill_addresses(rows, messages)
-    sent = of_info["bytes_sent"].astype("i8") - of_info["bytes_retransmitted"].astype("i8")
-    unacked = sent - of_info["bytes_acked"].astype("i8")  # one less where this host connected: the SYN counts there
+    data = of_info["bytes_sent"].astype("i8") - of_info["bytes_retransmitted"].astype("i8")
+    unacked = data - of_info["bytes_acked"].astype("i8")  # one less where this host connected: the SYN counts there
     lossy = rows["retransmits"] != 0
     rows["unacked"] = np.where(lossy, np.maximum(unacked, 1), 0)
     gave_up = (rows["retransmits"] >= GAVE_UP) | (rows["probes"] >= GAVE_UP)
@@ -274,7 +295,10 @@ def _decode(octets: Column, now: float, netns: int) -> tuple[Column, Column]:
     rows["error"] = np.select([gave_up, lost_one], [errno.ETIMEDOUT, errno.ECONNRESET])
     rows["reset"] = np.where(lost_one, Reset.UNSEEN.value, Reset.NONE.value)
     _fill_times(rows, of_info, now, unacked > 0)
-    return rows, np.maximum(unacked, 0)
+    sent = np.zeros(len(octets), SENT)
+    sent["unacked"], sent["waiting"] = np.maximum(unacked, 0), messages["waiting"]
+    sent["surplus"] = messages["waiting"].astype("i8") - rows["unsent"] - unacked
+    return rows, sent
 
 
 def _fill_times(rows: Column, info: dict[str, Column], now: float, had_data: Bools) -> None:

@@ -35,13 +35,13 @@ def open_reader(root: Path, watch: DeathWatch) -> DeathReader:
     Raises Unsupported, NotPermitted; if the engine must be BPF, also where only that cannot be used.
     """
     if watch.engine == NETLINK:
-        return DestroyedReader('watch.engine = "netlink"', packets=watch.packets)
+        return DestroyedReader('watch.engine = "netlink"', packets=watch.packets, idle=watch.idle)
     try:
         return _by_bpf(root, watch)
     except Refusal as refusal:
         if watch.engine == BPF:
             raise
-        return DestroyedReader(str(refusal), packets=watch.packets)
+        return DestroyedReader(str(refusal), packets=watch.packets, idle=watch.idle)
 
 
 @capabilities.for_bpf()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from keepaliveD.model.deaths import Reset
 from keepaliveD.model.sockets import Column, TcpState
-from keepaliveD.platforms.linux.deaths.packets import Found, Packet
+from keepaliveD.platforms.linux.deaths.packets import Begun, Found, Packet
 
 
 class Span(NamedTuple):
@@ -66,8 +66,8 @@ def _that_ended_it(row: Column, found: Found, destroyed: Span) -> tuple[Packet |
 
 def _was_next(row: Column, found: Found, packet: Packet) -> bool:
     """Return whether a reset had the number that was expected then: the FIN takes one, and may have come later."""
-    fin, expected = found.fin, _expected(row, found)
-    return packet.number == expected and not (fin and fin.behind == expected and fin.at > packet.at)
+    fin, number = found.fin, expected(row, found.begun)
+    return packet.number == number and not (fin and fin.behind == number and fin.at > packet.at)
 
 
 def _went_on(row: Column, packet: Packet, destroyed: Span) -> bool:
@@ -76,9 +76,9 @@ def _went_on(row: Column, packet: Packet, destroyed: Span) -> bool:
     return bool(destroyed.earliest - last > packet.at + CLOCK)
 
 
-def _expected(row: Column, found: Found) -> int:
+def expected(row: Column, begun: Begun | None) -> int:
     """Return the number that this end expected next: what it received counts the FIN, and not the SYN."""
-    return (found.begun.number + 1 + int(row["bytes_received"])) % NUMBERS if found.begun else -1
+    return (begun.number + 1 + int(row["bytes_received"])) % NUMBERS if begun else -1
 
 
 def _had_given_up(row: Column, packet: Packet, destroyed: Span) -> bool:
@@ -105,7 +105,7 @@ def _fill_in_others(row: Column, found: Found, packet: Packet, *, is_sure: bool)
         syn = begun  # a connection older than we are seemed to begin then
     if syn and syn.at <= packet.at:
         row["since_syn"], row["syn_ttl"] = packet.at - syn.at, syn.ttl
-    if fin and fin.behind == _expected(row, found):
+    if fin and fin.behind == expected(row, found.begun):
         row["fin_first"], row["since_fin"], row["state"] = True, packet.at - fin.at, TcpState.CLOSE_WAIT.value
         row["error"] = errno.EPIPE
 
