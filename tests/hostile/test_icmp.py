@@ -91,3 +91,35 @@ def test_the_router_named_is_that_of_an_error_about_the_connection(engine: str) 
     assert row["icmp_type"] == UNREACHABLE
     router = socket.inet_ntoa(struct.pack("!I", int(row["router_low"]) & 0xFFFFFFFF))
     assert router == FIREWALL[socket.AF_INET]
+
+
+FLOOD = [forged(port, number=1) for port in range(10_000, 12_000)]  # about no connection of this host
+AT_ONCE = 100  # packets that find room
+
+
+def test_a_flood_of_errors_about_no_connection_does_not_drive_out_the_router() -> None:
+    """They come after the true one, and the daemon reads them as they come."""
+    with lost("bpf", "unreachable") as (rig, watch, near):
+        with contextlib.suppress(OSError):
+            near.settimeout(60)
+            near.recv(1)
+        for first in range(0, len(FLOOD), AT_ONCE):
+            send(rig, *FLOOD[first : first + AT_ONCE])
+            watch.wait(0)
+        near.close()
+        (row,) = watch.until(lambda ended: len(ended) > 0)
+    assert row["icmp_type"] == UNREACHABLE
+    assert socket.inet_ntoa(struct.pack("!I", int(row["router_low"]) & 0xFFFFFFFF)) == FIREWALL[socket.AF_INET]
+
+
+def test_a_flood_of_errors_about_no_connection_leaves_room_for_that_of_the_router() -> None:
+    """They come before the true one, while nothing has ended and nobody reads them; one port has a listener."""
+    with (
+        lost("bpf", "drop_there") as (rig, watch, near),
+        rig.client.inside(lambda: socket.create_server((CLIENT[socket.AF_INET], 10_000))),
+    ):
+        send(rig, *FLOOD, *FLOOD[:1] * len(FLOOD))
+        rig.treat("firewall", "drop_there", PORT, do="delete")
+        rig.treat("firewall", "unreachable", PORT)
+        row = end(watch, near)
+    assert row["icmp_type"] == UNREACHABLE

@@ -6,13 +6,14 @@
  * no socket in `flows`; of loopback and of other network namespaces elsewhere, since any user can fill these. The
  * programs run for the whole machine: each first drops what is none of its business.
  */
+#include "errors.h"
 #include "packet.h"
 #include "record.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 enum { EARLY = 8 }; /* packets of a connection from which a hop limit may be learnt; later it is known */
-enum { PASS = 1, HOSTS = 8192, FLOWS = 8192, ROOM = 4 << 20, PROCESSORS = 64, LOOPBACK = 1, NAME = 16 };
+enum { DROP = 0, PASS = 1, HOSTS = 8192, FLOWS = 8192, ROOM = 4 << 20, PROCESSORS = 64, LOOPBACK = 1, NAME = 16 };
 enum { ECONNABORTED = 103, ECONNRESET = 104, EPIPE = 32, ETIMEDOUT = 110 };
 enum { NOT_RESET, RESET_RECEIVED, RESET_UNSEEN }; /* model.deaths.Reset */
 
@@ -22,6 +23,7 @@ const volatile struct {
 	__u32 packets; /* whether see_packet is attached */
 	__u32 netns; /* in which ends of open connections are counted */
 	__u32 own; /* whether no other ends than those in netns are seen */
+	__u64 errors[2]; /* cookies of the sockets that read ICMP errors, 0 where there is none */
 } wanted;
 
 /* deaths.RECORD is its twin. Times are in jiffies, unless they say otherwise; NEVER where there is none. */
@@ -452,6 +454,19 @@ static __always_inline bool read_headers(struct __sk_buff *skb, struct segment *
 	return true;
 }
 
+/* Of errors our own sockets receive no others than these; all other sockets receive what they did. */
+static __always_inline int see_error(struct __sk_buff *skb)
+{
+	__u64 cookie;
+
+	if (!wanted.errors[0] || !is_error(skb))
+		return PASS;
+	cookie = bpf_get_socket_cookie(skb);
+	if (cookie != wanted.errors[0] && cookie != wanted.errors[1])
+		return PASS;
+	return quotes_ours(skb) ? PASS : DROP;
+}
+
 SEC("cgroup_skb/ingress")
 int see_packet(struct __sk_buff *skb)
 {
@@ -461,7 +476,7 @@ int see_packet(struct __sk_buff *skb)
 	__u8 flags;
 
 	if (!read_headers(skb, &segment))
-		return PASS;
+		return see_error(skb);
 	flags = segment.tcp->flags & (FIN | SYN | RST);
 	if (!flags && segment.payload > 1 && !segment.by_loopback)
 		return PASS;

@@ -42,7 +42,7 @@ RECORD = np.dtype(
     ],
     align=True,
 )
-WANTED = np.dtype([("idle", "u4"), ("packets", "u4"), ("netns", "u4"), ("own", "u4")])
+WANTED = np.dtype([("idle", "u4"), ("packets", "u4"), ("netns", "u4"), ("own", "u4"), ("errors", "u8", 2)])
 COUNTS = np.dtype(
     [("each", [*((name, "u8") for name in ("ordinary", "lost", "open")), ("unused", "u8", 5)], PROCESSORS)]
 )
@@ -64,15 +64,19 @@ class BpfDeaths:
     therefore empty.
     """
 
-    def __init__(self, cgroup: Path | None, idle: float, *, everywhere: bool = True) -> None:
+    def __init__(
+        self, cgroup: Path | None, idle: float, *, everywhere: bool = True, errors: tuple[int, int] = (0, 0)
+    ) -> None:
         """Load and attach them.
 
         `cgroup`: those whose packets are read, which tells much more of a reset; None reads none. `idle`: report
         a peer's close after so many seconds of silence; 0 is never. `everywhere`: watch all network namespaces, not
-        this one alone. Raises Unsupported, NotPermitted.
+        this one alone. `errors`: the cookies of two sockets that then receive only ICMP errors about established
+        connections of this host, where packets are read; 0 for none. Raises Unsupported, NotPermitted.
         """
         self.hindered = ""
         self.unknown = frozenset() if cgroup else OF_PACKETS
+        self._errors = errors
         try:
             self._open(cgroup, idle, everywhere=everywhere, drops=True)
         except Unsupported as refusal:
@@ -110,7 +114,7 @@ class BpfDeaths:
         self._object = libbpf.Object(OBJECT, SHARED, requirements.DEATHS)
         try:
             netns = os.stat("/proc/thread-self/ns/net").st_ino
-            wanted = round(idle * libbpf.JIFFIES), cgroup is not None, netns, not everywhere
+            wanted = round(idle * libbpf.JIFFIES), cgroup is not None, netns, not everywhere, self._errors
             self._object.preset(np.array(wanted, WANTED).tobytes())
             if not drops:
                 self._object.leave_out(DROP)

@@ -31,6 +31,7 @@ EACH = 8  # errors about each that are remembered, the newest
 LONGEST = 576  # octets that are read of an error
 
 SOL_RAW, ICMP_FILTER = 255, 1
+SO_COOKIE = 57  # include/uapi/asm-generic/socket.h
 ICMPV6_FILTER = 1
 UNREACHABLE, TIME_EXCEEDED, PARAMETER_PROBLEM = 3, 11, 12
 UNREACHABLE_V6, TIME_EXCEEDED_V6, PARAMETER_PROBLEM_V6 = 1, 3, 4
@@ -80,13 +81,20 @@ class IcmpErrors:
     def __init__(self) -> None:
         """Listen, as far as this process may."""
         self.hindered = ""
-        self._sockets: list[socket.socket] = []
+        self._sockets: list[socket.socket] = []  # for IPv4 and IPv6
         self._last: OrderedDict[Flow, tuple[IcmpError, ...]] = OrderedDict()
         for family in (socket.AF_INET, socket.AF_INET6):
             try:
                 self._sockets.append(_listen(family))
             except OSError as error:
                 self.hindered = f"routers are not named: ICMP cannot be read: {error.strerror}; requires {REQUIRED}"
+
+    @property
+    def cookies(self) -> tuple[int, int]:
+        """Return the cookies of the two sockets, 0 where there is none: BPF lets them receive no errors of forgers."""
+        known = [struct.unpack("=Q", each.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))[0] for each in self._sockets]
+        first, second = (*known, 0, 0)[:2]
+        return first, second
 
     def fill_in(self, row: Column, unacked: Unacked | None) -> None:
         """Fill in the last error about this connection, a row of DEATH, that came while the peer was silent.

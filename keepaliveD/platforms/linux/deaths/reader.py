@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -46,8 +47,12 @@ def open_reader(root: Path, watch: DeathWatch) -> DeathReader:
 
 @capabilities.for_bpf()
 def _by_bpf(root: Path, watch: DeathWatch) -> DeathReader:
-    source = BpfDeaths(cgroup_root(root) if watch.packets else None, watch.idle, everywhere=watch.everywhere)
-    return BpfReader(source, IcmpErrors(), OpenEnds(root))
+    with contextlib.ExitStack() as stack:
+        errors = stack.enter_context(contextlib.closing(IcmpErrors()))
+        cgroup = cgroup_root(root) if watch.packets else None
+        source = BpfDeaths(cgroup, watch.idle, everywhere=watch.everywhere, errors=errors.cookies)
+        stack.pop_all()
+        return BpfReader(source, errors, OpenEnds(root))
 
 
 class BpfReader:
