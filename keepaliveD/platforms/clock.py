@@ -13,6 +13,11 @@ def now() -> float:
     return time.clock_gettime(CLOCK)
 
 
+def slept() -> float:
+    """Return the seconds in which the machine was suspended since it booted, as far as the clocks tell."""
+    return time.clock_gettime(CLOCK) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
 def worked(pid: int) -> float:
     """Return for how many seconds a process has had the processor; 0 where it has ended or the system does not tell."""
     try:

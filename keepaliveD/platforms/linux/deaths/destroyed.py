@@ -24,6 +24,7 @@ from keepaliveD.model.errors import NotPermitted, Unsupported
 from keepaliveD.model.sockets import Bools, Column, TcpState
 from keepaliveD.platforms import clock
 from keepaliveD.platforms.linux.deaths import closes, filters
+from keepaliveD.platforms.linux.deaths.asleep import Asleep
 from keepaliveD.platforms.linux.deaths.closes import Sent
 from keepaliveD.platforms.linux.deaths.icmp import IcmpErrors, Unacked
 from keepaliveD.platforms.linux.deaths.packets import KEY, Begun, Found, Key, Packets
@@ -110,6 +111,7 @@ class DestroyedReader:
         self._unknown -= OF_PACKETS if self._others else frozenset()
         self._unknown -= frozenset() if self._errors.hindered else OF_ERRORS
         self._taken_at = clock.now()
+        self._asleep = Asleep()
         self._unread = 0  # packets for which there was no room: each may have ended one of those still to come
         self._dropped = self._count_dropped()
         self._ready = select.epoll()
@@ -121,7 +123,8 @@ class DestroyedReader:
         return self._ready.fileno()
 
     def due(self) -> float | None:
-        """Return None: nothing waits here."""
+        """Return None: nothing waits here. The clocks are looked at, as by every reader."""
+        self._asleep.look()
         return None
 
     def take(self, now: float, *, early: bool = False) -> Deaths:
@@ -135,6 +138,8 @@ class DestroyedReader:
         rows, sent = _decode(np.concatenate([given_up, others]), now, self._netns)
         told, uncertain = self._explain(rows, sent, Span(self._taken_at, now))
         self._taken_at = now
+        self._asleep.look()
+        self._asleep.lengthen(rows)
         dropped = self._dropped - dropped_before
         unexplained = min(max(0, self._unread - dropped), int(uncertain.sum()))
         self._unread = max(0, self._unread - dropped - unexplained)

@@ -16,6 +16,7 @@ from keepaliveD.platforms.base import DeathReader, DeathWatch
 from keepaliveD.platforms.linux import capabilities
 from keepaliveD.platforms.linux.bpf.connect import cgroup_root
 from keepaliveD.platforms.linux.bpf.deaths import BpfDeaths
+from keepaliveD.platforms.linux.deaths.asleep import Asleep
 from keepaliveD.platforms.linux.deaths.decode import decode
 from keepaliveD.platforms.linux.deaths.destroyed import DestroyedReader
 from keepaliveD.platforms.linux.deaths.icmp import IcmpErrors, Unacked
@@ -69,6 +70,7 @@ class BpfReader:
         self._unseen = Unseen(ends.count, source.seen_open)
         self._netns = os.stat("/proc/thread-self/ns/net").st_ino
         self._waiting = Waiting()
+        self._asleep = Asleep()
         self._counted = self._counts()
         reasons = "; ".join(filter(None, (source.hindered, errors.hindered)))
         self.hindered = f"{NOT_EXPLAINED}: {reasons}" if reasons else ""
@@ -79,7 +81,11 @@ class BpfReader:
         return self._source.fileno()
 
     def due(self) -> float | None:
-        """Return the instant at which take() returns the next end, by CLOCK_BOOTTIME; None if none waits."""
+        """Return the instant at which take() returns the next end, by CLOCK_BOOTTIME; None if none waits.
+
+        The clocks are looked at each time, so that it is known when the machine was suspended.
+        """
+        self._asleep.look()
         first = self._waiting.first
         return None if first is None else first * 1e-9 + AFTERWARDS
 
@@ -92,10 +98,13 @@ class BpfReader:
         self._errors.read()
         self._receive()
         pieces = self._waiting.take(max(0, (now - AFTERWARDS) * 1e9), 0 if early else MOST)
+        self._asleep.look()
         rows = [self._with_router(decode(piece), piece) for piece in pieces]
         ordinary, lost = self._counts()
         before_ordinary, before_lost = self._counted
         self._counted = ordinary, lost
+        for each in rows:
+            self._asleep.lengthen(each)
         return Deaths(
             rows[0] if len(rows) == 1 else np.concatenate([NONE, *rows]),
             ordinary - before_ordinary,
