@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tests.kernel.deaths.forgetting import FORGETTING
 from tests.kernel.deaths.played import Played, play
 from tests.kernel.deaths.strange import STRANGE
 from tests.kernel.deaths.stranger import STRANGER
 from tests.kernel.deaths.test_causes import RIGHT
 
-ALL = (*STRANGE, *STRANGER)
+ALL = (*STRANGE, *STRANGER, *FORGETTING)
 
 
 @pytest.fixture(scope="module")
