@@ -83,7 +83,9 @@ BEHIND_AN_ABORT: Mapping[str, tuple[Cause, ...]] = {
     "peer_probes": (Cause.PEER_KEEPALIVE,),
     "state": (Cause.PEER_ABORTED_AFTER_CLOSE,),
 }
-BEHIND_A_KILL: Mapping[str, tuple[Cause, ...]] = {"closer": (Cause.UNKNOWN,)}
+BEHIND_A_KILL: Mapping[str, tuple[Cause, ...]] = {  # the kernel ends subflows of MPTCP so for their program
+    "closer": (Cause.UNKNOWN, Cause.CLOSED_UNREAD, Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED)
+}
 BEHIND_A_CLOSE: Mapping[str, tuple[Cause, ...]] = {
     "closer": (Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED, Cause.OUT_OF_MEMORY, Cause.LOCAL_KILL)
 }

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from keepaliveD.model.causes import Cause
 from keepaliveD.policy.deaths import (
     BEHIND_A_CLOSE,
+    BEHIND_A_KILL,
     BEHIND_A_TIMEOUT,
     BEHIND_AN_ABORT,
     BY_A_MIDDLEBOX,
@@ -46,7 +47,7 @@ WHO_FORGES = "programs of this host that forge resets, as tcpkill and killcx do"
 FATE = "what became of the program that held the socket (systemctl status, coredumpctl): it left closing to the kernel"
 OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     **{(Cause.CLOSED_UNREAD, other): BPF_SEES for other in not_ruled_out(BEHIND_A_CLOSE, BEHIND_A_CLOSE)},
-    (Cause.LOCAL_KILL, Cause.UNKNOWN): BPF_SEES,
+    **{(Cause.LOCAL_KILL, other): BPF_SEES for other in not_ruled_out(BEHIND_A_KILL, BEHIND_A_KILL)},
     (Cause.LOCAL_FIREWALL, Cause.LOCAL_KILL): WHO_FORGES,
     (Cause.LOCAL_FIREWALL, Cause.UNKNOWN_TO_PEER): "the log of a proxy on this host, if connections are led to one",
     **{

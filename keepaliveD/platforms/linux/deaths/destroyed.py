@@ -21,7 +21,7 @@ import numpy as np
 
 from keepaliveD.model.deaths import DEATH, Deaths, Reset
 from keepaliveD.model.errors import NotPermitted, Unsupported
-from keepaliveD.model.sockets import Bools, Column, TcpState
+from keepaliveD.model.sockets import Bools, Column, Floats, TcpState
 from keepaliveD.platforms import clock
 from keepaliveD.platforms.linux.deaths import closes, filters
 from keepaliveD.platforms.linux.deaths.asleep import Asleep
@@ -35,6 +35,8 @@ GROUPS = 1 << 0 | 1 << 2  # SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTR
 SO_MEMINFO = 55  # include/uapi/asm-generic/socket.h
 MEMORY, DROPS = struct.Struct("=9I"), 8  # SK_MEMINFO_VARS and SK_MEMINFO_DROPS of include/uapi/linux/sock_diag.h
 MOST = 4096  # that are read at once
+SHORTEST_VARIANCE = 0.2  # seconds: TCP_RTO_MIN, which a timeout is longer than the round trip at least
+SHORTEST_TIMEOUT = 0.001  # seconds; a socket that was never connected may have none
 GAVE_UP = 2  # this many retransmissions or probes without an answer: a reset may have answered the first
 LENGTH = 512  # bytes of a message that are read
 ROOM = 4 << 20  # bytes that may wait: every connection that ends in our namespace is one of some hundred
@@ -53,6 +55,8 @@ INFO = {  # of struct tcp_info: type, offset
     "probes": ("u1", 3),
     "options": ("u1", 5),
     "rto": ("u4", 8),
+    "rtt": ("u4", 68),
+    "rttvar": ("u4", 72),
     "since_sent": ("u4", 44),
     "since_received": ("u4", 52),
     "since_acked": ("u4", 56),
@@ -307,7 +311,7 @@ def _decode(octets: Column, now: float, netns: int) -> tuple[Column, Column]:
 
 
 def _fill_times(rows: Column, info: dict[str, Column], now: float, had_data: Bools) -> None:
-    """Tell when it ended: one timeout after the last retransmission; each timeout is twice the one before.
+    """Tell when it ended: one timeout after the last retransmission.
 
     A FIN does not count as sent; then the program had closed before.
     """
@@ -318,12 +322,27 @@ def _fill_times(rows: Column, info: dict[str, Column], now: float, had_data: Boo
     closed_after[rows["error"] != errno.ETIMEDOUT] = 0
     for name, ages in times.items():
         rows[name] = np.maximum(ages - closed_after, 0)
-    first = last / 2.0 ** rows["retransmits"]
-    unanswered = 2 * last - first
+    usual = info["rtt"] / 1e6 + np.maximum(4 * info["rttvar"] / 1e6, SHORTEST_VARIANCE)
     heard = np.minimum(rows["since_received"], rows["since_acked"])
-    rows["timeout"] = first
+    rows["timeout"] = last / 2.0 ** rows["retransmits"]
+    unanswered = waited(usual, last, rows["retransmits"])
     rows["silence"] = np.where(data, np.maximum(heard - unanswered, 0), np.nan)
     rows["ended_at"] = now - closed_after
+
+
+def waited(usual: Floats, last: Floats, retransmits: Column) -> Floats:
+    """Return for how long this host waited for answers until it gave up, in seconds, by its last timeout.
+
+    Each timeout is twice the one before, from `usual` on, but none is longer than the longest that the system has:
+    where the last one is that, its length says nothing of the first.
+    """
+    last = np.maximum(last, SHORTEST_TIMEOUT)
+    count, usual = retransmits.astype(np.float64), np.clip(usual, SHORTEST_TIMEOUT, last)
+    limited = usual * 2.0**count > 1.5 * last
+    doubled = np.minimum(np.floor(np.log2(last / usual)) + 1, count + 1)
+    with_limit = usual * (2.0**doubled - 1) + last * (count + 1 - doubled)
+    total: Floats = np.where(limited, with_limit, 2 * last - last / 2.0**count)
+    return total
 
 
 def _fill_addresses(rows: Column, messages: Column) -> None:
