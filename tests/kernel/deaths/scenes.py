@@ -714,6 +714,7 @@ def program_closes_both_directions_one_after_the_other_with_unread_data(play: Pl
     server.sendall(b"unread")
     client.recv(1)
     client.close()
+    wait_for_end(server)  # or it would close first, while another scene's program begins and holds the client for it
 
 
 @scene(Cause.PROGRAM_KILLED, Cause.PEER_ABORTED)
