@@ -40,6 +40,11 @@ def sent_fin(found: Found, sent: Sent) -> bool:
     return found.begun is not None and sent.surplus == found.begun.connects + 1
 
 
+def used_no_fin(found: Found, sent: Sent) -> bool:
+    """Return whether this end is known to have sent no FIN."""
+    return found.begun is not None and sent.surplus == found.begun.connects
+
+
 def had_closed(row: Column, found: Found, sent: Sent) -> bool:
     """Return whether both ends had closed in the ordinary way: what came then has ended nothing (TIME_WAIT)."""
     return _fin(row, found) is not None and sent_fin(found, sent) and not sent.waiting
@@ -55,7 +60,7 @@ def fill_in_close(row: Column, found: Found, sent: Sent, destroyed: Span, idle: 
     if row["unread"]:
         _fill_in_abort(row, found, sent, error=0)
         return True
-    if row["error"] == 0 and _sent_no_fin(row, found, sent):
+    if row["error"] == 0 and _was_destroyed(row, found, sent):
         _fill_in_abort(row, found, sent, error=errno.ECONNABORTED)
         return True
     return False
@@ -67,10 +72,10 @@ def _fin(row: Column, found: Found) -> Packet | None:
     return fin if fin and fin.behind == expected(row, found.begun) else None
 
 
-def _sent_no_fin(row: Column, found: Found, sent: Sent) -> bool:
+def _was_destroyed(row: Column, found: Found, sent: Sent) -> bool:
     """Return whether a connection that was established has ended without a FIN of this end."""
     exchanged = row["bytes_acked"] != 0 or row["bytes_received"] != 0
-    return bool(exchanged) and found.begun is not None and sent.surplus == found.begun.connects
+    return bool(exchanged) and used_no_fin(found, sent)
 
 
 def _fill_in_abort(row: Column, found: Found, sent: Sent, error: int) -> None:

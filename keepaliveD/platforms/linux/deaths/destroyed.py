@@ -176,12 +176,22 @@ class DestroyedReader:
             told |= rows["error"] == errno.ECONNRESET  # one retransmission may have brought about a reset
             return told, np.zeros(len(rows), np.bool_)
         uncertain: Bools = (rows["bytes_acked"] != 0) | (rows["bytes_received"] != 0)  # others were never established
+        notable = (told | self._may_tell(rows)).tolist()  # all others are looked at only if a packet says so
         each = map(Sent._make, sent.tolist())
         for number, (key, numbers) in enumerate(zip(_keys(rows), each, strict=True)):
             found = self._packets.take(key)
-            told[number] |= self._fill_in(rows[number], found, numbers, destroyed)
-            uncertain[number] &= found.fin is None  # a reset that is known may be a forger's
+            if notable[number] or found.resets or closes.used_no_fin(found, numbers):
+                told[number] |= self._fill_in(rows[number], found, numbers, destroyed)
+            if found.fin is not None:
+                uncertain[number] = False  # a reset that is known may be a forger's
         return told, uncertain & ~told
+
+    def _may_tell(self, rows: Column) -> Bools:
+        """Return which sockets had unread data, more than a FIN, or were quiet for as long as is told of."""
+        may: Bools = rows["unread"] > 1
+        if self._idle:
+            may |= np.minimum(rows["since_sent"], rows["since_received"]) >= self._idle
+        return may
 
     def _fill_in(self, row: Column, found: Found, sent: Sent, destroyed: Span) -> bool:
         """Fill in the reset, the ICMP error or the close that ended a connection, a row of DEATH; return if any did.
