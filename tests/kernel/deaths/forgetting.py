@@ -27,11 +27,11 @@ def tracked(play: Play, host: Namespace, hook: str, do: str) -> tuple[socket, so
     return play.open()
 
 
-def delete(play: Play, host: Namespace) -> None:
+def delete(play: Play, host: Namespace, *, may_have_forgotten: bool = False) -> None:
     """Have the host forget this connection, and no other."""
     family = "ipv6" if play.scene.family == AF_INET6 else "ipv4"
     done = host.run("conntrack", "-D", "-f", family, "-p", "tcp", "--dport", str(play.port))
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 or may_have_forgotten, done.stderr
 
 
 @scene(Cause.MIDDLEBOX_IDLE)
@@ -94,7 +94,7 @@ def nat_is_told_to_forget_it_in_use(play: Play) -> None:
     )
     client, server = play.open()
     play.talk(client, server)
-    delete(play, play.rig.firewall)
+    delete(play, play.rig.firewall, may_have_forgotten=True)  # another scene lets it forget within a second
     send(client)
     wait_for_end(client)
 
