@@ -73,9 +73,12 @@ def _fin(row: Column, found: Found) -> Packet | None:
 
 
 def _was_destroyed(row: Column, found: Found, sent: Sent) -> bool:
-    """Return whether a connection that was established has ended without a FIN of this end."""
+    """Return whether a connection that was established has ended without a FIN of this end, and not by a timeout.
+
+    Of what waits for the peer TCP_USER_TIMEOUT may have ended it, without a packet that was sent again.
+    """
     exchanged = row["bytes_acked"] != 0 or row["bytes_received"] != 0
-    return bool(exchanged) and used_no_fin(found, sent)
+    return bool(exchanged) and not sent.waiting and used_no_fin(found, sent)
 
 
 def _fill_in_abort(row: Column, found: Found, sent: Sent, error: int) -> None:

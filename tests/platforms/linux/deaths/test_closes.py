@@ -100,6 +100,12 @@ def test_what_was_never_established_or_has_lost_a_packet_was_not_destroyed(facts
     assert not fill_in_close(ended(NO_FIN, **facts), found(), NO_FIN, AT_ONCE, idle=10)
 
 
+def test_what_waited_for_the_peer_may_have_been_given_up() -> None:
+    """As by TCP_USER_TIMEOUT, when the peer reads nothing and answers each probe of its window."""
+    waiting = NO_FIN._replace(waiting=4)
+    assert not fill_in_close(ended(waiting, unsent=4), found(), waiting, AT_ONCE, idle=10)
+
+
 def test_of_a_connection_that_is_older_it_is_not_known_whether_it_sent_a_fin() -> None:
     assert not fill_in_close(ended(NO_FIN), found(begun=None), NO_FIN, AT_ONCE, idle=10)
 
