@@ -22,6 +22,7 @@ from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTabl
 
 EARLIER = np.uint8(1)  # Consulted (policy/firewall.py): in a silence before this one
 SAME_TIMER = 0.5  # seconds by which two readings of one expiry may differ
+JIFFY = 0.01  # seconds, at most: the kernel counts silences in these
 ON_THE_WAY = 0.1  # seconds that a packet takes between this host and what forgets connections
 
 
@@ -221,6 +222,7 @@ class _Moves(NamedTuple):
     rows: Indices
     start: float  # instant of the scan before
     slept: bool  # whether the machine did since then
+    younger: float  # seconds, at most, by which a packet may be younger than its age shows, which was read later
     known: Bools  # whether that scan saw the socket
     received: Column  # segments since then
     sent: Column
@@ -250,6 +252,7 @@ def _moves(memory: Activity, table: SocketTable) -> _Moves:
         rows,
         start=memory.taken_at,
         slept=table.asleep > 0,
+        younger=table.reading + JIFFY,
         known=known[rows],
         received=sockets["segments_in"][rows] - memory.segments_in[rows].astype(np.uint32),
         sent=sockets["segments_out"][rows] - memory.segments_out[rows].astype(np.uint32),
@@ -293,20 +296,20 @@ class _Probes(NamedTuple):
 
 
 def _probes(moves: _Moves, shown: Between, timeout: Column) -> _Probes:
-    """Find the peer's probes, which no age shows, and learn how often they come from every one but the first.
+    """Find the peer's probes, which surely no age shows, and learn how often they come from every one but the first.
 
     Our own probes, and the answers to them, do not change when a peer that is Linux probes next: only data does, and
     the answers to its own probes. Where one of ours was answered, one of the peer's may have come meanwhile.
     A probe that came later than the path waits shows that the peer alone does not keep the connection.
     """
-    hidden = (moves.answered | moves.unanswered) & ~(shown.earliest > moves.start)
+    hidden = (moves.answered | moves.unanswered) & ~(shown.earliest + moves.younger > moves.start)
     probed = hidden & moves.answered & moves.shows_probes
-    data = ~moves.known | (moves.data_at > moves.start)
+    data = ~moves.known | (moves.data_at + moves.younger > moves.start)
     rhythmic = probed & (moves.probed | (moves.received > 1))  # the first comes after another time than the next
     rhythm, overdue = _rhythm(moves, shown.latest), _overdue(moves)
     alone = (moves.received > 1) | (moves.last_packet.earliest <= moves.beat.earliest)
     in_time = ~(moves.start - moves.beat.latest > timeout)
-    earliest = np.where(hidden, moves.start, shown.earliest)
+    earliest = np.where(moves.known, np.fmax(shown.earliest, moves.start), shown.earliest)
     if not moves.slept:  # a peer whose probes are not answered meanwhile gives up
         by_rhythm = np.fmax(earliest, shown.latest - rhythm * (1 + TIMER_SLACK))
         earliest = np.where(rhythmic, by_rhythm, earliest)

@@ -16,7 +16,7 @@ from keepaliveD.model.connections import Due, Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import TIMER_SLACK
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTable, Switch, Timer
-from keepaliveD.policy.activity import ON_THE_WAY, Activity, Between, heard_at
+from keepaliveD.policy.activity import JIFFY, ON_THE_WAY, Activity, Between, heard_at
 from keepaliveD.policy.paths import Assigned
 
 SAME_PACKET = 0.5  # seconds by which two readings of one instant may differ
@@ -27,7 +27,6 @@ ROUNDED = 1.0  # seconds by which this host's own firewall may forget later than
 
 ANSWERED = 1.0  # seconds in which an answer comes, as a rule
 
-JIFFY = 0.01  # seconds, at most: the kernel counts silences in these
 FIRST_WAIT = (
     0.2  # seconds from data to its first retransmission, at least (TCP_RTO_MIN); each wait is twice the one before
 )

@@ -164,6 +164,38 @@ def test_data_from_the_peer_is_no_rhythm() -> None:
     assert watch(*scans).activity.peer_period[0] == FOREVER
 
 
+def read_slowly(scan: SocketTable) -> SocketTable:
+    """The same, where each of its rows may have been read up to a second later."""
+    return dataclasses.replace(scan, reading=1.0)
+
+
+def test_data_may_be_younger_than_its_age_by_as_long_as_a_scan_reads() -> None:
+    """Its row was read late: it came after the scan before, as the counters show, and three packets are no probes."""
+    scans = [table(1000.0, idle(1.0)), table(1060.0, idle(61.0, segments_in=14))]
+    said = read_slowly(table(1065.0, idle(5.5, segments_in=17)))
+    activity = watch(*scans, said).activity
+    assert (activity.peer_period[0], activity.probed[0]) == (20.0, False)
+    assert (activity.beat[0], activity.beat_by[0]) == (1059.5, 1066.0)
+    assert activity.last_packet[0] == 1060.0
+
+
+def test_an_answer_may_be_younger_than_its_age_by_as_long_as_a_scan_reads() -> None:
+    """To a probe of ours; else a peer that never probes would have the rhythm of our probes."""
+    scans = [table(1000.0, idle(1.0))]
+    for count, now in enumerate((1060.0, 1120.0, 1180.0), start=1):
+        scans.append(table(now, idle(now - 999.0, segments_in=9 + count) | {"since_acked": 59.0}))
+        answered = idle(now - 994.0, segments_in=10 + count) | {"since_acked": 5.5}
+        scans.append(read_slowly(table(now + 5.0, answered)))
+    assert watch(*scans).activity.peer_period[0] == FOREVER
+
+
+def test_data_in_the_tick_of_the_scan_before_is_no_probe() -> None:
+    """The kernel counts ages in ticks, of up to 10 ms."""
+    scans = [table(1000.0, idle(1.0)), table(1060.0, idle(61.0, segments_in=14))]
+    activity = watch(*scans, table(1065.0, idle(5.004, segments_in=17))).activity
+    assert (activity.peer_period[0], activity.probed[0]) == (20.0, False)
+
+
 def test_the_idle_time_that_the_timer_shows_only_grows_while_it_runs() -> None:
     """Data moves the last packet, not the armed timer: what was left at the arming is the truth."""
     armed = table(1000.0, idle(0.0, timer=Timer.KEEPALIVE, expires=180.0))
@@ -248,17 +280,17 @@ def test_a_peer_that_probes_more_often_than_we_scan_has_the_rhythm_of_its_probes
 
 
 def test_a_peer_that_changed_its_rhythm_has_the_new_one() -> None:
-    scans = [table(1000.0, idle(0.0)), table(1015.0, idle(15.0, segments_in=13))]
+    scans = [table(1000.0, idle(1.0)), table(1015.0, idle(16.0, segments_in=13))]
     assert watch(*scans).activity.peer_period[0] == 7.5
-    scans += [table(1100.0, idle(100.0, segments_in=13)), table(1115.0, idle(115.0, segments_in=14))]
+    scans += [table(1100.0, idle(101.0, segments_in=13)), table(1115.0, idle(116.0, segments_in=14))]
     assert watch(*scans).activity.peer_period[0] == 1115.0 - (1015.0 - 7.5 * (1 + TIMER_SLACK))
 
 
 def test_a_rhythm_ends_where_fewer_probes_came_than_it_promises() -> None:
     """One in a minute, where one was to come every 20 s: the newest may have passed just after the scan before."""
-    scans = [table(1000.0, idle(0.0)), table(1060.0, idle(60.0, segments_in=14))]
+    scans = [table(1000.0, idle(1.0)), table(1060.0, idle(61.0, segments_in=14))]
     assert watch(*scans).activity.peer_period[0] == 20.0
-    judgement = watch(*scans, table(1120.0, idle(120.0, segments_in=15)), path=Path("path", 90.0, CONFIGURED))
+    judgement = watch(*scans, table(1120.0, idle(121.0, segments_in=15)), path=Path("path", 90.0, CONFIGURED))
     assert judgement.activity.last_packet[0] == 1060.0
     assert judgement.activity.peer_period[0] == pytest.approx(1120.0 - (1060.0 - 20.0 * (1 + TIMER_SLACK)))
     assert not judgement.forecast.confirmed[0]
@@ -266,8 +298,8 @@ def test_a_rhythm_ends_where_fewer_probes_came_than_it_promises() -> None:
 
 def test_a_rhythm_that_has_ended_promises_nothing_in_the_next_silence() -> None:
     """The peer, which had probed every 20 s, was silent for a minute, and then spoke."""
-    scans = [table(1000.0, idle(0.0)), table(1060.0, idle(60.0, segments_in=14))]
-    scans += [table(1120.0, idle(120.0, segments_in=14))]
+    scans = [table(1000.0, idle(1.0)), table(1060.0, idle(61.0, segments_in=14))]
+    scans += [table(1120.0, idle(121.0, segments_in=14))]
     spoken = watch(*scans, table(1130.0, idle(2.0, segments_in=15)))
     assert spoken.activity.peer_period[0] == FOREVER
     assert Verdict(spoken.forecast.verdict[0]) is Verdict.BARE
@@ -275,8 +307,8 @@ def test_a_rhythm_that_has_ended_promises_nothing_in_the_next_silence() -> None:
 
 def test_a_rhythm_outlasts_data_that_comes_before_the_next_probe_is_overdue() -> None:
     scans = [
-        table(1000.0, idle(0.0)),
-        table(1060.0, idle(60.0, segments_in=14)),
+        table(1000.0, idle(1.0)),
+        table(1060.0, idle(61.0, segments_in=14)),
         table(1065.0, idle(2.0, segments_in=15)),
     ]
     assert watch(*scans).activity.peer_period[0] == 20.0

@@ -173,15 +173,15 @@ def test_a_peer_whose_probe_is_due_only_after_the_cut_is_no_reason_to_be_quiet()
     """It probes every 310 s, and was heard because our own probe came in between."""
     judge = decider()
     scans = [
-        table(1000.0, idle(0.0)),
-        table(1100.0, idle(100.0, segments_in=11)),
-        table(1101.0, idle(101.0, segments_in=11)),
-        table(1300.0, idle(300.0, segments_in=12) | {"since_acked": 10.0}),
-        table(1410.0, idle(410.0, segments_in=12) | {"since_acked": 120.0}),
-        table(1411.0, idle(411.0, segments_in=13) | {"since_acked": 121.0}),
+        table(1000.0, idle(1.0)),
+        table(1100.0, idle(101.0, segments_in=11)),
+        table(1101.0, idle(102.0, segments_in=11)),
+        table(1300.0, idle(301.0, segments_in=12) | {"since_acked": 10.0}),
+        table(1410.0, idle(411.0, segments_in=12) | {"since_acked": 120.0}),
+        table(1411.0, idle(412.0, segments_in=13) | {"since_acked": 121.0}),
     ]
     assert [told(judge, scan) for scan in scans] == [[]] * len(scans)
-    quiet = table(1650.0, idle(650.0, segments_in=13) | {"since_acked": 360.0})
+    quiet = table(1650.0, idle(651.0, segments_in=13) | {"since_acked": 360.0})
     assert told(judge, quiet) == [("late", "unknown")]
 
 
