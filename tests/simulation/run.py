@@ -64,8 +64,8 @@ def run(
     last = np.full(world.size, UNSAID, np.uint8)
     when = Moments(world, at)
     while (start := when.next()) is not None:
-        table = reader.scan(start)
-        end = start + world.takes
+        end = start + when.takes()
+        table = reader.scan(start, end - start)
         armer.now = end + 0.001
         said = decider.scan(table, end, armer.arm, armer.read)
         for arming in said.armings:
@@ -105,6 +105,7 @@ class Moments:
     def __init__(self, world: World, at: Sequence[Scan]) -> None:
         self._world = world
         self._rng = random.Random(f"{world.seed}/scans")
+        self._reading = random.Random(f"{world.seed}/reading")
         self._fixed = [scan.start for scan in at] if at else None
         self._count = 0
         self._next = 0.001
@@ -119,6 +120,10 @@ class Moments:
             if start - 2 * self._world.takes <= now < end:
                 now = end + 0.01
         return now if now + 2 * self._world.takes < self._world.until else None
+
+    def takes(self) -> float:
+        """For how many seconds this one reads rows: not each scan takes as long as the one before."""
+        return self._world.takes * self._reading.uniform(0.1, 1)
 
     def said(self, scan: Scan, due: float) -> None:
         """A scan is over: the next one begins when the decider wants it."""

@@ -67,7 +67,7 @@ class Reader:
         self._bpf = engine is EngineName.BPF
         self._rows = np.zeros((len(connections), WIDTH))
         self._next = np.array([connection.next_event for connection in connections])
-        self._offset = np.array([connection.plan.read_offset for connection in connections]) * world.takes
+        self._offset = np.array([connection.plan.read_offset for connection in connections])
         self._fixed = self._what_stays()
         self._taken_at = float("inf")  # of the scan before
 
@@ -75,9 +75,9 @@ class Reader:
         """Somebody has set this socket: read it again."""
         self._next[number] = now
 
-    def scan(self, taken_at: float) -> SocketTable:
-        """All that are established or half-closed."""
-        read_at = taken_at + self._offset
+    def scan(self, taken_at: float, takes: float) -> SocketTable:
+        """All that are established or half-closed; `takes` is seconds that it reads rows for."""
+        read_at = taken_at + self._offset * takes
         due = np.flatnonzero(self._next <= read_at)
         if len(due):
             self._advance(due, read_at)
@@ -86,7 +86,7 @@ class Reader:
         self._fill(sockets, self._rows[rows], read_at[rows], taken_at)
         asleep = sum(max(0.0, min(end, taken_at) - max(start, self._taken_at)) for start, end in self._world.asleep)
         self._taken_at = taken_at
-        return SocketTable(sockets, taken_at, reading=self._world.takes, asleep=asleep)
+        return SocketTable(sockets, taken_at, reading=takes, asleep=asleep)
 
     def _advance(self, due: Indices, read_at: Column) -> None:
         readings, following = [], []

@@ -158,7 +158,8 @@ class Judge:
 
     def _read(self, each: Life, scan: int) -> float:
         """When this scan read its row."""
-        return self._starts[scan] + each.connection.plan.read_offset * self._run.world.takes
+        done = self._run.scans[scan]
+        return done.start + each.connection.plan.read_offset * (done.end - done.start)
 
     def _last(self, each: Life, before: float) -> int | None:
         """The verdict in force then, None if there was none."""

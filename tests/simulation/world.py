@@ -30,7 +30,7 @@ class World:
     until: float
     interval: float
     jitter: float  # seconds by which a scan may come late
-    takes: float  # seconds that a scan reads rows for
+    takes: float  # seconds that a scan reads rows for, at most
     warn_before: float
     paths: tuple[Path, ...]
     arm: tuple[ArmRule, ...]
