@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import pytest
 
 from tests.kernel.conftest import missing
-from tests.kernel.verdicts.stage import Entry, Life, Played, Watch, play
+from tests.kernel.verdicts.stage import Entry, Life, Played, Scan, Watch, play
 from tests.kernel.verdicts.stories import NO_KEEPALIVE, SPAN, WALLS, Settings, Story, Wall, plan
 from tests.kernel.verdicts.table import table
 from tests.kernel.verdicts.truth import Fault, Judged, Kind, judge, timeline
-from tests.kernel.verdicts.wire import Packet
+from tests.kernel.verdicts.wire import FIN, Packet
 from tests.support.versions import ITERATOR, since
 
 SEED = 13
@@ -50,9 +50,14 @@ WALL = Wall(timeout=5, interval=1, mode="drop", system=7200)
 LAST = 100.0  # instant of the last packet of a connection that dies at 105
 
 
-def packet(at: float, *, probe: bool = False) -> Packet:
+def packet(at: float, *, probe: bool = False, size: int = 0) -> Packet:
     """One of the server's that passed."""
-    return Packet(at, from_client=False, number=0, flags=16, size=0, probe=probe, passed=True)
+    return Packet(at, from_client=False, number=0, flags=16, size=size, probe=probe, passed=True)
+
+
+def scans(first: int, last: int) -> list[Scan]:
+    """One in each second, between whole ones."""
+    return [Scan(second + 0.5, second + 0.51) for second in range(first, last)]
 
 
 def entry(at: float, verdict: str, before: str = "unknown") -> Entry:
@@ -88,9 +93,52 @@ def test_each_kind_of_fault_is_found(said: list[Entry], wrong: set[Kind]) -> Non
     story = Story("peer", 0, NO_KEEPALIVE, Settings(2), (), 0)
     passed = [packet(90), *(packet(at, probe=True) for at in (92, 94, 96, LAST))]
     life = Life(story, 1, passed, until={"client": 112.0, "server": 112.0})
-    watch = Watch(WALL, "bpf", "client", 80.0, {1: said})
+    watch = Watch(WALL, "bpf", "client", 80.0, {1: said}, scans(80, 112))
     (judged,) = judge(Played(WALL, [life], [watch]))
     assert {fault.kind for fault in judged.faults()} == wrong
+
+
+LONG_WALL = Wall(timeout=8, interval=1, mode="drop", system=7200)
+WARNED = 100.0  # instant of a warning, four seconds before the peer's next probe
+
+
+def alarms(passed: list[Packet], looks: list[Scan], verdict: str) -> set[Kind]:
+    """What is wrong with that warning, where the connection is closed after that probe."""
+    story = Story("peer", 0, NO_KEEPALIVE, Settings(4), (), 0)
+    ended = Packet(105.0, from_client=False, number=0, flags=FIN, size=0, probe=False, passed=True)
+    life = Life(story, 1, [*passed, packet(104, probe=True), ended], until={"client": 105.0, "server": 105.0})
+    watch = Watch(LONG_WALL, "bpf", "client", 50.0, {1: [entry(WARNED, verdict)]}, looks)
+    (judged,) = judge(Played(LONG_WALL, [life], [watch]))
+    return {fault.kind for fault in judged.faults()}
+
+
+IN_A_ROW = [packet(86, size=1), packet(90, probe=True), packet(94, probe=True), packet(96, size=1)]
+DATA_BETWEEN = [packet(86, size=1), packet(90, probe=True), packet(92, size=1), packet(96, probe=True)]
+DATA_BEFORE = [packet(89.8, size=1), packet(90, probe=True), packet(94, probe=True), packet(96, size=1)]
+ANSWER_BESIDE = [packet(86, size=1), packet(90, probe=True), packet(94, probe=True), packet(94.2)]
+
+
+@pytest.mark.parametrize(
+    ("passed", "late_between", "wrong"),
+    [
+        (IN_A_ROW, (0, 0), {"bare": {Kind.FALSE_BARE}, "late": {Kind.FALSE_LATE}}),
+        (IN_A_ROW, (92, 95), {"bare": {Kind.FALSE_BARE}, "late": {Kind.FALSE_LATE}}),
+        (IN_A_ROW, (87, 93), {"bare": {Kind.FALSE_BARE}, "late": set()}),
+        (IN_A_ROW, (92, 97), {"bare": set(), "late": set()}),
+        (IN_A_ROW, (92, 100), {"bare": set(), "late": set()}),
+        (DATA_BETWEEN, (0, 0), {"bare": set(), "late": set()}),
+        (DATA_BEFORE, (0, 0), {"bare": set(), "late": set()}),
+        (ANSWER_BESIDE, (0, 0), {"bare": set(), "late": set()}),
+    ],
+    ids=["in a row", "late", "too late for its length", "late until data", "after that", "data", "before", "answer"],
+)
+def test_a_rhythm_is_known_by_what_scans_could_see(
+    passed: list[Packet], late_between: tuple[int, int], wrong: dict[str, set[Kind]]
+) -> None:
+    """By two probes without data between, which nothing else hid; else a warning is not wrong."""
+    begin, end = late_between
+    looks = [scan for scan in scans(50, 105) if not begin < scan.begin < end]
+    assert {verdict: alarms(passed, looks, verdict) for verdict in wrong} == wrong
 
 
 def test_the_day_has_enough_of_life_and_death(day: Day) -> None:

@@ -7,11 +7,12 @@ PYTHONPATH names another checkout whose daemon is to be judged instead.
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import sys
 from collections import Counter
 
-from tests.kernel.verdicts.stage import play
+from tests.kernel.verdicts.stage import Watch, play
 from tests.kernel.verdicts.stories import SPAN, WALLS, plan
 from tests.kernel.verdicts.table import table
 from tests.kernel.verdicts.truth import NEVER, Kind, judge, timeline
@@ -35,7 +36,15 @@ def main() -> int:
             print(timeline(fault))
     print(table(judged, faults))
     print(f"the machine kept us waiting for {sum(pause.end - pause.begin for pause in played[0].pauses):.1f} s")
+    late = sorted(lateness(watch) for stage in played for watch in stage.watches)
+    print(f"the latest scan of each daemon came {late[0]:.2f} to {late[-1]:.2f} s late")
     return 1 if any(fault.kind in NEVER for fault in faults) else 0
+
+
+def lateness(watch: Watch) -> float:
+    """By how many seconds more than the interval the longest pause between two scans lasted."""
+    pauses = (after.begin - before.end for before, after in itertools.pairwise(watch.scans))
+    return max(pauses, default=0.0) - watch.wall.interval
 
 
 def parser() -> argparse.ArgumentParser:

@@ -53,7 +53,7 @@ ENGINES = ("bpf", "netlink")
 # compared, and costs more than all scans: they see no processes but their own.
 ALONE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 # -P: the package that PYTHONPATH names, or that is installed here, never the one in the current directory
-DAEMON = (*ALONE, sys.executable, "-P", "-m", "keepaliveD", "--log-format=json")
+NOTING = (*ALONE, sys.executable, "-P", str(Path(__file__).with_name("noting.py")))
 ASK, WORD = b"?", b"."
 
 
@@ -75,15 +75,23 @@ class Life:
             self.until[end] = min(self.until[end], next(ends, self.until[end]))
 
 
+class Scan(NamedTuple):
+    """Between these instants a daemon read all sockets, each at one of its own; seconds of the epoch."""
+
+    begin: float
+    end: float
+
+
 @dataclass
 class Watch:
-    """What one daemon said, of each connection by its client's port."""
+    """What one daemon said, of each connection by its client's port, and when it looked."""
 
     wall: Wall
     engine: str
     end: End
     ready_at: float
     entries: dict[int, list[Entry]]
+    scans: list[Scan]
 
 
 class Pause(NamedTuple):
@@ -186,11 +194,12 @@ class Loop:
 
 
 class Log:
-    """A daemon's log."""
+    """A daemon's log, and the notes of its scans."""
 
-    def __init__(self, engine: str, end: End, process: subprocess.Popen[str], loop: Loop) -> None:
+    def __init__(self, engine: str, end: End, process: subprocess.Popen[str], notes: Path, loop: Loop) -> None:
         assert process.stderr
         self.engine, self.end = engine, end
+        self._notes = notes
         self._process, self._loop = process, loop
         self._descriptor = process.stderr.fileno()
         self._rest = b""
@@ -201,6 +210,11 @@ class Log:
     def close(self) -> None:
         """Read no more."""
         self._loop.forget(self._descriptor)
+
+    def scans(self) -> list[Scan]:
+        """All of its scans, but for one that has not been noted yet."""
+        lines = self._notes.read_text(encoding="ascii").splitlines(keepends=True)
+        return [Scan(*map(float, line.split())) for line in lines if line.endswith("\n")]
 
     def _read(self) -> None:
         octets = os.read(self._descriptor, 1 << 16)
@@ -270,8 +284,9 @@ class Stage:
             home = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
             (home / "config.toml").write_text(self._configuration(engine), encoding="utf-8")
             files = (f"--config={home / 'config.toml'}", f"--state-dir={home / 'state'}")
-            process = self._stack.enter_context(hosts[end].running(*DAEMON, *files))
-            self.logs.append(Log(engine, end, process, self._loop))
+            daemon = (*NOTING, str(home / "scans"), "--log-format=json", *files)
+            process = self._stack.enter_context(hosts[end].running(*daemon))
+            self.logs.append(Log(engine, end, process, home / "scans", self._loop))
             self._stack.callback(self.logs[-1].close)
 
     def played(self) -> Played:
@@ -290,7 +305,7 @@ class Stage:
         for entry in entries:
             if "KEEPALIVE_VERDICT" in entry:
                 said.setdefault(entry[side], []).append(entry)
-        return Watch(self.wall, log.engine, log.end, entries[0]["timestamp"], said)
+        return Watch(self.wall, log.engine, log.end, entries[0]["timestamp"], said, log.scans())
 
     def _configuration(self, engine: str) -> str:
         wall = self.wall

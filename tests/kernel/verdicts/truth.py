@@ -7,13 +7,15 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.kernel.verdicts.stage import Entry, Life, Pause, Played, Watch
-from tests.kernel.verdicts.stories import End, Wall
+from tests.kernel.verdicts.stage import Entry, Life, Pause, Played, Scan, Watch
+from tests.kernel.verdicts.stories import Wall
 from tests.kernel.verdicts.wire import FIN, RST, Packet
 
 TICK = 0.02  # seconds: the firewall counts in jiffies, and a packet takes a moment
 ROUNDED = 0.001  # seconds by which a timestamp in a log may be off
 SLOW = 1.5  # seconds that a daemon may be late on a busy machine
+ON_THE_WAY = 0.1  # seconds that the daemon allows a packet on its way to the firewall
+INFINITE = float("inf")
 ERROR = 3  # syslog(3); what is only presumed is no error
 
 
@@ -80,10 +82,7 @@ class Judged:
             yield Kind.SAFE_DIES, 0
         if (chance := self._chance()) > 0 and not any(map(says_cut, self.entries)):
             yield Kind.DEAD_UNSAID, chance
-        if any(self._false_bare(entry) for entry in self.entries):
-            yield Kind.FALSE_BARE, 0
-        if any(self._false_late(entry) for entry in self.entries):
-            yield Kind.FALSE_LATE, 0
+        yield from {(kind, 0.0) for entry in self.entries if (kind := self._false_alarm(entry))}
         if sum(map(takes_back, self.entries)) > 1:
             yield Kind.TAKEN_BACK, 0
         if self.died and not any(map(self._in_time, self.entries)):
@@ -111,30 +110,57 @@ class Judged:
         since = max(self.forgotten_at, watched)
         return self.until - since - 2 * wall.interval - self._slow(since)
 
-    def _false_bare(self, entry: Entry) -> bool:
-        following = self._probe_after(entry)
-        return following is not None and verdict(entry) == "bare" and self._known(following, entry)
+    def _false_alarm(self, entry: Entry) -> Kind | None:
+        """What is wrong with a warning where a probe then kept the connection, so that nobody had to speak.
 
-    def _false_late(self, entry: Entry) -> bool:
-        following = self._probe_after(entry)
-        if following is None or verdict(entry) != "late":
-            return False
-        prober: End = "client" if following.from_client else "server"
-        in_time = self.life.story.settings(prober).period(self.watch.wall.system) < self.watch.wall.timeout
-        return in_time and self._known(following, entry)
+        A late scan is no fault: what the daemon could know follows from when it looked.
+        """
+        kind = {"bare": Kind.FALSE_BARE, "late": Kind.FALSE_LATE}.get(verdict(entry))
+        seen = self._looked(entry["timestamp"])
+        following = next((packet for packet in self.passed if packet.at > seen), None)
+        if kind is None or following is None or not following.probe:
+            return None
+        if following.from_client == (self.watch.end == "client"):
+            settings = self.life.story.settings(self.watch.end)
+            period = settings.period(self.watch.wall.system)
+        else:
+            period = self._rhythm(seen) + ON_THE_WAY
+        known = period < INFINITE
+        return kind if known and (kind is Kind.FALSE_BARE or period < self.watch.wall.timeout) else None
 
-    def _probe_after(self, entry: Entry) -> Packet | None:
-        """The next packet that passed, if it was a probe: then nobody had to speak to keep the connection."""
-        following = next((packet for packet in self.passed if packet.at > entry["timestamp"]), None)
-        return following if following and following.probe else None
+    def _looked(self, until: float) -> float:
+        """The end of the last scan that had ended then."""
+        return max((scan.end for scan in self.watch.scans if scan.end <= until + ROUNDED), default=-INFINITE)
 
-    def _known(self, probe: Packet, entry: Entry) -> bool:
-        """Whether the daemon could know whoever probes: this end, or a peer that it had seen do so twice."""
-        if probe.from_client == (self.watch.end == "client"):
-            return True
-        seen = entry["timestamp"] - self.watch.wall.interval
-        earlier = [each for each in self.passed if each.probe and self.watch.ready_at < each.at < seen]
-        return len([each for each in earlier if each.from_client == probe.from_client]) >= 2
+    def _rhythm(self, seen: float) -> float:
+        """Seconds from one probe of the peer's to the next, at most, by what was seen; infinite if that is not known.
+
+        Two of them show it that have no data between them, each in a scan in which nothing else came that ages show.
+        """
+        heard = [each for each in self.passed if each.probe and each.from_client != (self.watch.end == "client")]
+        spans = []
+        for first, second in itertools.pairwise(heard):
+            before, after = self._around(first)[0].begin, self._around(second)[1].end
+            data = any(each.size and first.at < each.at < second.at for each in self.passed)
+            if after <= seen and not data and not self._is_hidden(first) and not self._is_hidden(second):
+                spans.append(after - before)
+        return min(spans, default=INFINITE)
+
+    def _around(self, packet: Packet) -> tuple[Scan, Scan]:
+        """The last scan that had surely not seen it, and the first that surely had."""
+        before = [scan for scan in self.watch.scans if scan.end < packet.at]
+        after = [scan for scan in self.watch.scans if scan.begin > packet.at]
+        return max(before, default=Scan(-INFINITE, -INFINITE)), min(after, default=Scan(INFINITE, INFINITE))
+
+    def _is_hidden(self, probe: Packet) -> bool:
+        """Whether data or an answer of the peer may have come to the scan that first saw this probe of the peer's.
+
+        An age is exact but for the time for which the scan read, and a tick.
+        """
+        before, after = self._around(probe)
+        since = before.begin - (after.end - after.begin) - TICK
+        near = (each for each in self.passed if since <= each.at <= after.end)
+        return any(not each.probe and (each.size or each.from_client == probe.from_client) for each in near)
 
 
 def judge(played: Played) -> list[Judged]:
@@ -153,7 +179,7 @@ def forgotten_at(passed: list[Packet], wall: Wall) -> float:
     ends = [packet for packet in passed if packet.flags & (FIN | RST)]
     silence = max(after.at - before.at for before, after in itertools.pairwise(passed))
     assert ends or silence < wall.timeout + 5 * TICK, "the firewall did not forget, so nothing here can be judged"
-    return float("inf") if ends else passed[-1].at + wall.timeout
+    return INFINITE if ends else passed[-1].at + wall.timeout
 
 
 def verdict(entry: Entry) -> str:
@@ -187,7 +213,7 @@ def timeline(fault: Fault) -> str:
     lines += [(forgotten_at(passed, wall), "======= the firewall forgets")]
     said = watch.entries.get(life.port, [])
     lines += [(each["timestamp"], f"  {watch.engine}: {verdict(each)}: {each['MESSAGE']}") for each in said]
-    told = "\n".join(f"{at - start:8.3f} {line}" for at, line in sorted(lines) if at != float("inf"))
+    told = "\n".join(f"{at - start:8.3f} {line}" for at, line in sorted(lines) if at != INFINITE)
     return (
         f"{fault.kind.value} ({fault.by:.3f} s): {watch.engine} at the {watch.end}, every {wall.interval} s,"
         f" {wall.mode} after {wall.timeout} s; {life.story.kind!r}, port {life.port}\n"
