@@ -205,7 +205,7 @@ def _own_probe(table: SocketTable, activity: Activity) -> Between:
 
     The timer checks when it fires: a probe leaves if the peer was not heard for the idle time, else the
     timer is set to the rest (tcp_keepalive_timer, net/ipv4/tcp_timer.c). Each may fire late, and one that is
-    overdue fires from now on.
+    overdue fires from now on. Its row was read until the end of the scan, so that it may fire so much later.
     """
     heard, checks = heard_at(table), activity.expires_at
     idle_over = heard + activity.keepidle
@@ -213,7 +213,7 @@ def _own_probe(table: SocketTable, activity: Activity) -> Between:
     slack = np.where(np.isnan(slack), _length(activity, heard) * TIMER_SLACK, slack)
     rest = np.fmax(idle_over - np.fmax(checks, table.taken_at), 0.0)
     at = np.fmax(idle_over, checks)
-    by = np.fmax(idle_over, checks + slack) + np.where(np.isnan(rest), 0.0, rest) * TIMER_SLACK
+    by = np.fmax(idle_over, checks + slack) + np.where(np.isnan(rest), 0.0, rest) * TIMER_SLACK + table.reading
     return Between(at, by)
 
 

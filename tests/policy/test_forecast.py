@@ -182,6 +182,19 @@ def just_probed(age: float, heard: float = 260.0) -> tuple[Verdict, bool]:
     return Verdict(forecast.verdict[0]), bool(forecast.confirmed[0])
 
 
+def test_a_timer_may_end_later_than_it_shows_by_as_long_as_a_scan_reads() -> None:
+    """Its row was read late: the path of 60 s forgets in between, as other scans have dated the newest packet."""
+    own: Socket = {"timer": Timer.KEEPALIVE, "keepalive": Switch.ON, "keepidle": 60, "slack": 0.0}
+    first = table(1000.0, idle(0.0, expires=60.0, since_packet=0.0) | own)
+    late = idle(58.4, expires=1.6, since_packet=58.4) | own
+    path = Path("path", 60.0, CONFIGURED)
+    verdicts = []
+    for reading in (0.0, 1.0):
+        outlook = watch(first, dataclasses.replace(table(1058.1, late), reading=reading), path=path).forecast
+        verdicts.append((Verdict(outlook.verdict[0]), bool(outlook.confirmed[0])))
+    assert verdicts == [(Verdict.SAFE, True), (Verdict.LATE, False)]
+
+
 def test_a_probe_that_has_just_left_is_presumed_to_be_answered() -> None:
     """The next one would be too late, but the answer to this one is on its way."""
     assert just_probed(0.01) == (Verdict.SAFE, False)
