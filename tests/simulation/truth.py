@@ -237,7 +237,7 @@ class Judge:
         if end.why == NO_ANSWER[0] and are_read:
             since = end.clock.jiffies(end.unanswered_since)
         elif end.snd_nxt != end.snd_una and (are_read or not end.options.user_timeout):
-            since = max(end.clock.jiffies(end.unacknowledged_since), end.last_ack)
+            since = max(end.clock.jiffies(end.unacknowledged_since), end.last_ack, end.last_received)
         else:
             return
         for scan in self._seen_between(each, end.clock.real(since), min(end.died_at, each.ended_at)):
