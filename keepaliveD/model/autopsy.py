@@ -70,6 +70,7 @@ class Common(enum.Flag):
 
     NOTHING = 0
     UNIT = 1
+    USER = 4  # where the unit is not known
     PATH = 2  # and the hop of the middlebox, and whether they were foretold
 
 

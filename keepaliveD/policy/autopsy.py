@@ -22,19 +22,22 @@ from keepaliveD.model.rules import ArmRule, IPNetwork, Path
 from keepaliveD.model.sockets import OWN, Bools, Column, Indices
 from keepaliveD.policy.activity import Activity, find
 from keepaliveD.policy.advice import Advisor, are_evidence
-from keepaliveD.policy.hindsight import FORESEEABLE, NOTHING, Examined, Key, Remembered, examine, remember
+from keepaliveD.policy.hindsight import FORESEEABLE, NOTHING, Examined, Key, Remembered, Whose, examine, remember
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.paths import ignored
 from keepaliveD.policy.saves import Saves
 
 AT_ONCE = 5  # of connections that ended alike, reported one by one; more are reported in summaries
 SINGLES = 30  # connections reported one by one in a minute, of all kinds: each makes somebody look for its owner
-SINGLES_OF_UNIT = 10  # ... and of one unit, so that one cannot hide the others
+SINGLES_OF_UNIT = 10  # ... and of one unit, or of one user without a unit, so that one cannot hide the others ...
+SINGLES_OF_USERS = 20  # ... and of all users without a unit: one may have user ids without end
 FIRST_PAUSE = 60.0  # seconds between two reports of connections that ended alike, at first ...
 LONGEST_PAUSE = 3600.0  # ... and at most
 MOST_KINDS = 512  # of ends that are kept apart; then only causes are
-KINDS_OF_UNIT = 32  # ... and of one unit; then only its causes are
-OF_UNIT = 2  # parts of the key of ends that only have their cause and their unit in common
+KINDS_OF_UNIT = 32  # ... and of one unit, or of one user without a unit; then only its causes are
+KINDS_OF_USERS = 256  # ... and of all users without a unit
+OF_UNIT = 2  # parts of the key of ends that only have their cause and their unit, or user, in common
+ALL, USERS = "*", ""  # under what is counted: all ends, those of all users without a unit
 KEPT = 5.0  # seconds for which a connection that is gone is remembered: it is examined a second after its end
 MOST_UNITS = 1024  # units that are counted apart
 MOST_OWNERS = 1024  # connections whose process is remembered
@@ -99,8 +102,8 @@ class Autopsy:
         self._gone: tuple[tuple[float, Remembered], ...] = ()  # what was known of these, and until when to keep it
         self._kinds: dict[Key, _Kind] = {}
         self._measuring: dict[int, None] = {}  # cookies, in the order in which they came
-        self._kinds_of: Counter[str] = Counter()  # how many there are of each unit
-        self._singles: Counter[str] = Counter()  # by unit, what was reported one by one ...
+        self._kinds_of: Counter[Whose] = Counter()  # how many there are of each unit or user, and of USERS
+        self._singles: Counter[Whose] = Counter()  # likewise, and of ALL, what was reported one by one ...
         self._singles_since = -FOREVER  # ... since this instant
         self.follow(rules)
 
@@ -252,27 +255,30 @@ class Autopsy:
         kind = self._kind(examined, int(rows[0]), now)
         if kind.said == 0 and len(rows) > AT_ONCE:
             kind.said = AT_ONCE
-            return Alike(len(rows), (examined.death(examined.least_sure(rows)),))
-        if kind.said + len(rows) <= AT_ONCE and self._may_report_singly(examined.unit(int(rows[0])), len(rows), now):
+            common = Common.UNIT | _common(examined.key(int(rows[0])))  # they share a cgroup
+            return Alike(len(rows), (examined.death(examined.least_sure(rows)),), common=common)
+        if kind.said + len(rows) <= AT_ONCE and self._may_report_singly(examined.whose(int(rows[0])), len(rows), now):
             kind.said += len(rows)
             return Alike(len(rows), tuple(examined.death(row) for row in rows.tolist()))
         kind.hold(examined, rows)
         return None
 
-    def _may_report_singly(self, unit: str, count: int, now: float) -> bool:
-        """Return whether so many more of a unit may be reported one by one, and count them."""
+    def _may_report_singly(self, whose: Whose, count: int, now: float) -> bool:
+        """Return whether so many more of a unit or user may be reported one by one, and count them."""
         if now >= self._singles_since + FIRST_PAUSE:
             self._singles.clear()
             self._singles_since = now
-        may: bool = self._singles.total() + count <= SINGLES and self._singles[unit] + count <= SINGLES_OF_UNIT
-        self._singles[unit] += count if may else 0
+        limits = {ALL: SINGLES, whose: SINGLES_OF_UNIT} | ({} if isinstance(whose, str) else {USERS: SINGLES_OF_USERS})
+        may = all(self._singles[each] + count <= most for each, most in limits.items())
+        if may:
+            self._singles.update(dict.fromkeys(limits, count))
         return may
 
     def _kind(self, examined: Examined, row: int, now: float) -> _Kind:
         key = self._key(examined, row)
         kind = self._kinds.get(key)
         if kind is None:
-            self._kinds_of[str(key[1])] += len(key) > OF_UNIT
+            self._kinds_of.update(_counted_as(key))
         if kind is None or (not kind.held and now >= kind.since + kind.pause):
             kind = self._kinds[key] = _Kind(_common(key), now)
         return kind
@@ -282,24 +288,34 @@ class Autopsy:
         key = examined.key(row)
         if key in self._kinds:
             return key
-        cause, unit, *_ = key
-        if len(self._kinds) >= MOST_KINDS:
+        cause, whose, *_ = key
+        of_users = 0 if isinstance(whose, str) else self._kinds_of[USERS]
+        if len(self._kinds) >= MOST_KINDS or of_users >= KINDS_OF_USERS:
             return cause, ""
-        return (cause, unit) if self._kinds_of[str(unit)] >= KINDS_OF_UNIT else key
+        return (cause, whose) if self._kinds_of[whose] >= KINDS_OF_UNIT else key
 
     def _forget(self, key: Key) -> None:
         """Forget a kind of ends."""
         del self._kinds[key]
-        unit = str(key[1])
-        self._kinds_of[unit] -= len(key) > OF_UNIT
-        if not self._kinds_of[unit]:
-            del self._kinds_of[unit]
+        for whose in _counted_as(key):
+            self._kinds_of[whose] -= 1
+            if not self._kinds_of[whose]:
+                del self._kinds_of[whose]
+
+
+def _counted_as(key: Key) -> tuple[Whose, ...]:
+    """Return under what a kind with this key is counted; one that is there because of too many is not."""
+    whose = key[1]
+    if len(key) <= OF_UNIT:
+        return ()
+    return (whose,) if isinstance(whose, str) else (whose, USERS)
 
 
 def _common(key: Key) -> Common:
-    """Return what ends with this key have in common besides their cause; a unit that is not known may be any."""
-    unit = Common.UNIT if key[1] else Common.NOTHING
-    return unit | (Common.PATH if len(key) > OF_UNIT else Common.NOTHING)
+    """Return what ends with this key have in common besides their cause."""
+    whose = key[1]
+    owner = Common.USER if isinstance(whose, int) else Common.UNIT if whose else Common.NOTHING
+    return owner | (Common.PATH if len(key) > OF_UNIT else Common.NOTHING)
 
 
 def _forget_oldest(known: dict[int, Any], most: int) -> None:
@@ -328,7 +344,7 @@ def _alike(examined: Examined, wanted: Bools) -> list[Indices]:
     if not len(rows):
         return []
     causes = examined.causes
-    columns = (causes.hop, examined.foretold, examined.path, examined.ended["cgroup"], causes.cause)
+    columns = (causes.hop, examined.foretold, examined.path, examined.users(), examined.ended["cgroup"], causes.cause)
     keys = [column[rows] for column in columns]
     order = np.lexsort(keys)
     starts = np.zeros(len(rows), np.bool_)

@@ -77,7 +77,7 @@ class Selected(Sequence[Connection]):
 
 
 COLUMNS: dict[str, tuple[type, Callable[[Connection], Any]]] = {
-    **{name: (np.uint64, operator.attrgetter(name)) for name in ("cookie", "netns", "inode", "cgroup")},
+    **{name: (np.uint64, operator.attrgetter(name)) for name in ("cookie", "netns", "inode", "uid", "cgroup")},
     **{name: (np.float64, operator.attrgetter(name)) for name in ("timeout", "left")},
     "verdict": (np.uint8, operator.attrgetter("verdict")),
     "pid": (np.int64, operator.attrgetter("owner.pid")),

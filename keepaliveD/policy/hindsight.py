@@ -29,7 +29,8 @@ FORESEEABLE = np.zeros(256, np.bool_)  # by Cause: ends that silence brings abou
 FORESEEABLE[[Cause.MIDDLEBOX_IDLE, Cause.SILENT_AFTER_IDLE]] = True
 RISKY = np.zeros(256, np.bool_)  # by Verdict
 RISKY[[int(verdict) for verdict in AT_RISK]] = True
-Key = tuple[int | str, ...]  # a cause, and more of what is alike: a unit; a path, a hop, whether it was foretold
+Whose = str | int  # a unit, or a user where the unit is not known
+Key = tuple[int | str, ...]  # a cause, and more of what is alike: Whose; a path, a hop, whether it was foretold
 FIRST = np.zeros(1, np.intp)
 NO_OWNERS: Mapping[int, Owner] = {}
 
@@ -82,9 +83,9 @@ class Examined:
     unknown: frozenset[str]  # columns of `ended` that the engine cannot fill
 
     def key(self, row: int) -> Key:
-        """Return what connections have in common that end alike: the cause first, then the unit."""
+        """Return what connections have in common that end alike: the cause first, then whose they are."""
         path = self.paths[int(self.path[row])].name  # a reload may number the paths otherwise
-        return int(self.causes.cause[row]), self.unit(row), path, int(self.causes.hop[row]), int(self.foretold[row])
+        return int(self.causes.cause[row]), self.whose(row), path, int(self.causes.hop[row]), int(self.foretold[row])
 
     def confidence(self, row: int) -> float:
         """Return how sure its cause is."""
@@ -97,6 +98,17 @@ class Examined:
     def unit(self, row: int) -> str:
         """Return its unit, "" where it is not known: whoever is in a unit may make cgroups below it, and many."""
         return self.units.get(int(self.ended["cgroup"][row]), "")
+
+    def whose(self, row: int) -> Whose:
+        """Return its unit, or its user where the unit is not known: users must not hide the ends of each other."""
+        return self.unit(row) or int(self.ended["uid"][row])
+
+    def users(self) -> Column:
+        """Return the user of each, 0 where the unit is known: those of one unit are alike, whoever runs them."""
+        cgroups, which = np.unique(self.ended["cgroup"], return_inverse=True)
+        unknown = np.array([not self.units.get(cgroup) for cgroup in cgroups.tolist()], np.bool_)[which]
+        users: Column = np.where(unknown, self.ended["uid"], 0)
+        return users
 
     def owner(self, row: int, cause: Cause) -> Owner:
         """Return who held it: who ended it, unless that was somebody else by force, or who was seen to hold it."""

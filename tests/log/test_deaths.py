@@ -19,9 +19,11 @@ from keepaliveD.model.actions import Outcome
 from keepaliveD.model.autopsy import Common
 from keepaliveD.model.causes import BY_KEY, EXPECTED, Cause, Foretold
 from keepaliveD.model.connections import Owner
+from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import span
 from keepaliveD.model.reports import ReportDeaths
-from tests.support.ends import FORGOTTEN_BY_REJECT, MEASURED, Facts, alike, live
+from keepaliveD.policy.autopsy import Autopsy, AutopsyRules
+from tests.support.ends import FORGOTTEN_BY_REJECT, GUESS, MEASURED, Facts, alike, ends, live
 
 SSH = Owner(812, "sshd", "ssh.service")
 
@@ -129,6 +131,16 @@ def test_of_kinds_that_are_not_kept_apart_only_the_example_has_a_unit_and_a_path
     )
     assert not {"KEEPALIVE_UNIT", "KEEPALIVE_PATH", "KEEPALIVE_HOP"} & said.fields.keys()
     assert (said.fields["KEEPALIVE_COUNT"], said.fields["KEEPALIVE_FORETOLD"]) == (500, "differs")
+
+
+def test_many_of_one_user_without_a_unit_name_the_user() -> None:
+    reports = Autopsy(AutopsyRules(frozenset(Cause), (GUESS,), ())).observe(
+        Deaths(ends([{**FORGOTTEN_BY_REJECT, "uid": 4711}] * 6)), 1001.0
+    )
+    (said,) = of(Outcome(ReportDeaths(reports)))
+    assert said.message.startswith("6 connections of uid 4711 on path default ended: ")
+    assert said.fields["KEEPALIVE_UID"] == 4711
+    assert "KEEPALIVE_UNIT" not in said.fields
 
 
 def test_every_end_makes_one_printable_line() -> None:

@@ -184,6 +184,36 @@ def test_more_become_one_summary_a_unit_and_path() -> None:
     assert said[0].fields["KEEPALIVE_UNIT"] == "amanda@backup.service"
 
 
+def test_nobody_hides_the_warning_of_another_user_behind_a_process_of_the_same_name() -> None:
+    """Without a unit, a summary is of one user: anybody may call his process backupd, and open connections at risk."""
+    victim = dataclasses.replace(BARE, cookie=7, uid=1000, owner=Owner(9, "backupd"))
+    attacker = dataclasses.replace(BARE, uid=4711, left=1.0, owner=Owner(10, "backupd"))
+    many, one = say(*[attacker] * 3, victim, *[attacker] * 3)
+    assert many.message.startswith('6 connections of backupd (uid 4711) on path "office firewall": at risk: ')
+    assert (many.fields["KEEPALIVE_UID"], one.fields["KEEPALIVE_COOKIE"]) == (4711, 7)
+
+
+def test_nobody_hides_the_warning_of_another_container_either() -> None:
+    """Root of every container may be the same user."""
+    of_a, of_b = (dataclasses.replace(BARE, uid=0, owner=Owner(9, "nginx", container=name)) for name in ("a", "b"))
+    said = say(*[of_a] * 6, *[of_b] * 3)
+    assert [entry.message.partition(" on path")[0] for entry in said] == [
+        "6 connections of nginx (uid 0, container a)",
+        "3 connections of nginx (uid 0, container b)",
+    ]
+
+
+def test_a_summary_without_a_process_names_the_user() -> None:
+    (said,) = say(*[dataclasses.replace(BARE, uid=4711, owner=Owner())] * 6)
+    assert said.message.startswith("6 connections of uid 4711 on path")
+
+
+def test_connections_of_one_unit_are_one_summary_whoever_runs_them() -> None:
+    (said,) = say(*(dataclasses.replace(BARE, uid=uid) for uid in range(6)))
+    assert said.fields["KEEPALIVE_UNIT"] == "amanda@backup.service"
+    assert "KEEPALIVE_UID" not in said.fields
+
+
 def test_a_single_one_among_many_is_reported_in_full() -> None:
     said = say(*[BARE] * 10, cut())
     assert [entry.fields.get("KEEPALIVE_COUNT") for entry in said] == [10, None]
@@ -523,6 +553,16 @@ def test_more_armings_become_one_summary_a_unit_path_and_result() -> None:
     assert [entry.fields["KEEPALIVE_COUNT"] for entry in said] == [2000, 7]
     assert said[0].fields["KEEPALIVE_UNIT"] == "amanda@backup.service"
     assert said[0].fields["KEEPALIVE_RESULT"] == "armed"
+
+
+def test_nobody_hides_what_became_of_a_socket_of_another_user_behind_a_process_of_the_same_name() -> None:
+    victim = dataclasses.replace(BARE, cookie=7, uid=1000, owner=Owner(9, "backupd"))
+    attacker = dataclasses.replace(BARE, uid=4711, owner=Owner(10, "backupd"))
+    many, one = told(
+        *[arming(ArmingResult.KEPT_BY_PROGRAM, attacker)] * 6, arming(ArmingResult.KEPT_BY_PROGRAM, victim)
+    )
+    assert many.message.startswith('6 connections of backupd (uid 4711) on path "office firewall": ')
+    assert (many.fields["KEEPALIVE_UID"], one.fields["KEEPALIVE_COOKIE"]) == (4711, 7)
 
 
 def test_a_summary_says_what_stood_in_how_many_and_has_only_fields_that_all_share() -> None:

@@ -24,6 +24,7 @@ from keepaliveD.policy.autopsy import (
     AT_ONCE,
     FIRST_PAUSE,
     KINDS_OF_UNIT,
+    KINDS_OF_USERS,
     MOST_CGROUPS,
     MOST_KINDS,
     MOST_MEASURING,
@@ -194,12 +195,12 @@ def test_what_many_kinds_of_one_unit_have_in_common_is_the_unit() -> None:
     assert (rest.count, rest.common) == (50 - KINDS_OF_UNIT, Common.UNIT)
 
 
-def test_those_held_back_of_units_that_are_not_known_name_none() -> None:
+def test_those_held_back_of_units_that_are_not_known_name_the_user_alone() -> None:
     autopsy = Autopsy(rules())
     autopsy.observe(died(*[KILLED] * 10), 1000.0)
     autopsy.observe(died({**KILLED, "cgroup": 7}, {**KILLED, "cgroup": 8}), 1001.0)
     (report,) = autopsy.held_back(1002.0)
-    assert (report.count, report.common) == (2, Common.PATH)
+    assert (report.count, report.common) == (2, Common.USER | Common.PATH)
 
 
 def test_ends_that_were_foretold_are_reported_apart_from_those_that_were_not() -> None:
@@ -246,6 +247,49 @@ def test_a_unit_with_ends_of_many_kinds_hides_no_other() -> None:
     assert len(autopsy._kinds) <= KINDS_OF_UNIT + len(Cause)
     (report,) = autopsy.observe(died({**FORGOTTEN_BY_REJECT, "cgroup": 1000}), 1002.0)
     assert only((report,)).owner.unit == "ssh.service"
+
+
+def test_a_user_without_a_unit_hides_no_end_of_another() -> None:
+    autopsy = Autopsy(rules())
+    attacker, victim = ({**KILLED, "uid": uid} for uid in (4711, 1000))
+    many, one = sorted(autopsy.observe(died(*[attacker] * 6, victim), 1001.0), key=lambda each: -each.count)
+    assert (many.count, many.common, many.examples[0].uid) == (6, Common.UNIT | Common.USER | Common.PATH, 4711)
+    assert only((one,)).uid == 1000
+
+
+def test_a_user_without_a_unit_does_not_use_up_what_others_may_have_reported_one_by_one() -> None:
+    autopsy = Autopsy(rules())
+    strange = np.repeat(ends([{**FORGOTTEN_BY_REJECT, "uid": 4711}]), 20)
+    strange["peer_ttl"], strange["reset_ttl"] = 1, 1 + np.arange(1, 21)
+    autopsy.observe(Deaths(strange), 1001.0)
+    assert only(autopsy.observe(died({**FORGOTTEN_BY_REJECT, "uid": 1000}), 1002.0)).uid == 1000
+
+
+def test_one_with_thousands_of_user_ids_hides_no_end_of_a_unit() -> None:
+    """Whoever has a range of subordinate user ids is as many users as he likes."""
+    autopsy = Autopsy(rules())
+    autopsy.name({7: "ssh.service"})
+    many = np.repeat(ends([KILLED]), 10_000)
+    many["uid"] = 100_000 + np.arange(10_000)
+    autopsy.observe(Deaths(many), 1001.0)
+    assert len(autopsy._kinds) <= KINDS_OF_USERS + len(Cause)
+    assert only(autopsy.observe(died({**KILLED, "cgroup": 7}), 1002.0)).owner.unit == "ssh.service"
+
+
+def test_users_whose_ends_are_forgotten_are_counted_no_more() -> None:
+    autopsy = Autopsy(rules())
+    autopsy.observe(died(*({**KILLED, "uid": uid} for uid in range(20))), 1001.0)
+    assert autopsy._kinds_of
+    autopsy.due(1001.0 + FIRST_PAUSE)
+    assert not autopsy._kinds
+    assert not autopsy._kinds_of
+
+
+def test_ends_of_one_unit_are_alike_whoever_ran_it() -> None:
+    autopsy = Autopsy(rules())
+    autopsy.name({7: "ssh.service"})
+    (report,) = autopsy.observe(died(*({**KILLED, "cgroup": 7, "uid": uid} for uid in range(6))), 1001.0)
+    assert (report.count, report.common) == (6, Common.UNIT | Common.PATH)
 
 
 def test_causes_that_nobody_wants_to_read_about_are_only_counted() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from keepaliveD.log.entries.connections import fields_of, forgetter, who
+from keepaliveD.log.entries.connections import Whose, fields_of, forgetter, of_whom, owner_fields, who, whose_is
 from keepaliveD.log.entries.entry import HANDFUL, NOTICE, WARNING, Entry, Value
 from keepaliveD.log.words import too_long
 from keepaliveD.model import requirements
@@ -68,11 +68,11 @@ def of_arming(outcome: Outcome) -> Iterator[Entry]:
     unreported = UNREPORTED if not isinstance(outcome.action, Arm) or outcome.action.last else UNREPORTED | RETRIED
     reported = [arming for arming in outcome.armings if arming.result not in unreported]
     few = _count(reported) <= HANDFUL
-    groups: dict[tuple[ArmingResult, str, str, Wish | None], list[Arming]] = {}
+    groups: dict[tuple[ArmingResult, Whose, str, Wish | None], list[Arming]] = {}
     for arming in reported:
-        for (unit, path, wish), connections in _apart(arming.connections, outcome).items():
+        for (whose, path, wish), connections in _apart(arming.connections, outcome).items():
             alike = Arming(connections, arming.result, arming.before, arming.after)
-            groups.setdefault((arming.result, unit, path, wish), []).append(alike)
+            groups.setdefault((arming.result, whose, path, wish), []).append(alike)
     because = outcome.action.because if isinstance(outcome.action, Disarm) else ""
     for (_, _, _, wish), members in groups.items():
         if few or _count(members) == 1:
@@ -105,20 +105,23 @@ def of_counted(counted: Counted) -> Entry:
     )
 
 
-Kind = tuple[str, str, Wish | None]
+Kind = tuple[Whose, str, Wish | None]
 
 
 def _apart(connections: Sequence[Connection], outcome: Outcome) -> dict[Kind, Sequence[Connection]]:
-    """Group connections by unit or process, path, and the rule that matched; disarming has no rule."""
+    """Group connections by whose they are, path, and the rule that matched; disarming has no rule."""
     wishes = outcome.action.wishes if isinstance(outcome.action, Arm) else ()
     (owners, owner_of), (paths, path_of) = owners_of(connections), paths_of(connections)
-    numbers, kind_of = np.unique(owner_of.astype(np.int64) * len(paths) + path_of, return_inverse=True)
+    users, user_of = np.unique(column(connections, "uid"), return_inverse=True)
+    shape = len(owners), len(paths), len(users)
+    numbers, kind_of = np.unique(np.ravel_multi_index((owner_of, path_of, user_of), shape), return_inverse=True)
     order, end = np.argsort(kind_of, kind="stable"), 0
     by_kind: dict[Kind, list[Column]] = {}
-    for number, count in zip(numbers.tolist(), np.bincount(kind_of).tolist(), strict=True):
+    places = zip(*(each.tolist() for each in np.unravel_index(numbers, shape)), strict=True)
+    for (its_owner, its_path, user), count in zip(places, np.bincount(kind_of).tolist(), strict=True):
         start, end = end, end + count
-        owner, path = owners[number // len(paths)], paths[number % len(paths)]
-        kind = owner.unit or owner.process, path, first_matching(wishes, owner)
+        owner = owners[its_owner]
+        kind = whose_is(owner, int(users[user])), paths[its_path], first_matching(wishes, owner)
         by_kind.setdefault(kind, []).append(order[start:end])
     return {kind: part(connections, np.concatenate(rows)) for kind, rows in by_kind.items()}
 
@@ -138,24 +141,20 @@ def _single(connection: Connection, arming: Arming, wish: Wish | None) -> Entry:
 
 
 def _summary(members: Sequence[Arming], wish: Wish | None) -> Entry:
-    """Return one entry for many connections of one unit and path with the same result; it names one of them."""
+    """Return one entry for many connections of one owner and path with the same result; it names one of them."""
     urgent = min(map(_most_urgent, members), key=lambda connection: connection.left)
-    unit = urgent.owner.unit or urgent.owner.process
-    of_unit = f" of {quoted(unit)}" if unit else ""
     on_path = f" on path {quoted(urgent.path)}" if urgent.path else ""
     count = _count(members)
     fields: dict[str, Value] = {"KEEPALIVE_COUNT": count}
     if urgent.path:
         fields["KEEPALIVE_PATH"] = urgent.path
-    if urgent.owner.unit:
-        fields["KEEPALIVE_UNIT"] = urgent.owner.unit
     because = _because(urgent, members[0].result) if wish else ""
     return Entry(
         EVENTS.get(members[0].result, "unarmed"),
         _priority(members[0].result),
-        f"{count} connections{of_unit}{on_path}: {_what(members, wish, urgent)}; "
+        f"{count} connections{of_whom(urgent)}{on_path}: {_what(members, wish, urgent)}; "
         f"for example {urgent.local} -> {urgent.remote}{because}",
-        fields | _fields(members, wish),
+        fields | owner_fields(urgent) | _fields(members, wish),
     )
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from keepaliveD.log.entries.entry import ERROR, HANDFUL, INFO, WARNING, Entry, Value
-from keepaliveD.model.connections import Connection, Due, Verdict, WhatCounts
+from keepaliveD.model.connections import Connection, Due, Owner, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.origin import Source
 from keepaliveD.model.reports import ReportConnections
@@ -23,22 +23,27 @@ NO_REMEDY = (  # on a path that counts only data
     "keepalive does not help, because that path counts only data; let the program send some more often, "
     "or raise the idle timeout of the path"
 )
+Whose = tuple[str] | tuple[str, str, int]  # a unit; or a process, a container and a user
 CONNTRACK_TIMEOUT = "net.netfilter.nf_conntrack_tcp_timeout_established"
 SUBFLOW = 'it cannot be armed: MPTCP subflow: requires watch.engine = "bpf"'
 
 
 def of_report(report: ReportConnections) -> Iterator[Entry]:
-    """Yield an entry for each connection, or one for each unit, path and verdict where there are many."""
+    """Yield an entry for each connection, or one for each owner, path and verdict where there are many."""
     unreported = report.unreported or (0,) * len(report.connections)
     reported = list(zip(report.connections, report.before, unreported, strict=True))
     if len(reported) <= HANDFUL:
         yield from (_single(*one) for one in reported)
         return
-    groups: dict[tuple[str, Verdict, str, str], list[tuple[Connection, Verdict, int]]] = {}
+    groups: dict[tuple[str, Verdict, Whose, str], list[tuple[Connection, Verdict, int]]] = {}
     for one in reported:
         connection, before, _ = one
-        event, owner = _event(connection.verdict, before), connection.owner
-        key = (event, connection.verdict, owner.unit or owner.process, connection.path)
+        key = (
+            _event(connection.verdict, before),
+            connection.verdict,
+            whose_is(connection.owner, connection.uid),
+            connection.path,
+        )
         groups.setdefault(key, []).append(one)
     for members in groups.values():
         yield _single(*members[0]) if len(members) == 1 else _summary([one[0] for one in members], members[0][1])
@@ -68,6 +73,29 @@ def who(connection: Connection) -> str:
     process = f"{quoted(owner.process)}[{owner.pid}] " if owner.pid else ""
     unit = f"({quoted(owner.unit)}) " if owner.unit else ""
     return process + unit
+
+
+def whose_is(owner: Owner, uid: int) -> Whose:
+    """Return by what to group connections: their unit; where there is none, their process, container and user.
+
+    Anybody may give a process any name, and would hide the connections of another user behind his own.
+    """
+    return (owner.unit,) if owner.unit else (owner.process, owner.container, uid)
+
+
+def of_whom(connection: Connection) -> str:
+    """Return whose the connections of a summary are: " of ", then the unit, or process, user and container."""
+    owner = connection.owner
+    if owner.unit:
+        return f" of {quoted(owner.unit)}"
+    user = f"uid {connection.uid}" + (f", container {quoted(owner.container)}" if owner.container else "")
+    return f" of {quoted(owner.process)} ({user})" if owner.process else f" of {user}"
+
+
+def owner_fields(connection: Connection) -> dict[str, Value]:
+    """Return the field that the connections of a summary share: the unit, or the user where there is none."""
+    unit = connection.owner.unit
+    return {"KEEPALIVE_UNIT": unit} if unit else {"KEEPALIVE_UID": connection.uid}
 
 
 def _priority(connection: Connection, before: Verdict) -> int:
@@ -188,7 +216,7 @@ def _times(connection: Connection) -> dict[str, Value]:
 
 
 def _summary(members: list[Connection], before: Verdict) -> Entry:
-    """Return one entry for many connections of one unit, path and verdict; all of them were cut before, or none."""
+    """Return one entry for many connections of one owner, path and verdict; all of them were cut before, or none."""
     urgent = min(members, key=lambda connection: connection.left)
     quiet, packet = WORDS[urgent.counts]
     first = f"the path forgets the first in {span(urgent.left)} (idle timeout {span(urgent.timeout)}, {urgent.origin})"
@@ -199,21 +227,17 @@ def _summary(members: list[Connection], before: Verdict) -> Entry:
     }.get(urgent.verdict, "safe again")
     if before is Verdict.CUT:
         what = "still alive: packets passed"
-    unit = urgent.owner.unit or urgent.owner.process
-    of_unit = f" of {quoted(unit)}" if unit else ""
     fields: dict[str, Value] = {
         "KEEPALIVE_COUNT": len(members),
         "KEEPALIVE_VERDICT": urgent.verdict.label,
         "KEEPALIVE_PATH": urgent.path,
     }
     fields |= _origin(urgent)
-    fields |= _times(urgent)
-    if urgent.owner.unit:
-        fields["KEEPALIVE_UNIT"] = urgent.owner.unit
+    fields |= _times(urgent) | owner_fields(urgent)
     return Entry(
         _event(urgent.verdict, before),
         min(_priority(connection, before) for connection in members),
-        f"{len(members)} connections{of_unit} on path {quoted(urgent.path)}: {what}; "
+        f"{len(members)} connections{of_whom(urgent)} on path {quoted(urgent.path)}: {what}; "
         f"for example {urgent.local} -> {urgent.remote}{_remedy(urgent, before)}",
         fields,
     )

@@ -107,7 +107,6 @@ def _summary(alike: Alike) -> Entry:
     found = remedy(death)
     more, within = ("more ", f" within {span(round(alike.seconds))}") if alike.seconds else ("", "")
     plural = "" if alike.count == 1 else "s"
-    of_unit = f" of {quoted(death.owner.unit)}" if Common.UNIT in common and death.owner.unit else ""
     on_path, told = "", ""
     if Common.PATH in common:
         at_hop = f" at hop {death.hop}" if death.hop else ""
@@ -115,11 +114,19 @@ def _summary(alike: Alike) -> Entry:
     return Entry(
         "died",
         _priority(death),
-        f"{alike.count} {more}connection{plural}{of_unit}{on_path} ended{within}: {death.cause.label}{told}; "
+        f"{alike.count} {more}connection{plural}{_of_whom(death, common)}{on_path} ended{within}: "
+        f"{death.cause.label}{told}; "
         f"for example {_example(death, common)}; {_advice(found)}",
         {"KEEPALIVE_COUNT": alike.count, **_cause(death, found), **_place(death, common)},
         _below(found),
     )
+
+
+def _of_whom(death: Death, common: Common) -> str:
+    """Return whose many are, to follow their number: their unit; where it is not known, their user."""
+    if Common.UNIT in common and death.owner.unit:
+        return f" of {quoted(death.owner.unit)}"
+    return f" of uid {death.uid}" if Common.USER in common else ""
 
 
 def _example(death: Death, common: Common) -> str:
@@ -206,6 +213,8 @@ def _place(death: Death, common: Common) -> dict[str, Value]:
     fields: dict[str, Value] = {"KEEPALIVE_FORETOLD": DIFFERS}
     if Common.UNIT in common and death.owner.unit:
         fields["KEEPALIVE_UNIT"] = death.owner.unit
+    elif Common.USER in common:
+        fields["KEEPALIVE_UID"] = death.uid
     if Common.PATH in common:
         fields |= {"KEEPALIVE_PATH": death.path, "KEEPALIVE_FORETOLD": death.hindsight.foretold.key}
     if Common.PATH in common and death.hop:
