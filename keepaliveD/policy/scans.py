@@ -29,8 +29,7 @@ class ScanDecider:
 
     def __init__(self, rules: Rules) -> None:
         self._memory = activity.nothing_known()
-        self._unwatched = ALL_WATCHED
-        self._gaps = gaps.Reported()
+        self._gaps = gaps.Known()
         self._nearly_full = firewall.NearlyFull()
         self.next_deadline = FOREVER  # instant at which a scan would make a verdict certain
         self._troubles: tuple[str, ...] = ()
@@ -135,10 +134,8 @@ class ScanDecider:
 
     def _report_unwatched(self, table: SocketTable) -> list[Action]:
         """Return the report of network namespaces that are not watched, or not completely, if that is news."""
-        before, self._unwatched = self._unwatched, table.unwatched._replace(incomplete=())
-        incomplete, self._gaps = gaps.to_report(table.unwatched.incomplete, self._gaps, table.taken_at)
-        news = (self._unwatched if self._unwatched != before else ALL_WATCHED)._replace(incomplete=incomplete)
-        return [ReportUnwatched(news)] if news != ALL_WATCHED or self._unwatched != before else []
+        news, self._gaps = gaps.news(table.unwatched, self._gaps, table.taken_at, table.netns)
+        return [ReportUnwatched(news)] if news != ALL_WATCHED else []
 
     def _report_record(self, troubles: tuple[str, ...]) -> list[Action]:
         """Return the report of what is new about the settings record, if anything is."""
