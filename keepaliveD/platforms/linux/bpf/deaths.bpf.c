@@ -129,12 +129,15 @@ struct {
 } evidences SEC(".maps");
 
 /* With which hop limit packets of a service arrive: of connections older than us it may be learnt from another one.
- * A device may lead the ports of one address to several hosts, so that each port is a service; clients have none.
+ * A device may lead the ports of one address to several hosts, so that each port is a service. Of a client it is learnt
+ * by the service of this host that it uses: for a connection to another one any user may take a low port.
  */
+#define OF_THIS_HOST (1 << 16)
+
 struct host {
 	struct address address;
 	__u32 netns;
-	__u32 port; /* 0: a client of this host */
+	__u32 service; /* its port; of one of this host's, whose client it is, with OF_THIS_HOST */
 };
 
 struct habit {
@@ -267,9 +270,9 @@ static __always_inline void see_forger(const struct tcp_sock *tp)
 }
 
 /* Of the two ports, that of a service is the lower one, all but always. */
-static __always_inline __u32 port_of_service(__u16 local, __u16 remote)
+static __always_inline __u32 service_of(__u16 local, __u16 remote)
 {
-	return remote < local ? remote : 0;
+	return remote < local ? remote : OF_THIS_HOST | local;
 }
 
 /* From how far it came, if it left with the least usual hop limit that is not smaller. */
@@ -301,7 +304,7 @@ static __always_inline void learn(const struct sock_common *sk, const struct seg
 	struct host host = {
 		.address = segment->source,
 		.netns = sk->skc_net.net->ns.inum,
-		.port = port_of_service(bpf_ntohs(tcp->target), bpf_ntohs(tcp->source)),
+		.service = service_of(bpf_ntohs(tcp->target), bpf_ntohs(tcp->source)),
 	};
 	struct habit habit = { .ttl = segment->ttl };
 
@@ -773,7 +776,7 @@ static __always_inline void tell_surroundings(struct death *death, const struct 
 	struct host host = {
 		.address = death->remote,
 		.netns = death->netns,
-		.port = port_of_service(death->local_port, death->remote_port),
+		.service = service_of(death->local_port, death->remote_port),
 	};
 	struct flow flow = {
 		.local = death->local,
