@@ -285,7 +285,7 @@ def _unanswered_for(sockets: Sockets, keepintvl: Column) -> Column:
     since_sent, expires = sockets["since_sent"].astype(np.float64), sockets["expires"].astype(np.float64)
     waited = (since_sent + expires) * (1 - 0.5 ** sockets["retransmits"].astype(np.float64))
     resending = (sockets["timer"] == Timer.RETRANSMIT.value) & (sockets["retransmits"] != 0)
-    probing = (sockets["timer"] == Timer.KEEPALIVE.value) & (sockets["probes"] != 0)
+    probing = (sockets["timer"] == Timer.KEEPALIVE.value) & (sockets["probes"] != 0) & (sockets["keepcnt"] != 0)
     closed = (sockets["timer"] == Timer.ZERO_WINDOW.value) & (sockets["probes"] > 1)
     unanswered = np.zeros(len(sockets))
     np.copyto(unanswered, since_sent + waited, where=resending)

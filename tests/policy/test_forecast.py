@@ -460,6 +460,13 @@ def test_keepalive_that_is_not_answered_for_twenty_seconds_makes_no_connection_s
     assert said(table(1000.0, idle(silent, probes=probes, expires=expires, since_packet=31.0 - expires) | left)) == then
 
 
+def test_where_the_number_of_probes_is_not_read_the_verdict_is_about_the_next_one() -> None:
+    """When the connection would end is not known then."""
+    left: Socket = {"keepidle": 60, "keepintvl": 31, "keepcnt": 0, "timer": Timer.KEEPALIVE, "keepalive": Switch.ON}
+    said_of = said(table(1000.0, idle(174.0, probes=4, expires=10.0, since_packet=21.0) | left))
+    assert said_of[:2] == (Verdict.SAFE, Due.KEEPALIVE)
+
+
 # paths that count only data
 
 
