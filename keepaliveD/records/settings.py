@@ -252,5 +252,6 @@ def _place(identity: Mapping[str, str]) -> dict[str, str]:
 
 
 def _are_one(recorded: Mapping[str, str], identity: Mapping[str, str]) -> bool:
-    """Whether a record speaks of this system. An earlier version recorded no cookie."""
-    return dict(recorded) == {name: value for name, value in identity.items() if name in recorded or name != COOKIE}
+    """Whether a record speaks of this system. A cookie may be missing: of earlier versions, or it was not read."""
+    names = {*recorded, *identity} - ({COOKIE} if COOKIE not in recorded or COOKIE not in identity else set())
+    return all(recorded.get(name) == identity.get(name) for name in names)

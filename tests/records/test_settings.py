@@ -189,6 +189,11 @@ def test_a_record_of_an_earlier_version_has_no_cookie_and_still_counts(tmp_path:
     assert a_record(tmp_path, HERE | {"cookie": "7"}).holds_any()
 
 
+def test_a_record_counts_also_where_the_kernel_does_not_tell_the_cookie_now(tmp_path: Path) -> None:
+    a_record(tmp_path, HERE | {"cookie": "7"}).record_found(FOUND, OURS)
+    assert a_record(tmp_path, HERE).holds_any()
+
+
 @pytest.mark.usefixtures("keeper")
 def test_a_record_of_another_boot_is_obsolete(tmp_path: Path) -> None:
     """It speaks of settings that no longer exist; today's are found anew, and take its place."""
