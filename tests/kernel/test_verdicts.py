@@ -98,6 +98,15 @@ def test_each_kind_of_fault_is_found(said: list[Entry], wrong: set[Kind]) -> Non
     assert {fault.kind for fault in judged.faults()} == wrong
 
 
+def test_a_death_is_called_only_by_a_scan_that_came_after_it() -> None:
+    """On a busy machine none may come for seconds."""
+    story = Story("peer", 0, NO_KEEPALIVE, NO_KEEPALIVE, (), 0)
+    life = Life(story, 1, [packet(98), packet(LAST)], until={"client": 112.0, "server": 112.0})
+    for looks, wrong in ((scans(80, 112), True), (scans(80, 105), False)):
+        (judged,) = judge(Played(WALL, [life], [Watch(WALL, "bpf", "client", 80.0, {1: []}, looks)]))
+        assert (Kind.DEAD_UNSAID in {fault.kind for fault in judged.faults()}) == wrong
+
+
 LONG_WALL = Wall(timeout=8, interval=1, mode="drop", system=7200)
 WARNED = 100.0  # instant of a warning, four seconds before the peer's next probe
 

@@ -104,11 +104,18 @@ class Judged:
         return SLOW + sum(max(0, min(each.end, self.until) - max(each.begin, since)) for each in self.pauses)
 
     def _chance(self) -> float:
-        """For how many seconds the daemon could have said that it is dead, and more than it may take."""
+        """For how many seconds the daemon could have said that it is dead, and more than it may take.
+
+        It is certain at the first scan after a whole timeout since the one that saw the last packet.
+        """
+        if self.forgotten_at == INFINITE:
+            return 0
         wall, opened = self.watch.wall, self.life.packets[0].at
         watched = self.watch.ready_at + (wall.timeout if opened < self.watch.ready_at else 0)
-        since = max(self.forgotten_at, watched)
-        return self.until - since - 2 * wall.interval - self._slow(since)
+        seen = self._around(self.passed[-1])[1].end
+        certain = max(self.forgotten_at, watched, seen + wall.timeout) + ON_THE_WAY
+        looked = min((scan.end for scan in self.watch.scans if scan.begin > certain), default=INFINITE)
+        return self.until - looked - SLOW
 
     def _false_alarm(self, entry: Entry) -> Kind | None:
         """What is wrong with a warning where a probe then kept the connection, so that nobody had to speak.
