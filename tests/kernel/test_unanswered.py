@@ -20,14 +20,15 @@ def test_a_connection_whose_data_is_not_answered_is_at_risk_long_before_the_gues
 ) -> None:
     """The program hangs; what monitors the host learns of it."""
     home = Home(tmp_path, f'[watch]\nengine = "{engine}"\n')  # no [[path]]: its timeout of 4 minutes is only assumed
-    check = (*CTL, "sockets", "--check", f"--config={home.file}")
     with Rig("drop", timeout=2) as rig, program(rig) as client:
+        check = (*CTL, "sockets", "--check", f"--namespace={rig.client.inode}", f"--config={home.file}")
         client.far.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, 100)
         client.far.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
 
         def ours() -> dict[str, object]:
             port = client.endpoints["KEEPALIVE_LOCAL_PORT"]
-            (one,) = [each for each in sockets(rig.client, home) if each["local"]["port"] == port]
+            here = [each for each in sockets(rig.client, home) if each["netns"] == rig.client.inode]
+            (one,) = [each for each in here if each["local"]["port"] == port]
             return one
 
         time.sleep(3)  # the firewall's patience is over
