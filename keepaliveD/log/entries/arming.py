@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from keepaliveD.log.entries.connections import Whose, fields_of, forgetter, of_whom, owner_fields, who, whose_is
+from keepaliveD.log.entries.connections import OwnerKey, fields_of, forgetter, of_owner, owner_fields, owner_key, who
 from keepaliveD.log.entries.entry import HANDFUL, NOTICE, WARNING, Entry, Value
 from keepaliveD.log.words import too_long
 from keepaliveD.model import requirements
@@ -68,7 +68,7 @@ def of_arming(outcome: Outcome) -> Iterator[Entry]:
     unreported = UNREPORTED if not isinstance(outcome.action, Arm) or outcome.action.last else UNREPORTED | RETRIED
     reported = [arming for arming in outcome.armings if arming.result not in unreported]
     few = _count(reported) <= HANDFUL
-    groups: dict[tuple[ArmingResult, Whose, str, Wish | None], list[Arming]] = {}
+    groups: dict[tuple[ArmingResult, OwnerKey, str, Wish | None], list[Arming]] = {}
     for arming in reported:
         for (whose, path, wish), connections in _apart(arming.connections, outcome).items():
             alike = Arming(connections, arming.result, arming.before, arming.after)
@@ -105,7 +105,7 @@ def of_counted(counted: Counted) -> Entry:
     )
 
 
-Kind = tuple[Whose, str, Wish | None]
+Kind = tuple[OwnerKey, str, Wish | None]
 
 
 def _apart(connections: Sequence[Connection], outcome: Outcome) -> dict[Kind, Sequence[Connection]]:
@@ -121,7 +121,7 @@ def _apart(connections: Sequence[Connection], outcome: Outcome) -> dict[Kind, Se
     for (its_owner, its_path, user), count in zip(places, np.bincount(kind_of).tolist(), strict=True):
         start, end = end, end + count
         owner = owners[its_owner]
-        kind = whose_is(owner, int(users[user])), paths[its_path], first_matching(wishes, owner)
+        kind = owner_key(owner, int(users[user])), paths[its_path], first_matching(wishes, owner)
         by_kind.setdefault(kind, []).append(order[start:end])
     return {kind: part(connections, np.concatenate(rows)) for kind, rows in by_kind.items()}
 
@@ -152,7 +152,7 @@ def _summary(members: Sequence[Arming], wish: Wish | None) -> Entry:
     return Entry(
         EVENTS.get(members[0].result, "unarmed"),
         _priority(members[0].result),
-        f"{count} connections{of_whom(urgent)}{on_path}: {_what(members, wish, urgent)}; "
+        f"{count} connections{of_owner(urgent)}{on_path}: {_what(members, wish, urgent)}; "
         f"for example {urgent.local} -> {urgent.remote}{because}",
         fields | owner_fields(urgent) | _fields(members, wish),
     )

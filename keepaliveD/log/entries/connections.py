@@ -23,7 +23,7 @@ NO_REMEDY = (  # on a path that counts only data
     "keepalive does not help, because that path counts only data; let the program send some more often, "
     "or raise the idle timeout of the path"
 )
-Whose = tuple[str] | tuple[str, str, int]  # a unit; or a process, a container and a user
+OwnerKey = tuple[str] | tuple[str, str, int]  # a unit; or a process, a container and a user
 CONNTRACK_TIMEOUT = "net.netfilter.nf_conntrack_tcp_timeout_established"
 SUBFLOW = 'it cannot be armed: MPTCP subflow: requires watch.engine = "bpf"'
 
@@ -35,13 +35,13 @@ def of_report(report: ReportConnections) -> Iterator[Entry]:
     if len(reported) <= HANDFUL:
         yield from (_single(*one) for one in reported)
         return
-    groups: dict[tuple[str, Verdict, Whose, str], list[tuple[Connection, Verdict, int]]] = {}
+    groups: dict[tuple[str, Verdict, OwnerKey, str], list[tuple[Connection, Verdict, int]]] = {}
     for one in reported:
         connection, before, _ = one
         key = (
             _event(connection.verdict, before),
             connection.verdict,
-            whose_is(connection.owner, connection.uid),
+            owner_key(connection.owner, connection.uid),
             connection.path,
         )
         groups.setdefault(key, []).append(one)
@@ -75,7 +75,7 @@ def who(connection: Connection) -> str:
     return process + unit
 
 
-def whose_is(owner: Owner, uid: int) -> Whose:
+def owner_key(owner: Owner, uid: int) -> OwnerKey:
     """Return by what to group connections: their unit; where there is none, their process, container and user.
 
     Anybody may give a process any name, and would hide the connections of another user behind his own.
@@ -83,7 +83,7 @@ def whose_is(owner: Owner, uid: int) -> Whose:
     return (owner.unit,) if owner.unit else (owner.process, owner.container, uid)
 
 
-def of_whom(connection: Connection) -> str:
+def of_owner(connection: Connection) -> str:
     """Return whose the connections of a summary are: " of ", then the unit, or process, user and container."""
     owner = connection.owner
     if owner.unit:
@@ -237,7 +237,7 @@ def _summary(members: list[Connection], before: Verdict) -> Entry:
     return Entry(
         _event(urgent.verdict, before),
         min(_priority(connection, before) for connection in members),
-        f"{len(members)} connections{of_whom(urgent)} on path {quoted(urgent.path)}: {what}; "
+        f"{len(members)} connections{of_owner(urgent)} on path {quoted(urgent.path)}: {what}; "
         f"for example {urgent.local} -> {urgent.remote}{_remedy(urgent, before)}",
         fields,
     )

@@ -114,7 +114,7 @@ def _summary(alike: Alike) -> Entry:
     return Entry(
         "died",
         _priority(death),
-        f"{alike.count} {more}connection{plural}{_of_whom(death, common)}{on_path} ended{within}: "
+        f"{alike.count} {more}connection{plural}{_of_owner(death, common)}{on_path} ended{within}: "
         f"{death.cause.label}{told}; "
         f"for example {_example(death, common)}; {_advice(found)}",
         {"KEEPALIVE_COUNT": alike.count, **_cause(death, found), **_place(death, common)},
@@ -122,7 +122,7 @@ def _summary(alike: Alike) -> Entry:
     )
 
 
-def _of_whom(death: Death, common: Common) -> str:
+def _of_owner(death: Death, common: Common) -> str:
     """Return whose many are, to follow their number: their unit; where it is not known, their user."""
     if Common.UNIT in common and death.owner.unit:
         return f" of {quoted(death.owner.unit)}"
