@@ -175,6 +175,7 @@ class Decider:
             dict(self._scans.results),
             self.ended.tally,
             (*self._scans.troubles, *self._logged.damaged),
+            self._scans.refused,
         )
 
     @property
@@ -339,7 +340,8 @@ class Decider:
             case Life.STARTING:
                 return [*self._report_started(), Notify(Phase.READY), *self._reload_if_asked()]
             case Life.RELOADING:
-                return [Notify(Phase.READY), *self._answer_reloads(), *self._reload_if_asked()]
+                report = self._report_reloaded()
+                return [*report, Notify(Phase.READY), *self._answer_reloads(), *self._reload_if_asked()]
             case Life.SHOWING:
                 return self._stop(now)
             case Life.STOPPING:
@@ -351,6 +353,12 @@ class Decider:
     def _report_started(self) -> list[Action]:
         report = ReportStarted(self.status, self._logged.engine_description, self._at_connect, self.unseen, self._notes)
         return [*log(report), *self._report_doubts()]
+
+    def _report_reloaded(self) -> list[Action]:
+        """Report a reload once a scan has applied it, so that the report says what could be applied."""
+        if self._complaint:
+            return []
+        return [*log(ReportReloaded(self.status, self._at_connect, self.unseen)), *self._report_doubts()]
 
     def _report_doubts(self) -> list[Action]:
         """Report the warnings of `keepalivectl check`: whoever reloads by systemctl does not see them otherwise."""
@@ -382,13 +390,10 @@ class Decider:
         return [] if self._dry_run else [WatchDeaths(self.rules)]
 
     def _on_begun_at_connect(self, begun: BegunAtConnect, now: float) -> list[Action]:
-        """Return the report of a reload; it is complete once a scan has applied it. A start is reported later."""
+        """Return the scan that applies the rules of a reload; at a start, it has been."""
         self._at_connect = begun.report
         actions = log(ReportRefused(begun.problem)) if begun.problem else []
-        if self._life is Life.RELOADING:
-            report = ReportReloaded(self.status, begun.report, self.unseen)
-            actions += [*log(report), *self._report_doubts(), *self._scan(now)]
-        return actions
+        return [*actions, *self._scan(now)] if self._life is Life.RELOADING else actions
 
     def _on_reload_failed(self, reason: str, now: float) -> list[Action]:
         lines = [f"reload failed, the old configuration stays: {line}" for line in reason.splitlines()]

@@ -123,6 +123,11 @@ class ScanDecider:
         return self._settings.kept
 
     @property
+    def refused(self) -> tuple[str, ...]:
+        """Return the settings of the system that could not be set when that was last tried."""
+        return self._settings.refused
+
+    @property
     def troubles(self) -> tuple[str, ...]:
         """Return what is wrong with the settings record, by the last look at it."""
         return self._troubles

@@ -85,6 +85,11 @@ class SystemKeepalive:
             self._in_place |= action.values
             self._left_alone = {key: left for key, left in self._left_alone.items() if key not in action.values}
 
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """Return the settings that could not be set when that was last tried."""
+        return tuple(sorted(key for key, left in self._left_alone.items() if left.reason))
+
     def _aim(self, without_us: Mapping[str, int]) -> list[Action]:
         """Decide what should stand. Report stricter settings that are kept once, and when they change."""
         if self._roles is None:

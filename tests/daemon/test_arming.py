@@ -226,8 +226,8 @@ def test_after_a_reload_it_is_tried_again(stage: Stage) -> None:
     stage.run()
     assert [event for event in stage.events() if event in ("refused", "armed", "reloaded")] == [
         "refused",
-        "reloaded",
         "armed",
+        "reloaded",
     ]
 
 

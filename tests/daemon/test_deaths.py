@@ -19,7 +19,8 @@ from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import KernelError, NotPermitted
 from keepaliveD.model.events import Died
-from keepaliveD.model.reports import ReportStarted
+from keepaliveD.model.keepalive import Keepalive
+from keepaliveD.model.reports import ReportReloaded, ReportStarted
 from keepaliveD.model.rules import ArmAction, ArmRule
 from keepaliveD.model.status import Status
 from keepaliveD.places import MEASURES
@@ -199,6 +200,12 @@ def test_why_nothing_is_armed_at_connect_is_not_said_again_where_the_engine_has_
         started = ReportStarted(status, f"netlink engine ({reason})", f"{cannot} ({why})", "", ())
         (said,) = entries.of(Outcome(started))
         assert said.message.endswith(f"; netlink engine; see keepalivectl status; {message}")
+
+
+def test_a_reload_does_not_claim_what_could_not_be_set() -> None:
+    status = Status(Counts(0, 1, {}), Keepalive(50, 20, 31), {}, refused=("net.ipv4.tcp_keepalive_time",))
+    (said,) = entries.of(Outcome(ReportReloaded(status, "", "")))
+    assert said.message.endswith("idle 50s, interval 20s, probes 31, but cannot set net.ipv4.tcp_keepalive_time")
 
 
 def test_an_autopsy_that_is_switched_off_is_why_no_end_is_seen(stage: Stage, tmp_path: Path) -> None:

@@ -95,6 +95,8 @@ class Host:
     def __init__(self, decider: Decider, quiet_since: float = 0.0) -> None:
         self.decider = decider
         self.asked: list[Action] = []
+        self.next_rules = OLD
+        self.refused: KernelError | None = None  # what comes of setting the system's keepalive
         self._quiet_since = quiet_since
 
     def hand_in(self, event: Event, now: float) -> list[Action]:
@@ -114,10 +116,10 @@ class Host:
         return [action for action in actions if not isinstance(action, LogOutcome | Notify | Abandon | EndDaemon)]
 
     def answer(self, action: Queued, now: float) -> Event:
-        """Everything succeeds."""
+        """Everything succeeds, unless it is to be refused."""
         match action:
             case LoadConfiguration():
-                return Loaded(OLD)
+                return Loaded(self.next_rules)
             case OpenSession():
                 return Opened("")
             case ScanSockets():
@@ -127,7 +129,8 @@ class Host:
                 )
             case ArmAtConnect():
                 return BegunAtConnect()
-        return Done(action, (Outcome(action),) if isinstance(action, SetSystemKeepalive) else ())
+        outcome = Outcome(action, refused=self.refused)
+        return Done(action, (outcome,) if isinstance(action, SetSystemKeepalive) else ())
 
 
 def started(rules: Rules = OLD, quiet_since: float = 0.0) -> Host:
@@ -236,8 +239,17 @@ def test_a_reload_follows_the_new_rules_once_their_session_is_open() -> None:
     assert host.decider.rules is OLD
     assert ArmAtConnect(other) in host.decider.decide(Opened("netlink engine"), 1001.0)
     actions = host.decider.decide(BegunAtConnect("armed at connect"), 1001.0)
-    assert [type(report) for report in reports(actions)] == [ReportReloaded]
-    assert actions[-1] == ScanSockets(with_settings=False), "it is complete once a scan has applied it"
+    assert actions == [ScanSockets(with_settings=False)], "it is complete once a scan has applied it"
+
+
+def test_a_reload_is_reported_once_it_is_applied_and_says_what_was_refused() -> None:
+    host = started()
+    host.refused = KernelError("no space left on device")
+    host.next_rules = dataclasses.replace(RULES, wanted={"time": 50}, keepalive=Keepalive(50, 20, 31))
+    actions = [type(report) for report in reports(host.hand_in(Reload(), 1001.0))]
+    assert actions == [SetSystemKeepalive, ReportReloaded]
+    (report,) = (each for each in reports(host.asked) if isinstance(each, ReportReloaded))
+    assert report.status.refused == ("time",)
 
 
 @pytest.mark.parametrize("action", [LoadConfiguration(), OpenSession(Watching())])

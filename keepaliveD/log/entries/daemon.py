@@ -136,4 +136,5 @@ def _intent(status: Status) -> str:
         return "system keepalive left alone (keepalive.apply = false)"
     kept = ", ".join(f"{key} = {value}" for key, value in status.kept.items())
     intent = f"system keepalive {status.keepalive}" + (f", but {kept}" if kept else "")
+    intent += f", but cannot set {', '.join(status.refused)}" if status.refused else ""
     return intent + (" (dry run)" if status.dry_run else "")
