@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import selectors
 import socket
 import stat
@@ -55,6 +56,13 @@ class _Peer:
     def is_here(self) -> bool:
         """Return whether it has not been let go."""
         return self.socket.fileno() >= 0
+
+    @property
+    def has_given_up(self) -> bool:
+        """Return whether it has closed its end, although it wants an answer: it has been told that there is none."""
+        poll = select.poll()
+        poll.register(self.socket, 0)  # that it has closed is always told; one that only sends no more has not
+        return self.client.wants_answer and bool(poll.poll(0))
 
 
 class Control:
@@ -104,6 +112,9 @@ class Control:
             return
         self.turn()
         peer = None if self._asking else self._next_to_ask()
+        while peer is not None and peer.has_given_up:
+            self._let_go(peer)
+            peer = self._next_to_ask()
         if peer is not None and peer.client.question is not None:
             self._asking, self._asked, self._asked_at = peer, self._asked + 1, self._now()
             yield Asked(Asker(self._asked, peer.user, peer.process), peer.client.question.asks)

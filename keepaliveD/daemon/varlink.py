@@ -140,6 +140,11 @@ class Client:
         self.question: Question | None = None  # that somebody else answers
 
     @property
+    def wants_answer(self) -> bool:
+        """Return whether it has not said that it wants no answer to the call that is being answered."""
+        return not self._wants_no_answer
+
+    @property
     def is_listened_to(self) -> bool:
         """Return whether to read more of it: not before it has its answers to all that it has sent."""
         return not (self.outgoing or self.question or self.is_waiting)

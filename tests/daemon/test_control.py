@@ -529,6 +529,31 @@ def test_a_client_that_goes_before_its_answer_harms_nobody(timed: Control) -> No
     assert not timed._peers
 
 
+def test_an_order_whose_client_has_gone_is_not_carried_out(timed: Control) -> None:
+    """It was told that the daemon does not answer: nobody expects any more that it is done."""
+    with client(timed) as its:
+        its.send(RELOAD)
+    assert list(timed.events()) == []
+    assert not timed._peers
+
+
+def test_a_client_that_only_sends_no_more_has_not_gone(timed: Control) -> None:
+    with client(timed) as its:
+        its.send(RELOAD)
+        its.shutdown(socket.SHUT_WR)
+        (asked,) = timed.events()
+        assert isinstance(asked, Asked)
+        timed.settle(asked.asker, None)
+        assert json.loads(said(its)[:-1].removesuffix(b"\0")) == {"parameters": {}}
+
+
+def test_a_client_that_wants_no_answer_may_go(timed: Control) -> None:
+    with client(timed) as its:
+        its.send(RELOAD.replace(b"{", b'{"oneway":true,'))
+    (asked,) = timed.events()
+    assert isinstance(asked, Asked)
+
+
 @pytest.fixture
 def stranger(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever connects is user 1000."""
