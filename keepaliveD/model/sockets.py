@@ -208,6 +208,8 @@ class SocketTable:
     `firewall_timeout` is the idle timeout of this host's own firewall; FOREVER if it tracks no connection.
     `tracked` says how full this host's own firewall is, in each network namespace in which it was asked.
     `netns` is our own network namespace, as its rows have it.
+    `changed_idle_time` are the network namespaces whose setting of the idle time is another one than at the scan
+    before, where the engine does not read the settings of sockets.
     """
 
     sockets: Sockets
@@ -222,6 +224,7 @@ class SocketTable:
     firewall_timeout: float = FOREVER
     tracked: tuple[Tracked, ...] = ()
     netns: int = OWN
+    changed_idle_time: tuple[int, ...] = ()
 
     @property
     def read_by(self) -> float:

@@ -34,6 +34,8 @@ class Activity:
     """
 
     taken_at: float
+    firewall_setting: float  # the idle timeout by the settings of this host's own firewall
+    firewall_set_at: float  # instant at which that was first seen to be another one than before
     cookie: Column
     segments_in: Column
     segments_out: Column
@@ -49,12 +51,14 @@ class Activity:
     beat: Column  # instant after which the newest packet passed that the peer's next probe counts from, or at it
     beat_by: Column  # instant before which it passed, or at it
     probed: Column  # whether it was a probe of the peer's, not data
+    grew: Column  # whether the newest one of these probes came later than the period before promised
     bridged: Column  # whether nothing but these probes has kept the connection for a whole period
     consulted: Column  # whether this host's own firewall was asked: Consulted (policy/firewall.py)
     firewall_timeout: Column  # its idle timeout; FOREVER if it does not track the connection, NaN if that is not known
     firewall_forgets_at: Column  # instant at which it forgets in this silence, or up to a second later; NaN not known
     picks_up: Column  # whether it then remembers anew at the next packet of this end
     survived: Column  # longest idle time, at least, after which the peer was still heard
+    survived_here: Column  # the same of silences that began since the setting of this host's own firewall changed
     reported: Column  # Verdict last announced, 0 for none
     reported_at: Column  # instant
     withdrawn_at: Column  # instant at which a warning was last taken back, or it was last at risk after that
@@ -74,7 +78,7 @@ class Between(NamedTuple):
     latest: Column
 
 
-COLUMNS = tuple(each.name for each in fields(Activity) if each.name != "taken_at")
+COLUMNS = tuple(each.name for each in fields(Activity) if each.type == "Column")
 
 
 def nothing_known() -> Activity:
@@ -83,6 +87,8 @@ def nothing_known() -> Activity:
     counts, marks = np.empty(0, np.uint64), np.empty(0, np.uint8)
     return Activity(
         taken_at=-FOREVER,
+        firewall_setting=FOREVER,
+        firewall_set_at=-FOREVER,
         cookie=counts,
         segments_in=counts,
         segments_out=counts,
@@ -98,12 +104,14 @@ def nothing_known() -> Activity:
         beat=none,
         beat_by=none,
         probed=np.empty(0, np.bool_),
+        grew=np.empty(0, np.bool_),
         bridged=np.empty(0, np.bool_),
         consulted=marks,
         firewall_timeout=none,
         firewall_forgets_at=none,
         picks_up=np.empty(0, np.bool_),
         survived=none,
+        survived_here=none,
         reported=marks,
         reported_at=none,
         withdrawn_at=none,
@@ -158,8 +166,11 @@ def _learn_packets(memory: Activity, table: SocketTable, timeout: Column) -> Act
     """Place the newest packet of each socket that is new or moved, and learn from the silence before it."""
     sockets, moves = table.sockets, _moves(memory, table)
     rows, shown = moves.rows, _shown(table, moves)
-    survived = _survived(moves)
+    silence = _survived(moves)
+    survived = np.fmax(moves.survived, silence)
     probes = _probes(moves, shown, np.fmax(timeout[rows], survived))
+    memory = _with_setting(memory, table)
+    here = np.where(moves.last_packet.latest >= memory.firewall_set_at, silence, 0.0)
     newest = _let_through(moves, Between(probes.earliest, shown.latest), timeout[rows])
     return replace(
         memory,
@@ -172,11 +183,29 @@ def _learn_packets(memory: Activity, table: SocketTable, timeout: Column) -> Act
         consulted=put(memory.consulted, rows, np.minimum(memory.consulted[rows], EARLIER)),
         firewall_forgets_at=put(memory.firewall_forgets_at + table.asleep, rows, np.nan),
         survived=put(memory.survived, rows, survived),
+        survived_here=put(memory.survived_here, rows, np.fmax(memory.survived_here[rows], here)),
         peer_period=put(memory.peer_period, rows, probes.period),
         beat=put(memory.beat, rows, probes.beat.earliest),
         beat_by=_passing_unseen(put(memory.beat_by, rows, probes.beat.latest), table),
         probed=put(memory.probed, rows, probes.probed),
+        grew=put(memory.grew, rows, probes.grew),
         bridged=put(memory.bridged, rows, probes.bridged),
+    )
+
+
+def _with_setting(memory: Activity, table: SocketTable) -> Activity:
+    """Return the memory without what the setting of this host's own firewall was known to mean, if it has changed.
+
+    When the firewall forgets in this silence stands, and so does that it does not track a connection.
+    """
+    if memory.firewall_setting == table.firewall_timeout:
+        return memory
+    return replace(
+        memory,
+        firewall_setting=table.firewall_timeout,
+        firewall_set_at=table.taken_at if memory.firewall_setting < FOREVER else -FOREVER,
+        firewall_timeout=np.where(memory.firewall_timeout == FOREVER, FOREVER, np.nan),
+        survived_here=np.zeros(len(memory)),
     )
 
 
@@ -234,6 +263,7 @@ class _Moves(NamedTuple):
     beat: Between
     peer_period: Column
     probed: Bools
+    grew: Bools
     bridged: Bools
     survived: Column
 
@@ -264,6 +294,7 @@ def _moves(memory: Activity, table: SocketTable) -> _Moves:
         beat=Between(memory.beat[rows], memory.beat_by[rows]),
         peer_period=memory.peer_period[rows],
         probed=memory.probed[rows],
+        grew=memory.grew[rows],
         bridged=memory.bridged[rows],
         survived=memory.survived[rows],
     )
@@ -289,6 +320,7 @@ class _Probes(NamedTuple):
     """The peer's probes among the newest packets: see the columns of Activity."""
 
     probed: Bools
+    grew: Bools
     bridged: Bools
     period: Column
     beat: Between
@@ -306,7 +338,7 @@ def _probes(moves: _Moves, shown: Between, timeout: Column) -> _Probes:
     probed = hidden & moves.answered & moves.shows_probes
     data = ~moves.known | (moves.data_at + moves.younger > moves.start)
     rhythmic = probed & (moves.probed | (moves.received > 1))  # the first comes after another time than the next
-    rhythm, overdue = _rhythm(moves, shown.latest), _overdue(moves)
+    (rhythm, ended), overdue = _rhythm(moves, shown.latest), _overdue(moves)
     alone = (moves.received > 1) | (moves.last_packet.earliest <= moves.beat.earliest)
     in_time = ~(moves.start - moves.beat.latest > timeout)
     earliest = np.where(moves.known, np.fmax(shown.earliest, moves.start), shown.earliest)
@@ -316,6 +348,7 @@ def _probes(moves: _Moves, shown: Between, timeout: Column) -> _Probes:
     perhaps = moves.answered & ~hidden & (moves.received > 1)
     return _Probes(
         probed=np.where(data, False, probed | moves.probed),
+        grew=np.where(rhythmic, ended & (moves.peer_period < FOREVER), moves.grew),
         bridged=np.where(rhythmic, in_time & (alone | (moves.bridged & ~overdue)), moves.bridged),
         period=np.where(rhythmic, rhythm, np.where(overdue, FOREVER, moves.peer_period)),
         beat=Between(
@@ -326,8 +359,8 @@ def _probes(moves: _Moves, shown: Between, timeout: Column) -> _Probes:
     )
 
 
-def _rhythm(moves: _Moves, latest: Column) -> Column:
-    """Return the time between the peer's probes, at most, by how many came since the scan before.
+def _rhythm(moves: _Moves, latest: Column) -> tuple[Column, Bools]:
+    """Return the time between the peer's probes, at most, by how many came since the scan before; and what has ended.
 
     Between the first and the last of several there were that many less one; a single one came after the
     probe before. A silence that is longer than the known rhythm ends it, and so do fewer probes than it promises,
@@ -341,7 +374,7 @@ def _rhythm(moves: _Moves, latest: Column) -> Column:
     if not moves.slept:
         ended |= latest - before.latest > (count + 1) * known * (1 + TIMER_SLACK)
     period: Column = np.where(ended, at_most, np.fmin(known, at_most))
-    return np.fmin(period, FOREVER)
+    return np.fmin(period, FOREVER), ended
 
 
 def _overdue(moves: _Moves) -> Bools:
@@ -357,9 +390,9 @@ def _since_data(sockets: Sockets, rows: Indices) -> Column:
 
 
 def _survived(moves: _Moves) -> Column:
-    """Return the longest silence, at least, after which the peer was still heard: up to the scan before."""
-    silence = np.fmax(moves.survived, moves.start - moves.last_packet.latest)
-    survived: Column = np.where(moves.answered & moves.shows_probes, silence, moves.survived)
+    """Return the silence up to the scan before, at least, after which the peer was still heard; 0 where it was not."""
+    silence = np.fmax(moves.start - moves.last_packet.latest, 0.0)  # which passes over NaN
+    survived: Column = np.where(moves.answered & moves.shows_probes, silence, 0.0)
     return survived
 
 
@@ -403,7 +436,8 @@ def _learn_timers(memory: Activity, table: SocketTable) -> Activity:
 
     BPF reads both. Else the timer shows it in time: the longest distance from the last packet heard to the
     expiry, while that is the same; and exactly where a check has just found nothing new and set the timer
-    to the rest. What is known stays known while only the kernel sets the timer, which it does when it fires.
+    to the rest. What is known stays known while only the kernel sets the timer, which it does when it fires, and the
+    setting of the network namespace stays: which sockets follow that is not shown.
     """
     sockets, earlier = table.sockets, memory.expires_at + table.asleep  # no timer runs while the machine sleeps
     ends = table.taken_at + sockets["expires"].astype(np.float64)
@@ -426,6 +460,8 @@ def _learn_timers(memory: Activity, table: SocketTable) -> Activity:
     hidden = (sockets["timer"] == Timer.RETRANSMIT.value) | (sockets["timer"] == Timer.ZERO_WINDOW.value)
     fired = (earlier <= table.read_by) & ~np.isnan(ticking)
     by_kernel = same | hidden | fired
+    if table.changed_idle_time:
+        by_kernel &= ~np.isin(sockets["netns"], table.changed_idle_time)
     known = memory.knows_keepidle & by_kernel & ~checked
     shown = np.where(same, np.fmax(memory.keepidle, length), length)
     shown[overdue] = memory.keepidle[overdue]

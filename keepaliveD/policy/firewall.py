@@ -92,12 +92,12 @@ def _may_be_asked(judgement: Judgement, activity: Activity) -> Bools:
 def _candidates(judgement: Judgement, activity: Activity, warn_before: float) -> tuple[Indices, Column]:
     """Return the rows to ask about, the most urgent of each user first, and the seconds left of each.
 
-    Before the first answer the timeout of this host's firewall may be that of any connection. After it, only a
-    newest packet that is not known to a second is worth a question.
+    Until its answer tells the timeout of this host's firewall for a connection, it may be that of its settings. After
+    that, only a newest packet that is not known to a second is worth a question.
     """
     table, forecast = judgement.table, judgement.forecast
     latest = forecast.now + LEADS * warn_before
-    new = activity.consulted == Consulted.NEVER.value
+    new = (activity.consulted == Consulted.NEVER.value) | np.isnan(activity.firewall_timeout)
     may_be_near = (forecast.cut_at <= latest) | (new & (activity.last_packet <= latest - table.firewall_timeout))
     may_be_near &= _may_be_asked(judgement, activity)
     rows, most = np.flatnonzero(may_be_near), max(FEW, len(table) // PART)

@@ -44,7 +44,7 @@ class Forecast:
     verdict: Column  # Verdict
     due: Column  # Due: what the next packet will be
     due_at: Column  # instant, at the earliest, or that of Due.END; FOREVER if nothing is due
-    cut_at: Column  # instant, at the earliest; NaN if no timeout is known, or no idle time
+    cut_at: Column  # instant, at the earliest that is likely; NaN if no timeout is known, or no idle time
     cut_by: Column  # instant, at the latest
     timeout: Column  # that after which it is forgotten, or the longer idle time that it was seen to survive
     by_firewall: Bools  # whether this host's own firewall forgets it first
@@ -64,13 +64,11 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
     _put_end(coming, table, given_up)
     verdict = _verdict(table.taken_at, cut, ends, coming, given_up)
     _put_unseen(verdict, table, assigned, cut, coming)
-    unsure = _unsure(table.taken_at, verdict, cut, coming)
+    unsure = _unsure(table.taken_at, verdict, cut, coming, activity.probed)
     if assigned.only_data is not None:  # what is sent again may have counted already
         unsure |= (verdict == Verdict.SAFE.value) & assigned.only_data & (cut.timeout != FOREVER)
     unsure |= cut.by_firewall & activity.picks_up & (verdict >= Verdict.LATE.value) & (verdict != Verdict.BARE.value)
-    return Forecast(
-        table.taken_at, verdict, coming.due, coming.at, cut.at, cut.by, cut.timeout, cut.by_firewall, ~unsure
-    )
+    return Forecast(table.taken_at, verdict, coming.due, coming.at, ends, cut.by, cut.timeout, cut.by_firewall, ~unsure)
 
 
 class _Coming(NamedTuple):
@@ -104,7 +102,7 @@ def _probe(table: SocketTable, activity: Activity, assigned: Assigned) -> _Comin
         at=np.fmin(peer_at, own_at),  # which pass over NaN
         by=np.fmin(peer_by, own_by),
         likely_by=np.fmin(peer_at, own_by),  # a probe came through after such a silence before
-        sure=(due != Due.KEEPALIVE.value) | activity.knows_keepidle,
+        sure=np.where(due == Due.KEEPALIVE.value, activity.knows_keepidle, ~activity.grew | (due != Due.PEER.value)),
     )
 
 
@@ -160,15 +158,18 @@ def _put_unseen(verdict: Column, table: SocketTable, assigned: Assigned, cut: _C
     _put(verdict, Verdict.UNKNOWN, unseen & nothing)
 
 
-def _unsure(now: float, verdict: Column, cut: _Cut, coming: _Coming) -> Bools:
+def _unsure(now: float, verdict: Column, cut: _Cut, coming: _Coming, probed: Bools) -> Bools:
     """Return which verdicts do not hold for all values that the facts allow.
 
-    A peer may always probe sooner, and answer before its connection is given up: it is at most so late.
+    A peer that was seen to probe may always do so sooner: it is at most so late. It may answer before its connection
+    is given up.
     """
     unsure: Bools = (verdict == Verdict.CUT.value) & ~(now >= cut.by)
     unsure |= (verdict == Verdict.SAFE.value) & ~(coming.sure & (coming.by < cut.at)) & (cut.timeout != FOREVER)
     certain = coming.sure & (coming.at >= cut.by) & (coming.due != Due.PEER.value) & (coming.due != Due.END.value)
     unsure |= (verdict == Verdict.LATE.value) & ~certain
+    at_risk = (verdict == Verdict.LATE.value) | (verdict == Verdict.BARE.value)
+    unsure |= at_risk & (probed | (now >= cut.at))
     return unsure
 
 
@@ -191,7 +192,7 @@ def _cut(activity: Activity, assigned: Assigned) -> _Cut:
     by = activity.last_packet_by + timeout + ON_THE_WAY
     said = activity.firewall_forgets_at
     here_at = np.fmax(said, activity.last_packet + activity.firewall_timeout)  # which pass over NaN
-    by_firewall = (here_at < at) & (activity.survived < here_at - activity.last_packet)
+    by_firewall = (here_at < at) & (activity.survived_here < here_at - activity.last_packet)
     if not by_firewall.any():
         return _Cut(at, by, timeout, by_firewall)
     here_by = np.fmin(said + ROUNDED, activity.last_packet_by + activity.firewall_timeout)

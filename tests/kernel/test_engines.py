@@ -279,6 +279,19 @@ def test_netlink_says_that_it_does_not_know_them(looks: Looks) -> None:
     assert [name for name in TOLD_BY_BPF if looks.before[name].any()] == []
 
 
+def test_netlink_tells_where_the_idle_time_has_changed_that_its_sockets_may_follow() -> None:
+    with Namespace() as one, Namespace() as other:
+        watcher = SocketWatcher(engine=Netlink())
+        try:
+            ours = {one.inode, other.inode}  # others change theirs meanwhile
+            assert not ours.intersection(watcher.scan(0.0).changed_idle_time)
+            one.set_sysctl(TIME, other.sysctl(TIME) + 100)
+            assert ours.intersection(watcher.scan(1.0).changed_idle_time) == {one.inode}
+            assert not ours.intersection(watcher.scan(2.0).changed_idle_time)
+        finally:
+            watcher.close()
+
+
 @by_bpf
 def test_sockets_whose_peers_are_ignored_never_leave_the_kernel(host: Host, engine: Callable[..., Engine]) -> None:
     """Exactly those: of v4-mapped ones too."""

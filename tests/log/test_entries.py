@@ -50,6 +50,17 @@ def test_a_bare_connection_in_one_line() -> None:
     assert (entry.event, entry.priority) == ("bare", WARNING)
 
 
+def test_a_connection_whose_peer_may_yet_probe_is_said_to_have_nothing_due_that_is_known() -> None:
+    (entry,) = say(dataclasses.replace(BARE, confirmed=False))
+    assert ": at risk: no packet is known to be due, and path " in entry.message
+
+
+def test_what_is_due_before_the_cut_and_may_come_too_late_is_said_to() -> None:
+    """A timer may fire late."""
+    (entry,) = say(late(due_in=50.0))
+    assert ": at risk: keepalive is due in 50s, which may be too late: path " in entry.message
+
+
 def test_a_late_connection_says_what_is_due_too_late() -> None:
     (entry,) = say(late())
     assert "at risk: keepalive is due in 1h 55min, but path " in entry.message

@@ -324,6 +324,16 @@ def test_an_idle_time_is_known_once_a_check_has_found_nothing_new() -> None:
     assert (judgement.activity.keepidle[0], judgement.activity.knows_keepidle[0]) == (pytest.approx(180.0), True)
 
 
+def test_an_idle_time_is_not_known_any_more_once_that_of_its_network_namespace_has_changed() -> None:
+    """Which of them follow it, sock_diag does not tell."""
+    first = table(1000.0, idle(40.0, timer=Timer.KEEPALIVE, expires=20.0, netns=7))
+    checked = table(1025.0, idle(65.0, timer=Timer.KEEPALIVE, expires=115.0, netns=7))
+    for changed, known in (((8,), True), ((7, 8), False)):
+        later = table(1030.0, idle(70.0, timer=Timer.KEEPALIVE, expires=110.0, netns=7))
+        activity = watch(first, checked, dataclasses.replace(later, changed_idle_time=changed)).activity
+        assert bool(activity.knows_keepidle[0]) is known
+
+
 def test_a_timer_that_is_overdue_says_nothing_about_its_length() -> None:
     first = table(1000.0, idle(0.0, timer=Timer.KEEPALIVE, expires=7.0))
     overdue = table(1007.12, idle(7.12, timer=Timer.KEEPALIVE, expires=0.0))

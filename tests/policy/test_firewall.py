@@ -24,22 +24,23 @@ WARN_BEFORE = 60.0
 
 
 class Host:
-    """A host whose own firewall forgets after 20 s, and is asked when policy wants it to be."""
+    """A host whose own firewall forgets after 20 s, or another `timeout`, and is asked when policy wants it to be."""
 
     def __init__(self, path: Path = HOUR, *, picks_up: bool = False) -> None:
         self._path = path
         self._picks_up = picks_up
         self.memory: Activity = nothing_known()
         self.asked: list[int] = []
+        self.setting = 20.0
 
     def scan(self, now: float, *sockets: Socket, forgets_in: float | None = None, timeout: float = 20.0) -> Judgement:
         """Scan, ask, and scan again at the same instant."""
-        seen = self._judge(scanned(now, *sockets))
+        seen = self._judge(scanned(now, *sockets, timeout=self.setting))
         actions, self.memory = to_ask(seen, seen.activity, WARN_BEFORE)
         for action in actions:
             self.asked += action.cookies.tolist()
             self.memory = learn(self.memory, Outcome(action, looked=self._answer(action, now, forgets_in, timeout)))
-        seen = self._judge(scanned(now, *sockets))
+        seen = self._judge(scanned(now, *sockets, timeout=self.setting))
         self.memory = seen.activity
         return seen
 
@@ -54,8 +55,8 @@ class Host:
         return answers
 
 
-def scanned(now: float, *sockets: Socket) -> SocketTable:
-    return dataclasses.replace(table(now, *sockets), firewall_timeout=20.0)
+def scanned(now: float, *sockets: Socket, timeout: float = 20.0) -> SocketTable:
+    return dataclasses.replace(table(now, *sockets), firewall_timeout=timeout)
 
 
 def said(judgement: Judgement) -> tuple[Verdict, bool]:
@@ -100,6 +101,28 @@ def test_it_is_asked_again_after_a_packet_that_only_the_counters_show() -> None:
     host.scan(1008.0, idle(18.0, segments_in=11), forgets_in=15.0)
     host.scan(1018.0, idle(28.0, segments_in=11), forgets_in=5.0)
     assert host.asked == [1, 1]
+
+
+def test_it_is_asked_again_once_its_setting_has_changed() -> None:
+    """What it remembers in this silence stands; from the next packet on the new setting of 8 s applies."""
+    host = Host()
+    host.scan(1000.0, idle(10.0), forgets_in=10.0)
+    host.setting = 8.0
+    stands = host.scan(1005.0, idle(15.0), forgets_in=5.0)
+    assert stands.forecast.cut_at[0] == pytest.approx(1010.0, abs=1.0)
+    seen = host.scan(1010.0, idle(2.0, segments_in=11), forgets_in=6.0, timeout=8.0)
+    assert host.asked == [1, 1]
+    assert seen.forecast.cut_at[0] == pytest.approx(1016.0, abs=1.0)
+
+
+def test_it_is_asked_in_each_silence_while_its_timeout_is_not_known() -> None:
+    """Its answer was about a packet of before the change: by the new setting it would have passed later."""
+    host = Host(Path("short", 100.0, CONFIGURED))
+    host.scan(1000.0, idle(1.0), forgets_in=19.0, timeout=8.0)
+    assert np.isnan(host.memory.firewall_timeout[0])
+    seen = host.scan(1010.0, idle(2.0, segments_in=11), forgets_in=6.0, timeout=8.0)
+    assert host.asked == [1, 1]
+    assert seen.forecast.timeout[0] == 8.0
 
 
 def test_a_connection_that_it_does_not_track_is_not_its_business() -> None:

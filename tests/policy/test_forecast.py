@@ -22,6 +22,12 @@ def verdict(socket: Socket, timeout: float = 300.0) -> Verdict:
     return Verdict(watch(table(1000.0, socket), path=path).forecast.verdict[0])
 
 
+def judged(*scans: SocketTable) -> tuple[Verdict, bool]:
+    """The verdict, and whether it is certain."""
+    forecast = watch(*scans).forecast
+    return Verdict(forecast.verdict[0]), bool(forecast.confirmed[0])
+
+
 def test_a_socket_without_keepalive_is_bare() -> None:
     assert verdict(idle(0.0)) is Verdict.BARE
 
@@ -105,7 +111,26 @@ def test_a_peer_that_probes_too_late_saves_nobody() -> None:
 def test_a_peer_whose_interval_is_longer_than_its_idle_time_probes_once_soon_and_then_late() -> None:
     """Idle time 1 s, interval 75 s: a single probe is no rhythm."""
     scans = [table(1000.0, idle(0.0)), table(1000.5, idle(0.5)), table(1001.5, idle(1.5, segments_in=11))]
-    assert watch(*scans).forecast.verdict[0] == Verdict.BARE
+    assert judged(*scans) == (Verdict.BARE, False)
+
+
+def test_a_peer_that_has_probed_may_probe_before_our_own_keepalive_comes_too_late() -> None:
+    own = Socket(timer=Timer.KEEPALIVE, keepalive=Switch.ON, keepidle=7200, expires=7200.0)
+    assert judged(table(1000.0, idle(0.0) | own)) == (Verdict.LATE, True)
+    probed = table(1015.0, idle(16.0, segments_in=11) | own)
+    assert judged(table(1000.0, idle(1.0) | own), probed) == (Verdict.LATE, False)
+
+
+def test_a_rhythm_that_grows_longer_promises_nothing_certain() -> None:
+    """Such are a peer's probes of our closed window: each wait is twice the one before."""
+    instants, scans = (1010.0, 1030.0, 1070.0), [table(1000.0, idle(0.0))]
+    for count, instant in enumerate(instants, start=1):
+        for now, segments in ((instant - 0.5, 9 + count), (instant, 10 + count)):
+            scans.append(table(now, idle(now - 1000.0, segments_in=segments)))
+    assert judged(*scans[:5]) == (Verdict.SAFE, True)
+    assert judged(*scans) == (Verdict.SAFE, False)
+    again = [table(now, idle(now - 1000.0, segments_in=count)) for now, count in ((1109.5, 13), (1110.0, 14))]
+    assert judged(*scans, *again) == (Verdict.SAFE, True)
 
 
 def test_the_peers_probe_saves_what_our_own_keepalive_would_not() -> None:
@@ -172,6 +197,13 @@ def test_with_the_kernels_clock_of_packets_a_first_scan_is_certain() -> None:
     assert (quiet.verdict[0], bool(quiet.confirmed[0])) == (Verdict.CUT, True)
     probed = watch(table(1000.0, idle(5000.0, since_packet=20.0, keepalive=Switch.OFF))).forecast
     assert probed.verdict[0] == Verdict.BARE
+
+
+def test_what_may_have_been_forgotten_already_is_not_certainly_at_risk() -> None:
+    """The program reads old data, which moves the kernel's clock of packets as a peer's probe does."""
+    scan = table(1000.0, idle(400.0, since_packet=1.0, keepalive=Switch.OFF))
+    assert judged(scan) == (Verdict.BARE, False)
+    assert watch(scan).forecast.cut_at[0] == pytest.approx(1299.0, abs=0.5), "by what makes it likely"
 
 
 def just_probed(age: float, heard: float = 260.0) -> tuple[Verdict, bool]:

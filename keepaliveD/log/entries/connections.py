@@ -121,9 +121,10 @@ def _what(connection: Connection, before: Verdict) -> str:
             least = f"idle timeout of {path} is at least {span(connection.timeout)} ({connection.origin})"
             return f"still alive: a packet passed {span(connection.idle)} ago; {least}"
         case Verdict.LATE:
-            return f"at risk: {due}, but {forgets}"
+            may_be = connection.due_in < connection.left  # its timer may fire late
+            return f"at risk: {due}, {'which may be too late:' if may_be else 'but'} {forgets}"
         case Verdict.BARE:
-            return f"at risk: no {packet} is due, and {forgets}"
+            return f"at risk: no {packet} is {'' if connection.confirmed else 'known to be '}due, and {forgets}"
         case Verdict.CUT if not connection.confirmed:
             return (
                 f"presumably expired: packets sent after a silence of up to {span(connection.idle)} are not answered; "

@@ -48,6 +48,7 @@ class BpfWalker:
     def __init__(self, ignore: Sequence[IPNetwork] = ()) -> None:
         """Load them. Raises Unsupported, NotPermitted."""
         self.crowded: Set[int] = frozenset()
+        self.changed_idle_time: Set[int] = frozenset()
         self._entered: dict[int, tuple[Table, Cookies]] = {}
         self._object = libbpf.Object(OBJECT, SHARED, requirements.WALK)
         try:

@@ -22,6 +22,7 @@ class Engine(Protocol):
 
     name: str
     crowded: Set[int]  # namespaces of which the last reading left sockets out, as the next one will
+    changed_idle_time: Set[int]  # whose setting has changed before it, where the engine does not read those of sockets
 
     def enter(self, netns: int) -> None:
         """Enter the network namespace of the calling thread, whose inode is `netns`, and keep it alive.
@@ -56,6 +57,7 @@ class OneByOne(ABC):
     """An engine with a reader in each namespace, and `scratch` bytes of memory for all of them."""
 
     crowded: Set[int] = frozenset()
+    changed_idle_time: Set[int] = frozenset()
 
     def __init__(self, scratch: int) -> None:
         self._readers: dict[int, Reader] = {}

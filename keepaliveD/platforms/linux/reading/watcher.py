@@ -113,6 +113,7 @@ class SocketWatcher:
             firewall_timeout=self._conntrack.timeout(),
             tracked=self._conntrack.tracked(),
             netns=self._own,
+            changed_idle_time=tuple(self._engine.changed_idle_time),
         )
 
     def _incomplete(self, gaps: Gaps) -> set[int]:
