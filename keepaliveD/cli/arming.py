@@ -9,7 +9,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -28,6 +27,7 @@ from keepaliveD.log import entries
 from keepaliveD.log.journal import JournaldLog, Log, never_waiting
 from keepaliveD.model import duration, requirements
 from keepaliveD.model.actions import Arm, Disarm, Outcome
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import (
     Busy,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from keepaliveD.model.connections import Connection, Due, Verdict, WhatCounts
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.text import printable, quoted
 

@@ -6,13 +6,13 @@ import dataclasses
 import math
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from keepaliveD.cli.columns import EACH, Column
 from keepaliveD.cli.table import CUT, GAP, render
 from keepaliveD.model.connections import Connection, Verdict
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.duration import span
 from keepaliveD.model.sockets import Floats
 from keepaliveD.model.text import printable

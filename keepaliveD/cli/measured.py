@@ -7,8 +7,8 @@ import ipaddress
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.duration import exact, span
 from keepaliveD.model.text import printable
 from keepaliveD.policy.measurement import SURE, Bracket, How, Side

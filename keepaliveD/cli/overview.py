@@ -6,11 +6,12 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from keepaliveD.cli import unwatched
 from keepaliveD.model.connections import Verdict
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.duration import span
 from keepaliveD.model.plain import known
 from keepaliveD.model.results import ArmingResult

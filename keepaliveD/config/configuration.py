@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path as File
 
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.model.causes import Cause
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.rules import ArmRule, IPNetwork, OnDrift, Path

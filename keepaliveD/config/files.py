@@ -10,13 +10,14 @@ import errno
 import functools
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path as File
 from typing import Any, NamedTuple, cast
 
 from keepaliveD.config.document import REPEATED, SECTIONS, beginning
 from keepaliveD.config.lines import Key
 from keepaliveD.config.toml import NotToml, parse
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.errors import ConfigError, NoInput
 from keepaliveD.model.text import printable, quoted, shortened
 from keepaliveD.places import DEFAULT_FILE, DROP_INS, SUFFIX

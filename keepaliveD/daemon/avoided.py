@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
-from dataclasses import dataclass
 
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.platforms.touching import Kind, Touchable
 
 PAUSE, LONGEST_PAUSE = 10.0, 3600.0  # seconds, doubled each time

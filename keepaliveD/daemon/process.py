@@ -8,7 +8,6 @@ import resource
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -20,6 +19,7 @@ from keepaliveD.daemon.worker import Reply
 from keepaliveD.daemon.workers import Workers
 from keepaliveD.log import entries
 from keepaliveD.log.journal import Log
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.events import Event, Stop
 from keepaliveD.platforms.base import Opener, Session
 from keepaliveD.platforms.clock import now

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from keepaliveD.model.dataclass import dataclass
 
 LONGEST = 1 << 16  # octets of a message
 MOST_WAITING = 1 << 20  # octets of answers that a client has not taken: a slower one is let go

@@ -13,12 +13,12 @@ import os
 import signal
 import socket
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from keepaliveD.daemon import messages
 from keepaliveD.daemon.fork import fork
 from keepaliveD.daemon.memory import give_back
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.errors import Refusal, unexpected
 from keepaliveD.model.rules import Watching
 from keepaliveD.platforms import touching

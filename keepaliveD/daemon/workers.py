@@ -9,11 +9,11 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from keepaliveD.daemon.avoided import Avoided
 from keepaliveD.daemon.worker import TICK, Reply, Worker
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.errors import KernelError
 from keepaliveD.model.rules import Watching
 from keepaliveD.platforms.base import Opener

@@ -13,11 +13,11 @@ import os
 import pwd
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from keepaliveD.log.ids import MESSAGE_IDS
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.errors import NotPermitted, Unsupported
 from keepaliveD.model.text import printable
 from keepaliveD.records.history import TIMESTAMP, History

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
+
+from keepaliveD.model.dataclass import dataclass
 
 BANNER = b"keepalive-measure 1 "
 AGREED = b"."

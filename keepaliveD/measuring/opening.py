@@ -6,11 +6,11 @@ import asyncio
 import errno
 import os
 import socket
-from dataclasses import dataclass
 
 from keepaliveD.measuring.connection import Connection
 from keepaliveD.measuring.greeting import AGREED, BANNER, LONGEST_LINE, Request, is_challenge, request_line
 from keepaliveD.measuring.ports import take_any
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, Refusal, Unreachable, is_shortage
 from keepaliveD.model.text import printable
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from keepaliveD.model.connections import Connection
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import Report

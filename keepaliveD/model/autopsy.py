@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from keepaliveD.model.causes import Cause, Foretold
 from keepaliveD.model.connections import Endpoint, Owner, Verdict
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.origin import Origin
 
 # How it begins if something of ends of connections cannot be seen; the reasons follow after ": ".
@@ -93,7 +94,7 @@ class Alike:
         return self.count != len(self.examples)
 
 
-@dataclass
+@dataclass(slots=True)
 class Tally:
     """How many connections ended since the start, and how many were kept alive.
 

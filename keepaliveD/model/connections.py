@@ -6,9 +6,10 @@ import dataclasses
 import enum
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.keepalive import Shown
 from keepaliveD.model.origin import Origin
 

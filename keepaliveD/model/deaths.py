@@ -6,10 +6,10 @@ Durations are seconds before the end, NaN where unknown. Addresses are as in mod
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
 import numpy as np
 
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.sockets import Column
 
 DEATH = np.dtype(

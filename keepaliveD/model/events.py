@@ -5,9 +5,8 @@ A further source of events has its event here, its case in policy.decider, and i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from keepaliveD.model.actions import NOT_CARED_FOR, FoundSettings, Outcome, Queued
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.questions import Asker, Question
 from keepaliveD.model.rules import Rules

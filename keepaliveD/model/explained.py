@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from keepaliveD.model.connections import Connection
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.keepalive import Found, Keepalive
 from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmRule

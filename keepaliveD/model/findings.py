@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.duration import span
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.rules import Path

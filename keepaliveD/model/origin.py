@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from keepaliveD.model.dataclass import dataclass
 
 
 class Source(enum.Enum):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from keepaliveD.model.autopsy import Alike
 from keepaliveD.model.connections import Connection, Owner, Verdict
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.findings import Finding
 from keepaliveD.model.firewall import Tracked
 from keepaliveD.model.rules import ArmRule

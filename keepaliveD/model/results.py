@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from keepaliveD.model.connections import Connection
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.keepalive import NONE, Own, SocketKeepalive
 
 

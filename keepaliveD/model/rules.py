@@ -5,11 +5,11 @@ from __future__ import annotations
 import enum
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from keepaliveD.model.causes import Cause
 from keepaliveD.model.connections import Verdict, WhatCounts
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.origin import Origin
 

@@ -6,11 +6,12 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, NamedTuple
 
 from keepaliveD.model.autopsy import Death, Tally
 from keepaliveD.model.connections import Counts, Verdict
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.findings import Finding
 from keepaliveD.model.keepalive import Shown
 from keepaliveD.model.results import ArmingResult

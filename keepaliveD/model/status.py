@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from keepaliveD.model.autopsy import Tally
 from keepaliveD.model.connections import Counts
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.results import ArmingResult
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple, Protocol
 
 from keepaliveD.model.connections import Owner
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.errors import Unsupported
 from keepaliveD.model.keepalive import Keepalive

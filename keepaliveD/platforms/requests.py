@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, overload
 
 import numpy as np
@@ -17,6 +16,7 @@ from keepaliveD.model.actions import AskFirewall, Outcome, ReadIdleTimes
 from keepaliveD.model.arming import LOOKED
 from keepaliveD.model.autopsy import Alike, Death
 from keepaliveD.model.connections import Connection, Owner
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Column, SocketTable

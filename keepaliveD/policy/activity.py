@@ -10,12 +10,13 @@ from the peer shows that it has not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from keepaliveD.model.connections import Verdict
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import TIMER_SLACK
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTable, Switch, Timer

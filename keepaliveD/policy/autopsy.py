@@ -8,7 +8,6 @@ from __future__ import annotations
 import fnmatch
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from keepaliveD.model.autopsy import Alike, Common, Death, Tally
 from keepaliveD.model.causes import Cause, Foretold
 from keepaliveD.model.connections import Owner
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.rules import ArmRule, IPNetwork, Path
@@ -61,7 +61,7 @@ class AutopsyRules:
     users: Sequence[int] = ()
 
 
-@dataclass
+@dataclass(slots=True)
 class _Kind:
     """Ends that are alike: when they were last reported, and what was not reported since."""
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from keepaliveD.model.arming import CHANGE, RESULT, TARGET, Access
 from keepaliveD.model.connections import Connection, Verdict
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.keepalive import Found, Keepalive, Own, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import Wish

@@ -6,9 +6,9 @@ import dataclasses
 import fnmatch
 import math
 from collections.abc import Iterator, Sequence, Sized
-from dataclasses import dataclass
 
 from keepaliveD.model.connections import Owner, WhatCounts
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import TIMER_SLACK
 from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Path

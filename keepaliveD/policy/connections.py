@@ -6,13 +6,13 @@ import functools
 import ipaddress
 import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from keepaliveD.model.actions import Arm, Outcome
 from keepaliveD.model.connections import AT_RISK, Connection, Due, Endpoint, Owner, Verdict, WhatCounts
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.keepalive import Shown
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.reports import ReportConnections

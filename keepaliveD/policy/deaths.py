@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from keepaliveD.model.causes import Cause
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.deaths import Reset
 from keepaliveD.model.sockets import Bools, Column, TcpState
 from keepaliveD.policy.facts import (

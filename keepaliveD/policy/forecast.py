@@ -7,12 +7,12 @@ certain (`confirmed`) if it holds for all values in between; else it is what is 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from keepaliveD.model.connections import Due, Verdict
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import TIMER_SLACK
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTable, Switch, Timer

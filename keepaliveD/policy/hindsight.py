@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from keepaliveD.model.autopsy import Death, Hindsight
 from keepaliveD.model.causes import Cause, Foretold
 from keepaliveD.model.connections import AT_RISK, Owner, Verdict, WhatCounts
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTable, TcpState
 from keepaliveD.model.text import printable

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
 from keepaliveD.model.connections import Counts, Verdict
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.rules import IPNetwork, Path
 from keepaliveD.model.sockets import SocketTable, shrunk
 from keepaliveD.policy.activity import Activity, observe

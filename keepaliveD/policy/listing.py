@@ -7,12 +7,12 @@ connection that lives all the while is still listed once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from keepaliveD.model.connections import Connection, Counts, Owner, Verdict
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.rules import ArmRule
 from keepaliveD.model.sockets import Indices
 from keepaliveD.policy.arming import concerned, matches_owner

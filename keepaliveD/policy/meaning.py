@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import MAX_IDLE, TIMER_SLACK, Keepalive
 

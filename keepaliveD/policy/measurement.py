@@ -9,7 +9,9 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from keepaliveD.model.dataclass import dataclass
 
 DOUBT = 0.0002  # chance of a wrong bracket that is accepted on an uneven path
 SURE = 24  # survivors that show that no connections take a device with a shorter timeout, unless these are very few

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from keepaliveD.model.connections import WhatCounts
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.findings import Finding
 from keepaliveD.model.rules import Path

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from keepaliveD.model.connections import WhatCounts
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.rules import IPNetwork, Path
 from keepaliveD.model.sockets import Bools, Column, Sockets, SocketTable, TcpState
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.duration import span
 from keepaliveD.model.errors import NotPermitted, Refusal, Unsupported
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from keepaliveD.model.actions import Action, Because, FoundSettings, Outcome, SetSystemKeepalive
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.reports import ReportDrift, ReportRewriter, ReportStricter
 from keepaliveD.model.rules import OnDrift, Roles

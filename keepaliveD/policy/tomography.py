@@ -9,8 +9,9 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.policy.measurement import EndOfSilence, How, Result
 
 RATIO = 1.25  # of one silence to the next one

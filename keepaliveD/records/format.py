@@ -9,9 +9,10 @@ import hashlib
 import json
 import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.text import printable
 
 FORMAT = 2

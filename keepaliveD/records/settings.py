@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.errors import LaterRecord, RecordDamaged, Refusal, StateError
 from keepaliveD.records.directory import StateDirectory
 from keepaliveD.records.format import Held, Ranges, Record, check, later_format, parse, serialise

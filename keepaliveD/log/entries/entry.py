@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from keepaliveD.log.ids import MESSAGE_IDS
+from keepaliveD.model.dataclass import dataclass
 
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6  # syslog(3)
 

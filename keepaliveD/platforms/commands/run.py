@@ -7,9 +7,9 @@ import os
 import re
 import signal
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.errors import KernelError, NotPermitted, Refusal, Unsupported
 from keepaliveD.model.text import printable
 

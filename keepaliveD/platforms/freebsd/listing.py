@@ -13,10 +13,10 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.sockets import Switch, TcpState, Timer
 from keepaliveD.platforms.commands.sysctl import Sysctl
 from keepaliveD.platforms.listing.command import listed

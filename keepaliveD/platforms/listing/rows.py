@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.sockets import Column, Sockets, SocketTable, Switch, TcpState, Timer
 from keepaliveD.platforms.listing import interfaces
 from keepaliveD.platforms.listing.endpoints import End

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from keepaliveD.model import requirements
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.errors import KernelError
 from keepaliveD.model.rules import IPNetwork
 from keepaliveD.model.sockets import Sockets

@@ -12,11 +12,11 @@ import socket
 import struct
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.requirements import ROUTERS
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms import clock
