@@ -213,7 +213,7 @@ def test_the_daemons_entry_point_starts_no_thread() -> None:
     assert not loaded_by("keepaliveD.__main__") & {"numpy", "concurrent.futures.thread", "keepaliveD.cli.daemon"}
 
 
-@pytest.mark.parametrize("program", ["keepaliveD.cli.ctl", "keepaliveD.cli.daemon"])
+@pytest.mark.parametrize("program", ["keepaliveD.cli.ctl", "keepaliveD.cli.living"])
 def test_what_is_heavy_or_optional_is_not_loaded_by_a_program_that_only_starts(program: str) -> None:
     """`keepalivectl check` answers at once, and on systems without systemd."""
     loaded = loaded_by(program)
@@ -221,14 +221,27 @@ def test_what_is_heavy_or_optional_is_not_loaded_by_a_program_that_only_starts(p
         assert module not in loaded, f"importing {program} loads {module}, but {reason}"
 
 
+OF_CTL: list[list[str]] = [
+    ["--help"],
+    ["--version"],
+    ["status", "--help"],
+    ["sokcets"],
+    ["monitor", "--x"],
+    ["metrics", "--help"],
+    [],
+]
+OF_DAEMON = [["--help"], ["--version"], ["--onec"], ["--log-format", "x"], ["--platform", "x"], ["--state-dir="], ["x"]]
+
+
 @pytest.mark.parametrize(
-    "words",
-    [["--help"], ["--version"], ["status", "--help"], ["sokcets"], ["monitor", "--x"], ["metrics", "--help"], []],
+    ("program", "words"), [*(("ctl", words) for words in OF_CTL), *(("daemon", words) for words in OF_DAEMON)]
 )
-def test_a_command_line_that_starts_nothing_loads_nothing_heavy(words: list[str]) -> None:
+def test_a_command_line_that_starts_nothing_loads_nothing_heavy(program: str, words: list[str]) -> None:
     """A third of a second for a typing error is felt."""
-    then = f"try: keepaliveD.cli.ctl.main({words})\nexcept SystemExit: pass"
-    assert not loaded_by("keepaliveD.cli.ctl", then) & HEAVY
+    module = f"keepaliveD.cli.{program}"
+    then = f"try: {module}.main({words})\nexcept SystemExit: pass\nelse: raise RuntimeError"
+    loaded = loaded_by(module, then)
+    assert not loaded & {*HEAVY, "keepaliveD.cli.living"}
 
 
 def test_what_checks_the_configuration_does_not_stay_in_the_daemons_memory() -> None:

@@ -21,7 +21,6 @@ from keepaliveD.model.text import printable, quoted
 from keepaliveD.threads import Task
 
 IDENTIFIER = "tcp-keepalived"
-FORMATS = ("auto", "journal", "syslog", "text", "json")
 LABELS = {3: "error: ", 4: "warning: "}
 ROOM = 4096  # entries kept for a reader that is slow: more than one scan has to say
 JOURNALD = "/run/systemd/journal/socket"  # of the native protocol

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.cli import ctl, daemon
-from keepaliveD.log.journal import FORMATS
+from keepaliveD.cli.daemon import FORMATS
 from tests.support.commands import COMMANDS
 from tests.support.patience import SOON
 

@@ -18,7 +18,8 @@ from keepaliveD.cli import ctl, daemon
 program, root, killed, *arguments = sys.argv[1:]
 if killed == "True":
     import os, signal
-    daemon.Daemon.notify = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    from keepaliveD.daemon.daemon import Daemon
+    Daemon.notify = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 sys.exit({"tcp-keepalived": daemon, "keepalivectl": ctl}[program].main(arguments, Path(root)))
 """
 

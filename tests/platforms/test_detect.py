@@ -67,7 +67,7 @@ def test_every_name_is_a_platform_that_is_called_so(name: str, tmp_path: Path) -
 def test_no_other_system_loads_what_is_linux_only(name: str, tmp_path: Path) -> None:
     """Netlink and namespaces do not exist there, and importing them must not be what fails."""
     script = (
-        "import sys; from pathlib import Path; from keepaliveD.cli import ctl, daemon\n"
+        "import sys; from pathlib import Path; from keepaliveD.cli import ctl, daemon, living\n"
         "from keepaliveD.platforms import detect\n"
         "detect(sys.argv[1], Path(sys.argv[2])); print(*sys.modules)"
     )
