@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
-import importlib.resources
 import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from keepaliveD.model.connections import WhatCounts
+
+FILE = Path(__file__).with_name("catalogue.toml")  # importlib.resources would load tempfile and random
 
 
 class Preset(NamedTuple):
@@ -24,7 +26,7 @@ class Preset(NamedTuple):
 @functools.cache
 def catalogue() -> Mapping[str, Preset]:
     """The products by the name of their preset."""
-    text = importlib.resources.files("keepaliveD.config").joinpath("catalogue.toml").read_text(encoding="utf-8")
+    text = FILE.read_text(encoding="utf-8")
     return {
         name: Preset(
             entry["product"],
