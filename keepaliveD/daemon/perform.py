@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 
-from keepaliveD.daemon.arming import SocketArming, take_over
+from keepaliveD.daemon.arming import MANY, SocketArming, take_over
 from keepaliveD.daemon.memory import give_back
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model.actions import (
@@ -27,7 +27,15 @@ from keepaliveD.model.errors import NotPermitted, Refusal, Unsupported
 from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportDeaths, ReportDrift
 from keepaliveD.platforms.base import Platform
-from keepaliveD.platforms.requests import Steps, find_owners, find_owners_of_ended, find_units, look, look_into
+from keepaliveD.platforms.requests import (
+    Steps,
+    find_owners,
+    find_owners_of_ended,
+    find_units,
+    find_units_of,
+    look,
+    look_into,
+)
 from keepaliveD.policy.connect import ConnectPlan
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.records.both import Records
@@ -176,7 +184,8 @@ def _with_owners(action: ReportConnections | ReportDeaths | NameUnits) -> Steps[
     """Return the same with the owners of what it is about, as far as this process may look."""
     match action:
         case ReportConnections(connections):
-            return dataclasses.replace(action, connections=(yield from find_owners(connections)))
+            find = find_owners if len(connections) <= MANY else find_units_of
+            return dataclasses.replace(action, connections=(yield from find(connections)))
         case ReportDeaths(reports):
             with contextlib.suppress(Refusal):  # what ended them is worth more than whose they were
                 return ReportDeaths((yield from find_owners_of_ended(reports)))

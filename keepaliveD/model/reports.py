@@ -33,7 +33,7 @@ class ReportConnections:
     `before` is what was last told of each, `unreported` how often it changed since then without a word.
     """
 
-    connections: tuple[Connection, ...]
+    connections: Sequence[Connection]
     before: tuple[Verdict, ...]
     unreported: tuple[int, ...] = ()
 

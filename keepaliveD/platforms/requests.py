@@ -130,6 +130,13 @@ def find_owners(connections: Sequence[Connection], *, units_suffice: bool = Fals
     return with_owners(connections, owners, which)
 
 
+def find_units_of(connections: Sequence[Connection]) -> Steps[Sequence[Connection]]:
+    """Return the same connections with their units and containers alone: their cgroups say these, and are few."""
+    cgroups, which = np.unique(column(connections, "cgroup"), return_inverse=True)
+    owners, number = yield from owners_of(np.zeros(len(cgroups)), cgroups)
+    return with_owners(connections, owners, number[which])
+
+
 def find_owners_of_ended(reports: Sequence[Alike]) -> Steps[tuple[Alike, ...]]:
     """Return the same reports with the owners of their examples, as far as this process may look.
 

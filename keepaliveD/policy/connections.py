@@ -58,22 +58,25 @@ class Selected(Sequence[Connection]):
         """Return one of COLUMNS."""
         rows, outlook, assigned = self.rows, self.judgement.forecast, self.judgement.assigned
         sockets = self.judgement.table.sockets
+        found: Column
         match name:
             case "timeout" | "verdict" | "confirmed":
-                foreseen: Column = getattr(outlook, name)[rows]
-                return foreseen
+                found = getattr(outlook, name)[rows]
             case "left":
-                return outlook.cut_at[rows] - outlook.now
+                found = outlook.cut_at[rows] - outlook.now
+            case "guessed":
+                found = _are_guessed(self.judgement, rows)
             case "counts_data":
-                return _each([path.counts is WhatCounts.DATA for path in assigned.paths], assigned.index[rows])
+                found = _each([path.counts is WhatCounts.DATA for path in assigned.paths], assigned.index[rows])
             case "is_off":
                 switch, timer = sockets["keepalive"][rows], sockets["timer"][rows]
                 unknown = (switch == Switch.UNKNOWN.value) & (timer == Timer.OFF.value)
-                off: Column = (switch == Switch.OFF.value) | unknown
-                return off
+                found = (switch == Switch.OFF.value) | unknown
             case "pid":
-                return _each([owner.pid for owner in self.owners], self.owner_of)
-        return sockets[name][rows]
+                found = _each([owner.pid for owner in self.owners], self.owner_of)
+            case _:
+                found = sockets[name][rows]
+        return found
 
 
 COLUMNS: dict[str, tuple[type, Callable[[Connection], Any]]] = {
@@ -82,6 +85,7 @@ COLUMNS: dict[str, tuple[type, Callable[[Connection], Any]]] = {
     "verdict": (np.uint8, operator.attrgetter("verdict")),
     "pid": (np.int64, operator.attrgetter("owner.pid")),
     "confirmed": (np.bool_, operator.attrgetter("confirmed")),
+    "guessed": (np.bool_, operator.attrgetter("origin.guessed")),
     "counts_data": (np.bool_, lambda one: one.counts is WhatCounts.DATA),
     "is_off": (np.bool_, lambda one: one.keepalive is Shown.OFF),
 }
@@ -152,6 +156,16 @@ def with_owners(connections: Sequence[Connection], owners: Sequence[Owner], whic
             for one, number in zip(connections, which.tolist(), strict=True)
         ]
     )
+
+
+def _are_guessed(judgement: Judgement, rows: Indices) -> Column:
+    """Return of which connections the idle timeout is a guess: see the origin of a Connection."""
+    outlook, assigned = judgement.forecast, judgement.assigned
+    path_of = assigned.index[rows]
+    survived = outlook.timeout[rows] > _each([path.timeout for path in assigned.paths], path_of)
+    by_path = _each([path.origin.guessed for path in assigned.paths], path_of)
+    guessed: Column = by_path & ~survived & ~outlook.by_firewall[rows]  # neither of these two origins is a guess
+    return guessed
 
 
 def _each(values: Sequence[Any], numbers: Column) -> Column:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import compress
+
+import numpy as np
 
 from keepaliveD.model.actions import Outcome
-from keepaliveD.model.connections import Owner
 from keepaliveD.model.reports import ReportConnections
 from keepaliveD.places import MEASURES
+from keepaliveD.policy.connections import owners_of, part
 
 
 def without_measured(outcome: Outcome) -> Outcome:
@@ -17,15 +20,12 @@ def without_measured(outcome: Outcome) -> Outcome:
     """
     match outcome.action:
         case ReportConnections(connections, before, unreported):
-            rows = [row for row, one in enumerate(connections) if not _measures(one.owner)]
+            owners, owner_of = owners_of(connections)
+            others = ~np.array([owner.process == MEASURES for owner in owners], np.bool_)[owner_of]
+            if others.all():
+                return outcome
             left = ReportConnections(
-                tuple(connections[row] for row in rows),
-                tuple(before[row] for row in rows),
-                tuple(unreported[row] for row in rows) if unreported else (),
+                part(connections, others), tuple(compress(before, others)), tuple(compress(unreported, others))
             )
             return dataclasses.replace(outcome, action=left)
     return outcome
-
-
-def _measures(owner: Owner) -> bool:
-    return owner.process == MEASURES

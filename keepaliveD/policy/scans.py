@@ -17,11 +17,13 @@ from keepaliveD.model.rules import Path, Rules
 from keepaliveD.model.sockets import ALL_WATCHED, Bools, SocketTable
 from keepaliveD.policy import activity, announce, arming, firewall, gaps, idle_times
 from keepaliveD.policy.activity import Activity
-from keepaliveD.policy.connections import connections
+from keepaliveD.policy.connections import select
 from keepaliveD.policy.forecast import Forecast
 from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.policy.suspension import LASTING, Suspension, refused
 from keepaliveD.policy.sysctls import SystemKeepalive
+
+VERDICTS = {int(verdict): verdict for verdict in Verdict}
 
 
 class ScanDecider:
@@ -172,8 +174,8 @@ def _report(judgement: Judgement, news: announce.News) -> list[Action]:
     """Return the report of this news, if there is any."""
     if not len(news.rows):
         return []
-    before = tuple(Verdict(verdict) for verdict in news.before)
-    return [ReportConnections(connections(judgement, news.rows), before, tuple(news.unreported.tolist()))]
+    before = tuple(map(VERDICTS.__getitem__, news.before.tolist()))
+    return [ReportConnections(select(judgement, news.rows), before, tuple(news.unreported.tolist()))]
 
 
 def _next_deadline(forecast: Forecast) -> float:

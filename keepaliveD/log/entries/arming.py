@@ -8,7 +8,17 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from keepaliveD.log.entries.connections import OwnerKey, fields_of, forgetter, of_owner, owner_fields, owner_key, who
+from keepaliveD.log.entries.connections import (
+    OwnerKey,
+    apart,
+    fields_of,
+    forgetter,
+    most_urgent,
+    of_owner,
+    owner_fields,
+    owner_key,
+    who,
+)
 from keepaliveD.log.entries.entry import HANDFUL, NOTICE, WARNING, Entry, Value
 from keepaliveD.log.words import too_long
 from keepaliveD.model import requirements
@@ -20,10 +30,10 @@ from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import RETRIED, Arming, ArmingResult
 from keepaliveD.model.rules import Wish
-from keepaliveD.model.sockets import Column
+from keepaliveD.model.sockets import Indices
 from keepaliveD.model.text import quoted
 from keepaliveD.policy.arming import first_matching
-from keepaliveD.policy.connections import column, owners_of, part, paths_of
+from keepaliveD.policy.connections import part
 
 UNREPORTED = frozenset(
     {ArmingResult.CLOSED, ArmingResult.LEFT_BY_RULE, ArmingResult.ALREADY_SET}
@@ -111,18 +121,9 @@ Kind = tuple[OwnerKey, str, Wish | None]
 def _apart(connections: Sequence[Connection], outcome: Outcome) -> dict[Kind, Sequence[Connection]]:
     """Group connections by whose they are, path, and the rule that matched; disarming has no rule."""
     wishes = outcome.action.wishes if isinstance(outcome.action, Arm) else ()
-    (owners, owner_of), (paths, path_of) = owners_of(connections), paths_of(connections)
-    users, user_of = np.unique(column(connections, "uid"), return_inverse=True)
-    shape = len(owners), len(paths), len(users)
-    numbers, kind_of = np.unique(np.ravel_multi_index((owner_of, path_of, user_of), shape), return_inverse=True)
-    order, end = np.argsort(kind_of, kind="stable"), 0
-    by_kind: dict[Kind, list[Column]] = {}
-    places = zip(*(each.tolist() for each in np.unravel_index(numbers, shape)), strict=True)
-    for (its_owner, its_path, user), count in zip(places, np.bincount(kind_of).tolist(), strict=True):
-        start, end = end, end + count
-        owner = owners[its_owner]
-        kind = owner_key(owner, int(users[user])), paths[its_path], first_matching(wishes, owner)
-        by_kind.setdefault(kind, []).append(order[start:end])
+    by_kind: dict[Kind, list[Indices]] = {}
+    for owner, path, user, _, rows in apart(connections, np.zeros(len(connections), np.uint8)):
+        by_kind.setdefault((owner_key(owner, user), path, first_matching(wishes, owner)), []).append(rows)
     return {kind: part(connections, np.concatenate(rows)) for kind, rows in by_kind.items()}
 
 
@@ -142,7 +143,7 @@ def _single(connection: Connection, arming: Arming, wish: Wish | None) -> Entry:
 
 def _summary(members: Sequence[Arming], wish: Wish | None) -> Entry:
     """Return one entry for many connections of one owner and path with the same result; it names one of them."""
-    urgent = min(map(_most_urgent, members), key=lambda connection: connection.left)
+    urgent = min((most_urgent(arming.connections) for arming in members), key=lambda connection: connection.left)
     on_path = f" on path {quoted(urgent.path)}" if urgent.path else ""
     count = _count(members)
     fields: dict[str, Value] = {"KEEPALIVE_COUNT": count}
@@ -156,12 +157,6 @@ def _summary(members: Sequence[Arming], wish: Wish | None) -> Entry:
         f"for example {urgent.local} -> {urgent.remote}{because}",
         fields | owner_fields(urgent) | _fields(members, wish),
     )
-
-
-def _most_urgent(arming: Arming) -> Connection:
-    """Return the connection that is forgotten soonest; where that is not known, any."""
-    left = column(arming.connections, "left")
-    return arming.connections[int(np.argmin(np.where(np.isnan(left), np.inf, left)))]
 
 
 def _priority(result: ArmingResult) -> int:

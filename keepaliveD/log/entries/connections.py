@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from keepaliveD.log.entries.entry import ERROR, HANDFUL, INFO, WARNING, Entry, Value
 from keepaliveD.model.connections import Connection, Due, Owner, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER, span
 from keepaliveD.model.origin import Source
 from keepaliveD.model.reports import ReportConnections
+from keepaliveD.model.sockets import Column, Indices
 from keepaliveD.model.text import quoted
+from keepaliveD.policy.connections import column, owners_of, part, paths_of
 
 REMEDIES = {
     Verdict.LATE: "shorten the program's keepalive idle time",
@@ -30,23 +34,45 @@ SUBFLOW = 'it cannot be armed: MPTCP subflow: requires watch.engine = "bpf"'
 
 def of_report(report: ReportConnections) -> Iterator[Entry]:
     """Yield an entry for each connection, or one for each owner, path and verdict where there are many."""
-    unreported = report.unreported or (0,) * len(report.connections)
-    reported = list(zip(report.connections, report.before, unreported, strict=True))
-    if len(reported) <= HANDFUL:
-        yield from (_single(*one) for one in reported)
+    connections, before = report.connections, report.before
+    unreported = report.unreported or (0,) * len(connections)
+    if len(connections) <= HANDFUL:
+        yield from (_single(*one) for one in zip(connections, before, unreported, strict=True))
         return
-    groups: dict[tuple[str, Verdict, OwnerKey, str], list[tuple[Connection, Verdict, int]]] = {}
-    for one in reported:
-        connection, before, _ = one
-        key = (
-            _event(connection.verdict, before),
-            connection.verdict,
-            owner_key(connection.owner, connection.uid),
-            connection.path,
-        )
-        groups.setdefault(key, []).append(one)
-    for members in groups.values():
-        yield _single(*members[0]) if len(members) == 1 else _summary([one[0] for one in members], members[0][1])
+    expired = np.fromiter((one is Verdict.CUT for one in before), np.bool_, len(before))
+    groups: dict[tuple[OwnerKey, str, int], list[Indices]] = {}
+    for owner, path, user, kind, rows in apart(connections, 2 * column(connections, "verdict") + expired):
+        groups.setdefault((owner_key(owner, user), path, kind), []).append(rows)
+    for members in sorted(map(np.concatenate, groups.values()), key=np.min):
+        first = int(members[0])
+        if len(members) == 1:
+            yield _single(connections[first], before[first], unreported[first])
+        else:
+            yield _summary(part(connections, members), before[first])
+
+
+def apart(connections: Sequence[Connection], kinds: Column) -> Iterator[tuple[Owner, str, int, int, Indices]]:
+    """Yield owner, path, user and kind, and the places of the connections that have these in common.
+
+    Each connection has the kind in its place.
+    """
+    (owners, owner_of), (paths, path_of) = owners_of(connections), paths_of(connections)
+    users, user_of = np.unique(column(connections, "uid"), return_inverse=True)
+    used, used_of = np.unique(kinds, return_inverse=True)
+    shape = len(owners), len(paths), len(users), len(used)
+    numbers, alike = np.unique(np.ravel_multi_index((owner_of, path_of, user_of, used_of), shape), return_inverse=True)
+    order, end = np.argsort(alike, kind="stable"), 0
+    places = zip(*(each.tolist() for each in np.unravel_index(numbers, shape)), strict=True)
+    for (owner, path, user, kind), count in zip(places, np.bincount(alike).tolist(), strict=True):
+        start, end = end, end + count
+        yield owners[owner], paths[path], int(users[user]), int(used[kind]), order[start:end]
+
+
+def most_urgent(connections: Sequence[Connection]) -> Connection:
+    """Return the connection that is forgotten soonest; where that is not known, any."""
+    left = column(connections, "left")
+    urgent: Connection = connections[int(np.argmin(np.where(np.isnan(left), np.inf, left)))]
+    return urgent
 
 
 def _single(connection: Connection, before: Verdict, unreported: int) -> Entry:
@@ -216,9 +242,11 @@ def _times(connection: Connection) -> dict[str, Value]:
     }
 
 
-def _summary(members: list[Connection], before: Verdict) -> Entry:
+def _summary(members: Sequence[Connection], before: Verdict) -> Entry:
     """Return one entry for many connections of one owner, path and verdict; all of them were cut before, or none."""
-    urgent = min(members, key=lambda connection: connection.left)
+    urgent = most_urgent(members)
+    certainties = 2 * column(members, "confirmed") + column(members, "guessed")
+    one_of_each = part(members, np.unique(certainties, return_index=True)[1])
     quiet, packet = WORDS[urgent.counts]
     first = f"the path forgets the first in {span(urgent.left)} (idle timeout {span(urgent.timeout)}, {urgent.origin})"
     what = {
@@ -237,7 +265,7 @@ def _summary(members: list[Connection], before: Verdict) -> Entry:
     fields |= _times(urgent) | owner_fields(urgent)
     return Entry(
         _event(urgent.verdict, before),
-        min(_priority(connection, before) for connection in members),
+        min(_priority(connection, before) for connection in one_of_each),
         f"{len(members)} connections{of_owner(urgent)} on path {quoted(urgent.path)}: {what}; "
         f"for example {urgent.local} -> {urgent.remote}{_remedy(urgent, before)}",
         fields,
