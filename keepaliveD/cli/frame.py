@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -33,8 +33,9 @@ JOINING = ((0x1160, 0x11FF), (0xD7B0, 0xD7FF))  # letters that a terminal draws 
 class View:
     """What is to be seen. `left` is the seconds that doomed connections have left; `first` is the row at the top.
 
-    `total` is all connections, `counts` those that match by verdict, `shown` those from `first` on. `age` is the time
-    since the scan, in seconds. `whose` says who has scanned, "" where that is plain.
+    `total` is all connections, `counts` those that match by verdict, `presumed` those of them whose verdict is not
+    certain, `shown` those from `first` on. `age` is the time since the scan, in seconds. `whose` says who has scanned,
+    "" where that is plain.
     """
 
     clock: str
@@ -47,6 +48,7 @@ class View:
     filter: str = ""
     whose: str = ""
     note: str = ""
+    presumed: Mapping[Verdict, int] = dataclasses.field(default_factory=dict)
 
     @property
     def matching(self) -> int:
@@ -110,10 +112,19 @@ def sparkline(left: Floats, bars: int, levels: str) -> str:
 
 def _counts(view: View) -> str:
     matching = f"{view.matching} of " if view.filter else ""
-    by_verdict = ", ".join(f"{view.counts[verdict]} {verdict.label}" for verdict in WORST if view.counts.get(verdict))
+    by_verdict = ", ".join(words for verdict in WORST for words in _counted(view, verdict))
     connections = f"{matching}{view.total} connection{'s' * (view.total != 1)}"
     scanned = f" (scanned {span(view.age)} ago)" if view.age >= OLD else ""
     return f"{view.clock}  {connections}{': ' * bool(by_verdict)}{by_verdict}{scanned}"
+
+
+def _counted(view: View, verdict: Verdict) -> Iterator[str]:
+    """Yield how many have this verdict for certain, and how many perhaps, as their lines say it."""
+    presumed = view.presumed.get(verdict, 0)
+    if certain := view.counts.get(verdict, 0) - presumed:
+        yield f"{certain} {verdict.label}"
+    if presumed:
+        yield f"{presumed} {verdict.label}?"
 
 
 def _next_hour(left: Floats, width: int, levels: str) -> str:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keepaliveD.cli import arguments, frame, running
-from keepaliveD.cli.paths import told
+from keepaliveD.cli import arguments, daemons_memory, frame, running
+from keepaliveD.cli.daemons_memory import Asking
 from keepaliveD.cli.screen import Keyboard, Screen, check_terminal, ending_by_signal
 from keepaliveD.config import Config, load
 from keepaliveD.daemon.worker import Reply
@@ -23,7 +23,7 @@ from keepaliveD.daemon.workers import Hang, Workers
 from keepaliveD.log import entries
 from keepaliveD.model.actions import Outcome
 from keepaliveD.model.connections import AT_RISK, Connection, Owner, Verdict
-from keepaliveD.model.duration import FOREVER, span
+from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import Refusal
 from keepaliveD.model.reports import ReportUnwatched
 from keepaliveD.model.rules import IPNetwork, Watching
@@ -32,12 +32,13 @@ from keepaliveD.model.text import printable
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.clock import now
 from keepaliveD.platforms.requests import Open, Request, Steps, owners_of, scan, with_firewall
-from keepaliveD.policy.activity import nothing_known
+from keepaliveD.policy.activity import Activity, nothing_known
 from keepaliveD.policy.connections import connections, endpoints, order_of_urgency
 from keepaliveD.policy.judge import Judgement, judge, with_bare_presumed
 
 INTERVAL, LONGEST_INTERVAL = 2.0, 60.0  # seconds between two scans, at least and at most
 SHARE = 0.05  # of the time may be spent on scans, at most
+DAEMON_TOO = 2  # processor time of asking the daemon counts twice: it answers for about as long
 RECENT = 5  # scans of which the shortest tells what one costs: a busy machine makes them longer
 FRAME = 1.0  # seconds for which what is shown stays, at most
 NOTED = 10.0  # seconds for which a note is shown
@@ -55,16 +56,17 @@ def add_watch(command: argparse.ArgumentParser) -> None:
 def watch(options: argparse.Namespace, root: Path) -> None:
     """Show the connections until Ctrl-C, or until the terminal is gone. Raises Refusal.
 
-    Scans are our own, also beside a daemon: its last one may be older than what a person takes for live.
+    Scans are our own, also beside a daemon: its last one may be older than what a person takes for live. They are
+    judged by what the daemon knows, as its next one will be.
     """
     check_terminal()
     platform = detect(root=root)
     config = load(running.its_file(options, root)).within(platform.cloud())
-    config, whose = (config, "") if options.config else _as_the_daemon_judges(config, root)
+    daemon = None if options.config else daemons_memory.Asking(root)
     ignore = () if options.all else config.ignore
     watching = Watching(config.engine_by_hand, config.all_namespaces, config.selects_by_interface, ignore)
     with ending_by_signal(), contextlib.suppress(EOFError), Screen() as screen:
-        live = Live(screen, config, ignore, whose)
+        live = Live(screen, config, ignore, daemon)
         workers = Workers(platform.open, time.monotonic, live.tell_of_hang)
         try:
             live.run(workers, watching)
@@ -72,24 +74,12 @@ def watch(options: argparse.Namespace, root: Path) -> None:
             workers.close()
 
 
-def _as_the_daemon_judges(config: Config, root: Path) -> tuple[Config, str]:
-    """Return the configuration with the timeouts that a daemon has shortened by evidence, and whose view this is."""
-    answer, why = running.answer_or_why(lambda: told(root), running.state_directory(root), root)
-    if answer is None:
-        return config, f"own scans; {why}"
-    status, rows = answer
-    paths = tuple(row.path for row in rows)
-    age = span(status["scan"]["interval"]) if status["scan"] else ""
-    said = f"are up to {age} old" if age else "have not begun"
-    return dataclasses.replace(config, paths=paths), f"own scans; those of the daemon (process {status['pid']}) {said}"
-
-
 class Live:
     """The view, and what is known of the connections."""
 
-    def __init__(self, screen: Screen, config: Config, ignore: Sequence[IPNetwork], whose: str) -> None:
+    def __init__(self, screen: Screen, config: Config, ignore: Sequence[IPNetwork], daemon: Asking | None) -> None:
         self._screen = screen
-        self._whose = whose
+        self._daemon = daemon
         self._config = config
         self._ignore = ignore
         self._colour = "NO_COLOR" not in os.environ
@@ -97,6 +87,8 @@ class Live:
         self._memory = nothing_known()
         self._began = FOREVER  # instant of the first scan
         self._slept = _slept()
+        self._woke = -FOREVER  # instant of the first scan after the machine was suspended, and for how long it was
+        self._asleep = 0.0
         self._seen: Seen | None = None
         self._owners: dict[int, Owner] = {}  # by cookie, as far as they were looked for
         self._filter = ""
@@ -141,12 +133,14 @@ class Live:
     # what is known
 
     def _look(self, first: Request | None = None) -> Steps[None]:
-        """Scan, and judge with what the scans before have shown, as a daemon does."""
+        """Scan, and judge with what the scans before have shown: those of the daemon, or else our own."""
         if first:
             yield first
-        began = time.monotonic()
+        used = time.process_time()
+        before = self._known_before()
+        asked, began = DAEMON_TOO * (time.process_time() - used), time.monotonic()
         judgement = yield from with_firewall(
-            judge(self._since_before((yield from scan(now()))), self._memory, self._config.paths, self._ignore),
+            judge(self._since(before, (yield from scan(now()))), before, self._config.paths, self._ignore),
             self._config.warn_before,
         )
         self._memory = judgement.activity
@@ -159,7 +153,7 @@ class Live:
         alive = set(judgement.table.sockets["cookie"].tolist()) if len(self._owners) > 2 * len(seen.order) else None
         if alive is not None:
             self._owners = {cookie: owner for cookie, owner in self._owners.items() if cookie in alive}
-        self._costs.append(time.monotonic() - began)
+        self._costs.append(asked + time.monotonic() - began)
         pause = min(LONGEST_INTERVAL, min(self._costs) * (1 / SHARE - 1))
         self._next_scan = time.monotonic() + max(INTERVAL, pause)
 
@@ -169,9 +163,24 @@ class Live:
             for entry in entries.of(Outcome(ReportUnwatched(unwatched))):
                 self._tell(entry.message)
 
-    def _since_before(self, table: SocketTable) -> SocketTable:
-        before, self._slept = self._slept, _slept()
-        return dataclasses.replace(table, reading=now() - table.taken_at, asleep=self._slept - before)
+    def _known_before(self) -> Activity:
+        """Return what is remembered: by the daemon, if it can be asked, or else by us."""
+        known = self._daemon and self._daemon.ask()
+        if not known:
+            return self._memory
+        self._config = dataclasses.replace(self._config, paths=tuple(known.paths))
+        if not len(known.memory):
+            return self._memory
+        self._began = -FOREVER  # the daemon says for itself how sure it is
+        return known.memory
+
+    def _since(self, before: Activity, table: SocketTable) -> SocketTable:
+        """Return the table with how long the machine was suspended since the scan that is remembered."""
+        slept, self._slept = self._slept, _slept()
+        if self._slept != slept:
+            self._woke, self._asleep = table.taken_at, self._slept - slept
+        asleep = self._asleep if before.taken_at < self._woke else 0.0
+        return dataclasses.replace(table, reading=now() - table.taken_at, asleep=asleep)
 
     def _name(self, seen: Seen, rows: Indices) -> Steps[None]:
         """Find the owners in these rows."""
@@ -212,12 +221,13 @@ class Live:
             clock=time.strftime("%H:%M:%S"),
             total=len(seen.order),
             counts=seen.counts(self._filter, self._owners),
+            presumed=seen.counts(self._filter, self._owners, presumed=True),
             left=seen.left(self._filter, self._owners) - seen.age(),
             shown=[self._aged(one, seen.age()) for one in connections(seen.judgement, visible)],
             age=seen.age(),
             first=self._first,
             filter=self._filter,
-            whose=self._whose,
+            whose=self._daemon.whose if self._daemon else "",
             note=self._note if time.monotonic() < self._noted_until else "",
         )
         self._screen.show(frame.frame(view, width, height, colour=self._colour, blocks=self._blocks))
@@ -273,10 +283,11 @@ class Seen:
             self._found = (words, self._search(words.lower().split(), owners) if words.split() else self.order)
         return self._found[1]
 
-    def counts(self, words: str, owners: dict[int, Owner]) -> dict[Verdict, int]:
-        """Return how many match, by verdict."""
-        verdicts = self.judgement.forecast.verdict[self.matching(words, owners)]
-        numbers = np.bincount(verdicts, minlength=len(Verdict)).tolist()
+    def counts(self, words: str, owners: dict[int, Owner], *, presumed: bool = False) -> dict[Verdict, int]:
+        """Return how many match, by verdict; or of how many of them it is not certain."""
+        rows, forecast = self.matching(words, owners), self.judgement.forecast
+        rows = rows[~forecast.confirmed[rows]] if presumed else rows
+        numbers = np.bincount(forecast.verdict[rows], minlength=len(Verdict)).tolist()
         return dict(zip(Verdict, numbers, strict=True))
 
     def left(self, words: str, owners: dict[int, Owner]) -> Floats:

@@ -135,6 +135,14 @@ method ListConnections(
   namespaces: ?[]int
 ) -> (age: ?float, connections: []Connection)
 
+# Numbers, one for each socket: octets in base64, and their type as NumPy names it
+type Column (type: string, octets: string)
+
+# List what the daemon remembers of the sockets of its last scan, for keepalivectl watch of the same version, which
+# judges scans of its own by it; call it with more. Each reply has some sockets, in the order of their cookies.
+# scanned_at is the instant of the scan by the clock of the daemon: where it differs among replies, a scan came between.
+method ListMemory() -> (scanned_at: ?float, columns: [string]Column)
+
 # A network namespace by its inode, with its connections by verdict
 type Namespace (inode: int, total: int, unknown: int, safe: int, late: int, bare: int, cut: int)
 

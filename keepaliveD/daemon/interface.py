@@ -28,6 +28,7 @@ from keepaliveD.model.snapshot import AtRisk, Ended, Snapshot
 from keepaliveD.model.sockets import ALL_WATCHED, OWN, Unwatched
 from keepaliveD.places import INTERFACE
 from keepaliveD.policy.listing import Listed, page
+from keepaliveD.policy.remembered import some_remembered
 
 MOST_ENDS = 100  # paths and units whose ends are told
 FEW = 256  # namespaces in a reply
@@ -63,6 +64,7 @@ def service(host: Callable[[], Host]) -> Service:
             f"{INTERFACE}.Status": Method(lambda _: status(host().snapshot())),
             f"{INTERFACE}.ListPaths": Method(lambda _: paths(host().snapshot())),
             f"{INTERFACE}.ListConnections": Method(lambda given: connections(host, given), FILTERS, streams=True),
+            f"{INTERFACE}.ListMemory": Method(lambda _: memory(host), streams=True),
             f"{INTERFACE}.ListNamespaces": Method(lambda _: namespaces(host), streams=True),
             f"{INTERFACE}.ListDeaths": Method(lambda _: deaths(host().ended())),
             f"{INTERFACE}.Metrics": Method(lambda _: metrics(host().snapshot())),
@@ -86,6 +88,19 @@ def connections(host: Callable[[], Host], parameters: Parameters) -> Replies:
         if after is None:
             return reply
         yield reply if found else None
+
+
+def memory(host: Callable[[], Host]) -> Replies:
+    """Yield what is remembered of the sockets of the last scan, some at a time."""
+    after = None
+    while True:
+        listed = host().listed()
+        if not listed.judgement.table.engine_description:
+            return {"scanned_at": None, "columns": {}}  # nothing was scanned yet
+        told, after = some_remembered(listed, after)
+        if after is None:
+            return told
+        yield told
 
 
 def namespaces(host: Callable[[], Host]) -> Replies:

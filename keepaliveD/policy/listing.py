@@ -74,8 +74,7 @@ class Lister:
 def page(listed: Listed, wanted: Selection, after: int | None) -> Page:
     """Look at the next few connections after this cookie, and return those that are wanted."""
     judgement, cookies = listed.judgement, listed.judgement.table.sockets["cookie"]
-    start = 0 if after is None else int(np.searchsorted(cookies, np.uint64(after), "right", sorter=listed.order))
-    rows = listed.order[start : start + FEW]
+    rows = rows_after(listed, after, FEW)
     if not len(rows):
         return Page((), None)
     last = int(cookies[rows[-1]])
@@ -86,7 +85,14 @@ def page(listed: Listed, wanted: Selection, after: int | None) -> Page:
     units = listed.units or {}
     named = [one.with_owner(Owner(unit=units.get(one.cgroup, ""))) for one in connections(judgement, rows[chosen])]
     found = [one for one in named if matches_owner(wanted.rule, one.owner)]
-    return Page(found, last if start + FEW < len(listed.order) else None)
+    return Page(found, None if rows[-1] == listed.order[-1] else last)
+
+
+def rows_after(listed: Listed, after: int | None, most: int) -> Indices:
+    """Return the rows of the next connections after this cookie, in the order of their cookies."""
+    cookies = listed.judgement.table.sockets["cookie"]
+    start = 0 if after is None else int(np.searchsorted(cookies, np.uint64(after), "right", sorter=listed.order))
+    return listed.order[start : start + most]
 
 
 def _namespaces(judgement: Judgement) -> list[tuple[int, Counts]]:

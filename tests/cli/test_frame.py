@@ -88,6 +88,14 @@ def test_who_has_scanned_is_said_where_there_is_room() -> None:
     assert narrow == "filter: :22_"
 
 
+def test_what_is_not_certain_is_counted_apart() -> None:
+    counts, presumed = {Verdict.BARE: 3, Verdict.SAFE: 4, Verdict.LATE: 1}, {Verdict.BARE: 2, Verdict.LATE: 1}
+    line = frame.frame(
+        frame.View("12:00:00", 8, counts, NONE, (), presumed=presumed), 100, 10, colour=False, blocks=True
+    )[0]
+    assert line == "12:00:00  8 connections: 1 bare, 2 bare?, 1 late?, 4 safe"
+
+
 def test_what_is_not_shown_is_counted() -> None:
     shown = frame.View("12:00:00", 500, {Verdict.SAFE: 400}, NONE, view("a", "b").shown, first=7, filter="s")
     lines = frame.frame(shown, 100, 10, colour=False, blocks=True)

@@ -40,10 +40,12 @@ from keepaliveD.model.questions import ExplainThese, ReloadNow
 from keepaliveD.model.results import ArmingResult
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.snapshot import Kind, LastScan, Setting, Snapshot, Totals
+from keepaliveD.policy import remembered as policy_remembered
 from keepaliveD.policy.listing import FEW
+from keepaliveD.policy.remembered import remembered
 from tests.support.ends import FORGOTTEN_BY_REJECT, alike
 from tests.support.host import NOW, FakeHost
-from tests.support.tables import idle
+from tests.support.tables import idle, table, watch
 
 SNAPSHOT = Snapshot(
     pid=812,
@@ -396,6 +398,23 @@ def test_without_an_autopsy_nothing_is_selected_by_unit_and_that_is_said(tmp_pat
     control = Control(tmp_path / "control", interface.service(lambda: host), lambda: NOW)
     (reply,) = listed(control, "ListConnections", units=["amanda"])
     assert reply["error"] == "internal.tcp-keepalived.UnitsNotKnown"
+    control.close()
+
+
+def test_what_is_remembered_is_told_some_sockets_at_a_time(control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy_remembered, "FEW", 128)
+    replies = listed(control, "ListMemory")
+    assert [reply.get("continues", False) for reply in replies] == [True, True, False]
+    memory = remembered([reply["parameters"] for reply in replies])
+    assert memory is not None
+    assert memory.cookie.tolist() == list(range(1, 2 * CONNECTIONS, 2))
+
+
+def test_before_the_first_scan_nothing_is_remembered(tmp_path: Path) -> None:
+    host = FakeHost(SNAPSHOT)
+    host.judgement = watch(table(NOW))
+    control = Control(tmp_path / "control", interface.service(lambda: host), lambda: NOW)
+    assert [reply["parameters"] for reply in listed(control, "ListMemory")] == [{"scanned_at": None, "columns": {}}]
     control.close()
 
 

@@ -602,6 +602,7 @@ def test_systemds_own_client_calls_every_method(service: Machine, suite: str) ->
     assert {one["verdict"] for one in listed} == {"bare"}
     assert len(listed) == 2
     cookie = listed[0]["cookie"]
+    assert all(reply["columns"]["cookie"]["octets"] for reply in varlink(service, "ListMemory", "--more"))
     assert sum(one["total"] for reply in varlink(service, "ListNamespaces", "--more") for one in reply["namespaces"])
     (deaths,) = varlink(service, "ListDeaths")
     assert deaths.keys() == {"causes", "ordinary", "measured", "lost", "deaths"}
@@ -630,6 +631,7 @@ def test_systemds_own_client_calls_every_method(service: Machine, suite: str) ->
     assert refused.returncode != 0
     assert "org.varlink.service.PermissionDenied" in refused.stderr or "denied" in refused.stderr
     called = {"Status", "ListPaths", "ListConnections", "ListNamespaces", "ListDeaths", "Explain", "Arm", "Disarm"}
+    called |= {"ListMemory"}
     assert set(methods) == called | {"Metrics", "Reload", "Monitor", "Scan", "Record", "Restore", "Measuring"}
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel.test_control import until
+from tests.kernel.test_own_firewall import let_peer_probe
 from tests.support.patience import has_ended
 from tests.support.processes import CTL, Home, configuration, program
 from tests.support.rig import Rig
@@ -51,7 +53,7 @@ def test_each_connection_is_a_line_with_its_seconds_left(rig: Rig, shown: Termin
         watch(shown, tmp_path)
         port, other = (asked.endpoints["KEEPALIVE_REMOTE_PORT"] for asked in (bare, safe))
         first = shown.shows(rf"^bare\? +(\S+(?: \S+)?)  .*10\.99\.2\.2:{port}\b")
-        shown.shows(r"^\d\d:\d\d:\d\d  2 connections: 1 bare, 1 safe")
+        shown.shows(r"^\d\d:\d\d:\d\d  2 connections: 1 bare[?], 1 safe")
         shown.shows(r"^next hour \S*█\S* 1 cut expected")
         lines = shown.lines
         row = {name: next(at for at, line in enumerate(lines) if line.startswith(name)) for name in ("bare", "safe")}
@@ -63,7 +65,7 @@ def test_each_connection_is_a_line_with_its_seconds_left(rig: Rig, shown: Termin
 
 
 def test_it_says_whose_scans_these_are(rig: Rig, shown: Terminal, tmp_path: Path) -> None:
-    """Also beside a daemon they are its own: a verdict may be less certain than the daemon's."""
+    """Also beside a daemon they are its own, but it judges them by what the daemon knows."""
     home = Home(tmp_path, CONFIGURATION)
     directories = f"RUNTIME_DIRECTORY={tmp_path}", f"STATE_DIRECTORY={home.state}"
     with program(rig):
@@ -73,12 +75,30 @@ def test_it_says_whose_scans_these_are(rig: Rig, shown: Terminal, tmp_path: Path
         shown.is_as_before()
         with home.daemon(rig.client, through=("env", *directories)) as daemon:
             shown.run("env", *directories, *CTL, "watch")
-            shown.shows(
-                f"^filter: _ .* own scans; those of the daemon .process {daemon.pid}. are up to [0-9.]+m?s old$"
-            )
+            shown.shows(f"^filter: _ .* own scans, judged by what the daemon .process {daemon.pid}. knows$")
             shown.shows(r"^bare\?? .* rig")
             shown.press("C-c")
             daemon.stop()
+
+
+def test_beside_a_daemon_it_knows_from_the_start_what_the_daemon_has_learnt(
+    rig: Rig, shown: Terminal, tmp_path: Path
+) -> None:
+    """A peer that probes keeps the connection: the daemon has seen its rhythm, and watch has seen nothing yet."""
+    home = Home(tmp_path, CONFIGURATION)
+    directories = f"RUNTIME_DIRECTORY={tmp_path}", f"STATE_DIRECTORY={home.state}"
+    with program(rig) as served, home.daemon(rig.client, through=("env", *directories)) as daemon:
+        let_peer_probe(served)
+        until(tmp_path / "control", lambda status: status["connections"]["safe"] == 1)
+        shown.run("env", *directories, *CTL, "watch")
+        assert shown.shows(r"^(safe|late|bare|cut|unknown)\?? ")[0] == "safe "
+        shown.shows("  1 connection: 1 safe$")
+        with program(rig):  # new since the daemon's last scan, or not
+            shown.shows("^bare .*10[.]99[.]2[.]2:.*\n^safe ")
+            shown.shows("  2 connections: 1 bare, 1 safe$")
+        daemon.stop()
+        shown.shows(rf"own scans; the daemon .process {daemon.pid}. can no longer be asked$")
+        shown.press("C-c")
 
 
 def test_what_is_typed_filters_at_once(rig: Rig, shown: Terminal, tmp_path: Path) -> None:
@@ -133,7 +153,7 @@ def test_a_name_forges_no_line_and_no_escape(rig: Rig, narrow: Terminal, tmp_pat
         watch(narrow, tmp_path)
         narrow.resize(200, 24)
         narrow.shows(r'^bare\?? .*"cut\\\\x1b\[2J 0s  \\""\[')
-        narrow.shows("  1 connection: 1 bare")
+        narrow.shows("  1 connection: 1 bare[?]$")
         assert not [line for line in narrow.lines if line.startswith("cut")]
 
 
