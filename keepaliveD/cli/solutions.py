@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import json
-import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -12,8 +11,9 @@ from keepaliveD.cli import forgotten
 from keepaliveD.cli.forgotten import HelpfulPath
 from keepaliveD.cli.page import Host
 from keepaliveD.model.connections import AT_RISK, Verdict, WhatCounts
-from keepaliveD.model.duration import FOREVER, exact
+from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.explained import Explained
+from keepaliveD.policy.scan_interval import scan_interval
 
 Settings = tuple[tuple[str, str], ...]  # of a rule, by key
 
@@ -59,19 +59,8 @@ def of(explained: Iterable[Explained], host: Host) -> Solution:
             rules[its.remedy.settings] = None
         elif path:
             rules[_arming(its, path)] = None
-    return Solution(tuple(paths), tuple(rules), _interval(paths, host.interval))
-
-
-def _interval(paths: Iterable[HelpfulPath], now: float) -> str:
-    """Return the line that keeps `keepalivectl check` from warning of these paths; "" where it does not warn.
-
-    `now` is the seconds between two scans at most.
-    """
-    most = min((path.seconds / 2 for path in paths), default=FOREVER)
-    if now <= most:
-        return ""
-    figure = exact(math.floor(most)) if most >= 1 else f"{math.floor(1000 * most)}ms"
-    return f'interval = "{figure}"  # at most half of the idle timeout'
+    shortest = min((path.seconds for path in paths), default=FOREVER)
+    return Solution(tuple(paths), tuple(rules), scan_interval(shortest, host.interval))
 
 
 def supported_path(its: Explained, host: Host) -> HelpfulPath | None:

@@ -188,7 +188,7 @@ def _with_owners(action: ReportConnections | ReportDeaths | NameUnits) -> Steps[
             return dataclasses.replace(action, connections=(yield from find(connections)))
         case ReportDeaths(reports):
             with contextlib.suppress(Refusal):  # what ended them is worth more than whose they were
-                return ReportDeaths((yield from find_owners_of_ended(reports)))
+                return dataclasses.replace(action, reports=(yield from find_owners_of_ended(reports)))
         case NameUnits(cgroups):
             with contextlib.suppress(Refusal):
                 return NameUnits(cgroups, (yield from find_units(cgroups)))

@@ -109,9 +109,10 @@ class ReportArmed:
 
 @dataclass(frozen=True, slots=True)
 class ReportDeaths:
-    """Report connections that ended."""
+    """Report connections that ended; `interval` is the seconds between two scans at most."""
 
     reports: tuple[Alike, ...]
+    interval: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

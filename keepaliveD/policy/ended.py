@@ -89,7 +89,8 @@ class EndedDecider:
 
     def _report(self, reports: Iterable[Alike], now: float) -> list[Action]:
         """Report ends once their owners are found; while the daemon stops, log them and all that is held back."""
-        action = ReportDeaths((*reports, *(self._autopsy.held_back(now) if self._is_last else ())))
+        held_back = self._autopsy.held_back(now) if self._is_last else ()
+        action = ReportDeaths((*reports, *held_back), self._rules.interval)
         if not action.reports:
             return []
         if self._is_last:

@@ -11,6 +11,7 @@ from keepaliveD.model.autopsy import Death
 from keepaliveD.model.causes import Cause
 from keepaliveD.model.duration import span
 from keepaliveD.policy.facts import IDLE_AFTER
+from keepaliveD.policy.scan_interval import scan_interval
 
 SHORTEST_KNOWN = 240.0  # seconds: no product of the catalogue forgets an idle connection sooner
 DEFAULT = "default"  # name of the path where no [[path]] matches
@@ -66,33 +67,38 @@ class Remedy(NamedTuple):
     because: str
 
 
-def remedy(death: Death) -> Remedy:
-    """Return what would have kept this connection alive."""
+def remedy(death: Death, interval: float = 0.0) -> Remedy:
+    """Return what would have kept this connection alive; `interval` is the seconds between two scans at most."""
     if death.cause in PREVENTABLE and death.only_data_counts:
         return Remedy((), "keepalive would not have helped: its path counts only data; let the program send something")
     if death.cause in PREVENTABLE:
-        return Remedy(_lines(death), "a probe in time would have kept the path from forgetting the connection")
+        return Remedy(
+            _lines(death, interval), "a probe in time would have kept the path from forgetting the connection"
+        )
     if death.cause in PERHAPS and Cause.NAT_FORGOT in death.others and not death.silence < IDLE_AFTER:
-        return Remedy(_lines(death), "helps if a NAT forgot the connection; not if the peer lost it")
+        return Remedy(_lines(death, interval), "helps if a NAT forgot the connection; not if the peer lost it")
     if death.cause is Cause.USER_TIMEOUT and Cause.SILENT_AFTER_IDLE in death.others:
         return Remedy((), FORGOTTEN_PERHAPS)
     return Remedy((), f"keepalive would not have helped: {WITHOUT_KEEPALIVE[death.cause]}")
 
 
-def _lines(death: Death) -> tuple[str, ...]:
+def _lines(death: Death, interval: float) -> tuple[str, ...]:
     if death.timeout <= death.silence:  # the path is configured as it is: only arming was missing
         return tuple(_arm(death, death.path))
+    seconds, why = _timeout(death)
+    timeout = f'timeout = "{seconds}s"  # {why}'
+    often = scan_interval(float(seconds), interval)
+    scans = ("[watch]", often, "") if often else ()
     if death.path != DEFAULT:
-        at_most = _timeout(death)
-        return (f"# in the [[path]] named {_text(death.path)}:", at_most, *_arm(death, death.path))
+        return (*scans, f"# in the [[path]] named {_text(death.path)}:", timeout, *_arm(death, death.path))
     name = f"to {death.remote.address}"
     host = ipaddress.ip_network(death.remote.address.partition("%")[0])
-    path = ("[[path]]", f"name = {_text(name)}", f'networks = ["{host}"]', _timeout(death))
-    return (*path, "", *_arm(death, name))
+    path = ("[[path]]", f"name = {_text(name)}", f'networks = ["{host}"]', timeout)
+    return (*scans, *path, "", *_arm(death, name))
 
 
-def _timeout(death: Death) -> str:
-    """Return the line with an idle timeout after which the path surely still remembers, and why it is that.
+def _timeout(death: Death) -> tuple[str, str]:
+    """Return an idle timeout after which the path surely still remembers, as seconds, and why it is that.
 
     It forgot at some time in the silence, and not within one that the connection had survived.
     """
@@ -103,8 +109,7 @@ def _timeout(death: Death) -> str:
     else:
         seconds = death.silence / 2
         why = f"half of {span(round(death.silence, 1))}, the silence after which the path had forgotten the connection"
-    figure = f"{int(seconds)}s" if seconds >= 1 else f"{max(seconds, 0.1):.1f}s"
-    return f'timeout = "{figure}"  # {why}'
+    return f"{int(seconds)}" if seconds >= 1 else f"{max(seconds, 0.1):.1f}", why
 
 
 def _arm(death: Death, path: str) -> list[str]:

@@ -50,6 +50,15 @@ def test_what_ended_a_connection_is_logged_with_its_owner(stage: Stage) -> None:
     assert entry.fields["KEEPALIVE_CAUSE"] == "middlebox-idle"
 
 
+def test_the_remedy_says_how_often_to_scan_where_the_daemon_scans_too_seldom(stage: Stage) -> None:
+    """Of a path that forgets after a second; also at a stop, when nobody looks for owners."""
+    stage.config = dataclasses.replace(stage.config, interval=0.75)
+    stage.script = [died(FORGOTTEN_BY_REJECT), None]
+    stage.run()
+    (entry,) = [entry for entry in stage.said if entry.event == "died"]
+    assert str(entry.fields["KEEPALIVE_REMEDY"]).startswith('[watch]\ninterval = "500ms"')
+
+
 def test_what_ended_a_connection_is_logged_even_if_its_owner_cannot_be_found(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

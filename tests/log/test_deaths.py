@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.config import Config, load
+from keepaliveD.config.doubts import warnings
 from keepaliveD.log.entries import ERROR, INFO, NOTICE, WARNING, Entry, of
 from keepaliveD.log.entries.deaths import EXPLANATIONS
 from keepaliveD.log.journal import JournaldLog, JsonLog, TextLog
@@ -76,7 +77,7 @@ def pasted(lines: list[str], directory: Path) -> Config:
 @pytest.mark.parametrize("form", ["text", "journal", "json"])
 def test_what_prevents_it_can_be_pasted_from_the_log(form: str, tmp_path: Path) -> None:
     strange = Owner(812, "sshd", 'strange "\\x2d\x85\x7f.service')
-    (said,) = of(Outcome(ReportDeaths((alike(FORGOTTEN_BY_REJECT, owner=strange),))))
+    (said,) = of(Outcome(ReportDeaths((alike(FORGOTTEN_BY_REJECT, owner=strange),), interval=15.0)))
     written = io.StringIO()
     match form:
         case "text":
@@ -90,6 +91,8 @@ def test_what_prevents_it_can_be_pasted_from_the_log(form: str, tmp_path: Path) 
             written = io.StringIO(json.loads(written.getvalue())["MESSAGE"])
     config = pasted(written.getvalue().splitlines(), tmp_path)
     assert [path.name for path in config.paths] == ["default", "to 10.71.3.2"]
+    assert config.interval == 0.5
+    assert not [warning for warning in warnings(config) if "watch.interval" in warning]
     assert (config.arm[0].paths, config.arm[0].units) == (("to 10.71.3.2",), (strange.unit,))
 
 

@@ -420,6 +420,17 @@ def test_the_remedy_for_a_path_that_is_not_configured_names_the_path_and_arms_it
     )
 
 
+@pytest.mark.parametrize(("interval", "written"), [(15.0, '"500ms"'), (0.6, '"500ms"'), (0.5, None), (0.0, None)])
+def test_the_remedy_says_how_often_a_path_that_forgets_so_soon_is_to_be_scanned(
+    interval: float, written: str | None
+) -> None:
+    """With the path alone a warning comes too late, and keepalivectl check says so."""
+    death = only(Autopsy(rules()).observe(died(FORGOTTEN_BY_REJECT), 1001.0))
+    lines = remedy(death, interval).lines
+    scans = () if written is None else ("[watch]", f"interval = {written}  # at most half of the idle timeout", "")
+    assert lines == (*scans, *remedy(death).lines)
+
+
 def test_the_remedy_for_a_user_timeout_after_a_silence_is_keepalive_of_the_programs_own() -> None:
     """No rule arms a socket with a short TCP_USER_TIMEOUT."""
     outlasted = timed_out(unacked=5, silence=250.0, since_lost=20.1, user_timeout=20_000)

@@ -67,8 +67,8 @@ def _of_report(report: Report) -> Iterator[Entry]:
             yield from of_report(report)
         case ReportArmed(counted):
             yield of_counted(counted)
-        case ReportDeaths(reports):
-            yield from of_deaths(reports)
+        case ReportDeaths(reports, interval):
+            yield from of_deaths(reports, interval)
         case ReportEvidence(findings):
             yield from of_evidence(findings)
         case ReportNearlyFull(tracked):

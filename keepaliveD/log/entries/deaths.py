@@ -59,13 +59,16 @@ EXPLANATIONS: Mapping[Cause, str] = {
 }
 
 
-def of_deaths(reports: Iterable[Alike]) -> Iterator[Entry]:
-    """Yield an entry for each connection, or one for many that ended alike."""
+def of_deaths(reports: Iterable[Alike], interval: float = 0.0) -> Iterator[Entry]:
+    """Yield an entry for each connection, or one for many that ended alike.
+
+    `interval` is the seconds between two scans at most.
+    """
     for alike in reports:
         if alike.is_summary:
-            yield _summary(alike)
+            yield _summary(alike, interval)
         else:
-            yield from map(_single, alike.examples)
+            yield from (_single(death, interval) for death in alike.examples)
 
 
 def confidence_words(confidence: float, others: Iterable[object] = ()) -> str:
@@ -77,8 +80,8 @@ def confidence_words(confidence: float, others: Iterable[object] = ()) -> str:
     return "likely" if confidence >= LIKELY else "possibly"
 
 
-def _single(death: Death) -> Entry:
-    found = remedy(death)
+def _single(death: Death, interval: float) -> Entry:
+    found = remedy(death, interval)
     return Entry(
         "died",
         _priority(death),
@@ -101,10 +104,10 @@ def _single(death: Death) -> Entry:
     )
 
 
-def _summary(alike: Alike) -> Entry:
+def _summary(alike: Alike, interval: float) -> Entry:
     """Return an entry for many: what it says before "for example" is true of all of them, what follows only of one."""
     death, common = alike.examples[0], alike.common
-    found = remedy(death)
+    found = remedy(death, interval)
     more, within = ("more ", f" within {span(round(alike.seconds))}") if alike.seconds else ("", "")
     plural = "" if alike.count == 1 else "s"
     on_path, told = "", ""
