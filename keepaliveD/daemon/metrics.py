@@ -27,12 +27,12 @@ FORETOLD, MISSED, APART = "yes", "no", "not foreseeable"
 
 
 def of_daemon(snapshot: Snapshot) -> list[Metric]:
-    """Return all that a daemon has to say."""
+    """Return all that a daemon has to say; nothing of connections before its first scan."""
     return [
         _metric("build_info", "gauge", "Version of the daemon.", [Sample(1, {"version": __version__})]),
         _one("start_time_seconds", "gauge", "When the daemon started.", round(snapshot.now - snapshot.running)),
         _one("problems", "gauge", "Problems that keepalivectl status lists.", len(snapshot.problems)),
-        *of_scan(snapshot.totals, snapshot.at_risk),
+        *(of_scan(snapshot.totals, snapshot.at_risk) if snapshot.scan else ()),
         *_scans(snapshot),
         *of_settings(snapshot.settings),
         _one("drifts_total", "counter", "Settings found changed by someone else.", snapshot.tried.drifts),

@@ -170,7 +170,16 @@ def test_a_counter_of_a_path_never_goes_back_when_another_path_overtakes_it() ->
     assert number(after, "saves_total", "other") == number(before, "saves_total", "other") + 1000
 
 
-def test_without_a_scan_there_is_no_time_of_it() -> None:
-    found = series(dataclasses.replace(SNAPSHOT, scan=None, probes_sent=None))
-    assert ("last_scan_timestamp_seconds", frozenset()) not in found
-    assert ("probes_sent_total", frozenset()) not in found
+def test_without_a_scan_nothing_is_said_of_connections() -> None:
+    """A zero would say that somebody has looked; counters begin at zero."""
+    started = dataclasses.replace(
+        SNAPSHOT, scan=None, totals=Totals(), at_risk=(), tried=Tried(), tally=Tally(), probes_sent=None
+    )
+    names = {name for name, _ in series(started)}
+    of_scans = {"connections", "unit_connections_at_risk", "namespaces", "scan_complete", "last_scan_timestamp_seconds"}
+    assert of_scans < {name for name, _ in series(SNAPSHOT)}
+    assert not names & of_scans
+    assert not [name for name in names if name.startswith("left_seconds")]
+    assert number(series(started), "scan_duration_seconds_count") == 0
+    assert {"start_time_seconds", "problems", "setting", "deaths_total", "armings_total"} < names
+    assert "probes_sent_total" not in names
