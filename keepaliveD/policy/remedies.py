@@ -108,7 +108,7 @@ def _timeout(death: Death) -> tuple[str, str]:
         seconds, why = death.hindsight.survived, "the connection had survived such a silence"
     else:
         seconds = death.silence / 2
-        why = f"half of {span(round(death.silence, 1))}, the silence after which the path had forgotten the connection"
+        why = f"half of {span(round(death.silence, 1))}, a silence in which the path forgot"
     return f"{int(seconds)}" if seconds >= 1 else f"{max(seconds, 0.1):.1f}", why
 
 

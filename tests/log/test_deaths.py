@@ -45,7 +45,7 @@ def test_one_end_names_the_middlebox_and_the_remedy() -> None:
         "[[path]]",
         'name = "to 10.71.3.2"',
         'networks = ["10.71.3.2/32"]',
-        'timeout = "1s"  # half of 3.5s, the silence after which the path had forgotten the connection',
+        'timeout = "1s"  # half of 3.5s, a silence in which the path forgot',
         "[[arm]]",
         'path = "to 10.71.3.2"',
         'unit = "ssh.service"',

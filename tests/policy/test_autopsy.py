@@ -411,7 +411,7 @@ def test_the_remedy_for_a_path_that_is_not_configured_names_the_path_and_arms_it
         "[[path]]",
         'name = "to 10.71.3.2"',
         'networks = ["10.71.3.2/32"]',
-        'timeout = "1s"  # half of 3.5s, the silence after which the path had forgotten the connection',
+        'timeout = "1s"  # half of 3.5s, a silence in which the path forgot',
         "",
         "[[arm]]",
         'path = "to 10.71.3.2"',
