@@ -27,7 +27,8 @@ from keepaliveD.threads import Task
 PATIENCE = 10.0  # seconds: it may be scanning
 MOMENT = 2.0  # seconds for a look into /proc: a process that hangs in execve(2) holds whoever looks for ever
 MOST_INODES = 1024  # that can be asked about
-UNKNOWN = f"{INTERFACE}.NoSuchConnection"  # the daemon's error
+ANSWERED = f"{INTERFACE}."  # its errors begin so
+UNKNOWN = f"{ANSWERED}NoSuchConnection"
 NO_SOCKET = 0  # no socket has this cookie
 SOCKET = "socket:["  # proc(5)
 ROLES = ("_time", "_intvl", "_probes")  # in the order of Keepalive: how Linux ends the names of its settings
@@ -66,8 +67,10 @@ def ask_for(options: argparse.Namespace, root: Path) -> Answered | None:
             try:
                 answer = ask(control, "Explain", wanted, PATIENCE)
             except KernelError as error:
-                is_asked = is_asked or UNKNOWN in str(error)  # the next meaning of the word
-                continue
+                if ANSWERED not in str(error):
+                    return None  # the next meaning of the word would be taken for what it knows of this one
+                is_asked = is_asked or UNKNOWN in str(error)
+                continue  # with the next meaning
             return _answered(answer, status, time.monotonic() - asked_at)
         if is_asked:
             return _answered({"explained": [], "more": 0}, status, time.monotonic() - asked_at)
@@ -123,11 +126,11 @@ def _processes(root: Path, pattern: str) -> Iterator[str]:
 
 
 def _sockets(root: Path, pids: Iterable[str]) -> list[int]:
-    """Return the inodes of the sockets that these processes hold; none if that takes too long, or of too many."""
+    """Return the inodes of the sockets that these processes hold; none of too many. Raises NoInput: not known."""
     try:
         inodes = Task(lambda: list(_held(root, pids))).result(MOMENT)
-    except (OSError, TimeoutError):
-        return []
+    except (OSError, TimeoutError) as error:
+        raise NoInput("the sockets of the process cannot be read") from error
     return inodes if len(inodes) <= MOST_INODES else []
 
 

@@ -44,6 +44,7 @@ from keepaliveD.policy.shared import Entry
 
 EXPLAINED = 500  # connections whose sockets are read at most; the others are only counted
 PATIENCE = 10.0  # seconds for a daemon to reload, scan and arm
+SHOWN = 10.0  # seconds more until a scan shows what was armed after the one before
 NEXT = "The rule arms the next connection, at connect or at the next scan."
 PAUSE = 0.2  # seconds between two looks at what a daemon has done: it says it to nobody but its log
 
@@ -288,7 +289,8 @@ def _show_result(
     while True:
         view = _look_if_any(options, root, config, platform)
         waiting = [one for one in view.explained if one.connection.cookie in cookies and not _is_helped(one)]
-        if not waiting or time.monotonic() > end:
+        is_armed_since = any(map(page.outdated, waiting))
+        if not waiting or time.monotonic() > end + (SHOWN if is_armed_since else 0.0):
             break
         time.sleep(PAUSE)
     if view.explained:

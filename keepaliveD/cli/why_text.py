@@ -63,9 +63,13 @@ def advise(options: argparse.Namespace, root: Path, view: View, solution: Soluti
     print_lines(solution.lines)
     check = shlex.join(["keepalivectl", "check", *([str(options.config)] if options.config else [])])
     reload = running.how_to_reload(view.daemon, root) if view.daemon else how_to_start(root, options.config)
-    print(
-        f"Then: {printable(check)} && {reload}. The same with --fix {'does all of it' if view.daemon else 'writes it'}."
-    )
+    then, same = f"Then: {printable(check)} && {reload}", f"The same with --fix {_does(view)}."
+    whole = f"{then}. {same}"
+    print(whole if len(whole) <= terminal_width() else f"{then}\n{same}")
+
+
+def _does(view: View) -> str:
+    return "does all of it" if view.daemon else "writes it"
 
 
 def print_lines(lines: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import io
 import json
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from keepaliveD.cli import daemons_explanation, dropin, page, running, starting, targets, why
+from keepaliveD.cli import daemons_explanation, dropin, page, running, starting, targets, why, why_text
 from keepaliveD.cli.ctl import main
 from keepaliveD.config import files, load
 from keepaliveD.daemon.description import DESCRIPTION
@@ -347,6 +348,21 @@ def test_fix_of_a_forgotten_connection_takes_the_daemon_for_no_program(
     assert out.endswith(f"\n\n{said} {NEXT}\n")
 
 
+def test_fix_does_not_say_that_a_connection_is_not_armed_which_it_shows_as_armed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon arms it at the last moment, after the scan by which it is shown: another scan shows it."""
+    desk.daemon = 4242
+    armed: Socket = {**SOCKETS[0], "timer": Timer.KEEPALIVE, "expires": 170.0}
+    scans = iter([SOCKETS, SOCKETS])  # that before the question, and that after the reload
+    monkeypatch.setattr(Desk, "sockets", property(lambda _: next(scans, [armed, *SOCKETS[1:]])), raising=False)
+    monkeypatch.setattr(why, "PATIENCE", -1.0)  # no other look than this one, if it is not armed
+    desk.to_reload = lambda: desk.armer.stands.update({1: SocketKeepalive(True, Keepalive(180, 20, 31))})
+    status, out, err = desk.types("amanda@backup", "--fix", "--yes")
+    assert (status, err) == (0, [])
+    assert "1 connection: 1 safe" in out.partition("Reloaded the daemon.")[2]
+
+
 def test_what_is_safe_by_a_guess_says_so_wherever_it_is_said(desk: Desk) -> None:
     """In the verdict, in the first line, and at the end of --fix, whose exit status promises nothing."""
     desk.config.write_text("")
@@ -664,6 +680,31 @@ def test_a_connection_that_the_daemon_has_not_seen_yet_is_no_daemon_that_cannot_
     assert ("amandad" in out) == is_root  # as the daemon knows it
 
 
+@pytest.mark.parametrize("target", ["31", "31 of which the sockets cannot be read", "amanda@backup"])
+def test_a_daemon_that_is_too_slow_is_not_said_to_know_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    """The other meanings of the word, which are asked about next, would say so of it."""
+
+    def ask(_path: Path, method: str, wanted: dict[str, object] | None = None, *_: object) -> dict[str, object]:
+        if method == "Explain":
+            slow = target == "amanda@backup" or "inodes" in (wanted or {})
+            why = "the daemon does not answer: timed out" if slow else f"{daemons_explanation.UNKNOWN}: {{'cookie': 0}}"
+            raise KernelError(f"/control: {why}")
+        return {"pid": 812, "scan": {"ago": 7.0, "interval": 15.0}, "settings": []}
+
+    def held(*_: object) -> list[int]:
+        if "cannot" in target:
+            raise PermissionError
+        return [7]
+
+    monkeypatch.setattr(daemons_explanation, "ask", ask)
+    monkeypatch.setattr(daemons_explanation, "_held", held)
+    monkeypatch.setattr(daemons_explanation, "listens", lambda _: 812)
+    options = argparse.Namespace(target=target.partition(" of ")[0], state_dir=desk.directory / "state")
+    assert daemons_explanation.ask_for(options, Path("/")) is None
+
+
 @pytest.mark.parametrize("is_written", [True, False])
 def test_a_connection_that_its_file_has_armed_is_told_to_write_no_file(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, *, is_written: bool
@@ -688,6 +729,17 @@ def test_a_connection_that_its_file_has_armed_is_told_to_write_no_file(
     assert "1 connection to 10.20.0.9 died" in out
     assert (f"write this into {file}" in out) != is_written
     assert (f"Nothing to fix: {file} keeps these connections alive." in out) == is_written
+
+
+def test_in_a_narrow_terminal_the_command_to_type_has_a_line_of_its_own(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(why_text, "terminal_width", lambda: 80)
+    _, out, _ = desk.types("amanda@backup")
+    then, same = (line for line in out.splitlines() if line.startswith(("Then: ", "The same with --fix")))
+    assert then.startswith(f"Then: keepalivectl check {desk.config} && ")
+    assert not then.endswith(".")
+    assert same.startswith("The same with --fix")
 
 
 def test_fix_names_the_directory_that_is_missing_before_it_scans(desk: Desk) -> None:
