@@ -29,9 +29,11 @@ from keepaliveD.policy.observations import OBSERVATIONS
 from keepaliveD.records.history import History
 
 NEWEST = 20  # entries that are listed one by one
-GROUPS = ("COUNT", "LAST", "CAUSE", "FORETOLD", "UNIT", "PATH")
+# headings, and their ranks: in a narrow terminal the lowest is left out first
+GROUPS = {"COUNT": 5, "LAST": 2, "CAUSE": 4, "FORETOLD": 0, "UNIT": 3, "PATH": 1}
+INDENT = 4  # columns of what goes on below
 LAST = "last"  # the newest entry
-SINGLE = ("ID", "WHEN", "CAUSE", "SURE", "LOCAL", "REMOTE", "PROCESS", "UNIT")
+SINGLE = {"ID": 7, "WHEN": 4, "CAUSE": 6, "SURE": 1, "LOCAL": 0, "REMOTE": 5, "PROCESS": 2, "UNIT": 3}
 OTHERS = {cause.key: cause for cause in Cause}
 DROP_INS = ("bpf.conf", "packets.conf")  # of the unit
 ANSWERS = {foretold.key: foretold for foretold in Foretold}
@@ -132,17 +134,25 @@ def _not_seen(unseen: str) -> str:
 
 def overview(records: Sequence[Record]) -> Iterator[str]:
     """Yield the groups of what ended alike, then the newest entries one by one."""
-    yield table.columns(GROUPS, _groups(records))
+    yield table.columns(tuple(GROUPS), _groups(records), tuple(GROUPS.values()))
     yield ""
     rows = [(record.id, *_cells(record)) for record in records[:NEWEST]]
-    yield table.columns(SINGLE, rows)
+    yield table.columns(tuple(SINGLE), rows, tuple(SINGLE.values()))
     if len(records) > NEWEST:
         yield f"and {len(records) - NEWEST} older"
     yield from wrapped(["keepalivectl deaths --explain ID shows all that was seen of an entry"], terminal_width(), 0)
 
 
 def explanation(record: Record) -> Iterator[str]:
-    """Yield all that is known of one entry, in plain lines."""
+    """Yield all that is known of one entry, in lines that fit the terminal, unless they are configuration."""
+    remedy = [f"  {line}".rstrip() for line in record["REMEDY"].splitlines()]
+    in_words = remedy if len(remedy) == 1 else []
+    yield from wrapped([*_explained(record), "remedy:", *in_words], terminal_width(), INDENT)
+    if not in_words:
+        yield from remedy
+
+
+def _explained(record: Record) -> Iterator[str]:
     cause = BY_KEY.get(record["CAUSE"], Cause.UNKNOWN)
     others = [OTHERS[key] for key in record["OTHER_CAUSES"].split() if key in OTHERS]
     message, *_ = record.fields.get("MESSAGE", "").splitlines() or [""]
@@ -156,9 +166,6 @@ def explanation(record: Record) -> Iterator[str]:
         yield f"  or: {other.label}; what would tell: {OBSERVATIONS.get((cause, other), 'nothing on this host')}"
     warned = f", {duration.span(_number_in(record['WARNED_SEC']))} before" if record["WARNED_SEC"] else ""
     yield f"forecast: {_foretold(record)}{warned}"
-    yield "remedy:"
-    for line in record["REMEDY"].splitlines():
-        yield f"  {line}".rstrip()
 
 
 def _foretold(record: Record) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from keepaliveD.cli import running
 from keepaliveD.cli.asking import control_socket, listen
+from keepaliveD.cli.fitting import terminal_width, wrapped
 from keepaliveD.model.errors import NoInput
 from keepaliveD.model.text import printable
 
@@ -36,4 +37,5 @@ def monitor(_options: argparse.Namespace, root: Path) -> None:
         mark = "warning: " if entry["priority"] <= LOG_WARNING else ""
         now = f"{time.strftime('%H:%M:%S')} "
         first, *below = map(printable, entry["message"].splitlines() or [""])
-        print("\n".join((f"{now}{mark}{first}", *(" " * len(now) + line for line in below))), flush=True)
+        shown = wrapped([f"{now}{mark}{first}"], terminal_width(), len(now))
+        print("\n".join((*shown, *(" " * len(now) + line for line in below))), flush=True)

@@ -17,6 +17,7 @@ from keepaliveD.model.plain import plain
 HEADINGS = tuple(dict.fromkeys([each.heading for each in GROUPS] + [each.heading for each in (*EACH, *MORE)]))
 COLOURS = {Verdict.SAFE: "32", Verdict.LATE: "33", Verdict.BARE: "33", Verdict.CUT: "31"}
 GAP = "  "
+NOTHING = "-"  # in a cell
 CUT = ">"  # the end of what was too long
 FORMAT = 1  # of the JSON; another number means that a key has another meaning, or is gone
 
@@ -29,11 +30,18 @@ def for_people(connections: Iterable[Connection]) -> str:
     return shown(list(connections), EACH)
 
 
-def columns(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Any table as it suits standard output."""
+def columns(headings: Sequence[str], rows: Sequence[Sequence[str]], ranks: Sequence[int] = ()) -> str:
+    """Any table as it suits standard output; with `ranks`, without those of the lowest that do not fit.
+
+    A column in which nothing is known goes first.
+    """
     width = terminal_width()
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-    return "\n".join(_line(row, widths, width) for row in (headings, *rows))
+    kept = list(range(len(headings)))
+    while ranks and len(kept) > 1 and _total([widths[number] for number in kept]) > width:
+        kept.remove(min(kept, key=lambda number: (any(row[number] != NOTHING for row in rows), ranks[number])))
+    lines = ([row[number] for number in kept] for row in (headings, *rows))
+    return "\n".join(_line(cells, [widths[number] for number in kept], width) for cells in lines)
 
 
 def shown(rows: Sequence[Shown], columns: Sequence[Column[Shown]], *, whole: bool = False, chosen: bool = False) -> str:

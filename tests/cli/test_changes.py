@@ -46,6 +46,15 @@ def test_what_was_changed_is_printed_in_its_order(capsys: pytest.CaptureFixture[
     assert len(first.split()[0]) == len("2026-11-28")
 
 
+def test_in_a_narrow_terminal_an_entry_is_broken_between_words(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "terminal_width", lambda: 50)
+    first, below, *_ = printed(capsys).splitlines()
+    assert first.endswith(" net.ipv4.tcp_keepalive_time:")
+    assert below == "    found 7200, set to 180"
+
+
 def test_nothing_in_the_journal_is_not_said_of_other_logs(capsys: pytest.CaptureFixture[str]) -> None:
     """A daemon that a person runs logs to his terminal, and what it changes is not in the journal."""
     said = printed(capsys, uid=1000)

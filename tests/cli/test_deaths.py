@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from keepaliveD.cli import deaths
+from keepaliveD.cli import deaths, table
 from keepaliveD.log import history
 from keepaliveD.log.entries import Entry, of
 from keepaliveD.log.kept import KeepingLog
@@ -183,6 +183,41 @@ def test_one_end_is_explained_with_evidence_and_remedy(capsys: pytest.CaptureFix
     assert "\n  [[arm]]\n" in text
     first, *_ = text.splitlines()
     assert first.endswith("would have kept the path from forgetting the connection; see remedy below")
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal of 80 columns."""
+    for module in (deaths, table):
+        monkeypatch.setattr(module, "terminal_width", lambda: 80)
+
+
+@pytest.mark.usefixtures("narrow")
+def test_in_a_narrow_terminal_one_sees_which_connection_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    """With whom, and what ended it, rather than this end of it."""
+    lines = printed(capsys, journal(FORGOTTEN, MANY)).splitlines()
+    assert max(map(len, lines)) <= 80
+    heading, _, one = lines[4:7]
+    assert heading.split() == ["ID", "WHEN", "CAUSE", "REMOTE"]
+    assert one.endswith("  middlebox-idle at hop 2  10.71.3.2:5432")
+    assert lines[0].split() == ["COUNT", "LAST", "CAUSE", "UNIT", "PATH"]
+
+
+@pytest.mark.usefixtures("narrow")
+def test_an_explanation_is_broken_between_words_and_its_remedy_not_at_all(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(capsys, journal(FORGOTTEN), "--explain", "last").splitlines()
+    above, remedy = lines[: lines.index("remedy:")], lines[lines.index("remedy:") :]
+    assert max(map(len, above)) <= 80
+    wide = str(FORGOTTEN.fields["KEEPALIVE_EVIDENCE"]).split()
+    assert " ".join(wide[-5:]) in " ".join(" ".join(above).split())
+    assert [line.strip() for line in remedy[1:]] == str(FORGOTTEN.fields["KEEPALIVE_REMEDY"]).split("\n")
+
+
+@pytest.mark.usefixtures("narrow")
+def test_a_remedy_in_words_is_broken_between_them(capsys: pytest.CaptureFixture[str]) -> None:
+    said = {**ABORTED.fields, "KEEPALIVE_REMEDY": "keepalive would not have helped: " + "the peer ended it " * 5}
+    lines = printed(capsys, journal(dataclasses.replace(ABORTED, fields=said)), "--explain", "last").splitlines()
+    assert max(map(len, lines)) <= 80
 
 
 def test_what_many_ends_of_many_kinds_do_not_have_in_common_is_not_counted_for_all(

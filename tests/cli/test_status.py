@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from keepaliveD import __version__
-from keepaliveD.cli import overview, running, status, without_daemon
+from keepaliveD.cli import monitor, overview, running, status, without_daemon
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.overview import Host
 from keepaliveD.cli.starting import how_to_start
@@ -375,6 +375,16 @@ def test_monitor_prints_what_the_daemon_logs_until_the_daemon_ends(desk: Desk) -
     assert (left, err) == (0, [])
     assert first[8:] == " warning: at risk\\x1b"
     assert second[8:] == " safe again"
+
+
+def test_monitor_breaks_a_message_between_words_and_what_is_to_be_pasted_not_at_all(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor, "terminal_width", lambda: 40)
+    with desk.daemon(Entry("died", 4, "ended: a firewall had forgotten it; configure:", {}, ("x" * 50,))):
+        _, (first, second, third), _ = desk.types("monitor")
+    assert first[8:] == " warning: ended: a firewall had"
+    assert (second, third) == (" " * 9 + "forgotten it; configure:", " " * 9 + "x" * 50)
 
 
 def test_monitor_without_a_daemon_is_one_line_and_status_66(desk: Desk) -> None:
