@@ -245,6 +245,12 @@ def test_a_command_line_that_starts_nothing_loads_nothing_heavy(program: str, wo
     assert not loaded & {*HEAVY, "keepaliveD.cli.living"}
 
 
+def test_why_beside_a_daemon_loads_nothing_that_it_does_not_need() -> None:
+    """A person waits for it: OpenSSL for an entry's name, and what reads the catalogue, are 10 ms."""
+    loaded = loaded_by("keepaliveD.cli.explanation")
+    assert not loaded & {*HEAVY, "hashlib", "importlib.resources", "tempfile"}
+
+
 def test_what_checks_the_configuration_does_not_stay_in_the_daemons_memory() -> None:
     """It is loaded by the process that reads the files."""
     then = "assert keepaliveD.daemon.process.Process(None, None, print).load_first().paths"

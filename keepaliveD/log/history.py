@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import importlib
 import os
 import pwd
@@ -46,6 +45,8 @@ class Record:
     @property
     def id(self) -> str:
         """What names this entry: the same whenever it is read, and whatever comes after it."""
+        import hashlib  # with OpenSSL 5 ms, and why and status name no entry
+
         content = repr((self.when, sorted(self.fields.items())))
         return hashlib.sha256(content.encode(errors="backslashreplace")).hexdigest()[:ID_LENGTH]
 
