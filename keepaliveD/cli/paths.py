@@ -33,7 +33,8 @@ from keepaliveD.policy.meaning import longest
 VERDICTS = (Verdict.CUT, Verdict.BARE, Verdict.LATE, Verdict.UNKNOWN, Verdict.SAFE)  # the worst first
 OF_SCAN = ("PATH", "TIMEOUT", "COUNTS", "KEEPALIVE", *(verdict.name for verdict in VERDICTS))
 PATHS = (*OF_SCAN, "DEATHS", "SAVES", "ORIGIN")
-SEEN = ("ended", "saved", "advice")  # what only a daemon knows, which has watched
+ROUTES = ("PATH", "INTERFACE", "NEXT HOP", "SURVIVED", "LONGEST", "DEATHS", "SHORTEST")
+SEEN = ("ended", "saved", "advice", "routes")  # what only a daemon knows, which has watched
 UNKNOWN = "-"  # without a daemon that counts
 PRESETS = ("PRESET", "TIMEOUT", "COUNTS", "THEN", "PRODUCT", "SOURCE")
 
@@ -162,8 +163,29 @@ def _for_people(rows: Sequence[Row]) -> str:
         )
         for path, connections, seen in rows
     ]
-    advice = [f"advice: {printable(row.seen['advice'])}" for row in rows if row.seen.get("advice")]
-    return "\n".join([table.columns(PATHS, cells), *advice])
+    routes = [(row.path.name, route) for row in rows for route in row.seen.get("routes", ())]
+    advised = [row.seen["advice"] for row in rows if row.seen.get("advice")]
+    advised += [route["advice"] for _, route in routes if route["advice"]]
+    return "\n".join(
+        [
+            table.columns(PATHS, cells),
+            *([] if not routes else ["", table.columns(ROUTES, [_by_route(*each) for each in routes])]),
+            *(f"advice: {printable(advice)}" for advice in advised),
+        ]
+    )
+
+
+def _by_route(path: str, route: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what connections of a path have shown by one interface and next hop, a cell for each of ROUTES."""
+    return (
+        printable(path),
+        printable(route["interface"]),
+        printable(route["next_hop"]) or UNKNOWN,
+        str(route["survived"]),
+        span(route["longest"]) if route["survived"] else UNKNOWN,
+        str(route["died"]),
+        span(route["shortest"]) if route["died"] else UNKNOWN,
+    )
 
 
 def _keepalive(path: NetworkPath) -> str:

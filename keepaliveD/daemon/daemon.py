@@ -337,6 +337,7 @@ class Daemon:
             problems=_problems(status, rules),
             paths=tuple(self.decider.ended.paths),
             findings=tuple(self.decider.ended.findings),
+            by_route=tuple(self.decider.ended.by_route),
             at_risk=tuple(dataclasses.replace(one, left=one.left - age) for one in self.decider.at_risk),
             restores=rules.restore_on_stop,
             now=time.time(),

@@ -42,6 +42,19 @@ type AtRisk (unit: string, user: int, verdict: string, count: int, sure: bool, l
 # Connections by verdict
 type Verdicts (unknown: int, safe: int, late: int, bare: int, cut: int)
 
+# What connections that no configured path concerns have shown by one interface and next hop ("" without a router),
+# where they take several: silences survived, the longest of them, deaths, and the shortest silence in which one died;
+# advice says what contradicts the timeout there, or ""
+type Route (
+  interface: string,
+  next_hop: string,
+  survived: int,
+  longest: float,
+  died: int,
+  shortest: float,
+  advice: string
+)
+
 # The network between this host and peers, with its idle timeout; source is configured, measured, preset, guess, ...
 # What keeps connections there counts as packets or data. connections are those of the last scan.
 # Since the start so many of its connections ended otherwise than by an ordinary close, and armed ones survived saved
@@ -58,7 +71,8 @@ type Path (
   connections: Verdicts,
   ended: int,
   saved: int,
-  advice: string
+  advice: string,
+  routes: []Route
 )
 
 # Say how the daemon is. Without a problem, problems is empty; at_risk begins with the most urgent; restores says

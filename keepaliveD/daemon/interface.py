@@ -23,6 +23,7 @@ from keepaliveD.model.causes import Cause, Foretold
 from keepaliveD.model.connections import Counts, Verdict
 from keepaliveD.model.metric import Metric
 from keepaliveD.model.plain import from_now, known, plain, plain_endpoint, plain_origin, plain_owner
+from keepaliveD.model.routes import SeenByRoute
 from keepaliveD.model.rules import Path
 from keepaliveD.model.snapshot import AtRisk, Ended, Snapshot
 from keepaliveD.model.sockets import ALL_WATCHED, OWN, Unwatched
@@ -217,7 +218,9 @@ def unwatched(those: Unwatched, own: int) -> dict[str, object]:
 def paths(snapshot: Snapshot) -> dict[str, object]:
     """Return the answer to ListPaths."""
     counts, (ended, saved) = snapshot.totals.by_path(), snapshot.tally.by_path()
-    advice = {each.path.name: said.message for each in snapshot.findings for said in of_evidence((each,))}
+    advice = {(each.path.name, each.route): said.message for each in snapshot.findings for said in of_evidence((each,))}
+    default = snapshot.paths[0].name if snapshot.paths else ""
+    routes = [by_route(one, advice.get((default, one.route), "")) for one in snapshot.by_route]
     return {
         "paths": [
             {
@@ -225,10 +228,24 @@ def paths(snapshot: Snapshot) -> dict[str, object]:
                 "connections": verdicts(counts.get(one.name, Counter())),
                 "ended": ended[one.name],
                 "saved": saved[one.name],
-                "advice": advice.get(one.name, ""),
+                "advice": advice.get((one.name, None), ""),
+                "routes": routes if one.name == default else [],
             }
             for one in snapshot.paths
         ]
+    }
+
+
+def by_route(one: SeenByRoute, advice: str) -> dict[str, object]:
+    """Return what was seen by one route as ListPaths answers it."""
+    return {
+        "interface": one.route.interface,
+        "next_hop": one.route.next_hop,
+        "survived": one.survived,
+        "longest": round(one.longest, 3),
+        "died": one.deaths,
+        "shortest": round(one.shortest, 3),
+        "advice": advice,
     }
 
 

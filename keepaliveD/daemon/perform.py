@@ -13,6 +13,7 @@ from keepaliveD.model.actions import (
     Arm,
     AskFirewall,
     Disarm,
+    FindRoutes,
     FoundSettings,
     LookInto,
     NameUnits,
@@ -26,11 +27,13 @@ from keepaliveD.model.actions import (
 from keepaliveD.model.errors import NotPermitted, Refusal, Unsupported
 from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportDeaths, ReportDrift
+from keepaliveD.model.routes import Route
 from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.requests import (
     Steps,
     find_owners,
     find_owners_of_ended,
+    find_routes,
     find_units,
     find_units_of,
     look,
@@ -155,8 +158,8 @@ class Performer:
                 self.take_over()
             case ReadIdleTimes() | AskFirewall():
                 return Outcome(action, looked=(yield from look(action)))
-            case ReportConnections() | ReportDeaths() | NameUnits():
-                return Outcome((yield from _with_owners(action)))
+            case ReportConnections() | ReportDeaths() | NameUnits() | FindRoutes():
+                return Outcome((yield from _filled_in(action)))
             case ReportDrift(found=found, yielded=True):
                 self._settings.release(found)
         return Outcome(action)
@@ -180,8 +183,8 @@ def _asked(action: Action, asker: Asker | None) -> Action:
     return dataclasses.replace(action, asker=asker) if isinstance(action, SetSystemKeepalive) else action
 
 
-def _with_owners(action: ReportConnections | ReportDeaths | NameUnits) -> Steps[Queued]:
-    """Return the same with the owners of what it is about, as far as this process may look."""
+def _filled_in(action: ReportConnections | ReportDeaths | NameUnits | FindRoutes) -> Steps[Queued]:
+    """Return the same with the owners or routes of what it is about, as far as this process may look."""
     match action:
         case ReportConnections(connections):
             find = find_owners if len(connections) <= MANY else find_units_of
@@ -190,7 +193,13 @@ def _with_owners(action: ReportConnections | ReportDeaths | NameUnits) -> Steps[
             with contextlib.suppress(Refusal):  # what ended them is worth more than whose they were
                 return dataclasses.replace(action, reports=(yield from find_owners_of_ended(reports)))
         case NameUnits(cgroups):
+            units = dict.fromkeys(cgroups, "")
             with contextlib.suppress(Refusal):
-                return NameUnits(cgroups, (yield from find_units(cgroups)))
-            return NameUnits(cgroups, dict.fromkeys(cgroups, ""))
+                units = yield from find_units(cgroups)
+            return NameUnits(cgroups, units)
+        case FindRoutes(ends):
+            routes: list[Route | None] = [None] * len(ends)
+            with contextlib.suppress(Refusal):
+                routes = yield from find_routes(ends)
+            return FindRoutes(ends, routes)
     return action

@@ -12,6 +12,7 @@ from keepaliveD.model.errors import Refusal
 from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import Report
 from keepaliveD.model.results import Armed, Arming, Mark
+from keepaliveD.model.routes import Route
 from keepaliveD.model.rules import Rules, Watching, Wish
 from keepaliveD.model.sockets import Column, Indices
 
@@ -194,6 +195,14 @@ class NameUnits:
     units: Mapping[int, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FindRoutes:
+    """Find by which routes this host reaches peers: rows of policy.routes.ENDS. `routes` are those of the first."""
+
+    ends: Column
+    routes: Sequence[Route | None] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class RefreshAtConnect:
     """Show the kernel's program which units and containers exist now, and count what it has armed."""
@@ -295,6 +304,7 @@ Queued = (
     | WatchDeaths
     | SeeLastDeaths
     | NameUnits
+    | FindRoutes
     | RefreshAtConnect
     | EndAtConnect
     | TidyArmingRecord

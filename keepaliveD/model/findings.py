@@ -7,6 +7,7 @@ import math
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.duration import span
 from keepaliveD.model.origin import Origin, Source
+from keepaliveD.model.routes import Route
 from keepaliveD.model.rules import Path
 
 
@@ -15,6 +16,7 @@ class Finding:
     """Evidence that contradicts the timeout of a path, which `is_shorter` than assumed, or longer. Seconds.
 
     `survived` is the number of silences longer than the path's timeout that connections survived.
+    `route` is the one that all these connections take, where they are told apart by that.
     """
 
     path: Path
@@ -23,11 +25,15 @@ class Finding:
     deaths: int
     survived: int
     is_shorter: bool
+    route: Route | None = None
 
     @property
     def shortens(self) -> bool:
-        """Whether verdicts follow it: it is shorter than a guess. What a person has said is never overruled."""
-        return self.is_shorter and self.path.origin.guessed
+        """Whether verdicts follow it: it is shorter than a guess. What a person has said is never overruled.
+
+        None follows what holds for one route: connections of others are in the same path.
+        """
+        return self.is_shorter and self.path.origin.guessed and self.route is None
 
     @property
     def timeout(self) -> float:

@@ -15,6 +15,7 @@ from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.findings import Finding
 from keepaliveD.model.keepalive import Shown
 from keepaliveD.model.results import ArmingResult
+from keepaliveD.model.routes import SeenByRoute
 from keepaliveD.model.rules import Path
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ class Snapshot:
     problems: tuple[str, ...] = ()
     paths: tuple[Path, ...] = ()
     findings: tuple[Finding, ...] = ()  # against their timeouts
+    by_route: tuple[SeenByRoute, ...] = ()  # of the default path
     tally: Tally = field(default_factory=Tally)
     at_risk: tuple[AtRisk, ...] = ()
     restores: bool = True  # whether a stop restores the settings

@@ -13,6 +13,7 @@ from keepaliveD.model.errors import Unsupported
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import Armed
+from keepaliveD.model.routes import Route
 from keepaliveD.model.rules import Roles, Watching
 from keepaliveD.model.sockets import Column, SocketTable
 from keepaliveD.policy.connect import ConnectPlan
@@ -116,6 +117,25 @@ class NoFirewall:
         raise Unsupported("this host's own firewall cannot be asked")
 
 
+class Routes(Protocol):
+    """Finds by which interface and next hop this host sends packets to a peer, in its own network namespace."""
+
+    def find(self, ends: Column) -> list[Route | None]:
+        """Return the route of the first of these (policy.routes.ENDS), as many as there is time for; None without one.
+
+        Raises Unsupported, KernelError.
+        """
+
+
+class NoRoutes:
+    """Where they cannot be asked for."""
+
+    def find(self, ends: Column) -> list[Route | None]:
+        """Raise Unsupported."""
+        del ends
+        raise Unsupported("routes cannot be asked for")
+
+
 class AtConnect(Protocol):
     """Arms at connect: while a connection is established, before its program can send a byte."""
 
@@ -205,6 +225,7 @@ class Session:
     owners: Owners
     armer: Armer
     firewall: Firewall = field(default_factory=NoFirewall)
+    routes: Routes = field(default_factory=NoRoutes)
 
     def close(self) -> None:
         """Close everything that is open."""

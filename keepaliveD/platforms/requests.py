@@ -18,6 +18,7 @@ from keepaliveD.model.autopsy import Alike, Death
 from keepaliveD.model.connections import Connection, Owner
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.errors import Refusal
+from keepaliveD.model.routes import Route
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Column, SocketTable
 from keepaliveD.platforms.base import Session
@@ -166,6 +167,12 @@ def find_units(cgroups: Sequence[int]) -> Steps[dict[int, str]]:
     return {cgroup: owners[number].unit for cgroup, number in zip(cgroups, which.tolist(), strict=True)}
 
 
+def find_routes(ends: Column) -> Steps[list[Route | None]]:
+    """Return the routes of the first of these, as many as there is time for; None without one."""
+    found: list[Route | None] = yield AskForRoutes(ends)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class ReadSocketSettings:
     """Read the keepalive settings of sockets; model.arming has the columns."""
@@ -189,6 +196,18 @@ class ConsultFirewall:
     def carry_out(self, session: Session) -> Column:
         """Return what it remembers of each."""
         return session.firewall.ask(self.flows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AskForRoutes:
+    """Ask by which routes this host reaches peers: rows of policy.routes.ENDS."""
+
+    ends: Column
+    repeatable = True
+
+    def carry_out(self, session: Session) -> list[Route | None]:
+        """Return those of the first of these, as many as there is time for."""
+        return session.routes.find(self.ends)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from keepaliveD.model.findings import Finding
 from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets
 from keepaliveD.policy.activity import Activity, find
-from keepaliveD.policy.path_evidence import Events, findings, nothing_known, observe, shortened, to_advise
+from keepaliveD.policy.path_evidence import Events, Subject, findings, nothing_known, observe, shortened, to_advise
+from keepaliveD.policy.routes import DEFAULT, ByRoute
 
 MOST_PATHS = 256  # the first ones, that evidence is kept of: 9 KB each
 MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: no two addresses of one family come to the same number
@@ -43,7 +44,8 @@ class Advisor:
         self._survived = np.empty(0)  # of these sockets, the longest silence so far
         self._paths: Sequence[Path] = ()
         self._shorter: Mapping[str, Path] = {}  # by name, where evidence has shortened a guess
-        self._advised: Mapping[str, float] = {}  # when, by the name of the path
+        self._advised: Mapping[Subject, float] = {}  # when
+        self.by_route = ByRoute()
         self.findings: Sequence[Finding] = ()  # what contradicts the timeouts now, whether it was reported or not
         self.follow(paths, products)
 
@@ -52,23 +54,27 @@ class Advisor:
         if paths[:MOST_PATHS] != self._paths:
             self._paths, self._shorter, self.findings = paths[:MOST_PATHS], {}, ()
             self._evidence, self._has_news = nothing_known(len(self._paths)), False
+            self.by_route.forget()
         self._products = products
 
     def with_evidence(self, paths: Sequence[Path]) -> Sequence[Path]:
         """Return the same paths, with the timeouts that evidence has shortened; the very same where it has none."""
         return [self._shorter.get(path.name, path) for path in paths] if self._shorter else paths
 
-    def scanned(self, memory: Activity, path: Indices, counted: Bools) -> None:
+    def scanned(self, memory: Activity, path: Indices, counted: Bools, sockets: Sockets) -> None:
         """Count the silences of connections that were longer than any that they had survived before."""
         row, known = find(self._cookie, memory.cookie)
         before = self._survived[row] if len(self._survived) else np.zeros(len(memory.cookie))
         longer = np.flatnonzero(known & counted & (memory.survived > before))
+        new = np.flatnonzero(~known & counted & (path == DEFAULT))
         self._cookie, self._survived = memory.cookie, memory.survived
+        if len(new):
+            self.by_route.meet(sockets, new, memory.taken_at)
         if len(longer):
             none = np.zeros(len(longer), np.bool_)
-            self._count(
-                Events(path[longer].astype(np.intp), memory.survived[longer], none, np.zeros(len(longer), "u8"))
-            )
+            silences = Events(path[longer].astype(np.intp), memory.survived[longer], none, np.zeros(len(longer), "u8"))
+            self._count(silences)
+            self.by_route.count(sockets, longer, silences)
 
     def died(self, ended: Column, path: Column, counted: Bools) -> None:
         """Count the ends of connections that the path had forgotten."""
@@ -77,14 +83,17 @@ class Advisor:
             one = ended[rows]
             peer = one["remote_low"] ^ (one["remote_high"] * MIX)
             every = np.ones(len(rows), np.bool_)
-            self._count(Events(path[rows].astype(np.intp), one["silence"].astype(np.float64), every, peer))
+            deaths = Events(path[rows].astype(np.intp), one["silence"].astype(np.float64), every, peer)
+            self._count(deaths)
+            self.by_route.count(ended, rows, deaths)
 
     def due(self, now: float) -> tuple[Finding, ...]:
         """Return what to advise now."""
         if not self._has_news:
             return ()
         self._has_news = False
-        self.findings = list(findings(self._paths, self._evidence, self._products))
+        by_route = self.by_route.findings(self._paths[DEFAULT], self._products) if self._paths else []
+        self.findings = [*findings(self._paths, self._evidence, self._products), *by_route]
         self._shorter = shortened(self.findings, self._shorter)
         to_report, self._advised = to_advise(self.findings, self._advised, now)
         return tuple(to_report)

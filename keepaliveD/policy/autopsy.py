@@ -117,7 +117,7 @@ class Autopsy:
         self._keep_what_is_gone(remember(memory, judgement.table), judgement.table.taken_at)
         self._netns, sockets = judgement.table.netns, judgement.table.sockets
         counted = are_evidence(sockets, self._netns)
-        self.advisor.scanned(memory, judgement.assigned.index, counted)
+        self.advisor.scanned(memory, judgement.assigned.index, counted, sockets)
         rows = self._saves.observe(judgement.to_arm_by, self._rules.arm)
         for path, cgroup, count in _counts(judgement.assigned.index[rows], sockets["cgroup"][rows]):
             self.tally.saved[self._rules.paths[path].name, self._unit(cgroup)] += count

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
-from keepaliveD.model.actions import Action, NameUnits, Outcome, Queued
+from keepaliveD.model.actions import Action, FindRoutes, NameUnits, Outcome, Queued
 from keepaliveD.model.autopsy import Alike, Death, Tally
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.findings import Finding
 from keepaliveD.model.reports import ReportDeaths, ReportEvidence
+from keepaliveD.model.routes import SeenByRoute
 from keepaliveD.model.rules import Path, Rules
 from keepaliveD.policy.activity import Activity
 from keepaliveD.policy.autopsy import Autopsy, AutopsyRules
@@ -57,6 +58,11 @@ class EndedDecider:
         return self._autopsy.advisor.findings if self._rules.autopsy else ()
 
     @property
+    def by_route(self) -> Sequence[SeenByRoute]:
+        """Return what connections of the default path have shown by each route, where there are several."""
+        return self._autopsy.advisor.by_route.seen() if self._rules.autopsy else ()
+
+    @property
     def next_due(self) -> float:
         """Return the instant at which ends that were held back are to be reported."""
         return self._autopsy.next_due
@@ -66,13 +72,17 @@ class EndedDecider:
         self._autopsy.count_apart(cookies)
 
     def remember(self, judgement: Judgement, memory: Activity) -> list[Action]:
-        """Keep what a scan has found; return the report of evidence that is new, and whose units to find."""
+        """Keep what a scan has found; return the report of evidence that is new, and whose units and routes to find."""
         if not self._rules.autopsy:
             return []
         self._autopsy.remember(judgement, memory)
         found = self._autopsy.advisor.due(judgement.table.taken_at)
-        unnamed = self._autopsy.unnamed()
-        return [*(log(ReportEvidence(found)) if found else ()), *([NameUnits(unnamed)] if unnamed else ())]
+        unnamed, to_find = self._autopsy.unnamed(), self._autopsy.advisor.by_route.to_find()
+        return [
+            *(log(ReportEvidence(found)) if found else ()),
+            *([NameUnits(unnamed)] if unnamed else ()),
+            *([FindRoutes(to_find)] if len(to_find) else ()),
+        ]
 
     def observe(self, deaths: Deaths, now: float) -> list[Action]:
         """Return what to do about these ends."""
@@ -112,6 +122,8 @@ class EndedDecider:
                     self.latest += [(each, death) for death in alike.examples]
             case NameUnits(units=units):
                 self._autopsy.name(units)
+            case FindRoutes(ends, routes):
+                self._autopsy.advisor.by_route.learn(ends, routes)
 
 
 def _autopsy_rules(rules: Rules) -> AutopsyRules:

@@ -21,6 +21,7 @@ from keepaliveD.model.connections import WhatCounts
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.findings import Finding
+from keepaliveD.model.routes import Route
 from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import Bools, Column, Indices
 
@@ -39,6 +40,7 @@ SILENCES = 20  # that must have been survived before a timeout is called too sho
 A_DAY = 86400.0  # seconds between two pieces of advice about one path
 
 NOBODY = np.uint64(2**64 - 1)
+Subject = tuple[str, Route | None]  # of advice: the name of a path, and one of its routes, or None for all
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +117,13 @@ def estimate(evidence: Evidence, products: Sequence[float]) -> Estimate:
     return Estimate(at_least, at_most, deaths, (deaths > 0) & (lowest < highest))
 
 
-def findings(paths: Sequence[Path], evidence: Evidence, products: Sequence[float]) -> Iterator[Finding]:
-    """Yield what contradicts the timeouts of these paths, as far as it is beyond doubt."""
+def findings(
+    paths: Sequence[Path], evidence: Evidence, products: Sequence[float], routes: Sequence[Route] = ()
+) -> Iterator[Finding]:
+    """Yield what contradicts the timeouts of these paths, or of one path by `routes`, as far as it is beyond doubt."""
     found = estimate(evidence, products)
     for number, path in enumerate(paths):
+        route = routes[number] if routes else None
         if path.timeout == FOREVER or path.counts is WhatCounts.DATA:
             continue  # a person has said that silences do not matter there, or that keepalive does not
         at_least, at_most = float(found.at_least[number]), float(found.at_most[number])
@@ -126,13 +131,13 @@ def findings(paths: Sequence[Path], evidence: Evidence, products: Sequence[float
         timeout_bin, least_bin = bin_of(np.array([path.timeout, at_least])).tolist()
         survived = int(evidence.lived[number, timeout_bin + 1 :].sum())
         if deaths >= DEATHS and several and at_most < path.timeout and at_least >= SHORTEST:
-            yield Finding(path, at_least, at_most, deaths, survived, is_shorter=True)
+            yield Finding(path, at_least, at_most, deaths, survived, is_shorter=True, route=route)
         elif (
             survived >= SILENCES
             and at_least > path.timeout
             and not _agree(evidence, number, slice(timeout_bin + 1, least_bin))
         ):
-            yield Finding(path, at_least, at_most, deaths, survived, is_shorter=False)
+            yield Finding(path, at_least, at_most, deaths, survived, is_shorter=False, route=route)
 
 
 def _agree(evidence: Evidence, path: int, bins: slice) -> bool:
@@ -155,11 +160,11 @@ def shortened(found: Sequence[Finding], before: Mapping[str, Path]) -> Mapping[s
 
 
 def to_advise(
-    found: Sequence[Finding], advised: Mapping[str, float], now: float
-) -> tuple[list[Finding], Mapping[str, float]]:
-    """Return the findings to report now, and when each path was last advised about: at most once a day."""
-    due = [one for one in found if now - advised.get(one.path.name, -FOREVER) >= A_DAY]
-    return due, {**advised, **{one.path.name: now for one in due}}
+    found: Sequence[Finding], advised: Mapping[Subject, float], now: float
+) -> tuple[list[Finding], Mapping[Subject, float]]:
+    """Return the findings to report now, and when each path or route was last advised about: at most once a day."""
+    due = [one for one in found if now - advised.get((one.path.name, one.route), -FOREVER) >= A_DAY]
+    return due, {**advised, **{(one.path.name, one.route): now for one in due}}
 
 
 def _posterior(evidence: Evidence, products: Sequence[float]) -> Column:

@@ -17,6 +17,7 @@ from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import Exit
 from keepaliveD.model.origin import Origin, Source
+from keepaliveD.model.routes import Route, SeenByRoute
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.rules import Watching
 from keepaliveD.model.sockets import Timer
@@ -101,7 +102,15 @@ PATHS = (
 def told(path: NetworkPath, **seen: object) -> dict[str, object]:
     """What a daemon answers of a path, all of whose connections are late."""
     connections = {verdict.label: 7 * (verdict is Verdict.LATE) for verdict in Verdict}
-    return {**interface.path(path), "connections": connections, "ended": 0, "saved": 0, "advice": "", **seen}
+    return {
+        **interface.path(path),
+        "connections": connections,
+        "ended": 0,
+        "saved": 0,
+        "advice": "",
+        "routes": [],
+        **seen,
+    }
 
 
 def test_beside_a_daemon_its_view_is_shown_and_nothing_is_scanned(
@@ -126,6 +135,29 @@ def test_beside_a_daemon_its_view_is_shown_and_nothing_is_scanned(
     assert shortened["origin"]["source"] == "evidence"
     assert (other["networks"], other["ports"], other["connections"]["late"]) == (["fd00::/8"], [22], 7)
     assert (other["ended"], other["saved"], other["advice"]) == (3, 12, ADVICE)
+
+
+def test_what_was_seen_by_each_of_several_uplinks_is_below_the_paths(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_radio = ADVICE.replace("office", "default")
+    routes = [
+        interface.by_route(SeenByRoute(Route("eth0", "192.0.2.1"), 312, 14400.0, 0, 0.0), ""),
+        interface.by_route(SeenByRoute(Route("tun0"), 25, 300.0, 4, 360.0), by_radio),
+    ]
+    listed = {"paths": [told(PATHS[0], routes=routes), told(PATHS[1], advice=ADVICE)]}
+    monkeypatch.setattr(paths, "ask_daemon", lambda _, method: STATUS if method == "Status" else listed)
+    assert ctl.main(["paths", "--state-dir", str(desk.file.parent)]) == Exit.OK
+    assert [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()[3:]] == [
+        "",
+        "PATH INTERFACE NEXT HOP SURVIVED LONGEST DEATHS SHORTEST",
+        "default eth0 192.0.2.1 312 4h 0 -",
+        "default tun0 - 25 5min 4 6min",
+        f"advice: {ADVICE}",
+        f"advice: {by_radio}",
+    ]
+    assert ctl.main(["paths", "--json", "--state-dir", str(desk.file.parent)]) == Exit.OK
+    assert json.loads(capsys.readouterr().out)[0]["routes"] == routes
 
 
 def test_without_a_daemon_it_says_so_and_scans(

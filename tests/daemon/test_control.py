@@ -38,6 +38,7 @@ from keepaliveD.model.keepalive import Shown
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.questions import ExplainThese, ReloadNow
 from keepaliveD.model.results import ArmingResult
+from keepaliveD.model.routes import Route, SeenByRoute
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.model.snapshot import Kind, LastScan, Setting, Snapshot, Totals
 from keepaliveD.policy import remembered as policy_remembered
@@ -163,6 +164,25 @@ def test_a_path_is_listed_with_what_became_of_its_connections_and_with_advice(tm
     assert (listed["ended"], listed["saved"]) == (5, 5)
     assert "3 connections died in silences of 5min or more" in listed["advice"]
     assert listed["advice"].endswith('write timeout = "5min" into its [[path]]')
+    assert (default["routes"], listed["routes"]) == ([], [])
+    control.close()
+
+
+def test_the_default_path_is_listed_with_what_was_seen_by_each_route(tmp_path: Path) -> None:
+    default, radio = SNAPSHOT.paths[0], Route("wwan0", "198.51.100.1")
+    finding = Finding(default, 300.0, 400.0, deaths=3, survived=0, is_shorter=True, route=radio)
+    seen = (SeenByRoute(Route("eth0"), 12, 3600.0, 0, 0.0), SeenByRoute(radio, 30, 300.0, 3, 400.0))
+    host = FakeHost(dataclasses.replace(SNAPSHOT, findings=(finding,), by_route=seen))
+    control = Control(tmp_path / "control", interface.service(lambda: host), lambda: NOW)
+    with client(control) as its:
+        its.send(b'{"method":"internal.tcp-keepalived.ListPaths"}\0')
+        turns(control)
+        (listed,) = json.loads(said(its)[:-1])["parameters"]["paths"]
+    assert listed["advice"] == "", "all of them together show nothing"
+    cable, by_radio = listed["routes"]
+    assert (cable["interface"], cable["next_hop"], cable["survived"], cable["died"]) == ("eth0", "", 12, 0)
+    assert (by_radio["longest"], by_radio["shortest"]) == (300.0, 400.0)
+    assert by_radio["advice"].startswith("path default by wwan0 (next hop 198.51.100.1): ")
     control.close()
 
 

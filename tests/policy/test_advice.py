@@ -24,12 +24,13 @@ from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.explain import Surroundings, explain
 from keepaliveD.policy.judge import judge
 from keepaliveD.policy.questions import follow
+from keepaliveD.policy.routes import ENDS
 from keepaliveD.policy.scans import ScanDecider
 from tests.support.tables import CONFIGURED, Socket, idle, table
 
 GUESS = Path("default", 600.0, Origin(Source.GUESS))
 PRODUCTS = (240.0, 350.0, 600.0, 3600.0)
-ENDED = np.dtype([("remote_high", "u8"), ("remote_low", "u8"), ("silence", "f8")])
+ENDED = np.dtype([*((name, "u8") for name in ENDS.names or ()), ("silence", "f8")])
 
 
 def survive(advisor: Advisor, path: Path, silence: float, connections: int) -> None:
@@ -43,7 +44,8 @@ def survive(advisor: Advisor, path: Path, silence: float, connections: int) -> N
         ]
         judgement = judge(table(now, *sockets), memory, [path], [])
         memory = judgement.activity
-        advisor.scanned(memory, judgement.assigned.index, np.ones(connections, np.bool_))
+        counted = np.ones(connections, np.bool_)
+        advisor.scanned(memory, judgement.assigned.index, counted, judgement.table.sockets)
 
 
 def die(advisor: Advisor, *silences: float, peers: int = 9) -> None:

@@ -37,7 +37,7 @@ from keepaliveD.policy.autopsy import (
 from keepaliveD.policy.judge import judge
 from keepaliveD.policy.remedies import FORGOTTEN_PERHAPS, PREVENTABLE, WITHOUT_KEEPALIVE, remedy
 from tests.support.ends import FORGOTTEN_BY_REJECT, GUESS, MEASURED, Facts, ends, live, reset, timed_out
-from tests.support.tables import Socket, table
+from tests.support.tables import Socket, idle, table
 
 OFFICE = Path("office", 300.0, Origin(Source.CONFIGURED, "file"), (ipaddress.ip_network("10.71.3.0/24"),))
 OURS = 4026531840
@@ -375,7 +375,8 @@ def test_an_end_is_held_against_the_timeout_that_verdicts_followed() -> None:
     memory = dataclasses.replace(nothing_known(), cookie=np.arange(30, dtype=np.uint64), survived=np.zeros(30))
     for survived in (0.0, 80.0):
         seen = dataclasses.replace(memory, survived=np.full(30, survived))
-        autopsy.advisor.scanned(seen, np.zeros(30, np.intp), np.ones(30, np.bool_))
+        sockets = table(0.0, *[idle(1.0)] * 30).sockets
+        autopsy.advisor.scanned(seen, np.zeros(30, np.intp), np.ones(30, np.bool_), sockets)
     forgot = reset(reset_ttl=63, silence=110.0, netns=OWN)
     autopsy.observe(died(*({"remote_low": peer, **forgot} for peer in range(3))), 800.0)
     autopsy.advisor.due(900.0)

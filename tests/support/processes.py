@@ -137,14 +137,19 @@ class Program:
 
 @contextlib.contextmanager
 def program(
-    rig: Rig, family: AddressFamily = AF_INET, keepalive: int | None = None, interpreter: str = sys.executable
+    rig: Rig,
+    family: AddressFamily = AF_INET,
+    keepalive: int | None = None,
+    interpreter: str = sys.executable,
+    at: str = "",
 ) -> Iterator[Program]:
     """A program that connects and then is quiet, until the end of the block.
 
-    With `keepalive` it asks for that: after so many seconds, or (0) when the system does. The kernel names the process
-    by the file of its interpreter.
+    It connects to the server's address of this family, unless it is told `at` which. With `keepalive` it asks for
+    that: after so many seconds, or (0) when the system does. The kernel names the process by the file of its
+    interpreter.
     """
-    with rig.server.inside(lambda: create_server((SERVER[family], 0), family=family)) as listener:
+    with rig.server.inside(lambda: create_server((at or SERVER[family], 0), family=family)) as listener:
         listener.settimeout(SOON)
         host, port = listener.getsockname()[:2]
         command = (interpreter, "-S", TALKER, host, str(port), *([] if keepalive is None else [str(keepalive)]))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from keepaliveD.log.entries.entry import NOTICE, Entry, Value
 from keepaliveD.model.duration import FOREVER, exact, span
 from keepaliveD.model.findings import Finding
-from keepaliveD.model.text import quoted
+from keepaliveD.model.text import printable, quoted
 
 DEFAULT = "default"  # name of the path where no [[path]] matches
 
@@ -33,10 +33,14 @@ def _advice(one: Finding) -> Entry:
     }
     if one.at_most < FOREVER:
         fields["KEEPALIVE_AT_MOST_SEC"] = round(one.at_most, 1)
+    if one.route:
+        fields["KEEPALIVE_INTERFACE"] = one.route.interface
+        fields["KEEPALIVE_NEXT_HOP"] = one.route.next_hop
+    subject = f"path {quoted(path.name)}" + (f" by {one.route}" if one.route else "")
     return Entry(
         "advice",
         NOTICE,
-        f"path {quoted(path.name)}: idle timeout {span(path.timeout)} ({path.origin}) is probably too {wrong}: "
+        f"{subject}: idle timeout {span(path.timeout)} ({path.origin}) is probably too {wrong}: "
         f"{one.origin.detail}, so it is presumably {between}; {_remedy(one)}{_until_then(one)}",
         fields,
     )
@@ -50,6 +54,9 @@ def _until_then(one: Finding) -> str:
 
 def _remedy(one: Finding) -> str:
     timeout = exact(one.timeout)
+    if one.route:
+        selected = f'interface = "{printable(one.route.interface)}", or with the networks of these peers'
+        return f'write a [[path]] with {selected}, and timeout = "{timeout}"'
     if one.path.name == DEFAULT:  # other peers may be behind a path that forgets sooner: it is never to be lengthened
         instead = f', or watch.default_timeout = "{timeout}"' if one.is_shorter else ""
         return f'write a [[path]] for these peers with timeout = "{timeout}"{instead}'

@@ -12,6 +12,7 @@ from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.bpf.armer import BpfArmer
 from keepaliveD.platforms.linux.owners.proc import ProcOwners
 from keepaliveD.platforms.linux.reading.netlink import Netlink
+from keepaliveD.platforms.linux.reading.routes import Rtnetlink
 from keepaliveD.platforms.linux.reading.watcher import SocketWatcher
 from keepaliveD.platforms.linux.sysctl import ProcSys
 
@@ -33,7 +34,7 @@ def linux(name: str = "linux", root: Path = Path("/")) -> Platform:
         )
         holders = selection.holders(engine, root)
         armer = selection.SelectedArmer(watching.engine, BpfArmer(root), PidfdArmer(root, holders))
-        return Session(watcher, ProcOwners(root, holders), armer, watcher)
+        return Session(watcher, ProcOwners(root, holders), armer, watcher, Rtnetlink())
 
     at_connect = selection.BpfAtConnect(root)
     return Platform(
