@@ -311,6 +311,8 @@ def _found(measurement: Measurement, tomography: Tomography) -> measured.Found:
         gone=circumstances.gone,
         by_listener=measurement.target.is_listener,
         date=datetime.datetime.now().astimezone().date(),
+        counted=tomography.map.tried,
+        hop_count=tomography.map.count,
         hops=tuple(tomography.map.names),
         devices=tuple(tomography.map.devices),
         stopped_by=tomography.map.stopped_by,

@@ -20,6 +20,7 @@ HOW = {
     How.RESET_UNASKED: "the connection is reset, without a probe",
     How.CLOSED_UNASKED: "the connection is closed, without a probe: a proxy is on the path",
 }
+NO_HOPS = "none: this host's own firewall forgets, or the peer's, or a bridge between them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Found:
     gone: str
     by_listener: bool
     date: datetime.date
+    counted: bool = False  # whether it was tried to count hops
+    hop_count: int | None = None
     hops: tuple[str, ...] = ()  # their addresses
     devices: tuple[Device, ...] = ()
     stopped_by: tuple[int, ...] = ()  # hops of which one stops packets of forgotten connections; 0 is this host
@@ -108,6 +111,8 @@ def _details(found: Found) -> Iterator[tuple[str, str]]:
         yield "reset by", where
     if found.stopped_by:
         yield "stopped by", f"{_stopped_by(found)}: packets of a forgotten connection get no farther"
+    if found.counted and not found.hop_count:
+        yield "hops", NO_HOPS if found.hop_count == 0 else "not counted: the peer did not answer, or is too far away"
     if bracket.several_devices and bracket.longest_survivor is not None:
         longest = _down(bracket.longest_survivor)
         yield "devices", f"several: some connections survived {longest}; the shortest timeout counts"
@@ -220,6 +225,7 @@ def as_json(found: Found, name: str = "") -> str:
             "connections": found.connections,
             "ended_early": found.gone or None,
             "date": found.date.isoformat(),
+            "hop_count": found.hop_count,
             "hops": [
                 {
                     "hops": device.hops,

@@ -13,29 +13,43 @@ from keepaliveD.measuring.connection import Connection
 from keepaliveD.measuring.opening import Target
 
 MOST_HOPS = 30
+ALL_HOPS = -1
 PATIENCE = 1.5  # seconds for an answer, also of a busy machine; longer where the round trip is
 REPLY = 3.0  # seconds for an ICMP message
 POLL = 0.02  # seconds
+QUIET = 1.1  # seconds: the kernel probes only after a second of silence
 TRIES = 2
 IP_RECVERR, IPV6_RECVERR = 11, 25  # include/uapi/linux/in.h, in6.h
 MSG_ERRQUEUE = 0x2000  # include/linux/socket.h
 EXTENDED_ERROR = 16  # bytes of struct sock_extended_err, before the sender's address (ip(7))
 
 
-async def count_devices(connection: Connection) -> int:
-    """Return how many routers a packet to the peer passes; 0 if there is none, or more than can be counted."""
-    await asyncio.sleep(1.1)  # the kernel probes only after a second of silence
+async def count_devices(connection: Connection) -> int | None:
+    """Return how many routers a packet to the peer passes; None where that cannot be counted.
+
+    Before each hop is tried the peer is asked over all hops, so that none forgets the connection meanwhile.
+    """
     patience = max(PATIENCE, 4 * connection.state().rtt)
     for hops in range(1, MOST_HOPS + 1):
-        connection.set_hops(hops)
+        if not await _answered(connection, ALL_HOPS, patience):
+            return None
         for _ in range(TRIES):
-            connection.restart()
-            connection.probe()
-            if await _heard(connection, patience):
-                connection.set_hops(-1)
+            if await _answered(connection, hops, patience):
                 return hops - 1
-    connection.set_hops(-1)
-    return 0
+    return None
+
+
+async def _answered(connection: Connection, hops: int, patience: float) -> bool:
+    """Whether a probe that may pass so many hops is answered. Afterwards no packet is under way."""
+    state = connection.state()
+    await asyncio.sleep(max(0.0, max(QUIET, state.rtt) - state.quiet))
+    connection.restart()
+    connection.set_hops(hops)
+    connection.probe()
+    answered = await _heard(connection, patience)
+    connection.stop_probing()
+    connection.set_hops(ALL_HOPS)
+    return answered
 
 
 async def _heard(connection: Connection, within: float) -> bool:

@@ -24,9 +24,12 @@ SETTLED = 1.0  # seconds before a test in which no other probe leaves: its answe
 class Map:
     """What is known of the hops; `names` are their addresses, "" where unknown; `survived` is what the path has.
 
+    `count` is how many there are, None if that is not known, although it was `tried`.
     `stopped_by`: the hops of which one stops packets of forgotten connections, as in policy.tomography.
     """
 
+    tried: bool = False
+    count: int | None = None
     names: list[str] = field(default_factory=list)
     results: list[HopResult] = field(default_factory=list)
     survived: float = 0.0
@@ -76,7 +79,7 @@ class Tomography:
             await asyncio.gather(*tests, return_exceptions=True)
 
     async def _count(self) -> bool:
-        """Count the hops; return False where the far end takes no connection any more."""
+        """Count the hops; return False where there is none, or that is not known."""
         connection = await self._measurement.open(Request(life(0)))
         if connection is None:
             circumstances = self._measurement.circumstances
@@ -86,8 +89,9 @@ class Tomography:
             count = await count_devices(connection)
         finally:
             connection.close()
-        self.map.names = await name_devices(self._measurement.target, count)
-        return True
+        self.map.tried, self.map.count = True, count
+        self.map.names = await name_devices(self._measurement.target, count or 0)
+        return bool(count)
 
     async def _see_where_it_stops(self, quiet: float) -> None:
         """Let connections be forgotten, one for each hop and one for the peer, then see how far packets of them get.

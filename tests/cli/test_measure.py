@@ -73,6 +73,19 @@ def test_a_path_that_counts_only_data_is_named() -> None:
     assert "# keepalive does not help here" in as_toml(replace(FOUND, keepalive_helps=False))
 
 
+def test_a_path_without_a_hop_says_who_forgets() -> None:
+    without = replace(FOUND, counted=True, hop_count=0)
+    assert "  hops         none: this host's own firewall forgets, or the peer's, or a bridge between" in said(without)
+    assert json.loads(as_json(without))["hop_count"] == 0
+    assert "hops" not in said(FOUND)
+
+
+def test_hops_that_could_not_be_counted_are_named() -> None:
+    assert "  hops         not counted: the peer did not answer, or is too far away" in said(
+        replace(FOUND, counted=True)
+    )
+
+
 def test_a_server_that_closes_first_is_named_with_what_to_do() -> None:
     closing = replace(FOUND, bracket=Bracket(110.0, closes=120.0, survivors=8), by_listener=False)
     assert "server       closes after 2min; to find longer timeouts, run keepalivectl measure --listen" in said(closing)

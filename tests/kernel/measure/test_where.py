@@ -18,6 +18,16 @@ CHAINS = {
     "reject": [Device("masquerade", 12), Device(), Device("reject", 24)],
 }
 MUTE = "mute"
+DIRECT = "direct"
+FIREWALL = """
+    table ip guard {
+        chain in {
+            type filter hook input priority filter;
+            ct state established accept
+            tcp flags & (fin | syn | rst | ack) == syn accept
+            meta l4proto tcp drop
+        }
+    }"""
 STOPPED_BY = {"short, long": [1], "long, short": [2, 3], "four": [4, 5], "reject": [1], MUTE: [1, 2]}
 """The hops of which one drops; after the last one comes the peer."""
 
@@ -27,12 +37,24 @@ def found_over(devices: list[Device]) -> Found:
         return measure(chain, "--token", token, *QUICK)
 
 
+def found_directly() -> Found:
+    """What was found over one link, at whose end a firewall forgets after 12 s."""
+    with Chain() as chain:
+        chain.server.nft(FIREWALL)
+        chain.server.set_sysctl("net.netfilter.nf_conntrack_tcp_timeout_established", 12)
+        chain.server.set_sysctl("net.netfilter.nf_conntrack_tcp_loose", 0)
+        with listening(chain) as token:
+            return measure(chain, "--token", token, *QUICK)
+
+
 @pytest.fixture(scope="module")
 def found() -> dict[str, Found]:
     """What was found over each chain, all at the same time."""
     chains = CHAINS | {MUTE: [Device("drop", 12), Device("mute"), Device()]}
-    with ThreadPoolExecutor(len(chains)) as threads:
-        return dict(zip(chains, threads.map(found_over, chains.values(), timeout=LONG), strict=True))
+    with ThreadPoolExecutor(len(chains) + 1) as threads:
+        directly = threads.submit(found_directly)
+        over = dict(zip(chains, threads.map(found_over, chains.values(), timeout=LONG), strict=True))
+        return over | {DIRECT: directly.result(LONG)}
 
 
 @pytest.mark.parametrize("name", CHAINS)
@@ -62,6 +84,13 @@ def test_it_says_how_each_device_forgets(found: dict[str, Found]) -> None:
 @pytest.mark.parametrize("name", STOPPED_BY)
 def test_a_packet_of_a_forgotten_connection_shows_where_it_stops(found: dict[str, Found], name: str) -> None:
     assert found[name]["stopped_by"] == STOPPED_BY[name]
+
+
+def test_without_a_hop_between_a_peers_own_firewall_is_found(found: dict[str, Found]) -> None:
+    """It was a defect of the program, after all of the measurement had been made."""
+    direct = found[DIRECT]
+    assert (direct["hop_count"], direct["hops"], direct["stopped_by"]) == (0, [], None)
+    assert direct["survived"] - LATE <= 12 <= direct["forgotten"]
 
 
 def test_a_hop_that_reports_nothing_may_be_the_one(found: dict[str, Found]) -> None:
