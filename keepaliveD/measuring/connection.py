@@ -153,7 +153,9 @@ class Connection:
         self.sock.close()
 
 
-Introduce = Callable[[Connection], Awaitable[None]]  # what is done with each new one, before it is quiet
+Introduce = Callable[
+    [Connection], Awaitable[None]
+]  # what is done with each new one; its silence does not wait for that
 
 
 async def to_nobody(connection: Connection) -> None:

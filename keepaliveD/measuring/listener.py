@@ -104,8 +104,12 @@ class Listener:
                 self._strangers.pop(task, None)
             self.served += 1
             connection = Connection(sock)
-            await self._introduce(connection)
-            await self._keep(connection, request)
+            introducing = asyncio.ensure_future(self._introduce(connection))  # the path waits for no daemon
+            try:
+                await self._keep(connection, request)
+            finally:
+                introducing.cancel()
+                await asyncio.gather(introducing, return_exceptions=True)
 
     def _report_refusal(self, address: str) -> None:
         self._refused += 1

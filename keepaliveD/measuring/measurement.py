@@ -51,6 +51,7 @@ class Measurement:
     def __init__(self, target: Target, limits: Limits, introduce: Introduce = to_nobody) -> None:
         self.target, self.limits = target, limits
         self._introduce = introduce
+        self._introducing: set[asyncio.Future[None]] = set()
         self.tests: list[Result] = []
         self.circumstances = Circumstances()
         self.rounds = 0
@@ -151,11 +152,9 @@ class Measurement:
     async def _opened(self, request: Request) -> Connection:
         """Return a new connection. Raises Refusal."""
         connection = await open_connection(self.target, request)
-        try:
-            await self._introduce(connection)
-        except asyncio.CancelledError:
-            self.abandon(connection)
-            raise
+        introducing = asyncio.ensure_future(self._introduce(connection))  # the path waits for no daemon
+        self._introducing.add(introducing)
+        introducing.add_done_callback(self._introducing.discard)
         return connection
 
     async def open(self, request: Request) -> Connection | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keepaliveD.measuring.connection import Connection
 from keepaliveD.measuring.greeting import (
     AGREED,
     LONGEST_LINE,
@@ -23,10 +25,10 @@ from keepaliveD.measuring.greeting import (
     read_request,
 )
 from keepaliveD.measuring.greeting import request_line as line_of
-from keepaliveD.measuring.listener import MOST_STRANGERS
+from keepaliveD.measuring.listener import MOST_STRANGERS, Listener
 from tests.kernel.measure.stage import token_of
 from tests.programs.stage import awaited
-from tests.support.patience import SOON
+from tests.support.patience import SOON, wait_for
 from tests.support.processes import CTL
 from tests.support.rig import OWN_NETWORK
 
@@ -173,6 +175,34 @@ def test_silent_connections_of_one_address_take_the_place_of_no_other_address() 
         for _ in range(MOST_STRANGERS + 1):
             stack.enter_context(create_connection(("127.0.0.1", port), SOON, CROWD))
         assert agreed(honest, nonce, token)
+
+
+def test_devices_are_kept_awake_at_once_although_the_daemon_is_slow_to_answer() -> None:
+    """On a busy machine it took 10 s; a device that was to stay awake had forgotten the connection by then."""
+
+    def connect(port: int) -> bool:
+        with create_connection((f"{OWN_NETWORK}.1", port), timeout=SOON) as sock:
+            nonce = sock.recv(LONGEST_LINE)
+            sock.sendall(line_of(Request(60_000, 0, 9, 1000, 60_000), nonce, "secret"))
+            assert sock.recv(1) == AGREED
+            connection = Connection(sock)
+            connection.restart()
+            wait_for(connection.heard)
+            return connection.heard()
+
+    async def serve() -> bool:
+        async def slowly(_: Connection) -> None:
+            await asyncio.sleep(2 * SOON)
+
+        server, stop = create_server((f"{OWN_NETWORK}.1", 0)), asyncio.Event()
+        serving = asyncio.create_task(Listener(server, "secret", print, slowly).serve(2 * SOON, stop))
+        try:
+            return await asyncio.to_thread(connect, server.getsockname()[1])
+        finally:
+            stop.set()
+            await serving
+
+    assert asyncio.run(serve()), "no probe has come"
 
 
 def test_a_connection_that_stays_silent_is_closed() -> None:

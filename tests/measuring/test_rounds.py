@@ -150,3 +150,28 @@ def test_a_round_is_over_soon_after_a_connection_was_forgotten(
     assert bracket.forgotten is not None
     assert bracket.survived < timeout <= bracket.forgotten
     assert bracket.how is (How.RESET if rejects else How.SILENCE)
+
+
+def test_a_connection_is_used_at_once_although_the_daemon_is_slow_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Devices that were to stay awake were left alone meanwhile."""
+    loop, met = Hurried(), []
+
+    async def opened(_: Target, request: Request) -> Connection:
+        return cast(Connection, Quiet(loop.time, 20.0, rejects=False, request=request))
+
+    async def slowly(connection: Connection) -> None:
+        met.append(connection)
+        await asyncio.sleep(10.0)
+
+    monkeypatch.setattr(module, "open_connection", opened)
+
+    async def tell() -> float:
+        began = loop.time()
+        connection = await Measurement(PEER, Limits(), slowly).open(Request(0))
+        took = loop.time() - began
+        await asyncio.sleep(1.0)
+        assert met == [connection]
+        return took
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        assert runner.run(tell()) < 1.0
