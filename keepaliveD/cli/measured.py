@@ -176,16 +176,16 @@ def as_toml(found: Found, name: str = "") -> str:
     if found.timeout is None or found.bracket.forgotten is None:
         return ""
     network = ipaddress.ip_network(found.address.partition("%")[0])
-    note = ""
+    counts = ""
     if found.keepalive_helps is False:
-        note = "# keepalive does not help here: only data counts\n"
+        counts = 'counts = "data"  # keepalive does not help here\n'
     return (
         f"# keepalivectl measure {printable(found.name)}: "
-        f"survived {exact(found.timeout)}, forgotten by {exact(math.ceil(found.bracket.forgotten))}\n{note}"
+        f"survived {exact(found.timeout)}, forgotten by {exact(math.ceil(found.bracket.forgotten))}\n"
         "[[path]]\n"
         f"name = {_string(name or default_name(found.name))}\n"
         f'networks = ["{network}"]  # widen it to all peers behind the same firewall\n'
-        f'timeout = "{found.timeout}s"\n'
+        f'timeout = "{found.timeout}s"\n{counts}'
         f"measured = {found.date.isoformat()}\n"
     )
 

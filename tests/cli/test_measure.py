@@ -25,6 +25,7 @@ from keepaliveD.cli import dropin, files, running, starting
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.measured import Found, as_json, as_toml, default_name, in_words
 from keepaliveD.config import load
+from keepaliveD.model.connections import WhatCounts
 from keepaliveD.model.errors import ConfigError, Misuse, NotPermitted, Refusal, StateError
 from keepaliveD.model.origin import Source
 from keepaliveD.policy.measurement import Bracket, How, Side
@@ -70,7 +71,15 @@ def test_the_result_is_the_silence_survived_and_the_one_that_was_fatal() -> None
 
 def test_a_path_that_counts_only_data_is_named() -> None:
     assert "does NOT help" in said(replace(FOUND, keepalive_helps=False))
-    assert "# keepalive does not help here" in as_toml(replace(FOUND, keepalive_helps=False))
+
+
+def test_a_path_that_counts_only_data_is_written_as_such(tmp_path: Path) -> None:
+    """Else a connection with keepalive would be called safe there, and others be armed in vain."""
+    file = tmp_path / "config.toml"
+    file.write_text(as_toml(replace(FOUND, keepalive_helps=False)))
+    assert [path.counts for path in load(file).paths[1:]] == [WhatCounts.DATA]
+    for helps in (True, None):
+        assert "counts" not in as_toml(replace(FOUND, keepalive_helps=helps))
 
 
 def test_a_path_without_a_hop_says_who_forgets() -> None:
