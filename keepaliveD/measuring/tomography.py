@@ -17,6 +17,8 @@ from keepaliveD.policy.measurement import EndOfSilence, PlannedTest
 from keepaliveD.policy.tomography import Device, HopAnswer, HopPlan, HopResult
 
 FORGOTTEN = 1.1  # of the silence that was fatal: after this one all connections are surely forgotten
+ATTEMPTS = 3  # at a test, until it shows something
+NOTHING = (EndOfSilence.VOID, EndOfSilence.DOUBTFUL)  # is shown by what ends so
 SETTLED = 1.0  # seconds before a test in which no other probe leaves: its answer would wake what must be old
 
 
@@ -56,7 +58,7 @@ class Tomography:
         return max(0.0, self._ends - time.monotonic())
 
     async def run(self) -> None:
-        """Test all hops at the same time."""
+        """Test all hops at the same time, and again what has shown nothing."""
         bracket = self._measurement.bracket
         if bracket.survived is None or bracket.forgotten is None:
             return
@@ -66,13 +68,20 @@ class Tomography:
         longest = min(self._longest, 4 * bracket.forgotten)
         both_ends = self._measurement.target.is_listener
         plans = policy.plan(len(self.map.names), bracket.survived, bracket.forgotten, longest, both_ends=both_ends)
-        forgotten = bracket.forgotten * FORGOTTEN
-        self._ends = time.monotonic() + len(plans) / RATE + max(each.quiet for each in plans) + forgotten + PATIENCE
         every = policy.keep_interval(bracket.survived)
+        for _ in range(ATTEMPTS):
+            known = {each.plan for each in self.map.results if each.result.end not in NOTHING}
+            plans = [each for each in plans if each not in known]
+            if plans and not self._measurement.circumstances.gone:
+                await self._make(plans, every, bracket.forgotten * FORGOTTEN)
+        await self._see_where_it_stops(bracket.forgotten * FORGOTTEN)
+
+    async def _make(self, plans: list[HopPlan], every: int, forgotten: float) -> None:
+        """Make these tests, some of which may show nothing: a busy machine opens a connection too late."""
+        self._ends = time.monotonic() + len(plans) / RATE + max(each.quiet for each in plans) + forgotten + PATIENCE
         tests = [asyncio.create_task(self._test(number, each, every)) for number, each in enumerate(plans)]
         try:
             await asyncio.gather(*tests)
-            await self._see_where_it_stops(forgotten)
         finally:
             for test in tests:
                 test.cancel()

@@ -68,13 +68,13 @@ class Routed:
                 self.arriving.append(now + self.rtt)
 
 
-def counted(hops: int, timeout: float = math.inf, **more: float) -> int | None:
+def counted(hops: int, timeout: float = math.inf, rtt: float = RTT) -> int | None:
     loop = Hurried()
     with pytest.MonkeyPatch.context() as patched, asyncio.Runner(loop_factory=lambda: loop) as runner:
         patched.setattr(module, "time", SimpleNamespace(monotonic=loop.time))
 
         async def count() -> int | None:
-            return await module.count_devices(cast(Connection, Routed(loop.time, hops, timeout, **more)))
+            return await module.count_devices(cast(Connection, Routed(loop.time, hops, timeout, rtt)))
 
         return runner.run(count())
 
