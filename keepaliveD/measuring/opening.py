@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import os
 import socket
 
@@ -39,9 +40,14 @@ class Target:
         """Whether a listener of ours is there."""
         return bool(self.token)
 
+    @property
+    def lacks_interface(self) -> bool:
+        """Whether it is a link-local address (fe80::/10) without its interface."""
+        return ipaddress.ip_address(self.address[0]).is_link_local and list(self.address)[3:] == [0]
+
 
 def resolve(name: str, host: str, port: int, token: str = "") -> list[Target]:
-    """Return the target at each address of a host, the best first; at least one. Raises NoInput."""
+    """Return the target at each address of a host, the best first; at least one. Raises NoInput, Misuse."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -51,6 +57,8 @@ def resolve(name: str, host: str, port: int, token: str = "") -> list[Target]:
         Target(name, family, (str(address[0]), port) if len(address) == 2 else address, token)  # type: ignore[arg-type]
         for family, *_, address in found
     ]
+    if any(target.lacks_interface for target in targets):
+        raise Misuse(f"{name}: a link-local address is one on each interface; write [{host}%INTERFACE]:{port}")
     return list(dict.fromkeys(targets))
 
 

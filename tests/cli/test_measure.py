@@ -288,6 +288,11 @@ def test_nothing_is_written_into_a_configuration_that_is_wrong(tmp_path: Path) -
         (["measure", "10.0.0.1"], 64, "10.0.0.1: not HOST:PORT, such as 10.20.0.9:22 or [fd00::9]:22"),
         (["measure", "10.0.0.1:0"], 64, "0 is not a port"),
         (["measure", "::1:22"], 64, "is 22 the port? write [::1]:22 if so"),
+        (
+            ["measure", "[fe80::1]:22"],
+            64,
+            "a link-local address is one on each interface; write [fe80::1%INTERFACE]:22",
+        ),
         (["measure", "[::1:22"], 64, "is 22 the port? write [::1]:22 if so"),
         (["measure", "10.0.0.1:٢٢"], 64, "10.0.0.1:٢٢: not HOST:PORT"),
         (["measure", "10.0.0.1:22", "--token", ""], 64, "--token '': not a token that keepalivectl measure --listen"),
