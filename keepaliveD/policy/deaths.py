@@ -24,6 +24,7 @@ from keepaliveD.policy.facts import (
     distance,
     facts_of,
     is_loopback,
+    is_said_by_peer,
     is_said_here,
     never_left,
     outlasted_user_timeout,
@@ -129,11 +130,16 @@ def _rules(ended: Column, survived: Column, unknown: Collection[str] = ()) -> It
     own = () if "dropped_by_firewall" not in unknown else (Cause.LOCAL_FIREWALL,)
     yield _beside(Rule(broken & never_left(ended), Cause.LOCAL_NETWORK, 0.9), own)
     ordinary = np.isin(error, (0, errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE))
-    yield Rule(broken & ~ordinary & (error == ended["soft_error"]), Cause.UNREACHABLE, 0.95)
+    by_peer = is_said_by_peer(ended)
+    refused = broken & ~ordinary & (error == ended["soft_error"])
+    yield Rule(refused & by_peer, Cause.UNREACHABLE, 0.95, (Cause.PEER_FIREWALL,))
+    yield Rule(refused, Cause.UNREACHABLE, 0.95)
     yield Rule(broken & np.isin(error, OF_ICMP), Cause.UNREACHABLE, 0.7)
     timed_out, unseen = broken & (error == errno.ETIMEDOUT), not_ruled_out(BEHIND_A_TIMEOUT, unknown)
     by_router = (ended["icmp_type"] != 0) & ~is_said_here(ended)
-    yield Rule(timed_out & by_router, Cause.UNREACHABLE, 0.7, (*undecided[::-1], *unseen))
+    unclear = Rule(timed_out & by_router, Cause.UNREACHABLE, 0.7, (*undecided[::-1], *unseen))
+    yield _beside(unclear._replace(applies=unclear.applies & by_peer), (Cause.PEER_FIREWALL,))
+    yield unclear
     for rule in _timeouts(ended, facts, survived):
         yield _beside(rule._replace(applies=timed_out & rule.applies), unseen)
     for rule in _closes(ended, facts, unknown):
@@ -259,7 +265,7 @@ def _resets_of_strangers(ended: Column, facts: Facts, closing: Bools, unknown: C
 def _resets_of_others(ended: Column, facts: Facts, closing: Bools) -> Iterator[Rule]:
     """Yield the rules about resets of something that does not know the connection."""
     another = facts.nearer & ~facts.unclear
-    yield from _by_silence(another & ~facts.by_one_hop, facts, 0.95)
+    yield from _by_silence(another & ~facts.by_one_hop, facts, 0.95, Cause.UNKNOWN_TO_PEER)
     yield from _by_silence(another, facts, 0.85, Cause.UNKNOWN_TO_PEER)
     yield from _by_silence(unlabelled(ended), facts, 0.85, Cause.UNKNOWN_TO_PEER)
     yield from _by_silence(facts.nearer | facts.farther, facts, 0.6, Cause.UNKNOWN_TO_PEER)

@@ -88,6 +88,13 @@ def is_said_here(ended: Column) -> Bools:
     return here
 
 
+def is_said_by_peer(ended: Column) -> Bools:
+    """Return which ICMP errors the peer's own address sent: its firewall, or a device in its name."""
+    by_peer: Bools = (ended["icmp_type"] != 0) & (ended["router_low"] == ended["remote_low"])
+    by_peer &= ended["router_high"] == ended["remote_high"]
+    return by_peer
+
+
 def unlabelled(ended: Column) -> Bools:
     """Return which resets lack the flow label that all packets of an IPv6 peer have."""
     lacking: Bools = is_ipv6(ended) & (ended["reset_label"] == 0) & (ended["peer_label"] != 0)

@@ -44,6 +44,7 @@ BPF_COUNTS = "the bpf engine, which sees packets that this host drops, and what 
 OWN_RULES = "the rules of this host that drop or reject these packets; a few that somebody forged are dropped as well"
 SIGNATURES = "a packet capture: whether all packets of the peer carry a TCP-MD5 signature, or one that was forged"
 WHO_FORGES = "programs of this host that forge resets, as tcpkill and killcx do"
+PEERS_RULES = "the rules of the peer's own firewall, and its counters of rejects"
 FATE = "what became of the program that held the socket (systemctl status, coredumpctl): it left closing to the kernel"
 OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     **{(Cause.CLOSED_UNREAD, other): BPF_SEES for other in not_ruled_out(BEHIND_A_CLOSE, BEHIND_A_CLOSE)},
@@ -59,7 +60,7 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.UNKNOWN_TO_PEER, Cause.NAT_FORGOT): "other connections to this peer that are alive rule out a restart; "
     "several that end after the same idle time are a NAT's; at the peer, a reset to a port that it never saw",
     (Cause.UNKNOWN_TO_PEER, Cause.PEER_RESTARTED): "the peer's uptime; no connection to it is older",
-    (Cause.UNKNOWN_TO_PEER, Cause.PEER_FIREWALL): "the rules of the peer's own firewall, and its counters of rejects",
+    (Cause.UNKNOWN_TO_PEER, Cause.PEER_FIREWALL): PEERS_RULES,
     (Cause.UNKNOWN_TO_PEER, Cause.MIDDLEBOX_IDLE): AT_THE_PEER,
     (Cause.UNKNOWN_TO_PEER, Cause.MIDDLEBOX_BUSY): AT_THE_PEER,
     (Cause.UNKNOWN_TO_PEER, Cause.LISTENER_OVERFLOW): "ListenOverflows at the peer (nstat); whether it happens again",
@@ -74,7 +75,7 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.MIDDLEBOX_IDLE, Cause.MIDDLEBOX_BUSY): "how long the connection was quiet before",
     (Cause.MIDDLEBOX_IDLE, Cause.UNKNOWN_TO_PEER): "the peer's socket is still open, if a middlebox sent the reset",
     (Cause.MIDDLEBOX_BUSY, Cause.UNKNOWN_TO_PEER): "the peer's socket is still open, if a middlebox sent the reset",
-    (Cause.MIDDLEBOX_BUSY, Cause.PEER_FIREWALL): "the rules of the peer's own firewall, and its counters of rejects",
+    (Cause.MIDDLEBOX_BUSY, Cause.PEER_FIREWALL): PEERS_RULES,
     (Cause.MIDDLEBOX_BUSY, Cause.PEER_GAVE_UP): "the peer's own log: its program was told ETIMEDOUT",
     (Cause.MIDDLEBOX_IDLE, Cause.PEER_ABORTED): AT_THE_PEER,
     (Cause.MIDDLEBOX_BUSY, Cause.PEER_ABORTED): AT_THE_PEER,
@@ -102,6 +103,7 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.LISTENER_OVERFLOW, Cause.UNKNOWN_TO_PEER): "ListenOverflows at the peer (nstat); whether it happens again",
     (Cause.LISTENER_OVERFLOW, Cause.PEER_ABORTED): "ListenOverflows at the peer (nstat); a load balancer without a "
     "server behind it does the same",
+    (Cause.UNREACHABLE, Cause.PEER_FIREWALL): PEERS_RULES,
     (Cause.UNREACHABLE, Cause.PATH_DIED): "a new connection to the same port at once; the routes of the router",
     (Cause.UNREACHABLE, Cause.SILENT_AFTER_IDLE): "a new connection to the same port at once",
     **{(each, Cause.UNKNOWN): BPF_SEES for each in OF_RESETS},

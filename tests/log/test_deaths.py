@@ -38,7 +38,7 @@ def test_one_end_names_the_middlebox_and_the_remedy() -> None:
     said = entry(FORGOTTEN_BY_REJECT)
     assert said.message == (
         "sshd[812] (ssh.service) 10.71.1.1:40000 -> 10.71.3.2:5432: ended: reset by a middlebox after idle at hop 2 of "
-        "4, quiet for 3.5s (very likely; not foretold: no scan has seen it); "
+        "4, quiet for 3.5s (very likely, or peer does not know the connection; not foretold: no scan has seen it); "
         "to prevent it (a probe in time would have kept the path from forgetting the connection), configure:"
     )
     assert said.below == (
@@ -113,7 +113,7 @@ def test_many_are_one_entry_without_the_fields_of_one() -> None:
     assert said.message.startswith(
         "100000 connections of ssh.service on path default ended: reset by a middlebox after idle at hop 2 "
         "(not foretold: no scan has seen it); for example 10.71.1.1:40000 -> 10.71.3.2:5432, quiet for 3.5s "
-        "(very likely); to prevent it ("
+        "(very likely, or peer does not know the connection); to prevent it ("
     )
     assert said.fields["KEEPALIVE_COUNT"] == 100_000
     assert not {"KEEPALIVE_COOKIE", "KEEPALIVE_LOCAL_PORT", "KEEPALIVE_PID"} & said.fields.keys()
@@ -129,8 +129,8 @@ def test_of_kinds_that_are_not_kept_apart_only_the_example_has_a_unit_and_a_path
     (said,) = of(Outcome(ReportDeaths((together,))))
     assert said.message.startswith(
         "500 more connections ended within 1min: reset by a middlebox after idle; for example sshd[812] "
-        "(ssh.service) 10.71.1.1:40000 -> 10.71.3.2:5432 on path default at hop 2 of 4, quiet for 3.5s (very likely; "
-        "not foretold: "
+        "(ssh.service) 10.71.1.1:40000 -> 10.71.3.2:5432 on path default at hop 2 of 4, quiet for 3.5s (very likely, "
+        "or peer does not know the connection; not foretold: "
     )
     assert not {"KEEPALIVE_UNIT", "KEEPALIVE_PATH", "KEEPALIVE_HOP"} & said.fields.keys()
     assert (said.fields["KEEPALIVE_COUNT"], said.fields["KEEPALIVE_FORETOLD"]) == (500, "differs")

@@ -26,6 +26,7 @@ from tests.support.ends import (
     live,
     reset,
     timed_out,
+    v4,
 )
 
 
@@ -54,6 +55,7 @@ def test_no_end_at_all() -> None:
     assert len(decide(ends([])).cause) == 0
 
 
+FROM_THE_PEER: Facts = {"icmp_type": 3, "icmp_code": 13, "router_low": v4("10.71.3.2")[1]}
 UNDECIDED: dict[str, tuple[Facts, set[Cause]]] = {
     "NAT forgot, peer rebooted, peer's firewall": (
         reset(silence=3.5, unacked=5),
@@ -104,6 +106,14 @@ UNDECIDED: dict[str, tuple[Facts, set[Cause]]] = {
     "route changed by one hop, firewall": (
         reset(reset_ttl=62, silence=4.0),
         {Cause.MIDDLEBOX_IDLE, Cause.UNKNOWN_TO_PEER},
+    ),
+    "route changed by two hops, firewall": (
+        reset(reset_ttl=63, silence=4.0),
+        {Cause.MIDDLEBOX_IDLE, Cause.UNKNOWN_TO_PEER},
+    ),
+    "firewall of the peer's host, or another one in its name, says that it is prohibited": (
+        {"error": errno.EHOSTUNREACH, "soft_error": errno.EHOSTUNREACH, **FROM_THE_PEER},
+        {Cause.UNREACHABLE, Cause.PEER_FIREWALL},
     ),
 }
 
@@ -307,7 +317,7 @@ def test_a_reset_that_was_not_seen_is_not_explained() -> None:
 
 def test_an_unknown_silence_leaves_idle_and_busy_open() -> None:
     found = decide(ends([reset(reset_ttl=63)]))
-    assert found.candidates(0) == (Cause.MIDDLEBOX_IDLE, Cause.MIDDLEBOX_BUSY)
+    assert found.candidates(0)[:2] == (Cause.MIDDLEBOX_IDLE, Cause.MIDDLEBOX_BUSY)
     found = decide(ends([timed_out(unacked=5)]))
     assert set(found.candidates(0)) == {
         Cause.RETRANSMISSIONS_GAVE_UP,
@@ -326,7 +336,7 @@ def test_a_reset_of_which_nobody_saw_that_it_was_accepted_is_doubtful() -> None:
     found = decide(ends([sure, doubtful]))
     assert found.cause[0] == found.cause[1] == Cause.MIDDLEBOX_IDLE
     assert found.confidence[1] == np.float32(0.6) < found.confidence[0]
-    assert found.candidates(1) == (Cause.MIDDLEBOX_IDLE, Cause.UNKNOWN)
+    assert found.candidates(1) == (Cause.MIDDLEBOX_IDLE, Cause.UNKNOWN_TO_PEER, Cause.UNKNOWN)
 
 
 def test_what_an_engine_does_not_see_is_not_ruled_out() -> None:

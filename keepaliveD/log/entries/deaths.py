@@ -22,7 +22,7 @@ ON_PURPOSE = CHOSEN | {Cause.PEER_ABORTED, Cause.LOCAL_KILL, Cause.PROGRAM_KILLE
 EXPLANATIONS: Mapping[Cause, str] = {
     Cause.UNKNOWN: "Nothing was seen that tells what ended the connection.",
     Cause.MIDDLEBOX_IDLE: "A device on the path had forgotten the quiet connection, and answered its next packet with "
-    "a reset. Its hop limit says that the peer did not send it.",
+    "a reset. Its hop limit says that the peer did not send it, unless the route has changed since.",
     Cause.MIDDLEBOX_BUSY: "A device on the path reset a connection that was not quiet: an intrusion prevention "
     "system, a policy, a full table or a restart. Ask whoever runs the device at that hop.",
     Cause.SILENT_AFTER_IDLE: "Nothing that was sent after a long silence was answered: presumably a device on "
@@ -48,8 +48,10 @@ EXPLANATIONS: Mapping[Cause, str] = {
     Cause.LISTENER_OVERFLOW: "The peer's queue of new connections was full, so it reset this one before a byte passed.",
     Cause.MD5_MISMATCH: "One end signs its packets by TCP-MD5, and the other does not, or with another key.",
     Cause.LOCAL_KILL: "A program of this host destroyed the connection, as ss -K does.",
-    Cause.LOCAL_FIREWALL: "The firewall of this host itself dropped or rejected packets of the connection.",
-    Cause.LOCAL_NETWORK: "Packets did not leave this host: a link is down, or a route is missing.",
+    Cause.LOCAL_FIREWALL: "The firewall of this host itself, or another of its filters, dropped or rejected packets of "
+    "the connection.",
+    Cause.LOCAL_NETWORK: "Packets did not leave this host: a link is down, a route is missing, or a policy of IPsec "
+    "blocks them.",
     Cause.PROGRAM_KILLED: "The program that held the connection was ended by a signal.",
     Cause.OUT_OF_MEMORY: "The kernel killed the program that held the connection, because memory was exhausted.",
     Cause.PROGRAM_ENDED: "The program that held the connection ended without closing it.",
