@@ -12,6 +12,7 @@ import pytest
 from keepaliveD.model.sockets import Column
 from keepaliveD.platforms.base import DeathWatch
 from tests.kernel.deaths.rig import CLIENT, FIREWALL, SENT, SERVER, Rig, checksum, sequence_number
+from tests.kernel.deaths.scenes import keepalive
 from tests.kernel.deaths.watching import Watch, watching
 
 UNREACHABLE, HOST = 3, 1  # RFC 792
@@ -29,8 +30,8 @@ def forged(port: int, number: int) -> bytes:
 
 
 @contextlib.contextmanager
-def lost(engine: str, how: str) -> Iterator[tuple[Rig, Watch, socket.socket]]:
-    """A connection whose packets the firewall treats so; the client has sent one."""
+def connected(engine: str) -> Iterator[tuple[Rig, Watch, socket.socket]]:
+    """The client's end of a connection that has carried a byte."""
     with (
         contextlib.closing(Rig()) as rig,
         watching(rig.client, watch=DeathWatch(engine)) as watch,
@@ -41,9 +42,16 @@ def lost(engine: str, how: str) -> Iterator[tuple[Rig, Watch, socket.socket]]:
         with listener.accept()[0] as far:
             near.sendall(b"x")
             assert far.recv(1) == b"x"
-            rig.treat("firewall", how, PORT)
-            near.sendall(b"lost")
             yield rig, watch, near
+
+
+@contextlib.contextmanager
+def lost(engine: str, how: str) -> Iterator[tuple[Rig, Watch, socket.socket]]:
+    """A connection whose packets the firewall treats so; the client has sent one."""
+    with connected(engine) as (rig, watch, near):
+        rig.treat("firewall", how, PORT)
+        near.sendall(b"lost")
+        yield rig, watch, near
 
 
 def send(rig: Rig, *errors: bytes) -> None:
@@ -75,6 +83,17 @@ def test_an_error_about_another_packet_makes_no_end_unreachable(engine: str) -> 
     with lost(engine, "drop_there") as (rig, watch, near):
         send(rig, *guesses(near))
         row = end(watch, near)
+    assert [int(row[name]) for name in ("soft_error", "icmp_type", "router_low")] == [0, 0, 0]
+
+
+def test_an_error_about_another_packet_than_the_probe_makes_no_end_unreachable() -> None:
+    """TCP takes none about a probe, so that its number decides alone."""
+    with connected("bpf") as (rig, watch, near):
+        rig.treat("firewall", "drop_there", PORT)
+        keepalive(near, 1)
+        send(rig, *guesses(near))
+        row = end(watch, near)
+    assert row["probes"] == 2
     assert [int(row[name]) for name in ("soft_error", "icmp_type", "router_low")] == [0, 0, 0]
 
 

@@ -588,11 +588,13 @@ enum kind { NO_MATTER, NO_SOCKET, BY_FIREWALL, BY_MD5 };
 	(bpf_core_enum_value_exists(enum skb_drop_reason, SKB_DROP_REASON_##name) &&                 \
 	 reason == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_##name))
 
-static __always_inline enum kind kind_of(__u64 reason)
+static __always_inline enum kind kind_of(const struct sk_buff *skb, __u64 reason)
 {
 	if (IS(NO_SOCKET))
 		return NO_SOCKET;
-	if (IS(NETFILTER_DROP) || IS(SOCKET_FILTER) || IS(BPF_CGROUP_EGRESS) || IS(TC_EGRESS) || IS(TC_INGRESS))
+	if (IS(IP_RPFILTER)) /* anybody may send these, of connections that there are not */
+		return skb->sk ? BY_FIREWALL : NO_MATTER;
+	if (IS(XFRM_POLICY) || IS(NETFILTER_DROP) || IS(SOCKET_FILTER) || IS(BPF_CGROUP_EGRESS) || IS(TC_EGRESS) || IS(TC_INGRESS))
 		return BY_FIREWALL;
 	if (IS(TCP_MD5UNEXPECTED) || IS(TCP_MD5NOTFOUND) || IS(TCP_MD5FAILURE))
 		return BY_MD5;
@@ -604,7 +606,7 @@ SEC("tp_btf/kfree_skb")
 int see_drop(__u64 *ctx)
 {
 	const struct sk_buff *skb = (const void *)ctx[0];
-	enum kind kind = kind_of((__u32)ctx[2]);
+	enum kind kind = kind_of(skb, (__u32)ctx[2]);
 	struct flow flow = {};
 	struct fate *fate;
 	__u8 flags;

@@ -96,6 +96,11 @@ class IcmpErrors:
         first, second = (*known, 0, 0)[:2]
         return first, second
 
+    @property
+    def local_ports(self) -> list[int]:
+        """Return the ports of this host in connections about which errors came."""
+        return [flow.local_port for flow in self._last]
+
     def fill_in(self, row: Column, unacked: Unacked | None) -> None:
         """Fill in the last error about this connection, a row of DEATH, that came while the peer was silent.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from keepaliveD.platforms.linux.deaths.asleep import Asleep
 from keepaliveD.platforms.linux.deaths.decode import decode
 from keepaliveD.platforms.linux.deaths.destroyed import DestroyedReader
 from keepaliveD.platforms.linux.deaths.icmp import IcmpErrors, Unacked
+from keepaliveD.platforms.linux.deaths.resets import NUMBERS
 from keepaliveD.platforms.linux.deaths.unseen import Unseen
 from keepaliveD.platforms.linux.deaths.waiting import Waiting
 from keepaliveD.platforms.linux.netstat import OpenEnds
@@ -134,8 +136,16 @@ class BpfReader:
         return self._waiting.note(dict(zip(notes["cookie"].tolist(), notes["afterwards"].tolist(), strict=True)))
 
     def _with_router(self, rows: Column, records: Column) -> Column:
-        """Fill in who said that packets do not arrive, where TCP has taken that for true and nothing came since."""
-        for row in np.flatnonzero((rows["soft_error"] != 0) & (rows["netns"] == self._netns)).tolist():
-            unacked = Unacked(int(records["first_unacked"][row]), int(rows["unacked"][row]))
-            self._errors.fill_in(rows[row], unacked)
+        """Fill in who said that packets do not arrive, where TCP has taken that for true and nothing came since.
+
+        TCP takes no error about a probe: that repeats the last number that the peer has acknowledged.
+        """
+        by_tcp = rows["soft_error"] != 0
+        about_probes = (rows["error"] == errno.ETIMEDOUT) & (rows["probes"] != 0)
+        meant = (by_tcp | about_probes) & (rows["netns"] == self._netns)
+        meant &= np.isin(rows["local_port"], self._errors.local_ports)
+        for row in np.flatnonzero(meant).tolist():
+            first = int(records["first_unacked"][row])
+            probe = Unacked((first - 1) % NUMBERS, 0)
+            self._errors.fill_in(rows[row], Unacked(first, int(rows["unacked"][row])) if by_tcp[row] else probe)
         return rows
