@@ -49,8 +49,9 @@ WITHOUT_KEEPALIVE: Mapping[Cause, str] = {
     Cause.LISTENER_OVERFLOW: "the peer did not accept it; raise its backlog (net.core.somaxconn, listen(2))",
     Cause.MD5_MISMATCH: "one end signs its packets and the other does not; configure the same key at both",
     Cause.LOCAL_KILL: f"{BY_THIS_HOST} by force",
-    Cause.LOCAL_FIREWALL: "this host's own firewall dropped or rejected its packets; correct its rules",
-    Cause.LOCAL_NETWORK: "its packets did not leave this host; look at the link and the routes (ip route get)",
+    Cause.LOCAL_FIREWALL: "this host's own firewall or filter dropped or rejected its packets; correct its rules",
+    Cause.LOCAL_NETWORK: "its packets did not leave this host; look at the link, the routes (ip route get) "
+    "and IPsec policies (ip xfrm policy)",
     Cause.PROGRAM_KILLED: "its program was killed",
     Cause.OUT_OF_MEMORY: "its program was killed for lack of memory",
     Cause.PROGRAM_ENDED: "its program ended",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from tests.kernel.deaths.astray import ASTRAY
 from tests.kernel.deaths.forgetting import FORGETTING
 from tests.kernel.deaths.played import ENDS, matrix, play
 from tests.kernel.deaths.scenes import SCENES, Scene
 from tests.kernel.deaths.strange import STRANGE
 from tests.kernel.deaths.stranger import STRANGER
 
-ALL = (*SCENES, *STRANGE, *STRANGER, *FORGETTING)
+ALL = (*SCENES, *STRANGE, *STRANGER, *FORGETTING, *ASTRAY)
 
 
 def main() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from tests.kernel.deaths.astray import ASTRAY
 from tests.kernel.deaths.forgetting import FORGETTING
 from tests.kernel.deaths.played import Played, play
 from tests.kernel.deaths.strange import STRANGE
 from tests.kernel.deaths.stranger import STRANGER
 from tests.kernel.deaths.test_causes import RIGHT
 
-ALL = (*STRANGE, *STRANGER, *FORGETTING)
+ALL = (*STRANGE, *STRANGER, *FORGETTING, *ASTRAY)
 
 
 @pytest.fixture(scope="module")
