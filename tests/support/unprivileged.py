@@ -13,12 +13,12 @@ NOBODY = 65534
 
 
 @contextmanager
-def as_nobody() -> Iterator[None]:
+def as_nobody(user: int = NOBODY) -> Iterator[None]:
     """Without root's right to pass every permission; nothing changes for who has none."""
     if os.geteuid() != 0:
         yield
         return
-    os.seteuid(NOBODY)
+    os.seteuid(user)
     try:
         yield
     finally:

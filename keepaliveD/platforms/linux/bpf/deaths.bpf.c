@@ -9,11 +9,12 @@
 #include "errors.h"
 #include "packet.h"
 #include "record.h"
+#include "room.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 enum { EARLY = 8 }; /* packets of a connection from which a hop limit may be learnt; later it is known */
-enum { DROP = 0, PASS = 1, HOSTS = 8192, FLOWS = 8192, ROOM = 4 << 20, PROCESSORS = 64, LOOPBACK = 1, NAME = 16 };
+enum { DROP = 0, PASS = 1, HOSTS = 8192, FLOWS = 8192, PROCESSORS = 64, LOOPBACK = 1, NAME = 16 };
 enum { ECONNABORTED = 103, ECONNRESET = 104, EPIPE = 32, ETIMEDOUT = 110 };
 enum { NOT_RESET, RESET_RECEIVED, RESET_UNSEEN }; /* model.deaths.Reset */
 
@@ -174,11 +175,6 @@ struct {
 	__type(key, struct flow);
 	__type(value, struct fate);
 } flows SEC(".maps"), flows_elsewhere SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, ROOM);
-} ring SEC(".maps");
 
 /* deaths.COUNTS is its twin: by processor, a cache line each */
 struct {
@@ -571,7 +567,7 @@ static __always_inline void tell_of_afterwards(struct fate *fate)
 	if (count == 0xffff)
 		return;
 	fate->afterwards = ++count;
-	if (count & (count - 1))
+	if (count & (count - 1) || is_nearly_full())
 		return;
 	note = bpf_ringbuf_reserve(&ring, sizeof(*note), 0);
 	if (!note)
@@ -873,6 +869,11 @@ static __always_inline void tell_death(struct death *death, const struct tcp_soc
 	tell_surroundings(death, (const struct sock *)tp);
 }
 
+static __always_inline __u32 user_of(const struct sock *sk)
+{
+	return is_anybodys(sk->__sk_common.skc_net.net) ? NOBODYS : sk->sk_uid.val;
+}
+
 static __always_inline void see_end(const struct sock *sk, int before)
 {
 	const struct evidence *evidence = NULL;
@@ -889,6 +890,10 @@ static __always_inline void see_end(const struct sock *sk, int before)
 	tp = bpf_skc_to_tcp_sock((void *)sk);
 	if (!tp || BPF_CORE_READ_BITFIELD(tp, repair)) {
 		COUNT(ordinary); /* it goes on elsewhere, from a checkpoint */
+		return;
+	}
+	if (is_nearly_full() && !has_place(user_of(sk))) {
+		COUNT(lost);
 		return;
 	}
 	death = bpf_ringbuf_reserve(&ring, sizeof(*death), 0);
