@@ -28,6 +28,7 @@ from tests.kernel.deaths.scenes import (
 )
 from tests.kernel.deaths.strange import TO_THE_PROXY, over_a_link_of_its_own
 from tests.support.patience import TICK
+from tests.support.rig import Namespace
 
 STRANGER: list[Scene] = []
 scene = functools.partial(scenes.scene, among=STRANGER)
@@ -131,14 +132,19 @@ def peers_program_is_killed_that_has_not_read_for_long(play: Play) -> None:
 
 def at_the_firewall(play: Play, *, alone: bool = False) -> tuple[socket, socket]:
     """Both ends of a connection to the server's address that the firewall leads to itself; others too, or it alone."""
+    return at_a_router(play, play.rig.firewall, alone=alone)
+
+
+def at_a_router(play: Play, router: Namespace, *, alone: bool = False) -> tuple[socket, socket]:
+    """Both ends of a connection that this router leads to itself."""
     client = play.stack.enter_context(play.rig.client.inside(socket))
     client.settimeout(30)
     client.bind((CLIENT[AF_INET], 0))
     which = f"tcp dport {play.port}" + f" tcp sport {client.getsockname()[1]}" * alone
-    play.rig.firewall.nft(
+    router.nft(
         f"table ip lead{play.port} {{ chain here {{ type nat hook prerouting priority -100; {which} redirect\n}}\n}}"
     )
-    listener = play.stack.enter_context(play.rig.firewall.inside(lambda: create_server(("0.0.0.0", play.port))))
+    listener = play.stack.enter_context(router.inside(lambda: create_server(("0.0.0.0", play.port))))
     client.connect((SERVER[AF_INET], play.port))
     return client, play.accept(client, listener)
 
