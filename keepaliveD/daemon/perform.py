@@ -94,8 +94,8 @@ class Performer:
                 return said, "" if self._lasting else self._stale()
         except Refusal as refusal:
             said = f"cannot arm at connect; new connections are armed at the next scan ({refusal})"
-        wrong = (self._end_at_connect(), self._stale())
-        return said, "; ".join(filter(None, wrong))
+        stale = self._stale()  # first: beside a pinned program, the pin of its records would stay
+        return said, "; ".join(filter(None, (self._end_at_connect(), stale)))
 
     def _begin_at_connect(self, plan: ConnectPlan, engine: str, *, survive: bool) -> str:
         unpinned = self._at_connect.begin(engine=engine, plan=plan, survive=survive)

@@ -897,6 +897,22 @@ def test_a_pin_that_a_new_configuration_cannot_keep_is_ended(guest: Guest, chang
     assert guest.opened() == SYSTEM
 
 
+@pytest.mark.parametrize("change", CANNOT_KEEP)
+def test_a_stop_after_such_a_reload_leaves_no_pin(guest: Guest, change: str) -> None:
+    """Nor that of the records: what was armed before is in the arming record."""
+    surviving = RULES.format(survive="true")
+    guest.home.configure(surviving)
+    pins = guest.run("find", "/sys/fs/bpf")
+    with guest.daemon() as daemon, guest.holding() as held:
+        assert held.tell() == ARMED
+        daemon.reload(surviving.replace(*CANNOT_KEEP[change]))
+        daemon.expect("reloaded")
+        daemon.stop()
+        assert guest.run("find", "/sys/fs/bpf") == pins
+        assert "disarmed" in "".join(guest.disarm())
+        assert held.tell() == UNTOUCHED
+
+
 def test_a_pin_that_cannot_be_removed_is_an_error_that_says_how_to_end_it(guest: Guest) -> None:
     """On a read-only BPF file system."""
     guest.home.configure(RULES.format(survive="true"))
