@@ -87,9 +87,7 @@ class SystemSettings:
         if self._record is None:
             return []
         if not self._record.holds_any():
-            if not beside_daemon:
-                self._record.close()
-            return []
+            return [] if beside_daemon else self._forget({}, {}, self._record, all_done=True)
         due = self._record.due_back(self._tuner.read())
         if only is not None:
             due = _only(due, only)
@@ -167,7 +165,7 @@ class SystemSettings:
         try:
             record.close()
         except Refusal as refusal:
-            problem = type(refusal)(f"{refusal}; all settings are restored: remove the file as soon as you can")
+            problem = type(refusal)(f"{refusal}; no setting is left to restore: remove the file as soon as you can")
             return [Outcome(SetSystemKeepalive({}, {}, Because.RESTORE), refused=problem)]
         return []
 

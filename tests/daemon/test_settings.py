@@ -210,15 +210,29 @@ def test_a_record_that_cannot_be_removed_is_reported_after_what_was_restored(
 ) -> None:
     """In this order: first what was done."""
     settings.apply(APPLY)
-
-    def stay() -> None:
-        raise StateError("found.json: cannot be removed: Read-only file system")
-
-    monkeypatch.setattr(record, "close", stay)
+    monkeypatch.setattr(record._directory, "remove", stay)
     restored, refused = settings.restore()
     assert not restored.refused
-    assert "all settings are restored" in str(refused.refused)
+    assert "no setting is left to restore: remove the file" in str(refused.refused)
     assert kernel.values == KERNEL
+    (again,) = settings.restore()
+    assert str(again.refused) == str(refused.refused), "as at the stop after keepalivectl undo"
+
+
+def stay(_: str) -> None:
+    """Remove no record."""
+    raise StateError("found.json: cannot be removed: Read-only file system")
+
+
+def test_beside_a_setting_that_somebody_else_has_set_it_is_not_said_that_all_are_restored(
+    kernel: Kernel, settings: SystemSettings, record: SettingsRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.apply(APPLY)
+    kernel.values["time"] = THEIRS
+    monkeypatch.setattr(record._directory, "remove", stay)
+    *_, left, refused = settings.restore()
+    assert left == Outcome(ReportNotRestored({"time": THEIRS}))
+    assert "all settings are restored" not in str(refused.refused)
 
 
 def test_beside_a_record_of_a_later_version_settings_are_read_and_none_is_changed(

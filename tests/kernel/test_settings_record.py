@@ -200,7 +200,7 @@ def test_a_stop_on_a_read_only_disk_restores_and_says_what_is_left_to_do(tmp_pat
         assert len(daemon.heard("restored")) == len(FOUND)
         refused = daemon.expect("refused", within=SOON)["MESSAGE"]
     assert "nothing is changed" not in daemon.text
-    assert "all settings are restored" in refused
+    assert "no setting is left to restore: remove the file" in refused
     assert host.keepalive == FOUND
 
 
