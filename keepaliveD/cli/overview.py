@@ -60,7 +60,7 @@ def of_daemon(daemon: Mapping[str, Any], stop: str, reload: str = "") -> Host:
     return Host(
         daemon=daemon,
         why="",
-        settings=tuple(Setting(*(one[name] for name in Setting._fields)) for one in daemon["settings"]),
+        settings=tuple(Setting(**one) for one in daemon["settings"]),
         applied=daemon["applied"],
         engine=daemon["engine"],
         at_risk=[_at_risk(one) for one in daemon.get("at_risk", ())],
@@ -171,7 +171,7 @@ def _settings(host: Host) -> Iterator[tuple[str, str]]:
 
 def _is_not_ours(one: Setting) -> bool:
     """Return whether a daemon has left a setting that it would set: not because what stands is stricter."""
-    if one.before is not None or one.stands is None or one.stands == one.wanted:
+    if one.note or one.before is not None or one.stands is None or one.stands == one.wanted:
         return False
     return one.stands > one.wanted or one.name.endswith("probes")
 
@@ -191,7 +191,7 @@ def _setting(one: Setting, host: Host) -> str:
         by = f"set by process {host.process}" if host.process else "left behind by a daemon"
         words += [f"{one.before} stood before"] if host.daemon is not None else [by, f"{one.before} stood before"]
     if one.stands != one.wanted:
-        words.append(f"the configuration wants {one.wanted}")
+        words += filter(None, [f"the configuration wants {one.wanted}", one.note])
     return "; ".join(words)
 
 

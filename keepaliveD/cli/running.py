@@ -225,7 +225,8 @@ def set_by_reload(pid: int, root: Path) -> str:
     with contextlib.suppress(NoInput, NotPermitted, KernelError, KeyError, TypeError):
         if path := control_of(pid, root):
             status = ask(path, "Status", patience=PATIENCE)
-            differ = [one for one in status["settings"] if one["stands"] not in (None, one["wanted"])]
+            left = [one for one in status["settings"] if not one.get("note")]
+            differ = [one for one in left if one["stands"] not in (None, one["wanted"])]
             if status["applied"] and differ:
                 words = (f"{one['name']} {one['wanted']} (now {one['stands']})" for one in differ)
                 return (

@@ -55,7 +55,7 @@ from keepaliveD.model.reports import (
     ReportUnseenDeaths,
 )
 from keepaliveD.model.rules import Rules, Watching
-from keepaliveD.model.snapshot import Ended, LastScan, Snapshot, Totals, Tried
+from keepaliveD.model.snapshot import Ended, LastScan, Setting, Snapshot, Totals, Tried
 from keepaliveD.model.sockets import Column
 from keepaliveD.model.status import Status
 from keepaliveD.platforms.base import DeathWatch, Platform, Tuner
@@ -68,6 +68,8 @@ from keepaliveD.policy.listing import Listed, Lister
 from keepaliveD.policy.totals import totals
 from keepaliveD.records.both import Records
 from keepaliveD.records.settings import SettingsRecord
+
+KEPT = "a stricter time is kept (keepalive.keep_stricter)"
 
 Show = Callable[[Sequence[Connection]], None]
 
@@ -322,12 +324,13 @@ class Daemon:
         if self._totals.taken_at != table.taken_at:
             self._totals = totals(self.decider.judgement)
         rules, age = self.decider.rules, now - self.decider.judgement.forecast.now
+        record = self._records.settings if self._records else None
         scan = LastScan(now - table.read_by, table.reading, rules.interval) if table.engine_description else None
         return Snapshot(
             pid=os.getpid(),
             running=now - self._began,
             applied=rules.keepalive is not None,
-            settings=settings(rules.wanted, self._platform.tuner, self._records.settings if self._records else None),
+            settings=tuple(_noted(one, status) for one in settings(rules.wanted, self._platform.tuner, record)),
             engine=table.engine_description,
             unseen=self.decider.unseen,
             counts=status.counts,
@@ -367,7 +370,15 @@ class Daemon:
 
 def _problems(status: Status, rules: Rules) -> tuple[str, ...]:
     complaint = status.complaint.removesuffix("; ")
-    return tuple(filter(None, (complaint, status.blind, status.suspended, *status.troubles, *rules.doubts)))
+    refused = dict.fromkeys(status.refused.values())  # one reason may be that of several settings
+    return tuple(filter(None, (complaint, status.blind, status.suspended, *status.troubles, *refused, *rules.doubts)))
+
+
+def _noted(one: Setting, status: Status) -> Setting:
+    """Return the setting with the reason why something else stands than is wanted, where that is known."""
+    if one.name in status.refused:
+        return one._replace(note="cannot be set")
+    return one._replace(note=KEPT) if one.stands is not None and one.stands == status.kept.get(one.name) else one
 
 
 def _drifts(outcome: Outcome) -> int:

@@ -17,8 +17,9 @@ type Connections (
   cut: int
 )
 
-# A setting of the system, by the kernel's name: what the configuration wants, what stands, and what stood before
-type Setting (name: string, wanted: int, stands: ?int, before: ?int)
+# A setting of the system, by the kernel's name: what the configuration wants, what stands, and what stood before;
+# note says why something else stands than is wanted, or ""
+type Setting (name: string, wanted: int, stands: ?int, before: ?int, note: string)
 
 # The last scan of all sockets: how long ago it ended, and how long it took
 type Scan (ago: float, took: float, interval: float)

@@ -176,10 +176,7 @@ def status(snapshot: Snapshot) -> dict[str, object]:
         "netns": snapshot.netns,
         "running": round(snapshot.running, 3),
         "applied": snapshot.applied,
-        "settings": [
-            {"name": one.name, "wanted": one.wanted, "stands": one.stands, "before": one.before}
-            for one in snapshot.settings
-        ],
+        "settings": [one._asdict() for one in snapshot.settings],
         "engine": snapshot.engine,
         "unseen": snapshot.unseen,
         "connections": {"namespaces": counts.namespaces, **by_verdict(counts)},

@@ -25,12 +25,16 @@ LEFT = (0, 15, 60, 300, 900, 3600, 14400)  # seconds
 
 
 class Setting(NamedTuple):
-    """A setting of the system: what the configuration wants, what stands, and what stood before ours; None: unknown."""
+    """A setting of the system: what the configuration wants, what stands, and what stood before ours; None: unknown.
+
+    `note` is why something else stands than is wanted, "" where it is not known.
+    """
 
     name: str
     wanted: int
     stands: int | None = None
     before: int | None = None
+    note: str = ""
 
 
 class LastScan(NamedTuple):
@@ -111,7 +115,7 @@ class Snapshot:
     """How the daemon is. `running` is for how many seconds; `applied` whether the system's settings are in its care.
 
     `problems` are lines: what is wrong with the configuration and the records, why connections are not watched, why
-    arming is suspended.
+    arming is suspended, why settings cannot be set.
     `now` is in seconds since 1970. `probes_sent` is since the boot, None where the system does not count them.
     """
 

@@ -16,7 +16,8 @@ from keepaliveD.model.results import ArmingResult
 class Status:
     """How the daemon is. `keepalive` is what is applied, None if the system is left alone.
 
-    `kept` are stricter settings that stand in place of some that were to be applied; `refused` could not be applied.
+    `kept` are stricter settings that stand in place of some that were to be applied; `refused` could not be applied,
+    with the reasons.
     `complaint`: what is wrong with the configuration that a reload refused. `blind`: why connections are not watched.
     `suspended`: for how long arming has been suspended, and why. `troubles`: what is wrong with the records.
     """
@@ -31,4 +32,4 @@ class Status:
     results: Mapping[ArmingResult, int] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
     troubles: tuple[str, ...] = ()
-    refused: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)

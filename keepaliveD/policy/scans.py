@@ -125,8 +125,8 @@ class ScanDecider:
         return self._settings.kept
 
     @property
-    def refused(self) -> tuple[str, ...]:
-        """Return the settings of the system that could not be set when that was last tried."""
+    def refused(self) -> Mapping[str, str]:
+        """Return the settings of the system that could not be set when that was last tried, with the reasons."""
         return self._settings.refused
 
     @property

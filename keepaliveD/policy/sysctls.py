@@ -86,9 +86,10 @@ class SystemKeepalive:
             self._left_alone = {key: left for key, left in self._left_alone.items() if key not in action.values}
 
     @property
-    def refused(self) -> tuple[str, ...]:
-        """Return the settings that could not be set when that was last tried."""
-        return tuple(sorted(key for key, left in self._left_alone.items() if left.reason))
+    def refused(self) -> Mapping[str, str]:
+        """Return the settings that could not be set when that was last tried, with the reasons."""
+        left = self._left_alone.items()
+        return {key: one.reason for key, one in sorted(left) if one.reason and key not in self._yielded}
 
     def _aim(self, without_us: Mapping[str, int]) -> list[Action]:
         """Decide what should stand. Report stricter settings that are kept once, and when they change."""

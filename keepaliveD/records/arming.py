@@ -38,7 +38,7 @@ from keepaliveD.model.results import Armed, Mark
 from keepaliveD.model.sockets import Bools, Column
 from keepaliveD.policy.choices import Recorded
 from keepaliveD.policy.shared import Entry, Shared, are_among, shared
-from keepaliveD.records.directory import StateDirectory
+from keepaliveD.records.directory import StateDirectory, permitting
 from keepaliveD.records.entries import LEFT_ALONE, NOTHING, Entries, Whose
 from keepaliveD.records.files import open_new, open_own
 
@@ -353,7 +353,7 @@ class ArmingRecord:
     def _refusal(self, error: OSError, verb: str) -> Refusal:
         problem = f"{self._file}: cannot be {verb}: {error.strerror}"
         if error.errno in (errno.EACCES, errno.EPERM):
-            return NotPermitted(f"{problem}; run as root, or choose another --state-dir")
+            return NotPermitted(f"{problem}; {permitting(error, self._file, verb)}")
         return StateError(f"{problem}; no socket is touched without the arming record")
 
 

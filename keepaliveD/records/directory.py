@@ -157,8 +157,15 @@ def refusal(error: OSError, file: Path, verb: str) -> Refusal:
     """One line that names the file and the reason, and the remedy where there is one."""
     problem = f"{file}: cannot be {verb}: {error.strerror or error}"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return NotPermitted(f"{problem}; run as root, or choose another --state-dir")
+        return NotPermitted(f"{problem}; {permitting(error, file, verb)}")
     return StateError(problem)
+
+
+def permitting(error: OSError, file: Path, verb: str) -> str:
+    """Return what to do where a file may not be used: what is immutable is so for root, too, and may be read."""
+    if error.errno == errno.EPERM and verb != "read":
+        return f"if it is immutable, run as root: chattr -i {file.parent} {file}"
+    return "run as root, or choose another --state-dir"
 
 
 def _same(one: os.stat_result, other: os.stat_result | None) -> bool:

@@ -81,9 +81,9 @@ class SettingsRecord:
             self._store(held)
         except Refusal as error:
             self._learn(dict(self._known()))
-            if isinstance(error, StateError):
-                raise StateError(f"{error}; without a durable record nothing is changed") from error
-            raise
+            wanted = ", ".join(f"{key} = {value}" for key, value in ours.items())
+            what = f"not set: {wanted}; nothing is changed without a durable record"
+            raise type(error)(f"{what}: {error}") from error
         self._held = held
 
     def confirm_set(self, ours: Mapping[str, int]) -> None:

@@ -144,6 +144,20 @@ def test_a_setting_that_undo_restored_comes_with_the_command_that_sets_it_again(
     assert (redo in out) == said
 
 
+def test_a_setting_that_stands_otherwise_than_configured_comes_with_the_reason(desk: Desk) -> None:
+    """And without a command that would not set it."""
+    settings = (Setting("time", 180, 5000, note="cannot be set"), Setting("intvl", 20, 30, note="kept"))
+    with serving(desk.directory, FakeHost(dataclasses.replace(SNAPSHOT, settings=settings))):
+        _, out, _ = desk.types("status")
+        _, printed, _ = desk.types("status", "--json")
+    assert out[1:3] == [
+        "settings     time   5000; the configuration wants 180; cannot be set",
+        "             intvl  30; the configuration wants 20; kept",
+    ]
+    assert not [line for line in out if line.startswith("redo ")]
+    assert [one["note"] for one in json.loads("\n".join(printed))["settings"]] == ["cannot be set", "kept"]
+
+
 def test_namespaces_that_are_not_watched_are_counted(desk: Desk) -> None:
     blind = dataclasses.replace(
         SNAPSHOT, unwatched=Unwatched(1, 2, hidden=True, silent=(7,), crowded=(8, 9), incomplete=(0,))
@@ -240,7 +254,7 @@ def test_programs_read_json_with_a_daemon_and_without(desk: Desk) -> None:
     assert (alone["daemon"], alone["process"], alone["scan"], alone["arming"], alone["ends"]) == (None,) * 5
     assert alone["why"].startswith("none runs here")
     assert (alone["connections"]["bare"], round(alone["at_risk"][0]["left"])) == (1, 230)
-    assert alone["settings"][0] == {"name": "time", "wanted": 180, "stands": 7200, "before": None}
+    assert alone["settings"][0] == {"name": "time", "wanted": 180, "stands": 7200, "before": None, "note": ""}
 
 
 def test_the_manual_names_the_keys_of_the_json() -> None:

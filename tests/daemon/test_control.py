@@ -127,7 +127,8 @@ def test_the_status_is_answered(control: Control) -> None:
     assert answer["connections"] == {
         "total": 42, "namespaces": 3, "unknown": 0, "safe": 40, "late": 0, "bare": 2, "cut": 0,
     }  # fmt: skip
-    assert answer["settings"] == [{"name": "net.ipv4.tcp_keepalive_time", "wanted": 180, "stands": 180, "before": 7200}]
+    setting = {"name": "net.ipv4.tcp_keepalive_time", "wanted": 180, "stands": 180, "before": 7200, "note": ""}
+    assert answer["settings"] == [setting]
     assert answer["arming"] == [{"result": "armed", "count": 3}]
     assert answer["scan"] == {"ago": 1.5, "took": 0.043, "interval": 15.0}
     assert answer["problems"] == ["reload failed"]

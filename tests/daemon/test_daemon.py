@@ -1,6 +1,7 @@
 """The daemon's life, step by step."""
 
 import dataclasses
+import errno
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,9 +13,10 @@ from keepaliveD.daemon.process import ReadConfiguration
 from keepaliveD.model.errors import ConfigError, KernelError, NotPermitted, Unsupported
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.rules import OnDrift
-from keepaliveD.model.snapshot import Tried
+from keepaliveD.model.snapshot import Setting, Snapshot, Tried
 from keepaliveD.model.sockets import SocketTable
 from keepaliveD.platforms.base import Session
+from tests.records.test_settings import fail_with
 from tests.support.fakes import KERNEL, OURS, FakeTuner, FakeWatcher, Stage
 from tests.support.tables import idle
 
@@ -172,6 +174,38 @@ def test_each_change_by_somebody_else_counts_once_and_so_does_each_scan(stage: S
         daemon.run()
     assert [tried.drifts for tried in seen] == [2]
     assert seen[0].scans == len(stage.waits) - 1
+
+
+def asked(stage: Stage, *happenings: Callable[[], None]) -> Snapshot:
+    """How the daemon is after this, and a scan each."""
+    seen: list[Snapshot] = []
+    daemon = stage.daemon()
+    stage.script = [*happenings, None, lambda: seen.append(daemon.snapshot())]
+    with stage.settings_record().locked():
+        daemon.run()
+    return seen[0]
+
+
+def test_a_setting_that_cannot_be_set_again_is_a_problem_with_its_reason(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change() -> None:
+        stage.tuner.values.update(time=5000)
+        monkeypatch.setattr("keepaliveD.records.directory.open_new", fail_with(errno.EPERM))
+
+    snapshot = asked(stage, change)
+    assert snapshot.settings[0] == Setting("time", 180, 5000, None, "cannot be set")
+    assert not any(one.note for one in snapshot.settings[1:])
+    (problem,) = snapshot.problems
+    assert problem.startswith("not set: time = 180; nothing is changed without a durable record: ")
+
+
+def test_a_stricter_setting_that_is_kept_is_said_to_be(stage: Stage) -> None:
+    stage.tuner.values.update(time=60)
+    snapshot = asked(stage)
+    assert snapshot.settings[0] == Setting("time", 180, 60, None, "a stricter time is kept (keepalive.keep_stricter)")
+    assert not any(one.note for one in snapshot.settings[1:])
+    assert snapshot.problems == ()
 
 
 def test_a_failed_scan_is_reported_once_and_then_that_it_is_over(stage: Stage) -> None:

@@ -212,7 +212,7 @@ def test_why_nothing_is_armed_at_connect_is_not_said_again_where_the_engine_has_
 
 
 def test_a_reload_does_not_claim_what_could_not_be_set() -> None:
-    status = Status(Counts(0, 1, {}), Keepalive(50, 20, 31), {}, refused=("net.ipv4.tcp_keepalive_time",))
+    status = Status(Counts(0, 1, {}), Keepalive(50, 20, 31), {}, refused={"net.ipv4.tcp_keepalive_time": "full"})
     (said,) = entries.of(Outcome(ReportReloaded(status, "", "")))
     assert said.message.endswith("idle 50s, interval 20s, probes 31, but cannot set net.ipv4.tcp_keepalive_time")
 

@@ -249,7 +249,7 @@ def test_a_reload_is_reported_once_it_is_applied_and_says_what_was_refused() -> 
     actions = [type(report) for report in reports(host.hand_in(Reload(), 1001.0))]
     assert actions == [SetSystemKeepalive, ReportReloaded]
     (report,) = (each for each in reports(host.asked) if isinstance(each, ReportReloaded))
-    assert report.status.refused == ("time",)
+    assert report.status.refused == {"time": "no space left on device"}
 
 
 @pytest.mark.parametrize("action", [LoadConfiguration(), OpenSession(Watching())])

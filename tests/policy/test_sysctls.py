@@ -110,6 +110,17 @@ def test_what_was_refused_is_tried_again_at_growing_pauses_and_reported_once() -
     assert tried[-1] - tried[-2] == 300
 
 
+def test_what_was_refused_is_known_with_its_reason_until_it_is_in_place_or_left_to_somebody_else() -> None:
+    settings = SystemKeepalive(WANTED, OnDrift.REAPPLY)
+    (action,) = settings.observe(found(FOUND), 0)
+    settings.record(Outcome(action, refused=NotPermitted("full")))
+    assert settings.refused == {"intvl": "full", "time": "full"}
+    settings.observe(found({"time": 180, "intvl": 75}), 0)
+    assert settings.refused == {"intvl": "full"}
+    settings.leave(["intvl"])
+    assert settings.refused == {}
+
+
 # stricter settings
 
 

@@ -53,9 +53,22 @@ def test_a_write_that_failed_and_changed_nothing_is_not_tried_again_until_there_
 ) -> None:
     """A state directory that has become read-only is reported by whoever wants to write there, and once."""
     monkeypatch.setattr("keepaliveD.records.directory.open_new", read_only)
-    with pytest.raises(StateError, match="Read-only file system; without a durable record nothing is changed"):
-        keeper.record_found(OURS | {"time": 500}, OURS)
+    said = r"^not set: time = \d+; nothing is changed without a durable record: .*: Read-only file system$"
+    with pytest.raises(StateError, match=said):
+        keeper.record_found({"time": 500}, {"time": OURS["time"]})
     assert not keeper.tend()
+
+
+def test_where_a_record_may_not_be_written_the_setting_is_named_and_how_to_allow_it(
+    tmp_path: Path, keeper: SettingsRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EPERM, unlike EACCES, is also root's: of a file or directory that chattr(1) has made immutable."""
+    monkeypatch.setattr("keepaliveD.records.directory.open_new", fail_with(errno.EPERM))
+    with pytest.raises(NotPermitted) as refused:
+        keeper.record_found({"time": 500}, {"time": OURS["time"]})
+    said = str(refused.value)
+    assert said.startswith(f"not set: time = {OURS['time']}; nothing is changed without a durable record: ")
+    assert said.endswith(f"; if it is immutable, run as root: chattr -i {tmp_path} {tmp_path / NAME}")
 
 
 def read_only(_: Path) -> int:
@@ -331,7 +344,7 @@ def test_a_disk_that_fails_is_refused_before_anything_is_changed(
     """Without a durable record nothing may be written to the kernel."""
 
     failing_with(code, monkeypatch)
-    with pytest.raises(StateError, match=f"{tmp_path}.*{os.strerror(code)}.*nothing is changed"):
+    with pytest.raises(StateError, match=f"nothing is changed.*{tmp_path}.*{os.strerror(code)}"):
         a_record(tmp_path).record_found(FOUND, OURS)
 
 
