@@ -11,7 +11,7 @@ from keepaliveD.places import DEFAULT_FILE
 from keepaliveD.platforms.base import Platform
 from keepaliveD.records.arming import ArmingRecord
 from keepaliveD.records.both import Records
-from keepaliveD.records.directory import reporting
+from keepaliveD.records.directory import check_link, reporting
 from keepaliveD.records.settings import SettingsRecord
 
 
@@ -61,6 +61,7 @@ def missing(directory: Path) -> str:
             directory.stat()
         except (FileNotFoundError, NotADirectoryError) as error:
             if directory != arguments.state_directory():
+                check_link(directory)
                 raise NoInput(f"{directory}: does not exist; name the --state-dir of the daemon") from error
             return f"{directory} does not exist"
     return ""

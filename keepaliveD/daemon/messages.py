@@ -59,8 +59,10 @@ def _share(buffers: Sequence[memoryview]) -> int:
             written = 0
             while written < buffer.nbytes:
                 written += os.write(file, buffer[written:])
-    except BaseException:
+    except BaseException as error:
         os.close(file)
+        if isinstance(error, OSError):
+            error.filename = "memory shared between its processes"  # which has no name that says so
         raise
     return file
 

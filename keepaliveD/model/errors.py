@@ -109,11 +109,13 @@ def is_shortage(error: OSError) -> bool:
     return error.errno in SHORTAGES
 
 
-def _remedy(error: OSError | MemoryError) -> str:
-    """Return what to do about an error of the system, where that is known."""
-    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+def remedy(error: OSError) -> str:
+    """Return what to do about an error of the system, where that is known: the end of a line."""
+    if error.errno == errno.EFBIG:
         return "; raise the limit of file sizes (LimitFSIZE=, ulimit -f)"
-    if isinstance(error, FileNotFoundError) and error.filename == NULL:
+    if error.errno == errno.EMFILE:
+        return "; raise the limit of open files (LimitNOFILE=, ulimit -n)"
+    if error.errno == errno.ENOENT and error.filename == NULL:
         return f"; make it: mknod -m 666 {NULL} c 1 3"
     return ""
 
@@ -121,8 +123,11 @@ def _remedy(error: OSError | MemoryError) -> str:
 def unexpected(error: BaseException) -> Refusal:
     """Return an unexpected error as one line: a failure of the system, or a defect of this program."""
     what = f"{type(error).__name__}: {error}".removesuffix(": ")
+    if isinstance(error, OSError) and error.strerror:
+        file = f"{error.filename}: " if error.filename else ""
+        return KernelError(f"{file}{error.strerror}{remedy(error)}")
     if isinstance(error, OSError | MemoryError):
-        return KernelError(what + _remedy(error))
+        return KernelError(what)
     if "can't start new thread" in str(error):
         return KernelError(f"{error}: raise the limit of processes (TasksMax=, ulimit -u)")
     return Defect(f"{what}: this is a defect of the program; please report it")

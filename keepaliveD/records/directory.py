@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from keepaliveD.model.errors import Busy, NotPermitted, Refusal, StateError
+from keepaliveD.model.errors import Busy, NoInput, NotPermitted, Refusal, StateError, remedy
 from keepaliveD.places import LOCK
 from keepaliveD.records.files import open_new, open_own
 
@@ -51,8 +51,7 @@ class StateDirectory:
             self._take_lock()
 
     def _take_lock(self) -> None:
-        with reporting(self.path, "made"):
-            self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._make()
         with reporting(self.path / LOCK, "locked"):
             lock = open_own(self.path / LOCK, os.O_RDONLY | os.O_CREAT)
             try:
@@ -65,6 +64,14 @@ class StateDirectory:
             before, self._lock = self._lock, lock
             if before >= 0:
                 os.close(before)
+
+    def _make(self) -> None:
+        with reporting(self.path, "made"):
+            try:
+                self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
+            except FileExistsError:
+                check_link(self.path)
+                raise
 
     def has(self, name: str) -> bool:
         """Whether there is such a file. Raises NotPermitted, StateError."""
@@ -153,12 +160,23 @@ def reporting(file: Path, verb: str) -> Iterator[None]:
         raise refusal(error, file, verb) from error
 
 
+def check_link(path: Path) -> None:
+    """Raise NoInput where the path is a symbolic link to nothing, StateError where it is a loop of links."""
+    with reporting(path, "read"):
+        try:
+            path.stat()
+        except FileNotFoundError:
+            if path.is_symlink():
+                said = f"is a link to {os.readlink(path)}, which does not exist; make that, or remove the link"
+                raise NoInput(f"{path}: {said}") from None
+
+
 def refusal(error: OSError, file: Path, verb: str) -> Refusal:
     """One line that names the file and the reason, and the remedy where there is one."""
     problem = f"{file}: cannot be {verb}: {error.strerror or error}"
     if error.errno in (errno.EACCES, errno.EPERM):
         return NotPermitted(f"{problem}; {permitting(error, file, verb)}")
-    return StateError(problem)
+    return StateError(problem + remedy(error))
 
 
 def permitting(error: OSError, file: Path, verb: str) -> str:

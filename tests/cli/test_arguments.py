@@ -178,13 +178,14 @@ def test_a_daemon_without_the_null_device_says_so_at_once(
     monkeypatch.setattr(os, "devnull", str(tmp_path / "null"))
     assert daemon.main(["--once", "--state-dir", str(tmp_path)]) == Exit.OSERR
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith(f"No such file or directory: '{tmp_path / 'null'}'")
+    assert line.endswith(f": {tmp_path / 'null'}: No such file or directory")
 
 
 @pytest.mark.parametrize(
     ("number", "file", "remedy"),
     [
         (errno.EFBIG, None, "raise the limit of file sizes (LimitFSIZE=, ulimit -f)"),
+        (errno.EMFILE, "/proc", "raise the limit of open files (LimitNOFILE=, ulimit -n)"),
         (errno.ENOENT, "/dev/null", "make it: mknod -m 666 /dev/null c 1 3"),
     ],
 )
@@ -196,7 +197,8 @@ def test_an_error_of_the_system_comes_with_its_remedy(
 
     error = OSError(number, os.strerror(number), file)
     assert arguments.run("tcp-keepalived", work) == Exit.OSERR
-    assert capsys.readouterr().err == f"tcp-keepalived: {type(error).__name__}: {error}; {remedy}\n"
+    said = f"{file}: {error.strerror}" if file else error.strerror
+    assert capsys.readouterr().err == f"tcp-keepalived: {said}; {remedy}\n"
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:

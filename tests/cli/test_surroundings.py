@@ -13,7 +13,9 @@ import pytest
 
 from keepaliveD.cli.ctl import main, parser
 from keepaliveD.daemon.sources import handing_over
+from keepaliveD.model.errors import NoInput, StateError
 from keepaliveD.platforms import detect
+from keepaliveD.records.directory import StateDirectory
 from tests.support.unprivileged import as_nobody, reachable_directory
 
 pytestmark = pytest.mark.long  # most start the program
@@ -159,11 +161,24 @@ def test_where_the_usual_state_directory_is_not_there_nothing_is_to_be_restored(
 
 @pytest.mark.parametrize("command", ["restore", "disarm"])
 def test_a_state_directory_that_is_a_loop_of_links_is_named_itself(command: str, tmp_path: Path) -> None:
-    """Not the file in it, which nobody can remove."""
+    """Not the file in it, which nobody can remove. The daemon says so in the same words."""
     (tmp_path / "loop").symlink_to("loop")
     done = control(command, "--state-dir", str(tmp_path / "loop"))
-    said = f"keepalivectl: {tmp_path}/loop: cannot be read: Too many levels of symbolic links\n"
-    assert (done.returncode, done.stdout, done.stderr) == (74, "", said)
+    said = f"{tmp_path}/loop: cannot be read: Too many levels of symbolic links"
+    assert (done.returncode, done.stdout, done.stderr) == (74, "", f"keepalivectl: {said}\n")
+    with pytest.raises(StateError, match=f"^{said}$"), StateDirectory(tmp_path / "loop").locked():
+        pass
+
+
+@pytest.mark.parametrize("command", ["restore", "disarm"])
+def test_a_state_directory_that_is_a_link_to_nothing_is_said_to_be_so(command: str, tmp_path: Path) -> None:
+    """By the daemon in the same words."""
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    done = control(command, "--state-dir", str(tmp_path / "link"))
+    said = f"{tmp_path}/link: is a link to {tmp_path}/gone, which does not exist; make that, or remove the link"
+    assert (done.returncode, done.stdout, done.stderr) == (66, "", f"keepalivectl: {said}\n")
+    with pytest.raises(NoInput, match=f"^{said}$"), StateDirectory(tmp_path / "link").locked():
+        pass
 
 
 @pytest.mark.parametrize("command", ["restore", "disarm"])
