@@ -17,7 +17,7 @@ from keepaliveD.config.files import read
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model.actions import Outcome
 from keepaliveD.model.connections import Connection
-from keepaliveD.model.errors import Busy, KernelError, RecordDamaged, Refusal
+from keepaliveD.model.errors import Busy, Exit, KernelError, RecordDamaged, Refusal
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import ArmAction, OnDrift
@@ -57,19 +57,46 @@ def undo(options: argparse.Namespace, root: Path) -> None:
                 raise refusal
             print(f"nothing to undo: {setting} has the value that was found there")
         return
+    if options.target == ALL:
+        _undo_all(options, root, platform, no_record)
+        return
+    nothing = f"nothing to undo: no connection of {printable(options.target)} is armed"
+    _undo_sockets(options, root, platform, nothing)
+
+
+def _undo_all(options: argparse.Namespace, root: Path, platform: Platform, no_record: str) -> None:
+    """Restore the settings, and disarm the sockets whether or not that was refused. Raises what was refused first."""
+    nothing = ": ".join(filter(None, ("nothing to undo", no_record)))
+    refused: Refusal | None = None
+    try:
+        if _undo_settings(options, root, platform, None):
+            nothing = ""
+    except Busy:
+        raise  # it says what to do instead
+    except Refusal as refusal:
+        nothing, refused = "", refusal
+    try:
+        _undo_sockets(options, root, platform, nothing)
+    except Refusal as refusal:
+        if refused and not str(refusal).startswith(str(refused)):  # of a damaged record it says more
+            refusal.status = refused.status
+            refusal.args = (f"{refused}\n{refusal}",)
+        raise
+    if refused:
+        raise refused
+
+
+def _undo_sockets(options: argparse.Namespace, root: Path, platform: Platform, nothing: str) -> None:
+    """Disarm what was named; say how to do it again, or `nothing`. Raises Refusal."""
     is_all = options.target == ALL
-    restored = is_all and _undo_settings(options, root, platform, None)
     disarmed = arming.disarm(options, root, None if is_all else options.target, _settings_to_name(platform))
     for line in redo(disarmed.outcome, disarmed.armed):
         print(line)
     for line in _arming_again(options, root, disarmed.outcome):
         print(line)
-    if is_all:
-        disarmed.finish("" if restored else ": ".join(filter(None, ("nothing to undo", no_record))))
-        return
-    if not running.running(options.state_dir, root) and (pin := platform.at_connect.pinned()):
+    if not is_all and not running.running(options.state_dir, root) and (pin := platform.at_connect.pinned()):
         print(f"{pin} still arms new connections without a daemon; keepalivectl undo all removes it")
-    disarmed.finish(f"nothing to undo: no connection of {printable(options.target)} is armed")
+    disarmed.finish(nothing)
 
 
 # settings of the system
@@ -133,7 +160,9 @@ def _have_them_restored(daemon: int, control: Path, root: Path, only: Collection
         redo = running.how_to_reload(daemon, root)
         print(f"the daemon leaves what was restored until its next reload or start; redo: {redo}")
     if answer["refused"]:
-        raise KernelError(answer["refused"])
+        refusal = KernelError(answer["refused"])
+        refusal.status = Exit(answer.get("status", refusal.status))
+        raise refusal
     return bool(answer["messages"])
 
 

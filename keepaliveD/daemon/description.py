@@ -281,9 +281,15 @@ method Scan() -> ()
 
 # Restore these settings of the system, or all: write the values that were found before the daemon set them, as
 # keepalivectl undo does; only root may. The daemon leaves these settings as they are until the next Reload or start.
-# restored names those that were written, messages say what became of each, refused why one could not be written.
+# restored names those that were written, messages say what became of each, refused why one could not be written; then
+# status is not 0, but as the exit status of a program (sysexits.h).
 # With the name of a setting that does not exist it restores nothing, and Failed names it.
-method Restore(settings: ?[]string) -> (restored: []string, messages: []string, refused: string)
+method Restore(settings: ?[]string) -> (
+  restored: []string,
+  messages: []string,
+  refused: string,
+  status: int
+)
 
 # A number of a metric; suffix goes on its name, such as _bucket
 type Sample (value: float, labels: [string]string, suffix: string)

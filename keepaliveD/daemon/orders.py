@@ -13,7 +13,7 @@ from keepaliveD.config.units import with_suffix
 from keepaliveD.daemon.varlink import Method, Parameters, Question, Refused, invalid
 from keepaliveD.log import entries
 from keepaliveD.model.actions import Outcome, SetSystemKeepalive
-from keepaliveD.model.errors import NoInput, Refusal
+from keepaliveD.model.errors import Exit, NoInput, Refusal
 from keepaliveD.model.explained import Explained
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES, Own, SocketKeepalive
 from keepaliveD.model.plain import plain
@@ -163,14 +163,15 @@ def became(outcome: Outcome) -> dict[str, object]:
 def restored(outcomes: Sequence[Outcome]) -> dict[str, object]:
     """Return the answer to Restore."""
     said = [entry.message for outcome in outcomes if not outcome.refused for entry in entries.of(outcome)]
-    refused = next((str(outcome.refused) for outcome in outcomes if outcome.refused), "")
+    refused = next((outcome.refused for outcome in outcomes if outcome.refused), None)
     done = [
         name
         for one in outcomes
         if isinstance(one.action, SetSystemKeepalive) and not one.refused
         for name in one.action.values
     ]
-    return {"restored": done, "messages": said, "refused": refused}
+    status = refused.status if refused else Exit.OK
+    return {"restored": done, "messages": said, "refused": str(refused or ""), "status": int(status)}
 
 
 def keepalive(one: SocketKeepalive | None) -> dict[str, object] | None:

@@ -13,7 +13,7 @@ from keepaliveD.cli.starting import how_to_start
 from keepaliveD.cli.undo import redo
 from keepaliveD.model.actions import Disarm, Outcome
 from keepaliveD.model.connections import Endpoint, Owner
-from keepaliveD.model.errors import Exit
+from keepaliveD.model.errors import Exit, KernelError, NotPermitted
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult, Mark
 from keepaliveD.platforms.base import Platform
@@ -305,6 +305,56 @@ def test_what_a_daemon_leaves_is_restored_with_its_record_untouched(
     ]
     assert tuner.read()[SETTING] == 7200
     assert {file: file.read_bytes() for file in (desk.directory / "state").iterdir()} == files
+
+
+def test_sockets_are_disarmed_also_where_settings_cannot_be_restored(
+    desk: Desk, tuner: FakeTuner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a read-only /proc/sys. The refusal comes last, with its own status."""
+
+    def refuse(*_: object) -> int:
+        raise NotPermitted("time: cannot be set: Read-only file system")
+
+    monkeypatch.setattr(tuner, "exchange", refuse)
+    arm(desk, 1)
+    status, out, err = desk.types("undo", "all")
+    assert sorted(desk.record.armed()) == []
+    assert any("disarmed: off" in line for line in out)
+    assert (status, err) == (77, ["keepalivectl: time: cannot be set: Read-only file system"])
+
+
+def test_where_sockets_cannot_be_disarmed_either_both_are_said(
+    desk: Desk, tuner: FakeTuner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the status of the first."""
+
+    def refuse(*_: object) -> int:
+        raise NotPermitted("time: cannot be set: Read-only file system")
+
+    monkeypatch.setattr(tuner, "exchange", refuse)
+    arm(desk, 1)
+    desk.watcher.refusal = KernelError("sock_diag: no")
+    status, _, err = desk.types("undo", "all")
+    assert (status, err) == (
+        77,
+        ["keepalivectl: time: cannot be set: Read-only file system", "keepalivectl: sock_diag: no"],
+    )
+
+
+@pytest.mark.parametrize(("sent", "status"), [({"status": 77}, 77), ({}, 71)])
+def test_what_a_daemon_was_refused_has_the_status_that_it_has_without_one(
+    desk: Desk, tuner: FakeTuner, monkeypatch: pytest.MonkeyPatch, sent: dict[str, int], status: int
+) -> None:
+    """As far as it says: an older daemon does not."""
+    del tuner
+    daemon(monkeypatch, desk, "")
+    answer = {"restored": [], "messages": ["time: found 180, restored to 7200"], "refused": "no", **sent}
+    monkeypatch.setattr(running, "control_of", lambda *_: Path("/run/control"))
+    monkeypatch.setattr(command, "ask", lambda *_: answer)
+    arm(desk, 1)
+    left, _, err = desk.types("undo", "all")
+    assert (left, err[-1]) == (status, "keepalivectl: no")
+    assert sorted(desk.record.armed()) == []
 
 
 def test_a_damaged_record_is_one_line_and_nothing_is_undone(desk: Desk, tuner: FakeTuner) -> None:

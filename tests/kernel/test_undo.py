@@ -139,6 +139,23 @@ def test_a_setting_that_was_undone_stays_so_where_the_daemon_yields(rig: Rig, tm
     assert rig.client.keepalive == UNTUNED
 
 
+def test_where_no_setting_may_be_written_sockets_are_disarmed_all_the_same(rig: Rig, tmp_path: Path) -> None:
+    """With a read-only /proc/sys, as in a container."""
+    home = Home(tmp_path, configuration(timeout=TIMEOUT) + f"\n[[arm]]\n{REARM}\n")
+    with program(rig, keepalive=0) as asked:
+        with home.daemon(rig.client) as daemon:
+            daemon.expect("armed", **asked.endpoints)
+            daemon.kill()
+        read_only = ("unshare", "--mount", "sh", "-c", 'mount --bind -o ro /proc/sys /proc/sys && exec "$@"', "sh")
+        done = rig.client.run(*read_only, *CTL, "undo", "all", f"--state-dir={home.state}")
+        assert done.returncode != 0
+        assert "disarmed" in done.stdout
+        assert f"keepalivectl: {INTERVAL}" in done.stderr
+        assert rig.client.keepalive == TUNED
+    assert undo(rig, home, "all")[0] == 0
+    assert rig.client.keepalive == UNTUNED
+
+
 def test_after_a_kill_one_setting_is_restored_and_then_the_rest(rig: Rig, tmp_path: Path) -> None:
     home = Home(tmp_path, configuration())
     with home.daemon(rig.client) as daemon:
