@@ -69,7 +69,7 @@ def _memory(control: Path) -> Activity:
         answers = list(every(control, "ListMemory", {}))
         try:
             memory = remembered(answers)
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise KernelError(f"{control}: the daemon is of another version: {error}") from error
         if memory is not None:
             return memory

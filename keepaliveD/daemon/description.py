@@ -150,7 +150,7 @@ method ListConnections(
   namespaces: ?[]int
 ) -> (age: ?float, connections: []Connection)
 
-# Numbers, one for each socket: octets in base64, and their type as NumPy names it
+# Numbers, one for each socket, or a single one for all: octets in base64, and their type as NumPy names it
 type Column (type: string, octets: string)
 
 # List what the daemon remembers of the sockets of its last scan, for keepalivectl watch of the same version, which

@@ -12,7 +12,7 @@ from keepaliveD.policy import remembered as module
 from keepaliveD.policy.activity import COLUMNS, Activity
 from keepaliveD.policy.judge import Judgement, judge
 from keepaliveD.policy.listing import Lister
-from keepaliveD.policy.remembered import remembered, some_remembered
+from keepaliveD.policy.remembered import OF_ALL, remembered, some_remembered
 from tests.support.tables import FIREWALL, idle, table, watch
 
 COOKIES = (7, 3, 2**64 - 1, 5, 11)
@@ -54,7 +54,7 @@ def test_what_was_told_is_what_is_remembered(few: int, monkeypatch: pytest.Monke
     memory = remembered(answers)
     assert memory is not None
     assert len(answers) == -(-len(COOKIES) // few)
-    assert memory.taken_at == judgement.activity.taken_at
+    assert [getattr(memory, name) for name in OF_ALL] == [getattr(judgement.activity, name) for name in OF_ALL]
     assert rows_of(memory) == rows_of(judgement.activity)
     assert memory.cookie.tolist() == sorted(COOKIES)
     assert np.isfinite(memory.peer_period).all()

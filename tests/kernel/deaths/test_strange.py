@@ -16,7 +16,7 @@ PLAYED = {"strange": (*STRANGE, *STRANGER, *FORGETTING), "astray": tuple(ASTRAY)
 Scenes = tuple[Scene, ...]
 
 
-@pytest.fixture(scope="module", params=PLAYED.values(), ids=PLAYED)
+@pytest.fixture(scope="module", params=list(PLAYED.values()), ids=list(PLAYED))
 def played(request: pytest.FixtureRequest) -> Played:
     """All of them, played once for all tests."""
     done = play(request.param)
@@ -40,7 +40,7 @@ def test_what_is_called_certain_is_right(played: Played) -> None:
     assert [str(each) for each in played.verdicts if each.is_falsely_certain] == []
 
 
-@pytest.mark.parametrize("scenes", PLAYED.values(), ids=PLAYED)
+@pytest.mark.parametrize("scenes", list(PLAYED.values()), ids=list(PLAYED))
 def test_without_bpf_what_is_seen_is_named_and_nothing_is_called_certain_that_is_wrong(scenes: Scenes) -> None:
     played = play(scenes, "netlink")
     assert not played.failures
