@@ -60,7 +60,7 @@ def of_daemon(daemon: Mapping[str, Any], stop: str, reload: str = "") -> Host:
     return Host(
         daemon=daemon,
         why="",
-        settings=tuple(Setting(**one) for one in daemon["settings"]),
+        settings=tuple(Setting(*map(one.get, Setting._fields)) for one in daemon["settings"]),
         applied=daemon["applied"],
         engine=daemon["engine"],
         at_risk=[_at_risk(one) for one in daemon.get("at_risk", ())],
