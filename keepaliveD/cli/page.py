@@ -178,8 +178,8 @@ def _fate(its: Explained, host: Host) -> str:
 
 
 def _unseen(one: Connection) -> str:
-    """Return what no single scan sees, which alone presumes `bare`."""
-    return ": a single scan does not see a peer's keepalive probes" if one.verdict is Verdict.BARE else ""
+    """Return what presumes `bare`: a single scan does not see the peer's probes, and whoever has probed may again."""
+    return ": the peer may send keepalive probes" if one.verdict is Verdict.BARE else ""
 
 
 def _condition(one: Connection, against: Sequence[Gone]) -> str:

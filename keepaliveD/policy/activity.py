@@ -182,7 +182,7 @@ def _learn_packets(memory: Activity, table: SocketTable, timeout: Column) -> Act
         last_packet=put(memory.last_packet, rows, newest.earliest),
         last_packet_by=_passing_unseen(put(memory.last_packet_by, rows, newest.latest), table),
         consulted=put(memory.consulted, rows, np.minimum(memory.consulted[rows], EARLIER)),
-        firewall_forgets_at=put(memory.firewall_forgets_at + table.asleep, rows, np.nan),
+        firewall_forgets_at=_forgets_at(memory, table, moves),
         survived=put(memory.survived, rows, survived),
         survived_here=put(memory.survived_here, rows, np.fmax(memory.survived_here[rows], here)),
         peer_period=put(memory.peer_period, rows, probes.period),
@@ -194,18 +194,26 @@ def _learn_packets(memory: Activity, table: SocketTable, timeout: Column) -> Act
     )
 
 
+def _forgets_at(memory: Activity, table: SocketTable, moves: _Moves) -> Column:
+    """Return when this host's own firewall forgets; a packet puts that off, but not one of ours after it."""
+    forgets_at = memory.firewall_forgets_at + table.asleep
+    too_late = moves.unanswered & (forgets_at[moves.rows] + ON_THE_WAY < moves.start)
+    return put(forgets_at, moves.rows, np.where(too_late, forgets_at[moves.rows], np.nan))
+
+
 def _with_setting(memory: Activity, table: SocketTable) -> Activity:
     """Return the memory without what the setting of this host's own firewall was known to mean, if it has changed.
 
-    When the firewall forgets in this silence stands, and so does that it does not track a connection.
+    When the firewall forgets in this silence stands, and so does that it has forgotten, or does not track a connection.
     """
     if memory.firewall_setting == table.firewall_timeout:
         return memory
+    is_over = memory.last_packet_by + memory.firewall_timeout + ON_THE_WAY < table.taken_at
     return replace(
         memory,
         firewall_setting=table.firewall_timeout,
         firewall_set_at=table.taken_at if memory.firewall_setting < FOREVER else -FOREVER,
-        firewall_timeout=np.where(memory.firewall_timeout == FOREVER, FOREVER, np.nan),
+        firewall_timeout=np.where((memory.firewall_timeout == FOREVER) | is_over, memory.firewall_timeout, np.nan),
         survived_here=np.zeros(len(memory)),
     )
 

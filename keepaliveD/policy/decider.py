@@ -72,7 +72,7 @@ from keepaliveD.policy.at_risk import at_risk
 from keepaliveD.policy.clients import Clients
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.ended import EndedDecider
-from keepaliveD.policy.judge import count, judge
+from keepaliveD.policy.judge import Judgement, count, judge, with_bare_presumed
 from keepaliveD.policy.logged import Logged, log
 from keepaliveD.policy.measured import without_measured
 from keepaliveD.policy.scan_times import ScanTimes
@@ -336,7 +336,7 @@ class Decider:
         match ended:
             case Life.STARTING if self._once:
                 self._life, self.due = Life.SHOWING, FOREVER
-                return [*self._report_started(), ShowAtRisk(by_urgency(self.judgement, at_risk_only=True))]
+                return [*self._report_started(), ShowAtRisk(by_urgency(self._judged_once(), at_risk_only=True))]
             case Life.STARTING:
                 return [*self._report_started(), Notify(Phase.READY), *self._reload_if_asked()]
             case Life.RELOADING:
@@ -349,6 +349,10 @@ class Decider:
                 return [EndDaemon(self._error)]
             case _:
                 return self._reload_if_asked()
+
+    def _judged_once(self) -> Judgement:
+        """Return the judgement of a run that scans once: it has not seen whether peers probe."""
+        return with_bare_presumed(self.judgement, self.judgement.table.taken_at)
 
     def _report_started(self) -> list[Action]:
         report = ReportStarted(self.status, self._logged.engine_description, self._at_connect, self.unseen, self._notes)

@@ -92,13 +92,14 @@ def _may_be_asked(judgement: Judgement, activity: Activity) -> Bools:
 def _candidates(judgement: Judgement, activity: Activity, warn_before: float) -> tuple[Indices, Column]:
     """Return the rows to ask about, the most urgent of each user first, and the seconds left of each.
 
-    Until its answer tells the timeout of this host's firewall for a connection, it may be that of its settings. After
-    that, only a newest packet that is not known to a second is worth a question.
+    Each new connection is asked about, for a policy, or a container's own firewall, may give it a shorter timeout than
+    the settings of this host's do; by these it is told how urgent that is. Once the answer has told the timeout, only a
+    newest packet that is not known to a second is worth a question.
     """
     table, forecast = judgement.table, judgement.forecast
     latest = forecast.now + LEADS * warn_before
     new = (activity.consulted == Consulted.NEVER.value) | np.isnan(activity.firewall_timeout)
-    may_be_near = (forecast.cut_at <= latest) | (new & (activity.last_packet <= latest - table.firewall_timeout))
+    may_be_near = (forecast.cut_at <= latest) | new
     may_be_near &= _may_be_asked(judgement, activity)
     rows, most = np.flatnonzero(may_be_near), max(FEW, len(table) // PART)
     if not len(rows):
@@ -109,8 +110,7 @@ def _candidates(judgement: Judgement, activity: Activity, warn_before: float) ->
         some = turns.first(left, turns.owners(table, rows), ROOM * most)
         rows, left = rows[some], left[some]
     new = new[rows]
-    timeout = np.fmin(forecast.timeout[rows], table.firewall_timeout)
-    near = left <= np.where(new, LEADS, 1) * lead(timeout, warn_before)
+    near = new | (left <= lead(np.fmin(forecast.timeout[rows], table.firewall_timeout), warn_before))
     vague = ~(activity.last_packet_by[rows] - activity.last_packet[rows] <= ROUNDED)
     near &= new | (vague & (activity.firewall_timeout[rows] != FOREVER))
     rows, left = rows[near], left[near]
@@ -129,13 +129,15 @@ def learn(memory: Activity, outcome: Outcome) -> Activity:
     same = memory.cookie[action.rows] == action.cookies
     rows, answers = action.rows[same], answers[same]
     found, before = answers["found"], Between(memory.last_packet[rows], memory.last_packet_by[rows])
+    known, known_until = memory.firewall_timeout[rows], memory.firewall_forgets_at[rows]
+    was_tracked = np.isfinite(known) | ~np.isnan(known_until)  # that it is no more means that it was forgotten
     forgets_at = answers["asked_at"] + answers["forgets_in"]
     earliest = forgets_at - answers["timeout"]
     fits = found & (earliest <= before.latest) & (earliest + ROUNDED >= before.earliest)
     newest = np.where(fits, np.fmax(before.earliest, earliest), before.earliest)
     newest_by = np.where(fits, np.fmin(before.latest, earliest + ROUNDED), before.latest)
     is_beat = memory.beat[rows] >= before.earliest
-    timeout = np.where(fits, answers["timeout"], np.where(found, np.nan, FOREVER))
+    timeout = np.where(fits, answers["timeout"], np.where(found, np.nan, np.where(was_tracked, known, FOREVER)))
     return dataclasses.replace(
         memory,
         last_packet=put(memory.last_packet, rows, newest),
@@ -143,7 +145,7 @@ def learn(memory: Activity, outcome: Outcome) -> Activity:
         beat=put(memory.beat, rows, np.where(is_beat, newest, memory.beat[rows])),
         beat_by=put(memory.beat_by, rows, np.where(is_beat, newest_by, memory.beat_by[rows])),
         firewall_timeout=put(memory.firewall_timeout, rows, timeout),
-        firewall_forgets_at=put(memory.firewall_forgets_at, rows, np.where(found, forgets_at, np.nan)),
+        firewall_forgets_at=put(memory.firewall_forgets_at, rows, np.where(found, forgets_at, known_until)),
         picks_up=put(memory.picks_up, rows, found & answers["picks_up"]),
     )
 

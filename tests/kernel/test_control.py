@@ -57,7 +57,13 @@ def test_the_status_is_what_stands_in_the_kernel(rig: Rig, tmp_path: Path) -> No
         status = until(path, lambda status: status["connections"]["bare"] == 1)
         assert status["pid"] == running.pid
         time_setting = {one["name"]: one for one in status["settings"]}[TIME]
-        assert time_setting == {"name": TIME, "wanted": 20, "stands": rig.client.sysctl(TIME), "before": UNTUNED[TIME]}
+        assert time_setting == {
+            "name": TIME,
+            "wanted": 20,
+            "stands": rig.client.sysctl(TIME),
+            "before": UNTUNED[TIME],
+            "note": "",
+        }
         assert [one["stands"] for one in status["settings"] if one["name"] != TIME] == [
             TUNED[name] for name in sorted(TUNED) if name != TIME
         ]

@@ -225,7 +225,7 @@ AGE = re.compile(r"^As of the daemon's last scan, (\S+(?: \d+s)?) ago: packets s
 CHANGING = re.compile(r"[0-9.]+(h|min|s)\b( [0-9]+s)?| \(Likely, not certain: this was a single scan.\)")
 TRACED = (sys.executable, "-X", "importtime", *CTL[1:])
 
-SINGLE = " (Likely, not certain: a single scan does not see a peer's keepalive probes.)"
+SINGLE = " (Likely, not certain: the peer may send keepalive probes.)"
 
 
 def test_the_daemon_says_the_same_without_a_scan_of_ones_own(rig: Rig, tmp_path: Path) -> None:

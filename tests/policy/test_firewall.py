@@ -115,6 +115,37 @@ def test_it_is_asked_again_once_its_setting_has_changed() -> None:
     assert seen.forecast.cut_at[0] == pytest.approx(1016.0, abs=1.0)
 
 
+def test_what_it_has_forgotten_stays_forgotten_when_its_setting_changes() -> None:
+    """Whoever raises it, as a message says, heals no connection."""
+    host = Host()
+    host.scan(1000.0, idle(10.0), forgets_in=10.0)
+    assert said(host.scan(1012.0, idle(22.0))) == (Verdict.CUT, True)
+    host.setting = 432000.0
+    assert said(host.scan(1014.0, idle(24.0))) == (Verdict.CUT, True)
+    probed = host.scan(1020.0, idle(30.0, segments_out=11))
+    assert said(probed)[0] is Verdict.CUT
+    assert host.memory.firewall_forgets_at[0] == pytest.approx(1010.0)
+
+
+def test_a_connection_that_it_tracked_and_tracks_no_more_is_forgotten() -> None:
+    """Our own probe, which nobody has answered, is no packet that passed."""
+    host = Host()
+    host.scan(1000.0, idle(10.0), forgets_in=10.0)
+    host.scan(1012.0, idle(22.0))
+    seen = host.scan(1014.0, idle(24.0, since_sent=24.0, segments_out=11))
+    assert said(seen)[0] is Verdict.CUT
+    assert seen.forecast.by_firewall[0]
+
+
+def test_every_new_connection_is_asked_about_once_for_its_timeout_may_be_another_one() -> None:
+    """That of a policy, or of a container."""
+    host = Host()
+    host.setting = 3600.0
+    seen = host.scan(1000.0, idle(2.0), forgets_in=6.0, timeout=8.0)
+    assert host.asked == [1]
+    assert seen.forecast.cut_at[0] == pytest.approx(1006.0, abs=1.0)
+
+
 def test_it_is_asked_in_each_silence_while_its_timeout_is_not_known() -> None:
     """Its answer was about a packet of before the change: by the new setting it would have passed later."""
     host = Host(Path("short", 100.0, CONFIGURED))
