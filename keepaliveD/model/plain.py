@@ -47,8 +47,14 @@ def plain(one: Connection) -> dict[str, Any]:
 
 
 def from_now(one: Connection, age: float) -> Connection:
-    """Return a connection with its times so many seconds later, if no packet has passed since."""
-    return dataclasses.replace(one, due_in=one.due_in - age, idle=one.idle + age, left=one.left - age)
+    """Return a connection with its times so many seconds later, if no packet has passed since.
+
+    Where the path would have forgotten it by then, only `cut` is as certain as before.
+    """
+    confirmed = one.confirmed and (one.verdict is Verdict.CUT or not one.left <= age)
+    return dataclasses.replace(
+        one, due_in=one.due_in - age, idle=one.idle + age, left=one.left - age, confirmed=confirmed
+    )
 
 
 def plain_endpoint(end: Endpoint) -> dict[str, Any]:
