@@ -63,6 +63,7 @@ class Activity:
     reported: Column  # Verdict last announced, 0 for none
     reported_at: Column  # instant
     withdrawn_at: Column  # instant at which a warning was last taken back, or it was last at risk after that
+    risen_at: Column  # instant at which an expiry was last taken back
     judged: Column  # Verdict of the scan before
     unreported: Column  # how often it went to and fro between at risk and not since then, without a word
     arming: Column  # what was considered about arming it: Considered (policy/arming.py)
@@ -116,6 +117,7 @@ def nothing_known() -> Activity:
         reported=marks,
         reported_at=none,
         withdrawn_at=none,
+        risen_at=none,
         judged=marks,
         unreported=marks,
         arming=marks,
@@ -154,7 +156,7 @@ def _recall(before: Activity, table: SocketTable) -> Activity:
     nothing = {"last_packet": np.nan, "last_packet_by": np.nan, "expires_at": np.nan, "keepidle": np.nan}
     nothing |= {"set_at": np.nan, "beat": np.nan, "beat_by": np.nan}
     nothing |= {"firewall_timeout": np.nan, "firewall_forgets_at": np.nan}
-    nothing |= {"peer_period": FOREVER, "reported_at": -FOREVER, "withdrawn_at": -FOREVER}
+    nothing |= {"peer_period": FOREVER, "reported_at": -FOREVER, "withdrawn_at": -FOREVER, "risen_at": -FOREVER}
     columns: dict[str, Any] = {}
     for name in COLUMNS:
         column: Column = getattr(before, name)

@@ -61,7 +61,7 @@ def select_news(
     )
     if being_armed is not None:
         news &= ~being_armed[rows]
-    memory = _remember(forecast, activity, rows, news)
+    memory = _remember(forecast, activity, rows, news, news & risen)
     rows = _one_end(rows[news], sockets, forecast.verdict)
     return News(rows, activity.reported[rows], activity.unreported[rows]), memory
 
@@ -90,10 +90,14 @@ def _to_warn(forecast: Forecast, activity: Activity, rows: Indices, at_risk: Boo
 
 
 def _cut(forecast: Forecast, activity: Activity, sockets: Sockets, rows: Indices) -> Bools:
-    """Return which are cut and not reported yet: certainly, or presumably and what was sent since is not answered."""
+    """Return which are cut and not reported yet: certainly, or presumably and what was sent since is not answered.
+
+    One that was reported so and lived is not for an hour: its path waits for longer, and for how long is found out.
+    """
     unanswered = (sockets["retransmits"][rows] != 0) | (sockets["probes"][rows] != 0)
     cut: Bools = (forecast.verdict[rows] == Verdict.CUT.value) & (forecast.confirmed[rows] | unanswered)
     cut &= activity.reported[rows] != Verdict.CUT.value
+    cut &= forecast.now - activity.risen_at[rows] >= AGAIN_AFTER
     return cut
 
 
@@ -119,8 +123,11 @@ def _kept_for_good(forecast: Forecast, activity: Activity, sockets: Sockets, row
     return kept
 
 
-def _remember(forecast: Forecast, activity: Activity, rows: Indices, news: Bools) -> Activity:
-    """Return the memory that these rows were reported where they are news, and what else was seen of them."""
+def _remember(forecast: Forecast, activity: Activity, rows: Indices, news: Bools, risen: Bools) -> Activity:
+    """Return the memory that these rows were reported where they are news, and what else was seen of them.
+
+    `risen` are those of which an expiry is taken back.
+    """
     verdict, now = forecast.verdict[rows], forecast.now
     unsettled = rows[
         (RISKY[verdict] & (activity.withdrawn_at[rows] > -FOREVER)) | (news & (verdict == Verdict.SAFE.value))
@@ -131,6 +138,7 @@ def _remember(forecast: Forecast, activity: Activity, rows: Indices, news: Bools
         reported=put(activity.reported, told, forecast.verdict[told]),
         reported_at=put(activity.reported_at, told, now),
         withdrawn_at=put(activity.withdrawn_at, unsettled, now),
+        risen_at=put(activity.risen_at, rows[risen], now),
         unreported=put(activity.unreported, told, 0),
     )
 

@@ -1,11 +1,14 @@
 """Transitions are told, states are not."""
 
+import itertools
+
 import pytest
 
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.reports import ReportConnections
 from keepaliveD.model.rules import OnDrift, Path, Rules
 from keepaliveD.model.sockets import SocketTable, Switch, Timer
+from keepaliveD.policy.announce import AGAIN_AFTER
 from keepaliveD.policy.scans import ScanDecider
 from tests.support.tables import CONFIGURED, Socket, idle, table
 
@@ -250,6 +253,22 @@ def test_a_connection_that_goes_to_and_fro_is_taken_back_again_once_it_has_settl
     kept = idle(1.0, segments_in=11) | on | {"expires": 199.0}
     assert told(judge, table(4884.0, kept)) == [], "an hour after it was taken back"
     assert told(judge, table(4886.0, kept)) == [("safe", "bare")]
+
+
+def test_an_expiry_that_was_none_is_reported_again_only_after_an_hour() -> None:
+    """Its program speaks every 310 to 320 s, and the configured timeout is too short: each silence is the longest."""
+    judge = decider()
+    now, reported = 1000.0, []
+    told(judge, table(now, idle(0.0)))
+    for number in range(1, 25):
+        silence = 310.0 + number
+        for age in (silence - 60.0, silence - 1.0, silence - 0.1):
+            reported += [(now + age, *each) for each in told(judge, table(now + age, idle(age, segments_in=number)))]
+        now += silence
+        reported += [(now, *each) for each in told(judge, table(now, idle(0.0, segments_in=number + 1)))]
+    expired = [at for at, verdict, _ in reported if verdict == "cut"]
+    assert len(expired) == 2, "in two hours"
+    assert all(later - earlier >= AGAIN_AFTER for earlier, later in itertools.pairwise(expired))
 
 
 def test_a_cut_that_was_not_one_counts_as_taken_back() -> None:
