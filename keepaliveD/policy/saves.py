@@ -20,29 +20,44 @@ NONE = np.empty(0, np.uint64)
 
 
 class Saves:
-    """Remembers by cookie whose present silence was counted: each silence counts once."""
+    """Remembers by cookie whose present silence was counted: each silence counts once.
+
+    One that was longer than the idle timeout before the connection was armed counts as if it had been.
+    """
 
     def __init__(self) -> None:
         self._counted = NONE
+        self._unarmed = NONE  # those whose silence was longer at the last scan, when they were not armed
 
     def observe(self, judgement: Judgement, rules: Sequence[ArmRule]) -> Indices:
         """Return the rows whose silence has become longer than the idle timeout since the scan before."""
-        saved = np.flatnonzero(_saved(judgement, rules))
-        cookies = judgement.table.sockets["cookie"][saved]
+        longer = _is_longer(judgement)
+        is_saved = _saved(judgement, rules, longer)
+        saved, all_cookies = np.flatnonzero(is_saved), judgement.table.sockets["cookie"]
+        cookies = all_cookies[saved]
         _, before = find(self._counted, cookies)
+        _, unarmed = find(self._unarmed, cookies)
         self._counted = cookies
-        return saved[~before]
+        self._unarmed = all_cookies[longer & ~is_saved & (judgement.activity.arming != Considered.ARMED.value)]
+        return saved[~(before | unarmed)]
 
 
-def _saved(judgement: Judgement, rules: Sequence[ArmRule]) -> Bools:
-    """Return which connections only probes have kept from being forgotten, and live.
-
-    No data passed for longer than the idle timeout of the path. What was sent is answered.
-    """
+def _is_longer(judgement: Judgement) -> Bools:
+    """Return on which connections no data passed for longer than the idle timeout of the path."""
     sockets = judgement.table.sockets
     quiet = np.fmin(sockets["since_sent"], sockets["since_received"])
-    saved: Bools = quiet > judgement.assigned.timeout  # false where no idle timeout is known
-    saved &= (judgement.forecast.verdict == Verdict.SAFE.value) & (judgement.assigned.timeout < FOREVER)
+    timeout = judgement.assigned.timeout
+    longer: Bools = (quiet > timeout) & (timeout < FOREVER)  # false where no idle timeout is known
+    return longer
+
+
+def _saved(judgement: Judgement, rules: Sequence[ArmRule], longer: Bools) -> Bools:
+    """Return which of these connections only probes have kept from being forgotten, and live.
+
+    What was sent is answered.
+    """
+    sockets = judgement.table.sockets
+    saved: Bools = longer & (judgement.forecast.verdict == Verdict.SAFE.value)
     saved &= (sockets["retransmits"] == 0) & (sockets["probes"] == 0)
     if saved.any():
         saved &= (judgement.activity.arming == Considered.ARMED.value) | _armed_at_connect(judgement, rules, saved)

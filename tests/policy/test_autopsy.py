@@ -556,6 +556,14 @@ def test_a_silence_survived_by_keepalive_of_the_programs_own_is_no_save() -> Non
     assert kept_alive(autopsy, 1400.0, 400.0, keepidle=TIMES.idle - 1) == 0
 
 
+def test_a_silence_that_was_survived_before_arming_is_no_save() -> None:
+    """The path waits for longer than was said; arming had no part in that."""
+    autopsy = Autopsy(dataclasses.replace(rules(GUESS, OFFICE), arm=(ARM,)))
+    assert kept_alive(autopsy, 1400.0, 400.0, keepalive=Switch.OFF, timer=Timer.OFF, own=0) == 0
+    assert [kept_alive(autopsy, 1000.0 + quiet, quiet) for quiet in (410.0, 420.0)] == [0, 0]
+    assert [kept_alive(autopsy, 2000.0 + quiet, quiet) for quiet in (10.0, 320.0)] == [0, 1]
+
+
 def test_what_is_not_answered_is_no_save() -> None:
     autopsy = Autopsy(dataclasses.replace(rules(GUESS, OFFICE), arm=(ARM,)))
     assert kept_alive(autopsy, 1400.0, 400.0, probes=2) == 0
