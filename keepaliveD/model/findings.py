@@ -16,7 +16,7 @@ class Finding:
     """Evidence that contradicts the timeout of a path, which `is_shorter` than assumed, or longer. Seconds.
 
     `survived` is the number of silences longer than the path's timeout that connections survived.
-    `route` is the one that all these connections take, where they are told apart by that.
+    `route` is the one that all these connections take, where connections are counted by route.
     """
 
     path: Path

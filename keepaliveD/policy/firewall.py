@@ -93,8 +93,8 @@ def _candidates(judgement: Judgement, activity: Activity, warn_before: float) ->
     """Return the rows to ask about, the most urgent of each user first, and the seconds left of each.
 
     Each new connection is asked about, for a policy, or a container's own firewall, may give it a shorter timeout than
-    the settings of this host's do; by these it is told how urgent that is. Once the answer has told the timeout, only a
-    newest packet that is not known to a second is worth a question.
+    the settings of this host's do; these decide how urgent that is. Once an answer has given the timeout, only a newest
+    packet that is not known to a second is worth a question.
     """
     table, forecast = judgement.table, judgement.forecast
     latest = forecast.now + LEADS * warn_before

@@ -19,7 +19,7 @@ from keepaliveD.policy.path_evidence import SHORTEST, WIDTH, Events, findings, n
 ENDS = np.dtype([(name, "u8") for name in ("local_high", "local_low", "remote_high", "remote_low")])
 """The two addresses of a connection, in their IPv6 form, as in model.sockets."""
 
-DEFAULT = 0  # the path that is told apart by routes: the others were chosen by a person
+DEFAULT = 0  # the path that is counted by route: a person has chosen the others
 MOST_ROUTES = 16  # the first ones: 9 KB each
 MOST_ENDS = 4096  # pairs of addresses whose route is remembered, or is still to be found
 AT_ONCE = 64  # that are asked for after one scan

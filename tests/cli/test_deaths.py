@@ -194,7 +194,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("narrow")
 def test_in_a_narrow_terminal_one_sees_which_connection_it_was(capsys: pytest.CaptureFixture[str]) -> None:
-    """With whom, and what ended it, rather than this end of it."""
+    """The peer and the cause stay; the local end is left out first."""
     lines = printed(capsys, journal(FORGOTTEN, MANY)).splitlines()
     assert max(map(len, lines)) <= 80
     heading, _, one = lines[4:7]

@@ -307,15 +307,19 @@ def test_what_a_daemon_leaves_is_restored_with_its_record_untouched(
     assert {file: file.read_bytes() for file in (desk.directory / "state").iterdir()} == files
 
 
-def test_sockets_are_disarmed_also_where_settings_cannot_be_restored(
-    desk: Desk, tuner: FakeTuner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As with a read-only /proc/sys. The refusal comes last, with its own status."""
+@pytest.fixture
+def read_only(tuner: FakeTuner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting can be written, as with a read-only /proc/sys."""
 
     def refuse(*_: object) -> int:
         raise NotPermitted("time: cannot be set: Read-only file system")
 
     monkeypatch.setattr(tuner, "exchange", refuse)
+
+
+@pytest.mark.usefixtures("read_only")
+def test_sockets_are_disarmed_also_where_settings_cannot_be_restored(desk: Desk) -> None:
+    """The refusal comes last, with its own status."""
     arm(desk, 1)
     status, out, err = desk.types("undo", "all")
     assert sorted(desk.record.armed()) == []
@@ -323,15 +327,9 @@ def test_sockets_are_disarmed_also_where_settings_cannot_be_restored(
     assert (status, err) == (77, ["keepalivectl: time: cannot be set: Read-only file system"])
 
 
-def test_where_sockets_cannot_be_disarmed_either_both_are_said(
-    desk: Desk, tuner: FakeTuner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("read_only")
+def test_where_sockets_cannot_be_disarmed_either_both_are_said(desk: Desk) -> None:
     """With the status of the first."""
-
-    def refuse(*_: object) -> int:
-        raise NotPermitted("time: cannot be set: Read-only file system")
-
-    monkeypatch.setattr(tuner, "exchange", refuse)
     arm(desk, 1)
     desk.watcher.refusal = KernelError("sock_diag: no")
     status, _, err = desk.types("undo", "all")

@@ -100,7 +100,8 @@ def test_a_late_class_shows_what_one_of_the_standard_library_shows(what: str) ->
 def test_of_two_alike_that_are_compared_by_identity_each_equals_itself_alone(make: Callable[..., Any]) -> None:
     single = as_it_is(make)[1]
     one, other = single(1), single(1)
-    assert (one == one, one == other, hash(one) == hash(one)) == (True, False, True)  # noqa: PLR0124
+    same = one
+    assert (one == same, one == other, hash(one) == hash(same)) == (True, False, True)
     assert repr(one) == "as_it_is.<locals>.Single(value=1)"
 
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
  *
  * The room for records that nobody has read yet. Any user can end thousands of connections at once: what is left of a
- * room that is nearly full has a few places for each user, so that the ends of others are told all the same.
+ * room that is nearly full has a few places for each user, so that the ends of others are recorded, too.
  */
 #pragma once
 
