@@ -12,6 +12,7 @@ from keepaliveD.model.connections import Counts, Verdict
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.rules import IPNetwork, Path
 from keepaliveD.model.sockets import SocketTable, shrunk
+from keepaliveD.policy import timers
 from keepaliveD.policy.activity import Activity, observe
 from keepaliveD.policy.forecast import Forecast, forecast
 from keepaliveD.policy.paths import Assigned, assign, ignored, shown_as
@@ -56,7 +57,7 @@ def judge(
     if passed_over.any():
         table = dataclasses.replace(table, sockets=table.sockets.select(~passed_over))
     assigned = _shrunk(assign(table, paths))
-    activity = _shrunk(observe(before, table, assigned.timeout, assigned.only_data))
+    activity = _shrunk(timers.learn(observe(before, table, assigned.timeout, assigned.only_data), table))
     outlook = _shrunk(forecast(table, activity, assigned))
     if with_evidence is None or with_evidence is paths:
         return Judgement(table, assigned, activity, outlook)
