@@ -165,7 +165,7 @@ def _fate(its: Explained, host: Host) -> str:
     """Return what will happen, and how sure that is."""
     one, against = its.connection, host.forgotten.against(its.connection)
     if not its.watched:
-        return f"Not watched: watch.ignore has a network with its peer. By itself it would be {one.verdict.label}."
+        return f"Not watched: {_left_out(one)} (watch.ignore). By itself it would be {one.verdict.label}."
     if outdated(its):
         return f"{one.verdict.label.upper()} at the last scan; its keepalive was changed since: see the next scan."
     sure = "" if one.confirmed or one.verdict is Verdict.UNKNOWN else f" (Likely, not certain{_unseen(one)}.)"
@@ -175,6 +175,13 @@ def _fate(its: Explained, host: Host) -> str:
     if against:
         seen = f"{_but(one, against)}, sooner than the timeout of {span(one.timeout)} says. By that timeout "
     return f"{one.verdict.label.upper()}: {seen}{_what_happens(one)}{sure}"
+
+
+def _left_out(one: Connection) -> str:
+    """Return why a connection is not watched."""
+    if one.local.address == one.remote.address:
+        return "both of its ends have the same address, so it stays on this host as one to loopback does"
+    return "its peer is in an ignored network"
 
 
 def _unseen(one: Connection) -> str:

@@ -16,6 +16,8 @@ from keepaliveD.model.sockets import Bools, Column, Sockets, SocketTable, TcpSta
 V4_MAPPED_PREFIX = 96  # bits before the IPv4 address, RFC 4291 2.5.5.2
 ALL_ONES = (1 << 128) - 1
 LOW_HALF = (1 << 64) - 1
+ALL_IPV4 = ipaddress.ip_network("0.0.0.0/0")
+LOOPBACK, LOOPBACK_IPV6 = ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +34,17 @@ class Assigned:
 
 
 def ignored(sockets: Sockets | Column, networks: Sequence[IPNetwork]) -> Bools:
-    """Return which sockets have a peer in one of the networks."""
+    """Return which sockets have a peer in one of the networks.
+
+    A connection from an address to itself leaves the host no more than one to loopback does, and counts as one.
+    """
     found = np.zeros(len(sockets), np.bool_)
     for network in networks:
         found |= in_network(sockets, network)
+    ipv4 = in_network(sockets, ALL_IPV4)
+    for loopback, family in ((LOOPBACK, ipv4), (LOOPBACK_IPV6, ~ipv4)):
+        if any(loopback in network for network in networks):
+            found |= family & _to_itself(sockets)
     return found
 
 
@@ -93,6 +102,13 @@ def in_network(sockets: Sockets | Column, network: IPNetwork) -> Bools:
     found: Bools = (sockets["remote_low"] & np.uint64(mask & LOW_HALF)) == np.uint64(value & LOW_HALF)
     found &= (sockets["remote_high"] & np.uint64(mask >> 64)) == np.uint64(value >> 64)
     return found
+
+
+def _to_itself(sockets: Sockets | Column) -> Bools:
+    """Return which connections have the same address at both ends."""
+    same: Bools = sockets["local_low"] == sockets["remote_low"]
+    same &= sockets["local_high"] == sockets["remote_high"]
+    return same
 
 
 def _prefix(network: IPNetwork | None) -> int:

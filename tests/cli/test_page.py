@@ -115,7 +115,12 @@ def test_what_will_happen_is_one_sentence(connection: dict[str, object], said: s
 
 
 def test_a_connection_that_nobody_watches_says_so_first() -> None:
-    assert fate(changed(BARE, watched=False)).startswith("Not watched: watch.ignore has a network with its peer.")
+    assert fate(changed(BARE, watched=False)).startswith("Not watched: its peer is in an ignored network (")
+
+
+def test_a_connection_from_an_address_to_itself_is_not_watched_and_says_why() -> None:
+    itself = changed(BARE, {"local": samples.BARE.remote}, watched=False)
+    assert fate(itself).startswith("Not watched: both of its ends have the same address, so it stays on this host")
 
 
 @pytest.mark.parametrize(

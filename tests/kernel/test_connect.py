@@ -24,7 +24,7 @@ from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import Unsupported
 from keepaliveD.model.keepalive import ALL, Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed
-from keepaliveD.model.rules import ArmAction, ArmRule
+from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork
 from keepaliveD.model.rules import Path as NetworkPath
 from keepaliveD.platforms.linux.bpf import libbpf, recall
 from keepaliveD.platforms.linux.bpf.connect import OBJECT, SHARED, ConnectArmer, cgroup_root
@@ -44,6 +44,7 @@ DEFAULT = NetworkPath("default", 240.0, CONFIGURED)
 ENABLE = ArmRule("all", ArmAction.ENABLE, 180, 20, 31)
 LEAVE = ArmRule("rest", ArmAction.OBSERVE, 180, 20, 31)
 TEN, LOOPBACK = ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("127.0.0.0/8")
+LOOPBACK_IPV6 = ipaddress.ip_network("::1/128")
 V4, V6 = (AF_INET, "127.0.0.1"), (AF_INET6, "::1")
 SOCK_OPS = 3  # enum bpf_attach_type
 UNTOUCHED = "False 7200 75 9"
@@ -112,9 +113,10 @@ def arming(
     pins: Pins | None = None,
     survive: bool = False,
     owners: Mapping[int, Cgroup] = NONE,
+    ignore: Sequence[IPNetwork] = (),
 ) -> Iterator[ConnectArmer]:
     """Connections in this cgroup are armed by these rules."""
-    armer = ConnectArmer(cgroup, plan(rules, (), paths), pins, survive=survive, cgroups=Told(owners))
+    armer = ConnectArmer(cgroup, plan(rules, ignore, paths), pins, survive=survive, cgroups=Told(owners))
     try:
         yield armer
     finally:
@@ -144,8 +146,13 @@ def tell(settings: SocketKeepalive) -> str:
 
 
 def opened(cgroup: Path, peer: tuple[AddressFamily, str] = V4, port: int = 0, before: str = "") -> list[str]:
-    """What both ends tell right after connect and accept, and the near one once it has chosen its own."""
+    """What both ends tell right after connect and accept, and the near one once it has chosen its own.
+
+    Both are on one host, at the same address.
+    """
     with Namespace() as host:
+        if peer not in (V4, V6):
+            assert host.run("ip", "address", "add", peer[1], "dev", "lo", "noprefixroute").returncode == 0
         command = (sys.executable, "-c", PROGRAM, str(cgroup), str(int(peer[0])), peer[1], str(port), before)
         done = host.run(*DIE_WITH_US, *command)
     assert (done.returncode, done.stderr) == (0, "")
@@ -302,6 +309,17 @@ def test_an_ipv4_peer_is_known_also_where_an_ipv6_socket_speaks_to_it(cgroup: Pa
     assert opened(cgroup, V6, before=MAPPED)[:2] == SYSTEM
     with arming(cgroup, dataclasses.replace(ENABLE, networks=(LOOPBACK,)), LEAVE):
         assert opened(cgroup, V6, before=MAPPED)[:2] == [ARMED, ARMED]
+
+
+@pytest.mark.parametrize("itself", [(AF_INET, "10.98.9.1"), (AF_INET6, "2001:db8:98::1")])
+def test_a_connection_from_an_address_to_itself_is_ignored_as_one_to_loopback_is(
+    cgroup: Path, itself: tuple[AddressFamily, str]
+) -> None:
+    """As policy.paths.ignored has it."""
+    with arming(cgroup, ENABLE):
+        assert opened(cgroup, itself)[:2] == [ARMED, ARMED]
+    with arming(cgroup, ENABLE, ignore=(LOOPBACK, LOOPBACK_IPV6)):
+        assert opened(cgroup, itself)[:2] == [UNTOUCHED, UNTOUCHED]
 
 
 def test_the_first_rule_that_matches_counts(cgroup: Path) -> None:

@@ -91,3 +91,12 @@ def test_loopback_is_ignored_by_its_peer_address() -> None:
     sockets = table(0.0, {"remote": "127.3.2.1"}, {"remote": "::1"}, {"remote": "10.0.0.1"}).sockets
     networks = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")]
     assert ignored(sockets, networks).tolist() == [True, True, False]
+
+
+def test_a_connection_from_an_address_to_itself_counts_as_one_to_loopback_of_its_family() -> None:
+    four: Socket = {"local": "10.0.0.1", "remote": "10.0.0.1"}
+    six: Socket = {"local": "2001:db8::1", "remote": "2001:db8::1"}
+    sockets = table(0.0, four, six, {"local": "10.0.0.1", "remote": "10.0.0.2"}).sockets
+    assert ignored(sockets, [ipaddress.ip_network("127.0.0.0/8")]).tolist() == [True, False, False]
+    assert ignored(sockets, [ipaddress.ip_network("::1/128")]).tolist() == [False, True, False]
+    assert not ignored(sockets, [ipaddress.ip_network("10.9.0.0/16")]).any()

@@ -103,6 +103,22 @@ static __always_inline struct address remote_of(const volatile struct bpf_sock_o
 	};
 }
 
+static __always_inline struct address local_of(const volatile struct bpf_sock_ops *ctx)
+{
+	if (ctx->family == AF_INET)
+		return (struct address){ 0, V4_MAPPED | bpf_ntohl(ctx->local_ip4) };
+	return (struct address){
+		(__u64)bpf_ntohl(ctx->local_ip6[0]) << 32 | bpf_ntohl(ctx->local_ip6[1]),
+		(__u64)bpf_ntohl(ctx->local_ip6[2]) << 32 | bpf_ntohl(ctx->local_ip6[3]),
+	};
+}
+
+/* What a connection from an address to itself counts as in watch.ignore (policy.paths.ignored). */
+static __always_inline struct address loopback_of(const volatile struct bpf_sock_ops *ctx)
+{
+	return (struct address){ 0, ctx->family == AF_INET ? V4_MAPPED | 0x7f000001 : 1 };
+}
+
 static __always_inline bool concerns(const struct target *target, const struct address *remote,
 				     const volatile struct bpf_sock_ops *ctx)
 {
@@ -168,7 +184,8 @@ __noinline __u64 meaning_of(struct bpf_sock_ops *ctx)
 /* The rule for a connection that takes this path, or NONE where it is left to the next scan. */
 __noinline int rule_for(struct bpf_sock_ops *ctx, __u32 path)
 {
-	struct address remote = remote_of(ctx);
+	struct address remote = remote_of(ctx), local = local_of(ctx), loopback = loopback_of(ctx);
+	bool to_itself = remote.high == local.high && remote.low == local.low;
 	__u64 meaning = meaning_of(ctx);
 
 	for (__u32 number = 0; number < MOST; number++) {
@@ -177,7 +194,10 @@ __noinline int rule_for(struct bpf_sock_ops *ctx, __u32 path)
 		barrier_var(rule);
 		if (rule->verb == END)
 			break;
-		if (!(rule->paths >> (path & 63) & 1) || !concerns(&rule->target, &remote, ctx))
+		if (!(rule->paths >> (path & 63) & 1))
+			continue;
+		if (!concerns(&rule->target, &remote, ctx) &&
+		    !(rule->verb == LEAVE && to_itself && concerns(&rule->target, &loopback, ctx)))
 			continue;
 		if (rule->owner && !meaning)
 			break;
