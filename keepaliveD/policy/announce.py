@@ -81,11 +81,16 @@ def _at_risk(forecast: Forecast, activity: Activity, rows: Indices) -> Bools:
 
 
 def _to_warn(forecast: Forecast, activity: Activity, rows: Indices, at_risk: Bools, warn_before: float) -> Bools:
-    """Return where a warning is due: the cut is near, and this verdict was not yet reported, or long ago."""
+    """Return where a warning is due: the cut is near, and this verdict was not yet reported, or long ago.
+
+    Where `bare` was reported, `late` is no news: what switches keepalive on and off would be reported each time.
+    """
     reported_at = activity.reported_at[rows]
     near = forecast.cut_at[rows] - forecast.now <= lead(forecast.timeout[rows], warn_before)
     stale = (forecast.now - reported_at >= AGAIN_AFTER) & (activity.last_packet[rows] > reported_at)
-    warn: Bools = at_risk & near & ((activity.reported[rows] != forecast.verdict[rows]) | stale)
+    reported, verdict = activity.reported[rows], forecast.verdict[rows]
+    known = (reported == verdict) | ((reported == Verdict.BARE.value) & (verdict == Verdict.LATE.value))
+    warn: Bools = at_risk & near & (~known | stale)
     return warn
 
 

@@ -164,6 +164,15 @@ def test_a_connection_that_goes_from_late_to_bare_is_reported() -> None:
     assert told(judge, table(1265.0, idle(265.0))) == [("bare", "late")]
 
 
+def test_a_program_that_switches_keepalive_on_and_off_near_the_cut_is_warned_of_once_as_either() -> None:
+    judge = decider(timeout=600.0)
+    told(judge, table(1000.0, idle(0.0)))
+    on: Socket = {"timer": Timer.KEEPALIVE, "expires": 6950.0}
+    switched = itertools.cycle((on, Socket()))
+    scans = [table(1000.0 + quiet, idle(quiet, **next(switched))) for quiet in range(541, 599, 2)]
+    assert [news for scan in scans for news in told(judge, scan)] == [("late", "unknown"), ("bare", "late")]
+
+
 @pytest.mark.long
 def test_a_connection_whose_peer_probes_is_never_reported() -> None:
     """Facts 11: only the segment counters move; thirty hours of it."""
