@@ -96,17 +96,19 @@ class Listener:
         with sock, contextlib.suppress(OSError, TimeoutError):
             sock.setblocking(False)
             async with asyncio.timeout(PATIENCE):
-                request = await self._agree(sock)
-            if request is None:
-                self._report_refusal(address)
-                return
+                request = await self._hear(sock)
+                if request is None:
+                    self._report_refusal(address)
+                    return
+                began = time.monotonic()  # before the other end knows: it takes a fresh answer for a proof of the probe
+                await asyncio.get_running_loop().sock_sendall(sock, AGREED)
             if task := asyncio.current_task():
                 self._strangers.pop(task, None)
             self.served += 1
             connection = Connection(sock)
             introducing = asyncio.ensure_future(self._introduce(connection))  # the path waits for no daemon
             try:
-                await self._keep(connection, request)
+                await self._keep(connection, request, began)
             finally:
                 introducing.cancel()
                 await asyncio.gather(introducing, return_exceptions=True)
@@ -117,7 +119,8 @@ class Listener:
             last = "; more are not reported" if self._refused == MOST_REPORTED else ""
             self._report(f"refused {address}: it does not have the token{last}")
 
-    async def _agree(self, sock: socket.socket) -> Request | None:
+    async def _hear(self, sock: socket.socket) -> Request | None:
+        """Return what the other end wants; None where it does not prove that it has the token. Raises OSError."""
         loop = asyncio.get_running_loop()
         nonce = challenge()
         await loop.sock_sendall(sock, nonce)
@@ -126,14 +129,10 @@ class Listener:
             if not (more := await loop.sock_recv(sock, LONGEST_LINE)):
                 raise ConnectionAbortedError  # it only saw whether the path is up
             line += more
-        request = read_request(line, nonce, self._token)
-        if request is not None:
-            await loop.sock_sendall(sock, AGREED)
-        return request
+        return read_request(line, nonce, self._token)
 
-    async def _keep(self, connection: Connection, request: Request) -> None:
+    async def _keep(self, connection: Connection, request: Request, began: float) -> None:
         """Do what was asked for, and nothing else, until the other end closes or its time is over."""
-        began = time.monotonic()
         if request.keep_hops and request.keep_every:
             connection.keep(max(1, request.keep_every // 1000), min(request.keep_hops, MOST_HOPS))
             await self._wait(connection, began + request.keep_until / 1000)

@@ -29,7 +29,7 @@ OUTAGE = 300.0  # seconds until the far end counts as gone
 REFUSING = 10.0  # ... where it refuses connections: a service that restarts is back sooner
 FEWEST = 3  # fresh connections before that: this program may have been stopped meanwhile
 ATTRIBUTED = 2  # connections whose reset is looked at more closely
-AFTER_SPEECH = 1.2  # seconds after which the next probe of the kernel leaves
+NEXT_PROBE = 1.2  # seconds after which the next probe of the kernel leaves
 
 
 @dataclass(slots=True)
@@ -230,19 +230,29 @@ class Measurement:
             until = connection.quiet if responds else plan.quiet
             asked = min(until, connection.unbroken + 2 * POLL) if responds else until  # it may have been stopped
         if not responds:
-            if not await self._path_is_up():
+            if not await self._is_up(plan.prober):
                 return Seen(plan, asked)
             again = connection.quiet
             if plan.prober is Side.HERE:
                 connection.probe()
-                until = connection.quiet
+            until = connection.quiet + (NEXT_PROBE if plan.prober is Side.THERE else 0.0)
             await self._responds(connection, TRIES + patience)
-            if plan.prober is Side.THERE:
-                until = connection.quiet
         reset = connection.was_reset
         closed = connection.ended() and not connection.error
         answered = connection.heard() and not reset
         return Seen(plan, asked, answered=answered, reset=reset, closed=closed, again=again, until=until)
+
+    async def _is_up(self, prober: Side) -> bool:
+        """Wait until a fresh connection stands. If the peer probes, it surely has by then: its program answers both."""
+        return await (self._path_is_up() if prober is Side.HERE else self._stands_from_now())
+
+    async def _stands_from_now(self) -> bool:
+        """Wait until a connection stands that was begun after this."""
+        since = time.monotonic()
+        while self._stood < since:
+            if not await self._path_is_up():
+                return False
+        return True
 
     async def meaning(self, seen: Seen) -> Result:
         """Return what a connection shows; of one that ended, once it is known whether the far end is still there."""
@@ -257,11 +267,7 @@ class Measurement:
         now = time.monotonic()
         if seen.closed:
             await asyncio.sleep(TICK)  # a service that ends may close its port last
-        since = time.monotonic()
-        while self._stood < since:
-            if not await self._path_is_up():
-                return False
-        return self._absent < now
+        return await self._stands_from_now() and self._absent < now
 
     async def _responds(self, connection: Connection, within: float) -> bool:
         """Whether a packet arrives, a reset included."""
@@ -356,7 +362,7 @@ class Measurement:
             connection.refuse_from_afar(middle)
             connection.restart()
             connection.probe()
-            if await self._responds(connection, AFTER_SPEECH + max(PATIENCE, ROUND_TRIPS * connection.state().rtt)):
+            if await self._responds(connection, NEXT_PROBE + max(PATIENCE, ROUND_TRIPS * connection.state().rtt)):
                 low = middle
             else:
                 high = middle - 1
@@ -372,7 +378,7 @@ class Measurement:
         with contextlib.suppress(OSError):
             kept.restart()
             kept.probe()
-            if await self._responds(kept, AFTER_SPEECH + TRIES) and not kept.ended():
+            if await self._responds(kept, NEXT_PROBE + TRIES) and not kept.ended():
                 return True
         ended = Seen(PlannedTest(age), age, closed=kept.ended())
         return False if await self._is_there(ended) else None

@@ -16,7 +16,7 @@ from keepaliveD.model.dataclass import dataclass
 DOUBT = 0.0002  # chance of a wrong bracket that is accepted on an uneven path
 SURE = 24  # survivors that show that no connections take a device with a shorter timeout, unless these are very few
 PROMPT = 1.0  # seconds within which a fresh connection stands, unless a SYN was lost (RFC 6298, 2)
-UNHEARD = 4.0  # ... and within which a silent peer surely has probed, which no further test makes shorter
+UNHEARD = 2.0  # ... and within which a silent peer surely has probed once more after that
 LAZY = 1.15  # a device that looks for expired connections now and then forgets up to this much later
 NOISE = 0.07  # fewer deaths than this share, among many survivors, are not the path's timeout
 MANY = 14  # survivors without which no death is called noise

@@ -17,7 +17,7 @@ from keepaliveD.measuring.connection import Connection, State
 from keepaliveD.measuring.greeting import Request
 from keepaliveD.measuring.measurement import Measurement
 from keepaliveD.measuring.opening import Target
-from keepaliveD.policy.measurement import How, Limits
+from keepaliveD.policy.measurement import How, Limits, PlannedTest, Seen, Side
 
 PEER = Target("peer", AF_INET, ("198.51.100.1", 7272), token="any")
 RTT = 0.02  # seconds
@@ -56,13 +56,15 @@ class Quiet:
     """A connection over a device that forgets it `timeout` seconds after its last packet.
 
     The device then drops or rejects what comes. `awake`: keepalive keeps the connection known.
+    `loose`: what this end sends makes the device remember the connection anew.
     """
 
     clock: Callable[[], float]
     timeout: float
     rejects: bool
     request: Request
-    unbroken = 0.0
+    loose: bool = False
+    unbroken: float = 0.0
     sock = None
     local_address = ("192.0.2.1", 50000)
     started: float = field(init=False)
@@ -85,13 +87,15 @@ class Quiet:
         return State(not self.was_reset, 0, self.quiet, RTT)
 
     def probe(self) -> None:
-        known = self.awake or self.quiet < self.timeout
+        known = self.awake or self.loose or self.quiet < self.timeout
         self.answered |= known
         self.was_reset |= not known and self.rejects
 
     def heard(self) -> bool:
         probed = self.request.probe_after / 1000
-        return self.answered or self.was_reset or (0 < probed <= self.quiet and probed < self.timeout)
+        heard = self.answered or self.was_reset or (0 < probed <= self.quiet and probed < self.timeout)
+        self.unbroken = self.unbroken if heard else self.quiet
+        return heard
 
     def ended(self) -> bool:
         return self.was_reset
@@ -109,19 +113,24 @@ class Quiet:
         del silently
 
 
-def measured(within: float, timeout: float, *, rejects: bool, monkeypatch: pytest.MonkeyPatch) -> Measurement:
-    """A measurement with the defaults after its first round, or after so many seconds if that takes longer."""
-    loop = Hurried()
+def placed(loop: Hurried, monkeypatch: pytest.MonkeyPatch, make: Callable[[Request], Quiet], stands: float) -> None:
+    """Have all connections of a measurement made so; a fresh one stands after so many seconds."""
 
     async def opened(_: Target, request: Request) -> Connection:
-        return cast(Connection, Quiet(loop.time, timeout, rejects, request))
+        return cast(Connection, make(request))
 
     async def absence(_: Target) -> None:
-        await asyncio.sleep(RTT)
+        await asyncio.sleep(stands)
 
     monkeypatch.setattr(module, "open_connection", opened)
     monkeypatch.setattr(module, "absence", absence)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=loop.time, strftime=lambda _: "12:00:00"))
+
+
+def measured(within: float, timeout: float, *, rejects: bool, monkeypatch: pytest.MonkeyPatch) -> Measurement:
+    """A measurement with the defaults after its first round, or after so many seconds if that takes longer."""
+    loop = Hurried()
+    placed(loop, monkeypatch, lambda request: Quiet(loop.time, timeout, rejects, request), RTT)
 
     async def tell() -> Measurement:
         measurement = Measurement(PEER, Limits(both_sides=True))
@@ -150,6 +159,46 @@ def test_a_round_is_over_soon_after_a_connection_was_forgotten(
     assert bracket.forgotten is not None
     assert bracket.survived < timeout <= bracket.forgotten
     assert bracket.how is (How.RESET if rejects else How.SILENCE)
+
+
+@pytest.mark.parametrize("stands", [RTT, 0.7], ids=["idle", "busy"])
+def test_a_loose_firewall_is_measured_almost_as_narrowly_as_another(
+    stands: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the peer's probes show it. A bracket that ended 4 s later than the timeout counted as narrow."""
+    loop = Hurried()
+    placed(loop, monkeypatch, lambda request: Quiet(loop.time, 20.0, False, request, loose=True), stands)
+    measurement = Measurement(PEER, Limits(8.0, 40.0, both_sides=True))
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(measurement.run())
+    bracket = measurement.bracket
+    assert bracket.revived_by is Side.HERE
+    assert bracket.survived is not None
+    assert bracket.forgotten is not None
+    assert bracket.survived < 20.0 <= bracket.forgotten
+    assert bracket.forgotten <= bracket.survived * LATER + 2.0
+
+
+def test_a_silent_peer_has_surely_probed_once_a_later_connection_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was begun earlier may have been answered before the peer was late."""
+    loop = Hurried()
+    plan = PlannedTest(20.0, Side.THERE)
+    placed(loop, monkeypatch, lambda request: Quiet(loop.time, 10.0, False, request), 5.0)
+    measurement = Measurement(PEER, Limits(both_sides=True))
+
+    async def tell() -> Seen:
+        connection = await measurement.open(Request(0, 20_000))
+        assert connection
+        await asyncio.sleep(18.0)
+        before = asyncio.create_task(measurement.answer(connection, PlannedTest(18.0), 18.0))  # until 23 s
+        seen = await measurement.answer(connection, plan, 18.0)
+        await before
+        return seen
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        seen = runner.run(tell())
+    assert seen.again == pytest.approx(28.3, abs=0.2)
+    assert seen.until == pytest.approx(29.5, abs=0.2)
 
 
 def test_a_connection_is_used_at_once_although_the_daemon_is_slow_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:

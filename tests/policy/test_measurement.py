@@ -28,6 +28,7 @@ from keepaliveD.policy.measurement import (
 PATIENCE = 0.3  # seconds until a probe counts as unanswered
 RETRIES = (0.0, 1.0, 3.0, 7.0, 15.0, 31.0)  # when a kernel sends a SYN again
 TRIES = 2.6  # seconds that are then left to a probe of the peer's
+NEXT_PROBE = 1.2  # seconds in which the peer's kernel surely sends one more
 SPACING = 0.05  # seconds between two new connections
 MOMENT = 10.0  # seconds
 
@@ -109,13 +110,13 @@ class Connection:
         return Seen(self.plan, quiet, "answer" in answers, "reset" in answers, again=stands - self.start)
 
     def _silent_listener(self, now: float) -> Seen:
-        """What the host sees that heard no probe when it was planned: how late the listener was is not known to it."""
+        """What the host sees that heard no probe when it was planned: a late listener takes no fresh connection."""
         planned = self.start + self.plan.quiet
-        stands = self._path.fresh(planned + PATIENCE)
+        stands = self._path.fresh(max(planned + PATIENCE, now))
         if stands is None:
             return Seen(self.plan, self.plan.quiet)
-        until = stands + TRIES
-        seconds = range(1, 1 + int(max(0.0, until - now)))  # after which the listener's kernel probes again
+        until = stands + NEXT_PROBE
+        seconds = range(1, 1 + int(stands + TRIES - now))  # after which the listener's kernel probes again
         answers = [self._send(now + second) for second in seconds]
         answered = "answer" in answers
         return Seen(self.plan, self.plan.quiet, answered, again=stands - self.start, until=until - self.start)
