@@ -12,12 +12,13 @@ import socket
 import struct
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from keepaliveD.platforms import clock
 from keepaliveD.platforms.linux.deaths import filters
+from keepaliveD.threads import Task
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 ETH_P_IP, ETH_P_IPV6 = 0x0800, 0x86DD
@@ -28,6 +29,7 @@ KEPT = 8_192  # connections of which a beginning is kept, and as many of which a
 RESETS = 8  # of one connection that are kept, the newest
 V4_MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291, 2.5.5.2
 TIMESTAMPS = bytes((1, 1, 8, 10))  # how all common systems write their only option
+LONGEST_CLOSE = 10.0  # seconds
 LOOPBACK = "lo"
 SO_TIMESTAMPNS = 35  # include/uapi/asm-generic/socket.h
 STAMP = struct.Struct("@ll")  # struct timespec
@@ -106,6 +108,13 @@ Value = TypeVar("Value")
 Parse = Callable[[bytes, float, bool], tuple[Key, Packet]]
 
 
+class Closing(Protocol):
+    """A socket, as far as it can be closed."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
 class Packets:
     """What began and what may have ended each connection. `hindered` says why this is not known, or "".
 
@@ -143,8 +152,9 @@ class Packets:
 
     def close(self) -> None:
         """Listen no more."""
+        close_together(self.sockets)
         for link in self._links:
-            link.close()
+            link.forget_sockets()
 
 
 class Link:
@@ -197,10 +207,8 @@ class Link:
         ended = self.ended.pop(key, None) or Ended()
         return Found(self.begun.pop(key, None), ended.resets, ended.fin, ended.syn)
 
-    def close(self) -> None:
-        """Listen no more."""
-        for each in self.sockets:
-            each.close()
+    def forget_sockets(self) -> None:
+        """Listen no more; the sockets are closed."""
         self._open.clear()
         self._of_resets.clear()
 
@@ -238,6 +246,22 @@ def _keep(table: OrderedDict[Key, Value], key: Key, value: Value) -> None:
     table.move_to_end(key)
     if len(table) > KEPT:
         table.popitem(last=False)
+
+
+def close_together(sockets: Sequence[Closing]) -> None:
+    """Close all at the same time.
+
+    The kernel lets each wait until no processor handles a packet any more (synchronize_net in packet_release): for 60
+    ms on a busy machine, during which others may wait, too.
+    """
+    tasks = []
+    for each in sockets:
+        try:
+            tasks.append(Task(each.close))
+        except OSError:  # no more threads
+            each.close()
+    for task in tasks:
+        task.wait(LONGEST_CLOSE)
 
 
 def _listen(protocol: int, program: list[filters.Instruction], interface: str) -> socket.socket:

@@ -6,6 +6,7 @@ import errno
 import math
 import socket
 import struct
+import threading
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from keepaliveD.model.deaths import DEATH, Reset
 from keepaliveD.platforms.linux.deaths import packets
 from keepaliveD.platforms.linux.deaths.packets import ACK, FIN, KEY, RST, SYN, Begun, Found, Link, Packet
 from keepaliveD.platforms.linux.deaths.resets import Span, fill_in_reset
+from tests.support.patience import SOON
 
 NOW = 1000.0
 AT_ONCE = Span(NOW, NOW)  # when it was destroyed
@@ -187,3 +189,21 @@ def test_memory_is_bounded_whatever_comes() -> None:
     for _ in range(100):
         seen.note(KEY_OF_IT, RESET)
     assert len(seen.take(KEY_OF_IT).resets) == packets.RESETS
+
+
+class Waiting:
+    """A socket whose close lasts until all of them are being closed."""
+
+    def __init__(self, barrier: threading.Barrier) -> None:
+        self._barrier = barrier
+
+    def close(self) -> None:
+        self._barrier.wait(SOON)
+
+
+def test_sockets_whose_close_waits_are_closed_together() -> None:
+    """The kernel makes each wait, and an end of the daemon would take the sum."""
+    barrier = threading.Barrier(12)
+    packets.close_together([Waiting(barrier) for _ in range(12)])
+    assert not barrier.broken
+    assert barrier.n_waiting == 0
