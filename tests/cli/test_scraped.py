@@ -60,7 +60,8 @@ class Exporter:
     def answers(self, request: bytes = GET) -> tuple[str, dict[str, str], str]:
         """The status, the headers and the body of its answer."""
         with self.connect() as its:
-            its.sendall(request)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # let go before all of it was sent
+                its.sendall(request)
             return split(everything(its))
 
     def stop(self, by: signal.Signals = signal.SIGTERM) -> str:
