@@ -115,6 +115,22 @@ def test_of_a_connection_to_which_another_timeout_applies_both_claim_none() -> N
                 assert time.monotonic() < deadline
 
 
+@pytest.mark.parametrize("sysctl", ["max_retrans", "unacknowledged"])
+def test_where_a_timeout_for_what_is_not_acknowledged_may_apply_both_claim_none(sysctl: str) -> None:
+    """It replaces a longer one, also while a window is closed; the entry does not say which one applies."""
+    with guarded() as rig, program(rig) as one:
+        rig.client.set_sysctl(FORGETS, 3600)
+        assert one.speak() == "answered"
+        asked = flows(flow_of(rig.client.inode, one))
+        for replacing, claimed in ((3601, 3600), (3599, np.nan), (300, 3600)):
+            rig.client.set_sysctl(f"net.netfilter.nf_conntrack_tcp_timeout_{sysctl}", replacing)
+            with both(rig.client) as ways:
+                netlink, by_bpf = (answers(way, rig.client, asked) for way in ways)
+            assert same(netlink, by_bpf)
+            assert by_bpf["found"].all()
+            assert np.array_equal(by_bpf["timeout"], [claimed], equal_nan=True)
+
+
 @pytest.mark.parametrize(("contains", "passes"), [(1800, 3600), (3600, 1800)])
 def test_both_look_into_the_namespace_of_a_container_and_into_the_hosts(contains: int, passes: int) -> None:
     """The sooner of both counts: with equal ones, a rounded second would decide."""

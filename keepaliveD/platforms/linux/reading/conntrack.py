@@ -70,6 +70,7 @@ ADDRESS = BODY + 3 * ATTRIBUTE.size  # where the first address begins; the secon
 SOURCE, DESTINATION = slice(-12, -10), slice(-4, -2)  # where the ports are
 
 SETTINGS = "/proc/sys/net/netfilter/nf_conntrack_"  # of the namespace in which a file is opened
+REPLACING = ("tcp_timeout_max_retrans", "tcp_timeout_unacknowledged")
 LARGEST = 32  # bytes of a number there
 MOST = 64  # namespaces kept open
 
@@ -104,7 +105,9 @@ class Conntrack:
                 tracker = self._tracker(where, paths)
                 if tracker and tracker.settings.tracks:
                     with contextlib.suppress(KernelError):
-                        _keep_sooner(answers, rows, self._ask(tracker, where, flows[rows], paths))
+                        found = self._ask(tracker, where, flows[rows], paths)
+                        found["timeout"][found["forgets_in"] <= tracker.settings.replacing] = np.nan
+                        _keep_sooner(answers, rows, found)
         if len(self._trackers) > MOST:
             self.close()
         return answers
@@ -185,9 +188,9 @@ class Settings:
     def __init__(self) -> None:
         """Raises OSError: the kernel tracks no connections."""
         with contextlib.ExitStack() as stack:
-            self._count, self._most, self._timeout, self._loose = (
+            self._count, self._most, self._timeout, self._loose, *self._replacing = (
                 stack.enter_context(FileIO(f"{SETTINGS}{name}"))
-                for name in ("count", "max", "tcp_timeout_established", "tcp_loose")
+                for name in ("count", "max", "tcp_timeout_established", "tcp_loose", *REPLACING)
             )
             self._files = stack.pop_all()
 
@@ -214,6 +217,15 @@ class Settings:
     def timeout(self) -> float:
         """Seconds without a packet after which it forgets a connection."""
         return float(_number(self._timeout))
+
+    @property
+    def replacing(self) -> float:
+        """Seconds left from which on another timeout than that may apply to an established connection; -1 for none.
+
+        It is a shorter one while data is not acknowledged, or a window is closed: tcp_packet in
+        net/netfilter/nf_conntrack_proto_tcp.c.
+        """
+        return max(filter(self.timeout.__gt__, map(_number, self._replacing)), default=-1)
 
     @property
     def picks_up(self) -> bool:
