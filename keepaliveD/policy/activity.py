@@ -219,6 +219,11 @@ def _with_setting(memory: Activity, table: SocketTable) -> Activity:
     )
 
 
+def without_survived(memory: Activity) -> Activity:
+    """Return the memory without the silences survived: whoever writes a path's timeout anew has changed the path."""
+    return replace(memory, survived=np.zeros(len(memory)))
+
+
 def _learn_data(memory: Activity, learned: Activity, table: SocketTable, timeout: Column, rows: Indices) -> Activity:
     """Place the newest data of these rows, which the ages show exactly, and learn from the silence before it.
 

@@ -38,12 +38,15 @@ class ScanDecider:
         self.results: Counter[ArmingResult] = Counter()
         self._now = 0.0  # of the scan
         self._withheld: tuple[Judgement, Bools] | None = None  # whose reports wait for what becomes of arming
+        self._rules = rules
         self.follow(rules)
 
     def follow(self, rules: Rules) -> None:
         """Apply other rules from now on, and keep what is known of the sockets."""
-        self._rules = rules
         self._memory = arming.reconsider(self._memory)
+        if rules.paths != self._rules.paths:
+            self._memory = activity.without_survived(self._memory)
+        self._rules = rules
         self._suspension: Suspension | None = None
         self._cannot_read = False
         self._settings = SystemKeepalive(rules.wanted, rules.on_drift, rules.roles)

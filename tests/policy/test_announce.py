@@ -235,6 +235,17 @@ def test_the_rules_may_change_and_the_memory_stays() -> None:
     assert told(judge, table(1265.0, idle(265.0))) == []
 
 
+def test_a_silence_survived_says_nothing_of_a_path_whose_timeout_is_written_anew() -> None:
+    """Nobody writes a shorter one unless the firewall has changed."""
+    judge, kept = decider(), KNOWN | {"timer": Timer.KEEPALIVE, "segments_in": 11}
+    for now, scanned in ((1000.0, idle(0.0)), (1400.0, idle(400.0)), (1401.0, idle(0.0) | kept | {"expires": 180.0})):
+        told(judge, table(now, scanned))
+    for timeout, verdict in ((300.0, Verdict.SAFE), (100.0, Verdict.LATE)):
+        judge.follow(Rules({}, OnDrift.REAPPLY, [Path("firewall", timeout, CONFIGURED)], [], 60.0))
+        judgement, _ = judge.observe(table(1420.0, idle(19.0) | kept | {"expires": 161.0}))
+        assert judgement.forecast.verdict.tolist() == [verdict]
+
+
 def test_a_connection_that_goes_to_and_fro_is_taken_back_once_an_hour_and_its_changes_are_counted() -> None:
     """Somebody who was woken by each of them would stop reading."""
     judge = decider()
