@@ -33,6 +33,7 @@ FIRST_WAIT = (
 MOST_DOUBLED = 9  # of these waits: then one would exceed TCP_RTO_MAX
 NEARLY = 0.9  # of a user timeout: retransmissions that began so long ago, at least, presumably began earlier
 HANGS_AFTER = 20.0  # seconds without an answer: losses and changes of routes are over by then, as a rule
+SHORTEST_WAIT = 0.001  # seconds until data is sent again for the first time: as shipped 0.2, but it may be set
 RESENT_FOR = 924.6  # seconds for which data is sent again as shipped (tcp_retries2 = 15, tcp_model_timeout)
 
 
@@ -279,12 +280,15 @@ def _given_up(table: SocketTable, activity: Activity) -> _GivenUp:
 def _unanswered_for(sockets: Sockets, keepintvl: Column) -> Column:
     """Return for how many seconds at least the peer has answered nothing, 0 where that is not known.
 
-    Each wait for an answer to data is twice the one before; those for answers to keepalive probes are equal. Of
-    zero-window probes, the answer to the last one may be on its way.
+    Each wait for an answer to data is twice the one before, until it is the longest that the program or the system
+    allows (TCP_RTO_MAX_MS); those for answers to keepalive probes are equal. Of zero-window probes, the answer to the
+    last one may be on its way.
     """
     heard = np.fmin(sockets["since_received"], sockets["since_acked"]).astype(np.float64)
     since_sent, expires = sockets["since_sent"].astype(np.float64), sockets["expires"].astype(np.float64)
-    waited = (since_sent + expires) * (1 - 0.5 ** sockets["retransmits"].astype(np.float64))
+    last, times = since_sent + expires, sockets["retransmits"].astype(np.float64)
+    doubled = np.fmin(times, np.log2(np.fmax(last / SHORTEST_WAIT, 1.0)))
+    waited = last * (1 - 0.5**doubled + times - doubled)
     resending = (sockets["timer"] == Timer.RETRANSMIT.value) & (sockets["retransmits"] != 0)
     probing = (sockets["timer"] == Timer.KEEPALIVE.value) & (sockets["probes"] != 0) & (sockets["keepcnt"] != 0)
     closed = (sockets["timer"] == Timer.ZERO_WINDOW.value) & (sockets["probes"] > 1)

@@ -444,6 +444,7 @@ def test_a_window_that_stays_closed_for_the_user_timeout_ends_the_connection() -
         (30.0, 8.0, 4.8, 6, 904.0),  # 20.6 s ago
         (300.0, 25.0, 26.2, 8, 848.6),  # 51.2 - 0.2 + 25 s ago
         (2000.0, 100.0, 20.0, 15, 704.6),  # the waits before are not known: at least 220 s ago
+        (60.0, 0.2, 0.8, 56, 877.4),  # by TCP_RTO_MAX_MS each wait is 1 s at most: at least 47 s ago
     ],
 )
 def test_data_that_is_not_answered_for_twenty_seconds_makes_no_connection_safe(
