@@ -53,6 +53,7 @@ class Remembered(NamedTuple):
         return self._replace(**{name: getattr(self, name)[rows] for name in REMEMBERED})
 
 
+MAY_HAVE_FORGOTTEN = (Cause.UNKNOWN_TO_PEER.value, Cause.LOCAL_FIREWALL.value)
 REMEMBERED = ("cookie", "verdict", "reported", "reported_at", "survived", "interface", "cgroup")
 RECALLED = ("verdict", "reported", "reported_at", "survived", "interface", "cgroup")
 EMPTY = np.zeros(0, np.uint64)
@@ -245,10 +246,11 @@ def _paths(ended: Column, paths: Sequence[Path], known: _Known) -> Column:
 def _foretold(ended: Column, causes: Causes, known: _Known, warned: Bools, timeout: Column) -> Column:
     """Return whether a warning came before each end, and if not, why.
 
-    A peer that does not know a connection after idle may stand for a NAT that forgot it: so a warning was right.
+    A peer that does not know a connection after idle may stand for a NAT that forgot it, and so may this host's own
+    firewall that drops its packets then: so a warning was right.
     """
     by_silence = FORESEEABLE[causes.cause]
-    perhaps = (causes.cause == Cause.UNKNOWN_TO_PEER.value) & (ended["silence"] >= IDLE_AFTER)
+    perhaps = np.isin(causes.cause, MAY_HAVE_FORGOTTEN) & (ended["silence"] >= IDLE_AFTER)
     return np.select(
         [
             ~by_silence & ~perhaps,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from keepaliveD.model.autopsy import Death
-from keepaliveD.model.causes import Cause
+from keepaliveD.model.causes import Cause, Foretold
 from keepaliveD.model.duration import span
 from keepaliveD.policy.facts import IDLE_AFTER
 from keepaliveD.policy.scan_interval import scan_interval
@@ -25,6 +25,10 @@ BY_THIS_HOST = "this host ended the connection"
 FORGOTTEN_PERHAPS = (  # no rule arms a socket that a short TCP_USER_TIMEOUT would then end in an outage
     "if the path forgot the connection, keepalive of the program's own would have helped "
     "(SO_KEEPALIVE, TCP_KEEPIDLE); else let it set a longer TCP_USER_TIMEOUT"
+)
+FORGOTTEN_HERE = (
+    "this host's own firewall had perhaps forgotten the connection: a probe in time would have kept it, or a longer "
+    "timeout there (net.netfilter.nf_conntrack_tcp_timeout_established); else correct its rules"
 )
 WITHOUT_KEEPALIVE: Mapping[Cause, str] = {
     Cause.UNKNOWN: "the cause is not known",
@@ -78,6 +82,8 @@ def remedy(death: Death, interval: float = 0.0) -> Remedy:
         )
     if death.cause in PERHAPS and Cause.NAT_FORGOT in death.others and not death.silence < IDLE_AFTER:
         return Remedy(_lines(death, interval), "helps if a NAT forgot the connection; not if the peer lost it")
+    if death.cause is Cause.LOCAL_FIREWALL and death.hindsight.foretold is Foretold.FORETOLD:
+        return Remedy(tuple(_arm(death, death.path)), FORGOTTEN_HERE)
     if death.cause is Cause.USER_TIMEOUT and Cause.SILENT_AFTER_IDLE in death.others:
         return Remedy((), FORGOTTEN_PERHAPS)
     return Remedy((), f"keepalive would not have helped: {WITHOUT_KEEPALIVE[death.cause]}")

@@ -35,7 +35,7 @@ from keepaliveD.policy.autopsy import (
     AutopsyRules,
 )
 from keepaliveD.policy.judge import judge
-from keepaliveD.policy.remedies import FORGOTTEN_PERHAPS, PREVENTABLE, WITHOUT_KEEPALIVE, remedy
+from keepaliveD.policy.remedies import FORGOTTEN_HERE, FORGOTTEN_PERHAPS, PREVENTABLE, WITHOUT_KEEPALIVE, remedy
 from tests.support.ends import FORGOTTEN_BY_REJECT, GUESS, MEASURED, Facts, ends, live, reset, timed_out
 from tests.support.tables import Socket, idle, table
 
@@ -346,6 +346,16 @@ def test_an_end_that_was_warned_of_is_foretold() -> None:
     assert autopsy.tally.foretold == {("office", "", Foretold.FORETOLD): 1}
     assert autopsy.tally.foretold_by(path="office") == {Foretold.FORETOLD: 1}
     assert not autopsy.tally.foretold_by(path="default")
+
+
+def test_an_own_firewall_that_drops_what_was_warned_of_had_perhaps_forgotten_it() -> None:
+    dropped = reset(reset_ttl=64, reset_local=1, dropped_by_firewall=1, silence=301.0)
+    for warn, foretold in ((True, Foretold.FORETOLD), (False, Foretold.NOT_FORESEEABLE)):
+        autopsy = Autopsy(rules(GUESS, OFFICE))
+        watched(autopsy, idle=290.0, warn=warn)
+        death = only(autopsy.observe(died(dropped), 1001.0))
+        assert (death.cause, death.hindsight.foretold) == (Cause.LOCAL_FIREWALL, foretold)
+        assert (remedy(death).because == FORGOTTEN_HERE) == bool(remedy(death).lines) == warn
 
 
 FORGOT = reset(reset_ttl=63, silence=400.0)
