@@ -127,7 +127,8 @@ class Measurement:
             for test in tests:
                 test.cancel()
             await asyncio.gather(*tests, return_exceptions=True)
-            self.tests[before:] = policy.without_doubt(self.tests[before:])
+            gone = bool(self.circumstances.gone)
+            self.tests[before:] = policy.without_doubt(self.tests[before:], gone=gone)
 
     async def _test(self, number: int, plan: PlannedTest) -> None:
         await asyncio.sleep(number / RATE)

@@ -44,10 +44,13 @@ class EndOfSilence(enum.Enum):
     FORGOTTEN = "forgotten"
     CLOSED = "closed"  # by the far end, unasked
     VOID = "void"  # it shows nothing: the path was down, or the peer spoke
+    OUTLIVED = "outlived"  # survived where others, that may have taken another device, ended in doubt
     DOUBTFUL = "doubtful"  # it is over, but the far end was not there then: it need not have been forgotten
 
 
 OVER = frozenset({EndOfSilence.FORGOTTEN, EndOfSilence.CLOSED})  # also what comes of it when the far end goes away
+ALIVE = frozenset({EndOfSilence.SURVIVED, EndOfSilence.OUTLIVED})
+KNOWN = ALIVE | {EndOfSilence.FORGOTTEN}
 
 
 class How(enum.Enum):
@@ -105,13 +108,17 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one test shows: `quiet` is the silence tested; `by` the one by which a connection was surely forgotten."""
+    """What one test shows: `quiet` is the silence tested; `by` the one by which a connection was surely forgotten.
+
+    `asked` is the silence when the first probe left, where `quiet` is longer: it may have been forgotten already then.
+    """
 
     quiet: float
     end: EndOfSilence
     prober: Side = Side.HERE
     how: How | None = None
     by: float = math.nan
+    asked: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +142,7 @@ class Bracket:
 
     @property
     def uneven(self) -> bool:
-        """Whether some connections survived what was fatal for others, whichever side tested them."""
+        """Whether some connections survived what was fatal for others, or may have been; whichever side tested them."""
         return self.longest_survivor is not None and self.revived_by is None
 
     def narrow(self, ratio: float) -> bool:
@@ -158,30 +165,44 @@ def meaning(seen: Seen, *, never_closes: bool) -> Result:
     """
     result = _meaning(seen, never_closes=never_closes)
     if result.end in OVER and not seen.there:
-        return Result(result.quiet, EndOfSilence.DOUBTFUL, result.prober)
+        return Result(result.quiet, EndOfSilence.DOUBTFUL, result.prober, asked=result.asked)
     return result
 
 
-def without_doubt(made: Sequence[Result]) -> list[Result]:
+def without_doubt(made: Sequence[Result], *, gone: bool = False) -> list[Result]:
     """Return the results of one round without survivors that prove nothing, as others ended in doubt.
 
-    All of these may have taken one device, and what survived another one: to count survivors alone would hide the
-    device with the shorter timeout. So only the silence counts that was survived if all of these were forgotten.
+    In doubt is whether one was forgotten, as the far end was not there; or when, as a fresh connection stood late. All
+    of these may have taken one device, and what survived another one: to count survivors alone would hide the device
+    with the shorter timeout. So only the silence counts that was survived if all of these were forgotten when they were
+    asked first; and what outlived the time by which all are known to be forgotten. What survived silences between only
+    shows how many connections take which device, or nothing where the far end is gone for good.
     """
-    doubtful = [replace(test, end=EndOfSilence.FORGOTTEN) for test in made if test.end is EndOfSilence.DOUBTFUL]
-    known, _ = _without_noise(_by_time([*made, *doubtful], EndOfSilence.SURVIVED, EndOfSilence.FORGOTTEN))
-    if not any(test is each for test in known for each in doubtful):
-        return list(made)
-    most = (_bracket(known).survived or 0.0) / CLOSE
+    outlived = EndOfSilence.VOID if gone else EndOfSilence.OUTLIVED
+    earliest = {id(test): _at_its_earliest(test) for test in made if _is_in_doubt(test)}
+    supposed = [earliest.get(id(test), test) for test in made]
+    counted = {id(test) for test in _without_noise(_by_time(supposed, KNOWN))[0]}
+    doubted = [test for test in made if id(test) in earliest and id(earliest[id(test)]) in counted]
+    most = (conclude(supposed).survived or 0.0) / CLOSE
+    known_by = max((math.inf if test.end is EndOfSilence.DOUBTFUL else test.quiet for test in doubted), default=0.0)
     return [
-        replace(test, end=EndOfSilence.VOID) if test.end is EndOfSilence.SURVIVED and test.quiet > most else test
+        replace(test, end=outlived) if test.end is EndOfSilence.SURVIVED and most < test.quiet < known_by else test
         for test in made
     ]
 
 
+def _is_in_doubt(test: Result) -> bool:
+    return test.end is EndOfSilence.DOUBTFUL or (test.end is EndOfSilence.FORGOTTEN and test.asked is not None)
+
+
+def _at_its_earliest(test: Result) -> Result:
+    quiet = test.quiet if test.asked is None else test.asked
+    return replace(test, end=EndOfSilence.FORGOTTEN, quiet=quiet)
+
+
 def _meaning(seen: Seen, *, never_closes: bool) -> Result:
     side = seen.plan.prober
-    if seen.spoke:
+    if seen.spoke or not (seen.closed or seen.answered or seen.reset or seen.again is not None):
         return Result(seen.asked, EndOfSilence.VOID, side)
     if seen.closed:
         if never_closes:
@@ -191,20 +212,18 @@ def _meaning(seen: Seen, *, never_closes: bool) -> Result:
         return Result(seen.asked, EndOfSilence.CLOSED, side)
     if seen.answered:
         return Result(seen.asked, EndOfSilence.SURVIVED, side)
-    again = seen.again
-    if seen.reset:
-        again = seen.asked if again is None else again
-    elif again is None:
-        return Result(seen.asked, EndOfSilence.VOID, side)
-    quiet = seen.asked if again - seen.asked < PROMPT else again
+    again = seen.asked if seen.again is None else seen.again
     by = again if seen.until is None else seen.until
-    return Result(quiet, EndOfSilence.FORGOTTEN, side, How.RESET if seen.reset else How.SILENCE, by=by)
+    how = How.RESET if seen.reset else How.SILENCE
+    late = again - seen.asked >= PROMPT
+    quiet, asked = (again, seen.asked) if late else (seen.asked, None)
+    return Result(quiet, EndOfSilence.FORGOTTEN, side, how, by=by, asked=asked)
 
 
 def conclude(tests: Sequence[Result]) -> Bracket:
     """Return what all tests so far show together."""
     closes = min((test.quiet for test in tests if test.end is EndOfSilence.CLOSED), default=None)
-    known = _by_time(tests, EndOfSilence.SURVIVED, EndOfSilence.FORGOTTEN)
+    known = _by_time(tests, KNOWN)
     known, unexplained = _without_noise(known)
     bracket = replace(
         _bracket(known),
@@ -228,7 +247,7 @@ def conclude(tests: Sequence[Result]) -> Bracket:
     )
 
 
-def _by_time(tests: Sequence[Result], *ends: EndOfSilence) -> list[Result]:
+def _by_time(tests: Sequence[Result], ends: frozenset[EndOfSilence]) -> list[Result]:
     return sorted((test for test in tests if test.end in ends), key=lambda test: test.quiet)
 
 
@@ -242,10 +261,10 @@ def _without_noise(known: list[Result]) -> tuple[list[Result], int]:
 
 
 def _noise(known: Sequence[Result]) -> Iterator[Result]:
-    longest = max((test.quiet for test in known if test.end is EndOfSilence.SURVIVED), default=0.0)
+    longest = max((test.quiet for test in known if test.end in ALIVE), default=0.0)
     contradicted = [test for test in known if test.end is EndOfSilence.FORGOTTEN and test.quiet * CLOSE <= longest]
     for number, death in enumerate(contradicted):
-        alive = sum(test.end is EndOfSilence.SURVIVED and test.quiet >= death.quiet * CLOSE for test in known)
+        alive = sum(test.end in ALIVE and test.quiet >= death.quiet * CLOSE for test in known)
         dead = len(contradicted) - number
         if alive < MANY or dead >= NOISE * (alive + dead):
             break
@@ -261,11 +280,13 @@ def _bracket(known: Sequence[Result]) -> Bracket:
         return Bracket(longest, survivors=sum(quiet >= (longest or 0.0) * CLOSE for quiet in alive))
     first = dead[0]
     forgotten = sorted(test.by for test in dead)[:2][-1]  # the first one may have ended for another reason
-    beyond = [quiet for quiet in alive if quiet >= first.quiet]
+    outlived = [test.quiet for test in known if test.end is EndOfSilence.OUTLIVED]
+    beyond = [quiet for quiet in (*alive, *outlived) if quiet >= first.quiet]
     if len(beyond) * FEW <= len(dead) and all(quiet < first.quiet + PROMPT for quiet in beyond):
         beyond = []  # a busy machine was late
     below = sorted((quiet for quiet in alive if quiet < first.quiet), reverse=True)
-    needed = _survivors_needed(len(dead), len(beyond)) if beyond else 1
+    longer = beyond + [quiet for quiet in outlived if quiet < first.quiet]
+    needed = _survivors_needed(len(dead), len(longer)) if longer else 1
     survived = below[needed - 1] if len(below) >= needed else None
     return Bracket(
         survived=survived,
@@ -273,7 +294,7 @@ def _bracket(known: Sequence[Result]) -> Bracket:
         how=next((test.how for test in dead if test.how is not How.SILENCE), How.SILENCE),
         survivors=sum(quiet >= survived * CLOSE for quiet in below) if survived is not None else 0,
         several_devices=any(quiet > forgotten * LAZY for quiet in beyond),
-        longest_survivor=max(beyond, default=None),
+        longest_survivor=max(longer, default=None),
     )
 
 
@@ -312,21 +333,22 @@ def _strict_side(known: Sequence[Result]) -> Side | None:
 
 
 def _survived(test: Result, quiet: float) -> bool:
-    return test.end is EndOfSilence.SURVIVED and test.quiet >= quiet
+    return test.end in ALIVE and test.quiet >= quiet
 
 
 def next_round(tests: Sequence[Result], limits: Limits, rounds: int) -> list[PlannedTest]:
     """Return the tests to make next, all at the same time, or none if enough is known; `rounds` were made so far."""
-    if not rounds:
-        return _ladder(limits)
+    if not rounds or rounds >= ROUNDS:
+        return [] if rounds else _ladder(limits)
     bracket = conclude(tests)
     sides = _sides(limits, bracket)
-    if rounds >= ROUNDS:
-        return []
     low = bracket.survived or limits.shortest
     high = min(limits.longest, bracket.forgotten or bracket.closes or limits.longest)
     if not bracket.narrow(limits.ratio) and high > low * limits.ratio:
-        return list((_uneven if bracket.uneven else _between)(low, high, limits, sides))
+        if bracket.uneven:
+            return list(_uneven(low, high, limits, sides))
+        unsure = SURE - bracket.survivors if bracket.survived is not None else 0
+        return list(_between(low, high, limits, sides, again=unsure))
     closes = bracket.forgotten is None and bracket.closes is not None
     if bracket.survived is not None and not closes and bracket.survivors < min(SURE, 2 * limits.connections):
         return list(_again(low, high, limits, sides))
@@ -338,7 +360,7 @@ def next_round(tests: Sequence[Result], limits: Limits, rounds: int) -> list[Pla
 def _tried_above(tests: Sequence[Result], bracket: Bracket, limits: Limits) -> bool:
     """Whether it is known what becomes of silences just longer than those that a lazy device lets live."""
     least, most = ((bracket.forgotten or math.inf) * factor for factor in (LAZY, ABOVE[0] * CLEARLY))
-    known = _by_time(tests, EndOfSilence.SURVIVED, EndOfSilence.FORGOTTEN)
+    known = _by_time(tests, KNOWN)
     return least >= limits.longest or sum(least < test.quiet <= most for test in known) >= _each(limits)
 
 
@@ -367,14 +389,18 @@ def _steps(low: float, high: float, most: int, ratio: float) -> int:
     return max(1, min(wanted, most - 1))
 
 
-def _between(low: float, high: float, limits: Limits, sides: Sequence[Side]) -> Iterator[PlannedTest]:
-    """Yield silences between the ends of a bracket, and longer ones, which only help to count devices."""
+def _between(low: float, high: float, limits: Limits, sides: Sequence[Side], again: int) -> Iterator[PlannedTest]:
+    """Yield silences between the ends of a bracket, and longer ones, which only help to count devices.
+
+    Where there is room, `again` more try what was survived: all that did may take a device with a longer timeout.
+    """
     census = max(2, limits.connections // 4)
     steps = _steps(low, high, limits.connections - census + 1, (1 + limits.ratio) / 2)
     factor = (high / low) ** (1 / steps)
     times = [low * factor**number for number in range(1, steps)] + [high] * census
     if len(sides) > 1:
         times = [time for time in times for _ in sides][: limits.connections]
+    times += [low] * min(again, limits.connections - len(times))
     yield from _alternating(sorted(times), sides)
 
 

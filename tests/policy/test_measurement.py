@@ -31,6 +31,7 @@ TRIES = 2.6  # seconds that are then left to a probe of the peer's
 NEXT_PROBE = 1.2  # seconds in which the peer's kernel surely sends one more
 SPACING = 0.05  # seconds between two new connections
 MOMENT = 10.0  # seconds
+SLOWLY = 4.0  # seconds
 
 LISTENER = Limits(both_sides=True)
 FOREIGN = Limits(connections=8)
@@ -54,6 +55,7 @@ class Path:
     ends: float = float("inf")  # when the far end goes away
     silently: bool = False  # it closes no connection when it goes
     busy: float = 0.0  # share of moments in which the far end takes no fresh connection at once
+    slow: float = 0.0  # share of moments in which a fresh connection stands up to SLOWLY later
     chance: random.Random = field(default_factory=random.Random)
 
     def is_down(self, now: float) -> bool:
@@ -65,9 +67,11 @@ class Path:
 
     def fresh(self, now: float) -> float | None:
         """When a connection that is begun now stands."""
+        moment = random.Random(f"{self.timeouts} {now // MOMENT} fresh")
+        stands = now + (moment.uniform(0.0, SLOWLY) if moment.random() < self.slow else 0.0)
         for retry in RETRIES:
-            if now + retry < self.ends and not self.is_down(now + retry) and self.chance.random() >= self.lost:
-                return now + retry
+            if stands + retry < self.ends and not self.is_down(now + retry) and self.chance.random() >= self.lost:
+                return stands + retry
         return None
 
 
@@ -139,7 +143,7 @@ def measure(path: Path, limits: Limits, *, never_closes: bool = True) -> tuple[B
     while now < path.ends and (plans := next_round(tests, limits, rounds)):
         before = len(tests)
         now = one_round(path, plans, now, tests, census=conclude(tests).longest_survivor is None, closes=never_closes)
-        tests[before:] = without_doubt(tests[before:])
+        tests[before:] = without_doubt(tests[before:], gone=now >= path.ends)
         rounds += 1
     return conclude(tests), now
 
@@ -228,6 +232,44 @@ def test_a_far_end_that_is_too_busy_now_and_then_hides_no_device() -> None:
         path = Path([20.0, 32.0], [0.5, 0.5], busy=0.5, chance=random.Random(seed))
         bracket, _ = measure(path, Limits(8.0, 40.0, both_sides=True))
         assert (bracket.survived or 0.0) <= 20.0 <= (bracket.forgotten or 20.0), (seed, bracket)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("slow", "busy"), [(0.6, 0.0), (1.0, 0.0), (0.6, 0.5), (1.0, 0.5)])
+def test_fresh_connections_that_stand_late_hide_no_device(slow: float, busy: float) -> None:
+    """Deaths count from then on; all that died earlier may take one device, and what survived meanwhile another."""
+    for seed in range(150):
+        start = random.Random(seed).uniform(18.0, 22.0)  # each seed has other moments
+        path = Path([start, start * 1.6], [0.5, 0.5], slow=slow, busy=busy, chance=random.Random(seed))
+        bracket, _ = measure(path, Limits(8.0, 40.0, both_sides=True))
+        assert (bracket.survived or 0.0) <= start <= (bracket.forgotten or start), (seed, bracket)
+
+
+@pytest.mark.parametrize("loose", [False, True])
+def test_fresh_connections_that_stand_late_make_no_bracket_wider(loose: bool) -> None:
+    limits = Limits(8.0, 40.0, both_sides=True)
+    for seed in range(40):
+        timeout = random.Random(seed).uniform(18.0, 22.0)
+        bracket, _ = measure(Path([timeout], loose=loose, slow=0.6, chance=random.Random(seed)), limits)
+        assert bracket.narrow(limits.ratio), (seed, bracket)
+        assert (bracket.survived or 0.0) <= timeout <= (bracket.forgotten or 0.0), (seed, bracket)
+
+
+def late(quiet: float, stands: float) -> Seen:
+    """A connection that gave no answer, and was tried again only when a fresh connection stood."""
+    return Seen(PlannedTest(quiet), quiet, again=stands)
+
+
+def test_survivors_of_a_moment_in_which_deaths_were_seen_late_are_not_below_the_timeout() -> None:
+    """Two devices forget after 20 s and 32 s. It said "22.6 to 23.1 s": no death was certain before 23 s."""
+    lived = [
+        Seen(PlannedTest(quiet), quiet, answered=True) for quiet in (19.5, 20.5, 21.5, 22.6, 27.0) for _ in range(9)
+    ]
+    died = [late(quiet, 23.1 + 0.1 * quiet) for quiet in (20.5, 21.5, 22.6, 27.0) for _ in range(9)]
+    made = without_doubt([meaning(seen, never_closes=True) for seen in (*lived, *died)])
+    bracket = conclude(made)
+    assert (bracket.survived or 0.0) <= 20.0 <= (bracket.forgotten or 0.0)
+    assert bracket.uneven
 
 
 def test_no_silence_is_tried_that_is_longer_than_was_asked_for() -> None:
@@ -339,7 +381,7 @@ def test_the_plan_against_a_foreign_service_opens_few_connections_at_a_time() ->
         (
             Seen(PlannedTest(20), 20.0, again=35.0),
             False,
-            Result(35.0, EndOfSilence.FORGOTTEN, how=How.SILENCE, by=35.0),
+            Result(35.0, EndOfSilence.FORGOTTEN, how=How.SILENCE, by=35.0, asked=20.0),
         ),
         (Seen(PlannedTest(20), 20.0, reset=True), False, Result(20.0, EndOfSilence.FORGOTTEN, how=How.RESET, by=20.0)),
         (Seen(PlannedTest(20), 9.0, closed=True), False, Result(9.0, EndOfSilence.CLOSED)),
