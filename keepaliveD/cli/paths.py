@@ -33,7 +33,9 @@ from keepaliveD.policy.meaning import longest
 VERDICTS = (Verdict.CUT, Verdict.BARE, Verdict.LATE, Verdict.UNKNOWN, Verdict.SAFE)  # the worst first
 OF_SCAN = ("PATH", "TIMEOUT", "COUNTS", "KEEPALIVE", *(verdict.name for verdict in VERDICTS))
 PATHS = (*OF_SCAN, "DEATHS", "SAVES", "ORIGIN")
-ROUTES = ("PATH", "INTERFACE", "NEXT HOP", "SURVIVED", "LONGEST", "DEATHS", "SHORTEST")
+RANKS = (9, 9, 1, 4, *(9 for _ in VERDICTS), 3, 2, 0)  # of these: in a narrow terminal the lowest is left out first
+SHORTEST_ORIGIN = 24  # characters
+ROUTES = ("PATH", "INTERFACE", "NEXT HOP", "SURVIVED", "LONGEST", "FORGOTTEN", "SHORTEST")
 SEEN = ("ended", "saved", "advice", "routes")  # what only a daemon knows, which has watched
 UNKNOWN = "-"  # without a daemon that counts
 PRESETS = ("PRESET", "TIMEOUT", "COUNTS", "THEN", "PRODUCT", "SOURCE")
@@ -168,7 +170,7 @@ def _for_people(rows: Sequence[Row]) -> str:
     advised += [route["advice"] for _, route in routes if route["advice"]]
     return "\n".join(
         [
-            table.columns(PATHS, cells),
+            table.columns(PATHS, cells, RANKS, SHORTEST_ORIGIN),
             *([] if not routes else ["", table.columns(ROUTES, [_by_route(*each) for each in routes])]),
             *(f"advice: {printable(advice)}" for advice in advised),
         ]

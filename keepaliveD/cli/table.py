@@ -30,15 +30,18 @@ def for_people(connections: Iterable[Connection]) -> str:
     return shown(list(connections), EACH)
 
 
-def columns(headings: Sequence[str], rows: Sequence[Sequence[str]], ranks: Sequence[int] = ()) -> str:
+def columns(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], ranks: Sequence[int] = (), shortest: int = 0
+) -> str:
     """Any table as it suits standard output; with `ranks`, without those of the lowest that do not fit.
 
-    A column in which nothing is known goes first.
+    A column in which nothing is known goes first. The last one may be cut to `shortest` characters, if that is not 0.
     """
     width = terminal_width()
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    least = [*widths[:-1], min(widths[-1], shortest or widths[-1])]
     kept = list(range(len(headings)))
-    while ranks and len(kept) > 1 and _total([widths[number] for number in kept]) > width:
+    while ranks and len(kept) > 1 and _total([least[number] for number in kept]) > width:
         kept.remove(min(kept, key=lambda number: (any(row[number] != NOTHING for row in rows), ranks[number])))
     lines = ([row[number] for number in kept] for row in (headings, *rows))
     return "\n".join(_line(cells, [widths[number] for number in kept], width) for cells in lines)

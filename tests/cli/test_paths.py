@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.cli import ctl, paths
+from keepaliveD.cli import ctl, paths, table
 from keepaliveD.config import load
 from keepaliveD.config.catalogue import catalogue
 from keepaliveD.daemon import interface
@@ -137,6 +137,24 @@ def test_beside_a_daemon_its_view_is_shown_and_nothing_is_scanned(
     assert (other["ended"], other["saved"], other["advice"]) == (3, 12, ADVICE)
 
 
+def test_80_columns_show_how_many_connections_died(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What counts, and where the timeout is from, is left out; in 120 columns the latter is cut."""
+    listed = {"paths": [told(PATHS[0]), told(PATHS[1], ended=3, saved=12)]}
+    monkeypatch.setattr(paths, "ask_daemon", lambda _, method: STATUS if method == "Status" else listed)
+    heads = {}
+    for width in (80, 120):
+        monkeypatch.setattr(table, "terminal_width", lambda width=width: width)
+        assert ctl.main(["paths", "--state-dir", str(desk.file.parent)]) == Exit.OK
+        head, *rows = capsys.readouterr().out.splitlines()
+        assert max(map(len, (head, *rows))) <= width
+        heads[width] = head.split()
+        assert rows[1][head.index("DEATHS") :].split()[:2] == ["3", "12"]
+    assert heads[80][-2:] == ["DEATHS", "SAVES"]
+    assert heads[120][-1] == "ORIGIN"
+
+
 def test_what_was_seen_by_each_of_several_uplinks_is_below_the_paths(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -150,7 +168,7 @@ def test_what_was_seen_by_each_of_several_uplinks_is_below_the_paths(
     assert ctl.main(["paths", "--state-dir", str(desk.file.parent)]) == Exit.OK
     assert [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()[3:]] == [
         "",
-        "PATH INTERFACE NEXT HOP SURVIVED LONGEST DEATHS SHORTEST",
+        "PATH INTERFACE NEXT HOP SURVIVED LONGEST FORGOTTEN SHORTEST",
         "default eth0 192.0.2.1 312 4h 0 -",
         "default tun0 - 25 5min 4 6min",
         f"advice: {ADVICE}",

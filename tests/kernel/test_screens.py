@@ -69,11 +69,13 @@ def test_why_shows_what_becomes_of_a_connection_and_what_would_help(
 
 def test_paths_count_what_status_counts(shown: Terminal, bare: Program, tmp_path: Path) -> None:
     shown.run(*reaching(tmp_path), *CTL, "paths", f"--state-dir={tmp_path}/state")
-    head = shown.shows(r"^PATH +TIMEOUT +COUNTS +KEEPALIVE +CUT +BARE +LATE +UNKNOWN +SAFE .*$")[0]
-    shown.shows(r"^rig +10min +packets +<= 8min 52s +0 +1 +0 +0 +1 ")
+    """And in both widths how many died, and how many silences were survived."""
+    head = shown.shows(r"^PATH +TIMEOUT +(COUNTS +)?KEEPALIVE +CUT +BARE +LATE +UNKNOWN +SAFE +DEATHS +SAVES\b.*$")[0]
+    shown.shows(r"^rig +10min +(packets +)?<= 8min 52s +0 +1 +0 +0 +1 +0 +0\b")
     shown.shows(r"^note: these are the paths as of the last scan by tcp-keepalived \(process ")
     assert len(head) <= int(shown.about("pane_width"))
-    assert ("ORIGIN" in head) == (int(shown.about("pane_width")) == max(WIDTHS))
+    is_wide = int(shown.about("pane_width")) == max(WIDTHS)
+    assert ("COUNTS" in head, "ORIGIN" in head) == (is_wide, is_wide)
     assert bare.process.poll() is None
 
 

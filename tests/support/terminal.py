@@ -18,6 +18,7 @@ from tests.support.rig import Namespace
 
 PROMPT = "ready> "
 TICK = 0.05  # seconds between two looks at the screen
+ENOUGH = 100  # looks: of a machine that stands still the time passes, and nobody looks
 
 
 Found = TypeVar("Found")
@@ -95,11 +96,18 @@ class Terminal:
         return done.stdout
 
     def _wait(self, look: Callable[[], Found | None], failure: str, within: float) -> Found:
-        end = time.monotonic() + within
+        end, looks = time.monotonic() + within, 0
         while (found := look()) is None:
-            assert time.monotonic() < end, f"{failure} within {within} s on\n{self.screen}"
+            looks += 1
+            is_late = looks >= ENOUGH and time.monotonic() > end
+            assert not is_late, f"{failure} within {within} s, {looks} looks, on\n{self.screen}\n{self._programs()}"
             time.sleep(TICK)
         return found
+
+    def _programs(self) -> str:
+        """What runs in the pane, and where in the kernel each waits: it tells why nothing is on the screen."""
+        shell = psutil.Process(int(self.about("pane_pid")))
+        return "\n".join(map(_doing, [shell, *shell.children(recursive=True)]))
 
 
 @contextlib.contextmanager
@@ -125,6 +133,15 @@ def terminal(namespace: Namespace, directory: Path, columns: int, lines: int = 2
             for child in psutil.Process(server.pid).children(recursive=True):
                 with contextlib.suppress(ProcessLookupError):
                     afterwards.callback(has_ended, os.pidfd_open(child.pid))
+
+
+def _doing(program: psutil.Process) -> str:
+    """State, seconds of processor time, nanoseconds with and without a processor, and the kernel's stack."""
+    with contextlib.suppress(psutil.Error, OSError):
+        proc = Path("/proc", str(program.pid))
+        waits = [(proc / name).read_text(encoding="ascii") for name in ("schedstat", "stack")]
+        return f"{program.pid} {program.cmdline()[-3:]} {program.status()} {program.cpu_times()[:2]} {' '.join(waits)}"
+    return f"{program.pid} has ended"
 
 
 def _await(socket: Path) -> None:
