@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 
 from keepaliveD.cli import arguments, named, state, targets
-from keepaliveD.cli.fitting import tell
+from keepaliveD.cli.fitting import say, tell
 from keepaliveD.cli.nearest import LISTS, NOTHING, Besides
 from keepaliveD.cli.running import elsewhere, its_file, running, show_it
 from keepaliveD.cli.worker import Asking, in_worker
@@ -153,7 +153,7 @@ def arm_connections(options: argparse.Namespace, root: Path) -> None:
     for line in records.arming.damaged() if records else ():
         tell("warning", line)
     if not report.entries:
-        print("nothing to arm: all connections are already set, or closed meanwhile")
+        say("nothing to arm: all connections are already set, or closed meanwhile")
     report.raise_failure()
 
 
@@ -213,7 +213,7 @@ class Disarmed:
         if nothing and not (self.report.entries or self.is_at_connect_ended):
             if self.elsewhere:
                 raise self.elsewhere
-            print(nothing)
+            say(nothing)
         self.report.raise_failure()
 
 
@@ -236,7 +236,7 @@ def disarm(options: argparse.Namespace, root: Path, target: str | None = None, b
         armed = records.arming.armed()
         damaged = records.arming.damaged()
         if at_connect:
-            print(at_connect)
+            say(at_connect)
         if armed:
             _check_settings(records)
         action = Disarm(with_cookies(look, armed.keys() & named))
@@ -353,7 +353,7 @@ class Results:
         if outcome.refused:
             raise outcome.refused
         for entry in entries.of(outcome):
-            print(printable(entry.message), file=sys.stderr if entry.priority <= entries.WARNING else sys.stdout)
+            say(printable(entry.message), sys.stderr if entry.priority <= entries.WARNING else None)
             if self._log:
                 self._log(entries.by_hand(entry, _who()))
             self.entries += 1

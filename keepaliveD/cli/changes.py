@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from keepaliveD.cli.fitting import terminal_width, wrapped
+from keepaliveD.cli.fitting import say
 from keepaliveD.cli.history import add_options, as_json, when
 from keepaliveD.cli.nearest import did_you_mean
 from keepaliveD.cli.running import its_log, state_directory
@@ -15,7 +15,6 @@ from keepaliveD.log.history import Record
 from keepaliveD.model.errors import Unsupported
 from keepaliveD.model.text import printable
 
-INDENT = 4  # columns of what goes on below
 ELSEWHERE = "a daemon that logs elsewhere writes none there: see keepalivectl status, or its log"
 
 
@@ -39,12 +38,12 @@ def print_log(options: argparse.Namespace, root: Path, read: history.Reader | No
         print(as_json(records))
         return
     lines = (f"{when(record)} {' '.join(record.fields.get('MESSAGE', '').split())}{_by(record)}" for record in records)
-    for line in wrapped(lines, terminal_width(), INDENT):
-        print(line)
+    for line in lines:
+        say(line)
     if not records:
         of_unit = f" of {printable(options.unit)}" if options.unit else ""
         near = did_you_mean(options.unit, [record["UNIT"] for record in changed]) if options.unit else ""
-        print(f"no entries about changes{of_unit} in the journal; {ELSEWHERE}{near}")
+        say(f"no entries about changes{of_unit} in the journal; {ELSEWHERE}{near}")
 
 
 def _by(record: Record) -> str:

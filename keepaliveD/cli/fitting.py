@@ -12,6 +12,8 @@ from typing import TextIO
 
 from keepaliveD.model.duration import FOREVER
 
+CONTINUED = " \\"
+INDENT = 4  # columns of what goes on below
 LEAST = 40  # columns; narrower, the terminal wraps
 COMMAND = re.compile(r"(?:keepalivectl|systemctl|kill) [^;,]*")
 SOLID = "\N{NO-BREAK SPACE}"
@@ -28,6 +30,22 @@ def tell(kind: str, text: str) -> None:
     """Print a note or a warning on standard error, in lines that fit where that is a terminal."""
     for line in wrapped([f"{kind}: {text}"], terminal_width(sys.stderr), len(kind) + 2):
         print(line, file=sys.stderr)
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Print a line on a stream, by default standard output; in a terminal that it does not fit, several lines."""
+    for line in wrapped([text], terminal_width(stream), INDENT):
+        print(line, file=stream)
+
+
+def continued(command: str, width: float) -> str:
+    """Return a command in lines of `width` columns that a shell reads as one; they are broken before options."""
+    first, *options = command.split(" --")
+    lines = [first]
+    for option in (f"--{each}" for each in options):
+        fits = len(lines[-1]) + len(option) + len(" ") + len(CONTINUED) <= width
+        lines[-1:] = [f"{lines[-1]} {option}"] if fits else [lines[-1] + CONTINUED, " " * INDENT + option]
+    return command if len(command) <= width or width < LEAST else "\n".join(lines)
 
 
 def wrapped(lines: Iterable[str], width: float, indent: int) -> Iterator[str]:

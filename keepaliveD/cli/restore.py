@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from keepaliveD.cli import arguments, state
+from keepaliveD.cli.fitting import say
 from keepaliveD.cli.running import elsewhere
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.log import entries
@@ -36,13 +37,13 @@ def restore_settings(options: argparse.Namespace, root: Path) -> None:
             outcomes = SystemSettings(platform.tuner, record).restore()
             others = record.of_other_namespaces()
     for entry in (entry for outcome in outcomes if not outcome.refused for entry in entries.of(outcome)):
-        print(entry.message)
+        say(entry.message)
     for refused in (outcome.refused for outcome in outcomes if outcome.refused):
         raise refused
     if not outcomes:
         if refusal := elsewhere(options.state_dir, root):
             raise refusal
-        print(_nothing_to_restore(others, no_record))
+        say(_nothing_to_restore(others, no_record))
 
 
 def _nothing_to_restore(others: list[str], no_record: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from keepaliveD.cli import arguments, arming, named, running, state
 from keepaliveD.cli.asking import ask
+from keepaliveD.cli.fitting import continued, say, terminal_width
 from keepaliveD.cli.nearest import Besides
 from keepaliveD.cli.starting import how_to_start
 from keepaliveD.config import Config, load
@@ -55,7 +56,7 @@ def undo(options: argparse.Namespace, root: Path) -> None:
         if not _undo_settings(options, root, platform, {setting}):
             if refusal := running.elsewhere(options.state_dir, root):
                 raise refusal
-            print(f"nothing to undo: {setting} has the value that was found there")
+            say(f"nothing to undo: {setting} has the value that was found there")
         return
     if options.target == ALL:
         _undo_all(options, root, platform, no_record)
@@ -91,11 +92,11 @@ def _undo_sockets(options: argparse.Namespace, root: Path, platform: Platform, n
     is_all = options.target == ALL
     disarmed = arming.disarm(options, root, None if is_all else options.target, _settings_to_name(platform))
     for line in redo(disarmed.outcome, disarmed.armed):
-        print(line)
+        print(continued(line, terminal_width()))
     for line in _arming_again(options, root, disarmed.outcome):
-        print(line)
+        say(line)
     if not is_all and not running.running(options.state_dir, root) and (pin := platform.at_connect.pinned()):
-        print(f"{pin} still arms new connections without a daemon; keepalivectl undo all removes it")
+        say(f"{pin} still arms new connections without a daemon; keepalivectl undo all removes it")
     disarmed.finish(nothing)
 
 
@@ -144,7 +145,7 @@ def _undo_settings(options: argparse.Namespace, root: Path, platform: Platform, 
         for outcome in sorted(outcomes, key=lambda outcome: outcome.refused is not None):
             report.add(outcome)
     if outcomes:
-        print(after)
+        say(after)
     return bool(outcomes)
 
 
@@ -155,10 +156,10 @@ def _have_them_restored(daemon: int, control: Path, root: Path, only: Collection
     """
     answer = ask(control, "Restore", {} if only is None else {"settings": sorted(only)}, running.PATIENCE)
     for message in answer["messages"]:
-        print(printable(message))
+        say(printable(message))
     if answer["restored"]:
         redo = running.how_to_reload(daemon, root)
-        print(f"the daemon leaves what was restored until its next reload or start; redo: {redo}")
+        say(f"the daemon leaves what was restored until its next reload or start; redo: {redo}")
     if answer["refused"]:
         refusal = KernelError(answer["refused"])
         refusal.status = Exit(answer.get("status", refusal.status))

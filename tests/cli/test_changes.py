@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from keepaliveD.cli import changes
+from keepaliveD.cli import changes, fitting
 from keepaliveD.log import history
 from keepaliveD.log.entries import MESSAGE_IDS
 from keepaliveD.model.errors import Unsupported
@@ -49,7 +49,7 @@ def test_what_was_changed_is_printed_in_its_order(capsys: pytest.CaptureFixture[
 def test_in_a_narrow_terminal_an_entry_is_broken_between_words(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changes, "terminal_width", lambda: 50)
+    monkeypatch.setattr(fitting, "terminal_width", lambda _: 50)
     first, below, *_ = printed(capsys).splitlines()
     assert first.endswith(" net.ipv4.tcp_keepalive_time:")
     assert below == "    found 7200, set to 180"

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepaliveD.cli.fitting import LEAST, wrapped
+from keepaliveD.cli.fitting import LEAST, continued, wrapped
 from keepaliveD.model.duration import FOREVER
 
 AT_RISK = "at risk      uid 0: 1 bare, the first in 9min 58s; keepalivectl sockets --at-risk --user 0"
@@ -43,6 +43,20 @@ def test_a_command_that_is_wider_than_the_terminal_is_broken_between_words() -> 
         "keepalivectl deaths --explain ID shows",
         "  all that was seen of an entry",
     ]
+
+
+def test_a_command_to_be_pasted_goes_on_below_as_a_shell_reads_it() -> None:
+    """Pasted in two lines, the first of them alone would arm with other times."""
+    command = "redo: keepalivectl arm 10.99.1.2:40001 --idle 180s --interval 20s --probes 31"
+    assert continued(command, 80) == command
+    narrow = continued(command, 60)
+    assert narrow.splitlines() == [
+        "redo: keepalivectl arm 10.99.1.2:40001 --idle 180s \\",
+        "    --interval 20s --probes 31",
+    ]
+    shell = ["sh", "-c", f"printf '%s ' {narrow}"]
+    assert subprocess.run(shell, capture_output=True, text=True, check=True).stdout.split() == command.split()
+    assert continued(command, FOREVER) == command
 
 
 @pytest.mark.parametrize("columns", [80, 40])
