@@ -45,7 +45,8 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
         raise Misuse("--yes only makes sense with --fix")
     asked = None if options.config or options.fix else _ask(options, root)
     if asked and asked.explained:
-        host = asked.host._replace(forgotten=forgotten.known(options.state_dir))
+        ended = forgotten.known(options.state_dir, [one.connection for one in asked.explained])
+        host = asked.host._replace(forgotten=ended)
         view = View(asked.explained, asked.more, asked.daemon, host, plain=asked.plain, age=asked.age)
         options.config = running.followed(options.state_dir, root)
     else:

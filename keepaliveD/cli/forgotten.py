@@ -12,9 +12,9 @@ import json
 import math
 import time
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keepaliveD.log import history
 from keepaliveD.log.history import Record
@@ -28,6 +28,8 @@ from keepaliveD.records.history import History
 
 CAUSES = (Cause.MIDDLEBOX_IDLE.key, Cause.SILENT_AFTER_IDLE.key)
 SINCE = 7 * 86400.0  # seconds: as far back as keepalivectl deaths looks
+NEWEST = 500  # entries that are read of a journal: 0.1 ms each
+MOST_LOOKED_FOR = 32  # peers and units: more take the journal longer than their entries do
 KEY = "timeout"
 SAME = 0.1  # seconds: the history rounds
 
@@ -35,7 +37,8 @@ SAME = 0.1  # seconds: the history rounds
 class Gone(NamedTuple):
     """Connections that ended alike: one, or those of a summary, whose `peer` is "". Times are seconds, NaN not known.
 
-    `netns` is the inode of its network namespace and `uid` its user, "" where not known.
+    `netns` is the inode of its network namespace and `uid` its user, "" where not known. `is_part` says that there may
+    be older ones, which were not read.
     `timeout` is what was assumed of the path then. `supported` is the line of configuration with the timeout that the
     end supports, where it came earlier; else "".
     """
@@ -49,6 +52,7 @@ class Gone(NamedTuple):
     supported: str
     netns: str
     uid: str
+    is_part: bool = False
 
 
 class HelpfulPath(NamedTuple):
@@ -119,19 +123,38 @@ class Forgotten:
 NOTHING = Forgotten()
 
 
-def known(state: Path, read: history.Reader | None = None) -> Forgotten:
-    """Return what the journal, or else the history in the state directory, has of the last week."""
-    read = read or functools.partial(history.journal, causes=CAUSES)
+def known(state: Path, connections: Sequence[Connection], read: history.Reader | None = None) -> Forgotten:
+    """Return what the journal, or else the history in the state directory, has of the last week about these peers.
+
+    And about the units of these connections. Of a long journal only the newest are read.
+    """
+    read = read or functools.partial(history.journal, causes=CAUSES, about=_about(connections), newest=NEWEST)
+    of_journal: list[Mapping[str, Any]] = []
+
+    def newest(since: float) -> history.Entries:
+        of_journal.extend(read(since))
+        return of_journal
+
     try:
-        records, hidden = history.ended(time.time() - SINCE, read, History(state))
+        records, hidden = history.ended(time.time() - SINCE, newest, History(state))
     except Unsupported:
         return NOTHING  # no daemon has kept any
     except (NotPermitted, StateError) as refusal:
         return Forgotten((), str(refusal))
-    return Forgotten((_gone(record) for record in records if record["CAUSE"] in CAUSES), hidden)
+    is_part = len(of_journal) >= NEWEST
+    return Forgotten((_gone(record, is_part=is_part) for record in records if record["CAUSE"] in CAUSES), hidden)
 
 
-def _gone(record: Record) -> Gone:
+def _about(connections: Sequence[Connection]) -> Sequence[Mapping[str, Collection[str]]]:
+    """Return the fields of which an entry must have one; where these are too many to be looked for, anything."""
+    peers = {one.remote.address for one in connections}
+    units = {one.owner.unit for one in connections} - {""}
+    if len(peers) + len(units) > MOST_LOOKED_FOR:
+        return history.ANYTHING
+    return [{"KEEPALIVE_REMOTE_ADDRESS": peers}, *([{"KEEPALIVE_UNIT": units}] if units else [])]
+
+
+def _gone(record: Record, *, is_part: bool) -> Gone:
     return Gone(
         record.when,
         record.count,
@@ -142,6 +165,7 @@ def _gone(record: Record) -> Gone:
         _supported(record["REMEDY"].splitlines()),
         record["NETNS"],
         record["UID"],
+        is_part,
     )
 
 
@@ -184,6 +208,11 @@ def count(gone: Iterable[Gone]) -> int:
     return sum(each.number for each in gone)
 
 
+def counted(gone: Sequence[Gone]) -> str:
+    """Return how many connections these are, in words, as far as they were read."""
+    return f"at least {count(gone)}" if any(each.is_part for each in gone) else str(count(gone))
+
+
 def after(gone: Iterable[Gone]) -> str:
     """Return after which silence these ended."""
     silences = [each.silence for each in gone if not math.isnan(each.silence)]
@@ -195,5 +224,4 @@ def after(gone: Iterable[Gone]) -> str:
 
 def ended_to(one: Connection, gone: Sequence[Gone]) -> str:
     """Return how many connections to the peer of this one ended, and after which silence."""
-    number = count(gone)
-    return f"{number} connection{'s' * (number != 1)} to {one.remote.address} died {after(gone)}"
+    return f"{counted(gone)} connection{'s' * (count(gone) != 1)} to {one.remote.address} died {after(gone)}"

@@ -276,10 +276,9 @@ def _died(its: Explained, host: Host) -> Iterator[str]:
         )
     if others:
         also = "also " if with_peer else ""
-        number = forgotten.count(others)
+        number = f"{forgotten.counted(others)} other{'s' * (forgotten.count(others) != 1)}"
         yield (
-            f"{also}{number} other{'s' * (number != 1)} of {printable(one.owner.unit)} {forgotten.after(others)}; "
-            f"see {deaths_of(one.owner.unit)}"
+            f"{also}{number} of {printable(one.owner.unit)} {forgotten.after(others)}; see {deaths_of(one.owner.unit)}"
         )
     if host.forgotten.hidden and one.origin.guessed and not with_peer:
         yield f"not known: {host.forgotten.hidden}"

@@ -89,7 +89,7 @@ def _look(options: argparse.Namespace, root: Path, config: Config, platform: Pla
         unrecorded = state.unrecorded(platform, daemon, root)  # before the records are read
         around = Surroundings(config.keepalive, config.arm, config.ignore, {})
         explained = _explain(ask, judgement, some, around, lambda: _entries(options, platform))
-    host = _host(options, platform, runs=bool(daemon))._replace(interval=config.interval)
+    host = _host(options, platform, some, runs=bool(daemon))._replace(interval=config.interval)
     if _says_whose(explained):
         host = host._replace(hidden=_hidden(options, platform, root))
     plain = [orders.explained(one) for one in explained] if options.json else []
@@ -116,9 +116,9 @@ def _explain(
     return explained
 
 
-def _host(options: argparse.Namespace, platform: Platform, *, runs: bool) -> page.Host:
+def _host(options: argparse.Namespace, platform: Platform, some: Sequence[Connection], *, runs: bool) -> page.Host:
     """Return what is known of the host; of the settings record only as far as it may be read."""
-    ended = forgotten.known(options.state_dir)
+    ended = forgotten.known(options.state_dir, some)
     with contextlib.suppress(Refusal):
         if found := SystemSettings(platform.tuner, state.records(options, platform).settings).without_us():
             return page.Host(runs, *found, ended)

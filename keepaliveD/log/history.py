@@ -11,7 +11,7 @@ import importlib
 import os
 import pwd
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,6 +56,7 @@ class Record:
         return int(self["COUNT"]) if COUNT.fullmatch(self["COUNT"]) else 1
 
 
+ANYTHING: Sequence[Mapping[str, Collection[str]]] = ({},)
 Entries = Iterable[Mapping[str, Any]]
 Reader = Callable[[float], Entries]  # entries since an instant of the epoch, in their order
 
@@ -103,7 +104,7 @@ def changed(since: float, read: Reader | None = None) -> list[Record]:
 def unseen(read: Reader | None = None) -> str:
     """Return what a daemon could not see of ends of connections when it was last started or reloaded, and why."""
     try:
-        records = _records(0.0, read or functools.partial(journal, events=STARTS))
+        records = _records(0.0, read or functools.partial(journal, events=STARTS, newest=1))
     except (Unsupported, NotPermitted):
         return ""
     return records[-1]["UNSEEN"] if records else ""
@@ -118,9 +119,18 @@ def _records(since: float, read: Reader) -> list[Record]:
     ]
 
 
-def journal(since: float, events: Sequence[str] = ENDS, causes: Sequence[str] = ()) -> Iterator[Mapping[str, Any]]:
+def journal(
+    since: float,
+    events: Sequence[str] = ENDS,
+    causes: Sequence[str] = (),
+    about: Sequence[Mapping[str, Collection[str]]] = ANYTHING,
+    newest: int = 0,
+) -> Iterator[Mapping[str, Any]]:
     """Yield the entries of the system's journal about these events, or only those of these causes.
 
+    Of `about`, the values of fields, one of which an entry has, at least one must fit. With `newest` only so many are
+    yielded, the newest first: a journal may have a hundred thousand, each of which takes 0.1 ms and more. Entries of
+    users who are not trusted are left out here as well, so that they take nobody's place.
     Raises Unsupported where no journal is kept, NotPermitted where there is none of the entries and not all are shown.
     """
     try:
@@ -133,18 +143,33 @@ def journal(since: float, events: Sequence[str] = ENDS, causes: Sequence[str] = 
         raise NotPermitted(f"{NO_HISTORY}: not permitted: run as root, or in the group systemd-journal") from error
     except OSError as error:
         raise Unsupported(f"{NO_HISTORY}: it cannot be opened: {error.strerror}") from error
+    wanted = {"MESSAGE_ID": [MESSAGE_IDS[event] for event in events], "KEEPALIVE_CAUSE": causes, "_UID": _trusted()}
     with reader:
-        for event in events:  # matches of one field are alternatives, sd_journal_add_match(3)
-            reader.add_match(MESSAGE_ID=MESSAGE_IDS[event])
-        for cause in causes:
-            reader.add_match(KEEPALIVE_CAUSE=cause)
-        reader.seek_realtime(since)
+        for fields in about:
+            reader.add_disjunction()
+            for name, values in (*wanted.items(), *fields.items()):
+                for value in values:  # those of one field are alternatives, sd_journal_add_match(3)
+                    reader.add_match(**{name: value})
         is_empty = True
-        for entry in reader:
+        for entry in _backwards(reader, since, newest) if newest else _forwards(reader, since):
             is_empty = False
             yield entry
     if is_empty:
         _check_that_it_is_read()
+
+
+def _forwards(reader: Any, since: float) -> Iterator[Mapping[str, Any]]:
+    reader.seek_realtime(since)
+    yield from reader
+
+
+def _backwards(reader: Any, since: float, most: int) -> Iterator[Mapping[str, Any]]:
+    reader.seek_tail()
+    for _ in range(most):
+        entry = reader.get_previous()
+        if not entry or entry["__REALTIME_TIMESTAMP"].timestamp() < since:
+            return
+        yield entry
 
 
 def _check_that_it_is_read() -> None:

@@ -350,9 +350,9 @@ def test_where_no_daemon_tells_the_newest_start_does(
     answering(monkeypatch, answer)
     starts = [Entry("started", 6, "", {"KEEPALIVE_UNSEEN": each}) for each in ("something else: x", ONLY_NETLINK)]
 
-    def read(since: float, events: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    def read(since: float, events: Sequence[str], newest: int) -> Iterator[Mapping[str, Any]]:
         assert events == history.STARTS
-        return iter(journal(*starts)(since))
+        return iter(list(journal(*starts)(since))[-newest:])
 
     monkeypatch.setattr(history, "journal", read)
     assert printed(capsys, journal()).endswith(HELP)

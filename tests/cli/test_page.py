@@ -313,6 +313,11 @@ def test_the_headline_says_what_is_safe_only_by_a_guess() -> None:
 GONE = Gone(1.0, 1, "amanda@backup.service", "10.20.0.9", 100.0, 240.0, 'timeout = "50s"', "4026531840", "1000")
 
 
+def test_where_only_the_newest_deaths_were_read_there_may_be_more() -> None:
+    part = Forgotten((GONE._replace(number=7, is_part=True), GONE._replace(peer="", is_part=True)))
+    assert fact(BARE, "died", Host(forgotten=part)).startswith("at least 7 connections to 10.20.0.9 died after ")
+
+
 @pytest.mark.parametrize(("number", "forgot"), [(1, "it"), (2, "them")])
 def test_the_path_had_forgotten_as_many_as_died(number: int, forgot: str) -> None:
     died = fact(BARE, "died", Host(forgotten=Forgotten((GONE._replace(number=number),))))
