@@ -43,16 +43,13 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
     """Explain the connections that were named; with --fix, write what helps and show what came of it."""
     if options.yes and not options.fix:
         raise Misuse("--yes only makes sense with --fix")
-    asked = None if options.config or options.fix else _ask(options, root)
-    if asked and asked.explained:
-        ended = forgotten.known(options.state_dir, [one.connection for one in asked.explained])
-        host = asked.host._replace(forgotten=ended)
-        view = View(asked.explained, asked.more, asked.daemon, host, plain=asked.plain, age=asked.age)
-        options.config = running.followed(options.state_dir, root)
-    else:
-        view = _scanned(options, root, asked)
-        if options.fix:
-            return
+    given = options.config
+    if options.fix:
+        from keepaliveD.cli import why
+
+        why.fix(options, root, lambda: _look(options, root, given))
+        return
+    view = _look(options, root, given)
     solution = solutions.of(view.explained, view.host)
     file = drop_in(options.config, solution.name)
     if is_fixed := bool(solution.rules) and _is_fixed(view, file):
@@ -71,6 +68,20 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
         for line in wrapped([assumed(view.explained)], terminal_width(), 0):
             print(line)
         print_lines(path)
+
+
+def _look(options: argparse.Namespace, root: Path, given: Path | None) -> View:
+    """Explain the connections: as the daemon does, unless a configuration was given, or it cannot; else by a scan.
+
+    The options have the configuration that is followed from then on. Raises NoInput where there are none.
+    """
+    asked = None if given else _ask(options, root)
+    if not asked or not asked.explained:
+        return _scanned(options, root, asked, given)
+    options.config = running.followed(options.state_dir, root)
+    ended = forgotten.known(options.state_dir, [one.connection for one in asked.explained])
+    host = asked.host._replace(forgotten=ended)
+    return View(asked.explained, asked.more, asked.daemon, host, plain=asked.plain, age=asked.age)
 
 
 def _is_fixed(view: View, file: Path) -> bool:
@@ -103,12 +114,13 @@ def _ask_again(
     return daemons_explanation.ask_for(options, root) or asked
 
 
-def _scanned(options: argparse.Namespace, root: Path, asked: daemons_explanation.Answered | None) -> View:
+def _scanned(
+    options: argparse.Namespace, root: Path, asked: daemons_explanation.Answered | None, given: Path | None
+) -> View:
     """Scan, and say why; `asked` is what a daemon has answered that knows none of the connections, if one has."""
     from keepaliveD.cli import why
 
-    given = options.config
-    view = why.scanned(options, root)
+    view = why.scanned(options, root, given)
     if asked:  # it runs, also where its lock cannot be seen here
         view = view._replace(daemon=asked.daemon, host=view.host._replace(daemon=True))
     if view.daemon and not given and not options.fix:

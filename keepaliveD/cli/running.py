@@ -206,6 +206,17 @@ def show_it(pid: int, root: Path) -> None:
             ask(path, "Scan", patience=PATIENCE)
 
 
+def have_reloaded(pid: int, root: Path) -> bool:
+    """Have a daemon reload, and scan under what it has read; return whether it can be asked. Raises NotPermitted.
+
+    Raises KernelError, which says what is wrong with the configuration.
+    """
+    if path := control_of(pid, root):
+        for method in ("Reload", "Scan"):
+            ask(path, method, patience=PATIENCE)
+    return path is not None
+
+
 def have_recorded(pid: int, root: Path) -> str:
     """Have a daemon write into the arming record what it has armed at connect; return why it has not, or ""."""
     path = control_socket(root)

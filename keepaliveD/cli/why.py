@@ -49,13 +49,10 @@ NEXT = "The rule arms the next connection, at connect or at the next scan."
 PAUSE = 0.2  # seconds between two looks at what a daemon has done: it says it to nobody but its log
 
 
-def scanned(options: argparse.Namespace, root: Path) -> View:
-    """Scan, and explain the connections that were named; with --fix, write what helps and show what came of it."""
+def scanned(options: argparse.Namespace, root: Path, given: Path | None) -> View:
+    """Scan, and explain the connections that were named, by the configuration that is given or else followed."""
     platform = detect(root=root)
-    given = options.config
-    options.config = running.its_file(options, root)
-    if options.fix:
-        _raise_if_in_vain(options, root)
+    options.config = given or running.its_file(options, root)
     view = _look(options, root, load(options.config).within(platform.cloud()), platform)
     if not given and options.config != (its := running.file_for(options.state_dir, root)):
         options.config = its  # of a daemon that has started since
@@ -66,10 +63,19 @@ def scanned(options: argparse.Namespace, root: Path) -> View:
             f"{view.unrecorded}",
             file=sys.stderr,
         )
-    if options.fix:
-        show(options, view)
-        _fix(options, root, platform, view, solutions.of(view.explained, view.host))
     return view
+
+
+def fix(options: argparse.Namespace, root: Path, look: Callable[[], View]) -> None:
+    """Write what helps the connections that were named, and show what came of it.
+
+    `look` explains them, as the daemon does or by a scan; it raises NoInput where there are none.
+    """
+    options.config = running.its_file(options, root)
+    _raise_if_in_vain(options, root)
+    view = look()
+    show(options, view)
+    _fix(options, root, look, view, solutions.of(view.explained, view.host))
 
 
 def _look(options: argparse.Namespace, root: Path, config: Config, platform: Platform) -> View:
@@ -158,7 +164,7 @@ def _hidden(options: argparse.Namespace, platform: Platform, root: Path) -> str:
     return page.REQUIRES_ROOT if isinstance(refusal, NotPermitted) else str(refusal or "")
 
 
-def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View, solution: Solution) -> None:
+def _fix(options: argparse.Namespace, root: Path, look: Callable[[], View], view: View, solution: Solution) -> None:
     """Write what helps, check it, have a daemon read it, and show what came of it."""
     if not solution.rules:
         _raise_if_at_risk(view)
@@ -173,9 +179,7 @@ def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View
             _confirm(options, settings, "Reload the daemon?", "the daemon was not reloaded")
         _reload(view.daemon, root)  # it may not have read a rule that is there already
         print("\nA rule arms them. Reloaded the daemon.\n")
-        _show_result(
-            options, root, load(options.config).within(platform.cloud()), platform, armed, before=view.explained
-        )
+        _show_result(options, look, armed, before=view.explained)
         return
     file = drop_in(options.config, solution.name)
     _check_daemon(options, view.daemon, root)
@@ -192,9 +196,9 @@ def _fix(options: argparse.Namespace, root: Path, platform: Platform, view: View
         return
     _reload(view.daemon, root)
     print("Reloaded the daemon.\n")
-    config = load(options.config).within(platform.cloud())
+    load(options.config)  # what is wrong is named before the daemon is waited for
     helped = [one for one in view.explained if one.remedy or solutions.supported_path(one, view.host)]
-    _show_result(options, root, config, platform, helped, before=view.explained)
+    _show_result(options, look, helped, before=view.explained)
 
 
 def _raise_if_in_vain(options: argparse.Namespace, root: Path) -> None:
@@ -262,7 +266,12 @@ def _confirm(options: argparse.Namespace, settings: str, question: str, refused:
 
 
 def _reload(daemon: int, root: Path) -> None:
-    """Have the daemon read its configuration. Raises NotPermitted, NoInput."""
+    """Have the daemon read its configuration, and scan by it if it can be asked.
+
+    Raises NotPermitted, NoInput, KernelError.
+    """
+    if running.have_reloaded(daemon, root):
+        return
     try:
         os.kill(daemon, signal.SIGHUP)
     except PermissionError as error:
@@ -272,13 +281,7 @@ def _reload(daemon: int, root: Path) -> None:
 
 
 def _show_result(
-    options: argparse.Namespace,
-    root: Path,
-    config: Config,
-    platform: Platform,
-    helped: Sequence[Explained],
-    *,
-    before: Sequence[Explained],
+    options: argparse.Namespace, look: Callable[[], View], helped: Sequence[Explained], *, before: Sequence[Explained]
 ) -> None:
     """Show the connections once a daemon has armed those that a rule helps, or what stands when it has not in time.
 
@@ -287,7 +290,7 @@ def _show_result(
     end = time.monotonic() + PATIENCE
     cookies = {one.connection.cookie for one in helped}
     while True:
-        view = _look_if_any(options, root, config, platform)
+        view = _look_if_any(look)
         waiting = [one for one in view.explained if one.connection.cookie in cookies and not _is_helped(one)]
         is_armed_since = any(map(page.outdated, waiting))
         if not waiting or time.monotonic() > end + (SHOWN if is_armed_since else 0.0):
@@ -303,10 +306,10 @@ def _show_result(
     _raise_if_doubtful(view)
 
 
-def _look_if_any(options: argparse.Namespace, root: Path, config: Config, platform: Platform) -> View:
+def _look_if_any(look: Callable[[], View]) -> View:
     """Look again; connections that were there before may have ended."""
     try:
-        return _look(options, root, config, platform)
+        return look()
     except NoInput:
         return View((), 0, 0, page.Host())
 

@@ -871,7 +871,13 @@ def test_fix_says_before_it_asks_that_a_reload_sets_again_what_was_undone(
     setting = {"name": "net.ipv4.tcp_keepalive_time", "wanted": 180, "stands": 7200, "before": None}
     as_wanted = {"name": "net.ipv4.tcp_keepalive_intvl", "wanted": 20, "stands": 20, "before": 75}
     monkeypatch.setattr(running, "control_of", lambda *_: Path("/control"))
-    monkeypatch.setattr(running, "ask", lambda *_, **__: {"applied": True, "settings": [setting, as_wanted]})
+
+    def answer(_: Path, method: str, **__: object) -> dict[str, object]:
+        if method == "Reload":
+            desk.reload(4242, signal.SIGHUP)
+        return {"applied": True, "settings": [setting, as_wanted]}
+
+    monkeypatch.setattr(running, "ask", answer)
     terminal = io.StringIO("n\n")
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stdin", terminal)

@@ -328,6 +328,25 @@ def test_fix_makes_a_connection_at_risk_safe_in_one_command(rig: Rig, tmp_path: 
         daemon.stop()
 
 
+def test_fix_is_as_sure_as_the_daemon_whom_the_page_asks(rig: Rig, tmp_path: Path) -> None:
+    """A scan of its own cannot know whether the peer probes; before and after, it is the daemon who is asked."""
+    home = Home(tmp_path, CONFIGURATION)
+    asking = ("env", f"RUNTIME_DIRECTORY={tmp_path}")
+    with program(rig) as asked, home.daemon(rig.client, through=asking) as daemon:
+        ask(tmp_path / "control", "Scan", patience=SOON)
+        words = (*asking, *CTL, "why", str(asked.pid), f"--state-dir={home.state}")
+        page = rig.client.run(*words)
+        assert (page.returncode, page.stderr, "Likely" in page.stdout) == (0, "", False)
+        done = rig.client.run(*words, "--fix", "--yes")
+        assert done.returncode == 0, done
+        before, _, after = done.stdout.partition("Reloaded the daemon.")
+        assert ("1 connection: 1 bare" in before, "1 connection: 1 safe" in after) == (True, True), done.stdout
+        for said in (before, after):
+            assert ("Likely" in said, bool(AGE.search(said))) == (False, True), said
+        held_by_getsockopt(after, asked)
+        daemon.stop()
+
+
 def test_a_death_below_the_guess_is_named_and_fix_writes_what_it_supports(tmp_path: Path) -> None:
     """SAFE by a guess is no promise: that connection dies. After --fix with its death on record the next one lives.
 
