@@ -141,7 +141,7 @@ def run(program: str, work: Callable[[], int | None]) -> int:
     except BrokenPipeError:
         pass  # nobody reads any more: not an error
     except Refusal as refusal:
-        complain(program, refusal)
+        complain(program, refusal, _fitted)
         return refusal.status
     except KeyboardInterrupt:
         return 128 + 2  # as a shell reports SIGINT
@@ -154,6 +154,18 @@ def run(program: str, work: Callable[[], int | None]) -> int:
     finally:
         _discard_what_is_left()
     return status or Exit.OK
+
+
+def _fitted(line: str) -> Iterable[str]:
+    """Return a line as several where standard error is a terminal that it does not fit."""
+    if not os.isatty(2):
+        return [line]
+    try:
+        from keepaliveD.cli.fitting import INDENT, terminal_width, wrapped  # only here: other commands do without
+
+        return list(wrapped([line], terminal_width(sys.stderr), INDENT))
+    except (ImportError, OSError, ValueError, AttributeError):  # what is short may be what it needs
+        return [line]
 
 
 class Output:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keepaliveD.cli import named, page, running
-from keepaliveD.cli.fitting import terminal_width, wrapped
+from keepaliveD.cli.fitting import say, terminal_width, wrapped
 from keepaliveD.cli.solutions import Solution
 from keepaliveD.cli.starting import how_to_start
 from keepaliveD.config.drop_ins import drop_in, rules_before
@@ -56,10 +56,10 @@ def advise(options: argparse.Namespace, root: Path, view: View, solution: Soluti
     file = drop_in(options.config, solution.name)
     print()
     if first := first_rules(options, view, file):
-        print(f"To keep these connections alive, change the rule that matches them ({first}), or write before it:")
+        say(f"To keep these connections alive, change the rule that matches them ({first}), or write before it:")
         print_lines(solution.lines)
         return
-    print(f"To keep these connections alive, write this into {printable(str(file))}:")
+    say(f"To keep these connections alive, write this into {printable(str(file))}:")
     print_lines(solution.lines)
     check = shlex.join(["keepalivectl", "check", *([str(options.config)] if options.config else [])])
     reload = running.how_to_reload(view.daemon, root) if view.daemon else how_to_start(root, options.config)

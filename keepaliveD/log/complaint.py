@@ -6,7 +6,7 @@ import contextlib
 import os
 import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TextIO
 
 from keepaliveD.model.text import printable
@@ -38,11 +38,14 @@ def unbuffered(stream: TextIO | None) -> Write:
     return write
 
 
-def complain(program: str, error: object) -> None:
-    """Say on standard error what ended a program, each line by itself, unless nobody reads it for PATIENCE seconds."""
+def complain(program: str, error: object, fit: Callable[[str], Iterable[str]] = lambda line: [line]) -> None:
+    """Say on standard error what ended a program, each line by itself, unless nobody reads it for PATIENCE seconds.
+
+    `fit` breaks a line that is too long for a terminal.
+    """
     write = unbuffered(sys.stderr)
     for line in str(error).splitlines():
         with contextlib.suppress(OSError, ValueError):
             if not select.select([], [sys.stderr], [], PATIENCE)[1]:
                 return
-        write(f"{program}: {printable(line)}\n")
+        write("".join(f"{part}\n" for part in fit(f"{program}: {printable(line)}")))

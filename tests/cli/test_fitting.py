@@ -59,13 +59,24 @@ def test_a_command_to_be_pasted_goes_on_below_as_a_shell_reads_it() -> None:
     assert continued(command, FOREVER) == command
 
 
+TOLD = f"from keepaliveD.cli.fitting import tell; tell('note', {NOTE!r})"
+REFUSED = f"""
+from keepaliveD.cli.arguments import run
+from keepaliveD.model.errors import NoInput
+def work():
+    raise NoInput({NOTE!r})
+run("note", work)
+"""
+
+
 @pytest.mark.parametrize("columns", [80, 40])
-def test_a_note_fits_the_terminal(columns: int) -> None:
+@pytest.mark.parametrize("saying", [TOLD, REFUSED], ids=["note", "refusal"])
+def test_what_is_said_on_standard_error_fits_the_terminal(saying: str, columns: int) -> None:
     """Also where standard output leads elsewhere."""
     ours, theirs = pty.openpty()
     with open(ours, "rb", buffering=0) as screen, open(theirs, "w", encoding="utf-8") as terminal:
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
-        command = [sys.executable, "-c", f"from keepaliveD.cli.fitting import tell; tell('note', {NOTE!r})"]
+        command = [sys.executable, "-c", saying]
         unset = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
         subprocess.run(command, stdout=subprocess.DEVNULL, stderr=terminal, env=unset, timeout=60, check=True)
         lines = screen.read(1 << 16).decode().splitlines()
