@@ -36,6 +36,7 @@ FEW = 8  # connections at a time to a service that is not ours
 MOST = 78
 SHORTEST, LONGEST = 1.0, 86400.0  # seconds: what may be asked for
 LISTENING = 3 * 3600.0  # seconds
+WITH_TARGET = ("token", "connections", "where", "dry_run", "json", "write", "name")  # options
 STAYS = "Ctrl-C ends it with what is known so far"
 
 
@@ -123,6 +124,8 @@ def measure(options: argparse.Namespace, root: Path) -> None:
         raise Misuse("measure: requires Linux at the end that runs it")
     if (options.target is None) == (options.listen is None):
         raise Misuse("name TARGET (the HOST:PORT to measure to), or --listen, not both")
+    if options.listen is not None and (vain := next(filter(options.__dict__.get, WITH_TARGET), "")):
+        raise Misuse(f"--{vain.replace('_', '-')} belongs to the end that measures, with TARGET; --listen only answers")
     import asyncio
 
     if not options.dry_run:

@@ -285,6 +285,8 @@ def test_nothing_is_written_into_a_configuration_that_is_wrong(tmp_path: Path) -
     [
         (["measure"], 64, "name TARGET (the HOST:PORT to measure to), or --listen, not both"),
         (["measure", "10.0.0.1:22", "--listen"], 64, "not both"),
+        (["measure", "--listen", "--write"], 64, "--write belongs to the end that measures"),
+        (["measure", "--listen", "--dry-run"], 64, "--dry-run belongs to the end that measures"),
         (["measure", "10.0.0.1"], 64, "10.0.0.1: not HOST:PORT, such as 10.20.0.9:22 or [fd00::9]:22"),
         (["measure", "10.0.0.1:0"], 64, "0 is not a port"),
         (["measure", "::1:22"], 64, "is 22 the port? write [::1]:22 if so"),
