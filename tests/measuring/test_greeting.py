@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from socket import create_connection, create_server, socket
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keepaliveD.measuring import listener
 from keepaliveD.measuring.connection import Connection
 from keepaliveD.measuring.greeting import (
     AGREED,
@@ -146,6 +148,7 @@ def test_a_stranger_gets_nothing_but_a_challenge() -> None:
         assert everything(stranger) == b""
 
 
+HELD_UP, DUE = 2.0, 3.0  # seconds
 MANY = 200  # silent connections
 CROWD = (f"{OWN_NETWORK}.9", 0)  # where they come from
 
@@ -203,6 +206,42 @@ def test_devices_are_kept_awake_at_once_although_the_daemon_is_slow_to_answer() 
             await serving
 
     assert asyncio.run(serve()), "no probe has come"
+
+
+def test_the_time_of_a_probe_counts_from_before_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever got the answer takes a fresh one, once the probe is due, for a proof that it has left."""
+    probed: list[float] = []
+
+    class Late(Connection):
+        """What a busy machine makes of it: the program stands still once it has answered."""
+
+        def __init__(self, sock: socket) -> None:
+            time.sleep(HELD_UP)
+            super().__init__(sock)
+
+        def probe(self) -> None:
+            probed.append(time.monotonic())
+
+    monkeypatch.setattr(listener, "Connection", Late)
+
+    def connect(port: int) -> float:
+        with create_connection(("127.0.0.1", port), SOON) as sock:
+            sock.sendall(line_of(Request(0, int(1000 * DUE)), sock.recv(LONGEST_LINE), "secret"))
+            assert sock.recv(1) == AGREED
+            answered = time.monotonic()
+            wait_for(lambda: bool(probed))
+            return probed[0] - answered
+
+    async def serve() -> float:
+        server, stop = create_server(("127.0.0.1", 0)), asyncio.Event()
+        serving = asyncio.create_task(Listener(server, "secret", print).serve(SOON, stop))
+        try:
+            return await asyncio.to_thread(connect, server.getsockname()[1])
+        finally:
+            stop.set()
+            await serving
+
+    assert asyncio.run(serve()) < DUE + HELD_UP / 2
 
 
 def test_a_connection_that_stays_silent_is_closed() -> None:
