@@ -104,8 +104,9 @@ def _candidates(judgement: Judgement, activity: Activity, warn_before: float) ->
     rows, most = np.flatnonzero(may_be_near), max(FEW, len(table) // PART)
     if not len(rows):
         return rows, forecast.cut_at[rows]
-    here = np.where(new[rows], activity.last_packet[rows] + table.firewall_timeout, FOREVER)
-    left = np.fmin(forecast.cut_at[rows], here) - forecast.now
+    left = forecast.cut_at[rows]
+    np.fmin(left, activity.last_packet[rows] + table.firewall_timeout, out=left, where=new[rows])
+    left -= forecast.now
     if len(rows) > ROOM * most:
         some = turns.first(left, turns.owners(table, rows), ROOM * most)
         rows, left = rows[some], left[some]
@@ -142,8 +143,8 @@ def learn(memory: Activity, outcome: Outcome) -> Activity:
         memory,
         last_packet=put(memory.last_packet, rows, newest),
         last_packet_by=put(memory.last_packet_by, rows, newest_by),
-        beat=put(memory.beat, rows, np.where(is_beat, newest, memory.beat[rows])),
-        beat_by=put(memory.beat_by, rows, np.where(is_beat, newest_by, memory.beat_by[rows])),
+        beat=put(memory.beat, rows[is_beat], newest[is_beat]),
+        beat_by=put(memory.beat_by, rows[is_beat], newest_by[is_beat]),
         firewall_timeout=put(memory.firewall_timeout, rows, timeout),
         firewall_forgets_at=put(memory.firewall_forgets_at, rows, np.where(found, forgets_at, known_until)),
         picks_up=put(memory.picks_up, rows, found & answers["picks_up"]),

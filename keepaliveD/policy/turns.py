@@ -15,8 +15,9 @@ FEW = 64  # users: with more of them all their connections are sorted
 def owners(table: SocketTable, rows: Indices) -> Column:
     """Return a number for whoever has his turn: a user, here or in the network namespaces of others."""
     sockets = table.sockets
-    is_here = sockets["netns"][rows] == table.netns
-    numbers: Column = sockets["uid"][rows].astype(np.uint64) * np.uint64(2) + is_here
+    numbers: Column = sockets["uid"][rows].astype(np.uint64)
+    numbers *= 2
+    numbers += sockets["netns"][rows] == table.netns
     return numbers
 
 
@@ -41,7 +42,9 @@ def _most_urgent(left: Column, owner: Column, most: int) -> Indices:
     """Return the positions without those of whoever has more urgent ones enough: to sort them all takes far longer."""
     if len(left) <= most:
         return np.arange(len(left))
-    owners = owner[:1] if (owner == owner[0]).all() else np.unique(owner)
+    if (owner == owner[0]).all():
+        return np.argpartition(left, most)[:most]
+    owners = np.unique(owner)
     if len(owners) > FEW:
         return np.arange(len(left))
     parts = [np.flatnonzero(owner == each) for each in owners]

@@ -12,7 +12,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from io import FileIO
 
@@ -45,7 +45,6 @@ BODY = HEADER.size + FAMILY.size
 ANSWER = 4096  # bytes, more than one entry has
 AT_ONCE = 64  # answers that a socket's buffer surely holds
 V4_MAPPED = 0xFFFF
-NOTHING = memoryview(b"")
 
 
 def _attribute(kind: int, value: bytes) -> bytes:
@@ -282,20 +281,22 @@ def take(message: bytes, answers: Column) -> None:
     length, kind, _, row, _ = HEADER.unpack_from(message)
     if kind != CT_NEW:
         return
-    found = dict(_attributes(memoryview(message)[BODY:length]))
-    if TIMEOUT not in found:  # its packets pass conntrack by (IPS_OFFLOAD): the entry says nothing
+    whole = BODY, min(length, len(message))
+    begin, end = _place(message, whole, TIMEOUT)
+    if begin == end:  # its packets pass conntrack by (IPS_OFFLOAD): the entry says nothing
         return
     answers["found"][row] = True
-    answers["forgets_in"][row] = int.from_bytes(found[TIMEOUT], "big")
-    if _state(found) != ESTABLISHED or answers["forgets_in"][row] > answers["timeout"][row]:
+    answers["forgets_in"][row] = forgets_in = int.from_bytes(message[begin:end], "big")
+    if _state(message, whole) != ESTABLISHED or forgets_in > answers["timeout"][row]:
         answers["timeout"][row] = np.nan  # another timeout applies: by a policy, or while data is not acknowledged
 
 
-def _state(found: Mapping[int, memoryview]) -> int:
-    tcp = dict(
-        _attributes(dict(_attributes(found.get(PROTOINFO, memoryview(b"")))).get(PROTOINFO_TCP, memoryview(b"")))
-    )
-    return tcp[TCP_STATE][0] if TCP_STATE in tcp else 0
+def _state(message: bytes, whole: tuple[int, int]) -> int:
+    place = whole
+    for kind in (PROTOINFO, PROTOINFO_TCP, TCP_STATE):
+        place = _place(message, place, kind)
+    begin, end = place
+    return message[begin] if begin < end else 0
 
 
 def _number(file: FileIO) -> int:
@@ -321,8 +322,15 @@ def _request(number: int, flow: tuple[int, ...]) -> bytes:
     return bytes(question)
 
 
-def _attributes(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    while len(data) >= ATTRIBUTE.size:
-        length, kind = ATTRIBUTE.unpack_from(data)
-        yield kind & TYPE_MASK, data[ATTRIBUTE.size : length]
-        data = data[(max(length, ATTRIBUTE.size) + 3) & ~3 :]
+def _place(message: bytes, within: tuple[int, int], wanted: int) -> tuple[int, int]:
+    """Return where the value of this attribute begins and ends, of those within a place; no octets if it is missing.
+
+    To take all attributes apart takes 10 us an entry, as long as the kernel needs to find it.
+    """
+    begin, end = within
+    while begin + ATTRIBUTE.size <= end:
+        length, kind = ATTRIBUTE.unpack_from(message, begin)
+        if kind & TYPE_MASK == wanted:
+            return begin + ATTRIBUTE.size, min(begin + max(length, ATTRIBUTE.size), end)
+        begin += (max(length, ATTRIBUTE.size) + 3) & ~3
+    return end, end

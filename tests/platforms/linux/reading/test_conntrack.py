@@ -16,7 +16,7 @@ from keepaliveD.platforms.linux.reading.conntrack import (
     HEADER,
     PROTOINFO,
     TIMEOUT,
-    _attributes,
+    _place,
     _request,
     take,
 )
@@ -77,9 +77,22 @@ def test_no_entry_is_no_answer() -> None:
 def test_a_question_has_the_addresses_and_ports_of_its_flow(
     flow: tuple[int, ...], family: int, addresses: dict[int, str]
 ) -> None:
-    question = memoryview(_request(7, flow))
+    question = _request(7, flow)
     length, _, _, number, _ = HEADER.unpack_from(question)
     assert (length, number, question[HEADER.size]) == (len(question), 7, family)
-    parts = dict(_attributes(dict(_attributes(question[BODY:]))[1]))
-    assert {kind: value.hex() for kind, value in _attributes(parts[1])} == addresses
-    assert {kind: value.hex() for kind, value in _attributes(parts[2])} == {1: "06", 2: "1234", 3: "01bb"}
+
+    def value(*kinds: int) -> str:
+        place = BODY, length
+        for kind in kinds:
+            place = _place(question, place, kind)
+        return question[slice(*place)].hex()
+
+    assert {kind: value(1, 1, kind) for kind in (1, 2, 3, 4) if value(1, 1, kind)} == addresses
+    assert [value(1, 2, kind) for kind in (1, 2, 3, 4)] == ["06", "1234", "01bb", ""]
+
+
+def test_an_answer_that_is_cut_off_says_nothing() -> None:
+    whole = entry(left=12)
+    for end in range(HEADER.size, len(whole)):
+        take(whole[:end], np.zeros(2, ENTRY))
+    assert not answered(whole[: BODY + 4])["found"].any()
