@@ -16,11 +16,13 @@ from statistics import median
 
 from bench.daemon import CONFIGURATION, check
 from bench.hold import holding
+from bench.journal import full_of_deaths
 from bench.rows import Row, show
 from keepaliveD.cli.scraped import FRESH
 
 CONNECTIONS = 10_000
 RUNS = 9
+DEATHS = 20_000  # of the peer of a connection, in the journal
 MOST = {"status": 0.15, "why": 0.3}  # seconds from start to end
 WORK = 0.15  # seconds of processor time for either
 SCRAPE = 0.05  # seconds that one may take
@@ -124,6 +126,10 @@ def main() -> int:
                     what: [median(each) for each in zip(*(run(directory, *typed) for _ in range(RUNS)), strict=True)]
                     for what, typed in words.items()
                 }
+                with full_of_deaths(DEATHS, "127.0.0.1") as is_full:
+                    if is_full:
+                        runs = zip(*(run(directory, "why", end) for _ in range(RUNS)), strict=True)
+                        took[f"why HOST:PORT, {DEATHS:,} deaths on record"] = [median(each) for each in runs]
                 with exporter(directory) as serving:
                     scrapes = [scrape(directory, pid, serving) for _ in range(RUNS)]
     walls, works = zip(*scrapes, strict=True)

@@ -13,11 +13,12 @@ import sys
 import tempfile
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fcntl import ioctl
 from pathlib import Path as File
 
-from bench.daemon import CONFIGURATION
+from bench.cli import daemon
+from bench.daemon import CONFIGURATION, INTERVAL
 from bench.hold import holding
 from bench.rows import Row, show
 
@@ -32,12 +33,15 @@ CTL = "from keepaliveD.__main__ import ctl; ctl()"
 
 
 @contextlib.contextmanager
-def watching(directory: str) -> Iterator[tuple[int, int]]:
-    """The process that watches, and the other end of its terminal."""
+def watching(directory: str, *, beside_daemon: bool) -> Iterator[tuple[int, int]]:
+    """The process that watches, and the other end of its terminal; it asks a daemon only beside one."""
     process, terminal = pty.fork()
     if not process:
         os.environ["TERM"] = "xterm"
-        os.execv(sys.executable, [sys.executable, "-c", CTL, "watch", "--config", f"{directory}/config.toml"])
+        if beside_daemon:
+            os.environ |= {"RUNTIME_DIRECTORY": directory, "STATE_DIRECTORY": f"{directory}/state"}
+        alone = [] if beside_daemon else ["--config", f"{directory}/config.toml"]
+        os.execv(sys.executable, [sys.executable, "-c", CTL, "watch", *alone])
     try:
         ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", *SIZE, 0, 0))
         yield process, terminal
@@ -124,11 +128,40 @@ class Meter:
         return 100 * (used + uncounted) / took, took
 
 
+def beside(directory: str) -> tuple[float, float, float]:
+    """What watch uses beside a daemon, and how much more the daemon uses then, in percent, and the seconds measured."""
+    with daemon(directory) as pid:
+        time.sleep(INTERVAL)  # what follows from the first scan
+        before = used_by(pid, lambda: time.sleep(2 * INTERVAL))
+        with watching(directory, beside_daemon=True) as (process, terminal):
+            if b"judged by what the daemon" not in read(terminal, 60.0, until=b"judged by what the daemon"):
+                raise SystemExit("watch does not ask the daemon")
+            meter = Meter(process, terminal)
+            shares: list[tuple[float, float]] = []
+
+            def measure() -> None:
+                end = time.monotonic() + 2 * INTERVAL
+                while time.monotonic() < end:
+                    shares.append(meter.share())
+
+            more = used_by(pid, measure) - before
+    took = sum(seconds for _, seconds in shares)
+    return sum(share * seconds for share, seconds in shares) / took, more, took
+
+
+def used_by(pid: int, work: Callable[[], object]) -> float:
+    """Percent of a core that a process and its workers use while this work is done."""
+    began, used = time.monotonic(), processor_time(pid)
+    work()
+    return 100 * (processor_time(pid) - used) / (time.monotonic() - began)
+
+
 def main() -> int:
     """Measure and show."""
     with tempfile.TemporaryDirectory() as directory, holding(CONNECTIONS):
         File(directory, "config.toml").write_text(CONFIGURATION)
-        with watching(directory) as (process, terminal):
+        asking, daemons, seconds = beside(directory)
+        with watching(directory, beside_daemon=False) as (process, terminal):
             if b"connections: " not in read(terminal, 60.0, until=b"connections: "):
                 raise SystemExit("watch shows nothing")
             meter = Meter(process, terminal)
@@ -145,6 +178,9 @@ def main() -> int:
             Row("with a filter that all match", filtered, "%", at_most=SHARE),
             Row("time between these scans", between_filtered, "s"),
             Row("memory of the command", memory, "MB"),
+            Row("processor time beside a daemon", asking, "%", at_most=SHARE),
+            Row("the daemon's, more than before", daemons, "%", at_most=SHARE),
+            Row("time measured beside it", seconds, "s"),
         ],
     )
 

@@ -28,7 +28,7 @@ from keepaliveD.records.history import History
 
 CAUSES = (Cause.MIDDLEBOX_IDLE.key, Cause.SILENT_AFTER_IDLE.key)
 SINCE = 7 * 86400.0  # seconds: as far back as keepalivectl deaths looks
-NEWEST = 500  # entries that are read of a journal: 0.1 ms each
+NEWEST = 200  # entries that are read of a journal: 0.1 to 0.2 ms each
 MOST_LOOKED_FOR = 32  # peers and units: more take the journal longer than their entries do
 KEY = "timeout"
 SAME = 0.1  # seconds: the history rounds
