@@ -292,14 +292,23 @@ class Daemon:
         self._outside.hurry()
         try:
             table = yield from scan(self._outside.now())
-            self._performer.take_over()
+            unknown = [] if only_mine else self._take_over()
             look = judge(table, nothing_known(), self.decider.rules.paths, ())
             outcome = yield from self._performer.disarm(look, only_mine=only_mine)
             if not only_mine:
                 self._records.arming.forget_left_alone()
         except Refusal as refusal:
             raise type(refusal)(f"cannot disarm, sockets stay armed: {refusal}") from refusal
-        return [outcome]
+        return [outcome, *unknown]
+
+    def _take_over(self) -> list[Outcome]:
+        """Learn what is to be disarmed of what was armed at connect; return why that is not known, if it is not."""
+        try:
+            self._performer.take_over()
+        except Refusal as refusal:
+            reason = f"cannot disarm what was armed at connect, it stays armed: {refusal}"
+            return [Outcome(DisarmAll(only_mine=False), refused=type(refusal)(reason))]
+        return []
 
     def _watch_deaths(self, wanted: Rules) -> list[Outcome]:
         """See ends, or stop seeing them; return what cannot be seen, "" if nothing."""

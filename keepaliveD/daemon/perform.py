@@ -105,7 +105,10 @@ class Performer:
         return f"new connections are armed at connect{reason}"
 
     def _end_at_connect(self) -> str:
-        """Stop arming at connect, and move its records to the arming record; return why that failed, or ""."""
+        """Stop arming at connect, and move its records to the arming record; return why that failed, or "".
+
+        Records that an earlier daemon has left are moved, too: nobody else would read them.
+        """
         lost = ""
         try:
             if not self._lasting:
@@ -137,13 +140,16 @@ class Performer:
             return []  # connections of owners that it does not know are armed by the scans
 
     def take_over(self) -> None:
-        """Move the records of sockets armed at connect to the arming record. Raises Refusal."""
-        if self._records is not None and self._begun:
+        """Move the records of sockets armed at connect to the arming record, unless they are another daemon's.
+
+        Raises Refusal.
+        """
+        if self._records is not None and (self._begun or not self._at_connect.shared()):
             take_over(self._at_connect, self._records.arming)
 
     def close(self) -> str:
         """Stop arming at connect, unless that must survive us; return what went wrong with its records, or ""."""
-        return self._end_at_connect()
+        return self._end_at_connect() if self._begun else ""
 
     def _perform(self, action: Queued) -> Steps[Outcome]:
         match action:

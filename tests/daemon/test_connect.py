@@ -253,3 +253,42 @@ def test_it_is_known_also_beside_one_that_is_left_alone(stage: Stage) -> None:
     stage.at_connect.records[5] = MINE
     stage.run()
     assert (stage.armer.looked, stage.armer.changed) == ([5], [])
+
+
+CANNOT_ARM = {"netlink": config(), "no rule": load()}
+
+
+@pytest.mark.parametrize("why", CANNOT_ARM)
+@pytest.mark.parametrize("running", [False, True])
+def test_what_a_killed_daemon_has_recorded_joins_the_record_though_nothing_is_armed_at_connect_now(
+    stage: Stage, why: str, running: bool
+) -> None:
+    """Else nothing would ever disarm these sockets. What another daemon records that runs is its own."""
+    stage.config = CANNOT_ARM[why]
+    stage.at_connect.refusal = Unsupported('watch.engine = "netlink"')
+    stage.at_connect.records[5] = MINE
+    stage.at_connect.is_shared = running
+    stage.run()
+    assert stage.records().arming.armed() == ({} if running else {5: MINE})
+    assert stage.at_connect.records == ({5: MINE} if running else {})
+
+
+def test_a_stop_that_disarms_says_that_it_cannot_know_all_and_disarms_what_it_knows(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without BPF, after a daemon that had it."""
+
+    def refuse() -> None:
+        raise NotPermitted("the kernel refuses BPF")
+
+    stage.config = dataclasses.replace(load(), disarm_on_stop=True, ignore=())
+    stage.at_connect.is_shared = False
+    stage.records().arming.write({6: MINE})
+    stage.armer.others = AFTER
+    stage.watcher.sockets = lambda now: [idle(now - 900.0, cookie=6)]
+    monkeypatch.setattr(stage.at_connect, "armed", refuse)
+    with pytest.raises(NotPermitted, match="cannot disarm what was armed at connect, it stays armed: the kernel"):
+        stage.run()
+    assert stage.armer.changed == [(6, BEFORE)]
+    first = next(entry for entry in stage.said if entry.event == "refused")
+    assert first.message.startswith("sockets armed at connect stay armed, and may be missing in the arming record: ")

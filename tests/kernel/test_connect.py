@@ -10,6 +10,7 @@ import ipaddress
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -553,6 +554,8 @@ RULES = """
     idle = "180s"
 """.replace("MINE", MINE)
 
+DISARMING = RULES.format(survive="false").replace("[watch]", "disarm_on_stop = true\n    [watch]")
+
 
 HOLD = """
 import os, sys
@@ -869,7 +872,7 @@ def test_sockets_armed_at_connect_are_disarmed_when_their_daemon_is_gone(guest: 
 
 
 def test_sockets_armed_at_connect_are_disarmed_at_the_stop_where_that_is_wanted(guest: Guest) -> None:
-    guest.home.configure(RULES.format(survive="false").replace("[watch]", "disarm_on_stop = true\n[watch]"))
+    guest.home.configure(DISARMING)
     with guest.daemon() as daemon, guest.holding() as held:
         assert held.tell() == ARMED
         daemon.stop()
@@ -928,6 +931,41 @@ def test_a_stop_after_such_a_reload_leaves_no_pin(guest: Guest, change: str) -> 
         daemon.expect("reloaded")
         daemon.stop()
         assert guest.run("find", "/sys/fs/bpf") == pins
+        assert "disarmed" in "".join(guest.disarm())
+        assert held.tell() == UNTOUCHED
+
+
+@pytest.mark.parametrize("change", ["netlink", "no rule"])
+def test_what_a_killed_daemon_armed_at_connect_is_disarmed_at_the_stop_of_one_that_does_not(
+    guest: Guest, change: str
+) -> None:
+    pins = guest.run("find", "/sys/fs/bpf")
+    with guest.daemon() as killed, guest.holding() as held:
+        assert held.tell() == ARMED
+        killed.kill()
+        guest.home.configure(DISARMING.replace(*CANNOT_KEEP[change]))
+        with guest.daemon() as daemon:
+            daemon.stop()
+        assert held.tell() == UNTOUCHED
+        assert guest.run("find", "/sys/fs/bpf") == pins
+
+
+WITHOUT_BPF = ("setpriv", "--bounding-set=-bpf,-perfmon,-sys_admin")
+
+
+def test_without_the_capabilities_a_stop_that_disarms_fails_and_says_what_stays_armed(guest: Guest) -> None:
+    with guest.daemon() as killed, guest.holding() as held:
+        assert held.tell() == ARMED
+        killed.kill()
+        guest.home.configure(DISARMING.replace(*CANNOT_KEEP["netlink"]))
+        with guest.daemon(through=WITHOUT_BPF, event="refused") as daemon:
+            daemon.expect("started")
+            daemon.send(signal.SIGTERM)
+            assert daemon.wait() == 77
+            first, last = (entry["MESSAGE"] for entry in daemon.heard("refused"))
+        assert first.startswith("sockets armed at connect stay armed, and may be missing in the arming record: ")
+        assert last.startswith("cannot disarm what was armed at connect, it stays armed: ")
+        assert "requires CAP_BPF and CAP_PERFMON" in first
         assert "disarmed" in "".join(guest.disarm())
         assert held.tell() == UNTOUCHED
 

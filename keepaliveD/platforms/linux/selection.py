@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from keepaliveD.model import requirements
 from keepaliveD.model.errors import NotPermitted, Refusal, Unsupported
 from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import Armed
@@ -204,16 +205,24 @@ class BpfAtConnect:
 
     @contextlib.contextmanager
     def _records(self, armer: ConnectArmer | None) -> Iterator[int | None]:
-        """Yield the map of this armer's records, or the pinned map, or None."""
+        """Yield the map of this armer's records, or the pinned map, or None. Raises Refusal where it cannot be read."""
         if armer:
             yield armer.records
             return
         try:
             descriptor = libbpf.open_pinned(self._pins.records)
-        except (OSError, Unsupported):
+        except (OSError, Unsupported) as error:
+            if self._pins.are_records_seen():
+                raise _unreadable(self._pins.records, error) from error
             yield None
             return
         try:
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+def _unreadable(records: Path, error: OSError | Unsupported) -> Refusal:
+    if isinstance(error, PermissionError):
+        return NotPermitted(f"{records}: cannot be read: {error.strerror}; requires {requirements.RECALL.privileges}")
+    return Unsupported(f"{records}: cannot be read: {error}")

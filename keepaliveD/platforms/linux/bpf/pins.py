@@ -63,6 +63,13 @@ class Pins:
         """Return where a program is pinned, if any is. Raises OSError."""
         return next((each for each in (self.program, _new(self.program)) if each.exists()), None)
 
+    def are_records_seen(self) -> bool:
+        """Return whether records are pinned, as far as this process may look."""
+        try:
+            return self.records.exists()
+        except OSError:
+            return False
+
     def drop_program(self) -> None:
         """Remove the pin of the program, and one that did not take its place. Raises OSError."""
         self.program.unlink(missing_ok=True)
