@@ -197,15 +197,19 @@ class Disarmed:
     report: Results
     damaged: tuple[str, ...]  # what is wrong with the record
     unrecorded: str  # why it may lack what a daemon has armed at connect
+    unread: Refusal | None  # why what an earlier daemon has armed at connect is not known
     is_at_connect_ended: bool
     elsewhere: Refusal | None  # the daemon may keep its records in another directory
 
     def finish(self, nothing: str) -> None:
         """Raise the reason where not all could be done; say `nothing` where there was nothing to do."""
+        unread = f"sockets that were armed at connect stay armed: {self.unread}" if self.unread else ""
         if self.damaged:
-            for line in self.damaged[1:]:
+            for line in (*self.damaged[1:], *filter(None, [unread])):
                 tell("warning", line)
             raise RecordDamaged(self.damaged[0])
+        if self.unread:
+            raise type(self.unread)(unread)
         if self.unrecorded:
             raise Busy(
                 f"what tcp-keepalived has armed at connect may be armed still, as it cannot be seen: {self.unrecorded}"
@@ -227,16 +231,16 @@ def disarm(options: argparse.Namespace, root: Path, target: str | None = None, b
     records = state.records(options, platform)
     beside_daemon = running(options.state_dir, root)
     at_connect = "" if beside_daemon or target is not None else _end_at_connect(platform)
+    if at_connect:
+        say(at_connect)
     with in_worker(platform.open, Watching()) as ask:
         look = _scan(ask, ANYWHERE)
         seen = set(look.table.sockets["cookie"].tolist())
         named = seen if target is None else _meant(target, ask, look, besides)
         unrecorded = state.unrecorded(platform, beside_daemon, root)
-        take_over(platform.at_connect, records.arming)
+        unread = _take_over(platform, records)
         armed = records.arming.armed()
         damaged = records.arming.damaged()
-        if at_connect:
-            say(at_connect)
         if armed:
             _check_settings(records)
         action = Disarm(with_cookies(look, armed.keys() & named))
@@ -252,7 +256,16 @@ def disarm(options: argparse.Namespace, root: Path, target: str | None = None, b
         lost = f"{_connections(len(missing))} on record not found: ended since, or not visible from here"
         tell("warning", lost)
     other = elsewhere(options.state_dir, root)
-    return Disarmed(armed, outcome, report, damaged, unrecorded, bool(at_connect), other)
+    return Disarmed(armed, outcome, report, damaged, unrecorded, unread, bool(at_connect), other)
+
+
+def _take_over(platform: Platform, records: Records) -> Refusal | None:
+    """Record what was armed at connect; return why it cannot be: what is recorded already is disarmed nevertheless."""
+    try:
+        take_over(platform.at_connect, records.arming)
+    except Refusal as refusal:
+        return refusal
+    return None
 
 
 def _beside_daemon(does: str) -> str:

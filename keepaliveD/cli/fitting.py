@@ -35,7 +35,7 @@ def tell(kind: str, text: str) -> None:
 def say(text: str, stream: TextIO | None = None) -> None:
     """Print a line on a stream, by default standard output; in a terminal that it does not fit, several lines."""
     for line in wrapped([text], terminal_width(stream), INDENT):
-        print(line, file=stream)
+        print(line, file=stream, flush=True)  # what was done, though the program may be killed next
 
 
 def continued(command: str, width: float) -> str:

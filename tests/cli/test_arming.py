@@ -17,7 +17,7 @@ from keepaliveD.config import files
 from keepaliveD.log.entries import Entry
 from keepaliveD.model.arming import Access
 from keepaliveD.model.connections import Owner
-from keepaliveD.model.errors import NoInput, Unsupported
+from keepaliveD.model.errors import NoInput, NotPermitted, Unsupported
 from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import Watching
@@ -574,6 +574,26 @@ def test_disarm_knows_what_was_armed_at_connect(desk: Desk) -> None:
     status, out, err = desk.types("disarm")
     assert (status, len(out), err) == (0, 1, [])
     assert (desk.at_connect.records, desk.record.armed()) == ({}, {})
+
+
+def test_disarm_says_what_it_removed_and_disarms_what_it_knows_where_records_of_bpf_cannot_be_read(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without CAP_BPF, say."""
+
+    def refuse() -> None:
+        raise NotPermitted("/armed: requires CAP_BPF")
+
+    monkeypatch.setattr(desk.at_connect, "armed", refuse)
+    desk.at_connect.pin = "/pin"
+    desk.record.write({1: Armed(OFF, ON)})
+    desk.armer.others = ON
+    status, out, err = desk.types("disarm")
+    assert status == 77
+    assert out[0] == "removed /pin; new connections are no longer armed"
+    assert "disarmed" in out[1]
+    assert err == ["keepalivectl: sockets that were armed at connect stay armed: /armed: requires CAP_BPF"]
+    assert desk.record.armed() == {}
 
 
 def test_disarm_ends_a_program_that_has_outlived_its_daemon(desk: Desk) -> None:

@@ -970,6 +970,25 @@ def test_without_the_capabilities_a_stop_that_disarms_fails_and_says_what_stays_
         assert held.tell() == UNTOUCHED
 
 
+def test_without_the_capabilities_disarm_says_what_it_removes_and_what_stays_armed(guest: Guest) -> None:
+    """And disarms what the arming record names: what was armed by a scan."""
+    guest.home.configure(RULES.format(survive="true"))
+    with guest.holding() as earlier, guest.daemon() as daemon, guest.holding() as held:
+        earlier.becomes(ARMED)
+        assert held.tell() == ARMED
+        daemon.kill()
+        command = guest.command(*WITHOUT_BPF, *CTL, "disarm", f"--state-dir={guest.home.state}")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 77
+        assert done.stdout.startswith(f"removed {PIN}; new connections are no longer armed\n")
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("keepalivectl: sockets that were armed at connect stay armed: ")
+        assert "requires CAP_BPF and CAP_PERFMON" in last
+        assert (earlier.tell(), held.tell()) == (UNTOUCHED, ARMED)
+        assert "disarmed" in "".join(guest.disarm())
+        assert held.tell() == UNTOUCHED
+
+
 def test_a_pin_that_cannot_be_removed_is_an_error_that_says_how_to_end_it(guest: Guest) -> None:
     """On a read-only BPF file system."""
     guest.home.configure(RULES.format(survive="true"))
