@@ -17,6 +17,7 @@ from keepaliveD.config.drop_ins import drop_in
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import span
 from keepaliveD.model.errors import Misuse
+from keepaliveD.model.explained import Explained
 from keepaliveD.model.plain import known
 from keepaliveD.model.text import printable
 
@@ -73,15 +74,21 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
 def _look(options: argparse.Namespace, root: Path, given: Path | None) -> View:
     """Explain the connections: as the daemon does, unless a configuration was given, or it cannot; else by a scan.
 
+    With --fix it must have read the sockets: root may read those that a daemon without privileges may not.
     The options have the configuration that is followed from then on. Raises NoInput where there are none.
     """
     asked = None if given else _ask(options, root)
-    if not asked or not asked.explained:
+    if not asked or not asked.explained or (options.fix and any(map(_requires_root, asked.explained))):
         return _scanned(options, root, asked, given)
     options.config = running.followed(options.state_dir, root)
     ended = forgotten.known(options.state_dir, [one.connection for one in asked.explained])
     host = asked.host._replace(forgotten=ended)
     return View(asked.explained, asked.more, asked.daemon, host, plain=asked.plain, age=asked.age)
+
+
+def _requires_root(its: Explained) -> bool:
+    """Return whether the daemon lacks the privilege to read this socket."""
+    return its.found is None and page.NOT_READ.get(its.hindrance) == page.REQUIRES_ROOT
 
 
 def _is_fixed(view: View, file: Path) -> bool:

@@ -33,7 +33,7 @@ from keepaliveD.model.explained import Explained
 from keepaliveD.model.keepalive import ALL, Found, Keepalive, SocketKeepalive
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.reports import ReportDeaths
-from keepaliveD.model.results import Armed, Mark
+from keepaliveD.model.results import Armed, ArmingResult, Mark
 from keepaliveD.model.rules import ArmAction, ArmRule, Watching
 from keepaliveD.model.sockets import Timer
 from keepaliveD.platforms.base import Platform, Session
@@ -631,6 +631,23 @@ def test_beside_a_daemon_that_cannot_be_asked_it_says_whose_configuration_it_fol
     err = " ".join(desk.capsys.readouterr().err.split())
     assert "this is a single scan by keepalivectl; this follows " in err
     assert err.endswith("but the daemon (process 812) may read another file; run as root to see which")
+
+
+def test_fix_reads_the_sockets_that_a_daemon_without_privileges_may_not_read(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root would be told that this requires root."""
+    rule = ArmRule("keepalive.arm", ArmAction.REARM, 180, 20, 31)
+    unread = Explained(samples.BARE, True, None, ArmingResult.OWNER_NOT_VISIBLE, None, rule)
+    known = daemons_explanation.Answered([unread], 0, 812, page.Host(True), [], 15.0)
+    monkeypatch.setattr(daemons_explanation, "ask_for", lambda *_: known)
+    monkeypatch.setattr(running, "followed", lambda *_: desk.config)
+    desk.daemon = 812
+    words = ["why", "amanda@backup", "--state-dir", str(desk.directory / "state")]
+    assert main(words) == 0
+    assert "who set it is not known: requires root" in " ".join(desk.capsys.readouterr().out.split())
+    assert main([*words, "--fix", "--yes"]) == 0
+    assert (desk.written.exists(), desk.reloaded) == (True, [812])
 
 
 def test_a_connection_that_the_daemon_ignores_is_not_one_that_it_will_see(
