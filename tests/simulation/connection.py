@@ -203,7 +203,7 @@ class Connection:
                 return
             seen = when
         self.passed.append((seen, kind, direction))
-        self.note(now, sender, f"sends {kind.name}")
+        self._note_sent(now, sender, kind)
         other = self.peer if direction == OUT else self.here
         if kind is Kind.PROBE and direction == IN:
             self.probes_heard.append(when)
@@ -212,6 +212,10 @@ class Connection:
     def _arrive(self, now: float, what: tuple[End, Packet]) -> None:
         end, packet = what
         end.receive(now, packet)
+
+    def _note_sent(self, now: float, sender: End, kind: Kind) -> None:
+        if self.story is not None:  # millions of packets have none
+            self.note(now, sender, f"sends {kind.name}")
 
     def _bounced(self, now: float, sender: End) -> None:
         """A firewall's reset comes back."""

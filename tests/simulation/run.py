@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.sockets import Column, SocketTable
 from tests.simulation.armer import ArmedAt, Armer
 from tests.simulation.connection import Connection
@@ -65,6 +66,10 @@ def run(
     when = Moments(world, at)
     while (start := when.next()) is not None:
         end = start + when.takes()
+        if reader.is_over():
+            done.scans.append(Scan(start, end))
+            when.said(done.scans[-1], FOREVER)
+            continue
         table = reader.scan(start, end - start)
         armer.now = end + 0.001
         said = decider.scan(table, end, armer.arm, armer.read)

@@ -10,7 +10,7 @@ import numpy as np
 from keepaliveD.model.keepalive import Own
 from keepaliveD.model.sockets import SOCKET, Column, Indices, Sockets, SocketTable, Switch, TcpState, Timer
 from tests.simulation.connection import Connection
-from tests.simulation.kernel import HZ, End
+from tests.simulation.kernel import HZ, NEVER, End
 from tests.simulation.world import World, network
 
 SINCE_PACKET = 1024e-6  # seconds: the unit of since_packet in bpf/record.h
@@ -43,7 +43,7 @@ def reading(end: End) -> tuple[float, ...]:
         end.last_ack,
         end.segments_in,
         end.segments_out,
-        timer.value,
+        timer,
         expires,
         end.state,
         options.on,
@@ -87,6 +87,12 @@ class Reader:
         asleep = sum(max(0.0, min(end, taken_at) - max(start, self._taken_at)) for start, end in self._world.asleep)
         self._taken_at = taken_at
         return SocketTable(sockets, taken_at, reading=takes, asleep=asleep)
+
+    def is_over(self) -> bool:
+        """Whether no scan will find a socket anymore: a decider would be shown one empty table after the other."""
+        if (self._rows[:, STATE] > 0).any():
+            return False
+        return all(one.closed_at < NEVER or one.next_event == NEVER for one in self._connections)
 
     def _advance(self, due: Indices, read_at: Column) -> None:
         readings, following = [], []
