@@ -88,8 +88,9 @@ def test_a_decider_that_always_says_cut_is_found_out() -> None:
 
 def test_a_decider_that_always_warns_is_found_out() -> None:
     assert {Wrong.FALSE_BARE, Wrong.NEVER_CUT} <= wrongs(Verdict.BARE, certain=True)
-    assert Wrong.FALSE_LATE in wrongs(Verdict.LATE, certain=True)
-    assert Wrong.UNWARNED not in wrongs(Verdict.LATE, certain=True)
+    late = wrongs(Verdict.LATE, certain=True)
+    assert Wrong.FALSE_LATE in late
+    assert Wrong.UNWARNED not in late
 
 
 def test_one_seed_is_one_history() -> None:

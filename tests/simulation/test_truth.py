@@ -144,7 +144,7 @@ def test_a_verdict_is_of_the_silence_in_which_it_was_said(found: Any) -> None:
 
 def test_a_peer_that_probed_before_the_first_scan_may_as_well_have_not(found: Any) -> None:
     """Its connection may be forgotten already, as far as the ages show: nobody could have warned in time."""
-    wrong = found(host(100.0), EngineName.NETLINK, Options(), Options(True, 80, 200, 9), born=-120.0)
+    wrong = found(host(100.0), EngineName.NETLINK, Options(), Options(True, 80, 200, 9), born=-120.0, ends=400.0)
     assert wrong == {Wrong.UNWARNED_PRESUMED}
 
 
@@ -167,7 +167,7 @@ def test_that_a_peer_probes_no_more_is_known_once_a_silence_has_shown_it(found: 
     """It was quiet for longer than it had ever been between two probes; then both spoke once more."""
     steps = [(1.0, "peer", "say"), (800.0, "here", "ask"), (250.0, "here", "ask")]
     change = [(800.0, "peer", Options())]
-    often = host(300.0, warn_before=110.0)
+    often = host(300.0, warn_before=110.0, until=2000.0)
     assert found(often, EngineName.BPF, Options(), Options(True, 180, 20, 9), *steps, changes=change) == set()
 
 
@@ -245,7 +245,8 @@ def test_netlink_does_not_show_since_when_a_probe_is_on_its_way(
     """It is sent at 75 s, passes the path at 77 s, and its answer comes at 83 s; the next one leaves a minute later."""
     here, step = Options(True, 60, 20, 9), (1.0, "peer", "say")
     monkeypatch.setattr(running, "plan", lambda world, _: drawn(world, here, Options(), step, latency=2.0))
-    done = run(host(100.0, interval=1.0), engine, decide=lambda _: Says({75.5: Verdict.LATE}))
+    quick = host(100.0, interval=1.0, until=400.0)
+    done = run(quick, engine, decide=lambda _: Says({75.5: Verdict.LATE}))
     assert wrong in {breach.wrong for breach in Judge(done).breaches()}
 
 
