@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keepaliveD.cli.ctl import main
 from keepaliveD.measuring import listener
 from keepaliveD.measuring.connection import Connection
 from keepaliveD.measuring.greeting import (
@@ -270,7 +271,8 @@ def everything(connection: socket) -> bytes:
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "ssh", ""])
-def test_a_port_that_is_none_is_a_mistake(port: str) -> None:
-    status, error = refused("--listen", port)
-    assert status == 64
-    assert "is not a port; write 1 to 65535" in error
+def test_a_port_that_is_none_is_a_mistake(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["measure", "--listen", port])
+    assert ended.value.code == 64
+    assert "is not a port; write 1 to 65535" in capsys.readouterr().err
