@@ -63,7 +63,7 @@ class Path:
 
     def is_busy(self, now: float) -> bool:
         """The same for all that are tested at about the same time."""
-        return random.Random(f"{self.timeouts} {now // MOMENT}").random() < self.busy
+        return self.busy > 0 and random.Random(f"{self.timeouts} {now // MOMENT}").random() < self.busy
 
     def fresh(self, now: float) -> float | None:
         """When a connection that is begun now stands."""
