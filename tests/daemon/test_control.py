@@ -45,6 +45,7 @@ from keepaliveD.policy import remembered as policy_remembered
 from keepaliveD.policy.listing import FEW
 from keepaliveD.policy.remembered import remembered
 from tests.support.ends import FORGOTTEN_BY_REJECT, alike
+from tests.support.examples import examples
 from tests.support.host import NOW, FakeHost
 from tests.support.tables import idle, table, watch
 
@@ -658,7 +659,7 @@ SENT = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(examples(200), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(SENT, min_size=1, max_size=4))
 def test_whatever_clients_send_nobody_gets_the_answer_of_another(control: Control, clients: list[list[bytes]]) -> None:
     """10,000 messages, malformed, truncated and half-sent ones; whoever asks well is answered."""

@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from keepaliveD.model.errors import Busy, LaterRecord, NotPermitted, RecordDamaged, StateError
 from keepaliveD.records.format import parse
 from keepaliveD.records.settings import DueBack, SettingsRecord
+from tests.support.examples import examples
 from tests.support.unprivileged import as_nobody, reachable_directory
 
 HERE = {"boot": "b", "netns": "net:[1]"}
@@ -706,4 +707,4 @@ class Lives(RuleBasedStateMachine):
 
 
 TestLives = Lives.TestCase
-TestLives.settings = hypothesis.settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestLives.settings = hypothesis.settings(examples(60), stateful_step_count=30)
