@@ -101,8 +101,7 @@ class Performer:
         unpinned = self._at_connect.begin(engine=engine, plan=plan, survive=survive)
         self._begun = True
         self._lasting = survive and not unpinned
-        reason = f", but not after the daemon stops (keepalive.survive_stop: {unpinned})" if unpinned else ""
-        return f"new connections are armed at connect{reason}"
+        return f"new connections are armed at connect{_unkept(unpinned, survive=survive)}"
 
     def _end_at_connect(self) -> str:
         """Stop arming at connect, and move its records to the arming record; return why that failed, or "".
@@ -182,6 +181,15 @@ class Performer:
     def disarm(self, look: Judgement, *, only_mine: bool = False) -> Steps[Outcome]:
         """Disarm the recorded sockets. Call it after the settings are restored."""
         return (yield from self._sockets.disarm(look, only_mine=only_mine))
+
+
+def _unkept(unpinned: str, *, survive: bool) -> str:
+    """Return what ends with the daemon though it should not, and why, after a comma; "" where nothing does."""
+    if not unpinned:
+        return ""
+    if survive:
+        return f", but not after the daemon stops (keepalive.survive_stop: {unpinned})"
+    return f", but if the daemon is killed, keepalivectl disarm cannot restore them ({unpinned})"
 
 
 def _asked(action: Action, asker: Asker | None) -> Action:

@@ -142,8 +142,9 @@ class AtConnect(Protocol):
     def begin(self, *, engine: str, plan: ConnectPlan, survive: bool) -> str:
         """Arm at connect by this plan from now on, in place of the plan before.
 
-        `survive`: also after our end; return why that is not possible, or "". If the new plan cannot begin, the
-        plan before stays. Raises Unsupported, NotPermitted.
+        `survive`: also after our end; return why that is not possible, or "". Without it return why what stood
+        in the sockets is lost if we are killed, or "". If the new plan cannot begin, the plan before stays.
+        Raises Unsupported, NotPermitted.
         """
 
     def refresh(self) -> list[Counted]:

@@ -136,6 +136,16 @@ def test_where_it_cannot_survive_it_is_done_nevertheless_and_the_reason_is_repor
     )
 
 
+def test_where_its_records_would_be_lost_by_a_kill_that_is_reported(stage: Stage) -> None:
+    """Beside another daemon, or without a BPF file system."""
+    stage.at_connect.unpinned = "/pin: in use by another tcp-keepalived"
+    stage.run()
+    assert said(stage).endswith(
+        "armed at connect, but if the daemon is killed, keepalivectl disarm cannot restore them "
+        "(/pin: in use by another tcp-keepalived)"
+    )
+
+
 def test_where_nothing_was_left_nothing_is_removed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who may not even look there would else be told of it at every start."""
     monkeypatch.setattr(stage.at_connect, "unpin", lambda: pytest.fail("removed"))

@@ -487,8 +487,9 @@ def test_records_of_a_program_that_could_not_be_attached_are_not_left(
 def test_a_second_daemon_does_not_take_the_pin_of_the_first(cgroup: Path, pins: Pins) -> None:
     second = Pins(pins.program.parent)
     with arming(cgroup, ENABLE, pins=pins, survive=True):
-        with arming(cgroup, MILD, pins=second, survive=True) as other:
-            assert other.unpinned == f"{pins.program}: in use by another tcp-keepalived"
+        for survive in (True, False):
+            with arming(cgroup, MILD, pins=second, survive=survive) as other:
+                assert other.unpinned == f"{pins.program}: in use by another tcp-keepalived"
         assert second.claimed_by_another()
     assert opened(cgroup)[0] == ARMED
     pins.release()

@@ -130,7 +130,7 @@ class FakeAtConnect:
         self.at_work = 1
         if survive and not self.unpinned:
             self.pin = "/pin"
-        return self.unpinned if survive else ""
+        return self.unpinned
 
     def refresh(self) -> list[Counted]:
         self.looks += self.at_work

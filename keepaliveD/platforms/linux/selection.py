@@ -121,7 +121,7 @@ class BpfAtConnect:
 
     @capabilities.for_bpf()
     def begin(self, *, engine: str, plan: ConnectPlan, survive: bool) -> str:
-        """Arm at connect by this plan; return why that will not outlive us although it should.
+        """Arm at connect by this plan; return why that, or its records, will not outlive us although it should.
 
         If it cannot begin, the plan before stays. Raises Unsupported, NotPermitted.
         """

@@ -67,8 +67,8 @@ class KnownCgroups(Protocol):
 class ConnectArmer:
     """The program, which arms until close(), or if it is pinned, until the pin is removed.
 
-    `unpinned` says why it is not pinned though it should be. `records` is the descriptor of the map in
-    which it keeps what stood in the sockets that it armed.
+    `unpinned` says why its records are not pinned, or it is not though it should be. `records` is the descriptor
+    of the map in which it keeps what stood in the sockets that it armed.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class ConnectArmer:
             self.records = self._object.map_fd(ARMED)
             lost = self._pin_records(pins) if pins else ""
             link = self._attach(cgroup, pins if records is None else None)
-            self.unpinned = lost or self._pin_program(link, pins) if pins and survive else ""
+            self.unpinned = lost or (self._pin_program(link, pins) if pins and survive else "")
         except BaseException:
             self._object.close()
             raise
