@@ -141,7 +141,10 @@ def _facts(host: Host) -> Iterator[tuple[str, str]]:
         yield from _ends(daemon.get("ends", ()))
     if host.unseen:
         yield "ends", host.unseen
-    if host.pinned:
+    if host.pinned and host.process:
+        end = f"keepalivectl disarm removes it after {host.stop}"
+        yield "at connect", f"{host.pinned} arms new connections, also once the daemon has ended; {end}"
+    elif host.pinned:
         yield "at connect", f"{host.pinned} arms new connections without a daemon; keepalivectl disarm removes it"
     for problem in _problems(host):
         yield "problem", problem

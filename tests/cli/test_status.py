@@ -275,6 +275,15 @@ def test_what_a_killed_daemon_has_left_says_how_it_is_undone(desk: Desk) -> None
     assert "at connect   /pin arms new connections without a daemon; keepalivectl disarm removes it" in out
 
 
+def test_what_is_pinned_beside_a_daemon_that_cannot_be_asked_is_not_said_to_be_left_behind(desk: Desk) -> None:
+    desk.at_connect.pin = "/pin"
+    with SettingsRecord(desk.directory / "state", IDENTITY, {}).locked():
+        _, out, _ = desk.types("status")
+    (line,) = (line for line in out if line.startswith("at connect"))
+    assert line.startswith("at connect   /pin arms new connections, also once the daemon has ended; ")
+    assert "keepalivectl disarm removes it after systemctl stop" in line
+
+
 def test_a_daemon_that_cannot_be_asked_is_named(desk: Desk) -> None:
     with SettingsRecord(desk.directory / "state", IDENTITY, {}).locked():
         left, (first, *_), _ = desk.types("status")
