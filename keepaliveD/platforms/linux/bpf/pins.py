@@ -23,7 +23,6 @@ class Pins:
         self.records = directory / RECORDS
         self._directory = directory
         self._lock = -1
-        self._made = False
 
     def claim(self) -> None:
         """Make and lock the directory. Raises OSError, with EBUSY if another daemon has locked it."""
@@ -31,24 +30,26 @@ class Pins:
             return
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._directory, 0o700)
-            self._made = True
+        self._lock = self._locked()
+
+    def _locked(self) -> int:
+        """Return a descriptor of the directory that holds its lock. Raises OSError, with EBUSY as claim() does."""
         lock = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(lock)
             raise OSError(errno.EBUSY, "in use by another tcp-keepalived") from error
-        self._lock = lock
+        return lock
 
     def claimed_by_another(self) -> bool:
         """Return whether another daemon uses the directory."""
         if self._lock >= 0:
             return False
         try:
-            self.claim()
+            os.close(self._locked())
         except OSError as error:
             return error.errno == errno.EBUSY
-        self.release()
         return False
 
     def pin_program(self, programs: libbpf.Object, link: int) -> None:
@@ -103,13 +104,14 @@ class Pins:
             self._directory.rmdir()
 
     def release(self) -> None:
-        """Unlock the directory for other daemons; remove it if we made it and nothing is pinned in it."""
+        """Remove the directory that we have locked if nothing is pinned in it, and unlock it for other daemons.
+
+        A mount point in our own mount namespace, as in the unit, stays.
+        """
         if self._lock >= 0:
+            self.remove_directory()
             os.close(self._lock)
             self._lock = -1
-        if self._made:
-            self.remove_directory()
-            self._made = False
 
 
 def _new(path: Path) -> Path:
