@@ -123,12 +123,13 @@ class SystemSettings:
         if self._damaged is None:
             self._damaged = self._record.set_aside()
         try:
-            removed = self._record.tend()
+            lost = self._record.tend()
         except LaterRecord as refusal:
             return (*self._damaged, str(refusal))
         except Refusal as refusal:
             return (*self._damaged, f"{refusal}; each scan tries again to write the settings record")
-        return (*self._damaged, "the settings record was removed; wrote it again") if removed else self._damaged
+        said = "the settings record was removed or replaced; wrote it again"
+        return (*self._damaged, said) if lost else self._damaged
 
     def _exchange(self, key: str, expected: int, value: int, record: SettingsRecord) -> int:
         """Write a value over the value that stands, recording what stands first; return what stood there."""

@@ -162,7 +162,7 @@ class ArmingRecord:
 
     def tend(self) -> bool:
         """Write the file again if it was removed, or all that was in it; return whether it was. Raises StateError."""
-        if not self._knows_any() or self._holds_something():
+        if not self._knows_any() or (self._holds_something() and not self._is_removed):
             return False
         with self._locked():
             return True
@@ -285,8 +285,6 @@ class ArmingRecord:
         self._is_removed = not status.st_size and self._knows_any()  # nobody of us leaves it empty
         if status.st_ino != inode or status.st_size < known:
             self._hold(file)
-            if not self._is_removed:
-                self._entries.take_back()
             self._outdated, self._damaged_lines, known = False, 0, 0
         if status.st_size > known:
             with open(file, encoding="ascii", errors="replace", newline="\n", closefd=False) as reader:
@@ -301,15 +299,24 @@ class ArmingRecord:
         let_go.atexit = False  # a process that was forked has closed it
 
     def _learn_all(self, reader: TextIO) -> int:
-        """Learn the file from its heading on, if it is ours; return how much of it is known."""
+        """Learn the file from its heading on, if it is ours; return how much of it is known.
+
+        What was known before stays known where somebody put something else in the place of the file, or damaged it.
+        """
         heading = reader.readline()
         is_whole, earlier = heading.endswith("\n"), heading == self._earlier_heading
         ours = heading == self._heading or earlier or any(map(self._checks.hold, islice(reader, SAMPLE)))
         self._is_no_record = not (ours or (self._is_of_another_boot(heading) if is_whole else _is_begun(heading)))
         if not ours:
+            self._is_removed = self._knows_any()
             return 0
+        before = self._entries.all()
+        self._entries.take_back()
         self._outdated = heading != self._heading
-        return self._learn(reader, len(heading), _earlier_words if earlier else self._checks.words)
+        known = self._learn(reader, len(heading), _earlier_words if earlier else self._checks.words)
+        if self._damaged_lines:
+            self._entries.put(before.part(self._entries.of(before.cookies)["entry"] == NOTHING))
+        return known
 
     def _learn(self, reader: TextIO, start: int, words_of: Callable[[str], tuple[int, str]]) -> int:
         """Learn the lines from there on; return where the last whole one ends: the rest is read once it is a line."""

@@ -19,6 +19,8 @@ from keepaliveD.records.files import open_new, open_own
 DAMAGED = ".damaged"  # the end of the name under which a damaged file is kept
 LARGEST = 1 << 20  # octets that a record may have; what is larger was not written by this program
 
+Stamp = tuple[int, int, int, int]  # device, inode, octets, nanoseconds of the last change
+
 
 class StateDirectory:
     """One directory; `path` need not exist before something is written."""
@@ -73,10 +75,14 @@ class StateDirectory:
                 check_link(self.path)
                 raise
 
-    def has(self, name: str) -> bool:
-        """Whether there is such a file. Raises NotPermitted, StateError."""
+    def stamp(self, name: str) -> Stamp | None:
+        """What changes where somebody puts something else in the place of a file, or into it; None without a file.
+
+        Raises NotPermitted, StateError.
+        """
         with reporting(self.path / name, "read"):
-            return self._status(name) is not None
+            status = self._status(name)
+        return status and (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
     def names(self) -> list[str]:
         """The files in it, none where there is no directory. Raises NotPermitted, StateError."""
@@ -122,6 +128,11 @@ class StateDirectory:
                     new.unlink(missing_ok=True)
                 raise
             self._sync()
+
+    def drop_empty(self, name: str) -> None:
+        """Remove an empty directory that somebody made in the place of a file."""
+        with contextlib.suppress(OSError):
+            (self.path / name).rmdir()
 
     def move(self, name: str, to: str) -> None:
         """Give a file another name, durably. Raises NotPermitted, StateError."""

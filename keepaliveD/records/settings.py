@@ -15,7 +15,8 @@ from pathlib import Path
 
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.errors import LaterRecord, RecordDamaged, Refusal, StateError
-from keepaliveD.records.directory import StateDirectory
+from keepaliveD.model.text import printable
+from keepaliveD.records.directory import Stamp, StateDirectory
 from keepaliveD.records.format import Held, Ranges, Record, check, later_format, parse, serialise
 
 EARLIER = "found.json"  # one file for all identities, as earlier versions wrote it
@@ -44,7 +45,8 @@ class SettingsRecord:
         self._ranges = ranges
         self._name = file_name(identity)
         self._held: dict[str, Held] | None = None  # as soon as the file was read
-        self._written: bytes | None = None  # what the file says, as far as we know
+        self._written: bytes | None = None  # what the file says, as far as we know ...
+        self._stamp: Stamp | None = None  # ... as long as it is the same file
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -99,21 +101,22 @@ class SettingsRecord:
         self._learn({key: one for key, one in self._known().items() if key not in keys})
 
     def tend(self) -> bool:
-        """Have the file say what is true. Return whether somebody had removed it.
+        """Have the file say what is true. Return whether somebody had removed it, or put something in its place.
 
         Raises NotPermitted, StateError, Busy: then the file may name values as ours that are no longer;
         to what is to be restored it makes no difference.
         """
         self._directory.keep_lock()
-        removed = bool(self._written) and not self._directory.has(self._name)
-        if removed:
+        lost = bool(self._written) and self._directory.stamp(self._name) != self._stamp
+        if lost:
             self._written = None
+            self._directory.drop_empty(self._name)
         held = self._known()
         if held and self._octets(held) != self._written:
             self._store(held)
         elif not held and self._written is not None:
             self.close()
-        return removed and bool(held)
+        return lost and bool(held)
 
     def close(self) -> None:
         """Forget all, and remove the file. Raises NotPermitted, StateError, where it stays."""
@@ -188,7 +191,7 @@ class SettingsRecord:
             except ValueError as error:
                 raise RecordDamaged(self._advice(name, str(error))) from error
             if name == self._name:
-                self._written = octets
+                self._written, self._stamp = octets, self._directory.stamp(name)
             if _are_one(record.identity, self._identity):
                 return dict(record.settings)
         return {}
@@ -196,7 +199,8 @@ class SettingsRecord:
     def _parse(self, name: str, octets: bytes) -> Record:
         record = parse(octets, self._ranges)
         if name != EARLIER and _place(record.identity) != _place(self._identity):
-            raise ValueError(f"it belongs to {_place(record.identity)}")
+            place = ", ".join(map(printable, _place(record.identity).values()))
+            raise ValueError(f"it belongs to another system or network namespace: {place}")
         return record
 
     def _reason(self, name: str) -> str:
@@ -228,7 +232,7 @@ class SettingsRecord:
                 if self._directory.read(self._name) == before:  # ... unless nothing has happened
                     self._written = before
             raise
-        self._written = octets
+        self._written, self._stamp = octets, self._directory.stamp(self._name)
         self._drop_earlier()
 
     def _drop_earlier(self) -> None:

@@ -353,6 +353,36 @@ def test_what_was_removed_while_it_is_known_is_written_again(tmp_path: Path, emp
     assert not ours.tend()
 
 
+STRANGE = [
+    b"hello\n",
+    b"tcp-keepalived armed 2 earlier\n",
+    f"tcp-keepalived armed 3 {BOOT}\n".encode(),
+    f"{HEADING}5 1 2 3\n".encode(),
+]
+
+
+@pytest.mark.parametrize("content", STRANGE)
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_file_in_whose_place_something_else_was_put_is_written_again(
+    tmp_path: Path, content: bytes, in_place: bool
+) -> None:
+    """As the daemon does at each scan: it knows what the file said."""
+    keeper = recorder(tmp_path)
+    keeper.write({**armed(1, 2, 3), 4: Mark.LEFT_ALONE})
+    if not in_place:
+        (tmp_path / FILE).unlink()
+    (tmp_path / FILE).write_bytes(content)
+    told = keeper.set_aside()
+    keeper.tend()
+    assert known(tmp_path) == [1, 2, 3]
+    assert (set(keeper.armed()), keeper.left_alone()) == ({1, 2, 3}, {4})
+    if told:
+        assert (tmp_path / f"{FILE}.damaged").read_bytes() == content
+    assert keeper.set_aside() == told
+    keeper.write(armed(9))
+    assert known(tmp_path) == [1, 2, 3, 9]
+
+
 def test_a_file_that_was_replaced_twice_is_read_from_its_beginning(tmp_path: Path) -> None:
     ours, other = recorder(tmp_path), recorder(tmp_path)
     other.write(armed(1, 2))

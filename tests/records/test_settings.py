@@ -250,6 +250,42 @@ def test_a_record_that_is_removed_is_written_again(tmp_path: Path, keeper: Setti
     assert a_record(tmp_path).due_back(OURS) == DueBack(FOUND, OURS, {})
 
 
+def junk(file: Path) -> None:
+    file.unlink()
+    file.write_text("x")
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def a_directory(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def a_link(file: Path) -> None:
+    file.unlink()
+    file.symlink_to("/etc/hostname")
+
+
+def an_older_one(file: Path) -> None:
+    """Whole, but not what is true now."""
+    file.unlink()
+    a_record(file.parent).record_found({"time": 1}, {"time": 2})
+
+
+@pytest.mark.parametrize("put", [junk, cut, a_directory, a_link, an_older_one])
+def test_a_record_that_is_replaced_is_written_again(
+    tmp_path: Path, keeper: SettingsRecord, put: Callable[[Path], None]
+) -> None:
+    keeper.tend()
+    put(tmp_path / NAME)
+    assert keeper.tend()
+    assert not keeper.tend()
+    assert a_record(tmp_path).due_back(OURS) == DueBack(FOUND, OURS, {})
+
+
 def test_what_could_not_be_written_is_written_later(
     tmp_path: Path, keeper: SettingsRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -510,7 +546,7 @@ def test_a_record_of_the_version_before_is_damaged_where_it_cannot_be_true(
 def test_a_record_under_the_name_of_another_namespace_is_damaged(tmp_path: Path) -> None:
     """Somebody copied or renamed it, and it must not be written over."""
     (tmp_path / NAME).rename(tmp_path / "found-net-2.json")
-    with pytest.raises(RecordDamaged, match="it belongs to"):
+    with pytest.raises(RecordDamaged, match=r"\(it belongs to another system or network namespace: net:\[1\]\)"):
         a_record(tmp_path, HERE | {"netns": "net:[2]"}).holds_any()
 
 
