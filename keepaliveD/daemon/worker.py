@@ -65,7 +65,12 @@ class Worker:
         return bool(self._unsent)
 
     def ask(self, request: Request, avoided: frozenset[Touchable], *, careful: bool) -> None:
-        """Begin to send a request; the worker must not touch what is `avoided`; `careful`: see touching.avoid."""
+        """Begin to send a request; the worker must not touch what is `avoided`; `careful`: see touching.avoid.
+
+        Only what it does from now on shows that it goes on.
+        """
+        self.touched = touching.read(self._memory)
+        self._worked = self._worked_before = worked(self._pid)
         self.asked = request
         self._unsent = messages.pack((request, avoided, careful))
         self._ticks = 0

@@ -13,6 +13,7 @@ from keepaliveD.daemon import worker as module
 from keepaliveD.daemon.worker import A_LITTLE, TICK, Worker
 from keepaliveD.daemon.workers import HURRY, PATIENCE
 from keepaliveD.model.rules import Watching
+from keepaliveD.platforms.requests import Open
 
 
 def _wait_for_ever(_: Watching) -> NoReturn:
@@ -51,6 +52,13 @@ def test_one_that_only_waits_is_given_up(
     worker: Worker, patience: int, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert ticks(worker, patience, share, monkeypatch) == patience
+
+
+def test_what_it_did_before_it_was_asked_is_not_counted(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end every tick counts."""
+    monkeypatch.setattr(module, "worked", lambda _: 0.1)
+    worker.ask(Open(Watching()), frozenset(), careful=False)
+    assert [worker.goes_on(HURRY) for _ in range(HURRY)] == [True] * (HURRY - 1) + [False]
 
 
 @pytest.mark.parametrize("patience", [PATIENCE, HURRY])

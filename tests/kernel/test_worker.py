@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from socket import create_connection, create_server
+from socket import SO_KEEPALIVE, SOL_SOCKET, create_connection, create_server
 
 import psutil
 import pytest
@@ -69,10 +69,17 @@ def test_a_worker_that_is_killed_or_stopped_is_replaced(host: Host, fault: signa
         ends_at_once(host, daemon)
 
 
-def test_a_daemon_whose_worker_is_stopped_ends_at_once(host: Host) -> None:
-    with host.daemon(forgetful(ENABLE, apply=True)) as daemon:
+@pytest.mark.parametrize("disarms", [False, True])
+def test_a_daemon_whose_worker_is_stopped_ends_at_once(host: Host, disarms: bool) -> None:
+    """Also where another worker has to put back what stood in sockets."""
+    text = forgetful(ENABLE, apply=True).replace("[watch]", f"disarm_on_stop = {str(disarms).lower()}\n[watch]")
+    sock = host.connection()
+    with host.daemon(text) as daemon:
+        daemon.expect("armed", within=SOON, **near_end(sock))
+        daemon.expect("started", within=SOON)
         os.kill(worker_of(daemon), signal.SIGSTOP)
         ends_at_once(host, daemon)
+        assert bool(sock.getsockopt(SOL_SOCKET, SO_KEEPALIVE)) is not disarms
 
 
 def test_a_daemon_that_is_killed_takes_its_worker_along(host: Host) -> None:
