@@ -209,13 +209,13 @@ class BpfAtConnect:
         if armer:
             yield armer.records
             return
+        if not self._pins.are_records_seen():
+            yield None
+            return
         try:
             descriptor = libbpf.open_pinned(self._pins.records)
         except (OSError, Unsupported) as error:
-            if self._pins.are_records_seen():
-                raise _unreadable(self._pins.records, error) from error
-            yield None
-            return
+            raise _unreadable(self._pins.records, error) from error
         try:
             yield descriptor
         finally:
