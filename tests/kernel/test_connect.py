@@ -692,15 +692,6 @@ def test_under_a_daemon_no_new_connection_is_ever_unprotected_and_its_end_leaves
     assert guest.run("find", "/sys/fs/bpf") == pins
 
 
-def test_a_daemon_after_one_that_was_killed_leaves_no_empty_directory(guest: Guest) -> None:
-    pins = guest.run("find", "/sys/fs/bpf")
-    with guest.daemon() as killed:
-        killed.kill()
-    with guest.daemon() as daemon:
-        daemon.stop()
-    assert guest.run("find", "/sys/fs/bpf") == pins
-
-
 def test_a_daemon_with_cap_sys_admin_in_place_of_cap_bpf_uses_it_for_bpf_alone(guest: Guest) -> None:
     """As on a kernel older than CAP_BPF. What is shown between two scans is what a thread has all the time."""
     with guest.daemon(through=("setpriv", "--bounding-set=-bpf,-perfmon")) as daemon:

@@ -23,6 +23,7 @@ class Pins:
         self.records = directory / RECORDS
         self._directory = directory
         self._lock = -1
+        self._made = False
 
     def claim(self) -> None:
         """Make and lock the directory. Raises OSError, with EBUSY if another daemon has locked it."""
@@ -30,6 +31,7 @@ class Pins:
             return
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._directory, 0o700)
+            self._made = True
         self._lock = self._locked()
 
     def _locked(self) -> int:
@@ -104,14 +106,13 @@ class Pins:
             self._directory.rmdir()
 
     def release(self) -> None:
-        """Remove the directory that we have locked if nothing is pinned in it, and unlock it for other daemons.
-
-        A mount point in our own mount namespace, as in the unit, stays.
-        """
+        """Unlock the directory for other daemons; remove it if we made it and nothing is pinned in it."""
         if self._lock >= 0:
-            self.remove_directory()
             os.close(self._lock)
             self._lock = -1
+        if self._made:
+            self.remove_directory()
+            self._made = False
 
 
 def _new(path: Path) -> Path:
