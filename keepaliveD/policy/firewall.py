@@ -1,7 +1,8 @@
 """Whom to ask this host's own firewall about, and what its answers prove.
 
 It says exactly when it forgets a connection, and so when the newest packet passed: a peer's probe shows there, which
-no age of the socket does. It is asked once in a silence, and only where a warning is near or somebody wants to know.
+no age of the socket does. It is asked once in a silence, and only about connections that are new, of which a warning is
+near, or about which somebody wants to know.
 """
 
 from __future__ import annotations
