@@ -58,7 +58,7 @@ def explain(
         wish = first_matching(matching[one.cookie], one.owner) or matching[one.cookie][-1]
         by_rules = dataclasses.replace(ruled[one.cookie], owner=one.owner)
         its = _read(by_rules, read, wish, around.entries.get(one.cookie), watched=one.cookie not in unwatched)
-        its = _helped(its, wish, around, timeouts[one.path])
+        its = _helped(its, wish, around, min(timeouts[one.path], by_rules.timeout))  # the own firewall's may be shorter
         wanted = None if math.isnan(one.timeout) else wish.times
         settled = one.cookie in left
         explained.append(dataclasses.replace(its, connection=one, times=wanted, left_until_reload=settled))

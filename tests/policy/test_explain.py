@@ -19,6 +19,7 @@ from keepaliveD.model.rules import ArmAction, ArmRule, Path
 from keepaliveD.model.sockets import Column, Timer
 from keepaliveD.policy.connections import by_urgency
 from keepaliveD.policy.explain import Surroundings, explain, selecting
+from keepaliveD.policy.judge import judge
 from keepaliveD.policy.shared import Entry
 from tests.support.tables import CONFIGURED, FIREWALL, PROXY, Socket, idle, table, watch
 
@@ -73,6 +74,16 @@ def test_the_rule_that_would_help_fits_a_short_path_as_well() -> None:
     its = explained(looked(OFF), path=Path("near", 60.0, CONFIGURED))
     assert its.remedy
     assert its.remedy.settings[-1] == ("idle", "auto")
+    assert its.remedy.armed.after.times.idle < 60
+
+
+def test_the_rule_that_would_help_fits_this_hosts_own_firewall_where_that_forgets_first() -> None:
+    first = watch(table(990.0, idle(0.0, cookie=1)), path=FIREWALL)
+    memory = dataclasses.replace(first.activity, firewall_timeout=np.full(1, 60.0))
+    judgement = judge(table(1000.0, idle(10.0, cookie=1)), memory, (FIREWALL,), ())
+    (one,) = (dataclasses.replace(each, owner=OWNER) for each in by_urgency(judgement, at_risk_only=False))
+    (its,) = explain(judgement, [one], looked(OFF), Surroundings(OURS, (REARM,), [], {}))
+    assert its.remedy
     assert its.remedy.armed.after.times.idle < 60
 
 
