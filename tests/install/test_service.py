@@ -28,6 +28,7 @@ QUICK = """
 [watch]
 interval = "0.2s"
 warn_before = "6s"
+ignore = []
 [[path]]
 name = "here"
 networks = ["10.77.0.0/16"]
@@ -44,7 +45,7 @@ MOST_EXPOSED = 2.3  # systemd-analyze security, with the default features
 
 @pytest.fixture(scope="module")
 def installed(machine: Machine, package: Package) -> Machine:
-    """A machine with the package, an address that is not ignored, and programs to run."""
+    """A machine with the package, an address of its own, and programs to run."""
     machine.run("ip", "link", "add", "here", "type", "veth", "peer", "name", "there")
     machine.run("ip", "address", "add", f"{ADDRESS}/24", "dev", "here")
     for end in ("here", "there"):
@@ -471,7 +472,7 @@ def test_a_storm_loses_no_warning(service: Machine) -> None:
         connections = 50 * len(ports)
         time.sleep(12)  # half the timeout: the next scan finds all of them bare, and no end of any a moment earlier
         after = service.now()
-        configure(service, '[watch]\ninterval = "1s"\nwarn_before = "12s"\n' + "".join(paths))
+        configure(service, '[watch]\ninterval = "1s"\nwarn_before = "12s"\nignore = []\n' + "".join(paths))
 
         def told() -> int:
             entries = service.entries("bare", after, KEEPALIVE_UNIT=CROWD_UNIT)
