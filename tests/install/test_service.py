@@ -544,7 +544,7 @@ def test_the_control_program_works_without_root(service: Machine) -> None:
     """Sockets are listed for anybody."""
     crowd(service, ADDRESS, "7000", "1", "1")
     listed = service.run(
-        "setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups", "keepalivectl", "sockets", "--each"
+        "setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups", "keepalivectl", "sockets", "--each", "--all"
     )
     assert f"{ADDRESS}:7000" in listed.stdout
 

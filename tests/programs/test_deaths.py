@@ -204,10 +204,12 @@ def test_a_peer_whose_disk_was_full_is_named_and_there_its_program(entries: dict
     """PostgreSQL gives itself up. Its process that met the full disk aborts, and makes all others end.
 
     Data was on the way, and is answered by resets, too, one of which may overtake that of the process on another core.
+    If the process had read all that had arrived, its kernel closes the connection in the ordinary way first.
     """
     entry = entries["postgresql, full disk"]
-    assert entry["KEEPALIVE_CAUSE"] in ("peer-aborted", "unknown-to-peer"), entry
-    assert "peer-aborted" in (entry["KEEPALIVE_CAUSE"], *entry["KEEPALIVE_OTHER_CAUSES"].split()), entry
+    assert entry["KEEPALIVE_CAUSE"] in ("peer-aborted", "unknown-to-peer", "wrote-after-close"), entry
+    named = {entry["KEEPALIVE_CAUSE"], *entry["KEEPALIVE_OTHER_CAUSES"].split()}
+    assert named & {"peer-aborted", "wrote-after-close"}, entry
     at_server = entries["postgresql, full disk, at the server"]
     assert at_server["KEEPALIVE_CAUSE"] in ("program-killed", "program-ended"), entries
     assert at_server["KEEPALIVE_ENDED_BY"] == "postgres"
