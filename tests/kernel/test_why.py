@@ -328,7 +328,7 @@ def test_fix_makes_a_connection_at_risk_safe_in_one_command(rig: Rig, tmp_path: 
         daemon.stop()
 
 
-def test_fix_is_as_sure_as_the_daemon_whom_the_page_asks(rig: Rig, tmp_path: Path) -> None:
+def test_fix_says_what_the_page_says_and_is_as_sure_of_it(rig: Rig, tmp_path: Path) -> None:
     """A scan of its own cannot know whether the peer probes; before and after, it is the daemon who is asked."""
     home = Home(tmp_path, CONFIGURATION)
     asking = ("env", f"RUNTIME_DIRECTORY={tmp_path}")
