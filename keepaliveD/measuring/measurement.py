@@ -30,6 +30,7 @@ REFUSING = 10.0  # ... where it refuses connections: a service that restarts is 
 FEWEST = 3  # fresh connections before that: this program may have been stopped meanwhile
 ATTRIBUTED = 2  # connections whose reset is looked at more closely
 NEXT_PROBE = 1.2  # seconds after which the next probe of the kernel leaves
+FAREWELL = 0.3  # seconds in which a service that says why it closes has closed
 
 
 @dataclass(slots=True)
@@ -192,10 +193,12 @@ class Measurement:
             if (left := quiet - early - connection.quiet) <= 0:
                 break
             await self._sleep(connection, min(left, TICK))
+            if (heard := connection.heard()) and not connection.ended():
+                await asyncio.sleep(FAREWELL)
             if connection.ended():
                 asked = min(connection.quiet, connection.unbroken + TICK)  # this program may have been stopped
                 return Seen(plan, asked, closed=True, reset=connection.was_reset, until=connection.quiet)
-            if connection.heard():
+            if heard:
                 restarts += 1
                 self.circumstances.speaks += restarts == 1
                 if restarts > RESTARTS or plan.prober is Side.THERE:

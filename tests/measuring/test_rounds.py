@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from socket import AF_INET
 from types import SimpleNamespace
 from typing import Any, cast
@@ -199,6 +199,36 @@ def test_a_silent_peer_has_surely_probed_once_a_later_connection_stands(monkeypa
         seen = runner.run(tell())
     assert seen.again == pytest.approx(28.3, abs=0.2)
     assert seen.until == pytest.approx(29.5, abs=0.2)
+
+
+@dataclass
+class Dismissed(Quiet):
+    """A connection that a service closes after 12 seconds, a moment after it has said why."""
+
+    def heard(self) -> bool:
+        self.answered |= self.started < self.opened + 12.0 <= self.clock()
+        return super().heard()
+
+    def ended(self) -> bool:
+        return self.clock() - self.opened >= 12.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.opened = self.started
+
+
+def test_a_service_that_says_why_it_closes_has_closed_after_the_silence_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seen between its words and its end, it closed after no silence at all."""
+    loop = Hurried()
+    service = replace(PEER, token="")
+    placed(loop, monkeypatch, lambda request: Dismissed(loop.time, 60.0, False, request), RTT)
+    measurement = Measurement(service, Limits(4.0, 40.0))
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(measurement.run())
+    assert measurement.bracket.closes == pytest.approx(12.0, abs=1.0)
+    assert measurement.bracket.forgotten is None
 
 
 def test_a_connection_is_used_at_once_although_the_daemon_is_slow_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
