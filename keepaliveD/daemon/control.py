@@ -15,12 +15,14 @@ import select
 import selectors
 import socket
 import stat
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from keepaliveD.daemon.credentials import credentials
+from keepaliveD.daemon.signals import within_a_moment
 from keepaliveD.daemon.varlink import ROOT, Broken, Client, Parameters, Service, continued
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import Refusal, StateError, is_shortage
@@ -35,13 +37,15 @@ KEPT_FOR_ROOT = 32  # of these
 MOST_OF_ONE_USER = 128  # of others than root
 CHUNK = 1 << 14  # octets that are read from one client in one turn
 BUDGET = 32  # replies that are made in one turn ...
-MOMENT = 0.002  # ... which begins no other one after so many seconds; then it pauses for as long as it took
+MOMENT = 0.002  # ... which begins no other one after so many seconds; then it pauses for as long as it took, ...
+LONGEST_PAUSE = 0.5  # ... and so many seconds at most: what took longer was not done by clients
 KEPT_BY_KERNEL = 1 << 15  # octets that it keeps for a client, about: SO_SNDBUF, which it doubles
 NOTHING = -1  # no descriptor is waited for
 COSTS = 20  # users other than root ask nothing for so many times as long as an answer took ...
 LONGEST_REST = 10.0  # ... and so many seconds at most
 LET_IN = 32  # clients in one turn, so that those who connect and go again keep nobody out
 QUEUE = 128  # clients that wait to be let in
+SO_PASSRIGHTS = 83  # include/uapi/asm-generic/socket.h, Linux 6.16
 
 
 @dataclass(slots=True, eq=False)
@@ -161,7 +165,7 @@ class Control:
             self._let_in_some()
         self._answer(began + MOMENT)
         if (now := self._now()) >= began + MOMENT:
-            self._pauses_until = 2 * now - began
+            self._pauses_until = now + min(now - began, LONGEST_PAUSE)
 
     def publish(self, method: str, parameters: Parameters) -> None:
         """Send this to every client whose call of this method goes on."""
@@ -183,7 +187,7 @@ class Control:
                 self._path.parent.rmdir()
         self._selector.close()
         for each in (self._listener, self._wake, self._waking):
-            each.close()
+            _close(each)  # clients that nobody has let in may have sent something, too
         self._close_spare()
 
     def _let_in_some(self) -> None:
@@ -198,9 +202,10 @@ class Control:
         with contextlib.suppress(OSError):  # gone already
             accepted.setblocking(False)
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KEPT_BY_KERNEL)
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # else it would be thrown away unseen
             process, user, _ = credentials(accepted)
             if not self._has_room_for(user):
-                accepted.close()
+                _close(accepted)
                 return
             peer = self._peers[accepted.fileno()] = _Peer(accepted, Client(self._service, user), user, process)
             with self._letting_go(peer):
@@ -210,7 +215,7 @@ class Control:
         """Close the connection of a client for which no descriptor is left: as long as it waits, we cannot rest."""
         self._close_spare()
         with contextlib.suppress(OSError):
-            self._listener.accept()[0].close()
+            _close(self._listener.accept()[0])
         with contextlib.suppress(OSError):
             self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
@@ -220,20 +225,27 @@ class Control:
         self._spare = None
 
     def _has_room_for(self, user: int) -> bool:
+        """Return whether one more client of this user has a place, after one of a user with more has made room."""
         if user == ROOT:
             return len(self._peers) < MOST_CLIENTS
-        theirs = sum(peer.user == user for peer in self._peers.values())
-        return len(self._peers) < MOST_CLIENTS - KEPT_FOR_ROOT and theirs < MOST_OF_ONE_USER
+        places = Counter(peer.user for peer in self._peers.values())
+        if places[user] >= MOST_OF_ONE_USER:
+            return False
+        if len(self._peers) < MOST_CLIENTS - KEPT_FOR_ROOT:
+            return True
+        del places[ROOT]
+        greediest, most = max(places.items(), key=itemgetter(1), default=(user, 0))
+        if most <= places[user] + bool(places[user]):  # else two users would take a place from each other in turns
+            return False
+        self._let_go(next(peer for peer in self._peers.values() if peer.user == greediest))  # answered longest ago
+        return True
 
     def _serve(self, peer: _Peer, ready: int) -> None:
         with self._letting_go(peer):
             if ready & selectors.EVENT_WRITE:
                 self._write(peer)
             if ready & selectors.EVENT_READ and peer.client.is_listened_to:
-                octets = peer.socket.recv(CHUNK)
-                if not octets:
-                    raise Broken("it has gone")
-                peer.client.receive(octets)
+                peer.client.receive(_received(peer.socket))
 
     def _answer(self, end: float) -> None:
         """Make one reply to each client that waits for one, then another; what is left over is for the next turn.
@@ -314,13 +326,32 @@ class Control:
             del self._peers[peer.socket.fileno()]
             with contextlib.suppress(KeyError):  # the kernel could not wait for it
                 self._wait_for(peer, 0)
-            peer.socket.close()
+            _close(peer.socket)
+
+
+def _received(connection: socket.socket) -> bytes:
+    """Return what a client has sent. Raises Broken where it has gone, or has sent descriptors, and OSError."""
+    with within_a_moment():
+        octets, _, flags, _ = connection.recvmsg(CHUNK)
+    if not octets:
+        raise Broken("it has gone")
+    if flags & socket.MSG_CTRUNC:
+        raise Broken("it has sent descriptors")
+    return octets
+
+
+def _close(connection: socket.socket) -> None:
+    """Close it, and the descriptors that have come with what nobody has read."""
+    with within_a_moment():
+        connection.close()
 
 
 def listening(path: Path) -> socket.socket:
     """Return a socket that listens there. Raises Refusal."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        with contextlib.suppress(OSError):  # an older kernel closes descriptors that come for us
+            listener.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISSOCK(os.lstat(path).st_mode):
                 raise StateError(f"{path}: is no socket; remove it")

@@ -18,12 +18,15 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from sys import UnraisableHookArgs
 
 STOP = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 RELOAD = signal.SIGHUP
 ALL = STOP | {RELOAD}
-MEANINGLESS = ("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGPWR", "SIGSTKFLT")
+ALARM = signal.SIGALRM  # only ends a wait (within_a_moment)
+MOMENT = 0.005  # seconds
+MEANINGLESS = ("SIGUSR1", "SIGUSR2", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGPWR", "SIGSTKFLT")
 
 _caught: set[signal.Signals] = set()
 
@@ -34,11 +37,12 @@ def catch() -> None:
     signal.set_wakeup_fd(sink.fileno(), warn_on_full_buffer=False)
     for each in ALL:
         signal.signal(each, lambda number, _: _caught.add(signal.Signals(number)))
+    signal.signal(ALARM, do_nothing)
     for name in MEANINGLESS:  # they would end the process, settings changed; some are not on every system
         if number := getattr(signal, name, None):
             signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ALL)  # whoever started us may have blocked them for us, too
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ALL | {ALARM})  # whoever started us may have blocked them
     sys.unraisablehook = _ignore
 
 
@@ -47,8 +51,29 @@ def release() -> None:
 
     To block the signals would not be enough: another thread would get them.
     """
-    for each in ALL:
+    for each in (*ALL, ALARM):
         signal.signal(each, signal.SIG_IGN)
+
+
+def do_nothing(*_: object) -> None:
+    """Handle a signal that only interrupts a system call."""
+
+
+@contextlib.contextmanager
+def within_a_moment() -> Iterator[None]:
+    """Interrupt whatever waits for longer than MOMENT, where the signals are caught.
+
+    A descriptor that comes with a message is closed with it, and the close of a TCP socket with SO_LINGER waits for its
+    peer, for as long as its owner wishes, or until a signal comes.
+    """
+    if signal.getsignal(ALARM) is not do_nothing:
+        yield
+        return
+    signal.setitimer(signal.ITIMER_REAL, MOMENT, MOMENT)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def events() -> socket.socket:

@@ -23,7 +23,17 @@ from hypothesis import strategies as st
 
 from keepaliveD.daemon import control as module
 from keepaliveD.daemon import interface
-from keepaliveD.daemon.control import BUDGET, COSTS, LET_IN, LONGEST_REST, MOST_CLIENTS, Control
+from keepaliveD.daemon.control import (
+    BUDGET,
+    COSTS,
+    KEPT_FOR_ROOT,
+    LET_IN,
+    LONGEST_PAUSE,
+    LONGEST_REST,
+    MOST_CLIENTS,
+    MOST_OF_ONE_USER,
+    Control,
+)
 from keepaliveD.daemon.credentials import Credentials
 from keepaliveD.daemon.orders import MOST_PATTERNS
 from keepaliveD.log.entries import Entry
@@ -224,6 +234,45 @@ def test_more_clients_than_it_serves_are_turned_away_and_the_others_served(contr
         first[-1].send(STATUS)
         turns(control)
         assert said(first[-1]).startswith(b'{"parameters":')
+
+
+def test_users_who_hold_all_places_and_ask_nothing_make_room_for_another(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of them locked all others out for ever. Who was answered longest ago goes, of the user with the most."""
+
+    def comes(user: int) -> socket.socket:
+        monkeypatch.setattr(module, "credentials", lambda _: Credentials(812, user, user))
+        return stack.enter_context(client(control))
+
+    places = MOST_CLIENTS - KEPT_FOR_ROOT
+    with contextlib.ExitStack() as stack:
+        greedy = [comes(1000) for _ in range(MOST_OF_ONE_USER)]
+        greedy[0].send(STATUS)
+        turns(control)
+        assert said(greedy[0]).startswith(b'{"parameters":')
+        others = [comes(1001) for _ in range(places - MOST_OF_ONE_USER)]
+        assert len(control._peers) == places
+        newcomer = comes(1002)
+        newcomer.send(STATUS)
+        turns(control)
+        assert said(newcomer).startswith(b'{"parameters":')
+        assert [said(its) for its in (*greedy[:3], *others)] == [b"", b"-", *[b""] * (1 + len(others))]
+        assert said(comes(1000)) == b"-"
+        assert len(control._peers) == places
+
+
+def test_of_many_users_with_a_place_each_one_makes_room_for_another(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever owns subordinate user ids is as many users as he likes."""
+    with contextlib.ExitStack() as stack:
+        everybody = []
+        for user in range(1000, 1001 + MOST_CLIENTS - KEPT_FOR_ROOT):
+            monkeypatch.setattr(module, "credentials", lambda _, user=user: Credentials(812, user, user))
+            everybody.append(stack.enter_context(client(control)))
+        assert [said(its) for its in everybody[:2]] == [b"-", b""]
+        assert said(everybody[-1]) == b""
 
 
 def test_those_who_connect_and_go_keep_nobody_out_for_long(control: Control) -> None:
@@ -634,11 +683,14 @@ def test_others_than_root_rest_after_each_question_and_root_does_not(
             assert timed.due() == clock.now + LONGEST_REST
 
 
-def test_a_turn_ends_when_its_time_is_over(timed: Control, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("took", "pause"), [(0.1, 0.1), (60.0, LONGEST_PAUSE)], ids=["clients", "something else"])
+def test_a_turn_ends_when_its_time_is_over(
+    timed: Control, clock: Clock, monkeypatch: pytest.MonkeyPatch, took: float, pause: float
+) -> None:
     """What is left over is done in the next one, after a pause: whoever floods takes half of a processor at most."""
 
     def slow() -> Snapshot:
-        clock.now += 1
+        clock.now += took
         return SNAPSHOT
 
     monkeypatch.setattr(HOST, "snapshot", slow)
@@ -648,8 +700,9 @@ def test_a_turn_ends_when_its_time_is_over(timed: Control, clock: Clock, monkeyp
             assert list(timed.events()) == []
             assert said(its).count(b"\0") == 1, number
             assert list(timed.events()) == []
-            assert (said(its), timed.fileno(), timed.due()) == (b"", -1, clock.now + 1)
-            clock.now += 1
+            assert (said(its), timed.fileno()) == (b"", -1)
+            assert timed.due() == pytest.approx(clock.now + pause)
+            clock.now = timed.due()
         assert timed.fileno() >= 0
 
 
