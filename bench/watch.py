@@ -26,7 +26,7 @@ CONNECTIONS = 100_000
 SIZE = (50, 160)  # lines and columns
 TICK = 0.1  # seconds between two looks at what the worker has used
 QUIET, WORK = 2.0, 0.05  # seconds in which less than so many are computed when a scan and what follows has ended
-LONGEST = 8.0  # seconds for which the next scan is waited for: on a busy machine it comes later, the longer one takes
+LONGEST = 90.0  # seconds for which the next scan is waited for: watch pauses for a minute at most
 SHARE = 10.0  # percent of a core
 FILTER = "127.0."  # which all of them match: the longest search
 CTL = "from keepaliveD.__main__ import ctl; ctl()"
@@ -78,21 +78,20 @@ def _used(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def settle(process: int, terminal: int, *, after_work: bool) -> bool:
+def settle(process: int, terminal: int, *, after_work: bool) -> None:
     """Wait until little is done, if need be after the worker has worked: a scan and what follows from it have ended.
 
-    Whose connections they are, for which a filter asks, is a part of that. Return whether the worker has worked.
+    Whose connections they are, for which a filter asks, is a part of that.
     """
     end, idle = time.monotonic() + LONGEST, worked(process)
     while after_work and worked(process) - idle < WORK:
         if time.monotonic() > end:
-            return False
+            raise SystemExit("watch does not scan again")
         read(terminal, TICK)
     before, used = -WORK, processor_time(process)
-    while used - before >= WORK and time.monotonic() < end + LONGEST:
+    while used - before >= WORK and time.monotonic() < end:
         read(terminal, QUIET)
         before, used = used, processor_time(process)
-    return True
 
 
 def worked(process: int) -> float:
@@ -101,16 +100,12 @@ def worked(process: int) -> float:
 
 
 class Meter:
-    """What the command uses from the end of one scan to that of the next one.
-
-    Where the next one does not come in time, one that costs as much as the first is counted: that is too much.
-    """
+    """What the command uses from the end of one scan to that of the next one."""
 
     def __init__(self, process: int, terminal: int) -> None:
         self._process, self._terminal = process, terminal
         settle(process, terminal, after_work=False)
         self._ended, self._used, self._once = time.monotonic(), processor_time(process), 0.0
-        self._scan = worked(process)
 
     def type(self, text: str) -> float:
         """Type this, and return how many seconds of processor time it costs once, which a share does not count."""
@@ -122,10 +117,10 @@ class Meter:
 
     def share(self) -> tuple[float, float]:
         """Return percent of a core, and the seconds between the ends of both scans."""
-        uncounted = 0.0 if settle(self._process, self._terminal, after_work=True) else self._scan
+        settle(self._process, self._terminal, after_work=True)
         took, used = time.monotonic() - self._ended, processor_time(self._process) - self._used - self._once
         self._ended, self._used, self._once = self._ended + took, self._used + used + self._once, 0.0
-        return 100 * (used + uncounted) / took, took
+        return 100 * used / took, took
 
 
 def beside(directory: str) -> tuple[float, float, float]:
