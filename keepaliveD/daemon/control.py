@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
+from keepaliveD.daemon import passed
 from keepaliveD.daemon.credentials import credentials
 from keepaliveD.daemon.signals import within_a_moment
 from keepaliveD.daemon.varlink import ROOT, Broken, Client, Parameters, Service, continued
@@ -45,7 +46,6 @@ COSTS = 20  # users other than root ask nothing for so many times as long as an 
 LONGEST_REST = 10.0  # ... and so many seconds at most
 LET_IN = 32  # clients in one turn, so that those who connect and go again keep nobody out
 QUEUE = 128  # clients that wait to be let in
-SO_PASSRIGHTS = 83  # include/uapi/asm-generic/socket.h, Linux 6.16
 
 
 @dataclass(slots=True, eq=False)
@@ -187,7 +187,7 @@ class Control:
                 self._path.parent.rmdir()
         self._selector.close()
         for each in (self._listener, self._wake, self._waking):
-            _close(each)  # clients that nobody has let in may have sent something, too
+            passed.close(each)  # clients that nobody has let in may have sent something, too
         self._close_spare()
 
     def _let_in_some(self) -> None:
@@ -205,7 +205,7 @@ class Control:
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # else it would be thrown away unseen
             process, user, _ = credentials(accepted)
             if not self._has_room_for(user):
-                _close(accepted)
+                passed.close(accepted)
                 return
             peer = self._peers[accepted.fileno()] = _Peer(accepted, Client(self._service, user), user, process)
             with self._letting_go(peer):
@@ -215,7 +215,7 @@ class Control:
         """Close the connection of a client for which no descriptor is left: as long as it waits, we cannot rest."""
         self._close_spare()
         with contextlib.suppress(OSError):
-            _close(self._listener.accept()[0])
+            passed.close(self._listener.accept()[0])
         with contextlib.suppress(OSError):
             self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
@@ -326,7 +326,7 @@ class Control:
             del self._peers[peer.socket.fileno()]
             with contextlib.suppress(KeyError):  # the kernel could not wait for it
                 self._wait_for(peer, 0)
-            _close(peer.socket)
+            passed.close(peer.socket)
 
 
 def _received(connection: socket.socket) -> bytes:
@@ -340,18 +340,11 @@ def _received(connection: socket.socket) -> bytes:
     return octets
 
 
-def _close(connection: socket.socket) -> None:
-    """Close it, and the descriptors that have come with what nobody has read."""
-    with within_a_moment():
-        connection.close()
-
-
 def listening(path: Path) -> socket.socket:
     """Return a socket that listens there. Raises Refusal."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with contextlib.suppress(OSError):  # an older kernel closes descriptors that come for us
-            listener.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
+        passed.keep_away(listener)
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISSOCK(os.lstat(path).st_mode):
                 raise StateError(f"{path}: is no socket; remove it")

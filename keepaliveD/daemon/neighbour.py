@@ -12,6 +12,7 @@ import errno
 import socket
 from collections.abc import Iterator
 
+from keepaliveD.daemon import passed
 from keepaliveD.daemon.credentials import credentials
 
 NAME = "\0tcp-keepalived"
@@ -27,7 +28,9 @@ def showing() -> Iterator[str]:
 
 def _show(stack: contextlib.ExitStack) -> str:
     try:
-        shown = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        shown = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        stack.callback(passed.close, shown)
+        passed.keep_away(shown)
         shown.bind(NAME)
         shown.listen(QUEUE)
     except OSError as error:  # as where a sandbox allows no such sockets
@@ -36,7 +39,10 @@ def _show(stack: contextlib.ExitStack) -> str:
 
 
 def _who() -> str:
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        stack.callback(passed.close, client)
+        passed.keep_away(client)
         client.setblocking(False)
         client.connect(NAME)
         daemon = credentials(client)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import struct
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.daemon import control as module
-from keepaliveD.daemon import interface, signals
+from keepaliveD.daemon import interface, neighbour, passed, signals
 from keepaliveD.daemon.control import Control
 from tests.daemon.test_control import HOST, client, said
 
@@ -61,7 +62,7 @@ def test_nobody_makes_it_wait_for_a_descriptor_that_comes_with_a_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str, flags: int
 ) -> None:
     """One message froze the daemon for as long as the client wished, on Linux before 6.16."""
-    monkeypatch.setattr(module, "SO_PASSRIGHTS", NO_SUCH_OPTION)
+    monkeypatch.setattr(passed, "SO_PASSRIGHTS", NO_SUCH_OPTION)
     control = Control(tmp_path / "control", interface.service(lambda: HOST), time.monotonic)
     with contextlib.closing(control), client(control) as its, sent(its, flags):
         began = time.monotonic()
@@ -77,7 +78,7 @@ def test_nobody_makes_it_wait_for_a_descriptor_that_comes_with_a_message(
 def test_nobody_makes_it_wait_for_a_descriptor_of_a_client_that_it_does_not_serve(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clients: int
 ) -> None:
-    monkeypatch.setattr(module, "SO_PASSRIGHTS", NO_SUCH_OPTION)
+    monkeypatch.setattr(passed, "SO_PASSRIGHTS", NO_SUCH_OPTION)
     monkeypatch.setattr(module, "MOST_CLIENTS", clients)
     control = Control(tmp_path / "control", interface.service(lambda: HOST), time.monotonic)
     with contextlib.closing(control), socket.socket(socket.AF_UNIX) as its:
@@ -90,11 +91,26 @@ def test_nobody_makes_it_wait_for_a_descriptor_of_a_client_that_it_does_not_serv
             assert time.monotonic() - began < LINGERS / 2
 
 
+@pytest.mark.usefixtures("impatient")
+def test_nobody_makes_it_wait_for_a_descriptor_at_the_name_that_shows_it_to_other_daemons(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Anybody may connect there. The daemon's end waited."""
+    monkeypatch.setattr(passed, "SO_PASSRIGHTS", NO_SUCH_OPTION)
+    monkeypatch.setattr(neighbour, "NAME", f"\0test-{os.getpid()}")
+    with socket.socket(socket.AF_UNIX) as its, contextlib.ExitStack() as stack:
+        with neighbour.showing():
+            its.connect(neighbour.NAME)
+            stack.enter_context(sent(its))
+            began = time.monotonic()
+        assert time.monotonic() - began < LINGERS / 2
+
+
 def test_a_kernel_that_can_lets_no_descriptor_come_with_a_message(tmp_path: Path) -> None:
     control = Control(tmp_path / "control", interface.service(lambda: HOST), time.monotonic)
     with contextlib.closing(control), client(control) as its:
         try:
-            its.setsockopt(socket.SOL_SOCKET, module.SO_PASSRIGHTS, 0)
+            its.setsockopt(socket.SOL_SOCKET, passed.SO_PASSRIGHTS, 0)
         except OSError:
             pytest.skip("Linux 6.16 can")
         with pytest.raises(PermissionError):
