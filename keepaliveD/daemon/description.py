@@ -242,7 +242,8 @@ type Explanation (
 )
 
 # Explain connections of the last scan, as keepalivectl why does: those with one of these cookies or inodes, of these
-# units (16 patterns at most), or with one of these ends. The most urgent come first; more counts the others.
+# units (16 patterns at most), or with one of these ends: at most 256, the most urgent of each user, in turn. The most
+# urgent of all come first; more counts the others.
 method Explain(
   cookies: ?[]int,
   inodes: ?[]int,

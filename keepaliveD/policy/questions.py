@@ -17,6 +17,7 @@ from keepaliveD.model.plain import from_now
 from keepaliveD.model.questions import ArmThis, Asker, DisarmThis, ExplainThese, RecordNow
 from keepaliveD.model.rules import ArmAction, ArmRule, Rules
 from keepaliveD.model.sockets import Indices, Sockets, TcpState
+from keepaliveD.policy import turns
 from keepaliveD.policy.arming import by_hand
 from keepaliveD.policy.connections import connections, order_of_urgency, with_cookies
 from keepaliveD.policy.explain import Surroundings, explain
@@ -25,12 +26,12 @@ from keepaliveD.policy.judge import Judgement
 Asking = Arm | Disarm | RecordArmed | LookInto  # actions that are carried out for who asks
 
 GONE = NoInput("the last scan has no watched connection with this cookie")
-MOST_EXPLAINED = 256  # connections in one answer: they are the most urgent
+MOST_EXPLAINED = 256  # connections in one answer: of each user in turn, the most urgent
 HALF = 2**64 - 1
 
 
 class Explanation(NamedTuple):
-    """The answer to ExplainThese: the most urgent connections, and how many there are besides."""
+    """The answer to ExplainThese: the most urgent connections of each user, and how many there are besides."""
 
     explained: tuple[Explained, ...]
     more: int
@@ -53,7 +54,8 @@ def follow(
         rows = _asked_for(question, judgement, units)
         if not len(rows):
             return Answer(asker, GONE)
-        return LookInto(connections(judgement, rows[:MOST_EXPLAINED]), asker, max(0, len(rows) - MOST_EXPLAINED))
+        some = turns.shared(judgement.table, rows, MOST_EXPLAINED)
+        return LookInto(connections(judgement, some), asker, len(rows) - len(some))
     found = with_cookies(judgement, [question.cookie])[:1]
     if not found:
         return Answer(asker, GONE)

@@ -132,6 +132,17 @@ def test_connections_are_explained_by_their_units_inodes_and_ends(stage: Stage) 
     assert isinstance(none, NoInput)
 
 
+def test_nobody_keeps_the_connections_of_others_from_being_explained(stage: Stage) -> None:
+    """He has more with this address than are explained, all more urgent than root's."""
+    many = [idle(200.0, cookie=number, uid=40020) for number in range(1000, 1600)]
+    stage.watcher = FakeWatcher(lambda _: [*many, idle(10.0, cookie=7, uid=0), idle(20.0, cookie=8, uid=113)])
+    remote = int(ipaddress.ip_address("198.51.100.1")) | (0xFFFF << 32), 22
+    (answer,) = asked(stage, ExplainThese(ends=(remote,)))
+    assert (len(answer.explained), answer.more) == (MOST_EXPLAINED, 602 - MOST_EXPLAINED)
+    cookies = [its.connection.cookie for its in answer.explained]
+    assert cookies[-2:] == [8, 7]  # the most urgent come first, nevertheless
+
+
 def test_an_end_is_an_address_with_its_own_port(stage: Stage) -> None:
     """Not the address of one end, and the port of another; also where many ends are asked for."""
     ports = range(1, 41)
