@@ -61,7 +61,12 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
         return
     show(options, view)
     if is_fixed:
-        print(f"\nNothing to fix: {printable(str(file))} keeps these connections alive.")
+        name = printable(str(file))
+        print(
+            f"\n{name} keeps the connections alive that are explained here."
+            if view.more
+            else f"\nNothing to fix: {name} keeps these connections alive."
+        )
     if solution.rules:
         advise(options, root, view, solution)
     if path := solutions.assumed([one for one in view.explained if not solutions.supported_path(one, view.host)]):

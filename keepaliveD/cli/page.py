@@ -59,8 +59,12 @@ def headline(target: str, explained: Sequence[Explained], more: int = 0) -> str:
     if changed := len(explained) - counts.total():
         said.append(f"{changed} changed since the last scan")
     total = len(explained) + more
-    not_shown = f"; the {len(explained)} most urgent are explained here" if more else ""
+    not_shown = f"; {_are(len(explained))} explained here, the most urgent of each user first" if more else ""
     return f"{printable(target)}: {total} connection{'s' * (total != 1)}: {', '.join(said)}{not_shown}"
+
+
+def _are(number: int) -> str:
+    return f"{number} {'is' if number == 1 else 'are'}"
 
 
 def outdated(its: Explained) -> bool:

@@ -27,7 +27,16 @@ from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model import requirements
 from keepaliveD.model.connections import AT_RISK, Connection, Verdict
 from keepaliveD.model.duration import span
-from keepaliveD.model.errors import Doubtful, Misuse, NoInput, NotPermitted, Refusal, StateError, Unsupported
+from keepaliveD.model.errors import (
+    Doubtful,
+    Misuse,
+    NoInput,
+    NotPermitted,
+    Refusal,
+    StateError,
+    Unfinished,
+    Unsupported,
+)
 from keepaliveD.model.explained import Explained
 from keepaliveD.model.results import Armed, Mark
 from keepaliveD.model.rules import Watching
@@ -37,12 +46,13 @@ from keepaliveD.places import DEFAULT_FILE
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
 from keepaliveD.platforms.requests import find_owners, look_into, with_firewall_about
+from keepaliveD.policy import turns
 from keepaliveD.policy.connections import connections, order_of_urgency
 from keepaliveD.policy.explain import Surroundings, explain
 from keepaliveD.policy.judge import Judgement
 from keepaliveD.policy.shared import Entry
 
-EXPLAINED = 500  # connections whose sockets are read at most; the others are only counted
+EXPLAINED = 500  # connections whose sockets are read at most, of each user in turn; the others are only counted
 PATIENCE = 10.0  # seconds for a daemon to reload, scan and arm
 SHOWN = 10.0  # seconds more until a scan shows what was armed after the one before
 NEXT = "The rule arms the next connection, at connect or at the next scan."
@@ -87,10 +97,11 @@ def _look(options: argparse.Namespace, root: Path, config: Config, platform: Pla
         chosen = targets.of_anything(options.target, ask, judgement.table.sockets, urgent)
         if not len(chosen):
             raise targets.nothing(options.target, ask, judgement.table.sockets, urgent)
-        judgement = by_single_scan(ask(with_firewall_about(judgement, connections(judgement, chosen[:EXPLAINED]))))
+        some = connections(judgement, turns.shared(judgement.table, chosen, EXPLAINED))
+        judgement = by_single_scan(ask(with_firewall_about(judgement, some)))
         urgent = order_of_urgency(judgement, at_risk_only=False)
         chosen = urgent[np.isin(urgent, chosen)]
-        some = ask(find_owners(connections(judgement, chosen[:EXPLAINED])))
+        some = ask(find_owners(connections(judgement, turns.shared(judgement.table, chosen, EXPLAINED))))
         daemon = running.running(options.state_dir, root)
         unrecorded = state.unrecorded(platform, daemon, root)  # before the records are read
         around = Surroundings(config.keepalive, config.arm, config.ignore, {})
@@ -170,6 +181,7 @@ def _fix(options: argparse.Namespace, root: Path, look: Callable[[], View], view
         _raise_if_at_risk(view)
         armed = [one for one in view.explained if isinstance(one.decision, Armed)]
         if not armed or not view.daemon:
+            _raise_if_left_out(view)
             _raise_if_doubtful(view)
             print("\nNothing to fix.")
             return
@@ -193,6 +205,7 @@ def _fix(options: argparse.Namespace, root: Path, look: Callable[[], View], view
     print(f"Wrote {printable(str(file))}.")
     if not view.daemon:
         print(f"No daemon runs that would read it; start it with {how_to_start(root, options.config)}")
+        _raise_if_left_out(view)
         return
     _reload(view.daemon, root)
     print("Reloaded the daemon.\n")
@@ -231,6 +244,7 @@ def _raise_if_at_risk(view: View) -> None:
             f"arms it again; type {page.arming_again(undone[0])}"
         )
     if left:
+        _raise_if_left_out(view)
         raise Unsupported("no rule would help the connections at risk; see above")
 
 
@@ -303,6 +317,7 @@ def _show_result(
     concerned = [one for one in before if one.connection.cookie in cookies or one.connection.verdict is Verdict.CUT]
     if not view.more and (said := _too_late(concerned, view.explained)):
         print("\n" * bool(view.explained) + "\n".join(wrapped([said], terminal_width(), 0)))
+    _raise_if_unfinished(view)
     _raise_if_doubtful(view)
 
 
@@ -331,6 +346,24 @@ def _too_late(concerned: Sequence[Explained], now: Sequence[Explained]) -> str:
         if number
     ]
     return " ".join([*said, NEXT]) if said else ""
+
+
+def _raise_if_unfinished(view: View) -> None:
+    """Raise Unfinished where a rule would help a connection that came meanwhile, or that was left out before."""
+    if number := sum(one.remedy is not None for one in view.explained):
+        whose = "1 connection that is" if number == 1 else f"{number} connections that are"
+        raise Unfinished(f"a rule would help {whose} still at risk, see above: type the same again")
+    _raise_if_left_out(view)
+
+
+def _raise_if_left_out(view: View) -> None:
+    """Raise Unfinished where not all connections were explained, so that nobody takes what is said for all of them."""
+    if view.more:
+        whose = "1 connection is" if view.more == 1 else f"{view.more} connections are"
+        raise Unfinished(
+            f"{whose} not explained above, and may be at risk: list all connections at risk with "
+            "keepalivectl sockets --at-risk; then give --fix a narrower TARGET: a unit, a process id or HOST:PORT"
+        )
 
 
 def _raise_if_doubtful(view: View) -> None:

@@ -73,13 +73,17 @@ class KernelError(Refusal):
 
 
 class Busy(Refusal):
-    """A daemon uses the state directory, a probe is unanswered, or a result is a guess: stop it, wait, or measure."""
+    """A daemon uses the state directory, a probe is unanswered, or a result is partial or a guess: see the message."""
 
     status = Exit.TEMPFAIL
 
 
 class Doubtful(Busy):
     """All was done, but the result rests on a guess: measure the path."""
+
+
+class Unfinished(Busy):
+    """Not all connections that were named were seen to: the message says how many, and what to type."""
 
 
 class StateError(Refusal):

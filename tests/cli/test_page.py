@@ -298,7 +298,7 @@ def test_the_headline_counts_the_worst_first() -> None:
     safe = changed(BARE, {"verdict": Verdict.SAFE})
     assert page.headline("amanda", [BARE, safe, safe]) == "amanda: 3 connections: 1 bare, 2 safe"
     more = page.headline("amanda\x1b", [BARE], 4)
-    assert more == "amanda\\x1b: 5 connections: 1 bare; the 1 most urgent are explained here"
+    assert more == "amanda\\x1b: 5 connections: 1 bare; 1 is explained here, the most urgent of each user first"
 
 
 def test_the_headline_says_what_is_safe_only_by_a_guess() -> None:

@@ -722,11 +722,15 @@ def test_a_daemon_that_is_too_slow_is_not_said_to_know_nothing(
     assert daemons_explanation.ask_for(options, Path("/")) is None
 
 
+@pytest.mark.parametrize("more", [0, 5])
 @pytest.mark.parametrize("is_written", [True, False])
 def test_a_connection_that_its_file_has_armed_is_told_to_write_no_file(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, *, is_written: bool
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, more: int, *, is_written: bool
 ) -> None:
-    """It has survived longer silences since, and the daemon takes the longest for its timeout."""
+    """It has survived longer silences since, and the daemon takes the longest for its timeout.
+
+    Nothing is said of connections that are not explained.
+    """
     ended(desk, 100.0)
     survived = Origin(Source.EVIDENCE, "longest silence it survived")
     armed = Armed(OFF, SocketKeepalive(True, Keepalive(60, 20, 31)))
@@ -734,7 +738,7 @@ def test_a_connection_that_its_file_has_armed_is_told_to_write_no_file(
     rule = ArmRule("arm[1]", ArmAction.ENABLE, None, 20, 31)
     found = Found(armed.after, ALL, None)
     answer = [Explained(one, True, found, None, armed, rule)]
-    known = daemons_explanation.Answered(answer, 0, 812, page.Host(True), [], 15.0)
+    known = daemons_explanation.Answered(answer, more, 812, page.Host(True), [], 15.0)
     monkeypatch.setattr(daemons_explanation, "ask_for", lambda *_: known)
     monkeypatch.setattr(running, "followed", lambda *_: desk.config)
     file = desk.directory / f"config.d/00-why-to_{one.remote.address}.toml"
@@ -745,7 +749,8 @@ def test_a_connection_that_its_file_has_armed_is_told_to_write_no_file(
     out = " ".join(desk.capsys.readouterr().out.split())
     assert "1 connection to 10.20.0.9 died" in out
     assert (f"write this into {file}" in out) != is_written
-    assert (f"Nothing to fix: {file} keeps these connections alive." in out) == is_written
+    assert (f"Nothing to fix: {file} keeps these connections alive." in out) == (is_written and not more)
+    assert (f"{file} keeps the connections alive that are explained here." in out) == (is_written and bool(more))
 
 
 def test_in_a_narrow_terminal_the_command_to_type_has_a_line_of_its_own(
@@ -907,6 +912,82 @@ def test_fix_says_before_it_asks_that_a_reload_sets_again_what_was_undone(
     assert out.endswith("Reload the daemon? [y/N] " if is_written else "Write it and reload the daemon? [y/N] ")
     status, _, err = desk.types("amanda@backup", "--fix", "--yes")
     assert (status, desk.reloaded, len(err)) == (0, [4242], 1)
+
+
+MANY: list[Socket] = [
+    {**SOCKETS[0], **idle(200.0), "cookie": 1000 + number, "inode": 9, "cgroup": 3, "uid": 40020, "local_port": number}
+    for number in range(1, 8)
+]
+LEFT_OUT = (
+    "keepalivectl: {} not explained above, and may be at risk: list all connections at risk with keepalivectl sockets "
+    "--at-risk; then give --fix a narrower TARGET: a unit, a process id or HOST:PORT"
+)
+
+
+@pytest.fixture
+def crowd(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """Somebody else has more connections with the same peer than are explained, all more urgent."""
+    monkeypatch.setattr(why, "EXPLAINED", 4)
+    desk.sockets = [*MANY, {**SOCKETS[0], "uid": 0}]
+    return desk
+
+
+def test_a_scan_explains_connections_of_each_user(crowd: Desk) -> None:
+    status, out, _ = crowd.types("10.20.0.9")
+    assert status == 0
+    assert "8 connections: 4 bare; 4 are explained here, the most urgent of each user first\n" in out
+    assert "program1[70] (amanda@backup.service)" in out
+
+
+def test_fix_arms_roots_connection_too_and_does_not_say_that_nothing_is_left(crowd: Desk) -> None:
+    def arm() -> None:
+        after = SocketKeepalive(True, Keepalive(180, 20, 31))
+        crowd.sockets = [{**one, "timer": Timer.KEEPALIVE, "expires": 5.0} for one in crowd.sockets]
+        crowd.armer.stands |= {one["cookie"]: after for one in crowd.sockets}
+
+    crowd.daemon, crowd.to_reload = 4242, arm
+    status, out, err = crowd.types("10.20.0.9", "--fix", "--yes")
+    assert 'unit = "amanda@backup.service"' in out
+    assert "8 connections: 4 safe; " in out.partition("Reloaded the daemon.")[2]
+    assert (status, err) == (75, [LEFT_OUT.format("4 connections are")])
+
+
+def test_fix_does_not_say_that_no_rule_would_help_what_it_has_not_explained(crowd: Desk) -> None:
+    """Its first connections have settings with which no rule helps them."""
+    crowd.sockets = MANY[:5]
+    crowd.armer.user_timeouts = {one["cookie"]: 1000 for one in MANY}
+    status, _, err = crowd.types("10.20.0.9", "--fix", "--yes")
+    assert (status, err) == (75, [LEFT_OUT.format("1 connection is")])
+
+
+def test_fix_does_not_say_that_there_is_nothing_to_fix_where_it_has_not_explained_all(crowd: Desk) -> None:
+    crowd.config.write_text('[watch]\ndefault_timeout = "infinity"\n')
+    status, out, err = crowd.types("10.20.0.9", "--fix", "--yes")
+    assert (status, err, "Nothing to fix" in out) == (75, [LEFT_OUT.format("4 connections are")], False)
+
+
+def test_fix_that_no_daemon_reads_says_what_it_has_left_out(crowd: Desk) -> None:
+    status, out, err = crowd.types("10.20.0.9", "--fix", "--yes")
+    assert "No daemon runs that would read it" in out
+    assert (status, err) == (75, [LEFT_OUT.format("4 connections are")])
+
+
+def test_fix_says_that_a_rule_would_help_a_connection_that_it_has_not_helped(desk: Desk) -> None:
+    """It came while --fix was at work, or was left out before."""
+
+    def arm() -> None:
+        desk.armer.stands[1] = SocketKeepalive(True, Keepalive(180, 20, 31))
+        safe: Socket = {**SOCKETS[0], "timer": Timer.KEEPALIVE, "expires": 170.0}
+        desk.sockets = [safe, *MANY[:2]]
+
+    desk.daemon, desk.to_reload = 4242, arm
+    desk.config.write_text("")
+    status, out, err = desk.types("10.20.0.9", "--fix", "--yes")
+    assert "2 bare" in out.partition("Reloaded the daemon.")[2]
+    assert (status, err) == (
+        75,
+        ["keepalivectl: a rule would help 2 connections that are still at risk, see above: type the same again"],
+    )
 
 
 def test_what_is_well_needs_no_fix(desk: Desk) -> None:
