@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 
@@ -9,9 +10,9 @@ import pytest
 
 from keepaliveD.cli.asking import ask
 from keepaliveD.model.sockets import OWN
-from tests.support.loopback import FORGOTTEN, LASTING, Host, by, everywhere, forgetful, near_end
+from tests.support.loopback import FORGOTTEN, LASTING, Host, by, everywhere, forgetful, near_end, settings
 from tests.support.patience import SOON
-from tests.support.processes import ENABLE, next_line
+from tests.support.processes import CTL, ENABLE, next_line
 from tests.support.versions import WALK, since
 
 CONNECTIONS = 40
@@ -19,6 +20,7 @@ FEW = 4  # connections
 SOCKETS_OF_BUCKET = 1_100  # connections; both ends are more than a bucket may have
 PLACES = 4  # network namespaces: of more, one entry tells about several
 HOPPERS = 4  # processes
+MORE_THAN_ARE_EXPLAINED = 300  # connections
 
 
 def test_sockets_with_more_keys_than_fit_a_message_hide_no_others(host: Host) -> None:
@@ -73,4 +75,23 @@ def test_a_process_that_hops_between_namespaces_neither_hides_nor_mislabels_its_
             for namespace, local, remote in places:
                 ports = {"KEEPALIVE_LOCAL_PORT": local, "KEEPALIVE_REMOTE_PORT": remote}
                 assert daemon.expect("armed", within=SOON, **ports)["KEEPALIVE_NETNS"] == namespace
+            daemon.stop()
+
+
+def test_many_connections_with_the_same_address_keep_no_others_from_being_explained_and_armed(host: Host) -> None:
+    """In a network namespace of his own anybody may have any address."""
+    asking = ("env", f"RUNTIME_DIRECTORY={host.directory}")
+    words = (*asking, *CTL, "why", FORGOTTEN, f"--state-dir={host.directory}/state")
+    with host.attacked("same_address", FORGOTTEN, str(MORE_THAN_ARE_EXPLAINED)) as attacker:
+        assert next_line(attacker) == "connected\n"
+        sock = host.connection()
+        with host.daemon(everywhere(forgetful(timeout=300.0)), through=asking) as daemon:
+            ask(host.directory / "control", "Scan", patience=SOON)
+            told = json.loads(host.namespace.run(*words, "--json").stdout)
+            ports = {its["connection"]["local"]["port"] for its in told["connections"]}
+            assert (told["more"] > 0, sock.getsockname()[1] in ports) == (True, True)
+            fixed = host.namespace.run(*words, "--fix", "--yes")
+            assert settings(sock).on, fixed
+            assert fixed.returncode == 75, fixed
+            assert "connections are not explained above, and may be at risk" in fixed.stderr
             daemon.stop()

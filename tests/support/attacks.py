@@ -310,6 +310,16 @@ def one_bucket(address: str, count: str) -> None:
     say(str(os.stat("/proc/self/ns/net").st_ino))
 
 
+def same_address(address: str, count: str) -> None:
+    """So many connections, in a network namespace, with an address that others have too; their process is "crowd"."""
+    become_stranger(CLONE_NEWNET)
+    allow_descriptors()
+    Path("/proc/self/comm").write_bytes(b"crowd")
+    for _ in range(int(count)):
+        held.extend(connected(address))
+    say("connected")
+
+
 def hoppers(address: str, count: str, namespaces: str) -> None:
     """So many processes that go round so many network namespaces, each of which has another process with a connection.
 
@@ -372,7 +382,7 @@ ATTACKS: dict[str, Callable[..., None]] = {
     each.__name__: each
     for each in (
         *(locked_sockets, closing_never_ends, endless_command_line, shared_table),
-        *(many_keys, one_bucket, hoppers, full_disk, cgroups, false_unit),
+        *(many_keys, one_bucket, same_address, hoppers, full_disk, cgroups, false_unit),
     )
 }
 
