@@ -139,7 +139,8 @@ type Connection (
 
 # List the connections of the last scan, which ended so many seconds ago; call it with more. Each reply has some of
 # them, in the order of their cookies, and the last one may have none. Of an owner only the unit is known here.
-# units and paths are patterns; peers are addresses or networks; of several values of one filter any counts.
+# units and paths are patterns; peers are addresses or networks; of several values of one filter any counts. A filter
+# has at most 16 values, of at most 256 characters each, and its patterns with * ? or [ have 256 characters together.
 method ListConnections(
   units: ?[]string,
   verdicts: ?[]string,
@@ -242,8 +243,8 @@ type Explanation (
 )
 
 # Explain connections of the last scan, as keepalivectl why does: those with one of these cookies or inodes, of these
-# units (16 patterns at most), or with one of these ends: at most 256, the most urgent of each user, in turn. The most
-# urgent of all come first; more counts the others.
+# units (patterns, as many and as long as those of ListConnections), or with one of these ends: at most 256, the most
+# urgent of each user, in turn. The most urgent of all come first; more counts the others.
 method Explain(
   cookies: ?[]int,
   inodes: ?[]int,

@@ -80,7 +80,7 @@ def connections(host: Callable[[], Host], parameters: Parameters) -> Replies:
     wanted, after = selection(parameters), None
     while True:
         listed = host().listed()
-        if wanted.rule.units and listed.units is None:
+        if wanted.units and listed.units is None:
             raise Refused(f"{INTERFACE}.UnitsNotKnown")
         if not listed.judgement.table.engine_description:
             return {"age": None, "connections": []}  # nothing was scanned yet

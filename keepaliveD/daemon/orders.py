@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from keepaliveD.config.units import with_suffix
+from keepaliveD.daemon.selecting import LONGEST, MOST, short
 from keepaliveD.daemon.varlink import Method, Parameters, Question, Refused, invalid
 from keepaliveD.log import entries
 from keepaliveD.model.actions import Outcome, SetSystemKeepalive
@@ -35,8 +36,6 @@ MAX_COOKIE = 2**64 - 1
 MAX_PORT = 65535
 MAPPED = 0xFFFF << 32  # an IPv4 address as one of IPv6: ::ffff:0:0/96
 MOST_VALUES = 1024  # of a parameter of Explain: the sockets of a process
-MOST_PATTERNS = 16  # ... of units: each is made into a regular expression, and held against thousands of names
-LONGEST = 256  # characters of one
 UNREADABLE = "cannot be read here"
 NOT_ARMED = "not armed"  # there is nothing to disarm
 TIMES = {"idle": MAX_IDLE, "interval": MAX_IDLE, "probes": MAX_PROBES}
@@ -44,8 +43,8 @@ TIMES = {"idle": MAX_IDLE, "interval": MAX_IDLE, "probes": MAX_PROBES}
 
 def _explain(parameters: Parameters) -> Question:
     numbers = {name: _numbers(parameters, name) for name in ("cookies", "inodes")}
-    units = tuple(map(with_suffix, _values(parameters, "units", str, MOST_PATTERNS)))
-    question = ExplainThese(**numbers, units=units, ends=tuple(map(_end, _values(parameters, "ends", dict))))
+    units = map(with_suffix, short("units", _values(parameters, "units", str, MOST)))
+    question = ExplainThese(**numbers, units=tuple(units), ends=tuple(map(_end, _values(parameters, "ends", dict))))
     first = next(iter(question.cookies), 0)
     return Question(question, _answering(first, explanation))
 

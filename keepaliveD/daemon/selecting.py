@@ -1,4 +1,4 @@
-"""The filters of ListConnections: parameters go in, selectors as those of an [[arm]] rule come out.
+"""The filters of ListConnections, and the patterns of Explain: parameters go in, a selection comes out.
 
 A filter has few values, each of them short: what one call costs is bounded.
 """
@@ -6,18 +6,19 @@ A filter has few values, each of them short: what one call costs is bounded.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from keepaliveD.config.units import with_suffix
 from keepaliveD.daemon.varlink import Parameters, invalid
+from keepaliveD.model.patterns import Patterns, has_wildcards
 from keepaliveD.model.plain import VERDICTS
 from keepaliveD.model.rules import ArmAction, ArmRule
 from keepaliveD.policy.listing import Selection
 
 FILTERS = dict.fromkeys(("units", "verdicts", "paths", "peers", "ports", "users", "namespaces"), list)
 MOST = 16  # values of a filter
-LONGEST = 256  # characters of one
+LONGEST = 256  # characters of one, and of all patterns with wildcards of a filter: each is held against many names
 MAX_PORT = 65535
 MAX_NUMBER = 2**32 - 1  # of a user, or the inode of a namespace
 
@@ -42,14 +43,24 @@ def selection(parameters: Parameters) -> Selection:
         None,
         1,
         1,
-        units=values("units", str, with_suffix),
         verdicts=values("verdicts", str, VERDICTS.__getitem__),
-        paths=values("paths", str, str),
         networks=values("peers", str, lambda text: ipaddress.ip_network(text, strict=False)),
         ports=values("ports", int, lambda number: _at_most(MAX_PORT, number)),
         users=values("users", int, lambda number: _at_most(MAX_NUMBER, number)),
     )
-    return Selection(rule, values("namespaces", int, lambda number: _at_most(MAX_NUMBER, number)))
+    return Selection(
+        rule,
+        values("namespaces", int, lambda number: _at_most(MAX_NUMBER, number)),
+        Patterns(map(with_suffix, short("units", values("units", str, str)))),
+        Patterns(short("paths", values("paths", str, str))),
+    )
+
+
+def short(name: str, patterns: Sequence[str]) -> Sequence[str]:
+    """Return the patterns of a parameter. Raises Refused where those with wildcards are too long together."""
+    if sum(map(len, filter(has_wildcards, patterns))) > LONGEST:
+        raise invalid(name)
+    return patterns
 
 
 def _at_most(most: int, number: int) -> int:

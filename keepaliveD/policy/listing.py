@@ -6,16 +6,17 @@ connection that lives all the while is still listed once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from keepaliveD.model.connections import Connection, Counts, Owner, Verdict
 from keepaliveD.model.dataclass import dataclass
+from keepaliveD.model.patterns import Patterns
 from keepaliveD.model.rules import ArmRule
-from keepaliveD.model.sockets import Indices
-from keepaliveD.policy.arming import concerned, matches_owner
+from keepaliveD.model.sockets import Bools, Column, Indices
+from keepaliveD.policy.arming import concerned
 from keepaliveD.policy.connections import connections
 from keepaliveD.policy.judge import Judgement
 
@@ -36,10 +37,15 @@ class Listed:
 
 
 class Selection(NamedTuple):
-    """Which connections are wanted: those that a rule would match, in these network namespaces, or in any."""
+    """Which connections are wanted: those that a rule would match, and of these namespaces, units and paths, or of any.
+
+    The rule has no patterns: those of a rule are kept as regular expressions for good, and anybody may send others.
+    """
 
     rule: ArmRule
-    namespaces: Sequence[int] = ()
+    namespaces: Sequence[int]
+    units: Patterns
+    paths: Patterns
 
 
 class Page(NamedTuple):
@@ -82,10 +88,22 @@ def page(listed: Listed, wanted: Selection, after: int | None) -> Page:
     chosen &= concerned(judgement, wanted.rule, rows)
     if wanted.namespaces:
         chosen &= np.isin(judgement.table.sockets["netns"][rows], wanted.namespaces)
+    if wanted.paths:
+        names = [each.name for each in judgement.assigned.paths]
+        chosen &= _among(wanted.paths, judgement.assigned.index[rows], names.__getitem__)
     units = listed.units or {}
-    named = [one.with_owner(Owner(unit=units.get(one.cgroup, ""))) for one in connections(judgement, rows[chosen])]
-    found = [one for one in named if matches_owner(wanted.rule, one.owner)]
-    return Page(found, None if rows[-1] == listed.order[-1] else last)
+    if wanted.units:
+        chosen &= _among(wanted.units, judgement.table.sockets["cgroup"][rows], lambda cgroup: units.get(cgroup, ""))
+    found = connections(judgement, rows[chosen])
+    named = [one.with_owner(Owner(unit=units.get(one.cgroup, ""))) for one in found]
+    return Page(named, None if rows[-1] == listed.order[-1] else last)
+
+
+def _among(wanted: Patterns, numbers: Column, name: Callable[[int], str]) -> Bools:
+    """Return which of these numbers stand for a name that is wanted; each is looked at once."""
+    few, which = np.unique(numbers, return_inverse=True)
+    names = [name(number) for number in few.tolist()]
+    return np.array([bool(each) and wanted.match(each) for each in names], np.bool_)[which]
 
 
 def rows_after(listed: Listed, after: int | None, most: int) -> Indices:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ from keepaliveD.model.actions import Answer, Arm, Disarm, LookInto, Outcome, Que
 from keepaliveD.model.duration import exact
 from keepaliveD.model.errors import Misuse, NoInput
 from keepaliveD.model.explained import Explained
+from keepaliveD.model.patterns import Patterns
 from keepaliveD.model.plain import from_now
 from keepaliveD.model.questions import ArmThis, Asker, DisarmThis, ExplainThese, RecordNow
 from keepaliveD.model.rules import ArmAction, ArmRule, Rules
@@ -69,7 +69,8 @@ def follow(
 def _asked_for(question: ExplainThese, judgement: Judgement, units: Mapping[int, str]) -> Indices:
     """Return the rows that are to be explained, the most urgent first."""
     sockets, rows = judgement.table.sockets, order_of_urgency(judgement, at_risk_only=False)
-    named = [cgroup for cgroup, unit in units.items() if any(fnmatch.fnmatchcase(unit, one) for one in question.units)]
+    wanted = set(filter(Patterns(question.units).match, set(units.values())))  # a unit may have many cgroups
+    named = [cgroup for cgroup, unit in units.items() if unit in wanted]
     found = np.zeros(len(sockets), np.bool_)
     for column, values in (("cookie", question.cookies), ("inode", question.inodes), ("cgroup", named)):
         found |= np.isin(sockets[column], np.array(values, np.uint64))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import fnmatch
 import json
 import os
 import resource
@@ -35,7 +36,6 @@ from keepaliveD.daemon.control import (
     Control,
 )
 from keepaliveD.daemon.credentials import Credentials
-from keepaliveD.daemon.orders import MOST_PATTERNS
 from keepaliveD.log.entries import Entry
 from keepaliveD.model.autopsy import Tally
 from keepaliveD.model.causes import Foretold
@@ -420,10 +420,13 @@ SOME = (
         ({}, [1, 2, 3]),
         ({"units": ["amanda"]}, [1]),
         ({"units": ["ssh*"]}, []),
+        ({"units": ["ssh*", "am[a-z]nd?.*"]}, [1]),
+        ({"units": ["x" * 250] * 15 + ["*"]}, [1]),  # one without a unit has no name that could match
         ({"verdicts": ["cut"]}, [2]),
         ({"verdicts": ["cut", "bare"], "users": [1000]}, [1, 3]),
         ({"paths": ["fire*"]}, [1, 2, 3]),
         ({"paths": ["x"]}, []),
+        ({"paths": ["*"], "units": ["*d*"]}, [1]),
         ({"peers": ["10.20.0.0/16"]}, [1, 2]),
         ({"peers": ["fd00::9"]}, [3]),
         ({"ports": [22]}, [3]),
@@ -446,6 +449,9 @@ def test_connections_are_selected(tmp_path: Path, filters: dict[str, object], fo
         {"units": "ssh"},
         {"units": [1]},
         {"units": ["x" * 1000]},
+        {"units": ["x*"] * 17},
+        {"units": ["*a" * 64, "*a" * 65]},
+        {"paths": ["*a" * 64, "*a" * 65]},
         {"verdicts": ["dead"]},
         {"peers": ["10.20.0"]},
         {"peers": ["10.0.0.1"] * 100},
@@ -590,19 +596,41 @@ def test_an_order_of_root_is_handed_to_the_decider_and_answered_to_who_asked(tim
         }
 
 
-def test_few_units_can_be_explained_at_once(timed: Control) -> None:
-    """Each is made into a regular expression, by the process that must never wait: a thousand took 0.8 s."""
-    for number, refused in ((MOST_PATTERNS, False), (MOST_PATTERNS + 1, True)):
-        call = {"method": "internal.tcp-keepalived.Explain", "parameters": {"units": ["*a" * 100] * number}}
-        with client(timed) as its:
-            asked = ask(its, timed, json.dumps(call).encode() + b"\0")
-            assert bool(asked) is not refused
-            if refused:
-                answer = json.loads(said(its)[:-1])
-                assert answer["error"] == "org.varlink.service.InvalidParameter"
-                assert answer["parameters"] == {"parameter": "units"}
-        for one in asked:
-            timed.settle(one.asker, ConfigError("x"))
+@pytest.mark.parametrize(
+    ("units", "refused"),
+    [
+        (["*a"] * 16, False),
+        (["*a"] * 17, True),
+        (["*a" * 64, "*b" * 64], False),
+        (["*a" * 64, "*b" * 65], True),
+        (["a" * 256] * 16, False),  # a name without a wildcard is compared, which takes no time
+    ],
+)
+def test_few_units_can_be_explained_at_once(timed: Control, units: list[str], refused: bool) -> None:
+    """Each is held against the names of all units, by the process that must never wait: a thousand took 0.8 s."""
+    call = {"method": "internal.tcp-keepalived.Explain", "parameters": {"units": units}}
+    with client(timed) as its:
+        asked = ask(its, timed, json.dumps(call).encode() + b"\0")
+        assert bool(asked) is not refused
+        if refused:
+            answer = json.loads(said(its)[:-1])
+            assert answer["error"] == "org.varlink.service.InvalidParameter"
+            assert answer["parameters"] == {"parameter": "units"}
+
+
+HEAVY = "[Ā-\uffff]" * 51  # as a regular expression it takes 100 ms to compile
+
+
+@pytest.mark.parametrize("name", ["units", "paths"])
+def test_patterns_of_clients_are_neither_kept_nor_compiled(tmp_path: Path, name: str) -> None:
+    """The cache of fnmatch has room for 32,768 patterns of 7 KB, and all clients wait while one is compiled."""
+    host = FakeHost(SNAPSHOT, *SOME)
+    control = Control(tmp_path / "control", interface.service(lambda: host), lambda: NOW)
+    kept, began = fnmatch._compile_pattern.cache_info().currsize, time.thread_time()  # type: ignore[attr-defined]
+    assert cookies(listed(control, "ListConnections", **{name: [HEAVY + name[0]]})) == []
+    assert time.thread_time() < began + 0.05
+    assert fnmatch._compile_pattern.cache_info().currsize == kept  # type: ignore[attr-defined]
+    control.close()
 
 
 def test_a_client_that_goes_before_its_answer_harms_nobody(timed: Control) -> None:
