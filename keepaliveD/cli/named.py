@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 import socket
 from pathlib import Path
 
 from keepaliveD.model.connections import Connection
 from keepaliveD.model.errors import Misuse, NoInput
-from keepaliveD.model.text import printable
+from keepaliveD.model.text import decoded
 
 MAX_PID = 4194304  # pid_max, proc(5)
 MAX_COOKIE = 2**64 - 1
@@ -69,7 +68,7 @@ def pid_of(target: str, proc: Path) -> str:
 def process_name(comm: Path) -> str:
     """Return the printable name of the process with this file, proc_pid_comm(5); "" where it has ended."""
     try:
-        return printable(os.fsdecode(comm.read_bytes().removesuffix(b"\n")))
+        return decoded(comm.read_bytes().removesuffix(b"\n"))
     except OSError:
         return ""
 

@@ -12,7 +12,7 @@ from keepaliveD.model.connections import AT_RISK, WhatCounts
 from keepaliveD.model.duration import exact, span
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.rules import ArmAction, ArmRule, IPNetwork, Path
-from keepaliveD.model.text import quoted
+from keepaliveD.model.text import beginning_of, quoted
 from keepaliveD.policy.arming import times
 from keepaliveD.policy.connect import ConnectPlan, plan
 from keepaliveD.policy.meaning import ENOUGH, fits, probes_before
@@ -141,22 +141,17 @@ def _unknown_paths(rule: ArmRule, paths: Sequence[Path]) -> Iterator[str]:
 def _names_of_no_process(rule: ArmRule) -> Iterator[str]:
     """Yield a warning for each process name that is a path, or longer than the kernel keeps it."""
     for name in rule.processes:
-        short = _shortened(name.rpartition("/")[2])
+        short = beginning_of(name.rpartition("/")[2], NAME_LENGTH)
         if name.startswith("/"):
             yield (
                 f"rule {rule.name}: process {quoted(name)} never matches: it is a path, and a process name has none; "
                 f"write {quoted(short)}"
             )
-        elif len(name.encode()) > NAME_LENGTH and not any(wildcard in name for wildcard in "*?["):
+        elif beginning_of(name, NAME_LENGTH) != name and not any(wildcard in name for wildcard in "*?["):
             yield (
                 f"rule {rule.name}: process {quoted(name)} never matches: a process name has at most {NAME_LENGTH} "
                 f"bytes; write {quoted(short)}"
             )
-
-
-def _shortened(name: str) -> str:
-    """Return a process name as the kernel keeps it."""
-    return name.encode()[:NAME_LENGTH].decode(errors="ignore")
 
 
 def _units_without_processes(rule: ArmRule) -> Iterator[str]:

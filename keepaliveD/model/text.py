@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import re
 import reprlib
 
 LONGEST = 60  # characters of foreign text in a message
+ESCAPE = re.compile(r"\\(?:[tnr]|x[0-9a-f]{2}|u[0-9a-f]{4}|U000[0-9a-f]{5}|U0010[0-9a-f]{4})")  # of `printable`
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = LONGEST
@@ -19,6 +21,35 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text  # as nearly all is
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def decoded(octets: bytes) -> str:
+    """Return the printable text of octets that the kernel keeps, such as the name of a process.
+
+    It is the same in every locale: who copies a name from a message into a rule names the same process.
+    """
+    return printable(octets.decode("utf-8", "surrogateescape"))
+
+
+def beginning_of(text: str, most: int) -> str:
+    """Return the beginning of a text of `decoded` that stands for so many octets at most, as the kernel cuts it off."""
+    at = 0
+    while at < len(text):
+        character, end = _first_of(text, at)
+        most -= 1 if "\udc80" <= character <= "\udcff" else len(character.encode("utf-8", "surrogatepass"))
+        if most < 0:
+            break
+        at = end
+    return text[:at]
+
+
+def _first_of(text: str, at: int) -> tuple[str, int]:
+    """Return the character that stands there, escaped or not, and where the next one does."""
+    if found := ESCAPE.match(text, at):
+        character = found[0].encode("ascii").decode("unicode_escape")
+        if printable(character) == found[0]:  # else a program wrote this into its name
+            return character, found.end()
+    return text[at], at + 1
 
 
 def quoted(text: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from keepaliveD.model.deaths import Reset
 from keepaliveD.model.duration import span
 from keepaliveD.model.sockets import Column
-from keepaliveD.model.text import quoted
+from keepaliveD.model.text import decoded, quoted
 from keepaliveD.policy.facts import ACK, ANSWERED_LATER, HALF_CLOSED, IDLE_AFTER, WHOLE, distance, is_ipv6
 
 FLAGS = {0x01: "FIN", 0x02: "SYN", 0x04: "RST", 0x08: "PSH", 0x10: "ACK", 0x20: "URG"}
@@ -49,8 +49,13 @@ def signal_name(number: int) -> str:
 
 def closer_name(raw: bytes) -> str:
     """Return what the process that ended a connection calls itself; it is quoted where it is more than a word."""
-    text = raw.split(b"\0")[0].decode(errors="backslashreplace")
-    return quoted(text) if text else ""
+    name = name_of(raw)
+    return quoted(name) if name else ""
+
+
+def name_of(raw: bytes) -> str:
+    """Return the printable name of a process, as BPF reads it."""
+    return decoded(raw.split(b"\0")[0])
 
 
 def _lines(row: dict[str, Any], ended: Column) -> Iterator[str]:

@@ -18,11 +18,10 @@ from keepaliveD.model.connections import AT_RISK, Owner, Verdict, WhatCounts
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.rules import Path
 from keepaliveD.model.sockets import Bools, Column, Indices, Sockets, SocketTable, TcpState
-from keepaliveD.model.text import printable
 from keepaliveD.policy.activity import Activity, find
 from keepaliveD.policy.connections import endpoints
 from keepaliveD.policy.deaths import Causes, decide
-from keepaliveD.policy.evidence import closer_name, evidence
+from keepaliveD.policy.evidence import closer_name, evidence, name_of
 from keepaliveD.policy.facts import IDLE_AFTER
 from keepaliveD.policy.paths import assign
 
@@ -117,8 +116,7 @@ class Examined:
         one = self.ended[row]
         held = self.owners.get(int(one["cookie"]), Owner())
         if one["closer_pid"] and cause is not Cause.LOCAL_KILL and not one["by_kernel"]:
-            name = printable(bytes(one["closer"]).split(b"\0")[0].decode(errors="backslashreplace"))
-            held = replace(held, pid=int(one["closer_pid"]), process=name)
+            held = replace(held, pid=int(one["closer_pid"]), process=name_of(bytes(one["closer"])))
         return replace(held, unit=self.unit(row) or held.unit)
 
     def death(self, row: int) -> Death:

@@ -425,6 +425,13 @@ DOUBTFUL = {
             "write postgresql-serv"
         ],
     ),
+    "a long process name that is escaped": (  # of 15 bytes, and of 17
+        ENABLE + r"process = ['\udcff\udcfe\x7f\x9b31m;\n78901', '\udcff\udcfe\x7f\x9b31m;\n7890123']" + "\n",
+        [
+            r'arm[1]: process "\\udcff\\udcfe\\x7f\\x9b31m;\\n7890123" never matches: a process name has at most '
+            r'15 bytes; write "\\udcff\\udcfe\\x7f\\x9b31m;\\n78901"'
+        ],
+    ),
     "a timer": (
         ENABLE + "unit = 'amanda.timer'\n",
         ["arm[1]: unit amanda.timer never matches: a .timer unit has no processes; write amanda.service"],

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepaliveD.model.text import LONGEST, printable, quoted, shortened, shown
+from keepaliveD.model.text import LONGEST, beginning_of, decoded, printable, quoted, shortened, shown
 
 ANY_TEXT = st.text(st.characters(codec=None))  # lone surrogates too, as os.fsdecode makes them
 MOVES = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # Unicode categories: controls, formats, surrogates, separators
@@ -50,6 +50,52 @@ def test_printing_twice_changes_nothing(text: str) -> None:
 def test_what_could_do_harm_is_shown_instead(text: str, made: str) -> None:
     """It is escaped, not dropped: an odd name is worth seeing."""
     assert printable(text) == made
+
+
+@pytest.mark.parametrize(
+    ("octets", "made"),
+    [
+        (b"sshd", "sshd"),
+        ("größe".encode(), "größe"),
+        (b"\xff\xfe", r"\udcff\udcfe"),
+        (b"\xc2\x9b31m", r"\x9b31m"),
+        (b"gr\xc3", r"gr\udcc3"),  # cut off in the middle of a letter
+    ],
+)
+def test_what_the_kernel_keeps_is_text_in_one_way(octets: bytes, made: str) -> None:
+    """Whatever the locale, and whoever has read it: one name is one text, which can be copied into a rule."""
+    assert decoded(octets) == made
+
+
+@given(st.binary(max_size=20), st.integers(0, 20))
+def test_a_name_begins_with_as_many_bytes_as_the_kernel_keeps(octets: bytes, most: int) -> None:
+    """An escaped byte is several characters, and still one byte; nothing is cut in its middle."""
+    whole = decoded(octets)
+    begun = beginning_of(whole, most)
+    assert whole.startswith(begun)
+    assert (begun == whole) or len(octets) > most
+    if "\\" not in octets.decode(errors="replace"):  # a program may write backslashes into its name
+        assert begun in {decoded(octets[:size]) for size in range(most + 1)}
+        assert (begun == whole) is (len(octets) <= most)
+
+
+@pytest.mark.parametrize(
+    ("text", "begun"),
+    [
+        ("postgresql-server-main", "postgresql-serv"),
+        ("größe-größe-größe", "größe-größe"),
+        (r"\udcff" * 15, r"\udcff" * 15),
+        (r"\udcff" * 16, r"\udcff" * 15),
+        (r"\U000e0001" * 4, r"\U000e0001" * 3),
+        (r"abcdefghijklmn\x9b", "abcdefghijklmn"),  # two bytes
+        (r"\x41\x41\x41\x41\x41", r"\x41\x41\x41\x4"),  # as nobody writes a letter that can be printed
+        (r"\ud800\ud800\ud800\ud800\ud800\ud800", r"\ud800\ud800\ud800\ud800\ud800"),
+        (r"\U00110000\U00110000", r"\U00110000\U001"),  # no character
+    ],
+)
+def test_a_name_that_is_too_long_is_cut_between_characters(text: str, begun: str) -> None:
+    """Fifteen bytes are kept of the name of a process."""
+    assert beginning_of(text, 15) == begun
 
 
 @pytest.mark.parametrize("name", ["sshd", "amanda@backup.service", "nginx-1.2_3", "kworker/0", "c++", "größe"])

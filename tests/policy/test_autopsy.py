@@ -6,11 +6,13 @@ import dataclasses
 import ipaddress
 import math
 from collections.abc import Sequence
+from pathlib import Path as File
 from typing import Unpack
 
 import numpy as np
 import pytest
 
+from keepaliveD.cli.named import process_name
 from keepaliveD.model.autopsy import Alike, Common, Death
 from keepaliveD.model.causes import ONLY_BESIDE, Cause, Foretold
 from keepaliveD.model.connections import Owner, Verdict, WhatCounts
@@ -18,6 +20,7 @@ from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.rules import ArmAction, ArmRule, Path
 from keepaliveD.model.sockets import OWN, Switch, Timer
+from keepaliveD.model.text import quoted
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.arming import times
 from keepaliveD.policy.autopsy import (
@@ -527,6 +530,16 @@ def test_keepalive_would_not_have_helped_a_connection_that_was_killed() -> None:
 def test_what_a_program_calls_itself_cannot_forge_a_line() -> None:
     death = only(Autopsy(rules()).observe(died({**KILLED, "closer": b"x\n<0>evil"}), 1001.0))
     assert death.closer == '"x\\\\n<0>evil"'
+
+
+@pytest.mark.parametrize("name", [b"x", "größe".encode(), b"\xff\xfe", b"gr\xc3", b"\xc2\x9b31m"])
+def test_a_process_is_called_the_same_when_its_connection_ends_as_while_it_lives(name: bytes, tmp_path: File) -> None:
+    """So that a name that is copied from an end into a rule matches."""
+    comm = tmp_path / "comm"
+    comm.write_bytes(name + b"\n")
+    death = only(Autopsy(rules()).observe(died({**PROGRAM_ENDED, "closer": name}), 1001.0))
+    assert death.owner.process == process_name(comm)
+    assert death.closer == quoted(process_name(comm))
 
 
 ARM = ArmRule("arm[1]", ArmAction.ENABLE, None, 20, 31, paths=("office",))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from keepaliveD.model.connections import Owner
-from keepaliveD.model.text import printable
+from keepaliveD.model.text import decoded
 from keepaliveD.platforms.linux.owners import processes
 from keepaliveD.platforms.linux.owners.cgroups import Cgroup, Cgroups
 from keepaliveD.platforms.linux.owners.holders import Holders, Likely
@@ -41,7 +40,7 @@ class ProcOwners:
     def _process_name(self, pid: int) -> str:
         """Return the kernel's name of a process: 15 bytes at most. A command line may be as long as memory."""
         try:
-            return printable(os.fsdecode((self._root / f"proc/{pid}/comm").read_bytes().removesuffix(b"\n")))
+            return decoded((self._root / f"proc/{pid}/comm").read_bytes().removesuffix(b"\n"))
         except OSError:
             return ""
 
