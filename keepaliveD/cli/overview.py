@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from keepaliveD.cli import unwatched
-from keepaliveD.model.connections import Verdict
+from keepaliveD.model.connections import AT_RISK, Verdict
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.duration import span
 from keepaliveD.model.plain import known
@@ -129,7 +129,7 @@ def _facts(host: Host) -> Iterator[tuple[str, str]]:
         yield "connections", _connections(host)
     if missing := unwatched.summary(host.unwatched, host.netns):
         yield "not watched", f"{missing}; keepalivectl sockets says why"
-    yield from _units(host.at_risk)
+    yield from _units(host)
     if daemon:
         armed = ", ".join(f"{each['count']} {each['result']}" for each in daemon["arming"])
         undo = (
@@ -208,8 +208,9 @@ def _connections(host: Host) -> str:
     return f"{said}: {by_verdict}{once}" if by_verdict else f"{said}{once}"
 
 
-def _units(groups: Sequence[AtRisk]) -> Iterator[tuple[str, str]]:
+def _units(host: Host) -> Iterator[tuple[str, str]]:
     """Yield the units with connections at risk, the worst first. Connections of no unit are grouped by their user."""
+    groups = host.at_risk
     units: dict[tuple[str, int], list[str]] = {}
     for one in groups:
         risk = f"{one.count} {one.verdict.label}{'' if one.sure else '?'}{_first(one.left)}"
@@ -222,7 +223,9 @@ def _units(groups: Sequence[AtRisk]) -> Iterator[tuple[str, str]]:
         yield label, "; ".join([f"{name}: {risks[0]}", *risks[1:], command])
         label = ""
     if len(units) > FEW:
-        yield "", f"and {len(units) - FEW} others: keepalivectl sockets --at-risk"
+        not_all = sum(one.count for one in groups) < sum(host.connections.get(each.label, 0) for each in AT_RISK)
+        number = f"{'at least ' if not_all else ''}{len(units) - FEW}"
+        yield "", f"and {number} others: keepalivectl sockets --at-risk"
 
 
 def _first(left: float) -> str:

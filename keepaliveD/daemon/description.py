@@ -76,8 +76,9 @@ type Path (
   routes: []Route
 )
 
-# Say how the daemon is. Without a problem, problems is empty; at_risk begins with the most urgent; restores says
-# whether a stop restores the settings.
+# Say how the daemon is. Without a problem, problems is empty; restores says whether a stop restores the settings.
+# at_risk begins with the most urgent. It has at most 100, units before users: there are others where the counts in it
+# come to less than the connections that are late, bare or cut.
 method Status() -> (
   version: string,
   pid: int,

@@ -30,10 +30,11 @@ from keepaliveD.model.results import ArmingResult
 from keepaliveD.model.snapshot import AtRisk, LastScan, Setting, Snapshot
 from keepaliveD.model.sockets import ALL_WATCHED, SocketTable, Unwatched
 from keepaliveD.platforms.base import Platform, Session
+from keepaliveD.policy.at_risk import at_risk
 from keepaliveD.records.settings import SettingsRecord, file_name
 from tests.support.fakes import IDENTITY, FakeArmer, FakeAtConnect, FakeOwners, FakeTuner, FakeWatcher, here
 from tests.support.host import FakeHost, serving
-from tests.support.tables import idle
+from tests.support.tables import idle, table, watch
 
 STOP = "systemctl stop tcp-keepalived"
 SNAPSHOT = Snapshot(
@@ -390,6 +391,15 @@ def test_more_units_than_fit_are_counted() -> None:
     units = [AtRisk(f"{number}.service", 0, Verdict.BARE, 1, True, 5.0) for number in range(11)]
     host = Host(None, "none runs", (), False, "engine", units, {}, ALL_WATCHED._asdict())
     assert list(overview.overview(host))[-1].strip() == "and 3 others: keepalivectl sockets --at-risk"
+
+
+def test_that_not_all_users_are_known_is_said() -> None:
+    """There may be any number of users: a daemon answers with the first hundred units, users and verdicts."""
+    sockets = (idle(float(number), cookie=number, uid=number) for number in range(1, 112))
+    judgement = watch(table(1000.0, *sockets))
+    bare = {"total": 111, "bare": 111}
+    host = Host(None, "none runs", (), False, "engine", at_risk(judgement, {}), bare, ALL_WATCHED._asdict())
+    assert list(overview.overview(host))[-1].strip() == "and at least 92 others: keepalivectl sockets --at-risk"
 
 
 def test_monitor_prints_what_the_daemon_logs_until_the_daemon_ends(desk: Desk) -> None:
