@@ -130,14 +130,16 @@ def add_platform(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(program: str, work: Callable[[], int | None]) -> int:
-    """The exit status of `work`: what it refuses, or what fails below it, becomes one line and a number."""
+def run(program: str, work: Callable[[], int | None], *, is_order: bool = False) -> int:
+    """The exit status of `work`: what it refuses, or what fails below it, becomes one line and a number.
+
+    An order, which changes something, is carried out whatever becomes of what it prints.
+    """
     status: int | None = Exit.OK
     try:
         _occupy_standard_descriptors()
-        with contextlib.redirect_stdout(cast(TextIO, Output(sys.stdout))):
+        with _carrying_out() if is_order else _printing():
             status = work()
-            sys.stdout.flush()
     except BrokenPipeError:
         pass  # nobody reads any more: not an error
     except Refusal as refusal:
@@ -156,6 +158,30 @@ def run(program: str, work: Callable[[], int | None]) -> int:
     return status or Exit.OK
 
 
+@contextlib.contextmanager
+def _printing() -> Iterator[None]:
+    """Print to standard output. Raises StateError or BrokenPipeError at once where it cannot be written."""
+    with contextlib.redirect_stdout(cast(TextIO, Output(sys.stdout))):
+        yield
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _carrying_out() -> Iterator[None]:
+    """Print what can be printed. Raises StateError or BrokenPipeError at the end where something could not be."""
+    out, err = LenientOutput(sys.stdout), LenientOutput(sys.stderr, "standard error")
+    with contextlib.redirect_stdout(cast(TextIO, out)), contextlib.redirect_stderr(cast(TextIO, err)):
+        yield
+        out.flush()
+    for failure in filter(None, (out.failure, err.failure)):
+        raise failure
+
+
+def is_written() -> bool:
+    """Return whether all that was printed so far could be written."""
+    return not (isinstance(sys.stdout, LenientOutput) and sys.stdout.failure)
+
+
 def _fitted(line: str) -> Iterable[str]:
     """Return a line as several where standard error is a terminal that it does not fit."""
     if not os.isatty(2):
@@ -169,40 +195,76 @@ def _fitted(line: str) -> Iterable[str]:
 
 
 class Output:
-    """Standard output, where what cannot be written is a Refusal; None stands for one that was closed at the start."""
+    """A standard stream, where what cannot be written is a Refusal; None stands for one that is closed at the start."""
 
-    def __init__(self, stream: TextIO | None) -> None:
+    incomplete = "the output is incomplete"
+
+    def __init__(self, stream: TextIO | None, name: str = "standard output") -> None:
         self._stream = stream
+        self._name = name
         if isinstance(stream, io.TextIOWrapper):
-            with _refusing():
+            with self._refusing():
                 stream.reconfigure(errors="backslashreplace")  # for names that the encoding has no letters for
 
     def isatty(self) -> bool:
         """Whether a person sees it at once."""
         return self._stream is not None and self._stream.isatty()
 
+    def fileno(self) -> int:
+        """Return its descriptor. Raises OSError where it has none."""
+        if self._stream is None:
+            raise OSError(errno.EBADF, "it is closed")
+        return self._stream.fileno()
+
     def write(self, text: str) -> int:
         """Take a text. Raises StateError, BrokenPipeError."""
-        with _refusing():
+        with self._refusing():
             if self._stream is None:
                 raise OSError(errno.EBADF, "it is closed")
             return self._stream.write(text)
 
     def flush(self) -> None:
         """Hand over what was taken. Raises StateError, BrokenPipeError."""
-        with _refusing():
+        with self._refusing():
             if self._stream is not None:
                 self._stream.flush()
 
+    @contextlib.contextmanager
+    def _refusing(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            reason = f"{self._name}: cannot be written: {error.strerror}"
+            raise StateError(f"{reason}; {self.incomplete}") from error
 
-@contextlib.contextmanager
-def _refusing() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise StateError(f"standard output: cannot be written: {error.strerror}; the output is incomplete") from error
+
+class LenientOutput(Output):
+    """A standard stream that takes everything; `failure` is why it could not be written from some text on."""
+
+    incomplete = "the command was carried out, but its output is incomplete"
+    failure: StateError | BrokenPipeError | None = None
+
+    def write(self, text: str) -> int:
+        """Take a text."""
+        if not self.failure:
+            with self._noting():
+                super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand over what was taken."""
+        if not self.failure:
+            with self._noting():
+                super().flush()
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except (StateError, BrokenPipeError) as failure:
+            self.failure = failure
 
 
 def _occupy_standard_descriptors() -> None:

@@ -99,13 +99,13 @@ def add_arm(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dry-run", action="store_true", help="change nothing, only report what would be done")
     arguments.add_config(command)
     arguments.add_state(command)
-    command.set_defaults(command=arm_connections)
+    command.set_defaults(command=arm_connections, order=True)
 
 
 def add_disarm(command: argparse.ArgumentParser) -> None:
     """The command line of `keepalivectl disarm`."""
     arguments.add_state(command)
-    command.set_defaults(command=disarm_connections)
+    command.set_defaults(command=disarm_connections, order=True)
 
 
 def _seconds(text: str) -> int:

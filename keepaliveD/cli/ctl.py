@@ -30,6 +30,7 @@ COMMANDS = {  # what each does, and the module that does it, which is loaded for
     "deaths": ("deaths", "list connections that ended, with the cause of each"),
     "restore": ("restore", "restore the system settings that a killed daemon left behind"),
 }
+ORDERS = ("order", "fix", "write")  # options of commands that change something
 
 
 def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
@@ -40,7 +41,8 @@ def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
     gc.freeze()
     gc.enable()
     options = command.parse_args(words)
-    return arguments.run(command.prog, lambda: _do(options, root))
+    is_order = any(getattr(options, name, False) for name in ORDERS)
+    return arguments.run(command.prog, lambda: _do(options, root), is_order=is_order)
 
 
 def _do(options: argparse.Namespace, root: Path) -> int | None:

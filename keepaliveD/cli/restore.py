@@ -20,7 +20,7 @@ def add_restore(command: argparse.ArgumentParser) -> None:
     """The command line of `keepalivectl restore`."""
     arguments.add_state(command)
     arguments.add_platform(command)
-    command.set_defaults(command=restore_settings)
+    command.set_defaults(command=restore_settings, order=True)
 
 
 def restore_settings(options: argparse.Namespace, root: Path) -> None:

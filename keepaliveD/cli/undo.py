@@ -44,7 +44,7 @@ def add_undo(command: argparse.ArgumentParser) -> None:
         "either end, or a cookie",
     )
     arguments.add_state(command)
-    command.set_defaults(command=undo)
+    command.set_defaults(command=undo, order=True)
 
 
 def undo(options: argparse.Namespace, root: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keepaliveD.cli import dropin, files, forgotten, page, running, solutions, state, targets
+from keepaliveD.cli import arguments, dropin, files, forgotten, page, running, solutions, state, targets
 from keepaliveD.cli.fitting import tell, terminal_width, wrapped
 from keepaliveD.cli.solutions import Solution
 from keepaliveD.cli.starting import how_to_start
@@ -275,6 +275,8 @@ def _confirm(options: argparse.Namespace, settings: str, question: str, refused:
         raise Misuse("--fix asks before it writes, and standard input is no terminal; add --yes")
     print(f"{question} [y/N] ", end="")
     sys.stdout.flush()
+    if not arguments.is_written():
+        raise Misuse("--fix asks before it writes, and standard output cannot be written; add --yes")
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise Misuse(refused)
 

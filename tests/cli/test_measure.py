@@ -34,6 +34,7 @@ from tests.kernel.measure.stage import LONG
 from tests.programs.stage import awaited
 from tests.support.patience import SOON
 from tests.support.processes import CTL
+from tests.support.unwritable import LEAVES, UNWRITABLE, printing_in_vain
 
 FOUND = Found(
     name="db.example.net:5432",
@@ -190,6 +191,20 @@ def test_a_measurement_is_written_where_a_running_daemon_reads(tmp_path: Path, m
     monkeypatch.setattr(running, "followed", lambda *_: tmp_path / "its/config.toml")
     assert main(["measure", "127.0.0.1:1", "--write"]) == 0
     assert (tmp_path / "its/config.d/measured_to_db.example.net.toml").exists()
+
+
+@UNWRITABLE
+def test_a_measurement_is_written_whatever_becomes_of_what_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], unwritable: str
+) -> None:
+    """It took hours."""
+    monkeypatch.setattr("keepaliveD.cli.measure._measure", measured)
+    (tmp_path / "config.toml").touch()
+    with printing_in_vain(monkeypatch, unwritable):
+        status = main(["measure", "127.0.0.1:1", "--write", "--config", str(tmp_path / "config.toml")])
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("keepalivectl: ")]
+    assert (status, said) == LEAVES[unwritable]
+    assert (tmp_path / "config.d/measured_to_db.example.net.toml").exists()
 
 
 def test_the_path_that_is_written_is_a_measured_one(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from keepaliveD.cli import arming, running
 from keepaliveD.cli import undo as command
+from keepaliveD.cli.ctl import main
 from keepaliveD.cli.starting import how_to_start
 from keepaliveD.cli.undo import redo
 from keepaliveD.model.actions import Disarm, Outcome
@@ -21,6 +22,7 @@ from keepaliveD.records.settings import SettingsRecord
 from tests.cli.test_arming import Desk, desk
 from tests.support.fakes import IDENTITY, OFF, FakeTuner
 from tests.support.samples import BARE
+from tests.support.unwritable import GONE, LEAVES, UNWRITABLE, printing_in_vain
 
 __all__ = ["desk"]
 
@@ -86,6 +88,38 @@ def test_only_what_is_named_is_disarmed(desk: Desk, tuner: FakeTuner, target: st
     assert sorted(desk.record.armed()) == sorted({1, 2, 3} - set(cookies))
     assert desk.record.left_alone() == set(cookies)
     assert (tuner.read()[SETTING] == 42) == (target != "all")
+
+
+@UNWRITABLE
+@pytest.mark.parametrize("words", [("undo", "all"), ("disarm",)])
+def test_all_is_undone_whatever_becomes_of_what_is_printed(
+    desk: Desk,
+    tuner: FakeTuner,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    unwritable: str,
+) -> None:
+    """Such as `keepalivectl undo all | head -1`: settings come first, then what arms at connect, then sockets."""
+    arm(desk, 1, 2, 3)
+    desk.at_connect.pin = "/pin"
+    with printing_in_vain(monkeypatch, unwritable):
+        status, _, err = desk.types(*words)
+    assert (status, err) == LEAVES[unwritable]
+    assert sorted(cookie for cookie, _ in desk.armer.changed) == [1, 2, 3]
+    assert (desk.record.armed(), desk.at_connect.pin) == ({}, "")
+    assert (tuner.read()[SETTING] == 42) == (words == ("disarm",))
+
+
+def test_all_is_undone_where_standard_error_has_no_reader_either(
+    desk: Desk, tuner: FakeTuner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as `keepalivectl undo all 2>&1 | head -1`: what was changed by others is a warning."""
+    del tuner
+    arm(desk, 1, 2, 9)
+    desk.armer.stands[1] = OFF
+    with printing_in_vain(monkeypatch, GONE), printing_in_vain(monkeypatch, GONE, "stderr"):
+        assert main(["undo", "all", f"--state-dir={desk.directory}/state"]) == 0
+    assert [cookie for cookie, _ in desk.armer.changed] == [2]
 
 
 def test_what_was_undone_is_said_with_the_command_that_does_it_again(desk: Desk, tuner: FakeTuner) -> None:

@@ -43,6 +43,7 @@ from tests.support import samples
 from tests.support.ends import FORGOTTEN_BY_REJECT, alike
 from tests.support.fakes import OFF, FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher, here
 from tests.support.tables import Socket, address, idle
+from tests.support.unwritable import GONE, LEAVES, UNWRITABLE, printing_in_vain
 
 SCRIPT_RUN = Path(__file__).parents[2] / "script/run"
 
@@ -286,6 +287,31 @@ def test_fix_writes_the_rule_reloads_the_daemon_and_shows_what_came_of_it(desk: 
     before, after = out.split("Reloaded the daemon.")
     assert "keepalive    off" in before
     assert "idle 3min, interval 20s, probes 31" in after
+
+
+@UNWRITABLE
+def test_fix_is_carried_out_whatever_becomes_of_what_is_printed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, unwritable: str
+) -> None:
+    """Such as `keepalivectl why UNIT --fix --yes | head -5`."""
+    desk.daemon = 4242
+    with printing_in_vain(monkeypatch, unwritable):
+        status, _, err = desk.types("amanda@backup", "--fix", "--yes")
+    assert (status, err) == LEAVES[unwritable]
+    assert tomllib.loads(desk.written.read_text()) == {"arm": [RULE]}
+    assert desk.reloaded == [4242]
+
+
+def test_fix_takes_no_answer_to_a_question_that_nobody_reads(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever types y into a terminal does not know what would be written."""
+    terminal = io.StringIO("y\n")
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    with printing_in_vain(monkeypatch, GONE):
+        status, _, err = desk.types("amanda@backup", "--fix")
+    said = "keepalivectl: --fix asks before it writes, and standard output cannot be written; add --yes"
+    assert (status, err) == (64, [said])
+    assert not desk.written.exists()
 
 
 NEXT = "The rule arms the next connection, at connect or at the next scan."
