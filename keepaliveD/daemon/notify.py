@@ -10,6 +10,7 @@ import socket
 from collections import deque
 
 MOST = 16  # messages kept for a manager that does not read
+SHORTEST = 0.01  # seconds between two messages to a watchdog: who wants more often gets no more
 PASSING = ("WATCHDOG=", "STATUS=", "EXTEND_TIMEOUT_USEC=")  # a later message says it again
 
 
@@ -43,13 +44,14 @@ class Manager:
 
 
 def watchdog_period() -> float:
-    """Return the watchdog's period in seconds, halved for safety; infinite if the manager asks for none.
+    """Return the watchdog's period in seconds, halved for safety, or SHORTEST; infinite if the manager asks for none.
 
-    A value that is not a number of microseconds asks for none (sd_watchdog_enabled(3)).
+    A value that is not a positive number of microseconds asks for none (sd_watchdog_enabled(3)).
     """
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return float("inf")
     try:
-        return int(os.environ.get("WATCHDOG_USEC", "0")) / 2e6 or float("inf")
+        period = int(os.environ.get("WATCHDOG_USEC", "0")) / 2e6
     except (ValueError, OverflowError):
         return float("inf")
+    return max(period, SHORTEST) if period > 0 else float("inf")

@@ -91,7 +91,7 @@ class Process:
             if self._arrived:
                 return self._workers.wait(0.0) or self._arrived.popleft()
             if self.now() >= deadline:
-                return None
+                return self._workers.wait(0.0)
             others: tuple[Awaited, ...] = (*self._sources, self._apart)
             left = max(0.0, min(deadline, *(other.due() for other in others)) - self.now())
             waiting = [other for other in others if other.fileno() >= 0]

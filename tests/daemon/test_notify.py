@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.daemon.notify import MOST, Manager, watchdog_period
+from keepaliveD.daemon.notify import MOST, SHORTEST, Manager, watchdog_period
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -70,8 +70,19 @@ def test_a_manager_that_does_not_read_stalls_nobody_and_gets_what_matters_later(
         assert heard[1:] == [b"READY=1", b"WATCHDOG=last"]
 
 
-@pytest.mark.parametrize("nonsense", ["abc", "", "1e6", "-", "9" * 5000, "5 0"])
-def test_a_watchdogs_time_that_is_no_number_asks_for_nothing(monkeypatch: pytest.MonkeyPatch, nonsense: str) -> None:
+@pytest.mark.parametrize("nonsense", ["abc", "", "1e6", "-", "9" * 5000, "5 0", "0", "-1", "-30000000"])
+def test_a_watchdogs_time_that_is_no_number_of_microseconds_asks_for_nothing(
+    monkeypatch: pytest.MonkeyPatch, nonsense: str
+) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", nonsense)
     monkeypatch.delenv("WATCHDOG_PID", raising=False)
     assert watchdog_period() == float("inf")
+
+
+@pytest.mark.parametrize(("microseconds", "period"), [("1", SHORTEST), ("20", SHORTEST), ("100000", 0.05)])
+def test_a_watchdog_is_notified_often_but_not_all_the_time(
+    monkeypatch: pytest.MonkeyPatch, microseconds: str, period: float
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", microseconds)
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    assert watchdog_period() == period

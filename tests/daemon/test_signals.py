@@ -57,6 +57,7 @@ with Process(Path("/missing"), session, print, [Storm()]) as process:
             pass
         print(arrived.error or arrived.value if isinstance(arrived, Reply) else arrived)
 """
+IMPATIENT = STORM.replace("[Storm()]", "[]").replace("60.0", "0.0")
 OFTEN = """
 import os, signal
 from keepaliveD.daemon import signals
@@ -170,9 +171,10 @@ def test_what_has_happened_by_then_comes_before_the_signal_to_stop() -> None:
     assert run.stdout.splitlines() == ["a connection ended", "Stop(handing_over=False)"]
 
 
-def test_no_storm_of_signals_keeps_an_answer_waiting() -> None:
+@pytest.mark.parametrize("script", [STORM, IMPATIENT], ids=["a storm of signals", "waits for no time"])
+def test_an_answer_is_heard_among_signals_and_by_waits_for_no_time(script: str) -> None:
     run = subprocess.run(
-        [sys.executable, "-c", STORM],
+        [sys.executable, "-c", script],
         input=f"{SOON}\n" * 2,
         capture_output=True,
         text=True,

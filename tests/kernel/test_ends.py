@@ -145,6 +145,17 @@ def test_a_service_manager_that_does_not_read_does_not_make_it_deaf(
         assert host.keepalive == UNTUNED
 
 
+@pytest.mark.parametrize("microseconds", ["1", "-1"])
+def test_a_watchdog_that_nobody_could_satisfy_does_not_keep_it_from_its_work(
+    home: Home, monkeypatch: pytest.MonkeyPatch, microseconds: str
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", microseconds)
+    with Namespace() as host, host.running(*home.command) as process:
+        until(lambda: host.keepalive == TUNED)
+        ends_at_once(process)
+        assert host.keepalive == UNTUNED
+
+
 def ends_at_once(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
     """Tell it to end; it must, well and soon."""
     process.send_signal(signal.SIGTERM)
