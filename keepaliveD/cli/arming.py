@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -197,28 +197,35 @@ class Disarmed:
     report: Results
     damaged: tuple[str, ...]  # what is wrong with the record
     unrecorded: str  # why it may lack what a daemon has armed at connect
+    stuck: Refusal | None  # why what an earlier daemon has pinned still arms new connections
     unread: Refusal | None  # why what an earlier daemon has armed at connect is not known
     is_at_connect_ended: bool
     elsewhere: Refusal | None  # the daemon may keep its records in another directory
 
     def finish(self, nothing: str) -> None:
         """Raise the reason where not all could be done; say `nothing` where there was nothing to do."""
-        unread = f"sockets that were armed at connect stay armed: {self.unread}" if self.unread else ""
-        if self.damaged:
-            for line in (*self.damaged[1:], *filter(None, [unread])):
-                tell("warning", line)
-            raise RecordDamaged(self.damaged[0])
-        if self.unread:
-            raise type(self.unread)(unread)
-        if self.unrecorded:
-            raise Busy(
-                f"what tcp-keepalived has armed at connect may be armed still, as it cannot be seen: {self.unrecorded}"
-            )
+        failures = list(self._failures())
+        for failure in failures[1:]:
+            tell("warning", str(failure))
+        if failures:
+            raise failures[0]
         if nothing and not (self.report.entries or self.is_at_connect_ended):
             if self.elsewhere:
                 raise self.elsewhere
             say(nothing)
         self.report.raise_failure()
+
+    def _failures(self) -> Iterator[Refusal]:
+        """Yield what leaves something armed, apart from the results of single sockets; the first decides the status."""
+        yield from map(RecordDamaged, self.damaged)
+        if self.stuck:
+            yield self.stuck
+        if self.unread:
+            yield type(self.unread)(f"sockets that were armed at connect stay armed: {self.unread}")
+        if self.unrecorded:
+            yield Busy(
+                f"what tcp-keepalived has armed at connect may be armed still, as it cannot be seen: {self.unrecorded}"
+            )
 
 
 def disarm(options: argparse.Namespace, root: Path, target: str | None = None, besides: Besides = NOTHING) -> Disarmed:
@@ -230,7 +237,7 @@ def disarm(options: argparse.Namespace, root: Path, target: str | None = None, b
     platform = detect(root=root)
     records = state.records(options, platform)
     beside_daemon = running(options.state_dir, root)
-    at_connect = "" if beside_daemon or target is not None else _end_at_connect(platform)
+    at_connect, stuck = ("", None) if beside_daemon or target is not None else _end_at_connect(platform)
     if at_connect:
         say(at_connect)
     with in_worker(platform.open, Watching()) as ask:
@@ -256,7 +263,7 @@ def disarm(options: argparse.Namespace, root: Path, target: str | None = None, b
         lost = f"{_connections(len(missing))} on record not found: ended since, or not visible from here"
         tell("warning", lost)
     other = elsewhere(options.state_dir, root)
-    return Disarmed(armed, outcome, report, damaged, unrecorded, unread, bool(at_connect), other)
+    return Disarmed(armed, outcome, report, damaged, unrecorded, stuck, unread, bool(at_connect), other)
 
 
 def _take_over(platform: Platform, records: Records) -> Refusal | None:
@@ -291,14 +298,17 @@ def _check_settings(records: Records) -> None:
         raise type(refusal)(f"{refusal}; no socket is disarmed before that: disarm again then") from refusal
 
 
-def _end_at_connect(platform: Platform) -> str:
-    """Remove a BPF program that has outlived its daemon. Return what to report about it, or nothing."""
+def _end_at_connect(platform: Platform) -> tuple[str, Refusal | None]:
+    """Remove a BPF program that has outlived its daemon. Return what to report about it, or why it still arms."""
     if not (pin := platform.at_connect.pinned()):
-        return ""
-    platform.at_connect.unpin()
+        return "", None
+    try:
+        platform.at_connect.unpin()
+    except Refusal as refusal:
+        return "", refusal
     if platform.at_connect.pinned():
-        return f"new connections are still armed at connect: {pin} is in use by another tcp-keepalived"
-    return f"removed {pin}; new connections are no longer armed"
+        return f"new connections are still armed at connect: {pin} is in use by another tcp-keepalived", None
+    return f"removed {pin}; new connections are no longer armed", None
 
 
 def _scan(ask: Asking, paths: Sequence[NetworkPath]) -> Judgement:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.cli import arming as command
-from keepaliveD.cli import targets
+from keepaliveD.cli import targets, undo
 from keepaliveD.cli.ctl import main
 from keepaliveD.config import files
 from keepaliveD.log.entries import Entry
@@ -594,6 +594,52 @@ def test_disarm_says_what_it_removed_and_disarms_what_it_knows_where_records_of_
     assert "disarmed" in out[1]
     assert err == ["keepalivectl: sockets that were armed at connect stay armed: /armed: requires CAP_BPF"]
     assert desk.record.armed() == {}
+
+
+@pytest.mark.parametrize("words", [("disarm",), ("undo", "all")])
+def test_where_a_pin_cannot_be_removed_what_is_on_record_is_disarmed_first(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(undo, "detect", desk.platform)
+    desk.at_connect.pin = "/pin"
+    desk.at_connect.stuck = NotPermitted("/pin: cannot be removed, and still arms new connections")
+    desk.at_connect.records = {2: Armed(OFF, ON)}
+    desk.record.write({1: Armed(OFF, ON)})
+    desk.armer.others = ON
+    status, out, err = desk.types(*words)
+    assert (status, err) == (77, ["keepalivectl: /pin: cannot be removed, and still arms new connections"])
+    assert [line for line in out if line.startswith("removed")] == []
+    assert sorted(cookie for cookie, _ in desk.armer.changed) == [1, 2]
+    assert desk.record.armed() == {}
+
+
+def test_where_a_pin_cannot_be_removed_there_is_something_to_disarm(desk: Desk) -> None:
+    desk.at_connect.pin = "/pin"
+    desk.at_connect.stuck = NotPermitted("/pin: cannot be removed, and still arms new connections")
+    assert desk.types("disarm") == (
+        77,
+        [],
+        ["keepalivectl: /pin: cannot be removed, and still arms new connections"],
+    )
+
+
+def test_all_that_was_not_done_is_said(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of it with the status."""
+
+    def refuse() -> None:
+        raise Unsupported("/armed: cannot be read: Read-only file system")
+
+    monkeypatch.setattr(desk.at_connect, "armed", refuse)
+    desk.at_connect.pin = "/pin"
+    desk.at_connect.stuck = NotPermitted("/pin: cannot be removed, and still arms new connections")
+    status, _, err = desk.types("disarm")
+    assert (status, err) == (
+        77,
+        [
+            "warning: sockets that were armed at connect stay armed: /armed: cannot be read: Read-only file system",
+            "keepalivectl: /pin: cannot be removed, and still arms new connections",
+        ],
+    )
 
 
 def test_disarm_ends_a_program_that_has_outlived_its_daemon(desk: Desk) -> None:

@@ -1005,6 +1005,52 @@ def test_a_pin_that_cannot_be_removed_is_an_error_that_says_how_to_end_it(guest:
     assert guest.opened() == [ARMED, ARMED]
 
 
+@pytest.mark.parametrize("words", [("disarm",), ("undo", "all")])
+def test_where_nothing_can_be_unpinned_what_is_on_record_is_disarmed_nevertheless(
+    guest: Guest, words: tuple[str, ...]
+) -> None:
+    """What was armed by a scan; the records of what was armed at connect are read once they can be."""
+    guest.home.configure(RULES.format(survive="true"))
+    with guest.holding() as earlier, guest.daemon() as daemon, guest.holding() as held:
+        earlier.becomes(ARMED)
+        assert held.tell() == ARMED
+        daemon.kill()
+        guest.run("mount", "-o", "remount,ro", "/sys/fs/bpf")
+        done = guest.typed(*words)
+        *_, records, pin = done.stderr.splitlines()
+        assert pin.startswith(f"keepalivectl: {PIN}: cannot be removed, and still arms new connections: Read-only file")
+        assert pin.endswith(f"run as root, where /sys/fs/bpf is not mounted read-only: rm {PIN}")
+        assert records.startswith("warning: sockets that were armed at connect stay armed: ")
+        assert records.endswith("/armed: cannot be read: Read-only file system")
+        assert (done.returncode, earlier.tell(), held.tell()) == (77, UNTOUCHED, ARMED)
+        guest.run("mount", "-o", "remount,rw", "/sys/fs/bpf")
+        assert guest.typed(*words).returncode == 0
+        assert held.tell() == UNTOUCHED
+    assert guest.opened() == SYSTEM
+
+
+@pytest.mark.parametrize("words", [("disarm",), ("undo", "all")])
+def test_a_directory_in_place_of_a_pin_is_none(guest: Guest, words: tuple[str, ...]) -> None:
+    """It arms nothing, and records nothing: somebody has made it."""
+    guest.run("mkdir", "-p", PIN, str(Path(PIN).with_name("armed")))
+    guest.home.configure(RULES.format(survive="true"))
+    with guest.holding() as earlier, guest.daemon() as daemon:
+        earlier.becomes(ARMED)
+        daemon.kill()
+        assert guest.run(*CTL, "engine").splitlines()[-1] == "pinned: nothing"
+        done = guest.typed(*words)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert earlier.tell() == UNTOUCHED
+
+
+def test_records_whose_daemon_was_killed_before_they_had_their_place_are_removed(guest: Guest) -> None:
+    with guest.daemon() as daemon:
+        daemon.kill()
+    guest.run("mv", str(Path(PIN).with_name("armed")), str(Path(PIN).with_name("armed_new")))
+    guest.disarm()
+    assert "tcp-keepalived" not in guest.run("find", "/sys/fs/bpf")
+
+
 def test_a_second_daemon_leaves_pin_and_records_of_the_first_alone(guest: Guest, tmp_path: Path) -> None:
     """One with another state directory."""
     guest.home.configure(RULES.format(survive="true"))

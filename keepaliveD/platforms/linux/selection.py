@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -152,18 +153,16 @@ class BpfAtConnect:
 
     def shared(self) -> bool:
         """Return whether a daemon that runs now has pinned its records, and they can be read here."""
-        try:
-            return self._pins.records.exists() and self._pins.claimed_by_another()
-        except PermissionError:
-            return False
+        return self._pins.are_records_seen() and self._pins.claimed_by_another()
 
     @capabilities.for_bpf()
     def forget(self) -> None:
         """Forget what armed() has returned. Raises Refusal."""
         with self._records(self._armer) as records:
-            if records is None:
+            if records is not None:
+                recall.forget(records)
+            elif not self._pins.are_records_left():
                 return
-            recall.forget(records)
         if not self._armer and not self._pins.claimed_by_another():
             self._pins.drop_records()
             self._pins.remove_directory()
@@ -184,8 +183,14 @@ class BpfAtConnect:
         except OSError as error:
             raise NotPermitted(
                 f"{self._pins.program}: cannot be removed, and still arms new connections: {error.strerror}; "
-                f"run as root: rm {self._pins.program}"
+                f"run as root{self._place(error)}: rm {self._pins.program}"
             ) from error
+
+    def _place(self, error: OSError) -> str:
+        """Return where a pin can be removed that cannot be removed here."""
+        if error.errno != errno.EROFS:
+            return ""
+        return f", where {self._pins.program.parent.parent} is not mounted read-only"
 
     @capabilities.for_bpf()
     def close(self) -> None:
@@ -225,4 +230,5 @@ class BpfAtConnect:
 def _unreadable(records: Path, error: OSError | Unsupported) -> Refusal:
     if isinstance(error, PermissionError):
         return NotPermitted(f"{records}: cannot be read: {error.strerror}; requires {requirements.RECALL.privileges}")
-    return Unsupported(f"{records}: cannot be read: {error}")
+    reason = error.strerror if isinstance(error, OSError) else error
+    return Unsupported(f"{records}: cannot be read: {reason}")

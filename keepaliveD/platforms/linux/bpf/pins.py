@@ -64,26 +64,33 @@ class Pins:
 
     def pinned(self) -> Path | None:
         """Return where a program is pinned, if any is. Raises OSError."""
-        return next((each for each in (self.program, _new(self.program)) if each.exists()), None)
+        return next((each for each in (self.program, _new(self.program)) if _is_pin(each)), None)
 
     def are_records_seen(self) -> bool:
         """Return whether records are pinned, as far as this process may look."""
         try:
-            return self.records.exists()
+            return _is_pin(self.records)
+        except OSError:
+            return False
+
+    def are_records_left(self) -> bool:
+        """Return whether records are pinned that have not taken their place, as far as this process may look."""
+        try:
+            return _is_pin(_new(self.records))
         except OSError:
             return False
 
     def drop_program(self) -> None:
         """Remove the pin of the program, and one that did not take its place. Raises OSError."""
-        self.program.unlink(missing_ok=True)
-        _new(self.program).unlink(missing_ok=True)
+        for each in filter(_is_pin, (self.program, _new(self.program))):
+            each.unlink(missing_ok=True)
 
     def drop_records(self) -> None:
-        """Remove the pin of the records, unless a program is pinned that goes on recording."""
+        """Remove the pins of the records, unless a program is pinned that goes on recording."""
         with contextlib.suppress(OSError):
             if not self.pinned():
-                self.records.unlink(missing_ok=True)
-                _new(self.records).unlink(missing_ok=True)
+                for each in filter(_is_pin, (self.records, _new(self.records))):
+                    each.unlink(missing_ok=True)
 
     def _replace(self, path: Path, pin: Callable[[Path], None]) -> None:
         """Replace a pin, without a moment in which neither pin exists. Who is killed meanwhile leaves the new one."""
@@ -113,6 +120,11 @@ class Pins:
         if self._made:
             self.remove_directory()
             self._made = False
+
+
+def _is_pin(path: Path) -> bool:
+    """Return whether something is pinned there, which a directory is not. Raises OSError."""
+    return path.exists() and not path.is_dir()
 
 
 def _new(path: Path) -> Path:
