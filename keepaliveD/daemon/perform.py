@@ -28,7 +28,7 @@ from keepaliveD.model.errors import NotPermitted, Refusal, Unsupported
 from keepaliveD.model.questions import Asker
 from keepaliveD.model.reports import ReportArmed, ReportConnections, ReportDeaths, ReportDrift
 from keepaliveD.model.routes import Route
-from keepaliveD.platforms.base import Platform
+from keepaliveD.platforms.base import Platform, Unpinned
 from keepaliveD.platforms.requests import (
     Steps,
     find_owners,
@@ -100,8 +100,8 @@ class Performer:
     def _begin_at_connect(self, plan: ConnectPlan, engine: str, *, survive: bool) -> str:
         unpinned = self._at_connect.begin(engine=engine, plan=plan, survive=survive)
         self._begun = True
-        self._lasting = survive and not unpinned
-        return f"new connections are armed at connect{_unkept(unpinned, survive=survive)}"
+        self._lasting = survive and not unpinned.program
+        return f"new connections are armed at connect{_unkept(unpinned)}"
 
     def _end_at_connect(self) -> str:
         """Stop arming at connect, and move its records to the arming record; return why that failed, or "".
@@ -183,13 +183,13 @@ class Performer:
         return (yield from self._sockets.disarm(look, only_mine=only_mine))
 
 
-def _unkept(unpinned: str, *, survive: bool) -> str:
+def _unkept(unpinned: Unpinned) -> str:
     """Return what ends with the daemon though it should not, and why, after a comma; "" where nothing does."""
-    if not unpinned:
-        return ""
-    if survive:
-        return f", but not after the daemon stops (keepalive.survive_stop: {unpinned})"
-    return f", but if the daemon is killed, keepalivectl disarm cannot restore them ({unpinned})"
+    lost = "if the daemon is killed, keepalivectl disarm cannot restore them"
+    if unpinned.program:
+        also = f"; {lost}" if unpinned.records else ""
+        return f", but not after the daemon stops (keepalive.survive_stop: {unpinned.program}){also}"
+    return f", but {lost} ({unpinned.records})" if unpinned.records else ""
 
 
 def _asked(action: Action, asker: Asker | None) -> Action:

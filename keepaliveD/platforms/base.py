@@ -136,14 +136,21 @@ class NoRoutes:
         raise Unsupported("routes cannot be asked for")
 
 
+class Unpinned(NamedTuple):
+    """Why the program ends with the daemon though it should not, and why a kill loses its records; "" where neither."""
+
+    program: str = ""
+    records: str = ""
+
+
 class AtConnect(Protocol):
     """Arms at connect: while a connection is established, before its program can send a byte."""
 
-    def begin(self, *, engine: str, plan: ConnectPlan, survive: bool) -> str:
+    def begin(self, *, engine: str, plan: ConnectPlan, survive: bool) -> Unpinned:
         """Arm at connect by this plan from now on, in place of the plan before.
 
-        `survive`: also after our end; return why that is not possible, or "". Without it return why what stood
-        in the sockets is lost if we are killed, or "". If the new plan cannot begin, the plan before stays.
+        `survive`: also after our end. Return what does not outlive us although it should. If the new plan cannot
+        begin, the plan before stays.
         Raises Unsupported, NotPermitted.
         """
 

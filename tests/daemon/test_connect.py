@@ -132,7 +132,8 @@ def test_where_it_cannot_survive_it_is_done_nevertheless_and_the_reason_is_repor
     stage.script = [lambda: stage_is_at_work(stage)]
     stage.run()
     assert said(stage).endswith(
-        "armed at connect, but not after the daemon stops (keepalive.survive_stop: /pin: Read-only file system)"
+        "armed at connect, but not after the daemon stops (keepalive.survive_stop: /pin: Read-only file system); "
+        "if the daemon is killed, keepalivectl disarm cannot restore them"
     )
 
 

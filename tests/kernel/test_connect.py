@@ -423,7 +423,7 @@ def test_where_it_cannot_be_pinned_it_is_at_work_nevertheless_and_says_why(cgrou
     """On another file system, and where no directory can be made."""
     for directory in (tmp_path / "ours", Path("/proc/tcp-keepalived")):
         with arming(cgroup, ENABLE, pins=Pins(directory), survive=True) as held:
-            assert held.unpinned.startswith(f"{directory}/connect: ")
+            assert all(why.startswith(f"{directory}/connect: ") for why in held.unpinned)
             assert opened(cgroup)[0] == ARMED
         assert opened(cgroup)[0] == UNTOUCHED
 
@@ -433,7 +433,7 @@ def test_a_new_program_takes_the_pin_of_the_one_before(cgroup: Path, pins: Pins)
     with arming(cgroup, ENABLE, pins=pins, survive=True):
         pass
     with arming(cgroup, dataclasses.replace(ENABLE, idle=150), pins=pins, survive=True) as again:
-        assert again.unpinned == ""
+        assert again.unpinned == ("", "")
     end = time.monotonic() + SOON
     while (found := opened(cgroup)[0]) == ARMED:  # the kernel lets go of the one before a little later
         assert time.monotonic() < end
@@ -451,7 +451,7 @@ def test_a_program_that_cannot_take_its_place_is_not_left_beside_it(
 
     monkeypatch.setattr(Path, "replace", fail)
     with arming(cgroup, ENABLE, pins=pins, survive=True) as held:
-        assert held.unpinned.startswith(f"{pins.program}: Input/output error")
+        assert held.unpinned.program.startswith(f"{pins.program}: Input/output error")
         assert opened(cgroup)[0] == ARMED
     assert opened(cgroup)[0] == UNTOUCHED
 
@@ -489,7 +489,7 @@ def test_a_second_daemon_does_not_take_the_pin_of_the_first(cgroup: Path, pins: 
     with arming(cgroup, ENABLE, pins=pins, survive=True):
         for survive in (True, False):
             with arming(cgroup, MILD, pins=second, survive=survive) as other:
-                assert other.unpinned == f"{pins.program}: in use by another tcp-keepalived"
+                assert other.unpinned.records == f"{pins.program}: in use by another tcp-keepalived"
         assert second.claimed_by_another()
     assert opened(cgroup)[0] == ARMED
     pins.release()
@@ -1027,6 +1027,29 @@ def test_where_nothing_can_be_unpinned_what_is_on_record_is_disarmed_nevertheles
         assert guest.typed(*words).returncode == 0
         assert held.tell() == UNTOUCHED
     assert guest.opened() == SYSTEM
+
+
+LOST = "if the daemon is killed, keepalivectl disarm cannot restore them"
+
+
+@pytest.mark.parametrize(
+    ("before", "is_lost"),
+    [(("mount", "-o", "remount,ro", "/sys/fs/bpf"), True), (("mkdir", "-p", PIN), False)],
+    ids=["read-only", "a directory in place of the pin"],
+)
+def test_a_daemon_whose_program_cannot_survive_says_whether_its_records_would(
+    guest: Guest, before: Sequence[str], *, is_lost: bool
+) -> None:
+    guest.home.configure(RULES.format(survive="true"))
+    guest.run(*before)
+    with guest.daemon() as daemon, guest.holding() as held:
+        said = daemon.expect("started")["MESSAGE"]
+        assert f"but not after the daemon stops (keepalive.survive_stop: {PIN}: " in said
+        assert (LOST in said) is is_lost
+        assert held.tell() == ARMED
+        daemon.kill()
+        done = guest.typed("disarm")
+        assert (done.returncode, held.tell()) == (0, ARMED if is_lost else UNTOUCHED)
 
 
 @pytest.mark.parametrize("words", [("disarm",), ("undo", "all")])

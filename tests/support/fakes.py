@@ -32,7 +32,7 @@ from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import Roles, Watching
 from keepaliveD.model.sockets import Column, SocketTable
-from keepaliveD.platforms.base import DeathWatch, Opener, Platform, Session
+from keepaliveD.platforms.base import DeathWatch, Opener, Platform, Session, Unpinned
 from keepaliveD.platforms.requests import Open, Request, Steps, directly
 from keepaliveD.policy.choices import keepalive
 from keepaliveD.policy.connect import ConnectPlan
@@ -123,14 +123,14 @@ class FakeAtConnect:
     records: dict[int, Armed] = field(default_factory=dict)
     is_shared: bool = True
 
-    def begin(self, *, engine: str, plan: ConnectPlan, survive: bool) -> str:
+    def begin(self, *, engine: str, plan: ConnectPlan, survive: bool) -> Unpinned:
         if self.refusal:
             raise self.refusal
         self.begun.append((engine, plan, survive))
         self.at_work = 1
         if survive and not self.unpinned:
             self.pin = "/pin"
-        return self.unpinned
+        return Unpinned(self.unpinned if survive else "", self.unpinned)
 
     def refresh(self) -> list[Counted]:
         self.looks += self.at_work

@@ -14,7 +14,7 @@ from keepaliveD.model.reports import Counted
 from keepaliveD.model.results import Armed
 from keepaliveD.model.rules import IPNetwork
 from keepaliveD.model.sockets import Column
-from keepaliveD.platforms.base import Armer
+from keepaliveD.platforms.base import Armer, Unpinned
 from keepaliveD.platforms.linux import capabilities
 from keepaliveD.platforms.linux.arming.pidfd import PidfdArmer
 from keepaliveD.platforms.linux.bpf import libbpf, recall
@@ -121,8 +121,8 @@ class BpfAtConnect:
         self._armer: ConnectArmer | None = None
 
     @capabilities.for_bpf()
-    def begin(self, *, engine: str, plan: ConnectPlan, survive: bool) -> str:
-        """Arm at connect by this plan; return why that, or its records, will not outlive us although it should.
+    def begin(self, *, engine: str, plan: ConnectPlan, survive: bool) -> Unpinned:
+        """Arm at connect by this plan; return what will not outlive us although it should.
 
         If it cannot begin, the plan before stays. Raises Unsupported, NotPermitted.
         """

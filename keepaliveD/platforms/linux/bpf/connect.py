@@ -21,6 +21,7 @@ from keepaliveD.model.errors import Unsupported
 from keepaliveD.model.reports import Counted
 from keepaliveD.model.rules import ArmRule, IPNetwork
 from keepaliveD.model.sockets import Column
+from keepaliveD.platforms.base import Unpinned
 from keepaliveD.platforms.linux.bpf import libbpf, twins
 from keepaliveD.platforms.linux.bpf.pins import Pins
 from keepaliveD.platforms.linux.owners.cgroups import Cgroup
@@ -67,8 +68,8 @@ class KnownCgroups(Protocol):
 class ConnectArmer:
     """The program, which arms until close(), or if it is pinned, until the pin is removed.
 
-    `unpinned` says why its records are not pinned, or it is not though it should be. `records` is the descriptor
-    of the map in which it keeps what stood in the sockets that it armed.
+    `unpinned` says why it is not pinned though it should be, and why its records are not. `records` is the
+    descriptor of the map in which it keeps what stood in the sockets that it armed.
     """
 
     def __init__(
@@ -103,7 +104,8 @@ class ConnectArmer:
             self.records = self._object.map_fd(ARMED)
             lost = self._pin_records(pins) if pins else ""
             link = self._attach(cgroup, pins if records is None else None)
-            self.unpinned = lost or (self._pin_program(link, pins) if pins and survive else "")
+            ends = (lost or self._pin_program(link, pins)) if pins and survive else ""
+            self.unpinned = Unpinned(ends, lost)
         except BaseException:
             self._object.close()
             raise
