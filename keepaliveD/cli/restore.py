@@ -12,7 +12,6 @@ from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.log import entries
 from keepaliveD.model.actions import Outcome
 from keepaliveD.model.errors import RecordDamaged
-from keepaliveD.model.text import printable
 from keepaliveD.platforms import detect
 
 
@@ -29,13 +28,11 @@ def restore_settings(options: argparse.Namespace, root: Path) -> None:
     platform = detect(options.platform, root)
     record = state.records(options, platform).settings
     outcomes: list[Outcome] = []
-    others: list[str] = []
     if record.can_exist():
         with record.locked():
             if damaged := record.damaged():
                 raise RecordDamaged(damaged[0])
             outcomes = SystemSettings(platform.tuner, record).restore()
-            others = record.of_other_namespaces()
     for entry in (entry for outcome in outcomes if not outcome.refused for entry in entries.of(outcome)):
         say(entry.message)
     for refused in (outcome.refused for outcome in outcomes if outcome.refused):
@@ -43,12 +40,4 @@ def restore_settings(options: argparse.Namespace, root: Path) -> None:
     if not outcomes:
         if refusal := elsewhere(options.state_dir, root):
             raise refusal
-        say(_nothing_to_restore(others, no_record))
-
-
-def _nothing_to_restore(others: list[str], no_record: str) -> str:
-    """Return the message, with the records that only another network namespace can restore."""
-    if not others:
-        return ": ".join(filter(None, ("nothing to restore", no_record)))
-    files = ", ".join(map(printable, others))
-    return f"nothing to restore in this network namespace; run keepalivectl restore in the one of {files}"
+        say(state.nothing("restore", "restore", record, no_record))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from keepaliveD.cli import arguments, running
 from keepaliveD.model.errors import NoInput, Refusal
+from keepaliveD.model.text import printable
 from keepaliveD.places import DEFAULT_FILE
 from keepaliveD.platforms.base import Platform
 from keepaliveD.records.arming import ArmingRecord
@@ -65,3 +66,18 @@ def missing(directory: Path) -> str:
                 raise NoInput(f"{directory}: does not exist; name the --state-dir of the daemon") from error
             return f"{directory} does not exist"
     return ""
+
+
+def nothing(to: str, command: str, record: SettingsRecord, no_record: str) -> str:
+    """Return that there is nothing `to` do, with the records that only another network namespace can restore.
+
+    `no_record` is what missing() has returned. Raises NotPermitted, StateError.
+    """
+    others = [] if no_record else record.of_other_namespaces()
+    if not others:
+        return ": ".join(filter(None, (f"nothing to {to}", no_record)))
+    files = ", ".join(map(printable, others))
+    return (
+        f"nothing to {to} in this network namespace; run keepalivectl {command} in the one of {files}, "
+        "or remove it if that namespace no longer exists"
+    )

@@ -67,15 +67,15 @@ def undo(options: argparse.Namespace, root: Path) -> None:
 
 def _undo_all(options: argparse.Namespace, root: Path, platform: Platform, no_record: str) -> None:
     """Restore the settings, and disarm the sockets whether or not that was refused. Raises what was refused first."""
-    nothing = ": ".join(filter(None, ("nothing to undo", no_record)))
+    nothing = ""
     refused: Refusal | None = None
     try:
-        if _undo_settings(options, root, platform, None):
-            nothing = ""
+        if not _undo_settings(options, root, platform, None):
+            nothing = state.nothing("undo", "undo all", state.records(options, platform).settings, no_record)
     except Busy:
         raise  # it says what to do instead
     except Refusal as refusal:
-        nothing, refused = "", refusal
+        refused = refusal
     try:
         _undo_sockets(options, root, platform, nothing)
     except Refusal as refusal:

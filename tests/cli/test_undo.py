@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from keepaliveD.cli import arming, running
+from keepaliveD.cli import arming, restore, running
 from keepaliveD.cli import undo as command
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.starting import how_to_start
@@ -159,6 +159,26 @@ def test_it_is_in_the_journal_with_the_user(desk: Desk, tuner: FakeTuner) -> Non
     desk.types("undo", "all")
     assert sorted({entry.event for entry in desk.journal}) == ["disarmed", "restored"]
     assert all("KEEPALIVE_BY_UID" in entry.fields for entry in desk.journal)
+
+
+@pytest.mark.parametrize(
+    ("words", "nothing"),
+    [
+        (("undo", "all"), "nothing to undo in this network namespace; run keepalivectl undo all in the one of {}"),
+        (("restore",), "nothing to restore in this network namespace; run keepalivectl restore in the one of {}"),
+    ],
+)
+def test_what_only_another_namespace_can_restore_is_named_with_what_to_do_if_it_is_gone(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], nothing: str
+) -> None:
+    monkeypatch.setattr(command, "detect", desk.platform)
+    monkeypatch.setattr(restore, "detect", lambda *_: desk.platform())
+    other = SettingsRecord(desk.directory / "state", {**IDENTITY, "netns": "net:[2]"}, FakeTuner().ranges)
+    with other.locked():
+        other.record_found({SETTING: 7200}, {SETTING: 42})
+    (file,) = (desk.directory / "state").glob("found*.json")
+    said = f"{nothing.format(file)}, or remove it if that namespace no longer exists"
+    assert desk.types(*words) == (0, [said], [])
 
 
 def test_what_is_armed_no_more_is_nothing_to_undo(desk: Desk, tuner: FakeTuner) -> None:
