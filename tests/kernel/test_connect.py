@@ -1029,6 +1029,25 @@ def test_where_nothing_can_be_unpinned_what_is_on_record_is_disarmed_nevertheles
     assert guest.opened() == SYSTEM
 
 
+@pytest.mark.parametrize("words", [("disarm",), ("undo", "all")])
+def test_what_is_armed_is_disarmed_though_nobody_reads_what_is_said(guest: Guest, words: tuple[str, ...]) -> None:
+    guest.home.configure(RULES.format(survive="true"))
+    with guest.daemon() as daemon, guest.holding() as held:
+        assert held.tell() == ARMED
+        daemon.kill()
+        piped = '{ "$@"; echo "status $?" >&2; } | true'
+        done = subprocess.run(
+            guest.command("sh", "-c", piped, "sh", *CTL, *words, f"--state-dir={guest.home.state}"),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.stderr.splitlines()[-1] == "status 0"
+        assert held.tell() == UNTOUCHED
+    assert guest.opened() == SYSTEM
+
+
 LOST = "if the daemon is killed, keepalivectl disarm cannot restore them"
 
 
