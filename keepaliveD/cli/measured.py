@@ -217,6 +217,7 @@ def as_json(found: Found, name: str = "") -> str:
             "revived_by": bracket.revived_by.value if bracket.revived_by else None,
             "keepalive_helps": found.keepalive_helps,
             "server_closes": _number(bracket.closes),
+            "server_sent": found.speaks,
             "outages": found.outages,
             "void": bracket.void,
             "unexplained": bracket.unexplained,

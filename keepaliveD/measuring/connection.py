@@ -49,12 +49,13 @@ class Connection:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self._local, self._remote = sock.getsockname(), sock.getpeername()
-        self.started = clock()
-        self.unbroken = 0.0  # the silence at the last look that showed no packet
-        self._packets = 0
         self.error = 0  # the errno that ended it
         self.stop_probing()
-        self.restart()
+        state = self.state()
+        self._packets = state.packets
+        self.unbroken = state.quiet  # the silence at the last look that showed no packet
+        self.started = clock() - state.quiet
+        self.vague = 0.0  # seconds by which the silence may have begun earlier
 
     @property
     def cookie(self) -> int:
@@ -80,16 +81,27 @@ class Connection:
         )
 
     def restart(self) -> None:
-        """Begin the silence at the last packet that passed."""
+        """Begin a new silence now.
+
+        Of the last packet that passed it is known at most that it came after the last look that showed none: the kernel
+        keeps no time of a keepalive probe that it answers.
+        """
+        looked = self.started + self.unbroken
         state = self.state()
         self._packets = state.packets
-        self.unbroken = state.quiet
-        self.started = clock() - state.quiet
+        self.unbroken = 0.0
+        self.started = clock()
+        self.vague = max(0.0, min(state.quiet, self.started - looked))
 
     @property
     def quiet(self) -> float:
-        """Return how long no packet has passed, unless one did since the last restart()."""
+        """Return how long no packet has passed, at least, unless one did since the last restart()."""
         return clock() - self.started
+
+    @property
+    def quiet_at_most(self) -> float:
+        """Return how long no packet has passed, at most."""
+        return self.quiet + self.vague
 
     def heard(self) -> bool:
         """Whether a packet has arrived since the last restart()."""
@@ -98,6 +110,10 @@ class Connection:
             return True
         self.unbroken = quiet
         return False
+
+    def answered(self) -> bool:
+        """Whether a packet has arrived since the last restart() besides the reset that ended it."""
+        return self.state().packets - self._packets > self.was_reset
 
     def ended(self) -> bool:
         """Whether it is over: reset, timed out, or closed by the far end. Arrived data is thrown away."""

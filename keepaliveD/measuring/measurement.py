@@ -197,10 +197,10 @@ class Measurement:
                 await asyncio.sleep(FAREWELL)
             if connection.ended():
                 asked = min(connection.quiet, connection.unbroken + TICK)  # this program may have been stopped
-                return Seen(plan, asked, closed=True, reset=connection.was_reset, until=connection.quiet)
+                return Seen(plan, asked, closed=True, reset=connection.was_reset, until=connection.quiet_at_most)
             if heard:
                 restarts += 1
-                self.circumstances.speaks += restarts == 1
+                self.circumstances.speaks += restarts == 1 and not self.target.is_listener  # which only repeats itself
                 if restarts > RESTARTS or plan.prober is Side.THERE:
                     return Seen(plan, connection.quiet, spoke=True)
                 connection.restart()
@@ -225,13 +225,13 @@ class Measurement:
 
     async def answer(self, connection: Connection, plan: PlannedTest, asked: float) -> Seen:
         """See what becomes of a probe: after silence first a fresh connection, then two more tries."""
-        until = connection.quiet  # a busy machine may have waited between looking at the clock and sending
+        until = connection.quiet_at_most  # a busy machine may have waited between looking at the clock and sending
         patience = max(PATIENCE, ROUND_TRIPS * connection.state().rtt)
         again = None
         due = max(0.0, plan.quiet - asked) if plan.prober is Side.THERE else 0.0  # only the peer has yet to probe
         responds = await self._responds(connection, due + patience)
         if plan.prober is Side.THERE:
-            until = connection.quiet if responds else plan.quiet
+            until = connection.quiet_at_most if responds else plan.quiet
             asked = min(until, connection.unbroken + 2 * POLL) if responds else until  # it may have been stopped
         if not responds:
             if not await self._is_up(plan.prober):
@@ -239,7 +239,7 @@ class Measurement:
             again = connection.quiet
             if plan.prober is Side.HERE:
                 connection.probe()
-            until = connection.quiet + (NEXT_PROBE if plan.prober is Side.THERE else 0.0)
+            until = connection.quiet_at_most + (NEXT_PROBE if plan.prober is Side.THERE else 0.0)
             await self._responds(connection, TRIES + patience)
         reset = connection.was_reset
         closed = connection.ended() and not connection.error
@@ -337,13 +337,13 @@ class Measurement:
         asked = connection.quiet
         connection.refuse_from_afar(min(self._hops_left + 1, MOST_HOPS))
         connection.probe()
-        until = connection.quiet
+        until = connection.quiet_at_most
         await self._responds(connection, TRIES)
         nearer = connection.was_reset
         if not nearer:
             connection.refuse_from_afar(0)
             connection.probe()
-            until = connection.quiet
+            until = connection.quiet_at_most
             await self._responds(connection, TRIES)
         reset = connection.was_reset
         seen = Seen(plan, asked, answered=connection.heard() and not reset, reset=reset, until=until)

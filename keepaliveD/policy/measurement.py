@@ -43,6 +43,7 @@ class EndOfSilence(enum.Enum):
     SURVIVED = "survived"
     FORGOTTEN = "forgotten"
     CLOSED = "closed"  # by the far end, unasked
+    BROKEN = "broken"  # by packets of a service, again and again: longer silences cannot be tried
     VOID = "void"  # it shows nothing: the path was down, or the peer spoke
     OUTLIVED = "outlived"  # survived where others, that may have taken another device, ended in doubt
     DOUBTFUL = "doubtful"  # it is over, but the far end was not there then: it need not have been forgotten
@@ -51,6 +52,7 @@ class EndOfSilence(enum.Enum):
 OVER = frozenset({EndOfSilence.FORGOTTEN, EndOfSilence.CLOSED})  # also what comes of it when the far end goes away
 ALIVE = frozenset({EndOfSilence.SURVIVED, EndOfSilence.OUTLIVED})
 KNOWN = ALIVE | {EndOfSilence.FORGOTTEN}
+NOTHING = frozenset({EndOfSilence.BROKEN, EndOfSilence.VOID, EndOfSilence.DOUBTFUL})  # is known of the path
 
 
 class How(enum.Enum):
@@ -126,6 +128,7 @@ class Bracket:
     """What is known of a path. None is unknown; `survived` and `forgotten` enclose the idle timeout.
 
     `survivors` is how many connections survived at least the silence `survived`, and less than `forgotten`.
+    The far end `closes` after this silence, or `breaks` it.
     """
 
     survived: float | None = None
@@ -136,6 +139,7 @@ class Bracket:
     longest_survivor: float | None = None
     revived_by: Side | None = None
     closes: float | None = None
+    breaks: float | None = None
     unexplained: int = 0
     void: int = 0
     tests: int = 0
@@ -202,6 +206,8 @@ def _at_its_earliest(test: Result) -> Result:
 
 def _meaning(seen: Seen, *, never_closes: bool) -> Result:
     side = seen.plan.prober
+    if seen.spoke and not never_closes:
+        return Result(seen.asked, EndOfSilence.BROKEN, side)
     if seen.spoke or not (seen.closed or seen.answered or seen.reset or seen.again is not None):
         return Result(seen.asked, EndOfSilence.VOID, side)
     if seen.closed:
@@ -222,14 +228,14 @@ def _meaning(seen: Seen, *, never_closes: bool) -> Result:
 
 def conclude(tests: Sequence[Result]) -> Bracket:
     """Return what all tests so far show together."""
-    closes = min((test.quiet for test in tests if test.end is EndOfSilence.CLOSED), default=None)
     known = _by_time(tests, KNOWN)
     known, unexplained = _without_noise(known)
     bracket = replace(
         _bracket(known),
-        closes=closes,
+        closes=_shortest(tests, EndOfSilence.CLOSED),
+        breaks=_shortest(tests, EndOfSilence.BROKEN),
         unexplained=unexplained,
-        void=sum(test.end in (EndOfSilence.VOID, EndOfSilence.DOUBTFUL) for test in tests),
+        void=sum(test.end in NOTHING for test in tests),
         tests=len(tests),
     )
     strict = _strict_side(known)
@@ -245,6 +251,10 @@ def conclude(tests: Sequence[Result]) -> Bracket:
         several_devices=False,
         revived_by=Side.HERE if strict is Side.THERE else Side.THERE,
     )
+
+
+def _shortest(tests: Sequence[Result], end: EndOfSilence) -> float | None:
+    return min((test.quiet for test in tests if test.end is end), default=None)
 
 
 def _by_time(tests: Sequence[Result], ends: frozenset[EndOfSilence]) -> list[Result]:
@@ -343,7 +353,7 @@ def next_round(tests: Sequence[Result], limits: Limits, rounds: int) -> list[Pla
     bracket = conclude(tests)
     sides = _sides(limits, bracket)
     low = bracket.survived or limits.shortest
-    high = min(limits.longest, bracket.forgotten or bracket.closes or limits.longest)
+    high = min(limits.longest, bracket.forgotten or bracket.closes or bracket.breaks or limits.longest)
     if not bracket.narrow(limits.ratio) and high > low * limits.ratio:
         if bracket.uneven:
             return list(_uneven(low, high, limits, sides))

@@ -141,6 +141,12 @@ def test_json_says_unknown_as_null() -> None:
     assert (told["survived"], told["forgotten"], told["keepalive_helps"], told["path"]) == (None, None, None, None)
 
 
+def test_json_says_on_how_many_connections_the_service_sent_packets_by_itself() -> None:
+    told = replace(FOUND, speaks=3)
+    assert "server       sent packets by itself on 3 connections: longer silences do not happen there" in said(told)
+    assert json.loads(as_json(told))["server_sent"] == 3
+
+
 def test_the_path_to_paste_is_shorter_than_what_was_survived() -> None:
     (path,) = tomllib.loads(as_toml(FOUND, 'a "name"'))["path"]
     assert path == {

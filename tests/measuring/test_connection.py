@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Iterator
-from socket import create_connection, create_server, socket
+from socket import SO_LINGER, SOL_SOCKET, create_connection, create_server, socket
 
 import pytest
 
@@ -32,6 +33,43 @@ def test_of_a_packet_that_was_noticed_late_only_the_silence_before_it_counts(end
     wait_for(lambda: connection.state().packets >= arrived)
     assert connection.heard()
     assert connection.unbroken == unbroken < connection.quiet
+
+
+def test_a_silence_begins_no_earlier_than_the_peers_keepalive_probe(ends: tuple[Connection, socket]) -> None:
+    """The kernel keeps no time of it: the silences that such probes broke counted as one long silence."""
+    connection, far = ends
+    set_keepalive(far, idle=1, interval=1)
+    wait_for(connection.heard)
+    before = connection.unbroken
+    noticed = connection.quiet
+    connection.restart()
+    assert connection.quiet < noticed - before
+    assert connection.quiet_at_most >= connection.quiet
+    assert connection.quiet_at_most <= connection.quiet + noticed
+
+
+def test_a_reset_after_an_answer_is_told_from_a_reset_that_is_the_answer(ends: tuple[Connection, socket]) -> None:
+    connection, far = ends
+    arrived = connection.state().packets + 1
+    connection.probe()
+    wait_for(lambda: connection.state().packets >= arrived)
+    reset(far)
+    wait_for(connection.ended)
+    assert connection.was_reset
+    assert connection.answered()
+
+
+def test_a_reset_alone_is_no_answer(ends: tuple[Connection, socket]) -> None:
+    connection, far = ends
+    reset(far)
+    wait_for(connection.ended)
+    assert connection.was_reset
+    assert not connection.answered()
+
+
+def reset(far: socket) -> None:
+    far.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+    far.close()
 
 
 def test_time_goes_on_while_the_machine_sleeps(

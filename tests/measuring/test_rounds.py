@@ -6,18 +6,19 @@ import asyncio
 import selectors
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from socket import AF_INET
+from socket import AF_INET, TCP_KEEPIDLE
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from keepaliveD.measuring import connection as connection_module
 from keepaliveD.measuring import measurement as module
-from keepaliveD.measuring.connection import Connection, State
+from keepaliveD.measuring.connection import AGES, ESTABLISHED, INFO_LENGTH, SEGMENTS, Connection, State
 from keepaliveD.measuring.greeting import Request
 from keepaliveD.measuring.measurement import Measurement
 from keepaliveD.measuring.opening import Target
-from keepaliveD.policy.measurement import How, Limits, PlannedTest, Seen, Side
+from keepaliveD.policy.measurement import ROUNDS, How, Limits, PlannedTest, Seen, Side
 
 PEER = Target("peer", AF_INET, ("198.51.100.1", 7272), token="any")
 RTT = 0.02  # seconds
@@ -78,6 +79,10 @@ class Quiet:
     @property
     def quiet(self) -> float:
         return self.clock() - self.started
+
+    @property
+    def quiet_at_most(self) -> float:
+        return self.quiet
 
     @property
     def error(self) -> int:
@@ -229,6 +234,72 @@ def test_a_service_that_says_why_it_closes_has_closed_after_the_silence_before(
         runner.run(measurement.run())
     assert measurement.bracket.closes == pytest.approx(12.0, abs=1.0)
     assert measurement.bracket.forgotten is None
+
+
+class Prodded:
+    """A socket over a device that forgets it after `timeout`, whose peer sends a keepalive probe `every` so often.
+
+    The kernel answers those probes, and counts them, but keeps no time of them.
+    """
+
+    def __init__(self, clock: Callable[[], float], timeout: float, every: float) -> None:
+        self._clock, self._timeout, self._every = clock, timeout, every
+        self._opened = self._acknowledged = clock()
+        self._answers = 0
+
+    def _probes(self) -> int:
+        return int((self._clock() - self._opened) / self._every)
+
+    def getsockname(self) -> tuple[str, int]:
+        return "192.0.2.1", 50000
+
+    def getpeername(self) -> tuple[str, int]:
+        return "198.51.100.1", 5432
+
+    def recv(self, _: int) -> bytes:
+        raise BlockingIOError
+
+    def getsockopt(self, *_: int) -> bytes:
+        info = bytearray(INFO_LENGTH)
+        acknowledged, opened = (int((self._clock() - since) * 1000) for since in (self._acknowledged, self._opened))
+        SEGMENTS.pack_into(info, 0, 0, self._answers + self._probes())
+        AGES.pack_into(info, 0, opened, opened, acknowledged)
+        info[0] = ESTABLISHED
+        return bytes(info)
+
+    def setsockopt(self, _: int, option: int, __: int) -> None:
+        quiet = self._clock() - max(self._opened + self._probes() * self._every, self._acknowledged)
+        if option == TCP_KEEPIDLE and quiet < self._timeout:
+            self._acknowledged = self._clock()
+            self._answers += 1
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_service_that_sends_keepalive_probes_makes_no_silence_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to four silences of 10 s counted as one: "does not forget within 40s", over a path that forgets after 15 s."""
+    loop = Hurried()
+    placed(loop, monkeypatch, lambda _: Connection(Prodded(loop.time, 15.0, 10.0)), RTT)  # type: ignore[arg-type, return-value]
+    monkeypatch.setattr(connection_module, "clock", loop.time)
+    measurement = Measurement(replace(PEER, token=""), Limits(4.0, 40.0, connections=8))
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(measurement.run())
+    assert measurement.bracket.survived is not None
+    assert 9.0 < measurement.bracket.survived <= 10.0
+    assert measurement.rounds < ROUNDS
+    assert measurement.circumstances.speaks
+
+
+def test_a_listener_is_not_said_to_send_packets_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not; a packet that was lost is sent again."""
+    loop = Hurried()
+    placed(loop, monkeypatch, lambda _: Connection(Prodded(loop.time, 90.0, 10.0)), RTT)  # type: ignore[arg-type, return-value]
+    monkeypatch.setattr(connection_module, "clock", loop.time)
+    measurement = Measurement(PEER, Limits(4.0, 40.0, connections=8))
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(measurement.run())
+    assert measurement.circumstances.speaks == 0
 
 
 def test_a_connection_is_used_at_once_although_the_daemon_is_slow_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
