@@ -305,7 +305,7 @@ def _found(measurement: Measurement, tomography: Tomography) -> measured.Found:
         name=measurement.target.name,
         address=measurement.target.address[0],
         bracket=measurement.bracket,
-        keepalive_helps=circumstances.keepalive_helps,
+        keepalive_helps=measurement.keepalive_helps,
         reset_by_peer=circumstances.reset_by_peer,
         outages=circumstances.outages,
         speaks=circumstances.speaks,

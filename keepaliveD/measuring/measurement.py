@@ -37,13 +37,22 @@ FAREWELL = 0.3  # seconds in which a service that says why it closes has closed
 class Circumstances:
     """What is known besides the tests; None is unknown."""
 
-    keepalive_helps: bool | None = None
     reset_by_peer: bool | None = None
     outages: int = 0
     speaks: int = 0  # connections on which the peer sent something by itself
     left_open: int = 0  # sockets of the peer that could not be freed
     refused: str = ""  # why a connection could not be opened
     gone: str = ""  # why the measurement ended early
+
+
+@dataclass(slots=True)
+class Keeping:
+    """A connection with keepalive, since when it has that, and how many outages were known then."""
+
+    connection: Connection
+    since: float
+    outages: int
+    over: bool = False
 
 
 class Measurement:
@@ -66,7 +75,7 @@ class Measurement:
         self._dead: list[tuple[str, int]] = []
         self._to_attribute = 0
         self._hops_left = 0
-        self._kept_since = 0.0
+        self._kept = policy.Kept()
         self._talked = 0  # tests of this round that the peer made void
 
     @property
@@ -75,15 +84,21 @@ class Measurement:
         return policy.conclude(self.tests)
 
     @property
+    def keepalive_helps(self) -> bool | None:
+        """Return whether keepalive keeps connections known; None if that is unknown so far."""
+        return policy.keepalive_helps(self.bracket, self._kept)
+
+    @property
     def left(self) -> float:
         """Return how long this round lasts at most, in seconds."""
         return max(0.0, self._round_ends - time.monotonic())
 
     async def run(self) -> None:
         """Measure. Raises Refusal if not even one connection stands; may be cancelled at any time."""
-        kept = await self._opened(Request(life=life(self.limits.longest * 3)))
+        connection = await self._opened(Request(life=life(self.limits.longest * 3)))
         self.opened += 1
-        keeping = asyncio.create_task(self._keep(kept))
+        kept = Keeping(connection, time.monotonic(), 0)
+        keeping = asyncio.create_task(self._keep(connection))
         try:
             while plans := policy.next_round(self.tests, self.limits, self.rounds):
                 before = len(self.tests)
@@ -93,11 +108,11 @@ class Measurement:
                     self.circumstances.gone = self.circumstances.refused
                 if self.circumstances.gone or 0 < self._talked == len(self.tests) - before:
                     break
-                if self.circumstances.keepalive_helps is None:
-                    self.circumstances.keepalive_helps = await self._is_kept(kept)
+                await self._see_kept(kept)
+            await self._keep_others()
         finally:
             keeping.cancel()
-            self.abandon(kept)
+            self.abandon(connection)
 
     def abandon(self, connection: Connection) -> None:
         """Close a connection that the path may have forgotten; free() frees what the peer may still hold of it."""
@@ -353,10 +368,9 @@ class Measurement:
 
     async def _keep(self, kept: Connection) -> None:
         """Keep a connection alive from the start, after it has shown how far away the peer is."""
-        self._kept_since = time.monotonic()
         with contextlib.suppress(OSError):
             self._hops_left = await self._find_hops_left(kept)
-            kept.keep(max(1, int(self.limits.shortest / 2)))
+            self._keep_from_now(kept)
 
     async def _find_hops_left(self, connection: Connection) -> int:
         """Return how many hops are left to the peer's packets when they arrive: 0 if that cannot be seen."""
@@ -373,19 +387,55 @@ class Measurement:
         connection.refuse_from_afar(0)
         return low
 
-    async def _is_kept(self, kept: Connection) -> bool | None:
-        """Whether the connection that was kept alive from the start has outlived the timeout; None if too young."""
-        bracket = self.bracket
-        age = time.monotonic() - self._kept_since
-        if bracket.forgotten is None or age < bracket.forgotten:
-            return None
+    async def _keep_others(self) -> None:
+        """Keep others alive, one after the other, as long as it is unknown whether that helps; a few at most."""
+        for _ in range(policy.CONVINCING):
+            forgotten = self.bracket.forgotten
+            if forgotten is None or self.keepalive_helps is not None or self.circumstances.gone:
+                return
+            outages = self.circumstances.outages
+            connection = await self.open(Request(life(forgotten)))
+            if connection is None:
+                return
+            kept = Keeping(connection, time.monotonic(), outages)
+            self._round_ends = kept.since + forgotten
+            try:
+                with contextlib.suppress(OSError):
+                    self._keep_from_now(connection)
+                await asyncio.sleep(forgotten + POLL)
+                await self._see_kept(kept)
+            finally:
+                self.abandon(connection)
+
+    def _keep_from_now(self, connection: Connection) -> None:
+        connection.keep(max(1, int(self.limits.shortest / 2)))
+
+    async def _see_kept(self, kept: Keeping) -> None:
+        """See what became of a connection with keepalive that is older than the timeout, unless enough is known."""
+        forgotten, age = self.bracket.forgotten, time.monotonic() - kept.since
+        if forgotten is None or age < forgotten or kept.over or self.keepalive_helps is not None:
+            return
+        if await self._answers(kept.connection):
+            self._kept = replace(self._kept, oldest=age)
+            return
+        kept.over = True
+        if await self._is_forgotten(kept, age):
+            self._kept = replace(self._kept, forgotten=self._kept.forgotten + 1)
+
+    async def _answers(self, connection: Connection) -> bool:
         with contextlib.suppress(OSError):
-            kept.restart()
-            kept.probe()
-            if await self._responds(kept, NEXT_PROBE + TRIES) and not kept.ended():
-                return True
-        ended = Seen(PlannedTest(age), age, closed=kept.ended())
-        return False if await self._is_there(ended) else None
+            connection.restart()
+            connection.probe()
+            return await self._responds(connection, NEXT_PROBE + TRIES) and not connection.ended()
+        return False
+
+    async def _is_forgotten(self, kept: Keeping, age: float) -> bool:
+        """Whether nothing but the path is known to have ended it: no outage, and no service that resets or closes."""
+        ended = kept.connection.ended()
+        if ended and not self.target.is_listener:
+            return False
+        there = await self._is_there(Seen(PlannedTest(age), age, closed=ended))
+        return there and self.circumstances.outages == kept.outages
 
 
 def life(quiet: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from keepaliveD.measuring.connection import AGES, ESTABLISHED, INFO_LENGTH, SEGM
 from keepaliveD.measuring.greeting import Request
 from keepaliveD.measuring.measurement import Measurement
 from keepaliveD.measuring.opening import Target
+from keepaliveD.model.errors import Refusal, Unreachable
 from keepaliveD.policy.measurement import ROUNDS, How, Limits, PlannedTest, Seen, Side
 
 PEER = Target("peer", AF_INET, ("198.51.100.1", 7272), token="any")
@@ -234,6 +236,107 @@ def test_a_service_that_says_why_it_closes_has_closed_after_the_silence_before(
         runner.run(measurement.run())
     assert measurement.bracket.closes == pytest.approx(12.0, abs=1.0)
     assert measurement.bracket.forgotten is None
+
+
+@dataclass
+class Kept(Quiet):
+    """A connection that only an event ends once keepalive keeps it known: `lost` says whether it has happened."""
+
+    lost: Callable[[float, float], bool] = lambda _opened, _now: False
+    ends: float = math.inf  # seconds until the service closes it
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.opened = self.started
+
+    def probe(self) -> None:
+        if not self.lost(self.opened, self.clock()):
+            super().probe()
+
+    def ended(self) -> bool:
+        return super().ended() or (self.clock() >= self.opened + self.ends and (self.awake or self.ends < self.timeout))
+
+
+def finds(target: Target, make: Callable[[Hurried, Request], Quiet], monkeypatch: pytest.MonkeyPatch) -> Measurement:
+    """A whole measurement of silences from 4 s to 40 s."""
+    loop = Hurried()
+    placed(loop, monkeypatch, lambda request: make(loop, request), RTT)
+    connections = 78 if target.is_listener else 8
+    measurement = Measurement(target, Limits(4.0, 40.0, connections, both_sides=target.is_listener))
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(measurement.run())
+    return measurement
+
+
+SERVICE = replace(PEER, token="")
+
+
+@pytest.mark.parametrize("target", [PEER, SERVICE], ids=["listener", "service"])
+def test_a_path_on_which_each_connection_with_keepalive_is_forgotten_counts_only_data(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(loop: Hurried, request: Request) -> Quiet:
+        return Kept(loop.time, 11.0, False, request, lost=lambda opened, now: now >= opened + 11.0)
+
+    assert finds(target, make, monkeypatch).keepalive_helps is False
+
+
+def test_a_service_that_closes_later_than_the_path_forgets_does_not_make_keepalive_useless(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only the connection with keepalive gets its end: it said that the path forgot that one, too."""
+
+    def make(loop: Hurried, request: Request) -> Quiet:
+        return Kept(loop.time, 11.0, False, request, ends=13.0)
+
+    measurement = finds(SERVICE, make, monkeypatch)
+    assert measurement.bracket.forgotten == pytest.approx(11.5, abs=0.6)
+    assert measurement.keepalive_helps is True
+
+
+def test_a_service_that_ends_each_connection_with_keepalive_leaves_it_unknown_whether_that_helps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def make(loop: Hurried, request: Request) -> Quiet:
+        return Kept(loop.time, 11.0, False, request, ends=11.001)
+
+    measurement = finds(SERVICE, make, monkeypatch)
+    assert measurement.bracket.forgotten is not None
+    assert measurement.keepalive_helps is None
+
+
+@pytest.mark.parametrize("target", [PEER, SERVICE], ids=["listener", "service"])
+def test_a_firewall_that_was_flushed_once_does_not_make_keepalive_useless(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(loop: Hurried, request: Request) -> Quiet:
+        return Kept(loop.time, 11.0, False, request, lost=lambda opened, now: opened < 1006.0 <= now)
+
+    assert finds(target, make, monkeypatch).keepalive_helps is True
+
+
+def test_an_outage_longer_than_the_timeout_does_not_make_keepalive_useless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept awake is forgotten in it, too; also if a second outage meets the next connection."""
+    outages = ((1002.0, 1016.0), (1030.0, 1044.0))
+
+    def make(loop: Hurried, request: Request) -> Quiet:
+        def lost(opened: float, now: float) -> bool:
+            return any(opened < until and now >= begin for begin, until in outages)
+
+        return Kept(loop.time, 8.0, False, request, lost=lost)
+
+    async def absence(_: Target) -> Refusal | None:
+        now = asyncio.get_running_loop().time()
+        await asyncio.sleep(RTT)
+        return Unreachable("down") if any(begin <= now < until for begin, until in outages) else None
+
+    def make_with_outage(loop: Hurried, request: Request) -> Quiet:
+        monkeypatch.setattr(module, "absence", absence)
+        return make(loop, request)
+
+    measurement = finds(PEER, make_with_outage, monkeypatch)
+    assert measurement.circumstances.outages
+    assert measurement.keepalive_helps is not False
 
 
 class Prodded:

@@ -13,6 +13,7 @@ from keepaliveD.policy.measurement import (
     Bracket,
     EndOfSilence,
     How,
+    Kept,
     Limits,
     PlannedTest,
     Result,
@@ -20,6 +21,7 @@ from keepaliveD.policy.measurement import (
     Side,
     conclude,
     cut_short,
+    keepalive_helps,
     meaning,
     next_round,
     without_doubt,
@@ -365,6 +367,26 @@ def test_a_server_that_closes_later_does_not_hide_a_timeout() -> None:
 def test_the_plan_against_a_foreign_service_opens_few_connections_at_a_time() -> None:
     assert len(next_round([], FOREIGN, 0)) <= 8
     assert len(next_round([], LISTENER, 0)) <= 78
+
+
+@pytest.mark.parametrize(
+    ("bracket", "kept", "helps"),
+    [
+        (Bracket(19.0, 21.0), Kept(oldest=21.5), True),
+        (Bracket(19.0, 21.0), Kept(oldest=21.5, forgotten=2), True),
+        (Bracket(19.0, 21.0), Kept(oldest=20.5), None),
+        (Bracket(20.0), Kept(oldest=20.5), None),
+        (Bracket(20.0), Kept(forgotten=2), None),
+        (Bracket(19.0, 21.0), Kept(forgotten=1), None),
+        (Bracket(19.0, 21.0), Kept(forgotten=2), False),
+        (Bracket(19.0, 21.0, closes=15.0), Kept(forgotten=2), None),
+    ],
+)
+def test_whether_keepalive_helps_follows_from_the_final_bracket(
+    bracket: Bracket, kept: Kept, helps: bool | None
+) -> None:
+    """Where nothing was forgotten in the end, a connection was said to have outlived the timeout of an early round."""
+    assert keepalive_helps(bracket, kept) is helps
 
 
 @pytest.mark.parametrize(
