@@ -21,7 +21,7 @@ from keepaliveD.model.errors import Misuse, NoInput, Unreachable
 from keepaliveD.model.text import printable, shown
 from keepaliveD.places import DEFAULT_FILE, MEASURES
 from keepaliveD.platforms import detect
-from keepaliveD.policy.measurement import Limits, next_round
+from keepaliveD.policy.measurement import How, Limits, next_round
 
 if TYPE_CHECKING:
     import asyncio
@@ -300,13 +300,13 @@ async def _until(stop: asyncio.Event, work: Coroutine[None, None, None], progres
 
 
 def _found(measurement: Measurement, tomography: Tomography) -> measured.Found:
-    circumstances = measurement.circumstances
+    circumstances, bracket = measurement.circumstances, measurement.bracket
     return measured.Found(
         name=measurement.target.name,
         address=measurement.target.address[0],
-        bracket=measurement.bracket,
+        bracket=bracket,
         keepalive_helps=measurement.keepalive_helps,
-        reset_by_peer=circumstances.reset_by_peer,
+        reset_by_peer=circumstances.reset_by_peer if bracket.how is How.RESET else None,
         outages=circumstances.outages,
         speaks=circumstances.speaks,
         left_open=circumstances.left_open,

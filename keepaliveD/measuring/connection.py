@@ -111,7 +111,7 @@ class Connection:
         self.unbroken = quiet
         return False
 
-    def answered(self) -> bool:
+    def has_answered(self) -> bool:
         """Whether a packet has arrived since the last restart() besides the reset that ended it."""
         return self.state().packets - self._packets > self.was_reset
 

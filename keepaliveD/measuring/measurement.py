@@ -191,7 +191,8 @@ class Measurement:
         self.tests.append(result)
         if result.end is not EndOfSilence.FORGOTTEN:
             return
-        if self._death is None and not self.bracket.uneven:
+        bracket = self.bracket
+        if self._death is None and bracket.forgotten is not None and not bracket.uneven:
             self._death = result
             self._round_ends = min(self._round_ends, time.monotonic() + len(self._round) / RATE + TRIES)
             for woken in self._waiting:
@@ -258,7 +259,7 @@ class Measurement:
             await self._responds(connection, TRIES + patience)
         reset = connection.was_reset
         closed = connection.ended() and not connection.error
-        answered = connection.heard() and not reset
+        answered = connection.has_answered()  # also if a service resets it just afterwards
         return Seen(plan, asked, answered=answered, reset=reset, closed=closed, again=again, until=until)
 
     async def _is_up(self, prober: Side) -> bool:
@@ -361,7 +362,7 @@ class Measurement:
             until = connection.quiet_at_most
             await self._responds(connection, TRIES)
         reset = connection.was_reset
-        seen = Seen(plan, asked, answered=connection.heard() and not reset, reset=reset, until=until)
+        seen = Seen(plan, asked, answered=connection.has_answered(), reset=reset, until=until)
         if reset and await self._is_there(seen):
             self.circumstances.reset_by_peer = not nearer
         return seen

@@ -254,14 +254,15 @@ def _meaning(seen: Seen, *, never_closes: bool) -> Result:
 
 def conclude(tests: Sequence[Result]) -> Bracket:
     """Return what all tests so far show together."""
-    known = _by_time(tests, KNOWN)
-    known, unexplained = _without_noise(known)
+    closes = _shortest(tests, EndOfSilence.CLOSED)
+    counted = [test for test in tests if not _may_be_the_services(test, closes)]
+    known, unexplained = _without_noise(_by_time(counted, KNOWN))
     bracket = replace(
         _bracket(known),
-        closes=_shortest(tests, EndOfSilence.CLOSED),
+        closes=closes,
         breaks=_shortest(tests, EndOfSilence.BROKEN),
         unexplained=unexplained,
-        void=sum(test.end in NOTHING for test in tests),
+        void=len(tests) - len(counted) + sum(test.end in NOTHING for test in counted),
         tests=len(tests),
     )
     strict = _strict_side(known)
@@ -277,6 +278,11 @@ def conclude(tests: Sequence[Result]) -> Bracket:
         several_devices=False,
         revived_by=Side.HERE if strict is Side.THERE else Side.THERE,
     )
+
+
+def _may_be_the_services(test: Result, closes: float | None) -> bool:
+    """Whether a reset may be no answer to a probe, but the way in which a service ends a connection just then."""
+    return closes is not None and test.how is How.RESET and test.quiet >= closes - PROMPT
 
 
 def _shortest(tests: Sequence[Result], end: EndOfSilence) -> float | None:

@@ -56,7 +56,7 @@ def test_a_reset_after_an_answer_is_told_from_a_reset_that_is_the_answer(ends: t
     reset(far)
     wait_for(connection.ended)
     assert connection.was_reset
-    assert connection.answered()
+    assert connection.has_answered()
 
 
 def test_a_reset_alone_is_no_answer(ends: tuple[Connection, socket]) -> None:
@@ -64,7 +64,7 @@ def test_a_reset_alone_is_no_answer(ends: tuple[Connection, socket]) -> None:
     reset(far)
     wait_for(connection.ended)
     assert connection.was_reset
-    assert not connection.answered()
+    assert not connection.has_answered()
 
 
 def reset(far: socket) -> None:

@@ -86,6 +86,9 @@ class Quiet:
     def quiet_at_most(self) -> float:
         return self.quiet
 
+    def has_answered(self) -> bool:
+        return self.answered or (self.heard() and not self.was_reset)
+
     @property
     def error(self) -> int:
         return int(self.was_reset)
@@ -337,6 +340,24 @@ def test_an_outage_longer_than_the_timeout_does_not_make_keepalive_useless(monke
     measurement = finds(PEER, make_with_outage, monkeypatch)
     assert measurement.circumstances.outages
     assert measurement.keepalive_helps is not False
+
+
+@dataclass
+class Abrupt(Quiet):
+    """A connection whose service resets it just after the answer to a probe, before anybody looks."""
+
+    def probe(self) -> None:
+        super().probe()
+        self.was_reset = True
+
+
+def test_a_service_that_resets_just_after_its_answer_is_not_taken_for_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(loop: Hurried, request: Request) -> Quiet:
+        return Abrupt(loop.time, 60.0, False, request)
+
+    measurement = finds(SERVICE, make, monkeypatch)
+    assert measurement.bracket.forgotten is None
+    assert measurement.bracket.survived == pytest.approx(40.0, abs=0.1)
 
 
 class Prodded:

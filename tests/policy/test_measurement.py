@@ -370,6 +370,19 @@ def test_the_plan_against_a_foreign_service_opens_few_connections_at_a_time() ->
 
 
 @pytest.mark.parametrize(
+    ("quiet", "how", "forgotten"),
+    [(11.99, How.RESET, None), (20.0, How.RESET, None), (9.0, How.RESET, 9.0), (11.99, How.SILENCE, 11.99)],
+)
+def test_a_reset_when_the_service_also_ends_connections_is_nobodys_answer(
+    quiet: float, how: How, forgotten: float | None
+) -> None:
+    """A reset that the service sends by itself just before a probe arrives looks like a firewall's."""
+    closed = [Result(12.0 + 0.01 * number, EndOfSilence.CLOSED) for number in range(4)]
+    bracket = conclude([*closed, Result(quiet, EndOfSilence.FORGOTTEN, how=how, by=quiet)])
+    assert (bracket.forgotten, bracket.void) == (forgotten, int(forgotten is None))
+
+
+@pytest.mark.parametrize(
     ("bracket", "kept", "helps"),
     [
         (Bracket(19.0, 21.0), Kept(oldest=21.5), True),
