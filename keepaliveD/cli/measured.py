@@ -20,6 +20,10 @@ HOW = {
     How.RESET_UNASKED: "the connection is reset, without a probe",
     How.CLOSED_UNASKED: "the connection is closed, without a probe: a proxy is on the path",
 }
+REVIVED = (
+    "a firewall that forgets, and that packets of this host revive; "
+    "to see it, run keepalivectl measure --listen at the far end"
+)
 NO_HOPS = "none: this host's own firewall forgets, or the peer's, or a bridge between them"
 
 
@@ -104,6 +108,8 @@ def _details(found: Found) -> Iterator[tuple[str, str]]:
     bracket = found.bracket
     if bracket.survived is not None:
         yield "survived", f"{_down(bracket.survived)}, by {connections(bracket.survivors)}{_doubt(found)}"
+    if bracket.survived is not None and bracket.forgotten is None and not found.by_listener:
+        yield "not seen", REVIVED
     if bracket.forgotten is not None and bracket.how is not None:
         yield "forgotten", f"after {_up(bracket.forgotten)}: {HOW[bracket.how]}"
     if found.reset_by_peer is not None:

@@ -102,6 +102,20 @@ def test_a_server_that_closes_first_is_named_with_what_to_do() -> None:
     assert as_toml(closing) == ""
 
 
+def test_what_one_end_alone_cannot_see_is_said_with_what_to_do() -> None:
+    """A firewall that this host's packets revive, as Linux's does by default, forgot after 6 s."""
+    endless = replace(FOUND, bracket=Bracket(12.0, survivors=24), keepalive_helps=None, by_listener=False)
+    assert said(endless).splitlines()[:3] == [
+        "path to db.example.net:5432: does not forget within 12s",
+        "  survived     12s, by 24 connections",
+        "  not seen     a firewall that forgets, and that packets of this host revive; "
+        "to see it, run keepalivectl measure --listen at the far end",
+    ]
+    assert "not seen" not in said(replace(endless, by_listener=True))
+    assert "not seen" not in said(replace(FOUND, by_listener=False))
+    assert "not seen" not in said(replace(endless, bracket=Bracket()))
+
+
 def test_one_side_that_revives_is_named() -> None:
     revived = replace(FOUND, bracket=replace(FOUND.bracket, revived_by=Side.HERE))
     assert "revived      by a packet of this host; until then packets of the peer are lost" in said(revived)
