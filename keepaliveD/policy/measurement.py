@@ -336,7 +336,7 @@ def _bracket(known: Sequence[Result]) -> Bracket:
         how=next((test.how for test in dead if test.how is not How.SILENCE), How.SILENCE),
         survivors=sum(quiet >= survived * CLOSE for quiet in below) if survived is not None else 0,
         several_devices=any(quiet > forgotten * LAZY for quiet in beyond),
-        longest_survivor=max(longer, default=None),
+        longest_survivor=max(*longer, survived or 0.0) if longer else None,
     )
 
 

@@ -382,6 +382,14 @@ def test_a_reset_when_the_service_also_ends_connections_is_nobodys_answer(
     assert (bracket.forgotten, bracket.void) == (forgotten, int(forgotten is None))
 
 
+def test_the_longest_survivor_is_no_shorter_than_what_all_survived() -> None:
+    alive = [Result(quiet, EndOfSilence.SURVIVED) for quiet in (19.0, 20.0) for _ in range(60)]
+    outlived = Result(18.0, EndOfSilence.OUTLIVED)
+    dead = [Result(22.0, EndOfSilence.FORGOTTEN, how=How.SILENCE, by=22.3) for _ in range(9)]
+    bracket = conclude([*alive, outlived, *dead])
+    assert (bracket.survived, bracket.longest_survivor) == (20.0, 20.0)
+
+
 @pytest.mark.parametrize(
     ("bracket", "kept", "helps"),
     [
