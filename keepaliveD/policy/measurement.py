@@ -313,6 +313,10 @@ def _noise(known: Sequence[Result]) -> Iterator[Result]:
         yield death
 
 
+def _survivors(tests: Sequence[Result], quiet: float) -> int:
+    return sum(test.end is EndOfSilence.SURVIVED and test.quiet >= quiet * CLOSE for test in tests)
+
+
 def _bracket(known: Sequence[Result]) -> Bracket:
     """Enclose the shortest timeout, whatever device a connection takes."""
     dead = [test for test in known if test.end is EndOfSilence.FORGOTTEN]
@@ -384,7 +388,8 @@ def next_round(tests: Sequence[Result], limits: Limits, rounds: int) -> list[Pla
         return [] if rounds else _ladder(limits)
     bracket = conclude(tests)
     sides = _sides(limits, bracket)
-    low = bracket.survived or limits.shortest
+    low = min(bracket.survived or limits.shortest, limits.longest)
+    survivors = bracket.survivors if bracket.forgotten is not None else _survivors(tests, low)
     high = min(limits.longest, bracket.forgotten or bracket.closes or bracket.breaks or limits.longest)
     if not bracket.narrow(limits.ratio) and high > low * limits.ratio:
         if bracket.uneven:
@@ -392,7 +397,7 @@ def next_round(tests: Sequence[Result], limits: Limits, rounds: int) -> list[Pla
         unsure = SURE - bracket.survivors if bracket.survived is not None else 0
         return list(_between(low, high, limits, sides, again=unsure))
     closes = bracket.forgotten is None and bracket.closes is not None
-    if bracket.survived is not None and not closes and bracket.survivors < min(SURE, 2 * limits.connections):
+    if bracket.survived is not None and not closes and survivors < min(SURE, 2 * limits.connections):
         return list(_again(low, high, limits, sides))
     if bracket.uneven and not bracket.several_devices and not _tried_above(tests, bracket, limits):
         return list(_uneven(low, high, limits, sides))

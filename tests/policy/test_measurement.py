@@ -285,6 +285,14 @@ def test_no_silence_is_tried_that_is_longer_than_was_asked_for() -> None:
             one_round(path, plans, 0.0, tests, census=conclude(tests).longest_survivor is None, closes=True)
 
 
+def test_a_machine_that_is_late_makes_no_round_longer_than_was_asked_for() -> None:
+    """Each round tried once more the longest silence that one connection had survived by being late, up to 18 s."""
+    limits = Limits(4.0, 12.0, connections=8)
+    late = [Result(12.0 + 0.2 * number, EndOfSilence.SURVIVED) for number in range(24)]
+    assert max(plan.quiet for plan in next_round(late[:8], limits, 1)) == limits.longest
+    assert next_round(late, limits, 3) == []
+
+
 def test_one_round_to_a_listener_finds_the_timeout_to_5_percent_while_it_passes_once() -> None:
     for seed in range(200):
         path, timeout = paths("plain", seed)
