@@ -14,6 +14,7 @@ from keepaliveD.measuring.opening import Refused, Target, absence, open_connecti
 from keepaliveD.measuring.sweep import sweep
 from keepaliveD.model.errors import KernelError, NotPermitted, Refusal
 from keepaliveD.policy import measurement as policy
+from keepaliveD.policy.kept import CONVINCING, Kept, keepalive_helps
 from keepaliveD.policy.measurement import Bracket, EndOfSilence, How, Limits, PlannedTest, Result, Seen, Side
 
 RATE = 20.0  # new connections a second
@@ -75,7 +76,7 @@ class Measurement:
         self._dead: list[tuple[str, int]] = []
         self._to_attribute = 0
         self._hops_left = 0
-        self._kept = policy.Kept()
+        self._kept = Kept()
         self._talked = 0  # tests of this round that the peer made void
 
     @property
@@ -86,7 +87,7 @@ class Measurement:
     @property
     def keepalive_helps(self) -> bool | None:
         """Return whether keepalive keeps connections known; None if that is unknown so far."""
-        return policy.keepalive_helps(self.bracket, self._kept)
+        return keepalive_helps(self.bracket, self._kept)
 
     @property
     def left(self) -> float:
@@ -390,7 +391,7 @@ class Measurement:
 
     async def _keep_others(self) -> None:
         """Keep others alive, one after the other, as long as it is unknown whether that helps; a few at most."""
-        for _ in range(policy.CONVINCING):
+        for _ in range(CONVINCING):
             forgotten = self.bracket.forgotten
             if forgotten is None or self.keepalive_helps is not None or self.circumstances.gone:
                 return

@@ -25,7 +25,6 @@ FEW = 10  # so many times as many deaths show that survivors of nearly the same 
 CLEARLY = 1.05  # what one side survived and was fatal for the other: more than a busy machine is late
 REVIVED = 6  # connections that one side's probes revived: fewer may all have taken a device with a longer timeout
 CLOSE = 0.995  # silences that differ by less count as the same
-CONVINCING = 2  # connections with keepalive, one after the other, without which the path is not said to forget all
 CENSUS = 10  # one of so many connections only helps to count devices
 ABOVE = (1.17, 2.0)  # how much longer than the shortest death an uneven path is tested: LAZY, and a little more
 OUTLIVING = 18  # of a large round that tries once more what was survived, so many try what was fatal: who outlives it?
@@ -156,31 +155,6 @@ class Bracket:
             return False
         late = UNHEARD if self.revived_by is Side.HERE else PROMPT
         return self.forgotten <= self.survived * ratio + late
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What became of connections with keepalive.
-
-    `oldest`: the greatest age at which one answered. `forgotten`: how many did not answer after the timeout, although
-    no outage was known and the far end was there; of a service, only those that nobody had ended.
-    """
-
-    oldest: float = 0.0
-    forgotten: int = 0
-
-
-def keepalive_helps(bracket: Bracket, kept: Kept) -> bool | None:
-    """Whether keepalive keeps connections known longer than the timeout; None if that is unknown.
-
-    One that is forgotten may have met a flush, or an outage that nobody saw. A service that closes by itself may have
-    ended it.
-    """
-    if bracket.forgotten is None:
-        return None
-    if kept.oldest >= bracket.forgotten:
-        return True
-    return False if kept.forgotten >= CONVINCING and bracket.closes is None else None
 
 
 def meaning(seen: Seen, *, never_closes: bool) -> Result:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from keepaliveD.policy.kept import Kept, keepalive_helps
 from keepaliveD.policy.measurement import (
     Bracket,
     EndOfSilence,
     How,
-    Kept,
     Limits,
     PlannedTest,
     Result,
@@ -21,7 +21,6 @@ from keepaliveD.policy.measurement import (
     Side,
     conclude,
     cut_short,
-    keepalive_helps,
     meaning,
     next_round,
     without_doubt,
