@@ -319,6 +319,7 @@ def _found(measurement: Measurement, tomography: Tomography) -> measured.Found:
         hops=tuple(tomography.map.names),
         devices=tuple(tomography.map.devices),
         stopped_by=tomography.map.stopped_by,
+        losses=tuple(measurement.losses),
     )
 
 

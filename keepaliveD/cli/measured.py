@@ -48,12 +48,13 @@ class Found:
     hops: tuple[str, ...] = ()  # their addresses
     devices: tuple[Device, ...] = ()
     stopped_by: tuple[int, ...] = ()  # hops of which one stops packets of forgotten connections; 0 is this host
+    losses: tuple[tuple[str, int], ...] = ()  # by when the path had lost its state, and how many connections with that
 
     @property
     def timeout(self) -> int | None:
         """Return the timeout that is safe to configure, in whole seconds; None where none was found."""
         survived = self.bracket.survived
-        if survived is None or self.bracket.forgotten is None or survived < 1:
+        if survived is None or self.bracket.forgotten is None or self.bracket.once or survived < 1:
             return None
         return math.floor(survived)
 
@@ -99,6 +100,8 @@ def _timeout(bracket: Bracket) -> str:
         if bracket.closes is not None:
             return f"does not forget within {_down(bracket.survived)}: the server closes before more can be known"
         return f"does not forget within {_down(bracket.survived)}"
+    if bracket.once:
+        return f"forgets by {_up(bracket.forgotten)} without a packet, or lost its state once"
     if bracket.survived is None:
         return f"forgets within {_up(bracket.forgotten)}"
     return f"forgets after {_down(bracket.survived)} to {_up(bracket.forgotten)} without a packet"
@@ -138,6 +141,10 @@ def _circumstances(found: Found) -> Iterator[tuple[str, str]]:
         yield "server", f"sent packets by itself on {connections(found.speaks)}: longer silences do not happen there"
     if found.outages:
         yield "outages", f"{found.outages}; what they touched was not counted"
+    for by, count in found.losses:
+        yield "lost state", f"by {by} the path forgot {connections(count)} at once, whatever their silence: not counted"
+    if bracket.once:
+        yield "undecided", "connections were forgotten in one round only, so no timeout is named; measure again"
     if bracket.unexplained:
         yield "unexplained", f"{connections(bracket.unexplained)} ended early, without a pattern: not counted"
     if found.left_open:
@@ -227,6 +234,8 @@ def as_json(found: Found, name: str = "") -> str:
             "outages": found.outages,
             "void": bracket.void,
             "unexplained": bracket.unexplained,
+            "losses_of_state": [{"by": by, "connections": count} for by, count in found.losses],
+            "undecided": bracket.once,
             "left_open": found.left_open,
             "tests": bracket.tests,
             "connections": found.connections,

@@ -70,6 +70,7 @@ class Measurement:
         self._round: list[PlannedTest] = []
         self._round_ends = 0.0
         self._death: Result | None = None
+        self._first_deaths: dict[int, str] = {}  # the time of day of the first one of each round
         self._waiting: set[asyncio.Future[None]] = set()
         self._fresh: asyncio.Task[bool] | None = None
         self._stood = self._absent = -math.inf  # when the last fresh connection was begun that stood, and that did not
@@ -88,6 +89,11 @@ class Measurement:
     def keepalive_helps(self) -> bool | None:
         """Return whether keepalive keeps connections known; None if that is unknown so far."""
         return keepalive_helps(self.bracket, self._kept)
+
+    @property
+    def losses(self) -> list[tuple[str, int]]:
+        """Return by when the path had lost its state, each time, and how many connections it forgot with that."""
+        return [(self._first_deaths[number], count) for number, count in self.bracket.losses]
 
     @property
     def left(self) -> float:
@@ -189,9 +195,10 @@ class Measurement:
         return None
 
     def _take(self, result: Result) -> None:
-        self.tests.append(result)
+        self.tests.append(replace(result, round=self.rounds))
         if result.end is not EndOfSilence.FORGOTTEN:
             return
+        self._first_deaths.setdefault(self.rounds, time.strftime("%H:%M:%S"))
         bracket = self.bracket
         if self._death is None and bracket.forgotten is not None and not bracket.uneven:
             self._death = result

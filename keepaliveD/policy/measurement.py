@@ -7,7 +7,10 @@ Nothing here knows a socket or a clock; silences are seconds.
 from __future__ import annotations
 
 import enum
+import functools
 import math
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -19,6 +22,7 @@ PROMPT = 1.0  # seconds within which a fresh connection stands, unless a SYN was
 UNHEARD = 2.0  # ... and within which a silent peer surely has probed once more after that
 LAZY = 1.15  # a device that looks for expired connections now and then forgets up to this much later
 NOISE = 0.07  # fewer deaths than this share, among many survivors, are not the path's timeout
+AT_ONCE = 3  # deaths of one moment that are called a loss of state: fewer may be noise
 MANY = 14  # survivors without which no death is called noise
 ROUNDS = 12  # after which a path counts as too uneven to be measured
 FEW = 10  # so many times as many deaths show that survivors of nearly the same silence were only measured late
@@ -113,6 +117,7 @@ class Result:
     """What one test shows: `quiet` is the silence tested; `by` the one by which a connection was surely forgotten.
 
     `asked` is the silence when the first probe left, where `quiet` is longer: it may have been forgotten already then.
+    `round` numbers the tests that are made at the same time.
     """
 
     quiet: float
@@ -121,6 +126,7 @@ class Result:
     how: How | None = None
     by: float = math.nan
     asked: float | None = None
+    round: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +135,8 @@ class Bracket:
 
     `survivors` is how many connections survived at least the silence `survived`, and less than `forgotten`.
     The far end `closes` after this silence, or `breaks` it.
+    `once`: connections were forgotten in one round only, in which the path may have lost its state.
+    `losses`: it has, as other rounds show; (round, connections that it forgot then, which are not counted).
     """
 
     survived: float | None = None
@@ -143,6 +151,8 @@ class Bracket:
     unexplained: int = 0
     void: int = 0
     tests: int = 0
+    once: bool = False
+    losses: tuple[tuple[int, int], ...] = ()
 
     @property
     def uneven(self) -> bool:
@@ -200,8 +210,7 @@ def _is_in_doubt(test: Result) -> bool:
 
 
 def _at_its_earliest(test: Result) -> Result:
-    quiet = test.quiet if test.asked is None else test.asked
-    return replace(test, end=EndOfSilence.FORGOTTEN, quiet=quiet)
+    return replace(test, end=EndOfSilence.FORGOTTEN, quiet=_first_asked(test))
 
 
 def _meaning(seen: Seen, *, never_closes: bool) -> Result:
@@ -230,27 +239,24 @@ def conclude(tests: Sequence[Result]) -> Bracket:
     """Return what all tests so far show together."""
     closes = _shortest(tests, EndOfSilence.CLOSED)
     counted = [test for test in tests if not _may_be_the_services(test, closes)]
-    known, unexplained = _without_noise(_by_time(counted, KNOWN))
-    bracket = replace(
-        _bracket(known),
-        closes=closes,
-        breaks=_shortest(tests, EndOfSilence.BROKEN),
-        unexplained=unexplained,
-        void=len(tests) - len(counted) + sum(test.end in NOTHING for test in counted),
-        tests=len(tests),
-    )
-    strict = _strict_side(known)
-    if strict is None:
-        return bracket
-    one_sided = _bracket([test for test in known if test.prober is strict])
+    known, losses = _without_losses(_by_time(counted, KNOWN))
+    known, unexplained = _without_noise(known)
+    bracket, strict = _bracket(known), _strict_side(known)
+    if strict is not None:
+        bracket = replace(
+            _bracket([test for test in known if test.prober is strict]),
+            several_devices=False,
+            longest_survivor=bracket.longest_survivor,
+            revived_by=Side.HERE if strict is Side.THERE else Side.THERE,
+        )
     return replace(
         bracket,
-        survived=one_sided.survived,
-        forgotten=one_sided.forgotten,
-        how=one_sided.how,
-        survivors=one_sided.survivors,
-        several_devices=False,
-        revived_by=Side.HERE if strict is Side.THERE else Side.THERE,
+        closes=closes,
+        unexplained=unexplained + sum(count for _, count in losses if count < AT_ONCE),
+        breaks=_shortest(tests, EndOfSilence.BROKEN),
+        void=len(tests) - len(counted) + sum(test.end in NOTHING for test in counted),
+        tests=len(tests),
+        losses=tuple(each for each in losses if each[1] >= AT_ONCE),
     )
 
 
@@ -265,6 +271,45 @@ def _shortest(tests: Sequence[Result], end: EndOfSilence) -> float | None:
 
 def _by_time(tests: Sequence[Result], ends: frozenset[EndOfSilence]) -> list[Result]:
     return sorted((test for test in tests if test.end in ends), key=lambda test: test.quiet)
+
+
+def _without_losses(known: list[Result]) -> tuple[list[Result], tuple[tuple[int, int], ...]]:
+    """Leave out the deaths of rounds in which the path lost its state. Each side is judged alone, as for noise."""
+    rounds = {number for side in Side for number in _lossy([test for test in known if test.prober is side])}
+    lost = [test for test in known if test.end is EndOfSilence.FORGOTTEN and test.round in rounds]
+    left = [test for test in known if test.end is not EndOfSilence.FORGOTTEN or test.round not in rounds]
+    return left, tuple(sorted(Counter(test.round for test in lost).items()))
+
+
+def _lossy(known: Sequence[Result]) -> Iterator[int]:
+    """Yield each round whose deaths survivors of other rounds contradict.
+
+    If these deaths were those of a device with a shorter timeout, then all these survivors would have missed it. That
+    proves nothing beyond the shortest death of other rounds: what that device forgot there may have died later.
+    """
+    deaths = [test for test in known if test.end is EndOfSilence.FORGOTTEN]
+    for number in {test.round for test in deaths}:
+        others = [test for test in known if test.round != number]
+        fatal = sorted(test.by * CLOSE for test in deaths if test.round == number)
+        end = _shortest_death(others, fatal[0])
+        alive = [test.quiet for test in others if test.end is EndOfSilence.SURVIVED and test.quiet < end * CLOSE]
+        here = sum(test.round == number and test.end in ALIVE and test.quiet >= fatal[0] for test in known)
+        for dead, quiet in enumerate(fatal, start=1):
+            if len(alive) - bisect_left(alive, quiet) >= _survivors_needed(dead, here):
+                yield number
+                break
+
+
+def _shortest_death(known: list[Result], quiet: float) -> float:
+    """Return the shortest silence that was fatal; of what is much shorter than `quiet`, noise does not count."""
+    counted = {id(test) for test in _without_noise(known)[0]}
+    dead = [test for test in known if test.end is EndOfSilence.FORGOTTEN]
+    near = quiet / LAZY
+    return min((_first_asked(test) for test in dead if test.quiet >= near or id(test) in counted), default=math.inf)
+
+
+def _first_asked(test: Result) -> float:
+    return test.quiet if test.asked is None else test.asked
 
 
 def _without_noise(known: list[Result]) -> tuple[list[Result], int]:
@@ -308,6 +353,7 @@ def _bracket(known: Sequence[Result]) -> Bracket:
     longer = beyond + [quiet for quiet in outlived if quiet < first.quiet]
     needed = _survivors_needed(len(dead), len(longer)) if longer else 1
     survived = below[needed - 1] if len(below) >= needed else None
+    near = forgotten * CLEARLY * (ABOVE[0] if longer else 1.0)  # where the next round tries whether deaths repeat
     return Bracket(
         survived=survived,
         forgotten=forgotten,
@@ -315,9 +361,11 @@ def _bracket(known: Sequence[Result]) -> Bracket:
         survivors=sum(quiet >= survived * CLOSE for quiet in below) if survived is not None else 0,
         several_devices=any(quiet > forgotten * LAZY for quiet in beyond),
         longest_survivor=max(*longer, survived or 0.0) if longer else None,
+        once=len({test.round for test in dead if _first_asked(test) <= near}) == 1,
     )
 
 
+@functools.cache
 def _survivors_needed(dead: int, alive: int) -> int:
     """How many connections must have survived a silence, so that not all of them took a device with a longer timeout.
 
@@ -368,11 +416,12 @@ def next_round(tests: Sequence[Result], limits: Limits, rounds: int) -> list[Pla
     if not bracket.narrow(limits.ratio) and high > low * limits.ratio:
         if bracket.uneven:
             return list(_uneven(low, high, limits, sides))
-        unsure = SURE - bracket.survivors if bracket.survived is not None else 0
-        return list(_between(low, high, limits, sides, again=unsure))
+        again = SURE - bracket.survivors if bracket.survived is not None else 0
+        return list(_between(low, high, limits, sides, again))
     closes = bracket.forgotten is None and bracket.closes is not None
-    if bracket.survived is not None and not closes and survivors < min(SURE, 2 * limits.connections):
-        return list(_again(low, high, limits, sides))
+    unsure = bracket.survived is not None and survivors < min(SURE, 2 * limits.connections)
+    if bracket.once or (unsure and not closes):
+        return list(_again(low, high, limits, sides, limits.connections // 2 if bracket.once else 0))
     if bracket.uneven and not bracket.several_devices and not _tried_above(tests, bracket, limits):
         return list(_uneven(low, high, limits, sides))
     return []
@@ -425,9 +474,12 @@ def _between(low: float, high: float, limits: Limits, sides: Sequence[Side], aga
     yield from _alternating(sorted(times), sides)
 
 
-def _again(low: float, high: float, limits: Limits, sides: Sequence[Side]) -> Iterator[PlannedTest]:
-    """Yield what was survived, for many connections: some may take a device with another timeout."""
-    outliving = max(0, min(OUTLIVING, limits.connections - 2 * SURE))
+def _again(low: float, high: float, limits: Limits, sides: Sequence[Side], least: int) -> Iterator[PlannedTest]:
+    """Yield what was survived, for many connections: some may take a device with another timeout.
+
+    And what was fatal, for some, `least` where there is room: does it repeat, and who outlives it?
+    """
+    outliving = min(OUTLIVING, max(least, limits.connections - 2 * SURE))
     yield from _alternating([low] * (limits.connections - outliving) + [high] * outliving, sides)
 
 

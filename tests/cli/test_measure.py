@@ -116,6 +116,25 @@ def test_what_one_end_alone_cannot_see_is_said_with_what_to_do() -> None:
     assert "not seen" not in said(replace(endless, bracket=Bracket()))
 
 
+def test_a_path_that_lost_its_state_is_named_with_the_time() -> None:
+    lost = replace(FOUND, losses=(("16:03:33", 25),))
+    words = "lost state   by 16:03:33 the path forgot 25 connections at once, whatever their silence: not counted"
+    assert words in said(lost)
+    assert json.loads(as_json(lost))["losses_of_state"] == [{"by": "16:03:33", "connections": 25}]
+    assert json.loads(as_json(FOUND))["losses_of_state"] == []
+
+
+def test_deaths_of_one_round_alone_are_no_timeout_to_configure() -> None:
+    """The path may have lost its state then: it wrote timeout = "9s" where the firewall forgets after 25 s."""
+    once = replace(FOUND, bracket=replace(FOUND.bracket, once=True))
+    assert "forgets by 5min 12s without a packet, or lost its state once" in said(once)
+    assert "undecided    connections were forgotten in one round only, so no timeout is named; measure again" in said(
+        once
+    )
+    assert as_toml(once) == ""
+    assert (json.loads(as_json(once))["undecided"], json.loads(as_json(FOUND))["undecided"]) == (True, False)
+
+
 def test_one_side_that_revives_is_named() -> None:
     revived = replace(FOUND, bracket=replace(FOUND.bracket, revived_by=Side.HERE))
     assert "revived      by a packet of this host; until then packets of the peer are lost" in said(revived)

@@ -189,6 +189,49 @@ def test_a_loose_firewall_is_measured_almost_as_narrowly_as_another(
     assert bracket.forgotten <= bracket.survived * LATER + 2.0
 
 
+@dataclass
+class Flushed(Quiet):
+    """A connection over a device that loses its state at a moment, and forgets all connections with that."""
+
+    at: float = math.inf
+
+    def probe(self) -> None:
+        self._age()
+        super().probe()
+
+    def heard(self) -> bool:
+        self._age()
+        return super().heard()
+
+    def _age(self) -> None:
+        if self.started < self.at <= self.clock():
+            self.timeout, self.awake = 0.0, False
+
+
+@pytest.mark.parametrize("listens", [True, False], ids=["listener", "foreign"])
+def test_a_path_that_loses_its_state_is_no_path_with_a_shorter_timeout(
+    listens: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten seconds into the first round ("conntrack -F"): it said "9.5 to 12 s", and that keepalive is in vain."""
+    loop = Hurried()
+    flush = loop.time() + 10.0
+    placed(loop, monkeypatch, lambda request: Flushed(loop.time, 25.0, False, request, at=flush), RTT)
+    far_end = PEER if listens else replace(PEER, token="")
+    limits = Limits(4.0, 40.0, both_sides=True) if listens else Limits(4.0, 40.0, connections=8)
+    measurement = Measurement(far_end, limits)
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(measurement.run())
+    bracket = measurement.bracket
+    assert bracket.survived is not None
+    assert bracket.forgotten is not None
+    assert bracket.survived < 25.0 <= bracket.forgotten
+    assert bracket.narrow(limits.ratio)
+    assert (bracket.several_devices, bracket.once) == (False, False)
+    ((by, count),) = measurement.losses
+    assert by == "12:00:00"
+    assert count > 2
+
+
 def test_a_silent_peer_has_surely_probed_once_a_later_connection_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that was begun earlier may have been answered before the peer was late."""
     loop = Hurried()
