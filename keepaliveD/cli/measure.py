@@ -21,7 +21,8 @@ from keepaliveD.model.errors import Misuse, NoInput, Unreachable
 from keepaliveD.model.text import printable, shown
 from keepaliveD.places import DEFAULT_FILE, MEASURES
 from keepaliveD.platforms import detect
-from keepaliveD.policy.measurement import How, Limits, next_round
+from keepaliveD.policy.measurement import How, Limits
+from keepaliveD.policy.rounds import next_round
 
 if TYPE_CHECKING:
     import asyncio

@@ -16,6 +16,7 @@ from keepaliveD.model.errors import KernelError, NotPermitted, Refusal
 from keepaliveD.policy import measurement as policy
 from keepaliveD.policy.kept import CONVINCING, Kept, keepalive_helps
 from keepaliveD.policy.measurement import Bracket, EndOfSilence, How, Limits, PlannedTest, Result, Seen, Side
+from keepaliveD.policy.rounds import cut_short, duration, next_round
 
 RATE = 20.0  # new connections a second
 TICK = 1.0  # seconds between two looks at a quiet connection
@@ -107,7 +108,7 @@ class Measurement:
         kept = Keeping(connection, time.monotonic(), 0)
         keeping = asyncio.create_task(self._keep(connection))
         try:
-            while plans := policy.next_round(self.tests, self.limits, self.rounds):
+            while plans := next_round(self.tests, self.limits, self.rounds):
                 before = len(self.tests)
                 await self._make(plans)
                 self.rounds += 1
@@ -141,7 +142,7 @@ class Measurement:
     async def _make(self, plans: list[PlannedTest]) -> None:
         """Make the tests of one round, all at the same time."""
         self._round, self._death, self._to_attribute, self._talked = plans, None, ATTRIBUTED, 0
-        self._round_ends = time.monotonic() + len(plans) / RATE + policy.duration(plans)
+        self._round_ends = time.monotonic() + len(plans) / RATE + duration(plans)
         before = len(self.tests)
         tests = [asyncio.create_task(self._test(number, plan)) for number, plan in enumerate(plans)]
         try:
@@ -211,7 +212,7 @@ class Measurement:
         restarts = 0
         early = EARLY * plan.quiet if plan.prober is Side.THERE else 0.0
         while True:
-            quiet = plan.quiet if self._death is None else policy.cut_short(plan, self._death.quiet)
+            quiet = plan.quiet if self._death is None else cut_short(plan, self._death.quiet)
             if quiet is None or self.circumstances.gone:
                 return None
             if (left := quiet - early - connection.quiet) <= 0:

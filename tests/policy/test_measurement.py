@@ -22,11 +22,10 @@ from keepaliveD.policy.measurement import (
     Seen,
     Side,
     conclude,
-    cut_short,
     meaning,
-    next_round,
     without_doubt,
 )
+from keepaliveD.policy.rounds import cut_short, next_round
 
 PATIENCE = 0.3  # seconds until a probe counts as unanswered
 RETRIES = (0.0, 1.0, 3.0, 7.0, 15.0, 31.0)  # when a kernel sends a SYN again
