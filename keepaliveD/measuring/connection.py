@@ -69,8 +69,9 @@ class Connection:
 
     @property
     def local_address(self) -> tuple[str, int]:
-        """Return address and port of this end, also after it was closed."""
-        return self._local[0], self._local[1]
+        """Return address and port of this end, also after it was closed; of IPv6 with the interface, for bind()."""
+        address: tuple[str, int] = self._local
+        return address
 
     def state(self) -> State:
         """Return how the kernel sees it now."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from keepaliveD.measuring.connection import MOST_HOPS, Connection, Introduce, to_nobody
 from keepaliveD.measuring.greeting import Request
 from keepaliveD.measuring.opening import Refused, Target, absence, open_connection
-from keepaliveD.measuring.sweep import sweep
+from keepaliveD.measuring.sweep import End, sweep
 from keepaliveD.model.errors import KernelError, NotPermitted, Refusal
 from keepaliveD.policy import measurement as policy
 from keepaliveD.policy.kept import CONVINCING, Kept, keepalive_helps
@@ -75,7 +75,7 @@ class Measurement:
         self._waiting: set[asyncio.Future[None]] = set()
         self._fresh: asyncio.Task[bool] | None = None
         self._stood = self._absent = -math.inf  # when the last fresh connection was begun that stood, and that did not
-        self._dead: list[tuple[str, int]] = []
+        self._dead: list[End] = []
         self._to_attribute = 0
         self._hops_left = 0
         self._kept = Kept()
@@ -122,9 +122,9 @@ class Measurement:
             keeping.cancel()
             self.abandon(connection)
 
-    def abandon(self, connection: Connection) -> None:
+    def abandon(self, connection: Connection, *, forgotten: bool = False) -> None:
         """Close a connection that the path may have forgotten; free() frees what the peer may still hold of it."""
-        self._dead.append(connection.local_address)
+        self._dead.append(End(connection.local_address, forgotten))
         connection.close(silently=True)
 
     @property
@@ -160,19 +160,19 @@ class Measurement:
         connection = await self.open(Request(life(plan.quiet), probe_after))
         if connection is None:
             return
-        known = False
+        end = EndOfSilence.VOID
         try:
             seen = await self._watch(connection, plan)
             if seen is not None:
                 self._talked += seen.spoke
                 result = await self.meaning(seen)
-                known = result.end in (EndOfSilence.SURVIVED, EndOfSilence.CLOSED)
+                end = result.end
                 self._take(result)
         finally:
-            if known:
+            if end in (EndOfSilence.SURVIVED, EndOfSilence.CLOSED):
                 connection.close()
             else:
-                self.abandon(connection)
+                self.abandon(connection, forgotten=end is EndOfSilence.FORGOTTEN)
 
     async def _opened(self, request: Request) -> Connection:
         """Return a new connection. Raises Refusal."""
