@@ -321,6 +321,7 @@ def _found(measurement: Measurement, tomography: Tomography) -> measured.Found:
         devices=tuple(tomography.map.devices),
         stopped_by=tomography.map.stopped_by,
         losses=tuple(measurement.losses),
+        interface=measurement.target.interface,
     )
 
 

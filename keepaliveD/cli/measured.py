@@ -48,6 +48,7 @@ class Found:
     hops: tuple[str, ...] = ()  # their addresses
     devices: tuple[Device, ...] = ()
     stopped_by: tuple[int, ...] = ()  # hops of which one stops packets of forgotten connections; 0 is this host
+    interface: str = ""  # of a link-local address
     losses: tuple[tuple[str, int], ...] = ()  # by when the path had lost its state, and how many connections with that
 
     @property
@@ -148,7 +149,7 @@ def _circumstances(found: Found) -> Iterator[tuple[str, str]]:
     if bracket.unexplained:
         yield "unexplained", f"{connections(bracket.unexplained)} ended early, without a pattern: not counted"
     if found.left_open:
-        yield "left open", f"the peer still holds {connections(found.left_open)} that could not be freed"
+        yield "left open", f"the peer may still hold {connections(found.left_open)} that could not be freed"
     if found.gone:
         yield "ended early", printable(found.gone)
 
@@ -189,16 +190,16 @@ def as_toml(found: Found, name: str = "") -> str:
     if found.timeout is None or found.bracket.forgotten is None:
         return ""
     network = ipaddress.ip_network(found.address.partition("%")[0])
-    counts = ""
+    more = f"interface = {_string(found.interface)}\n" if found.interface else ""
     if found.keepalive_helps is False:
-        counts = 'counts = "data"  # keepalive does not help here\n'
+        more += 'counts = "data"  # keepalive does not help here\n'
     return (
         f"# keepalivectl measure {printable(found.name)}: "
         f"survived {exact(found.timeout)}, forgotten by {exact(math.ceil(found.bracket.forgotten))}\n"
         "[[path]]\n"
         f"name = {_string(name or default_name(found.name))}\n"
         f'networks = ["{network}"]  # widen it to all peers behind the same firewall\n'
-        f'timeout = "{found.timeout}s"\n{counts}'
+        f'timeout = "{found.timeout}s"\n{more}'
         f"measured = {found.date.isoformat()}\n"
     )
 

@@ -41,6 +41,12 @@ class Target:
         return bool(self.token)
 
     @property
+    def interface(self) -> str:
+        """Return the interface of a link-local address; else nothing."""
+        scope = next(iter(list(self.address)[3:]), 0)
+        return socket.if_indextoname(scope) if isinstance(scope, int) and scope else ""
+
+    @property
     def lacks_interface(self) -> bool:
         """Whether it is a link-local address (fe80::/10) without its interface."""
         return ipaddress.ip_address(self.address[0]).is_link_local and list(self.address)[3:] == [0]

@@ -25,6 +25,7 @@ from keepaliveD.cli import dropin, files, running, starting
 from keepaliveD.cli.ctl import main
 from keepaliveD.cli.measured import Found, as_json, as_toml, default_name, in_words
 from keepaliveD.config import load
+from keepaliveD.measuring.opening import resolve
 from keepaliveD.model.connections import WhatCounts
 from keepaliveD.model.errors import ConfigError, Misuse, NotPermitted, Refusal, StateError
 from keepaliveD.model.origin import Source
@@ -81,6 +82,21 @@ def test_a_path_that_counts_only_data_is_written_as_such(tmp_path: Path) -> None
     assert [path.counts for path in load(file).paths[1:]] == [WhatCounts.DATA]
     for helps in (True, None):
         assert "counts" not in as_toml(replace(FOUND, keepalive_helps=helps))
+
+
+def test_the_path_to_a_link_local_address_names_the_interface(tmp_path: Path) -> None:
+    """fe80::1 is another peer on each interface."""
+    file = tmp_path / "config.toml"
+    file.write_text(as_toml(replace(FOUND, address="fe80::1", interface="eth0")))
+    (path,) = load(file).paths[1:]
+    assert (path.interface, [str(each) for each in path.networks]) == ("eth0", ["fe80::1/128"])
+
+
+def test_the_interface_of_a_link_local_address_is_that_of_the_measurement() -> None:
+    (target,) = resolve("neighbour", "fe80::1%lo", 22)
+    assert target.interface == "lo"
+    (target,) = resolve("peer", "::1", 22)
+    assert target.interface == ""
 
 
 def test_a_path_without_a_hop_says_who_forgets() -> None:
@@ -404,7 +420,7 @@ def test_a_second_ctrl_c_frees_nothing_more_and_loses_nothing() -> None:
         process.send_signal(signal.SIGINT)
         told, _ = process.communicate(timeout=SOON)
     assert told.startswith(f"path to {target}: ")
-    assert "left open    the peer still holds" in told
+    assert "left open    the peer may still hold" in told
     assert process.returncode == 130
 
 
