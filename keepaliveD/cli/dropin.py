@@ -20,11 +20,22 @@ def write(config: Path | None, stem: str, text: str) -> Path:
     NotPermitted, StateError, NoInput.
     """
     main = config or DEFAULT_FILE
-    file = main.parent / DROP_INS / f"{escaped(stem)}{SUFFIX}"
+    file = _file(main, stem)
     warn(main, file.name, text)
     files.make_directory(file.parent)
     files.write(file, text)
     return file
+
+
+def check_place(config: Path | None, stem: str) -> None:
+    """See that write() can write, leaving nothing behind. Raises what it raises."""
+    main = config or DEFAULT_FILE
+    check(main)
+    files.check(_file(main, stem))
+
+
+def _file(main: Path, stem: str) -> Path:
+    return main.parent / DROP_INS / f"{escaped(stem)}{SUFFIX}"
 
 
 def warn(main: Path, name: str, text: str) -> None:

@@ -12,6 +12,7 @@ from keepaliveD.records.files import open_new
 
 FOR_ALL = 0o644
 DIRECTORY_FOR_ALL = 0o755
+A_BLOCK = 4096  # bytes: what a small file takes of a disk
 
 
 def write(file: Path, text: str) -> None:
@@ -20,6 +21,25 @@ def write(file: Path, text: str) -> None:
     A link of another user is not followed: as root, whoever owns the directory could name any file.
     Raises Misuse where a device, a pipe or a directory is there, NotPermitted, StateError.
     """
+    _write(file, text, keep=True)
+
+
+def check(file: Path) -> None:
+    """Write a file as write() does, in a directory as make_directory() makes it, and leave nothing of both behind.
+
+    Raises what they raise.
+    """
+    made = not file.parent.exists()
+    make_directory(file.parent)
+    try:
+        _write(file, " " * A_BLOCK, keep=False)
+    finally:
+        if made:
+            with contextlib.suppress(OSError):  # somebody else has written there
+                file.parent.rmdir()
+
+
+def _write(file: Path, text: str, *, keep: bool) -> None:
     _follow_no_strangers(file)
     file = Path(os.path.realpath(file))
     if file.exists() and not file.is_file():
@@ -33,7 +53,10 @@ def write(file: Path, text: str) -> None:
             out.write(text)
             out.flush()
             os.fsync(out.fileno())
-        new.replace(file)
+        if keep:
+            new.replace(file)
+        else:
+            new.unlink()
     except PermissionError as error:
         raise NotPermitted(f"{printable(str(file))}: cannot be written: {error.strerror}; run as root") from error
     except OSError as error:

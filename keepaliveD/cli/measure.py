@@ -19,7 +19,7 @@ from keepaliveD.model import duration
 from keepaliveD.model.duration import span
 from keepaliveD.model.errors import Misuse, NoInput, Unreachable
 from keepaliveD.model.text import printable, shown
-from keepaliveD.places import DEFAULT_FILE, MEASURES
+from keepaliveD.places import MEASURES
 from keepaliveD.platforms import detect
 from keepaliveD.policy.measurement import How, Limits
 from keepaliveD.policy.rounds import next_round
@@ -140,7 +140,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
         _say(*_plan(targets[0], limits))
         return
     if options.write:
-        dropin.check(running.its_file(options, root) or DEFAULT_FILE)  # before hours pass
+        dropin.check_place(running.its_file(options, root), _stem(options, targets[0].name))  # before hours pass
     found, stopped = _measure_first(targets, limits, root, where=options.where)
     toml = measured.as_toml(found, options.name or "")
     _print(options, found)
@@ -375,12 +375,16 @@ def _print(options: argparse.Namespace, found: measured.Found) -> None:
 
 
 def _write(options: argparse.Namespace, root: Path, found: measured.Found, toml: str) -> None:
-    name = options.name or measured.default_name(found.name)
     main = running.its_file(options, root)
-    file = dropin.write(main, f"measured {name}", toml)
+    file = dropin.write(main, _stem(options, found.name), toml)
     daemon = running.running(running.state_directory(root), root)
     command = running.how_to_reload(daemon, root) if daemon else how_to_start(root, main)
     _say(f"wrote {printable(str(file))}; {command} puts it in force")
+
+
+def _stem(options: argparse.Namespace, target: str) -> str:
+    """Return the name of the file for a target, without its suffix."""
+    return f"measured {options.name or measured.default_name(target)}"
 
 
 async def _listen(port: int, seconds: float, root: Path) -> None:

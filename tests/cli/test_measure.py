@@ -10,6 +10,7 @@ import re
 import signal
 import stat
 import subprocess
+import tempfile
 import threading
 import tomllib
 from collections.abc import Iterator
@@ -209,12 +210,62 @@ def test_the_path_to_paste_is_shorter_than_what_was_survived() -> None:
 def test_what_was_measured_for_hours_is_printed_also_where_it_cannot_be_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keepaliveD.cli.measure._measure", measured)
-    missing = str(tmp_path / "missing/config.toml")
-    assert main(["measure", "127.0.0.1:1", "--write", "--config", missing]) == 74
+    """The directory is removed while it measures."""
+    there = tmp_path / "there"
+    there.mkdir()
+
+    async def measure(*_: object, **__: object) -> tuple[Found, bool]:
+        there.rmdir()
+        return FOUND, False
+
+    monkeypatch.setattr("keepaliveD.cli.measure._measure", measure)
+    assert main(["measure", "127.0.0.1:1", "--write", "--config", str(there / "config.toml")]) == 74
     told = capsys.readouterr()
     assert said(FOUND) in told.out
-    assert "missing/config.d: cannot be made" in told.err
+    assert "there/config.d: cannot be made" in told.err
+
+
+@pytest.mark.parametrize("missing", [True, False], ids=["directory", "space"])
+def test_before_hours_pass_it_says_that_the_path_cannot_be_written(
+    missing: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It said so when the measurement was over."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if not missing:
+        monkeypatch.setattr("keepaliveD.cli.files.os.fsync", full)
+    monkeypatch.setattr("keepaliveD.cli.measure._measure", None)
+    file = tmp_path / "missing/config.toml" if missing else tmp_path / "config.toml"
+    assert main(["measure", "127.0.0.1:1", "--write", "--config", str(file)]) == 74
+    assert capsys.readouterr().err.startswith(f"keepalivectl: {file.parent}/config.d")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_who_may_not_write_the_path_is_told_before_hours_pass() -> None:
+    place = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        place.chmod(0o755)
+        command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *CTL, "measure", "127.0.0.1:1"]
+        options = ["--write", f"--config={place}/config.toml"]
+        done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=SOON, check=False)
+        assert (done.returncode, done.stdout) == (77, "")
+        assert done.stderr == f"keepalivectl: {place}/config.d: cannot be made: Permission denied; run as root\n"
+    finally:
+        place.rmdir()
+
+
+def test_a_place_that_was_tried_is_left_as_it_was(tmp_path: Path) -> None:
+    main_file = tmp_path / "config.toml"
+    main_file.touch()
+    dropin.check_place(main_file, "measured to db")
+    assert list(tmp_path.iterdir()) == [main_file]
+    dropin.write(main_file, "measured to db", as_toml(FOUND))
+    dropin.check_place(main_file, "measured to db")
+    assert (tmp_path / "config.d/measured_to_db.toml").read_text(encoding="utf-8") == as_toml(FOUND)
+    assert len(list((tmp_path / "config.d").iterdir())) == 1
 
 
 def test_a_measurement_in_a_clone_is_written_where_the_daemon_of_the_clone_reads(
