@@ -15,8 +15,10 @@ from keepaliveD.model.dataclass import dataclass
 
 BANNER = b"keepalive-measure 1 "
 AGREED = b"."
+FULL = b"keepalive-measure full\n"  # instead of the challenge
 LONGEST_LINE = 200  # bytes
 NONCE = 16  # bytes
+AFTERWARDS = 300.0  # seconds that a connection is to live after its silence: so long an outage may last
 MOST = 10**9  # of any number in a request: eleven days in milliseconds
 
 

@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Callable
 
 from keepaliveD.measuring.connection import MOST_HOPS, Connection, Introduce, to_nobody
-from keepaliveD.measuring.greeting import AGREED, LONGEST_LINE, Request, challenge, read_request
-from keepaliveD.model.errors import KernelError, Misuse, NotPermitted
+from keepaliveD.measuring.greeting import AFTERWARDS, AGREED, FULL, LONGEST_LINE, Request, challenge, read_request
+from keepaliveD.model.errors import KernelError, Misuse, NotPermitted, is_shortage
 
 MOST_CONNECTIONS = 800  # measured at the same time: fewer than most systems allow descriptors
 MOST_STRANGERS = 64  # connections that have not proved that they have the token
 PATIENCE = 5.0  # seconds for that proof
 MOST_REPORTED = 10  # refusals that are reported: anybody may ask for more
+TESTED = 30.0  # seconds after its silence in which a connection surely is tested, unless the path is down
 SPARE = 60.0  # seconds that a connection is kept longer than it was asked for
 LOOK = 1.0  # seconds between two looks whether the other end has closed
 
@@ -43,7 +44,9 @@ class Listener:
         self._server, self._token, self._report, self._introduce = server, token, report, introduce
         self._tasks: set[asyncio.Task[None]] = set()
         self._strangers: dict[asyncio.Task[None], str] = {}  # their addresses, the oldest first
+        self._silent_until: dict[asyncio.Task[None], float] = {}  # of those that are served
         self._refused = 0
+        self._was_full = False
         self.served = 0
 
     async def serve(self, seconds: float, stop: asyncio.Event) -> None:
@@ -68,11 +71,15 @@ class Listener:
         while True:
             try:
                 sock, (address, *_) = await loop.sock_accept(self._server)
-            except OSError:  # it ended before it was accepted, or there are no descriptors left
+            except OSError as error:  # it ended before it was accepted, or there are no descriptors left
+                if is_shortage(error) and not self._free_tested():
+                    self._report_full("raise the limit of descriptors (ulimit -n)")
                 await asyncio.sleep(LOOK)
                 continue
-            if len(self._tasks) - len(self._strangers) >= MOST_CONNECTIONS:
-                sock.close()
+            if len(self._silent_until) >= MOST_CONNECTIONS and not self._free_tested():
+                self._report_full(f"closed a new one of {address}; listen on another port for more")
+                with sock, contextlib.suppress(OSError):
+                    sock.send(FULL)
                 continue
             if len(self._strangers) >= MOST_STRANGERS:
                 self._make_room()
@@ -88,9 +95,24 @@ class Listener:
         del self._strangers[oldest]
         oldest.cancel()
 
+    def _free_tested(self) -> bool:
+        """Close the connection whose silence ended first, if it surely was tested; return whether there is one."""
+        task = min(self._silent_until, key=self._silent_until.__getitem__, default=None)
+        if task is None or self._silent_until[task] + TESTED > time.monotonic():
+            return False
+        del self._silent_until[task]
+        task.cancel()
+        return True
+
+    def _report_full(self, remedy: str) -> None:
+        if not self._was_full:
+            self._report(f"holds {len(self._silent_until)} connections, as many as it can: {remedy}")
+        self._was_full = True
+
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._strangers.pop(task, None)
+        self._silent_until.pop(task, None)
 
     async def _meet(self, sock: socket.socket, address: str) -> None:
         with sock, contextlib.suppress(OSError, TimeoutError):
@@ -104,6 +126,7 @@ class Listener:
                 await asyncio.get_running_loop().sock_sendall(sock, AGREED)
             if task := asyncio.current_task():
                 self._strangers.pop(task, None)
+                self._silent_until[task] = began + max(0.0, request.life / 1000 - AFTERWARDS)
             self.served += 1
             connection = Connection(sock)
             introducing = asyncio.ensure_future(self._introduce(connection))  # the path waits for no daemon

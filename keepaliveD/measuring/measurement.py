@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, replace
 
 from keepaliveD.measuring.connection import MOST_HOPS, Connection, Introduce, to_nobody
-from keepaliveD.measuring.greeting import Request
+from keepaliveD.measuring.greeting import AFTERWARDS, Request
 from keepaliveD.measuring.opening import Refused, Target, absence, open_connection
 from keepaliveD.measuring.sweep import End, sweep
 from keepaliveD.model.errors import KernelError, NotPermitted, Refusal
@@ -27,7 +27,7 @@ TRIES = 2.3  # seconds in which the kernel tries twice more
 EARLY = 0.1  # share of the planned time before its end in which a packet counts as the peer's probe
 OPENINGS = 3  # tries to open a connection
 RESTARTS = 3  # silences that a talkative peer may break
-OUTAGE = 300.0  # seconds until the far end counts as gone
+OUTAGE = AFTERWARDS  # seconds until the far end counts as gone
 REFUSING = 10.0  # ... where it refuses connections: a service that restarts is back sooner
 FEWEST = 3  # fresh connections before that: this program may have been stopped meanwhile
 ATTRIBUTED = 2  # connections whose reset is looked at more closely
@@ -450,7 +450,7 @@ class Measurement:
 
 def life(quiet: float) -> int:
     """Return how long a listener keeps a connection, in milliseconds."""
-    return round((quiet + OUTAGE) * 1000)
+    return round((quiet + AFTERWARDS) * 1000)
 
 
 def _wake(woken: asyncio.Future[None]) -> None:

@@ -9,7 +9,7 @@ import os
 import socket
 
 from keepaliveD.measuring.connection import Connection
-from keepaliveD.measuring.greeting import AGREED, BANNER, LONGEST_LINE, Request, is_challenge, request_line
+from keepaliveD.measuring.greeting import AGREED, BANNER, FULL, LONGEST_LINE, Request, is_challenge, request_line
 from keepaliveD.measuring.ports import take_any
 from keepaliveD.model.dataclass import dataclass
 from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, Refusal, Unreachable, is_shortage
@@ -149,6 +149,11 @@ async def _greet(sock: socket.socket, target: Target, request: Request) -> None:
     if not line:
         raise Unreachable(
             f"{target.name}: it closes connections at once; does keepalivectl measure --listen run there?"
+        )
+    if line == FULL:
+        raise Unreachable(
+            f"{target.name}: the listener holds as many connections as it can; try again in some minutes, "
+            "or start another keepalivectl measure --listen PORT there"
         )
     if not is_challenge(line):
         raise Misuse(f"{target.name}: it is no keepalivectl measure --listen; leave out --token")
