@@ -6,13 +6,14 @@ import argparse
 from collections.abc import Sequence
 
 from tests.kernel.deaths.astray import ASTRAY
+from tests.kernel.deaths.closing import CLOSING
 from tests.kernel.deaths.forgetting import FORGETTING
 from tests.kernel.deaths.played import ENDS, matrix, play
 from tests.kernel.deaths.scenes import SCENES, Scene
 from tests.kernel.deaths.strange import STRANGE
 from tests.kernel.deaths.stranger import STRANGER
 
-ALL = (*SCENES, *STRANGE, *STRANGER, *FORGETTING, *ASTRAY)
+ALL = (*SCENES, *STRANGE, *STRANGER, *FORGETTING, *ASTRAY, *CLOSING)
 
 
 def main() -> None:

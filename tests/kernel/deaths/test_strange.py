@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.kernel.deaths.astray import ASTRAY
+from tests.kernel.deaths.closing import CLOSING
 from tests.kernel.deaths.forgetting import FORGETTING
 from tests.kernel.deaths.played import Played, play
 from tests.kernel.deaths.scenes import Scene
@@ -12,7 +13,7 @@ from tests.kernel.deaths.strange import STRANGE
 from tests.kernel.deaths.stranger import STRANGER
 from tests.kernel.deaths.test_causes import RIGHT
 
-PLAYED = {"strange": (*STRANGE, *STRANGER, *FORGETTING), "astray": tuple(ASTRAY)}  # at once: more would be slow
+PLAYED = {"strange": (*STRANGE, *STRANGER, *FORGETTING), "astray": (*ASTRAY, *CLOSING)}  # at once: more would be slow
 Scenes = tuple[Scene, ...]
 
 

@@ -7,7 +7,7 @@ import errno
 import numpy as np
 
 from keepaliveD.model.deaths import DEATH, Reset
-from keepaliveD.model.sockets import Column, Floats
+from keepaliveD.model.sockets import Bools, Column, Floats, TcpState
 from keepaliveD.platforms.linux.bpf.deaths import NEVER, RECORD
 from keepaliveD.platforms.linux.bpf.libbpf import JIFFIES
 
@@ -19,6 +19,7 @@ SECONDS = {  # how much of one the program's unit is
     "timeout": 1e-6,
     "ended_at": 1e-9,
 }
+FIN_SENT = (TcpState.FIN_WAIT1.value, 9, 11)  # LAST_ACK, CLOSING: the peer has not acknowledged it
 WHOLE_SECONDS = ("keepidle", "keepintvl")
 AS_THEY_ARE = [name for name in RECORD.names or () if name in (DEATH.names or ()) and name not in SECONDS]
 
@@ -52,10 +53,17 @@ def _silence(rows: Column, before_fin: Floats) -> Floats:
 
 def _unanswered(rows: Column) -> Floats:
     """For how long the peer has not answered what was sent; 0 where nothing was sent."""
-    # what is counted as sent last is a retransmission, if there was one
-    data = np.where(np.isnan(rows["since_lost"]), rows["since_sent"], rows["since_lost"] + rows["timeout"])
+    # what is counted as sent last is a retransmission, if there was one; a FIN without data does not count
+    once = np.where(_is_fin_alone(rows), 0.0, rows["since_sent"])
+    data = np.where(np.isnan(rows["since_lost"]), once, rows["since_lost"] + rows["timeout"])
     last_one_waits = rows["error"] == errno.ETIMEDOUT
     intervals = np.maximum(rows["probes"] - np.where(last_one_waits, 0.0, 1.0), 0)
     probes = np.where(rows["unsent"] > 0, 0.0, intervals * rows["keepintvl"])
     lingers = rows["reset"] == Reset.NONE.value
     return np.where((rows["unacked"] > 0) & ~(lingers & (rows["error"] == 0)), data, probes)
+
+
+def _is_fin_alone(rows: Column) -> Bools:
+    """Return where only the FIN of this end is on its way, which has a number like an octet of data."""
+    alone: Bools = np.isin(rows["state"], FIN_SENT) & (rows["unacked"] == 1) & (rows["unsent"] == 0)
+    return alone
