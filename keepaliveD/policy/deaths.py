@@ -23,6 +23,7 @@ from keepaliveD.policy.facts import (
     Facts,
     distance,
     facts_of,
+    has_no_route,
     is_loopback,
     is_said_by_peer,
     is_said_here,
@@ -77,6 +78,7 @@ UNAWARE = (Cause.NAT_FORGOT, Cause.PEER_RESTARTED, Cause.PEER_FIREWALL)
 BEHIND_A_TIMEOUT: Mapping[str, tuple[Cause, ...]] = {
     "dropped_by_firewall": (Cause.LOCAL_FIREWALL,),
     "dropped_by_md5": (Cause.MD5_MISMATCH,),
+    "soft_error": (Cause.LOCAL_NETWORK,),
     "user_timeout": (Cause.USER_TIMEOUT, Cause.PEER_NOT_READING),
 }
 BEHIND_A_RESET: Mapping[str, tuple[Cause, ...]] = {"dropped_leaving": (Cause.LOCAL_FIREWALL,)}
@@ -132,7 +134,9 @@ def _rules(ended: Column, survived: Column, unknown: Collection[str] = ()) -> It
     ordinary = np.isin(error, (0, errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE))
     by_peer = is_said_by_peer(ended)
     refused = broken & ~ordinary & (error == ended["soft_error"])
+    yield Rule(refused & has_no_route(ended, OF_ICMP), Cause.LOCAL_NETWORK, 0.9)
     yield Rule(refused & by_peer, Cause.UNREACHABLE, 0.95, (Cause.PEER_FIREWALL,))
+    yield Rule(refused & (ended["icmp_type"] == 0), Cause.UNREACHABLE, 0.8, (Cause.LOCAL_NETWORK,))
     yield Rule(refused, Cause.UNREACHABLE, 0.95)
     yield Rule(broken & np.isin(error, OF_ICMP), Cause.UNREACHABLE, 0.7)
     timed_out, unseen = broken & (error == errno.ETIMEDOUT), not_ruled_out(BEHIND_A_TIMEOUT, unknown)

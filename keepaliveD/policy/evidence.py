@@ -159,7 +159,8 @@ def _peer(row: dict[str, Any]) -> Iterator[str]:
 
 def _icmp(row: dict[str, Any]) -> str:
     if not row["icmp_type"]:
-        return f"an ICMP error said {errno.errorcode.get(int(row['soft_error']), int(row['soft_error']))}"
+        said = int(row["soft_error"])
+        return f"a router, or this host's own routes, said {errno.errorcode.get(said, said)}"
     address = ipaddress.IPv6Address(int(row["router_high"]) << 64 | int(row["router_low"]))
     router = f" from {address.ipv4_mapped or address}" if int(address) else ""
     meaning = CODES.get(int(row["icmp_code"]), "") if row["icmp_type"] == UNREACHABLE else ""

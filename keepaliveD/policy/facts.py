@@ -108,6 +108,18 @@ def never_left(ended: Column) -> Bools:
     return never
 
 
+def has_no_route(ended: Column, errors_of_routers: tuple[int, ...]) -> Bools:
+    """Return which connections this host's own look-up of a route has failed, and no router.
+
+    TCP takes a router's error only about data that is on its way, and clears it when the peer answers. A second
+    retransmission counts as data that was sent, if it finds a route; and some errors are never a router's.
+    """
+    own = (ended["unacked"] == 0) | ~np.isin(ended["error"], errors_of_routers)
+    own |= (ended["retransmits"] > 1) & (ended["since_sent"] >= ended["since_lost"] - ended["timeout"])
+    failed: Bools = own & (ended["error"] == ended["soft_error"]) & (ended["icmp_type"] == 0)
+    return failed
+
+
 def reached_since_probe(ended: Column) -> Bools:
     """Return which connections exchanged data after the last probe of the peer, whose keepalive then cannot give up."""
     probe = ended["since_peer_probe"]

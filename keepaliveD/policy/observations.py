@@ -113,6 +113,7 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
         for other in not_ruled_out(BEHIND_A_TIMEOUT, BEHIND_A_TIMEOUT)
         if other is not each
     },
+    (Cause.UNREACHABLE, Cause.LOCAL_NETWORK): "this host's own routes (ip route get) and links at that time",
     DEAF: WINDOW,
     DEAF[::-1]: WINDOW,
     **{(each, Cause.LOCAL_FIREWALL): BPF_COUNTS for each in (*BY_A_MIDDLEBOX, Cause.UNKNOWN_TO_PEER)},

@@ -239,7 +239,7 @@ def test_a_reset_over_loopback_is_likely_of_the_own_firewall_where_it_dropped_a_
 
 def test_an_error_that_came_before_has_not_ended_what_its_program_closed() -> None:
     """IP_RECVERR leaves the error of a router in the socket, and the connection goes on."""
-    told: Facts = {"error": 113, "soft_error": 113, "shutdown": 3, "unread": 6}
+    told: Facts = {"error": 113, "soft_error": 113, "shutdown": 3, "unread": 6, "unacked": 4}
     found = decide(ends([{**told, "signal": 9}, told, {**told, "shutdown": 0}]))
     assert list(map(Cause, found.cause)) == [Cause.PROGRAM_KILLED, Cause.CLOSED_UNREAD, Cause.UNREACHABLE]
 
@@ -291,6 +291,36 @@ def test_a_user_timeout_at_a_closed_window_leaves_both() -> None:
 def test_what_never_left_this_host_is_no_fault_of_a_router() -> None:
     facts = {"error": errno.ENETUNREACH, "soft_error": errno.ENETUNREACH, "unsent": 4, "window": 64512}
     assert Cause(decide(ends([facts])).cause[0]) is Cause.LOCAL_NETWORK
+
+
+REFUSED: Facts = {"error": errno.ENETUNREACH, "soft_error": errno.ENETUNREACH, "unacked": 4, "timeout": 0.2}
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"retransmits": 3, "since_sent": 2.496, "since_lost": 2.493},
+        {"unacked": 0, "probes": 2},
+        {"error": errno.EINVAL, "soft_error": errno.EINVAL},
+    ],
+    ids=["no retransmission left", "nothing was on its way", "no router's error"],
+)
+def test_an_error_of_this_hosts_own_routes_is_no_routers(facts: Facts) -> None:
+    found = decide(ends([{**REFUSED, **facts}]))
+    assert found.candidates(0) == (Cause.LOCAL_NETWORK,)
+
+
+def test_an_error_while_retransmissions_leave_is_a_routers_and_one_that_was_not_seen_leaves_both() -> None:
+    sent_again = {**REFUSED, "retransmits": 3, "since_sent": 1.2, "since_lost": 2.5}
+    found = decide(ends([sent_again, {**sent_again, "icmp_type": 3}]))
+    assert found.candidates(0) == (Cause.UNREACHABLE, Cause.LOCAL_NETWORK)
+    assert found.candidates(1) == (Cause.UNREACHABLE,)
+
+
+def test_where_no_error_is_seen_a_timeout_may_be_of_this_hosts_own_routes() -> None:
+    given_up = ends([timed_out(unacked=5, silence=0.4)])
+    assert Cause.LOCAL_NETWORK in decide(given_up, unknown=("soft_error",)).candidates(0)
+    assert Cause.LOCAL_NETWORK not in decide(given_up).candidates(0)
 
 
 def test_an_error_that_no_router_brings_about_is_not_called_unreachable() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from contextlib import suppress
-from socket import AF_INET, SHUT_WR
+from socket import AF_INET, AF_INET6, SHUT_WR, socket
 
 from keepaliveD.model.causes import Cause
 from tests.kernel.deaths import scenes
@@ -158,4 +158,72 @@ def own_policy_of_ipsec_blocks_what_leaves(play: Play) -> None:
     ends = f"src {CLIENT[AF_INET]} dst {SERVER[AF_INET]} proto tcp dport {play.port}"
     play.rig.client.ip(f"xfrm policy add {ends} dir out action block")
     send(client)
+    wait_for_end(client)
+
+
+# This host's own routes, while data is on its way or probes alone are
+
+
+def route(play: Play, what: str) -> None:
+    """From now on, this host's own routes say that of the connection."""
+    family = "-6" if play.scene.family == AF_INET6 else "-4"
+    done = play.rig.client.run("ip", family, "rule", "add", "ipproto", "tcp", "dport", str(play.port), what)
+    assert done.returncode == 0, done.stderr
+
+
+def send_in_vain(play: Play, client: socket) -> None:
+    """Have data on its way that does not arrive."""
+    play.fail("drop_there")
+    client.sendall(b"late")
+
+
+@scene(Cause.LOCAL_NETWORK)
+@scene(Cause.LOCAL_NETWORK, family=AF_INET6)
+def own_route_is_gone_while_data_is_on_its_way(play: Play) -> None:
+    client, _ = play.open()
+    send_in_vain(play, client)
+    route(play, "unreachable")
+    wait_for_end(client)
+
+
+@scene(Cause.LOCAL_NETWORK)
+@scene(Cause.LOCAL_NETWORK, family=AF_INET6)
+def own_route_is_prohibited_while_data_is_on_its_way(play: Play) -> None:
+    client, _ = play.open()
+    send_in_vain(play, client)
+    route(play, "prohibit")
+    wait_for_end(client)
+
+
+@scene(Cause.LOCAL_NETWORK)
+@scene(Cause.LOCAL_NETWORK, family=AF_INET6)
+def own_route_is_a_black_hole_while_data_is_on_its_way(play: Play) -> None:
+    client, _ = play.open()
+    send_in_vain(play, client)
+    route(play, "blackhole")
+    wait_for_end(client)
+
+
+@scene(Cause.LOCAL_NETWORK)
+def own_link_is_taken_down_while_data_is_on_its_way(play: Play) -> None:
+    client, _ = over_a_link_of_its_own(play)
+    send_in_vain(play, client)
+    play.rig.client.ip(f"link set near{100 + play.port % 100} down")
+    wait_for_end(client)
+
+
+@scene(Cause.LOCAL_NETWORK, untold=True)
+@scene(Cause.LOCAL_NETWORK, family=AF_INET6, untold=True)
+def own_route_is_gone_before_a_probe(play: Play) -> None:
+    client, _ = play.open()
+    keepalive(client, 3)
+    route(play, "unreachable")
+    wait_for_end(client)
+
+
+@scene(Cause.LOCAL_NETWORK, untold=True)
+def own_link_is_taken_down_before_a_probe(play: Play) -> None:
+    client, _ = over_a_link_of_its_own(play)
+    keepalive(client, 3)
+    play.rig.client.ip(f"link set near{100 + play.port % 100} down")
     wait_for_end(client)
