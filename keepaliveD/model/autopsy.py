@@ -63,6 +63,7 @@ class Death:
     closer_pid: int = 0
     owner: Owner = field(default_factory=Owner)
     only_data_counts: bool = False  # for its path: a probe refreshes nothing
+    both_closed: bool = False  # before: what was lost, or reset, is the last word of a connection that was done with
     is_held: bool = False  # whether its program may still hold the socket: it was told an error
 
 

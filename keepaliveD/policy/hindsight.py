@@ -22,7 +22,7 @@ from keepaliveD.policy.activity import Activity, find
 from keepaliveD.policy.connections import endpoints
 from keepaliveD.policy.deaths import Causes, decide
 from keepaliveD.policy.evidence import closer_name, evidence, name_of
-from keepaliveD.policy.facts import IDLE_AFTER
+from keepaliveD.policy.facts import BOTH_CLOSED, IDLE_AFTER
 from keepaliveD.policy.paths import assign
 
 FORESEEABLE = np.zeros(256, np.bool_)  # by Cause: ends that silence brings about
@@ -154,6 +154,7 @@ class Examined:
             closer_pid=int(facts["closer_pid"]),
             owner=self.owner(row, named[0]),
             only_data_counts=path.counts is WhatCounts.DATA,
+            both_closed=int(facts["state"]) in BOTH_CLOSED,
             is_held=bool(facts["error"]),
         )
 

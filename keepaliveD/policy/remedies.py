@@ -74,8 +74,8 @@ class Remedy(NamedTuple):
 
 def remedy(death: Death, interval: float = 0.0) -> Remedy:
     """Return what would have kept this connection alive; `interval` is the seconds between two scans at most."""
-    if death.cause in PREVENTABLE and death.only_data_counts:
-        return Remedy((), "keepalive would not have helped: its path counts only data; let the program send something")
+    if in_vain := _in_vain(death):
+        return Remedy((), f"keepalive would not have helped: {in_vain}")
     if death.cause in PREVENTABLE:
         return Remedy(
             _lines(death, interval), "a probe in time would have kept the path from forgetting the connection"
@@ -87,6 +87,15 @@ def remedy(death: Death, interval: float = 0.0) -> Remedy:
     if death.cause is Cause.USER_TIMEOUT and Cause.SILENT_AFTER_IDLE in death.others:
         return Remedy((), FORGOTTEN_PERHAPS)
     return Remedy((), f"keepalive would not have helped: {WITHOUT_KEEPALIVE[death.cause]}")
+
+
+def _in_vain(death: Death) -> str:
+    """Return why keepalive helps nothing although a silence may have brought the end about, or ""."""
+    if death.both_closed and death.cause in (*PREVENTABLE, *PERHAPS, Cause.USER_TIMEOUT):
+        return "both ends had closed the connection"
+    if death.only_data_counts and death.cause in PREVENTABLE:
+        return "its path counts only data; let the program send something"
+    return ""
 
 
 def _lines(death: Death, interval: float) -> tuple[str, ...]:

@@ -454,6 +454,16 @@ def test_the_remedy_for_a_user_timeout_after_a_silence_is_keepalive_of_the_progr
     assert remedy(busy).because.startswith("keepalive would not have helped")
 
 
+@pytest.mark.parametrize("lost", [FORGOT, FORGOTTEN_BY_REJECT, reset(silence=250.0, unacked=1)])
+@pytest.mark.parametrize("state", [9, 11], ids=["LAST_ACK", "CLOSING"])
+def test_keepalive_is_not_recommended_for_a_connection_that_both_ends_had_closed(lost: Facts, state: int) -> None:
+    """Only the last FIN was lost or refused, which nobody waits for."""
+    before, closed = ({**lost, "state": one} for one in (1, state))
+    assert remedy(only(Autopsy(rules(GUESS, OFFICE)).observe(died(before), 1001.0))).lines
+    both = remedy(only(Autopsy(rules(GUESS, OFFICE)).observe(died(closed), 1001.0)))
+    assert both == ((), "keepalive would not have helped: both ends had closed the connection")
+
+
 def test_the_remedy_for_a_path_that_is_known_arms_it() -> None:
     death = only(Autopsy(rules(GUESS, OFFICE)).observe(died(FORGOT), 1001.0))
     assert remedy(death).lines == ("[[arm]]", 'path = "office"', 'action = "enable"', 'idle = "auto"')

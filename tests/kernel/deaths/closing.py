@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from socket import AF_INET6
+from socket import AF_INET6, SHUT_WR
 
 from keepaliveD.model.causes import Cause
 from tests.kernel.deaths import scenes
@@ -40,4 +40,18 @@ def peer_lost_its_state_and_gets_a_fin(play: Play) -> None:
     client, server = play.open()
     vanish(server)
     stay_quiet()
+    client.close()
+
+
+# Both ends had closed
+
+
+@scene(Cause.PATH_DIED, untold=True)
+def peer_closes_and_is_gone_when_this_end_closes_after_a_silence(play: Play) -> None:
+    """So that only the FIN of this end is lost."""
+    client, server = play.open()
+    server.shutdown(SHUT_WR)
+    assert client.recv(1) == b""
+    stay_quiet()
+    play.fail("drop_there")
     client.close()

@@ -45,9 +45,14 @@ def used_no_fin(found: Found, sent: Sent) -> bool:
     return found.begun is not None and sent.surplus == found.begun.connects
 
 
+def had_both_closed(row: Column, found: Found, sent: Sent) -> bool:
+    """Return whether the peer is known to have sent a FIN, and this end, too."""
+    return _fin(row, found) is not None and sent_fin(found, sent)
+
+
 def had_closed(row: Column, found: Found, sent: Sent) -> bool:
     """Return whether both ends had closed in the ordinary way: what came then has ended nothing (TIME_WAIT)."""
-    return _fin(row, found) is not None and sent_fin(found, sent) and not sent.waiting
+    return had_both_closed(row, found, sent) and not sent.waiting
 
 
 def fill_in_close(row: Column, found: Found, sent: Sent, destroyed: Span, idle: float) -> bool:

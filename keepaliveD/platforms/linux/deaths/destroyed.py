@@ -25,7 +25,7 @@ from keepaliveD.model.sockets import Bools, Column, Floats, TcpState
 from keepaliveD.platforms import clock
 from keepaliveD.platforms.linux.deaths import closes, filters
 from keepaliveD.platforms.linux.deaths.asleep import Asleep
-from keepaliveD.platforms.linux.deaths.closes import Sent
+from keepaliveD.platforms.linux.deaths.closes import LAST_ACK, Sent
 from keepaliveD.platforms.linux.deaths.icmp import IcmpErrors, Unacked
 from keepaliveD.platforms.linux.deaths.packets import KEY, Begun, Found, Key, Packets
 from keepaliveD.platforms.linux.deaths.resets import NUMBERS, Span, fill_in_reset
@@ -207,6 +207,8 @@ class DestroyedReader:
                 row["state"] = TcpState.FIN_WAIT1.value
         elif not timed_out and not self._unread:
             told = closes.fill_in_close(row, found, sent, destroyed, self._idle)
+        if not sent.unacked and closes.had_both_closed(row, found, sent):  # nothing was written after the peer's FIN
+            row["state"] = LAST_ACK
         if row["error"] == errno.ETIMEDOUT:
             self._errors.fill_in(row, _unacked(row, found.begun, sent.unacked))
         return told
