@@ -70,6 +70,7 @@ class Causes:
 
 BY_A_MIDDLEBOX = (Cause.MIDDLEBOX_IDLE, Cause.MIDDLEBOX_BUSY)
 DEAF = (Cause.PEER_NOT_READING, Cause.PATH_DIED)
+HALF_CLOSED_BY_PEER = (Cause.UNKNOWN_TO_PEER, Cause.PEER_FIREWALL)  # if the peer waited for an answer
 UNAWARE = (Cause.NAT_FORGOT, Cause.PEER_RESTARTED, Cause.PEER_FIREWALL)
 
 
@@ -173,7 +174,7 @@ def _resets(ended: Column, facts: Facts, unknown: Collection[str]) -> Iterator[R
     yield from (_beside(rule._replace(applies=unchecked & rule.applies), (Cause.UNKNOWN,)) for rule in rules)
     unseen = ended["reset"] == Reset.UNSEEN.value
     yield from _by_silence(unseen & (ended["afterwards"] != 0), facts, 0.7, Cause.PEER_ABORTED)
-    yield Rule(unseen & closing, Cause.WROTE_AFTER_CLOSE, 0.8)
+    yield Rule(unseen & closing, Cause.WROTE_AFTER_CLOSE, 0.8, HALF_CLOSED_BY_PEER)
     yield Rule(unseen, Cause.UNKNOWN, 0.3, (Cause.PEER_ABORTED, Cause.UNKNOWN_TO_PEER, *BY_A_MIDDLEBOX))
 
 
@@ -274,7 +275,7 @@ def _resets_of_others(ended: Column, facts: Facts, closing: Bools) -> Iterator[R
     yield from _by_silence(unlabelled(ended), facts, 0.85, Cause.UNKNOWN_TO_PEER)
     yield from _by_silence(facts.nearer | facts.farther, facts, 0.6, Cause.UNKNOWN_TO_PEER)
     yield from _by_silence(ended["afterwards"] != 0, facts, 0.9)
-    yield Rule(closing, Cause.WROTE_AFTER_CLOSE, 0.95)
+    yield Rule(closing, Cause.WROTE_AFTER_CLOSE, 0.9, HALF_CLOSED_BY_PEER)
     newborn = (ended["bytes_received"] == 0) & (ended["bytes_acked"] <= 1)
     yield Rule(newborn & ~facts.idle, Cause.LISTENER_OVERFLOW, 0.7, (Cause.UNKNOWN_TO_PEER, Cause.PEER_ABORTED))
     late = (*UNAWARE, Cause.MIDDLEBOX_IDLE, Cause.LISTENER_OVERFLOW)  # where the first packets were lost

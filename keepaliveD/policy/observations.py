@@ -45,6 +45,7 @@ OWN_RULES = "the rules of this host that drop or reject these packets; a few tha
 SIGNATURES = "a packet capture: whether all packets of the peer carry a TCP-MD5 signature, or one that was forged"
 WHO_FORGES = "programs of this host that forge resets, as tcpkill and killcx do"
 PEERS_RULES = "the rules of the peer's own firewall, and its counters of rejects"
+HALF = "the peer's program: whether it had closed both directions, or one and then waited for the answer (shutdown(2))"
 FATE = "what became of the program that held the socket (systemctl status, coredumpctl): it left closing to the kernel"
 OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     **{(Cause.CLOSED_UNREAD, other): BPF_SEES for other in not_ruled_out(BEHIND_A_CLOSE, BEHIND_A_CLOSE)},
@@ -103,6 +104,8 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.LISTENER_OVERFLOW, Cause.UNKNOWN_TO_PEER): "ListenOverflows at the peer (nstat); whether it happens again",
     (Cause.LISTENER_OVERFLOW, Cause.PEER_ABORTED): "ListenOverflows at the peer (nstat); a load balancer without a "
     "server behind it does the same",
+    (Cause.WROTE_AFTER_CLOSE, Cause.UNKNOWN_TO_PEER): HALF,
+    (Cause.WROTE_AFTER_CLOSE, Cause.PEER_FIREWALL): PEERS_RULES,
     (Cause.UNREACHABLE, Cause.PEER_FIREWALL): PEERS_RULES,
     (Cause.UNREACHABLE, Cause.PATH_DIED): "a new connection to the same port at once; the routes of the router",
     (Cause.UNREACHABLE, Cause.SILENT_AFTER_IDLE): "a new connection to the same port at once",

@@ -16,6 +16,7 @@ from keepaliveD.policy.deaths import CERTAIN, decide
 from keepaliveD.policy.facts import distance
 from keepaliveD.policy.observations import OBSERVATIONS
 from tests.support.ends import (
+    CLOSE_WAIT,
     FORGOTTEN_BY_REJECT,
     MEASURED,
     RST_ACK,
@@ -56,7 +57,16 @@ def test_no_end_at_all() -> None:
 
 
 FROM_THE_PEER: Facts = {"icmp_type": 3, "icmp_code": 13, "router_low": v4("10.71.3.2")[1]}
+AFTER_A_FIN: Facts = {"state": CLOSE_WAIT, "fin_first": 1, "since_fin": 0.5, "silence": 0.5, "unacked": 5}
 UNDECIDED: dict[str, tuple[Facts, set[Cause]]] = {
+    "peer had closed, peer lost its state after it had closed one direction, its firewall": (
+        reset(**AFTER_A_FIN, error=errno.EPIPE),
+        {Cause.WROTE_AFTER_CLOSE, Cause.UNKNOWN_TO_PEER, Cause.PEER_FIREWALL},
+    ),
+    "the same, and the packet of the reset was not seen": (
+        {**AFTER_A_FIN, "error": errno.EPIPE, "reset": Reset.UNSEEN},
+        {Cause.WROTE_AFTER_CLOSE, Cause.UNKNOWN_TO_PEER, Cause.PEER_FIREWALL},
+    ),
     "NAT forgot, peer rebooted, peer's firewall": (
         reset(silence=3.5, unacked=5),
         {Cause.UNKNOWN_TO_PEER, Cause.NAT_FORGOT, Cause.PEER_RESTARTED, Cause.PEER_FIREWALL},

@@ -145,7 +145,7 @@ MEASURED: Mapping[str, tuple[Cause, float, Facts]] = {
     "peer aborts": (Cause.PEER_ABORTED, 0.9, live(silence=0.1)),
     "we write after the peer closed": (
         Cause.WROTE_AFTER_CLOSE,
-        0.95,
+        0.9,
         reset(error=errno.EPIPE, state=CLOSE_WAIT, since_fin=0.5, fin_first=1, silence=0.5, unacked=5),
     ),
     "we closed, data in flight": (

@@ -8,7 +8,7 @@ from socket import AF_INET6, SHUT_WR
 from keepaliveD.model.causes import Cause
 from tests.kernel.deaths import scenes
 from tests.kernel.deaths.rig import vanish
-from tests.kernel.deaths.scenes import HOLD, Play, Scene, stay_quiet
+from tests.kernel.deaths.scenes import HOLD, Play, Scene, send, stay_quiet, wait_for_end
 
 CLOSING: list[Scene] = []
 scene = functools.partial(scenes.scene, among=CLOSING)
@@ -55,3 +55,28 @@ def peer_closes_and_is_gone_when_this_end_closes_after_a_silence(play: Play) -> 
     stay_quiet()
     play.fail("drop_there")
     client.close()
+
+
+# The peer has closed one direction, and waits for the answer
+
+
+@scene(Cause.UNKNOWN_TO_PEER, untold=True)
+@scene(Cause.UNKNOWN_TO_PEER, family=AF_INET6, untold=True)
+def peer_lost_its_state_after_it_had_closed_one_direction(play: Play) -> None:
+    client, server = play.open()
+    server.shutdown(SHUT_WR)
+    assert client.recv(1) == b""
+    vanish(server)
+    send(client)
+    wait_for_end(client)
+
+
+@scene(Cause.PEER_FIREWALL, untold=True)
+def peers_own_firewall_rejects_after_the_peer_had_closed_one_direction(play: Play) -> None:
+    client, server = play.open()
+    server.shutdown(SHUT_WR)
+    assert client.recv(1) == b""
+    stay_quiet()  # the FIN is acknowledged late
+    play.rig.treat("server", "reject_here", play.port)
+    send(client)
+    wait_for_end(client)
