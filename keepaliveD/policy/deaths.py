@@ -326,6 +326,9 @@ def _closes(ended: Column, facts: Facts, unknown: Collection[str]) -> Iterator[R
     """Yield the rules about connections that one of the two ends closed."""
     at_once = facts.at_once
     first = (ended["fin_first"] != 0) & ~(at_once & (ended["shutdown"] == WHOLE))
+    waits = (Cause.PEER_CLOSED,)  # unless the peer had closed one direction alone, and waited for the rest
+    yield Rule(first & (ended["out_of_memory"] != 0), Cause.OUT_OF_MEMORY, 0.9, waits)
+    yield Rule(first & (ended["signal"] != 0), Cause.PROGRAM_KILLED, 0.9, waits)
     yield Rule(first & facts.idle, Cause.PEER_CLOSED_IDLE, 0.9, (Cause.PROXY_CLOSED,))
     yield Rule(first, Cause.PEER_CLOSED, 0.9)
     yield Rule(ended["out_of_memory"] != 0, Cause.OUT_OF_MEMORY, 0.95)

@@ -105,6 +105,8 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.LISTENER_OVERFLOW, Cause.PEER_ABORTED): "ListenOverflows at the peer (nstat); a load balancer without a "
     "server behind it does the same",
     (Cause.WROTE_AFTER_CLOSE, Cause.UNKNOWN_TO_PEER): HALF,
+    (Cause.PROGRAM_KILLED, Cause.PEER_CLOSED): HALF,
+    (Cause.OUT_OF_MEMORY, Cause.PEER_CLOSED): HALF,
     (Cause.WROTE_AFTER_CLOSE, Cause.PEER_FIREWALL): PEERS_RULES,
     (Cause.UNREACHABLE, Cause.PEER_FIREWALL): PEERS_RULES,
     (Cause.UNREACHABLE, Cause.PATH_DIED): "a new connection to the same port at once; the routes of the router",

@@ -63,7 +63,15 @@ UNDECIDED: dict[str, tuple[Facts, set[Cause]]] = {
         reset(**AFTER_A_FIN, error=errno.EPIPE),
         {Cause.WROTE_AFTER_CLOSE, Cause.UNKNOWN_TO_PEER, Cause.PEER_FIREWALL},
     ),
-    "the same, and the packet of the reset was not seen": (
+    "peer had closed, program is killed while the peer waits for the rest": (
+        {"fin_first": 1, "state": 9, "shutdown": 3, "signal": 9, "exiting": 1, "silence": 60.0},
+        {Cause.PROGRAM_KILLED, Cause.PEER_CLOSED},
+    ),
+    "the same, for lack of memory": (
+        {"fin_first": 1, "state": 9, "shutdown": 3, "signal": 9, "out_of_memory": 1, "silence": 0.5},
+        {Cause.OUT_OF_MEMORY, Cause.PEER_CLOSED},
+    ),
+    "a reset after the peer had closed, whose packet was not seen": (
         {**AFTER_A_FIN, "error": errno.EPIPE, "reset": Reset.UNSEEN},
         {Cause.WROTE_AFTER_CLOSE, Cause.UNKNOWN_TO_PEER, Cause.PEER_FIREWALL},
     ),

@@ -80,3 +80,16 @@ def peers_own_firewall_rejects_after_the_peer_had_closed_one_direction(play: Pla
     play.rig.treat("server", "reject_here", play.port)
     send(client)
     wait_for_end(client)
+
+
+@scene(server=Cause.PROGRAM_KILLED)
+@scene(server=Cause.PROGRAM_KILLED, family=AF_INET6)
+def program_is_killed_while_its_peer_waits_for_the_answer(play: Play) -> None:
+    client, server = play.open()
+    client.shutdown(SHUT_WR)
+    assert server.recv(1) == b""
+    server.sendall(b"half")
+    assert client.recv(4) == b"half"
+    stay_quiet()
+    play.hold(server, *HOLD).kill()
+    assert client.recv(1) == b""
