@@ -336,8 +336,9 @@ def _closes(ended: Column, facts: Facts, unknown: Collection[str]) -> Iterator[R
     yield Rule(ended["exiting"] != 0, Cause.PROGRAM_ENDED, 0.95)
     half_closed = np.isin(ended["state"], (TcpState.FIN_WAIT1.value, TcpState.FIN_WAIT2.value))
     unread, by_kernel = (at_once | half_closed) & (ended["unread"] != 0), ended["by_kernel"] != 0
-    yield Rule(unread & by_kernel, Cause.CLOSED_UNREAD, 0.6, (Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED))
-    yield _beside(Rule(unread, Cause.CLOSED_UNREAD, 0.99), not_ruled_out(BEHIND_A_CLOSE, unknown))
+    left = (Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED, Cause.LOCAL_ABORT)
+    yield Rule(unread & by_kernel, Cause.CLOSED_UNREAD, 0.6, left)
+    yield _beside(Rule(unread, Cause.CLOSED_UNREAD, 0.9, left[-1:]), not_ruled_out(BEHIND_A_CLOSE, unknown))
     yield Rule(at_once & by_kernel, Cause.LOCAL_ABORT, 0.6, (Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED))
     yield Rule(at_once & (ended["shutdown"] == WHOLE), Cause.LOCAL_ABORT, 0.9)
     yield Rule(at_once & ~first, Cause.LOCAL_ABORT, 0.6, (Cause.CLOSED_UNREAD,))

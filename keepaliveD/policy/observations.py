@@ -57,6 +57,7 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
         for each in (Cause.CLOSED_UNREAD, Cause.LOCAL_ABORT)
         for other in (Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED)
     },
+    (Cause.CLOSED_UNREAD, Cause.LOCAL_ABORT): "whether the program sets SO_LINGER to 0, which resets all the same",
     (Cause.LOCAL_ABORT, Cause.CLOSED_UNREAD): "the program's own log: whether it had read all that had come",
     (Cause.UNKNOWN_TO_PEER, Cause.NAT_FORGOT): "other connections to this peer that are alive rule out a restart; "
     "several that end after the same idle time are a NAT's; at the peer, a reset to a port that it never saw",

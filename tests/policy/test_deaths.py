@@ -71,6 +71,10 @@ UNDECIDED: dict[str, tuple[Facts, set[Cause]]] = {
         {"fin_first": 1, "state": 9, "shutdown": 3, "signal": 9, "out_of_memory": 1, "silence": 0.5},
         {Cause.OUT_OF_MEMORY, Cause.PEER_CLOSED},
     ),
+    "closed with unread data, and with SO_LINGER 0": (
+        {"unread": 6, "shutdown": 3, "sent_reset": 1},
+        {Cause.CLOSED_UNREAD, Cause.LOCAL_ABORT},
+    ),
     "a reset after the peer had closed, whose packet was not seen": (
         {**AFTER_A_FIN, "error": errno.EPIPE, "reset": Reset.UNSEEN},
         {Cause.WROTE_AFTER_CLOSE, Cause.UNKNOWN_TO_PEER, Cause.PEER_FIREWALL},

@@ -183,7 +183,7 @@ MEASURED: Mapping[str, tuple[Cause, float, Facts]] = {
     "program killed": (Cause.PROGRAM_KILLED, 0.99, {"signal": 9, "unread": 6, "exiting": 1, "shutdown": 3}),
     "program crashed": (Cause.PROGRAM_KILLED, 0.99, {"signal": 11, "exiting": 1, "state": FIN_WAIT1}),
     "program exits with unread data": (Cause.PROGRAM_ENDED, 0.95, {"exiting": 1, "unread": 6, "shutdown": 3}),
-    "closed with unread data": (Cause.CLOSED_UNREAD, 0.99, {"unread": 6, "shutdown": 3}),
+    "closed with unread data": (Cause.CLOSED_UNREAD, 0.9, {"unread": 6, "shutdown": 3}),
     "linger 0": (Cause.LOCAL_ABORT, 0.9, {"shutdown": 3}),
     "our firewall rejects what leaves": (
         Cause.LOCAL_FIREWALL,

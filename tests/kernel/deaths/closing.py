@@ -8,7 +8,7 @@ from socket import AF_INET6, SHUT_WR
 from keepaliveD.model.causes import Cause
 from tests.kernel.deaths import scenes
 from tests.kernel.deaths.rig import vanish
-from tests.kernel.deaths.scenes import HOLD, Play, Scene, send, stay_quiet, wait_for_end
+from tests.kernel.deaths.scenes import HOLD, Play, Scene, abort, send, stay_quiet, wait_for_end
 
 CLOSING: list[Scene] = []
 scene = functools.partial(scenes.scene, among=CLOSING)
@@ -93,3 +93,16 @@ def program_is_killed_while_its_peer_waits_for_the_answer(play: Play) -> None:
     stay_quiet()
     play.hold(server, *HOLD).kill()
     assert client.recv(1) == b""
+
+
+# This end closes with a reset
+
+
+@scene(server=Cause.LOCAL_ABORT, untold=True)
+def program_aborts_with_unread_data(play: Play) -> None:
+    """What is unread brings about a reset, and so does SO_LINGER with 0."""
+    client, server = play.open()
+    client.sendall(b"unread")
+    stay_quiet()
+    abort(server)
+    wait_for_end(client)
