@@ -304,6 +304,8 @@ def _timeouts(ended: Column, facts: Facts, survived: Column) -> Iterator[Rule]:
     closed = (ended["window"] == 0) & unsent
     # a peer that answers the probes of its closed window is not given up, but for TCP_USER_TIMEOUT
     yield Rule(closed & (ended["probes"] != 0) & (ended["user_timeout"] == 0), Cause.PATH_DIED, 0.8, DEAF[:1])
+    limited = (*DEAF[1:], Cause.USER_TIMEOUT)
+    yield Rule(closed & (ended["user_timeout"] != 0), Cause.PEER_NOT_READING, 0.8, limited)
     yield Rule(closed, Cause.PEER_NOT_READING, 0.8, DEAF[1:])
     data = unacked | (ended["retransmits"] != 0)
     heard, exchanged = ended["since_acked"], np.fmin(ended["since_sent"], ended["since_received"])

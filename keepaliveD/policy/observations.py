@@ -120,6 +120,8 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
         if other is not each
     },
     (Cause.UNREACHABLE, Cause.LOCAL_NETWORK): "this host's own routes (ip route get) and links at that time",
+    (Cause.PEER_NOT_READING, Cause.USER_TIMEOUT): "whether the peer's program reads again later than TCP_USER_TIMEOUT "
+    "allows: then a longer one helps",
     DEAF: WINDOW,
     DEAF[::-1]: WINDOW,
     **{(each, Cause.LOCAL_FIREWALL): BPF_COUNTS for each in (*BY_A_MIDDLEBOX, Cause.UNKNOWN_TO_PEER)},

@@ -305,9 +305,9 @@ def test_a_peer_with_a_closed_window_that_answers_no_probe_is_gone() -> None:
     assert found.candidates(0) == (Cause.PATH_DIED, Cause.PEER_NOT_READING)
 
 
-def test_a_user_timeout_at_a_closed_window_leaves_both() -> None:
+def test_a_user_timeout_at_a_closed_window_leaves_all_three() -> None:
     found = decide(ends([timed_out(window=0, unsent=583_512, probes=1, silence=4.0, user_timeout=3000)]))
-    assert found.candidates(0) == (Cause.PEER_NOT_READING, Cause.PATH_DIED)
+    assert found.candidates(0) == (Cause.PEER_NOT_READING, Cause.PATH_DIED, Cause.USER_TIMEOUT)
 
 
 def test_what_never_left_this_host_is_no_fault_of_a_router() -> None:
