@@ -54,6 +54,7 @@ DEATH = np.dtype(
         ("dropped_by_firewall", "u2"),  # packets of this connection that this host dropped
         ("dropped_leaving", "u2"),  # of these, those that were to leave it
         ("dropped_by_md5", "u2"),
+        ("unrouted", "u2"),  # packets that found no route here since the peer was heard, IPv4
         ("afterwards", "u2"),  # packets that came from the peer within a second after the end
         ("local_port", "u2"),
         ("remote_port", "u2"),

@@ -31,6 +31,7 @@ from keepaliveD.policy.facts import (
     outlasted_user_timeout,
     reached_since_probe,
     unlabelled,
+    unrouted_probes,
 )
 
 JUST_BEFORE = 1.0  # seconds from a SYN in the middle of the connection to the reset, which takes a round trip
@@ -79,7 +80,7 @@ UNAWARE = (Cause.NAT_FORGOT, Cause.PEER_RESTARTED, Cause.PEER_FIREWALL)
 BEHIND_A_TIMEOUT: Mapping[str, tuple[Cause, ...]] = {
     "dropped_by_firewall": (Cause.LOCAL_FIREWALL,),
     "dropped_by_md5": (Cause.MD5_MISMATCH,),
-    "soft_error": (Cause.LOCAL_NETWORK,),
+    "unrouted": (Cause.LOCAL_NETWORK,),
     "user_timeout": (Cause.USER_TIMEOUT, Cause.PEER_NOT_READING),
 }
 BEHIND_A_RESET: Mapping[str, tuple[Cause, ...]] = {"dropped_leaving": (Cause.LOCAL_FIREWALL,)}
@@ -132,6 +133,9 @@ def _rules(ended: Column, survived: Column, unknown: Collection[str] = ()) -> It
     yield Rule(signed, Cause.MD5_MISMATCH, 0.6, undecided)
     own = () if "dropped_by_firewall" not in unknown else (Cause.LOCAL_FIREWALL,)
     yield _beside(Rule(broken & never_left(ended), Cause.LOCAL_NETWORK, 0.9), own)
+    some = broken & (ended["unacked"] == 0) & (ended["unrouted"] != 0)
+    yield Rule(some & unrouted_probes(ended), Cause.LOCAL_NETWORK, 0.9)
+    yield Rule(some, Cause.LOCAL_NETWORK, 0.6, undecided)
     ordinary = np.isin(error, (0, errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE))
     by_peer = is_said_by_peer(ended)
     refused = broken & ~ordinary & (error == ended["soft_error"])

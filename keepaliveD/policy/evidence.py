@@ -174,6 +174,8 @@ def _this_host(row: dict[str, Any]) -> Iterator[str]:
         yield f"packets of this connection that a firewall or filter of this host dropped: {dropped}"
     if row["dropped_by_md5"]:
         yield f"packets that lacked the TCP-MD5 signature, or had one unexpectedly: {row['dropped_by_md5']}"
+    if row["unrouted"]:
+        yield f"packets that found no route on this host since the peer was heard: {row['unrouted']}"
     yield from _program(row)
     if row["error"] == errno.ECONNABORTED:
         yield "this host sent a reset, and no FIN"

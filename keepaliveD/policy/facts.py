@@ -121,6 +121,15 @@ def has_no_route(ended: Column, errors_of_routers: tuple[int, ...]) -> Bools:
     return failed
 
 
+def unrouted_probes(ended: Column) -> Bools:
+    """Return which connections probed in vain, and each of these probes found no route on this host.
+
+    The reset with which it gives up finds none, either.
+    """
+    unrouted: Bools = (ended["probes"] != 0) & (ended["unrouted"] > ended["probes"])
+    return unrouted
+
+
 def reached_since_probe(ended: Column) -> Bools:
     """Return which connections exchanged data after the last probe of the peer, whose keepalive then cannot give up."""
     probe = ended["since_peer_probe"]

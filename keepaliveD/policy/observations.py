@@ -42,6 +42,7 @@ THE_SYN = "a new connection from the same port of the peer within seconds; there
 BPF_SEES = "the bpf engine, which sees what became of the reset, and who closed the connection"
 BPF_COUNTS = "the bpf engine, which sees packets that this host drops, and what programs have set"
 OWN_RULES = "the rules of this host that drop or reject these packets; a few that somebody forged are dropped as well"
+OWN_ROUTES = "this host's own routes (ip route get) and links at that time"
 SIGNATURES = "a packet capture: whether all packets of the peer carry a TCP-MD5 signature, or one that was forged"
 WHO_FORGES = "programs of this host that forge resets, as tcpkill and killcx do"
 PEERS_RULES = "the rules of the peer's own firewall, and its counters of rejects"
@@ -93,6 +94,8 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     f"forgot the old one. Or {REPEATS}",
     (Cause.USER_TIMEOUT, Cause.PATH_DIED): WINDOW,
     (Cause.LOCAL_NETWORK, Cause.LOCAL_FIREWALL): BPF_COUNTS,
+    (Cause.LOCAL_NETWORK, Cause.SILENT_AFTER_IDLE): OWN_ROUTES,
+    (Cause.LOCAL_NETWORK, Cause.PATH_DIED): OWN_ROUTES,
     (Cause.LOCAL_FIREWALL, Cause.SILENT_AFTER_IDLE): OWN_RULES,
     (Cause.LOCAL_FIREWALL, Cause.PATH_DIED): OWN_RULES,
     (Cause.MD5_MISMATCH, Cause.SILENT_AFTER_IDLE): SIGNATURES,
@@ -119,7 +122,7 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
         for other in not_ruled_out(BEHIND_A_TIMEOUT, BEHIND_A_TIMEOUT)
         if other is not each
     },
-    (Cause.UNREACHABLE, Cause.LOCAL_NETWORK): "this host's own routes (ip route get) and links at that time",
+    (Cause.UNREACHABLE, Cause.LOCAL_NETWORK): OWN_ROUTES,
     (Cause.PEER_NOT_READING, Cause.USER_TIMEOUT): "whether the peer's program reads again later than TCP_USER_TIMEOUT "
     "allows: then a longer one helps",
     DEAF: WINDOW,

@@ -339,9 +339,25 @@ def test_an_error_while_retransmissions_leave_is_a_routers_and_one_that_was_not_
     assert found.candidates(1) == (Cause.UNREACHABLE,)
 
 
+PROBED: Facts = timed_out(probes=3, silence=4.0, since_sent=7.0, since_received=7.0, since_acked=7.0)
+
+
+@pytest.mark.parametrize("kept_up", [{}, {"since_acked": 3.0}, {"user_timeout": 5000, "keepcnt": 9}])
+def test_probes_that_found_no_route_on_this_host_are_no_fault_of_the_path(kept_up: Facts) -> None:
+    found = decide(ends([{**PROBED, **kept_up, "unrouted": 4}]))
+    assert found.candidates(0) == (Cause.LOCAL_NETWORK,)
+
+
+@pytest.mark.parametrize("unrouted", [1, 3])
+def test_where_only_some_probes_found_no_route_the_path_may_have_failed_before(unrouted: int) -> None:
+    """The reset with which this host gives up is one more."""
+    found = decide(ends([{**PROBED, "unrouted": unrouted}]))
+    assert found.candidates(0) == (Cause.LOCAL_NETWORK, Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED)
+
+
 def test_where_no_error_is_seen_a_timeout_may_be_of_this_hosts_own_routes() -> None:
     given_up = ends([timed_out(unacked=5, silence=0.4)])
-    assert Cause.LOCAL_NETWORK in decide(given_up, unknown=("soft_error",)).candidates(0)
+    assert Cause.LOCAL_NETWORK in decide(given_up, unknown=("unrouted",)).candidates(0)
     assert Cause.LOCAL_NETWORK not in decide(given_up).candidates(0)
 
 

@@ -212,8 +212,8 @@ def own_link_is_taken_down_while_data_is_on_its_way(play: Play) -> None:
     wait_for_end(client)
 
 
-@scene(Cause.LOCAL_NETWORK, untold=True)
-@scene(Cause.LOCAL_NETWORK, family=AF_INET6, untold=True)
+@scene(Cause.LOCAL_NETWORK)
+@scene(Cause.LOCAL_NETWORK, family=AF_INET6)
 def own_route_is_gone_before_a_probe(play: Play) -> None:
     client, _ = play.open()
     keepalive(client, 3)
@@ -221,7 +221,7 @@ def own_route_is_gone_before_a_probe(play: Play) -> None:
     wait_for_end(client)
 
 
-@scene(Cause.LOCAL_NETWORK, untold=True)
+@scene(Cause.LOCAL_NETWORK)
 def own_link_is_taken_down_before_a_probe(play: Play) -> None:
     client, _ = over_a_link_of_its_own(play)
     keepalive(client, 3)

@@ -66,6 +66,7 @@ struct death {
 	__u16 dropped_leaving; /* of these, those that were to leave this host */
 	__u16 dropped_by_md5;
 	__u16 afterwards;
+	__u16 unrouted; /* packets that found no route here since the peer was heard */
 	__u16 local_port;
 	__u16 remote_port;
 	__u8 state; /* 0: not a death, but `afterwards` of an earlier one with this cookie */
@@ -167,6 +168,9 @@ struct fate {
 	__u16 dropped_by_md5;
 	__u16 afterwards;
 	__u16 dropped_leaving;
+	__u32 unrouted_at; /* jiffies, when the last packet found no route here */
+	__u16 unrouted; /* of those since the peer was heard */
+	__u16 unused;
 };
 
 struct {
@@ -578,7 +582,7 @@ static __always_inline void tell_of_afterwards(struct fate *fate)
 	bpf_ringbuf_submit(note, 0); /* unless it wakes the reader, the next one would not either */
 }
 
-enum kind { NO_MATTER, NO_SOCKET, BY_FIREWALL, BY_MD5 };
+enum kind { NO_MATTER, NO_SOCKET, UNROUTED, BY_FIREWALL, BY_MD5 };
 
 #define IS(name)                                                                                     \
 	(bpf_core_enum_value_exists(enum skb_drop_reason, SKB_DROP_REASON_##name) &&                 \
@@ -588,6 +592,8 @@ static __always_inline enum kind kind_of(const struct sk_buff *skb, __u64 reason
 {
 	if (IS(NO_SOCKET))
 		return NO_SOCKET;
+	if (IS(IP_OUTNOROUTES))
+		return UNROUTED;
 	if (IS(IP_RPFILTER)) /* anybody may send these, of connections that there are not */
 		return skb->sk ? BY_FIREWALL : NO_MATTER;
 	if (IS(XFRM_POLICY) || IS(NETFILTER_DROP) || IS(SOCKET_FILTER) || IS(BPF_CGROUP_EGRESS) || IS(TC_EGRESS) || IS(TC_INGRESS))
@@ -595,6 +601,41 @@ static __always_inline enum kind kind_of(const struct sk_buff *skb, __u64 reason
 	if (IS(TCP_MD5UNEXPECTED) || IS(TCP_MD5NOTFOUND) || IS(TCP_MD5FAILURE))
 		return BY_MD5;
 	return NO_MATTER;
+}
+
+/* A packet that finds no route has no IP header yet, but its socket. Over IPv6 the socket itself keeps the error. */
+static __always_inline void *flow_of_socket(const struct sk_buff *skb, struct flow *flow)
+{
+	const struct sock *sk = skb->sk;
+	const struct sock_common *common = (const void *)sk;
+	const struct net *net;
+
+	if (!sk || sk->sk_protocol != IPPROTO_TCP)
+		return NULL;
+	net = common->skc_net.net;
+	put_address(&flow->local, common, common->skc_rcv_saddr, &common->skc_v6_rcv_saddr);
+	put_address(&flow->remote, common, common->skc_daddr, &common->skc_v6_daddr);
+	flow->local_port = common->skc_num;
+	flow->remote_port = bpf_ntohs(common->skc_dport);
+	flow->netns = net->ns.inum;
+	if (is_anybodys(net))
+		return NULL;
+	return is_ours(net, false) ? (void *)&flows : (void *)&flows_elsewhere;
+}
+
+static __always_inline void see_unrouted(struct fate *fate, const struct sk_buff *skb)
+{
+	const struct tcp_sock *tp = (const void *)skb->sk;
+	__u32 heard = 0;
+
+	if (!tp)
+		return;
+	bpf_probe_read_kernel(&heard, sizeof(heard), &tp->rcv_tstamp);
+	if ((__s32)(fate->unrouted_at - heard) < 0)
+		fate->unrouted = 0;
+	if (fate->unrouted < 0xffff)
+		fate->unrouted++;
+	fate->unrouted_at = now();
 }
 
 /* Not of those that would open a connection: anybody may send these, in any number. */
@@ -605,12 +646,12 @@ int see_drop(__u64 *ctx)
 	enum kind kind = kind_of(skb, (__u32)ctx[2]);
 	struct flow flow = {};
 	struct fate *fate;
-	__u8 flags;
+	__u8 flags = 0;
 	void *map;
 
 	if (kind == NO_MATTER)
 		return 0;
-	map = flow_of(skb, &flow, &flags);
+	map = kind == UNROUTED ? flow_of_socket(skb, &flow) : flow_of(skb, &flow, &flags);
 	if (!map || flags & SYN)
 		return 0;
 	fate = bpf_map_lookup_elem(map, &flow);
@@ -633,6 +674,8 @@ int see_drop(__u64 *ctx)
 		fate->dropped_leaving++;
 	if (kind == BY_MD5 && fate->dropped_by_md5 < 0xffff)
 		fate->dropped_by_md5++;
+	if (kind == UNROUTED)
+		see_unrouted(fate, skb);
 	return 0;
 }
 
@@ -793,6 +836,8 @@ static __always_inline void tell_surroundings(struct death *death, const struct 
 		death->dropped_by_firewall = before->dropped_by_firewall;
 		death->dropped_leaving = before->dropped_leaving;
 		death->dropped_by_md5 = before->dropped_by_md5;
+		if (now() - before->unrouted_at <= death->since_acked)
+			death->unrouted = before->unrouted;
 	}
 	if (!death->reset || is_anybodys(net))
 		return;

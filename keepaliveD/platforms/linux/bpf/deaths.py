@@ -33,7 +33,7 @@ RECORD = np.dtype(
         ("first_unacked", "u4"),
         *((name, "u2") for name in ("error", "soft_error", "reset_id", "reset_window")),
         *((name, "u2") for name in ("dropped_by_firewall", "dropped_leaving", "dropped_by_md5", "afterwards")),
-        *((name, "u2") for name in ("local_port", "remote_port")),
+        *((name, "u2") for name in ("unrouted", "local_port", "remote_port")),
         *((name, "u1") for name in ("state", "shutdown", "retransmits", "probes", "keepcnt", "keepalive")),
         *((name, "u1") for name in ("peer_probes", "reset", "reset_flags", "reset_ttl", "peer_ttl", "syn_ttl")),
         *((name, "u1") for name in ("reset_timestamps", "timestamps", "reset_local", "sent_reset", "fin_first")),
@@ -52,7 +52,7 @@ OF_PACKETS = frozenset(
         *("peer_ttl", "peer_probes", "since_peer_probe", "since_syn", "syn_ttl", "since_fin"),
     }
 )
-OF_DROPS = frozenset({"dropped_by_firewall", "dropped_leaving", "dropped_by_md5", "afterwards"})
+OF_DROPS = frozenset({"dropped_by_firewall", "dropped_leaving", "dropped_by_md5", "afterwards", "unrouted"})
 
 SHARED: twins.Twins = {"death": RECORD, "wanted": WANTED, "counts": COUNTS}
 
