@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import datetime
 import errno
 import json
@@ -10,7 +11,6 @@ import re
 import signal
 import stat
 import subprocess
-import tempfile
 import threading
 import tomllib
 from collections.abc import Iterator
@@ -36,6 +36,7 @@ from tests.kernel.measure.stage import LONG
 from tests.programs.stage import awaited
 from tests.support.patience import SOON
 from tests.support.processes import CTL
+from tests.support.unprivileged import as_nobody, reachable_directory
 from tests.support.unwritable import LEAVES, UNWRITABLE, printing_in_vain
 
 FOUND = Found(
@@ -243,18 +244,15 @@ def test_before_hours_pass_it_says_that_the_path_cannot_be_written(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
-def test_who_may_not_write_the_path_is_told_before_hours_pass() -> None:
-    place = Path(tempfile.mkdtemp(dir="/tmp"))
-    try:
-        place.chmod(0o755)
-        command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *CTL, "measure", "127.0.0.1:1"]
-        options = ["--write", f"--config={place}/config.toml"]
-        done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=SOON, check=False)
-        assert (done.returncode, done.stdout) == (77, "")
-        assert done.stderr == f"keepalivectl: {place}/config.d: cannot be made: Permission denied; run as root\n"
-    finally:
-        place.rmdir()
+def test_who_may_not_write_the_path_is_told_before_hours_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    codecs.lookup("idna")  # which nobody may not load where Python is root's
+    with reachable_directory() as place:
+        place.chmod(0o555)
+        with as_nobody():
+            assert main(["measure", "127.0.0.1:1", "--write", f"--config={place}/config.toml"]) == 77
+    said = capsys.readouterr()
+    assert said.err == f"keepalivectl: {place}/config.d: cannot be made: Permission denied; run as root\n"
+    assert said.out == ""
 
 
 def test_a_place_that_was_tried_is_left_as_it_was(tmp_path: Path) -> None:
