@@ -96,7 +96,7 @@ class Live:
         self._note, self._noted_until = "", 0.0
         self._unwatched = ALL_WATCHED
         self._next_scan = 0.0  # on the monotonic clock
-        self._costs: deque[float] = deque(maxlen=RECENT)  # seconds of the last scans
+        self._costs: deque[float] = deque(maxlen=RECENT)  # seconds of the last scans, without searches
 
     def tell_of_hang(self, hang: Hang) -> None:
         """Show that something does not answer."""
@@ -149,12 +149,14 @@ class Live:
         self._tell_of_unwatched(judgement.table.unwatched)
         self._seen = seen = Seen(judgement)
         yield from self._name(seen, self._unnamed(seen) if self._filter else self._visible(seen))
-        self._visible(seen)  # a search is a part of what a scan costs
+        used = time.process_time()
+        self._visible(seen)
+        search = time.process_time() - used  # for a filter that may be new: scans before it cost less
         alive = set(judgement.table.sockets["cookie"].tolist()) if len(self._owners) > 2 * len(seen.order) else None
         if alive is not None:
             self._owners = {cookie: owner for cookie, owner in self._owners.items() if cookie in alive}
-        self._costs.append(asked + time.monotonic() - began)
-        pause = min(LONGEST_INTERVAL, min(self._costs) * (1 / SHARE - 1))
+        self._costs.append(asked + time.monotonic() - began - search)
+        pause = min(LONGEST_INTERVAL, (min(self._costs) + search) * (1 / SHARE - 1))
         self._next_scan = time.monotonic() + max(INTERVAL, pause)
 
     def _tell_of_unwatched(self, unwatched: Unwatched) -> None:
