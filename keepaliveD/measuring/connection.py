@@ -35,11 +35,12 @@ def clock() -> float:
 
 
 class State(NamedTuple):
-    """What TCP_INFO shows; `packets` counts what has arrived."""
+    """What TCP_INFO shows. `packets` counts what has arrived; of `quiet`, a peer's keepalive probe is no end."""
 
     established: bool
     packets: int
     quiet: float
+    since_data: float
     rtt: float
 
 
@@ -55,7 +56,7 @@ class Connection:
         self._packets = state.packets
         self.unbroken = state.quiet  # the silence at the last look that showed no packet
         self.started = clock() - state.quiet
-        self.vague = 0.0  # seconds by which the silence may have begun earlier
+        self.vague = state.since_data - state.quiet  # seconds by which the silence may have begun earlier
 
     @property
     def cookie(self) -> int:
@@ -77,22 +78,22 @@ class Connection:
         """Return how the kernel sees it now."""
         info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, INFO_LENGTH)
         packets: int = SEGMENTS.unpack_from(info)[1]
-        return State(
-            info[0] == ESTABLISHED, packets, min(AGES.unpack_from(info)) / 1000, RTT.unpack_from(info)[0] / 1e6
-        )
+        sent, received, acknowledged = (age / 1000 for age in AGES.unpack_from(info))
+        since_data = min(sent, received)
+        rtt = RTT.unpack_from(info)[0] / 1e6
+        return State(info[0] == ESTABLISHED, packets, min(since_data, acknowledged), since_data, rtt)
 
     def restart(self) -> None:
         """Begin a new silence now.
 
-        Of the last packet that passed it is known at most that it came after the last look that showed none: the kernel
-        keeps no time of a keepalive probe that it answers.
+        For the path it may have begun with the last data, if nothing else counts there. The kernel keeps no time of a
+        keepalive probe that it answers.
         """
-        looked = self.started + self.unbroken
         state = self.state()
         self._packets = state.packets
         self.unbroken = 0.0
         self.started = clock()
-        self.vague = max(0.0, min(state.quiet, self.started - looked))
+        self.vague = state.since_data
 
     @property
     def quiet(self) -> float:
@@ -101,7 +102,7 @@ class Connection:
 
     @property
     def quiet_at_most(self) -> float:
-        """Return how long no packet has passed, at most."""
+        """Return how long nothing has passed that the path counts, at most."""
         return self.quiet + self.vague
 
     def heard(self) -> bool:

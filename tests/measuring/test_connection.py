@@ -44,8 +44,18 @@ def test_a_silence_begins_no_earlier_than_the_peers_keepalive_probe(ends: tuple[
     noticed = connection.quiet
     connection.restart()
     assert connection.quiet < noticed - before
-    assert connection.quiet_at_most >= connection.quiet
-    assert connection.quiet_at_most <= connection.quiet + noticed
+
+
+def test_a_packet_without_data_begins_no_silence_for_a_path_that_counts_only_data(
+    ends: tuple[Connection, socket],
+) -> None:
+    """An acknowledgement that came late, on a busy machine, made such a path forget 0.7 s too early."""
+    connection, far = ends
+    set_keepalive(far, idle=1, interval=1)
+    wait_for(connection.heard)
+    since_data = connection.quiet
+    connection.restart()
+    assert connection.quiet < since_data <= connection.quiet_at_most
 
 
 def test_a_reset_after_an_answer_is_told_from_a_reset_that_is_the_answer(ends: tuple[Connection, socket]) -> None:

@@ -38,7 +38,7 @@ class Routed:
 
     def state(self) -> State:
         last = max((at for at in self.arriving if at <= self.clock()), default=self.began)
-        return State(True, self._arrived, self.clock() - last, self.rtt)
+        return State(True, self._arrived, self.clock() - last, self.clock() - last, self.rtt)
 
     @property
     def _arrived(self) -> int:

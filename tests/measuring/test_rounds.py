@@ -95,7 +95,7 @@ class Quiet:
         return int(self.was_reset)
 
     def state(self) -> State:
-        return State(not self.was_reset, 0, self.quiet, RTT)
+        return State(not self.was_reset, 0, self.quiet, self.quiet, RTT)
 
     def probe(self) -> None:
         known = self.awake or self.loose or self.quiet < self.timeout
