@@ -26,6 +26,7 @@ SO_COOKIE = 57  # include/uapi/asm-generic/socket.h
 IP_MINTTL = 21  # include/uapi/linux/in.h
 IPV6_MINHOPCOUNT = 73  # include/uapi/linux/in6.h
 MOST_HOPS = 255
+JIFFY = 0.01  # seconds, at most: the kernel counts the time since a packet in whole ones
 READS = 64  # of arrived data at a time: a peer may send faster than it is read
 
 
@@ -56,7 +57,7 @@ class Connection:
         self._packets = state.packets
         self.unbroken = state.quiet  # the silence at the last look that showed no packet
         self.started = clock() - state.quiet
-        self.vague = state.since_data - state.quiet  # seconds by which the silence may have begun earlier
+        self.vague = state.since_data - state.quiet + JIFFY  # seconds by which the silence may have begun earlier
 
     @property
     def cookie(self) -> int:
@@ -93,7 +94,7 @@ class Connection:
         self._packets = state.packets
         self.unbroken = 0.0
         self.started = clock()
-        self.vague = state.since_data
+        self.vague = state.since_data + JIFFY
 
     @property
     def quiet(self) -> float:
