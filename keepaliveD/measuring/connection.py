@@ -36,7 +36,7 @@ def clock() -> float:
 
 
 class State(NamedTuple):
-    """What TCP_INFO shows. `packets` counts what has arrived; of `quiet`, a peer's keepalive probe is no end."""
+    """What TCP_INFO shows. `packets` counts all that arrived, also a peer's keepalive probe, which ends no `quiet`."""
 
     established: bool
     packets: int
