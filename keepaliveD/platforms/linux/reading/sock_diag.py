@@ -13,7 +13,7 @@ import os
 import re
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from io import FileIO
 from typing import NamedTuple
 
@@ -99,6 +99,19 @@ class Tally(NamedTuple):
     before: int | None
     met: int
     after: int | None
+
+
+class Run(NamedTuple):
+    """Messages of one length, type and flags, one after the other."""
+
+    start: int
+    length: int
+    number: int
+
+    @property
+    def end(self) -> int:
+        """Return where the next message begins."""
+        return self.start + self.length * self.number
 
 
 class Malformed(KernelError):
@@ -195,8 +208,8 @@ class SockDiag:
             filled = self._fill(scratch)
             if not filled:
                 raise KernelError("sock_diag: the dump is incomplete")
-            messages, done, undisturbed = survey(scratch[:filled])
-            met += decode(messages, netns, sockets)
+            batches, done, undisturbed = survey(scratch[:filled])
+            met += decode(batches, netns, sockets)
             whole = whole and undisturbed
         return met, whole
 
@@ -246,20 +259,25 @@ def are_all(tallies: Sequence[Tally]) -> bool:
     return last.met >= fewer - (0 if at_rest else FEW + fewer // ONE_IN)
 
 
-def survey(data: memoryview) -> tuple[memoryview, bool, bool]:
-    """Which bytes are sockets, do they end the dump, and is it undisturbed by changes."""
+def survey(data: memoryview) -> tuple[list[Messages], bool, bool]:
+    """Return the sockets, those in messages of one length together; do they end the dump; is it undisturbed by changes.
+
+    Raises KernelError where the kernel refuses, Malformed where these are no such messages.
+    """
     undisturbed, end = True, 0
+    runs: list[Run] = []
     while end < len(data):
         length, kind, flags, _, _ = _header(data, end)
         undisturbed = undisturbed and not flags & NLM_F_DUMP_INTR
         if kind == NLMSG_DONE and _result(data[end : end + length]) >= 0:
-            return data[:end], True, undisturbed
+            return _by_length(data[:end], runs), True, undisturbed
         if kind in (NLMSG_DONE, NLMSG_ERROR):
             raise _refusal(data[end : end + length])
         if kind != SOCK_DIAG_BY_FAMILY:
             raise Malformed(f"sock_diag: a message of unknown type {kind}")
-        end += _alike(data[end:]) * _aligned(length)
-    return data, False, undisturbed
+        runs.append(Run(end, _aligned(length), _alike(data[end:])))
+        end = runs[-1].end
+    return _by_length(data, runs), False, undisturbed
 
 
 def _refusal(message: memoryview) -> KernelError:
@@ -305,14 +323,14 @@ def _alike(data: memoryview) -> int:
         ahead *= LOOK_AHEAD
 
 
-def decode(data: memoryview, netns: int, sockets: Sockets) -> int:
-    """Append the sockets in whole messages of type SOCK_DIAG_BY_FAMILY, and return how many the kernel counts of them.
+def decode(batches: Iterable[Messages], netns: int, sockets: Sockets) -> int:
+    """Append the sockets in these messages, and return how many the kernel counts of them.
 
     Those in other states than TcpState are counted only. The kernel chooses by their state and reads it again to
     tell it, without a lock: some have gone on.
     """
     met = 0
-    for messages in _by_length(data):
+    for messages in batches:
         full = _without_timewait(messages)
         met += len(full)
         rest = _in_wanted_states(full)
@@ -342,21 +360,15 @@ def _without_timewait(messages: Messages) -> Messages:
     return messages[~timewait] if timewait.any() else messages
 
 
-def _by_length(data: memoryview) -> Iterator[Messages]:
-    """Messages of equal length as the rows of one array."""
-    offsets: dict[int, list[int]] = {}
-    offset = 0
-    while offset < len(data):
-        length = _aligned(_header(data, offset)[0])
-        alike = _alike(data[offset:])
-        if alike * length == len(data):
-            yield np.frombuffer(data, np.uint8).reshape(alike, length)
-            return
-        offsets.setdefault(length, []).extend(range(offset, offset + alike * length, length))
-        offset += alike * length
+def _by_length(data: memoryview, runs: Sequence[Run]) -> list[Messages]:
+    """Return the messages of equal length as the rows of one array."""
     octets = np.frombuffer(data, np.uint8)
-    for length, starts in offsets.items():
-        yield octets[np.array(starts)[:, None] + np.arange(length)]
+    if len(runs) == 1:
+        return [octets.reshape(-1, runs[0].length)]
+    starts: dict[int, list[int]] = {}
+    for run in runs:
+        starts.setdefault(run.length, []).extend(range(run.start, run.end, run.length))
+    return [octets[np.array(of_one)[:, None] + np.arange(length)] for length, of_one in starts.items()]
 
 
 def _attributes(message: memoryview) -> dict[int, int]:

@@ -52,7 +52,7 @@ UNKNOWN = attribute(999, b"from a kernel of tomorrow")
 def decoded(*messages: bytes) -> Sockets:
     """The rows of these messages."""
     sockets = Sockets()
-    decode(memoryview(b"".join(messages)), 77, sockets)
+    decode(survey(memoryview(b"".join(messages)))[0], 77, sockets)
     return sockets
 
 
@@ -252,7 +252,7 @@ def test_both_families_in_one_batch_keep_their_addresses() -> None:
 def test_rows_are_appended_after_those_of_other_namespaces() -> None:
     """All namespaces share one table."""
     sockets = decoded(connection(cookie=1))
-    decode(memoryview(connection(cookie=2)), 88, sockets)
+    decode(survey(memoryview(connection(cookie=2)))[0], 88, sockets)
     assert sockets["netns"].tolist() == [77, 88]
     assert sockets["cookie"].tolist() == [1, 2]
 
