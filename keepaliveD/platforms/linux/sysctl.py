@@ -110,7 +110,7 @@ class ProcSys:
         """A descriptor of the setting; what fails with it is a Refusal that says it cannot be `verb`."""
         path = self._root / "proc/sys" / key.replace(".", "/")
         try:
-            file = os.open(path, mode | os.O_CLOEXEC)
+            file = os.open(path, mode | os.O_NONBLOCK | os.O_CLOEXEC)  # a fifo may be mounted over it
             try:
                 yield file
             finally:

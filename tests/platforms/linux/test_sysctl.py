@@ -201,6 +201,14 @@ def test_a_setting_that_is_a_directory_is_refused(proc: Proc) -> None:
         ProcSys(proc.root).read()
 
 
+def test_a_fifo_that_is_mounted_over_a_setting_is_refused_and_not_waited_for(proc: Proc) -> None:
+    proc.path(TIME).unlink()
+    os.mkfifo(proc.path(TIME))
+    for use in (ProcSys(proc.root).read, lambda: ProcSys(proc.root).exchange(TIME, 7200, 180)):
+        with pytest.raises(KernelError, match=f"{TIME}: cannot be (read|set to 180): "):
+            use()
+
+
 def test_the_identity_is_the_boot_and_the_namespace(proc: Proc) -> None:
     """Values of yesterday's boot, or of a container's namespace, are not to be given back here."""
     identity = dict(ProcSys(proc.root).identity)
