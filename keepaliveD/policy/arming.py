@@ -347,6 +347,14 @@ def remember(memory: Activity, armings: Sequence[Arming]) -> Activity:
     return dataclasses.replace(memory, arming=np.where(known, marks, memory.arming))
 
 
+def not_asked(memory: Activity, connections: Sequence[Connection]) -> Activity:
+    """Return the memory after these were refused together: which of them could have been armed is not known."""
+    if not connections:
+        return memory
+    _, known = find(column(connections, "cookie"), memory.cookie)
+    return dataclasses.replace(memory, arming=np.where(known, np.uint8(Considered.NEVER), memory.arming))
+
+
 def _marks(arming: Arming) -> Column:
     """Return what to remember of each of these sockets."""
     if arming.result is ArmingResult.LEFT_BY_RULE:

@@ -63,7 +63,7 @@ class ScanDecider:
         to_put_back, memory = arming.to_put_back(judgement)
         judgement = replace(judgement, activity=memory)
         suspended = self._suspension is not None and table.taken_at < self._suspension.until
-        to_arm, memory = arming.plan(judgement.to_arm_by, () if suspended else self._rules.arm)
+        to_arm, memory = ([], memory) if suspended else arming.plan(judgement.to_arm_by, self._rules.arm)
         being_armed = arming.planned(judgement.activity, memory) if to_arm else None
         to_read, memory = idle_times.to_read(judgement, memory, self._rules.warn_before)
         to_ask, memory = firewall.to_ask(judgement, memory, self._rules.warn_before)
@@ -159,7 +159,10 @@ class ScanDecider:
         if isinstance(outcome.action, ReportArmed):
             self.results[ArmingResult.ARMED_AT_CONNECT] += outcome.action.counted.sockets
         if isinstance(outcome.action, Arm):
-            self._suspension = refused(self._suspension, outcome.refused, self._now) if outcome.refused else None
+            suspension, self._suspension = self._suspension, None
+            if outcome.refused:
+                self._suspension = refused(suspension, outcome.refused, self._now)
+                self._memory = arming.not_asked(self._memory, outcome.action.connections)
             for each in outcome.armings:
                 if outcome.action.last or each.result not in RETRIED:
                     self.results[each.result] += len(each.connections)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from keepaliveD.model.actions import Arm, Outcome
 from keepaliveD.model.connections import Owner, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER
-from keepaliveD.model.errors import NotPermitted
+from keepaliveD.model.errors import KernelError, NotPermitted
 from keepaliveD.model.keepalive import MAX_IDLE, MAX_PROBES, TIMER_SLACK, Keepalive
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.reports import ReportConnections
@@ -481,6 +481,29 @@ def test_where_arming_is_refused_nothing_more_is_asked_until_a_reload() -> None:
     assert life.scan(1015.0, quiet(1015.0), quiet(1015.0, cookie=2)) == []
     life.reload()
     assert life.scan(1030.0, quiet(1030.0), quiet(1030.0, cookie=2)) == [1, 2]
+
+
+def test_who_was_at_risk_while_arming_was_suspended_is_asked_for_when_it_is_tried_again() -> None:
+    """For a minute, then for two, and so on to an hour, however often that is."""
+    life = Life(rule(ENABLE))
+    refused_at = [1000.0, 1075.0, *(1210.0 + 300 * 2**number for number in range(4))]
+    for now in refused_at:
+        _, (action, *_) = life.decider.observe(table(now, quiet(now), quiet(now, cookie=2)))
+        assert isinstance(action, Arm)
+        assert [one.cookie for one in action.connections] == [1, 2], now
+        life.decider.record(Outcome(action, refused=NotPermitted("a sandbox")))
+        assert life.scan(now + 15.0, quiet(now + 15.0), quiet(now + 15.0, cookie=2)) == []
+    assert life.scan(9000.0, quiet(9000.0), quiet(9000.0, cookie=2)) == [1, 2]
+    assert life.scan(9015.0, kept(9015.0), kept(9015.0)) == []
+
+
+def test_what_may_pass_at_any_time_is_tried_again_at_each_scan() -> None:
+    """However long a disk is full."""
+    life = Life(rule(ENABLE))
+    for now in range(1000, 1600, 15):
+        _, (action, *_) = life.decider.observe(table(float(now), quiet(float(now))))
+        assert isinstance(action, Arm), now
+        life.decider.record(Outcome(action, refused=KernelError("no space left")))
 
 
 def test_who_is_not_armed_is_warned_of_while_others_are() -> None:
