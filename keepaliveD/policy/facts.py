@@ -75,6 +75,12 @@ def is_ipv6(ended: Column) -> Bools:
     return ipv6
 
 
+def is_newborn(ended: Column) -> Bools:
+    """Return which connections have carried no byte that arrived: a full listener may never have accepted them."""
+    newborn: Bools = (ended["bytes_received"] == 0) & (ended["bytes_acked"] <= 1)
+    return newborn
+
+
 def is_loopback(ended: Column) -> Bools:
     """Return which connections are to an address of this host itself."""
     loopback: Bools = ~is_ipv6(ended) & (ended["remote_low"] >> np.uint64(24) & np.uint64(0xFF) == LOOPBACK)
@@ -115,7 +121,7 @@ def has_no_route(ended: Column, errors_of_routers: tuple[int, ...]) -> Bools:
     TCP takes a router's error only about data that is on its way, and clears it when the peer answers. A second
     retransmission counts as data that was sent, if it finds a route; and some errors are never a router's.
     """
-    own = (ended["unacked"] == 0) | ~np.isin(ended["error"], errors_of_routers)
+    own = ((ended["unacked"] == 0) & is_ipv6(ended)) | ~np.isin(ended["error"], errors_of_routers)
     own |= (ended["retransmits"] > 1) & (ended["since_sent"] >= ended["since_lost"] - ended["timeout"])
     failed: Bools = own & (ended["error"] == ended["soft_error"]) & (ended["icmp_type"] == 0)
     return failed
@@ -139,9 +145,9 @@ def reached_since_probe(ended: Column) -> Bools:
 
 
 def outlasted_user_timeout(ended: Column, unacked: Bools) -> Bools:
-    """Return which connections their TCP_USER_TIMEOUT ended, and not the number of probes."""
+    """Return which connections their TCP_USER_TIMEOUT ended: with it the kernel does not count probes."""
     limit = ended["user_timeout"].astype(np.float64) / 1000
     silent = np.fmin(ended["since_received"], ended["since_acked"])
-    probed = ~unacked & (ended["probes"] != 0) & (ended["probes"] < ended["keepcnt"])
+    probed = ~unacked & (ended["probes"] != 0)
     outlasted: Bools = (limit > 0) & ((ended["since_lost"] >= limit) | (probed & (silent >= limit)))
     return outlasted

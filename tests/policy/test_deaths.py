@@ -322,7 +322,7 @@ REFUSED: Facts = {"error": errno.ENETUNREACH, "soft_error": errno.ENETUNREACH, "
     "facts",
     [
         {"retransmits": 3, "since_sent": 2.496, "since_lost": 2.493},
-        {"unacked": 0, "probes": 2},
+        {**V6, "unacked": 0, "probes": 2},
         {"error": errno.EINVAL, "soft_error": errno.EINVAL},
     ],
     ids=["no retransmission left", "nothing was on its way", "no router's error"],
