@@ -25,6 +25,7 @@ from keepaliveD.policy.facts import (
     facts_of,
     has_no_route,
     is_loopback,
+    is_newborn,
     is_said_by_peer,
     is_said_here,
     never_left,
@@ -71,8 +72,8 @@ class Causes:
 
 BY_A_MIDDLEBOX = (Cause.MIDDLEBOX_IDLE, Cause.MIDDLEBOX_BUSY)
 DEAF = (Cause.PEER_NOT_READING, Cause.PATH_DIED)
-HALF_CLOSED_BY_PEER = (Cause.UNKNOWN_TO_PEER, Cause.PEER_FIREWALL)  # if the peer waited for an answer
 UNAWARE = (Cause.NAT_FORGOT, Cause.PEER_RESTARTED, Cause.PEER_FIREWALL)
+HALF_CLOSED_BY_PEER = (Cause.UNKNOWN_TO_PEER, *UNAWARE)  # if the peer waited for an answer
 
 
 # By a column that is not known, what cannot be ruled out: where this host gave up, where something that does not
@@ -124,7 +125,11 @@ def _rules(ended: Column, survived: Column, unknown: Collection[str] = ()) -> It
     facts, error = facts_of(ended), ended["error"]
     killed = Rule(error == errno.ECONNABORTED, Cause.LOCAL_KILL, 0.99)
     yield _beside(killed, not_ruled_out(BEHIND_A_KILL, unknown))
-    yield from _resets(ended, facts, unknown)
+    for rule in _resets(ended, facts, unknown):
+        if rule.cause is Cause.MIDDLEBOX_IDLE:
+            survives = rule.applies & (ended["silence"] < survived)
+            yield _beside(rule._replace(applies=survives), (Cause.MIDDLEBOX_BUSY,))
+        yield rule
     closing = facts.at_once & (ended["shutdown"] == WHOLE)  # an error that came before had not ended it
     broken = (error != 0) & ~closing
     undecided = (Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED)
@@ -213,8 +218,8 @@ def _live_resets(ended: Column, facts: Facts) -> Iterator[Rule]:
     same = ~facts.nearer & ~facts.farther
     probed = (ended["peer_probes"] > 1) & ~np.isnan(ended["since_peer_probe"]) & ~reached_since_probe(ended)
     quiet_after = ended["afterwards"] == 0
-    yield Rule(facts.live & facts.after_close & same, Cause.PEER_ABORTED_AFTER_CLOSE, 0.95)
     yield Rule(facts.live & probed & same, Cause.PEER_KEEPALIVE, 0.85, (Cause.PEER_ABORTED, Cause.PEER_GAVE_UP))
+    yield Rule(facts.live & facts.after_close & same, Cause.PEER_ABORTED_AFTER_CLOSE, 0.95)
     yield Rule(
         facts.live & same & quiet_after & facts.idle,
         Cause.PEER_ABORTED,
@@ -251,7 +256,7 @@ def _aborts(ended: Column, facts: Facts, unknown: Collection[str]) -> Iterator[R
     unseen = not_ruled_out(BEHIND_AN_ABORT, unknown)
     closed = (ended["window"] == 0) & (ended["unsent"] != 0)
     for rule in _live_resets(ended, facts):
-        if rule.cause is not Cause.PEER_ABORTED:
+        if rule.cause not in {Cause.PEER_ABORTED, Cause.PEER_ABORTED_AFTER_CLOSE}:
             yield rule
             continue
         yield _beside(rule._replace(applies=rule.applies & closed), (*not_read, *unseen))
@@ -278,21 +283,17 @@ def _resets_of_others(ended: Column, facts: Facts, closing: Bools) -> Iterator[R
     yield from _by_silence(another, facts, 0.85, Cause.UNKNOWN_TO_PEER)
     yield from _by_silence(unlabelled(ended), facts, 0.85, Cause.UNKNOWN_TO_PEER)
     yield from _by_silence(facts.nearer | facts.farther, facts, 0.6, Cause.UNKNOWN_TO_PEER)
-    yield from _by_silence(ended["afterwards"] != 0, facts, 0.9)
+    yield from _by_silence(ended["afterwards"] != 0, facts, 0.9, Cause.PEER_FIREWALL)
     yield Rule(closing, Cause.WROTE_AFTER_CLOSE, 0.9, HALF_CLOSED_BY_PEER)
-    newborn = (ended["bytes_received"] == 0) & (ended["bytes_acked"] <= 1)
-    yield Rule(newborn & ~facts.idle, Cause.LISTENER_OVERFLOW, 0.7, (Cause.UNKNOWN_TO_PEER, Cause.PEER_ABORTED))
+    newborn = is_newborn(ended)
+    refused = (Cause.UNKNOWN_TO_PEER, Cause.PEER_ABORTED, Cause.MIDDLEBOX_BUSY, Cause.PEER_FIREWALL)
+    yield Rule(newborn & ~facts.idle, Cause.LISTENER_OVERFLOW, 0.7, refused)
     late = (*UNAWARE, Cause.MIDDLEBOX_IDLE, Cause.LISTENER_OVERFLOW)  # where the first packets were lost
     yield Rule(newborn, Cause.UNKNOWN_TO_PEER, 0.6, late)
     told = ~facts.unclear
     yield Rule(told & facts.idle, Cause.UNKNOWN_TO_PEER, 0.9, (*UNAWARE, Cause.MIDDLEBOX_IDLE, Cause.PEER_GAVE_UP))
     unprovoked = told & facts.quiet_known & (ended["unacked"] == 0) & (ended["probes"] == 0)
-    yield Rule(
-        unprovoked,
-        Cause.MIDDLEBOX_BUSY,
-        0.6,
-        (Cause.UNKNOWN_TO_PEER, Cause.PEER_FIREWALL, Cause.PEER_GAVE_UP),
-    )
+    yield Rule(unprovoked, Cause.MIDDLEBOX_BUSY, 0.6, (Cause.UNKNOWN_TO_PEER, *UNAWARE, Cause.PEER_GAVE_UP))
     busy = (*UNAWARE, Cause.MIDDLEBOX_BUSY, Cause.PEER_GAVE_UP, Cause.PEER_ABORTED)
     yield Rule(told, Cause.UNKNOWN_TO_PEER, 0.9, busy)
     yield Rule(facts.idle, Cause.UNKNOWN_TO_PEER, 0.5, (Cause.MIDDLEBOX_IDLE, *UNAWARE, Cause.PEER_GAVE_UP))
@@ -321,6 +322,8 @@ def _timeouts(ended: Column, facts: Facts, survived: Column) -> Iterator[Rule]:
     yield Rule(kept_up, Cause.PATH_DIED, 0.8)
     yield Rule(survives, Cause.PATH_DIED, 0.8)
     undecided = (Cause.PATH_DIED, Cause.SILENT_AFTER_IDLE)
+    unaccepted = is_newborn(ended) & data & facts.quiet_known & ~facts.idle
+    yield Rule(unaccepted, Cause.PATH_DIED, 0.6, (Cause.LISTENER_OVERFLOW,))
     yield Rule(data & facts.idle, Cause.SILENT_AFTER_IDLE, 0.8, (Cause.PATH_DIED,))
     yield Rule(facts.idle, Cause.SILENT_AFTER_IDLE, 0.6, (Cause.PATH_DIED,))
     yield Rule(facts.quiet_known, Cause.PATH_DIED, 0.8)
@@ -333,8 +336,10 @@ def _closes(ended: Column, facts: Facts, unknown: Collection[str]) -> Iterator[R
     at_once = facts.at_once
     first = (ended["fin_first"] != 0) & ~(at_once & (ended["shutdown"] == WHOLE))
     waits = (Cause.PEER_CLOSED,)  # unless the peer had closed one direction alone, and waited for the rest
-    yield Rule(first & (ended["out_of_memory"] != 0), Cause.OUT_OF_MEMORY, 0.9, waits)
-    yield Rule(first & (ended["signal"] != 0), Cause.PROGRAM_KILLED, 0.9, waits)
+    after_idle = (*waits, Cause.PEER_CLOSED_IDLE, Cause.PROXY_CLOSED)
+    for when, others in ((first & facts.idle, after_idle), (first, waits)):
+        yield Rule(when & (ended["out_of_memory"] != 0), Cause.OUT_OF_MEMORY, 0.9, others)
+        yield Rule(when & (ended["signal"] != 0), Cause.PROGRAM_KILLED, 0.9, others)
     yield Rule(first & facts.idle, Cause.PEER_CLOSED_IDLE, 0.9, (Cause.PROXY_CLOSED,))
     yield Rule(first, Cause.PEER_CLOSED, 0.9)
     yield Rule(ended["out_of_memory"] != 0, Cause.OUT_OF_MEMORY, 0.95)

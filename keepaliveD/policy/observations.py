@@ -12,6 +12,7 @@ from keepaliveD.policy.deaths import (
     BEHIND_AN_ABORT,
     BY_A_MIDDLEBOX,
     DEAF,
+    HALF_CLOSED_BY_PEER,
     not_ruled_out,
 )
 
@@ -78,7 +79,10 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.MIDDLEBOX_IDLE, Cause.MIDDLEBOX_BUSY): "how long the connection was quiet before",
     (Cause.MIDDLEBOX_IDLE, Cause.UNKNOWN_TO_PEER): "the peer's socket is still open, if a middlebox sent the reset",
     (Cause.MIDDLEBOX_BUSY, Cause.UNKNOWN_TO_PEER): "the peer's socket is still open, if a middlebox sent the reset",
+    (Cause.MIDDLEBOX_IDLE, Cause.PEER_FIREWALL): PEERS_RULES,
     (Cause.MIDDLEBOX_BUSY, Cause.PEER_FIREWALL): PEERS_RULES,
+    (Cause.MIDDLEBOX_BUSY, Cause.PEER_RESTARTED): "the peer's uptime; no connection to it is older",
+    (Cause.MIDDLEBOX_BUSY, Cause.NAT_FORGOT): "at the peer, a reset to a port that it never saw",
     (Cause.MIDDLEBOX_BUSY, Cause.PEER_GAVE_UP): "the peer's own log: its program was told ETIMEDOUT",
     (Cause.MIDDLEBOX_IDLE, Cause.PEER_ABORTED): AT_THE_PEER,
     (Cause.MIDDLEBOX_BUSY, Cause.PEER_ABORTED): AT_THE_PEER,
@@ -108,9 +112,15 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.LISTENER_OVERFLOW, Cause.UNKNOWN_TO_PEER): "ListenOverflows at the peer (nstat); whether it happens again",
     (Cause.LISTENER_OVERFLOW, Cause.PEER_ABORTED): "ListenOverflows at the peer (nstat); a load balancer without a "
     "server behind it does the same",
-    (Cause.WROTE_AFTER_CLOSE, Cause.UNKNOWN_TO_PEER): HALF,
-    (Cause.PROGRAM_KILLED, Cause.PEER_CLOSED): HALF,
-    (Cause.OUT_OF_MEMORY, Cause.PEER_CLOSED): HALF,
+    (Cause.LISTENER_OVERFLOW, Cause.MIDDLEBOX_BUSY): AT_THE_PEER,
+    (Cause.LISTENER_OVERFLOW, Cause.PEER_FIREWALL): PEERS_RULES,
+    (Cause.PATH_DIED, Cause.LISTENER_OVERFLOW): "ListenOverflows at the peer (nstat); whether it happens again",
+    **{(Cause.WROTE_AFTER_CLOSE, each): HALF for each in HALF_CLOSED_BY_PEER},
+    **{
+        (killed, each): HALF
+        for killed in (Cause.PROGRAM_KILLED, Cause.OUT_OF_MEMORY)
+        for each in (Cause.PEER_CLOSED, Cause.PEER_CLOSED_IDLE, Cause.PROXY_CLOSED)
+    },
     (Cause.WROTE_AFTER_CLOSE, Cause.PEER_FIREWALL): PEERS_RULES,
     (Cause.UNREACHABLE, Cause.PEER_FIREWALL): PEERS_RULES,
     (Cause.UNREACHABLE, Cause.PATH_DIED): "a new connection to the same port at once; the routes of the router",
@@ -128,8 +138,12 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     DEAF: WINDOW,
     DEAF[::-1]: WINDOW,
     **{(each, Cause.LOCAL_FIREWALL): BPF_COUNTS for each in (*BY_A_MIDDLEBOX, Cause.UNKNOWN_TO_PEER)},
-    **{(Cause.PEER_ABORTED, other): BPF_SEES for other in not_ruled_out(BEHIND_AN_ABORT, BEHIND_AN_ABORT)},
-    (Cause.PEER_ABORTED, Cause.PEER_NOT_READING): BPF_SEES,
+    **{
+        (aborted, other): BPF_SEES
+        for aborted in (Cause.PEER_ABORTED, Cause.PEER_ABORTED_AFTER_CLOSE)
+        for other in (*not_ruled_out(BEHIND_AN_ABORT, BEHIND_AN_ABORT), Cause.PEER_NOT_READING)
+        if other is not aborted
+    },
     (Cause.UNKNOWN, Cause.PEER_ABORTED): "the bpf engine, which sees the packet of the reset",
     (Cause.UNKNOWN, Cause.UNKNOWN_TO_PEER): "the bpf engine, which sees the packet of the reset",
     (Cause.UNKNOWN, Cause.MIDDLEBOX_IDLE): "the bpf engine, which sees the packet of the reset",

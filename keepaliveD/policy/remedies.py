@@ -93,6 +93,8 @@ def _in_vain(death: Death) -> str:
     """Return why keepalive helps nothing although a silence may have brought the end about, or ""."""
     if death.both_closed and death.cause in (*PREVENTABLE, *PERHAPS, Cause.USER_TIMEOUT):
         return "both ends had closed the connection"
+    if death.silence < death.hindsight.survived and death.cause in (*PREVENTABLE, *PERHAPS):
+        return "the connection had survived a longer silence before"
     if death.only_data_counts and death.cause in PREVENTABLE:
         return "its path counts only data; let the program send something"
     return ""

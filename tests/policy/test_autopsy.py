@@ -522,6 +522,14 @@ def test_the_remedy_says_that_a_connection_had_survived_as_long_a_silence() -> N
     assert remedy(death).lines[1] == 'timeout = "61s"  # the connection had survived such a silence'
 
 
+def test_where_the_connection_had_survived_a_longer_silence_nothing_is_recommended() -> None:
+    autopsy = Autopsy(rules(GUESS, OFFICE))
+    watched(autopsy, idle=10.0)
+    autopsy._scan = autopsy._scan._replace(survived=np.full(1, 600.0))
+    death = only(autopsy.observe(died(reset(reset_ttl=63, silence=100.0)), 1001.0))
+    assert remedy(death) == ((), "keepalive would not have helped: the connection had survived a longer silence before")
+
+
 def test_keepalive_does_not_help_on_a_path_that_counts_only_data() -> None:
     proxy = dataclasses.replace(OFFICE, counts=WhatCounts.DATA)
     death = only(Autopsy(rules(GUESS, proxy)).observe(died(FORGOT), 1001.0))

@@ -4,11 +4,63 @@ from __future__ import annotations
 
 import errno
 
+import numpy as np
 import pytest
 
 from keepaliveD.model.causes import Cause
 from keepaliveD.policy.deaths import decide
-from tests.support.ends import V6, Facts, ends, timed_out
+from keepaliveD.policy.observations import OBSERVATIONS
+from tests.support.ends import CLOSE_WAIT, FORGOTTEN_BY_REJECT, V6, Facts, ends, live, reset, timed_out
+
+FIN_WAIT2 = 5
+AFTER_IDLE: Facts = {"fin_first": 1, "state": CLOSE_WAIT, "silence": 60.0, "since_fin": 900.0}
+NEWBORN: Facts = {"bytes_received": 0, "bytes_acked": 1}
+BESIDE: dict[str, tuple[Facts, Cause]] = {
+    "a NAT that is replaced during a download": (reset(silence=0.0), Cause.NAT_FORGOT),
+    "a NAT that forgets a connection of which the peer has closed one direction": (
+        reset(error=errno.EPIPE, state=CLOSE_WAIT, fin_first=1, silence=90.0, unacked=5),
+        Cause.NAT_FORGOT,
+    ),
+    "a device that reads the first words and resets both ends": (
+        reset(**NEWBORN, silence=0.1, unacked=5),
+        Cause.MIDDLEBOX_BUSY,
+    ),
+    "the peer's firewall that reads the first words": (reset(**NEWBORN, silence=0.1, unacked=5), Cause.PEER_FIREWALL),
+    "the peer's firewall while the peer sends": (reset(silence=0.1, afterwards=2), Cause.PEER_FIREWALL),
+    "a full listener that drops what it cannot accept": (
+        timed_out(**NEWBORN, unacked=5, retransmits=4, silence=0.0),
+        Cause.LISTENER_OVERFLOW,
+    ),
+    "a proxy that closes after idle, whose client is killed later": (
+        {**AFTER_IDLE, "shutdown": 3, "signal": 9, "exiting": 1, "state": 9},
+        Cause.PROXY_CLOSED,
+    ),
+    "the same for lack of memory": (
+        {**AFTER_IDLE, "shutdown": 3, "signal": 9, "out_of_memory": 1, "state": 9},
+        Cause.PEER_CLOSED_IDLE,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_may_be_as_well_is_named_with_what_would_tell(name: str) -> None:
+    facts, truth = BESIDE[name]
+    named = decide(ends([facts])).candidates(0)
+    assert truth in named[1:]
+    assert all(OBSERVATIONS[named[0], other] for other in named[1:])
+
+
+def test_a_keepalive_of_the_peer_gives_up_though_this_end_has_closed_one_direction() -> None:
+    facts: Facts = {"state": FIN_WAIT2, "shutdown": 2, "silence": 1.0}
+    probed: Facts = {"peer_probes": 3, "since_peer_probe": 1.0, "since_sent": 9.0, "since_received": 9.0}
+    found = decide(ends([live(**facts, **probed), live(**facts)]))
+    assert [Cause(cause) for cause in found.cause] == [Cause.PEER_KEEPALIVE, Cause.PEER_ABORTED_AFTER_CLOSE]
+
+
+def test_where_probes_of_the_peer_are_not_seen_its_keepalive_may_have_given_up_a_closed_connection() -> None:
+    found = decide(ends([live(state=FIN_WAIT2, shutdown=2, silence=1.0)]), unknown=("peer_probes",))
+    assert found.candidates(0) == (Cause.PEER_ABORTED_AFTER_CLOSE, Cause.PEER_KEEPALIVE)
+    assert found.confidence[0] == np.float32(0.6)
 
 
 @pytest.mark.parametrize("probes", [1, 3, 9])
@@ -24,3 +76,11 @@ def test_an_unseen_error_about_an_acknowledgement_is_a_routers_over_ipv4() -> No
     refused: Facts = {"error": errno.EHOSTUNREACH, "soft_error": errno.EHOSTUNREACH, "probes": 2}
     found = decide(ends([refused, {**refused, **V6}]))
     assert [Cause(cause) for cause in found.cause] == [Cause.UNREACHABLE, Cause.LOCAL_NETWORK]
+
+
+def test_a_device_that_rejects_after_a_shorter_silence_than_was_survived_may_have_reset_what_it_knew() -> None:
+    rows = ends([FORGOTTEN_BY_REJECT])
+    found = decide(rows, np.full(1, 600.0))
+    assert Cause.MIDDLEBOX_BUSY in found.candidates(0)
+    assert found.confidence[0] == np.float32(0.6)
+    assert Cause.MIDDLEBOX_BUSY not in decide(rows, np.full(1, 1.0)).candidates(0)
