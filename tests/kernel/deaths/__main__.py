@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from tests.kernel.deaths.astray import ASTRAY
 from tests.kernel.deaths.closing import CLOSING
 from tests.kernel.deaths.forgetting import FORGETTING
+from tests.kernel.deaths.misleading import MISLEADING
 from tests.kernel.deaths.played import ENDS, matrix, play
 from tests.kernel.deaths.scenes import SCENES, Scene
 from tests.kernel.deaths.strange import STRANGE
 from tests.kernel.deaths.stranger import STRANGER
 
-ALL = (*SCENES, *STRANGE, *STRANGER, *FORGETTING, *ASTRAY, *CLOSING)
+ALL = (*SCENES, *STRANGE, *STRANGER, *FORGETTING, *ASTRAY, *CLOSING, *MISLEADING)
 
 
 def main() -> None:

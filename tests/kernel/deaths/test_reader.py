@@ -6,10 +6,22 @@ import contextlib
 import ctypes
 import errno
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from socket import AF_INET, MSG_PEEK, SHUT_WR, SO_LINGER, SOL_SOCKET, create_connection, create_server, socket
+from socket import (
+    AF_INET,
+    IPPROTO_TCP,
+    MSG_PEEK,
+    SHUT_WR,
+    SO_LINGER,
+    SOL_SOCKET,
+    TCP_CORK,
+    create_connection,
+    create_server,
+    socket,
+)
 
 import pytest
 
@@ -76,6 +88,25 @@ def test_an_ordinary_close_is_only_counted() -> None:
         late.close()
     assert len(watch.ended) == 2
     assert watch.ordinary >= 42
+
+
+def test_a_peer_that_closes_together_with_its_last_words_after_a_silence_is_only_counted() -> None:
+    """As a server does that has thought for long: the connection was not idle, it was waited for."""
+    with Namespace() as host, watching(host, watch=DeathWatch("bpf", idle=0.5)) as watch:
+        near, far = pair(host)
+        time.sleep(0.6)  # a silence is a time in which nothing happens
+        far.setsockopt(IPPROTO_TCP, TCP_CORK, 1)
+        far.sendall(b"answer")
+        far.close()
+        assert near.recv(7) == b"answer"
+        near.close()
+        near, far = pair(host)  # ends last: all others have been told of by then
+        far.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
+        far.close()
+        watch.until(lambda ended: len(ended) >= 2)
+        near.close()
+    assert len(watch.ended) == 2
+    assert not watch.ended["fin_first"].any()
 
 
 def test_where_only_its_own_namespace_is_watched_the_ends_of_others_are_in_no_number() -> None:

@@ -7,13 +7,17 @@ import pytest
 from tests.kernel.deaths.astray import ASTRAY
 from tests.kernel.deaths.closing import CLOSING
 from tests.kernel.deaths.forgetting import FORGETTING
+from tests.kernel.deaths.misleading import MISLEADING
 from tests.kernel.deaths.played import Played, play
 from tests.kernel.deaths.scenes import Scene
 from tests.kernel.deaths.strange import STRANGE
 from tests.kernel.deaths.stranger import STRANGER
 from tests.kernel.deaths.test_causes import RIGHT
 
-PLAYED = {"strange": (*STRANGE, *STRANGER, *FORGETTING), "astray": (*ASTRAY, *CLOSING)}  # at once: more would be slow
+PLAYED = {
+    "strange": (*STRANGE, *STRANGER, *FORGETTING),
+    "astray": (*ASTRAY, *CLOSING, *MISLEADING),
+}  # at once: more would be slow
 Scenes = tuple[Scene, ...]
 
 

@@ -169,8 +169,9 @@ struct fate {
 	__u16 afterwards;
 	__u16 dropped_leaving;
 	__u32 unrouted_at; /* jiffies, when the last packet found no route here */
+	__u32 dropped_at; /* likewise, by a firewall or for a signature */
 	__u16 unrouted; /* of those since the peer was heard */
-	__u16 unused;
+	__u16 unused[3];
 };
 
 struct {
@@ -368,20 +369,20 @@ static __always_inline bool answers(const struct tcp_sock *tp, const struct segm
 	return acked && acked <= tp->write_seq - tp->snd_una;
 }
 
-/* A FIN after a long silence is told of; any other one only teaches. */
+/* A FIN after a long time without data, and without any of its own, is told of; any other one only teaches.
+ * Whoever closes what is idle counts data, and not the answers to probes.
+ */
 static __always_inline void see_fin(const struct tcp_sock *tp, const struct segment *segment)
 {
-	__u32 then = now(), silence = then - tp->rcv_tstamp, other = then - tp->inet_conn.icsk_ack.lrcvtime;
+	__u32 then = now(), silence = then - tp->inet_conn.icsk_ack.lrcvtime, other = then - tp->lsndtime;
 	struct evidence *evidence;
 
-	if (is_next(tp, segment))
-		learn((const struct sock_common *)tp, segment);
+	if (!is_next(tp, segment))
+		return; /* data before it is missing, or it comes once more */
+	learn((const struct sock_common *)tp, segment);
 	if (silence > other)
 		silence = other;
-	other = then - tp->lsndtime;
-	if (silence > other)
-		silence = other;
-	if (!wanted.idle || silence < wanted.idle)
+	if (segment->payload || !wanted.idle || silence < wanted.idle)
 		return;
 	evidence = keep(tp);
 	if (!evidence)
@@ -668,6 +669,8 @@ int see_drop(__u64 *ctx)
 		if (!fate)
 			return 0;
 	}
+	if (kind != UNROUTED)
+		fate->dropped_at = now();
 	if (kind == BY_FIREWALL && fate->dropped_by_firewall < 0xffff)
 		fate->dropped_by_firewall++;
 	if (kind == BY_FIREWALL && !skb->skb_iif && fate->dropped_leaving < 0xffff)
@@ -828,14 +831,17 @@ static __always_inline void tell_surroundings(struct death *death, const struct 
 	};
 	const struct fate *before = bpf_map_lookup_elem(&flows, &flow) ?: bpf_map_lookup_elem(&flows_elsewhere, &flow);
 	const struct habit *habit = bpf_map_lookup_elem(&hosts, &host) ?: bpf_map_lookup_elem(&hosts_elsewhere, &host);
+	__u32 heard = death->since_acked < death->since_received ? death->since_acked : death->since_received;
 	struct fate fate = { .cookie = death->cookie };
 
 	if (habit && !death->peer_ttl && !varies(habit))
 		death->peer_ttl = habit->ttl;
 	if (before && !before->cookie) {
-		death->dropped_by_firewall = before->dropped_by_firewall;
-		death->dropped_leaving = before->dropped_leaving;
-		death->dropped_by_md5 = before->dropped_by_md5;
+		if (now() - before->dropped_at <= heard + 1) { /* or the peer was heard since: these ended nothing */
+			death->dropped_by_firewall = before->dropped_by_firewall;
+			death->dropped_leaving = before->dropped_leaving;
+			death->dropped_by_md5 = before->dropped_by_md5;
+		}
 		if (now() - before->unrouted_at <= death->since_acked)
 			death->unrouted = before->unrouted;
 	}

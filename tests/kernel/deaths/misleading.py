@@ -1,0 +1,116 @@
+"""Further ends: those at which something that is seen misleads, because it did not end the connection."""
+
+from __future__ import annotations
+
+import functools
+import time
+from socket import IPPROTO_TCP, SHUT_WR, socket
+
+from keepaliveD.model.causes import Cause
+from tests.kernel.deaths import scenes
+from tests.kernel.deaths.rig import SERVER
+from tests.kernel.deaths.scenes import (
+    HOLD,
+    TCP_USER_TIMEOUT,
+    Play,
+    Scene,
+    keepalive,
+    send,
+    stay_quiet,
+    wait_for_end,
+)
+
+MISLEADING: list[Scene] = []
+scene = functools.partial(scenes.scene, among=MISLEADING)
+
+
+@scene(Cause.PEER_KEEPALIVE)
+def peers_keepalive_gives_up_after_this_end_closed_one_direction(play: Play) -> None:
+    client, server = play.open()
+    client.shutdown(SHUT_WR)
+    assert server.recv(1) == b""
+    play.fail("drop_there")
+    keepalive(server, 1, 1, 3)
+    wait_for_end(client)
+
+
+@scene(Cause.USER_TIMEOUT)
+def user_timeout_ends_what_probes_more_often_than_it_has_probes(play: Play) -> None:
+    """With TCP_USER_TIMEOUT the kernel does not count probes."""
+    client, _ = play.open()
+    client.setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, 5000)
+    play.fail("drop_there", "drop_back")
+    keepalive(client, 1, 1, 2)
+    wait_for_end(client)
+
+
+@scene(Cause.MIDDLEBOX_BUSY, untold=True)
+def device_resets_both_ends_when_it_has_read_the_first_words(play: Play) -> None:
+    """As some do that read the name of a server in the first packet, with the hop limit of the peer."""
+    family = play.scene.family
+    play.listen()
+    client = play.stack.enter_context(play.rig.client.inside(lambda: socket(family)))
+    client.connect((SERVER[family], play.port))
+    play.opened(client)
+    play.fail("drop_there")
+    send(client)
+    play.rig.forge_reset(client, play.port, hop_limit=62)
+    wait_for_end(client)
+
+
+@scene(Cause.PEER_FIREWALL, untold=True)
+def peers_own_firewall_rejects_while_the_peer_sends(play: Play) -> None:
+    client, server = play.open()
+    play.rig.treat("server", "reject_here", play.port)
+    server.sendall(b"more")
+    assert client.recv(4) == b"more"
+    send(client)
+    send(server)
+    wait_for_end(client)
+    send(server)
+
+
+@scene(Cause.PROXY_CLOSED)
+def program_is_killed_long_after_its_peer_had_closed_after_idle(play: Play) -> None:
+    client, server = play.open()
+    program = play.hold(client, *HOLD)
+    stay_quiet()
+    server.close()
+    stay_quiet()
+    program.kill()
+
+
+@scene(Cause.PEER_CLOSED_IDLE)
+def peer_closes_after_time_without_data_though_probes_are_answered(play: Play) -> None:
+    client, server = play.open()
+    keepalive(client, 1, 1, 3)
+    stay_quiet()
+    server.close()
+    assert client.recv(1) == b""
+    client.close()
+
+
+@scene(Cause.PATH_DIED)
+def path_dies_long_after_the_own_firewall_dropped_packets(play: Play) -> None:
+    client, server = play.open()
+    play.rig.treat("client", "drop_in", play.port)
+    server.sendall(b"again")
+    time.sleep(1)
+    play.rig.treat("client", "drop_in", play.port, do="delete")
+    assert client.recv(5) == b"again"
+    play.talk(client, server)
+    play.fail("drop_there", "drop_back")
+    send(client)
+    wait_for_end(client)
+
+
+@scene(Cause.UNREACHABLE)
+def router_finds_no_host_for_an_acknowledgement_of_what_probes(play: Play) -> None:
+    client, server = play.open()
+    play.fail("unreachable")
+    server.sendall(b"more")
+    keepalive(client, 1, 1, 2)
+    assert client.recv(4) == b"more"
+    time.sleep(1)
+    play.fail("drop_back")
+    wait_for_end(client)
