@@ -45,6 +45,7 @@ DEATH = np.dtype(
         ("timeout", "f4"),  # the retransmission timeout
         ("since_fin", "f4"),  # since the peer's FIN, NaN without
         ("since_peer_probe", "f4"),  # since the last keepalive probe of the peer, NaN without
+        ("peer_probe_gap", "f4"),  # between the last two of these, NaN without two
         ("since_syn", "f4"),  # since a SYN came in the middle of the connection, NaN without
         ("silence", "f4"),  # between the last packet of either direction and the first that was lost, or the reset
         ("error", "u2"),  # what the program was told (errno), 0 nothing

@@ -30,6 +30,7 @@ from keepaliveD.policy.facts import (
     is_said_here,
     never_left,
     outlasted_user_timeout,
+    probed_on_time,
     reached_since_probe,
     unlabelled,
     unrouted_probes,
@@ -216,9 +217,17 @@ def _live_resets(ended: Column, facts: Facts) -> Iterator[Rule]:
     A reset with the ACK flag and without timestamps, where the connection has them, is of another stack or forged.
     """
     same = ~facts.nearer & ~facts.farther
-    probed = (ended["peer_probes"] > 1) & ~np.isnan(ended["since_peer_probe"]) & ~reached_since_probe(ended)
-    quiet_after = ended["afterwards"] == 0
+    unanswered = (ended["peer_probes"] != 0) & ~np.isnan(ended["since_peer_probe"]) & ~reached_since_probe(ended)
+    probed = unanswered & probed_on_time(ended)
     yield Rule(facts.live & probed & same, Cause.PEER_KEEPALIVE, 0.85, (Cause.PEER_ABORTED, Cause.PEER_GAVE_UP))
+    for rule in _live_resets_without_probes(ended, facts, same):
+        yield _beside(rule._replace(applies=rule.applies & unanswered & same), (Cause.PEER_KEEPALIVE,))
+        yield rule
+
+
+def _live_resets_without_probes(ended: Column, facts: Facts, same: Bools) -> Iterator[Rule]:
+    """Yield the rules about resets of a socket that knows the connection, and did not probe."""
+    quiet_after = ended["afterwards"] == 0
     yield Rule(facts.live & facts.after_close & same, Cause.PEER_ABORTED_AFTER_CLOSE, 0.95)
     yield Rule(
         facts.live & same & quiet_after & facts.idle,

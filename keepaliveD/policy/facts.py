@@ -19,6 +19,7 @@ HALF_CLOSED = (TcpState.FIN_WAIT1.value, TcpState.FIN_WAIT2.value, *BOTH_CLOSED)
 WHOLE = 3  # of shutdown: both directions
 OPEN = (TcpState.ESTABLISHED.value, TcpState.CLOSE_WAIT.value)
 IPV4 = 0xFFFF  # beginning of the lower half of a v4-mapped address
+TOLERANCE = 0.2  # seconds by which packets are late on a path or a machine that is busy
 LOOPBACK = 127  # first octet
 
 
@@ -134,6 +135,16 @@ def unrouted_probes(ended: Column) -> Bools:
     """
     unrouted: Bools = (ended["probes"] != 0) & (ended["unrouted"] > ended["probes"])
     return unrouted
+
+
+def probed_on_time(ended: Column) -> Bools:
+    """Return which connections ended as long after the last probe of the peer as that came after the one before.
+
+    A peer that gives up does so an interval after its last probe, by a timer that may be an eighth late.
+    """
+    late = np.abs(ended["since_peer_probe"] - ended["peer_probe_gap"])
+    on_time: Bools = late <= TOLERANCE + ended["peer_probe_gap"] / 4
+    return on_time
 
 
 def reached_since_probe(ended: Column) -> Bools:

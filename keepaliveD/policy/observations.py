@@ -48,6 +48,7 @@ SIGNATURES = "a packet capture: whether all packets of the peer carry a TCP-MD5 
 WHO_FORGES = "programs of this host that forge resets, as tcpkill and killcx do"
 PEERS_RULES = "the rules of the peer's own firewall, and its counters of rejects"
 HALF = "the peer's program: whether it had closed both directions, or one and then waited for the answer (shutdown(2))"
+KEEPALIVE = "the peer's own log: its program was told ETIMEDOUT, if its keepalive gave up"
 FATE = "what became of the program that held the socket (systemctl status, coredumpctl): it left closing to the kernel"
 OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     **{(Cause.CLOSED_UNREAD, other): BPF_SEES for other in not_ruled_out(BEHIND_A_CLOSE, BEHIND_A_CLOSE)},
@@ -89,8 +90,7 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     (Cause.PEER_ABORTED, Cause.MIDDLEBOX_IDLE): AT_THE_PEER,
     (Cause.PEER_ABORTED, Cause.MIDDLEBOX_BUSY): AT_THE_PEER,
     (Cause.PEER_ABORTED, Cause.PEER_GAVE_UP): "the peer's own log: its program was told ETIMEDOUT",
-    (Cause.PEER_KEEPALIVE, Cause.PEER_ABORTED): "the peer's own log: its program was told ETIMEDOUT, if its keepalive "
-    "gave up",
+    (Cause.PEER_KEEPALIVE, Cause.PEER_ABORTED): KEEPALIVE,
     (Cause.PEER_KEEPALIVE, Cause.PEER_GAVE_UP): "a packet capture at the peer: whether it sent data or only probes",
     (Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED): "a new connection to the same port at once: if it works, the path "
     f"forgot the old one; if it hangs, the path or the peer is down. Or {REPEATS}",
@@ -144,6 +144,7 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
         for other in (*not_ruled_out(BEHIND_AN_ABORT, BEHIND_AN_ABORT), Cause.PEER_NOT_READING)
         if other is not aborted
     },
+    **{(aborted, Cause.PEER_KEEPALIVE): KEEPALIVE for aborted in (Cause.PEER_ABORTED, Cause.PEER_ABORTED_AFTER_CLOSE)},
     (Cause.UNKNOWN, Cause.PEER_ABORTED): "the bpf engine, which sees the packet of the reset",
     (Cause.UNKNOWN, Cause.UNKNOWN_TO_PEER): "the bpf engine, which sees the packet of the reset",
     (Cause.UNKNOWN, Cause.MIDDLEBOX_IDLE): "the bpf engine, which sees the packet of the reset",

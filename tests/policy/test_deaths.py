@@ -109,7 +109,7 @@ UNDECIDED: dict[str, tuple[Facts, set[Cause]]] = {
         {Cause.PEER_CLOSED_IDLE, Cause.PROXY_CLOSED},
     ),
     "peer's keepalive gave up, peer aborts while it probes": (
-        live(peer_probes=6, since_peer_probe=1.0, silence=1.0),
+        live(peer_probes=6, since_peer_probe=1.0, peer_probe_gap=1.0, silence=1.0),
         {Cause.PEER_KEEPALIVE, Cause.PEER_ABORTED},
     ),
     "peer gave up retransmitting, peer aborted": (live(silence=8.0), {Cause.PEER_GAVE_UP, Cause.PEER_ABORTED}),
@@ -462,7 +462,7 @@ def test_without_the_peers_probes_its_keepalive_is_not_ruled_out() -> None:
 def test_a_peers_keepalive_does_not_give_up_after_data_that_arrived_since_its_last_probe(
     exchanged: Facts, cause: Cause
 ) -> None:
-    found = decide(ends([live(peer_probes=6, since_peer_probe=1.0, silence=1.0, **exchanged)]))
+    found = decide(ends([live(peer_probes=6, since_peer_probe=1.0, peer_probe_gap=1.0, silence=1.0, **exchanged)]))
     assert found.cause[0] == cause
 
 

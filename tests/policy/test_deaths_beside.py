@@ -52,9 +52,35 @@ def test_what_may_be_as_well_is_named_with_what_would_tell(name: str) -> None:
 
 def test_a_keepalive_of_the_peer_gives_up_though_this_end_has_closed_one_direction() -> None:
     facts: Facts = {"state": FIN_WAIT2, "shutdown": 2, "silence": 1.0}
-    probed: Facts = {"peer_probes": 3, "since_peer_probe": 1.0, "since_sent": 9.0, "since_received": 9.0}
+    probed: Facts = {
+        "peer_probes": 3,
+        "since_peer_probe": 1.0,
+        "peer_probe_gap": 1.0,
+        "since_sent": 9.0,
+        "since_received": 9.0,
+    }
     found = decide(ends([live(**facts, **probed), live(**facts)]))
     assert [Cause(cause) for cause in found.cause] == [Cause.PEER_KEEPALIVE, Cause.PEER_ABORTED_AFTER_CLOSE]
+
+
+@pytest.mark.parametrize(
+    ("since", "gap", "cause"),
+    [
+        (75.0, 75.0, Cause.PEER_KEEPALIVE),
+        (84.0, 75.0, Cause.PEER_KEEPALIVE),
+        (40.0, 75.0, Cause.PEER_ABORTED),
+        (1.0, np.nan, Cause.PEER_ABORTED),
+    ],
+    ids=["one interval after the last probe", "a timer is late", "in between", "after its only probe"],
+)
+def test_a_keepalive_of_the_peer_gives_up_one_interval_after_its_last_probe(
+    since: float, gap: float, cause: Cause
+) -> None:
+    exchanged: Facts = {"since_sent": 900.0, "since_received": 900.0}
+    facts = live(peer_probes=2, since_peer_probe=since, peer_probe_gap=gap, silence=1.0, **exchanged)
+    found = decide(ends([facts]))
+    assert found.cause[0] == cause
+    assert {Cause.PEER_KEEPALIVE, Cause.PEER_ABORTED} <= set(found.candidates(0))
 
 
 def test_where_probes_of_the_peer_are_not_seen_its_keepalive_may_have_given_up_a_closed_connection() -> None:

@@ -161,7 +161,7 @@ MEASURED: Mapping[str, tuple[Cause, float, Facts]] = {
     "peer's keepalive gave up": (
         Cause.PEER_KEEPALIVE,
         0.85,
-        live(peer_probes=6, since_peer_probe=1.0, silence=1.0),
+        live(peer_probes=6, since_peer_probe=1.0, peer_probe_gap=1.0, silence=1.0),
     ),
     "path died, our keepalive gave up": (
         Cause.PATH_DIED,

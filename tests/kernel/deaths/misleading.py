@@ -14,6 +14,7 @@ from tests.kernel.deaths.scenes import (
     TCP_USER_TIMEOUT,
     Play,
     Scene,
+    abort,
     keepalive,
     send,
     stay_quiet,
@@ -31,6 +32,23 @@ def peers_keepalive_gives_up_after_this_end_closed_one_direction(play: Play) -> 
     assert server.recv(1) == b""
     play.fail("drop_there")
     keepalive(server, 1, 1, 3)
+    wait_for_end(client)
+
+
+@scene(Cause.PEER_ABORTED)
+def peer_aborts_between_two_probes_that_were_answered(play: Play) -> None:
+    client, server = play.open()
+    keepalive(server, 3, 1, 3)
+    time.sleep(7)  # two probes, the last one a second ago
+    abort(server)
+    wait_for_end(client)
+
+
+@scene(Cause.PEER_KEEPALIVE, untold=True)
+def peers_keepalive_gives_up_after_a_single_probe(play: Play) -> None:
+    client, server = play.open()
+    play.fail("drop_there")
+    keepalive(server, 1, 1, 1)
     wait_for_end(client)
 
 

@@ -55,6 +55,7 @@ struct death {
 	__u32 timeout; /* us, before it was doubled */
 	__u32 since_fin;
 	__u32 since_peer_probe;
+	__u32 peer_probe_gap; /* between its last two */
 	__u32 since_syn;
 	__u32 fin_silence;
 	__u32 first_unacked; /* its sequence number */
@@ -104,6 +105,7 @@ struct evidence {
 	__u32 fin_at;
 	__u32 fin_silence;
 	__u32 probe_at;
+	__u32 probe_gap; /* since the one before, 0 if there was none */
 	__u32 syn_at;
 	__u32 closer_pid;
 	__u16 reset_id;
@@ -417,6 +419,8 @@ static __always_inline void see_bare(const struct tcp_sock *tp, const struct seg
 			return;
 		if (evidence->peer_probes < 255)
 			evidence->peer_probes++;
+		if (evidence->probe_at)
+			evidence->probe_gap = now() - evidence->probe_at;
 		evidence->probe_at = now();
 		evidence->peer_ttl = segment->ttl;
 	}
@@ -788,6 +792,7 @@ static __always_inline void tell_evidence(struct death *death, const struct evid
 
 	death->since_fin = since(evidence->fin_at, then);
 	death->since_peer_probe = since(evidence->probe_at, then);
+	death->peer_probe_gap = evidence->probe_gap ?: NEVER;
 	death->since_syn = since(evidence->syn_at, then);
 	death->fin_silence = evidence->fin_at ? evidence->fin_silence : NEVER;
 	death->peer_probes = evidence->peer_probes;
@@ -893,6 +898,7 @@ static __always_inline void tell_death(struct death *death, const struct tcp_soc
 	death->fin_first = !!ONE_OF(before, 1 << TCP_CLOSE_WAIT | 1 << TCP_LAST_ACK);
 	death->reset = error == ECONNRESET || error == EPIPE ? RESET_UNSEEN : NOT_RESET;
 	death->since_fin = death->since_peer_probe = death->since_syn = death->fin_silence = NEVER;
+	death->peer_probe_gap = NEVER;
 	tell_socket(death, tp, before);
 	if (evidence)
 		tell_evidence(death, evidence);

@@ -29,7 +29,8 @@ RECORD = np.dtype(
         *((name, "u4") for name in ("unacked", "unsent", "unread", "window")),
         *((name, "u4") for name in ("closer_pid", "reset_label", "peer_label")),
         *((name, "u4") for name in ("since_sent", "since_received", "since_acked", "since_lost", "timeout")),
-        *((name, "u4") for name in ("since_fin", "since_peer_probe", "since_syn", "fin_silence")),
+        *((name, "u4") for name in ("since_fin", "since_peer_probe", "peer_probe_gap", "since_syn")),
+        ("fin_silence", "u4"),
         ("first_unacked", "u4"),
         *((name, "u2") for name in ("error", "soft_error", "reset_id", "reset_window")),
         *((name, "u2") for name in ("dropped_by_firewall", "dropped_leaving", "dropped_by_md5", "afterwards")),
@@ -49,7 +50,7 @@ COUNTS = np.dtype(
 OF_PACKETS = frozenset(
     {
         *("reset_flags", "reset_ttl", "reset_id", "reset_window", "reset_label", "reset_timestamps", "reset_local"),
-        *("peer_ttl", "peer_probes", "since_peer_probe", "since_syn", "syn_ttl", "since_fin"),
+        *("peer_ttl", "peer_probes", "since_peer_probe", "peer_probe_gap", "since_syn", "syn_ttl", "since_fin"),
     }
 )
 OF_DROPS = frozenset({"dropped_by_firewall", "dropped_leaving", "dropped_by_md5", "afterwards", "unrouted"})

@@ -14,7 +14,7 @@ from keepaliveD.platforms.linux.bpf.libbpf import JIFFIES
 ADDRESSES = ("local", "remote")
 SECONDS = {  # how much of one the program's unit is
     **dict.fromkeys(("since_sent", "since_received", "since_acked", "since_fin"), 1 / JIFFIES),
-    **dict.fromkeys(("since_peer_probe", "since_syn"), 1 / JIFFIES),
+    **dict.fromkeys(("since_peer_probe", "peer_probe_gap", "since_syn"), 1 / JIFFIES),
     "since_lost": 1e-3,
     "timeout": 1e-6,
     "ended_at": 1e-9,

@@ -83,7 +83,7 @@ OF_PACKETS = frozenset(
     }
 )
 OF_ERRORS = frozenset({"router_high", "router_low", "icmp_type", "icmp_code"})
-NAN = ("since_lost", "since_fin", "since_peer_probe", "since_syn", "silence")
+NAN = ("since_lost", "since_fin", "since_peer_probe", "peer_probe_gap", "since_syn", "silence")
 V4_MAPPED = 0xFFFF << 32  # RFC 4291, 2.5.5.2
 NOTHING = np.zeros((0, LENGTH), np.uint8)
 SENT = np.dtype([(name, "i8") for name in Sent._fields])
