@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import time
 from collections import Counter
 from collections.abc import Callable
+from io import FileIO
 
 from keepaliveD.measuring.connection import MOST_HOPS, Connection, Introduce, to_nobody
 from keepaliveD.measuring.greeting import AFTERWARDS, AGREED, FULL, LONGEST_LINE, Request, challenge, read_request
@@ -45,6 +47,7 @@ class Listener:
         self._tasks: set[asyncio.Task[None]] = set()
         self._strangers: dict[asyncio.Task[None], str] = {}  # their addresses, the oldest first
         self._silent_until: dict[asyncio.Task[None], float] = {}  # of those that are served
+        self._spare = FileIO(os.devnull)
         self._refused = 0
         self._was_full = False
         self.served = 0
@@ -62,6 +65,7 @@ class Listener:
         accepting.cancel()
         await asyncio.gather(accepting, return_exceptions=True)
         self._server.close()
+        self._spare.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -74,6 +78,7 @@ class Listener:
             except OSError as error:  # it ended before it was accepted, or there are no descriptors left
                 if is_shortage(error) and not self._free_tested():
                     self._report_full("raise the limit of descriptors (ulimit -n)")
+                    self._turn_away()
                 await asyncio.sleep(LOOK)
                 continue
             if len(self._silent_until) >= MOST_CONNECTIONS and not self._free_tested():
@@ -87,6 +92,14 @@ class Listener:
             self._tasks.add(task)
             self._strangers[task] = address
             task.add_done_callback(self._forget)
+
+    def _turn_away(self) -> None:
+        """Tell whoever waits that there is no room, by the descriptor that is kept for that."""
+        self._spare.close()
+        with contextlib.suppress(OSError), self._server.accept()[0] as sock:
+            sock.send(FULL)
+        with contextlib.suppress(OSError):
+            self._spare = FileIO(os.devnull)
 
     def _make_room(self) -> None:
         """Close the oldest connection without a proof, of the address that has most of them."""

@@ -10,6 +10,7 @@ from socket import AF_INET, create_connection, create_server
 
 import pytest
 
+from keepaliveD.measuring import greeting
 from keepaliveD.measuring import listener as module
 from keepaliveD.measuring.connection import Connection
 from keepaliveD.measuring.greeting import AFTERWARDS, Request
@@ -90,17 +91,17 @@ def test_a_listener_that_is_full_of_tests_says_so_at_both_ends() -> None:
     ]
 
 
-def test_a_listener_without_descriptors_says_so() -> None:
+def test_a_listener_without_descriptors_says_so_at_both_ends() -> None:
     with create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     limited = ["sh", "-c", 'ulimit -n 20; exec "$@"', "sh", *CTL, "measure", "--listen", str(port)]
     with subprocess.Popen(limited, stderr=subprocess.PIPE, text=True) as process, ExitStack() as stack:
         try:
             token_of(process)
-            for _ in range(25):
-                stack.enter_context(create_connection(("127.0.0.1", port), SOON))
+            near = [stack.enter_context(create_connection(("127.0.0.1", port), SOON)) for _ in range(25)]
             assert process.stderr
             words = "as many as it can: raise the limit of descriptors (ulimit -n)"
             assert words in awaited(process.stderr, words)
+            assert greeting.FULL in {each.recv(greeting.LONGEST_LINE) for each in near}
         finally:
             process.terminate()
