@@ -22,7 +22,7 @@ from keepaliveD.log.entries.deaths import DIFFERS, EXPLANATIONS, confidence_word
 from keepaliveD.log.history import ID_LENGTH, Record
 from keepaliveD.model import duration
 from keepaliveD.model.autopsy import NOT_EXPLAINED
-from keepaliveD.model.causes import BY_KEY, FORETOLD, Cause, Foretold
+from keepaliveD.model.causes import BY_KEY, Cause, Foretold
 from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Unsupported
 from keepaliveD.model.text import printable, quoted, shown
 from keepaliveD.policy.observations import OBSERVATIONS
@@ -164,14 +164,19 @@ def _explained(record: Record) -> Iterator[str]:
         yield f"  seen: {line}"
     for other in others:
         yield f"  or: {other.label}; what would tell: {OBSERVATIONS.get((cause, other), 'nothing on this host')}"
-    warned = f", {duration.span(_number_in(record['WARNED_SEC']))} before" if record["WARNED_SEC"] else ""
-    yield f"forecast: {_foretold(record)}{warned}"
+    yield f"forecast: {_forecast(record)}"
 
 
-def _foretold(record: Record) -> str:
+def _forecast(record: Record) -> str:
+    """Return whether it was foretold, and how long before a warning came, if one did."""
     if record["FORETOLD"] == DIFFERS:
         return "not the same for all of them"
-    return FORETOLD[ANSWERS.get(record["FORETOLD"], Foretold.NOT_FORESEEABLE)]
+    foretold = ANSWERS.get(record["FORETOLD"], Foretold.NOT_FORESEEABLE)
+    if not record["WARNED_SEC"]:
+        return foretold.label
+    before = duration.span(_number_in(record["WARNED_SEC"]))
+    warned = f", {before} before" if foretold is Foretold.FORETOLD else f"; a warning had come {before} before"
+    return foretold.label + warned
 
 
 def _groups(records: Sequence[Record]) -> list[tuple[str, ...]]:

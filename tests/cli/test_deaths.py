@@ -19,6 +19,7 @@ from keepaliveD.log.entries import Entry, of
 from keepaliveD.log.kept import KeepingLog
 from keepaliveD.model.actions import Outcome
 from keepaliveD.model.autopsy import Common
+from keepaliveD.model.causes import Foretold
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import Misuse, NoInput, NotPermitted, Refusal, Unsupported
 from keepaliveD.model.reports import ReportDeaths
@@ -218,6 +219,22 @@ def test_a_remedy_in_words_is_broken_between_them(capsys: pytest.CaptureFixture[
     said = {**ABORTED.fields, "KEEPALIVE_REMEDY": "keepalive would not have helped: " + "the peer ended it " * 5}
     lines = printed(capsys, journal(dataclasses.replace(ABORTED, fields=said)), "--explain", "last").splitlines()
     assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("foretold", "words"),
+    [
+        (Foretold.FORETOLD, "forecast: foretold, 1min 28s before"),
+        (Foretold.NOT_FORESEEABLE, "forecast: not foreseeable; a warning had come 1min 28s before"),
+    ],
+)
+def test_a_warning_of_something_else_is_not_called_a_forecast(
+    capsys: pytest.CaptureFixture[str], foretold: Foretold, words: str
+) -> None:
+    """A program was killed that had been warned of."""
+    said = {**ABORTED.fields, "KEEPALIVE_FORETOLD": foretold.key, "KEEPALIVE_WARNED_SEC": 88}
+    shown = printed(capsys, journal(dataclasses.replace(ABORTED, fields=said)), "--explain", "last")
+    assert words in shown.splitlines()
 
 
 def test_what_many_ends_of_many_kinds_do_not_have_in_common_is_not_counted_for_all(
