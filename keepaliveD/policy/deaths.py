@@ -18,7 +18,6 @@ from keepaliveD.model.deaths import Reset
 from keepaliveD.model.sockets import Bools, Column, TcpState
 from keepaliveD.policy.facts import (
     ACK,
-    ANSWERED_LATER,
     WHOLE,
     Facts,
     distance,
@@ -28,6 +27,7 @@ from keepaliveD.policy.facts import (
     is_newborn,
     is_said_by_peer,
     is_said_here,
+    kept_up_by_probes,
     never_left,
     outlasted_user_timeout,
     probed_on_time,
@@ -322,8 +322,7 @@ def _timeouts(ended: Column, facts: Facts, survived: Column) -> Iterator[Rule]:
     yield Rule(closed & (ended["user_timeout"] != 0), Cause.PEER_NOT_READING, 0.8, limited)
     yield Rule(closed, Cause.PEER_NOT_READING, 0.8, DEAF[1:])
     data = unacked | (ended["retransmits"] != 0)
-    heard, exchanged = ended["since_acked"], np.fmin(ended["since_sent"], ended["since_received"])
-    kept_up = ~data & (ended["probes"] != 0) & (exchanged - heard > ANSWERED_LATER)
+    kept_up = ~data & (ended["probes"] != 0) & kept_up_by_probes(ended)
     outlasted, survives = outlasted_user_timeout(ended, unacked), facts.idle & (ended["silence"] < survived)
     forgotten = (Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED)
     yield Rule(outlasted & facts.idle & ~kept_up & ~survives, Cause.USER_TIMEOUT, 0.8, forgotten)

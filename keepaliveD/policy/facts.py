@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keepaliveD.model.deaths import Reset
+from keepaliveD.model.keepalive import TIMER_SLACK
 from keepaliveD.model.sockets import Bools, Column, TcpState
 
 IDLE_AFTER = 2.0  # seconds without a packet: a busy connection has shorter silences
@@ -145,6 +146,18 @@ def probed_on_time(ended: Column) -> Bools:
     late = np.abs(ended["since_peer_probe"] - ended["peer_probe_gap"])
     on_time: Bools = late <= TOLERANCE + ended["peer_probe_gap"] / 4
     return on_time
+
+
+def kept_up_by_probes(ended: Column) -> Bools:
+    """Return which connections the path still knew after a silence as long as the last one: a probe was answered then.
+
+    The first probe follows the idle time, each later one the longer of idle time and interval. So a silence that is
+    longer than the idle time was survived only if there was another one like it.
+    """
+    answered_for = np.fmin(ended["since_sent"], ended["since_received"]) - ended["since_acked"]
+    as_long = np.maximum(ended["keepidle"] * (1 + TIMER_SLACK) + TOLERANCE, answered_for / 2)
+    kept_up: Bools = (answered_for > ANSWERED_LATER) & (ended["silence"] <= as_long)
+    return kept_up
 
 
 def reached_since_probe(ended: Column) -> Bools:

@@ -110,3 +110,23 @@ def test_a_device_that_rejects_after_a_shorter_silence_than_was_survived_may_hav
     assert Cause.MIDDLEBOX_BUSY in found.candidates(0)
     assert found.confidence[0] == np.float32(0.6)
     assert Cause.MIDDLEBOX_BUSY not in decide(rows, np.full(1, 1.0)).candidates(0)
+
+
+INTERVAL_BY_INTERVAL: Facts = {"probes": 3, "keepidle": 10, "keepintvl": 45, "silence": 45.1, "since_acked": 180.0}
+
+
+@pytest.mark.parametrize(
+    ("exchanged", "candidates"),
+    [
+        (190.0, (Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED)),
+        (235.0, (Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED)),
+        (281.0, (Cause.PATH_DIED,)),
+    ],
+    ids=["after the idle time alone", "perhaps after an interval", "after an interval"],
+)
+def test_a_probe_that_was_answered_after_a_shorter_silence_shows_no_path_that_keeps_a_connection_longer(
+    exchanged: float, candidates: tuple[Cause, ...]
+) -> None:
+    """Its program had chosen an idle time of 10 s and an interval of 45; the firewall forgot after 30."""
+    found = decide(ends([timed_out(**INTERVAL_BY_INTERVAL, since_sent=exchanged, since_received=exchanged)]))
+    assert found.candidates(0) == candidates

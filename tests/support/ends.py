@@ -166,7 +166,16 @@ MEASURED: Mapping[str, tuple[Cause, float, Facts]] = {
     "path died, our keepalive gave up": (
         Cause.PATH_DIED,
         0.8,
-        timed_out(probes=3, silence=4.0, since_sent=10.0, since_received=10.0, since_acked=7.0, sent_reset=1),
+        timed_out(
+            probes=3,
+            silence=4.0,
+            since_sent=10.0,
+            since_received=10.0,
+            since_acked=7.0,
+            keepidle=4,
+            keepintvl=1,
+            sent_reset=1,
+        ),
     ),
     "path died while busy": (Cause.PATH_DIED, 0.8, timed_out(unacked=28_928, silence=0.4, retransmits=5)),
     "TCP_USER_TIMEOUT": (

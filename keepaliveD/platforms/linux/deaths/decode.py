@@ -20,6 +20,7 @@ SECONDS = {  # how much of one the program's unit is
     "ended_at": 1e-9,
 }
 FIN_SENT = (TcpState.FIN_WAIT1.value, 9, 11)  # LAST_ACK, CLOSING: the peer has not acknowledged it
+LEVELS = 63 << 3 * np.arange(8)  # jiffies from which on a timer is in the next level of the wheel
 WHOLE_SECONDS = ("keepidle", "keepintvl")
 AS_THEY_ARE = [name for name in RECORD.names or () if name in (DEATH.names or ()) and name not in SECONDS]
 
@@ -58,9 +59,21 @@ def _unanswered(rows: Column) -> Floats:
     data = np.where(np.isnan(rows["since_lost"]), once, rows["since_lost"] + rows["timeout"])
     last_one_waits = rows["error"] == errno.ETIMEDOUT
     intervals = np.maximum(rows["probes"] - np.where(last_one_waits, 0.0, 1.0), 0)
-    probes = np.where(rows["unsent"] > 0, 0.0, intervals * rows["keepintvl"])
+    probes = np.where(rows["unsent"] > 0, 0.0, intervals * _fires_after(rows["keepintvl"]))
     lingers = rows["reset"] == Reset.NONE.value
     return np.where((rows["unacked"] > 0) & ~(lingers & (rows["error"] == 0)), data, probes)
+
+
+def _fires_after(seconds: Column) -> Floats:
+    """Return how long a timer takes that is set for so long when another one fires, as the next probe's is.
+
+    A level of the timer wheel has buckets of 1, 8, 64, ... jiffies; a timer fires at the end of its own (calc_index,
+    kernel/time/timer.c).
+    """
+    jiffies = seconds.astype(np.int64) * JIFFIES
+    bucket = 8 ** np.searchsorted(LEVELS, jiffies, side="right")
+    fires: Floats = (jiffies // bucket + 1) * bucket / JIFFIES
+    return fires
 
 
 def _is_fin_alone(rows: Column) -> Bools:

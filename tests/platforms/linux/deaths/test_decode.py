@@ -51,3 +51,11 @@ def test_a_fin_that_was_sent_again_ended_the_silence_before_that() -> None:
 )
 def test_data_that_is_on_its_way_ended_the_silence_when_it_was_sent(of_data: dict[str, Any]) -> None:
     assert silence(**{**QUIET, "since_sent": 2 * JIFFIES}, **of_data) == 7
+
+
+def test_unanswered_probes_are_as_late_as_their_timers_fire() -> None:
+    """31 of them made a silence of 3 min look like one of 3 min 15 s. 20 s take as long with 100, 250 or 1000 Hz."""
+    fires = 20.48
+    ages = dict.fromkeys(("since_sent", "since_received", "since_acked"), round((180 + 31 * fires) * JIFFIES))
+    quiet = silence(**ages, probes=31, keepintvl=20 * JIFFIES, error=110, reset=Reset.NONE.value)
+    assert quiet == pytest.approx(180, abs=0.1)
