@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import datetime
 import errno
 import json
@@ -245,7 +244,6 @@ def test_before_hours_pass_it_says_that_the_path_cannot_be_written(
 
 
 def test_who_may_not_write_the_path_is_told_before_hours_pass(capsys: pytest.CaptureFixture[str]) -> None:
-    codecs.lookup("idna")  # which nobody may not load where Python is root's
     with reachable_directory() as place:
         place.chmod(0o555)
         with as_nobody():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import struct
 from socket import SO_LINGER, SOL_SOCKET, create_connection, create_server, socket
 
@@ -13,7 +12,6 @@ from tests.kernel.deaths.watching import watching
 from tests.support.rig import Namespace
 from tests.support.unprivileged import as_nobody
 
-codecs.lookup("idna")  # which socket.connect() would look for, and no user but root might find
 NO_LINGER = struct.pack("ii", 1, 0)
 ANOTHER = 65_533  # a user of whom nothing else ends on this machine, whoever runs tests there
 

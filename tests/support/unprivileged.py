@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
+import functools
+import importlib
 import os
+import pkgutil
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import keepaliveD
 
 NOBODY = 65534
 
@@ -18,11 +24,20 @@ def as_nobody(user: int = NOBODY) -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
+    _import_all()
     os.seteuid(user)
     try:
         yield
     finally:
         os.seteuid(0)
+
+
+@functools.cache
+def _import_all() -> None:
+    """Import what nobody may not import, where this clone, or Python, is in a directory of root's."""
+    for module in pkgutil.walk_packages(keepaliveD.__path__, "keepaliveD."):
+        importlib.import_module(module.name)
+    codecs.lookup("idna")
 
 
 @contextmanager
