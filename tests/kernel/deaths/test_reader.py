@@ -80,7 +80,7 @@ def test_an_ordinary_close_is_only_counted() -> None:
         far.sendall(b"read after the end")
         far.close()
         assert late.recv(1, MSG_PEEK)
-        near, far = pair(host)  # ends last: all others have been told of by then
+        near, far = pair(host)  # ends last: by then all others are reported
         far.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
         far.close()
         watch.until(lambda ended: len(ended) == 2)
@@ -100,7 +100,7 @@ def test_a_peer_that_closes_together_with_its_last_words_after_a_silence_is_only
         far.close()
         assert near.recv(7) == b"answer"
         near.close()
-        near, far = pair(host)  # ends last: all others have been told of by then
+        near, far = pair(host)  # ends last: by then all others are reported
         far.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
         far.close()
         watch.until(lambda ended: len(ended) >= 2)

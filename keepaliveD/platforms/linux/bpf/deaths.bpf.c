@@ -371,8 +371,8 @@ static __always_inline bool answers(const struct tcp_sock *tp, const struct segm
 	return acked && acked <= tp->write_seq - tp->snd_una;
 }
 
-/* A FIN after a long time without data, and without any of its own, is told of; any other one only teaches.
- * Whoever closes what is idle counts data, and not the answers to probes.
+/* Report a FIN that comes after a long time without data and carries none. From any other one only the hop limit is
+ * learnt. Services that close idle connections count the time since the last data, and not since an answer to a probe.
  */
 static __always_inline void see_fin(const struct tcp_sock *tp, const struct segment *segment)
 {
