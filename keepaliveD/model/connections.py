@@ -10,6 +10,7 @@ from dataclasses import field
 from typing import Any
 
 from keepaliveD.model.dataclass import dataclass
+from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import Shown
 from keepaliveD.model.origin import Origin
 
@@ -93,7 +94,8 @@ class Connection:
     `due_in` is FOREVER where nothing will be sent; `left` is negative once the timeout has passed.
     `confirmed` is false where a packet may have gone by unseen before the watch began.
     `subflow` is true for one of an MPTCP connection that the engine in use cannot arm.
-    `path` is empty where no configuration was read.
+    `path` is empty where no configuration was read. `unanswered_after` is the silence after which the first packet
+    left that is not answered, at most; FOREVER where every packet is, or that is not known.
     """
 
     cookie: int
@@ -117,6 +119,7 @@ class Connection:
     confirmed: bool
     counts: WhatCounts = WhatCounts.PACKETS
     subflow: bool = False
+    unanswered_after: float = FOREVER
     owner: Owner = Owner()
 
     def with_owner(self, owner: Owner) -> Connection:

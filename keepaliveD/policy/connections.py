@@ -17,6 +17,7 @@ from keepaliveD.model.keepalive import Shown
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.reports import ReportConnections
 from keepaliveD.model.sockets import Column, Indices, Sockets, Switch, TcpState, Timer
+from keepaliveD.policy.forecast import unanswered_after
 from keepaliveD.policy.judge import Judgement
 
 OWN_FIREWALL = Origin(Source.FIREWALL, "conntrack")
@@ -200,6 +201,7 @@ def connections(judgement: Judgement, rows: Indices, owners: Iterable[Owner] = (
         forecast.confirmed[rows].tolist(),
         [path.counts for path in paths],
         (sockets["subflow"][rows] != 0).tolist(),
+        unanswered_after(sockets.select(rows), activity.keepintvl[rows]).tolist(),
     )
     known = [owners] if owners else []
     return tuple(Connection(*fields) for fields in zip(*columns, *known, strict=True))

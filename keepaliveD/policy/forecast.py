@@ -299,6 +299,13 @@ def _unanswered_for(sockets: Sockets, keepintvl: Column) -> Column:
     return np.clip(unanswered, 0.0, heard)
 
 
+def unanswered_after(sockets: Sockets, keepintvl: Column) -> Column:
+    """Return the silence after which the first packet left that is not answered, at most; FOREVER if not known."""
+    heard = np.fmin(sockets["since_received"], sockets["since_acked"]).astype(np.float64)
+    unanswered = _unanswered_for(sockets, keepintvl)
+    return np.where(unanswered > 0, heard - unanswered, FOREVER)
+
+
 def _left_until_end(sockets: Sockets, unanswered: Column) -> Column:
     """Return in how many seconds the kernel ends what hangs, if nobody has changed how long data is sent again."""
     probing = sockets["timer"] == Timer.KEEPALIVE.value

@@ -246,8 +246,11 @@ def _foretold(ended: Column, causes: Causes, known: _Known, warned: Bools, timeo
     """Return whether a warning came before each end, and if not, why.
 
     A peer that does not know a connection after idle may stand for a NAT that forgot it, and so may this host's own
-    firewall that drops its packets then: so a warning was right.
+    firewall that drops its packets then: so a warning was right. The verdict of one that this host is closing is
+    unknown, but its silence came before.
     """
+    earlier = ended["silence"] < timeout
+    was_open = np.isin(ended["state"], (TcpState.ESTABLISHED.value, TcpState.FIN_WAIT1.value))
     by_silence = FORESEEABLE[causes.cause]
     perhaps = np.isin(causes.cause, MAY_HAVE_FORGOTTEN) & (ended["silence"] >= IDLE_AFTER)
     return np.select(
@@ -256,8 +259,8 @@ def _foretold(ended: Column, causes: Causes, known: _Known, warned: Bools, timeo
             warned,
             ~by_silence,
             ~known.seen,
-            known.verdict == Verdict.UNKNOWN.value,
-            ended["silence"] < timeout,
+            (known.verdict == Verdict.UNKNOWN.value) & ~(earlier & was_open),
+            earlier,
             RISKY[known.verdict],
         ],
         [

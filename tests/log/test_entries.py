@@ -81,6 +81,16 @@ def test_a_cut_connection_is_an_error() -> None:
     assert (entry.event, entry.priority) == ("cut", ERROR)
 
 
+def test_unanswered_packets_after_less_than_the_idle_timeout_tell_that_the_path_forgot_it_sooner() -> None:
+    presumed = dataclasses.replace(cut(), confirmed=False)
+    (entry,) = say(presumed)
+    assert "sent after a silence of up to 5min 1s are not answered" in entry.message
+    assert "sooner" not in entry.message
+    (entry,) = say(dataclasses.replace(presumed, unanswered_after=180.0))
+    assert ": presumably expired: packets sent after a silence of 3min are not answered; path " in entry.message
+    assert "has presumably forgotten it, sooner than expected (idle timeout 5min, " in entry.message
+
+
 def test_what_rests_on_a_guess_is_less_urgent() -> None:
     """Where no path is configured the timeout is the shortest in the catalogue: most exceed it."""
     for guess in (Origin(Source.GUESS), Origin(Source.PLATFORM, "Google Compute Engine")):

@@ -19,7 +19,7 @@ from keepaliveD.model.connections import Owner, Verdict, WhatCounts
 from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.rules import ArmAction, ArmRule, Path
-from keepaliveD.model.sockets import OWN, Switch, Timer
+from keepaliveD.model.sockets import OWN, Switch, TcpState, Timer
 from keepaliveD.model.text import quoted
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.arming import times
@@ -329,10 +329,12 @@ def test_ignored_networks_are_not_judged() -> None:
     assert not Autopsy(rules(ignore=["10.71.3.0/24"])).observe(died(KILLED), 1001.0)
 
 
-def watched(autopsy: Autopsy, *, idle: float, warn: bool = False, path: Path = OFFICE) -> None:
+def watched(
+    autopsy: Autopsy, *, idle: float, warn: bool = False, path: Path = OFFICE, state: TcpState = TcpState.ESTABLISHED
+) -> None:
     """A scan at 990 of a connection that was quiet for so long."""
     quiet: Socket = {"since_sent": idle, "since_received": idle, "since_acked": idle}
-    look = table(990.0, {"cookie": 1, "remote": "10.71.3.2", "remote_port": 5432, **quiet})
+    look = table(990.0, {"cookie": 1, "remote": "10.71.3.2", "remote_port": 5432, "state": state, **quiet})
     judgement = judge(look, nothing_known(), (GUESS, path), ())
     verdict = judgement.forecast.verdict
     told = verdict if warn else np.zeros(1, np.uint8)
@@ -380,6 +382,24 @@ def test_an_end_that_was_not_foretold_says_why(name: str) -> None:
     death = only(autopsy.observe(died(facts), 1001.0))
     assert death.hindsight.foretold is foretold
     assert math.isnan(death.hindsight.warned_before)
+
+
+@pytest.mark.parametrize(
+    ("state", "foretold"),
+    [
+        (TcpState.FIN_WAIT1, Foretold.EARLIER_THAN_EXPECTED),
+        (TcpState.FIN_WAIT2, Foretold.UNKNOWN_VERDICT),
+        (TcpState.CLOSE_WAIT, Foretold.UNKNOWN_VERDICT),
+    ],
+)
+def test_a_close_that_was_not_answered_ends_a_silence_of_an_open_connection(
+    state: TcpState, foretold: Foretold
+) -> None:
+    """Its verdict is unknown from the close on. For one that was half-closed no timeout is known."""
+    autopsy = Autopsy(rules(GUESS, OFFICE))
+    watched(autopsy, idle=110.0, state=state)
+    death = only(autopsy.observe(died(timed_out(state=state, silence=110.0, unacked=1, retransmits=9)), 1001.0))
+    assert (death.cause, death.hindsight.foretold) == (Cause.SILENT_AFTER_IDLE, foretold)
 
 
 def test_an_end_is_held_against_the_timeout_that_verdicts_followed() -> None:

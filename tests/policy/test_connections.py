@@ -9,6 +9,7 @@ import pytest
 
 from keepaliveD.model.actions import Arm
 from keepaliveD.model.connections import Connection, Owner, WhatCounts
+from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.results import Arming, ArmingResult, Mark
@@ -18,7 +19,17 @@ from keepaliveD.policy import arming
 from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.arming import by_rules
 from keepaliveD.policy.choices import Recorded, targets
-from keepaliveD.policy.connections import COLUMNS, Selected, column, owners_of, part, paths_of, select, with_owners
+from keepaliveD.policy.connections import (
+    COLUMNS,
+    Selected,
+    column,
+    connections,
+    owners_of,
+    part,
+    paths_of,
+    select,
+    with_owners,
+)
 from keepaliveD.policy.judge import Judgement, judge
 from tests.support.tables import CONFIGURED, Socket, idle, table
 
@@ -101,3 +112,11 @@ def test_results_are_remembered_alike(result: ArmingResult) -> None:
 
     assert remembered(selected()[1:]) == remembered(tuple(selected())[1:])
     assert remembered(selected()[1:])[0] == memory.arming[0]
+
+
+def test_a_connection_says_after_which_silence_the_first_packet_left_that_is_not_answered() -> None:
+    """Three probes left, the first after 180 s; that of netlink, which does not read intervals, is not known."""
+    asked = idle(225.0, timer=Timer.KEEPALIVE, expires=15.0, probes=3)
+    read: Socket = {"keepidle": 180, "keepintvl": 20, "keepcnt": 9}
+    look = judge(table(1000.0, asked | read, asked, idle(225.0)), nothing_known(), [GUESSED], ())
+    assert [one.unanswered_after for one in connections(look, np.arange(3))] == [180.0, FOREVER, FOREVER]

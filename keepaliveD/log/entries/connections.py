@@ -152,9 +152,11 @@ def _what(connection: Connection, before: Verdict) -> str:
         case Verdict.BARE:
             return f"at risk: no {packet} is {'' if connection.confirmed else 'known to be '}due, and {forgets}"
         case Verdict.CUT if not connection.confirmed:
+            sooner = connection.unanswered_after < connection.timeout
+            silence = span(connection.unanswered_after) if sooner else f"up to {span(connection.idle)}"
             return (
-                f"presumably expired: packets sent after a silence of up to {span(connection.idle)} are not answered; "
-                f"{path} has presumably forgotten it ({timeout})"
+                f"presumably expired: packets sent after a silence of {silence} are not answered; {path} has "
+                f"presumably forgotten it{', sooner than expected' if sooner else ''} ({timeout})"
             )
         case Verdict.CUT:
             forgot = "has forgotten" if _is_forgotten_here(connection) else "has presumably forgotten"
