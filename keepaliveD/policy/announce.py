@@ -110,7 +110,8 @@ def _kept_for_good(forecast: Forecast, activity: Activity, sockets: Sockets, row
     """Return where a warning is to be taken back because probes now keep the connection alive for good.
 
     Their period then is shorter than the timeout, however late their timer fires. After the first time it has to have
-    settled: for an hour it was not at risk. What goes to and fro is reported no more.
+    settled: for an hour it was not at risk. What goes to and fro is reported no more. One whose last packet is not
+    answered may have been forgotten before it left.
     An interval that is not known and is longer than the idle time shows in the timer: it runs on past the idle time.
     """
     reported = activity.reported[rows]
@@ -121,6 +122,7 @@ def _kept_for_good(forecast: Forecast, activity: Activity, sockets: Sockets, row
     interval = np.where(activity.keepintvl[rows] != 0, activity.keepintvl[rows], shown)
     period = np.where(own, np.fmax(activity.keepidle[rows], interval), activity.peer_period[rows])
     lasting &= period * (1 + TIMER_SLACK) < forecast.timeout[rows]
+    lasting &= (sockets["probes"][rows] == 0) & (sockets["retransmits"][rows] == 0)
     settled = forecast.now - activity.withdrawn_at[rows] >= AGAIN_AFTER
     kept: Bools = (forecast.verdict[rows] == Verdict.SAFE.value) & forecast.confirmed[rows] & lasting
     kept &= (reported != Verdict.SAFE.value) & (reported != Verdict.UNKNOWN.value)

@@ -13,6 +13,7 @@ import numpy as np
 from keepaliveD.model.actions import Arm, Outcome
 from keepaliveD.model.connections import AT_RISK, Connection, Due, Endpoint, Owner, Verdict, WhatCounts
 from keepaliveD.model.dataclass import dataclass
+from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import Shown
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.reports import ReportConnections
@@ -180,6 +181,8 @@ def connections(judgement: Judgement, rows: Indices, owners: Iterable[Owner] = (
     sockets, activity, forecast = judgement.table.sockets, judgement.activity, judgement.forecast
     timeouts = forecast.timeout[rows].tolist()
     paths = [judgement.assigned.paths[index] for index in judgement.assigned.index[rows].tolist()]
+    by_latest = (forecast.cut_at[rows] == forecast.cut_by[rows]) & (forecast.timeout[rows] != FOREVER)
+    newest = np.where(by_latest, activity.last_packet_by[rows], activity.last_packet[rows])  # as its cut counts it
     columns: tuple[Collection[Any], ...] = (  # in the order of Connection's fields
         *(sockets[name][rows].tolist() for name in ("cookie", "netns", "inode", "uid", "cgroup")),
         endpoints(sockets, "local", rows),
@@ -188,8 +191,8 @@ def connections(judgement: Judgement, rows: Indices, owners: Iterable[Owner] = (
         _shown(sockets["keepalive"][rows], sockets["timer"][rows]),
         [Verdict(verdict) for verdict in forecast.verdict[rows].tolist()],
         [Due(due) for due in forecast.due[rows].tolist()],
-        (forecast.due_at[rows] - forecast.now).tolist(),
-        (forecast.now - activity.last_packet[rows]).tolist(),
+        np.fmax(forecast.due_at[rows] - forecast.now, 0.0).tolist(),
+        (forecast.now - newest).tolist(),
         (forecast.cut_at[rows] - forecast.now).tolist(),
         activity.keepidle[rows].tolist(),
         [path.name for path in paths],

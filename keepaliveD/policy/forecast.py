@@ -68,6 +68,7 @@ def forecast(table: SocketTable, activity: Activity, assigned: Assigned) -> Fore
     unsure = _unsure(table.taken_at, verdict, cut, coming, activity.probed)
     if assigned.only_data is not None:  # what is sent again may have counted already
         unsure |= (verdict == Verdict.SAFE.value) & assigned.only_data & (cut.timeout != FOREVER)
+    unsure |= (verdict == Verdict.SAFE.value) & _may_be_forgotten_here(table, activity, coming)
     unsure |= cut.by_firewall & activity.picks_up & (verdict >= Verdict.LATE.value) & (verdict != Verdict.BARE.value)
     return Forecast(table.taken_at, verdict, coming.due, coming.at, ends, cut.by, cut.timeout, cut.by_firewall, ~unsure)
 
@@ -172,6 +173,17 @@ def _unsure(now: float, verdict: Column, cut: _Cut, coming: _Coming, probed: Boo
     at_risk = (verdict == Verdict.LATE.value) | (verdict == Verdict.BARE.value)
     unsure |= at_risk & (probed | (now >= cut.at))
     return unsure
+
+
+def _may_be_forgotten_here(table: SocketTable, activity: Activity, coming: _Coming) -> Bools:
+    """Return which this host's own firewall forgets before, if its setting holds for them.
+
+    It has not been asked about them: they are new, or the setting has changed.
+    """
+    unknown = np.isnan(activity.firewall_timeout) & np.isnan(activity.firewall_forgets_at)
+    in_time = coming.by < activity.last_packet + table.firewall_timeout - ON_THE_WAY
+    may_be: Bools = unknown & ~in_time & (table.firewall_timeout != FOREVER)
+    return may_be
 
 
 class _Cut(NamedTuple):

@@ -18,8 +18,9 @@ def learn(memory: Activity, table: SocketTable) -> Activity:
 
     BPF reads both. Else the timer shows it in time: the longest distance from the last packet heard to the
     expiry, while that is the same; and exactly where a check has just found nothing new and set the timer
-    to the rest. What is known stays known while only the kernel sets the timer, which it does when it fires, and the
-    setting of the network namespace stays: which sockets follow that is not shown.
+    to the rest. A program that switches keepalive on sets it to more. What is known stays known while only the
+    kernel sets the timer, which it does when it fires, and the setting of the network namespace stays: which
+    sockets follow that is not shown.
     """
     sockets, earlier = table.sockets, memory.expires_at + table.asleep  # no timer runs while the machine sleeps
     ends = table.taken_at + sockets["expires"].astype(np.float64)
@@ -37,10 +38,10 @@ def learn(memory: Activity, table: SocketTable) -> Activity:
     heard = heard_at(table)
     length = ticking - heard
     same = np.abs(ticking - earlier) < SAME_TIMER
-    checked = ~same & (heard <= earlier) & (sockets["probes"] == 0) & ~np.isnan(ticking)
+    fired = (earlier <= table.read_by) & ~np.isnan(ticking)
+    checked = ~same & fired & (heard + table.reading <= earlier) & (sockets["probes"] == 0)
     checked[overdue] = False
     hidden = (sockets["timer"] == Timer.RETRANSMIT.value) | (sockets["timer"] == Timer.ZERO_WINDOW.value)
-    fired = (earlier <= table.read_by) & ~np.isnan(ticking)
     by_kernel = same | hidden | fired
     if table.changed_idle_time:
         by_kernel &= ~np.isin(sockets["netns"], table.changed_idle_time)

@@ -84,6 +84,18 @@ def test_keepalive_that_is_switched_on_in_time_is_reported() -> None:
     assert told(judge, table(1280.0, idle(20.0) | KEPT | KNOWN | {"expires": 165.0})) == []
 
 
+def test_a_warning_is_not_taken_back_while_the_probe_that_is_to_keep_the_connection_is_not_answered() -> None:
+    """A program switched keepalive on: its first probe left at once, and the path may have forgotten the connection."""
+    judge = decider()
+    on: Socket = {"timer": Timer.KEEPALIVE, "keepalive": Switch.ON, "keepidle": 5, "keepintvl": 5, "slack": 0.1}
+    told(judge, table(1000.0, idle(0.0)))
+    assert told(judge, table(1250.0, idle(250.0))) == [("bare", "unknown")]
+    probed = idle(251.0, probes=1, expires=4.6, segments_out=11, since_packet=0.4) | on
+    assert told(judge, table(1251.0, probed)) == []
+    answered = idle(251.0, expires=4.0, segments_in=11, segments_out=11, since_packet=0.3) | on | {"since_acked": 0.3}
+    assert told(judge, table(1252.0, answered)) == [("safe", "bare")]
+
+
 def test_keepalive_of_an_unknown_length_is_no_recovery_yet() -> None:
     """Its timer may be the check of a much longer one."""
     judge = decider()

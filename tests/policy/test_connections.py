@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keepaliveD.model.actions import Arm
-from keepaliveD.model.connections import Connection, Owner, WhatCounts
+from keepaliveD.model.connections import Connection, Owner, Verdict, WhatCounts
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.origin import Origin, Source
@@ -120,3 +120,15 @@ def test_a_connection_says_after_which_silence_the_first_packet_left_that_is_not
     read: Socket = {"keepidle": 180, "keepintvl": 20, "keepcnt": 9}
     look = judge(table(1000.0, asked | read, asked, idle(225.0)), nothing_known(), [GUESSED], ())
     assert [one.unanswered_after for one in connections(look, np.arange(3))] == [180.0, FOREVER, FOREVER]
+
+
+def test_a_connection_is_quiet_since_the_packet_from_which_its_cut_is_counted() -> None:
+    """Its first probe has just left, in time: what is left and how long it was quiet make up the timeout."""
+    probed = idle(100.2, timer=Timer.KEEPALIVE, keepalive=Switch.ON, expires=19.8, probes=1, since_packet=0.2)
+    settings: Socket = {"keepidle": 100, "keepintvl": 20, "keepcnt": 9}
+    before = judge(table(1000.0, idle(99.0)), nothing_known(), [GUESSED], ())
+    sent: Socket = {"segments_out": 11}
+    (one,) = connections(judge(table(1001.2, probed | settings | sent), before.activity, [GUESSED], ()), np.arange(1))
+    assert one.verdict is Verdict.SAFE
+    assert one.idle == pytest.approx(0.2)
+    assert one.idle + one.left == pytest.approx(one.timeout, abs=0.2)

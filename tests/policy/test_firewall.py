@@ -12,7 +12,7 @@ from keepaliveD.model.connections import Verdict
 from keepaliveD.model.firewall import ENTRY, Tracked
 from keepaliveD.model.origin import Source
 from keepaliveD.model.rules import Path
-from keepaliveD.model.sockets import SocketTable
+from keepaliveD.model.sockets import SocketTable, Switch, Timer
 from keepaliveD.policy.activity import Activity, nothing_known
 from keepaliveD.policy.connections import connections
 from keepaliveD.policy.firewall import PAUSE, NearlyFull, learn, nearly_full, to_ask, to_ask_about
@@ -35,16 +35,17 @@ class Host:
 
     def scan(self, now: float, *sockets: Socket, forgets_in: float | None = None, timeout: float = 20.0) -> Judgement:
         """Scan, ask, and scan again at the same instant."""
-        seen = self._judge(scanned(now, *sockets, timeout=self.setting))
+        seen = self.judge(scanned(now, *sockets, timeout=self.setting))
         actions, self.memory = to_ask(seen, seen.activity, WARN_BEFORE)
         for action in actions:
             self.asked += action.cookies.tolist()
             self.memory = learn(self.memory, Outcome(action, looked=self._answer(action, now, forgets_in, timeout)))
-        seen = self._judge(scanned(now, *sockets, timeout=self.setting))
+        seen = self.judge(scanned(now, *sockets, timeout=self.setting))
         self.memory = seen.activity
         return seen
 
-    def _judge(self, table: SocketTable) -> Judgement:
+    def judge(self, table: SocketTable) -> Judgement:
+        """Judge without asking."""
         return judge(table, self.memory, [self._path], [])
 
     def _answer(self, action: AskFirewall, now: float, forgets_in: float | None, timeout: float) -> np.ndarray:
@@ -113,6 +114,20 @@ def test_it_is_asked_again_once_its_setting_has_changed() -> None:
     seen = host.scan(1010.0, idle(2.0, segments_in=11), forgets_in=6.0, timeout=8.0)
     assert host.asked == [1, 1]
     assert seen.forecast.cut_at[0] == pytest.approx(1016.0, abs=1.0)
+
+
+@pytest.mark.parametrize(("keepidle", "certain"), [(25, False), (10, True)])
+def test_what_its_setting_may_forget_before_the_next_packet_is_not_certainly_safe(
+    keepidle: int, *, certain: bool
+) -> None:
+    """Whether the connection is new, or the setting: nobody has asked about it yet."""
+    timer: Socket = {"timer": Timer.KEEPALIVE, "keepalive": Switch.ON, "keepidle": keepidle, "keepintvl": 5}
+    host = Host(Path("long", 60.0, CONFIGURED))
+    assert said(host.judge(scanned(1000.0, idle(2.0, expires=keepidle - 2.0) | timer))) == (Verdict.SAFE, certain)
+    host.scan(1000.0, idle(2.0, expires=keepidle - 2.0) | timer, forgets_in=18.0)
+    spoken = idle(1.0, expires=keepidle - 1.0, segments_in=11) | timer
+    changed = host.judge(scanned(1010.0, spoken, timeout=16.0))
+    assert said(changed) == (Verdict.SAFE, certain)
 
 
 def test_what_it_has_forgotten_stays_forgotten_when_its_setting_changes() -> None:

@@ -79,6 +79,24 @@ def test_a_timer_of_an_interval_that_nobody_has_read_may_be_as_late_as_its_lengt
     assert said(judge(spoken, memory, [path], [])) == (Verdict.LATE, False)
 
 
+def test_a_timer_that_was_set_anew_before_it_fired_shows_no_idle_time() -> None:
+    """A program switched keepalive off and on: the kernel sets the timer to the whole idle time, whatever was quiet."""
+    scans = [
+        table(1000.0, idle(4.0, expires=2.0) | TIMER),
+        table(1001.0, idle(5.0, expires=5.5) | TIMER),
+    ]
+    assert not watch(*scans).activity.knows_keepidle[0]
+
+
+@pytest.mark.parametrize(("acked", "known"), [(0.2, False), (4.8, True)])
+def test_what_came_just_before_a_late_look_may_have_come_after_the_timer_fired(acked: float, *, known: bool) -> None:
+    """The timer fired at 1008, and the row was read at 1008.2, in a scan that began at 1007.8."""
+    first = table(1000.0, idle(3.0, expires=8.0) | TIMER)
+    second = table(1007.8, idle(11.2, since_acked=acked, expires=0.8) | TIMER)
+    judgement = watch(first, dataclasses.replace(second, reading=0.6))
+    assert bool(judgement.activity.knows_keepidle[0]) is known
+
+
 def test_an_interval_is_read_where_a_verdict_hangs_on_it() -> None:
     """A check showed the idle time. Then the timer fired three times between two scans, or once."""
     path = Path("path", 53.0, CONFIGURED)
