@@ -113,6 +113,7 @@ type Owner (pid: int, process: string, unit: string, container: string)
 # A connection, as keepalivectl sockets --json has it. Times are from now, as if no packet had passed since the last
 # scan: due_in that of the next packet, left that after which the path forgets it, negative once it did. The
 # verdict, one of unknown, safe, late, bare, cut, is certain if confirmed. What keeps it counts as packets or data.
+# unanswered_after is the silence after which the first packet left that is not answered, at most, if there is one.
 type Connection (
   cookie: int,
   netns: int,
@@ -135,6 +136,7 @@ type Connection (
   confirmed: bool,
   counts: string,
   subflow: bool,
+  unanswered_after: ?float,
   owner: Owner
 )
 

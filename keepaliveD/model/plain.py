@@ -42,6 +42,7 @@ def plain(one: Connection) -> dict[str, Any]:
         "confirmed": one.confirmed,
         "counts": one.counts.value,
         "subflow": one.subflow,
+        "unanswered_after": known(one.unanswered_after),
         "owner": plain_owner(one.owner),
     }
 
@@ -98,6 +99,7 @@ def restored(made: Mapping[str, Any]) -> Connection:
         confirmed=bool(made["confirmed"]),
         counts=WhatCounts(made["counts"]),
         subflow=bool(made["subflow"]),
+        unanswered_after=_seconds(made["unanswered_after"], FOREVER),
         owner=Owner(**{field.name: made["owner"][field.name] for field in dataclasses.fields(Owner)}),
     )
 
