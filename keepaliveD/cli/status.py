@@ -13,6 +13,7 @@ from keepaliveD.cli.starting import how_to_start
 from keepaliveD.model.errors import Exit, KernelError, NoInput, NotPermitted, Refusal
 
 NOT_RUNNING, NOT_KNOWN = 3, 4  # as the LSB has it for the status of a service, and systemctl(1)
+LOOKS = 3  # at most, while daemons start and stop
 
 
 def add_status(command: argparse.ArgumentParser) -> None:
@@ -38,19 +39,36 @@ def print_status(options: argparse.Namespace, root: Path) -> int:
 
 
 def _host(options: argparse.Namespace, root: Path) -> tuple[overview.Host, int]:
-    """Ask the daemon, which knows all of it; only where none answers, look. Return also the exit status."""
-    try:
-        answer = ask(control_socket(root), "Status")
-        stop, reload = (how(answer["pid"], root) for how in (running.how_to_stop, running.how_to_reload))
-        return overview.of_daemon(answer, stop, reload), Exit.OK
-    except (NoInput, NotPermitted, KernelError) as refusal:
-        pid = running.running(options.state_dir, root)
-        why, status = _without(pid, root, refusal)
+    """Ask the daemon, which knows all of it; only where none answers, look. Return also the exit status.
+
+    A daemon that starts or stops meanwhile is asked again: what was read before that is not what stands now.
+    """
+    for _ in range(LOOKS):
+        try:
+            return _of_daemon(root)
+        except (NoInput, NotPermitted, KernelError) as refusal:
+            pid = running.running(options.state_dir, root)
+            found = _look(options, root, pid, refusal)
+        if running.running(options.state_dir, root) == pid:
+            break
+    return found
+
+
+def _of_daemon(root: Path) -> tuple[overview.Host, int]:
+    """Return what the daemon answers. Raises NoInput, NotPermitted, KernelError."""
+    answer = ask(control_socket(root), "Status")
+    stop, reload = (how(answer["pid"], root) for how in (running.how_to_stop, running.how_to_reload))
+    return overview.of_daemon(answer, stop, reload), Exit.OK
+
+
+def _look(options: argparse.Namespace, root: Path, pid: int, refusal: Refusal) -> tuple[overview.Host, int]:
+    """Return what there is to see without the daemon, which refused so; `pid` is as in `_without`."""
     from keepaliveD.cli import without_daemon
 
+    why, status = _without(pid, root, refusal)
     other = "" if options.config else running.not_followed(options.state_dir, root)
-    options.config = running.its_file(options, root)
-    host = without_daemon.look(options, root, why)
+    file = running.its_file(options, root)
+    host = without_daemon.look(argparse.Namespace(**{**vars(options), "config": file}), root, why)
     host = dataclasses.replace(host, problems=(*filter(None, [other]), *host.problems))
     return dataclasses.replace(host, process=pid, stop=running.how_to_stop(pid, root)) if pid else host, status
 

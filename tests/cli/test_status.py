@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
@@ -331,6 +333,64 @@ def test_what_a_daemon_has_set_that_cannot_be_asked_is_undone_by_stopping_it(
         _, out, _ = desk.types("status")
     assert f"settings     time    180; set by process {os.getpid()}; 7200 stood before" in out
     assert f"undo         kill {os.getpid()}" in out
+
+
+def record_of_a_start(desk: Desk, meanwhile: ExitStack) -> None:
+    """Do what a daemon does at its start: lock the record, write down what was found, and set its own value."""
+    record = SettingsRecord(desk.directory / "state", IDENTITY, desk.tuner.ranges)
+    meanwhile.enter_context(record.locked())
+    record.record_found({"time": 7200}, {"time": 180})
+    desk.tuner.values["time"] = 180
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_what_a_daemon_sets_that_starts_meanwhile_is_not_said_to_be_left_behind(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, *, answers: bool
+) -> None:
+    """Whether or not it can be asked by the time that this is seen."""
+    with ExitStack() as meanwhile:
+        before = desk.platform
+
+        def start(**_: object) -> Platform:
+            monkeypatch.setattr(without_daemon, "detect", before)
+            record_of_a_start(desk, meanwhile)
+            if answers:
+                meanwhile.enter_context(desk.daemon())
+            return before()
+
+        monkeypatch.setattr(without_daemon, "detect", start)
+        left, (first, *rest), err = desk.types("status")
+    pid = 812 if answers else os.getpid()
+    assert (left, err, f"process {pid}" in first) == (0, [], True)
+    assert not [line for line in rest if "left behind" in line]
+
+
+def test_what_a_daemon_restores_that_stops_meanwhile_is_not_said_to_be_set_by_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as until_its_stop:
+        record_of_a_start(desk, until_its_stop)
+        before = desk.platform
+
+        def stop(**_: object) -> Platform:
+            monkeypatch.setattr(without_daemon, "detect", before)
+            desk.tuner.values["time"] = 7200
+            until_its_stop.close()
+            return before()
+
+        monkeypatch.setattr(without_daemon, "detect", stop)
+        left, (first, *_), _ = desk.types("status")
+    assert (left, first) == (3, f"daemon       none runs here; start it with {how_to_start(Path('/'))}")
+
+
+def test_where_daemons_come_and_go_the_status_is_shown_nevertheless(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = itertools.count(1000)
+    monkeypatch.setattr(running, "running", lambda *_: next(pids))
+    left, (first, *_), _ = desk.types("status")
+    assert left == 0
+    assert re.fullmatch("daemon       process 10[0-9]{2} runs, but cannot be asked: .*", first)
 
 
 def test_an_error_in_the_configuration_hides_nothing_else(desk: Desk) -> None:
