@@ -18,7 +18,7 @@ from keepaliveD.cli.named import described, is_name
 from keepaliveD.cli.nearest import did_you_mean
 from keepaliveD.cli.selected_deaths import concerning
 from keepaliveD.log import history
-from keepaliveD.log.entries.deaths import DIFFERS, EXPLANATIONS, confidence_words
+from keepaliveD.log.entries.deaths import DIFFERS, EXPLANATIONS, confidence_words, foretold_words
 from keepaliveD.log.history import ID_LENGTH, Record
 from keepaliveD.model import duration
 from keepaliveD.model.autopsy import NOT_EXPLAINED
@@ -164,19 +164,20 @@ def _explained(record: Record) -> Iterator[str]:
         yield f"  seen: {line}"
     for other in others:
         yield f"  or: {other.label}; what would tell: {OBSERVATIONS.get((cause, other), 'nothing on this host')}"
-    yield f"forecast: {_forecast(record)}"
+    yield f"forecast: {_forecast(record, cause, others)}"
 
 
-def _forecast(record: Record) -> str:
+def _forecast(record: Record, cause: Cause, others: Sequence[Cause]) -> str:
     """Return whether it was foretold, and how long before a warning came, if one did."""
     if record["FORETOLD"] == DIFFERS:
         return "not the same for all of them"
     foretold = ANSWERS.get(record["FORETOLD"], Foretold.NOT_FORESEEABLE)
+    said = foretold_words(foretold, cause, others, has_lines=len(record["REMEDY"].splitlines()) > 1)
     if not record["WARNED_SEC"]:
-        return foretold.label
+        return said
     before = duration.span(_number_in(record["WARNED_SEC"]))
     warned = f", {before} before" if foretold is Foretold.FORETOLD else f"; a warning had come {before} before"
-    return foretold.label + warned
+    return said + warned
 
 
 def _groups(records: Sequence[Record]) -> list[tuple[str, ...]]:

@@ -24,7 +24,7 @@ from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import Misuse, NoInput, NotPermitted, Refusal, Unsupported
 from keepaliveD.model.reports import ReportDeaths
 from keepaliveD.records.history import History
-from tests.support.ends import FORGOTTEN_BY_REJECT, Facts, alike, live
+from tests.support.ends import FORGOTTEN_BY_REJECT, MEASURED, Facts, alike, live
 
 SSH = Owner(812, "sshd", "ssh.service")
 EPOCH = datetime.datetime(2026, 11, 28, 7, 0, tzinfo=datetime.UTC)
@@ -235,6 +235,14 @@ def test_a_warning_of_something_else_is_not_called_a_forecast(
     said = {**ABORTED.fields, "KEEPALIVE_FORETOLD": foretold.key, "KEEPALIVE_WARNED_SEC": 88}
     shown = printed(capsys, journal(dataclasses.replace(ABORTED, fields=said)), "--explain", "last")
     assert words in shown.splitlines()
+
+
+@pytest.mark.parametrize("count", [1, 9])
+@pytest.mark.parametrize("name", MEASURED)
+def test_the_forecast_is_said_as_the_log_says_it(capsys: pytest.CaptureFixture[str], name: str, count: int) -> None:
+    said = entry(MEASURED[name][2], count)
+    (forecast,) = re.findall("^forecast: (.*)$", printed(capsys, journal(said), "--explain", "last"), re.MULTILINE)
+    assert f"({forecast})" in said.message or f"; {forecast})" in said.message
 
 
 def test_what_many_ends_of_many_kinds_do_not_have_in_common_is_not_counted_for_all(

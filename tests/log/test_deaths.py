@@ -24,7 +24,7 @@ from keepaliveD.model.deaths import Deaths
 from keepaliveD.model.duration import span
 from keepaliveD.model.reports import ReportDeaths
 from keepaliveD.policy.autopsy import Autopsy, AutopsyRules
-from tests.support.ends import FORGOTTEN_BY_REJECT, GUESS, MEASURED, Facts, alike, ends, live
+from tests.support.ends import FORGOTTEN_BY_REJECT, GUESS, MEASURED, Facts, alike, ends, live, reset, timed_out
 
 SSH = Owner(812, "sshd", "ssh.service")
 
@@ -100,6 +100,29 @@ def test_what_cannot_be_told_apart_is_named_and_not_called_certain() -> None:
     said = entry(live(silence=0.1))
     assert "ended: peer aborted (very likely, or reset by a middlebox while busy; not foreseeable)" in said.message
     assert said.fields["KEEPALIVE_OTHER_CAUSES"] == "middlebox-busy peer-gave-up"
+
+
+def test_an_end_that_could_have_been_prevented_is_not_called_unforeseeable_outright() -> None:
+    """Where a remedy names an idle time, the same line says on what it depends whether the end was foreseeable."""
+    names_idle_time = re.compile("configure:$|idle timeout|TCP_KEEPIDLE")
+    outlasted = timed_out(unacked=5, silence=250.0, since_lost=20.1, user_timeout=20_000)
+    found = {}
+    for name, facts in {"outlasted": outlasted, **{name: facts for name, (_, _, facts) in MEASURED.items()}}.items():
+        said = entry(facts)
+        _, _, remedied = said.message.partition("); ")
+        if said.fields["KEEPALIVE_FORETOLD"] == "not-foreseeable" and names_idle_time.search(remedied):
+            (found[name],) = re.findall("; (not foreseeable[^;]*)\\); ", said.message)
+    assert set(found.values()) == {
+        "not foreseeable, unless a NAT forgot it",
+        "not foreseeable, unless the path forgot it",
+        "not foreseeable: this host does not know the peer's own idle timeout",
+    }, found
+
+
+def test_many_ends_that_could_perhaps_have_been_prevented_say_the_same_as_one() -> None:
+    said = entry(reset(silence=400.0, unacked=5), 9)
+    assert " ended: peer does not know the connection (not foreseeable, unless a NAT forgot it); for" in said.message
+    assert "[[arm]]" in said.below
 
 
 def test_who_killed_the_connection_is_named() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from keepaliveD.log.entries.entry import INFO, NOTICE, WARNING, Entry, Value
 from keepaliveD.model.autopsy import Alike, Common, Death
@@ -82,12 +82,29 @@ def confidence_words(confidence: float, others: Iterable[object] = ()) -> str:
     return "likely" if confidence >= LIKELY else "possibly"
 
 
+def foretold_words(foretold: Foretold, cause: Cause, others: Collection[Cause], *, has_lines: bool) -> str:
+    """Return whether an end was foretold, in words that agree with its remedy.
+
+    `has_lines` says that the remedy is configuration. Where silence may have brought the end about, this says on what
+    that depends: what could have been prevented must not read as if it could not.
+    """
+    if foretold is not Foretold.NOT_FORESEEABLE:
+        return foretold.label
+    if cause is Cause.PEER_CLOSED_IDLE:
+        return f"{foretold.label}: this host does not know the peer's own idle timeout"
+    if has_lines:
+        return f"{foretold.label}, unless a NAT forgot it"
+    if cause is Cause.USER_TIMEOUT and Cause.SILENT_AFTER_IDLE in others:
+        return f"{foretold.label}, unless the path forgot it"
+    return foretold.label
+
+
 def _single(death: Death, interval: float) -> Entry:
     found = remedy(death, interval)
     return Entry(
         "died",
         _priority(death),
-        f"{_who(death)}{death.local} -> {death.remote}: ended: {_what(death)}; {_advice(found)}",
+        f"{_who(death)}{death.local} -> {death.remote}: ended: {_what(death, found)}; {_advice(found)}",
         {
             **_cause(death, found),
             **_place(death, Common.UNIT | Common.PATH),
@@ -115,13 +132,13 @@ def _summary(alike: Alike, interval: float) -> Entry:
     on_path, told = "", ""
     if Common.PATH in common:
         at_hop = f" at hop {death.hop}" if death.hop else ""
-        on_path, told = f" on path {quoted(death.path)}", f"{at_hop} ({death.hindsight.foretold.label})"
+        on_path, told = f" on path {quoted(death.path)}", f"{at_hop} ({_foretold(death, found)})"
     return Entry(
         "died",
         _priority(death),
         f"{alike.count} {more}connection{plural}{_of_owner(death, common)}{on_path} ended{within}: "
         f"{death.cause.label}{told}; "
-        f"for example {_example(death, common)}; {_advice(found)}",
+        f"for example {_example(death, found, common)}; {_advice(found)}",
         {"KEEPALIVE_COUNT": alike.count, **_cause(death, found), **_place(death, common)},
         _below(found),
     )
@@ -134,13 +151,13 @@ def _of_owner(death: Death, common: Common) -> str:
     return f" of uid {death.uid}" if Common.USER in common else ""
 
 
-def _example(death: Death, common: Common) -> str:
+def _example(death: Death, found: Remedy, common: Common) -> str:
     """Return one of many, with what it need not have in common with the others."""
     ends = f"{death.local} -> {death.remote}"
     if Common.PATH in common:
         return f"{ends}{_killer(death)}{_quiet(death)} ({_sure(death)})"
     of_path = f" on path {quoted(death.path)}{_where(death)}"
-    return f"{_who(death)}{ends}{of_path}{_killer(death)}{_quiet(death)} ({_sure(death)}; {_told(death)})"
+    return f"{_who(death)}{ends}{of_path}{_killer(death)}{_quiet(death)} ({_sure(death)}; {_told(death, found)})"
 
 
 def _who(death: Death) -> str:
@@ -151,9 +168,10 @@ def _who(death: Death) -> str:
     return process + (f"({quoted(owner.unit)}) " if owner.unit else "")
 
 
-def _what(death: Death) -> str:
+def _what(death: Death, found: Remedy) -> str:
     """Return the cause, how sure it is, what else it may be, and whether it was foretold."""
-    return f"{death.cause.label}{_where(death)}{_killer(death)}{_quiet(death)} ({_sure(death)}; {_told(death)})"
+    how = f"{_where(death)}{_killer(death)}{_quiet(death)}"
+    return f"{death.cause.label}{how} ({_sure(death)}; {_told(death, found)})"
 
 
 def _where(death: Death) -> str:
@@ -173,10 +191,14 @@ def _sure(death: Death) -> str:
     return confidence_words(death.confidence, death.others) + perhaps
 
 
-def _told(death: Death) -> str:
-    foretold = death.hindsight.foretold
-    before = f" {span(_rounded(death.hindsight.warned_before))} before" if foretold is Foretold.FORETOLD else ""
-    return foretold.label + before
+def _told(death: Death, found: Remedy) -> str:
+    is_foretold = death.hindsight.foretold is Foretold.FORETOLD
+    before = f" {span(_rounded(death.hindsight.warned_before))} before" if is_foretold else ""
+    return _foretold(death, found) + before
+
+
+def _foretold(death: Death, found: Remedy) -> str:
+    return foretold_words(death.hindsight.foretold, death.cause, death.others, has_lines=bool(found.lines))
 
 
 def _rounded(seconds: float) -> float:
