@@ -23,12 +23,14 @@ from keepaliveD.log.history import ID_LENGTH, Record
 from keepaliveD.model import duration
 from keepaliveD.model.autopsy import NOT_EXPLAINED
 from keepaliveD.model.causes import BY_KEY, Cause, Foretold
-from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Unsupported
+from keepaliveD.model.errors import KernelError, Misuse, NoInput, NotPermitted, Unsupported
 from keepaliveD.model.text import printable, quoted, shown
 from keepaliveD.policy.observations import OBSERVATIONS
 from keepaliveD.records.history import History
 
 NEWEST = 20  # entries that are listed one by one
+FEW = 8  # identifiers that are named
+SHORTEST = 4  # characters of an identifier, as with git: a number that somebody counted is shorter
 # headings, and their ranks: in a narrow terminal the lowest is left out first
 GROUPS = {"COUNT": 5, "LAST": 2, "CAUSE": 4, "FORETOLD": 0, "UNIT": 3, "PATH": 1}
 INDENT = 4  # columns of what goes on below
@@ -55,14 +57,15 @@ def add_deaths(parser: argparse.ArgumentParser) -> None:
         "--explain",
         metavar="ID",
         type=_id,
-        help=f"show all that was seen of the entry with this ID, or of the newest entry ({LAST})",
+        help="show all that was seen of the entry with this ID, or whose ID alone begins so, or of the newest entry "
+        f"({LAST})",
     )
     arguments.add_state(parser)
     parser.set_defaults(command=show)
 
 
 def show(options: argparse.Namespace, root: Path, read: history.Reader | None = None) -> None:
-    """Print what ended. Raises Unsupported, NotPermitted, StateError, NoInput."""
+    """Print what ended. Raises Unsupported, NotPermitted, StateError, NoInput, Misuse."""
     try:
         ended, hidden = history.ended(options.since, read, History(options.state_dir))
     except Unsupported as refusal:
@@ -83,8 +86,14 @@ def show(options: argparse.Namespace, root: Path, read: history.Reader | None = 
 
 
 def _called(identifier: str, records: list[Record], target: str | None, ended: Sequence[Record]) -> list[Record]:
-    """Return the entry with this identifier, or by a rare chance those with it, or the newest. Raises NoInput."""
-    found = records[:1] if identifier == LAST else [record for record in records if record.id == identifier]
+    """Return the entry with this identifier, or by a rare chance those with it, or the newest.
+
+    Raises NoInput; Misuse where several identifiers begin so.
+    """
+    found = records[:1] if identifier == LAST else [each for each in records if each.id.startswith(identifier)]
+    names = list(dict.fromkeys(record.id for record in found))
+    if len(names) > 1:
+        raise Misuse(f"--explain {identifier}: {_begin_so(names)}; write more of the one that you mean")
     if found:
         return found
     if not records:
@@ -93,6 +102,11 @@ def _called(identifier: str, records: list[Record], target: str | None, ended: S
     raise NoInput(
         f"--explain {identifier}: no entry{of_target} has this identifier; see keepalivectl deaths, or --since"
     )
+
+
+def _begin_so(names: Sequence[str]) -> str:
+    others = [f"and {len(names) - FEW} others"] if len(names) > FEW else []
+    return f"{len(names)} entries begin so: {', '.join([*names[:FEW], *others])}"
 
 
 def _nothing(target: str | None, ended: Sequence[Record]) -> str:
@@ -214,7 +228,8 @@ def _number_in(text: str) -> float:
 
 
 def _id(text: str) -> str:
-    if text != LAST and not re.fullmatch(f"[0-9a-f]{{{ID_LENGTH}}}", text):
-        right = f"one that keepalivectl deaths lists, or {LAST} for the newest entry"
+    if text != LAST and not re.fullmatch(f"[0-9a-f]{{{SHORTEST},{ID_LENGTH}}}", text):
+        longer = f"its first {SHORTEST} characters or more"
+        right = f"one that keepalivectl deaths lists, or {longer}, or {LAST} for the newest entry"
         raise argparse.ArgumentTypeError(f"{shown(text)} is not an ID; write {right}")
     return text

@@ -165,6 +165,40 @@ def test_an_identifier_means_the_same_entry_however_many_come_after_it(capsys: p
     assert (one["id"], one["cause"]) == (before, "middlebox-idle")
 
 
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Identifiers that begin alike: those of ends by a middlebox, those of many, and all others."""
+    names = {"middlebox-idle": "0123abcd", "peer-aborted": "0123abef"}
+    monkeypatch.setattr(history.Record, "id", property(lambda record: names[record["CAUSE"]]))
+
+
+@pytest.mark.usefixtures("called")
+@pytest.mark.parametrize("words", [("0123abc",), ("0123abcd",), ("0123", "ssh.service")])
+def test_the_first_characters_of_an_identifier_are_enough_where_no_other_entry_begins_so(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    """Of those that --since and TARGET leave."""
+    text = printed(capsys, journal(FORGOTTEN, ABORTED), "--explain", *words)
+    assert "cause: reset by a middlebox after idle" in text
+
+
+@pytest.mark.usefixtures("called")
+def test_where_several_entries_begin_so_one_line_names_them(capsys: pytest.CaptureFixture[str]) -> None:
+    said = "^--explain 0123: 2 entries begin so: 0123abef, 0123abcd; write more of the one that you mean$"
+    with pytest.raises(Misuse, match=said):
+        printed(capsys, journal(FORGOTTEN, ABORTED, ABORTED), "--explain", "0123")
+    with pytest.raises(NoInput, match=r"^--explain 0124: no entry has this identifier"):
+        printed(capsys, journal(FORGOTTEN, ABORTED), "--explain", "0124")
+
+
+def test_of_very_many_that_begin_so_a_few_are_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history.Record, "id", property(lambda record: f"abcd{int(record.when) % 10_000:04}"))
+    with pytest.raises(Misuse, match=r"abcd: 100 entries begin so: (abcd[0-9]{4}, ){8}and 92 others; write more of "):
+        printed(capsys, journal(*[FORGOTTEN] * 100), "--explain", "abcd")
+
+
 def test_the_newest_entry_needs_no_identifier(capsys: pytest.CaptureFixture[str]) -> None:
     assert "cause: peer aborted" in printed(capsys, journal(FORGOTTEN, ABORTED), "--explain", "last")
     newest = printed(capsys, journal(FORGOTTEN, ABORTED), "ssh.service", "--explain=last")
@@ -174,7 +208,10 @@ def test_the_newest_entry_needs_no_identifier(capsys: pytest.CaptureFixture[str]
 def test_a_number_that_each_new_entry_would_change_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         printed(capsys, journal(FORGOTTEN), "--explain", "1")
-    assert "'1' is not an ID; write one that keepalivectl deaths lists, or last for" in capsys.readouterr().err
+    assert (
+        "'1' is not an ID; write one that keepalivectl deaths lists, or its first 4 characters or more, or last for "
+        "the newest entry"
+    ) in capsys.readouterr().err
 
 
 def test_one_end_is_explained_with_evidence_and_remedy(capsys: pytest.CaptureFixture[str]) -> None:
@@ -293,7 +330,9 @@ def test_a_field_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> N
     assert "\x1b" not in printed(capsys, journal(evil)) + printed(capsys, journal(evil), "--explain", "last")
 
 
-@pytest.mark.parametrize("wrong", [("--since", "yesterdayish"), ("--explain", "0"), ("--explain", "0123ABCD")])
+@pytest.mark.parametrize(
+    "wrong", [("--since", "yesterdayish"), ("--explain", "0"), ("--explain", "abc"), ("--explain", "0123ABCD")]
+)
 def test_a_wrong_value_is_a_misuse(wrong: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         printed(capsys, journal(), *wrong)
