@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,9 @@ from keepaliveD.model import requirements
 from keepaliveD.model.connections import AT_RISK, Connection, Verdict
 from keepaliveD.model.duration import span
 from keepaliveD.model.errors import (
+    ConfigError,
     Doubtful,
+    KernelError,
     Misuse,
     NoInput,
     NotPermitted,
@@ -207,11 +209,27 @@ def _fix(options: argparse.Namespace, root: Path, look: Callable[[], View], view
         print(f"No daemon runs that would read it; start it with {how_to_start(root, options.config)}")
         _raise_if_left_out(view)
         return
-    _reload(view.daemon, root)
-    print("Reloaded the daemon.\n")
-    load(options.config)  # what is wrong is named before the daemon is waited for
     helped = [one for one in view.explained if one.remedy or solutions.supported_path(one, view.host)]
-    _show_result(options, look, helped, before=view.explained)
+    with _saying_what_stays(file, running.how_to_reload(view.daemon, root)):
+        _reload(view.daemon, root)
+        print("Reloaded the daemon.\n")
+        load(options.config)  # what is wrong is named before the daemon is waited for
+        _show_result(options, look, helped, before=view.explained)
+
+
+@contextlib.contextmanager
+def _saying_what_stays(file: Path, reload: str) -> Iterator[None]:
+    """Add to a refusal that the file stays that was written before, and how to take that back.
+
+    Not where the daemon has done its part, and the refusal says what else there is to do.
+    """
+    try:
+        yield
+    except (ConfigError, KernelError, NoInput, NotPermitted, StateError) as refusal:
+        name, remove = printable(str(file)), printable(shlex.join(["rm", str(file)]))
+        stays = f"{name} was written and stays: to take that back, type {remove} && {reload}"
+        refusal.args = (f"{refusal}; {stays}",)
+        raise
 
 
 def _raise_if_in_vain(options: argparse.Namespace, root: Path) -> None:

@@ -289,6 +289,33 @@ def test_fix_writes_the_rule_reloads_the_daemon_and_shows_what_came_of_it(desk: 
     assert "idle 3min, interval 20s, probes 31" in after
 
 
+@pytest.mark.parametrize("fails", ["to arm", "to answer", "to read it"])
+def test_fix_that_fails_after_it_has_written_says_which_file_stays_and_how_to_take_it_back(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """Whoever reads only the refusal must not believe that nothing was changed."""
+
+    def time_out(_: int, __: Path) -> bool:
+        raise KernelError("/run/control: the daemon does not answer: timed out")
+
+    def end(*_: object) -> None:
+        raise ProcessLookupError
+
+    desk.daemon, desk.to_reload = 4242, lambda: None
+    monkeypatch.setattr(why, "PATIENCE", -1.0)
+    if fails == "to answer":
+        monkeypatch.setattr(running, "have_reloaded", time_out)
+    if fails == "to read it":
+        monkeypatch.setattr(os, "kill", end)
+    status, _, (line,) = desk.types("amanda@backup", "--fix", "--yes")
+    assert status == {"to arm": 74, "to answer": 71, "to read it": 66}[fails]
+    assert desk.written.exists()
+    assert line.endswith(
+        f"; {desk.written} was written and stays: to take that back, type rm {desk.written} && "
+        "systemctl reload tcp-keepalived"
+    )
+
+
 @UNWRITABLE
 def test_fix_is_carried_out_whatever_becomes_of_what_is_printed(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, unwritable: str
