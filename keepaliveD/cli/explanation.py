@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from keepaliveD.cli import arguments, daemons_explanation, forgotten, page, running, solutions
+from keepaliveD.cli.earlier import without_written
 from keepaliveD.cli.fitting import tell, terminal_width, wrapped
 from keepaliveD.cli.why_json import as_json
-from keepaliveD.cli.why_text import View, advise, assumed, print_lines, show
+from keepaliveD.cli.why_text import View, advise, assumed, print_lines, say_fixed, say_written, show
 from keepaliveD.config.drop_ins import drop_in
 from keepaliveD.model.connections import Verdict
 from keepaliveD.model.duration import span
 from keepaliveD.model.errors import Misuse
 from keepaliveD.model.explained import Explained
 from keepaliveD.model.plain import known
-from keepaliveD.model.text import printable
 
 
 def add_why(command: argparse.ArgumentParser) -> None:
@@ -53,22 +54,22 @@ def explain_connections(options: argparse.Namespace, root: Path) -> None:
     view = _look(options, root, given)
     solution = solutions.of(view.explained, view.host)
     file = drop_in(options.config, solution.name)
-    if is_fixed := bool(solution.rules) and _is_fixed(view, file):
-        solution = solutions.Solution()
+    new, having = without_written(solution, options.config, file)
+    files = [file] if new.helps else having
+    if is_fixed := solution.helps and _is_fixed(view, files):
+        solution = new = solutions.Solution()
     if options.json:
         told = {"target": options.target, "daemon": view.daemon or None, "age": known(view.age), "more": view.more}
-        print(as_json(view.explained, view.plain, view.host.forgotten, solution, file, **told))
+        remedy = new if new.helps else solution
+        print(as_json(view.explained, view.plain, view.host.forgotten, remedy, files[0] if files else file, **told))
         return
     show(options, view)
     if is_fixed:
-        name = printable(str(file))
-        print(
-            f"\n{name} keeps the connections alive that are explained here."
-            if view.more
-            else f"\nNothing to fix: {name} keeps these connections alive."
-        )
-    if solution.rules:
-        advise(options, root, view, solution)
+        say_fixed(view, files)
+    if new.helps:
+        advise(options, root, view, new, file)
+    elif solution.helps:
+        say_written(options, root, view, having)
     if path := solutions.assumed([one for one in view.explained if not solutions.supported_path(one, view.host)]):
         print()
         for line in wrapped([assumed(view.explained)], terminal_width(), 0):
@@ -96,13 +97,15 @@ def _requires_root(its: Explained) -> bool:
     return its.found is None and page.NOT_READ.get(its.hindrance) == page.REQUIRES_ROOT
 
 
-def _is_fixed(view: View, file: Path) -> bool:
-    """Return whether the file that would help is written already, and has armed all that it helps.
+def _is_fixed(view: View, files: Sequence[Path]) -> bool:
+    """Return whether the files that would help are written already, and have armed all that they help.
 
     A connection that has survived for longer than was written then has that as its timeout, with older deaths below.
     """
     helped = [one for one in view.explained if one.remedy or solutions.supported_path(one, view.host)]
-    return os.path.exists(file) and all(one.armed and one.connection.verdict is Verdict.SAFE for one in helped)
+    return all(map(os.path.exists, files)) and all(
+        one.armed and one.connection.verdict is Verdict.SAFE for one in helped
+    )
 
 
 def _ask(options: argparse.Namespace, root: Path) -> daemons_explanation.Answered | None:

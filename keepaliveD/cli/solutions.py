@@ -35,6 +35,11 @@ class Solution(NamedTuple):
     interval: str = ""
 
     @property
+    def helps(self) -> bool:
+        """Return whether there is anything in it."""
+        return bool(self.paths or self.rules)
+
+    @property
     def name(self) -> str:
         """Return the name of the file that holds it: its paths, or where it has none, what its rules arm."""
         return "-".join([path.name for path in self.paths] or [rule[0][1] for rule in self.rules])

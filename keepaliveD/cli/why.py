@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from keepaliveD.cli import arguments, dropin, files, forgotten, page, running, solutions, state, targets
+from keepaliveD.cli.earlier import without_written
 from keepaliveD.cli.fitting import tell, terminal_width, wrapped
 from keepaliveD.cli.solutions import Solution
 from keepaliveD.cli.starting import how_to_start
-from keepaliveD.cli.why_text import View, first_rules, print_lines, show
+from keepaliveD.cli.why_text import View, first_rules, listed, print_lines, show
 from keepaliveD.cli.worker import Asking, by_single_scan, in_worker, look
 from keepaliveD.config import Config, load
 from keepaliveD.config.drop_ins import drop_in
@@ -58,6 +59,7 @@ EXPLAINED = 500  # connections whose sockets are read at most, of each user in t
 PATIENCE = 10.0  # seconds for a daemon to reload, scan and arm
 SHOWN = 10.0  # seconds more until a scan shows what was armed after the one before
 NEXT = "The rule arms the next connection, at connect or at the next scan."
+NOT_READ = "No daemon runs that would read it; start it with "
 PAUSE = 0.2  # seconds between two looks at what a daemon has done: it says it to nobody but its log
 
 
@@ -179,26 +181,18 @@ def _hidden(options: argparse.Namespace, platform: Platform, root: Path) -> str:
 
 def _fix(options: argparse.Namespace, root: Path, look: Callable[[], View], view: View, solution: Solution) -> None:
     """Write what helps, check it, have a daemon read it, and show what came of it."""
-    if not solution.rules:
-        _raise_if_at_risk(view)
-        armed = [one for one in view.explained if isinstance(one.decision, Armed)]
-        if not armed or not view.daemon:
-            _raise_if_left_out(view)
-            _raise_if_doubtful(view)
-            print("\nNothing to fix.")
-            return
-        _check_daemon(options, view.daemon, root)
-        if settings := running.set_by_reload(view.daemon, root):
-            print("\nA rule arms them once the daemon has reloaded.")
-            _confirm(options, settings, "Reload the daemon?", "the daemon was not reloaded")
-        _reload(view.daemon, root)  # it may not have read a rule that is there already
-        print("\nA rule arms them. Reloaded the daemon.\n")
-        _show_result(options, look, armed, before=view.explained)
+    if not solution.helps:
+        _fix_nothing(options, root, look, view)
         return
     file = drop_in(options.config, solution.name)
     _check_daemon(options, view.daemon, root)
     if first := first_rules(options, view, file):
         raise Misuse(f"a rule matches before a new one would: {first}; change it there")
+    helped = [one for one in view.explained if one.remedy or solutions.supported_path(one, view.host)]
+    solution, having = without_written(solution, options.config, file)
+    if not solution.helps:
+        _have_read(options, root, look, view, helped, said=f"A rule in {listed(having)} arms them")
+        return
     text = "\n".join(solution.lines) + "\n"
     dropin.warn(options.config or DEFAULT_FILE, file.name, text)
     _ask(options, file, text, running.set_by_reload(view.daemon, root) if view.daemon else "")
@@ -206,15 +200,49 @@ def _fix(options: argparse.Namespace, root: Path, look: Callable[[], View], view
     files.write(file, text)
     print(f"Wrote {printable(str(file))}.")
     if not view.daemon:
-        print(f"No daemon runs that would read it; start it with {how_to_start(root, options.config)}")
+        print(f"{NOT_READ}{how_to_start(root, options.config)}")
         _raise_if_left_out(view)
         return
-    helped = [one for one in view.explained if one.remedy or solutions.supported_path(one, view.host)]
     with _saying_what_stays(file, running.how_to_reload(view.daemon, root)):
         _reload(view.daemon, root)
         print("Reloaded the daemon.\n")
         load(options.config)  # what is wrong is named before the daemon is waited for
         _show_result(options, look, helped, before=view.explained)
+
+
+def _fix_nothing(options: argparse.Namespace, root: Path, look: Callable[[], View], view: View) -> None:
+    """Have a daemon read a rule that is there, and that it may not have read; else say why there is nothing to fix."""
+    _raise_if_at_risk(view)
+    armed = [one for one in view.explained if isinstance(one.decision, Armed)]
+    if armed and view.daemon:
+        _check_daemon(options, view.daemon, root)
+        _have_read(options, root, look, view, armed, said="A rule arms them")
+        return
+    _raise_if_left_out(view)
+    _raise_if_doubtful(view)
+    print("\nNothing to fix.")
+
+
+def _have_read(
+    options: argparse.Namespace,
+    root: Path,
+    look: Callable[[], View],
+    view: View,
+    helped: Sequence[Explained],
+    *,
+    said: str,
+) -> None:
+    """Have a daemon read a rule that is written already, and show what came of it; `said` is what arms them."""
+    if not view.daemon:
+        print(f"\n{said}. {NOT_READ}{how_to_start(root, options.config)}")
+        _raise_if_left_out(view)
+        return
+    if settings := running.set_by_reload(view.daemon, root):
+        print(f"\n{said} once the daemon has reloaded.")
+        _confirm(options, settings, "Reload the daemon?", "the daemon was not reloaded")
+    _reload(view.daemon, root)
+    print(f"\n{said}. Reloaded the daemon.\n")
+    _show_result(options, look, helped, before=view.explained)
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ def as_json(
     concerned = {
         gone: None for its in explained for gone in (*ended.with_peer(its.connection), *ended.of_unit(its.connection))
     }
-    remedy = {"file": str(file), "lines": solution.lines} if solution.rules else None
+    remedy = {"file": str(file), "lines": solution.lines} if solution.helps else None
     return json.dumps(
         {
             "version": FORMAT,

@@ -13,7 +13,7 @@ from keepaliveD.cli import named, page, running
 from keepaliveD.cli.fitting import say, terminal_width, wrapped
 from keepaliveD.cli.solutions import Solution
 from keepaliveD.cli.starting import how_to_start
-from keepaliveD.config.drop_ins import drop_in, rules_before
+from keepaliveD.config.drop_ins import rules_before
 from keepaliveD.model.duration import span
 from keepaliveD.model.explained import Explained
 from keepaliveD.model.text import printable
@@ -51,9 +51,8 @@ def show(options: argparse.Namespace, view: View) -> None:
         print(line)
 
 
-def advise(options: argparse.Namespace, root: Path, view: View, solution: Solution) -> None:
-    """Print the lines that would keep them alive, ready to paste."""
-    file = drop_in(options.config, solution.name)
+def advise(options: argparse.Namespace, root: Path, view: View, solution: Solution, file: Path) -> None:
+    """Print the lines that would keep them alive, ready to paste into the file."""
     print()
     if first := first_rules(options, view, file):
         say(f"To keep these connections alive, change the rule that matches them ({first}), or write before it:")
@@ -62,10 +61,38 @@ def advise(options: argparse.Namespace, root: Path, view: View, solution: Soluti
     say(f"To keep these connections alive, write this into {printable(str(file))}:")
     print_lines(solution.lines)
     check = shlex.join(["keepalivectl", "check", *([str(options.config)] if options.config else [])])
-    reload = running.how_to_reload(view.daemon, root) if view.daemon else how_to_start(root, options.config)
-    then, same = f"Then: {printable(check)} && {reload}", f"The same with --fix {_does(view)}."
+    then, same = (
+        f"Then: {printable(check)} && {_how_it_is_read(options, root, view)}",
+        f"The same with --fix {_does(view)}.",
+    )
     whole = f"{then}. {same}"
     print(whole if len(whole) <= terminal_width() else f"{then}\n{same}")
+
+
+def say_fixed(view: View, files: Sequence[Path]) -> None:
+    """Print that files keep the connections alive, all or those that are explained."""
+    names = listed(files)
+    print(
+        f"\n{names} keeps the connections alive that are explained here."
+        if view.more
+        else f"\nNothing to fix: {names} keeps these connections alive."
+    )
+
+
+def say_written(options: argparse.Namespace, root: Path, view: View, files: Sequence[Path]) -> None:
+    """Print which files have the rule that would keep them alive, and how the daemon comes to read it."""
+    print()
+    read = _how_it_is_read(options, root, view)
+    say(f"A rule in {listed(files)} keeps these connections alive, once it is read: {read}")
+
+
+def listed(files: Sequence[Path]) -> str:
+    """Return the names of files, for a terminal."""
+    return " and ".join(printable(str(file)) for file in files)
+
+
+def _how_it_is_read(options: argparse.Namespace, root: Path, view: View) -> str:
+    return running.how_to_reload(view.daemon, root) if view.daemon else how_to_start(root, options.config)
 
 
 def _does(view: View) -> str:

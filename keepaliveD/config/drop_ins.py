@@ -20,6 +20,14 @@ def drop_in(file: File | None, name: str) -> File:
     return (file or DEFAULT_FILE).parent / DROP_INS / f"{FIRST}{escaped(name)}{SUFFIX}"
 
 
+def written_by_why(file: File | None) -> list[File]:
+    """Return the files in the config.d beside `file` that keepalivectl why --fix has written, in their order."""
+    try:
+        return sorted(drop_in(file, "").parent.glob(f"{FIRST}*{SUFFIX}"))
+    except OSError:
+        return []
+
+
 def escaped(name: str) -> str:
     """Return a name for a file that no other name has."""
     whole = "".join(c if c in PLAIN else INSTEAD.get(c) or _by_number(c) for c in name)
@@ -31,7 +39,7 @@ def _by_number(character: str) -> str:
 
 
 def rules_before(file: File | None, new: File, names: Sequence[str]) -> dict[str, str]:
-    """Return the place of each of the rules called so (arm[1]) that is read before the file `new`.
+    """Return the place of each rule called so (arm[1]) that people wrote and that is read before the file `new`.
 
     Raises ConfigError, NoInput.
     """
@@ -45,6 +53,6 @@ def rules_before(file: File | None, new: File, names: Sequence[str]) -> dict[str
     merged = read(file)
     for name, number in written.items():
         place = merged.place(("arm", number))
-        if place.file == main or (place.file != new and place.file < new):
+        if place.file == main or (not place.file.name.startswith(FIRST) and place.file < new):
             places[name] = str(place)
     return places

@@ -29,7 +29,7 @@ from keepaliveD.model.actions import Outcome
 from keepaliveD.model.arming import Access
 from keepaliveD.model.connections import Owner, Verdict
 from keepaliveD.model.errors import ConfigError, KernelError, NoInput, NotPermitted, Unsupported
-from keepaliveD.model.explained import Explained
+from keepaliveD.model.explained import Explained, HelpfulRule
 from keepaliveD.model.keepalive import ALL, Found, Keepalive, SocketKeepalive
 from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.reports import ReportDeaths
@@ -1061,6 +1061,75 @@ def test_a_rule_in_a_later_file_does_not_hinder_a_new_one(desk: Desk) -> None:
 def test_fix_twice_is_fix_once(desk: Desk) -> None:
     assert desk.types("amanda@backup", "--fix", "--yes")[0] == 0
     assert "Nothing to fix." in desk.types("amanda@backup", "--fix", "--yes")[1]
+
+
+def rules(desk: Desk) -> list[tuple[str, dict[str, object]]]:
+    """Each [[arm]] in config.d, with its file."""
+    files = sorted((desk.directory / "config.d").glob("*.toml"))
+    return [(file.name, rule) for file in files for rule in tomllib.loads(file.read_text()).get("arm", [])]
+
+
+@pytest.mark.parametrize("unit", ["amanda@backup.service", "zabbix.service"], ids=["before", "after"])
+def test_fix_after_a_fix_adds_the_path_that_deaths_support_but_no_second_rule(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, unit: str
+) -> None:
+    """Whether its file would sort before that of the first rule, and take its place, or after it."""
+    monkeypatch.setitem(UNITS, 1, unit)
+    monkeypatch.setattr(why, "PATIENCE", -1.0)  # the daemon of this test arms by the guess, whatever is written
+    desk.config.write_text("")
+    desk.daemon = 4242
+    assert desk.types(unit, "--fix", "--yes")[0] == 75  # SAFE by a guess
+    before = rules(desk)
+    assert before == [(f"00-why-{unit}.toml", {**RULE, "unit": unit})]
+    ended(desk, 100.0)
+    offered = desk.types(unit)[1]
+    assert ("[[path]]" in offered, "[[arm]]" in offered) == (True, False)
+    status, out, _ = desk.types(unit, "--fix", "--yes")
+    assert "Wrote " in out, status
+    assert rules(desk) == before
+    assert [path.timeout for path in load(desk.config).paths] == [240.0, 50.0]
+
+
+def test_fix_finds_its_own_rule_where_the_daemon_has_not_read_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An earlier --fix was about more than this, and the daemon did not answer in time."""
+    desk.written.parent.mkdir()
+    before_this = desk.written.parent / "00-why-amanda@backup.service-ssh.service.toml"
+    before_this.write_text(
+        "".join(
+            f'[[arm]]\nunit = "{unit}"\naction = "enable"\nidle = "auto"\n'
+            for unit in ("amanda@backup.service", "ssh.service")
+        )
+    )
+    rule = ArmRule("keepalive.arm", ArmAction.REARM, 180, 20, 31)
+    remedy = HelpfulRule(tuple(RULE.items()), Armed(OFF, SocketKeepalive(True, Keepalive(180, 20, 31))))
+    one = dataclasses.replace(samples.BARE, cookie=1, origin=Origin(Source.CONFIGURED, str(desk.config)))
+    stale = Explained(one, True, Found(OFF, ALL, None), None, None, rule, ArmingResult.LEFT_BY_RULE, remedy)
+    known = daemons_explanation.Answered([stale], 0, 812, page.Host(True), [{}], 15.0)
+    monkeypatch.setattr(daemons_explanation, "ask_for", lambda *_: None if desk.reloaded else known)
+    monkeypatch.setattr(running, "followed", lambda *_: desk.config)
+    desk.daemon = 812
+    before = rules(desk)
+    words = ["why", "amanda@backup", "--state-dir", str(desk.directory / "state")]
+    assert main(words) == 0
+    said = " ".join(desk.capsys.readouterr().out.split())
+    reload = "systemctl reload tcp-keepalived"
+    assert said.endswith(f"A rule in {before_this} keeps these connections alive, once it is read: {reload}")
+    assert main([*words, "--json"]) == 0
+    assert json.loads(desk.capsys.readouterr().out)["remedy"]["file"] == str(before_this)
+    status = main([*words, "--fix", "--yes"])
+    out, err = desk.capsys.readouterr()
+    assert (status, err, desk.reloaded) == (0, "", [812])
+    assert f"A rule in {before_this} arms them. Reloaded the daemon." in " ".join(out.split())
+    assert rules(desk) == before
+
+
+def test_fix_that_timed_out_and_is_repeated_writes_nothing_new(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a control socket it cannot be seen whether the daemon has read it."""
+    monkeypatch.setattr(why, "PATIENCE", -1.0)
+    desk.daemon, desk.to_reload = 4242, lambda: None
+    for _ in range(2):
+        assert desk.types("amanda@backup", "--fix", "--yes")[0] == 74
+    assert rules(desk) == [(desk.written.name, RULE)]
 
 
 def test_where_the_configuration_would_be_wrong_nothing_is_asked_or_written(
