@@ -44,7 +44,7 @@ from keepaliveD.model.origin import Origin, Source
 from keepaliveD.model.results import Armed, ArmingResult
 from keepaliveD.model.rules import ArmAction, ArmRule, Watching
 from keepaliveD.model.rules import Path as NetworkPath
-from keepaliveD.model.sockets import ALL_WATCHED, Indices, TcpState
+from keepaliveD.model.sockets import ALL_WATCHED, Indices, SocketTable, TcpState
 from keepaliveD.model.text import printable, quoted
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
@@ -190,9 +190,10 @@ def disarm_connections(options: argparse.Namespace, root: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Disarmed:
-    """What came of disarming. `armed` is how the sockets were armed before, by cookie."""
+    """What came of disarming. `armed` is how the sockets were armed before, by cookie; `table` is the scan before."""
 
     armed: Mapping[int, Armed]
+    table: SocketTable
     outcome: Outcome
     report: Results
     damaged: tuple[str, ...]  # what is wrong with the record
@@ -263,7 +264,7 @@ def disarm(options: argparse.Namespace, root: Path, target: str | None = None, b
         lost = f"{_connections(len(missing))} on record not found: ended since, or not visible from here"
         tell("warning", lost)
     other = elsewhere(options.state_dir, root)
-    return Disarmed(armed, outcome, report, damaged, unrecorded, stuck, unread, bool(at_connect), other)
+    return Disarmed(armed, look.table, outcome, report, damaged, unrecorded, stuck, unread, bool(at_connect), other)
 
 
 def _take_over(platform: Platform, records: Records) -> Refusal | None:

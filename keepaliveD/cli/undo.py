@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -17,16 +18,19 @@ from keepaliveD.config import Config, load
 from keepaliveD.config.files import read
 from keepaliveD.daemon.settings import SystemSettings
 from keepaliveD.model.actions import Outcome
-from keepaliveD.model.connections import Connection
+from keepaliveD.model.connections import Connection, Verdict
 from keepaliveD.model.errors import Busy, Exit, KernelError, RecordDamaged, Refusal
 from keepaliveD.model.keepalive import Keepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult
 from keepaliveD.model.rules import ArmAction, OnDrift
+from keepaliveD.model.sockets import SocketTable
 from keepaliveD.model.text import printable
 from keepaliveD.places import DEFAULT_FILE
 from keepaliveD.platforms import detect
 from keepaliveD.platforms.base import Platform
+from keepaliveD.policy.activity import nothing_known
 from keepaliveD.policy.arming import matches_owner
+from keepaliveD.policy.judge import judge
 from keepaliveD.records.settings import SettingsRecord
 
 ALL = "all"
@@ -91,11 +95,14 @@ def _undo_sockets(options: argparse.Namespace, root: Path, platform: Platform, n
     """Disarm what was named; say how to do it again, or `nothing`. Raises Refusal."""
     is_all = options.target == ALL
     disarmed = arming.disarm(options, root, None if is_all else options.target, _settings_to_name(platform))
-    for line in redo(disarmed.outcome, disarmed.armed):
+    daemon = running.running(options.state_dir, root)
+    file = running.configuration(daemon, root) if daemon else None
+    config = _config_if_any(file)
+    for line in redo(disarmed.outcome, disarmed.armed, _cut(disarmed.table, config, platform)):
         print(continued(line, terminal_width()))
-    for line in _arming_again(options, root, disarmed.outcome):
+    for line in _arming_again(config, file, root, daemon, disarmed.outcome):
         say(line)
-    if not is_all and not running.running(options.state_dir, root) and (pin := platform.at_connect.pinned()):
+    if not is_all and not daemon and (pin := platform.at_connect.pinned()):
         say(f"{pin} still arms new connections without a daemon; keepalivectl undo all removes it")
     disarmed.finish(nothing)
 
@@ -212,9 +219,13 @@ def _what_the_daemon_does(config: Config, reload: str) -> str:
 # sockets
 
 
-def redo(outcome: Outcome, armed: Mapping[int, Armed]) -> Iterator[str]:
-    """Yield the commands that arm again what was disarmed, with the same times."""
-    done = [one for each in _disarmed(outcome) for one in each.connections]
+def redo(outcome: Outcome, armed: Mapping[int, Armed], cut: Collection[int] = ()) -> Iterator[str]:
+    """Yield the commands that arm again what was disarmed, with the same times; not those with these cookies.
+
+    To arm what the path has forgotten keeps it alive no more.
+    """
+    disarmed = [one for each in _disarmed(outcome) for one in each.connections]
+    done = [one for one in disarmed if one.cookie not in cut]
     units = Counter((one.owner.unit, armed[one.cookie].after.times) for one in done)
     times = {one.cookie: armed[one.cookie].after.times for one in done}
     ends = Counter(end for end, _ in {(named.rarer_end(one), times[one.cookie]) for one in done})
@@ -223,18 +234,34 @@ def redo(outcome: Outcome, armed: Mapping[int, Armed]) -> Iterator[str]:
         yield f"redo: {command}"
     if len(commands) > FEW:
         yield f"redo: and {len(commands) - FEW} others"
+    if left := len(disarmed) - len(done):
+        which = "connection that is cut: its path has" if left == 1 else "connections that are cut: their paths have"
+        yield f"no redo for {left} {which} presumably forgotten {'it' if left == 1 else 'them'}"
 
 
-def _arming_again(options: argparse.Namespace, root: Path, outcome: Outcome) -> Iterator[str]:
+def _cut(table: SocketTable, config: Config | None, platform: Platform) -> set[int]:
+    """Return the cookies of connections that their paths have presumably forgotten, as far as that can be told here."""
+    if config is None or config.selects_by_interface:  # interfaces were not read
+        return set()
+    judgement = judge(table, nothing_known(), config.within(platform.cloud()).paths, config.ignore)
+    cut = judgement.forecast.verdict == Verdict.CUT.value
+    return set(judgement.table.sockets["cookie"][cut].tolist())
+
+
+def _config_if_any(file: Path | None) -> Config | None:
+    """Return the configuration that is followed; None without a valid one, which nobody needs who undoes something."""
+    with contextlib.suppress(Refusal):
+        return load(None if file == DEFAULT_FILE else file)
+    return None
+
+
+def _arming_again(config: Config | None, file: Path | None, root: Path, daemon: int, outcome: Outcome) -> Iterator[str]:
     """Yield the rules, with their places, that arm later connections of those whose connections were disarmed."""
-    daemon = running.running(options.state_dir, root)
-    file = running.configuration(daemon, root) if daemon else None
     owners = [one.owner for each in _disarmed(outcome) for one in each.connections]
-    try:
-        rules, merged = load(None if file == DEFAULT_FILE else file).arm, read(file)
-    except Refusal:  # whoever undoes something need not have a valid configuration
+    if config is None:
         return
-    for number, rule in enumerate(rules[:-1]):
+    merged = read(file)
+    for number, rule in enumerate(config.arm[:-1]):
         if rule.action is not ArmAction.OBSERVE and any(matches_owner(rule, owner) for owner in owners):
             reload = running.how_to_reload(daemon, root) if daemon else how_to_start(root)
             yield (

@@ -19,9 +19,10 @@ from keepaliveD.model.keepalive import Keepalive, SocketKeepalive
 from keepaliveD.model.results import Armed, Arming, ArmingResult, Mark
 from keepaliveD.platforms.base import Platform
 from keepaliveD.records.settings import SettingsRecord
-from tests.cli.test_arming import Desk, desk
+from tests.cli.test_arming import SOCKETS, Desk, desk
 from tests.support.fakes import IDENTITY, OFF, FakeTuner
 from tests.support.samples import BARE
+from tests.support.tables import idle
 from tests.support.unwritable import GONE, LEAVES, UNWRITABLE, printing_in_vain
 
 __all__ = ["desk"]
@@ -133,6 +134,26 @@ def test_what_was_undone_is_said_with_the_command_that_does_it_again(desk: Desk,
     desk.watcher.closed = 0
     assert desk.types(*again.removeprefix("redo: keepalivectl ").split())[0] == 0
     assert sorted(desk.record.armed()) == [1]
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_arming_again_is_not_offered_for_connections_that_are_cut(
+    desk: Desk, tuner: FakeTuner, monkeypatch: pytest.MonkeyPatch, *, ignored: bool
+) -> None:
+    """It would keep none of them alive; those of others of the same unit are. What is not watched is never cut."""
+    del tuner
+    daemon(monkeypatch, desk, '[watch]\nignore = ["10.20.0.0/16"]\n' if ignored else "")
+    desk.watcher.sockets = lambda _: [{**SOCKETS[0], **idle(300.0)}, {**SOCKETS[1], **idle(301.0)}, SOCKETS[2]]
+    arm(desk, 1, 2, 3)
+    status, out, _ = desk.types("undo", "program")
+    assert (status, sorted(cookie for cookie, _ in desk.armer.changed)) == (0, [1, 2, 3])
+    offered = [line.split()[3] for line in out if line.startswith("redo: keepalivectl arm")]
+    left = [line for line in out if line.startswith("no redo")]
+    if ignored:
+        assert (offered, left) == (["10.0.0.1:40001", "10.20.0.9:40002", "[fd00::1]:40003"], [])
+        return
+    assert offered == ["[fd00::1]:40003"]
+    assert left == ["no redo for 2 connections that are cut: their paths have presumably forgotten them"]
 
 
 def test_the_rule_that_arms_it_again_is_named_with_its_place(
