@@ -148,10 +148,10 @@ def _not_seen(unseen: str) -> str:
 
 def overview(records: Sequence[Record]) -> Iterator[str]:
     """Yield the groups of what ended alike, then the newest entries one by one."""
-    yield table.columns(tuple(GROUPS), _groups(records), tuple(GROUPS.values()))
+    yield table.columns(tuple(GROUPS), _groups(records), tuple(GROUPS.values()), option="--json")
     yield ""
     rows = [(record.id, *_cells(record)) for record in records[:NEWEST]]
-    yield table.columns(tuple(SINGLE), rows, tuple(SINGLE.values()))
+    yield table.columns(tuple(SINGLE), rows, tuple(SINGLE.values()), option="--json")
     if len(records) > NEWEST:
         yield f"and {len(records) - NEWEST} older"
     yield from wrapped(["keepalivectl deaths --explain ID shows all that was seen of an entry"], terminal_width(), 0)

@@ -170,7 +170,7 @@ def _for_people(rows: Sequence[Row]) -> str:
     advised += [route["advice"] for _, route in routes if route["advice"]]
     return "\n".join(
         [
-            table.columns(PATHS, cells, RANKS, SHORTEST_ORIGIN),
+            table.columns(PATHS, cells, RANKS, SHORTEST_ORIGIN, "--json"),
             *([] if not routes else ["", table.columns(ROUTES, [_by_route(*each) for each in routes])]),
             *(f"advice: {printable(advice)}" for advice in advised),
         ]

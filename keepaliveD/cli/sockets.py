@@ -35,6 +35,7 @@ from keepaliveD.policy.arming import concerned, matches_owner
 from keepaliveD.policy.connections import connections, order_of_urgency
 
 SUBFLOWS = 'connections marked (MPTCP) are subflows and cannot be armed: requires watch.engine = "bpf"'
+WIDE = "--wide"
 VERDICTS = tuple(verdict.label for verdict in Verdict)
 MAX_PORT = 65535
 MAX_INODE = 2**32 - 1
@@ -57,7 +58,7 @@ def add_sockets(command: argparse.ArgumentParser) -> None:
         help="show these columns of each connection, separated by commas: "
         + ", ".join(column.name for column in (*EACH, *MORE)),
     )
-    command.add_argument("--wide", action="store_true", help="show all columns, and cut no line")
+    command.add_argument(WIDE, action="store_true", help="show all columns, and cut no line")
     output = command.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print JSON, for programs")
     output.add_argument(
@@ -110,9 +111,9 @@ def _print(options: argparse.Namespace, root: Path) -> None:
         columns = [column for name in options.columns for column in (*EACH, *MORE) if column.name == name]
         print(table.shown(found, columns, whole=options.wide, chosen=True))
     elif options.each:
-        print(table.shown(found, (*EACH, *MORE) if options.wide else EACH, whole=options.wide))
+        print(table.shown(found, (*EACH, *MORE) if options.wide else EACH, whole=options.wide, option=WIDE))
     else:
-        print(table.shown(grouped(found), GROUPS, whole=options.wide))
+        print(table.shown(grouped(found), GROUPS, whole=options.wide, option=WIDE))
     for entry in entries.of_unwatched(missing, netns):
         tell("warning", entry.message)
     if any(connection.subflow and connection.verdict in AT_RISK for connection in found):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from keepaliveD.cli.columns import EACH, GROUPS, MORE, Column, Group
-from keepaliveD.cli.fitting import terminal_width
+from keepaliveD.cli.fitting import INDENT, terminal_width, wrapped
 from keepaliveD.model.connections import Connection, Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.plain import plain
@@ -31,11 +31,16 @@ def for_people(connections: Iterable[Connection]) -> str:
 
 
 def columns(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], ranks: Sequence[int] = (), shortest: int = 0
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    ranks: Sequence[int] = (),
+    shortest: int = 0,
+    option: str = "",
 ) -> str:
     """Any table as it suits standard output; with `ranks`, without those of the lowest that do not fit.
 
     A column in which nothing is known goes first. The last one may be cut to `shortest` characters, if that is not 0.
+    What is left out is said below, with the `option` that shows it, if there is one.
     """
     width = terminal_width()
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
@@ -44,14 +49,36 @@ def columns(
     while ranks and len(kept) > 1 and _total([least[number] for number in kept]) > width:
         kept.remove(min(kept, key=lambda number: (any(row[number] != NOTHING for row in rows), ranks[number])))
     lines = ([row[number] for number in kept] for row in (headings, *rows))
-    return "\n".join(_line(cells, [widths[number] for number in kept], width) for cells in lines)
+    made = [_line(cells, [widths[number] for number in kept], width) for cells in lines]
+    return "\n".join([*made, *_left_out(headings, kept, width, option)])
 
 
-def shown(rows: Sequence[Shown], columns: Sequence[Column[Shown]], *, whole: bool = False, chosen: bool = False) -> str:
-    """The table as it suits standard output; `whole`: not cut, `chosen`: none of the columns is left out."""
+def shown(
+    rows: Sequence[Shown],
+    columns: Sequence[Column[Shown]],
+    *,
+    whole: bool = False,
+    chosen: bool = False,
+    option: str = "",
+) -> str:
+    """The table as it suits standard output; `whole`: not cut, `chosen`: none of the columns is left out.
+
+    What is left out is said below, with the `option` that shows it, if there is one.
+    """
     width = FOREVER if whole else terminal_width()
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    return render(rows, columns, width, colour=colour, chosen=chosen)
+    lines, kept = _made(rows, columns, width, colour=colour, chosen=chosen)
+    return "\n".join([*lines, *_left_out([column.heading for column in columns], kept, width, option)])
+
+
+def _left_out(headings: Sequence[str], kept: Sequence[int], width: float, option: str) -> Iterator[str]:
+    """Yield the lines that say which columns a terminal leaves out; nothing where it has room for all."""
+    missing = [heading for number, heading in enumerate(headings) if number not in kept]
+    if missing:
+        plural, them = ("s", "them") if len(missing) > 1 else ("", "it")
+        also = f", and so does {option}" if option else ""
+        said = f"column{plural} left out: {', '.join(missing)}; a wider terminal shows {them}{also}"
+        yield from wrapped([said], width, INDENT)
 
 
 def render(
@@ -63,6 +90,19 @@ def render(
     chosen: bool = False,
 ) -> str:
     """The table in `width` columns; the verdict is coloured where that is wanted."""
+    lines, _ = _made(rows, columns, width, colour=colour, chosen=chosen)
+    return "\n".join(lines)
+
+
+def _made(
+    rows: Sequence[Shown],
+    columns: Sequence[Column[Shown]],
+    width: float,
+    *,
+    colour: bool,
+    chosen: bool,
+) -> tuple[list[str], Sequence[int]]:
+    """Return the lines of the table, and the numbers of the columns that it has."""
     cells = [[column.cell(row) for row in rows] for column in columns]
     natural = [max(map(len, (columns[number].heading, *cells[number]))) for number in range(len(columns))]
     kept = range(len(columns)) if chosen else _that_fit(columns, natural, width)
@@ -74,7 +114,7 @@ def render(
             word = len(cells[kept[0]][place])
             line = f"\x1b[{COLOURS[row.verdict]}m{line[:word]}\x1b[0m{line[word:]}"
         lines.append(line)
-    return "\n".join(lines)
+    return lines, kept
 
 
 def _that_fit(columns: Sequence[Column[Shown]], natural: Sequence[int], width: float) -> Sequence[int]:

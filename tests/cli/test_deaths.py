@@ -235,10 +235,15 @@ def test_in_a_narrow_terminal_one_sees_which_connection_it_was(capsys: pytest.Ca
     """The peer and the cause stay; the local end is left out first."""
     lines = printed(capsys, journal(FORGOTTEN, MANY)).splitlines()
     assert max(map(len, lines)) <= 80
-    heading, _, one = lines[4:7]
+    groups, left_out = lines[0].split(), [line for line in lines if line.startswith("column")]
+    heading, _, one = lines[5:8]
     assert heading.split() == ["ID", "WHEN", "CAUSE", "REMOTE"]
     assert one.endswith("  middlebox-idle at hop 2  10.71.3.2:5432")
-    assert lines[0].split() == ["COUNT", "LAST", "CAUSE", "UNIT", "PATH"]
+    assert groups == ["COUNT", "LAST", "CAUSE", "UNIT", "PATH"]
+    assert left_out == [
+        "column left out: FORETOLD; a wider terminal shows it, and so does --json",
+        "columns left out: SURE, LOCAL, PROCESS, UNIT; a wider terminal shows them, and",
+    ]
 
 
 @pytest.mark.usefixtures("narrow")

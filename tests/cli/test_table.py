@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepaliveD.cli.columns import EACH, GROUPS, MORE, grouped
-from keepaliveD.cli.table import as_json, for_people, render
+from keepaliveD.cli.table import as_json, columns, for_people, render, shown
 from keepaliveD.model.connections import Connection, Due, Endpoint, Owner, Verdict
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.keepalive import Shown
@@ -204,6 +204,48 @@ def test_colour_and_width_are_for_terminals(
     assert ("\x1b" in made) == coloured
     lines = re.sub("\x1b\\[[0-9]*m", "", made).split("\n")
     assert (max(map(len, lines)) <= 40) == terminal
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal of 80 columns."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+@pytest.mark.usefixtures("narrow")
+def test_which_columns_a_terminal_leaves_out_is_said_once_below_the_table() -> None:
+    *rows, left_out, how = shown(ALL, EACH, option="--wide").split("\n")
+    assert rows == plain(*ALL, width=80)
+    assert f"{left_out} {how.lstrip()}" == (
+        "columns left out: IDLE, NEXT PACKET, LOCAL, PROCESS, PATH; a wider terminal shows them, and so does --wide"
+    )
+    assert len(left_out) <= 80
+
+
+@pytest.mark.usefixtures("narrow")
+def test_where_no_column_is_left_out_nothing_is_said() -> None:
+    """Neither of a table that fits, nor of one that is not cut, nor of columns that were chosen."""
+    assert len(shown(ALL, EACH[:3]).split("\n")) == len(ALL) + 1
+    assert shown(ALL, EACH, whole=True) == render(ALL, EACH, FOREVER, colour=False)
+    assert shown(ALL, EACH, chosen=True) == render(ALL, EACH, 80, colour=False, chosen=True)
+
+
+def test_in_a_pipe_a_table_has_all_columns_and_nothing_below_it() -> None:
+    assert shown(ALL, EACH, option="--wide") == render(ALL, EACH, FOREVER, colour=False)
+
+
+@pytest.mark.usefixtures("narrow")
+def test_any_table_says_which_columns_it_leaves_out() -> None:
+    made = columns(("A", "B", "C"), [("a" * 30, "b" * 30, "c" * 30)], (2, 0, 1), option="--json").split("\n")
+    assert made[1:] == [
+        f"{'a' * 30}  {'c' * 30}",
+        "column left out: B; a wider terminal shows it, and so does --json",
+    ]
+    assert columns(("A", "B"), [("a" * 50, "b" * 50)], (1, 0)).split("\n")[2:] == [
+        "column left out: B; a wider terminal shows it"
+    ]
 
 
 @given(st.lists(CONNECTIONS, max_size=4), st.integers(1, 200))
