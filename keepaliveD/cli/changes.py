@@ -32,7 +32,8 @@ def print_log(options: argparse.Namespace, root: Path, read: history.Reader | No
     try:
         changed = history.changed(options.since, read)
     except Unsupported as refusal:
-        raise Unsupported(f"{refusal}; {its_log(state_directory(root), root)}") from refusal
+        said = f"log requires the systemd journal: {history.without_introduction(refusal)}"
+        raise Unsupported(f"{said}; {its_log(state_directory(root), root)}") from refusal
     records = [record for record in changed if options.unit in (None, record["UNIT"])]
     if options.json:
         print(as_json(records))

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from keepaliveD.log.ids import MESSAGE_IDS
 from keepaliveD.model.dataclass import dataclass
-from keepaliveD.model.errors import NotPermitted, Unsupported
+from keepaliveD.model.errors import NotPermitted, Refusal, Unsupported
 from keepaliveD.model.text import printable
 from keepaliveD.records.history import TIMESTAMP, History
 
@@ -108,6 +108,11 @@ def unseen(read: Reader | None = None) -> str:
     except (Unsupported, NotPermitted):
         return ""
     return records[-1]["UNSEEN"] if records else ""
+
+
+def without_introduction(refusal: Refusal) -> str:
+    """Return why the journal cannot be read, for whoever has said already that the history is there."""
+    return str(refusal).removeprefix(NO_HISTORY).removeprefix(": ").removeprefix(", and ")
 
 
 def _records(since: float, read: Reader) -> list[Record]:

@@ -6,9 +6,11 @@ import argparse
 import datetime
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Self
 
 import pytest
 
@@ -24,6 +26,28 @@ ARMED: dict[str, Any] = {
     "KEEPALIVE_UNIT": "amanda.service",
     "KEEPALIVE_BY_UID": 1000,
 }
+
+
+class EmptyJournal:
+    """systemd-python's reader where no journal is."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close nothing."""
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return iter(())
+
+    def add_disjunction(self) -> None:
+        """Select nothing."""
+
+    def add_match(self, **_: str) -> None:
+        """Select nothing."""
+
+    def seek_realtime(self, _: float) -> None:
+        """Go nowhere."""
 
 
 def printed(capsys: pytest.CaptureFixture[str], *words: str, uid: int = 0) -> str:
@@ -94,8 +118,29 @@ def test_without_a_journal_the_log_of_the_daemon_is_named(
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     parser = argparse.ArgumentParser()
     changes.add_log(parser)
-    with pytest.raises(Unsupported, match=re.escape(f"and this host keeps none; {said}")):
+    required = "log requires the systemd journal: this host keeps none; "
+    with pytest.raises(Unsupported, match=f"^{re.escape(required + said)}$"):
         changes.print_log(parser.parse_args([]), tmp_path, none)
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("module", "the Python module systemd (systemd-python) is missing"),
+        ("journal", "this host keeps none, in {0} or {0}/nothing"),
+    ],
+)
+def test_without_what_reads_the_journal_or_without_one_the_command_says_that_it_requires_it(
+    missing: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "JOURNALS", (tmp_path, tmp_path / "nothing"))
+    module = None if missing == "module" else SimpleNamespace(Reader=EmptyJournal)
+    monkeypatch.setitem(sys.modules, "systemd.journal", module)
+    parser = argparse.ArgumentParser()
+    changes.add_log(parser)
+    required = f"log requires the systemd journal: {said.format(tmp_path)}; "
+    with pytest.raises(Unsupported, match=f"^{re.escape(required)}"):
+        changes.print_log(parser.parse_args([]), tmp_path)
 
 
 def test_a_unit_may_be_selected(capsys: pytest.CaptureFixture[str]) -> None:
