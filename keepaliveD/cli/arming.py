@@ -82,7 +82,8 @@ def add_arm(command: argparse.ArgumentParser) -> None:
         metavar="TIME",
         type=_idle,
         default=AUTO,
-        help="quiet time before the first probe (default: auto, the longest time that fits the path)",
+        help="quiet time before the first probe (default: auto, the longest time that leaves two probes before the "
+        "path forgets)",
     )
     command.add_argument(
         "--interval",

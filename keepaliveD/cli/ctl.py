@@ -15,7 +15,7 @@ COMMANDS = {  # what each does, and the module that does it, which is loaded for
     "status": ("status", "show the settings, the units at risk, and what is wrong"),
     "monitor": ("monitor", "print what the daemon logs, as it comes"),
     "sockets": ("sockets", "list connections, with the verdict and the next packet of each"),
-    "watch": ("watch", "show connections live, the one with the fewest seconds left first"),
+    "watch": ("watch", "show connections live, those at risk first, by the seconds left"),
     "metrics": ("metrics", "print metrics for Prometheus"),
     "why": ("explanation", "explain connections: what becomes of each, why, and what would help"),
     "paths": ("paths", "list paths, with idle timeout and connections of each"),

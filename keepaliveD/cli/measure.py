@@ -72,7 +72,7 @@ def add_measure(command: argparse.ArgumentParser) -> None:
         "--connections",
         metavar="NUMBER",
         type=_connections,
-        help=f"connections at a time (default: {MOST} to a listener, {FEW} to another service)",
+        help=f"quiet connections at a time, at most (default: {MOST} to a listener, {FEW} to another service)",
     )
     command.add_argument("--where", action="store_true", help="also find out which hop of the path forgets")
     command.add_argument("--dry-run", action="store_true", help="show the plan, and open no connection")

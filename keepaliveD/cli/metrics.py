@@ -11,7 +11,6 @@ from keepaliveD.cli.asking import ask, control_socket
 from keepaliveD.cli.listening import WHERE, where
 from keepaliveD.model.errors import KernelError, Misuse, NoInput
 from keepaliveD.model.metric import Metric
-from keepaliveD.places import DEFAULT_FILE
 
 
 def add_metrics(command: argparse.ArgumentParser) -> None:
@@ -26,7 +25,7 @@ def add_metrics(command: argparse.ArgumentParser) -> None:
         type=where,
         help=f"serve the metrics of the daemon by HTTP; WHERE is {WHERE}",
     )
-    arguments.add_config(command, str(DEFAULT_FILE))
+    arguments.add_config(command)
     command.set_defaults(command=print_metrics)
 
 

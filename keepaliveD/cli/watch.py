@@ -1,4 +1,4 @@
-"""keepalivectl watch: connections as they are now, the one with the fewest seconds left first."""
+"""keepalivectl watch: connections as they are now, those at risk first, by the seconds left."""
 
 from __future__ import annotations
 
@@ -280,7 +280,7 @@ class Seen:
         return now() - self.judgement.forecast.now
 
     def matching(self, words: str, owners: dict[int, Owner]) -> Indices:
-        """Return the rows that match every word, the one with the fewest seconds left first; `!` before a word: not."""
+        """Return the rows that match every word, those at risk first; `!` before a word: not."""
         if self._found[0] != words:
             self._found = (words, self._search(words.lower().split(), owners) if words.split() else self.order)
         return self._found[1]

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from socket import AF_INET, create_server, socket
 
+from keepaliveD.log.journal import LABELS
 from keepaliveD.places import DEFAULT_FILE
 from keepaliveD.places import UNIT as DAEMONS_UNIT
 from keepaliveD.platforms.linux.bpf.connect import cgroup_root
@@ -129,7 +130,7 @@ def screens() -> dict[str, str]:
 def line(entry: Entry) -> str:
     """An entry as text."""
     when = datetime.datetime.fromtimestamp(entry["timestamp"], datetime.UTC)
-    return f"{when:%H:%M:%S} {entry['MESSAGE']}\n"
+    return f"{when:%H:%M:%S} {LABELS.get(entry['PRIORITY'], '')}{entry['MESSAGE']}\n"
 
 
 def main() -> None:
