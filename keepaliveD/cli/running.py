@@ -20,6 +20,7 @@ from keepaliveD.places import DEFAULT_FILE, LOCK, STATE_DIRECTORY, UNIT
 
 Answer = TypeVar("Answer")
 
+ITSELF = Path("/proc/self")
 STATE_VARIABLE = "STATE_DIRECTORY"  # systemd's
 BY_ITSELF = ("scan", "all", "config", "platform")  # options with which a command does not ask the daemon
 PATIENCE = 10.0  # seconds for what a daemon does after a scan that is going on
@@ -40,15 +41,16 @@ def running(directory: Path, root: Path) -> int:
     """The process that holds the lock of this state directory; 0 where none does, or none can be seen.
 
     It is read from /proc/locks (proc_locks(5)): to try the lock could keep a daemon from starting at that moment.
-    Anybody can lock a file of the same inode on a file system of his own, so its holder must be root or the owner.
+    The device there is the kernel's, so that nobody can stand in for the daemon with a file system of his own. The
+    holder must be root or the owner: the process id of a daemon that has ended may be another's by now.
     """
     try:
-        lock = (directory / LOCK).stat()
         locks = (root / "proc/locks").read_text(encoding="ascii").splitlines()
+        owner, names = _named_in_locks(directory / LOCK)
     except OSError:
         return 0
-    holders = (pid for pid, inode in filter(None, map(_flock, locks)) if inode == lock.st_ino)
-    return next((pid for pid in holders if _user(root, pid) in (0, lock.st_uid)), 0)
+    holders = (pid for pid, name in filter(None, map(_flock, locks)) if name in names)
+    return next((pid for pid in holders if _user(root, pid) in (0, owner)), 0)
 
 
 def configuration(pid: int, root: Path) -> Path | None:
@@ -57,6 +59,21 @@ def configuration(pid: int, root: Path) -> Path | None:
         return _absolute(pid, root, Path(_given(pid, root, "--config") or DEFAULT_FILE))
     except OSError:
         return None
+
+
+def has_another(pid: int, directory: Path, root: Path) -> bool:
+    """Return whether a process has another directory of this name, as in a container; only root can see that."""
+    its = root / f"proc/{pid}/root"
+    return _inode(its) is not None and _inode(its / directory.relative_to("/")) != _inode(directory)
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    """Return device and inode; None where it cannot be seen."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def state_directory(root: Path) -> Path:
@@ -291,9 +308,28 @@ def _user(root: Path, pid: int) -> int | None:
         return None
 
 
-def _flock(line: str) -> tuple[int, int] | None:
-    """Process and inode of a line such as `1: FLOCK  ADVISORY  WRITE 812 08:01:1234 0 EOF`."""
+def _named_in_locks(file: Path) -> tuple[int, set[str]]:
+    """Return the owner of a file, and how /proc/locks may name it, such as 08:01:1234. Raises OSError.
+
+    The device there is that of the mount. stat(2) may tell another one, as on btrfs and overlayfs, which no other file
+    system has either; it counts where the mount is not seen, as in a chroot. The file need not be readable.
+    """
+    handle = os.open(file, os.O_PATH | os.O_CLOEXEC)
+    try:
+        status = os.fstat(handle)
+        about = (ITSELF / f"fdinfo/{handle}").read_text(encoding="ascii").split()
+    finally:
+        os.close(handle)
+    mount = about[about.index("mnt_id:") + 1]
+    mounts = map(str.split, (ITSELF / "mountinfo").read_text(encoding="utf-8", errors="replace").splitlines())
+    devices = {tuple(map(int, device.split(":"))) for number, _, device, *_ in mounts if number == mount}
+    devices.add((os.major(status.st_dev), os.minor(status.st_dev)))
+    return status.st_uid, {f"{major:02x}:{minor:02x}:{status.st_ino}" for major, minor in devices}
+
+
+def _flock(line: str) -> tuple[int, str] | None:
+    """Process and file of a line such as `1: FLOCK  ADVISORY  WRITE 812 08:01:1234 0 EOF`."""
     match line.split():
-        case [_, "FLOCK", _, "WRITE", pid, place, *_]:
-            return int(pid), int(place.rpartition(":")[2])
+        case [_, "FLOCK", _, "WRITE", pid, file, *_]:
+            return int(pid), file
     return None

@@ -295,13 +295,16 @@ def _raise_if_at_risk(view: View) -> None:
 
 
 def _check_daemon(options: argparse.Namespace, daemon: int, root: Path) -> None:
-    """Raise Misuse where the daemon reads another configuration than the one that would be changed."""
+    """Raise Misuse or NotPermitted where the daemon reads another configuration than the one that would be changed."""
     its = running.configuration(daemon, root) if daemon else None
     here = (options.config or DEFAULT_FILE).absolute()
     if its is not None and its != here:
         if not options.config and not os.access(its, os.R_OK, effective_ids=True):
             raise NotPermitted(f"{printable(str(its))}: the daemon (process {daemon}) reads it; run as root to read it")
         raise Misuse(f"the daemon (process {daemon}) reads {printable(str(its))}; give it as --config")
+    if running.has_another(daemon, here.parent, root):
+        directory = printable(str(here.parent))
+        raise Misuse(f"the daemon (process {daemon}) has another {directory}, as in a container; type this there")
 
 
 def _ask(options: argparse.Namespace, file: Path, text: str, settings: str) -> None:

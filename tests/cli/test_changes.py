@@ -18,6 +18,7 @@ from keepaliveD.cli import changes, fitting
 from keepaliveD.log import history
 from keepaliveD.log.entries import MESSAGE_IDS
 from keepaliveD.model.errors import Unsupported
+from tests.cli.test_running import in_locks
 
 EPOCH = datetime.datetime(2026, 11, 28, 7, 0, tzinfo=datetime.UTC)
 APPLIED: dict[str, Any] = {"MESSAGE": "net.ipv4.tcp_keepalive_time: found 7200, set to 180"}
@@ -109,8 +110,7 @@ def test_without_a_journal_the_log_of_the_daemon_is_named(
 
     (tmp_path / "lock").touch()
     (tmp_path / "proc/812/fd").mkdir(parents=True)
-    inode = (tmp_path / "lock").stat().st_ino
-    holder = f"7: FLOCK  ADVISORY  WRITE 812 08:01:{inode} 0 EOF\n"
+    holder = f"7: FLOCK  ADVISORY  WRITE 812 {in_locks(tmp_path / 'lock')} 0 EOF\n"
     (tmp_path / "proc/locks").write_text(holder if words is not None else "")
     (tmp_path / "proc/812/cmdline").write_text(f"tcp-keepalived\0{words}\0")
     if leads_to:

@@ -88,31 +88,36 @@ def test_without_a_daemon_nothing_is_said(tmp_path: Path, capsys: pytest.Capture
     assert not (tmp_path / "never-used").exists()
 
 
+def in_locks(file: Path) -> str:
+    """The file as /proc/locks names it."""
+    status = file.stat()
+    return f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+
+
 def test_a_lock_of_another_kind_is_no_daemon(tmp_path: Path) -> None:
-    """Nor is one who only waits for it, nor a file of other numbers."""
+    """Nor is one who only waits for it, nor a file of other numbers, nor of another file system."""
     (tmp_path / "lock").touch()
-    (tmp_path / "proc").mkdir()
-    inode = (tmp_path / "lock").stat().st_ino
+    (tmp_path / "proc/812").mkdir(parents=True)
+    name = in_locks(tmp_path / "lock")
     locks = tmp_path / "proc/locks"
     for line in (
-        "POSIX  ADVISORY  WRITE 812 08:01:{}",
-        "FLOCK  ADVISORY  READ  812 08:01:{}",
-        "FLOCK  ADVISORY  WRITE 812 08:01:1{}",
+        f"POSIX  ADVISORY  WRITE 812 {name}",
+        f"FLOCK  ADVISORY  READ  812 {name}",
+        f"FLOCK  ADVISORY  WRITE 812 {name}1",
+        f"FLOCK  ADVISORY  WRITE 812 ff:ff:{name.rpartition(':')[2]}",
     ):
-        locks.write_text(f"1: {line.format(inode)} 0 EOF\n1: -> {line.format(inode)} 0 EOF\n")
+        locks.write_text(f"1: {line} 0 EOF\n1: -> {line} 0 EOF\n")
         assert running(tmp_path, tmp_path) == 0
-    (tmp_path / "proc/812").mkdir()
-    locks.write_text(f"7: FLOCK  ADVISORY  WRITE 812 08:01:{inode} 0 EOF\n")
+    locks.write_text(f"7: FLOCK  ADVISORY  WRITE 812 {name} 0 EOF\n")
     assert running(tmp_path, tmp_path) == 812
 
 
-def test_a_file_of_the_same_inode_that_somebody_else_locks_is_no_daemon(tmp_path: Path) -> None:
-    """/proc/locks tells the inode, and anybody can have that one on a file system of his own."""
+def test_a_process_of_somebody_else_is_no_daemon(tmp_path: Path) -> None:
+    """It has the process id of a daemon that has ended since."""
     (tmp_path / "lock").touch()
     (tmp_path / "proc/812").mkdir(parents=True)
     os.chown(tmp_path / "proc/812", SOMEBODY, -1)
-    inode = (tmp_path / "lock").stat().st_ino
-    (tmp_path / "proc/locks").write_text(f"7: FLOCK  ADVISORY  WRITE 812 00:2d:{inode} 0 EOF\n")
+    (tmp_path / "proc/locks").write_text(f"7: FLOCK  ADVISORY  WRITE 812 {in_locks(tmp_path / 'lock')} 0 EOF\n")
     assert running(tmp_path, tmp_path) == 0
 
 

@@ -870,6 +870,20 @@ def test_fix_does_not_write_for_a_daemon_with_another_configuration(
     assert line.endswith("the daemon (process 4242) reads /etc/other.toml; give it as --config")
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_fix_does_not_write_for_a_daemon_in_a_container_that_has_its_own_files(desk: Desk, *, shared: bool) -> None:
+    """Of the same name. The container may share the directory of its configuration with the host."""
+    desk.daemon = 4242
+    its = desk.directory / "proc/4242/root" / desk.directory.relative_to("/")
+    its.parent.mkdir(parents=True)
+    its.symlink_to(desk.directory if shared else "/etc")
+    words = ("--config", str(desk.config), "--state-dir", str(desk.directory / "state"))
+    status = main(["why", "amanda@backup", "--fix", "--yes", *words], desk.directory)
+    assert (status, desk.written.exists(), desk.reloaded) == ((0, True, [4242]) if shared else (64, False, []))
+    said = f"the daemon (process 4242) has another {desk.directory}, as in a container; type this there\n"
+    assert desk.capsys.readouterr().err == ("" if shared else f"keepalivectl: {said}")
+
+
 @pytest.mark.parametrize("words", [(), ("--fix", "--yes")])
 def test_beside_a_daemon_with_another_configuration_that_one_is_meant(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]

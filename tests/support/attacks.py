@@ -377,12 +377,62 @@ def full_disk(directory: str) -> None:
     say("empty")
 
 
+def false_holder(lock: str, whose: str, word: str) -> None:
+    """Lock a file of the same inode on a file system of one's own.
+
+    The process is root's: that of a user who has su(1) ask for a password, with this word on its command line, or of a
+    container that has no user namespace.
+    """
+    os.setpgid(0, 0)
+    inode = os.stat(lock).st_ino
+    if whose == "container":
+        must(LIBC.unshare(CLONE_NEWNS))
+        fcntl.flock(_of_inode(inode), fcntl.LOCK_EX)
+        say(str(os.getpid()))
+        return
+    ours, theirs = socket.socketpair()
+    started(lambda: _hand_over(theirs, inode))
+    _, (file,), *_ = socket.recv_fds(ours, 1, 1)
+    password, _ = os.pipe()  # nobody types one
+    su = started(lambda: _ask_for_password(file, password, word))
+    while not os.readlink(f"/proc/{su}/exe").endswith("/su"):
+        time.sleep(MOMENT)
+    say(str(su))
+
+
+def _hand_over(receiver: socket.socket, inode: int) -> None:
+    become_stranger(CLONE_NEWNS)
+    socket.send_fds(receiver, [b"."], [_of_inode(inode)])
+
+
+def _of_inode(inode: int) -> int:
+    """Mount a file system, and return a file on it that has this inode."""
+    must(LIBC.mount(b"x", MOUNT_POINT.encode(), b"tmpfs", 0, None))
+    while True:
+        file = os.open(f"{MOUNT_POINT}/file", os.O_RDWR | os.O_CREAT)
+        if os.fstat(file).st_ino == inode:
+            return file
+        os.close(file)
+        os.unlink(f"{MOUNT_POINT}/file")
+
+
+def _ask_for_password(file: int, password: int, word: str) -> None:
+    os.setgroups([])
+    os.setresgid(USER, USER, USER)
+    os.setresuid(USER, USER, USER)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    os.set_inheritable(file, True)
+    os.dup2(password, 0)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    os.execvp("su", ["su", "-c", word, "root"])
+
+
 held: list[socket.socket] = []  # as long as the program lives
 ATTACKS: dict[str, Callable[..., None]] = {
     each.__name__: each
     for each in (
         *(locked_sockets, closing_never_ends, endless_command_line, shared_table),
-        *(many_keys, one_bucket, same_address, hoppers, full_disk, cgroups, false_unit),
+        *(many_keys, one_bucket, same_address, hoppers, full_disk, cgroups, false_unit, false_holder),
     )
 }
 
