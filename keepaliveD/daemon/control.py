@@ -3,26 +3,27 @@
 A client that sends what is no Varlink, or that does not take its answers, is let go. As long as a client has not
 taken an answer, nothing more is read from it, and no further reply is made: so what is kept for it is bounded.
 
-What only the decider can answer is handed to it as an event: one question at a time, those of root first. After a
-question of another user the others rest, so that they take a small share of the worker's time, however many ask.
+Root is served first, then the daemon's user and group, then everybody else, one user after the other (`peers.py`).
+
+What only the decider can answer is handed to it as an event: one question at a time. After a question of another user
+than root the others rest, so that they take a small share of the worker's time, however many ask.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import select
 import selectors
 import socket
 import stat
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
 from keepaliveD.daemon import passed
-from keepaliveD.daemon.credentials import credentials
+from keepaliveD.daemon.credentials import Credentials, credentials, groups
+from keepaliveD.daemon.peers import Peer, Rank, Turns
 from keepaliveD.daemon.signals import within_a_moment
 from keepaliveD.daemon.varlink import ROOT, Broken, Client, Parameters, Service, continued
 from keepaliveD.model.duration import FOREVER
@@ -48,27 +49,6 @@ LET_IN = 32  # clients in one turn, so that those who connect and go again keep 
 QUEUE = 128  # clients that wait to be let in
 
 
-@dataclass(slots=True, eq=False)
-class _Peer:
-    socket: socket.socket
-    client: Client
-    user: int
-    process: int
-    waits_for: int = 0  # events of its socket; 0 while it is not waited for
-
-    @property
-    def is_here(self) -> bool:
-        """Return whether it has not been let go."""
-        return self.socket.fileno() >= 0
-
-    @property
-    def has_given_up(self) -> bool:
-        """Return whether it has closed its end, although it wants an answer: it has been told that there is none."""
-        poll = select.poll()
-        poll.register(self.socket, 0)  # that it has closed is always told; one that only sends no more has not
-        return self.client.wants_answer and bool(poll.poll(0))
-
-
 class Control:
     """A source of events (daemon/sources.py): the questions that only the decider can answer."""
 
@@ -80,9 +60,8 @@ class Control:
         self._path = path
         self._service = service
         self._now = now
-        self._peers: dict[int, _Peer] = {}
-        self._asking: _Peer | None = None  # whose question the decider has
-        self._replies = 0  # so far
+        self._peers: dict[int, Peer] = {}
+        self._asking: Peer | None = None  # whose question the decider has
         self._asked = 0  # questions so far
         self._asked_at = -FOREVER
         self._pauses_until = -FOREVER
@@ -95,7 +74,9 @@ class Control:
         self._made_directory = _make(path.parent)
         self._listener = listening(path)
         self._spare: int | None = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)  # for a client that is turned away
-        self._inode = os.stat(path).st_ino
+        status = os.stat(path)
+        self._inode = status.st_ino
+        self._own = Credentials(os.getpid(), status.st_uid, status.st_gid)
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(self._wake, selectors.EVENT_READ)
 
@@ -143,6 +124,7 @@ class Control:
             took = self._now() - self._asked_at
             self._rest_until = self._now() + min(COSTS * took, LONGEST_REST)
         with self._letting_go(peer):
+            self._last(peer)
             peer.client.settle(answer)
             self._write(peer)
         self._wake_up()  # others may ask now
@@ -203,13 +185,20 @@ class Control:
             accepted.setblocking(False)
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KEPT_BY_KERNEL)
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # else it would be thrown away unseen
-            process, user, _ = credentials(accepted)
-            if not self._has_room_for(user):
+            its = credentials(accepted)
+            if not self._has_room_for(its.user):
                 passed.close(accepted)
                 return
-            peer = self._peers[accepted.fileno()] = _Peer(accepted, Client(self._service, user), user, process)
+            peer = Peer(accepted, Client(self._service, its.user), its.user, its.process, self._rank(accepted, its))
+            self._peers[accepted.fileno()] = peer
             with self._letting_go(peer):
                 self._wait_for(peer, selectors.EVENT_READ)
+
+    def _rank(self, accepted: socket.socket, its: Credentials) -> Rank:
+        if its.user == ROOT:
+            return Rank.ROOT
+        is_member = its.user == self._own.user or self._own.group in (its.group, *groups(accepted))
+        return Rank.MEMBER if is_member else Rank.ANYBODY
 
     def _turn_away(self) -> None:
         """Close the connection of a client for which no descriptor is left: as long as it waits, we cannot rest."""
@@ -240,7 +229,7 @@ class Control:
         self._let_go(next(peer for peer in self._peers.values() if peer.user == greediest))  # answered longest ago
         return True
 
-    def _serve(self, peer: _Peer, ready: int) -> None:
+    def _serve(self, peer: Peer, ready: int) -> None:
         with self._letting_go(peer):
             if ready & selectors.EVENT_WRITE:
                 self._write(peer)
@@ -248,47 +237,39 @@ class Control:
                 peer.client.receive(_received(peer.socket))
 
     def _answer(self, end: float) -> None:
-        """Make one reply to each client that waits for one, then another; what is left over is for the next turn.
-
-        A list that goes on and a call that is new take turns, so that nobody waits for the lists of all others.
-        """
-        waiting: tuple[deque[_Peer], deque[_Peer]] = deque(), deque()
-        for peer in self._peers.values():
-            if peer.client.is_waiting:
-                waiting[peer.client.goes_on].append(peer)
-        for _ in range(BUDGET if any(waiting) else 0):
-            self._replies += 1
-            peer = (waiting[self._replies % 2] or waiting[1 - self._replies % 2]).popleft()
+        """Make a reply for each client that waits for one, in turns; what is left over is for the next time."""
+        turns = Turns(self._peers.values(), lambda client: client.is_waiting)
+        for _ in range(BUDGET if turns else 0):
+            peer = turns.next()
             with self._letting_go(peer):
                 self._last(peer)
+                peer.went_on = peer.client.goes_on
                 peer.client.answer()
                 self._write(peer)
             if peer.is_here and peer.client.is_waiting:
-                waiting[peer.client.goes_on].append(peer)
-            if not any(waiting) or self._now() >= end:
+                turns.add(peer)
+            if not turns or self._now() >= end:
                 break
-        if any(waiting):
+        if turns:
             self._wake_up()
 
-    def _last(self, peer: _Peer) -> None:
+    def _last(self, peer: Peer) -> None:
         """Let the others come first from now on."""
         number = peer.socket.fileno()
         self._peers[number] = self._peers.pop(number)
 
-    def _next_to_ask(self) -> _Peer | None:
+    def _next_to_ask(self) -> Peer | None:
         """Return whose question is next, if any may be asked now."""
-        asking = [peer for peer in self._peers.values() if peer.client.question]
-        by_root = next((peer for peer in asking if peer.user == ROOT), None)
-        if by_root or not asking or self._now() < self._rest_until:
-            return by_root
-        return asking[0]
+        turns = Turns(self._peers.values(), lambda client: client.question is not None)
+        peer = turns.next() if turns else None
+        return None if peer and peer.rank is not Rank.ROOT and self._now() < self._rest_until else peer
 
     def _wake_up(self) -> None:
         """Have another turn, whatever else happens."""
         with contextlib.suppress(OSError):  # it is full, so that we wake in any case
             self._waking.send(b"\0")
 
-    def _write(self, peer: _Peer) -> None:
+    def _write(self, peer: Peer) -> None:
         """Write what the client takes, and wait for it only as long as it has not taken all.
 
         A client that has asked a question is not listened to before it is answered.
@@ -301,7 +282,7 @@ class Control:
         else:
             self._wait_for(peer, 0 if peer.client.question else selectors.EVENT_READ)
 
-    def _wait_for(self, peer: _Peer, events: int) -> None:
+    def _wait_for(self, peer: Peer, events: int) -> None:
         """Wait for these events of its socket, or for nothing."""
         before, peer.waits_for = peer.waits_for, events
         if events and before and events != before:
@@ -312,7 +293,7 @@ class Control:
             self._selector.unregister(peer.socket)
 
     @contextlib.contextmanager
-    def _letting_go(self, peer: _Peer) -> Iterator[None]:
+    def _letting_go(self, peer: Peer) -> Iterator[None]:
         """Let a client go if it breaks the rules or is gone."""
         try:
             yield
@@ -321,7 +302,7 @@ class Control:
         except Exception:  # a defect of an answer as well: it costs one client, and never the daemon
             self._let_go(peer)
 
-    def _let_go(self, peer: _Peer) -> None:
+    def _let_go(self, peer: Peer) -> None:
         if peer.is_here:
             del self._peers[peer.socket.fileno()]
             with contextlib.suppress(KeyError):  # the kernel could not wait for it

@@ -7,6 +7,8 @@ import struct
 from typing import NamedTuple
 
 UCRED = struct.Struct("3i")  # struct ucred
+SO_PEERGROUPS = 59  # asm-generic/socket.h
+MOST = 1024  # octets that Python takes of an option: 256 groups
 
 
 class Credentials(NamedTuple):
@@ -20,3 +22,12 @@ class Credentials(NamedTuple):
 def credentials(connection: socket.socket) -> Credentials:
     """Return who is at the other end. Raises OSError."""
     return Credentials._make(UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)))
+
+
+def groups(connection: socket.socket) -> tuple[int, ...]:
+    """Return the other groups of who is at the other end; none where they are very many, or cannot be told."""
+    try:
+        octets = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, MOST)
+    except OSError:
+        return ()
+    return struct.unpack(f"{len(octets) // 4}I", octets)

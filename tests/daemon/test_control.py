@@ -35,7 +35,7 @@ from keepaliveD.daemon.control import (
     MOST_OF_ONE_USER,
     Control,
 )
-from keepaliveD.daemon.credentials import Credentials
+from keepaliveD.daemon.credentials import Credentials, groups
 from keepaliveD.log.entries import Entry
 from keepaliveD.model.autopsy import Tally
 from keepaliveD.model.causes import Foretold
@@ -58,6 +58,7 @@ from tests.support.ends import FORGOTTEN_BY_REJECT, alike
 from tests.support.examples import examples
 from tests.support.host import NOW, FakeHost
 from tests.support.tables import idle, table, watch
+from tests.support.unprivileged import NOBODY
 
 SNAPSHOT = Snapshot(
     pid=812,
@@ -732,6 +733,117 @@ def test_a_turn_ends_when_its_time_is_over(
             assert timed.due() == pytest.approx(clock.now + pause)
             clock.now = timed.due()
         assert timed.fileno() >= 0
+
+
+OWN = 4711  # the user of the daemon
+MEMBERS = 4712  # the group of those who may ask in any case
+READERS = (1000, 1001)  # users with as many clients as they may have
+METRICS = b'{"method":"internal.tcp-keepalived.Metrics"}\0'
+COST = 0.02  # seconds that each answer takes
+
+
+class Crowd:
+    """Users who have very many clients, each with very many calls; time goes by while they are answered."""
+
+    def __init__(self, control: Control, clock: Clock, stack: contextlib.ExitStack, patch: pytest.MonkeyPatch) -> None:
+        self._control, self._clock, self._stack, self._patch = control, clock, stack, patch
+        patch.setattr(control, "_own", Credentials(os.getpid(), OWN, MEMBERS))
+        patch.setattr(HOST, "snapshot", self._snapshot)
+        for reader in READERS:
+            for _ in range((MOST_CLIENTS - KEPT_FOR_ROOT) // 2):
+                self.comes(reader, NOBODY).send(METRICS * 500)
+        for _ in range(100):
+            self.turn()
+
+    def _snapshot(self) -> Snapshot:
+        self._clock.now += COST
+        return SNAPSHOT
+
+    def comes(self, user: int, group: int) -> socket.socket:
+        self._patch.setattr(module, "credentials", lambda _: Credentials(812, user, group))
+        return self._stack.enter_context(client(self._control))
+
+    def turn(self) -> None:
+        self._clock.now = max(self._clock.now, min(self._control.due(), self._clock.now + 1.0))
+        for asked in self._control.events():
+            assert isinstance(asked, Asked)
+            self._control.settle(asked.asker, ConfigError("no"))
+
+    def answers_within(self, its: socket.socket, call: bytes) -> float:
+        """Return after how many seconds the call is answered."""
+        began = self._clock.now
+        its.send(call)
+        while not (answer := said(its)):
+            self.turn()
+        assert answer.startswith(b'{"parameters":')
+        return self._clock.now - began
+
+
+@pytest.fixture
+def crowd(timed: Control, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crowd]:
+    with contextlib.ExitStack() as stack:
+        yield Crowd(timed, clock, stack, monkeypatch)
+
+
+@pytest.mark.parametrize(("user", "group"), [(0, 0), (OWN, NOBODY), (1002, MEMBERS), (1002, NOBODY)], ids=str)
+def test_nobody_waits_for_all_clients_of_other_users(crowd: Crowd, user: int, group: int) -> None:
+    """Two users with 112 clients each made root and the exporter wait for 224 answers."""
+    its = crowd.comes(user, group)
+    for _ in range(3):
+        assert crowd.answers_within(its, METRICS) < 10 * COST
+
+
+def test_the_other_groups_of_who_connects_are_told() -> None:
+    """A service is in the group of the daemon's user by SupplementaryGroups=."""
+    before = os.getgroups()
+    if os.geteuid() == 0:
+        os.setgroups([MEMBERS, NOBODY])
+    try:
+        one, other = socket.socketpair()
+        with one, other:
+            assert sorted(groups(one)) == sorted(os.getgroups())
+    finally:
+        if os.geteuid() == 0:
+            os.setgroups(before)
+
+
+def test_root_and_the_group_do_not_even_wait_for_very_many_users(crowd: Crowd) -> None:
+    """Whoever owns subordinate user ids is as many users as he likes."""
+    others = [crowd.comes(user, NOBODY) for user in range(2000, 2000 + MOST_CLIENTS - KEPT_FOR_ROOT)]
+    for its in others:
+        with contextlib.suppress(BrokenPipeError):  # it has made room for another one
+            its.send(METRICS * 500)
+    for user, group in ((0, 0), (1002, MEMBERS)):
+        assert crowd.answers_within(crowd.comes(user, group), METRICS) < 10 * COST
+    assert crowd.answers_within(crowd.comes(1003, NOBODY), METRICS) > 10 * COST
+
+
+def test_each_user_gets_as_many_answers_however_many_clients_the_others_have(clock: Clock, crowd: Crowd) -> None:
+    its = crowd.comes(1002, NOBODY)
+    its.send(METRICS * 500)
+    got, began = 0, clock.now
+    for _ in range(300):
+        crowd.turn()
+        got += said(its).count(b"\0")
+    assert got == pytest.approx((clock.now - began) / 2 / COST / 3, rel=0.1)  # half of the time is pauses
+
+
+def test_a_user_asks_after_one_question_of_another_however_many_clients_that_one_has(
+    timed: Control, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.ExitStack() as stack:
+        for user in (1000, 1000, 1000, 1001):
+            monkeypatch.setattr(module, "credentials", lambda _, user=user: Credentials(812, user, user))
+            stack.enter_context(client(timed)).send(EXPLAIN)
+        users = []
+        for _ in range(3):
+            for asked in timed.events():
+                assert isinstance(asked, Asked)
+                users.append(asked.asker.user)
+                clock.now += 0.1
+                timed.settle(asked.asker, ConfigError("x"))
+            clock.now += LONGEST_REST
+    assert users == [1000, 1001, 1000]
 
 
 SENT = st.lists(
