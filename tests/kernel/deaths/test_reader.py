@@ -163,6 +163,26 @@ def test_ends_that_only_the_kernel_has_counted_are_counted() -> None:
             assert sum(reader.take(now()).lost for _ in range(3)) == 6
 
 
+class Interrupted(BpfDeaths):
+    """Programs that are not run for some changes, as if interrupts had stopped them each time."""
+
+    skips = 0
+
+    def skipped(self) -> int:
+        return self.skips
+
+
+def test_changes_for_which_the_programs_were_not_run_are_counted_as_ends() -> None:
+    """Of closed connections and of other namespaces, the kernel does not say whether these ended."""
+    with Namespace() as host:
+        programs = Interrupted(None, 0)
+        reader = host.inside(lambda: BpfReader(programs, IcmpErrors(), OpenEnds(Path("/"))))
+        with contextlib.closing(reader):
+            assert reader.take(now()).lost == 0
+            programs.skips = 2
+            assert [reader.take(now()).lost for _ in range(2)] == [2, 0]
+
+
 def test_a_connection_that_only_works_or_is_idle_costs_no_storage() -> None:
     """Neither over the network nor over loopback; what may explain its end does."""
     with contextlib.closing(Rig()) as rig, contextlib.closing(BpfDeaths(cgroup_root(Path("/")), 1.0)) as programs:

@@ -102,6 +102,13 @@ class BpfDeaths:
         """Return how many ended ordinarily, and how many otherwise for which there was no room, since the start."""
         return int(self._counts["ordinary"].sum()), int(self._counts["lost"].sum())
 
+    def skipped(self) -> int:
+        """Return for how many changes of a socket's state, of any socket, the kernel did not run them, since the start.
+
+        It runs no program again on a processor on which an interrupt has stopped that program.
+        """
+        return self._object.skipped(STATE)
+
     def seen_open(self) -> int:
         """Return how many they saw end while open in this network namespace, since the start."""
         return int(self._counts["open"].sum())

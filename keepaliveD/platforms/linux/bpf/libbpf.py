@@ -35,6 +35,8 @@ LINE = 1024  # bytes; a verifier's log is longer, but its first line says it
 
 PACKET = bytes(64)  # the kernel runs no program without an Ethernet header
 
+MISSES = "recursion_misses:"
+
 COMPILE = "run packaging/compile-bpf"
 
 JIFFIES = round(1 / time.clock_getres(6))  # a second; the resolution of CLOCK_MONOTONIC_COARSE is one
@@ -226,6 +228,15 @@ class Object:
         """Return the descriptor that run() takes, which stays open until close()."""
         return int(self._library.bpf_program__fd(self._program(program)))
 
+    def skipped(self, program: str) -> int:
+        """Return how often the kernel has not run a program, because it interrupted that program to do so.
+
+        0 where the kernel does not say: before Linux 5.12.
+        """
+        with contextlib.suppress(OSError):
+            return skipped(Path(f"/proc/self/fdinfo/{self.program_fd(program)}").read_text(encoding="ascii"))
+        return 0
+
     def attach_iterator(self, program: str, over: int | None = None) -> int:
         """Return a descriptor that open_iterator() takes; it stays open until close().
 
@@ -314,6 +325,11 @@ class Object:
             yield
         except OSError as error:
             raise _refusal(self._name, self._required, error) from error
+
+
+def skipped(fdinfo: str) -> int:
+    """Return how often a program was not run, from what /proc says of its descriptor (bpf_prog_show_fdinfo)."""
+    return sum(int(line.removeprefix(MISSES)) for line in fdinfo.splitlines() if line.startswith(MISSES))
 
 
 def open_iterator(link: int) -> int:

@@ -121,9 +121,13 @@ class BpfReader:
         self._ends.close()
 
     def _counts(self) -> tuple[int, int]:
-        """Return how many ended ordinarily, and how many otherwise without a record, since the start."""
+        """Return how many ended ordinarily, and how many otherwise without a record, since the start.
+
+        Each change of state for which the programs were not run may have been such an end. What the kernel has counted
+        is among these, unless it hides them.
+        """
         ordinary, lost = self._source.counts()
-        return ordinary, lost + self._unseen.count()
+        return ordinary, lost + max(self._unseen.count(), self._source.skipped())
 
     def _receive(self) -> None:
         """Take in what the programs have told, and what of it concerns ends that wait."""

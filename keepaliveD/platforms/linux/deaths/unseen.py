@@ -2,8 +2,10 @@
 
 On one machine (Linux 6.18, virtual) BPF programs are not run while a timer interrupts one certain process, which the
 kernel seems to hide from them: all ends of that moment are missing, hundreds at once. ftrace saw each of them pass the
-same tracepoint. Of the moments that interrupted other processes, over 300, none was missing, whatever the load. The
-kernel's own counter has these ends all the same, where the connection was open.
+same tracepoint. Of the moments that interrupted other processes, over 300, none was missing, whatever the load.
+Programs of all three kinds of tracepoint (raw, with BTF, of perf) missed the same 148 of 111,706 ends, and the kernel
+did not count them as skipped for recursion. The kernel's own counter has these ends all the same, where the connection
+was open.
 """
 
 from __future__ import annotations
