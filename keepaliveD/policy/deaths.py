@@ -20,6 +20,7 @@ from keepaliveD.policy.facts import (
     ACK,
     WHOLE,
     Facts,
+    closed_in_peace,
     distance,
     facts_of,
     has_no_route,
@@ -74,6 +75,7 @@ class Causes:
 BY_A_MIDDLEBOX = (Cause.MIDDLEBOX_IDLE, Cause.MIDDLEBOX_BUSY)
 DEAF = (Cause.PEER_NOT_READING, Cause.PATH_DIED)
 UNAWARE = (Cause.NAT_FORGOT, Cause.PEER_RESTARTED, Cause.PEER_FIREWALL)
+BEFORE = (Cause.PEER_GAVE_UP, Cause.PEER_ABORTED)  # with a reset that was lost
 HALF_CLOSED_BY_PEER = (Cause.UNKNOWN_TO_PEER, *UNAWARE)  # if the peer waited for an answer
 
 
@@ -131,7 +133,8 @@ def _rules(ended: Column, survived: Column, unknown: Collection[str] = ()) -> It
             survives = rule.applies & (ended["silence"] < survived)
             yield _beside(rule._replace(applies=survives), (Cause.MIDDLEBOX_BUSY,))
         yield rule
-    closing = facts.at_once & (ended["shutdown"] == WHOLE)  # an error that came before had not ended it
+    # an error that came before had not ended it
+    closing = (ended["shutdown"] == WHOLE) & (facts.at_once | (np.isin(error, OF_ICMP) & closed_in_peace(ended)))
     broken = (error != 0) & ~closing
     undecided = (Cause.SILENT_AFTER_IDLE, Cause.PATH_DIED)
     yield Rule(broken & (ended["dropped_by_firewall"] > 1), Cause.LOCAL_FIREWALL, 0.6, undecided)
@@ -155,7 +158,9 @@ def _rules(ended: Column, survived: Column, unknown: Collection[str] = ()) -> It
     unclear = Rule(timed_out & by_router, Cause.UNREACHABLE, 0.7, (*undecided[::-1], *unseen))
     yield _beside(unclear._replace(applies=unclear.applies & by_peer), (Cause.PEER_FIREWALL,))
     yield unclear
+    once = timed_out & (ended["dropped_by_firewall"] == 1)  # and what else was sent or answered was lost on its way
     for rule in _timeouts(ended, facts, survived):
+        yield _beside(rule._replace(applies=once & rule.applies), (Cause.LOCAL_FIREWALL, *unseen))
         yield _beside(rule._replace(applies=timed_out & rule.applies), unseen)
     for rule in _closes(ended, facts, unknown):
         yield rule._replace(applies=rule.applies & (closing | (error == 0) | (error == errno.EPIPE)))
@@ -300,10 +305,11 @@ def _resets_of_others(ended: Column, facts: Facts, closing: Bools) -> Iterator[R
     late = (*UNAWARE, Cause.MIDDLEBOX_IDLE, Cause.LISTENER_OVERFLOW)  # where the first packets were lost
     yield Rule(newborn, Cause.UNKNOWN_TO_PEER, 0.6, late)
     told = ~facts.unclear
-    yield Rule(told & facts.idle, Cause.UNKNOWN_TO_PEER, 0.9, (*UNAWARE, Cause.MIDDLEBOX_IDLE, Cause.PEER_GAVE_UP))
+    quiet = (*UNAWARE, Cause.MIDDLEBOX_IDLE, *BEFORE)
+    yield Rule(told & facts.idle, Cause.UNKNOWN_TO_PEER, 0.9, quiet)
     unprovoked = told & facts.quiet_known & (ended["unacked"] == 0) & (ended["probes"] == 0)
     yield Rule(unprovoked, Cause.MIDDLEBOX_BUSY, 0.6, (Cause.UNKNOWN_TO_PEER, *UNAWARE, Cause.PEER_GAVE_UP))
-    busy = (*UNAWARE, Cause.MIDDLEBOX_BUSY, Cause.PEER_GAVE_UP, Cause.PEER_ABORTED)
+    busy = (*UNAWARE, Cause.MIDDLEBOX_BUSY, *BEFORE)
     yield Rule(told, Cause.UNKNOWN_TO_PEER, 0.9, busy)
     yield Rule(facts.idle, Cause.UNKNOWN_TO_PEER, 0.5, (Cause.MIDDLEBOX_IDLE, *UNAWARE, Cause.PEER_GAVE_UP))
     yield Rule(~facts.idle, Cause.UNKNOWN_TO_PEER, 0.5, (Cause.MIDDLEBOX_BUSY, *UNAWARE, Cause.PEER_GAVE_UP))
@@ -354,6 +360,7 @@ def _closes(ended: Column, facts: Facts, unknown: Collection[str]) -> Iterator[R
     yield Rule(ended["signal"] != 0, Cause.PROGRAM_KILLED, 0.99)
     yield Rule(ended["exiting"] != 0, Cause.PROGRAM_ENDED, 0.95)
     half_closed = np.isin(ended["state"], (TcpState.FIN_WAIT1.value, TcpState.FIN_WAIT2.value))
+    half_closed &= ended["error"] == 0
     unread, by_kernel = (at_once | half_closed) & (ended["unread"] != 0), ended["by_kernel"] != 0
     left = (Cause.PROGRAM_KILLED, Cause.PROGRAM_ENDED, Cause.LOCAL_ABORT)
     yield Rule(unread & by_kernel, Cause.CLOSED_UNREAD, 0.6, left)

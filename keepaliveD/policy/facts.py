@@ -61,6 +61,13 @@ def facts_of(ended: Column) -> Facts:
     )
 
 
+def closed_in_peace(ended: Column) -> Bools:
+    """Return which connections this end had closed, and ended when nothing was on its way and nothing was asked."""
+    peace: Bools = np.isin(ended["state"], HALF_CLOSED) & (ended["reset"] == Reset.NONE.value)
+    peace &= (ended["unacked"] == 0) & (ended["unsent"] == 0) & (ended["probes"] == 0)
+    return peace
+
+
 def distance(hop_limit: Column) -> Column:
     """Return how many routers decremented these hop limits, -1 where the hop limit is unknown (0).
 

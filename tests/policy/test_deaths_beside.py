@@ -26,6 +26,14 @@ BESIDE: dict[str, tuple[Facts, Cause]] = {
         Cause.MIDDLEBOX_BUSY,
     ),
     "the peer's firewall that reads the first words": (reset(**NEWBORN, silence=0.1, unacked=5), Cause.PEER_FIREWALL),
+    "a peer that aborts while nothing is said, with a reset that is lost": (
+        reset(silence=600.0, unacked=5),
+        Cause.PEER_ABORTED,
+    ),
+    "the own firewall drops the only answer that the path has not lost": (
+        timed_out(unacked=5, retransmits=4, silence=0.0, dropped_by_firewall=1),
+        Cause.LOCAL_FIREWALL,
+    ),
     "the peer's firewall while the peer sends": (reset(silence=0.1, afterwards=2), Cause.PEER_FIREWALL),
     "a full listener that drops what it cannot accept": (
         timed_out(**NEWBORN, unacked=5, retransmits=4, silence=0.0),
@@ -102,6 +110,24 @@ def test_an_unseen_error_about_an_acknowledgement_is_a_routers_over_ipv4() -> No
     refused: Facts = {"error": errno.EHOSTUNREACH, "soft_error": errno.EHOSTUNREACH, "probes": 2}
     found = decide(ends([refused, {**refused, **V6}]))
     assert [Cause(cause) for cause in found.cause] == [Cause.UNREACHABLE, Cause.LOCAL_NETWORK]
+
+
+@pytest.mark.parametrize(
+    ("facts", "cause"),
+    [
+        ({"signal": 9, "exiting": 1}, Cause.PROGRAM_KILLED),
+        ({}, Cause.LOCAL_CLOSE),
+        ({"unacked": 1}, Cause.UNREACHABLE),
+        ({"state": 1, "shutdown": 0}, Cause.UNREACHABLE),
+    ],
+    ids=["by a signal", "by its program", "its FIN is not acknowledged", "open"],
+)
+def test_an_error_of_a_router_that_a_program_never_asked_for_has_not_ended_what_both_ends_closed(
+    facts: Facts, cause: Cause
+) -> None:
+    """With IP_RECVERR it stays in the socket. The FIN of the peer has a number, like an octet that is unread."""
+    left: Facts = {"error": errno.EHOSTUNREACH, "state": FIN_WAIT2, "shutdown": 3, "unread": 1}
+    assert Cause(decide(ends([{**left, **facts}])).cause[0]) is cause
 
 
 def test_a_device_that_rejects_after_a_shorter_silence_than_was_survived_may_have_reset_what_it_knew() -> None:

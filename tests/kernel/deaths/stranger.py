@@ -108,6 +108,21 @@ def program_that_asks_for_icmp_errors_is_killed(play: Play) -> None:
     wait_for_end(server)
 
 
+@scene(Cause.PROGRAM_KILLED)
+def program_that_asks_for_icmp_errors_is_killed_when_all_is_read(play: Play) -> None:
+    """The error of the router is still in the socket when both ends have closed it."""
+    client, server = play.open()
+    client.setsockopt(IPPROTO_IP, IP_RECVERR, 1)
+    twice = "limit rate 1/day burst 2 packets reject with icmpx host-unreachable"  # the first finds the socket in use
+    play.rig.firewall.nft(f"add rule inet t through tcp dport {play.port} {twice}")
+    client.sendall(b"late")
+    has_error(client)
+    assert server.recv(4) == b"late"
+    play.hold(client, *HOLD).kill()
+    assert server.recv(1) == b""
+    server.close()
+
+
 def has_error(connection: socket) -> None:
     """Wait until an ICMP error has come; it stays in the socket."""
     waiting = poll()
