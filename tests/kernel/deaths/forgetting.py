@@ -1,13 +1,14 @@
-"""Ends for which somebody deletes what a firewall knows of connections: conntrack -D and -F, on the way and here."""
+"""Ends for which a firewall forgets connections: it is told to, by conntrack -D and -F, or they are quiet for long."""
 
 from __future__ import annotations
 
 import functools
+import time
 from socket import AF_INET6, socket
 
 from keepaliveD.model.causes import Cause
 from tests.kernel.deaths import scenes
-from tests.kernel.deaths.scenes import Play, Scene, send, stay_quiet, wait_for_end
+from tests.kernel.deaths.scenes import Play, Scene, keepalive, send, stay_quiet, wait_for_end
 from tests.support.rig import Namespace
 
 FORGETTING: list[Scene] = []
@@ -82,6 +83,35 @@ def router_is_told_to_forget_it_in_use_and_drops(play: Play) -> None:
     play.talk(client, server)
     delete(play, play.rig.r1)
     send(client)
+    wait_for_end(client)
+
+
+def forgetful(play: Play, after: int) -> tuple[socket, socket]:
+    """Both ends of a connection that a router forgets after so many quiet seconds; it drops what is unknown to it."""
+    host, policy = play.rig.r1, f"ct timeout brief {{ protocol tcp; policy = {{ established: {after} }}; }}"
+    family = "ip6" if play.scene.family == AF_INET6 else "ip"
+    brief = f'tcp dport {play.port} ct timeout set "brief"'
+    at = f"chain at {{ type filter hook prerouting priority -10; {brief}\n}}"
+    host.nft(f"table {family} brief{play.port} {{ {policy}\n{at}\n}}")
+    return tracked(play, host, "forward", DROP)
+
+
+@scene(Cause.SILENT_AFTER_IDLE)
+@scene(Cause.SILENT_AFTER_IDLE, family=AF_INET6)
+def forgotten_between_two_probes_after_one_was_answered(play: Play) -> None:
+    """The idle time is shorter than the firewall's timeout, the interval is longer: the first probe proves nothing."""
+    client, _ = forgetful(play, after=5)
+    keepalive(client, 3, 6, 2)
+    wait_for_end(client)
+
+
+@scene(Cause.PATH_DIED)
+def path_dies_after_intervals_longer_than_the_idle_time(play: Play) -> None:
+    """Silences as long as the last one were survived."""
+    client, _ = forgetful(play, after=60)
+    keepalive(client, 1, 3, 2)
+    time.sleep(8.5)  # until the probes after 1, 4 and 7 s have been answered
+    play.fail("drop_there", "drop_back")
     wait_for_end(client)
 
 
