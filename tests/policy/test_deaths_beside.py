@@ -112,6 +112,12 @@ def test_an_unseen_error_about_an_acknowledgement_is_a_routers_over_ipv4() -> No
     assert [Cause(cause) for cause in found.cause] == [Cause.UNREACHABLE, Cause.LOCAL_NETWORK]
 
 
+def test_a_program_may_abort_what_it_had_closed_in_one_direction() -> None:
+    ends_it: Facts = {"state": FIN_WAIT2, "shutdown": 3, "sent_reset": 1}
+    found = decide(ends([{**ends_it, "closer_pid": 7}, ends_it]))
+    assert [Cause(cause) for cause in found.cause] == [Cause.LOCAL_ABORT, Cause.LOCAL_CLOSE]
+
+
 @pytest.mark.parametrize(
     ("facts", "cause"),
     [

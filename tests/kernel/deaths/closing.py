@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import time
 from socket import AF_INET6, SHUT_WR
 
 from keepaliveD.model.causes import Cause
 from tests.kernel.deaths import scenes
-from tests.kernel.deaths.rig import vanish
+from tests.kernel.deaths.rig import disconnect, vanish
 from tests.kernel.deaths.scenes import HOLD, Play, Scene, abort, send, stay_quiet, wait_for_end
 
 CLOSING: list[Scene] = []
@@ -106,3 +107,24 @@ def program_aborts_with_unread_data(play: Play) -> None:
     stay_quiet()
     abort(server)
     wait_for_end(client)
+
+
+@scene(Cause.LOCAL_ABORT, Cause.PEER_ABORTED)
+@scene(Cause.LOCAL_ABORT, Cause.PEER_ABORTED, family=AF_INET6)
+def program_aborts_after_it_had_closed_one_direction(play: Play) -> None:
+    client, server = play.open()
+    client.shutdown(SHUT_WR)
+    assert server.recv(1) == b""
+    time.sleep(0.5)  # until its FIN is acknowledged
+    abort(client)
+    wait_for_end(server)
+
+
+@scene(Cause.LOCAL_ABORT, Cause.PEER_ABORTED)
+def program_disconnects_after_it_had_closed_one_direction(play: Play) -> None:
+    client, server = play.open()
+    client.shutdown(SHUT_WR)
+    assert server.recv(1) == b""
+    time.sleep(0.5)  # until its FIN is acknowledged
+    disconnect(client)
+    wait_for_end(server)

@@ -876,16 +876,13 @@ static __always_inline bool closes_at_once(const struct sock *sk, int before)
 	return ONE_OF(before, OPEN) && (!sk->sk_err || sk->sk_shutdown == 3);
 }
 
-/* After its own FIN a program may still close at once, with data that it has not read; else the peer's FIN came. */
-static __always_inline bool closes_unread(const struct sock *sk, int before)
+/* After its own FIN a program may still end it at once: it closes with data that it has not read or with SO_LINGER 0, or
+ * disconnects. Otherwise the peer's FIN came, or the program had closed it before.
+ */
+static __always_inline bool ends_half_closed(const struct sock *sk, int before)
 {
-	const struct tcp_sock *tp;
-
-	if (!ONE_OF(before, 1 << TCP_FIN_WAIT1 | 1 << TCP_FIN_WAIT2) || sk->sk_err ||
-	    sk->__sk_common.skc_flags & 1UL << SOCK_DONE)
-		return false;
-	tp = bpf_skc_to_tcp_sock((void *)sk);
-	return tp && tp->rcv_nxt != tp->copied_seq;
+	return ONE_OF(before, 1 << TCP_FIN_WAIT1 | 1 << TCP_FIN_WAIT2) && !sk->sk_err && sk->sk_socket &&
+	       !(sk->__sk_common.skc_flags & 1UL << SOCK_DONE);
 }
 
 static __always_inline void tell_death(struct death *death, const struct tcp_sock *tp, int before,
@@ -910,7 +907,7 @@ static __always_inline void tell_death(struct death *death, const struct tcp_soc
 	if (error == ECONNABORTED || (!error && ONE_OF(before, ABORTED)) ||
 	    (error == ETIMEDOUT && death->probes && !death->unsent))
 		death->sent_reset = 1;
-	if (closes_at_once((const struct sock *)tp, before) || closes_unread((const struct sock *)tp, before))
+	if (closes_at_once((const struct sock *)tp, before) || ends_half_closed((const struct sock *)tp, before))
 		closes = death->sent_reset = 1;
 	if (error == ECONNABORTED || closes) {
 		struct closer closer = {};
@@ -939,7 +936,7 @@ static __always_inline void see_end(const struct sock *sk, int before)
 
 	if (sk->sk_bpf_storage)
 		evidence = bpf_sk_storage_get(&evidences, (void *)sk, NULL, 0);
-	if (!sk->sk_err && !ONE_OF(before, ABORTED) && !closes_unread(sk, before) &&
+	if (!sk->sk_err && !ONE_OF(before, ABORTED) && !ends_half_closed(sk, before) &&
 	    !(evidence && (evidence->signal || evidence->fin_at))) {
 		COUNT(ordinary);
 		return;
