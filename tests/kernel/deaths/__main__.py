@@ -1,4 +1,7 @@
-"""Print what all ends that are made on purpose are called: python -m tests.kernel.deaths [--ENGINE]... [SCENE]..."""
+"""Print what all ends that are made on purpose are called.
+
+python -m tests.kernel.deaths [--ENGINE]... [--loss N] [SCENE]...
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,9 @@ def main() -> None:
         parser.add_argument(
             f"--{engine}", action="append_const", const=engine, dest="engines", help="this engine; without any, all"
         )
+    parser.add_argument(
+        "--loss", type=_percentage, default=0, metavar="N", help="the firewall loses N packets of a hundred, by chance"
+    )
     parser.add_argument("scenes", nargs="*", metavar="SCENE", help="as it is printed; without any, all")
     asked = parser.parse_args()
     unknown = set(asked.scenes) - {scene.name for scene in ALL}
@@ -31,12 +37,20 @@ def main() -> None:
         parser.error(f"no such scene: {', '.join(sorted(unknown))}")
     wanted = [scene for scene in ALL if not asked.scenes or scene.name in asked.scenes]
     for engine in asked.engines or ENDS:
-        show(wanted, engine)
+        show(wanted, engine, asked.loss)
 
 
-def show(scenes: Sequence[Scene], engine: str) -> None:
+def _percentage(text: str) -> int:
+    """Return it as a number. Raises ValueError if it is none below a hundred."""
+    number = int(text)
+    if not 0 <= number < 100:
+        raise ValueError(text)
+    return number
+
+
+def show(scenes: Sequence[Scene], engine: str, loss: int) -> None:
     """Print what their ends are called where that is wrong, which are not seen, and the matrix."""
-    played = play(scenes, engine)
+    played = play(scenes, engine, loss)
     for name, error in played.failures.items():
         print(f"{name}: {error!r}")
     for scene in scenes:
@@ -44,7 +58,7 @@ def show(scenes: Sequence[Scene], engine: str) -> None:
             verdicts = played.of(scene, end)
             for each in verdicts:
                 if not each.is_right:
-                    print(each)
+                    print("certain: " * each.is_falsely_certain + str(each))
             if len(verdicts) != 1:
                 print(f"{scene.name} at the {end}: seen {len(verdicts)} times")
     print(matrix(played, scenes, engine))

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from socket import AF_INET
 
+import pytest
+
 from keepaliveD.model.causes import Cause
 from tests.kernel.deaths.rig import Rig
 from tests.kernel.deaths.scenes import FIRST_PORT, Play, Scene, somebody_kills_the_socket
@@ -44,13 +46,10 @@ def test_the_matrix_says_how_it_is_asked_for_and_plays_nothing() -> None:
     assert "middlebox-idle" not in done.stdout
 
 
-def test_the_matrix_refuses_a_scene_that_does_not_exist() -> None:
+@pytest.mark.parametrize("wrong", [("no_such_scene",), ("--loss", "100"), ("--loss", "-1")])
+def test_the_matrix_refuses_a_scene_that_does_not_exist_and_a_path_that_loses_all(wrong: tuple[str, ...]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.kernel.deaths", "no_such_scene"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+        [sys.executable, "-m", "tests.kernel.deaths", *wrong], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 2
-    assert "no_such_scene" in done.stderr
+    assert wrong[-1] in done.stderr
