@@ -88,6 +88,10 @@ BEHIND_A_TIMEOUT: Mapping[str, tuple[Cause, ...]] = {
     "user_timeout": (Cause.USER_TIMEOUT, Cause.PEER_NOT_READING),
 }
 BEHIND_A_RESET: Mapping[str, tuple[Cause, ...]] = {"dropped_leaving": (Cause.LOCAL_FIREWALL,)}
+BEHIND_A_LATE_RESET: Mapping[str, tuple[Cause, ...]] = {  # this host may have dropped it, as what came before it
+    "dropped_by_firewall": (Cause.LOCAL_FIREWALL,),
+    "dropped_by_md5": (Cause.MD5_MISMATCH,),
+}
 BEHIND_AN_ABORT: Mapping[str, tuple[Cause, ...]] = {
     "peer_probes": (Cause.PEER_KEEPALIVE,),
     "state": (Cause.PEER_ABORTED_AFTER_CLOSE,),
@@ -128,7 +132,10 @@ def _rules(ended: Column, survived: Column, unknown: Collection[str] = ()) -> It
     facts, error = facts_of(ended), ended["error"]
     killed = Rule(error == errno.ECONNABORTED, Cause.LOCAL_KILL, 0.99)
     yield _beside(killed, not_ruled_out(BEHIND_A_KILL, unknown))
+    late, dropped = ended["retransmits"] > 1, not_ruled_out(BEHIND_A_LATE_RESET, unknown)
     for rule in _resets(ended, facts, unknown):
+        if dropped:
+            yield _beside(rule._replace(applies=rule.applies & late), dropped)
         if rule.cause is Cause.MIDDLEBOX_IDLE:
             survives = rule.applies & (ended["silence"] < survived)
             yield _beside(rule._replace(applies=survives), (Cause.MIDDLEBOX_BUSY,))

@@ -8,6 +8,7 @@ from keepaliveD.model.causes import Cause
 from keepaliveD.policy.deaths import (
     BEHIND_A_CLOSE,
     BEHIND_A_KILL,
+    BEHIND_A_LATE_RESET,
     BEHIND_A_TIMEOUT,
     BEHIND_AN_ABORT,
     BY_A_MIDDLEBOX,
@@ -128,6 +129,12 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     **{(each, Cause.UNKNOWN): BPF_SEES for each in OF_RESETS},
     **{
         (each, other): BPF_COUNTS
+        for each in (*OF_RESETS, Cause.UNKNOWN)
+        for other in not_ruled_out(BEHIND_A_LATE_RESET, BEHIND_A_LATE_RESET)
+        if other is not each
+    },
+    **{
+        (each, other): BPF_COUNTS
         for each in OF_TIMEOUTS
         for other in not_ruled_out(BEHIND_A_TIMEOUT, BEHIND_A_TIMEOUT)
         if other is not each
@@ -137,7 +144,6 @@ OBSERVATIONS: Mapping[tuple[Cause, Cause], str] = {
     "allows: then a longer one helps",
     DEAF: WINDOW,
     DEAF[::-1]: WINDOW,
-    **{(each, Cause.LOCAL_FIREWALL): BPF_COUNTS for each in (*BY_A_MIDDLEBOX, Cause.UNKNOWN_TO_PEER)},
     **{
         (aborted, other): BPF_SEES
         for aborted in (Cause.PEER_ABORTED, Cause.PEER_ABORTED_AFTER_CLOSE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -110,6 +111,22 @@ def test_an_unseen_error_about_an_acknowledgement_is_a_routers_over_ipv4() -> No
     refused: Facts = {"error": errno.EHOSTUNREACH, "soft_error": errno.EHOSTUNREACH, "probes": 2}
     found = decide(ends([refused, {**refused, **V6}]))
     assert [Cause(cause) for cause in found.cause] == [Cause.UNREACHABLE, Cause.LOCAL_NETWORK]
+
+
+UNSEEN = ("dropped_by_firewall", "dropped_by_md5", "peer_probes", "state")
+
+
+@pytest.mark.parametrize("how", [reset, live])
+def test_where_drops_are_not_seen_a_reset_after_retransmissions_may_be_dropped_as_what_came_before_it(
+    how: Callable[..., Facts],
+) -> None:
+    facts = how(unacked=5, retransmits=4, silence=1.8)
+    named = decide(ends([facts]), unknown=UNSEEN).candidates(0)
+    assert {Cause.LOCAL_FIREWALL, Cause.MD5_MISMATCH} <= set(named[1:])
+    assert all(OBSERVATIONS[named[0], other] for other in named[1:])
+    prompt = decide(ends([{**facts, "retransmits": 0}]), unknown=UNSEEN).candidates(0)
+    assert Cause.LOCAL_FIREWALL not in prompt
+    assert Cause.LOCAL_FIREWALL not in decide(ends([facts])).candidates(0)
 
 
 def test_a_program_may_abort_what_it_had_closed_in_one_direction() -> None:
