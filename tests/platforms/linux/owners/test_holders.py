@@ -6,10 +6,10 @@ import os
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -18,6 +18,7 @@ from keepaliveD.model.errors import KernelError, NoInput, NotPermitted, Refusal
 from keepaliveD.platforms.linux.owners import descriptors, processes
 from keepaliveD.platforms.linux.owners import holders as module
 from keepaliveD.platforms.linux.owners.holders import Holder, Holders, Likely
+from tests.support.patience import SOON
 from tests.support.unprivileged import NOBODY, as_nobody, reachable_directory
 
 
@@ -55,6 +56,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     def pids() -> list[int]:
         return [int(name) for name in os.listdir(tmp_path / "proc")]
 
+    for patience in ("FIRST", "LATER", "MOMENT"):  # on a busy machine nobody may be read for a while
+        monkeypatch.setattr(module, patience, SOON)
+    monkeypatch.setattr(processes, "PATIENCE", SOON)
     monkeypatch.setattr(descriptors, "parts", listed)
     monkeypatch.setattr(os, "readlink", counted)
     monkeypatch.setattr(psutil, "pids", pids)
@@ -131,21 +135,26 @@ def test_the_kernel_rests_after_it_went_over_all_files(
     assert len(times) == asked
 
 
-def test_the_kernel_rests_for_the_work_that_it_did_and_not_for_the_time_that_others_took(host: Host) -> None:
+def test_the_kernel_rests_for_the_work_that_it_did_and_not_for_the_time_that_others_took(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a busy machine a pass of a tenth of a millisecond may last as long as others have their turn."""
     host.process(7)
-    times = []
+    asked_at, instant, worked = [], [1000.0], [0.0]
+    clocks = SimpleNamespace(monotonic=lambda: instant[0], thread_time=lambda: worked[0])
+    monkeypatch.setattr(module, "time", clocks)
 
-    def in_kernel(inodes: Collection[int]) -> dict[int, tuple[int, int]]:
-        times.append(inodes)
-        threading.Event().wait(0.1)
+    def in_kernel(_: Collection[int]) -> dict[int, tuple[int, int]]:
+        instant[0] += 0.1
+        worked[0] += 0.0001
+        asked_at.append(instant[0])
         return {}
 
     holders = Holders(host.root, in_kernel)
-    resumed = time.monotonic() + 0.5  # a rest of nineteen times 0.1 s would not be over
-    while len(times) < 2 and time.monotonic() < resumed:
+    for wait in (0.0, 0.9 * module.REST * 0.0001, 0.1 * module.REST * 0.0001 + 1e-6):
+        instant[0] += wait
         holders.find([5])
-    assert len(times) == 2
+    assert len(asked_at) == 2
 
 
 @pytest.mark.parametrize(("refusal", "again"), [(KernelError("no memory"), True), (NotPermitted("no"), False)])
