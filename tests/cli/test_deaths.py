@@ -27,7 +27,7 @@ from keepaliveD.records.history import History
 from tests.support.ends import FORGOTTEN_BY_REJECT, MEASURED, Facts, alike, live
 
 SSH = Owner(812, "sshd", "ssh.service")
-EPOCH = datetime.datetime(2026, 11, 28, 7, 0, tzinfo=datetime.UTC)
+EPOCH = datetime.datetime.now(datetime.UTC).replace(microsecond=0)  # within the week that is shown
 
 
 def entry(facts: Facts, count: int = 1, owner: Owner = SSH) -> Entry:
