@@ -12,6 +12,7 @@ import pytest
 
 from keepaliveD.cli import asking
 from keepaliveD.model.errors import KernelError
+from tests.support.host import patient
 from tests.support.patience import SOON
 
 
@@ -30,8 +31,7 @@ def full(tmp_path: Path) -> Iterator[socket.socket]:
         yield daemon
 
 
-def test_a_question_waits_for_a_place(full: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "PATIENCE", SOON)
+def test_a_question_waits_for_a_place(full: socket.socket, tmp_path: Path) -> None:
     answers: list[object] = []
 
     def ask() -> None:
@@ -39,13 +39,14 @@ def test_a_question_waits_for_a_place(full: socket.socket, tmp_path: Path, monke
             answers.append(asking.ask(tmp_path / "control", "Status"))
 
     client = threading.Thread(target=ask)
-    client.start()
-    client.join(0.2)  # until it waits, most likely; it passes at once if it comes too late for that
-    full.settimeout(SOON)
-    with full.accept()[0], full.accept()[0], full.accept()[0] as its:
-        its.recv(1 << 10)
-        its.sendall(b'{"parameters": {"pid": 812}}\0')
-        client.join()
+    with patient():
+        client.start()
+        client.join(0.2)  # until it waits, most likely; it passes at once if it comes too late for that
+        full.settimeout(SOON)
+        with full.accept()[0], full.accept()[0], full.accept()[0] as its:
+            its.recv(1 << 10)
+            its.sendall(b'{"parameters": {"pid": 812}}\0')
+            client.join()
     assert answers == [{"pid": 812}]
 
 

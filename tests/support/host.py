@@ -9,6 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import pytest
+
+from keepaliveD.cli import asking
 from keepaliveD.daemon import interface
 from keepaliveD.daemon.control import Control
 from keepaliveD.model.autopsy import Death, Tally
@@ -17,6 +20,7 @@ from keepaliveD.model.connections import Counts
 from keepaliveD.model.snapshot import Ended, Snapshot
 from keepaliveD.platforms.clock import now
 from keepaliveD.policy.listing import Listed, Lister
+from tests.support.patience import SOON
 from tests.support.tables import Socket, table, watch
 
 NOW = 1000.0
@@ -65,7 +69,10 @@ def serving(
     clock: Callable[[], float] = now,
     ended: Callable[[Control], bool] = lambda _: False,
 ) -> Iterator[None]:
-    """A daemon's control socket there, served by a thread until the end of the block, or until it has `ended`."""
+    """A daemon's control socket there, served by a thread until the end of the block, or until it has `ended`.
+
+    Whoever asks in this process waits until the thread has its turn.
+    """
     control = Control(directory / "control", interface.service(lambda: host), clock)
     stop = threading.Event()
 
@@ -78,7 +85,18 @@ def serving(
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        yield
+        with patient():
+            yield
     finally:
         stop.set()
         thread.join()
+
+
+@contextlib.contextmanager
+def patient() -> Iterator[None]:
+    """Have whoever asks a daemon from this process wait for it as long as a busy machine may take."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asking, "PATIENCE", SOON)
+        for ask in (asking.ask, asking.every):
+            patch.setattr(ask, "__defaults__", (*(ask.__defaults__ or ())[:-1], SOON))
+        yield
