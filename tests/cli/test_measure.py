@@ -489,7 +489,7 @@ def test_with_few_descriptors_it_measures_by_fewer_connections() -> None:
             awaited(process.stderr, "round 2", LONG)
             process.send_signal(signal.SIGINT)
             told, complaints = process.communicate(timeout=LONG)
-    assert process.returncode == 130, complaints
+    assert process.returncode in (0, 130), complaints  # 0 where the signal came after the last round
     assert told.startswith(f"path to {target}: ")
 
 
