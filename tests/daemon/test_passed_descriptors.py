@@ -17,8 +17,9 @@ from keepaliveD.daemon import control as module
 from keepaliveD.daemon import interface, neighbour, passed, signals
 from keepaliveD.daemon.control import Control
 from tests.daemon.test_control import HOST, client, said
+from tests.support.patience import SOON
 
-LINGERS = 10  # seconds for which the close of a descriptor waits
+LINGERS = 2 * int(SOON)  # seconds for which the close of a descriptor waits
 NO_SUCH_OPTION = 9999  # of sockets
 
 
