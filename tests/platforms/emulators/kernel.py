@@ -41,6 +41,7 @@ class Kernel:
         self.calls: list[list[str]] = []
         self.environments: list[dict[str, str]] = []
         self.children: list[int] = []
+        self.hanging: list[int] = []
 
     def save(self, path: str) -> None:
         """Keep it in a file, in one go."""
@@ -90,6 +91,8 @@ def serve(file: str, request: Request, work: Callable[[Kernel, str], int]) -> No
         kernel.environments.append(dict(os.environ))
         kernel.children.append(os.getpid())
         fault = kernel.fault(request.verb, request.key, request.value)
+        if fault in ("hang", "late"):
+            kernel.hanging.append(os.getpid())
         status = 0 if fault in ("hang", "killed", "garbage", "language") else work(kernel, fault)
         kernel.save(file)
     sys.stdout.flush()
