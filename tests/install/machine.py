@@ -17,6 +17,7 @@ Seen = TypeVar("Seen")
 Entry = dict[str, Any]  # one entry of the journal
 
 BOOT = str(Path(__file__).with_name("boot.sh"))
+BOOT_TIME = 5 * SOON  # seconds: it is work for many programs
 NAMESPACES = ("mnt", "pid", "net", "uts", "ipc", "cgroup")
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
 
@@ -50,7 +51,7 @@ class Machine:
             assert self._boot.stdout
             self._unshare = int(self._boot.stdout.readline())
             self.init = self.until(self._systemd)
-            self.until(lambda: self.says("running", "systemctl", "is-system-running"))
+            self.until(lambda: self.says("running", "systemctl", "is-system-running"), BOOT_TIME)
         except BaseException:
             self.__exit__()
             raise
@@ -79,7 +80,7 @@ class Machine:
             nap = min(1.5 * nap, 0.5)  # to look takes processor time that what is waited for may want
         return seen
 
-    def run(self, *command: str, check: bool = True, within: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, check: bool = True, within: float = 600) -> subprocess.CompletedProcess[str]:
         """What came of a command in there."""
         done = subprocess.run(
             ["nsenter", f"--target={self.init}", "--all", "--", *command],

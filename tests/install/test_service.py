@@ -34,6 +34,7 @@ name = "here"
 networks = ["10.77.0.0/16"]
 timeout = "12s"
 """
+ROOMY = QUICK.replace("12s", "1h")  # for what a busy machine is to do before the path has forgotten
 CAPABILITIES = {  # include/uapi/linux/capability.h
     "CAP_DAC_READ_SEARCH": 2,
     "CAP_NET_ADMIN": 12,
@@ -180,9 +181,7 @@ def test_metrics_are_served_once_their_socket_is_started_by_a_process_without_pr
     verified = service.run("systemd-analyze", "verify", socket, exporter)
     assert verified.stdout + verified.stderr == ""
     service.run("systemctl", "start", socket)
-    scraped = service.run("python3", "-c", SCRAPE).stdout
-    assert "\ntcp_keepalive_up 1\n" in scraped
-    assert "\ntcp_keepalive_scan_complete 1\n" in scraped
+    assert "\ntcp_keepalive_scan_complete 1\n" in service.until(lambda: scraped(service))
     pid = service.run("systemctl", "show", "--value", "--property=MainPID", exporter).stdout.strip()
     fields = dict(
         line.split(":\t", 1) for line in service.path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
@@ -193,8 +192,14 @@ def test_metrics_are_served_once_their_socket_is_started_by_a_process_without_pr
     assert os.readlink(service.path(f"/proc/{pid}/ns/net")) != os.readlink(service.path("/proc/1/ns/net"))
     assert exposure(service, exporter) <= 1.0
     service.run("systemctl", "try-restart", exporter, socket)  # as an upgrade does
-    assert "\ntcp_keepalive_up 1\n" in service.run("python3", "-c", SCRAPE).stdout
+    service.until(lambda: scraped(service))
     service.run("systemctl", "stop", socket, exporter)
+
+
+def scraped(service: Machine) -> str:
+    """What the daemon has answered; nothing where it had no processor for 2 s."""
+    text = service.run("python3", "-c", SCRAPE).stdout
+    return text if "\ntcp_keepalive_up 1\n" in text else ""
 
 
 def drop_ins(service: Machine) -> list[Path]:
@@ -334,7 +339,7 @@ def test_killed_it_comes_again_and_still_knows_what_it_found(service: Machine) -
 def test_a_hang_is_noticed(service: Machine) -> None:
     """The watchdog ends a daemon that gives no sign of life, and systemd starts another."""
     assert service.show("WatchdogUSec") == "1min"
-    service.drop_in("[Service]\nWatchdogSec=2s\n")
+    service.drop_in("[Service]\nWatchdogSec=10s\n")  # no busy machine may end it before it hangs
     service.systemctl("restart")
     pid, after = service.main_process(), service.now()
     service.systemctl("kill", "--signal=STOP")
@@ -362,10 +367,10 @@ def test_a_daemon_that_was_frozen_goes_on_where_it_was(service: Machine) -> None
 
 def test_it_gives_signs_of_life_also_when_it_seldom_scans(service: Machine) -> None:
     """The watchdog's period is shorter than the scan's."""
-    service.drop_in("[Service]\nWatchdogSec=1s\n")
+    service.drop_in("[Service]\nWatchdogSec=13s\n")  # two signs of life, 6 s of which a busy machine may take
     service.systemctl("restart")
     pid = service.main_process()
-    service.run("sleep", "3")
+    service.run("sleep", "14")
     assert service.main_process() == pid
 
 
@@ -463,16 +468,16 @@ def test_a_storm_loses_no_warning(service: Machine) -> None:
     Both ends of each connection are here, and one of them is reported.
     """
     ports = range(7000, 7100)
-    paths = (f'[[path]]\nname = "port {port}"\nports = [{port}]\ntimeout = "24s"\n' for port in ports)
+    paths = (f'[[path]]\nname = "port {port}"\nports = [{port}]\ntimeout = "48s"\n' for port in ports)
     few = "/run/systemd/journald.conf.d/few.conf"
     service.write(few, "[Journal]\nRateLimitIntervalSec=1min\nRateLimitBurst=1\n")
     service.run("systemctl", "restart", "systemd-journald.service")
     try:
         crowd(service, ADDRESS, str(ports.start), str(len(ports)), "50")
         connections = 50 * len(ports)
-        time.sleep(12)  # half the timeout: the next scan finds all of them bare, and no end of any a moment earlier
+        time.sleep(24)  # half the timeout: the next scan finds all of them bare, and no end of any a moment earlier
         after = service.now()
-        configure(service, '[watch]\ninterval = "1s"\nwarn_before = "12s"\nignore = []\n' + "".join(paths))
+        configure(service, '[watch]\ninterval = "1s"\nwarn_before = "24s"\nignore = []\n' + "".join(paths))
 
         def told() -> int:
             entries = service.entries("bare", after, KEEPALIVE_UNIT=CROWD_UNIT)
@@ -565,7 +570,7 @@ def test_half_the_name_of_a_unit_that_systemd_knows_offers_the_whole(service: Ma
 def test_systemds_own_client_asks_the_daemon(service: Machine, suite: str) -> None:
     """Debian 12 has no varlinkctl yet; there keepalivectl asks. Others than root and the group may not."""
     process = service.main_process()
-    assert f"(process {process})" in service.run("keepalivectl", "status").stdout
+    service.until(lambda: f"(process {process})" in service.run("keepalivectl", "status").stdout)
     anybody = ("setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups")
     said = service.run(*anybody, "keepalivectl", "status").stdout
     assert "cannot be asked: /run/tcp-keepalived/control: Permission denied; run as root, or as a member" in said
@@ -591,7 +596,7 @@ def test_systemds_own_client_calls_every_method(service: Machine, suite: str) ->
     if suite == "bookworm":
         assert service.run("sh", "-c", "command -v varlinkctl", check=False).returncode != 0
         return
-    configure(service, QUICK)
+    configure(service, ROOMY)
     holder = crowd(service, ADDRESS, "7410", "1", "1")
     service.until(lambda: CROWD_UNIT in service.run("keepalivectl", "status").stdout)
     described = service.run("varlinkctl", "introspect", CONTROL, "internal.tcp-keepalived").stdout
@@ -639,7 +644,7 @@ def test_systemds_own_client_calls_every_method(service: Machine, suite: str) ->
 MONITORING = f"varlinkctl call --more --json=short {CONTROL} internal.tcp-keepalived.Monitor '{{}}' >/run/watching"
 
 ARMING = f"""
-{QUICK}
+{ROOMY}
 [[arm]]
 unit = "{CROWD_UNIT}"
 action = "enable"
