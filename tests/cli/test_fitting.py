@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import io
 import os
 import pty
 import struct
@@ -74,15 +76,25 @@ run("note", work)
 def test_what_is_said_on_standard_error_fits_the_terminal(saying: str, columns: int) -> None:
     """Also where standard output leads elsewhere."""
     ours, theirs = pty.openpty()
-    with open(ours, "rb", buffering=0) as screen, open(theirs, "w", encoding="utf-8") as terminal:
-        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
-        command = [sys.executable, "-c", saying]
-        unset = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=terminal, env=unset, timeout=60, check=True)
-        lines = screen.read(1 << 16).decode().splitlines()
+    with open(ours, "rb", buffering=0) as screen:
+        with open(theirs, "w", encoding="utf-8") as terminal:
+            fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
+            command = [sys.executable, "-c", saying]
+            unset = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+            subprocess.run(command, stdout=subprocess.DEVNULL, stderr=terminal, env=unset, timeout=60, check=True)
+        lines = everything(screen).splitlines()
     assert len(lines) > 1
     assert all(len(line) <= columns for line in lines)
     assert " ".join(line.strip() for line in lines) == f"note: {NOTE}"
+
+
+def everything(screen: io.FileIO) -> str:
+    """All that was written to a terminal which nobody has open any more; the kernel hands it over piece by piece."""
+    written = b""
+    with contextlib.suppress(OSError):  # there is no more
+        while octets := screen.read(1 << 12):
+            written += octets
+    return written.decode()
 
 
 def test_outside_of_a_terminal_and_in_a_very_narrow_one_lines_stay_as_they_are() -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from keepaliveD.cli import sockets as command
+from keepaliveD.cli import units
 from keepaliveD.cli.ctl import main
 from keepaliveD.model.connections import Owner
 from keepaliveD.model.errors import KernelError
 from keepaliveD.model.sockets import TcpState, Timer
 from keepaliveD.platforms.base import Platform, Session
 from tests.support.fakes import FakeArmer, FakeAtConnect, FakeTuner, FakeWatcher, here
+from tests.support.patience import SOON
 from tests.support.tables import Socket, idle
 
 UNITS = {1: "amanda.service", 2: "amanda.service", 3: "ssh.service", 4: ""}
@@ -207,6 +209,7 @@ def test_a_mistyped_unit_is_not_ok_for_a_monitoring_system(
     """A unit without a connection is: a backup runs at night."""
     (tmp_path / "systemctl").write_text(SYSTEMCTL, encoding="utf-8")
     (tmp_path / "systemctl").chmod(0o755)
+    monkeypatch.setattr(units, "PATIENCE", SOON)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     found, out = desk.types("--check", "--unit", unit)
     assert found == status

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from keepaliveD.daemon.apart import MOST_LEFT, PATIENCE, Apart
+from keepaliveD.daemon.apart import MOST_LEFT, Apart
 from keepaliveD.model.duration import FOREVER
 from keepaliveD.model.errors import ConfigError, Defect, KernelError
 from tests.support.descriptors import open_descriptors
@@ -26,7 +26,7 @@ from tests.support.patience import SOON
 FAILURE = "the configuration cannot be read"
 
 
-def apart(patience: float = PATIENCE) -> Apart:
+def apart(patience: float = SOON) -> Apart:
     return Apart(FAILURE, time.monotonic, patience)
 
 

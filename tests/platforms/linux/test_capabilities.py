@@ -6,6 +6,7 @@ from pathlib import Path
 
 from keepaliveD.platforms.linux import capabilities
 from keepaliveD.threads import Task
+from tests.support.patience import SOON
 
 
 def effective() -> int:
@@ -22,7 +23,7 @@ def test_a_daemon_keeps_few_capabilities_and_its_worker_has_all_again() -> None:
         capabilities.make_all_effective()
         return before, few, effective()
 
-    before, few, after = Task(change).result(within=10.0)
+    before, few, after = Task(change).result(within=SOON)
     assert few == before & sum(1 << each for each in capabilities.OF_MAIN_PROCESS)
     assert after == before
 
@@ -34,5 +35,5 @@ def test_where_bpf_has_a_capability_of_its_own_nothing_else_is_raised_for_it() -
         with capabilities.for_bpf():
             return before, effective()
 
-    before, raised = Task(change).result(within=10.0)
+    before, raised = Task(change).result(within=SOON)
     assert raised == before
