@@ -314,7 +314,7 @@ def test_those_who_flood_do_not_keep_others_waiting(control: Control) -> None:
         polite.send(STATUS)
         turns(control, 5)
         assert said(polite).startswith(b'{"parameters":')
-        assert min(seconds_of(control.turn) for _ in range(5)) < 0.1, "and if the machine disturbs each but one"
+        assert any(seconds_of(control.turn) < 0.1 for _ in range(5)), "and not only while other programs disturb it"
         assert max(len(peer.client._received) for peer in control._peers.values()) < 1 << 17
 
 

@@ -73,15 +73,20 @@ def listening(patience: float = SOON) -> Iterator[tuple[int, str, subprocess.Pop
     """A listener on this machine, which waits so many seconds for a proof: its port, its token, and its process."""
     waits = f"from keepaliveD.measuring import listener; listener.PATIENCE = {patience}"
     command = [sys.executable, "-c", f"{waits}; from keepaliveD.__main__ import ctl; ctl()", "measure", "--listen"]
-    with socket() as reserved:  # for the listener alone: two that share an address may bind it, and one may listen
-        reserved.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
-        reserved.bind(("127.0.0.1", 0))
-        port = int(reserved.getsockname()[1])
-        with subprocess.Popen([*command, str(port)], stderr=subprocess.PIPE, text=True) as process:
-            try:
-                yield port, token_of(process), process
-            finally:
-                process.terminate()
+    with reserved() as port, subprocess.Popen([*command, str(port)], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield port, token_of(process), process
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def reserved() -> Iterator[int]:
+    """A port that nobody is given; who asks for it may listen there, as two that share an address may bind it."""
+    with socket() as bound:
+        bound.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        bound.bind(("127.0.0.1", 0))
+        yield int(bound.getsockname()[1])
 
 
 def refused(*options: str) -> tuple[int, str]:

@@ -18,6 +18,7 @@ from keepaliveD.measuring.listener import Listener
 from keepaliveD.measuring.opening import Target, open_connection
 from keepaliveD.model.errors import Unreachable
 from tests.kernel.measure.stage import token_of
+from tests.measuring.test_greeting import reserved
 from tests.programs.stage import awaited
 from tests.support.patience import SOON
 from tests.support.processes import CTL
@@ -59,6 +60,7 @@ def closed(connections: list[Connection]) -> None:
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_CONNECTIONS", MOST)
+    monkeypatch.setattr(module, "PATIENCE", SOON)
 
 
 def test_what_was_tested_makes_room_for_another_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,10 +94,12 @@ def test_a_listener_that_is_full_of_tests_says_so_at_both_ends() -> None:
 
 
 def test_a_listener_without_descriptors_says_so_at_both_ends() -> None:
-    with create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
-    limited = ["sh", "-c", 'ulimit -n 20; exec "$@"', "sh", *CTL, "measure", "--listen", str(port)]
-    with subprocess.Popen(limited, stderr=subprocess.PIPE, text=True) as process, ExitStack() as stack:
+    limited = ["sh", "-c", 'ulimit -n 20; exec "$@"', "sh", *CTL, "measure", "--listen"]
+    with (
+        reserved() as port,
+        subprocess.Popen([*limited, str(port)], stderr=subprocess.PIPE, text=True) as process,
+        ExitStack() as stack,
+    ):
         try:
             token_of(process)
             near = [stack.enter_context(create_connection(("127.0.0.1", port), SOON)) for _ in range(25)]

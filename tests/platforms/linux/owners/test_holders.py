@@ -40,6 +40,13 @@ class Host:
         (self.root / f"proc/{pid}/fd/{fd}").unlink()
 
 
+def search_patiently(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no search end, and no process be given up, because a busy machine read nobody for a while."""
+    for patience in ("FIRST", "LATER", "MOMENT"):
+        monkeypatch.setattr(module, patience, SOON)
+    monkeypatch.setattr(processes, "PATIENCE", SOON)
+
+
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     host = Host(tmp_path)
@@ -56,9 +63,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     def pids() -> list[int]:
         return [int(name) for name in os.listdir(tmp_path / "proc")]
 
-    for patience in ("FIRST", "LATER", "MOMENT"):  # on a busy machine nobody may be read for a while
-        monkeypatch.setattr(module, patience, SOON)
-    monkeypatch.setattr(processes, "PATIENCE", SOON)
+    search_patiently(monkeypatch)
     monkeypatch.setattr(descriptors, "parts", listed)
     monkeypatch.setattr(os, "readlink", counted)
     monkeypatch.setattr(psutil, "pids", pids)

@@ -16,6 +16,7 @@ from keepaliveD.platforms.linux.owners import descriptors
 from keepaliveD.platforms.linux.owners.cgroups import Cgroups
 from keepaliveD.platforms.linux.owners.holders import Holders
 from keepaliveD.platforms.linux.owners.proc import ProcOwners
+from tests.platforms.linux.owners.test_holders import search_patiently
 from tests.support.samples import BARE
 
 
@@ -61,6 +62,7 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path / "proc"))
+    search_patiently(monkeypatch)
     return Host(tmp_path)
 
 
