@@ -56,12 +56,14 @@ def as_a_stranger() -> Iterator[None]:
 
 @contextmanager
 def reachable_directory() -> Iterator[Path]:
-    """A directory that anybody can reach and read: pytest's tmp_path is its owner's alone."""
+    """A directory that anybody can reach and read, and what is made in it: pytest's tmp_path is its owner's alone."""
     directory = Path(tempfile.mkdtemp(prefix="keepaliveD-"))
     directory.chmod(0o755)
+    before = os.umask(0o022)
     try:
         yield directory
     finally:
+        os.umask(before)
         for path in (directory, *directory.rglob("*")):
             if path.is_dir():
                 path.chmod(0o700)
