@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-SOON = 60.0  # seconds in which a busy machine manages what takes an idle one a moment
-STALL = 5.0  # seconds for which a machine may stand still
+SOON = 120.0  # seconds in which a busy machine manages what takes an idle one a moment
+STALL = 10.0  # seconds for which a machine may stand still
 TICK = 0.01  # seconds
 
 
@@ -21,18 +21,25 @@ def served() -> float:
 
 
 def ending(pid: int) -> tuple[float, float]:
-    """How long a child takes to end, and for how long of that the machine, which is busy, gave it no processor.
+    """How long a child takes to end, and for how long of that the machine, which is busy, gave it no processor, or us.
 
-    Raises TimeoutError.
+    A machine that stands still gives nobody one, and no process has waited for one then. Raises TimeoutError.
     """
-    begin, before = time.monotonic(), unserved(pid)
+    begin, before, overslept = time.monotonic(), unserved(pid), 0.0
     after = dict(before)
     while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
         if time.monotonic() > begin + SOON:
             raise TimeoutError(f"it had not ended within {SOON:.0f} s")
         after |= unserved(pid)
-        time.sleep(TICK)
-    return time.monotonic() - begin, sum(after.values()) - sum(before.values())
+        overslept += pause(TICK)
+    return time.monotonic() - begin, max(overslept, sum(after.values()) - sum(before.values()))
+
+
+def pause(seconds: float) -> float:
+    """Sleep for so long; return for how many seconds more the machine had nothing for us."""
+    begin = time.monotonic()
+    time.sleep(seconds)
+    return time.monotonic() - begin - seconds
 
 
 def wait_for(condition: Callable[[], object]) -> None:

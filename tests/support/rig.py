@@ -93,7 +93,7 @@ class Namespace:
     def run(self, *command: str, given: str = "") -> subprocess.CompletedProcess[str]:
         """What came of a program that ran in here until it ended."""
         with self.running(*command) as process:
-            output, errors = process.communicate(given, timeout=120)
+            output, errors = process.communicate(given, timeout=600)
         return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
     def ip(self, *commands: str) -> None:

@@ -6,11 +6,15 @@ On an empty line it says nothing: it waits for the server, however long, and pri
 """
 
 import errno
+import fcntl
 import socket
+import struct
 import sys
+import termios
 import time
 
-PATIENCE = 6  # seconds to wait for an answer
+PATIENCE = 6  # seconds to wait for an answer, or once more where the word has arrived: the machine is busy
+MOST = 10  # times
 
 
 def keep_alive(connection: socket.socket, idle: int) -> None:
@@ -37,9 +41,23 @@ def speak(connection: socket.socket, word: str) -> str:
     connection.settimeout(PATIENCE if word else None)
     try:
         connection.sendall(word.encode())
-        return "answered" if connection.recv(100) else "closed"
+        for _ in range(MOST):
+            try:
+                return "answered" if connection.recv(100) else "closed"
+            except TimeoutError as error:
+                if error.errno:  # the kernel's
+                    raise
+                if on_its_way(connection):
+                    break
+        return "silence"
     except OSError as error:  # that of settimeout() has no number
         return errno.errorcode[error.errno] if error.errno else "silence"
+
+
+def on_its_way(connection: socket.socket) -> int:
+    """Return how many octets the peer's host has not acknowledged."""
+    (octets,) = struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))
+    return int(octets)
 
 
 def main() -> None:

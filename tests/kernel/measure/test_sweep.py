@@ -61,7 +61,7 @@ def left(client: Namespace, service: socket, address: Sequence[object]) -> tuple
 
 
 def _ended(sock: socket) -> bool:
-    sock.settimeout(SOON / 10)
+    sock.settimeout(6)
     try:
         return not sock.recv(1)
     except TimeoutError:
