@@ -48,7 +48,7 @@ from tests.support.processes import CTL, ENABLE, OBSERVE, REARM, TUNED
 from tests.support.rig import INTERVAL, PROBES, TIME
 
 SYN_SENT, LISTEN = 2, 10  # include/net/tcp_states.h
-OWN = 60  # seconds
+OWN = 150  # seconds
 WITH_ONLY = {"netlink": ("setpriv", "--bounding-set=-bpf,-sys_admin"), "bpf": UNDER["bpf"]}  # what an engine requires
 BRIEF = 12  # seconds: a timeout of which half, when the warning is due, is soon over, and the rest lasts
 
@@ -90,7 +90,7 @@ def test_without_apply_and_without_a_rule_nobody_is_armed(host: Host) -> None:
     with host.daemon(forgetful(timeout=BRIEF)) as daemon:
         by_system = on(host.connection())
         before = settings(by_system)
-        daemon.expect("late", **near_end(by_system))
+        assert daemon.heard("late", "cut", within=SOON, **near_end(by_system))
         assert not daemon.heard("armed", within=A_FEW_SCANS)
     assert settings(by_system) == before
 
@@ -144,7 +144,7 @@ def test_who_switches_keepalive_off_again_is_not_fought_over(host: Host) -> None
 def test_a_path_that_is_said_to_forget_sooner_arms_anew_what_was_armed(host: Host) -> None:
     """It was the administrator who changed the mind."""
     sock = host.connection()
-    with host.daemon(forgetful(ENABLE, timeout=60)) as daemon:
+    with host.daemon(forgetful(ENABLE, timeout=300)) as daemon:
         daemon.expect("armed", **near_end(sock))
         daemon.reload(forgetful(ENABLE))
         daemon.expect("armed", **near_end(sock), KEEPALIVE_AFTER_IDLE_SEC=SAFE.idle)
@@ -211,12 +211,12 @@ class Trace:
     harm: list[str]
 
 
-def traced(host: Host, configuration: str, until: str, *options: str) -> tuple[socket, Trace]:
-    """A connection, and the deeds of a daemon until it has said this of it, and a few scans longer."""
+def traced(host: Host, configuration: str, until: tuple[str, ...], *options: str) -> tuple[socket, Trace]:
+    """A connection, and the deeds of a daemon until it has said one of these of it, and a few scans longer."""
     file = host.directory / "trace"
     with host.daemon(configuration, *options, through=(*TRACE, "-o", str(file))) as daemon:
         sock = host.connection()
-        daemon.expect(until, **near_end(sock))
+        assert daemon.heard(*until, within=SOON, **near_end(sock))
         time.sleep(A_FEW_SCANS)
         daemon.stop()
     deadline = time.monotonic() + SOON
@@ -227,20 +227,20 @@ def traced(host: Host, configuration: str, until: str, *options: str) -> tuple[s
 
 
 @pytest.mark.parametrize(
-    ("configuration", "says"),
-    [(forgetful(OBSERVE, BRIEF), "bare"), (forgetful(REARM, BRIEF), "bare")],
+    "configuration",
+    [forgetful(OBSERVE, BRIEF), forgetful(REARM, BRIEF)],
     ids=["observe", "rearm, where nobody asked"],
 )
-def test_who_is_only_watched_keeps_its_sockets_to_itself(configuration: str, says: str, host: Host) -> None:
+def test_who_is_only_watched_keeps_its_sockets_to_itself(configuration: str, host: Host) -> None:
     """Not one option is set, not one descriptor duplicated."""
-    sock, trace = traced(host, configuration, says)
+    sock, trace = traced(host, configuration, ("bare", "cut"))  # the latter where a busy machine looks late
     assert trace == Trace(0, [], [])
     assert settings(sock) == BARE
 
 
 def test_a_dry_run_reads_sockets_and_sets_nothing(host: Host) -> None:
     """What it foretells depends on what a program chose, and only its socket tells that."""
-    sock, trace = traced(host, forgetful(ENABLE), "armed", "--dry-run")
+    sock, trace = traced(host, forgetful(ENABLE), ("armed",), "--dry-run")
     assert set(trace.taken) == {sock.fileno()}
     assert (trace.touched, trace.harm) == (0, [])
     assert settings(sock) == BARE
@@ -265,7 +265,7 @@ def test_of_all_descriptors_only_that_of_the_connection_is_touched(host: Host) -
         tempfile.TemporaryFile() as _file,
         os.fdopen(os.eventfd(0)) as _event,
     ):
-        sock, trace = traced(host, forgetful(ENABLE), "armed")
+        sock, trace = traced(host, forgetful(ENABLE), ("armed",))
         assert (trace.touched, set(trace.taken), trace.harm) == (4, {sock.fileno()}, [])
         assert len(trace.taken) <= len(("armed", "read"))
     assert settings(sock) == SAFE

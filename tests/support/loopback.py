@@ -32,7 +32,7 @@ HOSTILE = str(Path(__file__).with_name("hostile.py"))
 ATTACKS = str(Path(__file__).with_name("attacks.py"))
 FORGOTTEN = f"{OWN_NETWORK}.1"  # as peers are
 LASTING = f"{OWN_NETWORK}.2"  # as peers are not
-SOON_FORGOTTEN = 20  # seconds: longer than a busy machine takes until a daemon first reads the sockets
+SOON_FORGOTTEN = 90  # seconds: longer than a busy machine takes until a daemon first reads the sockets
 DEAF = 9  # the port where nobody answers
 A_FEW_SCANS = 3 * SCAN
 AT_ONCE = 2.0  # seconds in which a daemon that is told to end must have ended
@@ -75,8 +75,8 @@ class Settings(NamedTuple):
 
 
 BARE = Settings(False, UNTUNED[TIME], UNTUNED[INTERVAL], UNTUNED[PROBES])
-# What "auto" makes of BARE: two probes fit into 20 s, late ones, and an outage of 8 times 75 s is borne as before.
-SAFE = Settings(True, 12, 5, 121)
+# What "auto" makes of BARE: two probes fit into 90 s, late ones, and an outage of 8 times 75 s is borne as before.
+SAFE = Settings(True, 74, 5, 121)
 
 
 def settings(sock: socket) -> Settings:
